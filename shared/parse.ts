@@ -1,0 +1,30 @@
+import type { z } from 'zod'
+import { AparError } from './errors.ts'
+
+/**
+ * `input` as the schema's type.
+ * @throws AparError `invalid_request`; `param` is the path of the first offending field (`messages.0.role`).
+ */
+export function parse<T>(schema: z.ZodType<T>, input: unknown): T {
+  const result = schema.safeParse(input)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]
+  if (!issue) throw new AparError('invalid_request', 'invalid request')
+  const keys = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0] ?? ''] : issue.path
+  const param = keys.map(String).join('.') || undefined
+  throw new AparError('invalid_request', param ? `${param}: ${issue.message}` : issue.message, { param })
+}
+
+/**
+ * JSON text as the schema's type.
+ * @throws AparError `invalid_json` when it is not JSON, else as {@link parse}.
+ */
+export function parseJson<T>(schema: z.ZodType<T>, text: string): T {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw new AparError('invalid_json', 'the body is not valid JSON')
+  }
+  return parse(schema, value)
+}

@@ -1,0 +1,88 @@
+import { z } from 'zod'
+import { ERROR_CODES, type ErrorCode } from '../errors.ts'
+
+/** Version of the branch protocol; the WebSocket subprotocol is `apar.v1`. */
+export const PROTOCOL_VERSION = 1
+export const SUBPROTOCOL = 'apar.v1'
+
+export const FinishReason = z.enum(['stop', 'length', 'abort', 'error'])
+export type FinishReason = z.infer<typeof FinishReason>
+
+/**
+ * How the texts of parent and child meet: `kept` when the checkpoint was trained with its white space kept, `mended`
+ * when training data had lost it around the added tokens (the published APAR checkpoints).
+ */
+export const Joints = z.enum(['kept', 'mended'])
+export type Joints = z.infer<typeof Joints>
+
+export const Usage = z.object({
+  prompt_tokens: z.int().min(0),
+  completion_tokens: z.int().min(0),
+  total_tokens: z.int().min(0),
+  /** Completion tokens per branch; [Fork] and the forced [Child] are counted where they stand. */
+  branches: z.array(z.object({ branch: z.int().min(0), completion_tokens: z.int().min(0) })),
+})
+export type Usage = z.infer<typeof Usage>
+
+const seq = z.int().min(0)
+const branch = z.int().min(0)
+const codes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]
+
+/** First event of a stream. Branch 0, the root, exists from here on. */
+export const AcceptedEvent = z.object({
+  type: z.literal('accepted'),
+  seq,
+  version: z.literal(PROTOCOL_VERSION),
+  /** Name of the stream, for logs and (later) for resuming it. */
+  stream: z.string(),
+  model: z.string(),
+  joints: Joints,
+  /** Unix time in seconds. */
+  created: z.int(),
+})
+/** `branch` begins as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */
+export const ForkEvent = z.object({
+  type: z.literal('fork'),
+  seq,
+  branch,
+  parent: branch,
+  at: z.int().min(0),
+})
+/** More text of one branch. Never empty, never splits a code point. */
+export const DeltaEvent = z.object({ type: z.literal('delta'), seq, branch, text: z.string().min(1) })
+export const BranchEndEvent = z.object({ type: z.literal('branch_end'), seq, branch, reason: FinishReason })
+/** Last event of a stream that ended by itself or was cancelled. */
+export const DoneEvent = z.object({ type: z.literal('done'), seq, reason: FinishReason, usage: Usage })
+/** Last event of a stream that failed. What came before it stands. */
+export const ErrorEvent = z.object({
+  type: z.literal('error'),
+  seq,
+  code: z.enum(codes),
+  message: z.string(),
+  param: z.string().nullable(),
+})
+
+/**
+ * One event of a stream, from the gpu node through the edge to the client. `seq` counts from 0 without gaps in each
+ * stream. Every stream ends in exactly one `done` or `error`.
+ */
+export const StreamEvent = z.discriminatedUnion('type', [
+  AcceptedEvent,
+  ForkEvent,
+  DeltaEvent,
+  BranchEndEvent,
+  DoneEvent,
+  ErrorEvent,
+])
+export type StreamEvent = z.infer<typeof StreamEvent>
+export type AcceptedEvent = z.infer<typeof AcceptedEvent>
+export type ForkEvent = z.infer<typeof ForkEvent>
+export type DeltaEvent = z.infer<typeof DeltaEvent>
+export type BranchEndEvent = z.infer<typeof BranchEndEvent>
+export type DoneEvent = z.infer<typeof DoneEvent>
+export type ErrorEvent = z.infer<typeof ErrorEvent>
+
+/** True for the event after which a stream sends nothing more. */
+export function isTerminal(event: StreamEvent): event is DoneEvent | ErrorEvent {
+  return event.type === 'done' || event.type === 'error'
+}
