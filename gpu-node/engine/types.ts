@@ -1,0 +1,129 @@
+/** The boundary to the native engine (docs/structure.md): few calls, token ids only. native/addon implements it. */
+
+export type DType = 'f32' | 'bf16'
+
+export interface ModelShape {
+  vocabSize: number
+  hiddenSize: number
+  intermediateSize: number
+  numLayers: number
+  numHeads: number
+  numKvHeads: number
+  headDim: number
+  contextTokens: number
+  rmsNormEps: number
+  ropeTheta: number
+  tieWordEmbeddings: boolean
+}
+
+/** One tensor of a checkpoint: where its bytes lie. The engine maps the file. */
+export interface TensorEntry {
+  name: string
+  /** Index into `files`. */
+  file: number
+  /** Bytes from the start of the file. */
+  offset: number
+  dtype: 'F32' | 'BF16' | 'F16'
+  shape: number[]
+}
+
+export interface EngineConfig {
+  model: ModelShape
+  weights: { files: string[]; tensors: TensorEntry[] }
+  /** Ids from the tokenizer, never constants. `eos` ends a branch. */
+  tokens: { fork: number; child: number; eos: number[] }
+  /** Arithmetic and KV storage. */
+  dtype: DType
+  /** OS threads of the CPU backend, 1 to 256. */
+  threads: number
+  /** KV blocks of 16 tokens in the pool. */
+  numBlocks: number
+  /** Token budget of one step: decode rows first, then prefill chunks. */
+  maxStepTokens: number
+  /** Branches decoding at the same time, over all requests. */
+  maxBranches: number
+  /** Requests that may wait or run; one more is refused with `queue_full`. */
+  maxRequests: number
+}
+
+export interface EngineRequest {
+  /** 1 to 2^31-1, not in use. */
+  id: number
+  prompt: Int32Array
+  /** New tokens of all branches together, at least 1. */
+  maxTokens: number
+  /** Branches of this request alive at once, the root included; 1 is serial. */
+  maxBranches: number
+  /** Deepest branch; the root has depth 1. 1 is serial. */
+  maxDepth: number
+  /** 0 is greedy. */
+  temperature: number
+  topP: number
+  /** 0 turns it off. */
+  topK: number
+  minP: number
+  /** 1 turns it off. */
+  repetitionPenalty: number
+  /** Unsigned 32 bits. */
+  seed: number
+  /** Further ids that end a branch. */
+  stopTokens: Int32Array
+}
+
+/** Rows of 5 int32: [kind, request, branch, a, b]. */
+export const EVENT_WIDTH = 5
+export const EVENT = {
+  /** a = token id; the forced [Child] and a sampled [Fork] are reported too, an end-of-branch token is not. */
+  TOKEN: 1,
+  /** branch = parent, a = child, b = position of [Fork] in the parent's path; follows the parent's TOKEN [Fork]. */
+  FORK: 2,
+  /** a = FINISH reason; the branch samples no more. */
+  BRANCH_END: 3,
+  /** a = FINISH reason; exactly one per accepted request, its last event; branch is 0. */
+  FINISH: 4,
+} as const
+export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4 } as const
+
+export interface EngineInfo {
+  device: string
+  dtype: DType
+  blockTokens: number
+  numBlocks: number
+}
+
+export interface EngineStats {
+  runningRequests: number
+  waitingRequests: number
+  liveBranches: number
+  freeBlocks: number
+  usedBlocks: number
+  steps: number
+  /** Tokens sampled since the engine was opened, forced [Child] tokens included. */
+  generatedTokens: number
+  prefillTokens: number
+  forks: number
+  preemptions: number
+}
+
+export interface Engine {
+  readonly info: EngineInfo
+  /** @throws EngineError at once when the request can never run or the queue is full. */
+  submit(request: EngineRequest): void
+  /** Ends the request, or one branch and everything below it. Unknown ids are ignored: they may have just ended. */
+  abort(requestId: number, branchId?: number): void
+  stats(): EngineStats
+  /** Aborts what runs, delivers its events, frees everything. A second call is harmless. */
+  close(): Promise<void>
+}
+
+export type EngineErrorCode =
+  | 'invalid_config'
+  | 'invalid_weights'
+  | 'invalid_request'
+  | 'duplicate_request'
+  | 'queue_full'
+  | 'request_too_large'
+  | 'out_of_memory'
+  | 'unavailable'
+  | 'closed'
+  | 'internal'

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace apar {
+
+enum class DType : uint8_t { f32, bf16, f16 };
+
+// Shape of a Llama-architecture checkpoint, in the terms of its config.json.
+struct ModelConfig {
+  int32_t vocab_size = 0;
+  int32_t hidden_size = 0;
+  int32_t intermediate_size = 0;
+  int32_t num_layers = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t context_tokens = 0;
+  float rms_norm_eps = 1e-5f;
+  float rope_theta = 10000.0f;
+  bool tie_word_embeddings = false;
+
+  int32_t kv_width() const { return num_kv_heads * head_dim; }
+  // Throws Error{invalid_config} naming the first field that contradicts another.
+  void validate() const;
+};
+
+// Where one tensor lies. The table is made in TypeScript from the safetensors header; the bytes are mapped here.
+struct TensorInfo {
+  std::string name;        // Hugging Face name: model.layers.0.self_attn.q_proj.weight
+  int32_t file = 0;        // index into WeightFiles::paths
+  uint64_t offset = 0;     // bytes from the start of the file
+  DType dtype = DType::f32;
+  std::vector<int64_t> shape;
+};
+
+struct WeightTable {
+  std::vector<std::string> files;  // absolute paths
+  std::vector<TensorInfo> tensors;
+};
+
+}  // namespace apar
