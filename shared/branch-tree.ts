@@ -1,0 +1,201 @@
+import { AparError } from './errors.ts'
+import type { FinishReason, Joints, StreamEvent } from './protocol/events.ts'
+
+/** One branch of an answer, as far as its events have arrived. */
+export interface Branch {
+  readonly id: number
+  /** null for the root. */
+  readonly parent: number | null
+  /** UTF-16 code units of the parent's own text before the fork. */
+  readonly at: number
+  /** 1 for the root. */
+  readonly depth: number
+  /** The branch's own text, without its children's. */
+  readonly text: string
+  /** Set once the branch has ended. */
+  readonly reason: FinishReason | undefined
+  /** In document order. */
+  readonly children: readonly number[]
+}
+
+interface MutableBranch extends Branch {
+  text: string
+  reason: FinishReason | undefined
+  children: number[]
+}
+
+/**
+ * The branches of one stream. Apply its events in order.
+ * @throws AparError `internal_error` from {@link apply} when an event names a branch that does not exist.
+ */
+export class BranchTree {
+  readonly #branches = new Map<number, MutableBranch>([[0, newBranch(0, null, 0, 1)]])
+  #joints: Joints
+
+  constructor(joints: Joints = 'kept') {
+    this.#joints = joints
+  }
+
+  /** The `accepted` event may correct what the constructor was told. */
+  get joints(): Joints {
+    return this.#joints
+  }
+
+  apply(event: StreamEvent): void {
+    switch (event.type) {
+      case 'accepted':
+        this.#joints = event.joints
+        break
+      case 'fork':
+        this.#fork(event.branch, event.parent, event.at)
+        break
+      case 'delta':
+        this.#get(event.branch).text += event.text
+        break
+      case 'branch_end':
+        this.#get(event.branch).reason = event.reason
+        break
+      case 'done':
+        this.#endAll(event.reason)
+        break
+      case 'error':
+        this.#endAll('error')
+        break
+    }
+  }
+
+  branch(id: number): Branch | undefined {
+    return this.#branches.get(id)
+  }
+
+  /** In order of creation, the root first. */
+  branches(): readonly Branch[] {
+    return [...this.#branches.values()]
+  }
+
+  /** Everything received so far in document order; branches that still grow are included as they are. */
+  text(): string {
+    return new DocumentCursor(this).advance(false)
+  }
+
+  #get(id: number): MutableBranch {
+    const branch = this.#branches.get(id)
+    if (!branch) throw new AparError('internal_error', `event for unknown branch ${id}`)
+    return branch
+  }
+
+  #fork(id: number, parentId: number, at: number): void {
+    const parent = this.#get(parentId)
+    if (this.#branches.has(id)) throw new AparError('internal_error', `branch ${id} forked twice`)
+    this.#branches.set(id, newBranch(id, parentId, at, parent.depth + 1))
+    const after = parent.children.findIndex((child) => this.#get(child).at > at)
+    parent.children.splice(after === -1 ? parent.children.length : after, 0, id)
+  }
+
+  #endAll(reason: FinishReason): void {
+    for (const branch of this.#branches.values()) branch.reason ??= reason
+  }
+}
+
+/**
+ * Turns a stream's events into text in document order, each piece as soon as nothing can come before it: a later
+ * branch's text waits until all earlier text is complete. The pieces joined are the finished tree's `text()`.
+ */
+export class OrderedText {
+  readonly tree: BranchTree
+  readonly #cursor: DocumentCursor
+
+  constructor(joints: Joints = 'kept') {
+    this.tree = new BranchTree(joints)
+    this.#cursor = new DocumentCursor(this.tree)
+  }
+
+  /** The text that this event made final; often ''. */
+  push(event: StreamEvent): string {
+    this.tree.apply(event)
+    return this.#cursor.advance(true)
+  }
+}
+
+/** What must be put between two texts that meet, once the second one shows its first character. */
+type Joint = 'none' | 'detail' | 'continuation'
+
+interface Frame {
+  readonly branch: Branch
+  /** Of the branch's own text, what was read. */
+  position: number
+  nextChild: number
+  joint: Joint
+  /** Where the text since the last fork begins. */
+  segmentStart: number
+}
+
+/** Reads a tree depth first: own text up to a fork, then the child, then the parent's continuation. */
+class DocumentCursor {
+  readonly #tree: BranchTree
+  readonly #stack: Frame[]
+  /** Of the text before the fork whose detail is being read: does it hold a list item? */
+  #afterListItem = false
+
+  constructor(tree: BranchTree) {
+    this.#tree = tree
+    const root = tree.branch(0)
+    this.#stack = root ? [newFrame(root, 'none')] : []
+  }
+
+  /** Reads on as far as the tree goes; with `waitForEnds`, not past a branch that may still grow. */
+  advance(waitForEnds: boolean): string {
+    let out = ''
+    for (;;) {
+      const frame = this.#stack.at(-1)
+      if (!frame) return out
+      const { branch } = frame
+      const child = this.#childAt(frame)
+      const end = child ? Math.min(child.at, branch.text.length) : branch.text.length
+      if (frame.position < end) {
+        out += this.#mend(frame, branch.text.slice(frame.position, end))
+        frame.position = end
+      }
+      if (child && frame.position >= child.at) {
+        const segment = branch.text.slice(frame.segmentStart, frame.position)
+        this.#afterListItem = LIST_ITEM.test(segment)
+        frame.nextChild++
+        frame.segmentStart = frame.position
+        frame.joint = 'continuation'
+        this.#stack.push(newFrame(child, 'detail'))
+      } else if (branch.reason === undefined && waitForEnds) {
+        return out
+      } else {
+        this.#stack.pop()
+      }
+    }
+  }
+
+  #childAt(frame: Frame): Branch | undefined {
+    const id = frame.branch.children[frame.nextChild]
+    return id === undefined ? undefined : this.#tree.branch(id)
+  }
+
+  /** Training data of `mended` checkpoints had lost the white space around the added tokens; put it back. */
+  #mend(frame: Frame, text: string): string {
+    if (this.#tree.joints === 'kept' || frame.joint === 'none') return text
+    if (frame.joint === 'detail') {
+      frame.joint = 'none'
+      return this.#afterListItem && !text.startsWith('\n') ? `\n${text}` : text
+    }
+    const continuation = text.replace(/^\n+/, '')
+    if (continuation === '') return ''
+    frame.joint = 'none'
+    return `\n\n${continuation}`
+  }
+}
+
+const LIST_ITEM = /\d+\. /
+
+function newBranch(id: number, parent: number | null, at: number, depth: number): MutableBranch {
+  return { id, parent, at, depth, text: '', reason: undefined, children: [] }
+}
+
+function newFrame(branch: Branch, joint: Joint): Frame {
+  return { branch, position: 0, nextChild: 0, joint, segmentStart: 0 }
+}
