@@ -7,11 +7,13 @@ namespace apar {
 
 constexpr int32_t kBlockTokens = 16;  // tokens in one KV block
 
-// The tokens of one node of the KV tree: token i of the node lies in blocks[i / 16] at offset i % 16. A node starts
-// at offset 0 of its first block and may end in the middle of its last.
+// The tokens of one node of the KV tree: token i of the node lies in blocks[(first_offset + i) / 16] at offset
+// (first_offset + i) % 16. After a fork the parent goes on in the free rest of its last block (first_offset > 0, the block
+// is shared with the node above), a child starts a block of its own (first_offset == 0).
 struct KvNodeView {
   std::span<const int32_t> blocks;
-  int32_t length = 0;  // tokens, those that this step writes included
+  int32_t first_offset = 0;  // 0..15
+  int32_t num_tokens = 0;    // those that this step writes included
 };
 
 // Consecutive rows of one branch: one row when it decodes, a chunk when it is prefilled.
