@@ -1,0 +1,64 @@
+import { copyFile, mkdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const webFolder = join(root, 'dist/web')
+
+export const workerPath = join(root, 'dist/edge/worker.js')
+
+/** The worker as Miniflare's API takes it; wrangler.toml says the same for wrangler. Add secrets as `bindings`. */
+export const workerOptions = {
+  name: 'apar',
+  modules: true,
+  modulesRoot: dirname(workerPath),
+  scriptPath: workerPath,
+  compatibilityDate: '2026-04-26',
+  compatibilityFlags: ['enable_request_signal'],
+  durableObjects: {
+    STREAM_SESSION: { className: 'StreamSession', useSQLite: true },
+    FLEET: { className: 'Fleet', useSQLite: true },
+    KEY_LIMITS: { className: 'KeyLimits', useSQLite: true },
+  },
+}
+
+/** Builds the chat page into dist/web and the worker, which holds the page, into dist/edge. */
+export async function buildEdge() {
+  await buildPage()
+  await build({
+    absWorkingDir: root,
+    entryPoints: { worker: join(root, 'edge/index.ts') },
+    outdir: dirname(workerPath),
+    bundle: true,
+    format: 'esm',
+    target: 'es2023',
+    conditions: ['workerd', 'worker', 'browser'],
+    external: ['cloudflare:*'],
+    loader: { '.html': 'text', '.txt': 'text' },
+    sourcemap: true,
+    logLevel: 'warning',
+  })
+}
+
+/** The `.txt` names let every bundler tell text that is served from code that is run. */
+export async function buildPage() {
+  await mkdir(webFolder, { recursive: true })
+  await copyFile(join(root, 'edge/web/index.html'), join(webFolder, 'index.html'))
+  await build({
+    absWorkingDir: root,
+    entryPoints: [
+      { in: join(root, 'edge/web/main.ts'), out: 'chat.js' },
+      { in: join(root, 'edge/web/chat.css'), out: 'chat.css' },
+    ],
+    outdir: webFolder,
+    outExtension: { '.js': '.txt', '.css': '.txt' },
+    bundle: true,
+    format: 'esm',
+    target: ['es2023', 'chrome123', 'firefox120', 'safari17.5'],
+    minify: true,
+    logLevel: 'warning',
+  })
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildEdge()

@@ -1,0 +1,16 @@
+const encoder = new TextEncoder()
+
+/** The token of `Authorization: Bearer <token>`. */
+export function bearerToken(authorization: string | undefined): string | undefined {
+  return authorization?.match(/^Bearer +(\S+)$/i)?.[1]
+}
+
+export function sha256(text: string): Promise<ArrayBuffer> {
+  return crypto.subtle.digest('SHA-256', encoder.encode(text))
+}
+
+/** Compares in a time that depends on neither text, not even on their lengths. */
+export async function equalSecrets(a: string, b: string): Promise<boolean> {
+  const [hashA, hashB] = await Promise.all([sha256(a), sha256(b)])
+  return crypto.subtle.timingSafeEqual(hashA, hashB)
+}

@@ -1,0 +1,18 @@
+import type { Context, NotFoundHandler } from 'hono'
+import { AparError } from '../../shared/errors.ts'
+import type { AppEnv } from '../env.ts'
+import { handleError } from './errors.ts'
+
+export const notFound: NotFoundHandler<AppEnv> = (c) => {
+  throw new AparError('not_found', `there is nothing at ${c.req.path}`)
+}
+
+/** Stands last on a path: whoever arrives there used another method than `methods`. */
+export function allowOnly(...methods: string[]) {
+  return async (c: Context<AppEnv>): Promise<Response> => {
+    const message = `${c.req.path} answers ${methods.join(' and ')}, not ${c.req.method}`
+    const response = await handleError(new AparError('method_not_allowed', message), c)
+    response.headers.set('allow', methods.join(', '))
+    return response
+  }
+}

@@ -1,0 +1,54 @@
+import { toAparError } from '../../shared/errors.ts'
+
+/** Proxies cut connections that stay quiet; the shortest limit among the common ones is 30 s. */
+const KEEP_ALIVE_MS = 15_000
+
+export interface SseOptions {
+  /** Called when the client leaves before the end. */
+  readonly onCancel: () => void
+  readonly onError: (thrown: unknown) => void
+}
+
+/**
+ * `items` as server-sent events the way OpenAI's clients read them: one JSON per `data:` line, `[DONE]` after the
+ * last, an error as a last data line instead. A comment goes out whenever nothing else did for a while.
+ */
+export function sseResponse(items: AsyncIterable<unknown>, options: SseOptions): Response {
+  const encoder = new TextEncoder()
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      const write = (text: string) => controller.enqueue(encoder.encode(`${text}\n\n`))
+      void pump(items, write, options).then(() => closeQuietly(controller))
+    },
+    cancel: options.onCancel,
+  })
+  const headers = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' }
+  return new Response(body, { headers })
+}
+
+async function pump(items: AsyncIterable<unknown>, write: (text: string) => void, options: SseOptions) {
+  let quiet = true
+  const keepAlive = setInterval(() => {
+    if (quiet) write(': keep-alive')
+    quiet = true
+  }, KEEP_ALIVE_MS)
+  try {
+    for await (const item of items) {
+      write(`data: ${JSON.stringify(item)}`)
+      quiet = false
+    }
+    write('data: [DONE]')
+  } catch (thrown) {
+    options.onError(thrown)
+    write(`data: ${JSON.stringify(toAparError(thrown).toBody())}`)
+  } finally {
+    clearInterval(keepAlive)
+  }
+}
+
+/** A client that left has closed the stream already. */
+function closeQuietly(controller: ReadableStreamDefaultController): void {
+  try {
+    controller.close()
+  } catch {}
+}

@@ -1,0 +1,22 @@
+import type { Context } from 'hono'
+import { z } from 'zod'
+import { AparError } from '../../shared/errors.ts'
+import { parse, parseJson } from '../../shared/parse.ts'
+import { Heartbeat } from '../../shared/protocol/fleet.ts'
+import { type AppEnv, fleetOf } from '../env.ts'
+
+const NodePath = z.object({ id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'not a valid node id') })
+
+/** A gpu node's sign of life: Heartbeat → Lease. */
+export async function registerNode(c: Context<AppEnv>): Promise<Response> {
+  const { id } = parse(NodePath, c.req.param())
+  const heartbeat = parseJson(Heartbeat, await c.req.text())
+  return c.json(await fleetOf(c.env).beat(id, heartbeat))
+}
+
+/** A gpu node leaves: it gets no more requests from now on. */
+export async function deregisterNode(c: Context<AppEnv>): Promise<Response> {
+  const { id } = parse(NodePath, c.req.param())
+  if (!(await fleetOf(c.env).leave(id))) throw new AparError('not_found', `node ${id} is not registered`)
+  return c.body(null, 204)
+}

@@ -1,0 +1,37 @@
+import type { Context } from 'hono'
+import style from '../../dist/web/chat.css.txt'
+import script from '../../dist/web/chat.js.txt'
+import html from '../../dist/web/index.html'
+
+/** Nothing from elsewhere, nothing inline: even text of a model that got through as markup could do nothing. */
+const CONTENT_SECURITY_POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ')
+
+export function chatPage(c: Context): Response {
+  return asset(c, html, 'text/html')
+}
+
+export function chatScript(c: Context): Response {
+  return asset(c, script, 'text/javascript')
+}
+
+export function chatStyle(c: Context): Response {
+  return asset(c, style, 'text/css')
+}
+
+function asset(c: Context, text: string, type: string): Response {
+  return c.body(text, 200, {
+    'content-type': `${type}; charset=utf-8`,
+    'cache-control': 'no-cache',
+    'content-security-policy': CONTENT_SECURITY_POLICY,
+    'cross-origin-opener-policy': 'same-origin',
+  })
+}
