@@ -24,7 +24,7 @@ export function parseJson<T>(schema: z.ZodType<T>, text: string): T {
   try {
     value = JSON.parse(text)
   } catch {
-    throw new AparError('invalid_json', 'the body is not valid JSON')
+    throw new AparError('invalid_json', 'not valid JSON')
   }
   return parse(schema, value)
 }
