@@ -105,12 +105,17 @@ export interface EngineStats {
   preemptions: number
 }
 
+/** Called once per wake-up with all events so far; `failure` says why the engine died, when it did. */
+export type OnEvents = (rows: Int32Array, failure?: string) => void
+
 export interface Engine {
   readonly info: EngineInfo
   /** @throws EngineError at once when the request can never run or the queue is full. */
   submit(request: EngineRequest): void
   /** Ends the request, or one branch and everything below it. Unknown ids are ignored: they may have just ended. */
   abort(requestId: number, branchId?: number): void
+  /** Ends one branch with reason STOP, as an end token would; its children go on. For stop strings. */
+  stopBranch(requestId: number, branchId: number): void
   stats(): EngineStats
   /** Aborts what runs, delivers its events, frees everything. A second call is harmless. */
   close(): Promise<void>

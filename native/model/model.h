@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "model/config.h"
 #include "model/step_batch.h"
 
@@ -11,6 +13,8 @@ class Model {
   virtual ~Model() = default;
 
   virtual const ModelConfig& config() const = 0;
+  // For people: "cpu avx512 x2".
+  virtual std::string device() const = 0;
   virtual int32_t num_blocks() const = 0;
   // Rows that one forward pass can take.
   virtual int32_t max_rows() const = 0;

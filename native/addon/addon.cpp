@@ -1,0 +1,282 @@
+// What JavaScript sees: open(config, onEvents) and the engine object of gpu-node/engine/types.ts. TypeScript
+// validates, this marshals.
+#include <napi.h>
+
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "addon/config.h"
+#include "core/error.h"
+#include "engine/engine.h"
+#include "model/llama.h"
+
+namespace apar {
+namespace {
+
+constexpr size_t kEventWidth = 5;  // EVENT_WIDTH in types.ts
+static_assert(sizeof(Event) == kEventWidth * sizeof(int32_t));
+
+Napi::Error to_js(Napi::Env env, const char* code, const std::string& message) {
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", Napi::String::New(env, code));
+  return error;
+}
+
+// Runs `body`; a C++ exception becomes a JavaScript error with a code.
+template <typename Body>
+auto guarded(Napi::Env env, Body&& body) {
+  try {
+    return body();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const Error& error) {
+    throw to_js(env, to_string(error.code()), error.what());
+  } catch (const std::bad_alloc&) {
+    throw to_js(env, "out_of_memory", "out of memory");
+  } catch (const std::exception& error) {
+    throw to_js(env, "internal", error.what());
+  }
+}
+
+struct Session;
+void deliver(Napi::Env env, Napi::Function on_events, Session* session, void*);
+using Wakeup = Napi::TypedThreadSafeFunction<Session, void, deliver>;
+
+// One open engine and its way to JavaScript. Lives until the wake-up's finalizer has run.
+struct Session {
+  Wakeup wakeup;
+  bool closed = false;  // the wake-up was released; JavaScript thread only
+  std::unique_ptr<Engine> engine;
+  std::string device;
+  DType dtype = DType::f32;
+  int32_t num_blocks = 0;
+};
+
+// One wake-up drains all events that have gathered (a call for each token costs 20 times more).
+void deliver(Napi::Env env, Napi::Function on_events, Session* session, void*) {
+  if (static_cast<napi_env>(env) == nullptr || session->engine == nullptr) return;
+  std::vector<Event> events;
+  const std::string failure = session->engine->drain(events);
+  if (events.empty()) return;
+  auto rows = Napi::Int32Array::New(env, events.size() * kEventWidth);
+  std::memcpy(rows.Data(), events.data(), events.size() * sizeof(Event));
+  std::vector<napi_value> arguments{rows};
+  if (!failure.empty()) arguments.push_back(Napi::String::New(env, failure));
+  on_events.Call(arguments);
+}
+
+// Ends the engine off the JavaScript thread, then delivers its last events.
+class CloseWorker : public Napi::AsyncWorker {
+ public:
+  CloseWorker(Napi::Env env, std::shared_ptr<Session> session, Napi::Function on_events)
+      : Napi::AsyncWorker(env),
+        deferred(Napi::Promise::Deferred::New(env)),
+        session_(std::move(session)),
+        on_events_(Napi::Persistent(on_events)) {}
+
+  Napi::Promise::Deferred deferred;
+
+ protected:
+  void Execute() override { session_->engine->close(); }
+  void OnOK() override {
+    deliver(Env(), on_events_.Value(), session_.get(), nullptr);
+    if (!session_->closed) {
+      session_->closed = true;
+      session_->wakeup.Release();
+    }
+    deferred.Resolve(Env().Undefined());
+  }
+  void OnError(const Napi::Error& error) override { deferred.Reject(error.Value()); }
+
+ private:
+  std::shared_ptr<Session> session_;
+  Napi::FunctionReference on_events_;
+};
+
+class EngineObject : public Napi::ObjectWrap<EngineObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(
+        env, "Engine",
+        {InstanceMethod<&EngineObject::submit>("submit"), InstanceMethod<&EngineObject::abort>("abort"),
+         InstanceMethod<&EngineObject::stop_branch>("stopBranch"),
+         InstanceMethod<&EngineObject::stats>("stats"), InstanceMethod<&EngineObject::close>("close"),
+         InstanceAccessor<&EngineObject::info>("info")});
+  }
+
+  // Only open() makes one: it passes the session as an External.
+  explicit EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
+    if (info.Length() != 2 || !info[0].IsExternal() || !info[1].IsFunction()) {
+      throw to_js(info.Env(), "invalid_config", "an Engine is made by open()");
+    }
+    session_ = *info[0].As<Napi::External<std::shared_ptr<Session>>>().Data();
+    on_events_ = Napi::Persistent(info[1].As<Napi::Function>());
+  }
+
+ private:
+  Engine& engine() { return *session_->engine; }
+
+  void submit(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] {
+      if (!info[0].IsObject()) throw Error(ErrorCode::invalid_request, "submit takes a request object");
+      engine().submit(read_request(info[0].As<Napi::Object>()));
+    });
+  }
+
+  void abort(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] {
+      const int32_t request = id(info[0]);
+      if (info[1].IsUndefined()) {
+        engine().abort(request);
+      } else {
+        engine().abort_branch(request, id(info[1]));
+      }
+    });
+  }
+
+  void stop_branch(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { engine().stop_branch(id(info[0]), id(info[1])); });
+  }
+
+  static int32_t id(const Napi::Value& value) {
+    if (!value.IsNumber()) throw Error(ErrorCode::invalid_request, "an id is not a number");
+    return value.As<Napi::Number>().Int32Value();
+  }
+
+  Napi::Value stats(const Napi::CallbackInfo& info) {
+    const DecoderStats stats = engine().stats();
+    Napi::Object object = Napi::Object::New(info.Env());
+    const auto set = [&](const char* name, auto value) { object.Set(name, static_cast<double>(value)); };
+    set("runningRequests", stats.running_requests);
+    set("waitingRequests", stats.waiting_requests);
+    set("liveBranches", stats.live_branches);
+    set("freeBlocks", stats.free_blocks);
+    set("usedBlocks", stats.used_blocks);
+    set("steps", stats.steps);
+    set("generatedTokens", stats.generated_tokens);
+    set("prefillTokens", stats.prefill_tokens);
+    set("forks", stats.forks);
+    set("preemptions", stats.preemptions);
+    return object;
+  }
+
+  Napi::Value info(const Napi::CallbackInfo& info) {
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("device", session_->device);
+    object.Set("dtype", session_->dtype == DType::f32 ? "f32" : "bf16");
+    object.Set("blockTokens", kBlockTokens);
+    object.Set("numBlocks", session_->num_blocks);
+    return object;
+  }
+
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    auto* worker = new CloseWorker(info.Env(), session_, on_events_.Value());
+    const Napi::Promise promise = worker->deferred.Promise();
+    worker->Queue();
+    return promise;
+  }
+
+  std::shared_ptr<Session> session_;
+  Napi::FunctionReference on_events_;
+};
+
+struct AddonData {
+  Napi::FunctionReference engine_class;
+};
+
+// Maps the weights and starts the engine off the JavaScript thread.
+class OpenWorker : public Napi::AsyncWorker {
+ public:
+  OpenWorker(Napi::Env env, OpenConfig config, Napi::Function on_events)
+      : Napi::AsyncWorker(env),
+        deferred(Napi::Promise::Deferred::New(env)),
+        config_(std::move(config)),
+        on_events_(Napi::Persistent(on_events)),
+        session_(std::make_shared<Session>()) {
+    auto* held = new std::shared_ptr<Session>(session_);
+    session_->wakeup = Wakeup::New(
+        env, on_events, "apar events", 0, 1, session_.get(),
+        [](Napi::Env, std::shared_ptr<Session>* owner, Session*) { delete owner; }, held);
+  }
+
+  Napi::Promise::Deferred deferred;
+
+ protected:
+  void Execute() override {
+    try {
+      auto model = open_llama(config_.model, config_.weights, config_.dtype, config_.num_blocks,
+                              config_.engine.decoder.max_step_tokens, config_.threads);
+      session_->device = model->device();
+      session_->dtype = config_.dtype;
+      session_->num_blocks = model->num_blocks();
+      Session* session = session_.get();
+      session_->engine = std::make_unique<Engine>(std::move(model), std::move(config_.engine),
+                                                  [session] { session->wakeup.NonBlockingCall(); });
+    } catch (const Error& error) {
+      code_ = to_string(error.code());
+      SetError(error.what());
+    } catch (const std::bad_alloc&) {
+      code_ = "out_of_memory";
+      SetError("out of memory");
+    } catch (const std::exception& error) {
+      code_ = "internal";
+      SetError(error.what());
+    }
+  }
+
+  void OnOK() override {
+    Napi::HandleScope scope(Env());
+    // A process that ends without close() must not leave a thread that calls into a dead environment.
+    Env().AddCleanupHook(
+        [](std::weak_ptr<Session>* weak) {
+          const std::unique_ptr<std::weak_ptr<Session>> owner(weak);
+          if (const auto session = owner->lock()) session->engine->close();
+        },
+        new std::weak_ptr<Session>(session_));
+    const auto external = Napi::External<std::shared_ptr<Session>>::New(Env(), &session_);
+    const auto* data = Env().GetInstanceData<AddonData>();
+    deferred.Resolve(data->engine_class.New({external, on_events_.Value()}));
+  }
+
+  void OnError(const Napi::Error& error) override {
+    session_->wakeup.Release();
+    deferred.Reject(to_js(Env(), code_, error.Message()).Value());
+  }
+
+ private:
+  OpenConfig config_;
+  Napi::FunctionReference on_events_;
+  std::shared_ptr<Session> session_;
+  const char* code_ = "internal";
+};
+
+Napi::Value open(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    if (!info[0].IsObject() || !info[1].IsFunction()) {
+      throw Error(ErrorCode::invalid_config, "open takes a configuration and a function");
+    }
+    auto* worker = new OpenWorker(env, read_config(info[0].As<Napi::Object>()), info[1].As<Napi::Function>());
+    const Napi::Promise promise = worker->deferred.Promise();
+    worker->Queue();
+    return promise;
+  });
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* data = new AddonData{Napi::Persistent(EngineObject::define(env))};
+  env.SetInstanceData(data);
+  exports.Set("open", Napi::Function::New<open>(env, "open"));
+  return exports;
+}
+
+}  // namespace
+}  // namespace apar
+
+Napi::Object init_apar(Napi::Env env, Napi::Object exports) {
+  return apar::init(env, exports);
+}
+NODE_API_MODULE(apar, init_apar)

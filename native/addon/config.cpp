@@ -1,0 +1,151 @@
+#include "addon/config.h"
+
+#include <string>
+
+#include "core/error.h"
+
+namespace apar {
+namespace {
+
+[[noreturn]] void wrong_type(const char* field) {
+  throw Error(ErrorCode::invalid_config, std::string(field) + " has the wrong type");
+}
+
+int32_t get_int(const Napi::Object& object, const char* field) {
+  const Napi::Value value = object.Get(field);
+  if (!value.IsNumber()) wrong_type(field);
+  return value.As<Napi::Number>().Int32Value();
+}
+int64_t get_int64(const Napi::Object& object, const char* field) {
+  const Napi::Value value = object.Get(field);
+  if (!value.IsNumber()) wrong_type(field);
+  return value.As<Napi::Number>().Int64Value();
+}
+float get_float(const Napi::Object& object, const char* field) {
+  const Napi::Value value = object.Get(field);
+  if (!value.IsNumber()) wrong_type(field);
+  return value.As<Napi::Number>().FloatValue();
+}
+bool get_bool(const Napi::Object& object, const char* field) {
+  const Napi::Value value = object.Get(field);
+  if (!value.IsBoolean()) wrong_type(field);
+  return value.As<Napi::Boolean>().Value();
+}
+std::string get_string(const Napi::Object& object, const char* field) {
+  const Napi::Value value = object.Get(field);
+  if (!value.IsString()) wrong_type(field);
+  return value.As<Napi::String>().Utf8Value();
+}
+Napi::Object get_object(const Napi::Object& object, const char* field) {
+  const Napi::Value value = object.Get(field);
+  if (!value.IsObject()) wrong_type(field);
+  return value.As<Napi::Object>();
+}
+Napi::Array get_array(const Napi::Object& object, const char* field) {
+  const Napi::Value value = object.Get(field);
+  if (!value.IsArray()) wrong_type(field);
+  return value.As<Napi::Array>();
+}
+std::vector<int32_t> get_ids(const Napi::Object& object, const char* field) {
+  const Napi::Value value = object.Get(field);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
+    wrong_type(field);
+  const auto array = value.As<Napi::Int32Array>();
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+DType to_dtype(const std::string& name) {
+  if (name == "f32" || name == "F32") return DType::f32;
+  if (name == "bf16" || name == "BF16") return DType::bf16;
+  if (name == "F16") return DType::f16;
+  throw Error(ErrorCode::invalid_config, "unknown dtype " + name);
+}
+
+ModelConfig read_model(const Napi::Object& shape) {
+  ModelConfig model;
+  model.vocab_size = get_int(shape, "vocabSize");
+  model.hidden_size = get_int(shape, "hiddenSize");
+  model.intermediate_size = get_int(shape, "intermediateSize");
+  model.num_layers = get_int(shape, "numLayers");
+  model.num_heads = get_int(shape, "numHeads");
+  model.num_kv_heads = get_int(shape, "numKvHeads");
+  model.head_dim = get_int(shape, "headDim");
+  model.context_tokens = get_int(shape, "contextTokens");
+  model.rms_norm_eps = get_float(shape, "rmsNormEps");
+  model.rope_theta = get_float(shape, "ropeTheta");
+  model.tie_word_embeddings = get_bool(shape, "tieWordEmbeddings");
+  return model;
+}
+
+WeightTable read_weights(const Napi::Object& weights) {
+  WeightTable table;
+  const Napi::Array files = get_array(weights, "files");
+  for (uint32_t i = 0; i < files.Length(); ++i) {
+    const Napi::Value path = files.Get(i);
+    if (!path.IsString()) wrong_type("files");
+    table.files.push_back(path.As<Napi::String>().Utf8Value());
+  }
+  const Napi::Array tensors = get_array(weights, "tensors");
+  for (uint32_t i = 0; i < tensors.Length(); ++i) {
+    const Napi::Value value = tensors.Get(i);
+    if (!value.IsObject()) wrong_type("tensors");
+    const auto entry = value.As<Napi::Object>();
+    TensorInfo& tensor = table.tensors.emplace_back();
+    tensor.name = get_string(entry, "name");
+    tensor.file = get_int(entry, "file");
+    const int64_t offset = get_int64(entry, "offset");
+    if (offset < 0) throw Error(ErrorCode::invalid_weights, tensor.name + ": negative offset");
+    tensor.offset = static_cast<uint64_t>(offset);
+    tensor.dtype = to_dtype(get_string(entry, "dtype"));
+    const Napi::Array shape = get_array(entry, "shape");
+    for (uint32_t d = 0; d < shape.Length(); ++d) {
+      const Napi::Value size = shape.Get(d);
+      if (!size.IsNumber()) wrong_type("shape");
+      tensor.shape.push_back(size.As<Napi::Number>().Int64Value());
+    }
+  }
+  return table;
+}
+
+}  // namespace
+
+OpenConfig read_config(const Napi::Object& config) {
+  OpenConfig open;
+  open.model = read_model(get_object(config, "model"));
+  open.weights = read_weights(get_object(config, "weights"));
+  const Napi::Object tokens = get_object(config, "tokens");
+  open.engine.decoder.tokens.fork = get_int(tokens, "fork");
+  open.engine.decoder.tokens.child = get_int(tokens, "child");
+  const Napi::Array eos = get_array(tokens, "eos");
+  for (uint32_t i = 0; i < eos.Length(); ++i) {
+    const Napi::Value id = eos.Get(i);
+    if (!id.IsNumber()) wrong_type("eos");
+    open.engine.decoder.tokens.eos.push_back(id.As<Napi::Number>().Int32Value());
+  }
+  open.engine.decoder.max_step_tokens = get_int(config, "maxStepTokens");
+  open.engine.decoder.max_branches = get_int(config, "maxBranches");
+  open.engine.max_requests = get_int(config, "maxRequests");
+  open.dtype = to_dtype(get_string(config, "dtype"));
+  open.threads = get_int(config, "threads");
+  open.num_blocks = get_int(config, "numBlocks");
+  return open;
+}
+
+RequestParams read_request(const Napi::Object& request) {
+  RequestParams params;
+  params.id = get_int(request, "id");
+  params.prompt = get_ids(request, "prompt");
+  params.max_tokens = get_int(request, "maxTokens");
+  params.max_branches = get_int(request, "maxBranches");
+  params.max_depth = get_int(request, "maxDepth");
+  params.stop_tokens = get_ids(request, "stopTokens");
+  params.sampling.temperature = get_float(request, "temperature");
+  params.sampling.top_p = get_float(request, "topP");
+  params.sampling.top_k = get_int(request, "topK");
+  params.sampling.min_p = get_float(request, "minP");
+  params.sampling.repetition_penalty = get_float(request, "repetitionPenalty");
+  params.sampling.seed = static_cast<uint32_t>(get_int64(request, "seed"));
+  return params;
+}
+
+}  // namespace apar

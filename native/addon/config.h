@@ -1,0 +1,25 @@
+#pragma once
+
+#include <napi.h>
+
+#include "engine/engine.h"
+#include "model/config.h"
+
+namespace apar {
+
+// All of an EngineConfig, copied off the JavaScript heap.
+struct OpenConfig {
+  ModelConfig model;
+  WeightTable weights;
+  EngineConfig engine;
+  DType dtype = DType::f32;
+  int32_t threads = 1;
+  int32_t num_blocks = 0;
+};
+
+// The JavaScript objects of gpu-node/engine/types.ts as C++ values. Throw Error{invalid_config,
+// invalid_weights, invalid_request} for a wrong type; ranges are checked by whom they concern.
+OpenConfig read_config(const Napi::Object& config);
+RequestParams read_request(const Napi::Object& request);
+
+}  // namespace apar

@@ -1,0 +1,286 @@
+#include "core/decoder.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "core/branch_policy.h"
+#include "core/error.h"
+
+namespace apar {
+namespace {
+
+bool contains(const std::vector<int32_t>& values, int32_t value) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+}  // namespace
+
+Decoder::Decoder(Model& model, DecoderConfig config)
+    : model_(model),
+      config_(std::move(config)),
+      tree_(model.num_blocks()),
+      scheduler_(tree_, {config_.max_step_tokens, config_.max_branches}),
+      sampler_(model.config().vocab_size) {
+  const int32_t vocab = model.config().vocab_size;
+  const auto require = [](bool good, const char* what) {
+    if (!good) throw Error(ErrorCode::invalid_config, what);
+  };
+  const ControlTokens& tokens = config_.tokens;
+  require(config_.max_branches >= 1, "max_branches must be at least 1");
+  require(config_.max_branches <= config_.max_step_tokens, "max_branches must not exceed max_step_tokens");
+  require(config_.max_step_tokens <= model.max_rows(),
+          "max_step_tokens exceeds what the model was opened for");
+  require(tokens.fork < vocab && tokens.child < vocab, "a control token lies outside the vocabulary");
+  require((tokens.fork < 0) == (tokens.child < 0), "fork and child tokens go together");
+  require(tokens.fork < 0 || tokens.fork != tokens.child, "fork and child are the same token");
+  for (const int32_t eos : tokens.eos) {
+    require(eos >= 0 && eos < vocab, "an end token lies outside the vocabulary");
+    require(eos != tokens.fork && eos != tokens.child, "an end token is also a fork or child token");
+  }
+  logits_.resize(static_cast<size_t>(config_.max_branches) * static_cast<size_t>(vocab));
+}
+
+void Decoder::validate(const RequestParams& params) const {
+  const auto require = [](bool good, const char* what) {
+    if (!good) throw Error(ErrorCode::invalid_request, what);
+  };
+  const ModelConfig& model = model_.config();
+  const SamplerParams& sampling = params.sampling;
+  require(params.id > 0, "id must be positive");
+  require(!params.prompt.empty(), "the prompt is empty");
+  require(params.max_tokens >= 1, "max_tokens must be at least 1");
+  require(params.max_branches >= 1, "max_branches must be at least 1");
+  require(params.max_depth >= 1, "max_depth must be at least 1");
+  require(sampling.temperature >= 0.0f, "temperature must not be negative");
+  require(sampling.top_p > 0.0f && sampling.top_p <= 1.0f, "top_p must be in (0, 1]");
+  require(sampling.min_p >= 0.0f && sampling.min_p <= 1.0f, "min_p must be in [0, 1]");
+  require(sampling.top_k >= 0, "top_k must not be negative");
+  require(sampling.repetition_penalty > 0.0f, "repetition_penalty must be positive");
+  for (const int32_t token : params.prompt) {
+    require(token >= 0 && token < model.vocab_size, "a prompt token lies outside the vocabulary");
+  }
+  const auto prompt = static_cast<int64_t>(params.prompt.size());
+  if (prompt >= model.context_tokens) {
+    throw Error(ErrorCode::request_too_large, "the prompt fills the model's context");
+  }
+  // A child starts a block of its own, so each level below the root can leave one block partly empty. Alone
+  // in the pool, the longest path must fit, or the request could never finish.
+  const int64_t longest = std::min<int64_t>(prompt + params.max_tokens, model.context_tokens);
+  const int64_t levels = std::min<int64_t>(params.max_depth - 1, params.max_tokens);
+  const int64_t blocks = (longest + kBlockTokens - 1) / kBlockTokens + levels;
+  if (blocks > tree_.pool().num_blocks()) {
+    throw Error(ErrorCode::request_too_large, "the request may need " + std::to_string(blocks) +
+                                                  " KV blocks, the pool has " +
+                                                  std::to_string(tree_.pool().num_blocks()));
+  }
+}
+
+void Decoder::submit(RequestParams params) {
+  validate(params);
+  if (by_id_.contains(params.id)) {
+    throw Error(ErrorCode::duplicate_request, "request " + std::to_string(params.id) + " is running");
+  }
+  Request& request = requests_.emplace_back();
+  request.params = std::move(params);
+  Branch& root = request.branches.emplace_back();
+  root.tail = tree_.add_root();
+  root.key = root_key(request.params.sampling.seed);
+  root.last_token = request.params.prompt.back();
+  tree_.append(root.tail, request.params.prompt);
+  request.live.push_back(&root);
+  by_id_.emplace(request.params.id, std::prev(requests_.end()));
+}
+
+bool Decoder::step(std::vector<Event>& events) {
+  if (!scheduler_.plan(requests_)) return false;
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  try {
+    const StepBatch& batch = scheduler_.batch();
+    model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
+  } catch (...) {
+    scheduler_.drop();
+    abort_all(FinishReason::error, events);
+    throw;
+  }
+  scheduler_.commit();
+  ++steps_;
+  const auto& samples = scheduler_.samples();
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const auto [request, branch] = samples[i];
+    if (branch->state == BranchState::ended) continue;  // its request ended earlier in this step
+    take(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
+  }
+  remove_finished();
+  return true;
+}
+
+void Decoder::take(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events) {
+  ban(request, branch, logits);
+  tree_.path(branch.tail, path_);
+  path_tokens_.clear();
+  for (const NodeId node : path_) path_tokens_.push_back(tree_.at(node).tokens);
+  const int32_t position = tree_.at(branch.tail).end();
+  const int32_t token = sampler_.sample(logits, request.params.sampling, path_tokens_, branch.key, position);
+  if (token < 0) return end_request(request, FinishReason::error, events);
+  if (ends_branch(request, token)) return end_branch(request, branch, FinishReason::stop, events);
+
+  emit_token(request, branch, token, events);
+  if (token == config_.tokens.fork) fork(request, branch, events);
+  if (request.budget() == 0) {
+    end_request(request, FinishReason::length, events);
+  } else if (tree_.at(branch.tail).end() >= model_.config().context_tokens) {
+    request.outcome = FinishReason::length;
+    end_branch(request, branch, FinishReason::length, events);
+  }
+}
+
+void Decoder::ban(const Request& request, const Branch& branch, std::span<float> logits) const {
+  const ControlTokens& tokens = config_.tokens;
+  if (tokens.fork < 0) return;
+  constexpr float never = -std::numeric_limits<float>::infinity();
+  logits[static_cast<size_t>(tokens.child)] = never;
+  const bool just_split = branch.last_token == tokens.fork || branch.last_token == tokens.child;
+  // A child starts one token further on; a fork at the context's end could not write its detail.
+  const bool no_room = tree_.at(branch.tail).end() + 3 > model_.config().context_tokens;
+  if (just_split || no_room || !may_fork(request, branch)) logits[static_cast<size_t>(tokens.fork)] = never;
+}
+
+bool Decoder::ends_branch(const Request& request, int32_t token) const {
+  return contains(config_.tokens.eos, token) || contains(request.params.stop_tokens, token);
+}
+
+void Decoder::emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
+  tree_.append(branch.tail, {&token, 1});
+  branch.last_token = token;
+  ++request.generated;
+  ++generated_;
+  events.push_back({EventKind::token, request.params.id, branch.id, token, 0});
+}
+
+// The parent's tail now ends in [Fork]. Parent and child both go on from there, each in a new node.
+void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events) {
+  const NodeId above = parent.tail;
+  const int32_t position = tree_.at(above).end() - 1;
+
+  Branch& child = request.branches.emplace_back();
+  child.id = static_cast<int32_t>(request.branches.size()) - 1;
+  child.parent = parent.id;
+  child.depth = parent.depth + 1;
+  child.key = child_key(parent.key, position);
+  child.tail = tree_.add_child(above);
+  request.live.push_back(&child);
+
+  const bool pinned = parent.state == BranchState::running;
+  parent.tail = tree_.add_continuation(above);
+  if (pinned) tree_.at(parent.tail).pins = 1;
+  tree_.release(above);
+
+  ++forks_;
+  events.push_back({EventKind::fork, request.params.id, parent.id, child.id, position});
+  emit_token(request, child, config_.tokens.child, events);
+  scheduler_.adopt(parent, child);
+}
+
+void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events) {
+  scheduler_.retire(branch);
+  tree_.release(branch.tail);
+  branch.tail = kNoNode;
+  request.live.erase(std::find(request.live.begin(), request.live.end(), &branch));
+  events.push_back({EventKind::branch_end, request.params.id, branch.id, static_cast<int32_t>(reason), 0});
+  if (!request.live.empty()) return;
+
+  const auto outcome = static_cast<int32_t>(request.outcome);
+  events.push_back({EventKind::finish, request.params.id, kRootBranch, outcome, 0});
+}
+
+void Decoder::end_request(Request& request, FinishReason reason, std::vector<Event>& events) {
+  request.outcome = reason;
+  while (!request.live.empty()) end_branch(request, *request.live.back(), reason, events);
+}
+
+void Decoder::abort(int32_t request_id, std::vector<Event>& events) {
+  Request* request = find(request_id);
+  if (request == nullptr) return;
+  end_request(*request, FinishReason::abort, events);
+  remove_finished();
+}
+
+void Decoder::abort_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events) {
+  if (branch_id == kRootBranch) return abort(request_id, events);
+  Request* request = find(request_id);
+  if (request == nullptr) return;
+  // A parent's id is smaller than its children's: from the last branch down, each asks whether it lies below.
+  const std::vector<Branch*> live = request->live;
+  for (auto it = live.rbegin(); it != live.rend(); ++it) {
+    int32_t id = (*it)->id;
+    while (id > branch_id) id = request->branches[static_cast<size_t>(id)].parent;
+    if (id == branch_id) end_branch(*request, **it, FinishReason::abort, events);
+  }
+  remove_finished();
+}
+
+void Decoder::stop_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events) {
+  Request* request = find(request_id);
+  if (request == nullptr || branch_id < 0) return;
+  const auto id = static_cast<size_t>(branch_id);
+  if (id >= request->branches.size() || request->branches[id].state == BranchState::ended) return;
+  end_branch(*request, request->branches[id], FinishReason::stop, events);
+  remove_finished();
+}
+
+void Decoder::abort_all(FinishReason reason, std::vector<Event>& events) {
+  for (Request& request : requests_) end_request(request, reason, events);
+  remove_finished();
+}
+
+Request* Decoder::find(int32_t request_id) {
+  const auto found = by_id_.find(request_id);
+  return found == by_id_.end() ? nullptr : &*found->second;
+}
+
+void Decoder::remove_finished() {
+  for (auto it = requests_.begin(); it != requests_.end();) {
+    if (it->live.empty()) {
+      by_id_.erase(it->params.id);
+      it = requests_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+}
+
+DecoderStats Decoder::stats() const {
+  DecoderStats stats;
+  for (const Request& request : requests_) {
+    const bool runs = std::any_of(request.live.begin(), request.live.end(),
+                                  [](const Branch* branch) { return branch->state == BranchState::running; });
+    ++(runs ? stats.running_requests : stats.waiting_requests);
+    stats.live_branches += static_cast<int32_t>(request.live.size());
+  }
+  stats.free_blocks = tree_.pool().num_free();
+  stats.used_blocks = tree_.pool().num_blocks() - stats.free_blocks;
+  stats.steps = steps_;
+  stats.generated_tokens = generated_;
+  stats.prefill_tokens = scheduler_.prefill_rows();
+  stats.forks = forks_;
+  stats.preemptions = scheduler_.preemptions();
+  return stats;
+}
+
+void Decoder::check_integrity() const {
+  std::vector<KvHolder> holders;
+  int32_t running = 0;
+  for (const Request& request : requests_) {
+    for (const Branch* branch : request.live) {
+      const bool pinned = branch->state == BranchState::running;
+      holders.push_back({branch->tail, pinned});
+      running += pinned ? 1 : 0;
+    }
+  }
+  tree_.check_integrity(holders);
+  if (running != scheduler_.running()) throw Error(ErrorCode::internal, "scheduler: running count");
+  if (by_id_.size() != requests_.size()) throw Error(ErrorCode::internal, "decoder: request index");
+}
+
+}  // namespace apar

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <unordered_map>
+#include <vector>
+
+#include "core/request.h"
+#include "core/sampler.h"
+#include "core/scheduler.h"
+#include "model/model.h"
+
+namespace apar {
+
+// Ids of the tokens that steer decoding; they come from the checkpoint's tokenizer.
+struct ControlTokens {
+  int32_t fork = -1;   // -1: the checkpoint cannot fork
+  int32_t child = -1;  // -1 likewise
+  std::vector<int32_t> eos;
+};
+
+struct DecoderConfig {
+  ControlTokens tokens;
+  int32_t max_step_tokens = 0;
+  int32_t max_branches = 0;  // running at once, over all requests
+};
+
+struct DecoderStats {
+  int32_t running_requests = 0;
+  int32_t waiting_requests = 0;
+  int32_t live_branches = 0;
+  int32_t free_blocks = 0;
+  int32_t used_blocks = 0;
+  int64_t steps = 0;
+  int64_t generated_tokens = 0;
+  int64_t prefill_tokens = 0;
+  int64_t forks = 0;
+  int64_t preemptions = 0;
+};
+
+// APAR decoding (arXiv 2401.06761) of many requests together: each step runs one forward pass over all
+// branches that have a place, samples, and forks. Owns all state, uses one model, knows neither threads nor
+// devices. Every accepted request ends in exactly one finish event. Not thread-safe.
+class Decoder {
+ public:
+  Decoder(Model& model, DecoderConfig config);
+
+  // Throws Error: invalid_request, or request_too_large when the request's longest path can never fit the
+  // pool or the context. Reads only what never changes: any thread may call it.
+  void validate(const RequestParams& params) const;
+  // As validate(), and Error{duplicate_request}.
+  void submit(RequestParams params);
+  // Ends a request, or a branch and all below it. Unknown ids are ignored: they may have ended just now.
+  void abort(int32_t request_id, std::vector<Event>& events);
+  void abort_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
+  // Ends one branch as if it had sampled an end token; those below it go on.
+  void stop_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
+  // Ends every request.
+  void abort_all(FinishReason reason, std::vector<Event>& events);
+
+  // Runs one step and appends what happened. False when there was nothing to do. If the model fails, every
+  // request ends with reason error and the failure is thrown on.
+  bool step(std::vector<Event>& events);
+
+  bool idle() const { return requests_.empty(); }
+  DecoderStats stats() const;
+  // Throws Error{internal} when any count is off. For tests and debug builds.
+  void check_integrity() const;
+
+ private:
+  using RequestIterator = std::list<Request>::iterator;
+
+  void take(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
+  void ban(const Request& request, const Branch& branch, std::span<float> logits) const;
+  bool ends_branch(const Request& request, int32_t token) const;
+  void emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
+  void fork(Request& request, Branch& parent, std::vector<Event>& events);
+  void end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events);
+  void end_request(Request& request, FinishReason reason, std::vector<Event>& events);
+  void remove_finished();
+  Request* find(int32_t request_id);
+
+  Model& model_;
+  DecoderConfig config_;
+  KvTree tree_;
+  Scheduler scheduler_;
+  Sampler sampler_;
+  std::list<Request> requests_;  // in order of arrival
+  std::unordered_map<int32_t, RequestIterator> by_id_;
+  std::vector<float> logits_;  // [max_branches, vocab]
+  std::vector<NodeId> path_;   // scratch
+  std::vector<std::span<const int32_t>> path_tokens_;
+  int64_t steps_ = 0;
+  int64_t generated_ = 0;
+  int64_t forks_ = 0;
+};
+
+}  // namespace apar

@@ -1,0 +1,199 @@
+#include "core/scheduler.h"
+
+#include <algorithm>
+
+namespace apar {
+namespace {
+
+// Rows that a decoding branch needs at most: its own token, and [Fork] of the node above if nobody computes
+// that.
+constexpr int32_t kDecodeRows = 2;
+
+template <typename Visit>
+void for_each_live(std::list<Request>& requests, Visit&& visit) {
+  for (Request& request : requests) {
+    for (Branch* branch : request.live) {
+      if (!visit(request, *branch)) return;
+    }
+  }
+}
+
+}  // namespace
+
+bool Scheduler::plan(std::list<Request>& requests) {
+  clear_plan();
+  activate(requests);
+  for (const bool prefill : {false, true}) {
+    for_each_live(requests, [&](Request& request, Branch& branch) {
+      // Looked at afresh in each pass: planning one branch may set aside another or compute what it shares.
+      if (branch.state == BranchState::running && !branch.planned &&
+          (pending_rows(branch) > kDecodeRows) == prefill) {
+        schedule(requests, request, branch);
+      }
+      return budget() > 0;
+    });
+  }
+  finish_batch();
+  return !tokens_.empty();
+}
+
+void Scheduler::clear_plan() {
+  for (auto* rows : {&tokens_, &positions_, &slots_, &path_, &logit_rows_}) rows->clear();
+  sequences_.clear();
+  views_.clear();
+  view_nodes_.clear();
+  samples_.clear();
+}
+
+void Scheduler::activate(std::list<Request>& requests) {
+  // Keep a little room for those who run, or they would be set aside as soon as they grow.
+  const int32_t watermark = std::max(1, tree_.pool().num_blocks() / 100);
+  int32_t promised = 0;
+  for_each_live(requests, [&](Request&, Branch& branch) {
+    if (running_ >= limits_.max_branches) return false;
+    if (branch.state != BranchState::waiting) return true;
+    const int32_t missing = tree_.blocks_missing(branch.tail);
+    const int32_t spare = running_ > 0 ? watermark : 0;
+    if (promised + missing + spare > tree_.pool().num_free()) return false;
+    promised += missing;
+    tree_.pin(branch.tail);
+    branch.state = BranchState::running;
+    ++running_;
+    return true;
+  });
+}
+
+int32_t Scheduler::pending_rows(const Branch& branch) {
+  int32_t rows = 0;
+  for (NodeId id = branch.tail; id != kNoNode; id = tree_.at(id).parent) rows += tree_.at(id).pending();
+  return rows;
+}
+
+void Scheduler::schedule(std::list<Request>& requests, Request& request, Branch& branch) {
+  tree_.path(branch.tail, branch_path_);
+  const bool decodes = pending_rows(branch) <= kDecodeRows;
+  int32_t last_row = -1;
+  NodeId planned_last = kNoNode;
+  for (size_t depth = 0; depth < branch_path_.size(); ++depth) {
+    const NodeId id = branch_path_[depth];
+    const int32_t pending = tree_.at(id).pending();
+    const int32_t rows = std::min(pending, budget());
+    if (pending == 0) continue;
+    const int32_t first = tree_.at(id).computed + tree_.at(id).planned;
+    if (rows == 0 || !reserve(requests, branch, id, first + rows)) return;
+    mark_planned(branch);
+    last_row = add_rows(id, first, rows, depth + 1);
+    planned_last = id;
+    tree_.at(id).planned += rows;
+    if (!decodes) prefill_rows_ += rows;
+    if (rows < pending) return;
+  }
+
+  // Once this step has run the whole path is computed, and the row of its last token gives the next one.
+  const NodeId last = branch_path_.back();
+  if (planned_last != last) {
+    // Computed before, where nobody asked for its logits: the row runs again and writes the same bits.
+    if (budget() == 0) return;
+    last_row = add_rows(last, tree_.at(last).num_tokens() - 1, 1, branch_path_.size());
+    mark_planned(branch);
+  }
+  logit_rows_.push_back(last_row);
+  samples_.push_back({&request, &branch});
+}
+
+void Scheduler::mark_planned(Branch& branch) {
+  if (branch.planned) return;
+  branch.planned = true;
+  planned_branches_.push_back(&branch);
+}
+
+bool Scheduler::reserve(std::list<Request>& requests, Branch& branch, NodeId node, int32_t count) {
+  while (!tree_.reserve(node, count)) {
+    Branch* victim = nullptr;
+    bool after = false;
+    for_each_live(requests, [&](Request&, Branch& other) {
+      if (&other == &branch) after = true;
+      if (after && &other != &branch && other.state == BranchState::running && !other.planned)
+        victim = &other;
+      return true;
+    });
+    if (victim == nullptr) {
+      // Nobody to take from. With rows in this step already, it just stops short.
+      if (!branch.planned) preempt(branch);
+      return false;
+    }
+    preempt(*victim);
+  }
+  return true;
+}
+
+void Scheduler::preempt(Branch& branch) {
+  tree_.unpin(branch.tail);
+  branch.state = BranchState::waiting;
+  --running_;
+  ++preemptions_;
+}
+
+void Scheduler::retire(Branch& branch) {
+  if (branch.state == BranchState::running) {
+    tree_.unpin(branch.tail);
+    --running_;
+  }
+  branch.state = BranchState::ended;
+}
+
+void Scheduler::adopt(const Branch& parent, Branch& child) {
+  if (parent.state != BranchState::running || running_ >= limits_.max_branches) return;
+  tree_.pin(child.tail);
+  child.state = BranchState::running;
+  ++running_;
+}
+
+int32_t Scheduler::add_rows(NodeId id, int32_t first, int32_t count, size_t path_nodes) {
+  const KvNode& node = tree_.at(id);
+  SequenceRows sequence;
+  sequence.first_row = static_cast<int32_t>(tokens_.size());
+  sequence.num_rows = count;
+  sequence.path_begin = static_cast<int32_t>(path_.size());
+  sequence.path_length = static_cast<int32_t>(path_nodes);
+  sequence.context_length = node.start + first + count;
+  sequences_.push_back(sequence);
+  for (size_t i = 0; i < path_nodes; ++i) path_.push_back(view_of(branch_path_[i]));
+  for (int32_t i = first; i < first + count; ++i) {
+    tokens_.push_back(node.tokens[static_cast<size_t>(i)]);
+    positions_.push_back(node.start + i);
+    slots_.push_back(node.slot(i));
+  }
+  return static_cast<int32_t>(tokens_.size()) - 1;
+}
+
+int32_t Scheduler::view_of(NodeId id) {
+  const auto i = static_cast<size_t>(id);
+  if (view_index_.size() <= i) view_index_.resize(i + 1, -1);
+  if (view_index_[i] < 0) {
+    view_index_[i] = static_cast<int32_t>(view_nodes_.size());
+    view_nodes_.push_back(id);
+  }
+  return view_index_[i];
+}
+
+void Scheduler::finish_batch() {
+  for (const NodeId id : view_nodes_) {
+    const KvNode& node = tree_.at(id);
+    views_.push_back({node.blocks, node.first_offset, node.computed + node.planned});
+    view_index_[static_cast<size_t>(id)] = -1;
+  }
+  batch_ = StepBatch{tokens_, positions_, slots_, sequences_, views_, path_, logit_rows_};
+}
+
+void Scheduler::settle(bool computed) {
+  for (const NodeId id : view_nodes_) {
+    KvNode& node = tree_.at(id);
+    if (computed) node.computed += node.planned;
+    node.planned = 0;
+  }
+  for (Branch* branch : planned_branches_) branch->planned = false;
+  planned_branches_.clear();
+}
+
+}  // namespace apar

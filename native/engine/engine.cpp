@@ -1,0 +1,160 @@
+#include "engine/engine.h"
+
+#include "core/error.h"
+
+namespace apar {
+namespace {
+
+// Undrained events at which the engine waits for its reader: bounds memory when the reader stalls.
+constexpr size_t kMaxUndrained = 1 << 16;
+
+template <typename... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+template <typename... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Model> model, EngineConfig config, std::function<void()> wake)
+    : model_(std::move(model)),
+      decoder_(*model_, std::move(config.decoder)),
+      max_requests_(config.max_requests),
+      wake_(std::move(wake)) {
+  if (max_requests_ < 1) throw Error(ErrorCode::invalid_config, "max_requests must be at least 1");
+  stats_ = decoder_.stats();
+  thread_ = std::thread([this] { run(); });
+}
+
+Engine::~Engine() {
+  close();
+}
+
+void Engine::submit(RequestParams params) {
+  decoder_.validate(params);
+  const std::lock_guard lock(mutex_);
+  if (closing_) throw Error(ErrorCode::closed, "the engine is closed");
+  if (!failure_.empty()) throw Error(ErrorCode::unavailable, "the engine has failed: " + failure_);
+  if (request_ids_.contains(params.id)) {
+    throw Error(ErrorCode::duplicate_request, "request " + std::to_string(params.id) + " is running");
+  }
+  if (static_cast<int32_t>(request_ids_.size()) >= max_requests_) {
+    throw Error(ErrorCode::queue_full, "too many requests are waiting");
+  }
+  request_ids_.insert(params.id);
+  commands_.emplace_back(std::move(params));
+  changed_.notify_all();
+}
+
+void Engine::abort(int32_t request_id) {
+  push(Abort{request_id});
+}
+void Engine::abort_branch(int32_t request_id, int32_t branch_id) {
+  push(AbortBranch{request_id, branch_id});
+}
+void Engine::stop_branch(int32_t request_id, int32_t branch_id) {
+  push(StopBranch{request_id, branch_id});
+}
+
+void Engine::push(Command command) {
+  const std::lock_guard lock(mutex_);
+  if (closing_) return;
+  commands_.push_back(std::move(command));
+  changed_.notify_all();
+}
+
+std::string Engine::drain(std::vector<Event>& events) {
+  events.clear();
+  const std::lock_guard lock(mutex_);
+  events.swap(events_);
+  wake_pending_ = false;
+  changed_.notify_all();
+  return failure_;
+}
+
+DecoderStats Engine::stats() const {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void Engine::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+    changed_.notify_all();
+  }
+  const std::lock_guard join(join_mutex_);
+  if (thread_.joinable()) thread_.join();
+}
+
+void Engine::run() {
+  std::vector<Command> commands;
+  std::vector<Event> events;
+  for (bool closing = false; !closing;) {
+    commands.clear();
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] {
+        const bool work = !commands_.empty() || (!decoder_.idle() && events_.size() < kMaxUndrained);
+        return closing_ || work;
+      });
+      commands.swap(commands_);
+      closing = closing_;
+    }
+    for (Command& command : commands) apply(command, events);
+    try {
+      if (closing) {
+        decoder_.abort_all(FinishReason::abort, events);
+      } else if (!decoder_.step(events) && !decoder_.idle()) {
+        throw Error(ErrorCode::internal, "the scheduler found nothing to do");
+      }
+    } catch (const std::exception& error) {
+      fail(error.what(), events);
+    }
+    publish(events);
+  }
+}
+
+void Engine::apply(Command& command, std::vector<Event>& events) {
+  std::visit(
+      Overloaded{
+          [&](RequestParams& params) {
+            const int32_t id = params.id;
+            try {
+              decoder_.submit(std::move(params));
+            } catch (const std::exception&) {
+              // It was validated, so memory has run out: an accepted request still gets its one finish.
+              events.push_back(
+                  {EventKind::finish, id, kRootBranch, static_cast<int32_t>(FinishReason::error), 0});
+            }
+          },
+          [&](const Abort& abort) { decoder_.abort(abort.request, events); },
+          [&](const AbortBranch& abort) { decoder_.abort_branch(abort.request, abort.branch, events); },
+          [&](const StopBranch& stop) { decoder_.stop_branch(stop.request, stop.branch, events); }},
+      command);
+}
+
+void Engine::fail(const char* what, std::vector<Event>& events) {
+  decoder_.abort_all(FinishReason::error, events);
+  const std::lock_guard lock(mutex_);
+  failure_ = what;
+}
+
+void Engine::publish(std::vector<Event>& events) {
+  bool wake = false;
+  {
+    const std::lock_guard lock(mutex_);
+    stats_ = decoder_.stats();
+    for (const Event& event : events) {
+      if (event.kind == EventKind::finish) request_ids_.erase(event.request);
+    }
+    events_.insert(events_.end(), events.begin(), events.end());
+    wake = !events.empty() && !wake_pending_;
+    if (wake) wake_pending_ = true;
+  }
+  events.clear();
+  if (wake) wake_();
+}
+
+}  // namespace apar
