@@ -1,0 +1,16 @@
+import type { TestProject } from 'vitest/node'
+import { buildPage } from '../../edge/build.mjs'
+import { startFakeNode } from './fake-node.ts'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    fakeNodeUrl: string
+  }
+}
+
+export default async function setup(project: TestProject): Promise<() => void> {
+  await buildPage()
+  const node = await startFakeNode('node-secret-of-the-tests')
+  project.provide('fakeNodeUrl', node.url)
+  return node.close
+}

@@ -1,0 +1,3 @@
+declare namespace Cloudflare {
+  interface Env extends Required<import('../../edge/env.ts').Env> {}
+}

@@ -1,0 +1,104 @@
+import { abortAllDurableObjects, env } from 'cloudflare:test'
+import { afterEach, expect, it, vi } from 'vitest'
+import { LEASE } from '../../edge/durable/fleet.ts'
+import { fleetOf } from '../../edge/env.ts'
+import {
+  accepted,
+  Client,
+  call,
+  deregister,
+  done,
+  fakeNodeUrl,
+  heartbeat,
+  NODE_SECRET,
+  register,
+} from './support.ts'
+
+afterEach(async () => {
+  vi.useRealTimers()
+  await Promise.all(['a', 'b', 'c'].map(deregister))
+})
+
+async function modelIds(): Promise<string[]> {
+  const response = await call('/v1/models')
+  expect(response.status).toBe(200)
+  const { data } = await response.json<{ data: { id: string }[] }>()
+  return data.map(({ id }) => id)
+}
+
+async function errorOf(fields: object = {}): Promise<object | undefined> {
+  const client = await Client.generate([accepted, done()], fields)
+  return (await client.rest()).find(({ type }) => type === 'error')
+}
+
+it('grants a lease and lists models in the shape of OpenAI', async () => {
+  expect(await modelIds()).toEqual([])
+  const lease = await register('a')
+  expect(await lease.json()).toEqual(LEASE)
+  expect(await (await call('/v1/models')).json()).toEqual({
+    object: 'list',
+    data: [{ id: 'demo', object: 'model', created: 1_700_000_000, owned_by: 'apar', context_tokens: 512 }],
+  })
+})
+
+it('forgets a node that says goodbye', async () => {
+  await register('a')
+  expect((await deregister('a')).status).toBe(204)
+  expect(await modelIds()).toEqual([])
+  expect((await deregister('a')).status).toBe(404)
+})
+
+it('forgets a node whose lease ran out, and takes it back at its next beat', async () => {
+  await register('a')
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + LEASE.lease_ms - 1000 })
+  expect(await modelIds()).toEqual(['demo'])
+  vi.setSystemTime(Date.now() + 1000)
+  expect(await modelIds()).toEqual([])
+  await register('a')
+  expect(await modelIds()).toEqual(['demo'])
+})
+
+it('remembers its nodes when it was evicted', async () => {
+  await register('a')
+  await register('b', heartbeat({ models: [{ id: 'other', created: 1, context_tokens: 8 }] }))
+  await deregister('b')
+  await abortAllDurableObjects()
+  expect(await modelIds()).toEqual(['demo'])
+  expect(await fleetOf(env).pick('other', [])).toEqual({ refused: 'no_gpu_node' })
+})
+
+it('refuses what is not a node', async () => {
+  const path = '/internal/v1/nodes/a'
+  const put = (json: unknown, key = NODE_SECRET, to = path) => call(to, { method: 'PUT', json, key })
+  for (const key of ['wrong', `${NODE_SECRET}x`]) {
+    const response = await put(heartbeat(), key)
+    expect(response.status).toBe(401)
+    expect(await response.json()).toMatchObject({ error: { code: 'invalid_node_secret' } })
+  }
+  expect((await call(path, { method: 'DELETE', key: 'wrong' })).status).toBe(401)
+  const badUrl = await put({ ...heartbeat(), url: 'http://x' })
+  expect(badUrl.status).toBe(400)
+  expect(await badUrl.json()).toMatchObject({ error: { code: 'invalid_request', param: 'url' } })
+  expect((await put(heartbeat(), NODE_SECRET, '/internal/v1/nodes/a%20b')).status).toBe(400)
+  expect((await call(path, { key: NODE_SECRET })).headers.get('allow')).toBe('PUT, DELETE')
+  expect(await modelIds()).toEqual([])
+})
+
+it('tells an unknown model from a model whose nodes are gone', async () => {
+  expect(await errorOf({ model: 'nope' })).toMatchObject({ code: 'no_gpu_node' })
+  await register('a', heartbeat({ models: [{ id: 'rare', created: 1, context_tokens: 8 }] }))
+  await deregister('a')
+  await register('b')
+  expect(await errorOf({ model: 'nope' })).toMatchObject({ code: 'model_not_found', param: 'model' })
+  expect(await errorOf({ model: 'rare' })).toMatchObject({ code: 'no_gpu_node' })
+})
+
+it('passes over nodes that cannot be reached or are busy', async () => {
+  vi.spyOn(console, 'error').mockImplementation(() => {})
+  const idle = { running: 0, waiting: 0, free_blocks: 1 }
+  await register('a', heartbeat({ url: 'ws://127.0.0.1:1', load: idle }))
+  await register('b', heartbeat({ url: `${fakeNodeUrl}/busy`, load: idle }))
+  expect(await errorOf()).toMatchObject({ code: 'no_gpu_node' })
+  await register('c', heartbeat({ load: { ...idle, running: 5 } }))
+  expect(await errorOf()).toBeUndefined()
+})

@@ -1,0 +1,104 @@
+import { env, SELF } from 'cloudflare:test'
+import { describe, expect, it, vi } from 'vitest'
+import { createApp } from '../../edge/app.ts'
+import { call, KEY } from './support.ts'
+
+async function errorBody(response: Response) {
+  const { error } = await response.json<{ error: Record<string, unknown> }>()
+  return error
+}
+
+describe('API keys', () => {
+  it.each([
+    ['none', {}],
+    ['another scheme', { authorization: `Basic ${KEY}` }],
+    ['an unknown id', { authorization: `Bearer apar_nobody_${'s'.repeat(32)}` }],
+    ['a wrong secret', { authorization: `Bearer apar_test_${'t'.repeat(32)}` }],
+    ['no key at all', { authorization: 'Bearer hello' }],
+  ])('%s → 401', async (_, headers: Record<string, string>) => {
+    const response = await SELF.fetch('http://edge/v1/models', { headers })
+    expect(response.status).toBe(401)
+    expect(response.headers.get('www-authenticate')).toBe('Bearer')
+    expect(await errorBody(response)).toMatchObject({ code: 'invalid_api_key', type: 'authentication_error' })
+  })
+
+  it('lets a right key through', async () => {
+    expect((await call('/v1/models')).status).toBe(200)
+  })
+
+  it('shows nothing of a broken configuration', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    const request = new Request('http://edge/v1/models', { headers: { authorization: `Bearer ${KEY}` } })
+    const response = await createApp().fetch(request, { ...env, API_KEYS: '[{"id":"x"}]' })
+    expect(response.status).toBe(500)
+    expect(await errorBody(response)).toEqual({
+      message: 'internal error',
+      type: 'server_error',
+      param: null,
+      code: 'internal_error',
+    })
+    expect(log.mock.calls[0]?.[0]).toContain('API_KEYS')
+    log.mockRestore()
+  })
+})
+
+describe('paths and methods', () => {
+  it('answers what is not there in the shape of an error', async () => {
+    const response = await call('/v2/nothing')
+    expect(response.status).toBe(404)
+    expect(await errorBody(response)).toMatchObject({ code: 'not_found' })
+  })
+
+  it.each([
+    ['POST', '/v1/models', 'GET'],
+    ['GET', '/v1/chat/completions', 'POST'],
+    ['DELETE', '/', 'GET'],
+  ])('%s %s → 405', async (method, path, allow) => {
+    const response = await call(path, { method })
+    expect(response.status).toBe(405)
+    expect(response.headers.get('allow')).toBe(allow)
+    expect(await errorBody(response)).toMatchObject({ code: 'method_not_allowed' })
+  })
+
+  it('refuses a large body, with and without a length', async () => {
+    const large = 'x'.repeat(2 * 1024 * 1024 + 1)
+    const chunked = new Blob([large]).stream()
+    for (const body of [large, chunked]) {
+      const response = await call('/v1/chat/completions', { method: 'POST', body })
+      expect(response.status).toBe(413)
+      expect(await errorBody(response)).toMatchObject({ code: 'body_too_large' })
+    }
+  })
+
+  it('gives every answer an id', async () => {
+    const ids = await Promise.all(
+      ['/healthz', '/v1/models', '/nothing'].map(async (path) =>
+        (await call(path)).headers.get('x-request-id'),
+      ),
+    )
+    expect(new Set(ids).size).toBe(3)
+    expect(ids).not.toContain(null)
+  })
+})
+
+describe('the chat page', () => {
+  it('needs no key and allows only its own script and style', async () => {
+    const response = await SELF.fetch('http://edge/')
+    expect(response.status).toBe(200)
+    expect(response.headers.get('content-type')).toBe('text/html; charset=utf-8')
+    const policy = response.headers.get('content-security-policy')
+    expect(policy).toContain("default-src 'none'")
+    expect(policy).toContain("script-src 'self'")
+    expect(policy).not.toContain('unsafe')
+    expect(response.headers.get('x-content-type-options')).toBe('nosniff')
+    expect(response.headers.get('referrer-policy')).toBe('no-referrer')
+    const html = await response.text()
+    for (const [, path] of html.matchAll(/(?:src|href)="(\/[^"]+)"/g)) {
+      expect((await SELF.fetch(`http://edge${path}`)).status).toBe(200)
+    }
+  })
+})
+
+it('is healthy without a key', async () => {
+  expect(await (await SELF.fetch('http://edge/healthz')).json()).toEqual({ status: 'ok' })
+})

@@ -1,0 +1,230 @@
+import { beforeAll, describe, expect, it, vi } from 'vitest'
+import type { ChatCompletion, ChatCompletionChunk } from '../../shared/openai.ts'
+import {
+  accepted,
+  branchEnd,
+  call,
+  delta,
+  done,
+  fork,
+  framesSeenByNode,
+  register,
+  request,
+} from './support.ts'
+
+/** Events in an order in which the second branch is ready before the first. */
+const forked = [
+  accepted,
+  delta(0, '1. One:'),
+  fork(0, 1, 7),
+  delta(0, '\n2. Two:'),
+  fork(0, 2, 15),
+  delta(2, ' second.'),
+  branchEnd(2),
+  delta(0, '\nEnd.'),
+  branchEnd(0),
+  delta(1, ' fir'),
+  delta(1, 'st.'),
+  branchEnd(1),
+  done(),
+]
+const text = '1. One: first.\n2. Two: second.\nEnd.'
+
+function complete(steps: unknown[], fields: object = {}): Promise<Response> {
+  return call('/v1/chat/completions', { method: 'POST', json: request(steps, fields) })
+}
+
+/** The data of an SSE answer, `[DONE]` included. */
+async function frames(response: Response): Promise<string[]> {
+  const lines = (await response.text()).split('\n\n').filter((line) => line !== '')
+  return lines.map((line) => line.replace(/^data: /, ''))
+}
+
+function chunksOf(data: string[]): ChatCompletionChunk[] {
+  return data.filter((line) => line !== '[DONE]').map((line) => JSON.parse(line))
+}
+
+beforeAll(async () => {
+  await register('openai')
+})
+
+describe('a whole answer', () => {
+  it('has its text in document order', async () => {
+    const response = await complete(forked)
+    expect(response.status).toBe(200)
+    const answer = await response.json<ChatCompletion>()
+    expect(answer).toEqual({
+      id: expect.stringMatching(/^chatcmpl-[0-9a-f]{64}$/),
+      object: 'chat.completion',
+      created: 1_700_000_000,
+      model: 'demo',
+      choices: [
+        {
+          index: 0,
+          message: { role: 'assistant', content: text, refusal: null },
+          logprobs: null,
+          finish_reason: 'stop',
+        },
+      ],
+      usage: { prompt_tokens: 5, completion_tokens: 7, total_tokens: 12 },
+    })
+  })
+
+  it.each([
+    ['stop', 'stop', 'stop'],
+    ['length', 'length', 'length'],
+    ['stop', 'length', 'length'],
+    ['length', 'stop', 'length'],
+    ['abort', 'abort', 'stop'],
+  ])('root %s, request %s → %s', async (root, whole, reason) => {
+    const response = await complete([accepted, branchEnd(0, root), done(whole)])
+    expect((await response.json<ChatCompletion>()).choices[0]?.finish_reason).toBe(reason)
+  })
+})
+
+describe('a streamed answer', () => {
+  it('sends text as soon as nothing can come before it', async () => {
+    const response = await complete(forked, { stream: true })
+    expect(response.headers.get('content-type')).toContain('text/event-stream')
+    const data = await frames(response)
+    expect(data.at(-1)).toBe('[DONE]')
+    const chunks = chunksOf(data)
+    expect(chunks.map(({ choices }) => choices[0]?.delta)).toEqual([
+      { role: 'assistant', content: '' },
+      { content: '1. One:' },
+      { content: ' fir' },
+      { content: 'st.' },
+      { content: '\n2. Two: second.\nEnd.' },
+      {},
+    ])
+    expect(chunks.map(({ choices }) => choices[0]?.finish_reason)).toEqual([...Array(5).fill(null), 'stop'])
+    expect(new Set(chunks.map(({ id }) => id)).size).toBe(1)
+    expect(chunks.every((chunk) => !('usage' in chunk))).toBe(true)
+  })
+
+  it('ends with the usage when asked, null before', async () => {
+    const response = await complete(forked, { stream: true, stream_options: { include_usage: true } })
+    const chunks = chunksOf(await frames(response))
+    expect(chunks.slice(0, -1).every(({ usage }) => usage === null)).toBe(true)
+    expect(chunks.at(-1)).toMatchObject({
+      choices: [],
+      usage: { prompt_tokens: 5, completion_tokens: 7, total_tokens: 12 },
+    })
+  })
+
+  it('sends an error as its last data', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const data = await frames(await complete([accepted, delta(0, 'a'), { die: true }], { stream: true }))
+    expect(data).toHaveLength(3)
+    expect(JSON.parse(data[2] ?? '')).toMatchObject({
+      error: { code: 'gpu_node_lost', type: 'server_error' },
+    })
+  })
+
+  it('cancels upstream when the client leaves', async () => {
+    const response = await complete([accepted, delta(0, 'a'), { hang: true }], { stream: true })
+    const reader = response.body?.getReader()
+    const { value } = (await reader?.read()) ?? {}
+    const [chunk] = chunksOf([
+      new TextDecoder()
+        .decode(value)
+        .trim()
+        .replace(/^data: /, ''),
+    ])
+    await reader?.cancel()
+    const seen = await framesSeenByNode(chunk?.id.replace('chatcmpl-', '') ?? '')
+    expect(seen.at(-1)).toEqual({ type: 'cancel' })
+  })
+})
+
+describe('refusals', () => {
+  it.each([{ stream: false }, { stream: true }])('have the status of their code %o', async (fields) => {
+    const unknown = await complete(forked, { ...fields, model: 'nope' })
+    expect(unknown.status).toBe(404)
+    expect(await unknown.json()).toMatchObject({ error: { code: 'model_not_found', param: 'model' } })
+    const refusal = { type: 'error', code: 'overloaded', message: 'queue full', param: null }
+    const busy = await complete([refusal], fields)
+    expect(busy.status).toBe(503)
+    expect(busy.headers.get('retry-after')).toBe('5')
+    expect(await busy.json()).toMatchObject({ error: { message: 'queue full', type: 'server_error' } })
+  })
+
+  it('is 502 when the node is lost before the end', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const response = await complete([accepted, delta(0, 'a'), { die: true }])
+    expect(response.status).toBe(502)
+  })
+
+  it.each([
+    [{ messages: [] }, 'messages'],
+    [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages.0.role'],
+    [{ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }, 'messages.0.content'],
+    [{ temperature: 3 }, 'temperature'],
+    [{ n: 2 }, 'n'],
+    [{ tools: [] }, 'tools'],
+    [{ logprobs: true }, 'logprobs'],
+    [{ response_format: { type: 'json_object' } }, 'response_format.type'],
+    [{ frequency_penalty: 1 }, 'frequency_penalty'],
+    [{ best_of: 3 }, 'best_of'],
+    [{ stop: ['a', ''] }, 'stop.1'],
+    [{ apar: { max_depth: 0 } }, 'apar.max_depth'],
+    [{ apar: { depth: 2 } }, 'apar.depth'],
+  ])('%o → 400 at %s', async (fields, param) => {
+    const response = await complete([], fields)
+    expect(response.status).toBe(400)
+    const { error } = await response.json<{ error: { message: string } }>()
+    expect(error).toMatchObject({ code: 'invalid_request', type: 'invalid_request_error', param })
+    expect(error.message).toContain(param)
+  })
+
+  it('says what is not JSON', async () => {
+    const response = await call('/v1/chat/completions', { method: 'POST', body: '{' })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ error: { code: 'invalid_json' } })
+  })
+})
+
+it('translates every field that it takes', async () => {
+  const response = await complete([accepted, done()], {
+    messages: [
+      {
+        role: 'developer',
+        content: [
+          { type: 'text', text: 'Be' },
+          { type: 'text', text: ' brief.' },
+        ],
+      },
+      { role: 'assistant', content: 'Yes?', refusal: null },
+      { role: 'user', content: JSON.stringify([accepted, done()]) },
+    ],
+    max_tokens: 5,
+    max_completion_tokens: 6,
+    temperature: null,
+    top_p: 0.9,
+    stop: '\n\n',
+    seed: 7,
+    n: 1,
+    frequency_penalty: 0,
+    logprobs: false,
+    user: 'me',
+    metadata: { a: 'b' },
+    apar: { enabled: false, top_k: 40, repetition_penalty: 1.1 },
+  })
+  const { id } = await response.json<ChatCompletion>()
+  const [start] = await framesSeenByNode(id.replace('chatcmpl-', ''))
+  expect(start?.request).toEqual({
+    model: 'demo',
+    messages: [
+      { role: 'system', content: 'Be brief.' },
+      { role: 'assistant', content: 'Yes?' },
+      { role: 'user', content: JSON.stringify([accepted, done()]) },
+    ],
+    max_tokens: 6,
+    top_p: 0.9,
+    top_k: 40,
+    repetition_penalty: 1.1,
+    seed: 7,
+    stop: ['\n\n'],
+    branching: { enabled: false },
+  })
+})

@@ -1,0 +1,141 @@
+import { SELF } from 'cloudflare:test'
+import { inject } from 'vitest'
+import type { StreamEvent } from '../../shared/protocol/events.ts'
+import type { Heartbeat } from '../../shared/protocol/fleet.ts'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    fakeNodeUrl: string
+  }
+}
+
+export const KEY = `apar_test_${'s'.repeat(32)}`
+export const SLOW_KEY = `apar_slow_${'s'.repeat(32)}`
+export const NODE_SECRET = 'node-secret-of-the-tests'
+export const fakeNodeUrl = inject('fakeNodeUrl')
+
+/** A request to the worker; `json` becomes the body. */
+export function call(
+  path: string,
+  { json, key = KEY, ...init }: RequestInit & { json?: unknown; key?: string } = {},
+): Promise<Response> {
+  const headers = new Headers({ authorization: `Bearer ${key}` })
+  new Headers(init.headers).forEach((value, name) => {
+    headers.set(name, value)
+  })
+  const body = json === undefined ? (init.body ?? null) : JSON.stringify(json)
+  return SELF.fetch(`http://edge${path}`, { ...init, headers, body })
+}
+
+export function heartbeat(fields: Partial<Heartbeat> & { models?: Heartbeat['models'] } = {}): Heartbeat {
+  return {
+    url: fakeNodeUrl,
+    models: [{ id: 'demo', created: 1_700_000_000, context_tokens: 512 }],
+    capacity: { branches: 8, blocks: 100 },
+    load: { running: 0, waiting: 0, free_blocks: 100 },
+    ...fields,
+  }
+}
+
+export function register(id: string, beat = heartbeat()): Promise<Response> {
+  return call(`/internal/v1/nodes/${id}`, { method: 'PUT', json: beat, key: NODE_SECRET })
+}
+
+export function deregister(id: string): Promise<Response> {
+  return call(`/internal/v1/nodes/${id}`, { method: 'DELETE', key: NODE_SECRET })
+}
+
+/** What the edge sent to the fake node, once that socket has closed. */
+export async function framesSeenByNode(stream: string): Promise<Record<string, unknown>[]> {
+  const response = await fetch(`${fakeNodeUrl.replace('ws', 'http')}/seen/${stream}`)
+  return response.json()
+}
+
+export function request(steps: unknown[], fields: object = {}) {
+  return { model: 'demo', messages: [{ role: 'user', content: JSON.stringify(steps) }], ...fields }
+}
+
+/** A client's end of `/v1/stream`. */
+export class Client {
+  readonly response: Response
+  readonly #socket: WebSocket
+  readonly #events: StreamEvent[] = []
+  #closed = false
+  #wake = () => {}
+
+  private constructor(response: Response, socket: WebSocket) {
+    this.response = response
+    this.#socket = socket
+    socket.addEventListener('message', ({ data }) => {
+      this.#events.push(JSON.parse(String(data)))
+      this.#wake()
+    })
+    socket.addEventListener('close', () => {
+      this.#closed = true
+      this.#wake()
+    })
+    socket.accept()
+  }
+
+  static async open(headers: Record<string, string> = {}): Promise<Client> {
+    const response = await call('/v1/stream', { headers: { upgrade: 'websocket', ...headers } })
+    if (!response.webSocket) throw new Error(`${response.status} ${await response.text()}`)
+    return new Client(response, response.webSocket)
+  }
+
+  static async generate(steps: unknown[], fields: object = {}): Promise<Client> {
+    const client = await Client.open()
+    client.send({ type: 'generate', ...request(steps, fields) })
+    return client
+  }
+
+  send(frame: unknown): void {
+    this.#socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame))
+  }
+
+  leave(): void {
+    this.#socket.close(1000)
+  }
+
+  /** The next event; undefined once the socket has closed. */
+  async next(): Promise<StreamEvent | undefined> {
+    while (this.#events.length === 0 && !this.#closed) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+    return this.#events.shift()
+  }
+
+  /** Everything until the socket closes. */
+  async rest(): Promise<StreamEvent[]> {
+    const events: StreamEvent[] = []
+    for (let event = await this.next(); event; event = await this.next()) events.push(event)
+    return events
+  }
+}
+
+export const accepted = {
+  type: 'accepted',
+  version: 1,
+  model: 'demo',
+  joints: 'kept',
+  created: 1_700_000_000,
+}
+
+export function delta(branch: number, text: string) {
+  return { type: 'delta', branch, text }
+}
+
+export function fork(parent: number, branch: number, at: number) {
+  return { type: 'fork', parent, branch, at }
+}
+
+export function branchEnd(branch: number, reason = 'stop') {
+  return { type: 'branch_end', branch, reason }
+}
+
+export function done(reason = 'stop', completion_tokens = 7) {
+  const usage = { prompt_tokens: 5, completion_tokens, total_tokens: 5 + completion_tokens, branches: [] }
+  return { type: 'done', reason, usage }
+}

@@ -1,0 +1,53 @@
+import { createHash } from 'node:crypto'
+import { cloudflareTest } from '@cloudflare/vitest-pool-workers'
+import { defineConfig } from 'vitest/config'
+
+/** A key as the edge keeps it, for a secret that only tests know. */
+function testKey(id: string, requestsPerMinute: number) {
+  const hash = createHash('sha256')
+    .update(`salt-${id}${'s'.repeat(32)}`)
+    .digest('hex')
+  return { id, salt: `salt-${id}`, hash, requests_per_minute: requestsPerMinute }
+}
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/edge/**', 'test/e2e/**'],
+        },
+      },
+      {
+        plugins: [
+          cloudflareTest({
+            wrangler: { configPath: './wrangler.toml' },
+            miniflare: {
+              bindings: {
+                API_KEYS: JSON.stringify([testKey('test', 100_000), testKey('slow', 3)]),
+                NODE_SECRET: 'node-secret-of-the-tests',
+              },
+            },
+          }),
+        ],
+        test: {
+          name: 'edge',
+          include: ['test/edge/**/*.test.ts'],
+          globalSetup: 'test/edge-node/global-setup.ts',
+        },
+      },
+      {
+        test: {
+          name: 'e2e',
+          include: ['test/e2e/**/*.test.ts'],
+          // Each file starts its own edge and engine; two at a time would fight for the cores.
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+})
