@@ -1,0 +1,96 @@
+import { join } from 'node:path'
+import { z } from 'zod'
+import { Joints } from '../../shared/protocol/events.ts'
+import type { ModelShape } from '../engine/types.ts'
+import { StartupError } from '../startup-error.ts'
+import { readJson } from './read-json.ts'
+
+const size = z
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1)
+const TokenIds = z.union([z.int().min(0), z.array(z.int().min(0))])
+
+/** What apar adds to config.json: which tokens fork, and how the texts of a fork meet. */
+const AparOptions = z.strictObject({
+  fork_token: z.string().min(1),
+  child_token: z.string().min(1),
+  joints: Joints.default('kept'),
+})
+export type AparOptions = z.infer<typeof AparOptions>
+
+const ConfigFile = z.looseObject({
+  architectures: z.array(z.string()).min(1),
+  vocab_size: size,
+  hidden_size: size,
+  intermediate_size: size,
+  num_hidden_layers: size,
+  num_attention_heads: size,
+  num_key_value_heads: size.nullish(),
+  head_dim: size.nullish(),
+  max_position_embeddings: size,
+  rms_norm_eps: z.number().positive().default(1e-6),
+  rope_theta: z.number().positive().nullish(),
+  /** transformers 5 writes rope_theta in here. */
+  rope_parameters: z
+    .looseObject({ rope_type: z.string().nullish(), rope_theta: z.number().positive().nullish() })
+    .nullish(),
+  rope_scaling: z.unknown(),
+  tie_word_embeddings: z.boolean().default(false),
+  hidden_act: z.string().default('silu'),
+  attention_bias: z.boolean().nullish(),
+  mlp_bias: z.boolean().nullish(),
+  quantization_config: z.unknown(),
+  eos_token_id: TokenIds.nullish(),
+  apar: AparOptions.optional(),
+})
+
+export interface CheckpointConfig {
+  shape: ModelShape
+  apar: AparOptions | undefined
+  eosTokenIds: number[]
+}
+
+/** Reads config.json of a Llama checkpoint; what the engine does not compute is refused, never ignored. */
+export function readConfig(folder: string): CheckpointConfig {
+  const config = readJson(ConfigFile, folder, 'config.json')
+  const refuse = (field: string, why: string): never => {
+    const file = join(folder, 'config.json')
+    throw new StartupError('unsupported_checkpoint', `${file}: ${field}: ${why}`)
+  }
+  if (!config.architectures.includes('LlamaForCausalLM')) {
+    refuse('architectures', `only LlamaForCausalLM is served, not ${config.architectures.join(', ')}`)
+  }
+  if (config.hidden_act !== 'silu') refuse('hidden_act', `only silu is computed, not ${config.hidden_act}`)
+  if (config.attention_bias) refuse('attention_bias', 'projections with biases are not computed')
+  if (config.mlp_bias) refuse('mlp_bias', 'projections with biases are not computed')
+  if (config.rope_scaling) refuse('rope_scaling', 'scaled rotary embeddings are not computed')
+  const ropeType = config.rope_parameters?.rope_type ?? 'default'
+  if (ropeType !== 'default') refuse('rope_parameters.rope_type', `only default is computed, not ${ropeType}`)
+  if (config.quantization_config) refuse('quantization_config', 'quantised checkpoints are not served')
+
+  const heads = config.num_attention_heads
+  const kvHeads = config.num_key_value_heads ?? heads
+  if (heads % kvHeads !== 0) refuse('num_key_value_heads', `${kvHeads} does not divide ${heads} heads`)
+  const headDim = config.head_dim ?? config.hidden_size / heads
+  if (!Number.isInteger(headDim))
+    refuse('hidden_size', `${config.hidden_size} is no multiple of ${heads} heads`)
+  if (headDim % 2 !== 0) refuse('head_dim', `rotary embeddings need an even size, not ${headDim}`)
+  return {
+    shape: {
+      vocabSize: config.vocab_size,
+      hiddenSize: config.hidden_size,
+      intermediateSize: config.intermediate_size,
+      numLayers: config.num_hidden_layers,
+      numHeads: heads,
+      numKvHeads: kvHeads,
+      headDim,
+      contextTokens: config.max_position_embeddings,
+      rmsNormEps: config.rms_norm_eps,
+      ropeTheta: config.rope_theta ?? config.rope_parameters?.rope_theta ?? 10_000,
+      tieWordEmbeddings: config.tie_word_embeddings,
+    },
+    apar: config.apar,
+    eosTokenIds: [config.eos_token_id ?? []].flat(),
+  }
+}

@@ -1,0 +1,42 @@
+import { z } from 'zod'
+import { readOptionalJson } from './read-json.ts'
+
+/** transformers' generation_config.json, as far as it says how to sample and where to end. */
+const GenerationFile = z.looseObject({
+  do_sample: z.boolean().nullish(),
+  temperature: z.number().min(0).nullish(),
+  top_p: z.number().gt(0).max(1).nullish(),
+  top_k: z.int().min(0).nullish(),
+  min_p: z.number().min(0).max(1).nullish(),
+  repetition_penalty: z.number().gt(0).nullish(),
+  eos_token_id: z.union([z.int().min(0), z.array(z.int().min(0))]).nullish(),
+})
+
+/** Sampling for requests that say nothing. Units and bounds as in GenerateRequest. */
+export interface SamplingDefaults {
+  temperature: number
+  topP: number
+  topK: number
+  minP: number
+  repetitionPenalty: number
+}
+
+export interface GenerationConfig {
+  sampling: SamplingDefaults
+  eosTokenIds: number[]
+}
+
+/** Without the file, or without `do_sample`, decoding is greedy: transformers' own default. */
+export function readGenerationConfig(folder: string): GenerationConfig {
+  const file = readOptionalJson(GenerationFile, folder, 'generation_config.json') ?? {}
+  return {
+    sampling: {
+      temperature: file.do_sample ? (file.temperature ?? 1) : 0,
+      topP: file.top_p ?? 1,
+      topK: file.top_k ?? 0,
+      minP: file.min_p ?? 0,
+      repetitionPenalty: file.repetition_penalty ?? 1,
+    },
+    eosTokenIds: [file.eos_token_id ?? []].flat(),
+  }
+}

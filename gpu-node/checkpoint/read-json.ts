@@ -1,0 +1,40 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { z } from 'zod'
+import { AparError } from '../../shared/errors.ts'
+import { parseJson } from '../../shared/parse.ts'
+import { StartupError } from '../startup-error.ts'
+
+/** Text of a checkpoint's file; undefined when there is no such file. */
+export function readText(folder: string, file: string): string | undefined {
+  try {
+    return readFileSync(join(folder, file), 'utf8')
+  } catch (error) {
+    if (isMissing(error)) return undefined
+    throw new StartupError('broken_checkpoint', `${join(folder, file)} cannot be read`, error)
+  }
+}
+
+/** A checkpoint's JSON file as the schema's type. @throws StartupError that names file and field. */
+export function readJson<T>(schema: z.ZodType<T>, folder: string, file: string): T {
+  const value = readOptionalJson(schema, folder, file)
+  if (value === undefined) throw new StartupError('broken_checkpoint', `${join(folder, file)} is missing`)
+  return value
+}
+
+/** As {@link readJson}, but a missing file is undefined. */
+export function readOptionalJson<T>(schema: z.ZodType<T>, folder: string, file: string): T | undefined {
+  const text = readText(folder, file)
+  if (text === undefined) return undefined
+  try {
+    return parseJson(schema, text)
+  } catch (error) {
+    if (!(error instanceof AparError)) throw error
+    const reason = error.code === 'invalid_json' ? 'is not valid JSON' : error.message
+    throw new StartupError('broken_checkpoint', `${join(folder, file)}: ${reason}`, error)
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
+}

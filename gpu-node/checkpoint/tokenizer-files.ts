@@ -1,0 +1,68 @@
+import { join } from 'node:path'
+import { z } from 'zod'
+import { StartupError } from '../startup-error.ts'
+import { readJson, readOptionalJson, readText } from './read-json.ts'
+
+const AddedToken = z.looseObject({
+  id: z.int().min(0),
+  content: z.string().min(1),
+  special: z.boolean().default(false),
+  normalized: z.boolean().default(false),
+})
+export type AddedToken = z.infer<typeof AddedToken>
+
+/** tokenizer.json, as far as apar itself looks into it; the rest goes to the tokenizer library. */
+const TokenizerFile = z.looseObject({
+  added_tokens: z.array(AddedToken),
+  normalizer: z.unknown(),
+  pre_tokenizer: z.unknown(),
+  post_processor: z.unknown(),
+  decoder: z.unknown(),
+  model: z.looseObject({ type: z.string().optional(), vocab: z.record(z.string(), z.int().min(0)) }),
+})
+export type TokenizerFile = z.infer<typeof TokenizerFile>
+
+const NamedToken = z.union([z.string(), z.looseObject({ content: z.string() })]).nullish()
+const TokenizerConfigFile = z.looseObject({
+  chat_template: z
+    .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))])
+    .nullish(),
+  bos_token: NamedToken,
+  eos_token: NamedToken,
+  unk_token: NamedToken,
+  pad_token: NamedToken,
+})
+
+export interface TokenizerFiles {
+  tokenizer: TokenizerFile
+  /** Jinja source. */
+  chatTemplate: string
+  /** Texts of the named tokens; templates refer to them by these names. */
+  named: { bos_token?: string; eos_token?: string; unk_token?: string; pad_token?: string }
+}
+
+export function readTokenizerFiles(folder: string): TokenizerFiles {
+  const tokenizer = readJson(TokenizerFile, folder, 'tokenizer.json')
+  const config = readOptionalJson(TokenizerConfigFile, folder, 'tokenizer_config.json') ?? {}
+  const named: TokenizerFiles['named'] = {}
+  for (const name of ['bos_token', 'eos_token', 'unk_token', 'pad_token'] as const) {
+    const token = config[name]
+    if (token) named[name] = typeof token === 'string' ? token : token.content
+  }
+  const chatTemplate = readText(folder, 'chat_template.jinja') ?? templateOf(config.chat_template)
+  if (chatTemplate === undefined) {
+    const file = join(folder, 'tokenizer_config.json')
+    throw new StartupError(
+      'broken_checkpoint',
+      `${file}: chat_template is missing, and so is chat_template.jinja`,
+    )
+  }
+  return { tokenizer, chatTemplate, named }
+}
+
+type ChatTemplate = z.infer<typeof TokenizerConfigFile>['chat_template']
+
+function templateOf(template: ChatTemplate): string | undefined {
+  if (typeof template === 'string') return template
+  return (template?.find(({ name }) => name === 'default') ?? template?.[0])?.template
+}

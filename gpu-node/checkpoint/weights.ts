@@ -1,0 +1,89 @@
+import { existsSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
+import { z } from 'zod'
+import type { ModelShape, TensorEntry } from '../engine/types.ts'
+import { StartupError } from '../startup-error.ts'
+import { llamaTensors } from './llama-tensors.ts'
+import { readJson } from './read-json.ts'
+import { readSafetensors, type StoredTensor } from './safetensors.ts'
+
+const SINGLE = 'model.safetensors'
+const INDEX = 'model.safetensors.index.json'
+const IndexFile = z.looseObject({ weight_map: z.record(z.string(), z.string()) })
+
+/** Buffers that old checkpoints carry and nobody needs: they follow from the configuration. */
+const DERIVED = /\.rotary_emb\.inv_freq$/
+
+export interface WeightTable {
+  /** Absolute paths. */
+  files: string[]
+  tensors: TensorEntry[]
+}
+
+/**
+ * The table of a checkpoint's weights: exactly the tensors the model needs, each with the shape it must have.
+ * @throws StartupError that names file and tensor.
+ */
+export function readWeights(folder: string, shape: ModelShape): WeightTable {
+  const { files, stored } = existsSync(join(folder, SINGLE)) ? readSingle(folder) : readSharded(folder)
+  const expected = llamaTensors(shape)
+  const found = new Map<string, TensorEntry>()
+  for (const { file, tensor } of stored) {
+    const where = `${files[file]}: ${tensor.name}`
+    const wanted = expected.get(tensor.name)
+    if (!wanted) {
+      if (DERIVED.test(tensor.name) || (shape.tieWordEmbeddings && tensor.name === 'lm_head.weight')) continue
+      throw new StartupError('unsupported_checkpoint', `${where}: a Llama model has no such tensor`)
+    }
+    if (found.has(tensor.name)) throw new StartupError('broken_checkpoint', `${where}: stored twice`)
+    if (tensor.shape.join() !== wanted.join()) {
+      const is = `is [${tensor.shape.join(', ')}], config.json asks for [${wanted.join(', ')}]`
+      throw new StartupError('broken_checkpoint', `${where}: shape ${is}`)
+    }
+    found.set(tensor.name, { ...tensor, file, dtype: servedDtype(tensor.dtype, where) })
+  }
+  for (const name of expected.keys()) {
+    if (!found.has(name))
+      throw new StartupError('broken_checkpoint', `${files[0]}: tensor ${name} is missing`)
+  }
+  return { files, tensors: [...found.values()] }
+}
+
+interface Stored {
+  files: string[]
+  stored: { file: number; tensor: StoredTensor }[]
+}
+
+function readSingle(folder: string): Stored {
+  const path = resolve(folder, SINGLE)
+  return { files: [path], stored: readSafetensors(path).map((tensor) => ({ file: 0, tensor })) }
+}
+
+function readSharded(folder: string): Stored {
+  if (!existsSync(join(folder, INDEX))) {
+    throw new StartupError('broken_checkpoint', `${folder} has neither ${SINGLE} nor ${INDEX}`)
+  }
+  const map = new Map(Object.entries(readJson(IndexFile, folder, INDEX).weight_map))
+  const names = [...new Set(map.values())].sort()
+  for (const name of names) {
+    // A shard is a file beside the index; anything else would let a checkpoint read other files.
+    if (name !== basename(name)) {
+      throw new StartupError('broken_checkpoint', `${join(folder, INDEX)}: ${name} is not a file name`)
+    }
+  }
+  const files = names.map((name) => resolve(folder, name))
+  const stored = files.flatMap((path, file) =>
+    readSafetensors(path)
+      .filter((tensor) => map.get(tensor.name) === names[file])
+      .map((tensor) => ({ file, tensor })),
+  )
+  return { files, stored }
+}
+
+function servedDtype(dtype: string, where: string): TensorEntry['dtype'] {
+  if (dtype === 'F32' || dtype === 'BF16' || dtype === 'F16') return dtype
+  throw new StartupError(
+    'unsupported_checkpoint',
+    `${where}: dtype ${dtype} is not served (F32, BF16, F16 are)`,
+  )
+}

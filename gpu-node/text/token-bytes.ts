@@ -1,0 +1,70 @@
+import type { TokenizerFile } from '../checkpoint/tokenizer-files.ts'
+import { StartupError } from '../startup-error.ts'
+
+/** What each token adds to the text. Index = token id; undefined for ids without text: special or unused ones. */
+export type TokenBytes = readonly (Uint8Array | undefined)[]
+
+const encoder = new TextEncoder()
+const BYTE_PIECE = /^<0x([0-9A-Fa-f]{2})>$/
+
+/**
+ * The bytes of every token, by the two decoders in use: byte-level BPE, whose pieces are bytes in disguise, and
+ * SentencePiece, whose pieces are text with ▁ for a space and <0x..> for a single byte.
+ * @throws StartupError `unsupported_checkpoint` for any other decoder.
+ */
+export function tokenBytes(file: TokenizerFile): TokenBytes {
+  const style = decoderStyle(file)
+  const spaced = (piece: string) => encoder.encode(piece.replaceAll('▁', ' '))
+  const unmask = byteLevelAlphabet()
+  const bytes: (Uint8Array | undefined)[] = []
+  for (const [piece, id] of Object.entries(file.model.vocab)) {
+    bytes[id] = style === 'byte-level' ? unmaskPiece(piece, unmask) : (singleByte(piece) ?? spaced(piece))
+  }
+  for (const { id, content, special } of file.added_tokens) {
+    if (special) bytes[id] = undefined
+    else bytes[id] = style === 'byte-level' ? encoder.encode(content) : spaced(content)
+  }
+  return bytes
+}
+
+function decoderStyle(file: TokenizerFile): 'byte-level' | 'sentencepiece' {
+  const types = decoderTypes(file.decoder)
+  if (types.includes('ByteLevel')) return 'byte-level'
+  if (types.includes('Metaspace') || types.includes('ByteFallback')) return 'sentencepiece'
+  const found = types.join(', ') || 'none'
+  throw new StartupError('unsupported_checkpoint', `tokenizer.json: decoder: ${found} is not supported`)
+}
+
+function decoderTypes(decoder: unknown): string[] {
+  if (typeof decoder !== 'object' || decoder === null) return []
+  const own = 'type' in decoder && typeof decoder.type === 'string' ? [decoder.type] : []
+  const inner = 'decoders' in decoder && Array.isArray(decoder.decoders) ? decoder.decoders : []
+  return [...own, ...inner.flatMap(decoderTypes)]
+}
+
+function singleByte(piece: string): Uint8Array | undefined {
+  const hex = BYTE_PIECE.exec(piece)?.[1]
+  return hex === undefined ? undefined : Uint8Array.of(Number.parseInt(hex, 16))
+}
+
+/** GPT-2's table: printable bytes stand for themselves, the others for the code points from 256 on. */
+function byteLevelAlphabet(): Map<string, number> {
+  const alphabet = new Map<string, number>()
+  let next = 256
+  for (let byte = 0; byte < 256; byte++) {
+    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
+    alphabet.set(String.fromCodePoint(printable ? byte : next++), byte)
+  }
+  return alphabet
+}
+
+/** A piece with a character outside the alphabet is no disguise: it stands for its own text. */
+function unmaskPiece(piece: string, alphabet: Map<string, number>): Uint8Array {
+  const bytes: number[] = []
+  for (const character of piece) {
+    const byte = alphabet.get(character)
+    if (byte === undefined) return encoder.encode(piece)
+    bytes.push(byte)
+  }
+  return Uint8Array.from(bytes)
+}
