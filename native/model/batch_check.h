@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include "model/step_batch.h"
+
+namespace apar {
+
+struct BatchLimits {
+  int32_t vocab_size = 0;
+  int32_t num_blocks = 0;
+  int32_t max_rows = 0;
+  int32_t max_context = 0;  // tokens
+};
+
+// Refuses a batch that would make a kernel read or write out of bounds, with Error{internal}: whoever built
+// it has a bug. Costs little beside the step: it looks at every row, path entry and block once.
+void check_batch(const StepBatch& batch, size_t num_logits, const BatchLimits& limits);
+
+}  // namespace apar

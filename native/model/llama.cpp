@@ -1,0 +1,178 @@
+#include "model/llama.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "model/batch_check.h"
+#include "model/weights.h"
+#include "ops/cpu/cpu_ops.h"
+
+namespace apar {
+namespace {
+
+struct Layer {
+  Matrix attention_norm, q, k, v, o;
+  Matrix mlp_norm, gate, up, down;
+};
+
+int32_t max_context(const ModelConfig& config, int32_t num_blocks) {
+  return static_cast<int32_t>(std::min<int64_t>(config.context_tokens, int64_t{num_blocks} * kBlockTokens));
+}
+
+class Llama final : public Model {
+ public:
+  Llama(const ModelConfig& config, const WeightTable& table, DType dtype, int32_t num_blocks,
+        int32_t max_rows, const MakeOps& make_ops)
+      : config_(config),
+        weights_(table),
+        limits_{config.vocab_size, num_blocks, max_rows, max_context(config, num_blocks)},
+        ops_(make_ops({.num_layers = config.num_layers,
+                       .num_heads = config.num_heads,
+                       .num_kv_heads = config.num_kv_heads,
+                       .head_dim = config.head_dim,
+                       .rope_theta = config.rope_theta,
+                       .kv_dtype = dtype,
+                       .num_blocks = num_blocks,
+                       .max_rows = max_rows,
+                       .max_context = limits_.max_context})) {
+    place_weights(dtype);
+    const auto buffer = [&](int64_t width) { return ops_->allocate(static_cast<size_t>(max_rows) * width); };
+    x_ = buffer(config.hidden_size);
+    logit_x_ = buffer(config.hidden_size);
+    hidden_ = buffer(config.hidden_size);
+    q_ = buffer(q_width());
+    k_ = buffer(config.kv_width());
+    v_ = buffer(config.kv_width());
+    attended_ = buffer(q_width());
+    logit_attended_ = buffer(q_width());
+    gate_ = buffer(config.intermediate_size);
+    up_ = buffer(config.intermediate_size);
+  }
+
+  const ModelConfig& config() const override { return config_; }
+  std::string device() const override { return ops_->device(); }
+  int32_t num_blocks() const override { return limits_.num_blocks; }
+  int32_t max_rows() const override { return limits_.max_rows; }
+
+  void forward(const StepBatch& batch, std::span<float> logits) override {
+    check_batch(batch, logits.size(), limits_);
+    ops_->begin_step(batch);
+    ops_->embed(embedding_, x_);
+    float* x = x_;
+    const float* residual = nullptr;  // of the layer before, added to x by the next norm
+    int32_t rows = batch.rows();
+    for (int32_t index = 0; index < config_.num_layers; ++index) {
+      const Layer& layer = layers_[index];
+      norm(x, residual, layer.attention_norm, rows);
+      const Projection qkv[] = {{layer.q, q_}, {layer.k, k_}, {layer.v, v_}};
+      ops_->matmul(hidden_, rows, qkv);
+      ops_->rope_and_store(index, q_, k_, v_);
+      const float* attended = attended_;
+      const bool last = index + 1 == config_.num_layers;
+      if (last && batch.logit_rows.empty()) return;
+      ops_->attention(index, q_, attended_);
+      // Past the last attention no row needs another: only those whose logits are wanted go on.
+      if (last && batch.logit_rows.size() < batch.tokens.size()) {
+        ops_->gather_rows(x_, batch.logit_rows, config_.hidden_size, logit_x_);
+        ops_->gather_rows(attended_, batch.logit_rows, q_width(), logit_attended_);
+        x = logit_x_;
+        attended = logit_attended_;
+        rows = static_cast<int32_t>(batch.logit_rows.size());
+      }
+      const Projection o = {layer.o, hidden_};
+      ops_->matmul(attended, rows, {&o, 1});
+      residual = mlp(layer, x, rows);
+    }
+    norm(x, residual, final_norm_, rows);
+    ops_->logits(hidden_, rows, head_, logits);
+  }
+
+ private:
+  int32_t q_width() const { return config_.num_heads * config_.head_dim; }
+
+  void norm(float* x, const float* residual, const Matrix& weight, int32_t rows) {
+    ops_->rms_norm(x, residual, static_cast<const float*>(weight.data), rows, config_.hidden_size,
+                   config_.rms_norm_eps, hidden_);
+  }
+
+  // Takes the attention's output in hidden_ and returns the layer's, not yet added to x.
+  const float* mlp(const Layer& layer, float* x, int32_t rows) {
+    norm(x, hidden_, layer.mlp_norm, rows);
+    const Projection gate_up[] = {{layer.gate, gate_}, {layer.up, up_}};
+    ops_->matmul(hidden_, rows, gate_up);
+    ops_->swiglu(gate_, up_, static_cast<size_t>(rows) * config_.intermediate_size);
+    const Projection down = {layer.down, hidden_};
+    ops_->matmul(gate_, rows, {&down, 1});
+    return hidden_;
+  }
+
+  void place_weights(DType dtype) {
+    const int64_t hidden = config_.hidden_size, inner = config_.intermediate_size;
+    const int64_t q_rows = q_width(), kv_rows = config_.kv_width();
+    const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols) {
+      return ops_->place(weights_.matrix(name + ".weight", rows, cols, dtype));
+    };
+    const auto vector = [&](const std::string& name) {
+      return ops_->place(weights_.vector(name + ".weight", hidden));
+    };
+    embedding_ = matrix("model.embed_tokens", config_.vocab_size, hidden);
+    for (int32_t index = 0; index < config_.num_layers; ++index) {
+      const std::string layer = "model.layers." + std::to_string(index) + ".";
+      layers_.push_back({.attention_norm = vector(layer + "input_layernorm"),
+                         .q = matrix(layer + "self_attn.q_proj", q_rows, hidden),
+                         .k = matrix(layer + "self_attn.k_proj", kv_rows, hidden),
+                         .v = matrix(layer + "self_attn.v_proj", kv_rows, hidden),
+                         .o = matrix(layer + "self_attn.o_proj", hidden, q_rows),
+                         .mlp_norm = vector(layer + "post_attention_layernorm"),
+                         .gate = matrix(layer + "mlp.gate_proj", inner, hidden),
+                         .up = matrix(layer + "mlp.up_proj", inner, hidden),
+                         .down = matrix(layer + "mlp.down_proj", hidden, inner)});
+    }
+    final_norm_ = vector("model.norm");
+    head_ = config_.tie_word_embeddings ? embedding_ : matrix("lm_head", config_.vocab_size, hidden);
+  }
+
+  ModelConfig config_;
+  Weights weights_;
+  BatchLimits limits_;
+  std::unique_ptr<Ops> ops_;
+  Matrix embedding_, final_norm_, head_;
+  std::vector<Layer> layers_;
+  float *x_ = nullptr, *logit_x_ = nullptr;  // [max_rows, hidden_size], the residual stream
+  float* hidden_ = nullptr;                  // [max_rows, hidden_size], a norm's or a block's output
+  float *q_ = nullptr, *attended_ = nullptr, *logit_attended_ = nullptr;  // [max_rows, num_heads * head_dim]
+  float *k_ = nullptr, *v_ = nullptr;      // [max_rows, num_kv_heads * head_dim]
+  float *gate_ = nullptr, *up_ = nullptr;  // [max_rows, intermediate_size]
+};
+
+void require_range(const char* what, int64_t value, int64_t max) {
+  if (value < 1 || value > max)
+    throw Error(ErrorCode::invalid_config, std::string(what) + " must be in [1, " + std::to_string(max) +
+                                               "], is " + std::to_string(value));
+}
+
+}  // namespace
+
+std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, DType run_dtype,
+                                  int32_t num_blocks, int32_t max_rows, const MakeOps& make_ops) {
+  config.validate();
+  if (run_dtype == DType::f16)
+    throw Error(ErrorCode::invalid_config, "a model runs in f32 or bf16, not in f16");
+  // A slot, block * 16 + offset, is an int32.
+  require_range("num_blocks", num_blocks, std::numeric_limits<int32_t>::max() / kBlockTokens);
+  require_range("max_rows", max_rows, int32_t{1} << 20);
+  return std::make_unique<Llama>(config, table, run_dtype, num_blocks, max_rows, make_ops);
+}
+
+std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, DType run_dtype,
+                                  int32_t num_blocks, int32_t max_rows, int32_t threads) {
+  require_range("threads", threads, 256);
+  return open_llama(config, table, run_dtype, num_blocks, max_rows, [threads](const OpsConfig& ops_config) {
+    return std::make_unique<cpu::CpuOps>(ops_config, cpu::select_isa(), threads);
+  });
+}
+
+}  // namespace apar

@@ -1,0 +1,41 @@
+#include "model/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace apar {
+namespace {
+
+[[noreturn]] void refuse(const std::string& path, const char* what) {
+  throw Error(ErrorCode::invalid_weights, path + ": " + what);
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) refuse(path, std::strerror(errno));
+  struct stat status = {};
+  const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+  const size_t size = regular ? static_cast<size_t>(status.st_size) : 0;
+  // An empty mapping is an error to mmap, an empty file is not one to us.
+  void* const data = size > 0 ? ::mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, 0) : nullptr;
+  const int error = errno;
+  ::close(descriptor);
+  if (!regular) refuse(path, "not a regular file");
+  if (data == MAP_FAILED) refuse(path, std::strerror(error));
+  bytes_ = {static_cast<const std::byte*>(data), size};
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+}  // namespace apar

@@ -1,0 +1,201 @@
+// Rotary embedding, the KV pool's writes, and attention over the work list.
+#include <algorithm>
+#include <cmath>
+
+#include "ops/cpu/cpu_ops.h"
+#include "ops/float16.h"
+
+namespace apar::cpu {
+namespace {
+
+constexpr int32_t kQueryGroup = 8;  // queries that share one load of a key or value
+
+void store(float* slot, float value) {
+  *slot = value;
+}
+void store(uint16_t* slot, float value) {
+  *slot = f32_to_bf16(value);
+}
+
+// Pairs element i with element i + head_dim / 2; rope holds the pairs' (cos, sin).
+void rotate(float* head, const float* rope, int32_t head_dim) {
+  const int32_t half = head_dim / 2;
+  for (int32_t i = 0; i < half; ++i) {
+    const float a = head[i], b = head[i + half], cos = rope[2 * i], sin = rope[2 * i + 1];
+    head[i] = a * cos - b * sin;
+    head[i + half] = b * cos + a * sin;
+  }
+}
+
+// Tokens of one block that belong to one node, and some queries of the tile below that node.
+struct Piece {
+  int32_t block = 0;
+  int32_t offset = 0;    // of the first token in the block
+  int32_t position = 0;  // of that token
+  int32_t query = 0;     // first of `queries`
+  int32_t queries = 0;   // at most kQueryGroup
+  int32_t fewest = 0;    // tokens that every one of them sees
+  int32_t most = 0;      // tokens that some one sees
+};
+
+}  // namespace
+
+// The angle is rounded to f32 as in transformers' LlamaRotaryEmbedding: at position 4,000 that rounding, if
+// left out, would be the largest difference between the two.
+void CpuOps::fill_rope_table() {
+  const int32_t half = config_.head_dim / 2;
+  float* const table = allocate(
+      checked_size({static_cast<uint64_t>(config_.max_context), static_cast<uint64_t>(config_.head_dim)}));
+  for (int32_t i = 0; i < half; ++i) {
+    const auto frequency =
+        static_cast<float>(1.0 / std::pow(double{config_.rope_theta}, 2.0 * i / config_.head_dim));
+    for (int32_t position = 0; position < config_.max_context; ++position) {
+      const float angle = static_cast<float>(position) * frequency;
+      float* const pair = table + (int64_t{position} * half + i) * 2;
+      pair[0] = static_cast<float>(std::cos(double{angle}));
+      pair[1] = static_cast<float>(std::sin(double{angle}));
+    }
+  }
+  rope_ = table;
+}
+
+template <class Element>
+void CpuOps::rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v) {
+  const int32_t head_dim = config_.head_dim;
+  const float* const rope = rope_ + int64_t{batch_->positions[row]} * head_dim;
+  for (int32_t head = 0; head < config_.num_heads; ++head)
+    rotate(q + (int64_t{row} * config_.num_heads + head) * head_dim, rope, head_dim);
+  const int32_t block = batch_->slots[row] / kBlockTokens, offset = batch_->slots[row] % kBlockTokens;
+  for (int32_t head = 0; head < config_.num_kv_heads; ++head) {
+    const int64_t at = (int64_t{row} * config_.num_kv_heads + head) * head_dim;
+    rotate(k + at, rope, head_dim);
+    Element* const keys = kv_.keys<Element>(layer, block, head) + offset;
+    Element* const values = kv_.values<Element>(layer, block, head) + offset * kv_.stride();
+    for (int32_t i = 0; i < head_dim; ++i) store(keys + i * kBlockTokens, k[at + i]);
+    for (int32_t i = 0; i < head_dim; ++i) store(values + i, v[at + i]);
+  }
+}
+
+void CpuOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
+  pool_.parallel_for(batch_->rows(), [&](int64_t row, int32_t) {
+    if (config_.kv_dtype == DType::f32)
+      rope_and_store_row<float>(layer, static_cast<int32_t>(row), q, k, v);
+    else
+      rope_and_store_row<uint16_t>(layer, static_cast<int32_t>(row), q, k, v);
+  });
+}
+
+void CpuOps::attention(int32_t layer, const float* q, float* out) {
+  const auto tiles = plan_.tiles();
+  const int64_t heads = config_.num_kv_heads;
+  pool_.parallel_for(static_cast<int64_t>(tiles.size()) * heads, [&](int64_t index, int32_t thread) {
+    const AttentionTile& tile = tiles[index / heads];
+    const auto kv_head = static_cast<int32_t>(index % heads);
+    if (config_.kv_dtype == DType::f32)
+      attend_tile<float>(layer, kv_head, tile, q, out, scratch_[thread]);
+    else
+      attend_tile<uint16_t>(layer, kv_head, tile, q, out, scratch_[thread]);
+  });
+}
+
+// Two passes over the tile's nodes, root first, so that every row meets its tokens by ascending position and
+// its sums have one order however the tree is cut: first all scores, then, weighted by their softmax, the
+// values.
+template <class Element>
+void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& tile, const float* q,
+                         float* out, const Scratch& scratch) {
+  const int32_t head_dim = config_.head_dim, group = config_.num_heads / config_.num_kv_heads;
+  const int64_t stride = kv_.stride();
+  const auto rows = plan_.rows(), contexts = plan_.contexts();
+  const auto segments = plan_.segments().subspan(tile.begin_segment, tile.end_segment - tile.begin_segment);
+  // Query i of the tile belongs to planned row begin_row + i / group.
+  const auto context_of = [&](int32_t query) { return contexts[tile.begin_row + query / group]; };
+  const auto row_of_batch = [&](int32_t query) {
+    return (int64_t{rows[tile.begin_row + query / group]} * config_.num_heads + int64_t{kv_head} * group +
+            query % group) *
+           head_dim;
+  };
+  const int32_t queries = (tile.end_row - tile.begin_row) * group;
+
+  const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  for (int32_t query = 0; query < queries; ++query) {
+    const float* const source = q + row_of_batch(query);
+    for (int32_t i = 0; i < head_dim; ++i) scratch.queries[query * head_dim + i] = source[i] * scale;
+  }
+  std::fill_n(scratch.sums, queries * stride, 0.0f);
+
+  // Calls visit(piece) for every block of every node, for the queries that see any of it, kQueryGroup at a
+  // time.
+  const auto for_each_piece = [&](auto visit) {
+    for (const AttentionSegment& segment : segments) {
+      const KvNodeView& node = batch_->nodes[segment.node];
+      const int32_t begin = (segment.begin_row - tile.begin_row) * group;
+      const int32_t end = (segment.end_row - tile.begin_row) * group;
+      for (int32_t first = 0; first < node.num_tokens;) {
+        const int32_t at = node.first_offset + first, offset = at % kBlockTokens;
+        const int32_t tokens = std::min(kBlockTokens - offset, node.num_tokens - first);
+        Piece piece = {node.blocks[at / kBlockTokens], offset, segment.first_position + first};
+        for (piece.query = begin; piece.query < end; piece.query += kQueryGroup) {
+          piece.queries = std::min(kQueryGroup, end - piece.query);
+          piece.fewest = tokens;
+          piece.most = 0;
+          for (int32_t i = piece.query; i < piece.query + piece.queries; ++i) {
+            const int32_t visible = std::clamp(context_of(i) - piece.position, 0, tokens);
+            piece.fewest = std::min(piece.fewest, visible);
+            piece.most = std::max(piece.most, visible);
+          }
+          if (piece.most > 0) visit(piece);
+        }
+        first += tokens;
+      }
+    }
+  };
+
+  for_each_piece([&](const Piece& piece) {
+    const Element* const keys = kv_.keys<Element>(layer, piece.block, kv_head);
+    const float* const from = scratch.queries + piece.query * head_dim;
+    float* const to = scratch.scores + piece.query * score_stride_ + piece.position;
+    // A whole block is computed. From offset 0 what follows the node's end is overwritten by the node below;
+    // from within a block the scores before it are another node's.
+    float block_scores[kQueryGroup * kBlockTokens];
+    const bool in_place = piece.offset == 0;
+    float* const target = in_place ? to : block_scores;
+    const int64_t target_stride = in_place ? score_stride_ : kBlockTokens;
+    if constexpr (sizeof(Element) == sizeof(float))
+      kernels_.scores_f32(keys, from, piece.queries, head_dim, target, target_stride);
+    else
+      kernels_.scores_bf16(keys, from, piece.queries, head_dim, target, target_stride);
+    for (int32_t i = 0; !in_place && i < piece.queries; ++i)
+      std::copy_n(block_scores + i * kBlockTokens + piece.offset, piece.most, to + i * score_stride_);
+  });
+
+  float* const totals = scratch.queries;  // the queries are used up
+  for (int32_t query = 0; query < queries; ++query)
+    totals[query] = kernels_.softmax(scratch.scores + query * score_stride_, context_of(query));
+
+  for_each_piece([&](const Piece& piece) {
+    const Element* const values = kv_.values<Element>(layer, piece.block, kv_head) + piece.offset * stride;
+    const auto accumulate = [&](int32_t query, int32_t count, int32_t begin, int32_t tokens) {
+      const float* const p = scratch.scores + query * score_stride_ + piece.position + begin;
+      float* const sums = scratch.sums + query * stride;
+      if constexpr (sizeof(Element) == sizeof(float))
+        kernels_.values_f32(values + begin * stride, tokens, stride, p, score_stride_, count, sums);
+      else
+        kernels_.values_bf16(values + begin * stride, tokens, stride, p, score_stride_, count, sums);
+    };
+    accumulate(piece.query, piece.queries, 0, piece.fewest);
+    // A token that a row may not see must not even be multiplied by zero: it may be anything.
+    for (int32_t i = piece.query; piece.fewest < piece.most && i < piece.query + piece.queries; ++i) {
+      const int32_t visible = std::clamp(context_of(i) - piece.position, piece.fewest, piece.most);
+      accumulate(i, 1, piece.fewest, visible - piece.fewest);
+    }
+  });
+
+  for (int32_t query = 0; query < queries; ++query) {
+    const float* const sums = scratch.sums + query * stride;
+    float* const target = out + row_of_batch(query);
+    for (int32_t i = 0; i < head_dim; ++i) target[i] = sums[i] / totals[query];
+  }
+}
+
+}  // namespace apar::cpu

@@ -1,0 +1,58 @@
+#include "ops/cpu/cpu_features.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "core/error.h"
+
+namespace apar::cpu {
+
+const char* to_string(Isa isa) {
+  switch (isa) {
+    case Isa::reference:
+      return "reference";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+  }
+  return "unknown";
+}
+
+// The compiler's own check asks the operating system too: registers it does not save are as good as missing.
+bool supported(Isa isa) {
+#if defined(__x86_64__)
+  switch (isa) {
+    case Isa::reference:
+      return true;
+    case Isa::avx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case Isa::avx512:
+      return supported(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512dq");
+  }
+  return false;
+#else
+  return isa == Isa::reference;
+#endif
+}
+
+Isa select_isa() {
+  const char* const forced = std::getenv("APAR_CPU");
+  if (forced == nullptr || *forced == '\0') {
+    for (const Isa isa : {Isa::avx512, Isa::avx2})
+      if (supported(isa)) return isa;
+    return Isa::reference;
+  }
+  for (const Isa isa : {Isa::reference, Isa::avx2, Isa::avx512}) {
+    if (std::string(forced) != to_string(isa)) continue;
+    if (supported(isa)) return isa;
+    throw Error(ErrorCode::unavailable,
+                std::string("APAR_CPU=") + forced + ": this processor does not have it");
+  }
+  throw Error(ErrorCode::unavailable,
+              std::string("APAR_CPU=") + forced + ": choose reference, avx2 or avx512");
+}
+
+}  // namespace apar::cpu

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "ops/attention_plan.h"
+#include "ops/cpu/cpu_features.h"
+#include "ops/cpu/kernels.h"
+#include "ops/cpu/kv_pool.h"
+#include "ops/cpu/memory.h"
+#include "ops/cpu/thread_pool.h"
+#include "ops/ops.h"
+
+namespace apar::cpu {
+
+// Ops on the host: this class splits the work over threads, the Kernels of one instruction set do it.
+class CpuOps final : public Ops {
+ public:
+  // threads in [1, 256]. Throws Error{unavailable} (isa), Error{out_of_memory}, Error{invalid_config}
+  // (kv_dtype).
+  CpuOps(const OpsConfig& config, Isa isa, int32_t threads);
+
+  std::string device() const override;
+  float* allocate(size_t count) override;
+  Matrix place(const Matrix& host) override { return host; }
+  void begin_step(const StepBatch& batch) override;
+  void embed(const Matrix& table, float* x) override;
+  void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,
+                float* out) override;
+  void matmul(const float* x, int32_t rows, std::span<const Projection> projections) override;
+  void rope_and_store(int32_t layer, float* q, float* k, const float* v) override;
+  void attention(int32_t layer, const float* q, float* out) override;
+  void swiglu(float* gate, const float* up, size_t count) override;
+  void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
+  void logits(const float* x, int32_t rows, const Matrix& head, std::span<float> out) override;
+
+ private:
+  // One thread's part of a tile: scores [queries][score_stride], queries [.][head_dim], sums
+  // [.][value_stride].
+  struct Scratch {
+    float* scores;
+    float* queries;
+    float* sums;
+  };
+
+  void fill_rope_table();
+  template <class Element>
+  void rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v);
+  template <class Element>
+  void attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& tile, const float* q, float* out,
+                   const Scratch& scratch);
+
+  OpsConfig config_;
+  Isa isa_;
+  const Kernels& kernels_;
+  ThreadPool pool_;
+  KvPool kv_;
+  std::vector<AlignedBytes> owned_;
+  int32_t rows_per_tile_ = 1;
+  int64_t score_stride_ = 0;
+  const float* rope_ = nullptr;   // [max_context][head_dim / 2][cos, sin]
+  std::vector<Scratch> scratch_;  // per thread
+  const StepBatch* batch_ = nullptr;
+  AttentionPlan plan_;
+};
+
+}  // namespace apar::cpu

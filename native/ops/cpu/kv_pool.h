@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cpu/kernels.h"
+#include "ops/cpu/memory.h"
+#include "ops/ops.h"
+
+namespace apar::cpu {
+
+// K and V of all layers: per layer [block][kv_head] of the blocks described in kernels.h.
+class KvPool {
+ public:
+  explicit KvPool(const OpsConfig& config)
+      : head_dim_(config.head_dim),
+        value_stride_(value_stride(config.head_dim)),
+        heads_(config.num_kv_heads),
+        blocks_(config.num_blocks),
+        element_(element_bytes(config.kv_dtype)),
+        keys_(allocate(config, head_dim_)),
+        values_(allocate(config, value_stride_)) {}
+
+  // The keys and values of one block and head, as float or uint16_t according to kv_dtype.
+  template <class Element>
+  Element* keys(int32_t layer, int32_t block, int32_t head) const {
+    return reinterpret_cast<Element*>(keys_.get() + offset(layer, block, head, head_dim_));
+  }
+  template <class Element>
+  Element* values(int32_t layer, int32_t block, int32_t head) const {
+    return reinterpret_cast<Element*>(values_.get() + offset(layer, block, head, value_stride_));
+  }
+  int64_t stride() const { return value_stride_; }
+
+ private:
+  static AlignedBytes allocate(const OpsConfig& config, int64_t width) {
+    return allocate_aligned(
+        checked_size({static_cast<uint64_t>(config.num_layers), static_cast<uint64_t>(config.num_blocks),
+                      static_cast<uint64_t>(config.num_kv_heads), static_cast<uint64_t>(width), kBlockTokens,
+                      element_bytes(config.kv_dtype)}),
+        "KV pool");
+  }
+  int64_t offset(int32_t layer, int32_t block, int32_t head, int64_t width) const {
+    return ((int64_t{layer} * blocks_ + block) * heads_ + head) * width * kBlockTokens * element_;
+  }
+
+  int64_t head_dim_, value_stride_, heads_, blocks_, element_;
+  AlignedBytes keys_, values_;
+};
+
+}  // namespace apar::cpu

@@ -1,0 +1,78 @@
+// Matrix product over a file's Vec. Included inside an anonymous namespace by avx2.cpp and avx512.cpp.
+//
+// Every y[row][out] is one chain: lane l sums the products of the elements i with i % kLanes == l in
+// ascending order (the last, partial vector included), then the lanes are added by one tree. Tiles only
+// decide how many chains run side by side, so a row has the same bits alone and among others.
+
+constexpr int64_t kTileOuts = 4;
+// Rows whose activations are used again before they leave the L2 cache, in bytes.
+constexpr int64_t kRowBlockBytes = 384 * 1024;
+
+template <int64_t kOuts, int64_t kRows, class Element>
+void matmul_tile(const Element* w, const float* x, float* y, const MatmulRange& range) {
+  Vec sum[kOuts][kRows];
+  for (int64_t out = 0; out < kOuts; ++out)
+    for (int64_t row = 0; row < kRows; ++row) sum[out][row] = Vec::zero();
+  int64_t i = 0;
+  for (; i + Vec::kLanes <= range.in; i += Vec::kLanes) {
+    Vec activation[kRows];
+    for (int64_t row = 0; row < kRows; ++row) activation[row] = Vec::load(x + row * range.in + i);
+    for (int64_t out = 0; out < kOuts; ++out) {
+      const Vec weight = Vec::load(w + out * range.in + i);
+      for (int64_t row = 0; row < kRows; ++row)
+        sum[out][row] = Vec::fma(weight, activation[row], sum[out][row]);
+    }
+  }
+  if (i < range.in) {
+    const int64_t rest = range.in - i;
+    for (int64_t out = 0; out < kOuts; ++out) {
+      const Vec weight = Vec::load(w + out * range.in + i, rest);
+      for (int64_t row = 0; row < kRows; ++row)
+        sum[out][row] = Vec::fma(weight, Vec::load(x + row * range.in + i, rest), sum[out][row]);
+    }
+  }
+  for (int64_t row = 0; row < kRows; ++row) {
+    if constexpr (kOuts == kTileOuts) {
+      _mm_storeu_ps(y + row * range.y_stride, Vec::sums(sum[0][row], sum[1][row], sum[2][row], sum[3][row]));
+    } else {
+      static_assert(kOuts == 1);
+      const Vec only = sum[0][row];
+      y[row * range.y_stride] = _mm_cvtss_f32(Vec::sums(only, only, only, only));
+    }
+  }
+}
+
+// The last rows of a block, fewer than kTileRows: the tile made for their number.
+template <int64_t kOuts, int64_t kRows, class Element>
+void matmul_rest(int64_t rows, const Element* w, const float* x, float* y, const MatmulRange& range) {
+  if constexpr (kRows > 0) {
+    if (rows == kRows)
+      matmul_tile<kOuts, kRows>(w, x, y, range);
+    else
+      matmul_rest<kOuts, kRows - 1>(rows, w, x, y, range);
+  }
+}
+
+template <int64_t kOuts, class Element>
+void matmul_outs(const Element* w, const float* x, float* y, int64_t rows, const MatmulRange& range) {
+  int64_t row = 0;
+  for (; row + Vec::kTileRows <= rows; row += Vec::kTileRows)
+    matmul_tile<kOuts, Vec::kTileRows>(w, x + row * range.in, y + row * range.y_stride, range);
+  matmul_rest<kOuts, Vec::kTileRows - 1>(rows - row, w, x + row * range.in, y + row * range.y_stride, range);
+}
+
+template <class Element>
+void matmul(const Element* w, const float* x, float* y, const MatmulRange& range) {
+  const int64_t fitting = kRowBlockBytes / (range.in * static_cast<int64_t>(sizeof(float)));
+  const int64_t block = fitting < Vec::kTileRows ? Vec::kTileRows : fitting / Vec::kTileRows * Vec::kTileRows;
+  for (int64_t first = 0; first < range.rows; first += block) {
+    const int64_t rows = range.rows - first < block ? range.rows - first : block;
+    const float* const block_x = x + first * range.in;
+    float* const block_y = y + first * range.y_stride;
+    int64_t out = range.out_begin;
+    for (; out + kTileOuts <= range.out_end; out += kTileOuts)
+      matmul_outs<kTileOuts>(w + out * range.in, block_x, block_y + out, rows, range);
+    for (; out < range.out_end; ++out)
+      matmul_outs<1>(w + out * range.in, block_x, block_y + out, rows, range);
+  }
+}

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "model/step_batch.h"
+#include "ops/matrix.h"
+
+namespace apar {
+
+// What a device needs to know before the first step: the attention's shape and the size of the KV pool it
+// holds.
+struct OpsConfig {
+  int32_t num_layers = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;  // divides num_heads
+  int32_t head_dim = 0;      // even
+  float rope_theta = 10000.0f;
+  DType kv_dtype = DType::f32;  // f32 or bf16
+  int32_t num_blocks = 0;       // of kBlockTokens tokens, shared by all branches
+  int32_t max_rows = 0;         // rows of one step
+  int32_t max_context = 0;      // tokens a row may attend to
+};
+
+// One linear layer of a matmul call: y[rows, w.rows] = x[rows, w.cols] · w^T.
+struct Projection {
+  Matrix w;
+  float* y = nullptr;
+};
+
+// The operations of a Llama forward pass on one device, with the KV pool, whose layout is the device's own
+// affair.
+//
+// Activations are f32, row-major, without padding, in memory from allocate(). Every operation treats its rows
+// independently: the bits of a row depend neither on the other rows of the call, nor on the number of
+// threads, nor on how the KV tree is cut into nodes. Calls come from one thread and take effect in order;
+// Error{internal} reports a device failure. The caller has checked the batch (model/batch_check.h) and the
+// shapes.
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  // For people: "cpu avx512 x2".
+  virtual std::string device() const = 0;
+
+  // `count` zeroed floats on the device, freed with this object. Throws Error{out_of_memory}.
+  virtual float* allocate(size_t count) = 0;
+
+  // The matrix where this device can read it: the CPU reads the host's memory, which must outlive this
+  // object.
+  virtual Matrix place(const Matrix& host) = 0;
+
+  // Starts a step; the batch stays valid and unchanged until its last operation. Builds the attention's work
+  // list.
+  virtual void begin_step(const StepBatch& batch) = 0;
+
+  // x[rows, table.cols] = table[token of each row].
+  virtual void embed(const Matrix& table, float* x) = 0;
+
+  // Residual and norm in one: x[rows, width] += residual (if not null); then
+  // out = x / sqrt(mean(x^2) + eps) * weight[width]. arXiv 1910.07467.
+  virtual void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width,
+                        float eps, float* out) = 0;
+
+  // Several linear layers of the same input, each w.cols wide.
+  virtual void matmul(const float* x, int32_t rows, std::span<const Projection> projections) = 0;
+
+  // Rotates q[rows, num_heads * head_dim] in place and k[rows, num_kv_heads * head_dim] by the rows'
+  // positions (arXiv 2104.09864, element i paired with i + head_dim / 2 as in Hugging Face checkpoints) and
+  // writes k and v into the rows' slots of the layer's pool, rounded to kv_dtype.
+  virtual void rope_and_store(int32_t layer, float* q, float* k, const float* v) = 0;
+
+  // out[rows, num_heads * head_dim] = softmax(q · K^T / sqrt(head_dim)) · V over the row's path; query heads
+  // h * group ... h * group + group - 1 share KV head h. Follows rope_and_store of the same layer and step.
+  virtual void attention(int32_t layer, const float* q, float* out) = 0;
+
+  // gate[count] = silu(gate) * up. arXiv 2002.05202.
+  virtual void swiglu(float* gate, const float* up, size_t count) = 0;
+
+  // out[i, width] = x[row_ids[i], width]; out does not overlap x.
+  virtual void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) = 0;
+
+  // out[rows, head.rows] = x[rows, head.cols] · head^T, in host memory; returns when it is there.
+  virtual void logits(const float* x, int32_t rows, const Matrix& head, std::span<float> out) = 0;
+};
+
+}  // namespace apar

@@ -1,0 +1,120 @@
+#include "test/random_model.h"
+
+#include <stdlib.h>
+
+#include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <random>
+#include <stdexcept>
+
+#include "ops/float16.h"
+#include "ops/matrix.h"
+
+namespace apar::test {
+namespace {
+
+// Truncates: enough for weights in (2^-14, 2), which is all that is written here.
+uint16_t f32_to_f16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+  return static_cast<uint16_t>(magnitude < 0x38800000u ? sign : sign | ((magnitude - 0x38000000u) >> 13));
+}
+
+class Writer {
+ public:
+  Writer(const std::filesystem::path& path, uint64_t seed, DType dtype)
+      : out_(path, std::ios::binary), random_(seed), dtype_(dtype) {
+    out_.exceptions(std::ios::failbit | std::ios::badbit);
+    out_.write("\0\0\0\0\0\0\0\0", 8);  // as behind a header
+  }
+
+  TensorInfo tensor(const std::string& name, std::vector<int64_t> shape, float mean, float spread) {
+    const auto offset = static_cast<uint64_t>(out_.tellp());
+    int64_t count = 1;
+    for (const int64_t size : shape) count *= size;
+    for (int64_t i = 0; i < count; ++i) put(mean + spread * uniform());
+    return {name, 0, offset, dtype_, std::move(shape)};
+  }
+
+  void close() { out_.close(); }
+
+ private:
+  // In [-1, 1]; written out because the library's distributions differ between systems.
+  float uniform() { return static_cast<float>(static_cast<int32_t>(random_() >> 8) - (1 << 23)) * 0x1p-23f; }
+
+  void put(float value) {
+    const uint16_t half = dtype_ == DType::bf16 ? f32_to_bf16(value) : f32_to_f16(value);
+    if (dtype_ == DType::f32)
+      out_.write(reinterpret_cast<const char*>(&value), 4);
+    else
+      out_.write(reinterpret_cast<const char*>(&half), 2);
+  }
+
+  std::ofstream out_;
+  std::mt19937 random_;
+  DType dtype_;
+};
+
+}  // namespace
+
+TempDir::TempDir() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "apar-test-XXXXXX").string();
+  if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make " + pattern);
+  path_ = pattern;
+}
+
+TempDir::~TempDir() {
+  std::error_code ignored;
+  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+}
+
+ModelConfig small_config() {
+  return {.vocab_size = 61,
+          .hidden_size = 36,
+          .intermediate_size = 50,
+          .num_layers = 2,
+          .num_heads = 6,
+          .num_kv_heads = 2,
+          .head_dim = 10,
+          .context_tokens = 512,
+          .rms_norm_eps = 1e-5f,
+          .rope_theta = 10000.0f,
+          .tie_word_embeddings = false};
+}
+
+RandomModel make_random_model(const ModelConfig& config, uint64_t seed, DType dtype) {
+  RandomModel model{{}, config, {}};
+  const std::string path = (model.dir.path() / "weights.bin").string();
+  model.weights.files.push_back(path);
+  Writer writer(path, seed, dtype);
+  auto& tensors = model.weights.tensors;
+  const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
+  const int64_t q_width = int64_t{config.num_heads} * config.head_dim, kv_width = config.kv_width();
+  const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols) {
+    const float spread = 2.0f / std::sqrt(static_cast<float>(cols));
+    tensors.push_back(writer.tensor(name + ".weight", {rows, cols}, 0, spread));
+  };
+  const auto norm = [&](const std::string& name) {
+    tensors.push_back(writer.tensor(name + ".weight", {hidden}, 1, 0.25f));
+  };
+  tensors.push_back(writer.tensor("model.embed_tokens.weight", {config.vocab_size, hidden}, 0, 1));
+  for (int32_t index = 0; index < config.num_layers; ++index) {
+    const std::string layer = "model.layers." + std::to_string(index) + ".";
+    norm(layer + "input_layernorm");
+    matrix(layer + "self_attn.q_proj", q_width, hidden);
+    matrix(layer + "self_attn.k_proj", kv_width, hidden);
+    matrix(layer + "self_attn.v_proj", kv_width, hidden);
+    matrix(layer + "self_attn.o_proj", hidden, q_width);
+    norm(layer + "post_attention_layernorm");
+    matrix(layer + "mlp.gate_proj", inner, hidden);
+    matrix(layer + "mlp.up_proj", inner, hidden);
+    matrix(layer + "mlp.down_proj", hidden, inner);
+  }
+  norm("model.norm");
+  if (!config.tie_word_embeddings) matrix("lm_head", config.vocab_size, hidden);
+  writer.close();
+  return model;
+}
+
+}  // namespace apar::test
