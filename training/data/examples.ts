@@ -1,0 +1,137 @@
+import { once } from 'node:events'
+import { createWriteStream } from 'node:fs'
+import { join } from 'node:path'
+import { finished } from 'node:stream/promises'
+import type { Conversation } from './conversation.ts'
+import { extract, keptWhole } from './extract/extract.ts'
+import type { Rule } from './extract/structure.ts'
+import { hashText } from './random.ts'
+import { flatRow, type Row, structuredRows, unstructuredRow } from './rows.ts'
+
+export const TEST_SHARE = 0.12
+
+/** What one conversation became; the lines of examples.jsonl, from which tokenizer and shards are made. */
+export interface Example {
+  id: string
+  kind: 'list' | 'paragraphs' | 'unstructured'
+  split: 'train' | 'test'
+  /** Structured: the main row and the branch rows. */
+  rows?: Row[]
+  /** Structured: the same answer in serial form. */
+  flat?: Row
+  /** Unstructured: all turns. */
+  turns?: Conversation['dialogs']
+}
+
+export interface ExtractReport {
+  conversations: number
+  lists: number
+  paragraphs: number
+  unstructured: number
+  dropped: number
+  /** Structured conversations held out, and all conversations held out. */
+  heldOut: { structured: number; all: number }
+  /** How often each rule refused structure, and how many of those answers were dropped altogether. */
+  refused: Partial<Record<Rule, number>>
+  branches: number
+}
+
+/** Groups, not conversations, are held out: whoever saw one phrasing of a question has seen its answer. */
+export function splitOf(group: string, seed: number, share: number = TEST_SHARE): 'train' | 'test' {
+  return hashText(`${seed}:${group}`) / 2 ** 32 < share ? 'test' : 'train'
+}
+
+export interface ExtractOptions {
+  conversations: AsyncIterable<Conversation> | Iterable<Conversation>
+  /** Gets apar.json, apar_flatten.json, unstructured.json, apar_testset.json and examples.jsonl. */
+  folder: string
+  seed: number
+  testShare?: number
+  onConversation?: (count: number) => void
+}
+
+/** Conversations → structured and unstructured files, in one pass. */
+export async function writeExamples(options: ExtractOptions): Promise<ExtractReport> {
+  const report: ExtractReport = {
+    conversations: 0,
+    lists: 0,
+    paragraphs: 0,
+    unstructured: 0,
+    dropped: 0,
+    heldOut: { structured: 0, all: 0 },
+    refused: {},
+    branches: 0,
+  }
+  const file = (name: string) => join(options.folder, name)
+  const apar = new ArrayFile(file('apar.json'))
+  const flat = new ArrayFile(file('apar_flatten.json'))
+  const plain = new ArrayFile(file('unstructured.json'))
+  const testset = new ArrayFile(file('apar_testset.json'))
+  const examples = new ArrayFile(file('examples.jsonl'), 'lines')
+
+  for await (const conversation of options.conversations) {
+    report.conversations += 1
+    options.onConversation?.(report.conversations)
+    const { id } = conversation
+    const prompt = conversation.dialogs[0]?.prompt ?? ''
+    const split = splitOf(conversation.group ?? prompt, options.seed, options.testShare)
+    const result = extract(conversation)
+    let example: Example
+    if ('structure' in result) {
+      const { kind } = result.structure
+      const rows = structuredRows(conversation, result.structure)
+      const flatAnswer = flatRow(conversation, result.structure)
+      example = { id, kind, split, rows, flat: flatAnswer }
+      report[kind === 'list' ? 'lists' : 'paragraphs'] += 1
+      report.branches += rows.length - 1
+      if (split === 'train') {
+        for (const row of rows) await apar.add(row)
+        await flat.add(flatAnswer)
+      }
+    } else {
+      report.refused[result.rule] = (report.refused[result.rule] ?? 0) + 1
+      if (!keptWhole(result.rule)) {
+        report.dropped += 1
+        continue
+      }
+      example = { id, kind: 'unstructured', split, turns: conversation.dialogs }
+      report.unstructured += 1
+      if (split === 'train') await plain.add(unstructuredRow(conversation))
+    }
+    if (split === 'test') {
+      await testset.add({ id, kind: example.kind, prompt })
+      report.heldOut.all += 1
+      if (example.rows) report.heldOut.structured += 1
+    }
+    await examples.add(example)
+  }
+  for (const output of [apar, flat, plain, testset, examples]) await output.close()
+  return report
+}
+
+/** A JSON array (or JSON lines) written one value at a time. */
+class ArrayFile {
+  readonly #stream
+  readonly #style: 'array' | 'lines'
+  #count = 0
+
+  constructor(path: string, style: 'array' | 'lines' = 'array') {
+    this.#stream = createWriteStream(path)
+    // Errors surface in close(); without a listener they would end the process.
+    this.#stream.on('error', () => {})
+    this.#style = style
+  }
+
+  async add(value: unknown): Promise<void> {
+    const json = JSON.stringify(value)
+    const text = this.#style === 'lines' ? `${json}\n` : `${this.#count === 0 ? '[' : ','}\n${json}`
+    this.#count += 1
+    if (!this.#stream.write(text) && !this.#stream.errored) await once(this.#stream, 'drain')
+  }
+
+  async close(): Promise<void> {
+    if (this.#style === 'array') this.#stream.write(this.#count === 0 ? '[]\n' : '\n]\n')
+    this.#stream.end()
+    await finished(this.#stream)
+  }
+}

@@ -1,0 +1,106 @@
+import { badLine, type Conversation, isRecord, readJsonl } from '../conversation.ts'
+import { refusedBy } from '../extract/extract.ts'
+import { hashText, seededRandom, shuffled } from '../random.ts'
+import { lowerFirst, type ReadPage, readPage, type TldrPage } from './tldr-answers.ts'
+import { popularity } from './tldr-popularity.ts'
+
+export interface TldrOptions {
+  /** How many pages, the best known first; default 600. */
+  pages?: number
+  /** Which folders of tldr; default common and linux. */
+  platforms?: readonly string[]
+}
+
+const MIN_USES = 3
+const MAX_PAGES_OF_A_FAMILY = 16
+const ASK_FOR_USES = [
+  (name: string) => `How to use ${name}?`,
+  (name: string) => `how do I use ${name}`,
+  (name: string) => `How do I use the ${name} command?`,
+  (name: string) => `Show me how to use ${name}.`,
+  (name: string) => `Give me examples of ${name}.`,
+  (name: string) => `What can I do with ${name}?`,
+  (name: string) => `Explain the ${name} command.`,
+  (name: string) => `How does ${name} work?`,
+]
+const OTHER_PHRASINGS = 1
+const PARAGRAPHS_SHARE = 0.3
+const PLAIN_NAME = /^[a-z0-9][\w+-]*( [\w+-]+)?$/i
+
+/**
+ * Command-line help pages (tldr-pages, CC-BY-4.0) as questions and answers; `file` holds
+ * `{path, title, description, items: [{what, cmd}]}` per line. Every page gives numbered lists, an answer in
+ * paragraphs for some, and short answers without any structure, so that the model also learns when not to fork.
+ */
+export async function* tldrConversations(file: string, options: TldrOptions = {}): AsyncGenerator<Conversation> {
+  const platforms = options.platforms ?? ['common', 'linux']
+  const pages: TldrPage[] = []
+  for await (const { value, line } of readJsonl(file)) pages.push(toPage(value, file, line))
+  const score = popularity(pages)
+  const seen = new Set<string>()
+  const families = new Map<string, number>()
+  const chosen = pages
+    .filter((page) => platforms.includes(page.path.split('/').at(-2) ?? ''))
+    .map((page) => ({ page, read: readPage(page), score: score(page) }))
+    .filter(({ read }) => PLAIN_NAME.test(read.name) && read.uses.length >= MIN_USES && read.summary.length >= 10)
+    .filter(({ read }) => !refusedBy(read.description))
+    .sort((a, b) => b.score - a.score || b.read.uses.length - a.read.uses.length || (a.page.path < b.page.path ? -1 : 1))
+    .filter(({ read }) => !seen.has(read.name) && seen.add(read.name))
+    .filter(({ read }) => {
+      const family = read.name.split(' ')[0] ?? ''
+      families.set(family, (families.get(family) ?? 0) + 1)
+      return (families.get(family) ?? 0) <= MAX_PAGES_OF_A_FAMILY
+    })
+    .slice(0, options.pages ?? 600)
+  for (const { page, read } of chosen) yield* conversationsOf(page.path, read)
+}
+
+function* conversationsOf(path: string, page: ReadPage): Generator<Conversation> {
+  const group = path.replace(/^pages\//, '').replace(/\.md$/, '')
+  const random = seededRandom(hashText(path))
+  let count = 0
+  const ask = (prompt: string, response: string): Conversation => {
+    count += 1
+    return { id: `tldr/${group}/${count}`, group, dialogs: [{ prompt, response }] }
+  }
+  const list = listAnswer(page)
+  yield ask(`How do I use ${page.name}?`, list)
+  for (const phrase of shuffled(ASK_FOR_USES, random).slice(0, OTHER_PHRASINGS)) yield ask(phrase(page.name), list)
+  if (random() < PARAGRAPHS_SHARE) yield ask(`Tell me about ${page.name}.`, paragraphAnswer(page))
+  yield ask(`What is ${page.name}?`, `${page.name} is a command. In short: ${lowerFirst(page.description)}`)
+  const use = shuffled(page.uses, random)[0]
+  if (use) yield ask(`How do I ${lowerFirst(use.purpose)} with ${page.name}?`, use.detail)
+}
+
+function listAnswer(page: ReadPage): string {
+  const items = page.uses.map((use, index) => `${index + 1}. ${use.title}: ${use.detail}`)
+  return `Here is how to use ${page.name}:\n\n${items.join('\n')}`
+}
+
+function paragraphAnswer(page: ReadPage): string {
+  const uses = page.uses.map((use) => `With ${page.name} you can ${lowerFirst(use.title)}. ${use.detail}`)
+  return [`${page.name} is a command: ${page.summary}.`, ...uses].join('\n\n')
+}
+
+function toPage(value: unknown, file: string, line: number): TldrPage {
+  const fail = (reason: string): never => {
+    throw badLine(file, line, reason)
+  }
+  if (!isRecord(value)) return fail('expected a page {path, title, description, items}')
+  const { path, title, description, items } = value
+  if (typeof path !== 'string' || typeof title !== 'string' || typeof description !== 'string') {
+    return fail('"path", "title" and "description" must be strings')
+  }
+  if (!Array.isArray(items)) return fail('"items" must be a list of {what, cmd}')
+  return {
+    path,
+    title,
+    description,
+    items: items.map((item: unknown, index) => {
+      if (!isRecord(item) || typeof item.what !== 'string' || typeof item.cmd !== 'string') {
+        return fail(`"items.${index}" must be {what, cmd}, both strings`)
+      }
+      return { what: item.what, cmd: item.cmd }
+    }),
+  }
+}
