@@ -1,0 +1,61 @@
+import { BranchDecoder } from './text/branch-decoder.ts'
+import { StopMatcher } from './text/stop-matcher.ts'
+import type { TokenBytes } from './text/token-bytes.ts'
+
+/** One branch's own text on its way out: tokens in, text that may be sent out. */
+export class BranchText {
+  /** Tokens that this branch sampled, or was forced to take. */
+  tokens = 0
+  /** True once the branch has ended for the client; the engine may lag behind. */
+  ended = false
+  readonly #decoder: BranchDecoder
+  readonly #stops: StopMatcher
+  /** Text that may be sent but was not yet. */
+  #pending = ''
+  #length = 0
+
+  constructor(bytes: TokenBytes, stops: readonly string[], dropLeadingSpace: boolean) {
+    this.#decoder = new BranchDecoder(bytes, dropLeadingSpace)
+    this.#stops = new StopMatcher(stops)
+  }
+
+  /** True when a stop string is complete: the branch ends here. */
+  push(token: number): boolean {
+    this.tokens++
+    return this.#match(this.#decoder.push(token))
+  }
+
+  /**
+   * Where the text ends or forks: lets out what was held back for the rest of a character or of a stop string. True when
+   * that completes a stop string.
+   */
+  flush(): boolean {
+    if (this.#match(this.#decoder.flush())) return true
+    this.#add(this.#stops.release())
+    return false
+  }
+
+  /** UTF-16 code units of the own text that nothing holds back. After {@link flush}: where a fork stands. */
+  get length(): number {
+    return this.#length
+  }
+
+  /** The text to send, once. */
+  take(): string {
+    const text = this.#pending
+    this.#pending = ''
+    return text
+  }
+
+  #match(text: string): boolean {
+    if (text === '') return false
+    const matched = this.#stops.push(text)
+    this.#add(matched.text)
+    return matched.stopped
+  }
+
+  #add(text: string): void {
+    this.#pending += text
+    this.#length += text.length
+  }
+}

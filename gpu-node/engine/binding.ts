@@ -1,0 +1,104 @@
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { AparError } from '../../shared/errors.ts'
+import { parse } from '../../shared/parse.ts'
+import { StartupError } from '../startup-error.ts'
+import { EngineError, toEngineError } from './engine-error.ts'
+import { EngineConfigSchema, engineRequestSchema } from './schemas.ts'
+import type { Engine, EngineConfig, EngineRequest, OnEvents } from './types.ts'
+
+const ADDON = 'native/build/release/apar.node'
+
+interface Addon {
+  open(config: EngineConfig, onEvents: OnEvents): Promise<Engine>
+}
+
+/**
+ * Loads the weights and starts the engine's thread.
+ * @throws StartupError `engine_missing` when the engine was not built, `engine_unavailable` when it cannot start.
+ */
+export async function openEngine(config: EngineConfig, onEvents: OnEvents): Promise<Engine> {
+  const addon = loadAddon()
+  try {
+    const checked = parseEngine(() => parse(EngineConfigSchema, config), 'invalid_config')
+    return guard(await addon.open(checked, onEvents), checked.model.vocabSize)
+  } catch (thrown) {
+    const error = toEngineError(thrown)
+    throw new StartupError(
+      'engine_unavailable',
+      `the engine cannot start: ${error.message} (${error.code})`,
+      error,
+    )
+  }
+}
+
+/** The native engine, behind checks of everything that crosses; its errors as EngineError. */
+function guard(native: Engine, vocabSize: number): Engine {
+  const schema = engineRequestSchema(vocabSize)
+  const { info } = native
+  return {
+    info,
+    submit(request: EngineRequest): void {
+      const checked = parseEngine(() => parse(schema, request), 'invalid_request')
+      crossing(() => native.submit(checked))
+    },
+    abort(requestId, branchId) {
+      crossing(() => (branchId === undefined ? native.abort(requestId) : native.abort(requestId, branchId)))
+    },
+    stopBranch: (requestId, branchId) => crossing(() => native.stopBranch(requestId, branchId)),
+    stats: () => crossing(() => native.stats()),
+    close: () => native.close(),
+  }
+}
+
+function crossing<T>(call: () => T): T {
+  try {
+    return call()
+  } catch (thrown) {
+    throw toEngineError(thrown)
+  }
+}
+
+function parseEngine<T>(read: () => T, code: 'invalid_config' | 'invalid_request'): T {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof AparError) throw new EngineError(code, error.message, error)
+    throw error
+  }
+}
+
+function loadAddon(): Addon {
+  const path = join(packageRoot(), ADDON)
+  if (!existsSync(path)) {
+    throw new StartupError(
+      'engine_missing',
+      `the engine is not built (${path} is missing): run npm run setup`,
+    )
+  }
+  try {
+    const addon: unknown = createRequire(import.meta.url)(path)
+    if (isAddon(addon)) return addon
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
+    throw new StartupError(
+      'engine_missing',
+      `the engine cannot be loaded: ${reason}; run npm run setup`,
+      cause,
+    )
+  }
+  throw new StartupError('engine_missing', `${path} is not apar's engine: run npm run setup`)
+}
+
+function isAddon(value: unknown): value is Addon {
+  return typeof value === 'object' && value !== null && 'open' in value && typeof value.open === 'function'
+}
+
+/** The folder with package.json, from the sources as well as from a bundle in dist/. */
+function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder)
+  return folder
+}

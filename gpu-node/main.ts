@@ -1,0 +1,102 @@
+import { randomUUID } from 'node:crypto'
+import { isIPv6 } from 'node:net'
+import type { Heartbeat } from '../shared/protocol/fleet.ts'
+import type { EngineOptions } from './engine-options.ts'
+import { openRunner } from './open-runner.ts'
+import { Registration } from './registration.ts'
+import type { Runner } from './runner.ts'
+import { type GpuNodeServer, startServer } from './server.ts'
+
+export interface GpuNodeOptions extends EngineOptions {
+  /** A Hugging Face folder. */
+  modelDir: string
+  /** What clients call the model. Default: the folder's name. */
+  modelName?: string | undefined
+  /** Where to listen. Default 127.0.0.1. */
+  host?: string | undefined
+  /** 0 (default) takes any free port. */
+  port?: number | undefined
+  /** The edge to register with; without one the node waits for connections and tells nobody. */
+  edgeUrl?: string | undefined
+  /** Shared with the edge, in both directions. */
+  nodeSecret: string
+  /** Where the edge reaches this node. Default: `ws://host:port` as it listens. */
+  advertiseUrl?: string | undefined
+  /** Takes one line per notable event. Default: standard error. */
+  log?: ((line: string) => void) | undefined
+}
+
+export interface GpuNode {
+  /** `ws://host:port`. */
+  readonly url: string
+  readonly model: string
+  readonly runner: Runner
+  /** Settles once the edge knows the node; at once without an edge. */
+  readonly registered: Promise<void>
+  /** Settles when the engine has died: the node is of no more use. */
+  readonly failed: Promise<string>
+  /** Leaves the fleet, aborts what runs, frees the engine. A second call waits for the first. */
+  close(): Promise<void>
+}
+
+/** Opens the engine, listens, registers. @throws StartupError one line for the person who started it. */
+export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
+  const log = options.log ?? ((line: string) => console.error(line))
+  const runner = await openRunner(options.modelDir, { ...options, name: options.modelName })
+  let server: GpuNodeServer
+  try {
+    const { host = '127.0.0.1', port = 0, nodeSecret } = options
+    server = await startServer({ runner, host, port, nodeSecret })
+  } catch (error) {
+    await runner.close()
+    throw error
+  }
+  const url =
+    options.advertiseUrl ?? `ws://${isIPv6(server.host) ? `[${server.host}]` : server.host}:${server.port}`
+  const registration = options.edgeUrl
+    ? new Registration({
+        edgeUrl: options.edgeUrl,
+        nodeId: randomUUID(),
+        nodeSecret: options.nodeSecret,
+        heartbeat: () => heartbeat(url, runner),
+        log,
+      })
+    : undefined
+  let closing: Promise<void> | undefined
+  const close = async () => {
+    await registration?.stop()
+    await runner.close()
+    await server.close()
+  }
+  return {
+    url,
+    model: runner.model,
+    runner,
+    registered: registration?.registered ?? Promise.resolve(),
+    failed: runner.failed,
+    close: () => {
+      closing ??= close()
+      return closing
+    },
+  }
+}
+
+function heartbeat(url: string, runner: Runner): Heartbeat {
+  const { checkpoint, engineInfo } = runner
+  const stats = runner.stats()
+  const model = {
+    id: runner.model,
+    created: checkpoint.created,
+    context_tokens: checkpoint.shape.contextTokens,
+  }
+  return {
+    url,
+    models: [model],
+    capacity: { branches: runner.maxBranches, blocks: engineInfo.numBlocks },
+    load: {
+      running: stats.runningRequests,
+      waiting: stats.waitingRequests,
+      free_blocks: stats.freeBlocks,
+    },
+  }
+}

@@ -1,0 +1,27 @@
+import { readCheckpoint } from './checkpoint/checkpoint.ts'
+import { openEngine } from './engine/binding.ts'
+import { type EngineOptions, toEngineConfig } from './engine-options.ts'
+import { Runner } from './runner.ts'
+import { PromptEncoder } from './text/prompt-encoder.ts'
+
+/**
+ * A checkpoint's folder, ready to take requests.
+ * @throws StartupError one line: what is wrong with the folder, the options or the engine.
+ */
+export async function openRunner(
+  folder: string,
+  options: EngineOptions & { name?: string | undefined } = {},
+) {
+  const checkpoint = readCheckpoint(folder)
+  const { fork, child, eos } = checkpoint.tokens
+  const control = [fork, child, ...eos].filter((id) => id !== undefined)
+  const prompts = new PromptEncoder(checkpoint.text, control)
+  const config = toEngineConfig(checkpoint, options)
+  return await Runner.open({
+    model: options.name ?? checkpoint.name,
+    checkpoint,
+    prompts,
+    maxBranches: config.maxBranches,
+    openEngine: (onEvents) => openEngine(config, onEvents),
+  })
+}

@@ -1,0 +1,106 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parse } from '../shared/parse.ts'
+import { type Heartbeat, Lease } from '../shared/protocol/fleet.ts'
+import { StartupError } from './startup-error.ts'
+
+const FIRST_RETRY_MS = 250
+const LAST_RETRY_MS = 5_000
+const REQUEST_TIMEOUT_MS = 5_000
+
+export interface RegistrationOptions {
+  /** The edge's address: `http://host:port` or `https://…`. */
+  edgeUrl: string
+  nodeId: string
+  nodeSecret: string
+  /** Asked before every beat. */
+  heartbeat: () => Heartbeat
+  /** One line per change: registered, lost, found again. */
+  log: (line: string) => void
+}
+
+/**
+ * Keeps a gpu node known to the edge: beats at once, then as often as the lease asks; a beat that fails is tried
+ * again, waiting longer each time.
+ */
+export class Registration {
+  /** Settles with the first accepted beat; rejects when the edge refuses the node, which no retry can change. */
+  readonly registered: Promise<void>
+  readonly #options: RegistrationOptions
+  readonly #stopped = new AbortController()
+  readonly #loop: Promise<void>
+
+  constructor(options: RegistrationOptions) {
+    this.#options = options
+    const { promise, resolve, reject } = withResolvers()
+    this.registered = promise
+    // Whoever does not wait for the promise hears of the refusal through the log.
+    promise.catch(() => {})
+    this.#loop = this.#beatUntilStopped(resolve, reject)
+  }
+
+  /** Leaves the fleet; the lease ends by itself when the edge cannot be told. */
+  async stop(): Promise<void> {
+    this.#stopped.abort()
+    await this.#loop
+    await this.#call('DELETE').catch(() => {})
+  }
+
+  async #beatUntilStopped(registered: () => void, refused: (error: Error) => void): Promise<void> {
+    const { signal } = this.#stopped
+    const { log, edgeUrl } = this.#options
+    let failures = 0
+    while (!signal.aborted) {
+      let wait: number
+      try {
+        const { heartbeat_ms } = await this.#beat()
+        if (failures > 0) log(`registered with ${edgeUrl} again`)
+        registered()
+        failures = 0
+        wait = heartbeat_ms
+      } catch (error) {
+        if (signal.aborted) return
+        if (error instanceof StartupError) refused(error)
+        failures++
+        if (failures === 1) log(`not registered: ${error instanceof Error ? error.message : String(error)}`)
+        wait = Math.min(FIRST_RETRY_MS * 2 ** (failures - 1), LAST_RETRY_MS)
+      }
+      await sleep(wait, undefined, { signal }).catch(() => {})
+    }
+  }
+
+  async #beat(): Promise<Lease> {
+    const response = await this.#call('PUT', this.#options.heartbeat())
+    if (response.status === 401) {
+      throw new StartupError('edge_refused', `${this.#options.edgeUrl} does not accept this node secret`)
+    }
+    if (!response.ok) throw new Error(`${this.#options.edgeUrl} answered ${response.status}`)
+    return parse(Lease, await response.json())
+  }
+
+  async #call(method: 'PUT' | 'DELETE', heartbeat?: Heartbeat): Promise<Response> {
+    const { edgeUrl, nodeId, nodeSecret } = this.#options
+    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS)
+    const signal = method === 'PUT' ? AbortSignal.any([timeout, this.#stopped.signal]) : timeout
+    try {
+      return await fetch(new URL(`/internal/v1/nodes/${nodeId}`, edgeUrl), {
+        method,
+        headers: { authorization: `Bearer ${nodeSecret}`, 'content-type': 'application/json' },
+        body: heartbeat ? JSON.stringify(heartbeat) : null,
+        signal,
+      })
+    } catch (cause) {
+      throw new Error(`${edgeUrl} cannot be reached`, { cause })
+    }
+  }
+}
+
+/** Promise.withResolvers of later Nodes. */
+function withResolvers() {
+  let resolve: () => void = () => {}
+  let reject: (error: Error) => void = () => {}
+  const promise = new Promise<void>((yes, no) => {
+    resolve = yes
+    reject = no
+  })
+  return { promise, resolve, reject }
+}

@@ -1,0 +1,170 @@
+import { AparError } from '../shared/errors.ts'
+import type { StreamEvent } from '../shared/protocol/events.ts'
+import type { GenerateRequest } from '../shared/protocol/request.ts'
+import type { Checkpoint } from './checkpoint/checkpoint.ts'
+import { EngineError } from './engine/engine-error.ts'
+import { type Engine, type EngineStats, EVENT, EVENT_WIDTH, type OnEvents } from './engine/types.ts'
+import { RunningRequest } from './request.ts'
+import { toEngineRequest } from './request-limits.ts'
+import type { PromptEncoder } from './text/prompt-encoder.ts'
+
+const MAX_REQUEST_ID = 2 ** 31 - 1
+
+/** What the outside may do with a request that runs. */
+export type RequestHandle = Pick<RunningRequest, 'cancel' | 'cancelBranch' | 'fail'>
+
+export interface RunnerOptions {
+  /** What clients call the model. */
+  model: string
+  checkpoint: Checkpoint
+  prompts: PromptEncoder
+  maxBranches: number
+  openEngine: (onEvents: OnEvents) => Promise<Engine>
+}
+
+/** One model and its engine, and all requests that run on it. No network in here. */
+export class Runner {
+  readonly model: string
+  readonly checkpoint: Checkpoint
+  /** Branches decoding at the same time, over all requests. */
+  readonly maxBranches: number
+  /** Settles with the reason when the engine dies; it takes no more requests then. */
+  readonly failed: Promise<string>
+  readonly #prompts: PromptEncoder
+  readonly #engine: Engine
+  readonly #requests = new Map<number, RunningRequest>()
+  #lastId = 0
+  #failure: string | undefined
+  #reportFailure: (reason: string) => void = () => {}
+
+  private constructor(options: RunnerOptions, engine: Engine) {
+    this.model = options.model
+    this.checkpoint = options.checkpoint
+    this.maxBranches = options.maxBranches
+    this.#prompts = options.prompts
+    this.#engine = engine
+    this.failed = new Promise((resolve) => {
+      this.#reportFailure = resolve
+    })
+  }
+
+  static async open(options: RunnerOptions): Promise<Runner> {
+    // The engine has nothing to say before the first request, and that needs the runner.
+    let deliver: OnEvents = () => {}
+    const engine = await options.openEngine((rows, failure) => deliver(rows, failure))
+    const runner = new Runner(options, engine)
+    deliver = (rows, failure) => runner.#deliver(rows, failure)
+    return runner
+  }
+
+  /**
+   * Starts a request; `emit` gets its events, `accepted` before this returns, and a `done` or `error` at the end.
+   * @throws AparError when the request is refused; then nothing was emitted.
+   */
+  start(stream: string, request: GenerateRequest, emit: (event: StreamEvent) => void): RequestHandle {
+    const { model } = this
+    if (request.model !== model) {
+      throw new AparError('model_not_found', `this gpu node serves ${model}, not ${request.model}`, {
+        param: 'model',
+      })
+    }
+    const { shape, joints } = this.checkpoint
+    const prompt = this.#prompts.encode(request.messages, shape.contextTokens - 1)
+    const id = this.#nextId()
+    try {
+      this.#engine.submit(toEngineRequest(id, request, prompt, this.checkpoint))
+    } catch (error) {
+      throw error instanceof EngineError ? toRefusal(error) : error
+    }
+    const running = new RunningRequest({
+      id,
+      stream,
+      model,
+      joints,
+      promptTokens: prompt.length,
+      stop: request.stop ?? [],
+      bytes: this.#prompts.bytes,
+      dropsLeadingSpace: this.#prompts.dropsLeadingSpace,
+      engine: this.#engine,
+      emit,
+    })
+    this.#requests.set(id, running)
+    return running
+  }
+
+  stats(): EngineStats {
+    return this.#engine.stats()
+  }
+
+  get engineInfo(): Engine['info'] {
+    return this.#engine.info
+  }
+
+  get failure(): string | undefined {
+    return this.#failure
+  }
+
+  /** Aborts what runs; every request gets its last event first. */
+  async close(): Promise<void> {
+    await this.#engine.close()
+    for (const request of this.#requests.values()) {
+      request.fail(new AparError('gpu_node_lost', 'the gpu node was shut down'))
+    }
+    this.#requests.clear()
+  }
+
+  #deliver(rows: Int32Array, failure: string | undefined): void {
+    if (failure !== undefined && this.#failure === undefined) {
+      this.#failure = failure
+      this.#reportFailure(failure)
+    }
+    const touched = new Map<number, RunningRequest>()
+    for (let row = 0; row + EVENT_WIDTH <= rows.length; row += EVENT_WIDTH) {
+      const [kind = 0, id = 0, branch = 0, a = 0] = rows.subarray(row, row + EVENT_WIDTH)
+      const request = this.#requests.get(id)
+      if (!request) continue
+      this.#safely(request, () => request.handle(kind, branch, a, failure))
+      if (kind === EVENT.FINISH) this.#requests.delete(id)
+      touched.set(id, request)
+    }
+    for (const request of touched.values()) this.#safely(request, () => request.flush())
+  }
+
+  /** A bug in one request's life must not end the others'. */
+  #safely(request: RunningRequest, action: () => void): void {
+    try {
+      action()
+    } catch (error) {
+      console.error(error)
+      request.cancel()
+      request.fail(error)
+    }
+  }
+
+  #nextId(): number {
+    do {
+      this.#lastId = this.#lastId === MAX_REQUEST_ID ? 1 : this.#lastId + 1
+    } while (this.#requests.has(this.#lastId))
+    return this.#lastId
+  }
+}
+
+function toRefusal(error: EngineError): AparError {
+  switch (error.code) {
+    case 'queue_full':
+      return new AparError('overloaded', 'this gpu node is full', { retryAfterSeconds: 1, cause: error })
+    case 'request_too_large':
+      return new AparError('context_length_exceeded', error.message, { cause: error })
+    case 'invalid_request':
+      return new AparError('invalid_request', error.message, { cause: error })
+    case 'closed':
+      return new AparError('overloaded', 'this gpu node is shutting down', {
+        retryAfterSeconds: 5,
+        cause: error,
+      })
+    default:
+      return new AparError('engine_error', `the engine refused the request: ${error.message}`, {
+        cause: error,
+      })
+  }
+}

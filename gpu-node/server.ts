@@ -1,0 +1,135 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { WebSocketServer } from 'ws'
+import { AparError } from '../shared/errors.ts'
+import { serveRequest } from './request-socket.ts'
+import type { Runner } from './runner.ts'
+import { StartupError } from './startup-error.ts'
+
+/** Above the edge's body limit, so that what the edge lets through is never cut here. */
+const MAX_FRAME_BYTES = 4 * 1024 * 1024
+const CLOSE_GOING_AWAY = 1001
+const CLOSE_GRACE_MS = 1_000
+
+export interface GpuNodeServerOptions {
+  runner: Runner
+  host: string
+  /** 0 takes any free port. */
+  port: number
+  nodeSecret: string
+}
+
+export interface GpuNodeServer {
+  readonly host: string
+  readonly port: number
+  /** Takes no more connections; those that are open end with their requests. */
+  close(): Promise<void>
+}
+
+/**
+ * `GET /healthz` and WebSockets on `/v1/requests`, which want the node secret as bearer token.
+ * @throws StartupError `port_taken` when it cannot listen.
+ */
+export async function startServer(options: GpuNodeServerOptions): Promise<GpuNodeServer> {
+  const { runner, nodeSecret } = options
+  const http = createServer((request, response) => {
+    const { status, body } = answer(request, runner)
+    response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
+    response.end(JSON.stringify(body))
+  })
+  const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_FRAME_BYTES })
+  http.on('upgrade', (request, socket, head) => {
+    const error = refusal(request, nodeSecret)
+    if (error) return refuse(socket, error)
+    sockets.handleUpgrade(request, socket, head, (accepted) => serveRequest(accepted, runner))
+  })
+  await listen(http, options.host, options.port)
+  const { address, port } = http.address() as AddressInfo
+  return { host: address, port, close: () => close(http, sockets) }
+}
+
+function answer(request: IncomingMessage, runner: Runner): { status: number; body: unknown } {
+  const path = pathOf(request)
+  if (path !== '/healthz') {
+    const error = new AparError('not_found', `there is nothing at ${path}`)
+    return { status: error.status, body: error.toBody() }
+  }
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    const error = new AparError('method_not_allowed', '/healthz answers GET')
+    return { status: error.status, body: error.toBody() }
+  }
+  const { device, dtype, numBlocks } = runner.engineInfo
+  const stats = runner.stats()
+  const failed = runner.failure !== undefined
+  const load = {
+    running: stats.runningRequests,
+    waiting: stats.waitingRequests,
+    live_branches: stats.liveBranches,
+    free_blocks: stats.freeBlocks,
+  }
+  const capacity = { blocks: numBlocks }
+  const body = { status: failed ? 'failed' : 'ok', model: runner.model, device, dtype, capacity, load }
+  return { status: failed ? 503 : 200, body }
+}
+
+function refusal(request: IncomingMessage, nodeSecret: string): AparError | undefined {
+  const bearer = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
+  if (!sameSecret(bearer, nodeSecret))
+    return new AparError('invalid_node_secret', 'the node secret is not valid')
+  const path = pathOf(request)
+  if (path !== '/v1/requests') return new AparError('not_found', `there is no WebSocket at ${path}`)
+  return undefined
+}
+
+/** Compares digests: equal length for timingSafeEqual, and nothing to learn from the time it takes. */
+function sameSecret(a: string, b: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest()
+  return timingSafeEqual(digest(a), digest(b))
+}
+
+function refuse(socket: Duplex, error: AparError): void {
+  const body = JSON.stringify(error.toBody())
+  socket.on('error', () => {})
+  socket.end(
+    [
+      `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}`,
+      'content-type: application/json; charset=utf-8',
+      `content-length: ${Buffer.byteLength(body)}`,
+      'connection: close',
+      '',
+      body,
+    ].join('\r\n'),
+  )
+}
+
+function pathOf(request: IncomingMessage): string {
+  return (request.url ?? '/').split('?', 1)[0] ?? '/'
+}
+
+function listen(http: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    http.once('error', (error) => {
+      const taken = 'code' in error && error.code === 'EADDRINUSE'
+      const reason = taken ? 'is in use' : `cannot be opened (${error.message})`
+      reject(new StartupError('port_taken', `port ${port} on ${host} ${reason}`, error))
+    })
+    http.listen(port, host, resolve)
+  })
+}
+
+async function close(http: Server, sockets: WebSocketServer): Promise<void> {
+  const closed = new Promise<void>((resolve) => {
+    http.close(() => resolve())
+  })
+  http.closeIdleConnections()
+  for (const socket of sockets.clients) socket.close(CLOSE_GOING_AWAY, 'the gpu node was shut down')
+  // Last events are still under way to whoever reads; who does not is cut off.
+  const cut = setTimeout(() => {
+    for (const socket of sockets.clients) socket.terminate()
+    http.closeAllConnections()
+  }, CLOSE_GRACE_MS)
+  await closed
+  clearTimeout(cut)
+}
