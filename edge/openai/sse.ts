@@ -1,7 +1,10 @@
 import { toAparError } from '../../shared/errors.ts'
 
-/** Proxies cut connections that stay quiet; the shortest limit among the common ones is 30 s. */
-const KEEP_ALIVE_MS = 15_000
+/**
+ * Proxies cut connections that stay quiet (15 s is safe), and workerd notices that a client has left only when it
+ * writes: so this is also how long a generation may go on for nobody while its text waits for an earlier branch.
+ */
+const KEEP_ALIVE_MS = 1_000
 
 export interface SseOptions {
   /** Called when the client leaves before the end. */
