@@ -1,0 +1,310 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <limits>
+#include <random>
+
+#include "core/decoder.h"
+#include "fake_model.h"
+#include "transcript.h"
+
+using namespace apar;
+
+namespace {
+
+constexpr int32_t kVocab = 12, kFork = 9, kChild = 10, kEos = 11;
+
+struct Limits {
+  int32_t blocks = 64, step_tokens = 32, branches = 8, context = 256;
+};
+
+struct Rig {
+  explicit Rig(Limits limits)
+      : model(kVocab, limits.context, limits.blocks, limits.step_tokens),
+        decoder(model, {{kFork, kChild, {kEos}}, limits.step_tokens, limits.branches}) {}
+
+  void submit(const RequestParams& params) {
+    decoder.submit(params);
+    transcripts.emplace(params.id, Transcript(params.prompt));
+  }
+  bool step() {
+    const bool busy = decoder.step(events);
+    settle();
+    return busy;
+  }
+  void settle() {
+    for (const Event& event : events) REQUIRE(transcripts.at(event.request).apply(event) == "");
+    events.clear();
+    decoder.check_integrity();
+  }
+  void run() {
+    int steps = 0;
+    while (!decoder.idle()) {
+      REQUIRE(step());
+      REQUIRE(++steps < 20000);
+    }
+    CHECK(decoder.stats().free_blocks == model.num_blocks());
+  }
+
+  FakeModel model;
+  Decoder decoder;
+  std::map<int32_t, Transcript> transcripts;
+  std::vector<Event> events;
+};
+
+RequestParams request(int32_t id, std::vector<int32_t> prompt, int32_t max_tokens, int32_t branches = 8,
+                      int32_t depth = 3) {
+  RequestParams params;
+  params.id = id;
+  params.prompt = std::move(prompt);
+  params.max_tokens = max_tokens;
+  params.max_branches = branches;
+  params.max_depth = depth;
+  return params;
+}
+
+std::vector<int32_t> random_prompt(std::mt19937& random, int32_t most) {
+  std::vector<int32_t> prompt(1 + random() % static_cast<uint32_t>(most));
+  for (int32_t& token : prompt) token = static_cast<int32_t>(random() % 9);
+  return prompt;
+}
+
+// Greedy serial decoding by definition: after each prefix of the path comes its likeliest token that the
+// rules allow. Near the length limit [Fork] is banned for want of room; a request that got there may have met
+// that ban.
+void check_serial(const Transcript& transcript, const RequestParams& params) {
+  const bool cut = transcript.tokens >= params.max_tokens - 2;
+  std::vector<float> logits(kVocab);
+  const auto likeliest = [&] {
+    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  };
+  for (const auto& [id, branch] : transcript.branches) {
+    if (id != kRootBranch) REQUIRE(branch.path[branch.own_from] == kChild);
+    const size_t first_sampled = branch.own_from + (id == kRootBranch ? 0 : 1);
+    for (size_t at = first_sampled; at <= branch.path.size(); ++at) {
+      const bool ended = at == branch.path.size();
+      if (ended && branch.reason != FinishReason::stop) break;
+      FakeModel::fill(std::span(branch.path).first(at), logits);
+      logits[kChild] = -1;
+      const int32_t last = branch.path[at - 1];
+      if (last == kFork || last == kChild || transcript.depth(id) >= params.max_depth) logits[kFork] = -1;
+      const int32_t got = ended ? kEos : branch.path[at];
+      int32_t best = likeliest();
+      if (cut && best == kFork && got != kFork) {
+        logits[kFork] = -1;
+        best = likeliest();
+      }
+      REQUIRE(got == best);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("parallel decoding gives the tokens of serial decoding, whatever the batch, pool and budget") {
+  int forks = 0, preempted = 0;
+  for (uint32_t seed = 0; seed < 1000; ++seed) {
+    std::mt19937 random(seed);
+    Limits limits;
+    limits.branches = 1 + static_cast<int32_t>(random() % 12);
+    limits.step_tokens = limits.branches + static_cast<int32_t>(random() % 24);
+    limits.blocks = 10 + static_cast<int32_t>(random() % 8);
+    Rig rig(limits);
+    std::vector<RequestParams> requests;
+    const int32_t count = 1 + static_cast<int32_t>(random() % 5);
+    for (int32_t id = 1; id <= count; ++id) {
+      // 10 blocks hold the longest path: 40 + 100 tokens and one block more for each level below the root.
+      // The branch limit is out of reach, so that it cannot ban a fork.
+      requests.push_back(request(id, random_prompt(random, 40), 1 + static_cast<int32_t>(random() % 100), 64,
+                                 1 + static_cast<int32_t>(random() % 2)));
+    }
+    for (const RequestParams& params : requests) {
+      rig.submit(params);
+      for (uint32_t i = random() % 4; i > 0; --i) rig.step();
+    }
+    rig.run();
+    for (const RequestParams& params : requests) {
+      const Transcript& transcript = rig.transcripts.at(params.id);
+      CHECK(transcript.tokens <= params.max_tokens);
+      CHECK((transcript.finish == FinishReason::stop || transcript.tokens == params.max_tokens));
+      check_serial(transcript, params);
+      forks += static_cast<int>(transcript.branches.size()) - 1;
+    }
+    preempted += static_cast<int>(rig.decoder.stats().preemptions);
+  }
+  // The cases above must really have happened.
+  CHECK(forks > 100);
+  CHECK(preempted > 100);
+}
+
+TEST_CASE("depth above two works, and the limit holds") {
+  int deepest = 0;
+  for (int32_t seed = 0; seed < 60; ++seed) {
+    std::mt19937 random(static_cast<uint32_t>(seed));
+    Rig rig({.blocks = 256, .step_tokens = 64, .branches = 32, .context = 512});
+    const RequestParams params = request(1, random_prompt(random, 20), 400, 64, 5);
+    rig.submit(params);
+    rig.run();
+    const Transcript& transcript = rig.transcripts.at(1);
+    for (const auto& [id, branch] : transcript.branches) deepest = std::max(deepest, transcript.depth(id));
+    check_serial(transcript, params);
+  }
+  CHECK(deepest > 2);
+  CHECK(deepest <= 5);
+}
+
+TEST_CASE("the branch limit counts what lives, the root included") {
+  for (int32_t most = 1; most <= 3; ++most) {
+    std::mt19937 random(7);
+    Rig rig({});
+    rig.submit(request(1, random_prompt(random, 20), 150, most, 8));
+    size_t peak = 0;
+    while (!rig.decoder.idle()) {
+      rig.step();
+      size_t alive = 0;
+      for (const auto& [id, branch] : rig.transcripts.at(1).branches)
+        alive += branch.reason == FinishReason::none;
+      peak = std::max(peak, alive);
+    }
+    CHECK(peak <= static_cast<size_t>(most));
+  }
+}
+
+TEST_CASE("serial mode never forks") {
+  for (const auto& [branches, depth] : {std::pair{1, 8}, std::pair{8, 1}}) {
+    Rig rig({});
+    rig.submit(request(1, {1, 2, 3}, 100, branches, depth));
+    rig.run();
+    CHECK(rig.transcripts.at(1).branches.size() == 1);
+    const auto& path = rig.transcripts.at(1).branches.at(0).path;
+    CHECK(std::find(path.begin(), path.end(), kFork) == path.end());
+  }
+}
+
+TEST_CASE("abort ends a request or a branch with all below it, and frees its blocks at once") {
+  int cut = 0;
+  for (uint32_t seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    Rig rig({});
+    rig.submit(request(1, random_prompt(random, 30), 120, 16, 4));
+    rig.submit(request(2, random_prompt(random, 30), 60, 16, 4));
+    for (uint32_t i = random() % 25; i > 0; --i) rig.step();
+    Transcript& transcript = rig.transcripts.at(1);
+    if (transcript.finish != FinishReason::none) continue;
+    const auto victim = static_cast<int32_t>(random() % transcript.branches.size());
+    rig.decoder.abort_branch(1, victim, rig.events);
+    rig.settle();
+    for (const auto& [id, branch] : transcript.branches) {
+      bool below = false;
+      for (int32_t up = id; up >= 0; up = transcript.branches.at(up).parent) below |= up == victim;
+      if (below) CHECK(branch.reason != FinishReason::none);
+    }
+    if (victim == 0) CHECK(transcript.finish == FinishReason::abort);
+    cut += victim != 0;
+    rig.decoder.abort(2, rig.events);
+    rig.decoder.abort(99, rig.events);
+    rig.decoder.abort_branch(1, 77, rig.events);
+    rig.decoder.stop_branch(1, -1, rig.events);
+    rig.settle();
+    rig.run();
+  }
+  CHECK(cut > 20);
+}
+
+TEST_CASE("stopping a branch leaves those below it alone") {
+  int orphans = 0;
+  for (uint32_t seed = 0; seed < 100; ++seed) {
+    std::mt19937 random(seed);
+    Rig rig({});
+    rig.submit(request(1, random_prompt(random, 30), 120, 16, 4));
+    Transcript& transcript = rig.transcripts.at(1);
+    while (!rig.decoder.idle() && transcript.branches.size() < 3) rig.step();
+    if (rig.decoder.idle()) continue;
+    rig.decoder.stop_branch(1, 0, rig.events);
+    rig.settle();
+    orphans += transcript.finish == FinishReason::none;
+    rig.run();
+  }
+  CHECK(orphans > 10);
+}
+
+TEST_CASE("the same seed gives the same text, whatever else runs") {
+  const auto sampled = [](int32_t noise) {
+    Rig rig({.blocks = 40, .step_tokens = 20, .branches = 6, .context = 400});
+    std::mt19937 random(3);
+    for (int32_t id = 2; id < 2 + noise; ++id) rig.submit(request(id, random_prompt(random, 40), 50));
+    RequestParams params = request(1, {1, 2, 3, 4}, 300, 64, 3);
+    params.sampling = {
+        .temperature = 0.8f, .top_p = 0.95f, .repetition_penalty = 1.1f, .top_k = 8, .seed = 42};
+    rig.submit(params);
+    rig.run();
+    // Numbers of branches depend on timing, their texts do not.
+    std::vector<std::vector<int32_t>> paths;
+    for (const auto& [id, branch] : rig.transcripts.at(1).branches) paths.push_back(branch.path);
+    std::sort(paths.begin(), paths.end());
+    return paths;
+  };
+  const auto alone = sampled(0);
+  CHECK(alone.size() > 1);
+  for (int32_t noise = 1; noise <= 4; ++noise) CHECK(sampled(noise) == alone);
+}
+
+TEST_CASE("a failing device ends every request once, with an error") {
+  Rig rig({});
+  rig.submit(request(1, {1, 2, 3}, 100));
+  rig.submit(request(2, {4, 5}, 100));
+  rig.model.fail_after = 5;
+  CHECK_THROWS_AS(
+      [&] {
+        while (rig.decoder.step(rig.events)) {
+        }
+      }(),
+      Error);
+  rig.settle();
+  for (const int32_t id : {1, 2}) {
+    const FinishReason finish = rig.transcripts.at(id).finish;
+    CHECK((finish == FinishReason::error || finish == FinishReason::stop));
+  }
+  CHECK(rig.decoder.idle());
+  CHECK(rig.decoder.stats().free_blocks == rig.model.num_blocks());
+}
+
+TEST_CASE("requests outside the limits are refused with a code") {
+  Rig rig({.blocks = 8, .context = 100});
+  const auto code = [&](auto&& change) {
+    RequestParams params = request(1, {1, 2}, 10);
+    change(params);
+    try {
+      rig.decoder.submit(params);
+    } catch (const Error& error) {
+      return std::string(to_string(error.code()));
+    }
+    return std::string("accepted");
+  };
+  CHECK(code([](auto& p) { p.id = 0; }) == "invalid_request");
+  CHECK(code([](auto& p) { p.prompt.clear(); }) == "invalid_request");
+  CHECK(code([](auto& p) { p.prompt[0] = kVocab; }) == "invalid_request");
+  CHECK(code([](auto& p) { p.prompt[1] = -1; }) == "invalid_request");
+  CHECK(code([](auto& p) { p.max_tokens = 0; }) == "invalid_request");
+  CHECK(code([](auto& p) { p.max_branches = 0; }) == "invalid_request");
+  CHECK(code([](auto& p) { p.max_depth = 0; }) == "invalid_request");
+  CHECK(code([](auto& p) { p.sampling.temperature = std::numeric_limits<float>::quiet_NaN(); }) ==
+        "invalid_request");
+  CHECK(code([](auto& p) { p.sampling.top_p = 0; }) == "invalid_request");
+  CHECK(code([](auto& p) { p.sampling.min_p = 2; }) == "invalid_request");
+  CHECK(code([](auto& p) { p.sampling.repetition_penalty = 0; }) == "invalid_request");
+  CHECK(code([](auto& p) { p.prompt.assign(100, 1); }) == "request_too_large");
+  CHECK(code([](auto& p) { p.max_depth = 4, p.max_tokens = 90; }) == "request_too_large");
+  CHECK(code([](auto& p) { p.max_tokens = 90, p.max_depth = 2; }) == "accepted");
+  CHECK(code([](auto&) {}) == "duplicate_request");
+  rig.events.clear();
+  rig.decoder.abort_all(FinishReason::abort, rig.events);
+  CHECK(rig.decoder.idle());
+}
+
+TEST_CASE("a branch ends where the model's context ends") {
+  Rig rig({.blocks = 64, .context = 48});
+  rig.submit(request(1, std::vector<int32_t>(40, 1), 500, 16, 3));
+  rig.run();
+  for (const auto& [id, branch] : rig.transcripts.at(1).branches) CHECK(branch.path.size() <= 48);
+}

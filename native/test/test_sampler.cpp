@@ -1,0 +1,93 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include "core/sampler.h"
+
+using namespace apar;
+
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// How often each token was drawn in 20,000 positions.
+std::map<int32_t, double> shares(std::vector<float> logits, SamplerParams params,
+                                 std::vector<int32_t> path = {}) {
+  Sampler sampler(static_cast<int32_t>(logits.size()));
+  const std::span<const int32_t> pieces[] = {path};
+  std::map<int32_t, double> counts;
+  constexpr int kDraws = 20000;
+  for (int position = 0; position < kDraws; ++position) {
+    std::vector<float> copy = logits;
+    counts[sampler.sample(copy, params, pieces, root_key(params.seed), position)] += 1.0 / kDraws;
+  }
+  return counts;
+}
+
+}  // namespace
+
+TEST_CASE("greedy takes the largest logit, the first of equals") {
+  Sampler sampler(4);
+  std::vector<float> logits{1, 3, 3, 2};
+  CHECK(sampler.sample(logits, {}, {}, 1, 0) == 1);
+}
+
+TEST_CASE("draws follow the softmax at the given temperature") {
+  const auto got = shares({0, std::log(2.0f), std::log(5.0f), kNever}, {.temperature = 1.0f});
+  CHECK(got.at(0) == doctest::Approx(0.125).epsilon(0.05));
+  CHECK(got.at(1) == doctest::Approx(0.25).epsilon(0.05));
+  CHECK(got.at(2) == doctest::Approx(0.625).epsilon(0.05));
+  CHECK(got.count(3) == 0);
+  const auto hot = shares({0, std::log(4.0f)}, {.temperature = 2.0f});
+  CHECK(hot.at(1) == doctest::Approx(2.0 / 3).epsilon(0.05));
+}
+
+TEST_CASE("top-k, top-p and min-p keep what they should") {
+  const std::vector<float> logits{std::log(0.1f), std::log(0.4f), std::log(0.2f), std::log(0.3f)};
+  const auto k = shares(logits, {.temperature = 1.0f, .top_k = 2});
+  CHECK(k.size() == 2);
+  CHECK(k.at(1) == doctest::Approx(4.0 / 7).epsilon(0.05));
+  const auto p = shares(logits, {.temperature = 1.0f, .top_p = 0.65f});
+  CHECK(p.size() == 2);
+  CHECK(p.count(3) == 1);
+  const auto m = shares(logits, {.temperature = 1.0f, .min_p = 0.45f});
+  CHECK(m.size() == 3);
+  CHECK(m.count(0) == 0);
+  CHECK(shares(logits, {.temperature = 1.0f, .top_p = 1e-6f}).size() == 1);
+}
+
+TEST_CASE("the repetition penalty makes seen tokens less likely, whatever the sign, and once only") {
+  Sampler sampler(3);
+  const std::vector<int32_t> path{0, 0, 1};
+  const std::span<const int32_t> pieces[] = {path, path};
+  std::vector<float> logits{2, -1, 0.5f};
+  sampler.sample(logits, {.repetition_penalty = 2.0f}, pieces, 0, 0);
+  CHECK(logits == std::vector<float>{1, -2, 0.5f});
+}
+
+TEST_CASE("a draw depends on key, position and seed only") {
+  const std::vector<float> logits(50, 0.0f);
+  const auto draw = [&](uint64_t key, int32_t position) {
+    Sampler fresh(50);
+    std::vector<float> copy = logits;
+    return fresh.sample(copy, {.temperature = 1.0f}, {}, key, position);
+  };
+  CHECK(draw(root_key(1), 5) == draw(root_key(1), 5));
+  int same_seed = 0, same_child = 0;
+  for (int32_t position = 0; position < 1000; ++position) {
+    same_seed += draw(root_key(1), position) == draw(root_key(2), position);
+    same_child += draw(child_key(root_key(1), 3), position) == draw(child_key(root_key(1), 4), position);
+  }
+  CHECK(same_seed < 60);  // 20 by chance
+  CHECK(same_child < 60);
+}
+
+TEST_CASE("a device failure shows as -1") {
+  Sampler sampler(2);
+  std::vector<float> nan{1, std::nanf("")};
+  CHECK(sampler.sample(nan, {}, {}, 0, 0) == -1);
+  std::vector<float> nothing{kNever, kNever};
+  CHECK(sampler.sample(nothing, {.temperature = 1.0f}, {}, 0, 0) == -1);
+}

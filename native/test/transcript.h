@@ -1,0 +1,71 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/request.h"
+
+namespace apar {
+
+// What a request's events add up to, checked while they arrive: the contract of gpu-node/engine/types.ts.
+struct Transcript {
+  struct BranchText {
+    int32_t parent = -1;
+    std::vector<int32_t> path;  // prompt and everything up to the branch's last token
+    size_t own_from = 0;        // where the branch's own tokens begin in path
+    FinishReason reason = FinishReason::none;
+  };
+
+  explicit Transcript(std::vector<int32_t> prompt) {
+    branches[kRootBranch].own_from = prompt.size();
+    branches[kRootBranch].path = std::move(prompt);
+  }
+
+  // Returns "" or what the event breaks.
+  std::string apply(const Event& event) {
+    if (finish != FinishReason::none) return "event after finish";
+    if (event.kind == EventKind::finish) {
+      finish = static_cast<FinishReason>(event.a);
+      for (const auto& [id, branch] : branches) {
+        if (branch.reason == FinishReason::none) return "finish before a branch ended";
+      }
+      return "";
+    }
+    const auto found = branches.find(event.branch);
+    if (found == branches.end()) return "unknown branch";
+    BranchText& branch = found->second;
+    if (branch.reason != FinishReason::none) return "event after branch_end";
+    switch (event.kind) {
+      case EventKind::token:
+        branch.path.push_back(event.a);
+        ++tokens;
+        break;
+      case EventKind::fork: {
+        if (branches.contains(event.a)) return "branch id used twice";
+        if (event.b != static_cast<int32_t>(branch.path.size()) - 1) return "fork position";
+        BranchText child;
+        child.parent = event.branch;
+        child.path = branch.path;
+        child.own_from = branch.path.size();
+        branches.emplace(event.a, std::move(child));
+        break;
+      }
+      default:
+        branch.reason = static_cast<FinishReason>(event.a);
+    }
+    return "";
+  }
+
+  int depth(int32_t id) const {
+    int depth = 1;
+    while ((id = branches.at(id).parent) >= 0) ++depth;
+    return depth;
+  }
+
+  std::map<int32_t, BranchText> branches;
+  FinishReason finish = FinishReason::none;
+  int tokens = 0;
+};
+
+}  // namespace apar
