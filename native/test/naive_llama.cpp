@@ -1,0 +1,157 @@
+#include "test/naive_llama.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <stdexcept>
+
+namespace apar::test {
+namespace {
+
+using Vector = std::vector<double>;
+
+double decode_half(uint16_t bits) {
+  const int exponent = (bits >> 10) & 31, mantissa = bits & 1023;
+  const double magnitude =
+      exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+double decode_bf16(uint16_t bits) {
+  const int exponent = (bits >> 7) & 255, mantissa = bits & 127;
+  const double magnitude =
+      exponent == 0 ? std::ldexp(mantissa, -133) : std::ldexp(128 + mantissa, exponent - 134);
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+// To 8 significant bits, ties to even (the rounding mode of nearbyint).
+double round_to_bf16(double value) {
+  if (value == 0) return 0;
+  int exponent;
+  const double fraction = std::frexp(value, &exponent);
+  return std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8);
+}
+
+Vector read(const WeightTable& table, const std::string& name, bool rounded) {
+  const auto found = std::find_if(table.tensors.begin(), table.tensors.end(),
+                                  [&](const TensorInfo& tensor) { return tensor.name == name + ".weight"; });
+  if (found == table.tensors.end()) throw std::runtime_error("no " + name);
+  size_t count = 1;
+  for (const int64_t size : found->shape) count *= size;
+  std::ifstream in(table.files.at(found->file), std::ios::binary);
+  in.seekg(static_cast<std::streamoff>(found->offset));
+  Vector values(count);
+  for (double& value : values) {
+    char bytes[4];
+    in.read(bytes, found->dtype == DType::f32 ? 4 : 2);
+    float single;
+    uint16_t half;
+    std::memcpy(&single, bytes, 4);
+    std::memcpy(&half, bytes, 2);
+    value = found->dtype == DType::f32   ? single
+            : found->dtype == DType::f16 ? decode_half(half)
+                                         : decode_bf16(half);
+    if (rounded) value = round_to_bf16(value);
+  }
+  if (!in) throw std::runtime_error("short file");
+  return values;
+}
+
+Vector times(const Vector& weight, const Vector& x) {
+  Vector y(weight.size() / x.size(), 0.0);
+  for (size_t out = 0; out < y.size(); ++out)
+    for (size_t i = 0; i < x.size(); ++i) y[out] += weight[out * x.size() + i] * x[i];
+  return y;
+}
+
+}  // namespace
+
+NaiveLlama::NaiveLlama(const ModelConfig& config, const WeightTable& table, bool rounded) : config_(config) {
+  embedding_ = read(table, "model.embed_tokens", rounded);
+  for (int32_t i = 0; i < config.num_layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    layers_.push_back(
+        {read(table, layer + "input_layernorm", false), read(table, layer + "self_attn.q_proj", rounded),
+         read(table, layer + "self_attn.k_proj", rounded), read(table, layer + "self_attn.v_proj", rounded),
+         read(table, layer + "self_attn.o_proj", rounded),
+         read(table, layer + "post_attention_layernorm", false),
+         read(table, layer + "mlp.gate_proj", rounded), read(table, layer + "mlp.up_proj", rounded),
+         read(table, layer + "mlp.down_proj", rounded)});
+  }
+  final_norm_ = read(table, "model.norm", false);
+  head_ = config.tie_word_embeddings ? embedding_ : read(table, "lm_head", rounded);
+}
+
+Vector NaiveLlama::normalized(const Vector& x, const Vector& weight) const {
+  double squares = 0;
+  for (const double value : x) squares += value * value;
+  Vector y(x.size());
+  for (size_t i = 0; i < x.size(); ++i)
+    y[i] = x[i] / std::sqrt(squares / static_cast<double>(x.size()) + config_.rms_norm_eps) * weight[i];
+  return y;
+}
+
+void NaiveLlama::rotate(Vector& heads, int32_t position) const {
+  const int32_t half = config_.head_dim / 2;
+  for (size_t head = 0; head < heads.size(); head += config_.head_dim) {
+    for (int32_t i = 0; i < half; ++i) {
+      const double angle = position * std::pow(double{config_.rope_theta}, -2.0 * i / config_.head_dim);
+      const double a = heads[head + i], b = heads[head + i + half];
+      heads[head + i] = a * std::cos(angle) - b * std::sin(angle);
+      heads[head + i + half] = b * std::cos(angle) + a * std::sin(angle);
+    }
+  }
+}
+
+std::vector<double> NaiveLlama::logits(const std::vector<int32_t>& tokens) const {
+  const size_t dim = config_.head_dim, group = config_.num_heads / config_.num_kv_heads;
+  const int32_t length = static_cast<int32_t>(tokens.size());
+  std::vector<Vector> x;
+  for (const int32_t token : tokens) {
+    const auto row = embedding_.begin() + int64_t{token} * config_.hidden_size;
+    x.emplace_back(row, row + config_.hidden_size);
+  }
+  for (const Layer& layer : layers_) {
+    std::vector<Vector> keys, values;
+    for (int32_t t = 0; t < length; ++t) {
+      const Vector input = normalized(x[t], layer.attention_norm);
+      Vector query = times(layer.q, input);
+      keys.push_back(times(layer.k, input));
+      values.push_back(times(layer.v, input));
+      rotate(query, t);
+      rotate(keys[t], t);
+      Vector attended(query.size(), 0.0);
+      for (size_t head = 0; head < static_cast<size_t>(config_.num_heads); ++head) {
+        const size_t q_at = head * dim, kv_at = head / group * dim;
+        Vector p(t + 1);
+        for (int32_t s = 0; s <= t; ++s) {
+          double score = 0;
+          for (size_t i = 0; i < dim; ++i) score += query[q_at + i] * keys[s][kv_at + i];
+          p[s] = score / std::sqrt(static_cast<double>(dim));
+        }
+        const double max = *std::max_element(p.begin(), p.end());
+        double sum = 0;
+        for (double& value : p) sum += value = std::exp(value - max);
+        for (int32_t s = 0; s <= t; ++s)
+          for (size_t i = 0; i < dim; ++i) attended[q_at + i] += p[s] / sum * values[s][kv_at + i];
+      }
+      const Vector added = times(layer.o, attended);
+      for (size_t i = 0; i < added.size(); ++i) x[t][i] += added[i];
+      const Vector mlp_input = normalized(x[t], layer.mlp_norm);
+      Vector gate = times(layer.gate, mlp_input);
+      const Vector up = times(layer.up, mlp_input);
+      for (size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i] / (1 + std::exp(-gate[i]));
+      const Vector down = times(layer.down, gate);
+      for (size_t i = 0; i < down.size(); ++i) x[t][i] += down[i];
+    }
+  }
+  std::vector<double> logits;
+  for (const Vector& row : x) {
+    const Vector values = times(head_, normalized(row, final_norm_));
+    logits.insert(logits.end(), values.begin(), values.end());
+  }
+  return logits;
+}
+
+}  // namespace apar::test

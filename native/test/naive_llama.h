@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/config.h"
+
+namespace apar::test {
+
+// A Llama forward pass from the papers alone, in double precision, over one whole sequence without a cache.
+// It shares no code with the engine but the configuration's struct.
+class NaiveLlama {
+ public:
+  // round_to_bf16: weights as a bf16 engine sees them.
+  NaiveLlama(const ModelConfig& config, const WeightTable& table, bool round_to_bf16 = false);
+
+  // Logits [tokens, vocab_size], row i from tokens 0..i.
+  std::vector<double> logits(const std::vector<int32_t>& tokens) const;
+
+ private:
+  using Vector = std::vector<double>;
+  struct Layer {
+    Vector attention_norm, q, k, v, o, mlp_norm, gate, up, down;
+  };
+
+  Vector normalized(const Vector& x, const Vector& weight) const;
+  void rotate(Vector& heads, int32_t position) const;
+
+  ModelConfig config_;
+  Vector embedding_, final_norm_, head_;
+  std::vector<Layer> layers_;
+};
+
+}  // namespace apar::test

@@ -1,0 +1,80 @@
+// A row has the same bits whatever runs beside it, however its prompt is cut and wherever nodes begin
+// (model/model.h).
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "model/llama.h"
+#include "ops/cpu/cpu_ops.h"
+#include "test/random_model.h"
+#include "test/tree_run.h"
+
+using namespace apar;
+using namespace apar::test;
+
+namespace {
+
+using Logits = std::vector<std::vector<float>>;
+
+std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, DType dtype, int32_t threads) {
+  return open_llama(random.config, random.weights, dtype, 96, 128, [=](const OpsConfig& config) {
+    return std::make_unique<cpu::CpuOps>(config, isa, threads);
+  });
+}
+
+// Rows that were computed in both runs, and how many of them differ in any bit.
+std::pair<int, int> compare(const Logits& a, const Logits& b, size_t vocab) {
+  int rows = 0, different = 0;
+  for (size_t branch = 0; branch < a.size(); ++branch) {
+    for (size_t at = 0; at < a[branch].size(); at += vocab) {
+      if (std::isnan(a[branch][at]) || std::isnan(b[branch][at])) continue;
+      ++rows;
+      different += std::memcmp(&a[branch][at], &b[branch][at], vocab * sizeof(float)) != 0;
+    }
+  }
+  return {rows, different};
+}
+
+void check_invariance(cpu::Isa isa, DType dtype, const ModelConfig& config, uint32_t seed) {
+  CAPTURE(cpu::to_string(isa));
+  CAPTURE(seed);
+  const RandomModel random = make_random_model(config, seed);
+  std::mt19937 seeds(seed);
+  const TextTree tree = random_tree(seeds, 10, config.vocab_size);
+  const auto vocab = static_cast<size_t>(config.vocab_size);
+  const auto serial = open_on(isa, random, dtype, 1);
+  const Logits alone = run_tree(*serial, tree, {.seed = seed, .rows_per_step = 1});
+  for (const int32_t threads : {1, 2, 3}) {
+    const auto model = open_on(isa, random, dtype, threads);
+    for (const RunOptions& options :
+         {RunOptions{seed + 1, 128}, RunOptions{seed + 2, 128, true, false},
+          RunOptions{seed + 3, 7, false, true}, RunOptions{seed + 4, 33, true, true, false}}) {
+      CAPTURE(threads);
+      CAPTURE(options.rows_per_step);
+      const auto [rows, different] = compare(alone, run_tree(*model, tree, options), vocab);
+      CHECK(rows > 30);
+      CHECK(different == 0);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("same bits alone and together") {
+  for (const cpu::Isa isa : {cpu::Isa::reference, cpu::Isa::avx2, cpu::Isa::avx512}) {
+    if (!cpu::supported(isa)) continue;
+    for (const DType dtype : {DType::f32, DType::bf16})
+      for (uint32_t seed = 1; seed <= 3; ++seed) check_invariance(isa, dtype, small_config(), seed);
+  }
+}
+
+TEST_CASE("same bits with whole vectors and one head per KV head") {
+  ModelConfig config = small_config();
+  config.hidden_size = 64;
+  config.intermediate_size = 96;
+  config.num_heads = config.num_kv_heads = 4;
+  config.head_dim = 32;
+  for (const cpu::Isa isa : {cpu::Isa::avx2, cpu::Isa::avx512})
+    if (cpu::supported(isa)) check_invariance(isa, DType::bf16, config, 9);
+}

@@ -1,0 +1,120 @@
+// The forward pass against an independent one in double precision, on random trees, for every instruction
+// set.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "model/llama.h"
+#include "ops/cpu/cpu_ops.h"
+#include "test/naive_llama.h"
+#include "test/random_model.h"
+#include "test/tree_run.h"
+
+using namespace apar;
+using namespace apar::test;
+
+namespace {
+
+std::vector<cpu::Isa> supported_isas() {
+  std::vector<cpu::Isa> isas;
+  for (const cpu::Isa isa : {cpu::Isa::reference, cpu::Isa::avx2, cpu::Isa::avx512})
+    if (cpu::supported(isa)) isas.push_back(isa);
+  return isas;
+}
+
+std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, DType dtype, int32_t threads = 2) {
+  return open_llama(random.config, random.weights, dtype, 60, 48, [=](const OpsConfig& config) {
+    return std::make_unique<cpu::CpuOps>(config, isa, threads);
+  });
+}
+
+// Largest difference of any logit to the naive model's, relative to the spread of the logits.
+double worst_difference(Model& model, const NaiveLlama& naive, const TextTree& tree,
+                        const RunOptions& options) {
+  const auto vocab = static_cast<size_t>(model.config().vocab_size);
+  const auto results = run_tree(model, tree, options);
+  double worst = 0, spread = 0;
+  for (size_t branch = 0; branch < tree.size(); ++branch) {
+    const auto expected = naive.logits(path_tokens(tree, static_cast<int32_t>(branch)));
+    for (size_t i = 0; i < results[branch].size(); ++i) {
+      const double want = expected[tree[branch].inherited * vocab + i];
+      const double difference = std::abs(results[branch][i] - want);
+      REQUIRE(std::isfinite(difference));
+      worst = std::max(worst, difference);
+      spread = std::max(spread, std::abs(want));
+    }
+  }
+  REQUIRE(spread > 1);  // else the model tells tokens apart too little for this to be a test
+  return worst / spread;
+}
+
+}  // namespace
+
+TEST_CASE("f32 logits are those of an independent double-precision Llama") {
+  for (const bool tied : {false, true}) {
+    ModelConfig config = small_config();
+    config.tie_word_embeddings = tied;
+    config.rope_theta = tied ? 500.0f : 10000.0f;
+    const RandomModel random = make_random_model(config, 3);
+    const NaiveLlama naive(config, random.weights);
+    std::mt19937 seeds(11);
+    const TextTree tree = random_tree(seeds, 7, config.vocab_size);
+    for (const cpu::Isa isa : supported_isas()) {
+      CAPTURE(cpu::to_string(isa));
+      const auto model = open_on(isa, random, DType::f32);
+      CHECK(worst_difference(*model, naive, tree, {.seed = 5, .rows_per_step = 20, .share_blocks = true}) <
+            1e-5);
+    }
+  }
+}
+
+TEST_CASE("bf16: weights round once, sums stay f32") {
+  const RandomModel random = make_random_model(small_config(), 4);
+  const NaiveLlama naive(random.config, random.weights, true);
+  std::mt19937 seeds(12);
+  const TextTree tree = random_tree(seeds, 7, random.config.vocab_size);
+  for (const cpu::Isa isa : supported_isas()) {
+    CAPTURE(cpu::to_string(isa));
+    const auto model = open_on(isa, random, DType::bf16);
+    // What is left is the rounding of K and V to 8 bits.
+    CHECK(worst_difference(*model, naive, tree, {.seed = 6, .rows_per_step = 20, .extra_cuts = true}) < 1e-2);
+  }
+}
+
+TEST_CASE("checkpoints in f16 and bf16 run in f32") {
+  for (const DType stored : {DType::f16, DType::bf16}) {
+    const RandomModel random = make_random_model(small_config(), 5, stored);
+    const NaiveLlama naive(random.config, random.weights);
+    std::mt19937 seeds(13);
+    const TextTree tree = random_tree(seeds, 3, random.config.vocab_size);
+    const auto model = open_llama(random.config, random.weights, DType::f32, 60, 48, 1);
+    CHECK(worst_difference(*model, naive, tree, {.rows_per_step = 48}) < 1e-5);
+  }
+}
+
+TEST_CASE("head sizes and groups from one to many") {
+  for (const auto& [heads, kv_heads, head_dim] :
+       {std::array{1, 1, 2}, {4, 4, 16}, {8, 2, 8}, {36, 1, 4}, {3, 3, 34}}) {
+    CAPTURE(head_dim);
+    ModelConfig config = small_config();
+    config.num_heads = heads;
+    config.num_kv_heads = kv_heads;
+    config.head_dim = head_dim;
+    const RandomModel random = make_random_model(config, 6);
+    const NaiveLlama naive(config, random.weights);
+    std::mt19937 seeds(14);
+    const TextTree tree = random_tree(seeds, 5, config.vocab_size);
+    const auto model = open_llama(config, random.weights, DType::f32, 60, 48, 2);
+    CHECK(worst_difference(*model, naive, tree, {.rows_per_step = 48, .share_blocks = true}) < 1e-5);
+  }
+}
+
+TEST_CASE("what the model says of itself") {
+  const RandomModel random = make_random_model();
+  const auto model = open_on(cpu::Isa::reference, random, DType::f32, 3);
+  CHECK(model->device() == "cpu reference x3");
+  CHECK(model->num_blocks() == 60);
+  CHECK(model->max_rows() == 48);
+  CHECK(model->config().vocab_size == random.config.vocab_size);
+}
