@@ -6,6 +6,7 @@
 
 #include "core/decoder.h"
 #include "fake_model.h"
+#include "serial_check.h"
 #include "transcript.h"
 
 using namespace apar;
@@ -69,34 +70,12 @@ std::vector<int32_t> random_prompt(std::mt19937& random, int32_t most) {
   return prompt;
 }
 
-// Greedy serial decoding by definition: after each prefix of the path comes its likeliest token that the
-// rules allow. Near the length limit [Fork] is banned for want of room; a request that got there may have met
-// that ban.
 void check_serial(const Transcript& transcript, const RequestParams& params) {
-  const bool cut = transcript.tokens >= params.max_tokens - 2;
-  std::vector<float> logits(kVocab);
-  const auto likeliest = [&] {
-    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  };
-  for (const auto& [id, branch] : transcript.branches) {
-    if (id != kRootBranch) REQUIRE(branch.path[branch.own_from] == kChild);
-    const size_t first_sampled = branch.own_from + (id == kRootBranch ? 0 : 1);
-    for (size_t at = first_sampled; at <= branch.path.size(); ++at) {
-      const bool ended = at == branch.path.size();
-      if (ended && branch.reason != FinishReason::stop) break;
-      FakeModel::fill(std::span(branch.path).first(at), logits);
-      logits[kChild] = -1;
-      const int32_t last = branch.path[at - 1];
-      if (last == kFork || last == kChild || transcript.depth(id) >= params.max_depth) logits[kFork] = -1;
-      const int32_t got = ended ? kEos : branch.path[at];
-      int32_t best = likeliest();
-      if (cut && best == kFork && got != kFork) {
-        logits[kFork] = -1;
-        best = likeliest();
-      }
-      REQUIRE(got == best);
-    }
-  }
+  check_serial(transcript, params, {kFork, kChild, {kEos}}, [](std::span<const int32_t> path, size_t first) {
+    std::vector<std::vector<float>> all(path.size() - first + 1, std::vector<float>(kVocab));
+    for (size_t at = first; at <= path.size(); ++at) FakeModel::fill(path.first(at), all[at - first]);
+    return all;
+  });
 }
 
 }  // namespace
