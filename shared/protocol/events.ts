@@ -1,9 +1,8 @@
 import { z } from 'zod'
 import { ERROR_CODES, type ErrorCode } from '../errors.ts'
+import { PROTOCOL_VERSION, SUBPROTOCOL } from './version.ts'
 
-/** Version of the branch protocol; the WebSocket subprotocol is `apar.v1`. */
-export const PROTOCOL_VERSION = 1
-export const SUBPROTOCOL = 'apar.v1'
+export { PROTOCOL_VERSION, SUBPROTOCOL }
 
 export const FinishReason = z.enum(['stop', 'length', 'abort', 'error'])
 export type FinishReason = z.infer<typeof FinishReason>

@@ -1,0 +1,33 @@
+import { AparError, ERROR_CODES, type ErrorCode } from '../shared/errors.ts'
+
+/**
+ * Why a handshake failed. A WebSocket does not tell the status of the refusal, so the same key asks over HTTP.
+ */
+export async function explainRefusal(baseUrl: string, apiKey: string): Promise<AparError> {
+  const unknown = new AparError('gpu_node_lost', `no stream could be opened at ${baseUrl}`)
+  try {
+    const response = await fetch(new URL('/v1/models', baseUrl), {
+      headers: { authorization: `Bearer ${apiKey}` },
+    })
+    if (response.ok) return unknown
+    const seconds = Number(response.headers.get('retry-after') ?? Number.NaN)
+    return readErrorBody(await response.json(), Number.isFinite(seconds) ? seconds : undefined) ?? unknown
+  } catch {
+    return unknown
+  }
+}
+
+/** The error of an `{error: {…}}` body; undefined when it is none of ours. */
+export function readErrorBody(body: unknown, retryAfterSeconds?: number): AparError | undefined {
+  if (typeof body !== 'object' || body === null || !('error' in body)) return undefined
+  const { error } = body
+  if (typeof error !== 'object' || error === null) return undefined
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
+  const message = 'message' in error && typeof error.message === 'string' ? error.message : code
+  const param = 'param' in error && typeof error.param === 'string' ? error.param : undefined
+  return isErrorCode(code) ? new AparError(code, message, { param, retryAfterSeconds }) : undefined
+}
+
+function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(ERROR_CODES, code)
+}

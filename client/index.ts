@@ -1,0 +1,8 @@
+/** apar's client: streams whose answers grow in several branches at once. */
+
+export { type Branch, BranchTree, OrderedText } from '../shared/branch-tree.ts'
+export { AparError, type ErrorCode } from '../shared/errors.ts'
+export type { FinishReason, StreamEvent, Usage } from '../shared/protocol/events.ts'
+export type { ChatMessage, GenerateRequest } from '../shared/protocol/request.ts'
+export type { SocketConstructor, SocketLike } from './socket.ts'
+export { BranchStream, openStream, type StreamOptions } from './stream.ts'

@@ -1,0 +1,6 @@
+/** Version of the branch protocol. Apart from the schemas, so that a browser's bundle needs none of them. */
+export const PROTOCOL_VERSION = 1
+/** The WebSocket subprotocol of `GET /v1/stream`. */
+export const SUBPROTOCOL = 'apar.v1'
+/** A browser's WebSocket can set no headers: it offers its key as a second subprotocol, behind this prefix. */
+export const API_KEY_SUBPROTOCOL_PREFIX = 'apar-key.'
