@@ -1,0 +1,62 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { engineLogits } from './logits.ts'
+
+const ROOT = join(import.meta.dirname, '../..')
+
+/** As training/torch/apar_train/golden.py writes it. */
+const Golden = z.object({
+  model_sha256: z.string(),
+  vocab_size: z.int(),
+  cases: z
+    .array(
+      z.object({
+        name: z.string(),
+        ids: z.array(z.int()),
+        rows: z.array(z.object({ position: z.int(), top: z.array(z.tuple([z.int(), z.number()])) })),
+        last: z.string(),
+      }),
+    )
+    .min(3),
+})
+
+describe('engine logits of the demo model equal the trainer’s', () => {
+  const golden = Golden.parse(JSON.parse(readFileSync(join(ROOT, 'test/golden/demo_logits.json'), 'utf8')))
+  const checkpoint = readCheckpoint(join(ROOT, 'models/demo'))
+  const { shape, weights } = checkpoint
+
+  it('the golden file belongs to this checkpoint', () => {
+    const digest = createHash('sha256')
+      .update(readFileSync(join(ROOT, 'models/demo/model.safetensors')))
+      .digest('hex')
+    expect(digest).toBe(golden.model_sha256)
+  })
+
+  // f32: both compute in float32 from the same bf16 weights and differ in the order of their sums only; logits are around 10.
+  // bf16: K and V are rounded to 8 bits of mantissa (2^-9 relative) in every layer.
+  for (const { dtype, bound } of [
+    { dtype: 'f32', bound: 1e-3 },
+    { dtype: 'bf16', bound: 0.25 },
+  ] as const) {
+    for (const { name, ids, rows, last } of golden.cases) {
+      it(`${dtype}: ${name}`, () => {
+        const logits = engineLogits({ shape, weights, dtype, path: ids })
+        expect(logits.length).toBe(ids.length * golden.vocab_size)
+        const at = (position: number, id: number) => logits[position * golden.vocab_size + id] ?? Number.NaN
+        for (const { position, top } of rows) {
+          for (const [id, value] of top) expect(Math.abs(at(position, id) - value)).toBeLessThan(bound)
+        }
+        const bytes = Buffer.from(last, 'base64')
+        let worst = 0
+        for (let id = 0; id < golden.vocab_size; id++) {
+          worst = Math.max(worst, Math.abs(at(ids.length - 1, id) - bytes.readFloatLE(id * 4)))
+        }
+        expect(worst).toBeLessThan(bound)
+      })
+    }
+  }
+})
