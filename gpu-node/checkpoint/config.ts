@@ -35,12 +35,12 @@ const ConfigFile = z.looseObject({
   rope_parameters: z
     .looseObject({ rope_type: z.string().nullish(), rope_theta: z.number().positive().nullish() })
     .nullish(),
-  rope_scaling: z.unknown(),
+  rope_scaling: z.unknown().optional(),
   tie_word_embeddings: z.boolean().default(false),
   hidden_act: z.string().default('silu'),
   attention_bias: z.boolean().nullish(),
   mlp_bias: z.boolean().nullish(),
-  quantization_config: z.unknown(),
+  quantization_config: z.unknown().optional(),
   eos_token_id: TokenIds.nullish(),
   apar: AparOptions.optional(),
 })

@@ -14,10 +14,10 @@ export type AddedToken = z.infer<typeof AddedToken>
 /** tokenizer.json, as far as apar itself looks into it; the rest goes to the tokenizer library. */
 const TokenizerFile = z.looseObject({
   added_tokens: z.array(AddedToken),
-  normalizer: z.unknown(),
-  pre_tokenizer: z.unknown(),
-  post_processor: z.unknown(),
-  decoder: z.unknown(),
+  normalizer: z.unknown().optional(),
+  pre_tokenizer: z.unknown().optional(),
+  post_processor: z.unknown().optional(),
+  decoder: z.unknown().optional(),
   model: z.looseObject({ type: z.string().optional(), vocab: z.record(z.string(), z.int().min(0)) }),
 })
 export type TokenizerFile = z.infer<typeof TokenizerFile>

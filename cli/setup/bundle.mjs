@@ -1,0 +1,41 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { build } from 'esbuild'
+import { fail, root } from './report.mjs'
+
+/** dist/apar.js (the command), dist/bench.js, dist/client.js (for other people's programs) and the edge. */
+export async function bundle() {
+  const entries = { apar: 'cli/main.ts', bench: 'bench/main.ts' }
+  const entryPoints = Object.entries(entries)
+    .filter(([, file]) => existsSync(join(root, file)))
+    .map(([out, file]) => ({ in: join(root, file), out }))
+  const shared = {
+    absWorkingDir: root,
+    outdir: join(root, 'dist'),
+    bundle: true,
+    format: 'esm',
+    sourcemap: true,
+  }
+  try {
+    await Promise.all([
+      build({
+        ...shared,
+        entryPoints,
+        platform: 'node',
+        target: 'node20',
+        // Packages stay where npm put them; the native engine and the worker are loaded at run time.
+        packages: 'external',
+        logLevel: 'warning',
+      }),
+      build({
+        ...shared,
+        entryPoints: { client: join(root, 'client/index.ts') },
+        target: 'es2023',
+        logLevel: 'warning',
+      }),
+      import('../../edge/build.mjs').then(({ buildEdge }) => buildEdge()),
+    ])
+  } catch (error) {
+    fail(`the bundles could not be built: ${error instanceof Error ? error.message.split('\n')[0] : error}`)
+  }
+}

@@ -1,0 +1,39 @@
+import { spawn } from 'node:child_process'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+
+/** @param {string} line @returns {never} */
+export function fail(line) {
+  console.error(`apar: ${line}`)
+  process.exit(1)
+}
+
+/** One line on standard error about what takes a while. */
+export function say(line, { quiet = false } = {}) {
+  if (!quiet) console.error(`apar: ${line}`)
+}
+
+/**
+ * Runs a program in the package's folder, without a shell.
+ * @returns {Promise<{code: number, output: string}>} code 127 when there is no such program; output is both streams.
+ */
+export function run(command, args, { show = false, env = process.env } = {}) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, {
+      cwd: root,
+      env,
+      stdio: ['ignore', show ? 2 : 'pipe', show ? 2 : 'pipe'],
+    })
+    let output = ''
+    child.stdout?.on('data', (chunk) => {
+      output += chunk
+    })
+    child.stderr?.on('data', (chunk) => {
+      output += chunk
+    })
+    child.on('error', () => resolve({ code: 127, output }))
+    child.on('close', (code) => resolve({ code: code ?? 1, output }))
+  })
+}
