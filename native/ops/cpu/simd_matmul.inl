@@ -8,7 +8,9 @@ constexpr int64_t kTileOuts = 4;
 // Rows whose activations are used again before they leave the L2 cache, in bytes.
 constexpr int64_t kRowBlockBytes = 384 * 1024;
 
-template <int64_t kOuts, int64_t kRows, class Element>
+// Fetches the weights of the next tile while it computes (kFetch): a row often ends where its page ends, and
+// there the processor stops looking ahead by itself.
+template <int64_t kOuts, int64_t kRows, bool kFetch, class Element>
 void matmul_tile(const Element* w, const float* x, float* y, const MatmulRange& range) {
   Vec sum[kOuts][kRows];
   for (int64_t out = 0; out < kOuts; ++out)
@@ -18,6 +20,8 @@ void matmul_tile(const Element* w, const float* x, float* y, const MatmulRange& 
     Vec activation[kRows];
     for (int64_t row = 0; row < kRows; ++row) activation[row] = Vec::load(x + row * range.in + i);
     for (int64_t out = 0; out < kOuts; ++out) {
+      if constexpr (kFetch)
+        _mm_prefetch(reinterpret_cast<const char*>(w + (kOuts + out) * range.in + i), _MM_HINT_T0);
       const Vec weight = Vec::load(w + out * range.in + i);
       for (int64_t row = 0; row < kRows; ++row)
         sum[out][row] = Vec::fma(weight, activation[row], sum[out][row]);
@@ -42,23 +46,25 @@ void matmul_tile(const Element* w, const float* x, float* y, const MatmulRange& 
   }
 }
 
-// The last rows of a block, fewer than kTileRows: the tile made for their number.
-template <int64_t kOuts, int64_t kRows, class Element>
-void matmul_rest(int64_t rows, const Element* w, const float* x, float* y, const MatmulRange& range) {
+// The tile made for `rows`, at most kRows.
+template <int64_t kOuts, int64_t kRows, bool kFetch, class Element>
+void matmul_rows(int64_t rows, const Element* w, const float* x, float* y, const MatmulRange& range) {
   if constexpr (kRows > 0) {
     if (rows == kRows)
-      matmul_tile<kOuts, kRows>(w, x, y, range);
+      matmul_tile<kOuts, kRows, kFetch>(w, x, y, range);
     else
-      matmul_rest<kOuts, kRows - 1>(rows, w, x, y, range);
+      matmul_rows<kOuts, kRows - 1, kFetch>(rows, w, x, y, range);
   }
 }
 
 template <int64_t kOuts, class Element>
 void matmul_outs(const Element* w, const float* x, float* y, int64_t rows, const MatmulRange& range) {
-  int64_t row = 0;
+  int64_t row = rows < Vec::kTileRows ? rows : Vec::kTileRows;
+  matmul_rows<kOuts, Vec::kTileRows, true>(row, w, x, y, range);
   for (; row + Vec::kTileRows <= rows; row += Vec::kTileRows)
-    matmul_tile<kOuts, Vec::kTileRows>(w, x + row * range.in, y + row * range.y_stride, range);
-  matmul_rest<kOuts, Vec::kTileRows - 1>(rows - row, w, x + row * range.in, y + row * range.y_stride, range);
+    matmul_tile<kOuts, Vec::kTileRows, false>(w, x + row * range.in, y + row * range.y_stride, range);
+  matmul_rows<kOuts, Vec::kTileRows, false>(rows - row, w, x + row * range.in, y + row * range.y_stride,
+                                            range);
 }
 
 template <class Element>
