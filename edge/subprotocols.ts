@@ -1,5 +1,3 @@
-export const API_KEY_SUBPROTOCOL_PREFIX = 'apar-key.'
-
 /** What a WebSocket handshake offers; empty for any other request. */
 export function offeredSubprotocols(request: Request): string[] {
   if (!isUpgrade(request)) return []

@@ -1,9 +1,10 @@
 import { createMiddleware } from 'hono/factory'
 import { AparError } from '../../shared/errors.ts'
+import { API_KEY_SUBPROTOCOL_PREFIX } from '../../shared/protocol/version.ts'
 import { findApiKey } from '../api-keys.ts'
 import { bearerToken } from '../credentials.ts'
 import type { AppEnv } from '../env.ts'
-import { API_KEY_SUBPROTOCOL_PREFIX, offeredSubprotocols } from '../subprotocols.ts'
+import { offeredSubprotocols } from '../subprotocols.ts'
 
 /** Lets through who presents a known key; sets `apiKey`. */
 export const apiKeyAuth = createMiddleware<AppEnv>(async (c, next) => {

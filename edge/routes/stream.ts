@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { AparError } from '../../shared/errors.ts'
-import { SUBPROTOCOL } from '../../shared/protocol/events.ts'
+import { SUBPROTOCOL } from '../../shared/protocol/version.ts'
 import type { AppEnv } from '../env.ts'
 import { connectToSession } from '../session.ts'
 import { isUpgrade, offeredSubprotocols } from '../subprotocols.ts'
