@@ -28,7 +28,11 @@ export function structuredRows(conversation: Conversation, structure: Structure)
     main += part.text
     if (part.detail === undefined) continue
     main += FORK
-    branches.push({ index: `${conversation.id}_${branches.length}`, input, target: `${main}${CHILD}${part.detail}` })
+    branches.push({
+      index: `${conversation.id}_${branches.length}`,
+      input,
+      target: `${main}${CHILD}${part.detail}`,
+    })
   }
   return [{ index: `${conversation.id}_main`, input, target: main }, ...branches]
 }

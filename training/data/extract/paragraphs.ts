@@ -13,7 +13,8 @@ export function extractParagraphs(answer: string): Extraction {
   if (ABBREVIATION.test(answer)) return { rule: 'paragraphs_abbreviation' }
   // The separators are kept (odd entries), so that the pieces put together are the answer again.
   const pieces = answer.split(/(\n\s*\n)/)
-  if (pieces.filter((piece) => piece.trim() !== '').length < MIN_PARAGRAPHS) return { rule: 'paragraphs_too_few' }
+  if (pieces.filter((piece) => piece.trim() !== '').length < MIN_PARAGRAPHS)
+    return { rule: 'paragraphs_too_few' }
 
   const parts: Part[] = []
   let pending = ''

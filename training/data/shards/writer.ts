@@ -86,7 +86,8 @@ export class ShardWriter {
   async #flush(): Promise<void> {
     const name = String(this.#meta.shards.length).padStart(5, '0')
     const file = (ending: string) => join(this.#options.folder, `${name}.${ending}`)
-    const tokens = this.#meta.tokens === 'uint16' ? Uint16Array.from(this.#tokens) : Uint32Array.from(this.#tokens)
+    const tokens =
+      this.#meta.tokens === 'uint16' ? Uint16Array.from(this.#tokens) : Uint32Array.from(this.#tokens)
     await writeFile(file('tokens'), tokens)
     await writeFile(file('labels'), Int32Array.from(this.#labels))
     await writeFile(file('rows'), Uint32Array.from(this.#rows))

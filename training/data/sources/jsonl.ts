@@ -16,7 +16,10 @@ export interface AnswersOptions {
  * Single-turn model answers, `{prompt, response}` per line (Open-Assistant's oasst-model-eval, Apache-2.0): real
  * paragraphs and lists. Split by prompt, because many answers share one.
  */
-export async function* answerConversations(file: string, options: AnswersOptions = {}): AsyncGenerator<Conversation> {
+export async function* answerConversations(
+  file: string,
+  options: AnswersOptions = {},
+): AsyncGenerator<Conversation> {
   const kept = new Map<string, number>()
   for await (const { value, line } of readJsonl(file)) {
     if (!isRecord(value) || typeof value.prompt !== 'string' || typeof value.response !== 'string') {

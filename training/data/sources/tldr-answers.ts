@@ -27,7 +27,8 @@ export interface ReadPage {
 const MAX_USES = 8
 const MAX_PLACEHOLDERS = 3
 /** A title must not end with a word that needs another one, nor inside a code span. */
-const UNFINISHED = / (a|an|the|all|any|one|each|only|specific|given|is|are|was|made|read|written|\w+ed)$|^[^`]*`[^`]*$/
+const UNFINISHED =
+  / (a|an|the|all|any|one|each|only|specific|given|is|are|was|made|read|written|\w+ed)$|^[^`]*`[^`]*$/
 
 /** A page as uses of a command; items that the extraction rules would refuse are left out. */
 export function readPage(page: TldrPage): ReadPage {
@@ -55,7 +56,9 @@ export function readPage(page: TldrPage): ReadPage {
  * only titles, so the shorter they are the more of the answer is written in parallel.
  */
 function shortTitle(purpose: string, taken: readonly string[]): string {
-  for (const cut of purpose.matchAll(/,? (?:and|or|to|from|into|with|without|in|on|using|for|by|that|which|as|at|of|if|when|via) |, /g)) {
+  for (const cut of purpose.matchAll(
+    /,? (?:and|or|to|from|into|with|without|in|on|using|for|by|that|which|as|at|of|if|when|via) |, /g,
+  )) {
     const title = purpose.slice(0, cut.index)
     const words = title.split(' ').length
     if (words >= 3 && !UNFINISHED.test(title) && !taken.includes(title)) return title
@@ -77,7 +80,8 @@ function detailOf(title: string, purpose: Title, command: Command): string {
     sentences.push(`${letters.length > 0 ? 'Also' : 'Here'} ${joined(shortcuts)}.`)
   }
   for (const { chosen, others } of command.choices) {
-    if (others.length > 0) sentences.push(`Instead of ${chosen} you can write ${joined(others.slice(0, 4), 'or')}.`)
+    if (others.length > 0)
+      sentences.push(`Instead of ${chosen} you can write ${joined(others.slice(0, 4), 'or')}.`)
   }
   if (command.placeholders.length > 0) {
     const names = joined(command.placeholders.slice(0, MAX_PLACEHOLDERS))

@@ -16,7 +16,9 @@ export interface Command {
 export function readCommand(source: string): Command | undefined {
   if (/\\[{}]/.test(source)) return undefined
   const command: Command = { text: '', shortcuts: [], choices: [], placeholders: [] }
-  command.text = source.replace(/\{\{(.*?)\}\}/g, (_, inner: string) => readPlaceholder(inner.trim(), command))
+  command.text = source.replace(/\{\{(.*?)\}\}/g, (_, inner: string) =>
+    readPlaceholder(inner.trim(), command),
+  )
   // The extraction rules refuse answers with links; a host name does as well.
   command.text = command.text.replace(/https?:\/\//g, '')
   if (/\{\{|\}\}/.test(command.text)) return undefined
@@ -41,7 +43,8 @@ function readPlaceholder(inner: string, command: Command): string {
   // Of several words only path1 path2 are for the reader to fill in; "Hello World" is an example text.
   const names = words.length === 1 ? words : words.filter((word) => /[/\d]/.test(word))
   for (const word of names) {
-    if (/^[a-z~/][\w./@~-]+$/.test(word) && !command.placeholders.includes(word)) command.placeholders.push(word)
+    if (/^[a-z~/][\w./@~-]+$/.test(word) && !command.placeholders.includes(word))
+      command.placeholders.push(word)
   }
   return plain
 }
@@ -60,12 +63,15 @@ export function readTitle(source: string): Title {
   const letters: Title['letters'] = []
   const remarks: string[] = []
   const text = source
-    .replace(/(\w*)\[(\w{1,3})\](\w*)/g, (_, before: string, letter: string, after: string, offset: number) => {
-      const inside = before !== '' || offset > 0
-      const word = before + (inside && /^[a-z]*$/.test(after) ? letter.toLowerCase() : letter) + after
-      if (word.length > letter.length) letters.push({ letter, word: word.toLowerCase() })
-      return word
-    })
+    .replace(
+      /(\w*)\[(\w{1,3})\](\w*)/g,
+      (_, before: string, letter: string, after: string, offset: number) => {
+        const inside = before !== '' || offset > 0
+        const word = before + (inside && /^[a-z]*$/.test(after) ? letter.toLowerCase() : letter) + after
+        if (word.length > letter.length) letters.push({ letter, word: word.toLowerCase() })
+        return word
+      },
+    )
     .replace(/\b(an?|the) \((\w+)\) /gi, '$1 $2 ')
     .replace(/ ?\(([^()]*)\)/g, (_, remark: string) => {
       if (remark.length <= MAX_REMARK_CHARACTERS && !/^note/i.test(remark)) remarks.push(remark)

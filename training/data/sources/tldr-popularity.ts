@@ -30,7 +30,10 @@ function namesOn(page: TldrPage, titles: ReadonlySet<string>): Set<string> {
   }
   for (const { cmd } of page.items) {
     for (const command of cmd.split(/\||&&|;|\$\(/)) {
-      const words = command.trim().replace(/^(sudo|time|xargs) /, '').split(/\s+/)
+      const words = command
+        .trim()
+        .replace(/^(sudo|time|xargs) /, '')
+        .split(/\s+/)
       add(words[0])
       add(words.slice(0, 2).join(' '))
     }

@@ -32,7 +32,10 @@ const PLAIN_NAME = /^[a-z0-9][\w+-]*( [\w+-]+)?$/i
  * `{path, title, description, items: [{what, cmd}]}` per line. Every page gives numbered lists, an answer in
  * paragraphs for some, and short answers without any structure, so that the model also learns when not to fork.
  */
-export async function* tldrConversations(file: string, options: TldrOptions = {}): AsyncGenerator<Conversation> {
+export async function* tldrConversations(
+  file: string,
+  options: TldrOptions = {},
+): AsyncGenerator<Conversation> {
   const platforms = options.platforms ?? ['common', 'linux']
   const pages: TldrPage[] = []
   for await (const { value, line } of readJsonl(file)) pages.push(toPage(value, file, line))
@@ -42,9 +45,14 @@ export async function* tldrConversations(file: string, options: TldrOptions = {}
   const chosen = pages
     .filter((page) => platforms.includes(page.path.split('/').at(-2) ?? ''))
     .map((page) => ({ page, read: readPage(page), score: score(page) }))
-    .filter(({ read }) => PLAIN_NAME.test(read.name) && read.uses.length >= MIN_USES && read.summary.length >= 10)
+    .filter(
+      ({ read }) => PLAIN_NAME.test(read.name) && read.uses.length >= MIN_USES && read.summary.length >= 10,
+    )
     .filter(({ read }) => !refusedBy(read.description))
-    .sort((a, b) => b.score - a.score || b.read.uses.length - a.read.uses.length || (a.page.path < b.page.path ? -1 : 1))
+    .sort(
+      (a, b) =>
+        b.score - a.score || b.read.uses.length - a.read.uses.length || (a.page.path < b.page.path ? -1 : 1),
+    )
     .filter(({ read }) => !seen.has(read.name) && seen.add(read.name))
     .filter(({ read }) => {
       const family = read.name.split(' ')[0] ?? ''
@@ -65,7 +73,8 @@ function* conversationsOf(path: string, page: ReadPage): Generator<Conversation>
   }
   const list = listAnswer(page)
   yield ask(`How do I use ${page.name}?`, list)
-  for (const phrase of shuffled(ASK_FOR_USES, random).slice(0, OTHER_PHRASINGS)) yield ask(phrase(page.name), list)
+  for (const phrase of shuffled(ASK_FOR_USES, random).slice(0, OTHER_PHRASINGS))
+    yield ask(phrase(page.name), list)
   if (random() < PARAGRAPHS_SHARE) yield ask(`Tell me about ${page.name}.`, paragraphAnswer(page))
   yield ask(`What is ${page.name}?`, `${page.name} is a command. In short: ${lowerFirst(page.description)}`)
   const use = shuffled(page.uses, random)[0]

@@ -7,7 +7,7 @@ export const EOS = '</s>'
 /** What is written to tokenizer.json; only the fields that apar reads are typed. */
 export interface TokenizerJson {
   added_tokens: { id: number; content: string; special: boolean }[]
-  model: { vocab: Record<string, number>; merges: [string, string][] }
+  model: { vocab: Record<string, number>; merges: [string, string][]; [field: string]: unknown }
   [field: string]: unknown
 }
 

@@ -3,6 +3,9 @@ import { AparError } from '../../../shared/errors.ts'
 import { CHILD, FORK } from '../rows.ts'
 import { BOS, EOS } from './convert.ts'
 
+/** Half a character cannot be encoded; the library would differ from Hugging Face's own here. */
+const LONE_SURROGATE = /\p{Surrogate}/gu
+
 /** Text to token ids with a tokenizer.json, by the same library as the gpu node; ids come from the file. */
 export interface Encoder {
   bos: number
@@ -33,7 +36,9 @@ export function loadEncoder(tokenizerJson: string): Encoder {
     fork: id(FORK),
     child: id(CHILD),
     vocabSize: tokenizer.get_vocab().size,
-    encode: (text) => tokenizer.encode(text.toWellFormed(), { add_special_tokens: false }).ids,
-    decode: (ids) => tokenizer.decode([...ids], { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
+    encode: (text) =>
+      tokenizer.encode(text.replace(LONE_SURROGATE, '\ufffd'), { add_special_tokens: false }).ids,
+    decode: (ids) =>
+      tokenizer.decode([...ids], { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
   }
 }

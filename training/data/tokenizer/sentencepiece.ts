@@ -43,7 +43,8 @@ export function readSentencePiece(bytes: Uint8Array): SentencePieceModel {
       }
     }
   }
-  if (model.pieces.length === 0) throw new AparError('invalid_request', 'not a SentencePiece model: no pieces')
+  if (model.pieces.length === 0)
+    throw new AparError('invalid_request', 'not a SentencePiece model: no pieces')
   return model
 }
 
@@ -88,7 +89,8 @@ function* fields(bytes: Uint8Array): Generator<Field> {
       } else throw new RangeError(`wire type ${wire}`)
     }
   } catch (cause) {
-    if (cause instanceof RangeError) throw new AparError('invalid_request', 'not a SentencePiece model', { cause })
+    if (cause instanceof RangeError)
+      throw new AparError('invalid_request', 'not a SentencePiece model', { cause })
     throw cause
   }
 }

@@ -21,7 +21,11 @@ export interface TrainTokenizerOptions {
  * tokenizer.json's text, trained by SentencePiece's `spm_train` (Debian package sentencepiece).
  * @throws AparError when spm_train is missing or fails (too little text for so many pieces, say).
  */
-export async function trainTokenizer({ texts, vocabSize = 4096, added }: TrainTokenizerOptions): Promise<string> {
+export async function trainTokenizer({
+  texts,
+  vocabSize = 4096,
+  added,
+}: TrainTokenizerOptions): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'apar-spm-'))
   try {
     const input = join(folder, 'text.txt')
@@ -64,11 +68,18 @@ function spmTrain(args: readonly string[]): Promise<void> {
       errors = (errors + chunk.toString()).slice(-2000)
     })
     child.on('error', (cause) =>
-      reject(new AparError('invalid_request', 'spm_train is missing: install the package sentencepiece', { cause })),
+      reject(
+        new AparError('invalid_request', 'spm_train is missing: install the package sentencepiece', {
+          cause,
+        }),
+      ),
     )
     child.on('close', (code) => {
       if (code === 0) resolve()
-      else reject(new AparError('invalid_request', `spm_train failed: ${errors.trim().split('\n').at(-1) ?? ''}`))
+      else
+        reject(
+          new AparError('invalid_request', `spm_train failed: ${errors.trim().split('\n').at(-1) ?? ''}`),
+        )
     })
   })
 }

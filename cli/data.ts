@@ -1,0 +1,137 @@
+import { log, spinner } from '@clack/prompts'
+import Table from 'cli-table3'
+import { type Command, InvalidArgumentError } from 'commander'
+import { type BuildProgress, type BuildReport, buildData } from '../training/data/build.ts'
+import type { Conversation } from '../training/data/conversation.ts'
+import { RULES, type Rule } from '../training/data/extract/structure.ts'
+import { demoConversations } from '../training/data/sources/demo.ts'
+import { answerConversations, jsonlConversations } from '../training/data/sources/jsonl.ts'
+
+interface Flags {
+  raw?: string
+  conversations?: string
+  answers?: string
+  pages?: number
+  out: string
+  seed: number
+  testShare: number
+  maxTokens: number
+  vocabSize: number
+  tokenizer?: string
+  jsonl?: true
+}
+
+const DEFAULT_RAW = '../shared/data'
+
+const STAGES: Record<BuildProgress['stage'], string> = {
+  extract: 'extracting structure',
+  tokenizer: 'training the tokenizer',
+  shards: 'writing shards',
+}
+
+/** Adds `apar data build` to the program. */
+export function registerData(program: Command): void {
+  const data = program.command('data').description('training data: conversations to rows and token shards')
+  data
+    .command('build')
+    .description('structured extraction, rows, tokenizer and token shards, with a report')
+    .option(
+      '--raw <folder>',
+      `the demo model's raw data (tldr pages); default without another source: ${DEFAULT_RAW}`,
+    )
+    .option('--conversations <file>', 'JSONL of {id, dialogs: [{prompt, response}]}, .gz as well')
+    .option('--answers <file>', 'JSONL of {prompt, response}, .gz as well')
+    .option('--pages <count>', 'with --raw: how many pages (default: 600)', wholeNumber)
+    .option('--out <folder>', 'where everything is written', 'work/data')
+    .option('--seed <number>', 'decides what is held out', wholeNumber, 1)
+    .option('--test-share <share>', 'share held out, 0 to 1', share, 0.12)
+    .option('--max-tokens <count>', 'longest row', wholeNumber, 512)
+    .option('--vocab-size <count>', 'pieces of the trained tokenizer', wholeNumber, 4096)
+    .option('--tokenizer <file>', 'use this tokenizer.json instead of training one')
+    .option('--jsonl', 'also write input_ids and labels as JSONL (TRL, axolotl)')
+    .action(build)
+}
+
+async function build(flags: Flags): Promise<void> {
+  const conversations = sources(flags)
+  const busy = spinner()
+  busy.start(STAGES.extract)
+  try {
+    const report = await buildData({
+      conversations,
+      out: flags.out,
+      seed: flags.seed,
+      testShare: flags.testShare,
+      maxTokens: flags.maxTokens,
+      vocabSize: flags.vocabSize,
+      ...(flags.tokenizer === undefined ? {} : { tokenizer: flags.tokenizer }),
+      jsonl: flags.jsonl === true,
+      onProgress: throttled(({ stage, done }) =>
+        busy.message(done > 0 ? `${STAGES[stage]}: ${done} conversations` : STAGES[stage]),
+      ),
+    })
+    busy.stop(`${report.conversations} conversations → ${flags.out}`)
+    log.message(reportTables(report))
+  } catch (error) {
+    busy.error('stopped')
+    throw error
+  }
+}
+
+async function* sources(flags: Flags): AsyncGenerator<Conversation> {
+  const raw = flags.raw ?? (flags.conversations || flags.answers ? undefined : DEFAULT_RAW)
+  if (raw) yield* demoConversations(raw, flags.pages)
+  if (flags.conversations) yield* jsonlConversations(flags.conversations)
+  if (flags.answers) yield* answerConversations(flags.answers)
+}
+
+/** What was made, and which rule refused how much. */
+export function reportTables(report: BuildReport): string {
+  const made = new Table({ ...PLAIN, head: ['made', 'count'], colAligns: ['left', 'right'] })
+  made.push(
+    ['conversations', report.conversations],
+    ['ordered lists', report.lists],
+    ['paragraphs', report.paragraphs],
+    ['branches', report.branches],
+    ['kept whole (unstructured)', report.unstructured],
+    ['dropped', report.dropped],
+    ['left out of the shards: too long', report.tooLong],
+    ['held out (structured)', `${report.heldOut.all} (${report.heldOut.structured})`],
+    ['training rows', report.shards.train.rows],
+    ['training tokens', report.shards.train.shards.reduce((sum, shard) => sum + shard.tokens, 0)],
+    ['pieces of the tokenizer', report.vocabSize],
+  )
+  const refused = new Table({ ...PLAIN, head: ['refused by rule', 'because of', 'count'] })
+  const counts = Object.entries(report.refused).sort((a, b) => b[1] - a[1])
+  for (const [rule, count] of counts) refused.push([rule, RULES[rule as Rule], count])
+  return counts.length > 0 ? `${made}\n${refused}` : made.toString()
+}
+
+/** No colours, no lines between rows: the report is also read in logs. */
+const PLAIN = {
+  style: { head: [], border: [] },
+  chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
+}
+const REDRAW_MS = 100
+
+function throttled(show: (progress: BuildProgress) => void): (progress: BuildProgress) => void {
+  let last = 0
+  return (progress) => {
+    const now = Date.now()
+    if (now - last < REDRAW_MS && progress.done > 0) return
+    last = now
+    show(progress)
+  }
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError('must be a whole number')
+  return value
+}
+
+function share(text: string): number {
+  const value = Number(text)
+  if (!(value >= 0 && value <= 1)) throw new InvalidArgumentError('must lie between 0 and 1')
+  return value
+}

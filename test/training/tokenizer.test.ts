@@ -1,0 +1,114 @@
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { Template } from '@huggingface/jinja'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { CHAT_TEMPLATE, chatStretches, promptText } from '../../training/data/chat.ts'
+import { toTokenizerJson } from '../../training/data/tokenizer/convert.ts'
+import { loadEncoder } from '../../training/data/tokenizer/encode.ts'
+import { readSentencePiece } from '../../training/data/tokenizer/sentencepiece.ts'
+import { trainTokenizer } from '../../training/data/tokenizer/train.ts'
+import { requires } from '../support/requires.ts'
+
+const shipped = readFileSync(new URL('../../models/demo/tokenizer.json', import.meta.url), 'utf8')
+
+describe('the shipped tokenizer', () => {
+  const encoder = loadEncoder(shipped)
+
+  it('has 4,096 ids, the markers as one id each, and <s> and </s>', () => {
+    expect(encoder.vocabSize).toBe(4096)
+    expect(encoder.encode('[Fork][Child]')).toEqual([encoder.fork, encoder.child])
+    expect(encoder.encode('<s>hi</s>').at(0)).toBe(encoder.bos)
+    expect(encoder.encode('<s>hi</s>').at(-1)).toBe(encoder.eos)
+  })
+
+  it('gives back any text, white space and rare characters included', () => {
+    const text = fc
+      .string({ unit: 'grapheme', minLength: 1, maxLength: 60 })
+      .filter((t) => !/[▁\ud800-\udfff]/.test(t))
+    fc.assert(
+      fc.property(text, (t) => {
+        expect(encoder.decode(encoder.encode(t))).toBe(t)
+      }),
+      { numRuns: 500 },
+    )
+    for (const t of [' a', 'a ', '  \n\n b', 'naïve 🙂 ‱', '1. Title: `tar --create`\n2. Next:']) {
+      expect(encoder.decode(encoder.encode(t))).toBe(t)
+    }
+  })
+
+  it('encodes the sides of a marker as it encodes them alone', () => {
+    const both = encoder.encode('1. Title:[Fork]\n2. Next:')
+    expect(both).toEqual([...encoder.encode('1. Title:'), encoder.fork, ...encoder.encode('\n2. Next:')])
+  })
+})
+
+describe('chat template', () => {
+  const render = (messages: { role: string; content: string }[], add_generation_prompt: boolean) =>
+    new Template(CHAT_TEMPLATE).render({
+      messages,
+      add_generation_prompt,
+      bos_token: '<s>',
+      eos_token: '</s>',
+    })
+
+  it('renders what the shards are made of', () => {
+    expect(render([{ role: 'user', content: 'How?' }], true)).toBe(promptText('How?'))
+    const turns = [
+      { prompt: 'How?', response: 'So.' },
+      { prompt: 'And?', response: 'That.' },
+    ]
+    const messages = turns.flatMap(({ prompt, response }) => [
+      { role: 'user', content: prompt },
+      { role: 'assistant', content: response },
+    ])
+    const text = chatStretches(turns)
+      .map((stretch) => stretch.text)
+      .join('')
+    expect(render(messages, false)).toBe(text)
+  })
+
+  it('is the one that is shipped', () => {
+    const config = readFileSync(new URL('../../models/demo/tokenizer_config.json', import.meta.url), 'utf8')
+    expect(JSON.parse(config).chat_template).toBe(CHAT_TEMPLATE)
+  })
+})
+
+describe('conversion', () => {
+  it('refuses what is no SentencePiece model, and a model whose white space is changed', () => {
+    expect(() => readSentencePiece(new TextEncoder().encode('hello'))).toThrow(/not a SentencePiece model/)
+    const model = {
+      pieces: [],
+      bpe: true,
+      byteFallback: true,
+      addDummyPrefix: true,
+      removeExtraWhitespaces: false,
+    }
+    expect(() => toTokenizerJson(model, [])).toThrow(/add_dummy_prefix/)
+    expect(() => loadEncoder('{}')).toThrow(/not a tokenizer.json|has no token/)
+  })
+
+  const found = requires(
+    'spm_train (Debian package sentencepiece)',
+    () => !spawnSync('spm_train', ['--help']).error,
+  )
+
+  it.skipIf(!found)('trains a tokenizer that gives its text back', async () => {
+    const texts = Array.from(
+      { length: 200 },
+      (_, i) => `Line ${i}: the quick brown fox, number ${i * 7}, jumps.`,
+    )
+    const encoder = loadEncoder(await trainTokenizer({ texts, vocabSize: 340, added: ['[Fork]', '[Child]'] }))
+    expect(encoder.vocabSize).toBe(340)
+    expect([encoder.fork, encoder.child]).toEqual([338, 339])
+    expect(encoder.decode(encoder.encode(texts[3] ?? ''))).toBe(texts[3])
+    expect(encoder.encode(texts[3] ?? '').length).toBeLessThan(30)
+    expect(encoder.decode(encoder.encode('  ünseen\n'))).toBe('  ünseen\n')
+  })
+
+  it.skipIf(!found)('says what spm_train says', async () => {
+    await expect(trainTokenizer({ texts: ['abc'], vocabSize: 5000, added: [] })).rejects.toThrow(
+      /spm_train failed: .+/,
+    )
+  })
+})

@@ -1,0 +1,33 @@
+"""Draws the loss curve of a run: python3 -m apar_train.curve --run work/run --out models/demo/loss.png"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--run", type=Path, required=True)
+    p.add_argument("--out", type=Path, required=True)
+    args = p.parse_args()
+    entries = [json.loads(line) for line in (args.run / "log.jsonl").read_text().splitlines()]
+    figure, axes = plt.subplots(figsize=(7, 3.6), dpi=100)
+    for key, label, style in (("loss", "training", "-"), ("held_out_loss", "held-out pages", "o-")):
+        points = [(entry["step"], entry[key]) for entry in entries if key in entry]
+        axes.plot(*zip(*points), style, label=label, markersize=3, linewidth=1)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per learned token)")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(args.out)
+
+
+if __name__ == "__main__":
+    main()
