@@ -1,0 +1,29 @@
+import { apar } from './apar.ts'
+import type { Bench, BenchOptions } from './report.ts'
+
+const BENCHES: Record<string, Bench> = { apar }
+
+/** `bench <name> [--quick] [--json]`: progress on standard error; the last line of standard output is the result. */
+async function main(args: string[]): Promise<number> {
+  const [name = ''] = args.filter((arg) => !arg.startsWith('--'))
+  const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined
+  const unknown = args.find((arg) => arg.startsWith('--') && arg !== '--quick' && arg !== '--json')
+  if (!bench || unknown) {
+    const reason = unknown ? `unknown option ${unknown}` : `no benchmark named ${JSON.stringify(name)}`
+    console.error(`bench: ${reason}; usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json]`)
+    return 1
+  }
+  const options: BenchOptions = { quick: args.includes('--quick') }
+  const result = await bench(options)
+  if (args.includes('--json')) console.log(JSON.stringify(result))
+  else
+    console.table(
+      result.cases.map(({ case: name, value, unit, goal }) => ({ case: name, value, unit, goal })),
+    )
+  return 0
+}
+
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  console.error(`bench: ${error instanceof Error ? error.message : error}`)
+  return 1
+})

@@ -1,0 +1,58 @@
+import type { BranchStream } from '../../client/index.ts'
+import { OrderedText } from '../../shared/branch-tree.ts'
+import type { DoneEvent } from '../../shared/protocol/events.ts'
+import { laneLines, printable } from './lanes.ts'
+import { LiveBlock, type Terminal } from './screen.ts'
+
+/** More often than this nobody sees. */
+const FRAME_MS = 50
+
+export interface Answer {
+  text: string
+  done: DoneEvent | undefined
+}
+
+/** Writes an answer in document order, each piece as soon as it is final. */
+export async function showOrdered(stream: BranchStream, out: Terminal, clean: boolean): Promise<Answer> {
+  const ordered = new OrderedText()
+  let done: DoneEvent | undefined
+  for await (const event of stream) {
+    const text = ordered.push(event)
+    if (text !== '') out.write(clean ? printable(text) : text)
+    if (event.type === 'done') done = event
+  }
+  out.write('\n')
+  return { text: ordered.tree.text(), done }
+}
+
+/** Shows the branches while they grow, and the answer in document order in their place at the end. */
+export async function showLanes(stream: BranchStream, out: Terminal): Promise<Answer> {
+  const block = new LiveBlock(out)
+  let done: DoneEvent | undefined
+  let drawnAt = Number.NEGATIVE_INFINITY
+  const draw = () => {
+    drawnAt = performance.now()
+    block.draw(laneLines(stream.tree, out.columns ?? 80, (out.rows ?? 24) - 2))
+  }
+  try {
+    for await (const event of stream) {
+      if (event.type === 'done') done = event
+      if (performance.now() - drawnAt >= FRAME_MS) draw()
+    }
+    draw()
+  } finally {
+    block.clear()
+  }
+  const text = stream.tree.text()
+  out.write(`${printable(text)}\n`)
+  return { text, done }
+}
+
+/** What an answer took, in one line. */
+export function summary({ done }: Answer, elapsedMs: number): string {
+  if (!done) return ''
+  const { completion_tokens: tokens, branches } = done.usage
+  const end = done.reason === 'stop' ? '' : `, ended by ${done.reason}`
+  const what = branches.length === 1 ? 'no fork' : `${branches.length} branches`
+  return `${tokens} tokens, ${what}, ${Math.round(elapsedMs)} ms${end}`
+}

@@ -1,0 +1,79 @@
+import { type Command, Option } from 'commander'
+import type { DType } from '../../gpu-node/engine/types.ts'
+import { startGpuNode } from '../../gpu-node/main.ts'
+import { UserError } from '../explain.ts'
+import { reportToParent } from '../local/gpu-node-process.ts'
+import { integer, port } from '../options.ts'
+import { packageRoot } from '../package-root.ts'
+import { untilToldToStop } from '../shutdown.ts'
+
+interface GpuNodeFlags {
+  model: string
+  name?: string
+  edge?: string
+  host: string
+  port: number
+  advertise?: string
+  threads?: number
+  dtype?: DType
+  blocks?: number
+  maxBranches?: number
+  maxStepTokens?: number
+  maxRequests?: number
+}
+
+export function registerGpuNode(program: Command): void {
+  program
+    .command('gpu-node')
+    .description('runs one gpu node; the secret it shares with the edge is in NODE_SECRET')
+    .option('--model <folder>', 'Hugging Face folder to serve', `${packageRoot}/models/demo`)
+    .option('--name <name>', "what clients call the model (default: the folder's name)")
+    .option('--edge <url>', 'edge to register with')
+    .option('--host <address>', 'where to listen', '127.0.0.1')
+    .option('--port <port>', '0 takes any free one', port, 0)
+    .option('--advertise <url>', 'ws:// or wss:// address at which the edge reaches this node')
+    .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
+    .addOption(
+      new Option('--dtype <dtype>', 'arithmetic (default: as the checkpoint)').choices(['f32', 'bf16']),
+    )
+    .option('--blocks <n>', 'KV blocks of 16 tokens', integer(1, 2 ** 31 - 1))
+    .option('--max-branches <n>', 'branches decoding at once (default 64)', integer(1, 4096))
+    .option('--max-step-tokens <n>', 'tokens in one forward pass (default 512)', integer(1, 65_536))
+    .option('--max-requests <n>', 'requests that may wait or run (default 256)', integer(1, 65_536))
+    .action(runGpuNode)
+}
+
+async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
+  const nodeSecret = process.env.NODE_SECRET
+  if (!nodeSecret) throw new UserError('NODE_SECRET is not set: it must hold the secret shared with the edge')
+  const node = await startGpuNode({
+    modelDir: flags.model,
+    modelName: flags.name,
+    host: flags.host,
+    port: flags.port,
+    edgeUrl: flags.edge,
+    nodeSecret,
+    advertiseUrl: flags.advertise,
+    threads: flags.threads,
+    dtype: flags.dtype,
+    numBlocks: flags.blocks,
+    maxBranches: flags.maxBranches,
+    maxStepTokens: flags.maxStepTokens,
+    maxRequests: flags.maxRequests,
+  })
+  const told = untilToldToStop()
+  const died = node.failed.then((reason) => {
+    throw new UserError(`the engine died: ${reason}`)
+  })
+  try {
+    await Promise.race([node.registered, told, died])
+    const { device, dtype, numBlocks } = node.runner.engineInfo
+    console.error(`gpu node: ${node.model} on ${device} (${dtype}, ${numBlocks} KV blocks) at ${node.url}`)
+    reportToParent({ type: 'ready', model: node.model, url: node.url })
+    await Promise.race([told, died])
+  } finally {
+    await node.close()
+    // Nothing is left to do; a stray handle must not keep the process.
+    if (process.connected) process.disconnect()
+  }
+}

@@ -1,0 +1,64 @@
+import type { Command } from 'commander'
+import { UserError } from '../explain.ts'
+import { newApiKey, newNodeSecret } from '../keys.ts'
+import { startLocalEdge } from '../local/edge.ts'
+import { spawnGpuNode } from '../local/gpu-node-process.ts'
+import { integer, port } from '../options.ts'
+import { packageRoot } from '../package-root.ts'
+import { untilToldToStop } from '../shutdown.ts'
+
+interface ServeFlags {
+  host: string
+  port: number
+  model: string
+  name?: string
+  requestsPerMinute: number
+}
+
+const EXAMPLE_PROMPT = 'how do I use tar?'
+
+export function registerServe(program: Command): void {
+  program
+    .command('serve')
+    .description('serves a model on this machine: one gpu node, and the edge in workerd')
+    .option('--host <address>', 'where to listen', '127.0.0.1')
+    .option('--port <port>', '0 takes any free one', port, 8787)
+    .option('--model <folder>', 'Hugging Face folder to serve', `${packageRoot}/models/demo`)
+    .option('--name <name>', "what clients call the model (default: the folder's name)")
+    .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
+    .action(serve)
+}
+
+async function serve(flags: ServeFlags): Promise<void> {
+  const told = untilToldToStop()
+  const nodeSecret = newNodeSecret()
+  const { key, record } = newApiKey('demo', flags.requestsPerMinute)
+  const edge = await startLocalEdge({ host: flags.host, port: flags.port, apiKeys: [record], nodeSecret })
+  const name = flags.name ? ['--name', flags.name] : []
+  const node = spawnGpuNode({ args: ['--edge', edge.url, '--model', flags.model, ...name], nodeSecret })
+  try {
+    const ready = await Promise.race([node.ready, told])
+    if (!ready) return
+    console.log(welcome(edge.url, key, ready.model))
+    const died = node.exited.then(() => {
+      throw new UserError('the gpu node ended')
+    })
+    await Promise.race([told, died])
+  } finally {
+    await node.close()
+    await edge.close()
+  }
+}
+
+function welcome(url: string, key: string, model: string): string {
+  const body = JSON.stringify({ model, stream: true, messages: [{ role: 'user', content: EXAMPLE_PROMPT }] })
+  return `
+apar serves ${model} at ${url}
+
+  page       ${url}/#key=${key}
+  key        ${key}
+  curl       curl -N ${url}/v1/chat/completions -H 'authorization: Bearer ${key}' -H 'content-type: application/json' -d '${body}'
+  websocket  node dist/apar.js chat --url ${url} --key ${key} '${EXAMPLE_PROMPT}'
+
+Ctrl-C ends it.`
+}

@@ -1,0 +1,72 @@
+import { existsSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare'
+import type { ApiKeyRecord } from '../../shared/api-keys.ts'
+import { UserError } from '../explain.ts'
+import { packageRoot } from '../package-root.ts'
+
+export interface LocalEdgeOptions {
+  host: string
+  /** 0 takes any free one. */
+  port: number
+  apiKeys: ApiKeyRecord[]
+  nodeSecret: string
+}
+
+export interface LocalEdge {
+  /** `http://host:port`, as this machine reaches it. */
+  readonly url: string
+  close(): Promise<void>
+}
+
+/** The edge in workerd on this machine: no account, no network. @throws UserError in one line. */
+export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
+  const { host, port, apiKeys, nodeSecret } = options
+  const { workerOptions, workerPath } = await loadEdgeBuild()
+  if (!existsSync(workerPath))
+    throw new UserError(`the edge is not built (${workerPath} is missing): run npm run setup`)
+  // workerd would say it in several lines.
+  if (port !== 0) await refuseTakenPort(host, port)
+  const miniflare = new Miniflare({
+    ...workerOptions,
+    bindings: { API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret },
+    host,
+    port,
+    cf: false,
+    log: new Log(LogLevel.WARN),
+    telemetry: { enabled: false },
+  })
+  try {
+    const { port: bound } = await miniflare.ready
+    return { url: `http://${reachable(host)}:${bound}`, close: () => miniflare.dispose() }
+  } catch (error) {
+    await miniflare.dispose().catch(() => {})
+    throw new UserError(
+      `the edge did not start: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
+    )
+  }
+}
+
+/** edge/build.mjs is plain JavaScript and knows the worker's bindings and flags. */
+async function loadEdgeBuild(): Promise<{ workerOptions: WorkerOptions; workerPath: string }> {
+  return await import(pathToFileURL(join(packageRoot, 'edge/build.mjs')).href)
+}
+
+function refuseTakenPort(host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer()
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      const taken = error.code === 'EADDRINUSE'
+      const reason = taken ? 'is in use: take another with --port' : `cannot be opened (${error.message})`
+      reject(new UserError(`port ${port} on ${host} ${reason}`))
+    })
+    probe.listen(port, host, () => probe.close(() => resolve()))
+  })
+}
+
+function reachable(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return '127.0.0.1'
+  return host.includes(':') ? `[${host}]` : host
+}

@@ -1,0 +1,27 @@
+import { createRequire } from 'node:module'
+import { Command } from 'commander'
+import { registerChat } from './commands/chat.ts'
+import { registerGpuNode } from './commands/gpu-node.ts'
+import { registerKeys } from './commands/keys.ts'
+import { registerServe } from './commands/serve.ts'
+import { registerData } from './data.ts'
+import { explain } from './explain.ts'
+import { packageRoot } from './package-root.ts'
+
+const { version } = createRequire(import.meta.url)(`${packageRoot}/package.json`) as { version: string }
+
+const program = new Command('apar')
+  .description('Serves language models that decode in parallel branches')
+  .version(version)
+  .showHelpAfterError('(apar --help lists what there is)')
+
+registerServe(program)
+registerChat(program)
+registerGpuNode(program)
+registerKeys(program)
+registerData(program)
+
+program.parseAsync().catch((error: unknown) => {
+  console.error(`apar: ${explain(error)}`)
+  process.exit(1)
+})
