@@ -19,7 +19,7 @@ bool contains(const std::vector<int32_t>& values, int32_t value) {
 Decoder::Decoder(Model& model, DecoderConfig config)
     : model_(model),
       config_(std::move(config)),
-      tree_(model.num_blocks()),
+      tree_(model.num_blocks(), config_.prefix_cache),
       scheduler_(tree_, {config_.max_step_tokens, config_.max_branches}),
       sampler_(model.config().vocab_size) {
   const int32_t vocab = model.config().vocab_size;
@@ -84,10 +84,9 @@ void Decoder::submit(RequestParams params) {
   Request& request = requests_.emplace_back();
   request.params = std::move(params);
   Branch& root = request.branches.emplace_back();
-  root.tail = tree_.add_root();
+  root.tail = tree_.attach(request.params.prompt);
   root.key = root_key(request.params.sampling.seed);
   root.last_token = request.params.prompt.back();
-  tree_.append(root.tail, request.params.prompt);
   request.live.push_back(&root);
   by_id_.emplace(request.params.id, std::prev(requests_.end()));
 }
@@ -179,7 +178,7 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
   ++forks_;
   events.push_back({EventKind::fork, request.params.id, parent.id, child.id, position});
   emit_token(request, child, config_.tokens.child, events);
-  scheduler_.adopt(parent, child);
+  scheduler_.adopt(request, parent, child);
 }
 
 void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events) {
@@ -191,7 +190,8 @@ void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, 
   if (!request.live.empty()) return;
 
   const auto outcome = static_cast<int32_t>(request.outcome);
-  events.push_back({EventKind::finish, request.params.id, kRootBranch, outcome, 0});
+  events.push_back(
+      {EventKind::finish, request.params.id, kRootBranch, outcome, std::max(0, request.cached_tokens)});
 }
 
 void Decoder::end_request(Request& request, FinishReason reason, std::vector<Event>& events) {
@@ -258,10 +258,12 @@ DecoderStats Decoder::stats() const {
     ++(runs ? stats.running_requests : stats.waiting_requests);
     stats.live_branches += static_cast<int32_t>(request.live.size());
   }
-  stats.free_blocks = tree_.pool().num_free();
+  stats.free_blocks = tree_.pool().num_available();
+  stats.cached_blocks = stats.free_blocks - tree_.pool().num_free();
   stats.used_blocks = tree_.pool().num_blocks() - stats.free_blocks;
   stats.steps = steps_;
   stats.generated_tokens = generated_;
+  stats.cached_prompt_tokens = scheduler_.cached_rows();
   stats.prefill_tokens = scheduler_.prefill_rows();
   stats.forks = forks_;
   stats.preemptions = scheduler_.preemptions();

@@ -23,17 +23,20 @@ struct DecoderConfig {
   ControlTokens tokens;
   int32_t max_step_tokens = 0;
   int32_t max_branches = 0;  // running at once, over all requests
+  bool prefix_cache = true;
 };
 
 struct DecoderStats {
   int32_t running_requests = 0;
   int32_t waiting_requests = 0;
   int32_t live_branches = 0;
-  int32_t free_blocks = 0;
+  int32_t free_blocks = 0;    // cached ones included
+  int32_t cached_blocks = 0;  // hold text that nobody needs now
   int32_t used_blocks = 0;
   int64_t steps = 0;
   int64_t generated_tokens = 0;
   int64_t prefill_tokens = 0;
+  int64_t cached_prompt_tokens = 0;  // found in the prefix cache
   int64_t forks = 0;
   int64_t preemptions = 0;
 };

@@ -1,13 +1,29 @@
 #include "core/kv_tree.h"
 
 #include <algorithm>
-#include <string>
-
-#include "core/error.h"
 
 namespace apar {
+namespace {
 
-NodeId KvTree::add(NodeId parent, int32_t start, int32_t first_offset) {
+constexpr NodeId kRoot = 0;
+
+int32_t blocks_for(int32_t tokens) {
+  return (tokens + kBlockTokens - 1) / kBlockTokens;
+}
+
+int32_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
+  const auto end = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return static_cast<int32_t>(end.first - a.begin());
+}
+
+}  // namespace
+
+KvTree::KvTree(int32_t num_blocks, bool prefix_cache) : pool_(num_blocks), prefix_cache_(prefix_cache) {
+  nodes_.emplace_back();
+  nodes_[kRoot].holders = 1;
+}
+
+NodeId KvTree::add(NodeId parent, int32_t first_offset) {
   NodeId id;
   if (free_nodes_.empty()) {
     id = static_cast<NodeId>(nodes_.size());
@@ -19,135 +35,226 @@ NodeId KvTree::add(NodeId parent, int32_t start, int32_t first_offset) {
   }
   KvNode& node = at(id);
   node.parent = parent;
-  node.start = start;
+  node.start = at(parent).end();
   node.first_offset = first_offset;
-  node.refs = 1;
-  if (parent != kNoNode) ++at(parent).refs;
+  node.holders = 1;
+  at(parent).children.push_back(id);
   return id;
 }
 
 NodeId KvTree::add_child(NodeId parent) {
-  return add(parent, at(parent).end(), 0);
+  return add(parent, 0);
 }
 
 NodeId KvTree::add_continuation(NodeId parent) {
-  const KvNode& above = at(parent);
-  return add(parent, above.end(), (above.first_offset + above.num_tokens()) % kBlockTokens);
+  return add(parent, (at(parent).first_offset + at(parent).num_tokens()) % kBlockTokens);
 }
 
-void KvTree::release(NodeId tail) {
-  while (tail != kNoNode && --at(tail).refs == 0) {
-    KvNode& node = at(tail);
-    free_blocks(node);
-    const NodeId parent = node.parent;
-    node = KvNode{};
-    free_nodes_.push_back(tail);
-    tail = parent;
+NodeId KvTree::attach(std::span<const int32_t> tokens) {
+  NodeId node = kRoot;
+  while (prefix_cache_ && !tokens.empty()) {
+    NodeId best = kNoNode;
+    int32_t most = 0;
+    for (const NodeId child : at(node).children) {
+      const int32_t common = common_prefix(at(child).tokens, tokens);
+      if (common > most) most = common, best = child;
+    }
+    if (best == kNoNode) break;
+    tokens = tokens.subspan(static_cast<size_t>(most));
+    // A branch that ends here may write on, so it keeps a tail of its own.
+    const bool whole = most == at(best).num_tokens() && at(best).holders == 0;
+    node = whole ? best : split(best, most);
+    if (!whole) break;
   }
+  const NodeId tail = add_child(node);
+  append(tail, tokens);
+  return tail;
 }
 
-void KvTree::append(NodeId node, std::span<const int32_t> tokens) {
-  auto& own = at(node).tokens;
+// Cuts a node after `count` tokens. The upper part is a new node; `id` stays the lower one, so tails stay
+// where they are.
+NodeId KvTree::split(NodeId id, int32_t count) {
+  const NodeId upper_id = add(at(id).parent, at(id).first_offset);
+  KvNode& upper = at(upper_id);
+  KvNode& lower = at(id);
+  evictable_.erase({lower.last_used, id});
+  upper.holders = 0;
+  upper.pins = lower.pins;
+  upper.last_used = lower.last_used;
+  upper.start = lower.start;
+  upper.tokens.assign(lower.tokens.begin(), lower.tokens.begin() + count);
+  upper.computed = std::min(count, lower.computed);
+  upper.children.push_back(id);
+  auto& siblings = at(lower.parent).children;
+  siblings.erase(std::find(siblings.begin(), siblings.end(), id));
+
+  const int32_t cut = lower.first_offset + count;
+  const auto kept = std::min(static_cast<int32_t>(lower.blocks.size()), blocks_for(cut));
+  upper.blocks.assign(lower.blocks.begin(), lower.blocks.begin() + kept);
+  lower.parent = upper_id;
+  lower.start += count;
+  lower.first_offset = cut % kBlockTokens;
+  lower.tokens.erase(lower.tokens.begin(), lower.tokens.begin() + count);
+  lower.computed = std::max(0, lower.computed - count);
+  const auto passed = std::min(static_cast<int32_t>(lower.blocks.size()), cut / kBlockTokens);
+  lower.blocks.erase(lower.blocks.begin(), lower.blocks.begin() + passed);
+  if (lower.first_offset > 0 && !lower.blocks.empty()) {  // the block of the cut now has both
+    pool_.share(lower.blocks.front());
+    if (lower.pins > 0) pool_.pin(lower.blocks.front());
+  }
+  // Cached text that ends at the cut leaves the lower part with a block but nothing in it.
+  if (lower.pins == 0 && lower.computed == 0) trim(id, 0);
+  index(id);
+  index(upper_id);
+  return upper_id;
+}
+
+void KvTree::append(NodeId tail, std::span<const int32_t> tokens) {
+  auto& own = at(tail).tokens;
   own.insert(own.end(), tokens.begin(), tokens.end());
 }
 
-void KvTree::pin(NodeId tail) {
-  for (NodeId id = tail; id != kNoNode; id = at(id).parent) ++at(id).pins;
+void KvTree::release(NodeId tail) {
+  --at(tail).holders;
+  collect(tail);
 }
 
-void KvTree::unpin(NodeId tail) {
-  for (NodeId id = tail; id != kNoNode; id = at(id).parent) {
+// Forgets what is neither needed nor cached, from `id` up.
+void KvTree::collect(NodeId id) {
+  while (at(id).holders == 0 && at(id).children.empty()) {
     KvNode& node = at(id);
-    if (--node.pins == 0) free_blocks(node);
+    if (!node.blocks.empty()) {
+      node.tokens.resize(static_cast<size_t>(node.computed));  // the rest was never computed
+      return;
+    }
+    const NodeId parent = node.parent;
+    auto& siblings = at(parent).children;
+    siblings.erase(std::find(siblings.begin(), siblings.end(), id));
+    node = KvNode{};
+    free_nodes_.push_back(id);
+    id = parent;
   }
 }
 
-void KvTree::free_blocks(KvNode& node) {
-  for (const int32_t block : node.blocks) pool_.release(block);
-  node.blocks.clear();
-  node.computed = 0;
+void KvTree::pin(NodeId tail) {
+  for (NodeId id = tail; id != kNoNode; id = at(id).parent) {
+    KvNode& node = at(id);
+    if (node.pins++ > 0) continue;
+    evictable_.erase({node.last_used, id});
+    for (const int32_t block : node.blocks) pool_.pin(block);
+  }
+}
+
+void KvTree::unpin(NodeId tail) {
+  ++clock_;
+  for (NodeId id = tail; id != kNoNode; id = at(id).parent) {
+    KvNode& node = at(id);
+    if (--node.pins > 0) continue;
+    for (const int32_t block : node.blocks) pool_.unpin(block);
+    node.last_used = clock_;
+    const bool keep = prefix_cache_ && node.computed > 0;
+    trim(id, keep ? blocks_for(node.first_offset + node.computed) : 0);
+    index(id);
+  }
+}
+
+// Frees an unpinned node's blocks but for the first `count`.
+void KvTree::trim(NodeId id, int32_t count) {
+  KvNode& node = at(id);
+  while (static_cast<int32_t>(node.blocks.size()) > count) {
+    pool_.release(node.blocks.back());
+    node.blocks.pop_back();
+  }
+  node.computed = std::max(0, std::min(node.computed, count * kBlockTokens - node.first_offset));
+  if (node.computed > 0 || node.blocks.empty()) return;
+  pool_.release(node.blocks.back());  // only the parent's part of a shared block is left
+  node.blocks.pop_back();
+}
+
+bool KvTree::holds_blocks_below(NodeId id) const {
+  const auto& children = at(id).children;
+  return std::any_of(children.begin(), children.end(),
+                     [&](NodeId child) { return !at(child).blocks.empty(); });
+}
+
+bool KvTree::evictable(NodeId id) const {
+  return at(id).pins == 0 && !at(id).blocks.empty() && !holds_blocks_below(id);
+}
+
+// Brings the eviction order up to date for a node whose blocks changed, and for the one above.
+void KvTree::index(NodeId id) {
+  for (const NodeId node : {id, at(id).parent}) {
+    if (node == kNoNode) continue;
+    if (evictable(node)) {
+      evictable_.insert({at(node).last_used, node});
+    } else {
+      evictable_.erase({at(node).last_used, node});
+    }
+  }
+}
+
+// Drops the last block of the least recently used text.
+void KvTree::evict() {
+  const NodeId id = evictable_.begin()->second;
+  trim(id, static_cast<int32_t>(at(id).blocks.size()) - 1);
+  index(id);
+  collect(id);
 }
 
 bool KvTree::reserve(NodeId id, int32_t count) {
+  const int32_t wanted = blocks_for(at(id).first_offset + count);
+  const auto have = static_cast<int32_t>(at(id).blocks.size());
+  if (have >= wanted) return true;
+  const bool goes_on = have == 0 && at(id).first_offset > 0;
+  const int32_t fresh = wanted - have - (goes_on ? 1 : 0);
+  if (fresh > pool_.num_available()) return false;
+  while (pool_.num_free() < fresh) evict();
   KvNode& node = at(id);
-  const auto wanted = static_cast<size_t>((node.first_offset + count + kBlockTokens - 1) / kBlockTokens);
-  if (node.blocks.size() >= wanted) return true;
-  const bool goes_on = node.blocks.empty() && node.first_offset > 0;
-  const auto fresh = static_cast<int32_t>(wanted - node.blocks.size()) - (goes_on ? 1 : 0);
-  if (fresh > pool_.num_free()) return false;
   if (goes_on) {
     const int32_t shared = at(node.parent).blocks.back();
     pool_.share(shared);
     node.blocks.push_back(shared);
   }
-  while (node.blocks.size() < wanted) node.blocks.push_back(*pool_.allocate());
+  while (static_cast<int32_t>(node.blocks.size()) < wanted) node.blocks.push_back(*pool_.allocate());
+  for (auto i = static_cast<size_t>(have); i < node.blocks.size(); ++i) pool_.pin(node.blocks[i]);
   return true;
 }
 
 int32_t KvTree::blocks_missing(NodeId tail) const {
   int32_t missing = 0;
-  for (NodeId id = tail; id != kNoNode; id = at(id).parent) {
+  for (NodeId id = tail; id != kRoot; id = at(id).parent) {
     const KvNode& node = at(id);
-    const int32_t wanted = (node.first_offset + node.num_tokens() + kBlockTokens - 1) / kBlockTokens;
-    const int32_t shared = node.blocks.empty() && node.first_offset > 0 ? 1 : 0;
-    missing += std::max(0, wanted - static_cast<int32_t>(node.blocks.size()) - shared);
+    const auto have = static_cast<int32_t>(node.blocks.size());
+    const int32_t shared = have == 0 && node.first_offset > 0 ? 1 : 0;
+    missing += std::max(0, blocks_for(node.first_offset + node.num_tokens()) - have - shared);
   }
   return missing;
 }
 
+int32_t KvTree::blocks_idle(NodeId tail) const {
+  int32_t idle = 0;
+  for (NodeId id = tail; id != kRoot; id = at(id).parent) {
+    const KvNode& node = at(id);
+    // A shared first block is counted where it ends, in the node above.
+    for (auto i = static_cast<size_t>(node.first_offset > 0 ? 1 : 0); i < node.blocks.size(); ++i) {
+      idle += pool_.pins(node.blocks[i]) == 0 ? 1 : 0;
+    }
+  }
+  return idle;
+}
+
+int32_t KvTree::computed_tokens(NodeId tail) const {
+  int32_t tokens = 0;
+  for (NodeId id = tail; id != kRoot; id = at(id).parent) tokens += at(id).computed;
+  return tokens;
+}
+
 void KvTree::path(NodeId tail, std::vector<NodeId>& out) const {
   out.clear();
-  for (NodeId id = tail; id != kNoNode; id = at(id).parent) {
+  for (NodeId id = tail; id != kRoot; id = at(id).parent) {
     if (at(id).num_tokens() > 0) out.push_back(id);
   }
   std::reverse(out.begin(), out.end());
-}
-
-void KvTree::check_integrity(std::span<const KvHolder> holders) const {
-  const auto check = [](bool good, const char* what, NodeId id) {
-    if (!good)
-      throw Error(ErrorCode::internal, std::string("KV tree: ") + what + ", node " + std::to_string(id));
-  };
-  std::vector<int32_t> refs(nodes_.size(), 0), pins(nodes_.size(), 0);
-  for (const KvHolder& holder : holders) {
-    ++refs[static_cast<size_t>(holder.tail)];
-    if (!holder.pinned) continue;
-    for (NodeId id = holder.tail; id != kNoNode; id = at(id).parent) ++pins[static_cast<size_t>(id)];
-  }
-  std::vector<bool> is_free(nodes_.size(), false);
-  for (const NodeId id : free_nodes_) is_free[static_cast<size_t>(id)] = true;
-  for (size_t i = 0; i < nodes_.size(); ++i) {
-    if (!is_free[i] && nodes_[i].parent != kNoNode) ++refs[static_cast<size_t>(nodes_[i].parent)];
-  }
-
-  std::vector<int32_t> owners(static_cast<size_t>(pool_.num_blocks()), 0);
-  for (size_t i = 0; i < nodes_.size(); ++i) {
-    const auto id = static_cast<NodeId>(i);
-    const KvNode& node = nodes_[i];
-    check(node.refs == refs[i], "reference count", id);
-    check(node.pins == pins[i], "pin count", id);
-    check(is_free[i] == (node.refs == 0), "free list", id);
-    check(node.planned == 0, "planned outside a step", id);
-    check(node.computed <= node.num_tokens(), "computed beyond its tokens", id);
-    check(node.pins > 0 || node.blocks.empty(), "blocks without a running branch", id);
-    const auto room = static_cast<int32_t>(node.blocks.size()) * kBlockTokens;
-    check(node.blocks.empty() ? node.computed == 0 : node.first_offset + node.computed <= room,
-          "too few blocks", id);
-    for (const int32_t block : node.blocks) ++owners[static_cast<size_t>(block)];
-    if (node.parent == kNoNode) continue;
-    const KvNode& above = at(node.parent);
-    check(node.start == above.end(), "position gap", id);
-    check(node.computed == 0 || above.computed == above.num_tokens(), "computed before the node above", id);
-    check(node.first_offset == 0 || node.blocks.empty() || node.blocks.front() == above.blocks.back(),
-          "lost the block it shares", id);
-  }
-  int32_t used = 0;
-  for (size_t block = 0; block < owners.size(); ++block) {
-    check(owners[block] == pool_.refs(static_cast<int32_t>(block)), "block owners",
-          static_cast<NodeId>(block));
-    if (owners[block] > 0) ++used;
-  }
-  check(used + pool_.num_free() == pool_.num_blocks(), "blocks lost", kNoNode);
 }
 
 }  // namespace apar

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/block_pool.h"
@@ -19,10 +21,12 @@ struct KvNode {
   int32_t first_offset = 0;  // of the first token in blocks[0]
   int32_t computed = 0;      // leading tokens whose K and V are in the pool
   int32_t planned = 0;       // tokens after these that the step being planned computes
-  int32_t refs = 0;          // child nodes, plus branches that end here
+  int32_t holders = 0;       // branches that end here
   int32_t pins = 0;          // running branches whose path goes through here
+  uint64_t last_used = 0;    // when it was last unpinned
   std::vector<int32_t> tokens;
-  std::vector<int32_t> blocks;
+  std::vector<int32_t> blocks;  // hold the computed tokens and those about to be
+  std::vector<NodeId> children;
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t end() const { return start + num_tokens(); }
@@ -39,32 +43,39 @@ struct KvHolder {
   bool pinned;
 };
 
-// All branches' tokens and KV blocks. A branch is the chain of nodes from a root to its tail; branches share
-// the nodes of their common prefix. Tokens stay as long as a branch needs them; blocks only while a running
-// branch pins them, so that a branch can be set aside and recomputed later. Not thread-safe.
+// All tokens and KV blocks: prompts, branches, and what is left of both as prefix cache. One tree below an
+// empty root; a branch is the chain of nodes down to its tail, and branches share the nodes of their common
+// prefix, whichever request they belong to. What no running branch needs stays until blocks are wanted, least
+// recently used first, so a branch that is set aside, a next turn and a second request with the same
+// beginning all find what was computed. Not thread-safe.
 class KvTree {
  public:
-  explicit KvTree(int32_t num_blocks) : pool_(num_blocks) {}
+  KvTree(int32_t num_blocks, bool prefix_cache);
 
-  // A new, empty node with one reference, owned by the caller. It begins a block of its own.
-  NodeId add_root() { return add(kNoNode, 0, 0); }
+  // A new tail, held by the caller, whose path is `tokens`; the longest known prefix is shared.
+  NodeId attach(std::span<const int32_t> tokens);
+  // A new, empty tail below `parent`, held by the caller. It begins a block of its own.
   NodeId add_child(NodeId parent);
   // The same, going on in the free rest of the parent's last block. At most one per parent.
   NodeId add_continuation(NodeId parent);
-  // Gives up the caller's reference; nodes that nobody needs go, up to the root.
+  // Gives up a tail; its text may stay as cache.
   void release(NodeId tail);
 
-  void append(NodeId node, std::span<const int32_t> tokens);
+  void append(NodeId tail, std::span<const int32_t> tokens);
 
-  // Pins the path for a running branch; unpinning frees the blocks that no running branch needs.
+  // Pins the path for a running branch; what is unpinned becomes cache.
   void pin(NodeId tail);
   void unpin(NodeId tail);
 
-  // Makes sure that the node has blocks for its first `count` tokens. False, and nothing changed, when the
-  // pool is dry. The nodes above must have theirs.
+  // Makes sure that a pinned node has blocks for its first `count` tokens, dropping cached text if need be.
+  // False, and nothing changed, when the pool is dry. The nodes above must have theirs.
   bool reserve(NodeId node, int32_t count);
-  // Blocks that reserving the whole path would take.
+  // Blocks that the path has not, and blocks that it has but nobody pins: both leave those available when it
+  // runs.
   int32_t blocks_missing(NodeId tail) const;
+  int32_t blocks_idle(NodeId tail) const;
+  // Leading tokens of the path that need not be computed.
+  int32_t computed_tokens(NodeId tail) const;
 
   // The path's nodes that hold tokens, root first.
   void path(NodeId tail, std::vector<NodeId>& out) const;
@@ -72,18 +83,28 @@ class KvTree {
   KvNode& at(NodeId node) { return nodes_[static_cast<size_t>(node)]; }
   const KvNode& at(NodeId node) const { return nodes_[static_cast<size_t>(node)]; }
   const BlockPool& pool() const { return pool_; }
-  int32_t num_nodes() const { return static_cast<int32_t>(nodes_.size() - free_nodes_.size()); }
 
-  // Recounts references, pins, blocks and positions; throws Error{internal} saying what is wrong.
+  // Recounts holders, pins, blocks, positions and the eviction order; throws Error{internal} saying what is
+  // wrong.
   void check_integrity(std::span<const KvHolder> holders) const;
 
  private:
-  NodeId add(NodeId parent, int32_t start, int32_t first_offset);
-  void free_blocks(KvNode& node);
+  NodeId add(NodeId parent, int32_t first_offset);
+  NodeId split(NodeId node, int32_t count);
+  void collect(NodeId node);
+  void trim(NodeId node, int32_t blocks);
+  void evict();
+  bool evictable(NodeId node) const;
+  void index(NodeId node);
+  bool holds_blocks_below(NodeId node) const;
 
   BlockPool pool_;
+  const bool prefix_cache_;
   std::vector<KvNode> nodes_;
   std::vector<NodeId> free_nodes_;
+  std::set<std::pair<uint64_t, NodeId>>
+      evictable_;  // by last use: unpinned nodes with blocks, none below has any
+  uint64_t clock_ = 0;
 };
 
 }  // namespace apar

@@ -54,6 +54,7 @@ struct Request {
   RequestParams params;
   std::deque<Branch> branches;                // all there ever were; index = id
   std::vector<Branch*> live;                  // in order of id
+  int32_t cached_tokens = -1;                 // of the prompt, found computed when it first ran; -1 before
   int32_t generated = 0;                      // new tokens so far, forced ones included
   FinishReason outcome = FinishReason::stop;  // length once a branch was cut short; abort or error for all
 

@@ -49,16 +49,15 @@ void Scheduler::activate(std::list<Request>& requests) {
   // Keep a little room for those who run, or they would be set aside as soon as they grow.
   const int32_t watermark = std::max(1, tree_.pool().num_blocks() / 100);
   int32_t promised = 0;
-  for_each_live(requests, [&](Request&, Branch& branch) {
+  for_each_live(requests, [&](Request& request, Branch& branch) {
     if (running_ >= limits_.max_branches) return false;
     if (branch.state != BranchState::waiting) return true;
     const int32_t missing = tree_.blocks_missing(branch.tail);
     const int32_t spare = running_ > 0 ? watermark : 0;
-    if (promised + missing + spare > tree_.pool().num_free()) return false;
+    const int32_t wanted = missing + tree_.blocks_idle(branch.tail);
+    if (promised + wanted + spare > tree_.pool().num_available()) return false;
     promised += missing;
-    tree_.pin(branch.tail);
-    branch.state = BranchState::running;
-    ++running_;
+    run(request, branch);
     return true;
   });
 }
@@ -142,11 +141,19 @@ void Scheduler::retire(Branch& branch) {
   branch.state = BranchState::ended;
 }
 
-void Scheduler::adopt(const Branch& parent, Branch& child) {
+void Scheduler::adopt(Request& request, const Branch& parent, Branch& child) {
   if (parent.state != BranchState::running || running_ >= limits_.max_branches) return;
-  tree_.pin(child.tail);
-  child.state = BranchState::running;
+  run(request, child);
+}
+
+void Scheduler::run(Request& request, Branch& branch) {
+  tree_.pin(branch.tail);
+  branch.state = BranchState::running;
   ++running_;
+  if (request.cached_tokens < 0) {
+    request.cached_tokens = tree_.computed_tokens(branch.tail);
+    cached_rows_ += request.cached_tokens;
+  }
 }
 
 int32_t Scheduler::add_rows(NodeId id, int32_t first, int32_t count, size_t path_nodes) {

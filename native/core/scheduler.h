@@ -43,13 +43,16 @@ class Scheduler {
   int32_t running() const { return running_; }
   int64_t preemptions() const { return preemptions_; }
   int64_t prefill_rows() const { return prefill_rows_; }
+  // Prompt tokens that were found computed.
+  int64_t cached_rows() const { return cached_rows_; }
 
   // A child of a running branch runs at once when there is a place, else it waits.
-  void adopt(const Branch& parent, Branch& child);
+  void adopt(Request& request, const Branch& parent, Branch& child);
 
  private:
   void clear_plan();
   void activate(std::list<Request>& requests);
+  void run(Request& request, Branch& branch);
   int32_t pending_rows(const Branch& branch);
   void schedule(std::list<Request>& requests, Request& request, Branch& branch);
   bool reserve(std::list<Request>& requests, Branch& branch, NodeId node, int32_t count);
@@ -66,6 +69,7 @@ class Scheduler {
   int32_t running_ = 0;
   int64_t preemptions_ = 0;
   int64_t prefill_rows_ = 0;
+  int64_t cached_rows_ = 0;
 
   // The step being planned.
   std::vector<int32_t> tokens_, positions_, slots_, path_, logit_rows_;

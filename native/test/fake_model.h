@@ -68,6 +68,14 @@ class FakeModel : public Model {
     logits.back() *= 0.85f;
   }
 
+  // The same after every prefix of `path` from `first` on, for serial_fault.
+  static std::vector<std::vector<float>> follow(std::span<const int32_t> path, size_t first, int32_t vocab) {
+    std::vector<std::vector<float>> all(path.size() - first + 1,
+                                        std::vector<float>(static_cast<size_t>(vocab)));
+    for (size_t at = first; at <= path.size(); ++at) fill(path.first(at), all[at - first]);
+    return all;
+  }
+
   int fail_after = -1;  // steps until forward throws
   int steps = 0;
   std::mutex gate;  // held by a test, it keeps a step from running

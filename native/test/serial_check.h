@@ -1,10 +1,9 @@
 #pragma once
 
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <limits>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/decoder.h"
@@ -12,17 +11,17 @@
 
 namespace apar {
 
-// Greedy serial decoding by definition: after each prefix of a branch's path comes its likeliest token that
-// the rules allow. `follow(path, first)` gives the logits that follow path[0..n) for n = first ...
-// path.size(), [n - first][vocab]. Near the request's length limit [Fork] is banned for want of room; a
-// request that got there may have met that ban.
+// Greedy serial decoding by definition, "" or where a text departs from it: after each prefix of a branch's
+// path comes its likeliest token that the rules allow. `follow(path, first)` gives the logits that follow
+// path[0..n) for n = first ... path.size(), [n - first][vocab]. Near the request's length limit [Fork] is
+// banned for want of room; a request that got there may have met that ban.
 template <typename Follow>
-void check_serial(const Transcript& transcript, const RequestParams& params, const ControlTokens& tokens,
-                  Follow&& follow) {
+std::string serial_fault(const Transcript& transcript, const RequestParams& params,
+                         const ControlTokens& tokens, Follow&& follow) {
   constexpr float never = -std::numeric_limits<float>::infinity();
   const bool cut = transcript.tokens >= params.max_tokens - 2;
   for (const auto& [id, branch] : transcript.branches) {
-    if (id != kRootBranch) REQUIRE(branch.path[branch.own_from] == tokens.child);
+    if (id != kRootBranch && branch.path[branch.own_from] != tokens.child) return "a child without [Child]";
     const size_t first = branch.own_from + (id == kRootBranch ? 0 : 1);
     std::vector<std::vector<float>> all = follow(std::span<const int32_t>(branch.path), first);
     for (size_t at = first; at <= branch.path.size(); ++at) {
@@ -42,13 +41,12 @@ void check_serial(const Transcript& transcript, const RequestParams& params, con
         fork = never;
         best = likeliest();
       }
-      if (ended) {
-        REQUIRE(std::find(tokens.eos.begin(), tokens.eos.end(), best) != tokens.eos.end());
-      } else {
-        REQUIRE(branch.path[at] == best);
-      }
+      const bool right = ended ? std::find(tokens.eos.begin(), tokens.eos.end(), best) != tokens.eos.end()
+                               : branch.path[at] == best;
+      if (!right) return "branch " + std::to_string(id) + " at token " + std::to_string(at);
     }
   }
+  return "";
 }
 
 }  // namespace apar

@@ -1,0 +1,214 @@
+// 100,000 random commands and steps against the decoder, with every count checked after each. A failing run
+// is shrunk to few commands before it is shown.
+#include <doctest/doctest.h>
+
+#include <optional>
+#include <random>
+#include <set>
+#include <sstream>
+
+#include "core/decoder.h"
+#include "core/error.h"
+#include "fake_model.h"
+#include "serial_check.h"
+
+using namespace apar;
+
+namespace {
+
+constexpr int32_t kVocab = 12, kFork = 9, kChild = 10, kEos = 11;
+constexpr int32_t kUnlimited = 64;
+
+struct Command {
+  enum Kind { step, submit, abort, abort_branch, stop_branch } kind;
+  uint32_t seed;
+};
+
+struct World {
+  int32_t blocks, step_tokens, branches;
+  bool prefix_cache;
+};
+
+struct Totals {
+  int64_t forks = 0, preemptions = 0, cached = 0, finished = 0, checked = 0;
+};
+
+// Few beginnings, so that prompts meet in the cache; all lengths, so that they part inside blocks.
+std::vector<int32_t> shared_prompt(std::mt19937& random) {
+  std::mt19937 family(random() % 4);
+  std::vector<int32_t> prompt(1 + random() % 60);
+  for (int32_t& token : prompt) token = static_cast<int32_t>(family() % 9);
+  for (uint32_t own = random() % 6; own > 0; --own) prompt.push_back(static_cast<int32_t>(random() % 9));
+  return prompt;
+}
+
+class Run {
+ public:
+  explicit Run(const World& world)
+      : model_(kVocab, 256, world.blocks, world.step_tokens),
+        decoder_(model_, {{kFork, kChild, {kEos}}, world.step_tokens, world.branches, world.prefix_cache}) {}
+
+  // Throws what went wrong.
+  void apply(const Command& command) {
+    std::mt19937 random(command.seed);
+    const auto request = static_cast<int32_t>(random() % 12) + 1;
+    switch (command.kind) {
+      case Command::step:
+        decoder_.step(events_);
+        break;
+      case Command::submit:
+        submit(request, random);
+        break;
+      case Command::abort:
+        decoder_.abort(request, events_);
+        break;
+      case Command::abort_branch:
+        decoder_.abort_branch(request, static_cast<int32_t>(random() % 6), events_);
+        break;
+      case Command::stop_branch:
+        stopped_.insert(request);
+        decoder_.stop_branch(request, static_cast<int32_t>(random() % 6), events_);
+        break;
+    }
+    settle();
+  }
+
+  void finish(Totals& totals) {
+    for (int steps = 0; !decoder_.idle(); ++steps) {
+      if (steps > 20000 || !decoder_.step(events_)) fail("it does not come to an end");
+      settle();
+    }
+    const DecoderStats stats = decoder_.stats();
+    if (stats.free_blocks != model_.num_blocks()) fail("blocks are not free at the end");
+    totals.forks += stats.forks;
+    totals.preemptions += stats.preemptions;
+    totals.cached += stats.cached_prompt_tokens;
+    totals.finished += finished_;
+    totals.checked += checked_;
+  }
+
+ private:
+  static bool is_serial(const RequestParams& params, const Transcript& transcript) {
+    const auto follow = [](std::span<const int32_t> path, size_t first) {
+      return FakeModel::follow(path, first, kVocab);
+    };
+    return serial_fault(transcript, params, {kFork, kChild, {kEos}}, follow).empty();
+  }
+
+  [[noreturn]] static void fail(const std::string& what) { throw Error(ErrorCode::internal, what); }
+
+  void submit(int32_t id, std::mt19937& random) {
+    if (live_.contains(id)) return;
+    stopped_.erase(id);
+    RequestParams params;
+    params.id = id;
+    params.prompt = shared_prompt(random);
+    params.max_tokens = 1 + static_cast<int32_t>(random() % 80);
+    params.max_branches = random() % 2 == 0 ? kUnlimited : 1 + static_cast<int32_t>(random() % 8);
+    params.max_depth = 1 + static_cast<int32_t>(random() % 3);
+    try {
+      decoder_.submit(params);
+      live_.emplace(id, std::pair{params, Transcript(params.prompt)});
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::request_too_large) throw;
+    }
+  }
+
+  void settle() {
+    for (const Event& event : events_) {
+      auto& [params, transcript] = live_.at(event.request);
+      const std::string wrong = transcript.apply(event);
+      if (!wrong.empty()) fail(wrong);
+      if (event.kind != EventKind::finish) continue;
+      // The serial check knows neither of branches stopped from outside nor of forks banned by what else
+      // lives.
+      const bool natural = !stopped_.contains(event.request) && params.max_branches == kUnlimited;
+      if (natural && !is_serial(params, transcript)) fail("not the serial text");
+      checked_ += natural;
+      live_.erase(event.request);
+      stopped_.erase(event.request);
+      ++finished_;
+    }
+    events_.clear();
+    decoder_.check_integrity();
+  }
+
+  FakeModel model_;
+  Decoder decoder_;
+  std::map<int32_t, std::pair<RequestParams, Transcript>> live_;
+  std::vector<Event> events_;
+  std::set<int32_t> stopped_;
+  int64_t finished_ = 0, checked_ = 0;
+};
+
+std::optional<std::string> run(const World& world, const std::vector<Command>& commands, Totals& totals) {
+  try {
+    Run run(world);
+    for (const Command& command : commands) run.apply(command);
+    run.finish(totals);
+    return std::nullopt;
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+// Leaves out pieces as long as the run still fails (Zeller and Hildebrandt's ddmin, without its bookkeeping).
+std::vector<Command> shrink(const World& world, std::vector<Command> commands) {
+  Totals ignored;
+  for (size_t piece = commands.size() / 2; piece > 0; piece /= 2) {
+    for (size_t at = 0; at + piece <= commands.size();) {
+      std::vector<Command> fewer = commands;
+      fewer.erase(fewer.begin() + static_cast<ptrdiff_t>(at),
+                  fewer.begin() + static_cast<ptrdiff_t>(at + piece));
+      if (run(world, fewer, ignored)) {
+        commands = std::move(fewer);
+      } else {
+        at += piece;
+      }
+    }
+  }
+  return commands;
+}
+
+std::vector<Command> random_commands(std::mt19937& random, size_t count) {
+  std::vector<Command> commands;
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t dice = random() % 100;
+    const auto kind = dice < 80   ? Command::step
+                      : dice < 92 ? Command::submit
+                      : dice < 94 ? Command::abort
+                      : dice < 98 ? Command::abort_branch
+                                  : Command::stop_branch;
+    commands.push_back({kind, static_cast<uint32_t>(random())});
+  }
+  return commands;
+}
+
+}  // namespace
+
+TEST_CASE("100,000 random steps break nothing") {
+  Totals totals;
+  for (uint32_t seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    World world;
+    world.branches = 1 + static_cast<int32_t>(random() % 10);
+    world.step_tokens = world.branches + static_cast<int32_t>(random() % 30);
+    world.blocks = 11 + static_cast<int32_t>(random() % 25);
+    world.prefix_cache = random() % 5 != 0;
+    const std::vector<Command> commands = random_commands(random, 500);
+    if (!run(world, commands, totals)) continue;
+    const std::vector<Command> fewest = shrink(world, commands);
+    std::ostringstream story;
+    story << *run(world, fewest, totals) << "\nseed " << seed << ": World{" << world.blocks << ", "
+          << world.step_tokens << ", " << world.branches << ", " << world.prefix_cache << "}, commands";
+    for (const Command& command : fewest) story << " {" << command.kind << ", " << command.seed << "u}";
+    FAIL(story.str());
+  }
+  MESSAGE(totals.finished << " requests (" << totals.checked << " compared with serial text), "
+                          << totals.forks << " forks, " << totals.preemptions << " pre-emptions, "
+                          << totals.cached << " cached tokens");
+  CHECK(totals.checked > 1000);
+  CHECK(totals.forks > 1000);
+  CHECK(totals.preemptions > 100);
+  CHECK(totals.cached > 10000);
+}
