@@ -41,7 +41,7 @@ export function registerData(program: Command): void {
     )
     .option('--conversations <file>', 'JSONL of {id, dialogs: [{prompt, response}]}, .gz as well')
     .option('--answers <file>', 'JSONL of {prompt, response}, .gz as well')
-    .option('--pages <count>', 'with --raw: how many pages (default: 600)', wholeNumber)
+    .option('--pages <count>', 'with --raw: how many pages (default: 1000)', wholeNumber)
     .option('--out <folder>', 'where everything is written', 'work/data')
     .option('--seed <number>', 'decides what is held out', wholeNumber, 1)
     .option('--test-share <share>', 'share held out, 0 to 1', share, 0.12)

@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander'
 import type { DType } from '../../gpu-node/engine/types.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
 import { UserError } from '../explain.ts'
-import { reportToParent } from '../local/gpu-node-process.ts'
+import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
 import { integer, port } from '../options.ts'
 import { packageRoot } from '../package-root.ts'
 import { untilToldToStop } from '../shutdown.ts'
@@ -46,6 +46,9 @@ export function registerGpuNode(program: Command): void {
 async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   const nodeSecret = process.env.NODE_SECRET
   if (!nodeSecret) throw new UserError('NODE_SECRET is not set: it must hold the secret shared with the edge')
+  guardForParent()
+  // From the start: the parent may end while the model loads.
+  const told = untilToldToStop()
   const node = await startGpuNode({
     modelDir: flags.model,
     modelName: flags.name,
@@ -61,12 +64,12 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     maxStepTokens: flags.maxStepTokens,
     maxRequests: flags.maxRequests,
   })
-  const told = untilToldToStop()
   const died = node.failed.then((reason) => {
     throw new UserError(`the engine died: ${reason}`)
   })
   try {
-    await Promise.race([node.registered, told, died])
+    const registered = node.registered.then(() => true)
+    if (!(await Promise.race([registered, told, died]))) return
     const { device, dtype, numBlocks } = node.runner.engineInfo
     console.error(`gpu node: ${node.model} on ${device} (${dtype}, ${numBlocks} KV blocks) at ${node.url}`)
     reportToParent({ type: 'ready', model: node.model, url: node.url })

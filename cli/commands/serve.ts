@@ -35,7 +35,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
   const edge = await startLocalEdge({ host: flags.host, port: flags.port, apiKeys: [record], nodeSecret })
   const name = flags.name ? ['--name', flags.name] : []
-  const node = spawnGpuNode({ args: ['--edge', edge.url, '--model', flags.model, ...name], nodeSecret })
+  const args = ['--edge', edge.url, '--model', flags.model, ...name]
+  const node = spawnGpuNode({ args, nodeSecret, guarded: edge.processes })
   try {
     const ready = await Promise.race([node.ready, told])
     if (!ready) return

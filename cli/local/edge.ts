@@ -6,6 +6,7 @@ import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
 import { packageRoot } from '../package-root.ts'
+import { workerdProcesses } from './workerd-processes.ts'
 
 export interface LocalEdgeOptions {
   host: string
@@ -18,6 +19,8 @@ export interface LocalEdgeOptions {
 export interface LocalEdge {
   /** `http://host:port`, as this machine reaches it. */
   readonly url: string
+  /** Ids of its processes. */
+  readonly processes: readonly number[]
   close(): Promise<void>
 }
 
@@ -29,24 +32,44 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
     throw new UserError(`the edge is not built (${workerPath} is missing): run npm run setup`)
   // workerd would say it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
-  const miniflare = new Miniflare({
-    ...workerOptions,
-    bindings: { API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret },
-    host,
-    port,
-    cf: false,
-    log: new Log(LogLevel.WARN),
-    telemetry: { enabled: false },
-  })
+  const miniflare = withoutItsSignalHandlers(
+    () =>
+      new Miniflare({
+        ...workerOptions,
+        bindings: { API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret },
+        host,
+        port,
+        cf: false,
+        log: new Log(LogLevel.WARN),
+        telemetry: { enabled: false },
+      }),
+  )
   try {
     const { port: bound } = await miniflare.ready
-    return { url: `http://${reachable(host)}:${bound}`, close: () => miniflare.dispose() }
+    return {
+      url: `http://${reachable(host)}:${bound}`,
+      processes: workerdProcesses(),
+      close: () => miniflare.dispose(),
+    }
   } catch (error) {
     await miniflare.dispose().catch(() => {})
     throw new UserError(
       `the edge did not start: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
     )
   }
+}
+
+/** Miniflare ends the whole process at the first signal; here things end in order, and it is disposed of last. */
+function withoutItsSignalHandlers<T>(make: () => T): T {
+  const signals = ['SIGINT', 'SIGTERM'] as const
+  const before = signals.map((signal) => process.listeners(signal))
+  const made = make()
+  for (const [index, signal] of signals.entries()) {
+    for (const listener of process.listeners(signal)) {
+      if (!before[index]?.includes(listener)) process.removeListener(signal, listener)
+    }
+  }
+  return made
 }
 
 /** edge/build.mjs is plain JavaScript and knows the worker's bindings and flags. */

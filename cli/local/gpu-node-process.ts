@@ -8,6 +8,9 @@ import { UserError } from '../explain.ts'
 const Report = z.object({ type: z.literal('ready'), model: z.string(), url: z.string() })
 export type Report = z.infer<typeof Report>
 
+/** Processes to end when their parent, ours as well, can no longer do so. */
+const Guard = z.object({ type: z.literal('guard'), pids: z.array(z.int().min(2)) })
+
 const CLOSE_GRACE_MS = 5_000
 
 export interface GpuNodeProcess {
@@ -22,10 +25,12 @@ export interface GpuNodeProcessOptions {
   /** Arguments after `apar gpu-node`. */
   args: readonly string[]
   nodeSecret: string
+  /** Ids of processes that shall not outlive this one; the child ends them when this one is killed. */
+  guarded: readonly number[]
 }
 
 /** Starts `apar gpu-node` as a child. It ends when this process does: it watches the channel between the two. */
-export function spawnGpuNode({ args, nodeSecret }: GpuNodeProcessOptions): GpuNodeProcess {
+export function spawnGpuNode({ args, nodeSecret, guarded }: GpuNodeProcessOptions): GpuNodeProcess {
   const script = process.argv[1] ?? ''
   const child = spawn(process.execPath, [script, 'gpu-node', ...args], {
     env: { ...process.env, NODE_SECRET: nodeSecret },
@@ -33,13 +38,32 @@ export function spawnGpuNode({ args, nodeSecret }: GpuNodeProcessOptions): GpuNo
     // Its own group: a Ctrl-C reaches only the parent, which ends things in order.
     detached: true,
   })
+  child.send({ type: 'guard', pids: guarded })
   const exited = once(child, 'exit').then(() => {})
   return { ready: report(child, exited), exited, close: () => close(child, exited) }
 }
 
+/** For the child: ends what it guards when its parent has gone. */
+export function guardForParent(): void {
+  const guarded = new Set<number>()
+  process.on('message', (message) => {
+    const guard = Guard.safeParse(message)
+    for (const pid of guard.data?.pids ?? []) guarded.add(pid)
+  })
+  process.once('disconnect', () => {
+    for (const pid of guarded) {
+      try {
+        process.kill(pid, 'SIGTERM')
+      } catch {
+        // It ended in time.
+      }
+    }
+  })
+}
+
 /** No-op when the process was not started by {@link spawnGpuNode}. */
 export function reportToParent(message: Report): void {
-  process.send?.(message)
+  if (process.connected) process.send?.(message)
 }
 
 async function report(child: ChildProcess, exited: Promise<void>): Promise<Report> {

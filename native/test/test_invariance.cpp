@@ -37,7 +37,7 @@ std::pair<int, int> compare(const Logits& a, const Logits& b, size_t vocab) {
 }
 
 void check_invariance(cpu::Isa isa, DType dtype, const ModelConfig& config, uint32_t seed) {
-  CAPTURE(cpu::to_string(isa));
+  CAPTURE(std::string(cpu::to_string(isa)));
   CAPTURE(seed);
   const RandomModel random = make_random_model(config, seed);
   std::mt19937 seeds(seed);

@@ -61,7 +61,7 @@ TEST_CASE("f32 logits are those of an independent double-precision Llama") {
     std::mt19937 seeds(11);
     const TextTree tree = random_tree(seeds, 7, config.vocab_size);
     for (const cpu::Isa isa : supported_isas()) {
-      CAPTURE(cpu::to_string(isa));
+      CAPTURE(std::string(cpu::to_string(isa)));
       const auto model = open_on(isa, random, DType::f32);
       CHECK(worst_difference(*model, naive, tree, {.seed = 5, .rows_per_step = 20, .share_blocks = true}) <
             1e-5);
@@ -75,7 +75,7 @@ TEST_CASE("bf16: weights round once, sums stay f32") {
   std::mt19937 seeds(12);
   const TextTree tree = random_tree(seeds, 7, random.config.vocab_size);
   for (const cpu::Isa isa : supported_isas()) {
-    CAPTURE(cpu::to_string(isa));
+    CAPTURE(std::string(cpu::to_string(isa)));
     const auto model = open_on(isa, random, DType::bf16);
     // What is left is the rounding of K and V to 8 bits.
     CHECK(worst_difference(*model, naive, tree, {.seed = 6, .rows_per_step = 20, .extra_cuts = true}) < 1e-2);

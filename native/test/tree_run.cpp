@@ -167,7 +167,7 @@ void fill_pool(Model& model, uint32_t seed) {
   const int32_t slots_total = model.num_blocks() * kBlockTokens;
   std::vector<int32_t> blocks(model.num_blocks());
   std::iota(blocks.begin(), blocks.end(), 0);
-  const int32_t context = model.config().context_tokens / kBlockTokens * kBlockTokens;
+  constexpr int32_t context = 4 * kBlockTokens;  // of each text
   for (int32_t done = 0; done < slots_total;) {
     const int32_t rows = std::min({model.max_rows(), slots_total - done, context - done % context});
     const int32_t base = done / context * context, position = done - base;

@@ -9,11 +9,16 @@ export function seededRandom(seed: number): () => number {
   }
 }
 
-/** A 32-bit hash of a text (FNV-1a), for choices that must not depend on the order of the input. */
+/**
+ * A 32-bit hash of a text, for choices that must not depend on the order of the input: FNV-1a, then MurmurHash3's last
+ * step, without which texts that differ only near their end ("page 1", "page 2") would get neighbouring numbers.
+ */
 export function hashText(text: string): number {
   let hash = 0x811c9dc5
   for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash ^ byte, 0x01000193)
-  return hash >>> 0
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return (hash ^ (hash >>> 16)) >>> 0
 }
 
 /** A shuffled copy (sorted by random keys). */

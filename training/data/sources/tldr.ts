@@ -5,7 +5,7 @@ import { lowerFirst, type ReadPage, readPage, type TldrPage } from './tldr-answe
 import { popularity } from './tldr-popularity.ts'
 
 export interface TldrOptions {
-  /** How many pages, the best known first; default 600. */
+  /** How many pages, the best known first; default 1000. */
   pages?: number
   /** Which folders of tldr; default common and linux. */
   platforms?: readonly string[]
@@ -59,7 +59,7 @@ export async function* tldrConversations(
       families.set(family, (families.get(family) ?? 0) + 1)
       return (families.get(family) ?? 0) <= MAX_PAGES_OF_A_FAMILY
     })
-    .slice(0, options.pages ?? 600)
+    .slice(0, options.pages ?? 1000)
   for (const { page, read } of chosen) yield* conversationsOf(page.path, read)
 }
 

@@ -15,7 +15,12 @@ def main() -> None:
     p.add_argument("--run", type=Path, required=True)
     p.add_argument("--out", type=Path, required=True)
     args = p.parse_args()
-    entries = [json.loads(line) for line in (args.run / "log.jsonl").read_text().splitlines()]
+    entries = []
+    for line in (args.run / "log.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        if "arguments" in entry:  # a resumed run: what was logged after its state was saved is done again
+            entries = [earlier for earlier in entries if earlier["step"] <= entry["step"]]
+        entries.append(entry)
     figure, axes = plt.subplots(figsize=(7, 3.6), dpi=100)
     for key, label, style in (("loss", "training", "-"), ("held_out_loss", "held-out pages", "o-")):
         points = [(entry["step"], entry[key]) for entry in entries if key in entry]

@@ -1,0 +1,46 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+
+/**
+ * The workerd processes that this process started. Miniflare ends them when it is asked to, but if this process is
+ * killed they live on and keep the port; whoever is left can end them by these ids.
+ */
+export function workerdProcesses(): number[] {
+  const all = existsSync('/proc/self/stat') ? fromProc() : fromPs()
+  return all
+    .filter(({ parent, name }) => parent === process.pid && name.includes('workerd'))
+    .map(({ pid }) => pid)
+}
+
+interface Process {
+  pid: number
+  parent: number
+  name: string
+}
+
+function fromProc(): Process[] {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  return pids.flatMap((pid) => {
+    try {
+      // "18939 (workerd) S 18927 ..."; the name may hold anything but ends with the last parenthesis.
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      const end = stat.lastIndexOf(')')
+      const parent = Number(stat.slice(end + 2).split(' ')[1])
+      return [{ pid: Number(pid), parent, name: stat.slice(stat.indexOf('(') + 1, end) }]
+    } catch {
+      return [] // It has just ended.
+    }
+  })
+}
+
+function fromPs(): Process[] {
+  try {
+    const lines = execFileSync('ps', ['-Ao', 'pid=,ppid=,comm='], { encoding: 'utf8' }).trim().split('\n')
+    return lines.map((line) => {
+      const [pid = '', parent = '', ...name] = line.trim().split(/\s+/)
+      return { pid: Number(pid), parent: Number(parent), name: name.join(' ') }
+    })
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,145 @@
+// What open_llama and forward refuse.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "core/error.h"
+#include "model/llama.h"
+#include "test/random_model.h"
+
+using namespace apar;
+using namespace apar::test;
+
+namespace {
+
+void check_config(const char* field, const std::function<void(ModelConfig&)>& change) {
+  CAPTURE(field);
+  ModelConfig config = small_config();
+  change(config);
+  try {
+    config.validate();
+    FAIL_CHECK("accepted");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::invalid_config);
+    CHECK_MESSAGE(std::string(error.what()).find(field) != std::string::npos, error.what());
+  }
+}
+
+ErrorCode code_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return ErrorCode::closed;  // stands for: nothing thrown
+}
+
+// A batch of two rows of one sequence that is right, to be spoilt one field at a time.
+struct Batch {
+  std::vector<int32_t> tokens = {5, 6}, positions = {0, 1}, slots = {32, 33}, blocks = {2}, path = {0},
+                       logit_rows = {1};
+  std::vector<SequenceRows> sequences = {{0, 2, 0, 1, 2}};
+  KvNodeView node = {{}, 0, 2};
+  std::vector<float> logits = std::vector<float>(61);
+
+  void run(Model& model) {
+    node.blocks = blocks;
+    model.forward({tokens, positions, slots, sequences, {&node, 1}, path, logit_rows}, logits);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a configuration that contradicts itself") {
+  small_config().validate();
+  check_config("vocab_size", [](ModelConfig& c) { c.vocab_size = 0; });
+  check_config("hidden_size", [](ModelConfig& c) { c.hidden_size = -1; });
+  check_config("intermediate_size", [](ModelConfig& c) { c.intermediate_size = 0; });
+  check_config("num_layers", [](ModelConfig& c) { c.num_layers = 0; });
+  check_config("num_heads", [](ModelConfig& c) { c.num_heads = 0; });
+  check_config("num_kv_heads", [](ModelConfig& c) { c.num_kv_heads = 4; });
+  check_config("head_dim", [](ModelConfig& c) { c.head_dim = 9; });
+  check_config("head_dim", [](ModelConfig& c) { c.head_dim = 1 << 30; });
+  check_config("context_tokens", [](ModelConfig& c) { c.context_tokens = 0; });
+  check_config("rms_norm_eps", [](ModelConfig& c) { c.rms_norm_eps = std::nanf(""); });
+  check_config("rope_theta", [](ModelConfig& c) { c.rope_theta = std::numeric_limits<float>::infinity(); });
+  check_config("rope_theta", [](ModelConfig& c) { c.rope_theta = 0; });
+}
+
+TEST_CASE("limits that open refuses") {
+  const RandomModel random = make_random_model();
+  const auto open = [&](DType dtype, int32_t blocks, int32_t rows, int32_t threads) {
+    return code_of([&] { open_llama(random.config, random.weights, dtype, blocks, rows, threads); });
+  };
+  CHECK(open(DType::f32, 4, 4, 1) == ErrorCode::closed);
+  CHECK(open(DType::f16, 4, 4, 1) == ErrorCode::invalid_config);
+  CHECK(open(DType::f32, 0, 4, 1) == ErrorCode::invalid_config);
+  CHECK(open(DType::f32, 1 << 28, 4, 1) == ErrorCode::invalid_config);
+  CHECK(open(DType::f32, 4, 0, 1) == ErrorCode::invalid_config);
+  CHECK(open(DType::f32, 4, 4, 0) == ErrorCode::invalid_config);
+  CHECK(open(DType::f32, 4, 4, 257) == ErrorCode::invalid_config);
+}
+
+TEST_CASE("a pool that no machine has is out of memory, also when its size overflows") {
+  ModelConfig config = small_config();
+  config.num_layers = 1;
+  const auto open = [&](int32_t head_dim, int32_t kv_heads) {
+    config.head_dim = head_dim;
+    config.num_heads = config.num_kv_heads = kv_heads;
+    // The pool is allocated before weights are looked up; the files are never reached.
+    return code_of([&] { open_llama(config, {}, DType::f32, (1 << 27) - 1, 1, 1); });
+  };
+  CHECK(open(1 << 16, 1 << 14) == ErrorCode::out_of_memory);
+  CHECK(open(1 << 12, 1 << 8) == ErrorCode::out_of_memory);
+}
+
+TEST_CASE("a batch that would read or write out of bounds is a bug that is caught") {
+  const RandomModel random = make_random_model();
+  const auto model = open_llama(random.config, random.weights, DType::f32, 4, 4, 1);
+  const auto spoilt = [&](const std::function<void(Batch&)>& change) {
+    Batch batch;
+    change(batch);
+    return code_of([&] { batch.run(*model); });
+  };
+  CHECK(spoilt([](Batch&) {}) == ErrorCode::closed);
+  CHECK(spoilt([](Batch& b) {
+          b.logit_rows = {};
+          b.logits = {};
+        }) == ErrorCode::closed);
+  const std::function<void(Batch&)> mistakes[] = {
+      [](Batch& b) { b.tokens[0] = 61; },
+      [](Batch& b) { b.tokens[1] = -1; },
+      [](Batch& b) { b.positions[1] = 2; },
+      [](Batch& b) { b.positions.pop_back(); },
+      [](Batch& b) { b.slots[0] = 64; },
+      [](Batch& b) { b.slots[0] = -1; },
+      [](Batch& b) { b.blocks[0] = 4; },
+      [](Batch& b) { b.blocks[0] = -1; },
+      [](Batch& b) { b.blocks.clear(); },
+      [](Batch& b) { b.node.first_offset = 15; },
+      [](Batch& b) { b.node.first_offset = 16; },
+      [](Batch& b) { b.node.num_tokens = -1; },
+      [](Batch& b) { b.node.num_tokens = 1; },
+      [](Batch& b) { b.path[0] = 1; },
+      [](Batch& b) { b.sequences[0].path_begin = 1; },
+      [](Batch& b) { b.sequences[0].path_length = 0; },
+      [](Batch& b) { b.sequences[0].num_rows = 1; },
+      [](Batch& b) { b.sequences[0].num_rows = 3; },
+      [](Batch& b) { b.sequences[0].first_row = 1; },
+      [](Batch& b) { b.sequences[0].context_length = 3; },
+      [](Batch& b) { b.sequences.clear(); },
+      [](Batch& b) { b.logit_rows = {2}; },
+      [](Batch& b) {
+        b.logit_rows = {1, 0};
+      },
+      [](Batch& b) { b.logits.pop_back(); },
+      [](Batch& b) { b.tokens = {}; },
+  };
+  int index = 0;
+  for (const auto& mistake : mistakes) {
+    CAPTURE(index++);
+    CHECK(spoilt(mistake) == ErrorCode::internal);
+  }
+}

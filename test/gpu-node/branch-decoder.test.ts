@@ -1,0 +1,141 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { Tokenizer } from '@huggingface/tokenizers'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { BranchDecoder } from '../../gpu-node/text/branch-decoder.ts'
+import { tokenBytes } from '../../gpu-node/text/token-bytes.ts'
+import { SPECIAL, tinyTokenizer } from '../support/tiny-checkpoint.ts'
+
+const LETTERS = '▁ab🙂é中'
+
+/** SentencePiece style: a few pieces, and all bytes to fall back on. */
+function sentencePiece() {
+  const pieces = ['<unk>', '<s>', '</s>', ...bytePieces(), '▁', ...LETTERS, '▁ab', 'ab']
+  return {
+    added_tokens: [0, 1, 2].map((id) => ({
+      id,
+      content: pieces[id] ?? '',
+      special: true,
+      normalized: false,
+    })),
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+      ],
+    },
+    model: {
+      type: 'BPE',
+      vocab: Object.fromEntries([...new Set(pieces)].map((piece, id) => [piece, id])),
+      merges: [
+        ['a', 'b'],
+        ['▁', 'ab'],
+      ],
+      unk_token: '<unk>',
+      byte_fallback: true,
+      fuse_unk: true,
+    },
+  }
+}
+
+function bytePieces(): string[] {
+  return Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
+}
+
+const STYLES = { 'byte-level': tinyTokenizer(), sentencepiece: sentencePiece() } as const
+
+describe.each(Object.entries(STYLES))('%s', (_, file) => {
+  const tokenizer = new Tokenizer(file, { clean_up_tokenization_spaces: false })
+  const bytes = tokenBytes(file as never)
+  const decode = (ids: readonly number[]): { pieces: string[]; whole: string } => {
+    const decoder = new BranchDecoder(bytes)
+    const pieces = [...ids.map((id) => decoder.push(id)), decoder.flush()]
+    return { pieces, whole: pieces.join('') }
+  }
+
+  test('any text comes out as it went in, and no piece splits a character', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (text) => {
+        // ▁ is how these tokenizers write a space.
+        const wanted = text.toWellFormed().replaceAll('▁', '_')
+        const ids = tokenizer.encode(wanted.replaceAll(' ', file === STYLES.sentencepiece ? '▁' : ' ')).ids
+        const { pieces, whole } = decode(ids)
+        expect(whole).toBe(wanted)
+        for (const piece of pieces) expect(piece.isWellFormed()).toBe(true)
+      }),
+    )
+  })
+
+  test('random tokens decode as the tokenizer decodes them all at once', () => {
+    const known = bytes.flatMap((piece, id) => (piece ? [id] : []))
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...known), { minLength: 1, maxLength: 30 }), (ids) => {
+        const whole = tokenizer.decode(ids, {
+          skip_special_tokens: true,
+          clean_up_tokenization_spaces: false,
+        })
+        // The library's decoder drops a byte order mark; it is text like any other.
+        fc.pre(!whole.includes('\ufeff') && !decode(ids).whole.includes('\ufeff'))
+        expect(decode(ids).whole).toBe(whole)
+      }),
+    )
+  })
+})
+
+test('an emoji in four tokens appears with its last byte', () => {
+  const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never))
+  const pieces = [...Buffer.from('🙂')].map((byte) => decoder.push(byte))
+  expect(pieces).toEqual(['', '', '', '🙂'])
+})
+
+test('a character that is cut off becomes U+FFFD when the text is cut there', () => {
+  const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never))
+  expect(decoder.push(0xf0)).toBe('')
+  expect(decoder.flush()).toBe('\ufffd')
+  expect(decoder.push('a'.charCodeAt(0))).toBe('a')
+})
+
+test('special tokens yield no text, also in the middle of a character', () => {
+  const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never))
+  const ids = [0xc3, SPECIAL['[Fork]'], 0xa9]
+  expect(ids.map((id) => decoder.push(id)).join('')).toBe('é')
+})
+
+test('one leading space is dropped where the tokenizer put it there, and only there', () => {
+  const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never), true)
+  expect([...Buffer.from('  a b')].map((byte) => decoder.push(byte)).join('')).toBe(' a b')
+})
+
+const DEMO = 'models/demo/tokenizer.json'
+describe.skipIf(!existsSync(DEMO))('the demo tokenizer', () => {
+  const file = existsSync(DEMO) ? JSON.parse(readFileSync(DEMO, 'utf8')) : tinyTokenizer()
+  const tokenizer = new Tokenizer(file, { clean_up_tokenization_spaces: false })
+  const bytes = tokenBytes(file)
+
+  test('prompt and answer decoded together, minus the prompt, is the decoded answer', () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: 'grapheme', minLength: 1 }),
+        fc.string({ unit: 'grapheme', minLength: 1 }),
+        (a, b) => {
+          const [prompt, answer] = [a, b].map(
+            (text) => tokenizer.encode(text.toWellFormed().replaceAll('▁', '_')).ids,
+          )
+          if (!prompt?.length || !answer?.length) return
+          const options = { skip_special_tokens: true, clean_up_tokenization_spaces: false }
+          const before = tokenizer.decode(prompt, options)
+          const both = tokenizer.decode([...prompt, ...answer], options)
+          const decoder = new BranchDecoder(bytes)
+          const text = answer.map((id) => decoder.push(id)).join('') + decoder.flush()
+          if (!both.includes('\ufeff') && !text.includes('\ufeff'))
+            expect(text).toBe(both.slice(before.length))
+        },
+      ),
+    )
+  })
+})

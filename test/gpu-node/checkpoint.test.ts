@@ -1,0 +1,225 @@
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { StartupError } from '../../gpu-node/startup-error.ts'
+import {
+  headerOf,
+  SPECIAL,
+  safetensors,
+  type TinyFolder,
+  tinyCheckpoint,
+  tinyConfig,
+  tinyTensors,
+  tinyTokenizer,
+  tinyTokenizerConfig,
+} from '../support/tiny-checkpoint.ts'
+
+let folder: TinyFolder
+beforeEach(() => {
+  folder = tinyCheckpoint()
+})
+afterEach(() => folder.remove())
+
+/** The one line that a person sees. */
+function refusal(): StartupError {
+  try {
+    readCheckpoint(folder.path)
+  } catch (error) {
+    expect(error).toBeInstanceOf(StartupError)
+    if (error instanceof StartupError) return error
+  }
+  throw new Error('the checkpoint was accepted')
+}
+
+test('a complete folder becomes shape, tensor table, tokens and sampling defaults', () => {
+  folder.write('generation_config.json', {
+    do_sample: true,
+    temperature: 0.7,
+    top_k: 40,
+    eos_token_id: [257, 10],
+  })
+  const checkpoint = readCheckpoint(folder.path)
+  expect(checkpoint.shape).toMatchObject({ numHeads: 2, numKvHeads: 1, headDim: 4, contextTokens: 256 })
+  expect(checkpoint.tokens).toEqual({ fork: SPECIAL['[Fork]'], child: SPECIAL['[Child]'], eos: [257, 10] })
+  expect(checkpoint.joints).toBe('kept')
+  expect(checkpoint.sampling).toEqual({ temperature: 0.7, topP: 1, topK: 40, minP: 0, repetitionPenalty: 1 })
+  expect(checkpoint.weights.tensors).toHaveLength(tinyTensors().size)
+  expect(checkpoint.weights.files[0]).toMatch(/model\.safetensors$/)
+})
+
+test('without do_sample decoding is greedy, whatever the temperature says', () => {
+  folder.write('generation_config.json', { temperature: 0.7 })
+  expect(readCheckpoint(folder.path).sampling.temperature).toBe(0)
+})
+
+test('a published APAR tokenizer forks without an apar object, and its joints are mended', () => {
+  folder.write('config.json', { ...tinyConfig(), apar: undefined })
+  const json = JSON.stringify(tinyTokenizer())
+    .replace('[Fork]', '[SplitMask]')
+    .replace('[Child]', '[SplitSop]')
+  folder.write('tokenizer.json', json)
+  expect(readCheckpoint(folder.path)).toMatchObject({ joints: 'mended', tokens: { fork: 258, child: 259 } })
+})
+
+test('a model without such tokens is served serially', () => {
+  folder.write('config.json', { ...tinyConfig(), apar: undefined })
+  expect(readCheckpoint(folder.path).tokens).toMatchObject({ fork: undefined, child: undefined })
+})
+
+test('a sharded checkpoint is read through its index', () => {
+  const names = [...tinyTensors()]
+  const shards = { 'a.safetensors': new Map(names.slice(0, 5)), 'b.safetensors': new Map(names.slice(5)) }
+  const weight_map: Record<string, string> = {}
+  for (const [file, tensors] of Object.entries(shards)) {
+    folder.write(file, safetensors(headerOf(tensors)))
+    for (const name of tensors.keys()) weight_map[name] = file
+  }
+  folder.write('model.safetensors.index.json', { weight_map })
+  // The index is for folders without the single file.
+  const moved = tinyCheckpointWithoutWeights()
+  const { weights } = readCheckpoint(moved)
+  expect(weights.files).toHaveLength(2)
+  expect(weights.tensors.map(({ file }) => file)).toContain(1)
+
+  function tinyCheckpointWithoutWeights(): string {
+    rmSync(join(folder.path, 'model.safetensors'))
+    return folder.path
+  }
+})
+
+describe('one line names file and field', () => {
+  const cases: [string, string, unknown, RegExp][] = [
+    ['no JSON', 'config.json', '{', /config\.json: is not valid JSON/],
+    [
+      'a missing field',
+      'config.json',
+      { ...tinyConfig(), hidden_size: undefined },
+      /config\.json: hidden_size/,
+    ],
+    ['a wrong type', 'config.json', { ...tinyConfig(), vocab_size: 'many' }, /config\.json: vocab_size/],
+    [
+      'another architecture',
+      'config.json',
+      { ...tinyConfig(), architectures: ['MixtralForCausalLM'] },
+      /architectures: only Llama/,
+    ],
+    [
+      'scaled rotary embeddings',
+      'config.json',
+      { ...tinyConfig(), rope_scaling: { type: 'linear' } },
+      /rope_scaling/,
+    ],
+    ['biases', 'config.json', { ...tinyConfig(), attention_bias: true }, /attention_bias/],
+    [
+      'quantised weights',
+      'config.json',
+      { ...tinyConfig(), quantization_config: { bits: 4 } },
+      /quantization_config/,
+    ],
+    ['odd heads', 'config.json', { ...tinyConfig(), head_dim: 3 }, /head_dim/],
+    [
+      'a fork token that is not there',
+      'config.json',
+      { ...tinyConfig(), apar: { fork_token: 'x', child_token: '[Child]' } },
+      /tokenizer\.json: added_tokens: no "x" \(apar\.fork_token\)/,
+    ],
+    ['nothing that ends an answer', 'tokenizer_config.json', { chat_template: 'x' }, /eos/],
+    [
+      'no chat template',
+      'tokenizer_config.json',
+      { ...tinyTokenizerConfig(), chat_template: undefined },
+      /chat_template is missing/,
+    ],
+    ['a broken tokenizer', 'tokenizer.json', { model: {} }, /tokenizer\.json: added_tokens/],
+    ['sampling out of bounds', 'generation_config.json', { top_p: 2 }, /generation_config\.json: top_p/],
+  ]
+  test.each(cases)('%s', (name, file, content, message) => {
+    if (name.startsWith('nothing')) folder.write('config.json', { ...tinyConfig(), eos_token_id: undefined })
+    folder.write(file, typeof content === 'string' ? content : JSON.stringify(content))
+    const { message: line } = refusal()
+    expect(line).toMatch(message)
+    expect(line).not.toContain('\n')
+  })
+})
+
+describe('safetensors', () => {
+  const first = 'model.embed_tokens.weight'
+
+  test('a header longer than the file', () => {
+    const bytes = safetensors(headerOf(tinyTensors()))
+    bytes.writeBigUInt64LE(2n ** 60n)
+    folder.write('model.safetensors', bytes)
+    expect(refusal().message).toMatch(/header length .* does not fit/)
+  })
+
+  test('an empty file', () => {
+    folder.write('model.safetensors', Buffer.alloc(3))
+    expect(refusal().message).toMatch(/too short/)
+  })
+
+  test('a header that is no JSON', () => {
+    const bytes = safetensors(headerOf(tinyTensors()))
+    bytes.write('#', 8)
+    folder.write('model.safetensors', bytes)
+    expect(refusal().message).toMatch(/header is not valid JSON/)
+  })
+
+  test('data beyond the end of the file', () => {
+    const header = headerOf(tinyTensors())
+    folder.write('model.safetensors', safetensors(header, 100))
+    expect(refusal().message).toMatch(/outside the file/)
+  })
+
+  test('tensors that overlap', () => {
+    const header = headerOf(tinyTensors())
+    const norm = header['model.norm.weight']
+    if (norm) norm.data_offsets = [0, 32]
+    folder.write('model.safetensors', safetensors(header))
+    expect(refusal().message).toMatch(/overlaps/)
+  })
+
+  test('a size that does not fit the shape', () => {
+    const header = headerOf(tinyTensors())
+    const entry = header[first]
+    if (entry) entry.shape = [1, 1]
+    folder.write('model.safetensors', safetensors(header))
+    expect(refusal().message).toMatch(/model\.embed_tokens\.weight: F32 \[1, 1\] takes 4 bytes/)
+  })
+
+  test('a missing tensor', () => {
+    const tensors = tinyTensors()
+    tensors.delete('model.norm.weight')
+    folder.write('model.safetensors', safetensors(headerOf(tensors)))
+    expect(refusal().message).toMatch(/tensor model\.norm\.weight is missing/)
+  })
+
+  test('a tensor of another shape than config.json asks for', () => {
+    folder.write('model.safetensors', safetensors(headerOf(tinyTensors().set('model.norm.weight', [9]))))
+    expect(refusal().message).toMatch(/model\.norm\.weight: shape is \[9\], config\.json asks for \[8\]/)
+  })
+
+  test('a tensor that a Llama model does not have is refused, not ignored', () => {
+    const extra = tinyTensors().set('model.layers.0.self_attn.q_proj.bias', [8])
+    folder.write('model.safetensors', safetensors(headerOf(extra)))
+    expect(refusal()).toMatchObject({ code: 'unsupported_checkpoint' })
+  })
+
+  test('quantised dtypes', () => {
+    const header = headerOf(tinyTensors())
+    const norm = header['model.norm.weight']
+    if (norm)
+      Object.assign(norm, { dtype: 'F64', data_offsets: [norm.data_offsets[0], norm.data_offsets[0] + 64] })
+    const later = Object.entries(header).slice(2)
+    for (const [, entry] of later)
+      entry.data_offsets = [entry.data_offsets[0] + 32, entry.data_offsets[1] + 32]
+    folder.write('model.safetensors', safetensors(header))
+    expect(refusal().message).toMatch(/dtype F64 is not served/)
+  })
+
+  test('an index that points out of the folder', () => {
+    rmSync(join(folder.path, 'model.safetensors'))
+    folder.write('model.safetensors.index.json', { weight_map: { [first]: '../../etc/passwd' } })
+    expect(refusal().message).toMatch(/is not a file name/)
+  })
+})

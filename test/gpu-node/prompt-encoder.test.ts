@@ -1,0 +1,126 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import type { ChatMessage } from '../../shared/protocol/request.ts'
+import { SPECIAL, TEMPLATE, tinyTokenizer } from '../support/tiny-checkpoint.ts'
+
+const CONTROL: readonly number[] = Object.values(SPECIAL)
+
+function encoder(template = TEMPLATE): PromptEncoder {
+  const files = {
+    tokenizer: tinyTokenizer() as never,
+    chatTemplate: template,
+    named: { bos_token: '<s>', eos_token: '</s>' },
+  }
+  return new PromptEncoder(files)
+}
+
+function encode(messages: ChatMessage[], template?: string): number[] {
+  return [...encoder(template).encode(messages, 100_000)]
+}
+
+/** Bytes as text, control tokens as <id>. */
+function show(ids: readonly number[]): string {
+  return ids.map((id) => (id < 256 ? String.fromCharCode(id) : `<${id}>`)).join('')
+}
+
+const user = (content: string): ChatMessage[] => [{ role: 'user', content }]
+
+describe('prompts', () => {
+  test('are what the template says, with its special tokens as tokens', () => {
+    expect(show(encode(user('hi')))).toBe('<256>user: hi\nA:')
+  })
+
+  test.each(Object.keys(SPECIAL))('a user who writes %s writes letters', (token) => {
+    expect(show(encode(user(`a ${token} b`)))).toBe(`<256>user: a ${token} b\nA:`)
+  })
+
+  test('control tokens cannot be assembled from several messages, or with what the template writes', () => {
+    const glue = '{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}rk]'
+    const messages: ChatMessage[] = [
+      { role: 'user', content: '[' },
+      { role: 'assistant', content: 'Fork][Fo' },
+    ]
+    expect(show(encode(messages, glue))).toBe('<256>[Fork][Fork]')
+  })
+
+  test('no user text whatever becomes a control token, and none of it is lost', () => {
+    const part = fc.constantFrom(
+      '[',
+      'Fork',
+      ']',
+      '[Fork]',
+      '[Child]',
+      '</s>',
+      '<',
+      's',
+      '>',
+      '<s>',
+      ' ',
+      '\n',
+      'é',
+    )
+    fc.assert(
+      fc.property(fc.array(part, { maxLength: 12 }), (parts) => {
+        const content = parts.join('')
+        const ids = encode(user(content))
+        expect(ids.filter((id) => CONTROL.includes(id))).toEqual([SPECIAL['<s>']])
+        const text = Buffer.from(ids.filter((id) => id < 256)).toString()
+        expect(text).toBe(`user: ${content}\nA:`)
+      }),
+    )
+  })
+
+  test('a template that trims still trims, also next to what looks like a token', () => {
+    const trims = '{% for m in messages %}{{ m.content | trim }}|{% endfor %}'
+    expect(show(encode(user('  [Fork]  '), trims))).toBe('[Fork]|')
+  })
+
+  test('lone surrogates do no harm', () => {
+    expect(() => encode(user('\ud800x'))).not.toThrow()
+  })
+
+  test('a prompt that is too long is refused with a code', () => {
+    const prompts = encoder()
+    expect(() => prompts.encode(user('x'.repeat(50)), 20)).toThrow(/at most 20 tokens/)
+    expect(() => prompts.encode(user('x'.repeat(1_000_000)), 20)).toThrow(/far more/)
+  })
+
+  test('what the template refuses is the request’s fault', () => {
+    const strict =
+      "{{ raise_exception('roles must alternate') if messages | length > 1 }}{{ messages[0].content }}"
+    const messages: ChatMessage[] = [...user('a'), ...user('b')]
+    expect(() => encode(messages, strict)).toThrow(
+      expect.objectContaining({ code: 'invalid_request', param: 'messages' }),
+    )
+  })
+})
+
+describe('the space that some tokenizers put before a text', () => {
+  const file = {
+    ...tinyTokenizer(),
+    normalizer: { type: 'Prepend', prepend: '▁' },
+    pre_tokenizer: null,
+    decoder: {
+      type: 'Sequence',
+      decoders: [{ type: 'Replace', pattern: { String: '▁' }, content: ' ' }, { type: 'ByteFallback' }],
+    },
+    model: {
+      type: 'BPE',
+      vocab: { '▁': 0, x: 1, A: 2, ':': 3 },
+      merges: [],
+      unk_token: null,
+      byte_fallback: false,
+    },
+  }
+  const drops = (chatTemplate: string) =>
+    new PromptEncoder({ tokenizer: file as never, chatTemplate, named: {} }).dropsLeadingSpace
+
+  test('is dropped from an answer that begins right behind a special token', () => {
+    expect(drops('{{ messages[0].content }}</s>')).toBe(true)
+  })
+
+  test('is kept from an answer that continues a text', () => {
+    expect(drops('{{ messages[0].content }}A:')).toBe(false)
+  })
+})

@@ -1,0 +1,232 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { FINISH } from '../../gpu-node/engine/types.ts'
+import { Runner } from '../../gpu-node/runner.ts'
+import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import { BranchTree } from '../../shared/branch-tree.ts'
+import { StreamEvent } from '../../shared/protocol/events.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { ScriptedEngine } from '../support/scripted-engine.ts'
+import { SPECIAL, type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
+
+const FORK = SPECIAL['[Fork]']
+const CHILD = SPECIAL['[Child]']
+
+let folder: TinyFolder
+beforeAll(() => {
+  folder = tinyCheckpoint()
+})
+afterAll(() => folder.remove())
+
+let engine: ScriptedEngine
+let runner: Runner
+let events: StreamEvent[]
+beforeEach(async () => {
+  events = []
+  const checkpoint = readCheckpoint(folder.path)
+  runner = await Runner.open({
+    model: 'tiny',
+    checkpoint,
+    prompts: new PromptEncoder(checkpoint.text),
+    maxBranches: 8,
+    openEngine: async (onEvents) => {
+      engine = new ScriptedEngine(onEvents)
+      return engine
+    },
+  })
+})
+
+function start(more: Partial<GenerateRequest> = {}) {
+  const request = { model: 'tiny', messages: [{ role: 'user' as const, content: 'hi' }], ...more }
+  return runner.start('s', request, (event) => events.push(event))
+}
+
+const bytes = (text: string): Buffer => Buffer.from(text)
+const types = () => events.map(({ type }) => type)
+function tree(): BranchTree {
+  const tree = new BranchTree()
+  for (const event of events) tree.apply(event)
+  return tree
+}
+
+describe('one request', () => {
+  test('is accepted at once, and every event is of the protocol, numbered without gaps', () => {
+    start()
+    engine.tokens(1, 0, bytes('1. a:')).tokens(1, 0, [FORK]).fork(1, 0, 1).tokens(1, 1, [CHILD]).deliver()
+    engine.tokens(1, 0, bytes('\n2.')).tokens(1, 1, bytes(' b')).deliver()
+    engine.end(1, 1).end(1, 0).finish(1).deliver()
+    expect(events.map((event) => StreamEvent.parse(event).seq)).toEqual(events.map((_, index) => index))
+    expect(types()).toEqual([
+      'accepted',
+      'delta',
+      'fork',
+      'delta',
+      'delta',
+      'branch_end',
+      'branch_end',
+      'done',
+    ])
+    expect(tree().text()).toBe('1. a: b\n2.')
+    const prompt = '<s>user: hi\nA:'.length - 2
+    expect(events.at(-1)).toMatchObject({
+      reason: 'stop',
+      usage: {
+        prompt_tokens: prompt,
+        completion_tokens: 12,
+        total_tokens: prompt + 12,
+        branches: [
+          { branch: 0, completion_tokens: 9 },
+          { branch: 1, completion_tokens: 3 },
+        ],
+      },
+    })
+  })
+
+  test('sends at most one delta per branch and batch', () => {
+    start()
+    engine.tokens(1, 0, bytes('one two three')).deliver()
+    expect(events.slice(1)).toEqual([{ type: 'delta', seq: 1, branch: 0, text: 'one two three' }])
+  })
+
+  test('a fork stands where the parent’s own text stood, in UTF-16 units, also behind half a character', () => {
+    start()
+    engine.tokens(1, 0, bytes('🙂é')).tokens(1, 0, [0xf0, FORK]).fork(1, 0, 1).deliver()
+    expect(events.at(-1)).toMatchObject({ type: 'fork', branch: 1, parent: 0, at: 4 })
+    expect(tree().branch(0)?.text).toBe('🙂é\ufffd')
+  })
+
+  test('takes its defaults from the checkpoint and the context', () => {
+    start()
+    expect(engine.submitted[0]).toMatchObject({
+      maxTokens: 256 - '.user: hi\nA:'.length,
+      maxBranches: 32,
+      maxDepth: 2,
+      temperature: 0,
+      topP: 1,
+      topK: 0,
+    })
+    start({ branching: { enabled: false }, max_tokens: 5, temperature: 1, seed: 7 })
+    expect(engine.submitted[1]).toMatchObject({
+      maxTokens: 5,
+      maxBranches: 1,
+      maxDepth: 1,
+      temperature: 1,
+      seed: 7,
+    })
+  })
+
+  test('draws a seed when none is given', () => {
+    for (let i = 0; i < 4; i++) start()
+    expect(new Set(engine.submitted.map(({ seed }) => seed)).size).toBeGreaterThan(1)
+  })
+})
+
+describe('stop strings', () => {
+  test('end their branch alone, across token borders, and are not sent', () => {
+    start({ stop: ['END'] })
+    engine.tokens(1, 0, bytes('a')).tokens(1, 0, [FORK]).fork(1, 0, 1).tokens(1, 1, [CHILD]).deliver()
+    engine.tokens(1, 0, bytes('bEN')).tokens(1, 1, bytes('c')).deliver()
+    engine.tokens(1, 0, bytes('D and more')).tokens(1, 1, bytes('d')).deliver()
+    expect(engine.calls).toEqual(['stop 1/0'])
+    // What the engine still sends of a branch that has ended for the client does not exist.
+    engine.end(1, 0).tokens(1, 1, bytes('e')).end(1, 1).finish(1).deliver()
+    expect(tree().branch(0)).toMatchObject({ text: 'ab', reason: 'stop' })
+    expect(tree().branch(1)).toMatchObject({ text: 'cde', reason: 'stop' })
+    const usage = events.at(-1)
+    // a, [Fork], b, E, N, D of the root; [Child], c, d, e of its child.
+    expect(usage).toMatchObject({ usage: { branches: [{ completion_tokens: 6 }, { completion_tokens: 4 }] } })
+  })
+
+  test('what was held back for one that did not come is sent at the end', () => {
+    start({ stop: ['END'] })
+    engine.tokens(1, 0, bytes('E')).deliver()
+    expect(types()).toEqual(['accepted'])
+    engine.end(1, 0).finish(1).deliver()
+    expect(tree().text()).toBe('E')
+  })
+
+  test('a branch that forked after its end, as the client sees it, gets no children', () => {
+    start({ stop: ['x'] })
+    engine.tokens(1, 0, bytes('x')).tokens(1, 0, [FORK]).fork(1, 0, 1).tokens(1, 1, [CHILD, 97]).deliver()
+    expect(engine.calls).toEqual(['stop 1/0', 'abort 1/1'])
+    engine.end(1, 0).end(1, 1, FINISH.ABORT).finish(1).deliver()
+    expect(types()).toEqual(['accepted', 'branch_end', 'done'])
+  })
+
+  test('what the engine did behind one does not make the reason', () => {
+    start({ stop: ['x'] })
+    engine.tokens(1, 0, bytes('x')).deliver()
+    engine.end(1, 0, FINISH.LENGTH).finish(1, FINISH.LENGTH).deliver()
+    expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'stop' })
+  })
+})
+
+describe('ends', () => {
+  test('by length', () => {
+    start()
+    engine.tokens(1, 0, bytes('a')).end(1, 0, FINISH.LENGTH).finish(1, FINISH.LENGTH).deliver()
+    expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'length' })
+  })
+
+  test('by cancel, once', () => {
+    const request = start()
+    request.cancelBranch(3)
+    request.cancelBranch(0)
+    expect(engine.calls).toEqual(['abort 1/3', 'abort 1'])
+    engine.end(1, 0, FINISH.ABORT).finish(1, FINISH.ABORT).deliver()
+    expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'abort' })
+    request.cancel()
+    expect(engine.calls).toHaveLength(2)
+  })
+
+  test('by a failure of the engine, which ends the runner too', async () => {
+    start()
+    engine.end(1, 0, FINISH.ERROR).finish(1, FINISH.ERROR).deliver('device lost')
+    expect(events.at(-1)).toMatchObject({
+      type: 'error',
+      code: 'engine_error',
+      message: expect.stringContaining('device lost'),
+    })
+    await expect(runner.failed).resolves.toBe('device lost')
+  })
+
+  test('by the runner’s close, even if the engine says nothing', async () => {
+    start()
+    await runner.close()
+    expect(engine.closed).toBe(true)
+    expect(events.at(-1)).toMatchObject({ type: 'error', code: 'gpu_node_lost' })
+  })
+})
+
+describe('refusals', () => {
+  test.each([
+    ['queue_full', 'overloaded'],
+    ['request_too_large', 'context_length_exceeded'],
+    ['closed', 'overloaded'],
+    ['internal', 'engine_error'],
+  ] as const)('%s becomes %s, and nothing was emitted', (refused, code) => {
+    engine.refuseWith = refused
+    expect(() => start()).toThrow(expect.objectContaining({ code }))
+    expect(events).toEqual([])
+  })
+
+  test('another model', () => {
+    expect(() => start({ model: 'other' })).toThrow(expect.objectContaining({ code: 'model_not_found' }))
+  })
+
+  test('a prompt that fills the context', () => {
+    const messages = [{ role: 'user' as const, content: 'x'.repeat(300) }]
+    expect(() => start({ messages })).toThrow(expect.objectContaining({ code: 'context_length_exceeded' }))
+  })
+})
+
+test('two requests do not mix', () => {
+  const other: StreamEvent[] = []
+  start()
+  runner.start('t', { model: 'tiny', messages: [{ role: 'user', content: 'x' }] }, (event) =>
+    other.push(event),
+  )
+  engine.tokens(1, 0, bytes('one')).tokens(2, 0, bytes('two')).deliver()
+  expect(tree().text()).toBe('one')
+  expect(other.at(-1)).toMatchObject({ type: 'delta', text: 'two' })
+})

@@ -1,0 +1,88 @@
+import { EngineError } from '../../gpu-node/engine/engine-error.ts'
+import {
+  type Engine,
+  type EngineErrorCode,
+  type EngineInfo,
+  type EngineRequest,
+  type EngineStats,
+  EVENT,
+  FINISH,
+  type OnEvents,
+} from '../../gpu-node/engine/types.ts'
+
+/** An engine that does what the test says: it stands in where the order of events matters, not what they hold. */
+export class ScriptedEngine implements Engine {
+  readonly info: EngineInfo = { device: 'script', dtype: 'f32', blockTokens: 16, numBlocks: 64 }
+  readonly submitted: EngineRequest[] = []
+  /** Calls of abort and stopBranch, as `abort 1`, `abort 1/2`, `stop 1/0`. */
+  readonly calls: string[] = []
+  refuseWith: EngineErrorCode | undefined
+  closed = false
+  readonly #onEvents: OnEvents
+  #rows: number[] = []
+
+  constructor(onEvents: OnEvents) {
+    this.#onEvents = onEvents
+  }
+
+  submit(request: EngineRequest): void {
+    if (this.refuseWith) throw new EngineError(this.refuseWith, 'refused by the script')
+    this.submitted.push(request)
+  }
+
+  abort(requestId: number, branchId?: number): void {
+    this.calls.push(`abort ${requestId}${branchId === undefined ? '' : `/${branchId}`}`)
+  }
+
+  stopBranch(requestId: number, branchId: number): void {
+    this.calls.push(`stop ${requestId}/${branchId}`)
+  }
+
+  stats(): EngineStats {
+    return {
+      runningRequests: 0,
+      waitingRequests: 0,
+      liveBranches: 0,
+      freeBlocks: 64,
+      usedBlocks: 0,
+      steps: 0,
+      generatedTokens: 0,
+      prefillTokens: 0,
+      forks: 0,
+      preemptions: 0,
+    }
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+  }
+
+  // Script: gathers rows for the next delivery.
+
+  tokens(request: number, branch: number, ids: Iterable<number>): this {
+    for (const id of ids) this.#rows.push(EVENT.TOKEN, request, branch, id, 0)
+    return this
+  }
+
+  fork(request: number, parent: number, child: number): this {
+    this.#rows.push(EVENT.FORK, request, parent, child, 0)
+    return this
+  }
+
+  end(request: number, branch: number, reason: number = FINISH.STOP): this {
+    this.#rows.push(EVENT.BRANCH_END, request, branch, reason, 0)
+    return this
+  }
+
+  finish(request: number, reason: number = FINISH.STOP): this {
+    this.#rows.push(EVENT.FINISH, request, 0, reason, 0)
+    return this
+  }
+
+  /** Delivers what was gathered as one batch. */
+  deliver(failure?: string): void {
+    const rows = Int32Array.from(this.#rows)
+    this.#rows = []
+    this.#onEvents(rows, failure)
+  }
+}
