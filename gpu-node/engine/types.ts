@@ -79,7 +79,10 @@ export const EVENT = {
   FORK: 2,
   /** a = FINISH reason; the branch samples no more. */
   BRANCH_END: 3,
-  /** a = FINISH reason; exactly one per accepted request, its last event; branch is 0. */
+  /**
+   * a = FINISH reason, b = prompt tokens found in the prefix cache; exactly one per accepted request, its last event;
+   * branch is 0.
+   */
   FINISH: 4,
 } as const
 export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4 } as const
@@ -95,12 +98,17 @@ export interface EngineStats {
   runningRequests: number
   waitingRequests: number
   liveBranches: number
+  /** Cached blocks included: they are free to be taken. */
   freeBlocks: number
+  /** Hold text that nobody needs now. */
+  cachedBlocks: number
   usedBlocks: number
   steps: number
   /** Tokens sampled since the engine was opened, forced [Child] tokens included. */
   generatedTokens: number
   prefillTokens: number
+  /** Prompt tokens found in the prefix cache. */
+  cachedPromptTokens: number
   forks: number
   preemptions: number
 }

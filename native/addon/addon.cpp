@@ -154,10 +154,12 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     set("waitingRequests", stats.waiting_requests);
     set("liveBranches", stats.live_branches);
     set("freeBlocks", stats.free_blocks);
+    set("cachedBlocks", stats.cached_blocks);
     set("usedBlocks", stats.used_blocks);
     set("steps", stats.steps);
     set("generatedTokens", stats.generated_tokens);
     set("prefillTokens", stats.prefill_tokens);
+    set("cachedPromptTokens", stats.cached_prompt_tokens);
     set("forks", stats.forks);
     set("preemptions", stats.preemptions);
     return object;
