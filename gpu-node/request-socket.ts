@@ -8,8 +8,8 @@ import type { RequestHandle, Runner } from './runner.ts'
 
 /** A peer that opens a socket and says nothing holds it this long. */
 const START_TIMEOUT_MS = 10_000
-/** Bytes that may wait for a slow peer before its request is given up. */
-const MAX_BUFFERED_BYTES = 8 * 1024 * 1024
+/** Bytes that may wait for a slow peer, a long answer, before its request is given up. */
+const MAX_BUFFERED_BYTES = 1024 * 1024
 const PING_INTERVAL_MS = 15_000
 
 const CLOSE_NORMAL = 1000
@@ -62,6 +62,8 @@ export function serveRequest(socket: WebSocket, runner: Runner): void {
         if (request) throw new AparError('invalid_request', 'a socket carries one request')
         clearTimeout(startTimer)
         request = runner.start(frame.stream, frame.request, send)
+        // Its first event may have been one too many.
+        if (over) request.cancel()
       } else if (!request) {
         throw new AparError('invalid_request', 'the first frame must be start')
       } else if (frame.type === 'cancel') {

@@ -86,9 +86,10 @@ export class RunningRequest {
     for (const branch of this.#touched) this.#sendText(branch)
   }
 
-  /** Ends the stream because of an error. */
+  /** Ends the stream because of an error, and the engine's work on it. */
   fail(thrown: unknown): void {
     if (this.#finished) return
+    this.cancel()
     this.flush()
     this.#finished = true
     this.#emit(toErrorEvent(toAparError(thrown)))

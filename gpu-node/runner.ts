@@ -136,7 +136,6 @@ export class Runner {
       action()
     } catch (error) {
       console.error(error)
-      request.cancel()
       request.fail(error)
     }
   }

@@ -1,0 +1,133 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
+import { promisify } from 'node:util'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { API_KEY_PATTERN, ApiKeyRecord } from '../../shared/api-keys.ts'
+import { requires } from '../support/requires.ts'
+import { tinyCheckpoint } from '../support/tiny-checkpoint.ts'
+
+const APAR = 'dist/apar.js'
+
+interface Ran {
+  code: number
+  stdout: string
+  stderr: string
+}
+
+async function apar(args: string[], env: Record<string, string> = {}): Promise<Ran> {
+  try {
+    const options = { env: { ...process.env, APAR_API_KEY: '', NODE_SECRET: '', ...env } }
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [APAR, ...args], options)
+    return { code: 0, stdout, stderr }
+  } catch (error) {
+    const { code, stdout, stderr } = error as Ran
+    return { code, stdout, stderr }
+  }
+}
+
+const lines = (text: string) => text.trim().split('\n')
+
+describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)))('apar', () => {
+  test('says in one line that a port is taken', async () => {
+    const holder = createServer().listen(0, '127.0.0.1')
+    await once(holder, 'listening')
+    const { port } = holder.address() as AddressInfo
+    const { code, stderr } = await apar(['serve', '--port', String(port)])
+    holder.close()
+    expect(code).toBe(1)
+    expect(lines(stderr)).toEqual([expect.stringMatching(`^apar: port ${port} on 127.0.0.1 is in use`)])
+  })
+
+  test('says in one line what is wrong with a model folder', async () => {
+    const folder = tinyCheckpoint()
+    folder.write('config.json', '{}')
+    const { code, stderr } = await apar(['gpu-node', '--model', folder.path], { NODE_SECRET: 's' })
+    folder.remove()
+    expect(code).toBe(1)
+    expect(lines(stderr)).toEqual([expect.stringMatching(/^apar: .*config\.json: architectures/)])
+  })
+
+  test('serve ends with its gpu node, and says why first', async () => {
+    const { code, stderr } = await apar(['serve', '--port', '0', '--model', '/nowhere'])
+    expect(code).toBe(1)
+    expect(lines(stderr)[0]).toBe('apar: /nowhere is not a folder')
+  })
+
+  test.each([
+    [['gpu-node'], /NODE_SECRET is not set/],
+    [['serve', '--port', '70000'], /whole number from 0 to 65535/],
+    [['chat', 'hi'], /an API key is needed/],
+    [['chat', 'hi', '--key', 'k', '--url', 'http://127.0.0.1:9'], /nothing answers at/],
+    [['keys', 'new', '--id', 'a b'], /letters, digits and hyphens/],
+    [['dance'], /unknown command/],
+  ])('%j is refused with a reason', async (args, reason) => {
+    const { code, stderr } = await apar(args)
+    expect(code).toBe(1)
+    expect(stderr).toMatch(reason)
+    expect(stderr).not.toMatch(/\n\s+at /)
+  })
+
+  test('makes keys that match their record', async () => {
+    const { code, stdout } = await apar(['keys', 'new', '--id', 'team', '--requests-per-minute', '5'])
+    expect(code).toBe(0)
+    const [key = '', json = ''] = lines(stdout)
+    const [, id, secret] = API_KEY_PATTERN.exec(key) ?? []
+    const record = ApiKeyRecord.parse(JSON.parse(json))
+    const hash = createHash('sha256').update(`${record.salt}${secret}`).digest('hex')
+    expect(record).toEqual({ id: 'team', salt: record.salt, hash, requests_per_minute: 5 })
+    expect(id).toBe('team')
+  })
+})
+
+const BUILT = existsSync('native/build/release/apar.node') && existsSync('models/demo/config.json')
+
+describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apar serve', () => {
+  let serving: ChildProcess | undefined
+  afterEach(() => {
+    serving?.kill('SIGKILL')
+  })
+
+  async function serve(): Promise<{ url: string; key: string; process: ChildProcess }> {
+    const child = spawn(process.execPath, [APAR, 'serve', '--port', '0'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    serving = child
+    let printed = ''
+    child.stdout.on('data', (chunk) => {
+      printed += chunk
+    })
+    await vi.waitFor(() => expect(printed).toContain('Ctrl-C'), { timeout: 60_000, interval: 50 })
+    const url = /at (http:\S+)/.exec(printed)?.[1] ?? ''
+    const key = /key {8}(\S+)/.exec(printed)?.[1] ?? ''
+    return { url, key, process: child }
+  }
+
+  async function untilNothingListens(url: string): Promise<void> {
+    await vi.waitFor(() => expect(fetch(`${url}/healthz`)).rejects.toThrow(), {
+      timeout: 30_000,
+      interval: 100,
+    })
+  }
+
+  test('answers apar chat, and a signal ends everything', { timeout: 120_000 }, async () => {
+    const { url, key, process } = await serve()
+    const answer = await apar(['chat', 'How do I use tar?', '--url', url, '--key', key, '--max-tokens', '60'])
+    expect(answer).toMatchObject({ code: 0, stderr: '' })
+    expect(answer.stdout.trim().length).toBeGreaterThan(10)
+    process.kill('SIGINT')
+    const [code, signal] = await once(process, 'exit')
+    expect({ code, signal }).toEqual({ code: 0, signal: null })
+    await untilNothingListens(url)
+  })
+
+  test('leaves no process behind when it is killed', { timeout: 120_000 }, async () => {
+    const { url, process } = await serve()
+    process.kill('SIGKILL')
+    await once(process, 'exit')
+    await untilNothingListens(url)
+  })
+})

@@ -1,0 +1,99 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Registration } from '../../gpu-node/registration.ts'
+import { Heartbeat } from '../../shared/protocol/fleet.ts'
+
+interface Call {
+  method: string | undefined
+  path: string | undefined
+  authorization: string | undefined
+  body: string
+}
+
+let edge: Server
+let calls: Call[]
+let answers: { status: number; body?: unknown }[]
+const LEASE = { heartbeat_ms: 10, lease_ms: 30 }
+
+beforeEach(async () => {
+  calls = []
+  answers = []
+  edge = createServer(async (request, response) => {
+    let body = ''
+    for await (const chunk of request) body += chunk
+    const { method, url: path, headers } = request
+    calls.push({ method, path, authorization: headers.authorization, body })
+    const { status, body: answer } = answers.shift() ?? { status: 200, body: LEASE }
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(answer ?? {}))
+  })
+  edge.listen(0, '127.0.0.1')
+  await once(edge, 'listening')
+})
+afterEach(() => {
+  edge.closeAllConnections()
+  edge.close()
+})
+
+const heartbeat: Heartbeat = {
+  url: 'ws://127.0.0.1:1',
+  models: [{ id: 'tiny', created: 1, context_tokens: 256 }],
+  capacity: { branches: 8, blocks: 64 },
+  load: { running: 0, waiting: 0, free_blocks: 64 },
+}
+
+const edgeUrl = () => `http://127.0.0.1:${(edge.address() as AddressInfo).port}`
+
+function register(url = edgeUrl()): { registration: Registration; lines: string[] } {
+  const lines: string[] = []
+  const registration = new Registration({
+    edgeUrl: url,
+    nodeId: 'node-1',
+    nodeSecret: 'secret',
+    heartbeat: () => heartbeat,
+    log: (line) => lines.push(line),
+  })
+  return { registration, lines }
+}
+
+test('beats at once, then again and again, and leaves at the end', async () => {
+  const { registration } = register()
+  await registration.registered
+  await vi.waitFor(() => expect(calls.length).toBeGreaterThan(2))
+  await registration.stop()
+  const puts = calls.slice(0, -1)
+  for (const call of puts) {
+    expect(call).toMatchObject({
+      method: 'PUT',
+      path: '/internal/v1/nodes/node-1',
+      authorization: 'Bearer secret',
+    })
+    expect(Heartbeat.parse(JSON.parse(call.body))).toEqual(heartbeat)
+  }
+  expect(calls.at(-1)).toMatchObject({ method: 'DELETE', path: '/internal/v1/nodes/node-1' })
+})
+
+test('tries again when the edge fails, and says so once', async () => {
+  answers = [{ status: 503 }, { status: 200, body: { unexpected: true } }]
+  const { registration, lines } = register()
+  await registration.registered
+  expect(calls.length).toBe(3)
+  expect(lines).toEqual([expect.stringContaining('503'), expect.stringContaining('again')])
+  await registration.stop()
+})
+
+test('a wrong secret is told to whoever waits', async () => {
+  answers = Array.from({ length: 20 }, () => ({ status: 401 }))
+  const { registration } = register()
+  await expect(registration.registered).rejects.toMatchObject({ code: 'edge_refused' })
+  await registration.stop()
+})
+
+test('stops while the edge cannot be reached', async () => {
+  const url = edgeUrl()
+  edge.close()
+  const { registration, lines } = register(url)
+  await vi.waitFor(() => expect(lines).toHaveLength(1))
+  await registration.stop()
+})

@@ -1,0 +1,172 @@
+import { EventEmitter, once } from 'node:events'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import WebSocket from 'ws'
+import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { FINISH } from '../../gpu-node/engine/types.ts'
+import { serveRequest } from '../../gpu-node/request-socket.ts'
+import { Runner } from '../../gpu-node/runner.ts'
+import { type GpuNodeServer, startServer } from '../../gpu-node/server.ts'
+import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import type { StreamEvent } from '../../shared/protocol/events.ts'
+import { ScriptedEngine } from '../support/scripted-engine.ts'
+import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
+
+const SECRET = 'the-secret'
+
+let folder: TinyFolder
+let engine: ScriptedEngine
+let runner: Runner
+let server: GpuNodeServer
+beforeEach(async () => {
+  folder = tinyCheckpoint()
+  const checkpoint = readCheckpoint(folder.path)
+  runner = await Runner.open({
+    model: 'tiny',
+    checkpoint,
+    prompts: new PromptEncoder(checkpoint.text),
+    maxBranches: 8,
+    openEngine: async (onEvents) => {
+      engine = new ScriptedEngine(onEvents)
+      return engine
+    },
+  })
+  server = await startServer({ runner, host: '127.0.0.1', port: 0, nodeSecret: SECRET })
+})
+afterEach(async () => {
+  await server.close()
+  folder.remove()
+})
+
+const url = (path = '/v1/requests') => `ws://127.0.0.1:${server.port}${path}`
+const bearer = (secret: string) => ({ headers: { authorization: `Bearer ${secret}` } })
+const start = JSON.stringify({
+  type: 'start',
+  stream: 's',
+  request: { model: 'tiny', messages: [{ role: 'user', content: 'hi' }] },
+})
+
+/** An open socket and the events it got. */
+async function connect(): Promise<{ socket: WebSocket; events: StreamEvent[] }> {
+  const socket = new WebSocket(url(), bearer(SECRET))
+  const events: StreamEvent[] = []
+  socket.on('message', (data) => events.push(JSON.parse(String(data))))
+  await once(socket, 'open')
+  return { socket, events }
+}
+
+async function refusedWith(path: string, options?: WebSocket.ClientOptions): Promise<number | undefined> {
+  const socket = new WebSocket(url(path), options)
+  socket.on('error', () => {})
+  const [, response] = await once(socket, 'unexpected-response')
+  socket.terminate()
+  return response.statusCode
+}
+
+describe('who may connect', () => {
+  test.each([
+    ['nobody without the secret', undefined],
+    ['nobody with another', bearer('another')],
+    ['nobody with half of it', bearer(SECRET.slice(0, 5))],
+    ['nobody with another scheme', { headers: { authorization: `Basic ${SECRET}` } }],
+  ])('%s', async (_, options) => {
+    expect(await refusedWith('/v1/requests', options)).toBe(401)
+    expect(engine.submitted).toEqual([])
+  })
+
+  test('the secret opens no other path', async () => {
+    expect(await refusedWith('/v1/other', bearer(SECRET))).toBe(404)
+  })
+})
+
+describe('a socket', () => {
+  test('carries one request from start to done, and closes', async () => {
+    const { socket, events } = await connect()
+    socket.send(start)
+    await vi.waitFor(() => expect(events.map(({ type }) => type)).toEqual(['accepted']))
+    engine.tokens(1, 0, Buffer.from('yes')).end(1, 0).finish(1).deliver()
+    await once(socket, 'close')
+    expect(events.map(({ type }) => type)).toEqual(['accepted', 'delta', 'branch_end', 'done'])
+    expect(engine.calls).toEqual([])
+  })
+
+  test('that is closed by its peer aborts its request at once', async () => {
+    const { socket, events } = await connect()
+    socket.send(start)
+    await vi.waitFor(() => expect(events).toHaveLength(1))
+    socket.terminate()
+    await vi.waitFor(() => expect(engine.calls).toEqual(['abort 1']))
+  })
+
+  test('passes cancels on', async () => {
+    const { socket, events } = await connect()
+    socket.send(start)
+    socket.send(JSON.stringify({ type: 'cancel_branch', branch: 2 }))
+    socket.send(JSON.stringify({ type: 'cancel' }))
+    await vi.waitFor(() => expect(engine.calls).toEqual(['abort 1/2', 'abort 1']))
+    engine.end(1, 0, FINISH.ABORT).finish(1, FINISH.ABORT).deliver()
+    await once(socket, 'close')
+    expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'abort' })
+  })
+
+  test.each([
+    ['no JSON', 'hello', { code: 'invalid_json' }],
+    ['a frame of another protocol', '{"type":"hello"}', { code: 'invalid_request', param: 'type' }],
+    ['a cancel before start', '{"type":"cancel"}', { code: 'invalid_request' }],
+    ['a bad request', start.replace('"user"', '"robot"'), { param: 'request.messages.0.role' }],
+    ['an unknown field', start.replace('"model"', '"modell":1,"model"'), { param: 'request.modell' }],
+    ['another model', start.replace('tiny', 'huge'), { code: 'model_not_found', param: 'model' }],
+  ])('is told what is wrong with %s', async (_, frame, error) => {
+    const { socket, events } = await connect()
+    socket.send(frame)
+    await once(socket, 'close')
+    expect(events).toEqual([expect.objectContaining({ type: 'error', seq: 0, ...error })])
+  })
+
+  test('that starts twice ends its request with an error', async () => {
+    const { socket, events } = await connect()
+    socket.send(start)
+    socket.send(start)
+    await once(socket, 'close')
+    expect(events.map(({ type }) => type)).toEqual(['accepted', 'error'])
+    expect(events.map(({ seq }) => seq)).toEqual([0, 1])
+    expect(engine.calls).toEqual(['abort 1'])
+  })
+
+  test('with a frame beyond the limit is cut', async () => {
+    const { socket } = await connect()
+    socket.send('x'.repeat(5 * 1024 * 1024))
+    const [code] = await once(socket, 'close')
+    expect(code).toBe(1009)
+  })
+
+  test('whose reader sleeps is cut, and its request aborted', () => {
+    // A real one would need megabytes to fill the kernel's buffers first.
+    const closed: unknown[] = []
+    const sleeping = Object.assign(new EventEmitter(), {
+      bufferedAmount: 2 * 1024 * 1024,
+      send: () => {},
+      close: (...args: unknown[]) => closed.push(args),
+    })
+    serveRequest(sleeping as unknown as WebSocket, runner)
+    sleeping.emit('message', start, false)
+    engine.tokens(1, 0, Buffer.from('text')).deliver()
+    expect(engine.calls).toEqual(['abort 1'])
+    expect(closed).toEqual([[1013, 'the reader is too slow']])
+  })
+})
+
+test('/healthz says what is served and how busy it is', async () => {
+  const health = await fetch(`http://127.0.0.1:${server.port}/healthz`)
+  expect(health.status).toBe(200)
+  expect(await health.json()).toMatchObject({ status: 'ok', model: 'tiny', load: { free_blocks: 64 } })
+  expect((await fetch(`http://127.0.0.1:${server.port}/healthz`, { method: 'POST' })).status).toBe(405)
+  expect((await fetch(`http://127.0.0.1:${server.port}/`)).status).toBe(404)
+})
+
+test('/healthz says when the engine has died', async () => {
+  const { socket, events } = await connect()
+  socket.send(start)
+  await vi.waitFor(() => expect(events).toHaveLength(1))
+  engine.finish(1, FINISH.ERROR).deliver('device lost')
+  expect((await fetch(`http://127.0.0.1:${server.port}/healthz`)).status).toBe(503)
+})
