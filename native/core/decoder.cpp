@@ -1,18 +1,17 @@
 #include "core/decoder.h"
 
 #include <algorithm>
-#include <limits>
+#include <chrono>
+#include <cmath>
 #include <string>
 
-#include "core/branch_policy.h"
 #include "core/error.h"
 
 namespace apar {
 namespace {
 
-bool contains(const std::vector<int32_t>& values, int32_t value) {
-  return std::find(values.begin(), values.end(), value) != values.end();
-}
+constexpr int32_t kMaxLogprobs = 20;      // OpenAI's limit
+constexpr double kStepTimeWeight = 0.05;  // of the newest step in the average
 
 }  // namespace
 
@@ -20,8 +19,9 @@ Decoder::Decoder(Model& model, DecoderConfig config)
     : model_(model),
       config_(std::move(config)),
       tree_(model.num_blocks(), config_.prefix_cache),
-      scheduler_(tree_, {config_.max_step_tokens, config_.max_branches}),
-      sampler_(model.config().vocab_size) {
+      scheduler_(tree_, {config_.max_step_tokens, config_.max_branches, config_.watermark}),
+      sampler_(model.config().vocab_size),
+      policy_(make_policy(config_.policy)) {
   const int32_t vocab = model.config().vocab_size;
   const auto require = [](bool good, const char* what) {
     if (!good) throw Error(ErrorCode::invalid_config, what);
@@ -38,6 +38,8 @@ Decoder::Decoder(Model& model, DecoderConfig config)
     require(eos >= 0 && eos < vocab, "an end token lies outside the vocabulary");
     require(eos != tokens.fork && eos != tokens.child, "an end token is also a fork or child token");
   }
+  require(config_.watermark >= 0.0f && config_.watermark < 1.0f, "watermark must be in [0, 1)");
+  load_.max_branches = config_.max_branches;
   logits_.resize(static_cast<size_t>(config_.max_branches) * static_cast<size_t>(vocab));
 }
 
@@ -59,6 +61,12 @@ void Decoder::validate(const RequestParams& params) const {
   require(sampling.repetition_penalty > 0.0f, "repetition_penalty must be positive");
   for (const int32_t token : params.prompt) {
     require(token >= 0 && token < model.vocab_size, "a prompt token lies outside the vocabulary");
+  }
+  require(params.max_branch_tokens >= 0, "max_branch_tokens must not be negative");
+  require(params.logprobs >= -1 && params.logprobs <= kMaxLogprobs, "logprobs must be -1 to 20");
+  for (const auto& [token, bias] : params.logit_bias) {
+    require(token >= 0 && token < model.vocab_size, "logit_bias names a token outside the vocabulary");
+    require(std::isfinite(bias), "logit_bias must be finite");
   }
   const auto prompt = static_cast<int64_t>(params.prompt.size());
   if (prompt >= model.context_tokens) {
@@ -88,6 +96,7 @@ void Decoder::submit(RequestParams params) {
   root.key = root_key(request.params.sampling.seed);
   root.last_token = request.params.prompt.back();
   request.live.push_back(&root);
+  ++load_.live_branches;
   by_id_.emplace(request.params.id, std::prev(requests_.end()));
 }
 
@@ -96,7 +105,10 @@ bool Decoder::step(std::vector<Event>& events) {
   const auto vocab = static_cast<size_t>(model_.config().vocab_size);
   try {
     const StepBatch& batch = scheduler_.batch();
+    const auto begun = std::chrono::steady_clock::now();
     model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+    load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
   } catch (...) {
     scheduler_.drop();
     abort_all(FinishReason::error, events);
@@ -114,77 +126,11 @@ bool Decoder::step(std::vector<Event>& events) {
   return true;
 }
 
-void Decoder::take(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events) {
-  ban(request, branch, logits);
-  tree_.path(branch.tail, path_);
-  path_tokens_.clear();
-  for (const NodeId node : path_) path_tokens_.push_back(tree_.at(node).tokens);
-  const int32_t position = tree_.at(branch.tail).end();
-  const int32_t token = sampler_.sample(logits, request.params.sampling, path_tokens_, branch.key, position);
-  if (token < 0) return end_request(request, FinishReason::error, events);
-  if (ends_branch(request, token)) return end_branch(request, branch, FinishReason::stop, events);
-
-  emit_token(request, branch, token, events);
-  if (token == config_.tokens.fork) fork(request, branch, events);
-  if (request.budget() == 0) {
-    end_request(request, FinishReason::length, events);
-  } else if (tree_.at(branch.tail).end() >= model_.config().context_tokens) {
-    request.outcome = FinishReason::length;
-    end_branch(request, branch, FinishReason::length, events);
-  }
-}
-
-void Decoder::ban(const Request& request, const Branch& branch, std::span<float> logits) const {
-  const ControlTokens& tokens = config_.tokens;
-  if (tokens.fork < 0) return;
-  constexpr float never = -std::numeric_limits<float>::infinity();
-  logits[static_cast<size_t>(tokens.child)] = never;
-  const bool just_split = branch.last_token == tokens.fork || branch.last_token == tokens.child;
-  // A child starts one token further on; a fork at the context's end could not write its detail.
-  const bool no_room = tree_.at(branch.tail).end() + 3 > model_.config().context_tokens;
-  if (just_split || no_room || !may_fork(request, branch)) logits[static_cast<size_t>(tokens.fork)] = never;
-}
-
-bool Decoder::ends_branch(const Request& request, int32_t token) const {
-  return contains(config_.tokens.eos, token) || contains(request.params.stop_tokens, token);
-}
-
-void Decoder::emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
-  tree_.append(branch.tail, {&token, 1});
-  branch.last_token = token;
-  ++request.generated;
-  ++generated_;
-  events.push_back({EventKind::token, request.params.id, branch.id, token, 0});
-}
-
-// The parent's tail now ends in [Fork]. Parent and child both go on from there, each in a new node.
-void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events) {
-  const NodeId above = parent.tail;
-  const int32_t position = tree_.at(above).end() - 1;
-
-  Branch& child = request.branches.emplace_back();
-  child.id = static_cast<int32_t>(request.branches.size()) - 1;
-  child.parent = parent.id;
-  child.depth = parent.depth + 1;
-  child.key = child_key(parent.key, position);
-  child.tail = tree_.add_child(above);
-  request.live.push_back(&child);
-
-  const bool pinned = parent.state == BranchState::running;
-  parent.tail = tree_.add_continuation(above);
-  if (pinned) tree_.at(parent.tail).pins = 1;
-  tree_.release(above);
-
-  ++forks_;
-  events.push_back({EventKind::fork, request.params.id, parent.id, child.id, position});
-  emit_token(request, child, config_.tokens.child, events);
-  scheduler_.adopt(request, parent, child);
-}
-
 void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events) {
   scheduler_.retire(branch);
   tree_.release(branch.tail);
   branch.tail = kNoNode;
+  --load_.live_branches;
   request.live.erase(std::find(request.live.begin(), request.live.end(), &branch));
   events.push_back({EventKind::branch_end, request.params.id, branch.id, static_cast<int32_t>(reason), 0});
   if (!request.live.empty()) return;
@@ -255,9 +201,13 @@ DecoderStats Decoder::stats() const {
   for (const Request& request : requests_) {
     const bool runs = std::any_of(request.live.begin(), request.live.end(),
                                   [](const Branch* branch) { return branch->state == BranchState::running; });
+    for (const Branch* branch : request.live) stats.preempted_branches += branch->preempted ? 1 : 0;
     ++(runs ? stats.running_requests : stats.waiting_requests);
-    stats.live_branches += static_cast<int32_t>(request.live.size());
   }
+  stats.live_branches = load_.live_branches;
+  stats.running_branches = scheduler_.running();
+  stats.step_seconds = load_.step_seconds;
+  stats.forks_refused = forks_refused_;
   stats.free_blocks = tree_.pool().num_available();
   stats.cached_blocks = stats.free_blocks - tree_.pool().num_free();
   stats.used_blocks = tree_.pool().num_blocks() - stats.free_blocks;
@@ -281,6 +231,9 @@ void Decoder::check_integrity() const {
     }
   }
   tree_.check_integrity(holders);
+  if (static_cast<int32_t>(holders.size()) != load_.live_branches) {
+    throw Error(ErrorCode::internal, "decoder: live count");
+  }
   if (running != scheduler_.running()) throw Error(ErrorCode::internal, "scheduler: running count");
   if (by_id_.size() != requests_.size()) throw Error(ErrorCode::internal, "decoder: request index");
 }

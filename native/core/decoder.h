@@ -2,9 +2,12 @@
 
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
+#include "core/branch_policy.h"
+#include "core/logprobs.h"
 #include "core/request.h"
 #include "core/sampler.h"
 #include "core/scheduler.h"
@@ -24,21 +27,27 @@ struct DecoderConfig {
   int32_t max_step_tokens = 0;
   int32_t max_branches = 0;  // running at once, over all requests
   bool prefix_cache = true;
+  PolicyKind policy = PolicyKind::eager;
+  float watermark = 0.01f;  // share of the blocks that admission leaves to those who run; [0, 1)
 };
 
 struct DecoderStats {
   int32_t running_requests = 0;
   int32_t waiting_requests = 0;
   int32_t live_branches = 0;
-  int32_t free_blocks = 0;    // cached ones included
-  int32_t cached_blocks = 0;  // hold text that nobody needs now
+  int32_t running_branches = 0;
+  int32_t preempted_branches = 0;  // set aside, waiting for blocks
+  int32_t free_blocks = 0;         // cached ones included
+  int32_t cached_blocks = 0;       // hold text that nobody needs now
   int32_t used_blocks = 0;
   int64_t steps = 0;
   int64_t generated_tokens = 0;
   int64_t prefill_tokens = 0;
   int64_t cached_prompt_tokens = 0;  // found in the prefix cache
   int64_t forks = 0;
+  int64_t forks_refused = 0;  // where [Fork] would have been likelier than the token taken
   int64_t preemptions = 0;
+  double step_seconds = 0;  // one forward pass, averaged over about the last 20
 };
 
 // APAR decoding (arXiv 2401.06761) of many requests together: each step runs one forward pass over all
@@ -74,7 +83,8 @@ class Decoder {
   using RequestIterator = std::list<Request>::iterator;
 
   void take(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
-  void ban(const Request& request, const Branch& branch, std::span<float> logits) const;
+  float ban(const Request& request, const Branch& branch, std::span<float> logits) const;
+  void emit_logprobs(const Request& request, const Branch& branch, int32_t token, std::vector<Event>& events);
   bool ends_branch(const Request& request, int32_t token) const;
   void emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   void fork(Request& request, Branch& parent, std::vector<Event>& events);
@@ -88,6 +98,9 @@ class Decoder {
   KvTree tree_;
   Scheduler scheduler_;
   Sampler sampler_;
+  std::unique_ptr<BranchPolicy> policy_;
+  Logprobs logprobs_;
+  EngineLoad load_;
   std::list<Request> requests_;  // in order of arrival
   std::unordered_map<int32_t, RequestIterator> by_id_;
   std::vector<float> logits_;  // [max_branches, vocab]
@@ -96,6 +109,7 @@ class Decoder {
   int64_t steps_ = 0;
   int64_t generated_ = 0;
   int64_t forks_ = 0;
+  int64_t forks_refused_ = 0;
 };
 
 }  // namespace apar

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <utility>
 #include <vector>
 
 #include "core/kv_tree.h"
@@ -13,7 +14,7 @@ constexpr int32_t kRootBranch = 0;
 
 // The numbers cross the boundary to TypeScript (gpu-node/engine/types.ts).
 enum class FinishReason : int32_t { none = 0, stop = 1, length = 2, abort = 3, error = 4 };
-enum class EventKind : int32_t { token = 1, fork = 2, branch_end = 3, finish = 4 };
+enum class EventKind : int32_t { token = 1, fork = 2, branch_end = 3, finish = 4, logprob = 5 };
 
 struct Event {
   EventKind kind;
@@ -31,6 +32,9 @@ struct RequestParams {
   int32_t max_depth = 1;     // the root has depth 1
   SamplerParams sampling;
   std::vector<int32_t> stop_tokens;
+  int32_t max_branch_tokens = 0;  // new tokens of one branch; 0 is no limit of its own
+  int32_t logprobs = -1;          // likeliest tokens to report beside the chosen one's; -1 reports none
+  std::vector<std::pair<int32_t, float>> logit_bias;
 };
 
 enum class BranchState : uint8_t {
@@ -46,8 +50,10 @@ struct Branch {
   NodeId tail = kNoNode;
   uint64_t key = 0;  // of its random numbers
   int32_t last_token = -1;
+  int32_t generated = 0;  // new tokens of its own
   BranchState state = BranchState::waiting;
-  bool planned = false;  // has rows in the step being planned
+  bool planned = false;    // has rows in the step being planned
+  bool preempted = false;  // waits because it was set aside
 };
 
 struct Request {

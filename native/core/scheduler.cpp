@@ -1,6 +1,7 @@
 #include "core/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace apar {
 namespace {
@@ -47,7 +48,8 @@ void Scheduler::clear_plan() {
 
 void Scheduler::activate(std::list<Request>& requests) {
   // Keep a little room for those who run, or they would be set aside as soon as they grow.
-  const int32_t watermark = std::max(1, tree_.pool().num_blocks() / 100);
+  const auto watermark =
+      static_cast<int32_t>(std::ceil(limits_.watermark * static_cast<float>(tree_.pool().num_blocks())));
   int32_t promised = 0;
   for_each_live(requests, [&](Request& request, Branch& branch) {
     if (running_ >= limits_.max_branches) return false;
@@ -129,6 +131,7 @@ bool Scheduler::reserve(std::list<Request>& requests, Branch& branch, NodeId nod
 void Scheduler::preempt(Branch& branch) {
   tree_.unpin(branch.tail);
   branch.state = BranchState::waiting;
+  branch.preempted = true;
   --running_;
   ++preemptions_;
 }
@@ -149,6 +152,7 @@ void Scheduler::adopt(Request& request, const Branch& parent, Branch& child) {
 void Scheduler::run(Request& request, Branch& branch) {
   tree_.pin(branch.tail);
   branch.state = BranchState::running;
+  branch.preempted = false;
   ++running_;
   if (request.cached_tokens < 0) {
     request.cached_tokens = tree_.computed_tokens(branch.tail);

@@ -12,6 +12,7 @@ namespace apar {
 struct SchedulerLimits {
   int32_t max_step_tokens = 0;  // rows of one forward pass
   int32_t max_branches = 0;     // running at once, over all requests; <= max_step_tokens
+  float watermark = 0;          // share of the blocks that admission leaves free
 };
 
 // A branch whose next token is to be sampled. Sample i of a step takes row i of its logits.

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <bit>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/request.h"
@@ -51,6 +53,9 @@ struct Transcript {
         branches.emplace(event.a, std::move(child));
         break;
       }
+      case EventKind::logprob:
+        logprobs.push_back({event.a, std::bit_cast<float>(event.b)});
+        break;
       default:
         branch.reason = static_cast<FinishReason>(event.a);
     }
@@ -66,6 +71,7 @@ struct Transcript {
   std::map<int32_t, BranchText> branches;
   FinishReason finish = FinishReason::none;
   int tokens = 0;
+  std::vector<std::pair<int32_t, float>> logprobs;
 };
 
 }  // namespace apar

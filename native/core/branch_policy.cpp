@@ -1,0 +1,43 @@
+#include "core/branch_policy.h"
+
+#include "core/error.h"
+
+namespace apar {
+namespace {
+
+// [Fork], [Child] and a first token of the detail.
+constexpr int32_t kForkTokens = 3;
+
+struct Eager : BranchPolicy {
+  bool may_fork(const Request&, const Branch&, const EngineLoad&) const override { return true; }
+};
+struct Capped : BranchPolicy {
+  bool may_fork(const Request&, const Branch&, const EngineLoad& load) const override {
+    return load.live_branches < load.max_branches;
+  }
+};
+struct Serial : BranchPolicy {
+  bool may_fork(const Request&, const Branch&, const EngineLoad&) const override { return false; }
+};
+
+}  // namespace
+
+bool within_limits(const Request& request, const Branch& branch) {
+  return branch.depth < request.params.max_depth &&
+         static_cast<int32_t>(request.live.size()) < request.params.max_branches &&
+         request.budget() >= kForkTokens;
+}
+
+std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind) {
+  switch (kind) {
+    case PolicyKind::eager:
+      return std::make_unique<Eager>();
+    case PolicyKind::capped:
+      return std::make_unique<Capped>();
+    case PolicyKind::serial:
+      return std::make_unique<Serial>();
+  }
+  throw Error(ErrorCode::invalid_config, "unknown branch policy");
+}
+
+}  // namespace apar

@@ -1,0 +1,110 @@
+// What one row of logits does to its branch: bans, a token, perhaps a fork, perhaps the end.
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <utility>
+
+#include "core/decoder.h"
+
+namespace apar {
+namespace {
+
+bool contains(const std::vector<int32_t>& values, int32_t value) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+}  // namespace
+
+void Decoder::take(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events) {
+  const bool wants_logprobs = request.params.logprobs >= 0;
+  if (wants_logprobs) logprobs_.keep(logits);
+  for (const auto& [token, bias] : request.params.logit_bias) logits[static_cast<size_t>(token)] += bias;
+  const float refused = ban(request, branch, logits);
+  tree_.path(branch.tail, path_);
+  path_tokens_.clear();
+  for (const NodeId node : path_) path_tokens_.push_back(tree_.at(node).tokens);
+  const int32_t position = tree_.at(branch.tail).end();
+  const int32_t token = sampler_.sample(logits, request.params.sampling, path_tokens_, branch.key, position);
+  if (token < 0) return end_request(request, FinishReason::error, events);
+  if (refused > logits[static_cast<size_t>(token)]) ++forks_refused_;
+  if (ends_branch(request, token)) return end_branch(request, branch, FinishReason::stop, events);
+
+  emit_token(request, branch, token, events);
+  if (wants_logprobs) emit_logprobs(request, branch, token, events);
+  if (token == config_.tokens.fork) fork(request, branch, events);
+  const int32_t limit = request.params.max_branch_tokens;
+  if (request.budget() == 0) {
+    end_request(request, FinishReason::length, events);
+  } else if (tree_.at(branch.tail).end() >= model_.config().context_tokens ||
+             (limit > 0 && branch.generated >= limit)) {
+    request.outcome = FinishReason::length;
+    end_branch(request, branch, FinishReason::length, events);
+  }
+}
+
+// Bans [Child], and [Fork] where it must not be. Returns the logit of a [Fork] that limits or policy refused,
+// else -inf.
+float Decoder::ban(const Request& request, const Branch& branch, std::span<float> logits) const {
+  constexpr float never = -std::numeric_limits<float>::infinity();
+  const ControlTokens& tokens = config_.tokens;
+  if (tokens.fork < 0) return never;
+  logits[static_cast<size_t>(tokens.child)] = never;
+  float& fork = logits[static_cast<size_t>(tokens.fork)];
+  if (branch.last_token == tokens.fork || branch.last_token == tokens.child) {
+    fork = never;
+    return never;
+  }
+  // The detail starts two tokens further on; at the context's end there would be no room for it.
+  const bool room = tree_.at(branch.tail).end() + 3 <= model_.config().context_tokens;
+  if (room && within_limits(request, branch) && policy_->may_fork(request, branch, load_)) return never;
+  return std::exchange(fork, never);
+}
+
+void Decoder::emit_logprobs(const Request& request, const Branch& branch, int32_t token,
+                            std::vector<Event>& events) {
+  const auto emit = [&](int32_t id, float logprob) {
+    events.push_back({EventKind::logprob, request.params.id, branch.id, id, std::bit_cast<int32_t>(logprob)});
+  };
+  emit(token, logprobs_.of(token));
+  for (const Logprob& likely : logprobs_.top(request.params.logprobs)) emit(likely.token, likely.logprob);
+}
+
+bool Decoder::ends_branch(const Request& request, int32_t token) const {
+  return contains(config_.tokens.eos, token) || contains(request.params.stop_tokens, token);
+}
+
+void Decoder::emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
+  tree_.append(branch.tail, {&token, 1});
+  branch.last_token = token;
+  ++request.generated;
+  ++branch.generated;
+  ++generated_;
+  events.push_back({EventKind::token, request.params.id, branch.id, token, 0});
+}
+
+// The parent's tail now ends in [Fork]. Parent and child both go on from there, each in a new node.
+void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events) {
+  const NodeId above = parent.tail;
+  const int32_t position = tree_.at(above).end() - 1;
+
+  Branch& child = request.branches.emplace_back();
+  child.id = static_cast<int32_t>(request.branches.size()) - 1;
+  child.parent = parent.id;
+  child.depth = parent.depth + 1;
+  child.key = child_key(parent.key, position);
+  child.tail = tree_.add_child(above);
+  request.live.push_back(&child);
+
+  const bool pinned = parent.state == BranchState::running;
+  parent.tail = tree_.add_continuation(above);
+  if (pinned) tree_.at(parent.tail).pins = 1;
+  tree_.release(above);
+
+  ++forks_;
+  events.push_back({EventKind::fork, request.params.id, parent.id, child.id, position});
+  emit_token(request, child, config_.tokens.child, events);
+  ++load_.live_branches;
+  scheduler_.adopt(request, parent, child);
+}
+
+}  // namespace apar
