@@ -22,6 +22,12 @@ export interface EngineOptions {
   maxBranches?: number | undefined
   /** Requests that may wait or run. Default 256. */
   maxRequests?: number | undefined
+  /** Keep computed text for later requests with the same beginning. Default true. */
+  prefixCache?: boolean | undefined
+  /** Share of the KV blocks that admission leaves to those who run, in [0, 1). Default 0.01. */
+  watermark?: number | undefined
+  /** What becomes of a fork when the batch is full (native/core/branch_policy.h). Default `eager`. */
+  policy?: EngineConfig['policy'] | undefined
 }
 
 /** @throws StartupError `invalid_option` when the cache could not hold one sequence. */
@@ -45,6 +51,9 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     maxStepTokens: options.maxStepTokens ?? 512,
     maxBranches: options.maxBranches ?? 64,
     maxRequests: options.maxRequests ?? 256,
+    prefixCache: options.prefixCache ?? true,
+    watermark: options.watermark ?? 0.01,
+    policy: options.policy ?? 'eager',
   }
 }
 

@@ -25,7 +25,7 @@ export function toEngineRequest(
     const message = `messages: the prompt has ${prompt.length} tokens, the context ${shape.contextTokens}`
     throw new AparError('context_length_exceeded', message, { param: 'messages' })
   }
-  const { enabled = true, max_branches, max_depth } = request.branching ?? {}
+  const { enabled = true, max_branches, max_depth, max_branch_tokens } = request.branching ?? {}
   const forks = enabled && tokens.fork !== undefined
   return {
     id,
@@ -40,5 +40,8 @@ export function toEngineRequest(
     repetitionPenalty: request.repetition_penalty ?? sampling.repetitionPenalty,
     seed: request.seed ?? randomInt(2 ** 32),
     stopTokens: new Int32Array(),
+    maxBranchTokens: max_branch_tokens ?? 0,
+    logprobs: -1,
+    logitBias: { tokens: new Int32Array(), values: new Float32Array() },
   }
 }

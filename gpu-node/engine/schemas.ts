@@ -42,6 +42,9 @@ export const EngineConfigSchema: z.ZodType<EngineConfig> = z
     maxStepTokens: count,
     maxBranches: count,
     maxRequests: count,
+    prefixCache: z.boolean(),
+    watermark: z.number().min(0).lt(1),
+    policy: z.enum(['eager', 'capped', 'serial']),
   })
   .superRefine((config, context) => {
     const refuse = (path: (string | number)[], message: string) =>
@@ -83,5 +86,15 @@ export function engineRequestSchema(vocabSize: number): z.ZodType<EngineRequest>
     repetitionPenalty: z.number().gt(0).max(100),
     seed: z.int().min(0).max(0xffff_ffff),
     stopTokens: ids,
+    maxBranchTokens: z.int().min(0).max(MAX_INT32),
+    logprobs: z.int().min(-1).max(20),
+    logitBias: z
+      .strictObject({
+        tokens: ids,
+        values: z.instanceof(Float32Array).refine((array) => array.every(Number.isFinite)),
+      })
+      .refine(({ tokens, values }) => tokens.length === values.length, {
+        error: 'tokens and values differ in length',
+      }),
   })
 }

@@ -44,6 +44,12 @@ export interface EngineConfig {
   maxBranches: number
   /** Requests that may wait or run; one more is refused with `queue_full`. */
   maxRequests: number
+  /** Keep computed text until its blocks are wanted. */
+  prefixCache: boolean
+  /** Share of the blocks that admission leaves to those who run, in [0, 1). */
+  watermark: number
+  /** When the batch is full: `eager` lets a child wait, `capped` bans [Fork]; `serial` always does (core/branch_policy.h). */
+  policy: 'eager' | 'capped' | 'serial'
 }
 
 export interface EngineRequest {
@@ -68,6 +74,12 @@ export interface EngineRequest {
   seed: number
   /** Further ids that end a branch. */
   stopTokens: Int32Array
+  /** New tokens of one branch; 0 is no limit of its own. */
+  maxBranchTokens: number
+  /** Likeliest tokens to report beside the chosen one's, 0 to 20; -1 reports none. */
+  logprobs: number
+  /** Added to the logits of these tokens: `values[i]` to `tokens[i]`. */
+  logitBias: { tokens: Int32Array; values: Float32Array }
 }
 
 /** Rows of 5 int32: [kind, request, branch, a, b]. */
@@ -84,6 +96,11 @@ export const EVENT = {
    * branch is 0.
    */
   FINISH: 4,
+  /**
+   * a = token, b = the bits of its float32 log-probability, before bans, penalties and temperature. Follow a TOKEN when asked
+   * for: the chosen token's first, then the likeliest. A forced [Child] has none.
+   */
+  LOGPROB: 5,
 } as const
 export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4 } as const
 
@@ -98,6 +115,9 @@ export interface EngineStats {
   runningRequests: number
   waitingRequests: number
   liveBranches: number
+  runningBranches: number
+  /** Set aside, waiting for blocks. */
+  preemptedBranches: number
   /** Cached blocks included: they are free to be taken. */
   freeBlocks: number
   /** Hold text that nobody needs now. */
@@ -110,7 +130,11 @@ export interface EngineStats {
   /** Prompt tokens found in the prefix cache. */
   cachedPromptTokens: number
   forks: number
+  /** Where [Fork] would have been likelier than the token taken. */
+  forksRefused: number
   preemptions: number
+  /** One forward pass in seconds, averaged over about the last 20. */
+  stepSeconds: number
 }
 
 /** Called once per wake-up with all events so far; `failure` says why the engine died, when it did. */

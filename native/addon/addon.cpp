@@ -153,6 +153,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     set("runningRequests", stats.running_requests);
     set("waitingRequests", stats.waiting_requests);
     set("liveBranches", stats.live_branches);
+    set("runningBranches", stats.running_branches);
+    set("preemptedBranches", stats.preempted_branches);
     set("freeBlocks", stats.free_blocks);
     set("cachedBlocks", stats.cached_blocks);
     set("usedBlocks", stats.used_blocks);
@@ -161,7 +163,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     set("prefillTokens", stats.prefill_tokens);
     set("cachedPromptTokens", stats.cached_prompt_tokens);
     set("forks", stats.forks);
+    set("forksRefused", stats.forks_refused);
     set("preemptions", stats.preemptions);
+    set("stepSeconds", stats.step_seconds);
     return object;
   }
 

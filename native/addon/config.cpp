@@ -61,6 +61,25 @@ DType to_dtype(const std::string& name) {
   throw Error(ErrorCode::invalid_config, "unknown dtype " + name);
 }
 
+PolicyKind to_policy(const std::string& name) {
+  if (name == "eager") return PolicyKind::eager;
+  if (name == "capped") return PolicyKind::capped;
+  if (name == "serial") return PolicyKind::serial;
+  throw Error(ErrorCode::invalid_config, "unknown policy " + name);
+}
+
+std::vector<std::pair<int32_t, float>> read_bias(const Napi::Object& bias) {
+  const std::vector<int32_t> tokens = get_ids(bias, "tokens");
+  const Napi::Value value = bias.Get("values");
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+    wrong_type("values");
+  const auto values = value.As<Napi::Float32Array>();
+  if (values.ElementLength() != tokens.size()) wrong_type("values");
+  std::vector<std::pair<int32_t, float>> pairs;
+  for (size_t i = 0; i < tokens.size(); ++i) pairs.emplace_back(tokens[i], values[i]);
+  return pairs;
+}
+
 ModelConfig read_model(const Napi::Object& shape) {
   ModelConfig model;
   model.vocab_size = get_int(shape, "vocabSize");
@@ -125,6 +144,9 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.max_step_tokens = get_int(config, "maxStepTokens");
   open.engine.decoder.max_branches = get_int(config, "maxBranches");
   open.engine.max_requests = get_int(config, "maxRequests");
+  open.engine.decoder.prefix_cache = get_bool(config, "prefixCache");
+  open.engine.decoder.watermark = get_float(config, "watermark");
+  open.engine.decoder.policy = to_policy(get_string(config, "policy"));
   open.dtype = to_dtype(get_string(config, "dtype"));
   open.threads = get_int(config, "threads");
   open.num_blocks = get_int(config, "numBlocks");
@@ -139,6 +161,9 @@ RequestParams read_request(const Napi::Object& request) {
   params.max_branches = get_int(request, "maxBranches");
   params.max_depth = get_int(request, "maxDepth");
   params.stop_tokens = get_ids(request, "stopTokens");
+  params.max_branch_tokens = get_int(request, "maxBranchTokens");
+  params.logprobs = get_int(request, "logprobs");
+  params.logit_bias = read_bias(get_object(request, "logitBias"));
   params.sampling.temperature = get_float(request, "temperature");
   params.sampling.top_p = get_float(request, "topP");
   params.sampling.top_k = get_int(request, "topK");

@@ -15,6 +15,8 @@ export const BranchOptions = z.strictObject({
   max_branches: z.int().min(1).max(256).optional(),
   /** Depth of the deepest branch; the root has depth 1, so 1 never forks. */
   max_depth: z.int().min(1).max(16).optional(),
+  /** New tokens of one branch; it ends with reason `length`. Default: no limit of its own. */
+  max_branch_tokens: z.int().min(1).max(1_000_000).optional(),
 })
 export type BranchOptions = z.infer<typeof BranchOptions>
 

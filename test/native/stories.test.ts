@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
 import { type DType, EVENT, EVENT_WIDTH } from '../../gpu-node/engine/types.ts'
+import { engineRequest } from '../support/engine-request.ts'
 import { convertLlama2c, readLlama2cPieces } from './llama2c.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
@@ -45,6 +46,9 @@ describe.skipIf(!present)('a third party’s model tells its story', () => {
           maxStepTokens: 16,
           maxBranches: 4,
           maxRequests: 4,
+          prefixCache: true,
+          watermark: 0,
+          policy: 'eager',
         },
         (rows) => {
           for (let at = 0; at < rows.length; at += EVENT_WIDTH) {
@@ -53,20 +57,7 @@ describe.skipIf(!present)('a third party’s model tells its story', () => {
           }
         },
       )
-      engine.submit({
-        id: 1,
-        prompt: Int32Array.of(1),
-        maxTokens: 220,
-        maxBranches: 1,
-        maxDepth: 1,
-        temperature: 0,
-        topP: 1,
-        topK: 0,
-        minP: 0,
-        repetitionPenalty: 1,
-        seed: 0,
-        stopTokens: new Int32Array(),
-      })
+      engine.submit(engineRequest({ id: 1, maxTokens: 220 }))
       await finished
       await engine.close()
       const text = Buffer.concat(ids.map((id) => pieces[id] ?? Buffer.alloc(0))).toString('utf8')

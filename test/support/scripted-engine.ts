@@ -50,6 +50,10 @@ export class ScriptedEngine implements Engine {
       generatedTokens: 0,
       cachedPromptTokens: 0,
       prefillTokens: 0,
+      runningBranches: 0,
+      preemptedBranches: 0,
+      forksRefused: 0,
+      stepSeconds: 0,
       forks: 0,
       preemptions: 0,
     }

@@ -1,0 +1,182 @@
+import { execFileSync } from 'node:child_process'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { openEngine } from '../../gpu-node/engine/binding.ts'
+import { type Engine, type EngineConfig, EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/types.ts'
+import { toEngineConfig } from '../../gpu-node/engine-options.ts'
+import { engineRequest } from '../support/engine-request.ts'
+
+// What the addon makes of callers that break its contract, with TypeScript's checks out of the way: a code, never a crash.
+
+const ROOT = join(import.meta.dirname, '../..')
+const ADDON = join(ROOT, 'native/build/release/apar.node')
+const addon: { open: (...args: unknown[]) => Promise<Engine> } = createRequire(import.meta.url)(ADDON)
+const config = toEngineConfig(readCheckpoint(join(ROOT, 'models/demo')), { threads: 1, numBlocks: 128 })
+
+const codeOf = async (call: () => unknown): Promise<unknown> => {
+  try {
+    await call()
+    return 'accepted'
+  } catch (error) {
+    return error instanceof Error && 'code' in error ? error.code : error
+  }
+}
+
+/** Any value at a path below the configuration. */
+const broken = (path: string[], value: unknown): unknown => {
+  const copy: Record<string, unknown> = structuredClone({ ...config })
+  let at = copy
+  for (const key of path.slice(0, -1)) at = at[key] as Record<string, unknown>
+  at[path.at(-1) ?? ''] = value
+  return copy
+}
+
+describe('open', () => {
+  const cases: [string, unknown[], string][] = [
+    ['no arguments', [], 'invalid_config'],
+    ['no function', [config], 'invalid_config'],
+    ['a string', ['config', () => {}], 'invalid_config'],
+    ['an empty object', [{}, () => {}], 'invalid_config'],
+    ['a shape of strings', [broken(['model', 'hiddenSize'], '256'), () => {}], 'invalid_config'],
+    ['heads that do not divide', [broken(['model', 'numKvHeads'], 3), () => {}], 'invalid_config'],
+    ['a negative size', [broken(['model', 'numLayers'], -1), () => {}], 'invalid_config'],
+    ['another vocabulary', [broken(['model', 'vocabSize'], 5000), () => {}], 'invalid_weights'],
+    ['a tensor without a file', [broken(['weights', 'files'], []), () => {}], 'invalid_weights'],
+    ['a file that is not there', [broken(['weights', 'files'], ['/nowhere']), () => {}], 'invalid_weights'],
+    ['no tensors', [broken(['weights', 'tensors'], []), () => {}], 'invalid_weights'],
+    ['tensors of numbers', [broken(['weights', 'tensors'], [1, 2]), () => {}], 'invalid_config'],
+    ['an unknown dtype', [broken(['dtype'], 'f64'), () => {}], 'invalid_config'],
+    ['no threads', [broken(['threads'], 0), () => {}], 'invalid_config'],
+    ['no blocks', [broken(['numBlocks'], 0), () => {}], 'invalid_config'],
+    ['more memory than there is', [broken(['numBlocks'], 2 ** 26), () => {}], 'out_of_memory'],
+    ['a control token outside', [broken(['tokens', 'fork'], 1e6), () => {}], 'invalid_config'],
+    ['more branches than rows', [broken(['maxBranches'], 1e6), () => {}], 'invalid_config'],
+    ['no requests', [broken(['maxRequests'], 0), () => {}], 'invalid_config'],
+    ['an unknown policy', [broken(['policy'], 'greedy'), () => {}], 'invalid_config'],
+    ['a watermark of everything', [broken(['watermark'], 1), () => {}], 'invalid_config'],
+  ]
+  for (const [name, args, code] of cases) {
+    it(`${name}: ${code}`, async () => expect(await codeOf(() => addon.open(...args))).toBe(code))
+  }
+})
+
+describe('an open engine', () => {
+  const request = (fields: object) => ({ ...engineRequest({ id: 1 }), ...fields })
+  const submit = (engine: Engine, value: unknown) => codeOf(() => engine.submit(value as never))
+
+  it('refuses requests of the wrong type or beyond its limits', async () => {
+    const engine = await addon.open(config, () => {})
+    const cases: [unknown, string][] = [
+      [undefined, 'invalid_request'],
+      [{}, 'invalid_config'],
+      [request({ prompt: [1, 2] }), 'invalid_config'],
+      [request({ prompt: new Float32Array(3) }), 'invalid_config'],
+      [request({ prompt: new Int32Array() }), 'invalid_request'],
+      [request({ prompt: Int32Array.of(-1) }), 'invalid_request'],
+      [request({ prompt: Int32Array.of(1 << 30) }), 'invalid_request'],
+      [request({ prompt: new Int32Array(5000).fill(1) }), 'request_too_large'],
+      [request({ id: 2 ** 40 }), 'invalid_request'],
+      [request({ id: -5 }), 'invalid_request'],
+      [request({ id: Number.NaN }), 'invalid_request'],
+      [request({ maxTokens: 0 }), 'invalid_request'],
+      [request({ temperature: Number.NaN }), 'invalid_request'],
+      [request({ topP: 2 }), 'invalid_request'],
+      [request({ logprobs: 1000 }), 'invalid_request'],
+      [request({ logitBias: { tokens: Int32Array.of(1), values: new Float32Array(2) } }), 'invalid_config'],
+    ]
+    for (const [value, code] of cases) expect([value, await submit(engine, value)]).toEqual([value, code])
+    await engine.close()
+  })
+
+  it('ignores aborts of what is not there, twice over, and huge ids', async () => {
+    const engine = await addon.open(config, () => {})
+    engine.submit(request({}) as never)
+    for (const id of [1, 1, 2, 0, -1, 2 ** 40, Number.NaN]) {
+      engine.abort(id)
+      engine.abort(id, id)
+      engine.stopBranch(id, id)
+    }
+    expect(await codeOf(() => engine.abort('1' as never))).toBe('invalid_request')
+    await engine.close()
+  })
+
+  it('says so when it is closed, and may be closed again', async () => {
+    const engine = await addon.open(config, () => {})
+    await Promise.all([engine.close(), engine.close()])
+    await engine.close()
+    expect(await submit(engine, request({}))).toBe('closed')
+    engine.abort(1)
+    expect(engine.stats().runningRequests).toBe(0)
+  })
+
+  it('may be called from its own callback', { timeout: 60_000 }, async () => {
+    let finished = 0
+    let closed: Promise<void> | undefined
+    const engine: Engine = await addon.open(config, (rows: Int32Array) => {
+      for (let at = 0; at < rows.length; at += EVENT_WIDTH) {
+        if (rows[at] !== EVENT.FINISH) continue
+        finished++
+        engine.stats()
+        engine.abort(finished)
+        if (finished < 5) engine.submit(engineRequest({ id: finished + 1 }))
+        else closed = engine.close()
+      }
+    })
+    engine.submit(engineRequest({ id: 1 }))
+    await expect.poll(() => closed !== undefined, { timeout: 30_000 }).toBe(true)
+    await closed
+    expect(finished).toBe(5)
+  })
+
+  it('ends with its process when nobody closes it', () => {
+    const script = `
+      const { open } = require(${JSON.stringify(ADDON)})
+      open(${JSON.stringify(config)}, () => process.exit(7)).then((engine) => {
+        engine.submit({ ...${JSON.stringify(engineRequest({ id: 1 }))}, prompt: Int32Array.of(1), stopTokens: new Int32Array(),
+          logitBias: { tokens: new Int32Array(), values: new Float32Array() } })
+      })`
+    let status: unknown
+    try {
+      execFileSync(process.execPath, ['-e', script])
+    } catch (error) {
+      status = error instanceof Error && 'status' in error ? error.status : error
+    }
+    expect(status).toBe(7)
+  })
+})
+
+describe('log-probabilities through the boundary', () => {
+  it('come as float bits after their token', async () => {
+    const rows: number[][] = []
+    let finish: (reason: number) => void = () => {}
+    const finished = new Promise<number>((resolve) => {
+      finish = resolve
+    })
+    const engine = await openEngine({ ...config, dtype: 'f32' } satisfies EngineConfig, (events) => {
+      for (let at = 0; at < events.length; at += EVENT_WIDTH)
+        rows.push([...events.subarray(at, at + EVENT_WIDTH)])
+      const last = rows.at(-1)
+      if (last?.[0] === EVENT.FINISH) finish(last[3] ?? 0)
+    })
+    engine.submit(engineRequest({ id: 1, maxTokens: 5, logprobs: 2 }))
+    expect([FINISH.LENGTH, FINISH.STOP]).toContain(await finished)
+    await engine.close()
+    const floats = new Float32Array(1)
+    const logprob = (bits: number) => {
+      new Int32Array(floats.buffer)[0] = bits
+      return floats[0] ?? Number.NaN
+    }
+    rows.forEach(([kind, , , token], at) => {
+      if (kind !== EVENT.TOKEN) return
+      const [chosen, first, second] = rows.slice(at + 1, at + 4)
+      expect(chosen?.slice(0, 4)).toEqual([EVENT.LOGPROB, 1, 0, token])
+      expect(first?.[3]).toBe(token) // greedy, and nothing was banned
+      expect(logprob(first?.[4] ?? 0)).toBe(logprob(chosen?.[4] ?? 0))
+      expect(logprob(first?.[4] ?? 0)).toBeLessThanOrEqual(0)
+      expect(logprob(second?.[4] ?? 0)).toBeLessThanOrEqual(logprob(first?.[4] ?? 0))
+    })
+    expect(rows.filter(([kind]) => kind === EVENT.TOKEN).length).toBeGreaterThan(0)
+  })
+})
