@@ -12,6 +12,7 @@ interface Flags {
   conversations?: string
   answers?: string
   pages?: number
+  skipPages?: number
   out: string
   seed: number
   testShare: number
@@ -42,6 +43,7 @@ export function registerData(program: Command): void {
     .option('--conversations <file>', 'JSONL of {id, dialogs: [{prompt, response}]}, .gz as well')
     .option('--answers <file>', 'JSONL of {prompt, response}, .gz as well')
     .option('--pages <count>', 'with --raw: how many pages (default: 1000)', wholeNumber)
+    .option('--skip-pages <count>', 'with --raw: leave out so many of the best known pages', wholeNumber)
     .option('--out <folder>', 'where everything is written', 'work/data')
     .option('--seed <number>', 'decides what is held out', wholeNumber, 1)
     .option('--test-share <share>', 'share held out, 0 to 1', share, 0.12)
@@ -80,7 +82,12 @@ async function build(flags: Flags): Promise<void> {
 
 async function* sources(flags: Flags): AsyncGenerator<Conversation> {
   const raw = flags.raw ?? (flags.conversations || flags.answers ? undefined : DEFAULT_RAW)
-  if (raw) yield* demoConversations(raw, flags.pages)
+  if (raw) {
+    yield* demoConversations(raw, {
+      ...(flags.pages === undefined ? {} : { pages: flags.pages }),
+      ...(flags.skipPages === undefined ? {} : { skip: flags.skipPages }),
+    })
+  }
   if (flags.conversations) yield* jsonlConversations(flags.conversations)
   if (flags.answers) yield* answerConversations(flags.answers)
 }

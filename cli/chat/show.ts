@@ -32,7 +32,7 @@ export async function showLanes(stream: BranchStream, out: Terminal): Promise<An
   let drawnAt = Number.NEGATIVE_INFINITY
   const draw = () => {
     drawnAt = performance.now()
-    block.draw(laneLines(stream.tree, out.columns ?? 80, (out.rows ?? 24) - 2))
+    block.draw(laneLines(stream.tree, out.columns || 80, (out.rows || 24) - 2))
   }
   try {
     for await (const event of stream) {

@@ -47,24 +47,30 @@ async function chat(prompt: string | undefined, flags: ChatFlags): Promise<void>
   if (flags.maxTokens !== undefined) request.max_tokens = flags.maxTokens
   if (flags.temperature !== undefined) request.temperature = flags.temperature
   const settings = { baseUrl: flags.url, apiKey, request }
-  if (prompt !== undefined) await ask(settings, [{ role: 'user', content: prompt }])
-  else await converse(settings)
+  if (prompt === undefined) return await converse(settings)
+  const cancel = new AbortController()
+  process.once('SIGINT', () => cancel.abort())
+  await ask(settings, [{ role: 'user', content: prompt }], cancel.signal)
 }
 
 async function converse(settings: Chat): Promise<void> {
   const messages: ChatMessage[] = []
   const isTerminal = process.stdin.isTTY === true
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: isTerminal })
-  if (isTerminal) lines.setPrompt('> ')
-  lines.on('SIGINT', () => lines.close())
+  lines.setPrompt(isTerminal ? '> ' : '')
+  let cancel: AbortController | undefined
+  // Ctrl-C ends the answer that is being written, or the conversation.
+  lines.on('SIGINT', () => (cancel ? cancel.abort() : lines.close()))
   lines.prompt()
   for await (const line of lines) {
     if (line.trim() !== '') {
+      cancel = new AbortController()
       messages.push({ role: 'user', content: line })
-      const answer = await ask(settings, messages).catch((error: unknown) => {
+      const answer = await ask(settings, messages, cancel.signal).catch((error: unknown) => {
         if (!isTerminal || !(error instanceof AparError)) throw error
         console.error(`apar: ${explain(error)}`)
       })
+      cancel = undefined
       // A question without an answer would confuse the next one.
       if (answer) messages.push({ role: 'assistant', content: answer.text })
       else messages.pop()
@@ -73,22 +79,15 @@ async function converse(settings: Chat): Promise<void> {
   }
 }
 
-/** One question and its answer; Ctrl-C ends the answer and keeps what has come. */
-async function ask({ baseUrl, apiKey, request }: Chat, messages: ChatMessage[]): Promise<Answer> {
-  const cancel = new AbortController()
-  const onInterrupt = () => cancel.abort()
-  process.on('SIGINT', onInterrupt)
+/** One question and its answer; when `signal` ends it, what has come stands. */
+async function ask(chat: Chat, messages: ChatMessage[], signal: AbortSignal): Promise<Answer> {
+  const { baseUrl, apiKey, request } = chat
   const begun = performance.now()
-  try {
-    const full = { ...request, messages: [...messages] }
-    const stream = openStream({ baseUrl, apiKey, request: full, signal: cancel.signal, WebSocket })
-    const live = process.stdout.isTTY && !request.branching
-    const answer = live
-      ? await showLanes(stream, process.stdout)
-      : await showOrdered(stream, process.stdout, process.stdout.isTTY)
-    if (process.stderr.isTTY) console.error(`(${summary(answer, performance.now() - begun)})`)
-    return answer
-  } finally {
-    process.off('SIGINT', onInterrupt)
-  }
+  const full = { ...request, messages: [...messages] }
+  const stream = openStream({ baseUrl, apiKey, request: full, signal, WebSocket })
+  const { stdout, stderr } = process
+  const live = stdout.isTTY && !request.branching
+  const answer = live ? await showLanes(stream, stdout) : await showOrdered(stream, stdout, stdout.isTTY)
+  if (stderr.isTTY) console.error(`(${summary(answer, performance.now() - begun)})`)
+  return answer
 }
