@@ -1,0 +1,118 @@
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { expect, it } from 'vitest'
+import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import type { Engine, EngineConfig } from '../../gpu-node/engine/types.ts'
+import { toEngineConfig } from '../../gpu-node/engine-options.ts'
+import { engineRequest } from '../support/engine-request.ts'
+
+// Seeded mutations of what crosses into native code, with TypeScript's checks out of the way: each is taken or refused with a
+// code. A crash ends the test run, so it cannot pass unseen. APAR_FUZZ_RUNS and APAR_FUZZ_SEED go further.
+
+const ROOT = join(import.meta.dirname, '../..')
+const RUNS = Number(process.env.APAR_FUZZ_RUNS ?? 400)
+const SEED = Number(process.env.APAR_FUZZ_SEED ?? 1)
+const CODES = [
+  ...['invalid_config', 'invalid_weights', 'invalid_request', 'duplicate_request'],
+  ...['queue_full', 'request_too_large', 'out_of_memory'],
+]
+
+const addon: { open: (...args: unknown[]) => Promise<Engine> } = createRequire(import.meta.url)(
+  join(ROOT, 'native/build/release/apar.node'),
+)
+const config: EngineConfig = {
+  ...toEngineConfig(readCheckpoint(join(ROOT, 'models/demo')), { threads: 1, numBlocks: 64 }),
+  maxStepTokens: 32,
+  maxBranches: 8,
+}
+
+const evilNumber = fc.oneof(
+  fc.constantFrom(0, -1, 1, 2, 3, 15, 16, 17, 2 ** 31 - 1, 2 ** 31, -(2 ** 31), 2 ** 32, 2 ** 53, -(2 ** 53)),
+  fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0.5, 1e-30, 1e30),
+  fc.integer({ min: -10, max: 10_000 }),
+)
+const evil = fc.oneof(
+  { weight: 5, arbitrary: evilNumber },
+  fc.constantFrom<unknown>(undefined, null, true, '', 'bf16', 'F32', [], {}, [[]], () => {}),
+  fc.int32Array({ maxLength: 40 }),
+  fc.float32Array({ maxLength: 4 }),
+)
+/** A place in an object tree, by the n-th of whatever there is at each level, and what to put there. */
+const mutations = fc.array(fc.tuple(fc.array(fc.nat(), { minLength: 1, maxLength: 6 }), evil), {
+  minLength: 1,
+  maxLength: 3,
+})
+
+function mutate(value: object, changes: readonly [number[], unknown][]): unknown {
+  const copy = structuredClone(value) as Record<string, unknown>
+  for (const [steps, replacement] of changes) {
+    let at = copy
+    for (const [index, step] of steps.entries()) {
+      const keys = Object.keys(at)
+      const key = keys[step % keys.length]
+      if (key === undefined) break
+      const next = at[key]
+      // The engine is meant to be small: a fuzzed size may not take the machine's memory.
+      if (key === 'numBlocks' || key === 'threads') break
+      const inner = typeof next === 'object' && next !== null && !ArrayBuffer.isView(next)
+      if (!inner || index === steps.length - 1) {
+        at[key] = replacement
+        break
+      }
+      at = next as Record<string, unknown>
+    }
+  }
+  return copy
+}
+
+async function outcome(call: () => unknown): Promise<unknown> {
+  try {
+    return await call()
+  } catch (error) {
+    expect(CODES).toContain(error instanceof Error && 'code' in error ? error.code : error)
+    return undefined
+  }
+}
+
+it('configurations and tensor tables', { timeout: 300_000 }, async () => {
+  let refused = 0
+  await fc.assert(
+    fc.asyncProperty(mutations, async (changes) => {
+      const engine = await outcome(() => addon.open(mutate(config, changes), () => {}))
+      if (engine) await (engine as Engine).close()
+      else refused++
+    }),
+    { numRuns: RUNS, seed: SEED },
+  )
+  expect(refused).toBeGreaterThan(RUNS / 4)
+})
+
+it('requests', { timeout: 300_000 }, async () => {
+  const engine = await addon.open(config, () => {})
+  let refused = 0
+  let taken = 0
+  await fc.assert(
+    fc.asyncProperty(mutations, fc.integer({ min: 1, max: 40 }), async (changes, id) => {
+      const request = engineRequest({
+        id,
+        maxTokens: 8,
+        maxBranches: 4,
+        maxDepth: 3,
+        temperature: 1,
+        logprobs: 2,
+      })
+      const accepted = await outcome(() => {
+        engine.submit(mutate(request, changes) as never)
+        return true
+      })
+      if (accepted) taken++
+      else refused++
+      if (taken % 50 === 0) for (let other = 0; other <= 40; other++) engine.abort(other)
+    }),
+    { numRuns: RUNS * 4, seed: SEED },
+  )
+  await engine.close()
+  expect(engine.stats().usedBlocks).toBe(0)
+  expect(Math.min(refused, taken)).toBeGreaterThan(RUNS / 10)
+})
