@@ -1,0 +1,34 @@
+// The engine's own tests again, built with AddressSanitizer and UndefinedBehaviorSanitizer, then those with threads with
+// ThreadSanitizer. CI runs it after `npm test`.
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { fail, root, run, say } from './setup/report.mjs'
+import { findCmake, findGenerator } from './setup/toolchain.mjs'
+
+const BUILDS = [
+  { name: 'asan', sanitize: 'address,undefined', tests: '.' },
+  { name: 'tsan', sanitize: 'thread', tests: 'engine|thread_pool|cpu_ops|test_model' },
+]
+
+const cmake = await findCmake({})
+const generator = await findGenerator()
+if (!generator) fail('neither make nor ninja found: install one (Debian: apt-get install make)')
+for (const { name, sanitize, tests } of BUILDS) {
+  say(`the engine's tests with -fsanitize=${sanitize} ...`)
+  const folder = join(root, 'native/build', name)
+  await step(cmake, [
+    ...['-S', join(root, 'native'), '-B', folder, '-G', generator],
+    ...['-DCMAKE_BUILD_TYPE=RelWithDebInfo', `-DAPAR_SANITIZE=${sanitize}`, '-DAPAR_BENCH=OFF'],
+  ])
+  await step(cmake, ['--build', folder, '--parallel', String(availableParallelism())])
+  const ctest = cmake.replace(/cmake(\.exe)?$/, 'ctest$1')
+  const args = ['--test-dir', folder, '-R', tests, '--output-on-failure', '--no-tests=error']
+  await step(ctest, args, { show: true })
+}
+
+async function step(command, args, options = {}) {
+  const { code, output } = await run(command, args, options)
+  if (code === 0) return
+  process.stderr.write(output)
+  fail(`${command} ${args[0]} failed`)
+}
