@@ -1,11 +1,13 @@
 import { join } from 'node:path'
 import type { Conversation } from '../conversation.ts'
 import { smalltalkConversations } from './smalltalk.ts'
-import { tldrConversations } from './tldr.ts'
+import { type TldrOptions, tldrConversations } from './tldr.ts'
 
 /** What models/demo is trained on. `raw` is the folder with `instruct/tldr_pages_en.jsonl.gz`. */
-export async function* demoConversations(raw: string, pages?: number): AsyncGenerator<Conversation> {
-  yield* smalltalkConversations()
-  const file = join(raw, 'instruct', 'tldr_pages_en.jsonl.gz')
-  yield* tldrConversations(file, pages === undefined ? {} : { pages })
+export async function* demoConversations(
+  raw: string,
+  options: TldrOptions = {},
+): AsyncGenerator<Conversation> {
+  if (!options.skip) yield* smalltalkConversations()
+  yield* tldrConversations(join(raw, 'instruct', 'tldr_pages_en.jsonl.gz'), options)
 }

@@ -7,6 +7,8 @@ import { popularity } from './tldr-popularity.ts'
 export interface TldrOptions {
   /** How many pages, the best known first; default 1000. */
   pages?: number
+  /** Leave out so many of the best known pages; default 0. */
+  skip?: number
   /** Which folders of tldr; default common and linux. */
   platforms?: readonly string[]
 }
@@ -40,6 +42,7 @@ export async function* tldrConversations(
   const pages: TldrPage[] = []
   for await (const { value, line } of readJsonl(file)) pages.push(toPage(value, file, line))
   const score = popularity(pages)
+  const skip = options.skip ?? 0
   const seen = new Set<string>()
   const families = new Map<string, number>()
   const chosen = pages
@@ -59,7 +62,7 @@ export async function* tldrConversations(
       families.set(family, (families.get(family) ?? 0) + 1)
       return (families.get(family) ?? 0) <= MAX_PAGES_OF_A_FAMILY
     })
-    .slice(0, options.pages ?? 1000)
+    .slice(skip, skip + (options.pages ?? 1000))
   for (const { page, read } of chosen) yield* conversationsOf(page.path, read)
 }
 

@@ -1,6 +1,6 @@
 """Trains a model on token shards: python3 -m apar_train.train --data work --out models/demo --run work/run
 
-Every epoch sees each conversation of DATA/train once and a random share of the serial answers of DATA/serial. Writes to
+Every epoch sees each conversation of DATA/train once and a random share of the serial answers of DATA/serial (and of EXTRA). Writes to
 RUN: log.jsonl (one line per --log-every steps and per evaluation) and state.pt (for --resume); to OUT: the checkpoint.
 """
 
@@ -9,7 +9,7 @@ import json
 import random
 import time
 from pathlib import Path
-from typing import Iterator, List
+from typing import Dict, Iterator, List
 
 import torch
 
@@ -40,6 +40,8 @@ def parse_arguments(argv: List[str] = None) -> argparse.Namespace:
     p.add_argument("--weight-decay", type=float, default=0.01)
     p.add_argument("--clip", type=float, default=1.0, help="largest gradient norm")
     p.add_argument("--serial-share", type=float, default=0.05, help="share of the serial answers seen per epoch")
+    p.add_argument("--extra", type=Path, help="folder of shards of which every epoch sees a share: breadth, not memory")
+    p.add_argument("--extra-share", type=float, default=0.1)
     p.add_argument("--hidden-size", type=int, default=256)
     p.add_argument("--intermediate-size", type=int, default=608)
     p.add_argument("--layers", type=int, default=4)
@@ -70,6 +72,12 @@ def batches(tries: List[Trie], batch_tokens: int, rng: random.Random) -> Iterato
         yield chosen
 
 
+def check_same_vocabulary(meta: Dict, other: Dict) -> None:
+    for key in ("vocab_size", "bos", "eos", "fork", "child"):
+        if meta[key] != other[key]:
+            raise SystemExit(f"--extra was made with another tokenizer: {key} is {other[key]}, not {meta[key]}")
+
+
 class Run:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -81,6 +89,10 @@ class Run:
         self.train, self.serial, self.test = (
             [build_trie(rows) for rows in read_conversations(args.data / name)] for name in ("train", "serial", "test")
         )
+        self.extra: List[Trie] = []
+        if args.extra:
+            check_same_vocabulary(self.meta, read_meta(args.extra))
+            self.extra = [build_trie(rows) for rows in read_conversations(args.extra)]
         config = Config(
             vocab_size=self.meta["vocab_size"],
             hidden_size=args.hidden_size,
@@ -98,6 +110,7 @@ class Run:
         groups = [{"params": matrices, "weight_decay": args.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), eps=1e-8)
         nodes = sum(map(len, self.train)) + args.serial_share * sum(map(len, self.serial))
+        nodes += args.extra_share * sum(map(len, self.extra))
         self.total_steps = max(1, int(args.epochs * nodes / args.batch_tokens))
         self.step = 0
         self.epoch = 0
@@ -157,7 +170,8 @@ class Run:
 
     def epoch_tries(self) -> List[Trie]:
         rng = random.Random(f"{self.args.seed}:{self.epoch}")
-        return self.train + rng.sample(self.serial, int(len(self.serial) * self.args.serial_share))
+        serial = rng.sample(self.serial, int(len(self.serial) * self.args.serial_share))
+        return self.train + serial + rng.sample(self.extra, int(len(self.extra) * self.args.extra_share))
 
     def over(self) -> bool:
         return self.progress() >= 1 or (self.args.stop_step > 0 and self.step >= self.args.stop_step)
