@@ -27,11 +27,12 @@ struct ModelConfig {
   void validate() const;
 };
 
-// Where one tensor lies. The table is made in TypeScript from the safetensors header; the bytes are mapped here.
+// Where one tensor lies. The table is made in TypeScript from the safetensors header; the bytes are mapped
+// here.
 struct TensorInfo {
-  std::string name;        // Hugging Face name: model.layers.0.self_attn.q_proj.weight
-  int32_t file = 0;        // index into WeightFiles::paths
-  uint64_t offset = 0;     // bytes from the start of the file
+  std::string name;     // Hugging Face name: model.layers.0.self_attn.q_proj.weight
+  int32_t file = 0;     // index into WeightFiles::paths
+  uint64_t offset = 0;  // bytes from the start of the file
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
 };

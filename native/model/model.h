@@ -20,9 +20,9 @@ class Model {
   virtual int32_t max_rows() const = 0;
 
   // Runs the batch, writes K and V of every row into its slot, and the logits of batch.logit_rows to `logits`
-  // [logit_rows, vocab_size] in f32. A row's result does not depend, to the bit, on which other rows run beside it,
-  // on how its prompt was cut into chunks, or on where the tree's nodes begin: parallel decoding must give the tokens of
-  // serial decoding. Throws Error{internal} on a device failure.
+  // [logit_rows, vocab_size] in f32. A row's result does not depend, to the bit, on which other rows run
+  // beside it, on how its prompt was cut into chunks, or on where the tree's nodes begin: parallel decoding
+  // must give the tokens of serial decoding. Throws Error{internal} on a device failure.
   virtual void forward(const StepBatch& batch, std::span<float> logits) = 0;
 };
 
