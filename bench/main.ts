@@ -1,7 +1,8 @@
 import { apar } from './apar.ts'
+import { engine } from './engine.ts'
 import type { Bench, BenchOptions } from './report.ts'
 
-const BENCHES: Record<string, Bench> = { apar }
+const BENCHES: Record<string, Bench> = { apar, engine }
 
 /** `bench <name> [--quick] [--json]`: progress on standard error; the last line of standard output is the result. */
 async function main(args: string[]): Promise<number> {

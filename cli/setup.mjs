@@ -6,7 +6,8 @@ const [major] = process.versions.node.split('.')
 if (Number(major) < 20)
   fail(`Node.js ${process.versions.node} is too old: apar needs 20 or newer (https://nodejs.org)`)
 
-const options = { tests: process.argv.includes('--tests'), quiet: process.argv.includes('--quiet') }
+const asked = (option) => process.argv.includes(option)
+const options = { tests: asked('--tests'), bench: asked('--bench'), quiet: asked('--quiet') }
 const { installPackages } = await import('./setup/packages.mjs')
 const { buildNative } = await import('./setup/native.mjs')
 await installPackages(options)

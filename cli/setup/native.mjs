@@ -9,7 +9,12 @@ const buildFolder = join(root, 'native/build/release')
 /** Builds native/build/release with CMake; its own look at the sources says what is stale. */
 export async function buildNative(options) {
   const cmake = await findCmake(options)
-  if (needsConfiguring(options)) {
+  const before = configured()
+  // What is on stays on: tests and benches take turns without building twice.
+  const wanted = new Set(['APAR_ADDON', ...(before ?? [])])
+  if (options.tests) wanted.add('APAR_TESTS')
+  if (options.bench) wanted.add('APAR_BENCH')
+  if (!before || wanted.size > before.size) {
     const compiler = await findCompiler()
     if (!compiler) {
       fail('no C++20 compiler found: install g++ >= 10 or clang >= 12 (Debian: apt-get install g++ make)')
@@ -18,32 +23,29 @@ export async function buildNative(options) {
     if (!generator) fail('neither make nor ninja found: install one (Debian: apt-get install make)')
     say(`building the engine with ${compiler} ...`, options)
     mkdirSync(buildFolder, { recursive: true })
-    const configured = await run(cmake, [
+    const configuring = await run(cmake, [
       ...['-S', join(root, 'native'), '-B', buildFolder, '-G', generator],
-      ...[
-        '-DCMAKE_BUILD_TYPE=Release',
-        `-DCMAKE_CXX_COMPILER=${compiler}`,
-        '-DAPAR_ADDON=ON',
-        '-DAPAR_BENCH=OFF',
-      ],
-      `-DAPAR_TESTS=${options.tests ? 'ON' : 'OFF'}`,
+      ...['-DCMAKE_BUILD_TYPE=Release', `-DCMAKE_CXX_COMPILER=${compiler}`],
+      ...['APAR_ADDON', 'APAR_TESTS', 'APAR_BENCH'].map(
+        (option) => `-D${option}=${wanted.has(option) ? 'ON' : 'OFF'}`,
+      ),
     ])
-    if (configured.code !== 0) failBuild('CMake could not configure the engine', configured.output)
+    if (configuring.code !== 0) failBuild('CMake could not configure the engine', configuring.output)
   }
   const jobs = String(availableParallelism())
   const built = await run(cmake, ['--build', buildFolder, '--parallel', jobs])
   if (built.code !== 0) failBuild('the engine did not compile', built.output)
 }
 
-/** Configured once, CMake keeps itself up to date; only other options need a new run. */
-function needsConfiguring({ tests }) {
+/** What the last configuration switched on; undefined when there is none for these sources. */
+function configured() {
   const cache = join(buildFolder, 'CMakeCache.txt')
   const made = existsSync(join(buildFolder, 'build.ninja')) || existsSync(join(buildFolder, 'Makefile'))
-  if (!made || !existsSync(cache)) return true
+  if (!made || !existsSync(cache)) return undefined
   const text = readFileSync(cache, 'utf8')
   const source = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(text)?.[1]
-  if (source !== join(root, 'native')) return true
-  return !text.includes('APAR_ADDON:BOOL=ON') || (tests && !text.includes('APAR_TESTS:BOOL=ON'))
+  if (source !== join(root, 'native')) return undefined
+  return new Set(Array.from(text.matchAll(/^(APAR_\w+):BOOL=ON$/gm), ([, option]) => option))
 }
 
 function failBuild(what, output) {
