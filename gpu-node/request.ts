@@ -72,13 +72,16 @@ export class RunningRequest {
     else if (!this.#finished) this.#options.engine.abort(this.#options.id, branch)
   }
 
-  /** Takes one row of engine events; call {@link flush} after the last of a batch. */
-  handle(kind: number, branch: number, a: number, failure: string | undefined): void {
+  /** Takes the engine event that begins at `rows[row]`; call {@link flush} after the last of a batch. */
+  handle(rows: Int32Array, row: number, failure: string | undefined): void {
     if (this.#finished) return
+    const kind = rows[row]
+    const branch = rows[row + 2] ?? 0
+    const a = rows[row + 3] ?? 0
     if (kind === EVENT.TOKEN) this.#token(branch, a)
     else if (kind === EVENT.FORK) this.#fork(branch, a)
     else if (kind === EVENT.BRANCH_END) this.#engineEnded(branch, REASONS[a] ?? 'error')
-    else if (kind === EVENT.FINISH) this.#finish(REASONS[a] ?? 'error', failure)
+    else if (kind === EVENT.FINISH) this.#finish(REASONS[a] ?? 'error', rows[row + 4] ?? 0, failure)
   }
 
   /** Sends the text that has gathered. */
@@ -140,7 +143,7 @@ export class RunningRequest {
     this.#emit({ type: 'branch_end', branch, reason })
   }
 
-  #finish(reason: FinishReason, failure: string | undefined): void {
+  #finish(reason: FinishReason, cachedTokens: number, failure: string | undefined): void {
     this.flush()
     this.#finished = true
     if (reason === 'error') {
@@ -149,7 +152,11 @@ export class RunningRequest {
     } else {
       // What the engine did behind a stop string does not count: its own reason says more than the client saw.
       const seen = this.#cutShort ? 'length' : 'stop'
-      this.#emit({ type: 'done', reason: reason === 'abort' ? reason : seen, usage: this.#usage() })
+      this.#emit({
+        type: 'done',
+        reason: reason === 'abort' ? reason : seen,
+        usage: this.#usage(cachedTokens),
+      })
     }
   }
 
@@ -159,7 +166,7 @@ export class RunningRequest {
     if (text) this.#emit({ type: 'delta', branch, text })
   }
 
-  #usage(): Usage {
+  #usage(cachedTokens: number): Usage {
     const branches = [...this.#branches].map(([branch, { tokens }]) => ({
       branch,
       completion_tokens: tokens,
@@ -168,6 +175,7 @@ export class RunningRequest {
     const prompt = this.#options.promptTokens
     return {
       prompt_tokens: prompt,
+      cached_prompt_tokens: cachedTokens,
       completion_tokens: completion,
       total_tokens: prompt + completion,
       branches,

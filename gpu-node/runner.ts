@@ -118,16 +118,15 @@ export class Runner {
       this.#failure = failure
       this.#reportFailure(failure)
     }
-    const touched = new Map<number, RunningRequest>()
+    const touched = new Set<RunningRequest>()
     for (let row = 0; row + EVENT_WIDTH <= rows.length; row += EVENT_WIDTH) {
-      const [kind = 0, id = 0, branch = 0, a = 0] = rows.subarray(row, row + EVENT_WIDTH)
-      const request = this.#requests.get(id)
+      const request = this.#requests.get(rows[row + 1] ?? 0)
       if (!request) continue
-      this.#safely(request, () => request.handle(kind, branch, a, failure))
-      if (kind === EVENT.FINISH) this.#requests.delete(id)
-      touched.set(id, request)
+      this.#safely(request, () => request.handle(rows, row, failure))
+      if (rows[row] === EVENT.FINISH) this.#requests.delete(rows[row + 1] ?? 0)
+      touched.add(request)
     }
-    for (const request of touched.values()) this.#safely(request, () => request.flush())
+    for (const request of touched) this.#safely(request, () => request.flush())
   }
 
   /** A bug in one request's life must not end the others'. */

@@ -69,6 +69,7 @@ export interface ChatCompletionUsage {
   readonly prompt_tokens: number
   readonly completion_tokens: number
   readonly total_tokens: number
+  readonly prompt_tokens_details: { readonly cached_tokens: number }
 }
 
 export type ChatFinishReason = 'stop' | 'length'

@@ -95,6 +95,8 @@ export function streamError({ code, message, param }: StreamEvent & { type: 'err
   return new AparError(code, message, { param: param ?? undefined })
 }
 
-function openAiUsage({ prompt_tokens, completion_tokens, total_tokens }: Usage): ChatCompletionUsage {
-  return { prompt_tokens, completion_tokens, total_tokens }
+function openAiUsage(usage: Usage): ChatCompletionUsage {
+  const { prompt_tokens, completion_tokens, total_tokens, cached_prompt_tokens } = usage
+  const prompt_tokens_details = { cached_tokens: cached_prompt_tokens }
+  return { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details }
 }

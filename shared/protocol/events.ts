@@ -16,6 +16,8 @@ export type Joints = z.infer<typeof Joints>
 
 export const Usage = z.object({
   prompt_tokens: z.int().min(0),
+  /** Of these, found in the prefix cache. */
+  cached_prompt_tokens: z.int().min(0),
   completion_tokens: z.int().min(0),
   total_tokens: z.int().min(0),
   /** Completion tokens per branch; [Fork] and the forced [Child] are counted where they stand. */

@@ -55,7 +55,13 @@ function open(more: Partial<StreamOptions> = {}) {
 }
 
 const accepted = { type: 'accepted', seq: 0, version: 1, stream: 's', model: 'm', joints: 'kept', created: 1 }
-const usage = { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3, branches: [] }
+const usage = {
+  prompt_tokens: 1,
+  cached_prompt_tokens: 0,
+  completion_tokens: 2,
+  total_tokens: 3,
+  branches: [],
+}
 const done = (seq: number, reason = 'stop') => ({ type: 'done', seq, reason, usage })
 
 /** Root "1. a:" + child " b" + root " 2." */

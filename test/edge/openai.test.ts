@@ -66,7 +66,12 @@ describe('a whole answer', () => {
           finish_reason: 'stop',
         },
       ],
-      usage: { prompt_tokens: 5, completion_tokens: 7, total_tokens: 12 },
+      usage: {
+        prompt_tokens: 5,
+        completion_tokens: 7,
+        total_tokens: 12,
+        prompt_tokens_details: { cached_tokens: 2 },
+      },
     })
   })
 
@@ -108,7 +113,12 @@ describe('a streamed answer', () => {
     expect(chunks.slice(0, -1).every(({ usage }) => usage === null)).toBe(true)
     expect(chunks.at(-1)).toMatchObject({
       choices: [],
-      usage: { prompt_tokens: 5, completion_tokens: 7, total_tokens: 12 },
+      usage: {
+        prompt_tokens: 5,
+        completion_tokens: 7,
+        total_tokens: 12,
+        prompt_tokens_details: { cached_tokens: 2 },
+      },
     })
   })
 

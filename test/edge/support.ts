@@ -136,6 +136,12 @@ export function branchEnd(branch: number, reason = 'stop') {
 }
 
 export function done(reason = 'stop', completion_tokens = 7) {
-  const usage = { prompt_tokens: 5, completion_tokens, total_tokens: 5 + completion_tokens, branches: [] }
+  const usage = {
+    prompt_tokens: 5,
+    cached_prompt_tokens: 2,
+    completion_tokens,
+    total_tokens: 5 + completion_tokens,
+    branches: [],
+  }
   return { type: 'done', reason, usage }
 }

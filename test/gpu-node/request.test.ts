@@ -72,6 +72,7 @@ describe('one request', () => {
       reason: 'stop',
       usage: {
         prompt_tokens: prompt,
+        cached_prompt_tokens: 0,
         completion_tokens: 12,
         total_tokens: prompt + 12,
         branches: [
