@@ -42,7 +42,7 @@ describe.skipIf(!requires('chromium', () => existsSync(CHROMIUM)))('the chat pag
     expect(branches).toBeGreaterThan(1)
     expect(await page.locator('.fork').count()).toBe(branches - 1)
     const own = await page.locator('.branch .text').allInnerTexts()
-    const answer = await page.locator('#answer').innerText()
+    const answer = await page.locator('#answer').textContent()
     for (const text of own.slice(1)) expect(answer).toContain(text.trim())
   })
 
