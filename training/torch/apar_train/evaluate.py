@@ -99,6 +99,25 @@ def shares(answers: List[Dict]) -> Dict:
     }
 
 
+def serial_check(model: torch.nn.Module, words: Vocabulary, conversations: List[List[Sequence]]) -> Dict:
+    """The same lists with forking off: does the model go on well in one branch, and write the same text?"""
+    answers = []
+    for rows in conversations:
+        parallel, serial = (decode(model, words, prompt_of(rows), forking=forking) for forking in (True, False))
+        items = len(re.findall(r"^\d+\. .+: .{10,}", document(serial, words), re.M))
+        answers.append(
+            {
+                "ended": serial[0].finished,
+                "same_items": items == len(parallel) - 1,
+                "same_text": document(serial, words) == document(parallel, words),
+                "text": document(serial, words),
+            }
+        )
+    keys = ("ended", "same_items", "same_text")
+    found = {key: round(sum(a[key] for a in answers) / max(1, len(answers)), 4) for key in keys}
+    return {"prompts": len(answers), **found, "answers": answers}
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--data", type=Path, required=True)
@@ -106,6 +125,7 @@ def main() -> None:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--prompts", type=int, default=0, help="at most so many held-out prompts; 0: all")
     p.add_argument("--seen", type=int, default=100, help="so many training prompts besides")
+    p.add_argument("--serial", type=int, default=30, help="so many lists seen in training, with forking off")
     args = p.parse_args()
     model, words = checkpoint.load(args.model), Vocabulary(args.model / "tokenizer.json")
     rng = random.Random(1)
@@ -117,10 +137,13 @@ def main() -> None:
         "held_out": judge(model, words, chosen),
         "seen": judge(model, words, rng.sample(train, min(args.seen, len(train)))),
     }
+    lists = [rows for rows in train if kind_of(rows, words) == "list"]
+    report["serial"] = serial_check(model, words, rng.sample(lists, min(args.serial, len(lists))))
     args.out.write_text(json.dumps(report, indent=1) + "\n")
     for part in ("held_out", "seen"):
         for kind in ("list", "paragraphs", "plain"):
             print(part, kind, json.dumps(report[part][kind]))
+    print("serial", {key: value for key, value in report["serial"].items() if key != "answers"})
     print("held_out_loss", report["held_out_loss"], "train_loss", report["train_loss"])
 
 
