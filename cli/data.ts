@@ -13,6 +13,7 @@ interface Flags {
   answers?: string
   pages?: number
   skipPages?: number
+  inventedNames?: number
   out: string
   seed: number
   testShare: number
@@ -44,6 +45,11 @@ export function registerData(program: Command): void {
     .option('--answers <file>', 'JSONL of {prompt, response}, .gz as well')
     .option('--pages <count>', 'with --raw: how many pages (default: 1000)', wholeNumber)
     .option('--skip-pages <count>', 'with --raw: leave out so many of the best known pages', wholeNumber)
+    .option(
+      '--invented-names <count>',
+      'with --raw: so many further copies of each page, its command under an invented name',
+      wholeNumber,
+    )
     .option('--out <folder>', 'where everything is written', 'work/data')
     .option('--seed <number>', 'decides what is held out', wholeNumber, 1)
     .option('--test-share <share>', 'share held out, 0 to 1', share, 0.12)
@@ -56,7 +62,7 @@ export function registerData(program: Command): void {
 
 async function build(flags: Flags): Promise<void> {
   const conversations = sources(flags)
-  const busy = spinner()
+  const busy = process.stdout.isTTY ? spinner() : LINES
   busy.start(STAGES.extract)
   try {
     const report = await buildData({
@@ -86,6 +92,7 @@ async function* sources(flags: Flags): AsyncGenerator<Conversation> {
     yield* demoConversations(raw, {
       ...(flags.pages === undefined ? {} : { pages: flags.pages }),
       ...(flags.skipPages === undefined ? {} : { skip: flags.skipPages }),
+      ...(flags.inventedNames === undefined ? {} : { inventedNames: flags.inventedNames }),
     })
   }
   if (flags.conversations) yield* jsonlConversations(flags.conversations)
@@ -120,6 +127,9 @@ const PLAIN = {
   chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
 }
 const REDRAW_MS = 100
+
+/** A log is not a screen: there every redraw would be a line. */
+const LINES = { start: log.step, message: () => {}, stop: log.success, error: log.error }
 
 function throttled(show: (progress: BuildProgress) => void): (progress: BuildProgress) => void {
   let last = 0

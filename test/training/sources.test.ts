@@ -5,6 +5,8 @@ import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import type { Conversation } from '../../training/data/conversation.ts'
 import { extract } from '../../training/data/extract/extract.ts'
+import { seededRandom } from '../../training/data/random.ts'
+import { underInventedName } from '../../training/data/sources/invented-names.ts'
 import { answerConversations, jsonlConversations } from '../../training/data/sources/jsonl.ts'
 import { tldrConversations } from '../../training/data/sources/tldr.ts'
 import { lowerFirst, readPage } from '../../training/data/sources/tldr-answers.ts'
@@ -113,6 +115,42 @@ describe('tldr pages', () => {
     expect(plain).toEqual({ rule: 'paragraphs_too_few' })
     expect(await all(tldrConversations(path))).toEqual(conversations)
     expect(new Set((await all(tldrConversations(path, { pages: 1 }))).map((c) => c.group)).size).toBe(1)
+  })
+
+  it('gives a command an invented name wherever it is meant', () => {
+    const git = {
+      path: 'pages/common/git-push.md',
+      title: 'git push',
+      description: 'Push commits with git.',
+      items: [{ what: 'Push with git push', cmd: 'git push {{my-git}} && git status # push' }],
+    }
+    const renamed = underInventedName(git, seededRandom(1))
+    const [command, subcommand] = renamed.title.split(' ')
+    expect([command, subcommand]).not.toContain('git')
+    expect(renamed).toEqual({
+      path: git.path,
+      title: `${command} ${subcommand}`,
+      description: `Push commits with ${command}.`,
+      items: [
+        {
+          what: `Push with ${command} ${subcommand}`,
+          cmd: `${command} ${subcommand} {{my-git}} && ${command} status # push`,
+        },
+      ],
+    })
+    expect(underInventedName(git, seededRandom(1))).toEqual(renamed)
+  })
+
+  it('adds copies under invented names to the group of their page', async () => {
+    const path = await file('pages.jsonl', JSON.stringify(page('foo', 4)))
+    const plain = await all(tldrConversations(path))
+    const copied = await all(tldrConversations(path, { inventedNames: 2 }))
+    expect(copied.slice(0, plain.length)).toEqual(plain)
+    expect(new Set(copied.map((c) => c.group))).toEqual(new Set(['common/foo']))
+    expect(new Set(copied.map((c) => c.id)).size).toBe(copied.length)
+    const asked = copied.slice(plain.length).map((c) => c.dialogs[0])
+    expect(asked.length).toBeGreaterThanOrEqual(2 * (plain.length - 1))
+    for (const turn of asked) expect(`${turn?.prompt}${turn?.response}`).not.toMatch(/\bfoo\b/)
   })
 })
 

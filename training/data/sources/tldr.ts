@@ -1,6 +1,7 @@
 import { badLine, type Conversation, isRecord, readJsonl } from '../conversation.ts'
 import { refusedBy } from '../extract/extract.ts'
 import { hashText, seededRandom, shuffled } from '../random.ts'
+import { underInventedName } from './invented-names.ts'
 import { lowerFirst, type ReadPage, readPage, type TldrPage } from './tldr-answers.ts'
 import { popularity } from './tldr-popularity.ts'
 
@@ -11,6 +12,8 @@ export interface TldrOptions {
   skip?: number
   /** Which folders of tldr; default common and linux. */
   platforms?: readonly string[]
+  /** So many further copies of every page, its command under an invented name; default 0. */
+  inventedNames?: number
 }
 
 const MIN_USES = 3
@@ -63,16 +66,24 @@ export async function* tldrConversations(
       return (families.get(family) ?? 0) <= MAX_PAGES_OF_A_FAMILY
     })
     .slice(skip, skip + (options.pages ?? 1000))
-  for (const { page, read } of chosen) yield* conversationsOf(page.path, read)
+  for (const { page, read } of chosen) {
+    const group = page.path.replace(/^pages\//, '').replace(/\.md$/, '')
+    yield* conversationsOf(group, group, read, hashText(page.path))
+    for (let copy = 1; copy <= (options.inventedNames ?? 0); copy += 1) {
+      const id = `${group}/invented-${copy}`
+      const invented = readPage(underInventedName(page, seededRandom(hashText(id))))
+      yield* conversationsOf(id, group, invented, hashText(`${id}:questions`))
+    }
+  }
 }
 
-function* conversationsOf(path: string, page: ReadPage): Generator<Conversation> {
-  const group = path.replace(/^pages\//, '').replace(/\.md$/, '')
-  const random = seededRandom(hashText(path))
+/** Copies of a page share its group: a page is held out with all of them. */
+function* conversationsOf(id: string, group: string, page: ReadPage, seed: number): Generator<Conversation> {
+  const random = seededRandom(seed)
   let count = 0
   const ask = (prompt: string, response: string): Conversation => {
     count += 1
-    return { id: `tldr/${group}/${count}`, group, dialogs: [{ prompt, response }] }
+    return { id: `tldr/${id}/${count}`, group, dialogs: [{ prompt, response }] }
   }
   const list = listAnswer(page)
   yield ask(`How do I use ${page.name}?`, list)
