@@ -51,7 +51,7 @@ struct Session {
   bool closed = false;  // the wake-up was released; JavaScript thread only
   std::unique_ptr<Engine> engine;
   std::string device;
-  DType dtype = DType::f32;
+  WeightFormat dtype = WeightFormat::f32;
   int32_t num_blocks = 0;
 };
 
@@ -172,7 +172,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value info(const Napi::CallbackInfo& info) {
     Napi::Object object = Napi::Object::New(info.Env());
     object.Set("device", session_->device);
-    object.Set("dtype", session_->dtype == DType::f32 ? "f32" : "bf16");
+    object.Set("dtype", to_string(session_->dtype));
     object.Set("blockTokens", kBlockTokens);
     object.Set("numBlocks", session_->num_blocks);
     return object;

@@ -55,8 +55,8 @@ std::vector<int32_t> get_ids(const Napi::Object& object, const char* field) {
 }
 
 DType to_dtype(const std::string& name) {
-  if (name == "f32" || name == "F32") return DType::f32;
-  if (name == "bf16" || name == "BF16") return DType::bf16;
+  if (name == "F32") return DType::f32;
+  if (name == "BF16") return DType::bf16;
   if (name == "F16") return DType::f16;
   throw Error(ErrorCode::invalid_config, "unknown dtype " + name);
 }
@@ -147,7 +147,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.prefix_cache = get_bool(config, "prefixCache");
   open.engine.decoder.watermark = get_float(config, "watermark");
   open.engine.decoder.policy = to_policy(get_string(config, "policy"));
-  open.dtype = to_dtype(get_string(config, "dtype"));
+  open.dtype = parse_weight_format(get_string(config, "dtype"));
   open.threads = get_int(config, "threads");
   open.num_blocks = get_int(config, "numBlocks");
   return open;

@@ -12,7 +12,7 @@ struct OpenConfig {
   ModelConfig model;
   WeightTable weights;
   EngineConfig engine;
-  DType dtype = DType::f32;
+  WeightFormat dtype = WeightFormat::f32;
   int32_t threads = 1;
   int32_t num_blocks = 0;
 };

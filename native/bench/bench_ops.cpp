@@ -34,13 +34,17 @@ void bench(cpu::Isa isa, DType dtype, int32_t threads, int32_t rows, int64_t out
   const cpu::AlignedBytes weights = cpu::allocate_aligned(count * bytes, "weights");
   for (size_t i = 0; i < count * bytes / 2; ++i)
     reinterpret_cast<uint16_t*>(weights.get())[i] = f32_to_bf16(static_cast<float>(i % 251) * 1e-3f);
+  std::vector<Linear> layers;
+  for (size_t i = 0; i < count; ++i)
+    layers.push_back(ops.place_linear({weights.get() + i * bytes, dtype, outs, in},
+                                      dtype == DType::f32 ? WeightFormat::f32 : WeightFormat::bf16));
   float* const x = ops.allocate(rows * in);
   float* const y = ops.allocate(rows * outs);
   std::fill_n(x, rows * in, 0.5f);
   std::vector<double> samples;
   const double end = now_s() + seconds;
   for (size_t turn = 0; samples.size() < 5 || now_s() < end; ++turn) {
-    const Projection projection = {{weights.get() + turn % count * bytes, dtype, outs, in}, y};
+    const Projection projection = {layers[turn % count], y};
     const double start = now_s();
     ops.matmul(x, rows, {&projection, 1});
     samples.push_back(now_s() - start);

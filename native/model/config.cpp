@@ -19,6 +19,26 @@ void require_positive(const char* field, int64_t value) {
 
 }  // namespace
 
+const char* to_string(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::f32:
+      return "f32";
+    case WeightFormat::bf16:
+      return "bf16";
+    case WeightFormat::int8:
+      return "int8";
+    case WeightFormat::int4:
+      return "int4";
+  }
+  return "unknown";
+}
+
+WeightFormat parse_weight_format(const std::string& name) {
+  for (const auto format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4})
+    if (name == to_string(format)) return format;
+  refuse("unknown dtype " + name);
+}
+
 void ModelConfig::validate() const {
   require_positive("vocab_size", vocab_size);
   require_positive("hidden_size", hidden_size);

@@ -8,6 +8,19 @@ namespace apar {
 
 enum class DType : uint8_t { f32, bf16, f16 };
 
+// What a model computes with: how its linear layers are kept, in which precision their products are formed.
+// int8 and int4 are symmetric in groups of 32 inputs with one scale each.
+enum class WeightFormat : uint8_t { f32, bf16, int8, int4 };
+
+// "f32", "bf16", "int8", "int4". Throws Error{invalid_config} for another name.
+const char* to_string(WeightFormat format);
+WeightFormat parse_weight_format(const std::string& name);
+
+// The KV pool that goes with it.
+constexpr DType kv_dtype(WeightFormat format) {
+  return format == WeightFormat::f32 ? DType::f32 : DType::bf16;
+}
+
 // Shape of a Llama-architecture checkpoint, in the terms of its config.json.
 struct ModelConfig {
   int32_t vocab_size = 0;

@@ -14,8 +14,8 @@ namespace apar {
 namespace {
 
 struct Layer {
-  Matrix attention_norm, q, k, v, o;
-  Matrix mlp_norm, gate, up, down;
+  Matrix attention_norm, mlp_norm;
+  Linear q, k, v, o, gate, up, down;
 };
 
 int32_t max_context(const ModelConfig& config, int32_t num_blocks) {
@@ -24,7 +24,7 @@ int32_t max_context(const ModelConfig& config, int32_t num_blocks) {
 
 class Llama final : public Model {
  public:
-  Llama(const ModelConfig& config, const WeightTable& table, DType dtype, int32_t num_blocks,
+  Llama(const ModelConfig& config, const WeightTable& table, WeightFormat format, int32_t num_blocks,
         int32_t max_rows, const MakeOps& make_ops)
       : config_(config),
         weights_(table),
@@ -34,11 +34,12 @@ class Llama final : public Model {
                        .num_kv_heads = config.num_kv_heads,
                        .head_dim = config.head_dim,
                        .rope_theta = config.rope_theta,
-                       .kv_dtype = dtype,
+                       .kv_dtype = kv_dtype(format),
                        .num_blocks = num_blocks,
                        .max_rows = max_rows,
-                       .max_context = limits_.max_context})) {
-    place_weights(dtype);
+                       .max_context = limits_.max_context,
+                       .max_inputs = std::max({config.hidden_size, config.intermediate_size, q_width()})})) {
+    place_weights(format);
     const auto buffer = [&](int64_t width) { return ops_->allocate(static_cast<size_t>(max_rows) * width); };
     x_ = buffer(config.hidden_size);
     logit_x_ = buffer(config.hidden_size);
@@ -109,37 +110,41 @@ class Llama final : public Model {
     return hidden_;
   }
 
-  void place_weights(DType dtype) {
+  void place_weights(WeightFormat format) {
     const int64_t hidden = config_.hidden_size, inner = config_.intermediate_size;
     const int64_t q_rows = q_width(), kv_rows = config_.kv_width();
-    const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols) {
-      return ops_->place(weights_.matrix(name + ".weight", rows, cols, dtype));
+    const auto linear = [&](const std::string& name, int64_t rows, int64_t cols) {
+      return ops_->place_linear(weights_.stored(name + ".weight", rows, cols), format);
     };
     const auto vector = [&](const std::string& name) {
       return ops_->place(weights_.vector(name + ".weight", hidden));
     };
-    embedding_ = matrix("model.embed_tokens", config_.vocab_size, hidden);
+    const DType table_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
+    embedding_ =
+        ops_->place(weights_.matrix("model.embed_tokens.weight", config_.vocab_size, hidden, table_dtype));
     for (int32_t index = 0; index < config_.num_layers; ++index) {
       const std::string layer = "model.layers." + std::to_string(index) + ".";
       layers_.push_back({.attention_norm = vector(layer + "input_layernorm"),
-                         .q = matrix(layer + "self_attn.q_proj", q_rows, hidden),
-                         .k = matrix(layer + "self_attn.k_proj", kv_rows, hidden),
-                         .v = matrix(layer + "self_attn.v_proj", kv_rows, hidden),
-                         .o = matrix(layer + "self_attn.o_proj", hidden, q_rows),
                          .mlp_norm = vector(layer + "post_attention_layernorm"),
-                         .gate = matrix(layer + "mlp.gate_proj", inner, hidden),
-                         .up = matrix(layer + "mlp.up_proj", inner, hidden),
-                         .down = matrix(layer + "mlp.down_proj", hidden, inner)});
+                         .q = linear(layer + "self_attn.q_proj", q_rows, hidden),
+                         .k = linear(layer + "self_attn.k_proj", kv_rows, hidden),
+                         .v = linear(layer + "self_attn.v_proj", kv_rows, hidden),
+                         .o = linear(layer + "self_attn.o_proj", hidden, q_rows),
+                         .gate = linear(layer + "mlp.gate_proj", inner, hidden),
+                         .up = linear(layer + "mlp.up_proj", inner, hidden),
+                         .down = linear(layer + "mlp.down_proj", hidden, inner)});
     }
     final_norm_ = vector("model.norm");
-    head_ = config_.tie_word_embeddings ? embedding_ : matrix("lm_head", config_.vocab_size, hidden);
+    head_ =
+        linear(config_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", config_.vocab_size, hidden);
   }
 
   ModelConfig config_;
   Weights weights_;
   BatchLimits limits_;
   std::unique_ptr<Ops> ops_;
-  Matrix embedding_, final_norm_, head_;
+  Matrix embedding_, final_norm_;
+  Linear head_;
   std::vector<Layer> layers_;
   float *x_ = nullptr, *logit_x_ = nullptr;  // [max_rows, hidden_size], the residual stream
   float* hidden_ = nullptr;                  // [max_rows, hidden_size], a norm's or a block's output
@@ -156,21 +161,19 @@ void require_range(const char* what, int64_t value, int64_t max) {
 
 }  // namespace
 
-std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, DType run_dtype,
+std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, WeightFormat format,
                                   int32_t num_blocks, int32_t max_rows, const MakeOps& make_ops) {
   config.validate();
-  if (run_dtype == DType::f16)
-    throw Error(ErrorCode::invalid_config, "a model runs in f32 or bf16, not in f16");
   // A slot, block * 16 + offset, is an int32.
   require_range("num_blocks", num_blocks, std::numeric_limits<int32_t>::max() / kBlockTokens);
   require_range("max_rows", max_rows, int32_t{1} << 20);
-  return std::make_unique<Llama>(config, table, run_dtype, num_blocks, max_rows, make_ops);
+  return std::make_unique<Llama>(config, table, format, num_blocks, max_rows, make_ops);
 }
 
-std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, DType run_dtype,
+std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, WeightFormat format,
                                   int32_t num_blocks, int32_t max_rows, int32_t threads) {
   require_range("threads", threads, 256);
-  return open_llama(config, table, run_dtype, num_blocks, max_rows, [threads](const OpsConfig& ops_config) {
+  return open_llama(config, table, format, num_blocks, max_rows, [threads](const OpsConfig& ops_config) {
     return std::make_unique<cpu::CpuOps>(ops_config, cpu::select_isa(), threads);
   });
 }

@@ -1,11 +1,10 @@
 #include "model/weights.h"
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 
 #include "core/error.h"
-#include "ops/float16.h"
+#include "ops/convert.h"
 
 namespace apar {
 namespace {
@@ -19,30 +18,6 @@ std::string describe(const Shape& shape) {
   std::string text = "[";
   for (const int64_t size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
   return text + "]";
-}
-
-template <class Element>
-Element read(const std::byte* source, int64_t index) {
-  Element element;
-  std::memcpy(&element, source + index * sizeof(Element), sizeof(Element));
-  return element;
-}
-
-float read_f32(const std::byte* source, int64_t index, DType dtype) {
-  if (dtype == DType::f32) return read<float>(source, index);
-  const auto bits = read<uint16_t>(source, index);
-  return dtype == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
-}
-
-void convert(const std::byte* source, DType from, int64_t count, std::byte* target, DType to) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float value = read_f32(source, i, from);
-    const uint16_t rounded = f32_to_bf16(value);
-    if (to == DType::f32)
-      std::memcpy(target + i * 4, &value, 4);
-    else
-      std::memcpy(target + i * 2, &rounded, 2);
-  }
 }
 
 }  // namespace
@@ -91,6 +66,12 @@ Matrix Weights::load(const std::string& name, std::initializer_list<int64_t> sha
 
 Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype) {
   return load(name, {rows, cols}, dtype);
+}
+
+Matrix Weights::stored(const std::string& name, int64_t rows, int64_t cols) const {
+  DType dtype = DType::f32;
+  const auto source = find(name, {rows, cols}, dtype);
+  return {source.data(), dtype, rows, cols};
 }
 
 Matrix Weights::vector(const std::string& name, int64_t size) {

@@ -26,6 +26,9 @@ class Weights {
   // bounds; also throws Error{out_of_memory}. The result lives as long as this object.
   Matrix matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype);
 
+  // The same in the dtype of the checkpoint, where it is mapped.
+  Matrix stored(const std::string& name, int64_t rows, int64_t cols) const;
+
   // The one-dimensional tensor `name` of exactly `size` elements, as a one-row f32 matrix.
   Matrix vector(const std::string& name, int64_t size);
 

@@ -6,11 +6,20 @@
 
 namespace apar {
 
-// Weights as the checkpoint stores them: row-major [rows, cols], f32 or bf16, aligned to their element. A
-// linear layer is [out, in], an embedding table [vocab, hidden], a vector has one row. Borrowed.
+// Weights as the checkpoint stores them: row-major [rows, cols], aligned to their element. A linear layer is
+// [out, in], an embedding table [vocab, hidden], a vector has one row. Borrowed.
 struct Matrix {
   const void* data = nullptr;
   DType dtype = DType::f32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+// A linear layer [rows = outputs, cols = inputs] in the layout and memory of the device that made it
+// (Ops::place_linear); only that device knows what `data` points to.
+struct Linear {
+  const void* data = nullptr;
+  WeightFormat format = WeightFormat::f32;
   int64_t rows = 0;
   int64_t cols = 0;
 };

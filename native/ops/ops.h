@@ -22,11 +22,12 @@ struct OpsConfig {
   int32_t num_blocks = 0;       // of kBlockTokens tokens, shared by all branches
   int32_t max_rows = 0;         // rows of one step
   int32_t max_context = 0;      // tokens a row may attend to
+  int64_t max_inputs = 0;       // of any linear layer
 };
 
 // One linear layer of a matmul call: y[rows, w.rows] = x[rows, w.cols] · w^T.
 struct Projection {
-  Matrix w;
+  Linear w;
   float* y = nullptr;
 };
 
@@ -48,9 +49,14 @@ class Ops {
   // `count` zeroed floats on the device, freed with this object. Throws Error{out_of_memory}.
   virtual float* allocate(size_t count) = 0;
 
-  // The matrix where this device can read it: the CPU reads the host's memory, which must outlive this
-  // object.
+  // A vector (f32) or an embedding table (f32 or bf16) where this device can read it: the CPU reads the
+  // host's memory, which must outlive this object.
   virtual Matrix place(const Matrix& host) = 0;
+
+  // A linear layer as this device multiplies with it: packed, converted or quantised from any dtype, freed
+  // with this object. The CPU reads f32 weights in f32 where they are; the host's memory must outlive this
+  // object. Throws Error{out_of_memory}, Error{unavailable} for a format that the device lacks.
+  virtual Linear place_linear(const Matrix& host, WeightFormat format) = 0;
 
   // Starts a step; the batch stays valid and unchanged until its last operation. Builds the attention's work
   // list.
@@ -83,7 +89,7 @@ class Ops {
   virtual void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) = 0;
 
   // out[rows, head.rows] = x[rows, head.cols] · head^T, in host memory; returns when it is there.
-  virtual void logits(const float* x, int32_t rows, const Matrix& head, std::span<float> out) = 0;
+  virtual void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) = 0;
 };
 
 }  // namespace apar

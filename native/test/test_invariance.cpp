@@ -17,8 +17,9 @@ namespace {
 
 using Logits = std::vector<std::vector<float>>;
 
-std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, DType dtype, int32_t threads) {
-  return open_llama(random.config, random.weights, dtype, 96, 128, [=](const OpsConfig& config) {
+std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, WeightFormat format,
+                               int32_t threads) {
+  return open_llama(random.config, random.weights, format, 96, 128, [=](const OpsConfig& config) {
     return std::make_unique<cpu::CpuOps>(config, isa, threads);
   });
 }
@@ -36,17 +37,17 @@ std::pair<int, int> compare(const Logits& a, const Logits& b, size_t vocab) {
   return {rows, different};
 }
 
-void check_invariance(cpu::Isa isa, DType dtype, const ModelConfig& config, uint32_t seed) {
+void check_invariance(cpu::Isa isa, WeightFormat format, const ModelConfig& config, uint32_t seed) {
   CAPTURE(std::string(cpu::to_string(isa)));
   CAPTURE(seed);
   const RandomModel random = make_random_model(config, seed);
   std::mt19937 seeds(seed);
   const TextTree tree = random_tree(seeds, 10, config.vocab_size);
   const auto vocab = static_cast<size_t>(config.vocab_size);
-  const auto serial = open_on(isa, random, dtype, 1);
+  const auto serial = open_on(isa, random, format, 1);
   const Logits alone = run_tree(*serial, tree, {.seed = seed, .rows_per_step = 1});
   for (const int32_t threads : {1, 2, 3}) {
-    const auto model = open_on(isa, random, dtype, threads);
+    const auto model = open_on(isa, random, format, threads);
     for (const RunOptions& options :
          {RunOptions{seed + 1, 128}, RunOptions{seed + 2, 128, true, false},
           RunOptions{seed + 3, 7, false, true}, RunOptions{seed + 4, 33, true, true, false}}) {
@@ -64,8 +65,8 @@ void check_invariance(cpu::Isa isa, DType dtype, const ModelConfig& config, uint
 TEST_CASE("same bits alone and together") {
   for (const cpu::Isa isa : {cpu::Isa::reference, cpu::Isa::avx2, cpu::Isa::avx512}) {
     if (!cpu::supported(isa)) continue;
-    for (const DType dtype : {DType::f32, DType::bf16})
-      for (uint32_t seed = 1; seed <= 3; ++seed) check_invariance(isa, dtype, small_config(), seed);
+    for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16})
+      for (uint32_t seed = 1; seed <= 3; ++seed) check_invariance(isa, format, small_config(), seed);
   }
 }
 
@@ -76,5 +77,5 @@ TEST_CASE("same bits with whole vectors and one head per KV head") {
   config.num_heads = config.num_kv_heads = 4;
   config.head_dim = 32;
   for (const cpu::Isa isa : {cpu::Isa::avx2, cpu::Isa::avx512})
-    if (cpu::supported(isa)) check_invariance(isa, DType::bf16, config, 9);
+    if (cpu::supported(isa)) check_invariance(isa, WeightFormat::bf16, config, 9);
 }

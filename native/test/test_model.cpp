@@ -23,8 +23,9 @@ std::vector<cpu::Isa> supported_isas() {
   return isas;
 }
 
-std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, DType dtype, int32_t threads = 2) {
-  return open_llama(random.config, random.weights, dtype, 60, 48, [=](const OpsConfig& config) {
+std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, WeightFormat format,
+                               int32_t threads = 2) {
+  return open_llama(random.config, random.weights, format, 60, 48, [=](const OpsConfig& config) {
     return std::make_unique<cpu::CpuOps>(config, isa, threads);
   });
 }
@@ -62,7 +63,7 @@ TEST_CASE("f32 logits are those of an independent double-precision Llama") {
     const TextTree tree = random_tree(seeds, 7, config.vocab_size);
     for (const cpu::Isa isa : supported_isas()) {
       CAPTURE(std::string(cpu::to_string(isa)));
-      const auto model = open_on(isa, random, DType::f32);
+      const auto model = open_on(isa, random, WeightFormat::f32);
       CHECK(worst_difference(*model, naive, tree, {.seed = 5, .rows_per_step = 20, .share_blocks = true}) <
             1e-5);
     }
@@ -76,7 +77,7 @@ TEST_CASE("bf16: weights round once, sums stay f32") {
   const TextTree tree = random_tree(seeds, 7, random.config.vocab_size);
   for (const cpu::Isa isa : supported_isas()) {
     CAPTURE(std::string(cpu::to_string(isa)));
-    const auto model = open_on(isa, random, DType::bf16);
+    const auto model = open_on(isa, random, WeightFormat::bf16);
     // What is left is the rounding of K and V to 8 bits.
     CHECK(worst_difference(*model, naive, tree, {.seed = 6, .rows_per_step = 20, .extra_cuts = true}) < 1e-2);
   }
@@ -88,7 +89,7 @@ TEST_CASE("checkpoints in f16 and bf16 run in f32") {
     const NaiveLlama naive(random.config, random.weights);
     std::mt19937 seeds(13);
     const TextTree tree = random_tree(seeds, 3, random.config.vocab_size);
-    const auto model = open_llama(random.config, random.weights, DType::f32, 60, 48, 1);
+    const auto model = open_llama(random.config, random.weights, WeightFormat::f32, 60, 48, 1);
     CHECK(worst_difference(*model, naive, tree, {.rows_per_step = 48}) < 1e-5);
   }
 }
@@ -105,14 +106,14 @@ TEST_CASE("head sizes and groups from one to many") {
     const NaiveLlama naive(config, random.weights);
     std::mt19937 seeds(14);
     const TextTree tree = random_tree(seeds, 5, config.vocab_size);
-    const auto model = open_llama(config, random.weights, DType::f32, 60, 48, 2);
+    const auto model = open_llama(config, random.weights, WeightFormat::f32, 60, 48, 2);
     CHECK(worst_difference(*model, naive, tree, {.rows_per_step = 48, .share_blocks = true}) < 1e-5);
   }
 }
 
 TEST_CASE("what the model says of itself") {
   const RandomModel random = make_random_model();
-  const auto model = open_on(cpu::Isa::reference, random, DType::f32, 3);
+  const auto model = open_on(cpu::Isa::reference, random, WeightFormat::f32, 3);
   CHECK(model->device() == "cpu reference x3");
   CHECK(model->num_blocks() == 60);
   CHECK(model->max_rows() == 48);

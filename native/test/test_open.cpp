@@ -70,16 +70,15 @@ TEST_CASE("a configuration that contradicts itself") {
 
 TEST_CASE("limits that open refuses") {
   const RandomModel random = make_random_model();
-  const auto open = [&](DType dtype, int32_t blocks, int32_t rows, int32_t threads) {
-    return code_of([&] { open_llama(random.config, random.weights, dtype, blocks, rows, threads); });
+  const auto open = [&](WeightFormat format, int32_t blocks, int32_t rows, int32_t threads) {
+    return code_of([&] { open_llama(random.config, random.weights, format, blocks, rows, threads); });
   };
-  CHECK(open(DType::f32, 4, 4, 1) == ErrorCode::closed);
-  CHECK(open(DType::f16, 4, 4, 1) == ErrorCode::invalid_config);
-  CHECK(open(DType::f32, 0, 4, 1) == ErrorCode::invalid_config);
-  CHECK(open(DType::f32, 1 << 28, 4, 1) == ErrorCode::invalid_config);
-  CHECK(open(DType::f32, 4, 0, 1) == ErrorCode::invalid_config);
-  CHECK(open(DType::f32, 4, 4, 0) == ErrorCode::invalid_config);
-  CHECK(open(DType::f32, 4, 4, 257) == ErrorCode::invalid_config);
+  CHECK(open(WeightFormat::f32, 4, 4, 1) == ErrorCode::closed);
+  CHECK(open(WeightFormat::f32, 0, 4, 1) == ErrorCode::invalid_config);
+  CHECK(open(WeightFormat::f32, 1 << 28, 4, 1) == ErrorCode::invalid_config);
+  CHECK(open(WeightFormat::f32, 4, 0, 1) == ErrorCode::invalid_config);
+  CHECK(open(WeightFormat::f32, 4, 4, 0) == ErrorCode::invalid_config);
+  CHECK(open(WeightFormat::f32, 4, 4, 257) == ErrorCode::invalid_config);
 }
 
 TEST_CASE("a pool that no machine has is out of memory, also when its size overflows") {
@@ -89,7 +88,7 @@ TEST_CASE("a pool that no machine has is out of memory, also when its size overf
     config.head_dim = head_dim;
     config.num_heads = config.num_kv_heads = kv_heads;
     // The pool is allocated before weights are looked up; the files are never reached.
-    return code_of([&] { open_llama(config, {}, DType::f32, (1 << 27) - 1, 1, 1); });
+    return code_of([&] { open_llama(config, {}, WeightFormat::f32, (1 << 27) - 1, 1, 1); });
   };
   CHECK(open(1 << 16, 1 << 14) == ErrorCode::out_of_memory);
   CHECK(open(1 << 12, 1 << 8) == ErrorCode::out_of_memory);
@@ -97,7 +96,7 @@ TEST_CASE("a pool that no machine has is out of memory, also when its size overf
 
 TEST_CASE("a batch that would read or write out of bounds is a bug that is caught") {
   const RandomModel random = make_random_model();
-  const auto model = open_llama(random.config, random.weights, DType::f32, 4, 4, 1);
+  const auto model = open_llama(random.config, random.weights, WeightFormat::f32, 4, 4, 1);
   const auto spoilt = [&](const std::function<void(Batch&)>& change) {
     Batch batch;
     change(batch);

@@ -54,7 +54,7 @@ int32_t favourite(Model& model, std::vector<int32_t> path) {
 }
 
 struct Case {
-  DType dtype;
+  WeightFormat format;
   int32_t threads, blocks, step_tokens, branches;
 };
 
@@ -62,11 +62,11 @@ struct Case {
 
 TEST_CASE("greedy parallel text equals greedy serial text on a Llama with random weights") {
   int forks = 0, preemptions = 0;
-  for (const Case& c : {Case{DType::f32, 2, 200, 64, 16}, Case{DType::bf16, 2, 200, 64, 16},
-                        Case{DType::f32, 1, 14, 8, 4}, Case{DType::bf16, 3, 14, 9, 6}}) {
+  for (const Case& c : {Case{WeightFormat::f32, 2, 200, 64, 16}, Case{WeightFormat::bf16, 2, 200, 64, 16},
+                        Case{WeightFormat::f32, 1, 14, 8, 4}, Case{WeightFormat::bf16, 3, 14, 9, 6}}) {
     for (uint32_t seed = 1; seed <= 4; ++seed) {
       const RandomModel files = make_random_model(small_config(), seed);
-      const auto serial = open_llama(files.config, files.weights, c.dtype, 32, kMaxRows, 1);
+      const auto serial = open_llama(files.config, files.weights, c.format, 32, kMaxRows, 1);
       const int32_t vocab = files.config.vocab_size;
       std::mt19937 random(seed);
       const auto prompt = [&] {
@@ -78,7 +78,7 @@ TEST_CASE("greedy parallel text equals greedy serial text on a Llama with random
       if (tokens.fork <= 1) continue;
 
       const auto parallel =
-          open_llama(files.config, files.weights, c.dtype, c.blocks, c.step_tokens, c.threads);
+          open_llama(files.config, files.weights, c.format, c.blocks, c.step_tokens, c.threads);
       Decoder decoder(*parallel, {tokens, c.step_tokens, c.branches});
       std::map<int32_t, Transcript> transcripts;
       std::map<int32_t, RequestParams> requests;

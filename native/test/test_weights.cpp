@@ -24,7 +24,7 @@ void check_refused(const char* part, const std::function<void(WeightTable&)>& ch
   WeightTable table = random.weights;
   change(table);
   try {
-    open_llama(random.config, table, DType::f32, 8, 8, 1);
+    open_llama(random.config, table, WeightFormat::f32, 8, 8, 1);
     FAIL_CHECK("accepted");
   } catch (const Error& error) {
     CHECK(error.code() == code);

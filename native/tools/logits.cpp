@@ -3,7 +3,7 @@
 //
 // Standard input, one item per line; the caller knows the checkpoint's files:
 //   shape VOCAB HIDDEN INTERMEDIATE LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT EPS THETA TIED
-//   dtype f32|bf16
+//   dtype f32|bf16|int8|int4
 //   file PATH
 //   tensor NAME FILE OFFSET F32|BF16|F16 DIMS SIZE...
 //   path TOKENS ID...
@@ -25,13 +25,13 @@ using namespace apar;
 struct Job {
   ModelConfig config;
   WeightTable weights;
-  DType dtype = DType::f32;
+  WeightFormat format = WeightFormat::f32;
   std::vector<int32_t> path;
 };
 
 DType parse_dtype(const std::string& name) {
-  if (name == "f32" || name == "F32") return DType::f32;
-  if (name == "bf16" || name == "BF16") return DType::bf16;
+  if (name == "F32") return DType::f32;
+  if (name == "BF16") return DType::bf16;
   if (name == "F16") return DType::f16;
   throw Error(ErrorCode::invalid_config, "unknown dtype " + name);
 }
@@ -48,7 +48,7 @@ Job read_job(std::istream& in) {
           c.tie_word_embeddings;
     } else if (key == "dtype") {
       words >> key;
-      job.dtype = parse_dtype(key);
+      job.format = parse_weight_format(key);
     } else if (key == "file") {
       job.weights.files.push_back(line.substr(5));
     } else if (key == "tensor") {
@@ -72,7 +72,7 @@ Job read_job(std::istream& in) {
 std::vector<float> run(const Job& job) {
   const auto rows = static_cast<int32_t>(job.path.size());
   const int32_t num_blocks = (rows + kBlockTokens - 1) / kBlockTokens;
-  const auto model = open_llama(job.config, job.weights, job.dtype, num_blocks, rows, 2);
+  const auto model = open_llama(job.config, job.weights, job.format, num_blocks, rows, 2);
   std::vector<int32_t> blocks, all;
   for (int32_t i = 0; i < num_blocks; ++i) blocks.push_back(i);
   for (int32_t i = 0; i < rows; ++i) all.push_back(i);

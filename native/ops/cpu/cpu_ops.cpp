@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/convert.h"
 #include "ops/float16.h"
 
 namespace apar::cpu {
@@ -20,12 +21,12 @@ constexpr int64_t kPieceElements = 32 * 1024;
 constexpr int64_t kPieceAlign =
     16;  // outputs; keeps the kernels' tiles whole and writes of two threads apart
 
-int64_t outputs_per_piece(const Matrix& w) {
+int64_t outputs_per_piece(const Linear& w) {
   const int64_t outputs = kPieceElements / std::max<int64_t>(w.cols, 1) / kPieceAlign * kPieceAlign;
   return std::max(outputs, kPieceAlign);
 }
 
-int64_t pieces(const Matrix& w) {
+int64_t pieces(const Linear& w) {
   return (w.rows + outputs_per_piece(w) - 1) / outputs_per_piece(w);
 }
 
@@ -54,6 +55,19 @@ std::string CpuOps::device() const {
 float* CpuOps::allocate(size_t count) {
   owned_.push_back(allocate_aligned(checked_size({count, sizeof(float)}), "activations"));
   return reinterpret_cast<float*>(owned_.back().get());
+}
+
+Linear CpuOps::place_linear(const Matrix& host, WeightFormat format) {
+  const DType dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
+  if (format != WeightFormat::f32 && format != WeightFormat::bf16)
+    throw Error(ErrorCode::unavailable, std::string(to_string(format)) + ": not on this device");
+  if (host.dtype == dtype) return {host.data, format, host.rows, host.cols};
+  const int64_t count = host.rows * host.cols;
+  const auto source = static_cast<const std::byte*>(host.data);
+  owned_.push_back(
+      allocate_aligned(checked_size({static_cast<uint64_t>(count), element_bytes(dtype)}), "weights"));
+  convert(source, host.dtype, count, owned_.back().get(), dtype);
+  return {owned_.back().get(), format, host.rows, host.cols};
 }
 
 void CpuOps::begin_step(const StepBatch& batch) {
@@ -92,10 +106,10 @@ void CpuOps::matmul(const float* x, int32_t rows, std::span<const Projection> pr
   pool_.parallel_for(count, [&](int64_t index, int32_t) {
     const Projection* projection = projections.data();
     for (; index >= pieces(projection->w); ++projection) index -= pieces(projection->w);
-    const Matrix& w = projection->w;
+    const Linear& w = projection->w;
     const int64_t begin = index * outputs_per_piece(w);
     const MatmulRange range = {rows, w.cols, begin, std::min(begin + outputs_per_piece(w), w.rows), w.rows};
-    if (w.dtype == DType::f32)
+    if (w.format == WeightFormat::f32)
       kernels_.matmul_f32(static_cast<const float*>(w.data), x, projection->y, range);
     else
       kernels_.matmul_bf16(static_cast<const uint16_t*>(w.data), x, projection->y, range);
@@ -117,7 +131,7 @@ void CpuOps::gather_rows(const float* x, std::span<const int32_t> row_ids, int32
   }
 }
 
-void CpuOps::logits(const float* x, int32_t rows, const Matrix& head, std::span<float> out) {
+void CpuOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
   const Projection projection = {head, out.data()};
   matmul(x, rows, {&projection, 1});
 }

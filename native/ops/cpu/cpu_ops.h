@@ -23,6 +23,7 @@ class CpuOps final : public Ops {
   std::string device() const override;
   float* allocate(size_t count) override;
   Matrix place(const Matrix& host) override { return host; }
+  Linear place_linear(const Matrix& host, WeightFormat format) override;
   void begin_step(const StepBatch& batch) override;
   void embed(const Matrix& table, float* x) override;
   void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,
@@ -32,7 +33,7 @@ class CpuOps final : public Ops {
   void attention(int32_t layer, const float* q, float* out) override;
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
-  void logits(const float* x, int32_t rows, const Matrix& head, std::span<float> out) override;
+  void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
 
  private:
   // One thread's part of a tile: scores [queries][score_stride], queries [.][head_dim], sums
