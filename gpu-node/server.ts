@@ -4,12 +4,13 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { WebSocketServer } from 'ws'
 import { AparError } from '../shared/errors.ts'
+import { MAX_FRAME_CHARS } from '../shared/protocol/frames.ts'
 import { serveRequest } from './request-socket.ts'
 import type { Runner } from './runner.ts'
 import { StartupError } from './startup-error.ts'
 
-/** Above the edge's body limit, so that what the edge lets through is never cut here. */
-const MAX_FRAME_BYTES = 4 * 1024 * 1024
+/** What the edge lets through is never cut here: a UTF-16 code unit has at most 3 bytes, and `start` wraps the request. */
+const MAX_FRAME_BYTES = 3 * MAX_FRAME_CHARS + 1024
 const CLOSE_GOING_AWAY = 1001
 const CLOSE_GRACE_MS = 1_000
 

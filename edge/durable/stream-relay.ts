@@ -1,12 +1,9 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { type ErrorEvent, isTerminal, StreamEvent } from '../../shared/protocol/events.ts'
-import { ClientFrame, type NodeFrame } from '../../shared/protocol/frames.ts'
+import { ClientFrame, MAX_FRAME_CHARS, type NodeFrame } from '../../shared/protocol/frames.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { closeQuietly, type NodeSocket } from '../gpu-node.ts'
-
-/** Longest frame a client may send, in UTF-16 code units. */
-export const MAX_FRAME_CHARS = 2 * 1024 * 1024
 
 export type OpenNode = (model: string) => Promise<{ id: string; socket: NodeSocket }>
 

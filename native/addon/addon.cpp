@@ -143,7 +143,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
 
   static int32_t id(const Napi::Value& value) {
     if (!value.IsNumber()) throw Error(ErrorCode::invalid_request, "an id is not a number");
-    return value.As<Napi::Number>().Int32Value();
+    // Int32Value wraps: 2^32 would name the root branch. -1 names nothing.
+    const int32_t number = value.As<Napi::Number>().Int32Value();
+    return number == value.As<Napi::Number>().DoubleValue() ? number : -1;
   }
 
   Napi::Value stats(const Napi::CallbackInfo& info) {

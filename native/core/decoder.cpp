@@ -155,7 +155,7 @@ void Decoder::abort(int32_t request_id, std::vector<Event>& events) {
 void Decoder::abort_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events) {
   if (branch_id == kRootBranch) return abort(request_id, events);
   Request* request = find(request_id);
-  if (request == nullptr) return;
+  if (request == nullptr || branch_id < 0) return;
   // A parent's id is smaller than its children's: from the last branch down, each asks whether it lies below.
   const std::vector<Branch*> live = request->live;
   for (auto it = live.rbegin(); it != live.rend(); ++it) {

@@ -181,7 +181,8 @@ TEST_CASE("abort ends a request or a branch with all below it, and frees its blo
     cut += victim != 0;
     rig.decoder.abort(2, rig.events);
     rig.decoder.abort(99, rig.events);
-    rig.decoder.abort_branch(1, 77, rig.events);
+    for (const int32_t unknown : {77, -1, INT32_MIN, INT32_MAX})
+      rig.decoder.abort_branch(1, unknown, rig.events);
     rig.decoder.stop_branch(1, -1, rig.events);
     rig.settle();
     rig.run();

@@ -26,7 +26,11 @@ export const Usage = z.object({
 export type Usage = z.infer<typeof Usage>
 
 const seq = z.int().min(0)
-const branch = z.int().min(0)
+/** The engine's int32. */
+export const branch = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1)
 const codes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]
 
 /** First event of a stream. Branch 0, the root, exists from here on. */

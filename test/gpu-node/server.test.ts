@@ -8,6 +8,7 @@ import { Runner } from '../../gpu-node/runner.ts'
 import { type GpuNodeServer, startServer } from '../../gpu-node/server.ts'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
+import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import { ScriptedEngine } from '../support/scripted-engine.ts'
 import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
 
@@ -112,6 +113,12 @@ describe('a socket', () => {
     ['no JSON', 'hello', { code: 'invalid_json' }],
     ['a frame of another protocol', '{"type":"hello"}', { code: 'invalid_request', param: 'type' }],
     ['a cancel before start', '{"type":"cancel"}', { code: 'invalid_request' }],
+    ['a branch that no engine has', '{"type":"cancel_branch","branch":1e12}', { param: 'branch' }],
+    [
+      'a text as long as the edge lets through',
+      start.replace('"hi"', `"${'語'.repeat(MAX_FRAME_CHARS)}"`),
+      { param: 'request.messages.0.content' },
+    ],
     ['a bad request', start.replace('"user"', '"robot"'), { param: 'request.messages.0.role' }],
     ['an unknown field', start.replace('"model"', '"modell":1,"model"'), { param: 'request.modell' }],
     ['another model', start.replace('tiny', 'huge'), { code: 'model_not_found', param: 'model' }],
@@ -134,7 +141,7 @@ describe('a socket', () => {
 
   test('with a frame beyond the limit is cut', async () => {
     const { socket } = await connect()
-    socket.send('x'.repeat(5 * 1024 * 1024))
+    socket.send('x'.repeat(4 * MAX_FRAME_CHARS))
     const [code] = await once(socket, 'close')
     expect(code).toBe(1009)
   })
