@@ -43,5 +43,6 @@ export function toEngineRequest(
     maxBranchTokens: max_branch_tokens ?? 0,
     logprobs: -1,
     logitBias: { tokens: new Int32Array(), values: new Float32Array() },
+    branches: [],
   }
 }

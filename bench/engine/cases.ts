@@ -84,6 +84,7 @@ function submit(engine: Engine, prompt: Int32Array, maxTokens: number): void {
     maxBranchTokens: 0,
     logprobs: -1,
     logitBias: { tokens: new Int32Array(), values: new Float32Array() },
+    branches: [],
   })
 }
 

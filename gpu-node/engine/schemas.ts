@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { EngineConfig, EngineRequest } from './types.ts'
+import { type EngineConfig, type EngineRequest, FINISH } from './types.ts'
 
 // TypeScript validates, C++ executes: what passes here is safe to hand to native code.
 
@@ -96,5 +96,14 @@ export function engineRequestSchema(vocabSize: number): z.ZodType<EngineRequest>
       .refine(({ tokens, values }) => tokens.length === values.length, {
         error: 'tokens and values differ in length',
       }),
+    branches: z.array(
+      z.strictObject({
+        id: z.int().min(0).max(MAX_INT32),
+        parent: z.int().min(-1).max(MAX_INT32),
+        forkPosition: z.int().min(-1).max(MAX_INT32),
+        tokens: ids,
+        ended: z.int().min(0).max(FINISH.ERROR),
+      }),
+    ),
   })
 }

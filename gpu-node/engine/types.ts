@@ -52,6 +52,18 @@ export interface EngineConfig {
   policy: 'eager' | 'capped' | 'serial'
 }
 
+/** A branch that another engine began, with its own tokens so far: [Fork] and the forced [Child] included. */
+export interface RestoredBranch {
+  id: number
+  /** -1 for the root. */
+  parent: number
+  /** Of [Fork] in the parent's path, the prompt included; -1 for the root. */
+  forkPosition: number
+  tokens: Int32Array
+  /** FINISH reason; 0 while it lives. */
+  ended: number
+}
+
 export interface EngineRequest {
   /** 1 to 2^31-1, not in use. */
   id: number
@@ -80,6 +92,11 @@ export interface EngineRequest {
   logprobs: number
   /** Added to the logits of these tokens: `values[i]` to `tokens[i]`. */
   logitBias: { tokens: Int32Array; values: Float32Array }
+  /**
+   * In order of id, the root first: the request goes on where another engine left it, with the same texts, numbers and
+   * limits. What is restored is not reported again. Empty for a new request.
+   */
+  branches: RestoredBranch[]
 }
 
 /** Rows of 5 int32: [kind, request, branch, a, b]. */

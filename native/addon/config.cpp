@@ -80,6 +80,18 @@ std::vector<std::pair<int32_t, float>> read_bias(const Napi::Object& bias) {
   return pairs;
 }
 
+std::vector<RestoredBranch> read_branches(const Napi::Array& branches) {
+  std::vector<RestoredBranch> restored;
+  for (uint32_t i = 0; i < branches.Length(); ++i) {
+    const Napi::Value value = branches.Get(i);
+    if (!value.IsObject()) wrong_type("branches");
+    const auto entry = value.As<Napi::Object>();
+    restored.push_back({get_int(entry, "id"), get_int(entry, "parent"), get_int(entry, "forkPosition"),
+                        get_ids(entry, "tokens"), static_cast<FinishReason>(get_int(entry, "ended"))});
+  }
+  return restored;
+}
+
 ModelConfig read_model(const Napi::Object& shape) {
   ModelConfig model;
   model.vocab_size = get_int(shape, "vocabSize");
@@ -164,6 +176,7 @@ RequestParams read_request(const Napi::Object& request) {
   params.max_branch_tokens = get_int(request, "maxBranchTokens");
   params.logprobs = get_int(request, "logprobs");
   params.logit_bias = read_bias(get_object(request, "logitBias"));
+  params.branches = read_branches(get_array(request, "branches"));
   params.sampling.temperature = get_float(request, "temperature");
   params.sampling.top_p = get_float(request, "topP");
   params.sampling.top_k = get_int(request, "topK");

@@ -72,6 +72,7 @@ void Decoder::validate(const RequestParams& params) const {
   if (prompt >= model.context_tokens) {
     throw Error(ErrorCode::request_too_large, "the prompt fills the model's context");
   }
+  validate_branches(params);
   // A child starts a block of its own, so each level below the root can leave one block partly empty. Alone
   // in the pool, the longest path must fit, or the request could never finish.
   const int64_t longest = std::min<int64_t>(prompt + params.max_tokens, model.context_tokens);
@@ -96,7 +97,8 @@ void Decoder::submit(RequestParams params) {
   root.key = root_key(request.params.sampling.seed);
   root.last_token = request.params.prompt.back();
   request.live.push_back(&root);
-  ++load_.live_branches;
+  if (!request.params.branches.empty()) restore(request);
+  load_.live_branches += static_cast<int32_t>(request.live.size());
   by_id_.emplace(request.params.id, std::prev(requests_.end()));
 }
 

@@ -60,7 +60,8 @@ class Decoder {
   // Throws Error: invalid_request, or request_too_large when the request's longest path can never fit the
   // pool or the context. Reads only what never changes: any thread may call it.
   void validate(const RequestParams& params) const;
-  // As validate(), and Error{duplicate_request}.
+  // As validate(), and Error{duplicate_request}. A request with `branches` goes on where another engine left
+  // it: same texts, numbers and limits; what it restores is not reported again.
   void submit(RequestParams params);
   // Ends a request, or a branch and all below it. Unknown ids are ignored: they may have ended just now.
   void abort(int32_t request_id, std::vector<Event>& events);
@@ -82,6 +83,8 @@ class Decoder {
  private:
   using RequestIterator = std::list<Request>::iterator;
 
+  void validate_branches(const RequestParams& params) const;
+  void restore(Request& request);
   void take(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
   float ban(const Request& request, const Branch& branch, std::span<float> logits) const;
   void emit_logprobs(const Request& request, const Branch& branch, int32_t token, std::vector<Event>& events);

@@ -24,6 +24,15 @@ struct Event {
   int32_t b = 0;
 };
 
+// A branch that another engine began: its own tokens so far, [Fork] and the forced [Child] included.
+struct RestoredBranch {
+  int32_t id = kRootBranch;
+  int32_t parent = -1;
+  int32_t fork_position = -1;  // of [Fork] in the parent's path, the prompt included; -1 for the root
+  std::vector<int32_t> tokens;
+  FinishReason ended = FinishReason::none;
+};
+
 struct RequestParams {
   int32_t id = 0;
   std::vector<int32_t> prompt;
@@ -35,6 +44,7 @@ struct RequestParams {
   int32_t max_branch_tokens = 0;  // new tokens of one branch; 0 is no limit of its own
   int32_t logprobs = -1;          // likeliest tokens to report beside the chosen one's; -1 reports none
   std::vector<std::pair<int32_t, float>> logit_bias;
+  std::vector<RestoredBranch> branches;  // in order of id, the root first; empty: a new request
 };
 
 enum class BranchState : uint8_t {

@@ -64,6 +64,10 @@ describe('open', () => {
 
 describe('an open engine', () => {
   const request = (fields: object) => ({ ...engineRequest({ id: 1 }), ...fields })
+  const branch = (fields: object) => ({
+    ...{ id: 0, parent: -1, forkPosition: -1, tokens: Int32Array.of(1), ended: 0 },
+    ...fields,
+  })
   const submit = (engine: Engine, value: unknown) => codeOf(() => engine.submit(value as never))
 
   it('refuses requests of the wrong type or beyond its limits', async () => {
@@ -84,6 +88,15 @@ describe('an open engine', () => {
       [request({ temperature: Number.NaN }), 'invalid_request'],
       [request({ topP: 2 }), 'invalid_request'],
       [request({ logprobs: 1000 }), 'invalid_request'],
+      [request({ branches: [1] }), 'invalid_config'],
+      [request({ branches: [branch({ tokens: [1] })] }), 'invalid_config'],
+      [request({ branches: [branch({ id: 2 ** 31 })] }), 'invalid_request'],
+      [request({ branches: [branch({ tokens: Int32Array.of(1 << 30) })] }), 'invalid_request'],
+      [request({ branches: [branch({ ended: 77 })] }), 'invalid_request'],
+      [
+        request({ branches: [branch({}), branch({ id: 1, parent: 0, forkPosition: 2 ** 40 })] }),
+        'invalid_request',
+      ],
       [request({ logitBias: { tokens: Int32Array.of(1), values: new Float32Array(2) } }), 'invalid_config'],
     ]
     for (const [value, code] of cases) expect([value, await submit(engine, value)]).toEqual([value, code])
@@ -144,7 +157,7 @@ describe('an open engine', () => {
       const { open } = require(${JSON.stringify(ADDON)})
       open(${JSON.stringify(config)}, () => process.exit(7)).then((engine) => {
         engine.submit({ ...${JSON.stringify(engineRequest({ id: 1 }))}, prompt: Int32Array.of(1), stopTokens: new Int32Array(),
-          logitBias: { tokens: new Int32Array(), values: new Float32Array() } })
+          logitBias: { tokens: new Int32Array(), values: new Float32Array() }, branches: [] })
       })`
     let status: unknown
     try {

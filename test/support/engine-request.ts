@@ -17,6 +17,7 @@ export function engineRequest(fields: Partial<EngineRequest> & Pick<EngineReques
     maxBranchTokens: 0,
     logprobs: -1,
     logitBias: { tokens: new Int32Array(), values: new Float32Array() },
+    branches: [],
     ...fields,
   }
 }

@@ -1,0 +1,119 @@
+// A request that another engine began: its branch tree is built again, and the next steps compute what its
+// live branches need, each shared part once.
+#include <string>
+#include <unordered_map>
+
+#include "core/decoder.h"
+#include "core/error.h"
+
+namespace apar {
+namespace {
+
+// Numbers are dense in an engine's own requests; far above what any context has room to fork.
+constexpr int32_t kMaxBranchId = 1 << 16;
+
+}  // namespace
+
+void Decoder::validate_branches(const RequestParams& params) const {
+  const auto& branches = params.branches;
+  if (branches.empty()) return;
+  const auto require = [](bool good, const std::string& what) {
+    if (!good) throw Error(ErrorCode::invalid_request, "branches: " + what);
+  };
+  struct Known {
+    const RestoredBranch* branch;
+    int64_t start;      // position of the first own token
+    int64_t last_fork;  // position of the latest child's [Fork]
+  };
+  std::unordered_map<int32_t, Known> known;
+  const ControlTokens& tokens = config_.tokens;
+  const int64_t context = model_.config().context_tokens;
+  int64_t generated = 0;
+  int32_t last_id = -1;
+  bool live = false;
+  for (const RestoredBranch& branch : branches) {
+    const bool ended = branch.ended != FinishReason::none;
+    const std::string name = std::to_string(branch.id);
+    const auto own = static_cast<int64_t>(branch.tokens.size());
+    for (const int32_t token : branch.tokens) {
+      require(token >= 0 && token < model_.config().vocab_size, name + " has a token beyond the vocabulary");
+    }
+    require(branch.id > last_id && branch.id <= kMaxBranchId, "are not in order of their ids");
+    int64_t start = static_cast<int64_t>(params.prompt.size());
+    if (last_id < 0) {
+      require(branch.id == kRootBranch && branch.parent == -1, "the first is not the root");
+    } else {
+      const auto found = known.find(branch.parent);
+      require(found != known.end(), name + " has no parent");
+      Known& parent = found->second;
+      const int64_t at = branch.fork_position - parent.start;
+      require(branch.fork_position > parent.last_fork, name + " forks before an earlier branch");
+      require(at >= 0 && at < static_cast<int64_t>(parent.branch->tokens.size()),
+              name + " forks outside its parent");
+      require(tokens.fork >= 0 && parent.branch->tokens[static_cast<size_t>(at)] == tokens.fork,
+              name + " does not stand at a [Fork]");
+      require(own > 0 && branch.tokens.front() == tokens.child, name + " does not begin with [Child]");
+      parent.last_fork = branch.fork_position;
+      start = branch.fork_position + 1;
+    }
+    require(start + own < context + (ended ? 1 : 0), name + " fills the context");
+    require(ended || params.max_branch_tokens == 0 || own < params.max_branch_tokens,
+            name + " is at its limit");
+    known.emplace(branch.id, Known{&branch, start, -1});
+    generated += own;
+    last_id = branch.id;
+    live = live || !ended;
+  }
+  require(live, "all have ended");
+  require(generated < params.max_tokens, "no tokens are left");
+}
+
+// The root exists, with the prompt. Children have larger ids than their parents and fork in order of id, so
+// one walk over the branches finds every child's path ready.
+void Decoder::restore(Request& request) {
+  const auto& restored = request.params.branches;
+  std::unordered_map<int32_t, std::vector<const RestoredBranch*>> children;
+  for (const RestoredBranch& from : restored) children[from.parent].push_back(&from);
+
+  request.branches.resize(static_cast<size_t>(restored.back().id) + 1);
+  for (size_t id = 0; id < request.branches.size(); ++id) {
+    request.branches[id].id = static_cast<int32_t>(id);
+    request.branches[id].state =
+        BranchState::ended;  // a number that was used up, unless it is restored below
+  }
+  request.live.clear();
+  for (const RestoredBranch& from : restored) {
+    Branch& branch = request.branches[static_cast<size_t>(from.id)];
+    branch.parent = from.parent;
+    branch.generated = static_cast<int32_t>(from.tokens.size());
+    request.generated += branch.generated;
+    if (!from.tokens.empty()) branch.last_token = from.tokens.back();
+
+    std::span<const int32_t> tokens = from.tokens;
+    for (const RestoredBranch* below : children[from.id]) {
+      const auto count = static_cast<size_t>(below->fork_position + 1 - tree_.at(branch.tail).end());
+      tree_.append(branch.tail, tokens.first(count));
+      tokens = tokens.subspan(count);
+      Branch& child = request.branches[static_cast<size_t>(below->id)];
+      child.depth = branch.depth + 1;
+      child.key = child_key(branch.key, below->fork_position);
+      const NodeId above = branch.tail;
+      child.tail = tree_.add_child(above);
+      branch.tail = tree_.add_continuation(above);
+      tree_.release(above);
+    }
+    tree_.append(branch.tail, tokens);
+    if (from.ended == FinishReason::length) request.outcome = FinishReason::length;
+    if (from.ended != FinishReason::none) continue;
+    branch.state = BranchState::waiting;
+    request.live.push_back(&branch);
+  }
+  for (const RestoredBranch& from : restored) {
+    if (from.ended == FinishReason::none) continue;
+    Branch& branch = request.branches[static_cast<size_t>(from.id)];
+    tree_.release(branch.tail);
+    branch.tail = kNoNode;
+  }
+}
+
+}  // namespace apar
