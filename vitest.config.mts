@@ -10,11 +10,15 @@ function testKey(id: string, requestsPerMinute: number) {
   return { id, salt: `salt-${id}`, hash, requests_per_minute: requestsPerMinute }
 }
 
+/** A hang should fail, a slow machine should not. */
+const PATIENT = { testTimeout: 60_000, hookTimeout: 120_000 }
+
 export default defineConfig({
   test: {
     projects: [
       {
         test: {
+          ...PATIENT,
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/edge/**', 'test/e2e/**'],
@@ -33,6 +37,7 @@ export default defineConfig({
           }),
         ],
         test: {
+          ...PATIENT,
           name: 'edge',
           include: ['test/edge/**/*.test.ts'],
           globalSetup: 'test/edge-node/global-setup.ts',
@@ -40,12 +45,11 @@ export default defineConfig({
       },
       {
         test: {
+          ...PATIENT,
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
           // Each file starts its own edge and engine; two at a time would fight for the cores.
           fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
         },
       },
     ],

@@ -1,11 +1,12 @@
 import { log, spinner } from '@clack/prompts'
 import Table from 'cli-table3'
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
 import { type BuildProgress, type BuildReport, buildData } from '../training/data/build.ts'
 import type { Conversation } from '../training/data/conversation.ts'
 import { RULES, type Rule } from '../training/data/extract/structure.ts'
 import { demoConversations } from '../training/data/sources/demo.ts'
 import { answerConversations, jsonlConversations } from '../training/data/sources/jsonl.ts'
+import { decimal, integer } from './options.ts'
 
 interface Flags {
   raw?: string
@@ -43,18 +44,22 @@ export function registerData(program: Command): void {
     )
     .option('--conversations <file>', 'JSONL of {id, dialogs: [{prompt, response}]}, .gz as well')
     .option('--answers <file>', 'JSONL of {prompt, response}, .gz as well')
-    .option('--pages <count>', 'with --raw: how many pages (default: 1000)', wholeNumber)
-    .option('--skip-pages <count>', 'with --raw: leave out so many of the best known pages', wholeNumber)
+    .option('--pages <count>', 'with --raw: how many pages (default: 1000)', integer(0, 1_000_000))
+    .option(
+      '--skip-pages <count>',
+      'with --raw: leave out so many of the best known pages',
+      integer(0, 1_000_000),
+    )
     .option(
       '--invented-names <count>',
       'with --raw: so many further copies of each page, its command under an invented name',
-      wholeNumber,
+      integer(0, 1_000_000),
     )
     .option('--out <folder>', 'where everything is written', 'work/data')
-    .option('--seed <number>', 'decides what is held out', wholeNumber, 1)
-    .option('--test-share <share>', 'share held out, 0 to 1', share, 0.12)
-    .option('--max-tokens <count>', 'longest row', wholeNumber, 512)
-    .option('--vocab-size <count>', 'pieces of the trained tokenizer', wholeNumber, 4096)
+    .option('--seed <number>', 'decides what is held out', integer(0, 2 ** 32 - 1), 1)
+    .option('--test-share <share>', 'share held out, 0 to 1', decimal(0, 1), 0.12)
+    .option('--max-tokens <count>', 'longest row', integer(16, 1_000_000), 512)
+    .option('--vocab-size <count>', 'pieces of the trained tokenizer', integer(300, 1_000_000), 4096)
     .option('--tokenizer <file>', 'use this tokenizer.json instead of training one')
     .option('--jsonl', 'also write input_ids and labels as JSONL (TRL, axolotl)')
     .action(build)
@@ -139,16 +144,4 @@ function throttled(show: (progress: BuildProgress) => void): (progress: BuildPro
     last = now
     show(progress)
   }
-}
-
-function wholeNumber(text: string): number {
-  const value = Number(text)
-  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError('must be a whole number')
-  return value
-}
-
-function share(text: string): number {
-  const value = Number(text)
-  if (!(value >= 0 && value <= 1)) throw new InvalidArgumentError('must lie between 0 and 1')
-  return value
 }

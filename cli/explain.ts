@@ -1,17 +1,39 @@
 import { StartupError } from '../gpu-node/startup-error.ts'
 import { AparError } from '../shared/errors.ts'
 
-/** One line for a person. Only what nobody foresaw shows where it came from. */
+/** One line for a person, with the error's code. Only what nobody foresaw shows where it came from. */
 export function explain(error: unknown): string {
-  if (error instanceof StartupError || error instanceof UserError) return error.message
+  if (error instanceof StartupError || error instanceof UserError) return `${error.message} (${error.code})`
   if (error instanceof AparError) {
-    const retry = error.retryAfterSeconds ? ` (try again in ${error.retryAfterSeconds} s)` : ''
-    return `${error.message}${retry}`
+    const retry = error.retryAfterSeconds ? `; try again in ${error.retryAfterSeconds} s` : ''
+    return `${error.message}${retry} (${error.code})`
   }
   return error instanceof Error ? (error.stack ?? error.message) : String(error)
 }
 
+export type UserErrorCode =
+  | 'invalid_option'
+  | 'missing_option'
+  | 'port_taken'
+  | 'edge_missing'
+  | 'edge_failed'
+  | 'edge_unreachable'
+  | 'no_gpu_node'
+  | 'gpu_node_ended'
+  | 'engine_died'
+
 /** What the person at the keyboard can put right: shown as one line. */
 export class UserError extends Error {
   override readonly name = 'UserError'
+  readonly code: UserErrorCode
+
+  constructor(code: UserErrorCode, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+/** Ends the program as a failure whose reason a child process has printed already. */
+export class AlreadyExplained extends Error {
+  override readonly name = 'AlreadyExplained'
 }

@@ -1,12 +1,12 @@
 import { createRequire } from 'node:module'
 import { Command } from 'commander'
+import { packageRoot } from '../gpu-node/package-root.ts'
 import { registerChat } from './commands/chat.ts'
 import { registerGpuNode } from './commands/gpu-node.ts'
 import { registerKeys } from './commands/keys.ts'
 import { registerServe } from './commands/serve.ts'
 import { registerData } from './data.ts'
-import { explain } from './explain.ts'
-import { packageRoot } from './package-root.ts'
+import { AlreadyExplained, explain } from './explain.ts'
 
 const { version } = createRequire(import.meta.url)(`${packageRoot}/package.json`) as { version: string }
 
@@ -22,6 +22,6 @@ registerKeys(program)
 registerData(program)
 
 program.parseAsync().catch((error: unknown) => {
-  console.error(`apar: ${explain(error)}`)
+  if (!(error instanceof AlreadyExplained)) console.error(`apar: ${explain(error)}`)
   process.exit(1)
 })

@@ -11,4 +11,25 @@ export function integer(minimum: number, maximum: number): (text: string) => num
   }
 }
 
+/** A parser for a decimal number within bounds. */
+export function decimal(minimum: number, maximum: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (!/^\d+(\.\d+)?$/.test(text) || value < minimum || value > maximum) {
+      throw new InvalidArgumentError(`a number from ${minimum} to ${maximum} is needed`)
+    }
+    return value
+  }
+}
+
+/** A parser for an address with one of these schemes (`http:`). */
+export function url(...schemes: string[]): (text: string) => string {
+  return (text) => {
+    if (!URL.canParse(text) || !schemes.includes(new URL(text).protocol)) {
+      throw new InvalidArgumentError(`a URL with ${schemes.join(' or ')} is needed`)
+    }
+    return text
+  }
+}
+
 export const port = integer(0, 65_535)

@@ -11,11 +11,12 @@ export async function firstModel(baseUrl: string, apiKey: string): Promise<strin
   try {
     response = await fetch(new URL('/v1/models', baseUrl), { headers: { authorization: `Bearer ${apiKey}` } })
   } catch {
-    throw new UserError(`nothing answers at ${baseUrl}: is apar serve running?`)
+    throw new UserError('edge_unreachable', `nothing answers at ${baseUrl}: is apar serve running?`)
   }
   const body: unknown = await response.json().catch(() => undefined)
-  if (!response.ok) throw readErrorBody(body) ?? new UserError(`${baseUrl} answered ${response.status}`)
+  if (!response.ok)
+    throw readErrorBody(body) ?? new UserError('edge_failed', `${baseUrl} answered ${response.status}`)
   const model = parse(Models, body).data[0]
-  if (!model) throw new UserError(`no gpu node is registered at ${baseUrl}`)
+  if (!model) throw new UserError('no_gpu_node', `no gpu node is registered at ${baseUrl}`)
   return model.id
 }

@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline/promises'
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import { WebSocket } from 'ws'
 import { openStream } from '../../client/index.ts'
 import { AparError } from '../../shared/errors.ts'
@@ -7,7 +7,7 @@ import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request
 import { firstModel } from '../chat/models.ts'
 import { type Answer, showLanes, showOrdered, summary } from '../chat/show.ts'
 import { explain, UserError } from '../explain.ts'
-import { integer } from '../options.ts'
+import { decimal, integer } from '../options.ts'
 
 interface ChatFlags {
   url: string
@@ -28,20 +28,25 @@ export function registerChat(program: Command): void {
   program
     .command('chat')
     .description('talks to a model; shows its branches while they grow')
-    .argument('[prompt]', 'one question; without it a conversation begins')
+    .argument('[prompt]', 'one question; without it a conversation begins', question)
     .option('--url <url>', 'address of the edge', 'http://127.0.0.1:8787')
     .option('--key <key>', 'API key (default: APAR_API_KEY)')
     .option('--model <name>', 'default: the first that is served')
     .option('--serial', 'without branches')
     .option('--max-tokens <n>', 'new tokens of all branches together', integer(1, 1_000_000))
-    .option('--temperature <t>', '0 is greedy (default: as the model says)', Number)
+    .option('--temperature <t>', '0 is greedy (default: as the model says)', decimal(0, 2))
     .action(chat)
+}
+
+function question(text: string): string {
+  if (text.trim() === '') throw new InvalidArgumentError('a question is needed')
+  return text
 }
 
 async function chat(prompt: string | undefined, flags: ChatFlags): Promise<void> {
   const apiKey = flags.key ?? process.env.APAR_API_KEY
-  if (!apiKey) throw new UserError('an API key is needed: --key, or APAR_API_KEY')
-  if (!URL.canParse(flags.url)) throw new UserError(`--url: ${flags.url} is not a URL`)
+  if (!apiKey) throw new UserError('missing_option', 'an API key is needed: --key, or APAR_API_KEY')
+  if (!URL.canParse(flags.url)) throw new UserError('invalid_option', `--url: ${flags.url} is not a URL`)
   const request: Chat['request'] = { model: flags.model ?? (await firstModel(flags.url, apiKey)) }
   if (flags.serial) request.branching = { enabled: false }
   if (flags.maxTokens !== undefined) request.max_tokens = flags.maxTokens

@@ -1,10 +1,10 @@
 import { type Command, Option } from 'commander'
 import type { DType } from '../../gpu-node/engine/types.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
+import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
-import { integer, port } from '../options.ts'
-import { packageRoot } from '../package-root.ts'
+import { integer, port, url } from '../options.ts'
 import { untilToldToStop } from '../shutdown.ts'
 
 interface GpuNodeFlags {
@@ -28,10 +28,14 @@ export function registerGpuNode(program: Command): void {
     .description('runs one gpu node; the secret it shares with the edge is in NODE_SECRET')
     .option('--model <folder>', 'Hugging Face folder to serve', `${packageRoot}/models/demo`)
     .option('--name <name>', "what clients call the model (default: the folder's name)")
-    .option('--edge <url>', 'edge to register with')
+    .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 0)
-    .option('--advertise <url>', 'ws:// or wss:// address at which the edge reaches this node')
+    .option(
+      '--advertise <url>',
+      'ws:// or wss:// address at which the edge reaches this node',
+      url('ws:', 'wss:'),
+    )
     .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
     .addOption(
       new Option('--dtype <dtype>', 'arithmetic (default: as the checkpoint)').choices(['f32', 'bf16']),
@@ -45,7 +49,11 @@ export function registerGpuNode(program: Command): void {
 
 async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   const nodeSecret = process.env.NODE_SECRET
-  if (!nodeSecret) throw new UserError('NODE_SECRET is not set: it must hold the secret shared with the edge')
+  if (!nodeSecret)
+    throw new UserError(
+      'missing_option',
+      'NODE_SECRET is not set: it must hold the secret shared with the edge',
+    )
   guardForParent()
   // From the start: the parent may end while the model loads.
   const told = untilToldToStop()
@@ -65,7 +73,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     maxRequests: flags.maxRequests,
   })
   const died = node.failed.then((reason) => {
-    throw new UserError(`the engine died: ${reason}`)
+    throw new UserError('engine_died', `the engine died: ${reason}`)
   })
   try {
     const registered = node.registered.then(() => true)

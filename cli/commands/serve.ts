@@ -1,10 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
+import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
 import { integer, port } from '../options.ts'
-import { packageRoot } from '../package-root.ts'
 import { untilToldToStop } from '../shutdown.ts'
 
 interface ServeFlags {
@@ -15,6 +16,7 @@ interface ServeFlags {
   requestsPerMinute: number
 }
 
+const LAST_WORDS_MS = 200
 const EXAMPLE_PROMPT = 'how do I use tar?'
 
 export function registerServe(program: Command): void {
@@ -41,8 +43,10 @@ async function serve(flags: ServeFlags): Promise<void> {
     const ready = await Promise.race([node.ready, told])
     if (!ready) return
     console.log(welcome(edge.url, key, ready.model))
-    const died = node.exited.then(() => {
-      throw new UserError('the gpu node ended')
+    const died = node.exited.then(async (how) => {
+      // Long enough for the edge to tell those who wait for an answer.
+      await sleep(LAST_WORDS_MS)
+      throw new UserError('gpu_node_ended', `the gpu node ended (${how})`)
     })
     await Promise.race([told, died])
   } finally {

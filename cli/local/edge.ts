@@ -3,9 +3,9 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare'
+import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
-import { packageRoot } from '../package-root.ts'
 import { workerdProcesses } from './workerd-processes.ts'
 
 export interface LocalEdgeOptions {
@@ -29,7 +29,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   const { host, port, apiKeys, nodeSecret } = options
   const { workerOptions, workerPath } = await loadEdgeBuild()
   if (!existsSync(workerPath))
-    throw new UserError(`the edge is not built (${workerPath} is missing): run npm run setup`)
+    throw new UserError('edge_missing', `the edge is not built (${workerPath} is missing): run npm run setup`)
   // workerd would say it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
   const miniflare = withoutItsSignalHandlers(
@@ -54,6 +54,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   } catch (error) {
     await miniflare.dispose().catch(() => {})
     throw new UserError(
+      'edge_failed',
       `the edge did not start: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
     )
   }
@@ -83,7 +84,7 @@ function refuseTakenPort(host: string, port: number): Promise<void> {
     probe.once('error', (error: NodeJS.ErrnoException) => {
       const taken = error.code === 'EADDRINUSE'
       const reason = taken ? 'is in use: take another with --port' : `cannot be opened (${error.message})`
-      reject(new UserError(`port ${port} on ${host} ${reason}`))
+      reject(new UserError(taken ? 'port_taken' : 'invalid_option', `port ${port} on ${host} ${reason}`))
     })
     probe.listen(port, host, () => probe.close(() => resolve()))
   })

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
-import { UserError } from '../explain.ts'
+import { AlreadyExplained, UserError } from '../explain.ts'
 
 /** What a gpu node tells the process that started it. */
 const Report = z.object({ type: z.literal('ready'), model: z.string(), url: z.string() })
@@ -14,10 +14,10 @@ const Guard = z.object({ type: z.literal('guard'), pids: z.array(z.int().min(2))
 const CLOSE_GRACE_MS = 5_000
 
 export interface GpuNodeProcess {
-  /** Settles once the edge knows the node. @throws UserError when it ends before. */
+  /** Settles once the edge knows the node. @throws AlreadyExplained or UserError when it ends before. */
   readonly ready: Promise<Report>
-  /** Settles when the process has ended, for whatever reason. */
-  readonly exited: Promise<void>
+  /** Settles when the process has ended, for whatever reason, with how it ended: `exit code 1`, `SIGSEGV`. */
+  readonly exited: Promise<string>
   close(): Promise<void>
 }
 
@@ -39,7 +39,7 @@ export function spawnGpuNode({ args, nodeSecret, guarded }: GpuNodeProcessOption
     detached: true,
   })
   child.send({ type: 'guard', pids: guarded })
-  const exited = once(child, 'exit').then(() => {})
+  const exited = once(child, 'exit').then(([code, signal]) => signal ?? `exit code ${code}`)
   return { ready: report(child, exited), exited, close: () => close(child, exited) }
 }
 
@@ -66,16 +66,17 @@ export function reportToParent(message: Report): void {
   if (process.connected) process.send?.(message)
 }
 
-async function report(child: ChildProcess, exited: Promise<void>): Promise<Report> {
+async function report(child: ChildProcess, exited: Promise<string>): Promise<Report> {
   const message = once(child, 'message').then(([value]) => Report.parse(value))
-  const early = exited.then(() => {
-    // Its own line is on standard error already.
-    throw new UserError('the gpu node did not start')
+  const early = exited.then((how) => {
+    // A program that ends by itself has said why.
+    if (child.exitCode) throw new AlreadyExplained()
+    throw new UserError('gpu_node_ended', `the gpu node did not start (${how})`)
   })
   return await Promise.race([message, early])
 }
 
-async function close(child: ChildProcess, exited: Promise<void>): Promise<void> {
+async function close(child: ChildProcess, exited: Promise<string>): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   child.kill('SIGTERM')
   const late = new AbortController()

@@ -9,6 +9,8 @@ const size = z
   .int()
   .min(1)
   .max(2 ** 31 - 1)
+/** Far above any model, far below what would take memory before the tensors are looked at. */
+const layers = size.max(4096)
 const TokenIds = z.union([z.int().min(0), z.array(z.int().min(0))])
 
 /** What apar adds to config.json: which tokens fork, and how the texts of a fork meet. */
@@ -24,7 +26,7 @@ const ConfigFile = z.looseObject({
   vocab_size: size,
   hidden_size: size,
   intermediate_size: size,
-  num_hidden_layers: size,
+  num_hidden_layers: layers,
   num_attention_heads: size,
   num_key_value_heads: size.nullish(),
   head_dim: size.nullish(),

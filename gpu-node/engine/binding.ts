@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
+import { packageRoot } from '../package-root.ts'
 import { StartupError } from '../startup-error.ts'
 import { EngineError, toEngineError } from './engine-error.ts'
 import { EngineConfigSchema, engineRequestSchema } from './schemas.ts'
@@ -71,7 +71,7 @@ function parseEngine<T>(read: () => T, code: 'invalid_config' | 'invalid_request
 }
 
 function loadAddon(): Addon {
-  const path = join(packageRoot(), ADDON)
+  const path = join(packageRoot, ADDON)
   if (!existsSync(path)) {
     throw new StartupError(
       'engine_missing',
@@ -94,11 +94,4 @@ function loadAddon(): Addon {
 
 function isAddon(value: unknown): value is Addon {
   return typeof value === 'object' && value !== null && 'open' in value && typeof value.open === 'function'
-}
-
-/** The folder with package.json, from the sources as well as from a bundle in dist/. */
-function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url))
-  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder)
-  return folder
 }

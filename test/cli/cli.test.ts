@@ -51,16 +51,21 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(lines(stderr)).toEqual([expect.stringMatching(/^apar: .*config\.json: architectures/)])
   })
 
-  test('serve ends with its gpu node, and says why first', async () => {
+  test('serve ends with its gpu node, which has said why', async () => {
     const { code, stderr } = await apar(['serve', '--port', '0', '--model', '/nowhere'])
     expect(code).toBe(1)
-    expect(lines(stderr)[0]).toBe('apar: /nowhere is not a folder')
+    expect(lines(stderr)).toEqual(['apar: /nowhere is not a folder (broken_checkpoint)'])
   })
 
   test.each([
     [['gpu-node'], /NODE_SECRET is not set/],
     [['serve', '--port', '70000'], /whole number from 0 to 65535/],
-    [['chat', 'hi'], /an API key is needed/],
+    [['chat', 'hi'], /an API key is needed.* \(missing_option\)/],
+    [['chat', ' ', '--key', 'k'], /a question is needed/],
+    [['chat', 'hi', '--key', 'k', '--temperature', 'abc'], /number from 0 to 2/],
+    [['gpu-node', '--edge', 'foo'], /URL with http: or https:/],
+    [['gpu-node', '--advertise', 'http://here'], /URL with ws: or wss:/],
+    [['data', 'build', '--vocab-size', '5'], /whole number from 300/],
     [['chat', 'hi', '--key', 'k', '--url', 'http://127.0.0.1:9'], /nothing answers at/],
     [['keys', 'new', '--id', 'a b'], /letters, digits and hyphens/],
     [['dance'], /unknown command/],

@@ -1,7 +1,7 @@
 import { newApiKey, newNodeSecret } from '../../cli/keys.ts'
 import { startLocalEdge } from '../../cli/local/edge.ts'
-import { packageRoot } from '../../cli/package-root.ts'
 import { type GpuNode, type GpuNodeOptions, startGpuNode } from '../../gpu-node/main.ts'
+import { packageRoot } from '../../gpu-node/package-root.ts'
 
 export interface Stack {
   /** `http://host:port` of the edge. */

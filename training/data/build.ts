@@ -1,7 +1,6 @@
-import { createWriteStream } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { finished } from 'node:stream/promises'
+import { ArrayFile } from './array-file.ts'
 import { tokenizerConfig } from './chat.ts'
 import { type Conversation, readJsonl } from './conversation.ts'
 import { type Example, type ExtractReport, writeExamples } from './examples.ts'
@@ -86,8 +85,8 @@ async function writeShards(file: string, encoder: Encoder, options: BuildOptions
   const shards = { train: await open('train'), test: await open('test'), serial: await open('serial') }
   const exports = options.jsonl
     ? {
-        train: createWriteStream(join(options.out, 'train.jsonl')),
-        test: createWriteStream(join(options.out, 'test.jsonl')),
+        train: new ArrayFile(join(options.out, 'train.jsonl'), 'lines'),
+        test: new ArrayFile(join(options.out, 'test.jsonl'), 'lines'),
       }
     : undefined
   let done = 0
@@ -105,13 +104,11 @@ async function writeShards(file: string, encoder: Encoder, options: BuildOptions
       if (serial.ids.length <= options.maxTokens * SERIAL_LENGTH_FACTOR) await shards.serial.add([serial])
     }
     for (const { ids, labels } of exports ? sequences : []) {
-      exports?.[example.split].write(`${JSON.stringify({ input_ids: ids, labels })}\n`)
+      await exports?.[example.split].add({ input_ids: ids, labels })
     }
   }
-  for (const stream of exports ? [exports.train, exports.test] : []) {
-    stream.end()
-    await finished(stream)
-  }
+  await exports?.train.close()
+  await exports?.test.close()
   const closed = {
     train: await shards.train.close(),
     test: await shards.test.close(),

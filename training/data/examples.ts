@@ -1,7 +1,5 @@
-import { once } from 'node:events'
-import { createWriteStream } from 'node:fs'
 import { join } from 'node:path'
-import { finished } from 'node:stream/promises'
+import { ArrayFile } from './array-file.ts'
 import type { Conversation } from './conversation.ts'
 import { extract, keptWhole } from './extract/extract.ts'
 import type { Rule } from './extract/structure.ts'
@@ -107,31 +105,4 @@ export async function writeExamples(options: ExtractOptions): Promise<ExtractRep
   }
   for (const output of [apar, flat, plain, testset, examples]) await output.close()
   return report
-}
-
-/** A JSON array (or JSON lines) written one value at a time. */
-class ArrayFile {
-  readonly #stream
-  readonly #style: 'array' | 'lines'
-  #count = 0
-
-  constructor(path: string, style: 'array' | 'lines' = 'array') {
-    this.#stream = createWriteStream(path)
-    // Errors surface in close(); without a listener they would end the process.
-    this.#stream.on('error', () => {})
-    this.#style = style
-  }
-
-  async add(value: unknown): Promise<void> {
-    const json = JSON.stringify(value)
-    const text = this.#style === 'lines' ? `${json}\n` : `${this.#count === 0 ? '[' : ','}\n${json}`
-    this.#count += 1
-    if (!this.#stream.write(text) && !this.#stream.errored) await once(this.#stream, 'drain')
-  }
-
-  async close(): Promise<void> {
-    if (this.#style === 'array') this.#stream.write(this.#count === 0 ? '[]\n' : '\n]\n')
-    this.#stream.end()
-    await finished(this.#stream)
-  }
 }

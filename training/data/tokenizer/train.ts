@@ -60,6 +60,12 @@ async function* lines(texts: TrainTokenizerOptions['texts']): AsyncGenerator<str
   for await (const text of texts) yield `${text}\n`
 }
 
+/** The line with the reason; the last one may only say that the program ends. */
+function reasonIn(errors: string): string {
+  const said = errors.trim().split('\n')
+  return said.findLast((line) => !/^Program terminated/.test(line)) ?? ''
+}
+
 function spmTrain(args: readonly string[]): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn('spm_train', args, { stdio: ['ignore', 'ignore', 'pipe'] })
@@ -76,10 +82,7 @@ function spmTrain(args: readonly string[]): Promise<void> {
     )
     child.on('close', (code) => {
       if (code === 0) resolve()
-      else
-        reject(
-          new AparError('invalid_request', `spm_train failed: ${errors.trim().split('\n').at(-1) ?? ''}`),
-        )
+      else reject(new AparError('invalid_request', `spm_train failed: ${reasonIn(errors)}`))
     })
   })
 }
