@@ -8,7 +8,13 @@ export function explain(error: unknown): string {
     const retry = error.retryAfterSeconds ? `; try again in ${error.retryAfterSeconds} s` : ''
     return `${error.message}${retry} (${error.code})`
   }
+  if (isSystemError(error)) return error.message.replace(/^E[A-Z]+: (.*)$/, `$1 (${error.code})`)
   return error instanceof Error ? (error.stack ?? error.message) : String(error)
+}
+
+/** A file or an address that the operating system refused: `permission denied, open '/x' (EACCES)`. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error && 'code' in error
 }
 
 export type UserErrorCode =

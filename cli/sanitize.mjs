@@ -3,7 +3,7 @@
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { fail, root, run, say } from './setup/report.mjs'
-import { findCmake, findGenerator } from './setup/toolchain.mjs'
+import { findCmake, findCtest, findGenerator } from './setup/toolchain.mjs'
 
 const BUILDS = [
   { name: 'asan', sanitize: 'address,undefined', tests: '.' },
@@ -21,9 +21,8 @@ for (const { name, sanitize, tests } of BUILDS) {
     ...['-DCMAKE_BUILD_TYPE=RelWithDebInfo', `-DAPAR_SANITIZE=${sanitize}`, '-DAPAR_BENCH=OFF'],
   ])
   await step(cmake, ['--build', folder, '--parallel', String(availableParallelism())])
-  const ctest = cmake.replace(/cmake(\.exe)?$/, 'ctest$1')
   const args = ['--test-dir', folder, '-R', tests, '--output-on-failure', '--no-tests=error']
-  await step(ctest, args, { show: true })
+  await step(findCtest(cmake), args, { show: true })
 }
 
 async function step(command, args, options = {}) {

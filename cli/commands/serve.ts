@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
@@ -13,11 +13,12 @@ interface ServeFlags {
   port: number
   model: string
   name?: string
+  device?: string
   requestsPerMinute: number
 }
 
 const LAST_WORDS_MS = 200
-const EXAMPLE_PROMPT = 'how do I use tar?'
+const EXAMPLE_PROMPT = 'How do I use tar?'
 
 export function registerServe(program: Command): void {
   program
@@ -27,6 +28,9 @@ export function registerServe(program: Command): void {
     .option('--port <port>', '0 takes any free one', port, 8787)
     .option('--model <folder>', 'Hugging Face folder to serve', `${packageRoot}/models/demo`)
     .option('--name <name>', "what clients call the model (default: the folder's name)")
+    .addOption(
+      new Option('--device <device>', 'where the model runs (default: auto)').choices(['auto', 'cpu', 'cuda']),
+    )
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
     .action(serve)
 }
@@ -37,7 +41,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
   const edge = await startLocalEdge({ host: flags.host, port: flags.port, apiKeys: [record], nodeSecret })
   const name = flags.name ? ['--name', flags.name] : []
-  const args = ['--edge', edge.url, '--model', flags.model, ...name]
+  const device = flags.device ? ['--device', flags.device] : []
+  const args = ['--edge', edge.url, '--model', flags.model, ...name, ...device]
   const node = spawnGpuNode({ args, nodeSecret, guarded: edge.processes })
   try {
     const ready = await Promise.race([node.ready, told])
@@ -48,7 +53,10 @@ async function serve(flags: ServeFlags): Promise<void> {
       await sleep(LAST_WORDS_MS)
       throw new UserError('gpu_node_ended', `the gpu node ended (${how})`)
     })
-    await Promise.race([told, died])
+    const edgeDied = edge.failed.then(() => {
+      throw new UserError('edge_failed', 'the edge ended: workerd is gone')
+    })
+    await Promise.race([told, died, edgeDied])
   } finally {
     await node.close()
     await edge.close()
@@ -56,14 +64,22 @@ async function serve(flags: ServeFlags): Promise<void> {
 }
 
 function welcome(url: string, key: string, model: string): string {
-  const body = JSON.stringify({ model, stream: true, messages: [{ role: 'user', content: EXAMPLE_PROMPT }] })
+  const messages = [{ role: 'user', content: EXAMPLE_PROMPT }]
+  const body = JSON.stringify({ model, stream: true, messages })
+  const frame = JSON.stringify({ type: 'generate', model, messages })
+  const socket = [
+    `const s = new (require("ws"))("${url.replace(/^http/, 'ws')}/v1/stream", {headers: {authorization: "Bearer ${key}"}})`,
+    `s.on("open", () => s.send(JSON.stringify(${frame})))`,
+    's.on("message", (event) => console.log(String(event)))',
+  ]
   return `
 apar serves ${model} at ${url}
 
   page       ${url}/#key=${key}
   key        ${key}
   curl       curl -N ${url}/v1/chat/completions -H 'authorization: Bearer ${key}' -H 'content-type: application/json' -d '${body}'
-  websocket  node dist/apar.js chat --url ${url} --key ${key} '${EXAMPLE_PROMPT}'
+  websocket  node -e '${socket.join('; ')}'
+  chat       node dist/apar.js chat --url ${url} --key ${key}
 
 Ctrl-C ends it.`
 }

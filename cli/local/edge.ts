@@ -6,7 +6,7 @@ import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
-import { workerdProcesses } from './workerd-processes.ts'
+import { whenEnded, workerdProcesses } from './workerd-processes.ts'
 
 export interface LocalEdgeOptions {
   host: string
@@ -21,6 +21,8 @@ export interface LocalEdge {
   readonly url: string
   /** Ids of its processes. */
   readonly processes: readonly number[]
+  /** Settles when one of them ends unasked. */
+  readonly failed: Promise<void>
   close(): Promise<void>
 }
 
@@ -46,9 +48,11 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   )
   try {
     const { port: bound } = await miniflare.ready
+    const processes = workerdProcesses()
     return {
       url: `http://${reachable(host)}:${bound}`,
-      processes: workerdProcesses(),
+      processes,
+      failed: whenEnded(processes),
       close: () => miniflare.dispose(),
     }
   } catch (error) {

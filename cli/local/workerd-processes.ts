@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 
+const POLL_MS = 1_000
+
 /**
  * The workerd processes that this process started. Miniflare ends them when it is asked to, but if this process is
  * killed they live on and keep the port; whoever is left can end them by these ids.
@@ -10,6 +12,27 @@ export function workerdProcesses(): number[] {
   return all
     .filter(({ parent, name }) => parent === process.pid && name.includes('workerd'))
     .map(({ pid }) => pid)
+}
+
+/** Settles when one of these processes has ended; asks once a second, without keeping this process alive. */
+export function whenEnded(pids: readonly number[]): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setInterval(() => {
+      if (pids.every(isAlive)) return
+      clearInterval(timer)
+      resolve()
+    }, POLL_MS)
+    timer.unref()
+  })
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
 }
 
 interface Process {

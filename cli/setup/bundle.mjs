@@ -36,6 +36,8 @@ export async function bundle() {
       import('../../edge/build.mjs').then(({ buildEdge }) => buildEdge()),
     ])
   } catch (error) {
-    fail(`the bundles could not be built: ${error instanceof Error ? error.message.split('\n')[0] : error}`)
+    // esbuild's message only counts its errors.
+    const reason = error.errors?.[0]?.text ?? error.message
+    fail(`the bundles could not be built: ${String(reason).split('\n')[0]}`)
   }
 }

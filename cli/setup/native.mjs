@@ -8,33 +8,37 @@ const buildFolder = join(root, 'native/build/release')
 
 /** Builds native/build/release with CMake; its own look at the sources says what is stale. */
 export async function buildNative(options) {
-  const cmake = await findCmake(options)
   const before = configured()
   // What is on stays on: tests and benches take turns without building twice.
   const wanted = new Set(['APAR_ADDON', ...(before ?? [])])
   if (options.tests) wanted.add('APAR_TESTS')
   if (options.bench) wanted.add('APAR_BENCH')
-  if (!before || wanted.size > before.size) {
-    const compiler = await findCompiler()
-    if (!compiler) {
-      fail('no C++20 compiler found: install g++ >= 10 or clang >= 12 (Debian: apt-get install g++ make)')
-    }
-    const generator = await findGenerator()
-    if (!generator) fail('neither make nor ninja found: install one (Debian: apt-get install make)')
-    say(`building the engine with ${compiler} ...`, options)
-    mkdirSync(buildFolder, { recursive: true })
-    const configuring = await run(cmake, [
-      ...['-S', join(root, 'native'), '-B', buildFolder, '-G', generator],
-      ...['-DCMAKE_BUILD_TYPE=Release', `-DCMAKE_CXX_COMPILER=${compiler}`],
-      ...['APAR_ADDON', 'APAR_TESTS', 'APAR_BENCH'].map(
-        (option) => `-D${option}=${wanted.has(option) ? 'ON' : 'OFF'}`,
-      ),
-    ])
-    if (configuring.code !== 0) failBuild('CMake could not configure the engine', configuring.output)
-  }
+  const stale = !before || wanted.size > before.size
+  if (stale) await configure(wanted, options)
   const jobs = String(availableParallelism())
-  const built = await run(cmake, ['--build', buildFolder, '--parallel', jobs])
+  const built = await run(await findCmake(options), ['--build', buildFolder, '--parallel', jobs])
   if (built.code !== 0) failBuild('the engine did not compile', built.output)
+}
+
+async function configure(wanted, options) {
+  const compiler = await findCompiler()
+  if (!compiler) {
+    fail('no C++20 compiler found: install g++ >= 10 or clang >= 12 (Debian: apt-get install g++ make)')
+  }
+  const generator = await findGenerator()
+  if (!generator) fail('neither make nor ninja found: install one (Debian: apt-get install make)')
+  // Last, because it may have to be fetched.
+  const cmake = await findCmake(options)
+  say(`building the engine with ${compiler} ...`, options)
+  mkdirSync(buildFolder, { recursive: true })
+  const configuring = await run(cmake, [
+    ...['-S', join(root, 'native'), '-B', buildFolder, '-G', generator],
+    ...['-DCMAKE_BUILD_TYPE=Release', `-DCMAKE_CXX_COMPILER=${compiler}`],
+    ...['APAR_ADDON', 'APAR_TESTS', 'APAR_BENCH'].map(
+      (option) => `-D${option}=${wanted.has(option) ? 'ON' : 'OFF'}`,
+    ),
+  ])
+  if (configuring.code !== 0) failBuild('CMake could not configure the engine', configuring.output)
 }
 
 /** What the last configuration switched on; undefined when there is none for these sources. */
@@ -50,6 +54,8 @@ function configured() {
 
 function failBuild(what, output) {
   process.stderr.write(output)
-  const errors = output.split('\n').filter((line) => /error/i.test(line))
+  const errors = output
+    .split('\n')
+    .filter((line) => /\berror: |CMake Error|^ld: |undefined reference/.test(line))
   fail(`${what}: ${errors[0]?.trim() ?? 'see above'}`)
 }

@@ -26,6 +26,11 @@ export async function findCmake(options) {
   return fetched
 }
 
+/** The ctest that belongs to this CMake. */
+export function findCtest(cmake) {
+  return cmake.replace(/cmake(\.exe)?$/, 'ctest$1')
+}
+
 async function isNewEnough(cmake) {
   const { code, output } = await run(cmake, ['--version'])
   const [major = 0, minor = 0] = (/version (\d+)\.(\d+)/.exec(output) ?? []).slice(1).map(Number)

@@ -139,6 +139,6 @@ describe('buildData', () => {
   it('refuses a tokenizer without the markers', async () => {
     const bare = JSON.parse(await readFile(tokenizer, 'utf8'))
     bare.added_tokens = bare.added_tokens.filter((token: { content: string }) => token.content !== '[Fork]')
-    expect(() => loadEncoder(JSON.stringify(bare))).toThrow('the tokenizer has no token [Fork]')
+    expect(() => loadEncoder(JSON.stringify(bare))).toThrow('the text has no token [Fork]')
   })
 })

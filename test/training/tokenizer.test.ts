@@ -85,7 +85,7 @@ describe('conversion', () => {
       removeExtraWhitespaces: false,
     }
     expect(() => toTokenizerJson(model, [])).toThrow(/add_dummy_prefix/)
-    expect(() => loadEncoder('{}')).toThrow(/not a tokenizer.json|has no token/)
+    expect(() => loadEncoder('{}', 'my.json')).toThrow(/^my.json is not a tokenizer.json|has no token/)
   })
 
   const found = requires(

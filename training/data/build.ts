@@ -73,7 +73,7 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
       : await readFile(options.tokenizer, 'utf8')
   await writeFile(join(out, 'tokenizer.json'), tokenizerJson)
   await writeFile(join(out, 'tokenizer_config.json'), tokenizerConfig(maxTokens))
-  const encoder = loadEncoder(tokenizerJson)
+  const encoder = loadEncoder(tokenizerJson, options.tokenizer)
   const sharded = await writeShards(examplesFile, encoder, { ...options, maxTokens })
   return { ...extracted, ...sharded, vocabSize: encoder.vocabSize }
 }

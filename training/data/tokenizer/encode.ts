@@ -17,17 +17,17 @@ export interface Encoder {
   decode(ids: readonly number[]): string
 }
 
-/** @throws AparError when the text is no tokenizer.json or lacks one of <s>, </s>, [Fork], [Child]. */
-export function loadEncoder(tokenizerJson: string): Encoder {
+/** @param name how errors call the file. @throws AparError when the text is no tokenizer.json or lacks one of <s>, </s>, [Fork], [Child]. */
+export function loadEncoder(tokenizerJson: string, name = 'the text'): Encoder {
   let tokenizer: Tokenizer
   try {
     tokenizer = new Tokenizer(JSON.parse(tokenizerJson), { clean_up_tokenization_spaces: false })
   } catch (cause) {
-    throw new AparError('invalid_request', 'not a tokenizer.json', { cause })
+    throw new AparError('invalid_request', `${name} is not a tokenizer.json`, { cause })
   }
   const id = (token: string): number => {
     const found = tokenizer.token_to_id(token)
-    if (found === undefined) throw new AparError('invalid_request', `the tokenizer has no token ${token}`)
+    if (found === undefined) throw new AparError('invalid_request', `${name} has no token ${token}`)
     return found
   }
   return {

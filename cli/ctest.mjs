@@ -1,0 +1,15 @@
+// The engine's own tests, part of `npm test`. Without doctest there are none: that is said, and with CI=true it is a failure.
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { fail, root, run, say } from './setup/report.mjs'
+import { findCmake, findCtest } from './setup/toolchain.mjs'
+
+const folder = join(root, 'native/build/release')
+if (existsSync(join(folder, 'test/CTestTestfile.cmake'))) {
+  const args = ['--test-dir', folder, '--output-on-failure', '--no-tests=error']
+  const { code } = await run(findCtest(await findCmake({})), args, { show: true })
+  process.exit(code)
+}
+const reason = "the engine's tests are not built: doctest is missing (Debian: apt-get install doctest-dev)"
+if (process.env.CI === 'true') fail(reason)
+say(`skipped: ${reason}`)
