@@ -47,7 +47,7 @@ std::vector<float> attend(CpuOps& ops, std::span<const int32_t> blocks, int32_t 
 }  // namespace
 
 TEST_CASE("what lies in slots that a row does not see cannot reach it, not even a NaN") {
-  for (const Isa isa : {Isa::reference, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kAllIsas) {
     if (!supported(isa)) continue;
     for (const DType dtype : {DType::f32, DType::bf16}) {
       const OpsConfig config = {.num_layers = 1,

@@ -53,44 +53,35 @@ bool same_bits(const float* a, const float* b, size_t count) {
 
 template <class Body>
 void for_each_isa(Body body) {
-  for (const Isa isa : {Isa::reference, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kAllIsas) {
     if (!supported(isa)) continue;
     CAPTURE(std::string(to_string(isa)));
     body(kernels(isa));
   }
 }
 
-void run_matmul(const Kernels& k, const float* w, const float* x, float* y, const MatmulRange& range) {
-  k.matmul_f32(w, x, y, range);
-}
-void run_matmul(const Kernels& k, const uint16_t* w, const float* x, float* y, const MatmulRange& range) {
-  k.matmul_bf16(w, x, y, range);
-}
-
-template <class Element>
 void check_matmul(const Kernels& k, int64_t rows, int64_t outs, int64_t in) {
   CAPTURE(rows);
   CAPTURE(outs);
   CAPTURE(in);
-  const Guarded<Element> w(outs * in);
-  const Guarded<float> x(rows * in), y(rows * outs), one(outs);
+  const Guarded<float> w(outs * in), x(rows * in), y(rows * outs), one(outs);
   fill(w);
   fill(x);
   const int64_t middle = draw(0, outs);  // two ranges, as two threads would take them
-  run_matmul(k, w.data(), x.data(), y.data(), {rows, in, 0, middle, outs});
+  k.matmul_f32(w.data(), x.data(), y.data(), {rows, in, 0, middle, outs});
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t out = middle; out < outs; ++out) CHECK(std::isnan(y[row * outs + out]));
-  run_matmul(k, w.data(), x.data(), y.data(), {rows, in, middle, outs, outs});
+  k.matmul_f32(w.data(), x.data(), y.data(), {rows, in, middle, outs, outs});
   double worst = 0;
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t out = 0; out < outs; ++out) {
       double want = 0;
-      for (int64_t i = 0; i < in; ++i) want += get(w[out * in + i]) * get(x[row * in + i]);
+      for (int64_t i = 0; i < in; ++i) want += double{w[out * in + i]} * x[row * in + i];
       const double difference = std::abs(y[row * outs + out] - want);
       REQUIRE(std::isfinite(difference));
       worst = std::max(worst, difference);
     }
-    run_matmul(k, w.data(), x.data() + row * in, one.data(), {1, in, 0, outs, outs});
+    k.matmul_f32(w.data(), x.data() + row * in, one.data(), {1, in, 0, outs, outs});
     CHECK(same_bits(one.data(), y.data() + row * outs, outs));
   }
   CHECK(worst < 2e-7 * static_cast<double>(in) + 1e-6);
@@ -102,13 +93,14 @@ void check_attention(const Kernels& k, int64_t queries, int64_t head_dim) {
   CAPTURE(head_dim);
   const int64_t stride = value_stride(head_dim), score_stride = kBlockTokens + draw(0, 5);
   const Guarded<Element> keys(head_dim * kBlockTokens), values(kBlockTokens * stride);
-  const Guarded<float> q(queries * head_dim), scores((queries - 1) * score_stride + kBlockTokens);
+  const Guarded<Element> q(queries * head_dim);
+  const Guarded<float> scores((queries - 1) * score_stride + kBlockTokens);
   const Guarded<float> sums(queries * stride);
   fill(keys);
   fill(values);
   fill(q);
   fill(sums);
-  const auto run_scores = [&](const float* from, int64_t count, float* to) {
+  const auto run_scores = [&](const Element* from, int64_t count, float* to) {
     if constexpr (sizeof(Element) == 4)
       k.scores_f32(keys.data(), from, count, head_dim, to, score_stride);
     else
@@ -122,7 +114,9 @@ void check_attention(const Kernels& k, int64_t queries, int64_t head_dim) {
     for (int64_t token = 0; token < kBlockTokens; ++token) {
       double want = 0;
       for (int64_t i = 0; i < head_dim; ++i)
-        want += get(keys[i * kBlockTokens + token]) * q[query * head_dim + i];
+        want += get(keys[sizeof(Element) == 4 ? i * kBlockTokens + token
+                                              : (i / 2 * kBlockTokens + token) * 2 + i % 2]) *
+                get(q[query * head_dim + i]);
       CHECK(alone[token] == doctest::Approx(want).epsilon(1e-5).scale(10));
     }
   }
@@ -156,13 +150,9 @@ void check_attention(const Kernels& k, int64_t queries, int64_t head_dim) {
 
 TEST_CASE("matmul") {
   for_each_isa([](const Kernels& k) {
-    check_matmul<float>(k, 1, 1, 1);
-    check_matmul<uint16_t>(k, 13, 9, 16);
-    for (int i = 0; i < 40; ++i) {
-      check_matmul<float>(k, draw(1, 20), draw(1, 23), draw(1, 90));
-      check_matmul<uint16_t>(k, draw(1, 20), draw(1, 23), draw(1, 90));
-    }
-    check_matmul<uint16_t>(k, 41, 6, 5003);  // more rows than one cache block holds
+    check_matmul(k, 1, 1, 1);
+    for (int i = 0; i < 40; ++i) check_matmul(k, draw(1, 20), draw(1, 23), draw(1, 90));
+    check_matmul(k, 41, 6, 5003);  // more rows than one cache block holds
   });
 }
 
@@ -246,6 +236,25 @@ TEST_CASE("a NaN among the scores is not swept under the carpet") {
     std::vector<float> scores(16, 1.0f);
     scores[3] = std::numeric_limits<float>::quiet_NaN();
     CHECK(std::isnan(k.softmax(scores.data(), 5)));
+  });
+}
+
+TEST_CASE("rotate") {
+  for_each_isa([](const Kernels& k) {
+    for (int round = 0; round < 20; ++round) {
+      const int64_t half = draw(1, 40);
+      const Guarded<float> head(half * 2), cos(half), sin(half);
+      fill(head);
+      fill(cos);
+      fill(sin);
+      const std::vector<float> before(head.begin(), head.end());
+      k.rotate(head.data(), cos.data(), sin.data(), half);
+      for (int64_t i = 0; i < half; ++i) {
+        const float a = before[i], b = before[half + i];
+        CHECK(head[i] == a * cos[i] - b * sin[i]);
+        CHECK(head[half + i] == b * cos[i] + a * sin[i]);
+      }
+    }
   });
 }
 

@@ -18,7 +18,7 @@ namespace {
 
 std::vector<cpu::Isa> supported_isas() {
   std::vector<cpu::Isa> isas;
-  for (const cpu::Isa isa : {cpu::Isa::reference, cpu::Isa::avx2, cpu::Isa::avx512})
+  for (const cpu::Isa isa : cpu::kAllIsas)
     if (cpu::supported(isa)) isas.push_back(isa);
   return isas;
 }
@@ -70,7 +70,7 @@ TEST_CASE("f32 logits are those of an independent double-precision Llama") {
   }
 }
 
-TEST_CASE("bf16: weights round once, sums stay f32") {
+TEST_CASE("bf16: weights and activations round, sums stay f32") {
   const RandomModel random = make_random_model(small_config(), 4);
   const NaiveLlama naive(random.config, random.weights, true);
   std::mt19937 seeds(12);
@@ -78,8 +78,9 @@ TEST_CASE("bf16: weights round once, sums stay f32") {
   for (const cpu::Isa isa : supported_isas()) {
     CAPTURE(std::string(cpu::to_string(isa)));
     const auto model = open_on(isa, random, WeightFormat::bf16);
-    // What is left is the rounding of K and V to 8 bits.
-    CHECK(worst_difference(*model, naive, tree, {.seed = 6, .rows_per_step = 20, .extra_cuts = true}) < 1e-2);
+    // What is left is the rounding of activations, queries, keys and values to 8 bits (2^-9 of each), which
+    // adds up over layers as noise does.
+    CHECK(worst_difference(*model, naive, tree, {.seed = 6, .rows_per_step = 20, .extra_cuts = true}) < 2e-2);
   }
 }
 

@@ -63,7 +63,8 @@ struct Case {
 TEST_CASE("greedy parallel text equals greedy serial text on a Llama with random weights") {
   int forks = 0, preemptions = 0;
   for (const Case& c : {Case{WeightFormat::f32, 2, 200, 64, 16}, Case{WeightFormat::bf16, 2, 200, 64, 16},
-                        Case{WeightFormat::f32, 1, 14, 8, 4}, Case{WeightFormat::bf16, 3, 14, 9, 6}}) {
+                        Case{WeightFormat::f32, 1, 14, 8, 4}, Case{WeightFormat::bf16, 3, 14, 9, 6},
+                        Case{WeightFormat::int8, 2, 20, 16, 8}, Case{WeightFormat::int4, 2, 200, 64, 16}}) {
     for (uint32_t seed = 1; seed <= 4; ++seed) {
       const RandomModel files = make_random_model(small_config(), seed);
       const auto serial = open_llama(files.config, files.weights, c.format, 32, kMaxRows, 1);

@@ -1,16 +1,32 @@
-// Compiled with AVX2 and FMA, so nothing here may be shared with other files: no templates or inline
+// Compiled with AVX2, FMA and F16C, so nothing here may be shared with other files: no templates or inline
 // functions of the standard library, or the linker might keep this file's copy for every processor.
 #include <immintrin.h>
 
 #include "ops/cpu/kernels.h"
+#include "ops/cpu/packed.h"
 
 namespace apar::cpu {
 namespace {
+
+struct Ints {
+  __m256i v;
+
+  static Ints load(const std::byte* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  // The 4 bytes at p in every lane.
+  static Ints all(const std::byte* p) {
+    int32_t bytes;
+    __builtin_memcpy(&bytes, p, sizeof(bytes));
+    return {_mm256_set1_epi32(bytes)};
+  }
+};
 
 struct Vec {
   static constexpr int64_t kLanes = 8;
   static constexpr int64_t kTileRows =
       3;  // with 4 outputs: 12 sums, 3 activations and a weight in 16 registers
+  // With the 4 vectors of a panel: 8 sums, or 4 sums of whole numbers and 4 of floats.
+  static constexpr int64_t kBf16Rows = 2;
+  static constexpr int64_t kIntRows = 1;
 
   __m256 v;
 
@@ -18,19 +34,19 @@ struct Vec {
   static Vec all(float x) { return {_mm256_set1_ps(x)}; }
   static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static Vec load(const uint16_t* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static Vec load_half(const std::byte* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+  static Vec all_of(const std::byte* f32) { return {_mm256_castsi256_ps(Ints::all(f32).v)}; }
   // The first n lanes, the others zero; reads nothing beyond them. 0 < n < kLanes.
   static Vec load(const float* p, int64_t n) { return {_mm256_maskload_ps(p, first(n))}; }
-  static Vec load(const uint16_t* p, int64_t n) {
-    alignas(16) uint16_t lanes[kLanes] = {};
-    for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
-    return load(lanes);
-  }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void store(float* p, int64_t n) const { _mm256_maskstore_ps(p, first(n), v); }
 
   // A NaN in x wins over the bound in both.
   static Vec max(Vec bound, Vec x) { return {_mm256_max_ps(bound.v, x.v)}; }
   static Vec min(Vec bound, Vec x) { return {_mm256_min_ps(bound.v, x.v)}; }
+  static Vec abs(Vec x) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), x.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   static Vec round(Vec x) { return {_mm256_round_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
   // 2^n for whole n in [-126, 127].
@@ -77,18 +93,73 @@ Vec operator/(Vec a, Vec b) {
   return {_mm256_div_ps(a.v, b.v)};
 }
 
+Vec to_floats(Ints x) {
+  return {_mm256_cvtepi32_ps(x.v)};
+}
+Ints low_halves(Ints x) {
+  return {_mm256_and_si256(x.v, _mm256_set1_epi8(15))};
+}
+Ints high_halves(Ints x) {
+  return {_mm256_and_si256(_mm256_srli_epi16(x.v, 4), _mm256_set1_epi8(15))};
+}
+
+// As f32_to_bf16 rounds.
+void store_bf16(Vec x, uint16_t* p) {
+  const __m256i bits = _mm256_castps_si256(x.v), high = _mm256_srli_epi32(bits, 16);
+  const __m256i half =
+      _mm256_add_epi32(_mm256_and_si256(high, _mm256_set1_epi32(1)), _mm256_set1_epi32(0x7fff));
+  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q));
+  const __m256i kept = _mm256_blendv_epi8(rounded, _mm256_or_si256(high, _mm256_set1_epi32(0x40)), nan);
+  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(kept), _mm256_extracti128_si256(kept, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
+}
+// Whole numbers in [-128, 127].
+void store_int8(Vec x, int8_t* p) {
+  const __m256i whole = _mm256_cvtps_epi32(x.v);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+
+// Pairs of bf16, widened exactly: first the even element's product, then the odd one's.
+Vec dot_bf16(Vec sum, Ints w, Ints x) {
+  const auto even = [](Ints pairs) { return Vec{_mm256_castsi256_ps(_mm256_slli_epi32(pairs.v, 16))}; };
+  const auto odd = [](Ints pairs) {
+    return Vec{_mm256_castsi256_ps(_mm256_and_si256(pairs.v, _mm256_set1_epi32(-65536)))};
+  };
+  return Vec::fma(odd(w), odd(x), Vec::fma(even(w), even(x), sum));
+}
+
+// Four products of unsigned and signed bytes per lane, exactly: even and odd bytes as 16 bits.
+Ints dot_u8s8(Ints sum, Ints w, Ints x) {
+  const __m256i w_even = _mm256_and_si256(w.v, _mm256_set1_epi16(255)), w_odd = _mm256_srli_epi16(w.v, 8);
+  const __m256i x_even = _mm256_srai_epi16(_mm256_slli_epi16(x.v, 8), 8), x_odd = _mm256_srai_epi16(x.v, 8);
+  const __m256i products =
+      _mm256_add_epi32(_mm256_madd_epi16(w_even, x_even), _mm256_madd_epi16(w_odd, x_odd));
+  return {_mm256_add_epi32(sum.v, products)};
+}
+// The same for weights below 16: their products fit 16 bits two by two.
+Ints dot_u4s8(Ints sum, Ints w, Ints x) {
+  const __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(w.v, x.v), _mm256_set1_epi16(1));
+  return {_mm256_add_epi32(sum.v, products)};
+}
+
 #include "ops/cpu/simd_attention.inl"
 #include "ops/cpu/simd_elementwise.inl"
 #include "ops/cpu/simd_matmul.inl"
+#include "ops/cpu/simd_packed.inl"
 
 }  // namespace
 
 const Kernels avx2_kernels = {
-    .matmul_f32 = matmul<float>,
-    .matmul_bf16 = matmul<uint16_t>,
+    .matmul_f32 = matmul,
+    .bf16 = {prepare_bf16, multiply<Bf16Product>},
+    .int8 = {prepare_int8<128>, multiply<IntProduct<WeightFormat::int8>>},
+    .int4 = {prepare_int8<8>, multiply<IntProduct<WeightFormat::int4>>},
     .add = add,
     .rms_norm = rms_norm,
     .swiglu = swiglu,
+    .rotate = rotate,
     .scores_f32 = scores<float>,
     .scores_bf16 = scores<uint16_t>,
     .softmax = softmax,

@@ -10,21 +10,23 @@ namespace {
 
 constexpr int32_t kQueryGroup = 8;  // queries that share one load of a key or value
 
-void store(float* slot, float value) {
-  *slot = value;
+// Where the keys' layouts have element i of the token at `offset` (kernels.h).
+void store_key(float* block, int32_t offset, const float* key, int32_t head_dim) {
+  for (int32_t i = 0; i < head_dim; ++i) block[i * kBlockTokens + offset] = key[i];
 }
-void store(uint16_t* slot, float value) {
-  *slot = f32_to_bf16(value);
+void store_key(uint16_t* block, int32_t offset, const float* key, int32_t head_dim) {
+  for (int32_t i = 0; i < head_dim; i += 2) {
+    uint16_t* const pair = block + (i / 2 * kBlockTokens + offset) * 2;
+    pair[0] = f32_to_bf16(key[i]);
+    pair[1] = f32_to_bf16(key[i + 1]);
+  }
 }
 
-// Pairs element i with element i + head_dim / 2; rope holds the pairs' (cos, sin).
-void rotate(float* head, const float* rope, int32_t head_dim) {
-  const int32_t half = head_dim / 2;
-  for (int32_t i = 0; i < half; ++i) {
-    const float a = head[i], b = head[i + half], cos = rope[2 * i], sin = rope[2 * i + 1];
-    head[i] = a * cos - b * sin;
-    head[i + half] = b * cos + a * sin;
-  }
+void store_value(float* slot, const float* value, int32_t head_dim) {
+  std::copy_n(value, head_dim, slot);
+}
+void store_value(uint16_t* slot, const float* value, int32_t head_dim) {
+  std::transform(value, value + head_dim, slot, f32_to_bf16);
 }
 
 // Tokens of one block that belong to one node, and some queries of the tile below that node.
@@ -51,9 +53,9 @@ void CpuOps::fill_rope_table() {
         static_cast<float>(1.0 / std::pow(double{config_.rope_theta}, 2.0 * i / config_.head_dim));
     for (int32_t position = 0; position < config_.max_context; ++position) {
       const float angle = static_cast<float>(position) * frequency;
-      float* const pair = table + (int64_t{position} * half + i) * 2;
-      pair[0] = static_cast<float>(std::cos(double{angle}));
-      pair[1] = static_cast<float>(std::sin(double{angle}));
+      float* const cos = table + int64_t{position} * config_.head_dim + i;
+      cos[0] = static_cast<float>(std::cos(double{angle}));
+      cos[half] = static_cast<float>(std::sin(double{angle}));
     }
   }
   rope_ = table;
@@ -61,18 +63,16 @@ void CpuOps::fill_rope_table() {
 
 template <class Element>
 void CpuOps::rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v) {
-  const int32_t head_dim = config_.head_dim;
-  const float* const rope = rope_ + int64_t{batch_->positions[row]} * head_dim;
+  const int32_t head_dim = config_.head_dim, half = head_dim / 2;
+  const float* const cos = rope_ + int64_t{batch_->positions[row]} * head_dim;
   for (int32_t head = 0; head < config_.num_heads; ++head)
-    rotate(q + (int64_t{row} * config_.num_heads + head) * head_dim, rope, head_dim);
+    kernels_.rotate(q + (int64_t{row} * config_.num_heads + head) * head_dim, cos, cos + half, half);
   const int32_t block = batch_->slots[row] / kBlockTokens, offset = batch_->slots[row] % kBlockTokens;
   for (int32_t head = 0; head < config_.num_kv_heads; ++head) {
     const int64_t at = (int64_t{row} * config_.num_kv_heads + head) * head_dim;
-    rotate(k + at, rope, head_dim);
-    Element* const keys = kv_.keys<Element>(layer, block, head) + offset;
-    Element* const values = kv_.values<Element>(layer, block, head) + offset * kv_.stride();
-    for (int32_t i = 0; i < head_dim; ++i) store(keys + i * kBlockTokens, k[at + i]);
-    for (int32_t i = 0; i < head_dim; ++i) store(values + i, v[at + i]);
+    kernels_.rotate(k + at, cos, cos + half, half);
+    store_key(kv_.keys<Element>(layer, block, head), offset, k + at, head_dim);
+    store_value(kv_.values<Element>(layer, block, head) + offset * kv_.stride(), v + at, head_dim);
   }
 }
 
@@ -104,6 +104,7 @@ void CpuOps::attention(int32_t layer, const float* q, float* out) {
 template <class Element>
 void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& tile, const float* q,
                          float* out, const Scratch& scratch) {
+  constexpr bool kF32 = sizeof(Element) == sizeof(float);
   const int32_t head_dim = config_.head_dim, group = config_.num_heads / config_.num_kv_heads;
   const int64_t stride = kv_.stride();
   const auto rows = plan_.rows(), contexts = plan_.contexts();
@@ -120,7 +121,10 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   for (int32_t query = 0; query < queries; ++query) {
     const float* const source = q + row_of_batch(query);
-    for (int32_t i = 0; i < head_dim; ++i) scratch.queries[query * head_dim + i] = source[i] * scale;
+    float* const scaled = scratch.queries + query * head_dim;
+    for (int32_t i = 0; i < head_dim; ++i) scaled[i] = source[i] * scale;
+    if constexpr (!kF32)
+      std::transform(scaled, scaled + head_dim, scratch.rounded + query * head_dim, f32_to_bf16);
   }
   std::fill_n(scratch.sums, queries * stride, 0.0f);
 
@@ -153,7 +157,6 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
 
   for_each_piece([&](const Piece& piece) {
     const Element* const keys = kv_.keys<Element>(layer, piece.block, kv_head);
-    const float* const from = scratch.queries + piece.query * head_dim;
     float* const to = scratch.scores + piece.query * score_stride_ + piece.position;
     // A whole block is computed. From offset 0 what follows the node's end is overwritten by the node below;
     // from within a block the scores before it are another node's.
@@ -161,10 +164,12 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
     const bool in_place = piece.offset == 0;
     float* const target = in_place ? to : block_scores;
     const int64_t target_stride = in_place ? score_stride_ : kBlockTokens;
-    if constexpr (sizeof(Element) == sizeof(float))
-      kernels_.scores_f32(keys, from, piece.queries, head_dim, target, target_stride);
+    if constexpr (kF32)
+      kernels_.scores_f32(keys, scratch.queries + piece.query * head_dim, piece.queries, head_dim, target,
+                          target_stride);
     else
-      kernels_.scores_bf16(keys, from, piece.queries, head_dim, target, target_stride);
+      kernels_.scores_bf16(keys, scratch.rounded + piece.query * head_dim, piece.queries, head_dim, target,
+                           target_stride);
     for (int32_t i = 0; !in_place && i < piece.queries; ++i)
       std::copy_n(block_scores + i * kBlockTokens + piece.offset, piece.most, to + i * score_stride_);
   });
@@ -178,7 +183,7 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
     const auto accumulate = [&](int32_t query, int32_t count, int32_t begin, int32_t tokens) {
       const float* const p = scratch.scores + query * score_stride_ + piece.position + begin;
       float* const sums = scratch.sums + query * stride;
-      if constexpr (sizeof(Element) == sizeof(float))
+      if constexpr (kF32)
         kernels_.values_f32(values + begin * stride, tokens, stride, p, score_stride_, count, sums);
       else
         kernels_.values_bf16(values + begin * stride, tokens, stride, p, score_stride_, count, sums);

@@ -15,6 +15,8 @@ const char* to_string(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
   }
   return "unknown";
 }
@@ -26,11 +28,15 @@ bool supported(Isa isa) {
     case Isa::reference:
       return true;
     case Isa::avx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("f16c");
     case Isa::avx512:
       return supported(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512dq");
+    case Isa::avx512_bf16:
+      return supported(Isa::avx512) && __builtin_cpu_supports("avx512bf16") &&
+             __builtin_cpu_supports("avx512vnni");
   }
   return false;
 #else
@@ -41,18 +47,19 @@ bool supported(Isa isa) {
 Isa select_isa() {
   const char* const forced = std::getenv("APAR_CPU");
   if (forced == nullptr || *forced == '\0') {
-    for (const Isa isa : {Isa::avx512, Isa::avx2})
-      if (supported(isa)) return isa;
-    return Isa::reference;
+    Isa best = Isa::reference;
+    for (const Isa isa : kAllIsas)
+      if (supported(isa)) best = isa;
+    return best;
   }
-  for (const Isa isa : {Isa::reference, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kAllIsas) {
     if (std::string(forced) != to_string(isa)) continue;
     if (supported(isa)) return isa;
     throw Error(ErrorCode::unavailable,
                 std::string("APAR_CPU=") + forced + ": this processor does not have it");
   }
   throw Error(ErrorCode::unavailable,
-              std::string("APAR_CPU=") + forced + ": choose reference, avx2 or avx512");
+              std::string("APAR_CPU=") + forced + ": choose reference, avx2, avx512 or avx512_bf16");
 }
 
 }  // namespace apar::cpu

@@ -2,15 +2,18 @@
 
 namespace apar::cpu {
 
-enum class Isa { reference, avx2, avx512 };
+enum class Isa { reference, avx2, avx512, avx512_bf16 };
+
+// From plain to fast.
+constexpr Isa kAllIsas[] = {Isa::reference, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
 
 const char* to_string(Isa isa);
 
 // Whether this processor, under this operating system, can run the kernels of `isa`.
 bool supported(Isa isa);
 
-// The fastest supported one, or the one named by the environment variable APAR_CPU (reference, avx2, avx512).
-// Throws Error{unavailable} when that is unknown or not supported here.
+// The fastest supported one, or the one named by the environment variable APAR_CPU (reference, avx2, avx512,
+// avx512_bf16). Throws Error{unavailable} when that is unknown or not supported here.
 Isa select_isa();
 
 }  // namespace apar::cpu

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "ops/convert.h"
+#include "ops/cpu/packed.h"
 #include "ops/float16.h"
 
 namespace apar::cpu {
@@ -15,20 +16,51 @@ namespace {
 constexpr int32_t kTileQueries = 32;
 // Work that is not worth waking a thread for, in touched floats.
 constexpr int64_t kSerialFloats = 16 * 1024;
-// Weights of one piece of a matmul, in elements: large against the cost of taking an index, small against a
-// layer.
-constexpr int64_t kPieceElements = 32 * 1024;
-constexpr int64_t kPieceAlign =
-    16;  // outputs; keeps the kernels' tiles whole and writes of two threads apart
+// A matmul is cut into about this many pieces per thread, so that a thread which is held up delays little,
+// but not into smaller ones than pay for being handed out.
+constexpr int64_t kPiecesPerThread = 12;
+constexpr int64_t kPieceBytes = 32 * 1024;  // of weights
 
-int64_t outputs_per_piece(const Linear& w) {
-  const int64_t outputs = kPieceElements / std::max<int64_t>(w.cols, 1) / kPieceAlign * kPieceAlign;
-  return std::max(outputs, kPieceAlign);
-}
+// The layers' units of work, rows of w or panels, dealt out in pieces that lie within one layer.
+class Pieces {
+ public:
+  Pieces(std::span<const Projection> projections, int64_t unit_outputs, int64_t unit_bytes, int32_t threads)
+      : projections_(projections), unit_outputs_(unit_outputs) {
+    int64_t units = 0;
+    for (const Projection& projection : projections) units += units_of(projection);
+    const int64_t fair = units / (threads * kPiecesPerThread),
+                  least = kPieceBytes / std::max<int64_t>(unit_bytes, 1);
+    units_per_piece_ = std::max<int64_t>({fair, least, 1});
+  }
 
-int64_t pieces(const Linear& w) {
-  return (w.rows + outputs_per_piece(w) - 1) / outputs_per_piece(w);
-}
+  int64_t count() const {
+    int64_t total = 0;
+    for (const Projection& projection : projections_) total += pieces_of(projection);
+    return total;
+  }
+
+  struct Piece {
+    const Projection& projection;
+    int64_t begin, end;  // units
+  };
+  Piece operator[](int64_t index) const {
+    const Projection* projection = projections_.data();
+    for (; index >= pieces_of(*projection); ++projection) index -= pieces_of(*projection);
+    const int64_t begin = index * units_per_piece_;
+    return {*projection, begin, std::min(begin + units_per_piece_, units_of(*projection))};
+  }
+
+ private:
+  int64_t units_of(const Projection& projection) const {
+    return (projection.w.rows + unit_outputs_ - 1) / unit_outputs_;
+  }
+  int64_t pieces_of(const Projection& projection) const {
+    return (units_of(projection) + units_per_piece_ - 1) / units_per_piece_;
+  }
+
+  std::span<const Projection> projections_;
+  int64_t unit_outputs_, units_per_piece_;
+};
 
 }  // namespace
 
@@ -44,7 +76,12 @@ CpuOps::CpuOps(const OpsConfig& config, Isa isa, int32_t threads)
   for (int32_t thread = 0; thread < threads; ++thread)
     scratch_.push_back({allocate(checked_size({queries, static_cast<uint64_t>(score_stride_)})),
                         allocate(checked_size({queries, static_cast<uint64_t>(config.head_dim)})),
-                        allocate(checked_size({queries, static_cast<uint64_t>(kv_.stride())}))});
+                        allocate(checked_size({queries, static_cast<uint64_t>(kv_.stride())})),
+                        reinterpret_cast<uint16_t*>(
+                            allocate(checked_size({queries, static_cast<uint64_t>(config.head_dim)})))});
+  prepared_ = allocate_aligned(checked_size({static_cast<uint64_t>(config.max_rows),
+                                             static_cast<uint64_t>(most_prepared_bytes(config.max_inputs))}),
+                               "activations");
   fill_rope_table();
 }
 
@@ -58,16 +95,25 @@ float* CpuOps::allocate(size_t count) {
 }
 
 Linear CpuOps::place_linear(const Matrix& host, WeightFormat format) {
-  const DType dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
-  if (format != WeightFormat::f32 && format != WeightFormat::bf16)
-    throw Error(ErrorCode::unavailable, std::string(to_string(format)) + ": not on this device");
-  if (host.dtype == dtype) return {host.data, format, host.rows, host.cols};
-  const int64_t count = host.rows * host.cols;
-  const auto source = static_cast<const std::byte*>(host.data);
-  owned_.push_back(
-      allocate_aligned(checked_size({static_cast<uint64_t>(count), element_bytes(dtype)}), "weights"));
-  convert(source, host.dtype, count, owned_.back().get(), dtype);
-  return {owned_.back().get(), format, host.rows, host.cols};
+  const Linear linear = {host.data, format, host.rows, host.cols};
+  if (format != WeightFormat::f32) {
+    const int64_t count = panels(host.rows), bytes = panel_bytes(format, host.cols);
+    std::byte* const packed = weights_.allocate(
+        checked_size({static_cast<uint64_t>(count), static_cast<uint64_t>(bytes)}), "weights");
+    pool_.parallel_for(count, [&](int64_t panel, int32_t) {
+      pack_panels(host, format, panel, panel + 1, packed + panel * bytes);
+    });
+    return {packed, format, host.rows, host.cols};
+  }
+  if (host.dtype == DType::f32) return linear;
+  const auto width = static_cast<int64_t>(element_bytes(host.dtype));
+  std::byte* const widened = weights_.allocate(
+      checked_size({static_cast<uint64_t>(host.rows), static_cast<uint64_t>(host.cols), 4}), "weights");
+  pool_.parallel_for(host.rows, [&](int64_t row, int32_t) {
+    convert(static_cast<const std::byte*>(host.data) + row * host.cols * width, host.dtype, host.cols,
+            widened + row * host.cols * 4, DType::f32);
+  });
+  return {widened, format, host.rows, host.cols};
 }
 
 void CpuOps::begin_step(const StepBatch& batch) {
@@ -101,19 +147,42 @@ void CpuOps::rms_norm(float* x, const float* residual, const float* weight, int3
 }
 
 void CpuOps::matmul(const float* x, int32_t rows, std::span<const Projection> projections) {
-  int64_t count = 0;
-  for (const Projection& projection : projections) count += pieces(projection.w);
-  pool_.parallel_for(count, [&](int64_t index, int32_t) {
-    const Projection* projection = projections.data();
-    for (; index >= pieces(projection->w); ++projection) index -= pieces(projection->w);
-    const Linear& w = projection->w;
-    const int64_t begin = index * outputs_per_piece(w);
-    const MatmulRange range = {rows, w.cols, begin, std::min(begin + outputs_per_piece(w), w.rows), w.rows};
-    if (w.format == WeightFormat::f32)
-      kernels_.matmul_f32(static_cast<const float*>(w.data), x, projection->y, range);
-    else
-      kernels_.matmul_bf16(static_cast<const uint16_t*>(w.data), x, projection->y, range);
+  const auto [data, format, outs, in] = projections.front().w;
+  if (format == WeightFormat::f32) return matmul_f32(x, rows, projections);
+  const std::byte* const prepared = prepare(x, rows, in, format);
+  const auto multiply = kernels_.packed(format).multiply;
+  const Pieces pieces(projections, kPanel, panel_bytes(format, in), pool_.threads());
+  pool_.parallel_for(pieces.count(), [&, inputs = in](int64_t index, int32_t) {
+    const auto [projection, begin, end] = pieces[index];
+    const Linear& w = projection.w;
+    multiply(static_cast<const std::byte*>(w.data), prepared, projection.y,
+             {rows, inputs, w.rows, begin, end, w.rows});
   });
+}
+
+void CpuOps::matmul_f32(const float* x, int32_t rows, std::span<const Projection> projections) {
+  constexpr int64_t kUnit = 16;  // outputs: keeps the kernels' tiles whole and writes of two threads apart
+  const int64_t in = projections.front().w.cols;
+  const Pieces pieces(projections, kUnit, kUnit * in * 4, pool_.threads());
+  pool_.parallel_for(pieces.count(), [&](int64_t index, int32_t) {
+    const auto [projection, begin, end] = pieces[index];
+    const Linear& w = projection.w;
+    kernels_.matmul_f32(static_cast<const float*>(w.data), x, projection.y,
+                        {rows, in, begin * kUnit, std::min(end * kUnit, w.rows), w.rows});
+  });
+}
+
+// Rounds or quantises the activations once for all of the layers' outputs.
+const std::byte* CpuOps::prepare(const float* x, int32_t rows, int64_t in, WeightFormat format) {
+  const int64_t bytes = prepared_bytes(format, in);
+  const auto row = [&, prepare = kernels_.packed(format).prepare](int64_t index, int32_t) {
+    prepare(x + index * in, in, prepared_.get() + index * bytes);
+  };
+  if (rows * in > kSerialFloats)
+    pool_.parallel_for(rows, row);
+  else
+    for (int64_t index = 0; index < rows; ++index) row(index, 0);
+  return prepared_.get();
 }
 
 void CpuOps::swiglu(float* gate, const float* up, size_t count) {

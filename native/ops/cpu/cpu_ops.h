@@ -42,9 +42,12 @@ class CpuOps final : public Ops {
     float* scores;
     float* queries;
     float* sums;
+    uint16_t* rounded;  // the queries in bf16
   };
 
   void fill_rope_table();
+  const std::byte* prepare(const float* x, int32_t rows, int64_t in, WeightFormat format);
+  void matmul_f32(const float* x, int32_t rows, std::span<const Projection> projections);
   template <class Element>
   void rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v);
   template <class Element>
@@ -57,9 +60,11 @@ class CpuOps final : public Ops {
   ThreadPool pool_;
   KvPool kv_;
   std::vector<AlignedBytes> owned_;
+  Arena weights_;
+  AlignedBytes prepared_;  // activations of one matmul call
   int32_t rows_per_tile_ = 1;
   int64_t score_stride_ = 0;
-  const float* rope_ = nullptr;   // [max_context][head_dim / 2][cos, sin]
+  const float* rope_ = nullptr;   // [max_context][cos, sin][head_dim / 2]
   std::vector<Scratch> scratch_;  // per thread
   const StepBatch* batch_ = nullptr;
   AttentionPlan plan_;

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
+#include "model/config.h"
 #include "model/step_batch.h"
 #include "ops/cpu/cpu_features.h"
 
@@ -16,10 +18,29 @@ struct MatmulRange {
   int64_t y_stride = 0;  // floats between rows of y
 };
 
-// The layout of one KV block of one KV head, f32 or bf16. Tokens are the lanes of a score, dimensions those
-// of a value, so neither needs a sum across lanes and neither depends on where in a block a token lies.
-//   keys   [head_dim][kBlockTokens]
-//   values [kBlockTokens][value_stride(head_dim)]; the padding is zero
+// The same with packed weights: the panels [begin, end).
+struct PanelRange {
+  int64_t rows = 0;
+  int64_t in = 0;
+  int64_t outs = 0;  // of the whole layer
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t y_stride = 0;
+};
+
+// Products with one packed format (packed.h).
+struct PackedKernels {
+  // One row of activations, x[in], as prepared_bytes() the product takes: the same bytes on every processor.
+  void (*prepare)(const float* x, int64_t in, std::byte* prepared);
+  // w is the whole layer, x the prepared rows.
+  void (*multiply)(const std::byte* w, const std::byte* x, float* y, const PanelRange& range);
+};
+
+// The layout of one KV block of one KV head. Tokens are the lanes of a score, dimensions those of a value, so
+// neither needs a sum across lanes and neither depends on where in a block a token lies.
+//   keys, f32    [head_dim][kBlockTokens]
+//   keys, bf16   [head_dim / 2][kBlockTokens][2]
+//   values       [kBlockTokens][value_stride(head_dim)]; the padding is zero
 constexpr int64_t value_stride(int64_t head_dim) {
   return (head_dim + 15) / 16 * 16;
 }
@@ -29,7 +50,7 @@ constexpr int64_t value_stride(int64_t head_dim) {
 // call.
 struct Kernels {
   void (*matmul_f32)(const float* w, const float* x, float* y, const MatmulRange& range);
-  void (*matmul_bf16)(const uint16_t* w, const float* x, float* y, const MatmulRange& range);
+  PackedKernels bf16, int8, int4;
 
   // x[count] += y[count].
   void (*add)(float* x, const float* y, int64_t count);
@@ -37,13 +58,15 @@ struct Kernels {
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t width, float* out);
   // gate[count] = silu(gate) * up.
   void (*swiglu)(float* gate, const float* up, int64_t count);
+  // Turns every (head[i], head[i + half]) by the angle with cos[i] and sin[i].
+  void (*rotate)(float* head, const float* cos, const float* sin, int64_t half);
 
   // scores[query * score_stride + token] = q[query] · key[token] for all kBlockTokens of a block, also those
   // never written (the caller ignores them). q is [queries][head_dim].
   void (*scores_f32)(const float* keys, const float* q, int64_t queries, int64_t head_dim, float* scores,
                      int64_t score_stride);
-  void (*scores_bf16)(const uint16_t* keys, const float* q, int64_t queries, int64_t head_dim, float* scores,
-                      int64_t score_stride);
+  void (*scores_bf16)(const uint16_t* keys, const uint16_t* q, int64_t queries, int64_t head_dim,
+                      float* scores, int64_t score_stride);
   // scores[count] = exp(scores - max(scores)); returns their sum. count >= 1; overwrites up to the next
   // multiple of 16.
   float (*softmax)(float* scores, int64_t count);
@@ -53,6 +76,10 @@ struct Kernels {
                      int64_t queries, float* sums);
   void (*values_bf16)(const uint16_t* values, int64_t tokens, int64_t stride, const float* p,
                       int64_t p_stride, int64_t queries, float* sums);
+
+  const PackedKernels& packed(WeightFormat format) const {
+    return format == WeightFormat::bf16 ? bf16 : format == WeightFormat::int8 ? int8 : int4;
+  }
 };
 
 // The table of `isa`, which must be supported().
@@ -62,6 +89,7 @@ extern const Kernels reference_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
+extern const Kernels avx512_bf16_kernels;
 #endif
 
 }  // namespace apar::cpu

@@ -2,11 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <initializer_list>
 #include <memory>
 #include <new>
-#include <string>
+#include <vector>
 
 #include "core/error.h"
 
@@ -22,20 +21,28 @@ inline size_t checked_size(std::initializer_list<uint64_t> factors) {
 }
 
 struct AlignedDelete {
-  void operator()(std::byte* bytes) const { ::operator delete[](bytes, std::align_val_t{64}); }
+  std::align_val_t alignment{64};
+  void operator()(std::byte* bytes) const { ::operator delete[](bytes, alignment); }
 };
 using AlignedBytes = std::unique_ptr<std::byte[], AlignedDelete>;
 
-// Zeroed, so that the pages are really there before the first step. Throws Error{out_of_memory} naming
-// `what`.
-inline AlignedBytes allocate_aligned(size_t bytes, const char* what) {
-  auto* const data = static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{64}, std::nothrow));
-  if (data == nullptr)
-    throw Error(ErrorCode::out_of_memory,
-                std::string(what) + ": cannot allocate " + std::to_string(bytes) + " bytes");
-  AlignedBytes owner(data);
-  std::memset(data, 0, bytes);
-  return owner;
-}
+// Aligned to 64 bytes; large ones to huge pages, which the system is asked for. Throws Error{out_of_memory}
+// naming `what`.
+AlignedBytes allocate_uninitialized(size_t bytes, const char* what);
+
+// The same, zeroed, so that the pages are really there before the first step.
+AlignedBytes allocate_aligned(size_t bytes, const char* what);
+
+// Memory for many blocks that live as long as it does: small ones share huge pages.
+class Arena {
+ public:
+  // Uninitialized, aligned to 64 bytes. Throws Error{out_of_memory}.
+  std::byte* allocate(size_t bytes, const char* what);
+
+ private:
+  std::vector<AlignedBytes> chunks_;
+  std::byte* next_ = nullptr;
+  size_t left_ = 0;
+};
 
 }  // namespace apar::cpu

@@ -2,11 +2,12 @@
 // avx512.cpp. A score is one chain over the dimensions in its token's lane, a sum one chain over the tokens
 // in its dimension's lane.
 
+constexpr int64_t kScoreTile = 8;
 constexpr int64_t kQueryTile = 4;
 
-// Scores of kLanes tokens from `keys` on for kQueries queries.
-template <int64_t kQueries, class Element>
-void scores_tile(const Element* keys, const float* q, int64_t head_dim, float* out, int64_t score_stride) {
+// Scores of kLanes tokens from `keys` on for kQueries queries, one dimension after the other.
+template <int64_t kQueries>
+void scores_tile(const float* keys, const float* q, int64_t head_dim, float* out, int64_t score_stride) {
   Vec sum[kQueries];
   for (int64_t query = 0; query < kQueries; ++query) sum[query] = Vec::zero();
   for (int64_t i = 0; i < head_dim; ++i) {
@@ -17,17 +18,34 @@ void scores_tile(const Element* keys, const float* q, int64_t head_dim, float* o
   for (int64_t query = 0; query < kQueries; ++query) sum[query].store(out + query * score_stride);
 }
 
+// The same in bf16, two dimensions at a time.
+template <int64_t kQueries>
+void scores_tile(const uint16_t* keys, const uint16_t* q, int64_t head_dim, float* out,
+                 int64_t score_stride) {
+  Vec sum[kQueries];
+  for (int64_t query = 0; query < kQueries; ++query) sum[query] = Vec::zero();
+  for (int64_t i = 0; i < head_dim; i += 2) {
+    const Ints key = Ints::load(reinterpret_cast<const std::byte*>(keys + i * kBlockTokens));
+    for (int64_t query = 0; query < kQueries; ++query) {
+      const Ints pair = Ints::all(reinterpret_cast<const std::byte*>(q + query * head_dim + i));
+      sum[query] = dot_bf16(sum[query], key, pair);
+    }
+  }
+  for (int64_t query = 0; query < kQueries; ++query) sum[query].store(out + query * score_stride);
+}
+
 template <class Element>
-void scores(const Element* keys, const float* q, int64_t queries, int64_t head_dim, float* out,
+void scores(const Element* keys, const Element* q, int64_t queries, int64_t head_dim, float* out,
             int64_t score_stride) {
+  constexpr int64_t kKeyLane = sizeof(Element) == 4 ? 1 : 2;  // elements of one token side by side
   for (int64_t token = 0; token < kBlockTokens; token += Vec::kLanes) {
     int64_t query = 0;
-    for (; query + kQueryTile <= queries; query += kQueryTile)
-      scores_tile<kQueryTile>(keys + token, q + query * head_dim, head_dim,
+    for (; query + kScoreTile <= queries; query += kScoreTile)
+      scores_tile<kScoreTile>(keys + token * kKeyLane, q + query * head_dim, head_dim,
                               out + query * score_stride + token, score_stride);
     for (; query < queries; ++query)
-      scores_tile<1>(keys + token, q + query * head_dim, head_dim, out + query * score_stride + token,
-                     score_stride);
+      scores_tile<1>(keys + token * kKeyLane, q + query * head_dim, head_dim,
+                     out + query * score_stride + token, score_stride);
   }
 }
 

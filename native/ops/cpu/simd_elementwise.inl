@@ -69,6 +69,15 @@ void swiglu(float* gate, const float* up, int64_t count) {
   });
 }
 
+void rotate(float* head, const float* cos, const float* sin, int64_t half) {
+  for_each_vector(half, [&](int64_t i, int64_t lanes) {
+    const Vec a = load_lanes(head + i, lanes), b = load_lanes(head + half + i, lanes);
+    const Vec c = load_lanes(cos + i, lanes), s = load_lanes(sin + i, lanes);
+    store_lanes(a * c - b * s, head + i, lanes);
+    store_lanes(b * c + a * s, head + half + i, lanes);
+  });
+}
+
 // Lane l sums the positions p with p % kLanes == l: a row's sum depends on its own length alone.
 float softmax(float* scores, int64_t count) {
   for (int64_t i = count; i % kBlockTokens != 0; ++i) scores[i] = -__builtin_inff();

@@ -1,4 +1,5 @@
-// Matrix product over a file's Vec. Included inside an anonymous namespace by avx2.cpp and avx512.cpp.
+// Matrix product with f32 weights, row-major, over a file's Vec. Included inside an anonymous namespace by
+// avx2.cpp and avx512.cpp.
 //
 // Every y[row][out] is one chain: lane l sums the products of the elements i with i % kLanes == l in
 // ascending order (the last, partial vector included), then the lanes are added by one tree. Tiles only
@@ -6,12 +7,12 @@
 
 constexpr int64_t kTileOuts = 4;
 // Rows whose activations are used again before they leave the L2 cache, in bytes.
-constexpr int64_t kRowBlockBytes = 384 * 1024;
+constexpr int64_t kF32RowBlockBytes = 384 * 1024;
 
 // Fetches the weights of the next tile while it computes (kFetch): a row often ends where its page ends, and
 // there the processor stops looking ahead by itself.
-template <int64_t kOuts, int64_t kRows, bool kFetch, class Element>
-void matmul_tile(const Element* w, const float* x, float* y, const MatmulRange& range) {
+template <int64_t kOuts, int64_t kRows, bool kFetch>
+void matmul_tile(const float* w, const float* x, float* y, const MatmulRange& range) {
   Vec sum[kOuts][kRows];
   for (int64_t out = 0; out < kOuts; ++out)
     for (int64_t row = 0; row < kRows; ++row) sum[out][row] = Vec::zero();
@@ -47,8 +48,8 @@ void matmul_tile(const Element* w, const float* x, float* y, const MatmulRange& 
 }
 
 // The tile made for `rows`, at most kRows.
-template <int64_t kOuts, int64_t kRows, bool kFetch, class Element>
-void matmul_rows(int64_t rows, const Element* w, const float* x, float* y, const MatmulRange& range) {
+template <int64_t kOuts, int64_t kRows, bool kFetch>
+void matmul_rows(int64_t rows, const float* w, const float* x, float* y, const MatmulRange& range) {
   if constexpr (kRows > 0) {
     if (rows == kRows)
       matmul_tile<kOuts, kRows, kFetch>(w, x, y, range);
@@ -57,8 +58,8 @@ void matmul_rows(int64_t rows, const Element* w, const float* x, float* y, const
   }
 }
 
-template <int64_t kOuts, class Element>
-void matmul_outs(const Element* w, const float* x, float* y, int64_t rows, const MatmulRange& range) {
+template <int64_t kOuts>
+void matmul_outs(const float* w, const float* x, float* y, int64_t rows, const MatmulRange& range) {
   int64_t row = rows < Vec::kTileRows ? rows : Vec::kTileRows;
   matmul_rows<kOuts, Vec::kTileRows, true>(row, w, x, y, range);
   for (; row + Vec::kTileRows <= rows; row += Vec::kTileRows)
@@ -67,9 +68,8 @@ void matmul_outs(const Element* w, const float* x, float* y, int64_t rows, const
                                             range);
 }
 
-template <class Element>
-void matmul(const Element* w, const float* x, float* y, const MatmulRange& range) {
-  const int64_t fitting = kRowBlockBytes / (range.in * static_cast<int64_t>(sizeof(float)));
+void matmul(const float* w, const float* x, float* y, const MatmulRange& range) {
+  const int64_t fitting = kF32RowBlockBytes / (range.in * static_cast<int64_t>(sizeof(float)));
   const int64_t block = fitting < Vec::kTileRows ? Vec::kTileRows : fitting / Vec::kTileRows * Vec::kTileRows;
   for (int64_t first = 0; first < range.rows; first += block) {
     const int64_t rows = range.rows - first < block ? range.rows - first : block;

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "ops/ops.h"
+
+namespace apar::bench {
+
+// Passes every operation on and adds up what each kind takes, in seconds.
+class ProfiledOps final : public Ops {
+ public:
+  ProfiledOps(std::unique_ptr<Ops> ops, std::map<std::string, double>& seconds)
+      : ops_(std::move(ops)), seconds_(seconds) {}
+
+  std::string device() const override { return ops_->device(); }
+  float* allocate(size_t count) override { return ops_->allocate(count); }
+  Matrix place(const Matrix& host) override { return ops_->place(host); }
+  Linear place_linear(const Matrix& host, WeightFormat format) override {
+    return ops_->place_linear(host, format);
+  }
+  void begin_step(const StepBatch& batch) override {
+    timed("plan", [&] { ops_->begin_step(batch); });
+  }
+  void embed(const Matrix& table, float* x) override {
+    timed("embed", [&] { ops_->embed(table, x); });
+  }
+  void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,
+                float* out) override {
+    timed("norm", [&] { ops_->rms_norm(x, residual, weight, rows, width, eps, out); });
+  }
+  void matmul(const float* x, int32_t rows, std::span<const Projection> projections) override {
+    timed("matmul", [&] { ops_->matmul(x, rows, projections); });
+  }
+  void rope_and_store(int32_t layer, float* q, float* k, const float* v) override {
+    timed("rope", [&] { ops_->rope_and_store(layer, q, k, v); });
+  }
+  void attention(int32_t layer, const float* q, float* out) override {
+    timed("attention", [&] { ops_->attention(layer, q, out); });
+  }
+  void swiglu(float* gate, const float* up, size_t count) override {
+    timed("swiglu", [&] { ops_->swiglu(gate, up, count); });
+  }
+  void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override {
+    ops_->gather_rows(x, row_ids, width, out);
+  }
+  void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override {
+    timed("logits", [&] { ops_->logits(x, rows, head, out); });
+  }
+
+ private:
+  template <class Body>
+  void timed(const char* name, Body body) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    seconds_[name] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+  std::unique_ptr<Ops> ops_;
+  std::map<std::string, double>& seconds_;
+};
+
+}  // namespace apar::bench

@@ -1,0 +1,95 @@
+#include "ops/cpu/packed.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "ops/convert.h"
+#include "ops/float16.h"
+
+namespace apar::cpu {
+namespace {
+
+constexpr int32_t kInt8Offset = 128, kInt4Offset = 8;
+
+// Inputs [group * 32, group * 32 + 32) of one output as f32; zeros beyond the matrix.
+void read_group(const Matrix& w, int64_t out, int64_t group, float* values) {
+  const int64_t first = group * kGroup;
+  const int64_t count = out < w.rows ? std::min(kGroup, w.cols - first) : 0;
+  std::fill(values + count, values + kGroup, 0.0f);
+  if (count == 0) return;
+  const auto* const source = static_cast<const std::byte*>(w.data) +
+                             (out * w.cols + first) * static_cast<int64_t>(element_bytes(w.dtype));
+  convert(source, w.dtype, count, reinterpret_cast<std::byte*>(values), DType::f32);
+}
+
+// The weight of largest magnitude, or a NaN if there is one.
+float largest(const float* values) {
+  float found = 0;
+  for (int64_t i = 0; i < kGroup; ++i) {
+    if (std::isnan(values[i])) return values[i];
+    if (std::abs(values[i]) > std::abs(found)) found = values[i];
+  }
+  return found;
+}
+
+// To the nearest whole number in [low, high], ties to even: 1.5 * 2^23 leaves no bits behind the point.
+int32_t quantise(float value, float low, float high) {
+  const float clamped = value > low ? (value < high ? value : high) : low;
+  return static_cast<int32_t>((clamped + 12582912.0f) - 12582912.0f);
+}
+
+// Symmetric around zero, as the activations are.
+void put_int8(const float* values, int64_t out, std::byte* packed) {
+  const uint16_t scale = f32_to_f16(std::abs(largest(values)) / 127);
+  const float exact = f16_to_f32(scale), inverse = exact > 0 ? 1 / exact : 0;
+  auto* const weights = reinterpret_cast<uint8_t*>(packed);
+  for (int64_t i = 0; i < kGroup; ++i)
+    weights[(i / 4 * kPanel + out) * 4 + i % 4] =
+        static_cast<uint8_t>(quantise(values[i] * inverse, -127, 127) + kInt8Offset);
+  std::memcpy(packed + kGroup * kPanel + out * 2, &scale, 2);
+}
+
+// The largest weight becomes -8, the end that has one step more; so the scale has its opposite sign.
+void put_int4(const float* values, int64_t out, std::byte* packed) {
+  constexpr int64_t kHalf = kGroup / 2;
+  const uint16_t scale = f32_to_f16(largest(values) / -8);
+  const float exact = f16_to_f32(scale), inverse = exact != 0 ? 1 / exact : 0;
+  auto* const weights = reinterpret_cast<uint8_t*>(packed);
+  for (int64_t i = 0; i < kHalf; ++i) {
+    const int32_t low = quantise(values[i] * inverse, -8, 7) + kInt4Offset;
+    const int32_t high = quantise(values[i + kHalf] * inverse, -8, 7) + kInt4Offset;
+    weights[(i / 4 * kPanel + out) * 4 + i % 4] = static_cast<uint8_t>(low | high << 4);
+  }
+  std::memcpy(packed + kHalf * kPanel + out * 2, &scale, 2);
+}
+
+void put_bf16(const float* values, int64_t out, int64_t count, std::byte* packed) {
+  auto* const weights = reinterpret_cast<uint16_t*>(packed);
+  for (int64_t i = 0; i < count; ++i) weights[(i / 2 * kPanel + out) * 2 + i % 2] = f32_to_bf16(values[i]);
+}
+
+}  // namespace
+
+void pack_panels(const Matrix& w, WeightFormat format, int64_t begin, int64_t end, std::byte* packed) {
+  float values[kGroup];
+  for (int64_t panel = begin; panel < end; ++panel) {
+    for (int64_t group = 0; group < groups(w.cols); ++group) {
+      const int64_t inputs = std::min(kGroup, pairs(w.cols) * 2 - group * kGroup);  // in bf16
+      for (int64_t out = 0; out < kPanel; ++out) {
+        read_group(w, panel * kPanel + out, group, values);
+        if (format == WeightFormat::bf16)
+          put_bf16(values, out, inputs, packed);
+        else if (format == WeightFormat::int8)
+          put_int8(values, out, packed);
+        else
+          put_int4(values, out, packed);
+      }
+      packed += format == WeightFormat::bf16   ? inputs * kPanel * 2
+                : format == WeightFormat::int8 ? kInt8GroupBytes
+                                               : kInt4GroupBytes;
+    }
+  }
+}
+
+}  // namespace apar::cpu
