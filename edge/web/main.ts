@@ -1,8 +1,8 @@
+import { listModels } from '../../client/models.ts'
 import { AparError } from '../../shared/errors.ts'
 import { loadKey, saveKey } from './api-key.ts'
 import { byId, element } from './elements.ts'
 import { formatMs } from './figures.ts'
-import { fetchModels } from './models.ts'
 import { describeProblem } from './problem.ts'
 import { run } from './run.ts'
 import { addRun } from './runs-table.ts'
@@ -30,7 +30,7 @@ function showProblem(thrown: unknown): void {
 async function loadModels(key: string | undefined): Promise<void> {
   if (!key) return keyDialog.showModal()
   try {
-    const names = await fetchModels(key)
+    const names = await listModels(location.origin, key)
     model.replaceChildren(...names.map((name) => element('option', '', name)))
     model.disabled = names.length === 0
     problem.hidden = names.length > 0
@@ -50,6 +50,7 @@ async function sendPrompt(): Promise<void> {
   if (model.disabled) await loadModels(key)
   if (model.disabled) return
   const text = prompt.value.trim()
+  if (text === '') return
   const enabled = parallel.checked
   const request = {
     model: model.value,

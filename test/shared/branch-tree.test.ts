@@ -76,6 +76,22 @@ describe('OrderedText', () => {
     )
   })
 
+  it('gives the same mended text for every interleaving, and only final text', () => {
+    fc.assert(
+      fc.property(answerOfDepth(3), fc.infiniteStream(fc.nat()), (root, choices) => {
+        const read = (pick: (n: number) => number) => {
+          const ordered = new OrderedText('mended')
+          const pieces = play(root, pick).map((event) => ordered.push(event))
+          return { text: pieces.join(''), tree: ordered.tree.text() }
+        }
+        const serial = read(() => 0)
+        expect(serial.tree).toBe(serial.text)
+        expect(read((n) => (n === 0 ? 0 : (choices.next().value as number) % n))).toEqual(serial)
+      }),
+      { numRuns: 500 },
+    )
+  })
+
   it('lets an aborted stream finish with what there is', () => {
     const ordered = new OrderedText()
     const events = [

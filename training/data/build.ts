@@ -47,7 +47,8 @@ const SERIAL_LENGTH_FACTOR = 2
 
 /**
  * Conversations → apar.json, apar_flatten.json, unstructured.json, apar_testset.json, tokenizer.json and token shards in
- * `out/train`, `out/test` and `out/serial` (the flattened training answers: what to write where a fork is not allowed). Everything is streamed; the same input and seed give the same files.
+ * `out/train`, `out/test` and `out/serial` (the flattened training answers: what to write where a fork is not allowed).
+ * Everything is streamed; the same input and seed give the same files, in the order of the input.
  * @throws AparError when a source, the tokenizer or spm_train is unusable.
  */
 export async function buildData(options: BuildOptions): Promise<BuildReport> {

@@ -4,7 +4,8 @@ const SUBCOMMAND_WEIGHT = 0.1
 
 /**
  * How well known a command is, judged by the pages alone: on how many other pages it is named, in a command or in
- * backticks in a description (a subcommand's page says nothing about its own command). A subcommand (`git commit`) counts a tenth of its command, plus its own mentions.
+ * backticks in a description (a subcommand's page says nothing about its own command). A subcommand (`git commit`) counts
+ * a tenth of its command, plus its own mentions.
  */
 export function popularity(pages: readonly TldrPage[]): (page: TldrPage) => number {
   const titles = new Set(pages.map((page) => page.title))

@@ -17,7 +17,10 @@ export interface Encoder {
   decode(ids: readonly number[]): string
 }
 
-/** @param name how errors call the file. @throws AparError when the text is no tokenizer.json or lacks one of <s>, </s>, [Fork], [Child]. */
+/**
+ * @param name how errors call the text.
+ * @throws AparError when it is no tokenizer.json or lacks one of <s>, </s>, [Fork], [Child].
+ */
 export function loadEncoder(tokenizerJson: string, name = 'the text'): Encoder {
   let tokenizer: Tokenizer
   try {

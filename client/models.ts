@@ -1,0 +1,29 @@
+import { AparError } from '../shared/errors.ts'
+import { readErrorBody } from './explain.ts'
+
+/**
+ * Names of the models that the edge at `baseUrl` serves now.
+ * @throws AparError as the edge answered, or `gpu_node_lost` when something else answers; TypeError when nothing does.
+ */
+export async function listModels(baseUrl: string, apiKey: string): Promise<string[]> {
+  const response = await fetch(new URL('/v1/models', baseUrl), {
+    headers: { authorization: `Bearer ${apiKey}` },
+  })
+  const body: unknown = await response.json().catch(() => undefined)
+  const names = response.ok ? namesIn(body) : undefined
+  if (names) return names
+  throw (
+    readErrorBody(body) ??
+    new AparError('gpu_node_lost', `${baseUrl} answered ${response.status}, not as apar does`)
+  )
+}
+
+function namesIn(body: unknown): string[] | undefined {
+  if (typeof body !== 'object' || body === null || !('data' in body)) return undefined
+  const { data } = body
+  return Array.isArray(data) && data.every(isModel) ? data.map(({ id }) => id) : undefined
+}
+
+function isModel(value: unknown): value is { id: string } {
+  return typeof value === 'object' && value !== null && 'id' in value && typeof value.id === 'string'
+}
