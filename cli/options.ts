@@ -1,4 +1,5 @@
-import { InvalidArgumentError } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
+import { DTYPES } from '../gpu-node/engine/types.ts'
 
 /** A parser for a whole number within bounds. */
 export function integer(minimum: number, maximum: number): (text: string) => number {
@@ -33,3 +34,8 @@ export function url(...schemes: string[]): (text: string) => string {
 }
 
 export const port = integer(0, 65_535)
+
+export function dtypeOption(): Option {
+  const what = 'weights and arithmetic; int8 and int4 are quantised at load (default: as the checkpoint)'
+  return new Option('--dtype <dtype>', what).choices(DTYPES)
+}

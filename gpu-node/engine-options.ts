@@ -12,7 +12,7 @@ const DEFAULT_MAX_KV_BYTES = 2 ** 30
 export interface EngineOptions {
   /** OS threads, 1 to 256. Default: the physical cores. */
   threads?: number | undefined
-  /** Arithmetic and KV storage. Default: bf16 for a checkpoint in 16 bits, else f32. */
+  /** Weights and arithmetic. Default: bf16 for a checkpoint in 16 bits, else f32. */
   dtype?: DType | undefined
   /** KV blocks of 16 tokens. Default: 64 sequences that fill the context, but at most 1 GiB. */
   numBlocks?: number | undefined

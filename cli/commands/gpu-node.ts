@@ -1,10 +1,10 @@
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import type { DType } from '../../gpu-node/engine/types.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
-import { integer, port, url } from '../options.ts'
+import { dtypeOption, integer, port, url } from '../options.ts'
 import { untilToldToStop } from '../shutdown.ts'
 
 interface GpuNodeFlags {
@@ -37,9 +37,7 @@ export function registerGpuNode(program: Command): void {
       url('ws:', 'wss:'),
     )
     .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
-    .addOption(
-      new Option('--dtype <dtype>', 'arithmetic (default: as the checkpoint)').choices(['f32', 'bf16']),
-    )
+    .addOption(dtypeOption())
     .option('--blocks <n>', 'KV blocks of 16 tokens', integer(1, 2 ** 31 - 1))
     .option('--max-branches <n>', 'branches decoding at once (default 64)', integer(1, 4096))
     .option('--max-step-tokens <n>', 'tokens in one forward pass (default 512)', integer(1, 65_536))

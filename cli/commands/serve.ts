@@ -5,7 +5,7 @@ import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
-import { integer, port } from '../options.ts'
+import { dtypeOption, integer, port } from '../options.ts'
 import { untilToldToStop } from '../shutdown.ts'
 
 interface ServeFlags {
@@ -14,6 +14,7 @@ interface ServeFlags {
   model: string
   name?: string
   device?: string
+  dtype?: string
   requestsPerMinute: number
 }
 
@@ -31,6 +32,7 @@ export function registerServe(program: Command): void {
     .addOption(
       new Option('--device <device>', 'where the model runs (default: auto)').choices(['auto', 'cpu', 'cuda']),
     )
+    .addOption(dtypeOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
     .action(serve)
 }
@@ -42,7 +44,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   const edge = await startLocalEdge({ host: flags.host, port: flags.port, apiKeys: [record], nodeSecret })
   const name = flags.name ? ['--name', flags.name] : []
   const device = flags.device ? ['--device', flags.device] : []
-  const args = ['--edge', edge.url, '--model', flags.model, ...name, ...device]
+  const dtype = flags.dtype ? ['--dtype', flags.dtype] : []
+  const args = ['--edge', edge.url, '--model', flags.model, ...name, ...device, ...dtype]
   const node = spawnGpuNode({ args, nodeSecret, guarded: edge.processes })
   try {
     const ready = await Promise.race([node.ready, told])

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { type EngineConfig, type EngineRequest, FINISH } from './types.ts'
+import { DTYPES, type EngineConfig, type EngineRequest, FINISH } from './types.ts'
 
 // TypeScript validates, C++ executes: what passes here is safe to hand to native code.
 
@@ -36,7 +36,7 @@ export const EngineConfigSchema: z.ZodType<EngineConfig> = z
     model: Shape,
     weights: z.strictObject({ files: z.array(z.string().min(1)).min(1), tensors: z.array(Tensor).min(1) }),
     tokens: z.strictObject({ fork: optionalTokenId, child: optionalTokenId, eos: z.array(tokenId).min(1) }),
-    dtype: z.enum(['f32', 'bf16']),
+    dtype: z.enum(DTYPES),
     threads: z.int().min(1).max(256),
     numBlocks: count,
     maxStepTokens: count,

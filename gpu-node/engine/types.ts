@@ -1,6 +1,8 @@
 /** The boundary to the native engine (docs/structure.md): few calls, token ids only. native/addon implements it. */
 
-export type DType = 'f32' | 'bf16'
+/** Weights and arithmetic; int8 and int4 quantise the linear layers in groups of 32. The KV pool is f32 beside f32, else bf16. */
+export const DTYPES = ['f32', 'bf16', 'int8', 'int4'] as const
+export type DType = (typeof DTYPES)[number]
 
 export interface ModelShape {
   vocabSize: number
@@ -32,7 +34,6 @@ export interface EngineConfig {
   weights: { files: string[]; tensors: TensorEntry[] }
   /** Ids from the tokenizer, never constants. `eos` ends a branch. */
   tokens: { fork: number; child: number; eos: number[] }
-  /** Arithmetic and KV storage. */
   dtype: DType
   /** OS threads of the CPU backend, 1 to 256. */
   threads: number
