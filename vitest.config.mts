@@ -7,7 +7,7 @@ function testKey(id: string, requestsPerMinute: number) {
   const hash = createHash('sha256')
     .update(`salt-${id}${'s'.repeat(32)}`)
     .digest('hex')
-  return { id, salt: `salt-${id}`, hash, requests_per_minute: requestsPerMinute }
+  return { id, salt: `salt-${id}`, hash, limits: { requests_per_minute: requestsPerMinute } }
 }
 
 /** A hang should fail, a slow machine should not. */
@@ -31,6 +31,11 @@ export default defineConfig({
             miniflare: {
               bindings: {
                 API_KEYS: JSON.stringify([testKey('test', 100_000), testKey('slow', 3)]),
+                ADMIN_KEY: 'admin-key-of-the-tests',
+                ALLOWED_ORIGINS: 'https://app.example, https://other.example',
+                JWT_SECRET: 'jwt-secret-of-the-tests-32-bytes',
+                JWT_AUDIENCE: 'apar',
+                JWT_LIMITS: JSON.stringify({ requests_per_minute: 1000 }),
                 NODE_SECRET: 'node-secret-of-the-tests',
               },
             },

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import type { ApiKeyRecord } from '../shared/api-keys.ts'
+import { ApiKeyRecord } from '../shared/api-keys.ts'
 
 export interface NewKey {
   /** What its holder presents; shown once, kept nowhere. */
@@ -15,7 +15,8 @@ export function newApiKey(id: string, requestsPerMinute: number): NewKey {
   const hash = createHash('sha256')
     .update(salt + secret)
     .digest('hex')
-  return { key: `apar_${id}_${secret}`, record: { id, salt, hash, requests_per_minute: requestsPerMinute } }
+  const limits = { requests_per_minute: requestsPerMinute }
+  return { key: `apar_${id}_${secret}`, record: ApiKeyRecord.parse({ id, salt, hash, limits }) }
 }
 
 /** The secret that edge and gpu nodes share. */

@@ -1,15 +1,27 @@
 import { Hono } from 'hono'
 import type { AppEnv } from './env.ts'
-import { apiKeyAuth } from './middleware/api-key-auth.ts'
+import { adminAuth } from './middleware/admin-auth.ts'
+import { authenticate, rateHeaders } from './middleware/authenticate.ts'
 import { limitBody } from './middleware/body-limit.ts'
 import { handleError } from './middleware/errors.ts'
 import { nodeAuth } from './middleware/node-auth.ts'
 import { allowOnly, notFound } from './middleware/not-found.ts'
-import { rateLimit } from './middleware/rate-limit.ts'
+import { allowOrigins } from './middleware/origins.ts'
 import { responseHeaders } from './middleware/response-headers.ts'
+import { shield } from './middleware/shield.ts'
+import { createTicket, getUsage } from './routes/account.ts'
+import {
+  changeKey,
+  createKey,
+  getKey,
+  getKeyUsage,
+  listKeys,
+  revokeKey,
+  rotateKey,
+} from './routes/admin-keys.ts'
 import { createChatCompletion } from './routes/chat-completions.ts'
 import { health } from './routes/health.ts'
-import { listModels } from './routes/models.ts'
+import { getModel, listModels } from './routes/models.ts'
 import { deregisterNode, registerNode } from './routes/nodes.ts'
 import { chatPage, chatScript, chatStyle } from './routes/page.ts'
 import { openStream } from './routes/stream.ts'
@@ -27,10 +39,20 @@ export function createApp(): Hono<AppEnv> {
   app.get('/chat.css', chatStyle).all(allowOnly('GET'))
   app.get('/healthz', health).all(allowOnly('GET'))
 
-  app.use('/v1/*', apiKeyAuth, rateLimit)
-  app.get('/v1/models', listModels).all(allowOnly('GET'))
-  app.get('/v1/stream', openStream).all(allowOnly('GET'))
-  app.post('/v1/chat/completions', createChatCompletion).all(allowOnly('POST'))
+  app.use('/v1/*', shield, allowOrigins, rateHeaders)
+  app.get('/v1/models', authenticate('models'), listModels).all(allowOnly('GET'))
+  app.get('/v1/models/:id{.+}', authenticate('models'), getModel).all(allowOnly('GET'))
+  app.get('/v1/usage', authenticate('usage'), getUsage).all(allowOnly('GET'))
+  app.post('/v1/tickets', authenticate('generate'), createTicket).all(allowOnly('POST'))
+  app.get('/v1/stream', authenticate('generate'), openStream).all(allowOnly('GET'))
+  app.post('/v1/chat/completions', authenticate('generate'), createChatCompletion).all(allowOnly('POST'))
+
+  app.use('/admin/v1/*', shield, adminAuth)
+  app.get('/admin/v1/keys', listKeys).post(createKey).all(allowOnly('GET', 'POST'))
+  app.get('/admin/v1/keys/:id', getKey).patch(changeKey).delete(revokeKey)
+  app.all('/admin/v1/keys/:id', allowOnly('GET', 'PATCH', 'DELETE'))
+  app.get('/admin/v1/keys/:id/usage', getKeyUsage).all(allowOnly('GET'))
+  app.post('/admin/v1/keys/:id/rotate', rotateKey).all(allowOnly('POST'))
 
   app.use('/internal/v1/*', nodeAuth)
   app.put('/internal/v1/nodes/:id', registerNode)

@@ -20,7 +20,9 @@ export const workerOptions = {
     STREAM_SESSION: { className: 'StreamSession', useSQLite: true },
     FLEET: { className: 'Fleet', useSQLite: true },
     KEY_LIMITS: { className: 'KeyLimits', useSQLite: true },
+    KEY_STORE: { className: 'KeyStore', useSQLite: true },
   },
+  ratelimits: { SHIELD: { simple: { limit: 10_000, period: 10 } } },
 }
 
 /** Builds the chat page into dist/web and the worker, which holds the page, into dist/edge. */

@@ -14,3 +14,7 @@ export async function equalSecrets(a: string, b: string): Promise<boolean> {
   const [hashA, hashB] = await Promise.all([sha256(a), sha256(b)])
   return crypto.subtle.timingSafeEqual(hashA, hashB)
 }
+
+export function toHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+}

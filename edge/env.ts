@@ -1,24 +1,51 @@
-import type { ApiKeyRecord } from '../shared/api-keys.ts'
 import type { Fleet } from './durable/fleet.ts'
+import type { RateStatus } from './durable/key-budget.ts'
 import type { KeyLimits } from './durable/key-limits.ts'
+import type { KeyStore } from './durable/key-store.ts'
 import type { StreamSession } from './durable/stream-session.ts'
+import type { Principal } from './principal.ts'
 
 export interface Env {
   STREAM_SESSION: DurableObjectNamespace<StreamSession>
   FLEET: DurableObjectNamespace<Fleet>
   KEY_LIMITS: DurableObjectNamespace<KeyLimits>
-  /** JSON of `ApiKeyRecord[]`. */
+  KEY_STORE: DurableObjectNamespace<KeyStore>
+  /** A coarse limit per client address, before anything else is looked at. */
+  SHIELD?: RateLimit
+  /** JSON of `ApiKeyRecord[]`: keys that need no KeyStore. */
   API_KEYS?: string
+  /** Opens `/admin/v1`; closed without it. */
+  ADMIN_KEY?: string
+  /** Origins whose pages may call the API, separated by commas; `*` is every origin. */
+  ALLOWED_ORIGINS?: string
+  /** For tokens signed with a shared secret (HS256). */
+  JWT_SECRET?: string
+  /** For tokens signed with a key of this set. */
+  JWT_JWKS_URL?: string
+  JWT_ISSUER?: string
+  JWT_AUDIENCE?: string
+  /** JSON of `Limits`, for each subject of a token. */
+  JWT_LIMITS?: string
   /** Shared by the edge and its gpu nodes, in both directions. */
   NODE_SECRET?: string
 }
 
 export interface AppEnv {
   Bindings: Env
-  Variables: { requestId: string; apiKey: ApiKeyRecord }
+  Variables: { requestId: string; principal: Principal; rates: RateStatus }
 }
 
 /** The one Fleet object. */
 export function fleetOf(env: Env): DurableObjectStub<Fleet> {
   return env.FLEET.getByName('fleet')
+}
+
+/** The one KeyStore object. */
+export function keyStoreOf(env: Env): DurableObjectStub<KeyStore> {
+  return env.KEY_STORE.getByName('keys')
+}
+
+/** The object that keeps a principal's limits. */
+export function limitsOf(env: Env, principalId: string): DurableObjectStub<KeyLimits> {
+  return env.KEY_LIMITS.getByName(principalId)
 }

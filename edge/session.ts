@@ -5,6 +5,9 @@ import type { GenerateRequest } from '../shared/protocol/request.ts'
 import type { Env } from './env.ts'
 import { closeQuietly } from './gpu-node.ts'
 
+/** How long a cancelled stream may take to say what it used. */
+const LAST_WORD_MS = 5_000
+
 /** A socket to a new StreamSession, not accepted yet. */
 export async function connectToSession(env: Env): Promise<WebSocket> {
   const session = env.STREAM_SESSION.get(env.STREAM_SESSION.newUniqueId())
@@ -13,46 +16,65 @@ export async function connectToSession(env: Env): Promise<WebSocket> {
   return webSocket
 }
 
-/**
- * The events of one stream, for a route that is the stream's client itself. Aborting `signal` cancels the stream
- * upstream and ends the events, as does leaving the loop early.
- */
+export interface GenerateOptions {
+  /** Aborting it cancels the stream upstream and ends the events, as does leaving the loop early. */
+  readonly signal: AbortSignal
+  /** Sees every event, also those that come between a cancel and the end. */
+  readonly observe?: (event: StreamEvent) => void
+}
+
+/** The events of one stream, for a route that is the stream's client itself. */
 export async function* generate(
   env: Env,
   request: GenerateRequest,
-  signal: AbortSignal,
+  { signal, observe = () => {} }: GenerateOptions,
 ): AsyncGenerator<StreamEvent, void> {
   const socket = await connectToSession(env)
   const inbox: StreamEvent[] = []
-  let ended = false
+  let closed = false
+  let finished = false
   let wake = () => {}
-  const end = () => {
-    ended = true
+  const close = () => {
+    closed = true
     wake()
   }
+  const onAbort = () => wake()
   socket.addEventListener('message', ({ data }) => {
-    inbox.push(JSON.parse(String(data)))
+    const event: StreamEvent = JSON.parse(String(data))
+    observe(event)
+    finished ||= isTerminal(event)
+    inbox.push(event)
     wake()
   })
-  socket.addEventListener('close', end)
-  socket.addEventListener('error', end)
-  signal.addEventListener('abort', end)
+  socket.addEventListener('close', close)
+  socket.addEventListener('error', close)
+  signal.addEventListener('abort', onAbort)
   socket.accept()
+  const send = (frame: ClientFrame) => socket.send(JSON.stringify(frame))
+  const something = () =>
+    new Promise<void>((resolve) => {
+      wake = resolve
+    })
   try {
-    socket.send(JSON.stringify({ type: 'generate', ...request } satisfies ClientFrame))
+    send({ type: 'generate', ...request })
     while (!signal.aborted) {
       const event = inbox.shift()
       if (event) {
         yield event
         if (isTerminal(event)) return
       } else {
-        if (ended) throw new AparError('gpu_node_lost', 'the stream was cut before its end')
-        await new Promise<void>((resolve) => {
-          wake = resolve
-        })
+        if (closed) throw new AparError('gpu_node_lost', 'the stream was cut before its end')
+        await something()
       }
     }
   } finally {
+    signal.removeEventListener('abort', onAbort)
+    if (!finished && !closed) {
+      send({ type: 'cancel' })
+      const late = setTimeout(close, LAST_WORD_MS)
+      while (!finished && !closed) await something()
+      clearTimeout(late)
+    }
     closeQuietly(socket)
   }
 }

@@ -3,15 +3,80 @@ import { z } from 'zod'
 /** A key as people hold it: `apar_<id>_<secret>`. */
 export const API_KEY_PATTERN = /^apar_([A-Za-z0-9-]{1,64})_([A-Za-z0-9_-]{16,256})$/
 
+/** What a key may be used for. */
+export const Scope = z.enum(['generate', 'models', 'usage'])
+export type Scope = z.infer<typeof Scope>
+
+const tokens = z.int().min(1).max(1_000_000_000_000)
+
+/** What a key may use up; what is absent has no limit. Tokens are prompt and completion tokens together. */
+export const Limits = z.strictObject({
+  requests_per_minute: z.int().min(1).max(1_000_000).optional(),
+  tokens_per_minute: tokens.optional(),
+  /** Answers that are written at the same time. */
+  concurrent_streams: z.int().min(1).max(100_000).optional(),
+  /** Days and months begin at 00:00 UTC. */
+  tokens_per_day: tokens.optional(),
+  tokens_per_month: tokens.optional(),
+})
+export type Limits = z.infer<typeof Limits>
+
+/** What its holder may do. */
+export const KeyPolicy = z.strictObject({
+  scopes: z
+    .array(Scope)
+    .min(1)
+    .default([...Scope.options]),
+  /** null: every model. */
+  models: z.array(z.string().min(1).max(256)).max(64).nullable().default(null),
+  limits: Limits.default({}),
+})
+export type KeyPolicy = z.infer<typeof KeyPolicy>
+
+const salt = z.string().min(1).max(256)
+/** hex(sha256(salt + secret)). */
+const hash = z.string().regex(/^[0-9a-f]{64}$/)
+/** Unix time in seconds. */
+const time = z.int().min(0).max(100_000_000_000)
+
 /** What the edge keeps of a key: never the secret. */
-export const ApiKeyRecord = z.strictObject({
-  id: z.string().regex(/^[A-Za-z0-9-]{1,64}$/),
-  salt: z.string().min(1).max(256),
-  /** hex(sha256(salt + secret)). */
-  hash: z.string().regex(/^[0-9a-f]{64}$/),
-  requests_per_minute: z.int().min(1).max(1_000_000),
+export const ApiKeyRecord = KeyPolicy.extend({
+  id: z.string().regex(/^[A-Za-z0-9-]{1,64}$/, 'must be letters, digits and hyphens, at most 64'),
+  salt,
+  hash,
+  /** Its secret before the last rotation, as long as that is still good. */
+  previous: z.strictObject({ salt, hash, expires_at: time }).nullable().default(null),
+  created_at: time.default(0),
+  expires_at: time.nullable().default(null),
+  revoked_at: time.nullable().default(null),
 })
 export type ApiKeyRecord = z.infer<typeof ApiKeyRecord>
 
-/** The edge's `API_KEYS` secret, as JSON. */
+/** The edge's `API_KEYS` secret, as JSON: keys that the configuration fixes. */
 export const ApiKeyRecords = z.array(ApiKeyRecord).max(1000)
+
+/** A key as the admin API shows it. */
+export type ApiKeyInfo = Omit<ApiKeyRecord, 'salt' | 'hash' | 'previous'>
+
+/** Settings of a key that can be chosen, and changed later. */
+export const ApiKeySettings = KeyPolicy.extend({ expires_at: ApiKeyRecord.shape.expires_at })
+/** `POST /admin/v1/keys`. */
+export const CreateKeyRequest = ApiKeySettings.extend({ id: ApiKeyRecord.shape.id.optional() })
+export type CreateKeyRequest = z.infer<typeof CreateKeyRequest>
+/** `PATCH /admin/v1/keys/:id`: what is absent stays as it is. */
+export const ChangeKeyRequest = z.strictObject({
+  scopes: KeyPolicy.shape.scopes.unwrap().optional(),
+  models: KeyPolicy.shape.models.unwrap().optional(),
+  limits: Limits.optional(),
+  expires_at: time.nullable().optional(),
+})
+export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>
+/** `POST /admin/v1/keys/:id/rotate`. */
+export const RotateKeyRequest = z.strictObject({
+  /** How long the old secret stays good beside the new one. */
+  grace_seconds: z
+    .int()
+    .min(0)
+    .max(30 * 24 * 3600)
+    .default(0),
+})

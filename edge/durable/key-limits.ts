@@ -1,33 +1,155 @@
 import { DurableObject } from 'cloudflare:workers'
-import type { Env } from '../env.ts'
-import { type Taken, TokenBucket } from './token-bucket.ts'
+import type { ApiKeyRecord, Limits } from '../../shared/api-keys.ts'
+import { sha256, toHex } from '../credentials.ts'
+import { type Env, keyStoreOf } from '../env.ts'
+import { isSecretOf } from '../key-secrets.ts'
+import { type BadCredential, keyIdOf, type Principal, principalOf } from '../principal.ts'
+import { type Ask, dayOf, KeyBudget, type RateStatus, type Reserved } from './key-budget.ts'
+import { type DayUsage, type Spent, UsageLog } from './usage-log.ts'
 
 /** How long a burst may go on before its count is written down: less than it takes to evict an idle object. */
 const PERSIST_AFTER_MS = 1000
+export const TICKET_MS = 60_000
 
-/** The limits of one API key; its name is the key's id. One thread decides, so a limit holds exactly. */
+/** What a caller shows; a principal was proven by a token that the worker has checked. */
+export type Credential =
+  | { readonly keyId: string; readonly secret: string }
+  | { readonly ticket: string }
+  | { readonly principal: Principal }
+
+export type Entered =
+  | { readonly bad: BadCredential }
+  | { readonly principal: Principal; readonly retryAfterMs: number; readonly rates: RateStatus }
+
+interface Ticket {
+  readonly expiresAt: number
+  /** A key's ticket is worth what the key is worth when it is used; a token is not seen again. */
+  readonly holder: { readonly keyId: string } | { readonly principal: Principal }
+}
+
+/**
+ * The credential and the limits of one API key, or of one token's subject; its name is the principal's id. One thread
+ * decides, so a limit holds exactly.
+ */
 export class KeyLimits extends DurableObject<Env> {
-  readonly #bucket: TokenBucket
+  readonly #budget: KeyBudget
+  readonly #usage: UsageLog
+  /** null: not looked up yet. */
+  #record: ApiKeyRecord | undefined | null = null
   #persisting = false
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
-    this.#bucket = new TokenBucket(ctx.storage.kv.get<number>('requests_full_at'))
+    this.#budget = new KeyBudget(ctx.storage.kv.get('budget'))
+    this.#usage = new UsageLog(ctx.storage.sql)
   }
 
-  /** Takes one request out of `requestsPerMinute`. */
-  take(requestsPerMinute: number): Taken {
-    const taken = this.#bucket.take(requestsPerMinute, Date.now())
-    if (taken.allowed && !this.#persisting) this.#persistSoon()
-    return taken
+  /** Checks a credential and takes one request; `retryAfterMs` is 0 when there was one to take. */
+  async enter(credential: Credential): Promise<Entered> {
+    const principal = await this.#identify(credential)
+    if (typeof principal === 'string') return { bad: principal }
+    const now = Date.now()
+    const taken = this.#budget.enter(principal.limits, now)
+    if (taken?.allowed !== false) {
+      this.#usage.add(dayOf(now), { requests: 1 })
+      this.#persistSoon()
+    }
+    const rates = this.#budget.rates(principal.limits, now)
+    return { principal, retryAfterMs: taken?.retryAfterMs ?? 0, rates }
+  }
+
+  /** Takes slots and tokens for a request, or nothing. Its lease wants to be renewed, and settled at the end. */
+  reserve(limits: Limits, ask: Ask): { reserved: Reserved; rates: RateStatus } {
+    const now = Date.now()
+    const reserved = this.#budget.reserve(limits, ask, now)
+    if (reserved.granted) this.#persistSoon()
+    return { reserved, rates: this.#budget.rates(limits, now) }
+  }
+
+  /** False when the lease has run out. */
+  renew(lease: string, used: number): boolean {
+    this.#persistSoon()
+    return this.#budget.renew(lease, used, Date.now())
+  }
+
+  settle(limits: Limits, lease: string, spent: Omit<Spent, 'requests'>): void {
+    const now = Date.now()
+    this.#budget.settle(limits, lease, spent.prompt_tokens + spent.completion_tokens, now)
+    this.#usage.add(dayOf(now), spent)
+    this.#persistSoon()
+  }
+
+  usage(limits: Limits, first: string, last: string) {
+    const totals = this.#budget.totals(limits, Date.now())
+    const days: DayUsage[] = this.#usage.days(first, last)
+    return { totals, days }
+  }
+
+  /** Something that opens one stream within a minute, once. */
+  async createTicket(principal: Principal): Promise<string> {
+    const { kv } = this.ctx.storage
+    const now = Date.now()
+    for (const [name, { expiresAt }] of kv.list<Ticket>({ prefix: 'ticket:' })) {
+      if (expiresAt <= now) kv.delete(name)
+    }
+    const ticket = toHex(crypto.getRandomValues(new Uint8Array(24)))
+    const keyId = keyIdOf(principal)
+    const holder = keyId === undefined ? { principal } : { keyId }
+    kv.put(await ticketName(ticket), { expiresAt: now + TICKET_MS, holder } satisfies Ticket)
+    return ticket
+  }
+
+  /** The KeyStore says what the key is from now on. */
+  changed(record: ApiKeyRecord): void {
+    this.#record = record
+  }
+
+  async #identify(credential: Credential): Promise<Principal | BadCredential> {
+    if ('principal' in credential) return credential.principal
+    if ('secret' in credential) {
+      const record = await this.#load(credential.keyId)
+      const now = Date.now() / 1000
+      const good = await isSecretOf(record, credential.secret, now)
+      return record && good ? standing(record, now) : 'unknown'
+    }
+    const name = await ticketName(credential.ticket)
+    const { kv } = this.ctx.storage
+    const ticket = kv.get<Ticket>(name)
+    // Whoever deletes it has it: no second caller gets past here.
+    if (!ticket || !kv.delete(name)) return 'unknown'
+    if (ticket.expiresAt <= Date.now()) return 'expired'
+    if ('principal' in ticket.holder) return ticket.holder.principal
+    const record = await this.#load(ticket.holder.keyId)
+    return record ? standing(record, Date.now() / 1000) : 'unknown'
+  }
+
+  async #load(keyId: string): Promise<ApiKeyRecord | undefined> {
+    if (this.#record === null) {
+      const found = await keyStoreOf(this.env).get(keyId)
+      // A change that came meanwhile is newer than what was read.
+      if (this.#record === null) this.#record = found
+    }
+    return this.#record
   }
 
   /** One write for a burst of requests. A crash within the delay gives the key that burst again, nothing more. */
   #persistSoon(): void {
+    if (this.#persisting) return
     this.#persisting = true
     setTimeout(() => {
       this.#persisting = false
-      this.ctx.storage.kv.put('requests_full_at', this.#bucket.fullAt)
+      this.ctx.storage.kv.put('budget', this.#budget.state())
+      this.#usage.write()
     }, PERSIST_AFTER_MS)
   }
+}
+
+function standing(record: ApiKeyRecord, now: number): Principal | BadCredential {
+  if (record.revoked_at !== null) return 'revoked'
+  if (record.expires_at !== null && record.expires_at <= now) return 'expired'
+  return principalOf(record)
+}
+
+async function ticketName(ticket: string): Promise<string> {
+  return `ticket:${toHex(new Uint8Array(await sha256(ticket)))}`
 }

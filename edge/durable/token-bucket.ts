@@ -1,9 +1,9 @@
-/** What came of taking one token. Times are from now, in ms. */
+/** What came of taking from a bucket. Times are from now, in ms. */
 export interface Taken {
   readonly allowed: boolean
   /** Whole tokens left. */
   readonly remaining: number
-  /** 0 when allowed. */
+  /** 0 when allowed; Infinity when the bucket could never hold as much. */
   readonly retryAfterMs: number
   readonly fullAfterMs: number
 }
@@ -20,18 +20,38 @@ export class TokenBucket {
     this.fullAt = fullAt
   }
 
-  take(perMinute: number, now: number): Taken {
+  /** Takes `count` tokens, or none. */
+  take(perMinute: number, now: number, count = 1): Taken {
     const interval = 60_000 / perMinute
-    const missing = Math.max(0, this.fullAt - now) / interval
-    // Repeated sums of a fraction drift by far less than this, and no client gains a token by it.
-    const left = perMinute - missing + 1e-6
-    const allowed = left >= 1
-    if (allowed) this.fullAt = Math.max(this.fullAt, now) + interval
+    const left = this.#left(perMinute, now)
+    const allowed = left >= count
+    if (allowed) this.fullAt = Math.max(this.fullAt, now) + count * interval
+    const wait = count > perMinute ? Number.POSITIVE_INFINITY : (count - left) * interval
     return {
       allowed,
-      remaining: Math.max(0, Math.floor(allowed ? left - 1 : left)),
-      retryAfterMs: allowed ? 0 : (1 - left) * interval,
+      remaining: Math.max(0, Math.floor(allowed ? left - count : left)),
+      retryAfterMs: allowed ? 0 : wait,
       fullAfterMs: Math.max(0, this.fullAt - now),
     }
+  }
+
+  /**
+   * Puts back what a reservation did not use (`count` > 0), or takes what it used beyond, be it there or not
+   * (`count` < 0): then the bucket owes, and gives nothing until that is repaid.
+   */
+  settle(perMinute: number, now: number, count: number): void {
+    const from = count < 0 ? Math.max(this.fullAt, now) : this.fullAt
+    this.fullAt = from - (count * 60_000) / perMinute
+  }
+
+  /** As a take of nothing would say. */
+  state(perMinute: number, now: number): Taken {
+    return this.take(perMinute, now, 0)
+  }
+
+  #left(perMinute: number, now: number): number {
+    const missing = Math.max(0, this.fullAt - now) / (60_000 / perMinute)
+    // Repeated sums of a fraction drift by far less than this, and no client gains a token by it.
+    return perMinute - missing + 1e-6
   }
 }

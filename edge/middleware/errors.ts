@@ -5,6 +5,9 @@ import type { AppEnv } from '../env.ts'
 /** About one heart-beat: the soonest at which the fleet may look different. */
 const RETRY_UNAVAILABLE_SECONDS = 5
 
+/** OpenAI's clients wait as long as Retry-After says, but not longer than this; without a hint they try at once. */
+const LONGEST_RETRY_SECONDS = 60
+
 /** Every thrown error as its body and status. What is not an AparError is logged and shows nothing of itself. */
 export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   const error = toAparError(thrown)
@@ -12,6 +15,9 @@ export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   const headers = new Headers({ 'content-type': 'application/json; charset=utf-8' })
   const retryAfter = error.retryAfterSeconds ?? (error.status === 503 ? RETRY_UNAVAILABLE_SECONDS : undefined)
   if (retryAfter !== undefined) headers.set('retry-after', String(retryAfter))
+  if (error.status === 429 && (retryAfter ?? Number.POSITIVE_INFINITY) > LONGEST_RETRY_SECONDS) {
+    headers.set('x-should-retry', 'false')
+  }
   if (error.status === 401) headers.set('www-authenticate', 'Bearer')
   if (error.status === 426) headers.set('upgrade', 'websocket')
   return new Response(JSON.stringify(error.toBody()), { status: error.status, headers })

@@ -18,12 +18,20 @@ export interface SseOptions {
  */
 export function sseResponse(items: AsyncIterable<unknown>, options: SseOptions): Response {
   const encoder = new TextEncoder()
+  let left = false
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
-      const write = (text: string) => controller.enqueue(encoder.encode(`${text}\n\n`))
-      void pump(items, write, options).then(() => closeQuietly(controller))
+      const write = (text: string) => {
+        if (!left) controller.enqueue(encoder.encode(`${text}\n\n`))
+      }
+      void pump(items, write, options).then(() => {
+        if (!left) controller.close()
+      })
     },
-    cancel: options.onCancel,
+    cancel() {
+      left = true
+      options.onCancel()
+    },
   })
   const headers = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' }
   return new Response(body, { headers })
@@ -47,11 +55,4 @@ async function pump(items: AsyncIterable<unknown>, write: (text: string) => void
   } finally {
     clearInterval(keepAlive)
   }
-}
-
-/** A client that left has closed the stream already. */
-function closeQuietly(controller: ReadableStreamDefaultController): void {
-  try {
-    controller.close()
-  } catch {}
 }

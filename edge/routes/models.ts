@@ -1,11 +1,31 @@
 import type { Context } from 'hono'
+import { AparError } from '../../shared/errors.ts'
+import type { ServedModel } from '../../shared/protocol/fleet.ts'
 import { type AppEnv, fleetOf } from '../env.ts'
+import { mayUse } from '../principal.ts'
 
-/** What live gpu nodes serve, in OpenAI's shape plus `context_tokens`. */
+/** What live gpu nodes serve and the key may use, in OpenAI's shape plus `context_tokens`. */
 export async function listModels(c: Context<AppEnv>): Promise<Response> {
+  return c.json({ object: 'list', data: (await usableModels(c)).map(toModel) })
+}
+
+/** `GET /v1/models/{id}`; ids with slashes come as they are or escaped. */
+export async function getModel(c: Context<AppEnv>): Promise<Response> {
+  const id = c.req.param('id') ?? ''
+  const model = (await usableModels(c)).find((served) => served.id === id)
+  if (!model) {
+    throw new AparError('model_not_found', `there is no model ${JSON.stringify(id)}; see /v1/models`, {
+      param: 'model',
+    })
+  }
+  return c.json(toModel(model))
+}
+
+async function usableModels(c: Context<AppEnv>): Promise<ServedModel[]> {
   const models = await fleetOf(c.env).models()
-  const data = models.map(({ id, created, context_tokens }) => {
-    return { id, object: 'model', created, owned_by: 'apar', context_tokens }
-  })
-  return c.json({ object: 'list', data })
+  return models.filter(({ id }) => mayUse(c.get('principal'), id))
+}
+
+function toModel({ id, created, context_tokens }: ServedModel) {
+  return { id, object: 'model', created, owned_by: 'apar', context_tokens }
 }

@@ -1,6 +1,7 @@
 import { env, SELF } from 'cloudflare:test'
 import { describe, expect, it, vi } from 'vitest'
 import { createApp } from '../../edge/app.ts'
+import { configuredKeys } from '../../edge/configured-keys.ts'
 import { call, KEY } from './support.ts'
 
 async function errorBody(response: Response) {
@@ -26,20 +27,24 @@ describe('API keys', () => {
     expect((await call('/v1/models')).status).toBe(200)
   })
 
-  it('shows nothing of a broken configuration', async () => {
-    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
-    const request = new Request('http://edge/v1/models', { headers: { authorization: `Bearer ${KEY}` } })
-    const response = await createApp().fetch(request, { ...env, API_KEYS: '[{"id":"x"}]' })
-    expect(response.status).toBe(500)
-    expect(await errorBody(response)).toEqual({
-      message: 'internal error',
-      type: 'server_error',
-      param: null,
-      code: 'internal_error',
-    })
-    expect(log.mock.calls[0]?.[0]).toContain('API_KEYS')
-    log.mockRestore()
+  it('are refused in one piece when the configuration is broken', () => {
+    expect(() => configuredKeys('[{"id":"x"}]')).toThrow('the API_KEYS secret is not a valid list of keys')
   })
+})
+
+it('shows nothing of a fault inside', async () => {
+  const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+  const request = new Request('http://edge/v1/models', { headers: { authorization: `Bearer ${KEY}` } })
+  const response = await createApp().fetch(request, { ...env, FLEET: 'no such thing' })
+  expect(response.status).toBe(500)
+  expect(await errorBody(response)).toEqual({
+    message: 'internal error',
+    type: 'server_error',
+    param: null,
+    code: 'internal_error',
+  })
+  expect(log.mock.calls[0]?.[0]).toContain('getByName')
+  log.mockRestore()
 })
 
 describe('paths and methods', () => {

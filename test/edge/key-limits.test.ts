@@ -1,57 +1,97 @@
 import { abortAllDurableObjects, env, runInDurableObject } from 'cloudflare:test'
-import { afterEach, describe, expect, it, vi } from 'vitest'
-import { TokenBucket } from '../../edge/durable/token-bucket.ts'
+import { afterEach, describe, expect, inject, it, vi } from 'vitest'
+import { LEASE_MS } from '../../edge/durable/key-budget.ts'
+import type { Limits } from '../../shared/api-keys.ts'
 import { call, SLOW_KEY } from './support.ts'
 
-describe('TokenBucket', () => {
-  const take = (bucket: TokenBucket, perMinute: number, now: number) => bucket.take(perMinute, now).allowed
+/** Requests in the race; APAR_RACES=10000 in the environment makes them more. */
+const RACES = inject('races')
 
-  it.each([1, 3, 7, 60, 1000])('gives exactly %i at once and then one per interval', (perMinute) => {
-    const bucket = new TokenBucket()
-    const start = 1_700_000_000_000
-    const burst = Array.from({ length: 2 * perMinute }, () => take(bucket, perMinute, start))
-    expect(burst.filter(Boolean)).toHaveLength(perMinute)
-    const interval = 60_000 / perMinute
-    for (let i = 1; i <= 3 * perMinute; i++) {
-      expect(take(bucket, perMinute, start + i * interval - 0.5)).toBe(false)
-      expect(take(bucket, perMinute, start + i * interval)).toBe(true)
-      expect(take(bucket, perMinute, start + i * interval)).toBe(false)
-    }
-  })
+const NOTHING = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
 
-  it('says how long to wait', () => {
-    const bucket = new TokenBucket()
-    expect(bucket.take(2, 0)).toEqual({ allowed: true, remaining: 1, retryAfterMs: 0, fullAfterMs: 30_000 })
-    expect(bucket.take(2, 0)).toEqual({ allowed: true, remaining: 0, retryAfterMs: 0, fullAfterMs: 60_000 })
-    const refused = bucket.take(2, 10_000)
-    expect(refused).toMatchObject({ allowed: false, remaining: 0, fullAfterMs: 50_000 })
-    expect(refused.retryAfterMs).toBeCloseTo(20_000, 0)
-  })
+afterEach(() => {
+  vi.useRealTimers()
 })
 
-describe('KeyLimits', () => {
-  afterEach(() => {
-    vi.useRealTimers()
-  })
+/** A KeyLimits object for a subject that a token has proven. */
+function subject(name: string, limits: Limits) {
+  const principal = { id: name, scopes: ['generate' as const], models: null, limits }
+  const object = env.KEY_LIMITS.getByName(name)
+  return { object, enter: () => object.enter({ principal }) }
+}
 
+describe('KeyLimits', () => {
   it('is exact when many requests come at once', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
-    const key = env.KEY_LIMITS.getByName('concurrent')
-    const taken = await Promise.all(Array.from({ length: 200 }, () => key.take(50)))
-    expect(taken.filter(({ allowed }) => allowed)).toHaveLength(50)
+    const { enter } = subject('concurrent', { requests_per_minute: 50 })
+    const entered = await Promise.all(Array.from({ length: 200 }, enter))
+    expect(entered.filter((one) => 'rates' in one && one.retryAfterMs === 0)).toHaveLength(50)
   })
 
-  it('remembers a used-up bucket when it was evicted', async () => {
+  it('never has more streams or tokens out than allowed, and leaks none', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
-    const key = env.KEY_LIMITS.getByName('evicted')
-    await Promise.all(Array.from({ length: 5 }, () => key.take(5)))
+    const limits: Limits = { concurrent_streams: 25, tokens_per_minute: 100_000, tokens_per_day: 60_000 }
+    const { object } = subject('race', limits)
+    let [open, mostOpen, held, used, granted, crashed] = [0, 0, 0, 0, 0, 0]
+    const refusals = new Set<string>()
+    const run = async (index: number) => {
+      const lease = `race-${index}`
+      const tokens = 1 + ((index * 7919) % 200)
+      const ask = { lease, promptTokens: tokens, newTokens: tokens, streams: 1 }
+      const { reserved } = await object.reserve(limits, ask)
+      if (!reserved.granted) return refusals.add(reserved.limit)
+      granted++
+      open++
+      held += 2 * tokens
+      mostOpen = Math.max(mostOpen, open)
+      expect(used + held).toBeLessThanOrEqual(60_000)
+      await object.renew(lease, 0)
+      open--
+      held -= 2 * tokens
+      if (index % 10 === 0) return crashed++
+      used += tokens
+      return await object.settle(limits, lease, { ...NOTHING, completion_tokens: tokens })
+    }
+    for (let begun = 0; begun < RACES; begun += 100) {
+      await Promise.all(Array.from({ length: 100 }, (_, index) => run(begun + index)))
+      // What crashed holds its slot until its lease ends.
+      vi.setSystemTime(Date.now() + LEASE_MS)
+    }
+    expect(mostOpen).toBe(25)
+    expect(granted).toBeGreaterThan(100)
+    expect(crashed).toBeGreaterThan(10)
+    expect(refusals).toContain('streams')
+    const { totals } = await object.usage(limits, '2000-01-01', '2100-01-01')
+    expect(totals).toMatchObject({ streams: 0, reserved: 0 })
+    expect(totals.day).toBe(used)
+    expect(used).toBeLessThanOrEqual(60_000)
+  }, 60_000)
+
+  it('remembers what was used when it was evicted', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    const limits: Limits = { requests_per_minute: 5, concurrent_streams: 1 }
+    const { object, enter } = subject('evicted', limits)
+    await Promise.all(Array.from({ length: 5 }, enter))
+    await object.reserve(limits, { lease: 'held', promptTokens: 1, newTokens: 1, streams: 1 })
     await vi.waitFor(
-      () =>
-        runInDurableObject(key, (_, { storage }) => expect(storage.kv.get('requests_full_at')).toBeDefined()),
+      () => runInDurableObject(object, (_, { storage }) => expect(storage.kv.get('budget')).toBeDefined()),
       { timeout: 10_000 },
     )
     await abortAllDurableObjects()
-    expect((await env.KEY_LIMITS.getByName('evicted').take(5)).allowed).toBe(false)
+    const again = subject('evicted', limits)
+    const entered = await again.enter()
+    expect('rates' in entered && entered.retryAfterMs).toBeGreaterThan(0)
+    const ask = { lease: 'second', promptTokens: 1, newTokens: 1, streams: 1 }
+    expect((await again.object.reserve(limits, ask)).reserved).toMatchObject({ limit: 'streams' })
+  })
+
+  it('leaves nothing behind of a key that does not exist', async () => {
+    const object = env.KEY_LIMITS.getByName('key:nobody')
+    expect(await object.enter({ keyId: 'nobody', secret: 's'.repeat(32) })).toEqual({ bad: 'unknown' })
+    const tables = await runInDurableObject(object, (_, { storage }) =>
+      storage.sql.exec("SELECT name FROM sqlite_master WHERE name NOT LIKE '\\_cf%' ESCAPE '\\'").toArray(),
+    )
+    expect(tables).toEqual([])
   })
 })
 
@@ -68,5 +108,4 @@ it('answers 429 with what a client needs to wait', async () => {
   expect(await refused?.json()).toMatchObject({
     error: { code: 'rate_limit_exceeded', type: 'rate_limit_error' },
   })
-  vi.useRealTimers()
 })

@@ -132,7 +132,9 @@ describe('a streamed answer', () => {
   })
 
   it('cancels upstream when the client leaves', async () => {
-    const response = await complete([accepted, delta(0, 'a'), { hang: true }], { stream: true })
+    const response = await complete([accepted, delta(0, 'a'), { await: 'frame' }, done('abort')], {
+      stream: true,
+    })
     const reader = response.body?.getReader()
     const { value } = (await reader?.read()) ?? {}
     const [chunk] = chunksOf([

@@ -6,11 +6,13 @@ import type { Heartbeat } from '../../shared/protocol/fleet.ts'
 declare module 'vitest' {
   interface ProvidedContext {
     fakeNodeUrl: string
+    races: number
   }
 }
 
 export const KEY = `apar_test_${'s'.repeat(32)}`
 export const SLOW_KEY = `apar_slow_${'s'.repeat(32)}`
+export const ADMIN_KEY = 'admin-key-of-the-tests'
 export const NODE_SECRET = 'node-secret-of-the-tests'
 export const fakeNodeUrl = inject('fakeNodeUrl')
 
@@ -25,6 +27,17 @@ export function call(
   })
   const body = json === undefined ? (init.body ?? null) : JSON.stringify(json)
   return SELF.fetch(`http://edge${path}`, { ...init, headers, body })
+}
+
+export function admin(path: string, init: RequestInit & { json?: unknown; key?: string } = {}) {
+  return call(`/admin/v1/keys${path}`, { key: ADMIN_KEY, ...init })
+}
+
+/** A new key with these settings. */
+export async function newKey(settings: object = {}): Promise<{ id: string; key: string }> {
+  const response = await admin('', { method: 'POST', json: settings })
+  if (response.status !== 201) throw new Error(`${response.status} ${await response.text()}`)
+  return response.json()
 }
 
 export function heartbeat(fields: Partial<Heartbeat> & { models?: Heartbeat['models'] } = {}): Heartbeat {

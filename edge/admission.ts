@@ -1,0 +1,150 @@
+import type { StreamEvent, Usage } from '../shared/protocol/events.ts'
+import type { GenerateRequest } from '../shared/protocol/request.ts'
+import type { RateStatus } from './durable/key-budget.ts'
+import { type Env, limitsOf } from './env.ts'
+import { type Principal, requireModel } from './principal.ts'
+import { limitError } from './rates.ts'
+
+/** A third of a lease, so that two lost renewals do no harm. */
+const RENEW_MS = 20_000
+/** What a template may add: control tokens and role names around each message. */
+const TOKENS_AROUND_A_MESSAGE = 16
+/** About what English takes; only for streams that broke off before they could say what they used. */
+const BYTES_PER_TOKEN = 4
+
+/**
+ * The place that one request has in its key's limits, from admission to the end of its last stream. Whoever runs the
+ * streams shows each of their events to `observe` and calls `settle` at the end, however that came.
+ */
+export class Admission {
+  /** The requests as they may run: where tokens are limited, `max_tokens` is set. */
+  readonly requests: readonly GenerateRequest[]
+  /** What is left for others. */
+  readonly rates: RateStatus
+  readonly #principal: Principal
+  readonly #limits: ReturnType<typeof limitsOf>
+  readonly #lease: string
+  readonly #meters: readonly Meter[]
+  readonly #renewal: ReturnType<typeof setInterval>
+
+  private constructor(
+    env: Env,
+    principal: Principal,
+    lease: string,
+    requests: GenerateRequest[],
+    rates: RateStatus,
+  ) {
+    this.requests = requests
+    this.rates = rates
+    this.#principal = principal
+    this.#limits = limitsOf(env, principal.id)
+    this.#lease = lease
+    this.#meters = requests.map((request) => new Meter(request))
+    this.#renewal = setInterval(() => void this.#renew(), RENEW_MS)
+  }
+
+  /**
+   * Takes a slot per request and every token that they may use.
+   * @throws AparError `model_not_allowed`, `too_many_streams`, `rate_limit_exceeded`, `insufficient_quota`
+   */
+  static async open(
+    env: Env,
+    principal: Principal,
+    requests: readonly GenerateRequest[],
+  ): Promise<Admission> {
+    for (const { model } of requests) requireModel(principal, model)
+    const lease = crypto.randomUUID()
+    const ask = {
+      lease,
+      streams: requests.length,
+      promptTokens: requests.reduce((sum, request) => sum + mostPromptTokens(request), 0),
+      newTokens: sumOfMaxTokens(requests),
+    }
+    const { reserved, rates } = await limitsOf(env, principal.id).reserve(principal.limits, ask)
+    if (!reserved.granted) throw limitError(reserved.limit, reserved.retryAfterMs)
+    const { newTokens } = reserved
+    const each = newTokens === undefined ? undefined : Math.max(1, Math.floor(newTokens / requests.length))
+    const bounded = requests.map((request) => {
+      return request.max_tokens !== undefined || each === undefined
+        ? request
+        : { ...request, max_tokens: each }
+    })
+    return new Admission(env, principal, lease, bounded, rates)
+  }
+
+  observe(event: StreamEvent, stream = 0): void {
+    this.#meters[stream]?.observe(event)
+  }
+
+  async settle(): Promise<void> {
+    clearInterval(this.#renewal)
+    const spent = this.#meters.map((meter) => meter.spent())
+    const total = (field: keyof Spent) => spent.reduce((sum, stream) => sum + stream[field], 0)
+    await this.#limits.settle(this.#principal.limits, this.#lease, {
+      prompt_tokens: total('prompt_tokens'),
+      cached_prompt_tokens: total('cached_prompt_tokens'),
+      completion_tokens: total('completion_tokens'),
+    })
+  }
+
+  async #renew(): Promise<void> {
+    const used = this.#meters.reduce((sum, meter) => {
+      const { prompt_tokens, completion_tokens } = meter.spent()
+      return sum + prompt_tokens + completion_tokens
+    }, 0)
+    // The next one may succeed; if none does, the lease ends by itself.
+    await this.#limits.renew(this.#lease, used).catch(() => {})
+  }
+}
+
+type Spent = Pick<Usage, 'prompt_tokens' | 'cached_prompt_tokens' | 'completion_tokens'>
+
+/** What one stream used: what the gpu node says, or, where that was lost, an estimate by the text that came. */
+class Meter {
+  readonly #promptBytes: number
+  #accepted = false
+  #bytes = 0
+  #usage: Spent | undefined
+
+  constructor(request: GenerateRequest) {
+    this.#promptBytes = bytesOf(request)
+  }
+
+  observe(event: StreamEvent): void {
+    if (event.type === 'accepted') this.#accepted = true
+    else if (event.type === 'delta') this.#bytes += utf8Length(event.text)
+    else if (event.type === 'done') this.#usage = event.usage
+  }
+
+  spent(): Spent {
+    if (this.#usage) return this.#usage
+    if (!this.#accepted) return { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
+    return {
+      prompt_tokens: Math.ceil(this.#promptBytes / BYTES_PER_TOKEN),
+      cached_prompt_tokens: 0,
+      completion_tokens: Math.ceil(this.#bytes / BYTES_PER_TOKEN),
+    }
+  }
+}
+
+/** undefined when one of them names no number. */
+function sumOfMaxTokens(requests: readonly GenerateRequest[]): number | undefined {
+  return requests.reduce<number | undefined>((sum, { max_tokens }) => {
+    return sum === undefined || max_tokens === undefined ? undefined : sum + max_tokens
+  }, 0)
+}
+
+/** A token has at least one byte: so it can never be more, and a reservation always covers the prompt. */
+function mostPromptTokens(request: GenerateRequest): number {
+  return bytesOf(request) + TOKENS_AROUND_A_MESSAGE * (request.messages.length + 1)
+}
+
+function bytesOf({ messages }: GenerateRequest): number {
+  return messages.reduce((sum, { content }) => sum + utf8Length(content), 0)
+}
+
+const encoder = new TextEncoder()
+
+function utf8Length(text: string): number {
+  return encoder.encode(text).length
+}

@@ -1,0 +1,69 @@
+/** What a key used on one day. */
+export interface DayUsage {
+  /** `2026-11-23`, in UTC. */
+  readonly day: string
+  /** Requests that were let in, whatever they asked for. */
+  readonly requests: number
+  readonly prompt_tokens: number
+  /** Of these, found in a prefix cache. */
+  readonly cached_prompt_tokens: number
+  readonly completion_tokens: number
+}
+
+export type Spent = Omit<DayUsage, 'day'>
+
+type Row = Record<string, string | number> & DayUsage
+
+/** A key's use, day by day. Gathers in memory until {@link UsageLog.write}. */
+export class UsageLog {
+  readonly #sql: SqlStorage
+  readonly #pending = new Map<string, Spent>()
+
+  constructor(sql: SqlStorage) {
+    this.#sql = sql
+  }
+
+  add(day: string, spent: Partial<Spent>): void {
+    this.#pending.set(day, sum(this.#pending.get(day) ?? NOTHING, spent))
+  }
+
+  write(): void {
+    // Not earlier: who tries keys that do not exist shall leave nothing behind.
+    this.#sql.exec(`CREATE TABLE IF NOT EXISTS usage (day TEXT PRIMARY KEY, requests INTEGER,
+      prompt_tokens INTEGER, cached_prompt_tokens INTEGER, completion_tokens INTEGER)`)
+    for (const [day, spent] of this.#pending) {
+      this.#sql.exec(
+        `INSERT INTO usage VALUES (?, ?, ?, ?, ?) ON CONFLICT (day) DO UPDATE SET
+          requests = requests + excluded.requests,
+          prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+          cached_prompt_tokens = cached_prompt_tokens + excluded.cached_prompt_tokens,
+          completion_tokens = completion_tokens + excluded.completion_tokens`,
+        day,
+        spent.requests,
+        spent.prompt_tokens,
+        spent.cached_prompt_tokens,
+        spent.completion_tokens,
+      )
+    }
+    this.#pending.clear()
+  }
+
+  /** From the first day to the last, both included; days without use are left out. */
+  days(first: string, last: string): DayUsage[] {
+    this.write()
+    return this.#sql
+      .exec<Row>('SELECT * FROM usage WHERE day BETWEEN ? AND ? ORDER BY day', first, last)
+      .toArray()
+  }
+}
+
+const NOTHING: Spent = { requests: 0, prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
+
+function sum(a: Spent, b: Partial<Spent>): Spent {
+  return {
+    requests: a.requests + (b.requests ?? 0),
+    prompt_tokens: a.prompt_tokens + (b.prompt_tokens ?? 0),
+    cached_prompt_tokens: a.cached_prompt_tokens + (b.cached_prompt_tokens ?? 0),
+    completion_tokens: a.completion_tokens + (b.completion_tokens ?? 0),
+  }
+}

@@ -1,0 +1,81 @@
+import type { Context } from 'hono'
+import { createMiddleware } from 'hono/factory'
+import { API_KEY_PATTERN, type Scope } from '../../shared/api-keys.ts'
+import { AparError } from '../../shared/errors.ts'
+import { API_KEY_SUBPROTOCOL_PREFIX } from '../../shared/protocol/version.ts'
+import { bearerToken } from '../credentials.ts'
+import type { Credential } from '../durable/key-limits.ts'
+import { type AppEnv, limitsOf } from '../env.ts'
+import { looksLikeJwt, verifyJwt } from '../jwt.ts'
+import { type BadCredential, keyPrincipalId, requireScope } from '../principal.ts'
+import { limitError, setRateHeaders } from '../rates.ts'
+import { isUpgrade, offeredSubprotocols } from '../subprotocols.ts'
+import { parseTicket } from '../tickets.ts'
+
+/** A credential, and the name of the KeyLimits object that can judge it. */
+interface Presented {
+  readonly name: string
+  readonly credential: Credential
+}
+
+const REASONS: Record<BadCredential, string> = {
+  unknown: 'is not valid',
+  expired: 'has expired',
+  revoked: 'was revoked',
+}
+
+/**
+ * Lets through whoever presents a key, a token or a ticket with `scope`, as long as there are requests left to take:
+ * opening a stream is one request. Sets `principal` and `rates`.
+ */
+export function authenticate(scope: Scope) {
+  return createMiddleware<AppEnv>(async (c, next) => {
+    const { name, credential } = await presented(c)
+    const entered = await limitsOf(c.env, name).enter(credential)
+    if ('bad' in entered) {
+      const what = 'ticket' in credential ? 'ticket' : 'API key'
+      throw new AparError('invalid_api_key', `this ${what} ${REASONS[entered.bad]}`)
+    }
+    c.set('rates', entered.rates)
+    if (entered.retryAfterMs > 0) throw limitError('requests', entered.retryAfterMs)
+    requireScope(entered.principal, scope)
+    c.set('principal', entered.principal)
+    await next()
+  })
+}
+
+/** Tells what is left of the key's limits; stands before {@link authenticate}, so that a refusal tells it too. */
+export const rateHeaders = createMiddleware<AppEnv>(async (c, next) => {
+  await next()
+  const rates = c.get('rates')
+  // The answer to a WebSocket handshake is immutable and has no use for them.
+  if (rates && c.res.status !== 101) setRateHeaders(c.res.headers, rates)
+})
+
+async function presented(c: Context<AppEnv>): Promise<Presented> {
+  const text = presentedText(c)
+  if (text === undefined) {
+    const ticket = isUpgrade(c.req.raw) ? parseTicket(c.req.query('ticket')) : undefined
+    if (ticket) return ticket
+    throw new AparError('invalid_api_key', 'no API key: send it as "Authorization: Bearer <key>"')
+  }
+  const [, keyId, secret] = text.match(API_KEY_PATTERN) ?? []
+  if (keyId !== undefined && secret !== undefined) {
+    return { name: keyPrincipalId(keyId), credential: { keyId, secret } }
+  }
+  if (!looksLikeJwt(text)) throw new AparError('invalid_api_key', 'this API key is not valid')
+  const principal = await verifyJwt(c.env, text)
+  return { name: principal.id, credential: { principal } }
+}
+
+/** `x-api-key` is Anthropic's; a browser's WebSocket can set no headers and offers its key as a second subprotocol. */
+function presentedText(c: Context<AppEnv>): string | undefined {
+  return (
+    bearerToken(c.req.header('authorization')) ?? c.req.header('x-api-key') ?? keyFromSubprotocol(c.req.raw)
+  )
+}
+
+function keyFromSubprotocol(request: Request): string | undefined {
+  const offered = offeredSubprotocols(request).find((name) => name.startsWith(API_KEY_SUBPROTOCOL_PREFIX))
+  return offered?.slice(API_KEY_SUBPROTOCOL_PREFIX.length)
+}

@@ -1,0 +1,35 @@
+import type { Context } from 'hono'
+import { cors } from 'hono/cors'
+import { createMiddleware } from 'hono/factory'
+import { AparError } from '../../shared/errors.ts'
+import type { AppEnv } from '../env.ts'
+import { isUpgrade } from '../subprotocols.ts'
+
+const EXPOSED = ['requests', 'tokens'].flatMap((name) =>
+  ['limit', 'remaining', 'reset'].map((what) => `x-ratelimit-${what}-${name}`),
+)
+
+const answerCors = cors({
+  origin: (origin, c) => (isAllowed(c, origin) ? origin : null),
+  allowMethods: ['GET', 'POST', 'OPTIONS'],
+  exposeHeaders: ['x-request-id', 'retry-after', ...EXPOSED],
+  maxAge: 7200,
+})
+
+/**
+ * Pages of `ALLOWED_ORIGINS` may read answers. CORS does not hold for WebSockets, so there the edge itself refuses a
+ * page from elsewhere.
+ */
+export const allowOrigins = createMiddleware<AppEnv>(async (c, next) => {
+  if (!isUpgrade(c.req.raw)) return await answerCors(c, next)
+  const origin = c.req.header('origin')
+  if (origin !== undefined && !isAllowed(c, origin)) {
+    throw new AparError('origin_not_allowed', `pages of ${origin} may not open a stream here`)
+  }
+  return await next()
+})
+
+function isAllowed(c: Context<AppEnv>, origin: string): boolean {
+  const allowed = (c.env.ALLOWED_ORIGINS ?? '').split(',').map((entry) => entry.trim())
+  return origin === new URL(c.req.url).origin || allowed.includes(origin) || allowed.includes('*')
+}

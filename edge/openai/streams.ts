@@ -1,0 +1,80 @@
+import type { Context } from 'hono'
+import type { AcceptedEvent, StreamEvent } from '../../shared/protocol/events.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { Admission } from '../admission.ts'
+import type { AppEnv } from '../env.ts'
+import { generate } from '../session.ts'
+import { streamError } from './answer.ts'
+
+/** One stream that a gpu node has accepted. */
+export interface AcceptedStream {
+  readonly accepted: AcceptedEvent
+  /** What follows `accepted`. */
+  readonly events: AsyncIterable<StreamEvent>
+}
+
+export interface Streams {
+  readonly streams: readonly AcceptedStream[]
+  /** Cancels all of them; what they used is settled all the same. */
+  readonly cancel: () => void
+}
+
+/**
+ * Admits the requests of one call and starts a stream for each. Sees to it that what they used is counted, however
+ * they end and even if the client leaves.
+ * @throws AparError when the key's limits or a gpu node refuses; then nothing runs. So only what was accepted gets
+ * status 200: a refusal is an ordinary error answer, streaming or not.
+ */
+export async function startStreams(
+  c: Context<AppEnv>,
+  requests: readonly GenerateRequest[],
+): Promise<Streams> {
+  const leave = new AbortController()
+  c.req.raw.signal.addEventListener('abort', () => leave.abort())
+  const admission = await Admission.open(c.env, c.get('principal'), requests)
+  c.set('rates', { ...c.get('rates'), ...admission.rates })
+  const runs = admission.requests.map((request, stream) => {
+    const observe = (event: StreamEvent) => admission.observe(event, stream)
+    return generate(c.env, request, { signal: leave.signal, observe })
+  })
+  const { tracked, allEnded } = whenAllEnd(runs)
+  // The platform ends what a client has left behind, but for this.
+  c.executionCtx.waitUntil(allEnded.then(() => admission.settle()))
+  const begun = await Promise.allSettled(tracked.map(firstEvent))
+  const failed = begun.find(({ status }) => status === 'rejected')
+  if (failed?.status === 'rejected') {
+    leave.abort()
+    for (const run of tracked) void run.return()
+    throw failed.reason
+  }
+  const streams = begun.flatMap((result, index) => {
+    const events = tracked[index]
+    return result.status === 'fulfilled' && events ? [{ accepted: result.value, events }] : []
+  })
+  return { streams, cancel: () => leave.abort() }
+}
+
+/** The same runs, and a promise that settles once each of them has ended; each must be read from, or returned. */
+function whenAllEnd(runs: AsyncGenerator<StreamEvent, void>[]) {
+  let resolve = () => {}
+  const allEnded = new Promise<void>((resolved) => {
+    resolve = resolved
+  })
+  let open = runs.length
+  async function* track(run: AsyncGenerator<StreamEvent, void>): AsyncGenerator<StreamEvent, void> {
+    try {
+      yield* run
+    } finally {
+      open--
+      if (open === 0) resolve()
+    }
+  }
+  return { tracked: runs.map(track), allEnded }
+}
+
+async function firstEvent(events: AsyncGenerator<StreamEvent, void>): Promise<AcceptedEvent> {
+  const { value } = await events.next()
+  if (value?.type === 'error') throw streamError(value)
+  if (value?.type !== 'accepted') throw new Error(`a stream began with ${value?.type}`)
+  return value
+}

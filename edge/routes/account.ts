@@ -1,0 +1,21 @@
+import type { Context } from 'hono'
+import { parse } from '../../shared/parse.ts'
+import { TICKET_MS } from '../durable/key-limits.ts'
+import { type AppEnv, limitsOf } from '../env.ts'
+import { formatTicket } from '../tickets.ts'
+import { DayRange, usageBody } from '../usage.ts'
+
+/** `POST /v1/tickets`: what a page may open one stream with, so that it never sees the key. */
+export async function createTicket(c: Context<AppEnv>): Promise<Response> {
+  const principal = c.get('principal')
+  const ticket = await limitsOf(c.env, principal.id).createTicket(principal)
+  const expires_at = Math.floor((Date.now() + TICKET_MS) / 1000)
+  return c.json({ object: 'ticket', ticket: formatTicket(principal.id, ticket), expires_at }, 201)
+}
+
+/** `GET /v1/usage`: what the key that asks has used. */
+export async function getUsage(c: Context<AppEnv>): Promise<Response> {
+  const { first, last } = parse(DayRange, c.req.query())
+  const { id, limits } = c.get('principal')
+  return c.json(usageBody(limits, await limitsOf(c.env, id).usage(limits, first, last)))
+}

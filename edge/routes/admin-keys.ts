@@ -1,0 +1,117 @@
+import type { Context } from 'hono'
+import { z } from 'zod'
+import {
+  type ApiKeyInfo,
+  ApiKeyRecord,
+  ChangeKeyRequest,
+  CreateKeyRequest,
+  RotateKeyRequest,
+} from '../../shared/api-keys.ts'
+import { AparError } from '../../shared/errors.ts'
+import { parse, parseJson } from '../../shared/parse.ts'
+import type { Changed } from '../durable/key-store.ts'
+import { type AppEnv, keyStoreOf, limitsOf } from '../env.ts'
+import { newSecret } from '../key-secrets.ts'
+import { keyPrincipalId } from '../principal.ts'
+import { DayRange, usageBody } from '../usage.ts'
+
+const KeyPath = z.object({ id: ApiKeyRecord.shape.id })
+const Page = z.object({
+  after: z.string().max(64).default(''),
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+})
+
+/** The answer to this, and to a rotation, is the only place where the key itself is ever shown. */
+export async function createKey(c: Context<AppEnv>): Promise<Response> {
+  const { id = randomId(), ...settings } = await body(c, CreateKeyRequest)
+  const { secret, hashed } = await newSecret()
+  const record = { ...settings, ...hashed, id, previous: null, created_at: now(), revoked_at: null }
+  if (!(await keyStoreOf(c.env).create(record))) {
+    throw new AparError('key_exists', `there is or was a key ${id}`, { param: 'id' })
+  }
+  return c.json({ ...infoOf(record), key: `apar_${id}_${secret}` }, 201)
+}
+
+export async function listKeys(c: Context<AppEnv>): Promise<Response> {
+  const { after, limit } = parse(Page, c.req.query())
+  const records = await keyStoreOf(c.env).list(after, limit + 1)
+  const data = records.slice(0, limit).map(infoOf)
+  return c.json({ object: 'list', data, has_more: records.length > limit })
+}
+
+export async function getKey(c: Context<AppEnv>): Promise<Response> {
+  return c.json(infoOf(await existing(c)))
+}
+
+export async function changeKey(c: Context<AppEnv>): Promise<Response> {
+  const { id } = parse(KeyPath, c.req.param())
+  const change = await body(c, ChangeKeyRequest)
+  return c.json(infoOf(changed(id, await keyStoreOf(c.env).change(id, given(change)))))
+}
+
+/** A new secret for the same key: limits, usage and id stay. */
+export async function rotateKey(c: Context<AppEnv>): Promise<Response> {
+  const { salt, hash, id } = await existing(c)
+  const { grace_seconds } = await body(c, RotateKeyRequest)
+  const { secret, hashed } = await newSecret()
+  const previous = grace_seconds > 0 ? { salt, hash, expires_at: now() + grace_seconds } : null
+  const record = changed(id, await keyStoreOf(c.env).change(id, { ...hashed, previous }))
+  return c.json({ ...infoOf(record), key: `apar_${id}_${secret}` })
+}
+
+/** From now on the key is refused; its record stays, so that its id is not given out again. */
+export async function revokeKey(c: Context<AppEnv>): Promise<Response> {
+  const { id } = parse(KeyPath, c.req.param())
+  return c.json(infoOf(changed(id, await keyStoreOf(c.env).change(id, { revoked_at: now() }))))
+}
+
+export async function getKeyUsage(c: Context<AppEnv>): Promise<Response> {
+  const { first, last } = parse(DayRange, c.req.query())
+  const { id, limits } = await existing(c)
+  const usage = await limitsOf(c.env, keyPrincipalId(id)).usage(limits, first, last)
+  return c.json(usageBody(limits, usage))
+}
+
+async function existing(c: Context<AppEnv>): Promise<ApiKeyRecord> {
+  const { id } = parse(KeyPath, c.req.param())
+  const record = await keyStoreOf(c.env).get(id)
+  if (!record) throw unknownKey(id)
+  return record
+}
+
+function changed(id: string, outcome: Changed): ApiKeyRecord {
+  if (outcome === 'unknown') throw unknownKey(id)
+  if (outcome === 'revoked') throw new AparError('invalid_request', `key ${id} was revoked`)
+  if (outcome === 'configured') {
+    throw new AparError('invalid_request', `key ${id} comes from the API_KEYS secret: change it there`)
+  }
+  return outcome
+}
+
+function unknownKey(id: string): AparError {
+  return new AparError('not_found', `there is no key ${id}`)
+}
+
+/** An empty body is `{}`. */
+async function body<T>(c: Context<AppEnv>, schema: z.ZodType<T>): Promise<T> {
+  const text = await c.req.text()
+  return parseJson(schema, text === '' ? '{}' : text)
+}
+
+function infoOf({ salt: _, hash: __, previous: ___, ...info }: ApiKeyRecord): ApiKeyInfo {
+  return info
+}
+
+/** Without the fields that were absent: they would overwrite what is there. */
+function given<T extends object>(change: T): Partial<{ [K in keyof T]: Exclude<T[K], undefined> }> {
+  const entries = Object.entries(change).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(entries) as Partial<{ [K in keyof T]: Exclude<T[K], undefined> }>
+}
+
+function randomId(): string {
+  return crypto.randomUUID().slice(0, 13)
+}
+
+function now(): number {
+  return Math.floor(Date.now() / 1000)
+}

@@ -1,0 +1,174 @@
+import { SELF } from 'cloudflare:test'
+import { SignJWT } from 'jose'
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { TICKET_MS } from '../../edge/durable/key-limits.ts'
+import { accepted, admin, call, KEY, newKey, register, request } from './support.ts'
+
+const SECRET = 'jwt-secret-of-the-tests-32-bytes'
+const DENIED = 'invalid_api_key'
+
+beforeAll(async () => {
+  await register('access')
+})
+
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+async function codeOf(response: Response): Promise<string> {
+  return (await response.json<{ error: { code: string } }>()).error.code
+}
+
+describe('tokens (JWT)', () => {
+  interface Token {
+    claims?: object
+    audience?: string
+    expires?: string
+    secret?: string
+    alg?: string
+  }
+
+  function token({ claims = {}, audience = 'apar', expires = '1m', secret = SECRET, alg = 'HS256' }: Token) {
+    return new SignJWT({ sub: 'ann', ...claims })
+      .setProtectedHeader({ alg })
+      .setAudience(audience)
+      .setExpirationTime(expires)
+      .sign(new TextEncoder().encode(secret))
+  }
+
+  it('let their subject in, with its own limits and the default scopes', async () => {
+    const key = await token({})
+    const models = await call('/v1/models', { key })
+    expect(models.status).toBe(200)
+    expect(models.headers.get('x-ratelimit-limit-requests')).toBe('1000')
+    expect(await codeOf(await call('/v1/usage', { key }))).toBe('insufficient_scope')
+  })
+
+  it('may carry scopes, models and limits', async () => {
+    const claims = { sub: 'bob', scope: 'usage other', limits: { requests_per_minute: 2 } }
+    const key = await token({ claims })
+    const usage = await call('/v1/usage', { key })
+    expect(await usage.json()).toMatchObject({ limits: { requests_per_minute: 2 } })
+    expect(await codeOf(await call('/v1/models', { key }))).toBe('insufficient_scope')
+    expect((await call('/v1/usage', { key })).status).toBe(429)
+    const elsewhere = await token({ claims: { sub: 'eve', models: ['other'] } })
+    const { data } = await (await call('/v1/models', { key: elsewhere })).json<{ data: unknown[] }>()
+    expect(data).toEqual([])
+  })
+
+  it.each<[string, Token]>([
+    ['for another audience', { audience: 'else' }],
+    ['signed with another secret', { secret: SECRET.replace('jwt', 'xyz') }],
+    ['that expired', { expires: '-1m' }],
+    ['signed another way', { alg: 'HS512', secret: `${SECRET}${SECRET}` }],
+    ['without a subject', { claims: { sub: undefined } }],
+    ['with limits that are none', { claims: { limits: { requests_per_minute: 'many' } } }],
+  ])('%s → 401', async (_, options) => {
+    const response = await call('/v1/models', { key: await token(options) })
+    expect(response.status).toBe(401)
+    expect(await codeOf(response)).toBe(DENIED)
+  })
+
+  it('are not taken unsigned', async () => {
+    const part = (value: object) => btoa(JSON.stringify(value)).replaceAll('=', '')
+    const claims = part({ sub: 'ann', aud: 'apar', exp: 4e9 })
+    expect((await call('/v1/models', { key: `${part({ alg: 'none' })}.${claims}.` })).status).toBe(401)
+    expect((await call('/v1/models', { key: `${part({ alg: 'none' })}.${claims}.x` })).status).toBe(401)
+  })
+})
+
+describe('tickets', () => {
+  const open = (ticket: string) =>
+    SELF.fetch(`http://edge/v1/stream?ticket=${ticket}`, { headers: { upgrade: 'websocket' } })
+
+  async function newTicket(key = KEY): Promise<string> {
+    const response = await call('/v1/tickets', { method: 'POST', key })
+    expect(response.status).toBe(201)
+    return (await response.json<{ ticket: string }>()).ticket
+  }
+
+  it('open one stream, once', async () => {
+    const ticket = await newTicket()
+    const answers = await Promise.all([open(ticket), open(ticket), open(ticket)])
+    expect(answers.map(({ status }) => status).sort()).toEqual([101, 401, 401])
+    for (const { webSocket } of answers) {
+      webSocket?.accept()
+      webSocket?.close()
+    }
+  })
+
+  it('run out', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    const ticket = await newTicket()
+    vi.setSystemTime(Date.now() + TICKET_MS)
+    const response = await open(ticket)
+    expect(response.status).toBe(401)
+    expect(await response.json()).toMatchObject({ error: { message: 'this ticket has expired' } })
+  })
+
+  it('are worth no more than their key', async () => {
+    const { id, key } = await newKey()
+    const ticket = await newTicket(key)
+    await admin(`/${id}`, { method: 'DELETE' })
+    expect((await open(ticket)).status).toBe(401)
+    const { key: reader } = await newKey({ scopes: ['models'] })
+    expect((await call('/v1/tickets', { method: 'POST', key: reader })).status).toBe(403)
+  })
+
+  it('open nothing else, and cannot be guessed', async () => {
+    const ticket = await newTicket()
+    expect((await SELF.fetch(`http://edge/v1/models?ticket=${ticket}`)).status).toBe(401)
+    expect((await open(`${ticket.slice(0, -1)}${ticket.endsWith('0') ? '1' : '0'}`)).status).toBe(401)
+    for (const nonsense of ['', 'x', '..', `%.${'0'.repeat(48)}`])
+      expect((await open(nonsense)).status).toBe(401)
+    const used = await open(ticket)
+    expect(used.status).toBe(101)
+    used.webSocket?.accept()
+    used.webSocket?.close()
+  })
+})
+
+describe('origins', () => {
+  it.each([
+    ['https://app.example', 'https://app.example'],
+    ['https://other.example', 'https://other.example'],
+    ['http://edge', 'http://edge'],
+    ['https://evil.example', null],
+    ['https://app.example.evil', null],
+  ])('%s may read answers: %s', async (origin, allowed) => {
+    const preflight = await SELF.fetch('http://edge/v1/chat/completions', {
+      method: 'OPTIONS',
+      headers: { origin, 'access-control-request-method': 'POST' },
+    })
+    const refusal = await SELF.fetch('http://edge/v1/models', { headers: { origin } })
+    for (const response of [preflight, refusal]) {
+      expect(response.headers.get('access-control-allow-origin')).toBe(allowed)
+    }
+    expect(preflight.status).toBe(204)
+    expect(refusal.status).toBe(401)
+    if (allowed) expect(refusal.headers.get('access-control-expose-headers')).toContain('retry-after')
+  })
+
+  it('from elsewhere may not open a stream', async () => {
+    const open = (origin: string) => call('/v1/stream', { headers: { upgrade: 'websocket', origin } })
+    expect(await codeOf(await open('https://evil.example'))).toBe('origin_not_allowed')
+    const welcome = await open('https://app.example')
+    expect(welcome.status).toBe(101)
+    welcome.webSocket?.accept()
+    welcome.webSocket?.close()
+  })
+})
+
+describe('what a key may do', () => {
+  const complete = (key: string, fields: object = {}, steps: unknown[] = [accepted]) =>
+    call('/v1/chat/completions', { method: 'POST', json: request(steps, fields), key })
+
+  it('holds for models', async () => {
+    const { key } = await newKey({ models: ['other'] })
+    const response = await complete(key)
+    expect(response.status).toBe(403)
+    expect(await response.json()).toMatchObject({ error: { code: 'model_not_allowed', param: 'model' } })
+    expect((await call('/v1/models/demo', { key })).status).toBe(404)
+    expect((await call('/v1/models/demo')).status).toBe(200)
+  })
+})

@@ -1,0 +1,160 @@
+import { describe, expect, it } from 'vitest'
+import { KeyBudget, LEASE_MS } from '../../edge/durable/key-budget.ts'
+import { TokenBucket } from '../../edge/durable/token-bucket.ts'
+import type { Limits } from '../../shared/api-keys.ts'
+
+const START = Date.UTC(2026, 10, 23, 12)
+const MINUTE = 60_000
+const DAY = 24 * 60 * MINUTE
+
+let leases = 0
+function ask(promptTokens: number, newTokens: number | undefined = 0, streams = 1) {
+  return { lease: `lease-${leases++}`, promptTokens, newTokens, streams }
+}
+
+describe('TokenBucket', () => {
+  const take = (bucket: TokenBucket, perMinute: number, now: number) => bucket.take(perMinute, now).allowed
+
+  it.each([1, 3, 7, 60, 1000])('gives exactly %i at once and then one per interval', (perMinute) => {
+    const bucket = new TokenBucket()
+    const burst = Array.from({ length: 2 * perMinute }, () => take(bucket, perMinute, START))
+    expect(burst.filter(Boolean)).toHaveLength(perMinute)
+    const interval = 60_000 / perMinute
+    for (let i = 1; i <= 3 * perMinute; i++) {
+      expect(take(bucket, perMinute, START + i * interval - 0.5)).toBe(false)
+      expect(take(bucket, perMinute, START + i * interval)).toBe(true)
+      expect(take(bucket, perMinute, START + i * interval)).toBe(false)
+    }
+  })
+
+  it('says how long to wait', () => {
+    const bucket = new TokenBucket()
+    expect(bucket.take(2, 0)).toEqual({ allowed: true, remaining: 1, retryAfterMs: 0, fullAfterMs: 30_000 })
+    expect(bucket.take(2, 0)).toEqual({ allowed: true, remaining: 0, retryAfterMs: 0, fullAfterMs: 60_000 })
+    const refused = bucket.take(2, 10_000)
+    expect(refused).toMatchObject({ allowed: false, remaining: 0, fullAfterMs: 50_000 })
+    expect(refused.retryAfterMs).toBeCloseTo(20_000, 0)
+    expect(bucket.take(2, 0, 3).retryAfterMs).toBe(Number.POSITIVE_INFINITY)
+  })
+
+  it('gives back what was not used, but never more than it holds', () => {
+    const bucket = new TokenBucket()
+    expect(bucket.take(100, START, 100).allowed).toBe(true)
+    bucket.settle(100, START, 60)
+    expect(bucket.state(100, START).remaining).toBe(60)
+    bucket.settle(100, START + MINUTE, 40)
+    expect(bucket.state(100, START + MINUTE).remaining).toBe(100)
+  })
+
+  it('owes what was used beyond', () => {
+    const bucket = new TokenBucket()
+    bucket.settle(100, START, -150)
+    expect(bucket.take(100, START + MINUTE / 2 - 1, 1).allowed).toBe(false)
+    expect(bucket.take(100, START + MINUTE / 2 + 601, 1).allowed).toBe(true)
+  })
+})
+
+describe('concurrent streams', () => {
+  const limits: Limits = { concurrent_streams: 3 }
+
+  it('are never more than allowed, and a slot comes back at the end', () => {
+    const budget = new KeyBudget()
+    const first = ask(1)
+    expect(budget.reserve(limits, first, START).granted).toBe(true)
+    expect(budget.reserve(limits, ask(1, 0, 2), START).granted).toBe(true)
+    expect(budget.reserve(limits, ask(1), START)).toMatchObject({ granted: false, limit: 'streams' })
+    budget.settle(limits, first.lease, 5, START)
+    expect(budget.reserve(limits, ask(1), START).granted).toBe(true)
+  })
+
+  it('come back from a holder that fell silent, not from one that renews', () => {
+    const budget = new KeyBudget()
+    const [silent, alive] = [ask(1, 0, 2), ask(1)]
+    budget.reserve(limits, silent, START)
+    budget.reserve(limits, alive, START)
+    expect(budget.renew(alive.lease, 7, START + LEASE_MS - 1)).toBe(true)
+    expect(budget.reserve(limits, ask(1), START + LEASE_MS - 1).granted).toBe(false)
+    expect(budget.reserve(limits, ask(1, 0, 2), START + LEASE_MS).granted).toBe(true)
+    expect(budget.reserve(limits, ask(1), START + LEASE_MS).granted).toBe(false)
+    expect(budget.renew(silent.lease, 1, START + LEASE_MS)).toBe(false)
+  })
+})
+
+describe('tokens', () => {
+  it('are reserved before they are used, and settled to what was used', () => {
+    const limits: Limits = { tokens_per_minute: 1000 }
+    const budget = new KeyBudget()
+    const first = ask(100, 500)
+    expect(budget.reserve(limits, first, START)).toEqual({ granted: true, newTokens: 500 })
+    expect(budget.reserve(limits, ask(100, 301), START)).toMatchObject({ granted: false, limit: 'tokens' })
+    budget.settle(limits, first.lease, 50, START)
+    expect(budget.rates(limits, START).tokens).toMatchObject({ limit: 1000, remaining: 950 })
+    expect(budget.reserve(limits, ask(100, 850), START).granted).toBe(true)
+    expect(budget.reserve(limits, ask(0, 1), START).granted).toBe(false)
+  })
+
+  it('of a request that names no number are as many as the limit can give', () => {
+    const newTokens = (limits: Limits) => {
+      const reserved = new KeyBudget().reserve(limits, { ...ask(100), newTokens: undefined }, START)
+      return reserved.granted ? reserved.newTokens : 'refused'
+    }
+    expect(newTokens({})).toBeUndefined()
+    expect(newTokens({ tokens_per_minute: 1000 })).toBe(900)
+    expect(newTokens({ tokens_per_minute: 1_000_000, tokens_per_day: 500 })).toBe(400)
+    expect(newTokens({ tokens_per_month: 1_000_000 })).toBe(4096)
+    expect(newTokens({ tokens_per_minute: 50 })).toBe('refused')
+  })
+
+  it('of a day and a month run out, and come back with the next one', () => {
+    const limits: Limits = { tokens_per_day: 100, tokens_per_month: 200 }
+    const budget = new KeyBudget()
+    const use = (tokens: number, now: number) => {
+      const request = ask(tokens)
+      const reserved = budget.reserve(limits, request, now)
+      if (reserved.granted) budget.settle(limits, request.lease, tokens, now)
+      return reserved.granted ? 'granted' : [reserved.limit, reserved.retryAfterMs]
+    }
+    expect(use(90, START)).toBe('granted')
+    expect(use(11, START)).toEqual(['day', DAY / 2])
+    expect(use(101, START)).toEqual(['day', Number.POSITIVE_INFINITY])
+    expect(use(50, START + DAY)).toBe('granted')
+    expect(use(61, START + 2 * DAY)).toEqual(['month', Date.UTC(2026, 11, 1) - START - 2 * DAY])
+    expect(use(100, Date.UTC(2026, 11, 1))).toBe('granted')
+  })
+
+  it('that are only reserved make others wait, not give up', () => {
+    const budget = new KeyBudget()
+    budget.reserve({ tokens_per_day: 100 }, ask(60), START)
+    expect(budget.reserve({ tokens_per_day: 100 }, ask(60), START)).toMatchObject({ retryAfterMs: 1000 })
+  })
+
+  it('of a holder that crashed count as far as it had told', () => {
+    const limits: Limits = { tokens_per_day: 100 }
+    const budget = new KeyBudget()
+    const request = ask(10, 80)
+    budget.reserve(limits, request, START)
+    budget.renew(request.lease, 30, START + 1)
+    const later = START + LEASE_MS + 1
+    expect(budget.totals(limits, later)).toEqual({ day: 30, month: 30, reserved: 0, streams: 0 })
+    budget.settle(limits, request.lease, 90, later)
+    expect(budget.totals(limits, later).day).toBe(30)
+  })
+
+  it('survive being written down', () => {
+    const limits: Limits = { requests_per_minute: 2, tokens_per_minute: 100, tokens_per_day: 100 }
+    const budget = new KeyBudget()
+    const [open, over] = [ask(10, 20), ask(10, 20)]
+    budget.enter(limits, START)
+    budget.reserve(limits, open, START)
+    budget.reserve(limits, over, START)
+    budget.settle(limits, over.lease, 15, START)
+    const again = new KeyBudget(JSON.parse(JSON.stringify(budget.state())))
+    expect(again.state()).toEqual(budget.state())
+    expect(again.totals(limits, START)).toEqual({ day: 15, month: 15, reserved: 30, streams: 1 })
+    again.settle(limits, open.lease, 5, START)
+    expect(again.rates(limits, START)).toMatchObject({
+      requests: { remaining: 1 },
+      tokens: { remaining: 80 },
+    })
+  })
+})
