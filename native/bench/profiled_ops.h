@@ -23,6 +23,10 @@ class ProfiledOps final : public Ops {
   Linear place_linear(const Matrix& host, WeightFormat format) override {
     return ops_->place_linear(host, format);
   }
+  std::string packed_layout() const override { return ops_->packed_layout(); }
+  size_t packed_bytes(WeightFormat format, int64_t rows, int64_t cols) const override {
+    return ops_->packed_bytes(format, rows, cols);
+  }
   void begin_step(const StepBatch& batch) override {
     timed("plan", [&] { ops_->begin_step(batch); });
   }

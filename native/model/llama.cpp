@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
 #include "model/batch_check.h"
+#include "model/packed_cache.h"
 #include "model/weights.h"
 #include "ops/cpu/cpu_ops.h"
 
@@ -18,6 +20,12 @@ struct Layer {
   Linear q, k, v, o, gate, up, down;
 };
 
+struct NamedLinear {
+  std::string name;
+  int64_t rows, cols;
+  Linear* into;
+};
+
 int32_t max_context(const ModelConfig& config, int32_t num_blocks) {
   return static_cast<int32_t>(std::min<int64_t>(config.context_tokens, int64_t{num_blocks} * kBlockTokens));
 }
@@ -27,6 +35,7 @@ class Llama final : public Model {
   Llama(const ModelConfig& config, const WeightTable& table, WeightFormat format, int32_t num_blocks,
         int32_t max_rows, const MakeOps& make_ops)
       : config_(config),
+        table_(table),
         weights_(table),
         limits_{config.vocab_size, num_blocks, max_rows, max_context(config, num_blocks)},
         ops_(make_ops({.num_layers = config.num_layers,
@@ -113,34 +122,59 @@ class Llama final : public Model {
   void place_weights(WeightFormat format) {
     const int64_t hidden = config_.hidden_size, inner = config_.intermediate_size;
     const int64_t q_rows = q_width(), kv_rows = config_.kv_width();
-    const auto linear = [&](const std::string& name, int64_t rows, int64_t cols) {
-      return ops_->place_linear(weights_.stored(name + ".weight", rows, cols), format);
-    };
     const auto vector = [&](const std::string& name) {
       return ops_->place(weights_.vector(name + ".weight", hidden));
+    };
+    std::vector<NamedLinear> linears;
+    const auto linear = [&](Linear& into, const std::string& name, int64_t rows, int64_t cols) {
+      linears.push_back({name + ".weight", rows, cols, &into});
     };
     const DType table_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
     embedding_ =
         ops_->place(weights_.matrix("model.embed_tokens.weight", config_.vocab_size, hidden, table_dtype));
+    layers_.resize(static_cast<size_t>(config_.num_layers));
     for (int32_t index = 0; index < config_.num_layers; ++index) {
-      const std::string layer = "model.layers." + std::to_string(index) + ".";
-      layers_.push_back({.attention_norm = vector(layer + "input_layernorm"),
-                         .mlp_norm = vector(layer + "post_attention_layernorm"),
-                         .q = linear(layer + "self_attn.q_proj", q_rows, hidden),
-                         .k = linear(layer + "self_attn.k_proj", kv_rows, hidden),
-                         .v = linear(layer + "self_attn.v_proj", kv_rows, hidden),
-                         .o = linear(layer + "self_attn.o_proj", hidden, q_rows),
-                         .gate = linear(layer + "mlp.gate_proj", inner, hidden),
-                         .up = linear(layer + "mlp.up_proj", inner, hidden),
-                         .down = linear(layer + "mlp.down_proj", hidden, inner)});
+      const std::string name = "model.layers." + std::to_string(index) + ".";
+      Layer& layer = layers_[static_cast<size_t>(index)];
+      layer.attention_norm = vector(name + "input_layernorm");
+      layer.mlp_norm = vector(name + "post_attention_layernorm");
+      linear(layer.q, name + "self_attn.q_proj", q_rows, hidden);
+      linear(layer.k, name + "self_attn.k_proj", kv_rows, hidden);
+      linear(layer.v, name + "self_attn.v_proj", kv_rows, hidden);
+      linear(layer.o, name + "self_attn.o_proj", hidden, q_rows);
+      linear(layer.gate, name + "mlp.gate_proj", inner, hidden);
+      linear(layer.up, name + "mlp.up_proj", inner, hidden);
+      linear(layer.down, name + "mlp.down_proj", hidden, inner);
     }
     final_norm_ = vector("model.norm");
-    head_ =
-        linear(config_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", config_.vocab_size, hidden);
+    linear(head_, config_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", config_.vocab_size, hidden);
+    place_linears(linears, format);
+  }
+
+  // bf16 is packed faster than it could be read back; what takes work, quantising, is kept for the next
+  // start.
+  void place_linears(std::span<const NamedLinear> linears, WeightFormat format) {
+    std::vector<PackedCache::Layer> sizes;
+    for (const auto& [name, rows, cols, into] : linears)
+      sizes.push_back({name, ops_->packed_bytes(format, rows, cols)});
+    const bool quantised = format == WeightFormat::int8 || format == WeightFormat::int4;
+    const std::string layout = quantised ? ops_->packed_layout() : "";
+    if (!layout.empty()) cache_.emplace(table_, layout, format, std::move(sizes));
+    const auto kept = cache_ ? cache_->find() : std::vector<const std::byte*>{};
+    std::vector<const std::byte*> packed;
+    for (size_t i = 0; i < linears.size(); ++i) {
+      const auto& [name, rows, cols, into] = linears[i];
+      const Matrix stored = weights_.stored(name, rows, cols);
+      *into = kept.empty() ? ops_->place_linear(stored, format) : Linear{kept[i], format, rows, cols};
+      packed.push_back(static_cast<const std::byte*>(into->data));
+    }
+    if (cache_ && kept.empty()) cache_->keep(packed);
   }
 
   ModelConfig config_;
+  WeightTable table_;
   Weights weights_;
+  std::optional<PackedCache> cache_;  // the layers may lie in its file
   BatchLimits limits_;
   std::unique_ptr<Ops> ops_;
   Matrix embedding_, final_norm_;

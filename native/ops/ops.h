@@ -58,6 +58,11 @@ class Ops {
   // object. Throws Error{out_of_memory}, Error{unavailable} for a format that the device lacks.
   virtual Linear place_linear(const Matrix& host, WeightFormat format) = 0;
 
+  // Names the layout of place_linear()'s data, version included, if it is `packed_bytes` of host memory that
+  // another process may use as they are (at a multiple of 64 bytes); "" if not.
+  virtual std::string packed_layout() const { return ""; }
+  virtual size_t packed_bytes(WeightFormat /*format*/, int64_t /*rows*/, int64_t /*cols*/) const { return 0; }
+
   // Starts a step; the batch stays valid and unchanged until its last operation. Builds the attention's work
   // list.
   virtual void begin_step(const StepBatch& batch) = 0;

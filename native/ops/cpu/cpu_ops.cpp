@@ -94,12 +94,16 @@ float* CpuOps::allocate(size_t count) {
   return reinterpret_cast<float*>(owned_.back().get());
 }
 
+size_t CpuOps::packed_bytes(WeightFormat format, int64_t rows, int64_t cols) const {
+  return checked_size(
+      {static_cast<uint64_t>(panels(rows)), static_cast<uint64_t>(panel_bytes(format, cols))});
+}
+
 Linear CpuOps::place_linear(const Matrix& host, WeightFormat format) {
   const Linear linear = {host.data, format, host.rows, host.cols};
   if (format != WeightFormat::f32) {
     const int64_t count = panels(host.rows), bytes = panel_bytes(format, host.cols);
-    std::byte* const packed = weights_.allocate(
-        checked_size({static_cast<uint64_t>(count), static_cast<uint64_t>(bytes)}), "weights");
+    std::byte* const packed = weights_.allocate(packed_bytes(format, host.rows, host.cols), "weights");
     pool_.parallel_for(count, [&](int64_t panel, int32_t) {
       pack_panels(host, format, panel, panel + 1, packed + panel * bytes);
     });

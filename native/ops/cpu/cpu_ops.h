@@ -24,6 +24,8 @@ class CpuOps final : public Ops {
   float* allocate(size_t count) override;
   Matrix place(const Matrix& host) override { return host; }
   Linear place_linear(const Matrix& host, WeightFormat format) override;
+  std::string packed_layout() const override { return "cpu1"; }
+  size_t packed_bytes(WeightFormat format, int64_t rows, int64_t cols) const override;
   void begin_step(const StepBatch& batch) override;
   void embed(const Matrix& table, float* x) override;
   void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,

@@ -7,7 +7,7 @@
 
 namespace apar::cpu {
 
-// How the CPU keeps a linear layer w[outs, in] that is not f32: panels of 32 outputs, one after the other,
+// The layout "cpu1" (CpuOps::packed_layout): how the CPU keeps a linear layer w[outs, in] that is not f32: panels of 32 outputs, one after the other,
 // each holding its outputs' weights in the order in which a product reads them, outputs as lanes. Outputs and
 // inputs beyond the matrix are weights of zero. Every panel starts at a multiple of 64 bytes.
 //   bf16  [in / 2][32 outputs][2]

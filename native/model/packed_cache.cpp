@@ -1,0 +1,123 @@
+#include "model/packed_cache.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "core/error.h"
+
+namespace apar {
+namespace {
+
+constexpr size_t kPage = 4096;  // where the layers begin is a multiple of it
+
+constexpr size_t aligned(size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
+
+// The description's own length is part of it, so it is padded with spaces to whole pages.
+std::string describe(const WeightTable& table, const std::string& layout, WeightFormat format,
+                     std::span<const PackedCache::Layer> layers) {
+  std::string text = "apar packed weights 1\nlayout " + layout + "\nformat " + to_string(format) + "\n";
+  for (const std::string& file : table.files) {
+    struct stat status = {};
+    ::stat(file.c_str(), &status);
+    text += "file " + std::to_string(status.st_size) + " " + std::to_string(status.st_mtim.tv_sec) + "." +
+            std::to_string(status.st_mtim.tv_nsec) + "\n";
+  }
+  for (const TensorInfo& tensor : table.tensors) {
+    text += "tensor " + tensor.name + " " + std::to_string(tensor.file) + " " +
+            std::to_string(tensor.offset) + " " + std::to_string(static_cast<int>(tensor.dtype));
+    for (const int64_t size : tensor.shape) text += " " + std::to_string(size);
+    text += "\n";
+  }
+  for (const PackedCache::Layer& layer : layers)
+    text += "layer " + layer.name + " " + std::to_string(layer.bytes) + "\n";
+  text.resize((text.size() + kPage) / kPage * kPage, ' ');
+  return text;
+}
+
+class NewFile {
+ public:
+  explicit NewFile(const std::string& path)
+      : path_(path), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {}
+  ~NewFile() {
+    if (descriptor_ < 0) return;
+    ::close(descriptor_);
+    if (!kept_) ::unlink(path_.c_str());
+  }
+  NewFile(const NewFile&) = delete;
+
+  bool write(const void* data, size_t bytes) {
+    const auto* from = static_cast<const char*>(data);
+    while (descriptor_ >= 0 && bytes > 0) {
+      const ssize_t written = ::write(descriptor_, from, bytes);
+      if (written <= 0) return false;
+      from += written;
+      bytes -= static_cast<size_t>(written);
+    }
+    return descriptor_ >= 0;
+  }
+
+  bool rename_to(const std::string& path) {
+    kept_ = ::fsync(descriptor_) == 0 && ::rename(path_.c_str(), path.c_str()) == 0;
+    return kept_;
+  }
+
+ private:
+  std::string path_;
+  int descriptor_;
+  bool kept_ = false;
+};
+
+}  // namespace
+
+PackedCache::PackedCache(const WeightTable& table, const std::string& layout, WeightFormat format,
+                         std::vector<Layer> layers)
+    : description_(describe(table, layout, format, layers)), layers_(std::move(layers)) {
+  const std::string first = table.files.empty() ? "" : table.files.front();
+  const auto folder = std::filesystem::path(first).parent_path() / ".apar";
+  path_ = (folder / (layout + "-" + to_string(format) + ".bin")).string();
+}
+
+std::vector<const std::byte*> PackedCache::find() {
+  size_t total = description_.size();
+  for (const Layer& layer : layers_) total += aligned(layer.bytes);
+  try {
+    MappedFile file(path_);
+    const auto bytes = file.bytes();
+    if (bytes.size() != total || std::memcmp(bytes.data(), description_.data(), description_.size()) != 0)
+      return {};
+    ::madvise(const_cast<std::byte*>(bytes.data()), bytes.size(), MADV_WILLNEED);
+    mapped_.push_back(std::move(file));
+  } catch (const Error&) {
+    return {};
+  }
+  std::vector<const std::byte*> found;
+  const std::byte* next = mapped_.back().bytes().data() + description_.size();
+  for (const Layer& layer : layers_) {
+    found.push_back(next);
+    next += aligned(layer.bytes);
+  }
+  return found;
+}
+
+void PackedCache::keep(std::span<const std::byte* const> layers) const {
+  const auto folder = std::filesystem::path(path_).parent_path();
+  if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) return;
+  NewFile file(path_ + "." + std::to_string(::getpid()) + ".part");
+  bool good = file.write(description_.data(), description_.size());
+  const char padding[64] = {};
+  for (size_t i = 0; good && i < layers.size(); ++i) {
+    const size_t bytes = layers_[i].bytes;
+    good = file.write(layers[i], bytes) && file.write(padding, aligned(bytes) - bytes);
+  }
+  if (good) file.rename_to(path_);
+}
+
+}  // namespace apar

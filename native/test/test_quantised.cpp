@@ -1,0 +1,164 @@
+// int8 and int4: how far logits may be from f32's, and the file that keeps the packed weights.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include "model/llama.h"
+#include "ops/cpu/cpu_ops.h"
+#include "test/random_model.h"
+
+using namespace apar;
+using namespace apar::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int32_t kTokens = 40;
+
+std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, WeightFormat format) {
+  return open_llama(random.config, random.weights, format, 8, kTokens,
+                    [=](const OpsConfig& config) { return std::make_unique<cpu::CpuOps>(config, isa, 2); });
+}
+
+// Logits after every token of one random text.
+std::vector<float> logits_of(Model& model) {
+  const int32_t vocab = model.config().vocab_size;
+  std::vector<int32_t> tokens(kTokens), all(kTokens), blocks = {5, 1, 3};
+  std::iota(all.begin(), all.end(), 0);
+  std::vector<int32_t> slots;
+  for (const int32_t i : all) {
+    tokens[i] = i * 29 % vocab;
+    slots.push_back(blocks[i / kBlockTokens] * kBlockTokens + i % kBlockTokens);
+  }
+  const KvNodeView node = {blocks, 0, kTokens};
+  const SequenceRows rows = {0, kTokens, 0, 1, kTokens};
+  const int32_t path = 0;
+  std::vector<float> logits(static_cast<size_t>(kTokens * vocab));
+  model.forward({tokens, all, slots, {&rows, 1}, {&node, 1}, {&path, 1}, all}, logits);
+  return logits;
+}
+
+std::vector<float> logits_of(cpu::Isa isa, const RandomModel& random, WeightFormat format) {
+  return logits_of(*open_on(isa, random, format));
+}
+
+double rms(const std::vector<float>& values) {
+  double squares = 0;
+  for (const float value : values) squares += double{value} * value;
+  return std::sqrt(squares / static_cast<double>(values.size()));
+}
+
+// Root mean square of the difference over that of the logits.
+double noise(const std::vector<float>& logits, const std::vector<float>& exact) {
+  std::vector<float> difference;
+  for (size_t i = 0; i < logits.size(); ++i) difference.push_back(logits[i] - exact[i]);
+  return rms(difference) / rms(exact);
+}
+
+ModelConfig middle_config() {
+  ModelConfig config = small_config();
+  config.hidden_size = 130;
+  config.intermediate_size = 200;
+  config.num_layers = 3;
+  return config;
+}
+
+fs::path cache_of(const RandomModel& random, WeightFormat format) {
+  return random.dir.path() / ".apar" / std::string("cpu1-").append(to_string(format)).append(".bin");
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+}  // namespace
+
+// Errors as shares of the root mean square. A weight drawn evenly from [-m, m] is off by step / sqrt(12):
+// with int8's step m / 127 by 0.4 %, with int4's m / 8 by 6.3 %. Activations are always int8, and the largest
+// of 32 is about 2.2 times their mean: 0.5 %. A product is off by the same shares, together 0.63 % and 6.3 %.
+// Errors of different products are independent and add up as squares; a token meets 7 products in each of 3
+// layers and the head: sqrt(22) times as much if nothing damps them, 3 % and 30 %. Keys and values in bf16
+// add 1.1 % (bf16 alone).
+TEST_CASE("quantised logits stay within the noise that the formats imply") {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    const RandomModel random = make_random_model(middle_config(), seed);
+    for (const cpu::Isa isa : cpu::kAllIsas) {
+      if (!cpu::supported(isa)) continue;
+      CAPTURE(std::string(cpu::to_string(isa)));
+      const auto exact = logits_of(isa, random, WeightFormat::f32);
+      const double bf16 = noise(logits_of(isa, random, WeightFormat::bf16), exact);
+      const double int8 = noise(logits_of(isa, random, WeightFormat::int8), exact);
+      const double int4 = noise(logits_of(isa, random, WeightFormat::int4), exact);
+      CHECK(int8 < 0.032);
+      CHECK(int4 < 0.33);
+      // Else a format does not do what its name says.
+      CHECK(bf16 < int8);
+      CHECK(int8 < int4);
+    }
+  }
+}
+
+TEST_CASE("packed weights are kept beside the model and used again, to the same bits") {
+  for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4}) {
+    const RandomModel random = make_random_model(middle_config(), 4);
+    const auto isa = cpu::select_isa();
+    const auto first = logits_of(isa, random, format);
+    const fs::path cache = cache_of(random, format);
+    REQUIRE(fs::exists(cache));
+    const auto written = fs::last_write_time(cache);
+    CHECK(same_bits(first, logits_of(isa, random, format)));
+    CHECK(fs::last_write_time(cache) == written);  // it was not made again
+    CHECK(std::distance(fs::directory_iterator(cache.parent_path()), {}) == 1);
+    // The file is what the second model reads: its last bytes are the head's scales of the last outputs.
+    {
+      std::fstream file(cache, std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(-512, std::ios::end);
+      file.write(std::string(512, '\x2c').data(), 512);
+    }
+    CHECK_FALSE(same_bits(first, logits_of(isa, random, format)));
+  }
+}
+
+TEST_CASE("a cut, foreign or outdated file is ignored and made anew") {
+  const RandomModel random = make_random_model(middle_config(), 5);
+  const auto isa = cpu::select_isa();
+  const auto want = logits_of(isa, random, WeightFormat::int8);
+  const fs::path cache = cache_of(random, WeightFormat::int8);
+  const auto size = fs::file_size(cache);
+  const auto spoil = [&](const char* what, auto how) {
+    CAPTURE(std::string(what));
+    how();
+    CHECK(same_bits(want, logits_of(isa, random, WeightFormat::int8)));
+    CHECK(fs::file_size(cache) == size);
+  };
+  spoil("cut", [&] { fs::resize_file(cache, size - 64); });
+  spoil("cut within the description", [&] { fs::resize_file(cache, 100); });
+  spoil("empty", [&] { fs::resize_file(cache, 0); });
+  spoil("longer", [&] { fs::resize_file(cache, size + 64); });
+  spoil("of another model", [&] {
+    const RandomModel other = make_random_model(middle_config(), 6);
+    logits_of(isa, other, WeightFormat::int8);
+    fs::copy_file(cache_of(other, WeightFormat::int8), cache, fs::copy_options::overwrite_existing);
+  });
+  spoil("older than the weights", [&] {
+    // Weights that are all zero now; the cache would still hold the old ones.
+    const fs::path weights = random.weights.files[0];
+    fs::last_write_time(weights, fs::last_write_time(weights) + std::chrono::seconds(2));
+    std::fstream file(cache, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-512, std::ios::end);
+    file.write(std::string(512, '\x2c').data(), 512);
+  });
+}
+
+TEST_CASE("where nothing can be written there is no file, and no failure") {
+  const RandomModel random = make_random_model(middle_config(), 7);
+  std::ofstream(random.dir.path() / ".apar") << "in the way";
+  const auto isa = cpu::select_isa();
+  const auto logits = logits_of(isa, random, WeightFormat::int4);
+  CHECK(same_bits(logits, logits_of(isa, random, WeightFormat::int4)));
+  CHECK(fs::is_regular_file(random.dir.path() / ".apar"));
+}
