@@ -18,7 +18,12 @@ for (const { name, sanitize, tests } of BUILDS) {
   const folder = join(root, 'native/build', name)
   await step(cmake, [
     ...['-S', join(root, 'native'), '-B', folder, '-G', generator],
-    ...['-DCMAKE_BUILD_TYPE=RelWithDebInfo', `-DAPAR_SANITIZE=${sanitize}`, '-DAPAR_BENCH=OFF'],
+    ...[
+      '-DCMAKE_BUILD_TYPE=RelWithDebInfo',
+      `-DAPAR_SANITIZE=${sanitize}`,
+      '-DAPAR_BENCH=OFF',
+      '-DAPAR_CUDA=OFF',
+    ],
   ])
   await step(cmake, ['--build', folder, '--parallel', String(availableParallelism())])
   const args = ['--test-dir', folder, '-R', tests, '--output-on-failure', '--no-tests=error']

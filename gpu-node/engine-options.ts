@@ -1,6 +1,6 @@
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
 import { physicalCores } from './cpu-count.ts'
-import type { DType, EngineConfig } from './engine/types.ts'
+import type { Device, DType, EngineConfig } from './engine/types.ts'
 import { StartupError } from './startup-error.ts'
 
 const BLOCK_TOKENS = 16
@@ -10,6 +10,8 @@ const DEFAULT_MAX_KV_BYTES = 2 ** 30
 
 /** How to run a checkpoint. Everything is optional. */
 export interface EngineOptions {
+  /** Where the model runs. Default `auto`: on a CUDA device where there is one. */
+  device?: Device | undefined
   /** OS threads, 1 to 256. Default: the physical cores. */
   threads?: number | undefined
   /** Weights and arithmetic. Default: bf16 for a checkpoint in 16 bits, else f32. */
@@ -46,6 +48,7 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     weights,
     tokens: { fork: tokens.fork ?? -1, child: tokens.child ?? -1, eos: tokens.eos },
     dtype,
+    device: options.device ?? 'auto',
     threads: options.threads ?? Math.min(256, physicalCores()),
     numBlocks,
     maxStepTokens: options.maxStepTokens ?? 512,

@@ -1,5 +1,5 @@
-import type { Command } from 'commander'
-import type { DType } from '../../gpu-node/engine/types.ts'
+import { type Command, Option } from 'commander'
+import type { Device, DType } from '../../gpu-node/engine/types.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
@@ -14,6 +14,7 @@ interface GpuNodeFlags {
   host: string
   port: number
   advertise?: string
+  device?: Device
   threads?: number
   dtype?: DType
   blocks?: number
@@ -35,6 +36,13 @@ export function registerGpuNode(program: Command): void {
       '--advertise <url>',
       'ws:// or wss:// address at which the edge reaches this node',
       url('ws:', 'wss:'),
+    )
+    .addOption(
+      new Option('--device <device>', 'where the model runs (default: auto)').choices([
+        'auto',
+        'cpu',
+        'cuda',
+      ]),
     )
     .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
     .addOption(dtypeOption())
@@ -63,6 +71,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     edgeUrl: flags.edge,
     nodeSecret,
     advertiseUrl: flags.advertise,
+    device: flags.device,
     threads: flags.threads,
     dtype: flags.dtype,
     numBlocks: flags.blocks,

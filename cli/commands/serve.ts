@@ -16,6 +16,7 @@ interface ServeFlags {
   device?: string
   dtype?: string
   requestsPerMinute: number
+  state?: string
 }
 
 const LAST_WORDS_MS = 200
@@ -30,10 +31,15 @@ export function registerServe(program: Command): void {
     .option('--model <folder>', 'Hugging Face folder to serve', `${packageRoot}/models/demo`)
     .option('--name <name>', "what clients call the model (default: the folder's name)")
     .addOption(
-      new Option('--device <device>', 'where the model runs (default: auto)').choices(['auto', 'cpu', 'cuda']),
+      new Option('--device <device>', 'where the model runs (default: auto)').choices([
+        'auto',
+        'cpu',
+        'cuda',
+      ]),
     )
     .addOption(dtypeOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
+    .option('--state <folder>', 'keeps keys and counts there (default: in memory, until it ends)')
     .action(serve)
 }
 
@@ -41,7 +47,16 @@ async function serve(flags: ServeFlags): Promise<void> {
   const told = untilToldToStop()
   const nodeSecret = newNodeSecret()
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
-  const edge = await startLocalEdge({ host: flags.host, port: flags.port, apiKeys: [record], nodeSecret })
+  const adminKey = process.env.APAR_ADMIN_KEY
+  const settings: Record<string, string> = adminKey ? { ADMIN_KEY: adminKey } : {}
+  const edge = await startLocalEdge({
+    host: flags.host,
+    port: flags.port,
+    apiKeys: [record],
+    nodeSecret,
+    settings,
+    stateDir: flags.state,
+  })
   const name = flags.name ? ['--name', flags.name] : []
   const device = flags.device ? ['--device', flags.device] : []
   const dtype = flags.dtype ? ['--dtype', flags.dtype] : []

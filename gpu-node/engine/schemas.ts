@@ -37,6 +37,7 @@ export const EngineConfigSchema: z.ZodType<EngineConfig> = z
     weights: z.strictObject({ files: z.array(z.string().min(1)).min(1), tensors: z.array(Tensor).min(1) }),
     tokens: z.strictObject({ fork: optionalTokenId, child: optionalTokenId, eos: z.array(tokenId).min(1) }),
     dtype: z.enum(DTYPES),
+    device: z.enum(['auto', 'cpu', 'cuda']),
     threads: z.int().min(1).max(256),
     numBlocks: count,
     maxStepTokens: count,

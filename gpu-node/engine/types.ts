@@ -4,6 +4,8 @@
 export const DTYPES = ['f32', 'bf16', 'int8', 'int4'] as const
 export type DType = (typeof DTYPES)[number]
 
+export type Device = 'auto' | 'cpu' | 'cuda'
+
 export interface ModelShape {
   vocabSize: number
   hiddenSize: number
@@ -35,6 +37,8 @@ export interface EngineConfig {
   /** Ids from the tokenizer, never constants. `eos` ends a branch. */
   tokens: { fork: number; child: number; eos: number[] }
   dtype: DType
+  /** `auto`: on a CUDA device where there is one, else on the CPU; `EngineInfo.device` says which and why. */
+  device: Device
   /** OS threads of the CPU backend, 1 to 256. */
   threads: number
   /** KV blocks of 16 tokens in the pool. */

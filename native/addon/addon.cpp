@@ -215,9 +215,11 @@ class OpenWorker : public Napi::AsyncWorker {
  protected:
   void Execute() override {
     try {
+      const auto fallback = std::make_shared<std::string>();
       auto model = open_llama(config_.model, config_.weights, config_.dtype, config_.num_blocks,
-                              config_.engine.decoder.max_step_tokens, config_.threads);
-      session_->device = model->device();
+                              config_.engine.decoder.max_step_tokens,
+                              make_ops_on(config_.device, config_.threads, fallback));
+      session_->device = model->device() + (fallback->empty() ? "" : " (" + *fallback + ")");
       session_->dtype = config_.dtype;
       session_->num_blocks = model->num_blocks();
       Session* session = session_.get();

@@ -160,6 +160,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.watermark = get_float(config, "watermark");
   open.engine.decoder.policy = to_policy(get_string(config, "policy"));
   open.dtype = parse_weight_format(get_string(config, "dtype"));
+  open.device = parse_device(get_string(config, "device"));
   open.threads = get_int(config, "threads");
   open.num_blocks = get_int(config, "numBlocks");
   return open;

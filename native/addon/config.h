@@ -4,6 +4,7 @@
 
 #include "engine/engine.h"
 #include "model/config.h"
+#include "model/device.h"
 
 namespace apar {
 
@@ -13,6 +14,7 @@ struct OpenConfig {
   WeightTable weights;
   EngineConfig engine;
   WeightFormat dtype = WeightFormat::f32;
+  DeviceChoice device = DeviceChoice::automatic;
   int32_t threads = 1;
   int32_t num_blocks = 0;
 };

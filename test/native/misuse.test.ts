@@ -48,6 +48,7 @@ describe('open', () => {
     ['no tensors', [broken(['weights', 'tensors'], []), () => {}], 'invalid_weights'],
     ['tensors of numbers', [broken(['weights', 'tensors'], [1, 2]), () => {}], 'invalid_config'],
     ['an unknown dtype', [broken(['dtype'], 'f64'), () => {}], 'invalid_config'],
+    ['an unknown device', [broken(['device'], 'tpu'), () => {}], 'invalid_config'],
     ['no threads', [broken(['threads'], 0), () => {}], 'invalid_config'],
     ['no blocks', [broken(['numBlocks'], 0), () => {}], 'invalid_config'],
     ['more memory than there is', [broken(['numBlocks'], 2 ** 26), () => {}], 'out_of_memory'],

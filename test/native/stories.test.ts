@@ -41,6 +41,7 @@ describe.skipIf(!present)('a third party’s model tells its story', () => {
           weights: { files: [file], tensors },
           tokens: { fork: -1, child: -1, eos: [1, 2] },
           dtype,
+          device: 'cpu',
           threads: 2,
           numBlocks: 32,
           maxStepTokens: 16,

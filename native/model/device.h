@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "model/llama.h"
+
+namespace apar {
+
+// Where a model runs. automatic: on a CUDA device where there is one, else on the CPU.
+enum class DeviceChoice : uint8_t { automatic, cpu, cuda };
+
+// "auto", "cpu", "cuda". Throws Error{invalid_config} for another name.
+DeviceChoice parse_device(const std::string& name);
+
+// Opens the chosen device for open_llama; threads in [1, 256] are the CPU's. Where `automatic` has to make do
+// with the CPU, *fallback says why. Throws Error{invalid_config}; when called, Error{unavailable} if what was
+// asked for is not there.
+MakeOps make_ops_on(DeviceChoice choice, int32_t threads, std::shared_ptr<std::string> fallback);
+
+}  // namespace apar

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/step_batch.h"
+
+namespace apar::cuda {
+
+// Attention sums a row's tokens chunk by chunk, chunks at fixed positions of the row's path, and chunks span
+// by span. Both ends of a chunk are the same for every row, so its partial result has the same bits whoever
+// else reads it and wherever KV nodes end (docs/adr/0008).
+constexpr int32_t kChunkTokens = 64;
+constexpr int32_t kSpanTokens = 256;
+constexpr int32_t kSpanChunks = kSpanTokens / kChunkTokens;
+
+// Query vectors (rows x heads of a group) of one item, small and large; items of one kind are one launch.
+constexpr int32_t kSmallQueries = 16;
+constexpr int32_t kLargeQueries = 64;
+
+// Tokens of one path within one span, and rows that all have them on their paths: read once per KV head. An
+// item that begins with its span leaves one partial result per row, its chunks folded in order; another
+// leaves one per chunk.
+struct AttentionItem {
+  int32_t first_slot = 0;  // token i lies in slots()[first_slot + i]
+  int32_t num_tokens = 0;
+  int32_t first_position = 0;  // a multiple of kChunkTokens
+  int32_t first_row = 0;       // planned rows
+  int32_t num_rows = 0;
+  int32_t first_part = 0;  // part of row r and chunk c: first_part + c * num_rows + r, c = 0 when folded
+  int32_t folded = 0;
+};
+
+// The attention's work list of one step. Rows are reordered so that the rows below a node stand side by side.
+class AttentionWork {
+ public:
+  // group: query heads that share a KV head. Where sharing every chunk would leave more than max_parts
+  // partial results, only whole spans are shared: the results have the same bits, some tokens are read more
+  // often.
+  void build(const StepBatch& batch, int32_t group, int64_t max_parts);
+
+  // Batch row and visible tokens (itself included) of each planned row.
+  std::span<const int32_t> rows() const { return rows_; }
+  std::span<const int32_t> contexts() const { return contexts_; }
+  std::span<const AttentionItem> small_items() const { return small_; }
+  std::span<const AttentionItem> large_items() const { return large_; }
+  std::span<const int32_t> slots() const { return slots_; }
+  // The partial results of planned row r, by position: merge_parts()[merge_begin()[r] ... merge_begin()[r +
+  // 1]), each 2 * part + (the part begins a span).
+  std::span<const int32_t> merge_begin() const { return merge_begin_; }
+  std::span<const int32_t> merge_parts() const { return merge_parts_; }
+  int32_t num_parts() const { return num_parts_; }
+
+  // Partial results to make room for: one per row and span, and a few more for rows whose paths part within a
+  // span.
+  static int64_t max_parts(int32_t max_rows, int32_t max_context);
+
+ private:
+  struct Segment {
+    int32_t begin_chunk, end_chunk, begin_row;
+    int32_t sequence, context;  // of the row that sees most of it
+  };
+  struct Part {
+    int32_t row, chunk, code;
+  };
+
+  void sort_sequences(const StepBatch& batch);
+  void build_sharing(const StepBatch& batch, int32_t group, int32_t granularity);
+  void close_beyond(const StepBatch& batch, int32_t group, int32_t chunk);
+  void close(const StepBatch& batch, int32_t group, const Segment& segment);
+  void add_tile(AttentionItem item, int32_t group);
+  void append_slots(const StepBatch& batch, int32_t sequence, int32_t begin, int32_t end);
+  void list_parts();
+
+  std::vector<int32_t> order_;  // sequences, paths in lexicographic order
+  std::vector<Segment> open_;   // of the current path, by position
+  std::vector<Part> parts_;
+  std::vector<int32_t> rows_, contexts_, slots_, merge_begin_, merge_parts_;
+  std::vector<AttentionItem> small_, large_;
+  int32_t num_parts_ = 0;
+};
+
+}  // namespace apar::cuda

@@ -1,0 +1,103 @@
+// Device on the CUDA runtime, which is linked statically: the library loads where no driver is.
+#include <vector>
+
+#include "core/error.h"
+#include "ops/cuda/cuda_device.h"
+#include "ops/cuda/platform.h"
+
+namespace apar::cuda {
+namespace {
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice() {
+    check(cudaSetDevice(0), "cudaSetDevice");
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+    info_.name = properties.name;
+    info_.multiprocessors = properties.multiProcessorCount;
+    info_.capability = 10 * properties.major + properties.minor;
+    if (info_.capability < 80)
+      throw Error(ErrorCode::unavailable, info_.name + " has compute capability " +
+                                              std::to_string(properties.major) + "." +
+                                              std::to_string(properties.minor) + ", 8.0 is needed");
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    info_.free_bytes = free;
+  }
+
+  ~CudaDevice() override {
+    cudaStreamSynchronize(stream_);
+    for (cudaGraphExec_t graph : graphs_) cudaGraphExecDestroy(graph);
+    for (void* memory : memory_) cudaFree(memory);
+    for (void* memory : pinned_) cudaFreeHost(memory);
+    cudaStreamDestroy(stream_);
+  }
+
+  const DeviceInfo& info() const override { return info_; }
+  Stream stream() override { return stream_; }
+
+  void* allocate(size_t bytes, const char* what) override {
+    void* memory = nullptr;
+    const std::string message = std::string(what) + " (" + std::to_string(bytes) + " bytes)";
+    const cudaError_t status = cudaMalloc(&memory, bytes);
+    if (status != cudaSuccess) cudaGetLastError();  // or the next launch would report it
+    check(status, message.c_str());
+    memory_.push_back(memory);
+    check(cudaMemsetAsync(memory, 0, bytes, stream_), message.c_str());
+    return memory;
+  }
+
+  void* allocate_pinned(size_t bytes) override {
+    void* memory = nullptr;
+    check(cudaMallocHost(&memory, bytes), "pinned memory");
+    pinned_.push_back(memory);
+    return memory;
+  }
+
+  void upload(void* to, const void* pinned, size_t bytes) override {
+    check(cudaMemcpyAsync(to, pinned, bytes, cudaMemcpyHostToDevice, stream_), "upload");
+  }
+  void download(void* pinned, const void* from, size_t bytes) override {
+    check(cudaMemcpyAsync(pinned, from, bytes, cudaMemcpyDeviceToHost, stream_), "download");
+  }
+  void synchronize() override { check(cudaStreamSynchronize(stream_), "the device failed"); }
+
+  void begin_capture() override {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  }
+  int32_t end_capture() override {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
+    cudaGraphExec_t executable = nullptr;
+    const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    check(status, "cudaGraphInstantiate");
+    graphs_.push_back(executable);
+    return static_cast<int32_t>(graphs_.size()) - 1;
+  }
+  void launch_graph(int32_t graph) override {
+    check(cudaGraphLaunch(graphs_[graph], stream_), "cudaGraphLaunch");
+  }
+
+ private:
+  DeviceInfo info_;
+  cudaStream_t stream_ = nullptr;
+  std::vector<void*> memory_, pinned_;
+  std::vector<cudaGraphExec_t> graphs_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> open_cuda_device() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess || count == 0)
+    throw Error(ErrorCode::unavailable,
+                std::string("no CUDA device") +
+                    (status == cudaSuccess ? "" : std::string(": ") + cudaGetErrorString(status)));
+  return std::make_unique<CudaDevice>();
+}
+
+}  // namespace apar::cuda

@@ -1,0 +1,137 @@
+// What CudaOps holds on the device: activations, weights, the KV pool.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "core/error.h"
+#include "ops/convert.h"
+#include "ops/cuda/cuda_ops.h"
+#include "ops/cuda/memory_plan.h"
+#include "ops/cuda/weight_tiles.h"
+
+namespace apar::cuda {
+namespace {
+
+constexpr size_t kStagingBytes = size_t{16} << 20;
+constexpr int32_t kSmallBlocksPerMultiprocessor = 4;
+constexpr int32_t kLargeBlocksPerMultiprocessor = 2;
+constexpr int32_t kArrivedCounters = 1 << 16;
+
+}  // namespace
+
+CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
+    : config_(config),
+      shape_{config.num_heads, config.num_kv_heads, config.head_dim},
+      device_(std::move(device)),
+      stream_(device_->stream()),
+      graphs_(*device_) {
+  if (config.kv_dtype == DType::f16) throw Error(ErrorCode::invalid_config, "the KV pool is f32 or bf16");
+  allocate_kv();
+  staging_ = static_cast<std::byte*>(device_->allocate_pinned(kStagingBytes));
+  max_parts_ = AttentionWork::max_parts(config.max_rows, config.max_context);
+  const size_t scores = static_cast<size_t>(max_parts_) * config.num_heads;
+  parts_.sums =
+      static_cast<float*>(device_->allocate(scores * config.head_dim * sizeof(float), "partial attention"));
+  parts_.scales = static_cast<float*>(device_->allocate(scores * 2 * sizeof(float), "partial attention"));
+  max_step_words_ = max_step_words(config, max_parts_);
+  pinned_step_ = static_cast<int32_t*>(device_->allocate_pinned(max_step_words_ * sizeof(int32_t)));
+  step_ = static_cast<StepHeader*>(device_->allocate(max_step_words_ * sizeof(int32_t), "step data"));
+  arrived_ = static_cast<int32_t*>(device_->allocate(kArrivedCounters * sizeof(int32_t), "counters"));
+  const int32_t multiprocessors = device_->info().multiprocessors;
+  attention_grid_ = {kSmallBlocksPerMultiprocessor * multiprocessors,
+                     kLargeBlocksPerMultiprocessor * multiprocessors};
+  fill_rope_table();
+}
+
+void CudaOps::allocate_kv() {
+  const uint64_t bytes = kv_pool_bytes(config_, config_.num_blocks);
+  const uint64_t free = device_->info().free_bytes;
+  if (bytes > free)
+    throw Error(ErrorCode::out_of_memory, "the KV pool of " + std::to_string(config_.num_blocks) +
+                                              " blocks takes " + std::to_string(bytes) +
+                                              " bytes, the device has " + std::to_string(free) + " free");
+  keys_ = static_cast<std::byte*>(device_->allocate(bytes / 2, "KV pool"));
+  values_ = static_cast<std::byte*>(device_->allocate(bytes / 2, "KV pool"));
+}
+
+KvLayer CudaOps::kv_layer(int32_t layer) const {
+  const uint64_t offset = kv_pool_bytes(config_, config_.num_blocks) / 2 / config_.num_layers * layer;
+  return {keys_ + offset, values_ + offset, config_.kv_dtype};
+}
+
+// As on the CPU (ops/cpu/cpu_attention.cpp): angles rounded to f32 like transformers'.
+void CudaOps::fill_rope_table() {
+  const int32_t half = config_.head_dim / 2;
+  std::vector<float> table(static_cast<size_t>(config_.max_context) * config_.head_dim);
+  for (int32_t i = 0; i < half; ++i) {
+    const auto frequency =
+        static_cast<float>(1.0 / std::pow(double{config_.rope_theta}, 2.0 * i / config_.head_dim));
+    for (int32_t position = 0; position < config_.max_context; ++position) {
+      const float angle = static_cast<float>(position) * frequency;
+      float* const pair = table.data() + (int64_t{position} * half + i) * 2;
+      pair[0] = static_cast<float>(std::cos(double{angle}));
+      pair[1] = static_cast<float>(std::sin(double{angle}));
+    }
+  }
+  rope_ = static_cast<float*>(device_->allocate(table.size() * sizeof(float), "rotary angles"));
+  upload_all(rope_, table.data(), table.size() * sizeof(float));
+}
+
+void CudaOps::upload_all(void* to, const void* from, size_t bytes) {
+  for (size_t done = 0; done < bytes;) {
+    const size_t piece = std::min(kStagingBytes, bytes - done);
+    std::memcpy(staging_, static_cast<const std::byte*>(from) + done, piece);
+    device_->upload(static_cast<std::byte*>(to) + done, staging_, piece);
+    device_->synchronize();
+    done += piece;
+  }
+}
+
+float* CudaOps::allocate(size_t count) {
+  auto* const data = static_cast<float*>(device_->allocate(count * sizeof(float), "activations"));
+  buffers_[data] = {count,
+                    static_cast<uint16_t*>(device_->allocate(count * sizeof(uint16_t), "activations"))};
+  return data;
+}
+
+Matrix CudaOps::place(const Matrix& host) {
+  const size_t bytes = static_cast<size_t>(host.rows) * host.cols * element_bytes(host.dtype);
+  void* const data = device_->allocate(bytes, "weights");
+  upload_all(data, host.data, bytes);
+  return {data, host.dtype, host.rows, host.cols};
+}
+
+Linear CudaOps::place_linear(const Matrix& host, WeightFormat format) {
+  auto placed = std::make_unique<PlacedLinear>();
+  // Copies take 16 bytes, eight inputs of x, at once.
+  placed->packed = format != WeightFormat::f32 && host.cols % 8 == 0;
+  if (placed->packed) {
+    const size_t row_bytes = size_t{1} * tiles_of(host.cols, kTileInputs) * tile_bytes(format);
+    auto* const data =
+        static_cast<std::byte*>(device_->allocate(tiled_bytes(host.rows, host.cols, format), "weights"));
+    std::vector<std::byte> tiles(row_bytes);
+    for (int32_t tile = 0; tile < tiles_of(host.rows, kTileOuts); ++tile) {
+      pack_tiles(host, format, tile, tiles.data());
+      upload_all(data + tile * row_bytes, tiles.data(), row_bytes);
+    }
+    placed->weights = data;
+  } else {
+    if (format == WeightFormat::int8 || format == WeightFormat::int4)
+      throw Error(ErrorCode::unavailable, std::string(to_string(format)) + " layers of " +
+                                              std::to_string(host.cols) +
+                                              " inputs, not a multiple of 8, are not on this device");
+    placed->plain_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
+    const size_t count = static_cast<size_t>(host.rows) * host.cols;
+    std::vector<std::byte> converted(count * element_bytes(placed->plain_dtype));
+    convert(static_cast<const std::byte*>(host.data), host.dtype, static_cast<int64_t>(count),
+            converted.data(), placed->plain_dtype);
+    void* const data = device_->allocate(converted.size(), "weights");
+    upload_all(data, converted.data(), converted.size());
+    placed->weights = data;
+  }
+  linears_.push_back(std::move(placed));
+  return {linears_.back().get(), format, host.rows, host.cols};
+}
+
+}  // namespace apar::cuda

@@ -1,0 +1,150 @@
+#include "ops/cuda/cuda_ops.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "core/error.h"
+#include "ops/cuda/step_buffer.h"
+
+namespace apar::cuda {
+namespace {
+
+constexpr int32_t kMaxArrived = 1 << 16;
+
+}  // namespace
+
+std::string CudaOps::device() const {
+  const DeviceInfo& info = device_->info();
+  return "cuda " + info.name + " sm_" + std::to_string(info.capability);
+}
+
+const CudaOps::Buffer& CudaOps::buffer(const float* data) const {
+  const auto found = buffers_.find(data);
+  if (found == buffers_.end())
+    throw Error(ErrorCode::internal, "an operation's buffer is not from allocate()");
+  return found->second;
+}
+
+int32_t CudaOps::padded(int32_t rows) const {
+  return padded_rows(rows, config_.max_rows);
+}
+
+// Buffers hold max_rows rows.
+int32_t CudaOps::width_of(const float* data) const {
+  return static_cast<int32_t>(buffer(data).count / static_cast<size_t>(config_.max_rows));
+}
+
+void CudaOps::begin_step(const StepBatch& batch) {
+  if (graphs_.open()) {
+    finish_step();
+    device_->synchronize();  // it may still read the pinned buffer
+  }
+  work_.build(batch, shape_.group(), max_parts_);
+  if (work_.num_parts() > max_parts_)
+    throw Error(ErrorCode::internal, "more partial results than there is room for");
+  write_step(batch, work_, words_);
+  if (words_.size() > max_step_words_)
+    throw Error(ErrorCode::internal, "a step's arrays exceed their buffer");
+  std::memcpy(pinned_step_, words_.data(), words_.size() * sizeof(int32_t));
+  device_->upload(step_, pinned_step_, words_.size() * sizeof(int32_t));
+  rows_ = batch.rows();
+  const auto logit_rows = static_cast<int32_t>(batch.logit_rows.size());
+  graphs_.begin({padded(rows_), padded(logit_rows), logit_rows < rows_});
+}
+
+void CudaOps::finish_step() {
+  graphs_.finish();
+}
+
+void CudaOps::embed(const Matrix& table, float* x) {
+  if (graphs_.replaying()) return;
+  cuda::embed(stream_, step_, padded(rows_), table.data, table.dtype, static_cast<int32_t>(table.cols), x);
+}
+
+void CudaOps::rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width,
+                       float eps, float* out) {
+  if (graphs_.replaying()) return;
+  add_rms_norm(stream_, padded(rows), width, eps, x, residual, weight, out, buffer(out).bf16);
+}
+
+void CudaOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
+  if (graphs_.replaying()) return;
+  cuda::rope_and_store(stream_, step_, padded(rows_), shape_, rope_, q, k, v, kv_layer(layer));
+}
+
+void CudaOps::attention(int32_t layer, const float* q, float* out) {
+  if (graphs_.replaying()) return;
+  const auto kernel = attention_mma_takes(shape_, config_.kv_dtype) ? attention_mma : attention_plain;
+  kernel(stream_, step_, shape_, q, kv_layer(layer), parts_, attention_grid_);
+  attention_merge(stream_, step_, padded(rows_), shape_, parts_, out, buffer(out).bf16);
+}
+
+void CudaOps::swiglu(float* gate, const float* up, size_t count) {
+  if (graphs_.replaying()) return;
+  const int64_t width = width_of(gate);
+  const auto rows = static_cast<int32_t>(static_cast<int64_t>(count) / width);
+  cuda::swiglu(stream_, padded(rows) * width, gate, up, buffer(gate).bf16);
+}
+
+// The rows are the batch's logit rows; they are in the step's data.
+void CudaOps::gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) {
+  if (graphs_.replaying()) return;
+  gather_logit_rows(stream_, step_, padded(static_cast<int32_t>(row_ids.size())), width, x, out,
+                    buffer(out).bf16);
+}
+
+void CudaOps::matmul(const float* x, int32_t rows, std::span<const Projection> projections) {
+  if (!graphs_.replaying()) multiply(x, padded(rows), projections);
+}
+
+// One launch for layers that are packed alike.
+void CudaOps::multiply(const float* x, int32_t rows, std::span<const Projection> projections) {
+  GemmCall call;
+  call.rows = rows;
+  call.x = x;
+  call.x_bf16 = buffer(x).bf16;
+  call.arrived = arrived_;
+  const PlacedLinear& first = *static_cast<const PlacedLinear*>(projections[0].w.data);
+  if (projections.size() > kMaxProjections)
+    throw Error(ErrorCode::internal, "too many projections of one input");
+  for (const Projection& projection : projections) {
+    const auto& placed = *static_cast<const PlacedLinear*>(projection.w.data);
+    const auto outs = static_cast<int32_t>(projection.w.rows);
+    call.projections[call.num_projections++] = {placed.weights, projection.y, outs, call.tiles};
+    call.tiles += tiles_of(outs, kTileOuts);
+    call.in = static_cast<int32_t>(projection.w.cols);
+  }
+  if (!first.packed) return plain_gemm(stream_, call, first.plain_dtype);
+  const GemmPlan plan =
+      plan_gemm(rows, call.tiles, tiles_of(call.in, kTileInputs), device_->info().multiprocessors);
+  const int64_t partials = partial_floats(plan, rows, call.tiles);
+  if (partials > partial_capacity_) {
+    // Graphs recorded before keep using the smaller one.
+    partials_ = static_cast<float*>(device_->allocate(partials * sizeof(float), "partial sums"));
+    partial_capacity_ = partials;
+  }
+  if (int64_t{call.tiles} * tiles_of(rows, plan.tile_rows) > kMaxArrived)
+    throw Error(ErrorCode::internal, "too many tiles in one matrix product");
+  call.partials = partials_;
+  packed_gemm(stream_, call, projections[0].w.format, plan);
+}
+
+void CudaOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
+  const size_t needed = static_cast<size_t>(padded(rows)) * head.rows;
+  if (needed > logits_capacity_) {
+    // The first step of a shape is not recorded, so no recording is under way.
+    logits_ = static_cast<float*>(device_->allocate(needed * sizeof(float), "logits"));
+    pinned_logits_ = static_cast<float*>(device_->allocate_pinned(needed * sizeof(float)));
+    logits_capacity_ = needed;
+    graphs_.forget();  // they hold the old buffer's address
+  }
+  const Projection projection = {head, logits_};
+  if (!graphs_.replaying()) multiply(x, padded(rows), {&projection, 1});
+  finish_step();
+  device_->download(pinned_logits_, logits_, out.size_bytes());
+  device_->synchronize();
+  std::memcpy(out.data(), pinned_logits_, out.size_bytes());
+}
+
+}  // namespace apar::cuda

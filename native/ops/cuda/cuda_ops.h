@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "ops/cuda/attention_work.h"
+#include "ops/cuda/device.h"
+#include "ops/cuda/gemm.h"
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/step_graphs.h"
+#include "ops/ops.h"
+
+namespace apar::cuda {
+
+// Ops on a CUDA device. The residual stream and all sums are f32; what a linear layer reads is rounded to
+// bf16 beside it, unless the weights are f32. Steps of few rows are recorded in graphs (step_graphs.h).
+class CudaOps final : public Ops {
+ public:
+  // Throws Error{out_of_memory} when the KV pool does not fit beside what the step needs,
+  // Error{invalid_config}.
+  CudaOps(const OpsConfig& config, std::unique_ptr<Device> device);
+
+  std::string device() const override;
+  float* allocate(size_t count) override;
+  Matrix place(const Matrix& host) override;
+  Linear place_linear(const Matrix& host, WeightFormat format) override;
+  void begin_step(const StepBatch& batch) override;
+  void embed(const Matrix& table, float* x) override;
+  void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,
+                float* out) override;
+  void matmul(const float* x, int32_t rows, std::span<const Projection> projections) override;
+  void rope_and_store(int32_t layer, float* q, float* k, const float* v) override;
+  void attention(int32_t layer, const float* q, float* out) override;
+  void swiglu(float* gate, const float* up, size_t count) override;
+  void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
+  void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
+
+ private:
+  // Activations and the same rounded to bf16.
+  struct Buffer {
+    size_t count = 0;
+    uint16_t* bf16 = nullptr;
+  };
+  // What Linear::data points to.
+  struct PlacedLinear {
+    const void* weights = nullptr;
+    bool packed = false;
+    DType plain_dtype = DType::f32;
+  };
+
+  const Buffer& buffer(const float* data) const;
+  int32_t padded(int32_t rows) const;
+  int32_t width_of(const float* data) const;
+  KvLayer kv_layer(int32_t layer) const;
+  void allocate_kv();
+  void fill_rope_table();
+  void finish_step();
+  void upload_all(void* to, const void* from, size_t bytes);
+  void multiply(const float* x, int32_t rows, std::span<const Projection> projections);
+
+  OpsConfig config_;
+  HeadShape shape_;
+  std::unique_ptr<Device> device_;
+  Stream stream_;
+  std::map<const float*, Buffer> buffers_;
+  std::vector<std::unique_ptr<PlacedLinear>> linears_;
+  std::byte* keys_ = nullptr;  // [layer][block][kv_head][kBlockTokens][head_dim]
+  std::byte* values_ = nullptr;
+  float* rope_ = nullptr;  // [max_context][head_dim / 2][cos, sin]
+  AttentionParts parts_;
+  int64_t max_parts_ = 0;
+  AttentionGrid attention_grid_;
+
+  AttentionWork work_;
+  std::vector<int32_t> words_;      // the step as uploaded
+  int32_t* pinned_step_ = nullptr;  // [max_step_words_]
+  StepHeader* step_ = nullptr;      // on the device
+  size_t max_step_words_ = 0;
+  StepGraphs graphs_;
+  int32_t rows_ = 0;
+
+  std::byte* staging_ = nullptr;  // pinned
+  float* partials_ = nullptr;
+  int64_t partial_capacity_ = 0;
+  int32_t* arrived_ = nullptr;
+  float* logits_ = nullptr;  // on the device
+  float* pinned_logits_ = nullptr;
+  size_t logits_capacity_ = 0;
+};
+
+}  // namespace apar::cuda

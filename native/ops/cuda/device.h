@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "ops/cuda/platform_types.h"
+
+namespace apar::cuda {
+
+struct DeviceInfo {
+  std::string name;  // "NVIDIA H200"
+  int32_t multiprocessors = 0;
+  int32_t capability = 0;   // 10 * major + minor
+  uint64_t free_bytes = 0;  // when the device was opened
+};
+
+// Device memory, copies and graphs: what the operations need beside their kernels. One stream; everything on
+// it happens in order. CudaDevice is the real one, EmulatedDevice runs the kernels on the host for the tests.
+// Errors are Error{out_of_memory} for an allocation that fails, Error{internal} for anything else.
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual const DeviceInfo& info() const = 0;
+  virtual Stream stream() = 0;
+
+  // Zeroed memory of the device, aligned to 256 bytes, freed with this object.
+  virtual void* allocate(size_t bytes, const char* what) = 0;
+  // Memory of the host that the device can copy from and to without waiting, freed with this object.
+  virtual void* allocate_pinned(size_t bytes) = 0;
+
+  // In stream order; `from` or `to` on the host is pinned and unchanged until the next synchronize().
+  virtual void upload(void* to, const void* pinned, size_t bytes) = 0;
+  virtual void download(void* pinned, const void* from, size_t bytes) = 0;
+  virtual void synchronize() = 0;
+
+  // Between the two, launches are recorded instead of run. end_capture() returns a graph's number.
+  virtual void begin_capture() = 0;
+  virtual int32_t end_capture() = 0;
+  virtual void launch_graph(int32_t graph) = 0;
+};
+
+}  // namespace apar::cuda

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+#include "model/config.h"
+#include "ops/cuda/gemm_plan.h"
+#include "ops/cuda/platform_types.h"
+
+namespace apar::cuda {
+
+constexpr int32_t kMaxProjections = 3;
+
+struct GemmProjection {
+  const void* weights = nullptr;  // packed for packed_gemm, row-major [outs, in] for plain_gemm
+  float* out = nullptr;           // [rows, outs]
+  int32_t outs = 0;
+  int32_t first_tile = 0;  // of the call's output tiles
+};
+
+// Linear layers of one input; all weights of one format.
+struct GemmCall {
+  GemmProjection projections[kMaxProjections];
+  int32_t num_projections = 0;
+  int32_t tiles = 0;  // output tiles of all of them
+  int32_t rows = 0;
+  int32_t in = 0;
+  const float* x = nullptr;          // [rows, in]
+  const uint16_t* x_bf16 = nullptr;  // the same, rounded
+  float* partials = nullptr;         // partial_floats()
+  int32_t* arrived = nullptr;        // [tiles * row tiles], zero between calls
+};
+
+// out = x_bf16 · w^T on the tensor cores, bf16, int8 or int4 weights packed by pack_weights(); in is a
+// multiple of 8.
+void packed_gemm(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
+
+// out = x · w^T for weights in f32 or bf16 of any shape, a warp per output.
+void plain_gemm(Stream stream, const GemmCall& call, DType weights);
+
+}  // namespace apar::cuda

@@ -1,0 +1,34 @@
+#include "ops/cuda/memory_plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "ops/cuda/attention_work.h"
+#include "ops/cuda/step_data.h"
+
+namespace apar::cuda {
+
+uint64_t kv_pool_bytes(const OpsConfig& config, int32_t num_blocks) {
+  return uint64_t{2} * config.num_layers * num_blocks * config.num_kv_heads * kBlockTokens * config.head_dim *
+         element_bytes(config.kv_dtype);
+}
+
+size_t max_step_words(const OpsConfig& config, int64_t max_parts) {
+  constexpr int64_t kWordsPerItem = sizeof(AttentionItem) / sizeof(int32_t);
+  constexpr int64_t kHeaderWords = sizeof(StepHeader) / sizeof(int32_t);
+  const int64_t rows = config.max_rows;
+  // An item leaves at least one part. A token that several sequences read apart, since they part within its
+  // chunk, is listed once for each, less than a span per sequence.
+  const int64_t slots = int64_t{config.num_blocks} * kBlockTokens + rows * kSpanTokens;
+  return static_cast<size_t>(kHeaderWords + 7 * rows + 1 + slots + max_parts * (kWordsPerItem + 1));
+}
+
+int32_t affordable_blocks(const OpsConfig& config, uint64_t free_bytes, uint64_t other_bytes,
+                          double reserve) {
+  const auto usable = static_cast<uint64_t>(static_cast<double>(free_bytes) * (1 - reserve));
+  if (usable <= other_bytes) return 0;
+  const uint64_t blocks = (usable - other_bytes) / kv_pool_bytes(config, 1);
+  return static_cast<int32_t>(std::min<uint64_t>(blocks, std::numeric_limits<int32_t>::max() / kBlockTokens));
+}
+
+}  // namespace apar::cuda

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/ops.h"
+
+namespace apar::cuda {
+
+// Keys and values of num_blocks blocks in all layers.
+uint64_t kv_pool_bytes(const OpsConfig& config, int32_t num_blocks);
+
+// Words that a step's data can take at most (step_buffer.h).
+size_t max_step_words(const OpsConfig& config, int64_t max_parts);
+
+// KV blocks that fit in free_bytes beside `other_bytes` (weights, activations), leaving `reserve` of the free
+// bytes, a share in [0, 1), to fragmentation and to others. 0 when not one fits.
+int32_t affordable_blocks(const OpsConfig& config, uint64_t free_bytes, uint64_t other_bytes, double reserve);
+
+}  // namespace apar::cuda

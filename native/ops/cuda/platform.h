@@ -1,0 +1,73 @@
+#pragma once
+
+// The CUDA language as the kernels use it. nvcc compiles them for a device; the tests compile the same files
+// for the host, where test/cuda/emulate.h runs the threads of a block as fibers.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/cuda/platform_types.h"
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "core/error.h"
+
+namespace apar::cuda {
+
+inline void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess)
+    throw Error(status == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::internal,
+                std::string(what) + ": " + cudaGetErrorString(status));
+}
+
+// The block's dynamic shared memory; its size is given at launch.
+__device__ inline unsigned char* shared_memory() {
+  extern __shared__ __align__(1024) unsigned char apar_shared[];
+  return apar_shared;
+}
+
+constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more must be asked for, once per kernel
+
+template <auto kernel, class... Args>
+void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
+  static const bool raised = [] {
+    int device = 0, most = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          "shared memory limit");
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+          "shared memory limit");
+    return true;
+  }();
+  static_cast<void>(raised);
+  if (grid.x == 0 || grid.y == 0) return;
+  kernel<<<dim3(grid.x, grid.y), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(args...);
+  check(cudaGetLastError(), "kernel launch");
+}
+
+}  // namespace apar::cuda
+
+#else
+
+#include "test/cuda/emulate.h"
+
+namespace apar::cuda {
+
+inline unsigned char* shared_memory() {
+  return emulate::shared_memory();
+}
+
+template <auto kernel, class... Args>
+void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
+  emulate::enqueue(stream, [=] {
+    emulate::run_grid({grid.x, grid.y, 1}, threads, shared_bytes, [=] { kernel(args...); });
+  });
+}
+
+}  // namespace apar::cuda
+
+#endif

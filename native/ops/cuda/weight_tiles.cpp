@@ -1,0 +1,136 @@
+#include "ops/cuda/weight_tiles.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "ops/float16.h"
+
+namespace apar::cuda {
+namespace {
+
+constexpr int32_t kOutsPerBlock = 16;  // of one mma
+using Tile = std::array<std::array<float, kTileInputs>, kTileOuts>;
+
+float element(const Matrix& host, int64_t index) {
+  if (host.dtype == DType::f32) return static_cast<const float*>(host.data)[index];
+  const uint16_t bits = static_cast<const uint16_t*>(host.data)[index];
+  return host.dtype == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+}
+
+void read_tile(const Matrix& host, int64_t first_out, int64_t first_input, Tile& tile) {
+  for (int64_t out = 0; out < kTileOuts; ++out)
+    for (int64_t in = 0; in < kTileInputs; ++in)
+      tile[out][in] = first_out + out < host.rows && first_input + in < host.cols
+                          ? element(host, (first_out + out) * host.cols + first_input + in)
+                          : 0.0f;
+}
+
+// A source in bf16 is copied piece by piece.
+void pack_bf16(const Matrix& host, int64_t first_out, int64_t first_input, std::byte* out) {
+  const auto* const source = static_cast<const uint16_t*>(host.data);
+  for (int64_t row = 0; row < kTileOuts; ++row) {
+    for (int64_t piece = 0; piece < kTileInputs / 8; ++piece) {
+      const int64_t input = first_input + piece * 8;
+      const int64_t left = first_out + row < host.rows ? std::clamp<int64_t>(host.cols - input, 0, 8) : 0;
+      std::byte* const to = out + row * 128 + ((piece ^ (row % 8)) << 4);
+      std::memset(to + left * 2, 0, (8 - left) * 2);
+      if (left > 0) std::memcpy(to, source + (first_out + row) * host.cols + input, left * 2);
+    }
+  }
+}
+
+void pack_bf16(const Tile& tile, std::byte* out) {
+  for (int32_t row = 0; row < kTileOuts; ++row) {
+    for (int32_t in = 0; in < kTileInputs; ++in) {
+      const int32_t piece = (in / 8) ^ (row % 8);
+      const uint16_t bits = f32_to_bf16(tile[row][in]);
+      std::memcpy(out + (row * kTileInputs + piece * 8 + in % 8) * 2, &bits, 2);
+    }
+  }
+}
+
+constexpr int32_t kGroups = kTileInputs / kGroupInputs;
+using Scales = std::array<std::array<float, kTileOuts>, kGroups>;
+
+Scales scales_of(const Tile& tile, float largest) {
+  Scales scales;
+  for (int32_t group = 0; group < kGroups; ++group) {
+    for (int32_t row = 0; row < kTileOuts; ++row) {
+      float most = 0;
+      for (int32_t in = 0; in < kGroupInputs; ++in)
+        most = std::max(most, std::abs(tile[row][group * kGroupInputs + in]));
+      scales[group][row] = most / largest;
+    }
+  }
+  return scales;
+}
+
+int32_t quantise(float weight, float scale, int32_t largest) {
+  if (scale == 0) return 0;
+  return std::clamp(static_cast<int32_t>(std::lrintf(weight / scale)), -largest, largest);
+}
+
+// Calls visit(output, input, block, lane, step, i, half) for every value: element `half` of register a[i] of
+// `lane` in step `step` (16 inputs) of the block of 16 outputs (intrinsics.cuh).
+template <class Visit>
+void for_each_fragment(Visit visit) {
+  for (int32_t block = 0; block < kTileOuts / kOutsPerBlock; ++block)
+    for (int32_t lane = 0; lane < 32; ++lane)
+      for (int32_t step = 0; step < kTileInputs / 16; ++step)
+        for (int32_t i = 0; i < 4; ++i)
+          for (int32_t half = 0; half < 2; ++half)
+            visit(block * kOutsPerBlock + lane / 4 + 8 * (i % 2),
+                  step * 16 + 2 * (lane % 4) + 8 * (i / 2) + half, block, lane, step, i, half);
+}
+
+void pack_int8(const Tile& tile, std::byte* out) {
+  const Scales scales = scales_of(tile, 127);
+  for_each_fragment(
+      [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
+        const int32_t at = block * 1024 + step / 2 * 512 + lane * 16 + step % 2 * 8 + i * 2 + half;
+        out[at] = static_cast<std::byte>(quantise(tile[row][in], scales[in / kGroupInputs][row], 127) + 128);
+      });
+  std::memcpy(out + kTileOuts * kTileInputs, scales.data(), sizeof(scales));
+}
+
+void pack_int4(const Tile& tile, std::byte* out) {
+  const Scales scales = scales_of(tile, 7);
+  std::memset(out, 0, kTileOuts * kTileInputs / 2);
+  for_each_fragment(
+      [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
+        const int32_t nibble = i + 4 * half;  // of the step's 32-bit word: both halves lie 16 bits apart
+        const int32_t at = block * 512 + lane * 16 + step * 4 + nibble / 2;
+        const int32_t value = quantise(tile[row][in], scales[in / kGroupInputs][row], 7) + 8;
+        out[at] |= static_cast<std::byte>(value << nibble % 2 * 4);
+      });
+  std::memcpy(out + kTileOuts * kTileInputs / 2, scales.data(), sizeof(scales));
+}
+
+}  // namespace
+
+size_t tiled_bytes(int64_t rows, int64_t cols, WeightFormat format) {
+  return size_t{1} * tiles_of(rows, kTileOuts) * tiles_of(cols, kTileInputs) * tile_bytes(format);
+}
+
+void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte* out) {
+  const int64_t first_out = int64_t{tile} * kTileOuts;
+  Tile values;
+  for (int64_t input = 0; input < host.cols; input += kTileInputs) {
+    if (format == WeightFormat::bf16 && host.dtype == DType::bf16) {
+      pack_bf16(host, first_out, input, out);
+    } else {
+      read_tile(host, first_out, input, values);
+      if (format == WeightFormat::int8)
+        pack_int8(values, out);
+      else if (format == WeightFormat::int4)
+        pack_int4(values, out);
+      else
+        pack_bf16(values, out);
+    }
+    out += tile_bytes(format);
+  }
+}
+
+}  // namespace apar::cuda

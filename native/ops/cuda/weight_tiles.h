@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/cuda/gemm_plan.h"
+#include "ops/matrix.h"
+
+namespace apar::cuda {
+
+// A packed tile:
+//   bf16  [64 outputs][64 inputs]; the 16-byte pieces of output o are permuted, piece p stands at p ^ (o %
+//   8): eight
+//         outputs' pieces lie in different banks, and it is wgmma's 128-byte swizzle.
+//   int8, int4  the values in the order in which the lanes of a warp hold them for mma.m16n8k16, so that a
+//   lane reads 16
+//         bytes at once, then scales (f32): [2 groups of 32 inputs][64 outputs]. A weight is scale * value,
+//         value in
+//         [-127, 127] or [-7, 7].
+constexpr int32_t kGroupInputs = 32;
+constexpr int32_t kScaleBytes = kTileInputs / kGroupInputs * kTileOuts * 4;
+constexpr int32_t tile_bytes(WeightFormat format) {
+  constexpr int32_t values = kTileOuts * kTileInputs;
+  if (format == WeightFormat::int8) return values + kScaleBytes;
+  if (format == WeightFormat::int4) return values / 2 + kScaleBytes;
+  return values * 2;
+}
+
+size_t tiled_bytes(int64_t rows, int64_t cols, WeightFormat format);
+
+// Packs tile after tile of the outputs [64 * tile, 64 * (tile + 1)): tiles_of(cols) of them. Scales are the
+// group's largest magnitude over the largest value.
+void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte* out);
+
+}  // namespace apar::cuda

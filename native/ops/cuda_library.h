@@ -1,0 +1,24 @@
+#pragma once
+
+#include <memory>
+
+#include "ops/ops.h"
+
+namespace apar {
+
+// The CUDA backend is a shared library of its own, opened at run time: the engine starts where no CUDA is.
+// Both are built from one source tree and checked against each other by this number; the C++ types that cross
+// are the same on both sides.
+constexpr int kCudaLibraryVersion = 1;
+
+// What the library exports, as C functions. An error is written to `code` (an ErrorCode) and `message`.
+extern "C" {
+using AparCudaVersion = int();
+using AparMakeCudaOps = Ops*(const OpsConfig* config, int* code, char* message, size_t message_bytes);
+}
+
+// Ops on the first CUDA device. Throws Error{unavailable} where the library is missing or finds no device,
+// otherwise what CudaOps throws.
+std::unique_ptr<Ops> make_cuda_ops(const OpsConfig& config);
+
+}  // namespace apar

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <doctest/doctest.h>
+
+#ifdef APAR_TEST_ON_DEVICE
+
+namespace apar::test {
+
+// On a device the order of threads is its own.
+template <class Run>
+auto in_either_order(Run run) {
+  return run();
+}
+
+}  // namespace apar::test
+
+#else
+
+#include "test/cuda/emulate.h"
+
+namespace apar::test {
+
+// Runs a kernel with the threads of a block, and the blocks, first to last and last to first: results that
+// differ show a missing barrier. Returns the first result.
+template <class Run>
+auto in_either_order(Run run) {
+  auto forward = run();
+  cuda::emulate::order = cuda::emulate::Order::backward;
+  const auto backward = run();
+  cuda::emulate::order = cuda::emulate::Order::forward;
+  CHECK(forward == backward);
+  return forward;
+}
+
+}  // namespace apar::test
+
+#endif

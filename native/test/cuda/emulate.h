@@ -1,0 +1,152 @@
+#pragma once
+
+// The part of CUDA's language that our kernels use, on the host: the threads of a block are fibers that run
+// one after another and meet at barriers. Blocks run one after another, in an order that a test can choose.
+// What it finds: barriers that not all threads reach, reads of shared memory that nobody wrote (it starts as
+// NaN), data used before its asynchronous copy was waited for, and, by running the threads in the opposite
+// order, missing barriers.
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+
+namespace apar::cuda::emulate {
+
+constexpr int kWarpSize = 32;
+
+struct Index {
+  uint32_t x = 0, y = 0, z = 0;
+};
+
+// What a running thread sees as threadIdx, blockIdx, blockDim, gridDim.
+struct Position {
+  Index thread, block, block_size, grid;
+};
+extern Position position;
+
+// In which order the ready threads of a block, and the blocks of a grid, run.
+enum class Order { forward, backward };
+extern Order order;
+
+// Runs thread() for every thread of every block. Throws std::logic_error when some threads of a block wait
+// for ever.
+void run_grid(Index grid, uint32_t threads, size_t shared_bytes, const std::function<void()>& thread);
+// Runs the work now, or records it when the stream is capturing (emulated_device.h).
+void enqueue(void* stream, std::function<void()> work);
+unsigned char* shared_memory();
+
+void sync_block();
+// All lanes of the warp meet; the last to come runs `combine` over the lanes' inputs and outputs. `kind`
+// names the operation: a warp whose lanes meet in different ones is broken.
+using Combine = void (*)(const void* const* in, void* const* out);
+void sync_warp(const char* kind, const void* in, void* out, Combine combine);
+
+// Asynchronous copies of the running thread.
+void copy_async(void* shared, const void* global, size_t bytes, bool valid);
+void copy_commit();
+void copy_wait(int groups_left);
+
+template <class T>
+T shuffle_xor(T value, int mask) {
+  struct In {
+    T value;
+    int mask;
+  } in{value, mask};
+  T out;
+  sync_warp("shuffle_xor", &in, &out, [](const void* const* ins, void* const* outs) {
+    for (int lane = 0; lane < kWarpSize; ++lane) {
+      const auto* const mine = static_cast<const In*>(ins[lane]);
+      *static_cast<T*>(outs[lane]) = static_cast<const In*>(ins[lane ^ mine->mask])->value;
+    }
+  });
+  return out;
+}
+
+template <class T>
+T shuffle(T value, int from) {
+  struct In {
+    T value;
+    int from;
+  } in{value, from};
+  T out;
+  sync_warp("shuffle", &in, &out, [](const void* const* ins, void* const* outs) {
+    for (int lane = 0; lane < kWarpSize; ++lane) {
+      const auto* const mine = static_cast<const In*>(ins[lane]);
+      *static_cast<T*>(outs[lane]) = static_cast<const In*>(ins[mine->from % kWarpSize])->value;
+    }
+  });
+  return out;
+}
+
+}  // namespace apar::cuda::emulate
+
+#define threadIdx (::apar::cuda::emulate::position.thread)
+#define blockIdx (::apar::cuda::emulate::position.block)
+#define blockDim (::apar::cuda::emulate::position.block_size)
+#define gridDim (::apar::cuda::emulate::position.grid)
+
+inline void __syncthreads() {
+  ::apar::cuda::emulate::sync_block();
+}
+inline void __syncwarp() {
+  ::apar::cuda::emulate::sync_warp("syncwarp", nullptr, nullptr, [](const void* const*, void* const*) {});
+}
+inline void __threadfence() {}
+template <class T>
+T __shfl_xor_sync(uint32_t, T value, int mask) {
+  return ::apar::cuda::emulate::shuffle_xor(value, mask);
+}
+template <class T>
+T __shfl_sync(uint32_t, T value, int lane) {
+  return ::apar::cuda::emulate::shuffle(value, lane);
+}
+template <class T>
+T atomicAdd(T* at, T value) {
+  const T before = *at;
+  *at += value;
+  return before;
+}
+
+struct float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+inline float2 make_float2(float x, float y) {
+  return {x, y};
+}
+inline float4 make_float4(float x, float y, float z, float w) {
+  return {x, y, z, w};
+}
+inline uint2 make_uint2(uint32_t x, uint32_t y) {
+  return {x, y};
+}
+inline float __fmul_rn(float a, float b) {
+  return a * b;
+}
+inline float __uint_as_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+inline uint32_t __float_as_uint(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}

@@ -1,0 +1,63 @@
+#include "test/cuda/emulated_device.h"
+
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "core/error.h"
+#include "test/cuda/emulate.h"
+
+namespace apar::cuda {
+namespace {
+
+constexpr size_t kAlignment = 16;  // of the largest access
+
+}  // namespace
+
+EmulatedDevice::EmulatedDevice(uint64_t free_bytes, int32_t multiprocessors)
+    : info_{"emulated", multiprocessors, 80, free_bytes} {}
+
+void* EmulatedDevice::allocate(size_t bytes, const char* what) {
+  if (bytes > info_.free_bytes) throw Error(ErrorCode::out_of_memory, what);
+  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  memory_.push_back(std::make_unique<test::Guarded<unsigned char>>(rounded));
+  std::memset(memory_.back()->data(), 0, rounded);
+  return memory_.back()->data();
+}
+
+void* EmulatedDevice::allocate_pinned(size_t bytes) {
+  return allocate(bytes, "pinned");
+}
+
+void EmulatedDevice::upload(void* to, const void* pinned, size_t bytes) {
+  if (capturing_) throw std::logic_error("a copy while launches are recorded");
+  std::memcpy(to, pinned, bytes);
+}
+
+void EmulatedDevice::download(void* pinned, const void* from, size_t bytes) {
+  upload(pinned, from, bytes);
+}
+
+int32_t EmulatedDevice::end_capture() {
+  capturing_ = false;
+  graphs_.push_back(std::exchange(recording_, {}));
+  return static_cast<int32_t>(graphs_.size()) - 1;
+}
+
+void EmulatedDevice::launch_graph(int32_t graph) {
+  ++graph_launches_;
+  for (const auto& work : graphs_.at(graph)) work();
+}
+
+void EmulatedDevice::enqueue(std::function<void()> work) {
+  if (capturing_)
+    recording_.push_back(std::move(work));
+  else
+    work();
+}
+
+void emulate::enqueue(void* stream, std::function<void()> work) {
+  static_cast<EmulatedDevice*>(stream)->enqueue(std::move(work));
+}
+
+}  // namespace apar::cuda

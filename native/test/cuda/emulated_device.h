@@ -1,0 +1,41 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "ops/cuda/device.h"
+#include "test/guarded.h"
+
+namespace apar::cuda {
+
+// Runs kernels on the host (emulate.h), in memory that ends before a forbidden page. A graph is the list of
+// its launches with their arguments.
+class EmulatedDevice final : public Device {
+ public:
+  explicit EmulatedDevice(uint64_t free_bytes = uint64_t{1} << 30, int32_t multiprocessors = 6);
+
+  const DeviceInfo& info() const override { return info_; }
+  Stream stream() override { return this; }
+  void* allocate(size_t bytes, const char* what) override;
+  void* allocate_pinned(size_t bytes) override;
+  void upload(void* to, const void* pinned, size_t bytes) override;
+  void download(void* pinned, const void* from, size_t bytes) override;
+  void synchronize() override {}
+  void begin_capture() override { capturing_ = true; }
+  int32_t end_capture() override;
+  void launch_graph(int32_t graph) override;
+
+  void enqueue(std::function<void()> work);
+  int32_t graph_launches() const { return graph_launches_; }
+
+ private:
+  DeviceInfo info_;
+  std::vector<std::unique_ptr<test::Guarded<unsigned char>>> memory_;
+  bool capturing_ = false;
+  std::vector<std::function<void()>> recording_;
+  std::vector<std::vector<std::function<void()>>> graphs_;
+  int32_t graph_launches_ = 0;
+};
+
+}  // namespace apar::cuda

@@ -1,0 +1,158 @@
+// Attention over random trees against double precision, on both kernels; slots that no row sees hold NaN.
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/step_buffer.h"
+#include "test/cuda/device_array.h"
+#include "test/cuda/either_order.h"
+#include "test/cuda/open_device.h"
+#include "test/cuda/tree_batch.h"
+
+using namespace apar;
+using namespace apar::cuda;
+using namespace apar::test;
+
+namespace {
+
+using Kernel = decltype(&attention_plain);
+
+// A step's inputs on the host; K and V as the pool holds them.
+struct Inputs {
+  HeadShape shape;
+  std::vector<float> q, keys, values;
+};
+
+Inputs random_inputs(std::mt19937& random, const TreeBatch& tree, HeadShape shape, bool bf16) {
+  const size_t slots = static_cast<size_t>(tree.num_blocks()) * kBlockTokens;
+  const size_t pool = slots * shape.kv_heads * shape.head_dim;
+  Inputs inputs = {
+      shape,
+      random_floats(random, static_cast<size_t>(tree.batch().rows()) * shape.heads * shape.head_dim, 2),
+      random_floats(random, pool), random_floats(random, pool)};
+  std::set<int32_t> seen;
+  for (int32_t row = 0; row < tree.batch().rows(); ++row)
+    for (const int32_t slot : tree.visible_slots(row)) seen.insert(slot);
+  for (size_t i = 0; i < pool; ++i) {
+    const auto block = static_cast<int32_t>(i / shape.head_dim / kBlockTokens / shape.kv_heads);
+    const auto slot = static_cast<int32_t>(block * kBlockTokens + i / shape.head_dim % kBlockTokens);
+    if (!seen.contains(slot)) inputs.keys[i] = inputs.values[i] = NAN;
+    if (!bf16) continue;
+    inputs.keys[i] = bf16_to_f32(f32_to_bf16(inputs.keys[i]));
+    inputs.values[i] = bf16_to_f32(f32_to_bf16(inputs.values[i]));
+  }
+  return inputs;
+}
+
+std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inputs, DType dtype,
+                       Kernel kernel, int64_t max_parts) {
+  const HeadShape shape = inputs.shape;
+  AttentionWork work;
+  work.build(tree.batch(), shape.group(), max_parts);
+  std::vector<int32_t> words;
+  write_step(tree.batch(), work, words);
+  const DeviceArray<int32_t> step(device, words);
+  const auto* const header = reinterpret_cast<const StepHeader*>(step.data());
+  const DeviceArray<float> q(device, inputs.q), keys(device, inputs.keys), values(device, inputs.values);
+  const DeviceArray<uint16_t> keys_bf16(device, to_bf16(inputs.keys)),
+      values_bf16(device, to_bf16(inputs.values));
+  const KvLayer kv = dtype == DType::f32 ? KvLayer{keys.data(), values.data(), dtype}
+                                         : KvLayer{keys_bf16.data(), values_bf16.data(), dtype};
+  const size_t scores = static_cast<size_t>(work.num_parts()) * shape.heads;
+  const DeviceArray<float> sums(device, scores * shape.head_dim), scales(device, scores * 2),
+      out(device, inputs.q.size());
+  const DeviceArray<uint16_t> out_bf16(device, inputs.q.size());
+  const AttentionParts parts = {sums.data(), scales.data()};
+  kernel(device.stream(), header, shape, q.data(), kv, parts, {3, 2});
+  attention_merge(device.stream(), header, tree.batch().rows(), shape, parts, out.data(), out_bf16.data());
+  const std::vector<float> got = out.get();
+  CHECK(out_bf16.get() == to_bf16(got));
+  return got;
+}
+
+std::vector<double> expected(const TreeBatch& tree, const Inputs& inputs) {
+  const HeadShape shape = inputs.shape;
+  std::vector<double> want;
+  for (int32_t row = 0; row < tree.batch().rows(); ++row) {
+    const std::vector<int32_t> slots = tree.visible_slots(row);
+    for (int32_t head = 0; head < shape.heads; ++head) {
+      const float* const q = &inputs.q[(static_cast<size_t>(row) * shape.heads + head) * shape.head_dim];
+      const auto at = [&](int32_t slot) {
+        const size_t block = static_cast<size_t>(slot / kBlockTokens) * shape.kv_heads + head / shape.group();
+        return (block * kBlockTokens + slot % kBlockTokens) * shape.head_dim;
+      };
+      std::vector<double> weights, sum(shape.head_dim, 0.0);
+      double total = 0;
+      for (const int32_t slot : slots) {
+        double score = 0;
+        for (int32_t d = 0; d < shape.head_dim; ++d) score += double{q[d]} * inputs.keys[at(slot) + d];
+        weights.push_back(std::exp(score / std::sqrt(shape.head_dim)));
+        total += weights.back();
+      }
+      for (size_t i = 0; i < slots.size(); ++i)
+        for (int32_t d = 0; d < shape.head_dim; ++d)
+          sum[d] += weights[i] / total * inputs.values[at(slots[i]) + d];
+      want.insert(want.end(), sum.begin(), sum.end());
+    }
+  }
+  return want;
+}
+
+void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, DType dtype, Kernel kernel,
+           double tolerance) {
+  CAPTURE(seed);
+  CAPTURE(shape.head_dim);
+  CAPTURE(shape.group());
+  std::mt19937 random(seed);
+  const auto device = open_test_device();
+  const Inputs inputs = random_inputs(random, tree, shape, dtype == DType::bf16);
+  const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 2000);
+  const auto got = in_either_order([&] { return run(*device, tree, inputs, dtype, kernel, room); });
+  const std::vector<double> want = expected(tree, inputs);
+  double worst = 0, largest = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    REQUIRE(std::isfinite(got[i]));
+    worst = std::max(worst, std::abs(got[i] - want[i]));
+    largest = std::max(largest, std::abs(want[i]));
+  }
+  CHECK(worst < tolerance * largest);
+  // Another cut of the work leaves every bit.
+  CHECK(run(*device, tree, inputs, dtype, kernel, 0) == got);
+}
+
+}  // namespace
+
+TEST_CASE("the plain kernel: any head size, f32 and bf16") {
+  for (uint32_t seed = 1; seed <= 3; ++seed) {
+    const TreeBatch tree = random_tree_batch(seed, 4, 90);
+    check(seed, tree, {4, 2, 6}, DType::f32, attention_plain, 1e-5);
+    check(seed, tree, {3, 3, 40}, DType::f32, attention_plain, 1e-5);
+    check(seed, tree, {2, 1, 64}, DType::bf16, attention_plain, 1e-5);
+  }
+}
+
+TEST_CASE("the tensor-core kernel: every head size, grouped heads") {
+  // Queries and weights are rounded to bf16.
+  for (uint32_t seed = 1; seed <= 3; ++seed) {
+    const TreeBatch tree = random_tree_batch(seed, 5, 150);
+    check(seed, tree, {4, 4, 64}, DType::bf16, attention_mma, 1e-2);
+    check(seed, tree, {4, 2, 80}, DType::bf16, attention_mma, 1e-2);
+    check(seed, tree, {3, 1, 96}, DType::bf16, attention_mma, 1e-2);
+    check(seed, tree, {8, 1, 128}, DType::bf16, attention_mma, 1e-2);
+  }
+}
+
+TEST_CASE("a prompt shared by many branches") {
+  const TreeBatch tree = fan_batch(450, 50, 20);
+  check(1, tree, {2, 2, 64}, DType::bf16, attention_mma, 1e-2);
+  check(2, tree, {2, 1, 32}, DType::f32, attention_plain, 1e-5);
+}
+
+TEST_CASE("which shapes the tensor-core kernel takes") {
+  CHECK(attention_mma_takes({32, 32, 128}, DType::bf16));
+  CHECK(attention_mma_takes({64, 1, 64}, DType::bf16));
+  CHECK_FALSE(attention_mma_takes({65, 1, 64}, DType::bf16));
+  CHECK_FALSE(attention_mma_takes({32, 32, 128}, DType::f32));
+  CHECK_FALSE(attention_mma_takes({32, 32, 72}, DType::bf16));
+}

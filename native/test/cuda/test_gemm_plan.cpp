@@ -1,0 +1,64 @@
+// Numbers that decide launches and memory, without a device.
+#include <doctest/doctest.h>
+
+#include "ops/cuda/gemm_plan.h"
+#include "ops/cuda/memory_plan.h"
+
+using namespace apar;
+using namespace apar::cuda;
+
+TEST_CASE("the parts of a sum depend on the layer alone, so that a row has the same bits in every batch") {
+  for (const int32_t tiles : {1, 64, 192, 344, 500}) {
+    for (const int32_t input_tiles : {1, 3, 64, 172}) {
+      const int32_t splits = plan_gemm(1, tiles, input_tiles, 132).splits;
+      CHECK(splits >= 1);
+      CHECK(splits <= kMaxSplits);
+      CHECK(splits <= input_tiles);
+      for (int32_t rows = 1; rows < 1200; rows += 7)
+        CHECK(plan_gemm(rows, tiles, input_tiles, 132).splits == splits);
+    }
+  }
+}
+
+TEST_CASE("tiles hold the rows, and blocks fill the device where the inputs allow it") {
+  for (int32_t rows = 1; rows <= 128; ++rows) {
+    const GemmPlan plan = plan_gemm(rows, 64, 64, 132);
+    CHECK(plan.tile_rows >= rows);
+    CHECK((plan.tile_rows == 8 || plan.tile_rows < 2 * rows));
+    CHECK(plan.in_turn == false);
+    CHECK(64 * plan.splits >= 132);
+    CHECK(partial_floats(plan, rows, 64) == int64_t{plan.splits} * rows * 64 * 64);
+  }
+  const GemmPlan prompt = plan_gemm(512, 64, 64, 132);  // enough tiles by itself
+  CHECK(prompt.in_turn);
+  CHECK(partial_floats(prompt, 512, 64) == 0);
+  CHECK(plan_gemm(1, 500, 64, 132).splits == 1);
+}
+
+TEST_CASE("few different numbers of rows, never more than there is room for") {
+  CHECK(padded_rows(1, 100) == 1);
+  CHECK(padded_rows(3, 100) == 4);
+  CHECK(padded_rows(97, 100) == 100);
+  CHECK(padded_rows(350, 512) == 384);
+  CHECK(padded_rows(700, 1024) == 700);
+  for (int32_t rows = 1; rows <= 512; ++rows) {
+    CHECK(padded_rows(rows, 512) >= rows);
+    CHECK(padded_rows(rows, 512) <= 2 * rows);
+  }
+}
+
+TEST_CASE("KV blocks from free memory") {
+  const OpsConfig llama_7b = {.num_layers = 32,
+                              .num_heads = 32,
+                              .num_kv_heads = 32,
+                              .head_dim = 128,
+                              .kv_dtype = DType::bf16,
+                              .num_blocks = 0,
+                              .max_rows = 512,
+                              .max_context = 4096};
+  CHECK(kv_pool_bytes(llama_7b, 1) == uint64_t{512} * 1024 * kBlockTokens);
+  constexpr uint64_t gib = uint64_t{1} << 30;
+  CHECK(affordable_blocks(llama_7b, 24 * gib, 14 * gib, 0.0) == 10 * 128);
+  CHECK(affordable_blocks(llama_7b, 24 * gib, 14 * gib, 0.5) == 0);
+  CHECK(affordable_blocks(llama_7b, 10 * gib, 14 * gib, 0.1) == 0);
+}

@@ -1,0 +1,69 @@
+// The choice of a device on a machine without CUDA, or with it: what is asked for, and what is said when it
+// is not there.
+#include <doctest/doctest.h>
+
+#include "core/error.h"
+#include "model/device.h"
+#include "ops/cuda_library.h"
+#include "test/random_model.h"
+
+using namespace apar;
+using namespace apar::test;
+
+namespace {
+
+// Why CUDA cannot be used here, "" where it can.
+std::string cuda_missing() {
+  try {
+    make_cuda_ops({.num_layers = 1,
+                   .num_heads = 1,
+                   .num_kv_heads = 1,
+                   .head_dim = 2,
+                   .num_blocks = 1,
+                   .max_rows = 1,
+                   .max_context = 16});
+    return "";
+  } catch (const Error& error) {
+    REQUIRE(error.code() == ErrorCode::unavailable);
+    REQUIRE(std::string(error.what()).find("CUDA") != std::string::npos);
+    return error.what();
+  }
+}
+
+std::string device_of(const RandomModel& random, DeviceChoice choice, std::string& fallback) {
+  const auto reason = std::make_shared<std::string>();
+  const auto model =
+      open_llama(random.config, random.weights, WeightFormat::f32, 4, 4, make_ops_on(choice, 1, reason));
+  fallback = *reason;
+  return model->device();
+}
+
+}  // namespace
+
+TEST_CASE("auto takes CUDA where it is, else the CPU, and says why") {
+  const RandomModel random = make_random_model();
+  const std::string missing = cuda_missing();
+  std::string fallback;
+  CHECK(device_of(random, DeviceChoice::automatic, fallback).rfind(missing.empty() ? "cuda" : "cpu", 0) == 0);
+  CHECK(fallback == missing);
+  CHECK(device_of(random, DeviceChoice::cpu, fallback).rfind("cpu", 0) == 0);
+  CHECK(fallback.empty());
+}
+
+TEST_CASE("cuda means cuda") {
+  const RandomModel random = make_random_model();
+  std::string fallback;
+  if (cuda_missing().empty())
+    CHECK(device_of(random, DeviceChoice::cuda, fallback).rfind("cuda", 0) == 0);
+  else
+    CHECK_THROWS_AS(device_of(random, DeviceChoice::cuda, fallback), Error);
+}
+
+TEST_CASE("names of devices") {
+  CHECK(parse_device("auto") == DeviceChoice::automatic);
+  CHECK(parse_device("cpu") == DeviceChoice::cpu);
+  CHECK(parse_device("cuda") == DeviceChoice::cuda);
+  CHECK_THROWS_AS(parse_device("tpu"), Error);
+  CHECK_THROWS_AS(make_ops_on(DeviceChoice::cpu, 0, nullptr), Error);
+  CHECK_THROWS_AS(make_ops_on(DeviceChoice::cpu, 257, nullptr), Error);
+}
