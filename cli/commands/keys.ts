@@ -1,13 +1,63 @@
+import Table from 'cli-table3'
 import { type Command, InvalidArgumentError } from 'commander'
-import { ApiKeyRecord } from '../../shared/api-keys.ts'
+import { ApiKeyRecord, Scope } from '../../shared/api-keys.ts'
+import { KeyAdmin, type KeyAnswer, type NewKeySettings } from '../admin.ts'
+import { UserError } from '../explain.ts'
 import { newApiKey } from '../keys.ts'
-import { integer } from '../options.ts'
+import { integer, url } from '../options.ts'
+
+const MAX_TOKENS = 1_000_000_000_000
+const DAY_SECONDS = 24 * 3600
+
+interface AdminFlags {
+  url: string
+  adminKey?: string
+}
+
+interface CreateFlags extends AdminFlags {
+  id?: string
+  scopes?: Scope[]
+  models?: string[]
+  expiresInDays?: number
+  requestsPerMinute?: number
+  tokensPerMinute?: number
+  concurrentStreams?: number
+  tokensPerDay?: number
+  tokensPerMonth?: number
+}
 
 export function registerKeys(program: Command): void {
-  const keys = program.command('keys').description('API keys')
+  const keys = program.command('keys').description('API keys of an edge')
+  const tokens = integer(1, MAX_TOKENS)
+  withAdmin(keys.command('create').description('makes a key and prints it, once'))
+    .option('--id <id>', 'name of the key: letters, digits, hyphens (default: drawn)', keyId)
+    .option('--scopes <names>', `of ${Scope.options.join(', ')}, with commas (default: all)`, scopes)
+    .option('--models <names>', 'that it may use, with commas (default: all)', (text) => text.split(','))
+    .option('--expires-in-days <n>', 'default: never', integer(1, 36_500))
+    .option('--requests-per-minute <n>', 'default, as for all limits: none', integer(1, 1_000_000))
+    .option('--tokens-per-minute <n>', 'prompt and new tokens', tokens)
+    .option('--concurrent-streams <n>', 'answers at the same time', integer(1, 100_000))
+    .option('--tokens-per-day <n>', 'UTC', tokens)
+    .option('--tokens-per-month <n>', 'UTC', tokens)
+    .action(async (flags: CreateFlags) => showSecret(await adminOf(flags).create(settingsOf(flags))))
+  withAdmin(keys.command('list').description('lists keys, without their secrets')).action(
+    async (flags: AdminFlags) => console.log(tableOf(await adminOf(flags).list())),
+  )
+  withAdmin(keys.command('rotate').description('gives a key a new secret and prints it, once'))
+    .argument('<id>', 'name of the key', keyId)
+    .option('--grace-seconds <n>', 'how long the old secret stays good', integer(0, 30 * DAY_SECONDS), 0)
+    .action(async (id: string, flags: AdminFlags & { graceSeconds: number }) =>
+      showSecret(await adminOf(flags).rotate(id, flags.graceSeconds)),
+    )
+  withAdmin(keys.command('revoke').description('refuses a key from now on, for good'))
+    .argument('<id>', 'name of the key', keyId)
+    .action(async (id: string, flags: AdminFlags) => {
+      await adminOf(flags).revoke(id)
+      console.log(`${id} is revoked`)
+    })
   keys
     .command('new')
-    .description('makes a key, and the record of it for API_KEYS (a JSON list)')
+    .description('makes a key without an edge, and the record of it for the API_KEYS secret (a JSON list)')
     .requiredOption('--id <id>', 'name of the key: letters, digits, hyphens', keyId)
     .option('--requests-per-minute <n>', 'its request-rate limit', integer(1, 1_000_000), 60)
     .action(({ id, requestsPerMinute }: { id: string; requestsPerMinute: number }) => {
@@ -19,8 +69,72 @@ export function registerKeys(program: Command): void {
     })
 }
 
+function withAdmin(command: Command): Command {
+  return command
+    .option('--url <url>', 'address of the edge', url('http:', 'https:'), 'http://127.0.0.1:8787')
+    .option('--admin-key <key>', "the edge's ADMIN_KEY (default: APAR_ADMIN_KEY)")
+}
+
+function adminOf(flags: AdminFlags): KeyAdmin {
+  const adminKey = flags.adminKey ?? process.env.APAR_ADMIN_KEY
+  if (!adminKey) {
+    throw new UserError('missing_option', 'the admin key is needed: --admin-key, or APAR_ADMIN_KEY')
+  }
+  return new KeyAdmin(flags.url, adminKey)
+}
+
+function settingsOf(flags: CreateFlags): NewKeySettings {
+  const { id, scopes, models, expiresInDays: days } = flags
+  const limits = {
+    requests_per_minute: flags.requestsPerMinute,
+    tokens_per_minute: flags.tokensPerMinute,
+    concurrent_streams: flags.concurrentStreams,
+    tokens_per_day: flags.tokensPerDay,
+    tokens_per_month: flags.tokensPerMonth,
+  }
+  return {
+    ...(id !== undefined && { id }),
+    ...(scopes && { scopes }),
+    ...(models && { models }),
+    limits,
+    ...(days !== undefined && { expires_at: Math.floor(Date.now() / 1000) + days * DAY_SECONDS }),
+  }
+}
+
+function showSecret({ id, key = '' }: KeyAnswer): void {
+  console.error(`key ${id} (shown once):`)
+  console.log(key)
+}
+
+function tableOf(keys: KeyAnswer[]): string {
+  const table = new Table({ head: ['key', 'state', 'scopes', 'models', 'limits'], style: { head: [] } })
+  for (const { id, scopes, models, limits, ...state } of keys) {
+    const bounds = Object.entries(limits).map(([name, value]) => `${name} ${value}`)
+    table.push([id, stateOf(state), scopes.join('\n'), models?.join('\n') ?? 'all', bounds.join('\n')])
+  }
+  return table.toString()
+}
+
+function stateOf({ expires_at, revoked_at }: Pick<KeyAnswer, 'expires_at' | 'revoked_at'>): string {
+  if (revoked_at !== null) return `revoked ${day(revoked_at)}`
+  if (expires_at === null) return 'good'
+  return expires_at * 1000 <= Date.now() ? `expired ${day(expires_at)}` : `good until ${day(expires_at)}`
+}
+
+function day(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().slice(0, 10)
+}
+
 function keyId(text: string): string {
   if (!ApiKeyRecord.shape.id.safeParse(text).success)
     throw new InvalidArgumentError('letters, digits and hyphens')
   return text
+}
+
+function scopes(text: string): Scope[] {
+  return text.split(',').map((name) => {
+    const scope = Scope.safeParse(name)
+    if (!scope.success) throw new InvalidArgumentError(`scopes are ${Scope.options.join(', ')}`)
+    return scope.data
+  })
 }

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare'
 import { packageRoot } from '../../gpu-node/package-root.ts'
@@ -14,6 +14,10 @@ export interface LocalEdgeOptions {
   port: number
   apiKeys: ApiKeyRecord[]
   nodeSecret: string
+  /** Further variables and secrets of the worker (edge/env.ts). */
+  settings?: Record<string, string>
+  /** Folder where keys and counts outlive this process; without it they end with it. */
+  stateDir?: string | undefined
 }
 
 export interface LocalEdge {
@@ -28,7 +32,7 @@ export interface LocalEdge {
 
 /** The edge in workerd on this machine: no account, no network. @throws UserError in one line. */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
-  const { host, port, apiKeys, nodeSecret } = options
+  const { host, port, apiKeys, nodeSecret, settings, stateDir } = options
   const { workerOptions, workerPath } = await loadEdgeBuild()
   if (!existsSync(workerPath))
     throw new UserError('edge_missing', `the edge is not built (${workerPath} is missing): run npm run setup`)
@@ -38,7 +42,8 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
     () =>
       new Miniflare({
         ...workerOptions,
-        bindings: { API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret },
+        bindings: { ...settings, API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret },
+        ...(stateDir !== undefined && { durableObjectsPersist: resolve(stateDir) }),
         host,
         port,
         cf: false,

@@ -68,6 +68,9 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     [['data', 'build', '--vocab-size', '5'], /whole number from 300/],
     [['chat', 'hi', '--key', 'k', '--url', 'http://127.0.0.1:9'], /nothing answers at/],
     [['keys', 'new', '--id', 'a b'], /letters, digits and hyphens/],
+    [['keys', 'list'], /the admin key is needed.* \(missing_option\)/],
+    [['keys', 'create', '--scopes', 'root'], /scopes are generate, models, usage/],
+    [['keys', 'list', '--admin-key', 'k', '--url', 'http://127.0.0.1:9'], /nothing answers at/],
     [['dance'], /unknown command/],
   ])('%j is refused with a reason', async (args, reason) => {
     const { code, stderr } = await apar(args)
@@ -83,7 +86,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     const [, id, secret] = API_KEY_PATTERN.exec(key) ?? []
     const record = ApiKeyRecord.parse(JSON.parse(json))
     const hash = createHash('sha256').update(`${record.salt}${secret}`).digest('hex')
-    expect(record).toEqual({ id: 'team', salt: record.salt, hash, requests_per_minute: 5 })
+    expect(record).toMatchObject({ id: 'team', hash, limits: { requests_per_minute: 5 } })
     expect(id).toBe('team')
   })
 })
@@ -99,6 +102,7 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
   async function serve(): Promise<{ url: string; key: string; process: ChildProcess }> {
     const child = spawn(process.execPath, [APAR, 'serve', '--port', '0'], {
       stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, APAR_ADMIN_KEY: 'admin-of-this-test' },
     })
     serving = child
     let printed = ''
@@ -127,6 +131,33 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     const [code, signal] = await once(process, 'exit')
     expect({ code, signal }).toEqual({ code: 0, signal: null })
     await untilNothingListens(url)
+  })
+
+  test('gives out keys, new secrets for them, and takes them back', { timeout: 120_000 }, async () => {
+    const { url, process } = await serve()
+    const keys = (...args: string[]) =>
+      apar(['keys', ...args, '--url', url], { APAR_ADMIN_KEY: 'admin-of-this-test' })
+    const statusOf = async ({ stdout }: Ran) => {
+      const headers = { authorization: `Bearer ${stdout.trim()}` }
+      return (await fetch(`${url}/v1/models`, { headers })).status
+    }
+    const made = await keys('create', '--id', 'team', '--models', 'demo,other', '--tokens-per-day', '1000')
+    expect(await statusOf(made)).toBe(200)
+    const list = await keys('list')
+    expect(list.stdout).toMatch(/team.*good.*generate.*demo.*tokens_per_day 1000/)
+    expect(list.stdout).not.toContain(made.stdout.trim().split('_').at(-1))
+    const rotated = await keys('rotate', 'team')
+    expect(await Promise.all([made, rotated].map(statusOf))).toEqual([401, 200])
+    expect((await keys('revoke', 'team')).stdout).toBe('team is revoked\n')
+    expect(await statusOf(rotated)).toBe(401)
+    expect(await keys('revoke', 'nobody')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/not_found/),
+    })
+    const stranger = await keys('list', '--admin-key', 'guess')
+    expect(stranger.stderr).toMatch(/the admin key is not valid/)
+    process.kill('SIGINT')
+    await once(process, 'exit')
   })
 
   test('leaves no process behind when it is killed', { timeout: 120_000 }, async () => {
