@@ -104,7 +104,7 @@ class Tree {
     }
   }
 
-  static constexpr int32_t kOwnTokens = 256;
+  static constexpr int32_t kOwnTokens = 64;
 
   void prefill() {
     std::vector<int32_t> tokens(shared_), positions(shared_), slots(shared_);

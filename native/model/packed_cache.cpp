@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <sstream>
 
 #include "core/error.h"
 
@@ -20,24 +21,24 @@ constexpr size_t aligned(size_t bytes) {
   return (bytes + 63) / 64 * 64;
 }
 
-// The description's own length is part of it, so it is padded with spaces to whole pages.
+// Padded with spaces to whole pages.
 std::string describe(const WeightTable& table, const std::string& layout, WeightFormat format,
                      std::span<const PackedCache::Layer> layers) {
-  std::string text = "apar packed weights 1\nlayout " + layout + "\nformat " + to_string(format) + "\n";
+  std::ostringstream out;
+  out << "apar packed weights 1\nlayout " << layout << "\nformat " << to_string(format) << "\n";
   for (const std::string& file : table.files) {
     struct stat status = {};
     ::stat(file.c_str(), &status);
-    text += "file " + std::to_string(status.st_size) + " " + std::to_string(status.st_mtim.tv_sec) + "." +
-            std::to_string(status.st_mtim.tv_nsec) + "\n";
+    out << "file " << status.st_size << " " << status.st_mtim.tv_sec << " " << status.st_mtim.tv_nsec << "\n";
   }
   for (const TensorInfo& tensor : table.tensors) {
-    text += "tensor " + tensor.name + " " + std::to_string(tensor.file) + " " +
-            std::to_string(tensor.offset) + " " + std::to_string(static_cast<int>(tensor.dtype));
-    for (const int64_t size : tensor.shape) text += " " + std::to_string(size);
-    text += "\n";
+    out << "tensor " << tensor.name << " " << tensor.file << " " << tensor.offset << " "
+        << static_cast<int>(tensor.dtype);
+    for (const int64_t size : tensor.shape) out << " " << size;
+    out << "\n";
   }
-  for (const PackedCache::Layer& layer : layers)
-    text += "layer " + layer.name + " " + std::to_string(layer.bytes) + "\n";
+  for (const PackedCache::Layer& layer : layers) out << "layer " << layer.name << " " << layer.bytes << "\n";
+  std::string text = out.str();
   text.resize((text.size() + kPage) / kPage * kPage, ' ');
   return text;
 }

@@ -27,6 +27,7 @@ struct Vec {
   // With the 4 vectors of a panel: 8 sums, or 4 sums of whole numbers and 4 of floats.
   static constexpr int64_t kBf16Rows = 2;
   static constexpr int64_t kIntRows = 1;
+  static constexpr int64_t kValueQueries = 4;  // with 2 vectors of a value
 
   __m256 v;
 

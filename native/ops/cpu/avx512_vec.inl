@@ -19,6 +19,7 @@ struct Vec {
   // With the 2 vectors of a panel: 16 sums, or 12 sums of whole numbers and 12 of floats.
   static constexpr int64_t kBf16Rows = 8;
   static constexpr int64_t kIntRows = 6;
+  static constexpr int64_t kValueQueries = 8;  // with 2 vectors of a value
 
   __m512 v;
 

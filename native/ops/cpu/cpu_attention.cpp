@@ -1,6 +1,8 @@
 // Rotary embedding, the KV pool's writes, and attention over the work list.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <type_traits>
 
 #include "ops/cpu/cpu_ops.h"
 #include "ops/float16.h"
@@ -14,30 +16,25 @@ constexpr int32_t kQueryGroup = 8;  // queries that share one load of a key or v
 void store_key(float* block, int32_t offset, const float* key, int32_t head_dim) {
   for (int32_t i = 0; i < head_dim; ++i) block[i * kBlockTokens + offset] = key[i];
 }
-void store_key(uint16_t* block, int32_t offset, const float* key, int32_t head_dim) {
-  for (int32_t i = 0; i < head_dim; i += 2) {
-    uint16_t* const pair = block + (i / 2 * kBlockTokens + offset) * 2;
-    pair[0] = f32_to_bf16(key[i]);
-    pair[1] = f32_to_bf16(key[i + 1]);
-  }
+void store_key(uint16_t* block, int32_t offset, const uint16_t* key, int32_t head_dim) {
+  for (int32_t i = 0; i < head_dim; i += 2)
+    std::memcpy(block + (i / 2 * kBlockTokens + offset) * 2, key + i, 2 * sizeof(uint16_t));
 }
 
-void store_value(float* slot, const float* value, int32_t head_dim) {
-  std::copy_n(value, head_dim, slot);
-}
-void store_value(uint16_t* slot, const float* value, int32_t head_dim) {
-  std::transform(value, value + head_dim, slot, f32_to_bf16);
+void fetch(const void* block, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const std::byte*>(block) + at);
 }
 
 // Tokens of one block that belong to one node, and some queries of the tile below that node.
 struct Piece {
   int32_t block = 0;
-  int32_t offset = 0;    // of the first token in the block
-  int32_t position = 0;  // of that token
-  int32_t query = 0;     // first of `queries`
-  int32_t queries = 0;   // at most kQueryGroup
-  int32_t fewest = 0;    // tokens that every one of them sees
-  int32_t most = 0;      // tokens that some one sees
+  int32_t offset = 0;      // of the first token in the block
+  int32_t position = 0;    // of that token
+  int32_t query = 0;       // first of `queries`
+  int32_t queries = 0;     // at most kQueryGroup
+  int32_t fewest = 0;      // tokens that every one of them sees
+  int32_t most = 0;        // tokens that some one sees
+  int32_t next_block = 0;  // of the same node, or this one again
 };
 
 }  // namespace
@@ -62,7 +59,8 @@ void CpuOps::fill_rope_table() {
 }
 
 template <class Element>
-void CpuOps::rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v) {
+void CpuOps::rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v,
+                                uint16_t* rounded) {
   const int32_t head_dim = config_.head_dim, half = head_dim / 2;
   const float* const cos = rope_ + int64_t{batch_->positions[row]} * head_dim;
   for (int32_t head = 0; head < config_.num_heads; ++head)
@@ -71,18 +69,28 @@ void CpuOps::rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, 
   for (int32_t head = 0; head < config_.num_kv_heads; ++head) {
     const int64_t at = (int64_t{row} * config_.num_kv_heads + head) * head_dim;
     kernels_.rotate(k + at, cos, cos + half, half);
-    store_key(kv_.keys<Element>(layer, block, head), offset, k + at, head_dim);
-    store_value(kv_.values<Element>(layer, block, head) + offset * kv_.stride(), v + at, head_dim);
+    Element* const keys = kv_.keys<Element>(layer, block, head);
+    Element* const value = kv_.values<Element>(layer, block, head) + offset * kv_.stride();
+    if constexpr (std::is_same_v<Element, float>) {
+      store_key(keys, offset, k + at, head_dim);
+      std::copy_n(v + at, head_dim, value);
+    } else {
+      kernels_.bf16.prepare(k + at, head_dim, reinterpret_cast<std::byte*>(rounded));
+      store_key(keys, offset, rounded, head_dim);
+      kernels_.bf16.prepare(v + at, head_dim, reinterpret_cast<std::byte*>(value));
+    }
   }
 }
 
 void CpuOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
-  pool_.parallel_for(batch_->rows(), [&](int64_t row, int32_t) {
-    if (config_.kv_dtype == DType::f32)
-      rope_and_store_row<float>(layer, static_cast<int32_t>(row), q, k, v);
-    else
-      rope_and_store_row<uint16_t>(layer, static_cast<int32_t>(row), q, k, v);
-  });
+  for_each_row(batch_->rows(), (config_.num_heads + 2 * config_.num_kv_heads) * config_.head_dim,
+               [&](int64_t row, int32_t thread) {
+                 uint16_t* const rounded = scratch_[thread].rounded;
+                 if (config_.kv_dtype == DType::f32)
+                   rope_and_store_row<float>(layer, static_cast<int32_t>(row), q, k, v, rounded);
+                 else
+                   rope_and_store_row<uint16_t>(layer, static_cast<int32_t>(row), q, k, v, rounded);
+               });
 }
 
 void CpuOps::attention(int32_t layer, const float* q, float* out) {
@@ -124,7 +132,8 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
     float* const scaled = scratch.queries + query * head_dim;
     for (int32_t i = 0; i < head_dim; ++i) scaled[i] = source[i] * scale;
     if constexpr (!kF32)
-      std::transform(scaled, scaled + head_dim, scratch.rounded + query * head_dim, f32_to_bf16);
+      kernels_.bf16.prepare(scaled, head_dim,
+                            reinterpret_cast<std::byte*>(scratch.rounded + query * head_dim));
   }
   std::fill_n(scratch.sums, queries * stride, 0.0f);
 
@@ -135,15 +144,20 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
       const KvNodeView& node = batch_->nodes[segment.node];
       const int32_t begin = (segment.begin_row - tile.begin_row) * group;
       const int32_t end = (segment.end_row - tile.begin_row) * group;
+      const auto seen = contexts.subspan(segment.begin_row, segment.end_row - segment.begin_row);
+      const int32_t seen_by_all = *std::min_element(seen.begin(), seen.end());
       for (int32_t first = 0; first < node.num_tokens;) {
         const int32_t at = node.first_offset + first, offset = at % kBlockTokens;
         const int32_t tokens = std::min(kBlockTokens - offset, node.num_tokens - first);
         Piece piece = {node.blocks[at / kBlockTokens], offset, segment.first_position + first};
+        piece.next_block =
+            first + tokens < node.num_tokens ? node.blocks[at / kBlockTokens + 1] : piece.block;
+        const bool whole = seen_by_all >= piece.position + tokens;
         for (piece.query = begin; piece.query < end; piece.query += kQueryGroup) {
           piece.queries = std::min(kQueryGroup, end - piece.query);
           piece.fewest = tokens;
-          piece.most = 0;
-          for (int32_t i = piece.query; i < piece.query + piece.queries; ++i) {
+          piece.most = whole ? tokens : 0;
+          for (int32_t i = piece.query; !whole && i < piece.query + piece.queries; ++i) {
             const int32_t visible = std::clamp(context_of(i) - piece.position, 0, tokens);
             piece.fewest = std::min(piece.fewest, visible);
             piece.most = std::max(piece.most, visible);
@@ -157,6 +171,7 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
 
   for_each_piece([&](const Piece& piece) {
     const Element* const keys = kv_.keys<Element>(layer, piece.block, kv_head);
+    fetch(kv_.keys<Element>(layer, piece.next_block, kv_head), kBlockTokens * head_dim * sizeof(Element));
     float* const to = scratch.scores + piece.query * score_stride_ + piece.position;
     // A whole block is computed. From offset 0 what follows the node's end is overwritten by the node below;
     // from within a block the scores before it are another node's.
@@ -180,6 +195,7 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
 
   for_each_piece([&](const Piece& piece) {
     const Element* const values = kv_.values<Element>(layer, piece.block, kv_head) + piece.offset * stride;
+    fetch(kv_.values<Element>(layer, piece.next_block, kv_head), kBlockTokens * stride * sizeof(Element));
     const auto accumulate = [&](int32_t query, int32_t count, int32_t begin, int32_t tokens) {
       const float* const p = scratch.scores + query * score_stride_ + piece.position + begin;
       float* const sums = scratch.sums + query * stride;

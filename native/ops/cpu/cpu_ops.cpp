@@ -14,8 +14,6 @@ namespace {
 // Query vectors (rows x heads of a group) that share one pass over the keys; their scores stay in the L2
 // cache up to contexts of some thousand tokens.
 constexpr int32_t kTileQueries = 32;
-// Work that is not worth waking a thread for, in touched floats.
-constexpr int64_t kSerialFloats = 16 * 1024;
 // A matmul is cut into about this many pieces per thread, so that a thread which is held up delays little,
 // but not into smaller ones than pay for being handed out.
 constexpr int64_t kPiecesPerThread = 12;
@@ -139,15 +137,11 @@ void CpuOps::embed(const Matrix& table, float* x) {
 
 void CpuOps::rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width,
                       float eps, float* out) {
-  const auto row = [&](int64_t index, int32_t) {
+  for_each_row(rows, width, [&](int64_t index, int32_t) {
     const int64_t offset = index * width;
     if (residual != nullptr) kernels_.add(x + offset, residual + offset, width);
     kernels_.rms_norm(x + offset, weight, eps, width, out + offset);
-  };
-  if (int64_t{rows} * width > kSerialFloats)
-    pool_.parallel_for(rows, row);
-  else
-    for (int64_t index = 0; index < rows; ++index) row(index, 0);
+  });
 }
 
 void CpuOps::matmul(const float* x, int32_t rows, std::span<const Projection> projections) {
@@ -179,13 +173,9 @@ void CpuOps::matmul_f32(const float* x, int32_t rows, std::span<const Projection
 // Rounds or quantises the activations once for all of the layers' outputs.
 const std::byte* CpuOps::prepare(const float* x, int32_t rows, int64_t in, WeightFormat format) {
   const int64_t bytes = prepared_bytes(format, in);
-  const auto row = [&, prepare = kernels_.packed(format).prepare](int64_t index, int32_t) {
-    prepare(x + index * in, in, prepared_.get() + index * bytes);
-  };
-  if (rows * in > kSerialFloats)
-    pool_.parallel_for(rows, row);
-  else
-    for (int64_t index = 0; index < rows; ++index) row(index, 0);
+  for_each_row(rows, in, [&, row = kernels_.packed(format).prepare](int64_t index, int32_t) {
+    row(x + index * in, in, prepared_.get() + index * bytes);
+  });
   return prepared_.get();
 }
 

@@ -47,11 +47,21 @@ class CpuOps final : public Ops {
     uint16_t* rounded;  // the queries in bf16
   };
 
+  // Work that is not worth waking a thread for, in touched floats.
+  static constexpr int64_t kSerialFloats = 16 * 1024;
+
+  // Calls body(row, thread) for every row; `width` floats are the work of one.
+  template <class Body>
+  void for_each_row(int64_t rows, int64_t width, Body body) {
+    if (rows * width > kSerialFloats) return pool_.parallel_for(rows, body);
+    for (int64_t row = 0; row < rows; ++row) body(row, 0);
+  }
+
   void fill_rope_table();
   const std::byte* prepare(const float* x, int32_t rows, int64_t in, WeightFormat format);
   void matmul_f32(const float* x, int32_t rows, std::span<const Projection> projections);
   template <class Element>
-  void rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v);
+  void rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v, uint16_t* rounded);
   template <class Element>
   void attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& tile, const float* q, float* out,
                    const Scratch& scratch);

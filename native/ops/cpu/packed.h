@@ -7,9 +7,10 @@
 
 namespace apar::cpu {
 
-// The layout "cpu1" (CpuOps::packed_layout): how the CPU keeps a linear layer w[outs, in] that is not f32: panels of 32 outputs, one after the other,
-// each holding its outputs' weights in the order in which a product reads them, outputs as lanes. Outputs and
-// inputs beyond the matrix are weights of zero. Every panel starts at a multiple of 64 bytes.
+// The layout "cpu1" (CpuOps::packed_layout): how the CPU keeps a linear layer w[outs, in] that is not f32:
+// panels of 32 outputs, one after the other, each holding its outputs' weights in the order in which a
+// product reads them, outputs as lanes. Outputs and inputs beyond the matrix are weights of zero. Every panel
+// starts at a multiple of 64 bytes.
 //   bf16  [in / 2][32 outputs][2]
 //   int8  [in / 32 groups] of { [8][32 outputs][4] uint8: q + 128, [32] f16 scales }; weight = q * scale
 //   int4  [in / 32 groups] of { [4][32 outputs][4] two weights: q + 8 of inputs i (low half) and i + 16,

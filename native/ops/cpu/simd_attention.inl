@@ -3,7 +3,7 @@
 // in its dimension's lane.
 
 constexpr int64_t kScoreTile = 8;
-constexpr int64_t kQueryTile = 4;
+constexpr int64_t kQueryTile = Vec::kValueQueries;
 
 // Scores of kLanes tokens from `keys` on for kQueries queries, one dimension after the other.
 template <int64_t kQueries>
