@@ -1,130 +1,93 @@
-import { execFileSync } from 'node:child_process'
-import { openEngine } from '../gpu-node/engine/binding.ts'
-import type { DType, Engine, EngineConfig } from '../gpu-node/engine/types.ts'
-import { decode, EventCounter, prefill, type Rate, randomPrompt } from './engine/cases.ts'
-import { type RandomLlama, randomLlama, SHAPES } from './engine/random-llama.ts'
-import {
-  type BenchCase,
-  type BenchOptions,
-  type BenchResult,
-  commit,
-  machine,
-  median,
-  SampleFile,
-} from './report.ts'
+import { CASES, type EngineCase } from './engine/cases.ts'
+import { floorRate, measureBandwidth, stepBytes } from './engine/floor.ts'
+import { openOurs, openOursInNode } from './engine/ours.ts'
+import { randomLlama } from './engine/random-llama.ts'
+import { keptBesideNeighbour, type Side } from './engine/side.ts'
+import { type Sample, summarise } from './engine/summary.ts'
+import { openTheirs, openTheirsInNode } from './engine/theirs.ts'
+import { HOW_TO_BUILD, peerIsBuilt } from './peer/peer.ts'
+import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, SampleFile } from './report.ts'
 
 const THREADS = 2
-const SHARED_TOKENS = 500
 const REPETITIONS = 5
-
-interface Case {
-  name: string
-  model: keyof typeof SHAPES & string
-  dtype: DType
-  rows: number
-  /** Tokens that each branch decodes; 0 measures prefill of 512 tokens. */
-  each: number
-}
-
-const QUICK: Case[] = [
-  { name: 'single stream', model: '15M', dtype: 'bf16', rows: 1, each: 128 },
-  { name: 'single stream', model: '110M', dtype: 'bf16', rows: 1, each: 48 },
-  { name: 'prefill 512', model: '110M', dtype: 'bf16', rows: 1, each: 0 },
-  { name: '8 branches, 500 shared', model: '110M', dtype: 'bf16', rows: 8, each: 32 },
-  { name: '32 branches, 500 shared', model: '110M', dtype: 'bf16', rows: 32, each: 24 },
-]
-const FULL: Case[] = [
-  ...QUICK,
-  { name: 'prefill 512', model: '15M', dtype: 'bf16', rows: 1, each: 0 },
-  { name: 'single stream', model: '1.1B', dtype: 'bf16', rows: 1, each: 24 },
-  { name: 'prefill 512', model: '1.1B', dtype: 'bf16', rows: 1, each: 0 },
-  { name: '32 branches, 500 shared', model: '1.1B', dtype: 'bf16', rows: 32, each: 12 },
-]
+const QUICK_REPETITIONS = 2
 
 /**
- * The engine alone, through the addon, on random Llama weights, 2 threads. The floor of a decoding case is what it has to
- * read (weights, the shared prefix once, each branch's own tokens) over the memory bandwidth measured in the same run;
- * with many rows arithmetic is the limit before that.
+ * The engine beside llama.cpp: the same random Llama weights, the same number of threads, each in a process of its own with its
+ * model loaded, one run after the other. The floor of a case is what a step has to read over the bandwidth measured in
+ * the same repetition.
  */
 export async function engine({ quick }: BenchOptions): Promise<BenchResult> {
+  const withPeer = peerIsBuilt()
+  if (!withPeer) console.error(`engine: no peer to compare with; to build it: ${HOW_TO_BUILD}`)
   const file = new SampleFile('engine')
   const results: BenchCase[] = []
-  for (const test of quick ? QUICK : FULL) {
-    const model = randomLlama(test.model, SHAPES[test.model] as RandomLlama['shape'])
-    const bandwidth = measureBandwidth(test.model === '15M' ? 24 : 512)
-    const rates = await run(test, model, quick ? 2 : REPETITIONS)
-    const perSecond = rates.map(({ tokens, seconds }) => tokens / seconds)
-    const name = `${test.model} ${test.dtype}, ${test.name}`
-    for (const [repetition, value] of perSecond.entries())
-      file.add({ bench: 'engine', case: name, repetition, value })
-    const floor = test.each > 0 ? (test.rows * bandwidth) / stepBytes(test, model) : undefined
-    const value = median(perSecond)
-    console.error(`engine: ${name}: ${value.toFixed(1)} tok/s${floor ? `, floor ${floor.toFixed(1)}` : ''}`)
-    const rounded = { value: round(value), ...(floor === undefined ? {} : { floor: round(floor) }) }
-    results.push({ case: name, ...rounded, unit: 'tok/s', better: 'higher', goal: null })
+  for (const tests of groups(CASES.filter((test) => test.quick || !quick))) {
+    const sides = await openSides(tests[0], withPeer)
+    try {
+      for (const test of tests) {
+        const samples = await compare(test, sides, quick ? QUICK_REPETITIONS : REPETITIONS)
+        for (const sample of samples) file.add(sample)
+        const rows = summarise(test, samples)
+        results.push(...rows)
+        console.error(`engine: ${rows.map(describe).join('; ')}`)
+      }
+    } finally {
+      for (const side of sides) await side.close()
+    }
   }
   return { bench: 'engine', commit: commit(), machine: machine(), samples: file.path, cases: results }
 }
 
-async function run(test: Case, model: RandomLlama, repetitions: number): Promise<Rate[]> {
-  const counter = new EventCounter()
-  const engine = await openEngine(configOf(test, model), counter.onEvents)
-  const rates: Rate[] = []
-  try {
-    for (let repetition = -1; repetition < repetitions; repetition++) {
-      const rate = await measure(test, model, engine, counter, repetition + 1)
-      if (repetition >= 0) rates.push(rate) // the first one warms up
-    }
-  } finally {
-    await engine.close()
+/** Cases that need the same two sides, so that a model is loaded once. */
+function groups(cases: readonly EngineCase[]): [EngineCase, ...EngineCase[]][] {
+  const found = new Map<string, [EngineCase, ...EngineCase[]]>()
+  for (const test of cases) {
+    const key = [test.model, test.dtype, test.kind === 'node'].join()
+    const group = found.get(key)
+    if (group) group.push(test)
+    else found.set(key, [test])
   }
-  return rates
+  return [...found.values()]
 }
 
-function measure(
-  { rows, each }: Case,
-  model: RandomLlama,
-  engine: Engine,
-  counter: EventCounter,
-  seed: number,
-): Promise<Rate> {
-  const { vocabSize } = model.shape
-  if (each === 0) return prefill(engine, counter, randomPrompt(512, seed, vocabSize))
-  const shared = rows === 1 ? 8 : SHARED_TOKENS
-  return decode(engine, counter, randomPrompt(shared, seed, vocabSize), rows, each)
+/** Ours, and theirs when it is built. */
+async function openSides({ model, dtype, kind }: EngineCase, withPeer: boolean): Promise<Side[]> {
+  const checkpoint = randomLlama(model)
+  const inNode = kind === 'node'
+  const ours = await (inNode ? openOursInNode : openOurs)(checkpoint, dtype, THREADS)
+  return withPeer ? [ours, await (inNode ? openTheirsInNode : openTheirs)(model, dtype, THREADS)] : [ours]
 }
 
-function configOf({ dtype }: Case, { shape, weights }: RandomLlama): EngineConfig {
-  return {
-    model: shape,
-    weights,
-    tokens: { fork: -1, child: -1, eos: [2] },
-    dtype,
-    threads: THREADS,
-    numBlocks: 512,
-    maxStepTokens: 512,
-    maxBranches: 64,
-    maxRequests: 64,
-    prefixCache: true,
-    watermark: 0.01,
-    policy: 'eager',
+/** Runs of both sides in turn; the first of each is not counted. */
+async function compare(test: EngineCase, sides: readonly Side[], repetitions: number): Promise<Sample[]> {
+  const { shape } = randomLlama(test.model)
+  const isShare = test.kind === 'neighbour'
+  const measure = (side: Side, seed: number) =>
+    isShare ? keptBesideNeighbour(side, test, seed) : side.rate(test, seed)
+  for (const side of sides) await side.rate(test, 0)
+  const samples: Sample[] = []
+  for (let repetition = 0; repetition < repetitions; repetition++) {
+    const figures = new Map<Side, number>()
+    // Whoever goes second may find warmer caches: they take turns.
+    for (const side of repetition % 2 === 0 ? sides : sides.toReversed())
+      figures.set(side, await measure(side, repetition + 1))
+    const [ours = Number.NaN, theirs] = sides.map((side) => figures.get(side))
+    const bandwidth = measureBandwidth(stepBytes(test, shape), THREADS)
+    samples.push({
+      ...{ bench: 'engine', case: test.name, repetition, ours },
+      ...(theirs !== undefined && { theirs }),
+      ...(!isShare && { bandwidth, floor: floorRate(test, shape, bandwidth) }),
+    })
   }
+  return samples
 }
 
-function stepBytes({ rows, each }: Case, { shape, bytes }: RandomLlama): number {
-  const embedding = shape.tieWordEmbeddings ? 0 : shape.vocabSize * shape.hiddenSize * 2
-  const kvPerToken = 2 * shape.numLayers * shape.numKvHeads * shape.headDim * 2
-  const shared = rows === 1 ? 8 : SHARED_TOKENS
-  return bytes - embedding + kvPerToken * (shared + (rows * each) / 2)
-}
-
-/** Bytes per second with the engine's number of threads. */
-function measureBandwidth(mebibytes: number): number {
-  const args = [String(THREADS), String(mebibytes), '0.3']
-  const line = execFileSync('native/build/release/bench/bench_bandwidth', args, { encoding: 'utf8' })
-  return JSON.parse(line).gb_per_s * 1e9
-}
-
-function round(value: number): number {
-  return Number(value.toPrecision(4))
+function describe({ case: name, value, unit, goal, peer, floor }: BenchCase): string {
+  const beside = [
+    ...(goal === null ? [] : [`goal ${goal}`]),
+    ...(floor === undefined ? [] : [`floor ${floor}`]),
+    ...(peer === undefined ? [] : [`peer ${peer}`]),
+  ]
+  return `${name}: ${value} ${unit} (${beside.join(', ')})`
 }

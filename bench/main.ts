@@ -1,17 +1,24 @@
+import { agreement } from './agreement.ts'
 import { apar } from './apar.ts'
 import { engine } from './engine.ts'
+import { plot } from './plot.ts'
 import type { Bench, BenchOptions } from './report.ts'
 
-const BENCHES: Record<string, Bench> = { apar, engine }
+const BENCHES: Record<string, Bench> = { agreement, apar, engine }
+const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], or: bench plot SAMPLES`
 
 /** `bench <name> [--quick] [--json]`: progress on standard error; the last line of standard output is the result. */
 async function main(args: string[]): Promise<number> {
-  const [name = ''] = args.filter((arg) => !arg.startsWith('--'))
-  const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined
+  const [name = '', file] = args.filter((arg) => !arg.startsWith('--'))
   const unknown = args.find((arg) => arg.startsWith('--') && arg !== '--quick' && arg !== '--json')
+  if (name === 'plot' && file !== undefined && args.length === 2) {
+    plot(file)
+    return 0
+  }
+  const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined
   if (!bench || unknown) {
     const reason = unknown ? `unknown option ${unknown}` : `no benchmark named ${JSON.stringify(name)}`
-    console.error(`bench: ${reason}; usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json]`)
+    console.error(`bench: ${reason}; ${USAGE}`)
     return 1
   }
   const options: BenchOptions = { quick: args.includes('--quick') }

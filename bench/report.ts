@@ -18,6 +18,12 @@ export interface BenchCase {
   goal: number | null
   floor?: number
   peer?: number
+  /** value / floor and value / peer, each taken within one repetition. */
+  ofFloor?: number
+  ratio?: number
+  /** Smallest and largest sample behind `value`, a median. */
+  low?: number
+  high?: number
 }
 
 export interface BenchResult {

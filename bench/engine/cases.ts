@@ -1,98 +1,73 @@
-import { type Engine, EVENT, EVENT_WIDTH } from '../../gpu-node/engine/types.ts'
+import type { DType } from '../../gpu-node/engine/types.ts'
+import type { ModelName } from './random-llama.ts'
 
-/** Tokens per second of one measured run. */
-export interface Rate {
-  tokens: number
-  seconds: number
+/** What a case does; `node` is a single stream through JavaScript, `neighbour` one beside a busy process. */
+export type Kind = 'single' | 'prefill' | 'branches' | 'node' | 'neighbour'
+
+export interface EngineCase {
+  name: string
+  model: ModelName
+  dtype: DType
+  kind: Kind
+  /** Branches that decode together. */
+  rows: number
+  /** Prompt tokens, shared by all branches. */
+  prompt: number
+  /** Tokens that each branch decodes; none when the prompt is what is measured. */
+  each: number
+  /** The issue's: our speed over the peer's; with a neighbour the share of the quiet speed that is kept. */
+  goal: number
+  /** The issue's: measured speed over what the memory's bandwidth allows. */
+  goalOfFloor?: number
+  quick: boolean
 }
 
-/** Counts events of an engine and lets a bench wait for some of them. */
-export class EventCounter {
-  #tokens = 0
-  #finished = 0
-  #wake = () => {}
+/** As people call them: llama.cpp's Q8_0 and Q4_0 have our int8's and int4's groups and widths. */
+const LABEL: Record<DType, string> = { f32: 'f32', bf16: 'bf16', int8: 'Q8', int4: 'Q4' }
+const BELOW_8_BITS_TOO = ['bf16', 'int8', 'int4'] as const
 
-  readonly onEvents = (rows: Int32Array): void => {
-    for (let row = 0; row < rows.length; row += EVENT_WIDTH) {
-      if (rows[row] === EVENT.TOKEN) this.#tokens++
-      else if (rows[row] === EVENT.FINISH) this.#finished++
-    }
-    this.#wake()
-  }
+export const CASES: readonly EngineCase[] = [
+  single('15M', 'int8', { goal: 3, each: 128, quick: true }),
+  ...BELOW_8_BITS_TOO.map((dtype) => single('110M', dtype, { goalOfFloor: 0.9, each: 48, quick: true })),
+  ...BELOW_8_BITS_TOO.map((dtype) => single('1.1B', dtype, { goalOfFloor: 0.9, each: 24 })),
+  prefill('1.1B', 'bf16', 1.3),
+  prefill('1.1B', 'int8', 2.3),
+  prefill('1.1B', 'int4', 2),
+  branches('110M', 'bf16', { rows: 8, prompt: 500, goal: 2, quick: true }),
+  branches('110M', 'int8', { rows: 8, prompt: 500, goal: 2 }),
+  branches('110M', 'int4', { rows: 8, prompt: 500, goal: 2 }),
+  branches('110M', 'bf16', { rows: 32, prompt: 500, goal: 2.2, quick: true }),
+  branches('110M', 'int8', { rows: 32, prompt: 500, goal: 3, quick: true }),
+  branches('110M', 'bf16', { rows: 32, prompt: 2000, goal: 4 }),
+  {
+    ...single('15M', 'int8', { goal: 10, each: 128, quick: true }),
+    name: '15M Q8, single stream through Node',
+    kind: 'node',
+  },
+  {
+    ...single('110M', 'bf16', { goal: 0.5, each: 96, quick: true }),
+    name: '110M bf16, single stream beside a busy process',
+    kind: 'neighbour',
+  },
+]
 
-  get tokens(): number {
-    return this.#tokens
-  }
+type Rest = Partial<Pick<EngineCase, 'goal' | 'goalOfFloor' | 'quick'>>
 
-  async until(done: (counter: { tokens: number; finished: number }) => boolean): Promise<void> {
-    while (!done({ tokens: this.#tokens, finished: this.#finished })) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-    }
-  }
-
-  get finished(): number {
-    return this.#finished
-  }
+function single(model: ModelName, dtype: DType, { each, ...rest }: Rest & { each: number }): EngineCase {
+  const name = `${model} ${LABEL[dtype]}, single stream`
+  return { name, model, dtype, kind: 'single', rows: 1, prompt: 8, each, goal: 1, quick: false, ...rest }
 }
 
-let lastId = 0
-
-/** `count` branches decode `each` tokens over one shared prompt; the time of the prompt is not counted. */
-export async function decode(
-  engine: Engine,
-  counter: EventCounter,
-  prompt: Int32Array,
-  count: number,
-  each: number,
-): Promise<Rate> {
-  const tokens = counter.tokens
-  const finished = counter.finished
-  for (let branch = 0; branch < count; branch++) submit(engine, prompt, each)
-  // All have their first token: from here on every step decodes `count` rows.
-  await counter.until((now) => now.tokens - tokens >= count)
-  const begun = performance.now()
-  const from = counter.tokens
-  await counter.until((now) => now.finished - finished >= count)
-  return { tokens: counter.tokens - from, seconds: (performance.now() - begun) / 1000 }
+function prefill(model: ModelName, dtype: DType, goal: number): EngineCase {
+  const name = `${model} ${LABEL[dtype]}, prefill 512`
+  return { name, model, dtype, kind: 'prefill', rows: 1, prompt: 512, each: 0, goal, quick: false }
 }
 
-/** The time to the first token of a prompt that nobody has seen. */
-export async function prefill(engine: Engine, counter: EventCounter, prompt: Int32Array): Promise<Rate> {
-  const finished = counter.finished
-  const begun = performance.now()
-  submit(engine, prompt, 1)
-  await counter.until((now) => now.finished > finished)
-  return { tokens: prompt.length, seconds: (performance.now() - begun) / 1000 }
-}
-
-function submit(engine: Engine, prompt: Int32Array, maxTokens: number): void {
-  engine.submit({
-    id: ++lastId,
-    prompt,
-    maxTokens,
-    maxBranches: 1,
-    maxDepth: 1,
-    temperature: 0,
-    topP: 1,
-    topK: 0,
-    minP: 0,
-    repetitionPenalty: 1,
-    seed: 0,
-    stopTokens: new Int32Array(),
-    maxBranchTokens: 0,
-    logprobs: -1,
-    logitBias: { tokens: new Int32Array(), values: new Float32Array() },
-    branches: [],
-  })
-}
-
-/** A prompt that shares no prefix with the other seeds'. */
-export function randomPrompt(length: number, seed: number, vocabSize: number): Int32Array {
-  let state = (seed + 1) * 2654435761
-  return Int32Array.from({ length }, () => {
-    state = (Math.imul(state, 1103515245) + 12345) >>> 0
-    return 3 + (state % (vocabSize - 3))
-  })
+function branches(
+  model: ModelName,
+  dtype: DType,
+  { rows, prompt, ...rest }: Rest & { rows: number; prompt: number; goal: number },
+): EngineCase {
+  const name = `${model} ${LABEL[dtype]}, ${rows} branches over ${prompt} shared`
+  return { name, model, dtype, kind: 'branches', rows, prompt, each: 16, quick: false, ...rest }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
-import { engineLogits } from './logits.ts'
+import { engineLogits } from '../../bench/engine/logits.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 

@@ -1,8 +1,7 @@
 import { execFileSync } from 'node:child_process'
-import { join } from 'node:path'
 import type { DType, ModelShape, TensorEntry } from '../../gpu-node/engine/types.ts'
 
-const TOOL = join(import.meta.dirname, '../../native/build/release/apar_logits')
+const TOOL = 'native/build/release/apar_logits'
 
 export interface LogitsJob {
   shape: ModelShape
@@ -11,7 +10,7 @@ export interface LogitsJob {
   path: readonly number[]
 }
 
-/** The engine's logits after every token of a path: [path.length][vocabSize], row-major. */
+/** The engine's logits after every token of a path: [path.length][vocabSize], row-major. Runs in the package's folder. */
 export function engineLogits({ shape, weights, dtype, path }: LogitsJob): Float32Array {
   const { vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads } = shape
   const sizes = [vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads]

@@ -1,0 +1,101 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { DType } from '../gpu-node/engine/types.ts'
+import { type Agreement, agreement as compare } from './engine/agreement.ts'
+import { engineLogits } from './engine/logits.ts'
+import { type ModelName, randomLlama, randomPrompt } from './engine/random-llama.ts'
+import { HOW_TO_BUILD, Peer, peerIsBuilt } from './peer/peer.ts'
+import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, SampleFile } from './report.ts'
+
+const THREADS = 2
+
+/** In tokens. Longer than a KV block of ours, than a tile of either's, and long enough for far positions to matter. */
+const PATHS = [1, 17, 100, 300]
+
+/**
+ * Largest difference of a logit; a random model's logits have a root mean square of about 1. In f32 both compute the same sums in
+ * another order: some 1e-7 of a value per sum, a few layers deep. In bf16 both round what enters a matrix product to 8 bits
+ * (2^-9 of a value), and keys and values too, but theirs to f16: errors of 0.5 % that add up at random over the layers, with
+ * outliers of about five times that among a million logits.
+ */
+const TOLERANCE = { f32: 1e-4, bf16: 0.1 } as const
+type Checked = keyof typeof TOLERANCE
+
+const CHECKS: { model: ModelName; dtypes: Checked[]; quick: boolean }[] = [
+  { model: 'GQA', dtypes: ['f32', 'bf16'], quick: true },
+  { model: '15M', dtypes: ['f32', 'bf16'], quick: true },
+  { model: '110M', dtypes: ['f32', 'bf16'], quick: false },
+  { model: '1.1B', dtypes: ['bf16'], quick: false },
+]
+
+/**
+ * A third party's check: the engine's logits beside llama.cpp's, same weights, same token paths.
+ * Where they differ by no more than the tolerance, another token can be the likeliest only in a near tie.
+ * @throws Error when they are further apart.
+ */
+export async function agreement({ quick }: BenchOptions): Promise<BenchResult> {
+  if (!peerIsBuilt()) throw new Error(`there is no peer to agree with; to build it: ${HOW_TO_BUILD}`)
+  const file = new SampleFile('agreement')
+  const peer = new Peer(THREADS)
+  const results: BenchCase[] = []
+  const failed: string[] = []
+  try {
+    for (const { model, dtypes } of CHECKS.filter((check) => check.quick || !quick)) {
+      for (const dtype of dtypes) {
+        await peer.load(model, dtype)
+        const found: Agreement[] = []
+        for (const [seed, length] of PATHS.entries()) {
+          const path = [...randomPrompt(length, seed)]
+          const one = compare(
+            ourLogits(model, dtype, path),
+            await theirLogits(peer, path),
+            randomLlama(model).shape.vocabSize,
+          )
+          file.add({ bench: 'agreement', model, dtype, length, ...one })
+          found.push(one)
+        }
+        const rows = cases(`${model} ${dtype}`, found, TOLERANCE[dtype])
+        results.push(...rows)
+        console.error(`agreement: ${rows.map(({ case: name, value }) => `${name} ${value}`).join('; ')}`)
+        if (found.some((one) => one.maxDifference > TOLERANCE[dtype])) failed.push(`${model} ${dtype}`)
+      }
+    }
+  } finally {
+    await peer.close()
+  }
+  if (failed.length > 0) throw new Error(`the two disagree: ${failed.join(', ')}`)
+  return { bench: 'agreement', commit: commit(), machine: machine(), samples: file.path, cases: results }
+}
+
+function ourLogits(model: ModelName, dtype: DType, path: number[]): Float32Array {
+  const { shape, weights } = randomLlama(model)
+  return engineLogits({ shape, weights, dtype, path })
+}
+
+async function theirLogits(peer: Peer, path: number[]): Promise<Float32Array> {
+  const folder = mkdtempSync(join(tmpdir(), 'apar-logits-'))
+  try {
+    const file = join(folder, 'logits')
+    await peer.logits(file, path)
+    const bytes = readFileSync(file)
+    return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+function cases(name: string, found: readonly Agreement[], tolerance: number): BenchCase[] {
+  const rows = found.reduce((total, one) => total + one.rows, 0)
+  const sameTop = found.reduce((total, one) => total + one.sameTop, 0)
+  const most = Math.max(...found.map((one) => one.maxDifference))
+  const rms = Math.max(...found.map((one) => one.relativeRms))
+  const row = (what: string, value: number, unit: string): BenchCase => ({
+    ...{ case: `${name}: ${what}`, value: Number(value.toPrecision(3)), unit, better: 'lower', goal: null },
+  })
+  return [
+    { ...row('largest difference', most, 'logits'), goal: tolerance },
+    row('root mean square of the differences', rms, 'of the logits'),
+    { ...row('same likeliest token', sameTop / rows, 'share'), better: 'higher' },
+  ]
+}

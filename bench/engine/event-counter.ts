@@ -1,0 +1,36 @@
+import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/types.ts'
+
+/** Counts events of an engine and lets a bench wait for some of them. */
+export class EventCounter {
+  #tokens = 0
+  #finished = 0
+  #failure: string | undefined
+  #wake = () => {}
+
+  readonly onEvents = (rows: Int32Array, failure?: string): void => {
+    for (let row = 0; row < rows.length; row += EVENT_WIDTH) {
+      if (rows[row] === EVENT.TOKEN) this.#tokens++
+      else if (rows[row] === EVENT.FINISH) this.#finished++
+    }
+    this.#failure = failure
+    this.#wake()
+  }
+
+  get tokens(): number {
+    return this.#tokens
+  }
+
+  get finished(): number {
+    return this.#finished
+  }
+
+  /** @throws Error when the engine died. */
+  async until(done: (counter: EventCounter) => boolean): Promise<void> {
+    while (!done(this)) {
+      if (this.#failure !== undefined) throw new Error(this.#failure)
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+  }
+}

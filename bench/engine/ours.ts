@@ -1,0 +1,117 @@
+import type { Checkpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { openEngine } from '../../gpu-node/engine/binding.ts'
+import type { DType, Engine } from '../../gpu-node/engine/types.ts'
+import { toEngineConfig } from '../../gpu-node/engine-options.ts'
+import { openRunner } from '../../gpu-node/open-runner.ts'
+import type { DoneEvent } from '../../shared/protocol/events.ts'
+import type { EngineCase } from './cases.ts'
+import { EventCounter } from './event-counter.ts'
+import { randomPrompt } from './random-llama.ts'
+import type { Side } from './side.ts'
+import { EOS } from './vocabulary.ts'
+
+const BLOCKS = 512
+
+/** The engine, through the addon. */
+export async function openOurs(checkpoint: Checkpoint, dtype: DType, threads: number): Promise<Side> {
+  const counter = new EventCounter()
+  const config = toEngineConfig(checkpoint, { device: 'cpu', threads, dtype, numBlocks: BLOCKS })
+  const engine = await openEngine(config, counter.onEvents)
+  return {
+    async rate(test, seed) {
+      const prompt = randomPrompt(test.prompt, seed)
+      return test.kind === 'prefill'
+        ? await prefill(engine, counter, prompt)
+        : await decode(engine, counter, prompt, test)
+    },
+    close: () => engine.close(),
+  }
+}
+
+/** Through the gpu node's own path: messages in, text out. */
+export async function openOursInNode(checkpoint: Checkpoint, dtype: DType, threads: number): Promise<Side> {
+  const runner = await openRunner(checkpoint.folder, { device: 'cpu', threads, dtype, numBlocks: BLOCKS })
+  return {
+    async rate({ each }) {
+      const begun = performance.now()
+      const done = await new Promise<DoneEvent>((resolve, reject) => {
+        const request = {
+          model: runner.model,
+          messages: [{ role: 'user' as const, content: 'x' }],
+          max_tokens: each,
+          temperature: 0,
+        }
+        runner.start('bench', request, (event) => {
+          if (event.type === 'done') resolve(event)
+          if (event.type === 'error') reject(new Error(event.message))
+        })
+      })
+      return done.usage.completion_tokens / seconds(begun)
+    },
+    close: () => runner.close(),
+  }
+}
+
+/** The time to the first token of a prompt that nobody has seen. */
+async function prefill(engine: Engine, counter: EventCounter, prompt: Int32Array): Promise<number> {
+  const finished = counter.finished
+  const begun = performance.now()
+  submit(engine, prompt, 1)
+  await counter.until((now) => now.finished > finished)
+  return prompt.length / seconds(begun)
+}
+
+/** `rows` branches decode over one shared prompt; the time of the prompt is not counted. */
+async function decode(
+  engine: Engine,
+  counter: EventCounter,
+  prompt: Int32Array,
+  { rows, each }: EngineCase,
+): Promise<number> {
+  const { finished } = counter
+  submit(engine, prompt, 1)
+  await counter.until((now) => now.finished > finished)
+  const cached = engine.stats().cachedPromptTokens
+  const { tokens } = counter
+  for (let branch = 0; branch < rows; branch++) submit(engine, prompt, each + 1)
+  // All have their first token: from here on every step decodes `rows` rows.
+  await counter.until((now) => now.tokens - tokens >= rows)
+  const begun = performance.now()
+  const from = counter.tokens
+  await counter.until((now) => now.finished - finished > rows)
+  const rate = (counter.tokens - from) / seconds(begun)
+  const shared = (engine.stats().cachedPromptTokens - cached) / rows
+  if (prompt.length - shared > 1)
+    throw new Error(`of ${prompt.length} prompt tokens only ${shared} are shared`)
+  return rate
+}
+
+let lastId = 0
+
+function submit(engine: Engine, prompt: Int32Array, maxTokens: number): void {
+  engine.submit({
+    id: ++lastId,
+    prompt,
+    maxTokens,
+    maxBranches: 1,
+    maxDepth: 1,
+    temperature: 0,
+    topP: 1,
+    topK: 0,
+    minP: 0,
+    repetitionPenalty: 1,
+    frequencyPenalty: 0,
+    presencePenalty: 0,
+    seed: 0,
+    stopTokens: new Int32Array(),
+    maxBranchTokens: 0,
+    logprobs: -1,
+    // A random model may end at any time; what is measured may not.
+    logitBias: { tokens: Int32Array.of(EOS), values: Float32Array.of(-1000) },
+    branches: [],
+  })
+}
+
+function seconds(begun: number): number {
+  return (performance.now() - begun) / 1000
+}

@@ -1,0 +1,61 @@
+import { closeSync, openSync, writeSync } from 'node:fs'
+import { llamaTensors } from '../../gpu-node/checkpoint/llama-tensors.ts'
+import type { ModelShape } from '../../gpu-node/engine/types.ts'
+
+const BYTES = 2
+
+/** One safetensors file of bf16; the same bytes on every machine. */
+export function writeRandomSafetensors(path: string, model: ModelShape): void {
+  const tensors = [...llamaTensors(model)]
+  const header: Record<string, unknown> = {}
+  let offset = 0
+  for (const [name, shape] of tensors) {
+    const end = offset + shape.reduce((a, b) => a * b, BYTES)
+    header[name] = { dtype: 'BF16', shape, data_offsets: [offset, end] }
+    offset = end
+  }
+  const text = JSON.stringify(header)
+  // The format wants the data aligned to 8 bytes; the engine reads vectors: 64.
+  const padded = Buffer.from(text.padEnd(Math.ceil((text.length + 8) / 64) * 64 - 8))
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(BigInt(padded.length))
+  const file = openSync(path, 'w')
+  try {
+    writeSync(file, length)
+    writeSync(file, padded)
+    const next = xorshift(0x9e3779b9)
+    for (const [, shape] of tensors) writeTensor(file, shape, next)
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** Matrices spread by 1 / sqrt(inputs), norms around 1: activations stay in range, as in a trained model. */
+function writeTensor(file: number, shape: readonly number[], next: () => number): void {
+  const inputs = shape[1]
+  const spread = inputs === undefined ? 0.25 : 1.7 / Math.sqrt(inputs)
+  const mean = inputs === undefined ? 1 : 0
+  const chunk = new Uint16Array(1 << 20)
+  const float = new Float32Array(1)
+  const bits = new Uint32Array(float.buffer)
+  for (let left = shape.reduce((a, b) => a * b, 1); left > 0; ) {
+    const count = Math.min(left, chunk.length)
+    for (let i = 0; i < count; i++) {
+      float[0] = mean + spread * next()
+      chunk[i] = (bits[0] ?? 0) >>> 16
+    }
+    writeSync(file, new Uint8Array(chunk.buffer, 0, count * BYTES))
+    left -= count
+  }
+}
+
+/** Even numbers in [-1, 1). Source: Marsaglia, Xorshift RNGs, 2003. */
+function xorshift(seed: number): () => number {
+  let state = seed
+  return () => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return state / 2 ** 31
+  }
+}

@@ -1,0 +1,70 @@
+import { z } from 'zod'
+import { type BenchCase, median } from '../report.ts'
+import { CASES, type EngineCase } from './cases.ts'
+
+/** One line of the raw samples: what both sides did in one repetition, one after the other. */
+export const Sample = z.looseObject({
+  bench: z.literal('engine'),
+  case: z.string(),
+  repetition: z.int().min(0),
+  commit: z.string().optional(),
+  machine: z.string().optional(),
+  /** tok/s; with a neighbour the share kept. */
+  ours: z.number().positive(),
+  /** Absent when the peer is not built. */
+  theirs: z.number().positive().optional(),
+  /** tok/s; absent where the case is a share. */
+  floor: z.number().positive().optional(),
+})
+export type Sample = z.infer<typeof Sample>
+
+/** A case as the contract's rows: what was measured, then one row for each goal the issue names. */
+export function summarise(test: EngineCase, samples: readonly Sample[]): BenchCase[] {
+  const ours = spread(samples.map((sample) => sample.ours))
+  const peer = spread(samples.flatMap((sample) => sample.theirs ?? []))
+  const floor = spread(samples.flatMap((sample) => sample.floor ?? []))
+  const ratio = spread(samples.flatMap(({ ours, theirs }) => (theirs === undefined ? [] : ours / theirs)))
+  const ofFloor = spread(samples.flatMap(({ ours, floor }) => (floor === undefined ? [] : ours / floor)))
+  const isShare = test.kind === 'neighbour'
+  const measured: BenchCase = {
+    case: test.name,
+    ...(ours ?? { value: Number.NaN }),
+    unit: isShare ? 'share' : 'tok/s',
+    better: 'higher',
+    goal: isShare ? test.goal : null,
+    ...(floor && ofFloor && { floor: floor.value, ofFloor: ofFloor.value }),
+    ...(peer && ratio && { peer: peer.value, ratio: ratio.value }),
+  }
+  const rows = [measured]
+  const add = (name: string, figure: Spread | undefined, unit: string, goal: number | undefined) => {
+    if (figure && goal !== undefined)
+      rows.push({ case: `${test.name}: ${name}`, ...figure, unit, better: 'higher', goal })
+  }
+  add('times the peer', ratio, 'x', isShare ? undefined : test.goal)
+  add('share of the bandwidth', ofFloor, 'share', test.goalOfFloor)
+  return rows
+}
+
+/** All cases that the samples know, in the table's order. */
+export function summariseAll(samples: readonly Sample[]): { test: EngineCase; rows: BenchCase[] }[] {
+  return CASES.flatMap((test) => {
+    const own = samples.filter((sample) => sample.case === test.name)
+    return own.length === 0 ? [] : { test, rows: summarise(test, own) }
+  })
+}
+
+interface Spread {
+  value: number
+  low: number
+  high: number
+}
+
+/** Median, smallest and largest. */
+export function spread(values: readonly number[]): Spread | undefined {
+  if (values.length === 0) return undefined
+  return { value: round(median(values)), low: round(Math.min(...values)), high: round(Math.max(...values)) }
+}
+
+function round(value: number): number {
+  return Number(value.toPrecision(4))
+}

@@ -1,0 +1,35 @@
+import type { DType } from '../../gpu-node/engine/types.ts'
+import { Peer, PeerBinding } from '../peer/peer.ts'
+import { type ModelName, randomPrompt } from './random-llama.ts'
+import type { Side } from './side.ts'
+import { BOS } from './vocabulary.ts'
+
+/** llama.cpp, through the driver. */
+export async function openTheirs(model: ModelName, dtype: DType, threads: number): Promise<Side> {
+  const peer = new Peer(threads)
+  await peer.load(model, dtype)
+  return {
+    async rate({ kind, rows, prompt, each }, seed) {
+      const ids = randomPrompt(prompt, seed)
+      const { tokens, seconds } = await (kind === 'prefill'
+        ? peer.prefill(ids)
+        : peer.decode(ids, rows, each))
+      return tokens / seconds
+    },
+    close: () => peer.close(),
+  }
+}
+
+/** llama.cpp, through node-llama-cpp's JavaScript. */
+export async function openTheirsInNode(model: ModelName, dtype: DType, threads: number): Promise<Side> {
+  const peer = new PeerBinding()
+  await peer.load(model, dtype, threads)
+  return {
+    async rate({ each }) {
+      // As many tokens as the gpu node's template makes of a message of one letter.
+      const { tokens, seconds } = await peer.decode(Int32Array.of(BOS, 100), each)
+      return tokens / seconds
+    },
+    close: () => peer.close(),
+  }
+}

@@ -1,0 +1,98 @@
+import { existsSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { DType } from '../../gpu-node/engine/types.ts'
+import { type ModelName, modelFolder, randomLlama } from '../engine/random-llama.ts'
+import { LineProcess, type Rate } from './line-process.ts'
+import { writeLlamaGguf } from './llama-gguf.ts'
+
+const DRIVER = 'bench/peer/build/release/apar_peer'
+const BINDING = 'bench/peer/node_modules/node-llama-cpp'
+export const HOW_TO_BUILD = 'node bench/peer/setup.mjs'
+
+/** Cells of the KV cache: the largest case has 2,000 shared tokens and 32 branches. */
+const CELLS = 4096
+const SEQUENCES = 32
+
+/** llama.cpp's formats beside ours of the same width. */
+const FORMAT: Record<DType, string> = { f32: 'F32', bf16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
+
+export function peerIsBuilt(): boolean {
+  return existsSync(DRIVER) && existsSync(BINDING)
+}
+
+/** llama.cpp in a process of its own, with one model at a time. */
+export class Peer {
+  readonly #process: LineProcess
+
+  constructor(threads: number) {
+    this.#process = new LineProcess(DRIVER, [String(threads)])
+  }
+
+  /** Its KV cache is f16, as its default says, unless the weights are f32. */
+  async load(model: ModelName, dtype: DType): Promise<void> {
+    const file = await peerModel(this.#process, model, dtype)
+    await this.#process.ask('load', file, CELLS, SEQUENCES, dtype === 'f32' ? 'f32' : 'f16')
+  }
+
+  /** The time to the first token of a prompt that starts from nothing. */
+  prefill(prompt: Int32Array): Promise<Rate> {
+    return this.#process.ask('prefill', ...prompt)
+  }
+
+  /** `rows` sequences decode `each` tokens over one shared prompt; the time of the prompt is not counted. */
+  decode(prompt: Int32Array, rows: number, each: number): Promise<Rate> {
+    return this.#process.ask('decode', rows, each, ...prompt)
+  }
+
+  /** Writes [path.length, vocabSize] f32 into a file. */
+  async logits(file: string, path: readonly number[]): Promise<void> {
+    await this.#process.ask('logits', file, ...path)
+  }
+
+  close(): Promise<void> {
+    return this.#process.close()
+  }
+}
+
+/** The binding's own API in a process of its own: node-llama-cpp's evaluate(). */
+export class PeerBinding {
+  readonly #process = new LineProcess(process.execPath, ['bench/peer/evaluate.mjs'])
+
+  async load(model: ModelName, dtype: DType, threads: number): Promise<void> {
+    const driver = new LineProcess(DRIVER, [String(threads)])
+    const file = await peerModel(driver, model, dtype)
+    await driver.close()
+    await this.#process.ask('load', file, threads)
+  }
+
+  decode(prompt: Int32Array, each: number): Promise<Rate> {
+    return this.#process.ask('decode', each, ...prompt)
+  }
+
+  close(): Promise<void> {
+    return this.#process.close()
+  }
+}
+
+/** The GGUF file of a random model, written once per machine; quantised ones are made by llama.cpp itself. */
+async function peerModel(driver: LineProcess, model: ModelName, dtype: DType): Promise<string> {
+  const file = join(modelFolder(model), `${FORMAT[dtype]}.gguf`)
+  const checkpoint = randomLlama(model)
+  if (existsSync(file)) return file
+  const partial = `${file}.${process.pid}`
+  try {
+    if (dtype === 'f32' || dtype === 'bf16')
+      writeLlamaGguf(partial, checkpoint, dtype === 'f32' ? 'F32' : 'BF16')
+    else
+      await driver.ask(
+        'quantize',
+        await peerModel(driver, model, 'bf16'),
+        partial,
+        FORMAT[dtype].toLowerCase(),
+      )
+    renameSync(partial, file)
+  } finally {
+    rmSync(partial, { force: true })
+  }
+  return file
+}
