@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace apar {
@@ -13,6 +14,52 @@ uint64_t mix(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
+}
+
+// The vectors of GCC and Clang, as wide as every processor has them; several side by side hide their latency.
+constexpr size_t kLanes = 4, kVectors = 4;
+using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
+using Flags = int32_t __attribute__((vector_size(kLanes * sizeof(int32_t))));
+
+// The greatest of `best` and the logits; `broken` becomes other than zero where one is NaN.
+float greatest_of(std::span<const float> logits, float best, Flags& broken) {
+  Lanes most[kVectors] = {Lanes{} + best, Lanes{} + best, Lanes{} + best, Lanes{} + best};
+  size_t i = 0;
+  for (; i + kLanes * kVectors <= logits.size(); i += kLanes * kVectors) {
+    Lanes lanes[kVectors];
+    std::memcpy(lanes, &logits[i], sizeof(lanes));
+    for (size_t vector = 0; vector < kVectors; ++vector) {
+      most[vector] = lanes[vector] > most[vector] ? lanes[vector] : most[vector];
+      broken |= lanes[vector] != lanes[vector];
+    }
+  }
+  for (; i < logits.size(); ++i) {
+    most[0][0] = logits[i] > most[0][0] ? logits[i] : most[0][0];
+    broken[0] |= std::isnan(logits[i]) ? 1 : 0;
+  }
+  for (const Lanes& lanes : most)
+    for (size_t lane = 0; lane < kLanes; ++lane) best = std::max(best, lanes[lane]);
+  return best;
+}
+
+// The first of the greatest logits; -1 when none is finite, one is +inf or one is NaN. The place is looked
+// for only in the stretch where the maximum last grew.
+int32_t first_greatest(std::span<const float> logits) {
+  constexpr size_t kStretch = 1024;
+  float best = -std::numeric_limits<float>::infinity();
+  size_t found = 0;
+  Flags broken = {};
+  for (size_t begin = 0; begin < logits.size(); begin += kStretch) {
+    const auto stretch = logits.subspan(begin, std::min(kStretch, logits.size() - begin));
+    const float greatest = greatest_of(stretch, best, broken);
+    if (greatest > best) found = begin;
+    best = greatest;
+  }
+  for (size_t lane = 0; lane < kLanes; ++lane)
+    if (broken[lane] != 0) return -1;
+  if (std::isinf(best)) return -1;
+  while (logits[found] != best) ++found;
+  return static_cast<int32_t>(found);
 }
 
 double uniform_at(uint64_t key, int32_t position) {
@@ -35,18 +82,9 @@ Sampler::Sampler(int32_t vocab_size) : seen_(static_cast<size_t>(vocab_size), 0)
 int32_t Sampler::sample(std::span<float> logits, const SamplerParams& params,
                         std::span<const std::span<const int32_t>> path, uint64_t key, int32_t position) {
   if (params.repetition_penalty != 1.0f) penalise(logits, params.repetition_penalty, path);
-  int32_t best = -1;
-  float max_logit = -std::numeric_limits<float>::infinity();
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i])) return -1;
-    if (logits[i] > max_logit) {
-      max_logit = logits[i];
-      best = static_cast<int32_t>(i);
-    }
-  }
-  if (best < 0 || std::isinf(max_logit) || params.temperature <= 0.0f)
-    return std::isinf(max_logit) ? -1 : best;
-  return draw(logits, max_logit, params, uniform_at(key, position));
+  const int32_t best = first_greatest(logits);
+  if (best < 0 || params.temperature <= 0.0f) return best;
+  return draw(logits, logits[static_cast<size_t>(best)], params, uniform_at(key, position));
 }
 
 void Sampler::penalise(std::span<float> logits, float penalty,

@@ -34,6 +34,26 @@ TEST_CASE("greedy takes the largest logit, the first of equals") {
   CHECK(sampler.sample(logits, {}, {}, 1, 0) == 1);
 }
 
+TEST_CASE("greedy in vocabularies of every length, the largest anywhere, a NaN anywhere") {
+  for (const int32_t vocab : {1, 15, 16, 17, 33, 1023, 1024, 1025, 2100}) {
+    CAPTURE(vocab);
+    Sampler sampler(vocab);
+    std::vector<float> ramp(static_cast<size_t>(vocab));
+    for (int32_t i = 0; i < vocab; ++i) ramp[i] = -5.0f - static_cast<float>(i * 37 % vocab);
+    for (int32_t place = 0; place < vocab; place += 1 + vocab / 40) {
+      std::vector<float> logits = ramp;
+      logits[place] = logits[vocab - 1] = -1;
+      CHECK(sampler.sample(logits, {}, {}, 1, 0) == place);
+      logits[place] = std::numeric_limits<float>::quiet_NaN();
+      CHECK(sampler.sample(logits, {}, {}, 1, 0) == -1);
+      logits[place] = std::numeric_limits<float>::infinity();
+      CHECK(sampler.sample(logits, {}, {}, 1, 0) == -1);
+    }
+    std::vector<float> banned(ramp.size(), kNever);
+    CHECK(sampler.sample(banned, {}, {}, 1, 0) == -1);
+  }
+}
+
 TEST_CASE("draws follow the softmax at the given temperature") {
   const auto got = shares({0, std::log(2.0f), std::log(5.0f), kNever}, {.temperature = 1.0f});
   CHECK(got.at(0) == doctest::Approx(0.125).epsilon(0.05));
