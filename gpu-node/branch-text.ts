@@ -1,6 +1,8 @@
+import type { TokenLogprob } from '../shared/protocol/events.ts'
 import { BranchDecoder } from './text/branch-decoder.ts'
 import { StopMatcher } from './text/stop-matcher.ts'
 import type { TokenBytes } from './text/token-bytes.ts'
+import { TokenLogprobs } from './text/token-logprobs.ts'
 
 /** One branch's own text on its way out: tokens in, text that may be sent out. */
 export class BranchText {
@@ -13,16 +15,23 @@ export class BranchText {
   /** Text that may be sent but was not yet. */
   #pending = ''
   #length = 0
+  /** UTF-16 code units decoded so far, held back or not. */
+  #decoded = 0
+  readonly #logprobs: TokenLogprobs
 
   constructor(bytes: TokenBytes, stops: readonly string[], dropLeadingSpace: boolean) {
     this.#decoder = new BranchDecoder(bytes, dropLeadingSpace)
     this.#stops = new StopMatcher(stops)
+    this.#logprobs = new TokenLogprobs(bytes)
   }
 
   /** True when a stop string is complete: the branch ends here. */
   push(token: number): boolean {
     this.tokens++
-    return this.#match(this.#decoder.push(token))
+    this.#logprobs.begin(this.#decoded)
+    const text = this.#decoder.push(token)
+    this.#decoded += text.length
+    return this.#match(text)
   }
 
   /**
@@ -30,9 +39,21 @@ export class BranchText {
    * that completes a stop string.
    */
   flush(): boolean {
-    if (this.#match(this.#decoder.flush())) return true
+    const rest = this.#decoder.flush()
+    this.#decoded += rest.length
+    if (this.#match(rest)) return true
     this.#add(this.#stops.release())
     return false
+  }
+
+  /** Takes one of the log-probabilities that follow a token: first its own, then the likeliest. */
+  addLogprob(token: number, logprob: number): void {
+    this.#logprobs.add(token, logprob)
+  }
+
+  /** Of the tokens whose text begins in what {@link take} has given out, once. */
+  takeLogprobs(): TokenLogprob[] {
+    return this.#logprobs.takeBefore(this.#length)
   }
 
   /** UTF-16 code units of the own text that nothing holds back. After {@link flush}: where a fork stands. */

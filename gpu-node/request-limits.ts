@@ -38,11 +38,27 @@ export function toEngineRequest(
     topK: request.top_k ?? sampling.topK,
     minP: request.min_p ?? sampling.minP,
     repetitionPenalty: request.repetition_penalty ?? sampling.repetitionPenalty,
+    frequencyPenalty: request.frequency_penalty ?? 0,
+    presencePenalty: request.presence_penalty ?? 0,
     seed: request.seed ?? randomInt(2 ** 32),
     stopTokens: new Int32Array(),
     maxBranchTokens: max_branch_tokens ?? 0,
-    logprobs: -1,
-    logitBias: { tokens: new Int32Array(), values: new Float32Array() },
+    logprobs: request.logprobs ?? -1,
+    logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
     branches: [],
+  }
+}
+
+/** @throws AparError `invalid_request` for a token that the model has not. */
+function toLogitBias(bias: Record<string, number>, vocabSize: number): EngineRequest['logitBias'] {
+  const entries = Object.entries(bias)
+  const stray = entries.find(([token]) => Number(token) >= vocabSize)
+  if (stray) {
+    const param = `logit_bias.${stray[0]}`
+    throw new AparError('invalid_request', `${param}: the model has ${vocabSize} tokens`, { param })
+  }
+  return {
+    tokens: Int32Array.from(entries, ([token]) => Number(token)),
+    values: Float32Array.from(entries, ([, value]) => value),
   }
 }

@@ -14,6 +14,7 @@ export interface RequestOptions {
   stream: string
   model: string
   joints: Joints
+  fingerprint: string
   promptTokens: number
   stop: readonly string[]
   bytes: TokenBytes
@@ -54,6 +55,7 @@ export class RunningRequest {
       model: options.model,
       joints: options.joints,
       created: Math.floor(Date.now() / 1000),
+      fingerprint: options.fingerprint,
     })
   }
 
@@ -79,6 +81,7 @@ export class RunningRequest {
     const branch = rows[row + 2] ?? 0
     const a = rows[row + 3] ?? 0
     if (kind === EVENT.TOKEN) this.#token(branch, a)
+    else if (kind === EVENT.LOGPROB) this.#branches.get(branch)?.addLogprob(a, float32(rows[row + 4] ?? 0))
     else if (kind === EVENT.FORK) this.#fork(branch, a)
     else if (kind === EVENT.BRANCH_END) this.#engineEnded(branch, REASONS[a] ?? 'error')
     else if (kind === EVENT.FINISH) this.#finish(REASONS[a] ?? 'error', rows[row + 4] ?? 0, failure)
@@ -162,8 +165,11 @@ export class RunningRequest {
 
   #sendText(branch: number): void {
     this.#touched.delete(branch)
-    const text = this.#branches.get(branch)?.take()
-    if (text) this.#emit({ type: 'delta', branch, text })
+    const branchText = this.#branches.get(branch)
+    const text = branchText?.take()
+    if (!branchText || !text) return
+    const logprobs = branchText.takeLogprobs()
+    this.#emit({ type: 'delta', branch, text, ...(logprobs.length > 0 && { logprobs }) })
   }
 
   #usage(cachedTokens: number): Usage {
@@ -195,3 +201,11 @@ export function refusalEvent(error: AparError): StreamEvent {
 function toErrorEvent(error: AparError): Unnumbered<StreamEvent> {
   return { type: 'error', code: error.code, message: error.message, param: error.param ?? null }
 }
+
+/** A float32 whose bits came as an int32. */
+function float32(bits: number): number {
+  FLOAT_BITS.setInt32(0, bits)
+  return FLOAT_BITS.getFloat32(0)
+}
+
+const FLOAT_BITS = new DataView(new ArrayBuffer(4))

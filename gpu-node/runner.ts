@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto'
 import { AparError } from '../shared/errors.ts'
-import type { StreamEvent } from '../shared/protocol/events.ts'
+import { PROTOCOL_VERSION, type StreamEvent } from '../shared/protocol/events.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
 import { EngineError } from './engine/engine-error.ts'
@@ -30,6 +31,8 @@ export class Runner {
   readonly maxBranches: number
   /** Settles with the reason when the engine dies; it takes no more requests then. */
   readonly failed: Promise<string>
+  /** Changes with what could change a greedy text. */
+  readonly fingerprint: string
   readonly #prompts: PromptEncoder
   readonly #engine: Engine
   readonly #requests = new Map<number, RunningRequest>()
@@ -41,6 +44,7 @@ export class Runner {
     this.model = options.model
     this.checkpoint = options.checkpoint
     this.maxBranches = options.maxBranches
+    this.fingerprint = fingerprintOf(options.checkpoint, engine.info)
     this.#prompts = options.prompts
     this.#engine = engine
     this.failed = new Promise((resolve) => {
@@ -69,7 +73,10 @@ export class Runner {
       })
     }
     const { shape, joints } = this.checkpoint
-    const prompt = this.#prompts.encode(request.messages, shape.contextTokens - 1)
+    const mostTokens = shape.contextTokens - 1
+    const prompt = request.raw_prompt
+      ? this.#prompts.encodeRaw(request.messages.map(({ content }) => content).join(''), mostTokens)
+      : this.#prompts.encode(request.messages, mostTokens)
     const id = this.#nextId()
     try {
       this.#engine.submit(toEngineRequest(id, request, prompt, this.checkpoint))
@@ -81,6 +88,7 @@ export class Runner {
       stream,
       model,
       joints,
+      fingerprint: this.fingerprint,
       promptTokens: prompt.length,
       stop: request.stop ?? [],
       bytes: this.#prompts.bytes,
@@ -145,6 +153,11 @@ export class Runner {
     } while (this.#requests.has(this.#lastId))
     return this.#lastId
   }
+}
+
+function fingerprintOf({ created, shape }: Checkpoint, { device, dtype }: Engine['info']): string {
+  const hash = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, created, shape, device, dtype]))
+  return `fp_${hash.digest('hex').slice(0, 10)}`
 }
 
 function toRefusal(error: EngineError): AparError {

@@ -85,6 +85,8 @@ export function engineRequestSchema(vocabSize: number): z.ZodType<EngineRequest>
     topK: z.int().min(0).max(MAX_INT32),
     minP: z.number().min(0).max(1),
     repetitionPenalty: z.number().gt(0).max(100),
+    frequencyPenalty: z.number().min(-100).max(100),
+    presencePenalty: z.number().min(-100).max(100),
     seed: z.int().min(0).max(0xffff_ffff),
     stopTokens: ids,
     maxBranchTokens: z.int().min(0).max(MAX_INT32),

@@ -87,6 +87,10 @@ export interface EngineRequest {
   minP: number
   /** 1 turns it off. */
   repetitionPenalty: number
+  /** Taken off a logit for each time the branch's answer has the token; 0 turns it off. */
+  frequencyPenalty: number
+  /** Taken off once if it has it at all; 0 turns it off. */
+  presencePenalty: number
   /** Unsigned 32 bits. */
   seed: number
   /** Further ids that end a branch. */

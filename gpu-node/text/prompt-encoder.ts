@@ -39,7 +39,16 @@ export class PromptEncoder {
    * @throws AparError `context_length_exceeded`, or `invalid_request` when the template refuses the messages.
    */
   encode(messages: readonly ChatMessage[], maxTokens: number): Int32Array {
-    const text = this.#render(messages)
+    return this.#encodeBounded(this.#render(messages), maxTokens)
+  }
+
+  /** A text as it is, behind the checkpoint's first token where it has one; no chat template. */
+  encodeRaw(text: string, maxTokens: number): Int32Array {
+    const { bos_token = '' } = this.#named
+    return this.#encodeBounded(bos_token + this.#control.guard(text.toWellFormed()), maxTokens)
+  }
+
+  #encodeBounded(text: string, maxTokens: number): Int32Array {
     if (text.length > maxTokens * this.#longestPieceBytes) throw tooLong(maxTokens)
     const ids = this.#encodeRendered(text)
     if (ids.length > maxTokens) throw tooLong(maxTokens, ids.length)

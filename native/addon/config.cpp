@@ -183,6 +183,8 @@ RequestParams read_request(const Napi::Object& request) {
   params.sampling.top_k = get_int(request, "topK");
   params.sampling.min_p = get_float(request, "minP");
   params.sampling.repetition_penalty = get_float(request, "repetitionPenalty");
+  params.sampling.frequency_penalty = get_float(request, "frequencyPenalty");
+  params.sampling.presence_penalty = get_float(request, "presencePenalty");
   params.sampling.seed = static_cast<uint32_t>(get_int64(request, "seed"));
   return params;
 }

@@ -59,6 +59,8 @@ void Decoder::validate(const RequestParams& params) const {
   require(sampling.min_p >= 0.0f && sampling.min_p <= 1.0f, "min_p must be in [0, 1]");
   require(sampling.top_k >= 0, "top_k must not be negative");
   require(sampling.repetition_penalty > 0.0f, "repetition_penalty must be positive");
+  require(std::isfinite(sampling.frequency_penalty), "frequency_penalty must be finite");
+  require(std::isfinite(sampling.presence_penalty), "presence_penalty must be finite");
   for (const int32_t token : params.prompt) {
     require(token >= 0 && token < model.vocab_size, "a prompt token lies outside the vocabulary");
   }

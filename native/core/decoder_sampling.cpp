@@ -24,7 +24,9 @@ void Decoder::take(Request& request, Branch& branch, std::span<float> logits, st
   path_tokens_.clear();
   for (const NodeId node : path_) path_tokens_.push_back(tree_.at(node).tokens);
   const int32_t position = tree_.at(branch.tail).end();
-  const int32_t token = sampler_.sample(logits, request.params.sampling, path_tokens_, branch.key, position);
+  const auto prompt = static_cast<int32_t>(request.params.prompt.size());
+  const int32_t token =
+      sampler_.sample(logits, request.params.sampling, path_tokens_, prompt, branch.key, position);
   if (token < 0) return end_request(request, FinishReason::error, events);
   if (refused > logits[static_cast<size_t>(token)]) ++forks_refused_;
   if (ends_branch(request, token)) return end_branch(request, branch, FinishReason::stop, events);

@@ -80,25 +80,48 @@ Sampler::Sampler(int32_t vocab_size) : seen_(static_cast<size_t>(vocab_size), 0)
 }
 
 int32_t Sampler::sample(std::span<float> logits, const SamplerParams& params,
-                        std::span<const std::span<const int32_t>> path, uint64_t key, int32_t position) {
-  if (params.repetition_penalty != 1.0f) penalise(logits, params.repetition_penalty, path);
+                        std::span<const std::span<const int32_t>> path, int32_t prompt_tokens, uint64_t key,
+                        int32_t position) {
+  if (params.repetition_penalty != 1.0f) penalise_seen(logits, params.repetition_penalty, path);
+  if (params.frequency_penalty != 0.0f || params.presence_penalty != 0.0f)
+    penalise_generated(logits, params, path, prompt_tokens);
   const int32_t best = first_greatest(logits);
   if (best < 0 || params.temperature <= 0.0f) return best;
   return draw(logits, logits[static_cast<size_t>(best)], params, uniform_at(key, position));
 }
 
-void Sampler::penalise(std::span<float> logits, float penalty,
-                       std::span<const std::span<const int32_t>> path) {
-  if (++stamp_ == 0) {
-    std::fill(seen_.begin(), seen_.end(), 0);
-    stamp_ = 1;
-  }
+void Sampler::new_stamp() {
+  if (++stamp_ != 0) return;
+  std::fill(seen_.begin(), seen_.end(), 0);
+  stamp_ = 1;
+}
+
+void Sampler::penalise_seen(std::span<float> logits, float penalty,
+                            std::span<const std::span<const int32_t>> path) {
+  new_stamp();
   for (const auto& tokens : path) {
     for (const int32_t token : tokens) {
       const auto i = static_cast<size_t>(token);
       if (seen_[i] == stamp_) continue;
       seen_[i] = stamp_;
       logits[i] = logits[i] > 0.0f ? logits[i] / penalty : logits[i] * penalty;
+    }
+  }
+}
+
+void Sampler::penalise_generated(std::span<float> logits, const SamplerParams& params,
+                                 std::span<const std::span<const int32_t>> path, int32_t prompt_tokens) {
+  new_stamp();
+  auto skip = static_cast<size_t>(prompt_tokens);
+  for (const auto& tokens : path) {
+    const size_t skipped = std::min(skip, tokens.size());
+    skip -= skipped;
+    for (const int32_t token : tokens.subspan(skipped)) {
+      const auto i = static_cast<size_t>(token);
+      logits[i] -= params.frequency_penalty;
+      if (seen_[i] == stamp_) continue;
+      seen_[i] = stamp_;
+      logits[i] -= params.presence_penalty;
     }
   }
 }

@@ -6,13 +6,15 @@
 
 namespace apar {
 
-// Terms as in Hugging Face's generate, order as in vLLM: repetition penalty, temperature, min-p, top-k,
-// top-p.
+// Terms as in Hugging Face's generate and, for the two penalties by count, OpenAI's API; order as in vLLM:
+// repetition, frequency and presence penalty, temperature, min-p, top-k, top-p.
 struct SamplerParams {
   float temperature = 0.0f;         // 0 is greedy
   float top_p = 1.0f;               // (0, 1]; 1 is off
   float min_p = 0.0f;               // [0, 1]; 0 is off
-  float repetition_penalty = 1.0f;  // > 0; 1 is off
+  float repetition_penalty = 1.0f;  // > 0; 1 is off; counts the prompt as well
+  float frequency_penalty = 0.0f;   // taken off a logit for each time the path's answer has the token
+  float presence_penalty = 0.0f;    // taken off once if it has it at all
   int32_t top_k = 0;                // 0 is off
   uint32_t seed = 0;
 };
@@ -24,10 +26,11 @@ class Sampler {
   explicit Sampler(int32_t vocab_size);
 
   // `logits` [vocab_size] is overwritten. Banned tokens are -inf already. Returns -1 when no logit is finite
-  // or one is NaN: the device has failed. `path`: the branch's tokens, for the repetition penalty; pieces in
-  // any order.
+  // or one is NaN: the device has failed. `path`: the branch's tokens, for the penalties, in pieces, root
+  // first; its first `prompt_tokens` are the prompt's.
   int32_t sample(std::span<float> logits, const SamplerParams& params,
-                 std::span<const std::span<const int32_t>> path, uint64_t key, int32_t position);
+                 std::span<const std::span<const int32_t>> path, int32_t prompt_tokens, uint64_t key,
+                 int32_t position);
 
  private:
   struct Candidate {
@@ -35,7 +38,10 @@ class Sampler {
     int32_t token;
   };
 
-  void penalise(std::span<float> logits, float penalty, std::span<const std::span<const int32_t>> path);
+  void new_stamp();
+  void penalise_seen(std::span<float> logits, float penalty, std::span<const std::span<const int32_t>> path);
+  void penalise_generated(std::span<float> logits, const SamplerParams& params,
+                          std::span<const std::span<const int32_t>> path, int32_t prompt_tokens);
   int32_t draw(std::span<const float> logits, float max_logit, const SamplerParams& params, double uniform);
 
   std::vector<uint32_t> seen_;  // stamp of the last call that penalised a token

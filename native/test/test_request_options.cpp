@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "core/decoder.h"
 #include "core/error.h"
@@ -105,6 +106,40 @@ TEST_CASE("logit bias forbids and forces") {
   params.logit_bias = {{kVocab, 1.0f}};
   CHECK_THROWS_AS(rig.decoder.submit(params), Error);
   params.logit_bias = {{1, INFINITY}};
+  CHECK_THROWS_AS(rig.decoder.submit(params), Error);
+}
+
+TEST_CASE("a large presence penalty lets no branch say a token twice, ancestors' text included") {
+  int32_t repeats_without = 0, branches = 0;
+  for (int32_t seed = 0; seed < 40; ++seed) {
+    for (const float penalty : {0.0f, 1000.0f}) {
+      Rig rig;
+      RequestParams params = request(seed);
+      params.max_tokens = 40;
+      params.sampling.presence_penalty = penalty;
+      const Transcript transcript = rig.serve(params);
+      for (const auto& [id, branch] : transcript.branches) {
+        std::map<int32_t, int> counts;
+        int repeats = 0;
+        for (size_t at = params.prompt.size(); at < branch.path.size(); ++at) {
+          const int32_t token = branch.path[at];
+          // [Child] is forced, and a penalised [Fork] still beats what is banned.
+          if (token != kChild && token != kFork) repeats += counts[token]++ > 0;
+        }
+        if (penalty == 0.0f) {
+          repeats_without += repeats;
+        } else if (branch.path.size() - params.prompt.size() <= 9) {
+          ++branches;
+          CHECK(repeats == 0);
+        }
+      }
+    }
+  }
+  CHECK(repeats_without > 50);
+  CHECK(branches > 20);
+  Rig rig;
+  RequestParams params = request();
+  params.sampling.frequency_penalty = NAN;
   CHECK_THROWS_AS(rig.decoder.submit(params), Error);
 }
 

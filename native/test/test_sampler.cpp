@@ -21,7 +21,7 @@ std::map<int32_t, double> shares(std::vector<float> logits, SamplerParams params
   constexpr int kDraws = 20000;
   for (int position = 0; position < kDraws; ++position) {
     std::vector<float> copy = logits;
-    counts[sampler.sample(copy, params, pieces, root_key(params.seed), position)] += 1.0 / kDraws;
+    counts[sampler.sample(copy, params, pieces, 0, root_key(params.seed), position)] += 1.0 / kDraws;
   }
   return counts;
 }
@@ -31,7 +31,7 @@ std::map<int32_t, double> shares(std::vector<float> logits, SamplerParams params
 TEST_CASE("greedy takes the largest logit, the first of equals") {
   Sampler sampler(4);
   std::vector<float> logits{1, 3, 3, 2};
-  CHECK(sampler.sample(logits, {}, {}, 1, 0) == 1);
+  CHECK(sampler.sample(logits, {}, {}, 0, 1, 0) == 1);
 }
 
 TEST_CASE("greedy in vocabularies of every length, the largest anywhere, a NaN anywhere") {
@@ -43,14 +43,14 @@ TEST_CASE("greedy in vocabularies of every length, the largest anywhere, a NaN a
     for (int32_t place = 0; place < vocab; place += 1 + vocab / 40) {
       std::vector<float> logits = ramp;
       logits[place] = logits[vocab - 1] = -1;
-      CHECK(sampler.sample(logits, {}, {}, 1, 0) == place);
+      CHECK(sampler.sample(logits, {}, {}, 0, 1, 0) == place);
       logits[place] = std::numeric_limits<float>::quiet_NaN();
-      CHECK(sampler.sample(logits, {}, {}, 1, 0) == -1);
+      CHECK(sampler.sample(logits, {}, {}, 0, 1, 0) == -1);
       logits[place] = std::numeric_limits<float>::infinity();
-      CHECK(sampler.sample(logits, {}, {}, 1, 0) == -1);
+      CHECK(sampler.sample(logits, {}, {}, 0, 1, 0) == -1);
     }
     std::vector<float> banned(ramp.size(), kNever);
-    CHECK(sampler.sample(banned, {}, {}, 1, 0) == -1);
+    CHECK(sampler.sample(banned, {}, {}, 0, 1, 0) == -1);
   }
 }
 
@@ -83,8 +83,20 @@ TEST_CASE("the repetition penalty makes seen tokens less likely, whatever the si
   const std::vector<int32_t> path{0, 0, 1};
   const std::span<const int32_t> pieces[] = {path, path};
   std::vector<float> logits{2, -1, 0.5f};
-  sampler.sample(logits, {.repetition_penalty = 2.0f}, pieces, 0, 0);
+  sampler.sample(logits, {.repetition_penalty = 2.0f}, pieces, 3, 0, 0);
   CHECK(logits == std::vector<float>{1, -2, 0.5f});
+}
+
+TEST_CASE("frequency and presence penalties count what was generated, not the prompt") {
+  Sampler sampler(4);
+  const std::vector<int32_t> first{0, 0, 1}, second{2, 1, 2, 2};  // the prompt ends within the second piece
+  const std::span<const int32_t> pieces[] = {first, second};
+  std::vector<float> logits{5, 5, 5, 5};
+  sampler.sample(logits, {.frequency_penalty = 1.0f, .presence_penalty = 0.25f}, pieces, 4, 0, 0);
+  CHECK(logits == std::vector<float>{5, 3.75f, 2.75f, 5});
+  std::vector<float> wanted{0, 0, 0, 0};
+  CHECK(sampler.sample(wanted, {.presence_penalty = -1.0f}, pieces, 4, 0, 0) == 1);
+  CHECK(wanted == std::vector<float>{0, 1, 1, 0});
 }
 
 TEST_CASE("a draw depends on key, position and seed only") {
@@ -92,7 +104,7 @@ TEST_CASE("a draw depends on key, position and seed only") {
   const auto draw = [&](uint64_t key, int32_t position) {
     Sampler fresh(50);
     std::vector<float> copy = logits;
-    return fresh.sample(copy, {.temperature = 1.0f}, {}, key, position);
+    return fresh.sample(copy, {.temperature = 1.0f}, {}, 0, key, position);
   };
   CHECK(draw(root_key(1), 5) == draw(root_key(1), 5));
   int same_seed = 0, same_child = 0;
@@ -107,7 +119,7 @@ TEST_CASE("a draw depends on key, position and seed only") {
 TEST_CASE("a device failure shows as -1") {
   Sampler sampler(2);
   std::vector<float> nan{1, std::nanf("")};
-  CHECK(sampler.sample(nan, {}, {}, 0, 0) == -1);
+  CHECK(sampler.sample(nan, {}, {}, 0, 0, 0) == -1);
   std::vector<float> nothing{kNever, kNever};
-  CHECK(sampler.sample(nothing, {.temperature = 1.0f}, {}, 0, 0) == -1);
+  CHECK(sampler.sample(nothing, {.temperature = 1.0f}, {}, 0, 0, 0) == -1);
 }

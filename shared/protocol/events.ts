@@ -44,6 +44,8 @@ export const AcceptedEvent = z.object({
   joints: Joints,
   /** Unix time in seconds. */
   created: z.int(),
+  /** Changes with what could change a greedy text: checkpoint, arithmetic, device, version. */
+  fingerprint: z.string().optional(),
 })
 /** `branch` begins as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */
 export const ForkEvent = z.object({
@@ -53,8 +55,31 @@ export const ForkEvent = z.object({
   parent: branch,
   at: z.int().min(0),
 })
+const tokenText = {
+  /** Its text; `token_id:<n>` for a token that has none, a broken character as U+FFFD. */
+  token: z.string(),
+  bytes: z.array(z.int().min(0).max(255)).nullable(),
+  /** Natural logarithm; -9999 stands for less than that. */
+  logprob: z.number(),
+}
+/** One token of a branch's text, and the likeliest in its place, likeliest first. */
+export const TokenLogprob = z.object({
+  /** Where its text begins in the branch's own text, in UTF-16 code units. */
+  at: z.int().min(0),
+  ...tokenText,
+  top: z.array(z.object(tokenText)),
+})
+export type TokenLogprob = z.infer<typeof TokenLogprob>
+
 /** More text of one branch. Never empty, never splits a code point. */
-export const DeltaEvent = z.object({ type: z.literal('delta'), seq, branch, text: z.string().min(1) })
+export const DeltaEvent = z.object({
+  type: z.literal('delta'),
+  seq,
+  branch,
+  text: z.string().min(1),
+  /** When the request asked for them: those of the tokens that begin in `text`. */
+  logprobs: z.array(TokenLogprob).optional(),
+})
 export const BranchEndEvent = z.object({ type: z.literal('branch_end'), seq, branch, reason: FinishReason })
 /** Last event of a stream that ended by itself or was cancelled. */
 export const DoneEvent = z.object({ type: z.literal('done'), seq, reason: FinishReason, usage: Usage })

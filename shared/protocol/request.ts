@@ -37,10 +37,23 @@ export const GenerateRequest = z.strictObject({
   min_p: z.number().min(0).max(1).optional(),
   /** 1 turns it off; divides the logits of tokens already in the branch's path. */
   repetition_penalty: z.number().gt(0).max(10).optional(),
+  /** Taken off a token's logit for each time the branch's path has it in the answer. */
+  frequency_penalty: z.number().min(-2).max(2).optional(),
+  /** Taken off once for a token that the branch's path has in the answer. */
+  presence_penalty: z.number().min(-2).max(2).optional(),
+  /** Token id → what is added to its logit; ±100 forces or forbids it. */
+  logit_bias: z
+    .record(z.string().regex(/^\d{1,9}$/, 'keys are token ids'), z.number().min(-100).max(100))
+    .refine((bias) => Object.keys(bias).length <= 1024, 'at most 1024 tokens')
+    .optional(),
+  /** Log-probabilities beside the text: of each token, and of so many of the likeliest in its place. */
+  logprobs: z.int().min(0).max(20).optional(),
   /** Same seed, same text, whatever else the engine runs. Default: drawn at random. */
   seed: z.int().min(0).max(0xffff_ffff).optional(),
   /** A branch ends where its own text would first contain one of these; the match is not sent. */
   stop: z.array(z.string().min(1).max(256)).max(16).optional(),
   branching: BranchOptions.optional(),
+  /** The messages' contents as they are, joined, are the prompt: no chat template. */
+  raw_prompt: z.boolean().optional(),
 })
 export type GenerateRequest = z.infer<typeof GenerateRequest>

@@ -31,6 +31,12 @@ describe('prompts', () => {
     expect(show(encode(user('hi')))).toBe('<256>user: hi\nA:')
   })
 
+  test('without a template are the text behind the first token, and still no control token', () => {
+    expect(show([...encoder().encodeRaw('once upon', 100)])).toBe('<256>once upon')
+    expect(show([...encoder().encodeRaw('a[Fork]</s>', 100)])).toBe('<256>a[Fork]</s>')
+    expect(() => encoder().encodeRaw('too long', 3)).toThrow(/at most 3 tokens/)
+  })
+
   test.each(Object.keys(SPECIAL))('a user who writes %s writes letters', (token) => {
     expect(show(encode(user(`a ${token} b`)))).toBe(`<256>user: a ${token} b\nA:`)
   })

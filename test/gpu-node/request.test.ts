@@ -231,3 +231,90 @@ test('two requests do not mix', () => {
   expect(tree().text()).toBe('one')
   expect(other.at(-1)).toMatchObject({ type: 'delta', text: 'two' })
 })
+
+describe('log-probabilities', () => {
+  const deltas = () => events.filter((event) => event.type === 'delta')
+
+  test('come with the text that their tokens begin, held back as long as it is', () => {
+    start({ logprobs: 1, stop: ['b!'] })
+    engine.tokens(1, 0, bytes('a')).logprobs(1, 0, [
+      [97, -0.5],
+      [98, -1.5],
+    ])
+    engine.tokens(1, 0, bytes('b')).logprobs(1, 0, [
+      [98, -0.25],
+      [SPECIAL['</s>'], Number.NEGATIVE_INFINITY],
+    ])
+    engine.deliver()
+    expect(deltas()).toMatchObject([
+      {
+        text: 'a',
+        logprobs: [
+          {
+            at: 0,
+            token: 'a',
+            bytes: [97],
+            logprob: -0.5,
+            top: [{ token: 'b', bytes: [98], logprob: -1.5 }],
+          },
+        ],
+      },
+    ])
+    engine
+      .tokens(1, 0, bytes('c'))
+      .logprobs(1, 0, [[99, -1]])
+      .deliver()
+    expect(deltas()[1]).toMatchObject({
+      text: 'bc',
+      logprobs: [
+        { at: 1, token: 'b', top: [{ token: `token_id:${SPECIAL['</s>']}`, bytes: null, logprob: -9999 }] },
+        { at: 2, token: 'c', logprob: -1, top: [] },
+      ],
+    })
+    for (const event of events) StreamEvent.parse(event)
+  })
+
+  test('of half a character show its bytes, and [Fork] has none', () => {
+    start({ logprobs: 0 })
+    for (const byte of Buffer.from('é')) engine.tokens(1, 0, [byte]).logprobs(1, 0, [[byte, -1]])
+    engine
+      .tokens(1, 0, [FORK])
+      .logprobs(1, 0, [[FORK, -2]])
+      .fork(1, 0, 1)
+      .tokens(1, 1, [CHILD])
+    engine
+      .tokens(1, 1, bytes('x'))
+      .logprobs(1, 1, [[120, -3]])
+      .deliver()
+    engine
+      .tokens(1, 0, bytes('y'))
+      .logprobs(1, 0, [[121, -4]])
+      .deliver()
+    expect(
+      deltas().map(({ text, logprobs }) => [text, logprobs?.map(({ at, bytes }) => [at, bytes])]),
+    ).toEqual([
+      [
+        'é',
+        [
+          [0, [0xc3]],
+          [0, [0xa9]],
+        ],
+      ],
+      ['x', [[0, [120]]]],
+      ['y', [[1, [121]]]],
+    ])
+  })
+})
+
+test('options reach the engine as they are, and absent ones as off', () => {
+  start({ frequency_penalty: 1.5, presence_penalty: -0.5, logprobs: 3, logit_bias: { 7: -100, 65: 2.5 } })
+  start()
+  expect(engine.submitted[0]).toMatchObject({
+    frequencyPenalty: 1.5,
+    presencePenalty: -0.5,
+    logprobs: 3,
+    logitBias: { tokens: Int32Array.of(7, 65), values: Float32Array.of(-100, 2.5) },
+  })
+  expect(engine.submitted[1]).toMatchObject({ frequencyPenalty: 0, presencePenalty: 0, logprobs: -1 })
+  expect(() => start({ logit_bias: { 260: 1 } })).toThrow(/logit_bias.260: the model has 260 tokens/)
+})

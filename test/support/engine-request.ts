@@ -12,6 +12,8 @@ export function engineRequest(fields: Partial<EngineRequest> & Pick<EngineReques
     topK: 0,
     minP: 0,
     repetitionPenalty: 1,
+    frequencyPenalty: 0,
+    presencePenalty: 0,
     seed: 0,
     stopTokens: new Int32Array(),
     maxBranchTokens: 0,

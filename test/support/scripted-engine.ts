@@ -70,6 +70,16 @@ export class ScriptedEngine implements Engine {
     return this
   }
 
+  /** What follows a token: its own, then the likeliest. */
+  logprobs(request: number, branch: number, rows: [token: number, logprob: number][]): this {
+    const bits = new DataView(new ArrayBuffer(4))
+    for (const [token, logprob] of rows) {
+      bits.setFloat32(0, logprob)
+      this.#rows.push(EVENT.LOGPROB, request, branch, token, bits.getInt32(0))
+    }
+    return this
+  }
+
   fork(request: number, parent: number, child: number): this {
     this.#rows.push(EVENT.FORK, request, parent, child, 0)
     return this
