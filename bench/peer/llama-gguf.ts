@@ -5,7 +5,11 @@ import { BOS, EOS, PIECES, pieceType } from '../engine/vocabulary.ts'
 import { type GgufTensor, type GgufValue, writeGguf } from './gguf.ts'
 
 /** Writes one of the bench's random models, whose tensors are bf16, as llama.cpp wants it; same values, matrices as `type`. */
-export function writeLlamaGguf(path: string, checkpoint: Checkpoint, type: 'BF16' | 'F32'): void {
+export function writeLlamaGguf(
+  path: string,
+  checkpoint: Pick<Checkpoint, 'shape' | 'weights'>,
+  type: 'BF16' | 'F32',
+): void {
   const { shape, weights } = checkpoint
   const files = weights.files.map((file) => openSync(file, 'r'))
   try {
