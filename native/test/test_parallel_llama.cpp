@@ -2,56 +2,16 @@
 // own writes serially, token for token.
 #include <doctest/doctest.h>
 
-#include <random>
-
 #include "model/llama.h"
-#include "random_model.h"
-#include "serial_check.h"
+#include "test/parallel_check.h"
+#include "test/random_model.h"
 
 using namespace apar;
-using apar::test::make_random_model;
-using apar::test::RandomModel;
-using apar::test::small_config;
+using namespace apar::test;
 
 namespace {
 
 constexpr int32_t kMaxRows = 256;
-
-// Logits after every prefix of one path, from `first` on, decoded without any tree.
-std::vector<std::vector<float>> serial_logits(Model& model, std::span<const int32_t> path, size_t first) {
-  const auto rows = static_cast<int32_t>(path.size());
-  std::vector<int32_t> blocks, positions, slots, wanted;
-  for (int32_t i = 0; i < (rows + kBlockTokens - 1) / kBlockTokens; ++i) blocks.push_back(i);
-  for (int32_t i = 0; i < rows; ++i) {
-    positions.push_back(i);
-    slots.push_back(i);
-    if (i + 1 >= static_cast<int32_t>(first)) wanted.push_back(i);
-  }
-  const std::vector<KvNodeView> nodes{{blocks, 0, rows}};
-  const std::vector<int32_t> node_path{0};
-  const std::vector<SequenceRows> sequences{{0, rows, 0, 1, rows}};
-  const auto vocab = static_cast<size_t>(model.config().vocab_size);
-  std::vector<float> logits(wanted.size() * vocab);
-  model.forward({path, positions, slots, sequences, nodes, node_path, wanted}, logits);
-  std::vector<std::vector<float>> all;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    all.emplace_back(logits.begin() + static_cast<ptrdiff_t>(i * vocab),
-                     logits.begin() + static_cast<ptrdiff_t>((i + 1) * vocab));
-  }
-  return all;
-}
-
-// A random model has no idea of [Fork]: the token it likes most in its own text plays the part.
-int32_t favourite(Model& model, std::vector<int32_t> path) {
-  std::vector<int32_t> counts(static_cast<size_t>(model.config().vocab_size), 0);
-  for (int i = 0; i < 40; ++i) {
-    const auto logits = serial_logits(model, path, path.size()).back();
-    const auto token = std::max_element(logits.begin(), logits.end()) - logits.begin();
-    ++counts[static_cast<size_t>(token)];
-    path.push_back(static_cast<int32_t>(token));
-  }
-  return static_cast<int32_t>(std::max_element(counts.begin(), counts.end()) - counts.begin());
-}
 
 struct Case {
   WeightFormat format;
@@ -61,51 +21,18 @@ struct Case {
 }  // namespace
 
 TEST_CASE("greedy parallel text equals greedy serial text on a Llama with random weights") {
-  int forks = 0, preemptions = 0;
+  int64_t forks = 0, preemptions = 0;
   for (const Case& c : {Case{WeightFormat::f32, 2, 200, 64, 16}, Case{WeightFormat::bf16, 2, 200, 64, 16},
                         Case{WeightFormat::f32, 1, 14, 8, 4}, Case{WeightFormat::bf16, 3, 14, 9, 6},
                         Case{WeightFormat::int8, 2, 20, 16, 8}, Case{WeightFormat::int4, 2, 200, 64, 16}}) {
     for (uint32_t seed = 1; seed <= 4; ++seed) {
       const RandomModel files = make_random_model(small_config(), seed);
       const auto serial = open_llama(files.config, files.weights, c.format, 32, kMaxRows, 1);
-      const int32_t vocab = files.config.vocab_size;
-      std::mt19937 random(seed);
-      const auto prompt = [&] {
-        std::vector<int32_t> tokens(5 + random() % 50);
-        for (int32_t& token : tokens) token = static_cast<int32_t>(random() % static_cast<uint32_t>(vocab));
-        return tokens;
-      };
-      const ControlTokens tokens{favourite(*serial, prompt()), 0, {1}};
-      if (tokens.fork <= 1) continue;
-
       const auto parallel =
           open_llama(files.config, files.weights, c.format, c.blocks, c.step_tokens, c.threads);
-      Decoder decoder(*parallel, {tokens, c.step_tokens, c.branches});
-      std::map<int32_t, Transcript> transcripts;
-      std::map<int32_t, RequestParams> requests;
-      for (int32_t id = 1; id <= 4; ++id) {
-        RequestParams params;
-        params.id = id;
-        params.prompt = prompt();
-        params.max_tokens = 90;
-        params.max_branches = 64;
-        params.max_depth = 1 + static_cast<int32_t>(seed % 3);
-        transcripts.emplace(id, Transcript(params.prompt));
-        requests.emplace(id, params);
-        decoder.submit(params);
-      }
-      std::vector<Event> events;
-      while (decoder.step(events)) decoder.check_integrity();
-      REQUIRE(decoder.idle());
-      for (const Event& event : events) REQUIRE(transcripts.at(event.request).apply(event) == "");
-      for (const auto& [id, transcript] : transcripts) {
-        const auto follow = [&](std::span<const int32_t> path, size_t first) {
-          return serial_logits(*serial, path, first);
-        };
-        CHECK(serial_fault(transcript, requests.at(id), tokens, follow) == "");
-        forks += static_cast<int>(transcript.branches.size()) - 1;
-      }
-      preemptions += static_cast<int>(decoder.stats().preemptions);
+      const ParallelRun run = check_parallel(*serial, *parallel, c.step_tokens, c.branches, seed);
+      forks += run.forks;
+      preemptions += run.preemptions;
     }
   }
   CHECK(forks > 20);

@@ -6,7 +6,6 @@
 
 #include "model/llama.h"
 #include "ops/cuda/cuda_ops.h"
-#include "test/cuda/emulate.h"
 #include "test/cuda/open_device.h"
 #include "test/random_model.h"
 #include "test/tree_run.h"

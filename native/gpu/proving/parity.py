@@ -1,0 +1,40 @@
+"""The tests of the CUDA backend on the device (or, on the CPU, on the emulator), and again under compute-sanitizer."""
+
+import re
+import shutil
+
+from .build import DEVICE_TESTS, doctest
+from .report import Failed, Skipped, run_program
+
+# Whole models take too long under a sanitizer; they add no kernel.
+SANITIZED = ["test_cuda_elementwise", "test_cuda_gemm", "test_cuda_attention"]
+
+
+def test_path(options, name: str):
+    prefix = "device_" if options.device == "cuda" else ""
+    path = options.build_dir / "test/cuda" / (prefix + name)
+    if not doctest(options):
+        raise Skipped("doctest was not found when building")
+    if not path.exists():
+        raise Failed(f"{path} is missing: run the part build")
+    return path
+
+
+def parity(report, options) -> None:
+    for name in DEVICE_TESTS:
+        output = run_program([test_path(options, name)]).stdout.decode()
+        cases = re.search(r"test cases:\s*(\d+)", output)
+        checks = re.search(r"assertions:\s*(\d+)", output)
+        report.line(part="parity", case=name, result="ok", on="device" if options.device == "cuda" else "emulator",
+                    test_cases=int(cases.group(1)), assertions=int(checks.group(1)))
+
+
+def sanitize(report, options) -> None:
+    if options.device == "cpu":
+        raise Skipped("compute-sanitizer watches a GPU; on the CPU the emulator looks for races and bounds in part parity")
+    if not shutil.which("compute-sanitizer"):
+        raise Skipped("compute-sanitizer is not installed")
+    for tool in ["memcheck", "racecheck"]:
+        for name in SANITIZED:
+            run_program(["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", test_path(options, name)])
+            report.line(part="sanitize", case=f"{tool} {name}", result="ok")

@@ -1,0 +1,62 @@
+#include "tools/model_job.h"
+
+#include <istream>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace apar {
+namespace {
+
+DType parse_dtype(const std::string& name) {
+  if (name == "F32") return DType::f32;
+  if (name == "BF16") return DType::bf16;
+  if (name == "F16") return DType::f16;
+  throw Error(ErrorCode::invalid_config, "unknown dtype " + name);
+}
+
+void read_shape(std::istream& words, ModelConfig& c) {
+  words >> c.vocab_size >> c.hidden_size >> c.intermediate_size >> c.num_layers >> c.num_heads >>
+      c.num_kv_heads >> c.head_dim >> c.context_tokens >> c.rms_norm_eps >> c.rope_theta >>
+      c.tie_word_embeddings;
+}
+
+void read_tensor(std::istream& words, TensorInfo& tensor) {
+  std::string dtype;
+  size_t dims = 0;
+  words >> tensor.name >> tensor.file >> tensor.offset >> dtype >> dims;
+  tensor.dtype = parse_dtype(dtype);
+  tensor.shape.resize(dims);
+  for (int64_t& size : tensor.shape) words >> size;
+}
+
+}  // namespace
+
+ModelJob read_model_job(std::istream& in) {
+  ModelJob job;
+  for (std::string line, key, value; std::getline(in, line);) {
+    std::istringstream words(line);
+    words >> key;
+    if (key == "shape") {
+      read_shape(words, job.config);
+    } else if (key == "dtype") {
+      words >> value;
+      job.dtype = parse_weight_format(value);
+    } else if (key == "device") {
+      words >> value;
+      job.device = parse_device(value);
+    } else if (key == "threads") {
+      words >> job.threads;
+    } else if (key == "file") {
+      job.weights.files.push_back(line.substr(5));
+    } else if (key == "tensor") {
+      read_tensor(words, job.weights.tensors.emplace_back());
+    } else {
+      job.others.push_back(line);
+    }
+    if (words.fail()) throw Error(ErrorCode::invalid_config, "cannot read the line: " + line.substr(0, 80));
+  }
+  return job;
+}
+
+}  // namespace apar

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/device.h"
+
+namespace apar {
+
+// A checkpoint and how to run it, as text, for tools that other programs drive (test/native,
+// native/gpu/prove). One item per line; the caller knows the checkpoint's files:
+//   shape VOCAB HIDDEN INTERMEDIATE LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT EPS THETA TIED
+//   dtype f32|bf16|int8|int4
+//   device auto|cpu|cuda
+//   threads N
+//   file PATH
+//   tensor NAME FILE OFFSET F32|BF16|F16 DIMS SIZE...
+// Lines with another first word are the tool's own.
+struct ModelJob {
+  ModelConfig config;
+  WeightTable weights;
+  WeightFormat dtype = WeightFormat::f32;
+  DeviceChoice device = DeviceChoice::cpu;
+  int32_t threads = 2;
+  std::vector<std::string> others;
+};
+
+// Throws Error{invalid_config} naming the line that cannot be read.
+ModelJob read_model_job(std::istream& in);
+
+}  // namespace apar
