@@ -92,9 +92,10 @@ async function generate(runner: Runner, prompt: string, mode: Mode): Promise<Sam
       temperature: 0,
       branching: { enabled: mode === 'parallel' },
     }
-    runner.start('bench', request, (event) => {
-      if (event.type === 'done') resolve(event)
-      if (event.type === 'error') reject(new Error(event.message))
+    runner.start('bench', request, ({ events }) => {
+      const last = events.at(-1)
+      if (last?.type === 'done') resolve(last)
+      if (last?.type === 'error') reject(new Error(last.message))
     })
   })
   const wallMs = performance.now() - begun

@@ -3,7 +3,8 @@ export interface SocketLike {
   readonly readyState: number
   send(data: string): void
   close(code?: number, reason?: string): void
-  addEventListener(type: 'open' | 'close' | 'error', listener: () => void): void
+  addEventListener(type: 'open' | 'error', listener: () => void): void
+  addEventListener(type: 'close', listener: (event: { code?: number | undefined }) => void): void
   addEventListener(type: 'message', listener: (event: { data: unknown }) => void): void
 }
 

@@ -1,6 +1,7 @@
 import { BranchTree } from '../shared/branch-tree.ts'
 import { AparError } from '../shared/errors.ts'
-import type { StreamEvent } from '../shared/protocol/events.ts'
+import { expand } from '../shared/protocol/deltas.ts'
+import type { ServerFrame, StreamEvent } from '../shared/protocol/events.ts'
 import type { ClientFrame } from '../shared/protocol/frames.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX, SUBPROTOCOL } from '../shared/protocol/version.ts'
@@ -8,11 +9,24 @@ import { EventQueue } from './event-queue.ts'
 import { explainRefusal } from './explain.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
 
+/** The edge lets some 256 events be under way. */
+const ACK_EVERY = 32
+const RECONNECT_MS = 25_000
+const FIRST_BACKOFF_MS = 100
+const MAX_BACKOFF_MS = 3_000
+/** Another connection reads the stream; to come back would cut that one. */
+const CLOSE_REPLACED = 4409
+
 export interface StreamOptions {
   /** The edge's address: `https://host` or `http://host:port`. */
   baseUrl: string
   apiKey: string
   request: GenerateRequest
+  /**
+   * How long a lost connection is opened again to go on where it was cut, in ms. Default 25 s, a little less than the
+   * edge keeps a stream for its client; 0: not at all.
+   */
+  reconnectMs?: number | undefined
   /** Cancels the stream: it ends with `done`, reason `abort`. */
   signal?: AbortSignal | undefined
   /** For platforms without one. Node 20: the `ws` package's. */
@@ -35,44 +49,49 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   /** All branches so far, up to date with the last event that arrived, read or not. */
   readonly tree = new BranchTree()
   readonly #options: StreamOptions
-  readonly #socket: SocketLike
+  readonly #Socket: SocketConstructor
+  #socket: SocketLike
+  /** Name of the stream, once the edge has told it. */
+  #stream: string | undefined
+  #lastSeq = -1
+  #acked = -1
+  /** When the connection was lost, in ms; undefined while it stands. */
+  #lostAt: number | undefined
+  /** Said again on every connection: the one that carried it may have been lost before it arrived. */
+  readonly #cancels: ClientFrame[] = []
   readonly #events = new EventQueue<StreamEvent>()
   readonly #finished: Promise<void>
   #settle: (error?: Error) => void = () => {}
   #opened = false
-  #cancelled = false
   #over = false
 
   constructor(options: StreamOptions) {
     this.#options = options
-    const Socket = socketConstructor(options.WebSocket)
-    const url = new URL('/v1/stream', options.baseUrl)
-    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
+    this.#Socket = socketConstructor(options.WebSocket)
     this.#finished = new Promise((resolve, reject) => {
       this.#settle = (error) => (error ? reject(error) : resolve())
     })
     // Who reads the events hears of a failure there.
     this.#finished.catch(() => {})
-    this.#socket = new Socket(url.href, [SUBPROTOCOL, API_KEY_SUBPROTOCOL_PREFIX + options.apiKey])
-    this.#socket.addEventListener('open', () => this.#onOpen())
-    this.#socket.addEventListener('message', ({ data }) => this.#onMessage(data))
-    this.#socket.addEventListener('close', () => void this.#onClose())
-    // Always followed by close.
-    this.#socket.addEventListener('error', () => {})
+    this.#socket = this.#connect()
     options.signal?.addEventListener('abort', this.#onAbort)
     if (options.signal?.aborted) this.cancel()
   }
 
+  /** What {@link StreamOptions.reconnectMs} goes on with; undefined until the stream was accepted. */
+  get id(): string | undefined {
+    return this.#stream
+  }
+
   /** Ends the stream; what was generated so far stands, `done` follows with reason `abort`. */
   cancel(): void {
-    this.#cancelled = true
-    this.#send({ type: 'cancel' })
+    this.#sayAlways({ type: 'cancel' })
   }
 
   /** Ends one branch and those below it; the others go on. Branch 0 ends the stream. */
   cancelBranch(branch: number): void {
     if (branch === 0) this.cancel()
-    else this.#send({ type: 'cancel_branch', branch })
+    else this.#sayAlways({ type: 'cancel_branch', branch })
   }
 
   /** The whole answer in document order, once it is complete. Rejects with an AparError when the stream fails. */
@@ -93,40 +112,89 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
 
   readonly #onAbort = (): void => this.cancel()
 
+  #connect(): SocketLike {
+    const url = new URL('/v1/stream', this.#options.baseUrl)
+    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
+    url.searchParams.set('flow', 'ack')
+    if (this.#stream !== undefined) {
+      url.searchParams.set('stream', this.#stream)
+      url.searchParams.set('after', String(this.#lastSeq))
+    }
+    const socket = new this.#Socket(url.href, [
+      SUBPROTOCOL,
+      API_KEY_SUBPROTOCOL_PREFIX + this.#options.apiKey,
+    ])
+    socket.addEventListener('open', () => this.#onOpen())
+    socket.addEventListener('message', ({ data }) => this.#onMessage(data))
+    socket.addEventListener('close', ({ code }) => void this.#onClose(code))
+    // Always followed by close.
+    socket.addEventListener('error', () => {})
+    return socket
+  }
+
   #onOpen(): void {
+    if (this.#over) {
+      this.#socket.close(1000)
+      return
+    }
+    if (!this.#opened) this.#send({ type: 'generate', ...this.#options.request })
     this.#opened = true
-    const generate: ClientFrame = { type: 'generate', ...this.#options.request }
-    this.#send(generate)
-    if (this.#cancelled) this.#send({ type: 'cancel' })
+    for (const frame of this.#cancels) this.#send(frame)
   }
 
   #onMessage(data: unknown): void {
     if (this.#over) return
-    let event: StreamEvent
+    this.#lostAt = undefined
     try {
-      event = JSON.parse(String(data))
-      this.tree.apply(event)
+      const frame: ServerFrame = JSON.parse(String(data))
+      if (frame.type === 'keep_alive') return
+      if (frame.type === 'deltas') {
+        this.#advance(frame.first, frame.seq)
+        for (const event of expand(frame)) this.#take(event)
+      } else {
+        this.#advance(frame.seq, frame.seq)
+        this.#take(frame)
+      }
     } catch (cause) {
       this.#end(
         new AparError('internal_error', 'the edge sent a frame that is not of this protocol', { cause }),
       )
       this.#socket.close()
-      return
-    }
-    if (event.type === 'error') {
-      this.#end(new AparError(event.code, event.message, { param: event.param ?? undefined }))
-    } else {
-      this.#events.push(event)
-      if (event.type === 'done') this.#end()
     }
   }
 
-  async #onClose(): Promise<void> {
+  /** Events `first` to `last` are here: they have to be the next ones. */
+  #advance(first: number, last: number): void {
+    if (first !== this.#lastSeq + 1) throw new Error(`event ${first} after ${this.#lastSeq}`)
+    this.#lastSeq = last
+    if (last - this.#acked < ACK_EVERY) return
+    this.#acked = last
+    this.#send({ type: 'ack', seq: last })
+  }
+
+  #take(event: StreamEvent): void {
+    this.tree.apply(event)
+    if (event.type === 'error') {
+      this.#end(new AparError(event.code, event.message, { param: event.param ?? undefined }))
+      return
+    }
+    if (event.type === 'accepted') this.#stream = event.stream
+    this.#events.push(event)
+    if (event.type === 'done') this.#end()
+  }
+
+  async #onClose(code: number | undefined): Promise<void> {
     if (this.#over) return
-    const { baseUrl, apiKey } = this.#options
-    if (this.#opened)
-      this.#end(new AparError('gpu_node_lost', 'the connection was lost before the stream ended'))
-    else this.#end(await explainRefusal(baseUrl, apiKey))
+    const { baseUrl, apiKey, reconnectMs = RECONNECT_MS } = this.#options
+    if (!this.#opened) return this.#end(await explainRefusal(baseUrl, apiKey))
+    const now = Date.now()
+    this.#lostAt ??= now
+    const again = this.#stream !== undefined && code !== CLOSE_REPLACED
+    if (!again || now - this.#lostAt >= reconnectMs)
+      return this.#end(new AparError('gpu_node_lost', 'the connection was lost before the stream ended'))
+    // All clients of an edge lose it at the same time.
+    await sleep(Math.random() * Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS + (now - this.#lostAt)))
+    if (!this.#over) this.#socket = this.#connect()
   }
 
   #end(error?: Error): void {
@@ -135,10 +203,19 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
     this.#events.end(error)
     this.#settle(error)
-    if (this.#opened) this.#socket.close(1000)
+    if (this.#socket.readyState === SOCKET_OPEN) this.#socket.close(1000)
+  }
+
+  #sayAlways(frame: ClientFrame): void {
+    this.#cancels.push(frame)
+    this.#send(frame)
   }
 
   #send(frame: ClientFrame): void {
     if (!this.#over && this.#socket.readyState === SOCKET_OPEN) this.#socket.send(JSON.stringify(frame))
   }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
 }

@@ -1,12 +1,13 @@
-import type { NodeFrame } from '../shared/protocol/frames.ts'
+import type { NodeFrame } from '../shared/protocol/node.ts'
 
 const CONNECT_TIMEOUT_MS = 5_000
+const ABNORMAL_CLOSURE = 1006
 
 /** A request's socket to a gpu node. */
 export interface NodeSocket {
   send(frame: NodeFrame): void
-  /** `onEvent` gets each frame's text as it came; `onClose` comes once, after the last event. */
-  listen(onEvent: (text: string) => void, onClose: () => void): void
+  /** `onBatch` gets each frame's text as it came; `onClose` comes once, after the last of them. */
+  listen(onBatch: (text: string) => void, onClose: (code: number) => void): void
   close(): void
 }
 
@@ -42,15 +43,15 @@ class AcceptedNodeSocket implements NodeSocket {
     this.#socket.send(JSON.stringify(frame))
   }
 
-  listen(onEvent: (text: string) => void, onClose: () => void): void {
+  listen(onBatch: (text: string) => void, onClose: (code: number) => void): void {
     let closed = false
-    const close = () => {
-      if (!closed) onClose()
+    const close = (code: number) => {
+      if (!closed) onClose(code)
       closed = true
     }
-    this.#socket.addEventListener('message', ({ data }) => onEvent(String(data)))
-    this.#socket.addEventListener('close', close)
-    this.#socket.addEventListener('error', close)
+    this.#socket.addEventListener('message', ({ data }) => onBatch(String(data)))
+    this.#socket.addEventListener('close', ({ code }) => close(code))
+    this.#socket.addEventListener('error', () => close(ABNORMAL_CLOSURE))
   }
 
   close(): void {

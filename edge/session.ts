@@ -1,19 +1,53 @@
 import { AparError } from '../shared/errors.ts'
-import { isTerminal, type StreamEvent } from '../shared/protocol/events.ts'
+import { isTerminal, type ServerFrame, type StreamEvent } from '../shared/protocol/events.ts'
 import type { ClientFrame } from '../shared/protocol/frames.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import type { Env } from './env.ts'
 import { closeQuietly } from './gpu-node.ts'
+import type { Principal } from './principal.ts'
 
 /** How long a cancelled stream may take to say what it used. */
 const LAST_WORD_MS = 5_000
 
-/** A socket to a new StreamSession, not accepted yet. */
-export async function connectToSession(env: Env): Promise<WebSocket> {
-  const session = env.STREAM_SESSION.get(env.STREAM_SESSION.newUniqueId())
-  const { webSocket } = await session.fetch('https://session/', { headers: { upgrade: 'websocket' } })
+export const SESSION_HEADERS = { principal: 'apar-principal', resumable: 'apar-resumable' } as const
+
+export interface SessionOptions {
+  /** Whose stream it is: their limits hold, and only they may resume it. Without one the caller sees to limits itself. */
+  readonly principal?: Principal | undefined
+  /** A client that was lost may come back; without that its stream ends at once, and nothing is stored. */
+  readonly resumable: boolean
+  /** The client sends `ack`. */
+  readonly acks?: boolean | undefined
+  /** The stream to go on with, behind event `after`, instead of a new one. */
+  readonly resume?: { readonly stream: string; readonly after: number } | undefined
+}
+
+/** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for a name that is none. */
+export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
+  const { principal, resumable, acks, resume } = options
+  const url = new URL('https://session/')
+  if (resume) url.searchParams.set('after', String(resume.after))
+  if (acks) url.searchParams.set('flow', 'ack')
+  const session = env.STREAM_SESSION.get(
+    resume ? streamId(env, resume.stream) : env.STREAM_SESSION.newUniqueId(),
+  )
+  const { webSocket } = await session.fetch(url, {
+    headers: {
+      upgrade: 'websocket',
+      ...(principal && { [SESSION_HEADERS.principal]: encodeURIComponent(JSON.stringify(principal)) }),
+      [SESSION_HEADERS.resumable]: resumable ? 'yes' : 'no',
+    },
+  })
   if (!webSocket) throw new Error('the stream session took no WebSocket')
   return webSocket
+}
+
+function streamId(env: Env, name: string): DurableObjectId {
+  try {
+    return env.STREAM_SESSION.idFromString(name)
+  } catch (cause) {
+    throw new AparError('stream_not_found', 'this is not the name of a stream', { cause })
+  }
 }
 
 export interface GenerateOptions {
@@ -29,7 +63,7 @@ export async function* generate(
   request: GenerateRequest,
   { signal, observe = () => {} }: GenerateOptions,
 ): AsyncGenerator<StreamEvent, void> {
-  const socket = await connectToSession(env)
+  const socket = await connectToSession(env, { resumable: false })
   const inbox: StreamEvent[] = []
   let closed = false
   let finished = false
@@ -40,7 +74,9 @@ export async function* generate(
   }
   const onAbort = () => wake()
   socket.addEventListener('message', ({ data }) => {
-    const event: StreamEvent = JSON.parse(String(data))
+    const event: ServerFrame = JSON.parse(String(data))
+    // Merged deltas come only to those who send acks.
+    if (event.type === 'keep_alive' || event.type === 'deltas') return
     observe(event)
     finished ||= isTerminal(event)
     inbox.push(event)

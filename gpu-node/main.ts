@@ -5,6 +5,7 @@ import type { EngineOptions } from './engine-options.ts'
 import { openRunner } from './open-runner.ts'
 import { Registration } from './registration.ts'
 import type { Runner } from './runner.ts'
+import { ServedStreams } from './served-streams.ts'
 import { type GpuNodeServer, startServer } from './server.ts'
 
 export interface GpuNodeOptions extends EngineOptions {
@@ -22,6 +23,8 @@ export interface GpuNodeOptions extends EngineOptions {
   nodeSecret: string
   /** Where the edge reaches this node. Default: `ws://host:port` as it listens. */
   advertiseUrl?: string | undefined
+  /** How long a stream goes on while no session reads it, in ms. Default 30 s. */
+  graceMs?: number | undefined
   /** Takes one line per notable event. Default: standard error. */
   log?: ((line: string) => void) | undefined
 }
@@ -35,6 +38,11 @@ export interface GpuNode {
   readonly registered: Promise<void>
   /** Settles when the engine has died: the node is of no more use. */
   readonly failed: Promise<string>
+  /**
+   * Takes no new work and waits until what runs has ended; what still runs after `deadlineMs` moves to another node when
+   * this one is closed.
+   */
+  drain(deadlineMs: number): Promise<void>
   /** Leaves the fleet, aborts what runs, frees the engine. A second call waits for the first. */
   close(): Promise<void>
 }
@@ -43,10 +51,11 @@ export interface GpuNode {
 export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
   const log = options.log ?? ((line: string) => console.error(line))
   const runner = await openRunner(options.modelDir, { ...options, name: options.modelName })
+  const streams = new ServedStreams(runner, options.graceMs)
   let server: GpuNodeServer
   try {
     const { host = '127.0.0.1', port = 0, nodeSecret } = options
-    server = await startServer({ runner, host, port, nodeSecret })
+    server = await startServer({ runner, streams, host, port, nodeSecret })
   } catch (error) {
     await runner.close()
     throw error
@@ -58,13 +67,15 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
         edgeUrl: options.edgeUrl,
         nodeId: randomUUID(),
         nodeSecret: options.nodeSecret,
-        heartbeat: () => heartbeat(url, runner),
+        heartbeat: () => heartbeat(url, runner, streams.draining),
         log,
       })
     : undefined
   let closing: Promise<void> | undefined
   const close = async () => {
     await registration?.stop()
+    // Before the engine aborts: sessions shall see a node that went away, not answers that were aborted.
+    streams.cutAll('the gpu node was shut down')
     await runner.close()
     await server.close()
   }
@@ -74,6 +85,11 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
     runner,
     registered: registration?.registered ?? Promise.resolve(),
     failed: runner.failed,
+    drain: async (deadlineMs) => {
+      const drained = streams.drain(deadlineMs)
+      await registration?.beatNow()
+      await drained
+    },
     close: () => {
       closing ??= close()
       return closing
@@ -81,7 +97,7 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
   }
 }
 
-function heartbeat(url: string, runner: Runner): Heartbeat {
+function heartbeat(url: string, runner: Runner, draining: boolean): Heartbeat {
   const { checkpoint, engineInfo } = runner
   const stats = runner.stats()
   const model = {
@@ -92,6 +108,7 @@ function heartbeat(url: string, runner: Runner): Heartbeat {
   return {
     url,
     models: [model],
+    draining,
     capacity: { branches: runner.maxBranches, blocks: engineInfo.numBlocks },
     load: {
       running: stats.runningRequests,

@@ -45,6 +45,11 @@ export class Registration {
     await this.#call('DELETE').catch(() => {})
   }
 
+  /** Tells the edge of a change without waiting for the next beat; nothing when it cannot be reached. */
+  async beatNow(): Promise<void> {
+    await this.#beat().catch(() => {})
+  }
+
   async #beatUntilStopped(registered: () => void, refused: (error: Error) => void): Promise<void> {
     const { signal } = this.#stopped
     const { log, edgeUrl } = this.#options

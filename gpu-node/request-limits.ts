@@ -18,7 +18,7 @@ export function toEngineRequest(
   request: GenerateRequest,
   prompt: Int32Array,
   checkpoint: Checkpoint,
-): EngineRequest {
+): Omit<EngineRequest, 'branches'> {
   const { shape, tokens, sampling } = checkpoint
   const room = shape.contextTokens - prompt.length
   if (room < 1) {
@@ -45,7 +45,6 @@ export function toEngineRequest(
     maxBranchTokens: max_branch_tokens ?? 0,
     logprobs: request.logprobs ?? -1,
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
-    branches: [],
   }
 }
 

@@ -1,44 +1,78 @@
 import type { WebSocket } from 'ws'
 import { AparError, toAparError } from '../shared/errors.ts'
 import { parseJson } from '../shared/parse.ts'
-import { isTerminal, type StreamEvent } from '../shared/protocol/events.ts'
-import { NodeFrame } from '../shared/protocol/frames.ts'
+import { type NodeBatch, NodeFrame } from '../shared/protocol/node.ts'
 import { refusalEvent } from './request.ts'
-import type { RequestHandle, Runner } from './runner.ts'
+import type { Reader, ServedStream, ServedStreams } from './served-streams.ts'
 
 /** A peer that opens a socket and says nothing holds it this long. */
 const START_TIMEOUT_MS = 10_000
-/** Bytes that may wait for a slow peer, a long answer, before its request is given up. */
+/** Bytes that may wait for a slow peer before it is cut; it may attach again. */
 const MAX_BUFFERED_BYTES = 1024 * 1024
 const PING_INTERVAL_MS = 15_000
 
 const CLOSE_NORMAL = 1000
+const CLOSE_SERVICE_RESTART = 1012
 const CLOSE_TRY_AGAIN_LATER = 1013
 
-/** One socket, one request: `start`, then events until `done` or `error`. A peer that leaves aborts its request. */
-export function serveRequest(socket: WebSocket, runner: Runner): void {
-  let request: RequestHandle | undefined
+/** As much of a `ws` socket as a stream needs; a stream of a shared connection looks the same. */
+export type RequestSocket = Pick<WebSocket, 'send' | 'close' | 'terminate' | 'ping' | 'bufferedAmount'> & {
+  on(event: string, listener: (...args: never[]) => void): unknown
+}
+
+/** One socket, one stream: `start` or `attach`, then its batches. A stream outlives its socket by its grace time. */
+export function serveRequest(socket: RequestSocket, streams: ServedStreams): void {
+  let served: ServedStream | undefined
   let over = false
   let alive = true
 
-  const send = (event: StreamEvent): void => {
-    if (over) return
-    socket.send(JSON.stringify(event))
-    if (isTerminal(event)) end(CLOSE_NORMAL, '')
-    else if (socket.bufferedAmount > MAX_BUFFERED_BYTES) end(CLOSE_TRY_AGAIN_LATER, 'the reader is too slow')
-  }
   const end = (code: number, reason: string): void => {
+    if (over) return
     over = true
     clearTimeout(startTimer)
     clearInterval(pingTimer)
-    request?.cancel()
     socket.close(code, reason)
+    served?.detach(reader)
   }
-  const refuse = (error: unknown): void => {
-    const shown = toAparError(error)
-    if (shown.code === 'internal_error') console.error(error)
-    if (request && !over) request.fail(shown)
-    else send(refusalEvent(shown))
+  const send = (batch: NodeBatch): void => {
+    if (over) return
+    socket.send(JSON.stringify(batch))
+    if (socket.bufferedAmount > MAX_BUFFERED_BYTES) end(CLOSE_TRY_AGAIN_LATER, 'the reader is too slow')
+  }
+  const reader: Reader = {
+    read: send,
+    cut: (reason) => end(CLOSE_SERVICE_RESTART, reason),
+    done: () => end(CLOSE_NORMAL, ''),
+  }
+  const refuse = (thrown: unknown): void => {
+    const error = toAparError(thrown)
+    if (error.code === 'internal_error') console.error(thrown)
+    if (served?.request && !served.ended) {
+      served.request.fail(error)
+    } else {
+      send({ rows: [], events: [refusalEvent(error)] })
+      end(CLOSE_NORMAL, '')
+    }
+  }
+  const handle = (frame: NodeFrame): void => {
+    if (frame.type === 'start' || frame.type === 'attach') {
+      if (served) throw new AparError('invalid_request', 'a socket carries one stream')
+      clearTimeout(startTimer)
+      served =
+        frame.type === 'start'
+          ? streams.start(frame.stream, frame.request, frame.log ?? [], reader)
+          : streams.attach(frame.stream, frame.after, reader)
+      // Its first batch may have been one too many.
+      if (over) served.detach(reader)
+    } else if (!served) {
+      throw new AparError('invalid_request', 'the first frame must be start or attach')
+    } else if (frame.type === 'cancel') {
+      served.request?.cancel()
+    } else if (frame.type === 'cancel_branch') {
+      served.request?.cancelBranch(frame.branch)
+    } else {
+      served.ack(frame.seq)
+    }
   }
 
   const startTimer = setTimeout(() => {
@@ -53,24 +87,11 @@ export function serveRequest(socket: WebSocket, runner: Runner): void {
   socket.on('pong', () => {
     alive = true
   })
-  socket.on('message', (data, isBinary) => {
+  socket.on('message', (data: unknown, isBinary: boolean) => {
     if (over) return
     try {
       if (isBinary) throw new AparError('invalid_request', 'frames are text')
-      const frame = parseJson(NodeFrame, String(data))
-      if (frame.type === 'start') {
-        if (request) throw new AparError('invalid_request', 'a socket carries one request')
-        clearTimeout(startTimer)
-        request = runner.start(frame.stream, frame.request, send)
-        // Its first event may have been one too many.
-        if (over) request.cancel()
-      } else if (!request) {
-        throw new AparError('invalid_request', 'the first frame must be start')
-      } else if (frame.type === 'cancel') {
-        request.cancel()
-      } else {
-        request.cancelBranch(frame.branch)
-      }
+      handle(parseJson(NodeFrame, String(data)))
     } catch (error) {
       refuse(error)
     }

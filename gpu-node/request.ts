@@ -1,8 +1,10 @@
 import { type AparError, toAparError } from '../shared/errors.ts'
 import type { FinishReason, Joints, StreamEvent, Usage } from '../shared/protocol/events.ts'
 import { PROTOCOL_VERSION } from '../shared/protocol/events.ts'
+import { type NodeBatch, ROW_WIDTH } from '../shared/protocol/node.ts'
 import { BranchText } from './branch-text.ts'
-import { type Engine, EVENT, FINISH } from './engine/types.ts'
+import { type Engine, EVENT, FINISH, type RestoredBranch } from './engine/types.ts'
+import { restoredBranches } from './restored-branches.ts'
 import type { TokenBytes } from './text/token-bytes.ts'
 
 /** A StreamEvent before it gets its number. */
@@ -20,7 +22,10 @@ export interface RequestOptions {
   bytes: TokenBytes
   dropsLeadingSpace: boolean
   engine: Pick<Engine, 'abort' | 'stopBranch'>
-  emit: (event: StreamEvent) => void
+  /** Gets the stream's batches; together they are its log. */
+  publish: (batch: NodeBatch) => void
+  /** What another gpu node made of the stream: this one goes on behind it. */
+  log?: readonly NodeBatch[] | undefined
 }
 
 const REASONS: Record<number, FinishReason> = {
@@ -44,19 +49,32 @@ export class RunningRequest {
   #seq = 0
   #cutShort = false
   #finished = false
+  /** True while the log is read again: nobody is told, and the engine has none of it. */
+  #replaying = false
+  #rows: number[] = []
+  #events: StreamEvent[] = []
 
   constructor(options: RequestOptions) {
     this.#options = options
     this.#branches.set(ROOT, new BranchText(options.bytes, options.stop, options.dropsLeadingSpace))
+    if (options.log) this.#replay(options.log)
+  }
+
+  /** The engine has taken the request. */
+  begin(): void {
+    if (this.#seq > 0) return
+    const { stream, model, joints, fingerprint } = this.#options
+    const created = Math.floor(Date.now() / 1000)
     this.#emit({
       type: 'accepted',
       version: PROTOCOL_VERSION,
-      stream: options.stream,
-      model: options.model,
-      joints: options.joints,
-      created: Math.floor(Date.now() / 1000),
-      fingerprint: options.fingerprint,
+      stream,
+      model,
+      joints,
+      created,
+      fingerprint,
     })
+    this.#publish()
   }
 
   get finished(): boolean {
@@ -77,53 +95,93 @@ export class RunningRequest {
   /** Takes the engine event that begins at `rows[row]`; call {@link flush} after the last of a batch. */
   handle(rows: Int32Array, row: number, failure: string | undefined): void {
     if (this.#finished) return
-    const kind = rows[row]
+    const kind = rows[row] ?? 0
     const branch = rows[row + 2] ?? 0
     const a = rows[row + 3] ?? 0
-    if (kind === EVENT.TOKEN) this.#token(branch, a)
-    else if (kind === EVENT.LOGPROB) this.#branches.get(branch)?.addLogprob(a, float32(rows[row + 4] ?? 0))
-    else if (kind === EVENT.FORK) this.#fork(branch, a)
-    else if (kind === EVENT.BRANCH_END) this.#engineEnded(branch, REASONS[a] ?? 'error')
-    else if (kind === EVENT.FINISH) this.#finish(REASONS[a] ?? 'error', rows[row + 4] ?? 0, failure)
+    const b = rows[row + 4] ?? 0
+    if (kind === EVENT.FINISH) this.#finish(REASONS[a] ?? 'error', b, failure)
+    else if (kind === EVENT.LOGPROB) this.#branches.get(branch)?.addLogprob(a, float32(b))
+    else this.#advance(kind, branch, a, b)
   }
 
-  /** Sends the text that has gathered. */
+  /** Publishes what has happened, with the text that has gathered. */
   flush(): void {
-    for (const branch of this.#touched) this.#sendText(branch)
+    this.#sendTexts()
+    this.#publish()
+  }
+
+  /**
+   * What the engine has to go on with, for a request that began with a log. `promptTokens` and the model must be those
+   * of the log's gpu node.
+   */
+  restored(): RestoredBranch[] {
+    const rows = (this.#options.log ?? []).flatMap((batch) => batch.rows)
+    return restoredBranches(rows, (branch) => this.#branches.get(branch)?.ended)
+  }
+
+  /** Ends a stream whose log lacks only the last event: every branch had ended. */
+  finishRestored(): void {
+    this.#finish('stop', 0, undefined)
+    this.#publish()
   }
 
   /** Ends the stream because of an error, and the engine's work on it. */
   fail(thrown: unknown): void {
     if (this.#finished) return
     this.cancel()
-    this.flush()
+    this.#sendTexts()
     this.#finished = true
     this.#emit(toErrorEvent(toAparError(thrown)))
+    this.#publish()
   }
 
-  #token(branch: number, token: number): void {
+  #replay(log: readonly NodeBatch[]): void {
+    this.#replaying = true
+    for (const { rows, events } of log) {
+      for (let row = 0; row + ROW_WIDTH <= rows.length; row += ROW_WIDTH) {
+        const [kind = 0, branch = 0, a = 0, b = 0] = rows.slice(row, row + ROW_WIDTH)
+        this.#advance(kind, branch, a, b)
+      }
+      this.#sendTexts()
+      this.#seq = (events.at(-1)?.seq ?? -1) + 1
+    }
+    this.#rows = []
+    this.#replaying = false
+  }
+
+  #advance(kind: number, branch: number, a: number, b: number): void {
+    // The engine goes on until it has heard of a stop string or a cancel; that does not exist for the client.
     const text = this.#branches.get(branch)
-    // The engine samples on until it has heard of a stop string; that text does not exist for the client.
-    if (!text || text.ended) return
+    if (!text || text.ended) {
+      if (kind === EVENT.FORK) this.#abort(a)
+      return
+    }
+    if (kind === EVENT.TOKEN || kind === EVENT.FORK || kind === EVENT.BRANCH_END)
+      this.#rows.push(kind, branch, a, b)
+    if (kind === EVENT.TOKEN) this.#token(branch, text, a)
+    else if (kind === EVENT.FORK) this.#fork(branch, text, a)
+    else if (kind === EVENT.BRANCH_END) this.#engineEnded(branch, text, REASONS[a] ?? 'error')
+  }
+
+  #token(branch: number, text: BranchText, token: number): void {
     this.#touched.add(branch)
     if (text.push(token)) this.#stop(branch, text)
   }
 
   #stop(branch: number, text: BranchText): void {
     this.#end(branch, text, 'stop')
-    this.#options.engine.stopBranch(this.#options.id, branch)
+    if (!this.#replaying) this.#options.engine.stopBranch(this.#options.id, branch)
   }
 
-  #fork(parentId: number, child: number): void {
-    const parent = this.#branches.get(parentId)
-    if (!parent || parent.ended) {
-      // Forked after the parent's end, as the client sees it: nobody asked for this branch.
-      this.#options.engine.abort(this.#options.id, child)
-      return
-    }
+  /** Of a branch that was forked after its parent's end, as the client sees it: nobody asked for it. */
+  #abort(branch: number): void {
+    if (!this.#replaying) this.#options.engine.abort(this.#options.id, branch)
+  }
+
+  #fork(parentId: number, parent: BranchText, child: number): void {
     if (parent.flush()) {
       this.#stop(parentId, parent)
-      this.#options.engine.abort(this.#options.id, child)
+      this.#abort(child)
       return
     }
     const at = parent.length
@@ -132,9 +190,7 @@ export class RunningRequest {
     this.#emit({ type: 'fork', branch: child, parent: parentId, at })
   }
 
-  #engineEnded(branch: number, reason: FinishReason): void {
-    const text = this.#branches.get(branch)
-    if (!text || text.ended) return
+  #engineEnded(branch: number, text: BranchText, reason: FinishReason): void {
     const stopped = text.flush()
     this.#end(branch, text, stopped ? 'stop' : reason)
   }
@@ -147,7 +203,7 @@ export class RunningRequest {
   }
 
   #finish(reason: FinishReason, cachedTokens: number, failure: string | undefined): void {
-    this.flush()
+    this.#sendTexts()
     this.#finished = true
     if (reason === 'error') {
       const message = `the engine failed${failure ? `: ${failure}` : ''}`
@@ -161,6 +217,10 @@ export class RunningRequest {
         usage: this.#usage(cachedTokens),
       })
     }
+  }
+
+  #sendTexts(): void {
+    for (const branch of this.#touched) this.#sendText(branch)
   }
 
   #sendText(branch: number): void {
@@ -189,7 +249,16 @@ export class RunningRequest {
   }
 
   #emit(event: Unnumbered<StreamEvent>): void {
-    this.#options.emit({ ...event, seq: this.#seq++ })
+    if (!this.#replaying) this.#events.push({ ...event, seq: this.#seq++ })
+  }
+
+  /** Rows that no event shows yet (half a character) wait for those that do. */
+  #publish(): void {
+    if (this.#events.length === 0) return
+    const batch = { rows: this.#rows, events: this.#events }
+    this.#rows = []
+    this.#events = []
+    this.#options.publish(batch)
   }
 }
 

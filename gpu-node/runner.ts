@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { AparError } from '../shared/errors.ts'
-import { PROTOCOL_VERSION, type StreamEvent } from '../shared/protocol/events.ts'
+import { PROTOCOL_VERSION } from '../shared/protocol/events.ts'
+import type { NodeBatch } from '../shared/protocol/node.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
 import { EngineError } from './engine/engine-error.ts'
@@ -62,10 +63,16 @@ export class Runner {
   }
 
   /**
-   * Starts a request; `emit` gets its events, `accepted` before this returns, and a `done` or `error` at the end.
-   * @throws AparError when the request is refused; then nothing was emitted.
+   * Starts a request, or goes on with one behind another gpu node's `log`. `publish` gets its batches, `accepted` before
+   * this returns, and a `done` or `error` at the end.
+   * @throws AparError when the request is refused; then nothing was published.
    */
-  start(stream: string, request: GenerateRequest, emit: (event: StreamEvent) => void): RequestHandle {
+  start(
+    stream: string,
+    request: GenerateRequest,
+    publish: (batch: NodeBatch) => void,
+    log: readonly NodeBatch[] = [],
+  ): RequestHandle {
     const { model } = this
     if (request.model !== model) {
       throw new AparError('model_not_found', `this gpu node serves ${model}, not ${request.model}`, {
@@ -78,11 +85,6 @@ export class Runner {
       ? this.#prompts.encodeRaw(request.messages.map(({ content }) => content).join(''), mostTokens)
       : this.#prompts.encode(request.messages, mostTokens)
     const id = this.#nextId()
-    try {
-      this.#engine.submit(toEngineRequest(id, request, prompt, this.checkpoint))
-    } catch (error) {
-      throw error instanceof EngineError ? toRefusal(error) : error
-    }
     const running = new RunningRequest({
       id,
       stream,
@@ -94,9 +96,21 @@ export class Runner {
       bytes: this.#prompts.bytes,
       dropsLeadingSpace: this.#prompts.dropsLeadingSpace,
       engine: this.#engine,
-      emit,
+      publish,
+      log,
     })
+    const branches = log.length > 0 ? running.restored() : []
+    if (branches.length > 0 && branches.every(({ ended }) => ended !== 0)) {
+      running.finishRestored()
+      return running
+    }
+    try {
+      this.#engine.submit({ ...toEngineRequest(id, request, prompt, this.checkpoint), branches })
+    } catch (error) {
+      throw error instanceof EngineError ? toRefusal(error) : error
+    }
     this.#requests.set(id, running)
+    running.begin()
     return running
   }
 

@@ -7,15 +7,21 @@ import { AparError } from '../shared/errors.ts'
 import { MAX_FRAME_CHARS } from '../shared/protocol/frames.ts'
 import { serveRequest } from './request-socket.ts'
 import type { Runner } from './runner.ts'
+import type { ServedStreams } from './served-streams.ts'
 import { StartupError } from './startup-error.ts'
 
-/** What the edge lets through is never cut here: a UTF-16 code unit has at most 3 bytes, and `start` wraps the request. */
-const MAX_FRAME_BYTES = 3 * MAX_FRAME_CHARS + 1024
+/**
+ * What the edge lets through is never cut here: a UTF-16 code unit has at most 3 bytes, and `start` wraps the request and,
+ * for a stream that moves, its log.
+ */
+const MAX_LOG_BYTES = 24 * 1024 * 1024
+const MAX_FRAME_BYTES = 3 * MAX_FRAME_CHARS + MAX_LOG_BYTES
 const CLOSE_GOING_AWAY = 1001
 const CLOSE_GRACE_MS = 1_000
 
 export interface GpuNodeServerOptions {
   runner: Runner
+  streams: ServedStreams
   host: string
   /** 0 takes any free port. */
   port: number
@@ -34,9 +40,9 @@ export interface GpuNodeServer {
  * @throws StartupError `port_taken` when it cannot listen.
  */
 export async function startServer(options: GpuNodeServerOptions): Promise<GpuNodeServer> {
-  const { runner, nodeSecret } = options
+  const { streams, nodeSecret } = options
   const http = createServer((request, response) => {
-    const { status, body } = answer(request, runner)
+    const { status, body } = answer(request, options)
     response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
     response.end(JSON.stringify(body))
   })
@@ -44,14 +50,17 @@ export async function startServer(options: GpuNodeServerOptions): Promise<GpuNod
   http.on('upgrade', (request, socket, head) => {
     const error = refusal(request, nodeSecret)
     if (error) return refuse(socket, error)
-    sockets.handleUpgrade(request, socket, head, (accepted) => serveRequest(accepted, runner))
+    sockets.handleUpgrade(request, socket, head, (accepted) => serveRequest(accepted, streams))
   })
   await listen(http, options.host, options.port)
   const { address, port } = http.address() as AddressInfo
   return { host: address, port, close: () => close(http, sockets) }
 }
 
-function answer(request: IncomingMessage, runner: Runner): { status: number; body: unknown } {
+function answer(
+  request: IncomingMessage,
+  { runner, streams }: GpuNodeServerOptions,
+): { status: number; body: unknown } {
   const path = pathOf(request)
   if (path !== '/healthz') {
     const error = new AparError('not_found', `there is nothing at ${path}`)
@@ -71,7 +80,8 @@ function answer(request: IncomingMessage, runner: Runner): { status: number; bod
     free_blocks: stats.freeBlocks,
   }
   const capacity = { blocks: numBlocks }
-  const body = { status: failed ? 'failed' : 'ok', model: runner.model, device, dtype, capacity, load }
+  const status = failed ? 'failed' : streams.draining ? 'draining' : 'ok'
+  const body = { status, model: runner.model, device, dtype, capacity, load }
   return { status: failed ? 503 : 200, body }
 }
 

@@ -41,9 +41,10 @@ export async function openOursInNode(checkpoint: Checkpoint, dtype: DType, threa
           max_tokens: each,
           temperature: 0,
         }
-        runner.start('bench', request, (event) => {
-          if (event.type === 'done') resolve(event)
-          if (event.type === 'error') reject(new Error(event.message))
+        runner.start('bench', request, ({ events }) => {
+          const last = events.at(-1)
+          if (last?.type === 'done') resolve(last)
+          if (last?.type === 'error') reject(new Error(last.message))
         })
       })
       return done.usage.completion_tokens / seconds(begun)

@@ -1,158 +1,198 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
-import { parseJson } from '../../shared/parse.ts'
-import { type ErrorEvent, isTerminal, StreamEvent } from '../../shared/protocol/events.ts'
-import { ClientFrame, MAX_FRAME_CHARS, type NodeFrame } from '../../shared/protocol/frames.ts'
+import type { ErrorEvent, StreamEvent } from '../../shared/protocol/events.ts'
+import type { ClientFrame } from '../../shared/protocol/frames.ts'
+import { StreamLog } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import { closeQuietly, type NodeSocket } from '../gpu-node.ts'
-
-export type OpenNode = (model: string) => Promise<{ id: string; socket: NodeSocket }>
+import { CLOSE_REPLACED, ClientLink } from './client-link.ts'
+import { type NodeAddress, type Nodes, Upstream } from './upstream.ts'
 
 export interface RelayOptions {
   readonly stream: string
-  /** @throws AparError to be shown to the client. */
-  readonly openNode: OpenNode
-  readonly isNodeAlive: (id: string) => Promise<boolean>
+  readonly nodes: Nodes
+  /** Takes the request's place in its key's limits. @throws AparError to be shown to the client. */
+  readonly admit?: ((request: GenerateRequest) => Promise<Admitted>) | undefined
+  /** The stream was begun on this node, or has moved there. */
+  readonly onNode: (request: GenerateRequest, node: NodeAddress) => void
+  /** The stream is over for everybody. */
+  readonly onOver: () => void
   readonly log: (error: unknown) => void
+  /** How long the stream goes on for a client that was lost; 0 cancels at once. Default 30 s. */
+  readonly graceMs?: number | undefined
   /** How long a client may take to send `generate`. Default 10 s. */
-  readonly generateTimeoutMs?: number
-  /** A node silent for this long is looked up in the fleet. Default 15 s, the length of a lease. */
-  readonly silenceMs?: number
+  readonly generateTimeoutMs?: number | undefined
+  readonly silenceMs?: number | undefined
+  readonly keepAliveMs?: number | undefined
+  readonly stallMs?: number | undefined
 }
 
-/** Carries one stream from a gpu node to a client socket that was accepted, and cancels the other way. */
-export class StreamRelay {
-  readonly #client: WebSocket
-  readonly #options: RelayOptions
-  readonly #generateTimer: ReturnType<typeof setTimeout>
-  #silenceTimer: ReturnType<typeof setInterval> | null = null
-  #phase: 'waiting' | 'opening' | 'live' | 'ended' = 'waiting'
-  #node: NodeSocket | undefined
-  /** Cancels that came while the node's socket was opening. */
-  readonly #early: NodeFrame[] = []
-  #nextSeq = 0
-  #heard = true
+export interface Admitted {
+  /** As they may run. */
+  readonly requests: readonly GenerateRequest[]
+  observe(event: StreamEvent): void
+  settle(): Promise<void>
+}
 
-  constructor(client: WebSocket, options: RelayOptions) {
-    this.#client = client
+export interface ClientOptions {
+  /** The client has everything up to this event. */
+  readonly after: number
+  readonly acks: boolean
+}
+
+type Cancel = Exclude<ClientFrame, { type: 'generate' | 'ack' }>
+
+/** One stream between its client, who may come and go, and the gpu nodes. Its log is all that both sides share. */
+export class StreamRelay {
+  readonly #options: RelayOptions
+  readonly #log = new StreamLog()
+  #upstream: Upstream | undefined
+  #admitted: Admitted | undefined
+  /** Of the log, what was counted. */
+  #observed = 0
+  #started = false
+  /** Cancels that came before the request was admitted. */
+  readonly #early: Cancel[] = []
+  #client: ClientLink | undefined
+  #generateTimer: ReturnType<typeof setTimeout> | null = null
+  #graceTimer: ReturnType<typeof setTimeout> | null = null
+  #over = false
+
+  constructor(options: RelayOptions) {
     this.#options = options
-    const timeoutMs = options.generateTimeoutMs ?? 10_000
+  }
+
+  /** For a session that has lost its memory: reads the stream's log again from the node that has it. */
+  recover(request: GenerateRequest, node: NodeAddress): void {
+    void this.#start(request, node)
+  }
+
+  /** Serves a client's socket, which was accepted. A client that is there already gives way. */
+  connect(socket: WebSocket, { after, acks }: ClientOptions): void {
+    this.#client?.close(CLOSE_REPLACED, 'another connection reads this stream')
+    clearTimeout(this.#graceTimer)
+    const client: ClientLink = new ClientLink(socket, this.#log, {
+      after,
+      acks,
+      onFrame: (frame) => this.#onFrame(frame),
+      onBadFrame: (error) => this.#fail(error),
+      onGone: (left) => {
+        if (this.#client === client) this.#onClientGone(left)
+      },
+      keepAliveMs: this.#options.keepAliveMs,
+      stallMs: this.#options.stallMs,
+    })
+    this.#client = client
+    if (this.#started) {
+      client.offer()
+      return
+    }
+    const timeoutMs = this.#options.generateTimeoutMs ?? 10_000
     this.#generateTimer = setTimeout(() => {
       this.#fail(new AparError('invalid_request', `no generate frame within ${timeoutMs} ms`))
     }, timeoutMs)
-    client.addEventListener('message', ({ data }) => this.#onClientFrame(data))
-    client.addEventListener('close', () => this.#onClientGone())
-    client.addEventListener('error', () => this.#onClientGone())
   }
 
-  #onClientFrame(data: string | ArrayBuffer): void {
-    if (this.#phase === 'ended') return
-    try {
-      const frame = parseJson(ClientFrame, clientText(data))
-      if (frame.type !== 'generate') {
-        this.#cancel(frame)
-      } else {
-        if (this.#phase !== 'waiting') throw new AparError('invalid_request', 'a socket carries one stream')
-        const { type: _, ...request } = frame
-        void this.#start(request)
-      }
-    } catch (error) {
-      this.#fail(error)
+  #onFrame(frame: ClientFrame): void {
+    if (this.#log.ended || frame.type === 'ack') return
+    if (frame.type === 'generate') {
+      if (this.#started) throw new AparError('invalid_request', 'a socket carries one stream')
+      const { type: _, ...request } = frame
+      void this.#start(request)
+    } else {
+      if (!this.#started) throw new AparError('invalid_request', 'the first frame must be generate')
+      if (this.#upstream) this.#upstream.cancel(frame)
+      else this.#early.push(frame)
     }
   }
 
-  #cancel(frame: NodeFrame): void {
-    if (this.#phase === 'waiting') throw new AparError('invalid_request', 'the first frame must be generate')
-    if (this.#node) this.#node.send(frame)
-    else this.#early.push(frame)
-  }
-
-  async #start(request: GenerateRequest): Promise<void> {
+  async #start(request: GenerateRequest, node?: NodeAddress): Promise<void> {
     clearTimeout(this.#generateTimer)
-    this.#phase = 'opening'
+    this.#started = true
+    const admitted = await this.#admit(request, node !== undefined)
+    if (!admitted || this.#over || this.#log.ended) {
+      await this.#settle()
+      return
+    }
+    // The same on every node that the stream may move to.
+    const seeded = { ...admitted, seed: admitted.seed ?? randomSeed() }
+    const { stream, nodes, onNode, log, silenceMs } = this.#options
+    this.#upstream = new Upstream({
+      stream,
+      request: seeded,
+      log: this.#log,
+      nodes,
+      onNode: (at) => onNode(seeded, at),
+      onBatch: () => this.#onBatch(),
+      onLost: (error) => this.#fail(error),
+      reportError: log,
+      silenceMs,
+    })
+    for (const frame of this.#early) this.#upstream.cancel(frame)
+    void this.#upstream.run(node)
+  }
+
+  /** The request as it may run; undefined when the client was told that it may not. */
+  async #admit(request: GenerateRequest, again: boolean): Promise<GenerateRequest | undefined> {
     try {
-      const { id, socket } = await this.#options.openNode(request.model)
-      if (this.#hasEnded()) {
-        socket.close()
-        return
-      }
-      this.#phase = 'live'
-      this.#node = socket
-      socket.listen(
-        (text) => this.#onNodeEvent(text),
-        () => this.#onNodeGone('the gpu node closed its socket'),
-      )
-      socket.send({ type: 'start', stream: this.#options.stream, request })
-      for (const frame of this.#early.splice(0)) socket.send(frame)
-      this.#watchForSilence(id)
+      this.#admitted = await this.#options.admit?.(request)
+      return this.#admitted?.requests[0] ?? request
     } catch (error) {
+      // It runs already: only its count is lost.
+      if (again) return request
       this.#fail(error)
+      return undefined
     }
   }
 
-  /** The text goes on as it came; reading it makes sure that the client can rely on the protocol. */
-  #onNodeEvent(text: string): void {
-    if (this.#phase !== 'live') return
-    this.#heard = true
-    try {
-      const event = parseJson(StreamEvent, text)
-      if (event.seq !== this.#nextSeq) throw new Error(`event ${event.seq} instead of ${this.#nextSeq}`)
-      this.#nextSeq++
-      this.#client.send(text)
-      if (isTerminal(event)) this.#end()
-    } catch (error) {
-      this.#onNodeGone(error)
-    }
+  #onBatch(): void {
+    for (const event of this.#log.since(this.#observed - 1)) this.#admitted?.observe(event)
+    this.#observed = this.#log.nextSeq
+    if (this.#log.ended) void this.#settle()
+    this.#client?.offer()
   }
 
-  #onNodeGone(why: unknown): void {
-    if (this.#phase === 'ended') return
-    this.#options.log(why)
-    this.#fail(new AparError('gpu_node_lost', 'the gpu node was lost before the stream ended'))
+  async #settle(): Promise<void> {
+    const admitted = this.#admitted
+    this.#admitted = undefined
+    await admitted?.settle().catch(this.#options.log)
   }
 
-  /** A machine that vanishes closes no socket, but it misses its heart-beats. */
-  #watchForSilence(nodeId: string): void {
-    this.#silenceTimer = setInterval(async () => {
-      if (!this.#heard && !(await this.#options.isNodeAlive(nodeId)))
-        this.#onNodeGone('lease ended in silence')
-      this.#heard = false
-    }, this.#options.silenceMs ?? 15_000)
-  }
-
-  #onClientGone(): void {
-    if (this.#phase !== 'ended') this.#end({ cancel: true })
+  /** Without a goodbye it may come back for the rest; before its first event there is nothing to come back for. */
+  #onClientGone(left: boolean): void {
+    this.#client = undefined
+    const { graceMs = 30_000 } = this.#options
+    if (left || graceMs === 0 || this.#log.nextSeq === 0) this.close()
+    else this.#graceTimer = setTimeout(() => this.close(), graceMs)
   }
 
   #fail(thrown: unknown): void {
-    if (this.#phase === 'ended') return
-    const { code, message, param, cause } = toAparError(thrown)
-    if (code === 'internal_error') this.#options.log(cause ?? thrown)
-    const event: ErrorEvent = { type: 'error', seq: this.#nextSeq, code, message, param: param ?? null }
-    this.#client.send(JSON.stringify(event))
-    this.#end({ cancel: true })
-  }
-
-  #end({ cancel = false } = {}): void {
-    this.#phase = 'ended'
-    clearTimeout(this.#generateTimer)
-    clearInterval(this.#silenceTimer)
-    try {
-      if (cancel) this.#node?.send({ type: 'cancel' })
-    } catch {
-      // The node is gone; there is nothing left to cancel.
+    if (this.#log.ended) return
+    const error = toAparError(thrown)
+    if (error.code === 'internal_error') this.#options.log(error.cause ?? thrown)
+    const { code, message, param } = error
+    const seq = this.#log.nextSeq
+    if (seq === 0 && this.#upstream && this.#client?.resumed) {
+      this.#client.refuse(error)
+    } else {
+      const event: ErrorEvent = { type: 'error', seq, code, message, param: param ?? null }
+      this.#log.append({ rows: [], events: [event] })
+      this.#onBatch()
     }
-    this.#node?.close()
-    closeQuietly(this.#client)
+    this.#upstream?.close()
   }
 
-  /** A method, because TypeScript does not see that the phase changes during an await. */
-  #hasEnded(): boolean {
-    return this.#phase === 'ended'
+  /** Cancels what runs; nobody will ask for the stream again. */
+  close(): void {
+    if (this.#over) return
+    this.#over = true
+    clearTimeout(this.#generateTimer)
+    clearTimeout(this.#graceTimer)
+    this.#upstream?.close()
+    void this.#settle()
+    this.#client?.close(1001, 'the stream is over')
+    this.#options.onOver()
   }
 }
 
-function clientText(data: string | ArrayBuffer): string {
-  if (typeof data !== 'string') throw new AparError('invalid_request', 'frames must be text')
-  if (data.length <= MAX_FRAME_CHARS) return data
-  throw new AparError('body_too_large', `a frame may have at most ${MAX_FRAME_CHARS} characters`)
+function randomSeed(): number {
+  return crypto.getRandomValues(new Uint32Array(1))[0] ?? 0
 }

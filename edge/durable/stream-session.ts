@@ -1,48 +1,122 @@
 import { DurableObject } from 'cloudflare:workers'
 import { AparError } from '../../shared/errors.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { Admission } from '../admission.ts'
 import { type Env, fleetOf } from '../env.ts'
 import { connectToNode } from '../gpu-node.ts'
 import { logError } from '../middleware/errors.ts'
-import { type OpenNode, StreamRelay } from './stream-relay.ts'
+import type { Principal } from '../principal.ts'
+import { SESSION_HEADERS } from '../session.ts'
+import { StreamRelay } from './stream-relay.ts'
+import type { NodeAddress, Nodes } from './upstream.ts'
 
-/** How many gpu nodes are tried before a request is refused. */
-const MAX_ATTEMPTS = 3
+/** How often a session that lost its memory, and whose client does not come back, would be noticed. */
+const CHECK_MS = 60_000
+const RECORD = 'stream'
+/** Nothing waits for these writes: they matter only to a session that is restarted. */
+const UNCONFIRMED = { allowUnconfirmed: true }
+
+/** All that a session stores, when a stream begins and when it moves: never a token. */
+interface StreamRecord {
+  /** A principal's id. */
+  readonly owner: string | undefined
+  readonly request: GenerateRequest
+  readonly node: NodeAddress
+}
 
 /**
- * One stream: takes the client's WebSocket (or the worker's own, for SSE), picks a gpu node and relays until the end.
- * The object's id is the stream's name. It stores nothing: until streams can be resumed, nobody would read it.
+ * One stream: takes the client's WebSocket (or the worker's own, for SSE), and relays between it and a gpu node. The
+ * object's id is the stream's name. Its memory is the stream's log; when that is lost, the gpu node still has it.
  */
 export class StreamSession extends DurableObject<Env> {
-  override async fetch(): Promise<Response> {
+  #relay: StreamRelay | undefined
+  #owner: string | undefined
+
+  /** A WebSocket: the stream's first client, or with `after` in the query one that comes back. */
+  override async fetch(request: Request): Promise<Response> {
+    const query = new URL(request.url).searchParams
+    const principal = readPrincipal(request)
+    const resumable = request.headers.get(SESSION_HEADERS.resumable) !== 'no'
+    const after = query.get('after')
     const { 0: client, 1: server } = new WebSocketPair()
+    const relay = after === null ? this.#begin(principal, resumable) : await this.#resume(principal)
     // Not hibernatable: the outgoing socket keeps this object awake anyway, and accepted sockets close at once.
     server.accept()
-    const stream = this.ctx.id.toString()
-    new StreamRelay(server, {
-      stream,
-      openNode: this.#openNode,
-      isNodeAlive: (id) => fleetOf(this.env).isAlive(id),
-      log: (error) => logError(stream, error),
-    })
+    if (relay) relay.connect(server, { after: Number(after ?? -1), acks: query.get('flow') === 'ack' })
+    else refuse(server, Number(after))
     return new Response(null, { status: 101, webSocket: client })
   }
 
-  /** A node that cannot be reached has started nothing, so the next best one may try. */
-  readonly #openNode: OpenNode = async (model) => {
-    const unreachable: string[] = []
-    while (unreachable.length < MAX_ATTEMPTS) {
-      const choice = await fleetOf(this.env).pick(model, unreachable)
-      if ('refused' in choice) throw refusal(choice.refused, model)
-      const { id, url } = choice.node
-      try {
-        return { id, socket: await connectToNode(url, this.env.NODE_SECRET ?? '') }
-      } catch (error) {
-        logError(this.ctx.id.toString(), error)
-        unreachable.push(id)
-      }
+  /** A safety net: without it the record of a stream whose client never comes back would stay for ever. */
+  override async alarm(): Promise<void> {
+    if (this.#relay) {
+      await this.ctx.storage.setAlarm(Date.now() + CHECK_MS)
+      return
     }
-    throw refusal('no_gpu_node', model)
+    // The gpu node, which nobody has read from since, ends the stream by itself.
+    await this.ctx.storage.deleteAll()
   }
+
+  #begin(principal: Principal | undefined, resumable: boolean): StreamRelay {
+    this.#owner = principal?.id
+    this.#relay = this.#newRelay(principal, resumable)
+    return this.#relay
+  }
+
+  async #resume(principal: Principal | undefined): Promise<StreamRelay | undefined> {
+    if (this.#relay) return this.#owner === principal?.id ? this.#relay : undefined
+    const record = await this.ctx.storage.get<StreamRecord>(RECORD)
+    if (!record || record.owner !== principal?.id) return undefined
+    // Another request may have been faster.
+    if (this.#relay) return this.#relay
+    const relay = this.#begin(principal, true)
+    relay.recover(record.request, record.node)
+    return relay
+  }
+
+  #newRelay(principal: Principal | undefined, resumable: boolean): StreamRelay {
+    const stream = this.ctx.id.toString()
+    const { storage } = this.ctx
+    return new StreamRelay({
+      stream,
+      nodes: this.#nodes,
+      admit: principal && ((request) => Admission.open(this.env, principal, [request])),
+      graceMs: resumable ? undefined : 0,
+      onNode: (request, node) => {
+        if (!resumable) return
+        void storage.put<StreamRecord>(RECORD, { owner: principal?.id, request, node }, UNCONFIRMED)
+        void storage.setAlarm(Date.now() + CHECK_MS, UNCONFIRMED)
+      },
+      onOver: () => {
+        this.#relay = undefined
+        if (resumable) this.ctx.waitUntil(storage.deleteAll())
+      },
+      log: (error) => logError(stream, error),
+    })
+  }
+
+  readonly #nodes: Nodes = {
+    pick: async ({ model }, exclude) => {
+      const choice = await fleetOf(this.env).pick(model, exclude)
+      if ('refused' in choice) throw refusal(choice.refused, model)
+      return choice.node
+    },
+    connect: ({ url }) => connectToNode(url, this.env.NODE_SECRET ?? ''),
+    isAlive: (id) => fleetOf(this.env).isAlive(id),
+    reportFailure: () => {},
+  }
+}
+
+function readPrincipal(request: Request): Principal | undefined {
+  const json = request.headers.get(SESSION_HEADERS.principal)
+  return json === null ? undefined : JSON.parse(decodeURIComponent(json))
+}
+
+function refuse(socket: WebSocket, after: number): void {
+  const message = 'there is no such stream, or it has ended'
+  const error = { type: 'error', seq: after + 1, code: 'stream_not_found', message, param: null }
+  socket.send(JSON.stringify(error))
+  socket.close(1000)
 }
 
 function refusal(code: 'model_not_found' | 'no_gpu_node', model: string): AparError {

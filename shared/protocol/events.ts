@@ -25,7 +25,7 @@ export const Usage = z.object({
 })
 export type Usage = z.infer<typeof Usage>
 
-const seq = z.int().min(0)
+export const seq = z.int().min(0)
 /** The engine's int32. */
 export const branch = z
   .int()
@@ -38,7 +38,7 @@ export const AcceptedEvent = z.object({
   type: z.literal('accepted'),
   seq,
   version: z.literal(PROTOCOL_VERSION),
-  /** Name of the stream, for logs and (later) for resuming it. */
+  /** Name of the stream: who knows it, and holds the key it was opened with, may resume it. */
   stream: z.string(),
   model: z.string(),
   joints: Joints,
@@ -111,6 +111,26 @@ export type DeltaEvent = z.infer<typeof DeltaEvent>
 export type BranchEndEvent = z.infer<typeof BranchEndEvent>
 export type DoneEvent = z.infer<typeof DoneEvent>
 export type ErrorEvent = z.infer<typeof ErrorEvent>
+
+/**
+ * The deltas `first` to `seq`, for a reader who could not keep up with them one by one: what each branch gained, in the
+ * order in which the branches first appear. Only clients that send `ack` get it, in the place of those deltas.
+ */
+export const DeltasFrame = z.object({
+  type: z.literal('deltas'),
+  first: seq,
+  seq,
+  texts: z.array(z.object({ branch, text: z.string().min(1) })).min(1),
+})
+export type DeltasFrame = z.infer<typeof DeltasFrame>
+
+/** Says nothing, and has no number: proxies cut connections that stay quiet. */
+export interface KeepAliveFrame {
+  readonly type: 'keep_alive'
+}
+
+/** What a client gets. */
+export type ServerFrame = StreamEvent | DeltasFrame | KeepAliveFrame
 
 /** True for the event after which a stream sends nothing more. */
 export function isTerminal(event: StreamEvent): event is DoneEvent | ErrorEvent {

@@ -14,6 +14,8 @@ export const Heartbeat = z.strictObject({
   /** Where the edge reaches the node: `ws://host:port` or `wss://…`. */
   url: z.url({ protocol: /^wss?$/ }),
   models: z.array(ServedModel).min(1).max(64),
+  /** Takes no new work: it is about to go. */
+  draining: z.boolean().optional(),
   capacity: z.object({ branches: z.int().min(1), blocks: z.int().min(1) }),
   load: z.object({ running: z.int().min(0), waiting: z.int().min(0), free_blocks: z.int().min(0) }),
 })

@@ -112,7 +112,7 @@ describe('a stream', () => {
       send(accepted)
       socket.terminate()
     }
-    await expect(open().text()).rejects.toMatchObject({ code: 'gpu_node_lost' })
+    await expect(open({ reconnectMs: 0 }).text()).rejects.toMatchObject({ code: 'gpu_node_lost' })
   })
 
   test('fails on a frame of another protocol', async () => {

@@ -4,35 +4,50 @@ import type { AddressInfo } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
 
 /**
- * One step of what the fake node does. Events get their `stream` and, unless given, their `seq` filled in.
- * `await: 'frame'` waits for the next frame after `start`; `die` drops the connection without a closing handshake.
+ * One step of what the fake node does. Events get their `stream` and, unless given, their `seq` filled in, and go out in a
+ * batch each. `await: 'frame'` waits for the next frame; `drop` cuts the connection and goes on when the edge attaches
+ * again; `die` cuts it and forgets the stream; `restart` says goodbye as a node that shuts down does, and forgets it.
  */
 type Step =
   | { type: string; seq?: number }
   | { await: 'frame' }
   | { raw: string }
+  | { drop: true }
   | { die: true }
+  | { restart: true }
   | { hang: true }
 
-interface Seen {
-  frames: { type: string }[]
-  closed: boolean
+interface Frame {
+  type: string
+  stream: string
+  after?: number
+  log?: { events: object[] }[]
+  request: { messages: { content: string }[] }
+}
+
+interface Stream {
+  frames: Frame[]
+  events: object[]
+  starts: number
+  known: boolean
+  socket: WebSocket | undefined
 }
 
 /**
- * A gpu node that does what the prompt says: the last message's content is a JSON list of steps. A url ending in
- * `/busy` answers every request 503. `GET /seen/<stream>` tells, once the stream's socket has closed, what it got.
+ * A gpu node that does what the prompt says: the last message's content is a JSON list of steps, or a list of such lists,
+ * one for each time that the stream is started. A url ending in `/busy` answers every request 503.
+ * `GET /seen/<stream>` tells, once the stream's sockets have closed, what it got.
  */
 export async function startFakeNode(secret: string): Promise<{ url: string; close: () => void }> {
-  const seen = new Map<string, Seen>()
+  const streams = new Map<string, Stream>()
   const sockets = new WebSocketServer({ noServer: true })
-  const server = createServer((request, response) => void report(seen, request, response))
+  const server = createServer((request, response) => void report(streams, request, response))
   server.on('upgrade', (request, socket, head) => {
     if (request.url !== '/v1/requests' || request.headers.authorization !== `Bearer ${secret}`) {
       socket.end(`HTTP/1.1 ${request.url?.startsWith('/busy') ? 503 : 401} No\r\nConnection: close\r\n\r\n`)
       return
     }
-    sockets.handleUpgrade(request, socket, head, (webSocket) => void serve(webSocket, seen))
+    sockets.handleUpgrade(request, socket, head, (webSocket) => serve(webSocket, streams))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -40,63 +55,97 @@ export async function startFakeNode(secret: string): Promise<{ url: string; clos
   return { url: `ws://127.0.0.1:${port}`, close: () => server.close() }
 }
 
-async function serve(socket: WebSocket, seen: Map<string, Seen>): Promise<void> {
-  const record: Seen = { frames: [], closed: false }
-  const frames = new Notifier()
+function serve(socket: WebSocket, streams: Map<string, Stream>): void {
+  let stream: Stream | undefined
   socket.on('error', () => {})
   socket.on('close', () => {
-    record.closed = true
-    frames.notify()
+    if (stream?.socket === socket) stream.socket = undefined
+    notify()
   })
   socket.on('message', (data) => {
-    record.frames.push(JSON.parse(String(data)))
-    frames.notify()
+    const frame: Frame = JSON.parse(String(data))
+    if (frame.type === 'start' || frame.type === 'attach') {
+      stream = streams.get(frame.stream) ?? {
+        frames: [],
+        events: [],
+        starts: 0,
+        known: false,
+        socket: undefined,
+      }
+      streams.set(frame.stream, stream)
+      stream.socket = socket
+    }
+    stream?.frames.push(frame)
+    notify()
+    if (frame.type === 'start') {
+      void play(stream as Stream, frame)
+    } else if (frame.type === 'attach') {
+      const events = stream?.known ? stream.events.slice((frame.after ?? -1) + 1) : [notFound]
+      for (const event of events) socket.send(JSON.stringify({ rows: [], events: [event] }))
+    }
   })
-  await frames.until(() => record.frames.length > 0)
-  const start = record.frames[0] as unknown as {
-    stream: string
-    request: { messages: { content: string }[] }
-  }
-  seen.set(start.stream, record)
-  let seq = 0
-  for (const step of JSON.parse(start.request.messages.at(-1)?.content ?? '[]') as Step[]) {
+}
+
+const notFound = { type: 'error', seq: 0, code: 'stream_not_found', message: 'not here', param: null }
+
+async function play(stream: Stream, start: Frame): Promise<void> {
+  const content = JSON.parse(start.request.messages.at(-1)?.content ?? '[]') as Step[] | Step[][]
+  const scripts = Array.isArray(content[0]) ? (content as Step[][]) : [content as Step[]]
+  const script = scripts[Math.min(stream.starts++, scripts.length - 1)] ?? []
+  stream.events = (start.log ?? []).flatMap(({ events }) => events)
+  stream.known = true
+  for (const step of script) {
     if ('await' in step) {
-      const had = record.frames.length
-      await frames.until(() => record.frames.length > had || record.closed)
+      const had = stream.frames.length
+      await until(() => stream.frames.length > had || !stream.socket)
     } else if ('raw' in step) {
-      socket.send(step.raw)
+      stream.socket?.send(step.raw)
+    } else if ('drop' in step) {
+      const gone = stream.socket
+      gone?.terminate()
+      await until(() => stream.socket !== gone && stream.socket !== undefined)
     } else if ('die' in step) {
-      socket.terminate()
+      stream.known = false
+      stream.socket?.terminate()
+      return
+    } else if ('restart' in step) {
+      stream.known = false
+      stream.socket?.close(1012)
+      return
     } else if ('hang' in step) {
       return
     } else {
-      socket.send(JSON.stringify({ seq: seq++, stream: start.stream, ...step }))
+      const event = { seq: stream.events.length, stream: start.stream, ...step }
+      stream.events.push(event)
+      stream.socket?.send(JSON.stringify({ rows: [1, 0, stream.events.length, 0], events: [event] }))
     }
   }
 }
 
 async function report(
-  seen: Map<string, Seen>,
+  streams: Map<string, Stream>,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const stream = request.url?.match(/^\/seen\/(.+)$/)?.[1] ?? ''
-  while (!seen.get(stream)?.closed) await new Promise((resolve) => setTimeout(resolve, 5))
-  response.end(JSON.stringify(seen.get(stream)?.frames))
+  const name = request.url?.match(/^\/seen\/(.+)$/)?.[1] ?? ''
+  await until(() => streams.has(name) && streams.get(name)?.socket === undefined)
+  response.end(JSON.stringify(streams.get(name)?.frames))
 }
 
-class Notifier {
-  #wake = () => {}
+const waiting = new Set<() => void>()
 
-  notify(): void {
-    this.#wake()
-  }
+function notify(): void {
+  for (const wake of [...waiting]) wake()
+}
 
-  async until(condition: () => boolean): Promise<void> {
-    while (!condition()) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-    }
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) {
+    await new Promise<void>((resolve) => {
+      const wake = () => {
+        waiting.delete(wake)
+        resolve()
+      }
+      waiting.add(wake)
+    })
   }
 }

@@ -1,98 +1,246 @@
 import { expect, it, vi } from 'vitest'
-import { type RelayOptions, StreamRelay } from '../../edge/durable/stream-relay.ts'
+import { type ClientOptions, type RelayOptions, StreamRelay } from '../../edge/durable/stream-relay.ts'
+import type { Nodes } from '../../edge/durable/upstream.ts'
 import type { NodeSocket } from '../../edge/gpu-node.ts'
-import type { NodeFrame } from '../../shared/protocol/frames.ts'
-import { accepted } from './support.ts'
+import type { ServerFrame } from '../../shared/protocol/events.ts'
+import type { NodeFrame } from '../../shared/protocol/node.ts'
+import { accepted, branchEnd, delta, done } from './support.ts'
 
 class RecordingNode implements NodeSocket {
   readonly frames: NodeFrame[] = []
   closed = false
-  emit: (event: object) => void = () => {}
+  #seq = 0
+  #onBatch: (text: string) => void = () => {}
 
   send(frame: NodeFrame): void {
     this.frames.push(frame)
   }
 
-  listen(onEvent: (text: string) => void): void {
-    this.emit = (event) => onEvent(JSON.stringify(event))
+  listen(onBatch: (text: string) => void): void {
+    this.#onBatch = onBatch
   }
 
   close(): void {
     this.closed = true
   }
+
+  /** One batch with these events. */
+  emit(...events: object[]): void {
+    const numbered = events.map((event) => ({ stream: 's', seq: this.#seq++, ...event }))
+    this.#onBatch(JSON.stringify({ rows: [], events: numbered }))
+  }
 }
 
-function relay(options: Partial<RelayOptions> = {}) {
-  const { 0: client, 1: server } = new WebSocketPair()
+class TestClient {
+  readonly frames: ServerFrame[] = []
+  readonly closed: Promise<number>
+  readonly #socket: WebSocket
+
+  constructor(to: StreamRelay, options: Partial<ClientOptions> = {}) {
+    const { 0: client, 1: server } = new WebSocketPair()
+    this.#socket = client
+    this.closed = new Promise((resolve) => {
+      client.addEventListener('close', ({ code }) => resolve(code))
+    })
+    client.addEventListener('message', ({ data }) => {
+      this.frames.push(JSON.parse(String(data)))
+    })
+    client.accept()
+    server.accept()
+    to.connect(server, { after: -1, acks: false, ...options })
+  }
+
+  get seqs(): number[] {
+    return this.frames.flatMap((frame) => ('seq' in frame ? [frame.seq] : []))
+  }
+
+  send(frame: object): void {
+    this.#socket.send(JSON.stringify(frame))
+  }
+
+  generate(): void {
+    this.send({ type: 'generate', model: 'demo', messages: [{ role: 'user', content: 'hi' }] })
+  }
+
+  close(code: number): void {
+    this.#socket.close(code)
+  }
+}
+
+function setUp(options: Partial<RelayOptions> = {}, nodes: Partial<Nodes> = {}) {
   const node = new RecordingNode()
-  const events: { type: string; code?: string }[] = []
-  const closed = new Promise<void>((resolve) => {
-    client.addEventListener('close', () => resolve())
-  })
-  client.addEventListener('message', ({ data }) => {
-    events.push(JSON.parse(String(data)))
-  })
-  client.accept()
-  server.accept()
-  new StreamRelay(server, {
+  const onOver = vi.fn()
+  const relay = new StreamRelay({
     stream: 's',
-    openNode: async () => ({ id: 'node', socket: node }),
-    isNodeAlive: async () => true,
+    nodes: {
+      pick: async () => ({ id: 'node', url: 'ws://node' }),
+      connect: async () => node,
+      isAlive: async () => true,
+      reportFailure: () => {},
+      ...nodes,
+    },
+    onNode: () => {},
+    onOver,
     log: () => {},
     ...options,
   })
-  const generate = () =>
-    client.send(
-      JSON.stringify({ type: 'generate', model: 'demo', messages: [{ role: 'user', content: 'hi' }] }),
-    )
-  return { client, node, events, closed, generate }
+  return { relay, node, onOver }
 }
 
+async function running(options: Partial<RelayOptions> = {}, client: Partial<ClientOptions> = {}) {
+  const { relay, node, onOver } = setUp(options)
+  const reader = new TestClient(relay, client)
+  reader.generate()
+  await vi.waitFor(() => expect(node.frames).toMatchObject([{ type: 'start' }]))
+  node.emit(accepted)
+  await vi.waitFor(() => expect(reader.frames).toHaveLength(1))
+  return { relay, node, onOver, client: reader }
+}
+
+const types = (frames: readonly { type: string }[]) => frames.map(({ type }) => type)
+
 it('closes a client that never asks for anything', async () => {
-  const { events, closed } = relay({ generateTimeoutMs: 1 })
-  await closed
-  expect(events).toMatchObject([{ type: 'error', seq: 0, code: 'invalid_request' }])
+  const { relay } = setUp({ generateTimeoutMs: 1 })
+  const client = new TestClient(relay)
+  await client.closed
+  expect(client.frames).toMatchObject([{ type: 'error', seq: 0, code: 'invalid_request' }])
 })
 
 it('gives a silent node up when its lease has ended, and not before', async () => {
   let alive = true
-  const isNodeAlive = vi.fn(async () => alive)
-  const { node, events, closed, generate } = relay({ silenceMs: 1, isNodeAlive })
-  generate()
+  const isAlive = vi.fn(async () => alive)
+  const second = new RecordingNode()
+  const { relay, node } = setUp({ silenceMs: 1 }, { isAlive })
+  const connect = vi.fn<Nodes['connect']>().mockResolvedValueOnce(node).mockResolvedValue(second)
+  const { relay: moving } = setUp({ silenceMs: 1 }, { isAlive, connect })
+  expect(relay).toBeDefined()
+  const client = new TestClient(moving)
+  client.generate()
   await vi.waitFor(() => expect(node.frames).toMatchObject([{ type: 'start' }]))
-  node.emit({ ...accepted, stream: 's', seq: 0 })
-  await vi.waitFor(() => expect(isNodeAlive.mock.calls.length).toBeGreaterThan(3))
+  node.emit(accepted)
+  await vi.waitFor(() => expect(isAlive.mock.calls.length).toBeGreaterThan(3))
   expect(node.closed).toBe(false)
   alive = false
-  await closed
-  expect(events).toMatchObject([{ type: 'accepted' }, { type: 'error', seq: 1, code: 'gpu_node_lost' }])
-  expect(node.frames.at(-1)).toEqual({ type: 'cancel' })
+  await vi.waitFor(() => expect(second.frames[0]).toMatchObject({ type: 'start', log: [{ rows: [] }] }))
   expect(node.closed).toBe(true)
 })
 
 it('starts nothing for a client that left while the node was looked for', async () => {
-  const node = new RecordingNode()
-  let found = (_: { id: string; socket: NodeSocket }) => {}
-  const openNode = () => new Promise<{ id: string; socket: NodeSocket }>((resolve) => (found = resolve))
-  const opening = vi.fn(openNode)
-  const { client, closed, generate } = relay({ openNode: opening })
-  generate()
-  await vi.waitFor(() => expect(opening).toHaveBeenCalled())
-  client.close()
-  await closed
-  found({ id: 'node', socket: node })
+  let found = (_: NodeSocket) => {}
+  const connect = vi.fn(() => new Promise<NodeSocket>((resolve) => (found = resolve)))
+  const { relay, node, onOver } = setUp({}, { connect })
+  const client = new TestClient(relay)
+  client.generate()
+  await vi.waitFor(() => expect(connect).toHaveBeenCalled())
+  client.close(1000)
+  await vi.waitFor(() => expect(onOver).toHaveBeenCalled())
+  found(node)
   await vi.waitFor(() => expect(node.closed).toBe(true))
   expect(node.frames).toEqual([])
 })
 
 it('hides what an unexpected error says, and logs it', async () => {
   const log = vi.fn()
-  const openNode = async () => {
+  const pick = async () => {
     throw new Error('secret detail')
   }
-  const { events, closed, generate } = relay({ openNode, log })
-  generate()
-  await closed
-  expect(events).toMatchObject([{ type: 'error', code: 'internal_error', message: 'internal error' }])
+  const { relay } = setUp({ log }, { pick })
+  const client = new TestClient(relay)
+  client.generate()
+  await client.closed
+  expect(client.frames).toMatchObject([{ type: 'error', code: 'internal_error', message: 'internal error' }])
   expect(String(log.mock.calls[0]?.[0])).toContain('secret detail')
+})
+
+it('cancels at once when its client says goodbye', async () => {
+  const { client, node, onOver } = await running()
+  client.close(1001)
+  await vi.waitFor(() => expect(onOver).toHaveBeenCalledOnce())
+  expect(types(node.frames)).toEqual(['start', 'cancel', 'ack'])
+  expect(node.closed).toBe(true)
+})
+
+it('waits for a client that was lost, and cancels after the grace time', async () => {
+  const { relay, client, node, onOver } = await running({ graceMs: 60 })
+  client.close(4000)
+  await client.closed
+  node.emit(delta(0, 'a'))
+  const again = new TestClient(relay, { after: 0 })
+  await vi.waitFor(() => expect(again.frames).toMatchObject([{ seq: 1, text: 'a' }]))
+  expect(types(node.frames)).toEqual(['start'])
+  again.close(4000)
+  await vi.waitFor(() => expect(onOver).toHaveBeenCalledOnce())
+  expect(types(node.frames)).toEqual(['start', 'cancel', 'ack'])
+})
+
+it('keeps an answer that has ended until the client has it', async () => {
+  const { relay, client, node, onOver } = await running()
+  client.close(4000)
+  await client.closed
+  node.emit(branchEnd(0), done())
+  expect(onOver).not.toHaveBeenCalled()
+  const again = new TestClient(relay, { after: 0 })
+  expect(await again.closed).toBe(1000)
+  expect(again.seqs).toEqual([1, 2])
+  await vi.waitFor(() => expect(onOver).toHaveBeenCalledOnce())
+  expect(types(node.frames)).toEqual(['start', 'ack'])
+})
+
+it('says something when there is nothing to say, before the first event too', async () => {
+  const connect = () => new Promise<NodeSocket>(() => {})
+  const { relay } = setUp({ keepAliveMs: 5 }, { connect })
+  const client = new TestClient(relay)
+  client.generate()
+  await vi.waitFor(() => expect(types(client.frames).slice(0, 2)).toEqual(['keep_alive', 'keep_alive']))
+})
+
+it('limits what is under way to a client that acknowledges, and merges what has gathered', async () => {
+  const { client, node } = await running({}, { acks: true })
+  const texts = (branch: number) => Array.from({ length: 300 }, (_, i) => delta(branch, `${branch}:${i} `))
+  for (const event of texts(0)) node.emit(event)
+  node.emit({ type: 'fork', branch: 1, parent: 0, at: 1 })
+  for (let i = 0; i < 300; i++) node.emit(delta(0, 'x'), delta(1, 'y'))
+  node.emit(branchEnd(1), branchEnd(0), done())
+  await vi.waitFor(() => expect(client.seqs.at(-1)).toBe(255))
+  client.send({ type: 'ack', seq: 255 })
+  await vi.waitFor(() => expect(client.seqs.at(-1)).toBe(511))
+  expect(client.frames.slice(256)).toEqual([
+    {
+      type: 'deltas',
+      first: 256,
+      seq: 300,
+      texts: [{ branch: 0, text: expect.stringMatching(/^0:255 .*0:299 $/) }],
+    },
+    { type: 'fork', branch: 1, parent: 0, at: 1, seq: 301 },
+    {
+      type: 'deltas',
+      first: 302,
+      seq: 511,
+      texts: [
+        { branch: 0, text: 'x'.repeat(105) },
+        { branch: 1, text: 'y'.repeat(105) },
+      ],
+    },
+  ])
+  client.send({ type: 'ack', seq: 511 })
+  await vi.waitFor(() => expect(client.seqs.at(-1)).toBe(767))
+  client.send({ type: 'ack', seq: 767 })
+  expect(await client.closed).toBe(1000)
+  expect(client.frames.at(-1)).toMatchObject({ type: 'done', seq: 904 })
+})
+
+it('cuts a client that stops reading; it may come back', async () => {
+  const { relay, client, node, onOver } = await running({ stallMs: 5 }, { acks: true })
+  for (let i = 0; i < 300; i++) node.emit(delta(0, 'x'))
+  expect(await client.closed).toBe(4408)
+  expect(onOver).not.toHaveBeenCalled()
+  const again = new TestClient(relay, { acks: true, after: 255 })
+  await vi.waitFor(() => expect(again.seqs.at(-1)).toBe(300))
+})
+
+it('refuses an acknowledgement of what was not sent', async () => {
+  const { client } = await running({}, { acks: true })
+  client.send({ type: 'ack', seq: 7 })
+  await client.closed
+  expect(client.frames.at(-1)).toMatchObject({ type: 'error', code: 'invalid_request' })
 })

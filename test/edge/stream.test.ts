@@ -1,3 +1,4 @@
+import { env, runInDurableObject } from 'cloudflare:test'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import {
   accepted,
@@ -10,9 +11,15 @@ import {
   framesSeenByNode,
   KEY,
   register,
+  SLOW_KEY,
 } from './support.ts'
 
 const answer = [accepted, delta(0, 'a'), fork(0, 1, 1), delta(1, 'b'), branchEnd(1), branchEnd(0), done()]
+
+/** As the client gets them. */
+function numbered(events: readonly object[], stream: string) {
+  return events.map((event, seq) => ({ seq, ...(event === accepted ? { stream } : {}), ...event }))
+}
 
 async function streamOf(client: Client): Promise<string> {
   const event = await client.next()
@@ -30,12 +37,13 @@ describe('GET /v1/stream', () => {
     const events = await client.rest()
     const stream = (events[0] as { stream: string }).stream
     expect(stream).toMatch(/^[0-9a-f]{64}$/)
-    expect(events).toEqual(answer.map((event, seq) => ({ seq, stream, ...event })))
+    expect(events).toEqual(numbered(answer, stream))
   })
 
   it('sends the request to the node as it was validated', async () => {
     const client = await Client.generate(answer, { temperature: 0.5, branching: { max_depth: 3 } })
     const stream = await streamOf(client)
+    client.leave()
     const [start] = await framesSeenByNode(stream)
     expect(start).toMatchObject({
       type: 'start',
@@ -50,7 +58,7 @@ describe('GET /v1/stream', () => {
     const stream = await streamOf(client)
     client.leave()
     const frames = await framesSeenByNode(stream)
-    expect(frames.map(({ type }) => type)).toEqual(['start', 'cancel'])
+    expect(frames.map(({ type }) => type)).toEqual(['start', 'cancel', 'ack'])
   })
 
   it('passes cancel on and leaves the last word to the node', async () => {
@@ -94,19 +102,159 @@ describe('GET /v1/stream', () => {
   })
 
   it.each([
-    ['the node dies', [accepted, delta(0, 'a'), { die: true }]],
-    ['an event is missing', [accepted, delta(0, 'a'), { ...delta(0, 'b'), seq: 7 }]],
-    ['an event is malformed', [accepted, delta(0, 'a'), { type: 'delta', branch: 'zero', text: 'b' }]],
-    ['the node sends something else', [accepted, delta(0, 'a'), { raw: 'hello' }]],
-  ])('ends with gpu_node_lost and the next sequence number when %s', async (_, steps) => {
+    ['the node dies', { die: true }],
+    ['the node restarts', { restart: true }],
+    ['an event is missing', { ...delta(0, 'b'), seq: 7 }],
+    ['an event is malformed', { type: 'delta', branch: 'zero', text: 'b' }],
+    ['the node sends something else', { raw: 'hello' }],
+    ['the engine fails', { type: 'error', code: 'engine_error', message: 'device lost', param: null }],
+  ])('moves the stream with all that was said when %s', async (_, trouble) => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
-    const events = await (await Client.generate(steps)).rest()
-    expect(events.map(({ seq }) => seq)).toEqual([0, 1, 2])
-    expect(events[2]).toMatchObject({ type: 'error', code: 'gpu_node_lost', param: null })
-    expect(log).toHaveBeenCalledOnce()
+    const begun = [accepted, delta(0, 'a'), fork(0, 1, 1)]
+    const rest = [delta(1, 'b'), branchEnd(1), branchEnd(0), done()]
+    const client = await Client.generate([[...begun, trouble], rest], { temperature: 1 })
+    const events = await client.rest()
+    const { stream } = events[0] as { stream: string }
+    expect(events).toEqual(numbered([...begun, ...rest], stream))
+    const frames = await framesSeenByNode(stream)
+    const starts = frames.filter(({ type }) => type === 'start')
+    expect(starts).toHaveLength(2)
+    // The new node gets the same request, seed included, and what the old one said with how it came about.
+    expect(starts[1]?.request).toEqual(starts[0]?.request)
+    expect(starts[0]).toMatchObject({ log: [], request: { seed: expect.any(Number) } })
+    expect(starts[1]?.log).toEqual(
+      events.slice(0, 3).map((event, seq) => ({ rows: [1, 0, seq + 1, 0], events: [event] })),
+    )
+    log.mockRestore()
+  })
+
+  it('goes on with the same node when only the connection was lost', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    const steps = [accepted, delta(0, 'a'), { drop: true }, delta(0, 'b'), branchEnd(0), done()]
+    const client = await Client.generate(steps)
+    const events = await client.rest()
+    expect(events.map(({ seq }) => seq)).toEqual([0, 1, 2, 3, 4])
+    const frames = await framesSeenByNode((events[0] as { stream: string }).stream)
+    expect(frames.slice(0, 2)).toMatchObject([{ type: 'start' }, { type: 'attach', after: 1 }])
+    log.mockRestore()
+  })
+
+  it('says a cancel again to the node that the stream has moved to', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    const client = await Client.generate([
+      [accepted, { await: 'frame' }, { die: true }],
+      [{ await: 'frame' }, done('abort')],
+    ])
+    const stream = await streamOf(client)
+    client.send({ type: 'cancel' })
+    expect(await client.rest()).toMatchObject([{ type: 'done', reason: 'abort', seq: 1 }])
+    const types = (await framesSeenByNode(stream)).map(({ type }) => type)
+    expect(types.slice(0, 2)).toEqual(['start', 'cancel'])
+    expect(types.slice(types.lastIndexOf('start'))).toEqual(['start', 'cancel', 'ack'])
+    log.mockRestore()
+  })
+
+  it('ends with gpu_node_lost, and what was said stands, when no node can go on', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    const client = await Client.generate([[accepted, delta(0, 'a'), { die: true }], [{ die: true }]])
+    const events = await client.rest()
+    expect(events).toMatchObject([
+      { type: 'accepted', seq: 0 },
+      { type: 'delta', seq: 1 },
+      { type: 'error', code: 'gpu_node_lost', param: null, seq: 2 },
+    ])
     log.mockRestore()
   })
 })
+
+describe('a client that comes back', () => {
+  it('gets what it has not seen, once and in order', async () => {
+    const steps = [accepted, delta(0, 'a'), delta(0, 'b'), { await: 'frame' }, branchEnd(0), done()]
+    const first = await Client.generate(steps)
+    const stream = await streamOf(first)
+    expect(await first.next()).toMatchObject({ seq: 1 })
+    first.lose()
+    const second = await Client.resume(stream, 1)
+    expect(await second.next()).toMatchObject({ seq: 2, text: 'b' })
+    second.send({ type: 'cancel_branch', branch: 3 })
+    expect((await second.rest()).map(({ seq }) => seq)).toEqual([3, 4])
+  })
+
+  it('takes the place of its older connection', async () => {
+    const first = await Client.generate([accepted, { await: 'frame' }, done('abort')])
+    const stream = await streamOf(first)
+    const second = await Client.resume(stream, 0)
+    expect(await first.next()).toBeUndefined()
+    second.send({ type: 'cancel' })
+    expect(await second.rest()).toMatchObject([{ type: 'done', seq: 1 }])
+  })
+
+  it('gets an answer that ended while it was away', async () => {
+    const first = await Client.generate([accepted, { await: 'frame' }, branchEnd(0), done()])
+    const stream = await streamOf(first)
+    first.send({ type: 'cancel_branch', branch: 1 })
+    first.lose()
+    const second = await Client.resume(stream, 0)
+    expect((await second.rest()).map(({ type }) => type)).toEqual(['branch_end', 'done'])
+  })
+
+  it('gets it also from a session that was restarted', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    const steps = [accepted, delta(0, 'a'), delta(0, 'b'), { await: 'frame' }, branchEnd(0), done()]
+    const first = await Client.generate(steps)
+    const stream = await streamOf(first)
+    await evict(stream)
+    const second = await Client.resume(stream, 1)
+    const events = await second.rest()
+    expect(events.map(({ seq }) => seq)).toEqual([2, 3, 4])
+    const frames = await framesSeenByNode(stream)
+    expect(frames.filter(({ type }) => type === 'attach').at(-1)).toMatchObject({ after: -1 })
+    log.mockRestore()
+  })
+
+  it('hears that the stream is lost when session and node both have lost it', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    const first = await Client.generate([accepted, delta(0, 'a'), { await: 'frame' }, { die: true }])
+    const stream = await streamOf(first)
+    await evict(stream)
+    const second = await Client.resume(stream, 1)
+    expect(await second.rest()).toMatchObject([{ type: 'error', code: 'gpu_node_lost', seq: 2 }])
+    log.mockRestore()
+  })
+
+  it.each([
+    ['a stream that never was', async () => String(env.STREAM_SESSION.newUniqueId()), KEY],
+    [
+      'a stream of another key',
+      async () => streamOf(await Client.generate([accepted, { hang: true }])),
+      SLOW_KEY,
+    ],
+    ['a stream that it has left', async () => finished(), KEY],
+  ])('is told that there is no such stream: %s', async (_, name, key) => {
+    const client = await Client.resume(await name(), 4, key)
+    expect(await client.rest()).toMatchObject([{ type: 'error', code: 'stream_not_found', seq: 5 }])
+  })
+
+  it('is refused at the handshake when that is no name of a stream', async () => {
+    const response = await call('/v1/stream?stream=nope&after=1', { headers: { upgrade: 'websocket' } })
+    expect(response.status).toBe(404)
+  })
+
+  async function finished(): Promise<string> {
+    const client = await Client.generate(answer)
+    const stream = await streamOf(client)
+    await client.rest()
+    await framesSeenByNode(stream)
+    return stream
+  }
+})
+
+/** As a runtime update does it: memory and connections are lost, storage stays. */
+async function evict(stream: string): Promise<void> {
+  const session = env.STREAM_SESSION.get(env.STREAM_SESSION.idFromString(stream))
+  await runInDurableObject(session, (_, { storage }) => storage.sync())
+  await runInDurableObject(session, (_, state) => state.abort('evicted by a test')).catch(() => {})
+}
 
 describe('frames that clients get wrong', () => {
   async function errorFor(...frames: unknown[]) {
@@ -139,7 +287,7 @@ describe('frames that clients get wrong', () => {
     const stream = await streamOf(client)
     client.send({ type: 'dance' })
     expect(await client.rest()).toMatchObject([{ type: 'error', seq: 1, code: 'invalid_request' }])
-    expect((await framesSeenByNode(stream)).at(-1)).toEqual({ type: 'cancel' })
+    expect((await framesSeenByNode(stream))[1]).toEqual({ type: 'cancel' })
   })
 })
 

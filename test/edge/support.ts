@@ -90,8 +90,8 @@ export class Client {
     socket.accept()
   }
 
-  static async open(headers: Record<string, string> = {}): Promise<Client> {
-    const response = await call('/v1/stream', { headers: { upgrade: 'websocket', ...headers } })
+  static async open(query = '', key = KEY): Promise<Client> {
+    const response = await call(`/v1/stream${query}`, { headers: { upgrade: 'websocket' }, key })
     if (!response.webSocket) throw new Error(`${response.status} ${await response.text()}`)
     return new Client(response, response.webSocket)
   }
@@ -102,12 +102,21 @@ export class Client {
     return client
   }
 
+  static resume(stream: string, after: number, key = KEY): Promise<Client> {
+    return Client.open(`?stream=${stream}&after=${after}`, key)
+  }
+
   send(frame: unknown): void {
     this.#socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame))
   }
 
   leave(): void {
     this.#socket.close(1000)
+  }
+
+  /** As far as the edge can tell: a connection that breaks has no code of its own. */
+  lose(): void {
+    this.#socket.close(4000)
   }
 
   /** The next event; undefined once the socket has closed. */

@@ -38,7 +38,7 @@ beforeEach(async () => {
 
 function start(more: Partial<GenerateRequest> = {}) {
   const request = { model: 'tiny', messages: [{ role: 'user' as const, content: 'hi' }], ...more }
-  return runner.start('s', request, (event) => events.push(event))
+  return runner.start('s', request, (batch) => events.push(...batch.events))
 }
 
 const bytes = (text: string): Buffer => Buffer.from(text)
@@ -224,8 +224,8 @@ describe('refusals', () => {
 test('two requests do not mix', () => {
   const other: StreamEvent[] = []
   start()
-  runner.start('t', { model: 'tiny', messages: [{ role: 'user', content: 'x' }] }, (event) =>
-    other.push(event),
+  runner.start('t', { model: 'tiny', messages: [{ role: 'user', content: 'x' }] }, (batch) =>
+    other.push(...batch.events),
   )
   engine.tokens(1, 0, bytes('one')).tokens(2, 0, bytes('two')).deliver()
   expect(tree().text()).toBe('one')

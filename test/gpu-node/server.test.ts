@@ -5,10 +5,12 @@ import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { FINISH } from '../../gpu-node/engine/types.ts'
 import { serveRequest } from '../../gpu-node/request-socket.ts'
 import { Runner } from '../../gpu-node/runner.ts'
+import { ServedStreams } from '../../gpu-node/served-streams.ts'
 import { type GpuNodeServer, startServer } from '../../gpu-node/server.ts'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
+import { NodeBatch } from '../../shared/protocol/node.ts'
 import { ScriptedEngine } from '../support/scripted-engine.ts'
 import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
 
@@ -17,7 +19,10 @@ const SECRET = 'the-secret'
 let folder: TinyFolder
 let engine: ScriptedEngine
 let runner: Runner
+let streams: ServedStreams
 let server: GpuNodeServer
+/** Short: tests wait for its end. */
+const GRACE_MS = 50
 beforeEach(async () => {
   folder = tinyCheckpoint()
   const checkpoint = readCheckpoint(folder.path)
@@ -31,7 +36,8 @@ beforeEach(async () => {
       return engine
     },
   })
-  server = await startServer({ runner, host: '127.0.0.1', port: 0, nodeSecret: SECRET })
+  streams = new ServedStreams(runner, GRACE_MS)
+  server = await startServer({ runner, streams, host: '127.0.0.1', port: 0, nodeSecret: SECRET })
 })
 afterEach(async () => {
   await server.close()
@@ -50,7 +56,7 @@ const start = JSON.stringify({
 async function connect(): Promise<{ socket: WebSocket; events: StreamEvent[] }> {
   const socket = new WebSocket(url(), bearer(SECRET))
   const events: StreamEvent[] = []
-  socket.on('message', (data) => events.push(JSON.parse(String(data))))
+  socket.on('message', (data) => events.push(...NodeBatch.parse(JSON.parse(String(data))).events))
   await once(socket, 'open')
   return { socket, events }
 }
@@ -80,17 +86,19 @@ describe('who may connect', () => {
 })
 
 describe('a socket', () => {
-  test('carries one request from start to done, and closes', async () => {
+  test('carries one request from start to done, and closes once its end is acknowledged', async () => {
     const { socket, events } = await connect()
     socket.send(start)
     await vi.waitFor(() => expect(events.map(({ type }) => type)).toEqual(['accepted']))
     engine.tokens(1, 0, Buffer.from('yes')).end(1, 0).finish(1).deliver()
+    await vi.waitFor(() => expect(events).toHaveLength(4))
+    socket.send(JSON.stringify({ type: 'ack', seq: 3 }))
     await once(socket, 'close')
     expect(events.map(({ type }) => type)).toEqual(['accepted', 'delta', 'branch_end', 'done'])
     expect(engine.calls).toEqual([])
   })
 
-  test('that is closed by its peer aborts its request at once', async () => {
+  test('that is closed by its peer aborts its request after the grace time', async () => {
     const { socket, events } = await connect()
     socket.send(start)
     await vi.waitFor(() => expect(events).toHaveLength(1))
@@ -105,7 +113,7 @@ describe('a socket', () => {
     socket.send(JSON.stringify({ type: 'cancel' }))
     await vi.waitFor(() => expect(engine.calls).toEqual(['abort 1/2', 'abort 1']))
     engine.end(1, 0, FINISH.ABORT).finish(1, FINISH.ABORT).deliver()
-    await once(socket, 'close')
+    await vi.waitFor(() => expect(events).toHaveLength(3))
     expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'abort' })
   })
 
@@ -133,15 +141,14 @@ describe('a socket', () => {
     const { socket, events } = await connect()
     socket.send(start)
     socket.send(start)
-    await once(socket, 'close')
-    expect(events.map(({ type }) => type)).toEqual(['accepted', 'error'])
+    await vi.waitFor(() => expect(events.map(({ type }) => type)).toEqual(['accepted', 'error']))
     expect(events.map(({ seq }) => seq)).toEqual([0, 1])
     expect(engine.calls).toEqual(['abort 1'])
   })
 
   test('with a frame beyond the limit is cut', async () => {
     const { socket } = await connect()
-    socket.send('x'.repeat(4 * MAX_FRAME_CHARS))
+    socket.send('x'.repeat(16 * MAX_FRAME_CHARS))
     const [code] = await once(socket, 'close')
     expect(code).toBe(1009)
   })
@@ -154,11 +161,103 @@ describe('a socket', () => {
       send: () => {},
       close: (...args: unknown[]) => closed.push(args),
     })
-    serveRequest(sleeping as unknown as WebSocket, runner)
+    vi.useFakeTimers()
+    serveRequest(sleeping as unknown as WebSocket, streams)
     sleeping.emit('message', start, false)
     engine.tokens(1, 0, Buffer.from('text')).deliver()
-    expect(engine.calls).toEqual(['abort 1'])
     expect(closed).toEqual([[1013, 'the reader is too slow']])
+    expect(engine.calls).toEqual([])
+    vi.advanceTimersByTime(GRACE_MS)
+    vi.useRealTimers()
+    expect(engine.calls).toEqual(['abort 1'])
+  })
+})
+
+describe('a stream', () => {
+  const frame = (fields: object) => JSON.stringify(fields)
+  const attach = (after: number, stream = 's') => frame({ type: 'attach', stream, after })
+
+  test('outlives its socket: another one gets what came after a number, once and in order', async () => {
+    const first = await connect()
+    first.socket.send(start)
+    await vi.waitFor(() => expect(first.events).toHaveLength(1))
+    engine.tokens(1, 0, Buffer.from('a')).deliver()
+    engine.tokens(1, 0, Buffer.from('b')).deliver()
+    await vi.waitFor(() => expect(first.events).toHaveLength(3))
+    first.socket.terminate()
+    engine.tokens(1, 0, Buffer.from('c')).deliver()
+
+    const second = await connect()
+    second.socket.send(attach(1))
+    engine.tokens(1, 0, Buffer.from('d')).deliver()
+    await vi.waitFor(() => expect(second.events).toHaveLength(3))
+    expect(second.events).toMatchObject([
+      { seq: 2, text: 'b' },
+      { seq: 3, text: 'c' },
+      { seq: 4, text: 'd' },
+    ])
+    expect(engine.calls).toEqual([])
+    second.socket.terminate()
+    await vi.waitFor(() => expect(engine.calls).toEqual(['abort 1']))
+  })
+
+  test('has one reader: the newer one cuts the older', async () => {
+    const first = await connect()
+    first.socket.send(start)
+    await vi.waitFor(() => expect(first.events).toHaveLength(1))
+    const second = await connect()
+    second.socket.send(attach(-1))
+    expect((await once(first.socket, 'close'))[0]).toBe(1012)
+    await vi.waitFor(() => expect(second.events).toHaveLength(1))
+  })
+
+  test('is kept after its end until that is acknowledged', async () => {
+    const first = await connect()
+    first.socket.send(start)
+    await vi.waitFor(() => expect(first.events).toHaveLength(1))
+    engine.end(1, 0).finish(1).deliver()
+    first.socket.terminate()
+    const second = await connect()
+    second.socket.send(attach(0))
+    await vi.waitFor(() => expect(second.events.at(-1)).toMatchObject({ type: 'done', seq: 2 }))
+    second.socket.send(frame({ type: 'ack', seq: 2 }))
+    await once(second.socket, 'close')
+    const third = await connect()
+    third.socket.send(attach(0))
+    await once(third.socket, 'close')
+    expect(third.events).toMatchObject([{ type: 'error', code: 'stream_not_found' }])
+  })
+
+  test('is refused by a node that drains, which ends when the last one has', async () => {
+    const running = await connect()
+    running.socket.send(start)
+    await vi.waitFor(() => expect(running.events).toHaveLength(1))
+    let drained = false
+    const draining = streams.drain(60_000).then(() => {
+      drained = true
+    })
+    expect(await (await fetch(`http://127.0.0.1:${server.port}/healthz`)).json()).toMatchObject({
+      status: 'draining',
+    })
+    const late = await connect()
+    late.socket.send(start.replace('"s"', '"t"'))
+    await once(late.socket, 'close')
+    expect(late.events).toMatchObject([{ type: 'error', code: 'overloaded' }])
+    expect(drained).toBe(false)
+    engine.end(1, 0).finish(1).deliver()
+    await draining
+    await vi.waitFor(() => expect(running.events.at(-1)).toMatchObject({ type: 'done', reason: 'stop' }))
+  })
+
+  test('that outlasts the deadline of a draining node is cut for its reader to move', async () => {
+    const { socket, events } = await connect()
+    socket.send(start)
+    await vi.waitFor(() => expect(events).toHaveLength(1))
+    await streams.drain(1)
+    streams.cutAll('the gpu node was shut down')
+    expect((await once(socket, 'close'))[0]).toBe(1012)
+    expect(events.map(({ type }) => type)).toEqual(['accepted'])
+    expect(engine.calls).toEqual(['abort 1'])
   })
 })
 

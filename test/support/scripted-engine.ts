@@ -80,8 +80,8 @@ export class ScriptedEngine implements Engine {
     return this
   }
 
-  fork(request: number, parent: number, child: number): this {
-    this.#rows.push(EVENT.FORK, request, parent, child, 0)
+  fork(request: number, parent: number, child: number, position = 0): this {
+    this.#rows.push(EVENT.FORK, request, parent, child, position)
     return this
   }
 

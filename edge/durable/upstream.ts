@@ -1,0 +1,235 @@
+import { AparError, toAparError } from '../../shared/errors.ts'
+import { parseJson } from '../../shared/parse.ts'
+import type { ErrorEvent } from '../../shared/protocol/events.ts'
+import { NodeBatch, type NodeFrame, type StreamLog } from '../../shared/protocol/node.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { NodeSocket } from '../gpu-node.ts'
+
+/** A node closes with this code when it shuts down: attaching again would be in vain. */
+const CLOSE_SERVICE_RESTART = 1012
+/** Attempts in a row, none of which brought an event, before a stream is given up. */
+const MAX_FAILURES = 5
+/** Nodes that a stream may see go. A request that brings them down would else take the whole fleet. */
+const MAX_MOVES = 6
+const FIRST_BACKOFF_MS = 100
+
+export interface NodeAddress {
+  readonly id: string
+  readonly url: string
+}
+
+/** The gpu nodes, as a stream sees them. */
+export interface Nodes {
+  /** A node for the request, none of `exclude`. @throws AparError to be shown to the client. */
+  pick(request: GenerateRequest, exclude: readonly string[]): Promise<NodeAddress>
+  /** @throws Error when the node cannot be reached; nothing was started then. */
+  connect(node: NodeAddress): Promise<NodeSocket>
+  isAlive(id: string): Promise<boolean>
+  /** Whoever chooses nodes should know. */
+  reportFailure(id: string): void
+}
+
+export interface UpstreamOptions {
+  readonly stream: string
+  readonly request: GenerateRequest
+  /** Grows with what the nodes send. */
+  readonly log: StreamLog
+  readonly nodes: Nodes
+  /** The stream runs on this node now. */
+  readonly onNode: (node: NodeAddress) => void
+  /** The log has grown. */
+  readonly onBatch: () => void
+  readonly onLost: (error: AparError) => void
+  readonly reportError: (error: unknown) => void
+  /** A node silent for this long is looked up in the fleet. Default 15 s, the length of a lease. */
+  readonly silenceMs?: number | undefined
+}
+
+/** How one connection to a node ended before the stream did. */
+interface Broken {
+  readonly retry: 'attach' | 'move'
+  readonly why: unknown
+  /** The node is well, it only does not take the stream. */
+  readonly refusal?: AparError
+}
+
+/**
+ * A stream's way to the gpu nodes: starts it on one, attaches again when the connection is lost, and moves it with its log
+ * to another one when the node is.
+ */
+export class Upstream {
+  readonly #options: UpstreamOptions
+  /** Said again to every node: the one that heard it may be lost. */
+  readonly #cancels: NodeFrame[] = []
+  #socket: NodeSocket | undefined
+  #closed = false
+
+  constructor(options: UpstreamOptions) {
+    this.#options = options
+  }
+
+  /** Runs until the log has ended. `node`: where the stream is already, for a session that lost its memory. */
+  async run(node?: NodeAddress): Promise<void> {
+    try {
+      await this.#follow(node)
+    } catch (error) {
+      if (!this.#closed) this.#options.onLost(toAparError(error))
+    }
+  }
+
+  /** `cancel` or `cancel_branch`. */
+  cancel(frame: NodeFrame): void {
+    this.#cancels.push(frame)
+    this.#trySend(frame)
+  }
+
+  /** Nobody needs the stream any more: what runs is cancelled, the node may forget it. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    // Where the log ended in an error the node may still have something to say: nobody will ask for it.
+    if (this.#options.log.last?.type !== 'done') this.#trySend({ type: 'cancel' })
+    this.#trySend({ type: 'ack', seq: Number.MAX_SAFE_INTEGER })
+    this.#socket?.close()
+  }
+
+  async #follow(known: NodeAddress | undefined): Promise<void> {
+    const { log, nodes, request, reportError } = this.#options
+    const exclude: string[] = []
+    let node = known
+    let refusal: AparError | undefined
+    let moves = 0
+    for (let failures = 0; ; ) {
+      const before = log.nextSeq
+      const attach = node !== undefined
+      let broken: Broken
+      try {
+        node ??= await nodes.pick(request, exclude)
+        broken = await this.#read(node, attach)
+      } catch (why) {
+        // Nobody has seen anything yet: the reason itself is the best answer.
+        if (!node && log.nextSeq === 0) throw refusal ?? why
+        broken = { retry: 'move', why }
+      }
+      if (this.#over) return
+      reportError(broken.why)
+      refusal = broken.refusal ?? refusal
+      const advanced = log.nextSeq > before
+      failures = advanced ? 1 : failures + 1
+      if (broken.retry === 'move') moves++
+      const forgotten = known !== undefined && log.nextSeq === 0 && broken.retry === 'move'
+      if (forgotten) throw lost()
+      if (failures > MAX_FAILURES || moves > MAX_MOVES) throw log.nextSeq === 0 && refusal ? refusal : lost()
+      // With nobody left to ask, those that failed are asked again: they may be back.
+      if (!node || advanced) exclude.length = 0
+      if (node && broken.retry === 'move') {
+        if (!broken.refusal) nodes.reportFailure(node.id)
+        exclude.push(node.id)
+        node = undefined
+      }
+      if (failures > 1) await sleep(FIRST_BACKOFF_MS * 2 ** (failures - 2))
+      if (this.#over) return
+    }
+  }
+
+  /** Reads one connection to its end. @throws Error when there was none. */
+  async #read(node: NodeAddress, attach: boolean): Promise<Broken> {
+    const { stream, request, log, nodes } = this.#options
+    const socket = await nodes.connect(node)
+    if (this.#over) {
+      socket.close()
+      return { retry: 'move', why: 'closed' }
+    }
+    this.#socket = socket
+    let watch: ReturnType<typeof setInterval> | null = null
+    try {
+      return await new Promise<Broken>((resolve) => {
+        let heard = true
+        socket.listen(
+          (text) => {
+            heard = true
+            try {
+              const broken = this.#take(text)
+              if (broken) resolve(broken)
+            } catch (why) {
+              resolve({ retry: 'move', why })
+            }
+          },
+          (code) =>
+            resolve({
+              retry: code === CLOSE_SERVICE_RESTART ? 'move' : 'attach',
+              why: `the gpu node closed its socket (${code})`,
+            }),
+        )
+        // A machine that vanishes closes no socket, but it misses its heart-beats.
+        watch = setInterval(async () => {
+          if (!heard && !(await nodes.isAlive(node.id).catch(() => true)))
+            resolve({ retry: 'move', why: `the lease of gpu node ${node.id} ended in silence` })
+          heard = false
+        }, this.#options.silenceMs ?? 15_000)
+        this.#trySend(
+          attach
+            ? { type: 'attach', stream, after: log.nextSeq - 1 }
+            : { type: 'start', stream, request, log: log.batchesSince(-1) },
+        )
+        for (const frame of this.#cancels) this.#trySend(frame)
+        if (!attach) this.#options.onNode(node)
+      })
+    } finally {
+      clearInterval(watch)
+      if (!this.#over) {
+        this.#socket = undefined
+        socket.close()
+      }
+    }
+  }
+
+  /** Puts a node's frame into the log. What it returns, or throws, is why the stream cannot go on here. */
+  #take(text: string): Broken | undefined {
+    if (this.#over) return undefined
+    const { log, onBatch } = this.#options
+    const batch = parseJson(NodeBatch, text)
+    const last = batch.events.at(-1)
+    const elsewhere = last?.type === 'error' ? ELSEWHERE[last.code] : undefined
+    // What came with such an error, the next node says again.
+    if (last?.type === 'error' && elsewhere) {
+      const why = `${last.code}: ${last.message}`
+      return elsewhere === 'well' ? { retry: 'move', why, refusal: toError(last) } : { retry: 'move', why }
+    }
+    log.append(batch)
+    onBatch()
+    return log.ended ? { retry: 'move', why: 'the stream has ended' } : undefined
+  }
+
+  get #over(): boolean {
+    return this.#closed || this.#options.log.ended
+  }
+
+  #trySend(frame: NodeFrame): void {
+    try {
+      this.#socket?.send(frame)
+    } catch {
+      // The node is gone; its close event is under way.
+    }
+  }
+}
+
+/** Errors of a node that another node may not have, and what they say of this one. */
+const ELSEWHERE: Partial<Record<ErrorEvent['code'], 'well' | 'broken'>> = {
+  overloaded: 'well',
+  stream_not_found: 'well',
+  engine_error: 'broken',
+  gpu_node_lost: 'broken',
+}
+
+function toError({ code, message, param }: ErrorEvent): AparError {
+  return new AparError(code, message, { param: param ?? undefined })
+}
+
+function lost(): AparError {
+  return new AparError('gpu_node_lost', 'the gpu node was lost, and no other could go on with the stream')
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}

@@ -1,0 +1,25 @@
+import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { Runner } from '../../gpu-node/runner.ts'
+import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import { ScriptedEngine } from './scripted-engine.ts'
+import type { TinyFolder } from './tiny-checkpoint.ts'
+
+/** A runner of the model `tiny` whose engine does what the test says. */
+export async function scriptedRunner(
+  folder: TinyFolder,
+): Promise<{ runner: Runner; engine: ScriptedEngine }> {
+  const checkpoint = readCheckpoint(folder.path)
+  let engine: ScriptedEngine | undefined
+  const runner = await Runner.open({
+    model: 'tiny',
+    checkpoint,
+    prompts: new PromptEncoder(checkpoint.text),
+    maxBranches: 8,
+    openEngine: async (onEvents) => {
+      engine = new ScriptedEngine(onEvents)
+      return engine
+    },
+  })
+  if (!engine) throw new Error('the runner opened no engine')
+  return { runner, engine }
+}
