@@ -57,7 +57,7 @@ export class Admission {
     const ask = {
       lease,
       streams: requests.length,
-      promptTokens: requests.reduce((sum, request) => sum + mostPromptTokens(request), 0),
+      promptTokens: mostPromptTokens(requests),
       newTokens: sumOfMaxTokens(requests),
     }
     const { reserved, rates } = await limitsOf(env, principal.id).reserve(principal.limits, ask)
@@ -78,20 +78,27 @@ export class Admission {
 
   async settle(): Promise<void> {
     clearInterval(this.#renewal)
-    const spent = this.#meters.map((meter) => meter.spent())
-    const total = (field: keyof Spent) => spent.reduce((sum, stream) => sum + stream[field], 0)
-    await this.#limits.settle(this.#principal.limits, this.#lease, {
-      prompt_tokens: total('prompt_tokens'),
-      cached_prompt_tokens: total('cached_prompt_tokens'),
-      completion_tokens: total('completion_tokens'),
-    })
+    await this.#limits.settle(this.#principal.limits, this.#lease, this.#spent())
+  }
+
+  /** Answers to the same messages share them: their tokens count once, as in OpenAI's usage. */
+  #spent(): Spent {
+    const sum = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
+    const seen = new Set<unknown>()
+    for (const meter of this.#meters) {
+      const spent = meter.spent()
+      sum.completion_tokens += spent.completion_tokens
+      if (spent.prompt_tokens === 0 || seen.has(meter.messages)) continue
+      seen.add(meter.messages)
+      sum.prompt_tokens += spent.prompt_tokens
+      sum.cached_prompt_tokens += spent.cached_prompt_tokens
+    }
+    return sum
   }
 
   async #renew(): Promise<void> {
-    const used = this.#meters.reduce((sum, meter) => {
-      const { prompt_tokens, completion_tokens } = meter.spent()
-      return sum + prompt_tokens + completion_tokens
-    }, 0)
+    const { prompt_tokens, completion_tokens } = this.#spent()
+    const used = prompt_tokens + completion_tokens
     // The next one may succeed; if none does, the lease ends by itself.
     await this.#limits.renew(this.#lease, used).catch(() => {})
   }
@@ -101,13 +108,15 @@ type Spent = Pick<Usage, 'prompt_tokens' | 'cached_prompt_tokens' | 'completion_
 
 /** What one stream used: what the gpu node says, or, where that was lost, an estimate by the text that came. */
 class Meter {
+  readonly messages: GenerateRequest['messages']
   readonly #promptBytes: number
   #accepted = false
   #bytes = 0
   #usage: Spent | undefined
 
   constructor(request: GenerateRequest) {
-    this.#promptBytes = bytesOf(request)
+    this.messages = request.messages
+    this.#promptBytes = bytesOf(request.messages)
   }
 
   observe(event: StreamEvent): void {
@@ -134,12 +143,18 @@ function sumOfMaxTokens(requests: readonly GenerateRequest[]): number | undefine
   }, 0)
 }
 
-/** A token has at least one byte: so it can never be more, and a reservation always covers the prompt. */
-function mostPromptTokens(request: GenerateRequest): number {
-  return bytesOf(request) + TOKENS_AROUND_A_MESSAGE * (request.messages.length + 1)
+/**
+ * A token has at least one byte: so it can never be more, and a reservation always covers the prompts. Answers to the
+ * same messages share them.
+ */
+function mostPromptTokens(requests: readonly GenerateRequest[]): number {
+  const prompts = new Set(requests.map(({ messages }) => messages))
+  return [...prompts].reduce((sum, messages) => {
+    return sum + bytesOf(messages) + TOKENS_AROUND_A_MESSAGE * (messages.length + 1)
+  }, 0)
 }
 
-function bytesOf({ messages }: GenerateRequest): number {
+function bytesOf(messages: GenerateRequest['messages']): number {
   return messages.reduce((sum, { content }) => sum + utf8Length(content), 0)
 }
 

@@ -20,6 +20,7 @@ import {
   rotateKey,
 } from './routes/admin-keys.ts'
 import { createChatCompletion } from './routes/chat-completions.ts'
+import { createCompletion } from './routes/completions.ts'
 import { health } from './routes/health.ts'
 import { getModel, listModels } from './routes/models.ts'
 import { deregisterNode, registerNode } from './routes/nodes.ts'
@@ -46,6 +47,7 @@ export function createApp(): Hono<AppEnv> {
   app.post('/v1/tickets', authenticate('generate'), createTicket).all(allowOnly('POST'))
   app.get('/v1/stream', authenticate('generate'), openStream).all(allowOnly('GET'))
   app.post('/v1/chat/completions', authenticate('generate'), createChatCompletion).all(allowOnly('POST'))
+  app.post('/v1/completions', authenticate('generate'), createCompletion).all(allowOnly('POST'))
 
   app.use('/admin/v1/*', shield, adminAuth)
   app.get('/admin/v1/keys', listKeys).post(createKey).all(allowOnly('GET', 'POST'))

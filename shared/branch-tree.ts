@@ -75,7 +75,7 @@ export class BranchTree {
 
   /** Everything received so far in document order; branches that still grow are included as they are. */
   text(): string {
-    return new DocumentCursor(this).advance(false)
+    return joined(new DocumentCursor(this).advance(false))
   }
 
   #get(id: number): MutableBranch {
@@ -97,6 +97,15 @@ export class BranchTree {
   }
 }
 
+/** Some text in document order, and which part of which branch's own text it is. */
+export interface Piece {
+  readonly branch: number
+  /** UTF-16 code units of the branch's own text; `text` differs from that part only where a joint was mended. */
+  readonly from: number
+  readonly to: number
+  readonly text: string
+}
+
 /**
  * Turns a stream's events into text in document order, each piece as soon as nothing can come before it: a later
  * branch's text waits until all earlier text is complete. The pieces joined are the finished tree's `text()`.
@@ -112,6 +121,11 @@ export class OrderedText {
 
   /** The text that this event made final; often ''. */
   push(event: StreamEvent): string {
+    return joined(this.pushPieces(event))
+  }
+
+  /** As {@link push}, and where each piece comes from. */
+  pushPieces(event: StreamEvent): Piece[] {
     this.tree.apply(event)
     return this.#cursor.advance(true)
   }
@@ -144,8 +158,8 @@ class DocumentCursor {
   }
 
   /** Reads on as far as the tree goes; with `waitForEnds`, not past a branch that may still grow. */
-  advance(waitForEnds: boolean): string {
-    let out = ''
+  advance(waitForEnds: boolean): Piece[] {
+    const out: Piece[] = []
     for (;;) {
       const frame = this.#stack.at(-1)
       if (!frame) return out
@@ -153,7 +167,8 @@ class DocumentCursor {
       const child = this.#childAt(frame)
       const end = child ? Math.min(child.at, branch.text.length) : branch.text.length
       if (frame.position < end) {
-        out += this.#mend(frame, branch.text.slice(frame.position, end))
+        const text = this.#mend(frame, branch.text.slice(frame.position, end))
+        out.push({ branch: branch.id, from: frame.position, to: end, text })
         frame.position = end
       }
       if (child && frame.position >= child.at) {
@@ -188,6 +203,10 @@ class DocumentCursor {
     frame.joint = 'none'
     return `\n\n${continuation}`
   }
+}
+
+function joined(pieces: readonly Piece[]): string {
+  return pieces.map(({ text }) => text).join('')
 }
 
 const LIST_ITEM = /\d+\. /

@@ -1,7 +1,12 @@
 import { z } from 'zod'
 import { BranchOptions, GenerateRequest } from './protocol/request.ts'
 
-const { max_tokens, temperature, top_p, top_k, min_p, repetition_penalty, seed } = GenerateRequest.shape
+const { model, max_tokens, temperature, top_p, top_k, min_p, repetition_penalty, seed } =
+  GenerateRequest.shape
+const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
+
+/** Choices of one call; each is a stream of its own that shares the prompt's cache. */
+const MAX_CHOICES = 16
 
 const TextPart = z.strictObject({
   type: z.literal('text', 'only text parts are supported'),
@@ -19,86 +24,177 @@ const Message = z.strictObject({
 const Stop = z.union([z.string().min(1).max(256), z.array(z.string().min(1).max(256)).max(16)])
 
 /** A field of OpenAI's that would change the answer if it were ignored; only its neutral values pass. */
-const unsupported = (what: string, ...neutral: (number | boolean)[]) =>
+const unsupported = (what: string, ...neutral: (number | boolean | string)[]) =>
   z.literal([null, ...neutral], `${what} not supported`).optional()
 
 /** A field of OpenAI's that changes nothing about the answer. */
 const ignored = z.unknown().optional()
 
-/**
- * `POST /v1/chat/completions`: what OpenAI clients send, as far as apar can do it, and branching under `apar`.
- * Every other field is refused. As in OpenAI's API, null means absent.
- */
-export const ChatCompletionRequest = z.strictObject({
-  model: GenerateRequest.shape.model,
-  messages: z.array(Message).min(1).max(1024),
-  stream: z.boolean().nullish(),
-  stream_options: z.strictObject({ include_usage: z.boolean().optional() }).nullish(),
-  max_tokens: max_tokens.nullable(),
-  /** The newer name of `max_tokens`; wins over it. */
-  max_completion_tokens: max_tokens.nullable(),
-  temperature: temperature.nullable(),
-  top_p: top_p.nullable(),
-  stop: Stop.nullish(),
-  seed: seed.nullable(),
-  n: z.literal(1, 'only one choice per request is supported').nullish(),
-  apar: BranchOptions.extend({ top_k, min_p, repetition_penalty }).optional(),
-
-  tools: unsupported('tools are'),
-  tool_choice: unsupported('tools are'),
-  functions: unsupported('functions are'),
-  response_format: z
-    .strictObject({ type: z.literal('text', 'only the text response format is supported') })
-    .nullish(),
-  logprobs: unsupported('logprobs are', false),
-  top_logprobs: unsupported('logprobs are'),
-  logit_bias: unsupported('logit_bias is'),
-  frequency_penalty: unsupported('frequency_penalty is (see apar.repetition_penalty);', 0),
-  presence_penalty: unsupported('presence_penalty is (see apar.repetition_penalty);', 0),
-
+const IGNORED = {
   user: ignored,
   metadata: ignored,
   store: ignored,
   safety_identifier: ignored,
   prompt_cache_key: ignored,
   service_tier: ignored,
-})
+}
+
+/** Branching, and the sampling options that OpenAI lacks. */
+const Apar = BranchOptions.extend({ top_k, min_p, repetition_penalty })
+
+/** What both kinds of completion take. As in OpenAI's API, null means absent. */
+const Common = {
+  model,
+  stream: z.boolean().nullish(),
+  stream_options: z
+    .strictObject({
+      include_usage: z.boolean().optional(),
+      include_obfuscation: z.literal(false, 'obfuscation is not supported').optional(),
+    })
+    .nullish(),
+  max_tokens: max_tokens.nullable(),
+  temperature: temperature.nullable(),
+  top_p: top_p.nullable(),
+  frequency_penalty: frequency_penalty.nullable(),
+  presence_penalty: presence_penalty.nullable(),
+  logit_bias: logit_bias.nullable(),
+  stop: Stop.nullish(),
+  seed: seed.nullable(),
+  n: z.int().min(1).max(MAX_CHOICES).nullish(),
+  ...IGNORED,
+}
+
+/**
+ * `POST /v1/chat/completions`: what OpenAI clients send, as far as apar can do it, and branching under `apar`.
+ * Every other field is refused.
+ */
+export const ChatCompletionRequest = z
+  .strictObject({
+    ...Common,
+    messages: z.array(Message).min(1).max(1024),
+    /** The newer name of `max_tokens`; wins over it. */
+    max_completion_tokens: max_tokens.nullable(),
+    logprobs: z.boolean().nullish(),
+    top_logprobs: z.int().min(0).max(20).nullish(),
+    apar: Apar.extend({
+      /** Text as it comes, each piece with its branch, instead of the whole in document order. */
+      branch_deltas: z.boolean().optional(),
+    }).optional(),
+
+    tools: unsupported('tools are'),
+    tool_choice: unsupported('tools are', 'none'),
+    parallel_tool_calls: unsupported('tools are'),
+    functions: unsupported('functions are'),
+    function_call: unsupported('functions are', 'none'),
+    response_format: z
+      .strictObject({ type: z.literal('text', 'only the text response format is supported') })
+      .nullish(),
+    reasoning_effort: unsupported('reasoning_effort is', 'none'),
+    verbosity: unsupported('verbosity is'),
+    modalities: z.tuple([z.literal('text')], 'only text is supported').nullish(),
+    audio: unsupported('audio is'),
+    prediction: unsupported('prediction is'),
+    web_search_options: unsupported('web search is'),
+  })
+  .refine(({ logprobs, top_logprobs }) => logprobs === true || typeof top_logprobs !== 'number', {
+    path: ['top_logprobs'],
+    error: 'needs logprobs: true',
+  })
+  .refine(({ stream, apar }) => stream === true || apar?.branch_deltas !== true, {
+    path: ['apar', 'branch_deltas'],
+    error: 'needs stream: true',
+  })
 export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>
 
-export interface ChatCompletionUsage {
+const Prompt = z.string().min(1).max(1_000_000)
+
+/** `POST /v1/completions`: a text goes on; no chat template. */
+export const CompletionRequest = z.strictObject({
+  ...Common,
+  prompt: z.union([Prompt, z.array(Prompt).min(1).max(MAX_CHOICES)], 'must be a text or a list of texts'),
+  /** Likeliest tokens to report beside each one. */
+  logprobs: z.int().min(0).max(5).nullish(),
+  apar: Apar.optional(),
+
+  best_of: unsupported('best_of is', 1),
+  echo: unsupported('echo is', false),
+  suffix: unsupported('suffix is', ''),
+})
+export type CompletionRequest = z.infer<typeof CompletionRequest>
+
+export interface CompletionUsage {
+  /** Once per prompt, whatever `n`. */
   readonly prompt_tokens: number
   readonly completion_tokens: number
   readonly total_tokens: number
   readonly prompt_tokens_details: { readonly cached_tokens: number }
 }
 
-export type ChatFinishReason = 'stop' | 'length'
+export type FinishReason = 'stop' | 'length'
 
-export interface ChatCompletion {
-  readonly id: string
-  readonly object: 'chat.completion'
-  readonly created: number
-  readonly model: string
-  readonly choices: readonly {
-    readonly index: 0
-    readonly message: { readonly role: 'assistant'; readonly content: string; readonly refusal: null }
-    readonly logprobs: null
-    readonly finish_reason: ChatFinishReason
-  }[]
-  readonly usage: ChatCompletionUsage
+interface TokenText {
+  readonly token: string
+  readonly bytes: readonly number[] | null
+  readonly logprob: number
 }
 
-export interface ChatCompletionChunk {
+export interface ChatLogprobs {
+  readonly content: readonly (TokenText & { readonly top_logprobs: readonly TokenText[] })[]
+  readonly refusal: null
+}
+
+export interface CompletionLogprobs {
+  readonly tokens: readonly string[]
+  readonly token_logprobs: readonly number[]
+  readonly top_logprobs: readonly Readonly<Record<string, number>>[]
+  /** Where each token's text begins in the choice's text, in UTF-16 code units. */
+  readonly text_offset: readonly number[]
+}
+
+interface Head<O extends string> {
   readonly id: string
-  readonly object: 'chat.completion.chunk'
+  readonly object: O
   readonly created: number
   readonly model: string
+  readonly system_fingerprint: string | null
+}
+
+export interface ChatCompletion extends Head<'chat.completion'> {
   readonly choices: readonly {
-    readonly index: 0
+    readonly index: number
+    readonly message: { readonly role: 'assistant'; readonly content: string; readonly refusal: null }
+    readonly logprobs: ChatLogprobs | null
+    readonly finish_reason: FinishReason
+  }[]
+  readonly usage: CompletionUsage
+}
+
+/** Where a chunk of a stream with `apar.branch_deltas` belongs; the fields are those of docs/protocol.md's events. */
+export type BranchAddress =
+  | { readonly event: 'accepted'; readonly joints: string }
+  | { readonly event: 'fork'; readonly branch: number; readonly parent: number; readonly at: number }
+  | { readonly event: 'delta'; readonly branch: number }
+  | { readonly event: 'branch_end'; readonly branch: number; readonly reason: string }
+
+export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
+  readonly choices: readonly {
+    readonly index: number
     readonly delta: { readonly role?: 'assistant'; readonly content?: string }
-    readonly logprobs: null
-    readonly finish_reason: ChatFinishReason | null
+    readonly logprobs: ChatLogprobs | null
+    readonly finish_reason: FinishReason | null
   }[]
   /** Present when `stream_options.include_usage` asked for it: null but in the last chunk. */
-  readonly usage?: ChatCompletionUsage | null
+  readonly usage?: CompletionUsage | null
+  readonly apar?: BranchAddress
+}
+
+/** Also the chunks of a stream: OpenAI gives them the same shape, with `finish_reason` null but in each last one. */
+export interface Completion extends Head<'text_completion'> {
+  readonly choices: readonly {
+    readonly index: number
+    readonly text: string
+    readonly logprobs: CompletionLogprobs | null
+    readonly finish_reason: FinishReason | null
+  }[]
+  readonly usage?: CompletionUsage | null
 }

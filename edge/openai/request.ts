@@ -1,26 +1,64 @@
-import type { ChatCompletionRequest } from '../../shared/openai.ts'
+import type { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
 import { parse } from '../../shared/parse.ts'
-import type { ChatMessage } from '../../shared/protocol/request.ts'
-import { GenerateRequest } from '../../shared/protocol/request.ts'
+import { type ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
 
-/** OpenAI's request as apar's. */
-export function toGenerateRequest(body: ChatCompletionRequest): GenerateRequest {
-  const { top_k, min_p, repetition_penalty, ...branching } = body.apar ?? {}
-  const request = {
-    model: body.model,
+/** OpenAI's request as apar's: one per choice. */
+export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
+  const { branch_deltas: _, ...apar } = body.apar ?? {}
+  const request = toRequest(body, apar, {
     messages: body.messages.map(toChatMessage),
     max_tokens: body.max_completion_tokens ?? body.max_tokens,
+    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
+  })
+  return choices(request, body.n ?? 1)
+}
+
+/** `n` for each prompt, those of a prompt next to each other. */
+export function completionRequests(body: CompletionRequest): GenerateRequest[] {
+  const prompts = typeof body.prompt === 'string' ? [body.prompt] : body.prompt
+  return prompts.flatMap((content) => {
+    const request = toRequest(body, body.apar ?? {}, {
+      messages: [{ role: 'user', content }],
+      max_tokens: body.max_tokens,
+      logprobs: body.logprobs,
+      raw_prompt: true,
+    })
+    return choices(request, body.n ?? 1)
+  })
+}
+
+function toRequest(
+  body: ChatCompletionRequest | CompletionRequest,
+  apar: NonNullable<CompletionRequest['apar']>,
+  own: object,
+): GenerateRequest {
+  const { top_k, min_p, repetition_penalty, ...branching } = apar
+  const request = {
+    model: body.model,
     temperature: body.temperature,
     top_p: body.top_p,
     top_k,
     min_p,
     repetition_penalty,
+    frequency_penalty: body.frequency_penalty,
+    presence_penalty: body.presence_penalty,
+    logit_bias: body.logit_bias,
     seed: body.seed,
     stop: typeof body.stop === 'string' ? [body.stop] : body.stop,
     branching: Object.keys(branching).length > 0 ? branching : undefined,
+    ...own,
   }
   const given = Object.entries(request).filter(([, value]) => value !== undefined && value !== null)
   return parse(GenerateRequest, Object.fromEntries(given))
+}
+
+/** With a seed, the first choice is the text that the same request without `n` gets. */
+function choices(request: GenerateRequest, n: number): GenerateRequest[] {
+  return Array.from({ length: n }, (_, index) => {
+    return request.seed === undefined
+      ? { ...request }
+      : { ...request, seed: (request.seed + index) % 2 ** 32 }
+  })
 }
 
 function toChatMessage({ role, content }: ChatCompletionRequest['messages'][number]): ChatMessage {

@@ -1,4 +1,7 @@
+import type { Context } from 'hono'
 import { toAparError } from '../../shared/errors.ts'
+import type { AppEnv } from '../env.ts'
+import { logError } from '../middleware/errors.ts'
 
 /**
  * Proxies cut connections that stay quiet (15 s is safe), and workerd notices that a client has left only when it
@@ -6,17 +9,15 @@ import { toAparError } from '../../shared/errors.ts'
  */
 const KEEP_ALIVE_MS = 1_000
 
-export interface SseOptions {
-  /** Called when the client leaves before the end. */
-  readonly onCancel: () => void
-  readonly onError: (thrown: unknown) => void
-}
-
 /**
  * `items` as server-sent events the way OpenAI's clients read them: one JSON per `data:` line, `[DONE]` after the
  * last, an error as a last data line instead. A comment goes out whenever nothing else did for a while.
  */
-export function sseResponse(items: AsyncIterable<unknown>, options: SseOptions): Response {
+export function sseResponse(
+  c: Context<AppEnv>,
+  items: AsyncIterable<unknown>,
+  onCancel: () => void,
+): Response {
   const encoder = new TextEncoder()
   let left = false
   const body = new ReadableStream<Uint8Array>({
@@ -24,20 +25,20 @@ export function sseResponse(items: AsyncIterable<unknown>, options: SseOptions):
       const write = (text: string) => {
         if (!left) controller.enqueue(encoder.encode(`${text}\n\n`))
       }
-      void pump(items, write, options).then(() => {
+      void pump(c, items, write).then(() => {
         if (!left) controller.close()
       })
     },
     cancel() {
       left = true
-      options.onCancel()
+      onCancel()
     },
   })
   const headers = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' }
   return new Response(body, { headers })
 }
 
-async function pump(items: AsyncIterable<unknown>, write: (text: string) => void, options: SseOptions) {
+async function pump(c: Context<AppEnv>, items: AsyncIterable<unknown>, write: (text: string) => void) {
   let quiet = true
   const keepAlive = setInterval(() => {
     if (quiet) write(': keep-alive')
@@ -50,8 +51,9 @@ async function pump(items: AsyncIterable<unknown>, write: (text: string) => void
     }
     write('data: [DONE]')
   } catch (thrown) {
-    options.onError(thrown)
-    write(`data: ${JSON.stringify(toAparError(thrown).toBody())}`)
+    const error = toAparError(thrown)
+    if (error.code === 'internal_error') logError(c.get('requestId'), error.cause ?? error)
+    write(`data: ${JSON.stringify(error.toBody())}`)
   } finally {
     clearInterval(keepAlive)
   }

@@ -4,17 +4,17 @@ import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Admission } from '../admission.ts'
 import type { AppEnv } from '../env.ts'
 import { generate } from '../session.ts'
-import { streamError } from './answer.ts'
+import { streamError } from './choice.ts'
 
-/** One stream that a gpu node has accepted. */
-export interface AcceptedStream {
-  readonly accepted: AcceptedEvent
-  /** What follows `accepted`. */
-  readonly events: AsyncIterable<StreamEvent>
-}
+/** An event, and which of the streams it belongs to. */
+export type Numbered = readonly [stream: number, event: StreamEvent]
 
+/** The streams of one call, all of them accepted by a gpu node. */
 export interface Streams {
-  readonly streams: readonly AcceptedStream[]
+  /** In the order of the requests. */
+  readonly accepted: readonly AcceptedEvent[]
+  /** What follows, of all streams, as it comes. Leaving the loop early cancels them all. */
+  readonly events: AsyncIterable<Numbered>
   /** Cancels all of them; what they used is settled all the same. */
   readonly cancel: () => void
 }
@@ -47,11 +47,32 @@ export async function startStreams(
     for (const run of tracked) void run.return()
     throw failed.reason
   }
-  const streams = begun.flatMap((result, index) => {
-    const events = tracked[index]
-    return result.status === 'fulfilled' && events ? [{ accepted: result.value, events }] : []
-  })
-  return { streams, cancel: () => leave.abort() }
+  const accepted = begun.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+  const cancel = () => leave.abort()
+  return { accepted, events: merge(tracked, cancel), cancel }
+}
+
+async function* merge(
+  runs: readonly AsyncGenerator<StreamEvent, void>[],
+  cancel: () => void,
+): AsyncGenerator<Numbered, void> {
+  const next = async (index: number) => ({ index, result: await runs[index]?.next() })
+  const pending = new Map(runs.map((_, index) => [index, next(index)]))
+  try {
+    while (pending.size > 0) {
+      const { index, result } = await Promise.race(pending.values())
+      if (!result || result.done) {
+        pending.delete(index)
+      } else {
+        pending.set(index, next(index))
+        yield [index, result.value]
+      }
+    }
+  } finally {
+    cancel()
+    // One that failed has thrown already, and the first of them has ended the loop.
+    await Promise.allSettled([...pending.values(), ...runs.map((run) => run.return())])
+  }
 }
 
 /** The same runs, and a promise that settles once each of them has ended; each must be read from, or returned. */

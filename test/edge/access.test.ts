@@ -2,7 +2,7 @@ import { SELF } from 'cloudflare:test'
 import { SignJWT } from 'jose'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { TICKET_MS } from '../../edge/durable/key-limits.ts'
-import { accepted, admin, call, KEY, newKey, register, request } from './support.ts'
+import { accepted, admin, call, done, framesSeenByNode, KEY, newKey, register, request } from './support.ts'
 
 const SECRET = 'jwt-secret-of-the-tests-32-bytes'
 const DENIED = 'invalid_api_key'
@@ -160,8 +160,19 @@ describe('origins', () => {
 })
 
 describe('what a key may do', () => {
-  const complete = (key: string, fields: object = {}, steps: unknown[] = [accepted]) =>
+  const complete = (key: string, fields: object = {}, steps: unknown[] = [accepted, done('stop', 7)]) =>
     call('/v1/chat/completions', { method: 'POST', json: request(steps, fields), key })
+
+  interface Usage {
+    tokens_today: number
+    reserved_tokens: number
+    open_streams: number
+    days: object[]
+  }
+
+  async function usageOf(key: string): Promise<Usage> {
+    return (await call('/v1/usage', { key })).json()
+  }
 
   it('holds for models', async () => {
     const { key } = await newKey({ models: ['other'] })
@@ -170,5 +181,85 @@ describe('what a key may do', () => {
     expect(await response.json()).toMatchObject({ error: { code: 'model_not_allowed', param: 'model' } })
     expect((await call('/v1/models/demo', { key })).status).toBe(404)
     expect((await call('/v1/models/demo')).status).toBe(200)
+  })
+
+  it('is counted: every answer settles what was reserved for it', async () => {
+    const { id, key } = await newKey({ limits: { tokens_per_minute: 5000, concurrent_streams: 2 } })
+    const response = await complete(key, { max_tokens: 100 })
+    expect(response.headers.get('x-ratelimit-limit-tokens')).toBe('5000')
+    expect(Number(response.headers.get('x-ratelimit-remaining-tokens'))).toBeLessThan(4900)
+    expect(response.status).toBe(200)
+    await vi.waitFor(async () =>
+      expect(await usageOf(key)).toMatchObject({
+        tokens_today: 12,
+        reserved_tokens: 0,
+        open_streams: 0,
+        days: [{ prompt_tokens: 5, cached_prompt_tokens: 2, completion_tokens: 7 }],
+      }),
+    )
+    expect(await (await admin(`/${id}/usage`)).json()).toMatchObject({ tokens_today: 12 })
+    const next = await complete(key, { max_tokens: 1 })
+    expect(Number(next.headers.get('x-ratelimit-remaining-tokens'))).toBeGreaterThan(4000)
+  })
+
+  it('counts what a client left behind', async () => {
+    const { key } = await newKey({ limits: { concurrent_streams: 1 } })
+    const steps = [accepted, { type: 'delta', branch: 0, text: 'a' }, { await: 'frame' }, done('abort', 3)]
+    const response = await complete(key, { stream: true }, steps)
+    const reader = response.body?.getReader()
+    await reader?.read()
+    const refused = await complete(key)
+    expect(refused.status).toBe(429)
+    expect(await codeOf(refused)).toBe('too_many_streams')
+    expect(refused.headers.get('retry-after')).toBe('1')
+    await reader?.cancel()
+    await vi.waitFor(async () =>
+      expect(await usageOf(key)).toMatchObject({ tokens_today: 8, open_streams: 0 }),
+    )
+    expect((await complete(key)).status).toBe(200)
+  })
+
+  it('gives a slot back when the gpu node refuses or dies', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const { key } = await newKey({ limits: { concurrent_streams: 2 } })
+    const refusal = { type: 'error', code: 'overloaded', message: 'full', param: null }
+    expect((await complete(key, { n: 2 }, [refusal])).status).toBe(503)
+    expect((await complete(key, { model: 'nope' })).status).toBe(404)
+    const text = 'x'.repeat(40)
+    const dying = [accepted, { type: 'delta', branch: 0, text }, { die: true }]
+    expect((await complete(key, {}, dying)).status).toBe(502)
+    await vi.waitFor(async () => expect(await usageOf(key)).toMatchObject({ open_streams: 0 }))
+    // Nobody can say any more what it took: estimated by the text, 40 characters as 10 tokens.
+    const [day] = (await usageOf(key)).days
+    expect(day).toMatchObject({ completion_tokens: 10 })
+    expect((await complete(key, { n: 2 })).status).toBe(200)
+    const tooMany = await complete(key, { n: 3 })
+    expect(tooMany.headers.get('x-should-retry')).toBe('false')
+    expect(tooMany.headers.get('retry-after')).toBeNull()
+  })
+
+  it('ends with the quota', async () => {
+    const { key } = await newKey({ limits: { tokens_per_day: 700 } })
+    const tooLong = await complete(key, { max_tokens: 701 })
+    expect(tooLong.status).toBe(429)
+    expect(await codeOf(tooLong)).toBe('insufficient_quota')
+    expect(tooLong.headers.get('x-should-retry')).toBe('false')
+    const used = await complete(key, { max_tokens: 300 }, [accepted, done('stop', 300)])
+    expect(used.status).toBe(200)
+    await vi.waitFor(async () => expect((await usageOf(key)).tokens_today).toBe(305))
+    const over = await complete(key, { max_tokens: 200 })
+    expect(await over.json()).toMatchObject({
+      error: { code: 'insufficient_quota', type: 'insufficient_quota' },
+    })
+    expect(Number(over.headers.get('retry-after'))).toBeGreaterThan(0)
+  })
+
+  it('bounds what names no max_tokens', async () => {
+    const { key } = await newKey({ limits: { tokens_per_minute: 1000 } })
+    const { id } = await (await complete(key)).json<{ id: string }>()
+    const [start] = await framesSeenByNode(id.replace('chatcmpl-', ''))
+    const { max_tokens } = (start?.request ?? {}) as { max_tokens?: number }
+    expect(max_tokens).toBeGreaterThan(500)
+    expect(max_tokens).toBeLessThan(1000)
   })
 })

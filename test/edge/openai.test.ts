@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it, vi } from 'vitest'
-import type { ChatCompletion, ChatCompletionChunk } from '../../shared/openai.ts'
+import type { ChatCompletion, ChatCompletionChunk, Completion } from '../../shared/openai.ts'
 import {
   accepted,
   branchEnd,
@@ -58,6 +58,7 @@ describe('a whole answer', () => {
       object: 'chat.completion',
       created: 1_700_000_000,
       model: 'demo',
+      system_fingerprint: null,
       choices: [
         {
           index: 0,
@@ -174,11 +175,15 @@ describe('refusals', () => {
     [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages.0.role'],
     [{ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }, 'messages.0.content'],
     [{ temperature: 3 }, 'temperature'],
-    [{ n: 2 }, 'n'],
+    [{ n: 17 }, 'n'],
     [{ tools: [] }, 'tools'],
-    [{ logprobs: true }, 'logprobs'],
+    [{ top_logprobs: 2 }, 'top_logprobs'],
+    [{ logprobs: true, top_logprobs: 21 }, 'top_logprobs'],
+    [{ logit_bias: { word: 1 } }, 'logit_bias.word'],
+    [{ apar: { branch_deltas: true } }, 'apar.branch_deltas'],
+    [{ reasoning_effort: 'high' }, 'reasoning_effort'],
     [{ response_format: { type: 'json_object' } }, 'response_format.type'],
-    [{ frequency_penalty: 1 }, 'frequency_penalty'],
+    [{ frequency_penalty: 3 }, 'frequency_penalty'],
     [{ best_of: 3 }, 'best_of'],
     [{ stop: ['a', ''] }, 'stop.1'],
     [{ apar: { max_depth: 0 } }, 'apar.max_depth'],
@@ -218,8 +223,11 @@ it('translates every field that it takes', async () => {
     stop: '\n\n',
     seed: 7,
     n: 1,
-    frequency_penalty: 0,
-    logprobs: false,
+    frequency_penalty: 0.5,
+    presence_penalty: -1,
+    logit_bias: { 7: -100 },
+    logprobs: true,
+    top_logprobs: 3,
     user: 'me',
     metadata: { a: 'b' },
     apar: { enabled: false, top_k: 40, repetition_penalty: 1.1 },
@@ -237,8 +245,167 @@ it('translates every field that it takes', async () => {
     top_p: 0.9,
     top_k: 40,
     repetition_penalty: 1.1,
+    frequency_penalty: 0.5,
+    presence_penalty: -1,
+    logit_bias: { 7: -100 },
+    logprobs: 3,
     seed: 7,
     stop: ['\n\n'],
     branching: { enabled: false },
+  })
+})
+
+function row(at: number, token: string) {
+  const bytes = [...new TextEncoder().encode(token)]
+  return { at, token, bytes, logprob: -at - 0.5, top: [{ token, bytes, logprob: -at - 0.5 }] }
+}
+
+/** The child's text comes first, the parent's continuation and its end before the child has ended. */
+const withLogprobs = [
+  { ...accepted, fingerprint: 'fp_test' },
+  { ...delta(0, 'ab'), logprobs: [row(0, 'a'), row(1, 'b')] },
+  fork(0, 1, 2),
+  { ...delta(0, 'e'), logprobs: [row(2, 'e')] },
+  { ...delta(1, 'c'), logprobs: [row(0, 'c')] },
+  branchEnd(0),
+  { ...delta(1, 'd'), logprobs: [row(1, 'd')] },
+  branchEnd(1),
+  done(),
+]
+
+describe('log-probabilities', () => {
+  it('come in document order, with the text of their tokens', async () => {
+    const whole = await (await complete(withLogprobs, { logprobs: true })).json<ChatCompletion>()
+    expect(whole.system_fingerprint).toBe('fp_test')
+    const [choice] = whole.choices
+    expect(choice?.message.content).toBe('abcde')
+    expect(choice?.logprobs?.content.map(({ token }) => token).join('')).toBe('abcde')
+    expect(choice?.logprobs?.content[1]).toEqual({
+      token: 'b',
+      bytes: [98],
+      logprob: -1.5,
+      top_logprobs: [{ token: 'b', bytes: [98], logprob: -1.5 }],
+    })
+    const chunks = chunksOf(
+      await frames(await complete(withLogprobs, { logprobs: true, top_logprobs: 1, stream: true })),
+    )
+    for (const { choices } of chunks) {
+      const tokens = choices[0]?.logprobs?.content.map(({ token }) => token).join('')
+      expect(tokens ?? '').toBe(choices[0]?.delta.content ?? '')
+    }
+  })
+
+  it('are null when nobody asked', async () => {
+    const whole = await (await complete(withLogprobs)).json<ChatCompletion>()
+    expect(whole.choices[0]?.logprobs).toBeNull()
+  })
+})
+
+describe('several choices', () => {
+  it('are streams of their own with seeds of their own, and share the prompt in the usage', async () => {
+    const response = await complete(forked, { n: 3, seed: 4_294_967_294 })
+    const whole = await response.json<ChatCompletion>()
+    expect(whole.choices.map(({ index, message }) => [index, message.content])).toEqual([
+      [0, text],
+      [1, text],
+      [2, text],
+    ])
+    expect(whole.usage).toMatchObject({ prompt_tokens: 5, completion_tokens: 21, total_tokens: 26 })
+  })
+
+  it('are told apart in chunks', async () => {
+    const fields = { n: 2, stream: true, stream_options: { include_usage: true } }
+    const chunks = chunksOf(await frames(await complete(forked, fields)))
+    for (const index of [0, 1]) {
+      const own = chunks.flatMap(({ choices }) => choices.filter((choice) => choice.index === index))
+      expect(own[0]?.delta).toEqual({ role: 'assistant', content: '' })
+      expect(own.map(({ delta }) => delta.content ?? '').join('')).toBe(text)
+      expect(own.at(-1)?.finish_reason).toBe('stop')
+    }
+    expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { completion_tokens: 14 } })
+  })
+
+  it('end together when one of them fails', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const response = await complete([accepted, delta(0, 'a'), { die: true }], { n: 3 })
+    expect(response.status).toBe(502)
+  })
+})
+
+it('addresses deltas to branches when asked', async () => {
+  const chunks = chunksOf(
+    await frames(await complete(forked, { stream: true, apar: { branch_deltas: true } })),
+  )
+  expect(chunks.map(({ apar, choices }) => [apar, choices[0]?.delta.content])).toEqual([
+    [{ event: 'accepted', joints: 'kept' }, ''],
+    [{ event: 'delta', branch: 0 }, '1. One:'],
+    [{ event: 'fork', branch: 1, parent: 0, at: 7 }, undefined],
+    [{ event: 'delta', branch: 0 }, '\n2. Two:'],
+    [{ event: 'fork', branch: 2, parent: 0, at: 15 }, undefined],
+    [{ event: 'delta', branch: 2 }, ' second.'],
+    [{ event: 'branch_end', branch: 2, reason: 'stop' }, undefined],
+    [{ event: 'delta', branch: 0 }, '\nEnd.'],
+    [{ event: 'branch_end', branch: 0, reason: 'stop' }, undefined],
+    [{ event: 'delta', branch: 1 }, ' fir'],
+    [{ event: 'delta', branch: 1 }, 'st.'],
+    [{ event: 'branch_end', branch: 1, reason: 'stop' }, undefined],
+    [undefined, undefined],
+  ])
+})
+
+describe('/v1/completions', () => {
+  const create = (prompt: unknown, fields: object = {}) =>
+    call('/v1/completions', { method: 'POST', json: { model: 'demo', prompt, ...fields } })
+
+  it('goes on with a text, without a template', async () => {
+    const response = await create(JSON.stringify(withLogprobs), { max_tokens: 9, logprobs: 1 })
+    const answer = await response.json<Completion>()
+    expect(answer).toMatchObject({ object: 'text_completion', model: 'demo', usage: { total_tokens: 12 } })
+    expect(answer.choices).toEqual([
+      {
+        index: 0,
+        text: 'abcde',
+        finish_reason: 'stop',
+        logprobs: {
+          tokens: ['a', 'b', 'c', 'd', 'e'],
+          token_logprobs: [-0.5, -1.5, -0.5, -1.5, -2.5],
+          top_logprobs: [{ a: -0.5 }, { b: -1.5 }, { c: -0.5 }, { d: -1.5 }, { e: -2.5 }],
+          text_offset: [0, 1, 2, 3, 4],
+        },
+      },
+    ])
+    const [start] = await framesSeenByNode(answer.id.replace('cmpl-', ''))
+    expect(start?.request).toMatchObject({ raw_prompt: true, max_tokens: 9, logprobs: 1 })
+  })
+
+  it('takes several prompts, with several choices each', async () => {
+    const prompts = [forked, withLogprobs].map((steps) => JSON.stringify(steps))
+    const answer = await (await create(prompts, { n: 2 })).json<Completion>()
+    expect(answer.choices.map((choice) => choice.text)).toEqual([text, text, 'abcde', 'abcde'])
+    expect(answer.usage).toMatchObject({ prompt_tokens: 10, completion_tokens: 28 })
+  })
+
+  it('streams', async () => {
+    const fields = { stream: true, stream_options: { include_usage: true }, logprobs: 0 }
+    const data = await frames(await create(JSON.stringify(withLogprobs), fields))
+    const chunks: Completion[] = data.slice(0, -1).map((line) => JSON.parse(line))
+    expect(chunks.map(({ choices }) => choices[0]?.text ?? '').join('')).toBe('abcde')
+    const offsets = chunks.flatMap(({ choices }) => choices[0]?.logprobs?.text_offset ?? [])
+    expect(offsets).toEqual([0, 1, 2, 3, 4])
+    expect(chunks.at(-2)?.choices[0]?.finish_reason).toBe('stop')
+    expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { total_tokens: 12 } })
+    expect(data.at(-1)).toBe('[DONE]')
+  })
+
+  it.each([
+    [{ prompt: [1, 2] }, 'prompt'],
+    [{ echo: true }, 'echo'],
+    [{ best_of: 2 }, 'best_of'],
+    [{ suffix: 'x' }, 'suffix'],
+    [{ messages: [] }, 'messages'],
+  ])('%o → 400 at %s', async (fields, param) => {
+    const response = await create('x', fields)
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ error: { code: 'invalid_request', param } })
   })
 })

@@ -1,0 +1,118 @@
+import type {
+  BranchAddress,
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatLogprobs,
+  FinishReason,
+} from '../../shared/openai.ts'
+import type { StreamEvent, TokenLogprob } from '../../shared/protocol/events.ts'
+import { Choice } from './choice.ts'
+import type { Streams } from './streams.ts'
+import { openAiUsage } from './usage.ts'
+
+type Chunk = ChatCompletionChunk
+type Delta = Chunk['choices'][number]['delta']
+
+export interface ChatOptions {
+  /** Adds a last chunk with the usage, and `usage: null` to all others. */
+  readonly includeUsage: boolean
+  /** Log-probabilities, when the request asked for them. */
+  readonly logprobs: boolean
+  /** Text as it comes, each piece with its branch. */
+  readonly branchDeltas: boolean
+}
+
+/** The streams of a call as OpenAI's chunks. @throws AparError for a stream that fails. */
+export async function* chatChunks(streams: Streams, options: ChatOptions): AsyncGenerator<Chunk, void> {
+  const { includeUsage, branchDeltas } = options
+  const head = headOf(streams, 'chat.completion.chunk')
+  const choices = streams.accepted.map((accepted) => new Choice(accepted))
+  const chunk = (
+    index: number,
+    delta: Delta,
+    more: { finish?: FinishReason; logprobs?: ChatLogprobs } = {},
+  ) => ({
+    ...head,
+    choices: [{ index, delta, logprobs: more.logprobs ?? null, finish_reason: more.finish ?? null }],
+    ...(includeUsage && { usage: null }),
+  })
+  for (const [index, { joints }] of streams.accepted.entries()) {
+    const begin = chunk(index, { role: 'assistant', content: '' })
+    yield branchDeltas ? { ...begin, apar: { event: 'accepted', joints } } : begin
+  }
+  for await (const [index, event] of streams.events) {
+    const growth = choices[index]?.push(event)
+    const address = branchDeltas ? addressOf(event) : undefined
+    if (address) {
+      const delta = event.type === 'delta' ? { content: event.text } : {}
+      const rows = event.type === 'delta' ? event.logprobs : undefined
+      yield { ...chunk(index, delta, rows && { logprobs: chatLogprobs(rows) }), apar: address }
+    } else if (growth && growth.text !== '' && !branchDeltas) {
+      const logprobs = options.logprobs && { logprobs: chatLogprobs(growth.logprobs) }
+      yield chunk(index, { content: growth.text }, logprobs || {})
+    }
+    if (event.type === 'done') yield chunk(index, {}, { finish: choices[index]?.finishReason ?? 'stop' })
+  }
+  if (includeUsage) yield { ...head, choices: [], usage: usageOf(choices) }
+}
+
+/** The whole answer. @throws AparError for a stream that fails. */
+export async function chatCompletion(
+  streams: Streams,
+  options: Pick<ChatOptions, 'logprobs'>,
+): Promise<ChatCompletion> {
+  const answers = streams.accepted.map((accepted) => {
+    return { choice: new Choice(accepted), content: '', rows: [] as TokenLogprob[] }
+  })
+  for await (const [index, event] of streams.events) {
+    const answer = answers[index]
+    if (!answer) continue
+    const { text, logprobs } = answer.choice.push(event)
+    answer.content += text
+    answer.rows.push(...logprobs)
+  }
+  return {
+    ...headOf(streams, 'chat.completion'),
+    choices: answers.map(({ choice, content, rows }, index) => ({
+      index,
+      message: { role: 'assistant', content, refusal: null },
+      logprobs: options.logprobs ? chatLogprobs(rows) : null,
+      finish_reason: choice.finishReason,
+    })),
+    usage: usageOf(answers.map(({ choice }) => choice)),
+  }
+}
+
+function headOf<O extends string>({ accepted: [first] }: Streams, object: O) {
+  if (!first) throw new Error('no stream was started')
+  const { stream, created, model, fingerprint = null } = first
+  return { id: `chatcmpl-${stream}`, object, created, model, system_fingerprint: fingerprint }
+}
+
+/** All choices answer the same messages. */
+function usageOf(choices: readonly Choice[]) {
+  return openAiUsage(
+    choices.map(({ usage }) => usage),
+    choices.length,
+  )
+}
+
+function addressOf(event: StreamEvent): BranchAddress | undefined {
+  switch (event.type) {
+    case 'fork':
+      return { event: 'fork', branch: event.branch, parent: event.parent, at: event.at }
+    case 'delta':
+      return { event: 'delta', branch: event.branch }
+    case 'branch_end':
+      return { event: 'branch_end', branch: event.branch, reason: event.reason }
+    default:
+      return undefined
+  }
+}
+
+function chatLogprobs(rows: readonly TokenLogprob[]): ChatLogprobs {
+  const content = rows.map(({ token, bytes, logprob, top }) => {
+    return { token, bytes, logprob, top_logprobs: top }
+  })
+  return { content, refusal: null }
+}

@@ -1,0 +1,19 @@
+import type { CompletionUsage } from '../../shared/openai.ts'
+import type { Usage } from '../../shared/protocol/events.ts'
+
+/** What a call used. `perPrompt` choices next to each other answer the same prompt, which counts once. */
+export function openAiUsage(usages: readonly Usage[], perPrompt: number): CompletionUsage {
+  const prompts = usages.filter((_, index) => index % perPrompt === 0)
+  const total = (
+    list: readonly Usage[],
+    field: 'prompt_tokens' | 'cached_prompt_tokens' | 'completion_tokens',
+  ) => list.reduce((sum, usage) => sum + usage[field], 0)
+  const prompt_tokens = total(prompts, 'prompt_tokens')
+  const completion_tokens = total(usages, 'completion_tokens')
+  return {
+    prompt_tokens,
+    completion_tokens,
+    total_tokens: prompt_tokens + completion_tokens,
+    prompt_tokens_details: { cached_tokens: total(prompts, 'cached_prompt_tokens') },
+  }
+}

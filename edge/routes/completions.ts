@@ -1,0 +1,21 @@
+import type { Context } from 'hono'
+import { CompletionRequest } from '../../shared/openai.ts'
+import { parseJson } from '../../shared/parse.ts'
+import type { AppEnv } from '../env.ts'
+import { completion, completionChunks } from '../openai/completion.ts'
+import { completionRequests } from '../openai/request.ts'
+import { sseResponse } from '../openai/sse.ts'
+import { startStreams } from '../openai/streams.ts'
+
+/** `POST /v1/completions`, streaming and not. */
+export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
+  const body = parseJson(CompletionRequest, await c.req.text())
+  const options = {
+    n: body.n ?? 1,
+    logprobs: typeof body.logprobs === 'number',
+    includeUsage: body.stream_options?.include_usage ?? false,
+  }
+  const streams = await startStreams(c, completionRequests(body))
+  if (!body.stream) return c.json(await completion(streams, options))
+  return sseResponse(c, completionChunks(streams, options), streams.cancel)
+}
