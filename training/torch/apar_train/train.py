@@ -31,6 +31,7 @@ def parse_arguments(argv: List[str] = None) -> argparse.Namespace:
     p.add_argument("--out", type=Path, required=True, help="model folder to write")
     p.add_argument("--run", type=Path, required=True, help="folder for log.jsonl and state.pt")
     p.add_argument("--resume", action="store_true", help="go on from RUN/state.pt")
+    p.add_argument("--init", type=Path, help="model folder to start from; its config.json gives the shape")
     p.add_argument("--epochs", type=float, default=24)
     p.add_argument("--minutes", type=float, default=0, help="end after this long at the latest; 0: no limit")
     p.add_argument("--stop-step", type=int, default=0, help="stop and save after this step, in the middle of the schedule")
@@ -93,18 +94,7 @@ class Run:
         if args.extra:
             check_same_vocabulary(self.meta, read_meta(args.extra))
             self.extra = [build_trie(rows) for rows in read_conversations(args.extra)]
-        config = Config(
-            vocab_size=self.meta["vocab_size"],
-            hidden_size=args.hidden_size,
-            intermediate_size=args.intermediate_size,
-            num_hidden_layers=args.layers,
-            num_attention_heads=args.heads,
-            num_key_value_heads=args.kv_heads,
-            head_dim=args.head_dim,
-            max_position_embeddings=args.context,
-            tie_word_embeddings=not args.untied,
-        )
-        self.model = LlamaForCausalLM(config).to(self.device)
+        self.model = self.new_model().to(self.device)
         matrices = [p for p in self.model.parameters() if p.dim() > 1]
         vectors = [p for p in self.model.parameters() if p.dim() == 1]
         groups = [{"params": matrices, "weight_decay": args.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -118,6 +108,26 @@ class Run:
         args.run.mkdir(parents=True, exist_ok=True)
         if args.resume:
             self.restore()
+
+    def new_model(self) -> LlamaForCausalLM:
+        args = self.args
+        if args.init:
+            model = checkpoint.load(args.init)
+            if model.config.vocab_size != self.meta["vocab_size"]:
+                raise SystemExit(f"--init has {model.config.vocab_size} tokens, the data {self.meta['vocab_size']}")
+            return model.train()
+        config = Config(
+            vocab_size=self.meta["vocab_size"],
+            hidden_size=args.hidden_size,
+            intermediate_size=args.intermediate_size,
+            num_hidden_layers=args.layers,
+            num_attention_heads=args.heads,
+            num_key_value_heads=args.kv_heads,
+            head_dim=args.head_dim,
+            max_position_embeddings=args.context,
+            tie_word_embeddings=not args.untied,
+        )
+        return LlamaForCausalLM(config)
 
     def restore(self) -> None:
         state = torch.load(self.args.run / "state.pt", map_location=self.device)

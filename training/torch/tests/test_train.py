@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from apar_train import checkpoint, train
+from apar_train.average import average
 from apar_train.decode import decode, document
+from apar_train.model import Config, LlamaForCausalLM
 from apar_train.schedule import learning_rate, progress
 from apar_train.shards import read_conversations
 
@@ -72,8 +74,12 @@ class Train(unittest.TestCase):
             losses = [json.loads(line) for line in (root / "run" / "log.jsonl").read_text().splitlines()]
             self.assertLess(losses[-1]["held_out_loss"], 0.1)
             model = checkpoint.load(root / "model")
+            third = train.Run(train.parse_arguments([*paths.split(), *rest.split(), "--init", f"{root}/model"]))
             config = json.loads((root / "model" / "config.json").read_text())
         self.assertEqual(config["apar"], {"fork_token": "[Fork]", "child_token": "[Child]", "joints": "kept"})
+        self.assertEqual(third.step, 0)
+        for name, weights in third.model.state_dict().items():
+            self.assertTrue(torch.equal(weights, model.state_dict()[name]), name)
         branches = decode(model, Words(), PROMPT)
         self.assertEqual([branch.ids for branch in branches], [MAIN[:-1], FIRST[:-1], SECOND[:-1]])
         self.assertTrue(all(branch.finished for branch in branches))
@@ -89,6 +95,29 @@ class Train(unittest.TestCase):
                 read_conversations(folder)
             with self.assertRaisesRegex(SystemExit, "missing"):
                 read_conversations(Path(name) / "nowhere")
+
+
+class Average(unittest.TestCase):
+    def save(self, folder, model):
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            (folder / file).write_text("{}")
+        checkpoint.export(model, folder / "model", folder, 1, EOS)
+        return folder / "model"
+
+    def test_every_weight_is_the_mean(self):
+        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+            folders = [self.save(Path(one), tiny(seed=1)), self.save(Path(two), tiny(seed=2))]
+            first, second = (checkpoint.load(folder).state_dict() for folder in folders)
+            mean = average(folders).state_dict()
+            for name in mean:
+                self.assertTrue(torch.allclose(mean[name], (first[name] + second[name]) / 2), name)
+
+    def test_another_shape_is_refused(self):
+        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+            other = LlamaForCausalLM(Config(vocab_size=40, hidden_size=16, intermediate_size=16, num_hidden_layers=1))
+            folders = [self.save(Path(one), tiny(seed=1)), self.save(Path(two), other)]
+            with self.assertRaisesRegex(SystemExit, "another shape"):
+                average(folders)
 
 
 class Rules(unittest.TestCase):
