@@ -40,7 +40,7 @@ export const CASES: readonly EngineCase[] = [
   branches('110M', 'int8', { rows: 32, prompt: 500, goal: 3, quick: true }),
   branches('110M', 'bf16', { rows: 32, prompt: 2000, goal: 4 }),
   {
-    ...single('15M', 'int8', { goal: 10, each: 128, quick: true }),
+    ...single('15M', 'int8', { goal: 10, each: 64, quick: true }),
     name: '15M Q8, single stream through Node',
     kind: 'node',
   },
