@@ -7,7 +7,7 @@
 
 constexpr int64_t kVecs = kPanel / Vec::kLanes;  // of one panel
 // Prepared activations that stay in the L2 cache while the panels pass, in bytes.
-constexpr int64_t kRowBlockBytes = 256 * 1024;
+constexpr int64_t kRowBlockBytes = 512 * 1024;
 // How far ahead of a single pass over the weights they are fetched.
 constexpr int64_t kFetchAhead = 4096;
 
