@@ -6,6 +6,7 @@ import { limitBody } from './middleware/body-limit.ts'
 import { handleError } from './middleware/errors.ts'
 import { nodeAuth } from './middleware/node-auth.ts'
 import { allowOnly, notFound } from './middleware/not-found.ts'
+import { observe } from './middleware/observe.ts'
 import { allowOrigins } from './middleware/origins.ts'
 import { responseHeaders } from './middleware/response-headers.ts'
 import { shield } from './middleware/shield.ts'
@@ -24,6 +25,7 @@ import { createCompletion } from './routes/completions.ts'
 import { health } from './routes/health.ts'
 import { getModel, listModels } from './routes/models.ts'
 import { deregisterNode, registerNode } from './routes/nodes.ts'
+import { openApi } from './routes/openapi.ts'
 import { chatPage, chatScript, chatStyle } from './routes/page.ts'
 import { openStream } from './routes/stream.ts'
 
@@ -33,12 +35,13 @@ export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.onError(handleError)
   app.notFound(notFound)
-  app.use(responseHeaders, limitBody(MAX_BODY_BYTES))
+  app.use(responseHeaders, observe, limitBody(MAX_BODY_BYTES))
 
   app.get('/', chatPage).all(allowOnly('GET'))
   app.get('/chat.js', chatScript).all(allowOnly('GET'))
   app.get('/chat.css', chatStyle).all(allowOnly('GET'))
   app.get('/healthz', health).all(allowOnly('GET'))
+  app.get('/openapi.json', openApi).all(allowOnly('GET'))
 
   app.use('/v1/*', shield, allowOrigins, rateHeaders)
   app.get('/v1/models', authenticate('models'), listModels).all(allowOnly('GET'))

@@ -12,6 +12,10 @@ export interface Env {
   KEY_STORE: DurableObjectNamespace<KeyStore>
   /** A coarse limit per client address, before anything else is looked at. */
   SHIELD?: RateLimit
+  /** Analytics Engine, where the account has it. */
+  METRICS?: AnalyticsEngineDataset
+  /** Set to anything: a line of JSON per request. */
+  LOG_REQUESTS?: string
   /** JSON of `ApiKeyRecord[]`: keys that need no KeyStore. */
   API_KEYS?: string
   /** Opens `/admin/v1`; closed without it. */

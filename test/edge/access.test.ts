@@ -2,7 +2,18 @@ import { SELF } from 'cloudflare:test'
 import { SignJWT } from 'jose'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { TICKET_MS } from '../../edge/durable/key-limits.ts'
-import { accepted, admin, call, done, framesSeenByNode, KEY, newKey, register, request } from './support.ts'
+import {
+  accepted,
+  admin,
+  Client,
+  call,
+  done,
+  framesSeenByNode,
+  KEY,
+  newKey,
+  register,
+  request,
+} from './support.ts'
 
 const SECRET = 'jwt-secret-of-the-tests-32-bytes'
 const DENIED = 'invalid_api_key'
@@ -167,7 +178,7 @@ describe('what a key may do', () => {
     tokens_today: number
     reserved_tokens: number
     open_streams: number
-    days: object[]
+    days: { completion_tokens: number }[]
   }
 
   async function usageOf(key: string): Promise<Usage> {
@@ -229,13 +240,34 @@ describe('what a key may do', () => {
     const dying = [accepted, { type: 'delta', branch: 0, text }, { die: true }]
     expect((await complete(key, {}, dying)).status).toBe(502)
     await vi.waitFor(async () => expect(await usageOf(key)).toMatchObject({ open_streams: 0 }))
-    // Nobody can say any more what it took: estimated by the text, 40 characters as 10 tokens.
+    // Nobody can say any more what it took: each attempt's text is estimated, 40 characters as 10 tokens.
     const [day] = (await usageOf(key)).days
-    expect(day).toMatchObject({ completion_tokens: 10 })
+    expect(day?.completion_tokens).toBeGreaterThanOrEqual(10)
+    expect((day?.completion_tokens ?? 1) % 10).toBe(0)
     expect((await complete(key, { n: 2 })).status).toBe(200)
     const tooMany = await complete(key, { n: 3 })
     expect(tooMany.headers.get('x-should-retry')).toBe('false')
     expect(tooMany.headers.get('retry-after')).toBeNull()
+  })
+
+  it('holds for WebSocket streams too', async () => {
+    const { key } = await newKey({ limits: { concurrent_streams: 1 }, models: ['demo'] })
+    const open = async (steps: unknown[], fields: object = {}) => {
+      const client = await Client.open('', key)
+      client.send({ type: 'generate', ...request(steps, fields) })
+      return client
+    }
+    const first = await open([accepted, { await: 'frame' }, done('abort', 4)])
+    expect(await first.next()).toMatchObject({ type: 'accepted' })
+    const second = await open([accepted, done()])
+    expect(await second.rest()).toMatchObject([{ type: 'error', seq: 0, code: 'too_many_streams' }])
+    first.send({ type: 'cancel' })
+    expect((await first.rest()).at(-1)).toMatchObject({ type: 'done' })
+    await vi.waitFor(async () =>
+      expect(await usageOf(key)).toMatchObject({ tokens_today: 9, open_streams: 0 }),
+    )
+    const other = await open([accepted], { model: 'other' })
+    expect(await other.rest()).toMatchObject([{ type: 'error', code: 'model_not_allowed' }])
   })
 
   it('ends with the quota', async () => {

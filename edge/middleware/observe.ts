@@ -1,0 +1,35 @@
+import type { Context } from 'hono'
+import { createMiddleware } from 'hono/factory'
+import { routePath } from 'hono/route'
+import type { AppEnv } from '../env.ts'
+
+/**
+ * One line of JSON per answer (`LOG_REQUESTS`), and a data point where Analytics Engine is bound (`METRICS`). A streamed
+ * answer is told when its headers go out. Neither ever holds a key, a prompt, a text or a query.
+ */
+export const observe = createMiddleware<AppEnv>(async (c, next) => {
+  const begun = Date.now()
+  await next()
+  const { LOG_REQUESTS, METRICS } = c.env
+  if (!LOG_REQUESTS && !METRICS) return
+  const seen = describe(c, Date.now() - begun)
+  if (LOG_REQUESTS) console.log(JSON.stringify({ level: 'info', ...seen }))
+  const { principal, method, route, status, duration_ms } = seen
+  METRICS?.writeDataPoint({
+    indexes: [principal],
+    blobs: [method, route, String(status)],
+    doubles: [duration_ms],
+  })
+})
+
+function describe(c: Context<AppEnv>, duration_ms: number) {
+  return {
+    request_id: c.get('requestId'),
+    // The pattern, not the path: what is in a path may be anything.
+    route: routePath(c, -1),
+    method: c.req.method,
+    status: c.res.status,
+    principal: c.get('principal')?.id ?? '',
+    duration_ms,
+  }
+}

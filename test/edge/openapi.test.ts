@@ -1,0 +1,55 @@
+import { SELF } from 'cloudflare:test'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { openApiDocument } from '../../edge/openapi.ts'
+import { call, newKey } from './support.ts'
+
+type Schema = { properties: Record<string, unknown>; additionalProperties?: boolean; required?: string[] }
+interface Operation {
+  requestBody?: { content: { 'application/json': { schema: Schema } } }
+}
+const document = openApiDocument('v1')
+const paths = document.paths as Record<string, Record<string, Operation>>
+const operations = Object.entries(paths).flatMap(([path, methods]) =>
+  Object.keys(methods).map((method) => [method.toUpperCase(), path] as const),
+)
+
+beforeAll(async () => {
+  await newKey({ id: 'openapi' })
+})
+
+it('is served without a key', async () => {
+  const response = await SELF.fetch('http://edge/openapi.json')
+  expect(response.headers.get('content-type')).toContain('application/json')
+  expect(await response.json()).toEqual(JSON.parse(JSON.stringify(document)))
+})
+
+describe('describes what is there', () => {
+  it.each(operations)('%s %s', async (method, path) => {
+    const real = path.replace('{id}', path.startsWith('/admin') ? 'openapi' : 'demo')
+    const body = method === 'GET' ? {} : { body: '[]' }
+    const stranger = await SELF.fetch(`http://edge${real}`, { method, ...body })
+    expect(stranger.status).toBe(401)
+    const wrong = await call(real, { method: 'OPTIONS', key: 'admin-key-of-the-tests' })
+    // Every path knows its methods, so one that is not there would be 404.
+    expect([204, 405]).toContain(wrong.status)
+    if (wrong.status === 405) expect(wrong.headers.get('allow')).toContain(method)
+  })
+
+  it('with every field that a chat request may have, and no other', () => {
+    const schema = paths['/v1/chat/completions']?.post?.requestBody?.content['application/json'].schema
+    expect(schema?.additionalProperties).toBe(false)
+    expect(schema?.required).toEqual(['model', 'messages'])
+    for (const field of [
+      'messages',
+      'n',
+      'seed',
+      'logit_bias',
+      'top_logprobs',
+      'stream_options',
+      'apar',
+      'user',
+    ]) {
+      expect(Object.keys(schema?.properties ?? {})).toContain(field)
+    }
+  })
+})
