@@ -16,7 +16,7 @@ export interface EngineOptions {
   threads?: number | undefined
   /** Weights and arithmetic. Default: bf16 for a checkpoint in 16 bits, else f32. */
   dtype?: DType | undefined
-  /** KV blocks of 16 tokens. Default: 64 sequences that fill the context, but at most 1 GiB. */
+  /** KV blocks of 16 tokens. Default: 64 sequences that fill the context, but at most 1 GiB; on a CUDA device what is free. */
   numBlocks?: number | undefined
   /** Tokens in one forward pass, at least maxBranches. Default 512. */
   maxStepTokens?: number | undefined
@@ -51,6 +51,7 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     device: options.device ?? 'auto',
     threads: options.threads ?? Math.min(256, physicalCores()),
     numBlocks,
+    fillDevice: options.numBlocks === undefined,
     maxStepTokens: options.maxStepTokens ?? 512,
     maxBranches: options.maxBranches ?? 64,
     maxRequests: options.maxRequests ?? 256,

@@ -18,6 +18,8 @@ export async function buildNative(options) {
   const jobs = String(availableParallelism())
   const built = await run(await findCmake(options), ['--build', buildFolder, '--parallel', jobs])
   if (built.code !== 0) failBuild('the engine did not compile', built.output)
+  if (options.tests && !existsSync(join(buildFolder, 'libapar_cuda.so')))
+    say('the CUDA backend was not compiled: there is no nvcc on the PATH', options)
 }
 
 async function configure(wanted, options) {

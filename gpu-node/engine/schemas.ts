@@ -40,6 +40,7 @@ export const EngineConfigSchema: z.ZodType<EngineConfig> = z
     device: z.enum(['auto', 'cpu', 'cuda']),
     threads: z.int().min(1).max(256),
     numBlocks: count,
+    fillDevice: z.boolean(),
     maxStepTokens: count,
     maxBranches: count,
     maxRequests: count,

@@ -43,6 +43,8 @@ export interface EngineConfig {
   threads: number
   /** KV blocks of 16 tokens in the pool. */
   numBlocks: number
+  /** On a CUDA device take as many blocks as its free memory holds; `numBlocks` is for the CPU then. */
+  fillDevice: boolean
   /** Token budget of one step: decode rows first, then prefill chunks. */
   maxStepTokens: number
   /** Branches decoding at the same time, over all requests. */

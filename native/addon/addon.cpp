@@ -216,8 +216,11 @@ class OpenWorker : public Napi::AsyncWorker {
   void Execute() override {
     try {
       const auto fallback = std::make_shared<std::string>();
-      auto model = open_llama(config_.model, config_.weights, config_.dtype, config_.num_blocks,
-                              config_.engine.decoder.max_step_tokens,
+      const int32_t max_rows = config_.engine.decoder.max_step_tokens;
+      const int32_t blocks = config_.fill_device ? fitting_blocks(config_.device, config_.model,
+                                                                  config_.dtype, max_rows, config_.num_blocks)
+                                                 : config_.num_blocks;
+      auto model = open_llama(config_.model, config_.weights, config_.dtype, blocks, max_rows,
                               make_ops_on(config_.device, config_.threads, fallback));
       session_->device = model->device() + (fallback->empty() ? "" : " (" + *fallback + ")");
       session_->dtype = config_.dtype;

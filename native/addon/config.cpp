@@ -163,6 +163,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.device = parse_device(get_string(config, "device"));
   open.threads = get_int(config, "threads");
   open.num_blocks = get_int(config, "numBlocks");
+  open.fill_device = get_bool(config, "fillDevice");
   return open;
 }
 

@@ -17,6 +17,7 @@ struct OpenConfig {
   DeviceChoice device = DeviceChoice::automatic;
   int32_t threads = 1;
   int32_t num_blocks = 0;
+  bool fill_device = false;  // num_blocks is the CPU's; a CUDA device takes as many as fit
 };
 
 // The JavaScript objects of gpu-node/engine/types.ts as C++ values. Throw Error{invalid_config,

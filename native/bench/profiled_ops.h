@@ -55,6 +55,11 @@ class ProfiledOps final : public Ops {
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override {
     timed("logits", [&] { ops_->logits(x, rows, head, out); });
   }
+  bool draws_tokens() const override { return ops_->draws_tokens(); }
+  void draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,
+                   std::span<DrawnToken> drawn) override {
+    timed("logits", [&] { ops_->draw_tokens(x, rows, head, draws, drawn); });
+  }
 
  private:
   template <class Body>

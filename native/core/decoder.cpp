@@ -107,10 +107,12 @@ void Decoder::submit(RequestParams params) {
 bool Decoder::step(std::vector<Event>& events) {
   if (!scheduler_.plan(requests_)) return false;
   const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  bool drawn = false;
   try {
     const StepBatch& batch = scheduler_.batch();
     const auto begun = std::chrono::steady_clock::now();
-    model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
+    drawn = draw_step(batch);
+    if (!drawn) model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
     load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
   } catch (...) {
@@ -124,7 +126,10 @@ bool Decoder::step(std::vector<Event>& events) {
   for (size_t i = 0; i < samples.size(); ++i) {
     const auto [request, branch] = samples[i];
     if (branch->state == BranchState::ended) continue;  // its request ended earlier in this step
-    take(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
+    if (drawn)
+      take_drawn(*request, *branch, drawn_[i], events);
+    else
+      take(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
   }
   remove_finished();
   return true;

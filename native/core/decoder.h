@@ -86,6 +86,11 @@ class Decoder {
   void validate_branches(const RequestParams& params) const;
   void restore(Request& request);
   void take(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
+  void accept(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
+  bool draw_step(const StepBatch& batch);
+  void take_drawn(Request& request, Branch& branch, const DrawnToken& drawn, std::vector<Event>& events);
+  bool fork_follows_control(const Branch& branch) const;
+  bool may_fork(const Request& request, const Branch& branch) const;
   float ban(const Request& request, const Branch& branch, std::span<float> logits) const;
   void emit_logprobs(const Request& request, const Branch& branch, int32_t token, std::vector<Event>& events);
   bool ends_branch(const Request& request, int32_t token) const;
@@ -107,7 +112,9 @@ class Decoder {
   std::list<Request> requests_;  // in order of arrival
   std::unordered_map<int32_t, RequestIterator> by_id_;
   std::vector<float> logits_;  // [max_branches, vocab]
-  std::vector<NodeId> path_;   // scratch
+  std::vector<TokenDraw> draws_;
+  std::vector<DrawnToken> drawn_;
+  std::vector<NodeId> path_;  // scratch
   std::vector<std::span<const int32_t>> path_tokens_;
   int64_t steps_ = 0;
   int64_t generated_ = 0;

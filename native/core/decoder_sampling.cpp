@@ -29,10 +29,15 @@ void Decoder::take(Request& request, Branch& branch, std::span<float> logits, st
       sampler_.sample(logits, request.params.sampling, path_tokens_, prompt, branch.key, position);
   if (token < 0) return end_request(request, FinishReason::error, events);
   if (refused > logits[static_cast<size_t>(token)]) ++forks_refused_;
+  accept(request, branch, token, events);
+}
+
+// A sampled token ends its branch or goes on it, with what follows from that.
+void Decoder::accept(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
   if (ends_branch(request, token)) return end_branch(request, branch, FinishReason::stop, events);
 
   emit_token(request, branch, token, events);
-  if (wants_logprobs) emit_logprobs(request, branch, token, events);
+  if (request.params.logprobs >= 0) emit_logprobs(request, branch, token, events);
   if (token == config_.tokens.fork) fork(request, branch, events);
   const int32_t limit = request.params.max_branch_tokens;
   if (request.budget() == 0) {
@@ -52,14 +57,57 @@ float Decoder::ban(const Request& request, const Branch& branch, std::span<float
   if (tokens.fork < 0) return never;
   logits[static_cast<size_t>(tokens.child)] = never;
   float& fork = logits[static_cast<size_t>(tokens.fork)];
-  if (branch.last_token == tokens.fork || branch.last_token == tokens.child) {
+  if (fork_follows_control(branch)) {
     fork = never;
     return never;
   }
+  if (may_fork(request, branch)) return never;
+  return std::exchange(fork, never);
+}
+
+bool Decoder::fork_follows_control(const Branch& branch) const {
+  return branch.last_token == config_.tokens.fork || branch.last_token == config_.tokens.child;
+}
+
+bool Decoder::may_fork(const Request& request, const Branch& branch) const {
   // The detail starts two tokens further on; at the context's end there would be no room for it.
   const bool room = tree_.at(branch.tail).end() + 3 <= model_.config().context_tokens;
-  if (room && within_limits(request, branch) && policy_->may_fork(request, branch, load_)) return never;
-  return std::exchange(fork, never);
+  return room && within_limits(request, branch) && policy_->may_fork(request, branch, load_);
+}
+
+// Runs the step with tokens drawn on the device, if it draws and no row asks for what needs the logits here:
+// all of them, or the tokens of its path. Whether a row may fork depends on what the rows before it do, so
+// both answers are drawn.
+bool Decoder::draw_step(const StepBatch& batch) {
+  if (!model_.draws()) return false;
+  draws_.clear();
+  for (const auto& [request, branch] : scheduler_.samples()) {
+    const RequestParams& params = request->params;
+    const SamplerParams& sampling = params.sampling;
+    if (params.logprobs >= 0 || !params.logit_bias.empty() || sampling.penalises()) return false;
+    TokenDraw& draw = draws_.emplace_back();
+    draw.temperature = sampling.temperature;
+    draw.top_p = sampling.top_p;
+    draw.min_p = sampling.min_p;
+    draw.top_k = sampling.top_k;
+    draw.uniform = uniform_at(branch->key, tree_.at(branch->tail).end());
+    draw.never = config_.tokens.child;
+    draw.refusable = config_.tokens.fork;
+  }
+  drawn_.resize(draws_.size());
+  model_.draw(batch, draws_, drawn_);
+  return true;
+}
+
+void Decoder::take_drawn(Request& request, Branch& branch, const DrawnToken& drawn,
+                         std::vector<Event>& events) {
+  const bool follows = fork_follows_control(branch);
+  const bool forks = config_.tokens.fork >= 0 && !follows && may_fork(request, branch);
+  const int32_t token = forks ? drawn.token : drawn.without;
+  if (token < 0) return end_request(request, FinishReason::error, events);
+  const bool refused = config_.tokens.fork >= 0 && !follows && !forks;
+  if (refused && drawn.refusable_logit > drawn.without_logit) ++forks_refused_;
+  accept(request, branch, token, events);
 }
 
 void Decoder::emit_logprobs(const Request& request, const Branch& branch, int32_t token,

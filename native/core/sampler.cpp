@@ -62,11 +62,11 @@ int32_t first_greatest(std::span<const float> logits) {
   return static_cast<int32_t>(found);
 }
 
+}  // namespace
+
 double uniform_at(uint64_t key, int32_t position) {
   return static_cast<double>(mix(key ^ mix(static_cast<uint32_t>(position))) >> 11) * 0x1.0p-53;
 }
-
-}  // namespace
 
 uint64_t root_key(uint32_t seed) {
   return mix(seed);

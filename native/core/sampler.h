@@ -17,6 +17,11 @@ struct SamplerParams {
   float presence_penalty = 0.0f;    // taken off once if it has it at all
   int32_t top_k = 0;                // 0 is off
   uint32_t seed = 0;
+
+  // Whether a draw needs the path's tokens.
+  bool penalises() const {
+    return repetition_penalty != 1.0f || frequency_penalty != 0.0f || presence_penalty != 0.0f;
+  }
 };
 
 // Draws token ids from logits. A draw depends on (key, position) and the logits alone, so that a branch's
@@ -48,6 +53,9 @@ class Sampler {
   uint32_t stamp_ = 0;
   std::vector<Candidate> candidates_;
 };
+
+// The number in [0, 1) that draws the token at `position` of the branch with `key`.
+double uniform_at(uint64_t key, int32_t position);
 
 // The key of a request's root branch, and of a child that forked at `position` of a branch with `key`.
 uint64_t root_key(uint32_t seed);

@@ -112,15 +112,19 @@ Plan read_plan(const ModelJob& job) {
 }
 
 void time_case(Model& model, const Case& c, double seconds, std::map<std::string, double>& profile) {
-  const Step step(c, model.config().vocab_size);
-  const StepBatch batch = step.batch();
-  std::vector<float> logits(batch.logit_rows.size() * static_cast<size_t>(model.config().vocab_size));
-  for (int32_t i = 0; i < kWarmUpSteps; ++i) model.forward(batch, logits);
+  const Step rows_and_nodes(c, model.config().vocab_size);
+  const StepBatch batch = rows_and_nodes.batch();
+  const size_t rows = batch.logit_rows.size();
+  std::vector<float> logits(model.draws() ? 0 : rows * static_cast<size_t>(model.config().vocab_size));
+  const std::vector<TokenDraw> draws(rows);
+  std::vector<DrawnToken> drawn(rows);
+  const auto step = [&] { model.draws() ? model.draw(batch, draws, drawn) : model.forward(batch, logits); };
+  for (int32_t i = 0; i < kWarmUpSteps; ++i) step();
   profile.clear();
   std::vector<double> samples;
   for (const double end = now_s() + seconds; samples.size() < kMinSamples || now_s() < end;) {
     const double start = now_s();
-    model.forward(batch, logits);
+    step();
     samples.push_back(now_s() - start);
   }
   double total = 0, waited = profile["logits"];  // on the device; what is left is the host's

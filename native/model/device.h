@@ -19,4 +19,10 @@ DeviceChoice parse_device(const std::string& name);
 // asked for is not there.
 MakeOps make_ops_on(DeviceChoice choice, int32_t threads, std::shared_ptr<std::string> fallback);
 
+// KV blocks for a pool that takes what a CUDA device has free beside the model; `otherwise` where the choice
+// ends on the CPU. Throws Error{out_of_memory} when the device has no room for a pool, Error{unavailable} as
+// make_ops_on's function.
+int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, WeightFormat format, int32_t max_rows,
+                       int32_t otherwise);
+
 }  // namespace apar

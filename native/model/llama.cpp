@@ -69,6 +69,23 @@ class Llama final : public Model {
 
   void forward(const StepBatch& batch, std::span<float> logits) override {
     check_batch(batch, logits.size(), limits_);
+    run_layers(batch);
+    if (!batch.logit_rows.empty())
+      ops_->logits(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_, logits);
+  }
+
+  bool draws() const override { return ops_->draws_tokens(); }
+
+  void draw(const StepBatch& batch, std::span<const TokenDraw> draws, std::span<DrawnToken> drawn) override {
+    check_batch(batch, batch.logit_rows.size() * static_cast<size_t>(config_.vocab_size), limits_);
+    run_layers(batch);
+    if (!batch.logit_rows.empty())
+      ops_->draw_tokens(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_, draws, drawn);
+  }
+
+ private:
+  // Leaves the final norm of the logit rows in hidden_.
+  void run_layers(const StepBatch& batch) {
     ops_->begin_step(batch);
     ops_->embed(embedding_, x_);
     float* x = x_;
@@ -97,10 +114,8 @@ class Llama final : public Model {
       residual = mlp(layer, x, rows);
     }
     norm(x, residual, final_norm_, rows);
-    ops_->logits(hidden_, rows, head_, logits);
   }
 
- private:
   int32_t q_width() const { return config_.num_heads * config_.head_dim; }
 
   void norm(float* x, const float* residual, const Matrix& weight, int32_t rows) {

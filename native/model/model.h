@@ -4,6 +4,7 @@
 
 #include "model/config.h"
 #include "model/step_batch.h"
+#include "ops/token_draw.h"
 
 namespace apar {
 
@@ -24,6 +25,12 @@ class Model {
   // beside it, on how its prompt was cut into chunks, or on where the tree's nodes begin: parallel decoding
   // must give the tokens of serial decoding. Throws Error{internal} on a device failure.
   virtual void forward(const StepBatch& batch, std::span<float> logits) = 0;
+
+  // Whether draw() is there: a device that draws tokens itself hands out a few bytes instead of all logits.
+  virtual bool draws() const { return false; }
+  // As forward(), but draws a token for each of batch.logit_rows from its logits.
+  virtual void draw(const StepBatch& /*batch*/, std::span<const TokenDraw> /*draws*/,
+                    std::span<DrawnToken> /*drawn*/) {}
 };
 
 }  // namespace apar

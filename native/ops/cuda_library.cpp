@@ -31,7 +31,12 @@ Function* symbol(void* library, const char* name) {
   return found;
 }
 
-AparMakeCudaOps* load() {
+struct Library {
+  AparMakeCudaOps* make;
+  AparCudaBlocks* blocks;
+};
+
+Library load() {
   const std::string path = library_path();
   // Never closed: its kernels and thread-local state live as long as the process.
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -44,18 +49,38 @@ AparMakeCudaOps* load() {
     throw Error(ErrorCode::unavailable, path + " is of version " + std::to_string(version) + ", " +
                                             std::to_string(kCudaLibraryVersion) +
                                             " is needed: build it again");
-  return symbol<AparMakeCudaOps>(library, "apar_make_cuda_ops");
+  return {symbol<AparMakeCudaOps>(library, "apar_make_cuda_ops"),
+          symbol<AparCudaBlocks>(library, "apar_cuda_blocks")};
+}
+
+const Library& library() {
+  static const Library loaded = load();
+  return loaded;
+}
+
+// Calls an exported function with the place for its error; throws what it left there.
+template <class Call>
+auto checked(Call call) {
+  constexpr int kNoError = -1;
+  int code = kNoError;
+  char message[kMessageBytes] = "";
+  auto result = call(&code, message);
+  if (code != kNoError) throw Error(static_cast<ErrorCode>(code), message);
+  return result;
 }
 
 }  // namespace
 
 std::unique_ptr<Ops> make_cuda_ops(const OpsConfig& config) {
-  static AparMakeCudaOps* const make = load();
-  int code = 0;
-  char message[kMessageBytes] = "";
-  std::unique_ptr<Ops> ops(make(&config, &code, message, sizeof(message)));
-  if (!ops) throw Error(static_cast<ErrorCode>(code), message);
-  return ops;
+  const auto make = library().make;
+  return std::unique_ptr<Ops>(
+      checked([&](int* code, char* message) { return make(&config, code, message, kMessageBytes); }));
+}
+
+int32_t affordable_cuda_blocks(const OpsConfig& config, uint64_t other_bytes) {
+  const auto blocks = library().blocks;
+  return checked(
+      [&](int* code, char* message) { return blocks(&config, other_bytes, code, message, kMessageBytes); });
 }
 
 }  // namespace apar

@@ -7,6 +7,7 @@
 
 #include "model/step_batch.h"
 #include "ops/matrix.h"
+#include "ops/token_draw.h"
 
 namespace apar {
 
@@ -95,6 +96,12 @@ class Ops {
 
   // out[rows, head.rows] = x[rows, head.cols] · head^T, in host memory; returns when it is there.
   virtual void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) = 0;
+
+  // Whether draw_tokens() is there. On the CPU it would save nothing.
+  virtual bool draws_tokens() const { return false; }
+  // In place of logits(): draws a token per row where the logits are. Same sizes: rows, draws, drawn.
+  virtual void draw_tokens(const float* /*x*/, int32_t /*rows*/, const Linear& /*head*/,
+                           std::span<const TokenDraw> /*draws*/, std::span<DrawnToken> /*drawn*/) {}
 };
 
 }  // namespace apar

@@ -50,6 +50,17 @@ TEST_CASE("auto takes CUDA where it is, else the CPU, and says why") {
   CHECK(fallback.empty());
 }
 
+TEST_CASE("a pool that fills the device: the CPU keeps the number it is given") {
+  const ModelConfig config = small_config();
+  CHECK(fitting_blocks(DeviceChoice::cpu, config, WeightFormat::bf16, 64, 7) == 7);
+  if (!cuda_missing().empty()) {
+    CHECK(fitting_blocks(DeviceChoice::automatic, config, WeightFormat::bf16, 64, 7) == 7);
+    CHECK_THROWS_AS(fitting_blocks(DeviceChoice::cuda, config, WeightFormat::bf16, 64, 7), Error);
+  } else {
+    CHECK(fitting_blocks(DeviceChoice::cuda, config, WeightFormat::bf16, 64, 7) > 7);
+  }
+}
+
 TEST_CASE("cuda means cuda") {
   const RandomModel random = make_random_model();
   std::string fallback;

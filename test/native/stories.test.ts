@@ -44,6 +44,7 @@ describe.skipIf(!present)('a third party’s model tells its story', () => {
           device: 'cpu',
           threads: 2,
           numBlocks: 32,
+          fillDevice: false,
           maxStepTokens: 16,
           maxBranches: 4,
           maxRequests: 4,

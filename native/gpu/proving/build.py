@@ -7,7 +7,7 @@ from pathlib import Path
 from .report import Failed, run_program
 
 NATIVE = Path(__file__).resolve().parents[2]
-DEVICE_TESTS = ["test_cuda_elementwise", "test_cuda_gemm", "test_cuda_attention", "test_cuda_model", "test_cuda_parallel"]
+DEVICE_TESTS = ["test_cuda_elementwise", "test_cuda_gemm", "test_cuda_attention", "test_cuda_draw", "test_cuda_model", "test_cuda_parallel"]
 
 
 def build(report, options) -> None:

@@ -38,6 +38,11 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   pinned_step_ = static_cast<int32_t*>(device_->allocate_pinned(max_step_words_ * sizeof(int32_t)));
   step_ = static_cast<StepHeader*>(device_->allocate(max_step_words_ * sizeof(int32_t), "step data"));
   arrived_ = static_cast<int32_t*>(device_->allocate(kArrivedCounters * sizeof(int32_t), "counters"));
+  const size_t draws = config.max_rows * sizeof(TokenDraw), drawn = config.max_rows * sizeof(DrawnToken);
+  draws_ = static_cast<TokenDraw*>(device_->allocate(draws, "draws"));
+  pinned_draws_ = static_cast<TokenDraw*>(device_->allocate_pinned(draws));
+  drawn_ = static_cast<DrawnToken*>(device_->allocate(drawn, "draws"));
+  pinned_drawn_ = static_cast<DrawnToken*>(device_->allocate_pinned(drawn));
   const int32_t multiprocessors = device_->info().multiprocessors;
   attention_grid_ = {kSmallBlocksPerMultiprocessor * multiprocessors,
                      kLargeBlocksPerMultiprocessor * multiprocessors};

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "ops/cuda/draw.h"
 #include "ops/cuda/step_buffer.h"
 
 namespace apar::cuda {
@@ -130,21 +131,40 @@ void CudaOps::multiply(const float* x, int32_t rows, std::span<const Projection>
   packed_gemm(stream_, call, projections[0].w.format, plan);
 }
 
-void CudaOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
+// The step's launches end here: what follows is not part of its graph.
+void CudaOps::compute_logits(const float* x, int32_t rows, const Linear& head) {
   const size_t needed = static_cast<size_t>(padded(rows)) * head.rows;
   if (needed > logits_capacity_) {
     // The first step of a shape is not recorded, so no recording is under way.
     logits_ = static_cast<float*>(device_->allocate(needed * sizeof(float), "logits"));
-    pinned_logits_ = static_cast<float*>(device_->allocate_pinned(needed * sizeof(float)));
     logits_capacity_ = needed;
     graphs_.forget();  // they hold the old buffer's address
   }
   const Projection projection = {head, logits_};
   if (!graphs_.replaying()) multiply(x, padded(rows), {&projection, 1});
   finish_step();
+}
+
+void CudaOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
+  compute_logits(x, rows, head);
+  if (out.size() > pinned_capacity_) {
+    pinned_logits_ = static_cast<float*>(device_->allocate_pinned(out.size_bytes()));
+    pinned_capacity_ = out.size();
+  }
   device_->download(pinned_logits_, logits_, out.size_bytes());
   device_->synchronize();
   std::memcpy(out.data(), pinned_logits_, out.size_bytes());
+}
+
+void CudaOps::draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,
+                          std::span<DrawnToken> drawn) {
+  compute_logits(x, rows, head);
+  std::memcpy(pinned_draws_, draws.data(), draws.size_bytes());
+  device_->upload(draws_, pinned_draws_, draws.size_bytes());
+  cuda::draw_tokens(stream_, logits_, rows, static_cast<int32_t>(head.rows), draws_, drawn_);
+  device_->download(pinned_drawn_, drawn_, drawn.size_bytes());
+  device_->synchronize();
+  std::memcpy(drawn.data(), pinned_drawn_, drawn.size_bytes());
 }
 
 }  // namespace apar::cuda

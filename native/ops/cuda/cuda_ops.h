@@ -37,6 +37,9 @@ class CudaOps final : public Ops {
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
+  bool draws_tokens() const override { return true; }
+  void draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,
+                   std::span<DrawnToken> drawn) override;
 
  private:
   // Activations and the same rounded to bf16.
@@ -59,6 +62,7 @@ class CudaOps final : public Ops {
   void fill_rope_table();
   void finish_step();
   void upload_all(void* to, const void* from, size_t bytes);
+  void compute_logits(const float* x, int32_t rows, const Linear& head);
   void multiply(const float* x, int32_t rows, std::span<const Projection> projections);
 
   OpsConfig config_;
@@ -87,8 +91,11 @@ class CudaOps final : public Ops {
   int64_t partial_capacity_ = 0;
   int32_t* arrived_ = nullptr;
   float* logits_ = nullptr;  // on the device
-  float* pinned_logits_ = nullptr;
   size_t logits_capacity_ = 0;
+  float* pinned_logits_ = nullptr;
+  size_t pinned_capacity_ = 0;
+  TokenDraw *draws_ = nullptr, *pinned_draws_ = nullptr;  // [max_rows]
+  DrawnToken *drawn_ = nullptr, *pinned_drawn_ = nullptr;
 };
 
 }  // namespace apar::cuda

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "ops/cuda/cuda_device.h"
 #include "ops/cuda/cuda_ops.h"
+#include "ops/cuda/memory_plan.h"
 #include "ops/cuda_library.h"
 
 #define APAR_EXPORT extern "C" __attribute__((visibility("default")))
@@ -13,20 +14,42 @@ APAR_EXPORT int apar_cuda_version() {
   return apar::kCudaLibraryVersion;
 }
 
-APAR_EXPORT apar::Ops* apar_make_cuda_ops(const apar::OpsConfig* config, int* code, char* message,
-                                          size_t message_bytes) {
+namespace {
+
+// Runs `body`; an exception becomes a code and a message, and the result is empty.
+template <class Body>
+auto guarded(int* code, char* message, size_t message_bytes, Body body) -> decltype(body()) {
   const auto fail = [&](apar::ErrorCode error, const char* what) {
     *code = static_cast<int>(error);
     std::snprintf(message, message_bytes, "%s", what);
-    return nullptr;
   };
   try {
-    return new apar::cuda::CudaOps(*config, apar::cuda::open_cuda_device());
+    return body();
   } catch (const apar::Error& error) {
-    return fail(error.code(), error.what());
+    fail(error.code(), error.what());
   } catch (const std::bad_alloc&) {
-    return fail(apar::ErrorCode::out_of_memory, "out of memory");
+    fail(apar::ErrorCode::out_of_memory, "out of memory");
   } catch (const std::exception& error) {
-    return fail(apar::ErrorCode::internal, error.what());
+    fail(apar::ErrorCode::internal, error.what());
   }
+  return {};
+}
+
+constexpr double kReserve = 0.05;  // of the free memory, for what is not counted
+
+}  // namespace
+
+APAR_EXPORT apar::Ops* apar_make_cuda_ops(const apar::OpsConfig* config, int* code, char* message,
+                                          size_t message_bytes) {
+  return guarded(code, message, message_bytes, [&]() -> apar::Ops* {
+    return new apar::cuda::CudaOps(*config, apar::cuda::open_cuda_device());
+  });
+}
+
+APAR_EXPORT int apar_cuda_blocks(const apar::OpsConfig* config, uint64_t other_bytes, int* code,
+                                 char* message, size_t message_bytes) {
+  return guarded(code, message, message_bytes, [&]() -> int {
+    const auto device = apar::cuda::open_cuda_device();
+    return apar::cuda::affordable_blocks(*config, device->info().free_bytes, other_bytes, kReserve);
+  });
 }

@@ -33,7 +33,7 @@ class DeviceArray {
     copy();
   }
   void poison() {
-    std::memset(pinned_, 0xff, size_ * sizeof(T));
+    std::memset(static_cast<void*>(pinned_), 0xff, size_ * sizeof(T));
     copy();
   }
   std::vector<T> get() const {

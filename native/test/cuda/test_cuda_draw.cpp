@@ -1,0 +1,116 @@
+// Tokens drawn on the device against core/sampler.h's, on random logits with ties, and its answers when
+// [Fork] is refused.
+#include <doctest/doctest.h>
+
+#include <limits>
+
+#include "core/sampler.h"
+#include "ops/cuda/draw.h"
+#include "test/cuda/device_array.h"
+#include "test/cuda/either_order.h"
+#include "test/cuda/open_device.h"
+
+using namespace apar;
+using namespace apar::cuda;
+using namespace apar::test;
+
+namespace {
+
+std::vector<DrawnToken> run(Device& device, const std::vector<float>& logits, int32_t vocab,
+                            const std::vector<TokenDraw>& draws) {
+  const DeviceArray<float> logits_device(device, logits);
+  const DeviceArray<TokenDraw> draws_device(device, draws);
+  const DeviceArray<DrawnToken> drawn(device, draws.size());
+  draw_tokens(device.stream(), logits_device.data(), static_cast<int32_t>(draws.size()), vocab,
+              draws_device.data(), drawn.data());
+  return drawn.get();
+}
+
+// Few different values, so that equals are common.
+std::vector<float> random_logits(std::mt19937& random, size_t count) {
+  std::vector<float> logits = random_floats(random, count, 4);
+  if (random() % 2 == 0)
+    for (float& logit : logits) logit = std::round(logit * 2) / 2;
+  return logits;
+}
+
+int32_t on_host(std::vector<float> logits, const TokenDraw& draw, bool refuse, uint64_t key,
+                int32_t position) {
+  for (const int32_t id : {draw.never, refuse ? draw.refusable : -1})
+    if (id >= 0) logits[id] = -std::numeric_limits<float>::infinity();
+  SamplerParams params;
+  params.temperature = draw.temperature;
+  params.top_p = draw.top_p;
+  params.min_p = draw.min_p;
+  params.top_k = draw.top_k;
+  Sampler sampler(static_cast<int32_t>(logits.size()));
+  return sampler.sample(logits, params, {}, 0, key, position);
+}
+
+}  // namespace
+
+TEST_CASE("the same tokens as on the host") {
+  std::mt19937 random(21);
+  const auto device = open_test_device();
+  int different = 0, rows_total = 0;
+  for (const int32_t vocab : {1, 7, 300, 1100}) {
+    for (int round = 0; round < 6; ++round) {
+      const size_t rows = 1 + random() % 4;
+      const std::vector<float> logits = random_logits(random, rows * vocab);
+      std::vector<TokenDraw> draws(rows);
+      std::vector<uint64_t> keys;
+      for (size_t row = 0; row < rows; ++row) {
+        TokenDraw& draw = draws[row];
+        draw.temperature = round == 0 ? 0 : 0.3f + static_cast<float>(random() % 3);
+        draw.top_p = random() % 2 == 0 ? 1 : 0.1f + 0.2f * static_cast<float>(random() % 5);
+        draw.top_k = random() % 2 == 0 ? 0 : static_cast<int32_t>(random() % 20) + 1;
+        draw.min_p = random() % 3 == 0 ? 0.05f : 0;
+        if (vocab > 2) {
+          draw.never = static_cast<int32_t>(random() % vocab);
+          draw.refusable = random() % 2 == 0 ? (draw.never + 1) % vocab : -1;
+        }
+        keys.push_back(root_key(random()));
+        draw.uniform = uniform_at(keys.back(), 5);
+      }
+      const auto tokens = in_either_order([&] {
+        std::vector<std::vector<int32_t>> ids;
+        for (const DrawnToken& drawn : run(*device, logits, vocab, draws))
+          ids.push_back({drawn.token, drawn.without});
+        return ids;
+      });
+      const std::vector<DrawnToken> drawn = run(*device, logits, vocab, draws);
+      for (size_t row = 0; row < rows; ++row) {
+        const std::vector<float> mine(logits.begin() + row * vocab, logits.begin() + (row + 1) * vocab);
+        for (const bool refuse : {false, true}) {
+          ++rows_total;
+          different += tokens[row][refuse] != on_host(mine, draws[row], refuse, keys[row], 5);
+        }
+        CHECK(drawn[row].logit == mine[drawn[row].token]);
+        CHECK(drawn[row].without_logit == mine[drawn[row].without]);
+        if (draws[row].refusable >= 0) CHECK(drawn[row].refusable_logit == mine[draws[row].refusable]);
+      }
+    }
+  }
+  CHECK(rows_total > 60);
+  // Both round their sums: a draw that falls on the border between two tokens may go either way.
+  CHECK(different * 100 <= rows_total);
+}
+
+TEST_CASE("greedy: the smallest id among equals, bans, and what a broken device computes") {
+  const auto device = open_test_device();
+  constexpr int32_t vocab = 600;
+  std::vector<float> logits(4 * vocab, 1.0f);
+  logits[37] = logits[500] = 2;
+  logits[vocab + 599] = std::numeric_limits<float>::quiet_NaN();
+  for (int32_t i = 0; i < vocab; ++i) logits[2 * vocab + i] = -std::numeric_limits<float>::infinity();
+  TokenDraw ban;
+  ban.never = 37;
+  ban.refusable = 500;
+  const auto drawn = run(*device, logits, vocab, {ban, {}, {}, {}});
+  CHECK(drawn[0].token == 500);
+  CHECK(drawn[0].without == 0);
+  CHECK(drawn[0].refusable_logit == 2);
+  CHECK(drawn[1].token == -1);
+  CHECK(drawn[2].token == -1);
+  CHECK(drawn[3].token == 0);
+}
