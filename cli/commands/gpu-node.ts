@@ -21,7 +21,11 @@ interface GpuNodeFlags {
   maxBranches?: number
   maxStepTokens?: number
   maxRequests?: number
+  drainSeconds?: number
 }
+
+/** Within the 30 s that Kubernetes and systemd give a process by default. */
+const DRAIN_SECONDS = 25
 
 export function registerGpuNode(program: Command): void {
   program
@@ -50,6 +54,11 @@ export function registerGpuNode(program: Command): void {
     .option('--max-branches <n>', 'branches decoding at once (default 64)', integer(1, 4096))
     .option('--max-step-tokens <n>', 'tokens in one forward pass (default 512)', integer(1, 65_536))
     .option('--max-requests <n>', 'requests that may wait or run (default 256)', integer(1, 65_536))
+    .option(
+      '--drain-seconds <n>',
+      'on SIGTERM, how long running answers may go on here before they move (default 25)',
+      integer(0, 86_400),
+    )
     .action(runGpuNode)
 }
 
@@ -89,6 +98,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     console.error(`gpu node: ${node.model} on ${device} (${dtype}, ${numBlocks} KV blocks) at ${node.url}`)
     reportToParent({ type: 'ready', model: node.model, url: node.url })
     await Promise.race([told, died])
+    await Promise.race([node.drain((flags.drainSeconds ?? DRAIN_SECONDS) * 1000), died])
   } finally {
     await node.close()
     // Nothing is left to do; a stray handle must not keep the process.

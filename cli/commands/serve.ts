@@ -60,7 +60,17 @@ async function serve(flags: ServeFlags): Promise<void> {
   const name = flags.name ? ['--name', flags.name] : []
   const device = flags.device ? ['--device', flags.device] : []
   const dtype = flags.dtype ? ['--dtype', flags.dtype] : []
-  const args = ['--edge', edge.url, '--model', flags.model, ...name, ...device, ...dtype]
+  const args = [
+    '--edge',
+    edge.url,
+    '--drain-seconds',
+    '0',
+    '--model',
+    flags.model,
+    ...name,
+    ...device,
+    ...dtype,
+  ]
   const node = spawnGpuNode({ args, nodeSecret, guarded: edge.processes })
   try {
     const ready = await Promise.race([node.ready, told])

@@ -1,0 +1,96 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { newApiKey, newNodeSecret } from '../../cli/keys.ts'
+import { startLocalEdge } from '../../cli/local/edge.ts'
+import { packageRoot } from '../../gpu-node/package-root.ts'
+
+/** An edge and gpu nodes in processes of their own: they can be killed. */
+export interface LocalFleet {
+  readonly url: string
+  readonly key: string
+  /** `kill -9` for the node with most requests; its process id. */
+  killBusiest(): Promise<number>
+  /** SIGTERM for it; settles when it has ended. */
+  terminateBusiest(): Promise<void>
+  /** As a runtime update does it: connections and memory are lost, storage stays. */
+  restartEdge(): Promise<void>
+  load(): Promise<{ running: number; waiting: number }[]>
+  close(): Promise<void>
+}
+
+interface Node {
+  readonly process: ChildProcess
+  readonly url: string
+}
+
+export async function startFleet(options: { nodes: number; drainSeconds?: number }): Promise<LocalFleet> {
+  const nodeSecret = newNodeSecret()
+  const { key, record } = newApiKey('test', 100_000)
+  const stateDir = await mkdtemp(join(tmpdir(), 'apar-fleet-'))
+  const open = (port: number) =>
+    startLocalEdge({ host: '127.0.0.1', port, apiKeys: [record], nodeSecret, stateDir })
+  let edge = await open(0)
+  const { url } = edge
+  const drain = String(options.drainSeconds ?? 25)
+  const nodes = await Promise.all(
+    Array.from({ length: options.nodes }, () => startNode(url, nodeSecret, drain)),
+  )
+  const loadOf = async (node: Node) => {
+    const response = await fetch(`${node.url.replace('ws:', 'http:')}/healthz`)
+    return ((await response.json()) as { load: { running: number; waiting: number } }).load
+  }
+  const takeBusiest = async (): Promise<Node> => {
+    const loads = await Promise.all(nodes.map(async (node) => ({ node, load: await loadOf(node) })))
+    loads.sort((a, b) => b.load.running + b.load.waiting - (a.load.running + a.load.waiting))
+    const [busiest] = loads
+    if (!busiest) throw new Error('there is no gpu node left')
+    nodes.splice(nodes.indexOf(busiest.node), 1)
+    return busiest.node
+  }
+  return {
+    url,
+    key,
+    killBusiest: async () => {
+      const { process } = await takeBusiest()
+      process.kill('SIGKILL')
+      return process.pid ?? 0
+    },
+    terminateBusiest: async () => {
+      const { process } = await takeBusiest()
+      process.kill('SIGTERM')
+      await once(process, 'exit')
+    },
+    restartEdge: async () => {
+      await edge.close()
+      edge = await open(Number(new URL(url).port))
+    },
+    load: () => Promise.all(nodes.map(loadOf)),
+    close: async () => {
+      const exits = nodes.map(({ process }) => {
+        const exit = once(process, 'exit')
+        process.kill('SIGKILL')
+        return exit
+      })
+      await Promise.all(exits)
+      await edge.close()
+      await rm(stateDir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** The command that people run, with a way for it to say that it is ready. */
+async function startNode(edgeUrl: string, nodeSecret: string, drain: string): Promise<Node> {
+  const args = ['gpu-node', '--edge', edgeUrl, '--threads', '1', '--drain-seconds', drain]
+  const child = spawn(process.execPath, [join(packageRoot, 'dist/apar.js'), ...args], {
+    env: { ...process.env, NODE_SECRET: nodeSecret },
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  const ended = once(child, 'exit').then(() => {
+    throw new Error('a gpu node did not start')
+  })
+  const [message] = await Promise.race([once(child, 'message'), ended])
+  return { process: child, url: (message as { url: string }).url }
+}
