@@ -8,6 +8,7 @@ export declare const workerOptions: {
   compatibilityDate: string
   compatibilityFlags: string[]
   durableObjects: Record<string, { className: string; useSQLite: boolean }>
+  ratelimits: Record<string, { simple: { limit: number; period: 10 | 60 } }>
 }
 
 export declare function buildEdge(): Promise<void>

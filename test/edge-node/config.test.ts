@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 import { unstable_readConfig } from 'wrangler'
 import { workerOptions } from '../../edge/build.mjs'
@@ -8,13 +10,15 @@ interface WranglerConfig {
   compatibility_date: string
   compatibility_flags: string[]
   durable_objects: { bindings: { name: string; class_name: string }[] }
+  ratelimits: { name: string; simple: { limit: number; period: number } }[]
   migrations: { new_sqlite_classes?: string[] }[]
 }
 
-it('wrangler and Miniflare run the same worker', () => {
-  const path = new URL('../../wrangler.toml', import.meta.url).pathname
-  const config: WranglerConfig = unstable_readConfig({ config: path })
-  expect(workerOptions.name).toBe(config.name)
+const path = new URL('../../wrangler.toml', import.meta.url).pathname
+
+it.each([undefined, 'staging', 'production'])('wrangler (%s) and Miniflare run the same worker', (env) => {
+  const config: WranglerConfig = unstable_readConfig({ config: path, ...(env && { env }) })
+  expect(config.name).toBe(env ? `${workerOptions.name}-${env}` : workerOptions.name)
   expect(workerOptions.compatibilityDate).toBe(config.compatibility_date)
   expect(workerOptions.compatibilityFlags).toEqual(config.compatibility_flags)
   const sqliteClasses = config.migrations.flatMap(({ new_sqlite_classes }) => new_sqlite_classes ?? [])
@@ -22,4 +26,16 @@ it('wrangler and Miniflare run the same worker', () => {
     return [name, { className: class_name, useSQLite: sqliteClasses.includes(class_name) }]
   })
   expect(workerOptions.durableObjects).toEqual(Object.fromEntries(objects))
+  const limits = config.ratelimits.map(({ name, simple }) => [name, { simple }])
+  expect(workerOptions.ratelimits).toEqual(Object.fromEntries(limits))
+})
+
+it('production can be deployed, as far as that shows without an account', { timeout: 120_000 }, async () => {
+  const args = ['wrangler', 'deploy', '--dry-run', '--env', 'production', '--config', path]
+  const quiet = { CLOUDFLARE_CF_FETCH_ENABLED: 'false', WRANGLER_SEND_METRICS: 'false' }
+  const { stdout } = await promisify(execFile)('npx', args, { env: { ...process.env, ...quiet } })
+  for (const binding of ['STREAM_SESSION', 'FLEET', 'KEY_LIMITS', 'KEY_STORE', 'SHIELD', 'METRICS']) {
+    expect(stdout).toContain(`env.${binding}`)
+  }
+  expect(stdout).toContain('--dry-run: exiting now')
 })
