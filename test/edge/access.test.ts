@@ -1,7 +1,8 @@
-import { SELF } from 'cloudflare:test'
-import { SignJWT } from 'jose'
-import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { env, SELF } from 'cloudflare:test'
+import { exportJWK, generateKeyPair, SignJWT } from 'jose'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { TICKET_MS } from '../../edge/durable/key-limits.ts'
+import { verifyJwt } from '../../edge/jwt.ts'
 import {
   accepted,
   admin,
@@ -18,12 +19,13 @@ import {
 const SECRET = 'jwt-secret-of-the-tests-32-bytes'
 const DENIED = 'invalid_api_key'
 
-beforeAll(async () => {
+beforeEach(async () => {
   await register('access')
 })
 
 afterEach(() => {
   vi.useRealTimers()
+  vi.restoreAllMocks()
 })
 
 async function codeOf(response: Response): Promise<string> {
@@ -85,6 +87,53 @@ describe('tokens (JWT)', () => {
     const claims = part({ sub: 'ann', aud: 'apar', exp: 4e9 })
     expect((await call('/v1/models', { key: `${part({ alg: 'none' })}.${claims}.` })).status).toBe(401)
     expect((await call('/v1/models', { key: `${part({ alg: 'none' })}.${claims}.x` })).status).toBe(401)
+  })
+})
+
+describe('tokens of a key set', () => {
+  const url = 'https://issuer.example/jwks.json'
+  const settings = { ...env, JWT_JWKS_URL: url, JWT_ISSUER: 'https://issuer.example', JWT_AUDIENCE: 'apar' }
+
+  async function issuer() {
+    const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })
+    const keys = [{ ...(await exportJWK(publicKey)), kid: 'k1', alg: 'ES256' }]
+    const sign = (iss = 'https://issuer.example', kid = 'k1') =>
+      new SignJWT({ sub: 'ann', iss, aud: 'apar' })
+        .setProtectedHeader({ alg: 'ES256', kid })
+        .setExpirationTime('1m')
+        .sign(privateKey)
+    return { keys, sign }
+  }
+
+  it('are taken by its keys only, which are fetched once', async () => {
+    const { keys, sign } = await issuer()
+    const fetched = vi.spyOn(globalThis, 'fetch').mockImplementation(async () => Response.json({ keys }))
+    expect(await verifyJwt(settings, await sign())).toMatchObject({ id: 'jwt:ann' })
+    expect(await verifyJwt(settings, await sign())).toMatchObject({ id: 'jwt:ann' })
+    const stranger = await issuer()
+    for (const bad of [
+      await stranger.sign(),
+      await sign('https://evil.example'),
+      await sign(undefined, 'k2'),
+    ]) {
+      await expect(verifyJwt(settings, bad)).rejects.toMatchObject({ code: DENIED })
+    }
+    // A token signed with the public key as if that were a shared secret.
+    const confused = await new SignJWT({ sub: 'ann' })
+      .setProtectedHeader({ alg: 'HS256', kid: 'k1' })
+      .setExpirationTime('1m')
+      .sign(new TextEncoder().encode(JSON.stringify(keys[0])))
+    await expect(verifyJwt(settings, confused)).rejects.toMatchObject({ code: DENIED })
+    expect(fetched).toHaveBeenCalledOnce()
+  })
+
+  it('that cannot be fetched is not the fault of the token', async () => {
+    const { sign } = await issuer()
+    vi.spyOn(globalThis, 'fetch').mockImplementation(async () => new Response('', { status: 503 }))
+    const elsewhere = { ...settings, JWT_JWKS_URL: 'https://down.example/jwks.json' }
+    const failing = verifyJwt(elsewhere, await sign())
+    await expect(failing).rejects.not.toMatchObject({ code: DENIED })
+    await expect(failing).rejects.toThrow()
   })
 })
 

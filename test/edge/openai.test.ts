@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it, vi } from 'vitest'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ChatCompletion, ChatCompletionChunk, Completion } from '../../shared/openai.ts'
 import {
   accepted,
@@ -44,7 +44,7 @@ function chunksOf(data: string[]): ChatCompletionChunk[] {
   return data.filter((line) => line !== '[DONE]').map((line) => JSON.parse(line))
 }
 
-beforeAll(async () => {
+beforeEach(async () => {
   await register('openai')
 })
 
