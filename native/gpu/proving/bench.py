@@ -86,6 +86,8 @@ def bench(report, options) -> None:
 def add_floor(report, line: dict, dtype: str, shape: Shape, weight_bytes: float, ceilings: Optional[Ceilings]) -> None:
     line["dtype"] = dtype
     case = line["case"]
+    if not ceilings:
+        line.pop("host_share", None)  # the host is the device
     if ceilings and case != "open":
         floor = floor_seconds(shape, case, weight_bytes, ceilings)
         line["floor_us"] = round(floor * 1e6, 1)

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "core/error.h"
 #include "ops/convert.h"
@@ -16,6 +17,7 @@ namespace {
 constexpr size_t kStagingBytes = size_t{16} << 20;
 constexpr int32_t kSmallBlocksPerMultiprocessor = 4;
 constexpr int32_t kLargeBlocksPerMultiprocessor = 2;
+constexpr unsigned kMaxPackers = 16;
 constexpr int32_t kArrivedCounters = 1 << 16;
 
 }  // namespace
@@ -93,6 +95,22 @@ void CudaOps::upload_all(void* to, const void* from, size_t bytes) {
   }
 }
 
+// Packing takes longer than the copy: each thread packs the tiles of 64 outputs, then they go together.
+void CudaOps::upload_tiles(const Matrix& host, WeightFormat format, std::byte* to) {
+  const size_t row_bytes = size_t{1} * tiles_of(host.cols, kTileInputs) * tile_bytes(format);
+  const int32_t tiles = tiles_of(host.rows, kTileOuts);
+  const auto workers = static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, kMaxPackers));
+  std::vector<std::byte> packed(workers * row_bytes);
+  for (int32_t first = 0; first < tiles; first += workers) {
+    const int32_t count = std::min(workers, tiles - first);
+    std::vector<std::jthread> packers;
+    for (int32_t i = 0; i < count; ++i)
+      packers.emplace_back([&, i] { pack_tiles(host, format, first + i, packed.data() + i * row_bytes); });
+    packers.clear();
+    upload_all(to + first * row_bytes, packed.data(), count * row_bytes);
+  }
+}
+
 float* CudaOps::allocate(size_t count) {
   auto* const data = static_cast<float*>(device_->allocate(count * sizeof(float), "activations"));
   buffers_[data] = {count,
@@ -112,14 +130,9 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format) {
   // Copies take 16 bytes, eight inputs of x, at once.
   placed->packed = format != WeightFormat::f32 && host.cols % 8 == 0;
   if (placed->packed) {
-    const size_t row_bytes = size_t{1} * tiles_of(host.cols, kTileInputs) * tile_bytes(format);
     auto* const data =
         static_cast<std::byte*>(device_->allocate(tiled_bytes(host.rows, host.cols, format), "weights"));
-    std::vector<std::byte> tiles(row_bytes);
-    for (int32_t tile = 0; tile < tiles_of(host.rows, kTileOuts); ++tile) {
-      pack_tiles(host, format, tile, tiles.data());
-      upload_all(data + tile * row_bytes, tiles.data(), row_bytes);
-    }
+    upload_tiles(host, format, data);
     placed->weights = data;
   } else {
     if (format == WeightFormat::int8 || format == WeightFormat::int4)

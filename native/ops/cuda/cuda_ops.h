@@ -61,6 +61,7 @@ class CudaOps final : public Ops {
   void allocate_kv();
   void fill_rope_table();
   void finish_step();
+  void upload_tiles(const Matrix& host, WeightFormat format, std::byte* to);
   void upload_all(void* to, const void* from, size_t bytes);
   void compute_logits(const float* x, int32_t rows, const Linear& head);
   void multiply(const float* x, int32_t rows, std::span<const Projection> projections);

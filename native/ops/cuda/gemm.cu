@@ -208,8 +208,8 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
     for (int i = threadIdx.x; i < kRows * kTileOuts; i += S::kThreads) {
       const int row = i / kTileOuts, out = i % kTileOuts;
       if (first_row + row >= call.rows) break;
-      float sum = *partial(0, row, out);
-      for (int of = 1; of < splits; ++of) sum += *partial(of, row, out);
+      float sum = __ldcg(partial(0, row, out));  // not from the L1 cache: other multiprocessors wrote it
+      for (int of = 1; of < splits; ++of) sum += __ldcg(partial(of, row, out));
       write(row, out, sum);
     }
   }

@@ -54,22 +54,26 @@ void pack_bf16(const Tile& tile, std::byte* out) {
 constexpr int32_t kGroups = kTileInputs / kGroupInputs;
 using Scales = std::array<std::array<float, kTileOuts>, kGroups>;
 
-Scales scales_of(const Tile& tile, float largest) {
+// The group's largest weight over `end`, rounded to f16, as ops/cpu/packed.cpp has it: both devices keep the
+// same weights.
+Scales scales_of(const Tile& tile, float end) {
   Scales scales;
   for (int32_t group = 0; group < kGroups; ++group) {
     for (int32_t row = 0; row < kTileOuts; ++row) {
-      float most = 0;
-      for (int32_t in = 0; in < kGroupInputs; ++in)
-        most = std::max(most, std::abs(tile[row][group * kGroupInputs + in]));
-      scales[group][row] = most / largest;
+      float largest = 0;
+      for (int32_t in = 0; in < kGroupInputs; ++in) {
+        const float weight = tile[row][group * kGroupInputs + in];
+        if (std::isnan(weight) || std::abs(weight) > std::abs(largest)) largest = weight;
+      }
+      scales[group][row] = f16_to_f32(f32_to_f16((end > 0 ? std::abs(largest) : largest) / end));
     }
   }
   return scales;
 }
 
-int32_t quantise(float weight, float scale, int32_t largest) {
-  if (scale == 0) return 0;
-  return std::clamp(static_cast<int32_t>(std::lrintf(weight / scale)), -largest, largest);
+int32_t quantise(float weight, float scale, int32_t least, int32_t most) {
+  const float inverse = scale != 0 ? 1 / scale : 0;
+  return std::clamp(static_cast<int32_t>(std::lrintf(weight * inverse)), least, most);
 }
 
 // Calls visit(output, input, block, lane, step, i, half) for every value: element `half` of register a[i] of
@@ -90,19 +94,21 @@ void pack_int8(const Tile& tile, std::byte* out) {
   for_each_fragment(
       [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
         const int32_t at = block * 1024 + step / 2 * 512 + lane * 16 + step % 2 * 8 + i * 2 + half;
-        out[at] = static_cast<std::byte>(quantise(tile[row][in], scales[in / kGroupInputs][row], 127) + 128);
+        out[at] =
+            static_cast<std::byte>(quantise(tile[row][in], scales[in / kGroupInputs][row], -127, 127) + 128);
       });
   std::memcpy(out + kTileOuts * kTileInputs, scales.data(), sizeof(scales));
 }
 
+// The largest weight becomes -8, the end that has one step more.
 void pack_int4(const Tile& tile, std::byte* out) {
-  const Scales scales = scales_of(tile, 7);
+  const Scales scales = scales_of(tile, -8);
   std::memset(out, 0, kTileOuts * kTileInputs / 2);
   for_each_fragment(
       [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
         const int32_t nibble = i + 4 * half;  // of the step's 32-bit word: both halves lie 16 bits apart
         const int32_t at = block * 512 + lane * 16 + step * 4 + nibble / 2;
-        const int32_t value = quantise(tile[row][in], scales[in / kGroupInputs][row], 7) + 8;
+        const int32_t value = quantise(tile[row][in], scales[in / kGroupInputs][row], -8, 7) + 8;
         out[at] |= static_cast<std::byte>(value << nibble % 2 * 4);
       });
   std::memcpy(out + kTileOuts * kTileInputs / 2, scales.data(), sizeof(scales));

@@ -16,7 +16,7 @@ namespace apar::cuda {
 //   lane reads 16
 //         bytes at once, then scales (f32): [2 groups of 32 inputs][64 outputs]. A weight is scale * value,
 //         value in
-//         [-127, 127] or [-7, 7].
+//         [-127, 127] or [-8, 7].
 constexpr int32_t kGroupInputs = 32;
 constexpr int32_t kScaleBytes = kTileInputs / kGroupInputs * kTileOuts * 4;
 constexpr int32_t tile_bytes(WeightFormat format) {

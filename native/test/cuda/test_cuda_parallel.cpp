@@ -34,7 +34,7 @@ ModelConfig tiny_config() {
 
 // The tokens of a sampled request. With a bias that changes nothing, the logits come to the host.
 std::vector<int32_t> sampled_text(Model& model, uint32_t seed, bool on_host) {
-  Decoder decoder(model, {{5, 0, {1}}, 20, 6});
+  Decoder decoder(model, {{5, 0, {}}, 20, 6});
   RequestParams params;
   params.id = 1;
   params.prompt = {7, 8, 9};
