@@ -1,5 +1,5 @@
 import { env, runInDurableObject } from 'cloudflare:test'
-import { beforeAll, describe, expect, it, vi } from 'vitest'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   accepted,
   branchEnd,
@@ -27,7 +27,7 @@ async function streamOf(client: Client): Promise<string> {
   return event.stream
 }
 
-beforeAll(async () => {
+beforeEach(async () => {
   expect((await register('relay')).status).toBe(200)
 })
 
