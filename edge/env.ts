@@ -30,6 +30,10 @@ export interface Env {
   JWT_AUDIENCE?: string
   /** JSON of `Limits`, for each subject of a token. */
   JWT_LIMITS?: string
+  /** `expected_wait` (default), `lottery` or `prefix_affinity` (edge/durable/routing.ts). */
+  ROUTING_POLICY?: string
+  /** Hosts at which gpu nodes may be, separated by commas; `*.example.com` is every host below. Default: this machine. */
+  NODE_HOSTS?: string
   /** Shared by the edge and its gpu nodes, in both directions. */
   NODE_SECRET?: string
 }

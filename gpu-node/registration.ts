@@ -78,6 +78,12 @@ export class Registration {
     if (response.status === 401) {
       throw new StartupError('edge_refused', `${this.#options.edgeUrl} does not accept this node secret`)
     }
+    if (response.status === 403) {
+      throw new StartupError(
+        'edge_refused',
+        `${this.#options.edgeUrl} does not connect to this address: see NODE_HOSTS`,
+      )
+    }
     if (!response.ok) throw new Error(`${this.#options.edgeUrl} answered ${response.status}`)
     return parse(Lease, await response.json())
   }

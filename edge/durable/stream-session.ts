@@ -96,15 +96,21 @@ export class StreamSession extends DurableObject<Env> {
   }
 
   readonly #nodes: Nodes = {
-    pick: async ({ model }, exclude) => {
-      const choice = await fleetOf(this.env).pick(model, exclude)
+    pick: async ({ model, messages }, exclude) => {
+      const choice = await fleetOf(this.env).pick({ model, exclude, affinity: beginning(messages) })
       if ('refused' in choice) throw refusal(choice.refused, model)
       return choice.node
     },
     connect: ({ url }) => connectToNode(url, this.env.NODE_SECRET ?? ''),
     isAlive: (id) => fleetOf(this.env).isAlive(id),
-    reportFailure: () => {},
+    reportFailure: (id) => this.ctx.waitUntil(fleetOf(this.env).reportFailure(id)),
   }
+}
+
+/** What all turns of a conversation begin with, cut short. */
+function beginning(messages: GenerateRequest['messages']): string {
+  const first = messages.findIndex(({ role }) => role === 'user')
+  return JSON.stringify(messages.slice(0, first + 1)).slice(0, 4096)
 }
 
 function readPrincipal(request: Request): Principal | undefined {

@@ -11,6 +11,11 @@ const NodePath = z.object({ id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'not 
 export async function registerNode(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(NodePath, c.req.param())
   const heartbeat = parseJson(Heartbeat, await c.req.text())
+  if (!isAllowedHost(new URL(heartbeat.url).hostname, c.env.NODE_HOSTS)) {
+    throw new AparError('node_host_not_allowed', 'the edge does not connect to this host: see NODE_HOSTS', {
+      param: 'url',
+    })
+  }
   return c.json(await fleetOf(c.env).beat(id, heartbeat))
 }
 
@@ -19,4 +24,14 @@ export async function deregisterNode(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(NodePath, c.req.param())
   if (!(await fleetOf(c.env).leave(id))) throw new AparError('not_found', `node ${id} is not registered`)
   return c.body(null, 204)
+}
+
+const THIS_MACHINE = '127.0.0.1,localhost,[::1]'
+
+/** Whoever has the node secret can make the edge open connections, but only to where the configuration says. */
+export function isAllowedHost(host: string, allowed = THIS_MACHINE): boolean {
+  return allowed.split(',').some((entry) => {
+    const pattern = entry.trim().toLowerCase()
+    return pattern.startsWith('*.') ? host.endsWith(pattern.slice(1)) : host === pattern
+  })
 }

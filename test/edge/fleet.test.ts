@@ -2,6 +2,7 @@ import { abortAllDurableObjects, env } from 'cloudflare:test'
 import { afterEach, expect, it, vi } from 'vitest'
 import { LEASE } from '../../edge/durable/fleet.ts'
 import { fleetOf } from '../../edge/env.ts'
+import { isAllowedHost } from '../../edge/routes/nodes.ts'
 import {
   accepted,
   Client,
@@ -64,7 +65,7 @@ it('remembers its nodes when it was evicted', async () => {
   await deregister('b')
   await abortAllDurableObjects()
   expect(await modelIds()).toEqual(['demo'])
-  expect(await fleetOf(env).pick('other', [])).toEqual({ refused: 'no_gpu_node' })
+  expect(await fleetOf(env).pick({ model: 'other', exclude: [] })).toMatchObject({ refused: 'no_gpu_node' })
 })
 
 it('refuses what is not a node', async () => {
@@ -82,6 +83,31 @@ it('refuses what is not a node', async () => {
   expect((await put(heartbeat(), NODE_SECRET, '/internal/v1/nodes/a%20b')).status).toBe(400)
   expect((await call(path, { key: NODE_SECRET })).headers.get('allow')).toBe('PUT, DELETE')
   expect(await modelIds()).toEqual([])
+})
+
+it('connects only to hosts that the configuration allows', async () => {
+  for (const url of [
+    'ws://10.0.0.1:80',
+    'wss://nodes.example.com',
+    'ws://localhost.example.com',
+    'ws://169.254.169.254',
+  ]) {
+    const response = await register('a', heartbeat({ url }))
+    expect(response.status).toBe(403)
+    expect(await response.json()).toMatchObject({ error: { code: 'node_host_not_allowed', param: 'url' } })
+  }
+  const allowed = 'gpu.example.com, *.nodes.example.com'
+  expect(isAllowedHost('gpu.example.com', allowed)).toBe(true)
+  expect(isAllowedHost('a.nodes.example.com', allowed)).toBe(true)
+  expect(isAllowedHost('nodes.example.com.evil.org', allowed)).toBe(false)
+  expect(isAllowedHost('127.0.0.1', allowed)).toBe(false)
+})
+
+it('lets a request wait a little for a node that comes back', async () => {
+  const waiting = Client.generate([accepted, done()])
+  const client = await waiting
+  await register('a')
+  expect((await client.rest()).map(({ type }) => type)).toEqual(['accepted', 'done'])
 })
 
 it('tells an unknown model from a model whose nodes are gone', async () => {
