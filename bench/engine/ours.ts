@@ -89,7 +89,8 @@ async function decode(
 
 let lastId = 0
 
-function submit(engine: Engine, prompt: Int32Array, maxTokens: number): void {
+/** A greedy request in one branch. */
+export function submit(engine: Engine, prompt: Int32Array, maxTokens: number): void {
   engine.submit({
     id: ++lastId,
     prompt,
