@@ -4,7 +4,7 @@ const ROW = 22
 const LEFT = 270
 const WIDTH = 420
 const TOP = 46
-const TICKS = [0.5, 1, 2, 4, 8, 16, 32]
+const TICKS = [0.5, 1, 2, 4, 8, 16, 32, 64]
 
 /** Raw samples as a picture (SVG): for every case the median ratio to the peer, its range, and the goal. */
 export function plotRatios(samples: readonly Sample[], caption: string): string {
