@@ -37,7 +37,7 @@ export interface GpuNodeServer {
 
 /**
  * `GET /healthz` and WebSockets on `/v1/requests`, which want the node secret as bearer token.
- * @throws StartupError `port_taken` when it cannot listen.
+ * @throws StartupError `port_taken` or `invalid_option` when it cannot listen.
  */
 export async function startServer(options: GpuNodeServerOptions): Promise<GpuNodeServer> {
   const { streams, nodeSecret } = options
@@ -124,7 +124,9 @@ function listen(http: Server, host: string, port: number): Promise<void> {
     http.once('error', (error) => {
       const taken = 'code' in error && error.code === 'EADDRINUSE'
       const reason = taken ? 'is in use' : `cannot be opened (${error.message})`
-      reject(new StartupError('port_taken', `port ${port} on ${host} ${reason}`, error))
+      reject(
+        new StartupError(taken ? 'port_taken' : 'invalid_option', `port ${port} on ${host} ${reason}`, error),
+      )
     })
     http.listen(port, host, resolve)
   })

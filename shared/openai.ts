@@ -79,7 +79,7 @@ export const ChatCompletionRequest = z
     apar: Apar.extend({
       /** Text as it comes, each piece with its branch, instead of the whole in document order. */
       branch_deltas: z.boolean().optional(),
-    }).optional(),
+    }).nullish(),
 
     tools: unsupported('tools are'),
     tool_choice: unsupported('tools are', 'none'),
@@ -114,7 +114,7 @@ export const CompletionRequest = z.strictObject({
   prompt: z.union([Prompt, z.array(Prompt).min(1).max(MAX_CHOICES)], 'must be a text or a list of texts'),
   /** Likeliest tokens to report beside each one. */
   logprobs: z.int().min(0).max(5).nullish(),
-  apar: Apar.optional(),
+  apar: Apar.nullish(),
 
   best_of: unsupported('best_of is', 1),
   echo: unsupported('echo is', false),

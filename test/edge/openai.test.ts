@@ -219,6 +219,7 @@ it('translates every field that it takes', async () => {
     max_tokens: 5,
     max_completion_tokens: 6,
     temperature: null,
+    apar: null,
     top_p: 0.9,
     stop: '\n\n',
     seed: 7,
