@@ -206,7 +206,9 @@ export class RunningRequest {
     this.#sendTexts()
     this.#finished = true
     if (reason === 'error') {
-      const message = `the engine failed${failure ? `: ${failure}` : ''}`
+      // An engine that lives has two reasons to give one request up.
+      const why = failure ?? 'the logits were not finite, or no memory was left'
+      const message = `the engine failed: ${why}`
       this.#emit({ type: 'error', code: 'engine_error', message, param: null })
     } else {
       // What the engine did behind a stop string does not count: its own reason says more than the client saw.
