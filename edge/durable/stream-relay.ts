@@ -38,8 +38,6 @@ export interface ClientOptions {
   readonly acks: boolean
 }
 
-type Cancel = Exclude<ClientFrame, { type: 'generate' | 'ack' }>
-
 /** One stream between its client, who may come and go, and the gpu nodes. Its log is all that both sides share. */
 export class StreamRelay {
   readonly #options: RelayOptions
@@ -49,8 +47,8 @@ export class StreamRelay {
   /** Of the log, what was counted. */
   #observed = 0
   #started = false
-  /** Cancels that came before the request was admitted. */
-  readonly #early: Cancel[] = []
+  /** A cancel came before the request was admitted; of branches there are none yet. */
+  #cancelledEarly = false
   #client: ClientLink | undefined
   #generateTimer: ReturnType<typeof setTimeout> | null = null
   #graceTimer: ReturnType<typeof setTimeout> | null = null
@@ -100,7 +98,7 @@ export class StreamRelay {
     } else {
       if (!this.#started) throw new AparError('invalid_request', 'the first frame must be generate')
       if (this.#upstream) this.#upstream.cancel(frame)
-      else this.#early.push(frame)
+      else if (frame.type === 'cancel') this.#cancelledEarly = true
     }
   }
 
@@ -126,7 +124,7 @@ export class StreamRelay {
       reportError: log,
       silenceMs,
     })
-    for (const frame of this.#early) this.#upstream.cancel(frame)
+    if (this.#cancelledEarly) this.#upstream.cancel({ type: 'cancel' })
     void this.#upstream.run(node)
   }
 

@@ -53,14 +53,16 @@ interface Broken {
   readonly refusal?: AparError
 }
 
+const MAX_REMEMBERED_CANCELS = 1024
+
 /**
  * A stream's way to the gpu nodes: starts it on one, attaches again when the connection is lost, and moves it with its log
  * to another one when the node is.
  */
 export class Upstream {
   readonly #options: UpstreamOptions
-  /** Said again to every node: the one that heard it may be lost. */
-  readonly #cancels: NodeFrame[] = []
+  /** Said again to every node, by the frame's text: the one that heard it may be lost. */
+  readonly #cancels = new Map<string, NodeFrame>()
   #socket: NodeSocket | undefined
   #closed = false
 
@@ -79,7 +81,9 @@ export class Upstream {
 
   /** `cancel` or `cancel_branch`. */
   cancel(frame: NodeFrame): void {
-    this.#cancels.push(frame)
+    // A client may send any number; what is left out was said to the node of now.
+    if (this.#cancels.size < MAX_REMEMBERED_CANCELS || frame.type === 'cancel')
+      this.#cancels.set(JSON.stringify(frame), frame)
     this.#trySend(frame)
   }
 
@@ -172,7 +176,7 @@ export class Upstream {
             ? { type: 'attach', stream, after: log.nextSeq - 1 }
             : { type: 'start', stream, request, log: log.batchesSince(-1) },
         )
-        for (const frame of this.#cancels) this.#trySend(frame)
+        for (const frame of this.#cancels.values()) this.#trySend(frame)
         if (!attach) this.#options.onNode(node)
       })
     } finally {

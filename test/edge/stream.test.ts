@@ -89,6 +89,9 @@ describe('GET /v1/stream', () => {
       model: 'demo',
       messages: [{ role: 'user', content: JSON.stringify([accepted, { await: 'frame' }, done('abort')]) }],
     })
+    // Of a branch it means nothing yet.
+    client.send({ type: 'cancel_branch', branch: 1 })
+    client.send({ type: 'cancel' })
     client.send({ type: 'cancel' })
     const stream = await streamOf(client)
     client.leave()
