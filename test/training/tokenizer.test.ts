@@ -104,6 +104,8 @@ describe('conversion', () => {
     expect(encoder.decode(encoder.encode(texts[3] ?? ''))).toBe(texts[3])
     expect(encoder.encode(texts[3] ?? '').length).toBeLessThan(30)
     expect(encoder.decode(encoder.encode('  ünseen\n'))).toBe('  ünseen\n')
+    const item = encoder.encode('\n2. the fox')
+    expect(item).toEqual([...encoder.encode('\n2.'), ...encoder.encode(' '), ...encoder.encode('the fox')])
   })
 
   it.skipIf(!found)('says what spm_train says', async () => {

@@ -15,7 +15,8 @@ export interface TokenizerJson {
  * A SentencePiece BPE model as Hugging Face tokenizer.json, with `added` as special tokens after the pieces.
  *
  * White space is kept: no dummy prefix and no stripping anywhere, so that text cut at a [Fork] or [Child] encodes to the
- * same pieces as it does beside them, and decoded pieces put together are the text.
+ * same pieces as it does beside them, and decoded pieces put together are the text. The space after an item's number ("2. ")
+ * is a piece of its own: as a part of the next word it is a choice made anew for every title, and a small model loses it.
  * @throws AparError when the model was not trained so (BPE, byte fallback, no dummy prefix, no white space removal).
  */
 export function toTokenizerJson(model: SentencePieceModel, added: readonly string[]): TokenizerJson {
@@ -37,7 +38,12 @@ export function toTokenizerJson(model: SentencePieceModel, added: readonly strin
     added_tokens: [...special, ...added.map((text, index) => addedToken(pieces.length + index, text))],
     normalizer: { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
     // No piece holds ▁ after another character (SentencePiece splits at white space), so words can be encoded one by one.
-    pre_tokenizer: { type: 'Split', pattern: { Regex: '▁*[^▁]+|▁+' }, behavior: 'Isolated', invert: false },
+    pre_tokenizer: {
+      type: 'Split',
+      pattern: { Regex: '(?<=[0-9]\\.)▁|▁*[^▁]+|▁+' },
+      behavior: 'Isolated',
+      invert: false,
+    },
     post_processor: null,
     decoder: {
       type: 'Sequence',

@@ -56,8 +56,9 @@ export async function trainTokenizer({
   }
 }
 
+/** The space after a number ends a line because it is a piece of its own (see convert.ts): words behind it begin without it. */
 async function* lines(texts: TrainTokenizerOptions['texts']): AsyncGenerator<string> {
-  for await (const text of texts) yield `${text}\n`
+  for await (const text of texts) yield `${text.replaceAll(/(?<=[0-9]\.) /g, '\n')}\n`
 }
 
 /** The line with the reason; the last one may only say that the program ends. */

@@ -6,7 +6,7 @@ often as rows learn it. tests/test_packing.py shows that loss and gradient equal
 """
 
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ class Trie:
     depths: np.ndarray
     weights: np.ndarray  # how many rows learn this token
     visible: np.ndarray  # bool [N, N]: visible[i, j] when j is i or an ancestor of i
+    banned: Optional[int] = None  # a token that may not be chosen anywhere in it
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def build_trie(rows: List[Sequence]) -> Trie:
+def build_trie(rows: List[Sequence], banned: Optional[int] = None) -> Trie:
     children: Dict[Tuple[int, int], int] = {}
     ids: List[int] = []
     parents: List[int] = []
@@ -55,7 +56,7 @@ def build_trie(rows: List[Sequence]) -> Trie:
         if parent >= 0:
             visible[node] = visible[parent]
         visible[node, node] = True
-    return Trie(np.array(ids), np.array(parents), np.array(depths), np.array(weights, dtype=np.float32), visible)
+    return Trie(np.array(ids), np.array(parents), np.array(depths), np.array(weights, dtype=np.float32), visible, banned)
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Batch:
     sources: torch.Tensor  # [M] flat index into [B * T]: the token whose logits are judged
     targets: torch.Tensor  # [M] the token that should follow it
     weights: torch.Tensor  # [M]
+    banned: torch.Tensor  # [M] the token that cannot be chosen there, -1 for none
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(t.to(device, non_blocking=True) for t in vars(self).values()))
@@ -90,7 +92,7 @@ def pack(tries: List[Trie]) -> Batch:
     positions = np.zeros((len(lines), length), dtype=np.int64)
     # Padding sees itself, because a row without any visible token has no softmax.
     visible = np.tile(np.eye(length, dtype=bool), (len(lines), 1, 1))
-    sources, targets, weights = [], [], []
+    sources, targets, weights, banned = [], [], [], []
     for line, packed in enumerate(lines):
         start = 0
         for trie in packed:
@@ -102,6 +104,7 @@ def pack(tries: List[Trie]) -> Batch:
             sources.append(line * length + start + trie.parents[learned])
             targets.append(trie.ids[learned])
             weights.append(trie.weights[learned])
+            banned.append(np.full(len(learned), -1 if trie.banned is None else trie.banned))
             start += len(trie)
     bias = np.where(visible, np.float32(0), np.float32("-inf"))[:, None]
     return Batch(
@@ -111,4 +114,5 @@ def pack(tries: List[Trie]) -> Batch:
         torch.from_numpy(np.concatenate(sources)),
         torch.from_numpy(np.concatenate(targets)),
         torch.from_numpy(np.concatenate(weights)),
+        torch.from_numpy(np.concatenate(banned)),
     )

@@ -87,9 +87,9 @@ class Run:
         torch.manual_seed(args.seed)
         self.device = torch.device(args.device)
         self.meta = read_meta(args.data / "train")
-        self.train, self.serial, self.test = (
-            [build_trie(rows) for rows in read_conversations(args.data / name)] for name in ("train", "serial", "test")
-        )
+        self.train, self.test = ([build_trie(rows) for rows in read_conversations(args.data / name)] for name in ("train", "test"))
+        # Serial decoding bans [Fork], so its answers are learned under that ban.
+        self.serial = [build_trie(rows, self.meta["fork"]) for rows in read_conversations(args.data / "serial")]
         self.extra: List[Trie] = []
         if args.extra:
             check_same_vocabulary(self.meta, read_meta(args.extra))

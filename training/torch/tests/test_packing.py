@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from apar_train.loss import weighted_loss
 from apar_train.packing import build_trie, pack
 
-from .support import conversation, sequence, tiny
+from .support import EOS, FORK, conversation, sequence, tiny
 
 
 def separate_rows(model, conversations):
@@ -43,6 +43,24 @@ class Packing(unittest.TestCase):
         self.assertEqual(trie.weights.tolist(), [0, 2, 1, 1])
         self.assertEqual(trie.depths.tolist(), [0, 1, 2, 2])
         self.assertEqual(trie.visible[3].tolist(), [True, True, False, True])
+
+    def test_a_banned_token_has_no_share_and_no_gradient(self):
+        model = tiny()
+        with torch.no_grad():
+            model.model.embed_tokens.weight[FORK] = 4 * model.model.embed_tokens.weight[7]
+        row, other = sequence([1, 9], [7, 8, EOS]), sequence([1], [6, FORK, 5])
+        logits = model(torch.from_numpy(row.ids)[None])[0]
+        logits[:, FORK] = float("-inf")
+        expected = F.cross_entropy(logits[:-1], torch.from_numpy(row.labels[1:]), ignore_index=-100, reduction="sum")
+        banned, free = (weighted_loss(model, pack([build_trie([row], token)]))[0] for token in (FORK, None))
+        self.assertAlmostEqual(float(banned), float(expected), places=4)
+        self.assertGreater(float(free), float(banned) + 0.01)
+        # The ban is the row's own: what lies beside it in a batch learns [Fork] as ever.
+        both = weighted_loss(model, pack([build_trie([row], FORK), build_trie([other])]))[0]
+        alone = weighted_loss(model, pack([build_trie([other])]))[0]
+        self.assertAlmostEqual(float(both), float(banned) + float(alone), places=3)
+        banned.backward()
+        self.assertEqual(float(model.model.embed_tokens.weight.grad[FORK].abs().sum()), 0.0)
 
     def test_lines_are_filled_and_their_tries_do_not_see_each_other(self):
         tries = [build_trie([sequence([1], list(range(5, 5 + n)))]) for n in (9, 4, 3, 2)]
