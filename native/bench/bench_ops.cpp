@@ -40,10 +40,10 @@ void bench(cpu::Isa isa, WeightFormat format, int32_t threads, int32_t rows, int
   for (int64_t total = 0; total < kWeightBytes; total += bytes) {
     if (format == WeightFormat::f32) copies.push_back(weights);
     const float* const source = format == WeightFormat::f32 ? copies.back().data() : weights.data();
-    layers.push_back(ops.place_linear({source, DType::f32, outs, in}, format));
+    layers.push_back(ops.place_linear({source, DType::f32, outs, in}, format, {}));
   }
-  float* const x = ops.allocate(rows * in);
-  float* const y = ops.allocate(rows * outs);
+  float* const x = ops.allocate(rows * in, Axis::whole);
+  float* const y = ops.allocate(rows * outs, Axis::whole);
   std::fill_n(x, rows * in, 0.5f);
   std::vector<double> samples;
   const double end = now_s() + seconds;

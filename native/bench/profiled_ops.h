@@ -18,10 +18,10 @@ class ProfiledOps final : public Ops {
       : ops_(std::move(ops)), seconds_(seconds) {}
 
   std::string device() const override { return ops_->device(); }
-  float* allocate(size_t count) override { return ops_->allocate(count); }
+  float* allocate(size_t count, Axis axis) override { return ops_->allocate(count, axis); }
   Matrix place(const Matrix& host) override { return ops_->place(host); }
-  Linear place_linear(const Matrix& host, WeightFormat format) override {
-    return ops_->place_linear(host, format);
+  Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override {
+    return ops_->place_linear(host, format, axes);
   }
   std::string packed_layout() const override { return ops_->packed_layout(); }
   size_t packed_bytes(WeightFormat format, int64_t rows, int64_t cols) const override {

@@ -23,6 +23,7 @@ struct Layer {
 struct NamedLinear {
   std::string name;
   int64_t rows, cols;
+  LinearAxes axes;
   Linear* into;
 };
 
@@ -47,19 +48,24 @@ class Llama final : public Model {
                        .num_blocks = num_blocks,
                        .max_rows = max_rows,
                        .max_context = limits_.max_context,
-                       .max_inputs = std::max({config.hidden_size, config.intermediate_size, q_width()})})) {
+                       .max_inputs = std::max({config.hidden_size, config.intermediate_size, q_width()}),
+                       .hidden_size = config.hidden_size,
+                       .intermediate_size = config.intermediate_size,
+                       .vocab_size = config.vocab_size})) {
     place_weights(format);
-    const auto buffer = [&](int64_t width) { return ops_->allocate(static_cast<size_t>(max_rows) * width); };
-    x_ = buffer(config.hidden_size);
-    logit_x_ = buffer(config.hidden_size);
-    hidden_ = buffer(config.hidden_size);
-    q_ = buffer(q_width());
-    k_ = buffer(config.kv_width());
-    v_ = buffer(config.kv_width());
-    attended_ = buffer(q_width());
-    logit_attended_ = buffer(q_width());
-    gate_ = buffer(config.intermediate_size);
-    up_ = buffer(config.intermediate_size);
+    const auto buffer = [&](int64_t width, Axis axis) {
+      return ops_->allocate(static_cast<size_t>(max_rows) * width, axis);
+    };
+    x_ = buffer(config.hidden_size, Axis::whole);
+    logit_x_ = buffer(config.hidden_size, Axis::whole);
+    hidden_ = buffer(config.hidden_size, Axis::whole);
+    q_ = buffer(q_width(), Axis::heads);
+    k_ = buffer(config.kv_width(), Axis::kv_heads);
+    v_ = buffer(config.kv_width(), Axis::kv_heads);
+    attended_ = buffer(q_width(), Axis::heads);
+    logit_attended_ = buffer(q_width(), Axis::heads);
+    gate_ = buffer(config.intermediate_size, Axis::intermediate);
+    up_ = buffer(config.intermediate_size, Axis::intermediate);
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -141,9 +147,12 @@ class Llama final : public Model {
       return ops_->place(weights_.vector(name + ".weight", hidden));
     };
     std::vector<NamedLinear> linears;
-    const auto linear = [&](Linear& into, const std::string& name, int64_t rows, int64_t cols) {
-      linears.push_back({name + ".weight", rows, cols, &into});
+    const auto linear = [&](Linear& into, const std::string& name, int64_t rows, int64_t cols,
+                            LinearAxes axes) {
+      linears.push_back({name + ".weight", rows, cols, axes, &into});
     };
+    const LinearAxes to_heads = {.outputs = Axis::heads}, to_kv_heads = {.outputs = Axis::kv_heads},
+                     to_inner = {.outputs = Axis::intermediate};
     const DType table_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
     embedding_ =
         ops_->place(weights_.matrix("model.embed_tokens.weight", config_.vocab_size, hidden, table_dtype));
@@ -153,16 +162,17 @@ class Llama final : public Model {
       Layer& layer = layers_[static_cast<size_t>(index)];
       layer.attention_norm = vector(name + "input_layernorm");
       layer.mlp_norm = vector(name + "post_attention_layernorm");
-      linear(layer.q, name + "self_attn.q_proj", q_rows, hidden);
-      linear(layer.k, name + "self_attn.k_proj", kv_rows, hidden);
-      linear(layer.v, name + "self_attn.v_proj", kv_rows, hidden);
-      linear(layer.o, name + "self_attn.o_proj", hidden, q_rows);
-      linear(layer.gate, name + "mlp.gate_proj", inner, hidden);
-      linear(layer.up, name + "mlp.up_proj", inner, hidden);
-      linear(layer.down, name + "mlp.down_proj", hidden, inner);
+      linear(layer.q, name + "self_attn.q_proj", q_rows, hidden, to_heads);
+      linear(layer.k, name + "self_attn.k_proj", kv_rows, hidden, to_kv_heads);
+      linear(layer.v, name + "self_attn.v_proj", kv_rows, hidden, to_kv_heads);
+      linear(layer.o, name + "self_attn.o_proj", hidden, q_rows, {.inputs = Axis::heads});
+      linear(layer.gate, name + "mlp.gate_proj", inner, hidden, to_inner);
+      linear(layer.up, name + "mlp.up_proj", inner, hidden, to_inner);
+      linear(layer.down, name + "mlp.down_proj", hidden, inner, {.inputs = Axis::intermediate});
     }
     final_norm_ = vector("model.norm");
-    linear(head_, config_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", config_.vocab_size, hidden);
+    linear(head_, config_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", config_.vocab_size, hidden,
+           {.outputs = Axis::vocabulary});
     place_linears(linears, format);
   }
 
@@ -170,7 +180,7 @@ class Llama final : public Model {
   // start.
   void place_linears(std::span<const NamedLinear> linears, WeightFormat format) {
     std::vector<PackedCache::Layer> sizes;
-    for (const auto& [name, rows, cols, into] : linears)
+    for (const auto& [name, rows, cols, axes, into] : linears)
       sizes.push_back({name, ops_->packed_bytes(format, rows, cols)});
     const bool quantised = format == WeightFormat::int8 || format == WeightFormat::int4;
     const std::string layout = quantised ? ops_->packed_layout() : "";
@@ -178,9 +188,9 @@ class Llama final : public Model {
     const auto kept = cache_ ? cache_->find() : std::vector<const std::byte*>{};
     std::vector<const std::byte*> packed;
     for (size_t i = 0; i < linears.size(); ++i) {
-      const auto& [name, rows, cols, into] = linears[i];
+      const auto& [name, rows, cols, axes, into] = linears[i];
       const Matrix stored = weights_.stored(name, rows, cols);
-      *into = kept.empty() ? ops_->place_linear(stored, format) : Linear{kept[i], format, rows, cols};
+      *into = kept.empty() ? ops_->place_linear(stored, format, axes) : Linear{kept[i], format, rows, cols};
       packed.push_back(static_cast<const std::byte*>(into->data));
     }
     if (cache_ && kept.empty()) cache_->keep(packed);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "model/step_batch.h"
+#include "ops/axis.h"
 #include "ops/matrix.h"
 #include "ops/token_draw.h"
 
@@ -24,6 +25,10 @@ struct OpsConfig {
   int32_t max_rows = 0;         // rows of one step
   int32_t max_context = 0;      // tokens a row may attend to
   int64_t max_inputs = 0;       // of any linear layer
+  // What only devices that share a model need.
+  int32_t hidden_size = 0;
+  int32_t intermediate_size = 0;
+  int32_t vocab_size = 0;
 };
 
 // One linear layer of a matmul call: y[rows, w.rows] = x[rows, w.cols] · w^T.
@@ -47,17 +52,19 @@ class Ops {
   // For people: "cpu avx512 x2".
   virtual std::string device() const = 0;
 
-  // `count` zeroed floats on the device, freed with this object. Throws Error{out_of_memory}.
-  virtual float* allocate(size_t count) = 0;
+  // `count` zeroed floats on the device, rows of `axis` of the model, freed with this object. Throws
+  // Error{out_of_memory}.
+  virtual float* allocate(size_t count, Axis axis) = 0;
 
   // A vector (f32) or an embedding table (f32 or bf16) where this device can read it: the CPU reads the
   // host's memory, which must outlive this object.
   virtual Matrix place(const Matrix& host) = 0;
 
-  // A linear layer as this device multiplies with it: packed, converted or quantised from any dtype, freed
-  // with this object. The CPU reads f32 weights in f32 where they are; the host's memory must outlive this
-  // object. Throws Error{out_of_memory}, Error{unavailable} for a format that the device lacks.
-  virtual Linear place_linear(const Matrix& host, WeightFormat format) = 0;
+  // A linear layer, whose outputs and inputs are the model's `axes`, as this device multiplies with it:
+  // packed, converted or quantised from any dtype, freed with this object. The CPU reads f32 weights in f32
+  // where they are; the host's memory must outlive this object. Throws Error{out_of_memory},
+  // Error{unavailable} for a format that the device lacks.
+  virtual Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) = 0;
 
   // Names the layout of place_linear()'s data, version included, if it is `packed_bytes` of host memory that
   // another process may use as they are (at a multiple of 64 bytes); "" if not.

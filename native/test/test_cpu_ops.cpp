@@ -110,5 +110,5 @@ TEST_CASE("a pool in f16 or a size beyond 64 bits is refused") {
   CHECK_THROWS_AS(CpuOps(config, Isa::reference, 1), Error);
   config.kv_dtype = DType::f32;
   CpuOps ops(config, Isa::reference, 1);
-  CHECK_THROWS_AS(ops.allocate(std::numeric_limits<size_t>::max() / 2), Error);
+  CHECK_THROWS_AS(ops.allocate(std::numeric_limits<size_t>::max() / 2, Axis::whole), Error);
 }

@@ -43,7 +43,7 @@ struct Piece {
 // left out, would be the largest difference between the two.
 void CpuOps::fill_rope_table() {
   const int32_t half = config_.head_dim / 2;
-  float* const table = allocate(
+  float* const table = floats(
       checked_size({static_cast<uint64_t>(config_.max_context), static_cast<uint64_t>(config_.head_dim)}));
   for (int32_t i = 0; i < half; ++i) {
     const auto frequency =

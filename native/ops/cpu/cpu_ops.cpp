@@ -72,11 +72,11 @@ CpuOps::CpuOps(const OpsConfig& config, Isa isa, int32_t threads)
   const uint64_t queries =
       checked_size({static_cast<uint64_t>(rows_per_tile_), static_cast<uint64_t>(group)});
   for (int32_t thread = 0; thread < threads; ++thread)
-    scratch_.push_back({allocate(checked_size({queries, static_cast<uint64_t>(score_stride_)})),
-                        allocate(checked_size({queries, static_cast<uint64_t>(config.head_dim)})),
-                        allocate(checked_size({queries, static_cast<uint64_t>(kv_.stride())})),
+    scratch_.push_back({floats(checked_size({queries, static_cast<uint64_t>(score_stride_)})),
+                        floats(checked_size({queries, static_cast<uint64_t>(config.head_dim)})),
+                        floats(checked_size({queries, static_cast<uint64_t>(kv_.stride())})),
                         reinterpret_cast<uint16_t*>(
-                            allocate(checked_size({queries, static_cast<uint64_t>(config.head_dim)})))});
+                            floats(checked_size({queries, static_cast<uint64_t>(config.head_dim)})))});
   prepared_ = allocate_aligned(checked_size({static_cast<uint64_t>(config.max_rows),
                                              static_cast<uint64_t>(most_prepared_bytes(config.max_inputs))}),
                                "activations");
@@ -87,7 +87,7 @@ std::string CpuOps::device() const {
   return std::string("cpu ") + to_string(isa_) + " x" + std::to_string(pool_.threads());
 }
 
-float* CpuOps::allocate(size_t count) {
+float* CpuOps::floats(size_t count) {
   owned_.push_back(allocate_aligned(checked_size({count, sizeof(float)}), "activations"));
   return reinterpret_cast<float*>(owned_.back().get());
 }
@@ -97,7 +97,7 @@ size_t CpuOps::packed_bytes(WeightFormat format, int64_t rows, int64_t cols) con
       {static_cast<uint64_t>(panels(rows)), static_cast<uint64_t>(panel_bytes(format, cols))});
 }
 
-Linear CpuOps::place_linear(const Matrix& host, WeightFormat format) {
+Linear CpuOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes /*axes*/) {
   const Linear linear = {host.data, format, host.rows, host.cols};
   if (format != WeightFormat::f32) {
     const int64_t count = panels(host.rows), bytes = panel_bytes(format, host.cols);

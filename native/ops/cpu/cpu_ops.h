@@ -21,9 +21,9 @@ class CpuOps final : public Ops {
   CpuOps(const OpsConfig& config, Isa isa, int32_t threads);
 
   std::string device() const override;
-  float* allocate(size_t count) override;
+  float* allocate(size_t count, Axis /*axis*/) override { return floats(count); }
   Matrix place(const Matrix& host) override { return host; }
-  Linear place_linear(const Matrix& host, WeightFormat format) override;
+  Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override;
   std::string packed_layout() const override { return "cpu1"; }
   size_t packed_bytes(WeightFormat format, int64_t rows, int64_t cols) const override;
   void begin_step(const StepBatch& batch) override;
@@ -57,6 +57,7 @@ class CpuOps final : public Ops {
     for (int64_t row = 0; row < rows; ++row) body(row, 0);
   }
 
+  float* floats(size_t count);
   void fill_rope_table();
   const std::byte* prepare(const float* x, int32_t rows, int64_t in, WeightFormat format);
   void matmul_f32(const float* x, int32_t rows, std::span<const Projection> projections);

@@ -111,7 +111,7 @@ void CudaOps::upload_tiles(const Matrix& host, WeightFormat format, std::byte* t
   }
 }
 
-float* CudaOps::allocate(size_t count) {
+float* CudaOps::allocate(size_t count, Axis /*axis*/) {
   auto* const data = static_cast<float*>(device_->allocate(count * sizeof(float), "activations"));
   buffers_[data] = {count,
                     static_cast<uint16_t*>(device_->allocate(count * sizeof(uint16_t), "activations"))};
@@ -125,7 +125,7 @@ Matrix CudaOps::place(const Matrix& host) {
   return {data, host.dtype, host.rows, host.cols};
 }
 
-Linear CudaOps::place_linear(const Matrix& host, WeightFormat format) {
+Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes /*axes*/) {
   auto placed = std::make_unique<PlacedLinear>();
   // Copies take 16 bytes, eight inputs of x, at once.
   placed->packed = format != WeightFormat::f32 && host.cols % 8 == 0;

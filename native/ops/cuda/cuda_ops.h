@@ -24,9 +24,9 @@ class CudaOps final : public Ops {
   CudaOps(const OpsConfig& config, std::unique_ptr<Device> device);
 
   std::string device() const override;
-  float* allocate(size_t count) override;
+  float* allocate(size_t count, Axis axis) override;
   Matrix place(const Matrix& host) override;
-  Linear place_linear(const Matrix& host, WeightFormat format) override;
+  Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override;
   void begin_step(const StepBatch& batch) override;
   void embed(const Matrix& table, float* x) override;
   void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,

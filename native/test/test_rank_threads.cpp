@@ -1,0 +1,64 @@
+// The threads of devices that share a model: same calls, same order, whatever the pace; and what becomes of a
+// failure.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "ops/rank_threads.h"
+
+using namespace apar;
+
+TEST_CASE("every rank runs every call in order, also when one lags and the ring is full") {
+  constexpr int32_t kRanks = 3, kCalls = 20'000;
+  std::vector<std::vector<int32_t>> seen(kRanks);
+  std::atomic<int> ended = 0;
+  {
+    RankThreads threads(
+        kRanks, [] {}, [&](int32_t) { ++ended; });
+    for (int32_t call = 0; call < kCalls; ++call) {
+      threads.post([&, call](int32_t rank) {
+        if (rank == 1 && call % 1000 == 0) std::this_thread::yield();
+        seen[static_cast<size_t>(rank)].push_back(call);
+      });
+    }
+    threads.wait();
+    for (const auto& calls : seen) {
+      REQUIRE(calls.size() == kCalls);
+      CHECK(std::is_sorted(calls.begin(), calls.end()));
+    }
+    threads.post([&](int32_t rank) { seen[static_cast<size_t>(rank)].clear(); });
+  }
+  CHECK(ended == kRanks);
+  for (const auto& calls : seen) CHECK(calls.empty());  // what was posted is run before the end
+}
+
+TEST_CASE("the first failure is told once, frees those who wait, and stays") {
+  std::atomic<int> failures = 0, later = 0, ended = 0;
+  std::atomic<bool> told = false;
+  {
+    RankThreads threads(
+        2,
+        [&] {
+          ++failures;
+          told = true;
+          told.notify_all();
+        },
+        [&](int32_t) { ++ended; });
+    threads.post([&](int32_t rank) {
+      if (rank == 0) throw std::runtime_error("first");
+      told.wait(false);  // as in a sum that rank 0 never joins
+      throw std::runtime_error("second");
+    });
+    threads.post([&](int32_t) { ++later; });
+    CHECK_THROWS_WITH(threads.wait(), "first");
+    threads.post([&](int32_t) { ++later; });
+    CHECK_THROWS_WITH(threads.wait(), "first");
+  }
+  CHECK(failures == 1);
+  CHECK(ended == 2);
+  CHECK(later == 0);
+}
