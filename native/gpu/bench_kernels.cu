@@ -87,7 +87,7 @@ void time_gemm(WeightFormat format, const char* name, int32_t outs, int32_t in) 
       device->allocate(size_t{4} * kMaxSplits * kMaxRows * call.tiles * kTileOuts, "bench"));
   call.arrived = static_cast<int32_t*>(device->allocate(size_t{4} * call.tiles * kMaxRows, "bench"));
   auto* const out = static_cast<float*>(device->allocate(size_t{4} * kMaxRows * outs, "bench"));
-  for (const int32_t rows : {1, 8, 32, 64, 128, 384, 512}) {
+  for (const int32_t rows : {1, 4, 8, 16, 32, 64, 128, 384, 512}) {
     call.rows = rows;
     const GemmPlan plan =
         plan_gemm(rows, call.tiles, tiles_of(in, kTileInputs), device->info().multiprocessors);

@@ -30,11 +30,15 @@ struct GemmCall {
   int32_t* arrived = nullptr;        // [tiles * row tiles], zero between calls
 };
 
-// out = x_bf16 · w^T on the tensor cores, bf16, int8 or int4 weights packed by pack_weights(); in is a
-// multiple of 8.
+// out = x_bf16 · w^T on the tensor cores, bf16, int8 or int4 weights packed by pack_tiles(); in is a multiple
+// of 8.
 void packed_gemm(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
 // out = x · w^T for weights in f32 or bf16 of any shape, a warp per output.
 void plain_gemm(Stream stream, const GemmCall& call, DType weights);
+
+// The kernels behind packed_gemm(); the same bits from both.
+void gemm_stream(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
+void gemm_mma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
 }  // namespace apar::cuda

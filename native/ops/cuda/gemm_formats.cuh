@@ -5,12 +5,39 @@
 
 namespace apar::cuda {
 
-// A warp's A operand (16 outputs x 32 inputs, two mma steps) out of a packed tile in shared memory
-// (weight_tiles.h).
+// A warp's A operand (16 outputs x 32 inputs, two mma steps) out of a packed tile (weight_tiles.h), in two
+// ways: load() reads it from shared memory; words_of() reads all of a lane's part of the tile from global
+// memory, 16 bytes at a time, and unpack() makes the operand of one half of the inputs from it.
+
+// Of each lane's four words, word t of lane j becomes word j of lane t, among the four lanes of a group.
+__device__ inline void transpose_quad(uint32_t (&word)[4]) {
+  const bool high = threadIdx.x & 2, odd = threadIdx.x & 1;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t got = __shfl_xor_sync(kFullWarp, high ? word[i] : word[i + 2], 2);
+    word[i] = high ? got : word[i];
+    word[i + 2] = high ? word[i + 2] : got;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i += 2) {
+    const uint32_t got = __shfl_xor_sync(kFullWarp, odd ? word[i] : word[i + 1], 1);
+    word[i] = odd ? got : word[i];
+    word[i + 1] = odd ? word[i + 1] : got;
+  }
+}
+
+__device__ inline void transpose_quad(uint32_t (&word)[4], uint4 from) {
+  word[0] = from.x;
+  word[1] = from.y;
+  word[2] = from.z;
+  word[3] = from.w;
+  transpose_quad(word);
+}
 
 struct Bf16Tiles {
   static constexpr bool kScaled = false;
   static constexpr int kBytes = tile_bytes(WeightFormat::bf16);
+  static constexpr int kWords = 4;
 
   __device__ static void load(uint32_t (&a)[2][4], const unsigned char* tile, int block, int half, int lane) {
     const int row = block * 16 + lane % 16;
@@ -19,44 +46,69 @@ struct Bf16Tiles {
       load_matrices(a[step], tile + row * 128 + ((piece ^ (row % 8)) << 4));
     }
   }
+
+  // Pieces 4h + lane % 4 of rows lane / 4 and lane / 4 + 8, h the half: 64 bytes of a row by four lanes.
+  __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
+    const int row = block * 16 + lane / 4 + index % 2 * 8, piece = index / 2 * 4 + lane % 4;
+    return load_streaming(tile + row * 128 + ((piece ^ (row % 8)) << 4));
+  }
+  __device__ static void unpack(uint32_t (&a)[2][4], const uint4 (&words)[kWords], int half) {
+    uint32_t pieces[2][4];
+    for (int row = 0; row < 2; ++row) transpose_quad(pieces[row], words[half * 2 + row]);
+    for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = pieces[i % 2][i / 2];
+  }
 };
 
 // Integers that fit 8 bits are exact in bf16; the scale is applied to the sums.
 struct Int8Tiles {
   static constexpr bool kScaled = true;
   static constexpr int kBytes = tile_bytes(WeightFormat::int8);
+  static constexpr int kWords = 2;
 
-  // 2^23 + byte has the byte in its lowest bits; converting instructions run at a quarter of the rate.
-  __device__ static float value(uint32_t word, int byte) {
-    return __uint_as_float(0x4b000000u | ((word >> 8 * byte) & 0xffu)) - 8388736.0f;
+  // Bytes 2i and 2i + 1 become a pair. bf16 128 + n has n < 128 in its lowest bits; what is taken off is 256,
+  // or 128 where the byte's highest bit is set. Converting instructions run at a quarter of the rate.
+  __device__ static uint32_t pair(uint32_t word, int i) {
+    const uint32_t bytes = __byte_perm(word, 0, i == 0 ? 0x4140 : 0x4342);
+    return bf16_pair_subtract((bytes & 0x007f007fu) | 0x43004300u, (bytes & 0x00800080u) ^ 0x43804380u);
+  }
+  __device__ static void unpack(uint32_t (&a)[2][4], const uint4& bytes) {
+    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+    for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = pair(words[i / 2], i % 2);
   }
 
   __device__ static void load(uint32_t (&a)[2][4], const unsigned char* tile, int block, int half, int lane) {
-    const uint4 bytes = *reinterpret_cast<const uint4*>(tile + block * 1024 + half * 512 + lane * 16);
-    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
-    for (int i = 0; i < 8; ++i) {
-      const uint32_t word = words[i / 2];
-      const uint32_t low = __float_as_uint(value(word, i % 2 * 2)),
-                     high = __float_as_uint(value(word, i % 2 * 2 + 1));
-      a[i / 4][i % 4] = (low >> 16) | (high & 0xffff0000u);
-    }
+    unpack(a, *reinterpret_cast<const uint4*>(tile + block * 1024 + half * 512 + lane * 16));
+  }
+  __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
+    return load_streaming(tile + block * 1024 + index * 512 + lane * 16);
+  }
+  __device__ static void unpack(uint32_t (&a)[2][4], const uint4 (&words)[kWords], int half) {
+    unpack(a, words[half]);
   }
 };
 
 struct Int4Tiles {
   static constexpr bool kScaled = true;
   static constexpr int kBytes = tile_bytes(WeightFormat::int4);
+  static constexpr int kWords = 1;
+
+  // bf16 128 + nibble has the nibble in its lowest bits.
+  __device__ static void unpack(uint32_t (&a)[4], uint32_t word) {
+    for (int i = 0; i < 4; ++i)
+      a[i] = bf16_pair_subtract(((word >> 4 * i) & 0x000f000fu) | 0x43004300u, 0x43084308u);  // 136
+  }
 
   __device__ static void load(uint32_t (&a)[2][4], const unsigned char* tile, int block, int half, int lane) {
     const uint2 words = *reinterpret_cast<const uint2*>(tile + block * 512 + lane * 16 + half * 8);
-    for (int step = 0; step < 2; ++step) {
-      const uint32_t word = step == 0 ? words.x : words.y;
-      for (int i = 0; i < 4; ++i) {
-        // bf16 128 + nibble has the nibble in its lowest bits.
-        const uint32_t pair = ((word >> 4 * i) & 0x000f000fu) | 0x43004300u;
-        a[step][i] = bf16_pair(bf16_low(pair) - 136.0f, bf16_high(pair) - 136.0f);
-      }
-    }
+    unpack(a[0], words.x);
+    unpack(a[1], words.y);
+  }
+  __device__ static uint4 words_of(const unsigned char* tile, int block, int /*index*/, int lane) {
+    return load_streaming(tile + block * 512 + lane * 16);
+  }
+  __device__ static void unpack(uint32_t (&a)[2][4], const uint4 (&words)[kWords], int half) {
+    unpack(a[0], half == 0 ? words[0].x : words[0].z);
+    unpack(a[1], half == 0 ? words[0].y : words[0].w);
   }
 };
 

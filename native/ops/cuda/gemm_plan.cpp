@@ -15,6 +15,7 @@ constexpr std::array<int32_t, 15> kPaddedRows = {1, 2, 4, 8, 16, 24, 32, 48, 64,
 
 GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, int32_t multiprocessors) {
   GemmPlan plan;
+  if (rows <= kMaxStreamRows) plan.kernel = GemmKernel::stream;
   while (plan.tile_rows < std::min(rows, kMaxTileRows)) plan.tile_rows *= 2;
   const int32_t wanted = kBlocksPerMultiprocessor * multiprocessors;
   const int32_t most = std::clamp(input_tiles / kMinTilesPerSplit, 1, kMaxSplits);

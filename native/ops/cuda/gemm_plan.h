@@ -11,13 +11,20 @@ constexpr int32_t kTileOuts = 64;
 constexpr int32_t kTileInputs = 64;
 constexpr int32_t kMaxSplits = 8;
 constexpr int32_t kMaxTileRows = 128;
+constexpr int32_t kMaxStreamRows = 4;
 
 constexpr int32_t tiles_of(int64_t elements, int32_t tile) {
   return static_cast<int32_t>((elements + tile - 1) / tile);
 }
 
+enum class GemmKernel : uint8_t {
+  stream,  // few rows: weights go from memory to registers
+  mma,     // mma.sync, weights and rows through shared memory
+};
+
 // How one matmul call is cut into blocks of threads.
 struct GemmPlan {
+  GemmKernel kernel = GemmKernel::mma;
   int32_t tile_rows = 8;  // 8, 16, 32, 64 or 128
   int32_t splits = 1;     // parts of the inputs that are summed apart, then added in order
   bool in_turn = false;   // one block sums all parts, else a block per part

@@ -44,6 +44,22 @@ __device__ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// Both halves of a less those of b, rounded to bf16.
+__device__ inline uint32_t bf16_pair_subtract(uint32_t a, uint32_t b) {
+  const __nv_bfloat162 difference =
+      __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&a), *reinterpret_cast<const __nv_bfloat162*>(&b));
+  return *reinterpret_cast<const uint32_t*>(&difference);
+}
+
+// 16 bytes of global memory that are read once: kept out of the L1 cache.
+__device__ inline uint4 load_streaming(const void* global) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(global));
+  return value;
+}
+
 // c += a · b, bf16 times bf16 in f32.
 __device__ inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(
@@ -92,6 +108,12 @@ inline uint16_t bf16_bits(float value) {
 }
 inline uint32_t bf16_pair(float low, float high) {
   return bf16_bits(low) | static_cast<uint32_t>(bf16_bits(high)) << 16;
+}
+inline uint32_t bf16_pair_subtract(uint32_t a, uint32_t b) {
+  return bf16_pair(bf16_low(a) - bf16_low(b), bf16_high(a) - bf16_high(b));
+}
+inline uint4 load_streaming(const void* global) {
+  return *static_cast<const uint4*>(global);
 }
 inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   emulate::mma_bf16(c, a, b0, b1);

@@ -112,7 +112,7 @@ void check(std::mt19937& random, const Case& shape) {
     }
     CHECK(worst < 1e-6);
   }
-  // A row alone has the bits that it has among others.
+  // A row alone has the bits that it has among others, though another kernel computes it.
   const int32_t row = static_cast<int32_t>(random() % shape.rows);
   const auto alone = multiply(*device, shape, layers, std::span(x).subspan(row * shape.in, shape.in));
   for (size_t i = 0; i < layers.size(); ++i)
@@ -126,6 +126,9 @@ TEST_CASE("packed products: every tile of rows and every format") {
   std::mt19937 random(11);
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
     check(random, {format, 1, 8, {1}});
+    check(random, {format, 2, 104, {50, 18}});
+    check(random, {format, 3, 320, {129}});
+    check(random, {format, 4, 712, {64}, 1});  // one part: weights are fetched again and again
     check(random, {format, 7, 72, {65, 3}});
     check(random, {format, 16, 64, {64}});
     check(random, {format, 23, 200, {20, 70, 1}});
@@ -137,6 +140,7 @@ TEST_CASE("packed products: every tile of rows and every format") {
 TEST_CASE("packed products: sums in parts, by several blocks and by one in turn") {
   std::mt19937 random(12);
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
+    check(random, {format, 4, 1032, {7, 66}});
     check(random, {format, 5, 1032, {70}});
     check(random, {format, 70, 840, {30, 9}, 16});
     check(random, {format, 150, 648, {100}, 3});  // few multiprocessors: in turn

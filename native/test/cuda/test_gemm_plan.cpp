@@ -26,6 +26,7 @@ TEST_CASE("tiles hold the rows, and blocks fill the device where the inputs allo
     CHECK(plan.tile_rows >= rows);
     CHECK((plan.tile_rows == 8 || plan.tile_rows < 2 * rows));
     CHECK(plan.in_turn == false);
+    CHECK((plan.kernel == GemmKernel::stream) == (rows <= kMaxStreamRows));
     CHECK(64 * plan.splits >= 132);
     CHECK(partial_floats(plan, rows, 64) == int64_t{plan.splits} * rows * 64 * 64);
   }

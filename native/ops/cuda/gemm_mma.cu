@@ -1,7 +1,8 @@
-// Matrix products of few rows: the weights stream through shared memory once, as the 16-row operand of
-// mma.m16n8k16; the rows of x are its 8 columns.
+// Matrix products of any number of rows: the weights stream through shared memory once per 128 rows, as the
+// 16-row operand of mma.m16n8k16; the rows of x are its 8 columns.
 #include "ops/cuda/gemm.h"
 
+#include "ops/cuda/gemm_blocks.cuh"
 #include "ops/cuda/gemm_formats.cuh"
 
 namespace apar::cuda {
@@ -109,26 +110,6 @@ __device__ inline void for_each_sum(const TileSums& sums, Visit visit) {
               (warp / S::kWarpsRow * S::kOutBlocks + out) * 16 + lane / 4 + i / 2 * 8, sums.at[out][row][i]);
 }
 
-__device__ inline const GemmProjection& projection_of(const GemmCall& call, int tile) {
-  int index = 0;
-  while (index + 1 < call.num_projections && tile >= call.projections[index + 1].first_tile) ++index;
-  return call.projections[index];
-}
-
-// True in the block that comes last of those that share `arrived`; then it sees what the others wrote.
-__device__ inline bool last_to_arrive(int32_t* arrived, int32_t blocks) {
-  auto* const last = reinterpret_cast<int32_t*>(shared_memory());
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    *last = atomicAdd(arrived, 1) == blocks - 1;
-    if (*last != 0) *arrived = 0;
-  }
-  __syncthreads();
-  __threadfence();
-  return *last != 0;
-}
-
 // A block computes the outputs of one tile for up to kRows rows: all parts of the inputs in turn, or one of
 // them.
 template <class Format, int kRows, bool kInTurn>
@@ -138,22 +119,15 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   using TileSums = Sums<S::kOutBlocks, S::kRowBlocks>;
   constexpr int kStageBytes = Format::kBytes + kRows * kInputBytes;
   const int row_tiles = (call.rows + kRows - 1) / kRows;
-  const int first_row = static_cast<int>(blockIdx.x) % row_tiles * kRows, tile = blockIdx.x / row_tiles;
-  const int k_tiles = tiles_of(call.in, kTileInputs);
-  const int split = blockIdx.y;
-  const auto split_begin = [&](int part) {
-    return static_cast<int>(static_cast<int64_t>(k_tiles) * part / splits);
-  };
-  const int begin = kInTurn ? 0 : split_begin(split), end = kInTurn ? k_tiles : split_begin(split + 1);
-
-  const GemmProjection& projection = projection_of(call, tile);
-  const int64_t tile_of_layer = tile - projection.first_tile;
-  const auto* const weights =
-      static_cast<const unsigned char*>(projection.weights) + tile_of_layer * k_tiles * Format::kBytes;
+  const int first_row = static_cast<int>(blockIdx.x) % row_tiles * kRows;
+  const int part_of_block = kInTurn ? 0 : blockIdx.y;
+  const TileWork work =
+      tile_work(call, blockIdx.x / row_tiles, Format::kBytes, part_of_block, kInTurn ? 1 : splits);
+  const int begin = work.begin, end = work.end;
   unsigned char* const stages = shared_memory();
   for (int i = 0; i < S::kStages - 1; ++i) {
     if (begin + i < end)
-      load_stage<Format, kRows>(call, weights, first_row, begin + i, stages + i * kStageBytes);
+      load_stage<Format, kRows>(call, work.weights, first_row, begin + i, stages + i * kStageBytes);
     copy_commit();
   }
   TileSums sums, total;
@@ -165,12 +139,12 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
     __syncthreads();
     const int next = k + S::kStages - 1;
     if (next < end)
-      load_stage<Format, kRows>(call, weights, first_row, next,
+      load_stage<Format, kRows>(call, work.weights, first_row, next,
                                 stages + (next - begin) % S::kStages * kStageBytes);
     copy_commit();
     multiply_stage<Format, kRows>(stages + (k - begin) % S::kStages * kStageBytes, sums);
     if constexpr (kInTurn) {
-      if (k + 1 < split_begin(part + 1)) continue;
+      if (k + 1 < part_begin(work.k_tiles, part + 1, splits)) continue;
 #pragma unroll
       for (int out = 0; out < S::kOutBlocks; ++out)
 #pragma unroll
@@ -185,33 +159,20 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   }
   copy_wait<0>();
 
-  const int first_out = static_cast<int>(tile_of_layer) * kTileOuts;
   const auto write = [&](int row, int out, float value) {
-    if (first_row + row < call.rows && first_out + out < projection.outs)
-      projection.out[static_cast<int64_t>(first_row + row) * projection.outs + first_out + out] = value;
+    write_sum(call, work, first_row + row, out, value);
   };
   if constexpr (kInTurn) {
     for_each_sum<kRows>(total, write);
   } else if (splits == 1) {
     for_each_sum<kRows>(sums, write);
   } else {
-    const int64_t width = static_cast<int64_t>(call.tiles) * kTileOuts;
-    const auto partial = [&](int of, int row, int out) {
-      return call.partials + (static_cast<int64_t>(of) * call.rows + first_row + row) * width +
-             tile * kTileOuts + out;
-    };
     for_each_sum<kRows>(sums, [&](int row, int out, float value) {
-      if (first_row + row < call.rows) *partial(split, row, out) = value;
+      if (first_row + row < call.rows) *partial_sum(call, work, part_of_block, first_row + row, out) = value;
     });
     __syncthreads();  // the stages are used up: their memory is taken for the flag
-    if (!last_to_arrive(call.arrived + blockIdx.x, splits)) return;
-    for (int i = threadIdx.x; i < kRows * kTileOuts; i += S::kThreads) {
-      const int row = i / kTileOuts, out = i % kTileOuts;
-      if (first_row + row >= call.rows) break;
-      float sum = __ldcg(partial(0, row, out));  // not from the L1 cache: other multiprocessors wrote it
-      for (int of = 1; of < splits; ++of) sum += __ldcg(partial(of, row, out));
-      write(row, out, sum);
-    }
+    add_parts(call, work, first_row, kRows, splits, call.arrived + blockIdx.x,
+              reinterpret_cast<int32_t*>(stages));
   }
 }
 
@@ -242,58 +203,12 @@ void launch_format(Stream stream, const GemmCall& call, const GemmPlan& plan) {
   }
 }
 
-__device__ inline float widen(float value) {
-  return value;
-}
-__device__ inline float widen(uint16_t bits) {
-  return bf16_float(bits);
-}
-
-constexpr int kPlainThreads = 128;
-constexpr int kPlainRows = 4;
-
-// A warp computes one output for four rows; each lane sums every 32nd input.
-template <class Element>
-__global__ void __launch_bounds__(kPlainThreads)
-    plain_outputs(const __grid_constant__ GemmProjection layer, const __grid_constant__ GemmCall call) {
-  const int out = blockIdx.x * (kPlainThreads / 32) + threadIdx.x / 32, first_row = blockIdx.y * kPlainRows;
-  if (out >= layer.outs) return;
-  const auto* const weights =
-      static_cast<const Element*>(layer.weights) + static_cast<int64_t>(out) * call.in;
-  float sums[kPlainRows] = {};
-  for (int k = threadIdx.x % 32; k < call.in; k += 32) {
-    const float weight = widen(weights[k]);
-#pragma unroll
-    for (int row = 0; row < kPlainRows; ++row)
-      if (first_row + row < call.rows)
-        sums[row] = fmaf(weight, call.x[static_cast<int64_t>(first_row + row) * call.in + k], sums[row]);
-  }
-#pragma unroll
-  for (int row = 0; row < kPlainRows; ++row) {
-    const float sum = warp_sum(sums[row]);
-    if (threadIdx.x % 32 == 0 && first_row + row < call.rows)
-      layer.out[static_cast<int64_t>(first_row + row) * layer.outs + out] = sum;
-  }
-}
-
 }  // namespace
 
-void packed_gemm(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan) {
+void gemm_mma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan) {
   if (format == WeightFormat::int8) return launch_format<Int8Tiles>(stream, call, plan);
   if (format == WeightFormat::int4) return launch_format<Int4Tiles>(stream, call, plan);
   launch_format<Bf16Tiles>(stream, call, plan);
-}
-
-void plain_gemm(Stream stream, const GemmCall& call, DType weights) {
-  for (int32_t i = 0; i < call.num_projections; ++i) {
-    const GemmProjection& layer = call.projections[i];
-    const Grid grid = {static_cast<uint32_t>(tiles_of(layer.outs, kPlainThreads / 32)),
-                       static_cast<uint32_t>(tiles_of(call.rows, kPlainRows))};
-    if (weights == DType::f32)
-      launch<plain_outputs<float>>(stream, grid, kPlainThreads, 0, layer, call);
-    else
-      launch<plain_outputs<uint16_t>>(stream, grid, kPlainThreads, 0, layer, call);
-  }
 }
 
 }  // namespace apar::cuda

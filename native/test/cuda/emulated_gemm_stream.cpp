@@ -1,2 +1,2 @@
 // The kernels themselves, compiled for the host.
-#include "ops/cuda/gemm.cu"
+#include "ops/cuda/gemm_stream.cu"
