@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -22,8 +23,8 @@ struct EngineConfig {
 // Runs a Decoder on a thread of its own: commands go in, events come out. Any thread may call it.
 class Engine {
  public:
-  // `wake` is called from the engine's thread when there are events to drain, and not again before they were
-  // drained.
+  // `wake` is called from the engine's thread when there are events to drain, at most once a millisecond but
+  // for a request's end or a new command, and not again before they were drained.
   Engine(std::unique_ptr<Model> model, EngineConfig config, std::function<void()> wake);
   ~Engine();
   Engine(const Engine&) = delete;
@@ -58,12 +59,14 @@ class Engine {
   void apply(Command& command, std::vector<Event>& events);
   void push(Command command);
   void publish(std::vector<Event>& events);
+  void wake_reader(bool now);
   void fail(const char* what, std::vector<Event>& events);
 
   std::unique_ptr<Model> model_;
   Decoder decoder_;  // the engine thread's alone, but for validate()
   const int32_t max_requests_;
   const std::function<void()> wake_;
+  std::chrono::steady_clock::time_point woken_;  // the engine thread's alone
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
