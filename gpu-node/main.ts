@@ -49,8 +49,18 @@ export interface GpuNode {
 
 /** Opens the engine, listens, registers. @throws StartupError one line for the person who started it. */
 export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
+  return await serveRunner(
+    await openRunner(options.modelDir, { ...options, name: options.modelName }),
+    options,
+  )
+}
+
+/** A gpu node around a runner that is open; closes it in the end, or when it cannot listen. */
+export async function serveRunner(
+  runner: Runner,
+  options: Omit<GpuNodeOptions, 'modelDir' | 'modelName' | keyof EngineOptions>,
+): Promise<GpuNode> {
   const log = options.log ?? ((line: string) => console.error(line))
-  const runner = await openRunner(options.modelDir, { ...options, name: options.modelName })
   const streams = new ServedStreams(runner, options.graceMs)
   let server: GpuNodeServer
   try {

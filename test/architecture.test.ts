@@ -21,7 +21,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'gpu-node': ['shared'],
   client: ['shared'],
   'training/data': ['shared'],
-  bench: ['client', 'gpu-node', 'shared'],
+  bench: ['cli', 'client', 'edge', 'gpu-node', 'shared'],
   cli: ['client', 'edge', 'gpu-node', 'shared', 'training/data'],
 }
 

@@ -3,9 +3,14 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import { fail, root } from './report.mjs'
 
-/** dist/apar.js (the command), dist/bench.js, dist/client.js (for other people's programs) and the edge. */
+/** dist/apar.js (the command), dist/client.js (for other people's programs), the edge; bench and chaos for ourselves. */
 export async function bundle() {
-  const entries = { apar: 'cli/main.ts', bench: 'bench/main.ts' }
+  const entries = {
+    apar: 'cli/main.ts',
+    bench: 'bench/main.ts',
+    'paced-node': 'bench/edge/paced-node.ts',
+    chaos: 'test/chaos/main.ts',
+  }
   const entryPoints = Object.entries(entries)
     .filter(([, file]) => existsSync(join(root, file)))
     .map(([out, file]) => ({ in: join(root, file), out }))

@@ -1,0 +1,171 @@
+import {
+  type Engine,
+  type EngineInfo,
+  type EngineRequest,
+  type EngineStats,
+  EVENT,
+  FINISH,
+  type OnEvents,
+} from '../../gpu-node/engine/types.ts'
+
+export const PACED_MODEL = 'paced'
+
+export interface PacedEngineOptions {
+  /** Every running branch gets one token per step. */
+  readonly stepMs: number
+  readonly tokens: { readonly fork: number; readonly child: number; readonly text: number }
+  /** When a request made its first step, by {@link now}; requests are told apart by their seeds. */
+  readonly onBegun: (seed: number, firstStepMs: number) => void
+}
+
+interface Running {
+  readonly request: EngineRequest
+  readonly branches: number
+  /** The beat at or before its first step; it moves on with every later one. */
+  firstBeat: number
+  step: number
+}
+
+const BLOCKS = 2 ** 20
+
+/**
+ * Stands in for an engine faster than this machine has: it writes the same letter over and over, at a pace. The first
+ * step of a request comes at once, the others on one beat for all requests, as those of one batch do. The root has a
+ * letter, then forks once per step up to `maxBranches` branches; {@link dueTime} says when which letter has to be there.
+ */
+export class PacedEngine implements Engine {
+  readonly info: EngineInfo = { device: 'paced', dtype: 'f32', blockTokens: 16, numBlocks: BLOCKS }
+  readonly #options: PacedEngineOptions
+  readonly #onEvents: OnEvents
+  readonly #running = new Map<number, Running>()
+  #rows: number[] = []
+  #timer: NodeJS.Timeout | undefined
+  /** The next one. */
+  #beat = 0
+  #steps = 0
+  #generated = 0
+
+  constructor(options: PacedEngineOptions, onEvents: OnEvents) {
+    this.#options = options
+    this.#onEvents = onEvents
+  }
+
+  submit(request: EngineRequest): void {
+    const running = { request, branches: request.maxBranches, firstBeat: Number.POSITIVE_INFINITY, step: 0 }
+    this.#running.set(request.id, running)
+    // After the request has said that it was accepted.
+    setImmediate(() => {
+      const first = now()
+      running.firstBeat = Math.floor(first / this.#options.stepMs)
+      this.#options.onBegun(request.seed, first)
+      this.#advance(running)
+      this.#deliver()
+    })
+    if (this.#timer) return
+    this.#beat = Math.floor(now() / this.#options.stepMs) + 1
+    this.#schedule()
+  }
+
+  abort(requestId: number, branchId = 0): void {
+    if (branchId === 0) this.#finish(requestId, FINISH.ABORT)
+  }
+
+  stopBranch(): void {}
+
+  stats(): EngineStats {
+    const branches = [...this.#running.values()].reduce((sum, { branches }) => sum + branches, 0)
+    return {
+      runningRequests: this.#running.size,
+      waitingRequests: 0,
+      liveBranches: branches,
+      runningBranches: branches,
+      preemptedBranches: 0,
+      freeBlocks: BLOCKS,
+      cachedBlocks: 0,
+      usedBlocks: 0,
+      steps: this.#steps,
+      generatedTokens: this.#generated,
+      prefillTokens: 0,
+      cachedPromptTokens: 0,
+      forks: 0,
+      forksRefused: 0,
+      preemptions: 0,
+      stepSeconds: this.#options.stepMs / 1000,
+    }
+  }
+
+  async close(): Promise<void> {
+    clearTimeout(this.#timer)
+    for (const id of [...this.#running.keys()]) this.#finish(id, FINISH.ABORT)
+  }
+
+  /** A late step does not make the next one late. */
+  #schedule(): void {
+    const { stepMs } = this.#options
+    this.#timer = setTimeout(
+      () => {
+        for (const last = Math.floor(now() / stepMs); this.#beat <= last; this.#beat++) this.#step(this.#beat)
+        this.#deliver()
+        if (this.#running.size > 0) this.#schedule()
+        else this.#timer = undefined
+      },
+      Math.max(0, this.#beat * stepMs - now()),
+    )
+  }
+
+  #step(beat: number): void {
+    this.#steps++
+    for (const running of [...this.#running.values()]) if (running.firstBeat < beat) this.#advance(running)
+  }
+
+  #advance(running: Running): void {
+    const { request, branches } = running
+    const { id, maxTokens } = request
+    if (this.#running.get(id) !== running) return
+    const { fork, child, text } = this.#options.tokens
+    const step = running.step++
+    const forks = step > 0 && step < branches
+    for (let branch = 0; branch < Math.min(step || 1, branches); branch++) {
+      this.#rows.push(EVENT.TOKEN, id, branch, branch === 0 && forks ? fork : text, 0)
+      this.#generated++
+    }
+    if (forks) {
+      this.#rows.push(EVENT.FORK, id, 0, step, request.prompt.length + step)
+      this.#rows.push(EVENT.TOKEN, id, step, child, 0)
+    }
+    if (step + 1 >= maxTokens / branches) this.#finish(id, FINISH.STOP)
+  }
+
+  #finish(id: number, reason: number): void {
+    const running = this.#running.get(id)
+    if (!running) return
+    this.#running.delete(id)
+    for (let branch = 0; branch < Math.min(running.step || 1, running.branches); branch++)
+      this.#rows.push(EVENT.BRANCH_END, id, branch, reason, 0)
+    this.#rows.push(EVENT.FINISH, id, 0, reason, 0)
+    if (reason === FINISH.ABORT) setImmediate(() => this.#deliver())
+  }
+
+  #deliver(): void {
+    if (this.#rows.length === 0) return
+    const rows = Int32Array.from(this.#rows)
+    this.#rows = []
+    this.#onEvents(rows)
+  }
+}
+
+/** When letter `index` of a branch has to be there, for a request whose first step was at `first`. */
+export function dueTime(
+  { first, branches, stepMs }: { first: number; branches: number; stepMs: number },
+  branch: number,
+  index: number,
+): number {
+  if (branch === 0 && index === 0) return first
+  const step = branch === 0 ? index + branches - 1 : branch + 1 + index
+  return (Math.floor(first / stepMs) + step) * stepMs
+}
+
+/** ms on a clock that all processes of this machine share and that never jumps. */
+export function now(): number {
+  return Number(process.hrtime.bigint()) / 1e6
+}

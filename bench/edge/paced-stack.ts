@@ -1,0 +1,77 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { newApiKey, newNodeSecret } from '../../cli/keys.ts'
+import { startLocalEdge } from '../../cli/local/edge.ts'
+import { packageRoot } from '../../gpu-node/package-root.ts'
+import type { PacedNodeMessage } from './paced-node.ts'
+
+export interface PacedStack {
+  readonly edgeUrl: string
+  /** A key with every kind of limit. */
+  readonly key: string
+  readonly nodeUrl: string
+  readonly nodeSecret: string
+  /** The same engine as an OpenAI-compatible server. */
+  readonly openAiUrl: string
+  /** Process ids of edge and gpu node. */
+  readonly edgeProcesses: readonly number[]
+  readonly nodeProcess: number
+  readonly stepMs: number
+  /** When the request with this seed made its first step, by `now()`; known once its first text has arrived. */
+  firstStep(seed: number): number | undefined
+  close(): Promise<void>
+}
+
+/** Large enough that no limit refuses anything here; each is kept all the same. */
+const LIMITS = {
+  requests_per_minute: 1_000_000,
+  tokens_per_minute: 1_000_000_000,
+  concurrent_streams: 10_000,
+  tokens_per_day: 1_000_000_000_000,
+  tokens_per_month: 1_000_000_000_000,
+}
+
+/** The edge in workerd and a paced gpu node, each in processes of its own. */
+export async function startPacedStack(stepMs: number): Promise<PacedStack> {
+  const nodeSecret = newNodeSecret()
+  const { key, record } = newApiKey('bench', LIMITS.requests_per_minute)
+  const apiKeys = [{ ...record, limits: LIMITS }]
+  const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret })
+  const child = spawn(process.execPath, [join(packageRoot, 'dist/paced-node.js')], {
+    env: { ...process.env, NODE_SECRET: nodeSecret, EDGE_URL: edge.url, STEP_MS: String(stepMs) },
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  const exited = once(child, 'exit')
+  const firstSteps = new Map<number, number>()
+  const ready = new Promise<PacedNodeMessage & { type: 'ready' }>((resolve, reject) => {
+    child.on('message', (message: PacedNodeMessage) => {
+      if (message.type === 'ready') resolve(message)
+      else firstSteps.set(message.seed, message.first)
+    })
+    void exited.then(() => reject(new Error('the paced gpu node ended')))
+  })
+  const close = async () => {
+    child.kill('SIGKILL')
+    await exited
+    await edge.close()
+  }
+  try {
+    const { url, openAiUrl } = await ready
+    return {
+      edgeUrl: edge.url,
+      key,
+      nodeUrl: url,
+      nodeSecret,
+      openAiUrl,
+      edgeProcesses: edge.processes,
+      nodeProcess: child.pid ?? 0,
+      stepMs,
+      firstStep: (seed) => firstSteps.get(seed),
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}

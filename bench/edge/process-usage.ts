@@ -1,0 +1,31 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { median } from '../report.ts'
+
+const PAGE_BYTES = 4096
+
+/** What some processes hold at one moment. */
+export interface ProcessUsage {
+  readonly rssMiB: number
+  /** Open files and sockets. */
+  readonly handles: number
+}
+
+/** Linux only. @throws Error when one of the processes is gone. */
+export function processUsage(pids: readonly number[]): ProcessUsage {
+  let [pages, handles] = [0, 0]
+  for (const pid of pids) {
+    pages += Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1])
+    handles += readdirSync(`/proc/${pid}/fd`).length
+  }
+  return { rssMiB: (pages * PAGE_BYTES) / 2 ** 20, handles }
+}
+
+/** Growth in per cent that counts as flat: of processes that do the same all the time the memory strays by as much. */
+export const FLAT_PERCENT = 10
+
+/** By how much the last third of the samples lies above the first, in per cent; negative when it shrank. */
+export function growthPercent(samples: readonly number[]): number {
+  const third = Math.max(1, Math.floor(samples.length / 3))
+  const [first, last] = [median(samples.slice(0, third)), median(samples.slice(-third))]
+  return (last / first - 1) * 100
+}
