@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { newApiKey, newNodeSecret } from '../../cli/keys.ts'
-import { startLocalEdge } from '../../cli/local/edge.ts'
+import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from '../../cli/local/edge.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 
 /** An edge and gpu nodes in processes of their own: they can be killed. */
@@ -17,6 +17,10 @@ export interface LocalFleet {
   terminateBusiest(): Promise<void>
   /** As a runtime update does it: connections and memory are lost, storage stays. */
   restartEdge(): Promise<void>
+  /** One more; settles when the edge knows it. */
+  addNode(): Promise<void>
+  /** Their ids. */
+  processes(): { edge: readonly number[]; nodes: readonly number[] }
   load(): Promise<{ running: number; waiting: number }[]>
   close(): Promise<void>
 }
@@ -26,18 +30,34 @@ interface Node {
   readonly url: string
 }
 
-export async function startFleet(options: { nodes: number; drainSeconds?: number }): Promise<LocalFleet> {
+/** What a fleet needs of an edge. */
+export type OpenEdge = (
+  options: Pick<LocalEdgeOptions, 'port' | 'apiKeys' | 'nodeSecret' | 'stateDir'>,
+) => Promise<Pick<LocalEdge, 'url' | 'processes' | 'close'>>
+
+export interface FleetOptions {
+  nodes: number
+  drainSeconds?: number
+  /** Default: the edge as people run it. */
+  openEdge?: OpenEdge
+}
+
+const openLocalEdge: OpenEdge = (options) => startLocalEdge({ host: '127.0.0.1', ...options })
+
+export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
   const nodeSecret = newNodeSecret()
   const { key, record } = newApiKey('test', 100_000)
   const stateDir = await mkdtemp(join(tmpdir(), 'apar-fleet-'))
-  const open = (port: number) =>
-    startLocalEdge({ host: '127.0.0.1', port, apiKeys: [record], nodeSecret, stateDir })
+  const { openEdge = openLocalEdge } = options
+  const open = (port: number) => openEdge({ port, apiKeys: [record], nodeSecret, stateDir })
   let edge = await open(0)
   const { url } = edge
   const drain = String(options.drainSeconds ?? 25)
-  const nodes = await Promise.all(
-    Array.from({ length: options.nodes }, () => startNode(url, nodeSecret, drain)),
-  )
+  const nodes: Node[] = []
+  const addNode = async () => {
+    nodes.push(await startNode(url, nodeSecret, drain))
+  }
+  await Promise.all(Array.from({ length: options.nodes }, addNode))
   const loadOf = async (node: Node) => {
     const response = await fetch(`${node.url.replace('ws:', 'http:')}/healthz`)
     return ((await response.json()) as { load: { running: number; waiting: number } }).load
@@ -67,6 +87,8 @@ export async function startFleet(options: { nodes: number; drainSeconds?: number
       await edge.close()
       edge = await open(Number(new URL(url).port))
     },
+    addNode,
+    processes: () => ({ edge: edge.processes, nodes: nodes.map(({ process }) => process.pid ?? 0) }),
     load: () => Promise.all(nodes.map(loadOf)),
     close: async () => {
       const exits = nodes.map(({ process }) => {

@@ -1,0 +1,20 @@
+import { drops } from './drops.ts'
+import { evictions } from './evictions.ts'
+import { kills } from './kills.ts'
+import { limits } from './limits.ts'
+import type { Scenario } from './scenario.ts'
+
+interface Sized {
+  readonly run: Scenario
+  /** What issue figures are taken with. */
+  readonly full: number
+  /** All of them together end within 90 s. */
+  readonly quick: number
+}
+
+export const SCENARIOS: Record<string, Sized> = {
+  drops: { run: drops, full: 1_000, quick: 60 },
+  kills: { run: kills, full: 100, quick: 5 },
+  evictions: { run: evictions, full: 200, quick: 20 },
+  limits: { run: limits, full: 10_000, quick: 1_000 },
+}
