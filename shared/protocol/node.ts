@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { AparError } from '../errors.ts'
 import { branch, isTerminal, StreamEvent, seq } from './events.ts'
 import { GenerateRequest } from './request.ts'
 
@@ -60,13 +61,13 @@ export class StreamLog {
     return this.last !== undefined && isTerminal(this.last)
   }
 
-  /** @throws Error when its events are not the next ones; nothing is appended then. */
+  /** @throws AparError `invalid_request` when its events are not the next ones; nothing is appended then. */
   append({ rows, events }: NodeBatch): void {
-    if (this.ended) throw new Error('a batch after the last event')
+    if (this.ended) throw outOfOrder('a batch after the last event')
     events.forEach((event, index) => {
       const next = this.nextSeq + index
-      if (event.seq !== next) throw new Error(`event ${event.seq} instead of ${next}`)
-      if (isTerminal(event) && index < events.length - 1) throw new Error('an event after the last')
+      if (event.seq !== next) throw outOfOrder(`event ${event.seq} instead of ${next}`)
+      if (isTerminal(event) && index < events.length - 1) throw outOfOrder('an event after the last')
     })
     this.#events.push(...events)
     this.#batches.push({ rows, end: this.nextSeq })
@@ -87,4 +88,9 @@ export class StreamLog {
     }
     return batches
   }
+}
+
+/** Whoever sent it is at fault: a gpu node, or an edge that moves a stream. */
+function outOfOrder(what: string): AparError {
+  return new AparError('invalid_request', `log: ${what}`, { param: 'log' })
 }

@@ -129,6 +129,11 @@ describe('a socket', () => {
     ],
     ['a bad request', start.replace('"user"', '"robot"'), { param: 'request.messages.0.role' }],
     ['an unknown field', start.replace('"model"', '"modell":1,"model"'), { param: 'request.modell' }],
+    [
+      'a log with a gap',
+      start.replace(/}$/, ',"log":[{"rows":[],"events":[{"type":"delta","seq":1,"branch":0,"text":"a"}]}]}'),
+      { code: 'invalid_request', param: 'log' },
+    ],
     ['another model', start.replace('tiny', 'huge'), { code: 'model_not_found', param: 'model' }],
   ])('is told what is wrong with %s', async (_, frame, error) => {
     const { socket, events } = await connect()
