@@ -65,8 +65,13 @@ void* random_bytes(Device& device, size_t bytes) {
   return data;
 }
 
-void time_gemm(WeightFormat format, const char* name, int32_t outs, int32_t in) {
+const char* kernel_name(GemmKernel kernel) {
+  return kernel == GemmKernel::stream ? "gemm_stream" : kernel == GemmKernel::mma ? "gemm_mma" : "gemm_wgmma";
+}
+
+void time_gemm(GemmChoice choice, WeightFormat format, const char* name, int32_t outs, int32_t in) {
   const auto device = open_cuda_device();
+  const DeviceInfo& info = device->info();
   const size_t bytes = tiled_bytes(outs, in, format);
   std::vector<const void*> weights;
   for (int32_t i = 0; i < kLaunches; ++i) {
@@ -89,13 +94,13 @@ void time_gemm(WeightFormat format, const char* name, int32_t outs, int32_t in) 
   auto* const out = static_cast<float*>(device->allocate(size_t{4} * kMaxRows * outs, "bench"));
   for (const int32_t rows : {1, 4, 8, 16, 32, 64, 128, 384, 512}) {
     call.rows = rows;
-    const GemmPlan plan =
-        plan_gemm(rows, call.tiles, tiles_of(in, kTileInputs), device->info().multiprocessors);
+    const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(in, kTileInputs), format,
+                                    {info.multiprocessors, info.capability, choice});
     const double seconds = median_seconds(*device, [&](int32_t i) {
       call.projections[0] = {weights[i], out, outs, 0};
       packed_gemm(device->stream(), call, format, plan);
     });
-    print("gemm", to_string(format), name, rows, seconds,
+    print(kernel_name(plan.kernel), to_string(format), name, rows, seconds,
           static_cast<double>(bytes) + 2.0 * rows * in + 4.0 * rows * outs);
   }
 }
@@ -132,12 +137,16 @@ void time_attention(int32_t rows) {
 
 }  // namespace
 
-int main() {
+// Without an argument everything with the kernels that are used by default; with mma, wgmma or auto the
+// matrix products alone.
+int main(int count, char** words) {
   try {
-    for (const int32_t rows : {1, 32, 128, 350}) time_attention(rows);
+    const GemmChoice choice = parse_gemm_choice(count > 1 ? words[1] : "mma");
+    if (count == 1)
+      for (const int32_t rows : {1, 32, 128, 350}) time_attention(rows);
     for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
-      time_gemm(format, "qkv", 12288, 4096);
-      time_gemm(format, "down", 4096, 11008);
+      time_gemm(choice, format, "qkv", 12288, 4096);
+      time_gemm(choice, format, "down", 4096, 11008);
     }
     return 0;
   } catch (const std::exception& error) {

@@ -10,6 +10,8 @@ NATIVE = Path(__file__).resolve().parents[2]
 CARRIED = NATIVE / "build/carried"  # headers brought along to a machine that lacks them
 DEVICE_TESTS = ["test_cuda_elementwise", "test_cuda_gemm", "test_cuda_attention", "test_cuda_draw", "test_cuda_model", "test_cuda_parallel"]
 
+WGMMA_TEST = "test_cuda_gemm_wgmma"
+
 
 def build(report, options) -> None:
     cuda = options.device == "cuda"
@@ -25,7 +27,8 @@ def build(report, options) -> None:
     if cuda:
         targets += ["apar_cuda", "apar_bench_kernels"]
     if doctest(options):
-        targets += [f"device_{name}" for name in DEVICE_TESTS] if cuda else DEVICE_TESTS
+        tests = [*DEVICE_TESTS, WGMMA_TEST]
+        targets += [f"device_{name}" for name in tests] if cuda else tests
     else:
         report.line(part="build", case="tests", result="skipped", why=f"doctest is not installed: put "
                     f"doctest/doctest.h into {CARRIED}")

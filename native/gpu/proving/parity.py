@@ -1,9 +1,11 @@
 """The tests of the CUDA backend on the device (or, on the CPU, on the emulator), and again under compute-sanitizer."""
 
+import json
+import os
 import re
 import shutil
 
-from .build import DEVICE_TESTS, doctest
+from .build import DEVICE_TESTS, WGMMA_TEST, doctest, hopper
 from .report import Failed, Skipped, run_program
 
 # Whole models take too long under a sanitizer; they add no kernel.
@@ -20,13 +22,32 @@ def test_path(options, name: str):
     return path
 
 
+def run_test(report, options, part: str, name: str, **how) -> str:
+    output = run_program([test_path(options, name)], **how).stdout.decode()
+    cases = re.search(r"test cases:\s*(\d+)", output)
+    checks = re.search(r"assertions:\s*(\d+)", output)
+    report.line(part=part, case=name, result="ok", on="device" if options.device == "cuda" else "emulator",
+                test_cases=int(cases.group(1)), assertions=int(checks.group(1)))
+    return output
+
+
 def parity(report, options) -> None:
     for name in DEVICE_TESTS:
-        output = run_program([test_path(options, name)]).stdout.decode()
-        cases = re.search(r"test cases:\s*(\d+)", output)
-        checks = re.search(r"assertions:\s*(\d+)", output)
-        report.line(part="parity", case=name, result="ok", on="device" if options.device == "cuda" else "emulator",
-                    test_cases=int(cases.group(1)), assertions=int(checks.group(1)))
+        run_test(report, options, "parity", name, env={**os.environ, "APAR_CUDA_GEMM": "mma"})
+
+
+def wgmma(report, options) -> None:
+    cuda = options.device == "cuda"
+    if cuda and not hopper():
+        raise Skipped("wgmma is Hopper's, compute capability 9.0")
+    limit = {"timeout": 60}  # a barrier that nobody arrives at would hold it for ever
+    said = re.search(r"mma\.sync's bits: (\w+)", run_test(report, options, "wgmma", WGMMA_TEST, **limit))
+    report.line(part="wgmma", case="the same bits as mma.sync", result=said.group(1))
+    whole = {"env": {**os.environ, "APAR_CUDA_GEMM": "wgmma"}, "timeout": 120}
+    run_test(report, options, "wgmma", "test_cuda_model", **whole)
+    if cuda:
+        for text in run_program([options.build_dir / "apar_bench_kernels", "wgmma"], **limit).stdout.decode().splitlines():
+            report.line(**json.loads(text))
 
 
 def sanitize(report, options) -> None:

@@ -64,8 +64,11 @@ def gpu() -> str:
 
 
 def run_program(command, **options) -> subprocess.CompletedProcess:
-    """Runs to the end. Raises Failed with the program's last words."""
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    """Runs to the end, or for `timeout` seconds. Raises Failed with the program's last words."""
+    try:
+        done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    except subprocess.TimeoutExpired as late:
+        raise Failed(f"{command[0]} took longer than {late.timeout} s") from late
     if done.returncode != 0:
         words = (done.stdout + done.stderr).decode(errors="replace") if isinstance(done.stdout, bytes) else done.stdout + done.stderr
         sys.stderr.write(words)

@@ -117,8 +117,9 @@ void CudaOps::multiply(const float* x, int32_t rows, std::span<const Projection>
     call.in = static_cast<int32_t>(projection.w.cols);
   }
   if (!first.packed) return plain_gemm(stream_, call, first.plain_dtype);
-  const GemmPlan plan =
-      plan_gemm(rows, call.tiles, tiles_of(call.in, kTileInputs), device_->info().multiprocessors);
+  const DeviceInfo& info = device_->info();
+  const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(call.in, kTileInputs), projections[0].w.format,
+                                  {info.multiprocessors, info.capability, gemm_choice_});
   const int64_t partials = partial_floats(plan, rows, call.tiles);
   if (partials > partial_capacity_) {
     // Graphs recorded before keep using the smaller one.

@@ -88,6 +88,7 @@ class CudaOps final : public Ops {
   int32_t rows_ = 0;
 
   std::byte* staging_ = nullptr;  // pinned
+  GemmChoice gemm_choice_ = gemm_choice_of_environment();
   float* partials_ = nullptr;
   int64_t partial_capacity_ = 0;
   int32_t* arrived_ = nullptr;

@@ -37,8 +37,10 @@ void packed_gemm(Stream stream, const GemmCall& call, WeightFormat format, const
 // out = x · w^T for weights in f32 or bf16 of any shape, a warp per output.
 void plain_gemm(Stream stream, const GemmCall& call, DType weights);
 
-// The kernels behind packed_gemm(); the same bits from both.
+// The kernels behind packed_gemm(). The first two give the same bits; gemm_wgmma needs compute
+// capability 9.0.
 void gemm_stream(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 void gemm_mma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
+void gemm_wgmma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
 }  // namespace apar::cuda

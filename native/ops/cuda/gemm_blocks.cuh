@@ -19,7 +19,7 @@ struct TileWork {
 
 // Where part `part` of `splits` begins, in tiles of inputs.
 __device__ inline int32_t part_begin(int32_t k_tiles, int32_t part, int32_t splits) {
-  return static_cast<int32_t>(static_cast<int64_t>(k_tiles) * part / splits);
+  return k_tiles * part / splits;
 }
 
 __device__ inline TileWork tile_work(const GemmCall& call, int32_t tile, int32_t tile_bytes, int32_t part,
@@ -69,11 +69,9 @@ __device__ inline bool last_to_arrive(int32_t* arrived, int32_t blocks, int32_t*
   return *flag != 0;
 }
 
-// The block has written its part's sums of rows [first_row, first_row + rows); the last of the parts' blocks
-// adds them in order. `flag` is shared memory that nobody uses any more.
+// Adds the parts of the rows [first_row, first_row + rows) in order, once all are written; by a whole block.
 __device__ inline void add_parts(const GemmCall& call, const TileWork& work, int32_t first_row, int32_t rows,
-                                 int32_t splits, int32_t* arrived, int32_t* flag) {
-  if (!last_to_arrive(arrived, splits, flag)) return;
+                                 int32_t splits) {
   for (int32_t i = threadIdx.x; i < rows * kTileOuts; i += blockDim.x) {
     const int32_t row = first_row + i / kTileOuts, out = i % kTileOuts;
     if (row >= call.rows) break;

@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   TileSums sums, total;
   sums.clear();
   if constexpr (kInTurn) total.clear();
-  int part = 0;
+  int part = 0, part_end = part_begin(work.k_tiles, 1, splits);
   for (int k = begin; k < end; ++k) {
     copy_wait<S::kStages - 2>();
     __syncthreads();
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
     copy_commit();
     multiply_stage<Format, kRows>(stages + (k - begin) % S::kStages * kStageBytes, sums);
     if constexpr (kInTurn) {
-      if (k + 1 < part_begin(work.k_tiles, part + 1, splits)) continue;
+      if (k + 1 < part_end) continue;
 #pragma unroll
       for (int out = 0; out < S::kOutBlocks; ++out)
 #pragma unroll
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
             total.at[out][row][i] =
                 part == 0 ? sums.at[out][row][i] : total.at[out][row][i] + sums.at[out][row][i];
       sums.clear();
-      ++part;
+      part_end = part_begin(work.k_tiles, ++part + 1, splits);
     }
   }
   copy_wait<0>();
@@ -171,8 +171,8 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
       if (first_row + row < call.rows) *partial_sum(call, work, part_of_block, first_row + row, out) = value;
     });
     __syncthreads();  // the stages are used up: their memory is taken for the flag
-    add_parts(call, work, first_row, kRows, splits, call.arrived + blockIdx.x,
-              reinterpret_cast<int32_t*>(stages));
+    if (last_to_arrive(call.arrived + blockIdx.x, splits, reinterpret_cast<int32_t*>(stages)))
+      add_parts(call, work, first_row, kRows, splits);
   }
 }
 

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
+
+#include "core/error.h"
 
 namespace apar::cuda {
 namespace {
@@ -11,17 +14,53 @@ constexpr int32_t kBlocksPerMultiprocessor = 2;
 constexpr int32_t kMinTilesPerSplit = 4;
 constexpr std::array<int32_t, 15> kPaddedRows = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512};
 
+constexpr int32_t kMinWgmmaTileRows = 32;
+constexpr int32_t kMaxScaledWgmmaTileRows = 64;  // their groups are summed apart: twice the registers
+
+bool takes_wgmma(int32_t rows, const GemmDevice& device) {
+  if (device.choice == GemmChoice::mma) return false;
+  if (device.capability == 90) return device.choice == GemmChoice::wgmma || rows >= kMinWgmmaRows;
+  if (device.choice == GemmChoice::automatic) return false;
+  throw Error(ErrorCode::unavailable, "wgmma needs a device of compute capability 9.0, this one has " +
+                                          std::to_string(device.capability / 10) + "." +
+                                          std::to_string(device.capability % 10));
+}
+
 }  // namespace
 
-GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, int32_t multiprocessors) {
+GemmChoice parse_gemm_choice(const std::string& name) {
+  if (name == "mma") return GemmChoice::mma;
+  if (name == "wgmma") return GemmChoice::wgmma;
+  if (name == "auto") return GemmChoice::automatic;
+  throw Error(ErrorCode::invalid_config, "APAR_CUDA_GEMM is mma, wgmma or auto, not " + name);
+}
+
+GemmChoice gemm_choice_of_environment() {
+  const char* const name = std::getenv("APAR_CUDA_GEMM");
+  return name == nullptr ? GemmChoice::mma : parse_gemm_choice(name);
+}
+
+GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, WeightFormat format,
+                   const GemmDevice& device) {
   GemmPlan plan;
-  if (rows <= kMaxStreamRows) plan.kernel = GemmKernel::stream;
-  while (plan.tile_rows < std::min(rows, kMaxTileRows)) plan.tile_rows *= 2;
-  const int32_t wanted = kBlocksPerMultiprocessor * multiprocessors;
   const int32_t most = std::clamp(input_tiles / kMinTilesPerSplit, 1, kMaxSplits);
+  const int32_t wanted = kBlocksPerMultiprocessor * device.multiprocessors;
   plan.splits = std::clamp((wanted + tiles - 1) / tiles, 1, most);
-  plan.in_turn = plan.tile_rows == kMaxTileRows && plan.splits > 1 &&
-                 tiles * tiles_of(rows, kMaxTileRows) >= multiprocessors;
+  int32_t max_tile_rows = kMaxTileRows;
+  int32_t output_blocks = tiles;
+  bool may_take_turns = true;
+  if (takes_wgmma(rows, device)) {
+    plan.kernel = GemmKernel::wgmma;
+    plan.tile_rows = kMinWgmmaTileRows;
+    if (format != WeightFormat::bf16) max_tile_rows = kMaxScaledWgmmaTileRows;
+    output_blocks = tiles_of(tiles, kWgmmaTiles);
+  } else if (rows <= kMaxStreamRows) {
+    plan.kernel = GemmKernel::stream;
+  }
+  while (plan.tile_rows < std::min(rows, max_tile_rows)) plan.tile_rows *= 2;
+  if (plan.kernel != GemmKernel::wgmma) may_take_turns = plan.tile_rows == kMaxTileRows;
+  plan.in_turn = may_take_turns && plan.splits > 1 &&
+                 output_blocks * tiles_of(rows, plan.tile_rows) >= device.multiprocessors;
   return plan;
 }
 

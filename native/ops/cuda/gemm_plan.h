@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+
+#include "model/config.h"
 
 namespace apar::cuda {
 
@@ -12,6 +15,8 @@ constexpr int32_t kTileInputs = 64;
 constexpr int32_t kMaxSplits = 8;
 constexpr int32_t kMaxTileRows = 128;
 constexpr int32_t kMaxStreamRows = 4;
+constexpr int32_t kMinWgmmaRows = 16;
+constexpr int32_t kWgmmaTiles = 2;  // of outputs, by one block
 
 constexpr int32_t tiles_of(int64_t elements, int32_t tile) {
   return static_cast<int32_t>((elements + tile - 1) / tile);
@@ -20,6 +25,24 @@ constexpr int32_t tiles_of(int64_t elements, int32_t tile) {
 enum class GemmKernel : uint8_t {
   stream,  // few rows: weights go from memory to registers
   mma,     // mma.sync, weights and rows through shared memory
+  wgmma,   // Hopper's wgmma and bulk copies (docs/adr/0013)
+};
+
+// Which of them may be used.
+enum class GemmChoice : uint8_t {
+  mma,        // stream and mma: a row's bits do not depend on the number of rows
+  wgmma,      // wgmma alone, whatever the number of rows
+  automatic,  // wgmma from kMinWgmmaRows rows, else as mma
+};
+// "mma", "wgmma", "auto". Throws Error{invalid_config} for another name.
+GemmChoice parse_gemm_choice(const std::string& name);
+// What APAR_CUDA_GEMM in the environment says, mma without it.
+GemmChoice gemm_choice_of_environment();
+
+struct GemmDevice {
+  int32_t multiprocessors = 0;
+  int32_t capability = 80;  // 90 has wgmma
+  GemmChoice choice = GemmChoice::mma;
 };
 
 // How one matmul call is cut into blocks of threads.
@@ -32,8 +55,9 @@ struct GemmPlan {
 
 // The parts depend on the layers' shapes alone and are added in order, in turn or not, so that a row has the
 // same bits beside one other and beside a thousand. `tiles` is the number of output tiles of all layers of
-// the call.
-GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, int32_t multiprocessors);
+// the call. Throws Error{unavailable} when the choice is wgmma and the device has none.
+GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, WeightFormat format,
+                   const GemmDevice& device);
 
 // Floats that the parts of such a call take, 0 without parts.
 int64_t partial_floats(const GemmPlan& plan, int32_t rows, int32_t tiles);

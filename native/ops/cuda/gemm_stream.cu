@@ -107,9 +107,9 @@ __global__ void __launch_bounds__(kThreads, 3)
     else if (row < call.rows)
       *partial_sum(call, work, part, row, out) = sums[i];
   }
-  if (splits > 1)
-    add_parts(call, work, 0, call.rows, splits, call.arrived + blockIdx.x,
-              reinterpret_cast<int32_t*>(shared_memory()));
+  if (splits > 1 &&
+      last_to_arrive(call.arrived + blockIdx.x, splits, reinterpret_cast<int32_t*>(shared_memory())))
+    add_parts(call, work, 0, call.rows, splits);
 }
 
 template <class Format>

@@ -173,14 +173,32 @@ void sync_warp(const char* kind, const void* in, void* out, Combine combine) {
   }
 }
 
+int running_warp() {
+  return running / kWarpSize;
+}
+
+void progress() {
+  ++block.progress;
+}
+
+void fail(const char* what) {
+  broken = what;
+}
+
+bool check_shared(const void* at, size_t bytes, size_t alignment) {
+  const auto* const from = static_cast<const unsigned char*>(at);
+  if (from < block.shared || from + bytes > block.shared + block.shared_bytes ||
+      reinterpret_cast<uintptr_t>(from) % alignment != 0) {
+    fail("an access is misaligned or out of shared memory");
+    return false;
+  }
+  return true;
+}
+
 void copy_async(void* shared, const void* global, size_t bytes, bool valid) {
   auto* const to = static_cast<unsigned char*>(shared);
-  if (to < block.shared || to + bytes > block.shared + block.shared_bytes ||
-      reinterpret_cast<uintptr_t>(to) % bytes != 0 ||
-      (valid && reinterpret_cast<uintptr_t>(global) % bytes != 0))
-    broken = "an asynchronous copy is misaligned or out of shared memory";
-  else
-    std::memset(to, 0xff, bytes);
+  if (valid && reinterpret_cast<uintptr_t>(global) % bytes != 0) fail("an asynchronous copy is misaligned");
+  if (check_shared(to, bytes, bytes)) std::memset(to, 0xff, bytes);
   block.threads[running].open.push_back({shared, global, bytes, valid});
 }
 

@@ -15,7 +15,7 @@ constexpr size_t kAlignment = 16;  // of the largest access
 }  // namespace
 
 EmulatedDevice::EmulatedDevice(uint64_t free_bytes, int32_t multiprocessors)
-    : info_{"emulated", multiprocessors, 80, free_bytes} {}
+    : info_{"emulated", multiprocessors, 90, free_bytes} {}
 
 void* EmulatedDevice::allocate(size_t bytes, const char* what) {
   if (bytes > info_.free_bytes) throw Error(ErrorCode::out_of_memory, what);

@@ -1,39 +1,64 @@
 // Numbers that decide launches and memory, without a device.
 #include <doctest/doctest.h>
 
+#include "core/error.h"
 #include "ops/cuda/gemm_plan.h"
 #include "ops/cuda/memory_plan.h"
 
 using namespace apar;
 using namespace apar::cuda;
 
+namespace {
+
+GemmPlan plan(int32_t rows, int32_t tiles, int32_t input_tiles, GemmChoice choice = GemmChoice::mma) {
+  return plan_gemm(rows, tiles, input_tiles, WeightFormat::bf16, {132, 90, choice});
+}
+
+}  // namespace
+
 TEST_CASE("the parts of a sum depend on the layer alone, so that a row has the same bits in every batch") {
   for (const int32_t tiles : {1, 64, 192, 344, 500}) {
     for (const int32_t input_tiles : {1, 3, 64, 172}) {
-      const int32_t splits = plan_gemm(1, tiles, input_tiles, 132).splits;
+      const int32_t splits = plan(1, tiles, input_tiles).splits;
       CHECK(splits >= 1);
       CHECK(splits <= kMaxSplits);
       CHECK(splits <= input_tiles);
-      for (int32_t rows = 1; rows < 1200; rows += 7)
-        CHECK(plan_gemm(rows, tiles, input_tiles, 132).splits == splits);
+      for (int32_t rows = 1; rows < 1200; rows += 7) CHECK(plan(rows, tiles, input_tiles).splits == splits);
     }
   }
 }
 
 TEST_CASE("tiles hold the rows, and blocks fill the device where the inputs allow it") {
   for (int32_t rows = 1; rows <= 128; ++rows) {
-    const GemmPlan plan = plan_gemm(rows, 64, 64, 132);
-    CHECK(plan.tile_rows >= rows);
-    CHECK((plan.tile_rows == 8 || plan.tile_rows < 2 * rows));
-    CHECK(plan.in_turn == false);
-    CHECK((plan.kernel == GemmKernel::stream) == (rows <= kMaxStreamRows));
-    CHECK(64 * plan.splits >= 132);
-    CHECK(partial_floats(plan, rows, 64) == int64_t{plan.splits} * rows * 64 * 64);
+    const GemmPlan cut = plan(rows, 64, 64);
+    CHECK(cut.tile_rows >= rows);
+    CHECK((cut.tile_rows == 8 || cut.tile_rows < 2 * rows));
+    CHECK(cut.in_turn == false);
+    CHECK((cut.kernel == GemmKernel::stream) == (rows <= kMaxStreamRows));
+    CHECK(64 * cut.splits >= 132);
+    CHECK(partial_floats(cut, rows, 64) == int64_t{cut.splits} * rows * 64 * 64);
   }
-  const GemmPlan prompt = plan_gemm(512, 64, 64, 132);  // enough tiles by itself
+  const GemmPlan prompt = plan(512, 64, 64);  // enough tiles by itself
   CHECK(prompt.in_turn);
   CHECK(partial_floats(prompt, 512, 64) == 0);
-  CHECK(plan_gemm(1, 500, 64, 132).splits == 1);
+  CHECK(plan(1, 500, 64).splits == 1);
+}
+
+TEST_CASE("wgmma only when asked for, and where it is") {
+  for (const int32_t rows : {1, 15, 16, 64, 512}) {
+    CHECK(plan(rows, 64, 64).kernel != GemmKernel::wgmma);
+    CHECK(plan(rows, 64, 64, GemmChoice::wgmma).kernel == GemmKernel::wgmma);
+    CHECK((plan(rows, 64, 64, GemmChoice::automatic).kernel == GemmKernel::wgmma) == (rows >= kMinWgmmaRows));
+    CHECK(plan(rows, 64, 64, GemmChoice::wgmma).splits == plan(rows, 64, 64).splits);
+    CHECK(plan_gemm(rows, 64, 64, WeightFormat::bf16, {132, 80, GemmChoice::automatic}).kernel !=
+          GemmKernel::wgmma);
+    CHECK_THROWS_AS(plan_gemm(rows, 64, 64, WeightFormat::bf16, {132, 80, GemmChoice::wgmma}), Error);
+  }
+  CHECK(plan(9, 64, 64, GemmChoice::wgmma).tile_rows == 32);
+  CHECK(plan(200, 64, 64, GemmChoice::wgmma).tile_rows == 128);
+  CHECK(plan_gemm(200, 64, 64, WeightFormat::int4, {132, 90, GemmChoice::wgmma}).tile_rows == 64);
+  CHECK(parse_gemm_choice("auto") == GemmChoice::automatic);
+  CHECK_THROWS_AS(parse_gemm_choice("fast"), Error);
 }
 
 TEST_CASE("few different numbers of rows, never more than there is room for") {

@@ -1,0 +1,68 @@
+// wgmma's products, apart from the others: on a device that shows them wrong, the other kernels' tests still
+// stand.
+#include <cstdio>
+
+#include "test/cuda/packed_products.h"
+
+using namespace apar;
+using namespace apar::cuda;
+using namespace apar::test;
+
+namespace {
+
+constexpr WeightFormat kFormats[] = {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4};
+
+bool device_has_wgmma() {
+  if (open_test_device()->info().capability == 90) return true;
+  MESSAGE("left out: the device has no wgmma");
+  return false;
+}
+
+ProductCase wgmma_case(WeightFormat format, int32_t rows, int32_t in, std::vector<int32_t> outs,
+                       int32_t multiprocessors = 6) {
+  return {format, rows, in, std::move(outs), multiprocessors, GemmChoice::wgmma};
+}
+
+}  // namespace
+
+TEST_CASE("every tile of rows and every format, ragged") {
+  if (!device_has_wgmma()) return;
+  std::mt19937 random(21);
+  for (const WeightFormat format : kFormats) {
+    check_products(random, wgmma_case(format, 1, 8, {1}));
+    check_products(random, wgmma_case(format, 17, 200, {65, 3}));
+    check_products(random, wgmma_case(format, 33, 136, {20, 70, 1}));
+    check_products(random, wgmma_case(format, 130, 72, {130}));
+  }
+}
+
+TEST_CASE("stages are filled again, sums are in parts, by several blocks and by one in turn") {
+  if (!device_has_wgmma()) return;
+  std::mt19937 random(22);
+  for (const WeightFormat format : kFormats) {
+    check_products(random, wgmma_case(format, 3, 1032, {70, 60}));
+    check_products(random, wgmma_case(format, 40, 1400, {70}, 1));
+    check_products(random, wgmma_case(format, 129, 648, {100, 30}, 2));
+  }
+}
+
+// Whether wgmma adds a row's products as mma.sync does is not documented. prove reads the line.
+TEST_CASE("the same bits as mma.sync") {
+  if (!device_has_wgmma()) return;
+  std::mt19937 random(23);
+  bool same = true;
+  for (const WeightFormat format : kFormats) {
+    const auto device = open_test_device();
+    ProductCase shape = wgmma_case(format, 37, 520, {70, 40});
+    std::vector<Layer> layers;
+    for (const int32_t outs : shape.outs) layers.push_back(random_layer(random, format, outs, shape.in));
+    const std::vector<float> x = random_floats(random, static_cast<size_t>(shape.rows) * shape.in);
+    const auto wgmma = packed_products(*device, shape, layers, x);
+    shape.choice = GemmChoice::mma;
+    same = same && wgmma == packed_products(*device, shape, layers, x);
+  }
+  std::printf("wgmma has mma.sync's bits: %s\n", same ? "yes" : "no");
+#ifndef APAR_TEST_ON_DEVICE
+  CHECK(same);
+#endif
+}
