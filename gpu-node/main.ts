@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import type { Heartbeat } from '../shared/protocol/fleet.ts'
 import type { EngineOptions } from './engine-options.ts'
+import { NodeMetrics } from './observe/node-metrics.ts'
 import { openRunner } from './open-runner.ts'
 import { Registration } from './registration.ts'
 import type { Runner } from './runner.ts'
@@ -21,6 +22,8 @@ export interface GpuNodeOptions extends EngineOptions {
   edgeUrl?: string | undefined
   /** Shared with the edge, in both directions. */
   nodeSecret: string
+  /** What Prometheus presents to read `/metrics`. Default: the node secret. */
+  metricsSecret?: string | undefined
   /** Where the edge reaches this node. Default: `ws://host:port` as it listens. */
   advertiseUrl?: string | undefined
   /** How long a stream goes on while no session reads it, in ms. Default 30 s. */
@@ -62,17 +65,30 @@ export async function serveRunner(
 ): Promise<GpuNode> {
   const log = options.log ?? ((line: string) => console.error(line))
   const streams = new ServedStreams(runner, options.graceMs)
+  const metrics = new NodeMetrics(runner)
+  runner.observe(metrics)
   let server: GpuNodeServer
+  let registration: Registration | undefined
   try {
-    const { host = '127.0.0.1', port = 0, nodeSecret } = options
-    server = await startServer({ runner, streams, host, port, nodeSecret })
+    const { host = '127.0.0.1', port = 0, edgeUrl, nodeSecret, metricsSecret } = options
+    const registered = () => edgeUrl === undefined || (registration?.holdsLease ?? false)
+    server = await startServer({
+      runner,
+      streams,
+      registered,
+      metrics,
+      host,
+      port,
+      nodeSecret,
+      metricsSecret,
+    })
   } catch (error) {
     await runner.close()
     throw error
   }
   const url =
     options.advertiseUrl ?? `ws://${isIPv6(server.host) ? `[${server.host}]` : server.host}:${server.port}`
-  const registration = options.edgeUrl
+  registration = options.edgeUrl
     ? new Registration({
         edgeUrl: options.edgeUrl,
         nodeId: randomUUID(),

@@ -28,6 +28,7 @@ export class Registration {
   readonly #options: RegistrationOptions
   readonly #stopped = new AbortController()
   readonly #loop: Promise<void>
+  #leaseEndsAt = 0
 
   constructor(options: RegistrationOptions) {
     this.#options = options
@@ -38,10 +39,16 @@ export class Registration {
     this.#loop = this.#beatUntilStopped(resolve, reject)
   }
 
+  /** The edge counts on this node at present. */
+  get holdsLease(): boolean {
+    return performance.now() < this.#leaseEndsAt
+  }
+
   /** Leaves the fleet; the lease ends by itself when the edge cannot be told. */
   async stop(): Promise<void> {
     this.#stopped.abort()
     await this.#loop
+    this.#leaseEndsAt = 0
     await this.#call('DELETE').catch(() => {})
   }
 
@@ -85,7 +92,9 @@ export class Registration {
       )
     }
     if (!response.ok) throw new Error(`${this.#options.edgeUrl} answered ${response.status}`)
-    return parse(Lease, await response.json())
+    const lease = parse(Lease, await response.json())
+    this.#leaseEndsAt = performance.now() + lease.lease_ms
+    return lease
   }
 
   async #call(method: 'PUT' | 'DELETE', heartbeat?: Heartbeat): Promise<Response> {

@@ -60,7 +60,7 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams): voi
       clearTimeout(startTimer)
       served =
         frame.type === 'start'
-          ? streams.start(frame.stream, frame.request, frame.log ?? [], reader)
+          ? streams.start(frame.stream, frame.request, frame.log ?? [], reader, frame.origin)
           : streams.attach(frame.stream, frame.after, reader)
       // Its first batch may have been one too many.
       if (over) served.detach(reader)

@@ -4,6 +4,7 @@ import { PROTOCOL_VERSION } from '../shared/protocol/events.ts'
 import { type NodeBatch, ROW_WIDTH } from '../shared/protocol/node.ts'
 import { BranchText } from './branch-text.ts'
 import { type Engine, EVENT, FINISH, type RestoredBranch } from './engine/types.ts'
+import type { RequestWatch } from './observe/request-watch.ts'
 import { restoredBranches } from './restored-branches.ts'
 import type { TokenBytes } from './text/token-bytes.ts'
 
@@ -24,6 +25,7 @@ export interface RequestOptions {
   engine: Pick<Engine, 'abort' | 'stopBranch'>
   /** Gets the stream's batches; together they are its log. */
   publish: (batch: NodeBatch) => void
+  watch: RequestWatch
   /** What another gpu node made of the stream: this one goes on behind it. */
   log?: readonly NodeBatch[] | undefined
 }
@@ -131,6 +133,7 @@ export class RunningRequest {
     this.cancel()
     this.#sendTexts()
     this.#finished = true
+    this.#endWatch('error', 0)
     this.#emit(toErrorEvent(toAparError(thrown)))
     this.#publish()
   }
@@ -205,19 +208,17 @@ export class RunningRequest {
   #finish(reason: FinishReason, cachedTokens: number, failure: string | undefined): void {
     this.#sendTexts()
     this.#finished = true
-    if (reason === 'error') {
+    // What the engine did behind a stop string does not count: its own reason says more than the client saw.
+    const seen = this.#cutShort ? 'length' : 'stop'
+    const outcome = reason === 'abort' || reason === 'error' ? reason : seen
+    this.#endWatch(outcome, cachedTokens)
+    if (outcome === 'error') {
       // An engine that lives has two reasons to give one request up.
       const why = failure ?? 'the logits were not finite, or no memory was left'
       const message = `the engine failed: ${why}`
       this.#emit({ type: 'error', code: 'engine_error', message, param: null })
     } else {
-      // What the engine did behind a stop string does not count: its own reason says more than the client saw.
-      const seen = this.#cutShort ? 'length' : 'stop'
-      this.#emit({
-        type: 'done',
-        reason: reason === 'abort' ? reason : seen,
-        usage: this.#usage(cachedTokens),
-      })
+      this.#emit({ type: 'done', reason: outcome, usage: this.#usage(cachedTokens) })
     }
   }
 
@@ -228,10 +229,18 @@ export class RunningRequest {
   #sendText(branch: number): void {
     this.#touched.delete(branch)
     const branchText = this.#branches.get(branch)
-    const text = branchText?.take()
-    if (!branchText || !text) return
+    if (!branchText) return
+    if (!this.#replaying) this.#options.watch.progress(branch, branchText.tokens)
+    const text = branchText.take()
+    if (!text) return
     const logprobs = branchText.takeLogprobs()
     this.#emit({ type: 'delta', branch, text, ...(logprobs.length > 0 && { logprobs }) })
+  }
+
+  #endWatch(outcome: FinishReason, cachedPromptTokens: number): void {
+    const branches = [...this.#branches.values()]
+    const completionTokens = branches.reduce((sum, { tokens }) => sum + tokens, 0)
+    this.#options.watch.end({ outcome, cachedPromptTokens, completionTokens, branches: branches.length })
   }
 
   #usage(cachedTokens: number): Usage {

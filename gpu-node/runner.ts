@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
-import { AparError } from '../shared/errors.ts'
+import { AparError, toAparError } from '../shared/errors.ts'
 import { PROTOCOL_VERSION } from '../shared/protocol/events.ts'
-import type { NodeBatch } from '../shared/protocol/node.ts'
+import type { NodeBatch, Origin } from '../shared/protocol/node.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
 import { EngineError } from './engine/engine-error.ts'
 import { type Engine, type EngineStats, EVENT, EVENT_WIDTH, type OnEvents } from './engine/types.ts'
+import { type RequestObserver, RequestWatch } from './observe/request-watch.ts'
 import { RunningRequest } from './request.ts'
 import { toEngineRequest } from './request-limits.ts'
 import type { PromptEncoder } from './text/prompt-encoder.ts'
@@ -37,6 +38,7 @@ export class Runner {
   readonly #prompts: PromptEncoder
   readonly #engine: Engine
   readonly #requests = new Map<number, RunningRequest>()
+  readonly #observers: RequestObserver[] = []
   #lastId = 0
   #failure: string | undefined
   #reportFailure: (reason: string) => void = () => {}
@@ -62,6 +64,11 @@ export class Runner {
     return runner
   }
 
+  /** From now on it hears of every request. */
+  observe(observer: RequestObserver): void {
+    this.#observers.push(observer)
+  }
+
   /**
    * Starts a request, or goes on with one behind another gpu node's `log`. `publish` gets its batches, `accepted` before
    * this returns, and a `done` or `error` at the end.
@@ -72,7 +79,24 @@ export class Runner {
     request: GenerateRequest,
     publish: (batch: NodeBatch) => void,
     log: readonly NodeBatch[] = [],
+    origin?: Origin,
   ): RequestHandle {
+    try {
+      return this.#start(stream, request, publish, log, origin)
+    } catch (error) {
+      for (const observer of this.#observers) observer.refused?.(toAparError(error).code)
+      throw error
+    }
+  }
+
+  #start(
+    stream: string,
+    request: GenerateRequest,
+    publish: (batch: NodeBatch) => void,
+    log: readonly NodeBatch[],
+    origin: Origin | undefined,
+  ): RequestHandle {
+    const beganAt = performance.now()
     const { model } = this
     if (request.model !== model) {
       throw new AparError('model_not_found', `this gpu node serves ${model}, not ${request.model}`, {
@@ -97,6 +121,13 @@ export class Runner {
       dropsLeadingSpace: this.#prompts.dropsLeadingSpace,
       engine: this.#engine,
       publish,
+      watch: new RequestWatch(this.#observers, {
+        stream,
+        origin,
+        moved: log.length > 0,
+        promptTokens: prompt.length,
+        beganAt,
+      }),
       log,
     })
     const branches = log.length > 0 ? running.restored() : []

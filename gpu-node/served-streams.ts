@@ -1,5 +1,5 @@
 import { AparError } from '../shared/errors.ts'
-import { type NodeBatch, StreamLog } from '../shared/protocol/node.ts'
+import { type NodeBatch, type Origin, StreamLog } from '../shared/protocol/node.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import type { RequestHandle, Runner } from './runner.ts'
 
@@ -33,14 +33,20 @@ export class ServedStreams {
   }
 
   /** @throws AparError when the request is refused; the reader got nothing then. */
-  start(stream: string, request: GenerateRequest, log: readonly NodeBatch[], reader: Reader): ServedStream {
+  start(
+    stream: string,
+    request: GenerateRequest,
+    log: readonly NodeBatch[],
+    reader: Reader,
+    origin?: Origin,
+  ): ServedStream {
     if (this.#draining) {
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
     }
     // A session that could not reach this node for a while may come back with more than this node has.
     this.#streams.get(stream)?.close('the stream was started again')
     const served = new ServedStream(log, reader, this.#graceMs, () => this.#forget(stream))
-    served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log)
+    served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log, origin)
     this.#streams.set(stream, served)
     return served
   }

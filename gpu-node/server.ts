@@ -3,10 +3,11 @@ import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'n
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { WebSocketServer } from 'ws'
-import { AparError } from '../shared/errors.ts'
+import { AparError, toAparError } from '../shared/errors.ts'
 import { MAX_FRAME_CHARS } from '../shared/protocol/frames.ts'
+import { type Health, health, type Inspected, readiness } from './health.ts'
+import type { NodeMetrics } from './observe/node-metrics.ts'
 import { serveRequest } from './request-socket.ts'
-import type { Runner } from './runner.ts'
 import type { ServedStreams } from './served-streams.ts'
 import { StartupError } from './startup-error.ts'
 
@@ -19,13 +20,18 @@ const MAX_FRAME_BYTES = 3 * MAX_FRAME_CHARS + MAX_LOG_BYTES
 const CLOSE_GOING_AWAY = 1001
 const CLOSE_GRACE_MS = 1_000
 
-export interface GpuNodeServerOptions {
-  runner: Runner
+/** What is told here is of the moment, and no page. */
+const ANSWER_HEADERS = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }
+
+export interface GpuNodeServerOptions extends Inspected {
   streams: ServedStreams
+  metrics: NodeMetrics
   host: string
   /** 0 takes any free port. */
   port: number
   nodeSecret: string
+  /** Opens `/metrics` and nothing else. Default: the node secret. */
+  metricsSecret?: string | undefined
 }
 
 export interface GpuNodeServer {
@@ -36,15 +42,18 @@ export interface GpuNodeServer {
 }
 
 /**
- * `GET /healthz` and WebSockets on `/v1/requests`, which want the node secret as bearer token.
+ * `GET /healthz`, `/readyz` and `/metrics`, and WebSockets on `/v1/requests`, which want the node secret as bearer token.
  * @throws StartupError `port_taken` or `invalid_option` when it cannot listen.
  */
 export async function startServer(options: GpuNodeServerOptions): Promise<GpuNodeServer> {
   const { streams, nodeSecret } = options
   const http = createServer((request, response) => {
-    const { status, body } = answer(request, options)
-    response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
-    response.end(JSON.stringify(body))
+    void answer(request, options)
+      .catch(toErrorAnswer)
+      .then(({ status, type, body }) => {
+        response.writeHead(status, { 'content-type': type, ...ANSWER_HEADERS })
+        response.end(request.method === 'HEAD' ? undefined : body)
+      })
   })
   const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_FRAME_BYTES })
   http.on('upgrade', (request, socket, head) => {
@@ -57,41 +66,54 @@ export async function startServer(options: GpuNodeServerOptions): Promise<GpuNod
   return { host: address, port, close: () => close(http, sockets) }
 }
 
-function answer(
-  request: IncomingMessage,
-  { runner, streams }: GpuNodeServerOptions,
-): { status: number; body: unknown } {
+async function answer(request: IncomingMessage, options: GpuNodeServerOptions): Promise<Answer> {
   const path = pathOf(request)
-  if (path !== '/healthz') {
-    const error = new AparError('not_found', `there is nothing at ${path}`)
-    return { status: error.status, body: error.toBody() }
-  }
+  const respond = ROUTES[path]
+  if (!respond) throw new AparError('not_found', `there is nothing at ${path}`)
   if (request.method !== 'GET' && request.method !== 'HEAD') {
-    const error = new AparError('method_not_allowed', '/healthz answers GET')
-    return { status: error.status, body: error.toBody() }
+    throw new AparError('method_not_allowed', `${path} answers GET`)
   }
-  const { device, dtype, numBlocks } = runner.engineInfo
-  const stats = runner.stats()
-  const failed = runner.failure !== undefined
-  const load = {
-    running: stats.runningRequests,
-    waiting: stats.waitingRequests,
-    live_branches: stats.liveBranches,
-    free_blocks: stats.freeBlocks,
-  }
-  const capacity = { blocks: numBlocks }
-  const status = failed ? 'failed' : streams.draining ? 'draining' : 'ok'
-  const body = { status, model: runner.model, device, dtype, capacity, load }
-  return { status: failed ? 503 : 200, body }
+  return await respond(options, request)
+}
+
+interface Answer {
+  readonly status: number
+  readonly type: string
+  readonly body: string
+}
+
+const ROUTES: Record<string, (options: GpuNodeServerOptions, request: IncomingMessage) => Promise<Answer>> = {
+  '/healthz': async (inspected) => toAnswer(health(inspected)),
+  '/readyz': async (inspected) => toAnswer(readiness(inspected)),
+  '/metrics': async ({ metrics, metricsSecret, nodeSecret }, request) => {
+    if (!sameSecret(bearerOf(request), metricsSecret ?? nodeSecret)) {
+      throw new AparError('invalid_node_secret', 'the metrics secret is not valid')
+    }
+    return { status: 200, type: metrics.registry.contentType, body: await metrics.registry.metrics() }
+  },
+}
+
+const JSON_TYPE = 'application/json; charset=utf-8'
+
+function toAnswer({ healthy, body }: Health): Answer {
+  return { status: healthy ? 200 : 503, type: JSON_TYPE, body: JSON.stringify(body) }
+}
+
+function toErrorAnswer(thrown: unknown): Answer {
+  const error = toAparError(thrown)
+  return { status: error.status, type: JSON_TYPE, body: JSON.stringify(error.toBody()) }
 }
 
 function refusal(request: IncomingMessage, nodeSecret: string): AparError | undefined {
-  const bearer = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
-  if (!sameSecret(bearer, nodeSecret))
+  if (!sameSecret(bearerOf(request), nodeSecret))
     return new AparError('invalid_node_secret', 'the node secret is not valid')
   const path = pathOf(request)
   if (path !== '/v1/requests') return new AparError('not_found', `there is no WebSocket at ${path}`)
   return undefined
+}
+
+function bearerOf(request: IncomingMessage): string {
+  return /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
 }
 
 /** Compares digests: equal length for timingSafeEqual, and nothing to learn from the time it takes. */

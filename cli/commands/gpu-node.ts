@@ -79,6 +79,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     port: flags.port,
     edgeUrl: flags.edge,
     nodeSecret,
+    metricsSecret: process.env.METRICS_SECRET || undefined,
     advertiseUrl: flags.advertise,
     device: flags.device,
     threads: flags.threads,

@@ -18,6 +18,16 @@ export const ROW_WIDTH = 4
 export const NodeBatch = z.strictObject({ rows: z.array(z.int()), events: z.array(StreamEvent).min(1) })
 export type NodeBatch = z.infer<typeof NodeBatch>
 
+/** Whose call a stream belongs to, for logs and traces; the answer does not depend on it. */
+export const Origin = z.strictObject({
+  /** The edge's `x-request-id`. */
+  request_id: z.string().max(64),
+  /** The client's span (W3C Trace Context): the parent of the gpu node's. */
+  traceparent: z.string().max(64).optional(),
+  tracestate: z.string().max(512).optional(),
+})
+export type Origin = z.infer<typeof Origin>
+
 /**
  * What a StreamSession sends to a gpu node on `/v1/requests`: one socket per stream. The first frame is `start` or
  * `attach`; the node answers with NodeBatch frames.
@@ -29,6 +39,7 @@ export const NodeFrame = z.discriminatedUnion('type', [
     stream,
     request: GenerateRequest,
     log: z.array(NodeBatch).optional(),
+    origin: Origin.optional(),
   }),
   /** Goes on with a stream of this node after event `after` (-1: from the first), for a session that lost its socket. */
   z.strictObject({ type: z.literal('attach'), stream, after: z.int().min(-1) }),

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import WebSocket from 'ws'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { FINISH } from '../../gpu-node/engine/types.ts'
+import { NodeMetrics } from '../../gpu-node/observe/node-metrics.ts'
 import { serveRequest } from '../../gpu-node/request-socket.ts'
 import { Runner } from '../../gpu-node/runner.ts'
 import { ServedStreams } from '../../gpu-node/served-streams.ts'
@@ -15,12 +16,14 @@ import { ScriptedEngine } from '../support/scripted-engine.ts'
 import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
 
 const SECRET = 'the-secret'
+const METRICS_SECRET = 'the-metrics-secret'
 
 let folder: TinyFolder
 let engine: ScriptedEngine
 let runner: Runner
 let streams: ServedStreams
 let server: GpuNodeServer
+let registered: boolean
 /** Short: tests wait for its end. */
 const GRACE_MS = 50
 beforeEach(async () => {
@@ -37,7 +40,13 @@ beforeEach(async () => {
     },
   })
   streams = new ServedStreams(runner, GRACE_MS)
-  server = await startServer({ runner, streams, host: '127.0.0.1', port: 0, nodeSecret: SECRET })
+  const metrics = new NodeMetrics(runner)
+  runner.observe(metrics)
+  registered = true
+  server = await startServer({
+    ...{ runner, streams, metrics, registered: () => registered },
+    ...{ host: '127.0.0.1', port: 0, nodeSecret: SECRET, metricsSecret: METRICS_SECRET },
+  })
 })
 afterEach(async () => {
   await server.close()
@@ -280,4 +289,65 @@ test('/healthz says when the engine has died', async () => {
   await vi.waitFor(() => expect(events).toHaveLength(1))
   engine.finish(1, FINISH.ERROR).deliver('device lost')
   expect((await fetch(`http://127.0.0.1:${server.port}/healthz`)).status).toBe(503)
+})
+
+describe('/readyz', () => {
+  const ready = async () => {
+    const response = await fetch(`http://127.0.0.1:${server.port}/readyz`)
+    return [response.status, await response.json()]
+  }
+
+  test('says yes while new requests are welcome', async () => {
+    expect(await ready()).toEqual([200, { status: 'ready', reasons: [] }])
+  })
+
+  test('says why not', async () => {
+    registered = false
+    expect(await ready()).toEqual([503, { status: 'not_ready', reasons: ['not_registered'] }])
+    const { socket, events } = await connect()
+    socket.send(start)
+    await vi.waitFor(() => expect(events).toHaveLength(1))
+    void streams.drain(60_000)
+    engine.finish(1, FINISH.ERROR).deliver('device lost')
+    const reasons = ['engine_failed', 'draining', 'not_registered']
+    expect(await ready()).toEqual([503, { status: 'not_ready', reasons }])
+  })
+})
+
+describe('/metrics', () => {
+  const scrape = (secret?: string) =>
+    fetch(`http://127.0.0.1:${server.port}/metrics`, secret === undefined ? {} : bearer(secret))
+
+  test('opens to the metrics secret, which opens nothing else', async () => {
+    expect((await scrape()).status).toBe(401)
+    expect((await scrape(SECRET)).status).toBe(401)
+    const response = await scrape(METRICS_SECRET)
+    expect([response.status, response.headers.get('content-type')]).toEqual([
+      200,
+      'text/plain; version=0.0.4; charset=utf-8',
+    ])
+    expect(await refusedWith('/v1/requests', bearer(METRICS_SECRET))).toBe(401)
+  })
+
+  test('counts how requests began and ended', async () => {
+    const { socket, events } = await connect()
+    socket.send(start)
+    await vi.waitFor(() => expect(events).toHaveLength(1))
+    engine.tokens(1, 0, Buffer.from('a')).deliver()
+    engine.tokens(1, 0, Buffer.from('bcd')).deliver()
+    engine.end(1, 0, FINISH.LENGTH).finish(1).deliver()
+    const other = await connect()
+    other.socket.send(start.replace('tiny', 'huge'))
+    await once(other.socket, 'close')
+    const text = await (await scrape(METRICS_SECRET)).text()
+    const label = 'model_name="tiny"'
+    expect(text).toContain(`apar_request_success_total{finished_reason="length",${label}} 1`)
+    expect(text).toContain(`apar_request_success_total{finished_reason="stop",${label}} 0`)
+    expect(text).toContain(`apar_requests_refused_total{code="model_not_found",${label}} 1`)
+    expect(text).toContain(`apar_time_to_first_token_seconds_count{${label}} 1`)
+    // Three gaps: between the first token and the three that came together.
+    expect(text).toContain(`apar_inter_token_latency_seconds_count{${label}} 3`)
+    expect(text).toContain(`apar_inter_token_latency_seconds_bucket{le="+Inf",${label}} 3`)
+    expect(text).toContain(`apar_request_branches_bucket{le="1",${label}} 1`)
+  })
 })

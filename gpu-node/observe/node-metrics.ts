@@ -1,0 +1,169 @@
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import type { ErrorCode } from '../../shared/errors.ts'
+import type { EngineStats } from '../engine/types.ts'
+import { shortDevice } from '../health.ts'
+import type { Runner } from '../runner.ts'
+import type { RequestObserver, RequestRecord } from './request-watch.ts'
+import { Tally } from './tally.ts'
+
+const TTFT_SECONDS = [
+  0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
+  160,
+]
+const ITL_SECONDS = [
+  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10,
+]
+const E2E_SECONDS = [
+  0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920,
+]
+const BRANCHES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256]
+
+interface FromStats {
+  name: string
+  help: string
+  value: (stats: EngineStats) => number
+}
+
+/** What the engine counts itself, read when somebody asks. `_total` are counters, the others gauges. */
+function engineFigures(numBlocks: number): FromStats[] {
+  return [
+    { name: 'num_requests_running', help: 'Requests being decoded.', value: (s) => s.runningRequests },
+    {
+      name: 'num_requests_waiting',
+      help: 'Requests that wait for a place.',
+      value: (s) => s.waitingRequests,
+    },
+    { name: 'num_branches_live', help: 'Branches that have not ended.', value: (s) => s.liveBranches },
+    { name: 'num_branches_running', help: 'Branches in the batch.', value: (s) => s.runningBranches },
+    {
+      name: 'num_branches_preempted',
+      help: 'Branches set aside until there are blocks for them.',
+      value: (s) => s.preemptedBranches,
+    },
+    {
+      name: 'kv_cache_usage_perc',
+      help: 'Share of the KV blocks in use, 0 to 1; blocks of the prefix cache count as free.',
+      value: (s) => s.usedBlocks / numBlocks,
+    },
+    {
+      name: 'prefix_cache_usage_perc',
+      help: 'Share of the KV blocks that hold text which nobody needs now, 0 to 1.',
+      value: (s) => s.cachedBlocks / numBlocks,
+    },
+    {
+      name: 'step_time_seconds',
+      help: 'One forward pass, averaged over about the last 20.',
+      value: (s) => s.stepSeconds,
+    },
+    { name: 'steps_total', help: 'Forward passes.', value: (s) => s.steps },
+    {
+      name: 'generation_tokens_total',
+      help: 'Tokens decoded, over all branches, as in usage.',
+      value: (s) => s.generatedTokens,
+    },
+    {
+      name: 'prefill_tokens_total',
+      help: 'Prompt tokens computed, and those of branches computed again.',
+      value: (s) => s.prefillTokens,
+    },
+    { name: 'num_preemptions_total', help: 'Branches set aside so far.', value: (s) => s.preemptions },
+    { name: 'forks_total', help: 'Forks that the model made.', value: (s) => s.forks },
+    {
+      name: 'forks_refused_total',
+      help: 'Where a fork would have been the likeliest token but had no place.',
+      value: (s) => s.forksRefused,
+    },
+  ]
+}
+
+/**
+ * A gpu node's figures for Prometheus. Where vLLM has the same figure, name (behind the prefix), meaning and unit are
+ * vLLM's; docs/operations.md lists them.
+ */
+export class NodeMetrics implements RequestObserver {
+  readonly registry = new Registry()
+  readonly #ttft: Tally
+  readonly #itl: Tally
+  readonly #e2e: Tally
+  readonly #branches: Tally
+  readonly #promptTokens: Counter
+  readonly #cacheQueries: Counter
+  readonly #cacheHits: Counter
+  readonly #ended: Counter<'finished_reason'>
+  readonly #refused: Counter<'code'>
+
+  constructor(runner: Pick<Runner, 'model' | 'engineInfo' | 'stats'>) {
+    const { dtype, numBlocks } = runner.engineInfo
+    const device = shortDevice(runner.engineInfo.device)
+    const registers = [this.registry]
+    this.registry.setDefaultLabels({ model_name: runner.model })
+    collectDefaultMetrics({ register: this.registry })
+    for (const { name, help, value } of engineFigures(numBlocks)) {
+      const options = { name: `apar_${name}`, help, registers }
+      if (name.endsWith('_total')) {
+        const counter: Counter = new Counter({
+          ...options,
+          collect: () => {
+            counter.reset()
+            counter.inc(value(runner.stats()))
+          },
+        })
+      } else {
+        const gauge: Gauge = new Gauge({ ...options, collect: () => gauge.set(value(runner.stats())) })
+      }
+    }
+    const counter = (name: string, help: string) => new Counter({ name: `apar_${name}`, help, registers })
+    const tally = (name: string, help: string, buckets: readonly number[]) =>
+      new Tally({ name: `apar_${name}`, help, buckets, registers })
+    this.#promptTokens = counter('prompt_tokens_total', 'Prompt tokens of requests that have ended.')
+    this.#cacheQueries = counter('prefix_cache_queries_total', 'Prompt tokens looked up in the prefix cache.')
+    this.#cacheHits = counter('prefix_cache_hits_total', 'Prompt tokens found in the prefix cache.')
+    this.#ttft = tally(
+      'time_to_first_token_seconds',
+      'From the arrival of a request to its first token.',
+      TTFT_SECONDS,
+    )
+    this.#itl = tally('inter_token_latency_seconds', 'Between two tokens of the same branch.', ITL_SECONDS)
+    this.#e2e = tally('e2e_request_latency_seconds', 'From the arrival of a request to its end.', E2E_SECONDS)
+    this.#branches = tally('request_branches', 'Branches of a request, the root included.', BRANCHES)
+    this.#ended = new Counter({
+      name: 'apar_request_success_total',
+      help: 'Requests that have ended, by reason.',
+      labelNames: ['finished_reason'],
+      registers,
+    })
+    this.#refused = new Counter({
+      name: 'apar_requests_refused_total',
+      help: 'Requests that did not begin, by error code.',
+      labelNames: ['code'],
+      registers,
+    })
+    new Gauge({
+      name: 'apar_engine_info',
+      help: 'Always 1; its labels say what runs.',
+      labelNames: ['device', 'dtype', 'num_blocks'],
+      registers,
+    }).set({ device, dtype, num_blocks: String(numBlocks) }, 1)
+    for (const finished_reason of ['stop', 'length', 'abort', 'error'])
+      this.#ended.inc({ finished_reason }, 0)
+  }
+
+  paced(ms: number, tokens: number): void {
+    this.#itl.add(ms / 1000, tokens)
+  }
+
+  ended(record: RequestRecord): void {
+    const { beganAt, firstTokenAt, endedAt, promptTokens, cachedPromptTokens } = record
+    if (firstTokenAt !== undefined) this.#ttft.add((firstTokenAt - beganAt) / 1000)
+    this.#e2e.add((endedAt - beganAt) / 1000)
+    this.#branches.add(record.branches)
+    this.#promptTokens.inc(promptTokens)
+    this.#cacheQueries.inc(promptTokens)
+    this.#cacheHits.inc(cachedPromptTokens)
+    this.#ended.inc({ finished_reason: record.outcome })
+  }
+
+  refused(code: ErrorCode): void {
+    this.#refused.inc({ code })
+  }
+}

@@ -1,0 +1,71 @@
+import type { ErrorCode } from '../../shared/errors.ts'
+import type { FinishReason } from '../../shared/protocol/events.ts'
+import type { Origin } from '../../shared/protocol/node.ts'
+
+/** What became of one request, for figures, log and trace. What was asked and answered is not in here. */
+export interface RequestRecord {
+  readonly stream: string
+  readonly origin: Origin | undefined
+  /** Another gpu node began it. */
+  readonly moved: boolean
+  readonly outcome: FinishReason
+  readonly promptTokens: number
+  /** Of these, found in the prefix cache. */
+  readonly cachedPromptTokens: number
+  /** Of all branches, those of earlier gpu nodes included. */
+  readonly completionTokens: number
+  readonly branches: number
+  /** Times in ms, as of performance.now(). When it came. */
+  readonly beganAt: number
+  /** The first token that was decoded here; undefined when there was none. */
+  readonly firstTokenAt: number | undefined
+  readonly endedAt: number
+}
+
+export interface RequestObserver {
+  /** A branch got `tokens` more, one every `ms` on average. Once per branch and delivery: it has to be cheap. */
+  paced?(ms: number, tokens: number): void
+  ended?(record: RequestRecord): void
+  /** The request did not begin. */
+  refused?(code: ErrorCode): void
+}
+
+type Known = Pick<RequestRecord, 'stream' | 'origin' | 'moved' | 'promptTokens' | 'beganAt'>
+type Outcome = Pick<RequestRecord, 'outcome' | 'cachedPromptTokens' | 'completionTokens' | 'branches'>
+
+/** Keeps the times of one request. */
+export class RequestWatch {
+  readonly #observers: readonly RequestObserver[]
+  readonly #known: Known
+  /** Of each branch: tokens so far, and when the last of them came. */
+  readonly #paces = new Map<number, { tokens: number; at: number }>()
+  #firstTokenAt: number | undefined
+
+  constructor(observers: readonly RequestObserver[], known: Known) {
+    this.#observers = observers
+    this.#known = known
+  }
+
+  /** A branch has `tokens` now. How those that came first in one delivery were spaced, nobody knows. */
+  progress(branch: number, tokens: number): void {
+    const at = performance.now()
+    const pace = this.#paces.get(branch)
+    if (!pace) {
+      this.#firstTokenAt ??= at
+      this.#paces.set(branch, { tokens, at })
+      return
+    }
+    const more = tokens - pace.tokens
+    if (more === 0) return
+    for (const observer of this.#observers) observer.paced?.((at - pace.at) / more, more)
+    pace.tokens = tokens
+    pace.at = at
+  }
+
+  end(outcome: Outcome): void {
+    const endedAt = performance.now()
+    const firstTokenAt = this.#firstTokenAt
+    const record = { ...this.#known, ...outcome, firstTokenAt, endedAt }
+    for (const observer of this.#observers) observer.ended?.(record)
+  }
+}
