@@ -33,6 +33,13 @@ export function url(...schemes: string[]): (text: string) => string {
   }
 }
 
+/** A parser for the numbers of devices: `0,1`. */
+export function devices(text: string): number[] {
+  const numbers = text.split(',').map(integer(0, 63))
+  if (new Set(numbers).size < numbers.length) throw new InvalidArgumentError('a device is named twice')
+  return numbers
+}
+
 export const port = integer(0, 65_535)
 
 export function dtypeOption(): Option {

@@ -12,6 +12,11 @@ const DEFAULT_MAX_KV_BYTES = 2 ** 30
 export interface EngineOptions {
   /** Where the model runs. Default `auto`: on a CUDA device where there is one. */
   device?: Device | undefined
+  /**
+   * CUDA devices, by number, that share the model (tensor parallelism, docs/adr/0011); needs NCCL, and heads and inner size
+   * that divide by their number. Default: one device has it all.
+   */
+  devices?: readonly number[] | undefined
   /** OS threads, 1 to 256. Default: the physical cores. */
   threads?: number | undefined
   /** Weights and arithmetic. Default: bf16 for a checkpoint in 16 bits, else f32. */
@@ -48,7 +53,8 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     weights,
     tokens: { fork: tokens.fork ?? -1, child: tokens.child ?? -1, eos: tokens.eos },
     dtype,
-    device: options.device ?? 'auto',
+    device: options.device ?? (options.devices ? 'cuda' : 'auto'),
+    devices: [...(options.devices ?? [])],
     threads: options.threads ?? Math.min(256, physicalCores()),
     numBlocks,
     fillDevice: options.numBlocks === undefined,

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import type { Heartbeat } from '../shared/protocol/fleet.ts'
 import type { EngineOptions } from './engine-options.ts'
+import { loadingLog } from './loading-log.ts'
 import { NodeMetrics } from './observe/node-metrics.ts'
 import { openRunner } from './open-runner.ts'
 import { Registration } from './registration.ts'
@@ -52,10 +53,9 @@ export interface GpuNode {
 
 /** Opens the engine, listens, registers. @throws StartupError one line for the person who started it. */
 export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
-  return await serveRunner(
-    await openRunner(options.modelDir, { ...options, name: options.modelName }),
-    options,
-  )
+  const onLoading = loadingLog(options.log ?? writeLine)
+  const runner = await openRunner(options.modelDir, { ...options, name: options.modelName, onLoading })
+  return await serveRunner(runner, options)
 }
 
 /** A gpu node around a runner that is open; closes it in the end, or when it cannot listen. */
@@ -63,7 +63,7 @@ export async function serveRunner(
   runner: Runner,
   options: Omit<GpuNodeOptions, 'modelDir' | 'modelName' | keyof EngineOptions>,
 ): Promise<GpuNode> {
-  const log = options.log ?? ((line: string) => console.error(line))
+  const log = options.log ?? writeLine
   const streams = new ServedStreams(runner, options.graceMs)
   const metrics = new NodeMetrics(runner)
   runner.observe(metrics)
@@ -121,6 +121,10 @@ export async function serveRunner(
       return closing
     },
   }
+}
+
+function writeLine(line: string): void {
+  console.error(line)
 }
 
 function heartbeat(url: string, runner: Runner, draining: boolean): Heartbeat {

@@ -1,5 +1,6 @@
 import { readCheckpoint } from './checkpoint/checkpoint.ts'
 import { openEngine } from './engine/binding.ts'
+import type { OnLoading } from './engine/types.ts'
 import { type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './runner.ts'
 import { PromptEncoder } from './text/prompt-encoder.ts'
@@ -10,7 +11,7 @@ import { PromptEncoder } from './text/prompt-encoder.ts'
  */
 export async function openRunner(
   folder: string,
-  options: EngineOptions & { name?: string | undefined } = {},
+  options: EngineOptions & { name?: string | undefined; onLoading?: OnLoading | undefined } = {},
 ) {
   const checkpoint = readCheckpoint(folder)
   const { fork, child, eos } = checkpoint.tokens
@@ -22,6 +23,6 @@ export async function openRunner(
     checkpoint,
     prompts,
     maxBranches: config.maxBranches,
-    openEngine: (onEvents) => openEngine(config, onEvents),
+    openEngine: (onEvents) => openEngine(config, onEvents, options.onLoading),
   })
 }

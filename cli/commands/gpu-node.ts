@@ -4,7 +4,7 @@ import { startGpuNode } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
-import { dtypeOption, integer, port, url } from '../options.ts'
+import { devices, dtypeOption, integer, port, url } from '../options.ts'
 import { untilToldToStop } from '../shutdown.ts'
 
 interface GpuNodeFlags {
@@ -15,6 +15,7 @@ interface GpuNodeFlags {
   port: number
   advertise?: string
   device?: Device
+  devices?: number[]
   threads?: number
   dtype?: DType
   blocks?: number
@@ -47,6 +48,11 @@ export function registerGpuNode(program: Command): void {
         'cpu',
         'cuda',
       ]),
+    )
+    .option(
+      '--devices <list>',
+      'CUDA devices that share the model, as 0,1 (default: one has it all)',
+      devices,
     )
     .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
     .addOption(dtypeOption())
@@ -82,6 +88,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     metricsSecret: process.env.METRICS_SECRET || undefined,
     advertiseUrl: flags.advertise,
     device: flags.device,
+    devices: flags.devices,
     threads: flags.threads,
     dtype: flags.dtype,
     numBlocks: flags.blocks,

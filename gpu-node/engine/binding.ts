@@ -7,23 +7,27 @@ import { packageRoot } from '../package-root.ts'
 import { StartupError } from '../startup-error.ts'
 import { EngineError, toEngineError } from './engine-error.ts'
 import { EngineConfigSchema, engineRequestSchema } from './schemas.ts'
-import type { Engine, EngineConfig, EngineRequest, OnEvents } from './types.ts'
+import type { Engine, EngineConfig, EngineRequest, OnEvents, OnLoading } from './types.ts'
 
 const ADDON = 'native/build/release/apar.node'
 
 interface Addon {
-  open(config: EngineConfig, onEvents: OnEvents): Promise<Engine>
+  open(config: EngineConfig, onEvents: OnEvents, onLoading?: OnLoading): Promise<Engine>
 }
 
 /**
  * Loads the weights and starts the engine's thread.
  * @throws StartupError `engine_missing` when the engine was not built, `engine_unavailable` when it cannot start.
  */
-export async function openEngine(config: EngineConfig, onEvents: OnEvents): Promise<Engine> {
+export async function openEngine(
+  config: EngineConfig,
+  onEvents: OnEvents,
+  onLoading?: OnLoading,
+): Promise<Engine> {
   const addon = loadAddon()
   try {
     const checked = parseEngine(() => parse(EngineConfigSchema, config), 'invalid_config')
-    return guard(await addon.open(checked, onEvents), checked.model.vocabSize)
+    return guard(await addon.open(checked, onEvents, onLoading), checked.model.vocabSize)
   } catch (thrown) {
     const error = toEngineError(thrown)
     throw new StartupError(

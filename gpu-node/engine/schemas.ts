@@ -38,6 +38,7 @@ export const EngineConfigSchema: z.ZodType<EngineConfig> = z
     tokens: z.strictObject({ fork: optionalTokenId, child: optionalTokenId, eos: z.array(tokenId).min(1) }),
     dtype: z.enum(DTYPES),
     device: z.enum(['auto', 'cpu', 'cuda']),
+    devices: z.array(z.int().min(0).max(63)).max(64),
     threads: z.int().min(1).max(256),
     numBlocks: count,
     fillDevice: z.boolean(),
@@ -65,6 +66,10 @@ export const EngineConfigSchema: z.ZodType<EngineConfig> = z
     if (tokens.eos.some((id) => id === tokens.fork || id === tokens.child)) {
       refuse(['tokens', 'eos'], 'is the fork or child token too')
     }
+    const { devices } = config
+    if (devices.length > 0 && config.device !== 'cuda')
+      refuse(['devices'], 'are CUDA devices: device must be cuda')
+    if (new Set(devices).size < devices.length) refuse(['devices'], 'names a device twice')
     if (config.maxBranches > config.maxStepTokens) refuse(['maxBranches'], 'must not exceed maxStepTokens')
     const stray = weights.tensors.findIndex(({ file }) => file >= weights.files.length)
     if (stray !== -1) refuse(['weights', 'tensors', stray, 'file'], 'is not in files')

@@ -39,6 +39,8 @@ export interface EngineConfig {
   dtype: DType
   /** `auto`: on a CUDA device where there is one, else on the CPU; `EngineInfo.device` says which and why. */
   device: Device
+  /** CUDA devices, by number, that share the model over NCCL; `device` is `cuda` then. Empty: the first one, alone. */
+  devices: number[]
   /** OS threads of the CPU backend, 1 to 256. */
   threads: number
   /** KV blocks of 16 tokens in the pool. */
@@ -164,6 +166,9 @@ export interface EngineStats {
   /** One forward pass in seconds, averaged over about the last 20. */
   stepSeconds: number
 }
+
+/** How many of the checkpoint's bytes have reached the device; the last call, all of them, may come after `open` has settled. */
+export type OnLoading = (doneBytes: number, totalBytes: number) => void
 
 /** Called once per wake-up with all events so far; `failure` says why the engine died, when it did. */
 export type OnEvents = (rows: Int32Array, failure?: string) => void

@@ -1,10 +1,11 @@
-// What JavaScript sees: open(config, onEvents) and the engine object of gpu-node/engine/types.ts. TypeScript
-// validates, this marshals.
+// What JavaScript sees: open(config, onEvents, onLoading) and the engine object of gpu-node/engine/types.ts.
+// TypeScript validates, this marshals.
 #include <napi.h>
 
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -195,15 +196,42 @@ struct AddonData {
   Napi::FunctionReference engine_class;
 };
 
+// Tells JavaScript from another thread how far loading is, at most once per percent.
+class LoadReport {
+ public:
+  LoadReport(Napi::Env env, Napi::Function on_loading)
+      : call_(Napi::ThreadSafeFunction::New(env, on_loading, "apar loading", 0, 1)) {}
+  ~LoadReport() { call_.Release(); }
+  LoadReport(const LoadReport&) = delete;
+  LoadReport& operator=(const LoadReport&) = delete;
+
+  void operator()(uint64_t done, uint64_t total) {
+    const uint64_t percent = done * 100 / total;
+    if (percent == percent_) return;
+    percent_ = percent;
+    call_.NonBlockingCall([done, total](Napi::Env env, Napi::Function on_loading) {
+      if (static_cast<napi_env>(env) == nullptr) return;
+      on_loading.Call({Napi::Number::New(env, static_cast<double>(done)),
+                       Napi::Number::New(env, static_cast<double>(total))});
+    });
+  }
+
+ private:
+  Napi::ThreadSafeFunction call_;
+  uint64_t percent_ = 0;
+};
+
 // Maps the weights and starts the engine off the JavaScript thread.
 class OpenWorker : public Napi::AsyncWorker {
  public:
-  OpenWorker(Napi::Env env, OpenConfig config, Napi::Function on_events)
+  // on_loading: a function, or undefined.
+  OpenWorker(Napi::Env env, OpenConfig config, Napi::Function on_events, Napi::Value on_loading)
       : Napi::AsyncWorker(env),
         deferred(Napi::Promise::Deferred::New(env)),
         config_(std::move(config)),
         on_events_(Napi::Persistent(on_events)),
         session_(std::make_shared<Session>()) {
+    if (on_loading.IsFunction()) loading_.emplace(env, on_loading.As<Napi::Function>());
     auto* held = new std::shared_ptr<Session>(session_);
     session_->wakeup = Wakeup::New(
         env, on_events, "apar events", 0, 1, session_.get(),
@@ -217,11 +245,15 @@ class OpenWorker : public Napi::AsyncWorker {
     try {
       const auto fallback = std::make_shared<std::string>();
       const int32_t max_rows = config_.engine.decoder.max_step_tokens;
-      const int32_t blocks = config_.fill_device ? fitting_blocks(config_.device, config_.model,
-                                                                  config_.dtype, max_rows, config_.num_blocks)
-                                                 : config_.num_blocks;
+      const int32_t blocks = config_.fill_device
+                                 ? fitting_blocks(config_.device, config_.model, config_.dtype, max_rows,
+                                                  config_.num_blocks, config_.devices)
+                                 : config_.num_blocks;
       auto model = open_llama(config_.model, config_.weights, config_.dtype, blocks, max_rows,
-                              make_ops_on(config_.device, config_.threads, fallback));
+                              make_ops_on(config_.device, config_.threads, fallback, config_.devices),
+                              [this](uint64_t done, uint64_t total) {
+                                if (loading_) (*loading_)(done, total);
+                              });
       session_->device = model->device() + (fallback->empty() ? "" : " (" + *fallback + ")");
       session_->dtype = config_.dtype;
       session_->num_blocks = model->num_blocks();
@@ -262,6 +294,7 @@ class OpenWorker : public Napi::AsyncWorker {
  private:
   OpenConfig config_;
   Napi::FunctionReference on_events_;
+  std::optional<LoadReport> loading_;
   std::shared_ptr<Session> session_;
   const char* code_ = "internal";
 };
@@ -272,7 +305,8 @@ Napi::Value open(const Napi::CallbackInfo& info) {
     if (!info[0].IsObject() || !info[1].IsFunction()) {
       throw Error(ErrorCode::invalid_config, "open takes a configuration and a function");
     }
-    auto* worker = new OpenWorker(env, read_config(info[0].As<Napi::Object>()), info[1].As<Napi::Function>());
+    auto* worker =
+        new OpenWorker(env, read_config(info[0].As<Napi::Object>()), info[1].As<Napi::Function>(), info[2]);
     const Napi::Promise promise = worker->deferred.Promise();
     worker->Queue();
     return promise;

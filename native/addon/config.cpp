@@ -46,6 +46,16 @@ Napi::Array get_array(const Napi::Object& object, const char* field) {
   if (!value.IsArray()) wrong_type(field);
   return value.As<Napi::Array>();
 }
+std::vector<int32_t> get_ints(const Napi::Object& object, const char* field) {
+  const Napi::Array array = get_array(object, field);
+  std::vector<int32_t> values;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value value = array.Get(i);
+    if (!value.IsNumber()) wrong_type(field);
+    values.push_back(value.As<Napi::Number>().Int32Value());
+  }
+  return values;
+}
 std::vector<int32_t> get_ids(const Napi::Object& object, const char* field) {
   const Napi::Value value = object.Get(field);
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
@@ -147,12 +157,7 @@ OpenConfig read_config(const Napi::Object& config) {
   const Napi::Object tokens = get_object(config, "tokens");
   open.engine.decoder.tokens.fork = get_int(tokens, "fork");
   open.engine.decoder.tokens.child = get_int(tokens, "child");
-  const Napi::Array eos = get_array(tokens, "eos");
-  for (uint32_t i = 0; i < eos.Length(); ++i) {
-    const Napi::Value id = eos.Get(i);
-    if (!id.IsNumber()) wrong_type("eos");
-    open.engine.decoder.tokens.eos.push_back(id.As<Napi::Number>().Int32Value());
-  }
+  open.engine.decoder.tokens.eos = get_ints(tokens, "eos");
   open.engine.decoder.max_step_tokens = get_int(config, "maxStepTokens");
   open.engine.decoder.max_branches = get_int(config, "maxBranches");
   open.engine.max_requests = get_int(config, "maxRequests");
@@ -161,6 +166,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.policy = to_policy(get_string(config, "policy"));
   open.dtype = parse_weight_format(get_string(config, "dtype"));
   open.device = parse_device(get_string(config, "device"));
+  open.devices = get_ints(config, "devices");
   open.threads = get_int(config, "threads");
   open.num_blocks = get_int(config, "numBlocks");
   open.fill_device = get_bool(config, "fillDevice");

@@ -15,6 +15,7 @@ struct OpenConfig {
   EngineConfig engine;
   WeightFormat dtype = WeightFormat::f32;
   DeviceChoice device = DeviceChoice::automatic;
+  std::vector<int32_t> devices;  // CUDA devices that share the model; none: the first one alone
   int32_t threads = 1;
   int32_t num_blocks = 0;
   bool fill_device = false;  // num_blocks is the CPU's; a CUDA device takes as many as fit

@@ -150,7 +150,7 @@ void run() {
   }
   std::map<std::string, double> profile;
   const auto fallback = std::make_shared<std::string>();
-  const MakeOps device = make_ops_on(job.device, job.threads, fallback);
+  const MakeOps device = make_ops_on(job.device, job.threads, fallback, job.devices);
   const double opened = now_s();
   const auto model = open_llama(
       job.config, job.weights, job.dtype, blocks, rows,

@@ -27,6 +27,25 @@ struct NamedLinear {
   Linear* into;
 };
 
+uint64_t stored_bytes(const Matrix& matrix) {
+  return static_cast<uint64_t>(matrix.rows * matrix.cols) * element_bytes(matrix.dtype);
+}
+
+// Norms are left out: they weigh nothing.
+class LoadMeter {
+ public:
+  explicit LoadMeter(const LoadProgress& progress) : progress_(progress) {}
+  void expect(uint64_t bytes) { total_ += bytes; }
+  void add(uint64_t bytes) {
+    done_ += bytes;
+    if (progress_) progress_(done_, total_);
+  }
+
+ private:
+  const LoadProgress& progress_;
+  uint64_t done_ = 0, total_ = 0;
+};
+
 int32_t max_context(const ModelConfig& config, int32_t num_blocks) {
   return static_cast<int32_t>(std::min<int64_t>(config.context_tokens, int64_t{num_blocks} * kBlockTokens));
 }
@@ -34,7 +53,7 @@ int32_t max_context(const ModelConfig& config, int32_t num_blocks) {
 class Llama final : public Model {
  public:
   Llama(const ModelConfig& config, const WeightTable& table, WeightFormat format, int32_t num_blocks,
-        int32_t max_rows, const MakeOps& make_ops)
+        int32_t max_rows, const MakeOps& make_ops, const LoadProgress& progress)
       : config_(config),
         table_(table),
         weights_(table),
@@ -52,7 +71,7 @@ class Llama final : public Model {
                        .hidden_size = config.hidden_size,
                        .intermediate_size = config.intermediate_size,
                        .vocab_size = config.vocab_size})) {
-    place_weights(format);
+    place_weights(format, progress);
     const auto buffer = [&](int64_t width, Axis axis) {
       return ops_->allocate(static_cast<size_t>(max_rows) * width, axis);
     };
@@ -140,7 +159,7 @@ class Llama final : public Model {
     return hidden_;
   }
 
-  void place_weights(WeightFormat format) {
+  void place_weights(WeightFormat format, const LoadProgress& progress) {
     const int64_t hidden = config_.hidden_size, inner = config_.intermediate_size;
     const int64_t q_rows = q_width(), kv_rows = config_.kv_width();
     const auto vector = [&](const std::string& name) {
@@ -153,9 +172,6 @@ class Llama final : public Model {
     };
     const LinearAxes to_heads = {.outputs = Axis::heads}, to_kv_heads = {.outputs = Axis::kv_heads},
                      to_inner = {.outputs = Axis::intermediate};
-    const DType table_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
-    embedding_ =
-        ops_->place(weights_.matrix("model.embed_tokens.weight", config_.vocab_size, hidden, table_dtype));
     layers_.resize(static_cast<size_t>(config_.num_layers));
     for (int32_t index = 0; index < config_.num_layers; ++index) {
       const std::string name = "model.layers." + std::to_string(index) + ".";
@@ -173,12 +189,21 @@ class Llama final : public Model {
     final_norm_ = vector("model.norm");
     linear(head_, config_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", config_.vocab_size, hidden,
            {.outputs = Axis::vocabulary});
-    place_linears(linears, format);
+    LoadMeter meter(progress);
+    const char* const table = "model.embed_tokens.weight";
+    const uint64_t table_bytes = stored_bytes(weights_.stored(table, config_.vocab_size, hidden));
+    meter.expect(table_bytes);
+    for (const NamedLinear& each : linears)
+      meter.expect(stored_bytes(weights_.stored(each.name, each.rows, each.cols)));
+    const DType table_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
+    embedding_ = ops_->place(weights_.matrix(table, config_.vocab_size, hidden, table_dtype));
+    meter.add(table_bytes);
+    place_linears(linears, format, meter);
   }
 
   // bf16 is packed faster than it could be read back; what takes work, quantising, is kept for the next
   // start.
-  void place_linears(std::span<const NamedLinear> linears, WeightFormat format) {
+  void place_linears(std::span<const NamedLinear> linears, WeightFormat format, LoadMeter& meter) {
     std::vector<PackedCache::Layer> sizes;
     for (const auto& [name, rows, cols, axes, into] : linears)
       sizes.push_back({name, ops_->packed_bytes(format, rows, cols)});
@@ -192,6 +217,7 @@ class Llama final : public Model {
       const Matrix stored = weights_.stored(name, rows, cols);
       *into = kept.empty() ? ops_->place_linear(stored, format, axes) : Linear{kept[i], format, rows, cols};
       packed.push_back(static_cast<const std::byte*>(into->data));
+      meter.add(stored_bytes(stored));
     }
     if (cache_ && kept.empty()) cache_->keep(packed);
   }
@@ -221,12 +247,13 @@ void require_range(const char* what, int64_t value, int64_t max) {
 }  // namespace
 
 std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, WeightFormat format,
-                                  int32_t num_blocks, int32_t max_rows, const MakeOps& make_ops) {
+                                  int32_t num_blocks, int32_t max_rows, const MakeOps& make_ops,
+                                  const LoadProgress& progress) {
   config.validate();
   // A slot, block * 16 + offset, is an int32.
   require_range("num_blocks", num_blocks, std::numeric_limits<int32_t>::max() / kBlockTokens);
   require_range("max_rows", max_rows, int32_t{1} << 20);
-  return std::make_unique<Llama>(config, table, format, num_blocks, max_rows, make_ops);
+  return std::make_unique<Llama>(config, table, format, num_blocks, max_rows, make_ops, progress);
 }
 
 std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, WeightFormat format,

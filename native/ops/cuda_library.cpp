@@ -71,16 +71,18 @@ auto checked(Call call) {
 
 }  // namespace
 
-std::unique_ptr<Ops> make_cuda_ops(const OpsConfig& config) {
+std::unique_ptr<Ops> make_cuda_ops(const OpsConfig& config, std::span<const int32_t> devices) {
   const auto make = library().make;
-  return std::unique_ptr<Ops>(
-      checked([&](int* code, char* message) { return make(&config, code, message, kMessageBytes); }));
+  return std::unique_ptr<Ops>(checked([&](int* code, char* message) {
+    return make(&config, devices.data(), devices.size(), code, message, kMessageBytes);
+  }));
 }
 
-int32_t affordable_cuda_blocks(const OpsConfig& config, uint64_t other_bytes) {
+int32_t affordable_cuda_blocks(const OpsConfig& config, uint64_t other_bytes, int32_t device) {
   const auto blocks = library().blocks;
-  return checked(
-      [&](int* code, char* message) { return blocks(&config, other_bytes, code, message, kMessageBytes); });
+  return checked([&](int* code, char* message) {
+    return blocks(&config, other_bytes, device, code, message, kMessageBytes);
+  });
 }
 
 }  // namespace apar

@@ -25,8 +25,8 @@ ShardedOps::ShardedOps(const OpsConfig& config, int32_t ranks, const MakeRank& m
             for (const Rank& rank : ranks_) rank.communicator->abandon();
           },
           [this](int32_t rank) {
-            ranks_[static_cast<size_t>(rank)].communicator.reset();
             ranks_[static_cast<size_t>(rank)].ops.reset();
+            ranks_[static_cast<size_t>(rank)].communicator.reset();
           }) {
   on_all([&](int32_t rank) { ranks_[static_cast<size_t>(rank)] = make_rank(plan_.config_of(rank), rank); });
   open_ = true;

@@ -17,8 +17,8 @@ namespace apar {
 
 // One of the devices that share a model.
 struct Rank {
+  std::unique_ptr<Communicator> communicator;  // may use `ops`, but not when it is destroyed
   std::unique_ptr<Ops> ops;
-  std::unique_ptr<Communicator> communicator;  // may use `ops`
 };
 // Opens a rank, on the rank's own thread.
 using MakeRank = std::function<Rank(const OpsConfig& config, int32_t rank)>;

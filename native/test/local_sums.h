@@ -10,26 +10,35 @@
 
 namespace apar::test {
 
-// Adds up within this process: the ranks' memory is the host's.
-class LocalSums {
+// Where the threads of all ranks wait for one another.
+class Meeting {
  public:
-  explicit LocalSums(int32_t ranks) : values_(static_cast<size_t>(ranks)) {}
-
-  // All ranks call it with as many values; afterwards each has the sum. Throws Error{internal} once
-  // abandoned.
-  void add_up(int32_t rank, float* values, size_t count);
+  explicit Meeting(int32_t ranks) : ranks_(ranks) {}
+  // Returns when all have come. Throws Error{internal} once abandoned.
+  void meet();
   void abandon();
-  int64_t times() const { return meetings_ / 2; }
 
  private:
-  void meet();
-
-  std::vector<const float*> values_;  // [rank]
+  const int32_t ranks_;
   std::mutex mutex_;
   std::condition_variable met_;
   int32_t arrived_ = 0;
   int64_t meetings_ = 0;
   bool abandoned_ = false;
+};
+
+// Adds up within this process: the ranks' memory is the host's.
+class LocalSums {
+ public:
+  explicit LocalSums(int32_t ranks) : values_(static_cast<size_t>(ranks)), meeting_(ranks) {}
+
+  // All ranks call it with as many values; afterwards each has the sum. Throws as Meeting.
+  void add_up(int32_t rank, float* values, size_t count);
+  void abandon() { meeting_.abandon(); }
+
+ private:
+  std::vector<const float*> values_;  // [rank]
+  Meeting meeting_;
 };
 
 class LocalCommunicator final : public Communicator {

@@ -70,6 +70,34 @@ TEST_CASE("cuda means cuda") {
     CHECK_THROWS_AS(device_of(random, DeviceChoice::cuda, fallback), Error);
 }
 
+TEST_CASE("devices that share a model: refusals have codes") {
+  const auto code_of = [](const auto& action) {
+    try {
+      action();
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return ErrorCode::closed;  // stands for: nothing thrown
+  };
+  const RandomModel random = make_random_model();
+  const auto open = [&](DeviceChoice choice, std::vector<int32_t> devices) {
+    return code_of([&] {
+      open_llama(random.config, random.weights, WeightFormat::f32, 4, 4,
+                 make_ops_on(choice, 1, std::make_shared<std::string>(), std::move(devices)));
+    });
+  };
+  CHECK(open(DeviceChoice::cpu, {0, 1}) == ErrorCode::invalid_config);
+  CHECK(open(DeviceChoice::automatic, {0}) == ErrorCode::invalid_config);
+  CHECK(open(DeviceChoice::cuda, {0, 4711}) == ErrorCode::unavailable);
+  const auto blocks = [&](std::vector<int32_t> devices) {
+    return code_of([&] {
+      fitting_blocks(DeviceChoice::cuda, random.config, WeightFormat::f32, 4, 4, std::move(devices));
+    });
+  };
+  CHECK(blocks({0, 4711}) == ErrorCode::unavailable);
+  CHECK(blocks({0, 1, 2, 3, 4}) == ErrorCode::invalid_config);  // 6 heads
+}
+
 TEST_CASE("names of devices") {
   CHECK(parse_device("auto") == DeviceChoice::automatic);
   CHECK(parse_device("cpu") == DeviceChoice::cpu);

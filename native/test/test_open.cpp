@@ -1,12 +1,14 @@
 // What open_llama and forward refuse.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
 
 #include "core/error.h"
 #include "model/llama.h"
+#include "ops/cpu/cpu_ops.h"
 #include "test/random_model.h"
 
 using namespace apar;
@@ -79,6 +81,28 @@ TEST_CASE("limits that open refuses") {
   CHECK(open(WeightFormat::f32, 4, 0, 1) == ErrorCode::invalid_config);
   CHECK(open(WeightFormat::f32, 4, 4, 0) == ErrorCode::invalid_config);
   CHECK(open(WeightFormat::f32, 4, 4, 257) == ErrorCode::invalid_config);
+}
+
+TEST_CASE("loading tells how far it is, also when quantised layers are kept from an earlier start") {
+  const RandomModel random = make_random_model();
+  const ModelConfig& c = random.config;
+  const uint64_t q = c.num_heads * c.head_dim, kv = c.kv_width(), hidden = c.hidden_size;
+  const uint64_t layer = 2 * hidden * (q + kv) + 3 * hidden * c.intermediate_size;
+  const uint64_t bytes = 4 * (c.num_layers * layer + 2 * hidden * c.vocab_size);
+  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::int8, WeightFormat::int8}) {
+    std::vector<uint64_t> done;
+    open_llama(
+        c, random.weights, format, 4, 4,
+        [](const OpsConfig& config) { return std::make_unique<cpu::CpuOps>(config, cpu::select_isa(), 1); },
+        [&](uint64_t done_bytes, uint64_t total_bytes) {
+          CHECK(total_bytes == bytes);
+          done.push_back(done_bytes);
+        });
+    CHECK(std::is_sorted(done.begin(), done.end()));
+    REQUIRE(done.size() > 10);
+    CHECK(done.front() < bytes / 3);
+    CHECK(done.back() == bytes);
+  }
 }
 
 TEST_CASE("a pool that no machine has is out of memory, also when its size overflows") {

@@ -27,8 +27,8 @@ MakeOps cpu_ranks(int32_t ranks) {
   return [=](const OpsConfig& config) {
     const auto sums = std::make_shared<LocalSums>(ranks);
     return std::make_unique<ShardedOps>(config, ranks, [=](const OpsConfig& mine, int32_t rank) {
-      return Rank{std::make_unique<cpu::CpuOps>(mine, cpu::select_isa(), 1),
-                  std::make_unique<LocalCommunicator>(sums, rank)};
+      return Rank{std::make_unique<LocalCommunicator>(sums, rank),
+                  std::make_unique<cpu::CpuOps>(mine, cpu::select_isa(), 1)};
     });
   };
 }
@@ -206,8 +206,8 @@ TEST_CASE("a rank that cannot be opened, or breaks, fails the model and hangs no
       const auto sums = std::make_shared<LocalSums>(2);
       return std::make_unique<ShardedOps>(config, 2, [=](const OpsConfig& mine, int32_t rank) {
         if (rank == breaks_at_open) throw Error(ErrorCode::out_of_memory, "no room on this one");
-        return Rank{std::make_unique<cpu::CpuOps>(mine, cpu::select_isa(), 1),
-                    std::make_unique<FailingCommunicator>(sums, rank, sums_left)};
+        return Rank{std::make_unique<FailingCommunicator>(sums, rank, sums_left),
+                    std::make_unique<cpu::CpuOps>(mine, cpu::select_isa(), 1)};
       });
     });
   };

@@ -45,6 +45,9 @@ ModelJob read_model_job(std::istream& in) {
     } else if (key == "device") {
       words >> value;
       job.device = parse_device(value);
+    } else if (key == "devices") {
+      for (int32_t device; words >> device;) job.devices.push_back(device);
+      words.clear(words.eof() ? std::ios::eofbit : std::ios::failbit);
     } else if (key == "threads") {
       words >> job.threads;
     } else if (key == "file") {

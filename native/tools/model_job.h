@@ -14,6 +14,7 @@ namespace apar {
 //   shape VOCAB HIDDEN INTERMEDIATE LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT EPS THETA TIED
 //   dtype f32|bf16|int8|int4
 //   device auto|cpu|cuda
+//   devices N ...                 CUDA devices that share the model
 //   threads N
 //   file PATH
 //   tensor NAME FILE OFFSET F32|BF16|F16 DIMS SIZE...
@@ -23,6 +24,7 @@ struct ModelJob {
   WeightTable weights;
   WeightFormat dtype = WeightFormat::f32;
   DeviceChoice device = DeviceChoice::cpu;
+  std::vector<int32_t> devices;
   int32_t threads = 2;
   std::vector<std::string> others;
 };

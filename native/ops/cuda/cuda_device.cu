@@ -10,10 +10,10 @@ namespace {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice() {
-    check(cudaSetDevice(0), "cudaSetDevice");
+  explicit CudaDevice(int32_t index) {
+    check(cudaSetDevice(index), "cudaSetDevice");
     cudaDeviceProp properties;
-    check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+    check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
     info_.name = properties.name;
     info_.multiprocessors = properties.multiProcessorCount;
     info_.capability = 10 * properties.major + properties.minor;
@@ -90,14 +90,22 @@ class CudaDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> open_cuda_device() {
+int32_t cuda_device_count() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0)
     throw Error(ErrorCode::unavailable,
                 std::string("no CUDA device") +
                     (status == cudaSuccess ? "" : std::string(": ") + cudaGetErrorString(status)));
-  return std::make_unique<CudaDevice>();
+  return count;
+}
+
+std::unique_ptr<Device> open_cuda_device(int32_t index) {
+  const int32_t count = cuda_device_count();
+  if (index < 0 || index >= count)
+    throw Error(ErrorCode::unavailable, "there is no CUDA device " + std::to_string(index) + ", only " +
+                                            std::to_string(count) + ", counted from 0");
+  return std::make_unique<CudaDevice>(index);
 }
 
 }  // namespace apar::cuda

@@ -17,8 +17,13 @@ namespace {
 constexpr size_t kStagingBytes = size_t{16} << 20;
 constexpr int32_t kSmallBlocksPerMultiprocessor = 4;
 constexpr int32_t kLargeBlocksPerMultiprocessor = 2;
-constexpr unsigned kMaxPackers = 16;
+constexpr size_t kMaxPackers = 16;
 constexpr int32_t kArrivedCounters = 1 << 16;
+
+// The tiles of 64 outputs; those of bf16 are the largest, larger than rows that are not packed.
+size_t tile_row_bytes(int64_t inputs, WeightFormat format) {
+  return static_cast<size_t>(tiles_of(inputs, kTileInputs)) * tile_bytes(format);
+}
 
 }  // namespace
 
@@ -27,10 +32,10 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
       shape_{config.num_heads, config.num_kv_heads, config.head_dim},
       device_(std::move(device)),
       stream_(device_->stream()),
-      graphs_(*device_) {
+      graphs_(*device_),
+      staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
   if (config.kv_dtype == DType::f16) throw Error(ErrorCode::invalid_config, "the KV pool is f32 or bf16");
   allocate_kv();
-  staging_ = static_cast<std::byte*>(device_->allocate_pinned(kStagingBytes));
   max_parts_ = AttentionWork::max_parts(config.max_rows, config.max_context);
   const size_t scores = static_cast<size_t>(max_parts_) * config.num_heads;
   parts_.sums =
@@ -86,29 +91,26 @@ void CudaOps::fill_rope_table() {
 }
 
 void CudaOps::upload_all(void* to, const void* from, size_t bytes) {
-  for (size_t done = 0; done < bytes;) {
-    const size_t piece = std::min(kStagingBytes, bytes - done);
-    std::memcpy(staging_, static_cast<const std::byte*>(from) + done, piece);
-    device_->upload(static_cast<std::byte*>(to) + done, staging_, piece);
-    device_->synchronize();
-    done += piece;
-  }
+  staging_.stream(to, bytes, 1, [&](size_t first, size_t count, std::byte* piece) {
+    std::memcpy(piece, static_cast<const std::byte*>(from) + first, count);
+  });
 }
 
-// Packing takes longer than the copy: each thread packs the tiles of 64 outputs, then they go together.
-void CudaOps::upload_tiles(const Matrix& host, WeightFormat format, std::byte* to) {
-  const size_t row_bytes = size_t{1} * tiles_of(host.cols, kTileInputs) * tile_bytes(format);
-  const int32_t tiles = tiles_of(host.rows, kTileOuts);
-  const auto workers = static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, kMaxPackers));
-  std::vector<std::byte> packed(workers * row_bytes);
-  for (int32_t first = 0; first < tiles; first += workers) {
-    const int32_t count = std::min(workers, tiles - first);
+// Packing takes longer than the copy: all cores pack tiles of 64 outputs.
+void CudaOps::upload_tiles(const Matrix& host, WeightFormat format, void* to) {
+  const size_t row_bytes = tile_row_bytes(host.cols, format);
+  const auto cores = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxPackers);
+  const auto tiles = static_cast<size_t>(tiles_of(host.rows, kTileOuts));
+  staging_.stream(to, tiles, row_bytes, [&](size_t first, size_t count, std::byte* piece) {
+    const auto pack_every = [&](size_t begin, size_t step) {
+      for (size_t i = begin; i < count; i += step)
+        pack_tiles(host, format, static_cast<int32_t>(first + i), piece + i * row_bytes);
+    };
+    const size_t workers = std::min(cores, count);
     std::vector<std::jthread> packers;
-    for (int32_t i = 0; i < count; ++i)
-      packers.emplace_back([&, i] { pack_tiles(host, format, first + i, packed.data() + i * row_bytes); });
-    packers.clear();
-    upload_all(to + first * row_bytes, packed.data(), count * row_bytes);
-  }
+    for (size_t worker = 1; worker < workers; ++worker) packers.emplace_back(pack_every, worker, workers);
+    pack_every(0, workers);
+  });
 }
 
 float* CudaOps::allocate(size_t count, Axis /*axis*/) {
@@ -130,8 +132,7 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
   // Copies take 16 bytes, eight inputs of x, at once.
   placed->packed = format != WeightFormat::f32 && host.cols % 8 == 0;
   if (placed->packed) {
-    auto* const data =
-        static_cast<std::byte*>(device_->allocate(tiled_bytes(host.rows, host.cols, format), "weights"));
+    void* const data = device_->allocate(tiled_bytes(host.rows, host.cols, format), "weights");
     upload_tiles(host, format, data);
     placed->weights = data;
   } else {
@@ -140,12 +141,14 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
                                               std::to_string(host.cols) +
                                               " inputs, not a multiple of 8, are not on this device");
     placed->plain_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
-    const size_t count = static_cast<size_t>(host.rows) * host.cols;
-    std::vector<std::byte> converted(count * element_bytes(placed->plain_dtype));
-    convert(static_cast<const std::byte*>(host.data), host.dtype, static_cast<int64_t>(count),
-            converted.data(), placed->plain_dtype);
-    void* const data = device_->allocate(converted.size(), "weights");
-    upload_all(data, converted.data(), converted.size());
+    const auto rows = static_cast<size_t>(host.rows), cols = static_cast<size_t>(host.cols);
+    const size_t row_bytes = cols * element_bytes(placed->plain_dtype);
+    const size_t source_row_bytes = cols * element_bytes(host.dtype);
+    void* const data = device_->allocate(rows * row_bytes, "weights");
+    staging_.stream(data, rows, row_bytes, [&](size_t first, size_t count, std::byte* piece) {
+      convert(static_cast<const std::byte*>(host.data) + first * source_row_bytes, host.dtype,
+              static_cast<int64_t>(count * cols), piece, placed->plain_dtype);
+    });
     placed->weights = data;
   }
   linears_.push_back(std::move(placed));

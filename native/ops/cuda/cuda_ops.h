@@ -10,6 +10,7 @@
 #include "ops/cuda/device.h"
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/kernels.h"
+#include "ops/cuda/staging.h"
 #include "ops/cuda/step_graphs.h"
 #include "ops/ops.h"
 
@@ -41,6 +42,13 @@ class CudaOps final : public Ops {
   void draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,
                    std::span<DrawnToken> drawn) override;
 
+  // For what takes its place among the operations without being one (cuda_rank.cpp): calls body(stream,
+  // padded rows), unless the step's graph has it already.
+  template <class Body>
+  void enqueue(int32_t rows, Body body) {
+    if (!graphs_.replaying()) body(stream_, padded(rows));
+  }
+
  private:
   // Activations and the same rounded to bf16.
   struct Buffer {
@@ -61,7 +69,7 @@ class CudaOps final : public Ops {
   void allocate_kv();
   void fill_rope_table();
   void finish_step();
-  void upload_tiles(const Matrix& host, WeightFormat format, std::byte* to);
+  void upload_tiles(const Matrix& host, WeightFormat format, void* to);
   void upload_all(void* to, const void* from, size_t bytes);
   void compute_logits(const float* x, int32_t rows, const Linear& head);
   void multiply(const float* x, int32_t rows, std::span<const Projection> projections);
@@ -87,7 +95,7 @@ class CudaOps final : public Ops {
   StepGraphs graphs_;
   int32_t rows_ = 0;
 
-  std::byte* staging_ = nullptr;  // pinned
+  Staging staging_;
   GemmChoice gemm_choice_ = gemm_choice_of_environment();
   float* partials_ = nullptr;
   int64_t partial_capacity_ = 0;

@@ -74,6 +74,15 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
+    add_elements(int32_t num_parts, int64_t count, const float* parts, float* sum) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  float value = parts[i];
+  for (int32_t part = 1; part < num_parts; ++part) value += parts[part * count + i];
+  sum[i] = value;
+}
+
+__global__ void __launch_bounds__(kThreads)
     gather_rows(const StepHeader* step, int32_t width, const float* x, float* out, uint16_t* out_bf16) {
   const int32_t row = blockIdx.x;
   if (row >= step->logit_rows) return;
@@ -142,6 +151,11 @@ void add_rms_norm(Stream stream, int32_t rows, int32_t width, float eps, float* 
 void swiglu(Stream stream, int64_t count, float* gate, const float* up, uint16_t* gate_bf16) {
   launch<swiglu_elements>(stream, {static_cast<uint32_t>((count + kThreads - 1) / kThreads)}, kThreads, 0,
                           count, gate, up, gate_bf16);
+}
+
+void add_parts(Stream stream, int32_t num_parts, int64_t count, const float* parts, float* sum) {
+  launch<add_elements>(stream, {static_cast<uint32_t>((count + kThreads - 1) / kThreads)}, kThreads, 0,
+                       num_parts, count, parts, sum);
 }
 
 void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int32_t width, const float* x,

@@ -29,6 +29,9 @@ void swiglu(Stream stream, int64_t count, float* gate, const float* up, uint16_t
 void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int32_t width, const float* x,
                        float* out, uint16_t* out_bf16);
 
+// sum[count] = parts[0][count] + parts[1][count] + ..., in that order.
+void add_parts(Stream stream, int32_t num_parts, int64_t count, const float* parts, float* sum);
+
 // K and V of one layer: [block][kv_head][kBlockTokens][head_dim].
 struct KvLayer {
   void* keys = nullptr;

@@ -1,12 +1,15 @@
 // The exports of libapar_cuda.so (ops/cuda_library.h). Errors while opening are told by code; what Ops throws
 // later passes as an exception, both sides being built by one compiler.
 #include <cstdio>
+#include <span>
 
 #include "core/error.h"
 #include "ops/cuda/cuda_device.h"
 #include "ops/cuda/cuda_ops.h"
+#include "ops/cuda/cuda_rank.h"
 #include "ops/cuda/memory_plan.h"
 #include "ops/cuda_library.h"
+#include "ops/sharded_ops.h"
 
 #define APAR_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -37,19 +40,30 @@ auto guarded(int* code, char* message, size_t message_bytes, Body body) -> declt
 
 constexpr double kReserve = 0.05;  // of the free memory, for what is not counted
 
+std::unique_ptr<apar::Ops> open_together(const apar::OpsConfig& config, std::span<const int32_t> devices) {
+  for (const int32_t device : devices) apar::cuda::open_cuda_device(device);  // NCCL's own error says less
+  const auto group = std::make_shared<apar::cuda::NcclGroup>(apar::cuda::load_nccl(), devices);
+  return std::make_unique<apar::ShardedOps>(
+      config, group->ranks(), [&](const apar::OpsConfig& part, int32_t rank) {
+        return apar::cuda::make_cuda_rank(part, rank, apar::cuda::open_cuda_device(devices[rank]), group);
+      });
+}
+
 }  // namespace
 
-APAR_EXPORT apar::Ops* apar_make_cuda_ops(const apar::OpsConfig* config, int* code, char* message,
+APAR_EXPORT apar::Ops* apar_make_cuda_ops(const apar::OpsConfig* config, const int32_t* devices,
+                                          size_t num_devices, int* code, char* message,
                                           size_t message_bytes) {
   return guarded(code, message, message_bytes, [&]() -> apar::Ops* {
+    if (num_devices > 0) return open_together(*config, {devices, num_devices}).release();
     return new apar::cuda::CudaOps(*config, apar::cuda::open_cuda_device());
   });
 }
 
-APAR_EXPORT int apar_cuda_blocks(const apar::OpsConfig* config, uint64_t other_bytes, int* code,
-                                 char* message, size_t message_bytes) {
+APAR_EXPORT int apar_cuda_blocks(const apar::OpsConfig* config, uint64_t other_bytes, int32_t index,
+                                 int* code, char* message, size_t message_bytes) {
   return guarded(code, message, message_bytes, [&]() -> int {
-    const auto device = apar::cuda::open_cuda_device();
+    const auto device = apar::cuda::open_cuda_device(index);
     return apar::cuda::affordable_blocks(*config, device->info().free_bytes, other_bytes, kReserve);
   });
 }

@@ -34,7 +34,8 @@ constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more must be asked for, on
 
 template <auto kernel, class... Args>
 void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
-  static const bool raised = [] {
+  // Per device. A thread launches on one device only: with several, each has its own (ops/sharded_ops.h).
+  static thread_local const bool raised = [] {
     int device = 0, most = 0;
     check(cudaGetDevice(&device), "cudaGetDevice");
     check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),

@@ -11,7 +11,7 @@
 
 namespace apar::cuda::emulate {
 
-Position position;
+constinit thread_local Position position;
 Order order = Order::forward;
 
 namespace {
@@ -57,10 +57,10 @@ struct Block {
   uint64_t progress = 0;  // changes whenever some thread can go on
 };
 
-Block block;
-std::vector<Fiber> fibers;
-int running = 0;
-std::string broken;
+thread_local Block block;
+thread_local std::vector<Fiber> fibers;
+thread_local int running = 0;
+thread_local std::string broken;
 
 void leave(Meeting& meeting) {
   meeting.arrived = 0;

@@ -27,11 +27,12 @@ struct Index {
   uint32_t x = 0, y = 0, z = 0;
 };
 
-// What a running thread sees as threadIdx, blockIdx, blockDim, gridDim.
+// What a running thread sees as threadIdx, blockIdx, blockDim, gridDim. Every OS thread can run a device of
+// its own: this and the rest of the emulator's state are per OS thread.
 struct Position {
   Index thread, block, block_size, grid;
 };
-extern Position position;
+extern constinit thread_local Position position;
 
 // In which order the ready threads of a block, and the blocks of a grid, run.
 enum class Order { forward, backward };

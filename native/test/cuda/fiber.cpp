@@ -54,7 +54,7 @@ struct Fiber::State {
 
 namespace {
 
-void* current = nullptr;  // Fiber::State of the running fiber
+thread_local void* current = nullptr;  // Fiber::State of the running fiber
 
 }  // namespace
 
@@ -71,7 +71,7 @@ static void run_body(std::function<void()>& body) {
 
 #ifdef APAR_FAST_SWITCH
 
-static std::function<void()>* starting = nullptr;
+static thread_local std::function<void()>* starting = nullptr;
 
 static void enter() {
   run_body(*starting);
@@ -100,7 +100,7 @@ void yield_fiber() {
 
 #else
 
-static std::function<void()>* starting = nullptr;
+static thread_local std::function<void()>* starting = nullptr;
 
 static void enter() {
   run_body(*starting);

@@ -8,7 +8,7 @@
 
 namespace apar::cuda::emulate {
 
-// A function with a stack of its own that can be left and entered again. One OS thread uses them all.
+// A function with a stack of its own that can be left and entered again, on one OS thread.
 class Fiber {
  public:
   Fiber();

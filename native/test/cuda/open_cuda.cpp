@@ -3,8 +3,16 @@
 
 namespace apar::cuda {
 
-std::unique_ptr<Device> open_test_device() {
-  return open_cuda_device();
+std::unique_ptr<Device> open_test_device(int32_t index) {
+  return open_cuda_device(index);
+}
+
+const Nccl& test_nccl() {
+  return load_nccl();
+}
+
+int32_t num_test_devices() {
+  return cuda_device_count();
 }
 
 }  // namespace apar::cuda

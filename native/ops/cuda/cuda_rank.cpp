@@ -1,0 +1,48 @@
+#include "ops/cuda/cuda_rank.h"
+
+#include <utility>
+
+#include "core/error.h"
+#include "ops/cuda/cuda_ops.h"
+#include "ops/cuda/kernels.h"
+
+namespace apar::cuda {
+namespace {
+
+// Gathers all parts and adds them up on every device. An all-reduce would move less where there are more than
+// two, but in what order it adds depends on how much there is to add: a row's bits would depend on the rows
+// beside it.
+class CudaCommunicator final : public Communicator {
+ public:
+  CudaCommunicator(CudaOps& ops, int32_t rank, std::shared_ptr<NcclGroup> group, float* gathered)
+      : ops_(ops), rank_(rank), group_(std::move(group)), gathered_(gathered) {}
+
+  void add_up(float* y, int32_t rows, int32_t width) override {
+    ops_.enqueue(rows, [&](Stream stream, int32_t padded_rows) {
+      const int64_t count = int64_t{padded_rows} * width;
+      group_->all_gather(rank_, y, gathered_, static_cast<size_t>(count), stream);
+      add_parts(stream, group_->ranks(), count, gathered_, y);
+    });
+  }
+
+  void abandon() override { group_->abort(rank_); }
+
+ private:
+  CudaOps& ops_;
+  int32_t rank_;
+  std::shared_ptr<NcclGroup> group_;
+  float* gathered_;  // [ranks][max_rows][hidden_size]
+};
+
+}  // namespace
+
+Rank make_cuda_rank(const OpsConfig& config, int32_t rank, std::unique_ptr<Device> device,
+                    std::shared_ptr<NcclGroup> group) {
+  const size_t sums = static_cast<size_t>(group->ranks()) * config.max_rows * config.hidden_size;
+  auto* const gathered = static_cast<float*>(device->allocate(sums * sizeof(float), "sums over the devices"));
+  auto ops = std::make_unique<CudaOps>(config, std::move(device));
+  auto communicator = std::make_unique<CudaCommunicator>(*ops, rank, std::move(group), gathered);
+  return {std::move(communicator), std::move(ops)};
+}
+
+}  // namespace apar::cuda

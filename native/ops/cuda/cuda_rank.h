@@ -1,0 +1,16 @@
+#pragma once
+
+#include <memory>
+
+#include "ops/cuda/device.h"
+#include "ops/cuda/nccl.h"
+#include "ops/sharded_ops.h"
+
+namespace apar::cuda {
+
+// CudaOps on one of the devices that share a model, adding up over NCCL (docs/adr/0011). Throws what CudaOps
+// throws.
+Rank make_cuda_rank(const OpsConfig& config, int32_t rank, std::unique_ptr<Device> device,
+                    std::shared_ptr<NcclGroup> group);
+
+}  // namespace apar::cuda

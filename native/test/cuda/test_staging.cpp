@@ -1,0 +1,81 @@
+// Streaming to a device: nothing is overwritten on its way, whatever the sizes.
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <functional>
+#include <numeric>
+#include <vector>
+
+#include "core/error.h"
+#include "ops/cuda/staging.h"
+
+using namespace apar;
+using namespace apar::cuda;
+
+namespace {
+
+// Copies as late as a device may: when it is waited for.
+class LazyDevice final : public Device {
+ public:
+  const DeviceInfo& info() const override { return info_; }
+  Stream stream() override { return nullptr; }
+  void* allocate(size_t bytes, const char*) override { return memory_.emplace_back(bytes).data(); }
+  void* allocate_pinned(size_t bytes) override { return allocate(bytes, "pinned"); }
+  void upload(void* to, const void* pinned, size_t bytes) override {
+    copies_.emplace_back([=] { std::memcpy(to, pinned, bytes); });
+    most_under_way_ = std::max(most_under_way_, copies_.size());
+  }
+  void download(void* pinned, const void* from, size_t bytes) override { upload(pinned, from, bytes); }
+  void synchronize() override {
+    for (const auto& copy : copies_) copy();
+    copies_.clear();
+  }
+  void begin_capture() override {}
+  int32_t end_capture() override { return 0; }
+  void launch_graph(int32_t) override {}
+
+  size_t most_under_way() const { return most_under_way_; }
+  bool busy() const { return !copies_.empty(); }
+
+ private:
+  DeviceInfo info_;
+  std::vector<std::vector<unsigned char>> memory_;
+  std::vector<std::function<void()>> copies_;
+  size_t most_under_way_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("what is streamed arrives whole and in order") {
+  for (const size_t unit : {1, 3, 16, 40}) {
+    for (const size_t units : {0, 1, 2, 5, 13, 100}) {
+      CAPTURE(unit);
+      CAPTURE(units);
+      LazyDevice device;
+      Staging staging(device, 40);
+      std::vector<unsigned char> source(unit * units), to(unit * units + 1, 0xee);
+      std::iota(source.begin(), source.end(), static_cast<unsigned char>(1));
+      bool filled_while_copying = false;
+      const auto fill = [&](size_t first, size_t count, std::byte* piece) {
+        filled_while_copying |= device.busy();
+        std::memcpy(piece, source.data() + first * unit, count * unit);
+      };
+      const size_t half = units / 2;
+      staging.stream(to.data(), half, unit, fill);
+      // Another stream begins while the end of the first is on its way.
+      staging.stream(to.data() + half * unit, units - half, unit,
+                     [&](size_t first, size_t count, std::byte* piece) { fill(first + half, count, piece); });
+      device.synchronize();
+      CHECK(std::memcmp(to.data(), source.data(), source.size()) == 0);
+      CHECK(to.back() == 0xee);
+      CHECK(device.most_under_way() <= 1);
+      if (unit * units > 80) CHECK(filled_while_copying);
+    }
+  }
+}
+
+TEST_CASE("a unit that no buffer holds is refused") {
+  LazyDevice device;
+  Staging staging(device, 40);
+  CHECK_THROWS_AS(staging.stream(nullptr, 1, 41, [](size_t, size_t, std::byte*) {}), Error);
+}

@@ -1,0 +1,45 @@
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { openEngine } from '../../gpu-node/engine/binding.ts'
+import { EngineConfigSchema } from '../../gpu-node/engine/schemas.ts'
+import { type EngineOptions, toEngineConfig } from '../../gpu-node/engine-options.ts'
+
+const checkpoint = readCheckpoint(join(import.meta.dirname, '../../models/demo'))
+const config = (options: EngineOptions) =>
+  toEngineConfig(checkpoint, { threads: 1, numBlocks: 128, ...options })
+
+it('loading reports up to all bytes', async () => {
+  const done: number[] = []
+  const totals = new Set<number>()
+  const engine = await openEngine(
+    config({ device: 'cpu' }),
+    () => {},
+    (doneBytes, totalBytes) => {
+      done.push(doneBytes)
+      totals.add(totalBytes)
+    },
+  )
+  await engine.close()
+  // The last report may be behind the promise in the event loop.
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(done.length).toBeGreaterThan(10)
+  expect(done).toEqual([...done].sort((a, b) => a - b))
+  expect([...totals]).toEqual([done.at(-1)])
+})
+
+it('devices that share a model are CUDA devices, each once', () => {
+  const problem = (options: EngineOptions) =>
+    EngineConfigSchema.safeParse(config(options)).error?.issues[0]?.message
+  expect(config({ devices: [1, 0] })).toMatchObject({ device: 'cuda', devices: [1, 0] })
+  expect(config({})).toMatchObject({ device: 'auto', devices: [] })
+  expect(problem({ devices: [0, 1] })).toBeUndefined()
+  expect(problem({ devices: [0, 1], device: 'cpu' })).toMatch(/device must be cuda/)
+  expect(problem({ devices: [0, 1], device: 'auto' })).toMatch(/device must be cuda/)
+  expect(problem({ devices: [0, 0] })).toMatch(/twice/)
+})
+
+it('a device that is not there is said by its code', async () => {
+  const opening = openEngine(config({ devices: [62, 63] }), () => {})
+  await expect(opening).rejects.toMatchObject({ code: 'engine_unavailable', cause: { code: 'unavailable' } })
+})
