@@ -14,8 +14,8 @@ export interface Env {
   SHIELD?: RateLimit
   /** Analytics Engine, where the account has it. */
   METRICS?: AnalyticsEngineDataset
-  /** Set to anything: a line of JSON per request. */
-  LOG_REQUESTS?: string
+  /** The least that is logged: debug, info (a line per request), warn (default), error or silent. */
+  LOG_LEVEL?: string
   /** JSON of `ApiKeyRecord[]`: keys that need no KeyStore. */
   API_KEYS?: string
   /** Opens `/admin/v1`; closed without it. */

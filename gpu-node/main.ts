@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { isIPv6 } from 'node:net'
+import type { Logger } from '../shared/log.ts'
 import type { Heartbeat } from '../shared/protocol/fleet.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { loadingLog } from './loading-log.ts'
+import { nodeLog, RequestLog } from './observe/node-log.ts'
 import { NodeMetrics } from './observe/node-metrics.ts'
 import { openRunner } from './open-runner.ts'
 import { Registration } from './registration.ts'
@@ -29,8 +31,8 @@ export interface GpuNodeOptions extends EngineOptions {
   advertiseUrl?: string | undefined
   /** How long a stream goes on while no session reads it, in ms. Default 30 s. */
   graceMs?: number | undefined
-  /** Takes one line per notable event. Default: standard error. */
-  log?: ((line: string) => void) | undefined
+  /** Default: {@link nodeLog}. */
+  log?: Logger | undefined
 }
 
 export interface GpuNode {
@@ -53,9 +55,10 @@ export interface GpuNode {
 
 /** Opens the engine, listens, registers. @throws StartupError one line for the person who started it. */
 export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
-  const onLoading = loadingLog(options.log ?? writeLine)
+  const log = options.log ?? nodeLog()
+  const onLoading = loadingLog((line) => log.info(line))
   const runner = await openRunner(options.modelDir, { ...options, name: options.modelName, onLoading })
-  return await serveRunner(runner, options)
+  return await serveRunner(runner, { ...options, log })
 }
 
 /** A gpu node around a runner that is open; closes it in the end, or when it cannot listen. */
@@ -63,10 +66,11 @@ export async function serveRunner(
   runner: Runner,
   options: Omit<GpuNodeOptions, 'modelDir' | 'modelName' | keyof EngineOptions>,
 ): Promise<GpuNode> {
-  const log = options.log ?? writeLine
+  const log = options.log ?? nodeLog()
   const streams = new ServedStreams(runner, options.graceMs)
   const metrics = new NodeMetrics(runner)
   runner.observe(metrics)
+  runner.observe(new RequestLog(log))
   let server: GpuNodeServer
   let registration: Registration | undefined
   try {
@@ -77,6 +81,7 @@ export async function serveRunner(
       streams,
       registered,
       metrics,
+      log,
       host,
       port,
       nodeSecret,
@@ -88,6 +93,8 @@ export async function serveRunner(
   }
   const url =
     options.advertiseUrl ?? `ws://${isIPv6(server.host) ? `[${server.host}]` : server.host}:${server.port}`
+  const { device, dtype, numBlocks } = runner.engineInfo
+  log.info('listening', { url, model: runner.model, device, dtype, kv_blocks: numBlocks })
   registration = options.edgeUrl
     ? new Registration({
         edgeUrl: options.edgeUrl,
@@ -121,10 +128,6 @@ export async function serveRunner(
       return closing
     },
   }
-}
-
-function writeLine(line: string): void {
-  console.error(line)
 }
 
 function heartbeat(url: string, runner: Runner, draining: boolean): Heartbeat {

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from '../shared/log.ts'
 import { parse } from '../shared/parse.ts'
 import { type Heartbeat, Lease } from '../shared/protocol/fleet.ts'
 import { StartupError } from './startup-error.ts'
@@ -14,8 +15,8 @@ export interface RegistrationOptions {
   nodeSecret: string
   /** Asked before every beat. */
   heartbeat: () => Heartbeat
-  /** One line per change: registered, lost, found again. */
-  log: (line: string) => void
+  /** Hears of changes: registered, lost, found again. */
+  log: Logger
 }
 
 /**
@@ -60,12 +61,14 @@ export class Registration {
   async #beatUntilStopped(registered: () => void, refused: (error: Error) => void): Promise<void> {
     const { signal } = this.#stopped
     const { log, edgeUrl } = this.#options
+    let beats = 0
     let failures = 0
     while (!signal.aborted) {
       let wait: number
       try {
         const { heartbeat_ms } = await this.#beat()
-        if (failures > 0) log(`registered with ${edgeUrl} again`)
+        if (beats === 0 || failures > 0) log.info('registered', { edge: edgeUrl })
+        beats++
         registered()
         failures = 0
         wait = heartbeat_ms
@@ -73,7 +76,10 @@ export class Registration {
         if (signal.aborted) return
         if (error instanceof StartupError) refused(error)
         failures++
-        if (failures === 1) log(`not registered: ${error instanceof Error ? error.message : String(error)}`)
+        if (failures === 1) {
+          const reason = error instanceof Error ? error.message : String(error)
+          log.warn('not registered', { edge: edgeUrl, reason })
+        }
         wait = Math.min(FIRST_RETRY_MS * 2 ** (failures - 1), LAST_RETRY_MS)
       }
       await sleep(wait, undefined, { signal }).catch(() => {})

@@ -1,7 +1,9 @@
 import type { WebSocket } from 'ws'
 import { AparError, toAparError } from '../shared/errors.ts'
+import type { Logger } from '../shared/log.ts'
 import { parseJson } from '../shared/parse.ts'
 import { type NodeBatch, NodeFrame } from '../shared/protocol/node.ts'
+import { nodeLog } from './observe/node-log.ts'
 import { refusalEvent } from './request.ts'
 import type { Reader, ServedStream, ServedStreams } from './served-streams.ts'
 
@@ -21,7 +23,7 @@ export type RequestSocket = Pick<WebSocket, 'send' | 'close' | 'terminate' | 'pi
 }
 
 /** One socket, one stream: `start` or `attach`, then its batches. A stream outlives its socket by its grace time. */
-export function serveRequest(socket: RequestSocket, streams: ServedStreams): void {
+export function serveRequest(socket: RequestSocket, streams: ServedStreams, log: Logger = nodeLog()): void {
   let served: ServedStream | undefined
   let over = false
   let alive = true
@@ -46,7 +48,7 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams): voi
   }
   const refuse = (thrown: unknown): void => {
     const error = toAparError(thrown)
-    if (error.code === 'internal_error') console.error(thrown)
+    if (error.code === 'internal_error') log.error('a bug ended a socket', {}, thrown)
     if (served?.request && !served.ended) {
       served.request.fail(error)
     } else {

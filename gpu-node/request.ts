@@ -79,6 +79,10 @@ export class RunningRequest {
     this.#publish()
   }
 
+  get stream(): string {
+    return this.#options.stream
+  }
+
   get finished(): boolean {
     return this.#finished
   }

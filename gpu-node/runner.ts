@@ -84,7 +84,11 @@ export class Runner {
     try {
       return this.#start(stream, request, publish, log, origin)
     } catch (error) {
-      for (const observer of this.#observers) observer.refused?.(toAparError(error).code)
+      const { code } = toAparError(error)
+      for (const observer of this.#observers) {
+        observer.refused?.(code)
+        if (code === 'internal_error') observer.bug?.(stream, error)
+      }
       throw error
     }
   }
@@ -187,7 +191,7 @@ export class Runner {
     try {
       action()
     } catch (error) {
-      console.error(error)
+      for (const observer of this.#observers) observer.bug?.(request.stream, error)
       request.fail(error)
     }
   }

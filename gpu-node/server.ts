@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { WebSocketServer } from 'ws'
 import { AparError, toAparError } from '../shared/errors.ts'
+import type { Logger } from '../shared/log.ts'
 import { MAX_FRAME_CHARS } from '../shared/protocol/frames.ts'
 import { type Health, health, type Inspected, readiness } from './health.ts'
 import type { NodeMetrics } from './observe/node-metrics.ts'
@@ -26,6 +27,7 @@ const ANSWER_HEADERS = { 'cache-control': 'no-store', 'x-content-type-options': 
 export interface GpuNodeServerOptions extends Inspected {
   streams: ServedStreams
   metrics: NodeMetrics
+  log: Logger
   host: string
   /** 0 takes any free port. */
   port: number
@@ -46,10 +48,10 @@ export interface GpuNodeServer {
  * @throws StartupError `port_taken` or `invalid_option` when it cannot listen.
  */
 export async function startServer(options: GpuNodeServerOptions): Promise<GpuNodeServer> {
-  const { streams, nodeSecret } = options
+  const { streams, log, nodeSecret } = options
   const http = createServer((request, response) => {
     void answer(request, options)
-      .catch(toErrorAnswer)
+      .catch((thrown) => toErrorAnswer(thrown, log))
       .then(({ status, type, body }) => {
         response.writeHead(status, { 'content-type': type, ...ANSWER_HEADERS })
         response.end(request.method === 'HEAD' ? undefined : body)
@@ -59,7 +61,7 @@ export async function startServer(options: GpuNodeServerOptions): Promise<GpuNod
   http.on('upgrade', (request, socket, head) => {
     const error = refusal(request, nodeSecret)
     if (error) return refuse(socket, error)
-    sockets.handleUpgrade(request, socket, head, (accepted) => serveRequest(accepted, streams))
+    sockets.handleUpgrade(request, socket, head, (accepted) => serveRequest(accepted, streams, log))
   })
   await listen(http, options.host, options.port)
   const { address, port } = http.address() as AddressInfo
@@ -99,8 +101,9 @@ function toAnswer({ healthy, body }: Health): Answer {
   return { status: healthy ? 200 : 503, type: JSON_TYPE, body: JSON.stringify(body) }
 }
 
-function toErrorAnswer(thrown: unknown): Answer {
+function toErrorAnswer(thrown: unknown, log: Logger): Answer {
   const error = toAparError(thrown)
+  if (error.code === 'internal_error') log.error('a bug ended an answer', {}, thrown)
   return { status: error.status, type: JSON_TYPE, body: JSON.stringify(error.toBody()) }
 }
 

@@ -102,8 +102,6 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   try {
     const registered = node.registered.then(() => true)
     if (!(await Promise.race([registered, told, died]))) return
-    const { device, dtype, numBlocks } = node.runner.engineInfo
-    console.error(`gpu node: ${node.model} on ${device} (${dtype}, ${numBlocks} KV blocks) at ${node.url}`)
     reportToParent({ type: 'ready', model: node.model, url: node.url })
     await Promise.race([told, died])
     await Promise.race([node.drain((flags.drainSeconds ?? DRAIN_SECONDS) * 1000), died])

@@ -4,9 +4,9 @@ import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Admission } from '../admission.ts'
 import { type Env, fleetOf } from '../env.ts'
 import { connectToNode } from '../gpu-node.ts'
-import { logError } from '../middleware/errors.ts'
+import { logTrouble } from '../log.ts'
 import type { Principal } from '../principal.ts'
-import { SESSION_HEADERS } from '../session.ts'
+import { readPrincipal, SESSION_HEADERS } from '../session.ts'
 import { StreamRelay } from './stream-relay.ts'
 import type { NodeAddress, Nodes } from './upstream.ts'
 
@@ -91,7 +91,7 @@ export class StreamSession extends DurableObject<Env> {
         this.#relay = undefined
         if (resumable) this.ctx.waitUntil(storage.deleteAll())
       },
-      log: (error) => logError(stream, error),
+      log: (why) => logTrouble(this.env, { stream }, why),
     })
   }
 
@@ -111,11 +111,6 @@ export class StreamSession extends DurableObject<Env> {
 function beginning(messages: GenerateRequest['messages']): string {
   const first = messages.findIndex(({ role }) => role === 'user')
   return JSON.stringify(messages.slice(0, first + 1)).slice(0, 4096)
-}
-
-function readPrincipal(request: Request): Principal | undefined {
-  const json = request.headers.get(SESSION_HEADERS.principal)
-  return json === null ? undefined : JSON.parse(decodeURIComponent(json))
 }
 
 function refuse(socket: WebSocket, after: number): void {

@@ -1,6 +1,7 @@
 import type { ErrorHandler } from 'hono'
 import { toAparError } from '../../shared/errors.ts'
 import type { AppEnv } from '../env.ts'
+import { logIfBug } from '../log.ts'
 
 /** About one heart-beat: the soonest at which the fleet may look different. */
 const RETRY_UNAVAILABLE_SECONDS = 5
@@ -11,7 +12,7 @@ const LONGEST_RETRY_SECONDS = 60
 /** Every thrown error as its body and status. What is not an AparError is logged and shows nothing of itself. */
 export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   const error = toAparError(thrown)
-  if (error.code === 'internal_error') logError(c.get('requestId'), error.cause ?? error)
+  logIfBug(c, error)
   const headers = new Headers({ 'content-type': 'application/json; charset=utf-8' })
   const retryAfter = error.retryAfterSeconds ?? (error.status === 503 ? RETRY_UNAVAILABLE_SECONDS : undefined)
   if (retryAfter !== undefined) headers.set('retry-after', String(retryAfter))
@@ -21,10 +22,4 @@ export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   if (error.status === 401) headers.set('www-authenticate', 'Bearer')
   if (error.status === 426) headers.set('upgrade', 'websocket')
   return new Response(JSON.stringify(error.toBody()), { status: error.status, headers })
-}
-
-/** One line of JSON per failure, so that a log search by request or stream finds it. */
-export function logError(subject: string, thrown: unknown): void {
-  const error = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)
-  console.error(JSON.stringify({ level: 'error', subject, error }))
 }

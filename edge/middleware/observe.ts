@@ -2,20 +2,19 @@ import type { Context } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import { routePath } from 'hono/route'
 import type { AppEnv } from '../env.ts'
+import { logOf } from '../log.ts'
 
 /**
- * One line of JSON per answer (`LOG_REQUESTS`), and a data point where Analytics Engine is bound (`METRICS`). A streamed
+ * One line of log per answer (level info), and a data point where Analytics Engine is bound (`METRICS`). A streamed
  * answer is told when its headers go out. Neither ever holds a key, a prompt, a text or a query.
  */
 export const observe = createMiddleware<AppEnv>(async (c, next) => {
   const begun = Date.now()
   await next()
-  const { LOG_REQUESTS, METRICS } = c.env
-  if (!LOG_REQUESTS && !METRICS) return
   const seen = describe(c, Date.now() - begun)
-  if (LOG_REQUESTS) console.log(JSON.stringify({ level: 'info', ...seen }))
+  logOf(c.env).info('request', seen)
   const { principal, method, route, status, duration_ms } = seen
-  METRICS?.writeDataPoint({
+  c.env.METRICS?.writeDataPoint({
     indexes: [principal],
     blobs: [method, route, String(status)],
     doubles: [duration_ms],

@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import { toAparError } from '../../shared/errors.ts'
 import type { AppEnv } from '../env.ts'
-import { logError } from '../middleware/errors.ts'
+import { logIfBug } from '../log.ts'
 
 /**
  * Proxies cut connections that stay quiet (15 s is safe), and workerd notices that a client has left only when it
@@ -52,7 +52,7 @@ async function pump(c: Context<AppEnv>, items: AsyncIterable<unknown>, write: (t
     write('data: [DONE]')
   } catch (thrown) {
     const error = toAparError(thrown)
-    if (error.code === 'internal_error') logError(c.get('requestId'), error.cause ?? error)
+    logIfBug(c, error)
     write(`data: ${JSON.stringify(error.toBody())}`)
   } finally {
     clearInterval(keepAlive)

@@ -28,6 +28,8 @@ export interface RequestObserver {
   ended?(record: RequestRecord): void
   /** The request did not begin. */
   refused?(code: ErrorCode): void
+  /** What happened to the request should not be possible. */
+  bug?(stream: string, thrown: unknown): void
 }
 
 type Known = Pick<RequestRecord, 'stream' | 'origin' | 'moved' | 'promptTokens' | 'beganAt'>

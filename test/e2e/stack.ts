@@ -2,6 +2,7 @@ import { newApiKey, newNodeSecret } from '../../cli/keys.ts'
 import { startLocalEdge } from '../../cli/local/edge.ts'
 import { type GpuNode, type GpuNodeOptions, startGpuNode } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
+import { silent } from '../support/logs.ts'
 
 export interface Stack {
   /** `http://host:port` of the edge. */
@@ -25,7 +26,7 @@ export async function startStack(
       threads: 1,
       nodeSecret,
       edgeUrl: edge.url,
-      log: () => {},
+      log: silent,
       ...nodeOptions,
     })
     await node.registered

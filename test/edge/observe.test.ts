@@ -13,7 +13,7 @@ it('tells each request by its route, and nothing that is secret', async () => {
   const METRICS = { writeDataPoint: (point: AnalyticsEngineDataPoint) => points.push(point) }
   const ask = (path: string, key: string) => {
     const request = new Request(`http://edge${path}`, { headers: { authorization: `Bearer ${key}` } })
-    return createApp().fetch(request, { ...env, METRICS, LOG_REQUESTS: 'yes' })
+    return createApp().fetch(request, { ...env, METRICS, LOG_LEVEL: 'info' })
   }
   const answers = [
     await ask('/v1/models?private=1', KEY),

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Registration } from '../../gpu-node/registration.ts'
 import { Heartbeat } from '../../shared/protocol/fleet.ts'
+import { recorded } from '../support/logs.ts'
 
 interface Call {
   method: string | undefined
@@ -45,23 +46,25 @@ const heartbeat: Heartbeat = {
 
 const edgeUrl = () => `http://127.0.0.1:${(edge.address() as AddressInfo).port}`
 
-function register(url = edgeUrl()): { registration: Registration; lines: string[] } {
-  const lines: string[] = []
+function register(url = edgeUrl()) {
+  const { log, lines, entries } = recorded()
   const registration = new Registration({
     edgeUrl: url,
     nodeId: 'node-1',
     nodeSecret: 'secret',
     heartbeat: () => heartbeat,
-    log: (line) => lines.push(line),
+    log,
   })
-  return { registration, lines }
+  return { registration, lines, entries }
 }
 
 test('beats at once, then again and again, and leaves at the end', async () => {
   const { registration } = register()
+  expect(registration.holdsLease).toBe(false)
   await registration.registered
   await vi.waitFor(() => expect(calls.length).toBeGreaterThan(2))
   await registration.stop()
+  expect(registration.holdsLease).toBe(false)
   const puts = calls.slice(0, -1)
   for (const call of puts) {
     expect(call).toMatchObject({
@@ -76,10 +79,13 @@ test('beats at once, then again and again, and leaves at the end', async () => {
 
 test('tries again when the edge fails, and says so once', async () => {
   answers = [{ status: 503 }, { status: 200, body: { unexpected: true } }]
-  const { registration, lines } = register()
+  const { registration, entries } = register()
   await registration.registered
   expect(calls.length).toBe(3)
-  expect(lines).toEqual([expect.stringContaining('503'), expect.stringContaining('again')])
+  expect(entries()).toMatchObject([
+    { level: 'warn', message: 'not registered', reason: expect.stringContaining('503') },
+    { level: 'info', message: 'registered' },
+  ])
   await registration.stop()
 })
 
@@ -95,5 +101,14 @@ test('stops while the edge cannot be reached', async () => {
   edge.close()
   const { registration, lines } = register(url)
   await vi.waitFor(() => expect(lines).toHaveLength(1))
+  await registration.stop()
+})
+
+test('holds its lease only as long as the edge said', async () => {
+  answers = [{ status: 200, body: { heartbeat_ms: 60_000, lease_ms: 200 } }]
+  const { registration } = register()
+  await registration.registered
+  expect(registration.holdsLease).toBe(true)
+  await vi.waitFor(() => expect(registration.holdsLease).toBe(false))
   await registration.stop()
 })

@@ -12,6 +12,7 @@ import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import { NodeBatch } from '../../shared/protocol/node.ts'
+import { silent } from '../support/logs.ts'
 import { ScriptedEngine } from '../support/scripted-engine.ts'
 import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
 
@@ -44,7 +45,7 @@ beforeEach(async () => {
   runner.observe(metrics)
   registered = true
   server = await startServer({
-    ...{ runner, streams, metrics, registered: () => registered },
+    ...{ runner, streams, metrics, log: silent, registered: () => registered },
     ...{ host: '127.0.0.1', port: 0, nodeSecret: SECRET, metricsSecret: METRICS_SECRET },
   })
 })
@@ -176,7 +177,7 @@ describe('a socket', () => {
       close: (...args: unknown[]) => closed.push(args),
     })
     vi.useFakeTimers()
-    serveRequest(sleeping as unknown as WebSocket, streams)
+    serveRequest(sleeping as unknown as WebSocket, streams, silent)
     sleeping.emit('message', start, false)
     engine.tokens(1, 0, Buffer.from('text')).deliver()
     expect(closed).toEqual([[1013, 'the reader is too slow']])

@@ -1,0 +1,58 @@
+import { ERROR_CODES, type ErrorCode } from '../../shared/errors.ts'
+import { Logger, logLevel } from '../../shared/log.ts'
+import type { RequestObserver, RequestRecord } from './request-watch.ts'
+import { traceIdOf } from './trace-context.ts'
+
+/**
+ * To standard error. `LOG_LEVEL` (default info) is the least that is written; `LOG_FORMAT` is json or text (default: text on
+ * a terminal).
+ */
+export function nodeLog(env: NodeJS.ProcessEnv = process.env, terminal = process.stderr.isTTY): Logger {
+  const { LOG_LEVEL, LOG_FORMAT } = env
+  const text = LOG_FORMAT === 'text' || (LOG_FORMAT !== 'json' && terminal)
+  return new Logger({
+    level: logLevel(LOG_LEVEL, 'info'),
+    format: text ? 'text' : 'json',
+    write: (line) => process.stderr.write(`${line}\n`),
+  })
+}
+
+/** One line per request, at its end. */
+export class RequestLog implements RequestObserver {
+  readonly #log: Logger
+
+  constructor(log: Logger) {
+    this.#log = log
+  }
+
+  ended(record: RequestRecord): void {
+    const { stream, origin, beganAt, firstTokenAt, endedAt } = record
+    const fields = {
+      request_id: origin?.request_id,
+      trace_id: traceIdOf(origin),
+      stream,
+      outcome: record.outcome,
+      prompt_tokens: record.promptTokens,
+      cached_prompt_tokens: record.cachedPromptTokens,
+      completion_tokens: record.completionTokens,
+      branches: record.branches,
+      moved: record.moved || undefined,
+      ttft_ms: firstTokenAt === undefined ? undefined : tenths(firstTokenAt - beganAt),
+      duration_ms: tenths(endedAt - beganAt),
+    }
+    if (record.outcome === 'error') this.#log.warn('request failed', fields)
+    else this.#log.info('request', fields)
+  }
+
+  refused(code: ErrorCode): void {
+    if (ERROR_CODES[code].status !== 500) this.#log.info('request refused', { code })
+  }
+
+  bug(stream: string, thrown: unknown): void {
+    this.#log.error('a bug ended a request', { stream }, thrown)
+  }
+}
+
+function tenths(ms: number): number {
+  return Math.round(ms * 10) / 10
+}
