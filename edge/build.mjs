@@ -18,6 +18,7 @@ export const workerOptions = {
   compatibilityFlags: ['enable_request_signal'],
   durableObjects: {
     STREAM_SESSION: { className: 'StreamSession', useSQLite: true },
+    SHARED_SOCKET: { className: 'SharedSocket', useSQLite: true },
     FLEET: { className: 'Fleet', useSQLite: true },
     KEY_LIMITS: { className: 'KeyLimits', useSQLite: true },
     KEY_STORE: { className: 'KeyStore', useSQLite: true },

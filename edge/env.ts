@@ -1,12 +1,15 @@
+import type { Origin } from '../shared/protocol/node.ts'
 import type { Fleet } from './durable/fleet.ts'
 import type { RateStatus } from './durable/key-budget.ts'
 import type { KeyLimits } from './durable/key-limits.ts'
 import type { KeyStore } from './durable/key-store.ts'
+import type { SharedSocket } from './durable/shared-socket.ts'
 import type { StreamSession } from './durable/stream-session.ts'
 import type { Principal } from './principal.ts'
 
 export interface Env {
   STREAM_SESSION: DurableObjectNamespace<StreamSession>
+  SHARED_SOCKET: DurableObjectNamespace<SharedSocket>
   FLEET: DurableObjectNamespace<Fleet>
   KEY_LIMITS: DurableObjectNamespace<KeyLimits>
   KEY_STORE: DurableObjectNamespace<KeyStore>
@@ -40,7 +43,7 @@ export interface Env {
 
 export interface AppEnv {
   Bindings: Env
-  Variables: { requestId: string; principal: Principal; rates: RateStatus }
+  Variables: { requestId: string; origin: Origin; principal: Principal; rates: RateStatus }
 }
 
 /** The one Fleet object. */

@@ -48,9 +48,15 @@ export async function verifyJwt(env: Env, token: string): Promise<Principal> {
     const claim = claims.error.issues[0]?.path.join('.') ?? ''
     throw new AparError('invalid_api_key', `this token is not valid: its claim ${claim} is missing or wrong`)
   }
-  const { sub, scope = 'generate models', models = null, limits } = claims.data
+  const { sub, exp, scope = 'generate models', models = null, limits } = claims.data
   const scopes = Scope.options.filter((name) => scope.split(' ').includes(name))
-  return { id: jwtPrincipalId(sub), scopes, models, limits: limits ?? configuredLimits(env.JWT_LIMITS) }
+  return {
+    id: jwtPrincipalId(sub),
+    scopes,
+    models,
+    limits: limits ?? configuredLimits(env.JWT_LIMITS),
+    expiresAt: exp + CLOCK_TOLERANCE_SECONDS,
+  }
 }
 
 async function verified(env: Env, token: string): Promise<JWTPayload> {

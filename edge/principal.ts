@@ -5,6 +5,8 @@ import { AparError } from '../shared/errors.ts'
 export interface Principal extends KeyPolicy {
   /** `key:<id>` or `jwt:<subject>`; also the name of its KeyLimits object. */
   readonly id: string
+  /** Unix time in seconds at which a token ends; a key's record knows that of the key. */
+  readonly expiresAt?: number | undefined
 }
 
 /** Why a credential was not taken. */

@@ -1,6 +1,7 @@
 import { AparError } from '../shared/errors.ts'
 import { isTerminal, type ServerFrame, type StreamEvent } from '../shared/protocol/events.ts'
 import type { ClientFrame } from '../shared/protocol/frames.ts'
+import type { Origin } from '../shared/protocol/node.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import type { Env } from './env.ts'
 import { closeQuietly } from './gpu-node.ts'
@@ -9,7 +10,11 @@ import type { Principal } from './principal.ts'
 /** How long a cancelled stream may take to say what it used. */
 const LAST_WORD_MS = 5_000
 
-export const SESSION_HEADERS = { principal: 'apar-principal', resumable: 'apar-resumable' } as const
+export const SESSION_HEADERS = {
+  principal: 'apar-principal',
+  resumable: 'apar-resumable',
+  origin: 'apar-origin',
+} as const
 
 export interface SessionOptions {
   /** Whose stream it is: their limits hold, and only they may resume it. Without one the caller sees to limits itself. */
@@ -18,13 +23,15 @@ export interface SessionOptions {
   readonly resumable: boolean
   /** The client sends `ack`. */
   readonly acks?: boolean | undefined
+  /** Whose call begins the stream. */
+  readonly origin?: Origin | undefined
   /** The stream to go on with, behind event `after`, instead of a new one. */
   readonly resume?: { readonly stream: string; readonly after: number } | undefined
 }
 
 /** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for a name that is none. */
 export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
-  const { principal, resumable, acks, resume } = options
+  const { principal, resumable, acks, origin, resume } = options
   const url = new URL('https://session/')
   if (resume) url.searchParams.set('after', String(resume.after))
   if (acks) url.searchParams.set('flow', 'ack')
@@ -34,12 +41,46 @@ export async function connectToSession(env: Env, options: SessionOptions): Promi
   const { webSocket } = await session.fetch(url, {
     headers: {
       upgrade: 'websocket',
-      ...(principal && { [SESSION_HEADERS.principal]: encodeURIComponent(JSON.stringify(principal)) }),
+      ...(principal && principalHeader(principal)),
+      ...(origin && originHeader(origin)),
       [SESSION_HEADERS.resumable]: resumable ? 'yes' : 'no',
     },
   })
   if (!webSocket) throw new Error('the stream session took no WebSocket')
   return webSocket
+}
+
+/** A socket for many requests of one principal, not accepted yet. */
+export async function connectToSharedSocket(
+  env: Env,
+  principal: Principal,
+  origin: Origin,
+): Promise<WebSocket> {
+  const object = env.SHARED_SOCKET.get(env.SHARED_SOCKET.newUniqueId())
+  const headers = { upgrade: 'websocket', ...principalHeader(principal), ...originHeader(origin) }
+  const { webSocket } = await object.fetch('https://shared-socket/', { headers })
+  if (!webSocket) throw new Error('the shared socket took no WebSocket')
+  return webSocket
+}
+
+function principalHeader(principal: Principal) {
+  return { [SESSION_HEADERS.principal]: encodeURIComponent(JSON.stringify(principal)) }
+}
+
+function originHeader(origin: Origin) {
+  return { [SESSION_HEADERS.origin]: JSON.stringify(origin) }
+}
+
+/** What the worker told an object about the call. */
+export function readOrigin(request: Request): Origin | undefined {
+  const json = request.headers.get(SESSION_HEADERS.origin)
+  return json === null ? undefined : JSON.parse(json)
+}
+
+/** What the worker told an object about who asks. */
+export function readPrincipal(request: Request): Principal | undefined {
+  const json = request.headers.get(SESSION_HEADERS.principal)
+  return json === null ? undefined : JSON.parse(decodeURIComponent(json))
 }
 
 function streamId(env: Env, name: string): DurableObjectId {
@@ -51,6 +92,7 @@ function streamId(env: Env, name: string): DurableObjectId {
 }
 
 export interface GenerateOptions {
+  readonly origin?: Origin | undefined
   /** Aborting it cancels the stream upstream and ends the events, as does leaving the loop early. */
   readonly signal: AbortSignal
   /** Sees every event, also those that come between a cancel and the end. */
@@ -61,9 +103,9 @@ export interface GenerateOptions {
 export async function* generate(
   env: Env,
   request: GenerateRequest,
-  { signal, observe = () => {} }: GenerateOptions,
+  { origin, signal, observe = () => {} }: GenerateOptions,
 ): AsyncGenerator<StreamEvent, void> {
-  const socket = await connectToSession(env, { resumable: false })
+  const socket = await connectToSession(env, { resumable: false, origin })
   const inbox: StreamEvent[] = []
   let closed = false
   let finished = false

@@ -142,11 +142,12 @@ export class ClientLink {
 }
 
 /** Codes with which a client leaves on purpose: done, page closed, close() without a code. Anything else is a loss. */
-function isGoodbye(code: number): boolean {
+export function isGoodbye(code: number): boolean {
   return code === 1000 || code === 1001 || code === 1005
 }
 
-function clientText(data: string | ArrayBuffer): string {
+/** @throws AparError for what is no text, or too much. */
+export function clientText(data: string | ArrayBuffer): string {
   if (typeof data !== 'string') throw new AparError('invalid_request', 'frames must be text')
   if (data.length <= MAX_FRAME_CHARS) return data
   throw new AparError('body_too_large', `a frame may have at most ${MAX_FRAME_CHARS} characters`)

@@ -11,7 +11,7 @@ import { type DayUsage, type Spent, UsageLog } from './usage-log.ts'
 const PERSIST_AFTER_MS = 1000
 export const TICKET_MS = 60_000
 
-/** What a caller shows; a principal was proven by a token that the worker has checked. */
+/** What a caller shows; a principal was proven by a token that the worker has checked, or by an earlier request. */
 export type Credential =
   | { readonly keyId: string; readonly secret: string }
   | { readonly ticket: string }
@@ -105,7 +105,7 @@ export class KeyLimits extends DurableObject<Env> {
   }
 
   async #identify(credential: Credential): Promise<Principal | BadCredential> {
-    if ('principal' in credential) return credential.principal
+    if ('principal' in credential) return this.#standing(credential.principal)
     if ('secret' in credential) {
       const record = await this.#load(credential.keyId)
       const now = Date.now() / 1000
@@ -119,7 +119,19 @@ export class KeyLimits extends DurableObject<Env> {
     if (!ticket || !kv.delete(name)) return 'unknown'
     if (ticket.expiresAt <= Date.now()) return 'expired'
     if ('principal' in ticket.holder) return ticket.holder.principal
-    const record = await this.#load(ticket.holder.keyId)
+    return this.#standingOfKey(ticket.holder.keyId)
+  }
+
+  /** Who was let in before, as things are now. */
+  async #standing(principal: Principal): Promise<Principal | BadCredential> {
+    const keyId = keyIdOf(principal)
+    if (keyId !== undefined) return this.#standingOfKey(keyId)
+    const { expiresAt = Number.POSITIVE_INFINITY } = principal
+    return expiresAt * 1000 > Date.now() ? principal : 'expired'
+  }
+
+  async #standingOfKey(keyId: string): Promise<Principal | BadCredential> {
+    const record = await this.#load(keyId)
     return record ? standing(record, Date.now() / 1000) : 'unknown'
   }
 

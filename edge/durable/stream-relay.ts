@@ -1,13 +1,14 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
 import type { ErrorEvent, StreamEvent } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
-import { StreamLog } from '../../shared/protocol/node.ts'
+import { type Origin, StreamLog } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { CLOSE_REPLACED, ClientLink } from './client-link.ts'
 import { type NodeAddress, type Nodes, Upstream } from './upstream.ts'
 
 export interface RelayOptions {
   readonly stream: string
+  readonly origin?: Origin | undefined
   readonly nodes: Nodes
   /** Takes the request's place in its key's limits. @throws AparError to be shown to the client. */
   readonly admit?: ((request: GenerateRequest) => Promise<Admitted>) | undefined
@@ -92,7 +93,7 @@ export class StreamRelay {
   #onFrame(frame: ClientFrame): void {
     if (this.#log.ended || frame.type === 'ack') return
     if (frame.type === 'generate') {
-      if (this.#started) throw new AparError('invalid_request', 'a socket carries one stream')
+      if (this.#started) throw new AparError('invalid_request', 'this stream has its request already')
       const { type: _, ...request } = frame
       void this.#start(request)
     } else {
@@ -112,9 +113,10 @@ export class StreamRelay {
     }
     // The same on every node that the stream may move to.
     const seeded = { ...admitted, seed: admitted.seed ?? randomSeed() }
-    const { stream, nodes, onNode, log, silenceMs } = this.#options
+    const { stream, origin, nodes, onNode, log, silenceMs } = this.#options
     this.#upstream = new Upstream({
       stream,
+      origin,
       request: seeded,
       log: this.#log,
       nodes,

@@ -2,9 +2,9 @@ import type { Context } from 'hono'
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
-import { SUBPROTOCOL } from '../../shared/protocol/version.ts'
+import { MULTIPLEX_SUBPROTOCOL, SUBPROTOCOL } from '../../shared/protocol/version.ts'
 import type { AppEnv } from '../env.ts'
-import { connectToSession } from '../session.ts'
+import { connectToSession, connectToSharedSocket } from '../session.ts'
 import { isUpgrade, offeredSubprotocols } from '../subprotocols.ts'
 
 /** Which stream a client comes back to, and what it can do. Its key may stand here, too, for other parts of the edge. */
@@ -14,23 +14,41 @@ const StreamQuery = z.object({
   after: z.coerce.number().int().min(-1).default(-1),
   flow: z.literal('ack').optional(),
 })
+type StreamQuery = z.infer<typeof StreamQuery>
 
-/** `GET /v1/stream`: hands the client's WebSocket to a StreamSession. See docs/protocol.md. */
+const SUBPROTOCOLS: readonly string[] = [SUBPROTOCOL, MULTIPLEX_SUBPROTOCOL]
+
+/**
+ * `GET /v1/stream`: hands the client's WebSocket to a StreamSession, or to a SharedSocket where it is to carry many
+ * requests. See docs/protocol.md.
+ */
 export async function openStream(c: Context<AppEnv>): Promise<Response> {
   const request = c.req.raw
   if (!isUpgrade(request)) throw new AparError('upgrade_required', '/v1/stream speaks WebSocket only')
   const offered = offeredSubprotocols(request)
-  if (offered.length > 0 && !offered.includes(SUBPROTOCOL)) {
-    throw new AparError('invalid_request', `the only subprotocol is ${SUBPROTOCOL}`)
-  }
-  const { stream, after, flow } = parse(StreamQuery, c.req.query())
-  const webSocket = await connectToSession(c.env, {
+  const subprotocol = offered.find((name) => SUBPROTOCOLS.includes(name))
+  if (offered.length > 0 && !subprotocol)
+    throw new AparError('invalid_request', `the subprotocols are ${SUBPROTOCOLS.join(' and ')}`)
+  const query = parse(StreamQuery, c.req.query())
+  const shared = subprotocol === MULTIPLEX_SUBPROTOCOL
+  const webSocket = await (shared ? openShared(c, query) : openSingle(c, query))
+  const headers = new Headers()
+  if (subprotocol) headers.set('sec-websocket-protocol', subprotocol)
+  return new Response(null, { status: 101, webSocket, headers })
+}
+
+function openSingle(c: Context<AppEnv>, { stream, after, flow }: StreamQuery): Promise<WebSocket> {
+  return connectToSession(c.env, {
     principal: c.get('principal'),
+    origin: c.get('origin'),
     resumable: true,
     acks: flow === 'ack',
     resume: stream === undefined ? undefined : { stream, after },
   })
-  const headers = new Headers()
-  if (offered.length > 0) headers.set('sec-websocket-protocol', SUBPROTOCOL)
-  return new Response(null, { status: 101, webSocket, headers })
+}
+
+function openShared(c: Context<AppEnv>, { stream }: StreamQuery): Promise<WebSocket> {
+  if (stream !== undefined)
+    throw new AparError('invalid_request', 'stream: use a resume frame', { param: 'stream' })
+  return connectToSharedSocket(c.env, c.get('principal'), c.get('origin'))
 }

@@ -28,6 +28,11 @@ export const Origin = z.strictObject({
 })
 export type Origin = z.infer<typeof Origin>
 
+/** Of the trace that a call belongs to; undefined when its client does not trace. */
+export function traceIdOf(origin: Origin | undefined): string | undefined {
+  return origin?.traceparent?.split('-')[1]
+}
+
 /**
  * What a StreamSession sends to a gpu node on `/v1/requests`: one socket per stream. The first frame is `start` or
  * `attach`; the node answers with NodeBatch frames.

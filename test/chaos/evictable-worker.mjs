@@ -2,7 +2,8 @@
 // and its sockets away and leaves its storage, as an eviction or a runtime update does.
 import app, { StreamSession as Session } from './worker.js'
 
-export { Fleet, KeyLimits, KeyStore } from './worker.js'
+// The other objects; what is exported here by name goes before.
+export * from './worker.js'
 
 export class StreamSession extends Session {
   evict() {

@@ -90,8 +90,9 @@ export class Client {
     socket.accept()
   }
 
-  static async open(query = '', key = KEY): Promise<Client> {
-    const response = await call(`/v1/stream${query}`, { headers: { upgrade: 'websocket' }, key })
+  static async open(query = '', key = KEY, protocol = 'apar.v1'): Promise<Client> {
+    const headers = { upgrade: 'websocket', 'sec-websocket-protocol': protocol }
+    const response = await call(`/v1/stream${query}`, { headers, key })
     if (!response.webSocket) throw new Error(`${response.status} ${await response.text()}`)
     return new Client(response, response.webSocket)
   }
