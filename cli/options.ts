@@ -43,6 +43,7 @@ export function devices(text: string): number[] {
 export const port = integer(0, 65_535)
 
 export function dtypeOption(): Option {
-  const what = 'weights and arithmetic; int8 and int4 are quantised at load (default: as the checkpoint)'
+  const what =
+    'weights and arithmetic; int8 and int4 are quantised at load, f16 is for CUDA devices (default: bf16, f32 for f32 checkpoints)'
   return new Option('--dtype <dtype>', what).choices(DTYPES)
 }

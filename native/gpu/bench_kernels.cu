@@ -144,7 +144,8 @@ int main(int count, char** words) {
     const GemmChoice choice = parse_gemm_choice(count > 1 ? words[1] : "mma");
     if (count == 1)
       for (const int32_t rows : {1, 32, 128, 350}) time_attention(rows);
-    for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
+    for (const WeightFormat format :
+         {WeightFormat::bf16, WeightFormat::f16, WeightFormat::int8, WeightFormat::int4}) {
       time_gemm(choice, format, "qkv", 12288, 4096);
       time_gemm(choice, format, "down", 4096, 11008);
     }

@@ -14,13 +14,16 @@ TOKENS = 200
 # Largest difference over the largest logit; PyTorch computes with the weights as the format keeps them. f32: the order of
 # sums. Else: what enters a linear layer, keys and values are rounded to 8 bits (2^-9) in every layer; on the CPU int8 and
 # int4 round inputs to integers of 8 bits.
-BOUNDS = {"f32": 1e-4, "bf16": 3e-2, "int8": 0.1, "int4": 0.1}
+BOUNDS = {"f32": 1e-4, "bf16": 3e-2, "f16": 3e-2, "int8": 0.1, "int4": 0.1}
+CUDA_ONLY = {"f16"}
 GROUP = 32
 
 
 def kept(weight, dtype: str):
     """A linear layer's weights as the format keeps them: one scale (f16) per 32 inputs; the group's largest weight is 127 steps,
     or -8 (native/ops/cpu/packed.cpp, native/ops/cuda/weight_tiles.cpp)."""
+    if dtype == "f16":
+        return weight.half().float()
     if dtype not in ("int8", "int4"):
         return weight
     groups = weight.reshape(weight.shape[0], -1, GROUP)
@@ -54,6 +57,9 @@ def logits(report, options) -> None:
     ids = torch.randint(0, SHAPE.vocab, (1, TOKENS))
     exact = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for dtype, bound in BOUNDS.items():
+        if options.device == "cpu" and dtype in CUDA_ONLY:
+            report.line(part="logits", case=dtype, result="skipped", why=f"{dtype} weights are for CUDA devices")
+            continue
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(kept(exact[name], dtype) if "proj" in name or "lm_head" in name else exact[name])

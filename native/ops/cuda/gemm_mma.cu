@@ -60,7 +60,7 @@ __device__ inline void multiply_stage(const unsigned char* stage, TileSums& sums
   const unsigned char* const x_stage = stage + Format::kBytes;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    uint32_t a[S::kOutBlocks][2][4];
+    Operand<Format::kTerms> a[S::kOutBlocks];
     float scale[S::kOutBlocks][2];
 #pragma unroll
     for (int out = 0; out < S::kOutBlocks; ++out) {
@@ -82,13 +82,11 @@ __device__ inline void multiply_stage(const unsigned char* stage, TileSums& sums
         float(&sum)[4] = sums.at[out][block];
         if constexpr (Format::kScaled) {
           float group[4] = {};
-          mma_bf16(group, a[out][0], b[0], b[1]);
-          mma_bf16(group, a[out][1], b[2], b[3]);
+          multiply_half(group, a[out], b);
 #pragma unroll
           for (int i = 0; i < 4; ++i) sum[i] = fmaf(scale[out][i / 2], group[i], sum[i]);
         } else {
-          mma_bf16(sum, a[out][0], b[0], b[1]);
-          mma_bf16(sum, a[out][1], b[2], b[3]);
+          multiply_half(sum, a[out], b);
         }
       }
     }
@@ -206,9 +204,7 @@ void launch_format(Stream stream, const GemmCall& call, const GemmPlan& plan) {
 }  // namespace
 
 void gemm_mma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan) {
-  if (format == WeightFormat::int8) return launch_format<Int8Tiles>(stream, call, plan);
-  if (format == WeightFormat::int4) return launch_format<Int4Tiles>(stream, call, plan);
-  launch_format<Bf16Tiles>(stream, call, plan);
+  with_tiles(format, [&](auto tiles) { launch_format<decltype(tiles)>(stream, call, plan); });
 }
 
 }  // namespace apar::cuda

@@ -15,7 +15,7 @@ constexpr int32_t kMinTilesPerSplit = 4;
 constexpr std::array<int32_t, 15> kPaddedRows = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512};
 
 constexpr int32_t kMinWgmmaTileRows = 32;
-constexpr int32_t kMaxScaledWgmmaTileRows = 64;  // their groups are summed apart: twice the registers
+constexpr int32_t kMaxRegisterWgmmaTileRows = 64;  // of weights that become bf16 in registers
 
 bool takes_wgmma(int32_t rows, const GemmDevice& device) {
   if (device.choice == GemmChoice::mma) return false;
@@ -52,7 +52,7 @@ GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, WeightForma
   if (takes_wgmma(rows, device)) {
     plan.kernel = GemmKernel::wgmma;
     plan.tile_rows = kMinWgmmaTileRows;
-    if (format != WeightFormat::bf16) max_tile_rows = kMaxScaledWgmmaTileRows;
+    if (format != WeightFormat::bf16) max_tile_rows = kMaxRegisterWgmmaTileRows;
     output_blocks = tiles_of(tiles, kWgmmaTiles);
   } else if (rows <= kMaxStreamRows) {
     plan.kernel = GemmKernel::stream;

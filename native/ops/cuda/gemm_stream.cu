@@ -53,21 +53,20 @@ template <class Format>
 __device__ inline void multiply(float (&sums)[4], const Weights<Format>& weights, const Inputs& x, int lane) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    uint32_t a[2][4], b[4];
+    Operand<Format::kTerms> a;
+    uint32_t b[4];
     Format::unpack(a, weights.words, half);
     transpose_quad(b, x.pieces[half]);
     if constexpr (Format::kScaled) {
       float group[4] = {};
-      mma_bf16(group, a[0], b[0], b[1]);
-      mma_bf16(group, a[1], b[2], b[3]);
+      multiply_half(group, a, b);
       for (int i = 0; i < 2; ++i) {
         const float scale = __shfl_sync(kFullWarp, weights.scale, half * 16 + lane / 4 + 8 * i);
         sums[2 * i] = fmaf(scale, group[2 * i], sums[2 * i]);
         sums[2 * i + 1] = fmaf(scale, group[2 * i + 1], sums[2 * i + 1]);
       }
     } else {
-      mma_bf16(sums, a[0], b[0], b[1]);
-      mma_bf16(sums, a[1], b[2], b[3]);
+      multiply_half(sums, a, b);
     }
   }
 }
@@ -121,9 +120,7 @@ void launch_stream(Stream stream, const GemmCall& call, const GemmPlan& plan) {
 }  // namespace
 
 void gemm_stream(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan) {
-  if (format == WeightFormat::int8) return launch_stream<Int8Tiles>(stream, call, plan);
-  if (format == WeightFormat::int4) return launch_stream<Int4Tiles>(stream, call, plan);
-  launch_stream<Bf16Tiles>(stream, call, plan);
+  with_tiles(format, [&](auto tiles) { launch_stream<decltype(tiles)>(stream, call, plan); });
 }
 
 }  // namespace apar::cuda

@@ -1,6 +1,8 @@
 // Matrix products on Hopper: one warp asks for tiles of weights and of x by bulk copies, two warpgroups
 // multiply what has arrived, each 64 outputs by kRows rows. bf16 weights are multiplied from shared memory,
 // in which they lie as they were packed; others are made bf16 in registers.
+#include <type_traits>
+
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/gemm_blocks.cuh"
 #include "ops/cuda/gemm_formats.cuh"
@@ -14,6 +16,10 @@ constexpr int kConsumers = kWarpgroups * kWarpgroupThreads / 32;  // warps
 constexpr int kThreads = kConsumers * 32 + 32;
 constexpr int kSharedBytes = 200 * 1024;  // of the 227 KB that a block may have
 constexpr int kMaxStages = 8;
+
+// Whether wgmma can take the weights from shared memory as they are packed.
+template <class Format>
+constexpr bool kFromShared = std::is_same_v<Format, Bf16Tiles>;
 
 // A stage: kRows of x, then a tile of weights per warpgroup.
 template <class Format, int kRows>
@@ -70,7 +76,7 @@ template <class Format, int kRows>
 __device__ inline void multiply_tile(float (&sums)[kRows / 2], const unsigned char* weights,
                                      const unsigned char* inputs) {
   const uint32_t x = shared_address(inputs);
-  if constexpr (!Format::kScaled) {
+  if constexpr (kFromShared<Format>) {
     const uint32_t w = shared_address(weights);
     pin(sums);
     wgmma_fence();
@@ -81,22 +87,32 @@ __device__ inline void multiply_tile(float (&sums)[kRows / 2], const unsigned ch
     pin(sums);
   } else {
     const int lane = threadIdx.x % 32, block = threadIdx.x / 32 % 4;
-    const auto* const scales = reinterpret_cast<const float*>(weights + Format::kBytes - kScaleBytes);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      uint32_t a[2][4];
+      Operand<Format::kTerms> a;
       Format::load(a, weights, block, half, lane);
-      float group[kRows / 2] = {};
-      pin(group);
-      wgmma_fence();
-      wgmma<kRows>(group, a[0], matrix_descriptor(x, half * 2));
-      wgmma<kRows>(group, a[1], matrix_descriptor(x, half * 2 + 1));
-      wgmma_finish();
-      pin(group);
-      const int out = half * kTileOuts + block * 16 + lane / 4;
-      const float scale[2] = {scales[out], scales[out + 8]};
+      const auto add_products = [&](float(&to)[kRows / 2]) {
+        pin(to);
+        wgmma_fence();
 #pragma unroll
-      for (int i = 0; i < kRows / 2; ++i) sums[i] = fmaf(scale[i / 2 % 2], group[i], sums[i]);
+        for (int step = 0; step < 2; ++step)
+#pragma unroll
+          for (int term = 0; term < Format::kTerms; ++term)
+            wgmma<kRows>(to, a[term][step], matrix_descriptor(x, half * 2 + step));
+        wgmma_finish();
+        pin(to);
+      };
+      if constexpr (Format::kScaled) {
+        float group[kRows / 2] = {};
+        add_products(group);
+        const auto* const scales = reinterpret_cast<const float*>(weights + Format::kBytes - kScaleBytes);
+        const int out = half * kTileOuts + block * 16 + lane / 4;
+        const float scale[2] = {scales[out], scales[out + 8]};
+#pragma unroll
+        for (int i = 0; i < kRows / 2; ++i) sums[i] = fmaf(scale[i / 2 % 2], group[i], sums[i]);
+      } else {
+        add_products(sums);
+      }
     }
   }
 }
@@ -178,16 +194,14 @@ void launch_tiles(Stream stream, const GemmCall& call, const GemmPlan& plan) {
 template <class Format>
 void launch_format(Stream stream, const GemmCall& call, const GemmPlan& plan) {
   if (plan.tile_rows <= 32) return launch_tiles<Format, 32>(stream, call, plan);
-  if (Format::kScaled || plan.tile_rows <= 64) return launch_tiles<Format, 64>(stream, call, plan);
-  if constexpr (!Format::kScaled) launch_tiles<Format, 128>(stream, call, plan);
+  if (!kFromShared<Format> || plan.tile_rows <= 64) return launch_tiles<Format, 64>(stream, call, plan);
+  if constexpr (kFromShared<Format>) launch_tiles<Format, 128>(stream, call, plan);
 }
 
 }  // namespace
 
 void gemm_wgmma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan) {
-  if (format == WeightFormat::int8) return launch_format<Int8Tiles>(stream, call, plan);
-  if (format == WeightFormat::int4) return launch_format<Int4Tiles>(stream, call, plan);
-  launch_format<Bf16Tiles>(stream, call, plan);
+  with_tiles(format, [&](auto tiles) { launch_format<decltype(tiles)>(stream, call, plan); });
 }
 
 }  // namespace apar::cuda

@@ -9,6 +9,7 @@
 #include "ops/cuda/platform.h"
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #else
 #include "ops/float16.h"
 #include "test/cuda/emulate_mma.h"
@@ -42,6 +43,10 @@ __device__ inline uint16_t bf16_bits(float value) {
 
 __device__ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+__device__ inline float f16_float(uint32_t bits) {
+  return __half2float(__ushort_as_half(static_cast<uint16_t>(bits)));
 }
 
 // Both halves of a less those of b, rounded to bf16.
@@ -108,6 +113,9 @@ inline uint16_t bf16_bits(float value) {
 }
 inline uint32_t bf16_pair(float low, float high) {
   return bf16_bits(low) | static_cast<uint32_t>(bf16_bits(high)) << 16;
+}
+inline float f16_float(uint32_t bits) {
+  return f16_to_f32(static_cast<uint16_t>(bits));
 }
 inline uint32_t bf16_pair_subtract(uint32_t a, uint32_t b) {
   return bf16_pair(bf16_low(a) - bf16_low(b), bf16_high(a) - bf16_high(b));

@@ -27,8 +27,8 @@ void read_tile(const Matrix& host, int64_t first_out, int64_t first_input, Tile&
                           : 0.0f;
 }
 
-// A source in bf16 is copied piece by piece.
-void pack_bf16(const Matrix& host, int64_t first_out, int64_t first_input, std::byte* out) {
+// A source in the tile's own 16-bit format is copied piece by piece.
+void copy_16(const Matrix& host, int64_t first_out, int64_t first_input, std::byte* out) {
   const auto* const source = static_cast<const uint16_t*>(host.data);
   for (int64_t row = 0; row < kTileOuts; ++row) {
     for (int64_t piece = 0; piece < kTileInputs / 8; ++piece) {
@@ -41,11 +41,12 @@ void pack_bf16(const Matrix& host, int64_t first_out, int64_t first_input, std::
   }
 }
 
-void pack_bf16(const Tile& tile, std::byte* out) {
+void pack_16(const Tile& tile, WeightFormat format, std::byte* out) {
   for (int32_t row = 0; row < kTileOuts; ++row) {
     for (int32_t in = 0; in < kTileInputs; ++in) {
       const int32_t piece = (in / 8) ^ (row % 8);
-      const uint16_t bits = f32_to_bf16(tile[row][in]);
+      const float weight = tile[row][in];
+      const uint16_t bits = format == WeightFormat::f16 ? f32_to_f16(weight) : f32_to_bf16(weight);
       std::memcpy(out + (row * kTileInputs + piece * 8 + in % 8) * 2, &bits, 2);
     }
   }
@@ -124,8 +125,9 @@ void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte
   const int64_t first_out = int64_t{tile} * kTileOuts;
   Tile values;
   for (int64_t input = 0; input < host.cols; input += kTileInputs) {
-    if (format == WeightFormat::bf16 && host.dtype == DType::bf16) {
-      pack_bf16(host, first_out, input, out);
+    if ((format == WeightFormat::bf16 && host.dtype == DType::bf16) ||
+        (format == WeightFormat::f16 && host.dtype == DType::f16)) {
+      copy_16(host, first_out, input, out);
     } else {
       read_tile(host, first_out, input, values);
       if (format == WeightFormat::int8)
@@ -133,7 +135,7 @@ void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte
       else if (format == WeightFormat::int4)
         pack_int4(values, out);
       else
-        pack_bf16(values, out);
+        pack_16(values, format, out);
     }
     out += tile_bytes(format);
   }

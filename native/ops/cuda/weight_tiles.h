@@ -9,14 +9,12 @@
 namespace apar::cuda {
 
 // A packed tile:
-//   bf16  [64 outputs][64 inputs]; the 16-byte pieces of output o are permuted, piece p stands at p ^ (o %
-//   8): eight
-//         outputs' pieces lie in different banks, and it is wgmma's 128-byte swizzle.
+//   bf16, f16   [64 outputs][64 inputs]; the 16-byte pieces of output o are permuted, piece p stands at
+//               p ^ (o % 8): eight outputs' pieces lie in different banks, and it is wgmma's 128-byte
+//               swizzle.
 //   int8, int4  the values in the order in which the lanes of a warp hold them for mma.m16n8k16, so that a
-//   lane reads 16
-//         bytes at once, then scales (f32): [2 groups of 32 inputs][64 outputs]. A weight is scale * value,
-//         value in
-//         [-127, 127] or [-8, 7].
+//               lane reads 16 bytes at once, then scales (f32): [2 groups of 32 inputs][64 outputs]. A weight
+//               is scale * value, value in [-127, 127] or [-8, 7].
 constexpr int32_t kGroupInputs = 32;
 constexpr int32_t kScaleBytes = kTileInputs / kGroupInputs * kTileOuts * 4;
 constexpr int32_t tile_bytes(WeightFormat format) {

@@ -21,6 +21,9 @@ namespace apar::test {
 
 using namespace cuda;
 
+constexpr WeightFormat kPackedFormats[] = {WeightFormat::bf16, WeightFormat::f16, WeightFormat::int8,
+                                           WeightFormat::int4};
+
 struct Layer {
   int32_t outs = 0;
   std::vector<float> kept;  // [outs, in], the values that the packed weights stand for
@@ -28,10 +31,10 @@ struct Layer {
 };
 
 // The values are drawn so that packing keeps them exactly: small integers times one power of two per 32
-// inputs, whose largest is the largest integer of the format.
+// inputs, whose largest is the largest integer of the format (f16: 11 bits, three more than bf16 has).
 inline Layer random_layer(std::mt19937& random, WeightFormat format, int32_t outs, int32_t in) {
   Layer layer = {outs, {}, std::vector<std::byte>(tiled_bytes(outs, in, format))};
-  const int32_t largest = format == WeightFormat::int4 ? 7 : 127;
+  const int32_t largest = format == WeightFormat::int4 ? 7 : format == WeightFormat::f16 ? 2047 : 127;
   for (int32_t out = 0; out < outs; ++out) {
     float scale = 1;
     for (int32_t k = 0; k < in; ++k) {

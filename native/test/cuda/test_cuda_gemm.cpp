@@ -8,7 +8,7 @@ using namespace apar::test;
 
 TEST_CASE("packed products: every tile of rows and every format") {
   std::mt19937 random(11);
-  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
+  for (const WeightFormat format : kPackedFormats) {
     check_products(random, {format, 1, 8, {1}});
     check_products(random, {format, 2, 104, {50, 18}});
     check_products(random, {format, 3, 320, {129}});
@@ -23,7 +23,7 @@ TEST_CASE("packed products: every tile of rows and every format") {
 
 TEST_CASE("packed products: sums in parts, by several blocks and by one in turn") {
   std::mt19937 random(12);
-  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
+  for (const WeightFormat format : kPackedFormats) {
     check_products(random, {format, 4, 1032, {7, 66}});
     check_products(random, {format, 5, 1032, {70}});
     check_products(random, {format, 70, 840, {30, 9}, 16});

@@ -10,8 +10,6 @@ using namespace apar::test;
 
 namespace {
 
-constexpr WeightFormat kFormats[] = {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4};
-
 bool device_has_wgmma() {
   if (open_test_device()->info().capability == 90) return true;
   MESSAGE("left out: the device has no wgmma");
@@ -28,7 +26,7 @@ ProductCase wgmma_case(WeightFormat format, int32_t rows, int32_t in, std::vecto
 TEST_CASE("every tile of rows and every format, ragged") {
   if (!device_has_wgmma()) return;
   std::mt19937 random(21);
-  for (const WeightFormat format : kFormats) {
+  for (const WeightFormat format : kPackedFormats) {
     check_products(random, wgmma_case(format, 1, 8, {1}));
     check_products(random, wgmma_case(format, 17, 200, {65, 3}));
     check_products(random, wgmma_case(format, 33, 136, {20, 70, 1}));
@@ -39,7 +37,7 @@ TEST_CASE("every tile of rows and every format, ragged") {
 TEST_CASE("stages are filled again, sums are in parts, by several blocks and by one in turn") {
   if (!device_has_wgmma()) return;
   std::mt19937 random(22);
-  for (const WeightFormat format : kFormats) {
+  for (const WeightFormat format : kPackedFormats) {
     check_products(random, wgmma_case(format, 3, 1032, {70, 60}));
     check_products(random, wgmma_case(format, 40, 1400, {70}, 1));
     check_products(random, wgmma_case(format, 129, 648, {100, 30}, 2));
@@ -51,7 +49,7 @@ TEST_CASE("the same bits as mma.sync") {
   if (!device_has_wgmma()) return;
   std::mt19937 random(23);
   bool same = true;
-  for (const WeightFormat format : kFormats) {
+  for (const WeightFormat format : kPackedFormats) {
     const auto device = open_test_device();
     ProductCase shape = wgmma_case(format, 37, 520, {70, 40});
     std::vector<Layer> layers;

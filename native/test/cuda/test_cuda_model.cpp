@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "model/llama.h"
@@ -67,7 +68,8 @@ void check_model(const ModelConfig& config, WeightFormat format, double toleranc
   std::mt19937 seeds(seed);
   const TextTree tree = random_tree(seeds, 4, config.vocab_size);
   const auto vocab = static_cast<size_t>(config.vocab_size);
-  const auto cpu = open_llama(random.config, random.weights, format, kBlocks, kRows, 1);
+  const WeightFormat cpu_format = format == WeightFormat::f16 ? WeightFormat::f32 : format;
+  const auto cpu = open_llama(random.config, random.weights, cpu_format, kBlocks, kRows, 1);
   const Logits want = run_tree(*cpu, tree, {.seed = seed, .rows_per_step = kRows});
   const auto model = open_cuda(random, format);
   const Logits alone = run_tree(*model, tree, {.seed = seed, .rows_per_step = 1});
@@ -93,6 +95,28 @@ TEST_CASE("bf16, odd sizes") {
   check_model(small_config(), WeightFormat::bf16, 1e-2, 2);
 }
 
+TEST_CASE("the attention that APAR_CUDA_ATTENTION asks for has the same bits") {
+  const RandomModel random = make_random_model(aligned_config(), 4);
+  std::mt19937 seeds(4);
+  const TextTree tree = random_tree(seeds, 4, random.config.vocab_size);
+  std::vector<Logits> all;
+  for (const char* const name : {"shared", "plain", "auto"}) {
+    ::setenv("APAR_CUDA_ATTENTION", name, 1);
+    all.push_back(
+        run_tree(*open_cuda(random, WeightFormat::bf16), tree, {.seed = 4, .rows_per_step = kRows}));
+  }
+  ::unsetenv("APAR_CUDA_ATTENTION");
+  for (const Logits& other : {all[1], all[2]}) {
+    const Difference found = compare(all[0], other, random.config.vocab_size);
+    CHECK(found.rows > 20);
+    CHECK(found.different == 0);
+  }
+}
+
 TEST_CASE("bf16 on the tensor cores") {
   check_model(aligned_config(), WeightFormat::bf16, 2e-2, 3);
+}
+
+TEST_CASE("f16 on the tensor cores") {
+  check_model(aligned_config(), WeightFormat::f16, 2e-2, 4);
 }
