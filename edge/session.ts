@@ -1,0 +1,158 @@
+import { AparError } from '../shared/errors.ts'
+import { isTerminal, type ServerFrame, type StreamEvent } from '../shared/protocol/events.ts'
+import type { ClientFrame } from '../shared/protocol/frames.ts'
+import type { Origin } from '../shared/protocol/node.ts'
+import type { GenerateRequest } from '../shared/protocol/request.ts'
+import type { Env } from './env.ts'
+import { closeQuietly } from './gpu-node.ts'
+import type { Principal } from './principal.ts'
+
+/** How long a cancelled stream may take to say what it used. */
+const LAST_WORD_MS = 5_000
+
+export const SESSION_HEADERS = {
+  principal: 'apar-principal',
+  resumable: 'apar-resumable',
+  origin: 'apar-origin',
+} as const
+
+export interface SessionOptions {
+  /** Whose stream it is: their limits hold, and only they may resume it. Without one the caller sees to limits itself. */
+  readonly principal?: Principal | undefined
+  /** A client that was lost may come back; without that its stream ends at once, and nothing is stored. */
+  readonly resumable: boolean
+  /** The client sends `ack`. */
+  readonly acks?: boolean | undefined
+  /** Whose call begins the stream. */
+  readonly origin?: Origin | undefined
+  /** The stream to go on with, behind event `after`, instead of a new one. */
+  readonly resume?: { readonly stream: string; readonly after: number } | undefined
+}
+
+/** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for a name that is none. */
+export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
+  const { principal, resumable, acks, origin, resume } = options
+  const url = new URL('https://session/')
+  if (resume) url.searchParams.set('after', String(resume.after))
+  if (acks) url.searchParams.set('flow', 'ack')
+  const session = env.STREAM_SESSION.get(
+    resume ? streamId(env, resume.stream) : env.STREAM_SESSION.newUniqueId(),
+  )
+  const { webSocket } = await session.fetch(url, {
+    headers: {
+      upgrade: 'websocket',
+      ...(principal && principalHeader(principal)),
+      ...(origin && originHeader(origin)),
+      [SESSION_HEADERS.resumable]: resumable ? 'yes' : 'no',
+    },
+  })
+  if (!webSocket) throw new Error('the stream session took no WebSocket')
+  return webSocket
+}
+
+/** A socket for many requests of one principal, not accepted yet. */
+export async function connectToSharedSocket(
+  env: Env,
+  principal: Principal,
+  origin: Origin,
+): Promise<WebSocket> {
+  const object = env.SHARED_SOCKET.get(env.SHARED_SOCKET.newUniqueId())
+  const headers = { upgrade: 'websocket', ...principalHeader(principal), ...originHeader(origin) }
+  const { webSocket } = await object.fetch('https://shared-socket/', { headers })
+  if (!webSocket) throw new Error('the shared socket took no WebSocket')
+  return webSocket
+}
+
+function principalHeader(principal: Principal) {
+  return { [SESSION_HEADERS.principal]: encodeURIComponent(JSON.stringify(principal)) }
+}
+
+function originHeader(origin: Origin) {
+  return { [SESSION_HEADERS.origin]: JSON.stringify(origin) }
+}
+
+/** What the worker told an object about the call. */
+export function readOrigin(request: Request): Origin | undefined {
+  const json = request.headers.get(SESSION_HEADERS.origin)
+  return json === null ? undefined : JSON.parse(json)
+}
+
+/** What the worker told an object about who asks. */
+export function readPrincipal(request: Request): Principal | undefined {
+  const json = request.headers.get(SESSION_HEADERS.principal)
+  return json === null ? undefined : JSON.parse(decodeURIComponent(json))
+}
+
+function streamId(env: Env, name: string): DurableObjectId {
+  try {
+    return env.STREAM_SESSION.idFromString(name)
+  } catch (cause) {
+    throw new AparError('stream_not_found', 'this is not the name of a stream', { cause })
+  }
+}
+
+export interface GenerateOptions {
+  readonly origin?: Origin | undefined
+  /** Aborting it cancels the stream upstream and ends the events, as does leaving the loop early. */
+  readonly signal: AbortSignal
+  /** Sees every event, also those that come between a cancel and the end. */
+  readonly observe?: (event: StreamEvent) => void
+}
+
+/** The events of one stream, for a route that is the stream's client itself. */
+export async function* generate(
+  env: Env,
+  request: GenerateRequest,
+  { origin, signal, observe = () => {} }: GenerateOptions,
+): AsyncGenerator<StreamEvent, void> {
+  const socket = await connectToSession(env, { resumable: false, origin })
+  const inbox: StreamEvent[] = []
+  let closed = false
+  let finished = false
+  let wake = () => {}
+  const close = () => {
+    closed = true
+    wake()
+  }
+  const onAbort = () => wake()
+  socket.addEventListener('message', ({ data }) => {
+    const event: ServerFrame = JSON.parse(String(data))
+    // Merged deltas come only to those who send acks.
+    if (event.type === 'keep_alive' || event.type === 'deltas') return
+    observe(event)
+    finished ||= isTerminal(event)
+    inbox.push(event)
+    wake()
+  })
+  socket.addEventListener('close', close)
+  socket.addEventListener('error', close)
+  signal.addEventListener('abort', onAbort)
+  socket.accept()
+  const send = (frame: ClientFrame) => socket.send(JSON.stringify(frame))
+  const something = () =>
+    new Promise<void>((resolve) => {
+      wake = resolve
+    })
+  try {
+    send({ type: 'generate', ...request })
+    while (!signal.aborted) {
+      const event = inbox.shift()
+      if (event) {
+        yield event
+        if (isTerminal(event)) return
+      } else {
+        if (closed) throw new AparError('gpu_node_lost', 'the stream was cut before its end')
+        await something()
+      }
+    }
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    if (!finished && !closed) {
+      send({ type: 'cancel' })
+      const late = setTimeout(close, LAST_WORD_MS)
+      while (!finished && !closed) await something()
+      clearTimeout(late)
+    }
+    closeQuietly(socket)
+  }
+}
