@@ -6,6 +6,7 @@ import type { EngineOptions } from './engine-options.ts'
 import { loadingLog } from './loading-log.ts'
 import { nodeLog, RequestLog } from './observe/node-log.ts'
 import { NodeMetrics } from './observe/node-metrics.ts'
+import { openTracing, type Tracing } from './observe/tracing.ts'
 import { openRunner } from './open-runner.ts'
 import { Registration } from './registration.ts'
 import type { Runner } from './runner.ts'
@@ -72,9 +73,12 @@ export async function serveRunner(
   runner.observe(metrics)
   runner.observe(new RequestLog(log))
   let server: GpuNodeServer
+  let tracing: Tracing | undefined
   let registration: Registration | undefined
   try {
     const { host = '127.0.0.1', port = 0, edgeUrl, nodeSecret, metricsSecret } = options
+    tracing = await openTracing(runner.model, log)
+    if (tracing) runner.observe(tracing.observer)
     const registered = () => edgeUrl === undefined || (registration?.holdsLease ?? false)
     server = await startServer({
       runner,
@@ -88,6 +92,7 @@ export async function serveRunner(
       metricsSecret,
     })
   } catch (error) {
+    await tracing?.close()
     await runner.close()
     throw error
   }
@@ -111,6 +116,7 @@ export async function serveRunner(
     streams.cutAll('the gpu node was shut down')
     await runner.close()
     await server.close()
+    await tracing?.close()
   }
   return {
     url,

@@ -1,12 +1,13 @@
 import { DurableObject } from 'cloudflare:workers'
 import { AparError } from '../../shared/errors.ts'
+import type { Origin } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Admission } from '../admission.ts'
 import { type Env, fleetOf } from '../env.ts'
 import { connectToNode } from '../gpu-node.ts'
 import { logTrouble } from '../log.ts'
 import type { Principal } from '../principal.ts'
-import { readPrincipal, SESSION_HEADERS } from '../session.ts'
+import { readOrigin, readPrincipal, SESSION_HEADERS } from '../session.ts'
 import { StreamRelay } from './stream-relay.ts'
 import type { NodeAddress, Nodes } from './upstream.ts'
 
@@ -20,6 +21,7 @@ const UNCONFIRMED = { allowUnconfirmed: true }
 interface StreamRecord {
   /** A principal's id. */
   readonly owner: string | undefined
+  readonly origin?: Origin | undefined
   readonly request: GenerateRequest
   readonly node: NodeAddress
 }
@@ -39,7 +41,8 @@ export class StreamSession extends DurableObject<Env> {
     const resumable = request.headers.get(SESSION_HEADERS.resumable) !== 'no'
     const after = query.get('after')
     const { 0: client, 1: server } = new WebSocketPair()
-    const relay = after === null ? this.#begin(principal, resumable) : await this.#resume(principal)
+    const relay =
+      after === null ? this.#begin(principal, readOrigin(request), resumable) : await this.#resume(principal)
     // Not hibernatable: the outgoing socket keeps this object awake anyway, and accepted sockets close at once.
     server.accept()
     if (relay) relay.connect(server, { after: Number(after ?? -1), acks: query.get('flow') === 'ack' })
@@ -57,9 +60,9 @@ export class StreamSession extends DurableObject<Env> {
     await this.ctx.storage.deleteAll()
   }
 
-  #begin(principal: Principal | undefined, resumable: boolean): StreamRelay {
+  #begin(principal: Principal | undefined, origin: Origin | undefined, resumable: boolean): StreamRelay {
     this.#owner = principal?.id
-    this.#relay = this.#newRelay(principal, resumable)
+    this.#relay = this.#newRelay(principal, origin, resumable)
     return this.#relay
   }
 
@@ -69,29 +72,30 @@ export class StreamSession extends DurableObject<Env> {
     if (!record || record.owner !== principal?.id) return undefined
     // Another request may have been faster.
     if (this.#relay) return this.#relay
-    const relay = this.#begin(principal, true)
+    const relay = this.#begin(principal, record.origin, true)
     relay.recover(record.request, record.node)
     return relay
   }
 
-  #newRelay(principal: Principal | undefined, resumable: boolean): StreamRelay {
+  #newRelay(principal: Principal | undefined, origin: Origin | undefined, resumable: boolean): StreamRelay {
     const stream = this.ctx.id.toString()
     const { storage } = this.ctx
     return new StreamRelay({
       stream,
+      origin,
       nodes: this.#nodes,
       admit: principal && ((request) => Admission.open(this.env, principal, [request])),
       graceMs: resumable ? undefined : 0,
       onNode: (request, node) => {
         if (!resumable) return
-        void storage.put<StreamRecord>(RECORD, { owner: principal?.id, request, node }, UNCONFIRMED)
+        void storage.put<StreamRecord>(RECORD, { owner: principal?.id, origin, request, node }, UNCONFIRMED)
         void storage.setAlarm(Date.now() + CHECK_MS, UNCONFIRMED)
       },
       onOver: () => {
         this.#relay = undefined
         if (resumable) this.ctx.waitUntil(storage.deleteAll())
       },
-      log: (why) => logTrouble(this.env, { stream }, why),
+      log: (why) => logTrouble(this.env, { stream, request_id: origin?.request_id }, why),
     })
   }
 

@@ -1,7 +1,7 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
 import type { ErrorEvent } from '../../shared/protocol/events.ts'
-import { NodeBatch, type NodeFrame, type StreamLog } from '../../shared/protocol/node.ts'
+import { NodeBatch, type NodeFrame, type Origin, type StreamLog } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { NodeSocket } from '../gpu-node.ts'
 
@@ -31,6 +31,7 @@ export interface Nodes {
 
 export interface UpstreamOptions {
   readonly stream: string
+  readonly origin?: Origin | undefined
   readonly request: GenerateRequest
   /** Grows with what the nodes send. */
   readonly log: StreamLog
@@ -138,7 +139,7 @@ export class Upstream {
 
   /** Reads one connection to its end. @throws Error when there was none. */
   async #read(node: NodeAddress, attach: boolean): Promise<Broken> {
-    const { stream, request, log, nodes } = this.#options
+    const { stream, origin, request, log, nodes } = this.#options
     const socket = await nodes.connect(node)
     if (this.#over) {
       socket.close()
@@ -174,7 +175,7 @@ export class Upstream {
         this.#trySend(
           attach
             ? { type: 'attach', stream, after: log.nextSeq - 1 }
-            : { type: 'start', stream, request, log: log.batchesSince(-1) },
+            : { type: 'start', stream, request, log: log.batchesSince(-1), origin },
         )
         for (const frame of this.#cancels.values()) this.#trySend(frame)
         if (!attach) this.#options.onNode(node)

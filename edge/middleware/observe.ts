@@ -1,6 +1,7 @@
 import type { Context } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import { routePath } from 'hono/route'
+import { traceIdOf } from '../../shared/protocol/node.ts'
 import type { AppEnv } from '../env.ts'
 import { logOf } from '../log.ts'
 
@@ -24,6 +25,7 @@ export const observe = createMiddleware<AppEnv>(async (c, next) => {
 function describe(c: Context<AppEnv>, duration_ms: number) {
   return {
     request_id: c.get('requestId'),
+    trace_id: traceIdOf(c.get('origin')),
     // The pattern, not the path: what is in a path may be anything.
     route: routePath(c, -1),
     method: c.req.method,

@@ -35,7 +35,7 @@ export async function startStreams(
   c.set('rates', { ...c.get('rates'), ...admission.rates })
   const runs = admission.requests.map((request, stream) => {
     const observe = (event: StreamEvent) => admission.observe(event, stream)
-    return generate(c.env, request, { signal: leave.signal, observe })
+    return generate(c.env, request, { origin: c.get('origin'), signal: leave.signal, observe })
   })
   const { tracked, allEnded } = whenAllEnd(runs)
   // The platform ends what a client has left behind, but for this.

@@ -1,7 +1,7 @@
 import { ERROR_CODES, type ErrorCode } from '../../shared/errors.ts'
 import { Logger, logLevel } from '../../shared/log.ts'
+import { traceIdOf } from '../../shared/protocol/node.ts'
 import type { RequestObserver, RequestRecord } from './request-watch.ts'
-import { traceIdOf } from './trace-context.ts'
 
 /**
  * To standard error. `LOG_LEVEL` (default info) is the least that is written; `LOG_FORMAT` is json or text (default: text on

@@ -1,19 +1,30 @@
 import OpenAI from 'openai'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import WebSocket from 'ws'
+import { FakeCollector } from '../support/fake-collector.ts'
+import { recorded } from '../support/logs.ts'
 import { type Stack, startStack } from './stack.ts'
 
 const METRICS_SECRET = 'metrics-secret-of-the-tests'
 
+const collector = new FakeCollector()
+const logs = recorded()
 let stack: Stack
 let openai: OpenAI
 
 beforeAll(async () => {
-  stack = await startStack({ metricsSecret: METRICS_SECRET })
+  // As an operator would: by OpenTelemetry's own variables.
+  vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', await collector.listen())
+  vi.stubEnv('OTEL_BSP_SCHEDULE_DELAY', '20')
+  vi.stubEnv('OTEL_SERVICE_NAME', 'node-under-test')
+  stack = await startStack({ metricsSecret: METRICS_SECRET, log: logs.log })
   openai = new OpenAI({ baseURL: `${stack.url}/v1`, apiKey: stack.key, maxRetries: 0 })
 })
 
 afterAll(async () => {
   await stack?.close()
+  collector.close()
+  vi.unstubAllEnvs()
 })
 
 /** Prometheus' text format: `name{labels} value`, the model's own label left out. */
@@ -66,5 +77,90 @@ describe('/metrics', () => {
       apar_kv_cache_usage_perc: 0,
     })
     expect(metrics.get('apar_request_branches_sum')).toBe(3 + stats.forks)
+  })
+})
+
+const TRACE = '0af7651916cd43dd8448eb211c80319c'
+const SPAN = 'b7ad6b7169203331'
+const traceparent = `00-${TRACE}-${SPAN}-01`
+
+describe('a trace', () => {
+  it("goes from an HTTP client through the edge to the gpu node's span", async () => {
+    const { data, response } = await openai.chat.completions
+      .create(
+        {
+          model: 'demo',
+          temperature: 0,
+          max_tokens: 200,
+          messages: [{ role: 'user', content: 'How do I use tar?' }],
+        },
+        { headers: { traceparent, tracestate: 'vendor=1' } },
+      )
+      .withResponse()
+    const span = await collector.span((span) => span.parentSpanId === SPAN)
+    expect(span).toMatchObject({ traceId: TRACE, traceState: 'vendor=1', name: 'generate demo' })
+    expect(span.events.map(({ name }) => name)).toEqual(['queued', 'decode'])
+    expect(collector.attributes(span)).toMatchObject({
+      'apar.request_id': response.headers.get('x-request-id'),
+      'gen_ai.request.model': 'demo',
+      'gen_ai.usage.input_tokens': data.usage?.prompt_tokens,
+      'gen_ai.usage.output_tokens': data.usage?.completion_tokens,
+      'apar.moved': false,
+    })
+    expect(collector.attributes(span)['apar.branches']).toBeGreaterThan(1)
+    expect(collector.serviceName).toBe('node-under-test')
+  })
+
+  it('goes the same way from the handshake of a WebSocket', async () => {
+    const headers = { authorization: `Bearer ${stack.key}`, traceparent: traceparent.replace('b7', 'c8') }
+    const socket = new WebSocket(`${stack.url.replace('http', 'ws')}/v1/stream`, { headers })
+    const messages = [{ role: 'user', content: 'hi' }]
+    socket.on('open', () =>
+      socket.send(JSON.stringify({ type: 'generate', model: 'demo', max_tokens: 5, messages })),
+    )
+    const span = await collector.span((span) => span.parentSpanId === SPAN.replace('b7', 'c8'))
+    expect(span.traceId).toBe(TRACE)
+    socket.terminate()
+  })
+})
+
+describe("a gpu node's log", () => {
+  it('has a line per request, by which the edge and the trace can be found', async () => {
+    const { response } = await openai.chat.completions
+      .create(
+        { model: 'demo', max_tokens: 5, messages: [{ role: 'user', content: 'hi' }] },
+        { headers: { traceparent } },
+      )
+      .withResponse()
+    const line = logs.entries().at(-1)
+    expect(line).toMatchObject({
+      ...{ level: 'info', message: 'request', outcome: 'length', completion_tokens: 5, branches: 1 },
+      ...{ request_id: response.headers.get('x-request-id'), trace_id: TRACE },
+    })
+  })
+
+  it('has no secret and nothing that was asked or answered', async () => {
+    const before = logs.lines.length
+    const answer = await openai.chat.completions.create({
+      ...{ model: 'demo', max_tokens: 50, temperature: 0, user: 'user-of-the-test' },
+      messages: [{ role: 'user', content: 'What is a kernel? xyzzy' }],
+    })
+    await openai.chat.completions
+      .create({ model: 'demo', messages: [{ role: 'user', content: 'xyzzy '.repeat(5000) }] })
+      .catch(() => {})
+    expect(logs.lines.length).toBe(before + 2)
+    const all = logs.lines.join('\n')
+    const pieces = answer.choices[0]?.message.content?.match(/.{12}/g) ?? []
+    expect(pieces.length).toBeGreaterThan(3)
+    for (const secret of [
+      'xyzzy',
+      'user-of-the-test',
+      stack.key,
+      stack.key.slice(-12),
+      METRICS_SECRET,
+      ...pieces,
+    ]) {
+      expect(all).not.toContain(secret)
+    }
   })
 })

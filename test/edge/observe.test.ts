@@ -1,7 +1,11 @@
 import { env } from 'cloudflare:test'
 import { afterEach, expect, it, vi } from 'vitest'
 import { createApp } from '../../edge/app.ts'
-import { KEY } from './support.ts'
+import { traceContext } from '../../edge/trace-context.ts'
+import { call, deregister, framesSeenByNode, KEY, register, request } from './support.ts'
+
+const TRACE = '0af7651916cd43dd8448eb211c80319c'
+const TRACEPARENT = `00-${TRACE}-b7ad6b7169203331-01`
 
 afterEach(() => {
   vi.restoreAllMocks()
@@ -12,7 +16,8 @@ it('tells each request by its route, and nothing that is secret', async () => {
   const points: AnalyticsEngineDataPoint[] = []
   const METRICS = { writeDataPoint: (point: AnalyticsEngineDataPoint) => points.push(point) }
   const ask = (path: string, key: string) => {
-    const request = new Request(`http://edge${path}`, { headers: { authorization: `Bearer ${key}` } })
+    const headers = { authorization: `Bearer ${key}`, traceparent: TRACEPARENT }
+    const request = new Request(`http://edge${path}`, { headers })
     return createApp().fetch(request, { ...env, METRICS, LOG_LEVEL: 'info' })
   }
   const answers = [
@@ -31,6 +36,7 @@ it('tells each request by its route, and nothing that is secret', async () => {
   expect(told.map(({ request_id }) => request_id)).toEqual(
     answers.map(({ headers }) => headers.get('x-request-id')),
   )
+  expect(told.map(({ trace_id }) => trace_id)).toEqual(Array(4).fill(TRACE))
   expect(points.map(({ blobs }) => blobs?.at(-1))).toEqual(['200', '404', '401', '404'])
   expect(JSON.stringify([told, points])).not.toMatch(/secret|private|apar_test/)
 })
@@ -39,4 +45,45 @@ it('is silent when nobody asked', async () => {
   const lines = vi.spyOn(console, 'log').mockImplementation(() => {})
   await createApp().fetch(new Request('http://edge/healthz'), env)
   expect(lines).not.toHaveBeenCalled()
+})
+
+it.each([
+  ['is taken as it is', TRACEPARENT, TRACEPARENT],
+  ['of a later version loses what it has more', `01-${TRACE}-b7ad6b7169203331-01-more`, TRACEPARENT],
+  ['with more than its version has is none', `${TRACEPARENT}-more`, undefined],
+  ['of version ff is none', TRACEPARENT.replace('00', 'ff'), undefined],
+  ['of trace 0 is none', `00-${'0'.repeat(32)}-b7ad6b7169203331-01`, undefined],
+  ['of span 0 is none', `00-${TRACE}-${'0'.repeat(16)}-01`, undefined],
+  ['in capitals is none', TRACEPARENT.toUpperCase(), undefined],
+  ['that is something else is none', 'hello', undefined],
+])('a traceparent %s', (_, traceparent, taken) => {
+  expect(traceContext(new Headers({ traceparent })).traceparent).toBe(taken)
+})
+
+it('a tracestate goes with its traceparent, unless it is too long', () => {
+  const state = (tracestate: string) =>
+    traceContext(new Headers({ traceparent: TRACEPARENT, tracestate })).tracestate
+  expect([state('a=1,b=2'), state('x'.repeat(513))]).toEqual(['a=1,b=2', undefined])
+  expect(traceContext(new Headers({ tracestate: 'a=1' }))).toEqual({})
+})
+
+it("a stream's gpu node hears whose call it is", async () => {
+  await register('origin')
+  const steps = [
+    { type: 'accepted', model: 'demo', joints: 'kept', version: 1, created: 1, fingerprint: 'fp' },
+    { type: 'error', code: 'invalid_request', message: 'enough', param: null },
+  ]
+  const response = await call('/v1/chat/completions', {
+    method: 'POST',
+    headers: { traceparent: TRACEPARENT, tracestate: 'a=1' },
+    json: request(steps, { stream: true }),
+  })
+  const { id } = JSON.parse((await response.text()).split('\n')[0]?.slice(6) ?? '')
+  const [start] = await framesSeenByNode(id.replace('chatcmpl-', ''))
+  expect(start?.origin).toEqual({
+    request_id: response.headers.get('x-request-id'),
+    traceparent: TRACEPARENT,
+    tracestate: 'a=1',
+  })
+  await deregister('origin')
 })

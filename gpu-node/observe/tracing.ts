@@ -1,0 +1,121 @@
+import {
+  type Context,
+  DiagLogLevel,
+  diag,
+  ROOT_CONTEXT,
+  SpanKind,
+  SpanStatusCode,
+  type Tracer,
+  trace,
+} from '@opentelemetry/api'
+import type { SpanProcessor } from '@opentelemetry/sdk-trace-base'
+import type { Logger } from '../../shared/log.ts'
+import type { Origin } from '../../shared/protocol/node.ts'
+import { StartupError } from '../startup-error.ts'
+import type { RequestObserver, RequestRecord } from './request-watch.ts'
+
+/** A collector that does not answer must not hold up the end of a node. */
+const FLUSH_MS = 2_000
+
+export interface Tracing {
+  readonly observer: RequestObserver
+  /** Sends what is left. */
+  close(): Promise<void>
+}
+
+/**
+ * Spans for OpenTelemetry, when its environment variables name a collector: `OTEL_EXPORTER_OTLP_ENDPOINT` or
+ * `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. The SDK reads the others (sampler, headers, resource, batches) itself.
+ * @throws StartupError `invalid_option` for a protocol other than HTTP.
+ */
+export async function openTracing(
+  model: string,
+  log: Logger,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<Tracing | undefined> {
+  if (!isWanted(env)) return undefined
+  const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL ?? env.OTEL_EXPORTER_OTLP_PROTOCOL ?? 'http/json'
+  if (!protocol.startsWith('http/')) {
+    throw new StartupError(
+      'invalid_option',
+      `OTEL_EXPORTER_OTLP_PROTOCOL: ${protocol} is not there, take http/json`,
+    )
+  }
+  const say = (message: string) => log.warn('tracing', { reason: message })
+  const quiet = () => {}
+  diag.setLogger({ error: say, warn: say, info: quiet, debug: quiet, verbose: quiet }, DiagLogLevel.WARN)
+  // Loaded only here: most nodes do not trace.
+  const [{ OTLPTraceExporter }, { BatchSpanProcessor }] = await Promise.all([
+    import('@opentelemetry/exporter-trace-otlp-http'),
+    import('@opentelemetry/sdk-trace-base'),
+  ])
+  return await traceTo(new BatchSpanProcessor(new OTLPTraceExporter()), model, env)
+}
+
+function isWanted(env: NodeJS.ProcessEnv): boolean {
+  const { OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER = 'otlp' } = env
+  const endpoint = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT
+  return Boolean(endpoint) && OTEL_SDK_DISABLED?.toLowerCase() !== 'true' && OTEL_TRACES_EXPORTER === 'otlp'
+}
+
+export async function traceTo(
+  processor: SpanProcessor,
+  model: string,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<Tracing> {
+  const [{ BasicTracerProvider }, { defaultResource, detectResources, envDetector, resourceFromAttributes }] =
+    await Promise.all([import('@opentelemetry/sdk-trace-base'), import('@opentelemetry/resources')])
+  const { parseTraceParent, TraceState } = await import('@opentelemetry/core')
+  const name = resourceFromAttributes({ 'service.name': env.OTEL_SERVICE_NAME ?? 'apar-gpu-node' })
+  const provider = new BasicTracerProvider({
+    resource: defaultResource()
+      .merge(name)
+      .merge(detectResources({ detectors: [envDetector] })),
+    spanProcessors: [processor],
+  })
+  const parentOf = (origin: Origin | undefined): Context => {
+    const parent = origin?.traceparent === undefined ? null : parseTraceParent(origin.traceparent)
+    if (!parent) return ROOT_CONTEXT
+    const traceState =
+      origin?.tracestate === undefined ? {} : { traceState: new TraceState(origin.tracestate) }
+    return trace.setSpanContext(ROOT_CONTEXT, { ...parent, ...traceState, isRemote: true })
+  }
+  const tracer = provider.getTracer('apar')
+  return {
+    observer: { ended: (record) => writeSpan(tracer, parentOf(record.origin), model, record) },
+    close: async () => {
+      const late = new Promise((resolve) => setTimeout(resolve, FLUSH_MS).unref())
+      await Promise.race([provider.shutdown().catch(() => {}), late])
+    },
+  }
+}
+
+/** A request's span is written when it has ended, from the times that were kept: until then it costs nothing. */
+function writeSpan(tracer: Tracer, parent: Context, model: string, record: RequestRecord): void {
+  const { outcome, firstTokenAt } = record
+  const sinceEpoch = Date.now() - performance.now()
+  const span = tracer.startSpan(
+    `generate ${model}`,
+    {
+      kind: SpanKind.SERVER,
+      startTime: sinceEpoch + record.beganAt,
+      attributes: {
+        'gen_ai.operation.name': 'chat',
+        'gen_ai.request.model': model,
+        'gen_ai.response.finish_reasons': [outcome],
+        'gen_ai.usage.input_tokens': record.promptTokens,
+        'gen_ai.usage.output_tokens': record.completionTokens,
+        'apar.cached_prompt_tokens': record.cachedPromptTokens,
+        'apar.branches': record.branches,
+        'apar.stream': record.stream,
+        'apar.moved': record.moved,
+        ...(record.origin && { 'apar.request_id': record.origin.request_id }),
+      },
+    },
+    parent,
+  )
+  span.addEvent('queued', sinceEpoch + record.beganAt)
+  if (firstTokenAt !== undefined) span.addEvent('decode', sinceEpoch + firstTokenAt)
+  if (outcome === 'error') span.setStatus({ code: SpanStatusCode.ERROR })
+  span.end(sinceEpoch + record.endedAt)
+}

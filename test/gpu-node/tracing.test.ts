@@ -1,0 +1,49 @@
+import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base'
+import { describe, expect, test } from 'vitest'
+import type { RequestRecord } from '../../gpu-node/observe/request-watch.ts'
+import { openTracing, traceTo } from '../../gpu-node/observe/tracing.ts'
+import { silent } from '../support/logs.ts'
+
+const record: RequestRecord = {
+  ...{ stream: 's', origin: undefined, moved: false, outcome: 'stop' },
+  ...{ promptTokens: 7, cachedPromptTokens: 0, completionTokens: 9, branches: 3 },
+  ...{ beganAt: performance.now(), firstTokenAt: undefined, endedAt: performance.now() + 1 },
+}
+
+describe('spans', () => {
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' }
+
+  test.each([
+    ['nobody names a collector', {}],
+    ['the SDK is switched off', { ...endpoint, OTEL_SDK_DISABLED: 'true' }],
+    ['another exporter is wanted', { ...endpoint, OTEL_TRACES_EXPORTER: 'none' }],
+  ])('are not made where %s', async (_, env) => {
+    expect(await openTracing('tiny', silent, env)).toBeUndefined()
+  })
+
+  test('are refused over a protocol that is not there', async () => {
+    const env = { ...endpoint, OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }
+    await expect(openTracing('tiny', silent, env)).rejects.toMatchObject({ code: 'invalid_option' })
+  })
+
+  test('begin a trace of their own for a client that has none, and tell of failures', async () => {
+    const exporter = new InMemorySpanExporter()
+    const { observer } = await traceTo(new SimpleSpanProcessor(exporter), 'tiny', {})
+    observer.ended?.(record)
+    observer.ended?.({ ...record, outcome: 'error', firstTokenAt: record.beganAt })
+    const [well, failed] = exporter.getFinishedSpans()
+    expect(well?.parentSpanContext).toBeUndefined()
+    expect(well?.attributes).toMatchObject({ 'apar.branches': 3, 'gen_ai.usage.output_tokens': 9 })
+    expect(well?.events.map(({ name }) => name)).toEqual(['queued'])
+    expect(failed?.events.map(({ name }) => name)).toEqual(['queued', 'decode'])
+    expect([well?.status.code, failed?.status.code]).toEqual([0, 2])
+    expect(failed?.spanContext().traceId).not.toBe(well?.spanContext().traceId)
+  })
+
+  test('of a traceparent that is none are no child of it', async () => {
+    const exporter = new InMemorySpanExporter()
+    const { observer } = await traceTo(new SimpleSpanProcessor(exporter), 'tiny', {})
+    observer.ended?.({ ...record, origin: { request_id: 'r', traceparent: 'hello' } })
+    expect(exporter.getFinishedSpans()[0]?.parentSpanContext).toBeUndefined()
+  })
+})
