@@ -40,7 +40,8 @@ export async function startPacedStack(stepMs: number): Promise<PacedStack> {
   const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret })
   const child = spawn(process.execPath, [join(packageRoot, 'dist/paced-node.js')], {
     env: { ...process.env, NODE_SECRET: nodeSecret, EDGE_URL: edge.url, STEP_MS: String(stepMs) },
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    // It logs every request.
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   })
   const exited = once(child, 'exit')
   const firstSteps = new Map<number, number>()

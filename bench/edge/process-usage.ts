@@ -23,9 +23,12 @@ export function processUsage(pids: readonly number[]): ProcessUsage {
 /** Growth in per cent that counts as flat: of processes that do the same all the time the memory strays by as much. */
 export const FLAT_PERCENT = 10
 
-/** By how much the last third of the samples lies above the first, in per cent; negative when it shrank. */
+/**
+ * By how much the last quarter of the samples lies above the second, in per cent; negative when it shrank. In the first quarter caches
+ * and heaps still fill.
+ */
 export function growthPercent(samples: readonly number[]): number {
-  const third = Math.max(1, Math.floor(samples.length / 3))
-  const [first, last] = [median(samples.slice(0, third)), median(samples.slice(-third))]
-  return (last / first - 1) * 100
+  const quarter = Math.max(1, Math.floor(samples.length / 4))
+  const [before, after] = [median(samples.slice(quarter, 2 * quarter)), median(samples.slice(-quarter))]
+  return (after / before - 1) * 100
 }

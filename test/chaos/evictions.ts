@@ -6,7 +6,7 @@ import { PROMPTS, readWatched, Tally, undisturbed } from './watched-stream.ts'
 const AT_A_TIME = 6
 const MOST_EVENTS = 120
 /** The edge's whole process is restarted once in so many evictions: all sessions lose memory and sockets at the same time. */
-const RESTART_EVERY = 40
+const RESTART_EVERY = 25
 
 /**
  * StreamSessions that lose their memory and their sockets in the middle of a stream, and keep their storage: one by one
@@ -21,7 +21,7 @@ export const evictions: Scenario = async ({ size, seed, say, record }) => {
     let [evicted, restarts] = [0, 0]
     let restarting: Promise<void> | undefined
     const evict = async (stream: string) => {
-      if (Math.floor(evicted / RESTART_EVERY) > restarts || restarting) {
+      if (Math.round(evicted / RESTART_EVERY) > restarts || restarting) {
         restarts += restarting ? 0 : 1
         evicted += restarting ? 0 : live.size
         restarting ??= fleet.restartEdge().finally(() => {

@@ -27,6 +27,8 @@ export interface Watch {
   readonly stream: string
   /** Cuts the connection without a goodbye. */
   drop(): void
+  /** Cancels the stream. */
+  leave(): void
 }
 
 /** Reads one greedy answer to its end, through whatever happens to it. `onEvent` may do harm. */
@@ -69,7 +71,12 @@ export async function readWatched(
     for await (const event of stream) {
       last = event
       events++
-      await onEvent({ events, stream: stream.id ?? '', drop: () => sockets.at(-1)?.terminate() })
+      await onEvent({
+        events,
+        stream: stream.id ?? '',
+        drop: () => sockets.at(-1)?.terminate(),
+        leave: () => stream.cancel(),
+      })
     }
     if (last?.type !== 'done' || last.reason !== 'stop') failure = `ended with ${JSON.stringify(last)}`
   } catch (error) {

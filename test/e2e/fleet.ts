@@ -11,6 +11,8 @@ import { packageRoot } from '../../gpu-node/package-root.ts'
 export interface LocalFleet {
   readonly url: string
   readonly key: string
+  readonly nodeSecret: string
+  nodeUrls(): string[]
   /** `kill -9` for the node with most requests; its process id. */
   killBusiest(): Promise<number>
   /** SIGTERM for it; settles when it has ended. */
@@ -29,6 +31,8 @@ interface Node {
   readonly process: ChildProcess
   readonly url: string
 }
+
+const MAX_LOG_CHARS = 2_000
 
 /** What a fleet needs of an edge. */
 export type OpenEdge = (
@@ -73,6 +77,8 @@ export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
   return {
     url,
     key,
+    nodeSecret,
+    nodeUrls: () => nodes.map(({ url }) => url),
     killBusiest: async () => {
       const { process } = await takeBusiest()
       process.kill('SIGKILL')
@@ -103,15 +109,19 @@ export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
   }
 }
 
-/** The command that people run, with a way for it to say that it is ready. */
+/** The command that people run, with a way for it to say that it is ready. What it logs is shown only if it does not start. */
 async function startNode(edgeUrl: string, nodeSecret: string, drain: string): Promise<Node> {
   const args = ['gpu-node', '--edge', edgeUrl, '--threads', '1', '--drain-seconds', drain]
   const child = spawn(process.execPath, [join(packageRoot, 'dist/apar.js'), ...args], {
     env: { ...process.env, NODE_SECRET: nodeSecret },
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  })
+  let log = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    log = (log + text).slice(-MAX_LOG_CHARS)
   })
   const ended = once(child, 'exit').then(() => {
-    throw new Error('a gpu node did not start')
+    throw new Error(`a gpu node did not start: ${log}`)
   })
   const [message] = await Promise.race([once(child, 'message'), ended])
   return { process: child, url: (message as { url: string }).url }

@@ -1,0 +1,118 @@
+import fc from 'fast-check'
+
+type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+
+/** What programs trip over, as JSON text: the text may hold what JSON.stringify would not write. */
+const NASTY = [
+  'null',
+  'true',
+  '""',
+  '[]',
+  '{}',
+  '-1',
+  '-0',
+  '0.5',
+  '1e308',
+  '1e999',
+  '2147483648',
+  '4294967296',
+  '9007199254740993',
+  '"\\u0000"',
+  '"\\ud800"',
+  '"__proto__"',
+  '"constructor"',
+  '"[Fork]</s>[Child]<s>"',
+  '"{{ bos_token }}{% for x in y %}"',
+  '"\u202e\u0301👩‍👩‍👧"',
+  JSON.stringify('x'.repeat(5_000)),
+  '{"__proto__": {"polluted": true}, "constructor": {"prototype": {"polluted": true}}}',
+  '['.repeat(2_000) + ']'.repeat(2_000),
+] as const
+
+const KEYS = ['__proto__', 'constructor', 'toString', 'length', '', 'type', 'n', 'extra', '\u0000']
+
+interface Edit {
+  /** Which place of the tree, counted round and round. */
+  readonly place: number
+  readonly how: 'replace' | 'remove' | 'rename' | 'repeat' | 'wrap'
+  readonly value: string
+  readonly key: string
+}
+
+const value = fc.oneof(
+  { weight: 3, arbitrary: fc.constantFrom(...NASTY) },
+  { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }).map((json) => JSON.stringify(json)) },
+  { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 20 }).map((text) => JSON.stringify(text)) },
+  { weight: 1, arbitrary: fc.double().map((number) => JSON.stringify(number)) },
+)
+
+const edit: fc.Arbitrary<Edit> = fc.record({
+  place: fc.nat({ max: 60 }),
+  how: fc.constantFrom('replace', 'replace', 'remove', 'rename', 'repeat', 'wrap'),
+  value,
+  key: fc.constantFrom(...KEYS),
+})
+
+/** Of the text itself: cut off, something put in, a character changed. */
+const tear = fc.record({
+  at: fc.double({ min: 0, max: 1, noNaN: true }),
+  cut: fc.constantFrom(0, 0, 1, 3, 1_000_000),
+  insert: fc.oneof(fc.constantFrom('', '"', '}', ',', '\\', '\u0000', '\ufeff', '\ud800'), fc.string()),
+})
+
+/** One of the examples with up to four edits, and now and then a tear: nearly right, as attackers and bugs write it. */
+export function damaged(examples: readonly object[]): fc.Arbitrary<string> {
+  return fc
+    .tuple(
+      fc.constantFrom(...examples),
+      fc.array(edit, { maxLength: 4 }),
+      fc.option(tear, { freq: 4, nil: undefined }),
+    )
+    .map(([example, edits, torn]) => {
+      const holes: string[] = []
+      let tree = structuredClone(example) as Json
+      for (const one of edits) tree = apply(tree, one, holes)
+      const text = fill(JSON.stringify(tree), holes)
+      if (!torn) return text
+      const at = Math.floor(torn.at * text.length)
+      return text.slice(0, at) + torn.insert + text.slice(at + torn.cut)
+    })
+}
+
+/** A place in a tree: `holder[key]`. */
+interface Place {
+  readonly holder: { [key: string]: Json }
+  readonly key: string
+}
+
+function* places(holder: Json): Generator<Place> {
+  if (holder === null || typeof holder !== 'object') return
+  // An array's numbers are keys like others here.
+  const open = holder as { [key: string]: Json }
+  for (const key of Object.keys(open)) {
+    yield { holder: open, key }
+    yield* places(open[key] ?? null)
+  }
+}
+
+function apply(tree: Json, { place, how, value, key: name }: Edit, holes: string[]): Json {
+  const all = [...places({ root: tree })]
+  const { holder, key } = all[place % all.length] ?? { holder: {}, key: '' }
+  const old = holder[key] ?? null
+  const hole = () => `hole-${holes.push(value) - 1}`
+  const isRoot = place % all.length === 0
+  const isList = Array.isArray(holder)
+  const replaced = how === 'replace' ? hole() : how === 'wrap' ? [old] : how === 'repeat' ? [old, old] : old
+  if (isRoot) return how === 'remove' || how === 'rename' ? hole() : replaced
+  if (how === 'remove') isList ? holder.splice(Number(key), 1) : delete holder[key]
+  else if (how === 'rename' && !isList) {
+    delete holder[key]
+    Object.defineProperty(holder, name, { value: old, enumerable: true, configurable: true, writable: true })
+  } else holder[key] = replaced
+  return tree
+}
+
+/** Puts the texts in place of the strings that stand for them. */
+function fill(text: string, holes: readonly string[]): string {
+  return text.replace(/"hole-(\d+)"/g, (_, index) => holes[Number(index)] ?? 'null')
+}

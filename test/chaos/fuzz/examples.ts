@@ -1,0 +1,123 @@
+/** Valid input of every boundary: what is thrown at them is made of these. All requests are for very short answers. */
+
+const messages = [{ role: 'user', content: 'How do I use tar?' }]
+
+const request = { model: 'demo', messages, max_tokens: 4 }
+
+const fullRequest = {
+  ...request,
+  messages: [
+    { role: 'system', content: 'Be brief.' },
+    { role: 'user', content: 'Grüße, 世界 👋' },
+    { role: 'assistant', content: '' },
+    ...messages,
+  ],
+  temperature: 0.5,
+  top_p: 0.9,
+  top_k: 40,
+  min_p: 0.05,
+  repetition_penalty: 1.1,
+  frequency_penalty: 0.5,
+  presence_penalty: -0.5,
+  logit_bias: { 5: 1.5, 70: -100 },
+  logprobs: 2,
+  seed: 7,
+  stop: ['\n\n', 'END'],
+  branching: { enabled: true, max_branches: 3, max_depth: 2, max_branch_tokens: 3 },
+}
+
+const steering = [
+  { type: 'cancel' },
+  { type: 'cancel_branch', branch: 1 },
+  { type: 'ack', seq: 0 },
+  { type: 'ack', seq: Number.MAX_SAFE_INTEGER },
+]
+
+export const CLIENT_FRAMES = [
+  { type: 'generate', ...request },
+  { type: 'generate', ...fullRequest },
+  ...steering,
+]
+
+/** [kind, branch, a, b] of a root that forked, then what clients saw of it. */
+export const NODE_BATCHES = [
+  {
+    rows: [],
+    events: [
+      {
+        type: 'accepted',
+        seq: 0,
+        version: 1,
+        stream: 'fuzzed',
+        model: 'demo',
+        joints: 'kept',
+        created: 1_700_000_000,
+      },
+    ],
+  },
+  {
+    rows: [1, 0, 300, 0, 1, 0, 4, 0, 2, 0, 1, 12, 1, 1, 5, 0, 1, 1, 301, 0],
+    events: [
+      { type: 'delta', seq: 1, branch: 0, text: 'Here' },
+      { type: 'fork', seq: 2, branch: 1, parent: 0, at: 4 },
+      { type: 'delta', seq: 3, branch: 1, text: ' is' },
+    ],
+  },
+  { rows: [3, 1, 1, 0], events: [{ type: 'branch_end', seq: 4, branch: 1, reason: 'stop' }] },
+]
+
+export const NODE_FRAMES = [
+  { type: 'start', stream: 'fuzzed', request },
+  { type: 'start', stream: 'fuzzed', request: fullRequest },
+  { type: 'start', stream: 'moved', request: { ...request, seed: 1 }, log: NODE_BATCHES },
+  { type: 'attach', stream: 'fuzzed', after: -1 },
+  ...steering,
+]
+
+export const CHAT_BODIES = [
+  { ...request, stream: false },
+  {
+    ...request,
+    messages: [{ role: 'user', content: [{ type: 'text', text: 'What is a shell?' }] }],
+    stream: true,
+    stream_options: { include_usage: true },
+    n: 2,
+    stop: 'END',
+    seed: 3,
+    temperature: 0,
+    logprobs: true,
+    top_logprobs: 2,
+    max_completion_tokens: 3,
+    user: 'somebody',
+    response_format: { type: 'text' },
+    apar: { enabled: true, max_branches: 2, top_k: 5, branch_deltas: true },
+  },
+]
+
+export const COMPLETION_BODIES = [
+  { model: 'demo', prompt: 'A shell is', max_tokens: 3 },
+  { model: 'demo', prompt: ['One', 'Two'], max_tokens: 2, n: 2, logprobs: 1, stream: true, echo: false },
+]
+
+/** Of a model that nobody asks for: a beat that goes through must not draw requests away. */
+export const HEARTBEATS = [
+  {
+    url: 'ws://127.0.0.1:9',
+    models: [{ id: 'fuzzed', created: 1_700_000_000, context_tokens: 512 }],
+    draining: false,
+    capacity: { branches: 8, blocks: 100 },
+    load: { running: 1, waiting: 0, free_blocks: 50 },
+  },
+]
+
+export const KEY_BODIES = [
+  {
+    id: 'fuzzed',
+    scopes: ['generate', 'models'],
+    models: ['demo'],
+    limits: { requests_per_minute: 10, concurrent_streams: 1, tokens_per_day: 100 },
+    expires_at: 2_000_000_000,
+  },
+  { limits: {} },
+  { grace_seconds: 10 },
+]

@@ -1,0 +1,163 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import fc from 'fast-check'
+import { PacedEngine } from '../../../bench/edge/paced-engine.ts'
+import { chatRequests, completionRequests } from '../../../edge/openai/request.ts'
+import { readCheckpoint } from '../../../gpu-node/checkpoint/checkpoint.ts'
+import { packageRoot } from '../../../gpu-node/package-root.ts'
+import { type RequestSocket, serveRequest } from '../../../gpu-node/request-socket.ts'
+import { Runner } from '../../../gpu-node/runner.ts'
+import { ServedStreams } from '../../../gpu-node/served-streams.ts'
+import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
+import { ChangeKeyRequest, CreateKeyRequest, RotateKeyRequest } from '../../../shared/api-keys.ts'
+import { AparError } from '../../../shared/errors.ts'
+import { ChatCompletionRequest, CompletionRequest } from '../../../shared/openai.ts'
+import { parseJson } from '../../../shared/parse.ts'
+import { coalesce } from '../../../shared/protocol/deltas.ts'
+import { Heartbeat } from '../../../shared/protocol/fleet.ts'
+import { ClientFrame } from '../../../shared/protocol/frames.ts'
+import { NodeBatch, NodeFrame } from '../../../shared/protocol/node.ts'
+import { damaged } from './damage.ts'
+import * as examples from './examples.ts'
+
+/** Takes one case; throws when something is wrong with how it was taken. */
+interface Target {
+  readonly name: string
+  /** Frames or bodies. */
+  readonly inputs: fc.Arbitrary<readonly string[]>
+  readonly take: (inputs: readonly string[]) => void
+}
+
+const MOST_AT_ONCE = 500
+const LEAST_BATCHES = 100
+/** The heap is looked at so often. */
+const HEAP_BATCHES = 20
+
+export interface InProcessResult {
+  readonly inputs: number
+  /** One line each, with what reproduces it. */
+  readonly failures: string[]
+  readonly slowestMs: number
+  /** MiB in use after each batch, garbage collected. */
+  readonly heap: number[]
+}
+
+/** The parsers of all boundaries and the gpu node's whole way of a socket, without sockets: fast-check shrinks what fails. */
+export async function fuzzInProcess(
+  size: number,
+  seed: number,
+  say: (line: string) => void,
+): Promise<InProcessResult> {
+  const targets = [...parserTargets(), await nodeTarget()]
+  const failures: string[] = []
+  const heap: number[] = []
+  let [inputs, slowestMs] = [0, 0]
+  const most = Math.min(MOST_AT_ONCE, Math.ceil(size / LEAST_BATCHES))
+  for (let batch = 0; inputs < size; batch++) {
+    const target = targets[batch % targets.length]
+    if (!target) break
+    const numRuns = Math.min(most, size - inputs)
+    const take = (texts: readonly string[]) => {
+      const begun = performance.now()
+      inputs += texts.length
+      target.take(texts)
+      slowestMs = Math.max(slowestMs, performance.now() - begun)
+    }
+    const details = fc.check(fc.property(target.inputs, take), { seed: seed + batch, numRuns })
+    if (details.failed) {
+      const { counterexample, errorInstance } = details
+      failures.push(
+        `${target.name}, seed ${seed + batch}: ${errorInstance}: ${JSON.stringify(counterexample)}`,
+      )
+      say(failures.at(-1) ?? '')
+    }
+    // Timers and the engine's events have their turn; then what is left is what leaked.
+    await turn()
+    if (batch % HEAP_BATCHES === HEAP_BATCHES - 1) heap.push(heapMiB())
+    if (batch % 200 === 199) say(`${inputs} inputs in process`)
+  }
+  return { inputs, failures, slowestMs, heap }
+}
+
+function heapMiB(): number {
+  globalThis.gc?.()
+  return process.memoryUsage().heapUsed / 2 ** 20
+}
+
+const REFUSALS: readonly string[] = ['invalid_json', 'invalid_request']
+
+/** `use` gets what the schema lets through. Refusals are what is expected of both. */
+function parser(name: string, of: readonly object[], use: (text: string) => unknown): Target {
+  const take = ([text = '']: readonly string[]) => {
+    try {
+      use(text)
+    } catch (error) {
+      if (!(error instanceof AparError) || !REFUSALS.includes(error.code)) throw error
+    }
+  }
+  return { name, inputs: damaged(of).map((text) => [text]), take }
+}
+
+function parserTargets(): Target[] {
+  return [
+    parser('client frame', examples.CLIENT_FRAMES, (text) => parseJson(ClientFrame, text)),
+    parser('node frame', examples.NODE_FRAMES, (text) => parseJson(NodeFrame, text)),
+    parser('node batch', examples.NODE_BATCHES, (text) => coalesce(parseJson(NodeBatch, text).events)),
+    parser('chat body', examples.CHAT_BODIES, (text) => chatRequests(parseJson(ChatCompletionRequest, text))),
+    parser('completion body', examples.COMPLETION_BODIES, (text) =>
+      completionRequests(parseJson(CompletionRequest, text)),
+    ),
+    parser('heart-beat', examples.HEARTBEATS, (text) => parseJson(Heartbeat, text)),
+    ...[CreateKeyRequest, ChangeKeyRequest, RotateKeyRequest].map((schema) =>
+      parser('key body', examples.KEY_BODIES, (text) => parseJson<unknown>(schema, text)),
+    ),
+  ]
+}
+
+/** Sockets of a gpu node, each with up to three frames, then closed. What the node sends has to be of the protocol. */
+async function nodeTarget(): Promise<Target> {
+  const streams = new ServedStreams(await pacedRunner(), 0)
+  const take = (frames: readonly string[]) => {
+    const socket = new FakeSocket()
+    serveRequest(socket, streams)
+    for (const frame of frames) socket.emit('message', frame, false)
+    socket.emit('close')
+    for (const text of socket.sent) parseJson(NodeBatch, text)
+    if (socket.sent.some((text) => text.includes('internal_error'))) throw new Error('internal_error')
+  }
+  const inputs = fc.array(damaged(examples.NODE_FRAMES), { minLength: 1, maxLength: 3 })
+  return { name: 'gpu node', inputs, take }
+}
+
+async function pacedRunner(): Promise<Runner> {
+  const checkpoint = { ...readCheckpoint(`${packageRoot}/models/demo`), name: 'demo' }
+  const { fork = -1, child = -1 } = checkpoint.tokens
+  return await Runner.open({
+    model: 'demo',
+    checkpoint,
+    prompts: new PromptEncoder(checkpoint.text),
+    maxBranches: 64,
+    openEngine: async (onEvents) =>
+      new PacedEngine({ stepMs: 1, tokens: { fork, child, text: 300 }, onBegun: () => {} }, onEvents),
+  })
+}
+
+class FakeSocket implements RequestSocket {
+  readonly sent: string[] = []
+  readonly bufferedAmount = 0
+  readonly #listeners = new Map<string, (...args: never[]) => void>()
+
+  on(event: string, listener: (...args: never[]) => void): void {
+    this.#listeners.set(event, listener)
+  }
+
+  emit(event: string, ...args: unknown[]): void {
+    this.#listeners.get(event)?.(...(args as never[]))
+  }
+
+  send(text: string): void {
+    this.sent.push(text)
+  }
+  close(): void {}
+  terminate(): void {}
+  ping(): void {}
+}

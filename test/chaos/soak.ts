@@ -1,0 +1,149 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { FLAT_PERCENT, growthPercent, processUsage } from '../../bench/edge/process-usage.ts'
+import type { BenchCase } from '../../bench/report.ts'
+import { type LocalFleet, startFleet } from '../e2e/fleet.ts'
+import { evictableEdge } from './evictable-edge.ts'
+import { count, never, type Scenario, seeded } from './scenario.ts'
+import { PROMPTS, readWatched, type Target, type Watch } from './watched-stream.ts'
+
+/** Enough to keep the engine busy whatever it is asked. */
+const SATURATING = 16
+/** Of the soak's time, to find out what the machine can do. */
+const CAPACITY_SHARE = 0.1
+const LOAD = 0.7
+const SAMPLE_MS = 1_000
+/** Objects of ended streams, and connections that are kept, go within that. */
+const SETTLE_MS = 30_000
+const SETTLE_POLL_MS = 500
+
+/** How a request ends, so often in ten. */
+const KINDS = ['read', 'read', 'read', 'read', 'sse', 'sse', 'sse', 'drop', 'drop', 'leave'] as const
+type Kind = (typeof KINDS)[number]
+
+/**
+ * Requests of all kinds at 70 % of what edge and engine just showed that they can do: do memory and open handles stay? Real engine,
+ * demo model. `size` is in seconds.
+ */
+export const soak: Scenario = async ({ size, seed, say, record }) => {
+  const random = seeded(seed)
+  const fleet = await startFleet({ nodes: 1, openEdge: evictableEdge(() => {}) })
+  try {
+    const usage = () => {
+      const { edge, nodes } = fleet.processes()
+      return { edge: processUsage(edge), node: processUsage(nodes) }
+    }
+    const request = (index: number) => {
+      const kind = KINDS[index % KINDS.length] ?? 'read'
+      const prompt = PROMPTS[Math.floor(random() * PROMPTS.length)] ?? ''
+      return { kind, run: () => perform(fleet, kind, prompt, random) }
+    }
+    // One of each kind: objects and connections that come once and stay are there now.
+    for (const index of KINDS.keys()) await request(index).run()
+    const before = usage()
+    const perSecond = await capacity(size * CAPACITY_SHARE, request)
+    say(`${perSecond.toFixed(1)} requests/s at most`)
+    const samples: ReturnType<typeof usage>[] = []
+    const watch = setInterval(() => {
+      samples.push(usage())
+      record({ seconds: samples.length, ...samples.at(-1) })
+      if (samples.length % 60 === 0) say(`${samples.length} s`)
+    }, SAMPLE_MS)
+    const { sent, failures } = await atRate(LOAD * perSecond, size * (1 - CAPACITY_SHARE), random, request)
+    clearInterval(watch)
+    for (const failure of failures) say(failure)
+    const more = () => {
+      const { edge, node } = usage()
+      return edge.handles + node.handles - before.edge.handles - before.node.handles
+    }
+    for (let waited = 0; more() > 0 && waited < SETTLE_MS; waited += SETTLE_POLL_MS)
+      await sleep(SETTLE_POLL_MS)
+    const after = usage()
+    record({ before, after, perSecond, sent })
+    const left = (await fleet.load()).reduce((sum, { running, waiting }) => sum + running + waiting, 0)
+    const name = `soak of ${size} s at ${LOAD * 100} % load`
+    const flat = (whose: string, values: number[]): BenchCase => {
+      const value = Number(growthPercent(values).toPrecision(4))
+      return {
+        case: `${name}: growth of ${whose} memory`,
+        value,
+        unit: '%',
+        better: 'lower',
+        goal: FLAT_PERCENT,
+      }
+    }
+    return [
+      flat(
+        "the edge's",
+        samples.map(({ edge }) => edge.rssMiB),
+      ),
+      flat(
+        "the gpu node's",
+        samples.map(({ node }) => node.rssMiB),
+      ),
+      never(`${name}: more handles open after it than before`, Math.max(0, more()), 'handles'),
+      never(`${name}: requests failed`, failures.length, 'requests'),
+      never(`${name}: requests left running`, left, 'requests'),
+      count(`${name}: requests`, sent, 'requests'),
+      count(`${name}: requests per second`, sent / (size * (1 - CAPACITY_SHARE)), 'requests/s'),
+    ]
+  } finally {
+    await fleet.close()
+  }
+}
+
+type MakeRequest = (index: number) => { kind: Kind; run: () => Promise<void> }
+
+/** Requests per second when there is always another one. */
+async function capacity(seconds: number, request: MakeRequest): Promise<number> {
+  const begun = performance.now()
+  const elapsed = () => (performance.now() - begun) / 1000
+  let next = 0
+  const worker = async () => {
+    while (elapsed() < seconds) await request(next++).run()
+  }
+  await Promise.all(Array.from({ length: SATURATING }, worker))
+  return next / elapsed()
+}
+
+/** Requests that come at random, so many per second on average, whether those before them have ended or not. */
+async function atRate(perSecond: number, seconds: number, random: () => number, request: MakeRequest) {
+  const failures: string[] = []
+  const running = new Set<Promise<void>>()
+  const end = performance.now() + seconds * 1000
+  let sent = 0
+  for (let due = performance.now(); due < end; due += (-Math.log(1 - random()) / perSecond) * 1000) {
+    await sleep(Math.max(0, due - performance.now()))
+    const { kind, run } = request(sent++)
+    const done: Promise<void> = run()
+      .catch((error: unknown) => void failures.push(`${kind}: ${error}`))
+      .finally(() => running.delete(done))
+    running.add(done)
+  }
+  await Promise.all(running)
+  return { sent, failures }
+}
+
+async function perform(fleet: LocalFleet, kind: Kind, prompt: string, random: () => number): Promise<void> {
+  if (kind === 'sse') return await completeOverSse(fleet, prompt)
+  let harm = kind === 'read' ? Number.POSITIVE_INFINITY : 1 + Math.floor(random() * 60)
+  const onEvent = (watch: Watch) => {
+    if (watch.events < harm) return
+    harm = Number.POSITIVE_INFINITY
+    if (kind === 'drop') watch.drop()
+    else watch.leave()
+  }
+  const { failure } = await readWatched(fleet, prompt, onEvent)
+  if (failure !== undefined && !(kind === 'leave' && failure.includes('abort'))) throw new Error(failure)
+}
+
+async function completeOverSse({ url, key }: Target, prompt: string): Promise<void> {
+  const messages = [{ role: 'user', content: prompt }]
+  const response = await fetch(`${url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'demo', stream: true, temperature: 0, messages }),
+  })
+  const text = await response.text()
+  if (response.status !== 200 || !text.includes('[DONE]'))
+    throw new Error(`${response.status} ${text.slice(-200)}`)
+}
