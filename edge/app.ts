@@ -22,7 +22,7 @@ import {
 } from './routes/admin-keys.ts'
 import { createChatCompletion } from './routes/chat-completions.ts'
 import { createCompletion } from './routes/completions.ts'
-import { health } from './routes/health.ts'
+import { health, ready } from './routes/health.ts'
 import { getModel, listModels } from './routes/models.ts'
 import { deregisterNode, registerNode } from './routes/nodes.ts'
 import { openApi } from './routes/openapi.ts'
@@ -41,6 +41,7 @@ export function createApp(): Hono<AppEnv> {
   app.get('/chat.js', chatScript).all(allowOnly('GET'))
   app.get('/chat.css', chatStyle).all(allowOnly('GET'))
   app.get('/healthz', health).all(allowOnly('GET'))
+  app.get('/readyz', shield, ready).all(allowOnly('GET'))
   app.get('/openapi.json', openApi).all(allowOnly('GET'))
 
   app.use('/v1/*', shield, allowOrigins, rateHeaders)

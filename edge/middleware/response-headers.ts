@@ -2,6 +2,18 @@ import { createMiddleware } from 'hono/factory'
 import type { AppEnv } from '../env.ts'
 import { traceContext } from '../trace-context.ts'
 
+const ALWAYS = {
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-resource-policy': 'same-origin',
+}
+/** The chat page has its own. An answer is no page, and of the moment. */
+const UNLESS_SET = {
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'cache-control': 'no-store',
+}
+const HTTPS_ONLY = ['strict-transport-security', 'max-age=31536000'] as const
+
 /** Gives every request an id, and every answer that id and the headers that hold for all of them. */
 export const responseHeaders = createMiddleware<AppEnv>(async (c, next) => {
   const id = crypto.randomUUID()
@@ -11,6 +23,9 @@ export const responseHeaders = createMiddleware<AppEnv>(async (c, next) => {
   // The answer to a WebSocket handshake is immutable and has no use for them.
   if (c.res.status === 101) return
   c.res.headers.set('x-request-id', id)
-  c.res.headers.set('x-content-type-options', 'nosniff')
-  c.res.headers.set('referrer-policy', 'no-referrer')
+  for (const [name, value] of Object.entries(ALWAYS)) c.res.headers.set(name, value)
+  for (const [name, value] of Object.entries(UNLESS_SET)) {
+    if (!c.res.headers.has(name)) c.res.headers.set(name, value)
+  }
+  if (new URL(c.req.url).protocol === 'https:') c.res.headers.set(...HTTPS_ONLY)
 })

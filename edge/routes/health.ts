@@ -1,6 +1,15 @@
 import type { Context } from 'hono'
+import { type AppEnv, fleetOf } from '../env.ts'
 
-/** The worker runs; says nothing about gpu nodes, so that a probe costs no Durable Object. */
+/** Liveness: the worker runs. Says nothing about gpu nodes, so that a probe costs no Durable Object. */
 export function health(c: Context): Response {
   return c.json({ status: 'ok' })
+}
+
+/** Readiness: there is a gpu node, so a request has a chance. Which and how many is nobody's business. */
+export async function ready(c: Context<AppEnv>): Promise<Response> {
+  const models = await fleetOf(c.env).models()
+  const reasons = models.length > 0 ? [] : ['no_gpu_node']
+  const status = reasons.length === 0 ? 'ready' : 'not_ready'
+  return c.json({ status, reasons }, reasons.length === 0 ? 200 : 503)
 }

@@ -2,7 +2,7 @@ import { env, SELF } from 'cloudflare:test'
 import { describe, expect, it, vi } from 'vitest'
 import { createApp } from '../../edge/app.ts'
 import { configuredKeys } from '../../edge/configured-keys.ts'
-import { call, KEY } from './support.ts'
+import { call, deregister, KEY, register } from './support.ts'
 
 async function errorBody(response: Response) {
   const { error } = await response.json<{ error: Record<string, unknown> }>()
@@ -102,6 +102,41 @@ describe('the chat page', () => {
       expect((await SELF.fetch(`http://edge${path}`)).status).toBe(200)
     }
   })
+})
+
+describe('every answer', () => {
+  it.each(['/healthz', '/v1/models', '/nothing', '/openapi.json'])(
+    'of %s is no page and is not kept',
+    async (path) => {
+      const { headers } = await call(path)
+      expect(Object.fromEntries(headers)).toMatchObject({
+        'cache-control': 'no-store',
+        'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+        'cross-origin-resource-policy': 'same-origin',
+        'referrer-policy': 'no-referrer',
+        'x-content-type-options': 'nosniff',
+      })
+      expect(headers.has('strict-transport-security')).toBe(false)
+      // What runs here is nobody's business.
+      expect(headers.get('server') ?? headers.get('x-powered-by')).toBeNull()
+    },
+  )
+
+  it('over TLS asks for TLS next time', async () => {
+    const { headers } = await SELF.fetch('https://edge/healthz')
+    expect(headers.get('strict-transport-security')).toBe('max-age=31536000')
+  })
+})
+
+it('is ready while there is a gpu node', async () => {
+  const ready = async () => {
+    const response = await SELF.fetch('http://edge/readyz')
+    return [response.status, await response.json()]
+  }
+  await register('readiness')
+  expect(await ready()).toEqual([200, { status: 'ready', reasons: [] }])
+  await deregister('readiness')
+  expect(await ready()).toEqual([503, { status: 'not_ready', reasons: ['no_gpu_node'] }])
 })
 
 it('is healthy without a key', async () => {
