@@ -1,0 +1,66 @@
+import { expect, test } from 'vitest'
+import { dueTime, PacedEngine } from '../../bench/edge/paced-engine.ts'
+import { EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/types.ts'
+import { engineRequest } from '../support/engine-request.ts'
+
+const TOKENS = { fork: 1, child: 2, text: 3 }
+
+/** All rows of one request, and when its first step was. */
+async function run(abortAfter = Number.POSITIVE_INFINITY) {
+  const rows: number[][] = []
+  let first = Number.NaN
+  await new Promise<void>((resolve) => {
+    const engine = new PacedEngine(
+      {
+        stepMs: 2,
+        tokens: TOKENS,
+        onBegun: (_, at) => {
+          first = at
+        },
+      },
+      (delivered) => {
+        for (let row = 0; row < delivered.length; row += EVENT_WIDTH)
+          rows.push([...delivered.subarray(row, row + EVENT_WIDTH)])
+        if (rows.length > abortAfter) engine.abort(1)
+        if (rows.at(-1)?.[0] === EVENT.FINISH) resolve()
+      },
+    )
+    engine.submit(engineRequest({ id: 1, seed: 9, maxBranches: 4, maxTokens: 40 }))
+  })
+  return { rows, first }
+}
+
+test('forks into all branches, writes as many letters as were asked for, and ends them all', async () => {
+  const { rows } = await run()
+  const of = (kind: number) => rows.filter(([each]) => each === kind)
+  expect(of(EVENT.FORK).map(([, , parent, child]) => [parent, child])).toEqual([
+    [0, 1],
+    [0, 2],
+    [0, 3],
+  ])
+  const tokens = of(EVENT.TOKEN).map(([, , , token]) => token)
+  expect(tokens.filter((token) => token === TOKENS.fork)).toHaveLength(3)
+  expect(tokens.filter((token) => token === TOKENS.child)).toHaveLength(3)
+  expect(of(EVENT.BRANCH_END).map(([, , branch]) => branch)).toEqual([0, 1, 2, 3])
+  expect(of(EVENT.FINISH)).toEqual([[EVENT.FINISH, 1, 0, FINISH.STOP, 0]])
+})
+
+test('letters come in the order in which they are due', async () => {
+  const { rows, first } = await run()
+  const lengths = [0, 0, 0, 0]
+  const due = rows
+    .filter(([kind, , , token]) => kind === EVENT.TOKEN && token === TOKENS.text)
+    .map(([, , branch = 0]) => {
+      const index = lengths[branch] ?? 0
+      lengths[branch] = index + 1
+      return dueTime({ first, branches: 4, stepMs: 2 }, branch, index)
+    })
+  expect(due).toEqual([...due].sort((a, b) => a - b))
+  // Ten steps; every branch has a letter in each but those in which the root forked and those before it was there.
+  expect(lengths).toEqual([7, 8, 7, 6])
+})
+
+test('an aborted request ends at once, and once', async () => {
+  const { rows } = await run(3)
+  expect(rows.filter(([kind]) => kind === EVENT.FINISH)).toEqual([[EVENT.FINISH, 1, 0, FINISH.ABORT, 0]])
+})
