@@ -1,7 +1,11 @@
 #include "ops/cuda/attention_work.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <limits>
 #include <numeric>
+
+#include "core/error.h"
 
 namespace apar::cuda {
 namespace {
@@ -27,59 +31,108 @@ int32_t chunks_of(int32_t tokens) {
 
 }  // namespace
 
+Sharing parse_sharing(const std::string& name) {
+  if (name == "shared") return Sharing::always;
+  if (name == "plain") return Sharing::never;
+  if (name == "auto") return Sharing::by_cost;
+  throw Error(ErrorCode::invalid_config, "unknown attention " + name);
+}
+
+Sharing sharing_of_environment() {
+  const char* const name = std::getenv("APAR_CUDA_ATTENTION");
+  return name == nullptr ? Sharing::by_cost : parse_sharing(name);
+}
+
 int64_t AttentionWork::max_parts(int32_t max_rows, int32_t max_context) {
   const int64_t spans = (max_context + kSpanTokens - 1) / kSpanTokens;
   return max_rows * (spans + kSpanChunks);
 }
 
 void AttentionWork::sort_sequences(const StepBatch& batch) {
-  order_.resize(batch.sequences.size());
-  std::iota(order_.begin(), order_.end(), 0);
-  std::sort(order_.begin(), order_.end(), [&](int32_t a, int32_t b) {
+  const auto before = [&](int32_t a, int32_t b) {
     const auto path_a = path_of(batch, a), path_b = path_of(batch, b);
     return std::lexicographical_compare(path_a.begin(), path_a.end(), path_b.begin(), path_b.end());
-  });
+  };
+  if (order_.size() != batch.sequences.size()) {
+    order_.resize(batch.sequences.size());
+    std::iota(order_.begin(), order_.end(), 0);
+  }
+  // From step to step the order seldom changes.
+  if (!std::is_sorted(order_.begin(), order_.end(), before)) std::sort(order_.begin(), order_.end(), before);
 }
 
-void AttentionWork::build(const StepBatch& batch, int32_t group, int64_t max_parts) {
+// Rows in the order of their paths, and what each sequence has in common with the one before.
+void AttentionWork::plan_rows(const StepBatch& batch) {
+  rows_.clear();
+  contexts_.clear();
+  common_.clear();
+  int32_t previous = -1;
+  for (const int32_t sequence : order_) {
+    common_.push_back(previous < 0 ? 0 : common_tokens(batch, previous, sequence) / kChunkTokens);
+    const SequenceRows& rows = batch.sequences[sequence];
+    for (int32_t i = 0; i < rows.num_rows; ++i) {
+      rows_.push_back(rows.first_row + i);
+      contexts_.push_back(rows.context_length - (rows.num_rows - 1 - i));
+    }
+    previous = sequence;
+  }
+}
+
+void AttentionWork::build(const StepBatch& batch, int32_t group, int64_t max_parts, int64_t max_slots) {
   sort_sequences(batch);
-  build_sharing(batch, group, 1);
-  if (num_parts_ > max_parts) build_sharing(batch, group, kSpanChunks);
+  plan_rows(batch);
+  walk(batch, group, choose_granularity(batch, group, max_parts, max_slots), true);
   list_parts();
 }
 
-// Rows share `granularity` chunks at a time.
-void AttentionWork::build_sharing(const StepBatch& batch, int32_t group, int32_t granularity) {
-  for (auto* list : {&rows_, &contexts_, &slots_}) list->clear();
+// How many chunks at a time sequences share.
+int32_t AttentionWork::choose_granularity(const StepBatch& batch, int32_t group, int64_t max_parts,
+                                          int64_t max_slots) {
+  constexpr int32_t kNothing = std::numeric_limits<int32_t>::max();
+  const bool common = std::any_of(common_.begin(), common_.end(), [](int32_t chunks) { return chunks > 0; });
+  if (!common || sharing_ == Sharing::never) return kNothing;
+  int32_t best = kNothing;
+  int64_t best_bytes = std::numeric_limits<int64_t>::max();
+  for (const int32_t granularity : {1, kSpanChunks, kNothing}) {
+    walk(batch, group, granularity, false);
+    if (count_.parts > max_parts || count_.slots > max_slots) continue;
+    if (sharing_ == Sharing::always) return granularity;
+    if (bytes() >= best_bytes) continue;
+    best = granularity;
+    best_bytes = bytes();
+  }
+  return best;
+}
+
+// Goes over the tree, lists its items or only counts what they move; rows share `granularity` chunks at a
+// time.
+void AttentionWork::walk(const StepBatch& batch, int32_t group, int32_t granularity, bool listing) {
+  listing_ = listing;
+  slots_.clear();
   small_.clear();
   large_.clear();
   parts_.clear();
   open_.clear();
-  num_parts_ = 0;
-  int32_t previous = -1;
-  for (const int32_t sequence : order_) {
+  count_ = {};
+  end_row_ = 0;
+  for (size_t i = 0; i < order_.size(); ++i) {
+    const int32_t sequence = order_[i];
     const SequenceRows& rows = batch.sequences[sequence];
-    const int32_t common = previous < 0 ? 0 : common_tokens(batch, previous, sequence) / kChunkTokens;
     const int32_t shared =
-        open_.empty() ? 0 : std::min(common, open_.back().end_chunk) / granularity * granularity;
+        open_.empty() ? 0 : std::min(common_[i], open_.back().end_chunk) / granularity * granularity;
     close_beyond(batch, group, shared);
     for (Segment& segment : open_) {
       if (rows.context_length <= segment.context) continue;
       segment.sequence = sequence;
       segment.context = rows.context_length;
     }
-    const auto first_row = static_cast<int32_t>(rows_.size());
     const int32_t chunks = chunks_of(rows.context_length);
     for (int32_t begin = shared; begin < chunks;) {
       const int32_t end = std::min(chunks, (begin / kSpanChunks + 1) * kSpanChunks);
-      open_.push_back({begin, end, first_row, sequence, rows.context_length});
+      open_.push_back({begin, end, end_row_, sequence, rows.context_length});
       begin = end;
     }
-    for (int32_t i = 0; i < rows.num_rows; ++i) {
-      rows_.push_back(rows.first_row + i);
-      contexts_.push_back(rows.context_length - (rows.num_rows - 1 - i));
-    }
-    previous = sequence;
+    end_row_ += rows.num_rows;
   }
   close_beyond(batch, group, 0);
 }
@@ -106,25 +159,28 @@ void AttentionWork::close(const StepBatch& batch, int32_t group, const Segment& 
   item.num_tokens = end - first_position;
   item.first_position = first_position;
   item.folded = segment.begin_chunk % kSpanChunks == 0;
-  append_slots(batch, segment.sequence, first_position, end);
-  const auto end_row = static_cast<int32_t>(rows_.size());
+  count_.slots += item.num_tokens;
+  if (listing_) append_slots(batch, segment.sequence, first_position, end);
   const int32_t tile_rows = std::max(1, kLargeQueries / group);
-  for (int32_t row = segment.begin_row; row < end_row;) {
+  for (int32_t row = segment.begin_row; row < end_row_;) {
     if (contexts_[row] <= first_position) {  // an earlier row of the same prompt
       ++row;
       continue;
     }
     item.first_row = row;
-    item.num_rows = std::min(tile_rows, end_row - row);
+    item.num_rows = std::min(tile_rows, end_row_ - row);
     add_tile(item, group);
     row += item.num_rows;
   }
 }
 
 void AttentionWork::add_tile(AttentionItem item, int32_t group) {
-  item.first_part = num_parts_;
+  item.first_part = count_.parts;
   const int32_t chunks = item.folded ? 1 : chunks_of(item.num_tokens);
-  num_parts_ += chunks * item.num_rows;
+  count_.parts += chunks * item.num_rows;
+  count_.tokens += item.num_tokens;
+  count_.rows += item.num_rows;
+  if (!listing_) return;
   for (int32_t row = 0; row < item.num_rows; ++row) {
     for (int32_t chunk = 0; chunk < chunks; ++chunk) {
       const int32_t at = item.first_position / kChunkTokens + chunk;
@@ -137,12 +193,17 @@ void AttentionWork::add_tile(AttentionItem item, int32_t group) {
 }
 
 void AttentionWork::append_slots(const StepBatch& batch, int32_t sequence, int32_t begin, int32_t end) {
+  const size_t listed = slots_.size();
+  slots_.resize(listed + static_cast<size_t>(end - begin));
+  int32_t* to = slots_.data() + listed;
   int32_t first = 0;  // position of the node's first token
   for (const int32_t index : path_of(batch, sequence)) {
     const KvNodeView& node = batch.nodes[index];
-    for (int32_t i = std::max(0, begin - first); i < std::min(node.num_tokens, end - first); ++i) {
-      const int32_t at = node.first_offset + i;
-      slots_.push_back(node.blocks[at / kBlockTokens] * kBlockTokens + at % kBlockTokens);
+    const int32_t last = node.first_offset + std::min(node.num_tokens, end - first);
+    for (int32_t at = node.first_offset + std::max(0, begin - first); at < last;) {
+      int32_t slot = node.blocks[at / kBlockTokens] * kBlockTokens + at % kBlockTokens;
+      const int32_t block_end = std::min(last, (at / kBlockTokens + 1) * kBlockTokens);
+      for (; at < block_end; ++at) *to++ = slot++;
     }
     first += node.num_tokens;
     if (first >= end) break;
@@ -150,15 +211,17 @@ void AttentionWork::append_slots(const StepBatch& batch, int32_t sequence, int32
 }
 
 void AttentionWork::list_parts() {
-  std::sort(parts_.begin(), parts_.end(),
-            [](const Part& a, const Part& b) { return a.row != b.row ? a.row < b.row : a.chunk < b.chunk; });
   merge_begin_.assign(rows_.size() + 1, 0);
-  merge_parts_.clear();
-  for (const Part& part : parts_) {
-    ++merge_begin_[part.row + 1];
-    merge_parts_.push_back(part.code);
-  }
+  for (const Part& part : parts_) ++merge_begin_[part.row + 1];
   std::partial_sum(merge_begin_.begin(), merge_begin_.end(), merge_begin_.begin());
+  sorted_.resize(parts_.size());
+  next_.assign(merge_begin_.begin(), merge_begin_.end());
+  for (const Part& part : parts_) sorted_[next_[part.row]++] = part;
+  merge_parts_.clear();
+  for (size_t row = 0; row < rows_.size(); ++row)
+    std::sort(sorted_.begin() + merge_begin_[row], sorted_.begin() + merge_begin_[row + 1],
+              [](const Part& a, const Part& b) { return a.chunk < b.chunk; });
+  for (const Part& part : sorted_) merge_parts_.push_back(part.code);
 }
 
 }  // namespace apar::cuda

@@ -32,6 +32,8 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
       shape_{config.num_heads, config.num_kv_heads, config.head_dim},
       device_(std::move(device)),
       stream_(device_->stream()),
+      work_(sharing_, attention_bytes(shape_.group(), shape_.head_dim,
+                                      static_cast<int32_t>(element_bytes(config.kv_dtype)))),
       graphs_(*device_),
       staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
   if (config.kv_dtype == DType::f16) throw Error(ErrorCode::invalid_config, "the KV pool is f32 or bf16");
@@ -41,7 +43,8 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   parts_.sums =
       static_cast<float*>(device_->allocate(scores * config.head_dim * sizeof(float), "partial attention"));
   parts_.scales = static_cast<float*>(device_->allocate(scores * 2 * sizeof(float), "partial attention"));
-  max_step_words_ = max_step_words(config, max_parts_);
+  max_slots_ = max_step_slots(config, sharing_);
+  max_step_words_ = max_step_words(config, max_parts_, max_slots_);
   pinned_step_ = static_cast<int32_t*>(device_->allocate_pinned(max_step_words_ * sizeof(int32_t)));
   step_ = static_cast<StepHeader*>(device_->allocate(max_step_words_ * sizeof(int32_t), "step data"));
   arrived_ = static_cast<int32_t*>(device_->allocate(kArrivedCounters * sizeof(int32_t), "counters"));

@@ -41,7 +41,7 @@ void CudaOps::begin_step(const StepBatch& batch) {
     finish_step();
     device_->synchronize();  // it may still read the pinned buffer
   }
-  work_.build(batch, shape_.group(), max_parts_);
+  work_.build(batch, shape_.group(), max_parts_, max_slots_);
   if (work_.num_parts() > max_parts_)
     throw Error(ErrorCode::internal, "more partial results than there is room for");
   write_step(batch, work_, words_);

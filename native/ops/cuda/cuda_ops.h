@@ -88,7 +88,9 @@ class CudaOps final : public Ops {
   AttentionGrid attention_grid_;
 
   AttentionWork work_;
+  const Sharing sharing_ = sharing_of_environment();
   std::vector<int32_t> words_;      // the step as uploaded
+  int64_t max_slots_ = 0;
   int32_t* pinned_step_ = nullptr;  // [max_step_words_]
   StepHeader* step_ = nullptr;      // on the device
   size_t max_step_words_ = 0;

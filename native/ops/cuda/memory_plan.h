@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ops/cuda/attention_work.h"
 #include "ops/ops.h"
 
 namespace apar::cuda {
@@ -10,8 +11,11 @@ namespace apar::cuda {
 // Keys and values of num_blocks blocks in all layers.
 uint64_t kv_pool_bytes(const OpsConfig& config, int32_t num_blocks);
 
+// Slots that a step's work list can hold at most.
+int64_t max_step_slots(const OpsConfig& config, Sharing sharing);
+
 // Words that a step's data can take at most (step_buffer.h).
-size_t max_step_words(const OpsConfig& config, int64_t max_parts);
+size_t max_step_words(const OpsConfig& config, int64_t max_parts, int64_t max_slots);
 
 // KV blocks that fit in free_bytes beside `other_bytes` (weights, activations), leaving `reserve` of the free
 // bytes, a share in [0, 1), to fragmentation and to others. 0 when not one fits.

@@ -21,13 +21,14 @@ class EmulatedDevice final : public Device {
   void* allocate_pinned(size_t bytes) override;
   void upload(void* to, const void* pinned, size_t bytes) override;
   void download(void* pinned, const void* from, size_t bytes) override;
-  void synchronize() override {}
+  void synchronize() override { ++waits_; }
   void begin_capture() override { capturing_ = true; }
   int32_t end_capture() override;
   void launch_graph(int32_t graph) override;
 
   void enqueue(std::function<void()> work);
   int32_t graph_launches() const { return graph_launches_; }
+  int32_t waits() const { return waits_; }
 
  private:
   DeviceInfo info_;
@@ -36,6 +37,7 @@ class EmulatedDevice final : public Device {
   std::vector<std::function<void()>> recording_;
   std::vector<std::vector<std::function<void()>>> graphs_;
   int32_t graph_launches_ = 0;
+  int32_t waits_ = 0;
 };
 
 }  // namespace apar::cuda

@@ -6,6 +6,7 @@
 #include <random>
 #include <set>
 
+#include "core/error.h"
 #include "ops/cuda/attention_work.h"
 #include "test/cuda/tree_batch.h"
 
@@ -51,9 +52,19 @@ std::map<int32_t, PartPlace> follow(const AttentionWork& work, int32_t group) {
   return parts;
 }
 
-void check_work(const TreeBatch& tree, int32_t group, int64_t max_parts) {
-  AttentionWork work;
+// A Llama's heads of 128 in bf16.
+AttentionBytes bytes_for(int32_t group) {
+  return attention_bytes(group, 128, 2);
+}
+
+AttentionWork built(const TreeBatch& tree, Sharing sharing, int32_t group, int64_t max_parts) {
+  AttentionWork work(sharing, bytes_for(group));
   work.build(tree.batch(), group, max_parts);
+  return work;
+}
+
+void check_work(const TreeBatch& tree, int32_t group, int64_t max_parts, Sharing sharing = Sharing::always) {
+  const AttentionWork work = built(tree, sharing, group, max_parts);
   CHECK(work.num_parts() <= max_parts);
   const auto parts = follow(work, group);
   std::set<int32_t> rows_seen;
@@ -85,7 +96,9 @@ TEST_CASE("random trees: every token once, in order") {
     CAPTURE(seed);
     const TreeBatch tree = random_tree_batch(seed, 8, 400);
     const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 4000);
-    for (const int32_t group : {1, 3, 8, 70}) check_work(tree, group, room);
+    for (const int32_t group : {1, 3, 8, 70})
+      for (const Sharing sharing : {Sharing::always, Sharing::never, Sharing::by_cost})
+        check_work(tree, group, room, sharing);
   }
 }
 
@@ -100,6 +113,80 @@ TEST_CASE("a shared prompt is read once, up to the chunk in which the branches p
   CHECK(tokens == 448 + 32 * 52);
   CHECK(work.large_items().size() == 2);
   check_work(tree, 1, AttentionWork::max_parts(32, 500));
+}
+
+namespace {
+
+int64_t tokens_of(const AttentionWork& work) {
+  int64_t tokens = 0;
+  for (const auto items : {work.small_items(), work.large_items()})
+    for (const AttentionItem& item : items) tokens += item.num_tokens;
+  return tokens;
+}
+
+}  // namespace
+
+TEST_CASE("plain paged attention reads every path by itself") {
+  const TreeBatch tree = fan_batch(450, 50, 32);
+  const AttentionWork work = built(tree, Sharing::never, 1, 1000);
+  CHECK(tokens_of(work) == 32 * 500);
+  CHECK(work.num_parts() == 32 * 2);  // one per span
+  CHECK(work.slots().size() == 32 * 500);
+}
+
+TEST_CASE("the bytes of a work list") {
+  // Heads of 128 in bf16, 4 query heads each: a token 512, queries 2048, a part 4160 bytes.
+  const AttentionWork work = built(fan_batch(64, 10, 3), Sharing::always, 4, 1000);
+  CHECK(tokens_of(work) == 64 + 3 * 10);
+  CHECK(work.bytes() == (64 + 30) * 512 + (3 + 3) * 2048 + (3 + 3) * 4160);
+}
+
+TEST_CASE("by cost: what moves the fewest bytes") {
+  int shared = 0, plain = 0;
+  for (uint32_t seed = 1; seed <= 60; ++seed) {
+    CAPTURE(seed);
+    const TreeBatch tree = random_tree_batch(seed, 8, 400);
+    const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 4000);
+    for (const int32_t group : {1, 8}) {
+      const int64_t always = built(tree, Sharing::always, group, room).bytes();
+      const int64_t never = built(tree, Sharing::never, group, room).bytes();
+      CHECK(built(tree, Sharing::by_cost, group, room).bytes() <= std::min(always, never));
+      shared += always < never;
+      plain += never < always;
+    }
+  }
+  CHECK(shared > 10);
+  CHECK(plain > 1);
+}
+
+TEST_CASE(
+    "by cost: many branches share a prompt, two that part early in a span do not if heads are grouped") {
+  const auto shares = [](const TreeBatch& tree, int32_t group) {
+    const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 4000);
+    return tokens_of(built(tree, Sharing::by_cost, group, room)) <
+           tokens_of(built(tree, Sharing::never, group, room));
+  };
+  CHECK(shares(fan_batch(450, 50, 32), 1));
+  CHECK(shares(fan_batch(450, 50, 32), 8));
+  // 64 tokens are read once less; in return three chunks of either leave a part of their own.
+  CHECK(shares(fan_batch(64, 192, 2), 1));
+  CHECK_FALSE(shares(fan_batch(64, 192, 2), 8));
+}
+
+TEST_CASE("a list that would grow too long is shared, whatever the cost") {
+  const TreeBatch tree = fan_batch(64, 192, 2);
+  AttentionWork work(Sharing::by_cost, bytes_for(8));
+  work.build(tree.batch(), 8, 1000, 2 * 256);
+  CHECK(work.slots().size() == 2 * 256);
+  work.build(tree.batch(), 8, 1000, 2 * 256 - 1);
+  CHECK(work.slots().size() == 2 * 256 - 64);
+}
+
+TEST_CASE("names of attention") {
+  CHECK(parse_sharing("shared") == Sharing::always);
+  CHECK(parse_sharing("plain") == Sharing::never);
+  CHECK(parse_sharing("auto") == Sharing::by_cost);
+  CHECK_THROWS_AS(parse_sharing("flash"), Error);
 }
 
 TEST_CASE("too many partial results: whole spans are shared, no more of them than rows and spans") {

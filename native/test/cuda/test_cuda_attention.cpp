@@ -46,9 +46,9 @@ Inputs random_inputs(std::mt19937& random, const TreeBatch& tree, HeadShape shap
 }
 
 std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inputs, DType dtype,
-                       Kernel kernel, int64_t max_parts) {
+                       Kernel kernel, int64_t max_parts, Sharing sharing = Sharing::always) {
   const HeadShape shape = inputs.shape;
-  AttentionWork work;
+  AttentionWork work(sharing);
   work.build(tree.batch(), shape.group(), max_parts);
   std::vector<int32_t> words;
   write_step(tree.batch(), work, words);
@@ -117,8 +117,9 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, DType dtype, K
     largest = std::max(largest, std::abs(want[i]));
   }
   CHECK(worst < tolerance * largest);
-  // Another cut of the work leaves every bit.
+  // Another cut of the work leaves every bit, and so does plain paged attention.
   CHECK(run(*device, tree, inputs, dtype, kernel, 0) == got);
+  CHECK(run(*device, tree, inputs, dtype, kernel, room, Sharing::never) == got);
 }
 
 }  // namespace

@@ -8,6 +8,9 @@
 #include "test/cuda/open_device.h"
 #include "test/parallel_check.h"
 #include "test/random_model.h"
+#ifndef APAR_TEST_ON_DEVICE
+#include "test/cuda/emulated_device.h"
+#endif
 
 using namespace apar;
 using namespace apar::test;
@@ -70,6 +73,33 @@ TEST_CASE("sampled text is the same whether the device draws or hands out its lo
   // Both round their sums: in one draw of many the border between two tokens may lie elsewhere.
   CHECK(different <= 1);
 }
+
+#ifndef APAR_TEST_ON_DEVICE
+TEST_CASE("a step waits for the device once, a prompt's chunks included") {
+  const RandomModel random = make_random_model(tiny_config(), 3);
+  cuda::EmulatedDevice* device = nullptr;
+  const auto model =
+      open_llama(random.config, random.weights, WeightFormat::bf16, 16, 8, [&](const OpsConfig& config) {
+        auto owned = std::make_unique<cuda::EmulatedDevice>();
+        device = owned.get();
+        return std::make_unique<cuda::CudaOps>(config, std::move(owned));
+      });
+  Decoder decoder(*model, {{5, 0, {}}, 8, 4});
+  RequestParams params;
+  params.id = 1;
+  params.prompt.assign(20, 7);  // three chunks; the first two give no logits
+  params.max_tokens = 12;
+  params.max_branches = 3;
+  params.max_depth = 2;
+  decoder.submit(params);
+  std::vector<Event> events;
+  const int32_t before = device->waits();
+  while (decoder.step(events)) {
+  }
+  CHECK(decoder.stats().steps > 10);
+  CHECK(device->waits() - before == decoder.stats().steps);
+}
+#endif
 
 TEST_CASE("greedy parallel text equals greedy serial text") {
   int64_t forks = 0, preemptions = 0;
