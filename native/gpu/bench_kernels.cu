@@ -9,6 +9,7 @@
 
 #include "ops/cuda/cuda_device.h"
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/gemm_cublaslt.h"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/platform.h"
 #include "ops/cuda/step_buffer.h"
@@ -66,12 +67,24 @@ void* random_bytes(Device& device, size_t bytes) {
 }
 
 const char* kernel_name(GemmKernel kernel) {
-  return kernel == GemmKernel::stream ? "gemm_stream" : kernel == GemmKernel::mma ? "gemm_mma" : "gemm_wgmma";
+  switch (kernel) {
+    case GemmKernel::stream:
+      return "gemm_stream";
+    case GemmKernel::mma:
+      return "gemm_mma";
+    case GemmKernel::wgmma:
+      return "gemm_wgmma";
+    case GemmKernel::cublaslt:
+      return "cublaslt";
+  }
+  return "";
 }
 
 void time_gemm(GemmChoice choice, WeightFormat format, const char* name, int32_t outs, int32_t in) {
   const auto device = open_cuda_device();
   const DeviceInfo& info = device->info();
+  const auto lt = format == WeightFormat::bf16 ? CublasLt::open(*device, choice) : nullptr;
+  if (lt) lt->reserve(int64_t{outs} * in);
   const size_t bytes = tiled_bytes(outs, in, format);
   std::vector<const void*> weights;
   for (int32_t i = 0; i < kLaunches; ++i) {
@@ -82,7 +95,7 @@ void time_gemm(GemmChoice choice, WeightFormat format, const char* name, int32_t
             "copy");
     weights.push_back(copy);
   }
-  constexpr int32_t kMaxRows = 512;
+  constexpr int32_t kMaxRows = 2048;
   GemmCall call;
   call.num_projections = 1;
   call.tiles = tiles_of(outs, kTileOuts);
@@ -92,24 +105,28 @@ void time_gemm(GemmChoice choice, WeightFormat format, const char* name, int32_t
       device->allocate(size_t{4} * kMaxSplits * kMaxRows * call.tiles * kTileOuts, "bench"));
   call.arrived = static_cast<int32_t*>(device->allocate(size_t{4} * call.tiles * kMaxRows, "bench"));
   auto* const out = static_cast<float*>(device->allocate(size_t{4} * kMaxRows * outs, "bench"));
-  for (const int32_t rows : {1, 4, 8, 16, 32, 64, 128, 384, 512}) {
+  for (const int32_t rows : {1, 4, 8, 16, 32, 64, 128, 384, 512, kMaxRows}) {
     call.rows = rows;
+    const bool by_library = lt && rows >= kMinCublasLtRows;
+    if (choice == GemmChoice::cublaslt && !by_library) continue;  // the others are timed by themselves
     const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(in, kTileInputs), format,
-                                    {info.multiprocessors, info.capability, choice});
+                                    {info.multiprocessors, info.capability, choice, lt != nullptr});
     const double seconds = median_seconds(*device, [&](int32_t i) {
       call.projections[0] = {weights[i], out, outs, 0};
-      packed_gemm(device->stream(), call, format, plan);
+      plan.kernel == GemmKernel::cublaslt ? lt->multiply(call)
+                                          : packed_gemm(device->stream(), call, format, plan);
     });
     print(kernel_name(plan.kernel), to_string(format), name, rows, seconds,
           static_cast<double>(bytes) + 2.0 * rows * in + 4.0 * rows * outs);
   }
 }
 
-void time_attention(int32_t rows) {
+// Bytes are those of a prompt read once, also where it is not: seconds compare.
+void time_attention(Sharing sharing, const char* name, int32_t rows) {
   const auto device = open_cuda_device();
   const test::TreeBatch tree = test::fan_batch(kShared, kOwn, rows);
   const HeadShape shape = {kHeads, kHeads, kHeadDim};
-  AttentionWork work;
+  AttentionWork work(sharing, attention_bytes(1, kHeadDim, 2));
   work.build(tree.batch(), 1, AttentionWork::max_parts(rows, kShared + kOwn));
   std::vector<int32_t> words;
   write_step(tree.batch(), work, words);
@@ -132,18 +149,20 @@ void time_attention(int32_t rows) {
     attention_mma(device->stream(), step, shape, q, layers[i], partial, {4 * processors, 2 * processors});
     attention_merge(device->stream(), step, rows, shape, partial, out, out_bf16);
   });
-  print("attention", "bf16", "450+50", rows, seconds, 4.0 * (kShared + rows * kOwn) * width);
+  print("attention", name, "450+50", rows, seconds, 4.0 * (kShared + rows * kOwn) * width);
 }
 
 }  // namespace
 
-// Without an argument everything with the kernels that are used by default; with mma, wgmma or auto the
+// Without an argument everything with the kernels that are used by default; with a GemmChoice's name the
 // matrix products alone.
 int main(int count, char** words) {
   try {
     const GemmChoice choice = parse_gemm_choice(count > 1 ? words[1] : "mma");
     if (count == 1)
-      for (const int32_t rows : {1, 32, 128, 350}) time_attention(rows);
+      for (const int32_t rows : {1, 32, 128, 350})
+        for (const auto& [sharing, name] : {std::pair(Sharing::always, "shared"), {Sharing::never, "plain"}})
+          time_attention(sharing, name, rows);
     for (const WeightFormat format :
          {WeightFormat::bf16, WeightFormat::f16, WeightFormat::int8, WeightFormat::int4}) {
       time_gemm(choice, format, "qkv", 12288, 4096);

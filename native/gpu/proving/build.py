@@ -11,6 +11,11 @@ CARRIED = NATIVE / "build/carried"  # headers brought along to a machine that la
 DEVICE_TESTS = ["test_cuda_elementwise", "test_cuda_gemm", "test_cuda_attention", "test_cuda_draw", "test_cuda_model", "test_cuda_parallel"]
 
 WGMMA_TEST = "test_cuda_gemm_wgmma"
+CUBLASLT_TEST = "test_cuda_gemm_cublaslt"
+
+
+RANKS_TEST = "test_cuda_sharded"
+CPU_RANKS_TESTS = ["test_rank_threads", "test_sharded_plan", "test_sharded"]
 
 
 def build(report, options) -> None:
@@ -27,8 +32,9 @@ def build(report, options) -> None:
     if cuda:
         targets += ["apar_cuda", "apar_bench_kernels"]
     if doctest(options):
-        tests = [*DEVICE_TESTS, WGMMA_TEST]
-        targets += [f"device_{name}" for name in tests] if cuda else tests
+        tests = [*DEVICE_TESTS, WGMMA_TEST, CUBLASLT_TEST]
+        tests.append(RANKS_TEST)
+        targets += [f"device_{name}" for name in tests] if cuda else tests + CPU_RANKS_TESTS
     else:
         report.line(part="build", case="tests", result="skipped", why=f"doctest is not installed: put "
                     f"doctest/doctest.h into {CARRIED}")

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 
-from .build import DEVICE_TESTS, WGMMA_TEST, doctest, hopper
+from .build import CUBLASLT_TEST, DEVICE_TESTS, WGMMA_TEST, doctest, hopper
 from .report import Failed, Skipped, run_program
 
 # Whole models take too long under a sanitizer; they add no kernel.
@@ -45,8 +45,19 @@ def wgmma(report, options) -> None:
     report.line(part="wgmma", case="the same bits as mma.sync", result=said.group(1))
     whole = {"env": {**os.environ, "APAR_CUDA_GEMM": "wgmma"}, "timeout": 120}
     run_test(report, options, "wgmma", "test_cuda_model", **whole)
-    if cuda:
-        for text in run_program([options.build_dir / "apar_bench_kernels", "wgmma"], **limit).stdout.decode().splitlines():
+    time_products(report, options, "wgmma")
+
+
+def cublaslt(report, options) -> None:
+    if "there is no cuBLASLt" in run_test(report, options, "cublaslt", CUBLASLT_TEST, timeout=60):
+        raise Skipped("libcublasLt is not on this machine")
+    time_products(report, options, "cublaslt")
+
+
+def time_products(report, options, choice: str) -> None:
+    if options.device == "cuda":
+        timed = run_program([options.build_dir / "apar_bench_kernels", choice], timeout=60).stdout.decode()
+        for text in timed.splitlines():
             report.line(**json.loads(text))
 
 

@@ -138,6 +138,7 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
     void* const data = device_->allocate(tiled_bytes(host.rows, host.cols, format), "weights");
     upload_tiles(host, format, data);
     placed->weights = data;
+    if (cublaslt_ && format == WeightFormat::bf16) cublaslt_->reserve(host.rows * host.cols);
   } else {
     if (format == WeightFormat::int8 || format == WeightFormat::int4)
       throw Error(ErrorCode::unavailable, std::string(to_string(format)) + " layers of " +

@@ -118,8 +118,10 @@ void CudaOps::multiply(const float* x, int32_t rows, std::span<const Projection>
   }
   if (!first.packed) return plain_gemm(stream_, call, first.plain_dtype);
   const DeviceInfo& info = device_->info();
-  const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(call.in, kTileInputs), projections[0].w.format,
-                                  {info.multiprocessors, info.capability, gemm_choice_});
+  const GemmPlan plan =
+      plan_gemm(rows, call.tiles, tiles_of(call.in, kTileInputs), projections[0].w.format,
+                {info.multiprocessors, info.capability, gemm_choice_, cublaslt_ != nullptr});
+  if (plan.kernel == GemmKernel::cublaslt) return cublaslt_->multiply(call);
   const int64_t partials = partial_floats(plan, rows, call.tiles);
   if (partials > partial_capacity_) {
     // Graphs recorded before keep using the smaller one.

@@ -9,6 +9,7 @@
 #include "ops/cuda/attention_work.h"
 #include "ops/cuda/device.h"
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/gemm_cublaslt.h"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/staging.h"
 #include "ops/cuda/step_graphs.h"
@@ -99,6 +100,7 @@ class CudaOps final : public Ops {
 
   Staging staging_;
   GemmChoice gemm_choice_ = gemm_choice_of_environment();
+  std::unique_ptr<CublasLt> cublaslt_ = CublasLt::open(*device_, gemm_choice_);
   float* partials_ = nullptr;
   int64_t partial_capacity_ = 0;
   int32_t* arrived_ = nullptr;

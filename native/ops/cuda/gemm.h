@@ -43,4 +43,7 @@ void gemm_stream(Stream stream, const GemmCall& call, WeightFormat format, const
 void gemm_mma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 void gemm_wgmma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
+// rows[outs, in] of bf16 weights that are packed; in is a multiple of 8.
+void unpack_bf16(Stream stream, const void* packed, int32_t outs, int32_t in, uint16_t* rows);
+
 }  // namespace apar::cuda

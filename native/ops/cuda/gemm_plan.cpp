@@ -17,8 +17,13 @@ constexpr std::array<int32_t, 15> kPaddedRows = {1, 2, 4, 8, 16, 24, 32, 48, 64,
 constexpr int32_t kMinWgmmaTileRows = 32;
 constexpr int32_t kMaxRegisterWgmmaTileRows = 64;  // of weights that become bf16 in registers
 
+bool takes_cublaslt(int32_t rows, WeightFormat format, const GemmDevice& device) {
+  return device.cublaslt && device.choice != GemmChoice::mma && device.choice != GemmChoice::wgmma &&
+         format == WeightFormat::bf16 && rows >= kMinCublasLtRows;
+}
+
 bool takes_wgmma(int32_t rows, const GemmDevice& device) {
-  if (device.choice == GemmChoice::mma) return false;
+  if (device.choice == GemmChoice::mma || device.choice == GemmChoice::cublaslt) return false;
   if (device.capability == 90) return device.choice == GemmChoice::wgmma || rows >= kMinWgmmaRows;
   if (device.choice == GemmChoice::automatic) return false;
   throw Error(ErrorCode::unavailable, "wgmma needs a device of compute capability 9.0, this one has " +
@@ -31,8 +36,9 @@ bool takes_wgmma(int32_t rows, const GemmDevice& device) {
 GemmChoice parse_gemm_choice(const std::string& name) {
   if (name == "mma") return GemmChoice::mma;
   if (name == "wgmma") return GemmChoice::wgmma;
+  if (name == "cublaslt") return GemmChoice::cublaslt;
   if (name == "auto") return GemmChoice::automatic;
-  throw Error(ErrorCode::invalid_config, "APAR_CUDA_GEMM is mma, wgmma or auto, not " + name);
+  throw Error(ErrorCode::invalid_config, "APAR_CUDA_GEMM is mma, wgmma, cublaslt or auto, not " + name);
 }
 
 GemmChoice gemm_choice_of_environment() {
@@ -43,6 +49,11 @@ GemmChoice gemm_choice_of_environment() {
 GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, WeightFormat format,
                    const GemmDevice& device) {
   GemmPlan plan;
+  if (takes_cublaslt(rows, format, device)) {
+    plan.kernel = GemmKernel::cublaslt;
+    plan.tile_rows = kMaxTileRows;
+    return plan;
+  }
   const int32_t most = std::clamp(input_tiles / kMinTilesPerSplit, 1, kMaxSplits);
   const int32_t wanted = kBlocksPerMultiprocessor * device.multiprocessors;
   plan.splits = std::clamp((wanted + tiles - 1) / tiles, 1, most);

@@ -16,25 +16,28 @@ constexpr int32_t kMaxSplits = 8;
 constexpr int32_t kMaxTileRows = 128;
 constexpr int32_t kMaxStreamRows = 4;
 constexpr int32_t kMinWgmmaRows = 16;
-constexpr int32_t kWgmmaTiles = 2;  // of outputs, by one block
+constexpr int32_t kMinCublasLtRows = 1024;  // fewer are not worth unpacking the weights
+constexpr int32_t kWgmmaTiles = 2;          // of outputs, by one block
 
 constexpr int32_t tiles_of(int64_t elements, int32_t tile) {
   return static_cast<int32_t>((elements + tile - 1) / tile);
 }
 
 enum class GemmKernel : uint8_t {
-  stream,  // few rows: weights go from memory to registers
-  mma,     // mma.sync, weights and rows through shared memory
-  wgmma,   // Hopper's wgmma and bulk copies (docs/adr/0013)
+  stream,    // few rows: weights go from memory to registers
+  mma,       // mma.sync, weights and rows through shared memory
+  wgmma,     // Hopper's wgmma and bulk copies (docs/adr/0013)
+  cublaslt,  // long prompts by a library (docs/adr/0014)
 };
 
 // Which of them may be used.
 enum class GemmChoice : uint8_t {
   mma,        // stream and mma: a row's bits do not depend on the number of rows
   wgmma,      // wgmma alone, whatever the number of rows
-  automatic,  // wgmma from kMinWgmmaRows rows, else as mma
+  cublaslt,   // cuBLASLt for bf16 from kMinCublasLtRows rows, else as mma
+  automatic,  // cuBLASLt likewise where it is, wgmma from kMinWgmmaRows rows, else as mma
 };
-// "mma", "wgmma", "auto". Throws Error{invalid_config} for another name.
+// "mma", "wgmma", "cublaslt", "auto". Throws Error{invalid_config} for another name.
 GemmChoice parse_gemm_choice(const std::string& name);
 // What APAR_CUDA_GEMM in the environment says, mma without it.
 GemmChoice gemm_choice_of_environment();
@@ -43,6 +46,7 @@ struct GemmDevice {
   int32_t multiprocessors = 0;
   int32_t capability = 80;  // 90 has wgmma
   GemmChoice choice = GemmChoice::mma;
+  bool cublaslt = false;  // the library is there
 };
 
 // How one matmul call is cut into blocks of threads.

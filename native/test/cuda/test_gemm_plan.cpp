@@ -61,6 +61,21 @@ TEST_CASE("wgmma only when asked for, and where it is") {
   CHECK_THROWS_AS(parse_gemm_choice("fast"), Error);
 }
 
+TEST_CASE("cuBLASLt for long prompts in bf16, when asked for and found") {
+  const auto kernel = [](int32_t rows, GemmChoice choice, bool found, WeightFormat format) {
+    return plan_gemm(rows, 64, 64, format, {132, 80, choice, found}).kernel;
+  };
+  using enum GemmChoice;
+  for (const GemmChoice choice : {cublaslt, automatic}) {
+    CHECK(kernel(kMinCublasLtRows, choice, true, WeightFormat::bf16) == GemmKernel::cublaslt);
+    CHECK(kernel(kMinCublasLtRows - 1, choice, true, WeightFormat::bf16) == GemmKernel::mma);
+    CHECK(kernel(kMinCublasLtRows, choice, false, WeightFormat::bf16) == GemmKernel::mma);
+    CHECK(kernel(kMinCublasLtRows, choice, true, WeightFormat::int8) == GemmKernel::mma);
+  }
+  CHECK(kernel(kMinCublasLtRows, mma, true, WeightFormat::bf16) == GemmKernel::mma);
+  CHECK(parse_gemm_choice("cublaslt") == cublaslt);
+}
+
 TEST_CASE("few different numbers of rows, never more than there is room for") {
   CHECK(padded_rows(1, 100) == 1);
   CHECK(padded_rows(3, 100) == 4);
