@@ -23,6 +23,11 @@ export interface SessionOptions {
   readonly resumable: boolean
   /** The client sends `ack`. */
   readonly acks?: boolean | undefined
+  /**
+   * Whoever reads this passes it on, and learns late what has arrived: the stream stays after its last event, until the
+   * reader closes with 1000 or its grace time ends.
+   */
+  readonly relayed?: boolean | undefined
   /** Whose call begins the stream. */
   readonly origin?: Origin | undefined
   /** The stream to go on with, behind event `after`, instead of a new one. */
@@ -31,10 +36,11 @@ export interface SessionOptions {
 
 /** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for a name that is none. */
 export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
-  const { principal, resumable, acks, origin, resume } = options
+  const { principal, resumable, acks, relayed, origin, resume } = options
   const url = new URL('https://session/')
   if (resume) url.searchParams.set('after', String(resume.after))
   if (acks) url.searchParams.set('flow', 'ack')
+  if (relayed) url.searchParams.set('relayed', 'yes')
   const session = env.STREAM_SESSION.get(
     resume ? streamId(env, resume.stream) : env.STREAM_SESSION.newUniqueId(),
   )

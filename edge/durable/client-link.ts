@@ -21,6 +21,8 @@ export interface ClientLinkOptions {
   readonly after: number
   /** It sends `ack`: what it has not acknowledged is limited, and deltas may be merged. */
   readonly acks: boolean
+  /** It closes the socket itself when everything has arrived. */
+  readonly relayed?: boolean | undefined
   /** @throws what is wrong with a frame; `onBadFrame` hears of it. */
   readonly onFrame: (frame: ClientFrame) => void
   readonly onBadFrame: (error: unknown) => void
@@ -74,7 +76,7 @@ export class ClientLink {
     for (const frame of merge ? coalesce(now) : now) this.#send(frame)
     this.#sent += now.length
     if (now.length < waiting.length) this.#watchStall()
-    else if (this.#log.ended) this.close(1000, '')
+    else if (this.#log.ended && !this.#options.relayed) this.close(1000, '')
   }
 
   /** For a stream that has no log any more. */

@@ -8,6 +8,7 @@ import { CLOSE_REPLACED, CLOSE_SLOW_CLIENT } from './client-link.ts'
 /** To a session: the client said goodbye, or was lost and may come back. */
 export const CLOSE_LEFT = 1000
 export const CLOSE_LOST = 4000
+type CloseCode = typeof CLOSE_LEFT | typeof CLOSE_LOST
 
 export interface LaneOptions {
   /** A socket to the request's session, not accepted yet. @throws AparError to be shown to the client. */
@@ -15,10 +16,15 @@ export interface LaneOptions {
   /** The client has everything up to this event; -1 at first. */
   readonly after: number
   readonly onFrame: (frame: ServerFrame | CutFrame) => void
-  /** Nothing follows. */
+  /** The client has had the last event, or a cut: its id is free. */
   readonly onEnd: () => void
+  /** Nothing follows. */
+  readonly onClose: () => void
   readonly log: (error: unknown) => void
 }
+
+/** How long a client may take to acknowledge the last event; it may come back for it all the while. */
+const LAST_ACK_MS = 30_000
 
 /** One request of a shared socket: its way to its StreamSession, which sees a client as any other. */
 export class Lane {
@@ -27,12 +33,19 @@ export class Lane {
   /** Frames that came before the session was there. */
   #early: string[] = []
   #lastSeq: number
-  #over = false
+  #lastAck: ReturnType<typeof setTimeout> | null = null
+  /** How it was closed. */
+  #closed: CloseCode | undefined
 
   constructor(options: LaneOptions) {
     this.#options = options
     this.#lastSeq = options.after
     void this.#open()
+  }
+
+  /** The client has been sent the last event. */
+  get ended(): boolean {
+    return this.#lastAck !== null
   }
 
   /** UTF-16 code units that wait for the session. */
@@ -41,6 +54,10 @@ export class Lane {
   }
 
   send(frame: ClientFrame): void {
+    if (this.ended) {
+      if (frame.type === 'ack' && frame.seq >= this.#lastSeq) this.close(CLOSE_LEFT)
+      return
+    }
     const text = JSON.stringify(frame)
     if (this.#socket) this.#trySend(this.#socket, text)
     else this.#early.push(text)
@@ -52,15 +69,17 @@ export class Lane {
     const error = toAparError(thrown)
     if (error.code === 'internal_error') this.#options.log(error.cause ?? thrown)
     this.#options.onFrame(errorEvent(error, this.#lastSeq + 1))
+    this.#options.onEnd()
     this.close(CLOSE_LEFT)
   }
 
-  close(code: typeof CLOSE_LEFT | typeof CLOSE_LOST): void {
+  close(code: CloseCode): void {
     if (this.#over) return
-    this.#over = true
+    this.#closed = code
     this.#early = []
+    clearTimeout(this.#lastAck)
     if (this.#socket) closeQuietly(this.#socket, code)
-    this.#options.onEnd()
+    this.#options.onClose()
   }
 
   async #open(): Promise<void> {
@@ -75,8 +94,8 @@ export class Lane {
     socket.addEventListener('close', ({ code }) => this.#onClose(code))
     socket.addEventListener('error', () => this.#onClose(undefined))
     socket.accept()
-    if (this.#over) {
-      closeQuietly(socket, CLOSE_LEFT)
+    if (this.#closed !== undefined) {
+      closeQuietly(socket, this.#closed)
       return
     }
     this.#socket = socket
@@ -84,19 +103,28 @@ export class Lane {
   }
 
   #onMessage(text: string): void {
-    if (this.#over) return
+    if (this.#over || this.ended) return
     const frame: ServerFrame = JSON.parse(text)
     // The shared socket has its own.
     if (frame.type === 'keep_alive') return
     this.#lastSeq = frame.seq
     this.#options.onFrame(frame)
-    if (frame.type !== 'deltas' && isTerminal(frame)) this.close(CLOSE_LEFT)
+    if (frame.type === 'deltas' || !isTerminal(frame)) return
+    this.#lastAck = setTimeout(() => this.close(CLOSE_LEFT), LAST_ACK_MS)
+    this.#options.onEnd()
   }
 
   #onClose(code: number | undefined): void {
     if (this.#over) return
-    this.#options.onFrame({ type: 'cut', reason: reasonOf(code) })
+    if (!this.ended) {
+      this.#options.onFrame({ type: 'cut', reason: reasonOf(code) })
+      this.#options.onEnd()
+    }
     this.close(CLOSE_LOST)
+  }
+
+  get #over(): boolean {
+    return this.#closed !== undefined
   }
 
   #trySend(socket: WebSocket, text: string): void {

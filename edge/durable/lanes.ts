@@ -41,6 +41,8 @@ export class Lanes {
   readonly #lanes = new Map<string, Lane>()
   readonly #keepAlive: ReturnType<typeof setInterval>
   #idle: ReturnType<typeof setTimeout> | null = null
+  /** Of the lanes, those that have not ended. */
+  #running = 0
   #badFrames = 0
   #quiet = true
   #gone = false
@@ -74,8 +76,9 @@ export class Lanes {
   #onFrame({ id, ...frame }: MultiplexedFrame): void {
     const lane = this.#lanes.get(id)
     if (frame.type === 'generate' || frame.type === 'resume') {
-      if (lane) throw new AparError('invalid_request', 'this id has a request already', { param: 'id' })
-      if (this.#lanes.size >= MAX_REQUESTS)
+      if (lane && !lane.ended)
+        throw new AparError('invalid_request', 'this id has a request already', { param: 'id' })
+      if (this.#running >= MAX_REQUESTS)
         throw new AparError('socket_full', `a socket carries at most ${MAX_REQUESTS} requests at a time`)
       const waiting = [...this.#lanes.values()].reduce((sum, { waitingChars }) => sum + waitingChars, 0)
       if (waiting > MAX_WAITING_CHARS)
@@ -89,18 +92,24 @@ export class Lanes {
 
   #open(id: string, resume: Resumed | undefined): Lane {
     clearTimeout(this.#idle)
-    const lane = new Lane({
+    // An ended one whose last event was not acknowledged.
+    this.#lanes.get(id)?.close(CLOSE_LOST)
+    const lane: Lane = new Lane({
       connect: () => this.#options.connect(resume),
       after: resume?.after ?? -1,
       onFrame: (frame) => {
         if (frame.type !== 'keep_alive') this.#send({ id, ...frame })
       },
       onEnd: () => {
-        this.#lanes.delete(id)
-        if (this.#lanes.size === 0) this.#watchIdle()
+        this.#running--
+        if (this.#running === 0) this.#watchIdle()
+      },
+      onClose: () => {
+        if (this.#lanes.get(id) === lane) this.#lanes.delete(id)
       },
       log: this.#options.log,
     })
+    this.#running++
     this.#lanes.set(id, lane)
     return lane
   }
@@ -108,7 +117,7 @@ export class Lanes {
   /** A request with that id ends; without one, that is for the client's log. Others go on. */
   #refuse(id: string | undefined, error: AparError): void {
     const lane = id === undefined ? undefined : this.#lanes.get(id)
-    if (lane) {
+    if (lane && !lane.ended) {
       lane.fail(error)
     } else if (id !== undefined) {
       this.#send({ id, ...errorEvent(error, 0) })

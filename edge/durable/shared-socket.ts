@@ -37,6 +37,13 @@ export class SharedSocket extends DurableObject<Env> {
     if (entered.retryAfterMs > 0) throw limitError('requests', entered.retryAfterMs)
     const { principal } = entered
     requireScope(principal, 'generate')
-    return connectToSession(this.env, { principal, origin, resumable: true, acks: true, resume })
+    return connectToSession(this.env, {
+      principal,
+      origin,
+      resumable: true,
+      acks: true,
+      relayed: true,
+      resume,
+    })
   }
 }

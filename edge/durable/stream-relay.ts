@@ -37,6 +37,8 @@ export interface ClientOptions {
   /** The client has everything up to this event. */
   readonly after: number
   readonly acks: boolean
+  /** It closes the socket itself when everything has arrived. */
+  readonly relayed?: boolean | undefined
 }
 
 /** One stream between its client, who may come and go, and the gpu nodes. Its log is all that both sides share. */
@@ -65,12 +67,13 @@ export class StreamRelay {
   }
 
   /** Serves a client's socket, which was accepted. A client that is there already gives way. */
-  connect(socket: WebSocket, { after, acks }: ClientOptions): void {
+  connect(socket: WebSocket, { after, acks, relayed }: ClientOptions): void {
     this.#client?.close(CLOSE_REPLACED, 'another connection reads this stream')
     clearTimeout(this.#graceTimer)
     const client: ClientLink = new ClientLink(socket, this.#log, {
       after,
       acks,
+      relayed,
       onFrame: (frame) => this.#onFrame(frame),
       onBadFrame: (error) => this.#fail(error),
       onGone: (left) => {

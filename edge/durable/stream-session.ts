@@ -45,8 +45,15 @@ export class StreamSession extends DurableObject<Env> {
       after === null ? this.#begin(principal, readOrigin(request), resumable) : await this.#resume(principal)
     // Not hibernatable: the outgoing socket keeps this object awake anyway, and accepted sockets close at once.
     server.accept()
-    if (relay) relay.connect(server, { after: Number(after ?? -1), acks: query.get('flow') === 'ack' })
-    else refuse(server, Number(after))
+    if (relay) {
+      relay.connect(server, {
+        after: Number(after ?? -1),
+        acks: query.get('flow') === 'ack',
+        relayed: query.has('relayed'),
+      })
+    } else {
+      refuse(server, Number(after))
+    }
     return new Response(null, { status: 101, webSocket: client })
   }
 

@@ -192,6 +192,38 @@ describe('a client that lost its shared socket', () => {
     expect((await second.ended('y')).map(({ seq }) => seq)).toEqual([1, 2, 3, 4])
   })
 
+  it('may lose another one while it comes back', async () => {
+    const first = await SharedClient.open()
+    first.generate('a', steps)
+    const stream = await first.streamOf('a')
+    first.lose()
+    const second = await SharedClient.open()
+    second.send({ id: 'a', type: 'resume', stream, after: 0 })
+    second.lose()
+    const third = await SharedClient.open()
+    third.send({ id: 'a', type: 'resume', stream, after: 0 })
+    third.send({ id: 'a', type: 'cancel_branch', branch: 7 })
+    expect((await third.ended('a')).map(({ seq }) => seq)).toEqual([1, 2, 3, 4])
+  })
+
+  it('may come back for the last event, until it has acknowledged that', async () => {
+    const first = await SharedClient.open()
+    first.generate('a', answer)
+    first.generate('b', answer)
+    const streams = [await first.streamOf('a'), await first.streamOf('b')]
+    await first.ended('a')
+    const { seq } = (await first.ended('b')).at(-1) ?? {}
+    first.send({ id: 'b', type: 'ack', seq })
+    // Its log at the node is no longer needed, either.
+    expect((await framesSeenByNode(streams[1] ?? '')).at(-1)).toMatchObject({ type: 'ack' })
+    first.lose()
+    const second = await SharedClient.open()
+    second.send({ id: 'x', type: 'resume', stream: streams[0], after: answer.length - 2 })
+    second.send({ id: 'y', type: 'resume', stream: streams[1], after: answer.length - 2 })
+    expect(await second.ended('x')).toMatchObject([{ type: 'done', seq: answer.length - 1 }])
+    expect(await second.ended('y')).toMatchObject([{ type: 'error', code: 'stream_not_found' }])
+  })
+
   it('may go on with a socket of its own, which the shared one hears of', async () => {
     const shared = await SharedClient.open()
     shared.generate('a', steps)
