@@ -55,6 +55,7 @@ class ProfiledOps final : public Ops {
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override {
     timed("logits", [&] { ops_->logits(x, rows, head, out); });
   }
+  void end_step() override { ops_->end_step(); }
   bool draws_tokens() const override { return ops_->draws_tokens(); }
   void draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,
                    std::span<DrawnToken> drawn) override {

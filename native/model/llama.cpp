@@ -95,8 +95,8 @@ class Llama final : public Model {
   void forward(const StepBatch& batch, std::span<float> logits) override {
     check_batch(batch, logits.size(), limits_);
     run_layers(batch);
-    if (!batch.logit_rows.empty())
-      ops_->logits(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_, logits);
+    if (batch.logit_rows.empty()) return ops_->end_step();
+    ops_->logits(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_, logits);
   }
 
   bool draws() const override { return ops_->draws_tokens(); }
@@ -104,8 +104,8 @@ class Llama final : public Model {
   void draw(const StepBatch& batch, std::span<const TokenDraw> draws, std::span<DrawnToken> drawn) override {
     check_batch(batch, batch.logit_rows.size() * static_cast<size_t>(config_.vocab_size), limits_);
     run_layers(batch);
-    if (!batch.logit_rows.empty())
-      ops_->draw_tokens(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_, draws, drawn);
+    if (batch.logit_rows.empty()) return ops_->end_step();
+    ops_->draw_tokens(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_, draws, drawn);
   }
 
  private:

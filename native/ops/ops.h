@@ -104,6 +104,10 @@ class Ops {
   // out[rows, head.rows] = x[rows, head.cols] · head^T, in host memory; returns when it is there.
   virtual void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) = 0;
 
+  // Ends a step that hands out nothing: it is on its way, and the caller goes on. logits() and draw_tokens()
+  // end theirs themselves.
+  virtual void end_step() {}
+
   // Whether draw_tokens() is there. On the CPU it would save nothing.
   virtual bool draws_tokens() const { return false; }
   // In place of logits(): draws a token per row where the logits are. Same sizes: rows, draws, drawn.

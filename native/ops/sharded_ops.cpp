@@ -171,6 +171,10 @@ void ShardedOps::gather_rows(const float* x, std::span<const int32_t> row_ids, i
   });
 }
 
+void ShardedOps::end_step() {
+  threads_.post([this](int32_t rank) { ops(rank).end_step(); });
+}
+
 void ShardedOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
   const auto& split = *static_cast<const ShardedLinear*>(head.data);
   const Parts& inputs = parts(x);

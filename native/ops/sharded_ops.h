@@ -49,6 +49,7 @@ class ShardedOps final : public Ops {
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
+  void end_step() override;
 
  private:
   // Activations or a placed matrix: its address on every rank. Known to callers by that on rank 0.

@@ -36,19 +36,19 @@ int32_t CudaOps::width_of(const float* data) const {
   return static_cast<int32_t>(buffer(data).count / static_cast<size_t>(config_.max_rows));
 }
 
+// What the host makes ready is made while the device may still be busy with a step that handed out nothing.
 void CudaOps::begin_step(const StepBatch& batch) {
-  if (graphs_.open()) {
-    finish_step();
-    device_->synchronize();  // it may still read the pinned buffer
-  }
+  if (graphs_.open()) finish_step();  // the step before ended in an error
   work_.build(batch, shape_.group(), max_parts_, max_slots_);
   if (work_.num_parts() > max_parts_)
     throw Error(ErrorCode::internal, "more partial results than there is room for");
   write_step(batch, work_, words_);
   if (words_.size() > max_step_words_)
     throw Error(ErrorCode::internal, "a step's arrays exceed their buffer");
+  if (under_way_) wait();
   std::memcpy(pinned_step_, words_.data(), words_.size() * sizeof(int32_t));
   device_->upload(step_, pinned_step_, words_.size() * sizeof(int32_t));
+  under_way_ = true;
   rows_ = batch.rows();
   const auto logit_rows = static_cast<int32_t>(batch.logit_rows.size());
   graphs_.begin({padded(rows_), padded(logit_rows), logit_rows < rows_});
@@ -56,6 +56,11 @@ void CudaOps::begin_step(const StepBatch& batch) {
 
 void CudaOps::finish_step() {
   graphs_.finish();
+}
+
+void CudaOps::wait() {
+  device_->synchronize();
+  under_way_ = false;
 }
 
 void CudaOps::embed(const Matrix& table, float* x) {
@@ -155,7 +160,7 @@ void CudaOps::logits(const float* x, int32_t rows, const Linear& head, std::span
     pinned_capacity_ = out.size();
   }
   device_->download(pinned_logits_, logits_, out.size_bytes());
-  device_->synchronize();
+  wait();
   std::memcpy(out.data(), pinned_logits_, out.size_bytes());
 }
 
@@ -166,7 +171,7 @@ void CudaOps::draw_tokens(const float* x, int32_t rows, const Linear& head, std:
   device_->upload(draws_, pinned_draws_, draws.size_bytes());
   cuda::draw_tokens(stream_, logits_, rows, static_cast<int32_t>(head.rows), draws_, drawn_);
   device_->download(pinned_drawn_, drawn_, drawn.size_bytes());
-  device_->synchronize();
+  wait();
   std::memcpy(drawn.data(), pinned_drawn_, drawn.size_bytes());
 }
 

@@ -39,6 +39,7 @@ class CudaOps final : public Ops {
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
+  void end_step() override { finish_step(); }
   bool draws_tokens() const override { return true; }
   void draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,
                    std::span<DrawnToken> drawn) override;
@@ -70,6 +71,7 @@ class CudaOps final : public Ops {
   void allocate_kv();
   void fill_rope_table();
   void finish_step();
+  void wait();
   void upload_tiles(const Matrix& host, WeightFormat format, void* to);
   void upload_all(void* to, const void* from, size_t bytes);
   void compute_logits(const float* x, int32_t rows, const Linear& head);
@@ -88,15 +90,16 @@ class CudaOps final : public Ops {
   int64_t max_parts_ = 0;
   AttentionGrid attention_grid_;
 
-  AttentionWork work_;
   const Sharing sharing_ = sharing_of_environment();
-  std::vector<int32_t> words_;      // the step as uploaded
+  AttentionWork work_;
   int64_t max_slots_ = 0;
+  std::vector<int32_t> words_;      // the step as uploaded
   int32_t* pinned_step_ = nullptr;  // [max_step_words_]
   StepHeader* step_ = nullptr;      // on the device
   size_t max_step_words_ = 0;
   StepGraphs graphs_;
   int32_t rows_ = 0;
+  bool under_way_ = false;  // the device may still read pinned_step_
 
   Staging staging_;
   GemmChoice gemm_choice_ = gemm_choice_of_environment();

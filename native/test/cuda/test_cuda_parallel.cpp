@@ -87,13 +87,18 @@ TEST_CASE("a step waits for the device once, a prompt's chunks included") {
   Decoder decoder(*model, {{5, 0, {}}, 8, 4});
   RequestParams params;
   params.id = 1;
-  params.prompt.assign(20, 7);  // three chunks; the first two give no logits
+  params.prompt.assign(40, 7);  // five chunks; only the last gives logits
   params.max_tokens = 12;
   params.max_branches = 3;
   params.max_depth = 2;
   decoder.submit(params);
   std::vector<Event> events;
   const int32_t before = device->waits();
+  REQUIRE((decoder.step(events) && decoder.step(events)));
+  // The second chunk is recorded, and launched before the third is planned: nothing was waited for but the
+  // first.
+  CHECK(device->graph_launches() == 1);
+  CHECK(device->waits() - before == 1);
   while (decoder.step(events)) {
   }
   CHECK(decoder.stats().steps > 10);
