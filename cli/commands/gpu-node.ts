@@ -22,6 +22,7 @@ interface GpuNodeFlags {
   maxBranches?: number
   maxStepTokens?: number
   maxRequests?: number
+  prefixCache: boolean
   drainSeconds?: number
 }
 
@@ -60,6 +61,7 @@ export function registerGpuNode(program: Command): void {
     .option('--max-branches <n>', 'branches decoding at once (default 64)', integer(1, 4096))
     .option('--max-step-tokens <n>', 'tokens in one forward pass (default 512)', integer(1, 65_536))
     .option('--max-requests <n>', 'requests that may wait or run (default 256)', integer(1, 65_536))
+    .option('--no-prefix-cache', 'computes every prompt anew: nobody can tell by the time what others sent')
     .option(
       '--drain-seconds <n>',
       'on SIGTERM, how long running answers may go on here before they move (default 25)',
@@ -95,6 +97,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     maxBranches: flags.maxBranches,
     maxStepTokens: flags.maxStepTokens,
     maxRequests: flags.maxRequests,
+    prefixCache: flags.prefixCache,
   })
   const died = node.failed.then((reason) => {
     throw new UserError('engine_died', `the engine died: ${reason}`)

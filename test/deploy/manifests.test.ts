@@ -1,0 +1,253 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parseAllDocuments } from 'yaml'
+import { registerGpuNode } from '../../cli/commands/gpu-node.ts'
+import { NodeMetrics } from '../../gpu-node/observe/node-metrics.ts'
+import { packageRoot } from '../../gpu-node/package-root.ts'
+import { ServedStreams } from '../../gpu-node/served-streams.ts'
+import { type GpuNodeServer, startServer } from '../../gpu-node/server.ts'
+import { silent } from '../support/logs.ts'
+import { requires } from '../support/requires.ts'
+import { scriptedRunner } from '../support/scripted-node.ts'
+import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
+
+const folder = join(packageRoot, 'deploy')
+const read = (path: string) => readFileSync(join(folder, path), 'utf8')
+const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+const yamlFiles = files.filter((file) => file.endsWith('.yaml'))
+
+/** As much of a manifest as is looked at here. */
+interface Manifest {
+  apiVersion?: string
+  kind?: string
+  metadata?: { name?: string }
+  spec?: never
+}
+
+function documents(file: string) {
+  return parseAllDocuments(read(file), { strict: true, uniqueKeys: true })
+}
+
+function manifest<T>(file: string, kind: string): T {
+  const found = documents(file)
+    .map((document): Manifest => document.toJS())
+    .find((candidate) => candidate.kind === kind)
+  return found as T
+}
+
+interface StatefulSet {
+  spec: {
+    selector: { matchLabels: object }
+    template: {
+      metadata: { labels: object }
+      spec: {
+        terminationGracePeriodSeconds: number
+        containers: {
+          args: string[]
+          env: { name: string; valueFrom?: { secretKeyRef?: { name: string; key: string } } }[]
+          ports: { name: string; containerPort: number }[]
+          lifecycle: { preStop: { exec: { command: string[] } } }
+          [probe: `${string}Probe`]: { httpGet: { path: string; port: string } }
+        }[]
+      }
+    }
+  }
+}
+
+const pod = manifest<StatefulSet>('kubernetes/gpu-node.yaml', 'StatefulSet').spec.template
+const [container] = pod.spec.containers
+if (!container) throw new Error('the StatefulSet has no container')
+
+/** The arguments after `gpu-node` in the Dockerfile and in the unit. */
+const dockerArgs: string[] = JSON.parse(/^ENTRYPOINT (.*)$/m.exec(read('Dockerfile'))?.[1] ?? '[]').slice(3)
+const unit = read('systemd/apar-gpu-node.service')
+const unitArgs = (/^ExecStart=.* gpu-node (.*) \$APAR_ARGS$/m.exec(unit)?.[1] ?? '').split(' ')
+const unitExample = (/^#\s+APAR_ARGS=(.*)$/m.exec(unit)?.[1] ?? '').split(' ')
+const dockerExample = (/apar-gpu-node (--model .*)$/m.exec(read('Dockerfile'))?.[1] ?? '').split(' ')
+
+describe('YAML', () => {
+  test.each(yamlFiles)('%s can be read', (file) => {
+    const all = documents(file)
+    expect(all.length).toBeGreaterThan(0)
+    expect(all.flatMap(({ errors, warnings }) => [...errors, ...warnings])).toEqual([])
+  })
+
+  test.each(yamlFiles.filter((file) => file.startsWith('kubernetes/') && !file.includes('kustomization')))(
+    '%s holds manifests, and kustomize takes it along',
+    (file) => {
+      for (const document of documents(file)) {
+        expect(document.toJS()).toMatchObject({
+          apiVersion: expect.any(String),
+          kind: expect.any(String),
+          metadata: { name: expect.any(String) },
+        })
+      }
+      const { resources } = documents('kubernetes/kustomization.yaml')[0]?.toJS() ?? {}
+      expect(resources).toContain(file.replace('kubernetes/', ''))
+    },
+  )
+})
+
+describe('what starts a gpu node', () => {
+  test.each([
+    ['the image', dockerArgs],
+    ['the comment in the Dockerfile', dockerExample],
+    ['the unit', unitArgs],
+    ['the comment in the unit', unitExample],
+    ['the StatefulSet', container.args.map((arg) => arg.replace('$(POD_NAME)', 'pod-0'))],
+  ])('%s: flags and values that the command takes', (_, args) => {
+    expect(args.length).toBeGreaterThan(3)
+    const program = new Command()
+    registerGpuNode(program)
+    const command = program.commands[0]?.exitOverride().configureOutput({ writeErr: () => {} })
+    expect(command?.parseOptions(args)).toMatchObject({ operands: [], unknown: [] })
+  })
+
+  test('names the variables that the command reads', () => {
+    const command = readFileSync(join(packageRoot, 'cli/commands/gpu-node.ts'), 'utf8')
+    const secrets = container.env.filter(({ valueFrom }) => valueFrom?.secretKeyRef).map(({ name }) => name)
+    expect(secrets).toEqual(['NODE_SECRET', 'METRICS_SECRET'])
+    for (const name of secrets) {
+      expect(command).toContain(`process.env.${name}`)
+      expect(unit).toContain(`${name}=`)
+      expect(read('kubernetes/kustomization.yaml')).toContain(`--from-literal=${name}=`)
+    }
+    expect(
+      container.env.filter(({ valueFrom }) => valueFrom?.secretKeyRef?.name !== 'apar-gpu-node'),
+    ).toHaveLength(2)
+  })
+})
+
+describe('a drain has time', () => {
+  const drainSeconds = (args: readonly string[]) => Number(args[args.indexOf('--drain-seconds') + 1])
+  /** The hand-over, and the last spans (gpu-node/observe/tracing.ts). */
+  const AFTER_SECONDS = 10
+
+  test('in Kubernetes', () => {
+    const preStop = Number(container.lifecycle.preStop.exec.command[1])
+    const needed = preStop + drainSeconds(container.args) + AFTER_SECONDS
+    expect(needed).toBeGreaterThan(AFTER_SECONDS)
+    expect(pod.spec.terminationGracePeriodSeconds).toBeGreaterThanOrEqual(needed)
+  })
+
+  test('under systemd', () => {
+    const stop = Number(/^TimeoutStopSec=(\d+)$/m.exec(unit)?.[1])
+    expect(stop).toBeGreaterThanOrEqual(drainSeconds(unitArgs) + AFTER_SECONDS)
+    expect(unit).toMatch(/^KillSignal=SIGTERM$/m)
+  })
+
+  test('in a container', () => {
+    expect(read('Dockerfile')).toMatch(/^STOPSIGNAL SIGTERM$/m)
+  })
+})
+
+describe('what is asked of a gpu node', () => {
+  let tiny: TinyFolder
+  let server: GpuNodeServer
+  let metrics: NodeMetrics
+  beforeAll(async () => {
+    tiny = tinyCheckpoint()
+    const { runner } = await scriptedRunner(tiny)
+    metrics = new NodeMetrics(runner)
+    server = await startServer({
+      ...{ runner, metrics, streams: new ServedStreams(runner), log: silent, registered: () => true },
+      ...{ host: '127.0.0.1', port: 0, nodeSecret: 'secret' },
+    })
+  })
+  afterAll(async () => {
+    await server.close()
+    tiny.remove()
+  })
+
+  const probes = Object.entries(container)
+    .filter(([name]) => name.endsWith('Probe'))
+    .map(([name, probe]) => [name, (probe as { httpGet: { path: string } }).httpGet.path] as const)
+  const healthcheck = /127\.0\.0\.1:8000(\/\w+)/.exec(read('Dockerfile'))?.[1] ?? ''
+
+  test.each([...probes, ['HEALTHCHECK', healthcheck] as const])('%s has an answer', async (_, path) => {
+    expect((await fetch(`http://127.0.0.1:${server.port}${path}`)).status).toBe(200)
+  })
+
+  test('readiness and liveness are two questions', () => {
+    expect(Object.fromEntries(probes)).toEqual({
+      startupProbe: '/healthz',
+      livenessProbe: '/healthz',
+      readinessProbe: '/readyz',
+    })
+  })
+
+  test('every metric in rules and triggers is one that a gpu node has', async () => {
+    const text = await metrics.registry.metrics()
+    const types = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)]
+    const known = types.flatMap(([, name = '', type]) => (type === 'histogram' ? [`${name}_bucket`] : [name]))
+    const asked = [read('prometheus/alerts.yaml'), read('kubernetes/autoscaling.yaml')].flatMap(
+      (rules) => rules.match(/\bapar_\w+/g) ?? [],
+    )
+    expect(asked.length).toBeGreaterThan(6)
+    expect(asked.filter((name) => !known.includes(name))).toEqual([])
+  })
+})
+
+test("every alert has its line in the operator's page", () => {
+  const page = readFileSync(join(packageRoot, 'docs/operations.md'), 'utf8')
+  const alerts = [...read('prometheus/alerts.yaml').matchAll(/alert: (\w+)/g)].map(([, name = '']) => name)
+  expect(alerts.length).toBeGreaterThan(4)
+  expect(alerts.filter((name) => !page.includes(`| ${name} |`))).toEqual([])
+})
+
+describe('the Dockerfile', () => {
+  const lines = read('Dockerfile').replaceAll('\\\n', ' ').split('\n')
+  const stages = lines.flatMap((line) => /^FROM \S+ AS (\S+)$/.exec(line)?.[1] ?? [])
+
+  test('takes only files that are there, and that its context has', () => {
+    const ignored = read('Dockerfile.dockerignore').split('\n')
+    const copied = lines
+      .filter((line) => line.startsWith('COPY ') && !line.includes('--from='))
+      .flatMap((line) => line.split(/\s+/).slice(1, -1))
+    expect(copied.length).toBeGreaterThan(8)
+    expect(copied.filter((path) => !existsSync(join(packageRoot, path)))).toEqual([])
+    expect(copied.filter((path) => !ignored.includes(`!${path}`))).toEqual([])
+  })
+
+  test('copies from stages that it has, for each backend', () => {
+    const named = lines.flatMap((line) => /--from=(\S+)/.exec(line)?.[1] ?? [])
+    expect(named.filter((stage) => !stages.includes(stage))).toEqual([])
+    expect(stages).toEqual(expect.arrayContaining(['toolchain-cpu', 'toolchain-cuda']))
+  })
+
+  test('runs as nobody in particular', () => {
+    const last = lines.slice(lines.findLastIndex((line) => line.startsWith('FROM ')))
+    expect(last).toContain('USER 1000:1000')
+  })
+})
+
+const has = (name: string, ...args: string[]) => requires(name, () => execFileSync(name, args).length >= 0)
+
+test.skipIf(!has('systemd-analyze', '--version'))('systemd takes the unit', () => {
+  const path = join(folder, 'systemd/apar-gpu-node.service')
+  // What it has to say about a unit goes to standard error, with status 0.
+  const script = 'systemd-analyze verify "$1" 2>&1'
+  const said = execFileSync('sh', ['-c', script, 'sh', path], { encoding: 'utf8' })
+  // Node may be elsewhere on this machine.
+  const wrong = said
+    .split('\n')
+    .filter((line) => /apar-gpu-node/.test(line) && !/is not executable/.test(line))
+  expect(wrong).toEqual([])
+})
+
+test.skipIf(!has('kubectl', 'version', '--client'))('kustomize puts the manifests together', () => {
+  const all = execFileSync('kubectl', ['kustomize', join(folder, 'kubernetes')], { encoding: 'utf8' })
+  const kinds = parseAllDocuments(all).map((document) => document.toJS().kind)
+  expect(kinds.sort()).toEqual([
+    'Namespace',
+    'NetworkPolicy',
+    'PodDisruptionBudget',
+    'PodMonitor',
+    'ScaledObject',
+    'Service',
+    'StatefulSet',
+  ])
+})

@@ -1,0 +1,31 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { packageRoot } from '../../gpu-node/package-root.ts'
+
+const page = readFileSync(join(packageRoot, 'docs/security.md'), 'utf8')
+/** Threats: [threat, protection, tests, not covered]. */
+const rows = page
+  .split('\n')
+  .map((line) => line.split(' | ').map((cell) => cell.replace(/^\| | ?\|$/g, '')))
+  .filter((cells) => cells.length === 4 && cells[0] !== 'threat')
+/** `path` "title" */
+const references = rows.flatMap(([, , tests = '']) =>
+  [...tests.matchAll(/`(test\/[^`]+)`(?: "([^"]+)")?/g)].map(([, path = '', title]) => ({ path, title })),
+)
+
+test('the threat model says of each threat which test watches over it', () => {
+  expect(rows.length).toBeGreaterThan(25)
+  const without = rows.filter(([, , tests]) => !tests?.includes('`test/'))
+  // What is configuration of a network, or npm's.
+  expect(without.map(([threat]) => threat)).toEqual([
+    'prompts are read on the way',
+    'a package brings something along',
+  ])
+})
+
+test.each(references)('$path "$title" is there', ({ path, title }) => {
+  const file = join(packageRoot, path)
+  expect(existsSync(file)).toBe(true)
+  if (title !== undefined) expect(readFileSync(file, 'utf8')).toContain(`'${title}'`)
+})
