@@ -1,13 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { newApiKey, newNodeSecret } from '../../cli/keys.ts'
 import { startLocalEdge } from '../../cli/local/edge.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { PacedNodeMessage } from './paced-node.ts'
+import { SCRATCH } from './scratch.ts'
 
 export interface PacedStack {
   readonly edgeUrl: string
@@ -35,18 +34,12 @@ const LIMITS = {
   tokens_per_month: 1_000_000_000_000,
 }
 
-/**
- * Workerd makes a file for every object, also for one that never stores anything; Cloudflare makes none for those. In memory that
- * costs the least.
- */
-const RAM_DISK = '/dev/shm'
-
 /** The edge in workerd and a paced gpu node, each in processes of its own. */
 export async function startPacedStack(stepMs: number): Promise<PacedStack> {
   const nodeSecret = newNodeSecret()
   const { key, record } = newApiKey('bench', LIMITS.requests_per_minute)
   const apiKeys = [{ ...record, limits: LIMITS }]
-  const stateDir = await mkdtemp(join(existsSync(RAM_DISK) ? RAM_DISK : tmpdir(), 'apar-bench-'))
+  const stateDir = await mkdtemp(join(SCRATCH, 'apar-bench-'))
   const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret, stateDir })
   const child = spawn(process.execPath, [join(packageRoot, 'dist/paced-node.js')], {
     env: { ...process.env, NODE_SECRET: nodeSecret, EDGE_URL: edge.url, STEP_MS: String(stepMs) },

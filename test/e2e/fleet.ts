@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { SCRATCH } from '../../bench/edge/scratch.ts'
 import { newApiKey, newNodeSecret } from '../../cli/keys.ts'
 import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from '../../cli/local/edge.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
@@ -51,7 +51,7 @@ const openLocalEdge: OpenEdge = (options) => startLocalEdge({ host: '127.0.0.1',
 export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
   const nodeSecret = newNodeSecret()
   const { key, record } = newApiKey('test', 100_000)
-  const stateDir = await mkdtemp(join(tmpdir(), 'apar-fleet-'))
+  const stateDir = await mkdtemp(join(SCRATCH, 'apar-fleet-'))
   const { openEdge = openLocalEdge } = options
   const open = (port: number) => openEdge({ port, apiKeys: [record], nodeSecret, stateDir })
   let edge = await open(0)
