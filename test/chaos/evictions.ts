@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { startFleet } from '../e2e/fleet.ts'
 import { evictableEdge } from './evictable-edge.ts'
 import { count, never, type Scenario, seeded } from './scenario.ts'
@@ -5,6 +6,7 @@ import { PROMPTS, readWatched, Tally, undisturbed } from './watched-stream.ts'
 
 const AT_A_TIME = 6
 const MOST_EVENTS = 120
+const POLL_MS = 20
 /** The edge's whole process is restarted once in so many evictions: all sessions lose memory and sockets at the same time. */
 const RESTART_EVERY = 25
 
@@ -18,13 +20,18 @@ export const evictions: Scenario = async ({ size, seed, say, record }) => {
   try {
     const tally = new Tally(await undisturbed(fleet))
     const live = new Set<string>()
-    let [evicted, restarts] = [0, 0]
+    let [evicted, restarts, opening] = [0, 0, 0]
     let restarting: Promise<void> | undefined
+    const restart = async () => {
+      // A stream that was not accepted yet is not in its middle: its client has nothing to come back for.
+      while (opening > 0) await sleep(POLL_MS)
+      restarts++
+      evicted += live.size
+      await fleet.restartEdge()
+    }
     const evict = async (stream: string) => {
-      if (Math.round(evicted / RESTART_EVERY) > restarts || restarting) {
-        restarts += restarting ? 0 : 1
-        evicted += restarting ? 0 : live.size
-        restarting ??= fleet.restartEdge().finally(() => {
+      if (restarting || Math.round(evicted / RESTART_EVERY) > restarts) {
+        restarting ??= restart().finally(() => {
           restarting = undefined
         })
         await restarting
@@ -35,21 +42,28 @@ export const evictions: Scenario = async ({ size, seed, say, record }) => {
     }
     const client = async (index: number) => {
       for (let round = index; evicted < size; round++) {
+        while (restarting) await restarting
         const prompt = PROMPTS[round % PROMPTS.length] ?? ''
         let next = 1 + Math.floor(random() * MOST_EVENTS)
-        let mine = ''
-        const outcome = await readWatched(fleet, prompt, async ({ events, stream }) => {
+        let mine: string | undefined
+        opening++
+        const accepted = (stream: string) => {
           mine = stream
           live.add(stream)
+          opening--
+        }
+        const outcome = await readWatched(fleet, prompt, async ({ events, stream }) => {
+          if (mine === undefined) accepted(stream)
           if (events < next || evicted >= size) return
           next = events + 1 + Math.floor(random() * MOST_EVENTS)
           await evict(stream)
         })
-        live.delete(mine)
+        if (mine === undefined) opening--
+        else live.delete(mine)
         tally.add(prompt, outcome)
         const { text: _, ...counts } = outcome
         record({ prompt, evicted, ...counts })
-        say(`${evicted} sessions evicted${outcome.failure ? `, a stream failed: ${outcome.failure}` : ''}`)
+        if (outcome.failure) say(`a stream failed after ${evicted} evictions: ${outcome.failure}`)
       }
     }
     await Promise.all(Array.from({ length: AT_A_TIME }, (_, index) => client(index)))
