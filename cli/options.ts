@@ -44,6 +44,6 @@ export const port = integer(0, 65_535)
 
 export function dtypeOption(): Option {
   const what =
-    'weights and arithmetic; int8 and int4 are quantised at load, f16 is for CUDA devices (default: bf16, f32 for f32 checkpoints)'
+    'weights and arithmetic; int8, int4 and fp8 are quantised at load, f16 and fp8 are for CUDA devices (default: bf16, f32 for f32 checkpoints)'
   return new Option('--dtype <dtype>', what).choices(DTYPES)
 }

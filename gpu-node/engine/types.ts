@@ -1,7 +1,7 @@
 /** The boundary to the native engine (docs/structure.md): few calls, token ids only. native/addon implements it. */
 
-/** Weights and arithmetic; int8 and int4 quantise the linear layers in groups of 32, f16 is for CUDA devices. The KV pool is f32 beside f32, else bf16. */
-export const DTYPES = ['f32', 'bf16', 'f16', 'int8', 'int4'] as const
+/** Weights and arithmetic; int8 and int4 quantise the linear layers in groups of 32; f16 and fp8 (e4m3, a scale per output) are for CUDA devices. The KV pool is f32 beside f32, else bf16. */
+export const DTYPES = ['f32', 'bf16', 'f16', 'fp8', 'int8', 'int4'] as const
 export type DType = (typeof DTYPES)[number]
 
 export type Device = 'auto' | 'cpu' | 'cuda'

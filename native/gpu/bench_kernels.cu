@@ -164,7 +164,7 @@ int main(int count, char** words) {
         for (const auto& [sharing, name] : {std::pair(Sharing::always, "shared"), {Sharing::never, "plain"}})
           time_attention(sharing, name, rows);
     for (const WeightFormat format :
-         {WeightFormat::bf16, WeightFormat::f16, WeightFormat::int8, WeightFormat::int4}) {
+         {WeightFormat::bf16, WeightFormat::f16, WeightFormat::fp8, WeightFormat::int8, WeightFormat::int4}) {
       time_gemm(choice, format, "qkv", 12288, 4096);
       time_gemm(choice, format, "down", 4096, 11008);
     }

@@ -31,13 +31,15 @@ const char* to_string(WeightFormat format) {
       return "int4";
     case WeightFormat::f16:
       return "f16";
+    case WeightFormat::fp8:
+      return "fp8";
   }
   return "unknown";
 }
 
 WeightFormat parse_weight_format(const std::string& name) {
-  for (const auto format :
-       {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4, WeightFormat::f16})
+  for (const auto format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4,
+                            WeightFormat::f16, WeightFormat::fp8})
     if (name == to_string(format)) return format;
   refuse("unknown dtype " + name);
 }

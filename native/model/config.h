@@ -9,10 +9,11 @@ namespace apar {
 enum class DType : uint8_t { f32, bf16, f16 };
 
 // What a model computes with: how its linear layers are kept, in which precision their products are formed.
-// int8 and int4 are symmetric in groups of 32 inputs with one scale each. f16 is for CUDA devices.
-enum class WeightFormat : uint8_t { f32, bf16, int8, int4, f16 };
+// int8 and int4 are symmetric in groups of 32 inputs with one scale each, fp8 is e4m3 with one per output.
+// f16 and fp8 are for CUDA devices.
+enum class WeightFormat : uint8_t { f32, bf16, int8, int4, f16, fp8 };
 
-// "f32", "bf16", "f16", "int8", "int4". Throws Error{invalid_config} for another name.
+// "f32", "bf16", "f16", "fp8", "int8", "int4". Throws Error{invalid_config} for another name.
 const char* to_string(WeightFormat format);
 WeightFormat parse_weight_format(const std::string& name);
 

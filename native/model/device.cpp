@@ -17,6 +17,7 @@ double bytes_per_weight(WeightFormat format) {
   constexpr double scales = 4.0 / 32;  // f32, one per group
   if (format == WeightFormat::int8) return 1 + scales;
   if (format == WeightFormat::int4) return 0.5 + scales;
+  if (format == WeightFormat::fp8) return 1;
   return format == WeightFormat::f32 ? 4 : 2;
 }
 

@@ -98,7 +98,7 @@ TEST_CASE("embedding rows in f32 and bf16, gathered rows") {
   CHECK(std::memcmp(gathered + 3, x + 3, 12) == 0);
 }
 
-TEST_CASE("a pool or weights in f16 or a size beyond 64 bits are refused") {
+TEST_CASE("a pool or weights in f16 or fp8 or a size beyond 64 bits are refused") {
   OpsConfig config = {.num_layers = 1,
                       .num_heads = 1,
                       .num_kv_heads = 1,
@@ -112,5 +112,6 @@ TEST_CASE("a pool or weights in f16 or a size beyond 64 bits are refused") {
   CpuOps ops(config, Isa::reference, 1);
   CHECK_THROWS_AS(ops.allocate(std::numeric_limits<size_t>::max() / 2, Axis::whole), Error);
   const std::vector<float> weights(8, 1.0f);
-  CHECK_THROWS_AS(ops.place_linear({weights.data(), DType::f32, 2, 4}, WeightFormat::f16, {}), Error);
+  for (const WeightFormat format : {WeightFormat::f16, WeightFormat::fp8})
+    CHECK_THROWS_AS(ops.place_linear({weights.data(), DType::f32, 2, 4}, format, {}), Error);
 }

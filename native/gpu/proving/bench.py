@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Optional
 
-from .llama import LLAMA_7B, TINY, Shape, write_for_timing
+from .llama import CUDA_ONLY, LLAMA_7B, TINY, Shape, write_for_timing
 from .report import run_program
 
 SHARED, OWN = 450, 50
@@ -13,7 +13,7 @@ ROWS = [1, 32, 128, 350]
 PREFILL = 512
 # Issue C's targets: share of the floor.
 GOALS = {"decode 1": 0.80, "decode 32": 0.80, "decode 128": 0.65, "decode 350": 0.55, "prefill": 0.60}
-FORMATS = {"bf16": 2.0, "int8": 1.125, "int4": 0.625}  # bytes per weight, scales included
+FORMATS = {"bf16": 2.0, "fp8": 1.0, "int8": 1.125, "int4": 0.625}  # bytes per weight, scales included
 
 
 class Ceilings:
@@ -71,6 +71,8 @@ def bench(report, options) -> None:
     weights = Path(options.build_dir) / ("llama-7b.bin" if cuda else "tiny.bin")
     job = write_for_timing(shape, weights)
     for dtype, weight_bytes in FORMATS.items():
+        if not cuda and dtype in CUDA_ONLY:
+            continue
         rows = ROWS if dtype == "bf16" else [1, 32]
         lines = job + [f"dtype {dtype}", f"device {options.device}", f"seconds {1.5 if cuda else 0.3}"]
         lines += [f"decode {n} {SHARED} {OWN}" for n in rows] + [f"prefill {PREFILL}"]

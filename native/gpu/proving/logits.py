@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .build import NATIVE
-from .llama import Shape, from_safetensors
+from .llama import CUDA_ONLY, Shape, from_safetensors
 from .report import Failed, run_program
 
 SHAPE = Shape(vocab=1000, hidden=512, inner=1376, layers=4, heads=8, kv_heads=4, head_dim=64, context=512)
@@ -14,8 +14,7 @@ TOKENS = 200
 # Largest difference over the largest logit; PyTorch computes with the weights as the format keeps them. f32: the order of
 # sums. Else: what enters a linear layer, keys and values are rounded to 8 bits (2^-9) in every layer; on the CPU int8 and
 # int4 round inputs to integers of 8 bits.
-BOUNDS = {"f32": 1e-4, "bf16": 3e-2, "f16": 3e-2, "int8": 0.1, "int4": 0.1}
-CUDA_ONLY = {"f16"}
+BOUNDS = {"f32": 1e-4, "bf16": 3e-2, "f16": 3e-2, "fp8": 3e-2, "int8": 0.1, "int4": 0.1}
 GROUP = 32
 
 
@@ -24,6 +23,11 @@ def kept(weight, dtype: str):
     or -8 (native/ops/cpu/packed.cpp, native/ops/cuda/weight_tiles.cpp)."""
     if dtype == "f16":
         return weight.half().float()
+    if dtype == "fp8":
+        import torch
+
+        scale = weight.abs().amax(-1, keepdim=True) / 448
+        return (weight / scale).to(torch.float8_e4m3fn).float() * scale
     if dtype not in ("int8", "int4"):
         return weight
     groups = weight.reshape(weight.shape[0], -1, GROUP)

@@ -98,8 +98,10 @@ size_t CpuOps::packed_bytes(WeightFormat format, int64_t rows, int64_t cols) con
 }
 
 Linear CpuOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes /*axes*/) {
-  if (format == WeightFormat::f16)
-    throw Error(ErrorCode::unavailable, "f16 weights are for CUDA devices; the CPU multiplies bf16 or f32");
+  if (format == WeightFormat::f16 || format == WeightFormat::fp8)
+    throw Error(
+        ErrorCode::unavailable,
+        std::string(to_string(format)) + " weights are for CUDA devices; the CPU has f32, bf16, int8, int4");
   const Linear linear = {host.data, format, host.rows, host.cols};
   if (format != WeightFormat::f32) {
     const int64_t count = panels(host.rows), bytes = panel_bytes(format, host.cols);

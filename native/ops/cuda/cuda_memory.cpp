@@ -20,11 +20,6 @@ constexpr int32_t kLargeBlocksPerMultiprocessor = 2;
 constexpr size_t kMaxPackers = 16;
 constexpr int32_t kArrivedCounters = 1 << 16;
 
-// The tiles of 64 outputs; those of bf16 are the largest, larger than rows that are not packed.
-size_t tile_row_bytes(int64_t inputs, WeightFormat format) {
-  return static_cast<size_t>(tiles_of(inputs, kTileInputs)) * tile_bytes(format);
-}
-
 }  // namespace
 
 CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
@@ -35,6 +30,7 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
       work_(sharing_, attention_bytes(shape_.group(), shape_.head_dim,
                                       static_cast<int32_t>(element_bytes(config.kv_dtype)))),
       graphs_(*device_),
+      // bf16's rows of tiles are the largest, larger than rows that are not packed.
       staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
   if (config.kv_dtype == DType::f16) throw Error(ErrorCode::invalid_config, "the KV pool is f32 or bf16");
   allocate_kv();
@@ -140,7 +136,7 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
     placed->weights = data;
     if (cublaslt_ && format == WeightFormat::bf16) cublaslt_->reserve(host.rows * host.cols);
   } else {
-    if (format == WeightFormat::int8 || format == WeightFormat::int4)
+    if (format == WeightFormat::int8 || format == WeightFormat::int4 || format == WeightFormat::fp8)
       throw Error(ErrorCode::unavailable, std::string(to_string(format)) + " layers of " +
                                               std::to_string(host.cols) +
                                               " inputs, not a multiple of 8, are not on this device");

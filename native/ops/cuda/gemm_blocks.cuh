@@ -15,6 +15,7 @@ struct TileWork {
   int32_t k_tiles = 0;    // of a whole row of tiles
   int32_t begin = 0, end = 0;
   const unsigned char* weights = nullptr;  // the row's first tile
+  const float* scales = nullptr;           // of the tile's outputs, if the sums are to be scaled
 };
 
 // Where part `part` of `splits` begins, in tiles of inputs.
@@ -22,8 +23,8 @@ __device__ inline int32_t part_begin(int32_t k_tiles, int32_t part, int32_t spli
   return k_tiles * part / splits;
 }
 
-__device__ inline TileWork tile_work(const GemmCall& call, int32_t tile, int32_t tile_bytes, int32_t part,
-                                     int32_t splits) {
+template <class Format>
+__device__ inline TileWork tile_work(const GemmCall& call, int32_t tile, int32_t part, int32_t splits) {
   int index = 0;
   while (index + 1 < call.num_projections && tile >= call.projections[index + 1].first_tile) ++index;
   TileWork work;
@@ -34,15 +35,19 @@ __device__ inline TileWork tile_work(const GemmCall& call, int32_t tile, int32_t
   work.k_tiles = tiles_of(call.in, kTileInputs);
   work.begin = part_begin(work.k_tiles, part, splits);
   work.end = part_begin(work.k_tiles, part + 1, splits);
+  const int64_t tiles_bytes = static_cast<int64_t>(work.k_tiles) * Format::kBytes;
   work.weights = static_cast<const unsigned char*>(work.projection.weights) +
-                 static_cast<int64_t>(tile_of_layer) * work.k_tiles * tile_bytes;
+                 tile_of_layer * (tiles_bytes + Format::kRowScaleBytes);
+  if constexpr (Format::kRowScaleBytes > 0)
+    work.scales = reinterpret_cast<const float*>(work.weights + tiles_bytes);
   return work;
 }
 
-// Row `row` of the call, output `out` of the tile; either may be padding.
+// Row `row` of the call, output `out` of the tile; either may be padding. `value` is the whole sum.
 __device__ inline void write_sum(const GemmCall& call, const TileWork& work, int32_t row, int32_t out,
                                  float value) {
   const GemmProjection& projection = work.projection;
+  if (work.scales != nullptr) value *= work.scales[out];
   if (row < call.rows && work.first_out + out < projection.outs)
     projection.out[static_cast<int64_t>(row) * projection.outs + work.first_out + out] = value;
 }

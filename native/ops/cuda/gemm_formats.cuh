@@ -40,6 +40,7 @@ __device__ inline void transpose_quad(uint32_t (&word)[4], uint4 from) {
 // Tiles of 16-bit values in rows of 128 bytes.
 struct Rows16 {
   static constexpr bool kScaled = false;
+  static constexpr int kRowScaleBytes = 0;
   static constexpr int kBytes = tile_bytes(WeightFormat::bf16);
   static constexpr int kWords = 4;
 
@@ -102,6 +103,7 @@ struct F16Tiles : Rows16 {
 // Integers that fit 8 bits are exact in bf16; the scale is applied to the sums.
 struct Int8Tiles {
   static constexpr bool kScaled = true;
+  static constexpr int kRowScaleBytes = 0;
   static constexpr int kTerms = 1;
   static constexpr int kBytes = tile_bytes(WeightFormat::int8);
   static constexpr int kWords = 2;
@@ -128,8 +130,38 @@ struct Int8Tiles {
   }
 };
 
+// An e4m3's bits are a bf16's that is too small by 2^120, subnormal numbers too.
+struct Fp8Tiles {
+  static constexpr bool kScaled = false;
+  static constexpr int kRowScaleBytes = row_scale_bytes(WeightFormat::fp8);
+  static constexpr int kTerms = 1;
+  static constexpr int kBytes = tile_bytes(WeightFormat::fp8);
+  static constexpr int kWords = 2;
+
+  __device__ static uint32_t pair(uint32_t word, int i) {
+    const uint32_t high = __byte_perm(word, 0, i == 0 ? 0x1404 : 0x3424);  // bytes 2i, 2i + 1 above zeros
+    const uint32_t small = (high & 0x80008000u) | ((high >> 4) & 0x07f007f0u);
+    return bf16_pair_multiply(small, 0x7b807b80u);  // 2^120
+  }
+  __device__ static void unpack(uint32_t (&a)[2][4], const uint4& bytes) {
+    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+    for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = pair(words[i / 2], i % 2);
+  }
+
+  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
+    unpack(a[0], *reinterpret_cast<const uint4*>(tile + block * 1024 + half * 512 + lane * 16));
+  }
+  __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
+    return load_streaming(tile + block * 1024 + index * 512 + lane * 16);
+  }
+  __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half) {
+    unpack(a[0], words[half]);
+  }
+};
+
 struct Int4Tiles {
   static constexpr bool kScaled = true;
+  static constexpr int kRowScaleBytes = 0;
   static constexpr int kTerms = 1;
   static constexpr int kBytes = tile_bytes(WeightFormat::int4);
   static constexpr int kWords = 1;
@@ -170,6 +202,7 @@ void with_tiles(WeightFormat format, Launch launch) {
   if (format == WeightFormat::int8) return launch(Int8Tiles{});
   if (format == WeightFormat::int4) return launch(Int4Tiles{});
   if (format == WeightFormat::f16) return launch(F16Tiles{});
+  if (format == WeightFormat::fp8) return launch(Fp8Tiles{});
   launch(Bf16Tiles{});
 }
 

@@ -119,8 +119,7 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   const int row_tiles = (call.rows + kRows - 1) / kRows;
   const int first_row = static_cast<int>(blockIdx.x) % row_tiles * kRows;
   const int part_of_block = kInTurn ? 0 : blockIdx.y;
-  const TileWork work =
-      tile_work(call, blockIdx.x / row_tiles, Format::kBytes, part_of_block, kInTurn ? 1 : splits);
+  const TileWork work = tile_work<Format>(call, blockIdx.x / row_tiles, part_of_block, kInTurn ? 1 : splits);
   const int begin = work.begin, end = work.end;
   unsigned char* const stages = shared_memory();
   for (int i = 0; i < S::kStages - 1; ++i) {

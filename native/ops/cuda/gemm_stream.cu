@@ -15,7 +15,7 @@ constexpr int kRowsOfX = 2;                    // tiles of x ahead: it comes fro
 // Tiles of weights ahead. An H200 keeps 4.3 TB/s * 0.8 us / 132 = 26 KB per multiprocessor under way; some
 // ten warps are there, and half of what they asked for has arrived at any time.
 template <class Format>
-constexpr int kAhead = Format::kScaled ? 8 : 4;
+constexpr int kAhead = Format::kWords == 4 ? 4 : 8;
 
 template <class Format>
 struct Weights {
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads, 3)
   constexpr int kTiles = kAhead<Format>;
   static_assert(kTiles % kRowsOfX == 0);
   const int lane = threadIdx.x % 32, block = threadIdx.x / 32, part = blockIdx.y;
-  const TileWork work = tile_work(call, blockIdx.x, Format::kBytes, part, splits);
+  const TileWork work = tile_work<Format>(call, blockIdx.x, part, splits);
   const auto tile_at = [&](int k) { return work.weights + static_cast<int64_t>(k) * Format::kBytes; };
   Weights<Format> weights[kTiles];
   Inputs x[kRowsOfX];

@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int parts = in_turn ? 1 : splits;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const auto work_of = [&](int tile) {
-    return tile_work(call, first_tile + (tile < tiles ? tile : 0), Format::kBytes, blockIdx.y, parts);
+    return tile_work<Format>(call, first_tile + (tile < tiles ? tile : 0), blockIdx.y, parts);
   };
   const TileWork work = work_of(warp / 4);
   const int begin = work.begin, end = work.end;

@@ -56,6 +56,13 @@ __device__ inline uint32_t bf16_pair_subtract(uint32_t a, uint32_t b) {
   return *reinterpret_cast<const uint32_t*>(&difference);
 }
 
+// Both halves of a times those of b, rounded to bf16.
+__device__ inline uint32_t bf16_pair_multiply(uint32_t a, uint32_t b) {
+  const __nv_bfloat162 product =
+      __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&a), *reinterpret_cast<const __nv_bfloat162*>(&b));
+  return *reinterpret_cast<const uint32_t*>(&product);
+}
+
 // 16 bytes of global memory that are read once: kept out of the L1 cache.
 __device__ inline uint4 load_streaming(const void* global) {
   uint4 value;
@@ -119,6 +126,9 @@ inline float f16_float(uint32_t bits) {
 }
 inline uint32_t bf16_pair_subtract(uint32_t a, uint32_t b) {
   return bf16_pair(bf16_low(a) - bf16_low(b), bf16_high(a) - bf16_high(b));
+}
+inline uint32_t bf16_pair_multiply(uint32_t a, uint32_t b) {
+  return bf16_pair(bf16_low(a) * bf16_low(b), bf16_high(a) * bf16_high(b));
 }
 inline uint4 load_streaming(const void* global) {
   return *static_cast<const uint4*>(global);

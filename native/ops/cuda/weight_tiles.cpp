@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "ops/float16.h"
+#include "ops/float8.h"
 
 namespace apar::cuda {
 namespace {
@@ -90,15 +91,44 @@ void for_each_fragment(Visit visit) {
                   step * 16 + 2 * (lane % 4) + 8 * (i / 2) + half, block, lane, step, i, half);
 }
 
+// Where a value of one byte stands in its tile.
+int32_t byte_of_fragment(int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
+  return block * 1024 + step / 2 * 512 + lane * 16 + step % 2 * 8 + i * 2 + half;
+}
+
 void pack_int8(const Tile& tile, std::byte* out) {
   const Scales scales = scales_of(tile, 127);
   for_each_fragment(
       [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
-        const int32_t at = block * 1024 + step / 2 * 512 + lane * 16 + step % 2 * 8 + i * 2 + half;
-        out[at] =
+        out[byte_of_fragment(block, lane, step, i, half)] =
             static_cast<std::byte>(quantise(tile[row][in], scales[in / kGroupInputs][row], -127, 127) + 128);
       });
   std::memcpy(out + kTileOuts * kTileInputs, scales.data(), sizeof(scales));
+}
+
+using RowScales = std::array<float, kTileOuts>;
+
+// An output's largest weight becomes the largest e4m3.
+RowScales row_scales(const Matrix& host, int64_t first_out) {
+  RowScales scales{};
+  for (int64_t row = 0; row < kTileOuts && first_out + row < host.rows; ++row) {
+    float largest = 0;
+    for (int64_t in = 0; in < host.cols; ++in) {
+      const float weight = std::abs(element(host, (first_out + row) * host.cols + in));
+      if (std::isnan(weight) || weight > largest) largest = weight;
+    }
+    scales[row] = largest / kLargestE4m3;
+  }
+  return scales;
+}
+
+void pack_fp8(const Tile& tile, const RowScales& scales, std::byte* out) {
+  for_each_fragment(
+      [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
+        const float inverse = scales[row] != 0 ? 1 / scales[row] : 0;
+        out[byte_of_fragment(block, lane, step, i, half)] =
+            static_cast<std::byte>(f32_to_e4m3(tile[row][in] * inverse));
+      });
 }
 
 // The largest weight becomes -8, the end that has one step more.
@@ -118,12 +148,13 @@ void pack_int4(const Tile& tile, std::byte* out) {
 }  // namespace
 
 size_t tiled_bytes(int64_t rows, int64_t cols, WeightFormat format) {
-  return size_t{1} * tiles_of(rows, kTileOuts) * tiles_of(cols, kTileInputs) * tile_bytes(format);
+  return size_t{1} * tiles_of(rows, kTileOuts) * tile_row_bytes(cols, format);
 }
 
 void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte* out) {
   const int64_t first_out = int64_t{tile} * kTileOuts;
   Tile values;
+  const RowScales scales = format == WeightFormat::fp8 ? row_scales(host, first_out) : RowScales{};
   for (int64_t input = 0; input < host.cols; input += kTileInputs) {
     if ((format == WeightFormat::bf16 && host.dtype == DType::bf16) ||
         (format == WeightFormat::f16 && host.dtype == DType::f16)) {
@@ -134,11 +165,14 @@ void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte
         pack_int8(values, out);
       else if (format == WeightFormat::int4)
         pack_int4(values, out);
+      else if (format == WeightFormat::fp8)
+        pack_fp8(values, scales, out);
       else
         pack_16(values, format, out);
     }
     out += tile_bytes(format);
   }
+  if (row_scale_bytes(format) > 0) std::memcpy(out, scales.data(), sizeof(scales));
 }
 
 }  // namespace apar::cuda

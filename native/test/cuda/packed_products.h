@@ -13,6 +13,7 @@
 
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/weight_tiles.h"
+#include "ops/float8.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/open_device.h"
@@ -21,8 +22,8 @@ namespace apar::test {
 
 using namespace cuda;
 
-constexpr WeightFormat kPackedFormats[] = {WeightFormat::bf16, WeightFormat::f16, WeightFormat::int8,
-                                           WeightFormat::int4};
+constexpr WeightFormat kPackedFormats[] = {WeightFormat::bf16, WeightFormat::f16, WeightFormat::fp8,
+                                           WeightFormat::int8, WeightFormat::int4};
 
 struct Layer {
   int32_t outs = 0;
@@ -31,13 +32,19 @@ struct Layer {
 };
 
 // The values are drawn so that packing keeps them exactly: small integers times one power of two per 32
-// inputs, whose largest is the largest integer of the format (f16: 11 bits, three more than bf16 has).
+// inputs, whose largest is the largest integer of the format; fp8: any e4m3 times one power of two, the
+// largest among them (f16: 11 bits, three more than bf16 has).
 inline Layer random_layer(std::mt19937& random, WeightFormat format, int32_t outs, int32_t in) {
   Layer layer = {outs, {}, std::vector<std::byte>(tiled_bytes(outs, in, format))};
   const int32_t largest = format == WeightFormat::int4 ? 7 : format == WeightFormat::f16 ? 2047 : 127;
   for (int32_t out = 0; out < outs; ++out) {
-    float scale = 1;
+    float scale = std::ldexp(1.0f, -8 - static_cast<int>(random() % 3));
     for (int32_t k = 0; k < in; ++k) {
+      if (format == WeightFormat::fp8) {
+        const auto bits = static_cast<uint8_t>(k == 0 ? 0x7e : random() % 0x7f | (random() & 0x80));
+        layer.kept.push_back(e4m3_to_f32(bits) * scale);
+        continue;
+      }
       if (k % 32 == 0) scale = std::ldexp(1.0f, -6 - static_cast<int>(random() % 3));
       const auto integer = static_cast<int32_t>(random() % (2 * largest + 1)) - largest;
       layer.kept.push_back(static_cast<float>(k % 32 > 0 ? integer : largest == 7 ? -8 : largest) * scale);

@@ -84,3 +84,22 @@ TEST_CASE("quantising loses at most half a step, in int4 a whole one where the r
         REQUIRE(std::abs(got[k * 64 + out] - weights[out * 64 + k]) <= step * 1.001f);
   }
 }
+
+TEST_CASE("fp8 rounds to the nearest e4m3 of an output's scale") {
+  for (int bits = 0; bits < 0x100; ++bits) {
+    const auto byte = static_cast<uint8_t>(bits);
+    if ((byte & 0x7f) == 0x7f)
+      CHECK(std::isnan(e4m3_to_f32(byte)));
+    else
+      CHECK(f32_to_e4m3(e4m3_to_f32(byte)) == byte);
+  }
+  std::mt19937 random(15);
+  for (const float value : random_floats(random, 500, 500)) {
+    const float kept = e4m3_to_f32(f32_to_e4m3(value));
+    for (int bits = 0; bits < 0x7f; ++bits) {
+      const float other = std::copysign(e4m3_to_f32(static_cast<uint8_t>(bits)), value);
+      REQUIRE(std::abs(value - kept) <= std::abs(value - other));
+    }
+  }
+  CHECK(std::isnan(e4m3_to_f32(f32_to_e4m3(std::nanf("")))));
+}

@@ -68,7 +68,8 @@ void check_model(const ModelConfig& config, WeightFormat format, double toleranc
   std::mt19937 seeds(seed);
   const TextTree tree = random_tree(seeds, 4, config.vocab_size);
   const auto vocab = static_cast<size_t>(config.vocab_size);
-  const WeightFormat cpu_format = format == WeightFormat::f16 ? WeightFormat::f32 : format;
+  const bool cuda_only = format == WeightFormat::f16 || format == WeightFormat::fp8;
+  const WeightFormat cpu_format = cuda_only ? WeightFormat::f32 : format;
   const auto cpu = open_llama(random.config, random.weights, cpu_format, kBlocks, kRows, 1);
   const Logits want = run_tree(*cpu, tree, {.seed = seed, .rows_per_step = kRows});
   const auto model = open_cuda(random, format);
@@ -119,4 +120,9 @@ TEST_CASE("bf16 on the tensor cores") {
 
 TEST_CASE("f16 on the tensor cores") {
   check_model(aligned_config(), WeightFormat::f16, 2e-2, 4);
+}
+
+// e4m3 keeps 4 bits of a weight.
+TEST_CASE("fp8 on the tensor cores") {
+  check_model(aligned_config(), WeightFormat::fp8, 0.2, 5);
 }
