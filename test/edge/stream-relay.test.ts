@@ -229,6 +229,26 @@ it('limits what is under way to a client that acknowledges, and merges what has 
   expect(client.frames.at(-1)).toMatchObject({ type: 'done', seq: 904 })
 })
 
+it('sends a step of all branches as one frame to a client that acknowledges', async () => {
+  const { client, node } = await running({}, { acks: true })
+  node.emit({ type: 'fork', branch: 1, parent: 0, at: 0 }, delta(0, 'a'), delta(1, 'b'))
+  node.emit(delta(0, 'c'))
+  await vi.waitFor(() => expect(client.seqs.at(-1)).toBe(4))
+  expect(client.frames.slice(1)).toEqual([
+    { type: 'fork', branch: 1, parent: 0, at: 0, seq: 1 },
+    {
+      type: 'deltas',
+      first: 2,
+      seq: 3,
+      texts: [
+        { branch: 0, text: 'a' },
+        { branch: 1, text: 'b' },
+      ],
+    },
+    { type: 'delta', branch: 0, text: 'c', seq: 4 },
+  ])
+})
+
 it('cuts a client that stops reading; it may come back', async () => {
   const { relay, client, node, onOver } = await running({ stallMs: 5 }, { acks: true })
   for (let i = 0; i < 300; i++) node.emit(delta(0, 'x'))
