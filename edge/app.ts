@@ -24,7 +24,7 @@ import { createChatCompletion } from './routes/chat-completions.ts'
 import { createCompletion } from './routes/completions.ts'
 import { health, ready } from './routes/health.ts'
 import { getModel, listModels } from './routes/models.ts'
-import { deregisterNode, registerNode } from './routes/nodes.ts'
+import { deregisterNode, dialIn, registerNode } from './routes/nodes.ts'
 import { openApi } from './routes/openapi.ts'
 import { chatPage, chatScript, chatStyle } from './routes/page.ts'
 import { openStream } from './routes/stream.ts'
@@ -64,5 +64,6 @@ export function createApp(): Hono<AppEnv> {
   app.put('/internal/v1/nodes/:id', registerNode)
   app.delete('/internal/v1/nodes/:id', deregisterNode)
   app.all('/internal/v1/nodes/:id', allowOnly('PUT', 'DELETE'))
+  app.get('/internal/v1/nodes/:id/socket', dialIn).all(allowOnly('GET'))
   return app
 }

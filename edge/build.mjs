@@ -19,6 +19,7 @@ export const workerOptions = {
   durableObjects: {
     STREAM_SESSION: { className: 'StreamSession', useSQLite: true },
     SHARED_SOCKET: { className: 'SharedSocket', useSQLite: true },
+    DIALLED_IN_NODE: { className: 'DialledInNode', useSQLite: true },
     FLEET: { className: 'Fleet', useSQLite: true },
     KEY_LIMITS: { className: 'KeyLimits', useSQLite: true },
     KEY_STORE: { className: 'KeyStore', useSQLite: true },

@@ -1,4 +1,5 @@
 import type { Origin } from '../shared/protocol/node.ts'
+import type { DialledInNode } from './durable/dialled-in-node.ts'
 import type { Fleet } from './durable/fleet.ts'
 import type { RateStatus } from './durable/key-budget.ts'
 import type { KeyLimits } from './durable/key-limits.ts'
@@ -10,6 +11,7 @@ import type { Principal } from './principal.ts'
 export interface Env {
   STREAM_SESSION: DurableObjectNamespace<StreamSession>
   SHARED_SOCKET: DurableObjectNamespace<SharedSocket>
+  DIALLED_IN_NODE: DurableObjectNamespace<DialledInNode>
   FLEET: DurableObjectNamespace<Fleet>
   KEY_LIMITS: DurableObjectNamespace<KeyLimits>
   KEY_STORE: DurableObjectNamespace<KeyStore>
@@ -49,6 +51,11 @@ export interface AppEnv {
 /** The one Fleet object. */
 export function fleetOf(env: Env): DurableObjectStub<Fleet> {
   return env.FLEET.getByName('fleet')
+}
+
+/** The object that has the socket of a gpu node that dials in. */
+export function dialledInNodeOf(env: Env, id: string): DurableObjectStub<DialledInNode> {
+  return env.DIALLED_IN_NODE.getByName(id)
 }
 
 /** The one KeyStore object. */

@@ -1,7 +1,13 @@
 import type { NodeFrame } from '../shared/protocol/node.ts'
+import type { NodeAddress } from './durable/upstream.ts'
+import { dialledInNodeOf, type Env } from './env.ts'
 
 const CONNECT_TIMEOUT_MS = 5_000
 const ABNORMAL_CLOSURE = 1006
+
+/** What a DialledInNode is asked for: a channel to the node, or, for the node itself, its socket. */
+const CHANNEL_URL = 'https://node/channel'
+export const SOCKET_PATH = '/socket'
 
 /** A request's socket to a gpu node. */
 export interface NodeSocket {
@@ -12,19 +18,22 @@ export interface NodeSocket {
 }
 
 /**
- * Opens `<url>/v1/requests`.
+ * Opens `<url>/v1/requests`, or a channel of the socket with which the node has dialled in.
  * @throws Error when the node cannot be reached in time or does not take the socket; nothing was started then.
  */
-export async function connectToNode(url: string, secret: string): Promise<NodeSocket> {
+export async function connectToNode(env: Env, { id, url }: NodeAddress): Promise<NodeSocket> {
   const attempt = new AbortController()
   const timeout = setTimeout(() => attempt.abort(), CONNECT_TIMEOUT_MS)
   try {
-    const response = await fetch(`${url.replace(/^ws/, 'http').replace(/\/$/, '')}/v1/requests`, {
-      headers: { upgrade: 'websocket', authorization: `Bearer ${secret}` },
-      signal: attempt.signal,
-    })
+    const { signal } = attempt
+    const response = await (url === undefined
+      ? dialledInNodeOf(env, id).fetch(CHANNEL_URL, { headers: { upgrade: 'websocket' }, signal })
+      : fetch(`${url.replace(/^ws/, 'http').replace(/\/$/, '')}/v1/requests`, {
+          headers: { upgrade: 'websocket', authorization: `Bearer ${env.NODE_SECRET ?? ''}` },
+          signal,
+        }))
     const { webSocket } = response
-    if (!webSocket) throw new Error(`the gpu node at ${url} answered ${response.status}`)
+    if (!webSocket) throw new Error(`the gpu node ${url ?? id} answered ${response.status}`)
     webSocket.accept()
     return new AcceptedNodeSocket(webSocket)
   } finally {

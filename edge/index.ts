@@ -1,5 +1,6 @@
 import { createApp } from './app.ts'
 
+export { DialledInNode } from './durable/dialled-in-node.ts'
 export { Fleet } from './durable/fleet.ts'
 export { KeyLimits } from './durable/key-limits.ts'
 export { KeyStore } from './durable/key-store.ts'

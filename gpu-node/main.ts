@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import type { Logger } from '../shared/log.ts'
 import type { Heartbeat } from '../shared/protocol/fleet.ts'
+import { DialIn } from './dial-in.ts'
+import type { EdgeLink } from './edge-link.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { loadingLog } from './loading-log.ts'
 import { nodeLog, RequestLog } from './observe/node-log.ts'
@@ -9,6 +11,7 @@ import { NodeMetrics } from './observe/node-metrics.ts'
 import { openTracing, type Tracing } from './observe/tracing.ts'
 import { openRunner } from './open-runner.ts'
 import { Registration } from './registration.ts'
+import { type RequestSocket, serveRequest } from './request-socket.ts'
 import type { Runner } from './runner.ts'
 import { ServedStreams } from './served-streams.ts'
 import { type GpuNodeServer, startServer } from './server.ts'
@@ -28,6 +31,8 @@ export interface GpuNodeOptions extends EngineOptions {
   nodeSecret: string
   /** What Prometheus presents to read `/metrics`. Default: the node secret. */
   metricsSecret?: string | undefined
+  /** Keeps one socket to the edge instead of waiting for its connections: for a node that the edge cannot reach. */
+  dialIn?: boolean | undefined
   /** Where the edge reaches this node. Default: `ws://host:port` as it listens. */
   advertiseUrl?: string | undefined
   /** How long a stream goes on while no session reads it, in ms. Default 30 s. */
@@ -74,12 +79,12 @@ export async function serveRunner(
   runner.observe(new RequestLog(log))
   let server: GpuNodeServer
   let tracing: Tracing | undefined
-  let registration: Registration | undefined
+  let edge: EdgeLink | undefined
   try {
     const { host = '127.0.0.1', port = 0, edgeUrl, nodeSecret, metricsSecret } = options
     tracing = await openTracing(runner.model, log)
     if (tracing) runner.observe(tracing.observer)
-    const registered = () => edgeUrl === undefined || (registration?.holdsLease ?? false)
+    const registered = () => edgeUrl === undefined || (edge?.holdsLease ?? false)
     server = await startServer({
       runner,
       streams,
@@ -100,18 +105,10 @@ export async function serveRunner(
     options.advertiseUrl ?? `ws://${isIPv6(server.host) ? `[${server.host}]` : server.host}:${server.port}`
   const { device, dtype, numBlocks } = runner.engineInfo
   log.info('listening', { url, model: runner.model, device, dtype, kv_blocks: numBlocks })
-  registration = options.edgeUrl
-    ? new Registration({
-        edgeUrl: options.edgeUrl,
-        nodeId: randomUUID(),
-        nodeSecret: options.nodeSecret,
-        heartbeat: () => heartbeat(url, runner, streams.draining),
-        log,
-      })
-    : undefined
+  edge = linkToEdge(options, url, runner, streams, log)
   let closing: Promise<void> | undefined
   const close = async () => {
-    await registration?.stop()
+    await edge?.stop()
     // Before the engine aborts: sessions shall see a node that went away, not answers that were aborted.
     streams.cutAll('the gpu node was shut down')
     await runner.close()
@@ -122,11 +119,11 @@ export async function serveRunner(
     url,
     model: runner.model,
     runner,
-    registered: registration?.registered ?? Promise.resolve(),
+    registered: edge?.registered ?? Promise.resolve(),
     failed: runner.failed,
     drain: async (deadlineMs) => {
       const drained = streams.drain(deadlineMs)
-      await registration?.beatNow()
+      await edge?.beatNow()
       await drained
     },
     close: () => {
@@ -136,7 +133,31 @@ export async function serveRunner(
   }
 }
 
-function heartbeat(url: string, runner: Runner, draining: boolean): Heartbeat {
+function linkToEdge(
+  { edgeUrl, nodeSecret, dialIn }: Pick<GpuNodeOptions, 'edgeUrl' | 'nodeSecret' | 'dialIn'>,
+  url: string,
+  runner: Runner,
+  streams: ServedStreams,
+  log: Logger,
+): EdgeLink | undefined {
+  if (edgeUrl === undefined) return undefined
+  const nodeId = randomUUID()
+  const condition = () => conditionOf(runner, streams.draining)
+  if (!dialIn) {
+    return new Registration({
+      edgeUrl,
+      nodeId,
+      nodeSecret,
+      heartbeat: () => ({ url, ...condition() }),
+      log,
+    })
+  }
+  const serve = (channel: RequestSocket) => serveRequest(channel, streams, log)
+  return new DialIn({ edgeUrl, nodeId, nodeSecret, heartbeat: condition, serve, log })
+}
+
+/** A heart-beat but for the address. */
+function conditionOf(runner: Runner, draining: boolean): Heartbeat {
   const { checkpoint, engineInfo } = runner
   const stats = runner.stats()
   const model = {
@@ -145,7 +166,6 @@ function heartbeat(url: string, runner: Runner, draining: boolean): Heartbeat {
     context_tokens: checkpoint.shape.contextTokens,
   }
   return {
-    url,
     models: [model],
     draining,
     capacity: { branches: runner.maxBranches, blocks: engineInfo.numBlocks },

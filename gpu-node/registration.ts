@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '../shared/log.ts'
 import { parse } from '../shared/parse.ts'
 import { type Heartbeat, Lease } from '../shared/protocol/fleet.ts'
+import type { EdgeLink } from './edge-link.ts'
 import { StartupError } from './startup-error.ts'
 
 const FIRST_RETRY_MS = 250
@@ -23,8 +24,7 @@ export interface RegistrationOptions {
  * Keeps a gpu node known to the edge: beats at once, then as often as the lease asks; a beat that fails is tried
  * again, waiting longer each time.
  */
-export class Registration {
-  /** Settles with the first accepted beat; rejects when the edge refuses the node, which no retry can change. */
+export class Registration implements EdgeLink {
   readonly registered: Promise<void>
   readonly #options: RegistrationOptions
   readonly #stopped = new AbortController()
@@ -40,12 +40,10 @@ export class Registration {
     this.#loop = this.#beatUntilStopped(resolve, reject)
   }
 
-  /** The edge counts on this node at present. */
   get holdsLease(): boolean {
     return performance.now() < this.#leaseEndsAt
   }
 
-  /** Leaves the fleet; the lease ends by itself when the edge cannot be told. */
   async stop(): Promise<void> {
     this.#stopped.abort()
     await this.#loop
@@ -53,7 +51,6 @@ export class Registration {
     await this.#call('DELETE').catch(() => {})
   }
 
-  /** Tells the edge of a change without waiting for the next beat; nothing when it cannot be reached. */
   async beatNow(): Promise<void> {
     await this.#beat().catch(() => {})
   }

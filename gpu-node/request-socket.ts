@@ -2,11 +2,18 @@ import type { WebSocket } from 'ws'
 import { AparError, toAparError } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
 import { parseJson } from '../shared/parse.ts'
+import { MAX_FRAME_CHARS } from '../shared/protocol/frames.ts'
 import { type NodeBatch, NodeFrame } from '../shared/protocol/node.ts'
 import { nodeLog } from './observe/node-log.ts'
 import { refusalEvent } from './request.ts'
 import type { Reader, ServedStream, ServedStreams } from './served-streams.ts'
 
+/**
+ * What the edge lets through is never cut here: a UTF-16 code unit has at most 3 bytes, and `start` wraps the request and,
+ * for a stream that moves, its log.
+ */
+const MAX_LOG_BYTES = 24 * 1024 * 1024
+export const MAX_FRAME_BYTES = 3 * MAX_FRAME_CHARS + MAX_LOG_BYTES
 /** A peer that opens a socket and says nothing holds it this long. */
 const START_TIMEOUT_MS = 10_000
 /** Bytes that may wait for a slow peer before it is cut; it may attach again. */
@@ -19,7 +26,8 @@ const CLOSE_TRY_AGAIN_LATER = 1013
 
 /** As much of a `ws` socket as a stream needs; a stream of a shared connection looks the same. */
 export type RequestSocket = Pick<WebSocket, 'send' | 'close' | 'terminate' | 'ping' | 'bufferedAmount'> & {
-  on(event: string, listener: (...args: never[]) => void): unknown
+  on(event: 'message', listener: (data: unknown, isBinary: boolean) => void): unknown
+  on(event: 'pong' | 'error' | 'close', listener: () => void): unknown
 }
 
 /** One socket, one stream: `start` or `attach`, then its batches. A stream outlives its socket by its grace time. */

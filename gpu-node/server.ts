@@ -5,19 +5,12 @@ import type { Duplex } from 'node:stream'
 import { WebSocketServer } from 'ws'
 import { AparError, toAparError } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
-import { MAX_FRAME_CHARS } from '../shared/protocol/frames.ts'
 import { type Health, health, type Inspected, readiness } from './health.ts'
 import type { NodeMetrics } from './observe/node-metrics.ts'
-import { serveRequest } from './request-socket.ts'
+import { MAX_FRAME_BYTES, serveRequest } from './request-socket.ts'
 import type { ServedStreams } from './served-streams.ts'
 import { StartupError } from './startup-error.ts'
 
-/**
- * What the edge lets through is never cut here: a UTF-16 code unit has at most 3 bytes, and `start` wraps the request and,
- * for a stream that moves, its log.
- */
-const MAX_LOG_BYTES = 24 * 1024 * 1024
-const MAX_FRAME_BYTES = 3 * MAX_FRAME_CHARS + MAX_LOG_BYTES
 const CLOSE_GOING_AWAY = 1001
 const CLOSE_GRACE_MS = 1_000
 

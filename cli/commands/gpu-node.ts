@@ -14,6 +14,7 @@ interface GpuNodeFlags {
   host: string
   port: number
   advertise?: string
+  dialIn?: boolean
   device?: Device
   devices?: number[]
   threads?: number
@@ -42,6 +43,11 @@ export function registerGpuNode(program: Command): void {
       '--advertise <url>',
       'ws:// or wss:// address at which the edge reaches this node',
       url('ws:', 'wss:'),
+    )
+    .addOption(
+      new Option('--dial-in', 'keeps one socket to the edge, which need not reach this node: behind NAT').env(
+        'APAR_DIAL_IN',
+      ),
     )
     .addOption(
       new Option('--device <device>', 'where the model runs (default: auto)').choices([
@@ -77,6 +83,8 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
       'missing_option',
       'NODE_SECRET is not set: it must hold the secret shared with the edge',
     )
+  if (flags.dialIn && !flags.edge)
+    throw new UserError('missing_option', '--dial-in needs --edge: the edge to dial')
   guardForParent()
   // From the start: the parent may end while the model loads.
   const told = untilToldToStop()
@@ -89,6 +97,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     nodeSecret,
     metricsSecret: process.env.METRICS_SECRET || undefined,
     advertiseUrl: flags.advertise,
+    dialIn: flags.dialIn,
     device: flags.device,
     devices: flags.devices,
     threads: flags.threads,

@@ -10,7 +10,7 @@ export interface Member {
 }
 
 export type Choice =
-  | { readonly node: { readonly id: string; readonly url: string } }
+  | { readonly node: { readonly id: string; readonly url: string | undefined } }
   | {
       readonly refused: 'model_not_found' | 'no_gpu_node'
       /** No node at all could take it, so it makes sense to wait for one. */

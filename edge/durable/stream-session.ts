@@ -112,7 +112,7 @@ export class StreamSession extends DurableObject<Env> {
       if ('refused' in choice) throw refusal(choice.refused, model)
       return choice.node
     },
-    connect: ({ url }) => connectToNode(url, this.env.NODE_SECRET ?? ''),
+    connect: (node) => connectToNode(this.env, node),
     isAlive: (id) => fleetOf(this.env).isAlive(id),
     reportFailure: (id) => this.ctx.waitUntil(fleetOf(this.env).reportFailure(id)),
   }

@@ -15,7 +15,8 @@ const FIRST_BACKOFF_MS = 100
 
 export interface NodeAddress {
   readonly id: string
-  readonly url: string
+  /** undefined: it has dialled in. */
+  readonly url: string | undefined
 }
 
 /** The gpu nodes, as a stream sees them. */

@@ -3,7 +3,9 @@ import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parse, parseJson } from '../../shared/parse.ts'
 import { Heartbeat } from '../../shared/protocol/fleet.ts'
-import { type AppEnv, fleetOf } from '../env.ts'
+import { type AppEnv, dialledInNodeOf, fleetOf } from '../env.ts'
+import { SOCKET_PATH } from '../gpu-node.ts'
+import { isUpgrade } from '../subprotocols.ts'
 
 const NodePath = z.object({ id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'not a valid node id') })
 
@@ -11,12 +13,25 @@ const NodePath = z.object({ id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'not 
 export async function registerNode(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(NodePath, c.req.param())
   const heartbeat = parseJson(Heartbeat, await c.req.text())
+  if (heartbeat.url === undefined) {
+    throw new AparError('invalid_request', 'url: is needed, or the node has to dial in', { param: 'url' })
+  }
   if (!isAllowedHost(new URL(heartbeat.url).hostname, c.env.NODE_HOSTS)) {
     throw new AparError('node_host_not_allowed', 'the edge does not connect to this host: see NODE_HOSTS', {
       param: 'url',
     })
   }
   return c.json(await fleetOf(c.env).beat(id, heartbeat))
+}
+
+/** A gpu node that the edge cannot dial opens the one socket over which it serves: docs/protocol.md. */
+export async function dialIn(c: Context<AppEnv>): Promise<Response> {
+  const { id } = parse(NodePath, c.req.param())
+  if (!isUpgrade(c.req.raw)) throw new AparError('upgrade_required', 'a gpu node dials in by WebSocket')
+  const { webSocket } = await dialledInNodeOf(c.env, id).fetch(`https://node${SOCKET_PATH}?id=${id}`, {
+    headers: { upgrade: 'websocket' },
+  })
+  return new Response(null, { status: 101, webSocket })
 }
 
 /** A gpu node leaves: it gets no more requests from now on. */

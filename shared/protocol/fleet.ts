@@ -11,8 +11,8 @@ export type ServedModel = z.infer<typeof ServedModel>
 
 /** A gpu node's sign of life: `PUT /internal/v1/nodes/:id`, with the node secret as bearer token. */
 export const Heartbeat = z.strictObject({
-  /** Where the edge reaches the node: `ws://host:port` or `wss://…`. */
-  url: z.url({ protocol: /^wss?$/ }),
+  /** Where the edge reaches the node: `ws://host:port` or `wss://…`. Absent for one that has dialled in. */
+  url: z.url({ protocol: /^wss?$/ }).optional(),
   models: z.array(ServedModel).min(1).max(64),
   /** Takes no new work: it is about to go. */
   draining: z.boolean().optional(),

@@ -42,6 +42,8 @@ export type OpenEdge = (
 export interface FleetOptions {
   nodes: number
   drainSeconds?: number
+  /** Further arguments of `apar gpu-node`. */
+  nodeArgs?: readonly string[]
   /** Default: the edge as people run it. */
   openEdge?: OpenEdge
 }
@@ -56,10 +58,10 @@ export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
   const open = (port: number) => openEdge({ port, apiKeys: [record], nodeSecret, stateDir })
   let edge = await open(0)
   const { url } = edge
-  const drain = String(options.drainSeconds ?? 25)
+  const nodeArgs = ['--drain-seconds', String(options.drainSeconds ?? 25), ...(options.nodeArgs ?? [])]
   const nodes: Node[] = []
   const addNode = async () => {
-    nodes.push(await startNode(url, nodeSecret, drain))
+    nodes.push(await startNode(url, nodeSecret, nodeArgs))
   }
   await Promise.all(Array.from({ length: options.nodes }, addNode))
   const loadOf = async (node: Node) => {
@@ -110,8 +112,8 @@ export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
 }
 
 /** The command that people run, with a way for it to say that it is ready. What it logs is shown only if it does not start. */
-async function startNode(edgeUrl: string, nodeSecret: string, drain: string): Promise<Node> {
-  const args = ['gpu-node', '--edge', edgeUrl, '--threads', '1', '--drain-seconds', drain]
+async function startNode(edgeUrl: string, nodeSecret: string, more: readonly string[]): Promise<Node> {
+  const args = ['gpu-node', '--edge', edgeUrl, '--threads', '1', ...more]
   const child = spawn(process.execPath, [join(packageRoot, 'dist/apar.js'), ...args], {
     env: { ...process.env, NODE_SECRET: nodeSecret },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],

@@ -85,6 +85,34 @@ it('refuses what is not a node', async () => {
   expect(await modelIds()).toEqual([])
 })
 
+it('lets nobody dial in who is not a node', async () => {
+  const path = '/internal/v1/nodes/a/socket'
+  const upgrade = { headers: { upgrade: 'websocket' } }
+  expect((await call(path, { ...upgrade, key: 'wrong' })).status).toBe(401)
+  expect((await call('/internal/v1/nodes/a%20b/socket', { ...upgrade, key: NODE_SECRET })).status).toBe(400)
+  expect((await call(path, { key: NODE_SECRET })).status).toBe(426)
+  const { url: _, ...condition } = heartbeat()
+  const response = await call('/internal/v1/nodes/a', { method: 'PUT', json: condition, key: NODE_SECRET })
+  expect(await response.json()).toMatchObject({ error: { code: 'invalid_request', param: 'url' } })
+  expect(await modelIds()).toEqual([])
+})
+
+it('knows a node that has dialled in for as long as its socket speaks the protocol', async () => {
+  const headers = { upgrade: 'websocket' }
+  const { webSocket } = await call('/internal/v1/nodes/a/socket', { headers, key: NODE_SECRET })
+  if (!webSocket) throw new Error('there is no socket')
+  webSocket.accept()
+  const answer = new Promise((resolve) => webSocket.addEventListener('message', resolve, { once: true }))
+  const { url: _, ...condition } = heartbeat()
+  webSocket.send(JSON.stringify({ type: 'heartbeat', heartbeat: condition }))
+  expect(JSON.parse(String(((await answer) as MessageEvent).data))).toEqual({ type: 'lease', ...LEASE })
+  expect(await modelIds()).toEqual(['demo'])
+  const closed = new Promise((resolve) => webSocket.addEventListener('close', resolve, { once: true }))
+  webSocket.send('{"type": "step", "frames": []}')
+  expect(await closed).toMatchObject({ code: 4400 })
+  await vi.waitFor(async () => expect(await modelIds()).toEqual([]))
+})
+
 it('connects only to hosts that the configuration allows', async () => {
   for (const url of [
     'ws://10.0.0.1:80',

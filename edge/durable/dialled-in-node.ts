@@ -1,0 +1,63 @@
+import { DurableObject } from 'cloudflare:workers'
+import { type Env, fleetOf } from '../env.ts'
+import { SOCKET_PATH } from '../gpu-node.ts'
+import { logTrouble } from '../log.ts'
+import { CLOSE_REPLACED, NodeChannels } from './node-channels.ts'
+
+/** How long a stream waits for a node whose socket was lost to dial again; then it moves to another one. */
+const REDIAL_MS = 3_000
+
+/**
+ * One gpu node that has dialled in, by its id: has the node's socket, and gives each StreamSession a channel of it.
+ * Keeps nothing: a node whose socket is lost dials again, and sessions attach to their streams' logs again.
+ */
+export class DialledInNode extends DurableObject<Env> {
+  #channels: NodeChannels | undefined
+  /** Sessions that wait for the node to dial again. */
+  readonly #waiting = new Set<() => void>()
+
+  override async fetch(request: Request): Promise<Response> {
+    const { pathname, searchParams } = new URL(request.url)
+    if (pathname === SOCKET_PATH) return this.#dialIn(searchParams.get('id') ?? '')
+    const channels = this.#channels ?? (await this.#redialled())
+    if (!channels) return new Response(null, { status: 503 })
+    const { 0: session, 1: server } = new WebSocketPair()
+    server.accept()
+    channels.open(server)
+    return new Response(null, { status: 101, webSocket: session })
+  }
+
+  #dialIn(id: string): Response {
+    const { 0: node, 1: server } = new WebSocketPair()
+    // Not hibernatable: a heart-beat every few seconds keeps this object awake anyway, and accepted sockets close at once.
+    server.accept()
+    const previous = this.#channels
+    const channels: NodeChannels = new NodeChannels(server, {
+      onHeartbeat: (heartbeat) => fleetOf(this.env).beat(id, heartbeat),
+      onGone: () => {
+        if (this.#channels !== channels) return
+        this.#channels = undefined
+        // Its next heart-beat brings it back; until then nobody should be sent there.
+        this.ctx.waitUntil(fleetOf(this.env).leave(id))
+      },
+      log: (why) => logTrouble(this.env, { node: id }, why),
+    })
+    this.#channels = channels
+    // Whoever has the older socket does not know yet that it is lost.
+    previous?.close(CLOSE_REPLACED)
+    for (const wake of [...this.#waiting]) wake()
+    return new Response(null, { status: 101, webSocket: node })
+  }
+
+  #redialled(): Promise<NodeChannels | undefined> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        clearTimeout(timer)
+        this.#waiting.delete(wake)
+        resolve(this.#channels)
+      }
+      const timer = setTimeout(wake, REDIAL_MS)
+      this.#waiting.add(wake)
+    })
+  }
+}

@@ -1,0 +1,152 @@
+import { afterEach, beforeAll, expect, test, vi } from 'vitest'
+import WebSocket from 'ws'
+import { newApiKey, newNodeSecret } from '../../cli/keys.ts'
+import { type LocalEdge, startLocalEdge } from '../../cli/local/edge.ts'
+import { type BranchStream, openStream, type StreamEvent } from '../../client/index.ts'
+import { buildEdge } from '../../edge/build.mjs'
+import { type GpuNode, startGpuNode } from '../../gpu-node/main.ts'
+import { packageRoot } from '../../gpu-node/package-root.ts'
+import { type CuttableProxy, startProxy } from '../support/cuttable-proxy.ts'
+import { silent } from '../support/logs.ts'
+import { startFleet } from './fleet.ts'
+
+const PROMPTS = ['How do I use tar?', 'How do I use git stash?', 'What is a symbolic link?']
+
+interface Dialled {
+  readonly url: string
+  readonly key: string
+  readonly proxy: CuttableProxy
+  readonly node: GpuNode
+}
+
+const ends: (() => Promise<unknown>)[] = []
+beforeAll(() => buildEdge())
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end()
+})
+
+async function startEdge(nodeSecret: string): Promise<LocalEdge & { key: string }> {
+  const { key, record } = newApiKey('test', 100_000)
+  // Nothing may be dialled: whatever is served came in by itself.
+  const settings = { NODE_HOSTS: 'nowhere.invalid' }
+  const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys: [record], nodeSecret, settings })
+  ends.push(edge.close)
+  return { ...edge, key }
+}
+
+async function startDialledNode(edgeUrl: string, nodeSecret: string): Promise<GpuNode> {
+  const node = await startGpuNode({
+    modelDir: `${packageRoot}/models/demo`,
+    threads: 1,
+    nodeSecret,
+    edgeUrl,
+    dialIn: true,
+    log: silent,
+  })
+  ends.push(node.close)
+  return node
+}
+
+/** An edge, a node that has dialled in, and between the two what a router may do. */
+async function start(): Promise<Dialled> {
+  const nodeSecret = newNodeSecret()
+  const { url, key } = await startEdge(nodeSecret)
+  const proxy = await startProxy(url)
+  ends.push(proxy.close)
+  const node = await startDialledNode(proxy.url, nodeSecret)
+  await node.registered
+  return { url, key, proxy, node }
+}
+
+function open({ url, key }: { url: string; key: string }, prompt = PROMPTS[0] ?? '', more: object = {}) {
+  const messages = [{ role: 'user' as const, content: prompt }]
+  const request = { model: 'demo', messages, temperature: 0, max_tokens: 700, ...more }
+  return openStream({ baseUrl: url, apiKey: key, request, WebSocket })
+}
+
+/** The client throws when a number is missing or comes twice. */
+async function read(stream: BranchStream, onEvent: (event: StreamEvent, count: number) => unknown) {
+  let count = 0
+  let last: StreamEvent | undefined
+  for await (const event of stream) {
+    last = event
+    await onEvent(event, ++count)
+  }
+  expect(last).toMatchObject({ type: 'done', reason: 'stop' })
+}
+
+test('serves many streams at once, with the texts of a node that is dialled', async () => {
+  const dialled = await start()
+  const fleet = await startFleet({ nodes: 1 })
+  ends.push(fleet.close)
+  const whole = await Promise.all(PROMPTS.map((prompt) => open(fleet, prompt).text()))
+  const prompts = Array.from({ length: 24 }, (_, index) => index % PROMPTS.length)
+  const texts = await Promise.all(prompts.map((index) => open(dialled, PROMPTS[index]).text()))
+  expect(texts).toEqual(prompts.map((index) => whole[index]))
+})
+
+test.each([3, 15, 40])('a socket that is cut at event %i costs no event', async (at) => {
+  const dialled = await start()
+  const whole = await Promise.all(PROMPTS.map((prompt) => open(dialled, prompt).text()))
+  const streams = PROMPTS.map((prompt) => open(dialled, prompt))
+  let cuts = 0
+  await Promise.all(
+    streams.map((stream, index) =>
+      read(stream, (_, count) => {
+        if (index === 0 && count === at) cuts += dialled.proxy.cut()
+      }),
+    ),
+  )
+  expect(cuts).toBe(1)
+  expect(streams.map((stream) => stream.tree.text())).toEqual(whole)
+})
+
+test('a cancel frees the blocks of its stream', async () => {
+  const dialled = await start()
+  const stats = () => dialled.node.runner.stats()
+  const stream = open(dialled, 'What is a shell?', { temperature: 2, seed: 1, max_tokens: 900 })
+  for await (const event of stream) if (event.type === 'delta') break
+  await vi.waitFor(() => expect(stats()).toMatchObject({ runningRequests: 0, liveBranches: 0 }), 10_000)
+})
+
+test('an edge that is restarted is dialled again, and finds its streams', async () => {
+  const fleet = await startFleet({ nodes: 1, nodeArgs: ['--dial-in'] })
+  ends.push(fleet.close)
+  const whole = await open(fleet).text()
+  const stream = open(fleet)
+  let restarted = false
+  await read(stream, async (event) => {
+    if (event.type !== 'fork' || restarted) return
+    restarted = true
+    await fleet.restartEdge()
+  })
+  expect(restarted).toBe(true)
+  expect(stream.tree.text()).toBe(whole)
+})
+
+test.each(['killBusiest', 'terminateBusiest'] as const)('%s: another node goes on', async (end) => {
+  const fleet = await startFleet({ nodes: 2, nodeArgs: ['--dial-in'], drainSeconds: 0 })
+  ends.push(fleet.close)
+  const whole = await Promise.all(PROMPTS.map((prompt) => open(fleet, prompt).text()))
+  const streams = [...PROMPTS, ...PROMPTS].map((prompt) => open(fleet, prompt))
+  let finished = 0
+  let ended: Promise<void> | undefined
+  await Promise.all(
+    streams.map(async (stream) => {
+      await read(stream, () => {
+        ended ??= fleet[end]().then(() => expect(finished).toBeLessThan(streams.length))
+      })
+      finished++
+    }),
+  )
+  await ended
+  expect(streams.map((stream) => stream.tree.text())).toEqual([...whole, ...whole])
+})
+
+test('without the secret nobody dials in', async () => {
+  const { url } = await startEdge(newNodeSecret())
+  const node = await startDialledNode(url, newNodeSecret())
+  await expect(node.registered).rejects.toMatchObject({ code: 'edge_refused' })
+  const { status } = await fetch(`${url}/readyz`)
+  expect(status).toBe(503)
+})

@@ -1,0 +1,145 @@
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type WebSocket, WebSocketServer } from 'ws'
+import { DialIn } from '../../gpu-node/dial-in.ts'
+import type { RequestSocket } from '../../gpu-node/request-socket.ts'
+import { FromDialledInNode, type ToDialledInNode } from '../../shared/protocol/dial-in.ts'
+import { recorded } from '../support/logs.ts'
+
+const CONDITION = {
+  models: [{ id: 'tiny', created: 1, context_tokens: 256 }],
+  capacity: { branches: 8, blocks: 64 },
+  load: { running: 0, waiting: 0, free_blocks: 64 },
+}
+
+/** The edge's end of a socket that a node has opened. */
+class Dialled {
+  readonly socket: WebSocket
+  readonly path: string | undefined
+  readonly authorization: string | undefined
+  readonly #messages: FromDialledInNode[] = []
+  #wake = () => {}
+
+  constructor(socket: WebSocket, path: string | undefined, authorization: string | undefined) {
+    this.socket = socket
+    this.path = path
+    this.authorization = authorization
+    socket.on('message', (data) => {
+      this.#messages.push(FromDialledInNode.parse(JSON.parse(String(data))))
+      this.#wake()
+    })
+  }
+
+  send(message: ToDialledInNode): void {
+    this.socket.send(JSON.stringify(message))
+  }
+
+  async next(): Promise<FromDialledInNode> {
+    for (;;) {
+      const message = this.#messages.shift()
+      if (message) return message
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+  }
+}
+
+let edge: WebSocketServer
+let dialIn: DialIn | undefined
+let channels: RequestSocket[]
+
+beforeEach(async () => {
+  channels = []
+  edge = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+  await once(edge, 'listening')
+})
+afterEach(async () => {
+  await dialIn?.stop()
+  edge.close()
+})
+
+function dial() {
+  const recording = recorded()
+  dialIn = new DialIn({
+    edgeUrl: `http://127.0.0.1:${(edge.address() as AddressInfo).port}`,
+    nodeId: 'node-1',
+    nodeSecret: 'secret',
+    heartbeat: () => CONDITION,
+    serve: (channel) => channels.push(channel),
+    log: recording.log,
+  })
+  return { dialIn, ...recording }
+}
+
+async function dialled(): Promise<Dialled> {
+  const [socket, { url, headers }] = await once(edge, 'connection')
+  return new Dialled(socket, url, headers.authorization)
+}
+
+test('beats at once, and is registered with the answer', async () => {
+  const { dialIn } = dial()
+  const node = await dialled()
+  expect(node).toMatchObject({ path: '/internal/v1/nodes/node-1/socket', authorization: 'Bearer secret' })
+  expect(await node.next()).toEqual({ type: 'heartbeat', heartbeat: CONDITION })
+  expect(dialIn.holdsLease).toBe(false)
+  node.send({ type: 'lease', heartbeat_ms: 5, lease_ms: 60_000 })
+  await dialIn.registered
+  expect(dialIn.holdsLease).toBe(true)
+  expect(await node.next()).toMatchObject({ type: 'heartbeat' })
+})
+
+test('sends what all streams say in one task as one message', async () => {
+  dial()
+  const node = await dialled()
+  await node.next()
+  const received: unknown[] = []
+  for (const channel of [0, 1]) node.send({ type: 'open', channel })
+  node.send({ type: 'frame', channel: 1, text: 'hello' })
+  node.send({ type: 'close', channel: 7 })
+  while (channels.length < 2) await new Promise(setImmediate)
+  const [a, b] = channels as [RequestSocket, RequestSocket]
+  b.on('message', (text) => received.push(text))
+  node.send({ type: 'frame', channel: 1, text: 'again' })
+  while (received.at(-1) !== 'again') await new Promise(setImmediate)
+  a.send('one')
+  b.send('two')
+  a.send('three')
+  b.close(1012)
+  expect([a.bufferedAmount, b.bufferedAmount]).toEqual([8, 3])
+  const frames = [
+    [0, 'one'],
+    [1, 'two'],
+    [0, 'three'],
+    [1, 1012],
+  ]
+  expect(await node.next()).toEqual({ type: 'step', frames })
+  expect([a.bufferedAmount, b.bufferedAmount]).toEqual([0, 0])
+})
+
+test('dials again when the socket is lost; the channels have ended', async () => {
+  const { lines } = dial()
+  const first = await dialled()
+  first.send({ type: 'open', channel: 0 })
+  while (channels.length < 1) await new Promise(setImmediate)
+  const ended = new Promise<void>((resolve) => channels[0]?.on('close', resolve))
+  first.socket.terminate()
+  await ended
+  const second = await dialled()
+  expect(await second.next()).toMatchObject({ type: 'heartbeat' })
+  expect(lines.join()).toContain('not registered')
+})
+
+test.each([
+  ['an edge that goes silent', { type: 'lease', heartbeat_ms: 60_000, lease_ms: 5 }],
+  ['an edge that speaks another protocol', { type: 'nonsense' }],
+])('dials again: %s', async (_, message) => {
+  dial()
+  const first = await dialled()
+  await first.next()
+  const again = dialled()
+  first.socket.send(JSON.stringify(message))
+  await once(first.socket, 'close')
+  expect(await (await again).next()).toMatchObject({ type: 'heartbeat' })
+})
