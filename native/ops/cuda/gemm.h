@@ -30,7 +30,7 @@ struct GemmCall {
   int32_t* arrived = nullptr;        // [tiles * row tiles], zero between calls
 };
 
-// out = x_bf16 · w^T on the tensor cores, bf16, int8 or int4 weights packed by pack_tiles(); in is a multiple
+// out = x_bf16 · w^T on the tensor cores, weights in any format packed by pack_tiles(); in is a multiple
 // of 8.
 void packed_gemm(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
