@@ -23,10 +23,12 @@ import {
 import { createChatCompletion } from './routes/chat-completions.ts'
 import { createCompletion } from './routes/completions.ts'
 import { health, ready } from './routes/health.ts'
+import { createMessage, MESSAGES_PATH } from './routes/messages.ts'
 import { getModel, listModels } from './routes/models.ts'
 import { deregisterNode, dialIn, registerNode } from './routes/nodes.ts'
 import { openApi } from './routes/openapi.ts'
 import { chatPage, chatScript, chatStyle } from './routes/page.ts'
+import { createResponse } from './routes/responses.ts'
 import { openStream } from './routes/stream.ts'
 
 export const MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -52,6 +54,8 @@ export function createApp(): Hono<AppEnv> {
   app.get('/v1/stream', authenticate('generate'), openStream).all(allowOnly('GET'))
   app.post('/v1/chat/completions', authenticate('generate'), createChatCompletion).all(allowOnly('POST'))
   app.post('/v1/completions', authenticate('generate'), createCompletion).all(allowOnly('POST'))
+  app.post('/v1/responses', authenticate('generate'), createResponse).all(allowOnly('POST'))
+  app.post(MESSAGES_PATH, authenticate('generate'), createMessage).all(allowOnly('POST'))
 
   app.use('/admin/v1/*', shield, adminAuth)
   app.get('/admin/v1/keys', listKeys).post(createKey).all(allowOnly('GET', 'POST'))

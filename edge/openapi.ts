@@ -1,12 +1,16 @@
 import { z } from 'zod'
+import { MessagesRequest } from '../shared/anthropic.ts'
 import { ChangeKeyRequest, CreateKeyRequest, RotateKeyRequest } from '../shared/api-keys.ts'
 import { ERROR_CODES } from '../shared/errors.ts'
 import { ChatCompletionRequest, CompletionRequest } from '../shared/openai.ts'
+import { ResponsesRequest } from '../shared/responses.ts'
 
 /** Everything that clients and operators may call, with what it takes. test/edge/openapi.test.ts calls all of it. */
 const OPERATIONS: readonly Operation[] = [
   ['post', '/v1/chat/completions', 'An answer to a conversation, whole or streamed', ChatCompletionRequest],
   ['post', '/v1/completions', 'A text that goes on, whole or streamed', CompletionRequest],
+  ['post', '/v1/responses', "OpenAI's Responses API, stateless: whole or streamed", ResponsesRequest],
+  ['post', '/v1/messages', "Anthropic's Messages API: whole or streamed", MessagesRequest],
   ['get', '/v1/models', 'Models that are served now'],
   ['get', '/v1/models/{id}', 'One of them'],
   ['get', '/v1/usage', 'What the key has used, and its limits'],

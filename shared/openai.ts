@@ -24,11 +24,11 @@ const Message = z.strictObject({
 const Stop = z.union([z.string().min(1).max(256), z.array(z.string().min(1).max(256)).max(16)])
 
 /** A field of OpenAI's that would change the answer if it were ignored; only its neutral values pass. */
-const unsupported = (what: string, ...neutral: (number | boolean | string)[]) =>
+export const unsupported = (what: string, ...neutral: (number | boolean | string)[]) =>
   z.literal([null, ...neutral], `${what} not supported`).optional()
 
 /** A field of OpenAI's that changes nothing about the answer. */
-const ignored = z.unknown().optional()
+export const ignored = z.unknown().optional()
 
 const IGNORED = {
   user: ignored,
@@ -40,7 +40,7 @@ const IGNORED = {
 }
 
 /** Branching, and the sampling options that OpenAI lacks. */
-const Apar = BranchOptions.extend({ top_k, min_p, repetition_penalty })
+export const Apar = BranchOptions.extend({ top_k, min_p, repetition_penalty })
 
 /** What both kinds of completion take. As in OpenAI's API, null means absent. */
 const Common = {

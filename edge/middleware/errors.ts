@@ -1,7 +1,9 @@
 import type { ErrorHandler } from 'hono'
 import { toAparError } from '../../shared/errors.ts'
+import { messagesError } from '../anthropic/errors.ts'
 import type { AppEnv } from '../env.ts'
 import { logIfBug } from '../log.ts'
+import { MESSAGES_PATH } from '../routes/messages.ts'
 
 /** About one heart-beat: the soonest at which the fleet may look different. */
 const RETRY_UNAVAILABLE_SECONDS = 5
@@ -21,5 +23,6 @@ export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   }
   if (error.status === 401) headers.set('www-authenticate', 'Bearer')
   if (error.status === 426) headers.set('upgrade', 'websocket')
-  return new Response(JSON.stringify(error.toBody()), { status: error.status, headers })
+  const body = c.req.path === MESSAGES_PATH ? messagesError(error) : error.toBody()
+  return new Response(JSON.stringify(body), { status: error.status, headers })
 }

@@ -1,6 +1,6 @@
 import type { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
-import { parse } from '../../shared/parse.ts'
-import { type ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
+import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
+import { joinedText, toGenerateRequest } from '../generate-request.ts'
 
 /** OpenAI's request as apar's: one per choice. */
 export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
@@ -32,24 +32,18 @@ function toRequest(
   apar: NonNullable<CompletionRequest['apar']>,
   own: object,
 ): GenerateRequest {
-  const { top_k, min_p, repetition_penalty, ...branching } = apar
-  const request = {
+  const fields = {
     model: body.model,
     temperature: body.temperature,
     top_p: body.top_p,
-    top_k,
-    min_p,
-    repetition_penalty,
     frequency_penalty: body.frequency_penalty,
     presence_penalty: body.presence_penalty,
     logit_bias: body.logit_bias,
     seed: body.seed,
     stop: typeof body.stop === 'string' ? [body.stop] : body.stop,
-    branching: Object.keys(branching).length > 0 ? branching : undefined,
     ...own,
   }
-  const given = Object.entries(request).filter(([, value]) => value !== undefined && value !== null)
-  return parse(GenerateRequest, Object.fromEntries(given))
+  return toGenerateRequest(fields, apar)
 }
 
 /** With a seed, the first choice is the text that the same request without `n` gets. */
@@ -64,6 +58,6 @@ function choices(request: GenerateRequest, n: number): GenerateRequest[] {
 function toChatMessage({ role, content }: ChatCompletionRequest['messages'][number]): ChatMessage {
   return {
     role: role === 'developer' ? 'system' : role,
-    content: typeof content === 'string' ? content : content.map(({ text }) => text).join(''),
+    content: joinedText(content),
   }
 }

@@ -1,5 +1,5 @@
 import type { Context } from 'hono'
-import { toAparError } from '../../shared/errors.ts'
+import { type AparError, toAparError } from '../../shared/errors.ts'
 import type { AppEnv } from '../env.ts'
 import { logIfBug } from '../log.ts'
 
@@ -9,14 +9,38 @@ import { logIfBug } from '../log.ts'
  */
 const KEEP_ALIVE_MS = 1_000
 
-/**
- * `items` as server-sent events the way OpenAI's clients read them: one JSON per `data:` line, `[DONE]` after the
- * last, an error as a last data line instead. A comment goes out whenever nothing else did for a while.
- */
+/** How an API writes its items. */
+export interface SseFormat {
+  readonly item: (item: unknown) => string
+  /** In the place of all that would have followed. */
+  readonly error: (error: AparError) => string
+  /** After the last item. */
+  readonly end: string | undefined
+}
+
+/** The completions': one JSON per `data:` line, `[DONE]` after the last, an error as a last data line instead. */
+const COMPLETIONS: SseFormat = {
+  item: dataLine,
+  error: (error) => dataLine(error.toBody()),
+  end: 'data: [DONE]',
+}
+
+/** Of APIs that name their events: each item's `type` is its event's name, too. `failure` makes the last of them. */
+export function namedEvents(failure: (error: AparError) => { readonly type: string }): SseFormat {
+  const line = (item: { readonly type: string }) => `event: ${item.type}\n${dataLine(item)}`
+  return {
+    item: (item) => line(item as { readonly type: string }),
+    error: (error) => line(failure(error)),
+    end: undefined,
+  }
+}
+
+/** `items` as server-sent events. A comment goes out whenever nothing else did for a while. */
 export function sseResponse(
   c: Context<AppEnv>,
   items: AsyncIterable<unknown>,
   onCancel: () => void,
+  format: SseFormat = COMPLETIONS,
 ): Response {
   const encoder = new TextEncoder()
   let left = false
@@ -25,7 +49,7 @@ export function sseResponse(
       const write = (text: string) => {
         if (!left) controller.enqueue(encoder.encode(`${text}\n\n`))
       }
-      void pump(c, items, write).then(() => {
+      void pump(c, items, format, write).then(() => {
         if (!left) controller.close()
       })
     },
@@ -38,7 +62,12 @@ export function sseResponse(
   return new Response(body, { headers })
 }
 
-async function pump(c: Context<AppEnv>, items: AsyncIterable<unknown>, write: (text: string) => void) {
+async function pump(
+  c: Context<AppEnv>,
+  items: AsyncIterable<unknown>,
+  format: SseFormat,
+  write: (text: string) => void,
+) {
   let quiet = true
   const keepAlive = setInterval(() => {
     if (quiet) write(': keep-alive')
@@ -46,15 +75,19 @@ async function pump(c: Context<AppEnv>, items: AsyncIterable<unknown>, write: (t
   }, KEEP_ALIVE_MS)
   try {
     for await (const item of items) {
-      write(`data: ${JSON.stringify(item)}`)
+      write(format.item(item))
       quiet = false
     }
-    write('data: [DONE]')
+    if (format.end !== undefined) write(format.end)
   } catch (thrown) {
     const error = toAparError(thrown)
     logIfBug(c, error)
-    write(`data: ${JSON.stringify(error.toBody())}`)
+    write(format.error(error))
   } finally {
     clearInterval(keepAlive)
   }
+}
+
+function dataLine(item: unknown): string {
+  return `data: ${JSON.stringify(item)}`
 }

@@ -1,0 +1,66 @@
+import type { MessagesRequest } from '../../shared/anthropic.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { joinedText, toGenerateRequest } from '../generate-request.ts'
+import type { SingleAnswer } from '../openai/single-answer.ts'
+
+export function messagesRequest(body: MessagesRequest): GenerateRequest {
+  const { model, max_tokens, temperature, top_p, stop_sequences: stop } = body
+  const system = body.system === undefined ? [] : [{ role: 'system', content: joinedText(body.system) }]
+  const turns = body.messages.map(({ role, content }) => ({ role, content: joinedText(content) }))
+  const fields = { model, messages: [...system, ...turns], max_tokens, temperature, top_p, stop }
+  const top_k = body.top_k === undefined ? {} : { top_k: body.top_k }
+  return toGenerateRequest(fields, { ...body.apar, ...top_k })
+}
+
+/** The whole answer. @throws AparError for a stream that fails. */
+export async function wholeMessage(answer: SingleAnswer): Promise<object> {
+  await answer.whole()
+  return {
+    ...message(answer),
+    content: [{ type: 'text', text: answer.text, citations: null }],
+    ...stopOf(answer),
+    usage: usageOf(answer),
+  }
+}
+
+/** The answer as Anthropic's named events. @throws AparError for a stream that fails. */
+export async function* messageEvents(answer: SingleAnswer): AsyncGenerator<object, void> {
+  // How long the prompt is, the gpu node says at the end.
+  const usage = { input_tokens: 0, output_tokens: 0 }
+  yield { type: 'message_start', message: { ...message(answer), usage } }
+  const block = { type: 'text', text: '', citations: null }
+  yield { type: 'content_block_start', index: 0, content_block: block }
+  for await (const text of answer.pieces()) {
+    yield { type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text } }
+  }
+  yield { type: 'content_block_stop', index: 0 }
+  yield { type: 'message_delta', delta: stopOf(answer), usage: usageOf(answer) }
+  yield { type: 'message_stop' }
+}
+
+function message({ accepted }: SingleAnswer) {
+  return {
+    id: `msg_${accepted.stream}`,
+    type: 'message',
+    role: 'assistant',
+    model: accepted.model,
+    content: [],
+    stop_reason: null,
+    stop_sequence: null,
+  }
+}
+
+/** Each branch has an end of its own, so no one stop sequence ended the answer. */
+function stopOf(answer: SingleAnswer) {
+  return { stop_reason: answer.cut ? 'max_tokens' : 'end_turn', stop_sequence: null }
+}
+
+/** Anthropic counts cached tokens apart. */
+function usageOf({ usage }: SingleAnswer) {
+  return {
+    input_tokens: usage.prompt_tokens - usage.cached_prompt_tokens,
+    cache_creation_input_tokens: 0,
+    cache_read_input_tokens: usage.cached_prompt_tokens,
+    output_tokens: usage.completion_tokens,
+  }
+}

@@ -1,0 +1,141 @@
+import type { AparError } from '../../shared/errors.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { ResponsesRequest } from '../../shared/responses.ts'
+import { joinedText, toGenerateRequest } from '../generate-request.ts'
+import type { SingleAnswer } from './single-answer.ts'
+
+type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed'
+
+export function responsesRequest(body: ResponsesRequest): GenerateRequest {
+  const items = typeof body.input === 'string' ? [{ role: 'user' as const, content: body.input }] : body.input
+  const instructions = body.instructions ? [{ role: 'system' as const, content: body.instructions }] : []
+  const messages = [...instructions, ...items].map(({ role, content }) => {
+    return { role: role === 'developer' ? 'system' : role, content: joinedText(content) }
+  })
+  const { model, max_output_tokens: max_tokens, temperature, top_p } = body
+  return toGenerateRequest({ model, messages, max_tokens, temperature, top_p }, body.apar)
+}
+
+/** The whole answer. @throws AparError for a stream that fails. */
+export async function wholeResponse(body: ResponsesRequest, answer: SingleAnswer): Promise<object> {
+  await answer.whole()
+  const status = endOf(answer)
+  return response(body, answer, status, { output: [message(answer, status)], usage: usageOf(answer) })
+}
+
+/** The answer as OpenAI's named events: one message with one text. */
+export class ResponseEvents {
+  readonly #body: ResponsesRequest
+  readonly #answer: SingleAnswer
+  #sequence = 0
+
+  constructor(body: ResponsesRequest, answer: SingleAnswer) {
+    this.#body = body
+    this.#answer = answer
+  }
+
+  /** @throws AparError for a stream that fails; then `failed` makes the last event. */
+  async *all(): AsyncGenerator<object, void> {
+    const answer = this.#answer
+    const begun = this.#response('in_progress')
+    yield this.#event('response.created', { response: begun })
+    yield this.#event('response.in_progress', { response: begun })
+    const item = { output_index: 0 }
+    const content = { item_id: messageId(answer), ...item, content_index: 0 }
+    yield this.#event('response.output_item.added', {
+      ...item,
+      item: { ...message(answer, 'in_progress'), content: [] },
+    })
+    yield this.#event('response.content_part.added', { ...content, part: textPart('') })
+    for await (const delta of answer.pieces()) {
+      yield this.#event('response.output_text.delta', { ...content, delta, logprobs: [] })
+    }
+    const { text } = answer
+    const status = endOf(answer)
+    const whole = message(answer, status)
+    const usage = usageOf(answer)
+    yield this.#event('response.output_text.done', { ...content, text, logprobs: [] })
+    yield this.#event('response.content_part.done', { ...content, part: textPart(text) })
+    yield this.#event('response.output_item.done', { ...item, item: whole })
+    yield this.#event(`response.${status}`, {
+      response: this.#response(status, { output: [whole], usage }),
+    })
+  }
+
+  /** What was produced stands. */
+  failed({ code, message: why }: AparError): { readonly type: string } {
+    const output = [message(this.#answer, 'incomplete')]
+    return this.#event('response.failed', {
+      response: this.#response('failed', { output, error: { code, message: why } }),
+    })
+  }
+
+  #event(type: string, fields: object) {
+    return { type, sequence_number: this.#sequence++, ...fields }
+  }
+
+  #response(status: Status, more: object = {}): object {
+    return response(this.#body, this.#answer, status, more)
+  }
+}
+
+function response(body: ResponsesRequest, { accepted }: SingleAnswer, status: Status, more: object): object {
+  return {
+    id: `resp_${accepted.stream}`,
+    object: 'response',
+    created_at: accepted.created,
+    status,
+    background: false,
+    error: null,
+    incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
+    instructions: body.instructions ?? null,
+    max_output_tokens: body.max_output_tokens ?? null,
+    metadata: body.metadata ?? {},
+    model: accepted.model,
+    output: [],
+    parallel_tool_calls: false,
+    previous_response_id: null,
+    reasoning: { effort: null, summary: null },
+    store: false,
+    temperature: body.temperature ?? null,
+    text: { format: { type: 'text' } },
+    tool_choice: 'none',
+    tools: [],
+    top_p: body.top_p ?? null,
+    truncation: 'disabled',
+    usage: null,
+    ...more,
+  }
+}
+
+function message(answer: SingleAnswer, status: Status): object {
+  return {
+    type: 'message',
+    id: messageId(answer),
+    status,
+    role: 'assistant',
+    content: [textPart(answer.text)],
+  }
+}
+
+function messageId({ accepted }: SingleAnswer): string {
+  return `msg_${accepted.stream}`
+}
+
+function textPart(text: string): object {
+  return { type: 'output_text', text, annotations: [], logprobs: [] }
+}
+
+function endOf(answer: SingleAnswer): 'completed' | 'incomplete' {
+  return answer.cut ? 'incomplete' : 'completed'
+}
+
+function usageOf({ usage }: SingleAnswer): object {
+  return {
+    input_tokens: usage.prompt_tokens,
+    input_tokens_details: { cached_tokens: usage.cached_prompt_tokens },
+    output_tokens: usage.completion_tokens,
+    output_tokens_details: { reasoning_tokens: 0 },
+    total_tokens: usage.total_tokens,
+  }
+}

@@ -1,0 +1,19 @@
+import type { Context } from 'hono'
+import { parseJson } from '../../shared/parse.ts'
+import { ResponsesRequest } from '../../shared/responses.ts'
+import type { AppEnv } from '../env.ts'
+import { ResponseEvents, responsesRequest, wholeResponse } from '../openai/responses.ts'
+import { SingleAnswer } from '../openai/single-answer.ts'
+import { namedEvents, sseResponse } from '../openai/sse.ts'
+import { startStreams } from '../openai/streams.ts'
+
+/** `POST /v1/responses`, streaming and not. */
+export async function createResponse(c: Context<AppEnv>): Promise<Response> {
+  const body = parseJson(ResponsesRequest, await c.req.text())
+  const streams = await startStreams(c, [responsesRequest(body)])
+  const answer = new SingleAnswer(streams)
+  if (!body.stream) return c.json(await wholeResponse(body, answer))
+  const events = new ResponseEvents(body, answer)
+  const format = namedEvents((error) => events.failed(error))
+  return sseResponse(c, events.all(), streams.cancel, format)
+}

@@ -1,0 +1,137 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import Anthropic, { APIError as AnthropicError } from '@anthropic-ai/sdk'
+import OpenAI, { APIError as OpenAIError } from 'openai'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { buildEdge } from '../../edge/build.mjs'
+import { type Stack, startStack } from './stack.ts'
+
+const content = 'How do I use tar?'
+const messages = [{ role: 'user' as const, content }]
+/** Greedy, and with several branches. */
+const common = { model: 'demo', temperature: 0 }
+
+let stack: Stack
+let openai: OpenAI
+let anthropic: Anthropic
+/** What chat/completions answers. */
+let text: string
+
+beforeAll(async () => {
+  await buildEdge()
+  stack = await startStack()
+  openai = new OpenAI({ baseURL: `${stack.url}/v1`, apiKey: stack.key, maxRetries: 0 })
+  anthropic = new Anthropic({ baseURL: stack.url, apiKey: stack.key, maxRetries: 0 })
+  const chat = await openai.chat.completions.create({ ...common, messages, max_tokens: 700 })
+  text = chat.choices[0]?.message.content ?? ''
+  expect(stack.node.runner.stats().forks).toBeGreaterThan(0)
+})
+afterAll(() => stack?.close())
+
+async function curl(path: string, headers: string[], json: object): Promise<string> {
+  const args = ['-sS', '-N', `${stack.url}${path}`, ...headers.flatMap((header) => ['-H', header])]
+  return (await promisify(execFile)('curl', [...args, '-d', JSON.stringify(json)])).stdout
+}
+
+async function idle(): Promise<void> {
+  await vi.waitFor(() => expect(stack.node.runner.stats().runningRequests).toBe(0), 10_000)
+}
+
+describe("OpenAI's responses.create", () => {
+  const ask = { ...common, input: content, max_output_tokens: 700 }
+
+  it('gets the whole answer', async () => {
+    const response = await openai.responses.create(ask)
+    expect(response).toMatchObject({ status: 'completed', output_text: text })
+    expect(response.usage?.output_tokens).toBeGreaterThan(0)
+    const cut = await openai.responses.create({ ...ask, max_output_tokens: 8 })
+    expect(cut).toMatchObject({ status: 'incomplete', incomplete_details: { reason: 'max_output_tokens' } })
+  })
+
+  it('streams it', async () => {
+    let streamed = ''
+    let numbers = 0
+    let last: OpenAI.Responses.ResponseStreamEvent | undefined
+    for await (const event of await openai.responses.create({ ...ask, stream: true })) {
+      expect(event.sequence_number).toBe(numbers++)
+      if (event.type === 'response.output_text.delta') streamed += event.delta
+      last = event
+    }
+    expect(streamed).toBe(text)
+    expect(last).toMatchObject({ type: 'response.completed', response: { status: 'completed' } })
+    // Its own accumulator believes the events, too.
+    const final = await openai.responses.stream(ask).finalResponse()
+    expect(final.output_text).toBe(text)
+  })
+
+  it('is told what is not there', async () => {
+    const refused = openai.responses.create({ ...ask, previous_response_id: 'resp_1' })
+    await expect(refused).rejects.toBeInstanceOf(OpenAIError)
+    await expect(refused).rejects.toMatchObject({ status: 400, param: 'previous_response_id' })
+  })
+
+  it('ends the generation when it leaves', async () => {
+    const stream = await openai.responses.create({ ...ask, temperature: 2, stream: true })
+    for await (const event of stream) if (event.type === 'response.output_text.delta') break
+    await idle()
+  })
+})
+
+describe("Anthropic's client", () => {
+  const ask = { ...common, messages, max_tokens: 700 }
+
+  it('gets the whole answer, with the key in x-api-key', async () => {
+    const message = await anthropic.messages.create(ask)
+    expect(message).toMatchObject({ stop_reason: 'end_turn', content: [{ type: 'text', text }] })
+    const cut = await anthropic.messages.create({ ...ask, max_tokens: 8 })
+    expect(cut).toMatchObject({ stop_reason: 'max_tokens' })
+  })
+
+  it('streams it, and puts the events together to the same message', async () => {
+    let streamed = ''
+    const stream = anthropic.messages.stream(ask)
+    stream.on('text', (delta) => {
+      streamed += delta
+    })
+    const message = await stream.finalMessage()
+    expect(streamed).toBe(text)
+    expect(message).toMatchObject({ stop_reason: 'end_turn', content: [{ type: 'text', text }] })
+    expect(message.usage.output_tokens).toBeGreaterThan(0)
+    expect(message.usage.input_tokens + (message.usage.cache_read_input_tokens ?? 0)).toBeGreaterThan(0)
+  })
+
+  it('stops at its stop sequences', async () => {
+    const stop = text.slice(10, 16)
+    const { content } = await anthropic.messages.create({ ...ask, stop_sequences: [stop] })
+    expect(content).toMatchObject([{ text: text.slice(0, text.indexOf(stop)) }])
+  })
+
+  it('is told what is wrong', async () => {
+    const refused = anthropic.messages.create({ ...ask, model: 'nope' })
+    await expect(refused).rejects.toBeInstanceOf(AnthropicError)
+    await expect(refused).rejects.toMatchObject({ status: 404, type: 'not_found_error' })
+  })
+
+  it('ends the generation when it leaves', async () => {
+    const hot = { ...ask, temperature: 1, stream: true as const }
+    const stream = await anthropic.messages.create(hot)
+    for await (const event of stream) if (event.type === 'content_block_delta') break
+    await idle()
+  })
+})
+
+describe('curl', () => {
+  it('reads named events', async () => {
+    const key = `authorization: Bearer ${stack.key}`
+    const responses = await curl('/v1/responses', [key], { model: 'demo', input: content, stream: true })
+    expect(responses).toMatch(/^event: response\.created\ndata: \{"type":"response\.created",/)
+    expect(responses).not.toContain('[DONE]')
+    const body = { model: 'demo', messages, max_tokens: 8, stream: true }
+    const answer = await curl(
+      '/v1/messages',
+      [`x-api-key: ${stack.key}`, 'anthropic-version: 2023-06-01'],
+      body,
+    )
+    expect(answer).toMatch(/event: message_stop\ndata: \{"type":"message_stop"\}\n\n$/)
+  })
+})
