@@ -1,12 +1,20 @@
 import { agreement } from './agreement.ts'
 import { apar } from './apar.ts'
-import { edge } from './edge.ts'
+import { edge, edgeFirst, edgeStreams } from './edge.ts'
 import { engine } from './engine.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench, BenchOptions } from './report.ts'
 
-const BENCHES: Record<string, Bench> = { agreement, apar, edge, engine, prefix }
+const BENCHES: Record<string, Bench> = {
+  agreement,
+  apar,
+  edge,
+  'edge-first': edgeFirst,
+  'edge-streams': edgeStreams,
+  engine,
+  prefix,
+}
 const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], or: bench plot SAMPLES`
 
 /** `bench <name> [--quick] [--json]`: progress on standard error; the last line of standard output is the result. */

@@ -13,7 +13,8 @@ export interface StreamsSize {
   readonly streams: number
   /** Of one stream; when it ends, another takes its place. */
   readonly streamSeconds: number
-  /** How long that many streams run, after the first of each place has ended. */
+  /** How long that many streams run, after the first of each place has ended: directly, and through the edge. */
+  readonly directSeconds: number
   readonly seconds: number
 }
 
@@ -34,7 +35,7 @@ interface Phase {
 export async function manyStreams(size: StreamsSize, file: SampleFile): Promise<BenchCase[]> {
   const stack = await startPacedStack(1000 / TOKENS_PER_SECOND)
   try {
-    const direct = await run(stack, size, 'node', readOverNode, file)
+    const direct = await run(stack, { ...size, seconds: size.directSeconds }, 'node', readOverNode, file)
     const edge = await run(stack, size, 'edge', readOverEdge, file)
     return cases(size, direct, edge)
   } finally {

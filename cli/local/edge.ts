@@ -45,14 +45,17 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
         bindings: { ...settings, API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret },
         ...(stateDir !== undefined && { durableObjectsPersist: resolve(stateDir) }),
         host,
-        port,
+        port: 0,
+        // Past the worker that Miniflare puts before ours, which costs every frame and every request a hop.
+        unsafeDirectSockets: [{ host, port }],
         cf: false,
         log: new Log(LogLevel.WARN),
         telemetry: { enabled: false },
       }),
   )
   try {
-    const { port: bound } = await miniflare.ready
+    await miniflare.ready
+    const { port: bound } = await miniflare.unsafeGetDirectURL()
     const processes = workerdProcesses()
     return {
       url: `http://${reachable(host)}:${bound}`,
