@@ -37,6 +37,11 @@ describe('the shipped tokenizer', () => {
     }
   })
 
+  it("has the space after an item's number as a piece of its own", () => {
+    const item = encoder.encode('\n2. List files')
+    expect(item).toEqual([...encoder.encode('\n2.'), ...encoder.encode(' '), ...encoder.encode('List files')])
+  })
+
   it('encodes the sides of a marker as it encodes them alone', () => {
     const both = encoder.encode('1. Title:[Fork]\n2. Next:')
     expect(both).toEqual([...encoder.encode('1. Title:'), encoder.fork, ...encoder.encode('\n2. Next:')])
