@@ -1,13 +1,16 @@
 import type { DType } from '../../gpu-node/engine/types.ts'
 import type { ModelName } from './random-llama.ts'
 
+/** What the CPU backend computes with. */
+export type CpuDType = Exclude<DType, 'f16' | 'fp8'>
+
 /** What a case does; `node` is a single stream through JavaScript, `neighbour` one beside a busy process. */
 export type Kind = 'single' | 'prefill' | 'branches' | 'node' | 'neighbour'
 
 export interface EngineCase {
   name: string
   model: ModelName
-  dtype: DType
+  dtype: CpuDType
   kind: Kind
   /** Branches that decode together. */
   rows: number
@@ -23,7 +26,7 @@ export interface EngineCase {
 }
 
 /** As people call them: llama.cpp's Q8_0 and Q4_0 have our int8's and int4's groups and widths. */
-const LABEL: Record<DType, string> = { f32: 'f32', bf16: 'bf16', int8: 'Q8', int4: 'Q4' }
+const LABEL: Record<CpuDType, string> = { f32: 'f32', bf16: 'bf16', int8: 'Q8', int4: 'Q4' }
 const BELOW_8_BITS_TOO = ['bf16', 'int8', 'int4'] as const
 
 export const CASES: readonly EngineCase[] = [
@@ -53,19 +56,19 @@ export const CASES: readonly EngineCase[] = [
 
 type Rest = Partial<Pick<EngineCase, 'goal' | 'goalOfFloor' | 'quick'>>
 
-function single(model: ModelName, dtype: DType, { each, ...rest }: Rest & { each: number }): EngineCase {
+function single(model: ModelName, dtype: CpuDType, { each, ...rest }: Rest & { each: number }): EngineCase {
   const name = `${model} ${LABEL[dtype]}, single stream`
   return { name, model, dtype, kind: 'single', rows: 1, prompt: 8, each, goal: 1, quick: false, ...rest }
 }
 
-function prefill(model: ModelName, dtype: DType, goal: number): EngineCase {
+function prefill(model: ModelName, dtype: CpuDType, goal: number): EngineCase {
   const name = `${model} ${LABEL[dtype]}, prefill 512`
   return { name, model, dtype, kind: 'prefill', rows: 1, prompt: 512, each: 0, goal, quick: false }
 }
 
 function branches(
   model: ModelName,
-  dtype: DType,
+  dtype: CpuDType,
   { rows, prompt, ...rest }: Rest & { rows: number; prompt: number; goal: number },
 ): EngineCase {
   const name = `${model} ${LABEL[dtype]}, ${rows} branches over ${prompt} shared`

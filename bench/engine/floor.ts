@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
-import type { DType, ModelShape } from '../../gpu-node/engine/types.ts'
-import type { EngineCase } from './cases.ts'
+import type { ModelShape } from '../../gpu-node/engine/types.ts'
+import type { CpuDType, EngineCase } from './cases.ts'
 
 const TOOL = 'native/build/release/bench/bench_bandwidth'
 const MEASURE_SECONDS = 0.2
@@ -8,8 +8,8 @@ const MEASURE_SECONDS = 0.2
 const MOST_BYTES = 256 * 2 ** 20
 
 /** Quantised weights carry one f16 scale for 32 of them. */
-const BYTES_PER_WEIGHT: Record<DType, number> = { f32: 4, bf16: 2, int8: 34 / 32, int4: 18 / 32 }
-const KV_BYTES: Record<DType, number> = { f32: 4, bf16: 2, int8: 2, int4: 2 }
+const BYTES_PER_WEIGHT: Record<CpuDType, number> = { f32: 4, bf16: 2, int8: 34 / 32, int4: 18 / 32 }
+const KV_BYTES: Record<CpuDType, number> = { f32: 4, bf16: 2, int8: 2, int4: 2 }
 
 /**
  * Bytes that one step has to read: every weight once (of the embedding only the rows asked for), the shared prompt's keys and

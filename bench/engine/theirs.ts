@@ -1,11 +1,11 @@
-import type { DType } from '../../gpu-node/engine/types.ts'
 import { Peer, PeerBinding } from '../peer/peer.ts'
+import type { CpuDType } from './cases.ts'
 import { type ModelName, randomPrompt } from './random-llama.ts'
 import type { Side } from './side.ts'
 import { BOS } from './vocabulary.ts'
 
 /** llama.cpp, through the driver. */
-export async function openTheirs(model: ModelName, dtype: DType, threads: number): Promise<Side> {
+export async function openTheirs(model: ModelName, dtype: CpuDType, threads: number): Promise<Side> {
   const peer = new Peer(threads)
   await peer.load(model, dtype)
   return {
@@ -21,7 +21,7 @@ export async function openTheirs(model: ModelName, dtype: DType, threads: number
 }
 
 /** llama.cpp, through node-llama-cpp's JavaScript. */
-export async function openTheirsInNode(model: ModelName, dtype: DType, threads: number): Promise<Side> {
+export async function openTheirsInNode(model: ModelName, dtype: CpuDType, threads: number): Promise<Side> {
   const peer = new PeerBinding()
   await peer.load(model, dtype, threads)
   return {

@@ -1,6 +1,6 @@
 import { existsSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import type { DType } from '../../gpu-node/engine/types.ts'
+import type { CpuDType } from '../engine/cases.ts'
 import { type ModelName, modelFolder, randomLlama } from '../engine/random-llama.ts'
 import { LineProcess, type Rate } from './line-process.ts'
 import { writeLlamaGguf } from './llama-gguf.ts'
@@ -14,7 +14,7 @@ const CELLS = 4096
 const SEQUENCES = 32
 
 /** llama.cpp's formats beside ours of the same width. */
-const FORMAT: Record<DType, string> = { f32: 'F32', bf16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
+const FORMAT: Record<CpuDType, string> = { f32: 'F32', bf16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
 
 export function peerIsBuilt(): boolean {
   return existsSync(DRIVER) && existsSync(BINDING)
@@ -29,7 +29,7 @@ export class Peer {
   }
 
   /** Its KV cache is f16, as its default says, unless the weights are f32. */
-  async load(model: ModelName, dtype: DType): Promise<void> {
+  async load(model: ModelName, dtype: CpuDType): Promise<void> {
     const file = await peerModel(this.#process, model, dtype)
     await this.#process.ask('load', file, CELLS, SEQUENCES, dtype === 'f32' ? 'f32' : 'f16')
   }
@@ -58,7 +58,7 @@ export class Peer {
 export class PeerBinding {
   readonly #process = new LineProcess(process.execPath, ['bench/peer/evaluate.mjs'])
 
-  async load(model: ModelName, dtype: DType, threads: number): Promise<void> {
+  async load(model: ModelName, dtype: CpuDType, threads: number): Promise<void> {
     const driver = new LineProcess(DRIVER, [String(threads)])
     const file = await peerModel(driver, model, dtype)
     await driver.close()
@@ -75,7 +75,7 @@ export class PeerBinding {
 }
 
 /** The GGUF file of a random model, written once per machine; quantised ones are made by llama.cpp itself. */
-async function peerModel(driver: LineProcess, model: ModelName, dtype: DType): Promise<string> {
+async function peerModel(driver: LineProcess, model: ModelName, dtype: CpuDType): Promise<string> {
   const file = join(modelFolder(model), `${FORMAT[dtype]}.gguf`)
   const checkpoint = randomLlama(model)
   if (existsSync(file)) return file

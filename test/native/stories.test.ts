@@ -42,6 +42,7 @@ describe.skipIf(!present)('a third party’s model tells its story', () => {
           tokens: { fork: -1, child: -1, eos: [1, 2] },
           dtype,
           device: 'cpu',
+          devices: [],
           threads: 2,
           numBlocks: 32,
           fillDevice: false,
