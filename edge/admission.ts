@@ -12,6 +12,13 @@ const TOKENS_AROUND_A_MESSAGE = 16
 /** About what English takes; only for streams that broke off before they could say what they used. */
 const BYTES_PER_TOKEN = 4
 
+/** A place in a key's limits, as it is handed from one holder to the next. */
+export interface Lease {
+  readonly id: string
+  /** The prompt counts with another lease. */
+  readonly promptCounted: boolean
+}
+
 /**
  * The place that one request has in its key's limits, from admission to the end of its last stream. Whoever runs the
  * streams shows each of their events to `observe` and calls `settle` at the end, however that came.
@@ -19,20 +26,20 @@ const BYTES_PER_TOKEN = 4
 export class Admission {
   /** The requests as they may run: where tokens are limited, `max_tokens` is set. */
   readonly requests: readonly GenerateRequest[]
-  /** What is left for others. */
+  /** What is left for others, as far as this admission asked. */
   readonly rates: RateStatus
   readonly #principal: Principal
   readonly #limits: ReturnType<typeof limitsOf>
-  readonly #lease: string
+  readonly #lease: Lease
   readonly #meters: readonly Meter[]
   readonly #renewal: ReturnType<typeof setInterval>
 
   private constructor(
     env: Env,
     principal: Principal,
-    lease: string,
+    lease: Lease,
     requests: GenerateRequest[],
-    rates: RateStatus,
+    rates: RateStatus = {},
   ) {
     this.requests = requests
     this.rates = rates
@@ -45,19 +52,21 @@ export class Admission {
 
   /**
    * Takes a slot per request and every token that they may use.
+   * `promptCounted`: another admission has the same messages.
    * @throws AparError `model_not_allowed`, `too_many_streams`, `rate_limit_exceeded`, `insufficient_quota`
    */
   static async open(
     env: Env,
     principal: Principal,
     requests: readonly GenerateRequest[],
+    { promptCounted = false } = {},
   ): Promise<Admission> {
     for (const { model } of requests) requireModel(principal, model)
-    const lease = crypto.randomUUID()
+    const lease = { id: crypto.randomUUID(), promptCounted }
     const ask = {
-      lease,
+      lease: lease.id,
       streams: requests.length,
-      promptTokens: mostPromptTokens(requests),
+      promptTokens: promptCounted ? 0 : mostPromptTokens(requests),
       newTokens: sumOfMaxTokens(requests),
     }
     const { reserved, rates } = await limitsOf(env, principal.id).reserve(principal.limits, ask)
@@ -72,23 +81,35 @@ export class Admission {
     return new Admission(env, principal, lease, bounded, rates)
   }
 
+  /** Goes on with what another one has handed over. */
+  static adopt(env: Env, principal: Principal, lease: Lease, request: GenerateRequest): Admission {
+    return new Admission(env, principal, lease, [request])
+  }
+
+  /** Whoever runs the streams from now on adopts the lease; until then nobody renews it. */
+  handOver(): Lease {
+    clearInterval(this.#renewal)
+    return this.#lease
+  }
+
   observe(event: StreamEvent, stream = 0): void {
     this.#meters[stream]?.observe(event)
   }
 
   async settle(): Promise<void> {
     clearInterval(this.#renewal)
-    await this.#limits.settle(this.#principal.limits, this.#lease, this.#spent())
+    await this.#limits.settle(this.#principal.limits, this.#lease.id, this.#spent())
   }
 
   /** Answers to the same messages share them: their tokens count once, as in OpenAI's usage. */
   #spent(): Spent {
     const sum = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
+    const { promptCounted } = this.#lease
     const seen = new Set<unknown>()
     for (const meter of this.#meters) {
       const spent = meter.spent()
       sum.completion_tokens += spent.completion_tokens
-      if (spent.prompt_tokens === 0 || seen.has(meter.messages)) continue
+      if (promptCounted || spent.prompt_tokens === 0 || seen.has(meter.messages)) continue
       seen.add(meter.messages)
       sum.prompt_tokens += spent.prompt_tokens
       sum.cached_prompt_tokens += spent.cached_prompt_tokens
@@ -100,7 +121,7 @@ export class Admission {
     const { prompt_tokens, completion_tokens } = this.#spent()
     const used = prompt_tokens + completion_tokens
     // The next one may succeed; if none does, the lease ends by itself.
-    await this.#limits.renew(this.#lease, used).catch(() => {})
+    await this.#limits.renew(this.#lease.id, used).catch(() => {})
   }
 }
 

@@ -1,24 +1,21 @@
 import { AparError } from '../shared/errors.ts'
-import { isTerminal, type ServerFrame, type StreamEvent } from '../shared/protocol/events.ts'
-import type { ClientFrame } from '../shared/protocol/frames.ts'
 import type { Origin } from '../shared/protocol/node.ts'
-import type { GenerateRequest } from '../shared/protocol/request.ts'
+import type { Lease } from './admission.ts'
 import type { Env } from './env.ts'
-import { closeQuietly } from './gpu-node.ts'
 import type { Principal } from './principal.ts'
-
-/** How long a cancelled stream may take to say what it used. */
-const LAST_WORD_MS = 5_000
 
 export const SESSION_HEADERS = {
   principal: 'apar-principal',
   resumable: 'apar-resumable',
   origin: 'apar-origin',
+  lease: 'apar-lease',
 } as const
 
 export interface SessionOptions {
   /** Whose stream it is: their limits hold, and only they may resume it. Without one the caller sees to limits itself. */
   readonly principal?: Principal | undefined
+  /** The place in the principal's limits that the stream has already; without one its session takes one. */
+  readonly lease?: Lease | undefined
   /** A client that was lost may come back; without that its stream ends at once, and nothing is stored. */
   readonly resumable: boolean
   /** The client sends `ack`. */
@@ -36,7 +33,7 @@ export interface SessionOptions {
 
 /** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for a name that is none. */
 export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
-  const { principal, resumable, acks, relayed, origin, resume } = options
+  const { principal, lease, resumable, acks, relayed, origin, resume } = options
   const url = new URL('https://session/')
   if (resume) url.searchParams.set('after', String(resume.after))
   if (acks) url.searchParams.set('flow', 'ack')
@@ -49,6 +46,7 @@ export async function connectToSession(env: Env, options: SessionOptions): Promi
       upgrade: 'websocket',
       ...(principal && principalHeader(principal)),
       ...(origin && originHeader(origin)),
+      ...(lease && { [SESSION_HEADERS.lease]: JSON.stringify(lease) }),
       [SESSION_HEADERS.resumable]: resumable ? 'yes' : 'no',
     },
   })
@@ -83,6 +81,11 @@ export function readOrigin(request: Request): Origin | undefined {
   return json === null ? undefined : JSON.parse(json)
 }
 
+export function readLease(request: Request): Lease | undefined {
+  const json = request.headers.get(SESSION_HEADERS.lease)
+  return json === null ? undefined : JSON.parse(json)
+}
+
 /** What the worker told an object about who asks. */
 export function readPrincipal(request: Request): Principal | undefined {
   const json = request.headers.get(SESSION_HEADERS.principal)
@@ -94,71 +97,5 @@ function streamId(env: Env, name: string): DurableObjectId {
     return env.STREAM_SESSION.idFromString(name)
   } catch (cause) {
     throw new AparError('stream_not_found', 'this is not the name of a stream', { cause })
-  }
-}
-
-export interface GenerateOptions {
-  readonly origin?: Origin | undefined
-  /** Aborting it cancels the stream upstream and ends the events, as does leaving the loop early. */
-  readonly signal: AbortSignal
-  /** Sees every event, also those that come between a cancel and the end. */
-  readonly observe?: (event: StreamEvent) => void
-}
-
-/** The events of one stream, for a route that is the stream's client itself. */
-export async function* generate(
-  env: Env,
-  request: GenerateRequest,
-  { origin, signal, observe = () => {} }: GenerateOptions,
-): AsyncGenerator<StreamEvent, void> {
-  const socket = await connectToSession(env, { resumable: false, origin })
-  const inbox: StreamEvent[] = []
-  let closed = false
-  let finished = false
-  let wake = () => {}
-  const close = () => {
-    closed = true
-    wake()
-  }
-  const onAbort = () => wake()
-  socket.addEventListener('message', ({ data }) => {
-    const event: ServerFrame = JSON.parse(String(data))
-    // Merged deltas come only to those who send acks.
-    if (event.type === 'keep_alive' || event.type === 'deltas') return
-    observe(event)
-    finished ||= isTerminal(event)
-    inbox.push(event)
-    wake()
-  })
-  socket.addEventListener('close', close)
-  socket.addEventListener('error', close)
-  signal.addEventListener('abort', onAbort)
-  socket.accept()
-  const send = (frame: ClientFrame) => socket.send(JSON.stringify(frame))
-  const something = () =>
-    new Promise<void>((resolve) => {
-      wake = resolve
-    })
-  try {
-    send({ type: 'generate', ...request })
-    while (!signal.aborted) {
-      const event = inbox.shift()
-      if (event) {
-        yield event
-        if (isTerminal(event)) return
-      } else {
-        if (closed) throw new AparError('gpu_node_lost', 'the stream was cut before its end')
-        await something()
-      }
-    }
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-    if (!finished && !closed) {
-      send({ type: 'cancel' })
-      const late = setTimeout(close, LAST_WORD_MS)
-      while (!finished && !closed) await something()
-      clearTimeout(late)
-    }
-    closeQuietly(socket)
   }
 }

@@ -42,6 +42,19 @@ const IGNORED = {
 /** Branching, and the sampling options that OpenAI lacks. */
 export const Apar = BranchOptions.extend({ top_k, min_p, repetition_penalty })
 
+/** Chunks have ids, and a client that was lost may come back with `last-event-id`; so to leave is not to cancel. */
+const resumable = z.boolean().optional()
+
+/** Only a stream can be gone on with. */
+const RESUMABLE_STREAMS = { path: ['apar', 'resumable'], error: 'needs stream: true' }
+interface MayResume {
+  stream?: boolean | null | undefined
+  apar?: { resumable?: boolean | undefined } | null | undefined
+}
+function streamsIfResumable({ stream, apar }: MayResume): boolean {
+  return stream === true || apar?.resumable !== true
+}
+
 /** What both kinds of completion take. As in OpenAI's API, null means absent. */
 const Common = {
   model,
@@ -79,6 +92,7 @@ export const ChatCompletionRequest = z
     apar: Apar.extend({
       /** Text as it comes, each piece with its branch, instead of the whole in document order. */
       branch_deltas: z.boolean().optional(),
+      resumable,
     }).nullish(),
 
     tools: unsupported('tools are'),
@@ -100,6 +114,7 @@ export const ChatCompletionRequest = z
     path: ['top_logprobs'],
     error: 'needs logprobs: true',
   })
+  .refine(streamsIfResumable, RESUMABLE_STREAMS)
   .refine(({ stream, apar }) => stream === true || apar?.branch_deltas !== true, {
     path: ['apar', 'branch_deltas'],
     error: 'needs stream: true',
@@ -109,17 +124,19 @@ export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>
 const Prompt = z.string().min(1).max(1_000_000)
 
 /** `POST /v1/completions`: a text goes on; no chat template. */
-export const CompletionRequest = z.strictObject({
-  ...Common,
-  prompt: z.union([Prompt, z.array(Prompt).min(1).max(MAX_CHOICES)], 'must be a text or a list of texts'),
-  /** Likeliest tokens to report beside each one. */
-  logprobs: z.int().min(0).max(5).nullish(),
-  apar: Apar.nullish(),
+export const CompletionRequest = z
+  .strictObject({
+    ...Common,
+    prompt: z.union([Prompt, z.array(Prompt).min(1).max(MAX_CHOICES)], 'must be a text or a list of texts'),
+    /** Likeliest tokens to report beside each one. */
+    logprobs: z.int().min(0).max(5).nullish(),
+    apar: Apar.extend({ resumable }).nullish(),
 
-  best_of: unsupported('best_of is', 1),
-  echo: unsupported('echo is', false),
-  suffix: unsupported('suffix is', ''),
-})
+    best_of: unsupported('best_of is', 1),
+    echo: unsupported('echo is', false),
+    suffix: unsupported('suffix is', ''),
+  })
+  .refine(streamsIfResumable, RESUMABLE_STREAMS)
 export type CompletionRequest = z.infer<typeof CompletionRequest>
 
 export interface CompletionUsage {

@@ -4,12 +4,8 @@ import { coalesce } from '../../shared/protocol/deltas.ts'
 import type { ErrorEvent, ServerFrame } from '../../shared/protocol/events.ts'
 import { ClientFrame, MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import type { StreamLog } from '../../shared/protocol/node.ts'
+import { CLOSE_SLOW_CLIENT, isGoodbye } from '../close-codes.ts'
 import { closeQuietly } from '../gpu-node.ts'
-
-/** The client reads too slowly; it may resume. */
-export const CLOSE_SLOW_CLIENT = 4408
-/** Another socket reads this stream now. */
-export const CLOSE_REPLACED = 4409
 
 /** Events that may be under way to a client that acknowledges. */
 const WINDOW_EVENTS = 256
@@ -139,11 +135,6 @@ export class ClientLink {
     clearInterval(this.#keepAlive)
     clearTimeout(this.#stall)
   }
-}
-
-/** Codes with which a client leaves on purpose: done, page closed, close() without a code. Anything else is a loss. */
-export function isGoodbye(code: number): boolean {
-  return code === 1000 || code === 1001 || code === 1005
 }
 
 /** @throws AparError for what is no text, or too much. */

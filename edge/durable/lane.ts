@@ -2,12 +2,9 @@ import { type AparError, toAparError } from '../../shared/errors.ts'
 import { isTerminal, type ServerFrame } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 import type { CutFrame, CutReason } from '../../shared/protocol/multiplex.ts'
+import { CLOSE_LEFT, CLOSE_LOST, CLOSE_REPLACED, CLOSE_SLOW_CLIENT } from '../close-codes.ts'
 import { closeQuietly } from '../gpu-node.ts'
-import { CLOSE_REPLACED, CLOSE_SLOW_CLIENT } from './client-link.ts'
 
-/** To a session: the client said goodbye, or was lost and may come back. */
-export const CLOSE_LEFT = 1000
-export const CLOSE_LOST = 4000
 type CloseCode = typeof CLOSE_LEFT | typeof CLOSE_LOST
 
 export interface LaneOptions {

@@ -8,12 +8,10 @@ import {
   type ResumeFrame,
 } from '../../shared/protocol/multiplex.ts'
 import { MAX_FRAME_CHARS } from '../../shared/protocol/version.ts'
+import { CLOSE_BAD_FRAMES, CLOSE_LEFT, CLOSE_LOST, isGoodbye } from '../close-codes.ts'
 import { closeQuietly } from '../gpu-node.ts'
-import { clientText, isGoodbye } from './client-link.ts'
-import { CLOSE_LEFT, CLOSE_LOST, errorEvent, Lane } from './lane.ts'
-
-/** Too many frames in a row that were none of the protocol's, or were refused. */
-export const CLOSE_BAD_FRAMES = 4400
+import { clientText } from './client-link.ts'
+import { errorEvent, Lane } from './lane.ts'
 
 /** Requests that one socket may carry at the same time. */
 export const MAX_REQUESTS = 64

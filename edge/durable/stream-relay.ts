@@ -3,7 +3,8 @@ import type { ErrorEvent, StreamEvent } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 import { type Origin, StreamLog } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import { CLOSE_REPLACED, ClientLink } from './client-link.ts'
+import { CLOSE_REPLACED } from '../close-codes.ts'
+import { ClientLink } from './client-link.ts'
 import { type NodeAddress, type Nodes, Upstream } from './upstream.ts'
 
 export interface RelayOptions {

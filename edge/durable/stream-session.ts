@@ -2,12 +2,12 @@ import { DurableObject } from 'cloudflare:workers'
 import { AparError } from '../../shared/errors.ts'
 import type { Origin } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import { Admission } from '../admission.ts'
+import { Admission, type Lease } from '../admission.ts'
 import { type Env, fleetOf } from '../env.ts'
 import { connectToNode } from '../gpu-node.ts'
 import { logTrouble } from '../log.ts'
 import type { Principal } from '../principal.ts'
-import { readOrigin, readPrincipal, SESSION_HEADERS } from '../session.ts'
+import { readLease, readOrigin, readPrincipal, SESSION_HEADERS } from '../session.ts'
 import { StreamRelay } from './stream-relay.ts'
 import type { NodeAddress, Nodes } from './upstream.ts'
 
@@ -26,6 +26,15 @@ interface StreamRecord {
   readonly node: NodeAddress
 }
 
+/** Who began a stream, and how. */
+interface Beginning {
+  readonly principal: Principal | undefined
+  readonly origin: Origin | undefined
+  readonly resumable: boolean
+  /** Its place in the principal's limits, when somebody took that already. */
+  readonly lease?: Lease | undefined
+}
+
 /**
  * One stream: takes the client's WebSocket (or the worker's own, for SSE), and relays between it and a gpu node. The
  * object's id is the stream's name. Its memory is the stream's log; when that is lost, the gpu node still has it.
@@ -38,11 +47,17 @@ export class StreamSession extends DurableObject<Env> {
   override async fetch(request: Request): Promise<Response> {
     const query = new URL(request.url).searchParams
     const principal = readPrincipal(request)
-    const resumable = request.headers.get(SESSION_HEADERS.resumable) !== 'no'
     const after = query.get('after')
     const { 0: client, 1: server } = new WebSocketPair()
     const relay =
-      after === null ? this.#begin(principal, readOrigin(request), resumable) : await this.#resume(principal)
+      after === null
+        ? this.#begin({
+            principal,
+            origin: readOrigin(request),
+            resumable: request.headers.get(SESSION_HEADERS.resumable) !== 'no',
+            lease: readLease(request),
+          })
+        : await this.#resume(principal)
     // Not hibernatable: the outgoing socket keeps this object awake anyway, and accepted sockets close at once.
     server.accept()
     if (relay) {
@@ -67,9 +82,9 @@ export class StreamSession extends DurableObject<Env> {
     await this.ctx.storage.deleteAll()
   }
 
-  #begin(principal: Principal | undefined, origin: Origin | undefined, resumable: boolean): StreamRelay {
-    this.#owner = principal?.id
-    this.#relay = this.#newRelay(principal, origin, resumable)
+  #begin(beginning: Beginning): StreamRelay {
+    this.#owner = beginning.principal?.id
+    this.#relay = this.#newRelay(beginning)
     return this.#relay
   }
 
@@ -79,19 +94,25 @@ export class StreamSession extends DurableObject<Env> {
     if (!record || record.owner !== principal?.id) return undefined
     // Another request may have been faster.
     if (this.#relay) return this.#relay
-    const relay = this.#begin(principal, record.origin, true)
+    const relay = this.#begin({ principal, origin: record.origin, resumable: true })
     relay.recover(record.request, record.node)
     return relay
   }
 
-  #newRelay(principal: Principal | undefined, origin: Origin | undefined, resumable: boolean): StreamRelay {
+  #newRelay({ principal, origin, resumable, lease }: Beginning): StreamRelay {
     const stream = this.ctx.id.toString()
     const { storage } = this.ctx
     return new StreamRelay({
       stream,
       origin,
       nodes: this.#nodes,
-      admit: principal && ((request) => Admission.open(this.env, principal, [request])),
+      admit:
+        principal &&
+        (async (request) => {
+          return lease
+            ? Admission.adopt(this.env, principal, lease, request)
+            : Admission.open(this.env, principal, [request])
+        }),
       graceMs: resumable ? undefined : 0,
       onNode: (request, node) => {
         if (!resumable) return

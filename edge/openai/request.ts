@@ -4,7 +4,7 @@ import { joinedText, toGenerateRequest } from '../generate-request.ts'
 
 /** OpenAI's request as apar's: one per choice. */
 export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
-  const { branch_deltas: _, ...apar } = body.apar ?? {}
+  const { branch_deltas: _, resumable: __, ...apar } = body.apar ?? {}
   const request = toRequest(body, apar, {
     messages: body.messages.map(toChatMessage),
     max_tokens: body.max_completion_tokens ?? body.max_tokens,
@@ -15,9 +15,10 @@ export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
 
 /** `n` for each prompt, those of a prompt next to each other. */
 export function completionRequests(body: CompletionRequest): GenerateRequest[] {
+  const { resumable: _, ...apar } = body.apar ?? {}
   const prompts = typeof body.prompt === 'string' ? [body.prompt] : body.prompt
   return prompts.flatMap((content) => {
-    const request = toRequest(body, body.apar ?? {}, {
+    const request = toRequest(body, apar, {
       messages: [{ role: 'user', content }],
       max_tokens: body.max_tokens,
       logprobs: body.logprobs,
@@ -29,7 +30,7 @@ export function completionRequests(body: CompletionRequest): GenerateRequest[] {
 
 function toRequest(
   body: ChatCompletionRequest | CompletionRequest,
-  apar: NonNullable<CompletionRequest['apar']>,
+  apar: Omit<NonNullable<CompletionRequest['apar']>, 'resumable'>,
   own: object,
 ): GenerateRequest {
   const fields = {

@@ -4,10 +4,22 @@ import type { AppEnv } from '../env.ts'
 import { logIfBug } from '../log.ts'
 
 /**
- * Proxies cut connections that stay quiet (15 s is safe), and workerd notices that a client has left only when it
- * writes: so this is also how long a generation may go on for nobody while its text waits for an earlier branch.
+ * Proxies cut connections that stay quiet (15 s is safe), and workerd by itself notices that a client has left only with
+ * the second write after that: so this is also how long a generation may go on for nobody while its text waits for an
+ * earlier branch. On Cloudflare `request.signal` tells.
  */
-const KEEP_ALIVE_MS = 1_000
+const KEEP_ALIVE_MS = 250
+
+/** An item with an id, which a client that comes back names in `last-event-id`. */
+export class Identified {
+  readonly id: string
+  readonly item: unknown
+
+  constructor(id: string, item: unknown) {
+    this.id = id
+    this.item = item
+  }
+}
 
 /** How an API writes its items. */
 export interface SseFormat {
@@ -20,7 +32,7 @@ export interface SseFormat {
 
 /** The completions': one JSON per `data:` line, `[DONE]` after the last, an error as a last data line instead. */
 const COMPLETIONS: SseFormat = {
-  item: dataLine,
+  item: (item) => (item instanceof Identified ? `id: ${item.id}\n${dataLine(item.item)}` : dataLine(item)),
   error: (error) => dataLine(error.toBody()),
   end: 'data: [DONE]',
 }

@@ -3,7 +3,7 @@ import type { AcceptedEvent, StreamEvent } from '../../shared/protocol/events.ts
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Admission } from '../admission.ts'
 import type { AppEnv } from '../env.ts'
-import { generate } from '../session.ts'
+import { generate } from '../generate.ts'
 import { streamError } from './choice.ts'
 
 /** An event, and which of the streams it belongs to. */
@@ -29,27 +29,41 @@ export async function startStreams(
   c: Context<AppEnv>,
   requests: readonly GenerateRequest[],
 ): Promise<Streams> {
-  const leave = new AbortController()
-  c.req.raw.signal.addEventListener('abort', () => leave.abort())
   const admission = await Admission.open(c.env, c.get('principal'), requests)
   c.set('rates', { ...c.get('rates'), ...admission.rates })
-  const runs = admission.requests.map((request, stream) => {
-    const observe = (event: StreamEvent) => admission.observe(event, stream)
-    return generate(c.env, request, { origin: c.get('origin'), signal: leave.signal, observe })
+  return readStreams(c, (signal) => {
+    const runs = admission.requests.map((request, stream) => {
+      const observe = (event: StreamEvent) => admission.observe(event, stream)
+      return generate(c.env, request, { origin: c.get('origin'), signal, observe })
+    })
+    const { tracked, allEnded } = whenAllEnd(runs)
+    // The platform ends what a client has left behind, but for this.
+    c.executionCtx.waitUntil(allEnded.then(() => admission.settle()))
+    return tracked
   })
-  const { tracked, allEnded } = whenAllEnd(runs)
-  // The platform ends what a client has left behind, but for this.
-  c.executionCtx.waitUntil(allEnded.then(() => admission.settle()))
-  const begun = await Promise.allSettled(tracked.map(firstEvent))
+}
+
+/**
+ * The streams that `start` begins; its signal aborts when they are cancelled or the client leaves.
+ * @throws AparError when one of them is refused; then the others end, too.
+ */
+export async function readStreams(
+  c: Context<AppEnv>,
+  start: (signal: AbortSignal) => AsyncGenerator<StreamEvent, void>[],
+): Promise<Streams> {
+  const leave = new AbortController()
+  const cancel = () => leave.abort()
+  c.req.raw.signal.addEventListener('abort', cancel)
+  const runs = start(leave.signal)
+  const begun = await Promise.allSettled(runs.map(firstEvent))
   const failed = begun.find(({ status }) => status === 'rejected')
   if (failed?.status === 'rejected') {
-    leave.abort()
-    for (const run of tracked) void run.return()
+    cancel()
+    for (const run of runs) void run.return()
     throw failed.reason
   }
   const accepted = begun.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
-  const cancel = () => leave.abort()
-  return { accepted, events: merge(tracked, cancel), cancel }
+  return { accepted, events: merge(runs, cancel), cancel }
 }
 
 async function* merge(

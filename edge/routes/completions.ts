@@ -4,7 +4,7 @@ import { parseJson } from '../../shared/parse.ts'
 import type { AppEnv } from '../env.ts'
 import { completion, completionChunks } from '../openai/completion.ts'
 import { completionRequests } from '../openai/request.ts'
-import { sseResponse } from '../openai/sse.ts'
+import { streamChunks } from '../openai/stream-chunks.ts'
 import { startStreams } from '../openai/streams.ts'
 
 /** `POST /v1/completions`, streaming and not. */
@@ -15,7 +15,7 @@ export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
     logprobs: typeof body.logprobs === 'number',
     includeUsage: body.stream_options?.include_usage ?? false,
   }
-  const streams = await startStreams(c, completionRequests(body))
-  if (!body.stream) return c.json(await completion(streams, options))
-  return sseResponse(c, completionChunks(streams, options), streams.cancel)
+  const requests = completionRequests(body)
+  if (!body.stream) return c.json(await completion(await startStreams(c, requests), options))
+  return streamChunks(c, requests, body.apar?.resumable, (streams) => completionChunks(streams, options))
 }

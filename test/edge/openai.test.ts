@@ -36,7 +36,7 @@ function complete(steps: unknown[], fields: object = {}): Promise<Response> {
 
 /** The data of an SSE answer, `[DONE]` included. */
 async function frames(response: Response): Promise<string[]> {
-  const lines = (await response.text()).split('\n\n').filter((line) => line !== '')
+  const lines = (await response.text()).split('\n\n').filter((line) => line !== '' && !line.startsWith(':'))
   return lines.map((line) => line.replace(/^data: /, ''))
 }
 
