@@ -51,7 +51,6 @@ void sync_block();
 using Combine = void (*)(const void* const* in, void* const* out);
 void sync_warp(const char* kind, const void* in, void* out, Combine combine);
 
-// Asynchronous copies of the running thread.
 // For other files of the emulator: the running thread's warp; that something happened for which a thread may
 // be waiting; what is wrong, which ends the run; an access that must lie in shared memory.
 int running_warp();
@@ -59,6 +58,7 @@ void progress();
 void fail(const char* what);
 bool check_shared(const void* at, size_t bytes, size_t alignment);
 
+// Asynchronous copies of the running thread.
 void copy_async(void* shared, const void* global, size_t bytes, bool valid);
 void copy_commit();
 void copy_wait(int groups_left);
