@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { z } from 'zod'
 import type { Logger } from '../shared/log.ts'
 import { parse } from '../shared/parse.ts'
 import { type Heartbeat, Lease } from '../shared/protocol/fleet.ts'
@@ -8,6 +9,8 @@ import { StartupError } from './startup-error.ts'
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
 const REQUEST_TIMEOUT_MS = 5_000
+
+const Refusal = z.object({ error: z.object({ message: z.string(), code: z.string() }) })
 
 export interface RegistrationOptions {
   /** The edge's address: `http://host:port` or `https://…`. */
@@ -94,7 +97,9 @@ export class Registration implements EdgeLink {
         `${this.#options.edgeUrl} does not connect to this address: see NODE_HOSTS`,
       )
     }
-    if (!response.ok) throw new Error(`${this.#options.edgeUrl} answered ${response.status}`)
+    if (!response.ok) {
+      throw new Error(`${this.#options.edgeUrl} answered ${response.status}${await reasonIn(response)}`)
+    }
     const lease = parse(Lease, await response.json())
     this.#leaseEndsAt = performance.now() + lease.lease_ms
     return lease
@@ -115,6 +120,12 @@ export class Registration implements EdgeLink {
       throw new Error(`${edgeUrl} cannot be reached`, { cause })
     }
   }
+}
+
+/** What the edge says in its error object; nothing when something else answered. */
+async function reasonIn(response: Response): Promise<string> {
+  const body = Refusal.safeParse(await response.json().catch(() => undefined))
+  return body.success ? `: ${body.data.error.message} (${body.data.error.code})` : ''
 }
 
 /** Promise.withResolvers of later Nodes. */

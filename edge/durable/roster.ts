@@ -50,7 +50,10 @@ export class Roster {
   /** `now`: when the beat came; without it the node counts as warm. */
   set(member: Member, now?: number): void {
     if (now === undefined) this.#since.delete(member.id)
-    else if (!this.isAlive(member.id, now)) this.#since.set(member.id, now)
+    else {
+      if (!this.isAlive(member.id, now)) this.#since.set(member.id, now)
+      this.#endLeasesAt(member, now)
+    }
     this.#members.set(member.id, member)
     this.#assigned.delete(member.id)
   }
@@ -61,6 +64,14 @@ export class Roster {
 
   isAlive(id: string, now: number): boolean {
     return (this.#members.get(id)?.expiresAt ?? 0) > now
+  }
+
+  /** One address is one node: who was there before under another id has been started anew. */
+  #endLeasesAt({ id, heartbeat: { url } }: Member, now: number): void {
+    for (const other of url === undefined ? [] : this.#members.values()) {
+      if (other.id !== id && other.heartbeat.url === url && other.expiresAt > now)
+        this.#members.set(other.id, { ...other, expiresAt: now })
+    }
   }
 
   /** Drops who went away long ago; returns their ids. */

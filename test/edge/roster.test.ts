@@ -39,6 +39,14 @@ describe('pick', () => {
     expect([0, 0.34, 0.99].map(draw)).toEqual(['a', 'b', 'c'])
   })
 
+  it('takes a new id at an old address for the same node, started anew', () => {
+    const roster = rosterOf({ old: { url: 'ws://one' }, other: {} })
+    roster.set({ id: 'new', heartbeat: heartbeat({ url: 'ws://one' }), expiresAt: 100 }, 5)
+    expect(roster.isAlive('old', 5)).toBe(false)
+    expect([roster.isAlive('new', 5), roster.isAlive('other', 5)]).toEqual([true, true])
+    expect(picked(roster, { exclude: ['other'], now: 5 })).toBe('new')
+  })
+
   it('leaves out excluded nodes, other models and ended leases', () => {
     const roster = rosterOf({ a: {}, b: {}, other: { models: serving('other') } })
     roster.set({ id: 'late', heartbeat: heartbeat(), expiresAt: 10 })
@@ -89,10 +97,11 @@ describe('a node', () => {
 
   it('that has just come gets less than its share, later all of it', () => {
     const warm = new Roster()
-    for (const id of ['a', 'b', 'c']) warm.set({ id, heartbeat: heartbeat(), expiresAt: 1e6 }, 0)
-    warm.set({ id: 'new', heartbeat: heartbeat(), expiresAt: 1e6 }, 60_000)
+    const member = (id: string) => ({ id, heartbeat: heartbeat({ url: `ws://${id}` }), expiresAt: 1e6 })
+    for (const id of ['a', 'b', 'c']) warm.set(member(id), 0)
+    warm.set(member('new'), 60_000)
     const cold = spread(warm, 60_000).get('new') ?? 0
-    for (const id of ['a', 'b', 'c', 'new']) warm.set({ id, heartbeat: heartbeat(), expiresAt: 1e6 }, 61_000)
+    for (const id of ['a', 'b', 'c', 'new']) warm.set(member(id), 61_000)
     const later = spread(warm, 120_000).get('new') ?? 0
     expect(cold).toBeGreaterThan(0)
     expect(cold).toBeLessThan(60)

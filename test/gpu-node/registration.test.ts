@@ -89,6 +89,17 @@ test('tries again when the edge fails, and says so once', async () => {
   await registration.stop()
 })
 
+test("says the edge's reason", async () => {
+  const error = { message: 'models.0.id: too long', code: 'invalid_request', type: 'x', param: null }
+  answers = [{ status: 400, body: { error } }]
+  const { registration, entries } = register()
+  await registration.registered
+  expect(entries()[0]).toMatchObject({
+    reason: expect.stringContaining('answered 400: models.0.id: too long (invalid_request)'),
+  })
+  await registration.stop()
+})
+
 test('a wrong secret is told to whoever waits', async () => {
   answers = Array.from({ length: 20 }, () => ({ status: 401 }))
   const { registration } = register()
