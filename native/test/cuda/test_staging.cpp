@@ -1,6 +1,7 @@
 // Streaming to a device: nothing is overwritten on its way, whatever the sizes.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <numeric>
@@ -66,7 +67,7 @@ TEST_CASE("what is streamed arrives whole and in order") {
       staging.stream(to.data() + half * unit, units - half, unit,
                      [&](size_t first, size_t count, std::byte* piece) { fill(first + half, count, piece); });
       device.synchronize();
-      CHECK(std::memcmp(to.data(), source.data(), source.size()) == 0);
+      CHECK(std::equal(source.begin(), source.end(), to.begin()));
       CHECK(to.back() == 0xee);
       CHECK(device.most_under_way() <= 1);
       if (unit * units > 80) CHECK(filled_while_copying);
