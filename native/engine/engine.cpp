@@ -7,9 +7,9 @@ namespace {
 
 // Undrained events at which the engine waits for its reader: bounds memory when the reader stalls.
 constexpr size_t kMaxUndrained = 1 << 16;
-// The reader shares the cores with this engine's threads: woken for every token of a model whose step takes a
-// tenth of this, it takes a tenth of the speed.
-constexpr std::chrono::milliseconds kWakeInterval(1);
+// The reader shares the cores with this engine's threads: woken for every token of a model whose step takes
+// less than this, it takes up to a tenth of the speed. A quarter of a frame on a screen.
+constexpr std::chrono::milliseconds kWakeInterval(4);
 
 template <typename... F>
 struct Overloaded : F... {

@@ -1,5 +1,6 @@
 #include "ops/cpu/thread_pool.h"
 
+#include <algorithm>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -97,12 +98,16 @@ void ThreadPool::take_indices(int32_t thread) {
     const Call call = call_.load(std::memory_order_relaxed);
     void* const context = context_.load(std::memory_order_relaxed);
     const uint32_t count = count_.load(std::memory_order_relaxed);
-    if (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel,
+    const auto left = static_cast<uint32_t>(ticket);
+    // Guided self-scheduling (Polychronopoulos and Kuck, 1987): large shares first, for each costs the cores
+    // a cache line's way to and fro; small ones last, for nobody should wait long for the other's.
+    const uint32_t taken = std::max(left / (2 * static_cast<uint32_t>(threads())), 1u);
+    if (!ticket_.compare_exchange_weak(ticket, ticket - taken, std::memory_order_acq_rel,
                                        std::memory_order_acquire))
       continue;
-    call_guarded(call, context, count - static_cast<uint32_t>(ticket), thread);
+    for (uint32_t i = 0; i < taken; ++i) call_guarded(call, context, count - left + i, thread);
     // Past this addition the loop may be over and the next one begun: nothing of it may be touched.
-    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) done_.notify_one();
+    if (done_.fetch_add(taken, std::memory_order_acq_rel) + taken == count) done_.notify_one();
     ticket = ticket_.load(std::memory_order_acquire);
   }
 }

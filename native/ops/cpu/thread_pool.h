@@ -11,7 +11,7 @@
 namespace apar::cpu {
 
 // A fixed number of threads, the caller's included, that share out the indices of one loop at a time. A
-// thread that the system does not schedule delays nobody: the others take the indices it would have taken.
+// thread that the system does not schedule delays the others by what it has taken already, no more.
 class ThreadPool {
  public:
   // threads >= 1; with 1, loops run in the caller. Throws Error{out_of_memory} when the system refuses a
