@@ -20,7 +20,8 @@ const manifest = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8'))
 const version = manifest.dependencies['node-llama-cpp']
 // Its optional packages are prebuilt for every kind of GPU; one is enough. It lies beside the lock file, whose platform is any.
 const flags = ['--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund']
-run('npm', 'ci', ...flags)
+// Not `npm ci`, which refuses a lock file without every other platform's packages.
+run('npm', 'install', '--no-save', ...flags)
 run('npm', 'install', '--no-save', ...flags, `@node-llama-cpp/linux-${process.arch}@${version}`)
 
 if (!existsSync(source)) {
