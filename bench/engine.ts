@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import { CASES, type EngineCase } from './engine/cases.ts'
 import { floorRate, measureBandwidth, stepBytes } from './engine/floor.ts'
 import { openOurs, openOursInNode } from './engine/ours.ts'
@@ -11,6 +12,8 @@ import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, S
 const THREADS = 2
 const REPETITIONS = 5
 const QUICK_REPETITIONS = 2
+/** The threads of whoever ran before spin a while when they have nothing left to do. */
+const SETTLE_MS = 50
 
 /**
  * The engine beside llama.cpp: the same random Llama weights, the same number of threads, each in a process of its own with its
@@ -69,11 +72,15 @@ async function compare(test: EngineCase, sides: readonly Side[], repetitions: nu
   const samples: Sample[] = []
   for (let repetition = 0; repetition < repetitions; repetition++) {
     const figures = new Map<Side, number>()
+    let bandwidth = Number.NaN
     // Whoever goes second may find warmer caches: they take turns.
-    for (const side of repetition % 2 === 0 ? sides : sides.toReversed())
+    for (const side of repetition % 2 === 0 ? sides : sides.toReversed()) {
+      await setTimeout(SETTLE_MS)
       figures.set(side, await measure(side, repetition + 1))
+      // Beside our run, not after both: on a shared host it strays by a third within seconds.
+      if (side === sides[0]) bandwidth = measureBandwidth(stepBytes(test, shape), THREADS)
+    }
     const [ours = Number.NaN, theirs] = sides.map((side) => figures.get(side))
-    const bandwidth = measureBandwidth(stepBytes(test, shape), THREADS)
     samples.push({
       ...{ bench: 'engine', case: test.name, repetition, ours },
       ...(theirs !== undefined && { theirs }),
