@@ -1,167 +1,82 @@
-import { AparError } from '../shared/errors.ts'
-import { isTerminal, type ServerFrame, type StreamEvent } from '../shared/protocol/events.ts'
-import type { ClientFrame } from '../shared/protocol/frames.ts'
-import type { Origin } from '../shared/protocol/node.ts'
+import { errorEvent, isTerminal, type StreamEvent } from '../shared/protocol/events.ts'
+import { type Origin, StreamLog } from '../shared/protocol/node.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
-import { CLOSE_LEFT, CLOSE_LOST, CLOSE_REPLACED } from './close-codes.ts'
 import type { Env } from './env.ts'
-import { closeQuietly } from './gpu-node.ts'
-import { connectToSession, type SessionOptions } from './session.ts'
+import { logTrouble } from './log.ts'
+import { nodesOf } from './nodes.ts'
+import { Upstream } from './upstream.ts'
 
 /** How long a cancelled stream may take to say what it used. */
 const LAST_WORD_MS = 5_000
-/** Attempts in a row to reach a session that has lost its connections. */
-const MAX_RECONNECTS = 5
-const FIRST_BACKOFF_MS = 50
 
 export interface GenerateOptions {
   readonly origin?: Origin | undefined
   /** Aborting it cancels the stream upstream and ends the events, as does leaving the loop early. */
   readonly signal: AbortSignal
   /** Sees every event, also those that come between a cancel and the end. */
-  readonly observe?: (event: StreamEvent) => void
-}
-
-/** The events of one stream, for a route that is the stream's client itself. */
-export async function* generate(
-  env: Env,
-  request: GenerateRequest,
-  { origin, signal, observe = () => {} }: GenerateOptions,
-): AsyncGenerator<StreamEvent, void> {
-  const reader = new Reader(await connectToSession(env, { resumable: false, origin }), signal, observe)
-  try {
-    reader.send({ type: 'generate', ...request })
-    for (let event = await reader.next(); event; event = await reader.next()) {
-      yield event
-      if (isTerminal(event)) return
-    }
-    if (!signal.aborted) throw lost()
-  } finally {
-    if (!reader.finished) await reader.lastWord()
-    reader.close(CLOSE_LEFT)
-  }
-}
-
-export type FollowOptions = Omit<GenerateOptions, 'observe'> & {
-  readonly session: Pick<SessionOptions, 'principal' | 'lease'>
+  readonly observe: (event: StreamEvent) => void
+  /** Sees to work that outlasts the call. */
+  readonly finish: (work: Promise<void>) => void
 }
 
 /**
- * The same for a client that may come back: the session sees to its limits, and keeps the stream for its grace time, also
- * when this loop is left. `from`: a new stream's request, or the name of one to read from its first event.
- * @throws AparError `stream_replaced` when another connection takes over.
+ * The events of one stream that ends with the call it belongs to. Nobody can come back for it, so the worker itself
+ * reads it from the gpu node, and no StreamSession is made (docs/adr/0021).
  */
-export async function* follow(
+export async function* generate(
   env: Env,
-  from: GenerateRequest | string,
-  { origin, signal, session }: FollowOptions,
+  request: GenerateRequest,
+  { origin, signal, observe, finish }: GenerateOptions,
 ): AsyncGenerator<StreamEvent, void> {
-  let stream = typeof from === 'string' ? from : undefined
-  let lastSeq = -1
-  for (let failures = 0; failures < MAX_RECONNECTS; failures++) {
-    if (failures > 0) await sleep(FIRST_BACKOFF_MS * 2 ** (failures - 1))
-    if (signal.aborted) return
-    const resume = stream === undefined ? undefined : { stream, after: lastSeq }
-    const options = { ...session, origin, resume, resumable: true, relayed: true }
-    const reader = new Reader(await connectToSession(env, options), signal)
-    try {
-      if (stream === undefined && typeof from !== 'string') reader.send({ type: 'generate', ...from })
-      for (let event = await reader.next(); event; event = await reader.next()) {
-        failures = 0
-        lastSeq = event.seq
-        if (event.type === 'accepted') stream = event.stream
+  // Named as those of the sessions are; no session will ever know it.
+  const stream = env.STREAM_SESSION.newUniqueId().toString()
+  const log = new StreamLog()
+  let wake = () => {}
+  const somethingNew = () => new Promise<void>((resolve) => (wake = resolve))
+  const onAbort = () => wake()
+  let observed = 0
+  const onGrown = () => {
+    for (const event of log.since(observed - 1)) observe(event)
+    observed = log.nextSeq
+    wake()
+  }
+  const reportError = (why: unknown) => logTrouble(env, { stream, request_id: origin?.request_id }, why)
+  const upstream = new Upstream({
+    ...{ stream, origin, request, log, reportError },
+    nodes: nodesOf(env, finish),
+    onNode: () => {},
+    onBatch: onGrown,
+    onLost: (error) => {
+      if (error.code === 'internal_error') reportError(error.cause ?? error)
+      log.append({ rows: [], events: [errorEvent(error, log.nextSeq)] })
+      onGrown()
+    },
+  })
+  signal.addEventListener('abort', onAbort)
+  void upstream.run()
+  try {
+    for (let given = 0; !signal.aborted; ) {
+      const next = log.since(given - 1)
+      given += next.length
+      for (const event of next) {
+        if (signal.aborted) return
         yield event
         if (isTerminal(event)) return
       }
-    } finally {
-      reader.close(CLOSE_LOST)
+      if (log.nextSeq === given) await somethingNew()
     }
-    if (signal.aborted) return
-    if (reader.closeCode === CLOSE_REPLACED)
-      throw new AparError('stream_replaced', 'another connection reads this stream now')
-    if (stream === undefined) break
-  }
-  throw lost()
-}
-
-/** A session's socket, read event by event. */
-class Reader {
-  /** The last event has come, read or not. */
-  finished = false
-  closeCode: number | undefined
-  readonly #socket: WebSocket
-  readonly #signal: AbortSignal
-  readonly #inbox: StreamEvent[] = []
-  #closed = false
-  #wake = () => {}
-
-  constructor(socket: WebSocket, signal: AbortSignal, observe: (event: StreamEvent) => void = () => {}) {
-    this.#socket = socket
-    this.#signal = signal
-    socket.addEventListener('message', ({ data }) => {
-      const event: ServerFrame = JSON.parse(String(data))
-      // Merged deltas come only to those who send acks.
-      if (event.type === 'keep_alive' || event.type === 'deltas') return
-      observe(event)
-      this.finished ||= isTerminal(event)
-      this.#inbox.push(event)
-      this.#wake()
-    })
-    const close = (code: number | undefined) => {
-      this.#closed = true
-      this.closeCode ??= code
-      this.#wake()
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    if (!log.ended) {
+      upstream.cancel({ type: 'cancel' })
+      let patient = true
+      const late = setTimeout(() => {
+        patient = false
+        wake()
+      }, LAST_WORD_MS)
+      while (patient && !log.ended) await somethingNew()
+      clearTimeout(late)
     }
-    socket.addEventListener('close', ({ code }) => close(code))
-    socket.addEventListener('error', () => close(undefined))
-    signal.addEventListener('abort', this.#onAbort)
-    socket.accept()
+    upstream.close()
   }
-
-  send(frame: ClientFrame): void {
-    this.#socket.send(JSON.stringify(frame))
-  }
-
-  /** undefined once the socket is closed or the signal aborted. */
-  async next(): Promise<StreamEvent | undefined> {
-    while (!this.#signal.aborted) {
-      const event = this.#inbox.shift()
-      if (event || this.#closed) return event
-      await this.#something()
-    }
-    return undefined
-  }
-
-  /** Cancels, and waits for the end, which tells what was used. */
-  async lastWord(): Promise<void> {
-    if (this.#closed) return
-    this.send({ type: 'cancel' })
-    const late = setTimeout(() => {
-      this.#closed = true
-      this.#wake()
-    }, LAST_WORD_MS)
-    while (!this.finished && !this.#closed) await this.#something()
-    clearTimeout(late)
-  }
-
-  close(code: number): void {
-    this.#signal.removeEventListener('abort', this.#onAbort)
-    closeQuietly(this.#socket, code)
-  }
-
-  readonly #onAbort = () => this.#wake()
-
-  #something(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve
-    })
-  }
-}
-
-function lost(): AparError {
-  return new AparError('gpu_node_lost', 'the stream was cut before its end')
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

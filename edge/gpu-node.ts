@@ -1,6 +1,6 @@
 import type { NodeFrame } from '../shared/protocol/node.ts'
-import type { NodeAddress } from './durable/upstream.ts'
 import { dialledInNodeOf, type Env } from './env.ts'
+import type { NodeAddress } from './upstream.ts'
 
 const CONNECT_TIMEOUT_MS = 5_000
 const ABNORMAL_CLOSURE = 1006

@@ -6,7 +6,6 @@ import type { Principal } from './principal.ts'
 
 export const SESSION_HEADERS = {
   principal: 'apar-principal',
-  resumable: 'apar-resumable',
   origin: 'apar-origin',
   lease: 'apar-lease',
 } as const
@@ -16,8 +15,6 @@ export interface SessionOptions {
   readonly principal?: Principal | undefined
   /** The place in the principal's limits that the stream has already; without one its session takes one. */
   readonly lease?: Lease | undefined
-  /** A client that was lost may come back; without that its stream ends at once, and nothing is stored. */
-  readonly resumable: boolean
   /** The client sends `ack`. */
   readonly acks?: boolean | undefined
   /**
@@ -33,7 +30,7 @@ export interface SessionOptions {
 
 /** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for a name that is none. */
 export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
-  const { principal, lease, resumable, acks, relayed, origin, resume } = options
+  const { principal, lease, acks, relayed, origin, resume } = options
   const url = new URL('https://session/')
   if (resume) url.searchParams.set('after', String(resume.after))
   if (acks) url.searchParams.set('flow', 'ack')
@@ -47,7 +44,6 @@ export async function connectToSession(env: Env, options: SessionOptions): Promi
       ...(principal && principalHeader(principal)),
       ...(origin && originHeader(origin)),
       ...(lease && { [SESSION_HEADERS.lease]: JSON.stringify(lease) }),
-      [SESSION_HEADERS.resumable]: resumable ? 'yes' : 'no',
     },
   })
   if (!webSocket) throw new Error('the stream session took no WebSocket')

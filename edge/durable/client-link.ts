@@ -1,7 +1,7 @@
 import { AparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { coalesce } from '../../shared/protocol/deltas.ts'
-import type { ErrorEvent, ServerFrame } from '../../shared/protocol/events.ts'
+import { errorEvent, type ServerFrame } from '../../shared/protocol/events.ts'
 import { ClientFrame, MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import type { StreamLog } from '../../shared/protocol/node.ts'
 import { CLOSE_SLOW_CLIENT, isGoodbye } from '../close-codes.ts'
@@ -74,9 +74,8 @@ export class ClientLink {
   }
 
   /** For a stream that has no log any more. */
-  refuse({ code, message, param }: AparError): void {
-    const seq = this.#sent + 1
-    this.#send({ type: 'error', seq, code, message, param: param ?? null } satisfies ErrorEvent)
+  refuse(error: AparError): void {
+    this.#send(errorEvent(error, this.#sent + 1))
     this.close(1000, '')
   }
 

@@ -1,5 +1,5 @@
-import { type AparError, toAparError } from '../../shared/errors.ts'
-import { isTerminal, type ServerFrame } from '../../shared/protocol/events.ts'
+import { toAparError } from '../../shared/errors.ts'
+import { errorEvent, isTerminal, type ServerFrame } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 import type { CutFrame, CutReason } from '../../shared/protocol/multiplex.ts'
 import { CLOSE_LEFT, CLOSE_LOST, CLOSE_REPLACED, CLOSE_SLOW_CLIENT } from '../close-codes.ts'
@@ -131,10 +131,6 @@ export class Lane {
       // Its close event is under way.
     }
   }
-}
-
-export function errorEvent({ code, message, param }: AparError, seq: number) {
-  return { type: 'error', seq, code, message, param: param ?? null } as const
 }
 
 function reasonOf(code: number | undefined): CutReason {

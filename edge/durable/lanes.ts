@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { parse, parseJson } from '../../shared/parse.ts'
+import { errorEvent } from '../../shared/protocol/events.ts'
 import {
   Addressed,
   MultiplexedFrame,
@@ -11,7 +12,7 @@ import { MAX_FRAME_CHARS } from '../../shared/protocol/version.ts'
 import { CLOSE_BAD_FRAMES, CLOSE_LEFT, CLOSE_LOST, isGoodbye } from '../close-codes.ts'
 import { closeQuietly } from '../gpu-node.ts'
 import { clientText } from './client-link.ts'
-import { errorEvent, Lane } from './lane.ts'
+import { Lane } from './lane.ts'
 
 /** Requests that one socket may carry at the same time. */
 export const MAX_REQUESTS = 64

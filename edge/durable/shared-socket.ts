@@ -40,7 +40,6 @@ export class SharedSocket extends DurableObject<Env> {
     return connectToSession(this.env, {
       principal,
       origin,
-      resumable: true,
       acks: true,
       relayed: true,
       resume,

@@ -1,11 +1,11 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
-import type { ErrorEvent, StreamEvent } from '../../shared/protocol/events.ts'
+import { errorEvent, type StreamEvent } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 import { type Origin, StreamLog } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { CLOSE_REPLACED } from '../close-codes.ts'
+import { type NodeAddress, type Nodes, Upstream } from '../upstream.ts'
 import { ClientLink } from './client-link.ts'
-import { type NodeAddress, type Nodes, Upstream } from './upstream.ts'
 
 export interface RelayOptions {
   readonly stream: string
@@ -18,7 +18,7 @@ export interface RelayOptions {
   /** The stream is over for everybody. */
   readonly onOver: () => void
   readonly log: (error: unknown) => void
-  /** How long the stream goes on for a client that was lost; 0 cancels at once. Default 30 s. */
+  /** How long the stream goes on for a client that was lost. Default 30 s. */
   readonly graceMs?: number | undefined
   /** How long a client may take to send `generate`. Default 10 s. */
   readonly generateTimeoutMs?: number | undefined
@@ -115,16 +115,14 @@ export class StreamRelay {
       await this.#settle()
       return
     }
-    // The same on every node that the stream may move to.
-    const seeded = { ...admitted, seed: admitted.seed ?? randomSeed() }
     const { stream, origin, nodes, onNode, log, silenceMs } = this.#options
     this.#upstream = new Upstream({
       stream,
       origin,
-      request: seeded,
+      request: admitted,
       log: this.#log,
       nodes,
-      onNode: (at) => onNode(seeded, at),
+      onNode,
       onBatch: () => this.#onBatch(),
       onLost: (error) => this.#fail(error),
       reportError: log,
@@ -163,22 +161,19 @@ export class StreamRelay {
   /** Without a goodbye it may come back for the rest; before its first event there is nothing to come back for. */
   #onClientGone(left: boolean): void {
     this.#client = undefined
-    const { graceMs = 30_000 } = this.#options
-    if (left || graceMs === 0 || this.#log.nextSeq === 0) this.close()
-    else this.#graceTimer = setTimeout(() => this.close(), graceMs)
+    if (left || this.#log.nextSeq === 0) this.close()
+    else this.#graceTimer = setTimeout(() => this.close(), this.#options.graceMs ?? 30_000)
   }
 
   #fail(thrown: unknown): void {
     if (this.#log.ended) return
     const error = toAparError(thrown)
     if (error.code === 'internal_error') this.#options.log(error.cause ?? thrown)
-    const { code, message, param } = error
     const seq = this.#log.nextSeq
     if (seq === 0 && this.#upstream && this.#client?.resumed) {
       this.#client.refuse(error)
     } else {
-      const event: ErrorEvent = { type: 'error', seq, code, message, param: param ?? null }
-      this.#log.append({ rows: [], events: [event] })
+      this.#log.append({ rows: [], events: [errorEvent(error, seq)] })
       this.#onBatch()
     }
     this.#upstream?.close()
@@ -195,8 +190,4 @@ export class StreamRelay {
     this.#client?.close(1001, 'the stream is over')
     this.#options.onOver()
   }
-}
-
-function randomSeed(): number {
-  return crypto.getRandomValues(new Uint32Array(1))[0] ?? 0
 }

@@ -3,7 +3,7 @@ import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Admission } from '../admission.ts'
 import type { AppEnv } from '../env.ts'
-import { follow } from '../generate.ts'
+import { follow } from '../follow.ts'
 import { Identified } from './sse.ts'
 import { readStreams, type Streams } from './streams.ts'
 

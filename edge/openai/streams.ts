@@ -31,14 +31,15 @@ export async function startStreams(
 ): Promise<Streams> {
   const admission = await Admission.open(c.env, c.get('principal'), requests)
   c.set('rates', { ...c.get('rates'), ...admission.rates })
+  const finish = (work: Promise<void>) => c.executionCtx.waitUntil(work)
   return readStreams(c, (signal) => {
     const runs = admission.requests.map((request, stream) => {
       const observe = (event: StreamEvent) => admission.observe(event, stream)
-      return generate(c.env, request, { origin: c.get('origin'), signal, observe })
+      return generate(c.env, request, { origin: c.get('origin'), signal, observe, finish })
     })
     const { tracked, allEnded } = whenAllEnd(runs)
     // The platform ends what a client has left behind, but for this.
-    c.executionCtx.waitUntil(allEnded.then(() => admission.settle()))
+    finish(allEnded.then(() => admission.settle()))
     return tracked
   })
 }

@@ -41,7 +41,6 @@ function openSingle(c: Context<AppEnv>, { stream, after, flow }: StreamQuery): P
   return connectToSession(c.env, {
     principal: c.get('principal'),
     origin: c.get('origin'),
-    resumable: true,
     acks: flow === 'ack',
     resume: stream === undefined ? undefined : { stream, after },
   })

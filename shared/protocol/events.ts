@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { ERROR_CODES, type ErrorCode } from '../errors.ts'
+import { type AparError, ERROR_CODES, type ErrorCode } from '../errors.ts'
 import { PROTOCOL_VERSION, SUBPROTOCOL } from './version.ts'
 
 export { PROTOCOL_VERSION, SUBPROTOCOL }
@@ -131,6 +131,11 @@ export interface KeepAliveFrame {
 
 /** What a client gets. */
 export type ServerFrame = StreamEvent | DeltasFrame | KeepAliveFrame
+
+/** The end of a stream that fails after event `seq` - 1. */
+export function errorEvent({ code, message, param }: AparError, seq: number): ErrorEvent {
+  return { type: 'error', seq, code, message, param: param ?? null }
+}
 
 /** True for the event after which a stream sends nothing more. */
 export function isTerminal(event: StreamEvent): event is DoneEvent | ErrorEvent {

@@ -1,9 +1,9 @@
-import { AparError, toAparError } from '../../shared/errors.ts'
-import { parseJson } from '../../shared/parse.ts'
-import type { ErrorEvent } from '../../shared/protocol/events.ts'
-import { NodeBatch, type NodeFrame, type Origin, type StreamLog } from '../../shared/protocol/node.ts'
-import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import type { NodeSocket } from '../gpu-node.ts'
+import { AparError, toAparError } from '../shared/errors.ts'
+import { parseJson } from '../shared/parse.ts'
+import type { ErrorEvent } from '../shared/protocol/events.ts'
+import { NodeBatch, type NodeFrame, type Origin, type StreamLog } from '../shared/protocol/node.ts'
+import type { GenerateRequest } from '../shared/protocol/request.ts'
+import type { NodeSocket } from './gpu-node.ts'
 
 /** A node closes with this code when it shuts down: attaching again would be in vain. */
 const CLOSE_SERVICE_RESTART = 1012
@@ -33,12 +33,13 @@ export interface Nodes {
 export interface UpstreamOptions {
   readonly stream: string
   readonly origin?: Origin | undefined
+  /** Gets a seed if it has none: the same on every node that the stream may move to. */
   readonly request: GenerateRequest
   /** Grows with what the nodes send. */
   readonly log: StreamLog
   readonly nodes: Nodes
-  /** The stream runs on this node now. */
-  readonly onNode: (node: NodeAddress) => void
+  /** The stream runs on this node now. `request` has its seed. */
+  readonly onNode: (request: GenerateRequest, node: NodeAddress) => void
   /** The log has grown. */
   readonly onBatch: () => void
   readonly onLost: (error: AparError) => void
@@ -69,7 +70,8 @@ export class Upstream {
   #closed = false
 
   constructor(options: UpstreamOptions) {
-    this.#options = options
+    const { request } = options
+    this.#options = { ...options, request: { ...request, seed: request.seed ?? randomSeed() } }
   }
 
   /** Runs until the log has ended. `node`: where the stream is already, for a session that lost its memory. */
@@ -179,7 +181,7 @@ export class Upstream {
             : { type: 'start', stream, request, log: log.batchesSince(-1), origin },
         )
         for (const frame of this.#cancels.values()) this.#trySend(frame)
-        if (!attach) this.#options.onNode(node)
+        if (!attach) this.#options.onNode(request, node)
       })
     } finally {
       clearInterval(watch)
@@ -234,6 +236,10 @@ function toError({ code, message, param }: ErrorEvent): AparError {
 
 function lost(): AparError {
   return new AparError('gpu_node_lost', 'the gpu node was lost, and no other could go on with the stream')
+}
+
+function randomSeed(): number {
+  return crypto.getRandomValues(new Uint32Array(1))[0] ?? 0
 }
 
 function sleep(ms: number): Promise<void> {
