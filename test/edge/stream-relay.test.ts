@@ -1,7 +1,7 @@
 import { expect, it, vi } from 'vitest'
 import { type ClientOptions, type RelayOptions, StreamRelay } from '../../edge/durable/stream-relay.ts'
-import type { Nodes } from '../../edge/durable/upstream.ts'
 import type { NodeSocket } from '../../edge/gpu-node.ts'
+import type { Nodes } from '../../edge/upstream.ts'
 import type { ServerFrame } from '../../shared/protocol/events.ts'
 import type { NodeFrame } from '../../shared/protocol/node.ts'
 import { accepted, branchEnd, delta, done } from './support.ts'
