@@ -8,6 +8,23 @@
 namespace apar::cuda {
 namespace {
 
+class CudaGraph final : public Graph {
+ public:
+  CudaGraph(cudaGraph_t recorded, cudaStream_t stream) : stream_(stream) {
+    check(cudaGraphInstantiate(&executable_, recorded, 0), "cudaGraphInstantiate");
+  }
+  // A launch of it may be under way.
+  ~CudaGraph() override {
+    cudaStreamSynchronize(stream_);
+    cudaGraphExecDestroy(executable_);
+  }
+  void launch() override { check(cudaGraphLaunch(executable_, stream_), "cudaGraphLaunch"); }
+
+ private:
+  cudaGraphExec_t executable_ = nullptr;
+  cudaStream_t stream_;
+};
+
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(int32_t index) {
@@ -29,7 +46,6 @@ class CudaDevice final : public Device {
 
   ~CudaDevice() override {
     cudaStreamSynchronize(stream_);
-    for (cudaGraphExec_t graph : graphs_) cudaGraphExecDestroy(graph);
     for (void* memory : memory_) cudaFree(memory);
     for (void* memory : pinned_) cudaFreeHost(memory);
     cudaStreamDestroy(stream_);
@@ -67,25 +83,23 @@ class CudaDevice final : public Device {
   void begin_capture() override {
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
   }
-  int32_t end_capture() override {
-    cudaGraph_t graph = nullptr;
-    check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
-    cudaGraphExec_t executable = nullptr;
-    const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
-    cudaGraphDestroy(graph);
-    check(status, "cudaGraphInstantiate");
-    graphs_.push_back(executable);
-    return static_cast<int32_t>(graphs_.size()) - 1;
+  std::unique_ptr<Graph> end_capture() override {
+    cudaGraph_t recorded = nullptr;
+    check(cudaStreamEndCapture(stream_, &recorded), "cudaStreamEndCapture");
+    const std::unique_ptr<CUgraph_st, decltype(&cudaGraphDestroy)> owner(recorded, &cudaGraphDestroy);
+    return std::make_unique<CudaGraph>(recorded, stream_);
   }
-  void launch_graph(int32_t graph) override {
-    check(cudaGraphLaunch(graphs_[graph], stream_), "cudaGraphLaunch");
+  void abandon_capture() noexcept override {
+    cudaGraph_t recorded = nullptr;  // stays null when what failed has spoilt the recording
+    cudaStreamEndCapture(stream_, &recorded);
+    if (recorded != nullptr) cudaGraphDestroy(recorded);
+    cudaGetLastError();  // or the next launch would report it
   }
 
  private:
   DeviceInfo info_;
   cudaStream_t stream_ = nullptr;
   std::vector<void*> memory_, pinned_;
-  std::vector<cudaGraphExec_t> graphs_;
 };
 
 }  // namespace

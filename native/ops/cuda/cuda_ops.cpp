@@ -38,7 +38,7 @@ int32_t CudaOps::width_of(const float* data) const {
 
 // What the host makes ready is made while the device may still be busy with a step that handed out nothing.
 void CudaOps::begin_step(const StepBatch& batch) {
-  if (graphs_.open()) finish_step();  // the step before ended in an error
+  graphs_.abandon();  // the step before, if it ended in an error between two operations
   work_.build(batch, shape_.group(), max_parts_, max_slots_);
   if (work_.num_parts() > max_parts_)
     throw Error(ErrorCode::internal, "more partial results than there is room for");
@@ -64,44 +64,48 @@ void CudaOps::wait() {
 }
 
 void CudaOps::embed(const Matrix& table, float* x) {
-  if (graphs_.replaying()) return;
-  cuda::embed(stream_, step_, padded(rows_), table.data, table.dtype, static_cast<int32_t>(table.cols), x);
+  enqueue(rows_, [&](Stream stream, int32_t rows) {
+    cuda::embed(stream, step_, rows, table.data, table.dtype, static_cast<int32_t>(table.cols), x);
+  });
 }
 
-void CudaOps::rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width,
+void CudaOps::rms_norm(float* x, const float* residual, const float* weight, int32_t num_rows, int32_t width,
                        float eps, float* out) {
-  if (graphs_.replaying()) return;
-  add_rms_norm(stream_, padded(rows), width, eps, x, residual, weight, out, buffer(out).bf16);
+  enqueue(num_rows, [&](Stream stream, int32_t rows) {
+    add_rms_norm(stream, rows, width, eps, x, residual, weight, out, buffer(out).bf16);
+  });
 }
 
 void CudaOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
-  if (graphs_.replaying()) return;
-  cuda::rope_and_store(stream_, step_, padded(rows_), shape_, rope_, q, k, v, kv_layer(layer));
+  enqueue(rows_, [&](Stream stream, int32_t rows) {
+    cuda::rope_and_store(stream, step_, rows, shape_, rope_, q, k, v, kv_layer(layer));
+  });
 }
 
 void CudaOps::attention(int32_t layer, const float* q, float* out) {
-  if (graphs_.replaying()) return;
-  const auto kernel = attention_mma_takes(shape_, config_.kv_dtype) ? attention_mma : attention_plain;
-  kernel(stream_, step_, shape_, q, kv_layer(layer), parts_, attention_grid_);
-  attention_merge(stream_, step_, padded(rows_), shape_, parts_, out, buffer(out).bf16);
+  enqueue(rows_, [&](Stream stream, int32_t rows) {
+    const auto kernel = attention_mma_takes(shape_, config_.kv_dtype) ? attention_mma : attention_plain;
+    kernel(stream, step_, shape_, q, kv_layer(layer), parts_, attention_grid_);
+    attention_merge(stream, step_, rows, shape_, parts_, out, buffer(out).bf16);
+  });
 }
 
 void CudaOps::swiglu(float* gate, const float* up, size_t count) {
-  if (graphs_.replaying()) return;
   const int64_t width = width_of(gate);
-  const auto rows = static_cast<int32_t>(static_cast<int64_t>(count) / width);
-  cuda::swiglu(stream_, padded(rows) * width, gate, up, buffer(gate).bf16);
+  enqueue(static_cast<int32_t>(static_cast<int64_t>(count) / width), [&](Stream stream, int32_t rows) {
+    cuda::swiglu(stream, rows * width, gate, up, buffer(gate).bf16);
+  });
 }
 
 // The rows are the batch's logit rows; they are in the step's data.
 void CudaOps::gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) {
-  if (graphs_.replaying()) return;
-  gather_logit_rows(stream_, step_, padded(static_cast<int32_t>(row_ids.size())), width, x, out,
-                    buffer(out).bf16);
+  enqueue(static_cast<int32_t>(row_ids.size()), [&](Stream stream, int32_t rows) {
+    gather_logit_rows(stream, step_, rows, width, x, out, buffer(out).bf16);
+  });
 }
 
-void CudaOps::matmul(const float* x, int32_t rows, std::span<const Projection> projections) {
-  if (!graphs_.replaying()) multiply(x, padded(rows), projections);
+void CudaOps::matmul(const float* x, int32_t num_rows, std::span<const Projection> projections) {
+  enqueue(num_rows, [&](Stream /*stream*/, int32_t rows) { multiply(x, rows, projections); });
 }
 
 // One launch for layers that are packed alike.
@@ -149,7 +153,7 @@ void CudaOps::compute_logits(const float* x, int32_t rows, const Linear& head) {
     graphs_.forget();  // they hold the old buffer's address
   }
   const Projection projection = {head, logits_};
-  if (!graphs_.replaying()) multiply(x, padded(rows), {&projection, 1});
+  matmul(x, rows, {&projection, 1});
   finish_step();
 }
 

@@ -44,11 +44,14 @@ class CudaOps final : public Ops {
   void draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,
                    std::span<DrawnToken> drawn) override;
 
-  // For what takes its place among the operations without being one (cuda_rank.cpp): calls body(stream,
-  // padded rows), unless the step's graph has it already.
+  // An operation, or what takes its place among them (cuda_rank.cpp): calls body(stream, padded rows), unless
+  // the step's graph has it already.
   template <class Body>
   void enqueue(int32_t rows, Body body) {
-    if (!graphs_.replaying()) body(stream_, padded(rows));
+    if (graphs_.replaying()) return;
+    StepGraphs::Operation operation(graphs_);
+    body(stream_, padded(rows));
+    operation.done();
   }
 
  private:

@@ -16,6 +16,14 @@ struct DeviceInfo {
   uint64_t free_bytes = 0;  // when the device was opened
 };
 
+// Recorded launches of a device, which outlives them. Not destroyed between begin_capture() and
+// end_capture().
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  virtual void launch() = 0;
+};
+
 // Device memory, copies and graphs: what the operations need beside their kernels. One stream; everything on
 // it happens in order. CudaDevice is the real one, EmulatedDevice runs the kernels on the host for the tests.
 // Errors are Error{out_of_memory} for an allocation that fails, Error{internal} for anything else.
@@ -36,10 +44,11 @@ class Device {
   virtual void download(void* pinned, const void* from, size_t bytes) = 0;
   virtual void synchronize() = 0;
 
-  // Between the two, launches are recorded instead of run. end_capture() returns a graph's number.
+  // Between the two, launches are recorded instead of run.
   virtual void begin_capture() = 0;
-  virtual int32_t end_capture() = 0;
-  virtual void launch_graph(int32_t graph) = 0;
+  virtual std::unique_ptr<Graph> end_capture() = 0;
+  // In place of end_capture(): what was recorded is dropped. Recording has ended, whatever the device says.
+  virtual void abandon_capture() noexcept = 0;
 };
 
 }  // namespace apar::cuda

@@ -1,5 +1,7 @@
 #include "ops/cuda/step_graphs.h"
 
+#include <utility>
+
 namespace apar::cuda {
 namespace {
 
@@ -11,22 +13,25 @@ constexpr int32_t kMaxRecordedRows = 512;
 void StepGraphs::begin(const StepShape& shape) {
   shape_ = shape;
   mode_ = Mode::direct;
-  if (shape.rows > kMaxRecordedRows) return;
-  const auto [known, added] = graphs_.try_emplace(shape, kUnrecorded);
-  if (added) return;
-  if (known->second == kUnrecorded) {
+  const auto known = graphs_.find(shape);
+  if (known == graphs_.end()) return;
+  if (known->second != nullptr) {
+    mode_ = Mode::replay;
+  } else {
     device_.begin_capture();
     mode_ = Mode::record;
-  } else {
-    mode_ = Mode::replay;
   }
 }
 
 void StepGraphs::finish() {
-  const Mode mode = mode_;
-  mode_ = Mode::idle;
+  const Mode mode = std::exchange(mode_, Mode::idle);
+  if (mode == Mode::direct && shape_.rows <= kMaxRecordedRows) graphs_.try_emplace(shape_);
   if (mode == Mode::record) graphs_[shape_] = device_.end_capture();
-  if (mode == Mode::record || mode == Mode::replay) device_.launch_graph(graphs_[shape_]);
+  if (mode == Mode::record || mode == Mode::replay) graphs_[shape_]->launch();
+}
+
+void StepGraphs::abandon() noexcept {
+  if (std::exchange(mode_, Mode::idle) == Mode::record) device_.abandon_capture();
 }
 
 }  // namespace apar::cuda

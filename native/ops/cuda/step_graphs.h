@@ -3,6 +3,7 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <memory>
 
 #include "ops/cuda/device.h"
 
@@ -22,25 +23,46 @@ struct StepShape {
 class StepGraphs {
  public:
   explicit StepGraphs(Device& device) : device_(device) {}
+  ~StepGraphs() { abandon(); }
+  StepGraphs(const StepGraphs&) = delete;
+  StepGraphs& operator=(const StepGraphs&) = delete;
 
-  // Throws what the device throws; then this object can still begin the next step.
+  // Throws what the device throws, as finish() does; then this object can still begin the next step.
   void begin(const StepShape& shape);
   bool replaying() const { return mode_ == Mode::replay; }
   // Whether a step has begun and not finished.
   bool open() const { return mode_ != Mode::idle; }
   // The step's launches are on their way to the device.
   void finish();
+  // Ends a step that failed: what was recorded of it is dropped, for it is not the whole step.
+  void abandon() noexcept;
+
+  // One of a step's operations: unless it is done(), its end abandons the step.
+  class Operation {
+   public:
+    explicit Operation(StepGraphs& graphs) : graphs_(graphs) {}
+    ~Operation() {
+      if (!done_) graphs_.abandon();
+    }
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+    void done() { done_ = true; }
+
+   private:
+    StepGraphs& graphs_;
+    bool done_ = false;
+  };
+
   // Records every shape anew, after a step of each: a buffer has moved. Not while recording.
   void forget() { graphs_.clear(); }
 
  private:
   enum class Mode : uint8_t { idle, direct, record, replay };
-  static constexpr int32_t kUnrecorded = -1;
 
   Device& device_;
   Mode mode_ = Mode::idle;
   StepShape shape_;
-  std::map<StepShape, int32_t> graphs_;
+  std::map<StepShape, std::unique_ptr<Graph>> graphs_;  // null: to be recorded
 };
 
 }  // namespace apar::cuda

@@ -38,18 +38,36 @@ void EmulatedDevice::download(void* pinned, const void* from, size_t bytes) {
   upload(pinned, from, bytes);
 }
 
-int32_t EmulatedDevice::end_capture() {
-  capturing_ = false;
-  graphs_.push_back(std::exchange(recording_, {}));
-  return static_cast<int32_t>(graphs_.size()) - 1;
+class EmulatedDevice::RecordedLaunches final : public Graph {
+ public:
+  RecordedLaunches(EmulatedDevice& device, std::vector<std::function<void()>> launches)
+      : device_(device), launches_(std::move(launches)) {
+    ++device_.graphs_;
+  }
+  ~RecordedLaunches() override { --device_.graphs_; }
+  void launch() override {
+    ++device_.graph_launches_;
+    for (const auto& work : launches_) work();
+  }
+
+ private:
+  EmulatedDevice& device_;
+  std::vector<std::function<void()>> launches_;
+};
+
+std::unique_ptr<Graph> EmulatedDevice::end_capture() {
+  if (!std::exchange(capturing_, false)) throw std::logic_error("nothing is being recorded");
+  return std::make_unique<RecordedLaunches>(*this, std::exchange(recording_, {}));
 }
 
-void EmulatedDevice::launch_graph(int32_t graph) {
-  ++graph_launches_;
-  for (const auto& work : graphs_.at(graph)) work();
+void EmulatedDevice::abandon_capture() noexcept {
+  capturing_ = false;
+  recording_.clear();
 }
 
 void EmulatedDevice::enqueue(std::function<void()> work) {
+  if (launches_to_failure_ >= 0 && launches_to_failure_-- == 0)
+    throw Error(ErrorCode::internal, "a launch that was to fail");
   if (capturing_)
     recording_.push_back(std::move(work));
   else

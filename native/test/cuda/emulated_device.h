@@ -23,21 +23,27 @@ class EmulatedDevice final : public Device {
   void download(void* pinned, const void* from, size_t bytes) override;
   void synchronize() override { ++waits_; }
   void begin_capture() override { capturing_ = true; }
-  int32_t end_capture() override;
-  void launch_graph(int32_t graph) override;
+  std::unique_ptr<Graph> end_capture() override;
+  void abandon_capture() noexcept override;
 
   void enqueue(std::function<void()> work);
   int32_t graph_launches() const { return graph_launches_; }
+  int32_t graphs() const { return graphs_; }  // that are there now
   int32_t waits() const { return waits_; }
+  // The launch after `launches` more fails.
+  void fail_launch_after(int32_t launches) { launches_to_failure_ = launches; }
 
  private:
+  class RecordedLaunches;
+
   DeviceInfo info_;
   std::vector<std::unique_ptr<test::Guarded<unsigned char>>> memory_;
   bool capturing_ = false;
   std::vector<std::function<void()>> recording_;
-  std::vector<std::vector<std::function<void()>>> graphs_;
+  int32_t graphs_ = 0;
   int32_t graph_launches_ = 0;
   int32_t waits_ = 0;
+  int32_t launches_to_failure_ = -1;  // none
 };
 
 }  // namespace apar::cuda

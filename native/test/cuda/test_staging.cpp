@@ -32,8 +32,8 @@ class LazyDevice final : public Device {
     copies_.clear();
   }
   void begin_capture() override {}
-  int32_t end_capture() override { return 0; }
-  void launch_graph(int32_t) override {}
+  std::unique_ptr<Graph> end_capture() override { return nullptr; }
+  void abandon_capture() noexcept override {}
 
   size_t most_under_way() const { return most_under_way_; }
   bool busy() const { return !copies_.empty(); }
