@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
+constexpr uint32_t kMaxMergeThreads = 256;
 constexpr float kLog2E = 1.4426950408889634f;
 
 __device__ inline float widen(float value) {
@@ -152,24 +153,24 @@ void launch_plain(Stream stream, const StepHeader* step, HeadShape shape, const 
         static_cast<const Element*>(kv.values), parts);
 }
 
-// A block merges one row: chunks of a span in order, then spans in order.
-__global__ void __launch_bounds__(kThreads) merge_rows(const StepHeader* step, HeadShape shape,
-                                                       AttentionParts parts, float* out, uint16_t* out_bf16) {
-  const int32_t planned = blockIdx.x;
+// A block merges one head of one row: chunks of a span in order, then spans in order.
+__global__ void __launch_bounds__(kMaxMergeThreads)
+    merge_heads(const StepHeader* step, HeadShape shape, AttentionParts parts, float* out,
+                uint16_t* out_bf16) {
+  const int32_t planned = blockIdx.x, head = blockIdx.y;
   if (planned >= step->planned_rows) return;
   const int32_t* const merge_begin = step_array(step, step->merge_begin) + planned;
   const int32_t* const codes = step_array(step, step->merge_parts);
-  const int32_t width = shape.heads * shape.head_dim;
-  const int64_t to = static_cast<int64_t>(step_array(step, step->query_rows)[planned]) * width;
-  for (int32_t i = threadIdx.x; i < width; i += kThreads) {
-    const int32_t head = i / shape.head_dim;
+  const int32_t row = step_array(step, step->query_rows)[planned];
+  const int64_t to = (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim;
+  for (int32_t d = threadIdx.x; d < shape.head_dim; d += blockDim.x) {
     PartValue result, span;
     for (int32_t k = merge_begin[0]; k < merge_begin[1]; ++k) {
       const int64_t at = static_cast<int64_t>(codes[k] / 2) * shape.heads + head;
       PartValue part;
       part.max = parts.scales[2 * at];
       part.total = parts.scales[2 * at + 1];
-      part.sum = parts.sums[at * shape.head_dim + i % shape.head_dim];
+      part.sum = parts.sums[at * shape.head_dim + d];
       if (codes[k] % 2 != 0) {
         result.fold(span);
         span = part;
@@ -179,8 +180,8 @@ __global__ void __launch_bounds__(kThreads) merge_rows(const StepHeader* step, H
     }
     result.fold(span);
     const float value = result.sum / result.total;
-    out[to + i] = value;
-    out_bf16[to + i] = bf16_bits(value);
+    out[to + d] = value;
+    out_bf16[to + d] = bf16_bits(value);
   }
 }
 
@@ -196,7 +197,9 @@ void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, con
 
 void attention_merge(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape,
                      AttentionParts parts, float* out, uint16_t* out_bf16) {
-  launch<merge_rows>(stream, {static_cast<uint32_t>(rows)}, kThreads, 0, step, shape, parts, out, out_bf16);
+  const Grid grid = {static_cast<uint32_t>(rows), static_cast<uint32_t>(shape.heads)};
+  launch<merge_heads>(stream, grid, threads_for(shape.head_dim, kMaxMergeThreads), 0, step, shape, parts, out,
+                      out_bf16);
 }
 
 }  // namespace apar::cuda

@@ -8,7 +8,9 @@ namespace apar::cuda {
 namespace {
 
 constexpr uint32_t kThreads = 256;
-constexpr int kWarps = kThreads / 32;
+constexpr int32_t kMaxNormThreads = 1024;
+constexpr int kMaxNormVectors = 4;  // of 4 floats, kept by a thread
+constexpr uint32_t kMaxHeadThreads = 256;
 
 __device__ inline float load(const float* from, int64_t index) {
   return from[index];
@@ -32,20 +34,24 @@ __global__ void embed_rows(const StepHeader* step, const Element* table, int32_t
     out[static_cast<int64_t>(row) * width + i] = load(table, token * width + i);
 }
 
-// The sum of one value per thread, added in an order that depends on nothing but the number of threads.
+// The sum of one value per thread, added in an order that depends on nothing but the number of threads. Every
+// warp adds up the warps' sums for itself: one barrier.
 __device__ inline float block_sum(float value) {
   auto* const sums = reinterpret_cast<float*>(shared_memory());
+  const uint32_t lane = threadIdx.x % 32;
   value = warp_sum(value);
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = value;
+  if (lane == 0) sums[threadIdx.x / 32] = value;
   __syncthreads();
-  float total = 0;
-  for (int warp = 0; warp < kWarps; ++warp) total += sums[warp];
-  return total;
+  return warp_sum(lane < blockDim.x / 32 ? sums[lane] : 0.0f);
+}
+
+__device__ inline float norm_scale(float squares, int32_t width, float eps) {
+  return 1.0f / sqrtf(block_sum(squares) / static_cast<float>(width) + eps);
 }
 
 __global__ void __launch_bounds__(kThreads)
-    add_rms_norm_rows(float* x, const float* residual, const float* weight, int32_t width, float eps,
-                      float* out, uint16_t* out_bf16) {
+    add_rms_norm_any(float* x, const float* residual, const float* weight, int32_t width, float eps,
+                     float* out, uint16_t* out_bf16) {
   const int64_t first = static_cast<int64_t>(blockIdx.x) * width;
   float squares = 0;
   for (int32_t i = threadIdx.x; i < width; i += kThreads) {
@@ -56,11 +62,56 @@ __global__ void __launch_bounds__(kThreads)
     }
     squares = fmaf(value, value, squares);
   }
-  const float scale = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(width) + eps);
+  const float scale = norm_scale(squares, width, eps);
   for (int32_t i = threadIdx.x; i < width; i += kThreads) {
     const float value = x[first + i] * scale * weight[i];
     out[first + i] = value;
     out_bf16[first + i] = bf16_bits(value);
+  }
+}
+
+// Widths that are a multiple of 4, up to kVectors vectors of 4 a thread. A single row waits for memory once:
+// everything is asked for before the sum and kept in registers. `out` may be the residual's memory.
+template <int kVectors>
+__global__ void __launch_bounds__(kMaxNormThreads)
+    add_rms_norm_rows(float* __restrict__ x, const float* residual, const float* __restrict__ weight,
+                      int32_t width, float eps, float* out, uint16_t* out_bf16) {
+  const int32_t vectors = width / 4;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * vectors;
+  float4 value[kVectors], added[kVectors], factor[kVectors];
+#pragma unroll
+  for (int k = 0; k < kVectors; ++k) {
+    const int32_t i = threadIdx.x + k * blockDim.x;
+    value[k] = added[k] = factor[k] = make_float4(0, 0, 0, 0);
+    if (i >= vectors) continue;
+    value[k] = reinterpret_cast<const float4*>(x)[first + i];
+    if (residual != nullptr) added[k] = reinterpret_cast<const float4*>(residual)[first + i];
+    factor[k] = reinterpret_cast<const float4*>(weight)[i];
+  }
+  float squares = 0;
+#pragma unroll
+  for (int k = 0; k < kVectors; ++k) {
+    const int32_t i = threadIdx.x + k * blockDim.x;
+    if (residual != nullptr) {
+      value[k] = make_float4(value[k].x + added[k].x, value[k].y + added[k].y, value[k].z + added[k].z,
+                             value[k].w + added[k].w);
+      if (i < vectors) reinterpret_cast<float4*>(x)[first + i] = value[k];
+    }
+    squares = fmaf(value[k].x, value[k].x, squares);
+    squares = fmaf(value[k].y, value[k].y, squares);
+    squares = fmaf(value[k].z, value[k].z, squares);
+    squares = fmaf(value[k].w, value[k].w, squares);
+  }
+  const float scale = norm_scale(squares, width, eps);
+#pragma unroll
+  for (int k = 0; k < kVectors; ++k) {
+    const int32_t i = threadIdx.x + k * blockDim.x;
+    if (i >= vectors) continue;
+    const float4 result = make_float4(value[k].x * scale * factor[k].x, value[k].y * scale * factor[k].y,
+                                      value[k].z * scale * factor[k].z, value[k].w * scale * factor[k].w);
+    reinterpret_cast<float4*>(out)[first + i] = result;
+    reinterpret_cast<uint2*>(out_bf16)[first + i] =
+        make_uint2(bf16_pair(result.x, result.y), bf16_pair(result.z, result.w));
   }
 }
 
@@ -100,32 +151,31 @@ __device__ inline void rotate(float* head, int32_t i, int32_t half, float cos, f
   head[i + half] = b * cos + a * sin;
 }
 
-// A block takes one row; its threads take the pairs of all heads in turn.
+// A block takes one head of one row: query heads first, then KV heads.
 template <class Element>
-__global__ void __launch_bounds__(kThreads)
-    rope_and_store_rows(const StepHeader* step, HeadShape shape, const float* rope, float* q, float* k,
-                        const float* v, Element* keys, Element* values) {
-  const int32_t row = blockIdx.x;
+__global__ void __launch_bounds__(kMaxHeadThreads)
+    rope_and_store_heads(const StepHeader* step, HeadShape shape, const float* __restrict__ rope, float* q,
+                         float* k, const float* __restrict__ v, Element* keys, Element* values) {
+  const int32_t row = blockIdx.x, head = blockIdx.y, kv_head = head - shape.heads;
   if (row >= step->rows) return;
   const int32_t half = shape.head_dim / 2;
-  const int32_t position = step_array(step, step->positions)[row], slot = step_array(step, step->slots)[row];
-  const float* const angles = rope + static_cast<int64_t>(position) * shape.head_dim;
-  float* const row_q = q + static_cast<int64_t>(row) * shape.heads * shape.head_dim;
-  const int64_t kv_width = static_cast<int64_t>(shape.kv_heads) * shape.head_dim;
-  float* const row_k = k + row * kv_width;
-  const float* const row_v = v + row * kv_width;
-  for (int32_t pair = threadIdx.x; pair < shape.heads * half; pair += kThreads)
-    rotate(row_q + pair / half * shape.head_dim, pair % half, half, angles[pair % half * 2],
-           angles[pair % half * 2 + 1]);
-  for (int32_t pair = threadIdx.x; pair < shape.kv_heads * half; pair += kThreads) {
-    const int32_t head = pair / half, i = pair % half;
-    const int64_t in = static_cast<int64_t>(head) * shape.head_dim;
-    rotate(row_k + in, i, half, angles[i * 2], angles[i * 2 + 1]);
-    const int64_t block = static_cast<int64_t>(slot / kBlockTokens) * shape.kv_heads + head;
-    const int64_t out = (block * kBlockTokens + slot % kBlockTokens) * shape.head_dim;
+  const float* const angles =
+      rope + static_cast<int64_t>(step_array(step, step->positions)[row]) * shape.head_dim;
+  if (kv_head < 0) {
+    float* const my_q = q + (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim;
+    for (int32_t i = threadIdx.x; i < half; i += blockDim.x)
+      rotate(my_q, i, half, angles[i * 2], angles[i * 2 + 1]);
+    return;
+  }
+  const int64_t from = (static_cast<int64_t>(row) * shape.kv_heads + kv_head) * shape.head_dim;
+  const int32_t slot = step_array(step, step->slots)[row];
+  const int64_t block = static_cast<int64_t>(slot / kBlockTokens) * shape.kv_heads + kv_head;
+  const int64_t to = (block * kBlockTokens + slot % kBlockTokens) * shape.head_dim;
+  for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
+    rotate(k + from, i, half, angles[i * 2], angles[i * 2 + 1]);
     for (const int32_t element : {i, i + half}) {
-      store(keys, out + element, row_k[in + element]);
-      store(values, out + element, row_v[in + element]);
+      store(keys, to + element, k[from + element]);
+      store(values, to + element, v[from + element]);
     }
   }
 }
@@ -144,8 +194,19 @@ void embed(Stream stream, const StepHeader* step, int32_t rows, const void* tabl
 
 void add_rms_norm(Stream stream, int32_t rows, int32_t width, float eps, float* x, const float* residual,
                   const float* weight, float* out, uint16_t* out_bf16) {
-  launch<add_rms_norm_rows>(stream, {static_cast<uint32_t>(rows)}, kThreads, kWarps * sizeof(float), x,
-                            residual, weight, width, eps, out, out_bf16);
+  const Grid grid = {static_cast<uint32_t>(rows)};
+  // The sum's order follows from the width alone.
+  const bool in_vectors = width % 4 == 0 && width / 4 <= kMaxNormVectors * kMaxNormThreads;
+  const uint32_t threads = in_vectors ? threads_for(width / 4, kMaxNormThreads) : kThreads;
+  const auto run = [&]<auto kernel>() {
+    launch<kernel>(stream, grid, threads, threads / 32 * sizeof(float), x, residual, weight, width, eps, out,
+                   out_bf16);
+  };
+  if (!in_vectors) return run.operator()<add_rms_norm_any>();
+  const int32_t vectors = tiles_of(width / 4, static_cast<int32_t>(threads));
+  if (vectors == 1) return run.operator()<add_rms_norm_rows<1>>();
+  if (vectors == 2) return run.operator()<add_rms_norm_rows<2>>();
+  run.operator()<add_rms_norm_rows<kMaxNormVectors>>();
 }
 
 void swiglu(Stream stream, int64_t count, float* gate, const float* up, uint16_t* gate_bf16) {
@@ -165,13 +226,15 @@ void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int3
 
 void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape, const float* rope,
                     float* q, float* k, const float* v, KvLayer kv) {
-  const Grid grid = {static_cast<uint32_t>(rows)};
+  const Grid grid = {static_cast<uint32_t>(rows), static_cast<uint32_t>(shape.heads + shape.kv_heads)};
+  const uint32_t threads = threads_for(shape.head_dim / 2, kMaxHeadThreads);
   if (kv.dtype == DType::f32)
-    launch<rope_and_store_rows<float>>(stream, grid, kThreads, 0, step, shape, rope, q, k, v,
-                                       static_cast<float*>(kv.keys), static_cast<float*>(kv.values));
+    launch<rope_and_store_heads<float>>(stream, grid, threads, 0, step, shape, rope, q, k, v,
+                                        static_cast<float*>(kv.keys), static_cast<float*>(kv.values));
   else
-    launch<rope_and_store_rows<uint16_t>>(stream, grid, kThreads, 0, step, shape, rope, q, k, v,
-                                          static_cast<uint16_t*>(kv.keys), static_cast<uint16_t*>(kv.values));
+    launch<rope_and_store_heads<uint16_t>>(stream, grid, threads, 0, step, shape, rope, q, k, v,
+                                           static_cast<uint16_t*>(kv.keys),
+                                           static_cast<uint16_t*>(kv.values));
 }
 
 }  // namespace apar::cuda

@@ -18,7 +18,8 @@ namespace apar::cuda {
 void embed(Stream stream, const StepHeader* step, int32_t rows, const void* table, DType dtype, int32_t width,
            float* out);
 
-// x += residual (if not null); out = x / sqrt(mean(x^2) + eps) * weight, also in bf16.
+// x += residual (if not null); out = x / sqrt(mean(x^2) + eps) * weight, also in bf16. `out` may be the
+// residual.
 void add_rms_norm(Stream stream, int32_t rows, int32_t width, float eps, float* x, const float* residual,
                   const float* weight, float* out, uint16_t* out_bf16);
 

@@ -12,4 +12,10 @@ struct Grid {
   uint32_t y = 1;
 };
 
+// Of a block with a thread for each of `count`, in whole warps, or `most`.
+constexpr uint32_t threads_for(int32_t count, uint32_t most) {
+  const uint32_t threads = (static_cast<uint32_t>(count) + 31) / 32 * 32;
+  return threads < most ? threads : most;
+}
+
 }  // namespace apar::cuda

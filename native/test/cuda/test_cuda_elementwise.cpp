@@ -68,7 +68,7 @@ TEST_CASE("embedding and gathered rows; rows beyond the step's stay as they were
 TEST_CASE("residual and norm") {
   std::mt19937 random(4);
   const auto device = open_test_device();
-  for (const int32_t width : {1, 31, 256, 700}) {
+  for (const int32_t width : {1, 31, 256, 700, 4096, 5120, 9000, 20000}) {
     constexpr int32_t rows = 3;
     const std::vector<float> x = random_floats(random, static_cast<size_t>(rows) * width, 3);
     const std::vector<float> residual = random_floats(random, x.size()),
@@ -86,6 +86,12 @@ TEST_CASE("residual and norm") {
         after = x_device.get();
         return out.get();
       });
+      if (adds) {
+        const DeviceArray<float> x_device(*device, x), residual_and_out(*device, residual);
+        add_rms_norm(device->stream(), rows, width, 1e-5f, x_device.data(), residual_and_out.data(),
+                     weight_device.data(), residual_and_out.data(), out_bf16.data());
+        CHECK(residual_and_out.get() == got);
+      }
       CHECK(out_bf16.get() == to_bf16(got));
       for (int32_t row = 0; row < rows; ++row) {
         double squares = 0;
