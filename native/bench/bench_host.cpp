@@ -56,7 +56,7 @@ class HostModel final : public Model {
 
  private:
   ModelConfig config_;
-  cuda::AttentionWork work_{cuda::Sharing::by_cost, cuda::attention_bytes(1, 128, 2)};
+  cuda::AttentionWork work_{cuda::Sharing::by_cost, cuda::attention_bytes(1, 128, KvFormat::bf16)};
   std::vector<int32_t> words_, pinned_;
   int32_t drawn_ = 0;
 };

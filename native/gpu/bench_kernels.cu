@@ -126,7 +126,7 @@ void time_attention(Sharing sharing, const char* name, int32_t rows) {
   const auto device = open_cuda_device();
   const test::TreeBatch tree = test::fan_batch(kShared, kOwn, rows);
   const HeadShape shape = {kHeads, kHeads, kHeadDim};
-  AttentionWork work(sharing, attention_bytes(1, kHeadDim, 2));
+  AttentionWork work(sharing, attention_bytes(1, kHeadDim, KvFormat::bf16));
   work.build(tree.batch(), 1, AttentionWork::max_parts(rows, kShared + kOwn));
   std::vector<int32_t> words;
   write_step(tree.batch(), work, words);
@@ -137,7 +137,7 @@ void time_attention(Sharing sharing, const char* name, int32_t rows) {
   const size_t pool = size_t{2} * tree.num_blocks() * kHeads * kBlockTokens * kHeadDim;
   std::vector<KvLayer> layers;
   for (int32_t i = 0; i < kLaunches; ++i)
-    layers.push_back({random_bytes(*device, pool), random_bytes(*device, pool), DType::bf16});
+    layers.push_back({random_bytes(*device, pool), random_bytes(*device, pool), KvFormat::bf16});
   const size_t width = size_t{1} * kHeads * kHeadDim, parts = work.num_parts();
   const auto* const q = static_cast<const float*>(random_bytes(*device, 4 * rows * width));
   const AttentionParts partial = {static_cast<float*>(device->allocate(4 * parts * width, "bench")),

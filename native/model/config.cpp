@@ -44,6 +44,24 @@ WeightFormat parse_weight_format(const std::string& name) {
   refuse("unknown dtype " + name);
 }
 
+const char* to_string(KvFormat format) {
+  switch (format) {
+    case KvFormat::f32:
+      return "f32";
+    case KvFormat::bf16:
+      return "bf16";
+    case KvFormat::fp8:
+      return "fp8";
+  }
+  return "unknown";
+}
+
+ModelFormat parse_model_format(WeightFormat weights, const std::string& kv) {
+  if (kv == "auto") return weights;
+  if (kv == "fp8") return {weights, KvFormat::fp8};
+  refuse("unknown KV cache dtype " + kv);
+}
+
 void ModelConfig::validate() const {
   require_positive("vocab_size", vocab_size);
   require_positive("hidden_size", hidden_size);

@@ -17,10 +17,25 @@ enum class WeightFormat : uint8_t { f32, bf16, int8, int4, f16, fp8 };
 const char* to_string(WeightFormat format);
 WeightFormat parse_weight_format(const std::string& name);
 
-// The KV pool that goes with it.
-constexpr DType kv_dtype(WeightFormat format) {
-  return format == WeightFormat::f32 ? DType::f32 : DType::bf16;
-}
+// How keys and values are cached. fp8 is e4m3 with a power of two per token and KV head (docs/adr/0022), for
+// CUDA devices.
+enum class KvFormat : uint8_t { f32, bf16, fp8 };
+
+// What a model keeps its numbers in. Without a word about the cache it is f32 beside f32 weights, else bf16.
+struct ModelFormat {
+  WeightFormat weights = WeightFormat::f32;
+  KvFormat kv = KvFormat::f32;
+
+  constexpr ModelFormat(WeightFormat format)
+      : weights(format), kv(format == WeightFormat::f32 ? KvFormat::f32 : KvFormat::bf16) {}
+  constexpr ModelFormat(WeightFormat format, KvFormat kv_format) : weights(format), kv(kv_format) {}
+};
+
+// "f32", "bf16", "fp8".
+const char* to_string(KvFormat format);
+// The weights' format with the cache that `kv` names: "auto" or "fp8". Throws Error{invalid_config} for
+// another name.
+ModelFormat parse_model_format(WeightFormat weights, const std::string& kv);
 
 // Shape of a Llama-architecture checkpoint, in the terms of its config.json.
 struct ModelConfig {

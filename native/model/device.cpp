@@ -68,7 +68,7 @@ MakeOps make_ops_on(DeviceChoice choice, int32_t threads, std::shared_ptr<std::s
   };
 }
 
-int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, WeightFormat format, int32_t max_rows,
+int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, ModelFormat format, int32_t max_rows,
                        int32_t otherwise, std::span<const int32_t> devices) {
   if (choice == DeviceChoice::cpu) return otherwise;
   config.validate();
@@ -77,7 +77,7 @@ int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, WeightFor
   pool.num_heads = config.num_heads;
   pool.num_kv_heads = config.num_kv_heads;
   pool.head_dim = config.head_dim;
-  pool.kv_dtype = kv_dtype(format);
+  pool.kv_format = format.kv;
   pool.intermediate_size = config.intermediate_size;
   pool.vocab_size = config.vocab_size;
   const std::vector<int32_t> first = {0};
@@ -88,7 +88,7 @@ int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, WeightFor
     int32_t blocks = std::numeric_limits<int32_t>::max();
     for (int32_t rank = 0; rank < ranks; ++rank) {
       const OpsConfig part = plan.config_of(rank);
-      const uint64_t beside = model_bytes(config, part, ranks, format, max_rows);
+      const uint64_t beside = model_bytes(config, part, ranks, format.weights, max_rows);
       blocks = std::min(blocks, affordable_cuda_blocks(part, beside, all[static_cast<size_t>(rank)]));
     }
     if (blocks > 0) return blocks;

@@ -26,7 +26,7 @@ MakeOps make_ops_on(DeviceChoice choice, int32_t threads, std::shared_ptr<std::s
 // KV blocks for a pool that takes what a CUDA device, or the fullest of `devices`, has free beside the model
 // or its part of it; `otherwise` where the choice ends on the CPU. Throws Error{out_of_memory} when the
 // device has no room for a pool, Error{unavailable} as make_ops_on's function.
-int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, WeightFormat format, int32_t max_rows,
+int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, ModelFormat format, int32_t max_rows,
                        int32_t otherwise, std::span<const int32_t> devices = {});
 
 }  // namespace apar

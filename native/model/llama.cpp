@@ -52,7 +52,7 @@ int32_t max_context(const ModelConfig& config, int32_t num_blocks) {
 
 class Llama final : public Model {
  public:
-  Llama(const ModelConfig& config, const WeightTable& table, WeightFormat format, int32_t num_blocks,
+  Llama(const ModelConfig& config, const WeightTable& table, ModelFormat format, int32_t num_blocks,
         int32_t max_rows, const MakeOps& make_ops, const LoadProgress& progress)
       : config_(config),
         table_(table),
@@ -63,7 +63,7 @@ class Llama final : public Model {
                        .num_kv_heads = config.num_kv_heads,
                        .head_dim = config.head_dim,
                        .rope_theta = config.rope_theta,
-                       .kv_dtype = kv_dtype(format),
+                       .kv_format = format.kv,
                        .num_blocks = num_blocks,
                        .max_rows = max_rows,
                        .max_context = limits_.max_context,
@@ -71,7 +71,7 @@ class Llama final : public Model {
                        .hidden_size = config.hidden_size,
                        .intermediate_size = config.intermediate_size,
                        .vocab_size = config.vocab_size})) {
-    place_weights(format, progress);
+    place_weights(format.weights, progress);
     const auto buffer = [&](int64_t width, Axis axis) {
       return ops_->allocate(static_cast<size_t>(max_rows) * width, axis);
     };
@@ -246,7 +246,7 @@ void require_range(const char* what, int64_t value, int64_t max) {
 
 }  // namespace
 
-std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, WeightFormat format,
+std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, ModelFormat format,
                                   int32_t num_blocks, int32_t max_rows, const MakeOps& make_ops,
                                   const LoadProgress& progress) {
   config.validate();
@@ -256,7 +256,7 @@ std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& 
   return std::make_unique<Llama>(config, table, format, num_blocks, max_rows, make_ops, progress);
 }
 
-std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, WeightFormat format,
+std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, ModelFormat format,
                                   int32_t num_blocks, int32_t max_rows, int32_t threads) {
   require_range("threads", threads, 256);
   return open_llama(config, table, format, num_blocks, max_rows, [threads](const OpsConfig& ops_config) {

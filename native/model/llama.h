@@ -20,16 +20,16 @@ using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_byte
 // A Llama-architecture checkpoint (arXiv 2302.13971, grouped-query attention as in Llama 2) with Hugging Face
 // tensor names and a KV pool of num_blocks blocks of 16 tokens, on the device that make_ops opens.
 //
-// `format` is that of the linear layers; the KV pool is f32 beside f32 weights, else bf16. A forward pass
-// takes up to max_rows rows; its buffers are allocated here. A context is limited by the configuration and by
-// the pool. Throws Error{invalid_config}, Error{invalid_weights}, Error{out_of_memory}.
-std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, WeightFormat format,
+// `format` is that of the linear layers and of the KV pool. A forward pass takes up to max_rows rows; its
+// buffers are allocated here. A context is limited by the configuration and by the pool. Throws
+// Error{invalid_config}, Error{invalid_weights}, Error{out_of_memory}.
+std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, ModelFormat format,
                                   int32_t num_blocks, int32_t max_rows, const MakeOps& make_ops,
                                   const LoadProgress& progress = {});
 
 // The same on the CPU, with `threads` in [1, 256] threads and the fastest kernels it has (or those that
 // APAR_CPU names; Error{unavailable} where it cannot run them).
-std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, WeightFormat format,
+std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, ModelFormat format,
                                   int32_t num_blocks, int32_t max_rows, int32_t threads);
 
 }  // namespace apar

@@ -27,5 +27,8 @@ struct Linear {
 constexpr uint64_t element_bytes(DType dtype) {
   return dtype == DType::f32 ? 4 : 2;
 }
+constexpr uint64_t element_bytes(KvFormat format) {
+  return format == KvFormat::f32 ? 4 : format == KvFormat::bf16 ? 2 : 1;
+}
 
 }  // namespace apar

@@ -20,11 +20,11 @@ struct OpsConfig {
   int32_t num_kv_heads = 0;  // divides num_heads
   int32_t head_dim = 0;      // even
   float rope_theta = 10000.0f;
-  DType kv_dtype = DType::f32;  // f32 or bf16
-  int32_t num_blocks = 0;       // of kBlockTokens tokens, shared by all branches
-  int32_t max_rows = 0;         // rows of one step
-  int32_t max_context = 0;      // tokens a row may attend to
-  int64_t max_inputs = 0;       // of any linear layer
+  KvFormat kv_format = KvFormat::f32;
+  int32_t num_blocks = 0;   // of kBlockTokens tokens, shared by all branches
+  int32_t max_rows = 0;     // rows of one step
+  int32_t max_context = 0;  // tokens a row may attend to
+  int64_t max_inputs = 0;   // of any linear layer
   // What only devices that share a model need.
   int32_t hidden_size = 0;
   int32_t intermediate_size = 0;
@@ -88,7 +88,7 @@ class Ops {
 
   // Rotates q[rows, num_heads * head_dim] in place and k[rows, num_kv_heads * head_dim] by the rows'
   // positions (arXiv 2104.09864, element i paired with i + head_dim / 2 as in Hugging Face checkpoints) and
-  // writes k and v into the rows' slots of the layer's pool, rounded to kv_dtype.
+  // writes k and v into the rows' slots of the layer's pool, rounded to kv_format.
   virtual void rope_and_store(int32_t layer, float* q, float* k, const float* v) = 0;
 
   // out[rows, num_heads * head_dim] = softmax(q · K^T / sqrt(head_dim)) · V over the row's path; query heads

@@ -49,12 +49,12 @@ std::vector<float> attend(CpuOps& ops, std::span<const int32_t> blocks, int32_t 
 TEST_CASE("what lies in slots that a row does not see cannot reach it, not even a NaN") {
   for (const Isa isa : kAllIsas) {
     if (!supported(isa)) continue;
-    for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const KvFormat format : {KvFormat::f32, KvFormat::bf16}) {
       const OpsConfig config = {.num_layers = 1,
                                 .num_heads = kHeads,
                                 .num_kv_heads = kKvHeads,
                                 .head_dim = kHeadDim,
-                                .kv_dtype = dtype,
+                                .kv_format = format,
                                 .num_blocks = kBlocks,
                                 .max_rows = 64,
                                 .max_context = 64};
@@ -98,17 +98,17 @@ TEST_CASE("embedding rows in f32 and bf16, gathered rows") {
   CHECK(std::memcmp(gathered + 3, x + 3, 12) == 0);
 }
 
-TEST_CASE("a pool or weights in f16 or fp8 or a size beyond 64 bits are refused") {
+TEST_CASE("a pool in fp8, weights in f16 or fp8 or a size beyond 64 bits are refused") {
   OpsConfig config = {.num_layers = 1,
                       .num_heads = 1,
                       .num_kv_heads = 1,
                       .head_dim = 2,
-                      .kv_dtype = DType::f16,
+                      .kv_format = KvFormat::fp8,
                       .num_blocks = 1,
                       .max_rows = 4,
                       .max_context = 16};
   CHECK_THROWS_AS(CpuOps(config, Isa::reference, 1), Error);
-  config.kv_dtype = DType::f32;
+  config.kv_format = KvFormat::f32;
   CpuOps ops(config, Isa::reference, 1);
   CHECK_THROWS_AS(ops.allocate(std::numeric_limits<size_t>::max() / 2, Axis::whole), Error);
   const std::vector<float> weights(8, 1.0f);

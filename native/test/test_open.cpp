@@ -72,7 +72,7 @@ TEST_CASE("a configuration that contradicts itself") {
 
 TEST_CASE("limits that open refuses") {
   const RandomModel random = make_random_model();
-  const auto open = [&](WeightFormat format, int32_t blocks, int32_t rows, int32_t threads) {
+  const auto open = [&](ModelFormat format, int32_t blocks, int32_t rows, int32_t threads) {
     return code_of([&] { open_llama(random.config, random.weights, format, blocks, rows, threads); });
   };
   CHECK(open(WeightFormat::f32, 4, 4, 1) == ErrorCode::closed);
@@ -81,6 +81,18 @@ TEST_CASE("limits that open refuses") {
   CHECK(open(WeightFormat::f32, 4, 0, 1) == ErrorCode::invalid_config);
   CHECK(open(WeightFormat::f32, 4, 4, 0) == ErrorCode::invalid_config);
   CHECK(open(WeightFormat::f32, 4, 4, 257) == ErrorCode::invalid_config);
+  CHECK(open({WeightFormat::bf16, KvFormat::fp8}, 4, 4, 1) == ErrorCode::unavailable);
+  CHECK(open({WeightFormat::bf16, KvFormat::fp8}, (1 << 27) - 1, 4, 1) == ErrorCode::unavailable);
+}
+
+TEST_CASE("names of KV caches") {
+  CHECK(parse_model_format(WeightFormat::f32, "auto").kv == KvFormat::f32);
+  CHECK(parse_model_format(WeightFormat::int8, "auto").kv == KvFormat::bf16);
+  for (const WeightFormat weights : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::fp8}) {
+    CHECK(parse_model_format(weights, "fp8").weights == weights);
+    CHECK(parse_model_format(weights, "fp8").kv == KvFormat::fp8);
+  }
+  CHECK(code_of([] { parse_model_format(WeightFormat::f32, "fp4"); }) == ErrorCode::invalid_config);
 }
 
 TEST_CASE("loading tells how far it is, also when quantised layers are kept from an earlier start") {

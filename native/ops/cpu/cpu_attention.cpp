@@ -86,7 +86,7 @@ void CpuOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
   for_each_row(batch_->rows(), (config_.num_heads + 2 * config_.num_kv_heads) * config_.head_dim,
                [&](int64_t row, int32_t thread) {
                  uint16_t* const rounded = scratch_[thread].rounded;
-                 if (config_.kv_dtype == DType::f32)
+                 if (config_.kv_format == KvFormat::f32)
                    rope_and_store_row<float>(layer, static_cast<int32_t>(row), q, k, v, rounded);
                  else
                    rope_and_store_row<uint16_t>(layer, static_cast<int32_t>(row), q, k, v, rounded);
@@ -99,7 +99,7 @@ void CpuOps::attention(int32_t layer, const float* q, float* out) {
   pool_.parallel_for(static_cast<int64_t>(tiles.size()) * heads, [&](int64_t index, int32_t thread) {
     const AttentionTile& tile = tiles[index / heads];
     const auto kv_head = static_cast<int32_t>(index % heads);
-    if (config_.kv_dtype == DType::f32)
+    if (config_.kv_format == KvFormat::f32)
       attend_tile<float>(layer, kv_head, tile, q, out, scratch_[thread]);
     else
       attend_tile<uint16_t>(layer, kv_head, tile, q, out, scratch_[thread]);

@@ -64,7 +64,6 @@ class Pieces {
 
 CpuOps::CpuOps(const OpsConfig& config, Isa isa, int32_t threads)
     : config_(config), isa_(isa), kernels_(kernels(isa)), pool_(threads), kv_(config) {
-  if (config.kv_dtype == DType::f16) throw Error(ErrorCode::invalid_config, "the KV pool is f32 or bf16");
   const int32_t group = config.num_heads / config.num_kv_heads;
   rows_per_tile_ = std::max(1, kTileQueries / group);
   // Whole blocks are written: the last may begin at the last position.

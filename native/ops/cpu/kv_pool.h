@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "core/error.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/memory.h"
 #include "ops/ops.h"
@@ -11,16 +12,17 @@ namespace apar::cpu {
 // K and V of all layers: per layer [block][kv_head] of the blocks described in kernels.h.
 class KvPool {
  public:
+  // Throws Error{unavailable} for a format that is not the CPU's, Error{out_of_memory}.
   explicit KvPool(const OpsConfig& config)
       : head_dim_(config.head_dim),
         value_stride_(value_stride(config.head_dim)),
         heads_(config.num_kv_heads),
         blocks_(config.num_blocks),
-        element_(element_bytes(config.kv_dtype)),
+        element_(element_of(config.kv_format)),
         keys_(allocate(config, head_dim_)),
         values_(allocate(config, value_stride_)) {}
 
-  // The keys and values of one block and head, as float or uint16_t according to kv_dtype.
+  // The keys and values of one block and head, as float or uint16_t according to kv_format.
   template <class Element>
   Element* keys(int32_t layer, int32_t block, int32_t head) const {
     return reinterpret_cast<Element*>(keys_.get() + offset(layer, block, head, head_dim_));
@@ -32,11 +34,16 @@ class KvPool {
   int64_t stride() const { return value_stride_; }
 
  private:
+  static int64_t element_of(KvFormat format) {
+    if (format == KvFormat::fp8)
+      throw Error(ErrorCode::unavailable, "an fp8 KV cache is for CUDA devices; the CPU has f32 and bf16");
+    return static_cast<int64_t>(element_bytes(format));
+  }
   static AlignedBytes allocate(const OpsConfig& config, int64_t width) {
     return allocate_aligned(
         checked_size({static_cast<uint64_t>(config.num_layers), static_cast<uint64_t>(config.num_blocks),
                       static_cast<uint64_t>(config.num_kv_heads), static_cast<uint64_t>(width), kBlockTokens,
-                      element_bytes(config.kv_dtype)}),
+                      element_bytes(config.kv_format)}),
         "KV pool");
   }
   int64_t offset(int32_t layer, int32_t block, int32_t head, int64_t width) const {

@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kMaxMergeThreads)
 
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
                      AttentionParts parts, AttentionGrid grid) {
-  if (kv.dtype == DType::f32)
+  if (kv.format == KvFormat::f32)
     launch_plain<float>(stream, step, shape, q, kv, parts, grid);
   else
     launch_plain<uint16_t>(stream, step, shape, q, kv, parts, grid);

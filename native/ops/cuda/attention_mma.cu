@@ -268,9 +268,9 @@ void launch_mma(Stream stream, MmaArgs args, AttentionGrid grid) {
 
 }  // namespace
 
-bool attention_mma_takes(HeadShape shape, DType kv_dtype) {
+bool attention_mma_takes(HeadShape shape, KvFormat format) {
   const int32_t dim = shape.head_dim;
-  return kv_dtype == DType::bf16 && shape.group() <= kLargeQueries &&
+  return format == KvFormat::bf16 && shape.group() <= kLargeQueries &&
          (dim == 64 || dim == 80 || dim == 96 || dim == 128);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/step_batch.h"
+#include "ops/cuda/kv_layout.h"
 
 namespace apar::cuda {
 
@@ -40,9 +41,9 @@ struct AttentionBytes {
   int64_t part = 0;
 };
 // group: query heads of a KV head. Queries and parts are f32.
-constexpr AttentionBytes attention_bytes(int32_t group, int32_t head_dim, int32_t kv_element_bytes) {
+constexpr AttentionBytes attention_bytes(int32_t group, int32_t head_dim, KvFormat format) {
   constexpr int64_t kScaleBytes = 8;
-  return {int64_t{2} * head_dim * kv_element_bytes, int64_t{4} * group * head_dim,
+  return {kv_token_bytes(format, head_dim), int64_t{4} * group * head_dim,
           2 * group * (int64_t{4} * head_dim + kScaleBytes)};
 }
 

@@ -27,12 +27,11 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
       shape_{config.num_heads, config.num_kv_heads, config.head_dim},
       device_(std::move(device)),
       stream_(device_->stream()),
-      work_(sharing_, attention_bytes(shape_.group(), shape_.head_dim,
-                                      static_cast<int32_t>(element_bytes(config.kv_dtype)))),
+      work_(sharing_, attention_bytes(shape_.group(), shape_.head_dim, config.kv_format)),
       graphs_(*device_),
       // bf16's rows of tiles are the largest, larger than rows that are not packed.
       staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
-  if (config.kv_dtype == DType::f16) throw Error(ErrorCode::invalid_config, "the KV pool is f32 or bf16");
+  if (config.kv_format == KvFormat::fp8) throw Error(ErrorCode::unavailable, "fp8 KV: not yet");
   allocate_kv();
   max_parts_ = AttentionWork::max_parts(config.max_rows, config.max_context);
   const size_t scores = static_cast<size_t>(max_parts_) * config.num_heads;
@@ -68,7 +67,7 @@ void CudaOps::allocate_kv() {
 
 KvLayer CudaOps::kv_layer(int32_t layer) const {
   const uint64_t offset = kv_pool_bytes(config_, config_.num_blocks) / 2 / config_.num_layers * layer;
-  return {keys_ + offset, values_ + offset, config_.kv_dtype};
+  return {keys_ + offset, values_ + offset, config_.kv_format};
 }
 
 // As on the CPU (ops/cpu/cpu_attention.cpp): angles rounded to f32 like transformers'.

@@ -228,7 +228,7 @@ void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadSha
                     float* q, float* k, const float* v, KvLayer kv) {
   const Grid grid = {static_cast<uint32_t>(rows), static_cast<uint32_t>(shape.heads + shape.kv_heads)};
   const uint32_t threads = threads_for(shape.head_dim / 2, kMaxHeadThreads);
-  if (kv.dtype == DType::f32)
+  if (kv.format == KvFormat::f32)
     launch<rope_and_store_heads<float>>(stream, grid, threads, 0, step, shape, rope, q, k, v,
                                         static_cast<float*>(kv.keys), static_cast<float*>(kv.values));
   else

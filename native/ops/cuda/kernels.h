@@ -37,7 +37,7 @@ void add_parts(Stream stream, int32_t num_parts, int64_t count, const float* par
 struct KvLayer {
   void* keys = nullptr;
   void* values = nullptr;
-  DType dtype = DType::bf16;  // f32 or bf16
+  KvFormat format = KvFormat::bf16;
 };
 struct HeadShape {
   int32_t heads = 0;
@@ -64,7 +64,7 @@ struct AttentionGrid {
 };
 
 // Whether the tensor-core kernel can take this shape; attention_plain takes any.
-bool attention_mma_takes(HeadShape shape, DType kv_dtype);
+bool attention_mma_takes(HeadShape shape, KvFormat format);
 void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
                    AttentionParts parts, AttentionGrid grid);
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,

@@ -9,8 +9,8 @@
 namespace apar::cuda {
 
 uint64_t kv_pool_bytes(const OpsConfig& config, int32_t num_blocks) {
-  return uint64_t{2} * config.num_layers * num_blocks * config.num_kv_heads * kBlockTokens * config.head_dim *
-         element_bytes(config.kv_dtype);
+  return uint64_t{1} * config.num_layers * num_blocks * config.num_kv_heads * kBlockTokens *
+         kv_token_bytes(config.kv_format, config.head_dim);
 }
 
 int64_t max_step_slots(const OpsConfig& config, Sharing sharing) {

@@ -54,7 +54,7 @@ std::map<int32_t, PartPlace> follow(const AttentionWork& work, int32_t group) {
 
 // A Llama's heads of 128 in bf16.
 AttentionBytes bytes_for(int32_t group) {
-  return attention_bytes(group, 128, 2);
+  return attention_bytes(group, 128, KvFormat::bf16);
 }
 
 AttentionWork built(const TreeBatch& tree, Sharing sharing, int32_t group, int64_t max_parts) {

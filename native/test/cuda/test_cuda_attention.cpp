@@ -45,7 +45,7 @@ Inputs random_inputs(std::mt19937& random, const TreeBatch& tree, HeadShape shap
   return inputs;
 }
 
-std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inputs, DType dtype,
+std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inputs, KvFormat format,
                        Kernel kernel, int64_t max_parts, Sharing sharing = Sharing::always) {
   const HeadShape shape = inputs.shape;
   AttentionWork work(sharing);
@@ -57,8 +57,8 @@ std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inpu
   const DeviceArray<float> q(device, inputs.q), keys(device, inputs.keys), values(device, inputs.values);
   const DeviceArray<uint16_t> keys_bf16(device, to_bf16(inputs.keys)),
       values_bf16(device, to_bf16(inputs.values));
-  const KvLayer kv = dtype == DType::f32 ? KvLayer{keys.data(), values.data(), dtype}
-                                         : KvLayer{keys_bf16.data(), values_bf16.data(), dtype};
+  const KvLayer kv = format == KvFormat::f32 ? KvLayer{keys.data(), values.data(), format}
+                                             : KvLayer{keys_bf16.data(), values_bf16.data(), format};
   const size_t scores = static_cast<size_t>(work.num_parts()) * shape.heads;
   const DeviceArray<float> sums(device, scores * shape.head_dim), scales(device, scores * 2),
       out(device, inputs.q.size());
@@ -99,16 +99,16 @@ std::vector<double> expected(const TreeBatch& tree, const Inputs& inputs) {
   return want;
 }
 
-void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, DType dtype, Kernel kernel,
+void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, KvFormat format, Kernel kernel,
            double tolerance) {
   CAPTURE(seed);
   CAPTURE(shape.head_dim);
   CAPTURE(shape.group());
   std::mt19937 random(seed);
   const auto device = open_test_device();
-  const Inputs inputs = random_inputs(random, tree, shape, dtype == DType::bf16);
+  const Inputs inputs = random_inputs(random, tree, shape, format == KvFormat::bf16);
   const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 2000);
-  const auto got = in_either_order([&] { return run(*device, tree, inputs, dtype, kernel, room); });
+  const auto got = in_either_order([&] { return run(*device, tree, inputs, format, kernel, room); });
   const std::vector<double> want = expected(tree, inputs);
   double worst = 0, largest = 0;
   for (size_t i = 0; i < want.size(); ++i) {
@@ -118,8 +118,8 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, DType dtype, K
   }
   CHECK(worst < tolerance * largest);
   // Another cut of the work leaves every bit, and so does plain paged attention.
-  CHECK(run(*device, tree, inputs, dtype, kernel, 0) == got);
-  CHECK(run(*device, tree, inputs, dtype, kernel, room, Sharing::never) == got);
+  CHECK(run(*device, tree, inputs, format, kernel, 0) == got);
+  CHECK(run(*device, tree, inputs, format, kernel, room, Sharing::never) == got);
 }
 
 }  // namespace
@@ -127,9 +127,9 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, DType dtype, K
 TEST_CASE("the plain kernel: any head size, f32 and bf16") {
   for (uint32_t seed = 1; seed <= 3; ++seed) {
     const TreeBatch tree = random_tree_batch(seed, 4, 90);
-    check(seed, tree, {4, 2, 6}, DType::f32, attention_plain, 1e-5);
-    check(seed, tree, {3, 3, 40}, DType::f32, attention_plain, 1e-5);
-    check(seed, tree, {2, 1, 64}, DType::bf16, attention_plain, 1e-5);
+    check(seed, tree, {4, 2, 6}, KvFormat::f32, attention_plain, 1e-5);
+    check(seed, tree, {3, 3, 40}, KvFormat::f32, attention_plain, 1e-5);
+    check(seed, tree, {2, 1, 64}, KvFormat::bf16, attention_plain, 1e-5);
   }
 }
 
@@ -137,23 +137,23 @@ TEST_CASE("the tensor-core kernel: every head size, grouped heads") {
   // Queries and weights are rounded to bf16.
   for (uint32_t seed = 1; seed <= 3; ++seed) {
     const TreeBatch tree = random_tree_batch(seed, 5, 150);
-    check(seed, tree, {4, 4, 64}, DType::bf16, attention_mma, 1e-2);
-    check(seed, tree, {4, 2, 80}, DType::bf16, attention_mma, 1e-2);
-    check(seed, tree, {3, 1, 96}, DType::bf16, attention_mma, 1e-2);
-    check(seed, tree, {8, 1, 128}, DType::bf16, attention_mma, 1e-2);
+    check(seed, tree, {4, 4, 64}, KvFormat::bf16, attention_mma, 1e-2);
+    check(seed, tree, {4, 2, 80}, KvFormat::bf16, attention_mma, 1e-2);
+    check(seed, tree, {3, 1, 96}, KvFormat::bf16, attention_mma, 1e-2);
+    check(seed, tree, {8, 1, 128}, KvFormat::bf16, attention_mma, 1e-2);
   }
 }
 
 TEST_CASE("a prompt shared by many branches") {
   const TreeBatch tree = fan_batch(450, 50, 20);
-  check(1, tree, {2, 2, 64}, DType::bf16, attention_mma, 1e-2);
-  check(2, tree, {2, 1, 32}, DType::f32, attention_plain, 1e-5);
+  check(1, tree, {2, 2, 64}, KvFormat::bf16, attention_mma, 1e-2);
+  check(2, tree, {2, 1, 32}, KvFormat::f32, attention_plain, 1e-5);
 }
 
 TEST_CASE("which shapes the tensor-core kernel takes") {
-  CHECK(attention_mma_takes({32, 32, 128}, DType::bf16));
-  CHECK(attention_mma_takes({64, 1, 64}, DType::bf16));
-  CHECK_FALSE(attention_mma_takes({65, 1, 64}, DType::bf16));
-  CHECK_FALSE(attention_mma_takes({32, 32, 128}, DType::f32));
-  CHECK_FALSE(attention_mma_takes({32, 32, 72}, DType::bf16));
+  CHECK(attention_mma_takes({32, 32, 128}, KvFormat::bf16));
+  CHECK(attention_mma_takes({64, 1, 64}, KvFormat::bf16));
+  CHECK_FALSE(attention_mma_takes({65, 1, 64}, KvFormat::bf16));
+  CHECK_FALSE(attention_mma_takes({32, 32, 128}, KvFormat::f32));
+  CHECK_FALSE(attention_mma_takes({32, 32, 72}, KvFormat::bf16));
 }

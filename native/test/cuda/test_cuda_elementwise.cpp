@@ -146,8 +146,8 @@ TEST_CASE("rotary embedding and the pool's writes; every other slot stays as it 
     const size_t pool = static_cast<size_t>(blocks) * shape.kv_heads * kBlockTokens * shape.head_dim;
     const DeviceArray<float> keys(*device, pool), values(*device, pool);
     const DeviceArray<uint16_t> keys_bf16(*device, pool), values_bf16(*device, pool);
-    const KvLayer f32 = {keys.data(), values.data(), DType::f32};
-    const KvLayer bf16 = {keys_bf16.data(), values_bf16.data(), DType::bf16};
+    const KvLayer f32 = {keys.data(), values.data(), KvFormat::f32};
+    const KvLayer bf16 = {keys_bf16.data(), values_bf16.data(), KvFormat::bf16};
     const auto store = [&](const KvLayer& kv) {
       DeviceArray<float> q_now(*device, q), k_now(*device, k);
       rope_and_store(device->stream(), header(step), rows + kPadding, shape, rope_device.data(), q_now.data(),

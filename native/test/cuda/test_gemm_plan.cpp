@@ -93,7 +93,7 @@ TEST_CASE("KV blocks from free memory") {
                               .num_heads = 32,
                               .num_kv_heads = 32,
                               .head_dim = 128,
-                              .kv_dtype = DType::bf16,
+                              .kv_format = KvFormat::bf16,
                               .num_blocks = 0,
                               .max_rows = 512,
                               .max_context = 4096};
