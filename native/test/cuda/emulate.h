@@ -7,6 +7,7 @@
 // order, missing barriers.
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -79,6 +80,18 @@ T shuffle_xor(T value, int mask) {
   return out;
 }
 
+// Bit i: lane i's value.
+inline uint32_t ballot(bool value) {
+  uint32_t out;
+  sync_warp("ballot", &value, &out, [](const void* const* ins, void* const* outs) {
+    uint32_t bits = 0;
+    for (int lane = 0; lane < kWarpSize; ++lane)
+      bits |= uint32_t{*static_cast<const bool*>(ins[lane])} << lane;
+    for (int lane = 0; lane < kWarpSize; ++lane) *static_cast<uint32_t*>(outs[lane]) = bits;
+  });
+  return out;
+}
+
 template <class T>
 T shuffle(T value, int from) {
   struct In {
@@ -116,6 +129,20 @@ T __shfl_xor_sync(uint32_t, T value, int mask) {
 template <class T>
 T __shfl_sync(uint32_t, T value, int lane) {
   return ::apar::cuda::emulate::shuffle(value, lane);
+}
+inline uint32_t __ballot_sync(uint32_t, bool value) {
+  return ::apar::cuda::emulate::ballot(value);
+}
+inline int __popc(uint32_t bits) {
+  return std::popcount(bits);
+}
+// 1 for the lowest bit, 0 when none is set.
+inline int __ffs(int bits) {
+  return bits == 0 ? 0 : std::countr_zero(static_cast<uint32_t>(bits)) + 1;
+}
+template <class T>
+T min(T a, T b) {
+  return b < a ? b : a;
 }
 template <class T>
 T atomicAdd(T* at, T value) {

@@ -2,6 +2,7 @@
 // [Fork] is refused.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <limits>
 
 #include "core/sampler.h"
@@ -26,11 +27,12 @@ std::vector<DrawnToken> run(Device& device, const std::vector<float>& logits, in
   return drawn.get();
 }
 
-// Few different values, so that equals are common.
+// Few different values, or one, so that equals are common.
 std::vector<float> random_logits(std::mt19937& random, size_t count) {
+  const float step = std::array{0.0f, 0.5f, 0.5f, 16.0f}[random() % 4];
   std::vector<float> logits = random_floats(random, count, 4);
-  if (random() % 2 == 0)
-    for (float& logit : logits) logit = std::round(logit * 2) / 2;
+  if (step > 0)
+    for (float& logit : logits) logit = std::round(logit / step) * step;
   return logits;
 }
 
@@ -53,7 +55,7 @@ TEST_CASE("the same tokens as on the host") {
   std::mt19937 random(21);
   const auto device = open_test_device();
   int different = 0, rows_total = 0;
-  for (const int32_t vocab : {1, 7, 300, 1100}) {
+  for (const int32_t vocab : {1, 7, 300, 1100, 9000}) {
     for (int round = 0; round < 6; ++round) {
       const size_t rows = 1 + random() % 4;
       const std::vector<float> logits = random_logits(random, rows * vocab);
@@ -94,6 +96,28 @@ TEST_CASE("the same tokens as on the host") {
   CHECK(rows_total > 60);
   // Both round their sums: a draw that falls on the border between two tokens may go either way.
   CHECK(different * 100 <= rows_total);
+}
+
+TEST_CASE("each token is drawn for its share of the numbers from 0 to 1") {
+  const auto device = open_test_device();
+  for (const int32_t vocab : {2, 33, 700, 20000}) {
+    std::vector<TokenDraw> draws;
+    for (const int32_t id : {0, 1, vocab / 2, vocab - 1}) {
+      for (const double within : {0x1p-40, 0.5, 1 - 0x1p-30}) {
+        for (const int32_t top_k : {0, vocab}) {
+          TokenDraw& draw = draws.emplace_back();
+          draw.temperature = 1;
+          draw.top_k = top_k;
+          draw.uniform = (id + within) / vocab;
+        }
+      }
+    }
+    draws.back().uniform = 1 - 0x1p-53;
+    const std::vector<float> logits(draws.size() * vocab, 1.0f);
+    const auto drawn = run(*device, logits, vocab, draws);
+    for (size_t row = 0; row < draws.size(); ++row)
+      CHECK(drawn[row].token == static_cast<int32_t>(draws[row].uniform * vocab));
+  }
 }
 
 TEST_CASE("greedy: the smallest id among equals, bans, and what a broken device computes") {
