@@ -141,15 +141,18 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+size_t plain_shared_bytes(HeadShape shape) {
+  return sizeof(float) * kWarps * (2 * shape.head_dim + kChunkTokens);
+}
+
 template <class Element>
 void launch_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
                   AttentionParts parts, AttentionGrid grid) {
   const float scale = kLog2E / sqrtf(static_cast<float>(shape.head_dim));
-  const size_t shared = sizeof(float) * kWarps * (2 * shape.head_dim + kChunkTokens);
   for (const bool large : {false, true})
     launch<plain_items<Element>>(
-        stream, {static_cast<uint32_t>(large ? grid.large_blocks : grid.small_blocks)}, kThreads, shared,
-        step, large, shape, scale, q, static_cast<const Element*>(kv.keys),
+        stream, {static_cast<uint32_t>(large ? grid.large_blocks : grid.small_blocks)}, kThreads,
+        plain_shared_bytes(shape), step, large, shape, scale, q, static_cast<const Element*>(kv.keys),
         static_cast<const Element*>(kv.values), parts);
 }
 
@@ -193,6 +196,13 @@ void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, con
     launch_plain<float>(stream, step, shape, q, kv, parts, grid);
   else
     launch_plain<uint16_t>(stream, step, shape, q, kv, parts, grid);
+}
+
+AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format) {
+  const auto blocks_of =
+      format == KvFormat::f32 ? blocks_at_once<plain_items<float>> : blocks_at_once<plain_items<uint16_t>>;
+  const int32_t blocks = blocks_of(kThreads, plain_shared_bytes(shape));
+  return {blocks, blocks};
 }
 
 void attention_merge(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape,

@@ -254,16 +254,27 @@ __global__ void __launch_bounds__(kWarps * 32) mma_items(const __grid_constant__
                               shared_memory()});
 }
 
-template <int kDim>
-void launch_mma(Stream stream, MmaArgs args, AttentionGrid grid) {
-  args.large = false;
-  launch<mma_items<kDim, kSmallQueries / kQueriesPerWarp>>(stream, {static_cast<uint32_t>(grid.small_blocks)},
-                                                           kSmallQueries / kQueriesPerWarp * 32,
-                                                           Layout<kDim>::shared_bytes(1), args);
-  args.large = true;
-  constexpr int kWarps = kLargeQueries / kQueriesPerWarp;
-  launch<mma_items<kDim, kWarps>>(stream, {static_cast<uint32_t>(grid.large_blocks)}, kWarps * 32,
+constexpr int kSmallWarps = kSmallQueries / kQueriesPerWarp;
+constexpr int kLargeWarps = kLargeQueries / kQueriesPerWarp;
+
+template <int kDim, int kWarps>
+void launch_items(Stream stream, int32_t blocks, const MmaArgs& args) {
+  launch<mma_items<kDim, kWarps>>(stream, {static_cast<uint32_t>(blocks)}, kWarps * 32,
                                   Layout<kDim>::shared_bytes(kWarps), args);
+}
+
+template <int kDim, int kWarps>
+int32_t item_blocks() {
+  return blocks_at_once<mma_items<kDim, kWarps>>(kWarps * 32, Layout<kDim>::shared_bytes(kWarps));
+}
+
+// Calls body<dimensions of a head>().
+template <class Body>
+auto with_dim(int32_t head_dim, Body body) {
+  if (head_dim == 64) return body.template operator()<64>();
+  if (head_dim == 80) return body.template operator()<80>();
+  if (head_dim == 96) return body.template operator()<96>();
+  return body.template operator()<128>();
 }
 
 }  // namespace
@@ -284,10 +295,18 @@ void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const
                   static_cast<const uint16_t*>(kv.keys),
                   static_cast<const uint16_t*>(kv.values),
                   parts};
-  if (shape.head_dim == 64) return launch_mma<64>(stream, args, grid);
-  if (shape.head_dim == 80) return launch_mma<80>(stream, args, grid);
-  if (shape.head_dim == 96) return launch_mma<96>(stream, args, grid);
-  launch_mma<128>(stream, args, grid);
+  with_dim(shape.head_dim, [&]<int kDim>() {
+    args.large = false;
+    launch_items<kDim, kSmallWarps>(stream, grid.small_blocks, args);
+    args.large = true;
+    launch_items<kDim, kLargeWarps>(stream, grid.large_blocks, args);
+  });
+}
+
+AttentionGrid attention_mma_grid(HeadShape shape) {
+  return with_dim(shape.head_dim, [&]<int kDim>() {
+    return AttentionGrid{item_blocks<kDim, kSmallWarps>(), item_blocks<kDim, kLargeWarps>()};
+  });
 }
 
 }  // namespace apar::cuda

@@ -8,6 +8,8 @@
 namespace apar::cuda {
 namespace {
 
+__global__ void probe() {}
+
 class CudaGraph final : public Graph {
  public:
   CudaGraph(cudaGraph_t recorded, cudaStream_t stream) : stream_(stream) {
@@ -38,10 +40,11 @@ class CudaDevice final : public Device {
       throw Error(ErrorCode::unavailable, info_.name + " has compute capability " +
                                               std::to_string(properties.major) + "." +
                                               std::to_string(properties.minor) + ", 8.0 is needed");
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    check_code();
     size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
     info_.free_bytes = free;
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
   }
 
   ~CudaDevice() override {
@@ -97,6 +100,15 @@ class CudaDevice final : public Device {
   }
 
  private:
+  // Whether this build has code for the device, or PTX that its driver compiles.
+  void check_code() const {
+    probe<<<1, 1>>>();
+    const std::string architecture = std::to_string(info_.capability);
+    check(cudaGetLastError(), ("this build has no code that " + info_.name + ", sm_" + architecture +
+                               ", runs (cmake -DAPAR_CUDA_ARCHITECTURES=" + architecture + ")")
+                                  .c_str());
+  }
+
   DeviceInfo info_;
   cudaStream_t stream_ = nullptr;
   std::vector<void*> memory_, pinned_;

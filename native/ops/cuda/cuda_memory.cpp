@@ -15,8 +15,6 @@ namespace apar::cuda {
 namespace {
 
 constexpr size_t kStagingBytes = size_t{16} << 20;
-constexpr int32_t kSmallBlocksPerMultiprocessor = 4;
-constexpr int32_t kLargeBlocksPerMultiprocessor = 2;
 constexpr size_t kMaxPackers = 16;
 constexpr int32_t kArrivedCounters = 1 << 16;
 
@@ -48,9 +46,9 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   pinned_draws_ = static_cast<TokenDraw*>(device_->allocate_pinned(draws));
   drawn_ = static_cast<DrawnToken*>(device_->allocate(drawn, "draws"));
   pinned_drawn_ = static_cast<DrawnToken*>(device_->allocate_pinned(drawn));
-  const int32_t multiprocessors = device_->info().multiprocessors;
-  attention_grid_ = {kSmallBlocksPerMultiprocessor * multiprocessors,
-                     kLargeBlocksPerMultiprocessor * multiprocessors};
+  attention_grid_ = attention_mma_takes(shape_, config.kv_format)
+                        ? attention_mma_grid(shape_)
+                        : attention_plain_grid(shape_, config.kv_format);
   fill_rope_table();
 }
 

@@ -57,7 +57,8 @@ struct AttentionParts {
   float* sums = nullptr;    // [parts][heads][head_dim]
   float* scales = nullptr;  // [parts][heads][2]
 };
-// Blocks that share the work list; it needs no launch parameter that depends on the step.
+// Blocks that share the work list, as many as the device runs at once: it needs no launch parameter that
+// depends on the step.
 struct AttentionGrid {
   int32_t small_blocks = 0;
   int32_t large_blocks = 0;
@@ -67,8 +68,10 @@ struct AttentionGrid {
 bool attention_mma_takes(HeadShape shape, KvFormat format);
 void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
                    AttentionParts parts, AttentionGrid grid);
+AttentionGrid attention_mma_grid(HeadShape shape);
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
                      AttentionParts parts, AttentionGrid grid);
+AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format);
 // out[rows, heads * head_dim] from the parts, also in bf16.
 void attention_merge(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape,
                      AttentionParts parts, float* out, uint16_t* out_bf16);

@@ -18,10 +18,22 @@
 
 namespace apar::cuda {
 
+inline ErrorCode code_of(cudaError_t status) {
+  switch (status) {
+    case cudaErrorMemoryAllocation:
+      return ErrorCode::out_of_memory;
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorJitCompilerNotFound:
+      return ErrorCode::unavailable;
+    default:
+      return ErrorCode::internal;
+  }
+}
+
 inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess)
-    throw Error(status == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::internal,
-                std::string(what) + ": " + cudaGetErrorString(status));
+    throw Error(code_of(status), std::string(what) + ": " + cudaGetErrorString(status));
 }
 
 // The block's dynamic shared memory; its size is given at launch.
@@ -32,8 +44,8 @@ __device__ inline unsigned char* shared_memory() {
 
 constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more must be asked for, once per kernel
 
-template <auto kernel, class... Args>
-void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
+template <auto kernel>
+void raise_shared_limit() {
   // Per device. A thread launches on one device only: with several, each has its own (ops/sharded_ops.h).
   static thread_local const bool raised = [] {
     int device = 0, most = 0;
@@ -45,6 +57,28 @@ void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Arg
     return true;
   }();
   static_cast<void>(raised);
+}
+
+// Blocks of a kernel that the device runs at the same time.
+template <auto kernel>
+int32_t blocks_at_once(uint32_t threads, size_t shared_bytes) {
+  raise_shared_limit<kernel>();
+  int device = 0, multiprocessors = 0, blocks = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "number of multiprocessors");
+  check(
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, static_cast<int>(threads), shared_bytes),
+      "blocks of a multiprocessor");
+  if (blocks == 0)
+    throw Error(ErrorCode::unavailable, "a kernel needs " + std::to_string(shared_bytes) +
+                                            " bytes of shared memory, more than this device has");
+  return blocks * multiprocessors;
+}
+
+template <auto kernel, class... Args>
+void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
+  raise_shared_limit<kernel>();
   if (grid.x == 0 || grid.y == 0) return;
   kernel<<<dim3(grid.x, grid.y), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(args...);
   check(cudaGetLastError(), "kernel launch");
@@ -60,6 +94,11 @@ namespace apar::cuda {
 
 inline unsigned char* shared_memory() {
   return emulate::shared_memory();
+}
+
+template <auto kernel>
+int32_t blocks_at_once(uint32_t /*threads*/, size_t /*shared_bytes*/) {
+  return emulate::kBlocksAtOnce;
 }
 
 template <auto kernel, class... Args>

@@ -23,6 +23,7 @@
 namespace apar::cuda::emulate {
 
 constexpr int kWarpSize = 32;
+constexpr int32_t kBlocksAtOnce = 7;  // few, so that blocks take items in turn
 
 struct Index {
   uint32_t x = 0, y = 0, z = 0;
