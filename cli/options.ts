@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander'
-import { DTYPES } from '../gpu-node/engine/types.ts'
+import { DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/types.ts'
 
 /** A parser for a whole number within bounds. */
 export function integer(minimum: number, maximum: number): (text: string) => number {
@@ -46,4 +46,10 @@ export function dtypeOption(): Option {
   const what =
     'weights and arithmetic; int8, int4 and fp8 are quantised at load, f16 and fp8 are for CUDA devices (default: bf16, f32 for f32 checkpoints)'
   return new Option('--dtype <dtype>', what).choices(DTYPES)
+}
+
+export function kvCacheDtypeOption(): Option {
+  const what =
+    'keys and values; fp8 halves them, on CUDA devices only (default: auto, which is bf16, f32 beside f32)'
+  return new Option('--kv-cache-dtype <dtype>', what).choices(KV_CACHE_DTYPES)
 }

@@ -1,6 +1,6 @@
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
 import { physicalCores } from './cpu-count.ts'
-import type { Device, DType, EngineConfig } from './engine/types.ts'
+import type { Device, DType, EngineConfig, KvCacheDType } from './engine/types.ts'
 import { StartupError } from './startup-error.ts'
 
 const BLOCK_TOKENS = 16
@@ -21,6 +21,8 @@ export interface EngineOptions {
   threads?: number | undefined
   /** Weights and arithmetic. Default: bf16 for a checkpoint in 16 bits, else f32. */
   dtype?: DType | undefined
+  /** Keys and values. Default `auto`; `fp8` halves them, on CUDA devices only: `engine_unavailable` elsewhere. */
+  kvCacheDtype?: KvCacheDType | undefined
   /** KV blocks of 16 tokens. Default: 64 sequences that fill the context, but at most 1 GiB; on a CUDA device what is free. */
   numBlocks?: number | undefined
   /** Tokens in one forward pass, at least maxBranches. Default 512. */
@@ -53,6 +55,7 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     weights,
     tokens: { fork: tokens.fork ?? -1, child: tokens.child ?? -1, eos: tokens.eos },
     dtype,
+    kvCacheDtype: options.kvCacheDtype ?? 'auto',
     device: options.device ?? (options.devices ? 'cuda' : 'auto'),
     devices: [...(options.devices ?? [])],
     threads: options.threads ?? Math.min(256, physicalCores()),

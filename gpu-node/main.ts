@@ -103,8 +103,9 @@ export async function serveRunner(
   }
   const url =
     options.advertiseUrl ?? `ws://${isIPv6(server.host) ? `[${server.host}]` : server.host}:${server.port}`
-  const { device, dtype, numBlocks } = runner.engineInfo
-  log.info('listening', { url, model: runner.model, device, dtype, kv_blocks: numBlocks })
+  const { device, dtype, kvCacheDtype, numBlocks } = runner.engineInfo
+  const kv = { kv_cache_dtype: kvCacheDtype, kv_blocks: numBlocks }
+  log.info('listening', { url, model: runner.model, device, dtype, ...kv })
   edge = linkToEdge(options, url, runner, streams, log)
   let closing: Promise<void> | undefined
   const close = async () => {

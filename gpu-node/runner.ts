@@ -204,8 +204,12 @@ export class Runner {
   }
 }
 
-function fingerprintOf({ created, shape }: Checkpoint, { device, dtype }: Engine['info']): string {
-  const hash = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, created, shape, device, dtype]))
+function fingerprintOf(
+  { created, shape }: Checkpoint,
+  { device, dtype, kvCacheDtype }: Engine['info'],
+): string {
+  const arithmetic = [device, dtype, kvCacheDtype]
+  const hash = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, created, shape, ...arithmetic]))
   return `fp_${hash.digest('hex').slice(0, 10)}`
 }
 

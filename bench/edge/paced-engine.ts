@@ -34,7 +34,13 @@ const BLOCKS = 2 ** 20
  * letter, then forks once per step up to `maxBranches` branches; {@link dueTime} says when which letter has to be there.
  */
 export class PacedEngine implements Engine {
-  readonly info: EngineInfo = { device: 'paced', dtype: 'f32', blockTokens: 16, numBlocks: BLOCKS }
+  readonly info: EngineInfo = {
+    device: 'paced',
+    dtype: 'f32',
+    kvCacheDtype: 'f32',
+    blockTokens: 16,
+    numBlocks: BLOCKS,
+  }
   readonly #options: PacedEngineOptions
   readonly #onEvents: OnEvents
   readonly #running = new Map<number, Running>()

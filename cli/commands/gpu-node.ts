@@ -1,10 +1,10 @@
 import { type Command, Option } from 'commander'
-import type { Device, DType } from '../../gpu-node/engine/types.ts'
+import type { Device, DType, KvCacheDType } from '../../gpu-node/engine/types.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
-import { devices, dtypeOption, integer, port, url } from '../options.ts'
+import { devices, dtypeOption, integer, kvCacheDtypeOption, port, url } from '../options.ts'
 import { untilToldToStop } from '../shutdown.ts'
 
 interface GpuNodeFlags {
@@ -19,6 +19,7 @@ interface GpuNodeFlags {
   devices?: number[]
   threads?: number
   dtype?: DType
+  kvCacheDtype?: KvCacheDType
   blocks?: number
   maxBranches?: number
   maxStepTokens?: number
@@ -63,6 +64,7 @@ export function registerGpuNode(program: Command): void {
     )
     .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
     .addOption(dtypeOption())
+    .addOption(kvCacheDtypeOption())
     .option('--blocks <n>', 'KV blocks of 16 tokens', integer(1, 2 ** 31 - 1))
     .option('--max-branches <n>', 'branches decoding at once (default 64)', integer(1, 4096))
     .option('--max-step-tokens <n>', 'tokens in one forward pass (default 512)', integer(1, 65_536))
@@ -102,6 +104,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     devices: flags.devices,
     threads: flags.threads,
     dtype: flags.dtype,
+    kvCacheDtype: flags.kvCacheDtype,
     numBlocks: flags.blocks,
     maxBranches: flags.maxBranches,
     maxStepTokens: flags.maxStepTokens,

@@ -5,7 +5,7 @@ import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
-import { dtypeOption, integer, port } from '../options.ts'
+import { dtypeOption, integer, kvCacheDtypeOption, port } from '../options.ts'
 import { untilToldToStop } from '../shutdown.ts'
 
 interface ServeFlags {
@@ -15,6 +15,7 @@ interface ServeFlags {
   name?: string
   device?: string
   dtype?: string
+  kvCacheDtype?: string
   requestsPerMinute: number
   state?: string
 }
@@ -38,6 +39,7 @@ export function registerServe(program: Command): void {
       ]),
     )
     .addOption(dtypeOption())
+    .addOption(kvCacheDtypeOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
     .option('--state <folder>', 'keeps keys and counts there (default: in memory, until it ends)')
     .action(serve)
@@ -60,6 +62,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const name = flags.name ? ['--name', flags.name] : []
   const device = flags.device ? ['--device', flags.device] : []
   const dtype = flags.dtype ? ['--dtype', flags.dtype] : []
+  const kvCacheDtype = flags.kvCacheDtype ? ['--kv-cache-dtype', flags.kvCacheDtype] : []
   const args = [
     '--edge',
     edge.url,
@@ -70,6 +73,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     ...name,
     ...device,
     ...dtype,
+    ...kvCacheDtype,
   ]
   const node = spawnGpuNode({ args, nodeSecret, guarded: edge.processes })
   try {

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { DTYPES, type EngineConfig, type EngineRequest, FINISH } from './types.ts'
+import { DTYPES, type EngineConfig, type EngineRequest, FINISH, KV_CACHE_DTYPES } from './types.ts'
 
 // TypeScript validates, C++ executes: what passes here is safe to hand to native code.
 
@@ -37,6 +37,7 @@ export const EngineConfigSchema: z.ZodType<EngineConfig> = z
     weights: z.strictObject({ files: z.array(z.string().min(1)).min(1), tensors: z.array(Tensor).min(1) }),
     tokens: z.strictObject({ fork: optionalTokenId, child: optionalTokenId, eos: z.array(tokenId).min(1) }),
     dtype: z.enum(DTYPES),
+    kvCacheDtype: z.enum(KV_CACHE_DTYPES),
     device: z.enum(['auto', 'cpu', 'cuda']),
     devices: z.array(z.int().min(0).max(63)).max(64),
     threads: z.int().min(1).max(256),

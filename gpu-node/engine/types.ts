@@ -1,8 +1,12 @@
 /** The boundary to the native engine (docs/structure.md): few calls, token ids only. native/addon implements it. */
 
-/** Weights and arithmetic; int8 and int4 quantise the linear layers in groups of 32; f16 and fp8 (e4m3, a scale per output) are for CUDA devices. The KV pool is f32 beside f32, else bf16. */
+/** Weights and arithmetic; int8 and int4 quantise the linear layers in groups of 32; f16 and fp8 (e4m3, a scale per output) are for CUDA devices. */
 export const DTYPES = ['f32', 'bf16', 'f16', 'fp8', 'int8', 'int4'] as const
 export type DType = (typeof DTYPES)[number]
+
+/** Keys and values: `auto` is f32 beside f32 weights, else bf16; `fp8` (e4m3, docs/adr/0022) is for CUDA devices. */
+export const KV_CACHE_DTYPES = ['auto', 'fp8'] as const
+export type KvCacheDType = (typeof KV_CACHE_DTYPES)[number]
 
 export type Device = 'auto' | 'cpu' | 'cuda'
 
@@ -37,6 +41,7 @@ export interface EngineConfig {
   /** Ids from the tokenizer, never constants. `eos` ends a branch. */
   tokens: { fork: number; child: number; eos: number[] }
   dtype: DType
+  kvCacheDtype: KvCacheDType
   /** `auto`: on a CUDA device where there is one, else on the CPU; `EngineInfo.device` says which and why. */
   device: Device
   /** CUDA devices, by number, that share the model over NCCL; `device` is `cuda` then. Empty: the first one, alone. */
@@ -137,6 +142,7 @@ export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4 } as const
 export interface EngineInfo {
   device: string
   dtype: DType
+  kvCacheDtype: 'f32' | 'bf16' | 'fp8'
   blockTokens: number
   numBlocks: number
 }

@@ -93,7 +93,7 @@ export class NodeMetrics implements RequestObserver {
   readonly #refused: Counter<'code'>
 
   constructor(runner: Pick<Runner, 'model' | 'engineInfo' | 'stats'>) {
-    const { dtype, numBlocks } = runner.engineInfo
+    const { dtype, kvCacheDtype, numBlocks } = runner.engineInfo
     const device = shortDevice(runner.engineInfo.device)
     const registers = [this.registry]
     this.registry.setDefaultLabels({ model_name: runner.model })
@@ -141,9 +141,9 @@ export class NodeMetrics implements RequestObserver {
     new Gauge({
       name: 'apar_engine_info',
       help: 'Always 1; its labels say what runs.',
-      labelNames: ['device', 'dtype', 'num_blocks'],
+      labelNames: ['device', 'dtype', 'kv_cache_dtype', 'num_blocks'],
       registers,
-    }).set({ device, dtype, num_blocks: String(numBlocks) }, 1)
+    }).set({ device, dtype, kv_cache_dtype: kvCacheDtype, num_blocks: String(numBlocks) }, 1)
     for (const finished_reason of ['stop', 'length', 'abort', 'error'])
       this.#ended.inc({ finished_reason }, 0)
   }

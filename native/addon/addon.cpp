@@ -52,7 +52,7 @@ struct Session {
   bool closed = false;  // the wake-up was released; JavaScript thread only
   std::unique_ptr<Engine> engine;
   std::string device;
-  WeightFormat dtype = WeightFormat::f32;
+  ModelFormat format = WeightFormat::f32;
   int32_t num_blocks = 0;
 };
 
@@ -175,7 +175,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value info(const Napi::CallbackInfo& info) {
     Napi::Object object = Napi::Object::New(info.Env());
     object.Set("device", session_->device);
-    object.Set("dtype", to_string(session_->dtype));
+    object.Set("dtype", to_string(session_->format.weights));
+    object.Set("kvCacheDtype", to_string(session_->format.kv));
     object.Set("blockTokens", kBlockTokens);
     object.Set("numBlocks", session_->num_blocks);
     return object;
@@ -246,16 +247,16 @@ class OpenWorker : public Napi::AsyncWorker {
       const auto fallback = std::make_shared<std::string>();
       const int32_t max_rows = config_.engine.decoder.max_step_tokens;
       const int32_t blocks = config_.fill_device
-                                 ? fitting_blocks(config_.device, config_.model, config_.dtype, max_rows,
+                                 ? fitting_blocks(config_.device, config_.model, config_.format, max_rows,
                                                   config_.num_blocks, config_.devices)
                                  : config_.num_blocks;
-      auto model = open_llama(config_.model, config_.weights, config_.dtype, blocks, max_rows,
+      auto model = open_llama(config_.model, config_.weights, config_.format, blocks, max_rows,
                               make_ops_on(config_.device, config_.threads, fallback, config_.devices),
                               [this](uint64_t done, uint64_t total) {
                                 if (loading_) (*loading_)(done, total);
                               });
       session_->device = model->device() + (fallback->empty() ? "" : " (" + *fallback + ")");
-      session_->dtype = config_.dtype;
+      session_->format = config_.format;
       session_->num_blocks = model->num_blocks();
       Session* session = session_.get();
       session_->engine = std::make_unique<Engine>(std::move(model), std::move(config_.engine),

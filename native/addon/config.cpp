@@ -164,7 +164,8 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.prefix_cache = get_bool(config, "prefixCache");
   open.engine.decoder.watermark = get_float(config, "watermark");
   open.engine.decoder.policy = to_policy(get_string(config, "policy"));
-  open.dtype = parse_weight_format(get_string(config, "dtype"));
+  open.format = parse_model_format(parse_weight_format(get_string(config, "dtype")),
+                                   get_string(config, "kvCacheDtype"));
   open.device = parse_device(get_string(config, "device"));
   open.devices = get_ints(config, "devices");
   open.threads = get_int(config, "threads");

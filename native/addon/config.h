@@ -13,7 +13,7 @@ struct OpenConfig {
   ModelConfig model;
   WeightTable weights;
   EngineConfig engine;
-  WeightFormat dtype = WeightFormat::f32;
+  ModelFormat format = WeightFormat::f32;
   DeviceChoice device = DeviceChoice::automatic;
   std::vector<int32_t> devices;  // CUDA devices that share the model; none: the first one alone
   int32_t threads = 1;

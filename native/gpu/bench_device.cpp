@@ -153,7 +153,7 @@ void run() {
   const MakeOps device = make_ops_on(job.device, job.threads, fallback, job.devices);
   const double opened = now_s();
   const auto model = open_llama(
-      job.config, job.weights, job.dtype, blocks, rows,
+      job.config, job.weights, job.format(), blocks, rows,
       [&](const OpsConfig& config) { return std::make_unique<bench::ProfiledOps>(device(config), profile); });
   std::printf("{\"part\":\"bench\",\"case\":\"open\",\"device\":\"%s\",\"dtype\":\"%s\",\"seconds\":%.2f}\n",
               model->device().c_str(), to_string(job.dtype), now_s() - opened);

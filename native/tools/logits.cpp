@@ -40,7 +40,7 @@ std::vector<float> run(const ModelJob& job) {
   const auto rows = static_cast<int32_t>(path.size());
   const int32_t num_blocks = (rows + kBlockTokens - 1) / kBlockTokens;
   const auto model =
-      open_llama(job.config, job.weights, job.dtype, num_blocks, rows,
+      open_llama(job.config, job.weights, job.format(), num_blocks, rows,
                  make_ops_on(job.device, job.threads, std::make_shared<std::string>(), job.devices));
   std::vector<int32_t> blocks, all;
   for (int32_t i = 0; i < num_blocks; ++i) blocks.push_back(i);

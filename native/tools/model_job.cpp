@@ -42,6 +42,8 @@ ModelJob read_model_job(std::istream& in) {
     } else if (key == "dtype") {
       words >> value;
       job.dtype = parse_weight_format(value);
+    } else if (key == "kv_cache_dtype") {
+      words >> job.kv_cache_dtype;
     } else if (key == "device") {
       words >> value;
       job.device = parse_device(value);

@@ -13,6 +13,7 @@ namespace apar {
 // native/gpu/prove). One item per line; the caller knows the checkpoint's files:
 //   shape VOCAB HIDDEN INTERMEDIATE LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT EPS THETA TIED
 //   dtype f32|bf16|f16|fp8|int8|int4
+//   kv_cache_dtype auto|fp8
 //   device auto|cpu|cuda
 //   devices N ...                 CUDA devices that share the model
 //   threads N
@@ -23,10 +24,13 @@ struct ModelJob {
   ModelConfig config;
   WeightTable weights;
   WeightFormat dtype = WeightFormat::f32;
+  std::string kv_cache_dtype = "auto";
   DeviceChoice device = DeviceChoice::cpu;
   std::vector<int32_t> devices;
   int32_t threads = 2;
   std::vector<std::string> others;
+
+  ModelFormat format() const { return parse_model_format(dtype, kv_cache_dtype); }
 };
 
 // Throws Error{invalid_config} naming the line that cannot be read.

@@ -51,6 +51,14 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(lines(stderr)).toEqual([expect.stringMatching(/^apar: .*config\.json: architectures/)])
   })
 
+  test('says in one line that this device has no fp8 KV cache', async () => {
+    const { code, stderr } = await apar(['gpu-node', '--device', 'cpu', '--kv-cache-dtype', 'fp8'], {
+      NODE_SECRET: 's',
+    })
+    expect(code).toBe(1)
+    expect(lines(stderr).at(-1)).toMatch(/^apar: .*fp8 KV cache is for CUDA devices.*\(engine_unavailable\)$/)
+  })
+
   test('serve ends with its gpu node, which has said why', async () => {
     const { code, stderr } = await apar(['serve', '--port', '0', '--model', '/nowhere'])
     expect(code).toBe(1)
@@ -60,6 +68,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
   test.each([
     [['gpu-node'], /NODE_SECRET is not set/],
     [['serve', '--port', '70000'], /whole number from 0 to 65535/],
+    [['gpu-node', '--kv-cache-dtype', 'fp4'], /Allowed choices are auto, fp8/],
     [['chat', 'hi'], /an API key is needed.* \(missing_option\)/],
     [['chat', ' ', '--key', 'k'], /a question is needed/],
     [['chat', 'hi', '--key', 'k', '--temperature', 'abc'], /number from 0 to 2/],

@@ -43,3 +43,20 @@ it('a device that is not there is said by its code', async () => {
   const opening = openEngine(config({ devices: [62, 63] }), () => {})
   await expect(opening).rejects.toMatchObject({ code: 'engine_unavailable', cause: { code: 'unavailable' } })
 })
+
+it('an fp8 KV cache is for CUDA devices: the CPU refuses it with a code', async () => {
+  const opening = openEngine(config({ device: 'cpu', kvCacheDtype: 'fp8' }), () => {})
+  await expect(opening).rejects.toMatchObject({
+    code: 'engine_unavailable',
+    message: expect.stringMatching(/fp8 KV cache is for CUDA devices/),
+    cause: { code: 'unavailable' },
+  })
+})
+
+it('says what the KV cache is kept in', async () => {
+  for (const dtype of ['f32', 'bf16'] as const) {
+    const engine = await openEngine(config({ device: 'cpu', dtype }), () => {})
+    expect(engine.info).toMatchObject({ dtype, kvCacheDtype: dtype })
+    await engine.close()
+  }
+})

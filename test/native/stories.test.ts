@@ -41,6 +41,7 @@ describe.skipIf(!present)('a third party’s model tells its story', () => {
           weights: { files: [file], tensors },
           tokens: { fork: -1, child: -1, eos: [1, 2] },
           dtype,
+          kvCacheDtype: 'auto',
           device: 'cpu',
           devices: [],
           threads: 2,

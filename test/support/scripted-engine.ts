@@ -12,7 +12,13 @@ import {
 
 /** An engine that does what the test says: it stands in where the order of events matters, not what they hold. */
 export class ScriptedEngine implements Engine {
-  readonly info: EngineInfo = { device: 'script', dtype: 'f32', blockTokens: 16, numBlocks: 64 }
+  readonly info: EngineInfo = {
+    device: 'script',
+    dtype: 'f32',
+    kvCacheDtype: 'f32',
+    blockTokens: 16,
+    numBlocks: 64,
+  }
   readonly submitted: EngineRequest[] = []
   /** Calls of abort and stopBranch, as `abort 1`, `abort 1/2`, `stop 1/0`. */
   readonly calls: string[] = []
