@@ -10,19 +10,12 @@ namespace {
 constexpr uint32_t kThreads = 256;
 constexpr int32_t kMaxNormThreads = 1024;
 constexpr int kMaxNormVectors = 4;  // of 4 floats, kept by a thread
-constexpr uint32_t kMaxHeadThreads = 256;
 
 __device__ inline float load(const float* from, int64_t index) {
   return from[index];
 }
 __device__ inline float load(const uint16_t* from, int64_t index) {
   return bf16_float(from[index]);
-}
-__device__ inline void store(float* to, int64_t index, float value) {
-  to[index] = value;
-}
-__device__ inline void store(uint16_t* to, int64_t index, float value) {
-  to[index] = bf16_bits(value);
 }
 
 template <class Element>
@@ -145,41 +138,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__device__ inline void rotate(float* head, int32_t i, int32_t half, float cos, float sin) {
-  const float a = head[i], b = head[i + half];
-  head[i] = a * cos - b * sin;
-  head[i + half] = b * cos + a * sin;
-}
-
-// A block takes one head of one row: query heads first, then KV heads.
-template <class Element>
-__global__ void __launch_bounds__(kMaxHeadThreads)
-    rope_and_store_heads(const StepHeader* step, HeadShape shape, const float* __restrict__ rope, float* q,
-                         float* k, const float* __restrict__ v, Element* keys, Element* values) {
-  const int32_t row = blockIdx.x, head = blockIdx.y, kv_head = head - shape.heads;
-  if (row >= step->rows) return;
-  const int32_t half = shape.head_dim / 2;
-  const float* const angles =
-      rope + static_cast<int64_t>(step_array(step, step->positions)[row]) * shape.head_dim;
-  if (kv_head < 0) {
-    float* const my_q = q + (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim;
-    for (int32_t i = threadIdx.x; i < half; i += blockDim.x)
-      rotate(my_q, i, half, angles[i * 2], angles[i * 2 + 1]);
-    return;
-  }
-  const int64_t from = (static_cast<int64_t>(row) * shape.kv_heads + kv_head) * shape.head_dim;
-  const int32_t slot = step_array(step, step->slots)[row];
-  const int64_t block = static_cast<int64_t>(slot / kBlockTokens) * shape.kv_heads + kv_head;
-  const int64_t to = (block * kBlockTokens + slot % kBlockTokens) * shape.head_dim;
-  for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
-    rotate(k + from, i, half, angles[i * 2], angles[i * 2 + 1]);
-    for (const int32_t element : {i, i + half}) {
-      store(keys, to + element, k[from + element]);
-      store(values, to + element, v[from + element]);
-    }
-  }
-}
-
 }  // namespace
 
 void embed(Stream stream, const StepHeader* step, int32_t rows, const void* table, DType dtype, int32_t width,
@@ -222,19 +180,6 @@ void add_parts(Stream stream, int32_t num_parts, int64_t count, const float* par
 void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int32_t width, const float* x,
                        float* out, uint16_t* out_bf16) {
   launch<gather_rows>(stream, {static_cast<uint32_t>(rows)}, kThreads, 0, step, width, x, out, out_bf16);
-}
-
-void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape, const float* rope,
-                    float* q, float* k, const float* v, KvLayer kv) {
-  const Grid grid = {static_cast<uint32_t>(rows), static_cast<uint32_t>(shape.heads + shape.kv_heads)};
-  const uint32_t threads = threads_for(shape.head_dim / 2, kMaxHeadThreads);
-  if (kv.format == KvFormat::f32)
-    launch<rope_and_store_heads<float>>(stream, grid, threads, 0, step, shape, rope, q, k, v,
-                                        static_cast<float*>(kv.keys), static_cast<float*>(kv.values));
-  else
-    launch<rope_and_store_heads<uint16_t>>(stream, grid, threads, 0, step, shape, rope, q, k, v,
-                                           static_cast<uint16_t*>(kv.keys),
-                                           static_cast<uint16_t*>(kv.values));
 }
 
 }  // namespace apar::cuda

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "ops/cuda/intrinsics.cuh"
+#include "ops/cuda/float8.cuh"
 #include "ops/cuda/weight_tiles.h"
 
 namespace apar::cuda {
@@ -130,7 +130,6 @@ struct Int8Tiles {
   }
 };
 
-// An e4m3's bits are a bf16's that is too small by 2^120, subnormal numbers too.
 struct Fp8Tiles {
   static constexpr bool kScaled = false;
   static constexpr int kRowScaleBytes = row_scale_bytes(WeightFormat::fp8);
@@ -139,9 +138,8 @@ struct Fp8Tiles {
   static constexpr int kWords = 2;
 
   __device__ static uint32_t pair(uint32_t word, int i) {
-    const uint32_t high = __byte_perm(word, 0, i == 0 ? 0x1404 : 0x3424);  // bytes 2i, 2i + 1 above zeros
-    const uint32_t small = (high & 0x80008000u) | ((high >> 4) & 0x07f007f0u);
-    return bf16_pair_multiply(small, 0x7b807b80u);  // 2^120
+    const uint32_t upper = __byte_perm(word, 0, i == 0 ? 0x1404 : 0x3424);  // bytes 2i, 2i + 1 above zeros
+    return bf16_pair_multiply(e4m3_small_pair(upper), 0x7b807b80u);         // 2^120
   }
   __device__ static void unpack(uint32_t (&a)[2][4], const uint4& bytes) {
     const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};

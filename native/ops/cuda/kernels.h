@@ -9,6 +9,7 @@
 
 #include "model/config.h"
 #include "ops/cuda/gemm_plan.h"
+#include "ops/cuda/kv_layout.h"
 #include "ops/cuda/platform_types.h"
 #include "ops/cuda/step_data.h"
 
@@ -33,11 +34,12 @@ void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int3
 // sum[count] = parts[0][count] + parts[1][count] + ..., in that order.
 void add_parts(Stream stream, int32_t num_parts, int64_t count, const float* parts, float* sum);
 
-// K and V of one layer: [block][kv_head][kBlockTokens][head_dim].
+// K and V of one layer: [block][kv_head][kBlockTokens][head_dim] (kv_layout.h).
 struct KvLayer {
   void* keys = nullptr;
   void* values = nullptr;
   KvFormat format = KvFormat::bf16;
+  KvScale* scales = nullptr;  // of fp8: [block][kv_head][kBlockTokens]
 };
 struct HeadShape {
   int32_t heads = 0;

@@ -17,6 +17,8 @@ namespace apar::cuda {
 struct KvScale {
   uint16_t keys = 0;
   uint16_t values = 0;
+
+  bool operator==(const KvScale&) const = default;
 };
 constexpr uint16_t kNanScale = 0x7fff;
 

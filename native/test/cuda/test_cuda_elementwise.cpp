@@ -1,12 +1,11 @@
-// Embedding, norm, SwiGLU, gathering, rotary embedding with the pool's writes: against double precision,
-// poisoned outputs.
+// Embedding, norm, SwiGLU, gathering: against double precision, poisoned outputs.
 #include <doctest/doctest.h>
 
 #include "ops/cuda/kernels.h"
-#include "ops/cuda/step_buffer.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/open_device.h"
+#include "test/cuda/step_words.h"
 
 using namespace apar;
 using namespace apar::cuda;
@@ -15,20 +14,6 @@ using namespace apar::test;
 namespace {
 
 constexpr int32_t kPadding = 3;  // rows beyond the step's
-
-// A step's header with these rows and nothing to attend to.
-std::vector<int32_t> step_words(std::span<const int32_t> tokens, std::span<const int32_t> positions,
-                                std::span<const int32_t> slots, std::span<const int32_t> logit_rows) {
-  AttentionWork work;
-  work.build({}, 1, 0);
-  std::vector<int32_t> words;
-  write_step({tokens, positions, slots, {}, {}, {}, logit_rows}, work, words);
-  return words;
-}
-
-const StepHeader* header(const DeviceArray<int32_t>& step) {
-  return reinterpret_cast<const StepHeader*>(step.data());
-}
 
 }  // namespace
 
@@ -123,72 +108,6 @@ TEST_CASE("swiglu, extremes included") {
     for (int32_t i = 0; i < count; ++i) {
       const double want = gate[i] / (1 + std::exp(-double{gate[i]})) * up[i];
       REQUIRE(std::abs(got[i] - want) <= 3e-6 * std::abs(want) + 1e-35);
-    }
-  }
-}
-
-TEST_CASE("rotary embedding and the pool's writes; every other slot stays as it was") {
-  std::mt19937 random(6);
-  const auto device = open_test_device();
-  const std::vector<int32_t> positions = {0, 5, 6}, slots = {17, 3, 40};
-  constexpr int32_t rows = 3, blocks = 3;
-  for (const HeadShape shape : {HeadShape{4, 2, 6}, HeadShape{2, 2, 64}}) {
-    const int32_t half = shape.head_dim / 2;
-    const std::vector<float> rope = random_floats(random, static_cast<size_t>(7) * shape.head_dim);
-    const std::vector<float> q =
-        random_floats(random, static_cast<size_t>(rows) * shape.heads * shape.head_dim);
-    const std::vector<float> k =
-        random_floats(random, static_cast<size_t>(rows) * shape.kv_heads * shape.head_dim);
-    const std::vector<float> v = random_floats(random, k.size());
-    const DeviceArray<int32_t> step(*device, step_words(positions, positions, slots, {}));
-    const DeviceArray<float> rope_device(*device, rope), q_device(*device, q), k_device(*device, k),
-        v_device(*device, v);
-    const size_t pool = static_cast<size_t>(blocks) * shape.kv_heads * kBlockTokens * shape.head_dim;
-    const DeviceArray<float> keys(*device, pool), values(*device, pool);
-    const DeviceArray<uint16_t> keys_bf16(*device, pool), values_bf16(*device, pool);
-    const KvLayer f32 = {keys.data(), values.data(), KvFormat::f32};
-    const KvLayer bf16 = {keys_bf16.data(), values_bf16.data(), KvFormat::bf16};
-    const auto store = [&](const KvLayer& kv) {
-      DeviceArray<float> q_now(*device, q), k_now(*device, k);
-      rope_and_store(device->stream(), header(step), rows + kPadding, shape, rope_device.data(), q_now.data(),
-                     k_now.data(), v_device.data(), kv);
-      return std::pair(q_now.get(), k_now.get());
-    };
-    const auto [got_q, got_k] = store(f32);
-    store(bf16);
-    const auto rotated = [&](const std::vector<float>& from, int32_t heads, int32_t row, int32_t head,
-                             int32_t i) {
-      const float* const x = &from[(static_cast<size_t>(row) * heads + head) * shape.head_dim];
-      const float* const angle = &rope[positions[row] * shape.head_dim + i % half * 2];
-      return i < half ? double{x[i]} * angle[0] - double{x[i + half]} * angle[1]
-                      : double{x[i]} * angle[0] + double{x[i - half]} * angle[1];
-    };
-    std::vector<float> want_keys(pool, NAN), want_values(pool, NAN);
-    for (int32_t row = 0; row < rows; ++row) {
-      for (int32_t head = 0; head < shape.heads; ++head)
-        for (int32_t i = 0; i < shape.head_dim; ++i)
-          REQUIRE(got_q[(row * shape.heads + head) * shape.head_dim + i] ==
-                  doctest::Approx(rotated(q, shape.heads, row, head, i)).epsilon(1e-5).scale(1));
-      for (int32_t head = 0; head < shape.kv_heads; ++head) {
-        for (int32_t i = 0; i < shape.head_dim; ++i) {
-          const size_t from = (row * shape.kv_heads + head) * shape.head_dim + i;
-          const size_t block = static_cast<size_t>(slots[row] / kBlockTokens) * shape.kv_heads + head;
-          const size_t to = (block * kBlockTokens + slots[row] % kBlockTokens) * shape.head_dim + i;
-          REQUIRE(got_k[from] ==
-                  doctest::Approx(rotated(k, shape.kv_heads, row, head, i)).epsilon(1e-5).scale(1));
-          want_keys[to] = got_k[from];
-          want_values[to] = v[from];
-        }
-      }
-    }
-    const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
-    const std::vector<float> got_keys = keys.get(), got_values = values.get();
-    const std::vector<uint16_t> got_keys_bf16 = keys_bf16.get(), got_values_bf16 = values_bf16.get();
-    for (size_t i = 0; i < pool; ++i) {
-      REQUIRE(same(got_keys[i], want_keys[i]));
-      REQUIRE(same(got_values[i], want_values[i]));
-      REQUIRE(same(bf16_to_f32(got_keys_bf16[i]), bf16_to_f32(f32_to_bf16(want_keys[i]))));
-      REQUIRE(same(bf16_to_f32(got_values_bf16[i]), bf16_to_f32(f32_to_bf16(want_values[i]))));
     }
   }
 }

@@ -1,0 +1,2 @@
+// The kernels themselves, compiled for the host.
+#include "ops/cuda/rope.cu"
