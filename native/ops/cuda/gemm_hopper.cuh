@@ -158,9 +158,12 @@ inline TensorMap make_tensor_map(const uint16_t* x, int32_t rows, int32_t in, in
   static const auto encode = [] {
     void* found = nullptr;
     cudaDriverEntryPointQueryResult result{};
-    check(
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result),
-        "cuTensorMapEncodeTiled");
+    constexpr const char* kName = "cuTensorMapEncodeTiled";
+#if CUDART_VERSION >= 12050
+    check(cudaGetDriverEntryPointByVersion(kName, &found, 12000, cudaEnableDefault, &result), kName);
+#else
+    check(cudaGetDriverEntryPoint(kName, &found, cudaEnableDefault, &result), kName);
+#endif
     if (result != cudaDriverEntryPointSuccess || found == nullptr)
       throw Error(ErrorCode::unavailable, "the driver has no cuTensorMapEncodeTiled");
     return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(found);

@@ -9,7 +9,8 @@
 namespace apar::cuda {
 namespace {
 
-// Blocks per multiprocessor that keep enough loads under way to fill the memory's bandwidth.
+// Blocks per multiprocessor that keep enough loads under way to fill the memory's bandwidth. At 128 rows of
+// bf16 no more fit.
 constexpr int32_t kBlocksPerMultiprocessor = 2;
 constexpr int32_t kMinTilesPerSplit = 4;
 constexpr std::array<int32_t, 15> kPaddedRows = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512};
@@ -29,6 +30,17 @@ bool takes_wgmma(int32_t rows, const GemmDevice& device) {
   throw Error(ErrorCode::unavailable, "wgmma needs a device of compute capability 9.0, this one has " +
                                           std::to_string(device.capability / 10) + "." +
                                           std::to_string(device.capability % 10));
+}
+
+// Parts per sum that bring the device's blocks to `at_once` or just above, fewer where those just above
+// would wait for a second wave: a part takes 1 / parts of a whole sum, so that is waves(parts) / parts long.
+int32_t parts_of_sums(int32_t tiles, int32_t at_once, int32_t most) {
+  const auto waves = [&](int32_t parts) { return tiles_of(int64_t{tiles} * parts, at_once); };
+  const int32_t filling = std::min(tiles_of(at_once, tiles), most);
+  int32_t best = 1;
+  for (int32_t parts = 2; parts <= filling; ++parts)
+    if (waves(parts) * best <= waves(best) * parts) best = parts;
+  return best;
 }
 
 }  // namespace
@@ -55,8 +67,7 @@ GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, WeightForma
     return plan;
   }
   const int32_t most = std::clamp(input_tiles / kMinTilesPerSplit, 1, kMaxSplits);
-  const int32_t wanted = kBlocksPerMultiprocessor * device.multiprocessors;
-  plan.splits = std::clamp((wanted + tiles - 1) / tiles, 1, most);
+  plan.splits = parts_of_sums(tiles, kBlocksPerMultiprocessor * device.multiprocessors, most);
   int32_t max_tile_rows = kMaxTileRows;
   int32_t output_blocks = tiles;
   bool may_take_turns = true;

@@ -44,6 +44,25 @@ TEST_CASE("tiles hold the rows, and blocks fill the device where the inputs allo
   CHECK(plan(1, 500, 64).splits == 1);
 }
 
+TEST_CASE("parts fill whole waves of blocks, two to a multiprocessor") {
+  constexpr int32_t at_once = 2 * 132;
+  const auto waves = [](int32_t tiles, int32_t splits) { return tiles_of(tiles * splits, at_once); };
+  // Llama-7B at 128 rows: o and down, 64 tiles, in 4 parts rather than 5; q, k and v; gate and up.
+  CHECK(plan(128, 64, 64).splits == 4);
+  CHECK(plan(128, 64, 172).splits == 4);
+  CHECK(plan(128, 192, 64).splits == 2);
+  CHECK(plan(128, 344, 64).splits == 1);
+  for (int32_t tiles = 1; tiles < 600; ++tiles) {
+    const int32_t splits = plan(128, tiles, 64).splits;
+    // No fewer parts than that would be done sooner.
+    for (int32_t fewer = 1; fewer < splits; ++fewer)
+      CHECK(waves(tiles, splits) * fewer <= waves(tiles, fewer) * splits);
+    if (tiles <= at_once) CHECK((tiles * splits > at_once / 2 || splits == kMaxSplits));
+    if (tiles <= at_once / 2) CHECK(waves(tiles, splits) == 1);
+  }
+  CHECK(plan(128, 64, 12).splits == 3);  // a part has four tiles of inputs at least
+}
+
 TEST_CASE("wgmma only when asked for, and where it is") {
   for (const int32_t rows : {1, 15, 16, 64, 512}) {
     CHECK(plan(rows, 64, 64).kernel != GemmKernel::wgmma);
