@@ -78,6 +78,7 @@ int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, ModelForm
   pool.num_kv_heads = config.num_kv_heads;
   pool.head_dim = config.head_dim;
   pool.kv_format = format.kv;
+  pool.max_rows = max_rows;
   pool.intermediate_size = config.intermediate_size;
   pool.vocab_size = config.vocab_size;
   const std::vector<int32_t> first = {0};

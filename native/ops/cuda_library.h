@@ -26,8 +26,8 @@ using AparMakeCudaOps = Ops*(const OpsConfig* config, const int32_t* devices, si
 // missing, otherwise what CudaOps and ShardedOps throw.
 std::unique_ptr<Ops> make_cuda_ops(const OpsConfig& config, std::span<const int32_t> devices = {});
 
-// KV blocks that fit the free memory of a CUDA device beside other_bytes (weights, activations), 0 when not
-// one does. Throws Error{unavailable} likewise.
+// KV blocks that fit the free memory of a CUDA device beside other_bytes (weights, activations) and what the
+// device itself needs for config.max_rows rows, 0 when not one does. Throws Error{unavailable} likewise.
 int32_t affordable_cuda_blocks(const OpsConfig& config, uint64_t other_bytes, int32_t device = 0);
 
 }  // namespace apar

@@ -16,7 +16,6 @@ namespace {
 
 constexpr size_t kStagingBytes = size_t{16} << 20;
 constexpr size_t kMaxPackers = 16;
-constexpr int32_t kArrivedCounters = 1 << 16;
 
 }  // namespace
 
@@ -40,7 +39,13 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   max_step_words_ = max_step_words(config, max_parts_, max_slots_);
   pinned_step_ = static_cast<int32_t*>(device_->allocate_pinned(max_step_words_ * sizeof(int32_t)));
   step_ = static_cast<StepHeader*>(device_->allocate(max_step_words_ * sizeof(int32_t), "step data"));
-  arrived_ = static_cast<int32_t*>(device_->allocate(kArrivedCounters * sizeof(int32_t), "counters"));
+  gemm_device_ = {device_->info().multiprocessors, device_->info().capability, gemm_choice_,
+                  cublaslt_ != nullptr};
+  scratch_ = most_gemm_scratch(config.max_rows, gemm_device_);
+  partials_ = static_cast<float*>(device_->allocate(scratch_.partials * sizeof(float), "partial sums"));
+  arrived_ = static_cast<int32_t*>(device_->allocate(scratch_.arrived * sizeof(int32_t), "counters"));
+  max_logits_ = size_t{1} * config.max_rows * config.vocab_size;
+  logits_ = static_cast<float*>(device_->allocate(max_logits_ * sizeof(float), "logits"));
   const size_t draws = config.max_rows * sizeof(TokenDraw), drawn = config.max_rows * sizeof(DrawnToken);
   draws_ = static_cast<TokenDraw*>(device_->allocate(draws, "draws"));
   pinned_draws_ = static_cast<TokenDraw*>(device_->allocate_pinned(draws));

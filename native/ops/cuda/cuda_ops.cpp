@@ -9,11 +9,6 @@
 #include "ops/cuda/step_buffer.h"
 
 namespace apar::cuda {
-namespace {
-
-constexpr int32_t kMaxArrived = 1 << 16;
-
-}  // namespace
 
 std::string CudaOps::device() const {
   const DeviceInfo& info = device_->info();
@@ -126,32 +121,20 @@ void CudaOps::multiply(const float* x, int32_t rows, std::span<const Projection>
     call.in = static_cast<int32_t>(projection.w.cols);
   }
   if (!first.packed) return plain_gemm(stream_, call, first.plain_dtype);
-  const DeviceInfo& info = device_->info();
   const GemmPlan plan =
-      plan_gemm(rows, call.tiles, tiles_of(call.in, kTileInputs), projections[0].w.format,
-                {info.multiprocessors, info.capability, gemm_choice_, cublaslt_ != nullptr});
+      plan_gemm(rows, call.tiles, tiles_of(call.in, kTileInputs), projections[0].w.format, gemm_device_);
   if (plan.kernel == GemmKernel::cublaslt) return cublaslt_->multiply(call);
-  const int64_t partials = partial_floats(plan, rows, call.tiles);
-  if (partials > partial_capacity_) {
-    // Graphs recorded before keep using the smaller one.
-    partials_ = static_cast<float*>(device_->allocate(partials * sizeof(float), "partial sums"));
-    partial_capacity_ = partials;
-  }
-  if (int64_t{call.tiles} * tiles_of(rows, plan.tile_rows) > kMaxArrived)
-    throw Error(ErrorCode::internal, "too many tiles in one matrix product");
+  const GemmScratch needed = gemm_scratch(plan, rows, call.tiles);
+  if (needed.partials > scratch_.partials || needed.arrived > scratch_.arrived)
+    throw Error(ErrorCode::internal, "more partial sums than there is room for");
   call.partials = partials_;
   packed_gemm(stream_, call, projections[0].w.format, plan);
 }
 
 // The step's launches end here: what follows is not part of its graph.
 void CudaOps::compute_logits(const float* x, int32_t rows, const Linear& head) {
-  const size_t needed = static_cast<size_t>(padded(rows)) * head.rows;
-  if (needed > logits_capacity_) {
-    // The first step of a shape is not recorded, so no recording is under way.
-    logits_ = static_cast<float*>(device_->allocate(needed * sizeof(float), "logits"));
-    logits_capacity_ = needed;
-    graphs_.forget();  // they hold the old buffer's address
-  }
+  if (static_cast<size_t>(padded(rows)) * head.rows > max_logits_)
+    throw Error(ErrorCode::internal, "more logits than there is room for");
   const Projection projection = {head, logits_};
   matmul(x, rows, {&projection, 1});
   finish_step();
@@ -159,13 +142,8 @@ void CudaOps::compute_logits(const float* x, int32_t rows, const Linear& head) {
 
 void CudaOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
   compute_logits(x, rows, head);
-  if (out.size() > pinned_capacity_) {
-    pinned_logits_ = static_cast<float*>(device_->allocate_pinned(out.size_bytes()));
-    pinned_capacity_ = out.size();
-  }
-  device_->download(pinned_logits_, logits_, out.size_bytes());
-  wait();
-  std::memcpy(out.data(), pinned_logits_, out.size_bytes());
+  staging_.fetch(out.data(), logits_, out.size_bytes());
+  under_way_ = false;
 }
 
 void CudaOps::draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,

@@ -17,7 +17,8 @@
 
 namespace apar::cuda {
 
-// Ops on a CUDA device. The residual stream and all sums are f32; what a linear layer reads is rounded to
+// Ops on a CUDA device. All memory is allocated before the first step: what does not fit is refused at start.
+// The residual stream and all sums are f32; what a linear layer reads is rounded to
 // bf16 beside it, unless the weights are f32. Steps of few rows are recorded in graphs (step_graphs.h).
 class CudaOps final : public Ops {
  public:
@@ -107,13 +108,12 @@ class CudaOps final : public Ops {
   Staging staging_;
   GemmChoice gemm_choice_ = gemm_choice_of_environment();
   std::unique_ptr<CublasLt> cublaslt_ = CublasLt::open(*device_, gemm_choice_);
+  GemmDevice gemm_device_;
+  GemmScratch scratch_;  // what is there of it
   float* partials_ = nullptr;
-  int64_t partial_capacity_ = 0;
   int32_t* arrived_ = nullptr;
   float* logits_ = nullptr;  // on the device
-  size_t logits_capacity_ = 0;
-  float* pinned_logits_ = nullptr;
-  size_t pinned_capacity_ = 0;
+  size_t max_logits_ = 0;
   TokenDraw *draws_ = nullptr, *pinned_draws_ = nullptr;  // [max_rows]
   DrawnToken *drawn_ = nullptr, *pinned_drawn_ = nullptr;
 };

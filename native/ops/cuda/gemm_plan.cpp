@@ -91,6 +91,30 @@ int64_t partial_floats(const GemmPlan& plan, int32_t rows, int32_t tiles) {
   return int64_t{plan.splits} * rows * tiles * kTileOuts;
 }
 
+GemmScratch gemm_scratch(const GemmPlan& plan, int32_t rows, int32_t tiles) {
+  const int64_t partials = partial_floats(plan, rows, tiles);
+  return {partials, partials > 0 ? int64_t{tiles} * tiles_of(rows, plan.tile_rows) : 0};
+}
+
+GemmScratch most_gemm_scratch(int32_t max_rows, const GemmDevice& device) {
+  constexpr int32_t kInputTiles = kMaxSplits * kMinTilesPerSplit;  // more cut no finer, fewer coarser
+  constexpr int32_t kRowStep = 64;                                 // less does not change the number of tiles
+  GemmScratch most;
+  // With more tiles no sum is cut.
+  for (int32_t tiles = 1; tiles < kBlocksPerMultiprocessor * device.multiprocessors; ++tiles) {
+    for (int32_t rows = 1; rows <= max_rows;
+         rows = rows < kRowStep || rows == max_rows ? rows + 1 : std::min(rows + kRowStep, max_rows)) {
+      for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
+        const GemmScratch one =
+            gemm_scratch(plan_gemm(rows, tiles, kInputTiles, format, device), rows, tiles);
+        most.partials = std::max(most.partials, one.partials);
+        most.arrived = std::max(most.arrived, one.arrived);
+      }
+    }
+  }
+  return most;
+}
+
 int32_t padded_rows(int32_t rows, int32_t max_rows) {
   const auto bucket = std::lower_bound(kPaddedRows.begin(), kPaddedRows.end(), rows);
   return bucket == kPaddedRows.end() ? rows : std::min(*bucket, max_rows);

@@ -66,6 +66,16 @@ GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, WeightForma
 // Floats that the parts of such a call take, 0 without parts.
 int64_t partial_floats(const GemmPlan& plan, int32_t rows, int32_t tiles);
 
+// What the parts of a call take on the device: their sums, and a counter per tile of those that are there.
+struct GemmScratch {
+  int64_t partials = 0;  // floats
+  int64_t arrived = 0;
+};
+GemmScratch gemm_scratch(const GemmPlan& plan, int32_t rows, int32_t tiles);
+// The most that any call of at most max_rows rows takes, whatever its layers' shapes: sums are cut only where
+// there are few tiles, so this is little. Throws as plan_gemm().
+GemmScratch most_gemm_scratch(int32_t max_rows, const GemmDevice& device);
+
 // The number of rows that a step of `rows` rows is computed with: few different ones, so that few graphs are
 // recorded. At most max_rows.
 int32_t padded_rows(int32_t rows, int32_t max_rows);

@@ -63,7 +63,11 @@ APAR_EXPORT apar::Ops* apar_make_cuda_ops(const apar::OpsConfig* config, const i
 APAR_EXPORT int apar_cuda_blocks(const apar::OpsConfig* config, uint64_t other_bytes, int32_t index,
                                  int* code, char* message, size_t message_bytes) {
   return guarded(code, message, message_bytes, [&]() -> int {
-    const auto device = apar::cuda::open_cuda_device(index);
-    return apar::cuda::affordable_blocks(*config, device->info().free_bytes, other_bytes, kReserve);
+    using namespace apar::cuda;
+    const auto device = open_cuda_device(index);
+    const DeviceInfo& info = device->info();
+    const GemmScratch scratch = most_gemm_scratch(
+        config->max_rows, {info.multiprocessors, info.capability, gemm_choice_of_environment()});
+    return affordable_blocks(*config, info.free_bytes, other_bytes + bytes_of(scratch), kReserve);
   });
 }

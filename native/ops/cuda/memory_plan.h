@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "ops/cuda/attention_work.h"
+#include "ops/cuda/gemm_plan.h"
 #include "ops/ops.h"
 
 namespace apar::cuda {
@@ -16,6 +17,12 @@ int64_t max_step_slots(const OpsConfig& config, Sharing sharing);
 
 // Words that a step's data can take at most (step_buffer.h).
 size_t max_step_words(const OpsConfig& config, int64_t max_parts, int64_t max_slots);
+
+// What the parts of matrix products take.
+constexpr uint64_t bytes_of(const GemmScratch& scratch) {
+  return static_cast<uint64_t>(scratch.partials) * sizeof(float) +
+         static_cast<uint64_t>(scratch.arrived) * sizeof(int32_t);
+}
 
 // KV blocks that fit in free_bytes beside `other_bytes` (weights, activations), leaving `reserve` of the free
 // bytes, a share in [0, 1), to fragmentation and to others. 0 when not one fits.

@@ -1,6 +1,7 @@
 #include "ops/cuda/staging.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/error.h"
 
@@ -21,6 +22,21 @@ void Staging::stream(void* to, size_t units, size_t unit_bytes, const Fill& fill
     device_.synchronize();  // the other one's copy, under way until now: the next piece goes there
     device_.upload(static_cast<std::byte*>(to) + first * unit_bytes, piece, count * unit_bytes);
     next_ = 1 - next_;
+  }
+}
+
+void Staging::fetch(void* to, const void* from, size_t bytes) {
+  const auto download = [&](size_t first) {
+    device_.download(pieces_[first / piece_bytes_ % 2], static_cast<const std::byte*>(from) + first,
+                     std::min(piece_bytes_, bytes - first));
+  };
+  if (bytes > 0) download(0);
+  for (size_t first = 0; first < bytes; first += piece_bytes_) {
+    device_.synchronize();
+    const size_t next = first + piece_bytes_;
+    if (next < bytes) download(next);
+    std::memcpy(static_cast<std::byte*>(to) + first, pieces_[first / piece_bytes_ % 2],
+                std::min(piece_bytes_, bytes - first));
   }
 }
 

@@ -18,7 +18,7 @@ struct StepShape {
   auto operator<=>(const StepShape&) const = default;
 };
 
-// Records the launches of a shape's second step (the first finds every buffer its size) and repeats them from
+// Records the launches of a shape's second step (the first loads the kernels' code) and repeats them from
 // then on: while replaying, operations launch nothing.
 class StepGraphs {
  public:
@@ -52,9 +52,6 @@ class StepGraphs {
     StepGraphs& graphs_;
     bool done_ = false;
   };
-
-  // Records every shape anew, after a step of each: a buffer has moved. Not while recording.
-  void forget() { graphs_.clear(); }
 
  private:
   enum class Mode : uint8_t { idle, direct, record, replay };

@@ -18,15 +18,21 @@ EmulatedDevice::EmulatedDevice(uint64_t free_bytes, int32_t multiprocessors)
     : info_{"emulated", multiprocessors, 90, free_bytes} {}
 
 void* EmulatedDevice::allocate(size_t bytes, const char* what) {
-  if (bytes > info_.free_bytes) throw Error(ErrorCode::out_of_memory, what);
+  if (bytes > info_.free_bytes - allocated_bytes_) throw Error(ErrorCode::out_of_memory, what);
+  allocated_bytes_ += bytes;
+  return add_memory(bytes);
+}
+
+void* EmulatedDevice::allocate_pinned(size_t bytes) {
+  return add_memory(bytes);
+}
+
+void* EmulatedDevice::add_memory(size_t bytes) {
+  if (capturing_) throw std::logic_error("memory is allocated while launches are recorded");
   const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   memory_.push_back(std::make_unique<test::Guarded<unsigned char>>(rounded));
   std::memset(memory_.back()->data(), 0, rounded);
   return memory_.back()->data();
-}
-
-void* EmulatedDevice::allocate_pinned(size_t bytes) {
-  return allocate(bytes, "pinned");
 }
 
 void EmulatedDevice::upload(void* to, const void* pinned, size_t bytes) {

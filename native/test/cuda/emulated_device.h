@@ -30,13 +30,18 @@ class EmulatedDevice final : public Device {
   int32_t graph_launches() const { return graph_launches_; }
   int32_t graphs() const { return graphs_; }  // that are there now
   int32_t waits() const { return waits_; }
+  uint64_t allocated_bytes() const { return allocated_bytes_; }
+  int32_t allocations() const { return static_cast<int32_t>(memory_.size()); }  // the host's included
   // The launch after `launches` more fails.
   void fail_launch_after(int32_t launches) { launches_to_failure_ = launches; }
 
  private:
   class RecordedLaunches;
 
+  void* add_memory(size_t bytes);
+
   DeviceInfo info_;
+  uint64_t allocated_bytes_ = 0;
   std::vector<std::unique_ptr<test::Guarded<unsigned char>>> memory_;
   bool capturing_ = false;
   std::vector<std::function<void()>> recording_;

@@ -63,6 +63,30 @@ TEST_CASE("parts fill whole waves of blocks, two to a multiprocessor") {
   CHECK(plan(128, 64, 12).splits == 3);  // a part has four tiles of inputs at least
 }
 
+TEST_CASE("the room for partial sums is enough for every product, and little") {
+  constexpr int32_t max_rows = 1500;
+  for (const GemmChoice choice : {GemmChoice::mma, GemmChoice::wgmma, GemmChoice::automatic}) {
+    const GemmDevice device = {132, 90, choice};
+    const GemmScratch most = most_gemm_scratch(max_rows, device);
+    CHECK(bytes_of(most) < 100 << 20);
+    bool reached = false;
+    for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8, WeightFormat::int4}) {
+      for (int32_t tiles = 1; tiles < 2100; tiles += tiles < 300 ? 1 : 90) {
+        for (const int32_t input_tiles : {1, 17, 64, 300}) {
+          for (int32_t rows = 1; rows <= max_rows; rows += rows < 130 ? 1 : 37) {
+            const GemmScratch one =
+                gemm_scratch(plan_gemm(rows, tiles, input_tiles, format, device), rows, tiles);
+            REQUIRE((one.partials <= most.partials && one.arrived <= most.arrived));
+            reached |= 2 * one.partials > most.partials;
+          }
+        }
+      }
+    }
+    CHECK(reached);
+  }
+  CHECK(most_gemm_scratch(1, {132, 90}).partials < most_gemm_scratch(64, {132, 90}).partials);
+}
+
 TEST_CASE("wgmma only when asked for, and where it is") {
   for (const int32_t rows : {1, 15, 16, 64, 512}) {
     CHECK(plan(rows, 64, 64).kernel != GemmKernel::wgmma);

@@ -75,6 +75,20 @@ TEST_CASE("what is streamed arrives whole and in order") {
   }
 }
 
+TEST_CASE("what is fetched arrives whole and in order") {
+  for (const size_t bytes : {0, 1, 40, 41, 80, 199}) {
+    CAPTURE(bytes);
+    LazyDevice device;
+    Staging staging(device, 40);
+    std::vector<unsigned char> source(bytes), to(bytes + 1, 0xee);
+    std::iota(source.begin(), source.end(), static_cast<unsigned char>(1));
+    staging.fetch(to.data(), source.data(), bytes);
+    CHECK(std::equal(source.begin(), source.end(), to.begin()));
+    CHECK(to.back() == 0xee);
+    CHECK(!device.busy());
+  }
+}
+
 TEST_CASE("a unit that no buffer holds is refused") {
   LazyDevice device;
   Staging staging(device, 40);
