@@ -1,8 +1,7 @@
 // Attention over the work list for any shape, and the merge of partial results. attention_mma.cu is the fast
 // one.
-#include "model/step_batch.h"
 #include "ops/cuda/attention_math.cuh"
-#include "ops/cuda/intrinsics.cuh"
+#include "ops/cuda/float8.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/step_access.cuh"
 
@@ -21,22 +20,57 @@ __device__ inline float widen(uint16_t bits) {
   return bf16_float(bits);
 }
 
+// A layer's keys and values; a token and KV head is named by pool_token().
+template <class Element>
+struct PlainKv {
+  struct Head {
+    const Element* elements;
+    __device__ float operator[](int32_t d) const { return widen(elements[d]); }
+  };
+  KvLayer kv;
+  int32_t head_dim;
+
+  __device__ Head key(int64_t token) const {
+    return {static_cast<const Element*>(kv.keys) + token * head_dim};
+  }
+  __device__ Head value(int64_t token) const {
+    return {static_cast<const Element*>(kv.values) + token * head_dim};
+  }
+};
+
+struct PlainFp8Kv {
+  struct Head {
+    const uint8_t* elements;
+    float scale;
+    int32_t head_dim;
+    __device__ float operator[](int32_t d) const {
+      return e4m3_small(elements[fp8_place(d, head_dim)]) * scale;
+    }
+  };
+  KvLayer kv;
+  int32_t head_dim;
+
+  __device__ Head key(int64_t token) const {
+    return {static_cast<const uint8_t*>(kv.keys) + token * head_dim, bf16_float(kv.scales[token].keys),
+            head_dim};
+  }
+  __device__ Head value(int64_t token) const {
+    return {static_cast<const uint8_t*>(kv.values) + token * head_dim, bf16_float(kv.scales[token].values),
+            head_dim};
+  }
+};
+
 // One query's chunk: scores of its visible tokens, then their weights in `p`; the lanes share tokens, then
 // dimensions.
-template <class Element>
+template <class Kv>
 struct PlainQuery {
-  const Element* keys;
-  const Element* values;
+  Kv kv;
   const int32_t* slots;  // of the item
-  int32_t kv_heads, kv_head, head_dim;
+  int32_t kv_heads, kv_head;
   const float* q;  // scaled, in shared memory
   float* p;        // [kChunkTokens], in shared memory
 
-  __device__ int64_t offset(int32_t token) const {
-    const int32_t slot = slots[token];
-    const int64_t block = static_cast<int64_t>(slot / kBlockTokens) * kv_heads + kv_head;
-    return (block * kBlockTokens + slot % kBlockTokens) * head_dim;
-  }
+  __device__ int64_t token_at(int32_t index) const { return pool_token(slots[index], kv_heads, kv_head); }
 
   // Returns the chunk's largest score; `total` becomes the sum of the weights.
   __device__ float weigh(int32_t first, int32_t visible, float& total) const {
@@ -47,9 +81,9 @@ struct PlainQuery {
       const int32_t token = lane + 32 * i;
       score[i] = -INFINITY;
       if (token >= visible) continue;
-      const Element* const key = keys + offset(first + token);
+      const auto key = kv.key(token_at(first + token));
       float sum = 0;
-      for (int32_t d = 0; d < head_dim; ++d) sum = fmaf(q[d], widen(key[d]), sum);
+      for (int32_t d = 0; d < kv.head_dim; ++d) sum = fmaf(q[d], key[d], sum);
       score[i] = sum;
       most = fmaxf(most, sum);
     }
@@ -70,16 +104,16 @@ struct PlainQuery {
   __device__ float weighted_sum(int32_t first, int32_t visible, int32_t d) const {
     float sum = 0;
     for (int32_t token = 0; token < visible; ++token)
-      sum = fmaf(p[token], widen(values[offset(first + token) + d]), sum);
+      sum = fmaf(p[token], kv.value(token_at(first + token))[d], sum);
     return sum;
   }
 };
 
 // A block takes one item and KV head after another, a warp one query after another.
-template <class Element>
+template <class Kv>
 __global__ void __launch_bounds__(kThreads)
-    plain_items(const StepHeader* step, bool large, HeadShape shape, float scale, const float* q,
-                const Element* keys, const Element* values, AttentionParts parts) {
+    plain_items(const StepHeader* step, bool large, HeadShape shape, float scale, const float* q, Kv kv,
+                AttentionParts parts) {
   const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, head_dim = shape.head_dim,
                 group = shape.group();
   const AttentionItem* const items = step_items(step, large ? step->large_items : step->small_items);
@@ -93,9 +127,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int32_t index = blockIdx.x; index < count * shape.kv_heads; index += gridDim.x) {
     const AttentionItem item = items[index / shape.kv_heads];
     const int32_t kv_head = index % shape.kv_heads;
-    const PlainQuery<Element> query = {
-        keys, values, step_array(step, step->item_slots) + item.first_slot, shape.kv_heads, kv_head, head_dim,
-        my_q, mine};
+    const PlainQuery<Kv> query = {
+        kv, step_array(step, step->item_slots) + item.first_slot, shape.kv_heads, kv_head, my_q, mine};
     for (int32_t i = warp; i < item.num_rows * group; i += kWarps) {
       const int32_t row = i / group, head = kv_head * group + i % group;
       const int32_t context = contexts[item.first_row + row];
@@ -145,15 +178,12 @@ size_t plain_shared_bytes(HeadShape shape) {
   return sizeof(float) * kWarps * (2 * shape.head_dim + kChunkTokens);
 }
 
-template <class Element>
-void launch_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
-                  AttentionParts parts, AttentionGrid grid) {
-  const float scale = kLog2E / sqrtf(static_cast<float>(shape.head_dim));
-  for (const bool large : {false, true})
-    launch<plain_items<Element>>(
-        stream, {static_cast<uint32_t>(large ? grid.large_blocks : grid.small_blocks)}, kThreads,
-        plain_shared_bytes(shape), step, large, shape, scale, q, static_cast<const Element*>(kv.keys),
-        static_cast<const Element*>(kv.values), parts);
+// Calls body<format of keys and values>().
+template <class Body>
+auto with_kv(KvFormat format, Body body) {
+  if (format == KvFormat::f32) return body.template operator()<PlainKv<float>>();
+  if (format == KvFormat::bf16) return body.template operator()<PlainKv<uint16_t>>();
+  return body.template operator()<PlainFp8Kv>();
 }
 
 // A block merges one head of one row: chunks of a span in order, then spans in order.
@@ -192,17 +222,20 @@ __global__ void __launch_bounds__(kMaxMergeThreads)
 
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
                      AttentionParts parts, AttentionGrid grid) {
-  if (kv.format == KvFormat::f32)
-    launch_plain<float>(stream, step, shape, q, kv, parts, grid);
-  else
-    launch_plain<uint16_t>(stream, step, shape, q, kv, parts, grid);
+  const float scale = kLog2E / sqrtf(static_cast<float>(shape.head_dim));
+  with_kv(kv.format, [&]<class Kv>() {
+    for (const bool large : {false, true})
+      launch<plain_items<Kv>>(stream, {static_cast<uint32_t>(large ? grid.large_blocks : grid.small_blocks)},
+                              kThreads, plain_shared_bytes(shape), step, large, shape, scale, q,
+                              Kv{kv, shape.head_dim}, parts);
+  });
 }
 
 AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format) {
-  const auto blocks_of =
-      format == KvFormat::f32 ? blocks_at_once<plain_items<float>> : blocks_at_once<plain_items<uint16_t>>;
-  const int32_t blocks = blocks_of(kThreads, plain_shared_bytes(shape));
-  return {blocks, blocks};
+  return with_kv(format, [&]<class Kv>() {
+    const int32_t blocks = blocks_at_once<plain_items<Kv>>(kThreads, plain_shared_bytes(shape));
+    return AttentionGrid{blocks, blocks};
+  });
 }
 
 void attention_merge(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape,

@@ -1,94 +1,13 @@
-// Attention on the tensor cores, bf16 keys and values, f32 sums: a block takes one item of the work list and
-// one KV head after another, a warp 16 of its query vectors.
-#include "model/step_batch.h"
+// Attention on the tensor cores, keys and values in bf16 or fp8, f32 sums: a block takes one item of the work
+// list and one KV head after another, a warp 16 of its query vectors.
 #include "ops/cuda/attention_math.cuh"
-#include "ops/cuda/intrinsics.cuh"
-#include "ops/cuda/kernels.h"
-#include "ops/cuda/step_access.cuh"
+#include "ops/cuda/attention_task.cuh"
 
 namespace apar::cuda {
 namespace {
 
 constexpr float kLog2E = 1.4426950408889634f;
-constexpr int kQueriesPerWarp = 16;
-constexpr int kStages = 2;
 constexpr int kTokenBlocks = kChunkTokens / 8;
-
-template <int kDim>
-struct Layout {
-  static_assert(kDim % 16 == 0);
-  // 16 bytes more than the row: eight rows of a matrix then lie in different banks.
-  static constexpr int kRowBytes = kDim * 2 + 16;
-  static constexpr int kChunkBytes = kChunkTokens * kRowBytes;
-  static constexpr int shared_bytes(int warps) {
-    return 2 * kStages * kChunkBytes + warps * kQueriesPerWarp * kRowBytes;
-  }
-};
-
-struct MmaArgs {
-  const StepHeader* step;
-  bool large;
-  HeadShape shape;
-  float scale;
-  const float* q;
-  const uint16_t* keys;
-  const uint16_t* values;
-  AttentionParts parts;
-};
-
-// One item and KV head as its block sees it.
-template <int kDim, int kWarps>
-struct Task {
-  const MmaArgs& args;
-  AttentionItem item;
-  int32_t kv_head;
-  unsigned char* shared;
-
-  static constexpr int kThreads = kWarps * 32;
-  static constexpr int kPieces = kDim / 8;  // of 16 bytes in a row
-
-  __device__ unsigned char* keys(int stage) const { return shared + 2 * stage * Layout<kDim>::kChunkBytes; }
-  __device__ unsigned char* values(int stage) const { return keys(stage) + Layout<kDim>::kChunkBytes; }
-  __device__ unsigned char* queries() const { return shared + 2 * kStages * Layout<kDim>::kChunkBytes; }
-  __device__ int chunks() const { return (item.num_tokens + kChunkTokens - 1) / kChunkTokens; }
-  __device__ int32_t context(int query) const {
-    const int32_t row = query / args.shape.group();
-    return row < item.num_rows ? step_array(args.step, args.step->contexts)[item.first_row + row] : 0;
-  }
-
-  // Queries beyond the item's are zero.
-  __device__ void load_queries() const {
-    const int32_t* const rows = step_array(args.step, args.step->query_rows) + item.first_row;
-    const int32_t group = args.shape.group();
-    for (int i = threadIdx.x; i < kWarps * kQueriesPerWarp * kDim / 2; i += kThreads) {
-      const int query = i / (kDim / 2), pair = i % (kDim / 2);
-      uint32_t bits = 0;
-      if (query < item.num_rows * group) {
-        const int64_t head =
-            static_cast<int64_t>(rows[query / group]) * args.shape.heads + kv_head * group + query % group;
-        const float* const from = args.q + head * kDim + 2 * pair;
-        bits = bf16_pair(from[0], from[1]);
-      }
-      *reinterpret_cast<uint32_t*>(queries() + query * Layout<kDim>::kRowBytes + 4 * pair) = bits;
-    }
-  }
-
-  // Tokens beyond the item's are zero: what lies there must not reach a sum, not even times zero.
-  __device__ void load_chunk(int chunk) const {
-    const int32_t* const slots = step_array(args.step, args.step->item_slots) + item.first_slot;
-    const int stage = chunk % kStages;
-    for (int i = threadIdx.x; i < kChunkTokens * kPieces; i += kThreads) {
-      const int token = i / kPieces, piece = i % kPieces;
-      const bool valid = chunk * kChunkTokens + token < item.num_tokens;
-      const int32_t slot = valid ? slots[chunk * kChunkTokens + token] : 0;
-      const int64_t block = static_cast<int64_t>(slot / kBlockTokens) * args.shape.kv_heads + kv_head;
-      const int64_t from = (block * kBlockTokens + slot % kBlockTokens) * kDim + piece * 8;
-      const int to = token * Layout<kDim>::kRowBytes + piece * 16;
-      copy_async(keys(stage) + to, args.keys + from, valid);
-      copy_async(values(stage) + to, args.values + from, valid);
-    }
-  }
-};
 
 // What a thread holds of its warp's 16 queries: rows g and g + 8 of the accumulators (intrinsics.cuh).
 template <int kDim>
@@ -132,23 +51,25 @@ __device__ inline float quad_sum(float value) {
 }
 
 // The partial result of one chunk. `visible`: tokens of the chunk that each of the thread's two queries sees.
-template <int kDim>
-__device__ inline void attend_chunk(const unsigned char* queries, const unsigned char* keys,
-                                    const unsigned char* values, const int (&visible)[2], float scale,
-                                    Partial<kDim>& result) {
-  constexpr int kRowBytes = Layout<kDim>::kRowBytes;
+template <class Kv, int kWarps>
+__device__ inline void attend_chunk(const Task<Kv, kWarps>& task, int chunk, const int (&visible)[2],
+                                    Partial<Kv::kDim>& result) {
+  constexpr int kDim = Kv::kDim, kQueryBytes = Layout<Kv>::kQueryBytes, kLoads = Kv::kLoadTokens / 8;
   const int lane = threadIdx.x % 32;
+  const unsigned char* const queries =
+      task.queries() + threadIdx.x / 32 * kQueriesPerWarp * kQueryBytes + lane % 16 * kQueryBytes;
+  const typename Kv::Scales key_scales = Kv::key_scales(task.scales(chunk), lane);
   float scores[kTokenBlocks][4] = {};
 #pragma unroll
   for (int step = 0; step < kDim / 16; ++step) {
     uint32_t a[4];
-    load_matrices(a, queries + lane % 16 * kRowBytes + (step * 2 + lane / 16) * 16);
+    load_matrices(a, queries + (step * 2 + lane / 16) * kCopyBytes);
 #pragma unroll
-    for (int tokens = 0; tokens < kTokenBlocks / 2; ++tokens) {
-      uint32_t b[4];
-      load_matrices(b, keys + (tokens * 16 + lane % 16) * kRowBytes + (step * 2 + lane / 16) * 16);
-      mma_bf16(scores[2 * tokens], a, b[0], b[2]);
-      mma_bf16(scores[2 * tokens + 1], a, b[1], b[3]);
+    for (int block = 0; block < kTokenBlocks; block += kLoads) {
+      uint32_t b[kLoads][2];
+      Kv::load_keys(b, task.keys(chunk), key_scales, block * 8, step, lane);
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) mma_bf16(scores[block + i], a, b[i][0], b[i][1]);
     }
   }
   result.clear();
@@ -157,7 +78,7 @@ __device__ inline void attend_chunk(const unsigned char* queries, const unsigned
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int token = block * 8 + lane % 4 * 2 + i % 2;
-      scores[block][i] = token < visible[i / 2] ? scores[block][i] * scale : -INFINITY;
+      scores[block][i] = token < visible[i / 2] ? scores[block][i] * task.args.scale : -INFINITY;
       result.max[i / 2] = fmaxf(result.max[i / 2], scores[block][i]);
     }
   }
@@ -174,23 +95,27 @@ __device__ inline void attend_chunk(const unsigned char* queries, const unsigned
     }
   }
   for (int half = 0; half < 2; ++half) result.total[half] = quad_sum(result.total[half]);
+  const typename Kv::Scales value_scales = Kv::value_scales(task.scales(chunk), lane);
 #pragma unroll
-  for (int tokens = 0; tokens < kTokenBlocks / 2; ++tokens) {
+  for (int tokens = 0; tokens < kTokenBlocks / 2; tokens += kLoads / 2) {
 #pragma unroll
     for (int dims = 0; dims < kDim / 16; ++dims) {
-      uint32_t b[4];
-      load_matrices_transposed(b,
-                               values + (tokens * 16 + lane % 16) * kRowBytes + (dims * 2 + lane / 16) * 16);
-      mma_bf16(result.sums[2 * dims], weights[tokens], b[0], b[1]);
-      mma_bf16(result.sums[2 * dims + 1], weights[tokens], b[2], b[3]);
+      uint32_t b[kLoads / 2][2][2];
+      Kv::load_values(b, task.values(chunk), value_scales, tokens * 16, dims, lane);
+#pragma unroll
+      for (int i = 0; i < kLoads / 2; ++i) {
+        mma_bf16(result.sums[2 * dims], weights[tokens + i], b[i][0][0], b[i][0][1]);
+        mma_bf16(result.sums[2 * dims + 1], weights[tokens + i], b[i][1][0], b[i][1][1]);
+      }
     }
   }
 }
 
 // chunk: 0 when folded.
-template <int kDim, int kWarps>
-__device__ inline void leave_partial(const Task<kDim, kWarps>& task, int chunk,
-                                     const Partial<kDim>& partial) {
+template <class Kv, int kWarps>
+__device__ inline void leave_partial(const Task<Kv, kWarps>& task, int chunk,
+                                     const Partial<Kv::kDim>& partial) {
+  constexpr int kDim = Kv::kDim;
   const int lane = threadIdx.x % 32, group = task.args.shape.group();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -211,15 +136,15 @@ __device__ inline void leave_partial(const Task<kDim, kWarps>& task, int chunk,
   }
 }
 
-template <int kDim, int kWarps>
-__device__ inline void attend(const Task<kDim, kWarps>& task) {
+template <class Kv, int kWarps>
+__device__ inline void attend(const Task<Kv, kWarps>& task) {
   const int chunks = task.chunks(), lane = threadIdx.x % 32;
   const int first_query = threadIdx.x / 32 * kQueriesPerWarp;
   const int32_t context[2] = {task.context(first_query + lane / 4), task.context(first_query + lane / 4 + 8)};
   task.load_chunk(0);
   copy_commit();
   task.load_queries();
-  Partial<kDim> folded;
+  Partial<Kv::kDim> folded;
   folded.clear();
   for (int chunk = 0; chunk < chunks; ++chunk) {
     if (chunk + 1 < chunks) task.load_chunk(chunk + 1);
@@ -232,9 +157,8 @@ __device__ inline void attend(const Task<kDim, kWarps>& task) {
       const int seen = context[half] - task.item.first_position - first, left = task.item.num_tokens - first;
       visible[half] = seen < left ? seen : left;
     }
-    Partial<kDim> partial;
-    attend_chunk<kDim>(task.queries() + first_query * Layout<kDim>::kRowBytes, task.keys(chunk % kStages),
-                       task.values(chunk % kStages), visible, task.args.scale, partial);
+    Partial<Kv::kDim> partial;
+    attend_chunk(task, chunk, visible, partial);
     if (task.item.folded != 0)
       folded.fold(partial);
     else
@@ -244,68 +168,65 @@ __device__ inline void attend(const Task<kDim, kWarps>& task) {
   if (task.item.folded != 0) leave_partial(task, 0, folded);
 }
 
-template <int kDim, int kWarps>
+template <class Kv, int kWarps>
 __global__ void __launch_bounds__(kWarps * 32) mma_items(const __grid_constant__ MmaArgs args) {
   const StepHeader* const step = args.step;
   const AttentionItem* const items = step_items(step, args.large ? step->large_items : step->small_items);
   const int32_t count = args.large ? step->num_large_items : step->num_small_items;
   for (int32_t index = blockIdx.x; index < count * args.shape.kv_heads; index += gridDim.x)
-    attend(Task<kDim, kWarps>{args, items[index / args.shape.kv_heads], index % args.shape.kv_heads,
-                              shared_memory()});
+    attend(Task<Kv, kWarps>{args, items[index / args.shape.kv_heads], index % args.shape.kv_heads,
+                            shared_memory()});
 }
 
 constexpr int kSmallWarps = kSmallQueries / kQueriesPerWarp;
 constexpr int kLargeWarps = kLargeQueries / kQueriesPerWarp;
 
-template <int kDim, int kWarps>
+template <class Kv, int kWarps>
 void launch_items(Stream stream, int32_t blocks, const MmaArgs& args) {
-  launch<mma_items<kDim, kWarps>>(stream, {static_cast<uint32_t>(blocks)}, kWarps * 32,
-                                  Layout<kDim>::shared_bytes(kWarps), args);
+  launch<mma_items<Kv, kWarps>>(stream, {static_cast<uint32_t>(blocks)}, kWarps * 32,
+                                Layout<Kv>::shared_bytes(kWarps), args);
 }
 
-template <int kDim, int kWarps>
+template <class Kv, int kWarps>
 int32_t item_blocks() {
-  return blocks_at_once<mma_items<kDim, kWarps>>(kWarps * 32, Layout<kDim>::shared_bytes(kWarps));
+  return blocks_at_once<mma_items<Kv, kWarps>>(kWarps * 32, Layout<Kv>::shared_bytes(kWarps));
 }
 
-// Calls body<dimensions of a head>().
+// Calls body<format of keys and values>().
 template <class Body>
-auto with_dim(int32_t head_dim, Body body) {
-  if (head_dim == 64) return body.template operator()<64>();
-  if (head_dim == 80) return body.template operator()<80>();
-  if (head_dim == 96) return body.template operator()<96>();
-  return body.template operator()<128>();
+auto with_kv(int32_t head_dim, KvFormat format, Body body) {
+  const auto with_dim = [&]<int kDim>() {
+    return format == KvFormat::fp8 ? body.template operator()<Fp8Kv<kDim>>()
+                                   : body.template operator()<Bf16Kv<kDim>>();
+  };
+  if (head_dim == 64) return with_dim.template operator()<64>();
+  if (head_dim == 80) return with_dim.template operator()<80>();
+  if (head_dim == 96) return with_dim.template operator()<96>();
+  return with_dim.template operator()<128>();
 }
 
 }  // namespace
 
 bool attention_mma_takes(HeadShape shape, KvFormat format) {
   const int32_t dim = shape.head_dim;
-  return format == KvFormat::bf16 && shape.group() <= kLargeQueries &&
+  return format != KvFormat::f32 && shape.group() <= kLargeQueries &&
          (dim == 64 || dim == 80 || dim == 96 || dim == 128);
 }
 
 void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
                    AttentionParts parts, AttentionGrid grid) {
-  MmaArgs args = {step,
-                  false,
-                  shape,
-                  kLog2E / sqrtf(static_cast<float>(shape.head_dim)),
-                  q,
-                  static_cast<const uint16_t*>(kv.keys),
-                  static_cast<const uint16_t*>(kv.values),
-                  parts};
-  with_dim(shape.head_dim, [&]<int kDim>() {
+  MmaArgs args = {step, false, shape, kLog2E / sqrtf(static_cast<float>(shape.head_dim)), q, kv, parts};
+  with_kv(shape.head_dim, kv.format, [&]<class Kv>() {
     args.large = false;
-    launch_items<kDim, kSmallWarps>(stream, grid.small_blocks, args);
+    launch_items<Kv, kSmallWarps>(stream, grid.small_blocks, args);
     args.large = true;
-    launch_items<kDim, kLargeWarps>(stream, grid.large_blocks, args);
+    launch_items<Kv, kLargeWarps>(stream, grid.large_blocks, args);
   });
 }
 
-AttentionGrid attention_mma_grid(HeadShape shape) {
-  return with_dim(shape.head_dim, [&]<int kDim>() {
-    return AttentionGrid{item_blocks<kDim, kSmallWarps>(), item_blocks<kDim, kLargeWarps>()};
+AttentionGrid attention_mma_grid(HeadShape shape, KvFormat format) {
+  return with_kv(shape.head_dim, format, [&]<class Kv>() {
+    return AttentionGrid{item_blocks<Kv, kSmallWarps>(), item_blocks<Kv, kLargeWarps>()};
   });
 }
 

@@ -28,7 +28,6 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
       graphs_(*device_),
       // bf16's rows of tiles are the largest, larger than rows that are not packed.
       staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
-  if (config.kv_format == KvFormat::fp8) throw Error(ErrorCode::unavailable, "fp8 KV: not yet");
   allocate_kv();
   max_parts_ = AttentionWork::max_parts(config.max_rows, config.max_context);
   const size_t scores = static_cast<size_t>(max_parts_) * config.num_heads;
@@ -52,7 +51,7 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   drawn_ = static_cast<DrawnToken*>(device_->allocate(drawn, "draws"));
   pinned_drawn_ = static_cast<DrawnToken*>(device_->allocate_pinned(drawn));
   attention_grid_ = attention_mma_takes(shape_, config.kv_format)
-                        ? attention_mma_grid(shape_)
+                        ? attention_mma_grid(shape_, config.kv_format)
                         : attention_plain_grid(shape_, config.kv_format);
   fill_rope_table();
 }
@@ -64,13 +63,24 @@ void CudaOps::allocate_kv() {
     throw Error(ErrorCode::out_of_memory, "the KV pool of " + std::to_string(config_.num_blocks) +
                                               " blocks takes " + std::to_string(bytes) +
                                               " bytes, the device has " + std::to_string(free) + " free");
-  keys_ = static_cast<std::byte*>(device_->allocate(bytes / 2, "KV pool"));
-  values_ = static_cast<std::byte*>(device_->allocate(bytes / 2, "KV pool"));
+  const uint64_t tokens = pool_tokens() * config_.num_layers;
+  const uint64_t side = tokens * config_.head_dim * element_bytes(config_.kv_format);
+  keys_ = static_cast<std::byte*>(device_->allocate(side, "KV pool"));
+  values_ = static_cast<std::byte*>(device_->allocate(side, "KV pool"));
+  if (config_.kv_format == KvFormat::fp8)
+    kv_scales_ = static_cast<KvScale*>(device_->allocate(tokens * sizeof(KvScale), "KV pool"));
+}
+
+// Of one layer, once per KV head.
+uint64_t CudaOps::pool_tokens() const {
+  return uint64_t{1} * config_.num_blocks * config_.num_kv_heads * kBlockTokens;
 }
 
 KvLayer CudaOps::kv_layer(int32_t layer) const {
-  const uint64_t offset = kv_pool_bytes(config_, config_.num_blocks) / 2 / config_.num_layers * layer;
-  return {keys_ + offset, values_ + offset, config_.kv_format};
+  const uint64_t token = pool_tokens() * static_cast<uint64_t>(layer);
+  const uint64_t offset = token * config_.head_dim * element_bytes(config_.kv_format);
+  return {keys_ + offset, values_ + offset, config_.kv_format,
+          kv_scales_ == nullptr ? nullptr : kv_scales_ + token};
 }
 
 // As on the CPU (ops/cpu/cpu_attention.cpp): angles rounded to f32 like transformers'.

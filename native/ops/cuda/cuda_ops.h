@@ -71,6 +71,7 @@ class CudaOps final : public Ops {
   const Buffer& buffer(const float* data) const;
   int32_t padded(int32_t rows) const;
   int32_t width_of(const float* data) const;
+  uint64_t pool_tokens() const;
   KvLayer kv_layer(int32_t layer) const;
   void allocate_kv();
   void fill_rope_table();
@@ -89,7 +90,8 @@ class CudaOps final : public Ops {
   std::vector<std::unique_ptr<PlacedLinear>> linears_;
   std::byte* keys_ = nullptr;  // [layer][block][kv_head][kBlockTokens][head_dim]
   std::byte* values_ = nullptr;
-  float* rope_ = nullptr;  // [max_context][head_dim / 2][cos, sin]
+  KvScale* kv_scales_ = nullptr;  // [layer][block][kv_head][kBlockTokens], of fp8
+  float* rope_ = nullptr;         // [max_context][head_dim / 2][cos, sin]
   AttentionParts parts_;
   int64_t max_parts_ = 0;
   AttentionGrid attention_grid_;

@@ -104,6 +104,12 @@ __device__ inline void copy_async(void* shared, const void* global, bool valid) 
                "r"(valid ? 16 : 0)
                : "memory");
 }
+// The same for 4 bytes, aligned to 4.
+__device__ inline void copy_async_word(void* shared, const void* global, bool valid) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global),
+               "r"(valid ? 4 : 0)
+               : "memory");
+}
 __device__ inline void copy_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -144,6 +150,9 @@ inline void load_matrices_transposed(uint32_t (&out)[4], const void* row) {
 }
 inline void copy_async(void* shared, const void* global, bool valid) {
   emulate::copy_async(shared, global, kCopyBytes, valid);
+}
+inline void copy_async_word(void* shared, const void* global, bool valid) {
+  emulate::copy_async(shared, global, 4, valid);
 }
 inline void copy_commit() {
   emulate::copy_commit();

@@ -70,7 +70,7 @@ struct AttentionGrid {
 bool attention_mma_takes(HeadShape shape, KvFormat format);
 void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
                    AttentionParts parts, AttentionGrid grid);
-AttentionGrid attention_mma_grid(HeadShape shape);
+AttentionGrid attention_mma_grid(HeadShape shape, KvFormat format);
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
                      AttentionParts parts, AttentionGrid grid);
 AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format);

@@ -1,6 +1,5 @@
 // Rotary embedding, and the KV pool's writes. A block takes one head of one row: query heads first, then KV
 // heads.
-#include "model/step_batch.h"
 #include "ops/cuda/float8.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/step_access.cuh"
@@ -22,13 +21,6 @@ __device__ inline void rotate_head(float* head, int32_t half, const float* angle
     rotate(head, i, half, angles[i * 2], angles[i * 2 + 1]);
 }
 
-// Which of the pool's tokens, per KV head, a row writes.
-__device__ inline int64_t pool_token(const StepHeader* step, HeadShape shape, int32_t row, int32_t kv_head) {
-  const int32_t slot = step_array(step, step->slots)[row];
-  const int64_t block = static_cast<int64_t>(slot / kBlockTokens) * shape.kv_heads + kv_head;
-  return block * kBlockTokens + slot % kBlockTokens;
-}
-
 __device__ inline void store(float* to, int64_t index, float value) {
   to[index] = value;
 }
@@ -48,7 +40,7 @@ __global__ void __launch_bounds__(kMaxHeadThreads)
   if (kv_head < 0)
     return rotate_head(q + (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim, half, angles);
   const int64_t from = (static_cast<int64_t>(row) * shape.kv_heads + kv_head) * shape.head_dim;
-  const int64_t token = pool_token(step, shape, row, kv_head);
+  const int64_t token = pool_token(step_array(step, step->slots)[row], shape.kv_heads, kv_head);
   const int64_t to = token * shape.head_dim;
   for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
     rotate(k + from, i, half, angles[i * 2], angles[i * 2 + 1]);
@@ -103,7 +95,7 @@ __global__ void __launch_bounds__(kMaxHeadThreads)
   if (kv_head < 0)
     return rotate_head(q + (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim, half, angles);
   const int64_t from = (static_cast<int64_t>(row) * shape.kv_heads + kv_head) * shape.head_dim;
-  const int64_t token = pool_token(step, shape, row, kv_head);
+  const int64_t token = pool_token(step_array(step, step->slots)[row], shape.kv_heads, kv_head);
   uint32_t most_key = 0, most_value = 0;
   for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
     rotate(k + from, i, half, angles[i * 2], angles[i * 2 + 1]);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "model/step_batch.h"
 #include "ops/cuda/attention_work.h"
 #include "ops/cuda/platform.h"
 #include "ops/cuda/step_data.h"
@@ -12,6 +13,12 @@ __device__ inline const int32_t* step_array(const StepHeader* step, int32_t offs
 
 __device__ inline const AttentionItem* step_items(const StepHeader* step, int32_t offset) {
   return reinterpret_cast<const AttentionItem*>(step_array(step, offset));
+}
+
+// Which of a layer's tokens per KV head a slot is: [block][kv_head][kBlockTokens].
+__device__ inline int64_t pool_token(int32_t slot, int32_t kv_heads, int32_t kv_head) {
+  const int64_t block = static_cast<int64_t>(slot / kBlockTokens) * kv_heads + kv_head;
+  return block * kBlockTokens + slot % kBlockTokens;
 }
 
 }  // namespace apar::cuda

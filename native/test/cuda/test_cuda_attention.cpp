@@ -7,6 +7,7 @@
 #include "ops/cuda/step_buffer.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
+#include "test/cuda/fp8_pool.h"
 #include "test/cuda/open_device.h"
 #include "test/cuda/tree_batch.h"
 
@@ -18,29 +19,43 @@ namespace {
 
 using Kernel = decltype(&attention_plain);
 
-// A step's inputs on the host; K and V as the pool holds them.
+// A step's inputs on the host; K and V as the pool holds them, in fp8 beside the pool itself.
 struct Inputs {
   HeadShape shape;
   std::vector<float> q, keys, values;
+  Fp8Pool fp8;
 };
 
-Inputs random_inputs(std::mt19937& random, const TreeBatch& tree, HeadShape shape, bool bf16) {
-  const size_t slots = static_cast<size_t>(tree.num_blocks()) * kBlockTokens;
-  const size_t pool = slots * shape.kv_heads * shape.head_dim;
+Inputs random_inputs(std::mt19937& random, const TreeBatch& tree, HeadShape shape, KvFormat format) {
+  const auto tokens = static_cast<size_t>(tree.num_blocks()) * kBlockTokens * shape.kv_heads;
+  const auto dim = static_cast<size_t>(shape.head_dim);
   Inputs inputs = {
       shape,
       random_floats(random, static_cast<size_t>(tree.batch().rows()) * shape.heads * shape.head_dim, 2),
-      random_floats(random, pool), random_floats(random, pool)};
+      random_floats(random, tokens * dim),
+      random_floats(random, tokens * dim),
+      {tokens, shape.head_dim}};
   std::set<int32_t> seen;
   for (int32_t row = 0; row < tree.batch().rows(); ++row)
     for (const int32_t slot : tree.visible_slots(row)) seen.insert(slot);
-  for (size_t i = 0; i < pool; ++i) {
-    const auto block = static_cast<int32_t>(i / shape.head_dim / kBlockTokens / shape.kv_heads);
-    const auto slot = static_cast<int32_t>(block * kBlockTokens + i / shape.head_dim % kBlockTokens);
-    if (!seen.contains(slot)) inputs.keys[i] = inputs.values[i] = NAN;
-    if (!bf16) continue;
-    inputs.keys[i] = bf16_to_f32(f32_to_bf16(inputs.keys[i]));
-    inputs.values[i] = bf16_to_f32(f32_to_bf16(inputs.values[i]));
+  for (size_t token = 0; token < tokens; ++token) {
+    const std::span<float> key = std::span(inputs.keys).subspan(token * dim, dim),
+                           value = std::span(inputs.values).subspan(token * dim, dim);
+    const size_t block = token / kBlockTokens / shape.kv_heads;
+    if (!seen.contains(static_cast<int32_t>(block * kBlockTokens + token % kBlockTokens))) {
+      std::fill(key.begin(), key.end(), NAN);
+      std::fill(value.begin(), value.end(), NAN);
+    } else if (format == KvFormat::fp8) {
+      // Every token has another magnitude, and so another power of two.
+      for (float& element : key) element = std::ldexp(element, static_cast<int>(token % 5) - 3);
+      for (float& element : value) element = std::ldexp(element, static_cast<int>(token % 7) - 3);
+      inputs.fp8.put(token, key, value);
+      std::ranges::copy(fp8_head(key).values, key.begin());
+      std::ranges::copy(fp8_head(value).values, value.begin());
+    } else if (format == KvFormat::bf16) {
+      for (float& element : key) element = bf16_to_f32(f32_to_bf16(element));
+      for (float& element : value) element = bf16_to_f32(f32_to_bf16(element));
+    }
   }
   return inputs;
 }
@@ -57,8 +72,11 @@ std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inpu
   const DeviceArray<float> q(device, inputs.q), keys(device, inputs.keys), values(device, inputs.values);
   const DeviceArray<uint16_t> keys_bf16(device, to_bf16(inputs.keys)),
       values_bf16(device, to_bf16(inputs.values));
-  const KvLayer kv = format == KvFormat::f32 ? KvLayer{keys.data(), values.data(), format}
-                                             : KvLayer{keys_bf16.data(), values_bf16.data(), format};
+  const DeviceArray<uint8_t> keys_fp8(device, inputs.fp8.keys), values_fp8(device, inputs.fp8.values);
+  const DeviceArray<KvScale> scales_fp8(device, inputs.fp8.scales);
+  KvLayer kv = {keys_bf16.data(), values_bf16.data(), format};
+  if (format == KvFormat::f32) kv = {keys.data(), values.data(), format};
+  if (format == KvFormat::fp8) kv = {keys_fp8.data(), values_fp8.data(), format, scales_fp8.data()};
   const size_t scores = static_cast<size_t>(work.num_parts()) * shape.heads;
   const DeviceArray<float> sums(device, scores * shape.head_dim), scales(device, scores * 2),
       out(device, inputs.q.size());
@@ -106,7 +124,7 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, KvFormat forma
   CAPTURE(shape.group());
   std::mt19937 random(seed);
   const auto device = open_test_device();
-  const Inputs inputs = random_inputs(random, tree, shape, format == KvFormat::bf16);
+  const Inputs inputs = random_inputs(random, tree, shape, format);
   const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 2000);
   const auto got = in_either_order([&] { return run(*device, tree, inputs, format, kernel, room); });
   const std::vector<double> want = expected(tree, inputs);
@@ -120,16 +138,22 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, KvFormat forma
   // Another cut of the work leaves every bit, and so does plain paged attention.
   CHECK(run(*device, tree, inputs, format, kernel, 0) == got);
   CHECK(run(*device, tree, inputs, format, kernel, room, Sharing::never) == got);
+  if (format != KvFormat::fp8) return;
+  // What fp8 stands for is exact in bf16, and multiplied and added in the same order.
+  const KvFormat wider = kernel == attention_mma ? KvFormat::bf16 : KvFormat::f32;
+  CHECK(run(*device, tree, inputs, wider, kernel, room) == got);
 }
 
 }  // namespace
 
-TEST_CASE("the plain kernel: any head size, f32 and bf16") {
+TEST_CASE("the plain kernel: any head size, every format") {
   for (uint32_t seed = 1; seed <= 3; ++seed) {
     const TreeBatch tree = random_tree_batch(seed, 4, 90);
     check(seed, tree, {4, 2, 6}, KvFormat::f32, attention_plain, 1e-5);
     check(seed, tree, {3, 3, 40}, KvFormat::f32, attention_plain, 1e-5);
     check(seed, tree, {2, 1, 64}, KvFormat::bf16, attention_plain, 1e-5);
+    check(seed, tree, {4, 2, 6}, KvFormat::fp8, attention_plain, 1e-5);
+    check(seed, tree, {3, 3, 40}, KvFormat::fp8, attention_plain, 1e-5);
   }
 }
 
@@ -137,22 +161,26 @@ TEST_CASE("the tensor-core kernel: every head size, grouped heads") {
   // Queries and weights are rounded to bf16.
   for (uint32_t seed = 1; seed <= 3; ++seed) {
     const TreeBatch tree = random_tree_batch(seed, 5, 150);
-    check(seed, tree, {4, 4, 64}, KvFormat::bf16, attention_mma, 1e-2);
-    check(seed, tree, {4, 2, 80}, KvFormat::bf16, attention_mma, 1e-2);
-    check(seed, tree, {3, 1, 96}, KvFormat::bf16, attention_mma, 1e-2);
-    check(seed, tree, {8, 1, 128}, KvFormat::bf16, attention_mma, 1e-2);
+    for (const KvFormat format : {KvFormat::bf16, KvFormat::fp8}) {
+      check(seed, tree, {4, 4, 64}, format, attention_mma, 1e-2);
+      check(seed, tree, {4, 2, 80}, format, attention_mma, 1e-2);
+      check(seed, tree, {3, 1, 96}, format, attention_mma, 1e-2);
+      check(seed, tree, {8, 1, 128}, format, attention_mma, 1e-2);
+    }
   }
 }
 
 TEST_CASE("a prompt shared by many branches") {
   const TreeBatch tree = fan_batch(450, 50, 20);
   check(1, tree, {2, 2, 64}, KvFormat::bf16, attention_mma, 1e-2);
+  check(3, tree, {2, 2, 64}, KvFormat::fp8, attention_mma, 1e-2);
   check(2, tree, {2, 1, 32}, KvFormat::f32, attention_plain, 1e-5);
 }
 
 TEST_CASE("which shapes the tensor-core kernel takes") {
   CHECK(attention_mma_takes({32, 32, 128}, KvFormat::bf16));
   CHECK(attention_mma_takes({64, 1, 64}, KvFormat::bf16));
+  CHECK(attention_mma_takes({64, 1, 64}, KvFormat::fp8));
   CHECK_FALSE(attention_mma_takes({65, 1, 64}, KvFormat::bf16));
   CHECK_FALSE(attention_mma_takes({32, 32, 128}, KvFormat::f32));
   CHECK_FALSE(attention_mma_takes({32, 32, 72}, KvFormat::bf16));
