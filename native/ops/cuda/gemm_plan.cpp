@@ -116,6 +116,7 @@ GemmScratch most_gemm_scratch(int32_t max_rows, const GemmDevice& device) {
 }
 
 int32_t padded_rows(int32_t rows, int32_t max_rows) {
+  if (rows == 0) return 0;
   const auto bucket = std::lower_bound(kPaddedRows.begin(), kPaddedRows.end(), rows);
   return bucket == kPaddedRows.end() ? rows : std::min(*bucket, max_rows);
 }

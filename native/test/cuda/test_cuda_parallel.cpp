@@ -74,6 +74,29 @@ TEST_CASE("sampled text is the same whether the device draws or hands out its lo
   CHECK(different <= 1);
 }
 
+// Chunks of as many rows, of which only the last gives logits.
+TEST_CASE("a prompt in equal chunks is answered like the same prompt at once") {
+  const RandomModel random = make_random_model(tiny_config(), 4);
+  const auto answer = [&](int32_t rows) {
+    const auto model = open_cuda(random, WeightFormat::bf16, 16, rows);
+    Decoder decoder(*model, {{5, 0, {}}, rows, 4});
+    RequestParams params;
+    params.id = 1;
+    for (int32_t i = 0; i < 40; ++i) params.prompt.push_back(10 + i);
+    params.max_tokens = 6;
+    decoder.submit(params);
+    std::vector<Event> events;
+    while (decoder.step(events)) {
+    }
+    std::vector<int32_t> text;
+    for (const Event& event : events) text.push_back(event.a);
+    return text;
+  };
+  const std::vector<int32_t> at_once = answer(64);
+  CHECK(at_once.size() > 6);
+  CHECK(answer(8) == at_once);
+}
+
 #ifndef APAR_TEST_ON_DEVICE
 TEST_CASE("a step waits for the device once, a prompt's chunks included") {
   const RandomModel random = make_random_model(tiny_config(), 3);
