@@ -28,14 +28,14 @@ namespace {
 constexpr int32_t kBlocks = 16, kRows = 40;
 using Logits = std::vector<std::vector<float>>;
 
-std::unique_ptr<Model> open_alone(const RandomModel& random, WeightFormat format, int32_t blocks,
+std::unique_ptr<Model> open_alone(const RandomModel& random, ModelFormat format, int32_t blocks,
                                   int32_t rows) {
   return open_llama(random.config, random.weights, format, blocks, rows, [](const OpsConfig& config) {
     return std::make_unique<cuda::CudaOps>(config, cuda::open_test_device());
   });
 }
 
-std::unique_ptr<Model> open_ranks(const RandomModel& random, WeightFormat format, int32_t ranks,
+std::unique_ptr<Model> open_ranks(const RandomModel& random, ModelFormat format, int32_t ranks,
                                   int32_t blocks, int32_t rows) {
   std::vector<int32_t> devices(static_cast<size_t>(ranks));
   std::iota(devices.begin(), devices.end(), 0);
@@ -142,14 +142,17 @@ TEST_CASE("loading on a device tells how far it is") {
 
 TEST_CASE("two ranks: logits near those of one device, the same bits alone and together") {
   if (cuda::num_test_devices() < 2) return;
-  // As in test_sharded.cpp: where sums are cut, and what that rounds differently later on.
+  // As in test_sharded.cpp: where sums are cut, and what that rounds differently later on, most of all to
+  // fp8.
   const struct {
-    WeightFormat format;
+    ModelFormat format;
     int32_t kv_heads;
     double bound;
-  } cases[] = {{WeightFormat::f32, 1, 1e-5}, {WeightFormat::bf16, 2, 2e-2}};
+  } cases[] = {{WeightFormat::f32, 1, 1e-5},
+               {WeightFormat::bf16, 2, 2e-2},
+               {{WeightFormat::bf16, KvFormat::fp8}, 2, 0.1}};
   for (const auto& c : cases) {
-    CAPTURE(std::string(to_string(c.format)));
+    CAPTURE(std::string(to_string(c.format.kv)));
     const RandomModel random = make_random_model(divisible(c.kv_heads), 2);
     std::mt19937 seeds(2);
     const TextTree tree = random_tree(seeds, 3, random.config.vocab_size);

@@ -146,4 +146,9 @@ TEST_CASE("KV blocks from free memory") {
   CHECK(affordable_blocks(llama_7b, 24 * gib, 14 * gib, 0.0) == 10 * 128);
   CHECK(affordable_blocks(llama_7b, 24 * gib, 14 * gib, 0.5) == 0);
   CHECK(affordable_blocks(llama_7b, 10 * gib, 14 * gib, 0.1) == 0);
+  // Half the bytes, and 4 of scales for 256 elements of a token's head: 1.97 times the blocks.
+  OpsConfig fp8 = llama_7b;
+  fp8.kv_format = KvFormat::fp8;
+  CHECK(kv_pool_bytes(fp8, 1) == uint64_t{260} * 1024 * kBlockTokens);
+  CHECK(affordable_blocks(fp8, 24 * gib, 14 * gib, 0.0) == 2520);
 }
