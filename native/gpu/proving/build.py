@@ -8,7 +8,7 @@ from .report import Failed, run_program
 
 NATIVE = Path(__file__).resolve().parents[2]
 CARRIED = NATIVE / "build/carried"  # headers brought along to a machine that lacks them
-DEVICE_TESTS = ["test_cuda_elementwise", "test_cuda_gemm", "test_cuda_attention", "test_cuda_draw", "test_cuda_model", "test_cuda_parallel"]
+DEVICE_TESTS = ["test_cuda_elementwise", "test_cuda_rope", "test_cuda_gemm", "test_cuda_attention", "test_cuda_draw", "test_cuda_model", "test_cuda_parallel"]
 
 WGMMA_TEST = "test_cuda_gemm_wgmma"
 CUBLASLT_TEST = "test_cuda_gemm_cublaslt"

@@ -9,7 +9,7 @@ from .build import CUBLASLT_TEST, DEVICE_TESTS, WGMMA_TEST, doctest, hopper
 from .report import Failed, Skipped, run_program
 
 # Whole models take too long under a sanitizer; they add no kernel.
-SANITIZED = ["test_cuda_elementwise", "test_cuda_gemm", "test_cuda_attention", "test_cuda_draw"]
+SANITIZED = ["test_cuda_elementwise", "test_cuda_rope", "test_cuda_gemm", "test_cuda_attention", "test_cuda_draw"]
 
 
 def test_path(options, name: str):
