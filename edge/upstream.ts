@@ -52,7 +52,9 @@ export interface UpstreamOptions {
 interface Broken {
   readonly retry: 'attach' | 'move'
   readonly why: unknown
-  /** The node is well, it only does not take the stream. */
+  /** The node is well, it only does not take the stream, or has not got it. */
+  readonly nodeIsWell?: boolean
+  /** What it said, if a client that nobody else takes should hear it. */
   readonly refusal?: AparError
 }
 
@@ -131,7 +133,7 @@ export class Upstream {
       // With nobody left to ask, those that failed are asked again: they may be back.
       if (!node || advanced) exclude.length = 0
       if (node && broken.retry === 'move') {
-        if (!broken.refusal) nodes.reportFailure(node.id)
+        if (!broken.nodeIsWell) nodes.reportFailure(node.id)
         exclude.push(node.id)
         node = undefined
       }
@@ -202,7 +204,11 @@ export class Upstream {
     // What came with such an error, the next node says again.
     if (last?.type === 'error' && elsewhere) {
       const why = `${last.code}: ${last.message}`
-      return elsewhere === 'well' ? { retry: 'move', why, refusal: toError(last) } : { retry: 'move', why }
+      // That a node has no such stream means nothing to somebody who asked for a new one.
+      const refusal = last.code === 'stream_not_found' ? {} : { refusal: toError(last) }
+      return elsewhere === 'well'
+        ? { retry: 'move', why, nodeIsWell: true, ...refusal }
+        : { retry: 'move', why }
     }
     log.append(batch)
     onBatch()

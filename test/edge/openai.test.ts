@@ -1,13 +1,16 @@
-import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ChatCompletion, ChatCompletionChunk, Completion } from '../../shared/openai.ts'
 import {
   accepted,
   branchEnd,
   call,
   delta,
+  deregister,
   done,
+  fakeNodeUrl,
   fork,
   framesSeenByNode,
+  heartbeat,
   register,
   request,
 } from './support.ts'
@@ -149,6 +152,47 @@ describe('a streamed answer', () => {
     await reader?.cancel()
     const seen = await framesSeenByNode(chunk?.id.replace('chatcmpl-', '') ?? '')
     expect(seen.map(({ type }) => type)).toEqual(['start', 'cancel', 'ack'])
+  })
+})
+
+describe('a gpu node that is lost', () => {
+  afterEach(async () => {
+    await deregister('openai-2')
+  })
+
+  // The second list is for the node that the stream moves to: it goes on behind what the first one said.
+  it.each([
+    ['before the first event', [[{ die: true }], forked]],
+    ['after accepted', [[...forked.slice(0, 1), { die: true }], forked.slice(1)]],
+    ['in the middle', [[...forked.slice(0, 6), { die: true }], forked.slice(6)]],
+    ['because it shuts down', [[...forked.slice(0, 9), { restart: true }], forked.slice(9)]],
+    [
+      'twice',
+      [[...forked.slice(0, 3), { die: true }], [...forked.slice(3, 8), { die: true }], forked.slice(8)],
+    ],
+    ['only as a connection', [...forked.slice(0, 6), { drop: true }, ...forked.slice(6)]],
+  ])('costs no text: %s', async (_, steps) => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    // One address is one node.
+    await register('openai-2', heartbeat({ url: `${fakeNodeUrl}/` }))
+    const whole = await (await complete(steps)).json<ChatCompletion>()
+    expect(whole.choices[0]?.message.content).toBe(text)
+    expect(whole.usage?.completion_tokens).toBe(7)
+    const data = await frames(await complete(steps, { stream: true }))
+    expect(data.at(-1)).toBe('[DONE]')
+    expect(
+      chunksOf(data)
+        .map(({ choices }) => choices[0]?.delta.content ?? '')
+        .join(''),
+    ).toBe(text)
+  })
+
+  it('is 503, to be tried again, when there is no other and nothing was said', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const response = await complete([[{ die: true }], forked])
+    expect(response.status).toBe(503)
+    expect(response.headers.get('retry-after')).toBe('5')
+    expect(await response.json()).toMatchObject({ error: { code: 'no_gpu_node' } })
   })
 })
 
