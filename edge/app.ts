@@ -29,7 +29,7 @@ import { deregisterNode, dialIn, registerNode } from './routes/nodes.ts'
 import { openApi } from './routes/openapi.ts'
 import { chatPage, chatScript, chatStyle } from './routes/page.ts'
 import { createResponse } from './routes/responses.ts'
-import { openStream } from './routes/stream.ts'
+import { cancelStream, openStream } from './routes/stream.ts'
 
 export const MAX_BODY_BYTES = 2 * 1024 * 1024
 
@@ -52,6 +52,7 @@ export function createApp(): Hono<AppEnv> {
   app.get('/v1/usage', authenticate('usage'), getUsage).all(allowOnly('GET'))
   app.post('/v1/tickets', authenticate('generate'), createTicket).all(allowOnly('POST'))
   app.get('/v1/stream', authenticate('generate'), openStream).all(allowOnly('GET'))
+  app.delete('/v1/streams/:id', authenticate('generate'), cancelStream).all(allowOnly('DELETE'))
   app.post('/v1/chat/completions', authenticate('generate'), createChatCompletion).all(allowOnly('POST'))
   app.post('/v1/completions', authenticate('generate'), createCompletion).all(allowOnly('POST'))
   app.post('/v1/responses', authenticate('generate'), createResponse).all(allowOnly('POST'))

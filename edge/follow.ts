@@ -3,7 +3,7 @@ import { isTerminal, type ServerFrame, type StreamEvent } from '../shared/protoc
 import type { ClientFrame } from '../shared/protocol/frames.ts'
 import type { Origin } from '../shared/protocol/node.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
-import { CLOSE_LOST, CLOSE_REPLACED } from './close-codes.ts'
+import { CLOSE_LEFT, CLOSE_LOST, CLOSE_REPLACED } from './close-codes.ts'
 import type { Env } from './env.ts'
 import { closeQuietly } from './gpu-node.ts'
 import { connectToSession, type SessionOptions } from './session.ts'
@@ -14,7 +14,7 @@ const FIRST_BACKOFF_MS = 50
 
 export interface FollowOptions {
   readonly origin?: Origin | undefined
-  /** Aborting it ends the events, not the stream. */
+  /** Aborting it ends the events; not the stream, unless it was not shown to anybody yet. */
   readonly signal: AbortSignal
   readonly session: Pick<SessionOptions, 'principal' | 'lease'>
 }
@@ -31,12 +31,24 @@ export async function* follow(
 ): AsyncGenerator<StreamEvent, void> {
   let stream = typeof from === 'string' ? from : undefined
   let lastSeq = -1
+  // Until somebody asks for what follows its first event, a new stream has been shown to nobody who could come back.
+  let shown = stream !== undefined
   for (let failures = 0; failures < MAX_RECONNECTS; failures++) {
-    if (failures > 0) await sleep(FIRST_BACKOFF_MS * 2 ** (failures - 1))
-    if (signal.aborted) return
+    if (failures > 0) {
+      await sleep(FIRST_BACKOFF_MS * 2 ** (failures - 1))
+      if (signal.aborted) return
+    }
     const resume = stream === undefined ? undefined : { stream, after: lastSeq }
     const options = { ...session, origin, resume, relayed: true }
-    const reader = new Reader(await connectToSession(env, options), signal)
+    let socket: WebSocket
+    try {
+      socket = await connectToSession(env, options)
+    } catch (why) {
+      // A session that is just being restarted throws; one that does not exist says so.
+      if (why instanceof AparError || failures === MAX_RECONNECTS - 1) throw why
+      continue
+    }
+    const reader = new Reader(socket, signal)
     try {
       if (stream === undefined && typeof from !== 'string') reader.send({ type: 'generate', ...from })
       for (let event = await reader.next(); event; event = await reader.next()) {
@@ -44,10 +56,11 @@ export async function* follow(
         lastSeq = event.seq
         if (event.type === 'accepted') stream = event.stream
         yield event
+        shown = true
         if (isTerminal(event)) return
       }
     } finally {
-      reader.close(CLOSE_LOST)
+      reader.close(shown ? CLOSE_LOST : CLOSE_LEFT)
     }
     if (signal.aborted) return
     if (reader.closeCode === CLOSE_REPLACED)

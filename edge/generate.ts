@@ -63,7 +63,8 @@ export async function* generate(
         yield event
         if (isTerminal(event)) return
       }
-      if (log.nextSeq === given) await somethingNew()
+      // The abort may have come while nobody asked for the next event.
+      if (log.nextSeq === given && !signal.aborted) await somethingNew()
     }
   } finally {
     signal.removeEventListener('abort', onAbort)

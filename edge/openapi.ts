@@ -16,6 +16,7 @@ const OPERATIONS: readonly Operation[] = [
   ['get', '/v1/usage', 'What the key has used, and its limits'],
   ['post', '/v1/tickets', 'A ticket that opens one WebSocket stream within a minute'],
   ['get', '/v1/stream', 'WebSocket: the branch protocol'],
+  ['delete', '/v1/streams/{id}', 'Cancels a stream that its client could resume'],
   ['get', '/admin/v1/keys', 'All keys, page by page'],
   ['post', '/admin/v1/keys', 'A new key, shown in this answer only', CreateKeyRequest],
   ['get', '/admin/v1/keys/{id}', 'A key, without its secret'],

@@ -50,6 +50,13 @@ export async function connectToSession(env: Env, options: SessionOptions): Promi
   return webSocket
 }
 
+/** Ends a stream for whoever reads it. @throws AparError `stream_not_found`, also for a stream of somebody else. */
+export async function cancelSession(env: Env, principal: Principal, stream: string): Promise<void> {
+  const session = env.STREAM_SESSION.get(streamId(env, stream))
+  if (await session.cancel(principal)) return
+  throw new AparError('stream_not_found', 'there is no such stream, or it cannot be resumed')
+}
+
 /** A socket for many requests of one principal, not accepted yet. */
 export async function connectToSharedSocket(
   env: Env,

@@ -71,6 +71,7 @@ export class StreamRelay {
   connect(socket: WebSocket, { after, acks, relayed }: ClientOptions): void {
     this.#client?.close(CLOSE_REPLACED, 'another connection reads this stream')
     clearTimeout(this.#graceTimer)
+    this.#graceTimer = null
     const client: ClientLink = new ClientLink(socket, this.#log, {
       after,
       acks,
@@ -94,6 +95,22 @@ export class StreamRelay {
     }, timeoutMs)
   }
 
+  /**
+   * Ends the stream, whoever reads it. What was generated stands: a client that is away may come back for that within its
+   * grace time.
+   */
+  cancel(): void {
+    this.#cancel({ type: 'cancel' })
+    // A session that was woken up for this has never had a client.
+    if (!this.#client) this.#awaitClient()
+  }
+
+  #cancel(frame: Extract<ClientFrame, { type: 'cancel' | 'cancel_branch' }>): void {
+    if (this.#log.ended) return
+    if (this.#upstream) this.#upstream.cancel(frame)
+    else if (frame.type === 'cancel') this.#cancelledEarly = true
+  }
+
   #onFrame(frame: ClientFrame): void {
     if (this.#log.ended || frame.type === 'ack') return
     if (frame.type === 'generate') {
@@ -102,8 +119,7 @@ export class StreamRelay {
       void this.#start(request)
     } else {
       if (!this.#started) throw new AparError('invalid_request', 'the first frame must be generate')
-      if (this.#upstream) this.#upstream.cancel(frame)
-      else if (frame.type === 'cancel') this.#cancelledEarly = true
+      this.#cancel(frame)
     }
   }
 
@@ -162,7 +178,11 @@ export class StreamRelay {
   #onClientGone(left: boolean): void {
     this.#client = undefined
     if (left || this.#log.nextSeq === 0) this.close()
-    else this.#graceTimer = setTimeout(() => this.close(), this.#options.graceMs ?? 30_000)
+    else this.#awaitClient()
+  }
+
+  #awaitClient(): void {
+    this.#graceTimer ??= setTimeout(() => this.close(), this.#options.graceMs ?? 30_000)
   }
 
   #fail(thrown: unknown): void {

@@ -72,6 +72,13 @@ export class StreamSession extends DurableObject<Env> {
     return new Response(null, { status: 101, webSocket: client })
   }
 
+  /** For clients without a socket to say it on. false: there is no such stream of this principal. */
+  async cancel(principal: Principal): Promise<boolean> {
+    const relay = await this.#resume(principal)
+    relay?.cancel()
+    return relay !== undefined
+  }
+
   /** A safety net: without it the record of a stream whose client never comes back would stay for ever. */
   override async alarm(): Promise<void> {
     if (this.#relay) {

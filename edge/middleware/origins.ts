@@ -11,7 +11,7 @@ const EXPOSED = ['requests', 'tokens'].flatMap((name) =>
 
 const answerCors = cors({
   origin: (origin, c) => (isAllowed(c, origin) ? origin : null),
-  allowMethods: ['GET', 'POST', 'OPTIONS'],
+  allowMethods: ['GET', 'POST', 'DELETE', 'OPTIONS'],
   exposeHeaders: ['x-request-id', 'retry-after', ...EXPOSED],
   maxAge: 7200,
 })

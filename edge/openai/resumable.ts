@@ -5,7 +5,7 @@ import { Admission } from '../admission.ts'
 import type { AppEnv } from '../env.ts'
 import { follow } from '../follow.ts'
 import { Identified } from './sse.ts'
-import { readStreams, type Streams } from './streams.ts'
+import { readStreams, type Streams, toItsEnd } from './streams.ts'
 
 /** Where a client is in an answer: the stream of each choice, and how many of its chunks have arrived. */
 export type Position = readonly { readonly stream: string; readonly chunks: number }[]
@@ -33,10 +33,11 @@ export function positionOf(c: Context, choices: number): Position | undefined {
  * As `startStreams`, for a client that may come back: its streams outlive the call by their grace time, and their
  * sessions count what they use.
  */
-export async function startResumable(
-  c: Context<AppEnv>,
-  requests: readonly GenerateRequest[],
-): Promise<Streams> {
+export function startResumable(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
+  return toItsEnd(c, admitAndStart(c, requests))
+}
+
+async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
   const principal = c.get('principal')
   const admissions = await admitEach(c, requests)
   return readStreams(c, (signal) =>

@@ -1,4 +1,5 @@
 import type { Context } from 'hono'
+import { AparError } from '../../shared/errors.ts'
 import type { AcceptedEvent, StreamEvent } from '../../shared/protocol/events.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Admission } from '../admission.ts'
@@ -25,10 +26,11 @@ export interface Streams {
  * @throws AparError when the key's limits or a gpu node refuses; then nothing runs. So only what was accepted gets
  * status 200: a refusal is an ordinary error answer, streaming or not.
  */
-export async function startStreams(
-  c: Context<AppEnv>,
-  requests: readonly GenerateRequest[],
-): Promise<Streams> {
+export function startStreams(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
+  return toItsEnd(c, admitAndStart(c, requests))
+}
+
+async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
   const admission = await Admission.open(c.env, c.get('principal'), requests)
   c.set('rates', { ...c.get('rates'), ...admission.rates })
   const finish = (work: Promise<void>) => c.executionCtx.waitUntil(work)
@@ -44,6 +46,13 @@ export async function startStreams(
   })
 }
 
+/** For work that a client must not cut short by leaving: a place in its key's limits would stay taken. */
+export function toItsEnd<T>(c: Context<AppEnv>, work: Promise<T>): Promise<T> {
+  const end = () => {}
+  c.executionCtx.waitUntil(work.then(end, end))
+  return work
+}
+
 /**
  * The streams that `start` begins; its signal aborts when they are cancelled or the client leaves.
  * @throws AparError when one of them is refused; then the others end, too.
@@ -54,7 +63,10 @@ export async function readStreams(
 ): Promise<Streams> {
   const leave = new AbortController()
   const cancel = () => leave.abort()
-  c.req.raw.signal.addEventListener('abort', cancel)
+  const { signal } = c.req.raw
+  signal.addEventListener('abort', cancel)
+  // It may have left while it was admitted.
+  if (signal.aborted) cancel()
   const runs = start(leave.signal)
   const begun = await Promise.allSettled(runs.map(firstEvent))
   const failed = begun.find(({ status }) => status === 'rejected')
@@ -110,7 +122,9 @@ function whenAllEnd(runs: AsyncGenerator<StreamEvent, void>[]) {
 
 async function firstEvent(events: AsyncGenerator<StreamEvent, void>): Promise<AcceptedEvent> {
   const { value } = await events.next()
-  if (value?.type === 'error') throw streamError(value)
-  if (value?.type !== 'accepted') throw new Error(`a stream began with ${value?.type}`)
+  // Nobody hears this: its client has left.
+  if (!value) throw new AparError('gpu_node_lost', 'the stream was cut before its first event')
+  if (value.type === 'error') throw streamError(value)
+  if (value.type !== 'accepted') throw new Error(`a stream began with ${value.type}`)
   return value
 }

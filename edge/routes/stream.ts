@@ -4,7 +4,7 @@ import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
 import { MULTIPLEX_SUBPROTOCOL, SUBPROTOCOL } from '../../shared/protocol/version.ts'
 import type { AppEnv } from '../env.ts'
-import { connectToSession, connectToSharedSocket } from '../session.ts'
+import { cancelSession, connectToSession, connectToSharedSocket } from '../session.ts'
 import { isUpgrade, offeredSubprotocols } from '../subprotocols.ts'
 
 /** Which stream a client comes back to, and what it can do. Its key may stand here, too, for other parts of the edge. */
@@ -35,6 +35,12 @@ export async function openStream(c: Context<AppEnv>): Promise<Response> {
   const headers = new Headers()
   if (subprotocol) headers.set('sec-websocket-protocol', subprotocol)
   return new Response(null, { status: 101, webSocket, headers })
+}
+
+/** `DELETE /v1/streams/{id}`: what the `cancel` frame is to those who have a socket. */
+export async function cancelStream(c: Context<AppEnv>): Promise<Response> {
+  await cancelSession(c.env, c.get('principal'), c.req.param('id') ?? '')
+  return c.body(null, 204)
 }
 
 function openSingle(c: Context<AppEnv>, { stream, after, flow }: StreamQuery): Promise<WebSocket> {

@@ -1,5 +1,18 @@
-import { beforeEach, describe, expect, it } from 'vitest'
-import { accepted, branchEnd, call, delta, done, fork, KEY, newKey, register, request } from './support.ts'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
+import {
+  accepted,
+  branchEnd,
+  Client,
+  call,
+  delta,
+  done,
+  evict,
+  fork,
+  KEY,
+  newKey,
+  register,
+  request,
+} from './support.ts'
 
 const forked = [
   accepted,
@@ -27,24 +40,47 @@ function ask(path: string, body: object, lastEventId = '', key = KEY): Promise<R
   return call(path, { method: 'POST', json: body, headers, key })
 }
 
+async function* eventsOf(response: Response): AsyncGenerator<SseEvent, void> {
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
+  try {
+    for (let buffer = ''; reader; ) {
+      const { value, done: ended } = await reader.read()
+      if (ended) return
+      const blocks = (buffer + value).split('\n\n')
+      buffer = blocks.pop() ?? ''
+      for (const block of blocks) {
+        const data = /^data: (.*)$/m.exec(block)?.[1]
+        if (data !== undefined) yield { id: /^id: (.*)$/m.exec(block)?.[1] ?? '', data }
+      }
+    }
+  } finally {
+    await reader?.cancel()
+  }
+}
+
 /** At most `most` events, then the connection is dropped; as an EventSource does, it keeps the last id. */
 async function read(response: Response, most = Number.POSITIVE_INFINITY): Promise<SseEvent[]> {
   const events: SseEvent[] = []
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
-  let buffer = ''
-  while (reader && events.length < most) {
-    const { value, done: ended } = await reader.read()
-    if (ended) break
-    buffer += value
-    const blocks = buffer.split('\n\n')
-    buffer = blocks.pop() ?? ''
-    for (const block of blocks) {
-      const data = /^data: (.*)$/m.exec(block)?.[1]
-      if (data !== undefined) events.push({ id: /^id: (.*)$/m.exec(block)?.[1] ?? '', data })
-    }
+  for await (const event of eventsOf(response)) {
+    events.push(event)
+    if (events.length === most) break
   }
-  await reader?.cancel()
-  return events.slice(0, most)
+  return events
+}
+
+const streamOf = ({ id }: SseEvent) => id.replace(/\..*/, '')
+
+const textOf = (events: readonly SseEvent[]) =>
+  events
+    .filter(({ data }) => data !== '[DONE]')
+    .map(({ data }) => JSON.parse(data).choices?.[0]?.delta.content ?? '')
+    .join('')
+
+/** The next event of a connection that stays open. */
+async function next(events: AsyncGenerator<SseEvent, void>): Promise<SseEvent> {
+  const { value } = await events.next()
+  if (!value) throw new Error('the answer has ended')
+  return value
 }
 
 /** Reads an answer that is dropped after every `step` events. */
@@ -64,6 +100,18 @@ const withoutNames = (events: SseEvent[]) =>
 beforeEach(async () => {
   await register('sse-resume')
 })
+
+const PATH = '/v1/chat/completions'
+
+/** The stream that the last of these events with an id belongs to. */
+function cancel(...events: (SseEvent | SseEvent[])[]): Promise<Response> {
+  const named = events.flat().findLast(({ id }) => id !== '')
+  return cancelStream(named ? streamOf(named) : '')
+}
+
+function cancelStream(stream: string, key = KEY): Promise<Response> {
+  return call(`/v1/streams/${stream}`, { method: 'DELETE', key })
+}
 
 describe('a stream with apar.resumable', () => {
   const chat = request(forked, { stream: true, apar: { resumable: true } })
@@ -94,10 +142,58 @@ describe('a stream with apar.resumable', () => {
     const body = request(steps, { stream: true, apar: { resumable: true } })
     const first = await read(await ask('/v1/chat/completions', body), 2)
     const rest = await read(await ask('/v1/chat/completions', body, first.at(-1)?.id))
-    const text = [...first, ...rest].flatMap(({ data }) => {
-      return data === '[DONE]' ? [] : [JSON.parse(data).choices[0]?.delta.content ?? '']
+    expect(textOf([...first, ...rest])).toBe('ab')
+  })
+
+  /** Says a, waits to hear something, says b, and ends. */
+  const waiting = (reason = 'stop') =>
+    request([accepted, delta(0, 'a'), { await: 'frame' }, delta(0, 'b'), branchEnd(0), done(reason)], {
+      ...{ stream: true, apar: { resumable: true } },
     })
-    expect(text.join('')).toBe('ab')
+
+  it('goes to the newer of two connections, and the older one hears it', async () => {
+    const older = eventsOf(await ask(PATH, waiting()))
+    const first = [await next(older), await next(older)]
+    const newer = eventsOf(await ask(PATH, waiting(), first[0]?.id))
+    expect(await next(newer)).toEqual(first[1])
+    const last = await next(older)
+    expect(JSON.parse(last.data)).toMatchObject({ error: { code: 'stream_replaced' } })
+    expect((await older.next()).done).toBe(true)
+    // Losing the place cancelled nothing.
+    expect((await cancel(last, first)).status).toBe(204)
+    const rest = []
+    for await (const event of newer) rest.push(event)
+    expect(textOf([...first, ...rest])).toBe('ab')
+    expect(rest.at(-1)?.data).toBe('[DONE]')
+  })
+
+  it('goes on, on the same connection, when its session is evicted', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const events = eventsOf(await ask(PATH, waiting()))
+    const all = [await next(events), await next(events)]
+    await evict(streamOf(all[0] as SseEvent))
+    for await (const event of events) all.push(event)
+    expect(textOf(all)).toBe('ab')
+    expect(all.at(-1)?.data).toBe('[DONE]')
+    expect(new Set(all.map(({ id }) => id)).size).toBe(all.length)
+  })
+
+  it('does not run on for a client that never heard of it', async () => {
+    const { key } = await newKey({ limits: { concurrent_streams: 2 } })
+    const steps = [
+      [accepted, { hang: true }],
+      [{ type: 'error', code: 'overloaded', message: 'full', param: null }],
+    ]
+    // The second choice is refused, so the call is; the first one runs by then.
+    const prompts = steps.map((each) => JSON.stringify(each))
+    const body = { model: 'demo', prompt: prompts, stream: true, apar: { resumable: true } }
+    expect((await ask('/v1/completions', body, '', key)).status).toBe(503)
+    const settled = async () => {
+      const usage = await call('/v1/usage', { key })
+      expect(await usage.json()).toMatchObject({ open_streams: 0 })
+    }
+    // Less than the grace time of those that may come back.
+    await vi.waitFor(settled, { timeout: 20_000 })
   })
 
   it.each([
@@ -133,5 +229,75 @@ describe('a stream with apar.resumable', () => {
     const response = await ask('/v1/chat/completions', body, id)
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({ error: { param } })
+  })
+})
+
+describe('DELETE /v1/streams/{id}', () => {
+  const steps = [accepted, delta(0, 'a'), { await: 'frame' }, branchEnd(0, 'abort'), done('abort', 3)]
+  const body = request(steps, { stream: true, apar: { resumable: true } })
+
+  it('ends the stream for its reader, at once', async () => {
+    const events = eventsOf(await ask(PATH, body))
+    const first = await next(events)
+    expect((await cancelStream(streamOf(first))).status).toBe(204)
+    const rest = []
+    for await (const event of events) rest.push(event)
+    expect(textOf(rest)).toBe('a')
+    expect(rest.at(-1)?.data).toBe('[DONE]')
+  })
+
+  it('ends it for a client that has gone, which may still read what there was', async () => {
+    const { key } = await newKey({ limits: { concurrent_streams: 1 } })
+    const first = await read(await ask(PATH, body, '', key), 2)
+    const stream = streamOf(first[0] as SseEvent)
+    expect((await cancelStream(stream, key)).status).toBe(204)
+    const settled = async () => {
+      const usage = await call('/v1/usage', { key })
+      // What the gpu node said, not an estimate: the stream was not just cut off.
+      expect(await usage.json()).toMatchObject({ open_streams: 0, tokens_today: 8 })
+    }
+    await vi.waitFor(settled, { timeout: 20_000 })
+    expect((await cancelStream(stream, key)).status).toBe(204)
+    const rest = await read(await ask(PATH, body, first.at(-1)?.id, key))
+    expect(textOf([...first, ...rest])).toBe('a')
+    expect(rest.at(-1)?.data).toBe('[DONE]')
+  })
+
+  it('wakes a session that was evicted', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const first = await read(await ask(PATH, body), 2)
+    const stream = streamOf(first[0] as SseEvent)
+    await evict(stream)
+    expect((await cancelStream(stream)).status).toBe(204)
+    const rest = await read(await ask(PATH, body, first.at(-1)?.id))
+    expect(rest.at(-1)?.data).toBe('[DONE]')
+  })
+
+  it('ends a stream that was begun over WebSocket, too', async () => {
+    const client = await Client.generate(steps)
+    const event = await client.next()
+    if (event?.type !== 'accepted') throw new Error('the stream was not accepted')
+    expect((await cancelStream(event.stream)).status).toBe(204)
+    expect((await client.rest()).at(-1)).toMatchObject({ type: 'done', reason: 'abort' })
+  })
+
+  it('knows only streams of the same key', async () => {
+    const events = eventsOf(await ask(PATH, body))
+    const stream = streamOf(await next(events))
+    const { key } = await newKey()
+    const refused = await cancelStream(stream, key)
+    expect(refused.status).toBe(404)
+    expect(await refused.json()).toMatchObject({ error: { code: 'stream_not_found' } })
+    expect((await cancelStream(stream)).status).toBe(204)
+    for await (const _ of events);
+  })
+
+  it.each([
+    ['a stream that never was', 'f'.repeat(64)],
+    ['no name of a stream', 'hello'],
+  ])('says so: %s', async (_, stream) => {
+    const response = await cancelStream(stream)
+    expect(response.status).toBe(404)
+    expect(await response.json()).toMatchObject({ error: { code: 'stream_not_found' } })
   })
 })

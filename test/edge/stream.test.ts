@@ -1,4 +1,4 @@
-import { env, runInDurableObject } from 'cloudflare:test'
+import { env } from 'cloudflare:test'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   accepted,
@@ -7,6 +7,7 @@ import {
   call,
   delta,
   done,
+  evict,
   fork,
   framesSeenByNode,
   KEY,
@@ -251,13 +252,6 @@ describe('a client that comes back', () => {
     return stream
   }
 })
-
-/** As a runtime update does it: memory and connections are lost, storage stays. */
-async function evict(stream: string): Promise<void> {
-  const session = env.STREAM_SESSION.get(env.STREAM_SESSION.idFromString(stream))
-  await runInDurableObject(session, (_, { storage }) => storage.sync())
-  await runInDurableObject(session, (_, state) => state.abort('evicted by a test')).catch(() => {})
-}
 
 describe('frames that clients get wrong', () => {
   async function errorFor(...frames: unknown[]) {

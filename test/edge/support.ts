@@ -1,4 +1,4 @@
-import { SELF } from 'cloudflare:test'
+import { env, runInDurableObject, SELF } from 'cloudflare:test'
 import { inject } from 'vitest'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import type { Heartbeat } from '../../shared/protocol/fleet.ts'
@@ -62,6 +62,13 @@ export function deregister(id: string): Promise<Response> {
 export async function framesSeenByNode(stream: string): Promise<Record<string, unknown>[]> {
   const response = await fetch(`${fakeNodeUrl.replace('ws', 'http')}/seen/${stream}`)
   return response.json()
+}
+
+/** As a runtime update does it: memory and connections are lost, storage stays. */
+export async function evict(stream: string): Promise<void> {
+  const session = env.STREAM_SESSION.get(env.STREAM_SESSION.idFromString(stream))
+  await runInDurableObject(session, (_, { storage }) => storage.sync())
+  await runInDurableObject(session, (_, state) => state.abort('evicted by a test')).catch(() => {})
 }
 
 export function request(steps: unknown[], fields: object = {}) {

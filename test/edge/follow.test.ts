@@ -1,0 +1,108 @@
+import { describe, expect, it } from 'vitest'
+import type { Env } from '../../edge/env.ts'
+import { type FollowOptions, follow } from '../../edge/follow.ts'
+import type { StreamEvent } from '../../shared/protocol/events.ts'
+import { accepted, delta, done } from './support.ts'
+
+/** One connection to a session: what it does with the worker's socket, or why there is none. */
+type Connection = ((socket: WebSocket) => void) | Error
+
+const STREAM = 'f'.repeat(64)
+
+/** An edge whose one session does what the test says, connection by connection. */
+function sessionThat(...connections: Connection[]) {
+  const asked: string[] = []
+  const closed: number[] = []
+  const fetch = async (url: URL) => {
+    asked.push(url.search)
+    const next = connections[asked.length - 1]
+    if (!next) throw new Error('the test expects no further connection')
+    if (next instanceof Error) throw next
+    const { 0: client, 1: server } = new WebSocketPair()
+    server.accept()
+    server.addEventListener('close', ({ code }) => {
+      closed.push(code)
+    })
+    next(server)
+    return { webSocket: client }
+  }
+  const session = { get: () => ({ fetch }), newUniqueId: () => STREAM, idFromString: () => STREAM }
+  return { env: { STREAM_SESSION: session } as unknown as Env, asked, closed }
+}
+
+const numbered = [accepted, delta(0, 'a'), delta(0, 'b'), done()].map((event, seq) => {
+  return { ...(event === accepted && { stream: STREAM }), ...event, seq }
+})
+
+/** Sends events `from` to `to`, and closes with `code`, if there is one. */
+function sends(from: number, to: number, code?: number): Connection {
+  return (socket) => {
+    for (const event of numbered.slice(from, to + 1)) socket.send(JSON.stringify(event))
+    if (code !== undefined) socket.close(code)
+  }
+}
+
+const request = { model: 'demo', messages: [{ role: 'user' as const, content: 'hi' }] }
+
+function options(signal = new AbortController().signal): FollowOptions {
+  return { signal, session: {} }
+}
+
+async function read(env: Env): Promise<StreamEvent[]> {
+  const events: StreamEvent[] = []
+  for await (const event of follow(env, request, options())) events.push(event)
+  return events
+}
+
+describe('a session that is lost on the way', () => {
+  it.each([
+    ['cut', [sends(0, 1, 4000), sends(2, 3)]],
+    ['cut again and again', [sends(0, 0, 4000), sends(1, 1, 4000), sends(2, 2, 4000), sends(3, 3)]],
+    ['not there at once', [sends(0, 1, 4000), new Error('reset because its code was updated'), sends(2, 3)]],
+    ['not there to begin with', [new Error('reset because its code was updated'), sends(0, 3)]],
+  ])('is asked for the rest: %s', async (_, connections) => {
+    const { env, asked } = sessionThat(...connections)
+    expect((await read(env)).map(({ seq }) => seq)).toEqual([0, 1, 2, 3])
+    expect(asked).toHaveLength(connections.length)
+    expect(asked.at(-1)).toContain('relayed=yes')
+  })
+
+  it('names the last event that arrived', async () => {
+    const { env, asked } = sessionThat(sends(0, 1, 4000), sends(2, 3))
+    await read(env)
+    expect(asked.map((query) => new URLSearchParams(query).get('after'))).toEqual([null, '1'])
+  })
+
+  it('is given up in the end, with the reason', async () => {
+    const gone = new Error('broken for good')
+    const { env, asked } = sessionThat(sends(0, 0, 4000), ...Array(8).fill(gone))
+    await expect(read(env)).rejects.toBe(gone)
+    expect(asked.length).toBeLessThan(8)
+  })
+})
+
+it('says when another connection has taken over', async () => {
+  const { env, asked } = sessionThat(sends(0, 1, 4409))
+  await expect(read(env)).rejects.toMatchObject({ code: 'stream_replaced', status: 409 })
+  expect(asked).toHaveLength(1)
+})
+
+describe('leaving', () => {
+  it.each([
+    ['a stream that nobody has heard of ends it', 1, 1000],
+    ['a stream that was shown only cuts it', 2, 4000],
+  ])('%s', async (_, reads, code) => {
+    const { env, closed } = sessionThat(sends(0, 1))
+    const events = follow(env, request, options())
+    for (let i = 0; i < reads; i++) await events.next()
+    await events.return()
+    await expect.poll(() => closed, { timeout: 20_000 }).toEqual([code])
+  })
+
+  it('before it began still tells the session, which has its place in the limits', async () => {
+    const { env, closed } = sessionThat(sends(0, 0))
+    const events = follow(env, request, options(AbortSignal.abort()))
+    expect((await events.next()).done).toBe(true)
+    await expect.poll(() => closed, { timeout: 20_000 }).toEqual([1000])
+  })
+})
