@@ -1,5 +1,5 @@
 import type { Context } from 'hono'
-import type { AparError } from '../shared/errors.ts'
+import { AparError } from '../shared/errors.ts'
 import { type LogFields, Logger, logLevel } from '../shared/log.ts'
 import type { AppEnv, Env } from './env.ts'
 
@@ -21,9 +21,14 @@ export function logIfBug(c: Context<AppEnv>, error: AparError): void {
   logOf(c.env).error('a bug ended a request', { request_id: c.get('requestId') }, error.cause ?? error)
 }
 
-/** Of something that lasts longer than a request. A gpu node that went away is worth a warning, an exception more. */
+/**
+ * Of something that lasts longer than a request. A gpu node that went away, or a peer that broke the protocol, is worth a
+ * warning, an exception more.
+ */
 export function logTrouble(env: Env, fields: LogFields, why: unknown): void {
   const log = logOf(env)
-  if (why instanceof Error) log.error('trouble with a stream', fields, why)
+  const foreseen = why instanceof AparError && why.code !== 'internal_error'
+  if (foreseen) log.warn('trouble with a stream', { ...fields, code: why.code }, why.message)
+  else if (why instanceof Error) log.error('trouble with a stream', fields, why)
   else log.warn('trouble with a stream', fields, why)
 }

@@ -30,6 +30,8 @@ export interface ControlSocketOptions {
   readonly nodeSecret: string
   /** Serves a stream's channel. */
   readonly serve: (channel: RequestSocket) => void
+  /** Something came, whatever it was. */
+  readonly onHeard: () => void
   readonly onLease: (lease: Lease) => void
   /** How a closed socket was: for the log. Comes once, after all channels have ended. */
   readonly onClose: (reason: string) => void
@@ -93,6 +95,7 @@ export class ControlSocket {
 
   #listen(): void {
     this.#socket.on('message', (data) => {
+      this.#options.onHeard()
       try {
         this.#take(parseJson(ToDialledInNode, String(data)))
       } catch {

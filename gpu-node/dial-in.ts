@@ -6,6 +6,8 @@ import type { EdgeLink } from './edge-link.ts'
 import type { RequestSocket } from './request-socket.ts'
 import { StartupError } from './startup-error.ts'
 
+/** A socket that was only cut is dialled again at once: the edge moves the streams of a node that stays away. */
+const AT_ONCE_MS = 100
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
 /** The first lease comes with the first heart-beat's answer. */
@@ -84,7 +86,10 @@ export class DialIn implements EdgeLink {
       if (signal.aborted) return
       if (!this.#lost) this.#options.log.warn('not registered', { edge: this.#options.edgeUrl, reason })
       this.#lost = true
-      const wait = Math.min(FIRST_RETRY_MS * 2 ** this.#failures, LAST_RETRY_MS)
+      const wait =
+        this.#failures === 0
+          ? AT_ONCE_MS
+          : Math.min(FIRST_RETRY_MS * 2 ** (this.#failures - 1), LAST_RETRY_MS)
       this.#failures++
       // All nodes of an edge that was restarted come back, but not at the same moment.
       await sleep(wait * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {})
@@ -103,6 +108,7 @@ export class DialIn implements EdgeLink {
       url,
       nodeSecret,
       serve,
+      onHeard: () => this.#silence?.refresh(),
       onLease: (lease) => this.#onLease(lease),
       onClose: (reason) => closed(reason),
     })
@@ -134,7 +140,10 @@ export class DialIn implements EdgeLink {
     this.#control?.beat(this.#options.heartbeat())
   }
 
-  /** A connection may be dead without either side knowing: routers forget those that they translate. */
+  /**
+   * Whatever comes is a sign of life: behind many streams' frames a heart-beat's answer may be late.
+   * A connection may be dead without either side knowing: routers forget those that they translate.
+   */
   #watchSilence(limitMs: number): void {
     clearTimeout(this.#silence)
     this.#silence = setTimeout(() => this.#control?.terminate(), limitMs)

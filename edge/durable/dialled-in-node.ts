@@ -4,8 +4,13 @@ import { SOCKET_PATH } from '../gpu-node.ts'
 import { logTrouble } from '../log.ts'
 import { CLOSE_REPLACED, NodeChannels } from './node-channels.ts'
 
-/** How long a stream waits for a node whose socket was lost to dial again; then it moves to another one. */
-const REDIAL_MS = 3_000
+/**
+ * How long after the loss of its socket streams wait for a node to dial again, which it does at once; then they move to
+ * another one. Of a socket that was cut nobody here can know whether the machine is dead.
+ */
+const REDIAL_MS = 500
+/** An object that has just been made never saw the node: the edge was restarted, and the node does not know yet. */
+const FIRST_DIAL_MS = 3_000
 
 /**
  * One gpu node that has dialled in, by its id: has the node's socket, and gives each StreamSession a channel of it.
@@ -13,6 +18,8 @@ const REDIAL_MS = 3_000
  */
 export class DialledInNode extends DurableObject<Env> {
   #channels: NodeChannels | undefined
+  /** When the node's last socket was lost. */
+  #lostAt: number | undefined
   /** Sessions that wait for the node to dial again. */
   readonly #waiting = new Set<() => void>()
 
@@ -37,6 +44,7 @@ export class DialledInNode extends DurableObject<Env> {
       onGone: () => {
         if (this.#channels !== channels) return
         this.#channels = undefined
+        this.#lostAt = Date.now()
         // Its next heart-beat brings it back; until then nobody should be sent there.
         this.ctx.waitUntil(fleetOf(this.env).leave(id))
       },
@@ -49,14 +57,16 @@ export class DialledInNode extends DurableObject<Env> {
     return new Response(null, { status: 101, webSocket: node })
   }
 
-  #redialled(): Promise<NodeChannels | undefined> {
+  async #redialled(): Promise<NodeChannels | undefined> {
+    const patience = this.#lostAt === undefined ? FIRST_DIAL_MS : this.#lostAt + REDIAL_MS - Date.now()
+    if (patience <= 0) return undefined
     return new Promise((resolve) => {
       const wake = () => {
         clearTimeout(timer)
         this.#waiting.delete(wake)
         resolve(this.#channels)
       }
-      const timer = setTimeout(wake, REDIAL_MS)
+      const timer = setTimeout(wake, patience)
       this.#waiting.add(wake)
     })
   }

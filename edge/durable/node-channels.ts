@@ -1,5 +1,6 @@
+import { AparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
-import { FromDialledInNode, type ToDialledInNode } from '../../shared/protocol/dial-in.ts'
+import { FromDialledInNode, MAX_MESSAGE_CHARS, type ToDialledInNode } from '../../shared/protocol/dial-in.ts'
 import type { Heartbeat, Lease } from '../../shared/protocol/fleet.ts'
 import { closeQuietly } from '../gpu-node.ts'
 
@@ -62,7 +63,10 @@ export class NodeChannels {
   #onMessage(data: string | ArrayBuffer): void {
     if (this.#gone) return
     try {
-      const message = parseJson(FromDialledInNode, String(data))
+      if (typeof data !== 'string') throw new AparError('invalid_request', 'messages must be text')
+      if (data.length > MAX_MESSAGE_CHARS)
+        throw new AparError('body_too_large', `a message may have at most ${MAX_MESSAGE_CHARS} characters`)
+      const message = parseJson(FromDialledInNode, data)
       if (message.type === 'heartbeat') void this.#answer(message.heartbeat)
       else for (const [channel, frame] of message.frames) this.#deliver(channel, frame)
     } catch (error) {

@@ -7,6 +7,9 @@ import { Heartbeat, Lease } from './fleet.ts'
  * text that nobody in between looks into.
  */
 
+/** Longest message of a node, in UTF-16 code units: one frame of a stream may be as long, its quotes escaped. */
+export const MAX_MESSAGE_CHARS = 8 * 1024 * 1024
+
 /** Counts up on each socket; never used again. */
 const channel = z.int().min(0)
 

@@ -1,3 +1,4 @@
+import { FLAT_PERCENT } from '../../bench/edge/process-usage.ts'
 import type { BenchCase } from '../../bench/report.ts'
 
 export interface ScenarioOptions {
@@ -19,9 +20,24 @@ export function never(name: string, value: number, unit: string): BenchCase {
   return { case: name, value, unit, better: 'lower', goal: 0 }
 }
 
+/** In less time caches and heaps still fill, and memory says nothing yet. */
+const LONG_ENOUGH_S = 120
+
+/** How memory grew over a run of so many seconds, of which a short one is only told. */
+export function flat(name: string, percent: number, seconds: number): BenchCase {
+  const goal = seconds < LONG_ENOUGH_S ? null : FLAT_PERCENT
+  return { case: name, value: Number(percent.toPrecision(4)), unit: '%', better: 'lower', goal }
+}
+
 /** Said beside what must not happen. */
 export function count(name: string, value: number, unit: string): BenchCase {
-  return { case: name, value: Number(value.toPrecision(4)), unit, better: 'higher', goal: null }
+  return {
+    case: name,
+    value: Number.isInteger(value) ? value : Number(value.toPrecision(4)),
+    unit,
+    better: 'higher',
+    goal: null,
+  }
 }
 
 /** Random numbers in [0, 1) that follow from the seed (mulberry32). */

@@ -79,6 +79,19 @@ export function damaged(examples: readonly object[]): fc.Arbitrary<string> {
     })
 }
 
+/** As UTF-8 of which some bytes are not: cut sequences, lone continuations, what no text has. */
+export function brokenBytes(texts: fc.Arbitrary<string>): fc.Arbitrary<Uint8Array> {
+  const wound = fc.tuple(
+    fc.double({ min: 0, max: 1, noNaN: true }),
+    fc.constantFrom(0x80, 0xbf, 0xc0, 0xc3, 0xe2, 0xed, 0xf0, 0xf8, 0xff),
+  )
+  return fc.tuple(texts, fc.array(wound, { minLength: 1, maxLength: 3 })).map(([text, wounds]) => {
+    const bytes = Buffer.from(text)
+    for (const [at, byte] of wounds) bytes[Math.floor(at * bytes.length)] = byte
+    return bytes
+  })
+}
+
 /** A place in a tree: `holder[key]`. */
 interface Place {
   readonly holder: { [key: string]: Json }

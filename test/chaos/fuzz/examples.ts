@@ -99,6 +99,48 @@ export const COMPLETION_BODIES = [
   { model: 'demo', prompt: ['One', 'Two'], max_tokens: 2, n: 2, logprobs: 1, stream: true, echo: false },
 ]
 
+export const RESPONSES_BODIES = [
+  { model: 'demo', input: 'What is a shell?', max_output_tokens: 3 },
+  {
+    model: 'demo',
+    input: [
+      { type: 'message', role: 'developer', content: 'Be brief.' },
+      { role: 'user', content: [{ type: 'input_text', text: 'What is a shell?' }] },
+    ],
+    instructions: 'Answer in one line.',
+    max_output_tokens: 3,
+    temperature: 0,
+    stream: true,
+    store: false,
+    text: { format: { type: 'text' } },
+    metadata: { ticket: '7' },
+    apar: { max_branches: 2 },
+  },
+]
+
+export const MESSAGES_BODIES = [
+  { model: 'demo', messages, max_tokens: 3 },
+  {
+    model: 'demo',
+    system: [{ type: 'text', text: 'Be brief.', cache_control: { type: 'ephemeral' } }],
+    messages: [{ role: 'user', content: [{ type: 'text', text: 'What is a shell?' }] }],
+    max_tokens: 3,
+    temperature: 0.5,
+    top_p: 0.9,
+    top_k: 5,
+    stop_sequences: ['END'],
+    stream: true,
+    thinking: { type: 'disabled' },
+    apar: { enabled: false },
+  },
+]
+
+export const MULTIPLEXED_FRAMES = [
+  ...CLIENT_FRAMES.map((frame) => ({ ...frame, id: 'a' })),
+  { type: 'generate', ...request, id: 'b' },
+  { type: 'resume', id: 'c', stream: '0'.repeat(64), after: 3 },
+]
+
 /** Of a model that nobody asks for: a beat that goes through must not draw requests away. */
 export const HEARTBEATS = [
   {
@@ -120,4 +162,28 @@ export const KEY_BODIES = [
   },
   { limits: {} },
   { grace_seconds: 10 },
+]
+
+const [{ url: _, ...condition } = {}] = HEARTBEATS
+
+export const FROM_DIALLED_IN = [
+  { type: 'heartbeat', heartbeat: condition },
+  { type: 'step', frames: [[0, JSON.stringify(NODE_BATCHES[0])]] },
+  {
+    type: 'step',
+    frames: [
+      [0, '{}'],
+      [1, 'text'],
+      [Number.MAX_SAFE_INTEGER, 1012],
+      [1, 1000],
+    ],
+  },
+]
+
+export const TO_DIALLED_IN = [
+  { type: 'open', channel: 0 },
+  { type: 'open', channel: Number.MAX_SAFE_INTEGER },
+  ...NODE_FRAMES.map((frame) => ({ type: 'frame', channel: 0, text: JSON.stringify(frame) })),
+  { type: 'close', channel: 0 },
+  { type: 'lease', heartbeat_ms: 5_000, lease_ms: 15_000 },
 ]

@@ -1,23 +1,23 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import fc from 'fast-check'
-import { PacedEngine } from '../../../bench/edge/paced-engine.ts'
 import { chatRequests, completionRequests } from '../../../edge/openai/request.ts'
-import { readCheckpoint } from '../../../gpu-node/checkpoint/checkpoint.ts'
-import { packageRoot } from '../../../gpu-node/package-root.ts'
 import { type RequestSocket, serveRequest } from '../../../gpu-node/request-socket.ts'
-import { Runner } from '../../../gpu-node/runner.ts'
-import { ServedStreams } from '../../../gpu-node/served-streams.ts'
-import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
+import { MessagesRequest } from '../../../shared/anthropic.ts'
 import { ChangeKeyRequest, CreateKeyRequest, RotateKeyRequest } from '../../../shared/api-keys.ts'
 import { AparError } from '../../../shared/errors.ts'
 import { ChatCompletionRequest, CompletionRequest } from '../../../shared/openai.ts'
 import { parseJson } from '../../../shared/parse.ts'
 import { coalesce } from '../../../shared/protocol/deltas.ts'
+import { FromDialledInNode, ToDialledInNode } from '../../../shared/protocol/dial-in.ts'
 import { Heartbeat } from '../../../shared/protocol/fleet.ts'
 import { ClientFrame } from '../../../shared/protocol/frames.ts'
+import { MultiplexedFrame } from '../../../shared/protocol/multiplex.ts'
 import { NodeBatch, NodeFrame } from '../../../shared/protocol/node.ts'
+import { ResponsesRequest } from '../../../shared/responses.ts'
+import { Counts } from './counts.ts'
 import { damaged } from './damage.ts'
 import * as examples from './examples.ts'
+import { pacedStreams } from './paced-streams.ts'
 
 /** Takes one case; throws when something is wrong with how it was taken. */
 interface Target {
@@ -33,7 +33,8 @@ const LEAST_BATCHES = 100
 const HEAP_BATCHES = 20
 
 export interface InProcessResult {
-  readonly inputs: number
+  /** By boundary. */
+  readonly inputs: Counts
   /** One line each, with what reproduces it. */
   readonly failures: string[]
   readonly slowestMs: number
@@ -50,15 +51,16 @@ export async function fuzzInProcess(
   const targets = [...parserTargets(), await nodeTarget()]
   const failures: string[] = []
   const heap: number[] = []
-  let [inputs, slowestMs] = [0, 0]
+  const inputs = new Counts()
+  let slowestMs = 0
   const most = Math.min(MOST_AT_ONCE, Math.ceil(size / LEAST_BATCHES))
-  for (let batch = 0; inputs < size; batch++) {
+  for (let batch = 0; inputs.total < size; batch++) {
     const target = targets[batch % targets.length]
     if (!target) break
-    const numRuns = Math.min(most, size - inputs)
+    const numRuns = Math.min(most, size - inputs.total)
     const take = (texts: readonly string[]) => {
       const begun = performance.now()
-      inputs += texts.length
+      inputs.add(target.name, texts.length)
       target.take(texts)
       slowestMs = Math.max(slowestMs, performance.now() - begun)
     }
@@ -73,7 +75,7 @@ export async function fuzzInProcess(
     // Timers and the engine's events have their turn; then what is left is what leaked.
     await turn()
     if (batch % HEAP_BATCHES === HEAP_BATCHES - 1) heap.push(heapMiB())
-    if (batch % 200 === 199) say(`${inputs} inputs in process`)
+    if (batch % 200 === 199) say(`${inputs.total} inputs in process`)
   }
   return { inputs, failures, slowestMs, heap }
 }
@@ -106,6 +108,15 @@ function parserTargets(): Target[] {
     parser('completion body', examples.COMPLETION_BODIES, (text) =>
       completionRequests(parseJson(CompletionRequest, text)),
     ),
+    parser('responses body', examples.RESPONSES_BODIES, (text) => parseJson(ResponsesRequest, text)),
+    parser('messages body', examples.MESSAGES_BODIES, (text) => parseJson(MessagesRequest, text)),
+    parser('frame of a shared socket', examples.MULTIPLEXED_FRAMES, (text) =>
+      parseJson(MultiplexedFrame, text),
+    ),
+    parser('from a node that dialled in', examples.FROM_DIALLED_IN, (text) =>
+      parseJson(FromDialledInNode, text),
+    ),
+    parser('to a node that dialled in', examples.TO_DIALLED_IN, (text) => parseJson(ToDialledInNode, text)),
     parser('heart-beat', examples.HEARTBEATS, (text) => parseJson(Heartbeat, text)),
     ...[CreateKeyRequest, ChangeKeyRequest, RotateKeyRequest].map((schema) =>
       parser('key body', examples.KEY_BODIES, (text) => parseJson<unknown>(schema, text)),
@@ -115,7 +126,7 @@ function parserTargets(): Target[] {
 
 /** Sockets of a gpu node, each with up to three frames, then closed. What the node sends has to be of the protocol. */
 async function nodeTarget(): Promise<Target> {
-  const streams = new ServedStreams(await pacedRunner(), 0)
+  const streams = await pacedStreams()
   const take = (frames: readonly string[]) => {
     const socket = new FakeSocket()
     serveRequest(socket, streams)
@@ -125,20 +136,7 @@ async function nodeTarget(): Promise<Target> {
     if (socket.sent.some((text) => text.includes('internal_error'))) throw new Error('internal_error')
   }
   const inputs = fc.array(damaged(examples.NODE_FRAMES), { minLength: 1, maxLength: 3 })
-  return { name: 'gpu node', inputs, take }
-}
-
-async function pacedRunner(): Promise<Runner> {
-  const checkpoint = { ...readCheckpoint(`${packageRoot}/models/demo`), name: 'demo' }
-  const { fork = -1, child = -1 } = checkpoint.tokens
-  return await Runner.open({
-    model: 'demo',
-    checkpoint,
-    prompts: new PromptEncoder(checkpoint.text),
-    maxBranches: 64,
-    openEngine: async (onEvents) =>
-      new PacedEngine({ stepMs: 1, tokens: { fork, child, text: 300 }, onBegun: () => {} }, onEvents),
-  })
+  return { name: 'socket of a gpu node', inputs, take }
 }
 
 class FakeSocket implements RequestSocket {

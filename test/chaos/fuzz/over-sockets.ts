@@ -1,29 +1,45 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { growthPercent, processUsage } from '../../../bench/edge/process-usage.ts'
+import { MAX_FRAME_CHARS } from '../../../shared/protocol/version.ts'
 import { type LocalFleet, startFleet } from '../../e2e/fleet.ts'
 import { ADMIN_KEY, evictableEdge } from '../evictable-edge.ts'
 import { readWatched, undisturbed } from '../watched-stream.ts'
-import { damaged } from './damage.ts'
+import { Counts } from './counts.ts'
+import { brokenBytes, damaged } from './damage.ts'
+import { atControlSocket, atDialIn } from './dialled-sockets.ts'
 import * as examples from './examples.ts'
-import { atEdgeSocket, atNodeSocket, atPath, atPort, type Throw } from './sockets.ts'
+import {
+  atEdgeSocket,
+  atNodeSocket,
+  atPath,
+  atPort,
+  atSharedSocket,
+  type Input,
+  type Throw,
+} from './sockets.ts'
 
 const AT_A_TIME = 16
 const MOST_AT_ONCE = 96
 const LEAST_BATCHES = 100
+/** Two megabytes each. */
+const LARGE = 4
 const IDLE_POLLS = 100
 const IDLE_POLL_MS = 200
 
 interface Target {
   readonly name: string
-  readonly inputs: fc.Arbitrary<readonly string[]>
+  readonly inputs: fc.Arbitrary<readonly Input[]>
   readonly throwAt: Throw
-  /** Of 20 batches. */
+  /** How often its turn comes, beside the others'. */
   readonly share: number
+  /** Inputs of one turn, where they are dear. */
+  readonly most?: number
 }
 
 export interface SocketResult {
-  readonly inputs: { edge: number; node: number }
+  /** By boundary. */
+  readonly inputs: Counts
   readonly failures: string[]
   /** Lines in which the edge speaks of a fault of its own. */
   readonly faults: string[]
@@ -46,31 +62,35 @@ export async function fuzzOverSockets(
     for (const line of text.split('\n')) if (/"level":"error"|uncaught/i.test(line)) faults.push(line)
   })
   const fleet = await startFleet({ nodes: 1, openEdge })
+  const ends = [fleet.close]
   try {
     const texts = await undisturbed(fleet)
-    const turns = inTurns(targetsOf(fleet))
+    const mad = await atControlSocket()
+    ends.push(mad.close)
+    const turns = inTurns(targetsOf(fleet, mad.throwAt))
     const most = Math.min(MOST_AT_ONCE, Math.ceil(size / LEAST_BATCHES))
     const failures: string[] = []
-    const inputs = { edge: 0, node: 0 }
+    const inputs = new Counts()
     const memory = { edge: [] as number[], node: [] as number[] }
-    for (let batch = 0; inputs.edge + inputs.node < size; batch++) {
+    for (let batch = 0; inputs.total < size; batch++) {
       const target = turns[batch % turns.length]
       if (!target) break
-      const left = size - inputs.edge - inputs.node
-      const cases = fc.sample(target.inputs, { seed: seed + batch, numRuns: Math.min(most, left) })
+      const left = size - inputs.total
+      const cases = fc.sample(target.inputs, {
+        seed: seed + batch,
+        numRuns: Math.min(most, target.most ?? most, left),
+      })
       await inParallel(cases, async (texts) => {
-        inputs[target.name.startsWith('gpu node') ? 'node' : 'edge'] += texts.length
+        inputs.add(target.name, texts.length)
         await target.throwAt(texts).catch((error: unknown) => {
-          failures.push(
-            `${target.name}, seed ${seed + batch}: ${error}: ${JSON.stringify(texts).slice(0, 2000)}`,
-          )
+          failures.push(`${target.name}, seed ${seed + batch}: ${error}: ${shown(texts)}`)
           say(failures.at(-1) ?? '')
         })
       })
       const { edge, nodes } = fleet.processes()
       memory.edge.push(processUsage(edge).rssMiB)
       memory.node.push(processUsage(nodes).rssMiB)
-      if (batch % 100 === 99) say(`${inputs.edge} inputs for the edge, ${inputs.node} for the gpu node`)
+      if (batch % 100 === 99) say(`${inputs.total} inputs over sockets`)
     }
     const leftOver = await untilIdle(fleet)
     const [[prompt = '', text] = []] = [...texts]
@@ -85,40 +105,70 @@ export async function fuzzOverSockets(
       stillServes: after.failure === undefined && after.text === text,
     }
   } finally {
-    await fleet.close()
+    for (const end of ends.reverse()) await end()
   }
 }
 
-function targetsOf({ url, key, nodeSecret, nodeUrls }: LocalFleet): Target[] {
+function targetsOf({ url, key, nodeSecret, nodeUrls }: LocalFleet, throwAtControl: Throw): Target[] {
   const [nodeUrl = ''] = nodeUrls()
-  const frames = (of: readonly object[]) => fc.array(damaged(of), { minLength: 1, maxLength: 3 })
+  const frames = (of: readonly object[], maxLength = 3) => fc.array(damaged(of), { minLength: 1, maxLength })
   const body = (of: readonly object[]) => damaged(of).map((text) => [text])
   const noise = fc.array(fc.string({ unit: 'binary', maxLength: 400 }), { minLength: 1, maxLength: 3 })
+  const bytes = (of: readonly object[]) => brokenBytes(damaged(of)).map((one) => [one])
+  const large = (of: readonly object[]) =>
+    damaged(of).map((text) => [text + ' '.repeat(MAX_FRAME_CHARS + 1 - text.length)])
+  const posted = (path: string, of: readonly object[], share: number): Target => {
+    const throwAt = atPath(url + path, 'POST', key)
+    return { name: `edge, ${path}`, inputs: body(of), throwAt, share }
+  }
+  const atEdge = atEdgeSocket(url, key)
+  const atNode = atNodeSocket(nodeUrl, nodeSecret)
   const chat = atPath(`${url}/v1/chat/completions`, 'POST', key)
-  const completion = atPath(`${url}/v1/completions`, 'POST', key)
   const beat = atPath(`${url}/internal/v1/nodes/fuzzed`, 'PUT', nodeSecret)
   const newKey = atPath(`${url}/admin/v1/keys`, 'POST', ADMIN_KEY)
   const change = atPath(`${url}/admin/v1/keys/fuzzed`, 'PATCH', ADMIN_KEY)
+  const { CLIENT_FRAMES, CHAT_BODIES, NODE_FRAMES, KEY_BODIES } = examples
   return [
+    { name: 'edge, stream frames', inputs: frames(CLIENT_FRAMES), throwAt: atEdge, share: 4 },
     {
-      name: 'edge, frames',
-      inputs: frames(examples.CLIENT_FRAMES),
-      throwAt: atEdgeSocket(url, key),
-      share: 5,
+      name: 'edge, shared-socket frames',
+      inputs: frames(examples.MULTIPLEXED_FRAMES, 20),
+      throwAt: atSharedSocket(url, key),
+      share: 2,
     },
-    { name: 'edge, chat', inputs: body(examples.CHAT_BODIES), throwAt: chat, share: 2 },
-    { name: 'edge, completions', inputs: body(examples.COMPLETION_BODIES), throwAt: completion, share: 2 },
-    { name: 'edge, heart-beats', inputs: body(examples.HEARTBEATS), throwAt: beat, share: 1 },
-    { name: 'edge, new keys', inputs: body(examples.KEY_BODIES), throwAt: newKey, share: 1 },
-    { name: 'edge, changed keys', inputs: body(examples.KEY_BODIES), throwAt: change, share: 1 },
     {
-      name: 'gpu node, frames',
-      inputs: frames(examples.NODE_FRAMES),
-      throwAt: atNodeSocket(nodeUrl, nodeSecret),
-      share: 7,
+      name: 'edge, frames of a node that dialled in',
+      inputs: frames(examples.FROM_DIALLED_IN),
+      throwAt: atDialIn(url, nodeSecret),
+      share: 2,
+    },
+    posted('/v1/chat/completions', CHAT_BODIES, 2),
+    posted('/v1/completions', examples.COMPLETION_BODIES, 2),
+    posted('/v1/responses', examples.RESPONSES_BODIES, 2),
+    posted('/v1/messages', examples.MESSAGES_BODIES, 2),
+    { name: 'edge, heart-beats', inputs: body(examples.HEARTBEATS), throwAt: beat, share: 1 },
+    { name: 'edge, new keys', inputs: body(KEY_BODIES), throwAt: newKey, share: 1 },
+    { name: 'edge, changed keys', inputs: body(KEY_BODIES), throwAt: change, share: 1 },
+    { name: 'edge, broken UTF-8 in frames', inputs: bytes(CLIENT_FRAMES), throwAt: atEdge, share: 1 },
+    { name: 'edge, broken UTF-8 in bodies', inputs: bytes(CHAT_BODIES), throwAt: chat, share: 1 },
+    { name: 'edge, oversized frames', inputs: large(CLIENT_FRAMES), throwAt: atEdge, share: 1, most: LARGE },
+    { name: 'edge, oversized bodies', inputs: large(CHAT_BODIES), throwAt: chat, share: 1, most: LARGE },
+    { name: 'gpu node, frames', inputs: frames(NODE_FRAMES), throwAt: atNode, share: 7 },
+    { name: 'gpu node, broken UTF-8', inputs: bytes(NODE_FRAMES), throwAt: atNode, share: 1 },
+    {
+      name: "gpu node, an edge's frames on its control socket",
+      inputs: frames(examples.TO_DIALLED_IN, 6),
+      throwAt: throwAtControl,
+      share: 2,
     },
     { name: 'gpu node, noise', inputs: noise, throwAt: atPort(nodeUrl.replace('ws:', 'http:')), share: 1 },
   ]
+}
+
+function shown(inputs: readonly Input[]): string {
+  return JSON.stringify(
+    inputs.map((one) => (typeof one === 'string' ? one : Buffer.from(one).toString('hex'))),
+  ).slice(0, 2000)
 }
 
 /** Each as often as its share says, spread evenly: also a short run meets all of them. */

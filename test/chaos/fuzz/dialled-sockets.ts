@@ -1,0 +1,83 @@
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import WebSocket, { WebSocketServer } from 'ws'
+import { ControlSocket } from '../../../gpu-node/control-socket.ts'
+import { serveRequest } from '../../../gpu-node/request-socket.ts'
+import { FROM_DIALLED_IN } from './examples.ts'
+import { pacedStreams } from './paced-streams.ts'
+import { closed, inTime, type Throw } from './sockets.ts'
+
+const CLOSE_BAD_FRAME = 4400
+const CLOSE_PROTOCOL_ERROR = 1002
+const HEARTBEAT = JSON.stringify(FROM_DIALLED_IN[0])
+
+/** Frames for the edge on a control socket, then a heart-beat: a lease answers it, or the socket closed for a bad frame. */
+export function atDialIn(url: string, secret: string): Throw {
+  let dialled = 0
+  return async (frames) => {
+    const path = `${url.replace('http', 'ws')}/internal/v1/nodes/fuzzed-${dialled++ % 16}/socket`
+    const socket = new WebSocket(path, { headers: { authorization: `Bearer ${secret}` } })
+    const leased = new Promise<number>((resolve) => socket.once('message', () => resolve(0)))
+    const end = closed(socket)
+    await once(socket, 'open')
+    for (const frame of [...frames, HEARTBEAT]) socket.send(frame, { binary: false })
+    const code = await inTime(Promise.race([leased, end]))
+    if (code !== 0 && code !== CLOSE_BAD_FRAME && code !== CLOSE_REPLACED)
+      throw new Error(`closed with ${code}`)
+    socket.close()
+    await inTime(end)
+  }
+}
+
+/** Another socket of the same name has come. */
+const CLOSE_REPLACED = 4409
+
+/** An edge that went mad, for a gpu node's control socket in this process. */
+export async function atControlSocket(): Promise<{ throwAt: Throw; close: () => Promise<void> }> {
+  const streams = await pacedStreams()
+  const edge = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+  await once(edge, 'listening')
+  edge.setMaxListeners(0)
+  const { port } = edge.address() as AddressInfo
+  // Each case finds its own connection by its path.
+  let cases = 0
+  const throwAt: Throw = async (frames) => {
+    const path = `/${cases++}`
+    const taken = new Promise<WebSocket>((resolve) => {
+      const take = (socket: WebSocket, request: { url?: string }) => {
+        if (request.url !== path) return
+        edge.off('connection', take)
+        resolve(socket)
+      }
+      edge.on('connection', take)
+    })
+    const control = await ControlSocket.open({
+      url: `ws://127.0.0.1:${port}${path}`,
+      nodeSecret: 'secret',
+      serve: (channel) => serveRequest(channel, streams),
+      onHeard: () => {},
+      onLease: () => {},
+      onClose: () => {},
+    })
+    const socket = await taken
+    const end = closed(socket)
+    let internal = false
+    socket.on('message', (data) => {
+      internal ||= String(data).includes('internal_error')
+    })
+    for (const frame of frames) socket.send(frame, { binary: false })
+    // A ping is answered behind all frames, or the node has closed.
+    socket.ping()
+    const code = await inTime(Promise.race([once(socket, 'pong').then(() => 0), end]))
+    if (code !== 0 && code !== CLOSE_PROTOCOL_ERROR) throw new Error(`closed with ${code}`)
+    if (internal) throw new Error('internal_error')
+    await control.close()
+  }
+  return {
+    throwAt,
+    close: async () => {
+      edge.close()
+      await once(edge, 'close')
+    },
+  }
+}

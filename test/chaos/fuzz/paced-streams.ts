@@ -1,0 +1,24 @@
+import { PacedEngine } from '../../../bench/edge/paced-engine.ts'
+import { readCheckpoint } from '../../../gpu-node/checkpoint/checkpoint.ts'
+import { packageRoot } from '../../../gpu-node/package-root.ts'
+import { Runner } from '../../../gpu-node/runner.ts'
+import { ServedStreams } from '../../../gpu-node/served-streams.ts'
+import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
+
+/** A gpu node's streams without a gpu node around them; the model's texts, and an engine that costs nothing. */
+export async function pacedStreams(): Promise<ServedStreams> {
+  return new ServedStreams(await pacedRunner(), 0)
+}
+
+async function pacedRunner(): Promise<Runner> {
+  const checkpoint = { ...readCheckpoint(`${packageRoot}/models/demo`), name: 'demo' }
+  const { fork = -1, child = -1 } = checkpoint.tokens
+  return await Runner.open({
+    model: 'demo',
+    checkpoint,
+    prompts: new PromptEncoder(checkpoint.text),
+    maxBranches: 64,
+    openEngine: async (onEvents) =>
+      new PacedEngine({ stepMs: 1, tokens: { fork, child, text: 300 }, onBegun: () => {} }, onEvents),
+  })
+}
