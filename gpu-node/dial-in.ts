@@ -11,7 +11,7 @@ const AT_ONCE_MS = 100
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
 /** The first lease comes with the first heart-beat's answer. */
-const FIRST_LEASE_MS = 5_000
+const FIRST_LEASE_MS = 10_000
 
 export interface DialInOptions {
   /** The edge's address: `http://host:port` or `https://…`. */

@@ -8,7 +8,11 @@ import { StartupError } from './startup-error.ts'
 
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
-const REQUEST_TIMEOUT_MS = 5_000
+/**
+ * A busy edge answers late, not never, and a beat that was given up renews no lease: so long, and not longer, since after
+ * a beat that was lost another one has to come before the lease ends (edge/durable/fleet.ts: 5 s + 8 s < 15 s).
+ */
+const REQUEST_TIMEOUT_MS = 8_000
 
 const Refusal = z.object({ error: z.object({ message: z.string(), code: z.string() }) })
 
@@ -65,13 +69,15 @@ export class Registration implements EdgeLink {
     let failures = 0
     while (!signal.aborted) {
       let wait: number
+      const begun = performance.now()
       try {
         const { heartbeat_ms } = await this.#beat()
         if (beats === 0 || failures > 0) log.info('registered', { edge: edgeUrl })
         beats++
         registered()
         failures = 0
-        wait = heartbeat_ms
+        // From beat to beat: an answer that was late delays no other beat.
+        wait = Math.max(0, heartbeat_ms - (performance.now() - begun))
       } catch (error) {
         if (signal.aborted) return
         if (error instanceof StartupError) refused(error)

@@ -1,8 +1,9 @@
 import { abortAllDurableObjects, env } from 'cloudflare:test'
 import { afterEach, expect, it, vi } from 'vitest'
 import { LEASE } from '../../edge/durable/fleet.ts'
-import { fleetOf } from '../../edge/env.ts'
+import { dialledInNodeOf, fleetOf } from '../../edge/env.ts'
 import { isAllowedHost } from '../../edge/routes/nodes.ts'
+import { MAX_MESSAGE_CHARS } from '../../shared/protocol/dial-in.ts'
 import {
   accepted,
   Client,
@@ -17,6 +18,7 @@ import {
 
 afterEach(async () => {
   vi.useRealTimers()
+  vi.restoreAllMocks()
   await Promise.all(['a', 'b', 'c'].map(deregister))
 })
 
@@ -97,17 +99,66 @@ it('lets nobody dial in who is not a node', async () => {
   expect(await modelIds()).toEqual([])
 })
 
-it('knows a node that has dialled in for as long as its socket speaks the protocol', async () => {
+async function dialIn(id: string): Promise<WebSocket> {
   const headers = { upgrade: 'websocket' }
-  const { webSocket } = await call('/internal/v1/nodes/a/socket', { headers, key: NODE_SECRET })
+  const { webSocket } = await call(`/internal/v1/nodes/${id}/socket`, { headers, key: NODE_SECRET })
   if (!webSocket) throw new Error('there is no socket')
   webSocket.accept()
+  return webSocket
+}
+
+function closing(webSocket: WebSocket): Promise<CloseEvent> {
+  return new Promise((resolve) => webSocket.addEventListener('close', resolve, { once: true }))
+}
+
+it.each([
+  ['an empty list of frames', '{"type": "step", "frames": []}', 'invalid_request'],
+  ['no JSON', '{', 'invalid_json'],
+  ['bytes', new Uint8Array([1]), 'invalid_request'],
+  ['far too much', ' '.repeat(MAX_MESSAGE_CHARS + 1), 'body_too_large'],
+])('closes the socket of a node that sends %s, and logs a code, not a stack', async (_, message, code) => {
+  const lines: string[] = []
+  const error = vi.spyOn(console, 'error')
+  vi.spyOn(console, 'warn').mockImplementation((line) => void lines.push(line))
+  const webSocket = await dialIn('a')
+  const closed = closing(webSocket)
+  webSocket.send(message)
+  expect(await closed).toMatchObject({ code: 4400 })
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ node: 'a', code }])
+  expect(lines.join()).not.toMatch(/\n|\.[jt]s:|node-channels/)
+  expect(error).not.toHaveBeenCalled()
+})
+
+it('waits for a node that was never here, and hardly for one that has just lost its socket', async () => {
+  const channel = () =>
+    dialledInNodeOf(env, 'b').fetch('https://node/channel', { headers: { upgrade: 'websocket' } })
+  const early = channel()
+  const first = await dialIn('b')
+  expect((await early).status).toBe(101)
+  const closed = closing(first)
+  first.send('nonsense')
+  await closed
+  const waiting = channel()
+  await dialIn('b')
+  expect((await waiting).status).toBe(101)
+  vi.useFakeTimers({ toFake: ['Date'] })
+  const second = await dialIn('b')
+  const lost = closing(second)
+  second.send('nonsense')
+  await lost
+  // Its time is over: nobody waits.
+  vi.setSystemTime(Date.now() + 60_000)
+  expect((await channel()).status).toBe(503)
+})
+
+it('knows a node that has dialled in for as long as its socket speaks the protocol', async () => {
+  const webSocket = await dialIn('a')
   const answer = new Promise((resolve) => webSocket.addEventListener('message', resolve, { once: true }))
   const { url: _, ...condition } = heartbeat()
   webSocket.send(JSON.stringify({ type: 'heartbeat', heartbeat: condition }))
   expect(JSON.parse(String(((await answer) as MessageEvent).data))).toEqual({ type: 'lease', ...LEASE })
   expect(await modelIds()).toEqual(['demo'])
-  const closed = new Promise((resolve) => webSocket.addEventListener('close', resolve, { once: true }))
+  const closed = closing(webSocket)
   webSocket.send('{"type": "step", "frames": []}')
   expect(await closed).toMatchObject({ code: 4400 })
   await vi.waitFor(async () => expect(await modelIds()).toEqual([]))

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { DialIn } from '../../gpu-node/dial-in.ts'
 import type { RequestSocket } from '../../gpu-node/request-socket.ts'
@@ -56,6 +56,7 @@ beforeEach(async () => {
   await once(edge, 'listening')
 })
 afterEach(async () => {
+  vi.useRealTimers()
   await dialIn?.stop()
   edge.close()
 })
@@ -129,6 +130,24 @@ test('dials again when the socket is lost; the channels have ended', async () =>
   const second = await dialled()
   expect(await second.next()).toMatchObject({ type: 'heartbeat' })
   expect(lines.join()).toContain('not registered')
+})
+
+test('an edge that says anything is not silent, however late its next lease', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const { dialIn } = dial()
+  const node = await dialled()
+  await node.next()
+  node.send({ type: 'lease', heartbeat_ms: 3_600_000, lease_ms: 60_000 })
+  await dialIn.registered
+  const closed = once(node.socket, 'close')
+  for (const channel of [0, 1, 2]) {
+    vi.advanceTimersByTime(50_000)
+    node.send({ type: 'open', channel })
+    while (channels.length <= channel) await new Promise(setImmediate)
+  }
+  expect(node.socket.readyState).toBe(node.socket.OPEN)
+  vi.advanceTimersByTime(60_000)
+  await closed
 })
 
 test.each([
