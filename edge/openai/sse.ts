@@ -55,23 +55,20 @@ export function sseResponse(
   format: SseFormat = COMPLETIONS,
 ): Response {
   const encoder = new TextEncoder()
+  // Not a stream of our own: when the connection breaks in the middle of a write, workerd tells those nothing.
+  const { readable, writable } = new IdentityTransformStream()
+  const writer = writable.getWriter()
   let left = false
-  const body = new ReadableStream<Uint8Array>({
-    start(controller) {
-      const write = (text: string) => {
-        if (!left) controller.enqueue(encoder.encode(`${text}\n\n`))
-      }
-      void pump(c, items, format, write).then(() => {
-        if (!left) controller.close()
-      })
-    },
-    cancel() {
-      left = true
-      onCancel()
-    },
-  })
+  const leave = () => {
+    left = true
+    onCancel()
+  }
+  const write = (text: string) => {
+    if (!left) writer.write(encoder.encode(`${text}\n\n`)).catch(leave)
+  }
+  void pump(c, items, format, write).then(() => writer.close().catch(leave))
   const headers = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' }
-  return new Response(body, { headers })
+  return new Response(readable, { headers })
 }
 
 async function pump(
