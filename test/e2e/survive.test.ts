@@ -3,6 +3,7 @@ import WebSocket from 'ws'
 import { type BranchStream, openStream, type StreamEvent } from '../../client/index.ts'
 import { buildEdge } from '../../edge/build.mjs'
 import { type LocalFleet, startFleet } from './fleet.ts'
+import { Call, type SseEvent, textsOf } from './http-client.ts'
 
 let fleet: LocalFleet
 beforeAll(() => buildEdge())
@@ -66,6 +67,77 @@ describe('a gpu node that is killed', () => {
     )
     for (const [prompt, text] of texts) expect(text).toBe(whole.get(prompt))
   })
+})
+
+/** The text of a call without a session: the worker itself moves it. */
+async function askOverHttp(prompt: string, streamed: boolean, more: object = {}): Promise<string> {
+  const messages = [{ role: 'user', content: prompt }]
+  const body = { model: 'demo', messages, temperature: 0, max_tokens: 700, stream: streamed, ...more }
+  const call = new Call(fleet, 'POST', '/v1/chat/completions', body)
+  expect(await call.status()).toBe(200)
+  if (!streamed) return JSON.parse(await call.text()).choices[0].message.content
+  const events: SseEvent[] = []
+  for await (const event of call.events()) events.push(event)
+  expect(events.at(-1)?.data).toBe('[DONE]')
+  return textsOf(events)[0] ?? ''
+}
+
+/** Greedy, and long enough to be met by something: the end token is forbidden. */
+const LONG = { max_tokens: 800, logit_bias: { 2: -100 }, apar: { enabled: false } }
+
+describe('a call over HTTP that nobody can resume', () => {
+  test('goes on when its gpu node is killed, begun or not', { timeout: 120_000 }, async () => {
+    // Two answers at a time on each node: the others wait for their first token.
+    fleet = await startFleet({ nodes: 2, nodeArgs: ['--max-branches', '2'] })
+    const whole = new Map<string, string>()
+    for (const prompt of PROMPTS) whole.set(prompt, await askOverHttp(prompt, false, LONG))
+    const calls = [...PROMPTS, ...PROMPTS, ...PROMPTS, ...PROMPTS].map(async (prompt, index) => {
+      return { prompt, text: await askOverHttp(prompt, index % 2 === 0, LONG) }
+    })
+    const halfWay = async () => {
+      const loads = await fleet.load()
+      // Of each node some answers have begun, some have not.
+      for (const { running, waiting } of loads) expect(Math.min(running, waiting)).toBeGreaterThan(0)
+    }
+    await vi.waitFor(halfWay, { timeout: 30_000, interval: 2 })
+    expect(await fleet.killBusiest()).toBeGreaterThan(0)
+    for (const { prompt, text } of await Promise.all(calls)) expect(text).toBe(whole.get(prompt))
+  })
+
+  test('finds a node that lives when the edge still believes in a dead one', {
+    timeout: 120_000,
+  }, async () => {
+    fleet = await startFleet({ nodes: 2 })
+    const [prompt = ''] = PROMPTS
+    const whole = await askOverHttp(prompt, false)
+    await fleet.killBusiest()
+    // Its lease goes on for a while, so some of these are sent there first.
+    const texts = await Promise.all(Array.from({ length: 8 }, (_, i) => askOverHttp(prompt, i % 2 === 0)))
+    expect(texts).toEqual(Array(8).fill(whole))
+  })
+})
+
+test('an SSE client comes back to an edge that was restarted', { timeout: 120_000 }, async () => {
+  fleet = await startFleet({ nodes: 1 })
+  const [prompt = ''] = PROMPTS
+  const whole = await askOverHttp(prompt, false, LONG)
+  const ask = (lastEventId?: string) => {
+    const messages = [{ role: 'user', content: prompt }]
+    const apar = { ...LONG.apar, resumable: true }
+    const body = { model: 'demo', messages, temperature: 0, stream: true, ...LONG, apar }
+    const headers = lastEventId === undefined ? {} : { 'last-event-id': lastEventId }
+    return new Call(fleet, 'POST', '/v1/chat/completions', body, headers).events()
+  }
+  const events: SseEvent[] = []
+  for await (const event of ask()) {
+    events.push(event)
+    if (events.length === 3) break
+  }
+  await fleet.restartEdge()
+  for await (const event of ask(events.at(-1)?.id)) events.push(event)
+  expect(events.at(-1)?.data).toBe('[DONE]')
+  expect(new Set(events.map(({ id }) => id)).size).toBe(events.length)
+  expect(textsOf(events)).toEqual([whole])
 })
 
 test('a gpu node that is told to end hands its streams over', { timeout: 120_000 }, async () => {
