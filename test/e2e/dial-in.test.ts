@@ -75,6 +75,43 @@ async function read(stream: BranchStream, onEvent: (event: StreamEvent, count: n
   expect(last).toMatchObject({ type: 'done', reason: 'stop' })
 }
 
+/** Stops reading after its first event, until it is told to go on. Throws when an event is missing or comes twice. */
+class SlowClient {
+  next = 0
+  ended = false
+  readonly #socket: WebSocket
+  readonly #closed: Promise<void>
+
+  constructor({ url, key }: Dialled) {
+    this.#socket = new WebSocket(`${url.replace('http', 'ws')}/v1/stream`, {
+      headers: { authorization: `Bearer ${key}` },
+    })
+    this.#socket.on('open', () => {
+      const messages = [{ role: 'user', content: PROMPTS[0] }]
+      // Large events, and no branch ends by itself.
+      const request = { model: 'demo', messages, temperature: 0, logprobs: 20, logit_bias: { 2: -100 } }
+      this.#socket.send(JSON.stringify({ type: 'generate', ...request }))
+    })
+    this.#socket.on('message', (data) => this.#take(JSON.parse(String(data))))
+    this.#closed = new Promise((resolve, reject) => {
+      this.#socket.on('error', reject).on('close', () => resolve())
+    })
+  }
+
+  /** To the end. */
+  async readOn(): Promise<void> {
+    this.#socket.resume()
+    await this.#closed
+  }
+
+  #take(frame: { type: string; seq: number }): void {
+    if (frame.type === 'keep_alive') return
+    if (frame.seq === 0) this.#socket.pause()
+    expect(frame.seq).toBe(this.next++)
+    this.ended = frame.type === 'done'
+  }
+}
+
 test('serves many streams at once, with the texts of a node that is dialled', async () => {
   const dialled = await start()
   const fleet = await startFleet({ nodes: 1 })
@@ -99,6 +136,20 @@ test.each([3, 10, 25])('a socket that is cut at event %i costs no event', async 
   )
   expect(cuts).toBe(1)
   expect(streams.map((stream) => stream.tree.text())).toEqual(whole)
+})
+
+test('clients that stop reading hold up nobody else on the socket, and miss nothing', async () => {
+  const dialled = await start()
+  const whole = await Promise.all(PROMPTS.map((prompt) => open(dialled, prompt).text()))
+  const slow = Array.from({ length: 4 }, () => new SlowClient(dialled))
+  await vi.waitFor(() => expect(slow.every(({ next }) => next > 0)).toBe(true), 10_000)
+  const texts = await Promise.all([...PROMPTS, ...PROMPTS].map((prompt) => open(dialled, prompt).text()))
+  expect(texts).toEqual([...whole, ...whole])
+  // The node has said all of it, and is free: what a client does not take waits at the edge.
+  await vi.waitFor(() => expect(dialled.node.runner.stats()).toMatchObject({ runningRequests: 0 }), 30_000)
+  expect(slow.map(({ ended }) => ended)).toEqual([false, false, false, false])
+  await Promise.all(slow.map((client) => client.readOn()))
+  expect(slow.map(({ ended }) => ended)).toEqual([true, true, true, true])
 })
 
 test('a cancel frees the blocks of its stream', async () => {
