@@ -14,6 +14,9 @@ import { StartupError } from './startup-error.ts'
 const CLOSE_GOING_AWAY = 1001
 const CLOSE_GRACE_MS = 1_000
 
+/** Nothing here needs more: a request is a line and a few headers. Beyond the size 431, beyond the time 408, and the end. */
+const HTTP_LIMITS = { maxHeaderSize: 16 * 1024, headersTimeout: 10_000, requestTimeout: 10_000 }
+
 /** What is told here is of the moment, and no page. */
 const ANSWER_HEADERS = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }
 
@@ -42,7 +45,7 @@ export interface GpuNodeServer {
  */
 export async function startServer(options: GpuNodeServerOptions): Promise<GpuNodeServer> {
   const { streams, log, nodeSecret } = options
-  const http = createServer((request, response) => {
+  const http = createServer(HTTP_LIMITS, (request, response) => {
     void answer(request, options)
       .catch((thrown) => toErrorAnswer(thrown, log))
       .then(({ status, type, body }) => {

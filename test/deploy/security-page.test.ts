@@ -4,13 +4,20 @@ import { expect, test } from 'vitest'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 
 const page = readFileSync(join(packageRoot, 'docs/security.md'), 'utf8')
+const cellsOf = (line: string) => line.split(' | ').map((cell) => cell.replace(/^\| | ?\|$/g, ''))
+/** Limits: [boundary, what, at most, beyond it, code, test]. */
+const limits = page
+  .split('\n')
+  .map(cellsOf)
+  .filter((cells) => cells.length === 6 && cells[0] !== 'boundary')
 /** Threats: [threat, protection, tests, not covered]. */
 const rows = page
   .split('\n')
-  .map((line) => line.split(' | ').map((cell) => cell.replace(/^\| | ?\|$/g, '')))
+  .map(cellsOf)
   .filter((cells) => cells.length === 4 && cells[0] !== 'threat')
 /** `path` "title" */
-const references = rows.flatMap(([, , tests = '']) =>
+const named = [...rows.map(([, , tests = '']) => tests), ...limits.map((cells) => cells[5] ?? '')]
+const references = named.flatMap((tests) =>
   [...tests.matchAll(/`(test\/[^`]+)`(?: "([^"]+)")?/g)].map(([, path = '', title]) => ({ path, title })),
 )
 
@@ -22,6 +29,12 @@ test('the threat model says of each threat which test watches over it', () => {
     'prompts are read on the way',
     'a package brings something along',
   ])
+})
+
+test('every limit says where it stands', () => {
+  expect(limits.length).toBeGreaterThan(25)
+  const files = limits.map(([, , , , code = '']) => /^`([^`]+)`$/.exec(code)?.[1] ?? '')
+  expect(files.filter((file) => !existsSync(join(packageRoot, file)) || file === '')).toEqual([])
 })
 
 test.each(references)('$path "$title" is there', ({ path, title }) => {

@@ -128,6 +128,14 @@ describe('every answer', () => {
   })
 })
 
+it('turns an address away that asks too much, before any key is looked at', async () => {
+  const SHIELD = { limit: async () => ({ success: false }) }
+  const response = await createApp().fetch(new Request('http://edge/v1/models'), { ...env, SHIELD })
+  expect(response.status).toBe(429)
+  expect(response.headers.get('retry-after')).toBe('10')
+  expect(await errorBody(response)).toMatchObject({ code: 'rate_limit_exceeded' })
+})
+
 it('is ready while there is a gpu node', async () => {
   const ready = async () => {
     const response = await SELF.fetch('http://edge/readyz')

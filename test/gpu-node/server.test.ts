@@ -276,6 +276,12 @@ describe('a stream', () => {
   })
 })
 
+test('headers without end are refused', async () => {
+  const headers = { 'x-padding': 'x'.repeat(17 * 1024) }
+  const { status } = await fetch(url('/healthz').replace('ws:', 'http:'), { headers })
+  expect(status).toBe(431)
+})
+
 test('/healthz says what is served and how busy it is', async () => {
   const health = await fetch(`http://127.0.0.1:${server.port}/healthz`)
   expect(health.status).toBe(200)
