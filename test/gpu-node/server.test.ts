@@ -168,6 +168,25 @@ describe('a socket', () => {
     expect(code).toBe(1009)
   })
 
+  test('whose peer says nothing is refused after a while', () => {
+    const said: string[] = []
+    const closed: unknown[] = []
+    const silence = Object.assign(new EventEmitter(), {
+      bufferedAmount: 0,
+      send: (text: string) => said.push(text),
+      close: (code: number) => closed.push(code),
+      ping: () => {},
+    })
+    vi.useFakeTimers()
+    serveRequest(silence as unknown as WebSocket, streams, silent)
+    vi.advanceTimersByTime(9_999)
+    expect(closed).toEqual([])
+    vi.advanceTimersByTime(1)
+    vi.useRealTimers()
+    expect(closed).toEqual([1000])
+    expect(JSON.parse(said[0] ?? '')).toMatchObject({ events: [{ type: 'error', code: 'invalid_request' }] })
+  })
+
   test('whose reader sleeps is cut, and its request aborted', () => {
     // A real one would need megabytes to fill the kernel's buffers first.
     const closed: unknown[] = []
