@@ -3,6 +3,7 @@
 // Standard input: a model job (tools/model_job.h), and in any order
 //   seconds S                     per case; at least 5 steps are timed
 //   decode ROWS SHARED OWN        ROWS branches of one prompt of SHARED tokens write their OWN-th token
+//   sample ROWS SHARED OWN T P    the same with temperature T and top_p P, where the device draws tokens
 //   prefill TOKENS                a prompt's TOKENS in one step
 // A step is a forward pass and what it hands back: the drawn tokens where the device draws, else the logits.
 #include <algorithm>
@@ -28,6 +29,7 @@ constexpr size_t kMinSamples = 5;
 struct Case {
   std::string name;
   int32_t rows = 0, shared = 0, own = 0;  // a prompt: shared alone
+  TokenDraw draw;                         // greedy but for `sample`
 };
 
 double now_s() {
@@ -98,6 +100,8 @@ Plan read_plan(const ModelJob& job) {
       words >> plan.seconds;
     } else if (key == "decode") {
       words >> c.rows >> c.shared >> c.own;
+    } else if (key == "sample") {
+      words >> c.rows >> c.shared >> c.own >> c.draw.temperature >> c.draw.top_p;
     } else if (key == "prefill") {
       words >> c.shared;
       c.rows = c.shared;
@@ -111,12 +115,25 @@ Plan read_plan(const ModelJob& job) {
   return plan;
 }
 
+std::vector<TokenDraw> draws_of(const Case& c, size_t rows) {
+  std::vector<TokenDraw> draws(rows, c.draw);
+  for (size_t row = 0; row < rows; ++row) draws[row].uniform = (row + 0.5) / static_cast<double>(rows);
+  return draws;
+}
+
 void time_case(Model& model, const Case& c, double seconds, std::map<std::string, double>& profile) {
+  if (c.draw.temperature > 0 && !model.draws()) {
+    std::printf(
+        "{\"part\":\"bench\",\"case\":\"%s\",\"result\":\"skipped\",\"why\":\"this device hands out "
+        "logits\"}\n",
+        c.name.c_str());
+    return;
+  }
   const Step rows_and_nodes(c, model.config().vocab_size);
   const StepBatch batch = rows_and_nodes.batch();
   const size_t rows = batch.logit_rows.size();
   std::vector<float> logits(model.draws() ? 0 : rows * static_cast<size_t>(model.config().vocab_size));
-  const std::vector<TokenDraw> draws(rows);
+  const std::vector<TokenDraw> draws = draws_of(c, rows);
   std::vector<DrawnToken> drawn(rows);
   const auto step = [&] { model.draws() ? model.draw(batch, draws, drawn) : model.forward(batch, logits); };
   for (int32_t i = 0; i < kWarmUpSteps; ++i) step();

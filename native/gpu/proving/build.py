@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from .report import Failed, run_program
+from .report import Failed, first_line
 
 NATIVE = Path(__file__).resolve().parents[2]
 CARRIED = NATIVE / "build/carried"  # headers brought along to a machine that lacks them
@@ -16,18 +16,18 @@ CUBLASLT_TEST = "test_cuda_gemm_cublaslt"
 
 RANKS_TEST = "test_cuda_sharded"
 CPU_RANKS_TESTS = ["test_rank_threads", "test_sharded_plan", "test_sharded"]
+BUILD_SECONDS = 300  # a second call on a machine still warm goes on where this one stopped
 
 
 def build(report, options) -> None:
     cuda = options.device == "cuda"
-    if cuda and not shutil.which("nvcc") and not os.environ.get("CUDACXX"):
-        raise Failed("nvcc is not on the PATH")
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    environment = with_nvcc() if cuda else None
+    generator = ["-G", "Ninja"] if shutil.which("ninja") and not (options.build_dir / "CMakeCache.txt").exists() else []
     carried = [f"-DDOCTEST_INCLUDE_DIR={CARRIED}"] if (CARRIED / "doctest/doctest.h").exists() else []
-    run_program(["cmake", "-S", NATIVE, "-B", options.build_dir, *generator, "-DCMAKE_BUILD_TYPE=Release",
-                 f"-DAPAR_CUDA={'ON' if cuda else 'OFF'}", f"-DAPAR_CUDA_DEVICE_TESTS={'ON' if cuda else 'OFF'}",
-                 *(["-DAPAR_CUDA_ARCHITECTURES=90a-real"] if cuda and hopper() else []),
-                 "-DAPAR_TESTS=ON", "-DAPAR_BENCH=ON", *carried])
+    report.program(["cmake", "-S", NATIVE, "-B", options.build_dir, *generator, "-DCMAKE_BUILD_TYPE=Release",
+                    f"-DAPAR_CUDA={'ON' if cuda else 'OFF'}", f"-DAPAR_CUDA_DEVICE_TESTS={'ON' if cuda else 'OFF'}",
+                    *(["-DAPAR_CUDA_ARCHITECTURES=90a-real"] if cuda and hopper() else []),
+                    "-DAPAR_TESTS=ON", "-DAPAR_BENCH=ON", *carried], env=environment)
     targets = ["apar_logits", "apar_bench_device"]
     if cuda:
         targets += ["apar_cuda", "apar_bench_kernels"]
@@ -38,15 +38,25 @@ def build(report, options) -> None:
     else:
         report.line(part="build", case="tests", result="skipped", why=f"doctest is not installed: put "
                     f"doctest/doctest.h into {CARRIED}")
-    run_program(["cmake", "--build", options.build_dir, "--parallel", os.cpu_count(), "--target", *targets])
+    report.program(["cmake", "--build", options.build_dir, "--parallel", os.cpu_count(), "--target", *targets],
+                   limit=BUILD_SECONDS, env=environment)
+
+
+def with_nvcc() -> dict:
+    """The environment for CMake: a toolkit need not be on the PATH."""
+    if os.environ.get("CUDACXX") or shutil.which("nvcc"):
+        return dict(os.environ)
+    for home in filter(None, [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]):
+        nvcc = Path(home) / "bin/nvcc"
+        if nvcc.exists():
+            return {**os.environ, "CUDACXX": str(nvcc)}
+    raise Failed("there is no nvcc: not on the PATH, not in /usr/local/cuda/bin; CUDACXX may name it")
 
 
 def doctest(options) -> bool:
-    cache = (options.build_dir / "CMakeCache.txt").read_text()
-    return "DOCTEST_INCLUDE_DIR:PATH=/" in cache
+    cache = options.build_dir / "CMakeCache.txt"
+    return cache.exists() and "DOCTEST_INCLUDE_DIR:PATH=/" in cache.read_text()
 
 
 def hopper() -> bool:
-    from .report import first_line
-
     return first_line(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]) == "9.0"

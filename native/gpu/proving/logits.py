@@ -7,7 +7,7 @@ import numpy as np
 
 from .build import NATIVE
 from .llama import CUDA_ONLY, Shape, from_safetensors
-from .report import Failed, run_program
+from .report import Failed
 
 SHAPE = Shape(vocab=1000, hidden=512, inner=1376, layers=4, heads=8, kv_heads=4, head_dim=64, context=512)
 TOKENS = 200
@@ -56,7 +56,7 @@ def logits(report, options) -> None:
             if "norm" not in name:
                 parameter.mul_(3)
             parameter.copy_(parameter.to(torch.bfloat16).float())
-    path = Path(options.out) / "logits.safetensors"
+    path = Path(options.build_dir) / "logits.safetensors"
     safetensors.save(model.state_dict(), path)
     ids = torch.randint(0, SHAPE.vocab, (1, TOKENS))
     exact = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -64,17 +64,19 @@ def logits(report, options) -> None:
         if options.device == "cpu" and dtype in CUDA_ONLY:
             report.line(part="logits", case=dtype, result="skipped", why=f"{dtype} weights are for CUDA devices")
             continue
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(kept(exact[name], dtype) if "proj" in name or "lm_head" in name else exact[name])
-            want = model(ids)[0].numpy()
-        job = from_safetensors(SHAPE, path)
-        job += [f"dtype {dtype}", f"device {options.device}", f"path {TOKENS} {' '.join(map(str, ids[0].tolist()))}"]
-        raw = run_program([options.build_dir / "apar_logits"], input="\n".join(job).encode() + b"\n").stdout
-        got = np.frombuffer(raw, dtype="<f4").reshape(TOKENS, SHAPE.vocab)
-        error = float(np.abs(got - want).max() / np.abs(want).max())
-        same = float((got.argmax(1) == want.argmax(1)).mean())
-        report.line(part="logits", case=dtype, error=error, bound=bound, same_argmax=same, torch=torch.__version__)
-        if not error < bound:
-            raise Failed(f"{dtype}: logits differ by {error:.3g} of the largest, {bound} is allowed")
+        with report.attempt("logits", dtype):
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(kept(exact[name], dtype) if "proj" in name or "lm_head" in name else exact[name])
+                want = model(ids)[0].numpy()
+            job = from_safetensors(SHAPE, path)
+            job += [f"dtype {dtype}", f"device {options.device}", f"path {TOKENS} {' '.join(map(str, ids[0].tolist()))}"]
+            program = [options.build_dir / "apar_logits"]
+            raw = report.program(program, input="\n".join(job).encode() + b"\n", binary=True, limit=60)
+            got = np.frombuffer(raw, dtype="<f4").reshape(TOKENS, SHAPE.vocab)
+            error = float(np.abs(got - want).max() / np.abs(want).max())
+            same = float((got.argmax(1) == want.argmax(1)).mean())
+            report.line(part="logits", case=dtype, error=error, bound=bound, same_argmax=same, torch=torch.__version__)
+            if not error < bound:
+                raise Failed(f"{dtype}: logits differ by {error:.3g} of the largest, {bound} is allowed")
     path.unlink()

@@ -1,8 +1,6 @@
 """A model shared by several devices (docs/adr/0011), as far as one GPU can show it: one rank over NCCL against the device
 alone. On the CPU: several ranks of the CPU backend, and of emulated devices with NCCL played within the process."""
 
-import importlib.util
-import json
 import os
 from pathlib import Path
 
@@ -10,9 +8,10 @@ import numpy as np
 
 from .bench import OWN, SHARED
 from .build import CPU_RANKS_TESTS, RANKS_TEST, doctest
+from .libraries import find_library
 from .llama import LLAMA_7B, Shape, write_for_timing
 from .parity import run_test
-from .report import Failed, Skipped, run_program
+from .report import Failed, Skipped
 
 SHAPE = Shape(vocab=1000, hidden=512, inner=1376, layers=4, heads=8, kv_heads=4, head_dim=64, context=512)
 TOKENS = 100
@@ -21,28 +20,17 @@ TOKENS = 100
 def ranks(report, options) -> None:
     if options.device == "cpu":
         for name in CPU_RANKS_TESTS if doctest(options) else []:
-            run_program([options.build_dir / "test" / name])
+            report.program([options.build_dir / "test" / name])
             report.line(part="ranks", case=name, result="ok", on="cpu")
         run_test(report, options, "ranks", RANKS_TEST)
         raise Skipped("NCCL connects GPUs; what runs without one has passed")
-    library = nccl()
+    library = find_library("libnccl", "APAR_NCCL_LIBRARY")
     if not library:
         raise Skipped("NCCL was not found: name its libnccl.so.2 in APAR_NCCL_LIBRARY")
     environment = {**os.environ, "APAR_NCCL_LIBRARY": library}
-    run_test(report, options, "ranks", RANKS_TEST, env=environment, timeout=120)
+    run_test(report, options, "ranks", RANKS_TEST, env=environment, limit=120)
     same_logits(report, options, environment)
     time_rank(report, options, environment)
-
-
-def nccl() -> str:
-    """PyTorch brings one along."""
-    if "APAR_NCCL_LIBRARY" in os.environ:
-        return os.environ["APAR_NCCL_LIBRARY"]
-    package = importlib.util.find_spec("nvidia.nccl") if importlib.util.find_spec("nvidia") else None
-    for folder in package.submodule_search_locations if package else []:
-        for path in sorted(Path(folder).glob("lib/libnccl.so*")):
-            return str(path)
-    return ""
 
 
 def same_logits(report, options, environment) -> None:
@@ -54,7 +42,7 @@ def same_logits(report, options, environment) -> None:
     for devices in [[], ["devices 0"]]:
         text = "\n".join(job + devices) + "\n"
         program = [options.build_dir / "apar_logits"]
-        raw = run_program(program, input=text.encode(), env=environment, timeout=120).stdout
+        raw = report.program(program, input=text.encode(), env=environment, limit=120, binary=True)
         logits.append(np.frombuffer(raw, dtype="<f4"))
     weights.unlink()
     if not np.array_equal(logits[0].view(np.uint32), logits[1].view(np.uint32)):
@@ -68,5 +56,5 @@ def time_rank(report, options, environment) -> None:
     job += ["dtype bf16", "device cuda", "devices 0", "seconds 0.7"]
     job += [f"decode {rows} {SHARED} {OWN}" for rows in (1, 32)]
     program = [options.build_dir / "apar_bench_device"]
-    for text in run_program(program, input="\n".join(job).encode() + b"\n", env=environment).stdout.decode().splitlines():
-        report.line(**{**json.loads(text), "part": "ranks", "devices": 1})
+    report.results(program, lambda line: report.line(**{**line, "part": "ranks", "devices": 1}),
+                   input="\n".join(job).encode() + b"\n", env=environment)
