@@ -40,9 +40,10 @@ def run_test(report, options, part: str, name: str, under=(), case: str = "", fi
 
 
 def parity(report, options) -> None:
+    how = {"env": {**os.environ, "APAR_CUDA_GEMM": "mma"}, "limit": 60 if options.device == "cuda" else 180}
     for name in DEVICE_TESTS:
         with report.attempt("parity", name):
-            run_test(report, options, "parity", name, env={**os.environ, "APAR_CUDA_GEMM": "mma"})
+            run_test(report, options, "parity", name, **how)
 
 
 def wgmma(report, options) -> None:

@@ -74,6 +74,9 @@ class Report:
             result, why = "skipped", str(skipped)
         except Exception as failure:  # the parts after it still run
             result, why = "failed", self.explain(failure)
+        except BaseException:  # the script itself is being ended
+            self.not_shown.append(name)
+            raise
         if self.failed_cases:
             why = "; ".join(filter(None, [f"failed: {', '.join(self.failed_cases)}", why]))
             result = "failed"
