@@ -2,6 +2,7 @@
 a copy reaches, or its multiplications over the rate that a large product reaches, whichever takes longer."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
@@ -13,10 +14,29 @@ SHARED, OWN = 450, 50
 ROWS = [1, 32, 128, 350]
 SAMPLED_ROWS = [1, 32, 350]  # temperature 0.8, top_p 0.95
 PREFILL = 512
-FORMATS = {"bf16": 2.0, "fp8": 1.0, "int8": 1.125, "int4": 0.625}  # bytes per weight, scales included
 
 
-def floor_seconds(shape: Shape, case: str, weight_bytes: float, ceilings: dict) -> float:
+@dataclass
+class Format:
+    dtype: str  # of the weights
+    weight_bytes: float  # scales included
+    kv_cache_dtype: str = "auto"
+    kv_bytes: float = 2.0
+
+    @property
+    def name(self) -> str:
+        return self.dtype if self.kv_cache_dtype == "auto" else f"{self.dtype}, {self.kv_cache_dtype} kv"
+
+    def runs_on(self, device: str) -> bool:
+        return device == "cuda" or (self.dtype not in CUDA_ONLY and self.kv_cache_dtype == "auto")
+
+
+BF16 = Format("bf16", 2.0)
+FP8_KV_BYTES = 1 + 2 / 128  # 16 bits of scale per head of 128
+FORMATS = [BF16, Format("bf16", 2.0, "fp8", FP8_KV_BYTES), Format("fp8", 1.0), Format("int8", 1.125), Format("int4", 0.625)]
+
+
+def floor_seconds(shape: Shape, case: str, format: Format, ceilings: dict) -> float:
     words = case.split()
     weights = shape.linear_weights()
     if words[0] == "prefill":
@@ -27,7 +47,7 @@ def floor_seconds(shape: Shape, case: str, weight_bytes: float, ceilings: dict) 
         rows, shared, own = map(int, words[1:])
         kv_tokens = shared + rows * own
         products = weights * rows + 2 * shape.layers * shape.heads * shape.head_dim * rows * (shared + own)
-    read = weights * weight_bytes + kv_tokens * shape.kv_bytes_per_token()
+    read = weights * format.weight_bytes + kv_tokens * shape.kv_bytes_per_token(format.kv_bytes)
     return max(read / ceilings["copy_bytes_per_s"], 2 * products / ceilings["bf16_flop_per_s"])
 
 
@@ -37,12 +57,12 @@ def bench(report, options) -> None:
     ceilings = measure_ceilings(report) if cuda else None
     weights = Path(options.build_dir) / ("llama-7b.bin" if cuda else "tiny.bin")
     job = write_for_timing(shape, weights)
-    for dtype, weight_bytes in FORMATS.items():
-        if not cuda and dtype in CUDA_ONLY:
+    for format in FORMATS:
+        if not format.runs_on(options.device):
             continue
-        with report.attempt("bench", f"{dtype} steps"):
-            bench_steps(report, options, job, dtype, shape, weight_bytes, ceilings)
-        if cuda and dtype == "bf16":  # the other formats come last: theirs is one target of many
+        with report.attempt("bench", f"{format.name} steps"):
+            bench_steps(report, options, job, format, shape, ceilings)
+        if cuda and format is BF16:  # the other formats come last: theirs is one target of many
             with report.attempt("bench", "kernels"):
                 bench_kernels(report, options, ceilings)
 
@@ -56,17 +76,19 @@ def measure_ceilings(report) -> Optional[dict]:
     return found or None
 
 
-def bench_steps(report, options, job, dtype: str, shape: Shape, weight_bytes: float, ceilings: Optional[dict]) -> None:
+def bench_steps(report, options, job, format: Format, shape: Shape, ceilings: Optional[dict]) -> None:
     cuda = options.device == "cuda"
-    rows, sampled = (ROWS, SAMPLED_ROWS) if dtype == "bf16" else ([1, 32], [])
-    lines = job + [f"dtype {dtype}", f"device {options.device}", f"seconds {1 if cuda else 0.3}"]
+    rows = ROWS if format.dtype == "bf16" else [1, 32]
+    sampled = SAMPLED_ROWS if format is BF16 else []
+    lines = job + [f"dtype {format.dtype}", f"kv_cache_dtype {format.kv_cache_dtype}", f"device {options.device}"]
+    lines += [f"seconds {1 if cuda else 0.3}"]
     lines += [f"decode {n} {SHARED} {OWN}" for n in rows] + [f"prefill {PREFILL}"]
     lines += [f"sample {n} {SHARED} {OWN} 0.8 0.95" for n in sampled]
     greedy = {}
 
     def add(line: dict) -> None:
         case = line["case"]
-        line["dtype"] = dtype
+        line["dtype"] = format.name
         if not cuda:
             line.pop("host_share", None)  # the host is the device
         words = case.split()
@@ -75,10 +97,10 @@ def bench_steps(report, options, job, dtype: str, shape: Shape, weight_bytes: fl
         if words[0] == "sample" and "step_us" in line:
             line["greedy_step_us"] = greedy.get(words[1])
         if ceilings and words[0] in ("decode", "prefill"):
-            floor = floor_seconds(shape, case, weight_bytes, ceilings)
+            floor = floor_seconds(shape, case, format, ceilings)
             line["floor_us"] = round(floor * 1e6, 1)
             line["share_of_floor"] = round(floor * 1e6 / line["step_us"], 3)
-            line["goal"] = SHARES.get(f"decode {words[1]}" if words[0] == "decode" else "prefill") if dtype == "bf16" else None
+            line["goal"] = SHARES.get(f"decode {words[1]}" if words[0] == "decode" else "prefill") if format is BF16 else None
         report.line(**line)
 
     report.results([options.build_dir / "apar_bench_device"], add, input="\n".join(lines).encode() + b"\n", limit=120)

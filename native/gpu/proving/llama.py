@@ -47,7 +47,7 @@ class Shape:
         layer = sum(int(np.prod(shape)) for shape in self.layer_tensors().values() if len(shape) == 2)
         return self.layers * layer + self.vocab * self.hidden
 
-    def kv_bytes_per_token(self, element: int = 2) -> int:
+    def kv_bytes_per_token(self, element: float = 2) -> float:
         return 2 * self.layers * self.kv_heads * self.head_dim * element
 
 
