@@ -10,6 +10,9 @@ import { logIfBug } from '../log.ts'
  */
 const KEEP_ALIVE_MS = 250
 
+/** What may wait for a client that reads slowly, some 20,000 tokens; with more it is cut. */
+export const MAX_WAITING_BYTES = 4 * 1024 * 1024
+
 /** An item with an id, which a client that comes back names in `last-event-id`. */
 export class Identified {
   readonly id: string
@@ -59,12 +62,22 @@ export function sseResponse(
   const { readable, writable } = new IdentityTransformStream()
   const writer = writable.getWriter()
   let left = false
+  let waitingBytes = 0
   const leave = () => {
+    if (left) return
     left = true
     onCancel()
   }
   const write = (text: string) => {
-    if (!left) writer.write(encoder.encode(`${text}\n\n`)).catch(leave)
+    if (left) return
+    const bytes = encoder.encode(`${text}\n\n`)
+    waitingBytes += bytes.length
+    const written = () => {
+      waitingBytes -= bytes.length
+    }
+    writer.write(bytes).then(written, leave)
+    // The abort fails every write that waits.
+    if (waitingBytes > MAX_WAITING_BYTES) void writer.abort(new Error('the client reads too slowly'))
   }
   void pump(c, items, format, write).then(() => writer.close().catch(leave))
   const headers = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' }
