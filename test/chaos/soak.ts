@@ -14,8 +14,8 @@ const LOAD = 0.7
 /** At any load an answer of the demo model is there long before. */
 const HANG_MS = 60_000
 const SAMPLE_MS = 1_000
-/** Objects of ended streams, and connections that are kept, go within that. */
-const SETTLE_MS = 30_000
+/** Objects of ended streams (workerd keeps them for up to 70 s) and connections that are kept go within that. */
+const SETTLE_MS = 90_000
 const SETTLE_POLL_MS = 500
 
 /** How a request ends, so often in ten. */
