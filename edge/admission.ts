@@ -1,6 +1,6 @@
 import type { StreamEvent, Usage } from '../shared/protocol/events.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
-import type { RateStatus } from './durable/key-budget.ts'
+import type { Ask, RateStatus, Reserved } from './durable/key-budget.ts'
 import { type Env, limitsOf } from './env.ts'
 import { type Principal, requireModel } from './principal.ts'
 import { limitError } from './rates.ts'
@@ -62,14 +62,21 @@ export class Admission {
     { promptCounted = false } = {},
   ): Promise<Admission> {
     for (const { model } of requests) requireModel(principal, model)
-    const lease = { id: crypto.randomUUID(), promptCounted }
-    const ask = {
-      lease: lease.id,
-      streams: requests.length,
-      promptTokens: promptCounted ? 0 : mostPromptTokens(requests),
-      newTokens: sumOfMaxTokens(requests),
-    }
+    const lease = newLease(promptCounted)
+    const ask = askFor(requests, lease)
     const { reserved, rates } = await limitsOf(env, principal.id).reserve(principal.limits, ask)
+    return Admission.reserved(env, principal, requests, lease, reserved, rates)
+  }
+
+  /** Goes on with the answer to {@link askFor}. @throws AparError as `open`. */
+  static reserved(
+    env: Env,
+    principal: Principal,
+    requests: readonly GenerateRequest[],
+    lease: Lease,
+    reserved: Reserved,
+    rates: RateStatus,
+  ): Admission {
     if (!reserved.granted) throw limitError(reserved.limit, reserved.retryAfterMs)
     const { newTokens } = reserved
     const each = newTokens === undefined ? undefined : Math.max(1, Math.floor(newTokens / requests.length))
@@ -154,6 +161,20 @@ class Meter {
       cached_prompt_tokens: 0,
       completion_tokens: Math.ceil(this.#bytes / BYTES_PER_TOKEN),
     }
+  }
+}
+
+export function newLease(promptCounted = false): Lease {
+  return { id: crypto.randomUUID(), promptCounted }
+}
+
+/** A slot per request and every token that they may use. */
+export function askFor(requests: readonly GenerateRequest[], { id, promptCounted }: Lease): Ask {
+  return {
+    lease: id,
+    streams: requests.length,
+    promptTokens: promptCounted ? 0 : mostPromptTokens(requests),
+    newTokens: sumOfMaxTokens(requests),
   }
 }
 

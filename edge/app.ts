@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import type { AppEnv } from './env.ts'
 import { adminAuth } from './middleware/admin-auth.ts'
-import { authenticate, rateHeaders } from './middleware/authenticate.ts'
+import { authenticate, authenticateGeneration, rateHeaders } from './middleware/authenticate.ts'
 import { limitBody } from './middleware/body-limit.ts'
 import { handleError } from './middleware/errors.ts'
 import { nodeAuth } from './middleware/node-auth.ts'
@@ -53,10 +53,10 @@ export function createApp(): Hono<AppEnv> {
   app.post('/v1/tickets', authenticate('generate'), createTicket).all(allowOnly('POST'))
   app.get('/v1/stream', authenticate('generate'), openStream).all(allowOnly('GET'))
   app.delete('/v1/streams/:id', authenticate('generate'), cancelStream).all(allowOnly('DELETE'))
-  app.post('/v1/chat/completions', authenticate('generate'), createChatCompletion).all(allowOnly('POST'))
-  app.post('/v1/completions', authenticate('generate'), createCompletion).all(allowOnly('POST'))
-  app.post('/v1/responses', authenticate('generate'), createResponse).all(allowOnly('POST'))
-  app.post(MESSAGES_PATH, authenticate('generate'), createMessage).all(allowOnly('POST'))
+  app.post('/v1/chat/completions', authenticateGeneration, createChatCompletion).all(allowOnly('POST'))
+  app.post('/v1/completions', authenticateGeneration, createCompletion).all(allowOnly('POST'))
+  app.post('/v1/responses', authenticateGeneration, createResponse).all(allowOnly('POST'))
+  app.post(MESSAGES_PATH, authenticateGeneration, createMessage).all(allowOnly('POST'))
 
   app.use('/admin/v1/*', shield, adminAuth)
   app.get('/admin/v1/keys', listKeys).post(createKey).all(allowOnly('GET', 'POST'))

@@ -6,6 +6,7 @@ import type { KeyLimits } from './durable/key-limits.ts'
 import type { KeyStore } from './durable/key-store.ts'
 import type { SharedSocket } from './durable/shared-socket.ts'
 import type { StreamSession } from './durable/stream-session.ts'
+import type { Presented } from './entry.ts'
 import type { Principal } from './principal.ts'
 
 export interface Env {
@@ -45,7 +46,14 @@ export interface Env {
 
 export interface AppEnv {
   Bindings: Env
-  Variables: { requestId: string; origin: Origin; principal: Principal; rates: RateStatus }
+  Variables: {
+    requestId: string
+    origin: Origin
+    /** Until its bearer is let in, or not. */
+    presented: Presented | undefined
+    principal: Principal
+    rates: RateStatus
+  }
 }
 
 /** The one Fleet object. */

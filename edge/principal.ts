@@ -47,6 +47,10 @@ export function requireModel(principal: Principal, model: string): void {
   })
 }
 
+export function mayRun(principal: Principal, models: readonly string[]): boolean {
+  return principal.scopes.includes('generate') && models.every((model) => mayUse(principal, model))
+}
+
 export function mayUse({ models }: Principal, model: string): boolean {
   return models === null || models.includes(model)
 }

@@ -3,7 +3,7 @@ import type { ApiKeyRecord, Limits } from '../../shared/api-keys.ts'
 import { sha256, toHex } from '../credentials.ts'
 import { type Env, keyStoreOf } from '../env.ts'
 import { isSecretOf } from '../key-secrets.ts'
-import { type BadCredential, keyIdOf, type Principal, principalOf } from '../principal.ts'
+import { type BadCredential, keyIdOf, mayRun, type Principal, principalOf } from '../principal.ts'
 import { type Ask, dayOf, KeyBudget, type RateStatus, type Reserved } from './key-budget.ts'
 import { type DayUsage, type Spent, UsageLog } from './usage-log.ts'
 
@@ -19,7 +19,19 @@ export type Credential =
 
 export type Entered =
   | { readonly bad: BadCredential }
-  | { readonly principal: Principal; readonly retryAfterMs: number; readonly rates: RateStatus }
+  | {
+      readonly principal: Principal
+      readonly retryAfterMs: number
+      readonly rates: RateStatus
+      /** undefined when nothing was wanted, or when the key may not run it, or not now. */
+      readonly reserved?: Reserved | undefined
+    }
+
+/** What a request would run, and what it needs for that. */
+export interface Wanted {
+  readonly models: readonly string[]
+  readonly ask: Ask
+}
 
 interface Ticket {
   readonly expiresAt: number
@@ -44,8 +56,11 @@ export class KeyLimits extends DurableObject<Env> {
     this.#usage = new UsageLog(ctx.storage.sql)
   }
 
-  /** Checks a credential and takes one request; `retryAfterMs` is 0 when there was one to take. */
-  async enter(credential: Credential): Promise<Entered> {
+  /**
+   * Checks a credential and takes one request; `retryAfterMs` is 0 when there was one to take. Then `reserve`s what is
+   * wanted, if the key may run it.
+   */
+  async enter(credential: Credential, wanted?: Wanted): Promise<Entered> {
     const principal = await this.#identify(credential)
     if (typeof principal === 'string') return { bad: principal }
     const now = Date.now()
@@ -54,8 +69,10 @@ export class KeyLimits extends DurableObject<Env> {
       this.#usage.add(dayOf(now), { requests: 1 })
       this.#persistSoon()
     }
-    const rates = this.#budget.rates(principal.limits, now)
-    return { principal, retryAfterMs: taken?.retryAfterMs ?? 0, rates }
+    const retryAfterMs = taken?.retryAfterMs ?? 0
+    if (retryAfterMs === 0 && wanted && mayRun(principal, wanted.models))
+      return { principal, retryAfterMs, ...this.reserve(principal.limits, wanted.ask) }
+    return { principal, retryAfterMs, rates: this.#budget.rates(principal.limits, now) }
   }
 
   /** Takes slots and tokens for a request, or nothing. Its lease wants to be renewed, and settled at the end. */

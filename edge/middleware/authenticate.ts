@@ -4,25 +4,13 @@ import { API_KEY_PATTERN, type Scope } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX } from '../../shared/protocol/version.ts'
 import { bearerToken } from '../credentials.ts'
-import type { Credential } from '../durable/key-limits.ts'
-import { type AppEnv, limitsOf } from '../env.ts'
+import { enter, type Presented } from '../entry.ts'
+import type { AppEnv } from '../env.ts'
 import { looksLikeJwt, verifyJwt } from '../jwt.ts'
-import { type BadCredential, keyPrincipalId, requireScope } from '../principal.ts'
-import { limitError, setRateHeaders } from '../rates.ts'
+import { keyPrincipalId } from '../principal.ts'
+import { setRateHeaders } from '../rates.ts'
 import { isUpgrade, offeredSubprotocols } from '../subprotocols.ts'
 import { parseTicket } from '../tickets.ts'
-
-/** A credential, and the name of the KeyLimits object that can judge it. */
-interface Presented {
-  readonly name: string
-  readonly credential: Credential
-}
-
-const REASONS: Record<BadCredential, string> = {
-  unknown: 'is not valid',
-  expired: 'has expired',
-  revoked: 'was revoked',
-}
 
 /**
  * Lets through whoever presents a key, a token or a ticket with `scope`, as long as there are requests left to take:
@@ -30,19 +18,21 @@ const REASONS: Record<BadCredential, string> = {
  */
 export function authenticate(scope: Scope) {
   return createMiddleware<AppEnv>(async (c, next) => {
-    const { name, credential } = await presented(c)
-    const entered = await limitsOf(c.env, name).enter(credential)
-    if ('bad' in entered) {
-      const what = 'ticket' in credential ? 'ticket' : 'API key'
-      throw new AparError('invalid_api_key', `this ${what} ${REASONS[entered.bad]}`)
-    }
-    c.set('rates', entered.rates)
-    if (entered.retryAfterMs > 0) throw limitError('requests', entered.retryAfterMs)
-    requireScope(entered.principal, scope)
-    c.set('principal', entered.principal)
+    c.set('presented', await presented(c))
+    await enter(c, scope)
     await next()
   })
 }
+
+/**
+ * As {@link authenticate}, for calls that let their caller in themselves once they have read what is to be reserved.
+ * What is wrong with a call that did not come so far, only those hear who may make it.
+ */
+export const authenticateGeneration = createMiddleware<AppEnv>(async (c, next) => {
+  c.set('presented', await presented(c))
+  await next()
+  if (c.get('presented')) await enter(c, 'generate')
+})
 
 /** Tells what is left of the key's limits; stands before {@link authenticate}, so that a refusal tells it too. */
 export const rateHeaders = createMiddleware<AppEnv>(async (c, next) => {

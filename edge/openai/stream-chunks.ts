@@ -1,6 +1,7 @@
 import type { Context } from 'hono'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { enter } from '../entry.ts'
 import type { AppEnv } from '../env.ts'
 import { type Chunk, identified, positionOf, resumeStreams, startResumable } from './resumable.ts'
 import { sseResponse } from './sse.ts'
@@ -25,6 +26,7 @@ export async function streamChunks(
     const streams = await startStreams(c, requests)
     return sseResponse(c, chunksOf(streams), streams.cancel)
   }
+  await enter(c, 'generate')
   const streams = await (had ? resumeStreams(c, had) : startResumable(c, requests))
   return sseResponse(c, identified(chunksOf(streams), streams, had), streams.cancel)
 }

@@ -2,7 +2,7 @@ import type { Context } from 'hono'
 import { AparError } from '../../shared/errors.ts'
 import type { AcceptedEvent, StreamEvent } from '../../shared/protocol/events.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import { Admission } from '../admission.ts'
+import { enterAndAdmit } from '../entry.ts'
 import type { AppEnv } from '../env.ts'
 import { generate } from '../generate.ts'
 import { streamError } from './choice.ts'
@@ -21,9 +21,9 @@ export interface Streams {
 }
 
 /**
- * Admits the requests of one call and starts a stream for each. Sees to it that what they used is counted, however
+ * Lets the caller of one call in, admits its requests and starts a stream for each. Sees to it that what they used is counted, however
  * they end and even if the client leaves.
- * @throws AparError when the key's limits or a gpu node refuses; then nothing runs. So only what was accepted gets
+ * @throws AparError when the key, its limits or a gpu node refuses; then nothing runs. So only what was accepted gets
  * status 200: a refusal is an ordinary error answer, streaming or not.
  */
 export function startStreams(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
@@ -31,8 +31,7 @@ export function startStreams(c: Context<AppEnv>, requests: readonly GenerateRequ
 }
 
 async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
-  const admission = await Admission.open(c.env, c.get('principal'), requests)
-  c.set('rates', { ...c.get('rates'), ...admission.rates })
+  const admission = await enterAndAdmit(c, requests)
   const finish = (work: Promise<void>) => c.executionCtx.waitUntil(work)
   return readStreams(c, (signal) => {
     const runs = admission.requests.map((request, stream) => {

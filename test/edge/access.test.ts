@@ -243,6 +243,32 @@ describe('what a key may do', () => {
     expect((await call('/v1/models/demo')).status).toBe(200)
   })
 
+  it('is judged before what they sent', async () => {
+    const bad = (key: string) => complete(key, { n: 0 })
+    const { id, key } = await newKey({ limits: { requests_per_minute: 2 } })
+    expect(await codeOf(await bad(`${key.slice(0, -1)}!`))).toBe(DENIED)
+    expect(await codeOf(await bad(key.replace(/.{32}$/, 'z'.repeat(32))))).toBe(DENIED)
+    const { key: reader } = await newKey({ scopes: ['usage'] })
+    expect(await codeOf(await bad(reader))).toBe('insufficient_scope')
+    const wrong = await bad(key)
+    expect(wrong.status).toBe(400)
+    expect(wrong.headers.get('x-ratelimit-remaining-requests')).toBe('1')
+    expect((await complete(key)).status).toBe(200)
+    expect((await bad(key)).status).toBe(429)
+    expect(await (await admin(`/${id}/usage`)).json()).toMatchObject({ days: [{ requests: 2 }] })
+  })
+
+  it('takes one request of each call, whatever becomes of it', async () => {
+    const { id, key } = await newKey({ limits: { concurrent_streams: 1 }, models: ['demo'] })
+    const answers = [
+      complete(key, { apar: { resumable: true }, stream: true }),
+      complete(key, { model: 'other' }),
+    ]
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 403])
+    expect((await complete(key, { n: 2 })).status).toBe(429)
+    expect(await (await admin(`/${id}/usage`)).json()).toMatchObject({ days: [{ requests: 3 }] })
+  })
+
   it('is counted: every answer settles what was reserved for it', async () => {
     const { id, key } = await newKey({ limits: { tokens_per_minute: 5000, concurrent_streams: 2 } })
     const response = await complete(key, { max_tokens: 100 })
