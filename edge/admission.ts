@@ -1,5 +1,6 @@
 import type { StreamEvent, Usage } from '../shared/protocol/events.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
+import { utf8Length } from '../shared/utf8.ts'
 import type { Ask, RateStatus, Reserved } from './durable/key-budget.ts'
 import { type Env, limitsOf } from './env.ts'
 import { type Principal, requireModel } from './principal.ts'
@@ -198,10 +199,4 @@ function mostPromptTokens(requests: readonly GenerateRequest[]): number {
 
 function bytesOf(messages: GenerateRequest['messages']): number {
   return messages.reduce((sum, { content }) => sum + utf8Length(content), 0)
-}
-
-const encoder = new TextEncoder()
-
-function utf8Length(text: string): number {
-  return encoder.encode(text).length
 }

@@ -21,9 +21,11 @@ const answerCors = cors({
  * page from elsewhere.
  */
 export const allowOrigins = createMiddleware<AppEnv>(async (c, next) => {
-  if (!isUpgrade(c.req.raw)) return await answerCors(c, next)
   const origin = c.req.header('origin')
-  if (origin !== undefined && !isAllowed(c, origin)) {
+  // Not a browser's, or its own page's: nobody asks.
+  if (origin === undefined) return await next()
+  if (!isUpgrade(c.req.raw)) return await answerCors(c, next)
+  if (!isAllowed(c, origin)) {
     throw new AparError('origin_not_allowed', `pages of ${origin} may not open a stream here`)
   }
   return await next()

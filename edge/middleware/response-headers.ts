@@ -27,5 +27,5 @@ export const responseHeaders = createMiddleware<AppEnv>(async (c, next) => {
   for (const [name, value] of Object.entries(UNLESS_SET)) {
     if (!c.res.headers.has(name)) c.res.headers.set(name, value)
   }
-  if (new URL(c.req.url).protocol === 'https:') c.res.headers.set(...HTTPS_ONLY)
+  if (c.req.url.startsWith('https:')) c.res.headers.set(...HTTPS_ONLY)
 })

@@ -1,0 +1,16 @@
+import fc from 'fast-check'
+import { expect, it } from 'vitest'
+import { utf8Length } from '../../shared/utf8.ts'
+
+it('a text has as many bytes as its encoding, broken pairs included', () => {
+  const encoder = new TextEncoder()
+  const unit = fc.oneof(fc.integer({ min: 0, max: 0xffff }), fc.integer({ min: 0xd7f0, max: 0xe010 }))
+  const units = fc.array(unit, { maxLength: 12 })
+  fc.assert(
+    fc.property(units, (codes) => {
+      const text = String.fromCharCode(...codes)
+      expect(utf8Length(text)).toBe(encoder.encode(text).length)
+    }),
+    { numRuns: 2000 },
+  )
+})
