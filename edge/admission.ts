@@ -29,9 +29,9 @@ export class Admission {
   readonly requests: readonly GenerateRequest[]
   /** What is left for others, as far as this admission asked. */
   readonly rates: RateStatus
+  readonly lease: Lease
   readonly #principal: Principal
   readonly #limits: ReturnType<typeof limitsOf>
-  readonly #lease: Lease
   readonly #meters: readonly Meter[]
   readonly #renewal: ReturnType<typeof setInterval>
 
@@ -46,7 +46,7 @@ export class Admission {
     this.rates = rates
     this.#principal = principal
     this.#limits = limitsOf(env, principal.id)
-    this.#lease = lease
+    this.lease = lease
     this.#meters = requests.map((request) => new Meter(request))
     this.#renewal = setInterval(() => void this.#renew(), RENEW_MS)
   }
@@ -97,7 +97,7 @@ export class Admission {
   /** Whoever runs the streams from now on adopts the lease; until then nobody renews it. */
   handOver(): Lease {
     clearInterval(this.#renewal)
-    return this.#lease
+    return this.lease
   }
 
   observe(event: StreamEvent, stream = 0): void {
@@ -106,13 +106,13 @@ export class Admission {
 
   async settle(): Promise<void> {
     clearInterval(this.#renewal)
-    await this.#limits.settle(this.#principal.limits, this.#lease.id, this.#spent())
+    await this.#limits.settle(this.#principal.limits, this.lease.id, this.#spent())
   }
 
   /** Answers to the same messages share them: their tokens count once, as in OpenAI's usage. */
   #spent(): Spent {
     const sum = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
-    const { promptCounted } = this.#lease
+    const { promptCounted } = this.lease
     const seen = new Set<unknown>()
     for (const meter of this.#meters) {
       const spent = meter.spent()
@@ -129,7 +129,7 @@ export class Admission {
     const { prompt_tokens, completion_tokens } = this.#spent()
     const used = prompt_tokens + completion_tokens
     // The next one may succeed; if none does, the lease ends by itself.
-    await this.#limits.renew(this.#lease.id, used).catch(() => {})
+    await this.#limits.renew(this.lease.id, used).catch(() => {})
   }
 }
 

@@ -7,6 +7,7 @@ import { CLOSE_LEFT, CLOSE_LOST, CLOSE_REPLACED } from './close-codes.ts'
 import type { Env } from './env.ts'
 import { closeQuietly } from './gpu-node.ts'
 import { connectToSession, type SessionOptions } from './session.ts'
+import { sleep } from './sleep.ts'
 
 /** Attempts in a row to reach a session that has lost its connections. */
 const MAX_RECONNECTS = 5
@@ -130,8 +131,4 @@ class Reader {
 
 function lost(): AparError {
   return new AparError('gpu_node_lost', 'the stream was cut before its end')
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

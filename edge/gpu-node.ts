@@ -2,7 +2,7 @@ import type { NodeFrame } from '../shared/protocol/node.ts'
 import { dialledInNodeOf, type Env } from './env.ts'
 import type { NodeAddress } from './upstream.ts'
 
-const CONNECT_TIMEOUT_MS = 5_000
+export const CONNECT_TIMEOUT_MS = 5_000
 const ABNORMAL_CLOSURE = 1006
 
 /** What a DialledInNode is asked for: a channel to the node, or, for the node itself, its socket. */
@@ -30,6 +30,8 @@ export async function connectToNode(env: Env, { id, url }: NodeAddress): Promise
       ? dialledInNodeOf(env, id).fetch(CHANNEL_URL, { headers: { upgrade: 'websocket' }, signal })
       : fetch(`${url.replace(/^ws/, 'http').replace(/\/$/, '')}/v1/requests`, {
           headers: { upgrade: 'websocket', authorization: `Bearer ${env.NODE_SECRET ?? ''}` },
+          // Elsewhere nobody was allowed to be a node, and the secret would go along.
+          redirect: 'manual',
           signal,
         }))
     const { webSocket } = response

@@ -18,6 +18,8 @@ const TOKEN_ERRORS = [
   errors.JWSSignatureVerificationFailed,
   errors.JOSEAlgNotAllowed,
   errors.JWKSNoMatchingKey,
+  errors.JWKSMultipleMatchingKeys,
+  errors.JOSENotSupported,
 ]
 
 /** The claims that apar reads, beside those that every token has. */

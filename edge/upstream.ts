@@ -3,10 +3,10 @@ import { parseJson } from '../shared/parse.ts'
 import type { ErrorEvent } from '../shared/protocol/events.ts'
 import { NodeBatch, type NodeFrame, type Origin, type StreamLog } from '../shared/protocol/node.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
+import { CLOSE_SERVICE_RESTART } from './close-codes.ts'
 import type { NodeSocket } from './gpu-node.ts'
+import { sleep } from './sleep.ts'
 
-/** A node closes with this code when it shuts down: attaching again would be in vain. */
-const CLOSE_SERVICE_RESTART = 1012
 /** Attempts in a row, none of which brought an event, before a stream is given up. */
 const MAX_FAILURES = 5
 /** Nodes that a stream may see go. A request that brings them down would else take the whole fleet. */
@@ -97,10 +97,14 @@ export class Upstream {
   close(): void {
     if (this.#closed) return
     this.#closed = true
+    if (this.#socket) this.#sayGoodbye(this.#socket)
+  }
+
+  #sayGoodbye(socket: NodeSocket): void {
     // Where the log ended in an error the node may still have something to say: nobody will ask for it.
-    if (this.#options.log.last?.type !== 'done') this.#trySend({ type: 'cancel' })
-    this.#trySend({ type: 'ack', seq: Number.MAX_SAFE_INTEGER })
-    this.#socket?.close()
+    if (this.#options.log.last?.type !== 'done') trySend(socket, { type: 'cancel' })
+    trySend(socket, { type: 'ack', seq: Number.MAX_SAFE_INTEGER })
+    socket.close()
   }
 
   async #follow(known: NodeAddress | undefined): Promise<void> {
@@ -138,6 +142,8 @@ export class Upstream {
         node = undefined
       }
       if (failures > 1) await sleep(FIRST_BACKOFF_MS * 2 ** (failures - 2))
+      // A node that has the stream would go on with it until its own patience ends.
+      if (this.#over && node) await this.#read(node, true)
       if (this.#over) return
     }
   }
@@ -146,8 +152,14 @@ export class Upstream {
   async #read(node: NodeAddress, attach: boolean): Promise<Broken> {
     const { stream, origin, request, log, nodes } = this.#options
     const socket = await nodes.connect(node)
+    const attachFrame: NodeFrame = { type: 'attach', stream, after: log.nextSeq - 1 }
     if (this.#over) {
-      socket.close()
+      if (attach) {
+        trySend(socket, attachFrame)
+        this.#sayGoodbye(socket)
+      } else {
+        socket.close()
+      }
       return { retry: 'move', why: 'closed' }
     }
     this.#socket = socket
@@ -157,6 +169,8 @@ export class Upstream {
         let heard = true
         socket.listen(
           (text) => {
+            // What was under way when it was given up, the next one says again.
+            if (this.#socket !== socket) return
             heard = true
             try {
               const broken = this.#take(text)
@@ -178,9 +192,7 @@ export class Upstream {
           heard = false
         }, this.#options.silenceMs ?? 15_000)
         this.#trySend(
-          attach
-            ? { type: 'attach', stream, after: log.nextSeq - 1 }
-            : { type: 'start', stream, request, log: log.batchesSince(-1), origin },
+          attach ? attachFrame : { type: 'start', stream, request, log: log.batchesSince(-1), origin },
         )
         for (const frame of this.#cancels.values()) this.#trySend(frame)
         if (!attach) this.#options.onNode(request, node)
@@ -220,11 +232,15 @@ export class Upstream {
   }
 
   #trySend(frame: NodeFrame): void {
-    try {
-      this.#socket?.send(frame)
-    } catch {
-      // The node is gone; its close event is under way.
-    }
+    if (this.#socket) trySend(this.#socket, frame)
+  }
+}
+
+function trySend(socket: NodeSocket, frame: NodeFrame): void {
+  try {
+    socket.send(frame)
+  } catch {
+    // The node is gone; its close event is under way.
   }
 }
 
@@ -246,8 +262,4 @@ function lost(): AparError {
 
 function randomSeed(): number {
   return crypto.getRandomValues(new Uint32Array(1))[0] ?? 0
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

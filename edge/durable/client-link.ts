@@ -38,6 +38,7 @@ export class ClientLink {
   #sent: number
   #acked: number
   #quiet = true
+  #closed = false
   #gone = false
 
   constructor(socket: WebSocket, log: StreamLog, options: ClientLinkOptions) {
@@ -81,12 +82,13 @@ export class ClientLink {
 
   /** Sends nothing more. `onGone` follows once the client knows. */
   close(code: number, reason: string): void {
+    this.#closed = true
     this.#stop()
     closeQuietly(this.#socket, code, reason)
   }
 
   #onMessage(data: string | ArrayBuffer): void {
-    if (this.#gone) return
+    if (this.#gone || this.#closed) return
     try {
       const frame = parseJson(ClientFrame, clientText(data))
       if (frame.type === 'ack') this.#onAck(frame.seq)

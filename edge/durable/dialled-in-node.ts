@@ -1,8 +1,9 @@
 import { DurableObject } from 'cloudflare:workers'
+import { CLOSE_REPLACED } from '../close-codes.ts'
 import { type Env, fleetOf } from '../env.ts'
 import { SOCKET_PATH } from '../gpu-node.ts'
 import { logTrouble } from '../log.ts'
-import { CLOSE_REPLACED, NodeChannels } from './node-channels.ts'
+import { NodeChannels } from './node-channels.ts'
 
 /**
  * How long after the loss of its socket streams wait for a node to dial again, which it does at once; then they move to

@@ -103,7 +103,7 @@ export class KeyBudget {
     return { granted: true, newTokens }
   }
 
-  /** Keeps a lease. False when it has ended: what it used counts at its end all the same. */
+  /** Keeps a lease. False when it has ended: what it had used by its last renewal was counted then, more is not. */
   renew(id: string, used: number, now: number): boolean {
     const lease = this.#leases.get(id)
     if (!lease || lease.expiresAt <= now) return false

@@ -1,4 +1,4 @@
-import { toAparError } from '../../shared/errors.ts'
+import { AparError, toAparError } from '../../shared/errors.ts'
 import { errorEvent, isTerminal, type ServerFrame } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 import type { CutFrame, CutReason } from '../../shared/protocol/multiplex.ts'
@@ -22,6 +22,8 @@ export interface LaneOptions {
 
 /** How long a client may take to acknowledge the last event; it may come back for it all the while. */
 const LAST_ACK_MS = 30_000
+/** Frames that may wait for the session; before it is there a client has no reason for more than a few. */
+const MAX_EARLY_FRAMES = 16
 
 /** One request of a shared socket: its way to its StreamSession, which sees a client as any other. */
 export class Lane {
@@ -56,8 +58,10 @@ export class Lane {
       return
     }
     const text = JSON.stringify(frame)
-    if (this.#socket) this.#trySend(this.#socket, text)
-    else this.#early.push(text)
+    if (this.#socket) return this.#trySend(this.#socket, text)
+    if (this.#early.length >= MAX_EARLY_FRAMES)
+      throw new AparError('overloaded', 'too many frames wait for the admission of this request')
+    this.#early.push(text)
   }
 
   /** Ends the request with an error of the client's own making, or of its way to the session. */

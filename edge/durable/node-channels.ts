@@ -2,16 +2,8 @@ import { AparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { FromDialledInNode, MAX_MESSAGE_CHARS, type ToDialledInNode } from '../../shared/protocol/dial-in.ts'
 import type { Heartbeat, Lease } from '../../shared/protocol/fleet.ts'
+import { CLOSE_BAD_FRAMES, CLOSE_LOST, CLOSE_SERVICE_RESTART } from '../close-codes.ts'
 import { closeQuietly } from '../gpu-node.ts'
-
-/** To a session: the node shuts down, so attaching again would be in vain. */
-const CLOSE_SERVICE_RESTART = 1012
-/** To a session: the way to the node was lost, which says nothing about the stream. */
-const CLOSE_WAY_LOST = 4000
-/** To the node: another socket of this node has taken over. */
-export const CLOSE_REPLACED = 4409
-/** To the node: it sent what is not of the protocol. */
-const CLOSE_BAD_FRAME = 4400
 
 export interface NodeChannelsOptions {
   readonly onHeartbeat: (heartbeat: Heartbeat) => Promise<Lease>
@@ -34,9 +26,9 @@ export class NodeChannels {
     this.#options = options
     node.addEventListener('message', ({ data }) => this.#onMessage(data))
     node.addEventListener('close', ({ code }) => {
-      this.#end(code === CLOSE_SERVICE_RESTART ? CLOSE_SERVICE_RESTART : CLOSE_WAY_LOST)
+      this.#end(code === CLOSE_SERVICE_RESTART ? CLOSE_SERVICE_RESTART : CLOSE_LOST)
     })
-    node.addEventListener('error', () => this.#end(CLOSE_WAY_LOST))
+    node.addEventListener('error', () => this.#end(CLOSE_LOST))
   }
 
   /** A channel for a session, whose socket was accepted. */
@@ -57,7 +49,7 @@ export class NodeChannels {
 
   close(code: number): void {
     closeQuietly(this.#node, code)
-    this.#end(CLOSE_WAY_LOST)
+    this.#end(CLOSE_LOST)
   }
 
   #onMessage(data: string | ArrayBuffer): void {
@@ -71,7 +63,7 @@ export class NodeChannels {
       else for (const [channel, frame] of message.frames) this.#deliver(channel, frame)
     } catch (error) {
       this.#options.log(error)
-      this.close(CLOSE_BAD_FRAME)
+      this.close(CLOSE_BAD_FRAMES)
     }
   }
 

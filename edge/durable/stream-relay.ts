@@ -177,6 +177,7 @@ export class StreamRelay {
   /** Without a goodbye it may come back for the rest; before its first event there is nothing to come back for. */
   #onClientGone(left: boolean): void {
     this.#client = undefined
+    if (this.#over) return
     if (left || this.#log.nextSeq === 0) this.close()
     else this.#awaitClient()
   }

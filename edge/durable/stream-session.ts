@@ -12,9 +12,11 @@ import { readLease, readOrigin, readPrincipal } from '../session.ts'
 import type { NodeAddress } from '../upstream.ts'
 import { StreamRelay } from './stream-relay.ts'
 
-/** How often a session that lost its memory, and whose client does not come back, would be noticed. */
+/** How often a session is looked at whose memory was lost. */
 const CHECK_MS = 60_000
 const RECORD = 'stream'
+/** At the last look nobody had come back for the stream. */
+const ABANDONED = 'abandoned'
 /** Nothing waits for these writes: they matter only to a session that is restarted. */
 const UNCONFIRMED = { allowUnconfirmed: true }
 
@@ -25,6 +27,8 @@ interface StreamRecord {
   readonly origin?: Origin | undefined
   readonly request: GenerateRequest
   readonly node: NodeAddress
+  /** The stream's place in its owner's limits. */
+  readonly lease: Lease | undefined
 }
 
 /** Who began a stream, and how. */
@@ -42,6 +46,7 @@ interface Beginning {
 export class StreamSession extends DurableObject<Env> {
   #relay: StreamRelay | undefined
   #owner: string | undefined
+  #lease: Lease | undefined
   #stored = false
 
   /** A WebSocket: the stream's first client, or with `after` in the query one that comes back. */
@@ -81,12 +86,12 @@ export class StreamSession extends DurableObject<Env> {
 
   /** A safety net: without it the record of a stream whose client never comes back would stay for ever. */
   override async alarm(): Promise<void> {
-    if (this.#relay) {
-      await this.ctx.storage.setAlarm(Date.now() + CHECK_MS)
-      return
-    }
+    const { storage } = this.ctx
     // The gpu node, which nobody has read from since, ends the stream by itself.
-    await this.ctx.storage.deleteAll()
+    if (!this.#relay && (await storage.get(ABANDONED))) return await storage.deleteAll()
+    // A memory may have been lost a moment ago, and the client be on its way back.
+    if (!this.#relay) await storage.put(ABANDONED, true)
+    await storage.setAlarm(Date.now() + CHECK_MS)
   }
 
   #begin(beginning: Beginning): StreamRelay {
@@ -97,12 +102,14 @@ export class StreamSession extends DurableObject<Env> {
 
   async #resume(principal: Principal | undefined): Promise<StreamRelay | undefined> {
     if (this.#relay) return this.#owner === principal?.id ? this.#relay : undefined
-    const record = await this.ctx.storage.get<StreamRecord>(RECORD)
+    const { storage } = this.ctx
+    const record = await storage.get<StreamRecord>(RECORD)
     if (!record || record.owner !== principal?.id) return undefined
     // Another request may have been faster.
     if (this.#relay) return this.#relay
-    const relay = this.#begin({ principal, origin: record.origin })
+    const relay = this.#begin({ principal, origin: record.origin, lease: record.lease })
     this.#stored = true
+    void storage.delete(ABANDONED, UNCONFIRMED)
     relay.recover(record.request, record.node)
     return relay
   }
@@ -117,13 +124,16 @@ export class StreamSession extends DurableObject<Env> {
       admit:
         principal &&
         (async (request) => {
-          return lease
+          const admission = lease
             ? Admission.adopt(this.env, principal, lease, request)
-            : Admission.open(this.env, principal, [request])
+            : await Admission.open(this.env, principal, [request])
+          this.#lease = admission.lease
+          return admission
         }),
       onNode: (request, node) => {
         this.#stored = true
-        void storage.put<StreamRecord>(RECORD, { owner: principal?.id, origin, request, node }, UNCONFIRMED)
+        const record = { owner: principal?.id, origin, request, node, lease: this.#lease }
+        void storage.put<StreamRecord>(RECORD, record, UNCONFIRMED)
         void storage.setAlarm(Date.now() + CHECK_MS, UNCONFIRMED)
       },
       onOver: () => {

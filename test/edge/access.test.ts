@@ -9,6 +9,7 @@ import {
   Client,
   call,
   done,
+  evict,
   framesSeenByNode,
   KEY,
   newKey,
@@ -87,6 +88,8 @@ describe('tokens (JWT)', () => {
     const claims = part({ sub: 'ann', aud: 'apar', exp: 4e9 })
     expect((await call('/v1/models', { key: `${part({ alg: 'none' })}.${claims}.` })).status).toBe(401)
     expect((await call('/v1/models', { key: `${part({ alg: 'none' })}.${claims}.x` })).status).toBe(401)
+    const strange = part({ alg: 'HS256', crit: ['x'], x: 1 })
+    expect((await call('/v1/models', { key: `${strange}.${claims}.x` })).status).toBe(401)
   })
 })
 
@@ -99,7 +102,7 @@ describe('tokens of a key set', () => {
     const keys = [{ ...(await exportJWK(publicKey)), kid: 'k1', alg: 'ES256' }]
     const sign = (iss = 'https://issuer.example', kid = 'k1') =>
       new SignJWT({ sub: 'ann', iss, aud: 'apar' })
-        .setProtectedHeader({ alg: 'ES256', kid })
+        .setProtectedHeader({ alg: 'ES256', ...(kid && { kid }) })
         .setExpirationTime('1m')
         .sign(privateKey)
     return { keys, sign }
@@ -125,6 +128,16 @@ describe('tokens of a key set', () => {
       .sign(new TextEncoder().encode(JSON.stringify(keys[0])))
     await expect(verifyJwt(settings, confused)).rejects.toMatchObject({ code: DENIED })
     expect(fetched).toHaveBeenCalledOnce()
+  })
+
+  it('are refused when they do not say which of two keys they were signed with', async () => {
+    const [one, other] = [await issuer(), await issuer()]
+    vi.spyOn(globalThis, 'fetch').mockImplementation(async () =>
+      Response.json({ keys: [...one.keys, { ...other.keys[0], kid: 'k2' }] }),
+    )
+    const two = { ...settings, JWT_JWKS_URL: 'https://two.example/jwks.json' }
+    expect(await verifyJwt(two, await one.sign())).toMatchObject({ id: 'jwt:ann' })
+    await expect(verifyJwt(two, await one.sign(undefined, ''))).rejects.toMatchObject({ code: DENIED })
   })
 
   it('that cannot be fetched is not the fault of the token', async () => {
@@ -323,6 +336,24 @@ describe('what a key may do', () => {
     const tooMany = await complete(key, { n: 3 })
     expect(tooMany.headers.get('x-should-retry')).toBe('false')
     expect(tooMany.headers.get('retry-after')).toBeNull()
+  })
+
+  it('is not counted twice when a session was restarted', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const { key } = await newKey({ limits: { concurrent_streams: 1, tokens_per_day: 100_000 } })
+    const client = await Client.open('', key)
+    client.send({ type: 'generate', ...request([accepted, { hang: true }]) })
+    const first = await client.next()
+    const stream = first?.type === 'accepted' ? first.stream : ''
+    const { reserved_tokens } = await usageOf(key)
+    await evict(stream)
+    const again = await Client.resume(stream, -1, key)
+    expect(await again.next()).toMatchObject({ type: 'accepted' })
+    expect(await usageOf(key)).toMatchObject({ open_streams: 1, reserved_tokens })
+    again.leave()
+    await vi.waitFor(async () =>
+      expect(await usageOf(key)).toMatchObject({ open_streams: 0, reserved_tokens: 0 }),
+    )
   })
 
   it('holds for WebSocket streams too', async () => {

@@ -120,8 +120,23 @@ describe('a node', () => {
     roster.failed('a', 2_001)
     expect(picked(roster, { now: 6_000 })).toBe('b')
     // One that does not fail opens the way for all.
-    const later = [6_001, 6_002, 8_001, 8_002].map((now) => picked(roster, { now }))
+    const later = [6_001, 6_002, 12_001, 12_002].map((now) => picked(roster, { now }))
     expect(later).toEqual(['a', 'b', 'a', 'a'])
+  })
+
+  it('that hangs gets one request at a time, however long that takes to fail', () => {
+    const roster = rosterOf({ a: {}, b: { load: load(90) } }, 1e6)
+    for (let i = 0; i < 3; i++) roster.failed('a', 0)
+    const failing: number[] = []
+    let sent = 0
+    for (let now = 2_000; now < 60_000; now += 100) {
+      if (failing[0] !== undefined && failing[0] <= now) roster.failed('a', failing.shift() ?? 0)
+      if (picked(roster, { now }) !== 'a') continue
+      failing.push(now + 5_000)
+      sent++
+      expect(failing).toHaveLength(1)
+    }
+    expect(sent).toBeGreaterThan(1)
   })
 
   it('without free blocks counts as loaded', () => {

@@ -401,6 +401,13 @@ describe('a shared socket by itself', () => {
     await vi.waitFor(() => expect(frames).toMatchObject([{ id: 'r5', code: 'overloaded' }]))
   })
 
+  it('keeps only a few frames for a session that is not there yet', async () => {
+    const { socket, frames } = open()
+    socket.send(JSON.stringify({ id: 'a', type: 'generate', ...request(answer) }))
+    for (let n = 0; n < 16; n++) socket.send(JSON.stringify({ id: 'a', type: 'cancel_branch', branch: n }))
+    await vi.waitFor(() => expect(frames).toMatchObject([{ id: 'a', code: 'overloaded' }]))
+  })
+
   it('hides what an unexpected error says, and logs it', async () => {
     const log = vi.fn()
     const { socket, frames } = open({

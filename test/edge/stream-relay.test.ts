@@ -11,13 +11,16 @@ class RecordingNode implements NodeSocket {
   closed = false
   #seq = 0
   #onBatch: (text: string) => void = () => {}
+  /** What the network does. */
+  break: (code: number) => void = () => {}
 
   send(frame: NodeFrame): void {
     this.frames.push(frame)
   }
 
-  listen(onBatch: (text: string) => void): void {
+  listen(onBatch: (text: string) => void, onClose: (code: number) => void): void {
     this.#onBatch = onBatch
+    this.break = onClose
   }
 
   close(): void {
@@ -108,13 +111,15 @@ it('closes a client that never asks for anything', async () => {
 
 it('gives a silent node up when its lease has ended, and not before', async () => {
   let alive = true
-  const isAlive = vi.fn(async () => alive)
+  const pick = vi.fn<Nodes['pick']>().mockResolvedValue({ id: 'second', url: 'ws://second' })
+  pick.mockResolvedValueOnce({ id: 'node', url: 'ws://node' })
+  const isAlive = vi.fn(async (id: string) => alive || id === 'second')
   const second = new RecordingNode()
-  const { relay, node } = setUp({ silenceMs: 1 }, { isAlive })
+  const node = new RecordingNode()
   const connect = vi.fn<Nodes['connect']>().mockResolvedValueOnce(node).mockResolvedValue(second)
-  const { relay: moving } = setUp({ silenceMs: 1 }, { isAlive, connect })
-  expect(relay).toBeDefined()
-  const client = new TestClient(moving)
+  const reportFailure = vi.fn()
+  const { relay } = setUp({ silenceMs: 1 }, { pick, isAlive, connect, reportFailure })
+  const client = new TestClient(relay)
   client.generate()
   await vi.waitFor(() => expect(node.frames).toMatchObject([{ type: 'start' }]))
   node.emit(accepted)
@@ -123,6 +128,59 @@ it('gives a silent node up when its lease has ended, and not before', async () =
   alive = false
   await vi.waitFor(() => expect(second.frames[0]).toMatchObject({ type: 'start', log: [{ rows: [] }] }))
   expect(node.closed).toBe(true)
+  // What the one that was given up still had to say, is not the other's fault.
+  node.emit(delta(0, 'old'))
+  second.emit({ ...delta(0, 'new'), seq: 1 })
+  await vi.waitFor(() => expect(client.frames).toMatchObject([{ seq: 0 }, { seq: 1, text: 'new' }]))
+  expect(reportFailure.mock.calls).toEqual([['node']])
+})
+
+it('tells a node that it lost for a moment that the client has left', async () => {
+  let found = (_: NodeSocket) => {}
+  const first = new RecordingNode()
+  const connect = vi.fn<Nodes['connect']>().mockResolvedValueOnce(first)
+  connect.mockImplementation(() => new Promise((resolve) => (found = resolve)))
+  const { relay } = setUp({}, { connect })
+  const client = new TestClient(relay)
+  client.generate()
+  await vi.waitFor(() => expect(types(first.frames)).toEqual(['start']))
+  first.emit(accepted)
+  first.break(1006)
+  await vi.waitFor(() => expect(connect).toHaveBeenCalledTimes(2))
+  client.close(1000)
+  await client.closed
+  const again = new RecordingNode()
+  found(again)
+  await vi.waitFor(() => expect(types(again.frames)).toEqual(['attach', 'cancel', 'ack']))
+  expect(again.closed).toBe(true)
+})
+
+it('tells it also when it waits before it tries again', async () => {
+  const nodes = [new RecordingNode(), new RecordingNode(), new RecordingNode()]
+  const connect = vi.fn<Nodes['connect']>(
+    async () => nodes[connect.mock.calls.length - 1] ?? new RecordingNode(),
+  )
+  const { relay, onOver } = setUp({}, { connect })
+  const client = new TestClient(relay)
+  client.generate()
+  await vi.waitFor(() => expect(types(nodes[0]?.frames ?? [])).toEqual(['start']))
+  nodes[0]?.emit(accepted)
+  nodes[0]?.break(1006)
+  await vi.waitFor(() => expect(types(nodes[1]?.frames ?? [])).toEqual(['attach']))
+  nodes[1]?.break(1006)
+  client.close(1000)
+  await vi.waitFor(() => expect(onOver).toHaveBeenCalled())
+  expect(connect).toHaveBeenCalledTimes(2)
+  await vi.waitFor(() => expect(types(nodes[2]?.frames ?? [])).toEqual(['attach', 'cancel', 'ack']))
+})
+
+it('a socket that another one has replaced ends nothing any more', async () => {
+  const { relay, client, node } = await running()
+  const again = new TestClient(relay, { after: 0 })
+  client.send({ type: 'nonsense' })
+  expect(await client.closed).toBe(4409)
+  node.emit(delta(0, 'a'))
+  await vi.waitFor(() => expect(again.frames).toMatchObject([{ type: 'delta', seq: 1 }]))
 })
 
 it('starts nothing for a client that left while the node was looked for', async () => {

@@ -1,4 +1,4 @@
-import { env } from 'cloudflare:test'
+import { env, runDurableObjectAlarm } from 'cloudflare:test'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   accepted,
@@ -213,6 +213,25 @@ describe('a client that comes back', () => {
     expect(events.map(({ seq }) => seq)).toEqual([2, 3, 4])
     const frames = await framesSeenByNode(stream)
     expect(frames.filter(({ type }) => type === 'attach').at(-1)).toMatchObject({ after: -1 })
+    log.mockRestore()
+  })
+
+  it('finds it though the session was looked at before the client was back, but not for ever', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    const session = (stream: string) => env.STREAM_SESSION.get(env.STREAM_SESSION.idFromString(stream))
+    const first = await Client.generate([accepted, delta(0, 'a'), { hang: true }])
+    const stream = await streamOf(first)
+    for (let round = 0; round < 2; round++) {
+      await evict(stream)
+      expect(await runDurableObjectAlarm(session(stream))).toBe(true)
+      const back = await Client.resume(stream, 0)
+      expect(await back.next()).toMatchObject({ type: 'delta', seq: 1 })
+    }
+    await evict(stream)
+    for (let look = 0; look < 2; look++) expect(await runDurableObjectAlarm(session(stream))).toBe(true)
+    expect(await runDurableObjectAlarm(session(stream))).toBe(false)
+    const late = await Client.resume(stream, 0)
+    expect(await late.rest()).toMatchObject([{ type: 'error', code: 'stream_not_found' }])
     log.mockRestore()
   })
 
