@@ -3,10 +3,15 @@ import type { GenerateRequest } from '../shared/protocol/request.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX, MULTIPLEX_SUBPROTOCOL } from '../shared/protocol/version.ts'
 import { type Carrier, Lane } from './lane.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
-import { BranchStream, type StreamOptions } from './stream.ts'
+import { BranchStream, CLOSE_BY_CALLER, CLOSE_REPLACED, type StreamOptions } from './stream.ts'
+import { watched } from './watched-socket.ts'
 
 /** What a stream hears on a socket of its own. */
-const CLOSE_CODES: Record<CutReason, number> = { slow_client: 4408, replaced: 4409, lost: 1006 }
+const CLOSE_CODES: Record<CutReason, number> = {
+  slow_client: 4408,
+  replaced: CLOSE_REPLACED,
+  lost: 1006,
+}
 
 export type ConnectionOptions = Pick<StreamOptions, 'baseUrl' | 'apiKey' | 'WebSocket'>
 
@@ -26,10 +31,11 @@ export class Connection {
   readonly #lanes = new Map<string, Lane>()
   #socket: SocketLike | undefined
   #added = 0
+  #closed = false
 
   constructor(options: ConnectionOptions) {
     this.#options = options
-    this.#Socket = socketConstructor(options.WebSocket)
+    this.#Socket = watched(socketConstructor(options.WebSocket))
     const carrier: Carrier = {
       add: (lane) => this.#add(lane),
       remove: (id) => void this.#lanes.delete(id),
@@ -47,15 +53,20 @@ export class Connection {
     return new BranchStream({ ...this.#options, ...more, request, WebSocket: this.#Lane })
   }
 
-  /** Cancels the streams that have not ended. */
+  /** Ends the streams that have not ended, and those asked for later, with `connection_closed`; the edge cancels them. */
   close(): void {
-    for (const lane of [...this.#lanes.values()]) lane.send('{"type":"cancel"}')
+    this.#closed = true
     this.#socket?.close(1000)
+    this.#endLanes(CLOSE_BY_CALLER)
   }
 
   #add(lane: Lane): string {
     const id = String(++this.#added)
     this.#lanes.set(id, lane)
+    if (this.#closed) {
+      queueMicrotask(() => lane.end(CLOSE_BY_CALLER))
+      return id
+    }
     this.#socket ??= this.#connect()
     if (this.#socket.readyState === SOCKET_OPEN) queueMicrotask(() => lane.open())
     return id
@@ -72,11 +83,15 @@ export class Connection {
     socket.addEventListener('message', ({ data }) => this.#onMessage(String(data)))
     socket.addEventListener('close', ({ code }) => {
       this.#socket = undefined
-      for (const lane of [...this.#lanes.values()]) lane.end(code)
+      this.#endLanes(code)
     })
     // Always followed by close.
     socket.addEventListener('error', () => {})
     return socket
+  }
+
+  #endLanes(code: number | undefined): void {
+    for (const lane of [...this.#lanes.values()]) lane.end(code)
   }
 
   #onMessage(text: string): void {

@@ -8,6 +8,7 @@ export async function explainRefusal(baseUrl: string, apiKey: string): Promise<A
   try {
     const response = await fetch(new URL('/v1/models', baseUrl), {
       headers: { authorization: `Bearer ${apiKey}` },
+      signal: AbortSignal.timeout(5_000),
     })
     if (response.ok) return unknown
     const seconds = Number(response.headers.get('retry-after') ?? Number.NaN)

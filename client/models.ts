@@ -3,11 +3,13 @@ import { readErrorBody } from './explain.ts'
 
 /**
  * Names of the models that the edge at `baseUrl` serves now.
- * @throws AparError as the edge answered, or `gpu_node_lost` when something else answers; TypeError when nothing does.
+ * @throws AparError as the edge answered, or `gpu_node_lost` when something else answers; TypeError when nothing does, a
+ *   DOMException `TimeoutError` when there was no answer for 10 s.
  */
 export async function listModels(baseUrl: string, apiKey: string): Promise<string[]> {
   const response = await fetch(new URL('/v1/models', baseUrl), {
     headers: { authorization: `Bearer ${apiKey}` },
+    signal: AbortSignal.timeout(10_000),
   })
   const body: unknown = await response.json().catch(() => undefined)
   const names = response.ok ? namesIn(body) : undefined

@@ -8,6 +8,7 @@ import { API_KEY_SUBPROTOCOL_PREFIX, SUBPROTOCOL } from '../shared/protocol/vers
 import { EventQueue } from './event-queue.ts'
 import { explainRefusal } from './explain.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
+import { watched } from './watched-socket.ts'
 
 /** The edge lets some 256 events be under way. */
 const ACK_EVERY = 32
@@ -15,7 +16,9 @@ const RECONNECT_MS = 25_000
 const FIRST_BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 3_000
 /** Another connection reads the stream; to come back would cut that one. */
-const CLOSE_REPLACED = 4409
+export const CLOSE_REPLACED = 4409
+/** The connection that carried the stream was closed on purpose. Never sent. */
+export const CLOSE_BY_CALLER = 4499
 
 export interface StreamOptions {
   /** The edge's address: `https://host` or `http://host:port`. */
@@ -38,7 +41,7 @@ export interface StreamOptions {
  * @throws TypeError when there is no WebSocket on this platform and none was given, or when `baseUrl` is no URL.
  */
 export function openStream(options: StreamOptions): BranchStream {
-  return new BranchStream(options)
+  return new BranchStream({ ...options, WebSocket: watched(socketConstructor(options.WebSocket)) })
 }
 
 /**
@@ -186,11 +189,16 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   async #onClose(code: number | undefined): Promise<void> {
     if (this.#over) return
     const { baseUrl, apiKey, reconnectMs = RECONNECT_MS } = this.#options
+    if (code === CLOSE_BY_CALLER)
+      return this.#end(
+        new AparError('connection_closed', 'the connection was closed before the stream ended'),
+      )
+    if (code === CLOSE_REPLACED)
+      return this.#end(new AparError('stream_replaced', 'another connection reads this stream now'))
     if (!this.#opened) return this.#end(await explainRefusal(baseUrl, apiKey))
     const now = Date.now()
     this.#lostAt ??= now
-    const again = this.#stream !== undefined && code !== CLOSE_REPLACED
-    if (!again || now - this.#lostAt >= reconnectMs)
+    if (this.#stream === undefined || now - this.#lostAt >= reconnectMs)
       return this.#end(new AparError('gpu_node_lost', 'the connection was lost before the stream ended'))
     // All clients of an edge lose it at the same time.
     await sleep(Math.random() * Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS + (now - this.#lostAt)))

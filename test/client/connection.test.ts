@@ -139,7 +139,7 @@ test('a stream that somebody else reads now does not come back', async () => {
     if (frame.type === 'generate') answer('a').slice(0, 2).forEach(send)
     send({ type: 'cut', reason: 'replaced' })
   }
-  await expect(connection.stream(request('a')).text()).rejects.toMatchObject({ code: 'gpu_node_lost' })
+  await expect(connection.stream(request('a')).text()).rejects.toMatchObject({ code: 'stream_replaced' })
   expect(frames).toHaveLength(1)
 })
 
@@ -158,13 +158,34 @@ test('a prompt that is too long fails alone', async () => {
   expect(await short).toBe('a!')
 })
 
-test('close cancels what runs', async () => {
-  onFrame = (frame, send) => {
-    if (frame.type === 'generate') answer('a').slice(0, 2).forEach(send)
-    if (frame.type === 'cancel') send({ type: 'done', seq: 2, reason: 'abort', usage })
+test('close ends what runs, opens nothing again and takes nothing more', async () => {
+  const codes: number[] = []
+  onFrame = (frame, send, socket) => {
+    socket.on('close', (code) => codes.push(code))
+    if (frame.type === 'generate') answer(promptOf(frame)).slice(0, 2).forEach(send)
   }
-  const stream = connection.stream(request('a'), { reconnectMs: 0 })
-  await vi.waitFor(() => expect(stream.tree.text()).toBe('a'))
+  const [a, b] = ['a', 'b'].map((prompt) => connection.stream(request(prompt)))
+  await vi.waitFor(() => expect([a, b].map((stream) => stream?.tree.text())).toEqual(['a', 'b']))
   connection.close()
-  await vi.waitFor(() => expect(frames.map(({ type }) => type)).toEqual(['generate', 'cancel']))
+  const closed = { code: 'connection_closed' }
+  await expect(a?.text()).rejects.toMatchObject(closed)
+  await expect(b?.text()).rejects.toMatchObject(closed)
+  await expect(connection.stream(request('c')).text()).rejects.toMatchObject(closed)
+  // Which cancels them at the edge.
+  await vi.waitFor(() => expect(new Set(codes)).toEqual(new Set([1000])))
+  expect(frames.map(({ type }) => type)).toEqual(['generate', 'generate'])
+})
+
+test('close also ends a stream that was about to come back', async () => {
+  let upgrades = 0
+  http.on('upgrade', () => void upgrades++)
+  onFrame = (_, send, socket) => {
+    answer('a').slice(0, 2).forEach(send)
+    accept = false
+    setTimeout(() => socket.terminate(), 1)
+  }
+  const stream = connection.stream(request('a'))
+  await vi.waitFor(() => expect(upgrades).toBeGreaterThan(1))
+  connection.close()
+  await expect(stream.text()).rejects.toMatchObject({ code: 'connection_closed' })
 })
