@@ -58,10 +58,9 @@ export class Lane {
       return
     }
     const text = JSON.stringify(frame)
-    if (this.#socket) return this.#trySend(this.#socket, text)
-    if (this.#early.length >= MAX_EARLY_FRAMES)
-      throw new AparError('overloaded', 'too many frames wait for the admission of this request')
-    this.#early.push(text)
+    if (this.#socket) this.#trySend(this.#socket, text)
+    else if (this.#early.length < MAX_EARLY_FRAMES) this.#early.push(text)
+    else throw new AparError('overloaded', 'too many frames wait for the admission of this request')
   }
 
   /** Ends the request with an error of the client's own making, or of its way to the session. */

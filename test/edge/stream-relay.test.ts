@@ -157,9 +157,8 @@ it('tells a node that it lost for a moment that the client has left', async () =
 
 it('tells it also when it waits before it tries again', async () => {
   const nodes = [new RecordingNode(), new RecordingNode(), new RecordingNode()]
-  const connect = vi.fn<Nodes['connect']>(
-    async () => nodes[connect.mock.calls.length - 1] ?? new RecordingNode(),
-  )
+  const waiting = [...nodes]
+  const connect = vi.fn<Nodes['connect']>(async () => waiting.shift() ?? new RecordingNode())
   const { relay, onOver } = setUp({}, { connect })
   const client = new TestClient(relay)
   client.generate()
