@@ -33,19 +33,27 @@ export const KeyPolicy = z.strictObject({
 })
 export type KeyPolicy = z.infer<typeof KeyPolicy>
 
+/** One for all secrets of a key. */
 const salt = z.string().min(1).max(256)
 /** hex(sha256(salt + secret)). */
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 /** Unix time in seconds. */
 const time = z.int().min(0).max(100_000_000_000)
 
+/** Rotations of a key whose grace times may overlap. */
+export const MAX_PREVIOUS = 8
+
 /** What the edge keeps of a key: never the secret. */
 export const ApiKeyRecord = KeyPolicy.extend({
   id: z.string().regex(/^[A-Za-z0-9-]{1,64}$/, 'must be letters, digits and hyphens, at most 64'),
   salt,
   hash,
-  /** Its secret before the last rotation, as long as that is still good. */
-  previous: z.strictObject({ salt, hash, expires_at: time }).nullable().default(null),
+  /** Secrets that rotations have replaced, each good for its grace time. */
+  previous: z
+    .array(z.strictObject({ hash, expires_at: time }))
+    .max(MAX_PREVIOUS)
+    .nullable()
+    .default(null),
   created_at: time.default(0),
   expires_at: time.nullable().default(null),
   revoked_at: time.nullable().default(null),

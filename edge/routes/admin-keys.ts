@@ -5,13 +5,14 @@ import {
   ApiKeyRecord,
   ChangeKeyRequest,
   CreateKeyRequest,
+  MAX_PREVIOUS,
   RotateKeyRequest,
 } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import { parse, parseJson } from '../../shared/parse.ts'
 import type { Changed } from '../durable/key-store.ts'
 import { type AppEnv, keyStoreOf, limitsOf } from '../env.ts'
-import { newSecret } from '../key-secrets.ts'
+import { newSalt, newSecret } from '../key-secrets.ts'
 import { keyPrincipalId } from '../principal.ts'
 import { DayRange, usageBody } from '../usage.ts'
 
@@ -24,8 +25,9 @@ const Page = z.object({
 /** The answer to this, and to a rotation, is the only place where the key itself is ever shown. */
 export async function createKey(c: Context<AppEnv>): Promise<Response> {
   const { id = randomId(), ...settings } = await body(c, CreateKeyRequest)
-  const { secret, hashed } = await newSecret()
-  const record = { ...settings, ...hashed, id, previous: null, created_at: now(), revoked_at: null }
+  const salt = newSalt()
+  const { secret, hash } = await newSecret(salt)
+  const record = { ...settings, id, salt, hash, previous: null, created_at: now(), revoked_at: null }
   if (!(await keyStoreOf(c.env).create(record))) {
     throw new AparError('key_exists', `there is or was a key ${id}`, { param: 'id' })
   }
@@ -49,13 +51,12 @@ export async function changeKey(c: Context<AppEnv>): Promise<Response> {
   return c.json(infoOf(changed(id, await keyStoreOf(c.env).change(id, given(change)))))
 }
 
-/** A new secret for the same key: limits, usage and id stay. */
+/** A new secret for the same key: limits, usage and id stay. Without a grace time all older secrets end. */
 export async function rotateKey(c: Context<AppEnv>): Promise<Response> {
-  const { salt, hash, id } = await existing(c)
+  const { id, salt } = await existing(c)
   const { grace_seconds } = await body(c, RotateKeyRequest)
-  const { secret, hashed } = await newSecret()
-  const previous = grace_seconds > 0 ? { salt, hash, expires_at: now() + grace_seconds } : null
-  const record = changed(id, await keyStoreOf(c.env).change(id, { ...hashed, previous }))
+  const { secret, hash } = await newSecret(salt)
+  const record = changed(id, await keyStoreOf(c.env).rotate(id, hash, grace_seconds))
   return c.json({ ...infoOf(record), key: `apar_${id}_${secret}` })
 }
 
@@ -84,6 +85,10 @@ function changed(id: string, outcome: Changed): ApiKeyRecord {
   if (outcome === 'revoked') throw new AparError('invalid_request', `key ${id} was revoked`)
   if (outcome === 'configured') {
     throw new AparError('invalid_request', `key ${id} comes from the API_KEYS secret: change it there`)
+  }
+  if (outcome === 'in_grace') {
+    const message = `${MAX_PREVIOUS} older secrets of key ${id} are in their grace time: rotate without one to end them`
+    throw new AparError('invalid_request', message, { param: 'grace_seconds' })
   }
   return outcome
 }

@@ -9,6 +9,7 @@ interface WranglerConfig {
   name: string
   compatibility_date: string
   compatibility_flags: string[]
+  keep_vars?: boolean
   durable_objects: { bindings: { name: string; class_name: string }[] }
   ratelimits: { name: string; simple: { limit: number; period: number } }[]
   migrations: { new_sqlite_classes?: string[] }[]
@@ -19,6 +20,8 @@ const path = new URL('../../wrangler.toml', import.meta.url).pathname
 it.each([undefined, 'staging', 'production'])('wrangler (%s) and Miniflare run the same worker', (env) => {
   const config: WranglerConfig = unstable_readConfig({ config: path, ...(env && { env }) })
   expect(config.name).toBe(env ? `${workerOptions.name}-${env}` : workerOptions.name)
+  // Else a deployment would delete the issuer and audience that were set in the dashboard.
+  expect(config.keep_vars).toBe(true)
   expect(workerOptions.compatibilityDate).toBe(config.compatibility_date)
   expect(workerOptions.compatibilityFlags).toEqual(config.compatibility_flags)
   const sqliteClasses = config.migrations.flatMap(({ new_sqlite_classes }) => new_sqlite_classes ?? [])

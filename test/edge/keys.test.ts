@@ -71,8 +71,16 @@ describe('/admin/v1/keys', () => {
     const first = await page('?after=page-&limit=2')
     expect(first).toMatchObject({ data: [{ id: 'page-a' }, { id: 'page-b' }], has_more: true })
     expect((await page('?after=page-b&limit=1')).data).toMatchObject([{ id: 'page-c' }])
+    // Those of the configuration among them, each once, whatever the size of a page.
     const everything = (await page('?limit=1000')).data.map(({ id }) => id)
-    expect(everything.slice(0, 2)).toEqual(['test', 'slow'])
+    expect(everything).toEqual(expect.arrayContaining(['test', 'slow', 'page-a']))
+    const oneByOne: string[] = []
+    for (let more = true; more; ) {
+      const next = await page(`?limit=1&after=${oneByOne.at(-1) ?? ''}`)
+      oneByOne.push(...next.data.map(({ id }) => id))
+      more = next.has_more
+    }
+    expect(oneByOne).toEqual(everything)
   })
 
   it('revokes a key for good, from the next request on', async () => {
@@ -99,6 +107,30 @@ describe('/admin/v1/keys', () => {
     expect(await Promise.all([first, second].map(statusOf))).toEqual([401, 200])
     const { key: third } = await rotate({})
     expect(await Promise.all([second, third].map(statusOf))).toEqual([401, 200])
+  })
+
+  it('rotates again within a grace time, also at once: every secret keeps its own', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    const { id, key: first } = await newKey()
+    const post = (grace_seconds: number) =>
+      admin(`/${id}/rotate`, { method: 'POST', json: { grace_seconds } })
+    const rotate = async (grace: number) => (await (await post(grace)).json<{ key: string }>()).key
+    const [second, third] = await Promise.all([rotate(60), rotate(60)])
+    expect(await Promise.all([first, second, third].map(statusOf))).toEqual([200, 200, 200])
+    const fourth = await rotate(3600)
+    vi.setSystemTime(Date.now() + 61_000)
+    const late = await Promise.all([first, second, third, fourth].map(statusOf))
+    // Whichever of the two came second was replaced by the fourth, for an hour.
+    expect(late.toSorted()).toEqual([200, 200, 401, 401])
+    expect(late[3]).toBe(200)
+    for (let more = 0; more < 7; more++) expect((await post(60)).status).toBe(200)
+    const refused = await post(60)
+    expect(refused.status).toBe(400)
+    expect(await refused.json()).toMatchObject({ error: { param: 'grace_seconds' } })
+    const last = await rotate(0)
+    expect(await Promise.all([first, second, third, fourth, last].map(statusOf))).toEqual([
+      401, 401, 401, 401, 200,
+    ])
   })
 
   it('lets keys expire', async () => {
