@@ -24,7 +24,7 @@ interface Manifest {
   apiVersion?: string
   kind?: string
   metadata?: { name?: string }
-  spec?: never
+  spec?: { replicas?: number; scaleTargetRef?: { kind?: string; name?: string } }
 }
 
 function documents(file: string) {
@@ -119,6 +119,20 @@ describe('what starts a gpu node', () => {
       container.env.filter(({ valueFrom }) => valueFrom?.secretKeyRef?.name !== 'apar-gpu-node'),
     ).toHaveLength(2)
   })
+})
+
+test('no workload that a scaler owns names replicas: to apply it again would undo the scaling', () => {
+  const all = yamlFiles
+    .filter((file) => file.startsWith('kubernetes/'))
+    .flatMap((file) => documents(file).map((document): Manifest => document.toJS()))
+  const owned = all
+    .filter(({ kind }) => kind === 'ScaledObject' || kind === 'HorizontalPodAutoscaler')
+    .map(({ spec }) => {
+      const { kind, name } = spec?.scaleTargetRef ?? {}
+      return all.find((workload) => workload.kind === kind && workload.metadata?.name === name)
+    })
+  expect(owned).toEqual([expect.objectContaining({ kind: 'StatefulSet' })])
+  expect(owned.filter((workload) => workload?.spec && 'replicas' in workload.spec)).toEqual([])
 })
 
 describe('a drain has time', () => {
