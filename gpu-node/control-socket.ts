@@ -1,4 +1,5 @@
 import { WebSocket } from 'ws'
+import type { Logger } from '../shared/log.ts'
 import { parseJson } from '../shared/parse.ts'
 import { type FromDialledInNode, ToDialledInNode } from '../shared/protocol/dial-in.ts'
 import type { Heartbeat, Lease } from '../shared/protocol/fleet.ts'
@@ -12,6 +13,7 @@ const MAX_MESSAGE_BYTES = 2 * MAX_FRAME_BYTES
 /** The edge moves this node's streams: attaching again would be in vain. */
 const CLOSE_SERVICE_RESTART = 1012
 const CLOSE_PROTOCOL_ERROR = 1002
+const CLOSE_INTERNAL_ERROR = 1011
 const CLOSE_GRACE_MS = 1_000
 
 /** The edge answered the handshake, but not with a socket. */
@@ -35,6 +37,7 @@ export interface ControlSocketOptions {
   readonly onLease: (lease: Lease) => void
   /** How a closed socket was: for the log. Comes once, after all channels have ended. */
   readonly onClose: (reason: string) => void
+  readonly log: Logger
 }
 
 /** A connection to the edge with which a node has dialled in, and the streams' channels on it. */
@@ -95,11 +98,21 @@ export class ControlSocket {
 
   #listen(): void {
     this.#socket.on('message', (data) => {
+      // Behind a message that closed the socket others may have been under way.
+      if (this.#socket.readyState !== WebSocket.OPEN) return
       this.#options.onHeard()
+      let message: ToDialledInNode
       try {
-        this.#take(parseJson(ToDialledInNode, String(data)))
+        message = parseJson(ToDialledInNode, String(data))
       } catch {
         this.#socket.close(CLOSE_PROTOCOL_ERROR, 'not a message of the protocol')
+        return
+      }
+      try {
+        this.#take(message)
+      } catch (thrown) {
+        this.#options.log.error('a bug ended the socket to the edge', { type: message.type }, thrown)
+        this.#socket.close(CLOSE_INTERNAL_ERROR, 'internal error')
       }
     })
     this.#socket.once('close', (code) => {

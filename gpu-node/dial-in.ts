@@ -10,8 +10,9 @@ import { StartupError } from './startup-error.ts'
 const AT_ONCE_MS = 100
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
-/** The first lease comes with the first heart-beat's answer. */
+/** The first lease comes with the first heart-beat's answer. Until then, as the edge has it (edge/durable/fleet.ts). */
 const FIRST_LEASE_MS = 10_000
+const FIRST_HEARTBEAT_MS = 5_000
 
 export interface DialInOptions {
   /** The edge's address: `http://host:port` or `https://…`. */
@@ -39,7 +40,8 @@ export class DialIn implements EdgeLink {
   #lost = false
   #failures = 0
   #leaseEndsAt = 0
-  #beats: ReturnType<typeof setTimeout> | undefined
+  #heartbeatMs = FIRST_HEARTBEAT_MS
+  #nextBeat: ReturnType<typeof setTimeout> | undefined
   #silence: ReturnType<typeof setTimeout> | undefined
 
   constructor(options: DialInOptions) {
@@ -111,6 +113,7 @@ export class DialIn implements EdgeLink {
       onHeard: () => this.#silence?.refresh(),
       onLease: (lease) => this.#onLease(lease),
       onClose: (reason) => closed(reason),
+      log: this.#options.log,
     })
     this.#control = control
     if (this.#stopped.signal.aborted) await control.close()
@@ -120,24 +123,34 @@ export class DialIn implements EdgeLink {
       return await closing
     } finally {
       this.#control = undefined
-      clearTimeout(this.#beats)
+      clearTimeout(this.#nextBeat)
       clearTimeout(this.#silence)
     }
   }
 
   #onLease({ heartbeat_ms, lease_ms }: Lease): void {
+    const first = this.#leaseEndsAt === 0
     this.#leaseEndsAt = performance.now() + lease_ms
     this.#failures = 0
-    if (this.#lost || !this.#beats) this.#options.log.info('registered', { edge: this.#options.edgeUrl })
+    if (this.#lost || first) this.#options.log.info('registered', { edge: this.#options.edgeUrl })
     this.#lost = false
     this.#registered()
     this.#watchSilence(lease_ms)
-    clearTimeout(this.#beats)
-    this.#beats = setTimeout(() => this.#beat(), heartbeat_ms)
+    if (heartbeat_ms === this.#heartbeatMs) return
+    this.#heartbeatMs = heartbeat_ms
+    this.#armNextBeat()
   }
 
   #beat(): void {
-    this.#control?.beat(this.#options.heartbeat())
+    if (!this.#control) return
+    // Before the answer, which may never come: while streams run, the edge is not silent, and the lease needs another beat.
+    this.#armNextBeat()
+    this.#control.beat(this.#options.heartbeat())
+  }
+
+  #armNextBeat(): void {
+    clearTimeout(this.#nextBeat)
+    this.#nextBeat = setTimeout(() => this.#beat(), this.#heartbeatMs)
   }
 
   /**

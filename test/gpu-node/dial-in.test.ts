@@ -49,9 +49,11 @@ class Dialled {
 let edge: WebSocketServer
 let dialIn: DialIn | undefined
 let channels: RequestSocket[]
+let beats: number
 
 beforeEach(async () => {
   channels = []
+  beats = 0
   edge = new WebSocketServer({ port: 0, host: '127.0.0.1' })
   await once(edge, 'listening')
 })
@@ -61,14 +63,17 @@ afterEach(async () => {
   edge.close()
 })
 
-function dial() {
+function dial(serve: (channel: RequestSocket) => void = (channel) => channels.push(channel)) {
   const recording = recorded()
   dialIn = new DialIn({
     edgeUrl: `http://127.0.0.1:${(edge.address() as AddressInfo).port}`,
     nodeId: 'node-1',
     nodeSecret: 'secret',
-    heartbeat: () => CONDITION,
-    serve: (channel) => channels.push(channel),
+    heartbeat: () => {
+      beats++
+      return CONDITION
+    },
+    serve,
     log: recording.log,
   })
   return { dialIn, ...recording }
@@ -89,6 +94,85 @@ test('beats at once, and is registered with the answer', async () => {
   await dialIn.registered
   expect(dialIn.holdsLease).toBe(true)
   expect(await node.next()).toMatchObject({ type: 'heartbeat' })
+})
+
+test('beats on when no answer comes: the lease needs a beat that does arrive', async () => {
+  const { dialIn } = dial()
+  const node = await dialled()
+  await node.next()
+  node.send({ type: 'lease', heartbeat_ms: 5, lease_ms: 60_000 })
+  await dialIn.registered
+  for (let beat = 0; beat < 3; beat++) expect(await node.next()).toMatchObject({ type: 'heartbeat' })
+})
+
+test('beats before its first lease as well', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  dial()
+  const node = await dialled()
+  await node.next()
+  vi.advanceTimersByTime(5_000)
+  expect(await node.next()).toMatchObject({ type: 'heartbeat' })
+})
+
+test('has one beat ahead, whatever it tells and hears between', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const { dialIn } = dial()
+  const node = await dialled()
+  await node.next()
+  for (const heartbeat_ms of [60_000, 1_000, 1_000])
+    node.send({ type: 'lease', heartbeat_ms, lease_ms: 60_000 })
+  node.send({ type: 'open', channel: 0 })
+  while (channels.length < 1) await new Promise(setImmediate)
+  await dialIn.beatNow()
+  await dialIn.beatNow()
+  expect(beats).toBe(3)
+  vi.advanceTimersByTime(1_000)
+  expect(beats).toBe(4)
+  vi.advanceTimersByTime(1_000)
+  expect(beats).toBe(5)
+  const closed = once(node.socket, 'close')
+  await dialIn.stop()
+  await closed
+  vi.advanceTimersByTime(60_000)
+  expect(beats).toBe(5)
+})
+
+test('takes a message of 60 MiB, and no longer one', async () => {
+  dial()
+  const node = await dialled()
+  await node.next()
+  node.send({ type: 'lease', heartbeat_ms: 3_600_000, lease_ms: 3_600_000 })
+  const frameOf = (bytes: number) => {
+    const empty = JSON.stringify({ type: 'frame', channel: 9, text: '' })
+    return empty.replace('""', `"${'x'.repeat(bytes - empty.length)}"`)
+  }
+  node.socket.send(frameOf(60 * 1024 * 1024))
+  node.send({ type: 'open', channel: 0 })
+  while (channels.length < 1) await new Promise(setImmediate)
+  node.socket.send(frameOf(60 * 1024 * 1024 + 1))
+  expect((await once(node.socket, 'close'))[0]).toBe(1009)
+})
+
+test('says nothing of its own about an edge that speaks another protocol, and closes with 1002', async () => {
+  const { entries } = dial()
+  const node = await dialled()
+  node.socket.send('{"type":"nonsense"}')
+  expect((await once(node.socket, 'close'))[0]).toBe(1002)
+  expect(entries().filter(({ level }) => level === 'error')).toEqual([])
+})
+
+test('a bug behind a message is logged, and closes with 1011', async () => {
+  const { entries } = dial(() => {
+    throw new TypeError('a bug')
+  })
+  const node = await dialled()
+  // Of what was under way behind it nothing is done, or logged.
+  for (const channel of [0, 1]) node.send({ type: 'open', channel })
+  expect((await once(node.socket, 'close'))[0]).toBe(1011)
+  expect(entries().filter(({ level }) => level === 'error')).toEqual([
+    expect.objectContaining({ message: 'a bug ended the socket to the edge', type: 'open' }),
+  ])
+  expect(entries()[0]?.error).toContain('TypeError: a bug')
 })
 
 test('sends what all streams say in one task as one message', async () => {

@@ -15,7 +15,8 @@ interface Call {
 
 let edge: Server
 let calls: Call[]
-let answers: { status: number; body?: unknown }[]
+/** `silence` is none. */
+let answers: ({ status: number; body?: unknown } | 'silence')[]
 const LEASE = { heartbeat_ms: 10, lease_ms: 30 }
 
 beforeEach(async () => {
@@ -26,13 +27,16 @@ beforeEach(async () => {
     for await (const chunk of request) body += chunk
     const { method, url: path, headers } = request
     calls.push({ method, path, authorization: headers.authorization, body })
-    const { status, body: answer } = answers.shift() ?? { status: 200, body: LEASE }
+    const next = answers.shift() ?? { status: 200, body: LEASE }
+    if (next === 'silence') return
+    const { status, body: answer } = next
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(answer ?? {}))
   })
   edge.listen(0, '127.0.0.1')
   await once(edge, 'listening')
 })
 afterEach(() => {
+  vi.restoreAllMocks()
   edge.closeAllConnections()
   edge.close()
 })
@@ -84,6 +88,22 @@ test('tries again when the edge fails, and says so once', async () => {
   expect(calls.length).toBe(3)
   expect(entries()).toMatchObject([
     { level: 'warn', message: 'not registered', reason: expect.stringContaining('503') },
+    { level: 'info', message: 'registered' },
+  ])
+  await registration.stop()
+})
+
+test('gives a beat without an answer up after 8 s, and beats again', async () => {
+  const late = new AbortController()
+  const timeout = vi.spyOn(AbortSignal, 'timeout').mockReturnValueOnce(late.signal)
+  answers = ['silence']
+  const { registration, entries } = register()
+  await vi.waitFor(() => expect(calls).toHaveLength(1))
+  expect(timeout.mock.calls).toEqual([[8_000]])
+  late.abort()
+  await registration.registered
+  expect(entries()).toMatchObject([
+    { level: 'warn', message: 'not registered' },
     { level: 'info', message: 'registered' },
   ])
   await registration.stop()

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import WebSocket, { WebSocketServer } from 'ws'
 import { ControlSocket } from '../../../gpu-node/control-socket.ts'
 import { serveRequest } from '../../../gpu-node/request-socket.ts'
+import { silent } from '../../support/logs.ts'
 import { FROM_DIALLED_IN } from './examples.ts'
 import { pacedStreams } from './paced-streams.ts'
 import { closed, inTime, type Throw } from './sockets.ts'
@@ -58,6 +59,7 @@ export async function atControlSocket(): Promise<{ throwAt: Throw; close: () => 
       onHeard: () => {},
       onLease: () => {},
       onClose: () => {},
+      log: silent,
     })
     const socket = await taken
     const end = closed(socket)
