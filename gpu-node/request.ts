@@ -152,6 +152,7 @@ export class RunningRequest {
       this.#sendTexts()
       this.#seq = (events.at(-1)?.seq ?? -1) + 1
     }
+    for (const [branch, { tokens }] of this.#branches) this.#options.watch.restored(branch, tokens)
     this.#rows = []
     this.#replaying = false
   }

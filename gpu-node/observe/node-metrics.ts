@@ -148,13 +148,16 @@ export class NodeMetrics implements RequestObserver {
       this.#ended.inc({ finished_reason }, 0)
   }
 
+  begun(ms: number): void {
+    this.#ttft.add(ms / 1000)
+  }
+
   paced(ms: number, tokens: number): void {
     this.#itl.add(ms / 1000, tokens)
   }
 
   ended(record: RequestRecord): void {
-    const { beganAt, firstTokenAt, endedAt, promptTokens, cachedPromptTokens } = record
-    if (firstTokenAt !== undefined) this.#ttft.add((firstTokenAt - beganAt) / 1000)
+    const { beganAt, endedAt, promptTokens, cachedPromptTokens } = record
     this.#e2e.add((endedAt - beganAt) / 1000)
     this.#branches.add(record.branches)
     this.#promptTokens.inc(promptTokens)

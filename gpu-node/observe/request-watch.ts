@@ -23,6 +23,8 @@ export interface RequestRecord {
 }
 
 export interface RequestObserver {
+  /** The first token that is decoded here, so many ms after the request came. Once per request, or never. */
+  begun?(ms: number): void
   /** A branch got `tokens` more, one every `ms` on average. Once per branch and delivery: it has to be cheap. */
   paced?(ms: number, tokens: number): void
   ended?(record: RequestRecord): void
@@ -39,8 +41,8 @@ type Outcome = Pick<RequestRecord, 'outcome' | 'cachedPromptTokens' | 'completio
 export class RequestWatch {
   readonly #observers: readonly RequestObserver[]
   readonly #known: Known
-  /** Of each branch: tokens so far, and when the last of them came. */
-  readonly #paces = new Map<number, { tokens: number; at: number }>()
+  /** Of each branch: tokens so far, and when the last of them came here. */
+  readonly #paces = new Map<number, { tokens: number; at: number | undefined }>()
   #firstTokenAt: number | undefined
 
   constructor(observers: readonly RequestObserver[], known: Known) {
@@ -48,20 +50,32 @@ export class RequestWatch {
     this.#known = known
   }
 
+  /** A branch comes with `tokens` that another gpu node decoded. */
+  restored(branch: number, tokens: number): void {
+    this.#paces.set(branch, { tokens, at: undefined })
+  }
+
   /** A branch has `tokens` now. How those that came first in one delivery were spaced, nobody knows. */
   progress(branch: number, tokens: number): void {
-    const at = performance.now()
     const pace = this.#paces.get(branch)
+    const more = tokens - (pace?.tokens ?? 0)
+    if (more === 0) return
+    const at = performance.now()
+    if (this.#firstTokenAt === undefined) this.#begin(at)
     if (!pace) {
-      this.#firstTokenAt ??= at
       this.#paces.set(branch, { tokens, at })
       return
     }
-    const more = tokens - pace.tokens
-    if (more === 0) return
-    for (const observer of this.#observers) observer.paced?.((at - pace.at) / more, more)
+    if (pace.at !== undefined) {
+      for (const observer of this.#observers) observer.paced?.((at - pace.at) / more, more)
+    }
     pace.tokens = tokens
     pace.at = at
+  }
+
+  #begin(at: number): void {
+    this.#firstTokenAt = at
+    for (const observer of this.#observers) observer.begun?.(at - this.#known.beganAt)
   }
 
   end(outcome: Outcome): void {

@@ -1,0 +1,80 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { NodeMetrics } from '../../gpu-node/observe/node-metrics.ts'
+import type { RequestRecord } from '../../gpu-node/observe/request-watch.ts'
+import type { Runner } from '../../gpu-node/runner.ts'
+import { type NodeBatch, StreamLog } from '../../shared/protocol/node.ts'
+import type { ScriptedEngine } from '../support/scripted-engine.ts'
+import { scriptedRunner } from '../support/scripted-node.ts'
+import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
+
+let folder: TinyFolder
+let runner: Runner
+let engine: ScriptedEngine
+let metrics: NodeMetrics
+let records: RequestRecord[]
+let paces: number[]
+
+beforeEach(async () => {
+  folder = tinyCheckpoint()
+  ;({ runner, engine } = await scriptedRunner(folder))
+  metrics = new NodeMetrics(runner)
+  records = []
+  paces = []
+  runner.observe(metrics)
+  runner.observe({ ended: (record) => records.push(record), paced: (_, tokens) => paces.push(tokens) })
+})
+afterEach(() => {
+  vi.useRealTimers()
+  folder.remove()
+})
+
+const REQUEST = { model: 'tiny', messages: [{ role: 'user' as const, content: 'hi' }] }
+
+function start(log: readonly NodeBatch[] = []) {
+  return runner.start('s', REQUEST, () => {}, log)
+}
+
+async function timesToFirstToken(): Promise<{ count: number; sum: number }> {
+  const text = await metrics.registry.metrics()
+  const value = (name: string) =>
+    Number(new RegExp(`^apar_time_to_first_token_seconds_${name}{.*} (.*)$`, 'm').exec(text)?.[1])
+  return { count: value('count'), sum: value('sum') }
+}
+
+test('the time to the first token counts when that comes, and once', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  start()
+  vi.advanceTimersByTime(2_000)
+  engine.tokens(1, 0, Buffer.from('a')).deliver()
+  expect(await timesToFirstToken()).toEqual({ count: 1, sum: 2 })
+  vi.advanceTimersByTime(3_000)
+  engine.tokens(1, 0, Buffer.from('b')).deliver()
+  engine.end(1, 0).finish(1).deliver()
+  expect(await timesToFirstToken()).toEqual({ count: 1, sum: 2 })
+  expect(records.map(({ beganAt, firstTokenAt = 0 }) => firstTokenAt - beganAt)).toEqual([2_000])
+  expect(paces).toEqual([1])
+})
+
+test('a request that ends before any token has no first one', async () => {
+  start()
+  engine.end(1, 0).finish(1).deliver()
+  expect(records[0]).toMatchObject({ completionTokens: 0, firstTokenAt: undefined })
+  expect(await timesToFirstToken()).toEqual({ count: 0, sum: 0 })
+})
+
+test('tokens of another gpu node are no first ones here', async () => {
+  const log = new StreamLog()
+  runner.start('s', REQUEST, (batch) => log.append(batch))
+  engine.tokens(1, 0, Buffer.from('abc')).deliver()
+  expect((await timesToFirstToken()).count).toBe(1)
+  start(log.batchesSince(-1))
+  engine.end(2, 0).finish(2).deliver()
+  expect(records[0]).toMatchObject({ moved: true, completionTokens: 3, firstTokenAt: undefined })
+  start(log.batchesSince(-1))
+  engine.tokens(3, 0, Buffer.from('d')).deliver()
+  engine.tokens(3, 0, Buffer.from('ef')).deliver()
+  engine.end(3, 0).finish(3).deliver()
+  expect(records[1]).toMatchObject({ completionTokens: 6, firstTokenAt: expect.any(Number) })
+  expect((await timesToFirstToken()).count).toBe(2)
+  expect(paces).toEqual([2])
+})
