@@ -38,11 +38,11 @@ export async function firstToken(repetitions: number, file: SampleFile): Promise
   const times = new Map(Object.keys(targets).map((name) => [name, [] as number[]]))
   try {
     for (let repetition = -WARM_UP; repetition < repetitions; repetition++) {
-      const names = Object.keys(targets)
-      const turn = Math.abs(repetition) % names.length
-      for (const name of [...names.slice(turn), ...names.slice(0, turn)]) {
+      const entries = Object.entries(targets)
+      const turn = Math.abs(repetition) % entries.length
+      for (const [name, ask] of [...entries.slice(turn), ...entries.slice(0, turn)]) {
         await setTimeout(SETTLE_MS)
-        const ms = (await targets[name]?.()) ?? Number.NaN
+        const ms = timed(name, await ask())
         if (repetition < 0) continue
         times.get(name)?.push(ms)
         file.add({ bench: 'edge', case: 'first token', repetition, over: name, ms })
@@ -53,11 +53,20 @@ export async function firstToken(repetitions: number, file: SampleFile): Promise
     await gateway?.close()
     await stack.close()
   }
-  const added = (name: string, base: string) => {
-    const bases = times.get(base) ?? []
-    return (times.get(name) ?? []).map((ms, index) => ms - (bases[index] ?? Number.NaN))
-  }
+  const added = (name: string, base: string) => differences(times.get(name) ?? [], times.get(base) ?? [])
   return cases(added('edge', 'node'), gateway && added('portkey', 'upstream'), times.get('node') ?? [])
+}
+
+/** @throws Error when an answer had no text: there is no time to tell. */
+export function timed(name: string, ms: number): number {
+  if (Number.isNaN(ms)) throw new Error(`the answer of ${name} ended without a token`)
+  return ms
+}
+
+/** Of samples taken in turns, pair by pair. @throws Error when some are missing. */
+export function differences(of: readonly number[], base: readonly number[]): number[] {
+  if (of.length !== base.length) throw new Error(`${of.length} samples cannot be set beside ${base.length}`)
+  return of.map((ms, index) => ms - (base[index] ?? Number.NaN))
 }
 
 function cases(edge: number[], portkey: number[] | undefined, node: number[]): BenchCase[] {
