@@ -13,7 +13,7 @@ export interface LocalFleet {
   readonly key: string
   readonly nodeSecret: string
   nodeUrls(): string[]
-  /** `kill -9` for the node with most requests; its process id. */
+  /** `kill -9` for the node with most requests; how many of them were being decoded on it, asked right before. */
   killBusiest(): Promise<number>
   /** SIGTERM for it; settles when it has ended. */
   terminateBusiest(): Promise<void>
@@ -82,9 +82,10 @@ export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
     nodeSecret,
     nodeUrls: () => nodes.map(({ url }) => url),
     killBusiest: async () => {
-      const { process } = await takeBusiest()
-      process.kill('SIGKILL')
-      return process.pid ?? 0
+      const busiest = await takeBusiest()
+      const { running } = await loadOf(busiest)
+      busiest.process.kill('SIGKILL')
+      return running
     },
     terminateBusiest: async () => {
       const { process } = await takeBusiest()

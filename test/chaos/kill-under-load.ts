@@ -1,0 +1,52 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { BenchCase } from '../../bench/report.ts'
+import type { LocalFleet } from '../e2e/fleet.ts'
+import { count, never } from './scenario.ts'
+
+const POLL_MS = 20
+/** Longer than any pause between two answers. */
+const PATIENCE_MS = 30_000
+
+/** One kill, and how many answers ran on the node at that moment. */
+export interface Kill {
+  readonly killed: number
+  readonly running: number
+}
+
+/**
+ * Kills the busiest node, `size` times, each time when something runs, and puts a new one in its place.
+ * @throws Error when nothing runs any more: there is nobody left to harm.
+ */
+export async function killUnderLoad(
+  fleet: Pick<LocalFleet, 'load' | 'killBusiest' | 'addNode'>,
+  size: number,
+  onKill: (kill: Kill) => void = () => {},
+  patienceMs = PATIENCE_MS,
+): Promise<Kill[]> {
+  const kills: Kill[] = []
+  let busyAt = performance.now()
+  while (kills.length < size) {
+    if ((await fleet.load()).every(({ running }) => running === 0)) {
+      if (performance.now() - busyAt > patienceMs) throw new Error(`nothing runs after ${kills.length} kills`)
+      await sleep(POLL_MS)
+      continue
+    }
+    const running = await fleet.killBusiest()
+    const kill = { killed: kills.length + 1, running }
+    kills.push(kill)
+    onKill(kill)
+    await fleet.addNode()
+    busyAt = performance.now()
+  }
+  return kills
+}
+
+/** A kill that hit nobody proves nothing: a run with one has failed. */
+export function killCases(name: string, kills: readonly Kill[]): BenchCase[] {
+  const idle = kills.filter(({ running }) => running === 0).length
+  const hit = kills.reduce((sum, { running }) => sum + running, 0)
+  return [
+    never(`${name}: nodes on which nothing ran when they were killed`, idle, 'nodes'),
+    count(`${name}: answers that ran on a node when it was killed`, hit, 'answers'),
+  ]
+}
