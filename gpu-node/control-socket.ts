@@ -144,6 +144,8 @@ export class ControlSocket {
         this.#steps.push(number, code)
       },
     })
+    // A number is never used again; if the edge does so, nothing else would end the older channel.
+    this.#channels.get(number)?.end()
     this.#channels.set(number, channel)
     this.#options.serve(channel)
   }

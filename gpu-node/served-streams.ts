@@ -45,7 +45,9 @@ export class ServedStreams {
     }
     // A session that could not reach this node for a while may come back with more than this node has.
     this.#streams.get(stream)?.close('the stream was started again')
-    const served = new ServedStream(log, reader, this.#graceMs, () => this.#forget(stream))
+    const served: ServedStream = new ServedStream(log, reader, this.#graceMs, () =>
+      this.#forget(stream, served),
+    )
     served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log, origin)
     this.#streams.set(stream, served)
     return served
@@ -75,13 +77,15 @@ export class ServedStreams {
     })
   }
 
-  /** Their readers go elsewhere; what is behind the cut, nobody sees. */
+  /** Their readers go elsewhere; what is behind the cut, nobody sees. A stream that comes later would be aborted: none may. */
   cutAll(reason: string): void {
+    this.#draining = true
     for (const served of this.#streams.values()) served.close(reason)
   }
 
-  #forget(stream: string): void {
-    this.#streams.delete(stream)
+  /** Another one of the same name may have taken its place. */
+  #forget(stream: string, served: ServedStream): void {
+    if (this.#streams.get(stream) === served) this.#streams.delete(stream)
     this.#drained()
   }
 }

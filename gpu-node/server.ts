@@ -124,6 +124,8 @@ function sameSecret(a: string, b: string): boolean {
 function refuse(socket: Duplex, error: AparError): void {
   const body = JSON.stringify(error.toBody())
   socket.on('error', () => {})
+  // The server has let go of it: nobody else would ever close it to a peer that does not hang up.
+  socket.once('finish', () => socket.destroy())
   socket.end(
     [
       `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}`,

@@ -203,6 +203,19 @@ test('sends what all streams say in one task as one message', async () => {
   expect([a.bufferedAmount, b.bufferedAmount]).toEqual([0, 0])
 })
 
+test('a channel whose number is used again ends', async () => {
+  dial()
+  const node = await dialled()
+  node.send({ type: 'open', channel: 0 })
+  while (channels.length < 1) await new Promise(setImmediate)
+  const ended = new Promise<void>((resolve) => channels[0]?.on('close', resolve))
+  node.send({ type: 'open', channel: 0 })
+  await ended
+  const said = new Promise<unknown>((resolve) => channels[1]?.on('message', resolve))
+  node.send({ type: 'frame', channel: 0, text: 'hello' })
+  expect(await said).toBe('hello')
+})
+
 test('dials again when the socket is lost; the channels have ended', async () => {
   const { lines } = dial()
   const first = await dialled()

@@ -1,4 +1,5 @@
 import { EventEmitter, once } from 'node:events'
+import { connect as dial } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import WebSocket from 'ws'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
@@ -88,6 +89,21 @@ describe('who may connect', () => {
   ])('%s', async (_, options) => {
     expect(await refusedWith('/v1/requests', options)).toBe(401)
     expect(engine.submitted).toEqual([])
+  })
+
+  test('whoever is refused and never hangs up is hung up on', async () => {
+    const peer = dial({ port: server.port, host: '127.0.0.1', allowHalfOpen: true })
+    let said = ''
+    peer.on('data', (data) => {
+      said += data
+    })
+    const lines = ['GET /v1/requests HTTP/1.1', 'Host: node', 'Connection: Upgrade', 'Upgrade: websocket', '']
+    peer.write(`${lines.join('\r\n')}\r\n`)
+    await once(peer, 'end')
+    expect(said).toContain('401 Unauthorized')
+    // Its half stays open; the node's is closed, so it can end.
+    await server.close()
+    peer.destroy()
   })
 
   test('the secret opens no other path', async () => {
@@ -281,6 +297,31 @@ describe('a stream', () => {
     engine.end(1, 0).finish(1).deliver()
     await draining
     await vi.waitFor(() => expect(running.events.at(-1)).toMatchObject({ type: 'done', reason: 'stop' }))
+  })
+
+  test('is refused once all others were cut: an engine that closes would abort it', async () => {
+    streams.cutAll('the gpu node was shut down')
+    const { socket, events } = await connect()
+    socket.send(start)
+    await once(socket, 'close')
+    expect(events).toMatchObject([{ type: 'error', code: 'overloaded' }])
+    expect(engine.submitted).toEqual([])
+  })
+
+  test('that was started again is not forgotten with its first life', async () => {
+    const first = await connect()
+    first.socket.send(start)
+    await vi.waitFor(() => expect(first.events).toHaveLength(1))
+    first.socket.send(frame({ type: 'ack', seq: 9 }))
+    const second = await connect()
+    second.socket.send(start)
+    await once(first.socket, 'close')
+    await vi.waitFor(() => expect(second.events).toHaveLength(1))
+    // The end of what was cut comes late.
+    engine.finish(1, FINISH.ABORT).deliver()
+    const third = await connect()
+    third.socket.send(attach(-1))
+    await vi.waitFor(() => expect(third.events.map(({ type }) => type)).toEqual(['accepted']))
   })
 
   test('that outlasts the deadline of a draining node is cut for its reader to move', async () => {
