@@ -12,10 +12,10 @@ export function setRateHeaders(headers: Headers, rates: RateStatus): void {
 
 const MESSAGES: Record<LimitName, string> = {
   requests: 'the requests per minute of this key are used up',
-  tokens: 'the tokens per minute of this key are used up or reserved',
+  tokens: 'fewer tokens per minute are left to this key than this request may use (max_tokens)',
   streams: 'this key has as many streams open as it may have',
-  day: 'the tokens of this key for today are used up or reserved',
-  month: 'the tokens of this key for this month are used up or reserved',
+  day: 'fewer tokens are left to this key today than this request may use (max_tokens)',
+  month: 'fewer tokens are left to this key this month than this request may use (max_tokens)',
 }
 
 /** `retryAfterMs` Infinity: the request asks for more than the limit ever allows. */

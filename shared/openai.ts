@@ -55,6 +55,11 @@ function streamsIfResumable({ stream, apar }: MayResume): boolean {
   return stream === true || apar?.resumable !== true
 }
 
+const STREAM_OPTIONS = { path: ['stream_options'], error: 'needs stream: true' }
+function streamsIfItHasOptions(body: { stream?: boolean | null | undefined; stream_options?: unknown }) {
+  return body.stream === true || (body.stream_options ?? null) === null
+}
+
 /** What both kinds of completion take. As in OpenAI's API, null means absent. */
 const Common = {
   model,
@@ -115,6 +120,7 @@ export const ChatCompletionRequest = z
     error: 'needs logprobs: true',
   })
   .refine(streamsIfResumable, RESUMABLE_STREAMS)
+  .refine(streamsIfItHasOptions, STREAM_OPTIONS)
   .refine(({ stream, apar }) => stream === true || apar?.branch_deltas !== true, {
     path: ['apar', 'branch_deltas'],
     error: 'needs stream: true',
@@ -137,6 +143,7 @@ export const CompletionRequest = z
     suffix: unsupported('suffix is', ''),
   })
   .refine(streamsIfResumable, RESUMABLE_STREAMS)
+  .refine(streamsIfItHasOptions, STREAM_OPTIONS)
 export type CompletionRequest = z.infer<typeof CompletionRequest>
 
 export interface CompletionUsage {

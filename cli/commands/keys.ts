@@ -107,7 +107,10 @@ function showSecret({ id, key = '' }: KeyAnswer): void {
 }
 
 function tableOf(keys: KeyAnswer[]): string {
-  const table = new Table({ head: ['key', 'state', 'scopes', 'models', 'limits'], style: { head: [] } })
+  const table = new Table({
+    head: ['key', 'state', 'scopes', 'models', 'limits'],
+    style: { head: [], border: [] },
+  })
   for (const { id, scopes, models, limits, ...state } of keys) {
     const bounds = Object.entries(limits).map(([name, value]) => `${name} ${value}`)
     table.push([id, stateOf(state), scopes.join('\n'), models?.join('\n') ?? 'all', bounds.join('\n')])

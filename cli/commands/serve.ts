@@ -26,7 +26,9 @@ const EXAMPLE_PROMPT = 'How do I use tar?'
 export function registerServe(program: Command): void {
   program
     .command('serve')
-    .description('serves a model on this machine: one gpu node, and the edge in workerd')
+    .description(
+      'serves a model on this machine: one gpu node, and the edge in workerd; further nodes may register with the NODE_SECRET that it was given',
+    )
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 8787)
     .option('--model <folder>', 'Hugging Face folder to serve', `${packageRoot}/models/demo`)
@@ -47,7 +49,7 @@ export function registerServe(program: Command): void {
 
 async function serve(flags: ServeFlags): Promise<void> {
   const told = untilToldToStop()
-  const nodeSecret = newNodeSecret()
+  const nodeSecret = process.env.NODE_SECRET || newNodeSecret()
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
   const adminKey = process.env.APAR_ADMIN_KEY
   const settings: Record<string, string> = adminKey ? { ADMIN_KEY: adminKey } : {}

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -36,6 +37,8 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   const { workerOptions, workerPath } = await loadEdgeBuild()
   if (!existsSync(workerPath))
     throw new UserError('edge_missing', `the edge is not built (${workerPath} is missing): run npm run setup`)
+  // It holds prompts and answers.
+  if (stateDir !== undefined) await mkdir(stateDir, { recursive: true, mode: 0o700 })
   // workerd would say it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
   const miniflare = withoutItsSignalHandlers(

@@ -2,8 +2,11 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { API_KEY_PATTERN, ApiKeyRecord } from '../../shared/api-keys.ts'
@@ -108,10 +111,13 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     serving?.kill('SIGKILL')
   })
 
-  async function serve(): Promise<{ url: string; key: string; process: ChildProcess }> {
-    const child = spawn(process.execPath, [APAR, 'serve', '--port', '0'], {
+  async function serve(
+    args: string[] = [],
+    more: Record<string, string> = {},
+  ): Promise<{ url: string; key: string; process: ChildProcess }> {
+    const child = spawn(process.execPath, [APAR, 'serve', '--port', '0', ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, APAR_ADMIN_KEY: 'admin-of-this-test' },
+      env: { ...process.env, APAR_ADMIN_KEY: 'admin-of-this-test', ...more },
     })
     serving = child
     let printed = ''
@@ -154,6 +160,8 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     expect(await statusOf(made)).toBe(200)
     const list = await keys('list')
     expect(list.stdout).toMatch(/team.*good.*generate.*demo.*tokens_per_day 1000/)
+    // It may go into a file.
+    expect(list.stdout).not.toContain('\u001b')
     expect(list.stdout).not.toContain(made.stdout.trim().split('_').at(-1))
     const rotated = await keys('rotate', 'team')
     expect(await Promise.all([made, rotated].map(statusOf))).toEqual([401, 200])
@@ -167,6 +175,27 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     expect(stranger.stderr).toMatch(/the admin key is not valid/)
     process.kill('SIGINT')
     await once(process, 'exit')
+  })
+
+  test('takes further gpu nodes with the node secret it was given, and keeps its state to itself', {
+    timeout: 120_000,
+  }, async () => {
+    const parent = await mkdtemp(join(tmpdir(), 'apar-state-'))
+    const state = join(parent, 'new')
+    const { url, process } = await serve(['--state', state], { NODE_SECRET: 'shared-with-other-nodes' })
+    const register = async (secret: string) =>
+      (
+        await fetch(`${url}/internal/v1/nodes/other`, {
+          method: 'PUT',
+          headers: { authorization: `Bearer ${secret}`, 'content-type': 'application/json' },
+          body: '{}',
+        })
+      ).status
+    expect(await Promise.all(['guess', 'shared-with-other-nodes'].map(register))).toEqual([401, 400])
+    expect((await stat(state)).mode & 0o777).toBe(0o700)
+    process.kill('SIGINT')
+    await once(process, 'exit')
+    await rm(parent, { recursive: true })
   })
 
   test('leaves no process behind when it is killed', { timeout: 120_000 }, async () => {

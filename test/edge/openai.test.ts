@@ -225,6 +225,7 @@ describe('refusals', () => {
     [{ logprobs: true, top_logprobs: 21 }, 'top_logprobs'],
     [{ logit_bias: { word: 1 } }, 'logit_bias.word'],
     [{ apar: { branch_deltas: true } }, 'apar.branch_deltas'],
+    [{ stream_options: { include_usage: true } }, 'stream_options'],
     [{ reasoning_effort: 'high' }, 'reasoning_effort'],
     [{ response_format: { type: 'json_object' } }, 'response_format.type'],
     [{ frequency_penalty: 3 }, 'frequency_penalty'],
