@@ -64,6 +64,10 @@ export class ClientLink {
   /** Sends what the log has more than the client, as far as its window goes; after the last event, closes. */
   offer(): void {
     if (this.#gone) return
+    if (this.#log.ended && this.#sent >= this.#log.nextSeq) {
+      const message = `there is no event ${this.#sent}: the stream has ${this.#log.nextSeq}`
+      return this.refuse(new AparError('invalid_request', message, { param: 'after' }))
+    }
     const room = this.#options.acks ? this.#acked + WINDOW_EVENTS - this.#sent : Number.POSITIVE_INFINITY
     const waiting = this.#log.since(this.#sent)
     const now = room < waiting.length ? waiting.slice(0, Math.max(0, room)) : waiting

@@ -83,6 +83,7 @@ export interface Chunk {
 /**
  * Chunks, each with the position behind it as the event's id; those that the client has are left out. A stream's events
  * are the same each time they are read, and so are the chunks of its choice.
+ * @throws AparError `invalid_request` at the end, for a position that the answer does not have.
  */
 export async function* identified(
   chunks: AsyncIterable<Chunk>,
@@ -100,4 +101,8 @@ export async function* identified(
     })
     yield new Identified(id.join(','), chunk)
   }
+  if (had?.some(({ chunks }, index) => chunks > (counts[index] ?? 0)))
+    throw new AparError('invalid_request', 'last-event-id is behind the end of this answer', {
+      param: 'last-event-id',
+    })
 }

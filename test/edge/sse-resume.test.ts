@@ -145,6 +145,20 @@ describe('a stream with apar.resumable', () => {
     expect(textOf([...first, ...rest])).toBe('ab')
   })
 
+  it('refuses a position that the answer does not have', async () => {
+    const body = request([accepted, delta(0, 'a'), { await: 'frame' }, branchEnd(0), done()], {
+      ...{ stream: true, apar: { resumable: true } },
+    })
+    const first = await read(await ask(PATH, body), 2)
+    const ahead = first.at(-1)?.id.replace(/\d+$/, '99')
+    const rest = read(await ask(PATH, body, ahead))
+    await cancel(first)
+    const last = (await rest).at(-1)
+    expect(JSON.parse(last?.data ?? '')).toMatchObject({
+      error: { code: 'invalid_request', param: 'last-event-id' },
+    })
+  })
+
   /** Says a, waits to hear something, says b, and ends. */
   const waiting = (reason = 'stop') =>
     request([accepted, delta(0, 'a'), { await: 'frame' }, delta(0, 'b'), branchEnd(0), done(reason)], {

@@ -173,6 +173,14 @@ it('tells it also when it waits before it tries again', async () => {
   await vi.waitFor(() => expect(types(nodes[2]?.frames ?? [])).toEqual(['attach', 'cancel', 'ack']))
 })
 
+it('tells a client that it cannot have had what the stream does not have', async () => {
+  const { relay, node } = await running()
+  const ahead = new TestClient(relay, { after: 9 })
+  node.emit(delta(0, 'a'), branchEnd(0), done())
+  expect(await ahead.closed).toBe(1000)
+  expect(ahead.frames).toMatchObject([{ type: 'error', code: 'invalid_request', param: 'after' }])
+})
+
 it('a socket that another one has replaced ends nothing any more', async () => {
   const { relay, client, node } = await running()
   const again = new TestClient(relay, { after: 0 })
