@@ -66,7 +66,8 @@ export class ClientLink {
     if (this.#gone) return
     if (this.#log.ended && this.#sent >= this.#log.nextSeq) {
       const message = `there is no event ${this.#sent}: the stream has ${this.#log.nextSeq}`
-      return this.refuse(new AparError('invalid_request', message, { param: 'after' }))
+      this.refuse(new AparError('invalid_request', message, { param: 'after' }))
+      return
     }
     const room = this.#options.acks ? this.#acked + WINDOW_EVENTS - this.#sent : Number.POSITIVE_INFINITY
     const waiting = this.#log.since(this.#sent)

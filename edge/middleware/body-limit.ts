@@ -1,12 +1,18 @@
 import type { MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { AparError } from '../../shared/errors.ts'
+import { whileItComes } from '../request-body.ts'
 
 export function limitBody(maxBytes: number): MiddlewareHandler {
-  return bodyLimit({
+  const limit = bodyLimit({
     maxSize: maxBytes,
     onError: () => {
       throw new AparError('body_too_large', `a request body may have at most ${maxBytes} bytes`)
     },
   })
+  return async (c, next) => {
+    // A body of unknown length is read to know it.
+    if (c.req.raw.body) await whileItComes(limit(c, async () => {}))
+    await next()
+  }
 }

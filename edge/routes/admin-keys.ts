@@ -14,6 +14,7 @@ import type { Changed } from '../durable/key-store.ts'
 import { type AppEnv, keyStoreOf, limitsOf } from '../env.ts'
 import { newSalt, newSecret } from '../key-secrets.ts'
 import { keyPrincipalId } from '../principal.ts'
+import { bodyText } from '../request-body.ts'
 import { DayRange, usageBody } from '../usage.ts'
 
 const KeyPath = z.object({ id: ApiKeyRecord.shape.id })
@@ -99,7 +100,7 @@ function unknownKey(id: string): AparError {
 
 /** An empty body is `{}`. */
 async function body<T>(c: Context<AppEnv>, schema: z.ZodType<T>): Promise<T> {
-  const text = await c.req.text()
+  const text = await bodyText(c)
   return parseJson(schema, text === '' ? '{}' : text)
 }
 

@@ -6,10 +6,11 @@ import { chatChunks, chatCompletion } from '../openai/chat.ts'
 import { chatRequests } from '../openai/request.ts'
 import { streamChunks } from '../openai/stream-chunks.ts'
 import { startStreams } from '../openai/streams.ts'
+import { bodyText } from '../request-body.ts'
 
 /** `POST /v1/chat/completions`, streaming and not. */
 export async function createChatCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(ChatCompletionRequest, await c.req.text())
+  const body = parseJson(ChatCompletionRequest, await bodyText(c))
   const logprobs = body.logprobs === true
   const requests = chatRequests(body)
   if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), { logprobs }))

@@ -6,10 +6,11 @@ import { completion, completionChunks } from '../openai/completion.ts'
 import { completionRequests } from '../openai/request.ts'
 import { streamChunks } from '../openai/stream-chunks.ts'
 import { startStreams } from '../openai/streams.ts'
+import { bodyText } from '../request-body.ts'
 
 /** `POST /v1/completions`, streaming and not. */
 export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(CompletionRequest, await c.req.text())
+  const body = parseJson(CompletionRequest, await bodyText(c))
   const options = {
     n: body.n ?? 1,
     logprobs: typeof body.logprobs === 'number',

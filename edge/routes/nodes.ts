@@ -5,6 +5,7 @@ import { parse, parseJson } from '../../shared/parse.ts'
 import { Heartbeat } from '../../shared/protocol/fleet.ts'
 import { type AppEnv, dialledInNodeOf, fleetOf } from '../env.ts'
 import { SOCKET_PATH } from '../gpu-node.ts'
+import { bodyText } from '../request-body.ts'
 import { isUpgrade } from '../subprotocols.ts'
 
 const NodePath = z.object({ id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'not a valid node id') })
@@ -12,7 +13,7 @@ const NodePath = z.object({ id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'not 
 /** A gpu node's sign of life: Heartbeat → Lease. */
 export async function registerNode(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(NodePath, c.req.param())
-  const heartbeat = parseJson(Heartbeat, await c.req.text())
+  const heartbeat = parseJson(Heartbeat, await bodyText(c))
   if (heartbeat.url === undefined) {
     throw new AparError('invalid_request', 'url: is needed, or the node has to dial in', { param: 'url' })
   }

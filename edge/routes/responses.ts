@@ -6,10 +6,11 @@ import { ResponseEvents, responsesRequest, wholeResponse } from '../openai/respo
 import { SingleAnswer } from '../openai/single-answer.ts'
 import { namedEvents, sseResponse } from '../openai/sse.ts'
 import { startStreams } from '../openai/streams.ts'
+import { bodyText } from '../request-body.ts'
 
 /** `POST /v1/responses`, streaming and not. */
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(ResponsesRequest, await c.req.text())
+  const body = parseJson(ResponsesRequest, await bodyText(c))
   const streams = await startStreams(c, [responsesRequest(body)])
   const answer = new SingleAnswer(streams)
   if (!body.stream) return c.json(await wholeResponse(body, answer))

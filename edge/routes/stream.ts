@@ -8,12 +8,17 @@ import { cancelSession, connectToSession, connectToSharedSocket } from '../sessi
 import { isUpgrade, offeredSubprotocols } from '../subprotocols.ts'
 
 /** Which stream a client comes back to, and what it can do. Its key may stand here, too, for other parts of the edge. */
-const StreamQuery = z.object({
-  stream: z.string().max(64).optional(),
-  /** The last event that it has. */
-  after: z.coerce.number().int().min(-1).default(-1),
-  flow: z.literal('ack').optional(),
-})
+const StreamQuery = z
+  .object({
+    stream: z.string().max(64).optional(),
+    /** The last event that it has. */
+    after: z.coerce.number().int().min(-1).default(-1),
+    flow: z.literal('ack').optional(),
+  })
+  .refine(({ stream, after }) => stream !== undefined || after === -1, {
+    path: ['after'],
+    error: 'needs stream',
+  })
 type StreamQuery = z.infer<typeof StreamQuery>
 
 const SUBPROTOCOLS: readonly string[] = [SUBPROTOCOL, MULTIPLEX_SUBPROTOCOL]

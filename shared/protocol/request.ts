@@ -31,7 +31,8 @@ export const GenerateRequest = z.strictObject({
   max_tokens: z.int().min(1).max(1_000_000).optional(),
   /** 0 is greedy. */
   temperature: z.number().min(0).max(2).optional(),
-  top_p: z.number().gt(0).max(1).optional(),
+  // In single precision, as the engine has it, still more than 0.
+  top_p: z.number().min(1e-45).max(1).optional(),
   /** 0 turns it off. */
   top_k: z.int().min(0).max(1_000_000).optional(),
   min_p: z.number().min(0).max(1).optional(),

@@ -2,6 +2,7 @@ import { env, SELF } from 'cloudflare:test'
 import { describe, expect, it, vi } from 'vitest'
 import { createApp } from '../../edge/app.ts'
 import { configuredKeys } from '../../edge/configured-keys.ts'
+import { whileItComes } from '../../edge/request-body.ts'
 import { call, deregister, KEY, register } from './support.ts'
 
 async function errorBody(response: Response) {
@@ -73,6 +74,28 @@ describe('paths and methods', () => {
       expect(response.status).toBe(413)
       expect(await errorBody(response)).toMatchObject({ code: 'body_too_large' })
     }
+  })
+
+  it.each([
+    ['without a length', {}],
+    ['with one', { 'content-length': '100' }],
+  ])('a client that leaves before the end of its body, %s, is no bug', async (_, headers) => {
+    const logged = vi.spyOn(console, 'error')
+    const body = new ReadableStream({
+      start: (controller) => controller.enqueue(new TextEncoder().encode('{"model": ')),
+      pull: (controller) => controller.error(new Error('gone')),
+    })
+    const init = { method: 'POST', body, headers: { ...headers, authorization: `Bearer ${KEY}` } }
+    const response = await createApp().fetch(new Request('http://edge/v1/chat/completions', init), env)
+    expect(response.status).toBe(499)
+    expect(await errorBody(response)).toMatchObject({ code: 'connection_closed' })
+    expect(logged).not.toHaveBeenCalled()
+    logged.mockRestore()
+  })
+
+  it('waits for a body only so long', async () => {
+    const never = new Promise<string>(() => {})
+    await expect(whileItComes(never, 5)).rejects.toMatchObject({ code: 'request_timeout', status: 408 })
   })
 
   it('gives every answer an id', async () => {

@@ -219,6 +219,7 @@ describe('refusals', () => {
     [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages.0.role'],
     [{ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }, 'messages.0.content'],
     [{ temperature: 3 }, 'temperature'],
+    [{ top_p: 1e-300 }, 'top_p'],
     [{ n: 17 }, 'n'],
     [{ tools: [] }, 'tools'],
     [{ top_logprobs: 2 }, 'top_logprobs'],

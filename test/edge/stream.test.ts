@@ -263,6 +263,12 @@ describe('a client that comes back', () => {
     expect(response.status).toBe(404)
   })
 
+  it('is refused at the handshake when it names no stream', async () => {
+    const response = await call('/v1/stream?after=1', { headers: { upgrade: 'websocket' } })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ error: { param: 'after' } })
+  })
+
   async function finished(): Promise<string> {
     const client = await Client.generate(answer)
     const stream = await streamOf(client)
