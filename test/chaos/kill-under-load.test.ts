@@ -9,7 +9,7 @@ function fleetOf(loads: number[][], atKill: number[]) {
     load: async () => (loads.shift() ?? [0, 0, 0]).map((running) => ({ running, waiting: 9 })),
     killBusiest: async () => {
       calls.push('kill')
-      return atKill.shift() ?? 0
+      return { pid: 1, running: atKill.shift() ?? 0 }
     },
     addNode: async () => void calls.push('add'),
   }

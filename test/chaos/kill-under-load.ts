@@ -34,7 +34,7 @@ export async function killUnderLoad(
       await sleep(POLL_MS)
       continue
     }
-    const running = await fleet.killBusiest()
+    const { running } = await fleet.killBusiest()
     const kill = { killed: kills.length + 1, running }
     kills.push(kill)
     if (running > 0) hits++

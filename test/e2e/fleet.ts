@@ -13,8 +13,8 @@ export interface LocalFleet {
   readonly key: string
   readonly nodeSecret: string
   nodeUrls(): string[]
-  /** `kill -9` for the node with most requests; how many of them were being decoded on it, asked right before. */
-  killBusiest(): Promise<number>
+  /** `kill -9` for the node with most requests; `running` of them were being decoded on it, asked right before. */
+  killBusiest(): Promise<{ pid: number; running: number }>
   /** SIGTERM for it; settles when it has ended. */
   terminateBusiest(): Promise<void>
   /** As a runtime update does it: connections and memory are lost, storage stays. */
@@ -85,7 +85,7 @@ export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
       const busiest = await takeBusiest()
       const { running } = await loadOf(busiest)
       busiest.process.kill('SIGKILL')
-      return running
+      return { pid: busiest.process.pid ?? 0, running }
     },
     terminateBusiest: async () => {
       const { process } = await takeBusiest()
