@@ -1,7 +1,7 @@
 import { AparError, toAparError } from '../shared/errors.ts'
-import { parseJson } from '../shared/parse.ts'
 import type { ErrorEvent } from '../shared/protocol/events.ts'
-import { NodeBatch, type NodeFrame, type Origin, type StreamLog } from '../shared/protocol/node.ts'
+import type { NodeFrame, Origin, StreamLog } from '../shared/protocol/node.ts'
+import { parseBatch } from '../shared/protocol/parse-batch.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import { CLOSE_SERVICE_RESTART } from './close-codes.ts'
 import type { NodeSocket } from './gpu-node.ts'
@@ -210,7 +210,7 @@ export class Upstream {
   #take(text: string): Broken | undefined {
     if (this.#over) return undefined
     const { log, onBatch } = this.#options
-    const batch = parseJson(NodeBatch, text)
+    const batch = parseBatch(text)
     const last = batch.events.at(-1)
     const elsewhere = last?.type === 'error' ? ELSEWHERE[last.code] : undefined
     // What came with such an error, the next node says again.

@@ -20,11 +20,14 @@ export function parse<T>(schema: z.ZodType<T>, input: unknown): T {
  * @throws AparError `invalid_json` when it is not JSON, else as {@link parse}.
  */
 export function parseJson<T>(schema: z.ZodType<T>, text: string): T {
-  let value: unknown
+  return parse(schema, parseJsonText(text))
+}
+
+/** @throws AparError `invalid_json`. */
+export function parseJsonText(text: string): unknown {
   try {
-    value = JSON.parse(text)
+    return JSON.parse(text)
   } catch {
     throw new AparError('invalid_json', 'not valid JSON')
   }
-  return parse(schema, value)
 }

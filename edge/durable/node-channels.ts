@@ -72,7 +72,7 @@ export class NodeChannels {
       const lease = await this.#options.onHeartbeat(heartbeat)
       this.#send({ type: 'lease', ...lease })
     } catch (error) {
-      // Without an answer the node dials again.
+      // The node beats again, with or without an answer.
       this.#options.log(error)
     }
   }

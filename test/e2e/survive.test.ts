@@ -38,17 +38,24 @@ describe('a gpu node that is killed', () => {
   test('costs no text: another one goes on with the branches', { timeout: 120_000 }, async () => {
     fleet = await startFleet({ nodes: 2 })
     const whole = await open().text()
-    let killed = 0
-    const stream = open()
-    const events = await read(stream, async (event) => {
-      const live = stream.tree.branches().filter(({ reason }) => reason === undefined)
-      if (killed === 0 && event.type === 'delta' && live.length > 2) {
-        killed = (await fleet.killBusiest()).pid
-      }
-    })
-    expect(killed).toBeGreaterThan(0)
-    expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'stop' })
-    expect(stream.tree.text()).toBe(whole)
+    // An answer takes the engine some 50 ms: it may be written before the kill, though the client has not read it.
+    let hit = 0
+    for (let attempt = 0; hit === 0 && attempt < 20; attempt++) {
+      if (attempt > 0) await fleet.addNode()
+      let killed = 0
+      const stream = open()
+      const events = await read(stream, async (event) => {
+        const live = stream.tree.branches().filter(({ reason }) => reason === undefined)
+        if (killed > 0 || event.type !== 'delta' || live.length < 2) return
+        const { pid, running } = await fleet.killBusiest()
+        killed = pid
+        hit = running
+      })
+      expect(killed).toBeGreaterThan(0)
+      expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'stop' })
+      expect(stream.tree.text()).toBe(whole)
+    }
+    expect(hit).toBeGreaterThan(0)
   })
 
   test('takes no other stream along either', { timeout: 120_000 }, async () => {

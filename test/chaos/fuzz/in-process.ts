@@ -13,6 +13,7 @@ import { Heartbeat } from '../../../shared/protocol/fleet.ts'
 import { ClientFrame } from '../../../shared/protocol/frames.ts'
 import { MultiplexedFrame } from '../../../shared/protocol/multiplex.ts'
 import { NodeBatch, NodeFrame } from '../../../shared/protocol/node.ts'
+import { parseBatch } from '../../../shared/protocol/parse-batch.ts'
 import { ResponsesRequest } from '../../../shared/responses.ts'
 import { Counts } from './counts.ts'
 import { damaged } from './damage.ts'
@@ -103,7 +104,7 @@ function parserTargets(): Target[] {
   return [
     parser('client frame', examples.CLIENT_FRAMES, (text) => parseJson(ClientFrame, text)),
     parser('node frame', examples.NODE_FRAMES, (text) => parseJson(NodeFrame, text)),
-    parser('node batch', examples.NODE_BATCHES, (text) => coalesce(parseJson(NodeBatch, text).events)),
+    parser('node batch', examples.NODE_BATCHES, (text) => coalesce(parseBatch(text).events)),
     parser('chat body', examples.CHAT_BODIES, (text) => chatRequests(parseJson(ChatCompletionRequest, text))),
     parser('completion body', examples.COMPLETION_BODIES, (text) =>
       completionRequests(parseJson(CompletionRequest, text)),
