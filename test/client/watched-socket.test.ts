@@ -7,6 +7,7 @@ class FakeSocket implements SocketLike {
   static made: FakeSocket[] = []
   readyState = 0
   readonly sent: string[] = []
+  closedWith: number | undefined
   readonly #listeners: { type: string; listener: (event?: unknown) => void }[] = []
 
   readonly url: string
@@ -22,7 +23,8 @@ class FakeSocket implements SocketLike {
     this.sent.push(data)
   }
   /** As with a peer that is gone: nothing answers. */
-  close(): void {
+  close(code?: number): void {
+    this.closedWith = code
     this.readyState = 2
   }
   emit(type: 'open' | 'message' | 'close' | 'error', event?: object): void {
@@ -78,6 +80,8 @@ it('is lost after 40 s of silence, once, and says nothing more', () => {
   vi.advanceTimersByTime(1_000)
   expect(heard).toEqual(['open', 'x', 1006])
   expect([socket.readyState, real.readyState]).toEqual([3, 2])
+  // A path that was only stalled delivers it: a goodbye would cancel the streams.
+  expect(real.closedWith).toBe(4000)
   real.emit('message', { data: 'late' })
   real.emit('close', { code: 1006 })
   vi.advanceTimersByTime(100_000)
