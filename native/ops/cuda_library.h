@@ -10,7 +10,7 @@ namespace apar {
 // The CUDA backend is a shared library of its own, opened at run time: the engine starts where no CUDA is.
 // Both are built from one source tree and checked against each other by this number; the C++ types that cross
 // are the same on both sides.
-constexpr int kCudaLibraryVersion = 4;
+constexpr int kCudaLibraryVersion = 5;
 
 // What the library exports, as C functions. An error is written to `code` (an ErrorCode) and `message`.
 extern "C" {

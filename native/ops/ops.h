@@ -25,6 +25,7 @@ struct OpsConfig {
   int32_t max_rows = 0;     // rows of one step
   int32_t max_context = 0;  // tokens a row may attend to
   int64_t max_inputs = 0;   // of any linear layer
+  bool time_steps = false;  // for Ops::step_seconds()
   // What only devices that share a model need.
   int32_t hidden_size = 0;
   int32_t intermediate_size = 0;
@@ -107,6 +108,10 @@ class Ops {
   // Ends a step that hands out nothing: it is on its way, and the caller goes on. logits() and draw_tokens()
   // end theirs themselves.
   virtual void end_step() {}
+
+  // How long the device took for the last step that handed something out, by its own clock: from the first
+  // copy to it to the last kernel. 0 unless OpsConfig::time_steps, and where the host is the device.
+  virtual double step_seconds() { return 0; }
 
   // Whether draw_tokens() is there. On the CPU it would save nothing.
   virtual bool draws_tokens() const { return false; }

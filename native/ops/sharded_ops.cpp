@@ -175,6 +175,12 @@ void ShardedOps::end_step() {
   threads_.post([this](int32_t rank) { ops(rank).end_step(); });
 }
 
+double ShardedOps::step_seconds() {
+  std::vector<double> seconds(ranks_.size());
+  on_all([&](int32_t rank) { seconds[static_cast<size_t>(rank)] = ops(rank).step_seconds(); });
+  return *std::ranges::max_element(seconds);
+}
+
 void ShardedOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
   const auto& split = *static_cast<const ShardedLinear*>(head.data);
   const Parts& inputs = parts(x);

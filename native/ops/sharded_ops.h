@@ -50,6 +50,7 @@ class ShardedOps final : public Ops {
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
   void end_step() override;
+  double step_seconds() override;  // of the slowest rank
 
  private:
   // Activations or a placed matrix: its address on every rank. Known to callers by that on rank 0.

@@ -1,5 +1,5 @@
 // Prints the logits of one path, for comparison with other implementations of the same checkpoint
-// (test/native, native/gpu/prove).
+// (test/native, native/gpu/verify).
 //
 // Standard input: a model job (model_job.h) and the line
 //   path TOKENS ID...

@@ -10,7 +10,7 @@
 namespace apar {
 
 // A checkpoint and how to run it, as text, for tools that other programs drive (test/native,
-// native/gpu/prove). One item per line; the caller knows the checkpoint's files:
+// native/gpu/verify). One item per line; the caller knows the checkpoint's files:
 //   shape VOCAB HIDDEN INTERMEDIATE LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT EPS THETA TIED
 //   dtype f32|bf16|f16|fp8|int8|int4
 //   kv_cache_dtype auto|fp8

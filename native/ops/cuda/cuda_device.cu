@@ -27,6 +27,30 @@ class CudaGraph final : public Graph {
   cudaStream_t stream_;
 };
 
+class CudaTimer final : public Timer {
+ public:
+  explicit CudaTimer(cudaStream_t stream) : stream_(stream) {
+    check(cudaEventCreate(&begin_), "cudaEventCreate");
+    check(cudaEventCreate(&end_), "cudaEventCreate");
+  }
+  ~CudaTimer() override {
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+  }
+  void start() override { check(cudaEventRecord(begin_, stream_), "cudaEventRecord"); }
+  void stop() override { check(cudaEventRecord(end_, stream_), "cudaEventRecord"); }
+  double seconds() override {
+    float milliseconds = 0;
+    check(cudaEventSynchronize(end_), "the device failed");
+    check(cudaEventElapsedTime(&milliseconds, begin_, end_), "cudaEventElapsedTime");
+    return milliseconds / 1e3;
+  }
+
+ private:
+  cudaStream_t stream_;
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+};
+
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(int32_t index) {
@@ -82,6 +106,8 @@ class CudaDevice final : public Device {
     check(cudaMemcpyAsync(pinned, from, bytes, cudaMemcpyDeviceToHost, stream_), "download");
   }
   void synchronize() override { check(cudaStreamSynchronize(stream_), "the device failed"); }
+
+  std::unique_ptr<Timer> make_timer() override { return std::make_unique<CudaTimer>(stream_); }
 
   void begin_capture() override {
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");

@@ -25,7 +25,7 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
       device_(std::move(device)),
       stream_(device_->stream()),
       work_(sharing_, attention_bytes(shape_.group(), shape_.head_dim, config.kv_format)),
-      graphs_(*device_),
+      graphs_(*device_, graphs_of_environment()),
       // bf16's rows of tiles are the largest, larger than rows that are not packed.
       staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
   allocate_kv();
@@ -53,6 +53,7 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   attention_grid_ = attention_mma_takes(shape_, config.kv_format)
                         ? attention_mma_grid(shape_, config.kv_format)
                         : attention_plain_grid(shape_, config.kv_format);
+  if (config.time_steps) timer_ = device_->make_timer();
   fill_rope_table();
 }
 

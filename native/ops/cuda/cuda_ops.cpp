@@ -42,6 +42,7 @@ void CudaOps::begin_step(const StepBatch& batch) {
     throw Error(ErrorCode::internal, "a step's arrays exceed their buffer");
   if (under_way_) wait();
   std::memcpy(pinned_step_, words_.data(), words_.size() * sizeof(int32_t));
+  if (timer_ != nullptr) timer_->start();
   device_->upload(step_, pinned_step_, words_.size() * sizeof(int32_t));
   under_way_ = true;
   rows_ = batch.rows();
@@ -142,6 +143,7 @@ void CudaOps::compute_logits(const float* x, int32_t rows, const Linear& head) {
 
 void CudaOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
   compute_logits(x, rows, head);
+  if (timer_ != nullptr) timer_->stop();
   staging_.fetch(out.data(), logits_, out.size_bytes());
   under_way_ = false;
 }
@@ -152,6 +154,7 @@ void CudaOps::draw_tokens(const float* x, int32_t rows, const Linear& head, std:
   std::memcpy(pinned_draws_, draws.data(), draws.size_bytes());
   device_->upload(draws_, pinned_draws_, draws.size_bytes());
   cuda::draw_tokens(stream_, logits_, rows, static_cast<int32_t>(head.rows), draws_, drawn_);
+  if (timer_ != nullptr) timer_->stop();
   device_->download(pinned_drawn_, drawn_, drawn.size_bytes());
   wait();
   std::memcpy(drawn.data(), pinned_drawn_, drawn.size_bytes());

@@ -41,6 +41,7 @@ class CudaOps final : public Ops {
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
   void end_step() override { finish_step(); }
+  double step_seconds() override { return timer_ == nullptr ? 0 : timer_->seconds(); }
   bool draws_tokens() const override { return true; }
   void draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,
                    std::span<DrawnToken> drawn) override;
@@ -104,6 +105,7 @@ class CudaOps final : public Ops {
   StepHeader* step_ = nullptr;      // on the device
   size_t max_step_words_ = 0;
   StepGraphs graphs_;
+  std::unique_ptr<Timer> timer_;  // of a step, if asked for
   int32_t rows_ = 0;
   bool under_way_ = false;  // the device may still read pinned_step_
 

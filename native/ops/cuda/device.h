@@ -24,6 +24,17 @@ class Graph {
   virtual void launch() = 0;
 };
 
+// Two moments of a device's stream.
+class Timer {
+ public:
+  virtual ~Timer() = default;
+  // In stream order.
+  virtual void start() = 0;
+  virtual void stop() = 0;
+  // Between them, by the device's clock; waits for the second. start() and stop() have been called.
+  virtual double seconds() = 0;
+};
+
 // Device memory, copies and graphs: what the operations need beside their kernels. One stream; everything on
 // it happens in order. CudaDevice is the real one, EmulatedDevice runs the kernels on the host for the tests.
 // Errors are Error{out_of_memory} for an allocation that fails, Error{internal} for anything else.
@@ -43,6 +54,9 @@ class Device {
   virtual void upload(void* to, const void* pinned, size_t bytes) = 0;
   virtual void download(void* pinned, const void* from, size_t bytes) = 0;
   virtual void synchronize() = 0;
+
+  // Not used after this object.
+  virtual std::unique_ptr<Timer> make_timer() = 0;
 
   // Between the two, launches are recorded instead of run.
   virtual void begin_capture() = 0;

@@ -1,6 +1,10 @@
 #include "ops/cuda/step_graphs.h"
 
+#include <cstdlib>
+#include <string>
 #include <utility>
+
+#include "core/error.h"
 
 namespace apar::cuda {
 namespace {
@@ -9,6 +13,14 @@ namespace {
 constexpr int32_t kMaxRecordedRows = 512;
 
 }  // namespace
+
+bool graphs_of_environment() {
+  const char* const name = std::getenv("APAR_CUDA_GRAPHS");
+  const std::string value = name == nullptr ? "on" : name;
+  if (value != "on" && value != "off")
+    throw Error(ErrorCode::invalid_config, "APAR_CUDA_GRAPHS is on or off, not " + value);
+  return value == "on";
+}
 
 void StepGraphs::begin(const StepShape& shape) {
   shape_ = shape;
@@ -25,7 +37,7 @@ void StepGraphs::begin(const StepShape& shape) {
 
 void StepGraphs::finish() {
   const Mode mode = std::exchange(mode_, Mode::idle);
-  if (mode == Mode::direct && shape_.rows <= kMaxRecordedRows) graphs_.try_emplace(shape_);
+  if (mode == Mode::direct && enabled_ && shape_.rows <= kMaxRecordedRows) graphs_.try_emplace(shape_);
   if (mode == Mode::record) graphs_[shape_] = device_.end_capture();
   if (mode == Mode::record || mode == Mode::replay) graphs_[shape_]->launch();
 }

@@ -18,11 +18,15 @@ struct StepShape {
   auto operator<=>(const StepShape&) const = default;
 };
 
+// What APAR_CUDA_GRAPHS in the environment says: "on", which is the default, or "off". Throws
+// Error{invalid_config} for anything else.
+bool graphs_of_environment();
+
 // Records the launches of a shape's second step (the first loads the kernels' code) and repeats them from
-// then on: while replaying, operations launch nothing.
+// then on: while replaying, operations launch nothing. Not `enabled`, every step runs directly.
 class StepGraphs {
  public:
-  explicit StepGraphs(Device& device) : device_(device) {}
+  explicit StepGraphs(Device& device, bool enabled = true) : device_(device), enabled_(enabled) {}
   ~StepGraphs() { abandon(); }
   StepGraphs(const StepGraphs&) = delete;
   StepGraphs& operator=(const StepGraphs&) = delete;
@@ -57,6 +61,7 @@ class StepGraphs {
   enum class Mode : uint8_t { idle, direct, record, replay };
 
   Device& device_;
+  bool enabled_;
   Mode mode_ = Mode::idle;
   StepShape shape_;
   std::map<StepShape, std::unique_ptr<Graph>> graphs_;  // null: to be recorded

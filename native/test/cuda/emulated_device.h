@@ -22,6 +22,7 @@ class EmulatedDevice final : public Device {
   void upload(void* to, const void* pinned, size_t bytes) override;
   void download(void* pinned, const void* from, size_t bytes) override;
   void synchronize() override { ++waits_; }
+  std::unique_ptr<Timer> make_timer() override;
   void begin_capture() override { capturing_ = true; }
   std::unique_ptr<Graph> end_capture() override;
   void abandon_capture() noexcept override;

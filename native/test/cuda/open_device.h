@@ -8,7 +8,7 @@
 
 namespace apar::cuda {
 
-// The device that the tests run on: the emulator here, the GPU in the build for one (prove). The same tests
+// The device that the tests run on: the emulator here, the GPU in the build for one. The same tests
 // hold on both.
 std::unique_ptr<Device> open_test_device(int32_t index = 0);
 

@@ -8,6 +8,7 @@
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/fp8_pool.h"
+#include "test/cuda/mismatches.h"
 #include "test/cuda/open_device.h"
 #include "test/cuda/tree_batch.h"
 
@@ -60,6 +61,25 @@ Inputs random_inputs(std::mt19937& random, const TreeBatch& tree, HeadShape shap
   return inputs;
 }
 
+// The items of the work list whose partial results each batch row merges, such as "small 3".
+std::vector<std::vector<std::string>> items_of_rows(const AttentionWork& work) {
+  std::vector<std::string> item_of_part(work.num_parts());
+  const auto name = [&](std::span<const AttentionItem> items, const char* kind) {
+    for (size_t i = 0; i < items.size(); ++i) {
+      const int32_t chunks = items[i].folded != 0 ? 1 : tiles_of(items[i].num_tokens, kChunkTokens);
+      for (int32_t part = 0; part < items[i].num_rows * chunks; ++part)
+        item_of_part[items[i].first_part + part] = kind + std::to_string(i);
+    }
+  };
+  name(work.small_items(), "small ");
+  name(work.large_items(), "large ");
+  std::vector<std::vector<std::string>> items(work.rows().size());
+  for (size_t planned = 0; planned < work.rows().size(); ++planned)
+    for (int32_t i = work.merge_begin()[planned]; i < work.merge_begin()[planned + 1]; ++i)
+      items[work.rows()[planned]].push_back(item_of_part[work.merge_parts()[i] / 2]);
+  return items;
+}
+
 std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inputs, KvFormat format,
                        Kernel kernel, int64_t max_parts, Sharing sharing = Sharing::always) {
   const HeadShape shape = inputs.shape;
@@ -87,6 +107,14 @@ std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inpu
   const std::vector<float> got = out.get();
   CHECK(out_bf16.get() == to_bf16(got));
   return got;
+}
+
+std::string case_name(const TreeBatch& tree, HeadShape shape, KvFormat format, Kernel kernel) {
+  constexpr const char* kFormats[] = {"f32", "bf16", "fp8"};
+  return std::string(kernel == attention_mma ? "attention_mma " : "attention_plain ") +
+         kFormats[static_cast<int>(format)] + " rows " + std::to_string(tree.batch().rows()) + " heads " +
+         std::to_string(shape.heads) + "/" + std::to_string(shape.kv_heads) + " x " +
+         std::to_string(shape.head_dim);
 }
 
 std::vector<double> expected(const TreeBatch& tree, const Inputs& inputs) {
@@ -128,20 +156,31 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, KvFormat forma
   const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 2000);
   const auto got = in_either_order([&] { return run(*device, tree, inputs, format, kernel, room); });
   const std::vector<double> want = expected(tree, inputs);
-  double worst = 0, largest = 0;
+  double largest = 0;
+  for (const double value : want) largest = std::max(largest, std::abs(value));
+  const std::string name = case_name(tree, shape, format, kernel);
+  const int32_t width = shape.heads * shape.head_dim;
+  AttentionWork work;
+  work.build(tree.batch(), shape.group(), room);
+  const auto items = items_of_rows(work);
+  Mismatches wrong(name, 1, shape.head_dim);
   for (size_t i = 0; i < want.size(); ++i) {
-    REQUIRE(std::isfinite(got[i]));
-    worst = std::max(worst, std::abs(got[i] - want[i]));
-    largest = std::max(largest, std::abs(want[i]));
+    const auto row = static_cast<int32_t>(i / width);
+    wrong.compare(row, static_cast<int32_t>(i % width), got[i], want[i], tolerance * largest, items[row]);
   }
-  CHECK(worst < tolerance * largest);
+  CHECK(wrong.check());
+  const auto same_bits = [&](const char* how, const std::vector<float>& other) {
+    Mismatches different(name + how, 1, shape.head_dim);
+    different.same(other, got, width);
+    CHECK(different.check());
+  };
   // Another cut of the work leaves every bit, and so does plain paged attention.
-  CHECK(run(*device, tree, inputs, format, kernel, 0) == got);
-  CHECK(run(*device, tree, inputs, format, kernel, room, Sharing::never) == got);
+  same_bits(", cut otherwise", run(*device, tree, inputs, format, kernel, 0));
+  same_bits(", not shared", run(*device, tree, inputs, format, kernel, room, Sharing::never));
   if (format != KvFormat::fp8) return;
   // What fp8 stands for is exact in bf16, and multiplied and added in the same order.
   const KvFormat wider = kernel == attention_mma ? KvFormat::bf16 : KvFormat::f32;
-  CHECK(run(*device, tree, inputs, wider, kernel, room) == got);
+  same_bits(", from a wider cache", run(*device, tree, inputs, wider, kernel, room));
 }
 
 }  // namespace

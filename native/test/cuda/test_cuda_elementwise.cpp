@@ -4,6 +4,7 @@
 #include "ops/cuda/kernels.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
+#include "test/cuda/mismatches.h"
 #include "test/cuda/open_device.h"
 #include "test/cuda/step_words.h"
 
@@ -32,10 +33,12 @@ TEST_CASE("embedding and gathered rows; rows beyond the step's stay as they were
           dtype == DType::f32 ? static_cast<const void*>(table_f32.data()) : table_bf16.data();
       embed(device->stream(), header(step), 4 + kPadding, data, dtype, width, x.data());
       const std::vector<float> got = x.get();
+      Mismatches wrong("embedding, width " + std::to_string(width));
       for (int32_t i = 0; i < 4 * width; ++i) {
         const float want = table[tokens[i / width] * width + i % width];
-        REQUIRE(got[i] == (dtype == DType::f32 ? want : bf16_to_f32(f32_to_bf16(want))));
+        wrong.same(i / width, i % width, got[i], dtype == DType::f32 ? want : bf16_to_f32(f32_to_bf16(want)));
       }
+      CHECK(wrong.check());
       for (size_t i = 4 * width; i < got.size(); ++i) REQUIRE(std::isnan(got[i]));
 
       const DeviceArray<float> rows(*device, static_cast<size_t>(2 + kPadding) * width);
@@ -43,8 +46,10 @@ TEST_CASE("embedding and gathered rows; rows beyond the step's stay as they were
       gather_logit_rows(device->stream(), header(step), 2 + kPadding, width, x.data(), rows.data(),
                         rows_bf16.data());
       const std::vector<float> gathered = rows.get();
+      Mismatches moved("gathered rows, width " + std::to_string(width));
       for (int32_t i = 0; i < 2 * width; ++i)
-        REQUIRE(gathered[i] == got[logit_rows[i / width] * width + i % width]);
+        moved.same(i / width, i % width, gathered[i], got[logit_rows[i / width] * width + i % width]);
+      CHECK(moved.check());
       for (size_t i = 2 * width; i < gathered.size(); ++i) REQUIRE(std::isnan(gathered[i]));
     }
   }
@@ -78,17 +83,22 @@ TEST_CASE("residual and norm") {
         CHECK(residual_and_out.get() == got);
       }
       CHECK(out_bf16.get() == to_bf16(got));
+      Mismatches sums("residual, width " + std::to_string(width)),
+          norms("norm, width " + std::to_string(width));
       for (int32_t row = 0; row < rows; ++row) {
         double squares = 0;
-        for (int32_t i = row * width; i < (row + 1) * width; ++i) {
-          REQUIRE(after[i] == (adds ? x[i] + residual[i] : x[i]));
-          squares += double{after[i]} * after[i];
+        for (int32_t i = 0; i < width; ++i) {
+          const int32_t at = row * width + i;
+          sums.same(row, i, after[at], adds ? x[at] + residual[at] : x[at]);
+          squares += double{after[at]} * after[at];
         }
         for (int32_t i = 0; i < width; ++i) {
           const double want = after[row * width + i] / std::sqrt(squares / width + 1e-5) * weight[i];
-          REQUIRE(got[row * width + i] == doctest::Approx(want).epsilon(3e-6));
+          norms.compare(row, i, got[row * width + i], want, 3e-6 * (1 + std::abs(want)));
         }
       }
+      CHECK(sums.check());
+      CHECK(norms.check());
     }
   }
 }
@@ -105,9 +115,11 @@ TEST_CASE("swiglu, extremes included") {
     swiglu(device->stream(), count, gate_device.data(), up_device.data(), gate_bf16.data());
     const std::vector<float> got = gate_device.get();
     CHECK(gate_bf16.get() == to_bf16(got));
+    Mismatches wrong("swiglu of " + std::to_string(count));
     for (int32_t i = 0; i < count; ++i) {
       const double want = gate[i] / (1 + std::exp(-double{gate[i]})) * up[i];
-      REQUIRE(std::abs(got[i] - want) <= 3e-6 * std::abs(want) + 1e-35);
+      wrong.compare(0, i, got[i], want, 3e-6 * std::abs(want) + 1e-35);
     }
+    CHECK(wrong.check());
   }
 }

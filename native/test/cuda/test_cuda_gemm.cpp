@@ -31,6 +31,27 @@ TEST_CASE("packed products: sums in parts, by several blocks and by one in turn"
   }
 }
 
+TEST_CASE("packed products: the parts of a sum are right by themselves") {
+  std::mt19937 random(16);
+  for (const WeightFormat format : kPackedFormats) {
+    const auto device = open_test_device();
+    const ProductCase shape = {format, 5, 1032, {70, 10}};
+    std::vector<Layer> layers;
+    for (const int32_t outs : shape.outs) layers.push_back(random_layer(random, format, outs, shape.in));
+    std::vector<float> x = random_floats(random, static_cast<size_t>(shape.rows) * shape.in);
+    for (float& value : x) value = bf16_to_f32(f32_to_bf16(value));
+    ProductTrace trace;
+    packed_products(*device, shape, layers, x, &trace);
+    CHECK(trace.plan.splits > 1);
+    CHECK(!trace.partials.empty());
+    for (size_t i = 0; i < layers.size(); ++i) {
+      Mismatches wrong(product_name(shape, layers[i], trace.plan));
+      find_wrong_parts(wrong, shape, layers, i, x, trace);
+      CHECK(wrong.json().ends_with("\"by_part\": {}}}"));
+    }
+  }
+}
+
 TEST_CASE("plain products of any shape, f32 and bf16") {
   std::mt19937 random(13);
   const auto device = open_test_device();
@@ -52,6 +73,7 @@ TEST_CASE("plain products of any shape, f32 and bf16") {
                                y.data(), outs, 0};
         plain_gemm(device->stream(), call, dtype);
         const std::vector<float> got = y.get();
+        Mismatches wrong("gemm_plain rows " + std::to_string(rows) + " in " + std::to_string(in));
         for (int32_t i = 0; i < rows * outs; ++i) {
           double want = 0;
           for (int32_t k = 0; k < in; ++k) {
@@ -59,8 +81,9 @@ TEST_CASE("plain products of any shape, f32 and bf16") {
             want += double{x[i / outs * in + k]} *
                     (dtype == DType::f32 ? weight : bf16_to_f32(f32_to_bf16(weight)));
           }
-          REQUIRE(got[i] == doctest::Approx(want).epsilon(1e-5).scale(10));
+          wrong.compare(i / outs, i % outs, got[i], want, 1e-5 * (10 + std::abs(want)));
         }
+        CHECK(wrong.check());
       }
     }
   }

@@ -51,6 +51,8 @@ TEST_CASE("products of several layers, of several numbers of rows") {
   }
   for (const int32_t rows : {16, 33, 16}) {
     const std::vector<uint16_t> x = to_bf16(random_floats(random, static_cast<size_t>(rows) * kIn));
+    std::vector<float> x_kept;
+    for (const uint16_t bits : x) x_kept.push_back(bf16_to_f32(bits));
     const DeviceArray<uint16_t> x_device(*device, x);
     std::vector<DeviceArray<float>> got;
     GemmCall call;
@@ -64,16 +66,13 @@ TEST_CASE("products of several layers, of several numbers of rows") {
     lt->multiply(call);
     for (size_t i = 0; i < layers.size(); ++i) {
       const std::vector<float> y = got[i].get();
+      Mismatches wrong("cublaslt rows " + std::to_string(rows) + " outs " + std::to_string(outs[i]));
       for (int32_t at = 0; at < rows * outs[i]; ++at) {
-        double want = 0, size = 0;
-        for (int32_t k = 0; k < kIn; ++k) {
-          const double product =
-              double{bf16_to_f32(x[at / outs[i] * kIn + k])} * layers[i].kept[at % outs[i] * kIn + k];
-          want += product;
-          size += std::abs(product);
-        }
-        REQUIRE(std::abs(y[at] - want) < 1e-6 * size);
+        const ExactSum want = exact_sum(std::span(x_kept).subspan(at / outs[i] * kIn, kIn),
+                                        std::span(layers[i].kept).subspan(at % outs[i] * kIn, kIn));
+        wrong.compare(at / outs[i], at % outs[i], y[at], want.value, kProductTolerance * want.size);
       }
+      CHECK(wrong.check());
     }
   }
 }

@@ -44,7 +44,7 @@ TEST_CASE("stages are filled again, sums are in parts, by several blocks and by 
   }
 }
 
-// Whether wgmma adds a row's products as mma.sync does is not documented. prove reads the line.
+// Whether wgmma adds a row's products as mma.sync does is not documented. native/gpu/verify reads the line.
 TEST_CASE("the same bits as mma.sync") {
   if (!device_has_wgmma()) return;
   std::mt19937 random(23);

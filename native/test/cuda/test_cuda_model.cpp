@@ -5,8 +5,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/error.h"
 #include "model/llama.h"
 #include "ops/cuda/cuda_ops.h"
+#include "test/cuda/mismatches.h"
 #include "test/cuda/open_device.h"
 #include "test/random_model.h"
 #include "test/tree_run.h"
@@ -66,6 +68,31 @@ Difference compare(const Logits& a, const Logits& b, size_t vocab) {
   return found;
 }
 
+// Prints where two runs differ by more than `allowed` of the largest logit; 0 for any bit. Rows are counted
+// over all branches, as computed in both.
+void dump(const std::string& what, const Logits& got, const Logits& want, size_t vocab, double allowed) {
+  double largest = 0;
+  for (const auto& branch : want)
+    for (const float logit : branch)
+      if (!std::isnan(logit)) largest = std::max(largest, std::abs(double{logit}));
+  Mismatches wrong(what, 1, cuda::kTileOuts);
+  int32_t row = 0;
+  for (size_t branch = 0; branch < want.size(); ++branch) {
+    for (size_t at = 0; at < want[branch].size(); at += vocab) {
+      if (std::isnan(want[branch][at]) || std::isnan(got[branch][at])) continue;
+      for (size_t i = 0; i < vocab; ++i) {
+        const float is = got[branch][at + i], expected = want[branch][at + i];
+        if (allowed > 0)
+          wrong.compare(row, static_cast<int32_t>(i), is, expected, allowed * largest);
+        else
+          wrong.same(row, static_cast<int32_t>(i), is, expected);
+      }
+      ++row;
+    }
+  }
+  wrong.check();
+}
+
 // Rows that are computed together, in other chunks and over other nodes, have the bits of rows alone.
 void check_together(Model& model, const TextTree& tree, const Logits& alone, uint32_t seed) {
   for (const RunOptions& options :
@@ -74,6 +101,9 @@ void check_together(Model& model, const TextTree& tree, const Logits& alone, uin
     const Difference together = compare(alone, run_tree(model, tree, options), model.config().vocab_size);
     CHECK(together.rows > 10);
     CHECK(together.different == 0);
+    if (together.different > 0)
+      dump("logits of rows together, up to " + std::to_string(options.rows_per_step) + ", against rows alone",
+           run_tree(model, tree, options), alone, model.config().vocab_size, 0);
   }
 }
 
@@ -93,10 +123,76 @@ void check_model(const ModelConfig& config, WeightFormat format, double toleranc
   const Difference to_cpu = compare(want, alone, vocab);
   CHECK(to_cpu.rows > 20);
   CHECK(to_cpu.worst < tolerance);
+  if (!(to_cpu.worst < tolerance))
+    dump(std::string("logits, ") + to_string(format) + ", against the CPU's", alone, want, vocab, tolerance);
   check_together(*model, tree, alone, seed);
 }
 
 }  // namespace
+
+namespace {
+
+// A decoding step of two branches of one prompt; `salt` chooses its tokens.
+struct ForkedStep {
+  static constexpr int32_t kPrompt = 20;
+  std::vector<int32_t> tokens, positions{kPrompt, kPrompt}, slots{2 * kBlockTokens, 3 * kBlockTokens};
+  std::vector<int32_t> prompt_blocks{0, 1}, first_block{2}, second_block{3}, path{0, 1, 0, 2},
+      logit_rows{0, 1};
+  std::vector<KvNodeView> nodes{{prompt_blocks, 0, kPrompt}, {first_block, 0, 1}, {second_block, 0, 1}};
+  std::vector<SequenceRows> sequences{{0, 1, 0, 2, kPrompt + 1}, {1, 1, 2, 2, kPrompt + 1}};
+
+  explicit ForkedStep(int32_t salt) : tokens{5 + salt, 9 + salt} {}
+  StepBatch batch() const { return {tokens, positions, slots, sequences, nodes, path, logit_rows}; }
+};
+
+void prefill(Model& model) {
+  std::vector<int32_t> tokens, rows;
+  for (int32_t i = 0; i < ForkedStep::kPrompt; ++i) tokens.push_back(3 + i), rows.push_back(i);
+  const std::vector<int32_t> blocks{0, 1}, path{0};
+  const std::vector<KvNodeView> nodes{{blocks, 0, ForkedStep::kPrompt}};
+  const std::vector<SequenceRows> sequences{{0, ForkedStep::kPrompt, 0, 1, ForkedStep::kPrompt}};
+  model.forward({tokens, rows, rows, sequences, nodes, path, {}}, {});
+}
+
+std::vector<float> step(Model& model, int32_t salt) {
+  std::vector<float> logits(2 * static_cast<size_t>(model.config().vocab_size));
+  const ForkedStep forked(salt);
+  model.forward(forked.batch(), logits);
+  return logits;
+}
+
+}  // namespace
+
+// A graph that keeps what it should read anew (a token, a length, an address) shows here.
+TEST_CASE("direct, recorded and replayed steps have the same bits, and so have steps without graphs") {
+  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::f32, WeightFormat::int4}) {
+    const RandomModel random = make_random_model(aligned_config(), 8);
+    ::setenv("APAR_CUDA_GRAPHS", "off", 1);
+    const auto plain = open_cuda(random, format);
+    ::unsetenv("APAR_CUDA_GRAPHS");
+    prefill(*plain);
+    const std::vector<float> want[] = {step(*plain, 0), step(*plain, 1)};
+    CHECK(want[0] != want[1]);
+    const auto recording = open_cuda(random, format);
+    prefill(*recording);
+    // A shape's first step runs directly, its second is recorded, later ones are replayed; each of two
+    // batches comes once in every way.
+    const std::pair<const char*, int32_t> steps[] = {{"direct", 0},   {"recorded", 1}, {"replayed", 0},
+                                                     {"replayed", 1}, {"replayed", 1}, {"replayed", 0}};
+    for (const auto& [how, salt] : steps) {
+      Mismatches wrong(std::string("logits of a ") + how + " step, " + to_string(format), 1, cuda::kTileOuts);
+      wrong.same(step(*recording, salt), want[salt], random.config.vocab_size);
+      CHECK(wrong.check());
+    }
+    for (const int32_t salt : {0, 1, 0}) CHECK(step(*plain, salt) == want[salt]);
+  }
+}
+
+TEST_CASE("APAR_CUDA_GRAPHS takes on and off") {
+  ::setenv("APAR_CUDA_GRAPHS", "sometimes", 1);
+  CHECK_THROWS_AS(open_cuda(make_random_model(aligned_config(), 8), WeightFormat::bf16), Error);
+  ::unsetenv("APAR_CUDA_GRAPHS");
+}
 
 TEST_CASE("f32, odd sizes") {
   check_model(small_config(), WeightFormat::f32, 1e-5, 1);

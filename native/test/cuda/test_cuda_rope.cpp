@@ -4,6 +4,7 @@
 #include "ops/cuda/kernels.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/fp8_pool.h"
+#include "test/cuda/mismatches.h"
 #include "test/cuda/open_device.h"
 #include "test/cuda/step_words.h"
 
@@ -54,33 +55,53 @@ TEST_CASE("rotary embedding and the pool's writes; every other slot stays as it 
       return i < half ? double{x[i]} * angle[0] - double{x[i + half]} * angle[1]
                       : double{x[i]} * angle[0] + double{x[i - half]} * angle[1];
     };
+    const auto compare = [&](Mismatches& wrong, int32_t row, int32_t column, float got, double want) {
+      wrong.compare(row, column, got, want, 1e-5 * (1 + std::abs(want)));
+    };
+    Mismatches wrong_q("rotated q", 1, shape.head_dim), wrong_k("rotated k", 1, shape.head_dim);
     std::vector<float> want_keys(pool, NAN), want_values(pool, NAN);
     for (int32_t row = 0; row < rows; ++row) {
       for (int32_t head = 0; head < shape.heads; ++head)
         for (int32_t i = 0; i < shape.head_dim; ++i)
-          REQUIRE(got_q[(row * shape.heads + head) * shape.head_dim + i] ==
-                  doctest::Approx(rotated(q, shape.heads, row, head, i)).epsilon(1e-5).scale(1));
+          compare(wrong_q, row, head * shape.head_dim + i,
+                  got_q[(row * shape.heads + head) * shape.head_dim + i],
+                  rotated(q, shape.heads, row, head, i));
       for (int32_t head = 0; head < shape.kv_heads; ++head) {
         for (int32_t i = 0; i < shape.head_dim; ++i) {
           const size_t from = (row * shape.kv_heads + head) * shape.head_dim + i;
           const size_t block = static_cast<size_t>(slots[row] / kBlockTokens) * shape.kv_heads + head;
           const size_t to = (block * kBlockTokens + slots[row] % kBlockTokens) * shape.head_dim + i;
-          REQUIRE(got_k[from] ==
-                  doctest::Approx(rotated(k, shape.kv_heads, row, head, i)).epsilon(1e-5).scale(1));
+          compare(wrong_k, row, head * shape.head_dim + i, got_k[from],
+                  rotated(k, shape.kv_heads, row, head, i));
           want_keys[to] = got_k[from];
           want_values[to] = v[from];
         }
       }
     }
-    const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
-    const std::vector<float> got_keys = keys.get(), got_values = values.get();
-    const std::vector<uint16_t> got_keys_bf16 = keys_bf16.get(), got_values_bf16 = values_bf16.get();
-    for (size_t i = 0; i < pool; ++i) {
-      REQUIRE(same(got_keys[i], want_keys[i]));
-      REQUIRE(same(got_values[i], want_values[i]));
-      REQUIRE(same(bf16_to_f32(got_keys_bf16[i]), bf16_to_f32(f32_to_bf16(want_keys[i]))));
-      REQUIRE(same(bf16_to_f32(got_values_bf16[i]), bf16_to_f32(f32_to_bf16(want_values[i]))));
-    }
+    CHECK(wrong_q.check());
+    CHECK(wrong_k.check());
+    // Rows are slots of a KV head, columns its dimensions.
+    const auto check_pool = [&](const char* what, auto got, const std::vector<float>& want, auto rounded) {
+      Mismatches wrong(what);
+      for (size_t i = 0; i < pool; ++i) {
+        const float is = rounded(got[i]), expected = rounded(want[i]);
+        const auto row = static_cast<int32_t>(i / shape.head_dim),
+                   column = static_cast<int32_t>(i % shape.head_dim);
+        if (!std::isnan(is) || !std::isnan(expected)) wrong.same(row, column, is, expected);
+      }
+      CHECK(wrong.check());
+    };
+    const auto as_is = [](float value) { return value; };
+    check_pool("keys, f32", keys.get(), want_keys, as_is);
+    check_pool("values, f32", values.get(), want_values, as_is);
+    const auto widened = [](const std::vector<uint16_t>& bits) {
+      std::vector<float> values;
+      for (const uint16_t each : bits) values.push_back(bf16_to_f32(each));
+      return values;
+    };
+    const auto to_bf16 = [](float value) { return bf16_to_f32(f32_to_bf16(value)); };
+    check_pool("keys, bf16", widened(keys_bf16.get()), want_keys, to_bf16);
+    check_pool("values, bf16", widened(values_bf16.get()), want_values, to_bf16);
   }
 }
 

@@ -31,6 +31,7 @@ class LazyDevice final : public Device {
     for (const auto& copy : copies_) copy();
     copies_.clear();
   }
+  std::unique_ptr<Timer> make_timer() override { return nullptr; }
   void begin_capture() override {}
   std::unique_ptr<Graph> end_capture() override { return nullptr; }
   void abandon_capture() noexcept override {}

@@ -1,0 +1,237 @@
+// Kernels by themselves at a Llama-7B layer's shapes, one JSON line per number of rows. Times are medians of
+// events around several launches on different data, so that none comes from the L2 cache, replayed from a
+// graph as the engine's steps are. A process times one kind of kernel: a fault in it leaves the others alone.
+//
+//   apar_bench_kernels gemm mma|wgmma|cublaslt|auto bf16|f16|fp8|int8|int4 qkv|down ROWS...
+//   apar_bench_kernels attention shared|plain ROWS...    branches of a prompt of 450 tokens, 50 tokens each
+//   apar_bench_kernels draw ROWS...                      tokens at temperature 0.8, top_p 0.95, of 32,000
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ops/cuda/cuda_device.h"
+#include "ops/cuda/draw.h"
+#include "ops/cuda/gemm.h"
+#include "ops/cuda/gemm_cublaslt.h"
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/platform.h"
+#include "ops/cuda/step_buffer.h"
+#include "ops/cuda/weight_tiles.h"
+#include "test/cuda/tree_batch.h"
+
+using namespace apar;
+using namespace apar::cuda;
+
+namespace {
+
+constexpr int32_t kLaunches = 8;  // between two events
+constexpr int32_t kSamples = 15;
+constexpr int32_t kHeads = 32, kHeadDim = 128, kShared = 450, kOwn = 50;
+
+constexpr int32_t kVocab = 32000;
+
+double median_seconds(Device& device, const std::function<void(int32_t)>& launch) {
+  const std::unique_ptr<Timer> timer = device.make_timer();
+  const auto launch_all = [&] {
+    for (int32_t i = 0; i < kLaunches; ++i) launch(i);
+  };
+  launch_all();  // what a first launch sets up cannot be recorded
+  device.synchronize();
+  device.begin_capture();
+  launch_all();
+  const std::unique_ptr<Graph> graph = device.end_capture();
+  std::vector<double> samples;
+  for (int32_t sample = -2; sample < kSamples; ++sample) {
+    timer->start();
+    graph->launch();
+    timer->stop();
+    const double seconds = timer->seconds();
+    if (sample >= 0) samples.push_back(seconds);
+  }
+  std::sort(samples.begin(), samples.end());
+  return samples[kSamples / 2] / kLaunches;
+}
+
+void print(const std::string& name, int32_t rows, double seconds, double bytes, double flop) {
+  std::printf("{\"case\":\"%s %d\",\"us\":%.2f,\"bytes_per_s\":%.4g,\"flop_per_s\":%.4g}\n", name.c_str(),
+              rows, seconds * 1e6, bytes / seconds, flop / seconds);
+  std::fflush(stdout);
+}
+
+void copy_on_device(Device& device, void* to, const void* from, size_t bytes) {
+  check(
+      cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(device.stream())),
+      "copy");
+}
+
+// Pseudo-random bytes that are finite numbers as bf16 and as f32, the same ones every kPieceBytes.
+void* random_bytes(Device& device, size_t bytes) {
+  constexpr size_t kPieceBytes = size_t{16} << 20;
+  const size_t piece = std::min(bytes, kPieceBytes);
+  auto* const pinned = static_cast<uint16_t*>(device.allocate_pinned(piece));
+  uint32_t state = 1;
+  for (size_t i = 0; i < piece / 2; ++i) {
+    state = state * 1664525u + 1013904223u;
+    pinned[i] = static_cast<uint16_t>(((state >> 16) & 0x807fu) | 0x3c80u);
+  }
+  auto* const data = static_cast<std::byte*>(device.allocate(bytes, "bench"));
+  device.upload(data, pinned, piece);
+  for (size_t at = piece; at < bytes; at += piece)
+    copy_on_device(device, data + at, data, std::min(piece, bytes - at));
+  device.synchronize();
+  return data;
+}
+
+const char* kernel_name(GemmKernel kernel) {
+  switch (kernel) {
+    case GemmKernel::stream:
+      return "gemm_stream";
+    case GemmKernel::mma:
+      return "gemm_mma";
+    case GemmKernel::wgmma:
+      return "gemm_wgmma";
+    case GemmKernel::cublaslt:
+      return "cublaslt";
+  }
+  return "";
+}
+
+struct LayerSize {
+  int32_t outs, in;
+};
+LayerSize parse_layer(const std::string& name) {
+  if (name == "qkv") return {12288, 4096};
+  if (name == "down") return {4096, 11008};
+  throw Error(ErrorCode::invalid_config, "a layer is qkv or down, not " + name);
+}
+
+void time_gemm(GemmChoice choice, WeightFormat format, const std::string& layer,
+               const std::vector<int32_t>& all_rows) {
+  const auto [outs, in] = parse_layer(layer);
+  const auto device = open_cuda_device();
+  const DeviceInfo& info = device->info();
+  const auto lt = format == WeightFormat::bf16 ? CublasLt::open(*device, choice) : nullptr;
+  if (lt) lt->reserve(int64_t{outs} * in);
+  const size_t bytes = tiled_bytes(outs, in, format);
+  std::vector<const void*> weights;
+  for (int32_t i = 0; i < kLaunches; ++i) {
+    void* const copy = i == 0 ? random_bytes(*device, bytes) : device->allocate(bytes, "bench");
+    if (i > 0) copy_on_device(*device, copy, weights[0], bytes);
+    weights.push_back(copy);
+  }
+  const int32_t most_rows = *std::max_element(all_rows.begin(), all_rows.end());
+  GemmCall call;
+  call.num_projections = 1;
+  call.tiles = tiles_of(outs, kTileOuts);
+  call.in = in;
+  call.x_bf16 = static_cast<const uint16_t*>(random_bytes(*device, size_t{2} * most_rows * in));
+  const GemmScratch scratch =
+      most_gemm_scratch(most_rows, {info.multiprocessors, info.capability, choice, lt != nullptr});
+  call.partials = static_cast<float*>(device->allocate(std::max<size_t>(4, 4 * scratch.partials), "bench"));
+  call.arrived = static_cast<int32_t*>(device->allocate(std::max<size_t>(4, 4 * scratch.arrived), "bench"));
+  auto* const out = static_cast<float*>(device->allocate(size_t{4} * most_rows * outs, "bench"));
+  for (const int32_t rows : all_rows) {
+    call.rows = rows;
+    const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(in, kTileInputs), format,
+                                    {info.multiprocessors, info.capability, choice, lt != nullptr});
+    const double seconds = median_seconds(*device, [&](int32_t i) {
+      call.projections[0] = {weights[i], out, outs, 0};
+      plan.kernel == GemmKernel::cublaslt ? lt->multiply(call)
+                                          : packed_gemm(device->stream(), call, format, plan);
+    });
+    print(std::string(kernel_name(plan.kernel)) + " " + to_string(format) + " " + layer, rows, seconds,
+          static_cast<double>(bytes) + 2.0 * rows * in + 4.0 * rows * outs, 2.0 * rows * outs * in);
+  }
+}
+
+// Bytes are those of a prompt read once, also where it is not: seconds compare.
+void time_attention(const std::string& sharing, int32_t rows) {
+  const auto device = open_cuda_device();
+  const test::TreeBatch tree = test::fan_batch(kShared, kOwn, rows);
+  const HeadShape shape = {kHeads, kHeads, kHeadDim};
+  AttentionWork work(parse_sharing(sharing), attention_bytes(1, kHeadDim, KvFormat::bf16));
+  work.build(tree.batch(), 1, AttentionWork::max_parts(rows, kShared + kOwn));
+  std::vector<int32_t> words;
+  write_step(tree.batch(), work, words);
+  auto* const pinned = device->allocate_pinned(words.size() * 4);
+  std::memcpy(pinned, words.data(), words.size() * 4);
+  auto* const step = static_cast<StepHeader*>(device->allocate(words.size() * 4, "bench"));
+  device->upload(step, pinned, words.size() * 4);
+  const size_t pool = size_t{2} * tree.num_blocks() * kHeads * kBlockTokens * kHeadDim;
+  std::vector<KvLayer> layers;
+  for (int32_t i = 0; i < kLaunches; ++i)
+    layers.push_back({random_bytes(*device, pool), random_bytes(*device, pool), KvFormat::bf16});
+  const size_t width = size_t{1} * kHeads * kHeadDim, parts = work.num_parts();
+  const auto* const q = static_cast<const float*>(random_bytes(*device, 4 * rows * width));
+  const AttentionParts partial = {static_cast<float*>(device->allocate(4 * parts * width, "bench")),
+                                  static_cast<float*>(device->allocate(8 * parts * kHeads, "bench"))};
+  auto* const out = static_cast<float*>(device->allocate(4 * rows * width, "bench"));
+  auto* const out_bf16 = static_cast<uint16_t*>(device->allocate(2 * rows * width, "bench"));
+  const AttentionGrid grid = attention_mma_grid(shape, KvFormat::bf16);
+  const double seconds = median_seconds(*device, [&](int32_t i) {
+    attention_mma(device->stream(), step, shape, q, layers[i], partial, grid);
+    attention_merge(device->stream(), step, rows, shape, partial, out, out_bf16);
+  });
+  print("attention " + sharing, rows, seconds, 4.0 * (kShared + rows * kOwn) * width,
+        4.0 * rows * (kShared + kOwn) * width);
+}
+
+void time_draw(int32_t rows) {
+  const auto device = open_cuda_device();
+  std::vector<const float*> logits;
+  for (int32_t i = 0; i < kLaunches; ++i)
+    logits.push_back(static_cast<const float*>(random_bytes(*device, size_t{4} * rows * kVocab)));
+  auto* const pinned = static_cast<TokenDraw*>(device->allocate_pinned(rows * sizeof(TokenDraw)));
+  for (int32_t row = 0; row < rows; ++row) {
+    pinned[row] = TokenDraw();
+    pinned[row].temperature = 0.8f;
+    pinned[row].top_p = 0.95f;
+    pinned[row].uniform = (row + 0.5) / rows;
+  }
+  auto* const draws = static_cast<TokenDraw*>(device->allocate(rows * sizeof(TokenDraw), "bench"));
+  auto* const drawn = static_cast<DrawnToken*>(device->allocate(rows * sizeof(DrawnToken), "bench"));
+  device->upload(draws, pinned, rows * sizeof(TokenDraw));
+  const double seconds = median_seconds(
+      *device, [&](int32_t i) { draw_tokens(device->stream(), logits[i], rows, kVocab, draws, drawn); });
+  print("draw", rows, seconds, 4.0 * rows * kVocab, 0);
+}
+
+std::vector<int32_t> parse_rows(int count, char** words, int first) {
+  std::vector<int32_t> rows;
+  for (int i = first; i < count; ++i) rows.push_back(std::atoi(words[i]));
+  if (rows.empty() || *std::min_element(rows.begin(), rows.end()) < 1)
+    throw Error(ErrorCode::invalid_config, "numbers of rows are missing");
+  return rows;
+}
+
+void run(int count, char** words) {
+  const std::string kind = count > 1 ? words[1] : "";
+  if (kind == "gemm" && count > 5) {
+    time_gemm(parse_gemm_choice(words[2]), parse_weight_format(words[3]), words[4],
+              parse_rows(count, words, 5));
+  } else if (kind == "attention" && count > 3) {
+    for (const int32_t rows : parse_rows(count, words, 3)) time_attention(words[2], rows);
+  } else if (kind == "draw" && count > 2) {
+    for (const int32_t rows : parse_rows(count, words, 2)) time_draw(rows);
+  } else {
+    throw Error(ErrorCode::invalid_config,
+                "what to time: gemm CHOICE FORMAT LAYER ROWS..., "
+                "attention SHARING ROWS..., draw ROWS...");
+  }
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  try {
+    run(count, words);
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}
