@@ -224,9 +224,11 @@ void run() {
 
   for (size_t i = 0; i < records.size(); ++i) records[i].print(std::cout, i, plan.gaps);
   const DecoderStats stats = decoder.stats();
-  std::cout << "{\"device\":\"" << model->device() << "\",\"open_seconds\":" << opened - begun
-            << ",\"seconds\":" << seconds << ",\"steps\":" << stats.steps
-            << ",\"tokens\":" << stats.generated_tokens << ",\"prefill_tokens\":" << stats.prefill_tokens
+  const char* const drawn_on = model->draws() && !plan.gaps ? "device" : "host";
+  std::cout << "{\"device\":\"" << model->device() << "\",\"drawn_on\":\"" << drawn_on
+            << "\",\"open_seconds\":" << opened - begun << ",\"seconds\":" << seconds
+            << ",\"steps\":" << stats.steps << ",\"tokens\":" << stats.generated_tokens
+            << ",\"prefill_tokens\":" << stats.prefill_tokens
             << ",\"cached_prompt_tokens\":" << stats.cached_prompt_tokens << ",\"forks\":" << stats.forks
             << ",\"forks_refused\":" << stats.forks_refused << ",\"preemptions\":" << stats.preemptions
             << "}\n";

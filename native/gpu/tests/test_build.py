@@ -1,11 +1,13 @@
+import json
 import os
 from unittest import mock
 
-from proving.build import with_nvcc
-from proving.libraries import find_library
-from proving.report import Failed
+from verification import carried
+from verification.libraries import find_library
+from verification.part import Failed, Skipped
+from verification.parts import build
 
-from .support import InFolder
+from .support import InFolder, OnePart
 
 
 class Toolkit(InFolder):
@@ -14,12 +16,12 @@ class Toolkit(InFolder):
             nvcc = self.folder / "bin/nvcc"
             nvcc.parent.mkdir()
             nvcc.touch()
-            self.assertEqual(with_nvcc()["CUDACXX"], str(nvcc))
+            self.assertEqual(build.with_nvcc()["CUDACXX"], str(nvcc))
 
     def test_none_at_all_is_said(self):
         with mock.patch.dict(os.environ, {"PATH": str(self.folder)}, clear=True), \
-                mock.patch("proving.build.Path.exists", return_value=False), self.assertRaisesRegex(Failed, "no nvcc"):
-            with_nvcc()
+                mock.patch("verification.parts.build.Path.exists", return_value=False), self.assertRaisesRegex(Failed, "no nvcc"):
+            build.with_nvcc()
 
 
 class Libraries(InFolder):
@@ -33,3 +35,63 @@ class Libraries(InFolder):
             self.assertEqual(find_library("libnccl", "APAR_UNSET"), "")
             with mock.patch.dict(os.environ, {"APAR_SET": "/mine.so"}):
                 self.assertEqual(find_library("libcublasLt", "APAR_SET"), "/mine.so")
+
+
+class Building(OnePart):
+    """cmake is a stand-in that configures with or without doctest and builds nothing."""
+
+    def cmake(self, doctest: bool, then: str = "exit 0"):
+        cache = "DOCTEST_INCLUDE_DIR:PATH=/usr/include" if doctest else "DOCTEST_INCLUDE_DIR:PATH=DOCTEST_INCLUDE_DIR-NOTFOUND"
+        self.on_path("cmake", f'echo "$*" >> "{self.folder}/calls"\n'
+                     f'case "$1" in -S) echo "{cache}" > "{self.folder}/CMakeCache.txt";; --build) {then};; esac')
+        return self.folder / "calls"
+
+    def carry(self, sources: str):
+        for name, place in [("CARRIED", "carried"), ("PROGRAMS", "carried/programs"), ("ORIGIN", "carried/origin.json")]:
+            patched = mock.patch.object(carried, name, carried.NATIVE / f"build/test-{os.getpid()}" / place)
+            patched.start()
+            self.addCleanup(patched.stop)
+        import shutil
+
+        self.addCleanup(shutil.rmtree, carried.CARRIED.parent, ignore_errors=True)
+        carried.PROGRAMS.mkdir(parents=True)
+        carried.ORIGIN.write_text(json.dumps({"commit": "abc", "sources": sources}))
+        return carried.PROGRAMS / "device_tests"
+
+    def test_without_doctest_the_tests_fail_and_the_rest_is_built(self):
+        calls = self.cmake(doctest=False)
+        part = self.part("build", "cpu")
+        build.run(part)
+        self.assertEqual(part.failed, ["tests"])
+        self.assertRegex(self.line("tests")["why"], "doctest's header is not installed .*native/gpu/prepare")
+        self.assertNotIn("test", calls.read_text().splitlines()[-1].split("--target")[1])
+        self.assertEqual(self.line("programs")["folder"], str(self.folder))
+
+    def test_an_error_of_the_compiler_is_named(self):
+        self.cmake(True, "echo 'x.cu(7): error: expected a ;'; exit 2")
+        with self.assertRaisesRegex(Failed, r"cmake ended with 2: x\.cu\(7\): error"):
+            build.run(self.part("build", "cpu"))
+
+    def test_carried_programs_of_these_sources_are_not_built_again(self):
+        calls = self.cmake(True)
+        program = self.carry(carried.hash_of_sources())
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        build.run(self.part("build", "cuda"))
+        self.assertEqual(self.line("programs")["folder"], str(carried.PROGRAMS))
+        self.assertFalse(calls.exists())
+
+    def test_those_of_other_sources_are_not_used_and_why(self):
+        self.carry("other").touch()
+        with self.assertRaisesRegex(Skipped, r"of other sources \(commit abc\)"):
+            carried.carried_programs()
+
+    def test_those_that_this_machine_cannot_load_are_built_here(self):
+        self.cmake(True)
+        self.on_path("nvcc", "")
+        program = self.carry(carried.hash_of_sources())
+        program.write_text("#!/bin/sh\necho \"error while loading shared libraries: libx\" >&2; exit 127\n")
+        program.chmod(0o755)
+        build.run(self.part("build", "cuda"))
+        self.assertRegex(self.line("carried programs")["why"], "ended with 127: error while loading")
+        self.assertEqual(self.line("programs")["folder"], str(self.folder))

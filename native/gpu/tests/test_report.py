@@ -1,126 +1,53 @@
-import os
+import json
+import subprocess
+import sys
 
-from proving.report import Failed, OutOfTime, Skipped
+from verification.part import NATIVE
+from verification.report import page
 
 from .support import InFolder
 
-HANG = ["sleep", "600"]
+BEGIN = {"part": "verify", "case": "begin", "what": "1", "date": "2026-12-01T08:00:00Z", "device": "cuda", "commit": "abc",
+         "gpu": "NVIDIA H100 80GB HBM3, 580.1, 81559 MiB"}
 
 
-def good(report, options):
-    report.line(part="good", case="a case", result="ok")
+class Page(InFolder):
+    def report(self, *arguments):
+        return subprocess.run([sys.executable, NATIVE / "gpu/report", *arguments], capture_output=True, text=True, check=False)
 
+    def write(self, name, *lines):
+        path = self.folder / name
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
 
-def broken(report, options):
-    report.program(["sh", "-c", "echo the last words; exit 3"])
+    def test_two_phases_become_one_page_with_the_raw_files_beside_it(self):
+        step = {"part": "steps", "case": "decode 8 450 50", "gemm": "mma", "tokens_per_s": 1000.0, "step_us": 8000.0,
+                "device_us": 7900.0, "floor_us": 3950.0, "share_of_floor": 0.5}
+        one = self.write("phase-1.jsonl", BEGIN, step, {"part": "steps", "case": "end", "result": "ok", "seconds": 9.5})
+        two = self.write("phase-2.jsonl", {**BEGIN, "what": "2"}, {"part": "peer", "case": "decode 32 450 50", "result": "failed",
+                                                                   "why": "a | b\nc"})
+        out = self.folder / "results"
+        out.mkdir()
+        run = self.report(one, two, "--out", out)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertEqual(sorted(path.name for path in out.iterdir()),
+                         ["2026-12-01-h100-phase-1.jsonl", "2026-12-01-h100-phase-2.jsonl", "2026-12-01-h100.md"])
+        text = (out / "2026-12-01-h100.md").read_text()
+        self.assertIn("`native/gpu/verify 1`, `native/gpu/verify 2`", text)
+        self.assertIn("| decode 8 | mma | 1000 | 8000 | 7900 | 3950 | 0.5 |", text)
+        self.assertIn("| decode 8, mma, of floor | 0.5 | 0.85 | no |", text)
+        self.assertIn("- **peer**, decode 32 450 50: a \\| b c", text)
 
+    def test_what_is_no_result_is_refused(self):
+        for lines, why in [([], "no first line"), ([{"part": "x", "case": "y"}], "no first line")]:
+            run = self.report(self.write("other.jsonl", *lines))
+            self.assertEqual((run.returncode, why in run.stderr), (1, True), run.stderr)
+        broken = self.folder / "broken.jsonl"
+        broken.write_text("{")
+        self.assertEqual(self.report(broken).returncode, 1)
+        self.assertEqual(self.report(self.folder / "missing.jsonl").returncode, 1)
 
-def hanging(report, options):
-    report.program(HANG, limit=300)
-
-
-class Deadline(InFolder):
-    def test_what_runs_then_is_ended_and_what_comes_after_is_skipped(self):
-        report = self.report(seconds=1.5)
-        for name, part in {"good": good, "hanging": hanging, "late": good}.items():
-            report.run(name, part, None)
-        self.assertEqual(report.finish(), 0)
-        ends = self.ends()
-        self.assertEqual(ends["good"], ("ok", None))
-        self.assertEqual(ends["hanging"][0], "skipped")
-        self.assertRegex(ends["hanging"][1], "^no time left: sleep was ended")
-        self.assertEqual(ends["late"], ("skipped", "no time left"))
-        self.assertEqual(self.lines()[-1]["not_shown"], ["hanging", "late"])
-
-    def test_an_attempt_does_not_swallow_it(self):
-        report = self.report(seconds=0)
-        with self.assertRaises(OutOfTime), report.attempt("part", "case"):
-            report.program(["true"])
-        self.assertEqual(report.failed_cases, [])
-
-    def test_a_program_over_its_own_limit_has_failed(self):
-        report = self.report()
-        with self.assertRaisesRegex(Failed, "sleep took longer than 0.2 s"):
-            report.program(HANG, limit=0.2)
-
-    def test_children_are_ended_with_the_program(self):
-        end, held = os.pipe()
-        with self.assertRaises(Failed):
-            self.report().program(["sh", "-c", "sleep 600 & wait"], limit=0.2, pass_fds=(held,))
-        os.close(held)
-        self.assertEqual(os.read(end, 1), b"")  # comes when nobody holds the other end any more
-        os.close(end)
-
-    def test_a_child_that_keeps_the_output_open_does_not_hold_a_program_that_has_ended(self):
-        self.assertEqual(self.report().program(["sh", "-c", "sleep 600 & echo said"], limit=300), b"said\n")
-
-
-class Results(InFolder):
-    def test_those_before_a_hang_count(self):
-        report, found = self.report(), []
-        with self.assertRaises(Failed):
-            report.results(["sh", "-c", """echo '{"a": 1}'; echo words; sleep 600"""], found.append, limit=0.5)
-        self.assertEqual(found, [{"a": 1}])
-
-    def test_a_last_line_without_an_end_counts(self):
-        found = []
-        self.report().results(["printf", r'{"a": 1}\n{"b": 2}'], found.append)
-        self.assertEqual(found, [{"a": 1}, {"b": 2}])
-
-
-class Parts(InFolder):
-    def test_a_failed_one_leaves_the_others_alone_and_fails_the_run(self):
-        report = self.report()
-        report.run("broken", broken, None)
-        report.run("good", good, None)
-        self.assertEqual(report.finish(), 1)
-        self.assertEqual(self.ends()["broken"], ("failed", "sh ended with 3: the last words"))
-        self.assertEqual(self.ends()["good"], ("ok", None))
-        self.assertEqual(self.lines()[-1]["failed"], ["broken"])
-
-    def test_what_needs_a_failed_build_is_skipped(self):
-        report = self.report()
-        report.run("build", broken, None)
-        report.run("bench", good, None, needs_build=True)
-        report.run("peer", good, None)
-        self.assertEqual(report.finish(), 1)
-        self.assertEqual(self.ends()["bench"], ("skipped", "the build failed"))
-        self.assertEqual(self.ends()["peer"], ("ok", None))
-
-    def test_a_failed_case_fails_its_part_after_the_others_ran(self):
-        def part(report, options):
-            for case, command in {"one": ["false"], "two": ["true"]}.items():
-                with report.attempt("part", case):
-                    report.program(command)
-                    report.line(part="part", case=case, result="ok")
-            raise Skipped("the rest")
-
-        report = self.report()
-        report.run("part", part, None)
-        self.assertEqual(self.ends()["part"], ("failed", "failed: one; the rest"))
-        self.assertIn({"part": "part", "case": "two", "result": "ok"}, self.lines())
-
-
-    def test_one_that_is_ended_from_outside_is_named(self):
-        def ended(report, options):
-            raise SystemExit(143)
-
-        report = self.report()
-        with self.assertRaises(SystemExit):
-            report.run("ended", ended, None)
-        report.finish()
-        self.assertEqual(self.lines()[-1]["not_shown"], ["ended"])
-
-
-class Files(InFolder):
-    def test_an_earlier_run_is_kept(self):
-        for case in ("first", "second", "third"):
-            self.report().line(part="p", case=case)
-        cases = [self.lines(name)[1]["case"] for name in ("prove.1.jsonl", "prove.2.jsonl", "prove.jsonl")]
-        self.assertEqual(cases, ["first", "second", "third"])
-
-    def test_the_log_has_what_programs_said(self):
-        self.report().program(["sh", "-c", "echo out; echo err >&2"])
-        said = (self.folder / "prove.log").read_text()
-        self.assertIn("out\n", said)
-        self.assertIn("err\n", said)
+    def test_a_case_that_was_measured_again_counts_as_measured_last(self):
+        lines = [{"part": "formats", "case": "decode 1 450 50", "dtype": "int4", "tokens_per_s": rate} for rate in (1.0, 2.0)]
+        self.assertIn("| int4 | decode 1 450 50 | 2 |", page([BEGIN, *lines], ["raw"]))
+        self.assertNotIn("| int4 | decode 1 450 50 | 1 |", page([BEGIN, *lines], ["raw"]))

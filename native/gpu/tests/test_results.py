@@ -1,0 +1,39 @@
+from unittest import mock
+
+from verification.results import Results
+
+from .support import InFolder
+
+
+class Files(InFolder):
+    def results(self):
+        results = Results(self.folder, "phase-1")
+        self.addCleanup(results.file.close)
+        self.addCleanup(results.log.close)
+        return results
+
+    def test_an_earlier_run_is_kept(self):
+        for case in ("first", "second", "third"):
+            self.results().add({"part": "p", "case": case})
+        said = [(self.folder / f"{name}.jsonl").read_text() for name in ("phase-1.1", "phase-1.2", "phase-1")]
+        for text, case in zip(said, ("first", "second", "third")):
+            self.assertIn(case, text)
+
+    def test_a_detail_is_in_the_file_alone(self):
+        results = self.results()
+        results.add({"part": "p", "case": "quiet", "detail": True})
+        results.add({"part": "p", "case": "loud"})
+        self.assertNotIn("quiet", self.printed.getvalue())
+        self.assertIn("loud", self.printed.getvalue())
+        self.assertIn("quiet", (self.folder / "phase-1.jsonl").read_text())
+
+    def test_neither_file_grows_beyond_what_is_copied_back(self):
+        with mock.patch("verification.results.MOST_BYTES", 2000):
+            results = self.results()
+            for number in range(200):
+                results.add({"part": "p", "case": str(number)})
+                results.say("words " * 10)
+            results.close()
+        for kind in ("jsonl", "log"):
+            self.assertLessEqual((self.folder / f"phase-1.{kind}").stat().st_size, 2000)
+        self.assertIn("left out", (self.folder / "phase-1.log").read_text())

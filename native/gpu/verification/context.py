@@ -1,0 +1,61 @@
+"""Keeps a CUDA context open and idle. Without one the driver takes the device down whenever the last program on it ends, and each
+program waits for it to come up again. Run as a program: opens the context, prints a line, and waits to be ended."""
+
+import ctypes
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import Iterator, Optional
+
+from .part import NATIVE
+from .processes import kill
+
+START_SECONDS = 20
+
+
+@contextmanager
+def idle_context(results, device: str) -> Iterator[Optional[int]]:
+    """The number of the process that keeps it; None without one, which only costs time."""
+    if device != "cuda":
+        yield None
+        return
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "verification.context"], stdout=subprocess.PIPE, stderr=results.log,
+                               stdin=subprocess.DEVNULL, cwd=NATIVE / "gpu")
+    try:
+        said = first_line_within(process, START_SECONDS)
+        results.add({"part": "verify", "case": "idle context", "result": "ok" if said == "open" else "failed",
+                     **({} if said == "open" else {"why": said}), "seconds": round(time.monotonic() - began, 1)})
+        yield process.pid
+    finally:
+        kill(process.pid)
+
+
+def first_line_within(process, seconds: float) -> str:
+    import selectors
+
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        if not selector.select(seconds):
+            return f"the driver opened no context within {seconds:g} s"
+    return process.stdout.readline().decode(errors="replace").strip() or "the process ended; the log says why"
+
+
+def main() -> None:
+    cuda = ctypes.CDLL("libcuda.so.1")
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    for name, call in [("cuInit", lambda: cuda.cuInit(0)),
+                       ("cuDeviceGet", lambda: cuda.cuDeviceGet(ctypes.byref(device), 0)),
+                       ("cuDevicePrimaryCtxRetain", lambda: cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))]:
+        status = call()
+        if status != 0:
+            print(f"{name} failed with {status}", flush=True)
+            return
+    print("open", flush=True)
+    while True:
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    main()

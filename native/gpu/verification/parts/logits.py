@@ -1,0 +1,84 @@
+"""Logits of a random Llama against the trainer's plain PyTorch model in float32, on the same weights."""
+
+import sys
+
+import numpy as np
+
+from ..models.llama import CUDA_ONLY, Shape, from_safetensors
+from ..part import NATIVE, Failed, Part, main
+
+SHAPE = Shape(vocab=1000, hidden=512, inner=1376, layers=4, heads=8, kv_heads=4, head_dim=64, context=512)
+TOKENS = 200
+# Largest difference over the largest logit; PyTorch computes with the weights as the format keeps them. f32: the order of
+# sums. Else: what enters a linear layer, keys and values are rounded to 8 bits (2^-9) in every layer; on the CPU int8 and
+# int4 round inputs to integers of 8 bits.
+BOUNDS = {"f32": 1e-4, "bf16": 3e-2, "f16": 3e-2, "fp8": 3e-2, "int8": 0.1, "int4": 0.1}
+GROUP = 32
+
+
+def kept(weight, dtype: str):
+    """A linear layer's weights as the format keeps them: one scale (f16) per 32 inputs; the group's largest weight is 127 steps,
+    or -8 (native/ops/cpu/packed.cpp, native/ops/cuda/weight_tiles.cpp)."""
+    if dtype == "f16":
+        return weight.half().float()
+    if dtype == "fp8":
+        import torch
+
+        scale = weight.abs().amax(-1, keepdim=True) / 448
+        return (weight / scale).to(torch.float8_e4m3fn).float() * scale
+    if dtype not in ("int8", "int4"):
+        return weight
+    groups = weight.reshape(weight.shape[0], -1, GROUP)
+    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+    scale = largest.abs() / 127 if dtype == "int8" else largest / -8
+    scale = scale.half().float()
+    steps = (groups / scale).round().clamp(-127 if dtype == "int8" else -8, 127 if dtype == "int8" else 7)
+    return (steps * scale).reshape(weight.shape)
+
+
+def run(part: Part) -> None:
+    sys.path.insert(0, str(NATIVE.parent / "training/torch"))
+    import torch
+    from apar_train import safetensors
+    from apar_train.model import Config, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = Config(vocab_size=SHAPE.vocab, hidden_size=SHAPE.hidden, intermediate_size=SHAPE.inner,
+                    num_hidden_layers=SHAPE.layers, num_attention_heads=SHAPE.heads, num_key_value_heads=SHAPE.kv_heads,
+                    head_dim=SHAPE.head_dim, rms_norm_eps=SHAPE.eps, rope_theta=SHAPE.theta,
+                    max_position_embeddings=SHAPE.context, tie_word_embeddings=False)
+    model = LlamaForCausalLM(config)
+    # Wide enough that attention is far from even; exact in bf16, so that every format starts from the same weights.
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name:
+                parameter.mul_(3)
+            parameter.copy_(parameter.to(torch.bfloat16).float())
+    path = part.build_dir / "logits.safetensors"
+    safetensors.save(model.state_dict(), path)
+    ids = torch.randint(0, SHAPE.vocab, (1, TOKENS))
+    exact = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for dtype, bound in BOUNDS.items():
+        if not part.cuda and dtype in CUDA_ONLY:
+            part.skip(dtype, f"{dtype} weights are for CUDA devices")
+            continue
+        with part.attempt(dtype):
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(kept(exact[name], dtype) if "proj" in name or "lm_head" in name else exact[name])
+                want = model(ids)[0].numpy()
+            job = from_safetensors(SHAPE, path)
+            job += [f"dtype {dtype}", f"device {part.device}", f"path {TOKENS} {' '.join(map(str, ids[0].tolist()))}"]
+            program = [part.programs / "apar_logits"]
+            raw = part.program(program, input="\n".join(job).encode() + b"\n", binary=True, limit=30)
+            got = np.frombuffer(raw, dtype="<f4").reshape(TOKENS, SHAPE.vocab)
+            error = float(np.abs(got - want).max() / np.abs(want).max())
+            same = float((got.argmax(1) == want.argmax(1)).mean())
+            part.result(dtype, error=error, bound=bound, same_argmax=same, torch=torch.__version__)
+            if not error < bound:
+                raise Failed(f"{dtype}: logits differ by {error:.3g} of the largest, {bound} is allowed")
+    path.unlink()
+
+
+if __name__ == "__main__":
+    main(run)

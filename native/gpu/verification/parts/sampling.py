@@ -1,0 +1,19 @@
+"""Tokens drawn on the device at temperature 0.8, top_p 0.95: the kernel by itself, and whole steps beside greedy ones."""
+
+from ..bench_kernels import time_kernels
+from ..bench_steps import OWN, SHARED, time_steps
+from ..floors import BF16
+from ..part import Part, main
+
+ROWS = [1, 32, 350]
+
+
+def run(part: Part) -> None:
+    if part.cuda:
+        time_kernels(part, ["draw", *ROWS])
+    cases = [f"{kind} {rows} {SHARED} {OWN}{more}" for rows in ROWS for kind, more in [("decode", ""), ("sample", " 0.8 0.95")]]
+    time_steps(part, BF16, cases)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,20 @@
+"""The first seconds on a device: one product, one attention, one graph. With the programs that native/gpu/prepare built it comes
+before anything is built; without them part build runs it."""
+
+from ..carried import carried_programs
+from ..part import Part, Skipped, main
+from ..tests_on_device import SMOKE_TEST, run_test
+
+CASE_SECONDS = 5
+
+
+def run(part: Part) -> None:
+    if part.cuda and not part.given_programs:
+        part.programs = carried_programs()  # raises Skipped, saying why there are none
+    elif not part.cuda and not (part.programs / "test/cuda" / SMOKE_TEST).exists():
+        raise Skipped("nothing is built yet: it runs in part parity")
+    run_test(part, SMOKE_TEST, CASE_SECONDS)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,12 @@
+"""Steps of a Llama-7B shape in bf16, beside the floor that the device's bandwidth and product rate set."""
+
+from ..bench_steps import STANDARD_CASES, time_steps
+from ..floors import BF16
+from ..part import Part, main
+
+def run(part: Part) -> None:
+    time_steps(part, BF16, STANDARD_CASES, {"APAR_CUDA_GEMM": "mma"}, gemm="mma")
+
+
+if __name__ == "__main__":
+    main(run)

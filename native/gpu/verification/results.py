@@ -1,0 +1,56 @@
+"""What a run leaves: results, one JSON object per line, and a log of what programs said. Few and small files: whoever lends the
+machine copies no more than 8 files of 16 MiB back."""
+
+import json
+import os
+from pathlib import Path
+from typing import List
+
+from .part import NATIVE
+
+MOST_BYTES = 15 << 20  # of each file
+CUT = b"\n[the rest is left out: the file has reached its limit]\n"
+
+
+class Results:
+    """Writes FOLDER/NAME.jsonl and FOLDER/NAME.log; earlier ones become NAME.1.jsonl, NAME.1.log, ..."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        keep_earlier(folder, name)
+        self.file = open(folder / f"{name}.jsonl", "w", encoding="utf-8")
+        self.log = open(folder / f"{name}.log", "a+b", buffering=0)  # programs write to it directly
+        self.lines: List[dict] = []
+
+    def add(self, line: dict) -> None:
+        """Prints the line too, unless it is marked as a detail."""
+        self.lines.append(line)
+        text = json.dumps(line).replace(f"{NATIVE.parent}/", "")  # where the checkout lies is nobody's business
+        if self.file.tell() + len(text) < MOST_BYTES:
+            self.file.write(text + "\n")
+            self.file.flush()
+        if not line.get("detail"):
+            print(text, flush=True)
+
+    def say(self, text: str) -> None:
+        self.log.write(text.encode() + b"\n")
+
+    def cut_log(self) -> None:
+        """Called between parts: a program that says the same thing for ever must not cost the rest of the log."""
+        if os.fstat(self.log.fileno()).st_size > MOST_BYTES:
+            self.log.truncate(MOST_BYTES - len(CUT))
+            self.log.write(CUT)
+
+    def close(self) -> None:
+        self.cut_log()
+        self.file.close()
+        self.log.close()
+
+
+def keep_earlier(folder: Path, name: str) -> None:
+    number = 1
+    while any((folder / f"{name}.{number}.{kind}").exists() for kind in ("jsonl", "log")):
+        number += 1
+    for kind in ("jsonl", "log"):
+        if (folder / f"{name}.{kind}").exists():
+            (folder / f"{name}.{kind}").rename(folder / f"{name}.{number}.{kind}")

@@ -1,0 +1,99 @@
+"""Runs the parts of a phase one after the other, each in a process of its own, within the phase's time."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List, Optional
+
+from .part import LEAST_SECONDS, NATIVE, ending, read_lines
+from .phases import Step
+from .processes import adopt_orphans, end_children, run_limited
+from .results import Results
+
+FOLDER = NATIVE / "gpu"  # where the parts' package is
+GRACE_SECONDS = 3  # for a part whose time is up to say what it had
+
+
+class Runner:
+    """`earlier` keeps what parts found for the parts and phases after them: a file in the build folder, one line a result."""
+
+    def __init__(self, results: Results, device: str, build_dir: Path, seconds: float, keep_alive: Optional[int] = None,
+                 programs: Optional[Path] = None) -> None:
+        adopt_orphans()
+        self.results = results
+        self.device = device
+        self.build_dir = build_dir
+        self.deadline = time.monotonic() + seconds
+        self.programs = programs  # that are used as they are
+        self.keep_alive = keep_alive  # a process that outlives the parts
+        self.earlier = build_dir / "earlier.jsonl"
+        self.ended = {}  # part -> result
+
+    def left(self) -> float:
+        return self.deadline - time.monotonic()
+
+    def run(self, steps: List[Step]) -> None:
+        for index, step in enumerate(steps):
+            self.run_step(step, kept=sum(later.kept for later in steps[index + 1:]))
+
+    def run_step(self, step: Step, kept: float) -> None:
+        began = time.monotonic()
+        seconds = min(step.seconds, self.left() - kept)
+        if step.programs and not self.has_programs():
+            end = {"result": "skipped", "why": "there are no programs: part build failed or did not run"}
+        elif seconds < LEAST_SECONDS:
+            end = {"result": "skipped", "why": "no time left"}
+        else:
+            end = self.run_process(step, seconds)
+        self.ended[step.part] = end["result"]
+        self.results.cut_log()
+        self.add({"part": step.part, "case": "end", **end, "seconds": round(time.monotonic() - began, 1)})
+
+    def run_process(self, step: Step, seconds: float) -> dict:
+        """How the part ended: its own last line, or what kept it from saying one."""
+        end: List[dict] = []
+
+        def on_line(text: str) -> None:
+            try:
+                line = json.loads(text) if text.startswith("{") else None
+            except ValueError:
+                line = None
+            if not isinstance(line, dict):
+                self.results.say(text)
+            elif line.get("case") == "end":
+                end.append(line)
+            else:
+                self.add(line)
+
+        self.results.say(f"== {step.part} ==")
+        command = [sys.executable, "-m", f"verification.parts.{step.part}", step.part, "--device", self.device,
+                   "--build-dir", str(self.build_dir), "--seconds", f"{max(seconds - GRACE_SECONDS, LEAST_SECONDS + 0.1):.1f}",
+                   "--earlier", str(self.earlier), *(["--programs", str(self.programs)] if self.programs else [])]
+        why = None
+        try:
+            status = run_limited(command, seconds, self.results.log, on_line=on_line, cwd=FOLDER)
+            if status != 0:
+                why = f"the part's process {ending(status)}"
+        except subprocess.TimeoutExpired:
+            why = f"the part did not end within {seconds:.0f} s"
+        finally:
+            end_children(spare=self.keep_alive)
+        if why is not None:
+            return {"result": "failed", "why": why}
+        if not end:
+            return {"result": "failed", "why": "the part ended without saying how"}
+        return {"result": end[-1]["result"], **({"why": end[-1]["why"]} if end[-1].get("why") else {})}
+
+    def has_programs(self) -> bool:
+        return self.programs is not None or any(line.get("part") == "build" and line["case"] == "programs" for line in self.known())
+
+    def known(self) -> List[dict]:
+        """Every result so far, earlier phases included."""
+        return read_lines(self.earlier)
+
+    def add(self, line: dict) -> None:
+        self.results.add(line)
+        with open(self.earlier, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

@@ -1,0 +1,92 @@
+"""The tests of the CUDA backend, case by case: on a GPU each case runs in a process of its own, since a fault of one leaves a context
+in which nothing works any more. On the CPU the same cases run on the emulator."""
+
+import json
+import os
+import re
+from typing import Dict, List, Optional, Sequence
+
+from .part import Failed, Part, ending, excerpt, program_name
+
+PARITY_TESTS = ["test_cuda_elementwise", "test_cuda_rope", "test_cuda_gemm", "test_cuda_attention", "test_cuda_draw",
+                "test_cuda_model", "test_cuda_parallel"]
+SMOKE_TEST = "test_cuda_smoke"
+WGMMA_TEST = "test_cuda_gemm_wgmma"
+CUBLASLT_TEST = "test_cuda_gemm_cublaslt"
+RANKS_TEST = "test_cuda_sharded"
+DEVICE_TESTS = [SMOKE_TEST, *PARITY_TESTS, WGMMA_TEST, CUBLASLT_TEST, RANKS_TEST]
+EMULATED_CASE_SECONDS = 120  # a debug emulator on a busy machine
+
+
+def test_command(part: Part, test: str) -> List[str]:
+    """The program of a test file: one for all of them on a device, one each on the emulator."""
+    program = part.programs / ("device_tests" if part.cuda else f"test/cuda/{test}")
+    if not program.exists():
+        raise Failed(f"{program.name} was not built: doctest's header (Debian: doctest-dev) is missing, or part build failed")
+    return [str(program), *([f"--source-file=*{test}.cpp"] if part.cuda else [])]
+
+
+def list_cases(part: Part, test: str) -> List[str]:
+    listed = part.program([*test_command(part, test), "--list-test-cases"], limit=20).decode(errors="replace")
+    cases = [line for line in listed.splitlines() if line.strip() and not re.match(r"\[doctest\]|=+$", line)]
+    if not cases:
+        raise Failed(f"{test} has no test case")
+    return cases
+
+
+def run_test(part: Part, test: str, seconds: float, environment: Optional[Dict[str, str]] = None, diagnose=None) -> Dict[str, str]:
+    """Every case of a test; returns what each printed, those that failed left out. A failed one is handed to `diagnose(case)` at
+    once, if given. One line per test that is all right, one per case that is not."""
+    outputs: Dict[str, str] = {}
+    checks = 0
+    cases = list_cases(part, test)
+    for case in cases:
+        name = f"{test}: {case}"
+        with part.attempt(name):
+            output = run_case(part, test, case, seconds, environment)
+            outputs[case] = output
+            checks += count(output, "assertions")
+            left_out = re.search(r"left out: (.*)", output)
+            if left_out:
+                part.skip(name, left_out.group(1).strip())
+        if name in part.failed and diagnose:
+            diagnose(case)
+    if len(outputs) == len(cases):
+        part.result(test, result="ok", on="device" if part.cuda else "emulator", test_cases=len(cases), assertions=checks)
+    return outputs
+
+
+def run_case(part: Part, test: str, case: str, seconds: float, environment: Optional[Dict[str, str]] = None,
+             under: Sequence[str] = ()) -> str:
+    """Raises Failed with the first assertion that did not hold; mismatches (native/test/cuda/mismatches.h) become results."""
+    # A comma would end a filter, a question mark stands for any character.
+    command = [*under, *test_command(part, test), f"--test-case={case.replace(',', '?')}"]
+    limit = seconds if part.cuda else max(seconds, EMULATED_CASE_SECONDS)
+    status, printed = part.run(command, limit, env={**os.environ, **(environment or {})})
+    output = printed.decode(errors="replace")
+    keep_mismatches(part, f"{test}: {case}", output)
+    if status != 0:
+        raise Failed(f"{program_name(command)} {ending(status)}: {first_failure(part.output)}")
+    if count(output, "test cases") == 0:
+        raise Failed(f"no test case ran: {excerpt(output)}")
+    return output
+
+
+def count(output: str, what: str) -> int:
+    found = re.search(rf"{what}:\s*(\d+)", output)
+    return int(found.group(1)) if found else 0
+
+
+def first_failure(output: str) -> str:
+    """From the first assertion that doctest reports, or the first line of a crash, on."""
+    found = re.search(r"^.*(ERROR:|FATAL ERROR:|terminate called|error while loading)", output, re.MULTILINE)
+    return excerpt(output[found.start():] if found else output)
+
+
+def keep_mismatches(part: Part, name: str, output: str) -> None:
+    for line in output.splitlines():
+        if line.startswith('{"mismatch"'):
+            try:
+                part.result(name, **json.loads(line))
+            except ValueError:
+                pass  # cut off by a crash; the log has it

@@ -1,0 +1,68 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, describe, expect, it } from 'vitest'
+import { requires } from '../support/requires.ts'
+
+const PYTHON = process.env.APAR_PYTHON ?? '/usr/bin/python3'
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const gpu = join(root, 'native/gpu')
+
+const found = requires(`Python 3.11 with PyTorch (${PYTHON})`, () => {
+  const { status, error, stderr } = spawnSync(
+    PYTHON,
+    ['-c', 'import sys, torch; sys.exit(sys.version_info < (3, 11))'],
+    { encoding: 'utf8' },
+  )
+  if (error) throw error
+  if (status !== 0) throw new Error(stderr.trim().split('\n').at(-1) || 'an older one')
+  return true
+})
+
+function python(args: string[]) {
+  return spawnSync(PYTHON, args, { cwd: gpu, encoding: 'utf8' })
+}
+
+interface Line {
+  part: string
+  case: string
+  result?: string
+  why?: string
+}
+
+describe.skipIf(!found)('native/gpu/verify', () => {
+  const out = mkdtempSync(join(tmpdir(), 'apar-verify-'))
+  afterAll(() => rmSync(out, { recursive: true }))
+
+  it('on stand-ins: what fails, hangs, crashes or is missing is named, and costs nothing else', {
+    timeout: 300_000,
+  }, () => {
+    const run = python(['-m', 'unittest', 'discover', '-s', 'tests', '-t', '.'])
+    expect(run.status, run.stderr).toBe(0)
+    expect(run.stderr).toMatch(/Ran \d{2,} tests/)
+  })
+
+  // The programs are those that `npm test` has built.
+  it.each([
+    ['1', ['floors', 'steps_wgmma']],
+    ['2', ['red', 'kernels', 'cublaslt_speed', 'ranks', 'attention', 'sanitize']],
+  ])('phase %s without a GPU: everything that needs none', { timeout: 900_000 }, (phase, notShown) => {
+    const args = ['verify', phase, '--device', 'cpu', '--build-dir', join(root, 'native/build/release')]
+    const run = python([...args, '--out', out])
+    const lines = readFileSync(join(out, `phase-${phase}.jsonl`), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((text): Line => JSON.parse(text))
+    expect(run.status, run.stdout.slice(-4000)).toBe(0)
+    const skipped = lines.filter((line) => line.case === 'end' && line.result === 'skipped')
+    expect(skipped.map((line) => line.part)).toEqual(notShown)
+    for (const line of skipped) expect(line.why).toBeTruthy()
+  })
+
+  it('the empty page of results is what native/gpu/report makes of nothing', () => {
+    const run = python(['report', '--empty'])
+    expect(run.stdout).toBe(readFileSync(join(root, 'docs/results/gpu-template.md'), 'utf8'))
+  })
+})
