@@ -8,7 +8,7 @@ from verification.report import page
 from .support import InFolder
 
 BEGIN = {"part": "verify", "case": "begin", "what": "1", "date": "2026-12-01T08:00:00Z", "device": "cuda", "commit": "abc",
-         "gpu": "NVIDIA H100 80GB HBM3, 580.1, 81559 MiB"}
+         "gpu": "NVIDIA H100 80GB HBM3", "capability": "9.0", "driver": "580.1", "memory": "81559 MiB"}
 
 
 class Page(InFolder):

@@ -1,11 +1,9 @@
 """What is done at once about a test that is red: whether it is red in the same way again, then what compute-sanitizer says."""
 
-import re
-import shutil
-import sys
 import time
 from typing import Callable, Dict, Optional
 
+from .machine import find_tool
 from .part import Failed, OutOfTime, Part, Skipped
 from .tests_on_device import run_case
 
@@ -52,9 +50,10 @@ def repeat(part: Part, test: str, case: str, environment: Optional[Dict[str, str
 
 def sanitize(part: Part, tool: str, test: str, case: str, environment: Optional[Dict[str, str]]) -> str:
     """What the tool reports of the case. Raises Skipped where there is no compute-sanitizer."""
-    if not shutil.which("compute-sanitizer"):
+    program = find_tool("compute-sanitizer")
+    if program == "compute-sanitizer":
         raise Skipped("compute-sanitizer is not installed")
-    under = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", "--print-limit", "20"]
+    under = [program, "--tool", tool, "--error-exitcode", "9", "--print-limit", "20"]
     try:
         return report(run_case(part, test, case, SANITIZER_SECONDS, environment, under))
     except OutOfTime:

@@ -4,7 +4,7 @@ rate that a large product reaches, whichever takes longer. A goal is a share of 
 from dataclasses import dataclass
 from typing import Optional
 
-from .machine import gpu_name
+from .machine import gpu_of
 from .models.llama import CUDA_ONLY, Shape
 from .part import Part
 
@@ -50,7 +50,7 @@ def ceilings(part: Part) -> Optional[dict]:
     """What part floors measured, else what is assumed of the device; None on the CPU and on an unknown device."""
     if not part.cuda:
         return None
-    return part.earlier("floors", "ceilings") or assumed(gpu_name())
+    return part.earlier("floors", "ceilings") or assumed(gpu_of(part).get("gpu", "unknown"))
 
 
 def floor_seconds(shape: Shape, case: str, format: Format, ceilings: dict) -> float:

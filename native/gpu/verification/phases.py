@@ -33,6 +33,7 @@ PHASES: Dict[str, Phase] = {
         Step("logits", 45, 15),
         Step("steps", 75, 60),
         Step("steps_wgmma", 60, 15),
+        Step("attention", 60),
     ]),
     "2": Phase(330, [
         Step("build", 120, 20, programs=False),
@@ -44,7 +45,6 @@ PHASES: Dict[str, Phase] = {
         Step("cublaslt_speed", 20),
         Step("ranks", 40),
         Step("sampling", 25),
-        Step("attention", 50),
         Step("training", 40, programs=False),
         Step("loading", 40),
         Step("sanitize", 60),

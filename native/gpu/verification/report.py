@@ -20,7 +20,7 @@ def head(lines: List[dict], files: List[str]) -> str:
     if begin is None:
         return ("# DATE, GPU\n\nThe empty page: no GPU has been measured with it. `native/gpu/report RESULTS...` fills it from what "
                 "`native/gpu/verify`\nleft, and nothing on it is typed.")
-    gpu = begin.get("gpu", "no GPU")
+    gpu = ", ".join(begin[key] for key in ("gpu", "driver", "memory") if key in begin) or "no GPU"
     runs = [f"`native/gpu/verify {line['what']}`" for line in lines if line.get("part") == "verify" and line["case"] == "begin"]
     ceilings = last(lines, "floors", "ceilings") or {}
     said = ""

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from ..carried import DOCTEST, carried_programs
-from ..machine import hopper
+from ..machine import is_hopper
 from ..part import NATIVE, Failed, Part, Skipped, main
 from ..tests_on_device import DEVICE_TESTS
 
@@ -46,7 +46,7 @@ def options(part: Part) -> list:
     chosen = ["-DAPAR_TESTS=ON"]
     if part.cuda:
         chosen += ["-DAPAR_CUDA=ON", "-DAPAR_CUDA_DEVICE_TESTS=ON"]
-        if hopper():
+        if is_hopper(part):
             chosen.append("-DAPAR_CUDA_ARCHITECTURES=90a-real")
     if not (part.build_dir / "CMakeCache.txt").exists():
         chosen.append("-DCMAKE_BUILD_TYPE=Release")

@@ -5,7 +5,7 @@ import json
 import sys
 
 from ..floors import assumed
-from ..machine import gpu_name
+from ..machine import gpu_of
 from ..part import NATIVE, Failed, OutOfTime, Part, Skipped, main
 
 CASE = "ceilings"
@@ -27,7 +27,7 @@ def run(part: Part) -> None:
         if not found:
             raise Failed("nothing was printed")
     except (Failed, OutOfTime) as failure:
-        name = gpu_name()
+        name = gpu_of(part).get("gpu", "unknown")
         known = assumed(name)
         if known is None:
             raise Skipped(f"not measured, and nothing is known of {name}: {str(failure)[-WORDS:]}") from None

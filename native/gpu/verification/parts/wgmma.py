@@ -3,7 +3,7 @@
 import re
 
 from ..diagnosis import diagnosis
-from ..machine import hopper
+from ..machine import is_hopper
 from ..part import Part, Skipped, main
 from ..tests_on_device import WGMMA_TEST, run_test
 
@@ -12,7 +12,7 @@ WHOLE_MODELS = {"APAR_CUDA_GEMM": "wgmma"}
 
 
 def run(part: Part) -> None:
-    if part.cuda and not hopper():
+    if part.cuda and not is_hopper(part):
         raise Skipped("wgmma is Hopper's, compute capability 9.0")
     outputs = run_test(part, WGMMA_TEST, CASE_SECONDS, diagnose=diagnosis(part, WGMMA_TEST, seconds=50))
     for output in outputs.values():
