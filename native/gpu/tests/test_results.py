@@ -27,6 +27,13 @@ class Files(InFolder):
         self.assertIn("loud", self.printed.getvalue())
         self.assertIn("quiet", (self.folder / "phase-1.jsonl").read_text())
 
+    def test_a_full_disk_costs_the_files_and_not_the_run(self):
+        results = self.results()
+        with mock.patch.object(results, "file", mock.Mock(write=mock.Mock(side_effect=OSError("No space left on device")), tell=lambda: 0)):
+            results.add({"part": "p", "case": "first"})
+            results.add({"part": "p", "case": "second"})
+        self.assertIn("second", self.printed.getvalue())
+
     def test_neither_file_grows_beyond_what_is_copied_back(self):
         with mock.patch("verification.results.MOST_BYTES", 2000):
             results = self.results()

@@ -106,6 +106,12 @@ class Parts(Phase):
         for words in ("words", "{broken", "[1]", "to the log"):
             self.assertIn(words, self.log())
 
+    def test_a_result_that_was_cut_off_hides_no_other(self):
+        (self.folder / "earlier.jsonl").write_text('{"part": "good", "case": "a case", "resu')
+        self.phase(self.steps("good", "reading"))
+        self.assertEqual(self.ends()["reading"], ("ok", None))
+        self.assertIn("earlier", next(line for line in self.lines() if line["case"] == "seen"))
+
     def test_later_parts_see_earlier_results(self):
         self.phase(self.steps("good", "reading"))
         seen = next(line for line in self.lines() if line["case"] == "seen")

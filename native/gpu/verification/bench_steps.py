@@ -8,10 +8,6 @@ from .floors import Format, ceilings, floor_seconds
 from .models.llama import LLAMA_7B, TINY, Shape, write_for_timing
 from .part import Failed, OutOfTime, Part
 
-SHARED, OWN = 450, 50
-PREFILLS = [512, 2048]
-ROWS = [1, 8, 32, 128, 350]
-STANDARD_CASES = [f"decode {rows} {SHARED} {OWN}" for rows in ROWS] + [f"prefill {tokens}" for tokens in PREFILLS]
 CASE_SECONDS = 0.7
 MOST_ON_CPU = {"decode": 32, "sample": 32, "prefill": 512}  # rows: the others take long and say little
 
@@ -22,7 +18,8 @@ def timed_shape(part: Part) -> Shape:
 
 def time_steps(part: Part, format: Format, cases: List[str], environment: Optional[Dict[str, str]] = None,
                job: Sequence[str] = (), **labels) -> None:
-    """One line per case, with `labels`; `job` are further lines of the model job. A case that ends the program is named, and those after it are tried by another one."""
+    """One line per case, with `labels`; `job` are further lines of the model job. A case that ends the program is named, and those
+    after it are tried by another one."""
     cases = [case for case in cases if part.cuda or int(case.split()[1]) <= MOST_ON_CPU[case.split()[0]]]
     while cases:
         done: List[str] = []

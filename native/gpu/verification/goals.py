@@ -3,7 +3,7 @@ one chosen to pass."""
 
 from typing import Callable, Dict, List, Optional
 
-from .bench_steps import OWN, SHARED
+from .cases import OWN, SHARED
 
 CONTEXT = f"{SHARED} {OWN}"
 STEP_GOALS = {"decode 1": 0.85, "decode 8": 0.85, "decode 32": 0.85, "decode 128": 0.70, "decode 350": 0.60,

@@ -164,7 +164,16 @@ def explain(failure: Exception) -> str:
 
 
 def read_lines(path: Path) -> List[dict]:
-    return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    """The results in a file; a line that was cut off, by a full disk or a kill, is left out."""
+    lines = []
+    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
 
 
 def main(run: Callable[[Part], None]) -> None:

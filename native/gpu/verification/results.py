@@ -3,8 +3,9 @@ machine copies no more than 8 files of 16 MiB back."""
 
 import json
 import os
+import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import List
 
 from .part import NATIVE
 
@@ -20,20 +21,31 @@ class Results:
         keep_earlier(folder, name)
         self.file = open(folder / f"{name}.jsonl", "w", encoding="utf-8")
         self.log = open(folder / f"{name}.log", "a+b", buffering=0)  # programs write to it directly
-        self.lines: List[dict] = []
+        self.full = False
 
     def add(self, line: dict) -> None:
         """Prints the line too, unless it is marked as a detail."""
-        self.lines.append(line)
         text = json.dumps(line).replace(f"{NATIVE.parent}/", "")  # where the checkout lies is nobody's business
-        if self.file.tell() + len(text) < MOST_BYTES:
-            self.file.write(text + "\n")
-            self.file.flush()
         if not line.get("detail"):
             print(text, flush=True)
+        with self.unless_full():
+            if self.file.tell() + len(text) < MOST_BYTES:
+                self.file.write(text + "\n")
+                self.file.flush()
 
     def say(self, text: str) -> None:
-        self.log.write(text.encode() + b"\n")
+        with self.unless_full():
+            self.log.write(text.encode() + b"\n")
+
+    @contextmanager
+    def unless_full(self):
+        """What cannot be written any more is still printed, and the parts go on."""
+        try:
+            yield
+        except OSError as problem:
+            if not self.full:
+                print(f"verify: results are lost from here on: {problem}", file=sys.stderr, flush=True)
+            self.full = True
 
     def cut_log(self) -> None:
         """Called between parts: a program that says the same thing for ever must not cost the rest of the log."""
@@ -42,9 +54,10 @@ class Results:
             self.log.write(CUT)
 
     def close(self) -> None:
-        self.cut_log()
-        self.file.close()
-        self.log.close()
+        with self.unless_full():
+            self.cut_log()
+            self.log.close()
+            self.file.close()
 
 
 def keep_earlier(folder: Path, name: str) -> None:

@@ -30,6 +30,9 @@ class Runner:
         self.keep_alive = keep_alive  # a process that outlives the parts
         self.earlier = build_dir / "earlier.jsonl"
         self.ended = {}  # part -> result
+        if self.earlier.exists():  # its last line may have been cut off
+            with open(self.earlier, "a", encoding="utf-8") as file:
+                file.write("\n")
 
     def left(self) -> float:
         return self.deadline - time.monotonic()
@@ -95,5 +98,5 @@ class Runner:
 
     def add(self, line: dict) -> None:
         self.results.add(line)
-        with open(self.earlier, "a", encoding="utf-8") as file:
+        with self.results.unless_full(), open(self.earlier, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple
 
 import torch
 
-from ..bench_steps import OWN, PREFILLS, SHARED
+from ..cases import OWN, PREFILLS, SHARED
 from ..part import Failed, Part, Skipped
 from ..torch_timing import cuda_graph, median_seconds
 from .llama import LLAMA_7B, TINY, Shape

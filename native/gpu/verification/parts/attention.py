@@ -1,7 +1,8 @@
 """Whole steps with the tree's attention, with plain paged attention, and with what the cost rule chooses (docs/adr/0015): where they
 cross is for these figures to say. Part kernels times the kernels by themselves."""
 
-from ..bench_steps import OWN, SHARED, time_steps
+from ..bench_steps import time_steps
+from ..cases import OWN, SHARED
 from ..floors import BF16
 from ..part import Part, Skipped, main
 

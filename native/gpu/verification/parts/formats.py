@@ -1,6 +1,7 @@
 """Smaller weights and a smaller KV cache, where they should pay most: one row, and 32."""
 
-from ..bench_steps import OWN, SHARED, time_steps
+from ..bench_steps import time_steps
+from ..cases import OWN, SHARED
 from ..floors import BF16_FP8_KV, FP8, INT4, INT8
 from ..part import Part, main
 

@@ -5,7 +5,8 @@ import os
 
 import numpy as np
 
-from ..bench_steps import OWN, SHARED, time_steps
+from ..bench_steps import time_steps
+from ..cases import OWN, SHARED
 from ..diagnosis import diagnosis
 from ..floors import BF16
 from ..libraries import library_environment

@@ -1,7 +1,8 @@
 """Tokens drawn on the device at temperature 0.8, top_p 0.95: the kernel by itself, and whole steps beside greedy ones."""
 
 from ..bench_kernels import time_kernels
-from ..bench_steps import OWN, SHARED, time_steps
+from ..bench_steps import time_steps
+from ..cases import OWN, SHARED
 from ..floors import BF16
 from ..part import Part, main
 

@@ -1,6 +1,7 @@
 """Steps of a Llama-7B shape in bf16, beside the floor that the device's bandwidth and product rate set."""
 
-from ..bench_steps import STANDARD_CASES, time_steps
+from ..bench_steps import time_steps
+from ..cases import STANDARD_CASES
 from ..floors import BF16
 from ..part import Part, main
 

@@ -1,6 +1,7 @@
 """The same steps as in part steps, with Hopper's own matrix products."""
 
-from ..bench_steps import STANDARD_CASES, time_steps
+from ..bench_steps import time_steps
+from ..cases import STANDARD_CASES
 from ..floors import BF16
 from ..part import Part, Skipped, main
 
