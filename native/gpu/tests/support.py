@@ -72,7 +72,7 @@ class Phase(InFolder):
 
     def phase(self, steps, seconds: float = 60, device: str = "cpu") -> Runner:
         results = Results(self.log_folder(), "phase")
-        runner = Runner(results, device, self.folder, seconds)
+        runner = Runner(results, device, self.folder, time.monotonic() + seconds)
         self.began = time.monotonic()
         runner.run(steps)
         results.close()

@@ -1,8 +1,8 @@
 """The device's tests on stand-ins for their program: what is red says why, and what did not run is not green."""
 
-from verification.diagnosis import diagnosis
-from verification.part import Failed, OutOfTime
-from verification.parts.red import red_cases
+from verification.diagnosis import Diagnosis, sanitize
+from verification.part import Failed, OutOfTime, Skipped
+from verification.parts import red
 from verification.tests_on_device import list_cases, run_test
 
 from .support import OnePart
@@ -77,33 +77,56 @@ class Cases(OnePart):
             list_cases(self.part(), "test_cuda_gemm")
 
 
-class Diagnosis(OnePart):
+class Diagnoses(OnePart):
     def setUp(self):
         super().setUp()
         self.program("device_tests", f"{LIST}\n{only('three', RED)}\n{PASSED}")
-        self.on_path("compute-sanitizer", 'tool=$2; shift 6; "$@"; echo "========= $tool found something"; exit 9')
+        self.on_path("compute-sanitizer", 'tool=$2; shift 6; "$@"; echo "========= $tool found something"; '
+                     'echo "========= ERROR SUMMARY: 1 error"; exit 9')
 
     def test_the_case_again_then_both_tools_on_it_alone(self):
         part = self.part()
-        run_test(part, "test_cuda_gemm", 20, diagnose=diagnosis(part, "test_cuda_gemm"))
+        run_test(part, "test_cuda_gemm", 20, diagnose=Diagnosis(part, 60).of("test_cuda_gemm"))
         name = "test_cuda_gemm: three"
         self.assertEqual(part.failed, [name])
         self.assertIn("wrong.check()", next(line["again"] for line in self.lines() if "again" in line))
         said = {line["tool"]: line["said"] for line in self.lines() if "tool" in line}
-        self.assertEqual(said, {"memcheck": "========= memcheck found something", "racecheck": "========= racecheck found something"})
+        self.assertEqual(said, {tool: f"========= {tool} found something\n========= ERROR SUMMARY: 1 error"
+                                for tool in ("memcheck", "racecheck")})
         self.assertGreaterEqual(sum("mismatch" in line for line in self.lines()), 2)  # the first and the repeated one
 
     def test_all_of_them_together_have_a_limit(self):
         part = self.part()
-        run_test(part, "test_cuda_gemm", 20, diagnose=diagnosis(part, "test_cuda_gemm", seconds=0))
+        run_test(part, "test_cuda_gemm", 20, diagnose=Diagnosis(part, 0).of("test_cuda_gemm"))
         self.assertEqual(self.line("test_cuda_gemm: three", diagnosis="left to phase 2, part red")["part"], "parity")
 
 
+    def test_one_case_of_a_test_is_enough_at_first(self):
+        self.program("device_tests", f"{LIST}\n{RED}")
+        part = self.part()
+        run_test(part, "test_cuda_gemm", 20, diagnose=Diagnosis(part, 60).of("test_cuda_gemm"))
+        self.assertEqual(len(part.failed), 2)
+        self.assertEqual(len([line for line in self.lines() if "tool" in line]), 2)
+        self.line("test_cuda_gemm: three", diagnosis="left to phase 2, part red")
+
+    def test_a_sanitizer_that_comes_to_no_end_says_nothing_of_the_kernel(self):
+        for script, why in [('echo "========= COMPUTE-SANITIZER"; echo "========= Error: Device not supported"; exit 1',
+                             "memcheck came to no end: .*Device not supported"),
+                            ('echo "========= COMPUTE-SANITIZER"; sleep 600', "memcheck took longer than 1 s")]:
+            self.on_path("compute-sanitizer", script)
+            with self.assertRaisesRegex(Skipped, f"(?s){why}"):
+                sanitize(self.part(), "memcheck", "test_cuda_gemm", "three", None, 1)
+
+
 class Red(OnePart):
+    def test_without_phase_1_nothing_is_known(self):
+        with self.assertRaisesRegex(Skipped, "phase 1 left no results"):
+            red.run(self.part("red"))
+
     def test_the_cases_whose_last_result_is_a_failure(self):
         def line(case, result, part="parity"):
             return {"part": part, "case": case, "result": result}
 
         lines = [line("test_cuda_gemm: one", "failed"), line("test_cuda_rope", "ok"), line("steps", "failed", "steps"),
                  line("test_cuda_model: x: y", "failed", "wgmma"), line("test_cuda_draw: z", "failed"), line("test_cuda_draw", "ok")]
-        self.assertEqual(red_cases(lines), [("parity", "test_cuda_gemm", "one"), ("wgmma", "test_cuda_model", "x: y")])
+        self.assertEqual(red.red_cases(lines), [("parity", "test_cuda_gemm", "one"), ("wgmma", "test_cuda_model", "x: y")])

@@ -23,6 +23,18 @@ class Programs(OnePart):
         with self.assertRaisesRegex(Failed, "sh took longer than 0.5 s; it had said: words"):
             self.part().program(["sh", "-c", "echo words; sleep 600"], limit=0.5)
 
+    def test_one_that_falls_silent_has_failed_long_before_its_limit(self):
+        with self.assertRaisesRegex(Failed, "sh said nothing for 0.5 s; before that: words"):
+            self.part().program(["sh", "-c", "echo words; sleep 600"], limit=300, quiet=0.5)
+
+    def test_a_chatty_one_does_not_fill_the_log(self):
+        part = self.part()
+        part.program(["sh", "-c", "echo first; yes | head -c 3000000; echo last"])
+        text = (self.folder / "log").read_text()
+        self.assertLess(len(text), 210_000)
+        self.assertIn("characters are left out", text)
+        self.assertTrue(text.rstrip().endswith("last"))
+
     def test_one_that_the_parts_time_ends_was_not_shown(self):
         with self.assertRaisesRegex(OutOfTime, "no time left: sleep was ended"):
             self.part(seconds=1.5).program(HANG, limit=300)

@@ -23,6 +23,7 @@ PARTS = {
     "leaving": "def run(part):\n    subprocess.Popen(['setsid', 'sleep', '600'])\n",
     "chatty": "def run(part):\n    print('words', flush=True)\n    print('{broken', flush=True)\n    print('[1]', flush=True)\n"
               "    print('to the log', file=sys.stderr)\n",
+    "busy": "def run(part):\n    while True:\n        pass\n",
     "slow_program": "def run(part):\n    part.program(['sleep', '600'], limit=300)\n",
     "reading": "def run(part):\n    part.result('seen', earlier=part.earlier('good', 'a case'))\n",
 }
@@ -76,6 +77,10 @@ class Parts(Phase):
         result, why = self.ends()["slow_program"]
         self.assertEqual(result, "skipped")
         self.assertRegex(why, "^no time left: sleep was ended")
+
+    def test_one_that_computes_for_too_long_is_ended_without_being_red(self):
+        self.phase(self.steps("busy", seconds=5))
+        self.assertEqual(self.ends()["busy"], ("skipped", "no time left"))
 
     def test_time_is_kept_for_what_comes_later(self):
         kept = Step("good", 20, kept=8, programs=False)

@@ -9,6 +9,7 @@ from .models.llama import LLAMA_7B, TINY, Shape, write_for_timing
 from .part import Failed, OutOfTime, Part
 
 CASE_SECONDS = 0.7
+QUIET_SECONDS = 40  # longer than a model takes to open; a case that hangs must leave time for those after it
 MOST_ON_CPU = {"decode": 32, "sample": 32, "prefill": 512}  # rows: the others take long and say little
 
 
@@ -57,7 +58,7 @@ def time_in_one_process(part: Part, format: Format, lines: List[str], done: List
             line.update(shares(shape, case, format, known, line))
         part.result(case, dtype=format.name, **line, **labels)
 
-    part.results([part.programs / "apar_bench_steps"], add, input="\n".join(job).encode() + b"\n", limit=120,
+    part.results([part.programs / "apar_bench_steps"], add, input="\n".join(job).encode() + b"\n", limit=120, quiet=QUIET_SECONDS,
                  env={**os.environ, **(environment or {})})
 
 

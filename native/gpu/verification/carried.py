@@ -12,7 +12,7 @@ DOCTEST = CARRIED / "doctest/doctest.h"
 PROGRAMS = CARRIED / "programs"
 ORIGIN = CARRIED / "origin.json"  # {"commit", "sources", "architectures"}
 SOURCES = {".h", ".cpp", ".cu", ".cuh", ".inl", ".txt"}
-NO_SOURCES = {"build", "gpu"}
+NO_SOURCES = ("build", "gpu")  # and folders that begin so: git ignores every build*
 
 
 def carried_programs() -> Path:
@@ -33,6 +33,6 @@ def hash_of_sources() -> str:
     total = hashlib.sha256()
     for path in sorted(NATIVE.rglob("*")):
         where = path.relative_to(NATIVE)
-        if path.suffix in SOURCES and path.is_file() and where.parts[0] not in NO_SOURCES:
+        if path.suffix in SOURCES and path.is_file() and not where.parts[0].startswith(NO_SOURCES):
             total.update(f"{where}\0".encode() + path.read_bytes() + b"\0")
     return total.hexdigest()[:16]

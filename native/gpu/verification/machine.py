@@ -23,7 +23,7 @@ def describe(device: str) -> dict:
              "commit": commit, "sources": hash_of_sources(), "cpu": cpu_name(), "python": platform.python_version()}
     if device == "cuda":
         found.update(gpu())
-        found["nvcc"] = first_line(["nvcc", "--version"], last=True)
+        found["nvcc"] = first_line([find_tool("nvcc"), "--version"], last=True)
     return found
 
 
@@ -64,7 +64,7 @@ def cpu_name() -> str:
 def first_line(command, limit: Optional[float] = 10, last: bool = False, cwd: Optional[Path] = None) -> str:
     """Or the last one; "unknown" where the program fails, hangs or is missing."""
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit, cwd=cwd).stdout.strip().split("\n")
+        lines = subprocess.run(command, capture_output=True, text=True, check=True, errors="replace", timeout=limit, cwd=cwd).stdout.strip().split("\n")
         return lines[-1 if last else 0]
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -7,6 +7,7 @@ programs say goes to standard error, which the runner keeps as the log."""
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,11 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
-from .processes import run_limited
+from .processes import Quiet, run_limited
 
 NATIVE = Path(__file__).resolve().parents[2]
 PROGRAM_SECONDS = 60  # unless a caller knows better
 LEAST_SECONDS = 1  # with less left, nothing is begun
+MOST_LOGGED = 200_000  # characters of one program
 FIRST_WORDS, LAST_WORDS = 900, 300  # characters of a failed program's output that its result keeps
 
 
@@ -107,11 +109,14 @@ class Part:
         left = self.left()
         if left < LEAST_SECONDS:
             raise OutOfTime("no time left")
-        self.log.write(f"$ {' '.join(command)}"[:400] + "\n")
+        self.say(f"$ {' '.join(command)}"[:400])
         printed = bytearray()
         with tempfile.TemporaryFile() as errors:
             try:
                 return run_limited(command, min(limit, left), errors, keep=printed, **how), bytes(printed)
+            except Quiet as quiet:
+                self.output = text_of(printed, errors, binary)
+                raise Failed(f"{program_name(command)} said nothing for {quiet.timeout:g} s; before that: {excerpt(self.output)}") from None
             except subprocess.TimeoutExpired:
                 if left < limit:
                     raise OutOfTime(f"no time left: {program_name(command)} was ended after {left:.0f} s") from None
@@ -119,8 +124,17 @@ class Part:
                 raise Failed(f"{program_name(command)} took longer than {limit:g} s; it had said: {excerpt(self.output)}") from None
             finally:
                 self.output = text_of(printed, errors, binary)
-                self.log.write(self.output)
-                self.log.flush()
+                self.say(self.output)
+
+    def say(self, text: str) -> None:
+        """To the log. Much of it is left out: no program may cost the log of the others."""
+        if len(text) > MOST_LOGGED:
+            text = f"{text[:MOST_LOGGED // 2]}\n[{len(text) - MOST_LOGGED} characters are left out]\n{text[-MOST_LOGGED // 2:]}"
+        try:
+            self.log.write(text + "\n")
+            self.log.flush()
+        except OSError:
+            pass  # a full disk must not cost the part
 
     def results(self, command, add: Callable[[dict], None], **how) -> None:
         """Hands the JSON objects that a program prints to `add` as they come: those before a hang or a crash count."""
@@ -163,17 +177,26 @@ def explain(failure: Exception) -> str:
     return excerpt(f"{type(failure).__name__}: {failure}")
 
 
-def read_lines(path: Path) -> List[dict]:
-    """The results in a file; a line that was cut off, by a full disk or a kill, is left out."""
+def read_lines(path: Path, missing_ok: bool = True) -> List[dict]:
+    """The results in a file; a line that was cut off, by a full disk or a kill, is left out and named on standard error."""
     lines = []
-    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    if missing_ok and not path.exists():
+        return lines
+    for text in path.read_text(errors="replace").splitlines():
+        if not text:
+            continue
         try:
             line = json.loads(text)
         except ValueError:
+            print(f"{path.name}: a result was cut off: {text[:60]}", file=sys.stderr)
             continue
         if isinstance(line, dict):
             lines.append(line)
     return lines
+
+
+def out_of_time(*_) -> None:
+    raise OutOfTime("no time left")
 
 
 def main(run: Callable[[Part], None]) -> None:
@@ -188,12 +211,16 @@ def main(run: Callable[[Part], None]) -> None:
     options = parser.parse_args()
     part = Part(options.name, options.device, options.build_dir, options.seconds, read_lines(options.earlier), options.programs)
     result, why = "ok", None
+    # What a part does itself, not through a program, ends in time too; Python looks at it between two of its own steps.
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, options.seconds + 1)
     try:
         run(part)
     except Skipped as skipped:
         result, why = "skipped", str(skipped)
     except Exception as failure:
         result, why = "failed", explain(failure)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     if part.failed:
         why = "; ".join(filter(None, [f"failed: {', '.join(part.failed)}", why]))
         result = "failed"

@@ -1,6 +1,7 @@
 """Programs that are run for a limited time, with everything that they started."""
 
 import ctypes
+import math
 import os
 import selectors
 import signal
@@ -19,9 +20,14 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+class Quiet(subprocess.TimeoutExpired):
+    """A program printed nothing for as long as it may."""
+
+
 def run_limited(command, limit: float, log: Optional[BinaryIO], input: bytes = b"", on_line: Optional[Callable] = None,
-                keep: Optional[bytearray] = None, **options) -> int:
-    """Returns the exit status, negative for a signal, or raises subprocess.TimeoutExpired after `limit` seconds.
+                keep: Optional[bytearray] = None, quiet: float = math.inf, **options) -> int:
+    """Returns the exit status, negative for a signal, or raises subprocess.TimeoutExpired after `limit` seconds, Quiet after `quiet`
+    seconds in which nothing was printed.
     Standard output goes to `keep`, and line by line, as it comes, to `on_line`; standard error to `log`, or where
     this process's goes without one."""
     deadline = time.monotonic() + limit
@@ -31,21 +37,25 @@ def run_limited(command, limit: float, log: Optional[BinaryIO], input: bytes = b
         # Not a session of its own: whoever ends this script's session ends its programs too.
         process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=log, **options)
         try:
-            read_output(process, deadline, on_line, keep)
+            read_output(process, deadline, on_line, keep, quiet)
             return process.wait(max(deadline - time.monotonic(), 0))
         finally:
             end_tree(process)
 
 
-def read_output(process, deadline: float, on_line: Optional[Callable], keep: Optional[bytearray]) -> None:
+def read_output(process, deadline: float, on_line: Optional[Callable], keep: Optional[bytearray], quiet: float) -> None:
     rest = b""
+    heard = time.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise subprocess.TimeoutExpired(process.args, 0)
+            if time.monotonic() - heard > quiet:
+                raise Quiet(process.args, quiet)
             if selector.select(min(left, 0.2)):
+                heard = time.monotonic()
                 data = os.read(process.stdout.fileno(), 1 << 16)
                 if not data:
                     break

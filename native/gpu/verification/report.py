@@ -82,7 +82,7 @@ def attention_table(lines: List[dict]) -> str:
 def other_table(lines: List[dict]) -> str:
     """Everything else that has a figure."""
     told = {"steps", "steps_wgmma", "kernels", "cublaslt_speed", "formats", "peer", "attention", "verify", "floors"}
-    ignored = {"part", "case", "detail", "result", "seconds"}
+    ignored = {"part", "case", "detail", "result"}
     rows = []
     for line in latest(lines, lambda line: line["part"] not in told and line["case"] not in ("end", "programs", "open")):
         figures = [f"{key} {number(value)}" for key, value in line.items()
@@ -119,7 +119,7 @@ def table(title: str, names: List[str], rows: List[List[str]]) -> str:
 
 
 def cell(text: str) -> str:
-    """In one line of a table, and no secret of the machine's folders."""
+    """In one line of a table."""
     return " ".join(text.replace("|", "\\|").split())[:MOST_WORDS]
 
 

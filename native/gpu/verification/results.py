@@ -25,7 +25,7 @@ class Results:
 
     def add(self, line: dict) -> None:
         """Prints the line too, unless it is marked as a detail."""
-        text = json.dumps(line).replace(f"{NATIVE.parent}/", "")  # where the checkout lies is nobody's business
+        text = json.dumps(line).replace(f"{NATIVE.parent}/", "")  # results are published, folders are not
         if not line.get("detail"):
             print(text, flush=True)
         with self.unless_full():

@@ -19,13 +19,13 @@ GRACE_SECONDS = 3  # for a part whose time is up to say what it had
 class Runner:
     """`earlier` keeps what parts found for the parts and phases after them: a file in the build folder, one line a result."""
 
-    def __init__(self, results: Results, device: str, build_dir: Path, seconds: float, keep_alive: Optional[int] = None,
+    def __init__(self, results: Results, device: str, build_dir: Path, deadline: float, keep_alive: Optional[int] = None,
                  programs: Optional[Path] = None) -> None:
         adopt_orphans()
         self.results = results
         self.device = device
         self.build_dir = build_dir
-        self.deadline = time.monotonic() + seconds
+        self.deadline = deadline  # by time.monotonic()
         self.programs = programs  # that are used as they are
         self.keep_alive = keep_alive  # a process that outlives the parts
         self.earlier = build_dir / "earlier.jsonl"

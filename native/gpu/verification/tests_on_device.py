@@ -4,7 +4,7 @@ in which nothing works any more. On the CPU the same cases run on the emulator."
 import json
 import os
 import re
-from typing import Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 from .part import Failed, Part, ending, excerpt, program_name
 
@@ -34,23 +34,25 @@ def list_cases(part: Part, test: str) -> List[str]:
     return cases
 
 
-def run_test(part: Part, test: str, seconds: float, environment: Optional[Dict[str, str]] = None, diagnose=None) -> Dict[str, str]:
-    """Every case of a test; returns what each printed, those that failed left out. A failed one is handed to `diagnose(case)` at
-    once, if given. One line per test that is all right, one per case that is not."""
+def run_test(part: Part, test: str, seconds: float, environment: Optional[Dict[str, str]] = None,
+             diagnose: Optional[Callable[[str, str], None]] = None) -> Dict[str, str]:
+    """Every case of a test; returns what each printed, those that failed left out. A failed one is handed to `diagnose` at once, with
+    why it failed. One line per test that is all right, one per case that is not."""
     outputs: Dict[str, str] = {}
     checks = 0
     cases = list_cases(part, test)
     for case in cases:
         name = f"{test}: {case}"
-        with part.attempt(name):
-            output = run_case(part, test, case, seconds, environment)
-            outputs[case] = output
-            checks += count(output, "assertions")
-            left_out = re.search(r"left out: (.*)", output)
-            if left_out:
-                part.skip(name, left_out.group(1).strip())
-        if name in part.failed and diagnose:
-            diagnose(case)
+        try:
+            outputs[case] = run_case(part, test, case, seconds, environment)
+        except Failed as failure:
+            part.fail(name, str(failure))
+            if diagnose:
+                diagnose(case, str(failure))
+            continue
+        checks += count(outputs[case], "assertions")
+        if left_out(outputs[case]):
+            part.skip(name, left_out(outputs[case]))
     if len(outputs) == len(cases):
         part.result(test, result="ok", on="device" if part.cuda else "emulator", test_cases=len(cases), assertions=checks)
     return outputs
@@ -70,6 +72,12 @@ def run_case(part: Part, test: str, case: str, seconds: float, environment: Opti
     if count(output, "test cases") == 0:
         raise Failed(f"no test case ran: {excerpt(output)}")
     return output
+
+
+def left_out(output: str) -> str:
+    """Why a case left itself out; "" if it did not."""
+    found = re.search(r"left out: (.*)", output)
+    return found.group(1).strip() if found else ""
 
 
 def count(output: str, what: str) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..models.llama import CUDA_ONLY, Shape, from_safetensors
 from ..part import NATIVE, Failed, Part, main
+from .peer import import_torch
 
 SHAPE = Shape(vocab=1000, hidden=512, inner=1376, layers=4, heads=8, kv_heads=4, head_dim=64, context=512)
 TOKENS = 200
@@ -38,7 +39,7 @@ def kept(weight, dtype: str):
 
 def run(part: Part) -> None:
     sys.path.insert(0, str(NATIVE.parent / "training/torch"))
-    import torch
+    torch = import_torch(part, needs_device=False)
     from apar_train import safetensors
     from apar_train.model import Config, LlamaForCausalLM
 

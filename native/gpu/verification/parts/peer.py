@@ -33,12 +33,12 @@ def run(part: Part) -> None:
     compiled_decode(part)
 
 
-def import_torch(part: Part):
+def import_torch(part: Part, needs_device: bool = True):
     try:
         import torch
     except ImportError as missing:
         raise Skipped(f"torch cannot be imported: {missing}") from None
-    if part.cuda and not torch.cuda.is_available():
+    if part.cuda and needs_device and not torch.cuda.is_available():
         raise Skipped(f"torch {torch.__version__} finds no CUDA device")
     return torch
 

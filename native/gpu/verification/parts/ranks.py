@@ -7,9 +7,9 @@ import numpy as np
 
 from ..bench_steps import time_steps
 from ..cases import OWN, SHARED
-from ..diagnosis import diagnosis
+from ..diagnosis import Diagnosis
+from ..environments import environment_of
 from ..floors import BF16
-from ..libraries import library_environment
 from ..models.llama import Shape, write_for_timing
 from ..part import Failed, Part, Skipped, main
 from ..tests_on_device import RANKS_TEST, run_test
@@ -28,10 +28,10 @@ def run(part: Part) -> None:
                 part.result(name, result="ok", on="cpu")
         run_test(part, RANKS_TEST, CASE_SECONDS)
         raise Skipped("NCCL connects GPUs; what runs without one has passed")
-    environment = library_environment("libnccl", "APAR_NCCL_LIBRARY")
+    environment = environment_of("ranks", RANKS_TEST)
     if not environment:
         raise Skipped("NCCL was not found: name its libnccl.so.2 in APAR_NCCL_LIBRARY")
-    run_test(part, RANKS_TEST, CASE_SECONDS, environment, diagnosis(part, RANKS_TEST, environment, seconds=50))
+    run_test(part, RANKS_TEST, CASE_SECONDS, environment, Diagnosis(part, 25).of(RANKS_TEST, environment))
     with part.attempt("logits of one rank over NCCL"):
         same_logits(part, environment)
     # What handing calls to a rank's thread, the gather and the sum cost: beside part steps' of the same size.
