@@ -109,8 +109,9 @@ class Ops {
   // end theirs themselves.
   virtual void end_step() {}
 
-  // How long the device took for the last step that handed something out, by its own clock: from the first
-  // copy to it to the last kernel. 0 unless OpsConfig::time_steps, and where the host is the device.
+  // How long the device took for the last step that handed something out, by its own clock, to the last
+  // kernel: from the first launch, of a replayed graph from the graph's. 0 unless OpsConfig::time_steps, and
+  // where the host is the device.
   virtual double step_seconds() { return 0; }
 
   // Whether draw_tokens() is there. On the CPU it would save nothing.

@@ -28,32 +28,44 @@ using namespace apar::cuda;
 
 namespace {
 
-constexpr int32_t kLaunches = 8;  // between two events
+constexpr int32_t kLeastLaunches = 8, kMostLaunches = 64;  // between two events
 constexpr int32_t kSamples = 15;
+constexpr double kWarmUpSeconds = 0.3;  // an idle device has its clocks down
 constexpr int32_t kHeads = 32, kHeadDim = 128, kShared = 450, kOwn = 50;
 
 constexpr int32_t kVocab = 32000;
 
-double median_seconds(Device& device, const std::function<void(int32_t)>& launch) {
+// So many that their data, `bytes` each, is several times the L2 cache; fewer of little data, which lies in
+// the cache in the engine, too.
+int32_t launches_of(size_t bytes) {
+  int device = 0, cache_bytes = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&cache_bytes, cudaDevAttrL2CacheSize, device), "size of the L2 cache");
+  const size_t filling = 4 * static_cast<size_t>(cache_bytes) / bytes + 1;
+  return static_cast<int32_t>(std::clamp<size_t>(filling, kLeastLaunches, kMostLaunches));
+}
+
+double median_seconds(Device& device, int32_t launches, const std::function<void(int32_t)>& launch) {
   const std::unique_ptr<Timer> timer = device.make_timer();
   const auto launch_all = [&] {
-    for (int32_t i = 0; i < kLaunches; ++i) launch(i);
+    for (int32_t i = 0; i < launches; ++i) launch(i);
   };
   launch_all();  // what a first launch sets up cannot be recorded
   device.synchronize();
   device.begin_capture();
   launch_all();
   const std::unique_ptr<Graph> graph = device.end_capture();
-  std::vector<double> samples;
-  for (int32_t sample = -2; sample < kSamples; ++sample) {
+  const auto replay = [&] {
     timer->start();
     graph->launch();
     timer->stop();
-    const double seconds = timer->seconds();
-    if (sample >= 0) samples.push_back(seconds);
-  }
+    return timer->seconds();
+  };
+  for (double busy = 0; busy < kWarmUpSeconds;) busy += replay();
+  std::vector<double> samples;
+  for (int32_t sample = 0; sample < kSamples; ++sample) samples.push_back(replay());
   std::sort(samples.begin(), samples.end());
-  return samples[kSamples / 2] / kLaunches;
+  return samples[kSamples / 2] / launches;
 }
 
 void print(const std::string& name, int32_t rows, double seconds, double bytes, double flop) {
@@ -117,8 +129,9 @@ void time_gemm(GemmChoice choice, WeightFormat format, const std::string& layer,
   const auto lt = format == WeightFormat::bf16 ? CublasLt::open(*device, choice) : nullptr;
   if (lt) lt->reserve(int64_t{outs} * in);
   const size_t bytes = tiled_bytes(outs, in, format);
+  const int32_t launches = launches_of(bytes);
   std::vector<const void*> weights;
-  for (int32_t i = 0; i < kLaunches; ++i) {
+  for (int32_t i = 0; i < launches; ++i) {
     void* const copy = i == 0 ? random_bytes(*device, bytes) : device->allocate(bytes, "bench");
     if (i > 0) copy_on_device(*device, copy, weights[0], bytes);
     weights.push_back(copy);
@@ -138,7 +151,7 @@ void time_gemm(GemmChoice choice, WeightFormat format, const std::string& layer,
     call.rows = rows;
     const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(in, kTileInputs), format,
                                     {info.multiprocessors, info.capability, choice, lt != nullptr});
-    const double seconds = median_seconds(*device, [&](int32_t i) {
+    const double seconds = median_seconds(*device, launches, [&](int32_t i) {
       call.projections[0] = {weights[i], out, outs, 0};
       plan.kernel == GemmKernel::cublaslt ? lt->multiply(call)
                                           : packed_gemm(device->stream(), call, format, plan);
@@ -162,8 +175,9 @@ void time_attention(const std::string& sharing, int32_t rows) {
   auto* const step = static_cast<StepHeader*>(device->allocate(words.size() * 4, "bench"));
   device->upload(step, pinned, words.size() * 4);
   const size_t pool = size_t{2} * tree.num_blocks() * kHeads * kBlockTokens * kHeadDim;
+  const int32_t launches = launches_of(2 * pool);
   std::vector<KvLayer> layers;
-  for (int32_t i = 0; i < kLaunches; ++i)
+  for (int32_t i = 0; i < launches; ++i)
     layers.push_back({random_bytes(*device, pool), random_bytes(*device, pool), KvFormat::bf16});
   const size_t width = size_t{1} * kHeads * kHeadDim, parts = work.num_parts();
   const auto* const q = static_cast<const float*>(random_bytes(*device, 4 * rows * width));
@@ -172,7 +186,7 @@ void time_attention(const std::string& sharing, int32_t rows) {
   auto* const out = static_cast<float*>(device->allocate(4 * rows * width, "bench"));
   auto* const out_bf16 = static_cast<uint16_t*>(device->allocate(2 * rows * width, "bench"));
   const AttentionGrid grid = attention_mma_grid(shape, KvFormat::bf16);
-  const double seconds = median_seconds(*device, [&](int32_t i) {
+  const double seconds = median_seconds(*device, launches, [&](int32_t i) {
     attention_mma(device->stream(), step, shape, q, layers[i], partial, grid);
     attention_merge(device->stream(), step, rows, shape, partial, out, out_bf16);
   });
@@ -182,8 +196,9 @@ void time_attention(const std::string& sharing, int32_t rows) {
 
 void time_draw(int32_t rows) {
   const auto device = open_cuda_device();
+  const int32_t launches = launches_of(size_t{4} * rows * kVocab);
   std::vector<const float*> logits;
-  for (int32_t i = 0; i < kLaunches; ++i)
+  for (int32_t i = 0; i < launches; ++i)
     logits.push_back(static_cast<const float*>(random_bytes(*device, size_t{4} * rows * kVocab)));
   auto* const pinned = static_cast<TokenDraw*>(device->allocate_pinned(rows * sizeof(TokenDraw)));
   for (int32_t row = 0; row < rows; ++row) {
@@ -195,8 +210,9 @@ void time_draw(int32_t rows) {
   auto* const draws = static_cast<TokenDraw*>(device->allocate(rows * sizeof(TokenDraw), "bench"));
   auto* const drawn = static_cast<DrawnToken*>(device->allocate(rows * sizeof(DrawnToken), "bench"));
   device->upload(draws, pinned, rows * sizeof(TokenDraw));
-  const double seconds = median_seconds(
-      *device, [&](int32_t i) { draw_tokens(device->stream(), logits[i], rows, kVocab, draws, drawn); });
+  const double seconds = median_seconds(*device, launches, [&](int32_t i) {
+    draw_tokens(device->stream(), logits[i], rows, kVocab, draws, drawn);
+  });
   print("draw", rows, seconds, 4.0 * rows * kVocab, 0);
 }
 

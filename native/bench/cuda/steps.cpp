@@ -8,8 +8,9 @@
 // A step is a forward pass and what it hands back: the drawn tokens where the device draws, else the logits.
 // The KV pool holds what the model itself computed of the tokens before.
 //
-// step_us is the host's clock around a step. device_us is the device's own, from the copy of the step's data
-// to the last kernel; host_share is what of step_us lies outside it.
+// step_us is the host's clock around a step. device_us is the device's own, from the launch of the step's
+// graph (of a step that is not recorded: from the copy of its data) to the last kernel; host_share is what of
+// step_us lies outside it.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>

@@ -67,7 +67,7 @@ def format_table(lines: List[dict]) -> str:
 def peer_table(lines: List[dict]) -> str:
     rows = [[line["case"], line.get("kind", ""), number(line["tokens_per_s"]), number(line.get("step_us")), str(line.get("torch", ""))]
             for line in latest(lines, lambda line: line["part"] == "peer" and "tokens_per_s" in line)]
-    return table("PyTorch on the same shape", ["case", "how", "tok/s", "step, us", "torch"], rows)
+    return table("PyTorch on the same shape (its steps by the device's clock, ours by the host's)", ["case", "how", "tok/s", "step, us", "torch"], rows)
 
 
 def attention_table(lines: List[dict]) -> str:

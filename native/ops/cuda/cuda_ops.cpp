@@ -51,6 +51,8 @@ void CudaOps::begin_step(const StepBatch& batch) {
 }
 
 void CudaOps::finish_step() {
+  // What the host did so far launched nothing: it is no time of the device.
+  if (timer_ != nullptr && graphs_.replaying()) timer_->start();
   graphs_.finish();
 }
 

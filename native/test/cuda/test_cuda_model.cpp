@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
+#include <span>
 
 #include "core/error.h"
 #include "model/llama.h"
@@ -40,56 +42,67 @@ ModelConfig aligned_config() {
 }
 
 struct Difference {
-  int rows = 0;       // computed in both runs
+  int rows = 0;       // compared
   int different = 0;  // of them, in any bit
   double worst = 0;   // difference over the largest logit
   double rms = 0;     // root mean square of the difference over that of the logits
 };
 
-Difference compare(const Logits& a, const Logits& b, size_t vocab) {
-  Difference found;
-  double largest = 0, worst = 0, squares = 0, square_differences = 0;
-  for (size_t branch = 0; branch < a.size(); ++branch) {
-    for (size_t at = 0; at < a[branch].size(); at += vocab) {
-      if (std::isnan(a[branch][at]) || std::isnan(b[branch][at])) continue;
-      ++found.rows;
-      found.different += std::memcmp(&a[branch][at], &b[branch][at], vocab * sizeof(float)) != 0;
-      for (size_t i = at; i < at + vocab; ++i) {
-        largest = std::max(largest, std::abs(double{a[branch][i]}));
-        const double difference = double{a[branch][i]} - b[branch][i];
-        worst = std::max(worst, std::abs(difference));
-        squares += double{a[branch][i]} * a[branch][i];
-        square_differences += difference * difference;
-      }
+// What a run computed of: `all` rows, or those that are not NaN from the first logit on, as run_tree() leaves
+// rows whose logits were not asked for.
+enum class Computed : uint8_t { all, some };
+
+// Calls body(row, got, want) with the logits of every row that `got` has. `want` has all rows.
+template <class Body>
+void for_each_row(const Logits& got, const Logits& want, size_t vocab, Computed computed, Body body) {
+  int32_t row = 0;
+  for (size_t branch = 0; branch < want.size(); ++branch) {
+    for (size_t at = 0; at < want[branch].size(); at += vocab) {
+      const std::span<const float> is = std::span(got[branch]).subspan(at, vocab);
+      if (computed == Computed::some && std::isnan(is[0])) continue;
+      body(row++, is, std::span(want[branch]).subspan(at, vocab));
     }
   }
-  found.worst = worst / largest;
+}
+
+// NaN, on either side, is as wrong as can be.
+Difference compare(const Logits& got, const Logits& want, size_t vocab, Computed computed = Computed::all) {
+  Difference found;
+  double largest = 0, squares = 0, square_differences = 0;
+  for_each_row(got, want, vocab, computed,
+               [&](int32_t, std::span<const float> is, std::span<const float> expected) {
+                 ++found.rows;
+                 found.different += std::memcmp(is.data(), expected.data(), vocab * sizeof(float)) != 0;
+                 for (size_t i = 0; i < vocab; ++i) {
+                   largest = std::max(largest, std::abs(double{expected[i]}));
+                   const double difference = double{is[i]} - expected[i];
+                   if (!(std::abs(difference) <= found.worst)) found.worst = std::abs(difference);
+                   if (std::isnan(found.worst)) found.worst = std::numeric_limits<double>::infinity();
+                   squares += double{expected[i]} * expected[i];
+                   square_differences += difference * difference;
+                 }
+               });
+  found.worst /= largest;
   found.rms = std::sqrt(square_differences / squares);
   return found;
 }
 
-// Prints where two runs differ by more than `allowed` of the largest logit; 0 for any bit. Rows are counted
-// over all branches, as computed in both.
-void dump(const std::string& what, const Logits& got, const Logits& want, size_t vocab, double allowed) {
+// Prints where two runs differ by more than `allowed` of the largest logit; 0 for any bit.
+void dump(const std::string& what, const Logits& got, const Logits& want, size_t vocab, Computed computed,
+          double allowed) {
   double largest = 0;
   for (const auto& branch : want)
-    for (const float logit : branch)
-      if (!std::isnan(logit)) largest = std::max(largest, std::abs(double{logit}));
+    for (const float logit : branch) largest = std::max(largest, std::abs(double{logit}));
   Mismatches wrong(what, 1, cuda::kTileOuts);
-  int32_t row = 0;
-  for (size_t branch = 0; branch < want.size(); ++branch) {
-    for (size_t at = 0; at < want[branch].size(); at += vocab) {
-      if (std::isnan(want[branch][at]) || std::isnan(got[branch][at])) continue;
-      for (size_t i = 0; i < vocab; ++i) {
-        const float is = got[branch][at + i], expected = want[branch][at + i];
-        if (allowed > 0)
-          wrong.compare(row, static_cast<int32_t>(i), is, expected, allowed * largest);
-        else
-          wrong.same(row, static_cast<int32_t>(i), is, expected);
-      }
-      ++row;
-    }
-  }
+  for_each_row(got, want, vocab, computed,
+               [&](int32_t row, std::span<const float> is, std::span<const float> expected) {
+                 for (size_t i = 0; i < vocab; ++i) {
+                   if (allowed > 0)
+                     wrong.compare(row, static_cast<int32_t>(i), is[i], expected[i], allowed * largest);
+                   else
+                     wrong.same(row, static_cast<int32_t>(i), is[i], expected[i]);
+                 }
+               });
   wrong.check();
 }
 
@@ -98,12 +111,14 @@ void check_together(Model& model, const TextTree& tree, const Logits& alone, uin
   for (const RunOptions& options :
        {RunOptions{seed + 1, kRows}, RunOptions{seed + 2, 33, true, true, false}}) {
     CAPTURE(options.rows_per_step);
-    const Difference together = compare(alone, run_tree(model, tree, options), model.config().vocab_size);
+    const Logits logits = run_tree(model, tree, options);
+    const Computed computed = options.all_logits ? Computed::all : Computed::some;
+    const Difference together = compare(logits, alone, model.config().vocab_size, computed);
     CHECK(together.rows > 10);
     CHECK(together.different == 0);
     if (together.different > 0)
       dump("logits of rows together, up to " + std::to_string(options.rows_per_step) + ", against rows alone",
-           run_tree(model, tree, options), alone, model.config().vocab_size, 0);
+           logits, alone, model.config().vocab_size, computed, 0);
   }
 }
 
@@ -120,11 +135,12 @@ void check_model(const ModelConfig& config, WeightFormat format, double toleranc
   const Logits want = run_tree(*cpu, tree, {.seed = seed, .rows_per_step = kRows});
   const auto model = open_cuda(random, format);
   const Logits alone = run_tree(*model, tree, {.seed = seed, .rows_per_step = 1});
-  const Difference to_cpu = compare(want, alone, vocab);
+  const Difference to_cpu = compare(alone, want, vocab);
   CHECK(to_cpu.rows > 20);
   CHECK(to_cpu.worst < tolerance);
   if (!(to_cpu.worst < tolerance))
-    dump(std::string("logits, ") + to_string(format) + ", against the CPU's", alone, want, vocab, tolerance);
+    dump(std::string("logits, ") + to_string(format) + ", against the CPU's", alone, want, vocab,
+         Computed::all, tolerance);
   check_together(*model, tree, alone, seed);
 }
 
@@ -194,6 +210,17 @@ TEST_CASE("APAR_CUDA_GRAPHS takes on and off") {
   ::unsetenv("APAR_CUDA_GRAPHS");
 }
 
+TEST_CASE("a NaN anywhere is no logit that agrees") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Logits right = {{1, 2, 3, 4}};
+  CHECK(compare(right, right, 2).worst == 0);
+  for (const Logits& wrong : {Logits{{nan, nan, 3, 4}}, Logits{{1, nan, 3, 4}}, Logits{{1, 2, 3, nan}}}) {
+    CHECK(std::isinf(compare(wrong, right, 2).worst));
+    CHECK(compare(wrong, right, 2).different == 1);
+  }
+  CHECK(compare({{nan, nan, 3, 4}}, right, 2, Computed::some).rows == 1);
+}
+
 TEST_CASE("f32, odd sizes") {
   check_model(small_config(), WeightFormat::f32, 1e-5, 1);
 }
@@ -215,7 +242,7 @@ TEST_CASE("the attention that APAR_CUDA_ATTENTION asks for has the same bits") {
     }
     ::unsetenv("APAR_CUDA_ATTENTION");
     for (const Logits& other : {all[1], all[2]}) {
-      const Difference found = compare(all[0], other, random.config.vocab_size);
+      const Difference found = compare(other, all[0], random.config.vocab_size);
       CHECK(found.rows > 20);
       CHECK(found.different == 0);
     }
@@ -249,7 +276,7 @@ TEST_CASE("an fp8 KV cache: logits near those of a wider one, the same bits alon
     const Logits wide = run_tree(*open_cuda(random, weights), tree, {.seed = kSeed, .rows_per_step = kRows});
     const auto model = open_cuda(random, {weights, KvFormat::fp8});
     const Logits alone = run_tree(*model, tree, {.seed = kSeed, .rows_per_step = 1});
-    const Difference found = compare(wide, alone, config.vocab_size);
+    const Difference found = compare(alone, wide, config.vocab_size);
     CHECK(found.rows > 20);
     CHECK(found.rms > 0.01);  // it is another cache
     CHECK(found.rms < 0.1);
