@@ -98,6 +98,11 @@ class Parts(Phase):
         self.phase([*self.steps("failing"), needing])
         self.assertEqual(self.ends()["good"], ("skipped", "there are no programs: part build failed or did not run"))
 
+    def test_programs_of_an_earlier_run_are_no_programs_of_this_one(self):
+        (self.folder / "earlier.jsonl").write_text('{"part": "build", "case": "programs", "folder": "old"}\n')
+        self.phase([Step("good", 20)])
+        self.assertEqual(self.ends()["good"][0], "skipped")
+
     def test_a_build_that_is_red_but_left_programs_holds_nothing_up(self):
         (self.folder / "verification/parts/build.py").write_text(
             HEADER + "def run(part):\n    part.fail('tests', 'no header')\n    part.result('programs', folder='x')\n" + FOOTER)

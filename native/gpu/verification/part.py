@@ -113,18 +113,17 @@ class Part:
         printed = bytearray()
         with tempfile.TemporaryFile() as errors:
             try:
-                return run_limited(command, min(limit, left), errors, keep=printed, **how), bytes(printed)
+                try:
+                    return run_limited(command, min(limit, left), errors, keep=printed, **how), bytes(printed)
+                finally:
+                    self.output = text_of(printed, errors, binary)
+                    self.say(self.output)
             except Quiet as quiet:
-                self.output = text_of(printed, errors, binary)
                 raise Failed(f"{program_name(command)} said nothing for {quiet.timeout:g} s; before that: {excerpt(self.output)}") from None
             except subprocess.TimeoutExpired:
                 if left < limit:
                     raise OutOfTime(f"no time left: {program_name(command)} was ended after {left:.0f} s") from None
-                self.output = text_of(printed, errors, binary)
                 raise Failed(f"{program_name(command)} took longer than {limit:g} s; it had said: {excerpt(self.output)}") from None
-            finally:
-                self.output = text_of(printed, errors, binary)
-                self.say(self.output)
 
     def say(self, text: str) -> None:
         """To the log. Much of it is left out: no program may cost the log of the others."""

@@ -30,6 +30,8 @@ class Runner:
         self.keep_alive = keep_alive  # a process that outlives the parts
         self.earlier = build_dir / "earlier.jsonl"
         self.ended = {}  # part -> result
+        # Those that an earlier run built may be of other sources: part build says each time which are to be used.
+        self.has_programs = programs is not None
         if self.earlier.exists():  # its last line may have been cut off
             with open(self.earlier, "a", encoding="utf-8") as file:
                 file.write("\n")
@@ -44,7 +46,7 @@ class Runner:
     def run_step(self, step: Step, kept: float) -> None:
         began = time.monotonic()
         seconds = min(step.seconds, self.left() - kept)
-        if step.programs and not self.has_programs():
+        if step.programs and not self.has_programs:
             end = {"result": "skipped", "why": "there are no programs: part build failed or did not run"}
         elif seconds < LEAST_SECONDS:
             end = {"result": "skipped", "why": "no time left"}
@@ -89,14 +91,12 @@ class Runner:
             return {"result": "failed", "why": "the part ended without saying how"}
         return {"result": end[-1]["result"], **({"why": end[-1]["why"]} if end[-1].get("why") else {})}
 
-    def has_programs(self) -> bool:
-        return self.programs is not None or any(line.get("part") == "build" and line["case"] == "programs" for line in self.known())
-
     def known(self) -> List[dict]:
         """Every result so far, earlier phases included."""
         return read_lines(self.earlier)
 
     def add(self, line: dict) -> None:
+        self.has_programs |= line["part"] == "build" and line["case"] == "programs"
         self.results.add(line)
         with self.results.unless_full(), open(self.earlier, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
