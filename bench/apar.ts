@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { openRunner } from '../gpu-node/open-runner.ts'
-import type { Runner } from '../gpu-node/runner.ts'
+import type { Runner } from '../gpu-node/requests/runner.ts'
 import { parseJson } from '../shared/parse.ts'
 import type { DoneEvent } from '../shared/protocol/events.ts'
 import {

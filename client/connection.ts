@@ -1,9 +1,9 @@
 import type { CutReason, MultiplexedServerFrame } from '../shared/protocol/multiplex.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX, MULTIPLEX_SUBPROTOCOL } from '../shared/protocol/version.ts'
-import { type Carrier, Lane } from './lane.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
 import { BranchStream, CLOSE_BY_CALLER, CLOSE_REPLACED, type StreamOptions } from './stream.ts'
+import { type Carrier, Lane } from './virtual-socket.ts'
 import { watched } from './watched-socket.ts'
 
 /** What a stream hears on a socket of its own. */

@@ -1,10 +1,10 @@
 import { createApp } from './app.ts'
 
-export { DialledInNode } from './durable/dialled-in-node.ts'
-export { Fleet } from './durable/fleet.ts'
-export { KeyLimits } from './durable/key-limits.ts'
-export { KeyStore } from './durable/key-store.ts'
-export { SharedSocket } from './durable/shared-socket.ts'
-export { StreamSession } from './durable/stream-session.ts'
+export { KeyLimits } from './keys/key-limits.ts'
+export { KeyStore } from './keys/key-store.ts'
+export { DialledInNode } from './nodes/dialled-in-node.ts'
+export { Fleet } from './nodes/fleet.ts'
+export { SharedSocket } from './streams/multiplex/shared-socket.ts'
+export { StreamSession } from './streams/stream-session.ts'
 
 export default createApp()

@@ -1,7 +1,8 @@
 import type { Context } from 'hono'
 import { AparError } from '../shared/errors.ts'
 import { type LogFields, Logger, logLevel } from '../shared/log.ts'
-import type { AppEnv, Env } from './env.ts'
+import type { AppEnv } from './app-env.ts'
+import type { Env } from './env.ts'
 
 /** To the console, which is the platform's log: JSON, from `LOG_LEVEL` (default warn) on. */
 export function logOf(env: Pick<Env, 'LOG_LEVEL'>): Logger {

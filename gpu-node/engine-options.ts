@@ -1,5 +1,5 @@
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
-import { physicalCores } from './cpu-count.ts'
+import { physicalCores } from './engine/cpu-count.ts'
 import type { Device, DType, EngineConfig, KvCacheDType } from './engine/types.ts'
 import { StartupError } from './startup-error.ts'
 

@@ -1,5 +1,5 @@
-import type { Runner } from './runner.ts'
-import type { ServedStreams } from './served-streams.ts'
+import type { Runner } from './requests/runner.ts'
+import type { ServedStreams } from './requests/served-streams.ts'
 
 export interface Inspected {
   readonly runner: Pick<Runner, 'model' | 'engineInfo' | 'stats' | 'failure'>

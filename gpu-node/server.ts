@@ -7,8 +7,8 @@ import { AparError, toAparError } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
 import { type Health, health, type Inspected, readiness } from './health.ts'
 import type { NodeMetrics } from './observe/node-metrics.ts'
-import { MAX_FRAME_BYTES, serveRequest } from './request-socket.ts'
-import type { ServedStreams } from './served-streams.ts'
+import { MAX_FRAME_BYTES, serveRequest } from './requests/request-socket.ts'
+import type { ServedStreams } from './requests/served-streams.ts'
 import { StartupError } from './startup-error.ts'
 
 const CLOSE_GOING_AWAY = 1001

@@ -1,28 +1,64 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, extname, join, relative, sep } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
-const SKIPPED = new Set([
-  'node_modules',
-  'dist',
-  'build',
-  'build-asan',
-  'work',
-  '.git',
-  '.wrangler',
-  'models',
-])
+const SKIPPED = new Set(['node_modules', 'dist', 'build', 'work', '.git', '.wrangler', 'models'])
 
-/** What each part may import of ours, besides itself. The longest matching folder counts. */
+const CUDA = 'native/ops/cuda'
+
+/**
+ * What each room may import or include of ours, besides itself; a file belongs to the longest folder that is named here.
+ * Within the TypeScript parts and within native/ a list names only rooms above it, so that everything runs downwards.
+ */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   shared: [],
-  edge: ['shared'],
-  'edge/web': ['client', 'shared'],
-  'gpu-node': ['shared'],
   client: ['shared'],
+  'gpu-node': ['shared'],
   'training/data': ['shared'],
-  bench: ['cli', 'client', 'edge', 'gpu-node', 'shared'],
+  'edge/keys/budget': ['shared'],
+  'edge/keys': ['edge', 'edge/keys/budget', 'shared'],
+  'edge/nodes': ['edge', 'shared'],
+  'edge/streams': ['edge', 'edge/keys', 'edge/nodes', 'shared'],
+  'edge/streams/multiplex': ['edge', 'edge/keys', 'edge/keys/budget', 'edge/nodes', 'edge/streams', 'shared'],
+  'edge/streams/http': ['edge', 'edge/keys', 'edge/nodes', 'edge/streams', 'shared'],
+  'edge/openai': ['edge/streams/http', 'shared'],
+  'edge/anthropic': ['edge/streams/http', 'shared'],
+  'edge/middleware': ['edge', 'edge/keys', 'edge/anthropic', 'shared'],
+  'edge/routes': [
+    ...['edge', 'edge/keys', 'edge/nodes', 'edge/streams', 'edge/streams/http'],
+    ...['edge/openai', 'edge/anthropic', 'edge/middleware', 'shared'],
+  ],
+  // app.ts puts the worker together; env.ts, app-env.ts, log.ts and handshake.ts are what all rooms share.
+  edge: [
+    ...['edge/keys', 'edge/keys/budget', 'edge/nodes', 'edge/streams', 'edge/streams/multiplex'],
+    ...['edge/anthropic', 'edge/middleware', 'edge/routes', 'shared'],
+  ],
+  'edge/web': ['client', 'shared'],
   cli: ['client', 'edge', 'gpu-node', 'shared', 'training/data'],
+  bench: ['cli', 'client', 'edge', 'edge/nodes', 'edge/keys', 'gpu-node', 'shared'],
+  'native/common': [],
+  'native/ops': ['native/common'],
+  'native/ops/cpu': ['native/common', 'native/ops'],
+  'native/ops/sharded': ['native/common', 'native/ops'],
+  // Two sides of one platform: the kernels' language and devices, of CUDA and of the emulator.
+  [`${CUDA}/device`]: ['native/common', `${CUDA}/emulator`],
+  [`${CUDA}/emulator`]: ['native/common', 'native/ops/sharded', `${CUDA}/device`],
+  [`${CUDA}/step`]: ['native/common', `${CUDA}/device`],
+  [`${CUDA}/gemm`]: ['native/common', `${CUDA}/device`],
+  [`${CUDA}/attention`]: ['native/common', `${CUDA}/device`, `${CUDA}/step`],
+  [`${CUDA}/elementwise`]: ['native/common', `${CUDA}/device`, `${CUDA}/step`],
+  [CUDA]: [
+    ...['native/common', 'native/ops', 'native/ops/sharded', `${CUDA}/device`, `${CUDA}/step`],
+    ...[`${CUDA}/gemm`, `${CUDA}/attention`, `${CUDA}/elementwise`],
+  ],
+  [`${CUDA}/library`]: ['native/common', 'native/ops', 'native/ops/sharded', CUDA, `${CUDA}/device`],
+  'native/model': ['native/common', 'native/ops', 'native/ops/cpu'],
+  'native/core': ['native/common', 'native/model'],
+  'native/engine': [
+    ...['native/common', 'native/ops/cpu', 'native/ops/sharded', `${CUDA}/library`],
+    ...['native/model', 'native/core'],
+  ],
+  'native/addon': ['native/common', 'native/model', 'native/engine'],
 }
 
 /** Parts that run where there is no Node. */
@@ -45,33 +81,65 @@ function partOf(file: string): string | undefined {
 }
 
 const IMPORT = /(?:\bfrom\s*|\bimport\s*\(\s*|\bimport\s+)'([^']+)'/g
+const INCLUDE = /^\s*#\s*include\s+"([^"]+)"/gm
+const NATIVE_SOURCE = /^native\/.*\.(h|cpp|cu|cuh|inl)$/
 
 function importsOf(file: string): string[] {
   return [...readFileSync(file, 'utf8').matchAll(IMPORT)].flatMap(([, target]) => target ?? [])
 }
 
-const sources = files.filter((file) => /\.m?ts$|\.mjs$/.test(file) && partOf(file) !== undefined)
+/** Files of ours that a file imports or includes, by their paths from the root. */
+function usedBy(file: string): string[] {
+  if (!NATIVE_SOURCE.test(file)) {
+    const relatives = importsOf(file).filter((target) => target.startsWith('.'))
+    return relatives.map((target) => join(dirname(file), target).split(sep).join('/'))
+  }
+  const targets = [...readFileSync(file, 'utf8').matchAll(INCLUDE)].flatMap(([, target]) => target ?? [])
+  // As CMake has it: from native/, or from beside the file.
+  return targets.map((target) => {
+    const beside = join(dirname(file), target).split(sep).join('/')
+    return existsSync(`native/${target}`) || !existsSync(beside) ? `native/${target}` : beside
+  })
+}
+
+const sources = files.filter(
+  (file) => (/\.m?ts$|\.mjs$/.test(file) || NATIVE_SOURCE.test(file)) && partOf(file) !== undefined,
+)
 
 test('there is something to check', () => {
-  expect(sources.length).toBeGreaterThan(50)
-  expect(importsOf('gpu-node/runner.ts')).toContain('../shared/errors.ts')
+  const native = sources.filter((file) => NATIVE_SOURCE.test(file))
+  expect(native.length).toBeGreaterThan(120)
+  expect(sources.length - native.length).toBeGreaterThan(150)
+  expect(usedBy('gpu-node/requests/runner.ts')).toContain('shared/errors.ts')
+  expect(usedBy('native/model/llama.cpp')).toContain('native/common/error.h')
 })
 
-describe('imports run only downwards', () => {
+describe('imports and includes run only downwards', () => {
   test.each(Object.entries(MAY_IMPORT))('%s', (part, allowed) => {
     const wrong = sources
       .filter((file) => partOf(file) === part)
       .flatMap((file) =>
-        importsOf(file)
-          .filter((target) => target.startsWith('.'))
-          .map((target) => join(dirname(file), target).split(sep).join('/'))
+        usedBy(file)
           // dist/ holds what was built from the part itself.
           .filter((target) => !target.startsWith('dist/'))
           .filter((target) => partOf(target) !== part && !allowed.includes(partOf(target) ?? 'elsewhere'))
-          .map((target) => `${file} imports ${target}`),
+          .map((target) => `${file} uses ${target}`),
       )
     expect(wrong).toEqual([])
   })
+})
+
+test('no file imports or includes itself by a detour', () => {
+  const circles: string[] = []
+  const done = new Set<string>()
+  const visit = (file: string, path: readonly string[]) => {
+    if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' -> '))
+    if (done.has(file) || path.includes(file)) return
+    if (existsSync(file)) for (const target of usedBy(file)) visit(target, [...path, file])
+    done.add(file)
+  }
+  for (const file of sources) visit(file, [])
+  expect(circles).toEqual([])
 })
 
 test('nothing that runs without Node imports Node', () => {

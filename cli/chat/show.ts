@@ -1,7 +1,7 @@
 import type { BranchStream } from '../../client/index.ts'
 import { OrderedText } from '../../shared/branch-tree.ts'
 import type { DoneEvent } from '../../shared/protocol/events.ts'
-import { laneLines, printable } from './lanes.ts'
+import { laneLines, printable } from './branch-lines.ts'
 import { LiveBlock, type Terminal } from './screen.ts'
 
 /** More often than this nobody sees. */

@@ -10,6 +10,9 @@ const TYPES: Partial<Record<number, string>> = {
   503: 'overloaded_error',
 }
 
+/** Whoever calls this path reads errors in Anthropic's shape. */
+export const MESSAGES_PATH = '/v1/messages'
+
 /** An error as Anthropic's clients read it, with our code and path beside it. */
 export function messagesError({ status, message, code, param }: AparError) {
   const type = TYPES[status] ?? 'api_error'

@@ -1,7 +1,7 @@
 import type { MessagesRequest } from '../../shared/anthropic.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import { joinedText, toGenerateRequest } from '../generate-request.ts'
-import type { SingleAnswer } from '../openai/single-answer.ts'
+import { joinedText, toGenerateRequest } from '../streams/http/generate-request.ts'
+import type { SingleAnswer } from '../streams/http/single-answer.ts'
 
 export function messagesRequest(body: MessagesRequest): GenerateRequest {
   const { model, max_tokens, temperature, top_p, stop_sequences: stop } = body

@@ -1,7 +1,7 @@
 import { createMiddleware } from 'hono/factory'
 import { AparError } from '../../shared/errors.ts'
-import { bearerToken, equalSecrets } from '../credentials.ts'
-import type { AppEnv } from '../env.ts'
+import type { AppEnv } from '../app-env.ts'
+import { bearerToken, equalSecrets } from '../keys/credentials.ts'
 
 /** Lets the operator through, by the admin key; nobody while the edge has none. */
 export const adminAuth = createMiddleware<AppEnv>(async (c, next) => {

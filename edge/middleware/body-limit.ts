@@ -1,7 +1,7 @@
 import type { MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { AparError } from '../../shared/errors.ts'
-import { whileItComes } from '../request-body.ts'
+import { whileItComes } from './request-body.ts'
 
 export function limitBody(maxBytes: number): MiddlewareHandler {
   const limit = bodyLimit({

@@ -1,9 +1,8 @@
 import type { ErrorHandler } from 'hono'
 import { toAparError } from '../../shared/errors.ts'
-import { messagesError } from '../anthropic/errors.ts'
-import type { AppEnv } from '../env.ts'
+import { MESSAGES_PATH, messagesError } from '../anthropic/errors.ts'
+import type { AppEnv } from '../app-env.ts'
 import { logIfBug } from '../log.ts'
-import { MESSAGES_PATH } from '../routes/messages.ts'
 
 /** About one heart-beat: the soonest at which the fleet may look different. */
 const RETRY_UNAVAILABLE_SECONDS = 5

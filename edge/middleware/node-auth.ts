@@ -1,7 +1,7 @@
 import { createMiddleware } from 'hono/factory'
 import { AparError } from '../../shared/errors.ts'
-import { bearerToken, equalSecrets } from '../credentials.ts'
-import type { AppEnv } from '../env.ts'
+import type { AppEnv } from '../app-env.ts'
+import { bearerToken, equalSecrets } from '../keys/credentials.ts'
 
 /** Lets gpu nodes through, by the secret they share with the edge; nobody while the edge has none. */
 export const nodeAuth = createMiddleware<AppEnv>(async (c, next) => {

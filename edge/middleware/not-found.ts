@@ -1,6 +1,6 @@
 import type { Context, NotFoundHandler } from 'hono'
 import { AparError } from '../../shared/errors.ts'
-import type { AppEnv } from '../env.ts'
+import type { AppEnv } from '../app-env.ts'
 import { handleError } from './errors.ts'
 
 export const notFound: NotFoundHandler<AppEnv> = (c) => {

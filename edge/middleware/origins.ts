@@ -2,8 +2,8 @@ import type { Context } from 'hono'
 import { cors } from 'hono/cors'
 import { createMiddleware } from 'hono/factory'
 import { AparError } from '../../shared/errors.ts'
-import type { AppEnv } from '../env.ts'
-import { isUpgrade } from '../subprotocols.ts'
+import type { AppEnv } from '../app-env.ts'
+import { isUpgrade } from '../handshake.ts'
 
 const EXPOSED = ['requests', 'tokens'].flatMap((name) =>
   ['limit', 'remaining', 'reset'].map((what) => `x-ratelimit-${what}-${name}`),

@@ -1,6 +1,6 @@
 import { createMiddleware } from 'hono/factory'
-import type { AppEnv } from '../env.ts'
-import { traceContext } from '../trace-context.ts'
+import type { AppEnv } from '../app-env.ts'
+import { traceContext } from './trace-context.ts'
 
 const ALWAYS = {
   'x-content-type-options': 'nosniff',

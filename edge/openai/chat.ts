@@ -6,8 +6,8 @@ import type {
   FinishReason,
 } from '../../shared/openai.ts'
 import type { StreamEvent, TokenLogprob } from '../../shared/protocol/events.ts'
-import { Choice } from './choice.ts'
-import type { Streams } from './streams.ts'
+import { Choice } from '../streams/http/choice.ts'
+import type { Streams } from '../streams/http/streams.ts'
 import { openAiUsage } from './usage.ts'
 
 type Chunk = ChatCompletionChunk

@@ -1,7 +1,7 @@
 import type { Completion, CompletionLogprobs, FinishReason } from '../../shared/openai.ts'
 import type { TokenLogprob } from '../../shared/protocol/events.ts'
-import { Choice } from './choice.ts'
-import type { Streams } from './streams.ts'
+import { Choice } from '../streams/http/choice.ts'
+import type { Streams } from '../streams/http/streams.ts'
 import { openAiUsage } from './usage.ts'
 
 export interface CompletionOptions {

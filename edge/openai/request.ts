@@ -1,6 +1,6 @@
 import type { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
-import { joinedText, toGenerateRequest } from '../generate-request.ts'
+import { joinedText, toGenerateRequest } from '../streams/http/generate-request.ts'
 
 /** OpenAI's request as apar's: one per choice. */
 export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {

@@ -1,8 +1,8 @@
 import type { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { ResponsesRequest } from '../../shared/responses.ts'
-import { joinedText, toGenerateRequest } from '../generate-request.ts'
-import type { SingleAnswer } from './single-answer.ts'
+import { joinedText, toGenerateRequest } from '../streams/http/generate-request.ts'
+import type { SingleAnswer } from '../streams/http/single-answer.ts'
 
 type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed'
 

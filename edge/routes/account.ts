@@ -1,9 +1,9 @@
 import type { Context } from 'hono'
 import { parse } from '../../shared/parse.ts'
-import { TICKET_MS } from '../durable/key-limits.ts'
-import { type AppEnv, limitsOf } from '../env.ts'
-import { formatTicket } from '../tickets.ts'
-import { DayRange, usageBody } from '../usage.ts'
+import type { AppEnv } from '../app-env.ts'
+import { limitsOf, TICKET_MS } from '../keys/key-limits.ts'
+import { formatTicket } from '../keys/tickets.ts'
+import { DayRange, usageBody } from '../keys/usage.ts'
 
 /** `POST /v1/tickets`: what a page may open one stream with, so that it never sees the key. */
 export async function createTicket(c: Context<AppEnv>): Promise<Response> {

@@ -10,12 +10,14 @@ import {
 } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import { parse, parseJson } from '../../shared/parse.ts'
-import type { Changed } from '../durable/key-store.ts'
-import { type AppEnv, keyStoreOf, limitsOf } from '../env.ts'
-import { newSalt, newSecret } from '../key-secrets.ts'
-import { keyPrincipalId } from '../principal.ts'
-import { bodyText } from '../request-body.ts'
-import { DayRange, usageBody } from '../usage.ts'
+import type { AppEnv } from '../app-env.ts'
+import { limitsOf } from '../keys/key-limits.ts'
+import { newSalt, newSecret } from '../keys/key-secrets.ts'
+import type { Changed } from '../keys/key-store.ts'
+import { keyStoreOf } from '../keys/key-store.ts'
+import { keyPrincipalId } from '../keys/principal.ts'
+import { DayRange, usageBody } from '../keys/usage.ts'
+import { bodyText } from '../middleware/request-body.ts'
 
 const KeyPath = z.object({ id: ApiKeyRecord.shape.id })
 const Page = z.object({

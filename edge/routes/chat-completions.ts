@@ -1,12 +1,12 @@
 import type { Context } from 'hono'
 import { ChatCompletionRequest } from '../../shared/openai.ts'
 import { parseJson } from '../../shared/parse.ts'
-import type { AppEnv } from '../env.ts'
+import type { AppEnv } from '../app-env.ts'
+import { bodyText } from '../middleware/request-body.ts'
 import { chatChunks, chatCompletion } from '../openai/chat.ts'
 import { chatRequests } from '../openai/request.ts'
-import { streamChunks } from '../openai/stream-chunks.ts'
-import { startStreams } from '../openai/streams.ts'
-import { bodyText } from '../request-body.ts'
+import { streamChunks } from '../streams/http/stream-chunks.ts'
+import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/chat/completions`, streaming and not. */
 export async function createChatCompletion(c: Context<AppEnv>): Promise<Response> {

@@ -1,5 +1,6 @@
 import type { Context } from 'hono'
-import { type AppEnv, fleetOf } from '../env.ts'
+import type { AppEnv } from '../app-env.ts'
+import { fleetOf } from '../nodes/fleet.ts'
 
 /** Liveness: the worker runs. Says nothing about gpu nodes, so that a probe costs no Durable Object. */
 export function health(c: Context): Response {

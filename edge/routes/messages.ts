@@ -3,13 +3,11 @@ import { MessagesRequest } from '../../shared/anthropic.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { messagesError } from '../anthropic/errors.ts'
 import { messageEvents, messagesRequest, wholeMessage } from '../anthropic/messages.ts'
-import type { AppEnv } from '../env.ts'
-import { SingleAnswer } from '../openai/single-answer.ts'
-import { namedEvents, sseResponse } from '../openai/sse.ts'
-import { startStreams } from '../openai/streams.ts'
-import { bodyText } from '../request-body.ts'
-
-export const MESSAGES_PATH = '/v1/messages'
+import type { AppEnv } from '../app-env.ts'
+import { bodyText } from '../middleware/request-body.ts'
+import { SingleAnswer } from '../streams/http/single-answer.ts'
+import { namedEvents, sseResponse } from '../streams/http/sse.ts'
+import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/messages`, Anthropic's API, streaming and not. */
 export async function createMessage(c: Context<AppEnv>): Promise<Response> {

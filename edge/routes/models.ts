@@ -1,8 +1,9 @@
 import type { Context } from 'hono'
 import { AparError } from '../../shared/errors.ts'
 import type { ServedModel } from '../../shared/protocol/fleet.ts'
-import { type AppEnv, fleetOf } from '../env.ts'
-import { mayUse } from '../principal.ts'
+import type { AppEnv } from '../app-env.ts'
+import { mayUse } from '../keys/principal.ts'
+import { fleetOf } from '../nodes/fleet.ts'
 
 /** What live gpu nodes serve and the key may use, in OpenAI's shape plus `context_tokens`. */
 export async function listModels(c: Context<AppEnv>): Promise<Response> {

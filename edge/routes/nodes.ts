@@ -3,10 +3,11 @@ import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parse, parseJson } from '../../shared/parse.ts'
 import { Heartbeat } from '../../shared/protocol/fleet.ts'
-import { type AppEnv, dialledInNodeOf, fleetOf } from '../env.ts'
-import { SOCKET_PATH } from '../gpu-node.ts'
-import { bodyText } from '../request-body.ts'
-import { isUpgrade } from '../subprotocols.ts'
+import type { AppEnv } from '../app-env.ts'
+import { isUpgrade } from '../handshake.ts'
+import { bodyText } from '../middleware/request-body.ts'
+import { fleetOf } from '../nodes/fleet.ts'
+import { dialledInNodeOf, SOCKET_PATH } from '../nodes/node-socket.ts'
 
 const NodePath = z.object({ id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'not a valid node id') })
 

@@ -1,12 +1,12 @@
 import type { Context } from 'hono'
 import { parseJson } from '../../shared/parse.ts'
 import { ResponsesRequest } from '../../shared/responses.ts'
-import type { AppEnv } from '../env.ts'
+import type { AppEnv } from '../app-env.ts'
+import { bodyText } from '../middleware/request-body.ts'
 import { ResponseEvents, responsesRequest, wholeResponse } from '../openai/responses.ts'
-import { SingleAnswer } from '../openai/single-answer.ts'
-import { namedEvents, sseResponse } from '../openai/sse.ts'
-import { startStreams } from '../openai/streams.ts'
-import { bodyText } from '../request-body.ts'
+import { SingleAnswer } from '../streams/http/single-answer.ts'
+import { namedEvents, sseResponse } from '../streams/http/sse.ts'
+import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/responses`, streaming and not. */
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {

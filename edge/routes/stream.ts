@@ -3,9 +3,9 @@ import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
 import { MULTIPLEX_SUBPROTOCOL, SUBPROTOCOL } from '../../shared/protocol/version.ts'
-import type { AppEnv } from '../env.ts'
-import { cancelSession, connectToSession, connectToSharedSocket } from '../session.ts'
-import { isUpgrade, offeredSubprotocols } from '../subprotocols.ts'
+import type { AppEnv } from '../app-env.ts'
+import { isUpgrade, offeredSubprotocols } from '../handshake.ts'
+import { cancelSession, connectToSession, connectToSharedSocket } from '../streams/connect.ts'
 
 /** Which stream a client comes back to, and what it can do. Its key may stand here, too, for other parts of the edge. */
 const StreamQuery = z

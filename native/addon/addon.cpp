@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "addon/config.h"
-#include "core/error.h"
+#include "common/error.h"
 #include "engine/engine.h"
 #include "model/llama.h"
 

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar {
 namespace {

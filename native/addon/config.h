@@ -2,9 +2,9 @@
 
 #include <napi.h>
 
+#include "common/model_config.h"
+#include "engine/device.h"
 #include "engine/engine.h"
-#include "model/config.h"
-#include "model/device.h"
 
 namespace apar {
 

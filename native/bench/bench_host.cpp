@@ -10,8 +10,8 @@
 
 #include "core/decoder.h"
 #include "model/batch_check.h"
-#include "ops/cuda/attention_work.h"
-#include "ops/cuda/step_buffer.h"
+#include "ops/cuda/step/attention_work.h"
+#include "ops/cuda/step/step_buffer.h"
 
 using namespace apar;
 

@@ -1,6 +1,6 @@
 #include "core/branch_policy.h"
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar {
 namespace {

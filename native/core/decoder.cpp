@@ -5,7 +5,7 @@
 #include <cmath>
 #include <string>
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar {
 namespace {

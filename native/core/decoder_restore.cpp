@@ -3,8 +3,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "common/error.h"
 #include "core/decoder.h"
-#include "core/error.h"
 
 namespace apar {
 namespace {

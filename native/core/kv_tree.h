@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/step_batch.h"
 #include "core/block_pool.h"
-#include "model/step_batch.h"
 
 namespace apar {
 

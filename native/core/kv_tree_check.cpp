@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <string>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "core/kv_tree.h"
 
 namespace apar {

@@ -4,8 +4,8 @@
 #include <list>
 #include <vector>
 
+#include "common/step_batch.h"
 #include "core/request.h"
-#include "model/step_batch.h"
 
 namespace apar {
 

@@ -1,6 +1,6 @@
 #include "engine/engine.h"
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar {
 namespace {

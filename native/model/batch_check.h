@@ -2,7 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include "model/step_batch.h"
+#include "common/step_batch.h"
 
 namespace apar {
 

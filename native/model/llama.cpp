@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "model/batch_check.h"
 #include "model/packed_cache.h"
 #include "model/weights.h"

@@ -4,7 +4,7 @@
 #include <functional>
 #include <memory>
 
-#include "model/config.h"
+#include "common/model_config.h"
 #include "model/model.h"
 #include "ops/ops.h"
 

@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar {
 namespace {

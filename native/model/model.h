@@ -2,9 +2,9 @@
 
 #include <string>
 
-#include "model/config.h"
-#include "model/step_batch.h"
-#include "ops/token_draw.h"
+#include "common/model_config.h"
+#include "common/step_batch.h"
+#include "common/token_draw.h"
 
 namespace apar {
 

@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <sstream>
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar {
 namespace {

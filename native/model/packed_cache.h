@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "model/config.h"
+#include "common/model_config.h"
 #include "model/mapped_file.h"
 
 namespace apar {

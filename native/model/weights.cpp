@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <new>
 
-#include "core/error.h"
-#include "ops/convert.h"
+#include "common/convert.h"
+#include "common/error.h"
 
 namespace apar {
 namespace {

@@ -7,9 +7,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "model/config.h"
+#include "common/matrix.h"
+#include "common/model_config.h"
 #include "model/mapped_file.h"
-#include "ops/matrix.h"
 
 namespace apar {
 

@@ -5,10 +5,10 @@
 #include <span>
 #include <string>
 
-#include "model/step_batch.h"
-#include "ops/axis.h"
-#include "ops/matrix.h"
-#include "ops/token_draw.h"
+#include "common/axis.h"
+#include "common/matrix.h"
+#include "common/step_batch.h"
+#include "common/token_draw.h"
 
 namespace apar {
 

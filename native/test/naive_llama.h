@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/config.h"
+#include "common/model_config.h"
 
 namespace apar::test {
 

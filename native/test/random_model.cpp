@@ -8,8 +8,8 @@
 #include <random>
 #include <stdexcept>
 
-#include "ops/float16.h"
-#include "ops/matrix.h"
+#include "common/float16.h"
+#include "common/matrix.h"
 
 namespace apar::test {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "model/config.h"
+#include "common/model_config.h"
 
 namespace apar::test {
 

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "ops/attention_plan.h"
+#include "ops/cpu/attention_plan.h"
 
 using namespace apar;
 

@@ -7,9 +7,9 @@
 #include <numeric>
 #include <string>
 
-#include "core/error.h"
+#include "common/error.h"
+#include "common/float16.h"
 #include "ops/cpu/cpu_ops.h"
-#include "ops/float16.h"
 
 using namespace apar;
 using namespace apar::cpu;

@@ -2,9 +2,9 @@
 // is not there.
 #include <doctest/doctest.h>
 
-#include "core/error.h"
-#include "model/device.h"
-#include "ops/cuda_library.h"
+#include "common/error.h"
+#include "engine/device.h"
+#include "ops/cuda/library/cuda_library.h"
 #include "test/random_model.h"
 
 using namespace apar;

@@ -3,7 +3,7 @@
 #include <condition_variable>
 #include <map>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "engine/engine.h"
 #include "fake_model.h"
 #include "transcript.h"

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "model/llama.h"
 #include "ops/cpu/cpu_ops.h"
 #include "test/naive_llama.h"

@@ -6,7 +6,7 @@
 #include <functional>
 #include <limits>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "model/llama.h"
 #include "ops/cpu/cpu_ops.h"
 #include "test/random_model.h"

@@ -10,14 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "common/float16.h"
+#include "common/guarded.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/packed.h"
-#include "ops/float16.h"
-#include "test/guarded.h"
 
 using namespace apar;
 using namespace apar::cpu;
-using namespace apar::test;
 
 namespace {
 

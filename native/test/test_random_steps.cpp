@@ -7,8 +7,8 @@
 #include <set>
 #include <sstream>
 
+#include "common/error.h"
 #include "core/decoder.h"
-#include "core/error.h"
 #include "fake_model.h"
 #include "serial_check.h"
 

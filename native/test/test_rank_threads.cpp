@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "ops/rank_threads.h"
+#include "ops/sharded/rank_threads.h"
 
 using namespace apar;
 

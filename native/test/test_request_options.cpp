@@ -5,8 +5,8 @@
 #include <cmath>
 #include <map>
 
+#include "common/error.h"
 #include "core/decoder.h"
-#include "core/error.h"
 #include "fake_model.h"
 #include "transcript.h"
 

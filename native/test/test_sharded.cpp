@@ -6,11 +6,11 @@
 #include <cstring>
 #include <memory>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "model/llama.h"
 #include "ops/cpu/cpu_ops.h"
-#include "ops/sharded_ops.h"
-#include "test/local_sums.h"
+#include "ops/sharded/local_communicator.h"
+#include "ops/sharded/sharded_ops.h"
 #include "test/parallel_check.h"
 #include "test/random_model.h"
 #include "test/tree_run.h"
@@ -25,7 +25,7 @@ using Logits = std::vector<std::vector<float>>;
 
 MakeOps cpu_ranks(int32_t ranks) {
   return [=](const OpsConfig& config) {
-    const auto sums = std::make_shared<LocalSums>(ranks);
+    const auto sums = std::make_shared<LocalAllReduce>(ranks);
     return std::make_unique<ShardedOps>(config, ranks, [=](const OpsConfig& mine, int32_t rank) {
       return Rank{std::make_unique<LocalCommunicator>(sums, rank),
                   std::make_unique<cpu::CpuOps>(mine, cpu::select_isa(), 1)};
@@ -172,14 +172,14 @@ ErrorCode code_of(const std::function<void()>& action) {
 // Fails in the n-th sum that rank 1 should join.
 class FailingCommunicator final : public Communicator {
  public:
-  FailingCommunicator(std::shared_ptr<LocalSums> sums, int32_t rank, int32_t sums_left)
+  FailingCommunicator(std::shared_ptr<LocalAllReduce> sums, int32_t rank, int32_t sums_left)
       : inner_(std::move(sums), rank), left_(rank == 1 ? sums_left : -1) {}
 
-  void add_up(float* y, int32_t rows, int32_t width) override {
+  void all_reduce(float* y, int32_t rows, int32_t width) override {
     if (left_-- == 0) throw Error(ErrorCode::internal, "rank 1 broke");
-    inner_.add_up(y, rows, width);
+    inner_.all_reduce(y, rows, width);
   }
-  void abandon() override { inner_.abandon(); }
+  void abort() override { inner_.abort(); }
 
  private:
   LocalCommunicator inner_;
@@ -203,7 +203,7 @@ TEST_CASE("a rank that cannot be opened, or breaks, fails the model and hangs no
   const RandomModel random = make_random_model();
   const auto open = [&](int32_t breaks_at_open, int32_t sums_left) {
     return open_llama(random.config, random.weights, WeightFormat::f32, 8, 8, [&](const OpsConfig& config) {
-      const auto sums = std::make_shared<LocalSums>(2);
+      const auto sums = std::make_shared<LocalAllReduce>(2);
       return std::make_unique<ShardedOps>(config, 2, [=](const OpsConfig& mine, int32_t rank) {
         if (rank == breaks_at_open) throw Error(ErrorCode::out_of_memory, "no room on this one");
         return Rank{std::make_unique<FailingCommunicator>(sums, rank, sums_left),

@@ -5,8 +5,8 @@
 #include <numeric>
 #include <vector>
 
-#include "core/error.h"
-#include "ops/sharded_plan.h"
+#include "common/error.h"
+#include "ops/sharded/sharded_plan.h"
 
 using namespace apar;
 

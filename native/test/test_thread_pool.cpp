@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "ops/cpu/cpu_features.h"
 #include "ops/cpu/thread_pool.h"
 

@@ -5,10 +5,10 @@
 #include <fstream>
 #include <functional>
 
-#include "core/error.h"
+#include "common/error.h"
+#include "common/float16.h"
 #include "model/llama.h"
 #include "model/weights.h"
-#include "ops/float16.h"
 #include "test/random_model.h"
 
 using namespace apar;

@@ -28,8 +28,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/error.h"
 #include "core/decoder.h"
-#include "core/error.h"
 #include "model/llama.h"
 #include "tools/model_job.h"
 

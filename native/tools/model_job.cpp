@@ -3,7 +3,7 @@
 #include <istream>
 #include <sstream>
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar {
 namespace {

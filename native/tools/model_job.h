@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "model/config.h"
-#include "model/device.h"
+#include "common/model_config.h"
+#include "engine/device.h"
 
 namespace apar {
 

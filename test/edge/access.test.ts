@@ -1,8 +1,8 @@
 import { env, SELF } from 'cloudflare:test'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { TICKET_MS } from '../../edge/durable/key-limits.ts'
-import { verifyJwt } from '../../edge/jwt.ts'
+import { verifyJwt } from '../../edge/keys/jwt.ts'
+import { TICKET_MS } from '../../edge/keys/key-limits.ts'
 import {
   accepted,
   admin,

@@ -1,7 +1,7 @@
 import { abortAllDurableObjects, env } from 'cloudflare:test'
 import { afterEach, expect, it, vi } from 'vitest'
-import { LEASE } from '../../edge/durable/fleet.ts'
-import { dialledInNodeOf, fleetOf } from '../../edge/env.ts'
+import { fleetOf, LEASE } from '../../edge/nodes/fleet.ts'
+import { dialledInNodeOf } from '../../edge/nodes/node-socket.ts'
 import { isAllowedHost } from '../../edge/routes/nodes.ts'
 import { MAX_MESSAGE_CHARS } from '../../shared/protocol/dial-in.ts'
 import {

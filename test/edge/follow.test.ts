@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Env } from '../../edge/env.ts'
-import { type FollowOptions, follow } from '../../edge/follow.ts'
+import { type FollowOptions, follow } from '../../edge/streams/http/follow.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import { accepted, delta, done } from './support.ts'
 

@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:test'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { generate } from '../../edge/generate.ts'
+import { generate } from '../../edge/streams/http/generate.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import { GenerateRequest } from '../../shared/protocol/request.ts'
 import { accepted, delta, done, framesSeenByNode, register, request } from './support.ts'

@@ -1,8 +1,8 @@
 import { env, SELF } from 'cloudflare:test'
 import { describe, expect, it, vi } from 'vitest'
 import { createApp } from '../../edge/app.ts'
-import { configuredKeys } from '../../edge/configured-keys.ts'
-import { whileItComes } from '../../edge/request-body.ts'
+import { configuredKeys } from '../../edge/keys/configured-keys.ts'
+import { whileItComes } from '../../edge/middleware/request-body.ts'
 import { call, deregister, KEY, register } from './support.ts'
 
 async function errorBody(response: Response) {

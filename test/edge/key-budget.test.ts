@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { KeyBudget, LEASE_MS } from '../../edge/durable/key-budget.ts'
-import { TokenBucket } from '../../edge/durable/token-bucket.ts'
+import { KeyBudget, LEASE_MS } from '../../edge/keys/budget/key-budget.ts'
+import { TokenBucket } from '../../edge/keys/budget/token-bucket.ts'
 import type { Limits } from '../../shared/api-keys.ts'
 
 const START = Date.UTC(2026, 10, 23, 12)

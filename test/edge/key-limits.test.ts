@@ -1,7 +1,8 @@
 import { abortAllDurableObjects, env, runInDurableObject } from 'cloudflare:test'
 import { afterEach, describe, expect, inject, it, vi } from 'vitest'
-import { LEASE_MS } from '../../edge/durable/key-budget.ts'
-import type { Wanted } from '../../edge/durable/key-limits.ts'
+import { LEASE_MS } from '../../edge/keys/budget/key-budget.ts'
+import type { Wanted } from '../../edge/keys/key-limits.ts'
+import { limitsOf } from '../../edge/keys/key-limits.ts'
 import type { Limits } from '../../shared/api-keys.ts'
 import { call, SLOW_KEY } from './support.ts'
 
@@ -17,7 +18,7 @@ afterEach(() => {
 /** A KeyLimits object for a subject that a token has proven. */
 function subject(name: string, limits: Limits) {
   const principal = { id: name, scopes: ['generate' as const], models: null, limits }
-  const object = env.KEY_LIMITS.getByName(name)
+  const object = limitsOf(env, name)
   return { object, enter: (wanted?: Wanted) => object.enter({ principal }, wanted) }
 }
 
@@ -95,7 +96,7 @@ describe('KeyLimits', () => {
   })
 
   it('leaves nothing behind of a key that does not exist', async () => {
-    const object = env.KEY_LIMITS.getByName('key:nobody')
+    const object = limitsOf(env, 'key:nobody')
     expect(await object.enter({ keyId: 'nobody', secret: 's'.repeat(32) })).toEqual({ bad: 'unknown' })
     const tables = await runInDurableObject(object, (_, { storage }) =>
       storage.sql.exec("SELECT name FROM sqlite_master WHERE name NOT LIKE '\\_cf%' ESCAPE '\\'").toArray(),

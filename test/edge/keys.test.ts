@@ -1,6 +1,6 @@
 import { abortAllDurableObjects, env, runInDurableObject } from 'cloudflare:test'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { keyStoreOf } from '../../edge/env.ts'
+import { keyStoreOf } from '../../edge/keys/key-store.ts'
 import { API_KEY_PATTERN } from '../../shared/api-keys.ts'
 import { ADMIN_KEY, admin, call, KEY, newKey } from './support.ts'
 

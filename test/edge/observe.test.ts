@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:test'
 import { afterEach, expect, it, vi } from 'vitest'
 import { createApp } from '../../edge/app.ts'
-import { traceContext } from '../../edge/trace-context.ts'
+import { traceContext } from '../../edge/middleware/trace-context.ts'
 import { call, deregister, framesSeenByNode, KEY, register, request } from './support.ts'
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c'

@@ -1,6 +1,6 @@
 import { SELF } from 'cloudflare:test'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { openApiDocument } from '../../edge/openapi.ts'
+import { openApiDocument } from '../../edge/routes/openapi-document.ts'
 import { call, newKey } from './support.ts'
 
 type Schema = { properties: Record<string, unknown>; additionalProperties?: boolean; required?: string[] }

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest'
-import { Lanes, type LanesOptions, MAX_REQUESTS } from '../../edge/durable/lanes.ts'
+import { Lanes, type LanesOptions, MAX_REQUESTS } from '../../edge/streams/multiplex/multiplexed-streams.ts'
 import type { MultiplexedServerFrame } from '../../shared/protocol/multiplex.ts'
 import {
   accepted,

@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import { expect, it } from 'vitest'
-import type { AppEnv } from '../../edge/env.ts'
-import { MAX_WAITING_BYTES, sseResponse } from '../../edge/openai/sse.ts'
+import type { AppEnv } from '../../edge/app-env.ts'
+import { MAX_WAITING_BYTES, sseResponse } from '../../edge/streams/http/sse.ts'
 
 const ITEM = { text: 'x'.repeat(64 * 1024) }
 

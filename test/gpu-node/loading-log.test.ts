@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { loadingLog } from '../../gpu-node/loading-log.ts'
+import { loadingLog } from '../../gpu-node/engine/loading-log.ts'
 
 /** The lines of a load that reports every percent, `msPerPercent` apart. */
 function lines(msPerPercent: number): string[] {

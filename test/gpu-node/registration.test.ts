@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Registration } from '../../gpu-node/registration.ts'
+import { Registration } from '../../gpu-node/edge-link/registration.ts'
 import { Heartbeat } from '../../shared/protocol/fleet.ts'
 import { recorded } from '../support/logs.ts'
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { NodeMetrics } from '../../gpu-node/observe/node-metrics.ts'
 import type { RequestRecord } from '../../gpu-node/observe/request-watch.ts'
-import type { Runner } from '../../gpu-node/runner.ts'
+import type { Runner } from '../../gpu-node/requests/runner.ts'
 import { type NodeBatch, StreamLog } from '../../shared/protocol/node.ts'
 import type { ScriptedEngine } from '../support/scripted-engine.ts'
 import { scriptedRunner } from '../support/scripted-node.ts'

@@ -1,5 +1,5 @@
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
-import { Runner } from '../../gpu-node/runner.ts'
+import { Runner } from '../../gpu-node/requests/runner.ts'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import { ScriptedEngine } from './scripted-engine.ts'
 import type { TinyFolder } from './tiny-checkpoint.ts'

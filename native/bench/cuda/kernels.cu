@@ -13,14 +13,15 @@
 #include <string>
 #include <vector>
 
-#include "ops/cuda/cuda_device.h"
-#include "ops/cuda/draw.h"
-#include "ops/cuda/gemm.h"
-#include "ops/cuda/gemm_cublaslt.h"
-#include "ops/cuda/kernels.h"
-#include "ops/cuda/platform.h"
-#include "ops/cuda/step_buffer.h"
-#include "ops/cuda/weight_tiles.h"
+#include "ops/cuda/attention/attention.h"
+#include "ops/cuda/device/cuda_device.h"
+#include "ops/cuda/device/platform.h"
+#include "ops/cuda/elementwise/draw.h"
+#include "ops/cuda/elementwise/elementwise.h"
+#include "ops/cuda/gemm/cublaslt.h"
+#include "ops/cuda/gemm/gemm.h"
+#include "ops/cuda/gemm/weight_tiles.h"
+#include "ops/cuda/step/step_buffer.h"
 #include "test/cuda/tree_batch.h"
 
 using namespace apar;

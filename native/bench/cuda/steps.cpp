@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "model/llama.h"
 #include "tools/model_job.h"
 

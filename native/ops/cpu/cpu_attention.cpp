@@ -4,8 +4,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "common/float16.h"
 #include "ops/cpu/cpu_ops.h"
-#include "ops/float16.h"
 
 namespace apar::cpu {
 namespace {

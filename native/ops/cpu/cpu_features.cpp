@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar::cpu {
 

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "ops/convert.h"
+#include "common/convert.h"
+#include "common/float16.h"
 #include "ops/cpu/packed.h"
-#include "ops/float16.h"
 
 namespace apar::cpu {
 namespace {

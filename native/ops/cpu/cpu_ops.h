@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "ops/attention_plan.h"
+#include "ops/cpu/attention_plan.h"
 #include "ops/cpu/cpu_features.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/kv_pool.h"

@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "model/config.h"
-#include "model/step_batch.h"
+#include "common/model_config.h"
+#include "common/step_batch.h"
 #include "ops/cpu/cpu_features.h"
 
 namespace apar::cpu {

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/memory.h"
 #include "ops/ops.h"

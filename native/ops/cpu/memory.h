@@ -7,7 +7,7 @@
 #include <new>
 #include <vector>
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar::cpu {
 

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "ops/convert.h"
-#include "ops/float16.h"
+#include "common/convert.h"
+#include "common/float16.h"
 
 namespace apar::cpu {
 namespace {

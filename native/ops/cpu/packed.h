@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "ops/matrix.h"
+#include "common/matrix.h"
 
 namespace apar::cpu {
 

@@ -1,9 +1,9 @@
 // What the other kernels are checked against: plain loops, one sum after the other, for any processor.
 #include <cmath>
 
+#include "common/float16.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/packed.h"
-#include "ops/float16.h"
 
 namespace apar::cpu {
 namespace {

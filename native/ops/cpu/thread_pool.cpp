@@ -5,7 +5,7 @@
 #include <system_error>
 #include <utility>
 
-#include "core/error.h"
+#include "common/error.h"
 
 namespace apar::cpu {
 namespace {

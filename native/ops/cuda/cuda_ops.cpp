@@ -4,9 +4,9 @@
 #include <cstring>
 #include <string>
 
-#include "core/error.h"
-#include "ops/cuda/draw.h"
-#include "ops/cuda/step_buffer.h"
+#include "common/error.h"
+#include "ops/cuda/elementwise/draw.h"
+#include "ops/cuda/step/step_buffer.h"
 
 namespace apar::cuda {
 

@@ -6,13 +6,14 @@
 #include <tuple>
 #include <vector>
 
-#include "ops/cuda/attention_work.h"
-#include "ops/cuda/device.h"
-#include "ops/cuda/gemm.h"
-#include "ops/cuda/gemm_cublaslt.h"
-#include "ops/cuda/kernels.h"
-#include "ops/cuda/staging.h"
-#include "ops/cuda/step_graphs.h"
+#include "ops/cuda/attention/attention.h"
+#include "ops/cuda/device/device.h"
+#include "ops/cuda/device/staging.h"
+#include "ops/cuda/elementwise/elementwise.h"
+#include "ops/cuda/gemm/cublaslt.h"
+#include "ops/cuda/gemm/gemm.h"
+#include "ops/cuda/step/attention_work.h"
+#include "ops/cuda/step/step_graphs.h"
 #include "ops/ops.h"
 
 namespace apar::cuda {

@@ -2,9 +2,9 @@
 
 #include <utility>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "ops/cuda/cuda_ops.h"
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/elementwise/elementwise.h"
 
 namespace apar::cuda {
 namespace {
@@ -17,7 +17,7 @@ class CudaCommunicator final : public Communicator {
   CudaCommunicator(CudaOps& ops, int32_t rank, std::shared_ptr<NcclGroup> group, float* gathered)
       : ops_(ops), rank_(rank), group_(std::move(group)), gathered_(gathered) {}
 
-  void add_up(float* y, int32_t rows, int32_t width) override {
+  void all_reduce(float* y, int32_t rows, int32_t width) override {
     ops_.enqueue(rows, [&](Stream stream, int32_t padded_rows) {
       const int64_t count = int64_t{padded_rows} * width;
       group_->all_gather(rank_, y, gathered_, static_cast<size_t>(count), stream);
@@ -25,7 +25,7 @@ class CudaCommunicator final : public Communicator {
     });
   }
 
-  void abandon() override { group_->abort(rank_); }
+  void abort() override { group_->abort(rank_); }
 
  private:
   CudaOps& ops_;

@@ -2,9 +2,9 @@
 
 #include <memory>
 
-#include "ops/cuda/device.h"
-#include "ops/cuda/nccl.h"
-#include "ops/sharded_ops.h"
+#include "ops/cuda/device/device.h"
+#include "ops/cuda/device/nccl.h"
+#include "ops/sharded/sharded_ops.h"
 
 namespace apar::cuda {
 

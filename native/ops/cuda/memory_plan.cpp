@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "ops/cuda/attention_work.h"
-#include "ops/cuda/step_data.h"
+#include "ops/cuda/step/attention_work.h"
+#include "ops/cuda/step/step_data.h"
 
 namespace apar::cuda {
 

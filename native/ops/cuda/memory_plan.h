@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "ops/cuda/attention_work.h"
-#include "ops/cuda/gemm_plan.h"
+#include "ops/cuda/gemm/plan.h"
+#include "ops/cuda/step/attention_work.h"
 #include "ops/ops.h"
 
 namespace apar::cuda {

@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "ops/cuda/device.h"
-#include "ops/float16.h"
+#include "common/float16.h"
+#include "ops/cuda/device/device.h"
 
 namespace apar::test {
 

@@ -16,7 +16,7 @@ auto in_either_order(Run run) {
 
 #else
 
-#include "test/cuda/emulate.h"
+#include "ops/cuda/emulator/emulate.h"
 
 namespace apar::test {
 

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "ops/float16.h"
+#include "common/float16.h"
 
 #define FAKE extern "C" __attribute__((visibility("default"))) int
 

@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "ops/cuda/kv_layout.h"
-#include "ops/float16.h"
-#include "ops/float8.h"
+#include "common/float16.h"
+#include "common/float8.h"
+#include "ops/cuda/step/kv_layout.h"
 
 namespace apar::test {
 

@@ -1,4 +1,4 @@
-#include "ops/cuda/cuda_device.h"
+#include "ops/cuda/device/cuda_device.h"
 #include "test/cuda/open_device.h"
 
 namespace apar::cuda {

@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "ops/cuda/device.h"
-#include "ops/cuda/nccl.h"
+#include "ops/cuda/device/device.h"
+#include "ops/cuda/device/nccl.h"
 
 namespace apar::cuda {
 

@@ -1,5 +1,5 @@
-#include "test/cuda/emulated_device.h"
-#include "test/cuda/emulated_nccl.h"
+#include "ops/cuda/emulator/emulated_device.h"
+#include "ops/cuda/emulator/emulated_nccl.h"
 #include "test/cuda/open_device.h"
 
 namespace apar::cuda {

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "ops/cuda/gemm.h"
-#include "ops/cuda/weight_tiles.h"
-#include "ops/float8.h"
+#include "common/float8.h"
+#include "ops/cuda/gemm/gemm.h"
+#include "ops/cuda/gemm/weight_tiles.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/mismatches.h"

@@ -4,8 +4,8 @@
 #include <span>
 #include <vector>
 
-#include "ops/cuda/step_buffer.h"
-#include "ops/cuda/step_data.h"
+#include "ops/cuda/step/step_buffer.h"
+#include "ops/cuda/step/step_data.h"
 #include "test/cuda/device_array.h"
 
 namespace apar::test {

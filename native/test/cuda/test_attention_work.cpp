@@ -6,8 +6,8 @@
 #include <random>
 #include <set>
 
-#include "core/error.h"
-#include "ops/cuda/attention_work.h"
+#include "common/error.h"
+#include "ops/cuda/step/attention_work.h"
 #include "test/cuda/tree_batch.h"
 
 using namespace apar;

@@ -3,8 +3,8 @@
 
 #include <set>
 
-#include "ops/cuda/kernels.h"
-#include "ops/cuda/step_buffer.h"
+#include "ops/cuda/attention/attention.h"
+#include "ops/cuda/step/step_buffer.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/fp8_pool.h"

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "core/sampler.h"
-#include "ops/cuda/draw.h"
+#include "ops/cuda/elementwise/draw.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/open_device.h"

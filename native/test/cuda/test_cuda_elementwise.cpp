@@ -1,7 +1,7 @@
 // Embedding, norm, SwiGLU, gathering: against double precision, poisoned outputs.
 #include <doctest/doctest.h>
 
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/elementwise/elementwise.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/mismatches.h"

@@ -1,8 +1,8 @@
 // Products by cuBLASLt: a fake one on the host, the real one on a device.
 #include <cstdlib>
 
-#include "core/error.h"
-#include "ops/cuda/gemm_cublaslt.h"
+#include "common/error.h"
+#include "ops/cuda/gemm/cublaslt.h"
 #include "test/cuda/packed_products.h"
 
 using namespace apar;

@@ -7,7 +7,7 @@
 #include <limits>
 #include <span>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "model/llama.h"
 #include "ops/cuda/cuda_ops.h"
 #include "test/cuda/mismatches.h"

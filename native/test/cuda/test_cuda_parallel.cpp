@@ -9,7 +9,7 @@
 #include "test/parallel_check.h"
 #include "test/random_model.h"
 #ifndef APAR_TEST_ON_DEVICE
-#include "test/cuda/emulated_device.h"
+#include "ops/cuda/emulator/emulated_device.h"
 #endif
 
 using namespace apar;

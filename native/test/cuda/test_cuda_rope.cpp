@@ -1,7 +1,7 @@
 // Rotary embedding and the pool's writes in every format, poisoned pools.
 #include <doctest/doctest.h>
 
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/elementwise/elementwise.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/fp8_pool.h"
 #include "test/cuda/mismatches.h"

@@ -8,11 +8,11 @@
 #include <cstring>
 #include <numeric>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "model/llama.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/cuda_rank.h"
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/elementwise/elementwise.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/open_device.h"

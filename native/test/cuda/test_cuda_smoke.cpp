@@ -4,10 +4,11 @@
 
 #include <algorithm>
 
-#include "ops/cuda/gemm.h"
-#include "ops/cuda/kernels.h"
-#include "ops/cuda/step_buffer.h"
-#include "ops/cuda/weight_tiles.h"
+#include "ops/cuda/attention/attention.h"
+#include "ops/cuda/elementwise/elementwise.h"
+#include "ops/cuda/gemm/gemm.h"
+#include "ops/cuda/gemm/weight_tiles.h"
+#include "ops/cuda/step/step_buffer.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/mismatches.h"
 #include "test/cuda/open_device.h"

@@ -1,10 +1,10 @@
 // All of a model's memory is there before its first step: what does not fit is refused when it is opened.
 #include <doctest/doctest.h>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "model/llama.h"
 #include "ops/cuda/cuda_ops.h"
-#include "test/cuda/emulated_device.h"
+#include "ops/cuda/emulator/emulated_device.h"
 #include "test/random_model.h"
 #include "test/tree_run.h"
 

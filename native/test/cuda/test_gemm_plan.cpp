@@ -1,8 +1,8 @@
 // Numbers that decide launches and memory, without a device.
 #include <doctest/doctest.h>
 
-#include "core/error.h"
-#include "ops/cuda/gemm_plan.h"
+#include "common/error.h"
+#include "ops/cuda/gemm/plan.h"
 #include "ops/cuda/memory_plan.h"
 
 using namespace apar;

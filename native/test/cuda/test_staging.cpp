@@ -7,8 +7,8 @@
 #include <numeric>
 #include <vector>
 
-#include "core/error.h"
-#include "ops/cuda/staging.h"
+#include "common/error.h"
+#include "ops/cuda/device/staging.h"
 
 using namespace apar;
 using namespace apar::cuda;

@@ -1,11 +1,11 @@
 // Steps that are recorded, and steps that fail while they are: the next one computes all of itself.
 #include <doctest/doctest.h>
 
-#include "core/error.h"
+#include "common/error.h"
 #include "ops/cuda/cuda_ops.h"
-#include "ops/cuda/step_graphs.h"
+#include "ops/cuda/emulator/emulated_device.h"
+#include "ops/cuda/step/step_graphs.h"
 #include "test/cuda/device_array.h"
-#include "test/cuda/emulated_device.h"
 
 using namespace apar;
 using namespace apar::cuda;

@@ -4,7 +4,7 @@
 #include <random>
 #include <vector>
 
-#include "model/step_batch.h"
+#include "common/step_batch.h"
 
 namespace apar::test {
 

@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import fc from 'fast-check'
 import { chatRequests, completionRequests } from '../../../edge/openai/request.ts'
-import { type RequestSocket, serveRequest } from '../../../gpu-node/request-socket.ts'
+import { type RequestSocket, serveRequest } from '../../../gpu-node/requests/request-socket.ts'
 import { MessagesRequest } from '../../../shared/anthropic.ts'
 import { ChangeKeyRequest, CreateKeyRequest, RotateKeyRequest } from '../../../shared/api-keys.ts'
 import { AparError } from '../../../shared/errors.ts'

@@ -1,8 +1,8 @@
 import { PacedEngine } from '../../../bench/edge/paced-engine.ts'
 import { readCheckpoint } from '../../../gpu-node/checkpoint/checkpoint.ts'
 import { packageRoot } from '../../../gpu-node/package-root.ts'
-import { Runner } from '../../../gpu-node/runner.ts'
-import { ServedStreams } from '../../../gpu-node/served-streams.ts'
+import { Runner } from '../../../gpu-node/requests/runner.ts'
+import { ServedStreams } from '../../../gpu-node/requests/served-streams.ts'
 import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
 
 /** A gpu node's streams without a gpu node around them; the model's texts, and an engine that costs nothing. */

@@ -18,7 +18,7 @@ PROGRAM_SECONDS = 15
 MAX_TOKENS, MAX_BRANCHES, MAX_DEPTH = 900, 16, 4
 # Few rows a step and few branches at once: prompts are cut into chunks, and children wait.
 STEP_TOKENS, RUNNING_BRANCHES = 32, 24
-BLOCK_TOKENS = 16  # kBlockTokens, native/model/step_batch.h
+BLOCK_TOKENS = 16  # kBlockTokens, native/common/step_batch.h
 
 # The largest f32 gap between the two likeliest tokens at which bf16 may choose another. Measured on the CPU with 34 prompts and
 # the kernels reference, avx2, avx512 and avx512_bf16: 8 or 9 branches of 235 left the f32 ones, all at gaps below 0.05. Over all

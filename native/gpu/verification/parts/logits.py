@@ -19,7 +19,7 @@ GROUP = 32
 
 def kept(weight, dtype: str):
     """A linear layer's weights as the format keeps them: one scale (f16) per 32 inputs; the group's largest weight is 127 steps,
-    or -8 (native/ops/cpu/packed.cpp, native/ops/cuda/weight_tiles.cpp)."""
+    or -8 (native/ops/cpu/packed.cpp, native/ops/cuda/gemm/weight_tiles.cpp)."""
     if dtype == "f16":
         return weight.half().float()
     if dtype == "fp8":

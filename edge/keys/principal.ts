@@ -1,0 +1,56 @@
+import type { ApiKeyRecord, KeyPolicy, Scope } from '../../shared/api-keys.ts'
+import { AparError } from '../../shared/errors.ts'
+
+/** Who makes a request, and what they may do: an API key's holder or a token's subject. */
+export interface Principal extends KeyPolicy {
+  /** `key:<id>` or `jwt:<subject>`; also the name of its KeyLimits object. */
+  readonly id: string
+  /** Unix time in seconds at which a token ends; a key's record knows that of the key. */
+  readonly expiresAt?: number | undefined
+}
+
+/** Why a credential was not taken. */
+export type BadCredential = 'unknown' | 'expired' | 'revoked'
+
+const KEY_PREFIX = 'key:'
+const JWT_PREFIX = 'jwt:'
+
+/** The name of a key's KeyLimits object. */
+export function keyPrincipalId(keyId: string): string {
+  return KEY_PREFIX + keyId
+}
+
+export function jwtPrincipalId(subject: string): string {
+  return JWT_PREFIX + subject
+}
+
+/** undefined when the principal is a token's subject. */
+export function keyIdOf({ id }: Principal): string | undefined {
+  return id.startsWith(KEY_PREFIX) ? id.slice(KEY_PREFIX.length) : undefined
+}
+
+export function principalOf({ id, scopes, models, limits }: ApiKeyRecord): Principal {
+  return { id: keyPrincipalId(id), scopes, models, limits }
+}
+
+/** @throws AparError `insufficient_scope`. */
+export function requireScope({ scopes }: Principal, scope: Scope): void {
+  if (scopes.includes(scope)) return
+  throw new AparError('insufficient_scope', `this key has no ${scope} scope, only ${scopes.join(' and ')}`)
+}
+
+/** @throws AparError `model_not_allowed`. */
+export function requireModel(principal: Principal, model: string): void {
+  if (mayUse(principal, model)) return
+  throw new AparError('model_not_allowed', `this key may not use ${JSON.stringify(model)}`, {
+    param: 'model',
+  })
+}
+
+export function mayRun(principal: Principal, models: readonly string[]): boolean {
+  return principal.scopes.includes('generate') && models.every((model) => mayUse(principal, model))
+}
+
+export function mayUse({ models }: Principal, model: string): boolean {
+  return models === null || models.includes(model)
+}

@@ -1,0 +1,88 @@
+import type { NodeFrame } from '../../shared/protocol/node.ts'
+import type { Env } from '../env.ts'
+
+export const CONNECT_TIMEOUT_MS = 5_000
+const ABNORMAL_CLOSURE = 1006
+
+/** What a DialledInNode is asked for: a channel to the node, or, for the node itself, its socket. */
+const CHANNEL_URL = 'https://node/channel'
+export const SOCKET_PATH = '/socket'
+
+export interface NodeAddress {
+  readonly id: string
+  /** undefined: it has dialled in. */
+  readonly url: string | undefined
+}
+
+/** A request's socket to a gpu node. */
+export interface NodeSocket {
+  send(frame: NodeFrame): void
+  /** `onBatch` gets each frame's text as it came; `onClose` comes once, after the last of them. */
+  listen(onBatch: (text: string) => void, onClose: (code: number) => void): void
+  close(): void
+}
+
+/**
+ * Opens `<url>/v1/requests`, or a channel of the socket with which the node has dialled in.
+ * @throws Error when the node cannot be reached in time or does not take the socket; nothing was started then.
+ */
+export async function connectToNode(env: Env, { id, url }: NodeAddress): Promise<NodeSocket> {
+  const attempt = new AbortController()
+  const timeout = setTimeout(() => attempt.abort(), CONNECT_TIMEOUT_MS)
+  try {
+    const { signal } = attempt
+    const response = await (url === undefined
+      ? dialledInNodeOf(env, id).fetch(CHANNEL_URL, { headers: { upgrade: 'websocket' }, signal })
+      : fetch(`${url.replace(/^ws/, 'http').replace(/\/$/, '')}/v1/requests`, {
+          headers: { upgrade: 'websocket', authorization: `Bearer ${env.NODE_SECRET ?? ''}` },
+          // Elsewhere nobody was allowed to be a node, and the secret would go along.
+          redirect: 'manual',
+          signal,
+        }))
+    const { webSocket } = response
+    if (!webSocket) throw new Error(`the gpu node ${url ?? id} answered ${response.status}`)
+    webSocket.accept()
+    return new AcceptedNodeSocket(webSocket)
+  } finally {
+    clearTimeout(timeout)
+  }
+}
+
+class AcceptedNodeSocket implements NodeSocket {
+  readonly #socket: WebSocket
+
+  constructor(socket: WebSocket) {
+    this.#socket = socket
+  }
+
+  send(frame: NodeFrame): void {
+    this.#socket.send(JSON.stringify(frame))
+  }
+
+  listen(onBatch: (text: string) => void, onClose: (code: number) => void): void {
+    let closed = false
+    const close = (code: number) => {
+      if (!closed) onClose(code)
+      closed = true
+    }
+    this.#socket.addEventListener('message', ({ data }) => onBatch(String(data)))
+    this.#socket.addEventListener('close', ({ code }) => close(code))
+    this.#socket.addEventListener('error', () => close(ABNORMAL_CLOSURE))
+  }
+
+  close(): void {
+    closeQuietly(this.#socket)
+  }
+}
+
+/** The other side may be gone already, which is all that closing is for. */
+export function closeQuietly(socket: WebSocket, code = 1000, reason = ''): void {
+  try {
+    socket.close(code, reason)
+  } catch {}
+}
+
+/** The object that has the socket of a gpu node that dials in. */
+export function dialledInNodeOf(env: Env, id: string): DurableObjectStub {
+  return env.DIALLED_IN_NODE.getByName(id)
+}

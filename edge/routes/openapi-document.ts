@@ -1,0 +1,87 @@
+import { z } from 'zod'
+import { MessagesRequest } from '../../shared/anthropic.ts'
+import { ChangeKeyRequest, CreateKeyRequest, RotateKeyRequest } from '../../shared/api-keys.ts'
+import { ERROR_CODES } from '../../shared/errors.ts'
+import { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
+import { ResponsesRequest } from '../../shared/responses.ts'
+
+/** Everything that clients and operators may call, with what it takes. test/edge/openapi.test.ts calls all of it. */
+const OPERATIONS: readonly Operation[] = [
+  ['post', '/v1/chat/completions', 'An answer to a conversation, whole or streamed', ChatCompletionRequest],
+  ['post', '/v1/completions', 'A text that goes on, whole or streamed', CompletionRequest],
+  ['post', '/v1/responses', "OpenAI's Responses API, stateless: whole or streamed", ResponsesRequest],
+  ['post', '/v1/messages', "Anthropic's Messages API: whole or streamed", MessagesRequest],
+  ['get', '/v1/models', 'Models that are served now'],
+  ['get', '/v1/models/{id}', 'One of them'],
+  ['get', '/v1/usage', 'What the key has used, and its limits'],
+  ['post', '/v1/tickets', 'A ticket that opens one WebSocket stream within a minute'],
+  ['get', '/v1/stream', 'WebSocket: the branch protocol'],
+  ['delete', '/v1/streams/{id}', 'Cancels a stream that its client could resume'],
+  ['get', '/admin/v1/keys', 'All keys, page by page'],
+  ['post', '/admin/v1/keys', 'A new key, shown in this answer only', CreateKeyRequest],
+  ['get', '/admin/v1/keys/{id}', 'A key, without its secret'],
+  ['patch', '/admin/v1/keys/{id}', 'Changes what a key may do', ChangeKeyRequest],
+  ['delete', '/admin/v1/keys/{id}', 'Revokes a key for good'],
+  ['post', '/admin/v1/keys/{id}/rotate', 'A new secret for a key', RotateKeyRequest],
+  ['get', '/admin/v1/keys/{id}/usage', 'What a key has used'],
+]
+
+type Operation = readonly [method: string, path: string, summary: string, body?: z.ZodType]
+
+const ERROR_SCHEMA = {
+  type: 'object',
+  required: ['error'],
+  properties: {
+    error: {
+      type: 'object',
+      required: ['message', 'type', 'param', 'code'],
+      properties: {
+        message: { type: 'string' },
+        type: { type: 'string' },
+        param: { type: ['string', 'null'], description: 'path of the field at fault' },
+        code: { type: 'string', enum: Object.keys(ERROR_CODES) },
+      },
+    },
+  },
+}
+
+/** The OpenAPI 3.1 document of the edge, made from the schemas that check what comes in. */
+export function openApiDocument(version: string) {
+  const paths: Record<string, Record<string, unknown>> = {}
+  for (const operation of OPERATIONS) {
+    const [method, path] = operation
+    paths[path] = { ...paths[path], [method]: describe(operation) }
+  }
+  return {
+    openapi: '3.1.0',
+    info: { title: 'apar', version, description: 'Language models that decode in parallel branches' },
+    paths,
+    components: {
+      schemas: { Error: ERROR_SCHEMA },
+      securitySchemes: {
+        apiKey: { type: 'http', scheme: 'bearer', description: 'an API key, or a token (JWT)' },
+        adminKey: { type: 'http', scheme: 'bearer', description: "the operator's ADMIN_KEY" },
+      },
+    },
+  }
+}
+
+function describe([, path, summary, body]: Operation) {
+  const parameters = path.includes('{id}') && {
+    parameters: [{ name: 'id', in: 'path', required: true, schema: { type: 'string' } }],
+  }
+  const json = body && { schema: z.toJSONSchema(body, { io: 'input' }) }
+  return {
+    summary,
+    ...parameters,
+    ...(json && { requestBody: { required: true, content: { 'application/json': json } } }),
+    responses: {
+      '2XX': { description: 'as docs/api.md says' },
+      default: {
+        description: 'an error',
+        content: { 'application/json': { schema: { $ref: '#/components/schemas/Error' } } },
+      },
+    },
+    security: [path.startsWith('/admin/') ? { adminKey: [] } : { apiKey: [] }],
+  }
+}

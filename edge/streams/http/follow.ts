@@ -1,0 +1,134 @@
+import { AparError } from '../../../shared/errors.ts'
+import { CLOSE_LEFT, CLOSE_LOST, CLOSE_REPLACED } from '../../../shared/protocol/close-codes.ts'
+import { isTerminal, type ServerFrame, type StreamEvent } from '../../../shared/protocol/events.ts'
+import type { ClientFrame } from '../../../shared/protocol/frames.ts'
+import type { Origin } from '../../../shared/protocol/node.ts'
+import type { GenerateRequest } from '../../../shared/protocol/request.ts'
+import type { Env } from '../../env.ts'
+import { closeQuietly } from '../../nodes/node-socket.ts'
+import { sleep } from '../../nodes/sleep.ts'
+import { connectToSession, type SessionOptions } from '../connect.ts'
+
+/** Attempts in a row to reach a session that has lost its connections. */
+const MAX_RECONNECTS = 5
+const FIRST_BACKOFF_MS = 50
+
+export interface FollowOptions {
+  readonly origin?: Origin | undefined
+  /** Aborting it ends the events; not the stream, unless it was not shown to anybody yet. */
+  readonly signal: AbortSignal
+  readonly session: Pick<SessionOptions, 'principal' | 'lease'>
+}
+
+/**
+ * The events of one stream whose client may come back: its session sees to its limits, and keeps it for its grace time,
+ * also when this loop is left. `from`: a new stream's request, or the name of one to read from its first event.
+ * @throws AparError `stream_replaced` when another connection takes over.
+ */
+export async function* follow(
+  env: Env,
+  from: GenerateRequest | string,
+  { origin, signal, session }: FollowOptions,
+): AsyncGenerator<StreamEvent, void> {
+  let stream = typeof from === 'string' ? from : undefined
+  let lastSeq = -1
+  // Until somebody asks for what follows its first event, a new stream has been shown to nobody who could come back.
+  let shown = stream !== undefined
+  for (let failures = 0; failures < MAX_RECONNECTS; failures++) {
+    if (failures > 0) {
+      await sleep(FIRST_BACKOFF_MS * 2 ** (failures - 1))
+      if (signal.aborted) return
+    }
+    const resume = stream === undefined ? undefined : { stream, after: lastSeq }
+    const options = { ...session, origin, resume, relayed: true }
+    let socket: WebSocket
+    try {
+      socket = await connectToSession(env, options)
+    } catch (why) {
+      // A session that is just being restarted throws; one that does not exist says so.
+      if (why instanceof AparError || failures === MAX_RECONNECTS - 1) throw why
+      continue
+    }
+    const reader = new Reader(socket, signal)
+    try {
+      if (stream === undefined && typeof from !== 'string') reader.send({ type: 'generate', ...from })
+      for (let event = await reader.next(); event; event = await reader.next()) {
+        failures = 0
+        lastSeq = event.seq
+        if (event.type === 'accepted') stream = event.stream
+        yield event
+        shown = true
+        if (isTerminal(event)) return
+      }
+    } finally {
+      reader.close(shown ? CLOSE_LOST : CLOSE_LEFT)
+    }
+    if (signal.aborted) return
+    if (reader.closeCode === CLOSE_REPLACED)
+      throw new AparError('stream_replaced', 'another connection reads this stream now')
+    if (stream === undefined) break
+  }
+  throw lost()
+}
+
+/** A session's socket, read event by event. */
+class Reader {
+  closeCode: number | undefined
+  readonly #socket: WebSocket
+  readonly #signal: AbortSignal
+  readonly #inbox: StreamEvent[] = []
+  #closed = false
+  #wake = () => {}
+
+  constructor(socket: WebSocket, signal: AbortSignal) {
+    this.#socket = socket
+    this.#signal = signal
+    socket.addEventListener('message', ({ data }) => {
+      const event: ServerFrame = JSON.parse(String(data))
+      // Merged deltas come only to those who send acks.
+      if (event.type === 'keep_alive' || event.type === 'deltas') return
+      this.#inbox.push(event)
+      this.#wake()
+    })
+    const close = (code: number | undefined) => {
+      this.#closed = true
+      this.closeCode ??= code
+      this.#wake()
+    }
+    socket.addEventListener('close', ({ code }) => close(code))
+    socket.addEventListener('error', () => close(undefined))
+    signal.addEventListener('abort', this.#onAbort)
+    socket.accept()
+  }
+
+  send(frame: ClientFrame): void {
+    this.#socket.send(JSON.stringify(frame))
+  }
+
+  /** undefined once the socket is closed or the signal aborted. */
+  async next(): Promise<StreamEvent | undefined> {
+    while (!this.#signal.aborted) {
+      const event = this.#inbox.shift()
+      if (event || this.#closed) return event
+      await this.#something()
+    }
+    return undefined
+  }
+
+  close(code: number): void {
+    this.#signal.removeEventListener('abort', this.#onAbort)
+    closeQuietly(this.#socket, code)
+  }
+
+  readonly #onAbort = () => this.#wake()
+
+  #something(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve
+    })
+  }
+}
+
+function lost(): AparError {
+  return new AparError('gpu_node_lost', 'the stream was cut before its end')
+}

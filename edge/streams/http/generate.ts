@@ -1,0 +1,83 @@
+import { errorEvent, isTerminal, type StreamEvent } from '../../../shared/protocol/events.ts'
+import { type Origin, StreamLog } from '../../../shared/protocol/node.ts'
+import type { GenerateRequest } from '../../../shared/protocol/request.ts'
+import type { Env } from '../../env.ts'
+import { logTrouble } from '../../log.ts'
+import { nodesOf } from '../../nodes/fleet-nodes.ts'
+import { Upstream } from '../../nodes/upstream.ts'
+
+/** How long a cancelled stream may take to say what it used. */
+const LAST_WORD_MS = 5_000
+
+export interface GenerateOptions {
+  readonly origin?: Origin | undefined
+  /** Aborting it cancels the stream upstream and ends the events, as does leaving the loop early. */
+  readonly signal: AbortSignal
+  /** Sees every event, also those that come between a cancel and the end. */
+  readonly observe: (event: StreamEvent) => void
+  /** Sees to work that outlasts the call. */
+  readonly finish: (work: Promise<void>) => void
+}
+
+/**
+ * The events of one stream that ends with the call it belongs to. Nobody can come back for it, so the worker itself
+ * reads it from the gpu node, and no StreamSession is made (docs/adr/0021).
+ */
+export async function* generate(
+  env: Env,
+  request: GenerateRequest,
+  { origin, signal, observe, finish }: GenerateOptions,
+): AsyncGenerator<StreamEvent, void> {
+  // Named as those of the sessions are; no session will ever know it.
+  const stream = env.STREAM_SESSION.newUniqueId().toString()
+  const log = new StreamLog()
+  let wake = () => {}
+  const somethingNew = () => new Promise<void>((resolve) => (wake = resolve))
+  const onAbort = () => wake()
+  let observed = 0
+  const onGrown = () => {
+    for (const event of log.since(observed - 1)) observe(event)
+    observed = log.nextSeq
+    wake()
+  }
+  const reportError = (why: unknown) => logTrouble(env, { stream, request_id: origin?.request_id }, why)
+  const upstream = new Upstream({
+    ...{ stream, origin, request, log, reportError },
+    nodes: nodesOf(env, finish),
+    onNode: () => {},
+    onBatch: onGrown,
+    onLost: (error) => {
+      if (error.code === 'internal_error') reportError(error.cause ?? error)
+      log.append({ rows: [], events: [errorEvent(error, log.nextSeq)] })
+      onGrown()
+    },
+  })
+  signal.addEventListener('abort', onAbort)
+  void upstream.run()
+  try {
+    for (let given = 0; !signal.aborted; ) {
+      const next = log.since(given - 1)
+      given += next.length
+      for (const event of next) {
+        if (signal.aborted) return
+        yield event
+        if (isTerminal(event)) return
+      }
+      // The abort may have come while nobody asked for the next event.
+      if (log.nextSeq === given && !signal.aborted) await somethingNew()
+    }
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    if (!log.ended) {
+      upstream.cancel({ type: 'cancel' })
+      let patient = true
+      const late = setTimeout(() => {
+        patient = false
+        wake()
+      }, LAST_WORD_MS)
+      while (patient && !log.ended) await somethingNew()
+      clearTimeout(late)
+    }
+    upstream.close()
+  }
+}

@@ -1,0 +1,44 @@
+import type { AcceptedEvent, Usage } from '../../../shared/protocol/events.ts'
+import { Choice } from './choice.ts'
+import type { Streams } from './streams.ts'
+
+/** The answer of a call with one stream, for APIs that know no `n`. */
+export class SingleAnswer {
+  readonly accepted: AcceptedEvent
+  /** In document order, as far as it has been read. */
+  text = ''
+  readonly #streams: Streams
+  readonly #choice: Choice
+
+  constructor(streams: Streams) {
+    const [accepted] = streams.accepted
+    if (!accepted) throw new Error('no stream was started')
+    this.accepted = accepted
+    this.#streams = streams
+    this.#choice = new Choice(accepted)
+  }
+
+  /** More text, as it becomes final; never empty. @throws AparError for a stream that fails. */
+  async *pieces(): AsyncGenerator<string, void> {
+    for await (const [, event] of this.#streams.events) {
+      const { text } = this.#choice.push(event)
+      this.text += text
+      if (text !== '') yield text
+    }
+  }
+
+  /** Reads to the end. */
+  async whole(): Promise<void> {
+    for await (const _ of this.pieces());
+  }
+
+  /** Valid after the end, as are the others. */
+  get cut(): boolean {
+    return this.#choice.finishReason === 'length'
+  }
+
+  /** @throws AparError when the stream was cut before its end. */
+  get usage(): Usage {
+    return this.#choice.usage
+  }
+}

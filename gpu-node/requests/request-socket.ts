@@ -1,0 +1,112 @@
+import type { WebSocket } from 'ws'
+import { AparError, toAparError } from '../../shared/errors.ts'
+import type { Logger } from '../../shared/log.ts'
+import { parseJson } from '../../shared/parse.ts'
+import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
+import { type NodeBatch, NodeFrame } from '../../shared/protocol/node.ts'
+import { nodeLog } from '../observe/node-log.ts'
+import { refusalEvent } from './request.ts'
+import type { Reader, ServedStream, ServedStreams } from './served-streams.ts'
+
+/**
+ * What the edge lets through is never cut here: a UTF-16 code unit has at most 3 bytes, and `start` wraps the request and,
+ * for a stream that moves, its log.
+ */
+const MAX_LOG_BYTES = 24 * 1024 * 1024
+export const MAX_FRAME_BYTES = 3 * MAX_FRAME_CHARS + MAX_LOG_BYTES
+/** A peer that opens a socket and says nothing holds it this long. */
+const START_TIMEOUT_MS = 10_000
+/** Bytes that may wait for a slow peer before it is cut; it may attach again. */
+const MAX_BUFFERED_BYTES = 1024 * 1024
+const PING_INTERVAL_MS = 15_000
+
+const CLOSE_NORMAL = 1000
+const CLOSE_SERVICE_RESTART = 1012
+const CLOSE_TRY_AGAIN_LATER = 1013
+
+/** As much of a `ws` socket as a stream needs; a stream of a shared connection looks the same. */
+export type RequestSocket = Pick<WebSocket, 'send' | 'close' | 'terminate' | 'ping' | 'bufferedAmount'> & {
+  on(event: 'message', listener: (data: unknown, isBinary: boolean) => void): unknown
+  on(event: 'pong' | 'error' | 'close', listener: () => void): unknown
+}
+
+/** One socket, one stream: `start` or `attach`, then its batches. A stream outlives its socket by its grace time. */
+export function serveRequest(socket: RequestSocket, streams: ServedStreams, log: Logger = nodeLog()): void {
+  let served: ServedStream | undefined
+  let over = false
+  let alive = true
+
+  const end = (code: number, reason: string): void => {
+    if (over) return
+    over = true
+    clearTimeout(startTimer)
+    clearInterval(pingTimer)
+    socket.close(code, reason)
+    served?.detach(reader)
+  }
+  const send = (batch: NodeBatch): void => {
+    if (over) return
+    socket.send(JSON.stringify(batch))
+    if (socket.bufferedAmount > MAX_BUFFERED_BYTES) end(CLOSE_TRY_AGAIN_LATER, 'the reader is too slow')
+  }
+  const reader: Reader = {
+    read: send,
+    cut: (reason) => end(CLOSE_SERVICE_RESTART, reason),
+    done: () => end(CLOSE_NORMAL, ''),
+  }
+  const refuse = (thrown: unknown): void => {
+    const error = toAparError(thrown)
+    if (error.code === 'internal_error') log.error('a bug ended a socket', {}, thrown)
+    if (served?.request && !served.ended) {
+      served.request.fail(error)
+    } else {
+      send({ rows: [], events: [refusalEvent(error)] })
+      end(CLOSE_NORMAL, '')
+    }
+  }
+  const handle = (frame: NodeFrame): void => {
+    if (frame.type === 'start' || frame.type === 'attach') {
+      if (served) throw new AparError('invalid_request', 'a socket carries one stream')
+      clearTimeout(startTimer)
+      served =
+        frame.type === 'start'
+          ? streams.start(frame.stream, frame.request, frame.log ?? [], reader, frame.origin)
+          : streams.attach(frame.stream, frame.after, reader)
+      // Its first batch may have been one too many.
+      if (over) served.detach(reader)
+    } else if (!served) {
+      throw new AparError('invalid_request', 'the first frame must be start or attach')
+    } else if (frame.type === 'cancel') {
+      served.request?.cancel()
+    } else if (frame.type === 'cancel_branch') {
+      served.request?.cancelBranch(frame.branch)
+    } else {
+      served.ack(frame.seq)
+    }
+  }
+
+  const startTimer = setTimeout(() => {
+    refuse(new AparError('invalid_request', `no start frame within ${START_TIMEOUT_MS} ms`))
+  }, START_TIMEOUT_MS)
+  const pingTimer = setInterval(() => {
+    if (!alive) return socket.terminate()
+    alive = false
+    socket.ping()
+  }, PING_INTERVAL_MS)
+
+  socket.on('pong', () => {
+    alive = true
+  })
+  socket.on('message', (data: unknown, isBinary: boolean) => {
+    if (over) return
+    try {
+      if (isBinary) throw new AparError('invalid_request', 'frames are text')
+      handle(parseJson(NodeFrame, String(data)))
+    } catch (error) {
+      refuse(error)
+    }
+  })
+  // An error (too large a frame, a broken one) is followed by close.
+  socket.on('error', () => {})
+  socket.on('close', () => end(CLOSE_NORMAL, ''))
+}

@@ -1,0 +1,156 @@
+import { AparError } from '../../shared/errors.ts'
+import { type NodeBatch, type Origin, StreamLog } from '../../shared/protocol/node.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { RequestHandle, Runner } from './runner.ts'
+
+/** How long a stream goes on, and its log is kept, while no session asks for it. */
+const GRACE_MS = 30_000
+
+/** Who reads a stream at present. */
+export interface Reader {
+  read(batch: NodeBatch): void
+  /** Somebody else reads from now on, or nobody can. */
+  cut(reason: string): void
+  /** There is nothing left to read. */
+  done(): void
+}
+
+/** The streams of a gpu node, from their start until their log is no longer needed. */
+export class ServedStreams {
+  readonly #runner: Runner
+  readonly #graceMs: number
+  readonly #streams = new Map<string, ServedStream>()
+  #draining = false
+  #drained: () => void = () => {}
+
+  constructor(runner: Runner, graceMs = GRACE_MS) {
+    this.#runner = runner
+    this.#graceMs = graceMs
+  }
+
+  get draining(): boolean {
+    return this.#draining
+  }
+
+  /** @throws AparError when the request is refused; the reader got nothing then. */
+  start(
+    stream: string,
+    request: GenerateRequest,
+    log: readonly NodeBatch[],
+    reader: Reader,
+    origin?: Origin,
+  ): ServedStream {
+    if (this.#draining) {
+      throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
+    }
+    // A session that could not reach this node for a while may come back with more than this node has.
+    this.#streams.get(stream)?.close('the stream was started again')
+    const served: ServedStream = new ServedStream(log, reader, this.#graceMs, () =>
+      this.#forget(stream, served),
+    )
+    served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log, origin)
+    this.#streams.set(stream, served)
+    return served
+  }
+
+  /** @throws AparError `stream_not_found`. */
+  attach(stream: string, after: number, reader: Reader): ServedStream {
+    const served = this.#streams.get(stream)
+    if (!served) throw new AparError('stream_not_found', 'this gpu node has no such stream')
+    served.attach(after, reader)
+    return served
+  }
+
+  /** Takes no new streams; settles when those that run have ended, or at the latest after `deadlineMs`. */
+  async drain(deadlineMs: number): Promise<void> {
+    this.#draining = true
+    const running = [...this.#streams.values()].filter(({ ended }) => !ended)
+    if (running.length === 0) return
+    await new Promise<void>((resolve) => {
+      const deadline = setTimeout(resolve, deadlineMs)
+      this.#drained = () => {
+        if ([...this.#streams.values()].some(({ ended }) => !ended)) return
+        clearTimeout(deadline)
+        resolve()
+      }
+      for (const served of running) served.onEnd = this.#drained
+    })
+  }
+
+  /** Their readers go elsewhere; what is behind the cut, nobody sees. A stream that comes later would be aborted: none may. */
+  cutAll(reason: string): void {
+    this.#draining = true
+    for (const served of this.#streams.values()) served.close(reason)
+  }
+
+  /** Another one of the same name may have taken its place. */
+  #forget(stream: string, served: ServedStream): void {
+    if (this.#streams.get(stream) === served) this.#streams.delete(stream)
+    this.#drained()
+  }
+}
+
+/** One stream: its request, its log and who reads it. */
+export class ServedStream {
+  request: RequestHandle | undefined
+  onEnd: () => void = () => {}
+  readonly #log: StreamLog
+  readonly #graceMs: number
+  readonly #forget: () => void
+  #reader: Reader | undefined
+  #grace: ReturnType<typeof setTimeout> | undefined
+  #acked = -1
+
+  constructor(log: readonly NodeBatch[], reader: Reader, graceMs: number, forget: () => void) {
+    this.#log = new StreamLog(log)
+    this.#reader = reader
+    this.#graceMs = graceMs
+    this.#forget = forget
+  }
+
+  get ended(): boolean {
+    return this.#log.ended
+  }
+
+  publish(batch: NodeBatch): void {
+    this.#log.append(batch)
+    this.#reader?.read(batch)
+    if (!this.ended) return
+    this.onEnd()
+    this.#forgetWhenSafe()
+  }
+
+  attach(after: number, reader: Reader): void {
+    this.#reader?.cut('another session reads this stream')
+    clearTimeout(this.#grace)
+    this.#reader = reader
+    for (const batch of this.#log.batchesSince(after)) reader.read(batch)
+  }
+
+  /** The reader has gone. Without another within the grace time the request is cancelled, and its log forgotten. */
+  detach(reader: Reader): void {
+    if (this.#reader !== reader) return
+    this.#reader = undefined
+    this.#grace = setTimeout(() => this.close('nobody reads this stream'), this.#graceMs)
+  }
+
+  ack(seq: number): void {
+    this.#acked = Math.max(this.#acked, seq)
+    this.#forgetWhenSafe()
+  }
+
+  #forgetWhenSafe(): void {
+    if (!this.ended || this.#acked < this.#log.nextSeq - 1) return
+    this.#reader?.done()
+    this.close('acknowledged')
+  }
+
+  close(reason: string): void {
+    clearTimeout(this.#grace)
+    this.request?.cancel()
+    const reader = this.#reader
+    this.#reader = undefined
+    reader?.cut(reason)
+    this.#forget()
+  }
+}

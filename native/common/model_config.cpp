@@ -1,0 +1,85 @@
+#include "common/model_config.h"
+
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "common/error.h"
+
+namespace apar {
+namespace {
+
+[[noreturn]] void refuse(const std::string& message) {
+  throw Error(ErrorCode::invalid_config, message);
+}
+
+void require_positive(const char* field, int64_t value) {
+  if (value < 1) refuse(std::string(field) + " must be at least 1, is " + std::to_string(value));
+}
+
+}  // namespace
+
+const char* to_string(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::f32:
+      return "f32";
+    case WeightFormat::bf16:
+      return "bf16";
+    case WeightFormat::int8:
+      return "int8";
+    case WeightFormat::int4:
+      return "int4";
+    case WeightFormat::f16:
+      return "f16";
+    case WeightFormat::fp8:
+      return "fp8";
+  }
+  return "unknown";
+}
+
+WeightFormat parse_weight_format(const std::string& name) {
+  for (const auto format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4,
+                            WeightFormat::f16, WeightFormat::fp8})
+    if (name == to_string(format)) return format;
+  refuse("unknown dtype " + name);
+}
+
+const char* to_string(KvFormat format) {
+  switch (format) {
+    case KvFormat::f32:
+      return "f32";
+    case KvFormat::bf16:
+      return "bf16";
+    case KvFormat::fp8:
+      return "fp8";
+  }
+  return "unknown";
+}
+
+ModelFormat parse_model_format(WeightFormat weights, const std::string& kv) {
+  if (kv == "auto") return weights;
+  if (kv == "fp8") return {weights, KvFormat::fp8};
+  refuse("unknown KV cache dtype " + kv);
+}
+
+void ModelConfig::validate() const {
+  require_positive("vocab_size", vocab_size);
+  require_positive("hidden_size", hidden_size);
+  require_positive("intermediate_size", intermediate_size);
+  require_positive("num_layers", num_layers);
+  require_positive("num_heads", num_heads);
+  require_positive("num_kv_heads", num_kv_heads);
+  require_positive("head_dim", head_dim);
+  require_positive("context_tokens", context_tokens);
+  if (num_heads % num_kv_heads != 0)
+    refuse("num_kv_heads (" + std::to_string(num_kv_heads) + ") must divide num_heads (" +
+           std::to_string(num_heads) + ")");
+  if (head_dim % 2 != 0)
+    refuse("head_dim must be even for rotary embeddings, is " + std::to_string(head_dim));
+  if (int64_t{num_heads} * head_dim > std::numeric_limits<int32_t>::max())
+    refuse("num_heads * head_dim does not fit 32 bits");
+  if (!std::isfinite(rms_norm_eps) || rms_norm_eps < 0) refuse("rms_norm_eps must be a number >= 0");
+  if (!std::isfinite(rope_theta) || rope_theta <= 0) refuse("rope_theta must be a number > 0");
+}
+
+}  // namespace apar

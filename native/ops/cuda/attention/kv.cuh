@@ -1,0 +1,101 @@
+#pragma once
+
+#include "ops/cuda/device/float8.cuh"
+#include "ops/cuda/step/attention_work.h"
+#include "ops/cuda/step/kv_layout.h"
+
+namespace apar::cuda {
+
+// A chunk's keys and values in shared memory, and the operands of attention_mma.cu out of them. A format says
+//   kRowBytes, kScaleBytes   of a token's keys (or values) there, and of its KvScale
+//   kLoadTokens              tokens of one load
+//   Scales                   what a lane needs of the chunk's scales
+//   load_keys                b[i]: elements 16 step ... + 15 of tokens token + 8 i ... + 7
+//   load_values              b[i][half]: elements 16 dims + 8 half ... + 7 of tokens token + 16 i ... + 15
+// and both formats' operands stand for the same numbers, bf16, in the same order.
+
+// An odd number of 16-byte pieces from row to row: eight rows of a matrix then lie in different banks.
+constexpr int padded_row_bytes(int bytes) {
+  return (bytes / kCopyBytes | 1) * kCopyBytes;
+}
+
+template <int kHeadDim>
+struct Bf16Kv {
+  static constexpr int kDim = kHeadDim;
+  static constexpr int kPieces = kDim * 2 / kCopyBytes;
+  static constexpr int kRowBytes = padded_row_bytes(kDim * 2);
+  static constexpr int kScaleBytes = 0;
+  static constexpr int kLoadTokens = 16;
+
+  struct Scales {};
+  __device__ static Scales key_scales(const unsigned char*, int) { return {}; }
+  __device__ static Scales value_scales(const unsigned char*, int) { return {}; }
+
+  __device__ static void load_keys(uint32_t (&b)[2][2], const unsigned char* rows, const Scales&, int token,
+                                   int step, int lane) {
+    uint32_t words[4];
+    load_matrices(words, rows + (token + lane % 16) * kRowBytes + (step * 2 + lane / 16) * kCopyBytes);
+    for (int i = 0; i < 4; ++i) b[i % 2][i / 2] = words[i];
+  }
+  __device__ static void load_values(uint32_t (&b)[1][2][2], const unsigned char* rows, const Scales&,
+                                     int token, int dims, int lane) {
+    uint32_t words[4];
+    load_matrices_transposed(words,
+                             rows + (token + lane % 16) * kRowBytes + (dims * 2 + lane / 16) * kCopyBytes);
+    for (int i = 0; i < 4; ++i) b[0][i / 2][i % 2] = words[i];
+  }
+};
+
+// A matrix of 16-bit columns holds eight tokens' 16 elements, d and d + 8 in one column: the lower bytes of a
+// lane's word are of one operand, the upper ones of the other.
+template <int kHeadDim>
+struct Fp8Kv {
+  static constexpr int kDim = kHeadDim;
+  static constexpr int kPieces = kDim / kCopyBytes;
+  static constexpr int kRowBytes = padded_row_bytes(kDim);
+  static constexpr int kScaleBytes = sizeof(KvScale);
+  static constexpr int kLoadTokens = 32;
+
+  // Of every eight tokens the numbers that both halves of the lane's words are multiplied with.
+  struct Scales {
+    uint32_t pair[kChunkTokens / 8];
+  };
+  // A lane's words are of one token's keys, but of two tokens' values.
+  __device__ static Scales key_scales(const unsigned char* scales, int lane) {
+    Scales result;
+#pragma unroll
+    for (int i = 0; i < kChunkTokens / 8; ++i)
+      result.pair[i] = reinterpret_cast<const KvScale*>(scales)[8 * i + lane / 4].keys * 0x00010001u;
+    return result;
+  }
+  __device__ static Scales value_scales(const unsigned char* scales, int lane) {
+    Scales result;
+#pragma unroll
+    for (int i = 0; i < kChunkTokens / 8; ++i) {
+      const KvScale* const two = reinterpret_cast<const KvScale*>(scales) + 8 * i + lane % 4 * 2;
+      result.pair[i] = two[0].values | static_cast<uint32_t>(two[1].values) << 16;
+    }
+    return result;
+  }
+
+  __device__ static void widen(uint32_t& low, uint32_t& high, uint32_t word, uint32_t scales) {
+    low = bf16_pair_multiply(e4m3_small_pair(word << 8), scales);
+    high = bf16_pair_multiply(e4m3_small_pair(word), scales);
+  }
+
+  __device__ static void load_keys(uint32_t (&b)[4][2], const unsigned char* rows, const Scales& scales,
+                                   int token, int step, int lane) {
+    uint32_t words[4];
+    load_matrices(words, rows + (token + lane) * kRowBytes + step * kCopyBytes);
+    for (int i = 0; i < 4; ++i) widen(b[i][0], b[i][1], words[i], scales.pair[token / 8 + i]);
+  }
+  __device__ static void load_values(uint32_t (&b)[2][2][2], const unsigned char* rows, const Scales& scales,
+                                     int token, int dims, int lane) {
+    uint32_t words[4];
+    load_matrices_transposed(words, rows + (token + lane) * kRowBytes + dims * kCopyBytes);
+    for (int i = 0; i < 4; ++i)
+      widen(b[i / 2][0][i % 2], b[i / 2][1][i % 2], words[i], scales.pair[token / 8 + i]);
+  }
+};
+
+}  // namespace apar::cuda

@@ -1,0 +1,171 @@
+// What CudaOps holds on the device: activations, weights, the KV pool.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "common/convert.h"
+#include "common/error.h"
+#include "ops/cuda/cuda_ops.h"
+#include "ops/cuda/gemm/weight_tiles.h"
+#include "ops/cuda/memory_plan.h"
+
+namespace apar::cuda {
+namespace {
+
+constexpr size_t kStagingBytes = size_t{16} << 20;
+constexpr size_t kMaxPackers = 16;
+
+}  // namespace
+
+CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
+    : config_(config),
+      shape_{config.num_heads, config.num_kv_heads, config.head_dim},
+      device_(std::move(device)),
+      stream_(device_->stream()),
+      work_(sharing_, attention_bytes(shape_.group(), shape_.head_dim, config.kv_format)),
+      graphs_(*device_, graphs_of_environment()),
+      // bf16's rows of tiles are the largest, larger than rows that are not packed.
+      staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
+  allocate_kv();
+  max_parts_ = AttentionWork::max_parts(config.max_rows, config.max_context);
+  const size_t scores = static_cast<size_t>(max_parts_) * config.num_heads;
+  parts_.sums =
+      static_cast<float*>(device_->allocate(scores * config.head_dim * sizeof(float), "partial attention"));
+  parts_.scales = static_cast<float*>(device_->allocate(scores * 2 * sizeof(float), "partial attention"));
+  max_slots_ = max_step_slots(config, sharing_);
+  max_step_words_ = max_step_words(config, max_parts_, max_slots_);
+  pinned_step_ = static_cast<int32_t*>(device_->allocate_pinned(max_step_words_ * sizeof(int32_t)));
+  step_ = static_cast<StepHeader*>(device_->allocate(max_step_words_ * sizeof(int32_t), "step data"));
+  gemm_device_ = {device_->info().multiprocessors, device_->info().capability, gemm_choice_,
+                  cublaslt_ != nullptr};
+  scratch_ = most_gemm_scratch(config.max_rows, gemm_device_);
+  partials_ = static_cast<float*>(device_->allocate(scratch_.partials * sizeof(float), "partial sums"));
+  arrived_ = static_cast<int32_t*>(device_->allocate(scratch_.arrived * sizeof(int32_t), "counters"));
+  max_logits_ = size_t{1} * config.max_rows * config.vocab_size;
+  logits_ = static_cast<float*>(device_->allocate(max_logits_ * sizeof(float), "logits"));
+  const size_t draws = config.max_rows * sizeof(TokenDraw), drawn = config.max_rows * sizeof(DrawnToken);
+  draws_ = static_cast<TokenDraw*>(device_->allocate(draws, "draws"));
+  pinned_draws_ = static_cast<TokenDraw*>(device_->allocate_pinned(draws));
+  drawn_ = static_cast<DrawnToken*>(device_->allocate(drawn, "draws"));
+  pinned_drawn_ = static_cast<DrawnToken*>(device_->allocate_pinned(drawn));
+  attention_grid_ = attention_mma_takes(shape_, config.kv_format)
+                        ? attention_mma_grid(shape_, config.kv_format)
+                        : attention_plain_grid(shape_, config.kv_format);
+  if (config.time_steps) timer_ = device_->make_timer();
+  fill_rope_table();
+}
+
+void CudaOps::allocate_kv() {
+  const uint64_t bytes = kv_pool_bytes(config_, config_.num_blocks);
+  const uint64_t free = device_->info().free_bytes;
+  if (bytes > free)
+    throw Error(ErrorCode::out_of_memory, "the KV pool of " + std::to_string(config_.num_blocks) +
+                                              " blocks takes " + std::to_string(bytes) +
+                                              " bytes, the device has " + std::to_string(free) + " free");
+  const uint64_t tokens = pool_tokens() * config_.num_layers;
+  const uint64_t side = tokens * config_.head_dim * element_bytes(config_.kv_format);
+  keys_ = static_cast<std::byte*>(device_->allocate(side, "KV pool"));
+  values_ = static_cast<std::byte*>(device_->allocate(side, "KV pool"));
+  if (config_.kv_format == KvFormat::fp8)
+    kv_scales_ = static_cast<KvScale*>(device_->allocate(tokens * sizeof(KvScale), "KV pool"));
+}
+
+// Of one layer, once per KV head.
+uint64_t CudaOps::pool_tokens() const {
+  return uint64_t{1} * config_.num_blocks * config_.num_kv_heads * kBlockTokens;
+}
+
+KvLayer CudaOps::kv_layer(int32_t layer) const {
+  const uint64_t token = pool_tokens() * static_cast<uint64_t>(layer);
+  const uint64_t offset = token * config_.head_dim * element_bytes(config_.kv_format);
+  return {keys_ + offset, values_ + offset, config_.kv_format,
+          kv_scales_ == nullptr ? nullptr : kv_scales_ + token};
+}
+
+// As on the CPU (ops/cpu/cpu_attention.cpp): angles rounded to f32 like transformers'.
+void CudaOps::fill_rope_table() {
+  const int32_t half = config_.head_dim / 2;
+  std::vector<float> table(static_cast<size_t>(config_.max_context) * config_.head_dim);
+  for (int32_t i = 0; i < half; ++i) {
+    const auto frequency =
+        static_cast<float>(1.0 / std::pow(double{config_.rope_theta}, 2.0 * i / config_.head_dim));
+    for (int32_t position = 0; position < config_.max_context; ++position) {
+      const float angle = static_cast<float>(position) * frequency;
+      float* const pair = table.data() + (int64_t{position} * half + i) * 2;
+      pair[0] = static_cast<float>(std::cos(double{angle}));
+      pair[1] = static_cast<float>(std::sin(double{angle}));
+    }
+  }
+  rope_ = static_cast<float*>(device_->allocate(table.size() * sizeof(float), "rotary angles"));
+  upload_all(rope_, table.data(), table.size() * sizeof(float));
+}
+
+void CudaOps::upload_all(void* to, const void* from, size_t bytes) {
+  staging_.stream(to, bytes, 1, [&](size_t first, size_t count, std::byte* piece) {
+    std::memcpy(piece, static_cast<const std::byte*>(from) + first, count);
+  });
+}
+
+// Packing takes longer than the copy: all cores pack tiles of 64 outputs.
+void CudaOps::upload_tiles(const Matrix& host, WeightFormat format, void* to) {
+  const size_t row_bytes = tile_row_bytes(host.cols, format);
+  const auto cores = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxPackers);
+  const auto tiles = static_cast<size_t>(tiles_of(host.rows, kTileOuts));
+  staging_.stream(to, tiles, row_bytes, [&](size_t first, size_t count, std::byte* piece) {
+    const auto pack_every = [&](size_t begin, size_t step) {
+      for (size_t i = begin; i < count; i += step)
+        pack_tiles(host, format, static_cast<int32_t>(first + i), piece + i * row_bytes);
+    };
+    const size_t workers = std::min(cores, count);
+    std::vector<std::jthread> packers;
+    for (size_t worker = 1; worker < workers; ++worker) packers.emplace_back(pack_every, worker, workers);
+    pack_every(0, workers);
+  });
+}
+
+float* CudaOps::allocate(size_t count, Axis /*axis*/) {
+  auto* const data = static_cast<float*>(device_->allocate(count * sizeof(float), "activations"));
+  buffers_[data] = {count,
+                    static_cast<uint16_t*>(device_->allocate(count * sizeof(uint16_t), "activations"))};
+  return data;
+}
+
+Matrix CudaOps::place(const Matrix& host) {
+  const size_t bytes = static_cast<size_t>(host.rows) * host.cols * element_bytes(host.dtype);
+  void* const data = device_->allocate(bytes, "weights");
+  upload_all(data, host.data, bytes);
+  return {data, host.dtype, host.rows, host.cols};
+}
+
+Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes /*axes*/) {
+  auto placed = std::make_unique<PlacedLinear>();
+  // Copies take 16 bytes, eight inputs of x, at once.
+  placed->packed = format != WeightFormat::f32 && host.cols % 8 == 0;
+  if (placed->packed) {
+    void* const data = device_->allocate(tiled_bytes(host.rows, host.cols, format), "weights");
+    upload_tiles(host, format, data);
+    placed->weights = data;
+    if (cublaslt_ && format == WeightFormat::bf16) cublaslt_->reserve(host.rows * host.cols);
+  } else {
+    if (format == WeightFormat::int8 || format == WeightFormat::int4 || format == WeightFormat::fp8)
+      throw Error(ErrorCode::unavailable, std::string(to_string(format)) + " layers of " +
+                                              std::to_string(host.cols) +
+                                              " inputs, not a multiple of 8, are not on this device");
+    placed->plain_dtype = format == WeightFormat::bf16 ? DType::bf16 : DType::f32;
+    const auto rows = static_cast<size_t>(host.rows), cols = static_cast<size_t>(host.cols);
+    const size_t row_bytes = cols * element_bytes(placed->plain_dtype);
+    const size_t source_row_bytes = cols * element_bytes(host.dtype);
+    void* const data = device_->allocate(rows * row_bytes, "weights");
+    staging_.stream(data, rows, row_bytes, [&](size_t first, size_t count, std::byte* piece) {
+      convert(static_cast<const std::byte*>(host.data) + first * source_row_bytes, host.dtype,
+              static_cast<int64_t>(count * cols), piece, placed->plain_dtype);
+    });
+    placed->weights = data;
+  }
+  linears_.push_back(std::move(placed));
+  return {linears_.back().get(), format, host.rows, host.cols};
+}
+
+}  // namespace apar::cuda

@@ -1,0 +1,209 @@
+#pragma once
+
+// The instructions of sm_90a for matrix products (PTX ISA 8.0 and later), each with its twin for the host
+// (ops/cuda/emulator/emulate_hopper.h): barriers in shared memory, bulk copies that report to them, wgmma.
+
+#include "ops/cuda/device/intrinsics.cuh"
+#ifdef __CUDACC__
+#include <cudaTypedefs.h>
+#else
+#include "ops/cuda/emulator/emulate_hopper.h"
+#endif
+
+namespace apar::cuda {
+
+constexpr int kSwizzleRowBytes = 128;     // of one output or row in a tile
+constexpr int kSwizzleGroupBytes = 1024;  // eight of them: tiles begin at a multiple of it
+
+// The matrix descriptor of a tile [outputs or rows][64 inputs] of bf16 in shared memory, 128 bytes a row
+// (PTX ISA, "Asynchronous Warpgroup Level Matrix Shared Memory Layout", "Matrix Descriptor Format"):
+//   bits 0-13   address / 16; for inputs 16 * step ... it moves on 32 bytes within the first row
+//   bits 16-29  leading dimension's offset / 16: not used by swizzled layouts whose rows run along the inputs
+//   bits 32-45  stride dimension's offset / 16: from eight rows to the next eight
+//   bits 49-51  base offset: 0, tiles begin where the swizzle's pattern does
+//   bits 62-63  1: 128-byte swizzle: bits 4-6 of an address are xored with its bits 7-9
+constexpr uint64_t matrix_descriptor(uint32_t shared_address, int step) {
+  return (((shared_address & 0x3ffffu) >> 4) + static_cast<uint64_t>(step) * 2) | uint64_t{1} << 16 |
+         uint64_t{kSwizzleGroupBytes / 16} << 32 | uint64_t{1} << 62;
+}
+
+#ifdef __CUDACC__
+
+using TensorMap = CUtensorMap;
+
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define APAR_HOPPER 1
+#else
+#define APAR_HOPPER 0
+#endif
+
+#if APAR_HOPPER
+
+// A barrier's phase ends when `arrivals` threads have arrived and all bytes that were announced are there.
+__device__ inline void barrier_init(uint64_t* barrier, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals)
+               : "memory");
+}
+// What this thread wrote to shared memory, barriers too, is seen by bulk copies and wgmma.
+__device__ inline void fence_async() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+__device__ inline void barrier_arrive(uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+__device__ inline void barrier_arrive_expect(uint64_t* barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+               "r"(bytes)
+               : "memory");
+}
+// Until the phase of this parity (0 for the first, 1, 0, ...) has ended; before the first, parity 1 has.
+__device__ inline void barrier_wait(uint64_t* barrier, uint32_t parity) {
+  uint32_t done = 0;
+  while (done == 0)
+    asm volatile(
+        "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+        : "=r"(done)
+        : "r"(shared_address(barrier)), "r"(parity)
+        : "memory");
+}
+
+// Addresses and bytes are multiples of 16.
+__device__ inline void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          shared_address(shared)),
+      "l"(global), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
+}
+// The map's box at (input, row), zeros beyond its tensor's ends; reports the whole box.
+__device__ inline void box_copy(void* shared, const TensorMap& map, int input, int row, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
+      "%3}], [%4];" ::"r"(shared_address(shared)),
+      "l"(&map), "r"(input), "r"(row), "r"(shared_address(barrier))
+      : "memory");
+}
+
+// Before a warpgroup's first wgmma, and after its registers were written.
+__device__ inline void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+// Closes a group of wgmma and waits for it.
+__device__ inline void wgmma_finish() {
+  asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+// The compiler moves no use of the sums across this point.
+template <int kSums>
+__device__ inline void pin(float (&sums)[kSums]) {
+#pragma unroll
+  for (float& sum : sums) asm volatile("" : "+f"(sum)::"memory");
+}
+
+#define APAR_D8(i)                                                                            \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+      "+f"(d[i + 6]), "+f"(d[i + 7])
+#define APAR_D16 APAR_D8(0), APAR_D8(8)
+#define APAR_D32 APAR_D16, APAR_D8(16), APAR_D8(24)
+#define APAR_D64 APAR_D32, APAR_D8(32), APAR_D8(40), APAR_D8(48), APAR_D8(56)
+#define APAR_S16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define APAR_S32 APAR_S16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define APAR_S64                                                                                 \
+  APAR_S32                                                                                       \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
+  "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define APAR_WGMMA(rows, sums, operands)                                                                   \
+  "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n" rows "k16.f32.bf16.bf16 {" sums \
+  "}, " operands "; }"
+
+// d[64 outputs, kRows] += a · b, 16 inputs: a [64 outputs] and b [kRows rows] by descriptor, by 128 threads.
+// d lies as mma_bf16()'s c, one after another for every 8 rows.
+template <int kRows>
+__device__ inline void wgmma(float (&d)[kRows / 2], uint64_t a, uint64_t b) {
+  if constexpr (kRows == 32)
+    asm volatile(APAR_WGMMA("32", APAR_S16, "%16, %17, p, 1, 1, 0, 0") : APAR_D16 : "l"(a), "l"(b));
+  else if constexpr (kRows == 64)
+    asm volatile(APAR_WGMMA("64", APAR_S32, "%32, %33, p, 1, 1, 0, 0") : APAR_D32 : "l"(a), "l"(b));
+  else
+    asm volatile(APAR_WGMMA("128", APAR_S64, "%64, %65, p, 1, 1, 0, 0") : APAR_D64 : "l"(a), "l"(b));
+}
+// The same with a in registers, each warp's 16 outputs as in mma_bf16().
+template <int kRows>
+__device__ inline void wgmma(float (&d)[kRows / 2], const uint32_t (&a)[4], uint64_t b) {
+  static_assert(kRows == 32 || kRows == 64);
+  if constexpr (kRows == 32)
+    asm volatile(APAR_WGMMA("32", APAR_S16, "{%16, %17, %18, %19}, %20, p, 1, 1, 0")
+                 : APAR_D16
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+  else
+    asm volatile(APAR_WGMMA("64", APAR_S32, "{%32, %33, %34, %35}, %36, p, 1, 1, 0")
+                 : APAR_D32
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+#undef APAR_WGMMA
+#undef APAR_S64
+#undef APAR_S32
+#undef APAR_S16
+#undef APAR_D64
+#undef APAR_D32
+#undef APAR_D16
+#undef APAR_D8
+
+#endif
+
+// Of x [rows, in] in bf16, in boxes of 64 inputs x box_rows rows, laid out in shared memory as
+// matrix_descriptor() says. in is a multiple of 8.
+inline TensorMap make_tensor_map(const uint16_t* x, int32_t rows, int32_t in, int32_t box_rows) {
+  // Through the runtime, so that nothing is linked with the driver.
+  static const auto encode = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    constexpr const char* kName = "cuTensorMapEncodeTiled";
+#if CUDART_VERSION >= 12050
+    check(cudaGetDriverEntryPointByVersion(kName, &found, 12000, cudaEnableDefault, &result), kName);
+#else
+    check(cudaGetDriverEntryPoint(kName, &found, cudaEnableDefault, &result), kName);
+#endif
+    if (result != cudaDriverEntryPointSuccess || found == nullptr)
+      throw Error(ErrorCode::unavailable, "the driver has no cuTensorMapEncodeTiled");
+    return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(found);
+  }();
+  TensorMap map{};
+  const cuuint64_t size[2] = {static_cast<cuuint64_t>(in), static_cast<cuuint64_t>(rows)};
+  const cuuint64_t row_bytes[1] = {size[0] * sizeof(uint16_t)};
+  const cuuint32_t box[2] = {kSwizzleRowBytes / sizeof(uint16_t), static_cast<cuuint32_t>(box_rows)};
+  const cuuint32_t every[2] = {1, 1};
+  const CUresult status =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<uint16_t*>(x), size, row_bytes, box, every,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (status != CUDA_SUCCESS)
+    throw Error(ErrorCode::internal, "cuTensorMapEncodeTiled: error " + std::to_string(status));
+  return map;
+}
+
+#else
+
+#define APAR_HOPPER 1
+
+using emulate::barrier_arrive;
+using emulate::barrier_arrive_expect;
+using emulate::barrier_init;
+using emulate::barrier_wait;
+using emulate::box_copy;
+using emulate::bulk_copy;
+using emulate::fence_async;
+using emulate::shared_address;
+using emulate::TensorMap;
+using emulate::wgmma;
+using emulate::wgmma_fence;
+using emulate::wgmma_finish;
+template <int kSums>
+inline void pin(float (&)[kSums]) {}
+inline TensorMap make_tensor_map(const uint16_t* x, int32_t rows, int32_t in, int32_t box_rows) {
+  return {x, rows, in, box_rows};
+}
+
+#endif
+
+}  // namespace apar::cuda

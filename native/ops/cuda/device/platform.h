@@ -1,0 +1,114 @@
+#pragma once
+
+// The CUDA language as the kernels use it. nvcc compiles them for a device; the tests compile the same files
+// for the host, where ops/cuda/emulator/emulate.h runs the threads of a block as fibers.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/cuda/device/platform_types.h"
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "common/error.h"
+
+namespace apar::cuda {
+
+inline ErrorCode code_of(cudaError_t status) {
+  switch (status) {
+    case cudaErrorMemoryAllocation:
+      return ErrorCode::out_of_memory;
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorJitCompilerNotFound:
+      return ErrorCode::unavailable;
+    default:
+      return ErrorCode::internal;
+  }
+}
+
+inline void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess)
+    throw Error(code_of(status), std::string(what) + ": " + cudaGetErrorString(status));
+}
+
+// The block's dynamic shared memory; its size is given at launch.
+__device__ inline unsigned char* shared_memory() {
+  extern __shared__ __align__(1024) unsigned char apar_shared[];
+  return apar_shared;
+}
+
+constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more must be asked for, once per kernel
+
+template <auto kernel>
+void raise_shared_limit() {
+  // Per device. A thread launches on one device only: with several, each has its own
+  // (ops/sharded/sharded_ops.h).
+  static thread_local const bool raised = [] {
+    int device = 0, most = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          "shared memory limit");
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+          "shared memory limit");
+    return true;
+  }();
+  static_cast<void>(raised);
+}
+
+// Blocks of a kernel that the device runs at the same time.
+template <auto kernel>
+int32_t blocks_at_once(uint32_t threads, size_t shared_bytes) {
+  raise_shared_limit<kernel>();
+  int device = 0, multiprocessors = 0, blocks = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "number of multiprocessors");
+  check(
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, static_cast<int>(threads), shared_bytes),
+      "blocks of a multiprocessor");
+  if (blocks == 0)
+    throw Error(ErrorCode::unavailable, "a kernel needs " + std::to_string(shared_bytes) +
+                                            " bytes of shared memory, more than this device has");
+  return blocks * multiprocessors;
+}
+
+template <auto kernel, class... Args>
+void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
+  raise_shared_limit<kernel>();
+  if (grid.x == 0 || grid.y == 0) return;
+  kernel<<<dim3(grid.x, grid.y), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(args...);
+  check(cudaGetLastError(), "kernel launch");
+}
+
+}  // namespace apar::cuda
+
+#else
+
+#include "ops/cuda/emulator/emulate.h"
+
+namespace apar::cuda {
+
+inline unsigned char* shared_memory() {
+  return emulate::shared_memory();
+}
+
+template <auto kernel>
+int32_t blocks_at_once(uint32_t /*threads*/, size_t /*shared_bytes*/) {
+  return emulate::kBlocksAtOnce;
+}
+
+template <auto kernel, class... Args>
+void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
+  emulate::enqueue(stream, [=] {
+    emulate::run_grid({grid.x, grid.y, 1}, threads, shared_bytes, [=] { kernel(args...); });
+  });
+}
+
+}  // namespace apar::cuda
+
+#endif

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cstdint>
+
+#include "common/token_draw.h"
+#include "ops/cuda/device/platform_types.h"
+
+namespace apar::cuda {
+
+// drawn[rows] from logits[rows, vocab]; all in device memory. vocab at most 2^20.
+void draw_tokens(Stream stream, const float* logits, int32_t rows, int32_t vocab, const TokenDraw* draws,
+                 DrawnToken* drawn);
+
+}  // namespace apar::cuda

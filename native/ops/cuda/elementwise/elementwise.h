@@ -1,0 +1,39 @@
+#pragma once
+
+// The kernels that work row by row, each behind a plain function: shapes in elements, all pointers in device
+// memory. A launch depends on the number of rows it is made for, never on the step: `rows` may be more than
+// the step has (padded); what such rows hold is undefined, and nobody reads it. bf16 is passed as its bits.
+
+#include <cstdint>
+
+#include "common/model_config.h"
+#include "ops/cuda/device/platform_types.h"
+#include "ops/cuda/step/kv_layout.h"
+#include "ops/cuda/step/step_data.h"
+
+namespace apar::cuda {
+
+// out[rows, width] = table[token of each row].
+void embed(Stream stream, const StepHeader* step, int32_t rows, const void* table, DType dtype, int32_t width,
+           float* out);
+
+// x += residual (if not null); out = x / sqrt(mean(x^2) + eps) * weight, also in bf16. `out` may be the
+// residual.
+void add_rms_norm(Stream stream, int32_t rows, int32_t width, float eps, float* x, const float* residual,
+                  const float* weight, float* out, uint16_t* out_bf16);
+
+// gate[count] = silu(gate) * up, also in bf16.
+void swiglu(Stream stream, int64_t count, float* gate, const float* up, uint16_t* gate_bf16);
+
+// out[i] = x[logit row i], `width` wide, also in bf16.
+void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int32_t width, const float* x,
+                       float* out, uint16_t* out_bf16);
+
+// sum[count] = parts[0][count] + parts[1][count] + ..., in that order.
+void add_parts(Stream stream, int32_t num_parts, int64_t count, const float* parts, float* sum);
+
+// Rotates q and k in place and writes k and v into the rows' slots. rope: [position][head_dim / 2][cos, sin].
+void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape, const float* rope,
+                    float* q, float* k, const float* v, KvLayer kv);
+
+}  // namespace apar::cuda

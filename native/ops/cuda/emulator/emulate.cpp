@@ -1,0 +1,218 @@
+#include "ops/cuda/emulator/emulate.h"
+
+#include <deque>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/guarded.h"
+#include "ops/cuda/emulator/fiber.h"
+
+namespace apar::cuda::emulate {
+
+constinit thread_local Position position;
+Order order = Order::forward;
+
+namespace {
+
+constexpr int kMaxThreads = 1024;
+constexpr size_t kSharedAlignment = 1024;
+
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+  bool valid;
+};
+
+struct Thread {
+  Index index;
+  bool finished = false;
+  std::vector<Copy> open;                   // copies not yet committed
+  std::deque<std::vector<Copy>> in_flight;  // committed groups, oldest first
+};
+
+// A meeting point: those who arrive leave when its generation changes.
+struct Meeting {
+  int arrived = 0;
+  uint64_t generation = 0;
+};
+
+struct Warp {
+  Meeting meeting;
+  int lanes = 0;
+  const char* kind = nullptr;
+  std::array<const void*, kWarpSize> in{};
+  std::array<void*, kWarpSize> out{};
+};
+
+struct Block {
+  std::vector<Thread> threads;
+  std::vector<Warp> warps;
+  Meeting meeting;
+  int live = 0;
+  unsigned char* shared = nullptr;
+  size_t shared_bytes = 0;
+  uint64_t progress = 0;  // changes whenever some thread can go on
+};
+
+thread_local Block block;
+thread_local std::vector<Fiber> fibers;
+thread_local int running = 0;
+thread_local std::string broken;
+
+void leave(Meeting& meeting) {
+  meeting.arrived = 0;
+  ++meeting.generation;
+  ++block.progress;
+}
+
+void wait(Meeting& meeting) {
+  const uint64_t generation = meeting.generation;
+  while (meeting.generation == generation) yield_fiber();
+}
+
+void perform(const std::vector<Copy>& group) {
+  for (const Copy& copy : group) {
+    if (copy.valid)
+      std::memcpy(copy.to, copy.from, copy.bytes);
+    else
+      std::memset(copy.to, 0, copy.bytes);
+  }
+}
+
+void run_warp(int warp) {
+  uint64_t before;
+  do {
+    before = block.progress;
+    for (int step = 0; step < kWarpSize; ++step) {
+      running = warp * kWarpSize + (order == Order::forward ? step : kWarpSize - 1 - step);
+      if (block.threads[running].finished) continue;
+      position.thread = block.threads[running].index;
+      fibers[running].resume();
+      if (!broken.empty()) throw std::logic_error(std::exchange(broken, {}));
+    }
+  } while (block.progress != before);
+}
+
+void run_block(const std::function<void()>& thread) {
+  const int count = static_cast<int>(block.threads.size());
+  while (static_cast<int>(fibers.size()) < count) fibers.emplace_back();
+  block.live = count;
+  for (int i = 0; i < count; ++i) {
+    block.threads[i] = {{static_cast<uint32_t>(i), 0, 0}, false, {}, {}};
+    fibers[i].start([&thread, i] {
+      thread();
+      block.threads[i].finished = true;
+      --block.live;
+      ++block.progress;
+      // Threads that have returned no longer take part in block barriers.
+      if (block.live > 0 && block.meeting.arrived == block.live) leave(block.meeting);
+    });
+  }
+  // A warp goes on for as long as it can before another gets its turn: a barrier that is missing between
+  // warps shows.
+  const int warps = count / kWarpSize;
+  while (block.live > 0) {
+    const uint64_t before = block.progress;
+    for (int step = 0; step < warps; ++step) run_warp(order == Order::forward ? step : warps - 1 - step);
+    if (block.progress == before)
+      throw std::logic_error("threads of a block wait for ever at different barriers");
+  }
+}
+
+}  // namespace
+
+void run_grid(Index grid, uint32_t threads, size_t shared_bytes, const std::function<void()>& thread) {
+  if (threads < 1 || threads > kMaxThreads || threads % kWarpSize != 0)
+    throw std::logic_error("a block has whole warps and at most 1024 threads");
+  const size_t rounded = (shared_bytes + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
+  const Guarded<unsigned char> shared(rounded);
+  block = {};
+  block.threads.resize(threads);
+  block.shared = shared.data();
+  block.shared_bytes = shared_bytes;
+  position.block_size = {threads, 1, 1};
+  position.grid = grid;
+  const uint64_t blocks = uint64_t{grid.x} * grid.y;
+  for (uint64_t i = 0; i < blocks; ++i) {
+    const uint64_t index = order == Order::forward ? i : blocks - 1 - i;
+    position.block = {static_cast<uint32_t>(index % grid.x), static_cast<uint32_t>(index / grid.x), 0};
+    std::memset(block.shared, 0xff, rounded);
+    block.warps.assign(threads / kWarpSize, {});
+    block.meeting = {};
+    run_block(thread);
+  }
+}
+
+unsigned char* shared_memory() {
+  return block.shared;
+}
+
+void sync_block() {
+  if (++block.meeting.arrived == block.live)
+    leave(block.meeting);
+  else
+    wait(block.meeting);
+}
+
+void sync_warp(const char* kind, const void* in, void* out, Combine combine) {
+  Warp& warp = block.warps[running / kWarpSize];
+  const int lane = running % kWarpSize;
+  if (warp.meeting.arrived == 0) warp.kind = kind;
+  if (warp.kind != kind && std::strcmp(warp.kind, kind) != 0)
+    broken = std::string("lanes of a warp meet in ") + warp.kind + " and in " + kind;
+  warp.in[lane] = in;
+  warp.out[lane] = out;
+  if (++warp.meeting.arrived == kWarpSize) {
+    combine(warp.in.data(), warp.out.data());
+    leave(warp.meeting);
+  } else {
+    wait(warp.meeting);
+  }
+}
+
+int running_warp() {
+  return running / kWarpSize;
+}
+
+void progress() {
+  ++block.progress;
+}
+
+void fail(const char* what) {
+  broken = what;
+}
+
+bool check_shared(const void* at, size_t bytes, size_t alignment) {
+  const auto* const from = static_cast<const unsigned char*>(at);
+  if (from < block.shared || from + bytes > block.shared + block.shared_bytes ||
+      reinterpret_cast<uintptr_t>(from) % alignment != 0) {
+    fail("an access is misaligned or out of shared memory");
+    return false;
+  }
+  return true;
+}
+
+void copy_async(void* shared, const void* global, size_t bytes, bool valid) {
+  auto* const to = static_cast<unsigned char*>(shared);
+  if (valid && reinterpret_cast<uintptr_t>(global) % bytes != 0) fail("an asynchronous copy is misaligned");
+  if (check_shared(to, bytes, bytes)) std::memset(to, 0xff, bytes);
+  block.threads[running].open.push_back({shared, global, bytes, valid});
+}
+
+void copy_commit() {
+  Thread& thread = block.threads[running];
+  thread.in_flight.push_back(std::exchange(thread.open, {}));
+}
+
+void copy_wait(int groups_left) {
+  Thread& thread = block.threads[running];
+  while (static_cast<int>(thread.in_flight.size()) > groups_left) {
+    perform(thread.in_flight.front());
+    thread.in_flight.pop_front();
+  }
+}
+
+}  // namespace apar::cuda::emulate

@@ -1,0 +1,40 @@
+#pragma once
+
+// Hopper's instructions on the host, as ops/cuda/device/hopper.cuh describes them. A bulk copy poisons its
+// target when it is asked for and arrives when somebody waits for its barrier; wgmma reads shared memory and
+// writes its sums when it is waited for: what a kernel overwrites or reads too early shows as NaN.
+
+#include <cstdint>
+
+namespace apar::cuda::emulate {
+
+struct TensorMap {
+  const uint16_t* x = nullptr;  // [rows, in]
+  int32_t rows = 0, in = 0, box_rows = 0;
+};
+
+uint32_t shared_address(const void* pointer);
+
+void barrier_init(uint64_t* barrier, uint32_t arrivals);
+void barrier_arrive(uint64_t* barrier);
+void barrier_arrive_expect(uint64_t* barrier, uint32_t bytes);
+void barrier_wait(uint64_t* barrier, uint32_t parity);
+inline void fence_async() {}
+
+void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier);
+void box_copy(void* shared, const TensorMap& map, int input, int row, uint64_t* barrier);
+
+// Each of a warpgroup's warps computes its 16 outputs by itself.
+void wgmma_columns(float* d, int columns, const uint32_t* a, uint64_t a_descriptor, uint64_t b_descriptor);
+template <int kRows>
+void wgmma(float (&d)[kRows / 2], uint64_t a, uint64_t b) {
+  wgmma_columns(d, kRows, nullptr, a, b);
+}
+template <int kRows>
+void wgmma(float (&d)[kRows / 2], const uint32_t (&a)[4], uint64_t b) {
+  wgmma_columns(d, kRows, a, 0, b);
+}
+void wgmma_fence();
+void wgmma_finish();
+
+}  // namespace apar::cuda::emulate

@@ -1,0 +1,207 @@
+#pragma once
+
+#include "ops/cuda/device/float8.cuh"
+#include "ops/cuda/gemm/weight_tiles.h"
+
+namespace apar::cuda {
+
+// A warp's A operand (16 outputs x 32 inputs, two mma steps) out of a packed tile (weight_tiles.h), in two
+// ways: load() reads it from shared memory; words_of() reads all of a lane's part of the tile from global
+// memory, 16 bytes at a time, and unpack() makes the operand of one half of the inputs from it. A weight that
+// bf16 does not hold is the sum of kTerms operands, which are multiplied one after the other.
+template <int kTerms>
+using Operand = uint32_t[kTerms][2][4];  // [term][step][register]
+
+// Of each lane's four words, word t of lane j becomes word j of lane t, among the four lanes of a group.
+__device__ inline void transpose_quad(uint32_t (&word)[4]) {
+  const bool high = threadIdx.x & 2, odd = threadIdx.x & 1;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t got = __shfl_xor_sync(kFullWarp, high ? word[i] : word[i + 2], 2);
+    word[i] = high ? got : word[i];
+    word[i + 2] = high ? word[i + 2] : got;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i += 2) {
+    const uint32_t got = __shfl_xor_sync(kFullWarp, odd ? word[i] : word[i + 1], 1);
+    word[i] = odd ? got : word[i];
+    word[i + 1] = odd ? word[i + 1] : got;
+  }
+}
+
+__device__ inline void transpose_quad(uint32_t (&word)[4], uint4 from) {
+  word[0] = from.x;
+  word[1] = from.y;
+  word[2] = from.z;
+  word[3] = from.w;
+  transpose_quad(word);
+}
+
+// Tiles of 16-bit values in rows of 128 bytes.
+struct Rows16 {
+  static constexpr bool kScaled = false;
+  static constexpr int kRowScaleBytes = 0;
+  static constexpr int kBytes = tile_bytes(WeightFormat::bf16);
+  static constexpr int kWords = 4;
+
+  __device__ static void load_bits(uint32_t (&a)[2][4], const unsigned char* tile, int block, int half,
+                                   int lane) {
+    const int row = block * 16 + lane % 16;
+    for (int step = 0; step < 2; ++step) {
+      const int piece = (half * 2 + step) * 2 + lane / 16;
+      load_matrices(a[step], tile + row * 128 + ((piece ^ (row % 8)) << 4));
+    }
+  }
+
+  // Pieces 4h + lane % 4 of rows lane / 4 and lane / 4 + 8, h the half: 64 bytes of a row by four lanes.
+  __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
+    const int row = block * 16 + lane / 4 + index % 2 * 8, piece = index / 2 * 4 + lane % 4;
+    return load_streaming(tile + row * 128 + ((piece ^ (row % 8)) << 4));
+  }
+  __device__ static void unpack_bits(uint32_t (&a)[2][4], const uint4 (&words)[kWords], int half) {
+    uint32_t pieces[2][4];
+    for (int row = 0; row < 2; ++row) transpose_quad(pieces[row], words[half * 2 + row]);
+    for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = pieces[i % 2][i / 2];
+  }
+};
+
+struct Bf16Tiles : Rows16 {
+  static constexpr int kTerms = 1;
+
+  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
+    load_bits(a[0], tile, block, half, lane);
+  }
+  __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half) {
+    unpack_bits(a[0], words, half);
+  }
+};
+
+// An f16 has 11 significant bits: the first 8 are one bf16, the rest another, exactly.
+struct F16Tiles : Rows16 {
+  static constexpr int kTerms = 2;
+
+  __device__ static void split(Operand<2>& a) {
+    for (int i = 0; i < 8; ++i) {
+      const uint32_t pair = a[0][i / 4][i % 4];
+      const float low = f16_float(pair & 0xffffu), high = f16_float(pair >> 16);
+      const uint32_t first_low = __float_as_uint(low) & 0xffff0000u,
+                     first_high = __float_as_uint(high) & 0xffff0000u;
+      a[0][i / 4][i % 4] = first_low >> 16 | first_high;
+      a[1][i / 4][i % 4] = bf16_pair(low - __uint_as_float(first_low), high - __uint_as_float(first_high));
+    }
+  }
+  __device__ static void load(Operand<2>& a, const unsigned char* tile, int block, int half, int lane) {
+    load_bits(a[0], tile, block, half, lane);
+    split(a);
+  }
+  __device__ static void unpack(Operand<2>& a, const uint4 (&words)[kWords], int half) {
+    unpack_bits(a[0], words, half);
+    split(a);
+  }
+};
+
+// Integers that fit 8 bits are exact in bf16; the scale is applied to the sums.
+struct Int8Tiles {
+  static constexpr bool kScaled = true;
+  static constexpr int kRowScaleBytes = 0;
+  static constexpr int kTerms = 1;
+  static constexpr int kBytes = tile_bytes(WeightFormat::int8);
+  static constexpr int kWords = 2;
+
+  // Bytes 2i and 2i + 1 become a pair. bf16 128 + n has n < 128 in its lowest bits; what is taken off is 256,
+  // or 128 where the byte's highest bit is set. Converting instructions run at a quarter of the rate.
+  __device__ static uint32_t pair(uint32_t word, int i) {
+    const uint32_t bytes = __byte_perm(word, 0, i == 0 ? 0x4140 : 0x4342);
+    return bf16_pair_subtract((bytes & 0x007f007fu) | 0x43004300u, (bytes & 0x00800080u) ^ 0x43804380u);
+  }
+  __device__ static void unpack(uint32_t (&a)[2][4], const uint4& bytes) {
+    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+    for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = pair(words[i / 2], i % 2);
+  }
+
+  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
+    unpack(a[0], *reinterpret_cast<const uint4*>(tile + block * 1024 + half * 512 + lane * 16));
+  }
+  __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
+    return load_streaming(tile + block * 1024 + index * 512 + lane * 16);
+  }
+  __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half) {
+    unpack(a[0], words[half]);
+  }
+};
+
+struct Fp8Tiles {
+  static constexpr bool kScaled = false;
+  static constexpr int kRowScaleBytes = row_scale_bytes(WeightFormat::fp8);
+  static constexpr int kTerms = 1;
+  static constexpr int kBytes = tile_bytes(WeightFormat::fp8);
+  static constexpr int kWords = 2;
+
+  __device__ static uint32_t pair(uint32_t word, int i) {
+    const uint32_t upper = __byte_perm(word, 0, i == 0 ? 0x1404 : 0x3424);  // bytes 2i, 2i + 1 above zeros
+    return bf16_pair_multiply(e4m3_small_pair(upper), 0x7b807b80u);         // 2^120
+  }
+  __device__ static void unpack(uint32_t (&a)[2][4], const uint4& bytes) {
+    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+    for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = pair(words[i / 2], i % 2);
+  }
+
+  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
+    unpack(a[0], *reinterpret_cast<const uint4*>(tile + block * 1024 + half * 512 + lane * 16));
+  }
+  __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
+    return load_streaming(tile + block * 1024 + index * 512 + lane * 16);
+  }
+  __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half) {
+    unpack(a[0], words[half]);
+  }
+};
+
+struct Int4Tiles {
+  static constexpr bool kScaled = true;
+  static constexpr int kRowScaleBytes = 0;
+  static constexpr int kTerms = 1;
+  static constexpr int kBytes = tile_bytes(WeightFormat::int4);
+  static constexpr int kWords = 1;
+
+  // bf16 128 + nibble has the nibble in its lowest bits.
+  __device__ static void unpack(uint32_t (&a)[4], uint32_t word) {
+    for (int i = 0; i < 4; ++i)
+      a[i] = bf16_pair_subtract(((word >> 4 * i) & 0x000f000fu) | 0x43004300u, 0x43084308u);  // 136
+  }
+
+  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
+    const uint2 words = *reinterpret_cast<const uint2*>(tile + block * 512 + lane * 16 + half * 8);
+    unpack(a[0][0], words.x);
+    unpack(a[0][1], words.y);
+  }
+  __device__ static uint4 words_of(const unsigned char* tile, int block, int /*index*/, int lane) {
+    return load_streaming(tile + block * 512 + lane * 16);
+  }
+  __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half) {
+    unpack(a[0][0], half == 0 ? words[0].x : words[0].z);
+    unpack(a[0][1], half == 0 ? words[0].y : words[0].w);
+  }
+};
+
+// c += a · b for 32 inputs: one order of sums for every kernel of mma.sync.
+template <int kTerms>
+__device__ inline void multiply_half(float (&c)[4], const uint32_t (&a)[kTerms][2][4],
+                                     const uint32_t (&b)[4]) {
+#pragma unroll
+  for (int step = 0; step < 2; ++step)
+#pragma unroll
+    for (int term = 0; term < kTerms; ++term) mma_bf16(c, a[term][step], b[2 * step], b[2 * step + 1]);
+}
+
+// Calls launch(Format{}) for the format of packed weights.
+template <class Launch>
+void with_tiles(WeightFormat format, Launch launch) {
+  if (format == WeightFormat::int8) return launch(Int8Tiles{});
+  if (format == WeightFormat::int4) return launch(Int4Tiles{});
+  if (format == WeightFormat::f16) return launch(F16Tiles{});
+  if (format == WeightFormat::fp8) return launch(Fp8Tiles{});
+  launch(Bf16Tiles{});
+}
+
+}  // namespace apar::cuda

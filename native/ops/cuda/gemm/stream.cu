@@ -1,0 +1,126 @@
+// Matrix products of at most kMaxStreamRows rows, where all that counts is how fast weights arrive: they go
+// from memory straight into registers, several tiles ahead, each warp by itself: no shared memory, no
+// barrier. The sums are the mma kernel's, instruction by instruction, so a row's bits do not change with the
+// number of rows.
+#include "ops/cuda/gemm/blocks.cuh"
+#include "ops/cuda/gemm/formats.cuh"
+#include "ops/cuda/gemm/gemm.h"
+
+namespace apar::cuda {
+namespace {
+
+constexpr int kThreads = kTileOuts / 16 * 32;  // a warp per 16 outputs
+constexpr int kRowsOfX = 2;                    // tiles of x ahead: it comes from the caches
+
+// Tiles of weights ahead. An H200 keeps 4.3 TB/s * 0.8 us / 132 = 26 KB per multiprocessor under way; some
+// ten warps are there, and half of what they asked for has arrived at any time.
+template <class Format>
+constexpr int kAhead = Format::kWords == 4 ? 4 : 8;
+
+template <class Format>
+struct Weights {
+  uint4 words[Format::kWords];
+  float scale;  // of output lane % 16, inputs 32 * (lane / 16) ...
+
+  __device__ void fetch(const unsigned char* tile, int block, int lane) {
+#pragma unroll
+    for (int i = 0; i < Format::kWords; ++i) words[i] = Format::words_of(tile, block, i, lane);
+    if constexpr (Format::kScaled)
+      scale = *reinterpret_cast<const float*>(tile + Format::kBytes - kScaleBytes +
+                                              (lane / 16 * kTileOuts + block * 16 + lane % 16) *
+                                                  static_cast<int>(sizeof(float)));
+  }
+};
+
+// Row lane / 4 of x, its pieces of 8 inputs lane % 4 and lane % 4 + 4.
+struct Inputs {
+  uint4 pieces[2];
+
+  __device__ void fetch(const GemmCall& call, int k_tile, int lane) {
+    const int row = lane / 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int input = k_tile * kTileInputs + half * 32 + lane % 4 * 8;
+      pieces[half] = {0, 0, 0, 0};
+      if (row < call.rows && input < call.in)
+        pieces[half] =
+            *reinterpret_cast<const uint4*>(call.x_bf16 + static_cast<int64_t>(row) * call.in + input);
+    }
+  }
+};
+
+template <class Format>
+__device__ inline void multiply(float (&sums)[4], const Weights<Format>& weights, const Inputs& x, int lane) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    Operand<Format::kTerms> a;
+    uint32_t b[4];
+    Format::unpack(a, weights.words, half);
+    transpose_quad(b, x.pieces[half]);
+    if constexpr (Format::kScaled) {
+      float group[4] = {};
+      multiply_half(group, a, b);
+      for (int i = 0; i < 2; ++i) {
+        const float scale = __shfl_sync(kFullWarp, weights.scale, half * 16 + lane / 4 + 8 * i);
+        sums[2 * i] = fmaf(scale, group[2 * i], sums[2 * i]);
+        sums[2 * i + 1] = fmaf(scale, group[2 * i + 1], sums[2 * i + 1]);
+      }
+    } else {
+      multiply_half(sums, a, b);
+    }
+  }
+}
+
+template <class Format>
+__global__ void __launch_bounds__(kThreads, 3)
+    stream_tiles(const __grid_constant__ GemmCall call, int32_t splits) {
+  constexpr int kTiles = kAhead<Format>;
+  static_assert(kTiles % kRowsOfX == 0);
+  const int lane = threadIdx.x % 32, block = threadIdx.x / 32, part = blockIdx.y;
+  const TileWork work = tile_work<Format>(call, blockIdx.x, part, splits);
+  const auto tile_at = [&](int k) { return work.weights + static_cast<int64_t>(k) * Format::kBytes; };
+  Weights<Format> weights[kTiles];
+  Inputs x[kRowsOfX];
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i)
+    if (work.begin + i < work.end) weights[i].fetch(tile_at(work.begin + i), block, lane);
+#pragma unroll
+  for (int i = 0; i < kRowsOfX; ++i) x[i].fetch(call, work.begin + i, lane);
+
+  float sums[4] = {};
+  for (int first = work.begin; first < work.end; first += kTiles) {
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      const int k = first + i;
+      if (k >= work.end) break;
+      multiply(sums, weights[i], x[i % kRowsOfX], lane);
+      if (k + kTiles < work.end) weights[i].fetch(tile_at(k + kTiles), block, lane);
+      x[i % kRowsOfX].fetch(call, k + kRowsOfX, lane);
+    }
+  }
+
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane % 4 * 2 + i % 2, out = block * 16 + lane / 4 + i / 2 * 8;
+    if (splits == 1)
+      write_sum(call, work, row, out, sums[i]);
+    else if (row < call.rows)
+      *partial_sum(call, work, part, row, out) = sums[i];
+  }
+  if (splits > 1 &&
+      last_to_arrive(call.arrived + blockIdx.x, splits, reinterpret_cast<int32_t*>(shared_memory())))
+    add_parts(call, work, 0, call.rows, splits);
+}
+
+template <class Format>
+void launch_stream(Stream stream, const GemmCall& call, const GemmPlan& plan) {
+  const Grid grid = {static_cast<uint32_t>(call.tiles), static_cast<uint32_t>(plan.splits)};
+  launch<stream_tiles<Format>>(stream, grid, kThreads, sizeof(int32_t), call, plan.splits);
+}
+
+}  // namespace
+
+void gemm_stream(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan) {
+  with_tiles(format, [&](auto tiles) { launch_stream<decltype(tiles)>(stream, call, plan); });
+}
+
+}  // namespace apar::cuda

@@ -1,0 +1,178 @@
+#include "ops/cuda/gemm/weight_tiles.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "common/float16.h"
+#include "common/float8.h"
+
+namespace apar::cuda {
+namespace {
+
+constexpr int32_t kOutsPerBlock = 16;  // of one mma
+using Tile = std::array<std::array<float, kTileInputs>, kTileOuts>;
+
+float element(const Matrix& host, int64_t index) {
+  if (host.dtype == DType::f32) return static_cast<const float*>(host.data)[index];
+  const uint16_t bits = static_cast<const uint16_t*>(host.data)[index];
+  return host.dtype == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+}
+
+void read_tile(const Matrix& host, int64_t first_out, int64_t first_input, Tile& tile) {
+  for (int64_t out = 0; out < kTileOuts; ++out)
+    for (int64_t in = 0; in < kTileInputs; ++in)
+      tile[out][in] = first_out + out < host.rows && first_input + in < host.cols
+                          ? element(host, (first_out + out) * host.cols + first_input + in)
+                          : 0.0f;
+}
+
+// A source in the tile's own 16-bit format is copied piece by piece.
+void copy_16(const Matrix& host, int64_t first_out, int64_t first_input, std::byte* out) {
+  const auto* const source = static_cast<const uint16_t*>(host.data);
+  for (int64_t row = 0; row < kTileOuts; ++row) {
+    for (int64_t piece = 0; piece < kTileInputs / 8; ++piece) {
+      const int64_t input = first_input + piece * 8;
+      const int64_t left = first_out + row < host.rows ? std::clamp<int64_t>(host.cols - input, 0, 8) : 0;
+      std::byte* const to = out + row * 128 + ((piece ^ (row % 8)) << 4);
+      std::memset(to + left * 2, 0, (8 - left) * 2);
+      if (left > 0) std::memcpy(to, source + (first_out + row) * host.cols + input, left * 2);
+    }
+  }
+}
+
+void pack_16(const Tile& tile, WeightFormat format, std::byte* out) {
+  for (int32_t row = 0; row < kTileOuts; ++row) {
+    for (int32_t in = 0; in < kTileInputs; ++in) {
+      const int32_t piece = (in / 8) ^ (row % 8);
+      const float weight = tile[row][in];
+      const uint16_t bits = format == WeightFormat::f16 ? f32_to_f16(weight) : f32_to_bf16(weight);
+      std::memcpy(out + (row * kTileInputs + piece * 8 + in % 8) * 2, &bits, 2);
+    }
+  }
+}
+
+constexpr int32_t kGroups = kTileInputs / kGroupInputs;
+using Scales = std::array<std::array<float, kTileOuts>, kGroups>;
+
+// The group's largest weight over `end`, rounded to f16, as ops/cpu/packed.cpp has it: both devices keep the
+// same weights.
+Scales scales_of(const Tile& tile, float end) {
+  Scales scales;
+  for (int32_t group = 0; group < kGroups; ++group) {
+    for (int32_t row = 0; row < kTileOuts; ++row) {
+      float largest = 0;
+      for (int32_t in = 0; in < kGroupInputs; ++in) {
+        const float weight = tile[row][group * kGroupInputs + in];
+        if (std::isnan(weight) || std::abs(weight) > std::abs(largest)) largest = weight;
+      }
+      scales[group][row] = f16_to_f32(f32_to_f16((end > 0 ? std::abs(largest) : largest) / end));
+    }
+  }
+  return scales;
+}
+
+int32_t quantise(float weight, float scale, int32_t least, int32_t most) {
+  const float inverse = scale != 0 ? 1 / scale : 0;
+  return std::clamp(static_cast<int32_t>(std::lrintf(weight * inverse)), least, most);
+}
+
+// Calls visit(output, input, block, lane, step, i, half) for every value: element `half` of register a[i] of
+// `lane` in step `step` (16 inputs) of the block of 16 outputs (intrinsics.cuh).
+template <class Visit>
+void for_each_fragment(Visit visit) {
+  for (int32_t block = 0; block < kTileOuts / kOutsPerBlock; ++block)
+    for (int32_t lane = 0; lane < 32; ++lane)
+      for (int32_t step = 0; step < kTileInputs / 16; ++step)
+        for (int32_t i = 0; i < 4; ++i)
+          for (int32_t half = 0; half < 2; ++half)
+            visit(block * kOutsPerBlock + lane / 4 + 8 * (i % 2),
+                  step * 16 + 2 * (lane % 4) + 8 * (i / 2) + half, block, lane, step, i, half);
+}
+
+// Where a value of one byte stands in its tile.
+int32_t byte_of_fragment(int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
+  return block * 1024 + step / 2 * 512 + lane * 16 + step % 2 * 8 + i * 2 + half;
+}
+
+void pack_int8(const Tile& tile, std::byte* out) {
+  const Scales scales = scales_of(tile, 127);
+  for_each_fragment(
+      [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
+        out[byte_of_fragment(block, lane, step, i, half)] =
+            static_cast<std::byte>(quantise(tile[row][in], scales[in / kGroupInputs][row], -127, 127) + 128);
+      });
+  std::memcpy(out + kTileOuts * kTileInputs, scales.data(), sizeof(scales));
+}
+
+using RowScales = std::array<float, kTileOuts>;
+
+// An output's largest weight becomes the largest e4m3.
+RowScales row_scales(const Matrix& host, int64_t first_out) {
+  RowScales scales{};
+  for (int64_t row = 0; row < kTileOuts && first_out + row < host.rows; ++row) {
+    float largest = 0;
+    for (int64_t in = 0; in < host.cols; ++in) {
+      const float weight = std::abs(element(host, (first_out + row) * host.cols + in));
+      if (std::isnan(weight) || weight > largest) largest = weight;
+    }
+    scales[row] = largest / kLargestE4m3;
+  }
+  return scales;
+}
+
+void pack_fp8(const Tile& tile, const RowScales& scales, std::byte* out) {
+  for_each_fragment(
+      [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
+        const float inverse = scales[row] != 0 ? 1 / scales[row] : 0;
+        out[byte_of_fragment(block, lane, step, i, half)] =
+            static_cast<std::byte>(f32_to_e4m3(tile[row][in] * inverse));
+      });
+}
+
+// The largest weight becomes -8, the end that has one step more.
+void pack_int4(const Tile& tile, std::byte* out) {
+  const Scales scales = scales_of(tile, -8);
+  std::memset(out, 0, kTileOuts * kTileInputs / 2);
+  for_each_fragment(
+      [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
+        const int32_t nibble = i + 4 * half;  // of the step's 32-bit word: both halves lie 16 bits apart
+        const int32_t at = block * 512 + lane * 16 + step * 4 + nibble / 2;
+        const int32_t value = quantise(tile[row][in], scales[in / kGroupInputs][row], -8, 7) + 8;
+        out[at] |= static_cast<std::byte>(value << nibble % 2 * 4);
+      });
+  std::memcpy(out + kTileOuts * kTileInputs / 2, scales.data(), sizeof(scales));
+}
+
+}  // namespace
+
+size_t tiled_bytes(int64_t rows, int64_t cols, WeightFormat format) {
+  return size_t{1} * tiles_of(rows, kTileOuts) * tile_row_bytes(cols, format);
+}
+
+void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte* out) {
+  const int64_t first_out = int64_t{tile} * kTileOuts;
+  Tile values;
+  const RowScales scales = format == WeightFormat::fp8 ? row_scales(host, first_out) : RowScales{};
+  for (int64_t input = 0; input < host.cols; input += kTileInputs) {
+    if ((format == WeightFormat::bf16 && host.dtype == DType::bf16) ||
+        (format == WeightFormat::f16 && host.dtype == DType::f16)) {
+      copy_16(host, first_out, input, out);
+    } else {
+      read_tile(host, first_out, input, values);
+      if (format == WeightFormat::int8)
+        pack_int8(values, out);
+      else if (format == WeightFormat::int4)
+        pack_int4(values, out);
+      else if (format == WeightFormat::fp8)
+        pack_fp8(values, scales, out);
+      else
+        pack_16(values, format, out);
+    }
+    out += tile_bytes(format);
+  }
+  if (row_scale_bytes(format) > 0) std::memcpy(out, scales.data(), sizeof(scales));
+}
+
+}  // namespace apar::cuda

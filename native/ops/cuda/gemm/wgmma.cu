@@ -1,0 +1,209 @@
+// Matrix products on Hopper: one warp asks for tiles of weights and of x by bulk copies, two warpgroups
+// multiply what has arrived, each 64 outputs by kRows rows. bf16 weights are multiplied from shared memory,
+// in which they lie as they were packed; others are made bf16 in registers.
+#include <type_traits>
+
+#include "ops/cuda/device/hopper.cuh"
+#include "ops/cuda/gemm/blocks.cuh"
+#include "ops/cuda/gemm/formats.cuh"
+#include "ops/cuda/gemm/gemm.h"
+
+namespace apar::cuda {
+namespace {
+
+constexpr int kWarpgroups = kWgmmaTiles, kWarpgroupThreads = 128;
+constexpr int kConsumers = kWarpgroups * kWarpgroupThreads / 32;  // warps
+constexpr int kThreads = kConsumers * 32 + 32;
+constexpr int kSharedBytes = 200 * 1024;  // of the 227 KB that a block may have
+constexpr int kMaxStages = 8;
+
+// Whether wgmma can take the weights from shared memory as they are packed.
+template <class Format>
+constexpr bool kFromShared = std::is_same_v<Format, Bf16Tiles>;
+
+// A stage: kRows of x, then a tile of weights per warpgroup.
+template <class Format, int kRows>
+struct Stages {
+  static constexpr int kInputBytes = kRows * kSwizzleRowBytes;
+  static constexpr int kBytes = (kInputBytes + kWarpgroups * Format::kBytes + kSwizzleGroupBytes - 1) /
+                                kSwizzleGroupBytes * kSwizzleGroupBytes;
+  static constexpr int kCount = kSharedBytes / kBytes < kMaxStages ? kSharedBytes / kBytes : kMaxStages;
+  static constexpr size_t kShared = size_t{kCount} * (kBytes + 2 * sizeof(uint64_t));
+
+  unsigned char* memory = shared_memory();
+  uint64_t* full = reinterpret_cast<uint64_t*>(memory + kCount * kBytes);  // [kCount]
+  uint64_t* empty = full + kCount;
+
+  __device__ unsigned char* inputs(int i) const { return memory + i % kCount * kBytes; }
+  __device__ unsigned char* weights(int i, int warpgroup) const {
+    return inputs(i) + kInputBytes + warpgroup * Format::kBytes;
+  }
+  __device__ void init() const {
+    for (int i = 0; i < kCount; ++i) {
+      barrier_init(full + i, 1);
+      barrier_init(empty + i, kConsumers);
+    }
+    fence_async();
+  }
+  // The i-th stage, counted from the beginning, is there; it may be filled for the i-th time.
+  __device__ void wait_full(int i) const { barrier_wait(full + i % kCount, i / kCount % 2); }
+  __device__ void wait_empty(int i) const { barrier_wait(empty + i % kCount, (i / kCount + 1) % 2); }
+};
+
+#if APAR_HOPPER
+
+// By one thread.
+template <class Format, int kRows>
+__device__ inline void fill_stages(const Stages<Format, kRows>& stages, const TensorMap& x,
+                                   const unsigned char* const (&weights)[kWarpgroups], int tiles, int begin,
+                                   int end, int first_row) {
+  for (int k = begin; k < end; ++k) {
+    const int i = k - begin;
+    uint64_t* const full = stages.full + i % stages.kCount;
+    stages.wait_empty(i);
+    barrier_arrive_expect(full, stages.kInputBytes + tiles * Format::kBytes);
+    box_copy(stages.inputs(i), x, k * kTileInputs, first_row, full);
+#pragma unroll
+    for (int tile = 0; tile < kWarpgroups; ++tile)
+      if (tile < tiles)
+        bulk_copy(stages.weights(i, tile), weights[tile] + static_cast<int64_t>(k) * Format::kBytes,
+                  Format::kBytes, full);
+  }
+}
+
+// sums += one tile's products, by a warpgroup.
+template <class Format, int kRows>
+__device__ inline void multiply_tile(float (&sums)[kRows / 2], const unsigned char* weights,
+                                     const unsigned char* inputs) {
+  const uint32_t x = shared_address(inputs);
+  if constexpr (kFromShared<Format>) {
+    const uint32_t w = shared_address(weights);
+    pin(sums);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kTileInputs / 16; ++step)
+      wgmma<kRows>(sums, matrix_descriptor(w, step), matrix_descriptor(x, step));
+    wgmma_finish();
+    pin(sums);
+  } else {
+    const int lane = threadIdx.x % 32, block = threadIdx.x / 32 % 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      Operand<Format::kTerms> a;
+      Format::load(a, weights, block, half, lane);
+      const auto add_products = [&](float(&to)[kRows / 2]) {
+        pin(to);
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < 2; ++step)
+#pragma unroll
+          for (int term = 0; term < Format::kTerms; ++term)
+            wgmma<kRows>(to, a[term][step], matrix_descriptor(x, half * 2 + step));
+        wgmma_finish();
+        pin(to);
+      };
+      if constexpr (Format::kScaled) {
+        float group[kRows / 2] = {};
+        add_products(group);
+        const auto* const scales = reinterpret_cast<const float*>(weights + Format::kBytes - kScaleBytes);
+        const int out = half * kTileOuts + block * 16 + lane / 4;
+        const float scale[2] = {scales[out], scales[out + 8]};
+#pragma unroll
+        for (int i = 0; i < kRows / 2; ++i) sums[i] = fmaf(scale[i / 2 % 2], group[i], sums[i]);
+      } else {
+        add_products(sums);
+      }
+    }
+  }
+}
+
+#endif
+
+// A block computes two tiles of outputs for kRows rows: one part of the inputs, or all of them in turn.
+template <class Format, int kRows>
+__global__ void __launch_bounds__(kThreads, 1)
+    wgmma_tiles(const __grid_constant__ GemmCall call, const __grid_constant__ TensorMap x, int32_t splits,
+                bool in_turn) {
+#if APAR_HOPPER
+  const Stages<Format, kRows> stages;
+  const int row_tiles = (call.rows + kRows - 1) / kRows;
+  const int first_row = static_cast<int>(blockIdx.x) % row_tiles * kRows;
+  const int first_tile = static_cast<int>(blockIdx.x) / row_tiles * kWarpgroups;
+  const int tiles = call.tiles - first_tile < kWarpgroups ? call.tiles - first_tile : kWarpgroups;
+  const int parts = in_turn ? 1 : splits;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const auto work_of = [&](int tile) {
+    return tile_work<Format>(call, first_tile + (tile < tiles ? tile : 0), blockIdx.y, parts);
+  };
+  const TileWork work = work_of(warp / 4);
+  const int begin = work.begin, end = work.end;
+  if (threadIdx.x == 0) stages.init();
+  __syncthreads();
+
+  if (warp == kConsumers) {
+    if (lane == 0)
+      fill_stages(stages, x, {work_of(0).weights, work_of(1).weights}, tiles, begin, end, first_row);
+    __syncwarp();
+  } else {
+    const int warpgroup = warp / 4;
+    const bool has_tile = warpgroup < tiles;
+    float sums[kRows / 2] = {}, total[kRows / 2];
+    int part = in_turn ? 0 : blockIdx.y, part_end = part_begin(work.k_tiles, part + 1, splits);
+    for (int k = begin; k < end; ++k) {
+      const int i = k - begin;
+      stages.wait_full(i);
+      if (has_tile) multiply_tile<Format, kRows>(sums, stages.weights(i, warpgroup), stages.inputs(i));
+      __syncwarp();
+      if (lane == 0) barrier_arrive(stages.empty + i % stages.kCount);
+      if (k + 1 < part_end) continue;
+      const bool first = !in_turn || part == 0;
+#pragma unroll
+      for (int j = 0; j < kRows / 2; ++j) {
+        total[j] = first ? sums[j] : total[j] + sums[j];
+        sums[j] = 0;
+      }
+      part_end = part_begin(work.k_tiles, ++part + 1, splits);
+    }
+#pragma unroll
+    for (int j = 0; j < kRows / 2; ++j) {
+      const int row = first_row + j / 4 * 8 + lane % 4 * 2 + j % 2;
+      const int out = warp % 4 * 16 + lane / 4 + j / 2 % 2 * 8;
+      if (has_tile && parts == 1)
+        write_sum(call, work, row, out, total[j]);
+      else if (has_tile && row < call.rows)
+        *partial_sum(call, work, blockIdx.y, row, out) = total[j];
+    }
+  }
+  if (parts == 1) return;
+  __syncthreads();  // the stages are used up: their memory is taken for the flag
+  if (!last_to_arrive(call.arrived + blockIdx.x, parts, reinterpret_cast<int32_t*>(shared_memory()))) return;
+  for (int i = 0; i < tiles; ++i) add_parts(call, work_of(i), first_row, kRows, parts);
+#else
+  __trap();  // Hopper runs a build that has no code for sm_90a: better no result than none written
+#endif
+}
+
+template <class Format, int kRows>
+void launch_tiles(Stream stream, const GemmCall& call, const GemmPlan& plan) {
+  const auto pairs = static_cast<uint32_t>(tiles_of(call.tiles, kWarpgroups));
+  const Grid grid = {pairs * static_cast<uint32_t>(tiles_of(call.rows, kRows)),
+                     plan.in_turn ? 1 : static_cast<uint32_t>(plan.splits)};
+  launch<wgmma_tiles<Format, kRows>>(stream, grid, kThreads, Stages<Format, kRows>::kShared, call,
+                                     make_tensor_map(call.x_bf16, call.rows, call.in, kRows), plan.splits,
+                                     plan.in_turn);
+}
+
+template <class Format>
+void launch_format(Stream stream, const GemmCall& call, const GemmPlan& plan) {
+  if (plan.tile_rows <= 32) return launch_tiles<Format, 32>(stream, call, plan);
+  if (!kFromShared<Format> || plan.tile_rows <= 64) return launch_tiles<Format, 64>(stream, call, plan);
+  if constexpr (kFromShared<Format>) launch_tiles<Format, 128>(stream, call, plan);
+}
+
+}  // namespace
+
+void gemm_wgmma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan) {
+  with_tiles(format, [&](auto tiles) { launch_format<decltype(tiles)>(stream, call, plan); });
+}
+
+}  // namespace apar::cuda

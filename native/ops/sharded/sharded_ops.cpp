@@ -1,0 +1,203 @@
+#include "ops/sharded/sharded_ops.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "common/error.h"
+
+namespace apar {
+namespace {
+
+constexpr size_t kMaxProjections = 3;
+constexpr int64_t kGroupInputs = 32;  // of int8 and int4
+
+}  // namespace
+
+ShardedOps::ShardedOps(const OpsConfig& config, int32_t ranks, const MakeRank& make_rank)
+    : plan_(config, ranks),
+      logits_(static_cast<size_t>(ranks)),
+      ranks_(static_cast<size_t>(ranks)),
+      threads_(
+          ranks,
+          [this] {
+            if (!open_) return;  // nobody waits for another rank yet
+            for (const Rank& rank : ranks_) rank.communicator->abort();
+          },
+          [this](int32_t rank) {
+            ranks_[static_cast<size_t>(rank)].ops.reset();
+            ranks_[static_cast<size_t>(rank)].communicator.reset();
+          }) {
+  on_all([&](int32_t rank) { ranks_[static_cast<size_t>(rank)] = make_rank(plan_.config_of(rank), rank); });
+  open_ = true;
+}
+
+void ShardedOps::on_all(RankThreads::Call call) {
+  threads_.post(std::move(call));
+  threads_.wait();
+}
+
+const ShardedOps::Parts& ShardedOps::parts(const void* data) const {
+  const auto found = parts_.find(data);
+  if (found == parts_.end())
+    throw Error(ErrorCode::internal, "an operation's data is not from allocate() or place()");
+  return found->second;
+}
+
+std::string ShardedOps::device() const {
+  return std::to_string(plan_.ranks()) + " x " + ranks_.front().ops->device();
+}
+
+float* ShardedOps::allocate(size_t count, Axis axis) {
+  Parts made{axis, std::vector<void*>(ranks_.size())};
+  on_all([&](int32_t rank) {
+    const size_t rows = axis == Axis::whole ? 1 : count / static_cast<size_t>(plan_.size(axis));
+    const int64_t width = axis == Axis::whole ? static_cast<int64_t>(count) : plan_.size(axis);
+    made.data[static_cast<size_t>(rank)] =
+        ops(rank).allocate(rows * static_cast<size_t>(local(axis, width, rank)), axis);
+  });
+  void* const handle = made.data.front();
+  parts_[handle] = std::move(made);
+  return static_cast<float*>(handle);
+}
+
+Matrix ShardedOps::place(const Matrix& host) {
+  Parts made{Axis::whole, std::vector<void*>(ranks_.size())};
+  on_all([&](int32_t rank) {
+    made.data[static_cast<size_t>(rank)] = const_cast<void*>(ops(rank).place(host).data);
+  });
+  void* const handle = made.data.front();
+  parts_[handle] = std::move(made);
+  return {handle, host.dtype, host.rows, host.cols};
+}
+
+Linear ShardedOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) {
+  const bool grouped = format == WeightFormat::int8 || format == WeightFormat::int4;
+  auto made = std::make_unique<ShardedLinear>();
+  made->axes = axes;
+  made->parts.resize(ranks_.size());
+  made->copies.resize(ranks_.size());
+  on_all([&](int32_t rank) {
+    const auto index = static_cast<size_t>(rank);
+    const Range inputs = plan_.part(axes.inputs, host.cols, rank);
+    if (grouped && inputs.begin % kGroupInputs != 0)
+      throw Error(ErrorCode::invalid_config,
+                  std::string(to_string(format)) + " layers of " + std::to_string(host.cols) +
+                      " inputs cannot be divided among " + std::to_string(plan_.ranks()) +
+                      " devices: a part is no multiple of " + std::to_string(kGroupInputs));
+    MatrixPart part = part_of(host, plan_.part(axes.outputs, host.rows, rank), inputs);
+    const Linear placed = ops(rank).place_linear(part.matrix, format, axes);
+    made->parts[index] = placed;
+    if (placed.data == part.matrix.data) made->copies[index] = std::move(part.copy);
+  });
+  linears_.push_back(std::move(made));
+  return {linears_.back().get(), format, host.rows, host.cols};
+}
+
+void ShardedOps::begin_step(const StepBatch& batch) {
+  threads_.wait();  // they may still read the batch before
+  batch_.assign(batch);
+  threads_.post([this](int32_t rank) { ops(rank).begin_step(batch_.batch()); });
+}
+
+void ShardedOps::embed(const Matrix& table, float* x) {
+  threads_.post([this, table, tables = &parts(table.data), x = &parts(x)](int32_t rank) {
+    ops(rank).embed({tables->on(rank), table.dtype, table.rows, table.cols}, x->on(rank));
+  });
+}
+
+void ShardedOps::rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width,
+                          float eps, float* out) {
+  threads_.post([=, this, x = &parts(x), residual = residual == nullptr ? nullptr : &parts(residual),
+                 weight = &parts(weight), out = &parts(out)](int32_t rank) {
+    ops(rank).rms_norm(x->on(rank), residual == nullptr ? nullptr : residual->on(rank), weight->on(rank),
+                       rows, width, eps, out->on(rank));
+  });
+}
+
+// Where the inputs are divided, every rank has a part of each sum.
+void ShardedOps::matmul(const float* x, int32_t rows, std::span<const Projection> projections) {
+  struct Split {
+    const ShardedLinear* w;
+    const Parts* y;
+    int32_t outputs;
+  };
+  if (projections.size() > kMaxProjections)
+    throw Error(ErrorCode::internal, "too many projections of one input");
+  std::array<Split, kMaxProjections> split{};
+  std::transform(projections.begin(), projections.end(), split.begin(), [&](const Projection& projection) {
+    return Split{static_cast<const ShardedLinear*>(projection.w.data), &parts(projection.y),
+                 static_cast<int32_t>(projection.w.rows)};
+  });
+  threads_.post([this, x = &parts(x), rows, split, count = projections.size()](int32_t rank) {
+    std::array<Projection, kMaxProjections> mine;
+    for (size_t i = 0; i < count; ++i)
+      mine[i] = {split[i].w->parts[static_cast<size_t>(rank)], split[i].y->on(rank)};
+    ops(rank).matmul(x->on(rank), rows, std::span(mine).first(count));
+    for (size_t i = 0; i < count; ++i)
+      if (split[i].w->axes.inputs != Axis::whole)
+        ranks_[static_cast<size_t>(rank)].communicator->all_reduce(mine[i].y, rows, split[i].outputs);
+  });
+}
+
+void ShardedOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
+  threads_.post([this, layer, q = &parts(q), k = &parts(k), v = &parts(v)](int32_t rank) {
+    ops(rank).rope_and_store(layer, q->on(rank), k->on(rank), v->on(rank));
+  });
+}
+
+void ShardedOps::attention(int32_t layer, const float* q, float* out) {
+  threads_.post([this, layer, q = &parts(q), out = &parts(out)](int32_t rank) {
+    ops(rank).attention(layer, q->on(rank), out->on(rank));
+  });
+}
+
+void ShardedOps::swiglu(float* gate, const float* up, size_t count) {
+  const Parts& gates = parts(gate);
+  const size_t rows = count / static_cast<size_t>(plan_.size(gates.axis));
+  threads_.post([this, rows, gate = &gates, up = &parts(up)](int32_t rank) {
+    const int64_t width = local(gate->axis, plan_.size(gate->axis), rank);
+    ops(rank).swiglu(gate->on(rank), up->on(rank), rows * static_cast<size_t>(width));
+  });
+}
+
+// row_ids are the batch's logit rows, of which the ranks have a copy.
+void ShardedOps::gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) {
+  if (!std::ranges::equal(row_ids, batch_.batch().logit_rows))
+    throw Error(ErrorCode::internal, "rows are gathered that are not the batch's logit rows");
+  threads_.post([this, x = &parts(x), width, out = &parts(out)](int32_t rank) {
+    ops(rank).gather_rows(x->on(rank), batch_.batch().logit_rows,
+                          static_cast<int32_t>(local(x->axis, width, rank)), out->on(rank));
+  });
+}
+
+void ShardedOps::end_step() {
+  threads_.post([this](int32_t rank) { ops(rank).end_step(); });
+}
+
+double ShardedOps::step_seconds() {
+  std::vector<double> seconds(ranks_.size());
+  on_all([&](int32_t rank) { seconds[static_cast<size_t>(rank)] = ops(rank).step_seconds(); });
+  return *std::ranges::max_element(seconds);
+}
+
+void ShardedOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
+  const auto& split = *static_cast<const ShardedLinear*>(head.data);
+  const Parts& inputs = parts(x);
+  on_all([&](int32_t rank) {
+    const auto index = static_cast<size_t>(rank);
+    const Linear& part = split.parts[index];
+    std::vector<float>& mine = logits_[index];
+    mine.resize(static_cast<size_t>(rows * part.rows));
+    ops(rank).logits(inputs.on(rank), rows, part, mine);
+  });
+  float* to = out.data();
+  for (int32_t row = 0; row < rows; ++row) {
+    for (size_t rank = 0; rank < ranks_.size(); ++rank) {
+      const int64_t width = split.parts[rank].rows;
+      to = std::copy_n(logits_[rank].begin() + row * width, width, to);
+    }
+  }
+}
+
+}  // namespace apar

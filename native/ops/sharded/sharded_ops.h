@@ -1,0 +1,86 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "ops/ops.h"
+#include "ops/sharded/communicator.h"
+#include "ops/sharded/owned_batch.h"
+#include "ops/sharded/rank_threads.h"
+#include "ops/sharded/sharded_plan.h"
+
+namespace apar {
+
+// One of the devices that share a model.
+struct Rank {
+  std::unique_ptr<Communicator> communicator;  // may use `ops`, but not when it is destroyed
+  std::unique_ptr<Ops> ops;
+};
+// Opens a rank, on the rank's own thread.
+using MakeRank = std::function<Rank(const OpsConfig& config, int32_t rank)>;
+
+// A model on several devices of one machine, as one (docs/adr/0011). Every rank has a thread and runs the
+// same operations in the same order on its part; partial results of a layer whose inputs are divided are
+// added up over the ranks. A step's batch, block numbers and slots are the same on all of them.
+//
+// A pointer or Linear that this object hands out stands for a part on every rank. Rows keep their promise
+// (ops.h) for one number of ranks; another one adds in another order. After a failure nothing works any more.
+class ShardedOps final : public Ops {
+ public:
+  // Throws Error{invalid_config} for a model that cannot be divided so, and what make_rank throws.
+  ShardedOps(const OpsConfig& config, int32_t ranks, const MakeRank& make_rank);
+
+  std::string device() const override;
+  float* allocate(size_t count, Axis axis) override;
+  Matrix place(const Matrix& host) override;
+  // int8 and int4 are quantised in groups of 32 inputs: Error{invalid_config} if ranks would part a group.
+  Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override;
+  void begin_step(const StepBatch& batch) override;
+  void embed(const Matrix& table, float* x) override;
+  void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,
+                float* out) override;
+  void matmul(const float* x, int32_t rows, std::span<const Projection> projections) override;
+  void rope_and_store(int32_t layer, float* q, float* k, const float* v) override;
+  void attention(int32_t layer, const float* q, float* out) override;
+  void swiglu(float* gate, const float* up, size_t count) override;
+  void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
+  void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
+  void end_step() override;
+  double step_seconds() override;  // of the slowest rank
+
+ private:
+  // Activations or a placed matrix: its address on every rank. Known to callers by that on rank 0.
+  struct Parts {
+    Axis axis = Axis::whole;
+    std::vector<void*> data;
+    float* on(int32_t rank) const { return static_cast<float*>(data[static_cast<size_t>(rank)]); }
+  };
+  // What Linear::data points to.
+  struct ShardedLinear {
+    LinearAxes axes;
+    std::vector<Linear> parts;
+    std::vector<std::vector<std::byte>> copies;  // [rank], of a device that reads the host's memory
+  };
+
+  const Parts& parts(const void* data) const;
+  Ops& ops(int32_t rank) { return *ranks_[static_cast<size_t>(rank)].ops; }
+  // `size` elements along an axis, on a rank.
+  int64_t local(Axis axis, int64_t size, int32_t rank) const { return plan_.part(axis, size, rank).size(); }
+  // Runs call(rank) on every rank and waits.
+  void on_all(RankThreads::Call call);
+
+  ShardPlan plan_;
+  std::unordered_map<const void*, Parts> parts_;
+  std::vector<std::unique_ptr<ShardedLinear>> linears_;
+  OwnedBatch batch_;
+  std::vector<std::vector<float>> logits_;  // [rank][rows * part of the vocabulary]
+  std::vector<Rank> ranks_;
+  bool open_ = false;    // all ranks are
+  RankThreads threads_;  // the last: its threads use all the rest
+};
+
+}  // namespace apar

@@ -1,2 +1,0 @@
-// The kernels themselves, compiled for the host.
-#include "ops/cuda/attention.cu"
