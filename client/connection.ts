@@ -1,16 +1,23 @@
+import {
+  CLOSE_ABNORMAL,
+  CLOSE_BY_CALLER,
+  CLOSE_NORMAL,
+  CLOSE_REPLACED,
+  CLOSE_SLOW_CLIENT,
+} from '../shared/protocol/close-codes.ts'
 import type { CutReason, MultiplexedServerFrame } from '../shared/protocol/multiplex.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX, MULTIPLEX_SUBPROTOCOL } from '../shared/protocol/version.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
-import { BranchStream, CLOSE_BY_CALLER, CLOSE_REPLACED, type StreamOptions } from './stream.ts'
+import { BranchStream, type StreamOptions } from './stream.ts'
 import { type Carrier, Lane } from './virtual-socket.ts'
 import { watched } from './watched-socket.ts'
 
 /** What a stream hears on a socket of its own. */
 const CLOSE_CODES: Record<CutReason, number> = {
-  slow_client: 4408,
+  slow_client: CLOSE_SLOW_CLIENT,
   replaced: CLOSE_REPLACED,
-  lost: 1006,
+  lost: CLOSE_ABNORMAL,
 }
 
 export type ConnectionOptions = Pick<StreamOptions, 'baseUrl' | 'apiKey' | 'WebSocket'>
@@ -56,7 +63,7 @@ export class Connection {
   /** Ends the streams that have not ended, and those asked for later, with `connection_closed`; the edge cancels them. */
   close(): void {
     this.#closed = true
-    this.#socket?.close(1000)
+    this.#socket?.close(CLOSE_NORMAL)
     this.#endLanes(CLOSE_BY_CALLER)
   }
 

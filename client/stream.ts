@@ -1,6 +1,7 @@
 import { BranchTree } from '../shared/branch-tree.ts'
 import { AparError } from '../shared/errors.ts'
 import { EventQueue } from '../shared/event-queue.ts'
+import { CLOSE_BY_CALLER, CLOSE_NORMAL, CLOSE_REPLACED } from '../shared/protocol/close-codes.ts'
 import { expand } from '../shared/protocol/deltas.ts'
 import type { ServerFrame, StreamEvent } from '../shared/protocol/events.ts'
 import type { ClientFrame } from '../shared/protocol/frames.ts'
@@ -15,10 +16,6 @@ const ACK_EVERY = 32
 const RECONNECT_MS = 25_000
 const FIRST_BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 3_000
-/** Another connection reads the stream; to come back would cut that one. */
-export const CLOSE_REPLACED = 4409
-/** The connection that carried the stream was closed on purpose. Never sent. */
-export const CLOSE_BY_CALLER = 4499
 
 export interface StreamOptions {
   /** The edge's address: `https://host` or `http://host:port`. */
@@ -137,7 +134,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
 
   #onOpen(): void {
     if (this.#over) {
-      this.#socket.close(1000)
+      this.#socket.close(CLOSE_NORMAL)
       return
     }
     if (!this.#opened) this.#send({ type: 'generate', ...this.#options.request })
@@ -211,7 +208,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
     this.#events.end(error)
     this.#settle(error)
-    if (this.#socket.readyState === SOCKET_OPEN) this.#socket.close(1000)
+    if (this.#socket.readyState === SOCKET_OPEN) this.#socket.close(CLOSE_NORMAL)
   }
 
   #sayAlways(frame: ClientFrame): void {

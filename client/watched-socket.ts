@@ -1,11 +1,9 @@
+import { CLOSE_ABNORMAL, CLOSE_LOST } from '../shared/protocol/close-codes.ts'
 import type { SocketConstructor, SocketLike } from './socket.ts'
 
 /** The edge says something every 15 s. */
 const SILENCE_MS = 40_000
 const CLOSED = 3
-const CLOSE_ABNORMAL = 1006
-/** For the edge, should it hear of it after all: no goodbye, which would cancel what is about to be resumed. */
-const CLOSE_LOST = 4000
 
 /**
  * Sockets of `Socket` that count as lost once nothing has come for 40 s: TCP by itself may not notice for many minutes
@@ -70,6 +68,7 @@ class WatchedSocket implements SocketLike {
       const left = this.#heardAt + SILENCE_MS - Date.now()
       if (left > 0) return this.#watch(left)
       this.#close(CLOSE_ABNORMAL)
+      // For the edge, should it hear of it after all: no goodbye, which would cancel what is about to be resumed.
       this.#socket.close(CLOSE_LOST)
     }, ms)
   }

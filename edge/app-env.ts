@@ -1,4 +1,4 @@
-import type { Origin } from '../shared/protocol/node.ts'
+import type { CallContext } from '../shared/protocol/node.ts'
 import type { Env } from './env.ts'
 import type { RateStatus } from './keys/budget/key-budget.ts'
 import type { Presented } from './keys/credentials.ts'
@@ -9,7 +9,7 @@ export interface AppEnv {
   Bindings: Env
   Variables: {
     requestId: string
-    origin: Origin
+    callContext: CallContext
     /** Until its bearer is let in, or not. */
     presented: Presented | undefined
     principal: Principal

@@ -5,13 +5,13 @@ import type { Duplex } from 'node:stream'
 import { WebSocketServer } from 'ws'
 import { AparError, toAparError } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
+import { CLOSE_GOING_AWAY } from '../shared/protocol/close-codes.ts'
 import { type Health, health, type Inspected, readiness } from './health.ts'
 import type { NodeMetrics } from './observe/node-metrics.ts'
 import { MAX_FRAME_BYTES, serveRequest } from './requests/request-socket.ts'
 import type { ServedStreams } from './requests/served-streams.ts'
 import { StartupError } from './startup-error.ts'
 
-const CLOSE_GOING_AWAY = 1001
 const CLOSE_GRACE_MS = 1_000
 
 /** Nothing here needs more: a request is a line and a few headers. Beyond the size 431, beyond the time 408, and the end. */

@@ -25,7 +25,7 @@ export const observe = createMiddleware<AppEnv>(async (c, next) => {
 function describe(c: Context<AppEnv>, duration_ms: number) {
   return {
     request_id: c.get('requestId'),
-    trace_id: traceIdOf(c.get('origin')),
+    trace_id: traceIdOf(c.get('callContext')),
     // The pattern, not the path: what is in a path may be anything.
     route: routePath(c, -1),
     method: c.req.method,

@@ -18,7 +18,7 @@ const HTTPS_ONLY = ['strict-transport-security', 'max-age=31536000'] as const
 export const responseHeaders = createMiddleware<AppEnv>(async (c, next) => {
   const id = crypto.randomUUID()
   c.set('requestId', id)
-  c.set('origin', { request_id: id, ...traceContext(c.req.raw.headers) })
+  c.set('callContext', { request_id: id, ...traceContext(c.req.raw.headers) })
   await next()
   // The answer to a WebSocket handshake is immutable and has no use for them.
   if (c.res.status === 101) return

@@ -1,4 +1,4 @@
-import type { Origin } from '../../shared/protocol/node.ts'
+import type { CallContext } from '../../shared/protocol/node.ts'
 
 const TRACEPARENT =
   /^(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
@@ -8,7 +8,7 @@ const TRACESTATE = /^[\x20-\x7e]{1,512}$/
  * A client's span, from its headers (https://www.w3.org/TR/trace-context/). What is not valid counts as absent, and
  * what a later version adds is left out.
  */
-export function traceContext(headers: Headers): Pick<Origin, 'traceparent' | 'tracestate'> {
+export function traceContext(headers: Headers): Pick<CallContext, 'traceparent' | 'tracestate'> {
   const [, version, trace, span, flags, more] =
     TRACEPARENT.exec(headers.get('traceparent')?.trim() ?? '') ?? []
   if (!version || (version === '00' && more)) return {}

@@ -1,8 +1,8 @@
+import { CLOSE_ABNORMAL, CLOSE_NORMAL } from '../../shared/protocol/close-codes.ts'
 import type { NodeFrame } from '../../shared/protocol/node.ts'
 import type { Env } from '../env.ts'
 
 export const CONNECT_TIMEOUT_MS = 5_000
-const ABNORMAL_CLOSURE = 1006
 
 /** What a DialledInNode is asked for: a channel to the node, or, for the node itself, its socket. */
 const CHANNEL_URL = 'https://node/channel'
@@ -67,7 +67,7 @@ class AcceptedNodeSocket implements NodeSocket {
     }
     this.#socket.addEventListener('message', ({ data }) => onBatch(String(data)))
     this.#socket.addEventListener('close', ({ code }) => close(code))
-    this.#socket.addEventListener('error', () => close(ABNORMAL_CLOSURE))
+    this.#socket.addEventListener('error', () => close(CLOSE_ABNORMAL))
   }
 
   close(): void {
@@ -76,7 +76,7 @@ class AcceptedNodeSocket implements NodeSocket {
 }
 
 /** The other side may be gone already, which is all that closing is for. */
-export function closeQuietly(socket: WebSocket, code = 1000, reason = ''): void {
+export function closeQuietly(socket: WebSocket, code: number = CLOSE_NORMAL, reason = ''): void {
   try {
     socket.close(code, reason)
   } catch {}

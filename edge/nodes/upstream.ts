@@ -1,9 +1,10 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { CLOSE_SERVICE_RESTART } from '../../shared/protocol/close-codes.ts'
 import type { ErrorEvent } from '../../shared/protocol/events.ts'
-import type { NodeFrame, Origin, StreamLog } from '../../shared/protocol/node.ts'
+import type { CallContext, NodeFrame } from '../../shared/protocol/node.ts'
 import { parseBatch } from '../../shared/protocol/parse-batch.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { StreamLog } from '../../shared/protocol/stream-log.ts'
 import type { NodeAddress, NodeSocket } from './node-socket.ts'
 import { sleep } from './sleep.ts'
 
@@ -26,7 +27,7 @@ export interface Nodes {
 
 export interface UpstreamOptions {
   readonly stream: string
-  readonly origin?: Origin | undefined
+  readonly callContext?: CallContext | undefined
   /** Gets a seed if it has none: the same on every node that the stream may move to. */
   readonly request: GenerateRequest
   /** Grows with what the nodes send. */
@@ -144,7 +145,7 @@ export class Upstream {
 
   /** Reads one connection to its end. @throws Error when there was none. */
   async #read(node: NodeAddress, attach: boolean): Promise<Broken> {
-    const { stream, origin, request, log, nodes } = this.#options
+    const { stream, callContext, request, log, nodes } = this.#options
     const socket = await nodes.connect(node)
     const attachFrame: NodeFrame = { type: 'attach', stream, after: log.nextSeq - 1 }
     if (this.#over) {
@@ -186,7 +187,9 @@ export class Upstream {
           heard = false
         }, this.#options.silenceMs ?? 15_000)
         this.#trySend(
-          attach ? attachFrame : { type: 'start', stream, request, log: log.batchesSince(-1), origin },
+          attach
+            ? attachFrame
+            : { type: 'start', stream, request, log: log.batchesSince(-1), origin: callContext },
         )
         for (const frame of this.#cancels.values()) this.#trySend(frame)
         if (!attach) this.#options.onNode(request, node)

@@ -51,7 +51,7 @@ export async function cancelStream(c: Context<AppEnv>): Promise<Response> {
 function openSingle(c: Context<AppEnv>, { stream, after, flow }: StreamQuery): Promise<WebSocket> {
   return connectToSession(c.env, {
     principal: c.get('principal'),
-    origin: c.get('origin'),
+    callContext: c.get('callContext'),
     acks: flow === 'ack',
     resume: stream === undefined ? undefined : { stream, after },
   })
@@ -60,5 +60,5 @@ function openSingle(c: Context<AppEnv>, { stream, after, flow }: StreamQuery): P
 function openShared(c: Context<AppEnv>, { stream }: StreamQuery): Promise<WebSocket> {
   if (stream !== undefined)
     throw new AparError('invalid_request', 'stream: use a resume frame', { param: 'stream' })
-  return connectToSharedSocket(c.env, c.get('principal'), c.get('origin'))
+  return connectToSharedSocket(c.env, c.get('principal'), c.get('callContext'))
 }

@@ -1,10 +1,10 @@
 import { AparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
-import { CLOSE_SLOW_CLIENT, isGoodbye } from '../../shared/protocol/close-codes.ts'
+import { CLOSE_NORMAL, CLOSE_SLOW_CLIENT, isGoodbye } from '../../shared/protocol/close-codes.ts'
 import { coalesce } from '../../shared/protocol/deltas.ts'
 import { errorEvent, type ServerFrame } from '../../shared/protocol/events.ts'
 import { ClientFrame, MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
-import type { StreamLog } from '../../shared/protocol/node.ts'
+import type { StreamLog } from '../../shared/protocol/stream-log.ts'
 import { closeQuietly } from '../nodes/node-socket.ts'
 
 /** Events that may be under way to a client that acknowledges. */
@@ -76,13 +76,13 @@ export class ClientLink {
     for (const frame of this.#options.acks ? coalesce(now) : now) this.#send(frame)
     this.#sent += now.length
     if (now.length < waiting.length) this.#watchStall()
-    else if (this.#log.ended && !this.#options.relayed) this.close(1000, '')
+    else if (this.#log.ended && !this.#options.relayed) this.close(CLOSE_NORMAL, '')
   }
 
   /** For a stream that has no log any more. */
   refuse(error: AparError): void {
     this.#send(errorEvent(error, this.#sent + 1))
-    this.close(1000, '')
+    this.close(CLOSE_NORMAL, '')
   }
 
   /** Sends nothing more. `onGone` follows once the client knows. */

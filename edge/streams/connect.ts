@@ -1,5 +1,5 @@
 import { AparError } from '../../shared/errors.ts'
-import type { Origin } from '../../shared/protocol/node.ts'
+import type { CallContext } from '../../shared/protocol/node.ts'
 import type { Env } from '../env.ts'
 import type { Lease } from '../keys/admission.ts'
 import type { Principal } from '../keys/principal.ts'
@@ -19,14 +19,14 @@ export interface SessionOptions {
    */
   readonly relayed?: boolean | undefined
   /** Whose call begins the stream. */
-  readonly origin?: Origin | undefined
+  readonly callContext?: CallContext | undefined
   /** The stream to go on with, behind event `after`, instead of a new one. */
   readonly resume?: { readonly stream: string; readonly after: number } | undefined
 }
 
 /** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for a name that is none. */
 export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
-  const { principal, lease, acks, relayed, origin, resume } = options
+  const { principal, lease, acks, relayed, callContext, resume } = options
   const url = new URL('https://session/')
   if (resume) url.searchParams.set('after', String(resume.after))
   if (acks) url.searchParams.set('flow', 'ack')
@@ -37,7 +37,7 @@ export async function connectToSession(env: Env, options: SessionOptions): Promi
   const { webSocket } = await session.fetch(url, {
     headers: {
       upgrade: 'websocket',
-      ...sessionHeaders({ principal, origin, lease }),
+      ...sessionHeaders({ principal, callContext, lease }),
     },
   })
   if (!webSocket) throw new Error('the stream session took no WebSocket')
@@ -55,10 +55,10 @@ export async function cancelSession(env: Env, principal: Principal, stream: stri
 export async function connectToSharedSocket(
   env: Env,
   principal: Principal,
-  origin: Origin,
+  callContext: CallContext,
 ): Promise<WebSocket> {
   const object = env.SHARED_SOCKET.get(env.SHARED_SOCKET.newUniqueId())
-  const headers = { upgrade: 'websocket', ...sessionHeaders({ principal, origin }) }
+  const headers = { upgrade: 'websocket', ...sessionHeaders({ principal, callContext }) }
   const { webSocket } = await object.fetch('https://shared-socket/', { headers })
   if (!webSocket) throw new Error('the shared socket took no WebSocket')
   return webSocket

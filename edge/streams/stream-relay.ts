@@ -1,16 +1,17 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
-import { CLOSE_REPLACED } from '../../shared/protocol/close-codes.ts'
+import { CLOSE_GOING_AWAY, CLOSE_REPLACED } from '../../shared/protocol/close-codes.ts'
 import { errorEvent, type StreamEvent } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
-import { type Origin, StreamLog } from '../../shared/protocol/node.ts'
+import type { CallContext } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { StreamLog } from '../../shared/protocol/stream-log.ts'
 import type { NodeAddress } from '../nodes/node-socket.ts'
 import { type Nodes, Upstream } from '../nodes/upstream.ts'
 import { ClientLink } from './client-link.ts'
 
 export interface RelayOptions {
   readonly stream: string
-  readonly origin?: Origin | undefined
+  readonly callContext?: CallContext | undefined
   readonly nodes: Nodes
   /** Takes the request's place in its key's limits. @throws AparError to be shown to the client. */
   readonly admit?: ((request: GenerateRequest) => Promise<Admitted>) | undefined
@@ -132,10 +133,10 @@ export class StreamRelay {
       await this.#settle()
       return
     }
-    const { stream, origin, nodes, onNode, log, silenceMs } = this.#options
+    const { stream, callContext, nodes, onNode, log, silenceMs } = this.#options
     this.#upstream = new Upstream({
       stream,
-      origin,
+      callContext,
       request: admitted,
       log: this.#log,
       nodes,
@@ -209,7 +210,7 @@ export class StreamRelay {
     clearTimeout(this.#graceTimer)
     this.#upstream?.close()
     void this.#settle()
-    this.#client?.close(1001, 'the stream is over')
+    this.#client?.close(CLOSE_GOING_AWAY, 'the stream is over')
     this.#options.onOver()
   }
 }

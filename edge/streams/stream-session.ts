@@ -1,7 +1,8 @@
 import { DurableObject } from 'cloudflare:workers'
 import { AparError } from '../../shared/errors.ts'
+import { CLOSE_NORMAL } from '../../shared/protocol/close-codes.ts'
 import { errorEvent } from '../../shared/protocol/events.ts'
-import type { Origin } from '../../shared/protocol/node.ts'
+import type { CallContext } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
 import { Admission, type Lease } from '../keys/admission.ts'
@@ -24,7 +25,7 @@ const UNCONFIRMED = { allowUnconfirmed: true }
 interface StreamRecord {
   /** A principal's id. */
   readonly owner: string | undefined
-  readonly origin?: Origin | undefined
+  readonly origin?: CallContext | undefined
   readonly request: GenerateRequest
   readonly node: NodeAddress
   /** The stream's place in its owner's limits. */
@@ -34,7 +35,7 @@ interface StreamRecord {
 /** Who began a stream, and how. */
 interface Beginning {
   readonly principal: Principal | undefined
-  readonly origin: Origin | undefined
+  readonly callContext: CallContext | undefined
   /** Its place in the principal's limits, when somebody took that already. */
   readonly lease?: Lease | undefined
 }
@@ -52,10 +53,11 @@ export class StreamSession extends DurableObject<Env> {
   /** A WebSocket: the stream's first client, or with `after` in the query one that comes back. */
   override async fetch(request: Request): Promise<Response> {
     const query = new URL(request.url).searchParams
-    const { principal, origin, lease } = readSessionHeaders(request)
+    const { principal, callContext, lease } = readSessionHeaders(request)
     const after = query.get('after')
     const { 0: client, 1: server } = new WebSocketPair()
-    const relay = after === null ? this.#begin({ principal, origin, lease }) : await this.#resume(principal)
+    const relay =
+      after === null ? this.#begin({ principal, callContext, lease }) : await this.#resume(principal)
     // Not hibernatable: the outgoing socket keeps this object awake anyway, and accepted sockets close at once.
     server.accept()
     if (relay) {
@@ -100,19 +102,19 @@ export class StreamSession extends DurableObject<Env> {
     if (!record || record.owner !== principal?.id) return undefined
     // Another request may have been faster.
     if (this.#relay) return this.#relay
-    const relay = this.#begin({ principal, origin: record.origin, lease: record.lease })
+    const relay = this.#begin({ principal, callContext: record.origin, lease: record.lease })
     this.#stored = true
     void storage.delete(ABANDONED, UNCONFIRMED)
     relay.recover(record.request, record.node)
     return relay
   }
 
-  #newRelay({ principal, origin, lease }: Beginning): StreamRelay {
+  #newRelay({ principal, callContext, lease }: Beginning): StreamRelay {
     const stream = this.ctx.id.toString()
     const { storage } = this.ctx
     return new StreamRelay({
       stream,
-      origin,
+      callContext,
       nodes: nodesOf(this.env, (work) => this.ctx.waitUntil(work)),
       admit:
         principal &&
@@ -125,7 +127,7 @@ export class StreamSession extends DurableObject<Env> {
         }),
       onNode: (request, node) => {
         this.#stored = true
-        const record = { owner: principal?.id, origin, request, node, lease: this.#lease }
+        const record = { owner: principal?.id, origin: callContext, request, node, lease: this.#lease }
         void storage.put<StreamRecord>(RECORD, record, UNCONFIRMED)
         void storage.setAlarm(Date.now() + CHECK_MS, UNCONFIRMED)
       },
@@ -134,7 +136,7 @@ export class StreamSession extends DurableObject<Env> {
         // A file of the platform's is made at the first use of the storage, be it to find it empty.
         if (this.#stored) this.ctx.waitUntil(storage.deleteAll())
       },
-      log: (why) => logTrouble(this.env, { stream, request_id: origin?.request_id }, why),
+      log: (why) => logTrouble(this.env, { stream, request_id: callContext?.request_id }, why),
     })
   }
 }
@@ -142,5 +144,5 @@ export class StreamSession extends DurableObject<Env> {
 function refuse(socket: WebSocket, after: number): void {
   const error = new AparError('stream_not_found', 'there is no such stream, or it has ended')
   socket.send(JSON.stringify(errorEvent(error, after + 1)))
-  socket.close(1000)
+  socket.close(CLOSE_NORMAL)
 }

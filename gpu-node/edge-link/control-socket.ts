@@ -1,6 +1,11 @@
 import { WebSocket } from 'ws'
 import type { Logger } from '../../shared/log.ts'
 import { parseJson } from '../../shared/parse.ts'
+import {
+  CLOSE_INTERNAL_ERROR,
+  CLOSE_PROTOCOL_ERROR,
+  CLOSE_SERVICE_RESTART,
+} from '../../shared/protocol/close-codes.ts'
 import { type FromDialledInNode, ToDialledInNode } from '../../shared/protocol/dial-in.ts'
 import type { Heartbeat, Lease } from '../../shared/protocol/fleet.ts'
 import { MAX_FRAME_BYTES, type RequestSocket } from '../requests/request-socket.ts'
@@ -10,10 +15,6 @@ import { StreamChannel } from './stream-channel.ts'
 const HANDSHAKE_TIMEOUT_MS = 5_000
 /** A frame travels as text in a message, where a quote or a backslash takes two bytes. */
 const MAX_MESSAGE_BYTES = 2 * MAX_FRAME_BYTES
-/** The edge moves this node's streams: attaching again would be in vain. */
-const CLOSE_SERVICE_RESTART = 1012
-const CLOSE_PROTOCOL_ERROR = 1002
-const CLOSE_INTERNAL_ERROR = 1011
 const CLOSE_GRACE_MS = 1_000
 
 /** The edge answered the handshake, but not with a socket. */

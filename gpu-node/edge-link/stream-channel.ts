@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import { CLOSE_NORMAL } from '../../shared/protocol/close-codes.ts'
 import type { RequestSocket } from '../requests/request-socket.ts'
 
 export interface ChannelWriter {
@@ -32,7 +33,7 @@ export class StreamChannel extends EventEmitter implements RequestSocket {
     })
   }
 
-  close(code = 1000): void {
+  close(code: number = CLOSE_NORMAL): void {
     if (this.#closed) return
     this.#closed = true
     this.#writer.close(code)

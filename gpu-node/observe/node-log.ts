@@ -26,10 +26,10 @@ export class RequestLog implements RequestObserver {
   }
 
   ended(record: RequestRecord): void {
-    const { stream, origin, beganAt, firstTokenAt, endedAt } = record
+    const { stream, callContext, beganAt, firstTokenAt, endedAt } = record
     const fields = {
-      request_id: origin?.request_id,
-      trace_id: traceIdOf(origin),
+      request_id: callContext?.request_id,
+      trace_id: traceIdOf(callContext),
       stream,
       outcome: record.outcome,
       prompt_tokens: record.promptTokens,

@@ -1,11 +1,11 @@
 import type { ErrorCode } from '../../shared/errors.ts'
 import type { FinishReason } from '../../shared/protocol/events.ts'
-import type { Origin } from '../../shared/protocol/node.ts'
+import type { CallContext } from '../../shared/protocol/node.ts'
 
 /** What became of one request, for figures, log and trace. What was asked and answered is not in here. */
 export interface RequestRecord {
   readonly stream: string
-  readonly origin: Origin | undefined
+  readonly callContext: CallContext | undefined
   /** Another gpu node began it. */
   readonly moved: boolean
   readonly outcome: FinishReason
@@ -34,7 +34,7 @@ export interface RequestObserver {
   bug?(stream: string, thrown: unknown): void
 }
 
-type Known = Pick<RequestRecord, 'stream' | 'origin' | 'moved' | 'promptTokens' | 'beganAt'>
+type Known = Pick<RequestRecord, 'stream' | 'callContext' | 'moved' | 'promptTokens' | 'beganAt'>
 type Outcome = Pick<RequestRecord, 'outcome' | 'cachedPromptTokens' | 'completionTokens' | 'branches'>
 
 /** Keeps the times of one request. */

@@ -10,7 +10,7 @@ import {
 } from '@opentelemetry/api'
 import type { SpanProcessor } from '@opentelemetry/sdk-trace-base'
 import type { Logger } from '../../shared/log.ts'
-import type { Origin } from '../../shared/protocol/node.ts'
+import type { CallContext } from '../../shared/protocol/node.ts'
 import { StartupError } from '../startup-error.ts'
 import type { RequestObserver, RequestRecord } from './request-watch.ts'
 
@@ -73,16 +73,16 @@ export async function traceTo(
       .merge(detectResources({ detectors: [envDetector] })),
     spanProcessors: [processor],
   })
-  const parentOf = (origin: Origin | undefined): Context => {
-    const parent = origin?.traceparent === undefined ? null : parseTraceParent(origin.traceparent)
+  const parentOf = (callContext: CallContext | undefined): Context => {
+    const parent = callContext?.traceparent === undefined ? null : parseTraceParent(callContext.traceparent)
     if (!parent) return ROOT_CONTEXT
     const traceState =
-      origin?.tracestate === undefined ? {} : { traceState: new TraceState(origin.tracestate) }
+      callContext?.tracestate === undefined ? {} : { traceState: new TraceState(callContext.tracestate) }
     return trace.setSpanContext(ROOT_CONTEXT, { ...parent, ...traceState, isRemote: true })
   }
   const tracer = provider.getTracer('apar')
   return {
-    observer: { ended: (record) => writeSpan(tracer, parentOf(record.origin), model, record) },
+    observer: { ended: (record) => writeSpan(tracer, parentOf(record.callContext), model, record) },
     close: async () => {
       const late = new Promise((resolve) => setTimeout(resolve, FLUSH_MS).unref())
       await Promise.race([provider.shutdown().catch(() => {}), late])
@@ -109,7 +109,7 @@ function writeSpan(tracer: Tracer, parent: Context, model: string, record: Reque
         'apar.branches': record.branches,
         'apar.stream': record.stream,
         'apar.moved': record.moved,
-        ...(record.origin && { 'apar.request_id': record.origin.request_id }),
+        ...(record.callContext && { 'apar.request_id': record.callContext.request_id }),
       },
     },
     parent,

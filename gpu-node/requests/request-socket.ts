@@ -2,6 +2,11 @@ import type { WebSocket } from 'ws'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import { parseJson } from '../../shared/parse.ts'
+import {
+  CLOSE_NORMAL,
+  CLOSE_SERVICE_RESTART,
+  CLOSE_TRY_AGAIN_LATER,
+} from '../../shared/protocol/close-codes.ts'
 import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import { type NodeBatch, NodeFrame } from '../../shared/protocol/node.ts'
 import { nodeLog } from '../observe/node-log.ts'
@@ -19,10 +24,6 @@ const START_TIMEOUT_MS = 10_000
 /** Bytes that may wait for a slow peer before it is cut; it may attach again. */
 const MAX_BUFFERED_BYTES = 1024 * 1024
 const PING_INTERVAL_MS = 15_000
-
-const CLOSE_NORMAL = 1000
-const CLOSE_SERVICE_RESTART = 1012
-const CLOSE_TRY_AGAIN_LATER = 1013
 
 /** As much of a `ws` socket as a stream needs; a stream of a shared connection looks the same. */
 export type RequestSocket = Pick<WebSocket, 'send' | 'close' | 'terminate' | 'ping' | 'bufferedAmount'> & {

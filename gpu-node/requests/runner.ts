@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
-import type { NodeBatch, Origin } from '../../shared/protocol/node.ts'
+import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import { EngineError } from '../engine/engine-error.ts'
@@ -79,10 +79,10 @@ export class Runner {
     request: GenerateRequest,
     publish: (batch: NodeBatch) => void,
     log: readonly NodeBatch[] = [],
-    origin?: Origin,
+    callContext?: CallContext,
   ): RequestHandle {
     try {
-      return this.#start(stream, request, publish, log, origin)
+      return this.#start(stream, request, publish, log, callContext)
     } catch (error) {
       const { code } = toAparError(error)
       for (const observer of this.#observers) {
@@ -98,7 +98,7 @@ export class Runner {
     request: GenerateRequest,
     publish: (batch: NodeBatch) => void,
     log: readonly NodeBatch[],
-    origin: Origin | undefined,
+    callContext: CallContext | undefined,
   ): RequestHandle {
     const beganAt = performance.now()
     const { model } = this
@@ -127,7 +127,7 @@ export class Runner {
       publish,
       watch: new RequestWatch(this.#observers, {
         stream,
-        origin,
+        callContext,
         moved: log.length > 0,
         promptTokens: prompt.length,
         beganAt,

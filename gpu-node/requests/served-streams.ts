@@ -1,6 +1,7 @@
 import { AparError } from '../../shared/errors.ts'
-import { type NodeBatch, type Origin, StreamLog } from '../../shared/protocol/node.ts'
+import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { StreamLog } from '../../shared/protocol/stream-log.ts'
 import type { RequestHandle, Runner } from './runner.ts'
 
 /** How long a stream goes on, and its log is kept, while no session asks for it. */
@@ -38,7 +39,7 @@ export class ServedStreams {
     request: GenerateRequest,
     log: readonly NodeBatch[],
     reader: Reader,
-    origin?: Origin,
+    callContext?: CallContext,
   ): ServedStream {
     if (this.#draining) {
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
@@ -48,7 +49,7 @@ export class ServedStreams {
     const served: ServedStream = new ServedStream(log, reader, this.#graceMs, () =>
       this.#forget(stream, served),
     )
-    served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log, origin)
+    served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log, callContext)
     this.#streams.set(stream, served)
     return served
   }

@@ -1,6 +1,5 @@
 import { z } from 'zod'
-import { AparError } from '../errors.ts'
-import { branch, isTerminal, StreamEvent, seq } from './events.ts'
+import { branch, StreamEvent, seq } from './events.ts'
 import { GenerateRequest } from './request.ts'
 
 /** Name of a stream between edge and gpu node. */
@@ -19,18 +18,18 @@ export const NodeBatch = z.strictObject({ rows: z.array(z.int()), events: z.arra
 export type NodeBatch = z.infer<typeof NodeBatch>
 
 /** Whose call a stream belongs to, for logs and traces; the answer does not depend on it. */
-export const Origin = z.strictObject({
+export const CallContext = z.strictObject({
   /** The edge's `x-request-id`. */
   request_id: z.string().max(64),
   /** The client's span (W3C Trace Context): the parent of the gpu node's. */
   traceparent: z.string().max(64).optional(),
   tracestate: z.string().max(512).optional(),
 })
-export type Origin = z.infer<typeof Origin>
+export type CallContext = z.infer<typeof CallContext>
 
 /** Of the trace that a call belongs to; undefined when its client does not trace. */
-export function traceIdOf(origin: Origin | undefined): string | undefined {
-  return origin?.traceparent?.split('-')[1]
+export function traceIdOf(callContext: CallContext | undefined): string | undefined {
+  return callContext?.traceparent?.split('-')[1]
 }
 
 /**
@@ -44,7 +43,7 @@ export const NodeFrame = z.discriminatedUnion('type', [
     stream,
     request: GenerateRequest,
     log: z.array(NodeBatch).optional(),
-    origin: Origin.optional(),
+    origin: CallContext.optional(),
   }),
   /** Goes on with a stream of this node after event `after` (-1: from the first), for a session that lost its socket. */
   z.strictObject({ type: z.literal('attach'), stream, after: z.int().min(-1) }),
@@ -54,59 +53,3 @@ export const NodeFrame = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('ack'), seq }),
 ])
 export type NodeFrame = z.infer<typeof NodeFrame>
-
-/** A stream's events and how they came about, in order and without gaps; at the gpu node as well as at the edge. */
-export class StreamLog {
-  readonly #events: StreamEvent[] = []
-  readonly #batches: { rows: number[]; end: number }[] = []
-
-  constructor(batches: readonly NodeBatch[] = []) {
-    for (const batch of batches) this.append(batch)
-  }
-
-  /** The number of the next event. */
-  get nextSeq(): number {
-    return this.#events.length
-  }
-
-  get last(): StreamEvent | undefined {
-    return this.#events.at(-1)
-  }
-
-  get ended(): boolean {
-    return this.last !== undefined && isTerminal(this.last)
-  }
-
-  /** @throws AparError `invalid_request` when its events are not the next ones; nothing is appended then. */
-  append({ rows, events }: NodeBatch): void {
-    if (this.ended) throw outOfOrder('a batch after the last event')
-    events.forEach((event, index) => {
-      const next = this.nextSeq + index
-      if (event.seq !== next) throw outOfOrder(`event ${event.seq} instead of ${next}`)
-      if (isTerminal(event) && index < events.length - 1) throw outOfOrder('an event after the last')
-    })
-    this.#events.push(...events)
-    this.#batches.push({ rows, end: this.nextSeq })
-  }
-
-  /** The events behind number `after`; -1 gives all. */
-  since(after: number): readonly StreamEvent[] {
-    return this.#events.slice(after + 1)
-  }
-
-  /** The same in batches; a batch that `after` cuts is given from there, with all its rows. */
-  batchesSince(after: number): NodeBatch[] {
-    const batches: NodeBatch[] = []
-    let begin = 0
-    for (const { rows, end } of this.#batches) {
-      if (end > after + 1) batches.push({ rows, events: this.#events.slice(Math.max(begin, after + 1), end) })
-      begin = end
-    }
-    return batches
-  }
-}
-
-/** Whoever sent it is at fault: a gpu node, or an edge that moves a stream. */
-function outOfOrder(what: string): AparError {
-  return new AparError('invalid_request', `log: ${what}`, { param: 'log' })
-}

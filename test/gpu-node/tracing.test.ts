@@ -5,7 +5,7 @@ import { openTracing, traceTo } from '../../gpu-node/observe/tracing.ts'
 import { silent } from '../support/logs.ts'
 
 const record: RequestRecord = {
-  ...{ stream: 's', origin: undefined, moved: false, outcome: 'stop' },
+  ...{ stream: 's', callContext: undefined, moved: false, outcome: 'stop' },
   ...{ promptTokens: 7, cachedPromptTokens: 0, completionTokens: 9, branches: 3 },
   ...{ beganAt: performance.now(), firstTokenAt: undefined, endedAt: performance.now() + 1 },
 }
@@ -43,7 +43,7 @@ describe('spans', () => {
   test('of a traceparent that is none are no child of it', async () => {
     const exporter = new InMemorySpanExporter()
     const { observer } = await traceTo(new SimpleSpanProcessor(exporter), 'tiny', {})
-    observer.ended?.({ ...record, origin: { request_id: 'r', traceparent: 'hello' } })
+    observer.ended?.({ ...record, callContext: { request_id: 'r', traceparent: 'hello' } })
     expect(exporter.getFinishedSpans()[0]?.parentSpanContext).toBeUndefined()
   })
 })

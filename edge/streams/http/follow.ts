@@ -1,8 +1,9 @@
 import { AparError } from '../../../shared/errors.ts'
-import { CLOSE_LEFT, CLOSE_LOST, CLOSE_REPLACED } from '../../../shared/protocol/close-codes.ts'
+import { EventQueue } from '../../../shared/event-queue.ts'
+import { CLOSE_LOST, CLOSE_NORMAL, CLOSE_REPLACED } from '../../../shared/protocol/close-codes.ts'
 import { isTerminal, type ServerFrame, type StreamEvent } from '../../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../../shared/protocol/frames.ts'
-import type { Origin } from '../../../shared/protocol/node.ts'
+import type { CallContext } from '../../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import type { Env } from '../../env.ts'
 import { closeQuietly } from '../../nodes/node-socket.ts'
@@ -14,7 +15,7 @@ const MAX_RECONNECTS = 5
 const FIRST_BACKOFF_MS = 50
 
 export interface FollowOptions {
-  readonly origin?: Origin | undefined
+  readonly callContext?: CallContext | undefined
   /** Aborting it ends the events; not the stream, unless it was not shown to anybody yet. */
   readonly signal: AbortSignal
   readonly session: Pick<SessionOptions, 'principal' | 'lease'>
@@ -28,7 +29,7 @@ export interface FollowOptions {
 export async function* follow(
   env: Env,
   from: GenerateRequest | string,
-  { origin, signal, session }: FollowOptions,
+  { callContext, signal, session }: FollowOptions,
 ): AsyncGenerator<StreamEvent, void> {
   let stream = typeof from === 'string' ? from : undefined
   let lastSeq = -1
@@ -40,7 +41,7 @@ export async function* follow(
       if (signal.aborted) return
     }
     const resume = stream === undefined ? undefined : { stream, after: lastSeq }
-    const options = { ...session, origin, resume, relayed: true }
+    const options = { ...session, callContext, resume, relayed: true }
     let socket: WebSocket
     try {
       socket = await connectToSession(env, options)
@@ -61,7 +62,7 @@ export async function* follow(
         if (isTerminal(event)) return
       }
     } finally {
-      reader.close(shown ? CLOSE_LOST : CLOSE_LEFT)
+      reader.close(shown ? CLOSE_LOST : CLOSE_NORMAL)
     }
     if (signal.aborted) return
     if (reader.closeCode === CLOSE_REPLACED)
@@ -76,9 +77,7 @@ class Reader {
   closeCode: number | undefined
   readonly #socket: WebSocket
   readonly #signal: AbortSignal
-  readonly #inbox: StreamEvent[] = []
-  #closed = false
-  #wake = () => {}
+  readonly #events = new EventQueue<StreamEvent>()
 
   constructor(socket: WebSocket, signal: AbortSignal) {
     this.#socket = socket
@@ -87,13 +86,11 @@ class Reader {
       const event: ServerFrame = JSON.parse(String(data))
       // Merged deltas come only to those who send acks.
       if (event.type === 'keep_alive' || event.type === 'deltas') return
-      this.#inbox.push(event)
-      this.#wake()
+      this.#events.push(event)
     })
     const close = (code: number | undefined) => {
-      this.#closed = true
       this.closeCode ??= code
-      this.#wake()
+      this.#events.end()
     }
     socket.addEventListener('close', ({ code }) => close(code))
     socket.addEventListener('error', () => close(undefined))
@@ -107,12 +104,9 @@ class Reader {
 
   /** undefined once the socket is closed or the signal aborted. */
   async next(): Promise<StreamEvent | undefined> {
-    while (!this.#signal.aborted) {
-      const event = this.#inbox.shift()
-      if (event || this.#closed) return event
-      await this.#something()
-    }
-    return undefined
+    if (this.#signal.aborted) return undefined
+    const { value } = await this.#events.next()
+    return this.#signal.aborted ? undefined : value
   }
 
   close(code: number): void {
@@ -120,13 +114,7 @@ class Reader {
     closeQuietly(this.#socket, code)
   }
 
-  readonly #onAbort = () => this.#wake()
-
-  #something(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve
-    })
-  }
+  readonly #onAbort = () => this.#events.end()
 }
 
 function lost(): AparError {

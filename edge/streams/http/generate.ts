@@ -1,6 +1,8 @@
+import { EventQueue } from '../../../shared/event-queue.ts'
 import { errorEvent, isTerminal, type StreamEvent } from '../../../shared/protocol/events.ts'
-import { type Origin, StreamLog } from '../../../shared/protocol/node.ts'
+import type { CallContext } from '../../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
+import { StreamLog } from '../../../shared/protocol/stream-log.ts'
 import type { Env } from '../../env.ts'
 import { logTrouble } from '../../log.ts'
 import { nodesOf } from '../../nodes/fleet-nodes.ts'
@@ -10,7 +12,7 @@ import { Upstream } from '../../nodes/upstream.ts'
 const LAST_WORD_MS = 5_000
 
 export interface GenerateOptions {
-  readonly origin?: Origin | undefined
+  readonly callContext?: CallContext | undefined
   /** Aborting it cancels the stream upstream and ends the events, as does leaving the loop early. */
   readonly signal: AbortSignal
   /** Sees every event, also those that come between a cancel and the end. */
@@ -26,23 +28,29 @@ export interface GenerateOptions {
 export async function* generate(
   env: Env,
   request: GenerateRequest,
-  { origin, signal, observe, finish }: GenerateOptions,
+  { callContext, signal, observe, finish }: GenerateOptions,
 ): AsyncGenerator<StreamEvent, void> {
   // Named as those of the sessions are; no session will ever know it.
   const stream = env.STREAM_SESSION.newUniqueId().toString()
   const log = new StreamLog()
-  let wake = () => {}
-  const somethingNew = () => new Promise<void>((resolve) => (wake = resolve))
-  const onAbort = () => wake()
+  const events = new EventQueue<StreamEvent>()
+  const onAbort = () => events.end()
+  let reportEnd = () => {}
+  const ended = new Promise<void>((resolve) => {
+    reportEnd = resolve
+  })
   let observed = 0
   const onGrown = () => {
-    for (const event of log.since(observed - 1)) observe(event)
+    for (const event of log.since(observed - 1)) {
+      observe(event)
+      events.push(event)
+    }
     observed = log.nextSeq
-    wake()
+    if (log.ended) reportEnd()
   }
-  const reportError = (why: unknown) => logTrouble(env, { stream, request_id: origin?.request_id }, why)
+  const reportError = (why: unknown) => logTrouble(env, { stream, request_id: callContext?.request_id }, why)
   const upstream = new Upstream({
-    ...{ stream, origin, request, log, reportError },
+    ...{ stream, callContext, request, log, reportError },
     nodes: nodesOf(env, finish),
     onNode: () => {},
     onBatch: onGrown,
@@ -53,29 +61,22 @@ export async function* generate(
     },
   })
   signal.addEventListener('abort', onAbort)
+  // It may have come before the listener.
+  if (signal.aborted) onAbort()
   void upstream.run()
   try {
-    for (let given = 0; !signal.aborted; ) {
-      const next = log.since(given - 1)
-      given += next.length
-      for (const event of next) {
-        if (signal.aborted) return
-        yield event
-        if (isTerminal(event)) return
-      }
-      // The abort may have come while nobody asked for the next event.
-      if (log.nextSeq === given && !signal.aborted) await somethingNew()
+    for (;;) {
+      const { value: event } = await events.next()
+      if (!event || signal.aborted) return
+      yield event
+      if (isTerminal(event)) return
     }
   } finally {
     signal.removeEventListener('abort', onAbort)
     if (!log.ended) {
       upstream.cancel({ type: 'cancel' })
-      let patient = true
-      const late = setTimeout(() => {
-        patient = false
-        wake()
-      }, LAST_WORD_MS)
-      while (patient && !log.ended) await somethingNew()
+      const late = setTimeout(reportEnd, LAST_WORD_MS)
+      await ended
       clearTimeout(late)
     }
     upstream.close()

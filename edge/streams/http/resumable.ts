@@ -45,7 +45,7 @@ async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequ
       const [request] = admission.requests
       if (!request) throw new Error('an admission without a request')
       const session = { principal, lease: admission.handOver() }
-      return follow(c.env, request, { origin: c.get('origin'), signal, session })
+      return follow(c.env, request, { callContext: c.get('callContext'), signal, session })
     }),
   )
 }

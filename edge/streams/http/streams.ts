@@ -36,7 +36,7 @@ async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequ
   return readStreams(c, (signal) => {
     const runs = admission.requests.map((request, stream) => {
       const observe = (event: StreamEvent) => admission.observe(event, stream)
-      return generate(c.env, request, { origin: c.get('origin'), signal, observe, finish })
+      return generate(c.env, request, { callContext: c.get('callContext'), signal, observe, finish })
     })
     const { tracked, allEnded } = whenAllEnd(runs)
     // The platform ends what a client has left behind, but for this.

@@ -1,7 +1,7 @@
 import { AparError, toAparError } from '../../../shared/errors.ts'
 import {
-  CLOSE_LEFT,
   CLOSE_LOST,
+  CLOSE_NORMAL,
   CLOSE_REPLACED,
   CLOSE_SLOW_CLIENT,
 } from '../../../shared/protocol/close-codes.ts'
@@ -10,7 +10,7 @@ import type { ClientFrame } from '../../../shared/protocol/frames.ts'
 import type { CutFrame, CutReason } from '../../../shared/protocol/multiplex.ts'
 import { closeQuietly } from '../../nodes/node-socket.ts'
 
-type CloseCode = typeof CLOSE_LEFT | typeof CLOSE_LOST
+type CloseCode = typeof CLOSE_NORMAL | typeof CLOSE_LOST
 
 export interface LaneOptions {
   /** A socket to the request's session, not accepted yet. @throws AparError to be shown to the client. */
@@ -59,7 +59,7 @@ export class Lane {
 
   send(frame: ClientFrame): void {
     if (this.ended) {
-      if (frame.type === 'ack' && frame.seq >= this.#lastSeq) this.close(CLOSE_LEFT)
+      if (frame.type === 'ack' && frame.seq >= this.#lastSeq) this.close(CLOSE_NORMAL)
       return
     }
     const text = JSON.stringify(frame)
@@ -75,7 +75,7 @@ export class Lane {
     if (error.code === 'internal_error') this.#options.log(error.cause ?? thrown)
     this.#options.onFrame(errorEvent(error, this.#lastSeq + 1))
     this.#options.onEnd()
-    this.close(CLOSE_LEFT)
+    this.close(CLOSE_NORMAL)
   }
 
   close(code: CloseCode): void {
@@ -115,7 +115,7 @@ export class Lane {
     this.#lastSeq = frame.seq
     this.#options.onFrame(frame)
     if (frame.type === 'deltas' || !isTerminal(frame)) return
-    this.#lastAck = setTimeout(() => this.close(CLOSE_LEFT), LAST_ACK_MS)
+    this.#lastAck = setTimeout(() => this.close(CLOSE_NORMAL), LAST_ACK_MS)
     this.#options.onEnd()
   }
 

@@ -1,7 +1,12 @@
 import { z } from 'zod'
 import { AparError, toAparError } from '../../../shared/errors.ts'
 import { parse, parseJson } from '../../../shared/parse.ts'
-import { CLOSE_BAD_FRAMES, CLOSE_LEFT, CLOSE_LOST, isGoodbye } from '../../../shared/protocol/close-codes.ts'
+import {
+  CLOSE_BAD_FRAMES,
+  CLOSE_LOST,
+  CLOSE_NORMAL,
+  isGoodbye,
+} from '../../../shared/protocol/close-codes.ts'
 import { errorEvent } from '../../../shared/protocol/events.ts'
 import {
   Addressed,
@@ -131,7 +136,7 @@ export class Lanes {
   #watchIdle(): void {
     if (this.#gone) return
     clearTimeout(this.#idle)
-    this.#idle = setTimeout(() => this.#close(1000, 'idle'), this.#options.idleMs ?? 300_000)
+    this.#idle = setTimeout(() => this.#close(CLOSE_NORMAL, 'idle'), this.#options.idleMs ?? 300_000)
   }
 
   #close(code: number, reason: string): void {
@@ -144,7 +149,7 @@ export class Lanes {
     this.#gone = true
     clearInterval(this.#keepAlive)
     clearTimeout(this.#idle)
-    for (const lane of [...this.#lanes.values()]) lane.close(left ? CLOSE_LEFT : CLOSE_LOST)
+    for (const lane of [...this.#lanes.values()]) lane.close(left ? CLOSE_NORMAL : CLOSE_LOST)
     closeQuietly(this.#socket)
   }
 

@@ -1,6 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
 import { AparError } from '../../../shared/errors.ts'
-import type { Origin } from '../../../shared/protocol/node.ts'
+import type { CallContext } from '../../../shared/protocol/node.ts'
 import type { Env } from '../../env.ts'
 import { limitError } from '../../keys/budget/rates.ts'
 import { limitsOf } from '../../keys/key-limits.ts'
@@ -16,12 +16,12 @@ import { Lanes, type Resumed } from './multiplexed-streams.ts'
  */
 export class SharedSocket extends DurableObject<Env> {
   override async fetch(request: Request): Promise<Response> {
-    const { principal, origin } = readSessionHeaders(request)
+    const { principal, callContext } = readSessionHeaders(request)
     if (!principal) throw new Error('a shared socket needs a principal')
     const { 0: client, 1: server } = new WebSocketPair()
     server.accept()
     new Lanes(server, {
-      connect: (resume) => this.#connect(principal, origin, resume),
+      connect: (resume) => this.#connect(principal, callContext, resume),
       log: (why) => logTrouble(this.env, { socket: this.ctx.id.toString() }, why),
     })
     return new Response(null, { status: 101, webSocket: client })
@@ -30,7 +30,7 @@ export class SharedSocket extends DurableObject<Env> {
   /** What the handshake of a socket of its own asks: the key may have changed since the client came. */
   async #connect(
     known: Principal,
-    origin: Origin | undefined,
+    callContext: CallContext | undefined,
     resume: Resumed | undefined,
   ): Promise<WebSocket> {
     const entered = await limitsOf(this.env, known.id).enter({ principal: known })
@@ -40,7 +40,7 @@ export class SharedSocket extends DurableObject<Env> {
     requireScope(principal, 'generate')
     return connectToSession(this.env, {
       principal,
-      origin,
+      callContext,
       acks: true,
       relayed: true,
       resume,
