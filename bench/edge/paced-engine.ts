@@ -1,7 +1,7 @@
+import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
 import {
   type Engine,
   type EngineInfo,
-  type EngineRequest,
   type EngineStats,
   EVENT,
   FINISH,
@@ -57,13 +57,14 @@ export class PacedEngine implements Engine {
   }
 
   submit(request: EngineRequest): void {
-    const running = { request, branches: request.maxBranches, firstBeat: Number.POSITIVE_INFINITY, step: 0 }
+    const { maxBranches: branches = 1, seed = 0 } = request
+    const running = { request, branches, firstBeat: Number.POSITIVE_INFINITY, step: 0 }
     this.#running.set(request.id, running)
     // After the request has said that it was accepted.
     setImmediate(() => {
       const first = now()
       running.firstBeat = Math.floor(first / this.#options.stepMs)
-      this.#options.onBegun(request.seed, first)
+      this.#options.onBegun(seed, first)
       this.#advance(running)
       this.#deliver()
     })

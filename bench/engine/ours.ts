@@ -1,6 +1,7 @@
 import type { Checkpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
-import type { DType, Engine } from '../../gpu-node/engine/types.ts'
+import type { DType } from '../../gpu-node/engine/engine-config.ts'
+import type { Engine } from '../../gpu-node/engine/types.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { openRunner } from '../../gpu-node/open-runner.ts'
 import type { DoneEvent } from '../../shared/protocol/events.ts'
@@ -95,22 +96,8 @@ export function submit(engine: Engine, prompt: Int32Array, maxTokens: number): v
     id: ++lastId,
     prompt,
     maxTokens,
-    maxBranches: 1,
-    maxDepth: 1,
-    temperature: 0,
-    topP: 1,
-    topK: 0,
-    minP: 0,
-    repetitionPenalty: 1,
-    frequencyPenalty: 0,
-    presencePenalty: 0,
-    seed: 0,
-    stopTokens: new Int32Array(),
-    maxBranchTokens: 0,
-    logprobs: -1,
     // A random model may end at any time; what is measured may not.
     logitBias: { tokens: Int32Array.of(EOS), values: Float32Array.of(-1000) },
-    branches: [],
   })
 }
 

@@ -1,4 +1,4 @@
-import type { ModelShape } from '../engine/types.ts'
+import type { ModelShape } from '../engine/engine-config.ts'
 
 /** Hugging Face's names of a Llama model's tensors, each with its shape: [out, in] for projections. */
 export function llamaTensors(shape: ModelShape): Map<string, number[]> {

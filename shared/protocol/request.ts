@@ -20,6 +20,15 @@ export const BranchOptions = z.strictObject({
 })
 export type BranchOptions = z.infer<typeof BranchOptions>
 
+/** How to sample, where OpenAI's API has no field for it: its adapters take these under `apar`. */
+export const FurtherSampling = z.strictObject({
+  /** 0 turns it off. */
+  top_k: z.int().min(0).max(1_000_000).optional(),
+  min_p: z.number().min(0).max(1).optional(),
+  /** 1 turns it off; divides the logits of tokens already in the branch's path. */
+  repetition_penalty: z.number().gt(0).max(10).optional(),
+})
+
 /**
  * What to generate: the one request shape between edge and gpu node. The WebSocket protocol sends it as it is; the
  * OpenAI adapters translate into it. Absent sampling fields take the checkpoint's generation_config.json.
@@ -33,11 +42,7 @@ export const GenerateRequest = z.strictObject({
   temperature: z.number().min(0).max(2).optional(),
   // In single precision, as the engine has it, still more than 0.
   top_p: z.number().min(1e-45).max(1).optional(),
-  /** 0 turns it off. */
-  top_k: z.int().min(0).max(1_000_000).optional(),
-  min_p: z.number().min(0).max(1).optional(),
-  /** 1 turns it off; divides the logits of tokens already in the branch's path. */
-  repetition_penalty: z.number().gt(0).max(10).optional(),
+  ...FurtherSampling.shape,
   /** Taken off a token's logit for each time the branch's path has it in the answer. */
   frequency_penalty: z.number().min(-2).max(2).optional(),
   /** Taken off once for a token that the branch's path has in the answer. */

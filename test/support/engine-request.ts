@@ -1,25 +1,10 @@
-import type { EngineRequest } from '../../gpu-node/engine/types.ts'
+import { type EngineRequest, engineRequestSchema } from '../../gpu-node/engine/engine-request.ts'
 
-/** A greedy, serial request of 32 tokens, but for what is given. */
-export function engineRequest(fields: Partial<EngineRequest> & Pick<EngineRequest, 'id'>): EngineRequest {
-  return {
-    prompt: Int32Array.of(1),
-    maxTokens: 32,
-    maxBranches: 1,
-    maxDepth: 1,
-    temperature: 0,
-    topP: 1,
-    topK: 0,
-    minP: 0,
-    repetitionPenalty: 1,
-    frequencyPenalty: 0,
-    presencePenalty: 0,
-    seed: 0,
-    stopTokens: new Int32Array(),
-    maxBranchTokens: 0,
-    logprobs: -1,
-    logitBias: { tokens: new Int32Array(), values: new Float32Array() },
-    branches: [],
-    ...fields,
-  }
+const schema = engineRequestSchema(2 ** 31 - 1)
+
+/** A greedy, serial request of 32 tokens, but for what is given; whole, as native code takes it, and not checked. */
+export function engineRequest({ id, ...fields }: EngineRequestFields): Required<EngineRequest> {
+  return { ...schema.parse({ id, prompt: Int32Array.of(1), maxTokens: 32 }), ...fields }
 }
+
+type EngineRequestFields = Partial<Required<EngineRequest>> & Pick<EngineRequest, 'id'>

@@ -1,9 +1,9 @@
 import { EngineError } from '../../gpu-node/engine/engine-error.ts'
+import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
 import {
   type Engine,
   type EngineErrorCode,
   type EngineInfo,
-  type EngineRequest,
   type EngineStats,
   EVENT,
   FINISH,
