@@ -1,12 +1,6 @@
+import { EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
 import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
-import {
-  type Engine,
-  type EngineInfo,
-  type EngineStats,
-  EVENT,
-  FINISH,
-  type OnEvents,
-} from '../../gpu-node/engine/types.ts'
+import type { Engine, EngineInfo, EngineStats, OnEvents } from '../../gpu-node/engine/types.ts'
 
 export const PACED_MODEL = 'paced'
 

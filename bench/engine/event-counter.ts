@@ -1,4 +1,4 @@
-import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/types.ts'
+import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/engine-events.ts'
 
 /** Counts events of an engine and lets a bench wait for some of them. */
 export class EventCounter {

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
-import { FINISH } from './types.ts'
+import { FINISH } from './engine-events.ts'
 
 const MAX_INT32 = 2 ** 31 - 1
 const count = z.int().min(1).max(MAX_INT32)

@@ -1,6 +1,6 @@
 import { ROW_WIDTH } from '../../shared/protocol/node.ts'
+import { EVENT, FINISH } from '../engine/engine-events.ts'
 import type { RestoredBranch } from '../engine/engine-request.ts'
-import { EVENT, FINISH } from '../engine/types.ts'
 
 /**
  * The branches behind the rows of a stream's log. `hasEnded` knows of those that ended at a stop string, which the engine

@@ -11,7 +11,7 @@ export const ROW_WIDTH = 4
 /**
  * What one delivery of the engine did to a stream: the unit of a gpu node's log. `events` is what clients see, never
  * empty. `rows` is how it came about: the engine's events behind them, flat, ROW_WIDTH numbers each [kind, branch, a, b]
- * (gpu-node/engine/types.ts). From the rows of a stream so far another gpu node can go on with it; the edge keeps them
+ * (gpu-node/engine/engine-events.ts). From the rows of a stream so far another gpu node can go on with it; the edge keeps them
  * and does not look inside.
  */
 export const NodeBatch = z.strictObject({ rows: z.array(z.int()), events: z.array(StreamEvent).min(1) })

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { dueTime, PacedEngine } from '../../bench/edge/paced-engine.ts'
-import { EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/types.ts'
+import { EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/engine-events.ts'
 import { engineRequest } from '../support/engine-request.ts'
 
 const TOKENS = { fork: 1, child: 2, text: 3 }

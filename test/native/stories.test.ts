@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
 import type { DType } from '../../gpu-node/engine/engine-config.ts'
-import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/types.ts'
+import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/engine-events.ts'
 import { engineRequest } from '../support/engine-request.ts'
 import { convertLlama2c, readLlama2cPieces } from './llama2c.ts'
 

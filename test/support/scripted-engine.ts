@@ -1,13 +1,12 @@
 import { EngineError } from '../../gpu-node/engine/engine-error.ts'
+import { EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
 import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
-import {
-  type Engine,
-  type EngineErrorCode,
-  type EngineInfo,
-  type EngineStats,
-  EVENT,
-  FINISH,
-  type OnEvents,
+import type {
+  Engine,
+  EngineErrorCode,
+  EngineInfo,
+  EngineStats,
+  OnEvents,
 } from '../../gpu-node/engine/types.ts'
 
 /** An engine that does what the test says: it stands in where the order of events matters, not what they hold. */
