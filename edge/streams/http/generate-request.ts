@@ -4,7 +4,10 @@ import { GenerateRequest } from '../../../shared/protocol/request.ts'
 type AparOptions = NonNullable<GenerateRequest['branching']> &
   Pick<GenerateRequest, 'top_k' | 'min_p' | 'repetition_penalty'>
 
-/** The fields of another API, under our names, as a request; null means absent. `apar`: what that API has no fields for. */
+/**
+ * A request from the fields of another API, under apar's names; null means absent. `apar`: options that the other API
+ * does not have.
+ */
 export function toGenerateRequest(fields: object, apar: AparOptions | null | undefined): GenerateRequest {
   const { top_k, min_p, repetition_penalty, ...branching } = apar ?? {}
   const request = {
@@ -18,7 +21,7 @@ export function toGenerateRequest(fields: object, apar: AparOptions | null | und
   return parse(GenerateRequest, Object.fromEntries(given))
 }
 
-/** Text, or its parts. */
+/** The text of a message's content. */
 export function joinedText(content: string | readonly { readonly text: string }[]): string {
   return typeof content === 'string' ? content : content.map(({ text }) => text).join('')
 }
