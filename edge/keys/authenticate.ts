@@ -1,7 +1,8 @@
 /**
  * Authentication and authorization, in the order in which a call uses the files:
  * 1. authenticate.ts reads the credential of the request (credentials.ts, jwt.ts, tickets.ts).
- * 2. authorize.ts sends it to the KeyLimits object of its key. There is one round trip per call (docs/adr/0023).
+ * 2. authorize.ts sends it to the KeyLimits object of its key. A call that generates makes one round trip
+ *    (docs/adr/0023).
  * 3. key-limits.ts checks the credential against the key's record (key-store.ts), and returns the principal
  *    (principal.ts). In the same turn it takes one request and reserves tokens and stream slots (budget/).
  * 4. admission.ts renews the reservation while the streams run, and settles it at their end.

@@ -1,6 +1,6 @@
 import type { Principal } from './principal.ts'
 
-/** `principal`: verified before, from a token by the worker, or by an earlier request on the same socket. */
+/** What a caller authenticates with. A `principal` was verified before: by the worker, or by an earlier request. */
 export type Credential =
   | { readonly keyId: string; readonly secret: string }
   | { readonly ticket: string }

@@ -6,7 +6,7 @@ import { inGrace } from './key-secrets.ts'
 import { keyPrincipalId } from './principal.ts'
 
 /** Result of a change: the new record, or why nothing was changed. */
-export type Changed = ApiKeyRecord | 'unknown' | 'revoked' | 'configured' | 'in_grace'
+export type ChangeResult = ApiKeyRecord | 'unknown' | 'revoked' | 'configured' | 'in_grace'
 
 /** The method of KeyLimits that is used here. (Its class cannot be imported: it imports this file.) */
 interface RecordHolder extends Rpc.DurableObjectBranded {
@@ -45,7 +45,7 @@ export class KeyStore extends DurableObject<Env> {
   }
 
   /** The change is in force when this returns: the key's KeyLimits has the new record. A revoked key is not changed. */
-  change(id: string, change: Partial<ApiKeyRecord>): Promise<Changed> {
+  change(id: string, change: Partial<ApiKeyRecord>): Promise<ChangeResult> {
     return this.#change(id, () => change)
   }
 
@@ -53,7 +53,7 @@ export class KeyStore extends DurableObject<Env> {
    * As `change`. `hash` is of the new secret with the key's salt. The current secret stays valid for `graceSeconds`,
    * earlier ones until their own grace times end; with 0, all of them end now.
    */
-  rotate(id: string, hash: string, graceSeconds: number): Promise<Changed> {
+  rotate(id: string, hash: string, graceSeconds: number): Promise<ChangeResult> {
     return this.#change(id, (record) => {
       if (graceSeconds === 0) return { hash, previous: null }
       const now = Math.floor(Date.now() / 1000)
@@ -67,7 +67,7 @@ export class KeyStore extends DurableObject<Env> {
   async #change(
     id: string,
     changeOf: (record: ApiKeyRecord) => Partial<ApiKeyRecord> | 'in_grace',
-  ): Promise<Changed> {
+  ): Promise<ChangeResult> {
     if (configuredKeys(this.env.API_KEYS).has(id)) return 'configured'
     const record = this.#read(id)
     if (!record) return 'unknown'

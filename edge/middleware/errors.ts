@@ -13,10 +13,7 @@ const RETRY_UNAVAILABLE_SECONDS = 5
  */
 const LONGEST_RETRY_SECONDS = 60
 
-/**
- * Turns every thrown error into a response. One that is not an AparError is logged, and the client gets no detail of
- * it.
- */
+/** Turns every thrown error into a response. An unexpected one is logged, and the client gets no details of it. */
 export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   const error = toAparError(thrown)
   logIfBug(c, error)

@@ -40,10 +40,7 @@ export class CircuitBreaker {
     return !circuit || circuit.openUntil <= now
   }
 
-  /**
-   * Call when a request is sent to the node. With an open circuit it is the trial request: no other is allowed
-   * meanwhile.
-   */
+  /** Call when a request is sent to the node. After a pause it is the trial request, and no other is allowed. */
   sent(id: string, now: number): void {
     const circuit = this.#circuits.get(id)
     if (!circuit || circuit.failures < THRESHOLD) return

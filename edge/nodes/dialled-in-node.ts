@@ -39,8 +39,7 @@ export class DialledInNode extends DurableObject<Env> {
 
   #dialIn(id: string): Response {
     const { 0: node, 1: server } = new WebSocketPair()
-    // Not hibernatable: a heartbeat every few seconds keeps this object in memory anyway, and accepted sockets close at
-    // once.
+    // Not hibernatable: heartbeats keep this object in memory anyway, and accepted sockets close at once.
     server.accept()
     const previous = this.#channels
     const channels: NodeChannels = new NodeChannels(server, {

@@ -19,10 +19,7 @@ export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nod
   }
 }
 
-/**
- * The messages up to the first user message, which are the same in all turns of a conversation; cut to 4096
- * characters.
- */
+/** The messages up to the first user message, the same in all turns of a conversation. At most 4096 characters. */
 function conversationStart(messages: GenerateRequest['messages']): string {
   const first = messages.findIndex(({ role }) => role === 'user')
   return JSON.stringify(messages.slice(0, first + 1)).slice(0, 4096)

@@ -20,10 +20,7 @@ export type RouteDecision =
 /** How long the models of a node without a lease count as known: `no_gpu_node` instead of `model_not_found`. */
 export const REMEMBER_MS = 24 * 60 * 60 * 1000
 
-/**
- * A new node gets its full share only after this time: its caches are empty, and being idle it would get every
- * request.
- */
+/** A new node gets its full share after this time: its caches are empty, and being idle it would get all requests. */
 const WARM_UP_MS = 10_000
 const COLD_SHARE = 0.25
 /** Share of free blocks below which a node is about to preempt branches. */

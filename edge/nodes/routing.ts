@@ -29,10 +29,7 @@ export function choose(
   return betterOfTwo(candidates, random)
 }
 
-/**
- * Power of two random choices: nearly as even as least-loaded routing, but a node that has just returned is not
- * overloaded.
- */
+/** Power of two choices: nearly as even as least-loaded routing, and a node that has just returned is not flooded. */
 function betterOfTwo(candidates: readonly Candidate[], random: () => number): Candidate | undefined {
   const first = Math.floor(random() * candidates.length)
   const second = (first + 1 + Math.floor(random() * (candidates.length - 1))) % candidates.length

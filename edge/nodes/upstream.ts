@@ -74,10 +74,7 @@ export class Upstream {
     this.#options = { ...options, request: { ...request, seed: request.seed ?? randomSeed() } }
   }
 
-  /**
-   * Runs until the log has ended. `node`: the node that has the stream already, for a session that has lost its
-   * memory.
-   */
+  /** Runs until the log has ended. `node`: has the stream already, for a session that has lost its memory. */
   async run(node?: NodeAddress): Promise<void> {
     try {
       await this.#runOnNodes(node)

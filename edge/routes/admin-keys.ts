@@ -13,7 +13,7 @@ import { parse, parseJson } from '../../shared/parse.ts'
 import type { AppEnv } from '../app-env.ts'
 import { limitsOf } from '../keys/key-limits.ts'
 import { newSalt, newSecret } from '../keys/key-secrets.ts'
-import type { Changed } from '../keys/key-store.ts'
+import type { ChangeResult } from '../keys/key-store.ts'
 import { keyStoreOf } from '../keys/key-store.ts'
 import { keyPrincipalId } from '../keys/principal.ts'
 import { DayRange, usageBody } from '../keys/usage.ts'
@@ -83,7 +83,7 @@ async function existing(c: Context<AppEnv>): Promise<ApiKeyRecord> {
   return record
 }
 
-function changed(id: string, outcome: Changed): ApiKeyRecord {
+function changed(id: string, outcome: ChangeResult): ApiKeyRecord {
   if (outcome === 'unknown') throw unknownKey(id)
   if (outcome === 'revoked') throw new AparError('invalid_request', `key ${id} was revoked`)
   if (outcome === 'configured') {

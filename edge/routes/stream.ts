@@ -7,10 +7,7 @@ import type { AppEnv } from '../app-env.ts'
 import { isUpgrade, offeredSubprotocols } from '../handshake.ts'
 import { cancelSession, connectToSession, connectToSharedSocket } from '../streams/connect.ts'
 
-/**
- * Which stream to resume, and what the client supports. The query may also have a ticket, which authenticate.ts
- * reads.
- */
+/** Which stream to resume, and what the client supports. A `ticket` may be there, too; authenticate.ts reads it. */
 const StreamQuery = z
   .object({
     stream: z.string().max(64).optional(),
@@ -32,7 +29,7 @@ const SUBPROTOCOLS: readonly string[] = [SUBPROTOCOL, MULTIPLEX_SUBPROTOCOL]
  */
 export async function openStream(c: Context<AppEnv>): Promise<Response> {
   const request = c.req.raw
-  if (!isUpgrade(request)) throw new AparError('upgrade_required', '/v1/stream speaks WebSocket only')
+  if (!isUpgrade(request)) throw new AparError('upgrade_required', '/v1/stream accepts WebSocket only')
   const offered = offeredSubprotocols(request)
   const subprotocol = offered.find((name) => SUBPROTOCOLS.includes(name))
   if (offered.length > 0 && !subprotocol)

@@ -11,7 +11,7 @@ import { closeQuietly } from '../nodes/node-socket.ts'
 const WINDOW_EVENTS = 256
 
 export interface ClientLinkOptions {
-  /** The client has everything up to this event; -1 at first. */
+  /** The client has all events up to this one; -1 for a new stream. */
   readonly after: number
   /** The client sends `ack`: the number of events that are not acknowledged is limited, and deltas may be merged. */
   readonly acks: boolean
@@ -64,7 +64,7 @@ export class ClientLink {
   /**
    * Sends the events of the log that the client has not got, as far as its window allows. Closes after the last one.
    */
-  offer(): void {
+  flush(): void {
     if (this.#closed) return
     if (this.#log.ended && this.#sent >= this.#log.nextSeq) {
       const message = `there is no event ${this.#sent}: the stream has ${this.#log.nextSeq}`
@@ -111,7 +111,7 @@ export class ClientLink {
     this.#acked = seq
     clearTimeout(this.#stall)
     this.#stall = null
-    this.offer()
+    this.flush()
   }
 
   #watchStall(): void {

@@ -44,10 +44,7 @@ export interface ClientOptions {
   readonly relayed?: boolean | undefined
 }
 
-/**
- * Relays one stream between its client, which may disconnect and resume, and the gpu nodes. Both sides share only its
- * log.
- */
+/** Relays one stream between the gpu nodes and its client, which may disconnect and resume. They share only its log. */
 export class StreamRelay {
   readonly #options: RelayOptions
   readonly #log = new StreamLog()
@@ -56,10 +53,7 @@ export class StreamRelay {
   /** Number of the log's events that were passed to `Admitted.observe`. */
   #observed = 0
   #started = false
-  /**
-   * A `cancel` came before the request was admitted. (`cancel_branch` has no meaning then: there are no branches
-   * yet.)
-   */
+  /** A `cancel` came before the request was admitted. There are no branches yet, so `cancel_branch` is ignored. */
   #cancelledEarly = false
   #client: ClientLink | undefined
   #generateTimer: ReturnType<typeof setTimeout> | null = null
@@ -94,7 +88,7 @@ export class StreamRelay {
     })
     this.#client = client
     if (this.#started) {
-      client.offer()
+      client.flush()
       return
     }
     const timeoutMs = this.#options.generateTimeoutMs ?? 10_000
@@ -173,7 +167,7 @@ export class StreamRelay {
     for (const event of this.#log.since(this.#observed - 1)) this.#admitted?.observe(event)
     this.#observed = this.#log.nextSeq
     if (this.#log.ended) void this.#settle()
-    this.#client?.offer()
+    this.#client?.flush()
   }
 
   async #settle(): Promise<void> {

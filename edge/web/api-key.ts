@@ -1,9 +1,6 @@
 const STORED = 'apar-key'
 
-/**
- * The key of this tab. A key in the URL (`#key=…`) replaces it, and is removed from the URL, so that no bookmark has
- * it.
- */
+/** The key of this tab. A key in the URL (`#key=…`) replaces it, and is removed so that no bookmark contains it. */
 export function loadKey(): string | undefined {
   const fromAddress = new URLSearchParams(location.hash.slice(1)).get('key')
   if (fromAddress) {

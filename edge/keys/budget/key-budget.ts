@@ -1,5 +1,5 @@
 import type { Limits } from '../../../shared/api-keys.ts'
-import { type Taken, TokenBucket } from './token-bucket.ts'
+import { type TakeResult, TokenBucket } from './token-bucket.ts'
 
 /** A reservation that is not renewed expires after this time. After a crash its stream slots stay taken this long. */
 export const RESERVATION_MS = 60_000
@@ -23,8 +23,8 @@ export type ReservationResult =
 
 /** The state of a key's rate limits, as clients get it; undefined where there is no limit. */
 export interface RateStatus {
-  readonly requests?: Taken & { readonly limit: number }
-  readonly tokens?: Taken & { readonly limit: number }
+  readonly requests?: TakeResult & { readonly limit: number }
+  readonly tokens?: TakeResult & { readonly limit: number }
 }
 
 interface Reservation {
@@ -79,7 +79,7 @@ export class KeyBudget {
   }
 
   /** Takes one request from the rate limit; undefined when there is no limit. */
-  takeRequest(limits: Limits, now: number): Taken | undefined {
+  takeRequest(limits: Limits, now: number): TakeResult | undefined {
     const perMinute = limits.requests_per_minute
     return perMinute === undefined ? undefined : this.#requests.take(perMinute, now)
   }

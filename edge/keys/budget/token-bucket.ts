@@ -1,5 +1,5 @@
 /** Result of taking from a bucket. Times are from now, in ms. */
-export interface Taken {
+export interface TakeResult {
   readonly allowed: boolean
   /** Whole tokens left. */
   readonly remaining: number
@@ -21,7 +21,7 @@ export class TokenBucket {
   }
 
   /** Takes `count` tokens, or none. */
-  take(perMinute: number, now: number, count = 1): Taken {
+  take(perMinute: number, now: number, count = 1): TakeResult {
     const interval = 60_000 / perMinute
     const left = this.#left(perMinute, now)
     const allowed = left >= count
@@ -45,7 +45,7 @@ export class TokenBucket {
   }
 
   /** As `take` with `count` 0. */
-  state(perMinute: number, now: number): Taken {
+  state(perMinute: number, now: number): TakeResult {
     return this.take(perMinute, now, 0)
   }
 

@@ -75,10 +75,7 @@ async function admitEach(c: Context<AppEnv>, requests: readonly GenerateRequest[
   }
 }
 
-/**
- * The part of a chunk that says to which choice it belongs. The usage chunk has none and counts with the first
- * choice.
- */
+/** The part of a chunk that names its choice. The usage chunk names none, and counts with the first choice. */
 export interface Chunk {
   readonly choices: readonly { readonly index: number }[]
 }

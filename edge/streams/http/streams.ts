@@ -45,10 +45,7 @@ async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequ
   })
 }
 
-/**
- * For work that has to go on when the client disconnects. If it did not, a reservation would stay open until it
- * expires.
- */
+/** Completes `work` even if the client disconnects: otherwise a reservation could stay open until it expires. */
 export function runToCompletion<T>(c: Context<AppEnv>, work: Promise<T>): Promise<T> {
   const end = () => {}
   c.executionCtx.waitUntil(work.then(end, end))
