@@ -5,7 +5,7 @@ import { authenticate, authenticateGeneration, rateHeaders } from './keys/authen
 import { adminAuth } from './middleware/admin-auth.ts'
 import { limitBody } from './middleware/body-limit.ts'
 import { handleError } from './middleware/errors.ts'
-import { shield } from './middleware/ip-rate-limit.ts'
+import { ipRateLimit } from './middleware/ip-rate-limit.ts'
 import { nodeAuth } from './middleware/node-auth.ts'
 import { allowOnly, notFound } from './middleware/not-found.ts'
 import { observe } from './middleware/observe.ts'
@@ -44,10 +44,10 @@ export function createApp(): Hono<AppEnv> {
   app.get('/chat.js', chatScript).all(allowOnly('GET'))
   app.get('/chat.css', chatStyle).all(allowOnly('GET'))
   app.get('/healthz', health).all(allowOnly('GET'))
-  app.get('/readyz', shield, ready).all(allowOnly('GET'))
+  app.get('/readyz', ipRateLimit, ready).all(allowOnly('GET'))
   app.get('/openapi.json', openApi).all(allowOnly('GET'))
 
-  app.use('/v1/*', shield, allowOrigins, rateHeaders)
+  app.use('/v1/*', ipRateLimit, allowOrigins, rateHeaders)
   app.get('/v1/models', authenticate('models'), listModels).all(allowOnly('GET'))
   app.get('/v1/models/:id{.+}', authenticate('models'), getModel).all(allowOnly('GET'))
   app.get('/v1/usage', authenticate('usage'), getUsage).all(allowOnly('GET'))
@@ -59,7 +59,7 @@ export function createApp(): Hono<AppEnv> {
   app.post('/v1/responses', authenticateGeneration, createResponse).all(allowOnly('POST'))
   app.post(MESSAGES_PATH, authenticateGeneration, createMessage).all(allowOnly('POST'))
 
-  app.use('/admin/v1/*', shield, adminAuth)
+  app.use('/admin/v1/*', ipRateLimit, adminAuth)
   app.get('/admin/v1/keys', listKeys).post(createKey).all(allowOnly('GET', 'POST'))
   app.get('/admin/v1/keys/:id', getKey).patch(changeKey).delete(revokeKey)
   app.all('/admin/v1/keys/:id', allowOnly('GET', 'PATCH', 'DELETE'))

@@ -8,7 +8,7 @@ const webFolder = join(root, 'dist/web')
 
 export const workerPath = join(root, 'dist/edge/worker.js')
 
-/** The worker as Miniflare's API takes it; wrangler.toml says the same for wrangler. Add secrets as `bindings`. */
+/** The worker's options for Miniflare, the same as in wrangler.toml. Add secrets as `bindings`. */
 export const workerOptions = {
   name: 'apar',
   modules: true,
@@ -24,10 +24,10 @@ export const workerOptions = {
     KEY_LIMITS: { className: 'KeyLimits', useSQLite: true },
     KEY_STORE: { className: 'KeyStore', useSQLite: true },
   },
-  ratelimits: { SHIELD: { simple: { limit: 10_000, period: 10 } } },
+  ratelimits: { IP_RATE_LIMIT: { simple: { limit: 10_000, period: 10 } } },
 }
 
-/** Builds the chat page into dist/web and the worker, which holds the page, into dist/edge. */
+/** Builds the chat page into dist/web, and the worker, which includes the page, into dist/edge. */
 export async function buildEdge() {
   await buildPage()
   await build({
@@ -45,7 +45,7 @@ export async function buildEdge() {
   })
 }
 
-/** The `.txt` names let every bundler tell text that is served from code that is run. */
+/** Script and style end in `.txt`, so that bundlers include them as text to serve, not as code to run. */
 export async function buildPage() {
   await mkdir(webFolder, { recursive: true })
   await copyFile(join(root, 'edge/web/index.html'), join(webFolder, 'index.html'))

@@ -1,6 +1,6 @@
 /**
- * The bindings of the worker. Namespaces have no type here: each Durable Object is reached by the function beside its class,
- * which has one.
+ * The bindings of the worker. Namespaces are untyped here; the function beside each Durable Object's class gives a
+ * typed stub.
  */
 export interface Env {
   STREAM_SESSION: DurableObjectNamespace
@@ -9,15 +9,15 @@ export interface Env {
   FLEET: DurableObjectNamespace
   KEY_LIMITS: DurableObjectNamespace
   KEY_STORE: DurableObjectNamespace
-  /** A coarse limit per client address, before anything else is looked at. */
-  SHIELD?: RateLimit
-  /** Analytics Engine, where the account has it. */
+  /** A coarse rate limit per client IP address, checked before everything else. */
+  IP_RATE_LIMIT?: RateLimit
+  /** Analytics Engine, if the account has it. */
   METRICS?: AnalyticsEngineDataset
-  /** The least that is logged: debug, info (a line per request), warn (default), error or silent. */
+  /** The lowest level that is logged: debug, info (a line per request), warn (default), error or silent. */
   LOG_LEVEL?: string
-  /** JSON of `ApiKeyRecord[]`: keys that need no KeyStore. */
+  /** JSON of `ApiKeyRecord[]`: keys that are not in the KeyStore. */
   API_KEYS?: string
-  /** Opens `/admin/v1`; closed without it. */
+  /** The key for `/admin/v1`, which is closed without it. */
   ADMIN_KEY?: string
   /** Origins whose pages may call the API, separated by commas; `*` is every origin. */
   ALLOWED_ORIGINS?: string
@@ -31,7 +31,7 @@ export interface Env {
   JWT_LIMITS?: string
   /** `expected_wait` (default), `lottery` or `prefix_affinity` (edge/nodes/routing.ts). */
   ROUTING_POLICY?: string
-  /** Hosts at which gpu nodes may be, separated by commas; `*.example.com` is every host below. Default: this machine. */
+  /** Allowed hosts of gpu nodes, separated by commas; `*.example.com` allows all subdomains. Default: this machine. */
   NODE_HOSTS?: string
   /** Shared by the edge and its gpu nodes, in both directions. */
   NODE_SECRET?: string

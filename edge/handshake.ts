@@ -1,4 +1,4 @@
-/** What a WebSocket handshake offers; empty for any other request. */
+/** The subprotocols that a WebSocket handshake offers; empty for any other request. */
 export function offeredSubprotocols(request: Request): string[] {
   if (!isUpgrade(request)) return []
   const header = request.headers.get('sec-websocket-protocol') ?? ''

@@ -1,4 +1,4 @@
-/** What edge/build.mjs leaves in dist/web, bundled into the worker as text. */
+/** Files that edge/build.mjs writes to dist/web. They are bundled into the worker as text. */
 declare module '*.html' {
   const text: string
   export default text

@@ -10,10 +10,10 @@ const TYPES: Partial<Record<number, string>> = {
   503: 'overloaded_error',
 }
 
-/** Whoever calls this path reads errors in Anthropic's shape. */
+/** Errors on this path have Anthropic's shape. */
 export const MESSAGES_PATH = '/v1/messages'
 
-/** An error as Anthropic's clients read it, with our code and path beside it. */
+/** An error in Anthropic's shape, with apar's `code` and `param` added. */
 export function messagesError({ status, message, code, param }: AparError) {
   const type = TYPES[status] ?? 'api_error'
   return { type: 'error', error: { type, message, code, param: param ?? null } }

@@ -25,7 +25,7 @@ export async function wholeMessage(answer: SingleAnswer): Promise<object> {
 
 /** The answer as Anthropic's named events. @throws AparError for a stream that fails. */
 export async function* messageEvents(answer: SingleAnswer): AsyncGenerator<object, void> {
-  // How long the prompt is, the gpu node says at the end.
+  // The gpu node reports the prompt's length only at the end.
   const usage = { input_tokens: 0, output_tokens: 0 }
   yield { type: 'message_start', message: { ...message(answer), usage } }
   const block = { type: 'text', text: '', citations: null }
@@ -50,12 +50,12 @@ function message({ accepted }: SingleAnswer) {
   }
 }
 
-/** Each branch has an end of its own, so no one stop sequence ended the answer. */
+/** Each branch ends by itself, so there is no single stop sequence that ended the answer. */
 function stopOf(answer: SingleAnswer) {
   return { stop_reason: answer.cut ? 'max_tokens' : 'end_turn', stop_sequence: null }
 }
 
-/** Anthropic counts cached tokens apart. */
+/** Anthropic's `input_tokens` does not include cached tokens. */
 function usageOf({ usage }: SingleAnswer) {
   return {
     input_tokens: usage.prompt_tokens - usage.cached_prompt_tokens,

@@ -2,35 +2,35 @@ import type { StreamEvent, Usage } from '../../shared/protocol/events.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { utf8Length } from '../../shared/utf8.ts'
 import type { Env } from '../env.ts'
-import type { Ask, RateStatus, Reserved } from './budget/key-budget.ts'
+import type { RateStatus, ReservationRequest, ReservationResult } from './budget/key-budget.ts'
 import { limitError } from './budget/rates.ts'
 import { limitsOf } from './key-limits.ts'
 import { type Principal, requireModel } from './principal.ts'
 
-/** A third of a lease, so that two lost renewals do no harm. */
+/** A third of RESERVATION_MS: two renewals in a row may fail. */
 const RENEW_MS = 20_000
-/** What a template may add: control tokens and role names around each message. */
+/** Upper bound of what a chat template adds: control tokens and role names around each message. */
 const TOKENS_AROUND_A_MESSAGE = 16
-/** About what English takes; only for streams that broke off before they could say what they used. */
+/** Typical of English; only used for streams that ended without a `done` event, which has the exact usage. */
 const BYTES_PER_TOKEN = 4
 
-/** A place in a key's limits, as it is handed from one holder to the next. */
-export interface Lease {
+/** Tokens and stream slots reserved in a key's limits. The worker may hand it over to a StreamSession. */
+export interface Reservation {
   readonly id: string
-  /** The prompt counts with another lease. */
+  /** The prompt's tokens are counted with another reservation. */
   readonly promptCounted: boolean
 }
 
 /**
- * The place that one request has in its key's limits, from admission to the end of its last stream. Whoever runs the
- * streams shows each of their events to `observe` and calls `settle` at the end, however that came.
+ * The reservation of one call, from its admission to the end of its last stream. The code that runs the streams passes
+ * each of their events to `observe`, and calls `settle` at the end in every case, failures included.
  */
 export class Admission {
-  /** The requests as they may run: where tokens are limited, `max_tokens` is set. */
+  /** The requests to run. `max_tokens` is set where the key's tokens are limited. */
   readonly requests: readonly GenerateRequest[]
-  /** What is left for others, as far as this admission asked. */
+  /** What was left of the key's limits when the reservation was made; empty for an adopted reservation. */
   readonly rates: RateStatus
-  readonly lease: Lease
+  readonly reservation: Reservation
   readonly #principal: Principal
   readonly #limits: ReturnType<typeof limitsOf>
   readonly #meters: readonly Meter[]
@@ -39,7 +39,7 @@ export class Admission {
   private constructor(
     env: Env,
     principal: Principal,
-    lease: Lease,
+    reservation: Reservation,
     requests: GenerateRequest[],
     rates: RateStatus = {},
   ) {
@@ -47,14 +47,14 @@ export class Admission {
     this.rates = rates
     this.#principal = principal
     this.#limits = limitsOf(env, principal.id)
-    this.lease = lease
+    this.reservation = reservation
     this.#meters = requests.map((request) => new Meter(request))
     this.#renewal = setInterval(() => void this.#renew(), RENEW_MS)
   }
 
   /**
-   * Takes a slot per request and every token that they may use.
-   * `promptCounted`: another admission has the same messages.
+   * Reserves a stream slot per request and the most tokens that they may use.
+   * `promptCounted`: another admission counts the same messages.
    * @throws AparError `model_not_allowed`, `too_many_streams`, `rate_limit_exceeded`, `insufficient_quota`
    */
   static async open(
@@ -64,41 +64,47 @@ export class Admission {
     { promptCounted = false } = {},
   ): Promise<Admission> {
     for (const { model } of requests) requireModel(principal, model)
-    const lease = newLease(promptCounted)
-    const ask = askFor(requests, lease)
-    const { reserved, rates } = await limitsOf(env, principal.id).reserve(principal.limits, ask)
-    return Admission.reserved(env, principal, requests, lease, reserved, rates)
+    const reservation = newReservation(promptCounted)
+    const wanted = reservationRequest(requests, reservation)
+    const limits = limitsOf(env, principal.id)
+    const { reservation: result, rates } = await limits.reserve(principal.limits, wanted)
+    return Admission.fromResult(env, principal, requests, reservation, result, rates)
   }
 
-  /** Goes on with the answer to {@link askFor}. @throws AparError as `open`. */
-  static reserved(
+  /** `result`: of the {@link reservationRequest} for `requests`. @throws AparError as `open`. */
+  static fromResult(
     env: Env,
     principal: Principal,
     requests: readonly GenerateRequest[],
-    lease: Lease,
-    reserved: Reserved,
+    reservation: Reservation,
+    result: ReservationResult,
     rates: RateStatus,
   ): Admission {
-    if (!reserved.granted) throw limitError(reserved.limit, reserved.retryAfterMs)
-    const { newTokens } = reserved
+    if (!result.granted) throw limitError(result.limit, result.retryAfterMs)
+    const { newTokens } = result
     const each = newTokens === undefined ? undefined : Math.max(1, Math.floor(newTokens / requests.length))
     const bounded = requests.map((request) => {
       return request.max_tokens !== undefined || each === undefined
         ? request
         : { ...request, max_tokens: each }
     })
-    return new Admission(env, principal, lease, bounded, rates)
+    return new Admission(env, principal, reservation, bounded, rates)
   }
 
-  /** Goes on with what another one has handed over. */
-  static adopt(env: Env, principal: Principal, lease: Lease, request: GenerateRequest): Admission {
-    return new Admission(env, principal, lease, [request])
+  /** Takes over the reservation of an admission that has called `handOver`. */
+  static adopt(
+    env: Env,
+    principal: Principal,
+    reservation: Reservation,
+    request: GenerateRequest,
+  ): Admission {
+    return new Admission(env, principal, reservation, [request])
   }
 
-  /** Whoever runs the streams from now on adopts the lease; until then nobody renews it. */
-  handOver(): Lease {
+  /** Stops renewing. The code that runs the streams from now on has to `adopt` the reservation before it expires. */
+  handOver(): Reservation {
     clearInterval(this.#renewal)
-    return this.lease
+    return this.reservation
   }
 
   observe(event: StreamEvent, stream = 0): void {
@@ -107,13 +113,13 @@ export class Admission {
 
   async settle(): Promise<void> {
     clearInterval(this.#renewal)
-    await this.#limits.settle(this.#principal.limits, this.lease.id, this.#spent())
+    await this.#limits.settle(this.#principal.limits, this.reservation.id, this.#spent())
   }
 
-  /** Answers to the same messages share them: their tokens count once, as in OpenAI's usage. */
+  /** The prompt tokens of answers to the same messages count once, as in OpenAI's usage. */
   #spent(): Spent {
     const sum = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
-    const { promptCounted } = this.lease
+    const { promptCounted } = this.reservation
     const seen = new Set<unknown>()
     for (const meter of this.#meters) {
       const spent = meter.spent()
@@ -129,14 +135,14 @@ export class Admission {
   async #renew(): Promise<void> {
     const { prompt_tokens, completion_tokens } = this.#spent()
     const used = prompt_tokens + completion_tokens
-    // The next one may succeed; if none does, the lease ends by itself.
-    await this.#limits.renew(this.lease.id, used).catch(() => {})
+    // The next renewal may succeed. If none does, the reservation expires.
+    await this.#limits.renew(this.reservation.id, used).catch(() => {})
   }
 }
 
 type Spent = Pick<Usage, 'prompt_tokens' | 'cached_prompt_tokens' | 'completion_tokens'>
 
-/** What one stream used: what the gpu node says, or, where that was lost, an estimate by the text that came. */
+/** What one stream used: as the gpu node reports it, or without a report an estimate from the text that arrived. */
 class Meter {
   readonly messages: GenerateRequest['messages']
   readonly #promptBytes: number
@@ -166,21 +172,24 @@ class Meter {
   }
 }
 
-export function newLease(promptCounted = false): Lease {
+export function newReservation(promptCounted = false): Reservation {
   return { id: crypto.randomUUID(), promptCounted }
 }
 
-/** A slot per request and every token that they may use. */
-export function askFor(requests: readonly GenerateRequest[], { id, promptCounted }: Lease): Ask {
+/** A stream slot per request and the most tokens that they may use. */
+export function reservationRequest(
+  requests: readonly GenerateRequest[],
+  { id, promptCounted }: Reservation,
+): ReservationRequest {
   return {
-    lease: id,
+    id,
     streams: requests.length,
-    promptTokens: promptCounted ? 0 : mostPromptTokens(requests),
+    promptTokens: promptCounted ? 0 : maxPromptTokens(requests),
     newTokens: sumOfMaxTokens(requests),
   }
 }
 
-/** undefined when one of them names no number. */
+/** undefined when a request has no `max_tokens`. */
 function sumOfMaxTokens(requests: readonly GenerateRequest[]): number | undefined {
   return requests.reduce<number | undefined>((sum, { max_tokens }) => {
     return sum === undefined || max_tokens === undefined ? undefined : sum + max_tokens
@@ -188,10 +197,10 @@ function sumOfMaxTokens(requests: readonly GenerateRequest[]): number | undefine
 }
 
 /**
- * A token has at least one byte: so it can never be more, and a reservation always covers the prompts. Answers to the
- * same messages share them.
+ * An upper bound, since a token has at least one byte: a reservation always covers its prompts. Answers to the same
+ * messages share the prompt.
  */
-function mostPromptTokens(requests: readonly GenerateRequest[]): number {
+function maxPromptTokens(requests: readonly GenerateRequest[]): number {
   const prompts = new Set(requests.map(({ messages }) => messages))
   return [...prompts].reduce((sum, messages) => {
     return sum + bytesOf(messages) + TOKENS_AROUND_A_MESSAGE * (messages.length + 1)

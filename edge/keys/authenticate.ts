@@ -1,3 +1,12 @@
+/**
+ * Authentication and authorization, in the order in which a call uses the files:
+ * 1. authenticate.ts reads the credential of the request (credentials.ts, jwt.ts, tickets.ts).
+ * 2. authorize.ts sends it to the KeyLimits object of its key. A call that generates makes one round trip
+ *    (docs/adr/0023).
+ * 3. key-limits.ts checks the credential against the key's record (key-store.ts), and returns the principal
+ *    (principal.ts). In the same turn it takes one request and reserves tokens and stream slots (budget/).
+ * 4. admission.ts renews the reservation while the streams run, and settles it at their end.
+ */
 import type { Context } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import { API_KEY_PATTERN, type Scope } from '../../shared/api-keys.ts'
@@ -5,36 +14,37 @@ import { AparError } from '../../shared/errors.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX } from '../../shared/protocol/version.ts'
 import type { AppEnv } from '../app-env.ts'
 import { isUpgrade, offeredSubprotocols } from '../handshake.ts'
-import { enter } from './authorize.ts'
+import { authorize } from './authorize.ts'
 import { setRateHeaders } from './budget/rates.ts'
-import { bearerToken, type Presented } from './credentials.ts'
+import { bearerToken, type CallerCredential } from './credentials.ts'
 import { looksLikeJwt, verifyJwt } from './jwt.ts'
 import { keyPrincipalId } from './principal.ts'
 import { parseTicket } from './tickets.ts'
 
 /**
- * Lets through whoever presents a key, a token or a ticket with `scope`, as long as there are requests left to take:
- * opening a stream is one request. Sets `principal` and `rates`.
+ * Requires a key, a token or a ticket with `scope`, and takes one request from its rate limit (opening a stream is one
+ * request). Sets `principal` and `rates`.
  */
 export function authenticate(scope: Scope) {
   return createMiddleware<AppEnv>(async (c, next) => {
-    c.set('presented', await presented(c))
-    await enter(c, scope)
+    c.set('callerCredential', await readCredential(c))
+    await authorize(c, scope)
     await next()
   })
 }
 
 /**
- * As {@link authenticate}, for calls that let their caller in themselves once they have read what is to be reserved.
- * What is wrong with a call that did not come so far, only those hear who may make it.
+ * As {@link authenticate}, for handlers that call `authorize` themselves once they know what to reserve. A handler that
+ * refuses its body has not done so yet: then the caller is authorized here, before that error is sent, so that a caller
+ * without a valid key gets 401, 403 or 429 and learns nothing about the body.
  */
 export const authenticateGeneration = createMiddleware<AppEnv>(async (c, next) => {
-  c.set('presented', await presented(c))
+  c.set('callerCredential', await readCredential(c))
   await next()
-  if (c.get('presented')) await enter(c, 'generate')
+  if (c.get('callerCredential')) await authorize(c, 'generate')
 })
 
-/** Tells what is left of the key's limits; stands before {@link authenticate}, so that a refusal tells it too. */
+/** Adds the headers about the key's rate limits. Runs before {@link authenticate}, so that a refusal has them too. */
 export const rateHeaders = createMiddleware<AppEnv>(async (c, next) => {
   await next()
   const rates = c.get('rates')
@@ -42,8 +52,8 @@ export const rateHeaders = createMiddleware<AppEnv>(async (c, next) => {
   if (rates && c.res.status !== 101) setRateHeaders(c.res.headers, rates)
 })
 
-async function presented(c: Context<AppEnv>): Promise<Presented> {
-  const text = presentedText(c)
+async function readCredential(c: Context<AppEnv>): Promise<CallerCredential> {
+  const text = credentialText(c)
   if (text === undefined) {
     const ticket = isUpgrade(c.req.raw) ? parseTicket(c.req.query('ticket')) : undefined
     if (ticket) return ticket
@@ -51,15 +61,15 @@ async function presented(c: Context<AppEnv>): Promise<Presented> {
   }
   const [, keyId, secret] = text.match(API_KEY_PATTERN) ?? []
   if (keyId !== undefined && secret !== undefined) {
-    return { name: keyPrincipalId(keyId), credential: { keyId, secret } }
+    return { principalId: keyPrincipalId(keyId), credential: { keyId, secret } }
   }
   if (!looksLikeJwt(text)) throw new AparError('invalid_api_key', 'this API key is not valid')
   const principal = await verifyJwt(c.env, text)
-  return { name: principal.id, credential: { principal } }
+  return { principalId: principal.id, credential: { principal } }
 }
 
 /** `x-api-key` is Anthropic's; a browser's WebSocket can set no headers and offers its key as a second subprotocol. */
-function presentedText(c: Context<AppEnv>): string | undefined {
+function credentialText(c: Context<AppEnv>): string | undefined {
   return (
     bearerToken(c.req.header('authorization')) ?? c.req.header('x-api-key') ?? keyFromSubprotocol(c.req.raw)
   )

@@ -3,9 +3,9 @@ import type { Scope } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { AppEnv } from '../app-env.ts'
-import { Admission, askFor, newLease } from './admission.ts'
+import { Admission, newReservation, reservationRequest } from './admission.ts'
 import { limitError } from './budget/rates.ts'
-import type { Entered, Wanted } from './key-limits.ts'
+import type { Authorization, ModelReservationRequest } from './key-limits.ts'
 import { limitsOf } from './key-limits.ts'
 import { type BadCredential, requireModel, requireScope } from './principal.ts'
 
@@ -16,40 +16,45 @@ const REASONS: Record<BadCredential, string> = {
 }
 
 /**
- * Lets in who has presented themselves, as one request. Sets `principal` and `rates`.
- * `wanted`: what to reserve in the same turn of the key's object, as far as the key may run it at all.
+ * Checks the caller's credential and takes one request from the rate limit. Sets `principal` and `rates`.
+ * `wanted`: what to reserve in the same turn of the key's KeyLimits object, if the key may use the models.
  * @throws AparError `invalid_api_key`, `rate_limit_exceeded`, `insufficient_scope`
  */
-export async function enter(
+export async function authorize(
   c: Context<AppEnv>,
   scope: Scope,
-  wanted?: Wanted,
-): Promise<Exclude<Entered, { bad: unknown }>> {
-  const presented = c.get('presented')
-  if (!presented) throw new Error('this caller was let in before')
-  c.set('presented', undefined)
-  const { name, credential } = presented
-  const entered = await limitsOf(c.env, name).enter(credential, wanted)
-  if ('bad' in entered) {
+  wanted?: ModelReservationRequest,
+): Promise<Authorization> {
+  const caller = c.get('callerCredential')
+  if (!caller) throw new Error('this call is authorized already')
+  c.set('callerCredential', undefined)
+  const { principalId, credential } = caller
+  const authorization = await limitsOf(c.env, principalId).authorize(credential, wanted)
+  if ('bad' in authorization) {
     const what = 'ticket' in credential ? 'ticket' : 'API key'
-    throw new AparError('invalid_api_key', `this ${what} ${REASONS[entered.bad]}`)
+    throw new AparError('invalid_api_key', `this ${what} ${REASONS[authorization.bad]}`)
   }
-  c.set('rates', entered.rates)
-  if (entered.retryAfterMs > 0) throw limitError('requests', entered.retryAfterMs)
-  requireScope(entered.principal, scope)
-  c.set('principal', entered.principal)
-  return entered
+  const { principal, rates, retryAfterMs } = authorization
+  c.set('rates', rates)
+  if (retryAfterMs > 0) throw limitError('requests', retryAfterMs)
+  requireScope(principal, scope)
+  c.set('principal', principal)
+  return authorization
 }
 
-/** {@link enter} with an {@link Admission} for `requests`: one way to the key's object, not two. @throws as both. */
-export async function enterAndAdmit(
+/**
+ * {@link authorize} and an {@link Admission} for `requests`, with one call to the key's KeyLimits object.
+ * @throws AparError as both.
+ */
+export async function authorizeAndReserve(
   c: Context<AppEnv>,
   requests: readonly GenerateRequest[],
 ): Promise<Admission> {
-  const lease = newLease()
+  const reservation = newReservation()
   const models = requests.map(({ model }) => model)
-  const entered = await enter(c, 'generate', { models, ask: askFor(requests, lease) })
-  for (const model of models) requireModel(entered.principal, model)
-  if (!entered.reserved) throw new Error('what a key may run was not reserved')
-  return Admission.reserved(c.env, entered.principal, requests, lease, entered.reserved, entered.rates)
+  const wanted = { models, reservation: reservationRequest(requests, reservation) }
+  const { principal, reservation: result, rates } = await authorize(c, 'generate', wanted)
+  for (const model of models) requireModel(principal, model)
+  if (!result) throw new Error('the key may use the models, but nothing was reserved')
+  return Admission.fromResult(c.env, principal, requests, reservation, result, rates)
 }

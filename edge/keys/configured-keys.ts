@@ -3,7 +3,7 @@ import { parseJson } from '../../shared/parse.ts'
 
 let parsed: { json: string; keys: ReadonlyMap<string, ApiKeyRecord> } | undefined
 
-/** The keys that the configuration fixes, by id. `json` is the `API_KEYS` secret. */
+/** The keys of the `API_KEYS` secret (`json`), by id. They cannot be changed through the API. */
 export function configuredKeys(json = '[]'): ReadonlyMap<string, ApiKeyRecord> {
   if (parsed?.json !== json) {
     parsed = { json, keys: new Map(parseConfig(json).map((key) => [key.id, key])) }
@@ -15,7 +15,7 @@ function parseConfig(json: string): ApiKeyRecord[] {
   try {
     return parseJson(ApiKeyRecords, json)
   } catch (cause) {
-    // The operator's mistake, not the client's: it must not reach the client as invalid_request.
+    // The operator's mistake: the client must not get it as invalid_request.
     throw new Error('the API_KEYS secret is not a valid list of keys', { cause })
   }
 }

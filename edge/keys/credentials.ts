@@ -1,14 +1,14 @@
 import type { Principal } from './principal.ts'
 
-/** What a caller shows; a principal was proven by a token that the worker has checked, or by an earlier request. */
+/** What a caller authenticates with. A `principal` was verified before: by the worker, or by an earlier request. */
 export type Credential =
   | { readonly keyId: string; readonly secret: string }
   | { readonly ticket: string }
   | { readonly principal: Principal }
 
-/** A credential, and the name of the KeyLimits object that can judge it. */
-export interface Presented {
-  readonly name: string
+/** A credential, and the principal that it claims to be: the name of the KeyLimits object that can check it. */
+export interface CallerCredential {
+  readonly principalId: string
   readonly credential: Credential
 }
 
@@ -23,7 +23,7 @@ export function sha256(text: string): Promise<ArrayBuffer> {
   return crypto.subtle.digest('SHA-256', encoder.encode(text))
 }
 
-/** Compares in a time that depends on neither text, not even on their lengths. */
+/** Compares in constant time, whatever the texts and their lengths. */
 export async function equalSecrets(a: string, b: string): Promise<boolean> {
   const [hashA, hashB] = await Promise.all([sha256(a), sha256(b)])
   return crypto.subtle.timingSafeEqual(hashA, hashB)

@@ -6,10 +6,10 @@ import { parse, parseJson } from '../../shared/parse.ts'
 import type { Env } from '../env.ts'
 import { jwtPrincipalId, type Principal } from './principal.ts'
 
-/** What a key set may sign with; a shared secret signs with HS256. */
+/** Allowed with a key set (JWKS); a shared secret is used with HS256 only. */
 const PUBLIC_KEY_ALGORITHMS = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA']
 const CLOCK_TOLERANCE_SECONDS = 5
-/** What is wrong with the token, not with the key set or the configuration. */
+/** Errors of the token itself. All others are faults of the key set or the configuration. */
 const TOKEN_ERRORS = [
   errors.JWTExpired,
   errors.JWTInvalid,
@@ -22,14 +22,14 @@ const TOKEN_ERRORS = [
   errors.JOSENotSupported,
 ]
 
-/** The claims that apar reads, beside those that every token has. */
+/** The claims that apar reads, beside issuer and audience. */
 const Claims = z.object({
   sub: z.string().min(1).max(256),
   exp: z.number(),
-  /** Scopes separated by spaces; those of others are passed over. Default: `generate models`. */
+  /** Scopes separated by spaces; unknown ones are ignored. Default: `generate models`. */
   scope: z.string().optional(),
   models: KeyPolicy.shape.models.unwrap().optional(),
-  /** Instead of the limits that the edge has for every subject. */
+  /** Replaces `JWT_LIMITS` for this subject. */
   limits: Limits.optional(),
 })
 
@@ -37,7 +37,7 @@ export function looksLikeJwt(text: string): boolean {
   return /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/.test(text)
 }
 
-/** @throws AparError `invalid_api_key` for every token that is not in order. */
+/** @throws AparError `invalid_api_key` for a token that is invalid or expired. */
 export async function verifyJwt(env: Env, token: string): Promise<Principal> {
   const payload = await verified(env, token).catch((thrown) => {
     if (thrown instanceof AparError) throw thrown
@@ -83,7 +83,7 @@ async function verified(env: Env, token: string): Promise<JWTPayload> {
 
 let remote: { url: string; keys: ReturnType<typeof createRemoteJWKSet> } | undefined
 
-/** Fetched when it is first wanted, kept for 10 minutes, fetched again when a token names a key it has not. */
+/** Fetched at first use, cached for 10 minutes, fetched again when a token names a key that the cache lacks. */
 function keySet(url: string): ReturnType<typeof createRemoteJWKSet> {
   if (remote?.url !== url) remote = { url, keys: createRemoteJWKSet(new URL(url)) }
   return remote.keys

@@ -1,47 +1,54 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { ApiKeyRecord, Limits } from '../../shared/api-keys.ts'
 import type { Env } from '../env.ts'
-import { type Ask, dayOf, KeyBudget, type RateStatus, type Reserved } from './budget/key-budget.ts'
+import {
+  dayOf,
+  KeyBudget,
+  type RateStatus,
+  type ReservationRequest,
+  type ReservationResult,
+} from './budget/key-budget.ts'
 import { type DayUsage, type Spent, UsageLog } from './budget/usage-log.ts'
 import { type Credential, sha256, toHex } from './credentials.ts'
 import { isSecretOf } from './key-secrets.ts'
 import { keyStoreOf } from './key-store.ts'
 import { type BadCredential, keyIdOf, mayRun, type Principal, principalOf } from './principal.ts'
 
-/** How long a burst may go on before its count is written down: less than it takes to evict an idle object. */
+/** Counts are written this long after a change: sooner than an idle object is evicted. */
 const PERSIST_AFTER_MS = 1000
 export const TICKET_MS = 60_000
 
-export type Entered =
-  | { readonly bad: BadCredential }
-  | {
-      readonly principal: Principal
-      readonly retryAfterMs: number
-      readonly rates: RateStatus
-      /** undefined when nothing was wanted, or when the key may not run it, or not now. */
-      readonly reserved?: Reserved | undefined
-    }
+export interface Authorization {
+  readonly principal: Principal
+  /** 0 when one request was taken from the rate limit, else the time until there is one again. */
+  readonly retryAfterMs: number
+  readonly rates: RateStatus
+  /** undefined when none was wanted, when the key may not use the models, or when `retryAfterMs` is not 0. */
+  readonly reservation?: ReservationResult | undefined
+}
 
-/** What a request would run, and what it needs for that. */
-export interface Wanted {
+export type AuthorizationResult = { readonly bad: BadCredential } | Authorization
+
+/** A reservation request, and the models that it is for. */
+export interface ModelReservationRequest {
   readonly models: readonly string[]
-  readonly ask: Ask
+  readonly reservation: ReservationRequest
 }
 
 interface Ticket {
   readonly expiresAt: number
-  /** A key's ticket is worth what the key is worth when it is used; a token is not seen again. */
+  /** Of a key only the id, since its record is read again at use. A token's principal cannot be looked up later. */
   readonly holder: { readonly keyId: string } | { readonly principal: Principal }
 }
 
 /**
- * The credential and the limits of one API key, or of one token's subject; its name is the principal's id. One thread
- * decides, so a limit holds exactly.
+ * Checks the credentials and keeps the limits of one API key, or of one token's subject. The object's name is the
+ * principal's id. There is one object per key and it is single-threaded, so its limits are exact.
  */
 export class KeyLimits extends DurableObject<Env> {
   readonly #budget: KeyBudget
   readonly #usage: UsageLog
-  /** null: not looked up yet. */
+  /** The key's record as KeyStore has it; null before it was read. */
   #record: ApiKeyRecord | undefined | null = null
   #persisting = false
 
@@ -52,41 +59,41 @@ export class KeyLimits extends DurableObject<Env> {
   }
 
   /**
-   * Checks a credential and takes one request; `retryAfterMs` is 0 when there was one to take. Then `reserve`s what is
-   * wanted, if the key may run it.
+   * Checks a credential and takes one request from the rate limit. Then makes the `wanted` reservation, if the key may
+   * use its models.
    */
-  async enter(credential: Credential, wanted?: Wanted): Promise<Entered> {
-    const principal = await this.#identify(credential)
+  async authorize(credential: Credential, wanted?: ModelReservationRequest): Promise<AuthorizationResult> {
+    const principal = await this.#authenticate(credential)
     if (typeof principal === 'string') return { bad: principal }
     const now = Date.now()
-    const taken = this.#budget.enter(principal.limits, now)
+    const taken = this.#budget.takeRequest(principal.limits, now)
     if (taken?.allowed !== false) {
       this.#usage.add(dayOf(now), { requests: 1 })
       this.#persistSoon()
     }
     const retryAfterMs = taken?.retryAfterMs ?? 0
     if (retryAfterMs === 0 && wanted && mayRun(principal, wanted.models))
-      return { principal, retryAfterMs, ...this.reserve(principal.limits, wanted.ask) }
+      return { principal, retryAfterMs, ...this.reserve(principal.limits, wanted.reservation) }
     return { principal, retryAfterMs, rates: this.#budget.rates(principal.limits, now) }
   }
 
-  /** Takes slots and tokens for a request, or nothing. Its lease wants to be renewed, and settled at the end. */
-  reserve(limits: Limits, ask: Ask): { reserved: Reserved; rates: RateStatus } {
+  /** Reserves all stream slots and tokens, or nothing. The caller then has to `renew` and in the end `settle` it. */
+  reserve(limits: Limits, wanted: ReservationRequest): { reservation: ReservationResult; rates: RateStatus } {
     const now = Date.now()
-    const reserved = this.#budget.reserve(limits, ask, now)
-    if (reserved.granted) this.#persistSoon()
-    return { reserved, rates: this.#budget.rates(limits, now) }
+    const reservation = this.#budget.reserve(limits, wanted, now)
+    if (reservation.granted) this.#persistSoon()
+    return { reservation, rates: this.#budget.rates(limits, now) }
   }
 
-  /** False when the lease has run out. */
-  renew(lease: string, used: number): boolean {
+  /** False when the reservation has expired. `used`: tokens so far. */
+  renew(reservation: string, used: number): boolean {
     this.#persistSoon()
-    return this.#budget.renew(lease, used, Date.now())
+    return this.#budget.renew(reservation, used, Date.now())
   }
 
-  settle(limits: Limits, lease: string, spent: Omit<Spent, 'requests'>): void {
+  settle(limits: Limits, reservation: string, spent: Omit<Spent, 'requests'>): void {
     const now = Date.now()
-    this.#budget.settle(limits, lease, spent.prompt_tokens + spent.completion_tokens, now)
+    this.#budget.settle(limits, reservation, spent.prompt_tokens + spent.completion_tokens, now)
     this.#usage.add(dayOf(now), spent)
     this.#persistSoon()
   }
@@ -97,7 +104,7 @@ export class KeyLimits extends DurableObject<Env> {
     return { totals, days }
   }
 
-  /** Something that opens one stream within a minute, once. */
+  /** A ticket opens one stream within a minute. */
   async createTicket(principal: Principal): Promise<string> {
     const { kv } = this.ctx.storage
     const now = Date.now()
@@ -111,52 +118,52 @@ export class KeyLimits extends DurableObject<Env> {
     return ticket
   }
 
-  /** The KeyStore says what the key is from now on. */
+  /** Called by KeyStore when it has changed the key's record. */
   changed(record: ApiKeyRecord): void {
     this.#record = record
   }
 
-  async #identify(credential: Credential): Promise<Principal | BadCredential> {
-    if ('principal' in credential) return this.#standing(credential.principal)
+  async #authenticate(credential: Credential): Promise<Principal | BadCredential> {
+    if ('principal' in credential) return this.#recheck(credential.principal)
     if ('secret' in credential) {
       const record = await this.#load(credential.keyId)
       const now = Date.now() / 1000
       const good = await isSecretOf(record, credential.secret, now)
-      return record && good ? standing(record, now) : 'unknown'
+      return record && good ? principalIfActive(record, now) : 'unknown'
     }
     const name = await ticketName(credential.ticket)
     const { kv } = this.ctx.storage
     const ticket = kv.get<Ticket>(name)
-    // Whoever deletes it has it: no second caller gets past here.
+    // `delete` is true for one caller only, so a ticket is used once.
     if (!ticket || !kv.delete(name)) return 'unknown'
     if (ticket.expiresAt <= Date.now()) return 'expired'
     if ('principal' in ticket.holder) return ticket.holder.principal
-    return this.#standingOfKey(ticket.holder.keyId)
+    return this.#principalOfKey(ticket.holder.keyId)
   }
 
-  /** Who was let in before, as things are now. */
-  async #standing(principal: Principal): Promise<Principal | BadCredential> {
+  /** Checks a principal of an earlier request again: its key may have changed, or its token expired. */
+  async #recheck(principal: Principal): Promise<Principal | BadCredential> {
     const keyId = keyIdOf(principal)
-    if (keyId !== undefined) return this.#standingOfKey(keyId)
+    if (keyId !== undefined) return this.#principalOfKey(keyId)
     const { expiresAt = Number.POSITIVE_INFINITY } = principal
     return expiresAt * 1000 > Date.now() ? principal : 'expired'
   }
 
-  async #standingOfKey(keyId: string): Promise<Principal | BadCredential> {
+  async #principalOfKey(keyId: string): Promise<Principal | BadCredential> {
     const record = await this.#load(keyId)
-    return record ? standing(record, Date.now() / 1000) : 'unknown'
+    return record ? principalIfActive(record, Date.now() / 1000) : 'unknown'
   }
 
   async #load(keyId: string): Promise<ApiKeyRecord | undefined> {
     if (this.#record === null) {
       const found = await keyStoreOf(this.env).get(keyId)
-      // A change that came meanwhile is newer than what was read.
+      // `changed` may have been called meanwhile: its record is newer.
       if (this.#record === null) this.#record = found
     }
     return this.#record
   }
 
-  /** One write for a burst of requests. A crash within the delay gives the key that burst again, nothing more. */
+  /** One write for a burst of requests. A crash within the delay loses the counts of that burst, nothing more. */
   #persistSoon(): void {
     if (this.#persisting) return
     this.#persisting = true
@@ -168,7 +175,7 @@ export class KeyLimits extends DurableObject<Env> {
   }
 }
 
-function standing(record: ApiKeyRecord, now: number): Principal | BadCredential {
+function principalIfActive(record: ApiKeyRecord, now: number): Principal | BadCredential {
   if (record.revoked_at !== null) return 'revoked'
   if (record.expires_at !== null && record.expires_at <= now) return 'expired'
   return principalOf(record)
@@ -178,7 +185,7 @@ async function ticketName(ticket: string): Promise<string> {
   return `ticket:${toHex(new Uint8Array(await sha256(ticket)))}`
 }
 
-/** The object that keeps a principal's limits. */
+/** The KeyLimits object of a principal. */
 export function limitsOf(env: Env, principalId: string): DurableObjectStub<KeyLimits> {
   return env.KEY_LIMITS.getByName(principalId) as DurableObjectStub<KeyLimits>
 }

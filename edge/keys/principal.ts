@@ -1,15 +1,15 @@
 import type { ApiKeyRecord, KeyPolicy, Scope } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 
-/** Who makes a request, and what they may do: an API key's holder or a token's subject. */
+/** Who makes a request (the owner of an API key, or the subject of a token) and what it may do. */
 export interface Principal extends KeyPolicy {
   /** `key:<id>` or `jwt:<subject>`; also the name of its KeyLimits object. */
   readonly id: string
-  /** Unix time in seconds at which a token ends; a key's record knows that of the key. */
+  /** Unix time in seconds at which a token expires. Unset for a key: its record says when it expires. */
   readonly expiresAt?: number | undefined
 }
 
-/** Why a credential was not taken. */
+/** Why a credential was refused. */
 export type BadCredential = 'unknown' | 'expired' | 'revoked'
 
 const KEY_PREFIX = 'key:'

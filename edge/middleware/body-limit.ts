@@ -1,7 +1,7 @@
 import type { MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { AparError } from '../../shared/errors.ts'
-import { whileItComes } from './request-body.ts'
+import { withBodyTimeout } from './request-body.ts'
 
 export function limitBody(maxBytes: number): MiddlewareHandler {
   const limit = bodyLimit({
@@ -11,8 +11,8 @@ export function limitBody(maxBytes: number): MiddlewareHandler {
     },
   })
   return async (c, next) => {
-    // A body of unknown length is read to know it.
-    if (c.req.raw.body) await whileItComes(limit(c, async () => {}))
+    // A body of unknown length is read here to measure it.
+    if (c.req.raw.body) await withBodyTimeout(limit(c, async () => {}))
     await next()
   }
 }

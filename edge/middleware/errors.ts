@@ -4,13 +4,16 @@ import { MESSAGES_PATH, messagesError } from '../anthropic/errors.ts'
 import type { AppEnv } from '../app-env.ts'
 import { logIfBug } from '../log.ts'
 
-/** About one heart-beat: the soonest at which the fleet may look different. */
+/** One heartbeat: the fleet does not change sooner. */
 const RETRY_UNAVAILABLE_SECONDS = 5
 
-/** OpenAI's clients wait as long as Retry-After says, but not longer than this; without a hint they try at once. */
+/**
+ * OpenAI's clients obey Retry-After up to this time. With a longer one they would retry soon, so they get
+ * `x-should-retry`.
+ */
 const LONGEST_RETRY_SECONDS = 60
 
-/** Every thrown error as its body and status. What is not an AparError is logged and shows nothing of itself. */
+/** Turns every thrown error into a response. An unexpected one is logged, and the client gets no details of it. */
 export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   const error = toAparError(thrown)
   logIfBug(c, error)

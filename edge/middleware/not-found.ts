@@ -7,7 +7,7 @@ export const notFound: NotFoundHandler<AppEnv> = (c) => {
   throw new AparError('not_found', `there is nothing at ${c.req.path}`)
 }
 
-/** Stands last on a path: whoever arrives there used another method than `methods`. */
+/** The last handler of a path, reached by calls with another method than `methods`. */
 export function allowOnly(...methods: string[]) {
   return async (c: Context<AppEnv>): Promise<Response> => {
     const message = `${c.req.path} answers ${methods.join(' and ')}, not ${c.req.method}`

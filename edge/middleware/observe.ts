@@ -6,15 +6,15 @@ import type { AppEnv } from '../app-env.ts'
 import { logOf } from '../log.ts'
 
 /**
- * One line of log per answer (level info), and a data point where Analytics Engine is bound (`METRICS`). A streamed
- * answer is told when its headers go out. Neither ever holds a key, a prompt, a text or a query.
+ * One log line per response (level info), and a data point where Analytics Engine is bound (`METRICS`). A streamed
+ * response is recorded when its headers are sent. Neither contains keys, prompts, texts or query strings.
  */
 export const observe = createMiddleware<AppEnv>(async (c, next) => {
-  const begun = Date.now()
+  const started = Date.now()
   await next()
-  const seen = describe(c, Date.now() - begun)
-  logOf(c.env).info('request', seen)
-  const { principal, method, route, status, duration_ms } = seen
+  const fields = describe(c, Date.now() - started)
+  logOf(c.env).info('request', fields)
+  const { principal, method, route, status, duration_ms } = fields
   c.env.METRICS?.writeDataPoint({
     indexes: [principal],
     blobs: [method, route, String(status)],
@@ -26,7 +26,7 @@ function describe(c: Context<AppEnv>, duration_ms: number) {
   return {
     request_id: c.get('requestId'),
     trace_id: traceIdOf(c.get('callContext')),
-    // The pattern, not the path: what is in a path may be anything.
+    // The pattern, not the path: a path can contain anything.
     route: routePath(c, -1),
     method: c.req.method,
     status: c.res.status,

@@ -17,12 +17,12 @@ const answerCors = cors({
 })
 
 /**
- * Pages of `ALLOWED_ORIGINS` may read answers. CORS does not hold for WebSockets, so there the edge itself refuses a
- * page from elsewhere.
+ * Lets pages of `ALLOWED_ORIGINS` read responses. CORS does not apply to WebSockets, so there the edge itself refuses
+ * other origins.
  */
 export const allowOrigins = createMiddleware<AppEnv>(async (c, next) => {
   const origin = c.req.header('origin')
-  // Not a browser's, or its own page's: nobody asks.
+  // Without an Origin header it is not a cross-origin call of a browser.
   if (origin === undefined) return await next()
   if (!isUpgrade(c.req.raw)) return await answerCors(c, next)
   if (!isAllowed(c, origin)) {

@@ -1,16 +1,16 @@
 import type { Context } from 'hono'
 import { AparError } from '../../shared/errors.ts'
 
-/** A body of 2 MiB that is still being sent is here long before. */
+/** Enough for 2 MiB, the largest body, on a slow connection. */
 const BODY_MS = 30_000
 
 /** The body as text. @throws AparError `request_timeout`, `connection_closed`. */
 export function bodyText(c: Context): Promise<string> {
-  return whileItComes(c.req.text())
+  return withBodyTimeout(c.req.text())
 }
 
-/** What `reading` a body gives. @throws AparError `request_timeout`, or `connection_closed` when its client left first. */
-export async function whileItComes<T>(reading: Promise<T>, ms = BODY_MS): Promise<T> {
+/** Awaits `reading`. @throws AparError `request_timeout`, or `connection_closed` when the client disconnects first. */
+export async function withBodyTimeout<T>(reading: Promise<T>, ms = BODY_MS): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | null = null
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {

@@ -7,14 +7,14 @@ const ALWAYS = {
   'referrer-policy': 'no-referrer',
   'cross-origin-resource-policy': 'same-origin',
 }
-/** The chat page has its own. An answer is no page, and of the moment. */
+/** For API responses, which are not pages and must not be cached. The chat page sets its own values. */
 const UNLESS_SET = {
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'cache-control': 'no-store',
 }
 const HTTPS_ONLY = ['strict-transport-security', 'max-age=31536000'] as const
 
-/** Gives every request an id, and every answer that id and the headers that hold for all of them. */
+/** Gives every request an id and a call context, and every response that id and the common headers. */
 export const responseHeaders = createMiddleware<AppEnv>(async (c, next) => {
   const id = crypto.randomUUID()
   c.set('requestId', id)

@@ -5,8 +5,8 @@ const TRACEPARENT =
 const TRACESTATE = /^[\x20-\x7e]{1,512}$/
 
 /**
- * A client's span, from its headers (https://www.w3.org/TR/trace-context/). What is not valid counts as absent, and
- * what a later version adds is left out.
+ * The client's span, from its headers (https://www.w3.org/TR/trace-context/). Invalid headers count as absent, and
+ * fields of a later version are left out.
  */
 export function traceContext(headers: Headers): Pick<CallContext, 'traceparent' | 'tracestate'> {
   const [, version, trace, span, flags, more] =

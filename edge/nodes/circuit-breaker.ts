@@ -1,24 +1,25 @@
 import { CONNECT_TIMEOUT_MS } from './node-socket.ts'
 
-/** Failures in a row that open the circuit. */
+/** Consecutive failures that open the circuit. */
 const THRESHOLD = 3
-/** Failures further apart than this have nothing to do with each other. */
+/** A failure counts as the first again when it comes later than this after the last one and its pause. */
 const MEMORY_MS = 30_000
+/** How long the circuit is open at first; the time doubles with each further failure, up to the maximum. */
 const FIRST_PAUSE_MS = 2_000
-const LAST_PAUSE_MS = 60_000
-/** When nothing was heard of a request that tried for so long, it has not failed: connecting takes no longer. */
+const MAX_PAUSE_MS = 60_000
+/** A trial request without a reported failure for this long has succeeded: connecting never takes longer. */
 const TRIAL_MS = CONNECT_TIMEOUT_MS + 1_000
 
 interface Circuit {
   failures: number
   lastFailure: number
-  /** Nobody is sent there before; then one request tries. */
+  /** No request is sent to the node before this time; after it, one trial request is (half-open). */
   openUntil: number
-  /** When that one went. */
-  probedAt?: number
+  /** When the trial request was sent. */
+  trialAt?: number
 }
 
-/** Keeps requests from nodes that keep failing, however often these say that they are well. */
+/** Sends no requests to nodes that keep failing, even if their heartbeats arrive. */
 export class CircuitBreaker {
   readonly #circuits = new Map<string, Circuit>()
 
@@ -26,7 +27,7 @@ export class CircuitBreaker {
     const known = this.#circuits.get(id)
     const recent = known && now - Math.max(known.lastFailure, known.openUntil) <= MEMORY_MS
     const failures = (recent ? known.failures : 0) + 1
-    const pause = Math.min(LAST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (failures - THRESHOLD))
+    const pause = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (failures - THRESHOLD))
     this.#circuits.set(id, {
       failures,
       lastFailure: now,
@@ -39,16 +40,16 @@ export class CircuitBreaker {
     return !circuit || circuit.openUntil <= now
   }
 
-  /** A request goes to the node: after a pause it is the only one until it is known how that went. */
+  /** Call when a request is sent to the node. After a pause it is the trial request, and no other is allowed. */
   sent(id: string, now: number): void {
     const circuit = this.#circuits.get(id)
     if (!circuit || circuit.failures < THRESHOLD) return
-    // The last one that tried did not fail.
-    if (circuit.probedAt !== undefined && circuit.lastFailure < circuit.probedAt) {
+    // The last trial request did not fail: the circuit closes.
+    if (circuit.trialAt !== undefined && circuit.lastFailure < circuit.trialAt) {
       this.#circuits.delete(id)
       return
     }
-    circuit.probedAt = now
+    circuit.trialAt = now
     circuit.openUntil = now + TRIAL_MS
   }
 

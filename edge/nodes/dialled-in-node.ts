@@ -7,28 +7,29 @@ import { NodeChannels } from './node-channels.ts'
 import { SOCKET_PATH } from './node-socket.ts'
 
 /**
- * How long after the loss of its socket streams wait for a node to dial again, which it does at once; then they move to
- * another one. Of a socket that was cut nobody here can know whether the machine is dead.
+ * How long streams wait for a node whose socket was lost to dial in again, before they move to another node. A living
+ * node dials in at once. From the socket alone the edge cannot know whether the machine is dead.
  */
 const REDIAL_MS = 500
-/** An object that has just been made never saw the node: the edge was restarted, and the node does not know yet. */
+/** The same for an object that has not seen the node yet: the edge was restarted, and the node has not noticed. */
 const FIRST_DIAL_MS = 3_000
 
 /**
- * One gpu node that has dialled in, by its id: has the node's socket, and gives each StreamSession a channel of it.
- * Keeps nothing: a node whose socket is lost dials again, and sessions attach to their streams' logs again.
+ * One gpu node that has dialled in; the object's name is the node's id. Owns the node's socket, and opens a channel
+ * on it for each StreamSession. Stores nothing: a node whose socket is lost dials in again, and the sessions attach
+ * again.
  */
 export class DialledInNode extends DurableObject<Env> {
   #channels: NodeChannels | undefined
   /** When the node's last socket was lost. */
   #lostAt: number | undefined
-  /** Sessions that wait for the node to dial again. */
+  /** Callbacks of sessions that wait for the node to dial in. */
   readonly #waiting = new Set<() => void>()
 
   override async fetch(request: Request): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url)
     if (pathname === SOCKET_PATH) return this.#dialIn(searchParams.get('id') ?? '')
-    const channels = this.#channels ?? (await this.#redialled())
+    const channels = this.#channels ?? (await this.#waitForDial())
     if (!channels) return new Response(null, { status: 503 })
     const { 0: session, 1: server } = new WebSocketPair()
     server.accept()
@@ -38,37 +39,37 @@ export class DialledInNode extends DurableObject<Env> {
 
   #dialIn(id: string): Response {
     const { 0: node, 1: server } = new WebSocketPair()
-    // Not hibernatable: a heart-beat every few seconds keeps this object awake anyway, and accepted sockets close at once.
+    // Not hibernatable: heartbeats keep this object in memory anyway, and accepted sockets close at once.
     server.accept()
     const previous = this.#channels
     const channels: NodeChannels = new NodeChannels(server, {
-      onHeartbeat: (heartbeat) => fleetOf(this.env).beat(id, heartbeat),
-      onGone: () => {
+      onHeartbeat: (heartbeat) => fleetOf(this.env).heartbeat(id, heartbeat),
+      onClose: () => {
         if (this.#channels !== channels) return
         this.#channels = undefined
         this.#lostAt = Date.now()
-        // Its next heart-beat brings it back; until then nobody should be sent there.
-        this.ctx.waitUntil(fleetOf(this.env).leave(id))
+        // No requests are routed to the node until its next heartbeat.
+        this.ctx.waitUntil(fleetOf(this.env).deregister(id))
       },
       log: (why) => logTrouble(this.env, { node: id }, why),
     })
     this.#channels = channels
-    // Whoever has the older socket does not know yet that it is lost.
+    // A node dials in again only when it has lost its socket; this side may not have noticed.
     previous?.close(CLOSE_REPLACED)
     for (const wake of [...this.#waiting]) wake()
     return new Response(null, { status: 101, webSocket: node })
   }
 
-  async #redialled(): Promise<NodeChannels | undefined> {
-    const patience = this.#lostAt === undefined ? FIRST_DIAL_MS : this.#lostAt + REDIAL_MS - Date.now()
-    if (patience <= 0) return undefined
+  async #waitForDial(): Promise<NodeChannels | undefined> {
+    const waitMs = this.#lostAt === undefined ? FIRST_DIAL_MS : this.#lostAt + REDIAL_MS - Date.now()
+    if (waitMs <= 0) return undefined
     return new Promise((resolve) => {
       const wake = () => {
         clearTimeout(timer)
         this.#waiting.delete(wake)
         resolve(this.#channels)
       }
-      const timer = setTimeout(wake, patience)
+      const timer = setTimeout(wake, waitMs)
       this.#waiting.add(wake)
     })
   }

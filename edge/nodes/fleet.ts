@@ -1,78 +1,78 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Heartbeat, Lease, ServedModel } from '../../shared/protocol/fleet.ts'
 import type { Env } from '../env.ts'
-import { type Choice, type Question, Roster } from './node-registry.ts'
+import { NodeRegistry, type RouteDecision, type RouteRequest } from './node-registry.ts'
 import { ROUTING_POLICIES } from './routing.ts'
 
-/** Three lost heart-beats end a lease. */
+/** A lease expires after three missed heartbeats. */
 export const LEASE: Lease = { heartbeat_ms: 5_000, lease_ms: 15_000 }
 
-/** How long a request waits for a node when none can take it, and how many may. */
+/** How long a request waits when no node can take it, and how many requests may wait. */
 const QUEUE_MS = 2_000
 const MAX_QUEUE = 256
 
-/** All gpu nodes and their leases. Answers from memory; SQLite only rebuilds the memory of an evicted object. */
+/** All gpu nodes and their leases. Answers from memory; SQLite is read only to restore an evicted object. */
 export class Fleet extends DurableObject<Env> {
-  readonly #roster: Roster
+  readonly #registry: NodeRegistry
   /** Requests that wait for a node, in order of arrival. */
   readonly #queue = new Set<() => void>()
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
-    this.#roster = new Roster(ROUTING_POLICIES.find((policy) => policy === env.ROUTING_POLICY))
+    this.#registry = new NodeRegistry(ROUTING_POLICIES.find((policy) => policy === env.ROUTING_POLICY))
     const { sql } = ctx.storage
     sql.exec('CREATE TABLE IF NOT EXISTS node (id TEXT PRIMARY KEY, heartbeat TEXT, expires_at INTEGER)')
     const rows = sql.exec<{ id: string; heartbeat: string; expires_at: number }>('SELECT * FROM node')
     for (const { id, heartbeat, expires_at } of rows) {
-      this.#roster.set({ id, heartbeat: JSON.parse(heartbeat), expiresAt: expires_at })
+      this.#registry.set({ id, heartbeat: JSON.parse(heartbeat), expiresAt: expires_at })
     }
   }
 
   /** Registers a node or renews its lease. */
-  beat(id: string, heartbeat: Heartbeat): Lease {
+  heartbeat(id: string, heartbeat: Heartbeat): Lease {
     const now = Date.now()
     this.#save(id, heartbeat, now + LEASE.lease_ms, now)
     for (const retry of [...this.#queue]) retry()
-    for (const gone of this.#roster.forget(now))
-      this.ctx.storage.sql.exec('DELETE FROM node WHERE id = ?', gone)
+    for (const forgotten of this.#registry.forget(now))
+      this.ctx.storage.sql.exec('DELETE FROM node WHERE id = ?', forgotten)
     return LEASE
   }
 
-  /** Ends a node's lease now; false when it had none. */
-  leave(id: string): boolean {
+  /** Ends a node's lease now. False when it had none. */
+  deregister(id: string): boolean {
     const now = Date.now()
-    const member = this.#roster.get(id)
+    const member = this.#registry.get(id)
     if (!member || member.expiresAt <= now) return false
     this.#save(id, member.heartbeat, now, now)
     return true
   }
 
-  /** The node that should take a request. When there is none, one that comes soon. */
-  async pick(question: Question): Promise<Choice> {
+  /** Chooses a node for a request. When there is none, waits a little for one. */
+  async pick(request: RouteRequest): Promise<RouteDecision> {
     const deadline = Date.now() + QUEUE_MS
     for (;;) {
-      const choice = this.#roster.pick(question, Date.now(), Math.random)
-      if ('node' in choice || choice.refused === 'model_not_found' || !choice.wait) return choice
-      if (Date.now() >= deadline || this.#queue.size >= MAX_QUEUE) return choice
-      await this.#change(deadline)
+      const decision = this.#registry.pick(request, Date.now(), Math.random)
+      if ('node' in decision || decision.refused === 'model_not_found' || !decision.wait) return decision
+      if (Date.now() >= deadline || this.#queue.size >= MAX_QUEUE) return decision
+      await this.#nextHeartbeat(deadline)
     }
   }
 
-  /** A request could not be served there. */
+  /** A node failed to serve a request. */
   reportFailure(id: string): void {
-    this.#roster.failed(id, Date.now())
+    this.#registry.failed(id, Date.now())
   }
 
   isAlive(id: string): boolean {
-    return this.#roster.isAlive(id, Date.now())
+    return this.#registry.isAlive(id, Date.now())
   }
 
   models(): ServedModel[] {
-    return this.#roster.models(Date.now())
+    return this.#registry.models(Date.now())
   }
 
-  /** Settles with the next heart-beat, at the latest at the deadline. */
-  #change(deadline: number): Promise<void> {
+  /** Resolves at the next heartbeat of any node, at the latest at the deadline. */
+  #nextHeartbeat(deadline: number): Promise<void> {
     return new Promise((resolve) => {
       const wake = () => {
         clearTimeout(timer)
@@ -85,7 +85,7 @@ export class Fleet extends DurableObject<Env> {
   }
 
   #save(id: string, heartbeat: Heartbeat, expiresAt: number, now: number): void {
-    this.#roster.set({ id, heartbeat, expiresAt }, now)
+    this.#registry.set({ id, heartbeat, expiresAt }, now)
     this.ctx.storage.sql.exec(
       'INSERT OR REPLACE INTO node (id, heartbeat, expires_at) VALUES (?, ?, ?)',
       id,

@@ -7,20 +7,23 @@ import { closeQuietly } from './node-socket.ts'
 
 export interface NodeChannelsOptions {
   readonly onHeartbeat: (heartbeat: Heartbeat) => Promise<Lease>
-  /** The socket is closed, and all channels with it. */
-  readonly onGone: () => void
+  /** The node's socket is closed, and all channels with it. */
+  readonly onClose: () => void
   readonly log: (error: unknown) => void
 }
 
-/** The streams on the socket of a gpu node that has dialled in: each session has a socket to here, and sees a node. */
+/**
+ * The channels on the socket of a gpu node that has dialled in. Each session has a socket to this object, which looks
+ * to it like a node.
+ */
 export class NodeChannels {
   readonly #node: WebSocket
   readonly #options: NodeChannelsOptions
   readonly #sessions = new Map<number, WebSocket>()
   #opened = 0
-  #gone = false
+  #closed = false
 
-  /** `node` was accepted. */
+  /** `node`: the node's socket, accepted before. */
   constructor(node: WebSocket, options: NodeChannelsOptions) {
     this.#node = node
     this.#options = options
@@ -31,7 +34,7 @@ export class NodeChannels {
     node.addEventListener('error', () => this.#end(CLOSE_LOST))
   }
 
-  /** A channel for a session, whose socket was accepted. */
+  /** Opens a channel for a session. `session`: its socket, accepted before. */
   open(session: WebSocket): void {
     const channel = this.#opened++
     this.#sessions.set(channel, session)
@@ -53,7 +56,7 @@ export class NodeChannels {
   }
 
   #onMessage(data: string | ArrayBuffer): void {
-    if (this.#gone) return
+    if (this.#closed) return
     try {
       if (typeof data !== 'string') throw new AparError('invalid_request', 'messages must be text')
       if (data.length > MAX_MESSAGE_CHARS)
@@ -72,12 +75,12 @@ export class NodeChannels {
       const lease = await this.#options.onHeartbeat(heartbeat)
       this.#send({ type: 'lease', ...lease })
     } catch (error) {
-      // The node beats again, with or without an answer.
+      // The node sends its next heartbeat with or without an answer.
       this.#options.log(error)
     }
   }
 
-  /** What comes for a session that has left is nobody's. */
+  /** A number instead of a text closes the channel with this code. Frames of a closed channel are dropped. */
   #deliver(channel: number, frame: string | number): void {
     const session = this.#sessions.get(channel)
     if (!session) return
@@ -89,24 +92,24 @@ export class NodeChannels {
     try {
       session.send(frame)
     } catch {
-      // Its close event is under way.
+      // The socket is closed; its close event follows.
     }
   }
 
   #end(code: number): void {
-    if (this.#gone) return
-    this.#gone = true
+    if (this.#closed) return
+    this.#closed = true
     closeQuietly(this.#node)
     for (const session of this.#sessions.values()) closeQuietly(session, code)
     this.#sessions.clear()
-    this.#options.onGone()
+    this.#options.onClose()
   }
 
   #send(message: ToDialledInNode): void {
     try {
       this.#node.send(JSON.stringify(message))
     } catch {
-      // Its close event is under way.
+      // The socket is closed; its close event follows.
     }
   }
 }

@@ -2,41 +2,41 @@ import type { Heartbeat, ServedModel } from '../../shared/protocol/fleet.ts'
 import { CircuitBreaker } from './circuit-breaker.ts'
 import { type Candidate, choose, type RoutingPolicy } from './routing.ts'
 
-/** A gpu node as its last heart-beat described it. Times are in ms since the epoch. */
+/** A gpu node as of its last heartbeat. Times are in ms since the epoch. */
 export interface Member {
   readonly id: string
   readonly heartbeat: Heartbeat
   readonly expiresAt: number
 }
 
-export type Choice =
+export type RouteDecision =
   | { readonly node: { readonly id: string; readonly url: string | undefined } }
   | {
       readonly refused: 'model_not_found' | 'no_gpu_node'
-      /** No node at all could take it, so it makes sense to wait for one. */
+      /** No node can take the request, so it may wait for one. False when only the excluded nodes could. */
       readonly wait: boolean
     }
 
-/** How long a node that went away still tells "this model exists" from "never heard of it". */
+/** How long the models of a node without a lease count as known: `no_gpu_node` instead of `model_not_found`. */
 export const REMEMBER_MS = 24 * 60 * 60 * 1000
 
-/** A node that has just come takes its share little by little: its caches are empty, and everybody would run there. */
+/** A new node gets its full share after this time: its caches are empty, and being idle it would get all requests. */
 const WARM_UP_MS = 10_000
 const COLD_SHARE = 0.25
-/** With less of its blocks free, a node is about to set branches aside. */
+/** Share of free blocks below which a node is about to preempt branches. */
 const LOW_BLOCKS = 0.02
 
-export interface Question {
+export interface RouteRequest {
   readonly model: string
   readonly exclude: readonly string[]
   /** The same for all turns of a conversation. */
   readonly affinity?: string | undefined
 }
 
-/** Which gpu nodes there are and which one should take a request. Holds no clock and does no I/O. */
-export class Roster {
+/** The gpu nodes, and which of them should take a request. Has no clock and does no I/O. */
+export class NodeRegistry {
   readonly #members = new Map<string, Member>()
-  /** Requests sent to a node since its last heart-beat, which its reported load does not show yet. */
+  /** Requests sent to a node since its last heartbeat; the load that it reported does not include them. */
   readonly #assigned = new Map<string, number>()
   /** When a node's present lease began. */
   readonly #since = new Map<string, number>()
@@ -47,7 +47,7 @@ export class Roster {
     this.#policy = policy
   }
 
-  /** `now`: when the beat came; without it the node counts as warm. */
+  /** `now`: when the heartbeat came; undefined for a node restored from storage, which counts as warm. */
   set(member: Member, now?: number): void {
     if (now === undefined) this.#since.delete(member.id)
     else {
@@ -66,7 +66,7 @@ export class Roster {
     return (this.#members.get(id)?.expiresAt ?? 0) > now
   }
 
-  /** One address is one node: who was there before under another id has been started anew. */
+  /** One address is one node: a node with another id at the same address was restarted, and its old lease ends. */
   #endLeasesAt({ id, heartbeat: { url } }: Member, now: number): void {
     for (const other of url === undefined ? [] : this.#members.values()) {
       if (other.id !== id && other.heartbeat.url === url && other.expiresAt > now)
@@ -74,44 +74,44 @@ export class Roster {
     }
   }
 
-  /** Drops who went away long ago; returns their ids. */
+  /** Removes nodes whose lease ended REMEMBER_MS ago or earlier; returns their ids. */
   forget(now: number): string[] {
-    const gone = [...this.#members.values()].filter(({ expiresAt }) => expiresAt + REMEMBER_MS <= now)
-    for (const { id } of gone) {
+    const forgotten = [...this.#members.values()].filter(({ expiresAt }) => expiresAt + REMEMBER_MS <= now)
+    for (const { id } of forgotten) {
       this.#members.delete(id)
       this.#since.delete(id)
       this.#breaker.forget(id)
     }
-    return gone.map(({ id }) => id)
+    return forgotten.map(({ id }) => id)
   }
 
-  /** A request could not be served there. */
+  /** The node failed to serve a request. */
   failed(id: string, now: number): void {
     this.#breaker.failed(id, now)
   }
 
-  /** The node that should take a request. `random` is in [0, 1). */
-  pick({ model, exclude, affinity = '' }: Question, now: number, random: () => number): Choice {
+  /** Chooses a node for a request. `random` is in [0, 1). */
+  pick({ model, exclude, affinity = '' }: RouteRequest, now: number, random: () => number): RouteDecision {
     const alive = this.#alive(now)
-    const willing = alive.filter((member) => serves(member, model) && !member.heartbeat.draining)
-    const sound = willing.filter(({ id }) => this.#breaker.allows(id, now))
-    // Where all keep failing, one that is tried may still serve; one that is left alone cannot.
-    const able = sound.length > 0 ? sound : willing
-    const candidates = able
+    const serving = alive.filter((member) => serves(member, model) && !member.heartbeat.draining)
+    const healthy = serving.filter(({ id }) => this.#breaker.allows(id, now))
+    // If the circuits of all nodes are open, trying one is better than refusing the request.
+    const usable = healthy.length > 0 ? healthy : serving
+    const candidates = usable
       .filter(({ id }) => !exclude.includes(id))
       .map((member): Candidate => {
         const capacity = member.heartbeat.capacity.branches * this.#warmth(member.id, now)
-        return { id: member.id, capacity, wait: this.#work(member) / capacity }
+        return { id: member.id, capacity, wait: this.#queued(member) / capacity }
       })
     const chosen = choose(this.#policy, candidates, affinity, random)
     const member = chosen && this.#members.get(chosen.id)
-    if (!member) return { refused: this.#refusal(model, alive.length), wait: able.length === 0 }
+    if (!member) return { refused: this.#refusal(model, alive.length), wait: usable.length === 0 }
     this.#assigned.set(member.id, (this.#assigned.get(member.id) ?? 0) + 1)
     this.#breaker.sent(member.id, now)
     return { node: { id: member.id, url: member.heartbeat.url } }
   }
 
-  /** What live nodes serve, each model once, by id. */
+  /** The models of live nodes, each once, in order of id. */
   models(now: number): ServedModel[] {
     const models = this.#alive(now).flatMap(({ heartbeat }) => heartbeat.models)
     const byId = new Map(models.map((model) => [model.id, model]))
@@ -122,19 +122,19 @@ export class Roster {
     return [...this.#members.values()].filter(({ expiresAt }) => expiresAt > now)
   }
 
-  /** Requests in hand; a node without blocks has as many waiting as it has places. */
-  #work({ id, heartbeat: { load, capacity } }: Member): number {
+  /** Requests that a node runs or queues. A node short of blocks counts as if a full batch were waiting, too. */
+  #queued({ id, heartbeat: { load, capacity } }: Member): number {
     const full = load.free_blocks < LOW_BLOCKS * capacity.blocks && load.running > 0
     return load.running + load.waiting + (this.#assigned.get(id) ?? 0) + (full ? capacity.branches : 0)
   }
 
-  /** Share of its places that a node is trusted with. */
+  /** Share of its capacity that a node is given, in [COLD_SHARE, 1]. */
   #warmth(id: string, now: number): number {
     const age = now - (this.#since.get(id) ?? Number.NEGATIVE_INFINITY)
     return Math.min(1, COLD_SHARE + (1 - COLD_SHARE) * Math.max(0, age / WARM_UP_MS))
   }
 
-  /** With no node alive nobody can tell which models exist, so that is never the client's mistake. */
+  /** With no live node it is unknown which models exist, so the client's model is not reported as wrong. */
   #refusal(model: string, alive: number): 'model_not_found' | 'no_gpu_node' {
     const known = [...this.#members.values()].some((member) => serves(member, model))
     return alive === 0 || known ? 'no_gpu_node' : 'model_not_found'

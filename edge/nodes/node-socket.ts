@@ -4,27 +4,27 @@ import type { Env } from '../env.ts'
 
 export const CONNECT_TIMEOUT_MS = 5_000
 
-/** What a DialledInNode is asked for: a channel to the node, or, for the node itself, its socket. */
+/** URLs of a DialledInNode: sessions open channels to the node, the node itself opens its socket. */
 const CHANNEL_URL = 'https://node/channel'
 export const SOCKET_PATH = '/socket'
 
 export interface NodeAddress {
   readonly id: string
-  /** undefined: it has dialled in. */
+  /** undefined for a node that has dialled in. */
   readonly url: string | undefined
 }
 
-/** A request's socket to a gpu node. */
+/** A stream's connection to a gpu node. */
 export interface NodeSocket {
   send(frame: NodeFrame): void
-  /** `onBatch` gets each frame's text as it came; `onClose` comes once, after the last of them. */
+  /** `onBatch` gets the text of each frame; `onClose` is called once, after the last frame. */
   listen(onBatch: (text: string) => void, onClose: (code: number) => void): void
   close(): void
 }
 
 /**
- * Opens `<url>/v1/requests`, or a channel of the socket with which the node has dialled in.
- * @throws Error when the node cannot be reached in time or does not take the socket; nothing was started then.
+ * Opens `<url>/v1/requests`, or a channel on the socket with which the node has dialled in.
+ * @throws Error when the node cannot be reached in time or refuses the socket; nothing was started then.
  */
 export async function connectToNode(env: Env, { id, url }: NodeAddress): Promise<NodeSocket> {
   const attempt = new AbortController()
@@ -35,7 +35,7 @@ export async function connectToNode(env: Env, { id, url }: NodeAddress): Promise
       ? dialledInNodeOf(env, id).fetch(CHANNEL_URL, { headers: { upgrade: 'websocket' }, signal })
       : fetch(`${url.replace(/^ws/, 'http').replace(/\/$/, '')}/v1/requests`, {
           headers: { upgrade: 'websocket', authorization: `Bearer ${env.NODE_SECRET ?? ''}` },
-          // Elsewhere nobody was allowed to be a node, and the secret would go along.
+          // A redirect would send the secret to a host that is not in NODE_HOSTS.
           redirect: 'manual',
           signal,
         }))
@@ -75,14 +75,14 @@ class AcceptedNodeSocket implements NodeSocket {
   }
 }
 
-/** The other side may be gone already, which is all that closing is for. */
+/** Ignores errors: the socket may be closed already. */
 export function closeQuietly(socket: WebSocket, code: number = CLOSE_NORMAL, reason = ''): void {
   try {
     socket.close(code, reason)
   } catch {}
 }
 
-/** The object that has the socket of a gpu node that dials in. */
+/** The object that owns the socket of a gpu node that has dialled in. */
 export function dialledInNodeOf(env: Env, id: string): DurableObjectStub {
   return env.DIALLED_IN_NODE.getByName(id)
 }

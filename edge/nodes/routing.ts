@@ -1,22 +1,22 @@
-/** What routing knows of a node that could take a request. */
+/** A node that could take a request. */
 export interface Candidate {
   readonly id: string
-  /** Work in hand per place to do it. */
+  /** Requests that run or are queued, per unit of capacity. */
   readonly wait: number
-  /** Places, fewer while the node warms up. */
+  /** Branches that the node decodes at the same time; reduced while it warms up. */
   readonly capacity: number
 }
 
 export const ROUTING_POLICIES = ['expected_wait', 'lottery', 'prefix_affinity'] as const
 export type RoutingPolicy = (typeof ROUTING_POLICIES)[number]
 
-/** A node with more work than places, and this many times the work of the best one, is loaded. */
+/** A node is loaded when its `wait` is above the first, and above the second times the smallest `wait`. */
 const LOADED_WAIT = 1
 const LOADED_RATIO = 2
 
 /**
- * The candidate that should take a request. `random` is in [0, 1). `affinity` is the same for all turns of a conversation;
- * only `prefix_affinity` looks at it.
+ * Chooses the candidate for a request. `random` is in [0, 1). `affinity` is the same for all turns of a conversation;
+ * only `prefix_affinity` uses it.
  */
 export function choose(
   policy: RoutingPolicy,
@@ -29,7 +29,7 @@ export function choose(
   return betterOfTwo(candidates, random)
 }
 
-/** Two random choices: nearly as even as the best of all, but a node that has just come back is not overrun. */
+/** Power of two choices: nearly as even as least-loaded routing, and a node that has just returned is not flooded. */
 function betterOfTwo(candidates: readonly Candidate[], random: () => number): Candidate | undefined {
   const first = Math.floor(random() * candidates.length)
   const second = (first + 1 + Math.floor(random() * (candidates.length - 1))) % candidates.length
@@ -46,8 +46,8 @@ function drawByCapacity(candidates: readonly Candidate[], random: () => number):
 }
 
 /**
- * The node that a conversation hashes to, unless it is loaded. By the highest hash of both (rendezvous): when a node comes
- * or goes, only its own conversations move.
+ * Rendezvous hashing: the node with the highest hash of conversation and node id, unless that node is loaded. When a
+ * node is added or removed, only its own conversations move.
  */
 function stickTo(candidates: readonly Candidate[], affinity: string): Candidate | undefined {
   let best: { candidate: Candidate; score: number } | undefined
@@ -61,7 +61,7 @@ function stickTo(candidates: readonly Candidate[], affinity: string): Candidate 
   return wait > LOADED_WAIT && wait > LOADED_RATIO * least ? undefined : best.candidate
 }
 
-/** FNV-1a, 32 bits, with its bits mixed once more: the ids differ at the end only. */
+/** FNV-1a, 32 bits, with a final mix, since node ids often differ only at their end. */
 function hash(text: string): number {
   let value = 0x811c9dc5
   for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193)

@@ -8,60 +8,63 @@ import type { StreamLog } from '../../shared/protocol/stream-log.ts'
 import type { NodeAddress, NodeSocket } from './node-socket.ts'
 import { sleep } from './sleep.ts'
 
-/** Attempts in a row, none of which brought an event, before a stream is given up. */
+/** Attempts in a row without an event before the stream fails. */
 const MAX_FAILURES = 5
-/** Nodes that a stream may see go. A request that brings them down would else take the whole fleet. */
+/**
+ * Moves of one stream to another node. Without this bound, a request that crashes nodes could crash the whole fleet.
+ */
 const MAX_MOVES = 6
 const FIRST_BACKOFF_MS = 100
 
-/** The gpu nodes, as a stream sees them. */
+/** The gpu nodes, as the stream of one request uses them. */
 export interface Nodes {
-  /** A node for the request, none of `exclude`. @throws AparError to be shown to the client. */
+  /** Chooses a node for the request, none of `exclude`. @throws AparError that is sent to the client. */
   pick(request: GenerateRequest, exclude: readonly string[]): Promise<NodeAddress>
   /** @throws Error when the node cannot be reached; nothing was started then. */
   connect(node: NodeAddress): Promise<NodeSocket>
   isAlive(id: string): Promise<boolean>
-  /** Whoever chooses nodes should know. */
+  /** Reports to the fleet that the node failed to serve a request. */
   reportFailure(id: string): void
 }
 
 export interface UpstreamOptions {
   readonly stream: string
   readonly callContext?: CallContext | undefined
-  /** Gets a seed if it has none: the same on every node that the stream may move to. */
+  /** Gets a random seed if it has none, so that every node that the stream moves to has the same one. */
   readonly request: GenerateRequest
-  /** Grows with what the nodes send. */
+  /** The batches that the nodes send are appended to it. */
   readonly log: StreamLog
   readonly nodes: Nodes
-  /** The stream runs on this node now. `request` has its seed. */
+  /** The stream was started on this node. `request` has its seed. */
   readonly onNode: (request: GenerateRequest, node: NodeAddress) => void
-  /** The log has grown. */
+  /** A batch was appended to the log. */
   readonly onBatch: () => void
+  /** The stream failed: no node can continue it. */
   readonly onLost: (error: AparError) => void
   readonly reportError: (error: unknown) => void
-  /** A node silent for this long is looked up in the fleet. Default 15 s, the length of a lease. */
+  /** When a node has sent nothing for this long, its lease is checked. Default 15 s, the length of a lease. */
   readonly silenceMs?: number | undefined
 }
 
 /** How one connection to a node ended before the stream did. */
-interface Broken {
+interface ConnectionEnd {
   readonly retry: 'attach' | 'move'
   readonly why: unknown
-  /** The node is well, it only does not take the stream, or has not got it. */
-  readonly nodeIsWell?: boolean
-  /** What it said, if a client that nobody else takes should hear it. */
+  /** The node refused the stream, or does not have it, which is no failure of the node. */
+  readonly nodeIsHealthy?: boolean
+  /** The node's error, to be sent to the client if no other node accepts the request. */
   readonly refusal?: AparError
 }
 
 const MAX_REMEMBERED_CANCELS = 1024
 
 /**
- * A stream's way to the gpu nodes: starts it on one, attaches again when the connection is lost, and moves it with its log
- * to another one when the node is.
+ * Runs a stream on the gpu nodes: starts it on one, attaches again when the connection is lost, and moves the stream
+ * with its log to another node when the node is lost.
  */
 export class Upstream {
   readonly #options: UpstreamOptions
-  /** Said again to every node, by the frame's text: the one that heard it may be lost. */
+  /** The cancel frames so far, by their text. They are sent again to each node that the stream moves to. */
   readonly #cancels = new Map<string, NodeFrame>()
   #socket: NodeSocket | undefined
   #closed = false
@@ -71,10 +74,10 @@ export class Upstream {
     this.#options = { ...options, request: { ...request, seed: request.seed ?? randomSeed() } }
   }
 
-  /** Runs until the log has ended. `node`: where the stream is already, for a session that lost its memory. */
+  /** Runs until the log has ended. `node`: has the stream already, for a session that has lost its memory. */
   async run(node?: NodeAddress): Promise<void> {
     try {
-      await this.#follow(node)
+      await this.#runOnNodes(node)
     } catch (error) {
       if (!this.#closed) this.#options.onLost(toAparError(error))
     }
@@ -82,27 +85,27 @@ export class Upstream {
 
   /** `cancel` or `cancel_branch`. */
   cancel(frame: NodeFrame): void {
-    // A client may send any number; what is left out was said to the node of now.
+    // A client may send any number of frames. One that is not remembered is still sent to the current node.
     if (this.#cancels.size < MAX_REMEMBERED_CANCELS || frame.type === 'cancel')
       this.#cancels.set(JSON.stringify(frame), frame)
     this.#trySend(frame)
   }
 
-  /** Nobody needs the stream any more: what runs is cancelled, the node may forget it. */
+  /** The stream is not needed any more: cancels it if it runs, and lets the node delete its log. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    if (this.#socket) this.#sayGoodbye(this.#socket)
+    if (this.#socket) this.#release(this.#socket)
   }
 
-  #sayGoodbye(socket: NodeSocket): void {
-    // Where the log ended in an error the node may still have something to say: nobody will ask for it.
+  #release(socket: NodeSocket): void {
+    // If the log ended in an error, the stream may still run on the node.
     if (this.#options.log.last?.type !== 'done') trySend(socket, { type: 'cancel' })
     trySend(socket, { type: 'ack', seq: Number.MAX_SAFE_INTEGER })
     socket.close()
   }
 
-  async #follow(known: NodeAddress | undefined): Promise<void> {
+  async #runOnNodes(known: NodeAddress | undefined): Promise<void> {
     const { log, nodes, request, reportError } = this.#options
     const exclude: string[] = []
     let node = known
@@ -111,47 +114,48 @@ export class Upstream {
     for (let failures = 0; ; ) {
       const before = log.nextSeq
       const attach = node !== undefined
-      let broken: Broken
+      let end: ConnectionEnd
       try {
         node ??= await nodes.pick(request, exclude)
-        broken = await this.#read(node, attach)
+        end = await this.#runOnNode(node, attach)
       } catch (why) {
-        // Nobody has seen anything yet: the reason itself is the best answer.
+        // The client has got no event yet, so the reason itself is its answer.
         if (!node && log.nextSeq === 0) throw refusal ?? why
-        broken = { retry: 'move', why }
+        end = { retry: 'move', why }
       }
-      if (this.#over) return
-      reportError(broken.why)
-      refusal = broken.refusal ?? refusal
+      if (this.#finished) return
+      reportError(end.why)
+      refusal = end.refusal ?? refusal
       const advanced = log.nextSeq > before
       failures = advanced ? 1 : failures + 1
-      if (broken.retry === 'move') moves++
-      const forgotten = known !== undefined && log.nextSeq === 0 && broken.retry === 'move'
-      if (forgotten) throw lost()
+      if (end.retry === 'move') moves++
+      const logLost = known !== undefined && log.nextSeq === 0 && end.retry === 'move'
+      if (logLost) throw lost()
       if (failures > MAX_FAILURES || moves > MAX_MOVES) throw log.nextSeq === 0 && refusal ? refusal : lost()
-      // With nobody left to ask, those that failed are asked again: they may be back.
+      // When no node is left to try, or the stream has advanced, nodes that failed before may be tried again.
       if (!node || advanced) exclude.length = 0
-      if (node && broken.retry === 'move') {
-        if (!broken.nodeIsWell) nodes.reportFailure(node.id)
+      if (node && end.retry === 'move') {
+        if (!end.nodeIsHealthy) nodes.reportFailure(node.id)
         exclude.push(node.id)
         node = undefined
       }
       if (failures > 1) await sleep(FIRST_BACKOFF_MS * 2 ** (failures - 2))
-      // A node that has the stream would go on with it until its own patience ends.
-      if (this.#over && node) await this.#read(node, true)
-      if (this.#over) return
+      // The stream was closed during the pause: attach once more to cancel it, else the node would run it on for its
+      // grace time.
+      if (this.#finished && node) await this.#runOnNode(node, true)
+      if (this.#finished) return
     }
   }
 
-  /** Reads one connection to its end. @throws Error when there was none. */
-  async #read(node: NodeAddress, attach: boolean): Promise<Broken> {
+  /** Connects to the node and reads until the connection ends. @throws Error when the node cannot be reached. */
+  async #runOnNode(node: NodeAddress, attach: boolean): Promise<ConnectionEnd> {
     const { stream, callContext, request, log, nodes } = this.#options
     const socket = await nodes.connect(node)
     const attachFrame: NodeFrame = { type: 'attach', stream, after: log.nextSeq - 1 }
-    if (this.#over) {
+    if (this.#finished) {
       if (attach) {
         trySend(socket, attachFrame)
-        this.#sayGoodbye(socket)
+        this.#release(socket)
       } else {
         socket.close()
       }
@@ -160,16 +164,16 @@ export class Upstream {
     this.#socket = socket
     let watch: ReturnType<typeof setInterval> | null = null
     try {
-      return await new Promise<Broken>((resolve) => {
-        let heard = true
+      return await new Promise<ConnectionEnd>((resolve) => {
+        let received = true
         socket.listen(
           (text) => {
-            // What was under way when it was given up, the next one says again.
+            // Frames of a connection that was given up: the next connection gets these events again.
             if (this.#socket !== socket) return
-            heard = true
+            received = true
             try {
-              const broken = this.#take(text)
-              if (broken) resolve(broken)
+              const end = this.#receive(text)
+              if (end) resolve(end)
             } catch (why) {
               resolve({ retry: 'move', why })
             }
@@ -180,11 +184,11 @@ export class Upstream {
               why: `the gpu node closed its socket (${code})`,
             }),
         )
-        // A machine that vanishes closes no socket, but it misses its heart-beats.
+        // A machine that crashes closes no socket, but its heartbeats stop.
         watch = setInterval(async () => {
-          if (!heard && !(await nodes.isAlive(node.id).catch(() => true)))
+          if (!received && !(await nodes.isAlive(node.id).catch(() => true)))
             resolve({ retry: 'move', why: `the lease of gpu node ${node.id} ended in silence` })
-          heard = false
+          received = false
         }, this.#options.silenceMs ?? 15_000)
         this.#trySend(
           attach
@@ -196,27 +200,27 @@ export class Upstream {
       })
     } finally {
       clearInterval(watch)
-      if (!this.#over) {
+      if (!this.#finished) {
         this.#socket = undefined
         socket.close()
       }
     }
   }
 
-  /** Puts a node's frame into the log. What it returns, or throws, is why the stream cannot go on here. */
-  #take(text: string): Broken | undefined {
-    if (this.#over) return undefined
+  /** Appends a node's frame to the log. Returns, or throws, why the stream cannot continue on this connection. */
+  #receive(text: string): ConnectionEnd | undefined {
+    if (this.#finished) return undefined
     const { log, onBatch } = this.#options
     const batch = parseBatch(text)
     const last = batch.events.at(-1)
     const elsewhere = last?.type === 'error' ? ELSEWHERE[last.code] : undefined
-    // What came with such an error, the next node says again.
+    // The batch is dropped: the next node generates its other events again.
     if (last?.type === 'error' && elsewhere) {
       const why = `${last.code}: ${last.message}`
-      // That a node has no such stream means nothing to somebody who asked for a new one.
+      // `stream_not_found` means nothing to a client that has started a new stream.
       const refusal = last.code === 'stream_not_found' ? {} : { refusal: toError(last) }
-      return elsewhere === 'well'
-        ? { retry: 'move', why, nodeIsWell: true, ...refusal }
+      return elsewhere === 'healthy'
+        ? { retry: 'move', why, nodeIsHealthy: true, ...refusal }
         : { retry: 'move', why }
     }
     log.append(batch)
@@ -224,7 +228,7 @@ export class Upstream {
     return log.ended ? { retry: 'move', why: 'the stream has ended' } : undefined
   }
 
-  get #over(): boolean {
+  get #finished(): boolean {
     return this.#closed || this.#options.log.ended
   }
 
@@ -237,16 +241,16 @@ function trySend(socket: NodeSocket, frame: NodeFrame): void {
   try {
     socket.send(frame)
   } catch {
-    // The node is gone; its close event is under way.
+    // The socket is closed; its close event follows.
   }
 }
 
-/** Errors of a node that another node may not have, and what they say of this one. */
-const ELSEWHERE: Partial<Record<ErrorEvent['code'], 'well' | 'broken'>> = {
-  overloaded: 'well',
-  stream_not_found: 'well',
-  engine_error: 'broken',
-  gpu_node_lost: 'broken',
+/** Errors of a node with which the stream moves to another node, and whether they show a fault of this node. */
+const ELSEWHERE: Partial<Record<ErrorEvent['code'], 'healthy' | 'faulty'>> = {
+  overloaded: 'healthy',
+  stream_not_found: 'healthy',
+  engine_error: 'faulty',
+  gpu_node_lost: 'faulty',
 }
 
 function toError({ code, message, param }: ErrorEvent): AparError {
@@ -254,7 +258,7 @@ function toError({ code, message, param }: ErrorEvent): AparError {
 }
 
 function lost(): AparError {
-  return new AparError('gpu_node_lost', 'the gpu node was lost, and no other could go on with the stream')
+  return new AparError('gpu_node_lost', 'the gpu node was lost, and no other node could continue the stream')
 }
 
 function randomSeed(): number {

@@ -16,13 +16,13 @@ type Delta = Chunk['choices'][number]['delta']
 export interface ChatOptions {
   /** Adds a last chunk with the usage, and `usage: null` to all others. */
   readonly includeUsage: boolean
-  /** Log-probabilities, when the request asked for them. */
+  /** The request asked for log-probabilities. */
   readonly logprobs: boolean
-  /** Text as it comes, each piece with its branch. */
+  /** Sends text as it comes, with its branch, instead of in document order. */
   readonly branchDeltas: boolean
 }
 
-/** The streams of a call as OpenAI's chunks. @throws AparError for a stream that fails. */
+/** The streams of a call as OpenAI's chunks, one stream per choice. @throws AparError for a stream that fails. */
 export async function* chatChunks(streams: Streams, options: ChatOptions): AsyncGenerator<Chunk, void> {
   const { includeUsage, branchDeltas } = options
   const head = headOf(streams, 'chat.completion.chunk')

@@ -11,20 +11,20 @@ export interface CompletionOptions {
   readonly logprobs: boolean
 }
 
-/** A choice, and what has come of its text. */
-interface Growing {
+/** A choice and its text so far. */
+interface PartialChoice {
   readonly choice: Choice
   text: string
   rows: TokenLogprob[]
 }
 
-/** The streams of a call as OpenAI's older chunks. @throws AparError for a stream that fails. */
+/** The streams of a call as chunks of OpenAI's legacy completions. @throws AparError for a stream that fails. */
 export async function* completionChunks(
   streams: Streams,
   { n, includeUsage, logprobs }: CompletionOptions,
 ): AsyncGenerator<Completion, void> {
   const head = headOf(streams)
-  const all = growing(streams)
+  const all = partialChoices(streams)
   const chunk = (index: number, text: string, rows: readonly TokenLogprob[], finish: FinishReason | null) => {
     const offset = (all[index]?.text.length ?? 0) - text.length
     const choice = { index, text, logprobs: logprobs ? completionLogprobs(rows, offset) : null }
@@ -46,7 +46,7 @@ export async function completion(
   streams: Streams,
   { n, logprobs }: Pick<CompletionOptions, 'n' | 'logprobs'>,
 ): Promise<Completion> {
-  const all = growing(streams)
+  const all = partialChoices(streams)
   for await (const [index, event] of streams.events) {
     const one = all[index]
     if (!one) continue
@@ -66,7 +66,7 @@ export async function completion(
   }
 }
 
-function growing(streams: Streams): Growing[] {
+function partialChoices(streams: Streams): PartialChoice[] {
   return streams.accepted.map((accepted) => ({ choice: new Choice(accepted), text: '', rows: [] }))
 }
 
@@ -82,7 +82,7 @@ function headOf({ accepted: [first] }: Streams) {
   }
 }
 
-function usageOf(all: readonly Growing[], n: number) {
+function usageOf(all: readonly PartialChoice[], n: number) {
   return openAiUsage(
     all.map(({ choice }) => choice.usage),
     n,

@@ -2,7 +2,7 @@ import type { ChatCompletionRequest, CompletionRequest } from '../../shared/open
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
 import { joinedText, toGenerateRequest } from '../streams/http/generate-request.ts'
 
-/** OpenAI's request as apar's: one per choice. */
+/** OpenAI's request as requests of apar, one per choice. */
 export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
   const { branch_deltas: _, resumable: __, ...apar } = body.apar ?? {}
   const request = toRequest(body, apar, {
@@ -13,7 +13,7 @@ export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
   return choices(request, body.n ?? 1)
 }
 
-/** `n` for each prompt, those of a prompt next to each other. */
+/** `n` requests per prompt, in the order of the prompts. */
 export function completionRequests(body: CompletionRequest): GenerateRequest[] {
   const { resumable: _, ...apar } = body.apar ?? {}
   const prompts = typeof body.prompt === 'string' ? [body.prompt] : body.prompt
@@ -47,7 +47,7 @@ function toRequest(
   return toGenerateRequest(fields, apar)
 }
 
-/** With a seed, the first choice is the text that the same request without `n` gets. */
+/** With a seed, the first choice has the same text as the same request without `n`. */
 function choices(request: GenerateRequest, n: number): GenerateRequest[] {
   return Array.from({ length: n }, (_, index) => {
     return request.seed === undefined

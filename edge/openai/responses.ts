@@ -23,7 +23,7 @@ export async function wholeResponse(body: ResponsesRequest, answer: SingleAnswer
   return response(body, answer, status, { output: [message(answer, status)], usage: usageOf(answer) })
 }
 
-/** The answer as OpenAI's named events: one message with one text. */
+/** The answer as OpenAI's named events: one message with one text part. */
 export class ResponseEvents {
   readonly #body: ResponsesRequest
   readonly #answer: SingleAnswer
@@ -34,7 +34,7 @@ export class ResponseEvents {
     this.#answer = answer
   }
 
-  /** @throws AparError for a stream that fails; then `failed` makes the last event. */
+  /** @throws AparError for a stream that fails; the caller then sends `failed` as the last event. */
   async *all(): AsyncGenerator<object, void> {
     const answer = this.#answer
     const begun = this.#response('in_progress')
@@ -62,7 +62,7 @@ export class ResponseEvents {
     })
   }
 
-  /** What was produced stands. */
+  /** The last event of a failed answer. It has the text that was generated until then. */
   failed({ code, message: why }: AparError): { readonly type: string } {
     const output = [message(this.#answer, 'incomplete')]
     return this.#event('response.failed', {

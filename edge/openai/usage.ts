@@ -1,7 +1,7 @@
 import type { CompletionUsage } from '../../shared/openai.ts'
 import type { Usage } from '../../shared/protocol/events.ts'
 
-/** What a call used. `perPrompt` choices next to each other answer the same prompt, which counts once. */
+/** The usage of a call. Each group of `perPrompt` consecutive choices answers the same prompt, which counts once. */
 export function openAiUsage(usages: readonly Usage[], perPrompt: number): CompletionUsage {
   const prompts = usages.filter((_, index) => index % perPrompt === 0)
   const total = (

@@ -5,7 +5,7 @@ import { limitsOf, TICKET_MS } from '../keys/key-limits.ts'
 import { formatTicket } from '../keys/tickets.ts'
 import { DayRange, usageBody } from '../keys/usage.ts'
 
-/** `POST /v1/tickets`: what a page may open one stream with, so that it never sees the key. */
+/** `POST /v1/tickets`: a ticket with which a page can open one stream, without having the key. */
 export async function createTicket(c: Context<AppEnv>): Promise<Response> {
   const principal = c.get('principal')
   const ticket = await limitsOf(c.env, principal.id).createTicket(principal)
@@ -13,7 +13,7 @@ export async function createTicket(c: Context<AppEnv>): Promise<Response> {
   return c.json({ object: 'ticket', ticket: formatTicket(principal.id, ticket), expires_at }, 201)
 }
 
-/** `GET /v1/usage`: what the key that asks has used. */
+/** `GET /v1/usage`: the usage of the caller's own key. */
 export async function getUsage(c: Context<AppEnv>): Promise<Response> {
   const { first, last } = parse(DayRange, c.req.query())
   const { id, limits } = c.get('principal')

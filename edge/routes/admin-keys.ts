@@ -13,7 +13,7 @@ import { parse, parseJson } from '../../shared/parse.ts'
 import type { AppEnv } from '../app-env.ts'
 import { limitsOf } from '../keys/key-limits.ts'
 import { newSalt, newSecret } from '../keys/key-secrets.ts'
-import type { Changed } from '../keys/key-store.ts'
+import type { ChangeResult } from '../keys/key-store.ts'
 import { keyStoreOf } from '../keys/key-store.ts'
 import { keyPrincipalId } from '../keys/principal.ts'
 import { DayRange, usageBody } from '../keys/usage.ts'
@@ -25,7 +25,7 @@ const Page = z.object({
   limit: z.coerce.number().int().min(1).max(1000).default(100),
 })
 
-/** The answer to this, and to a rotation, is the only place where the key itself is ever shown. */
+/** Only the responses of this and of a rotation contain the key itself. */
 export async function createKey(c: Context<AppEnv>): Promise<Response> {
   const { id = randomId(), ...settings } = await body(c, CreateKeyRequest)
   const salt = newSalt()
@@ -54,7 +54,7 @@ export async function changeKey(c: Context<AppEnv>): Promise<Response> {
   return c.json(infoOf(changed(id, await keyStoreOf(c.env).change(id, given(change)))))
 }
 
-/** A new secret for the same key: limits, usage and id stay. Without a grace time all older secrets end. */
+/** A new secret for the same key: limits, usage and id stay. Without a grace time all older secrets end at once. */
 export async function rotateKey(c: Context<AppEnv>): Promise<Response> {
   const { id, salt } = await existing(c)
   const { grace_seconds } = await body(c, RotateKeyRequest)
@@ -63,7 +63,7 @@ export async function rotateKey(c: Context<AppEnv>): Promise<Response> {
   return c.json({ ...infoOf(record), key: `apar_${id}_${secret}` })
 }
 
-/** From now on the key is refused; its record stays, so that its id is not given out again. */
+/** From now on the key is refused. Its record is kept, so that its id is not used again. */
 export async function revokeKey(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(KeyPath, c.req.param())
   return c.json(infoOf(changed(id, await keyStoreOf(c.env).change(id, { revoked_at: now() }))))
@@ -83,7 +83,7 @@ async function existing(c: Context<AppEnv>): Promise<ApiKeyRecord> {
   return record
 }
 
-function changed(id: string, outcome: Changed): ApiKeyRecord {
+function changed(id: string, outcome: ChangeResult): ApiKeyRecord {
   if (outcome === 'unknown') throw unknownKey(id)
   if (outcome === 'revoked') throw new AparError('invalid_request', `key ${id} was revoked`)
   if (outcome === 'configured') {
@@ -110,7 +110,7 @@ function infoOf({ salt: _, hash: __, previous: ___, ...info }: ApiKeyRecord): Ap
   return info
 }
 
-/** Without the fields that were absent: they would overwrite what is there. */
+/** Without absent fields: as undefined they would overwrite the stored values. */
 function given<T extends object>(change: T): Partial<{ [K in keyof T]: Exclude<T[K], undefined> }> {
   const entries = Object.entries(change).filter(([, value]) => value !== undefined)
   return Object.fromEntries(entries) as Partial<{ [K in keyof T]: Exclude<T[K], undefined> }>

@@ -2,12 +2,12 @@ import type { Context } from 'hono'
 import type { AppEnv } from '../app-env.ts'
 import { fleetOf } from '../nodes/fleet.ts'
 
-/** Liveness: the worker runs. Says nothing about gpu nodes, so that a probe costs no Durable Object. */
+/** Liveness: the worker runs. Does not look at gpu nodes, so that a probe needs no Durable Object. */
 export function health(c: Context): Response {
   return c.json({ status: 'ok' })
 }
 
-/** Readiness: there is a gpu node, so a request has a chance. Which and how many is nobody's business. */
+/** Readiness: there is a gpu node that can serve requests. Names and number of nodes are not public. */
 export async function ready(c: Context<AppEnv>): Promise<Response> {
   const models = await fleetOf(c.env).models()
   const reasons = models.length > 0 ? [] : ['no_gpu_node']

@@ -5,12 +5,12 @@ import type { AppEnv } from '../app-env.ts'
 import { mayUse } from '../keys/principal.ts'
 import { fleetOf } from '../nodes/fleet.ts'
 
-/** What live gpu nodes serve and the key may use, in OpenAI's shape plus `context_tokens`. */
+/** The models that live gpu nodes serve and the key may use, in OpenAI's shape plus `context_tokens`. */
 export async function listModels(c: Context<AppEnv>): Promise<Response> {
   return c.json({ object: 'list', data: (await usableModels(c)).map(toModel) })
 }
 
-/** `GET /v1/models/{id}`; ids with slashes come as they are or escaped. */
+/** `GET /v1/models/{id}`; slashes in the id may be escaped or not. */
 export async function getModel(c: Context<AppEnv>): Promise<Response> {
   const id = c.req.param('id') ?? ''
   const model = (await usableModels(c)).find((served) => served.id === id)

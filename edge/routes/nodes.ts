@@ -11,22 +11,24 @@ import { dialledInNodeOf, SOCKET_PATH } from '../nodes/node-socket.ts'
 
 const NodePath = z.object({ id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'not a valid node id') })
 
-/** A gpu node's sign of life: Heartbeat → Lease. */
+/** A gpu node's heartbeat: registers the node, or renews its lease. */
 export async function registerNode(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(NodePath, c.req.param())
   const heartbeat = parseJson(Heartbeat, await bodyText(c))
   if (heartbeat.url === undefined) {
-    throw new AparError('invalid_request', 'url: is needed, or the node has to dial in', { param: 'url' })
+    throw new AparError('invalid_request', 'url: is required, unless the node dials in', { param: 'url' })
   }
   if (!isAllowedHost(new URL(heartbeat.url).hostname, c.env.NODE_HOSTS)) {
     throw new AparError('node_host_not_allowed', 'the edge does not connect to this host: see NODE_HOSTS', {
       param: 'url',
     })
   }
-  return c.json(await fleetOf(c.env).beat(id, heartbeat))
+  return c.json(await fleetOf(c.env).heartbeat(id, heartbeat))
 }
 
-/** A gpu node that the edge cannot dial opens the one socket over which it serves: docs/protocol.md. */
+/**
+ * A gpu node that the edge cannot connect to opens a socket, over which it serves all its streams: docs/protocol.md.
+ */
 export async function dialIn(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(NodePath, c.req.param())
   if (!isUpgrade(c.req.raw)) throw new AparError('upgrade_required', 'a gpu node dials in by WebSocket')
@@ -36,16 +38,16 @@ export async function dialIn(c: Context<AppEnv>): Promise<Response> {
   return new Response(null, { status: 101, webSocket })
 }
 
-/** A gpu node leaves: it gets no more requests from now on. */
+/** A gpu node deregisters: it gets no more requests. */
 export async function deregisterNode(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(NodePath, c.req.param())
-  if (!(await fleetOf(c.env).leave(id))) throw new AparError('not_found', `node ${id} is not registered`)
+  if (!(await fleetOf(c.env).deregister(id))) throw new AparError('not_found', `node ${id} is not registered`)
   return c.body(null, 204)
 }
 
 const THIS_MACHINE = '127.0.0.1,localhost,[::1]'
 
-/** Whoever has the node secret can make the edge open connections, but only to where the configuration says. */
+/** With the node secret one can make the edge open connections, but only to hosts that the configuration allows. */
 export function isAllowedHost(host: string, allowed = THIS_MACHINE): boolean {
   return allowed.split(',').some((entry) => {
     const pattern = entry.trim().toLowerCase()

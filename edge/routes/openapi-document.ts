@@ -5,20 +5,20 @@ import { ERROR_CODES } from '../../shared/errors.ts'
 import { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
 import { ResponsesRequest } from '../../shared/responses.ts'
 
-/** Everything that clients and operators may call, with what it takes. test/edge/openapi.test.ts calls all of it. */
+/** All operations for clients and operators, with their bodies. test/edge/openapi.test.ts calls each of them. */
 const OPERATIONS: readonly Operation[] = [
   ['post', '/v1/chat/completions', 'An answer to a conversation, whole or streamed', ChatCompletionRequest],
-  ['post', '/v1/completions', 'A text that goes on, whole or streamed', CompletionRequest],
+  ['post', '/v1/completions', 'The continuation of a text, whole or streamed', CompletionRequest],
   ['post', '/v1/responses', "OpenAI's Responses API, stateless: whole or streamed", ResponsesRequest],
   ['post', '/v1/messages', "Anthropic's Messages API: whole or streamed", MessagesRequest],
-  ['get', '/v1/models', 'Models that are served now'],
-  ['get', '/v1/models/{id}', 'One of them'],
+  ['get', '/v1/models', 'The models that are served now'],
+  ['get', '/v1/models/{id}', 'One model'],
   ['get', '/v1/usage', 'What the key has used, and its limits'],
   ['post', '/v1/tickets', 'A ticket that opens one WebSocket stream within a minute'],
   ['get', '/v1/stream', 'WebSocket: the branch protocol'],
-  ['delete', '/v1/streams/{id}', 'Cancels a stream that its client could resume'],
-  ['get', '/admin/v1/keys', 'All keys, page by page'],
-  ['post', '/admin/v1/keys', 'A new key, shown in this answer only', CreateKeyRequest],
+  ['delete', '/v1/streams/{id}', 'Cancels a resumable stream'],
+  ['get', '/admin/v1/keys', 'All keys, paginated'],
+  ['post', '/admin/v1/keys', 'Creates a key; only this response shows it', CreateKeyRequest],
   ['get', '/admin/v1/keys/{id}', 'A key, without its secret'],
   ['patch', '/admin/v1/keys/{id}', 'Changes what a key may do', ChangeKeyRequest],
   ['delete', '/admin/v1/keys/{id}', 'Revokes a key for good'],
@@ -45,7 +45,7 @@ const ERROR_SCHEMA = {
   },
 }
 
-/** The OpenAPI 3.1 document of the edge, made from the schemas that check what comes in. */
+/** The OpenAPI 3.1 document of the edge, made from the schemas that validate requests. */
 export function openApiDocument(version: string) {
   const paths: Record<string, Record<string, unknown>> = {}
   for (const operation of OPERATIONS) {

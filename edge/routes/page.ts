@@ -3,7 +3,7 @@ import style from '../../dist/web/chat.css.txt'
 import script from '../../dist/web/chat.js.txt'
 import html from '../../dist/web/index.html'
 
-/** Nothing from elsewhere, nothing inline: even text of a model that got through as markup could do nothing. */
+/** Nothing from other origins and nothing inline, so that model text could run no script even if it became markup. */
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
   "script-src 'self'",

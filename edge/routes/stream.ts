@@ -7,11 +7,11 @@ import type { AppEnv } from '../app-env.ts'
 import { isUpgrade, offeredSubprotocols } from '../handshake.ts'
 import { cancelSession, connectToSession, connectToSharedSocket } from '../streams/connect.ts'
 
-/** Which stream a client comes back to, and what it can do. Its key may stand here, too, for other parts of the edge. */
+/** Which stream to resume, and what the client supports. A `ticket` may be there, too; authenticate.ts reads it. */
 const StreamQuery = z
   .object({
     stream: z.string().max(64).optional(),
-    /** The last event that it has. */
+    /** The last event that the client has. */
     after: z.coerce.number().int().min(-1).default(-1),
     flow: z.literal('ack').optional(),
   })
@@ -24,12 +24,12 @@ type StreamQuery = z.infer<typeof StreamQuery>
 const SUBPROTOCOLS: readonly string[] = [SUBPROTOCOL, MULTIPLEX_SUBPROTOCOL]
 
 /**
- * `GET /v1/stream`: hands the client's WebSocket to a StreamSession, or to a SharedSocket where it is to carry many
- * requests. See docs/protocol.md.
+ * `GET /v1/stream`: connects the client's WebSocket to a StreamSession, or to a SharedSocket for many requests on one
+ * socket. See docs/protocol.md.
  */
 export async function openStream(c: Context<AppEnv>): Promise<Response> {
   const request = c.req.raw
-  if (!isUpgrade(request)) throw new AparError('upgrade_required', '/v1/stream speaks WebSocket only')
+  if (!isUpgrade(request)) throw new AparError('upgrade_required', '/v1/stream accepts WebSocket only')
   const offered = offeredSubprotocols(request)
   const subprotocol = offered.find((name) => SUBPROTOCOLS.includes(name))
   if (offered.length > 0 && !subprotocol)
@@ -42,7 +42,7 @@ export async function openStream(c: Context<AppEnv>): Promise<Response> {
   return new Response(null, { status: 101, webSocket, headers })
 }
 
-/** `DELETE /v1/streams/{id}`: what the `cancel` frame is to those who have a socket. */
+/** `DELETE /v1/streams/{id}`: as the `cancel` frame, for clients without a WebSocket. */
 export async function cancelStream(c: Context<AppEnv>): Promise<Response> {
   await cancelSession(c.env, c.get('principal'), c.req.param('id') ?? '')
   return c.body(null, 204)

@@ -7,28 +7,28 @@ import { ClientFrame, MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import type { StreamLog } from '../../shared/protocol/stream-log.ts'
 import { closeQuietly } from '../nodes/node-socket.ts'
 
-/** Events that may be under way to a client that acknowledges. */
+/** Events that may be sent but not acknowledged, for a client that acknowledges. */
 const WINDOW_EVENTS = 256
 
 export interface ClientLinkOptions {
-  /** The client has everything up to this event; -1 at first. */
+  /** The client has all events up to this one; -1 for a new stream. */
   readonly after: number
-  /** It sends `ack`: what it has not acknowledged is limited, and deltas may be merged. */
+  /** The client sends `ack`: the number of events that are not acknowledged is limited, and deltas may be merged. */
   readonly acks: boolean
-  /** It closes the socket itself when everything has arrived. */
+  /** The client closes the socket itself when everything has arrived. */
   readonly relayed?: boolean | undefined
-  /** @throws what is wrong with a frame; `onBadFrame` hears of it. */
+  /** What it throws is passed to `onBadFrame`. */
   readonly onFrame: (frame: ClientFrame) => void
   readonly onBadFrame: (error: unknown) => void
-  /** The socket is closed. `left`: its client said goodbye, so it will not come back. */
-  readonly onGone: (left: boolean) => void
+  /** The socket is closed. `intended`: the client closed it on purpose, so it will not resume. */
+  readonly onClose: (intended: boolean) => void
   /** Default 15 s. */
   readonly keepAliveMs?: number | undefined
-  /** How long a full window may stand still before the client is cut. Default 30 s. */
+  /** How long a full window may wait for an `ack` before the socket is closed. Default 30 s. */
   readonly stallMs?: number | undefined
 }
 
-/** Carries a stream's log to one client socket, which was accepted, as fast as that reads. */
+/** Sends a stream's log to one client socket (accepted before), at the speed at which the client reads. */
 export class ClientLink {
   readonly #socket: WebSocket
   readonly #log: StreamLog
@@ -38,8 +38,8 @@ export class ClientLink {
   #sent: number
   #acked: number
   #quiet = true
+  #closing = false
   #closed = false
-  #gone = false
 
   constructor(socket: WebSocket, log: StreamLog, options: ClientLinkOptions) {
     this.#socket = socket
@@ -52,18 +52,20 @@ export class ClientLink {
       this.#quiet = true
     }, options.keepAliveMs ?? 15_000)
     socket.addEventListener('message', ({ data }) => this.#onMessage(data))
-    socket.addEventListener('close', ({ code }) => this.#onGone(isGoodbye(code)))
-    socket.addEventListener('error', () => this.#onGone(false))
+    socket.addEventListener('close', ({ code }) => this.#onClose(isGoodbye(code)))
+    socket.addEventListener('error', () => this.#onClose(false))
   }
 
-  /** It continues what another socket began. */
+  /** The client resumes a stream that it began on another socket. */
   get resumed(): boolean {
     return this.#options.after >= 0
   }
 
-  /** Sends what the log has more than the client, as far as its window goes; after the last event, closes. */
-  offer(): void {
-    if (this.#gone) return
+  /**
+   * Sends the events of the log that the client has not got, as far as its window allows. Closes after the last one.
+   */
+  flush(): void {
+    if (this.#closed) return
     if (this.#log.ended && this.#sent >= this.#log.nextSeq) {
       const message = `there is no event ${this.#sent}: the stream has ${this.#log.nextSeq}`
       this.refuse(new AparError('invalid_request', message, { param: 'after' }))
@@ -72,28 +74,28 @@ export class ClientLink {
     const room = this.#options.acks ? this.#acked + WINDOW_EVENTS - this.#sent : Number.POSITIVE_INFINITY
     const waiting = this.#log.since(this.#sent)
     const now = room < waiting.length ? waiting.slice(0, Math.max(0, room)) : waiting
-    // A step of all branches is one frame: what a frame costs weighs more than what is in it.
+    // One frame per step of all branches: the cost of a frame outweighs the cost of its content.
     for (const frame of this.#options.acks ? coalesce(now) : now) this.#send(frame)
     this.#sent += now.length
     if (now.length < waiting.length) this.#watchStall()
     else if (this.#log.ended && !this.#options.relayed) this.close(CLOSE_NORMAL, '')
   }
 
-  /** For a stream that has no log any more. */
+  /** Sends an error that is not in the log, and closes. */
   refuse(error: AparError): void {
     this.#send(errorEvent(error, this.#sent + 1))
     this.close(CLOSE_NORMAL, '')
   }
 
-  /** Sends nothing more. `onGone` follows once the client knows. */
+  /** Sends nothing more. `onClose` is called when the client has closed its side. */
   close(code: number, reason: string): void {
-    this.#closed = true
+    this.#closing = true
     this.#stop()
     closeQuietly(this.#socket, code, reason)
   }
 
   #onMessage(data: string | ArrayBuffer): void {
-    if (this.#gone || this.#closed) return
+    if (this.#closed || this.#closing) return
     try {
       const frame = parseJson(ClientFrame, clientText(data))
       if (frame.type === 'ack') this.#onAck(frame.seq)
@@ -109,31 +111,31 @@ export class ClientLink {
     this.#acked = seq
     clearTimeout(this.#stall)
     this.#stall = null
-    this.offer()
+    this.flush()
   }
 
   #watchStall(): void {
     this.#stall ??= setTimeout(() => {
       this.close(CLOSE_SLOW_CLIENT, 'slow_client')
-      this.#onGone(false)
+      this.#onClose(false)
     }, this.#options.stallMs ?? 30_000)
   }
 
-  #onGone(left: boolean): void {
-    if (this.#gone) return
-    this.#gone = true
+  #onClose(intended: boolean): void {
+    if (this.#closed) return
+    this.#closed = true
     this.#stop()
     closeQuietly(this.#socket)
-    this.#options.onGone(left)
+    this.#options.onClose(intended)
   }
 
   #send(frame: ServerFrame): void {
-    if (this.#gone) return
+    if (this.#closed) return
     this.#quiet = false
     try {
       this.#socket.send(JSON.stringify(frame))
     } catch {
-      // Its close event is under way.
+      // The socket is closed; its close event follows.
     }
   }
 
@@ -143,7 +145,7 @@ export class ClientLink {
   }
 }
 
-/** @throws AparError for what is no text, or too much. */
+/** @throws AparError for a frame that is not text, or too long. */
 export function clientText(data: string | ArrayBuffer): string {
   if (typeof data !== 'string') throw new AparError('invalid_request', 'frames must be text')
   if (data.length <= MAX_FRAME_CHARS) return data

@@ -13,14 +13,14 @@ export interface RelayOptions {
   readonly stream: string
   readonly callContext?: CallContext | undefined
   readonly nodes: Nodes
-  /** Takes the request's place in its key's limits. @throws AparError to be shown to the client. */
+  /** Reserves what the request may use in its key's limits. @throws AparError that is sent to the client. */
   readonly admit?: ((request: GenerateRequest) => Promise<Admitted>) | undefined
-  /** The stream was begun on this node, or has moved there. */
+  /** The stream was started on this node, or has moved there. */
   readonly onNode: (request: GenerateRequest, node: NodeAddress) => void
-  /** The stream is over for everybody. */
-  readonly onOver: () => void
+  /** The relay is closed, and the stream cannot be resumed any more. */
+  readonly onClose: () => void
   readonly log: (error: unknown) => void
-  /** How long the stream goes on for a client that was lost. Default 30 s. */
+  /** Grace time: how long the stream is kept for a client that was disconnected. Default 30 s. */
   readonly graceMs?: number | undefined
   /** How long a client may take to send `generate`. Default 10 s. */
   readonly generateTimeoutMs?: number | undefined
@@ -30,46 +30,46 @@ export interface RelayOptions {
 }
 
 export interface Admitted {
-  /** As they may run. */
+  /** The requests to run, with `max_tokens` as the limits allow. */
   readonly requests: readonly GenerateRequest[]
   observe(event: StreamEvent): void
   settle(): Promise<void>
 }
 
 export interface ClientOptions {
-  /** The client has everything up to this event. */
+  /** The client has all events up to this one; -1 for a new stream. */
   readonly after: number
   readonly acks: boolean
-  /** It closes the socket itself when everything has arrived. */
+  /** The client closes the socket itself when everything has arrived. */
   readonly relayed?: boolean | undefined
 }
 
-/** One stream between its client, who may come and go, and the gpu nodes. Its log is all that both sides share. */
+/** Relays one stream between the gpu nodes and its client, which may disconnect and resume. They share only its log. */
 export class StreamRelay {
   readonly #options: RelayOptions
   readonly #log = new StreamLog()
   #upstream: Upstream | undefined
   #admitted: Admitted | undefined
-  /** Of the log, what was counted. */
+  /** Number of the log's events that were passed to `Admitted.observe`. */
   #observed = 0
   #started = false
-  /** A cancel came before the request was admitted; of branches there are none yet. */
+  /** A `cancel` came before the request was admitted. There are no branches yet, so `cancel_branch` is ignored. */
   #cancelledEarly = false
   #client: ClientLink | undefined
   #generateTimer: ReturnType<typeof setTimeout> | null = null
   #graceTimer: ReturnType<typeof setTimeout> | null = null
-  #over = false
+  #closed = false
 
   constructor(options: RelayOptions) {
     this.#options = options
   }
 
-  /** For a session that has lost its memory: reads the stream's log again from the node that has it. */
+  /** For a session that has lost its memory: reads the stream's log again from its node. */
   recover(request: GenerateRequest, node: NodeAddress): void {
     void this.#start(request, node)
   }
 
-  /** Serves a client's socket, which was accepted. A client that is there already gives way. */
+  /** Serves a client's socket (accepted before). Closes the socket of the client that was connected until now. */
   connect(socket: WebSocket, { after, acks, relayed }: ClientOptions): void {
     this.#client?.close(CLOSE_REPLACED, 'another connection reads this stream')
     clearTimeout(this.#graceTimer)
@@ -80,15 +80,15 @@ export class StreamRelay {
       relayed,
       onFrame: (frame) => this.#onFrame(frame),
       onBadFrame: (error) => this.#fail(error),
-      onGone: (left) => {
-        if (this.#client === client) this.#onClientGone(left)
+      onClose: (intended) => {
+        if (this.#client === client) this.#onClientClose(intended)
       },
       keepAliveMs: this.#options.keepAliveMs,
       stallMs: this.#options.stallMs,
     })
     this.#client = client
     if (this.#started) {
-      client.offer()
+      client.flush()
       return
     }
     const timeoutMs = this.#options.generateTimeoutMs ?? 10_000
@@ -98,12 +98,12 @@ export class StreamRelay {
   }
 
   /**
-   * Ends the stream, whoever reads it. What was generated stands: a client that is away may come back for that within its
-   * grace time.
+   * Ends the stream for all its readers. What was generated is kept: a client that is disconnected may resume within
+   * the grace time to read it.
    */
   cancel(): void {
     this.#cancel({ type: 'cancel' })
-    // A session that was woken up for this has never had a client.
+    // A session that was created again for this call has never had a client.
     if (!this.#client) this.#awaitClient()
   }
 
@@ -116,7 +116,7 @@ export class StreamRelay {
   #onFrame(frame: ClientFrame): void {
     if (this.#log.ended || frame.type === 'ack') return
     if (frame.type === 'generate') {
-      if (this.#started) throw new AparError('invalid_request', 'this stream has its request already')
+      if (this.#started) throw new AparError('invalid_request', 'this stream already has its request')
       const { type: _, ...request } = frame
       void this.#start(request)
     } else {
@@ -129,7 +129,7 @@ export class StreamRelay {
     clearTimeout(this.#generateTimer)
     this.#started = true
     const admitted = await this.#admit(request, node !== undefined)
-    if (!admitted || this.#over || this.#log.ended) {
+    if (!admitted || this.#closed || this.#log.ended) {
       await this.#settle()
       return
     }
@@ -150,14 +150,14 @@ export class StreamRelay {
     void this.#upstream.run(node)
   }
 
-  /** The request as it may run; undefined when the client was told that it may not. */
-  async #admit(request: GenerateRequest, again: boolean): Promise<GenerateRequest | undefined> {
+  /** The request to run; undefined when it was refused, and the client has got the error. */
+  async #admit(request: GenerateRequest, running: boolean): Promise<GenerateRequest | undefined> {
     try {
       this.#admitted = await this.#options.admit?.(request)
       return this.#admitted?.requests[0] ?? request
     } catch (error) {
-      // It runs already: only its count is lost.
-      if (again) return request
+      // After a restart of the session: only the usage of the stream is not counted.
+      if (running) return request
       this.#fail(error)
       return undefined
     }
@@ -167,7 +167,7 @@ export class StreamRelay {
     for (const event of this.#log.since(this.#observed - 1)) this.#admitted?.observe(event)
     this.#observed = this.#log.nextSeq
     if (this.#log.ended) void this.#settle()
-    this.#client?.offer()
+    this.#client?.flush()
   }
 
   async #settle(): Promise<void> {
@@ -176,11 +176,13 @@ export class StreamRelay {
     await admitted?.settle().catch(this.#options.log)
   }
 
-  /** Without a goodbye it may come back for the rest; before its first event there is nothing to come back for. */
-  #onClientGone(left: boolean): void {
+  /**
+   * A client that was disconnected may resume, unless no event was sent yet: then it does not know the stream's name.
+   */
+  #onClientClose(intended: boolean): void {
     this.#client = undefined
-    if (this.#over) return
-    if (left || this.#log.nextSeq === 0) this.close()
+    if (this.#closed) return
+    if (intended || this.#log.nextSeq === 0) this.close()
     else this.#awaitClient()
   }
 
@@ -202,15 +204,15 @@ export class StreamRelay {
     this.#upstream?.close()
   }
 
-  /** Cancels what runs; nobody will ask for the stream again. */
+  /** Cancels what runs. The stream cannot be resumed any more. */
   close(): void {
-    if (this.#over) return
-    this.#over = true
+    if (this.#closed) return
+    this.#closed = true
     clearTimeout(this.#generateTimer)
     clearTimeout(this.#graceTimer)
     this.#upstream?.close()
     void this.#settle()
     this.#client?.close(CLOSE_GOING_AWAY, 'the stream is over')
-    this.#options.onOver()
+    this.#options.onClose()
   }
 }

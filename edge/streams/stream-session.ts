@@ -5,7 +5,7 @@ import { errorEvent } from '../../shared/protocol/events.ts'
 import type { CallContext } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
-import { Admission, type Lease } from '../keys/admission.ts'
+import { Admission, type Reservation } from '../keys/admission.ts'
 import type { Principal } from '../keys/principal.ts'
 import { logTrouble } from '../log.ts'
 import { nodesOf } from '../nodes/fleet-nodes.ts'
@@ -13,52 +13,54 @@ import type { NodeAddress } from '../nodes/node-socket.ts'
 import { readSessionHeaders } from './session-headers.ts'
 import { StreamRelay } from './stream-relay.ts'
 
-/** How often a session is looked at whose memory was lost. */
+/** Period of the alarm that finds abandoned streams. */
 const CHECK_MS = 60_000
 const RECORD = 'stream'
-/** At the last look nobody had come back for the stream. */
+/** Set when at the last alarm the session had lost its memory and no client had come back. */
 const ABANDONED = 'abandoned'
-/** Nothing waits for these writes: they matter only to a session that is restarted. */
+/** The output gate need not wait for these writes: only a restarted session reads them. */
 const UNCONFIRMED = { allowUnconfirmed: true }
 
-/** All that a session stores, when a stream begins and when it moves: never a token. */
+/** All that a session stores, when a stream starts and when it moves to another node. It stores no tokens. */
 interface StreamRecord {
   /** A principal's id. */
   readonly owner: string | undefined
+  /** The call context, under the name that stored records have. */
   readonly origin?: CallContext | undefined
   readonly request: GenerateRequest
   readonly node: NodeAddress
-  /** The stream's place in its owner's limits. */
-  readonly lease: Lease | undefined
+  /** The reservation in the owner's limits, under the name that stored records have. */
+  readonly lease: Reservation | undefined
 }
 
-/** Who began a stream, and how. */
-interface Beginning {
+/** The call that a stream belongs to. */
+interface StreamCall {
   readonly principal: Principal | undefined
   readonly callContext: CallContext | undefined
-  /** Its place in the principal's limits, when somebody took that already. */
-  readonly lease?: Lease | undefined
+  /** In the principal's limits; undefined: the session makes one itself. */
+  readonly reservation?: Reservation | undefined
 }
 
 /**
- * One stream that can be resumed: takes the client's WebSocket (or the worker's own, for SSE), and relays between it and a gpu node. The
- * object's id is the stream's name. Its memory is the stream's log; when that is lost, the gpu node still has it.
+ * One stream that can be resumed. Accepts the WebSocket of the client (or of the worker, for SSE) and relays between
+ * it and a gpu node. The object's id is the stream's name. The stream's log is kept in memory only; when that is
+ * lost, it is read again from the gpu node.
  */
 export class StreamSession extends DurableObject<Env> {
   #relay: StreamRelay | undefined
   #owner: string | undefined
-  #lease: Lease | undefined
+  #reservation: Reservation | undefined
   #stored = false
 
-  /** A WebSocket: the stream's first client, or with `after` in the query one that comes back. */
+  /** Opens a WebSocket: for a new stream, or with `after` in the query to resume one. */
   override async fetch(request: Request): Promise<Response> {
     const query = new URL(request.url).searchParams
-    const { principal, callContext, lease } = readSessionHeaders(request)
+    const { principal, callContext, reservation } = readSessionHeaders(request)
     const after = query.get('after')
     const { 0: client, 1: server } = new WebSocketPair()
     const relay =
-      after === null ? this.#begin({ principal, callContext, lease }) : await this.#resume(principal)
-    // Not hibernatable: the outgoing socket keeps this object awake anyway, and accepted sockets close at once.
+      after === null ? this.#start({ principal, callContext, reservation }) : await this.#resume(principal)
+    // Not hibernatable: the socket to the node keeps this object in memory anyway, and accepted sockets close at once.
     server.accept()
     if (relay) {
       relay.connect(server, {
@@ -72,26 +74,26 @@ export class StreamSession extends DurableObject<Env> {
     return new Response(null, { status: 101, webSocket: client })
   }
 
-  /** For clients without a socket to say it on. false: there is no such stream of this principal. */
+  /** For clients without a WebSocket. false: the principal has no such stream. */
   async cancel(principal: Principal): Promise<boolean> {
     const relay = await this.#resume(principal)
     relay?.cancel()
     return relay !== undefined
   }
 
-  /** A safety net: without it the record of a stream whose client never comes back would stay for ever. */
+  /** Without this the record of a stream whose client never comes back would be stored for ever. */
   override async alarm(): Promise<void> {
     const { storage } = this.ctx
-    // The gpu node, which nobody has read from since, ends the stream by itself.
+    // No session reads from the gpu node any more, so the node ends the stream by itself.
     if (!this.#relay && (await storage.get(ABANDONED))) return await storage.deleteAll()
-    // A memory may have been lost a moment ago, and the client be on its way back.
+    // The memory may have been lost a moment ago, and the client may be about to reconnect.
     if (!this.#relay) await storage.put(ABANDONED, true)
     await storage.setAlarm(Date.now() + CHECK_MS)
   }
 
-  #begin(beginning: Beginning): StreamRelay {
-    this.#owner = beginning.principal?.id
-    this.#relay = this.#newRelay(beginning)
+  #start(call: StreamCall): StreamRelay {
+    this.#owner = call.principal?.id
+    this.#relay = this.#newRelay(call)
     return this.#relay
   }
 
@@ -100,16 +102,17 @@ export class StreamSession extends DurableObject<Env> {
     const { storage } = this.ctx
     const record = await storage.get<StreamRecord>(RECORD)
     if (!record || record.owner !== principal?.id) return undefined
-    // Another request may have been faster.
+    // Another request may have created the relay meanwhile.
     if (this.#relay) return this.#relay
-    const relay = this.#begin({ principal, callContext: record.origin, lease: record.lease })
+    const { origin: callContext, lease: reservation } = record
+    const relay = this.#start({ principal, callContext, reservation })
     this.#stored = true
     void storage.delete(ABANDONED, UNCONFIRMED)
     relay.recover(record.request, record.node)
     return relay
   }
 
-  #newRelay({ principal, callContext, lease }: Beginning): StreamRelay {
+  #newRelay({ principal, callContext, reservation }: StreamCall): StreamRelay {
     const stream = this.ctx.id.toString()
     const { storage } = this.ctx
     return new StreamRelay({
@@ -119,21 +122,21 @@ export class StreamSession extends DurableObject<Env> {
       admit:
         principal &&
         (async (request) => {
-          const admission = lease
-            ? Admission.adopt(this.env, principal, lease, request)
+          const admission = reservation
+            ? Admission.adopt(this.env, principal, reservation, request)
             : await Admission.open(this.env, principal, [request])
-          this.#lease = admission.lease
+          this.#reservation = admission.reservation
           return admission
         }),
       onNode: (request, node) => {
         this.#stored = true
-        const record = { owner: principal?.id, origin: callContext, request, node, lease: this.#lease }
+        const record = { owner: principal?.id, origin: callContext, request, node, lease: this.#reservation }
         void storage.put<StreamRecord>(RECORD, record, UNCONFIRMED)
         void storage.setAlarm(Date.now() + CHECK_MS, UNCONFIRMED)
       },
-      onOver: () => {
+      onClose: () => {
         this.#relay = undefined
-        // A file of the platform's is made at the first use of the storage, be it to find it empty.
+        // In workerd the first use of the storage creates a file, even if nothing is stored.
         if (this.#stored) this.ctx.waitUntil(storage.deleteAll())
       },
       log: (why) => logTrouble(this.env, { stream, request_id: callContext?.request_id }, why),

@@ -1,6 +1,6 @@
 const STORED = 'apar-key'
 
-/** The tab's key. A key in the address (`#key=…`) wins and is taken out of it, so that no bookmark holds it. */
+/** The key of this tab. A key in the URL (`#key=…`) replaces it, and is removed so that no bookmark contains it. */
 export function loadKey(): string | undefined {
   const fromAddress = new URLSearchParams(location.hash.slice(1)).get('key')
   if (fromAddress) {

@@ -8,15 +8,15 @@ const STATES: Record<FinishReason, string> = {
   error: 'failed',
 }
 
-/** The branches of one stream as cards: each child's card stands below its parent's, siblings side by side. */
+/** The branches of one stream as cards. A child's card is below its parent's, siblings are side by side. */
 export class BranchCards {
   readonly #cards = new Map<number, BranchCard>()
   readonly #onCancel: (branch: number) => void
 
-  constructor(lane: HTMLElement, onCancel: (branch: number) => void) {
+  constructor(list: HTMLElement, onCancel: (branch: number) => void) {
     this.#onCancel = onCancel
-    lane.replaceChildren()
-    this.#add(0, lane)
+    list.replaceChildren()
+    this.#add(0, list)
   }
 
   show(event: StreamEvent): void {
@@ -25,7 +25,7 @@ export class BranchCards {
         const parent = this.#cards.get(event.parent)
         if (!parent) return
         parent.addFork(event.branch)
-        this.#add(event.branch, parent.childLane)
+        this.#add(event.branch, parent.childList)
         break
       }
       case 'delta':
@@ -37,21 +37,21 @@ export class BranchCards {
     }
   }
 
-  /** Ends every card that still grows. */
+  /** Ends every card that has not ended. */
   endAll(reason: FinishReason): void {
     for (const card of this.#cards.values()) card.end(reason)
   }
 
-  #add(branch: number, lane: HTMLElement): void {
+  #add(branch: number, list: HTMLElement): void {
     const card = new BranchCard(branch, () => this.#onCancel(branch))
     this.#cards.set(branch, card)
-    lane.append(card.root)
+    list.append(card.root)
   }
 }
 
 class BranchCard {
   readonly root: HTMLLIElement
-  readonly childLane = element('ol', 'lane')
+  readonly childList = element('ol', 'branch-list')
   readonly #text = element('p', 'text')
   readonly #state = element('span', 'state', 'growing')
   readonly #cancel = element('button', '', '✕')
@@ -71,7 +71,7 @@ class BranchCard {
     header.append(element('h3', '', name), this.#state, this.#cancel)
     const article = element('article')
     article.append(header, this.#text)
-    this.root.append(article, this.childLane)
+    this.root.append(article, this.childList)
   }
 
   append(text: string): void {
@@ -83,7 +83,7 @@ class BranchCard {
     this.#text.scrollTop = this.#text.scrollHeight
   }
 
-  /** Marks where in the text a child begins. */
+  /** Adds a link at the place in the text where a child begins. */
   addFork(child: number): void {
     const mark = element('a', 'fork', `↳ ${child}`)
     mark.href = `#${cardId(child)}`
@@ -105,7 +105,7 @@ function cardId(branch: number): string {
   return `branch-${branch}`
 }
 
-/** Neighbouring numbers get hues far apart (the golden angle). */
+/** Consecutive numbers get hues that are far apart (golden angle). */
 function hueOf(branch: number): number {
   return Math.round((160 + branch * 137.5) % 360)
 }

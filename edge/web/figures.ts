@@ -1,18 +1,18 @@
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import { element } from './elements.ts'
 
-/** What one run measured, seen from the page. Times in ms since Send. */
+/** Measurements of one run, made in the page. Times in ms since Send. */
 export interface Figures {
   firstTextMs: number | undefined
   elapsedMs: number
-  /** Before `done` the number of pieces of text, which is about the same. */
+  /** Before the `done` event: the number of deltas, which is about the same. */
   tokens: number
   tokensAreExact: boolean
   branches: number
   liveBranches: number
 }
 
-/** Counts one run's events and keeps its figures on the page up to date. */
+/** Counts one run's events, and shows its figures on the page. */
 export class FiguresView {
   readonly figures: Figures = {
     firstTextMs: undefined,
@@ -48,7 +48,7 @@ export class FiguresView {
     }
   }
 
-  /** The run is over: the clock stands. */
+  /** Call at the end of the run: stops the clock. */
   stop(): Figures {
     clearInterval(this.#timer)
     this.figures.liveBranches = 0

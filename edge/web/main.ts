@@ -26,7 +26,7 @@ function showProblem(thrown: unknown): void {
   problem.hidden = false
 }
 
-/** Shows which models there are; a key that does not work brings up the dialog. */
+/** Fills the list of models. Opens the key dialog when the key is missing or invalid. */
 async function loadModels(key: string | undefined): Promise<void> {
   if (!key) return keyDialog.showModal()
   try {

@@ -7,7 +7,7 @@ import { type Figures, FiguresView } from './figures.ts'
 
 /**
  * Sends one request and shows its stream until the end. Aborting `signal` cancels it.
- * @throws AparError when the stream failed; what arrived stays on the page.
+ * @throws AparError when the stream fails; the text that arrived stays on the page.
  */
 export async function run(apiKey: string, request: GenerateRequest, signal: AbortSignal): Promise<Figures> {
   const answer = byId('answer', HTMLElement)

@@ -3,7 +3,7 @@ import { type Figures, formatMs, formatRate } from './figures.ts'
 
 const SHOWN = 8
 
-/** Adds a finished run, the newest first, so that parallel and serial can be compared. */
+/** Adds a finished run, newest first, to compare parallel and serial decoding. */
 export function addRun(prompt: string, parallel: boolean, figures: Figures): void {
   const section = byId('runs', HTMLElement)
   const body = section.querySelector('tbody')

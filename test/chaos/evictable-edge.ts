@@ -10,7 +10,7 @@ import type { OpenEdge } from '../e2e/fleet.ts'
 export const ADMIN_KEY = 'admin-key-of-the-chaos'
 
 /**
- * The local edge with the worker of evictable-worker.mjs around its own, and without the coarse shield, which would keep most
+ * The local edge with the worker of evictable-worker.mjs around its own, and without the IP rate limit, which would keep most
  * requests of one address out. `onLog` gets what the worker writes.
  */
 export function evictableEdge(onLog: (line: string) => void): OpenEdge {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { never, type Scenario } from './scenario.ts'
 
-const TEST = 'never has more streams or tokens out than allowed, and leaks none'
+const TEST = 'never reserves more streams or tokens than allowed, and leaks none'
 
 /** The race that test/edge/key-limits.test.ts runs inside workerd, at this size. */
 export const limits: Scenario = async ({ size, say }) => {

@@ -6,11 +6,11 @@ import { type Stack, startStack } from './stack.ts'
 
 let stack: Stack
 let connection: Connection
-/** Counted down by streams that were accepted: one that was not has nothing to come back to. */
+/** Streams without `accepted` yet. Before that event a stream cannot be resumed, so no socket is cut. */
 let notAccepted = 0
 let cuts = 0
 
-/** The first three break off in the middle of the answers. */
+/** The first three sockets break in the middle of the answers. */
 class Fragile extends WebSocket {
   constructor(url: string, protocols: string[]) {
     super(url, protocols)
@@ -46,7 +46,7 @@ function alone(prompt: string): Promise<string> {
   return openStream(options).text()
 }
 
-test('twelve answers at a time over one socket, cut three times, are those of sockets of their own', async () => {
+test('twelve concurrent answers over one socket, cut three times, equal those over separate sockets', async () => {
   const whole = new Map<string, string>()
   for (const prompt of PROMPTS) whole.set(prompt, await alone(prompt))
   const streams = [...PROMPTS, ...PROMPTS, ...PROMPTS, ...PROMPTS].map((prompt) => {
@@ -60,7 +60,7 @@ test('twelve answers at a time over one socket, cut three times, are those of so
   expect(cuts).toBe(3)
 })
 
-test('a request that is cancelled frees its place, the others go on', async () => {
+test('a cancelled request frees its resources, and the others continue', async () => {
   const endless = connection.stream(request('What is a shell?', { temperature: 2, seed: 1, max_tokens: 900 }))
   const other = connection.stream(request(PROMPTS[0] ?? ''))
   for await (const event of endless) if (event.type === 'delta') break

@@ -34,7 +34,7 @@ async function curl(path: string, body: object, ...more: string[]): Promise<stri
 describe.skipIf(!requires('curl', () => CURL))('curl', () => {
   const body = { model: 'demo', messages: [{ role: 'user', content: 'How do I use tar?' }], max_tokens: 40 }
 
-  it('sees a stream as OpenAI writes it', async () => {
+  it('reads a stream in the format of OpenAI', async () => {
     const request = { ...body, stream: true, stream_options: { include_usage: true } }
     const lines = (await curl('/v1/chat/completions', request)).split('\n\n').filter((line) => line !== '')
     expect(lines.at(-1)).toBe('data: [DONE]')
@@ -49,7 +49,7 @@ describe.skipIf(!requires('curl', () => CURL))('curl', () => {
     expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { completion_tokens: 40 } })
   })
 
-  it('sees headers with what is left, and an error object when it is wrong', async () => {
+  it('gets rate limit headers, and an error object for a bad request', async () => {
     const whole = await curl('/v1/chat/completions', body, '-i')
     expect(whole).toMatch(/^HTTP\/1.1 200 OK/)
     expect(whole).toMatch(/x-ratelimit-limit-requests: 100000/i)

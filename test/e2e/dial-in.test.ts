@@ -27,7 +27,7 @@ afterEach(async () => {
 
 async function startEdge(nodeSecret: string): Promise<LocalEdge & { key: string }> {
   const { key, record } = newApiKey('test', 100_000)
-  // Nothing may be dialled: whatever is served came in by itself.
+  // The edge can connect to no host, so every node that serves has dialled in.
   const settings = { NODE_HOSTS: 'nowhere.invalid' }
   const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys: [record], nodeSecret, settings })
   ends.push(edge.close)
@@ -47,7 +47,7 @@ async function startDialledNode(edgeUrl: string, nodeSecret: string): Promise<Gp
   return node
 }
 
-/** An edge, a node that has dialled in, and between the two what a router may do. */
+/** An edge, a node that has dialled in, and between them a proxy that can cut the connection as a router may. */
 async function start(): Promise<Dialled> {
   const nodeSecret = newNodeSecret()
   const { url, key } = await startEdge(nodeSecret)
@@ -64,7 +64,7 @@ function open({ url, key }: { url: string; key: string }, prompt = PROMPTS[0] ??
   return openStream({ baseUrl: url, apiKey: key, request, WebSocket })
 }
 
-/** The client throws when a number is missing or comes twice. */
+/** Reads to the end. The client throws when an event is missing or comes twice. */
 async function read(stream: BranchStream, onEvent: (event: StreamEvent, count: number) => unknown) {
   let count = 0
   let last: StreamEvent | undefined
@@ -75,7 +75,7 @@ async function read(stream: BranchStream, onEvent: (event: StreamEvent, count: n
   expect(last).toMatchObject({ type: 'done', reason: 'stop' })
 }
 
-/** Stops reading after its first event, until it is told to go on. Throws when an event is missing or comes twice. */
+/** Stops reading after its first event until `readOn` is called. Throws when an event is missing or comes twice. */
 class SlowClient {
   next = 0
   ended = false
@@ -88,7 +88,7 @@ class SlowClient {
     })
     this.#socket.on('open', () => {
       const messages = [{ role: 'user', content: PROMPTS[0] }]
-      // Large events, and no branch ends by itself.
+      // Large events, and no branch that ends by itself.
       const request = { model: 'demo', messages, temperature: 0, logprobs: 20, logit_bias: { 2: -100 } }
       this.#socket.send(JSON.stringify({ type: 'generate', ...request }))
     })
@@ -98,7 +98,7 @@ class SlowClient {
     })
   }
 
-  /** To the end. */
+  /** Reads to the end. */
   async readOn(): Promise<void> {
     this.#socket.resume()
     await this.#closed
@@ -112,7 +112,7 @@ class SlowClient {
   }
 }
 
-test('serves many streams at once, with the texts of a node that is dialled', async () => {
+test('serves many concurrent streams, with the same texts as a node that the edge connects to', async () => {
   const dialled = await start()
   const fleet = await startFleet({ nodes: 1 })
   ends.push(fleet.close)
@@ -122,7 +122,7 @@ test('serves many streams at once, with the texts of a node that is dialled', as
   expect(texts).toEqual(prompts.map((index) => whole[index]))
 })
 
-test.each([3, 10, 25])('a socket that is cut at event %i costs no event', async (at) => {
+test.each([3, 10, 25])('a socket that is cut at event %i loses no event', async (at) => {
   const dialled = await start()
   const whole = await Promise.all(PROMPTS.map((prompt) => open(dialled, prompt).text()))
   const streams = PROMPTS.map((prompt) => open(dialled, prompt))
@@ -138,14 +138,14 @@ test.each([3, 10, 25])('a socket that is cut at event %i costs no event', async 
   expect(streams.map((stream) => stream.tree.text())).toEqual(whole)
 })
 
-test('clients that stop reading hold up nobody else on the socket, and miss nothing', async () => {
+test('clients that stop reading do not delay other streams on the socket, and lose nothing', async () => {
   const dialled = await start()
   const whole = await Promise.all(PROMPTS.map((prompt) => open(dialled, prompt).text()))
   const slow = Array.from({ length: 4 }, () => new SlowClient(dialled))
   await vi.waitFor(() => expect(slow.every(({ next }) => next > 0)).toBe(true), 10_000)
   const texts = await Promise.all([...PROMPTS, ...PROMPTS].map((prompt) => open(dialled, prompt).text()))
   expect(texts).toEqual([...whole, ...whole])
-  // The node has said all of it, and is free: what a client does not take waits at the edge.
+  // The node has sent everything and is idle: what the clients have not read waits at the edge.
   await vi.waitFor(() => expect(dialled.node.runner.stats()).toMatchObject({ runningRequests: 0 }), 30_000)
   expect(slow.map(({ ended }) => ended)).toEqual([false, false, false, false])
   await Promise.all(slow.map((client) => client.readOn()))
@@ -160,7 +160,7 @@ test('a cancel frees the blocks of its stream', async () => {
   await vi.waitFor(() => expect(stats()).toMatchObject({ runningRequests: 0, liveBranches: 0 }), 10_000)
 })
 
-test('an edge that is restarted is dialled again, and finds its streams', async () => {
+test('a node dials in again to an edge that was restarted, which finds its streams', async () => {
   const fleet = await startFleet({ nodes: 1, nodeArgs: ['--dial-in'] })
   ends.push(fleet.close)
   const whole = await open(fleet).text()
@@ -175,26 +175,29 @@ test('an edge that is restarted is dialled again, and finds its streams', async 
   expect(stream.tree.text()).toBe(whole)
 })
 
-test.each(['killBusiest', 'terminateBusiest'] as const)('%s: another node goes on', async (end) => {
-  const fleet = await startFleet({ nodes: 2, nodeArgs: ['--dial-in'], drainSeconds: 0 })
-  ends.push(fleet.close)
-  const whole = await Promise.all(PROMPTS.map((prompt) => open(fleet, prompt).text()))
-  const streams = [...PROMPTS, ...PROMPTS].map((prompt) => open(fleet, prompt))
-  let finished = 0
-  let ended: Promise<void> | undefined
-  await Promise.all(
-    streams.map(async (stream) => {
-      await read(stream, () => {
-        ended ??= fleet[end]().then(() => expect(finished).toBeLessThan(streams.length))
-      })
-      finished++
-    }),
-  )
-  await ended
-  expect(streams.map((stream) => stream.tree.text())).toEqual([...whole, ...whole])
-})
+test.each(['killBusiest', 'terminateBusiest'] as const)(
+  '%s: another node continues the streams',
+  async (end) => {
+    const fleet = await startFleet({ nodes: 2, nodeArgs: ['--dial-in'], drainSeconds: 0 })
+    ends.push(fleet.close)
+    const whole = await Promise.all(PROMPTS.map((prompt) => open(fleet, prompt).text()))
+    const streams = [...PROMPTS, ...PROMPTS].map((prompt) => open(fleet, prompt))
+    let finished = 0
+    let ended: Promise<void> | undefined
+    await Promise.all(
+      streams.map(async (stream) => {
+        await read(stream, () => {
+          ended ??= fleet[end]().then(() => expect(finished).toBeLessThan(streams.length))
+        })
+        finished++
+      }),
+    )
+    await ended
+    expect(streams.map((stream) => stream.tree.text())).toEqual([...whole, ...whole])
+  },
+)
 
-test('without the secret nobody dials in', async () => {
+test('a node without the right secret cannot dial in', async () => {
   const { url } = await startEdge(newNodeSecret())
   const node = await startDialledNode(url, newNodeSecret())
   await expect(node.registered).rejects.toMatchObject({ code: 'edge_refused' })

@@ -7,21 +7,21 @@ import { newApiKey, newNodeSecret } from '../../cli/keys.ts'
 import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from '../../cli/local/edge.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 
-/** An edge and gpu nodes in processes of their own: they can be killed. */
+/** An edge and gpu nodes in processes of their own, which can be killed. */
 export interface LocalFleet {
   readonly url: string
   readonly key: string
   readonly nodeSecret: string
   nodeUrls(): string[]
-  /** `kill -9` for the node with most requests; `running` of them were being decoded on it, asked right before. */
+  /** SIGKILL for the node with the most requests; `running`: the requests that it was decoding right before. */
   killBusiest(): Promise<{ pid: number; running: number }>
-  /** SIGTERM for it; settles when it has ended. */
+  /** SIGTERM for the node with the most requests; resolves when it has exited. */
   terminateBusiest(): Promise<void>
-  /** As a runtime update does it: connections and memory are lost, storage stays. */
+  /** As a runtime update does: connections and memory are lost, storage is kept. */
   restartEdge(): Promise<void>
-  /** One more; settles when the edge knows it. */
+  /** Starts another node; resolves when the edge knows it. */
   addNode(): Promise<void>
-  /** Their ids. */
+  /** Process ids. */
   processes(): { edge: readonly number[]; nodes: readonly number[] }
   load(): Promise<{ running: number; waiting: number }[]>
   close(): Promise<void>
@@ -34,7 +34,7 @@ interface Node {
 
 const MAX_LOG_CHARS = 2_000
 
-/** What a fleet needs of an edge. */
+/** Starts the edge of a fleet. */
 export type OpenEdge = (
   options: Pick<LocalEdgeOptions, 'port' | 'apiKeys' | 'nodeSecret' | 'stateDir'>,
 ) => Promise<Pick<LocalEdge, 'url' | 'processes' | 'close'>>
@@ -112,7 +112,10 @@ export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
   }
 }
 
-/** The command that people run, with a way for it to say that it is ready. What it logs is shown only if it does not start. */
+/**
+ * Runs the `apar gpu-node` command, which sends an IPC message when it is ready. Its log is shown only if it does not
+ * start.
+ */
 async function startNode(edgeUrl: string, nodeSecret: string, more: readonly string[]): Promise<Node> {
   const args = ['gpu-node', '--edge', edgeUrl, '--threads', '1', ...more]
   const child = spawn(process.execPath, [join(packageRoot, 'dist/apar.js'), ...args], {

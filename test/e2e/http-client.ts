@@ -26,7 +26,7 @@ export class Call {
     })
     this.#socket = once(call, 'socket').then(([socket]) => socket)
     this.response = once(call, 'response').then(([response]) => response)
-    // Who cuts the connection waits for no answer any more.
+    // The response is not awaited once the connection was cut.
     this.response.catch(() => {})
     call.on('error', () => {})
     call.end(body && JSON.stringify(body))
@@ -55,18 +55,18 @@ export class Call {
     }
   }
 
-  /** As a client does that goes away in order. */
+  /** Closes the connection in order (FIN). */
   async close(): Promise<void> {
     ;(await this.#socket).destroy()
   }
 
-  /** As a client does that is killed, or a network that gives up. */
+  /** Resets the connection (RST), as when a client is killed. */
   async reset(): Promise<void> {
     ;(await this.#socket).resetAndDestroy()
   }
 }
 
-/** What chat chunks and completion chunks say, per choice. */
+/** The text of chat chunks, per choice. */
 export function textsOf(events: readonly SseEvent[]): string[] {
   const texts: string[] = []
   for (const { data } of events) {

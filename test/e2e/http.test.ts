@@ -22,7 +22,7 @@ function post(content: unknown, key = stack.key): Promise<Response> {
 
 const errorOf = async (response: Response) => ((await response.json()) as ErrorBody).error
 
-// In this order: each request takes one of the key's eight.
+// In this order, since each request takes one of the key's eight per minute.
 describe.sequential('over HTTP', () => {
   test('a wrong key is 401', async () => {
     const response = await post(body, 'apar_test_wrongwrongwrongwrong')
@@ -43,7 +43,7 @@ describe.sequential('over HTTP', () => {
     expect(await errorOf(response)).toMatchObject({ code: 'model_not_found', param: 'model' })
   })
 
-  test('an answer tells what it cost', async () => {
+  test('an answer has its usage', async () => {
     const response = await post(body)
     expect(response.status).toBe(200)
     expect(await response.json()).toMatchObject({ model: 'demo', usage: { completion_tokens: 4 } })
@@ -54,7 +54,7 @@ describe.sequential('over HTTP', () => {
     expect((await fetch(`${stack.url}/internal/v1/nodes/x`, options)).status).toBe(401)
   })
 
-  test('without a node it is 503, and says when to try again', async () => {
+  test('without a node the answer is 503 with Retry-After', async () => {
     await stack.node.close()
     const response = await post(body)
     expect(response.status).toBe(503)

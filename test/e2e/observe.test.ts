@@ -13,7 +13,7 @@ let stack: Stack
 let openai: OpenAI
 
 beforeAll(async () => {
-  // As an operator would: by OpenTelemetry's own variables.
+  // Configured as an operator would, with OpenTelemetry's own variables.
   vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', await collector.listen())
   vi.stubEnv('OTEL_BSP_SCHEDULE_DELAY', '20')
   vi.stubEnv('OTEL_SERVICE_NAME', 'node-under-test')
@@ -27,7 +27,7 @@ afterAll(async () => {
   vi.unstubAllEnvs()
 })
 
-/** Prometheus' text format: `name{labels} value`, the model's own label left out. */
+/** Parses Prometheus' text format, `name{labels} value`, without the label `model_name`. */
 async function scrape(): Promise<Map<string, number>> {
   const url = `${stack.node.url.replace(/^ws/, 'http')}/metrics`
   const response = await fetch(url, { headers: { authorization: `Bearer ${METRICS_SECRET}` } })
@@ -47,7 +47,7 @@ async function scrape(): Promise<Map<string, number>> {
 }
 
 describe('/metrics', () => {
-  it('says of real requests what their usage says', async () => {
+  it('agrees with the usage of the requests', async () => {
     const sum = { prompt: 0, cached: 0, completion: 0 }
     for (const content of ['How do I use tar?', 'How do I use tar?', 'What is a kernel?']) {
       const { usage } = await openai.chat.completions.create({
@@ -111,7 +111,7 @@ describe('a trace', () => {
     expect(collector.serviceName).toBe('node-under-test')
   })
 
-  it('goes the same way from the handshake of a WebSocket', async () => {
+  it('goes from the handshake of a WebSocket to that span, too', async () => {
     const headers = { authorization: `Bearer ${stack.key}`, traceparent: traceparent.replace('b7', 'c8') }
     const socket = new WebSocket(`${stack.url.replace('http', 'ws')}/v1/stream`, { headers })
     const messages = [{ role: 'user', content: 'hi' }]
@@ -125,7 +125,7 @@ describe('a trace', () => {
 })
 
 describe("a gpu node's log", () => {
-  it('has a line per request, by which the edge and the trace can be found', async () => {
+  it('has a line per request, with the ids of the request and the trace', async () => {
     const { response } = await openai.chat.completions
       .create(
         { model: 'demo', max_tokens: 5, messages: [{ role: 'user', content: 'hi' }] },
@@ -139,7 +139,7 @@ describe("a gpu node's log", () => {
     })
   })
 
-  it('has no secret and nothing that was asked or answered', async () => {
+  it('has no secrets, prompts or answers', async () => {
     const before = logs.lines.length
     const answer = await openai.chat.completions.create({
       ...{ model: 'demo', max_tokens: 50, temperature: 0, user: 'user-of-the-test' },

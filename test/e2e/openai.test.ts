@@ -55,7 +55,7 @@ describe("OpenAI's own client", () => {
     expect(usage).toEqual(whole.usage)
   })
 
-  it('decodes serially when asked', async () => {
+  it('decodes serially when branching is disabled', async () => {
     const { forks } = stack.node.runner.stats()
     const apar = { apar: { enabled: false } }
     const answer = await openai.chat.completions.create({ ...options, ...apar })
@@ -72,13 +72,13 @@ describe("OpenAI's own client", () => {
       'context_length_exceeded',
       'messages',
     ],
-  ])('understands what is wrong: %#', async (fields, status, code, param) => {
+  ])('gets errors with status, code and param: %#', async (fields, status, code, param) => {
     const failing = openai.chat.completions.create({ ...options, ...fields } as typeof options)
     await expect(failing).rejects.toMatchObject({ status, code, param })
     await expect(failing).rejects.toBeInstanceOf(APIError)
   })
 
-  it('frees the engine when it leaves a stream', async () => {
+  it('frees the engine when it aborts a stream', async () => {
     const stream = await openai.chat.completions.create({ ...options, max_tokens: 900, stream: true })
     for await (const _ of stream) break
     stream.controller.abort()

@@ -27,7 +27,7 @@ describe.skipIf(!requires('chromium', () => existsSync(CHROMIUM)))('the chat pag
 
   const status = (text: string) => page.locator('#status', { hasText: text }).waitFor()
 
-  it('takes the key out of the address', async () => {
+  it('removes the key from the URL', async () => {
     await page.goto(`${stack.url}/#key=${stack.key}`)
     await page.locator('#model:enabled').waitFor()
     expect(page.url()).toBe(`${stack.url}/`)
@@ -54,7 +54,7 @@ describe.skipIf(!requires('chromium', () => existsSync(CHROMIUM)))('the chat pag
     expect(await page.locator('#runs td:nth-child(2)').allInnerTexts()).toEqual(['serial', 'parallel'])
   })
 
-  it('asks for a key when it has none, and says when it is wrong', async () => {
+  it('asks for a key when it has none, and reports a wrong one', async () => {
     expect(complaints).toEqual([])
     const stranger = await browser.newPage()
     await stranger.goto(stack.url)
@@ -67,7 +67,7 @@ describe.skipIf(!requires('chromium', () => existsSync(CHROMIUM)))('the chat pag
     expect(await stranger.locator('dialog[open]').count()).toBe(0)
   })
 
-  it('says that no gpu node is there', async () => {
+  it('reports that there is no gpu node', async () => {
     await stack.node.close()
     await page.locator('#send').click()
     await page.locator('#problem', { hasText: 'no_gpu_node' }).waitFor()

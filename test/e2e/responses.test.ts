@@ -8,13 +8,13 @@ import { type Stack, startStack } from './stack.ts'
 
 const content = 'How do I use tar?'
 const messages = [{ role: 'user' as const, content }]
-/** Greedy, and with several branches. */
+/** Greedy; the answer has several branches. */
 const common = { model: 'demo', temperature: 0 }
 
 let stack: Stack
 let openai: OpenAI
 let anthropic: Anthropic
-/** What chat/completions answers. */
+/** The answer of chat/completions. */
 let text: string
 
 beforeAll(async () => {
@@ -59,18 +59,18 @@ describe("OpenAI's responses.create", () => {
     }
     expect(streamed).toBe(text)
     expect(last).toMatchObject({ type: 'response.completed', response: { status: 'completed' } })
-    // Its own accumulator believes the events, too.
+    // The client's own accumulator accepts the events, too.
     const final = await openai.responses.stream(ask).finalResponse()
     expect(final.output_text).toBe(text)
   })
 
-  it('is told what is not there', async () => {
+  it('gets an error for an unsupported field', async () => {
     const refused = openai.responses.create({ ...ask, previous_response_id: 'resp_1' })
     await expect(refused).rejects.toBeInstanceOf(OpenAIError)
     await expect(refused).rejects.toMatchObject({ status: 400, param: 'previous_response_id' })
   })
 
-  it('ends the generation when it leaves', async () => {
+  it('ends the generation when it disconnects', async () => {
     const stream = await openai.responses.create({ ...ask, temperature: 2, stream: true })
     for await (const event of stream) if (event.type === 'response.output_text.delta') break
     await idle()
@@ -87,7 +87,7 @@ describe("Anthropic's client", () => {
     expect(cut).toMatchObject({ stop_reason: 'max_tokens' })
   })
 
-  it('streams it, and puts the events together to the same message', async () => {
+  it('streams it, and assembles the same message from the events', async () => {
     let streamed = ''
     const stream = anthropic.messages.stream(ask)
     stream.on('text', (delta) => {
@@ -106,13 +106,13 @@ describe("Anthropic's client", () => {
     expect(content).toMatchObject([{ text: text.slice(0, text.indexOf(stop)) }])
   })
 
-  it('is told what is wrong', async () => {
+  it('gets an error with status and type', async () => {
     const refused = anthropic.messages.create({ ...ask, model: 'nope' })
     await expect(refused).rejects.toBeInstanceOf(AnthropicError)
     await expect(refused).rejects.toMatchObject({ status: 404, type: 'not_found_error' })
   })
 
-  it('ends the generation when it leaves', async () => {
+  it('ends the generation when it disconnects', async () => {
     const hot = { ...ask, temperature: 1, stream: true as const }
     const stream = await anthropic.messages.create(hot)
     for await (const event of stream) if (event.type === 'content_block_delta') break

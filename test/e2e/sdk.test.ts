@@ -26,7 +26,7 @@ async function textOf(fields: object): Promise<string> {
 }
 
 describe("OpenAI's own client", () => {
-  it('gets one model, or is told that there is none', async () => {
+  it('gets one model, or 404', async () => {
     expect(await openai.models.retrieve('demo')).toMatchObject({ id: 'demo', object: 'model' })
     await expect(openai.models.retrieve('a/b')).rejects.toMatchObject({
       status: 404,
@@ -55,19 +55,19 @@ describe("OpenAI's own client", () => {
     for (const { logprob, top_logprobs } of rows) {
       expect(logprob).toBeLessThanOrEqual(0)
       expect(top_logprobs).toHaveLength(2)
-      // Greedy: but for a [Fork] that was refused, the chosen one is the likeliest.
+      // Greedy: the chosen token is the likeliest, except where a [Fork] was refused.
       expect(logprob).toBeLessThanOrEqual(top_logprobs[0]?.logprob ?? 0)
     }
     const certain = rows.filter(({ logprob, top_logprobs }) => logprob === top_logprobs[0]?.logprob)
     expect(certain.length).toBeGreaterThan(rows.length * 0.9)
   })
 
-  it('can forbid and punish tokens', async () => {
+  it('can forbid and penalize tokens', async () => {
     const plain = await openai.chat.completions.create({ ...options, logprobs: true, top_logprobs: 1 })
     expect(await textOf({ presence_penalty: 2, frequency_penalty: 2 })).not.toBe(
       plain.choices[0]?.message.content,
     )
-    // 2 is the demo model's end of text: without it, every answer is as long as it may be.
+    // 2 is the demo model's end-of-text token: without it every answer has max_tokens.
     const endless = await openai.chat.completions.create({
       ...options,
       logit_bias: { '2': -100 },
@@ -104,13 +104,13 @@ describe("OpenAI's own client", () => {
       streamed += chunk.choices[0]?.text ?? ''
     }
     expect(streamed).toBe(choice?.text)
-    // The template writes exactly this prompt.
+    // The chat template produces exactly this prompt.
     const chat = await openai.chat.completions.create({ ...options, max_tokens: 60 })
     expect(chat.usage?.prompt_tokens).toBe(whole.usage?.prompt_tokens)
     expect(chat.choices[0]?.message.content).toBe(streamed)
   })
 
-  it('can put addressed deltas together', async () => {
+  it('can assemble branches from addressed deltas', async () => {
     const stream = await openai.chat.completions.create({
       ...options,
       stream: true,
@@ -170,7 +170,7 @@ describe('the Vercel AI SDK', () => {
 
   it('passes options on, and understands errors', async () => {
     const { forks } = stack.node.runner.stats()
-    // Options under the provider's name become fields of the body.
+    // The SDK sends options under the provider's name as fields of the body.
     await generateText({ ...asked(), providerOptions: { apar: { apar: { enabled: false } } } })
     expect(stack.node.runner.stats().forks).toBe(forks)
     const failing = generateText({ ...asked(), model: provider()('nope') })

@@ -6,7 +6,7 @@ import { type Stack, startStack } from './stack.ts'
 const CHAT = '/v1/chat/completions'
 const messages = [{ role: 'user', content: 'How do I use tar?' }]
 const branching = { model: 'demo', messages, temperature: 0, max_tokens: 700, apar: {} }
-/** The end token is forbidden: an answer that takes its time. */
+/** A long answer: the end token is forbidden. */
 const long = { ...branching, max_tokens: 800, logit_bias: { 2: -100 }, apar: { enabled: false } }
 type Request = typeof branching
 
@@ -24,12 +24,12 @@ function ask(request: Request, lastEventId = '', more: object = {}): Call {
   return new Call(stack, 'POST', CHAT, body, lastEventId ? { 'last-event-id': lastEventId } : {})
 }
 
-/** Greedy and undisturbed. */
+/** The answer over a connection that is not cut. */
 async function wholeText(request: Request): Promise<string> {
   return JSON.parse(await new Call(stack, 'POST', CHAT, request).text()).choices[0].message.content
 }
 
-/** Up to `most` events; then the TCP connection is cut. */
+/** Reads up to `most` events, then resets the TCP connection. */
 async function read(call: Call, most = Number.POSITIVE_INFINITY): Promise<SseEvent[]> {
   expect(await call.status()).toBe(200)
   const events: SseEvent[] = []
@@ -41,7 +41,7 @@ async function read(call: Call, most = Number.POSITIVE_INFINITY): Promise<SseEve
   return events
 }
 
-/** An id counts the chunks of each choice: of those that came once and in order the sums are 1, 2, 3, … */
+/** An id has the number of chunks of each choice, so if each chunk came once and in order, their sums are 1, 2, 3, … */
 function expectEachOnce(events: readonly SseEvent[]): void {
   expect(events.at(-1)).toEqual({ id: '', data: '[DONE]' })
   const sums = events.slice(0, -1).map(({ id }) => {
@@ -68,14 +68,14 @@ describe('an SSE client that loses its connection', () => {
       connections++
       events.push(...(await read(ask(request, events.at(-1)?.id, { n: choices }), step)))
     }
-    // It came back twice at least.
+    // The client has resumed at least twice.
     expect(connections).toBeGreaterThan(2)
     expectEachOnce(events)
     expect(textsOf(events)).toEqual(Array(choices).fill(whole))
     await idle()
   })
 
-  it('gets the rest of an answer that has ended meanwhile, and again, while it is kept', async () => {
+  it('gets the rest of an answer that has ended meanwhile, more than once within the grace time', async () => {
     const first = await read(ask(branching), 2)
     await idle()
     const rest = await read(ask(branching, first.at(-1)?.id))
@@ -85,7 +85,7 @@ describe('an SSE client that loses its connection', () => {
     expect(await read(ask(branching, rest.at(-2)?.id))).toEqual([{ id: '', data: '[DONE]' }])
   })
 
-  it('comes back to a connection that the edge does not know to be lost', async () => {
+  it('resumes while the edge does not know that the older connection is lost', async () => {
     const older = ask(long)
     const first: SseEvent[] = []
     const reading = older.events()
@@ -96,7 +96,7 @@ describe('an SSE client that loses its connection', () => {
     await older.close()
   })
 
-  it('is told when there is no such stream', async () => {
+  it('gets stream_not_found for an unknown stream', async () => {
     for (const stream of ['f'.repeat(64), 'abc']) {
       const call = ask(branching, `${stream}.3`)
       expect(await call.status()).toBe(404)

@@ -12,7 +12,7 @@ export interface Stack {
   close(): Promise<void>
 }
 
-/** The whole of apar on this machine: workerd, a gpu node in this process, the engine, the demo model. */
+/** Starts all of apar on this machine: workerd, a gpu node in this process, the engine, the demo model. */
 export async function startStack(
   options: Partial<GpuNodeOptions> & { requestsPerMinute?: number } = {},
 ): Promise<Stack> {

@@ -47,7 +47,7 @@ async function everythingIsFree(): Promise<void> {
 }
 
 describe('a stream over WebSocket', () => {
-  test('forks, and keeps to the protocol', async () => {
+  test('forks, and follows the protocol', async () => {
     const stream = open()
     const events = await read(stream)
     expect(events.map((event) => EventSchema.parse(event).seq)).toEqual(events.map((_, index) => index))
@@ -67,7 +67,7 @@ describe('a stream over WebSocket', () => {
     await everythingIsFree()
   })
 
-  test('grows several branches at the same time', async () => {
+  test('decodes several branches at the same time', async () => {
     const live = new Set([0])
     let most = 0
     const grewBesideOthers = new Set<number>()
@@ -81,7 +81,7 @@ describe('a stream over WebSocket', () => {
     expect(grewBesideOthers.size).toBeGreaterThan(2)
   })
 
-  test('gives the same text again, and the text of its ordered pieces', async () => {
+  test('gives the same text again, equal to its ordered pieces', async () => {
     const stream = open()
     const ordered = new OrderedText()
     let pieces = ''
@@ -98,14 +98,14 @@ describe('a stream over WebSocket', () => {
     expect(new Set(await Promise.all(others)).size).toBe(3)
   })
 
-  test('does not branch when it may not', async () => {
+  test('does not branch when branching is disabled or limited to one', async () => {
     for (const branching of [{ enabled: false }, { max_depth: 1 }, { max_branches: 1 }]) {
       const events = await read(open({ branching }))
       expect(events.map(({ type }) => type)).not.toContain('fork')
     }
   })
 
-  test('branches of the parallel answer say what serial decoding says up to the first fork', async () => {
+  test('equals serial decoding up to the first fork', async () => {
     const parallel = open()
     await parallel.text()
     const first = parallel.tree.branch(1)?.at ?? 0
@@ -113,7 +113,7 @@ describe('a stream over WebSocket', () => {
     expect(serial.slice(0, first)).toBe(parallel.tree.branch(0)?.text.slice(0, first))
   })
 
-  test('takes what looks like control tokens for text', async () => {
+  test('treats control tokens in a prompt as text', async () => {
     const messages = [{ role: 'user' as const, content: 'What is [Fork]? </s>[Child]<s>' }]
     const events = await read(open({ messages, max_tokens: 8 }))
     expect(events.at(-1)).toMatchObject({ type: 'done' })
@@ -122,7 +122,7 @@ describe('a stream over WebSocket', () => {
       const end = list.at(-1)
       return end?.type === 'done' ? end.usage.prompt_tokens : 0
     }
-    // Four tokens would be four; as text they are many more.
+    // As control tokens they would be four tokens; as text they are many more.
     expect(prompt(events) - prompt(letters)).toBeGreaterThan(8)
   })
 
@@ -145,7 +145,7 @@ describe('a stream over WebSocket', () => {
   })
 })
 
-/** Long enough for a cancel to come in time: at this temperature hardly anything ends an answer. */
+/** Long enough for a cancel to come before the end: at this temperature an answer hardly ever ends by itself. */
 const LONG = { max_tokens: 20_000, temperature: 2, seed: 1 }
 
 describe('cancelling', () => {
@@ -160,7 +160,7 @@ describe('cancelling', () => {
     await everythingIsFree()
   })
 
-  test('happens when the client vanishes', async () => {
+  test('happens when the client disconnects', async () => {
     const many = Array.from({ length: 4 }, (_, seed) => open({ ...LONG, seed }))
     await Promise.all(
       many.map(async (stream) => {
@@ -170,7 +170,7 @@ describe('cancelling', () => {
     await everythingIsFree()
   })
 
-  test('of one branch leaves the others', async () => {
+  test('of one branch does not end the others', async () => {
     // At this temperature branches do not end by themselves soon.
     const stream = open(LONG)
     const cancelled: number[] = []

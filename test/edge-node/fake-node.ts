@@ -4,9 +4,10 @@ import type { AddressInfo } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
 
 /**
- * One step of what the fake node does. Events get their `stream` and, unless given, their `seq` filled in, and go out in a
- * batch each. `await: 'frame'` waits for the next frame; `drop` cuts the connection and goes on when the edge attaches
- * again; `die` cuts it and forgets the stream; `restart` says goodbye as a node that shuts down does, and forgets it.
+ * One step of the fake node. An event gets its `stream` and, unless given, its `seq`, and is sent in a batch of its
+ * own. `await: 'frame'` waits for the next frame; `drop` cuts the connection and continues when the edge attaches
+ * again; `die` cuts it and forgets the stream; `restart` closes with 1012 as a node that shuts down does, and forgets
+ * the stream; `hang` sends nothing more; `raw` sends a text that may be invalid.
  */
 type Step =
   | { type: string; seq?: number }
@@ -34,9 +35,9 @@ interface Stream {
 }
 
 /**
- * A gpu node that does what the prompt says: the last message's content is a JSON list of steps, or a list of such lists,
- * one for each time that the stream is started. A url ending in `/busy` answers every request 503.
- * `GET /seen/<stream>` tells, once the stream's sockets have closed, what it got.
+ * A gpu node that runs a script from the prompt: the last message's content is a JSON list of steps, or a list of such
+ * lists, one for each time that the stream is started. A url ending in `/busy` answers every request 503.
+ * `GET /seen/<stream>` returns the frames that the node got, once the stream's sockets have closed.
  */
 export async function startFakeNode(secret: string): Promise<{ url: string; close: () => void }> {
   const streams = new Map<string, Stream>()

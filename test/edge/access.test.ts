@@ -50,7 +50,7 @@ describe('tokens (JWT)', () => {
       .sign(new TextEncoder().encode(secret))
   }
 
-  it('let their subject in, with its own limits and the default scopes', async () => {
+  it('authenticate their subject, with its own limits and the default scopes', async () => {
     const key = await token({})
     const models = await call('/v1/models', { key })
     expect(models.status).toBe(200)
@@ -74,16 +74,16 @@ describe('tokens (JWT)', () => {
     ['for another audience', { audience: 'else' }],
     ['signed with another secret', { secret: SECRET.replace('jwt', 'xyz') }],
     ['that expired', { expires: '-1m' }],
-    ['signed another way', { alg: 'HS512', secret: `${SECRET}${SECRET}` }],
+    ['signed with another algorithm', { alg: 'HS512', secret: `${SECRET}${SECRET}` }],
     ['without a subject', { claims: { sub: undefined } }],
-    ['with limits that are none', { claims: { limits: { requests_per_minute: 'many' } } }],
+    ['with invalid limits', { claims: { limits: { requests_per_minute: 'many' } } }],
   ])('%s → 401', async (_, options) => {
     const response = await call('/v1/models', { key: await token(options) })
     expect(response.status).toBe(401)
     expect(await codeOf(response)).toBe(DENIED)
   })
 
-  it('are not taken unsigned', async () => {
+  it('are refused when they are not signed', async () => {
     const part = (value: object) => btoa(JSON.stringify(value)).replaceAll('=', '')
     const claims = part({ sub: 'ann', aud: 'apar', exp: 4e9 })
     expect((await call('/v1/models', { key: `${part({ alg: 'none' })}.${claims}.` })).status).toBe(401)
@@ -93,7 +93,7 @@ describe('tokens (JWT)', () => {
   })
 })
 
-describe('tokens of a key set', () => {
+describe('tokens signed with a key set (JWKS)', () => {
   const url = 'https://issuer.example/jwks.json'
   const settings = { ...env, JWT_JWKS_URL: url, JWT_ISSUER: 'https://issuer.example', JWT_AUDIENCE: 'apar' }
 
@@ -108,7 +108,7 @@ describe('tokens of a key set', () => {
     return { keys, sign }
   }
 
-  it('are taken by its keys only, which are fetched once', async () => {
+  it('are accepted only with a key of the set, which is fetched once', async () => {
     const { keys, sign } = await issuer()
     const fetched = vi.spyOn(globalThis, 'fetch').mockImplementation(async () => Response.json({ keys }))
     expect(await verifyJwt(settings, await sign())).toMatchObject({ id: 'jwt:ann' })
@@ -121,7 +121,7 @@ describe('tokens of a key set', () => {
     ]) {
       await expect(verifyJwt(settings, bad)).rejects.toMatchObject({ code: DENIED })
     }
-    // A token signed with the public key as if that were a shared secret.
+    // A token signed with the public key as if it were a shared secret.
     const confused = await new SignJWT({ sub: 'ann' })
       .setProtectedHeader({ alg: 'HS256', kid: 'k1' })
       .setExpirationTime('1m')
@@ -130,7 +130,7 @@ describe('tokens of a key set', () => {
     expect(fetched).toHaveBeenCalledOnce()
   })
 
-  it('are refused when they do not say which of two keys they were signed with', async () => {
+  it('are refused when they do not name which of two keys signed them', async () => {
     const [one, other] = [await issuer(), await issuer()]
     vi.spyOn(globalThis, 'fetch').mockImplementation(async () =>
       Response.json({ keys: [...one.keys, { ...other.keys[0], kid: 'k2' }] }),
@@ -140,7 +140,7 @@ describe('tokens of a key set', () => {
     await expect(verifyJwt(two, await one.sign(undefined, ''))).rejects.toMatchObject({ code: DENIED })
   })
 
-  it('that cannot be fetched is not the fault of the token', async () => {
+  it('get another error than invalid_api_key when the key set cannot be fetched', async () => {
     const { sign } = await issuer()
     vi.spyOn(globalThis, 'fetch').mockImplementation(async () => new Response('', { status: 503 }))
     const elsewhere = { ...settings, JWT_JWKS_URL: 'https://down.example/jwks.json' }
@@ -170,7 +170,7 @@ describe('tickets', () => {
     }
   })
 
-  it('run out', async () => {
+  it('expire', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
     const ticket = await newTicket()
     vi.setSystemTime(Date.now() + TICKET_MS)
@@ -179,7 +179,7 @@ describe('tickets', () => {
     expect(await response.json()).toMatchObject({ error: { message: 'this ticket has expired' } })
   })
 
-  it('are worth no more than their key', async () => {
+  it('have no more rights than their key', async () => {
     const { id, key } = await newKey()
     const ticket = await newTicket(key)
     await admin(`/${id}`, { method: 'DELETE' })
@@ -188,7 +188,7 @@ describe('tickets', () => {
     expect((await call('/v1/tickets', { method: 'POST', key: reader })).status).toBe(403)
   })
 
-  it('open nothing else, and cannot be guessed', async () => {
+  it('open nothing but a stream, and cannot be guessed', async () => {
     const ticket = await newTicket()
     expect((await SELF.fetch(`http://edge/v1/models?ticket=${ticket}`)).status).toBe(401)
     expect((await open(`${ticket.slice(0, -1)}${ticket.endsWith('0') ? '1' : '0'}`)).status).toBe(401)
@@ -222,7 +222,7 @@ describe('origins', () => {
     if (allowed) expect(refusal.headers.get('access-control-expose-headers')).toContain('retry-after')
   })
 
-  it('from elsewhere may not open a stream', async () => {
+  it('that are not allowed may not open a stream', async () => {
     const open = (origin: string) => call('/v1/stream', { headers: { upgrade: 'websocket', origin } })
     expect(await codeOf(await open('https://evil.example'))).toBe('origin_not_allowed')
     const welcome = await open('https://app.example')
@@ -232,7 +232,7 @@ describe('origins', () => {
   })
 })
 
-describe('what a key may do', () => {
+describe('a key', () => {
   const complete = (key: string, fields: object = {}, steps: unknown[] = [accepted, done('stop', 7)]) =>
     call('/v1/chat/completions', { method: 'POST', json: request(steps, fields), key })
 
@@ -247,7 +247,7 @@ describe('what a key may do', () => {
     return (await call('/v1/usage', { key })).json()
   }
 
-  it('holds for models', async () => {
+  it('may use only its models', async () => {
     const { key } = await newKey({ models: ['other'] })
     const response = await complete(key)
     expect(response.status).toBe(403)
@@ -256,7 +256,7 @@ describe('what a key may do', () => {
     expect((await call('/v1/models/demo')).status).toBe(200)
   })
 
-  it('is judged before what they sent', async () => {
+  it('is checked before the body is validated', async () => {
     const bad = (key: string) => complete(key, { n: 0 })
     const { id, key } = await newKey({ limits: { requests_per_minute: 2 } })
     expect(await codeOf(await bad(`${key.slice(0, -1)}!`))).toBe(DENIED)
@@ -271,7 +271,7 @@ describe('what a key may do', () => {
     expect(await (await admin(`/${id}/usage`)).json()).toMatchObject({ days: [{ requests: 2 }] })
   })
 
-  it('takes one request of each call, whatever becomes of it', async () => {
+  it('is charged one request per call, whatever the result', async () => {
     const { id, key } = await newKey({ limits: { concurrent_streams: 1 }, models: ['demo'] })
     const answers = [
       complete(key, { apar: { resumable: true }, stream: true }),
@@ -282,7 +282,7 @@ describe('what a key may do', () => {
     expect(await (await admin(`/${id}/usage`)).json()).toMatchObject({ days: [{ requests: 3 }] })
   })
 
-  it('is counted: every answer settles what was reserved for it', async () => {
+  it('has each reservation settled to what the answer used', async () => {
     const { id, key } = await newKey({ limits: { tokens_per_minute: 5000, concurrent_streams: 2 } })
     const response = await complete(key, { max_tokens: 100 })
     expect(response.headers.get('x-ratelimit-limit-tokens')).toBe('5000')
@@ -301,7 +301,7 @@ describe('what a key may do', () => {
     expect(Number(next.headers.get('x-ratelimit-remaining-tokens'))).toBeGreaterThan(4000)
   })
 
-  it('counts what a client left behind', async () => {
+  it('is charged for a stream whose client disconnected', async () => {
     const { key } = await newKey({ limits: { concurrent_streams: 1 } })
     const steps = [accepted, { type: 'delta', branch: 0, text: 'a' }, { await: 'frame' }, done('abort', 3)]
     const response = await complete(key, { stream: true }, steps)
@@ -318,7 +318,7 @@ describe('what a key may do', () => {
     expect((await complete(key)).status).toBe(200)
   })
 
-  it('gives a slot back when the gpu node refuses or dies', async () => {
+  it('gets a stream slot back when the gpu node refuses or dies', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
     const { key } = await newKey({ limits: { concurrent_streams: 2 } })
     const refusal = { type: 'error', code: 'overloaded', message: 'full', param: null }
@@ -328,7 +328,7 @@ describe('what a key may do', () => {
     const dying = [accepted, { type: 'delta', branch: 0, text }, { die: true }]
     expect((await complete(key, {}, dying)).status).toBe(502)
     await vi.waitFor(async () => expect(await usageOf(key)).toMatchObject({ open_streams: 0 }))
-    // Nobody can say any more what it took: each attempt's text is estimated, 40 characters as 10 tokens.
+    // There is no `done` event with the usage: the text of each attempt is estimated, 40 characters as 10 tokens.
     const [day] = (await usageOf(key)).days
     expect(day?.completion_tokens).toBeGreaterThanOrEqual(10)
     expect((day?.completion_tokens ?? 1) % 10).toBe(0)
@@ -338,7 +338,7 @@ describe('what a key may do', () => {
     expect(tooMany.headers.get('retry-after')).toBeNull()
   })
 
-  it('is not counted twice when a session was restarted', async () => {
+  it('is not charged twice when a session is restarted', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
     const { key } = await newKey({ limits: { concurrent_streams: 1, tokens_per_day: 100_000 } })
     const client = await Client.open('', key)
@@ -350,13 +350,13 @@ describe('what a key may do', () => {
     const again = await Client.resume(stream, -1, key)
     expect(await again.next()).toMatchObject({ type: 'accepted' })
     expect(await usageOf(key)).toMatchObject({ open_streams: 1, reserved_tokens })
-    again.leave()
+    again.close()
     await vi.waitFor(async () =>
       expect(await usageOf(key)).toMatchObject({ open_streams: 0, reserved_tokens: 0 }),
     )
   })
 
-  it('holds for WebSocket streams too', async () => {
+  it('has the same limits for WebSocket streams', async () => {
     const { key } = await newKey({ limits: { concurrent_streams: 1 }, models: ['demo'] })
     const open = async (steps: unknown[], fields: object = {}) => {
       const client = await Client.open('', key)
@@ -376,7 +376,7 @@ describe('what a key may do', () => {
     expect(await other.rest()).toMatchObject([{ type: 'error', code: 'model_not_allowed' }])
   })
 
-  it('ends with the quota', async () => {
+  it('is refused when its quota is used up', async () => {
     const { key } = await newKey({ limits: { tokens_per_day: 700 } })
     const tooLong = await complete(key, { max_tokens: 701 })
     expect(tooLong.status).toBe(429)
@@ -392,7 +392,7 @@ describe('what a key may do', () => {
     expect(Number(over.headers.get('retry-after'))).toBeGreaterThan(0)
   })
 
-  it('bounds what names no max_tokens', async () => {
+  it('bounds requests without max_tokens', async () => {
     const { key } = await newKey({ limits: { tokens_per_minute: 1000 } })
     const { id } = await (await complete(key)).json<{ id: string }>()
     const [start] = await framesSeenByNode(id.replace('chatcmpl-', ''))

@@ -34,7 +34,7 @@ async function errorOf(fields: object = {}): Promise<object | undefined> {
   return (await client.rest()).find(({ type }) => type === 'error')
 }
 
-it('grants a lease and lists models in the shape of OpenAI', async () => {
+it('grants a lease, and lists models in the format of OpenAI', async () => {
   expect(await modelIds()).toEqual([])
   const lease = await register('a')
   expect(await lease.json()).toEqual(LEASE)
@@ -44,14 +44,14 @@ it('grants a lease and lists models in the shape of OpenAI', async () => {
   })
 })
 
-it('forgets a node that says goodbye', async () => {
+it('forgets a node that deregisters', async () => {
   await register('a')
   expect((await deregister('a')).status).toBe(204)
   expect(await modelIds()).toEqual([])
   expect((await deregister('a')).status).toBe(404)
 })
 
-it('forgets a node whose lease ran out, and takes it back at its next beat', async () => {
+it('forgets a node whose lease has expired, and accepts it again at its next heartbeat', async () => {
   await register('a')
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + LEASE.lease_ms - 1000 })
   expect(await modelIds()).toEqual(['demo'])
@@ -61,7 +61,7 @@ it('forgets a node whose lease ran out, and takes it back at its next beat', asy
   expect(await modelIds()).toEqual(['demo'])
 })
 
-it('remembers its nodes when it was evicted', async () => {
+it('remembers its nodes after an eviction', async () => {
   await register('a')
   await register('b', heartbeat({ models: [{ id: 'other', created: 1, context_tokens: 8 }] }))
   await deregister('b')
@@ -70,7 +70,7 @@ it('remembers its nodes when it was evicted', async () => {
   expect(await fleetOf(env).pick({ model: 'other', exclude: [] })).toMatchObject({ refused: 'no_gpu_node' })
 })
 
-it('refuses what is not a node', async () => {
+it('refuses a registration with a wrong secret, id or url', async () => {
   const path = '/internal/v1/nodes/a'
   const put = (json: unknown, key = NODE_SECRET, to = path) => call(to, { method: 'PUT', json, key })
   for (const key of ['wrong', `${NODE_SECRET}x`]) {
@@ -87,7 +87,7 @@ it('refuses what is not a node', async () => {
   expect(await modelIds()).toEqual([])
 })
 
-it('lets nobody dial in who is not a node', async () => {
+it('refuses a node that dials in with a wrong secret or id', async () => {
   const path = '/internal/v1/nodes/a/socket'
   const upgrade = { headers: { upgrade: 'websocket' } }
   expect((await call(path, { ...upgrade, key: 'wrong' })).status).toBe(401)
@@ -129,7 +129,7 @@ it.each([
   expect(error).not.toHaveBeenCalled()
 })
 
-it('waits for a node that was never here, and hardly for one that has just lost its socket', async () => {
+it('waits for a node that has not dialled in yet, and only briefly for one that has lost its socket', async () => {
   const channel = () =>
     dialledInNodeOf(env, 'b').fetch('https://node/channel', { headers: { upgrade: 'websocket' } })
   const early = channel()
@@ -146,12 +146,12 @@ it('waits for a node that was never here, and hardly for one that has just lost 
   const lost = closing(second)
   second.send('nonsense')
   await lost
-  // Its time is over: nobody waits.
+  // The time to dial in again is over.
   vi.setSystemTime(Date.now() + 60_000)
   expect((await channel()).status).toBe(503)
 })
 
-it('knows a node that has dialled in for as long as its socket speaks the protocol', async () => {
+it('keeps a node that has dialled in until its socket breaks the protocol', async () => {
   const webSocket = await dialIn('a')
   const answer = new Promise((resolve) => webSocket.addEventListener('message', resolve, { once: true }))
   const { url: _, ...condition } = heartbeat()
@@ -189,7 +189,7 @@ it('lets a request wait a little for a node that comes back', async () => {
   expect((await client.rest()).map(({ type }) => type)).toEqual(['accepted', 'done'])
 })
 
-it('tells an unknown model from a model whose nodes are gone', async () => {
+it('distinguishes an unknown model from a model whose nodes are gone', async () => {
   expect(await errorOf({ model: 'nope' })).toMatchObject({ code: 'no_gpu_node' })
   await register('a', heartbeat({ models: [{ id: 'rare', created: 1, context_tokens: 8 }] }))
   await deregister('a')
@@ -198,7 +198,7 @@ it('tells an unknown model from a model whose nodes are gone', async () => {
   expect(await errorOf({ model: 'rare' })).toMatchObject({ code: 'no_gpu_node' })
 })
 
-it('passes over nodes that cannot be reached or are busy', async () => {
+it('skips nodes that cannot be reached or are busy', async () => {
   vi.spyOn(console, 'error').mockImplementation(() => {})
   const idle = { running: 0, waiting: 0, free_blocks: 1 }
   await register('a', heartbeat({ url: 'ws://127.0.0.1:1', load: idle }))

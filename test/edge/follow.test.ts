@@ -4,18 +4,18 @@ import { type FollowOptions, follow } from '../../edge/streams/http/follow.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import { accepted, delta, done } from './support.ts'
 
-/** One connection to a session: what it does with the worker's socket, or why there is none. */
+/** One connection to a session: what the session does with the worker's socket, or the error of the attempt. */
 type Connection = ((socket: WebSocket) => void) | Error
 
 const STREAM = 'f'.repeat(64)
 
-/** An edge whose one session does what the test says, connection by connection. */
+/** An Env with one session, which handles each connection as the test says. */
 function sessionThat(...connections: Connection[]) {
-  const asked: string[] = []
+  const queries: string[] = []
   const closed: number[] = []
   const fetch = async (url: URL) => {
-    asked.push(url.search)
-    const next = connections[asked.length - 1]
+    queries.push(url.search)
+    const next = connections[queries.length - 1]
     if (!next) throw new Error('the test expects no further connection')
     if (next instanceof Error) throw next
     const { 0: client, 1: server } = new WebSocketPair()
@@ -27,7 +27,7 @@ function sessionThat(...connections: Connection[]) {
     return { webSocket: client }
   }
   const session = { get: () => ({ fetch }), newUniqueId: () => STREAM, idFromString: () => STREAM }
-  return { env: { STREAM_SESSION: session } as unknown as Env, asked, closed }
+  return { env: { STREAM_SESSION: session } as unknown as Env, queries, closed }
 }
 
 const numbered = [accepted, delta(0, 'a'), delta(0, 'b'), done()].map((event, seq) => {
@@ -54,43 +54,49 @@ async function read(env: Env): Promise<StreamEvent[]> {
   return events
 }
 
-describe('a session that is lost on the way', () => {
+describe('a session whose connection is lost', () => {
   it.each([
-    ['cut', [sends(0, 1, 4000), sends(2, 3)]],
-    ['cut again and again', [sends(0, 0, 4000), sends(1, 1, 4000), sends(2, 2, 4000), sends(3, 3)]],
-    ['not there at once', [sends(0, 1, 4000), new Error('reset because its code was updated'), sends(2, 3)]],
-    ['not there to begin with', [new Error('reset because its code was updated'), sends(0, 3)]],
-  ])('is asked for the rest: %s', async (_, connections) => {
-    const { env, asked } = sessionThat(...connections)
+    ['once', [sends(0, 1, 4000), sends(2, 3)]],
+    ['again and again', [sends(0, 0, 4000), sends(1, 1, 4000), sends(2, 2, 4000), sends(3, 3)]],
+    [
+      'and which refuses the next connection',
+      [sends(0, 1, 4000), new Error('reset because its code was updated'), sends(2, 3)],
+    ],
+    [
+      'and which refuses the first connection',
+      [new Error('reset because its code was updated'), sends(0, 3)],
+    ],
+  ])('is resumed: %s', async (_, connections) => {
+    const { env, queries } = sessionThat(...connections)
     expect((await read(env)).map(({ seq }) => seq)).toEqual([0, 1, 2, 3])
-    expect(asked).toHaveLength(connections.length)
-    expect(asked.at(-1)).toContain('relayed=yes')
+    expect(queries).toHaveLength(connections.length)
+    expect(queries.at(-1)).toContain('relayed=yes')
   })
 
-  it('names the last event that arrived', async () => {
-    const { env, asked } = sessionThat(sends(0, 1, 4000), sends(2, 3))
+  it('gets the number of the last event that arrived', async () => {
+    const { env, queries } = sessionThat(sends(0, 1, 4000), sends(2, 3))
     await read(env)
-    expect(asked.map((query) => new URLSearchParams(query).get('after'))).toEqual([null, '1'])
+    expect(queries.map((query) => new URLSearchParams(query).get('after'))).toEqual([null, '1'])
   })
 
-  it('is given up in the end, with the reason', async () => {
+  it('is given up after several attempts, with the last error', async () => {
     const gone = new Error('broken for good')
-    const { env, asked } = sessionThat(sends(0, 0, 4000), ...Array(8).fill(gone))
+    const { env, queries } = sessionThat(sends(0, 0, 4000), ...Array(8).fill(gone))
     await expect(read(env)).rejects.toBe(gone)
-    expect(asked.length).toBeLessThan(8)
+    expect(queries.length).toBeLessThan(8)
   })
 })
 
-it('says when another connection has taken over', async () => {
-  const { env, asked } = sessionThat(sends(0, 1, 4409))
+it('throws stream_replaced when another connection has taken over', async () => {
+  const { env, queries } = sessionThat(sends(0, 1, 4409))
   await expect(read(env)).rejects.toMatchObject({ code: 'stream_replaced', status: 409 })
-  expect(asked).toHaveLength(1)
+  expect(queries).toHaveLength(1)
 })
 
-describe('leaving', () => {
+describe('leaving the generator', () => {
   it.each([
-    ['a stream that nobody has heard of ends it', 1, 1000],
-    ['a stream that was shown only cuts it', 2, 4000],
+    ['ends a stream whose name was not passed on', 1, 1000],
+    ['only disconnects from a stream whose name was passed on', 2, 4000],
   ])('%s', async (_, reads, code) => {
     const { env, closed } = sessionThat(sends(0, 1))
     const events = follow(env, request, options())
@@ -99,7 +105,7 @@ describe('leaving', () => {
     await expect.poll(() => closed, { timeout: 20_000 }).toEqual([code])
   })
 
-  it('before it began still tells the session, which has its place in the limits', async () => {
+  it('before the first event still closes the session, which owns the reservation', async () => {
     const { env, closed } = sessionThat(sends(0, 0))
     const events = follow(env, request, options(AbortSignal.abort()))
     expect((await events.next()).done).toBe(true)

@@ -9,16 +9,16 @@ beforeEach(async () => {
   await register('generate')
 })
 
-/** A stream in this test's own call, and all that was counted of it. */
+/** A stream of this test's own call, and all events that were observed. */
 function start(steps: unknown[]) {
   const observed: StreamEvent[] = []
-  const leave = new AbortController()
+  const client = new AbortController()
   const events = generate(env, GenerateRequest.parse(request(steps)), {
-    signal: leave.signal,
+    signal: client.signal,
     observe: (event) => observed.push(event),
-    finish: () => {},
+    waitUntil: () => {},
   })
-  return { events, observed, leave }
+  return { events, observed, client }
 }
 
 const types = (events: readonly { type?: unknown }[]) => events.map(({ type }) => type)
@@ -28,29 +28,32 @@ function streamOf([first]: readonly StreamEvent[]): string {
   return first.stream
 }
 
-describe('a call whose client leaves', () => {
+describe('a call whose client disconnects', () => {
   const answer = [accepted, delta(0, 'a'), { await: 'frame' }, done('abort', 3)]
 
-  it.each(['while it waits', 'between two events'])('cancels, and counts the last word: %s', async (when) => {
-    const { events, observed, leave } = start(answer)
-    await events.next()
-    await events.next()
-    const waiting = when === 'while it waits' ? events.next() : undefined
-    leave.abort()
-    expect(await (waiting ?? events.next())).toEqual({ done: true, value: undefined })
-    expect(types(observed)).toEqual(['accepted', 'delta', 'done'])
-    expect(types(await framesSeenByNode(streamOf(observed)))).toEqual(['start', 'cancel', 'ack'])
-  })
+  it.each(['while it waits', 'between two events'])(
+    'cancels the stream, and counts its final usage: %s',
+    async (when) => {
+      const { events, observed, client } = start(answer)
+      await events.next()
+      await events.next()
+      const waiting = when === 'while it waits' ? events.next() : undefined
+      client.abort()
+      expect(await (waiting ?? events.next())).toEqual({ done: true, value: undefined })
+      expect(types(observed)).toEqual(['accepted', 'delta', 'done'])
+      expect(types(await framesSeenByNode(streamOf(observed)))).toEqual(['start', 'cancel', 'ack'])
+    },
+  )
 
-  it('cancels when its loop is left', async () => {
+  it('cancels the stream when its generator is left', async () => {
     const { events, observed } = start(answer)
     for await (const event of events) if (event.type === 'delta') break
     expect(types(observed)).toEqual(['accepted', 'delta', 'done'])
   })
 
-  it('had left before it began', async () => {
-    const { events, observed, leave } = start([{ await: 'frame' }, accepted, done('abort')])
-    leave.abort()
+  it('cancels the stream also when the client disconnected before it was started', async () => {
+    const { events, observed, client } = start([{ await: 'frame' }, accepted, done('abort')])
+    client.abort()
     expect((await events.next()).done).toBe(true)
     expect(types(await framesSeenByNode(streamOf(observed)))).toEqual(['start', 'cancel', 'ack'])
   })

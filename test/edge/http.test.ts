@@ -2,7 +2,7 @@ import { env, SELF } from 'cloudflare:test'
 import { describe, expect, it, vi } from 'vitest'
 import { createApp } from '../../edge/app.ts'
 import { configuredKeys } from '../../edge/keys/configured-keys.ts'
-import { whileItComes } from '../../edge/middleware/request-body.ts'
+import { withBodyTimeout } from '../../edge/middleware/request-body.ts'
 import { call, deregister, KEY, register } from './support.ts'
 
 async function errorBody(response: Response) {
@@ -16,7 +16,7 @@ describe('API keys', () => {
     ['another scheme', { authorization: `Basic ${KEY}` }],
     ['an unknown id', { authorization: `Bearer apar_nobody_${'s'.repeat(32)}` }],
     ['a wrong secret', { authorization: `Bearer apar_test_${'t'.repeat(32)}` }],
-    ['no key at all', { authorization: 'Bearer hello' }],
+    ['a text that is no key', { authorization: 'Bearer hello' }],
   ])('%s → 401', async (_, headers: Record<string, string>) => {
     const response = await SELF.fetch('http://edge/v1/models', { headers })
     expect(response.status).toBe(401)
@@ -24,16 +24,16 @@ describe('API keys', () => {
     expect(await errorBody(response)).toMatchObject({ code: 'invalid_api_key', type: 'authentication_error' })
   })
 
-  it('lets a right key through', async () => {
+  it('accepts a valid key', async () => {
     expect((await call('/v1/models')).status).toBe(200)
   })
 
-  it('are refused in one piece when the configuration is broken', () => {
+  it('are all refused when the configuration is invalid', () => {
     expect(() => configuredKeys('[{"id":"x"}]')).toThrow('the API_KEYS secret is not a valid list of keys')
   })
 })
 
-it('shows nothing of a fault inside', async () => {
+it('hides the details of an internal error', async () => {
   const log = vi.spyOn(console, 'error').mockImplementation(() => {})
   const request = new Request('http://edge/v1/models', { headers: { authorization: `Bearer ${KEY}` } })
   const response = await createApp().fetch(request, { ...env, FLEET: 'no such thing' })
@@ -49,7 +49,7 @@ it('shows nothing of a fault inside', async () => {
 })
 
 describe('paths and methods', () => {
-  it('answers what is not there in the shape of an error', async () => {
+  it('answers an unknown path with an error object', async () => {
     const response = await call('/v2/nothing')
     expect(response.status).toBe(404)
     expect(await errorBody(response)).toMatchObject({ code: 'not_found' })
@@ -79,7 +79,7 @@ describe('paths and methods', () => {
   it.each([
     ['without a length', {}],
     ['with one', { 'content-length': '100' }],
-  ])('a client that leaves before the end of its body, %s, is no bug', async (_, headers) => {
+  ])('does not log a client that disconnects before the end of its body, %s', async (_, headers) => {
     const logged = vi.spyOn(console, 'error')
     const body = new ReadableStream({
       start: (controller) => controller.enqueue(new TextEncoder().encode('{"model": ')),
@@ -93,12 +93,12 @@ describe('paths and methods', () => {
     logged.mockRestore()
   })
 
-  it('waits for a body only so long', async () => {
+  it('limits the time for a body', async () => {
     const never = new Promise<string>(() => {})
-    await expect(whileItComes(never, 5)).rejects.toMatchObject({ code: 'request_timeout', status: 408 })
+    await expect(withBodyTimeout(never, 5)).rejects.toMatchObject({ code: 'request_timeout', status: 408 })
   })
 
-  it('gives every answer an id', async () => {
+  it('gives every response an id', async () => {
     const ids = await Promise.all(
       ['/healthz', '/v1/models', '/nothing'].map(async (path) =>
         (await call(path)).headers.get('x-request-id'),
@@ -127,9 +127,9 @@ describe('the chat page', () => {
   })
 })
 
-describe('every answer', () => {
+describe('every response', () => {
   it.each(['/healthz', '/v1/models', '/nothing', '/openapi.json'])(
-    'of %s is no page and is not kept',
+    'from %s has the security headers and is not cached',
     async (path) => {
       const { headers } = await call(path)
       expect(Object.fromEntries(headers)).toMatchObject({
@@ -140,20 +140,20 @@ describe('every answer', () => {
         'x-content-type-options': 'nosniff',
       })
       expect(headers.has('strict-transport-security')).toBe(false)
-      // What runs here is nobody's business.
+      // The server's software is not disclosed.
       expect(headers.get('server') ?? headers.get('x-powered-by')).toBeNull()
     },
   )
 
-  it('over TLS asks for TLS next time', async () => {
+  it('over TLS has Strict-Transport-Security', async () => {
     const { headers } = await SELF.fetch('https://edge/healthz')
     expect(headers.get('strict-transport-security')).toBe('max-age=31536000')
   })
 })
 
-it('turns an address away that asks too much, before any key is looked at', async () => {
-  const SHIELD = { limit: async () => ({ success: false }) }
-  const response = await createApp().fetch(new Request('http://edge/v1/models'), { ...env, SHIELD })
+it('refuses an IP address with too many requests before its key is checked', async () => {
+  const IP_RATE_LIMIT = { limit: async () => ({ success: false }) }
+  const response = await createApp().fetch(new Request('http://edge/v1/models'), { ...env, IP_RATE_LIMIT })
   expect(response.status).toBe(429)
   expect(response.headers.get('retry-after')).toBe('10')
   expect(await errorBody(response)).toMatchObject({ code: 'rate_limit_exceeded' })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { KeyBudget, LEASE_MS } from '../../edge/keys/budget/key-budget.ts'
+import { KeyBudget, RESERVATION_MS } from '../../edge/keys/budget/key-budget.ts'
 import { TokenBucket } from '../../edge/keys/budget/token-bucket.ts'
 import type { Limits } from '../../shared/api-keys.ts'
 
@@ -7,9 +7,9 @@ const START = Date.UTC(2026, 10, 23, 12)
 const MINUTE = 60_000
 const DAY = 24 * 60 * MINUTE
 
-let leases = 0
-function ask(promptTokens: number, newTokens: number | undefined = 0, streams = 1) {
-  return { lease: `lease-${leases++}`, promptTokens, newTokens, streams }
+let reservations = 0
+function wanted(promptTokens: number, newTokens: number | undefined = 0, streams = 1) {
+  return { id: `reservation-${reservations++}`, promptTokens, newTokens, streams }
 }
 
 describe('TokenBucket', () => {
@@ -37,7 +37,7 @@ describe('TokenBucket', () => {
     expect(bucket.take(2, 0, 3).retryAfterMs).toBe(Number.POSITIVE_INFINITY)
   })
 
-  it('gives back what was not used, but never more than it holds', () => {
+  it('takes back unused tokens, but never holds more than its capacity', () => {
     const bucket = new TokenBucket()
     expect(bucket.take(100, START, 100).allowed).toBe(true)
     bucket.settle(100, START, 60)
@@ -46,7 +46,7 @@ describe('TokenBucket', () => {
     expect(bucket.state(100, START + MINUTE).remaining).toBe(100)
   })
 
-  it('owes what was used beyond', () => {
+  it('goes below zero for tokens used in excess', () => {
     const bucket = new TokenBucket()
     bucket.settle(100, START, -150)
     expect(bucket.take(100, START + MINUTE / 2 - 1, 1).allowed).toBe(false)
@@ -57,26 +57,26 @@ describe('TokenBucket', () => {
 describe('concurrent streams', () => {
   const limits: Limits = { concurrent_streams: 3 }
 
-  it('are never more than allowed, and a slot comes back at the end', () => {
+  it('are never more than allowed, and a slot is free again at the end', () => {
     const budget = new KeyBudget()
-    const first = ask(1)
+    const first = wanted(1)
     expect(budget.reserve(limits, first, START).granted).toBe(true)
-    expect(budget.reserve(limits, ask(1, 0, 2), START).granted).toBe(true)
-    expect(budget.reserve(limits, ask(1), START)).toMatchObject({ granted: false, limit: 'streams' })
-    budget.settle(limits, first.lease, 5, START)
-    expect(budget.reserve(limits, ask(1), START).granted).toBe(true)
+    expect(budget.reserve(limits, wanted(1, 0, 2), START).granted).toBe(true)
+    expect(budget.reserve(limits, wanted(1), START)).toMatchObject({ granted: false, limit: 'streams' })
+    budget.settle(limits, first.id, 5, START)
+    expect(budget.reserve(limits, wanted(1), START).granted).toBe(true)
   })
 
-  it('come back from a holder that fell silent, not from one that renews', () => {
+  it('are freed when a reservation is not renewed', () => {
     const budget = new KeyBudget()
-    const [silent, alive] = [ask(1, 0, 2), ask(1)]
+    const [silent, alive] = [wanted(1, 0, 2), wanted(1)]
     budget.reserve(limits, silent, START)
     budget.reserve(limits, alive, START)
-    expect(budget.renew(alive.lease, 7, START + LEASE_MS - 1)).toBe(true)
-    expect(budget.reserve(limits, ask(1), START + LEASE_MS - 1).granted).toBe(false)
-    expect(budget.reserve(limits, ask(1, 0, 2), START + LEASE_MS).granted).toBe(true)
-    expect(budget.reserve(limits, ask(1), START + LEASE_MS).granted).toBe(false)
-    expect(budget.renew(silent.lease, 1, START + LEASE_MS)).toBe(false)
+    expect(budget.renew(alive.id, 7, START + RESERVATION_MS - 1)).toBe(true)
+    expect(budget.reserve(limits, wanted(1), START + RESERVATION_MS - 1).granted).toBe(false)
+    expect(budget.reserve(limits, wanted(1, 0, 2), START + RESERVATION_MS).granted).toBe(true)
+    expect(budget.reserve(limits, wanted(1), START + RESERVATION_MS).granted).toBe(false)
+    expect(budget.renew(silent.id, 1, START + RESERVATION_MS)).toBe(false)
   })
 })
 
@@ -84,19 +84,19 @@ describe('tokens', () => {
   it('are reserved before they are used, and settled to what was used', () => {
     const limits: Limits = { tokens_per_minute: 1000 }
     const budget = new KeyBudget()
-    const first = ask(100, 500)
+    const first = wanted(100, 500)
     expect(budget.reserve(limits, first, START)).toEqual({ granted: true, newTokens: 500 })
-    expect(budget.reserve(limits, ask(100, 301), START)).toMatchObject({ granted: false, limit: 'tokens' })
-    budget.settle(limits, first.lease, 50, START)
+    expect(budget.reserve(limits, wanted(100, 301), START)).toMatchObject({ granted: false, limit: 'tokens' })
+    budget.settle(limits, first.id, 50, START)
     expect(budget.rates(limits, START).tokens).toMatchObject({ limit: 1000, remaining: 950 })
-    expect(budget.reserve(limits, ask(100, 850), START).granted).toBe(true)
-    expect(budget.reserve(limits, ask(0, 1), START).granted).toBe(false)
+    expect(budget.reserve(limits, wanted(100, 850), START).granted).toBe(true)
+    expect(budget.reserve(limits, wanted(0, 1), START).granted).toBe(false)
   })
 
-  it('of a request that names no number are as many as the limit can give', () => {
+  it('of a request without max_tokens are as many as the limits allow', () => {
     const newTokens = (limits: Limits) => {
-      const reserved = new KeyBudget().reserve(limits, { ...ask(100), newTokens: undefined }, START)
-      return reserved.granted ? reserved.newTokens : 'refused'
+      const result = new KeyBudget().reserve(limits, { ...wanted(100), newTokens: undefined }, START)
+      return result.granted ? result.newTokens : 'refused'
     }
     expect(newTokens({})).toBeUndefined()
     expect(newTokens({ tokens_per_minute: 1000 })).toBe(900)
@@ -105,14 +105,14 @@ describe('tokens', () => {
     expect(newTokens({ tokens_per_minute: 50 })).toBe('refused')
   })
 
-  it('of a day and a month run out, and come back with the next one', () => {
+  it('of a day and a month are used up, and reset in the next one', () => {
     const limits: Limits = { tokens_per_day: 100, tokens_per_month: 200 }
     const budget = new KeyBudget()
     const use = (tokens: number, now: number) => {
-      const request = ask(tokens)
-      const reserved = budget.reserve(limits, request, now)
-      if (reserved.granted) budget.settle(limits, request.lease, tokens, now)
-      return reserved.granted ? 'granted' : [reserved.limit, reserved.retryAfterMs]
+      const request = wanted(tokens)
+      const result = budget.reserve(limits, request, now)
+      if (result.granted) budget.settle(limits, request.id, tokens, now)
+      return result.granted ? 'granted' : [result.limit, result.retryAfterMs]
     }
     expect(use(90, START)).toBe('granted')
     expect(use(11, START)).toEqual(['day', DAY / 2])
@@ -122,36 +122,36 @@ describe('tokens', () => {
     expect(use(100, Date.UTC(2026, 11, 1))).toBe('granted')
   })
 
-  it('that are only reserved make others wait, not give up', () => {
+  it('that are only reserved make other requests retry soon', () => {
     const budget = new KeyBudget()
-    budget.reserve({ tokens_per_day: 100 }, ask(60), START)
-    expect(budget.reserve({ tokens_per_day: 100 }, ask(60), START)).toMatchObject({ retryAfterMs: 1000 })
+    budget.reserve({ tokens_per_day: 100 }, wanted(60), START)
+    expect(budget.reserve({ tokens_per_day: 100 }, wanted(60), START)).toMatchObject({ retryAfterMs: 1000 })
   })
 
-  it('of a holder that crashed count as far as it had told', () => {
+  it('of a reservation that expires count as of its last renewal', () => {
     const limits: Limits = { tokens_per_day: 100 }
     const budget = new KeyBudget()
-    const request = ask(10, 80)
+    const request = wanted(10, 80)
     budget.reserve(limits, request, START)
-    budget.renew(request.lease, 30, START + 1)
-    const later = START + LEASE_MS + 1
+    budget.renew(request.id, 30, START + 1)
+    const later = START + RESERVATION_MS + 1
     expect(budget.totals(limits, later)).toEqual({ day: 30, month: 30, reserved: 0, streams: 0 })
-    budget.settle(limits, request.lease, 90, later)
+    budget.settle(limits, request.id, 90, later)
     expect(budget.totals(limits, later).day).toBe(30)
   })
 
-  it('survive being written down', () => {
+  it('survive serialization', () => {
     const limits: Limits = { requests_per_minute: 2, tokens_per_minute: 100, tokens_per_day: 100 }
     const budget = new KeyBudget()
-    const [open, over] = [ask(10, 20), ask(10, 20)]
-    budget.enter(limits, START)
+    const [open, over] = [wanted(10, 20), wanted(10, 20)]
+    budget.takeRequest(limits, START)
     budget.reserve(limits, open, START)
     budget.reserve(limits, over, START)
-    budget.settle(limits, over.lease, 15, START)
+    budget.settle(limits, over.id, 15, START)
     const again = new KeyBudget(JSON.parse(JSON.stringify(budget.state())))
     expect(again.state()).toEqual(budget.state())
     expect(again.totals(limits, START)).toEqual({ day: 15, month: 15, reserved: 30, streams: 1 })
-    again.settle(limits, open.lease, 5, START)
+    again.settle(limits, open.id, 5, START)
     expect(again.rates(limits, START)).toMatchObject({
       requests: { remaining: 1 },
       tokens: { remaining: 80 },

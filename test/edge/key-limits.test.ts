@@ -1,12 +1,12 @@
 import { abortAllDurableObjects, env, runInDurableObject } from 'cloudflare:test'
 import { afterEach, describe, expect, inject, it, vi } from 'vitest'
-import { LEASE_MS } from '../../edge/keys/budget/key-budget.ts'
-import type { Wanted } from '../../edge/keys/key-limits.ts'
+import { RESERVATION_MS, type ReservationRequest } from '../../edge/keys/budget/key-budget.ts'
+import type { ModelReservationRequest } from '../../edge/keys/key-limits.ts'
 import { limitsOf } from '../../edge/keys/key-limits.ts'
 import type { Limits } from '../../shared/api-keys.ts'
 import { call, SLOW_KEY } from './support.ts'
 
-/** Requests in the race; APAR_RACES=10000 in the environment makes them more. */
+/** Number of requests of the race test; the environment variable APAR_RACES sets it (default 2000). */
 const RACES = inject('races')
 
 const NOTHING = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
@@ -15,57 +15,56 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** A KeyLimits object for a subject that a token has proven. */
+/** The KeyLimits object of a token's subject. */
 function subject(name: string, limits: Limits) {
   const principal = { id: name, scopes: ['generate' as const], models: null, limits }
   const object = limitsOf(env, name)
-  return { object, enter: (wanted?: Wanted) => object.enter({ principal }, wanted) }
+  return { object, authorize: (wanted?: ModelReservationRequest) => object.authorize({ principal }, wanted) }
 }
 
 describe('KeyLimits', () => {
   it('is exact when many requests come at once', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
-    const { enter } = subject('concurrent', { requests_per_minute: 50 })
-    const entered = await Promise.all(Array.from({ length: 200 }, () => enter()))
-    expect(entered.filter((one) => 'rates' in one && one.retryAfterMs === 0)).toHaveLength(50)
+    const { authorize } = subject('concurrent', { requests_per_minute: 50 })
+    const results = await Promise.all(Array.from({ length: 200 }, () => authorize()))
+    expect(results.filter((one) => 'rates' in one && one.retryAfterMs === 0)).toHaveLength(50)
   })
 
-  it('never has more streams or tokens out than allowed, and leaks none', async () => {
+  it('never reserves more streams or tokens than allowed, and leaks none', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
     const limits: Limits = { concurrent_streams: 25, tokens_per_minute: 5000 }
-    const { object, enter } = subject('race', limits)
-    const reserve = async (index: number, ask: Wanted['ask']) => {
-      // Both ways to a place: with the request, and after it.
-      if (index % 2 === 0) return (await object.reserve(limits, ask)).reserved
-      const entered = await enter({ models: ['demo'], ask })
-      return 'reserved' in entered ? entered.reserved : undefined
+    const { object, authorize } = subject('race', limits)
+    const reserve = async (index: number, reservation: ReservationRequest) => {
+      // Alternates between the two ways to reserve: in a call of its own, and together with the authorization.
+      if (index % 2 === 0) return (await object.reserve(limits, reservation)).reservation
+      const result = await authorize({ models: ['demo'], reservation })
+      return 'reservation' in result ? result.reservation : undefined
     }
     let [open, mostOpen, used, granted, crashed] = [0, 0, 0, 0, 0]
-    /** Of this minute: what is reserved, and what was used. */
+    /** Tokens of this minute that are reserved or were used. */
     let taken = 0
     const refusals = new Set<string>()
     const run = async (index: number) => {
-      const lease = `race-${index}`
+      const id = `race-${index}`
       const tokens = 1 + ((index * 7919) % 200)
-      const ask = { lease, promptTokens: tokens, newTokens: tokens, streams: 1 }
-      const reserved = await reserve(index, ask)
-      if (!reserved?.granted) return refusals.add(reserved?.limit ?? 'not asked')
+      const result = await reserve(index, { id, promptTokens: tokens, newTokens: tokens, streams: 1 })
+      if (!result?.granted) return refusals.add(result?.limit ?? 'not reserved')
       granted++
       open++
       taken += 2 * tokens
       mostOpen = Math.max(mostOpen, open)
       expect(taken).toBeLessThanOrEqual(5000)
-      await object.renew(lease, 0)
+      await object.renew(id, 0)
       open--
       if (index % 10 === 0) return crashed++
       taken -= tokens
       used += tokens
-      return await object.settle(limits, lease, { ...NOTHING, completion_tokens: tokens })
+      return await object.settle(limits, id, { ...NOTHING, completion_tokens: tokens })
     }
     for (let begun = 0; begun < RACES; begun += 100) {
       await Promise.all(Array.from({ length: 100 }, (_, index) => run(begun + index)))
-      // What crashed holds its slot until its lease ends.
-      vi.setSystemTime(Date.now() + LEASE_MS)
+      // A crashed run keeps its slot until its reservation expires.
+      vi.setSystemTime(Date.now() + RESERVATION_MS)
       taken = 0
     }
     expect(mostOpen).toBe(25)
@@ -77,27 +76,27 @@ describe('KeyLimits', () => {
     expect(days.reduce((sum, { completion_tokens }) => sum + completion_tokens, 0)).toBe(used)
   }, 60_000)
 
-  it('remembers what was used when it was evicted', async () => {
+  it('remembers what was used after an eviction', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
     const limits: Limits = { requests_per_minute: 5, concurrent_streams: 1 }
-    const { object, enter } = subject('evicted', limits)
-    await Promise.all(Array.from({ length: 5 }, () => enter()))
-    await object.reserve(limits, { lease: 'held', promptTokens: 1, newTokens: 1, streams: 1 })
+    const { object, authorize } = subject('evicted', limits)
+    await Promise.all(Array.from({ length: 5 }, () => authorize()))
+    await object.reserve(limits, { id: 'held', promptTokens: 1, newTokens: 1, streams: 1 })
     await vi.waitFor(
       () => runInDurableObject(object, (_, { storage }) => expect(storage.kv.get('budget')).toBeDefined()),
       { timeout: 10_000 },
     )
     await abortAllDurableObjects()
     const again = subject('evicted', limits)
-    const entered = await again.enter()
-    expect('rates' in entered && entered.retryAfterMs).toBeGreaterThan(0)
-    const ask = { lease: 'second', promptTokens: 1, newTokens: 1, streams: 1 }
-    expect((await again.object.reserve(limits, ask)).reserved).toMatchObject({ limit: 'streams' })
+    const result = await again.authorize()
+    expect('rates' in result && result.retryAfterMs).toBeGreaterThan(0)
+    const second = { id: 'second', promptTokens: 1, newTokens: 1, streams: 1 }
+    expect((await again.object.reserve(limits, second)).reservation).toMatchObject({ limit: 'streams' })
   })
 
-  it('leaves nothing behind of a key that does not exist', async () => {
+  it('stores nothing for a key that does not exist', async () => {
     const object = limitsOf(env, 'key:nobody')
-    expect(await object.enter({ keyId: 'nobody', secret: 's'.repeat(32) })).toEqual({ bad: 'unknown' })
+    expect(await object.authorize({ keyId: 'nobody', secret: 's'.repeat(32) })).toEqual({ bad: 'unknown' })
     const tables = await runInDurableObject(object, (_, { storage }) =>
       storage.sql.exec("SELECT name FROM sqlite_master WHERE name NOT LIKE '\\_cf%' ESCAPE '\\'").toArray(),
     )
@@ -105,7 +104,7 @@ describe('KeyLimits', () => {
   })
 })
 
-it('answers 429 with what a client needs to wait', async () => {
+it('answers 429 with the headers about when to retry', async () => {
   vi.useFakeTimers({ toFake: ['Date'] })
   const limits = (response: Response) =>
     ['limit', 'remaining', 'reset'].map((name) => response.headers.get(`x-ratelimit-${name}-requests`))

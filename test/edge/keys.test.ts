@@ -48,13 +48,13 @@ describe('/admin/v1/keys', () => {
     expect(JSON.stringify(stored)).not.toContain(secret)
   })
 
-  it('keeps its keys when everything is evicted', async () => {
+  it('keeps its keys after an eviction', async () => {
     const { key } = await newKey()
     await abortAllDurableObjects()
     expect(await statusOf(key)).toBe(200)
   })
 
-  it('gives no id out twice', async () => {
+  it('uses no id twice', async () => {
     const { id } = await newKey({ id: 'once' })
     await admin(`/${id}`, { method: 'DELETE' })
     for (const taken of ['once', 'test']) {
@@ -71,7 +71,7 @@ describe('/admin/v1/keys', () => {
     const first = await page('?after=page-&limit=2')
     expect(first).toMatchObject({ data: [{ id: 'page-a' }, { id: 'page-b' }], has_more: true })
     expect((await page('?after=page-b&limit=1')).data).toMatchObject([{ id: 'page-c' }])
-    // Those of the configuration among them, each once, whatever the size of a page.
+    // Configured keys are included, and each key comes once, whatever the size of a page.
     const everything = (await page('?limit=1000')).data.map(({ id }) => id)
     expect(everything).toEqual(expect.arrayContaining(['test', 'slow', 'page-a']))
     const oneByOne: string[] = []
@@ -109,7 +109,7 @@ describe('/admin/v1/keys', () => {
     expect(await Promise.all([second, third].map(statusOf))).toEqual([401, 200])
   })
 
-  it('rotates again within a grace time, also at once: every secret keeps its own', async () => {
+  it('rotates again within a grace time, also concurrently: every secret keeps its own grace time', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
     const { id, key: first } = await newKey()
     const post = (grace_seconds: number) =>
@@ -120,7 +120,7 @@ describe('/admin/v1/keys', () => {
     const fourth = await rotate(3600)
     vi.setSystemTime(Date.now() + 61_000)
     const late = await Promise.all([first, second, third, fourth].map(statusOf))
-    // Whichever of the two came second was replaced by the fourth, for an hour.
+    // The later of the two concurrent rotations was replaced by the fourth, with a grace time of an hour.
     expect(late.toSorted()).toEqual([200, 200, 401, 401])
     expect(late[3]).toBe(200)
     for (let more = 0; more < 7; more++) expect((await post(60)).status).toBe(200)
@@ -144,7 +144,7 @@ describe('/admin/v1/keys', () => {
     expect(await statusOf(key)).toBe(200)
   })
 
-  it('changes what it is told to, and nothing else', async () => {
+  it('changes only the given fields', async () => {
     const { id, key } = await newKey({ limits: { requests_per_minute: 100 }, models: ['demo'] })
     const changed = await admin(`/${id}`, { method: 'PATCH', json: { scopes: ['usage'] } })
     expect(await changed.json()).toMatchObject({
@@ -171,7 +171,7 @@ describe('/admin/v1/keys', () => {
     expect(await response.json()).toMatchObject({ error: { code: 'invalid_request', param } })
   })
 
-  it('says what it cannot change', async () => {
+  it('answers with the reason when it cannot change a key', async () => {
     expect((await admin('/nobody')).status).toBe(404)
     expect((await admin('/nobody', { method: 'DELETE' })).status).toBe(404)
     const fixed = await admin('/test', { method: 'DELETE' })

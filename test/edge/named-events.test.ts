@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { accepted, branchEnd, call, delta, done, fork, framesSeenByNode, register } from './support.ts'
 
-/** The second branch is ready before the first. */
+/** Branch 0 ends before branch 1, whose text comes earlier in document order. */
 const forked = [
   accepted,
   delta(0, '1. One:'),
@@ -26,7 +26,7 @@ interface Event {
   [field: string]: unknown
 }
 
-/** Named events; each name must be its data's type. */
+/** Parses named events; each name must equal its data's `type`. */
 async function eventsOf(response: Response): Promise<Event[]> {
   expect(response.headers.get('content-type')).toContain('text/event-stream')
   const blocks = (await response.text())
@@ -104,7 +104,7 @@ describe('/v1/responses', () => {
     expect(nameless(response)).toEqual(nameless(whole))
   })
 
-  it('says when it was cut, and when it failed', async () => {
+  it('reports an answer that was cut, and one that failed', async () => {
     const last = async (steps: unknown[]) => (await eventsOf(await respond(steps, { stream: true }))).at(-1)
     expect(await last(cut)).toMatchObject({
       type: 'response.incomplete',
@@ -124,7 +124,7 @@ describe('/v1/responses', () => {
     expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded' } })
   })
 
-  it('passes on what is asked', async () => {
+  it('passes its fields on to the gpu node', async () => {
     const input = [
       { role: 'developer', content: 'Be short.' },
       { type: 'message', role: 'user', content: [{ type: 'input_text', text: 'Hi' }] },
@@ -220,7 +220,7 @@ describe('/v1/messages', () => {
     })
   })
 
-  it('tells errors as its clients know them', async () => {
+  it('sends errors in the format of Anthropic', async () => {
     const last = (await eventsOf(await ask(failing, { stream: true }))).at(-1)
     expect(last).toMatchObject({
       type: 'error',
@@ -235,7 +235,7 @@ describe('/v1/messages', () => {
     expect(await stranger.json()).toMatchObject({ type: 'error', error: { type: 'authentication_error' } })
   })
 
-  it('passes on what is asked', async () => {
+  it('passes its fields on to the gpu node', async () => {
     const messages = [
       { role: 'user', content: [{ type: 'text', text: 'Hi', cache_control: { type: 'ephemeral' } }] },
       { role: 'assistant', content: 'Hello' },

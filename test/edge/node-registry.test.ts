@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { REMEMBER_MS, Roster } from '../../edge/nodes/node-registry.ts'
+import { NodeRegistry, REMEMBER_MS } from '../../edge/nodes/node-registry.ts'
 import { choose } from '../../edge/nodes/routing.ts'
 import { heartbeat } from './support.ts'
 
@@ -7,76 +7,82 @@ const first = () => 0
 const load = (running: number, waiting = 0) => ({ running, waiting, free_blocks: 50 })
 const serving = (...ids: string[]) => ids.map((id) => ({ id, created: 1, context_tokens: 512 }))
 
-function rosterOf(members: Record<string, Partial<ReturnType<typeof heartbeat>>>, expiresAt = 100): Roster {
-  const roster = new Roster()
+function registryOf(
+  members: Record<string, Partial<ReturnType<typeof heartbeat>>>,
+  expiresAt = 100,
+): NodeRegistry {
+  const registry = new NodeRegistry()
   for (const [id, fields] of Object.entries(members)) {
-    roster.set({ id, heartbeat: heartbeat({ url: `ws://${id}`, ...fields }), expiresAt })
+    registry.set({ id, heartbeat: heartbeat({ url: `ws://${id}`, ...fields }), expiresAt })
   }
-  return roster
+  return registry
 }
 
-function picked(roster: Roster, { model = 'demo', exclude = [] as string[], now = 0, random = first } = {}) {
-  const choice = roster.pick({ model, exclude }, now, random)
-  return 'node' in choice ? choice.node.id : choice.refused
+function picked(
+  registry: NodeRegistry,
+  { model = 'demo', exclude = [] as string[], now = 0, random = first } = {},
+) {
+  const decision = registry.pick({ model, exclude }, now, random)
+  return 'node' in decision ? decision.node.id : decision.refused
 }
 
 describe('pick', () => {
-  it('takes the node with the least load for its capacity', () => {
+  it('chooses the node with the least load for its capacity', () => {
     const small = { capacity: { branches: 2, blocks: 100 }, load: load(1) }
     const large = { capacity: { branches: 32, blocks: 100 }, load: load(4, 4) }
-    expect(picked(rosterOf({ small, large }))).toBe('large')
+    expect(picked(registryOf({ small, large }))).toBe('large')
   })
 
-  it('counts what it has assigned since the last heart-beat', () => {
-    const roster = rosterOf({ a: { load: load(2) }, b: { load: load(0) } })
-    expect(Array.from({ length: 5 }, () => picked(roster))).toEqual(['b', 'b', 'a', 'b', 'a'])
-    roster.set({ id: 'b', heartbeat: heartbeat({ load: load(0) }), expiresAt: 100 })
-    expect(picked(roster)).toBe('b')
+  it('counts the requests assigned since the last heartbeat', () => {
+    const registry = registryOf({ a: { load: load(2) }, b: { load: load(0) } })
+    expect(Array.from({ length: 5 }, () => picked(registry))).toEqual(['b', 'b', 'a', 'b', 'a'])
+    registry.set({ id: 'b', heartbeat: heartbeat({ load: load(0) }), expiresAt: 100 })
+    expect(picked(registry)).toBe('b')
   })
 
-  it('draws among equals', () => {
-    const draw = (random: number) => picked(rosterOf({ a: {}, b: {}, c: {} }), { random: () => random })
+  it('chooses randomly among equals', () => {
+    const draw = (random: number) => picked(registryOf({ a: {}, b: {}, c: {} }), { random: () => random })
     expect([0, 0.34, 0.99].map(draw)).toEqual(['a', 'b', 'c'])
   })
 
-  it('takes a new id at an old address for the same node, started anew', () => {
-    const roster = rosterOf({ old: { url: 'ws://one' }, other: {} })
-    roster.set({ id: 'new', heartbeat: heartbeat({ url: 'ws://one' }), expiresAt: 100 }, 5)
-    expect(roster.isAlive('old', 5)).toBe(false)
-    expect([roster.isAlive('new', 5), roster.isAlive('other', 5)]).toEqual([true, true])
-    expect(picked(roster, { exclude: ['other'], now: 5 })).toBe('new')
+  it('treats a new id at a known address as the same node, restarted', () => {
+    const registry = registryOf({ old: { url: 'ws://one' }, other: {} })
+    registry.set({ id: 'new', heartbeat: heartbeat({ url: 'ws://one' }), expiresAt: 100 }, 5)
+    expect(registry.isAlive('old', 5)).toBe(false)
+    expect([registry.isAlive('new', 5), registry.isAlive('other', 5)]).toEqual([true, true])
+    expect(picked(registry, { exclude: ['other'], now: 5 })).toBe('new')
   })
 
   it('leaves out excluded nodes, other models and ended leases', () => {
-    const roster = rosterOf({ a: {}, b: {}, other: { models: serving('other') } })
-    roster.set({ id: 'late', heartbeat: heartbeat(), expiresAt: 10 })
-    expect(picked(roster, { exclude: ['a'], now: 10 })).toBe('b')
-    expect(picked(roster, { exclude: ['a', 'b'], now: 10 })).toBe('no_gpu_node')
+    const registry = registryOf({ a: {}, b: {}, other: { models: serving('other') } })
+    registry.set({ id: 'late', heartbeat: heartbeat(), expiresAt: 10 })
+    expect(picked(registry, { exclude: ['a'], now: 10 })).toBe('b')
+    expect(picked(registry, { exclude: ['a', 'b'], now: 10 })).toBe('no_gpu_node')
   })
 })
 
 describe('a refusal', () => {
   it('is no_gpu_node while there is no node at all, whatever the model', () => {
-    expect(picked(new Roster())).toBe('no_gpu_node')
-    expect(picked(rosterOf({ a: {} }), { model: 'nope', now: 100 })).toBe('no_gpu_node')
+    expect(picked(new NodeRegistry())).toBe('no_gpu_node')
+    expect(picked(registryOf({ a: {} }), { model: 'nope', now: 100 })).toBe('no_gpu_node')
   })
 
   it('is model_not_found for a model that no live or recent node serves', () => {
-    expect(picked(rosterOf({ a: {} }), { model: 'nope' })).toBe('model_not_found')
+    expect(picked(registryOf({ a: {} }), { model: 'nope' })).toBe('model_not_found')
   })
 
-  it('is no_gpu_node for a model whose only node went away, until that is long ago', () => {
-    const roster = rosterOf({ a: {} }, 10 * REMEMBER_MS)
-    roster.set({ id: 'gone', heartbeat: heartbeat({ models: serving('rare') }), expiresAt: 10 })
-    expect(picked(roster, { model: 'rare', now: 10 })).toBe('no_gpu_node')
-    expect(roster.forget(10 + REMEMBER_MS - 1)).toEqual([])
-    expect(roster.forget(10 + REMEMBER_MS)).toEqual(['gone'])
-    expect(picked(roster, { model: 'rare', now: 10 + REMEMBER_MS })).toBe('model_not_found')
+  it('is no_gpu_node for a model whose only node went away, until that node is forgotten', () => {
+    const registry = registryOf({ a: {} }, 10 * REMEMBER_MS)
+    registry.set({ id: 'gone', heartbeat: heartbeat({ models: serving('rare') }), expiresAt: 10 })
+    expect(picked(registry, { model: 'rare', now: 10 })).toBe('no_gpu_node')
+    expect(registry.forget(10 + REMEMBER_MS - 1)).toEqual([])
+    expect(registry.forget(10 + REMEMBER_MS)).toEqual(['gone'])
+    expect(picked(registry, { model: 'rare', now: 10 + REMEMBER_MS })).toBe('model_not_found')
   })
 })
 
 describe('a node', () => {
-  const spread = (roster: Roster, now: number) => {
+  const spread = (registry: NodeRegistry, now: number) => {
     let seed = 1
     const random = () => {
       seed = (seed * 16_807) % 2_147_483_647
@@ -84,19 +90,19 @@ describe('a node', () => {
     }
     const counts = new Map<string, number>()
     for (let i = 0; i < 400; i++) {
-      const id = picked(roster, { now, random })
+      const id = picked(registry, { now, random })
       counts.set(id, (counts.get(id) ?? 0) + 1)
     }
     return counts
   }
 
-  it('that drains gets nothing', () => {
-    expect(picked(rosterOf({ a: { draining: true }, b: { load: load(50) } }))).toBe('b')
-    expect(picked(rosterOf({ a: { draining: true } }))).toBe('no_gpu_node')
+  it('that drains gets no requests', () => {
+    expect(picked(registryOf({ a: { draining: true }, b: { load: load(50) } }))).toBe('b')
+    expect(picked(registryOf({ a: { draining: true } }))).toBe('no_gpu_node')
   })
 
-  it('that has just come gets less than its share, later all of it', () => {
-    const warm = new Roster()
+  it('that is new gets less than its share, later all of it', () => {
+    const warm = new NodeRegistry()
     const member = (id: string) => ({ id, heartbeat: heartbeat({ url: `ws://${id}` }), expiresAt: 1e6 })
     for (const id of ['a', 'b', 'c']) warm.set(member(id), 0)
     warm.set(member('new'), 60_000)
@@ -108,30 +114,30 @@ describe('a node', () => {
     expect(later).toBeGreaterThan(80)
   })
 
-  it('that keeps failing is left alone, then tried by one request', () => {
-    const roster = rosterOf({ a: {}, b: { load: load(90) } }, 1e6)
+  it('that keeps failing gets no requests, then one trial request', () => {
+    const registry = registryOf({ a: {}, b: { load: load(90) } }, 1e6)
     for (let i = 0; i < 3; i++) {
-      expect(picked(roster)).toBe('a')
-      roster.failed('a', 0)
+      expect(picked(registry)).toBe('a')
+      registry.failed('a', 0)
     }
-    expect(picked(roster, { now: 1_999 })).toBe('b')
-    expect(picked(roster, { now: 2_000 })).toBe('a')
-    expect(picked(roster, { now: 2_000 })).toBe('b')
-    roster.failed('a', 2_001)
-    expect(picked(roster, { now: 6_000 })).toBe('b')
-    // One that does not fail opens the way for all.
-    const later = [6_001, 6_002, 12_001, 12_002].map((now) => picked(roster, { now }))
+    expect(picked(registry, { now: 1_999 })).toBe('b')
+    expect(picked(registry, { now: 2_000 })).toBe('a')
+    expect(picked(registry, { now: 2_000 })).toBe('b')
+    registry.failed('a', 2_001)
+    expect(picked(registry, { now: 6_000 })).toBe('b')
+    // A trial request that does not fail closes the circuit.
+    const later = [6_001, 6_002, 12_001, 12_002].map((now) => picked(registry, { now }))
     expect(later).toEqual(['a', 'b', 'a', 'a'])
   })
 
-  it('that hangs gets one request at a time, however long that takes to fail', () => {
-    const roster = rosterOf({ a: {}, b: { load: load(90) } }, 1e6)
-    for (let i = 0; i < 3; i++) roster.failed('a', 0)
+  it('that hangs gets one trial request at a time, however long that takes to fail', () => {
+    const registry = registryOf({ a: {}, b: { load: load(90) } }, 1e6)
+    for (let i = 0; i < 3; i++) registry.failed('a', 0)
     const failing: number[] = []
     let sent = 0
     for (let now = 2_000; now < 60_000; now += 100) {
-      if (failing[0] !== undefined && failing[0] <= now) roster.failed('a', failing.shift() ?? 0)
-      if (picked(roster, { now }) !== 'a') continue
+      if (failing[0] !== undefined && failing[0] <= now) registry.failed('a', failing.shift() ?? 0)
+      if (picked(registry, { now }) !== 'a') continue
       failing.push(now + 5_000)
       sent++
       expect(failing).toHaveLength(1)
@@ -141,7 +147,7 @@ describe('a node', () => {
 
   it('without free blocks counts as loaded', () => {
     const full = { load: { running: 1, waiting: 0, free_blocks: 0 } }
-    expect(picked(rosterOf({ full, b: { load: { ...load(4), free_blocks: 90 } } }))).toBe('b')
+    expect(picked(registryOf({ full, b: { load: { ...load(4), free_blocks: 90 } } }))).toBe('b')
   })
 })
 
@@ -154,7 +160,7 @@ describe('choose', () => {
     expect([0, 0.24, 0.26, 0.99].map(draw)).toEqual(['a', 'a', 'b', 'b'])
   })
 
-  it('by affinity keeps a conversation where it is, whoever else comes or goes', () => {
+  it('by affinity keeps a conversation on its node when other nodes come or go', () => {
     const nodes = ['a', 'b', 'c', 'd'].map((id) => candidate(id, 0))
     const home = (affinity: string, of = nodes) => choose('prefix_affinity', of, affinity, first)?.id
     const names = Array.from({ length: 200 }, (_, i) => `conversation ${i}`)
@@ -177,7 +183,7 @@ describe('choose', () => {
 })
 
 it('lists each model of live nodes once, by id', () => {
-  const roster = rosterOf({ a: { models: serving('z', 'm') }, b: { models: serving('m') } })
-  roster.set({ id: 'gone', heartbeat: heartbeat({ models: serving('a') }), expiresAt: 10 })
-  expect(roster.models(10).map(({ id }) => id)).toEqual(['m', 'z'])
+  const registry = registryOf({ a: { models: serving('z', 'm') }, b: { models: serving('m') } })
+  registry.set({ id: 'gone', heartbeat: heartbeat({ models: serving('a') }), expiresAt: 10 })
+  expect(registry.models(10).map(({ id }) => id)).toEqual(['m', 'z'])
 })

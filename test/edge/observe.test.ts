@@ -11,7 +11,7 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-it('tells each request by its route, and nothing that is secret', async () => {
+it('logs each request with its route, and no secrets', async () => {
   const lines = vi.spyOn(console, 'log').mockImplementation(() => {})
   const points: AnalyticsEngineDataPoint[] = []
   const METRICS = { writeDataPoint: (point: AnalyticsEngineDataPoint) => points.push(point) }
@@ -26,48 +26,48 @@ it('tells each request by its route, and nothing that is secret', async () => {
     await ask('/v1/usage', 'sk-guessed-secret'),
     await ask('/somewhere/secret-name', KEY),
   ]
-  const told = lines.mock.calls.map(([line]) => JSON.parse(String(line)))
-  expect(told.map(({ route, status, principal }) => [route, status, principal])).toEqual([
+  const logged = lines.mock.calls.map(([line]) => JSON.parse(String(line)))
+  expect(logged.map(({ route, status, principal }) => [route, status, principal])).toEqual([
     ['/v1/models', 200, 'key:test'],
     ['/v1/models/:id{.+}', 404, 'key:test'],
     ['/v1/usage', 401, ''],
     ['/*', 404, ''],
   ])
-  expect(told.map(({ request_id }) => request_id)).toEqual(
+  expect(logged.map(({ request_id }) => request_id)).toEqual(
     answers.map(({ headers }) => headers.get('x-request-id')),
   )
-  expect(told.map(({ trace_id }) => trace_id)).toEqual(Array(4).fill(TRACE))
+  expect(logged.map(({ trace_id }) => trace_id)).toEqual(Array(4).fill(TRACE))
   expect(points.map(({ blobs }) => blobs?.at(-1))).toEqual(['200', '404', '401', '404'])
-  expect(JSON.stringify([told, points])).not.toMatch(/secret|private|apar_test/)
+  expect(JSON.stringify([logged, points])).not.toMatch(/secret|private|apar_test/)
 })
 
-it('is silent when nobody asked', async () => {
+it('logs no requests at the default level', async () => {
   const lines = vi.spyOn(console, 'log').mockImplementation(() => {})
   await createApp().fetch(new Request('http://edge/healthz'), env)
   expect(lines).not.toHaveBeenCalled()
 })
 
 it.each([
-  ['is taken as it is', TRACEPARENT, TRACEPARENT],
-  ['of a later version loses what it has more', `01-${TRACE}-b7ad6b7169203331-01-more`, TRACEPARENT],
-  ['with more than its version has is none', `${TRACEPARENT}-more`, undefined],
-  ['of version ff is none', TRACEPARENT.replace('00', 'ff'), undefined],
-  ['of trace 0 is none', `00-${'0'.repeat(32)}-b7ad6b7169203331-01`, undefined],
-  ['of span 0 is none', `00-${TRACE}-${'0'.repeat(16)}-01`, undefined],
-  ['in capitals is none', TRACEPARENT.toUpperCase(), undefined],
-  ['that is something else is none', 'hello', undefined],
+  ['is passed on', TRACEPARENT, TRACEPARENT],
+  ['of a later version loses its additional fields', `01-${TRACE}-b7ad6b7169203331-01-more`, TRACEPARENT],
+  ['with more fields than its version has is ignored', `${TRACEPARENT}-more`, undefined],
+  ['of version ff is ignored', TRACEPARENT.replace('00', 'ff'), undefined],
+  ['of trace 0 is ignored', `00-${'0'.repeat(32)}-b7ad6b7169203331-01`, undefined],
+  ['of span 0 is ignored', `00-${TRACE}-${'0'.repeat(16)}-01`, undefined],
+  ['in capitals is ignored', TRACEPARENT.toUpperCase(), undefined],
+  ['in another format is ignored', 'hello', undefined],
 ])('a traceparent %s', (_, traceparent, taken) => {
   expect(traceContext(new Headers({ traceparent })).traceparent).toBe(taken)
 })
 
-it('a tracestate goes with its traceparent, unless it is too long', () => {
+it('a tracestate is passed on with its traceparent, unless it is too long', () => {
   const state = (tracestate: string) =>
     traceContext(new Headers({ traceparent: TRACEPARENT, tracestate })).tracestate
   expect([state('a=1,b=2'), state('x'.repeat(513))]).toEqual(['a=1,b=2', undefined])
   expect(traceContext(new Headers({ tracestate: 'a=1' }))).toEqual({})
 })
 
-it("a stream's gpu node hears whose call it is", async () => {
+it("a stream's gpu node gets the call context", async () => {
   await register('origin')
   const steps = [
     { type: 'accepted', model: 'demo', joints: 'kept', version: 1, created: 1, fingerprint: 'fp' },

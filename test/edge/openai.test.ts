@@ -15,7 +15,7 @@ import {
   request,
 } from './support.ts'
 
-/** Events in an order in which the second branch is ready before the first. */
+/** Branch 2 ends before branch 1, whose text comes earlier in document order. */
 const forked = [
   accepted,
   delta(0, '1. One:'),
@@ -137,7 +137,7 @@ describe('a streamed answer', () => {
     })
   })
 
-  it('cancels upstream when the client leaves', async () => {
+  it('cancels upstream when the client disconnects', async () => {
     const response = await complete([accepted, delta(0, 'a'), { await: 'frame' }, done('abort')], {
       stream: true,
     })
@@ -160,7 +160,7 @@ describe('a gpu node that is lost', () => {
     await deregister('openai-2')
   })
 
-  // The second list is for the node that the stream moves to: it goes on behind what the first one said.
+  // The later lists are for the nodes that the stream moves to; each continues behind the events of the one before.
   it.each([
     ['before the first event', [[{ die: true }], forked]],
     ['after accepted', [[...forked.slice(0, 1), { die: true }], forked.slice(1)]],
@@ -171,7 +171,7 @@ describe('a gpu node that is lost', () => {
       [[...forked.slice(0, 3), { die: true }], [...forked.slice(3, 8), { die: true }], forked.slice(8)],
     ],
     ['only as a connection', [...forked.slice(0, 6), { drop: true }, ...forked.slice(6)]],
-  ])('costs no text: %s', async (_, steps) => {
+  ])('loses no text: %s', async (_, steps) => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
     // One address is one node.
     await register('openai-2', heartbeat({ url: `${fakeNodeUrl}/` }))
@@ -187,7 +187,7 @@ describe('a gpu node that is lost', () => {
     ).toBe(text)
   })
 
-  it('is 503, to be tried again, when there is no other and nothing was said', async () => {
+  it('is 503 with Retry-After when there is no other node and no event was sent', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
     const response = await complete([[{ die: true }], forked])
     expect(response.status).toBe(503)
@@ -242,14 +242,14 @@ describe('refusals', () => {
     expect(error.message).toContain(param)
   })
 
-  it('says what is not JSON', async () => {
+  it('reports invalid JSON', async () => {
     const response = await call('/v1/chat/completions', { method: 'POST', body: '{' })
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({ error: { code: 'invalid_json' } })
   })
 })
 
-it('translates every field that it takes', async () => {
+it('translates every field that it supports', async () => {
   const response = await complete([accepted, done()], {
     messages: [
       {
@@ -306,7 +306,7 @@ function row(at: number, token: string) {
   return { at, token, bytes, logprob: -at - 0.5, top: [{ token, bytes, logprob: -at - 0.5 }] }
 }
 
-/** The child's text comes first, the parent's continuation and its end before the child has ended. */
+/** In document order the child's text comes before the parent's continuation, but the parent ends first. */
 const withLogprobs = [
   { ...accepted, fingerprint: 'fp_test' },
   { ...delta(0, 'ab'), logprobs: [row(0, 'a'), row(1, 'b')] },
@@ -341,15 +341,15 @@ describe('log-probabilities', () => {
     }
   })
 
-  it('are null when nobody asked', async () => {
-    // In a request null is as good as nothing.
+  it('are null when not requested', async () => {
+    // In a request null means absent.
     const response = await complete(withLogprobs, { logprobs: null, apar: null })
     expect((await response.json<ChatCompletion>()).choices[0]?.logprobs).toBeNull()
   })
 })
 
 describe('several choices', () => {
-  it('are streams of their own with seeds of their own, and share the prompt in the usage', async () => {
+  it('are separate streams with their own seeds, and share the prompt in the usage', async () => {
     const response = await complete(forked, { n: 3, seed: 4_294_967_294 })
     const whole = await response.json<ChatCompletion>()
     expect(whole.choices.map(({ index, message }) => [index, message.content])).toEqual([
@@ -360,7 +360,7 @@ describe('several choices', () => {
     expect(whole.usage).toMatchObject({ prompt_tokens: 5, completion_tokens: 21, total_tokens: 26 })
   })
 
-  it('are told apart in chunks', async () => {
+  it('have their index in each chunk', async () => {
     const fields = { n: 2, stream: true, stream_options: { include_usage: true } }
     const chunks = chunksOf(await frames(await complete(forked, fields)))
     for (const index of [0, 1]) {
@@ -379,7 +379,7 @@ describe('several choices', () => {
   })
 })
 
-it('addresses deltas to branches when asked', async () => {
+it('sends deltas with their branch when requested', async () => {
   const chunks = chunksOf(
     await frames(await complete(forked, { stream: true, apar: { branch_deltas: true } })),
   )
@@ -404,7 +404,7 @@ describe('/v1/completions', () => {
   const create = (prompt: unknown, fields: object = {}) =>
     call('/v1/completions', { method: 'POST', json: { model: 'demo', prompt, ...fields } })
 
-  it('goes on with a text, without a template', async () => {
+  it('continues a text, without a template', async () => {
     const response = await create(JSON.stringify(withLogprobs), { max_tokens: 9, logprobs: 1 })
     const answer = await response.json<Completion>()
     expect(answer).toMatchObject({ object: 'text_completion', model: 'demo', usage: { total_tokens: 12 } })

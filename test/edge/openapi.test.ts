@@ -23,19 +23,19 @@ it('is served without a key', async () => {
   expect(await response.json()).toEqual(JSON.parse(JSON.stringify(document)))
 })
 
-describe('describes what is there', () => {
-  it.each(operations)('%s %s', async (method, path) => {
+describe('the document', () => {
+  it.each(operations)('describes an operation that exists: %s %s', async (method, path) => {
     const real = path.replace('{id}', path.startsWith('/admin') ? 'openapi' : 'demo')
     const body = method === 'GET' ? {} : { body: '[]' }
     const stranger = await SELF.fetch(`http://edge${real}`, { method, ...body })
     expect(stranger.status).toBe(401)
     const wrong = await call(real, { method: 'OPTIONS', key: 'admin-key-of-the-tests' })
-    // Every path knows its methods, so one that is not there would be 404.
+    // An existing path answers 405 with its methods, an unknown one 404.
     expect([204, 405]).toContain(wrong.status)
     if (wrong.status === 405) expect(wrong.headers.get('allow')).toContain(method)
   })
 
-  it('with every field that a chat request may have, and no other', () => {
+  it('has every field of a chat request, and no other', () => {
     const schema = paths['/v1/chat/completions']?.post?.requestBody?.content['application/json'].schema
     expect(schema?.additionalProperties).toBe(false)
     expect(schema?.required).toEqual(['model', 'messages'])

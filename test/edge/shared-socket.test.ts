@@ -1,5 +1,9 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest'
-import { Lanes, type LanesOptions, MAX_REQUESTS } from '../../edge/streams/multiplex/multiplexed-streams.ts'
+import {
+  MAX_REQUESTS,
+  MultiplexedStreams,
+  type MultiplexedStreamsOptions,
+} from '../../edge/streams/multiplex/multiplexed-streams.ts'
 import type { MultiplexedServerFrame } from '../../shared/protocol/multiplex.ts'
 import {
   accepted,
@@ -19,14 +23,14 @@ import {
 
 type Frame = MultiplexedServerFrame & { id?: string; seq?: number; first?: number; stream?: string }
 
-/** The numbers of the events that came, also of those that came merged. */
+/** The sequence numbers of the events, merged deltas included. */
 function seqsOf(frames: readonly Frame[]): number[] {
   return frames.flatMap(({ seq = -1, first = seq }) =>
     Array.from({ length: seq - first + 1 }, (_, n) => first + n),
   )
 }
 
-/** A client with many requests; keeps what comes, by request. */
+/** A client with many requests on one socket; keeps the frames by request. */
 class SharedClient {
   readonly #client: Client
   readonly #byId = new Map<string, Frame[]>()
@@ -48,15 +52,15 @@ class SharedClient {
     this.send({ id, type: 'generate', ...request(steps, fields) })
   }
 
-  leave(): void {
-    this.#client.leave()
+  close(): void {
+    this.#client.close()
   }
 
-  lose(): void {
-    this.#client.lose()
+  disconnect(): void {
+    this.#client.disconnect()
   }
 
-  /** Those with this id so far, once `condition` holds; '' is the socket's own. */
+  /** The frames with this id so far, once `condition` holds. '' is for frames without an id. */
   async until(id: string, condition: (frames: Frame[]) => boolean): Promise<Frame[]> {
     while (!condition(this.#of(id))) {
       this.#reading ??= this.#readOne().finally(() => {
@@ -77,7 +81,7 @@ class SharedClient {
     return this.#byId.get(id) ?? []
   }
 
-  /** Everything of a request, to its last event. */
+  /** All frames of a request, once its last event has come. */
   ended(id: string): Promise<Frame[]> {
     return this.until(id, (frames) => {
       const { type } = frames.at(-1) ?? {}
@@ -119,7 +123,7 @@ describe('a socket that carries many requests', () => {
     )
     expect(second.map(({ seq }) => seq)).toEqual([0, 1, 2, 3])
     expect(second[0]?.stream).not.toBe(first[0]?.stream)
-    client.leave()
+    client.close()
   })
 
   it('lets an id be used again once its request has ended', async () => {
@@ -138,16 +142,16 @@ describe('a socket that carries many requests', () => {
     const streams = [await client.streamOf('a'), await client.streamOf('b')]
     client.send({ id: 'a', type: 'cancel' })
     expect((await client.ended('a')).at(-1)).toMatchObject({ type: 'done', reason: 'abort' })
-    // After the end of a request its frames mean nothing.
+    // Frames for a request that has ended are ignored.
     client.send({ id: 'a', type: 'cancel' })
     client.send({ id: 'b', type: 'cancel_branch', branch: 7 })
     expect(await client.ended('b')).toHaveLength(answer.length)
-    client.leave()
+    client.close()
     expect((await framesSeenByNode(streams[0] ?? ''))[1]).toEqual({ type: 'cancel' })
     expect((await framesSeenByNode(streams[1] ?? ''))[1]).toEqual({ type: 'cancel_branch', branch: 7 })
   })
 
-  it('sends a cancel that came before the session was there', async () => {
+  it('sends a cancel that came before the session was connected', async () => {
     const client = await SharedClient.open()
     client.generate('a', hanging)
     client.send({ id: 'a', type: 'cancel' })
@@ -169,12 +173,12 @@ describe('a socket that carries many requests', () => {
     log.mockRestore()
   })
 
-  it('cancels all of them when the client leaves', async () => {
+  it('cancels all of them when the client closes it', async () => {
     const client = await SharedClient.open()
     client.generate('a', hanging)
     client.generate('b', hanging)
     const streams = [await client.streamOf('a'), await client.streamOf('b')]
-    client.leave()
+    client.close()
     for (const stream of streams) {
       const types = (await framesSeenByNode(stream)).map(({ type }) => type)
       expect(types).toEqual(['start', 'cancel', 'ack'])
@@ -190,7 +194,7 @@ describe('a client that lost its shared socket', () => {
     first.generate('a', steps)
     first.generate('b', steps)
     const streams = [await first.streamOf('a'), await first.streamOf('b')]
-    first.lose()
+    first.disconnect()
     const second = await SharedClient.open()
     second.send({ id: 'x', type: 'resume', stream: streams[0], after: 1 })
     second.send({ id: 'y', type: 'resume', stream: streams[1], after: 0 })
@@ -199,21 +203,21 @@ describe('a client that lost its shared socket', () => {
     expect(seqsOf(await second.ended('y'))).toEqual([1, 2, 3, 4])
   })
 
-  it('may lose another one while it comes back', async () => {
+  it('may lose another socket while it resumes', async () => {
     const first = await SharedClient.open()
     first.generate('a', steps)
     const stream = await first.streamOf('a')
-    first.lose()
+    first.disconnect()
     const second = await SharedClient.open()
     second.send({ id: 'a', type: 'resume', stream, after: 0 })
-    second.lose()
+    second.disconnect()
     const third = await SharedClient.open()
     third.send({ id: 'a', type: 'resume', stream, after: 0 })
     third.send({ id: 'a', type: 'cancel_branch', branch: 7 })
     expect(seqsOf(await third.ended('a'))).toEqual([1, 2, 3, 4])
   })
 
-  it('may come back for the last event, until it has acknowledged that', async () => {
+  it('may resume to get the last event until it has acknowledged it', async () => {
     const first = await SharedClient.open()
     first.generate('a', answer)
     first.generate('b', answer)
@@ -221,9 +225,9 @@ describe('a client that lost its shared socket', () => {
     await first.ended('a')
     const { seq } = (await first.ended('b')).at(-1) ?? {}
     first.send({ id: 'b', type: 'ack', seq })
-    // Its log at the node is no longer needed, either.
+    // The acknowledgement is passed on, so that the node can delete its log.
     expect((await framesSeenByNode(streams[1] ?? '')).at(-1)).toMatchObject({ type: 'ack' })
-    first.lose()
+    first.disconnect()
     const second = await SharedClient.open()
     second.send({ id: 'x', type: 'resume', stream: streams[0], after: answer.length - 2 })
     second.send({ id: 'y', type: 'resume', stream: streams[1], after: answer.length - 2 })
@@ -231,7 +235,7 @@ describe('a client that lost its shared socket', () => {
     expect(await second.ended('y')).toMatchObject([{ type: 'error', code: 'stream_not_found' }])
   })
 
-  it('may go on with a socket of its own, which the shared one hears of', async () => {
+  it('may resume on a single socket, and the shared one gets a cut frame', async () => {
     const shared = await SharedClient.open()
     shared.generate('a', steps)
     const stream = await shared.streamOf('a')
@@ -242,9 +246,9 @@ describe('a client that lost its shared socket', () => {
   })
 
   it.each([
-    ['no name of a stream', 'nope'],
-    ['a stream that never was', 'f'.repeat(64)],
-  ])('is told that there is no such stream: %s', async (_, stream) => {
+    ['an invalid name', 'nope'],
+    ['a stream that never existed', 'f'.repeat(64)],
+  ])('gets stream_not_found: %s', async (_, stream) => {
     const client = await SharedClient.open()
     client.send({ id: 'a', type: 'resume', stream, after: 4 })
     expect(await client.ended('a')).toEqual([
@@ -254,7 +258,7 @@ describe('a client that lost its shared socket', () => {
 })
 
 describe('limits of a shared socket', () => {
-  it('refuses one request too many, and takes it when another has ended', async () => {
+  it('refuses one request too many, and accepts it when another has ended', async () => {
     const client = await SharedClient.open()
     for (let n = 0; n < MAX_REQUESTS; n++) client.generate(`r${n}`, hanging)
     client.generate('more', answer)
@@ -263,10 +267,10 @@ describe('limits of a shared socket', () => {
     await client.ended('r0')
     client.generate('again', answer)
     expect(await client.ended('again')).toHaveLength(answer.length)
-    client.leave()
+    client.close()
   })
 
-  it('takes each from the requests of its key', async () => {
+  it('counts each request in the rate limit of its key', async () => {
     const { key } = await newKey({ limits: { requests_per_minute: 3 } })
     const client = await SharedClient.open(key)
     client.generate('a', answer)
@@ -277,7 +281,7 @@ describe('limits of a shared socket', () => {
     expect(await client.ended('c')).toMatchObject([{ code: 'rate_limit_exceeded', seq: 0 }])
   })
 
-  it('takes each from the answers that its key may have at a time', async () => {
+  it('counts each stream in the concurrent streams of its key', async () => {
     const { key } = await newKey({ limits: { concurrent_streams: 1 } })
     const client = await SharedClient.open(key)
     client.generate('a', hanging)
@@ -286,7 +290,7 @@ describe('limits of a shared socket', () => {
     expect(await client.ended('b')).toMatchObject([{ code: 'too_many_streams', seq: 0 }])
   })
 
-  it('starts nothing for a key that was revoked meanwhile', async () => {
+  it('starts nothing for a key that has been revoked', async () => {
     const { id, key } = await newKey()
     const client = await SharedClient.open(key)
     expect((await admin(`/${id}`, { method: 'DELETE' })).ok).toBe(true)
@@ -295,7 +299,7 @@ describe('limits of a shared socket', () => {
   })
 })
 
-describe('frames that clients of a shared socket get wrong', () => {
+describe('invalid frames on a shared socket', () => {
   const good = { type: 'generate', ...request(answer) }
 
   it.each([
@@ -304,7 +308,7 @@ describe('frames that clients of a shared socket get wrong', () => {
     ['no id', good, 'invalid_request', 'id'],
     ['an empty id', { ...good, id: '' }, 'invalid_request', 'id'],
     ['a huge frame', 'x'.repeat(2 * 1024 * 1024 + 1), 'body_too_large', null],
-  ])('are answered without an id, and disturb nobody: %s', async (_, frame, code, param) => {
+  ])('are answered without an id, and do not affect other requests: %s', async (_, frame, code, param) => {
     const client = await SharedClient.open()
     client.send(frame)
     client.generate('a', answer)
@@ -329,7 +333,7 @@ describe('frames that clients of a shared socket get wrong', () => {
     expect((await framesSeenByNode(stream))[1]).toEqual({ type: 'cancel' })
   })
 
-  it('end a request whose id is given out twice', async () => {
+  it('end a request whose id is used twice', async () => {
     const client = await SharedClient.open()
     client.generate('a', hanging)
     await client.streamOf('a')
@@ -337,13 +341,13 @@ describe('frames that clients of a shared socket get wrong', () => {
     expect((await client.ended('a')).at(-1)).toMatchObject({ code: 'invalid_request', param: 'id' })
   })
 
-  it('close the socket when there is no end of them', async () => {
+  it('close the socket when there are too many in a row', async () => {
     const client = await SharedClient.open()
     for (let n = 0; n < 300; n++) client.send('{')
     expect(await client.closed()).toHaveLength(256)
   })
 
-  it('a stream is not named in the handshake', async () => {
+  it('a handshake that names a stream is refused', async () => {
     const headers = { upgrade: 'websocket', 'sec-websocket-protocol': 'apar.mux.v1' }
     expect((await call('/v1/stream?stream=x', { headers })).status).toBe(400)
     const response = await call('/v1/stream', { headers })
@@ -353,8 +357,8 @@ describe('frames that clients of a shared socket get wrong', () => {
   })
 })
 
-describe('a shared socket by itself', () => {
-  function open(options: Partial<LanesOptions> = {}) {
+describe('a shared socket without sessions', () => {
+  function open(options: Partial<MultiplexedStreamsOptions> = {}) {
     const { 0: socket, 1: server } = new WebSocketPair()
     const frames: Frame[] = []
     socket.addEventListener('message', ({ data }) => frames.push(JSON.parse(String(data))))
@@ -364,21 +368,21 @@ describe('a shared socket by itself', () => {
     socket.accept()
     server.accept()
     const connect = () => new Promise<WebSocket>(() => {})
-    new Lanes(server, { connect, log: () => {}, ...options })
+    new MultiplexedStreams(server, { connect, log: () => {}, ...options })
     return { socket, frames, closed }
   }
 
-  it('says something when there is nothing to say', async () => {
+  it('sends keep-alives when it has nothing else to send', async () => {
     const { frames } = open({ keepAliveMs: 1 })
     await vi.waitFor(() => expect(frames).toContainEqual({ type: 'keep_alive' }))
   })
 
-  it('closes when it has carried nothing for a while, and not before', async () => {
+  it('closes when it has had no requests for a while', async () => {
     const { closed } = open({ idleMs: 1 })
     expect(await closed).toBe(1000)
   })
 
-  it('tells a slow reader of one request that this one was cut', async () => {
+  it('sends a cut frame for a request that is read too slowly', async () => {
     const { 0: near, 1: far } = new WebSocketPair()
     far.accept()
     const { socket, frames } = open({ connect: async () => near })
@@ -389,7 +393,7 @@ describe('a shared socket by itself', () => {
     await vi.waitFor(() => expect(frames).toEqual([{ id: 'a', type: 'cut', reason: 'slow_client' }]))
   })
 
-  it('takes no more while too much waits for sessions', async () => {
+  it('refuses requests while too much data waits for sessions to connect', async () => {
     const { socket, frames } = open()
     const content = 'x'.repeat(900_000)
     const messages = [
@@ -401,14 +405,14 @@ describe('a shared socket by itself', () => {
     await vi.waitFor(() => expect(frames).toMatchObject([{ id: 'r5', code: 'overloaded' }]))
   })
 
-  it('keeps only a few frames for a session that is not there yet', async () => {
+  it('keeps only a few frames for a session that is not connected yet', async () => {
     const { socket, frames } = open()
     socket.send(JSON.stringify({ id: 'a', type: 'generate', ...request(answer) }))
     for (let n = 0; n < 16; n++) socket.send(JSON.stringify({ id: 'a', type: 'cancel_branch', branch: n }))
     await vi.waitFor(() => expect(frames).toMatchObject([{ id: 'a', code: 'overloaded' }]))
   })
 
-  it('hides what an unexpected error says, and logs it', async () => {
+  it('hides the message of an unexpected error, and logs it', async () => {
     const log = vi.fn()
     const { socket, frames } = open({
       log,

@@ -58,7 +58,7 @@ async function* eventsOf(response: Response): AsyncGenerator<SseEvent, void> {
   }
 }
 
-/** At most `most` events, then the connection is dropped; as an EventSource does, it keeps the last id. */
+/** Reads at most `most` events, then closes the connection. */
 async function read(response: Response, most = Number.POSITIVE_INFINITY): Promise<SseEvent[]> {
   const events: SseEvent[] = []
   for await (const event of eventsOf(response)) {
@@ -83,7 +83,7 @@ async function next(events: AsyncGenerator<SseEvent, void>): Promise<SseEvent> {
   return value
 }
 
-/** Reads an answer that is dropped after every `step` events. */
+/** Reads an answer, and reconnects with the last id after every `step` events. */
 async function readInPieces(path: string, body: object, step: number): Promise<SseEvent[]> {
   const events: SseEvent[] = []
   for (let response = await ask(path, body); ; ) {
@@ -103,7 +103,7 @@ beforeEach(async () => {
 
 const PATH = '/v1/chat/completions'
 
-/** The stream that the last of these events with an id belongs to. */
+/** Cancels the stream of the last of these events that has an id. */
 function cancel(...events: (SseEvent | SseEvent[])[]): Promise<Response> {
   const named = events.flat().findLast(({ id }) => id !== '')
   return cancelStream(named ? streamOf(named) : '')
@@ -126,18 +126,18 @@ describe('a stream with apar.resumable', () => {
       '/v1/completions',
       { model: 'demo', prompt: JSON.stringify(forked), stream: true, apar: { resumable: true } },
     ],
-  ])('%s: comes once and in order, wherever it is dropped', async (_, path, body) => {
+  ])('%s: arrives once and in order, wherever the connection is lost', async (_, path, body) => {
     const whole = await read(await ask(path, body))
     expect(whole.slice(0, -1).every(({ id }) => id !== '')).toBe(true)
     for (const step of [1, 2, 3]) {
       const pieces = await readInPieces(path, body, step)
-      // Choices are independent: only the order within each is given.
+      // With several choices only the order within each choice is defined.
       expect(withoutNames(pieces).sort()).toEqual(withoutNames(whole).sort())
       if (!('n' in body)) expect(withoutNames(pieces)).toEqual(withoutNames(whole))
     }
   })
 
-  it('goes on while the client is away', async () => {
+  it('continues while the client is disconnected', async () => {
     const steps = [accepted, delta(0, 'a'), delta(0, 'b'), branchEnd(0), done()]
     const body = request(steps, { stream: true, apar: { resumable: true } })
     const first = await read(await ask('/v1/chat/completions', body), 2)
@@ -159,13 +159,13 @@ describe('a stream with apar.resumable', () => {
     })
   })
 
-  /** Says a, waits to hear something, says b, and ends. */
+  /** The node sends 'a', waits for a frame, sends 'b', and ends. */
   const waiting = (reason = 'stop') =>
     request([accepted, delta(0, 'a'), { await: 'frame' }, delta(0, 'b'), branchEnd(0), done(reason)], {
       ...{ stream: true, apar: { resumable: true } },
     })
 
-  it('goes to the newer of two connections, and the older one hears it', async () => {
+  it('goes to the newer of two connections, and the older one gets stream_replaced', async () => {
     const older = eventsOf(await ask(PATH, waiting()))
     const first = [await next(older), await next(older)]
     const newer = eventsOf(await ask(PATH, waiting(), first[0]?.id))
@@ -173,7 +173,7 @@ describe('a stream with apar.resumable', () => {
     const last = await next(older)
     expect(JSON.parse(last.data)).toMatchObject({ error: { code: 'stream_replaced' } })
     expect((await older.next()).done).toBe(true)
-    // Losing the place cancelled nothing.
+    // The stream still runs: replacing a connection does not cancel it.
     expect((await cancel(last, first)).status).toBe(204)
     const rest = []
     for await (const event of newer) rest.push(event)
@@ -181,7 +181,7 @@ describe('a stream with apar.resumable', () => {
     expect(rest.at(-1)?.data).toBe('[DONE]')
   })
 
-  it('goes on, on the same connection, when its session is evicted', async () => {
+  it('continues on the same connection when its session is evicted', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
     const events = eventsOf(await ask(PATH, waiting()))
     const all = [await next(events), await next(events)]
@@ -192,13 +192,13 @@ describe('a stream with apar.resumable', () => {
     expect(new Set(all.map(({ id }) => id)).size).toBe(all.length)
   })
 
-  it('does not run on for a client that never heard of it', async () => {
+  it('is cancelled when the client never got its name', async () => {
     const { key } = await newKey({ limits: { concurrent_streams: 2 } })
     const steps = [
       [accepted, { hang: true }],
       [{ type: 'error', code: 'overloaded', message: 'full', param: null }],
     ]
-    // The second choice is refused, so the call is; the first one runs by then.
+    // The second choice is refused, and with it the call, while the first one runs already.
     const prompts = steps.map((each) => JSON.stringify(each))
     const body = { model: 'demo', prompt: prompts, stream: true, apar: { resumable: true } }
     expect((await ask('/v1/completions', body, '', key)).status).toBe(503)
@@ -206,14 +206,14 @@ describe('a stream with apar.resumable', () => {
       const usage = await call('/v1/usage', { key })
       expect(await usage.json()).toMatchObject({ open_streams: 0 })
     }
-    // Less than the grace time of those that may come back.
+    // Less than the grace time of a stream that may be resumed.
     await vi.waitFor(settled, { timeout: 20_000 })
   })
 
   it.each([
-    ['a stream that never was', `${'f'.repeat(64)}.1`, 404, 'stream_not_found'],
-    ['no name of a stream', 'abc.1', 404, 'stream_not_found'],
-    ['no id of ours', 'hello', 400, 'invalid_request'],
+    ['a stream that never existed', `${'f'.repeat(64)}.1`, 404, 'stream_not_found'],
+    ['an invalid name', 'abc.1', 404, 'stream_not_found'],
+    ['an id in another format', 'hello', 400, 'invalid_request'],
     ['more choices than were asked for', 'abc.1,abc.2', 400, 'invalid_request'],
   ])('is refused with a code: %s', async (_, id, status, code) => {
     const response = await ask('/v1/chat/completions', chat, id)
@@ -221,7 +221,7 @@ describe('a stream with apar.resumable', () => {
     expect(await response.json()).toMatchObject({ error: { code } })
   })
 
-  it('is not for another key', async () => {
+  it('cannot be resumed with another key', async () => {
     const [first] = await read(await ask('/v1/chat/completions', chat), 1)
     const { key } = await newKey()
     expect((await ask('/v1/chat/completions', chat, first?.id, key)).status).toBe(404)
@@ -237,9 +237,14 @@ describe('a stream with apar.resumable', () => {
   })
 
   it.each([
-    ['without stream', { ...chat, stream: false }, '', 'apar.resumable'],
-    ['an id without it', request(forked, { stream: true }), `${'f'.repeat(64)}.1`, 'apar.resumable'],
-  ])('wants both: %s', async (_, body, id, param) => {
+    ['apar.resumable without stream', { ...chat, stream: false }, '', 'apar.resumable'],
+    [
+      'last-event-id without apar.resumable',
+      request(forked, { stream: true }),
+      `${'f'.repeat(64)}.1`,
+      'apar.resumable',
+    ],
+  ])('is refused: %s', async (_, body, id, param) => {
     const response = await ask('/v1/chat/completions', body, id)
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({ error: { param } })
@@ -250,7 +255,7 @@ describe('DELETE /v1/streams/{id}', () => {
   const steps = [accepted, delta(0, 'a'), { await: 'frame' }, branchEnd(0, 'abort'), done('abort', 3)]
   const body = request(steps, { stream: true, apar: { resumable: true } })
 
-  it('ends the stream for its reader, at once', async () => {
+  it('ends the stream for its reader at once', async () => {
     const events = eventsOf(await ask(PATH, body))
     const first = await next(events)
     expect((await cancelStream(streamOf(first))).status).toBe(204)
@@ -260,14 +265,14 @@ describe('DELETE /v1/streams/{id}', () => {
     expect(rest.at(-1)?.data).toBe('[DONE]')
   })
 
-  it('ends it for a client that has gone, which may still read what there was', async () => {
+  it('ends it for a disconnected client, which may still read what was generated', async () => {
     const { key } = await newKey({ limits: { concurrent_streams: 1 } })
     const first = await read(await ask(PATH, body, '', key), 2)
     const stream = streamOf(first[0] as SseEvent)
     expect((await cancelStream(stream, key)).status).toBe(204)
     const settled = async () => {
       const usage = await call('/v1/usage', { key })
-      // What the gpu node said, not an estimate: the stream was not just cut off.
+      // The usage that the gpu node reported, not an estimate: the stream was cancelled properly.
       expect(await usage.json()).toMatchObject({ open_streams: 0, tokens_today: 8 })
     }
     await vi.waitFor(settled, { timeout: 20_000 })
@@ -277,7 +282,7 @@ describe('DELETE /v1/streams/{id}', () => {
     expect(rest.at(-1)?.data).toBe('[DONE]')
   })
 
-  it('wakes a session that was evicted', async () => {
+  it('restores a session that was evicted', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
     const first = await read(await ask(PATH, body), 2)
     const stream = streamOf(first[0] as SseEvent)
@@ -295,7 +300,7 @@ describe('DELETE /v1/streams/{id}', () => {
     expect((await client.rest()).at(-1)).toMatchObject({ type: 'done', reason: 'abort' })
   })
 
-  it('knows only streams of the same key', async () => {
+  it('finds only streams of the same key', async () => {
     const events = eventsOf(await ask(PATH, body))
     const stream = streamOf(await next(events))
     const { key } = await newKey()
@@ -307,9 +312,9 @@ describe('DELETE /v1/streams/{id}', () => {
   })
 
   it.each([
-    ['a stream that never was', 'f'.repeat(64)],
-    ['no name of a stream', 'hello'],
-  ])('says so: %s', async (_, stream) => {
+    ['a stream that never existed', 'f'.repeat(64)],
+    ['an invalid name', 'hello'],
+  ])('answers stream_not_found: %s', async (_, stream) => {
     const response = await cancelStream(stream)
     expect(response.status).toBe(404)
     expect(await response.json()).toMatchObject({ error: { code: 'stream_not_found' } })

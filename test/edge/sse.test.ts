@@ -5,7 +5,7 @@ import { MAX_WAITING_BYTES, sseResponse } from '../../edge/streams/http/sse.ts'
 
 const ITEM = { text: 'x'.repeat(64 * 1024) }
 
-/** An answer with as many items as wanted, which ends when it is cancelled. */
+/** An answer of `items` items, which ends when it is cancelled. */
 function answer(items: number) {
   const cancelled = new AbortController()
   let given = 0
@@ -20,7 +20,7 @@ function answer(items: number) {
   return { response, cancelled: cancelled.signal, given: () => given }
 }
 
-it('cuts a client that reads nothing, once a bounded amount waits for it', async () => {
+it('disconnects a client that reads nothing, once a bounded amount waits for it', async () => {
   const { response, cancelled, given } = answer(10_000)
   await new Promise((resolve) => cancelled.addEventListener('abort', resolve))
   expect(given() * ITEM.text.length).toBeGreaterThan(MAX_WAITING_BYTES - 2 * ITEM.text.length)
@@ -28,7 +28,7 @@ it('cuts a client that reads nothing, once a bounded amount waits for it', async
   await expect(response.text()).rejects.toThrow()
 })
 
-it('gives a client that reads everything more than may wait', async () => {
+it('sends a client that keeps reading more than the bound in total', async () => {
   const items = (2 * MAX_WAITING_BYTES) / ITEM.text.length
   const { response, cancelled } = answer(items)
   const text = await response.text()

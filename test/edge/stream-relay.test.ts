@@ -11,7 +11,7 @@ class RecordingNode implements NodeSocket {
   closed = false
   #seq = 0
   #onBatch: (text: string) => void = () => {}
-  /** What the network does. */
+  /** Closes the connection with this code. */
   break: (code: number) => void = () => {}
 
   send(frame: NodeFrame): void {
@@ -72,7 +72,7 @@ class TestClient {
 
 function setUp(options: Partial<RelayOptions> = {}, nodes: Partial<Nodes> = {}) {
   const node = new RecordingNode()
-  const onOver = vi.fn()
+  const onClose = vi.fn()
   const relay = new StreamRelay({
     stream: 's',
     nodes: {
@@ -83,33 +83,33 @@ function setUp(options: Partial<RelayOptions> = {}, nodes: Partial<Nodes> = {}) 
       ...nodes,
     },
     onNode: () => {},
-    onOver,
+    onClose,
     log: () => {},
     ...options,
   })
-  return { relay, node, onOver }
+  return { relay, node, onClose }
 }
 
 async function running(options: Partial<RelayOptions> = {}, client: Partial<ClientOptions> = {}) {
-  const { relay, node, onOver } = setUp(options)
+  const { relay, node, onClose } = setUp(options)
   const reader = new TestClient(relay, client)
   reader.generate()
   await vi.waitFor(() => expect(node.frames).toMatchObject([{ type: 'start' }]))
   node.emit(accepted)
   await vi.waitFor(() => expect(reader.frames).toHaveLength(1))
-  return { relay, node, onOver, client: reader }
+  return { relay, node, onClose, client: reader }
 }
 
 const types = (frames: readonly { type: string }[]) => frames.map(({ type }) => type)
 
-it('closes a client that never asks for anything', async () => {
+it('closes a client that never sends generate', async () => {
   const { relay } = setUp({ generateTimeoutMs: 1 })
   const client = new TestClient(relay)
   await client.closed
   expect(client.frames).toMatchObject([{ type: 'error', seq: 0, code: 'invalid_request' }])
 })
 
-it('gives a silent node up when its lease has ended, and not before', async () => {
+it('gives up a silent node when its lease has ended, and not before', async () => {
   let alive = true
   const pick = vi.fn<Nodes['pick']>().mockResolvedValue({ id: 'second', url: 'ws://second' })
   pick.mockResolvedValueOnce({ id: 'node', url: 'ws://node' })
@@ -128,14 +128,14 @@ it('gives a silent node up when its lease has ended, and not before', async () =
   alive = false
   await vi.waitFor(() => expect(second.frames[0]).toMatchObject({ type: 'start', log: [{ rows: [] }] }))
   expect(node.closed).toBe(true)
-  // What the one that was given up still had to say, is not the other's fault.
+  // A late event of the node that was given up is ignored.
   node.emit(delta(0, 'old'))
   second.emit({ ...delta(0, 'new'), seq: 1 })
   await vi.waitFor(() => expect(client.frames).toMatchObject([{ seq: 0 }, { seq: 1, text: 'new' }]))
   expect(reportFailure.mock.calls).toEqual([['node']])
 })
 
-it('tells a node that it lost for a moment that the client has left', async () => {
+it('cancels on a node that it reconnects to after the client has closed', async () => {
   let found = (_: NodeSocket) => {}
   const first = new RecordingNode()
   const connect = vi.fn<Nodes['connect']>().mockResolvedValueOnce(first)
@@ -155,11 +155,11 @@ it('tells a node that it lost for a moment that the client has left', async () =
   expect(again.closed).toBe(true)
 })
 
-it('tells it also when it waits before it tries again', async () => {
+it('cancels there also when the client closes during the pause before a reconnect', async () => {
   const nodes = [new RecordingNode(), new RecordingNode(), new RecordingNode()]
   const waiting = [...nodes]
   const connect = vi.fn<Nodes['connect']>(async () => waiting.shift() ?? new RecordingNode())
-  const { relay, onOver } = setUp({}, { connect })
+  const { relay, onClose } = setUp({}, { connect })
   const client = new TestClient(relay)
   client.generate()
   await vi.waitFor(() => expect(types(nodes[0]?.frames ?? [])).toEqual(['start']))
@@ -168,12 +168,12 @@ it('tells it also when it waits before it tries again', async () => {
   await vi.waitFor(() => expect(types(nodes[1]?.frames ?? [])).toEqual(['attach']))
   nodes[1]?.break(1006)
   client.close(1000)
-  await vi.waitFor(() => expect(onOver).toHaveBeenCalled())
+  await vi.waitFor(() => expect(onClose).toHaveBeenCalled())
   expect(connect).toHaveBeenCalledTimes(2)
   await vi.waitFor(() => expect(types(nodes[2]?.frames ?? [])).toEqual(['attach', 'cancel', 'ack']))
 })
 
-it('tells a client that it cannot have had what the stream does not have', async () => {
+it('refuses a client that resumes behind the end of the stream', async () => {
   const { relay, node } = await running()
   const ahead = new TestClient(relay, { after: 9 })
   node.emit(delta(0, 'a'), branchEnd(0), done())
@@ -181,7 +181,7 @@ it('tells a client that it cannot have had what the stream does not have', async
   expect(ahead.frames).toMatchObject([{ type: 'error', code: 'invalid_request', param: 'after' }])
 })
 
-it('a socket that another one has replaced ends nothing any more', async () => {
+it('a bad frame on a replaced socket does not end the stream', async () => {
   const { relay, client, node } = await running()
   const again = new TestClient(relay, { after: 0 })
   client.send({ type: 'nonsense' })
@@ -190,21 +190,21 @@ it('a socket that another one has replaced ends nothing any more', async () => {
   await vi.waitFor(() => expect(again.frames).toMatchObject([{ type: 'delta', seq: 1 }]))
 })
 
-it('starts nothing for a client that left while the node was looked for', async () => {
+it('starts nothing for a client that closes before the node is connected', async () => {
   let found = (_: NodeSocket) => {}
   const connect = vi.fn(() => new Promise<NodeSocket>((resolve) => (found = resolve)))
-  const { relay, node, onOver } = setUp({}, { connect })
+  const { relay, node, onClose } = setUp({}, { connect })
   const client = new TestClient(relay)
   client.generate()
   await vi.waitFor(() => expect(connect).toHaveBeenCalled())
   client.close(1000)
-  await vi.waitFor(() => expect(onOver).toHaveBeenCalled())
+  await vi.waitFor(() => expect(onClose).toHaveBeenCalled())
   found(node)
   await vi.waitFor(() => expect(node.closed).toBe(true))
   expect(node.frames).toEqual([])
 })
 
-it('hides what an unexpected error says, and logs it', async () => {
+it('hides the message of an unexpected error, and logs it', async () => {
   const log = vi.fn()
   const pick = async () => {
     throw new Error('secret detail')
@@ -217,16 +217,16 @@ it('hides what an unexpected error says, and logs it', async () => {
   expect(String(log.mock.calls[0]?.[0])).toContain('secret detail')
 })
 
-it('cancels at once when its client says goodbye', async () => {
-  const { client, node, onOver } = await running()
+it('cancels at once when its client closes on purpose', async () => {
+  const { client, node, onClose } = await running()
   client.close(1001)
-  await vi.waitFor(() => expect(onOver).toHaveBeenCalledOnce())
+  await vi.waitFor(() => expect(onClose).toHaveBeenCalledOnce())
   expect(types(node.frames)).toEqual(['start', 'cancel', 'ack'])
   expect(node.closed).toBe(true)
 })
 
-it('waits for a client that was lost, and cancels after the grace time', async () => {
-  const { relay, client, node, onOver } = await running({ graceMs: 60 })
+it('waits for a disconnected client, and cancels after the grace time', async () => {
+  const { relay, client, node, onClose } = await running({ graceMs: 60 })
   client.close(4000)
   await client.closed
   node.emit(delta(0, 'a'))
@@ -234,24 +234,24 @@ it('waits for a client that was lost, and cancels after the grace time', async (
   await vi.waitFor(() => expect(again.frames).toMatchObject([{ seq: 1, text: 'a' }]))
   expect(types(node.frames)).toEqual(['start'])
   again.close(4000)
-  await vi.waitFor(() => expect(onOver).toHaveBeenCalledOnce())
+  await vi.waitFor(() => expect(onClose).toHaveBeenCalledOnce())
   expect(types(node.frames)).toEqual(['start', 'cancel', 'ack'])
 })
 
-it('keeps an answer that has ended until the client has it', async () => {
-  const { relay, client, node, onOver } = await running()
+it('keeps an answer that has ended until the client has got it', async () => {
+  const { relay, client, node, onClose } = await running()
   client.close(4000)
   await client.closed
   node.emit(branchEnd(0), done())
-  expect(onOver).not.toHaveBeenCalled()
+  expect(onClose).not.toHaveBeenCalled()
   const again = new TestClient(relay, { after: 0 })
   expect(await again.closed).toBe(1000)
   expect(again.seqs).toEqual([1, 2])
-  await vi.waitFor(() => expect(onOver).toHaveBeenCalledOnce())
+  await vi.waitFor(() => expect(onClose).toHaveBeenCalledOnce())
   expect(types(node.frames)).toEqual(['start', 'ack'])
 })
 
-it('says something when there is nothing to say, before the first event too', async () => {
+it('sends keep-alives when there is nothing else to send, also before the first event', async () => {
   const connect = () => new Promise<NodeSocket>(() => {})
   const { relay } = setUp({ keepAliveMs: 5 }, { connect })
   const client = new TestClient(relay)
@@ -259,7 +259,7 @@ it('says something when there is nothing to say, before the first event too', as
   await vi.waitFor(() => expect(types(client.frames).slice(0, 2)).toEqual(['keep_alive', 'keep_alive']))
 })
 
-it('limits what is under way to a client that acknowledges, and merges what has gathered', async () => {
+it('limits unacknowledged events, and merges the deltas that wait', async () => {
   const { client, node } = await running({}, { acks: true })
   const texts = (branch: number) => Array.from({ length: 300 }, (_, i) => delta(branch, `${branch}:${i} `))
   for (const event of texts(0)) node.emit(event)
@@ -314,16 +314,16 @@ it('sends a step of all branches as one frame to a client that acknowledges', as
   ])
 })
 
-it('cuts a client that stops reading; it may come back', async () => {
-  const { relay, client, node, onOver } = await running({ stallMs: 5 }, { acks: true })
+it('disconnects a client that stops reading; it may resume', async () => {
+  const { relay, client, node, onClose } = await running({ stallMs: 5 }, { acks: true })
   for (let i = 0; i < 300; i++) node.emit(delta(0, 'x'))
   expect(await client.closed).toBe(4408)
-  expect(onOver).not.toHaveBeenCalled()
+  expect(onClose).not.toHaveBeenCalled()
   const again = new TestClient(relay, { acks: true, after: 255 })
   await vi.waitFor(() => expect(again.seqs.at(-1)).toBe(300))
 })
 
-it('refuses an acknowledgement of what was not sent', async () => {
+it('refuses an acknowledgement of an event that was not sent', async () => {
   const { client } = await running({}, { acks: true })
   client.send({ type: 'ack', seq: 7 })
   await client.closed

@@ -17,7 +17,7 @@ import {
 
 const answer = [accepted, delta(0, 'a'), fork(0, 1, 1), delta(1, 'b'), branchEnd(1), branchEnd(0), done()]
 
-/** As the client gets them. */
+/** The events as the client gets them. */
 function numbered(events: readonly object[], stream: string) {
   return events.map((event, seq) => ({ seq, ...(event === accepted ? { stream } : {}), ...event }))
 }
@@ -44,7 +44,7 @@ describe('GET /v1/stream', () => {
   it('sends the request to the node as it was validated', async () => {
     const client = await Client.generate(answer, { temperature: 0.5, branching: { max_depth: 3 } })
     const stream = await streamOf(client)
-    client.leave()
+    client.close()
     const [start] = await framesSeenByNode(stream)
     expect(start).toMatchObject({
       type: 'start',
@@ -54,15 +54,15 @@ describe('GET /v1/stream', () => {
     expect(start).not.toHaveProperty('request.type')
   })
 
-  it('cancels upstream when the client leaves', async () => {
+  it('cancels upstream when the client closes', async () => {
     const client = await Client.generate([accepted, { hang: true }])
     const stream = await streamOf(client)
-    client.leave()
+    client.close()
     const frames = await framesSeenByNode(stream)
     expect(frames.map(({ type }) => type)).toEqual(['start', 'cancel', 'ack'])
   })
 
-  it('passes cancel on and leaves the last word to the node', async () => {
+  it('passes cancel on, and the node sends the last event', async () => {
     const client = await Client.generate([accepted, { await: 'frame' }, done('abort')])
     const stream = await streamOf(client)
     client.send({ type: 'cancel' })
@@ -70,7 +70,7 @@ describe('GET /v1/stream', () => {
     expect((await framesSeenByNode(stream))[1]).toEqual({ type: 'cancel' })
   })
 
-  it('passes cancel_branch on and goes on', async () => {
+  it('passes cancel_branch on, and the stream continues', async () => {
     const client = await Client.generate([accepted, fork(0, 1, 0), { await: 'frame' }, ...answer.slice(-3)])
     const stream = await streamOf(client)
     client.send({ type: 'cancel_branch', branch: 1 })
@@ -90,12 +90,12 @@ describe('GET /v1/stream', () => {
       model: 'demo',
       messages: [{ role: 'user', content: JSON.stringify([accepted, { await: 'frame' }, done('abort')]) }],
     })
-    // Of a branch it means nothing yet.
+    // Ignored: there are no branches yet.
     client.send({ type: 'cancel_branch', branch: 1 })
     client.send({ type: 'cancel' })
     client.send({ type: 'cancel' })
     const stream = await streamOf(client)
-    client.leave()
+    client.close()
     expect((await framesSeenByNode(stream))[1]).toEqual({ type: 'cancel' })
   })
 
@@ -112,7 +112,7 @@ describe('GET /v1/stream', () => {
     ['an event is malformed', { type: 'delta', branch: 'zero', text: 'b' }],
     ['the node sends something else', { raw: 'hello' }],
     ['the engine fails', { type: 'error', code: 'engine_error', message: 'device lost', param: null }],
-  ])('moves the stream with all that was said when %s', async (_, trouble) => {
+  ])('moves the stream with its log when %s', async (_, trouble) => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     const begun = [accepted, delta(0, 'a'), fork(0, 1, 1)]
     const rest = [delta(1, 'b'), branchEnd(1), branchEnd(0), done()]
@@ -123,7 +123,7 @@ describe('GET /v1/stream', () => {
     const frames = await framesSeenByNode(stream)
     const starts = frames.filter(({ type }) => type === 'start')
     expect(starts).toHaveLength(2)
-    // The new node gets the same request, seed included, and what the old one said with how it came about.
+    // The new node gets the same request, seed included, and the old node's events with their engine rows.
     expect(starts[1]?.request).toEqual(starts[0]?.request)
     expect(starts[0]).toMatchObject({ log: [], request: { seed: expect.any(Number) } })
     expect(starts[1]?.log).toEqual(
@@ -132,7 +132,7 @@ describe('GET /v1/stream', () => {
     log.mockRestore()
   })
 
-  it('goes on with the same node when only the connection was lost', async () => {
+  it('continues on the same node when only the connection was lost', async () => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     const steps = [accepted, delta(0, 'a'), { drop: true }, delta(0, 'b'), branchEnd(0), done()]
     const client = await Client.generate(steps)
@@ -143,7 +143,7 @@ describe('GET /v1/stream', () => {
     log.mockRestore()
   })
 
-  it('says a cancel again to the node that the stream has moved to', async () => {
+  it('sends a cancel again to the node that the stream has moved to', async () => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     const client = await Client.generate([
       [accepted, { await: 'frame' }, { die: true }],
@@ -158,7 +158,7 @@ describe('GET /v1/stream', () => {
     log.mockRestore()
   })
 
-  it('ends with gpu_node_lost, and what was said stands, when no node can go on', async () => {
+  it('ends with gpu_node_lost, and keeps the text so far, when no node can continue', async () => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     const client = await Client.generate([[accepted, delta(0, 'a'), { die: true }], [{ die: true }]])
     const events = await client.rest()
@@ -171,20 +171,20 @@ describe('GET /v1/stream', () => {
   })
 })
 
-describe('a client that comes back', () => {
-  it('gets what it has not seen, once and in order', async () => {
+describe('a client that resumes', () => {
+  it('gets the events that it does not have, once and in order', async () => {
     const steps = [accepted, delta(0, 'a'), delta(0, 'b'), { await: 'frame' }, branchEnd(0), done()]
     const first = await Client.generate(steps)
     const stream = await streamOf(first)
     expect(await first.next()).toMatchObject({ seq: 1 })
-    first.lose()
+    first.disconnect()
     const second = await Client.resume(stream, 1)
     expect(await second.next()).toMatchObject({ seq: 2, text: 'b' })
     second.send({ type: 'cancel_branch', branch: 3 })
     expect((await second.rest()).map(({ seq }) => seq)).toEqual([3, 4])
   })
 
-  it('takes the place of its older connection', async () => {
+  it('replaces its older connection', async () => {
     const first = await Client.generate([accepted, { await: 'frame' }, done('abort')])
     const stream = await streamOf(first)
     const second = await Client.resume(stream, 0)
@@ -193,16 +193,16 @@ describe('a client that comes back', () => {
     expect(await second.rest()).toMatchObject([{ type: 'done', seq: 1 }])
   })
 
-  it('gets an answer that ended while it was away', async () => {
+  it('gets an answer that ended while it was disconnected', async () => {
     const first = await Client.generate([accepted, { await: 'frame' }, branchEnd(0), done()])
     const stream = await streamOf(first)
     first.send({ type: 'cancel_branch', branch: 1 })
-    first.lose()
+    first.disconnect()
     const second = await Client.resume(stream, 0)
     expect((await second.rest()).map(({ type }) => type)).toEqual(['branch_end', 'done'])
   })
 
-  it('gets it also from a session that was restarted', async () => {
+  it('gets its stream from a session that was restarted', async () => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     const steps = [accepted, delta(0, 'a'), delta(0, 'b'), { await: 'frame' }, branchEnd(0), done()]
     const first = await Client.generate(steps)
@@ -216,7 +216,7 @@ describe('a client that comes back', () => {
     log.mockRestore()
   })
 
-  it('finds it though the session was looked at before the client was back, but not for ever', async () => {
+  it('finds its stream after one alarm of the session, but not after two', async () => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     const session = (stream: string) => env.STREAM_SESSION.get(env.STREAM_SESSION.idFromString(stream))
     const first = await Client.generate([accepted, delta(0, 'a'), { hang: true }])
@@ -235,7 +235,7 @@ describe('a client that comes back', () => {
     log.mockRestore()
   })
 
-  it('hears that the stream is lost when session and node both have lost it', async () => {
+  it('gets gpu_node_lost when session and node have both lost the stream', async () => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     const first = await Client.generate([accepted, delta(0, 'a'), { await: 'frame' }, { die: true }])
     const stream = await streamOf(first)
@@ -246,19 +246,19 @@ describe('a client that comes back', () => {
   })
 
   it.each([
-    ['a stream that never was', async () => String(env.STREAM_SESSION.newUniqueId()), KEY],
+    ['a stream that never existed', async () => String(env.STREAM_SESSION.newUniqueId()), KEY],
     [
       'a stream of another key',
       async () => streamOf(await Client.generate([accepted, { hang: true }])),
       SLOW_KEY,
     ],
-    ['a stream that it has left', async () => finished(), KEY],
-  ])('is told that there is no such stream: %s', async (_, name, key) => {
+    ['a stream that it has read to the end', async () => finished(), KEY],
+  ])('gets stream_not_found: %s', async (_, name, key) => {
     const client = await Client.resume(await name(), 4, key)
     expect(await client.rest()).toMatchObject([{ type: 'error', code: 'stream_not_found', seq: 5 }])
   })
 
-  it('is refused at the handshake when that is no name of a stream', async () => {
+  it('is refused at the handshake when the name of the stream is invalid', async () => {
     const response = await call('/v1/stream?stream=nope&after=1', { headers: { upgrade: 'websocket' } })
     expect(response.status).toBe(404)
   })
@@ -278,7 +278,7 @@ describe('a client that comes back', () => {
   }
 })
 
-describe('frames that clients get wrong', () => {
+describe('invalid frames', () => {
   async function errorFor(...frames: unknown[]) {
     const client = await Client.open()
     for (const frame of frames) client.send(frame)
@@ -304,7 +304,7 @@ describe('frames that clients get wrong', () => {
     expect(await errorFor(...frames)).toMatchObject({ type: 'error', code, param })
   })
 
-  it('ends a running stream upstream too', async () => {
+  it('end a running stream upstream, too', async () => {
     const client = await Client.generate([accepted, { hang: true }])
     const stream = await streamOf(client)
     client.send({ type: 'dance' })
@@ -316,7 +316,7 @@ describe('frames that clients get wrong', () => {
 describe('the handshake', () => {
   const upgrade = { upgrade: 'websocket' }
 
-  it('takes a key as a subprotocol and picks the other one', async () => {
+  it('accepts a key as a subprotocol, and answers with the other subprotocol', async () => {
     const headers = { ...upgrade, authorization: '', 'sec-websocket-protocol': `apar.v1, apar-key.${KEY}` }
     const response = await call('/v1/stream', { headers })
     expect(response.status).toBe(101)
@@ -325,7 +325,7 @@ describe('the handshake', () => {
     response.webSocket?.close()
   })
 
-  it('takes no key from the subprotocols of a plain request', async () => {
+  it('accepts no key from the subprotocols of a plain request', async () => {
     const headers = { authorization: '', 'sec-websocket-protocol': `apar-key.${KEY}` }
     expect((await call('/v1/models', { headers })).status).toBe(401)
   })

@@ -50,21 +50,21 @@ export function heartbeat(fields: Partial<Heartbeat> & { models?: Heartbeat['mod
   }
 }
 
-export function register(id: string, beat = heartbeat()): Promise<Response> {
-  return call(`/internal/v1/nodes/${id}`, { method: 'PUT', json: beat, key: NODE_SECRET })
+export function register(id: string, json = heartbeat()): Promise<Response> {
+  return call(`/internal/v1/nodes/${id}`, { method: 'PUT', json, key: NODE_SECRET })
 }
 
 export function deregister(id: string): Promise<Response> {
   return call(`/internal/v1/nodes/${id}`, { method: 'DELETE', key: NODE_SECRET })
 }
 
-/** What the edge sent to the fake node, once that socket has closed. */
+/** The frames that the fake node got for a stream, once the stream's sockets have closed. */
 export async function framesSeenByNode(stream: string): Promise<Record<string, unknown>[]> {
   const response = await fetch(`${fakeNodeUrl.replace('ws', 'http')}/seen/${stream}`)
   return response.json()
 }
 
-/** As a runtime update does it: memory and connections are lost, storage stays. */
+/** As a runtime update does: memory and connections are lost, storage is kept. */
 export async function evict(stream: string): Promise<void> {
   const session = env.STREAM_SESSION.get(env.STREAM_SESSION.idFromString(stream))
   await runInDurableObject(session, (_, { storage }) => storage.sync())
@@ -118,12 +118,12 @@ export class Client {
     this.#socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame))
   }
 
-  leave(): void {
+  close(): void {
     this.#socket.close(1000)
   }
 
-  /** As far as the edge can tell: a connection that breaks has no code of its own. */
-  lose(): void {
+  /** Looks to the edge like a lost connection: 4000 is none of the codes of an intended close. */
+  disconnect(): void {
     this.#socket.close(4000)
   }
 
@@ -137,7 +137,7 @@ export class Client {
     return this.#events.shift()
   }
 
-  /** Everything until the socket closes. */
+  /** All events until the socket closes. */
   async rest(): Promise<StreamEvent[]> {
     const events: StreamEvent[] = []
     for (let event = await this.next(); event; event = await this.next()) events.push(event)

@@ -1,14 +1,15 @@
 import type { Limits } from '../../../shared/api-keys.ts'
-import { type Taken, TokenBucket } from './token-bucket.ts'
+import { type TakeResult, TokenBucket } from './token-bucket.ts'
 
-/** Without a word from its holder a lease ends after this long: so long may a crash keep a slot. */
-export const LEASE_MS = 60_000
+/** A reservation that is not renewed expires after this time. After a crash its stream slots stay taken this long. */
+export const RESERVATION_MS = 60_000
 
-/** What a request may use at most, known before it runs. */
-export interface Ask {
-  readonly lease: string
+/** The most that a call may use, known before it runs. */
+export interface ReservationRequest {
+  /** Chosen by the caller. */
+  readonly id: string
   readonly promptTokens: number
-  /** New tokens, all answers together; undefined when the client named none. */
+  /** New tokens of all answers together; undefined when the client has set no `max_tokens`. */
   readonly newTokens: number | undefined
   /** Answers written at the same time. */
   readonly streams: number
@@ -16,21 +17,21 @@ export interface Ask {
 
 export type LimitName = 'requests' | 'tokens' | 'streams' | 'day' | 'month'
 
-export type Reserved =
+export type ReservationResult =
   | { readonly granted: true; readonly newTokens: number | undefined }
   | { readonly granted: false; readonly limit: LimitName; readonly retryAfterMs: number }
 
-/** What a client is told about its buckets; undefined where it has no limit. */
+/** The state of a key's rate limits, as clients get it; undefined where there is no limit. */
 export interface RateStatus {
-  readonly requests?: Taken & { readonly limit: number }
-  readonly tokens?: Taken & { readonly limit: number }
+  readonly requests?: TakeResult & { readonly limit: number }
+  readonly tokens?: TakeResult & { readonly limit: number }
 }
 
-interface Lease {
+interface Reservation {
   readonly id: string
   readonly streams: number
   readonly reserved: number
-  /** Tokens used so far, as its holder last said. */
+  /** Tokens used so far, as of the last renewal. */
   used: number
   expiresAt: number
 }
@@ -46,25 +47,26 @@ export interface BudgetState {
   tokensFullAt: number
   day: Quota
   month: Quota
-  leases: Lease[]
+  /** The reservations, under the name that stored states have. */
+  leases: Reservation[]
 }
 
-/** New tokens that a request without `max_tokens` may have, where tokens are limited at all. */
-const UNSTATED_NEW_TOKENS = 4096
-/** Nobody knows when a running stream will end: the soonest at which asking again makes sense. */
+/** New tokens of a request without `max_tokens`, for keys with a token limit. */
+const DEFAULT_NEW_TOKENS = 4096
+/** It is unknown when a running stream will end. This is the retry time sent instead. */
 const RETRY_SOON_MS = 1_000
 
 /**
- * What one key has used and reserved. Tokens are reserved before they are used, so that no number of requests at once
- * can pass a limit, and settled to what was used. Holds no clock and does no I/O.
+ * What one key has used and reserved. Tokens are reserved before they are used, so that concurrent requests together
+ * cannot exceed a limit, and settled to what was used. Has no clock and does no I/O.
  */
 export class KeyBudget {
   readonly #requests: TokenBucket
   readonly #tokens: TokenBucket
   readonly #day: Quota
   readonly #month: Quota
-  /** In order of their expiry: each lease has the same time, and goes to the end when it is renewed. */
-  readonly #leases = new Map<string, Lease>()
+  /** In order of expiry: all have the same lifetime, and a renewed reservation moves to the end. */
+  readonly #reservations = new Map<string, Reservation>()
   #streams = 0
   #reserved = 0
 
@@ -73,23 +75,23 @@ export class KeyBudget {
     this.#tokens = new TokenBucket(state?.tokensFullAt)
     this.#day = state?.day ?? { period: '', used: 0 }
     this.#month = state?.month ?? { period: '', used: 0 }
-    for (const lease of state?.leases ?? []) this.#add(lease)
+    for (const reservation of state?.leases ?? []) this.#add(reservation)
   }
 
-  /** Takes one request. */
-  enter(limits: Limits, now: number): Taken | undefined {
+  /** Takes one request from the rate limit; undefined when there is no limit. */
+  takeRequest(limits: Limits, now: number): TakeResult | undefined {
     const perMinute = limits.requests_per_minute
     return perMinute === undefined ? undefined : this.#requests.take(perMinute, now)
   }
 
-  /** Takes slots and tokens, or nothing. */
-  reserve(limits: Limits, ask: Ask, now: number): Reserved {
+  /** Reserves all stream slots and tokens, or nothing. */
+  reserve(limits: Limits, request: ReservationRequest, now: number): ReservationResult {
     this.#expire(limits, now)
-    const newTokens = ask.newTokens ?? unstatedTokens(limits, ask.promptTokens)
-    const tokens = ask.promptTokens + (newTokens ?? 0)
+    const newTokens = request.newTokens ?? defaultNewTokens(limits, request.promptTokens)
+    const tokens = request.promptTokens + (newTokens ?? 0)
     const { concurrent_streams = Number.POSITIVE_INFINITY } = limits
-    if (this.#streams + ask.streams > concurrent_streams) {
-      const never = ask.streams > concurrent_streams
+    if (this.#streams + request.streams > concurrent_streams) {
+      const never = request.streams > concurrent_streams
       return refused('streams', never ? Number.POSITIVE_INFINITY : RETRY_SOON_MS)
     }
     const quota = this.#refusedByQuota(limits, tokens, now)
@@ -98,30 +100,33 @@ export class KeyBudget {
       const taken = this.#tokens.take(limits.tokens_per_minute, now, tokens)
       if (!taken.allowed) return refused('tokens', taken.retryAfterMs)
     }
-    const { lease: id, streams } = ask
-    this.#add({ id, streams, reserved: tokens, used: 0, expiresAt: now + LEASE_MS })
+    const { id, streams } = request
+    this.#add({ id, streams, reserved: tokens, used: 0, expiresAt: now + RESERVATION_MS })
     return { granted: true, newTokens }
   }
 
-  /** Keeps a lease. False when it has ended: what it had used by its last renewal was counted then, more is not. */
+  /**
+   * Extends a reservation. `used`: tokens so far. False when it has expired: what it had used at its last renewal was
+   * counted then, later use is not.
+   */
   renew(id: string, used: number, now: number): boolean {
-    const lease = this.#leases.get(id)
-    if (!lease || lease.expiresAt <= now) return false
-    lease.used = Math.max(lease.used, used)
-    lease.expiresAt = now + LEASE_MS
-    this.#leases.delete(id)
-    this.#leases.set(id, lease)
+    const reservation = this.#reservations.get(id)
+    if (!reservation || reservation.expiresAt <= now) return false
+    reservation.used = Math.max(reservation.used, used)
+    reservation.expiresAt = now + RESERVATION_MS
+    this.#reservations.delete(id)
+    this.#reservations.set(id, reservation)
     return true
   }
 
-  /** Ends a lease with what was used; one that expired before has counted what was known of it then. */
+  /** Ends a reservation and counts what it used. Does nothing for one that has expired. */
   settle(limits: Limits, id: string, used: number, now: number): void {
     this.#expire(limits, now)
-    const lease = this.#leases.get(id)
-    if (lease) this.#end(limits, lease, used, now)
+    const reservation = this.#reservations.get(id)
+    if (reservation) this.#end(limits, reservation, used, now)
   }
 
-  /** Slots in use, expired ones included until somebody asks for a slot. */
+  /** Slots in use; those of expired reservations count until the next `reserve`, `settle` or `totals`. */
   get streams(): number {
     return this.#streams
   }
@@ -135,10 +140,10 @@ export class KeyBudget {
     }
   }
 
-  /** Tokens used in the day and month that `now` lies in, and those that are reserved. */
+  /** Tokens used in the day and the month of `now`, and tokens and slots that are reserved. */
   totals(limits: Limits, now: number): { day: number; month: number; reserved: number; streams: number } {
     this.#expire(limits, now)
-    this.#turn(now)
+    this.#startPeriods(now)
     return {
       day: this.#day.used,
       month: this.#month.used,
@@ -153,17 +158,17 @@ export class KeyBudget {
       tokensFullAt: this.#tokens.fullAt,
       day: { ...this.#day },
       month: { ...this.#month },
-      leases: [...this.#leases.values()].map((lease) => ({ ...lease })),
+      leases: [...this.#reservations.values()].map((reservation) => ({ ...reservation })),
     }
   }
 
-  #refusedByQuota(limits: Limits, tokens: number, now: number): Reserved | undefined {
-    this.#turn(now)
+  #refusedByQuota(limits: Limits, tokens: number, now: number): ReservationResult | undefined {
+    this.#startPeriods(now)
     const { tokens_per_day, tokens_per_month } = limits
     const refusedBy = (name: 'day' | 'month', limit: number | undefined, used: number, end: number) => {
       if (limit === undefined || used + this.#reserved + tokens <= limit) return undefined
       if (tokens > limit) return refused(name, Number.POSITIVE_INFINITY)
-      // What is only reserved may come back.
+      // Reserved tokens that are not used come back.
       return refused(name, used + tokens <= limit ? RETRY_SOON_MS : end - now)
     }
     return (
@@ -172,33 +177,33 @@ export class KeyBudget {
     )
   }
 
-  #add(lease: Lease): void {
-    this.#leases.set(lease.id, lease)
-    this.#streams += lease.streams
-    this.#reserved += lease.reserved
+  #add(reservation: Reservation): void {
+    this.#reservations.set(reservation.id, reservation)
+    this.#streams += reservation.streams
+    this.#reserved += reservation.reserved
   }
 
-  #end(limits: Limits, lease: Lease, used: number, now: number): void {
-    this.#turn(now)
-    this.#leases.delete(lease.id)
-    this.#streams -= lease.streams
-    this.#reserved -= lease.reserved
+  #end(limits: Limits, reservation: Reservation, used: number, now: number): void {
+    this.#startPeriods(now)
+    this.#reservations.delete(reservation.id)
+    this.#streams -= reservation.streams
+    this.#reserved -= reservation.reserved
     this.#day.used += used
     this.#month.used += used
     if (limits.tokens_per_minute !== undefined) {
-      this.#tokens.settle(limits.tokens_per_minute, now, lease.reserved - used)
+      this.#tokens.settle(limits.tokens_per_minute, now, reservation.reserved - used)
     }
   }
 
   #expire(limits: Limits, now: number): void {
-    for (const lease of this.#leases.values()) {
-      if (lease.expiresAt > now) return
-      this.#end(limits, lease, lease.used, now)
+    for (const reservation of this.#reservations.values()) {
+      if (reservation.expiresAt > now) return
+      this.#end(limits, reservation, reservation.used, now)
     }
   }
 
-  /** A new day or month begins with nothing used. */
-  #turn(now: number): void {
+  /** Resets the quota of a day or month that has ended. */
+  #startPeriods(now: number): void {
     const day = dayOf(now)
     if (this.#day.period !== day) Object.assign(this.#day, { period: day, used: 0 })
     const month = day.slice(0, 7)
@@ -211,16 +216,16 @@ export function dayOf(now: number): string {
   return new Date(now).toISOString().slice(0, 10)
 }
 
-function refused(limit: LimitName, retryAfterMs: number): Reserved {
+function refused(limit: LimitName, retryAfterMs: number): ReservationResult {
   return { granted: false, limit, retryAfterMs }
 }
 
-/** As many as any limit could ever let through, so that a small limit does not refuse what names no number. */
-function unstatedTokens(limits: Limits, promptTokens: number): number | undefined {
+/** At most what the smallest limit allows, so that a small limit does not refuse requests without `max_tokens`. */
+function defaultNewTokens(limits: Limits, promptTokens: number): number | undefined {
   const { tokens_per_minute, tokens_per_day, tokens_per_month } = limits
   const bounds = [tokens_per_minute, tokens_per_day, tokens_per_month].filter((limit) => limit !== undefined)
   if (bounds.length === 0) return undefined
-  return Math.max(1, Math.min(UNSTATED_NEW_TOKENS, ...bounds.map((bound) => bound - promptTokens)))
+  return Math.max(1, Math.min(DEFAULT_NEW_TOKENS, ...bounds.map((bound) => bound - promptTokens)))
 }
 
 function nextDay(now: number): number {

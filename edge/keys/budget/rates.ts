@@ -1,7 +1,7 @@
 import { AparError } from '../../../shared/errors.ts'
 import type { LimitName, RateStatus } from './key-budget.ts'
 
-/** The headers that OpenAI's clients know. */
+/** OpenAI's rate limit headers. */
 export function setRateHeaders(headers: Headers, rates: RateStatus): void {
   for (const [name, status] of Object.entries(rates)) {
     headers.set(`x-ratelimit-limit-${name}`, String(status.limit))
@@ -12,16 +12,16 @@ export function setRateHeaders(headers: Headers, rates: RateStatus): void {
 
 const MESSAGES: Record<LimitName, string> = {
   requests: 'the requests per minute of this key are used up',
-  tokens: 'fewer tokens per minute are left to this key than this request may use (max_tokens)',
-  streams: 'this key has as many streams open as it may have',
-  day: 'fewer tokens are left to this key today than this request may use (max_tokens)',
-  month: 'fewer tokens are left to this key this month than this request may use (max_tokens)',
+  tokens: 'this request may use more tokens (max_tokens) than this key has left this minute',
+  streams: 'this key has as many open streams as its limit allows',
+  day: 'this request may use more tokens (max_tokens) than this key has left today',
+  month: 'this request may use more tokens (max_tokens) than this key has left this month',
 }
 
-/** `retryAfterMs` Infinity: the request asks for more than the limit ever allows. */
+/** `retryAfterMs` Infinity: the request alone asks for more than the limit. */
 export function limitError(limit: LimitName, retryAfterMs: number): AparError {
   const never = retryAfterMs === Number.POSITIVE_INFINITY
-  const more = never ? ': this request alone asks for more; ask for fewer tokens or answers' : ''
+  const more = never ? ': the request alone exceeds the limit; ask for fewer tokens or answers' : ''
   return new AparError(codeOf(limit), MESSAGES[limit] + more, {
     retryAfterSeconds: never ? undefined : Math.max(1, Math.ceil(retryAfterMs / 1000)),
   })

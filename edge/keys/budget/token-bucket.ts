@@ -1,9 +1,9 @@
-/** What came of taking from a bucket. Times are from now, in ms. */
-export interface Taken {
+/** Result of taking from a bucket. Times are from now, in ms. */
+export interface TakeResult {
   readonly allowed: boolean
   /** Whole tokens left. */
   readonly remaining: number
-  /** 0 when allowed; Infinity when the bucket could never hold as much. */
+  /** 0 when allowed; Infinity when the bucket can never hold as much. */
   readonly retryAfterMs: number
   readonly fullAfterMs: number
 }
@@ -21,7 +21,7 @@ export class TokenBucket {
   }
 
   /** Takes `count` tokens, or none. */
-  take(perMinute: number, now: number, count = 1): Taken {
+  take(perMinute: number, now: number, count = 1): TakeResult {
     const interval = 60_000 / perMinute
     const left = this.#left(perMinute, now)
     const allowed = left >= count
@@ -36,22 +36,22 @@ export class TokenBucket {
   }
 
   /**
-   * Puts back what a reservation did not use (`count` > 0), or takes what it used beyond, be it there or not
-   * (`count` < 0): then the bucket owes, and gives nothing until that is repaid.
+   * Returns what a reservation did not use (`count` > 0), or takes what it used in excess (`count` < 0). The level may
+   * become negative: the bucket then gives nothing until it has refilled above zero.
    */
   settle(perMinute: number, now: number, count: number): void {
     const from = count < 0 ? Math.max(this.fullAt, now) : this.fullAt
     this.fullAt = from - (count * 60_000) / perMinute
   }
 
-  /** As a take of nothing would say. */
-  state(perMinute: number, now: number): Taken {
+  /** As `take` with `count` 0. */
+  state(perMinute: number, now: number): TakeResult {
     return this.take(perMinute, now, 0)
   }
 
   #left(perMinute: number, now: number): number {
     const missing = Math.max(0, this.fullAt - now) / (60_000 / perMinute)
-    // Repeated sums of a fraction drift by far less than this, and no client gains a token by it.
+    // Rounding errors of repeated sums are far smaller than this, and it gives no client an extra token.
     return perMinute - missing + 1e-6
   }
 }

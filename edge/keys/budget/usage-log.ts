@@ -2,10 +2,10 @@
 export interface DayUsage {
   /** `2026-11-23`, in UTC. */
   readonly day: string
-  /** Requests that were let in, whatever they asked for. */
+  /** Requests that passed the rate limit, whatever became of them. */
   readonly requests: number
   readonly prompt_tokens: number
-  /** Of these, found in a prefix cache. */
+  /** Prompt tokens that were found in a prefix cache; included in `prompt_tokens`. */
   readonly cached_prompt_tokens: number
   readonly completion_tokens: number
 }
@@ -14,7 +14,7 @@ export type Spent = Omit<DayUsage, 'day'>
 
 type Row = Record<string, string | number> & DayUsage
 
-/** A key's use, day by day. Gathers in memory until {@link UsageLog.write}. */
+/** A key's usage per day. Kept in memory until {@link UsageLog.write}. */
 export class UsageLog {
   readonly #sql: SqlStorage
   readonly #pending = new Map<string, Spent>()
@@ -28,7 +28,7 @@ export class UsageLog {
   }
 
   write(): void {
-    // Not earlier: who tries keys that do not exist shall leave nothing behind.
+    // Not in the constructor: an object for a key that does not exist must not use storage.
     this.#sql.exec(`CREATE TABLE IF NOT EXISTS usage (day TEXT PRIMARY KEY, requests INTEGER,
       prompt_tokens INTEGER, cached_prompt_tokens INTEGER, completion_tokens INTEGER)`)
     for (const [day, spent] of this.#pending) {
@@ -48,7 +48,7 @@ export class UsageLog {
     this.#pending.clear()
   }
 
-  /** From the first day to the last, both included; days without use are left out. */
+  /** From `first` to `last`, both included; days without usage are left out. */
   days(first: string, last: string): DayUsage[] {
     this.write()
     return this.#sql

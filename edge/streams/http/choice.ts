@@ -3,16 +3,16 @@ import { AparError } from '../../../shared/errors.ts'
 import type { FinishReason } from '../../../shared/openai.ts'
 import type { AcceptedEvent, StreamEvent, TokenLogprob, Usage } from '../../../shared/protocol/events.ts'
 
-/** Text that has its final place, and the log-probabilities of the tokens that begin in it. */
+/** New text at its final position in document order, and the log-probabilities of the tokens that begin in it. */
 export interface Growth {
   readonly text: string
   readonly logprobs: readonly TokenLogprob[]
 }
 
-/** One choice of an answer: a stream's text in document order. Feed it every event that follows `accepted`. */
+/** One of OpenAI's `choices`: a stream's text in document order. `push` every event that follows `accepted`. */
 export class Choice {
   readonly #ordered: OrderedText
-  /** Per branch, those whose text has not found its place yet; in order of `at`. */
+  /** Per branch, the log-probabilities whose text is not final yet, in order of `at`. */
   readonly #waiting = new Map<number, TokenLogprob[]>()
   #finishReason: FinishReason = 'stop'
   #usage: Usage | undefined
@@ -22,7 +22,7 @@ export class Choice {
   }
 
   /**
-   * What this event made final; often nothing.
+   * The text that this event makes final; often empty.
    * @throws AparError for the event of a failed stream.
    */
   push(event: StreamEvent): Growth {
@@ -45,7 +45,7 @@ export class Choice {
     return this.#finishReason
   }
 
-  /** @throws AparError before `done`: nobody reads on once the client has left. */
+  /** @throws AparError before `done`, which never comes when the client has disconnected. */
   get usage(): Usage {
     if (!this.#usage) throw new AparError('gpu_node_lost', 'the stream was cut before its end')
     return this.#usage
@@ -64,7 +64,7 @@ export class Choice {
   }
 }
 
-/** An `error` event as what it was before it became one. */
+/** The error that an `error` event was made from. */
 export function streamError({ code, message, param }: StreamEvent & { type: 'error' }): AparError {
   return new AparError(code, message, { param: param ?? undefined })
 }

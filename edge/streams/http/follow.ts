@@ -10,20 +10,21 @@ import { closeQuietly } from '../../nodes/node-socket.ts'
 import { sleep } from '../../nodes/sleep.ts'
 import { connectToSession, type SessionOptions } from '../connect.ts'
 
-/** Attempts in a row to reach a session that has lost its connections. */
+/** Attempts in a row, none of which brought an event, to connect to the session again. */
 const MAX_RECONNECTS = 5
 const FIRST_BACKOFF_MS = 50
 
 export interface FollowOptions {
   readonly callContext?: CallContext | undefined
-  /** Aborting it ends the events; not the stream, unless it was not shown to anybody yet. */
+  /** Aborting it ends the events. It ends the stream only if its first event was not passed on yet. */
   readonly signal: AbortSignal
-  readonly session: Pick<SessionOptions, 'principal' | 'lease'>
+  readonly session: Pick<SessionOptions, 'principal' | 'reservation'>
 }
 
 /**
- * The events of one stream whose client may come back: its session sees to its limits, and keeps it for its grace time,
- * also when this loop is left. `from`: a new stream's request, or the name of one to read from its first event.
+ * The events of one stream whose client may resume. The stream's session owns the reservation in the key's limits, and
+ * keeps the stream for its grace time, also when this generator is left early.
+ * `from`: the request of a new stream, or the name of a stream to read from its first event.
  * @throws AparError `stream_replaced` when another connection takes over.
  */
 export async function* follow(
@@ -33,7 +34,7 @@ export async function* follow(
 ): AsyncGenerator<StreamEvent, void> {
   let stream = typeof from === 'string' ? from : undefined
   let lastSeq = -1
-  // Until somebody asks for what follows its first event, a new stream has been shown to nobody who could come back.
+  // A new stream's name is in its first event: before that was passed on, no client can resume the stream.
   let shown = stream !== undefined
   for (let failures = 0; failures < MAX_RECONNECTS; failures++) {
     if (failures > 0) {
@@ -46,7 +47,7 @@ export async function* follow(
     try {
       socket = await connectToSession(env, options)
     } catch (why) {
-      // A session that is just being restarted throws; one that does not exist says so.
+      // Any other error is of a session that is being restarted. An AparError says that there is no such stream.
       if (why instanceof AparError || failures === MAX_RECONNECTS - 1) throw why
       continue
     }
@@ -72,7 +73,7 @@ export async function* follow(
   throw lost()
 }
 
-/** A session's socket, read event by event. */
+/** Reads the events from a session's socket. */
 class Reader {
   closeCode: number | undefined
   readonly #socket: WebSocket
@@ -84,7 +85,7 @@ class Reader {
     this.#signal = signal
     socket.addEventListener('message', ({ data }) => {
       const event: ServerFrame = JSON.parse(String(data))
-      // Merged deltas come only to those who send acks.
+      // Merged deltas are sent only to clients that send acks.
       if (event.type === 'keep_alive' || event.type === 'deltas') return
       this.#events.push(event)
     })

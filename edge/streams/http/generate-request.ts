@@ -2,7 +2,10 @@ import type { Apar } from '../../../shared/openai.ts'
 import { parse } from '../../../shared/parse.ts'
 import { FurtherSampling, GenerateRequest } from '../../../shared/protocol/request.ts'
 
-/** The fields of another API, under our names, as a request; null means absent. `apar`: what that API has no fields for. */
+/**
+ * A request from the fields of another API, under apar's names; null means absent. `apar`: options that the other API
+ * does not have.
+ */
 export function toGenerateRequest(fields: object, apar: Apar | null | undefined): GenerateRequest {
   const options = Object.entries(apar ?? {})
   const isSampling = ([name]: readonly [string, unknown]) => name in FurtherSampling.shape
@@ -16,7 +19,7 @@ export function toGenerateRequest(fields: object, apar: Apar | null | undefined)
   return parse(GenerateRequest, Object.fromEntries(given))
 }
 
-/** Text, or its parts. */
+/** The text of a message's content. */
 export function joinedText(content: string | readonly { readonly text: string }[]): string {
   return typeof content === 'string' ? content : content.map(({ text }) => text).join('')
 }

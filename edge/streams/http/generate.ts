@@ -8,29 +8,29 @@ import { logTrouble } from '../../log.ts'
 import { nodesOf } from '../../nodes/fleet-nodes.ts'
 import { Upstream } from '../../nodes/upstream.ts'
 
-/** How long a cancelled stream may take to say what it used. */
-const LAST_WORD_MS = 5_000
+/** How long to wait for the usage of a cancelled stream, which its `done` event has. */
+const USAGE_WAIT_MS = 5_000
 
 export interface GenerateOptions {
   readonly callContext?: CallContext | undefined
-  /** Aborting it cancels the stream upstream and ends the events, as does leaving the loop early. */
+  /** Aborting it cancels the stream at the gpu node and ends the events. Leaving the generator early does the same. */
   readonly signal: AbortSignal
-  /** Sees every event, also those that come between a cancel and the end. */
+  /** Called for every event, also for those that come after a cancel. */
   readonly observe: (event: StreamEvent) => void
-  /** Sees to work that outlasts the call. */
-  readonly finish: (work: Promise<void>) => void
+  /** As `ExecutionContext.waitUntil`: for work that lasts longer than the call. */
+  readonly waitUntil: (work: Promise<void>) => void
 }
 
 /**
- * The events of one stream that ends with the call it belongs to. Nobody can come back for it, so the worker itself
- * reads it from the gpu node, and no StreamSession is made (docs/adr/0021).
+ * The events of one stream that ends with its call. It cannot be resumed, so the worker itself reads it from the gpu
+ * node, without a StreamSession (docs/adr/0021).
  */
 export async function* generate(
   env: Env,
   request: GenerateRequest,
-  { callContext, signal, observe, finish }: GenerateOptions,
+  { callContext, signal, observe, waitUntil }: GenerateOptions,
 ): AsyncGenerator<StreamEvent, void> {
-  // Named as those of the sessions are; no session will ever know it.
+  // A name of the same form as a session's; no session with this id is ever created.
   const stream = env.STREAM_SESSION.newUniqueId().toString()
   const log = new StreamLog()
   const events = new EventQueue<StreamEvent>()
@@ -40,7 +40,7 @@ export async function* generate(
     reportEnd = resolve
   })
   let observed = 0
-  const onGrown = () => {
+  const onBatch = () => {
     for (const event of log.since(observed - 1)) {
       observe(event)
       events.push(event)
@@ -51,17 +51,17 @@ export async function* generate(
   const reportError = (why: unknown) => logTrouble(env, { stream, request_id: callContext?.request_id }, why)
   const upstream = new Upstream({
     ...{ stream, callContext, request, log, reportError },
-    nodes: nodesOf(env, finish),
+    nodes: nodesOf(env, waitUntil),
     onNode: () => {},
-    onBatch: onGrown,
+    onBatch,
     onLost: (error) => {
       if (error.code === 'internal_error') reportError(error.cause ?? error)
       log.append({ rows: [], events: [errorEvent(error, log.nextSeq)] })
-      onGrown()
+      onBatch()
     },
   })
   signal.addEventListener('abort', onAbort)
-  // It may have come before the listener.
+  // The signal may have aborted before the listener was added.
   if (signal.aborted) onAbort()
   void upstream.run()
   try {
@@ -75,7 +75,7 @@ export async function* generate(
     signal.removeEventListener('abort', onAbort)
     if (!log.ended) {
       upstream.cancel({ type: 'cancel' })
-      const late = setTimeout(reportEnd, LAST_WORD_MS)
+      const late = setTimeout(reportEnd, USAGE_WAIT_MS)
       await ended
       clearTimeout(late)
     }

@@ -4,23 +4,23 @@ import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import type { AppEnv } from '../../app-env.ts'
 import { Admission } from '../../keys/admission.ts'
 import { follow } from './follow.ts'
-import { Identified } from './sse.ts'
-import { readStreams, type Streams, toItsEnd } from './streams.ts'
+import { ItemWithId } from './sse.ts'
+import { readStreams, runToCompletion, type Streams } from './streams.ts'
 
-/** Where a client is in an answer: the stream of each choice, and how many of its chunks have arrived. */
+/** How far a client has read an answer: the stream of each choice, and how many of its chunks have arrived. */
 export type Position = readonly { readonly stream: string; readonly chunks: number }[]
 
 /** `<stream>.<chunks>` of each choice, separated by commas. */
 const POSITION = /^[0-9a-f]{1,64}\.\d{1,9}(,[0-9a-f]{1,64}\.\d{1,9})*$/
 const MAX_POSITION_CHARS = 2048
 
-/** undefined when the request does not continue another one. @throws AparError `invalid_request`. */
+/** From `last-event-id`; undefined when the request does not resume an answer. @throws AparError `invalid_request`. */
 export function positionOf(c: Context, choices: number): Position | undefined {
   const text = c.req.header('last-event-id')
   if (text === undefined || text === '') return undefined
   const position = POSITION.test(text) && text.length <= MAX_POSITION_CHARS ? text.split(',') : []
   if (position.length !== choices)
-    throw new AparError('invalid_request', 'last-event-id is none of an answer to this request', {
+    throw new AparError('invalid_request', 'last-event-id does not belong to an answer to this request', {
       param: 'last-event-id',
     })
   return position.map((each) => {
@@ -30,11 +30,11 @@ export function positionOf(c: Context, choices: number): Position | undefined {
 }
 
 /**
- * As `startStreams`, for a client that may come back: its streams outlive the call by their grace time, and their
- * sessions count what they use.
+ * As `startStreams`, for a client that may resume: each stream is kept after the call for its grace time, and its
+ * session owns the reservation.
  */
 export function startResumable(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
-  return toItsEnd(c, admitAndStart(c, requests))
+  return runToCompletion(c, admitAndStart(c, requests))
 }
 
 async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
@@ -44,19 +44,19 @@ async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequ
     admissions.map((admission) => {
       const [request] = admission.requests
       if (!request) throw new Error('an admission without a request')
-      const session = { principal, lease: admission.handOver() }
+      const session = { principal, reservation: admission.handOver() }
       return follow(c.env, request, { callContext: c.get('callContext'), signal, session })
     }),
   )
 }
 
-/** The streams of an earlier call, from their beginning. @throws AparError `stream_not_found`. */
+/** The streams of an earlier call, from their first event. @throws AparError `stream_not_found`. */
 export function resumeStreams(c: Context<AppEnv>, position: Position): Promise<Streams> {
   const session = { principal: c.get('principal') }
   return readStreams(c, (signal) => position.map(({ stream }) => follow(c.env, stream, { signal, session })))
 }
 
-/** A lease for each, since each is settled by its own session. All or none. */
+/** Makes a reservation for each request, since each session settles its own. Makes all or none. */
 async function admitEach(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Admission[]> {
   const admissions: Admission[] = []
   try {
@@ -75,33 +75,33 @@ async function admitEach(c: Context<AppEnv>, requests: readonly GenerateRequest[
   }
 }
 
-/** As much of a chunk as tells whose it is: the last one, with the usage, counts with the first choice. */
+/** The part of a chunk that names its choice. The usage chunk names none, and counts with the first choice. */
 export interface Chunk {
   readonly choices: readonly { readonly index: number }[]
 }
 
 /**
- * Chunks, each with the position behind it as the event's id; those that the client has are left out. A stream's events
- * are the same each time they are read, and so are the chunks of its choice.
+ * The chunks, each with the position behind it as its event id, without those that the client has got. A stream has the
+ * same events each time it is read, so its choice has the same chunks.
  * @throws AparError `invalid_request` at the end, for a position that the answer does not have.
  */
-export async function* identified(
+export async function* chunksWithIds(
   chunks: AsyncIterable<Chunk>,
   streams: Streams,
-  had?: Position,
-): AsyncGenerator<Identified, void> {
+  received?: Position,
+): AsyncGenerator<ItemWithId, void> {
   const counts = streams.accepted.map(() => 0)
   for await (const chunk of chunks) {
     const choice = chunk.choices[0]?.index ?? 0
     const count = (counts[choice] ?? 0) + 1
     counts[choice] = count
-    if (count <= (had?.[choice]?.chunks ?? 0)) continue
+    if (count <= (received?.[choice]?.chunks ?? 0)) continue
     const id = streams.accepted.map(({ stream }, index) => {
-      return `${stream}.${Math.max(counts[index] ?? 0, had?.[index]?.chunks ?? 0)}`
+      return `${stream}.${Math.max(counts[index] ?? 0, received?.[index]?.chunks ?? 0)}`
     })
-    yield new Identified(id.join(','), chunk)
+    yield new ItemWithId(id.join(','), chunk)
   }
-  if (had?.some(({ chunks }, index) => chunks > (counts[index] ?? 0)))
+  if (received?.some(({ chunks }, index) => chunks > (counts[index] ?? 0)))
     throw new AparError('invalid_request', 'last-event-id is behind the end of this answer', {
       param: 'last-event-id',
     })

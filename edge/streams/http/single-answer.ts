@@ -2,10 +2,10 @@ import type { AcceptedEvent, Usage } from '../../../shared/protocol/events.ts'
 import { Choice } from './choice.ts'
 import type { Streams } from './streams.ts'
 
-/** The answer of a call with one stream, for APIs that know no `n`. */
+/** The answer of a call with one stream, for APIs without `n`. */
 export class SingleAnswer {
   readonly accepted: AcceptedEvent
-  /** In document order, as far as it has been read. */
+  /** In document order, as far as `pieces` has been read. */
   text = ''
   readonly #streams: Streams
   readonly #choice: Choice
@@ -18,7 +18,7 @@ export class SingleAnswer {
     this.#choice = new Choice(accepted)
   }
 
-  /** More text, as it becomes final; never empty. @throws AparError for a stream that fails. */
+  /** The text in pieces, as they become final; none is empty. @throws AparError for a stream that fails. */
   async *pieces(): AsyncGenerator<string, void> {
     for await (const [, event] of this.#streams.events) {
       const { text } = this.#choice.push(event)
@@ -32,7 +32,7 @@ export class SingleAnswer {
     for await (const _ of this.pieces());
   }
 
-  /** Valid after the end, as are the others. */
+  /** Whether the answer ended by length. Valid after the end, as is `usage`. */
   get cut(): boolean {
     return this.#choice.finishReason === 'length'
   }

@@ -4,17 +4,17 @@ import type { AppEnv } from '../../app-env.ts'
 import { logIfBug } from '../../log.ts'
 
 /**
- * Proxies cut connections that stay quiet (15 s is safe), and workerd by itself notices that a client has left only with
- * the second write after that: so this is also how long a generation may go on for nobody while its text waits for an
- * earlier branch. On Cloudflare `request.signal` tells.
+ * Proxies close connections that stay quiet (15 s is safe). And workerd by itself notices that a client has
+ * disconnected only at the second write after that, so this interval also bounds how long a generation runs without a
+ * client while its text waits for an earlier branch. On Cloudflare `request.signal` aborts at once.
  */
 const KEEP_ALIVE_MS = 250
 
-/** What may wait for a client that reads slowly, some 20,000 tokens; with more it is cut. */
+/** Bytes that may wait for a client that reads slowly, some 20,000 tokens. With more its connection is closed. */
 export const MAX_WAITING_BYTES = 4 * 1024 * 1024
 
-/** An item with an id, which a client that comes back names in `last-event-id`. */
-export class Identified {
+/** An item with an event id, which a client that resumes sends as `last-event-id`. */
+export class ItemWithId {
   readonly id: string
   readonly item: unknown
 
@@ -24,23 +24,23 @@ export class Identified {
   }
 }
 
-/** How an API writes its items. */
+/** How an API writes its items as server-sent events. */
 export interface SseFormat {
   readonly item: (item: unknown) => string
-  /** In the place of all that would have followed. */
+  /** Replaces all items that would have followed. */
   readonly error: (error: AparError) => string
   /** After the last item. */
   readonly end: string | undefined
 }
 
-/** The completions': one JSON per `data:` line, `[DONE]` after the last, an error as a last data line instead. */
+/** OpenAI's completions: one JSON per `data:` line, then `[DONE]`, or an error as the last data line instead. */
 const COMPLETIONS: SseFormat = {
-  item: (item) => (item instanceof Identified ? `id: ${item.id}\n${dataLine(item.item)}` : dataLine(item)),
+  item: (item) => (item instanceof ItemWithId ? `id: ${item.id}\n${dataLine(item.item)}` : dataLine(item)),
   error: (error) => dataLine(error.toBody()),
   end: 'data: [DONE]',
 }
 
-/** Of APIs that name their events: each item's `type` is its event's name, too. `failure` makes the last of them. */
+/** For APIs with named events: an item's `type` is also its event's name. `failure` makes the event for an error. */
 export function namedEvents(failure: (error: AparError) => { readonly type: string }): SseFormat {
   const line = (item: { readonly type: string }) => `event: ${item.type}\n${dataLine(item)}`
   return {
@@ -50,7 +50,7 @@ export function namedEvents(failure: (error: AparError) => { readonly type: stri
   }
 }
 
-/** `items` as server-sent events. A comment goes out whenever nothing else did for a while. */
+/** `items` as server-sent events, with a comment as keep-alive when no item comes for a while. */
 export function sseResponse(
   c: Context<AppEnv>,
   items: AsyncIterable<unknown>,
@@ -58,28 +58,28 @@ export function sseResponse(
   format: SseFormat = COMPLETIONS,
 ): Response {
   const encoder = new TextEncoder()
-  // Not a stream of our own: when the connection breaks in the middle of a write, workerd tells those nothing.
+  // Not a ReadableStream of our own: workerd does not report to it that the connection broke during a write.
   const { readable, writable } = new IdentityTransformStream()
   const writer = writable.getWriter()
-  let left = false
+  let disconnected = false
   let waitingBytes = 0
-  const leave = () => {
-    if (left) return
-    left = true
+  const onDisconnect = () => {
+    if (disconnected) return
+    disconnected = true
     onCancel()
   }
   const write = (text: string) => {
-    if (left) return
+    if (disconnected) return
     const bytes = encoder.encode(`${text}\n\n`)
     waitingBytes += bytes.length
     const written = () => {
       waitingBytes -= bytes.length
     }
-    writer.write(bytes).then(written, leave)
-    // The abort fails every write that waits.
+    writer.write(bytes).then(written, onDisconnect)
+    // Aborting rejects all writes that wait.
     if (waitingBytes > MAX_WAITING_BYTES) void writer.abort(new Error('the client reads too slowly'))
   }
-  void pump(c, items, format, write).then(() => writer.close().catch(leave))
+  void pump(c, items, format, write).then(() => writer.close().catch(onDisconnect))
   const headers = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' }
   return new Response(readable, { headers })
 }

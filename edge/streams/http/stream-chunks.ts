@@ -2,14 +2,14 @@ import type { Context } from 'hono'
 import { AparError } from '../../../shared/errors.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import type { AppEnv } from '../../app-env.ts'
-import { enter } from '../../keys/authorize.ts'
-import { type Chunk, identified, positionOf, resumeStreams, startResumable } from './resumable.ts'
+import { authorize } from '../../keys/authorize.ts'
+import { type Chunk, chunksWithIds, positionOf, resumeStreams, startResumable } from './resumable.ts'
 import { sseResponse } from './sse.ts'
 import { type Streams, startStreams } from './streams.ts'
 
 /**
- * The answer to a call that asks for a stream: its chunks as server-sent events, from the beginning, or for a client that
- * comes back from where it was.
+ * The answer to a call with `stream: true`: its chunks as server-sent events, all of them, or for a client that resumes
+ * those after `last-event-id`.
  */
 export async function streamChunks(
   c: Context<AppEnv>,
@@ -17,16 +17,16 @@ export async function streamChunks(
   resumable: boolean | undefined,
   chunksOf: (streams: Streams) => AsyncIterable<Chunk>,
 ): Promise<Response> {
-  const had = positionOf(c, requests.length)
-  if (had && !resumable) {
-    const message = 'last-event-id goes on with a call that has apar.resumable: send the same body'
+  const received = positionOf(c, requests.length)
+  if (received && !resumable) {
+    const message = 'last-event-id resumes a call with apar.resumable: send the same body again'
     throw new AparError('invalid_request', message, { param: 'apar.resumable' })
   }
   if (!resumable) {
     const streams = await startStreams(c, requests)
     return sseResponse(c, chunksOf(streams), streams.cancel)
   }
-  await enter(c, 'generate')
-  const streams = await (had ? resumeStreams(c, had) : startResumable(c, requests))
-  return sseResponse(c, identified(chunksOf(streams), streams, had), streams.cancel)
+  await authorize(c, 'generate')
+  const streams = await (received ? resumeStreams(c, received) : startResumable(c, requests))
+  return sseResponse(c, chunksWithIds(chunksOf(streams), streams, received), streams.cancel)
 }

@@ -3,70 +3,70 @@ import { AparError } from '../../../shared/errors.ts'
 import type { AcceptedEvent, StreamEvent } from '../../../shared/protocol/events.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import type { AppEnv } from '../../app-env.ts'
-import { enterAndAdmit } from '../../keys/authorize.ts'
+import { authorizeAndReserve } from '../../keys/authorize.ts'
 import { streamError } from './choice.ts'
 import { generate } from './generate.ts'
 
-/** An event, and which of the streams it belongs to. */
-export type Numbered = readonly [stream: number, event: StreamEvent]
+/** An event, and the index of its stream. */
+export type IndexedEvent = readonly [stream: number, event: StreamEvent]
 
-/** The streams of one call, all of them accepted by a gpu node. */
+/** The streams of one call. Each was accepted by a gpu node. */
 export interface Streams {
   /** In the order of the requests. */
   readonly accepted: readonly AcceptedEvent[]
-  /** What follows, of all streams, as it comes. Leaving the loop early cancels them all. */
-  readonly events: AsyncIterable<Numbered>
-  /** Cancels all of them; what they used is settled all the same. */
+  /** The events after `accepted` of all streams, as they come. Leaving the loop early cancels all streams. */
+  readonly events: AsyncIterable<IndexedEvent>
+  /** Cancels all streams. What they used is still settled. */
   readonly cancel: () => void
 }
 
 /**
- * Lets the caller of one call in, admits its requests and starts a stream for each. Sees to it that what they used is counted, however
- * they end and even if the client leaves.
- * @throws AparError when the key, its limits or a gpu node refuses; then nothing runs. So only what was accepted gets
- * status 200: a refusal is an ordinary error answer, streaming or not.
+ * Authorizes the call, reserves what its requests may use, and starts a stream for each request. What the streams
+ * used is settled however they end, also when the client disconnects.
+ * @throws AparError when the key, its limits or a gpu node refuses the call; then nothing runs. This is known before
+ * the response begins, so a refusal is an ordinary error response with its status, streaming or not.
  */
 export function startStreams(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
-  return toItsEnd(c, admitAndStart(c, requests))
+  return runToCompletion(c, admitAndStart(c, requests))
 }
 
 async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
-  const admission = await enterAndAdmit(c, requests)
-  const finish = (work: Promise<void>) => c.executionCtx.waitUntil(work)
+  const admission = await authorizeAndReserve(c, requests)
+  const waitUntil = (work: Promise<void>) => c.executionCtx.waitUntil(work)
   return readStreams(c, (signal) => {
     const runs = admission.requests.map((request, stream) => {
       const observe = (event: StreamEvent) => admission.observe(event, stream)
-      return generate(c.env, request, { callContext: c.get('callContext'), signal, observe, finish })
+      return generate(c.env, request, { callContext: c.get('callContext'), signal, observe, waitUntil })
     })
     const { tracked, allEnded } = whenAllEnd(runs)
-    // The platform ends what a client has left behind, but for this.
-    finish(allEnded.then(() => admission.settle()))
+    // When the client disconnects, the platform ends all work of the call except this.
+    waitUntil(allEnded.then(() => admission.settle()))
     return tracked
   })
 }
 
-/** For work that a client must not cut short by leaving: a place in its key's limits would stay taken. */
-export function toItsEnd<T>(c: Context<AppEnv>, work: Promise<T>): Promise<T> {
+/** Completes `work` even if the client disconnects: otherwise a reservation could stay open until it expires. */
+export function runToCompletion<T>(c: Context<AppEnv>, work: Promise<T>): Promise<T> {
   const end = () => {}
   c.executionCtx.waitUntil(work.then(end, end))
   return work
 }
 
 /**
- * The streams that `start` begins; its signal aborts when they are cancelled or the client leaves.
- * @throws AparError when one of them is refused; then the others end, too.
+ * The streams that `start` begins. Their signal aborts when they are cancelled or the client disconnects.
+ * @throws AparError when a stream is refused; then the other streams end, too.
  */
 export async function readStreams(
   c: Context<AppEnv>,
   start: (signal: AbortSignal) => AsyncGenerator<StreamEvent, void>[],
 ): Promise<Streams> {
-  const leave = new AbortController()
-  const cancel = () => leave.abort()
+  const controller = new AbortController()
+  const cancel = () => controller.abort()
   const { signal } = c.req.raw
   signal.addEventListener('abort', cancel)
-  // It may have left while it was admitted.
+  // The client may have disconnected during admission.
   if (signal.aborted) cancel()
-  const runs = start(leave.signal)
+  const runs = start(controller.signal)
   const begun = await Promise.allSettled(runs.map(firstEvent))
   const failed = begun.find(({ status }) => status === 'rejected')
   if (failed?.status === 'rejected') {
@@ -81,7 +81,7 @@ export async function readStreams(
 async function* merge(
   runs: readonly AsyncGenerator<StreamEvent, void>[],
   cancel: () => void,
-): AsyncGenerator<Numbered, void> {
+): AsyncGenerator<IndexedEvent, void> {
   const next = async (index: number) => ({ index, result: await runs[index]?.next() })
   const pending = new Map(runs.map((_, index) => [index, next(index)]))
   try {
@@ -96,12 +96,12 @@ async function* merge(
     }
   } finally {
     cancel()
-    // One that failed has thrown already, and the first of them has ended the loop.
+    // The first stream that failed has thrown and ended the loop; errors of the others are ignored.
     await Promise.allSettled([...pending.values(), ...runs.map((run) => run.return())])
   }
 }
 
-/** The same runs, and a promise that settles once each of them has ended; each must be read from, or returned. */
+/** Wraps the generators, and returns a promise that resolves when all have ended. Each has to be read or returned. */
 function whenAllEnd(runs: AsyncGenerator<StreamEvent, void>[]) {
   let resolve = () => {}
   const allEnded = new Promise<void>((resolved) => {
@@ -121,7 +121,7 @@ function whenAllEnd(runs: AsyncGenerator<StreamEvent, void>[]) {
 
 async function firstEvent(events: AsyncGenerator<StreamEvent, void>): Promise<AcceptedEvent> {
   const { value } = await events.next()
-  // Nobody hears this: its client has left.
+  // Never sent: the client has disconnected.
   if (!value) throw new AparError('gpu_node_lost', 'the stream was cut before its first event')
   if (value.type === 'error') throw streamError(value)
   if (value.type !== 'accepted') throw new Error(`a stream began with ${value.type}`)

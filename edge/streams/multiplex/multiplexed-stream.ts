@@ -12,47 +12,47 @@ import { closeQuietly } from '../../nodes/node-socket.ts'
 
 type CloseCode = typeof CLOSE_NORMAL | typeof CLOSE_LOST
 
-export interface LaneOptions {
-  /** A socket to the request's session, not accepted yet. @throws AparError to be shown to the client. */
+export interface MultiplexedStreamOptions {
+  /** Opens a socket to the stream's session, not accepted yet. @throws AparError that is sent to the client. */
   readonly connect: () => Promise<WebSocket>
-  /** The client has everything up to this event; -1 at first. */
+  /** The client has all events up to this one; -1 for a new stream. */
   readonly after: number
   readonly onFrame: (frame: ServerFrame | CutFrame) => void
-  /** The client has had the last event, or a cut: its id is free. */
+  /** The last event, or a `cut`, was sent: the client may use the id again. */
   readonly onEnd: () => void
-  /** Nothing follows. */
+  /** The stream sends nothing more and accepts no frames. */
   readonly onClose: () => void
   readonly log: (error: unknown) => void
 }
 
-/** How long a client may take to acknowledge the last event; it may come back for it all the while. */
+/** How long a client may take to acknowledge the last event. Until then it may resume to get it again. */
 const LAST_ACK_MS = 30_000
-/** Frames that may wait for the session; before it is there a client has no reason for more than a few. */
+/** Frames that may wait for the session's socket to open. */
 const MAX_EARLY_FRAMES = 16
 
-/** One request of a shared socket: its way to its StreamSession, which sees a client as any other. */
-export class Lane {
-  readonly #options: LaneOptions
+/** One stream on a shared socket: a socket to its StreamSession, for which it is a client like any other. */
+export class MultiplexedStream {
+  readonly #options: MultiplexedStreamOptions
   #socket: WebSocket | undefined
-  /** Frames that came before the session was there. */
+  /** Frames that came before the session's socket was open. */
   #early: string[] = []
   #lastSeq: number
   #lastAck: ReturnType<typeof setTimeout> | null = null
-  /** How it was closed. */
-  #closed: CloseCode | undefined
+  /** Set once the stream is closed. */
+  #closeCode: CloseCode | undefined
 
-  constructor(options: LaneOptions) {
+  constructor(options: MultiplexedStreamOptions) {
     this.#options = options
     this.#lastSeq = options.after
     void this.#open()
   }
 
-  /** The client has been sent the last event. */
+  /** The last event was sent to the client. */
   get ended(): boolean {
     return this.#lastAck !== null
   }
 
-  /** UTF-16 code units that wait for the session. */
+  /** UTF-16 code units of the frames that wait for the session's socket. */
   get waitingChars(): number {
     return this.#early.reduce((sum, { length }) => sum + length, 0)
   }
@@ -65,12 +65,12 @@ export class Lane {
     const text = JSON.stringify(frame)
     if (this.#socket) this.#trySend(this.#socket, text)
     else if (this.#early.length < MAX_EARLY_FRAMES) this.#early.push(text)
-    else throw new AparError('overloaded', 'too many frames wait for the admission of this request')
+    else throw new AparError('overloaded', 'too many frames wait for this request to be connected')
   }
 
-  /** Ends the request with an error of the client's own making, or of its way to the session. */
+  /** Ends the stream with an error of the client, or of the connection to the session. */
   fail(thrown: unknown): void {
-    if (this.#over) return
+    if (this.#closed) return
     const error = toAparError(thrown)
     if (error.code === 'internal_error') this.#options.log(error.cause ?? thrown)
     this.#options.onFrame(errorEvent(error, this.#lastSeq + 1))
@@ -79,8 +79,8 @@ export class Lane {
   }
 
   close(code: CloseCode): void {
-    if (this.#over) return
-    this.#closed = code
+    if (this.#closed) return
+    this.#closeCode = code
     this.#early = []
     clearTimeout(this.#lastAck)
     if (this.#socket) closeQuietly(this.#socket, code)
@@ -99,8 +99,8 @@ export class Lane {
     socket.addEventListener('close', ({ code }) => this.#onClose(code))
     socket.addEventListener('error', () => this.#onClose(undefined))
     socket.accept()
-    if (this.#closed !== undefined) {
-      closeQuietly(socket, this.#closed)
+    if (this.#closeCode !== undefined) {
+      closeQuietly(socket, this.#closeCode)
       return
     }
     this.#socket = socket
@@ -108,9 +108,9 @@ export class Lane {
   }
 
   #onMessage(text: string): void {
-    if (this.#over || this.ended) return
+    if (this.#closed || this.ended) return
     const frame: ServerFrame = JSON.parse(text)
-    // The shared socket has its own.
+    // The shared socket sends its own keep-alives.
     if (frame.type === 'keep_alive') return
     this.#lastSeq = frame.seq
     this.#options.onFrame(frame)
@@ -120,7 +120,7 @@ export class Lane {
   }
 
   #onClose(code: number | undefined): void {
-    if (this.#over) return
+    if (this.#closed) return
     if (!this.ended) {
       this.#options.onFrame({ type: 'cut', reason: reasonOf(code) })
       this.#options.onEnd()
@@ -128,15 +128,15 @@ export class Lane {
     this.close(CLOSE_LOST)
   }
 
-  get #over(): boolean {
-    return this.#closed !== undefined
+  get #closed(): boolean {
+    return this.#closeCode !== undefined
   }
 
   #trySend(socket: WebSocket, text: string): void {
     try {
       socket.send(text)
     } catch {
-      // Its close event is under way.
+      // The socket is closed; its close event follows.
     }
   }
 }

@@ -17,41 +17,41 @@ import {
 import { MAX_FRAME_CHARS } from '../../../shared/protocol/version.ts'
 import { closeQuietly } from '../../nodes/node-socket.ts'
 import { clientText } from '../client-link.ts'
-import { Lane } from './multiplexed-stream.ts'
+import { MultiplexedStream } from './multiplexed-stream.ts'
 
-/** Requests that one socket may carry at the same time. */
+/** Streams that may run on one socket at the same time. */
 export const MAX_REQUESTS = 64
 const MAX_BAD_FRAMES = 256
-/** What may wait for sessions: a client could else send faster than they open. */
+/** UTF-16 code units that may wait for the sockets of sessions to open, all streams together. */
 const MAX_WAITING_CHARS = 4 * MAX_FRAME_CHARS
 
-/** Which stream a client comes back to, and the last event that it has. */
+/** The stream to resume, and the last event that the client has. */
 export type Resumed = Pick<ResumeFrame, 'stream' | 'after'>
 
-export interface LanesOptions {
-  /** A socket to a session: a new one, or the one to go on with. @throws AparError to be shown to the client. */
+export interface MultiplexedStreamsOptions {
+  /** Opens a socket to a session, a new one or the one to resume. @throws AparError that is sent to the client. */
   readonly connect: (resume: Resumed | undefined) => Promise<WebSocket>
   readonly log: (error: unknown) => void
   /** Default 15 s. */
   readonly keepAliveMs?: number | undefined
-  /** How long a socket may carry nothing. Default 5 min. */
+  /** The socket is closed when it has had no running stream for this long. Default 5 min. */
   readonly idleMs?: number | undefined
 }
 
-/** The requests of one client socket, which was accepted, each on a lane of its own. */
-export class Lanes {
+/** The streams on one client socket (accepted before), each with a socket to its own session. */
+export class MultiplexedStreams {
   readonly #socket: WebSocket
-  readonly #options: LanesOptions
-  readonly #lanes = new Map<string, Lane>()
+  readonly #options: MultiplexedStreamsOptions
+  readonly #streams = new Map<string, MultiplexedStream>()
   readonly #keepAlive: ReturnType<typeof setInterval>
   #idle: ReturnType<typeof setTimeout> | null = null
-  /** Of the lanes, those that have not ended. */
+  /** Streams that have not ended. */
   #running = 0
   #badFrames = 0
   #quiet = true
-  #gone = false
+  #closed = false
 
-  constructor(socket: WebSocket, options: LanesOptions) {
+  constructor(socket: WebSocket, options: MultiplexedStreamsOptions) {
     this.#socket = socket
     this.#options = options
     this.#keepAlive = setInterval(() => {
@@ -60,12 +60,12 @@ export class Lanes {
     }, options.keepAliveMs ?? 15_000)
     this.#watchIdle()
     socket.addEventListener('message', ({ data }) => this.#onMessage(data))
-    socket.addEventListener('close', ({ code }) => this.#onGone(isGoodbye(code)))
-    socket.addEventListener('error', () => this.#onGone(false))
+    socket.addEventListener('close', ({ code }) => this.#onClose(isGoodbye(code)))
+    socket.addEventListener('error', () => this.#onClose(false))
   }
 
   #onMessage(data: string | ArrayBuffer): void {
-    if (this.#gone) return
+    if (this.#closed) return
     let id: string | undefined
     try {
       const value = parseJson(z.unknown(), clientText(data))
@@ -78,27 +78,27 @@ export class Lanes {
   }
 
   #onFrame({ id, ...frame }: MultiplexedFrame): void {
-    const lane = this.#lanes.get(id)
+    const stream = this.#streams.get(id)
     if (frame.type === 'generate' || frame.type === 'resume') {
-      if (lane && !lane.ended)
-        throw new AparError('invalid_request', 'this id has a request already', { param: 'id' })
+      if (stream && !stream.ended)
+        throw new AparError('invalid_request', 'a request with this id is running', { param: 'id' })
       if (this.#running >= MAX_REQUESTS)
         throw new AparError('socket_full', `a socket carries at most ${MAX_REQUESTS} requests at a time`)
-      const waiting = [...this.#lanes.values()].reduce((sum, { waitingChars }) => sum + waitingChars, 0)
+      const waiting = [...this.#streams.values()].reduce((sum, { waitingChars }) => sum + waitingChars, 0)
       if (waiting > MAX_WAITING_CHARS)
-        throw new AparError('overloaded', 'too much waits for its admission on this socket')
+        throw new AparError('overloaded', 'too much data waits for requests that are not connected yet')
     }
     if (frame.type === 'resume') this.#open(id, { stream: frame.stream, after: frame.after })
     else if (frame.type === 'generate') this.#open(id, undefined).send(frame)
-    // Without a lane it has ended: a race that the client may lose.
-    else lane?.send(frame)
+    // An unknown id: the stream has ended while the client was sending.
+    else stream?.send(frame)
   }
 
-  #open(id: string, resume: Resumed | undefined): Lane {
+  #open(id: string, resume: Resumed | undefined): MultiplexedStream {
     clearTimeout(this.#idle)
-    // An ended one whose last event was not acknowledged.
-    this.#lanes.get(id)?.close(CLOSE_LOST)
-    const lane: Lane = new Lane({
+    // A stream that has ended, but whose last event was not acknowledged.
+    this.#streams.get(id)?.close(CLOSE_LOST)
+    const stream: MultiplexedStream = new MultiplexedStream({
       connect: () => this.#options.connect(resume),
       after: resume?.after ?? -1,
       onFrame: (frame) => {
@@ -109,57 +109,60 @@ export class Lanes {
         if (this.#running === 0) this.#watchIdle()
       },
       onClose: () => {
-        if (this.#lanes.get(id) === lane) this.#lanes.delete(id)
+        if (this.#streams.get(id) === stream) this.#streams.delete(id)
       },
       log: this.#options.log,
     })
     this.#running++
-    this.#lanes.set(id, lane)
-    return lane
+    this.#streams.set(id, stream)
+    return stream
   }
 
-  /** A request with that id ends; without one, that is for the client's log. Others go on. */
+  /**
+   * Sends the error of a bad frame. It ends the stream with that id; without an id it is about the socket, and for the
+   * client's log. Other streams continue.
+   */
   #refuse(id: string | undefined, error: AparError): void {
-    const lane = id === undefined ? undefined : this.#lanes.get(id)
-    if (lane && !lane.ended) {
-      lane.fail(error)
+    const stream = id === undefined ? undefined : this.#streams.get(id)
+    if (stream && !stream.ended) {
+      stream.fail(error)
     } else if (id !== undefined) {
       this.#send({ id, ...errorEvent(error, 0) })
     } else {
       const { code, message, param } = error
       this.#send({ type: 'error', code, message, param: param ?? null })
     }
-    // Whoever sends such frames without end may not read the answers either.
+    // A client that keeps sending bad frames may not read the errors either.
     if (++this.#badFrames >= MAX_BAD_FRAMES) this.#close(CLOSE_BAD_FRAMES, 'too many bad frames')
   }
 
   #watchIdle(): void {
-    if (this.#gone) return
+    if (this.#closed) return
     clearTimeout(this.#idle)
     this.#idle = setTimeout(() => this.#close(CLOSE_NORMAL, 'idle'), this.#options.idleMs ?? 300_000)
   }
 
   #close(code: number, reason: string): void {
     closeQuietly(this.#socket, code, reason)
-    this.#onGone(false)
+    this.#onClose(false)
   }
 
-  #onGone(left: boolean): void {
-    if (this.#gone) return
-    this.#gone = true
+  #onClose(intended: boolean): void {
+    if (this.#closed) return
+    this.#closed = true
     clearInterval(this.#keepAlive)
     clearTimeout(this.#idle)
-    for (const lane of [...this.#lanes.values()]) lane.close(left ? CLOSE_NORMAL : CLOSE_LOST)
+    for (const stream of [...this.#streams.values()]) stream.close(intended ? CLOSE_NORMAL : CLOSE_LOST)
     closeQuietly(this.#socket)
   }
 
   #send(frame: MultiplexedServerFrame): void {
-    if (this.#gone) return
+    if (this.#closed) return
     this.#quiet = false
     try {
       this.#socket.send(JSON.stringify(frame))
     } catch {
-      // Its close event is under way.
+      // The socket is closed; its close event follows.
     }
   }
 }

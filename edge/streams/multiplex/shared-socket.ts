@@ -8,11 +8,11 @@ import { type Principal, requireScope } from '../../keys/principal.ts'
 import { logTrouble } from '../../log.ts'
 import { connectToSession } from '../connect.ts'
 import { readSessionHeaders } from '../session-headers.ts'
-import { Lanes, type Resumed } from './multiplexed-streams.ts'
+import { MultiplexedStreams, type Resumed } from './multiplexed-streams.ts'
 
 /**
- * One client socket that carries many requests, each in a StreamSession of its own. It keeps nothing but the sockets: a
- * client that loses it resumes its streams on another one.
+ * One client socket with many streams, each in its own StreamSession. The object has no state except the sockets: a
+ * client that was disconnected resumes its streams on another shared socket.
  */
 export class SharedSocket extends DurableObject<Env> {
   override async fetch(request: Request): Promise<Response> {
@@ -20,23 +20,23 @@ export class SharedSocket extends DurableObject<Env> {
     if (!principal) throw new Error('a shared socket needs a principal')
     const { 0: client, 1: server } = new WebSocketPair()
     server.accept()
-    new Lanes(server, {
+    new MultiplexedStreams(server, {
       connect: (resume) => this.#connect(principal, callContext, resume),
       log: (why) => logTrouble(this.env, { socket: this.ctx.id.toString() }, why),
     })
     return new Response(null, { status: 101, webSocket: client })
   }
 
-  /** What the handshake of a socket of its own asks: the key may have changed since the client came. */
+  /** Authorizes each stream as the handshake of an ordinary socket does: the key may have changed meanwhile. */
   async #connect(
     known: Principal,
     callContext: CallContext | undefined,
     resume: Resumed | undefined,
   ): Promise<WebSocket> {
-    const entered = await limitsOf(this.env, known.id).enter({ principal: known })
-    if ('bad' in entered) throw new AparError('invalid_api_key', 'this API key is not valid any more')
-    if (entered.retryAfterMs > 0) throw limitError('requests', entered.retryAfterMs)
-    const { principal } = entered
+    const authorization = await limitsOf(this.env, known.id).authorize({ principal: known })
+    if ('bad' in authorization) throw new AparError('invalid_api_key', 'this API key is not valid any more')
+    const { principal, retryAfterMs } = authorization
+    if (retryAfterMs > 0) throw limitError('requests', retryAfterMs)
     requireScope(principal, 'generate')
     return connectToSession(this.env, {
       principal,

@@ -7,8 +7,8 @@ import { type Stack, startStack } from './stack.ts'
 
 const CHAT = '/v1/chat/completions'
 /**
- * Eight answers that do not end by themselves: the end token is forbidden, so only the length of the context is left. That takes
- * the engine seconds.
+ * Eight answers that end only at the model's context length, because the end token is forbidden. That takes the engine
+ * seconds.
  */
 const CHOICES = 8
 const messages = [{ role: 'user' as const, content: 'How do I use tar?' }]
@@ -26,11 +26,11 @@ beforeAll(async () => {
 afterAll(() => stack?.close())
 
 beforeEach(async () => {
-  before = { ...(await ends()), usedBlocks: stack.node.runner.stats().usedBlocks }
+  before = { ...(await finishedRequests()), usedBlocks: stack.node.runner.stats().usedBlocks }
 })
 
-/** How many requests a client has ended so far, and how many have ended otherwise, as the gpu node counts them. */
-async function ends(): Promise<{ aborted: number; ended: number }> {
+/** The gpu node's counts of requests that were aborted, and of those that ended otherwise. */
+async function finishedRequests(): Promise<{ aborted: number; ended: number }> {
   const url = `${stack.node.url.replace(/^ws/, 'http')}/metrics`
   const response = await fetch(url, { headers: { authorization: 'Bearer metrics-secret' } })
   const counts = (await response.text())
@@ -55,7 +55,9 @@ async function running(requests: number): Promise<void> {
   await vi.waitFor(check, { timeout: 30_000, interval: 2 })
 }
 
-/** All of `requests` were ended because the edge saw the client go, and nothing of them is left anywhere. */
+/**
+ * Waits until all of `requests` were aborted by the edge, and nothing of them is left in engine, node and key limits.
+ */
 async function freed(requests: number): Promise<void> {
   const check = async () => {
     const { runningRequests, waitingRequests, liveBranches, usedBlocks } = stack.node.runner.stats()
@@ -65,14 +67,14 @@ async function freed(requests: number): Promise<void> {
       liveBranches: 0,
       usedBlocks: before.usedBlocks,
     })
-    expect(await ends()).toEqual({ aborted: before.aborted + requests, ended: before.ended })
+    expect(await finishedRequests()).toEqual({ aborted: before.aborted + requests, ended: before.ended })
     const usage = JSON.parse(await new Call(stack, 'GET', '/v1/usage').text())
     expect(usage).toMatchObject({ open_streams: 0, reserved_tokens: 0 })
   }
   await vi.waitFor(check, { timeout: 30_000 })
 }
 
-describe('a client that leaves frees its blocks', () => {
+describe('a client that disconnects frees its blocks', () => {
   it.each([
     ['with cancel', (stream: ReturnType<typeof openStream>) => stream.cancel()],
     ['by closing its socket', () => {}],
@@ -90,7 +92,7 @@ describe('a client that leaves frees its blocks', () => {
   it.each([
     ['closes its connection', CHAT, call, CHOICES, (client: Call) => client.close()],
     ['resets its connection', CHAT, call, CHOICES, (client: Call) => client.reset()],
-    ['asked for a response', '/v1/responses', responses(), 1, (client: Call) => client.close()],
+    ['called /v1/responses', '/v1/responses', responses(), 1, (client: Call) => client.close()],
   ])('over SSE, when it %s', async (_, path, body, requests, leave) => {
     const client = new Call(stack, 'POST', path, { ...body, stream: true })
     for await (const _ of client.events()) break
@@ -98,14 +100,14 @@ describe('a client that leaves frees its blocks', () => {
     await freed(requests)
   })
 
-  it('when it waits for a whole answer and is cut off', async () => {
+  it('when its connection is reset while it waits for a whole answer', async () => {
     const client = new Call(stack, 'POST', CHAT, call)
     await running(CHOICES)
     await client.reset()
     await freed(CHOICES)
   })
 
-  it('when it comes back no more and says so', async () => {
+  it('when it deletes its resumable streams', async () => {
     const body = { ...call, stream: true, apar: { ...call.apar, resumable: true } }
     const client = new Call(stack, 'POST', CHAT, body)
     let names: string[] = []
@@ -121,6 +123,6 @@ describe('a client that leaves frees its blocks', () => {
 })
 
 function responses(): object {
-  // It knows no logit_bias; at this temperature hardly anything ends an answer.
+  // This API has no logit_bias; at this temperature an answer hardly ever ends by itself.
   return { model: 'demo', input: 'How do I use tar?', temperature: 2, apar: { enabled: true } }
 }

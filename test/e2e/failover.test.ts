@@ -28,17 +28,18 @@ async function read(stream: BranchStream, onEvent = async (_: StreamEvent, __: n
     events.push(event)
     await onEvent(event, events.length)
   }
-  // The client notices a gap by itself; deltas that were merged on the way count for several.
+  // The client itself throws at a gap; here seqs may skip numbers, because merged deltas count for several events.
   const seqs = events.map(({ seq }) => seq)
   expect(seqs).toEqual([...new Set(seqs)].sort((a, b) => a - b))
   return events
 }
 
 describe('a gpu node that is killed', () => {
-  test('costs no text: another one goes on with the branches', { timeout: 120_000 }, async () => {
+  test('loses no text: another node continues the branches', { timeout: 120_000 }, async () => {
     fleet = await startFleet({ nodes: 2 })
     const whole = await open().text()
-    // An answer takes the engine some 50 ms: it may be written before the kill, though the client has not read it.
+    // An answer takes the engine some 50 ms: it may be complete before the kill, though the client has not read all
+    // of it.
     let hit = 0
     for (let attempt = 0; hit === 0 && attempt < 20; attempt++) {
       if (attempt > 0) await fleet.addNode()
@@ -58,7 +59,7 @@ describe('a gpu node that is killed', () => {
     expect(hit).toBeGreaterThan(0)
   })
 
-  test('takes no other stream along either', { timeout: 120_000 }, async () => {
+  test('loses no text of other streams either', { timeout: 120_000 }, async () => {
     fleet = await startFleet({ nodes: 3 })
     const whole = new Map<string, string>()
     for (const prompt of PROMPTS) whole.set(prompt, await open(prompt).text())
@@ -76,7 +77,7 @@ describe('a gpu node that is killed', () => {
   })
 })
 
-/** The text of a call without a session: the worker itself moves it. */
+/** The text of a call without a session: the worker itself moves the stream to another node. */
 async function askOverHttp(prompt: string, streamed: boolean, more: object = {}): Promise<string> {
   const messages = [{ role: 'user', content: prompt }]
   const body = { model: 'demo', messages, temperature: 0, max_tokens: 700, stream: streamed, ...more }
@@ -89,12 +90,14 @@ async function askOverHttp(prompt: string, streamed: boolean, more: object = {})
   return textsOf(events)[0] ?? ''
 }
 
-/** Greedy, and long enough to be met by something: the end token is forbidden. */
+/** Greedy, and long enough for a kill in the middle: the end token is forbidden. */
 const LONG = { max_tokens: 800, logit_bias: { 2: -100 }, apar: { enabled: false } }
 
-describe('a call over HTTP that nobody can resume', () => {
-  test('goes on when its gpu node is killed, begun or not', { timeout: 120_000 }, async () => {
-    // Two answers at a time on each node: the others wait for their first token.
+describe('an HTTP call that cannot be resumed', () => {
+  test('continues when its gpu node is killed, before or after its first token', {
+    timeout: 120_000,
+  }, async () => {
+    // Each node decodes two answers at a time; the others wait for their first token.
     fleet = await startFleet({ nodes: 2, nodeArgs: ['--max-branches', '2'] })
     const whole = new Map<string, string>()
     for (const prompt of PROMPTS) whole.set(prompt, await askOverHttp(prompt, false, LONG))
@@ -103,7 +106,7 @@ describe('a call over HTTP that nobody can resume', () => {
     })
     const halfWay = async () => {
       const loads = await fleet.load()
-      // Of each node some answers have begun, some have not.
+      // On each node some answers have begun, and some have not.
       for (const { running, waiting } of loads) expect(Math.min(running, waiting)).toBeGreaterThan(0)
     }
     await vi.waitFor(halfWay, { timeout: 30_000, interval: 2 })
@@ -111,20 +114,20 @@ describe('a call over HTTP that nobody can resume', () => {
     for (const { prompt, text } of await Promise.all(calls)) expect(text).toBe(whole.get(prompt))
   })
 
-  test('finds a node that lives when the edge still believes in a dead one', {
+  test('reaches a live node while a dead one still has its lease', {
     timeout: 120_000,
   }, async () => {
     fleet = await startFleet({ nodes: 2 })
     const [prompt = ''] = PROMPTS
     const whole = await askOverHttp(prompt, false)
     await fleet.killBusiest()
-    // Its lease goes on for a while, so some of these are sent there first.
+    // Its lease has not expired yet, so some of these calls are sent to it first.
     const texts = await Promise.all(Array.from({ length: 8 }, (_, i) => askOverHttp(prompt, i % 2 === 0)))
     expect(texts).toEqual(Array(8).fill(whole))
   })
 })
 
-test('an SSE client comes back to an edge that was restarted', { timeout: 120_000 }, async () => {
+test('an SSE client resumes after a restart of the edge', { timeout: 120_000 }, async () => {
   fleet = await startFleet({ nodes: 1 })
   const [prompt = ''] = PROMPTS
   const whole = await askOverHttp(prompt, false, LONG)
@@ -147,7 +150,7 @@ test('an SSE client comes back to an edge that was restarted', { timeout: 120_00
   expect(textsOf(events)).toEqual([whole])
 })
 
-test('a gpu node that is told to end hands its streams over', { timeout: 120_000 }, async () => {
+test('a gpu node that gets SIGTERM hands its streams over', { timeout: 120_000 }, async () => {
   fleet = await startFleet({ nodes: 2, drainSeconds: 0 })
   const whole = await open().text()
   let ended: Promise<void> | undefined
@@ -159,7 +162,7 @@ test('a gpu node that is told to end hands its streams over', { timeout: 120_000
   expect(stream.tree.text()).toBe(whole)
 })
 
-test('an edge that is restarted finds its streams again', { timeout: 120_000 }, async () => {
+test('an edge that was restarted finds its streams again', { timeout: 120_000 }, async () => {
   fleet = await startFleet({ nodes: 1 })
   const whole = await open().text()
   let restarted = false
@@ -173,7 +176,9 @@ test('an edge that is restarted finds its streams again', { timeout: 120_000 }, 
   expect(stream.tree.text()).toBe(whole)
 })
 
-test('a client that is cut at random points loses and doubles nothing', { timeout: 120_000 }, async () => {
+test('a client that is disconnected at random points gets every event once', {
+  timeout: 120_000,
+}, async () => {
   fleet = await startFleet({ nodes: 1 })
   const whole = await open().text()
   const sockets: WebSocket[] = []
@@ -208,7 +213,7 @@ test('a client that is cut at random points loses and doubles nothing', { timeou
   }
 })
 
-test('a client that says goodbye frees its blocks at once', { timeout: 60_000 }, async () => {
+test('a client that closes its stream frees its blocks at once', { timeout: 60_000 }, async () => {
   fleet = await startFleet({ nodes: 1 })
   const stream = open('What is a shell?', { temperature: 2, seed: 1, max_tokens: 900 })
   for await (const event of stream) if (event.type === 'delta') break
