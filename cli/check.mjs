@@ -1,4 +1,4 @@
-// `npm run check`: format, lint and types of everything; changes nothing. `--format-native` formats the C++.
+// `npm run check`: checks format, lint and types of everything; changes no files. `--format-native` formats the C++ code.
 import { readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { fail, root, run, say } from './setup/report.mjs'

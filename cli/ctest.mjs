@@ -1,4 +1,4 @@
-// The engine's own tests, part of `npm test`. Without doctest there are none: that is said, and with CI=true it is a failure.
+// Runs the engine's own tests, part of `npm test`. Without doctest they are not built: this skips them with a message, or fails with CI=true.
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fail, root, run, say } from './setup/report.mjs'

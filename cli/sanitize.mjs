@@ -1,4 +1,4 @@
-// The engine's own tests again, built with AddressSanitizer and UndefinedBehaviorSanitizer, then those with threads with
+// Runs the engine's own tests with AddressSanitizer and UndefinedBehaviorSanitizer, then the tests that use threads with
 // ThreadSanitizer. CI runs it after `npm test`.
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'

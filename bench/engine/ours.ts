@@ -6,13 +6,14 @@ import { openRunner } from '../../gpu-node/open-runner.ts'
 import type { DoneEvent } from '../../shared/protocol/events.ts'
 import type { EngineCase } from './cases.ts'
 import { EventCounter } from './event-counter.ts'
+import { greedyRequest } from './greedy-request.ts'
 import { randomPrompt } from './random-llama.ts'
 import type { Side } from './side.ts'
 import { EOS } from './vocabulary.ts'
 
 const BLOCKS = 512
 
-/** The engine, through the addon. */
+/** The engine, called through the addon. */
 export async function openOurs(checkpoint: Checkpoint, dtype: DType, threads: number): Promise<Side> {
   const counter = new EventCounter()
   const config = toEngineConfig(checkpoint, { device: 'cpu', threads, dtype, numBlocks: BLOCKS })
@@ -28,7 +29,7 @@ export async function openOurs(checkpoint: Checkpoint, dtype: DType, threads: nu
   }
 }
 
-/** Through the gpu node's own path: messages in, text out. */
+/** The engine, called through the gpu node's own path: messages in, text out. */
 export async function openOursInNode(checkpoint: Checkpoint, dtype: DType, threads: number): Promise<Side> {
   const runner = await openRunner(checkpoint.folder, { device: 'cpu', threads, dtype, numBlocks: BLOCKS })
   return {
@@ -53,7 +54,7 @@ export async function openOursInNode(checkpoint: Checkpoint, dtype: DType, threa
   }
 }
 
-/** The time to the first token of a prompt that nobody has seen. */
+/** Prompt tokens per second up to the first token of a new prompt. */
 async function prefill(engine: Engine, counter: EventCounter, prompt: Int32Array): Promise<number> {
   const finished = counter.finished
   const begun = performance.now()
@@ -62,7 +63,7 @@ async function prefill(engine: Engine, counter: EventCounter, prompt: Int32Array
   return prompt.length / seconds(begun)
 }
 
-/** `rows` branches decode over one shared prompt; the time of the prompt is not counted. */
+/** Tokens per second of `rows` branches over one shared prompt; the prompt's prefill is not counted. */
 async function decode(
   engine: Engine,
   counter: EventCounter,
@@ -75,7 +76,7 @@ async function decode(
   const cached = engine.stats().cachedPromptTokens
   const { tokens } = counter
   for (let branch = 0; branch < rows; branch++) submit(engine, prompt, each + 1)
-  // All have their first token: from here on every step decodes `rows` rows.
+  // When all branches have their first token, every step decodes `rows` rows.
   await counter.until((now) => now.tokens - tokens >= rows)
   const begun = performance.now()
   const from = counter.tokens
@@ -89,29 +90,11 @@ async function decode(
 
 let lastId = 0
 
-/** A greedy request in one branch. */
+/** Submits a greedy request with one branch. */
 export function submit(engine: Engine, prompt: Int32Array, maxTokens: number): void {
-  engine.submit({
-    id: ++lastId,
-    prompt,
-    maxTokens,
-    maxBranches: 1,
-    maxDepth: 1,
-    temperature: 0,
-    topP: 1,
-    topK: 0,
-    minP: 0,
-    repetitionPenalty: 1,
-    frequencyPenalty: 0,
-    presencePenalty: 0,
-    seed: 0,
-    stopTokens: new Int32Array(),
-    maxBranchTokens: 0,
-    logprobs: -1,
-    // A random model may end at any time; what is measured may not.
-    logitBias: { tokens: Int32Array.of(EOS), values: Float32Array.of(-1000) },
-    branches: [],
-  })
+  // Bans EOS: a random model could sample it before `maxTokens`.
+  const logitBias = { tokens: Int32Array.of(EOS), values: Float32Array.of(-1000) }
+  engine.submit(greedyRequest({ id: ++lastId, prompt, maxTokens, logitBias }))
 }
 
 function seconds(begun: number): number {

@@ -6,10 +6,10 @@ import { findCmake, findCompiler, findGenerator } from './toolchain.mjs'
 
 const buildFolder = join(root, 'native/build/release')
 
-/** Builds native/build/release with CMake; its own look at the sources says what is stale. */
+/** Builds native/build/release with CMake, which rebuilds only changed sources. */
 export async function buildNative(options) {
   const before = configured()
-  // What is on stays on: tests and benches take turns without building twice.
+  // Options that are on stay on, so that alternating between tests and benches does not reconfigure.
   const wanted = new Set(['APAR_ADDON', ...(before ?? [])])
   if (options.tests) wanted.add('APAR_TESTS')
   if (options.bench) wanted.add('APAR_BENCH')
@@ -29,7 +29,7 @@ async function configure(wanted, options) {
   }
   const generator = await findGenerator()
   if (!generator) fail('neither make nor ninja found: install one (Debian: apt-get install make)')
-  // Last, because it may have to be fetched.
+  // Last, because CMake may have to be downloaded.
   const cmake = await findCmake(options)
   say(`building the engine with ${compiler} ...`, options)
   mkdirSync(buildFolder, { recursive: true })
@@ -43,7 +43,7 @@ async function configure(wanted, options) {
   if (configuring.code !== 0) failBuild('CMake could not configure the engine', configuring.output)
 }
 
-/** What the last configuration switched on; undefined when there is none for these sources. */
+/** The APAR_ options that the last configuration switched on; undefined when these sources were never configured. */
 function configured() {
   const cache = join(buildFolder, 'CMakeCache.txt')
   const made = existsSync(join(buildFolder, 'build.ninja')) || existsSync(join(buildFolder, 'Makefile'))

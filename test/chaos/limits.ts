@@ -8,7 +8,7 @@ import { never, type Scenario } from './scenario.ts'
 
 const TEST = 'never has more streams or tokens out than allowed, and leaks none'
 
-/** The race that test/edge/key-limits.test.ts runs inside workerd, at this size. */
+/** Runs the race test of test/edge/key-limits.test.ts, which runs inside workerd, with this many races. */
 export const limits: Scenario = async ({ size, say }) => {
   const folder = mkdtempSync(join(tmpdir(), 'apar-races-'))
   try {

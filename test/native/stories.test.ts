@@ -2,16 +2,16 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { greedyRequest } from '../../bench/engine/greedy-request.ts'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
 import { type DType, EVENT, EVENT_WIDTH } from '../../gpu-node/engine/types.ts'
-import { engineRequest } from '../support/engine-request.ts'
 import { convertLlama2c, readLlama2cPieces } from './llama2c.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const DATA = process.env.APAR_DATA ?? join(ROOT, '../shared/data')
 const WEIGHTS = join(DATA, 'weights/stories260K.bin')
 
-// What llama2.c itself prints for this model at temperature 0.
+// The output of llama2.c itself for this model at temperature 0.
 const STORY =
   'Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, ' +
   "she saw a big, red ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go " +
@@ -19,9 +19,9 @@ const STORY =
   'find it."\n'
 
 const present = existsSync(WEIGHTS)
-if (!present) console.log(`skipped: the stories260K weights are not there (${WEIGHTS}; set APAR_DATA)`)
+if (!present) console.log(`skipped: the stories260K weights are missing (${WEIGHTS}; set APAR_DATA)`)
 
-describe.skipIf(!present)('a third party’s model tells its story', () => {
+describe.skipIf(!present)('a third-party model generates the same story as in llama2.c', () => {
   const folder = mkdtempSync(join(tmpdir(), 'apar-stories-'))
   afterAll(() => rmSync(folder, { recursive: true }))
 
@@ -61,7 +61,7 @@ describe.skipIf(!present)('a third party’s model tells its story', () => {
           }
         },
       )
-      engine.submit(engineRequest({ id: 1, maxTokens: 220 }))
+      engine.submit(greedyRequest({ id: 1, maxTokens: 220 }))
       await finished
       await engine.close()
       const text = Buffer.concat(ids.map((id) => pieces[id] ?? Buffer.alloc(0))).toString('utf8')

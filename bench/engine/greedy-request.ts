@@ -1,7 +1,7 @@
 import type { EngineRequest } from '../../gpu-node/engine/types.ts'
 
-/** A greedy, serial request of 32 tokens, but for what is given. */
-export function engineRequest(fields: Partial<EngineRequest> & Pick<EngineRequest, 'id'>): EngineRequest {
+/** A greedy, serial engine request of 32 tokens with all fields; `fields` override them. */
+export function greedyRequest(fields: Partial<EngineRequest> & Pick<EngineRequest, 'id'>): EngineRequest {
   return {
     prompt: Int32Array.of(1),
     maxTokens: 32,
