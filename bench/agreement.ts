@@ -10,14 +10,18 @@ import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, S
 
 const THREADS = 2
 
-/** Lengths in tokens: also longer than a KV block and than the tiles of both sides, and long enough for far positions to matter. */
+/**
+ * Lengths in tokens: also longer than a KV block and than the tiles of both sides, and long enough for far
+ * positions to matter.
+ */
 const PATHS = [1, 17, 100, 300]
 
 /**
- * Largest allowed difference of a logit; a random model's logits have a root mean square of about 1. In f32 both sides compute
- * the same sums in a different order: relative errors of about 1e-7 per sum, over a few layers. In bf16 both round the inputs of
- * matrix products to 8 bits (2^-9 of a value). Keys and values are rounded as well, on llama.cpp's side to f16. This gives errors
- * of 0.5 % that add up at random over the layers, with outliers of about five times that among a million logits.
+ * Largest allowed difference of a logit; a random model's logits have a root mean square of about 1. In f32 both
+ * sides compute the same sums in a different order: relative errors of about 1e-7 per sum, over a few layers. In
+ * bf16 both round the inputs of matrix products to 8 bits (2^-9 of a value). Keys and values are rounded as well,
+ * on llama.cpp's side to f16. This gives errors of 0.5 % that add up at random over the layers, with outliers of
+ * about five times that among a million logits.
  */
 const TOLERANCE = { f32: 1e-4, bf16: 0.1 } as const
 type Checked = keyof typeof TOLERANCE

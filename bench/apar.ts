@@ -50,8 +50,9 @@ type Prompt = z.infer<typeof PromptFile>['prompts'][number]
 type Kind = Prompt['kind']
 
 /**
- * Compares parallel with serial decoding of the demo model, on prompts that it was not trained on: one greedy request at a
- * time through the gpu node's own path (template, engine, text), without network. The two modes alternate on each prompt.
+ * Compares parallel with serial decoding of the demo model, on prompts that it was not trained on: one greedy
+ * request at a time through the gpu node's own path (template, engine, text), without network. The two modes
+ * alternate on each prompt.
  */
 export async function apar({ quick }: BenchOptions): Promise<BenchResult> {
   const all = parseJson(PromptFile, readFileSync(PROMPTS, 'utf8')).prompts
@@ -110,7 +111,10 @@ async function generate(runner: Runner, prompt: string, mode: Mode): Promise<Sam
   }
 }
 
-/** Totals over all prompts of a repetition, then medians over the repetitions; ratios are computed within a repetition. */
+/**
+ * Totals over all prompts of a repetition, then medians over the repetitions; ratios are computed within a
+ * repetition.
+ */
 function cases(runs: readonly Run[]): BenchCase[] {
   const repetitions = [...new Set(runs.map(({ repetition }) => repetition))]
   const perRepetition = (value: (of: (mode: Mode, field: Field, kind?: Kind) => number) => number) =>

@@ -9,8 +9,8 @@ const STREAMS: StreamsSize = { streams: 400, streamSeconds: 8, directSeconds: 4,
 const QUICK_STREAMS: StreamsSize = { streams: 40, streamSeconds: 3, directSeconds: 3, seconds: 6 }
 
 /**
- * Measures the overhead of the edge: a gpu node with a paced engine, which removes a model's speed and noise from the figures,
- * is called directly and through the edge, with a key that has every kind of limit.
+ * Measures the overhead of the edge: a gpu node with a paced engine, which removes a model's speed and noise from
+ * the figures, is called directly and through the edge, with a key that has every kind of limit.
  */
 export function edge(options: BenchOptions): Promise<BenchResult> {
   return report(options, [first, streams])

@@ -16,9 +16,9 @@ const QUICK_REPETITIONS = 2
 const SETTLE_MS = 50
 
 /**
- * Compares the engine with llama.cpp: the same random Llama weights and number of threads, each side in its own process with
- * its model loaded, in alternating runs. The floor of a case is the bytes that a step has to read over the bandwidth measured
- * in the same repetition.
+ * Compares the engine with llama.cpp: the same random Llama weights and number of threads, each side in its own
+ * process with its model loaded, in alternating runs. The floor of a case is the bytes that a step has to read
+ * over the bandwidth measured in the same repetition.
  */
 export async function engine({ quick }: BenchOptions): Promise<BenchResult> {
   const withPeer = peerIsBuilt()

@@ -9,7 +9,10 @@ export interface BenchOptions {
 }
 export type Bench = (options: BenchOptions) => Promise<BenchResult>
 
-/** One figure. `goal`: the issue's figure, null without one; `floor`: the hardware bound; `peer`: the other program's figure. */
+/**
+ * One figure. `goal`: the issue's figure, null without one; `floor`: the hardware bound; `peer`: the other
+ * program's figure.
+ */
 export interface BenchCase {
   case: string
   value: number

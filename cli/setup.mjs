@@ -1,5 +1,5 @@
-// Prepares a fresh clone: installs packages, builds the native engine and the bundles. Plain JavaScript without packages,
-// because it runs before they are installed. Fast when nothing has changed.
+// Prepares a fresh clone: installs packages, builds the native engine and the bundles. Plain JavaScript without
+// packages, because it runs before they are installed. Fast when nothing has changed.
 import { fail } from './setup/report.mjs'
 
 const [major] = process.versions.node.split('.')

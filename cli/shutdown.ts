@@ -1,8 +1,8 @@
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /**
- * Settles when the process should shut down: on a signal, or when the parent process that opened an IPC channel to it has
- * ended in any way. A second signal exits at once.
+ * Settles when the process should shut down: on a signal, or when the parent process that opened an IPC channel
+ * to it has ended in any way. A second signal exits at once.
  */
 export function shutdownRequested(): Promise<void> {
   return new Promise((resolve) => {

@@ -23,8 +23,8 @@ const CLOSE_CODES: Record<CutReason, number> = {
 export type ConnectionOptions = Pick<StreamOptions, 'baseUrl' | 'apiKey' | 'WebSocket'>
 
 /**
- * One WebSocket for many streams. It is opened with the first stream and reopened when the connection is lost: each stream
- * then resumes after its last event. Close it when no more streams are needed.
+ * One WebSocket for many streams. It is opened with the first stream and reopened when the connection is lost:
+ * each stream then resumes after its last event. Close it when no more streams are needed.
  * @throws TypeError when there is no WebSocket on this platform and none was given.
  */
 export function openConnection(options: ConnectionOptions): Connection {

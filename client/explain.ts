@@ -1,8 +1,8 @@
 import { AparError, ERROR_CODES, type ErrorCode } from '../shared/errors.ts'
 
 /**
- * Why a WebSocket handshake failed. WebSocket APIs do not expose the HTTP status of a failed handshake, so this sends an HTTP
- * request with the same key.
+ * Why a WebSocket handshake failed. WebSocket APIs do not expose the HTTP status of a failed handshake, so this
+ * sends an HTTP request with the same key.
  */
 export async function explainRefusal(baseUrl: string, apiKey: string): Promise<AparError> {
   const unknown = new AparError('gpu_node_lost', `no stream could be opened at ${baseUrl}`)

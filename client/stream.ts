@@ -23,8 +23,8 @@ export interface StreamOptions {
   apiKey: string
   request: GenerateRequest
   /**
-   * For how long the client tries to reconnect and resume after the connection is lost, in ms. Default 25 s, a little less
-   * than the time for which the edge keeps a stream; 0 turns reconnecting off.
+   * For how long the client tries to reconnect and resume after the connection is lost, in ms. Default 25 s, a
+   * little less than the time for which the edge keeps a stream; 0 turns reconnecting off.
    */
   reconnectMs?: number | undefined
   /** Aborting it cancels the stream, which ends with `done`, reason `abort`. */
@@ -42,8 +42,8 @@ export function openStream(options: StreamOptions): BranchStream {
 }
 
 /**
- * The events of one stream; they can be read once. When the stream fails, the loop throws an AparError. Leaving the loop
- * early cancels the stream.
+ * The events of one stream; they can be read once. When the stream fails, the loop throws an AparError. Leaving
+ * the loop early cancels the stream.
  */
 export class BranchStream implements AsyncIterable<StreamEvent> {
   /** All branches so far. Includes every event that has arrived, also those not read yet. */

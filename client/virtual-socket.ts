@@ -8,7 +8,10 @@ const CLOSED = 3
 
 /** The real socket under the virtual sockets. */
 export interface Carrier {
-  /** Returns the id of the virtual socket. Calls its `open` when the real socket is open, never before `add` has returned. */
+  /**
+   * Returns the id of the virtual socket. Calls its `open` when the real socket is open, never before `add` has
+   * returned.
+   */
   add(virtualSocket: VirtualSocket): string
   remove(id: string): void
   send(text: string): void

@@ -6,8 +6,8 @@ const IDLE_TIMEOUT_MS = 40_000
 const CLOSED = 3
 
 /**
- * Sockets of class `Socket` with an idle timeout: a socket that has received nothing for 40 s counts as lost, because TCP alone
- * may need many minutes to detect a dead peer. It emits no events after its close event.
+ * Sockets of class `Socket` with an idle timeout: a socket that has received nothing for 40 s counts as lost,
+ * because TCP alone may need many minutes to detect a dead peer. It emits no events after its close event.
  */
 export function watched(Socket: SocketConstructor): SocketConstructor {
   return class extends WatchedSocket {

@@ -13,15 +13,18 @@ export interface EngineOptions {
   /** Where the model runs. Default `auto`: on a CUDA device if there is one. */
   device?: Device | undefined
   /**
-   * CUDA device numbers for tensor parallelism (docs/adr/0011). Needs NCCL, and heads and intermediate size divisible by the
-   * number of devices. Default: one device.
+   * CUDA device numbers for tensor parallelism (docs/adr/0011). Needs NCCL, and heads and intermediate size
+   * divisible by the number of devices. Default: one device.
    */
   devices?: readonly number[] | undefined
   /** OS threads, 1 to 256. Default: the number of physical cores. */
   threads?: number | undefined
   /** Data type of weights and arithmetic. Default: bf16 for a 16-bit checkpoint, otherwise f32. */
   dtype?: DType | undefined
-  /** Data type of the KV cache. Default `auto`. `fp8` halves its size and needs a CUDA device: `engine_unavailable` without one. */
+  /**
+   * Data type of the KV cache. Default `auto`. `fp8` halves its size and needs a CUDA device:
+   * `engine_unavailable` without one.
+   */
   kvCacheDtype?: KvCacheDType | undefined
   /** KV blocks of 16 tokens. Default: 64 full-context sequences, at most 1 GiB; on a CUDA device all free memory. */
   numBlocks?: number | undefined

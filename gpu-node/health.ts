@@ -1,7 +1,7 @@
 import type { Runner } from './requests/runner.ts'
 import type { ServedStreams } from './requests/served-streams.ts'
 
-export interface Inspected {
+export interface HealthSources {
   readonly runner: Pick<Runner, 'model' | 'engineInfo' | 'stats' | 'failure'>
   readonly streams: Pick<ServedStreams, 'draining'>
   /** False while the node is not registered with the edge that it was started for. */
@@ -14,7 +14,7 @@ export interface Health {
 }
 
 /** Liveness: unhealthy means that the node must be restarted. */
-export function health({ runner, streams }: Inspected): Health {
+export function health({ runner, streams }: HealthSources): Health {
   const { dtype, numBlocks } = runner.engineInfo
   const device = shortDevice(runner.engineInfo.device)
   const stats = runner.stats()
@@ -31,7 +31,7 @@ export function health({ runner, streams }: Inspected): Health {
 }
 
 /** Readiness: the node accepts new requests. It does not listen before its model is loaded. */
-export function readiness({ runner, streams, registered }: Inspected): Health {
+export function readiness({ runner, streams, registered }: HealthSources): Health {
   const reasons = [
     ...(runner.failure === undefined ? [] : ['engine_failed']),
     ...(streams.draining ? ['draining'] : []),

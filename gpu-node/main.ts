@@ -51,8 +51,8 @@ export interface GpuNode {
   /** Settles with the reason when the engine has failed; the node must then be restarted. */
   readonly failed: Promise<string>
   /**
-   * Takes no new streams and waits until the running ones have ended, at most `deadlineMs`. The edge moves those that still
-   * run to other nodes when this node is closed.
+   * Takes no new streams and waits until the running ones have ended, at most `deadlineMs`. The edge moves those
+   * that still run to other nodes when this node is closed.
    */
   drain(deadlineMs: number): Promise<void>
   /** Ends the registration, aborts running streams, frees the engine. A second call waits for the first. */
@@ -67,7 +67,10 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
   return await serveRunner(runner, { ...options, log })
 }
 
-/** Starts a gpu node with an open runner. The node owns the runner: it closes it at the end, or when it cannot listen. */
+/**
+ * Starts a gpu node with an open runner. The node owns the runner: it closes it at the end, or when it cannot
+ * listen.
+ */
 export async function serveRunner(
   runner: Runner,
   options: Omit<GpuNodeOptions, 'modelDir' | 'modelName' | keyof EngineOptions>,
@@ -111,7 +114,7 @@ export async function serveRunner(
   const close = async () => {
     await edge?.stop()
     // Before the engine aborts: the edge must see a node shutting down and move the streams, not aborted answers.
-    streams.cutAll('the gpu node was shut down')
+    streams.disconnectAll('the gpu node was shut down')
     await runner.close()
     await server.close()
     await tracing?.close()

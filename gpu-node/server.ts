@@ -6,7 +6,7 @@ import { WebSocketServer } from 'ws'
 import { AparError, toAparError } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
 import { CLOSE_GOING_AWAY } from '../shared/protocol/close-codes.ts'
-import { type Health, health, type Inspected, readiness } from './health.ts'
+import { type Health, type HealthSources, health, readiness } from './health.ts'
 import type { NodeMetrics } from './observe/node-metrics.ts'
 import { MAX_FRAME_BYTES, serveRequest } from './requests/request-socket.ts'
 import type { ServedStreams } from './requests/served-streams.ts'
@@ -20,7 +20,7 @@ const HTTP_LIMITS = { maxHeaderSize: 16 * 1024, headersTimeout: 10_000, requestT
 /** Answers are current values, and not HTML. */
 const ANSWER_HEADERS = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }
 
-export interface GpuNodeServerOptions extends Inspected {
+export interface GpuNodeServerOptions extends HealthSources {
   streams: ServedStreams
   metrics: NodeMetrics
   log: Logger
@@ -40,7 +40,8 @@ export interface GpuNodeServer {
 }
 
 /**
- * Serves `GET /healthz`, `/readyz` and `/metrics`, and WebSockets on `/v1/requests`, which need the node secret as bearer token.
+ * Serves `GET /healthz`, `/readyz` and `/metrics`, and WebSockets on `/v1/requests`, which need the node secret
+ * as bearer token.
  * @throws StartupError `port_taken` or `invalid_option` when it cannot listen.
  */
 export async function startServer(options: GpuNodeServerOptions): Promise<GpuNodeServer> {
@@ -115,7 +116,10 @@ function bearerOf(request: IncomingMessage): string {
   return /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
 }
 
-/** Compares digests, which have equal length as timingSafeEqual needs, so that timing reveals nothing about the secret. */
+/**
+ * Compares digests, which have equal length as timingSafeEqual needs, so that timing reveals nothing about the
+ * secret.
+ */
 function sameSecret(a: string, b: string): boolean {
   const digest = (text: string) => createHash('sha256').update(text).digest()
   return timingSafeEqual(digest(a), digest(b))

@@ -107,8 +107,9 @@ export interface Piece {
 }
 
 /**
- * Turns a stream's events into text in document order. A piece is emitted once no more text can come before it: text of a
- * later branch waits until all earlier text is complete. All pieces joined equal the finished tree's `text()`.
+ * Turns a stream's events into text in document order. A piece is emitted once no more text can come before it:
+ * text of a later branch waits until all earlier text is complete. All pieces joined equal the finished tree's
+ * `text()`.
  */
 export class OrderedText {
   readonly tree: BranchTree

@@ -12,7 +12,10 @@ export interface LoggerOptions {
   readonly write: (line: string, level: LogLevel) => void
 }
 
-/** Writes one line per event: `{"time", "level", "message", …fields}`, with `error` (stack and causes) for a thrown value. */
+/**
+ * Writes one line per event: `{"time", "level", "message", …fields}`, with `error` (stack and causes) for a
+ * thrown value.
+ */
 export class Logger {
   readonly #options: LoggerOptions
   readonly #fields: LogFields

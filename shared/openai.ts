@@ -42,7 +42,10 @@ const IGNORED = {
 /** Branching, and the sampling options that OpenAI lacks. */
 export const Apar = BranchOptions.extend({ top_k, min_p, repetition_penalty })
 
-/** SSE chunks carry ids, and a disconnected client can resume with `last-event-id`: a disconnect does not cancel the stream. */
+/**
+ * SSE chunks carry ids, and a disconnected client can resume with `last-event-id`: a disconnect does not cancel
+ * the stream.
+ */
 const resumable = z.boolean().optional()
 
 /** Only a streamed answer can be resumed. */
@@ -193,7 +196,10 @@ export interface ChatCompletion extends Head<'chat.completion'> {
   readonly usage: CompletionUsage
 }
 
-/** Event and branch of a chunk, for streams with `apar.branch_deltas`; the fields are those of the events in docs/protocol.md. */
+/**
+ * Event and branch of a chunk, for streams with `apar.branch_deltas`; the fields are those of the events in
+ * docs/protocol.md.
+ */
 export type BranchAddress =
   | { readonly event: 'accepted'; readonly joints: string }
   | { readonly event: 'fork'; readonly branch: number; readonly parent: number; readonly at: number }
@@ -212,7 +218,10 @@ export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
   readonly apar?: BranchAddress
 }
 
-/** Also the chunks of a stream, which have the same shape in OpenAI's API: `finish_reason` is null except in each choice's last chunk. */
+/**
+ * Also the chunks of a stream, which have the same shape in OpenAI's API: `finish_reason` is null except in each
+ * choice's last chunk.
+ */
 export interface Completion extends Head<'text_completion'> {
   readonly choices: readonly {
     readonly index: number

@@ -21,8 +21,8 @@ const Item = z.strictObject({
 })
 
 /**
- * `POST /v1/responses`, text only. Responses are not stored, so fields that need a stored response are refused, and so is any
- * field that is not listed.
+ * `POST /v1/responses`, text only. Responses are not stored, so fields that need a stored response are refused,
+ * and so is any field that is not listed.
  */
 export const ResponsesRequest = z.strictObject({
   model,

@@ -1,4 +1,7 @@
-/** UTF-8 length of a text in bytes; a lone surrogate counts as U+FFFD, which replaces it. Counts without encoding: this runs per token. */
+/**
+ * UTF-8 length of a text in bytes; a lone surrogate counts as U+FFFD, which replaces it. Counts without encoding:
+ * this runs per token.
+ */
 export function utf8Length(text: string): number {
   let bytes = text.length
   for (let i = 0; i < text.length; i++) {

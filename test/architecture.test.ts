@@ -7,8 +7,9 @@ const SKIPPED = new Set(['node_modules', 'dist', 'build', 'work', '.git', '.wran
 const CUDA = 'native/ops/cuda'
 
 /**
- * The folders that each folder may import or include from, besides itself; a file belongs to the longest matching folder.
- * Within the TypeScript parts and within native/ a list contains only folders above its own entry, so there are no cycles.
+ * The folders that each folder may import or include from, besides itself; a file belongs to the longest matching
+ * folder. Within the TypeScript parts and within native/ a list contains only folders above its own entry, so
+ * there are no cycles.
  */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   shared: [],

@@ -20,8 +20,9 @@ const SETTLE_MS = 10
 type FirstToken = () => Promise<number>
 
 /**
- * Measures the time to first token that the edge adds to a direct call of the gpu node, and that Portkey's gateway adds in
- * front of the same engine. One request at a time, in turns, so that noise of the machine affects all targets equally.
+ * Measures the time to first token that the edge adds to a direct call of the gpu node, and that Portkey's
+ * gateway adds in front of the same engine. One request at a time, in turns, so that noise of the machine affects
+ * all targets equally.
  */
 export async function firstToken(repetitions: number, file: SampleFile): Promise<BenchCase[]> {
   const stack = await startPacedStack(STEP_MS)

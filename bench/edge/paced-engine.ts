@@ -29,9 +29,10 @@ interface Running {
 const BLOCKS = 2 ** 20
 
 /**
- * Simulates an engine that is faster than this machine could run: it generates the same letter at a fixed rate. The first step
- * of a request runs at once; later steps run at ticks shared by all requests, as in one batch. The root generates a letter, then
- * forks once per step up to `maxBranches` branches; {@link dueTime} returns the time at which each letter is due.
+ * Simulates an engine that is faster than this machine could run: it generates the same letter at a fixed rate.
+ * The first step of a request runs at once; later steps run at ticks shared by all requests, as in one batch. The
+ * root generates a letter, then forks once per step up to `maxBranches` branches; {@link dueTime} returns the
+ * time at which each letter is due.
  */
 export class PacedEngine implements Engine {
   readonly info: EngineInfo = {

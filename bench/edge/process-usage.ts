@@ -24,8 +24,8 @@ export function processUsage(pids: readonly number[]): ProcessUsage {
 export const FLAT_PERCENT = 10
 
 /**
- * Growth of the median from the second to the last quarter of the samples, in per cent; negative when it shrank. The first
- * quarter is ignored, because caches and heaps still fill.
+ * Growth of the median from the second to the last quarter of the samples, in per cent; negative when it shrank.
+ * The first quarter is ignored, because caches and heaps still fill.
  */
 export function growthPercent(samples: readonly number[]): number {
   const quarter = Math.max(1, Math.floor(samples.length / 4))

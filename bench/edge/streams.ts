@@ -22,15 +22,18 @@ type Read = typeof readOverEdge
 interface Phase {
   /** Lateness of each letter in ms. */
   readonly late: number[]
-  /** Streams whose letters of the last second were late by more than a step in the median: a single late letter does not count. */
+  /**
+   * Streams whose letters of the last second were late by more than a step in the median: a single late letter
+   * does not count.
+   */
   fellBehind: number
   ended: number
   readonly usage: ProcessUsage[]
 }
 
 /**
- * Measures many concurrent streams of four branches at reading speed: first from the gpu node directly, then through the edge.
- * All branches of all streams step at the same moment, as in one engine's batch.
+ * Measures many concurrent streams of four branches at reading speed: first from the gpu node directly, then
+ * through the edge. All branches of all streams step at the same moment, as in one engine's batch.
  */
 export async function manyStreams(size: StreamsSize, file: SampleFile): Promise<BenchCase[]> {
   const stack = await startPacedStack(1000 / TOKENS_PER_SECOND)

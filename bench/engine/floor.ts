@@ -12,8 +12,8 @@ const BYTES_PER_WEIGHT: Record<CpuDType, number> = { f32: 4, bf16: 2, int8: 34 /
 const KV_BYTES: Record<CpuDType, number> = { f32: 4, bf16: 2, int8: 2, int4: 2 }
 
 /**
- * Bytes that one step has to read: every weight once (of the embedding only the rows of the input tokens), the keys and values
- * of the shared prompt once, and those of each branch, on average half of what it decodes.
+ * Bytes that one step has to read: every weight once (of the embedding only the rows of the input tokens), the
+ * keys and values of the shared prompt once, and those of each branch, on average half of what it decodes.
  */
 export function stepBytes({ dtype, rows, prompt, each }: EngineCase, shape: ModelShape): number {
   const kvPerToken = 2 * shape.numLayers * shape.numKvHeads * shape.headDim * KV_BYTES[dtype]
@@ -35,7 +35,10 @@ export function matrixElements(shape: ModelShape): number {
   return numLayers * (attention + 3 * hiddenSize * intermediateSize) + vocabSize * hiddenSize
 }
 
-/** Bandwidth of sequential reads in bytes per second, from a buffer as large as the step's bytes: a small model fits in the cache. */
+/**
+ * Bandwidth of sequential reads in bytes per second, from a buffer as large as the step's bytes: a small model
+ * fits in the cache.
+ */
 export function measureBandwidth(bytes: number, threads: number): number {
   const mebibytes = Math.ceil(Math.min(bytes, MOST_BYTES) / 2 ** 20)
   const args = [threads, mebibytes, MEASURE_SECONDS].map(String)

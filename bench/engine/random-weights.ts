@@ -30,7 +30,10 @@ export function writeRandomSafetensors(path: string, model: ModelShape): void {
   }
 }
 
-/** Weights of matrices scale with 1 / sqrt(inputs), those of norms are around 1, so that activations stay in range as in a trained model. */
+/**
+ * Weights of matrices scale with 1 / sqrt(inputs), those of norms are around 1, so that activations stay in range
+ * as in a trained model.
+ */
 function writeTensor(file: number, shape: readonly number[], next: () => number): void {
   const inputs = shape[1]
   const spread = inputs === undefined ? 0.25 : 1.7 / Math.sqrt(inputs)

@@ -1,7 +1,8 @@
-// Runs benchmark commands on node-llama-cpp's API: one command per input line, one JSON object per output line, as driver.cpp
-// does. Plain JavaScript with its own node_modules, because the package is not a dependency of apar.
+// Runs benchmark commands on node-llama-cpp's API: one command per input line, one JSON object per output line,
+// as driver.cpp does. Plain JavaScript with its own node_modules, because the package is not a dependency of
+// apar.
 //   load PATH THREADS
-//   decode EACH ID...     EACH tokens, from the call to the last one    -> {"tokens", "seconds"}
+//   decode EACH ID...     EACH tokens, timed from the call to the last one    -> {"tokens", "seconds"}
 import { createInterface } from 'node:readline'
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp'
 

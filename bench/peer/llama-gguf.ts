@@ -78,8 +78,9 @@ export function ggufName(name: string): string {
 }
 
 /**
- * Reorders the rows of q and k within each head: rotary embeddings in llama.cpp rotate neighbouring elements (2i, 2i+1), in
- * Hugging Face's convention the elements i and i + headDim / 2. Source: llama.cpp, conversion of Llama models.
+ * Reorders the rows of q and k within each head: rotary embeddings in llama.cpp rotate neighbouring elements (2i,
+ * 2i+1), in Hugging Face's convention the elements i and i + headDim / 2. Source: llama.cpp, conversion of Llama
+ * models.
  */
 export function rotatedPairwise(
   { name, shape: size }: Pick<TensorEntry, 'name' | 'shape'>,

@@ -1,5 +1,6 @@
-// Builds the bench's peer: installs node-llama-cpp beside this file, extracts llama.cpp's source from it and builds it with the
-// driver, for this CPU only. Needs git, CMake and a compiler; takes about ten minutes on two free cores.
+// Builds the bench's peer: installs node-llama-cpp beside this file, extracts llama.cpp's source from it and
+// builds it with the driver, for this CPU only. Needs git, CMake and a compiler; takes about ten minutes on two
+// free cores.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -18,7 +19,8 @@ function run(command, ...args) {
 
 const manifest = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8'))
 const version = manifest.dependencies['node-llama-cpp']
-// The optional packages are prebuilt binaries for each kind of GPU; only the CPU one is needed, and it is not in the lock file.
+// The optional packages are prebuilt binaries for each kind of GPU; only the CPU one is needed, and it is not in
+// the lock file.
 const flags = ['--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund']
 // Not `npm ci`, which refuses a lock file that lacks packages of other platforms.
 run('npm', 'install', '--no-save', ...flags)

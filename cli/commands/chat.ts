@@ -76,7 +76,7 @@ async function converse(settings: Chat): Promise<void> {
         console.error(`apar: ${explain(error)}`)
       })
       cancel = undefined
-      // A question without an answer is removed: the next prompt must alternate roles.
+      // Without an answer the question is removed, so that user and assistant messages alternate.
       if (answer) messages.push({ role: 'assistant', content: answer.text })
       else messages.pop()
     }

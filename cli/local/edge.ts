@@ -31,7 +31,10 @@ export interface LocalEdge {
   close(): Promise<void>
 }
 
-/** Starts the edge in workerd on this machine: needs no account and no network. @throws UserError with a one-line message. */
+/**
+ * Starts the edge in workerd on this machine: needs no account and no network.
+ * @throws UserError with a one-line message.
+ */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
   const { host, port, apiKeys, nodeSecret, settings, stateDir } = options
   const { workerOptions, workerPath } = await loadEdgeBuild()

@@ -4,8 +4,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 const POLL_MS = 1_000
 
 /**
- * Ids of the workerd processes that this process started. Miniflare ends them on dispose, but if this process is killed they
- * keep running and hold the port; another process can end them by these ids.
+ * Ids of the workerd processes that this process started. Miniflare ends them on dispose, but if this process is
+ * killed they keep running and hold the port; another process can end them by these ids.
  */
 export function workerdProcesses(): number[] {
   const all = existsSync('/proc/self/stat') ? fromProc() : fromPs()

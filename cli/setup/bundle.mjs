@@ -3,7 +3,10 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import { fail, root } from './report.mjs'
 
-/** Bundles the command (dist/apar.js), the client library (dist/client.js), the edge, and the development tools bench and chaos. */
+/**
+ * Bundles the command (dist/apar.js), the client library (dist/client.js), the edge, and the development tools
+ * bench and chaos.
+ */
 export async function bundle() {
   const entries = {
     apar: 'cli/main.ts',

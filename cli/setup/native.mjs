@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { fail, root, run, say } from './report.mjs'
+import { fail, info, root, run } from './report.mjs'
 import { findCmake, findCompiler, findGenerator } from './toolchain.mjs'
 
 const buildFolder = join(root, 'native/build/release')
@@ -19,7 +19,7 @@ export async function buildNative(options) {
   const built = await run(await findCmake(options), ['--build', buildFolder, '--parallel', jobs])
   if (built.code !== 0) failBuild('the engine did not compile', built.output)
   if (options.tests && !existsSync(join(buildFolder, 'libapar_cuda.so')))
-    say('the CUDA backend was not compiled: there is no nvcc on the PATH', options)
+    info('the CUDA backend was not compiled: there is no nvcc on the PATH', options)
 }
 
 async function configure(wanted, options) {
@@ -31,7 +31,7 @@ async function configure(wanted, options) {
   if (!generator) fail('neither make nor ninja found: install one (Debian: apt-get install make)')
   // Last, because CMake may have to be downloaded.
   const cmake = await findCmake(options)
-  say(`building the engine with ${compiler} ...`, options)
+  info(`building the engine with ${compiler} ...`, options)
   mkdirSync(buildFolder, { recursive: true })
   const configuring = await run(cmake, [
     ...['-S', join(root, 'native'), '-B', buildFolder, '-G', generator],

@@ -11,13 +11,14 @@ export function fail(line) {
 }
 
 /** Prints a line of progress to standard error. */
-export function say(line, { quiet = false } = {}) {
+export function info(line, { quiet = false } = {}) {
   if (!quiet) console.error(`apar: ${line}`)
 }
 
 /**
  * Runs a program in the package's root folder, without a shell.
- * @returns {Promise<{code: number, output: string}>} code 127 when the program does not exist; output contains both streams.
+ * @returns {Promise<{code: number, output: string}>} code 127 when the program does not exist; output contains
+ *   both streams.
  */
 export function run(command, args, { show = false, env = process.env } = {}) {
   return new Promise((resolve) => {

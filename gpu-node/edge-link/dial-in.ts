@@ -27,8 +27,9 @@ export interface DialInOptions {
 }
 
 /**
- * Registers a gpu node that the edge cannot connect to: the node opens one socket to the edge, which carries its heartbeats
- * and its streams. A lost socket is reopened with exponential backoff; running streams continue meanwhile.
+ * Registers a gpu node that the edge cannot connect to: the node opens one socket to the edge, which carries its
+ * heartbeats and its streams. A lost socket is reopened with exponential backoff; running streams continue
+ * meanwhile.
  */
 export class DialIn implements EdgeLink {
   readonly registered: Promise<void>
@@ -155,8 +156,9 @@ export class DialIn implements EdgeLink {
   }
 
   /**
-   * Closes the socket after `limitMs` without a message: a NAT router may drop a connection without notice to either side.
-   * Any message restarts the timer, because the answer to a heartbeat may be queued behind the frames of many streams.
+   * Closes the socket after `limitMs` without a message: a NAT router may drop a connection without notice to
+   * either side. Any message restarts the timer, because the answer to a heartbeat may be queued behind the
+   * frames of many streams.
    */
   #restartIdleTimer(limitMs: number): void {
     clearTimeout(this.#idleTimer)

@@ -1,4 +1,7 @@
-/** Keeps a gpu node registered with its edge: `Registration` if the edge connects to the node, `DialIn` if the node connects to the edge. */
+/**
+ * Keeps a gpu node registered with its edge: `Registration` if the edge connects to the node, `DialIn` if the
+ * node connects to the edge.
+ */
 export interface EdgeLink {
   /** Settles when the first heartbeat is accepted; rejects when the edge refuses the node: retrying would not help. */
   readonly registered: Promise<void>

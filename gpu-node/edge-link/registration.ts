@@ -9,8 +9,9 @@ import type { EdgeLink } from './edge-link.ts'
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
 /**
- * Long, because a busy edge answers late, and a heartbeat without its answer does not renew the lease. Not longer, because
- * after a lost heartbeat there must be time for the next one within the lease (edge/nodes/fleet.ts: 5 s + 8 s < 15 s).
+ * Long, because a busy edge answers late, and a heartbeat without its answer does not renew the lease. Not
+ * longer, because after a lost heartbeat there must be time for the next one within the lease
+ * (edge/nodes/fleet.ts: 5 s + 8 s < 15 s).
  */
 const REQUEST_TIMEOUT_MS = 8_000
 
@@ -28,8 +29,8 @@ export interface RegistrationOptions {
 }
 
 /**
- * Registers a gpu node that the edge can connect to: sends a heartbeat at once, then at the interval that the edge asks for.
- * A failed heartbeat is retried with exponential backoff.
+ * Registers a gpu node that the edge can connect to: sends a heartbeat at once, then at the interval that the
+ * edge asks for. A failed heartbeat is retried with exponential backoff.
  */
 export class Registration implements EdgeLink {
   readonly registered: Promise<void>

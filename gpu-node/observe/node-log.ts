@@ -4,8 +4,8 @@ import { traceIdOf } from '../../shared/protocol/node.ts'
 import type { RequestObserver, RequestRecord } from './request-watch.ts'
 
 /**
- * A logger to standard error. `LOG_LEVEL` (default info) is the lowest level written; `LOG_FORMAT` is json or text (default:
- * text on a terminal, otherwise json).
+ * A logger to standard error. `LOG_LEVEL` (default info) is the lowest level written; `LOG_FORMAT` is json or
+ * text (default: text on a terminal, otherwise json).
  */
 export function nodeLog(env: NodeJS.ProcessEnv = process.env, terminal = process.stderr.isTTY): Logger {
   const { LOG_LEVEL, LOG_FORMAT } = env

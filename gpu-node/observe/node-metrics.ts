@@ -18,14 +18,14 @@ const E2E_SECONDS = [
 ]
 const BRANCHES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256]
 
-interface FromStats {
+interface EngineMetric {
   name: string
   help: string
   value: (stats: EngineStats) => number
 }
 
-/** Figures that the engine counts, read at each scrape. Names ending in `_total` are counters, the others gauges. */
-function engineFigures(numBlocks: number): FromStats[] {
+/** Metrics that the engine counts itself, read at each scrape. Names ending in `_total` are counters, the others gauges. */
+function engineMetrics(numBlocks: number): EngineMetric[] {
   return [
     { name: 'num_requests_running', help: 'Requests being decoded.', value: (s) => s.runningRequests },
     {
@@ -77,8 +77,8 @@ function engineFigures(numBlocks: number): FromStats[] {
 }
 
 /**
- * A gpu node's metrics for Prometheus, listed in docs/operations.md. Where vLLM has the same metric, name (after the prefix),
- * meaning and unit are the same.
+ * A gpu node's metrics for Prometheus, listed in docs/operations.md. Where vLLM has the same metric, name (after
+ * the prefix), meaning and unit are the same.
  */
 export class NodeMetrics implements RequestObserver {
   readonly registry = new Registry()
@@ -98,7 +98,7 @@ export class NodeMetrics implements RequestObserver {
     const registers = [this.registry]
     this.registry.setDefaultLabels({ model_name: runner.model })
     collectDefaultMetrics({ register: this.registry })
-    for (const { name, help, value } of engineFigures(numBlocks)) {
+    for (const { name, help, value } of engineMetrics(numBlocks)) {
       const options = { name: `apar_${name}`, help, registers }
       if (name.endsWith('_total')) {
         const counter: Counter = new Counter({

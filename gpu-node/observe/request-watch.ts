@@ -25,7 +25,10 @@ export interface RequestRecord {
 export interface RequestObserver {
   /** The first token was decoded on this node, `ms` after the request arrived. At most once per request. */
   timeToFirstToken?(ms: number): void
-  /** A branch got `tokens` more tokens, on average `ms` apart. Called per branch and delivery of events: must be cheap. */
+  /**
+   * A branch got `tokens` more tokens, on average `ms` apart. Called per branch and delivery of events: must be
+   * cheap.
+   */
   interTokenLatency?(ms: number, tokens: number): void
   ended?(record: RequestRecord): void
   /** The request was refused before it started. */
@@ -55,7 +58,10 @@ export class RequestWatch {
     this.#progress.set(branch, { tokens, at: undefined })
   }
 
-  /** A branch has `tokens` tokens now. The times between the tokens of its first delivery are unknown and not reported. */
+  /**
+   * A branch has `tokens` tokens now. The times between the tokens of its first delivery are unknown and not
+   * reported.
+   */
   progress(branch: number, tokens: number): void {
     const known = this.#progress.get(branch)
     const more = tokens - (known?.tokens ?? 0)

@@ -14,8 +14,8 @@ import { refusalEvent } from './request.ts'
 import type { Reader, ServedStream, ServedStreams } from './served-streams.ts'
 
 /**
- * Large enough for every frame that the edge accepts: a UTF-16 code unit takes at most 3 bytes, and `start` contains the
- * request and, for a stream that moves, its log.
+ * Large enough for every frame that the edge accepts: a UTF-16 code unit takes at most 3 bytes, and `start`
+ * contains the request and, for a stream that moves, its log.
  */
 const MAX_LOG_BYTES = 24 * 1024 * 1024
 export const MAX_FRAME_BYTES = 3 * MAX_FRAME_CHARS + MAX_LOG_BYTES
@@ -31,7 +31,10 @@ export type RequestSocket = Pick<WebSocket, 'send' | 'close' | 'terminate' | 'pi
   on(event: 'pong' | 'error' | 'close', listener: () => void): unknown
 }
 
-/** Serves one stream on one socket: `start` or `attach`, then batches. The stream outlives its socket by the grace time. */
+/**
+ * Serves one stream on one socket: `start` or `attach`, then batches. The stream outlives its socket by the grace
+ * time.
+ */
 export function serveRequest(socket: RequestSocket, streams: ServedStreams, log: Logger = nodeLog()): void {
   let served: ServedStream | undefined
   let over = false
@@ -51,9 +54,9 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
     if (socket.bufferedAmount > MAX_BUFFERED_BYTES) end(CLOSE_TRY_AGAIN_LATER, 'the reader is too slow')
   }
   const reader: Reader = {
-    read: send,
-    cut: (reason) => end(CLOSE_SERVICE_RESTART, reason),
-    done: () => end(CLOSE_NORMAL, ''),
+    send,
+    disconnect: (reason) => end(CLOSE_SERVICE_RESTART, reason),
+    complete: () => end(CLOSE_NORMAL, ''),
   }
   const refuse = (thrown: unknown): void => {
     const error = toAparError(thrown)

@@ -40,8 +40,8 @@ const REASONS: Record<number, FinishReason> = {
 const ROOT = 0
 
 /**
- * One request from acceptance to `done` or `error`: converts engine events to stream events. Sends at most one delta per
- * branch and delivery of engine events.
+ * One request from acceptance to `done` or `error`: converts engine events to stream events. Sends at most one
+ * delta per branch and delivery of engine events.
  */
 export class RunningRequest {
   readonly #options: RequestOptions

@@ -2,8 +2,9 @@ import { ROW_WIDTH } from '../../shared/protocol/node.ts'
 import { EVENT, FINISH, type RestoredBranch } from '../engine/types.ts'
 
 /**
- * Rebuilds the branches of a stream from the rows of its log. `hasEnded` tells whether a branch has ended for the client,
- * also at a stop string, which the rows may not show; it returns undefined for a branch that the client never saw.
+ * Rebuilds the branches of a stream from the rows of its log. `hasEnded` returns whether a branch has ended for the
+ * client, also at a stop string, which the rows may not show; it returns undefined for a branch that the client
+ * never saw.
  */
 export function restoredBranches(
   rows: readonly number[],

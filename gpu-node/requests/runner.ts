@@ -70,8 +70,8 @@ export class Runner {
   }
 
   /**
-   * Starts a request, or continues one after another gpu node's `log`. `publish` receives its batches: the first one, with
-   * `accepted`, before this returns, and the last one with `done` or `error`.
+   * Starts a request, or continues one after another gpu node's `log`. `publish` receives its batches: the first
+   * one, with `accepted`, before this returns, and the last one with `done` or `error`.
    * @throws AparError when the request is refused; then nothing is published.
    */
   start(

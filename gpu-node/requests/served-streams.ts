@@ -9,11 +9,11 @@ const GRACE_MS = 30_000
 
 /** The current reader of a stream: a socket. */
 export interface Reader {
-  read(batch: NodeBatch): void
+  send(batch: NodeBatch): void
   /** The reader gets no more batches: another reader has replaced it, or the stream was closed. */
-  cut(reason: string): void
+  disconnect(reason: string): void
   /** The stream was delivered completely. */
-  done(): void
+  complete(): void
 }
 
 /** All streams of a gpu node, from their start until their logs are no longer needed. */
@@ -47,7 +47,7 @@ export class ServedStreams {
     // The edge may move a stream away and later back, with a longer log than this node has.
     this.#streams.get(stream)?.close('the stream was started again')
     const served: ServedStream = new ServedStream(log, reader, this.#graceMs, () =>
-      this.#forget(stream, served),
+      this.#remove(stream, served),
     )
     served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log, callContext)
     this.#streams.set(stream, served)
@@ -78,14 +78,17 @@ export class ServedStreams {
     })
   }
 
-  /** Disconnects all readers, so that the edge moves the streams, and refuses new streams: the engine is about to close. */
-  cutAll(reason: string): void {
+  /**
+   * Disconnects all readers, so that the edge moves the streams, and refuses new streams: the engine is about to
+   * close.
+   */
+  disconnectAll(reason: string): void {
     this.#draining = true
     for (const served of this.#streams.values()) served.close(reason)
   }
 
   /** A newer stream of the same name may have replaced this one. */
-  #forget(stream: string, served: ServedStream): void {
+  #remove(stream: string, served: ServedStream): void {
     if (this.#streams.get(stream) === served) this.#streams.delete(stream)
     this.#drained()
   }
@@ -97,16 +100,16 @@ export class ServedStream {
   onEnd: () => void = () => {}
   readonly #log: StreamLog
   readonly #graceMs: number
-  readonly #forget: () => void
+  readonly #remove: () => void
   #reader: Reader | undefined
   #grace: ReturnType<typeof setTimeout> | undefined
   #acked = -1
 
-  constructor(log: readonly NodeBatch[], reader: Reader, graceMs: number, forget: () => void) {
+  constructor(log: readonly NodeBatch[], reader: Reader, graceMs: number, remove: () => void) {
     this.#log = new StreamLog(log)
     this.#reader = reader
     this.#graceMs = graceMs
-    this.#forget = forget
+    this.#remove = remove
   }
 
   get ended(): boolean {
@@ -115,34 +118,37 @@ export class ServedStream {
 
   publish(batch: NodeBatch): void {
     this.#log.append(batch)
-    this.#reader?.read(batch)
+    this.#reader?.send(batch)
     if (!this.ended) return
     this.onEnd()
-    this.#forgetWhenSafe()
+    this.#removeWhenAcknowledged()
   }
 
   attach(after: number, reader: Reader): void {
-    this.#reader?.cut('another socket reads this stream')
+    this.#reader?.disconnect('another socket reads this stream')
     clearTimeout(this.#grace)
     this.#reader = reader
-    for (const batch of this.#log.batchesSince(after)) reader.read(batch)
+    for (const batch of this.#log.batchesSince(after)) reader.send(batch)
   }
 
-  /** Called when the reader has disconnected. Without a new reader within the grace time the stream is cancelled and deleted. */
+  /**
+   * Called when the reader has disconnected. Without a new reader within the grace time the stream is cancelled
+   * and deleted.
+   */
   detach(reader: Reader): void {
     if (this.#reader !== reader) return
     this.#reader = undefined
-    this.#grace = setTimeout(() => this.close('nobody reads this stream'), this.#graceMs)
+    this.#grace = setTimeout(() => this.close('no reader within the grace time'), this.#graceMs)
   }
 
   ack(seq: number): void {
     this.#acked = Math.max(this.#acked, seq)
-    this.#forgetWhenSafe()
+    this.#removeWhenAcknowledged()
   }
 
-  #forgetWhenSafe(): void {
+  #removeWhenAcknowledged(): void {
     if (!this.ended || this.#acked < this.#log.nextSeq - 1) return
-    this.#reader?.done()
+    this.#reader?.complete()
     this.close('acknowledged')
   }
 
@@ -151,7 +157,7 @@ export class ServedStream {
     this.request?.cancel()
     const reader = this.#reader
     this.#reader = undefined
-    reader?.cut(reason)
-    this.#forget()
+    reader?.disconnect(reason)
+    this.#remove()
   }
 }

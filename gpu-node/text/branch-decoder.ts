@@ -2,7 +2,10 @@ import type { TokenBytes } from './token-bytes.ts'
 
 const SPACE = 0x20
 
-/** Decodes the token ids of one branch to text, token by token; a character is held back until its last byte has arrived. */
+/**
+ * Decodes the token ids of one branch to text, token by token; a character is held back until its last byte has
+ * arrived.
+ */
 export class BranchDecoder {
   readonly #bytes: TokenBytes
   // A byte order mark in the text is kept as text.

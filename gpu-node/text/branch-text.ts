@@ -35,8 +35,8 @@ export class BranchText {
   }
 
   /**
-   * Call where the text ends or forks: releases text held back as a partial character or a possible stop string. Returns true
-   * when that completes a stop string.
+   * Call where the text ends or forks: releases text held back as a partial character or a possible stop string.
+   * Returns true when that completes a stop string.
    */
   flush(): boolean {
     const rest = this.#decoder.flush()

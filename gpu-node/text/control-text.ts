@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 
 /**
- * Distinguishes control tokens written by the template from the same text written by a user: a user's `[Fork]` is six
- * characters, the template's is the token. User text is marked before the template is rendered. Every unmarked occurrence
- * in the rendered prompt is then replaced by an unguessable name, under which the tokenizer knows the token.
+ * Distinguishes control tokens written by the template from the same text written by a user: a user's `[Fork]` is
+ * six characters, the template's is the token. User text is marked before the template is rendered. Every
+ * unmarked occurrence in the rendered prompt is then replaced by an unguessable name, under which the tokenizer
+ * knows the token.
  */
 export class ControlText {
   readonly #contents: readonly string[]

@@ -73,7 +73,10 @@ export class PromptEncoder {
     return this.#tokenizer.encode(this.#control.resolve(rendered), { add_special_tokens: false }).ids
   }
 
-  /** Encodes a prompt with an answer, as in training, and checks whether the answer's first token starts with a space. */
+  /**
+   * Encodes a prompt with an answer, as in training, and checks whether the answer's first token starts with a
+   * space.
+   */
   #addsSpaceToAnswers(): boolean {
     const prompt = this.#render([{ role: 'user', content: 'x' }])
     const before = this.#encodeRendered(prompt)

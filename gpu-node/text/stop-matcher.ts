@@ -6,9 +6,9 @@ export interface Matched {
 }
 
 /**
- * Finds the first stop string in streamed text. The end of the text is held back while it could be the start of a match.
- * The result does not depend on how the text is split into pieces: of several matches the one that ends first wins, and of
- * those that end at the same place the longest.
+ * Finds the first stop string in streamed text. The end of the text is held back while it could be the start of a
+ * match. The result does not depend on how the text is split into pieces: of several matches the one that ends
+ * first wins, and of those that end at the same place the longest.
  */
 export class StopMatcher {
   readonly #stops: readonly string[]
@@ -39,8 +39,8 @@ export class StopMatcher {
   }
 
   /**
-   * Releases the held text, at the end of the text or at a fork, whose position must be final. A match that started before
-   * and ends later still stops the branch, but released text stays sent.
+   * Releases the held text, at the end of the text or at a fork, whose position must be final. A match that
+   * started before and ends later still stops the branch, but released text stays sent.
    */
   release(): string {
     const text = this.#tail.slice(this.#tail.length - this.#held)

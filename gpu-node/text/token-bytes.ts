@@ -8,8 +8,8 @@ const encoder = new TextEncoder()
 const BYTE_PIECE = /^<0x([0-9A-Fa-f]{2})>$/
 
 /**
- * The bytes of every token, for the two supported decoders: byte-level BPE, where each character of a piece stands for a
- * byte, and SentencePiece, whose pieces are text with ▁ for a space and <0x..> for a single byte.
+ * The bytes of every token, for the two supported decoders: byte-level BPE, where each character of a piece
+ * stands for a byte, and SentencePiece, whose pieces are text with ▁ for a space and <0x..> for a single byte.
  * @throws StartupError `unsupported_checkpoint` for any other decoder.
  */
 export function tokenBytes(file: TokenizerFile): TokenBytes {

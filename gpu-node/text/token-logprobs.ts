@@ -30,7 +30,10 @@ export class TokenLogprobs {
     }
   }
 
-  /** Removes and returns the tokens whose text starts before `end`. Tokens without text, such as [Fork], are dropped. */
+  /**
+   * Removes and returns the tokens whose text starts before `end`. Tokens without text, such as [Fork], are
+   * dropped.
+   */
   takeBefore(end: number): TokenLogprob[] {
     const count = this.#waiting.findIndex(({ at }) => at >= end)
     const taken = this.#waiting.splice(0, count === -1 ? this.#waiting.length : count)

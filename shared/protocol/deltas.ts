@@ -1,8 +1,8 @@
 import type { DeltaEvent, DeltasFrame, StreamEvent } from './events.ts'
 
 /**
- * Merges every run of two or more consecutive deltas into one frame; the order of other events does not change. Deltas with
- * log-probabilities are not merged.
+ * Merges every run of two or more consecutive deltas into one frame; the order of other events does not change.
+ * Deltas with log-probabilities are not merged.
  */
 export function coalesce(events: readonly StreamEvent[]): (StreamEvent | DeltasFrame)[] {
   const out: (StreamEvent | DeltasFrame)[] = []

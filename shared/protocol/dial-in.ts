@@ -2,9 +2,9 @@ import { z } from 'zod'
 import { Heartbeat, Lease } from './fleet.ts'
 
 /**
- * The one socket of a gpu node that has dialled in: `GET /internal/v1/nodes/:id/socket`, with the node secret as bearer
- * token. It carries one channel per stream. A channel carries the same frames as a stream's own socket (`node.ts`), as text
- * that is passed on unparsed.
+ * The one socket of a gpu node that has dialled in: `GET /internal/v1/nodes/:id/socket`, with the node secret as
+ * bearer token. It carries one channel per stream. A channel carries the same frames as a stream's own socket
+ * (`node.ts`), as text that is passed on unparsed.
  */
 
 /** Longest message of a node, in UTF-16 code units: room for the longest frame of a stream with its quotes escaped. */

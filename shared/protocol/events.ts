@@ -93,8 +93,8 @@ export const ErrorEvent = z.object({
 })
 
 /**
- * One event of a stream, sent from the gpu node through the edge to the client. In each stream `seq` counts from 0 without
- * gaps. Every stream ends with exactly one `done` or `error`.
+ * One event of a stream, sent from the gpu node through the edge to the client. In each stream `seq` counts from
+ * 0 without gaps. Every stream ends with exactly one `done` or `error`.
  */
 export const StreamEvent = z.discriminatedUnion('type', [
   AcceptedEvent,
@@ -113,8 +113,8 @@ export type DoneEvent = z.infer<typeof DoneEvent>
 export type ErrorEvent = z.infer<typeof ErrorEvent>
 
 /**
- * Replaces the deltas `first` to `seq` when several are ready at once: the new text of each branch, in the order in which
- * the branches first appear. Sent only to clients with flow control (`ack`).
+ * Replaces the deltas `first` to `seq` when several are ready at once: the new text of each branch, in the order
+ * in which the branches first appear. Sent only to clients with flow control (`ack`).
  */
 export const DeltasFrame = z.object({
   type: z.literal('deltas'),

@@ -21,6 +21,9 @@ export const Heartbeat = z.strictObject({
 })
 export type Heartbeat = z.infer<typeof Heartbeat>
 
-/** The edge's answer: the next heartbeat is due after `heartbeat_ms`; without one the registration ends after `lease_ms`. */
+/**
+ * The edge's answer: the next heartbeat is due after `heartbeat_ms`; without one the registration ends after
+ * `lease_ms`.
+ */
 export const Lease = z.object({ heartbeat_ms: z.int().min(1), lease_ms: z.int().min(1) })
 export type Lease = z.infer<typeof Lease>

@@ -12,6 +12,9 @@ export const CancelBranch = z.strictObject({ type: z.literal('cancel_branch'), b
 /** All events up to `seq` have arrived. */
 export const Ack = z.strictObject({ type: z.literal('ack'), seq })
 
-/** Frames of a client on `GET /v1/stream`. The first one is `generate`. A socket carries one stream; `multiplex.ts`: many. */
+/**
+ * Frames of a client on `GET /v1/stream`. The first one is `generate`. A socket carries one stream;
+ * `multiplex.ts`: many.
+ */
 export const ClientFrame = z.discriminatedUnion('type', [Generate, Cancel, CancelBranch, Ack])
 export type ClientFrame = z.infer<typeof ClientFrame>

@@ -4,8 +4,8 @@ import type { KeepAliveFrame, ServerFrame } from './events.ts'
 import { Ack, Cancel, CancelBranch, Generate } from './frames.ts'
 
 /**
- * Many requests on one socket, subprotocol `apar.mux.v1`: the same frames as on a socket with one request, each with the
- * `id` of its request. See docs/protocol.md.
+ * Many requests on one socket, subprotocol `apar.mux.v1`: the same frames as on a socket with one request, each
+ * with the `id` of its request. See docs/protocol.md.
  */
 
 /** Chosen by the client, unique on its socket; can be reused after the request's last event. */
@@ -31,7 +31,10 @@ export type MultiplexedFrame = z.infer<typeof MultiplexedFrame>
 /** The part of a frame that names its request; parsed when the whole frame is invalid. */
 export const Addressed = z.object({ id })
 
-/** Why the edge stopped sending a request's events before its end; corresponds to the close code of a socket with one request. */
+/**
+ * Why the edge stopped sending a request's events before its end; corresponds to the close code of a socket with
+ * one request.
+ */
 export type CutReason = 'slow_client' | 'replaced' | 'lost'
 
 /** The request keeps running for its grace time and can be resumed. Its `id` can be reused. */

@@ -9,10 +9,10 @@ const stream = z.string().min(1).max(64)
 export const ROW_WIDTH = 4
 
 /**
- * What one delivery of engine events added to a stream; the unit of a stream's log. `events` is what clients receive, never
- * empty. `rows` are the engine events that produced them, flat, ROW_WIDTH numbers each: [kind, branch, a, b]
- * (gpu-node/engine/types.ts). From all rows of a stream another gpu node can continue it; the edge stores them without
- * interpreting them.
+ * What one delivery of engine events added to a stream; the unit of a stream's log. `events` is what clients
+ * receive, never empty. `rows` are the engine events that produced them, flat, ROW_WIDTH numbers each: [kind,
+ * branch, a, b] (gpu-node/engine/types.ts). From all rows of a stream another gpu node can continue it; the edge
+ * stores them without interpreting them.
  */
 export const NodeBatch = z.strictObject({ rows: z.array(z.int()), events: z.array(StreamEvent).min(1) })
 export type NodeBatch = z.infer<typeof NodeBatch>
@@ -33,12 +33,15 @@ export function traceIdOf(callContext: CallContext | undefined): string | undefi
 }
 
 /**
- * What the edge sends to a gpu node on `/v1/requests`, one socket per stream. The sender is a StreamSession, or the Worker
- * itself for an HTTP call that cannot be resumed (docs/adr/0021). The first frame is `start` or `attach`; the node answers
- * with NodeBatch frames.
+ * What the edge sends to a gpu node on `/v1/requests`, one socket per stream. The sender is a StreamSession, or
+ * the Worker itself for an HTTP call that cannot be resumed (docs/adr/0021). The first frame is `start` or
+ * `attach`; the node answers with NodeBatch frames.
  */
 export const NodeFrame = z.discriminatedUnion('type', [
-  /** `log`: the stream's batches from earlier gpu nodes; numbering continues after it. `origin`: the wire name of the call context. */
+  /**
+   * `log`: the stream's batches from earlier gpu nodes; numbering continues after it. `origin`: the wire name of
+   * the call context.
+   */
   z.strictObject({
     type: z.literal('start'),
     stream,

@@ -3,8 +3,8 @@ import type { DeltaEvent } from './events.ts'
 import { NodeBatch } from './node.ts'
 
 /**
- * Same result as `parseJson(NodeBatch, text)`. The most frequent case, a batch with only short deltas, is checked by hand:
- * the schema would take a fifth of the edge's time on it, because a Worker may not compile schemas.
+ * Same result as `parseJson(NodeBatch, text)`. The most frequent case, a batch with only short deltas, is checked
+ * by hand: the schema would take a fifth of the edge's time on it, because a Worker may not compile schemas.
  * @throws AparError `invalid_json`, `invalid_request`.
  */
 export function parseBatch(text: string): NodeBatch {

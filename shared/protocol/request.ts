@@ -21,8 +21,8 @@ export const BranchOptions = z.strictObject({
 export type BranchOptions = z.infer<typeof BranchOptions>
 
 /**
- * The generation request between edge and gpu node. WebSocket clients send it directly; the OpenAI adapters translate into
- * it. Absent sampling fields get the values of the checkpoint's generation_config.json.
+ * The generation request between edge and gpu node. WebSocket clients send it directly; the OpenAI adapters
+ * translate into it. Absent sampling fields get the values of the checkpoint's generation_config.json.
  */
 export const GenerateRequest = z.strictObject({
   model: z.string().min(1).max(256),

@@ -2,7 +2,10 @@ import { AparError } from '../errors.ts'
 import { isTerminal, type StreamEvent } from './events.ts'
 import type { NodeBatch } from './node.ts'
 
-/** The log of a stream: its batches (events and engine rows), in order and without gaps. Kept by the gpu node and by the edge. */
+/**
+ * The log of a stream: its batches (events and engine rows), in order and without gaps. Kept by the gpu node and
+ * by the edge.
+ */
 export class StreamLog {
   readonly #events: StreamEvent[] = []
   readonly #batches: { rows: number[]; end: number }[] = []

@@ -1,4 +1,7 @@
-/** An independent GGUF reader, written from the specification, so that the writer is not tested against its own code. */
+/**
+ * An independent GGUF reader, written from the specification, so that the writer is not tested against its own
+ * code.
+ */
 export interface Gguf {
   version: number
   metadata: Map<string, unknown>

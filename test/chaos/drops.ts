@@ -8,7 +8,7 @@ const AT_A_TIME = 8
 const MOST_EVENTS = 60
 
 /** Clients disconnect at random points and resume, until their streams are complete. */
-export const drops: Scenario = async ({ size, seed, say, record }) => {
+export const drops: Scenario = async ({ size, seed, log, record }) => {
   const random = seeded(seed)
   const fleet = await startFleet({ nodes: 1, openEdge: evictableEdge(() => {}) })
   try {
@@ -21,7 +21,7 @@ export const drops: Scenario = async ({ size, seed, say, record }) => {
         const outcome = await readWithFaults(fleet, prompt, ({ events, disconnect }) => {
           if (events < next || dropped >= size) return
           next = events + 1 + Math.floor(random() * MOST_EVENTS)
-          if (++dropped % 100 === 0) say(`${dropped} connections dropped`)
+          if (++dropped % 100 === 0) log(`${dropped} connections dropped`)
           disconnect()
         })
         totals.add(prompt, outcome)

@@ -10,8 +10,8 @@ import type { OpenEdge } from '../e2e/fleet.ts'
 export const ADMIN_KEY = 'admin-key-of-the-chaos'
 
 /**
- * The local edge with its worker wrapped by evictable-worker.mjs, and without the IP rate limit, which would refuse most
- * requests from one address. `onLog` receives the worker's output.
+ * The local edge with its worker wrapped by evictable-worker.mjs, and without the IP rate limit, which would
+ * refuse most requests from one address. `onLog` receives the worker's output.
  */
 export function evictableEdge(onLog: (line: string) => void): OpenEdge {
   return async ({ port, apiKeys, nodeSecret, stateDir }) => {

@@ -1,5 +1,6 @@
-// Wraps the edge's unchanged worker (worker.js is dist/edge/worker.js) and adds a path that evicts one stream's session:
-// ctx.abort() discards its memory and its sockets and keeps its storage, as an eviction or a runtime update does.
+// Wraps the edge's unchanged worker (worker.js is dist/edge/worker.js) and adds a path that evicts one stream's
+// session: ctx.abort() discards its memory and its sockets and keeps its storage, as an eviction or a runtime
+// update does.
 import app, { StreamSession as Session } from './worker.js'
 
 // Exports the other Durable Objects. The StreamSession below takes precedence over the re-export.

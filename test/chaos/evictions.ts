@@ -11,10 +11,11 @@ const POLL_MS = 20
 const RESTART_EVERY = 25
 
 /**
- * StreamSessions lose their memory and their sockets in the middle of a stream, and keep their storage: one at a time
- * (`ctx.abort()`), or all live ones when workerd is restarted. The client resumes, and the session reads the node's log again.
+ * StreamSessions lose their memory and their sockets in the middle of a stream, and keep their storage: one at a
+ * time (`ctx.abort()`), or all live ones when workerd is restarted. The client resumes, and the session reads the
+ * node's log again.
  */
-export const evictions: Scenario = async ({ size, seed, say, record }) => {
+export const evictions: Scenario = async ({ size, seed, log, record }) => {
   const random = seeded(seed)
   const fleet = await startFleet({ nodes: 1, openEdge: evictableEdge(() => {}) })
   try {
@@ -63,7 +64,7 @@ export const evictions: Scenario = async ({ size, seed, say, record }) => {
         totals.add(prompt, outcome)
         const { text: _, ...counts } = outcome
         record({ prompt, evicted, ...counts })
-        if (outcome.failure) say(`a stream failed after ${evicted} evictions: ${outcome.failure}`)
+        if (outcome.failure) log(`a stream failed after ${evicted} evictions: ${outcome.failure}`)
       }
     }
     await Promise.all(Array.from({ length: AT_A_TIME }, (_, index) => client(index)))

@@ -7,10 +7,10 @@ import { count, flat, never, type Scenario } from './scenario.ts'
 const SOCKET_SHARE = 0.1
 
 /** Sends invalid frames and bodies to edge and gpu node. A failure is printed with its seed and its input. */
-export const fuzz: Scenario = async ({ size, seed, say, record }) => {
+export const fuzz: Scenario = async ({ size, seed, log, record }) => {
   const begun = performance.now()
-  const over = await fuzzOverSockets(Math.ceil(size * SOCKET_SHARE), seed, say)
-  const inside = await fuzzInProcess(size - Math.ceil(size * SOCKET_SHARE), seed, say)
+  const over = await fuzzOverSockets(Math.ceil(size * SOCKET_SHARE), seed, log)
+  const inside = await fuzzInProcess(size - Math.ceil(size * SOCKET_SHARE), seed, log)
   const seconds = (performance.now() - begun) / 1000
   record({ seconds, over, inside })
   const name = `${over.inputs.total + inside.inputs.total} fuzzed frames and bodies`

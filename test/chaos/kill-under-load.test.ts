@@ -1,7 +1,10 @@
 import { expect, test } from 'vitest'
 import { killCases, killUnderLoad } from './kill-under-load.ts'
 
-/** A fleet of nodes that reports scripted loads. `atKill`: answers on the busiest node at each kill, which may differ from its last load. */
+/**
+ * A fleet of nodes that reports scripted loads. `atKill`: answers on the busiest node at each kill, which may
+ * differ from its last load.
+ */
 function fleetOf(loads: number[][], atKill: number[]) {
   const calls: string[] = []
   return {

@@ -14,8 +14,8 @@ export interface Kill {
 }
 
 /**
- * Kills the busiest node and replaces it by a new one, until `size` kills have hit a running answer. A kill hits nothing when
- * the node's answers ended just before.
+ * Kills the busiest node and replaces it by a new one, until `size` kills have hit a running answer. A kill hits
+ * nothing when the node's answers ended just before.
  * @throws Error when no answers run any more, or when too many kills hit nothing.
  */
 export async function killUnderLoad(

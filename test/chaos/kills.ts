@@ -8,10 +8,11 @@ const NODES = 3
 const AT_A_TIME = 9
 
 /**
- * Repeated `kill -9` of the busiest of three gpu nodes while answers are generated. A new node replaces each killed one and
- * must be registered before the next kill. Only kills that hit a running answer count. Real engine, demo model, greedy.
+ * Repeated `kill -9` of the busiest of three gpu nodes while answers are generated. A new node replaces each
+ * killed one and must be registered before the next kill. Only kills that hit a running answer count. Real
+ * engine, demo model, greedy.
  */
-export const kills: Scenario = async ({ size, say, record }) => {
+export const kills: Scenario = async ({ size, log, record }) => {
   const fleet = await startFleet({ nodes: NODES, openEdge: evictableEdge(() => {}) })
   try {
     const totals = new FaultTotals(await referenceTexts(fleet))
@@ -23,13 +24,13 @@ export const kills: Scenario = async ({ size, say, record }) => {
         totals.add(prompt, outcome)
         const { text: _, ...counts } = outcome
         record({ prompt, ...counts })
-        if (outcome.failure) say(`a request failed: ${outcome.failure}`)
+        if (outcome.failure) log(`a request failed: ${outcome.failure}`)
       }
     }
     const clients = Array.from({ length: AT_A_TIME }, (_, index) => client(index))
     const killing = killUnderLoad(fleet, size, (kill) => {
       record({ ...kill })
-      if (kill.killed % 10 === 0) say(`${kill.killed} gpu nodes killed`)
+      if (kill.killed % 10 === 0) log(`${kill.killed} gpu nodes killed`)
     }).finally(() => {
       over = true
     })

@@ -33,12 +33,12 @@ async function main(): Promise<number> {
     const options = {
       size,
       seed,
-      say: (line: string) => console.error(`chaos: ${name}: ${line}`),
+      log: (line: string) => console.error(`chaos: ${name}: ${line}`),
       record: (sample: object) => file.add({ bench: 'chaos', case: name, seed, ...sample }),
     }
     // A scenario that fails must not prevent the others.
     const found = await scenario(options).catch((error: unknown) => {
-      options.say(error instanceof Error ? (error.stack ?? error.message) : String(error))
+      options.log(error instanceof Error ? (error.stack ?? error.message) : String(error))
       return [never(`${name}: failed to run`, 1, 'times')]
     })
     cases.push(...found)

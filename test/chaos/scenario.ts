@@ -7,7 +7,7 @@ export interface ScenarioOptions {
   /** Seed of all random choices; results also depend on timing. */
   readonly seed: number
   /** Prints a line of progress. */
-  readonly say: (line: string) => void
+  readonly log: (line: string) => void
   /** Stores a raw sample. */
   readonly record: (sample: Record<string, unknown>) => void
 }

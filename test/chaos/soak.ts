@@ -14,7 +14,10 @@ const LOAD = 0.7
 /** A request that takes longer counts as hung; the demo model's answers are much faster at any load. */
 const HANG_MS = 60_000
 const SAMPLE_MS = 1_000
-/** Time in which handles of ended streams are closed: workerd keeps their objects for up to 70 s, and idle connections close. */
+/**
+ * Time in which handles of ended streams are closed: workerd keeps their objects for up to 70 s, and idle
+ * connections close.
+ */
 const SETTLE_MS = 90_000
 const SETTLE_POLL_MS = 500
 
@@ -23,10 +26,10 @@ const KINDS = ['read', 'read', 'read', 'read', 'sse', 'sse', 'sse', 'drop', 'dro
 type Kind = (typeof KINDS)[number]
 
 /**
- * Sends requests of all kinds at 70 % of the measured capacity and checks that memory and open handles do not grow. Real
- * engine, demo model. `size` is in seconds.
+ * Sends requests of all kinds at 70 % of the measured capacity and checks that memory and open handles do not
+ * grow. Real engine, demo model. `size` is in seconds.
  */
-export const soak: Scenario = async ({ size, seed, say, record }) => {
+export const soak: Scenario = async ({ size, seed, log, record }) => {
   const random = seeded(seed)
   const fleet = await startFleet({ nodes: 1, openEdge: evictableEdge(() => {}) })
   try {
@@ -43,16 +46,16 @@ export const soak: Scenario = async ({ size, seed, say, record }) => {
     for (const index of KINDS.keys()) await request(index).run()
     const before = usage()
     const perSecond = await capacity(size * CAPACITY_SHARE, request)
-    say(`${perSecond.toFixed(1)} requests/s at most`)
+    log(`${perSecond.toFixed(1)} requests/s at most`)
     const samples: ReturnType<typeof usage>[] = []
     const watch = setInterval(() => {
       samples.push(usage())
       record({ seconds: samples.length, ...samples.at(-1) })
-      if (samples.length % 60 === 0) say(`${samples.length} s`)
+      if (samples.length % 60 === 0) log(`${samples.length} s`)
     }, SAMPLE_MS)
     const { sent, failures } = await atRate(LOAD * perSecond, size * (1 - CAPACITY_SHARE), random, request)
     clearInterval(watch)
-    for (const failure of failures) say(failure)
+    for (const failure of failures) log(failure)
     const more = () => {
       const { edge, node } = usage()
       return edge.handles + node.handles - before.edge.handles - before.node.handles

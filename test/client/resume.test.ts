@@ -9,7 +9,10 @@ import { coalesce } from '../../shared/protocol/deltas.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 
-/** A fake edge with the events of one stream; it closes each connection after the number of frames that the test sets. */
+/**
+ * A fake edge with the events of one stream; it closes each connection after the number of frames that the test
+ * sets.
+ */
 let http: Server
 let sockets: WebSocketServer
 let events: StreamEvent[]

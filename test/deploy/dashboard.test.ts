@@ -14,7 +14,10 @@ beforeAll(async () => {
 })
 afterAll(() => folder.remove())
 
-/** Names of the series that Prometheus stores: `x_bucket`, `x_sum` and `x_count` for a histogram, otherwise the metric's name. */
+/**
+ * Names of the series that Prometheus stores: `x_bucket`, `x_sum` and `x_count` for a histogram, otherwise the
+ * metric's name.
+ */
 function seriesOf(text: string): Set<string> {
   const types = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)]
   const names = types.flatMap(([, name = '', type]) =>

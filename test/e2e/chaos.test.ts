@@ -16,7 +16,7 @@ test.each([
   if (!scenario) throw new Error(`there is no ${name}`)
   const said: string[] = []
   const say = (line: string) => void said.push(line)
-  const cases = await scenario.run({ size, seed: 1, say, record: () => {} })
+  const cases = await scenario.run({ size, seed: 1, log: say, record: () => {} })
   // In so short a time memory says nothing yet.
   const happened = cases.filter(({ goal, value }) => goal === 0 && value > 0)
   expect(happened, said.join('\n')).toEqual([])

@@ -93,7 +93,7 @@ test('retries when the edge fails, and logs it once', async () => {
   await registration.stop()
 })
 
-test('times a heartbeat without an answer out after 8 s, and sends another', async () => {
+test('a heartbeat without an answer times out after 8 s, and another is sent', async () => {
   const late = new AbortController()
   const timeout = vi.spyOn(AbortSignal, 'timeout').mockReturnValueOnce(late.signal)
   answers = ['silence']

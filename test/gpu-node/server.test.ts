@@ -299,8 +299,8 @@ describe('a stream', () => {
     await vi.waitFor(() => expect(running.events.at(-1)).toMatchObject({ type: 'done', reason: 'stop' }))
   })
 
-  test('is refused after cutAll, because the closing engine would abort it', async () => {
-    streams.cutAll('the gpu node was shut down')
+  test('is refused after disconnectAll, because the closing engine would abort it', async () => {
+    streams.disconnectAll('the gpu node was shut down')
     const { socket, events } = await connect()
     socket.send(start)
     await once(socket, 'close')
@@ -329,7 +329,7 @@ describe('a stream', () => {
     socket.send(start)
     await vi.waitFor(() => expect(events).toHaveLength(1))
     await streams.drain(1)
-    streams.cutAll('the gpu node was shut down')
+    streams.disconnectAll('the gpu node was shut down')
     expect((await once(socket, 'close'))[0]).toBe(1012)
     expect(events.map(({ type }) => type)).toEqual(['accepted'])
     expect(engine.calls).toEqual(['abort 1'])

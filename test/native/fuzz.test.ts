@@ -7,8 +7,9 @@ import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import type { Engine, EngineConfig } from '../../gpu-node/engine/types.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
 
-// Seeded mutations of arguments to native code, without TypeScript's validation: each must be accepted or refused with a code.
-// A crash ends the test run, so it cannot go unnoticed. APAR_FUZZ_RUNS and APAR_FUZZ_SEED extend the test.
+// Seeded mutations of arguments to native code, without TypeScript's validation: each must be accepted or refused
+// with a code. A crash ends the test run, so it cannot go unnoticed. APAR_FUZZ_RUNS and APAR_FUZZ_SEED extend the
+// test.
 
 const ROOT = join(import.meta.dirname, '../..')
 const RUNS = Number(process.env.APAR_FUZZ_RUNS ?? 400)

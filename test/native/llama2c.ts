@@ -2,9 +2,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import type { ModelShape, TensorEntry } from '../../gpu-node/engine/types.ts'
 
 /**
- * Converts a checkpoint in llama2.c's format (seven int32, then float32 tensors, each stacked over the layers) for the engine.
- * llama2.c rotates neighbouring elements (2i, 2i+1), Hugging Face's convention pairs i with i + head_dim / 2, so the rows of q
- * and k are reordered. Source: karpathy/llama2.c, run.c.
+ * Converts a checkpoint in llama2.c's format (seven int32, then float32 tensors, each stacked over the layers)
+ * for the engine. llama2.c rotates neighbouring elements (2i, 2i+1), Hugging Face's convention pairs i with i +
+ * head_dim / 2, so the rows of q and k are reordered. Source: karpathy/llama2.c, run.c.
  */
 export function convertLlama2c(from: string, to: string): { shape: ModelShape; tensors: TensorEntry[] } {
   const bytes = readFileSync(from)

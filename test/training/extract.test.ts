@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { extract, keptWhole } from '../../training/data/extract/extract.ts'
+import { extract, keptAsUnstructured } from '../../training/data/extract/extract.ts'
 import { extractList } from '../../training/data/extract/lists.ts'
 import { extractParagraphs } from '../../training/data/extract/paragraphs.ts'
 import { documentOrder, type Rule } from '../../training/data/extract/structure.ts'
@@ -104,7 +104,7 @@ describe('the first answer as a whole', () => {
     ['list_too_short', list(...details.slice(0, 2)), false],
   ])('%s is refused, and kept as unstructured or dropped', (rule, answer, kept) => {
     expect(extract(ask(answer))).toEqual({ rule })
-    expect(keptWhole(rule)).toBe(kept)
+    expect(keptAsUnstructured(rule)).toBe(kept)
   })
 
   it('refuses a prompt that contains a special token as text, and a conversation without turns', () => {

@@ -46,9 +46,10 @@ export interface BuildReport extends ExtractReport {
 const SERIAL_LENGTH_FACTOR = 2
 
 /**
- * Builds training data from conversations: apar.json, apar_flatten.json, unstructured.json, apar_testset.json, tokenizer.json
- * and token shards in `out/train`, `out/test` and `out/serial` (the training answers in serial form, for decoding without
- * forks). Data is streamed; the same input and seed give the same files, in the order of the input.
+ * Builds training data from conversations: apar.json, apar_flatten.json, unstructured.json, apar_testset.json,
+ * tokenizer.json and token shards in `out/train`, `out/test` and `out/serial` (the training answers in serial
+ * form, for decoding without forks). Data is streamed; the same input and seed give the same files, in the order
+ * of the input.
  * @throws AparError when a source, the tokenizer or spm_train is unusable.
  */
 export async function buildData(options: BuildOptions): Promise<BuildReport> {

@@ -2,8 +2,8 @@ import type { Turn } from './conversation.ts'
 import { BOS, EOS } from './tokenizer/convert.ts'
 
 /**
- * The demo model's chat template, shipped in its tokenizer_config.json. Answers start right after a line break, so no answer
- * starts with a space and joints need no mending.
+ * The demo model's chat template, shipped in its tokenizer_config.json. Answers start right after a line break,
+ * so no answer starts with a space and joints need no mending.
  */
 export const CHAT_TEMPLATE =
   '{{ bos_token }}{% for message in messages %}' +

@@ -12,7 +12,10 @@ export interface Turn {
 export interface Conversation {
   id: string
   dialogs: Turn[]
-  /** All conversations of a group (a page, a prompt) are in the same split, train or test. Default: the first prompt. */
+  /**
+   * All conversations of a group (a page, a prompt) are in the same split, train or test. Default: the first
+   * prompt.
+   */
   group?: string
 }
 

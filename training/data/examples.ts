@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { ArrayFile } from './array-file.ts'
 import type { Conversation } from './conversation.ts'
-import { extract, keptWhole } from './extract/extract.ts'
+import { extract, keptAsUnstructured } from './extract/extract.ts'
 import type { Rule } from './extract/structure.ts'
 import { hashText } from './random.ts'
 import { flatRow, type Row, structuredRows, unstructuredRow } from './rows.ts'
@@ -34,7 +34,10 @@ export interface ExtractReport {
   branches: number
 }
 
-/** The split is by group, not by conversation: other phrasings of a held-out question would reveal its answer in training. */
+/**
+ * The split is by group, not by conversation: other phrasings of a held-out question would reveal its answer in
+ * training.
+ */
 export function splitOf(group: string, seed: number, share: number = TEST_SHARE): 'train' | 'test' {
   return hashText(`${seed}:${group}`) / 2 ** 32 < share ? 'test' : 'train'
 }
@@ -88,7 +91,7 @@ export async function writeExamples(options: ExtractOptions): Promise<ExtractRep
       }
     } else {
       report.refused[result.rule] = (report.refused[result.rule] ?? 0) + 1
-      if (!keptWhole(result.rule)) {
+      if (!keptAsUnstructured(result.rule)) {
         report.dropped += 1
         continue
       }

@@ -12,7 +12,10 @@ const CLOSE_BAD_FRAME = 4400
 const CLOSE_PROTOCOL_ERROR = 1002
 const HEARTBEAT = JSON.stringify(FROM_DIALLED_IN[0])
 
-/** Sends frames to the edge on a dialled-in node's socket, then a heartbeat: expects a lease, or a close code for a bad frame. */
+/**
+ * Sends frames to the edge on a dialled-in node's socket, then a heartbeat: expects a lease, or a close code for
+ * a bad frame.
+ */
 export function fuzzDialIn(url: string, secret: string): SendInputs {
   let dialled = 0
   return async (frames) => {

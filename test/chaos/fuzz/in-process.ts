@@ -43,11 +43,14 @@ export interface InProcessResult {
   readonly heap: number[]
 }
 
-/** Fuzzes the parsers of all boundaries and the gpu node's handling of a stream's socket, in this process: fast-check shrinks failures. */
+/**
+ * Fuzzes the parsers of all boundaries and the gpu node's handling of a stream's socket, in this process:
+ * fast-check shrinks failures.
+ */
 export async function fuzzInProcess(
   size: number,
   seed: number,
-  say: (line: string) => void,
+  log: (line: string) => void,
 ): Promise<InProcessResult> {
   const targets = [...parserTargets(), await nodeTarget()]
   const failures: string[] = []
@@ -71,12 +74,12 @@ export async function fuzzInProcess(
       failures.push(
         `${target.name}, seed ${seed + batch}: ${errorInstance}: ${JSON.stringify(counterexample)}`,
       )
-      say(failures.at(-1) ?? '')
+      log(failures.at(-1) ?? '')
     }
     // Lets timers and engine events run, so that memory still in use afterwards is a leak.
     await turn()
     if (batch % HEAP_BATCHES === HEAP_BATCHES - 1) heap.push(heapMiB())
-    if (batch % 200 === 199) say(`${inputs.total} inputs in process`)
+    if (batch % 200 === 199) log(`${inputs.total} inputs in process`)
   }
   return { inputs, failures, slowestMs, heap }
 }

@@ -60,7 +60,10 @@ const textEdit = fc.record({
   insert: fc.oneof(fc.constantFrom('', '"', '}', ',', '\\', '\u0000', '\ufeff', '\ud800'), fc.string()),
 })
 
-/** One of the examples with up to four edits of the tree, and sometimes an edit of the text: input that is almost valid. */
+/**
+ * One of the examples with up to four edits of the tree, and sometimes an edit of the text: input that is almost
+ * valid.
+ */
 export function mutated(examples: readonly object[]): fc.Arbitrary<string> {
   return fc
     .tuple(

@@ -55,7 +55,7 @@ export interface SocketResult {
 export async function fuzzOverSockets(
   size: number,
   seed: number,
-  say: (line: string) => void,
+  log: (line: string) => void,
 ): Promise<SocketResult> {
   const loggedErrors: string[] = []
   const openEdge = evictableEdge((text) => {
@@ -84,13 +84,13 @@ export async function fuzzOverSockets(
         inputs.add(target.name, texts.length)
         await target.send(texts).catch((error: unknown) => {
           failures.push(`${target.name}, seed ${seed + batch}: ${error}: ${shown(texts)}`)
-          say(failures.at(-1) ?? '')
+          log(failures.at(-1) ?? '')
         })
       })
       const { edge, nodes } = fleet.processes()
       memory.edge.push(processUsage(edge).rssMiB)
       memory.node.push(processUsage(nodes).rssMiB)
-      if (batch % 100 === 99) say(`${inputs.total} inputs over sockets`)
+      if (batch % 100 === 99) log(`${inputs.total} inputs over sockets`)
     }
     const leftOver = await untilIdle(fleet)
     const [[prompt = '', text] = []] = [...texts]

@@ -66,7 +66,10 @@ export function fuzzNodeSocket(url: string, secret: string): SendInputs {
   }
 }
 
-/** Sends frames to a shared socket, then a `resume` of an unknown stream, which must be answered whatever came before. */
+/**
+ * Sends frames to a shared socket, then a `resume` of an unknown stream, which must be answered whatever came
+ * before.
+ */
 export function fuzzSharedSocket(url: string, key: string): SendInputs {
   return async (frames) => {
     const protocols = [MULTIPLEX_SUBPROTOCOL, API_KEY_SUBPROTOCOL_PREFIX + key]

@@ -18,8 +18,11 @@ const REFUSED: readonly [Rule, RegExp][] = [
   ['link', /http/],
 ]
 
-/** Answers refused by these rules are still used as unstructured training data: code, maths, markup, and text without structure. */
-const KEPT_WHOLE: ReadonlySet<Rule> = new Set<Rule>([
+/**
+ * Answers refused by these rules are still used as unstructured training data: code, maths, markup, and text
+ * without structure.
+ */
+const KEPT_AS_UNSTRUCTURED: ReadonlySet<Rule> = new Set<Rule>([
   'code_fence',
   'maths',
   'angle_bracket',
@@ -48,11 +51,12 @@ export function extract(conversation: Conversation): Extraction {
   if (list && 'structure' in list) return list
   const paragraphs = extractParagraphs(turn.response)
   if ('structure' in paragraphs) return paragraphs
-  // A list that is refused must be dropped by its list rule: kept as unstructured, it would teach the model not to fork.
+  // A list that is refused must be dropped by its list rule: kept as unstructured, it would teach the model not
+  // to fork.
   return list ?? paragraphs
 }
 
 /** Whether a refused conversation is written to unstructured.json; otherwise it is dropped. */
-export function keptWhole(rule: Rule): boolean {
-  return KEPT_WHOLE.has(rule)
+export function keptAsUnstructured(rule: Rule): boolean {
+  return KEPT_AS_UNSTRUCTURED.has(rule)
 }

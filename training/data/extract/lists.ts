@@ -12,9 +12,9 @@ interface Item {
 }
 
 /**
- * Extracts an ordered list with items `N. title: detail` (ASCII or full-width colon). The main text keeps `N. title:`, the
- * detail becomes a branch. A detail ends at the next item. The last item must be one line, followed by a blank line or the
- * end: otherwise the end of the list would be ambiguous.
+ * Extracts an ordered list with items `N. title: detail` (ASCII or full-width colon). The main text keeps `N.
+ * title:`, the detail becomes a branch. A detail ends at the next item. The last item must be one line, followed
+ * by a blank line or the end: otherwise the end of the list would be ambiguous.
  * @returns undefined when the answer has no item.
  */
 export function extractList(answer: string): Extraction | undefined {

@@ -6,8 +6,9 @@ const MIN_PIECE_CHARACTERS = 20
 const ABBREVIATION = /\b(mr|mrs|dr)\./i
 
 /**
- * Extracts paragraphs: each is split after its first sentence (`. ` or the CJK full stop), and the rest becomes a branch. A
- * paragraph stays whole in the main text when one of the two pieces would be shorter than 20 characters.
+ * Extracts paragraphs: each is split after its first sentence (`. ` or the CJK full stop), and the rest becomes a
+ * branch. A paragraph stays whole in the main text when one of the two pieces would be shorter than 20
+ * characters.
  */
 export function extractParagraphs(answer: string): Extraction {
   if (ABBREVIATION.test(answer)) return { rule: 'paragraphs_abbreviation' }

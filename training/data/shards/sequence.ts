@@ -8,7 +8,10 @@ import type { Encoder } from '../tokenizer/encode.ts'
 /** Label of a token outside the loss; the default ignore_index of PyTorch's cross-entropy. */
 export const MASKED = -100
 
-/** One training sequence. `labels[i]` is `ids[i]` or MASKED (Hugging Face's convention: the model shifts the labels). */
+/**
+ * One training sequence. `labels[i]` is `ids[i]` or MASKED (Hugging Face's convention: the model shifts the
+ * labels).
+ */
 export interface Sequence {
   ids: number[]
   labels: number[]

@@ -6,8 +6,8 @@ const VOWELS = 'aeiouy'
 const SEPARATORS = ['-', '', '', '_']
 
 /**
- * Renames a page's command to one that does not exist: `tar` and every mention of it become, for example, `vodk-ri`. With such
- * copies a model learns to copy the name from the question instead of memorising it.
+ * Renames a page's command to one that does not exist: `tar` and every mention of it become, for example,
+ * `vodk-ri`. With such copies a model learns to copy the name from the question instead of memorising it.
  */
 export function underInventedName(page: TldrPage, random: () => number): TldrPage {
   const names = new Map(page.title.split(' ').map((word) => [word, inventedName(random)]))

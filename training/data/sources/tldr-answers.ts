@@ -52,8 +52,8 @@ export function readPage(page: TldrPage): ReadPage {
 }
 
 /**
- * "Create an archive and write it to a file" → "Create an archive", unless that title is taken. The main branch contains
- * only the titles: the shorter they are, the more of the answer is generated in parallel.
+ * "Create an archive and write it to a file" → "Create an archive", unless that title is taken. The main branch
+ * contains only the titles: the shorter they are, the more of the answer is generated in parallel.
  */
 function shortTitle(purpose: string, taken: readonly string[]): string {
   for (const cut of purpose.matchAll(

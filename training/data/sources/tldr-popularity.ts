@@ -3,9 +3,9 @@ import type { TldrPage } from './tldr-answers.ts'
 const SUBCOMMAND_WEIGHT = 0.1
 
 /**
- * Scores how well known a command is: the number of other pages that mention it, in a command or in backticks in a
- * description (a subcommand's page does not count for its own command). The score of a subcommand (`git commit`) is the number
- * of its own mentions plus a tenth of its command's.
+ * Scores how well known a command is: the number of other pages that mention it, in a command or in backticks in
+ * a description (a subcommand's page does not count for its own command). The score of a subcommand (`git
+ * commit`) is the number of its own mentions plus a tenth of its command's.
  */
 export function popularity(pages: readonly TldrPage[]): (page: TldrPage) => number {
   const titles = new Set(pages.map((page) => page.title))

@@ -33,9 +33,9 @@ const PARAGRAPHS_SHARE = 0.3
 const PLAIN_NAME = /^[a-z0-9][\w+-]*( [\w+-]+)?$/i
 
 /**
- * Converts command-line help pages (tldr-pages, CC-BY-4.0) to questions and answers. `file` has one page per line:
- * `{path, title, description, items: [{what, cmd}]}`. Every page gives numbered lists, some pages an answer in paragraphs, and
- * all of them short answers without structure, so that the model also learns when not to fork.
+ * Converts command-line help pages (tldr-pages, CC-BY-4.0) to questions and answers. `file` has one page per
+ * line: `{path, title, description, items: [{what, cmd}]}`. Every page gives numbered lists, some pages an answer
+ * in paragraphs, and all of them short answers without structure, so that the model also learns when not to fork.
  */
 export async function* tldrConversations(
   file: string,

@@ -12,13 +12,15 @@ export interface TokenizerJson {
 }
 
 /**
- * Converts a SentencePiece BPE model to a Hugging Face tokenizer.json, with `added` as special tokens after the pieces.
+ * Converts a SentencePiece BPE model to a Hugging Face tokenizer.json, with `added` as special tokens after the
+ * pieces.
  *
- * White space is kept: there is no dummy prefix and no stripping. So text next to a [Fork] or [Child] encodes to the same pieces
- * as alone, and joining decoded pieces gives the text. The space after an item's number ("2. ") is a separate piece: as part of
- * the next word, the model would have to predict it with every title, and a small model then often omits it.
- * @throws AparError when the model was trained with other settings (needs BPE, byte fallback, no dummy prefix, no white space
- *   removal).
+ * White space is kept: there is no dummy prefix and no stripping. So text next to a [Fork] or [Child] encodes to
+ * the same pieces as alone, and joining decoded pieces gives the text. The space after an item's number ("2. ")
+ * is a separate piece: as part of the next word, the model would have to predict it with every title, and a small
+ * model then often omits it.
+ * @throws AparError when the model was trained with other settings (needs BPE, byte fallback, no dummy prefix, no
+ *   white space removal).
  */
 export function toTokenizerJson(model: SentencePieceModel, added: readonly string[]): TokenizerJson {
   const { pieces } = model
@@ -38,7 +40,8 @@ export function toTokenizerJson(model: SentencePieceModel, added: readonly strin
     padding: null,
     added_tokens: [...special, ...added.map((text, index) => addedToken(pieces.length + index, text))],
     normalizer: { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
-    // No piece contains ▁ after another character (SentencePiece splits at white space), so words can be encoded one by one.
+    // No piece contains ▁ after another character (SentencePiece splits at white space), so words can be encoded
+    // one by one.
     pre_tokenizer: {
       type: 'Split',
       pattern: { Regex: '(?<=[0-9]\\.)▁|▁*[^▁]+|▁+' },

@@ -18,7 +18,8 @@ export interface TrainTokenizerOptions {
 }
 
 /**
- * Trains a tokenizer with SentencePiece's `spm_train` (Debian package sentencepiece) and returns it as tokenizer.json text.
+ * Trains a tokenizer with SentencePiece's `spm_train` (Debian package sentencepiece) and returns it as
+ * tokenizer.json text.
  * @throws AparError when spm_train is missing or fails, for example on too little text for the vocabulary size.
  */
 export async function trainTokenizer({
@@ -56,7 +57,10 @@ export async function trainTokenizer({
   }
 }
 
-/** Splits lines at the space after an item's number, which is a separate piece (convert.ts): the next word is trained without it. */
+/**
+ * Splits lines at the space after an item's number, which is a separate piece (convert.ts): the next word is
+ * trained without it.
+ */
 async function* lines(texts: TrainTokenizerOptions['texts']): AsyncGenerator<string> {
   for await (const text of texts) yield `${text.replaceAll(/(?<=[0-9]\.) /g, '\n')}\n`
 }
