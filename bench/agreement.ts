@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { DType } from '../gpu-node/engine/types.ts'
+import type { DType } from '../gpu-node/engine/engine-config.ts'
 import { type Agreement, agreement as compare } from './engine/agreement.ts'
 import { engineLogits } from './engine/logits.ts'
 import { type ModelName, randomLlama, randomPrompt } from './engine/random-llama.ts'

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander'
-import { DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/types.ts'
+import { DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-config.ts'
 
 /** A parser for a whole number within bounds. */
 export function integer(minimum: number, maximum: number): (text: string) => number {

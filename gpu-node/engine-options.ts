@@ -1,6 +1,6 @@
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
 import { physicalCores } from './engine/cpu-count.ts'
-import type { Device, DType, EngineConfig, KvCacheDType } from './engine/types.ts'
+import type { Device, DType, EngineConfig, KvCacheDType } from './engine/engine-config.ts'
 import { StartupError } from './startup-error.ts'
 
 const BLOCK_TOKENS = 16

@@ -1,8 +1,7 @@
 import { z } from 'zod'
-import { BranchOptions, GenerateRequest } from './protocol/request.ts'
+import { BranchOptions, FurtherSampling, GenerateRequest } from './protocol/request.ts'
 
-const { model, max_tokens, temperature, top_p, top_k, min_p, repetition_penalty, seed } =
-  GenerateRequest.shape
+const { model, max_tokens, temperature, top_p, seed } = GenerateRequest.shape
 const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
 
 /** Most choices of one call; each is a separate stream, and all share the prompt's prefix cache. */
@@ -40,7 +39,8 @@ const IGNORED = {
 }
 
 /** Branching, and the sampling options that OpenAI lacks. */
-export const Apar = BranchOptions.extend({ top_k, min_p, repetition_penalty })
+export const Apar = BranchOptions.extend(FurtherSampling.shape)
+export type Apar = z.infer<typeof Apar>
 
 /**
  * SSE chunks carry ids, and a disconnected client can resume with `last-event-id`: a disconnect does not cancel

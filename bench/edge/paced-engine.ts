@@ -1,12 +1,6 @@
-import {
-  type Engine,
-  type EngineInfo,
-  type EngineRequest,
-  type EngineStats,
-  EVENT,
-  FINISH,
-  type OnEvents,
-} from '../../gpu-node/engine/types.ts'
+import { EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
+import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
+import type { Engine, EngineInfo, EngineStats, OnEvents } from '../../gpu-node/engine/types.ts'
 
 export const PACED_MODEL = 'paced'
 
@@ -58,13 +52,14 @@ export class PacedEngine implements Engine {
   }
 
   submit(request: EngineRequest): void {
-    const running = { request, branches: request.maxBranches, firstTick: Number.POSITIVE_INFINITY, step: 0 }
+    const { maxBranches: branches = 1, seed = 0 } = request
+    const running = { request, branches, firstTick: Number.POSITIVE_INFINITY, step: 0 }
     this.#running.set(request.id, running)
     // After the caller has sent `accepted`.
     setImmediate(() => {
       const first = now()
       running.firstTick = Math.floor(first / this.#options.stepMs)
-      this.#options.onBegun(request.seed, first)
+      this.#options.onBegun(seed, first)
       this.#advance(running)
       this.#deliver()
     })

@@ -1,4 +1,4 @@
-import type { DType } from '../../gpu-node/engine/types.ts'
+import type { DType } from '../../gpu-node/engine/engine-config.ts'
 import type { ModelName } from './random-llama.ts'
 
 /** Data types of the CPU backend. */

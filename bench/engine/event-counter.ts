@@ -1,4 +1,4 @@
-import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/types.ts'
+import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/engine-events.ts'
 
 /** Counts an engine's events and lets a bench wait for a count. */
 export class EventCounter {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import type { ModelShape } from '../../gpu-node/engine/types.ts'
+import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import type { CpuDType, EngineCase } from './cases.ts'
 
 const TOOL = 'native/build/release/bench/bench_bandwidth'

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import type { DType, ModelShape, TensorEntry } from '../../gpu-node/engine/types.ts'
+import type { DType, ModelShape, TensorEntry } from '../../gpu-node/engine/engine-config.ts'
 
 const TOOL = 'native/build/release/apar_logits'
 

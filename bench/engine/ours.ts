@@ -1,12 +1,12 @@
 import type { Checkpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
-import type { DType, Engine } from '../../gpu-node/engine/types.ts'
+import type { DType } from '../../gpu-node/engine/engine-config.ts'
+import type { Engine } from '../../gpu-node/engine/types.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { openRunner } from '../../gpu-node/open-runner.ts'
 import type { DoneEvent } from '../../shared/protocol/events.ts'
 import type { EngineCase } from './cases.ts'
 import { EventCounter } from './event-counter.ts'
-import { greedyRequest } from './greedy-request.ts'
 import { randomPrompt } from './random-llama.ts'
 import type { Side } from './side.ts'
 import { EOS } from './vocabulary.ts'
@@ -92,9 +92,13 @@ let lastId = 0
 
 /** Submits a greedy request with one branch. */
 export function submit(engine: Engine, prompt: Int32Array, maxTokens: number): void {
-  // Bans EOS: a random model could sample it before `maxTokens`.
-  const logitBias = { tokens: Int32Array.of(EOS), values: Float32Array.of(-1000) }
-  engine.submit(greedyRequest({ id: ++lastId, prompt, maxTokens, logitBias }))
+  engine.submit({
+    id: ++lastId,
+    prompt,
+    maxTokens,
+    // Bans EOS: a random model could sample it before `maxTokens`.
+    logitBias: { tokens: Int32Array.of(EOS), values: Float32Array.of(-1000) },
+  })
 }
 
 function seconds(begun: number): number {

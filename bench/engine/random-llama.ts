@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Checkpoint, readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
-import type { ModelShape } from '../../gpu-node/engine/types.ts'
+import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { writeRandomSafetensors } from './random-weights.ts'
 import { EOS, FIRST_TEXT, PIECES, tokenizerConfig, tokenizerFile } from './vocabulary.ts'
 

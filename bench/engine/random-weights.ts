@@ -1,6 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { llamaTensors } from '../../gpu-node/checkpoint/llama-tensors.ts'
-import type { ModelShape } from '../../gpu-node/engine/types.ts'
+import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 
 const BYTES = 2
 

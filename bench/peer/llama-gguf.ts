@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import type { Checkpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
-import type { ModelShape, TensorEntry } from '../../gpu-node/engine/types.ts'
+import type { ModelShape, TensorEntry } from '../../gpu-node/engine/engine-config.ts'
 import { BOS, EOS, PIECES, pieceType } from '../engine/vocabulary.ts'
 import { type GgufTensor, type GgufValue, writeGguf } from './gguf.ts'
 

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import type { Device, DType, KvCacheDType } from '../../gpu-node/engine/types.ts'
+import type { Device, DType, KvCacheDType } from '../../gpu-node/engine/engine-config.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'

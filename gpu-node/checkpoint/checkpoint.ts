@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
-import type { ModelShape } from '../engine/types.ts'
+import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { type AparOptions, readConfig } from './config.ts'
 import { readGenerationConfig, type SamplingDefaults } from './generation-config.ts'

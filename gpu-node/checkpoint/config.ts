@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { Joints } from '../../shared/protocol/events.ts'
-import type { ModelShape } from '../engine/types.ts'
+import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { readJson } from './read-json.ts'
 

@@ -1,4 +1,4 @@
-import type { ModelShape } from '../engine/types.ts'
+import type { ModelShape } from '../engine/engine-config.ts'
 
 /** The tensors of a Llama model: Hugging Face name → shape ([out, in] for projections). */
 export function llamaTensors(shape: ModelShape): Map<string, number[]> {

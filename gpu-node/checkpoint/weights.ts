@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
-import type { ModelShape, TensorEntry } from '../engine/types.ts'
+import type { ModelShape, TensorEntry } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { llamaTensors } from './llama-tensors.ts'
 import { readJson } from './read-json.ts'

@@ -5,9 +5,10 @@ import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
 import { packageRoot } from '../package-root.ts'
 import { StartupError } from '../startup-error.ts'
+import { EngineConfig } from './engine-config.ts'
 import { EngineError, toEngineError } from './engine-error.ts'
-import { EngineConfigSchema, engineRequestSchema } from './schemas.ts'
-import type { Engine, EngineConfig, EngineRequest, OnEvents, OnLoading } from './types.ts'
+import { type EngineRequest, engineRequestSchema } from './engine-request.ts'
+import type { Engine, OnEvents, OnLoading } from './types.ts'
 
 const ADDON = 'native/build/release/apar.node'
 
@@ -26,7 +27,7 @@ export async function openEngine(
 ): Promise<Engine> {
   const addon = loadAddon()
   try {
-    const checked = parseEngine(() => parse(EngineConfigSchema, config), 'invalid_config')
+    const checked = parseEngine(() => parse(EngineConfig, config), 'invalid_config')
     return withChecks(await addon.open(checked, onEvents, onLoading), checked.model.vocabSize)
   } catch (thrown) {
     const error = toEngineError(thrown)

@@ -24,7 +24,10 @@ interface EngineMetric {
   value: (stats: EngineStats) => number
 }
 
-/** Metrics that the engine counts itself, read at each scrape. Names ending in `_total` are counters, the others gauges. */
+/**
+ * Metrics that the engine counts itself, read at each scrape. Names ending in `_total` are counters, the others
+ * gauges.
+ */
 function engineMetrics(numBlocks: number): EngineMetric[] {
   return [
     { name: 'num_requests_running', help: 'Requests being decoded.', value: (s) => s.runningRequests },

@@ -1,5 +1,6 @@
 import { ROW_WIDTH } from '../../shared/protocol/node.ts'
-import { EVENT, FINISH, type RestoredBranch } from '../engine/types.ts'
+import { EVENT, FINISH } from '../engine/engine-events.ts'
+import type { RestoredBranch } from '../engine/engine-request.ts'
 
 /**
  * Rebuilds the branches of a stream from the rows of its log. `hasEnded` returns whether a branch has ended for the

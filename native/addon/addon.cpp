@@ -17,7 +17,7 @@
 namespace apar {
 namespace {
 
-constexpr size_t kEventWidth = 5;  // EVENT_WIDTH in types.ts
+constexpr size_t kEventWidth = 5;  // EVENT_WIDTH in engine-events.ts
 static_assert(sizeof(Event) == kEventWidth * sizeof(int32_t));
 
 Napi::Error to_js(Napi::Env env, const char* code, const std::string& message) {

@@ -21,8 +21,9 @@ struct OpenConfig {
   bool fill_device = false;  // num_blocks is the CPU's; a CUDA device takes as many as fit
 };
 
-// The JavaScript objects of gpu-node/engine/types.ts as C++ values. Throw Error{invalid_config,
-// invalid_weights, invalid_request} for a wrong type; ranges are checked by whom they concern.
+// The JavaScript objects of gpu-node/engine/engine-{config,request}.ts as C++ values. Throw
+// Error{invalid_config, invalid_weights, invalid_request} for a wrong type; ranges are checked by whom they
+// concern.
 OpenConfig read_config(const Napi::Object& config);
 RequestParams read_request(const Napi::Object& request);
 

@@ -10,7 +10,8 @@
 
 namespace apar {
 
-// What a request's events add up to, checked while they arrive: the contract of gpu-node/engine/types.ts.
+// What a request's events add up to, checked while they arrive: the contract of
+// gpu-node/engine/engine-events.ts.
 struct Transcript {
   struct BranchText {
     int32_t parent = -1;

@@ -11,8 +11,8 @@ export const ROW_WIDTH = 4
 /**
  * What one delivery of engine events added to a stream; the unit of a stream's log. `events` is what clients
  * receive, never empty. `rows` are the engine events that produced them, flat, ROW_WIDTH numbers each: [kind,
- * branch, a, b] (gpu-node/engine/types.ts). From all rows of a stream another gpu node can continue it; the edge
- * stores them without interpreting them.
+ * branch, a, b] (gpu-node/engine/engine-events.ts). From all rows of a stream another gpu node can continue it;
+ * the edge stores them without interpreting them.
  */
 export const NodeBatch = z.strictObject({ rows: z.array(z.int()), events: z.array(StreamEvent).min(1) })
 export type NodeBatch = z.infer<typeof NodeBatch>

@@ -20,6 +20,15 @@ export const BranchOptions = z.strictObject({
 })
 export type BranchOptions = z.infer<typeof BranchOptions>
 
+/** Sampling fields that OpenAI's API lacks: the OpenAI adapters accept them under `apar`. */
+export const FurtherSampling = z.strictObject({
+  /** 0 disables it. */
+  top_k: z.int().min(0).max(1_000_000).optional(),
+  min_p: z.number().min(0).max(1).optional(),
+  /** Divides the logits of tokens that are already in the branch's path; 1 disables it. */
+  repetition_penalty: z.number().gt(0).max(10).optional(),
+})
+
 /**
  * The generation request between edge and gpu node. WebSocket clients send it directly; the OpenAI adapters
  * translate into it. Absent sampling fields get the values of the checkpoint's generation_config.json.
@@ -33,11 +42,7 @@ export const GenerateRequest = z.strictObject({
   temperature: z.number().min(0).max(2).optional(),
   // The smallest float32 above 0: the engine computes in single precision.
   top_p: z.number().min(1e-45).max(1).optional(),
-  /** 0 disables it. */
-  top_k: z.int().min(0).max(1_000_000).optional(),
-  min_p: z.number().min(0).max(1).optional(),
-  /** Divides the logits of tokens that are already in the branch's path; 1 disables it. */
-  repetition_penalty: z.number().gt(0).max(10).optional(),
+  ...FurtherSampling.shape,
   /** Subtracted from a token's logit for each of its occurrences in the answer part of the branch's path. */
   frequency_penalty: z.number().min(-2).max(2).optional(),
   /** Subtracted once from the logit of each token that occurs in the answer part of the branch's path. */

@@ -8,7 +8,7 @@ import { writeGguf } from '../../bench/peer/gguf.ts'
 import { rotatedPairwise, writeLlamaGguf } from '../../bench/peer/llama-gguf.ts'
 import { llamaTensors } from '../../gpu-node/checkpoint/llama-tensors.ts'
 import { readWeights } from '../../gpu-node/checkpoint/weights.ts'
-import type { ModelShape } from '../../gpu-node/engine/types.ts'
+import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { parseGguf } from './parse-gguf.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'apar-gguf-'))

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { dueTime, PacedEngine } from '../../bench/edge/paced-engine.ts'
-import { greedyRequest } from '../../bench/engine/greedy-request.ts'
-import { EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/types.ts'
+import { EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/engine-events.ts'
+import { engineRequest } from '../support/engine-request.ts'
 
 const TOKENS = { fork: 1, child: 2, text: 3 }
 
@@ -25,7 +25,7 @@ async function run(abortAfter = Number.POSITIVE_INFINITY) {
         if (rows.at(-1)?.[0] === EVENT.FINISH) resolve()
       },
     )
-    engine.submit(greedyRequest({ id: 1, seed: 9, maxBranches: 4, maxTokens: 40 }))
+    engine.submit(engineRequest({ id: 1, seed: 9, maxBranches: 4, maxTokens: 40 }))
   })
   return { rows, first }
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { EVENT, FINISH } from '../../gpu-node/engine/types.ts'
+import { EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
 import { BranchTree } from '../../shared/branch-tree.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import { type NodeBatch, ROW_WIDTH } from '../../shared/protocol/node.ts'

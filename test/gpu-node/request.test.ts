@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
-import { FINISH } from '../../gpu-node/engine/types.ts'
+import { FINISH } from '../../gpu-node/engine/engine-events.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import { BranchTree } from '../../shared/branch-tree.ts'

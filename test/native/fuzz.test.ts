@@ -2,10 +2,11 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { greedyRequest } from '../../bench/engine/greedy-request.ts'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
-import type { Engine, EngineConfig } from '../../gpu-node/engine/types.ts'
+import type { EngineConfig } from '../../gpu-node/engine/engine-config.ts'
+import type { Engine } from '../../gpu-node/engine/types.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
+import { engineRequest } from '../support/engine-request.ts'
 
 // Seeded mutations of arguments to native code, without TypeScript's validation: each must be accepted or refused
 // with a code. A crash ends the test run, so it cannot go unnoticed. APAR_FUZZ_RUNS and APAR_FUZZ_SEED extend the
@@ -95,7 +96,7 @@ it('requests', { timeout: 300_000 }, async () => {
   let accepted = 0
   await fc.assert(
     fc.asyncProperty(mutations, fc.integer({ min: 1, max: 40 }), async (changes, id) => {
-      const request = greedyRequest({
+      const request = engineRequest({
         id,
         maxTokens: 8,
         maxBranches: 4,

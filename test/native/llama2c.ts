@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
-import type { ModelShape, TensorEntry } from '../../gpu-node/engine/types.ts'
+import type { ModelShape, TensorEntry } from '../../gpu-node/engine/engine-config.ts'
 
 /**
  * Converts a checkpoint in llama2.c's format (seven int32, then float32 tensors, each stacked over the layers)

@@ -2,11 +2,13 @@ import { execFileSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { greedyRequest } from '../../bench/engine/greedy-request.ts'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
-import { type Engine, type EngineConfig, EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/types.ts'
+import type { EngineConfig } from '../../gpu-node/engine/engine-config.ts'
+import { EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/engine-events.ts'
+import type { Engine } from '../../gpu-node/engine/types.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
+import { engineRequest } from '../support/engine-request.ts'
 
 // Invalid calls of the addon, without TypeScript's validation: each must give an error code, never a crash.
 
@@ -69,7 +71,7 @@ describe('open', () => {
 })
 
 describe('an open engine', () => {
-  const request = (fields: object) => ({ ...greedyRequest({ id: 1 }), ...fields })
+  const request = (fields: object) => ({ ...engineRequest({ id: 1 }), ...fields })
   const branch = (fields: object) => ({
     ...{ id: 0, parent: -1, forkPosition: -1, tokens: Int32Array.of(1), ended: 0 },
     ...fields,
@@ -148,11 +150,11 @@ describe('an open engine', () => {
         finished++
         engine.stats()
         engine.abort(finished)
-        if (finished < 5) engine.submit(greedyRequest({ id: finished + 1 }))
+        if (finished < 5) engine.submit(engineRequest({ id: finished + 1 }))
         else closed = engine.close()
       }
     })
-    engine.submit(greedyRequest({ id: 1 }))
+    engine.submit(engineRequest({ id: 1 }))
     await expect.poll(() => closed !== undefined, { timeout: 30_000 }).toBe(true)
     await closed
     expect(finished).toBe(5)
@@ -162,7 +164,7 @@ describe('an open engine', () => {
     const script = `
       const { open } = require(${JSON.stringify(ADDON)})
       open(${JSON.stringify(config)}, () => process.exit(7)).then((engine) => {
-        engine.submit({ ...${JSON.stringify(greedyRequest({ id: 1 }))}, prompt: Int32Array.of(1), stopTokens: new Int32Array(),
+        engine.submit({ ...${JSON.stringify(engineRequest({ id: 1 }))}, prompt: Int32Array.of(1), stopTokens: new Int32Array(),
           logitBias: { tokens: new Int32Array(), values: new Float32Array() }, branches: [] })
       })`
     let status: unknown
@@ -188,7 +190,7 @@ describe('log-probabilities through the boundary', () => {
       const last = rows.at(-1)
       if (last?.[0] === EVENT.FINISH) finish(last[3] ?? 0)
     })
-    engine.submit(greedyRequest({ id: 1, maxTokens: 5, logprobs: 2 }))
+    engine.submit(engineRequest({ id: 1, maxTokens: 5, logprobs: 2 }))
     expect([FINISH.LENGTH, FINISH.STOP]).toContain(await finished)
     await engine.close()
     const floats = new Float32Array(1)

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
-import { EngineConfigSchema } from '../../gpu-node/engine/schemas.ts'
+import { EngineConfig } from '../../gpu-node/engine/engine-config.ts'
 import { type EngineOptions, toEngineConfig } from '../../gpu-node/engine-options.ts'
 
 const checkpoint = readCheckpoint(join(import.meta.dirname, '../../models/demo'))
@@ -30,7 +30,7 @@ it('reports loading progress up to all bytes', async () => {
 
 it('tensor parallelism needs CUDA devices, each listed once', () => {
   const problem = (options: EngineOptions) =>
-    EngineConfigSchema.safeParse(config(options)).error?.issues[0]?.message
+    EngineConfig.safeParse(config(options)).error?.issues[0]?.message
   expect(config({ devices: [1, 0] })).toMatchObject({ device: 'cuda', devices: [1, 0] })
   expect(config({})).toMatchObject({ device: 'auto', devices: [] })
   expect(problem({ devices: [0, 1] })).toBeUndefined()

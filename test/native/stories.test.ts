@@ -2,9 +2,10 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { greedyRequest } from '../../bench/engine/greedy-request.ts'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
-import { type DType, EVENT, EVENT_WIDTH } from '../../gpu-node/engine/types.ts'
+import type { DType } from '../../gpu-node/engine/engine-config.ts'
+import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/engine-events.ts'
+import { engineRequest } from '../support/engine-request.ts'
 import { convertLlama2c, readLlama2cPieces } from './llama2c.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
@@ -61,7 +62,7 @@ describe.skipIf(!present)('a third-party model generates the same story as in ll
           }
         },
       )
-      engine.submit(greedyRequest({ id: 1, maxTokens: 220 }))
+      engine.submit(engineRequest({ id: 1, maxTokens: 220 }))
       await finished
       await engine.close()
       const text = Buffer.concat(ids.map((id) => pieces[id] ?? Buffer.alloc(0))).toString('utf8')

@@ -1,13 +1,12 @@
 import { EngineError } from '../../gpu-node/engine/engine-error.ts'
-import {
-  type Engine,
-  type EngineErrorCode,
-  type EngineInfo,
-  type EngineRequest,
-  type EngineStats,
-  EVENT,
-  FINISH,
-  type OnEvents,
+import { EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
+import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
+import type {
+  Engine,
+  EngineErrorCode,
+  EngineInfo,
+  EngineStats,
+  OnEvents,
 } from '../../gpu-node/engine/types.ts'
 
 /** A fake engine whose events the test scripts, for tests in which only the order of events matters. */

@@ -1,17 +1,15 @@
+import type { Apar } from '../../../shared/openai.ts'
 import { parse } from '../../../shared/parse.ts'
-import { GenerateRequest } from '../../../shared/protocol/request.ts'
-
-type AparOptions = NonNullable<GenerateRequest['branching']> &
-  Pick<GenerateRequest, 'top_k' | 'min_p' | 'repetition_penalty'>
+import { FurtherSampling, GenerateRequest } from '../../../shared/protocol/request.ts'
 
 /** The fields of another API, under our names, as a request; null means absent. `apar`: what that API has no fields for. */
-export function toGenerateRequest(fields: object, apar: AparOptions | null | undefined): GenerateRequest {
-  const { top_k, min_p, repetition_penalty, ...branching } = apar ?? {}
+export function toGenerateRequest(fields: object, apar: Apar | null | undefined): GenerateRequest {
+  const options = Object.entries(apar ?? {})
+  const isSampling = ([name]: readonly [string, unknown]) => name in FurtherSampling.shape
+  const branching = options.filter((option) => !isSampling(option))
   const request = {
-    top_k,
-    min_p,
-    repetition_penalty,
-    branching: Object.keys(branching).length > 0 ? branching : undefined,
+    ...Object.fromEntries(options.filter(isSampling)),
+    branching: branching.length > 0 ? Object.fromEntries(branching) : undefined,
     ...fields,
   }
   const given = Object.entries(request).filter(([, value]) => value !== undefined && value !== null)

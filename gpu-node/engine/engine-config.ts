@@ -1,15 +1,22 @@
 import { z } from 'zod'
-import { DTYPES, type EngineConfig, type EngineRequest, FINISH, KV_CACHE_DTYPES } from './types.ts'
 
-// TypeScript validates, C++ executes: what passes here is safe to hand to native code.
+/** Weights and arithmetic; int8 and int4 quantise the linear layers in groups of 32; f16 and fp8 (e4m3, a scale per output) are for CUDA devices. */
+export const DTYPES = ['f32', 'bf16', 'f16', 'fp8', 'int8', 'int4'] as const
+export type DType = (typeof DTYPES)[number]
+
+/** Keys and values: `auto` is f32 beside f32 weights, else bf16; `fp8` (e4m3, docs/adr/0022) is for CUDA devices. */
+export const KV_CACHE_DTYPES = ['auto', 'fp8'] as const
+export type KvCacheDType = (typeof KV_CACHE_DTYPES)[number]
+
+export const DEVICES = ['auto', 'cpu', 'cuda'] as const
+export type Device = (typeof DEVICES)[number]
 
 const MAX_INT32 = 2 ** 31 - 1
 const count = z.int().min(1).max(MAX_INT32)
-const optionalTokenId = z.int().min(-1).max(MAX_INT32)
 const tokenId = z.int().min(0).max(MAX_INT32)
 const positive = z.number().positive()
 
-const Shape = z.strictObject({
+const ModelShape = z.strictObject({
   vocabSize: count,
   hiddenSize: count,
   intermediateSize: count,
@@ -22,32 +29,57 @@ const Shape = z.strictObject({
   ropeTheta: positive,
   tieWordEmbeddings: z.boolean(),
 })
+export type ModelShape = z.infer<typeof ModelShape>
 
-const Tensor = z.strictObject({
+/** One tensor of a checkpoint: where its bytes lie. The engine maps the file. */
+const TensorEntry = z.strictObject({
   name: z.string().min(1),
+  /** Index into `files`. */
   file: z.int().min(0),
+  /** Bytes from the start of the file. */
   offset: z.int().min(0),
   dtype: z.enum(['F32', 'BF16', 'F16']),
   shape: z.array(count).min(1).max(8),
 })
+export type TensorEntry = z.infer<typeof TensorEntry>
 
-export const EngineConfigSchema: z.ZodType<EngineConfig> = z
+/** What the native engine is opened with. What passes here is safe to hand to native code. */
+export const EngineConfig = z
   .strictObject({
-    model: Shape,
-    weights: z.strictObject({ files: z.array(z.string().min(1)).min(1), tensors: z.array(Tensor).min(1) }),
-    tokens: z.strictObject({ fork: optionalTokenId, child: optionalTokenId, eos: z.array(tokenId).min(1) }),
+    model: ModelShape,
+    weights: z.strictObject({
+      files: z.array(z.string().min(1)).min(1),
+      tensors: z.array(TensorEntry).min(1),
+    }),
+    /** Ids from the tokenizer, never constants; -1 for a model without [Fork] and [Child]. `eos` ends a branch. */
+    tokens: z.strictObject({
+      fork: z.int().min(-1).max(MAX_INT32),
+      child: z.int().min(-1).max(MAX_INT32),
+      eos: z.array(tokenId).min(1),
+    }),
     dtype: z.enum(DTYPES),
     kvCacheDtype: z.enum(KV_CACHE_DTYPES),
-    device: z.enum(['auto', 'cpu', 'cuda']),
+    /** `auto`: on a CUDA device where there is one, else on the CPU; `EngineInfo.device` says which and why. */
+    device: z.enum(DEVICES),
+    /** CUDA devices, by number, that share the model over NCCL; `device` is `cuda` then. Empty: the first one, alone. */
     devices: z.array(z.int().min(0).max(63)).max(64),
+    /** OS threads of the CPU backend. */
     threads: z.int().min(1).max(256),
+    /** KV blocks of 16 tokens in the pool. */
     numBlocks: count,
+    /** On a CUDA device take as many blocks as its free memory holds; `numBlocks` is for the CPU then. */
     fillDevice: z.boolean(),
+    /** Token budget of one step: decode rows first, then prefill chunks. */
     maxStepTokens: count,
+    /** Branches decoding at the same time, over all requests. */
     maxBranches: count,
+    /** Requests that may wait or run; one more is refused with `queue_full`. */
     maxRequests: count,
+    /** Keep computed text until its blocks are wanted. */
     prefixCache: z.boolean(),
+    /** Share of the blocks that admission leaves to the requests that run, in [0, 1). */
     watermark: z.number().min(0).lt(1),
+    /** When the batch is full: `eager` lets a child wait, `capped` masks [Fork]; `serial` always does (core/branch_policy.h). */
     policy: z.enum(['eager', 'capped', 'serial']),
   })
   .superRefine((config, context) => {
@@ -75,45 +107,4 @@ export const EngineConfigSchema: z.ZodType<EngineConfig> = z
     const stray = weights.tensors.findIndex(({ file }) => file >= weights.files.length)
     if (stray !== -1) refuse(['weights', 'tensors', stray, 'file'], 'is not in files')
   })
-
-/** A request for a model with this vocabulary. */
-export function engineRequestSchema(vocabSize: number): z.ZodType<EngineRequest> {
-  const ids = z.instanceof(Int32Array).refine((array) => array.every((id) => id >= 0 && id < vocabSize), {
-    error: 'holds an id that is not in the vocabulary',
-  })
-  return z.strictObject({
-    id: count,
-    prompt: ids.refine((array) => array.length > 0, { error: 'is empty' }),
-    maxTokens: count,
-    maxBranches: count,
-    maxDepth: count,
-    temperature: z.number().min(0).max(100),
-    topP: z.number().gt(0).max(1),
-    topK: z.int().min(0).max(MAX_INT32),
-    minP: z.number().min(0).max(1),
-    repetitionPenalty: z.number().gt(0).max(100),
-    frequencyPenalty: z.number().min(-100).max(100),
-    presencePenalty: z.number().min(-100).max(100),
-    seed: z.int().min(0).max(0xffff_ffff),
-    stopTokens: ids,
-    maxBranchTokens: z.int().min(0).max(MAX_INT32),
-    logprobs: z.int().min(-1).max(20),
-    logitBias: z
-      .strictObject({
-        tokens: ids,
-        values: z.instanceof(Float32Array).refine((array) => array.every(Number.isFinite)),
-      })
-      .refine(({ tokens, values }) => tokens.length === values.length, {
-        error: 'tokens and values differ in length',
-      }),
-    branches: z.array(
-      z.strictObject({
-        id: z.int().min(0).max(MAX_INT32),
-        parent: z.int().min(-1).max(MAX_INT32),
-        forkPosition: z.int().min(-1).max(MAX_INT32),
-        tokens: ids,
-        ended: z.int().min(0).max(FINISH.ERROR),
-      }),
-    ),
-  })
-}
+export type EngineConfig = z.infer<typeof EngineConfig>

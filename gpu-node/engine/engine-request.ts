@@ -1,0 +1,145 @@
+import { randomInt } from 'node:crypto'
+import { z } from 'zod'
+import { AparError } from '../../shared/errors.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { Checkpoint } from '../checkpoint/checkpoint.ts'
+import { FINISH } from './engine-events.ts'
+
+const MAX_INT32 = 2 ** 31 - 1
+const count = z.int().min(1).max(MAX_INT32)
+const int32Array: z.ZodType<Int32Array, Int32Array> = z.instanceof(Int32Array)
+const float32Array: z.ZodType<Float32Array, Float32Array> = z.instanceof(Float32Array)
+
+/** The reference's defaults: 32 branches, one level below the root. */
+const DEFAULT_MAX_BRANCHES = 32
+const DEFAULT_MAX_DEPTH = 2
+
+/**
+ * A request to the engine of a model with this vocabulary. TypeScript validates, C++ executes: what passes here is safe to
+ * hand to native code. What a caller leaves out is off.
+ */
+export function engineRequestSchema(vocabSize: number) {
+  const ids = int32Array.refine((array) => array.every((id) => id >= 0 && id < vocabSize), {
+    error: 'holds an id that is not in the vocabulary',
+  })
+  return z.strictObject({
+    /** Not in use. */
+    id: count,
+    prompt: ids.refine((array) => array.length > 0, { error: 'is empty' }),
+    /** New tokens of all branches together. */
+    maxTokens: count,
+    /** Branches of this request alive at once, the root included; 1 is serial. */
+    maxBranches: count.default(1),
+    /** Deepest branch; the root has depth 1. 1 is serial. */
+    maxDepth: count.default(1),
+    /** 0 is greedy. */
+    temperature: z.number().min(0).max(100).default(0),
+    topP: z.number().gt(0).max(1).default(1),
+    /** 0 turns it off. */
+    topK: z.int().min(0).max(MAX_INT32).default(0),
+    minP: z.number().min(0).max(1).default(0),
+    /** 1 turns it off. */
+    repetitionPenalty: z.number().gt(0).max(100).default(1),
+    /** Taken off a logit for each time the branch's answer has the token; 0 turns it off. */
+    frequencyPenalty: z.number().min(-100).max(100).default(0),
+    /** Taken off once if the answer has the token at all; 0 turns it off. */
+    presencePenalty: z.number().min(-100).max(100).default(0),
+    seed: z.int().min(0).max(0xffff_ffff).default(0),
+    /** Further ids that end a branch. */
+    stopTokens: ids.default(new Int32Array()),
+    /** New tokens of one branch; 0 is no limit of its own. */
+    maxBranchTokens: z.int().min(0).max(MAX_INT32).default(0),
+    /** Most likely tokens to report beside the sampled one; -1 reports none. */
+    logprobs: z.int().min(-1).max(20).default(-1),
+    /** Added to the logits of these tokens: `values[i]` to `tokens[i]`. */
+    logitBias: z
+      .strictObject({
+        tokens: ids,
+        values: float32Array.refine((array) => array.every(Number.isFinite)),
+      })
+      .refine(({ tokens, values }) => tokens.length === values.length, {
+        error: 'tokens and values differ in length',
+      })
+      .default({ tokens: new Int32Array(), values: new Float32Array() }),
+    /**
+     * In order of id, the root first: the request goes on where another engine left it, with the same texts, numbers and
+     * limits. What is restored is not reported again. Empty for a new request.
+     */
+    branches: z
+      .array(
+        z.strictObject({
+          id: z.int().min(0).max(MAX_INT32),
+          /** -1 for the root. */
+          parent: z.int().min(-1).max(MAX_INT32),
+          /** Of [Fork] in the parent's path, the prompt included; -1 for the root. */
+          forkPosition: z.int().min(-1).max(MAX_INT32),
+          /** The branch's own, [Fork] and the forced [Child] included. */
+          tokens: ids,
+          /** FINISH reason; 0 while the branch lives. */
+          ended: z.int().min(0).max(FINISH.ERROR),
+        }),
+      )
+      .default([]),
+  })
+}
+
+export type EngineRequest = z.input<ReturnType<typeof engineRequestSchema>>
+/** A branch that another engine began. */
+export type RestoredBranch = NonNullable<EngineRequest['branches']>[number]
+
+/** Every field has to be given: one that is forgotten here would be silently off. */
+type WholeRequest = Required<Omit<EngineRequest, 'branches'>>
+
+/**
+ * A request in the engine's terms. Absent sampling fields come from the checkpoint. `max_tokens` is cut to what the
+ * context leaves: prompt and all new tokens of all branches together have to fit it.
+ * @throws AparError `context_length_exceeded` when the prompt leaves no room for an answer.
+ */
+export function toEngineRequest(
+  id: number,
+  request: GenerateRequest,
+  prompt: Int32Array,
+  checkpoint: Checkpoint,
+): WholeRequest {
+  const { shape, tokens, sampling } = checkpoint
+  const room = shape.contextTokens - prompt.length
+  if (room < 1) {
+    const message = `messages: the prompt has ${prompt.length} tokens, the context ${shape.contextTokens}`
+    throw new AparError('context_length_exceeded', message, { param: 'messages' })
+  }
+  const { enabled = true, max_branches, max_depth, max_branch_tokens } = request.branching ?? {}
+  const forks = enabled && tokens.fork !== undefined
+  return {
+    id,
+    prompt,
+    maxTokens: Math.min(request.max_tokens ?? room, room),
+    maxBranches: forks ? (max_branches ?? DEFAULT_MAX_BRANCHES) : 1,
+    maxDepth: forks ? (max_depth ?? DEFAULT_MAX_DEPTH) : 1,
+    temperature: request.temperature ?? sampling.temperature,
+    topP: request.top_p ?? sampling.topP,
+    topK: request.top_k ?? sampling.topK,
+    minP: request.min_p ?? sampling.minP,
+    repetitionPenalty: request.repetition_penalty ?? sampling.repetitionPenalty,
+    frequencyPenalty: request.frequency_penalty ?? 0,
+    presencePenalty: request.presence_penalty ?? 0,
+    seed: request.seed ?? randomInt(2 ** 32),
+    stopTokens: new Int32Array(),
+    maxBranchTokens: max_branch_tokens ?? 0,
+    logprobs: request.logprobs ?? -1,
+    logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
+  }
+}
+
+/** @throws AparError `invalid_request` for a token that the model has not. */
+function toLogitBias(bias: Record<string, number>, vocabSize: number): WholeRequest['logitBias'] {
+  const entries = Object.entries(bias)
+  const stray = entries.find(([token]) => Number(token) >= vocabSize)
+  if (stray) {
+    const param = `logit_bias.${stray[0]}`
+    throw new AparError('invalid_request', `${param}: the model has ${vocabSize} tokens`, { param })
+  }
+  return {
+    tokens: Int32Array.from(entries, ([token]) => Number(token)),
+    values: Float32Array.from(entries, ([, value]) => value),
+  }
+}
