@@ -10,14 +10,18 @@ import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, S
 
 const THREADS = 2
 
-/** In tokens. Longer than a KV block of ours, than a tile of either's, and long enough for far positions to matter. */
+/**
+ * Lengths in tokens: also longer than a KV block and than the tiles of both sides, and long enough for far
+ * positions to matter.
+ */
 const PATHS = [1, 17, 100, 300]
 
 /**
- * Largest difference of a logit; a random model's logits have a root mean square of about 1. In f32 both compute the same sums in
- * another order: some 1e-7 of a value per sum, a few layers deep. In bf16 both round what enters a matrix product to 8 bits
- * (2^-9 of a value), and keys and values too, but theirs to f16: errors of 0.5 % that add up at random over the layers, with
- * outliers of about five times that among a million logits.
+ * Largest allowed difference of a logit; a random model's logits have a root mean square of about 1. In f32 both
+ * sides compute the same sums in a different order: relative errors of about 1e-7 per sum, over a few layers. In
+ * bf16 both round the inputs of matrix products to 8 bits (2^-9 of a value). Keys and values are rounded as well,
+ * on llama.cpp's side to f16. This gives errors of 0.5 % that add up at random over the layers, with outliers of
+ * about five times that among a million logits.
  */
 const TOLERANCE = { f32: 1e-4, bf16: 0.1 } as const
 type Checked = keyof typeof TOLERANCE
@@ -30,12 +34,12 @@ const CHECKS: { model: ModelName; dtypes: Checked[]; quick: boolean }[] = [
 ]
 
 /**
- * A third party's check: the engine's logits beside llama.cpp's, same weights, same token paths.
- * Where they differ by no more than the tolerance, another token can be the likeliest only in a near tie.
- * @throws Error when they are further apart.
+ * Compares the engine's logits with llama.cpp's, for the same weights and token paths.
+ * Within the tolerance the most likely token can differ only in a near tie.
+ * @throws Error when a difference exceeds the tolerance.
  */
 export async function agreement({ quick }: BenchOptions): Promise<BenchResult> {
-  if (!peerIsBuilt()) throw new Error(`there is no peer to agree with; to build it: ${HOW_TO_BUILD}`)
+  if (!peerIsBuilt()) throw new Error(`the peer to compare with is not built; to build it: ${HOW_TO_BUILD}`)
   const file = new SampleFile('agreement')
   const peer = new Peer(THREADS)
   const results: BenchCase[] = []
@@ -96,6 +100,6 @@ function cases(name: string, found: readonly Agreement[], tolerance: number): Be
   return [
     { ...row('largest difference', most, 'logits'), goal: tolerance },
     row('root mean square of the differences', rms, 'of the logits'),
-    { ...row('same likeliest token', sameTop / rows, 'share'), better: 'higher' },
+    { ...row('same most likely token', sameTop / rows, 'share'), better: 'higher' },
   ]
 }

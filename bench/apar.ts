@@ -18,7 +18,7 @@ const MODEL = 'models/demo'
 const PROMPTS = 'bench/heldout-prompts.json'
 const REPETITIONS = 5
 const QUICK_EVERY = 6
-/** An answer that runs on must not outweigh the others. */
+/** Limits the weight of an answer that does not end by itself. */
 const MAX_TOKENS = 512
 
 const MODES = ['parallel', 'serial'] as const
@@ -40,7 +40,7 @@ interface Run extends Sample {
   mode: Mode
 }
 
-/** Prompts that the demo model was not trained on. Their kind says how answers of that kind are laid out. */
+/** Prompts that the demo model was not trained on. `kind`: the structure of the expected answer. */
 const PromptFile = z.object({
   prompts: z.array(
     z.object({ kind: z.enum(['list', 'paragraphs', 'unstructured']), prompt: z.string().min(1) }),
@@ -50,8 +50,9 @@ type Prompt = z.infer<typeof PromptFile>['prompts'][number]
 type Kind = Prompt['kind']
 
 /**
- * Parallel against serial decoding of the demo model, on prompts it was not trained on: one request at a time through
- * the gpu node's own path (template, engine, text), no network. Greedy. The two modes alternate prompt by prompt.
+ * Compares parallel with serial decoding of the demo model, on prompts that it was not trained on: one greedy
+ * request at a time through the gpu node's own path (template, engine, text), without network. The two modes
+ * alternate on each prompt.
  */
 export async function apar({ quick }: BenchOptions): Promise<BenchResult> {
   const all = parseJson(PromptFile, readFileSync(PROMPTS, 'utf8')).prompts
@@ -61,10 +62,10 @@ export async function apar({ quick }: BenchOptions): Promise<BenchResult> {
   const file = new SampleFile('apar')
   const runs: Run[] = []
   try {
-    // Once unmeasured: from then on every prompt is in the prefix cache, for both modes alike.
+    // Warm-up: after it every prompt is in the prefix cache, for both modes.
     for (const { prompt } of prompts) await generate(runner, prompt, 'parallel')
     for (let repetition = 0; repetition < repetitions; repetition++) {
-      // Whoever goes second may find warmer caches: they take turns.
+      // The second mode may profit from warmer caches, so the order alternates.
       const order = repetition % 2 === 0 ? MODES : MODES.toReversed()
       for (const { kind, prompt } of prompts) {
         for (const mode of order) {
@@ -110,7 +111,10 @@ async function generate(runner: Runner, prompt: string, mode: Mode): Promise<Sam
   }
 }
 
-/** Totals over all prompts of a repetition, then medians over the repetitions; ratios are taken within one. */
+/**
+ * Totals over all prompts of a repetition, then medians over the repetitions; ratios are computed within a
+ * repetition.
+ */
 function cases(runs: readonly Run[]): BenchCase[] {
   const repetitions = [...new Set(runs.map(({ repetition }) => repetition))]
   const perRepetition = (value: (of: (mode: Mode, field: Field, kind?: Kind) => number) => number) =>

@@ -4,19 +4,19 @@ import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, S
 
 const REPETITIONS = 500
 const QUICK_REPETITIONS = 60
-/** Workerd keeps an ended stream's object for up to 70 s: memory can be flat only after that. */
+/** workerd keeps the object of an ended stream for up to 70 s, so memory can be flat only after that time. */
 const STREAMS: StreamsSize = { streams: 400, streamSeconds: 8, directSeconds: 4, seconds: 240 }
 const QUICK_STREAMS: StreamsSize = { streams: 40, streamSeconds: 3, directSeconds: 3, seconds: 6 }
 
 /**
- * What the edge costs: a gpu node with a paced engine, so that neither a model's speed nor its noise is in the figures,
- * called directly and through the edge, with a key that has every limit.
+ * Measures the overhead of the edge: a gpu node with a paced engine, which removes a model's speed and noise from
+ * the figures, is called directly and through the edge, with a key that has every kind of limit.
  */
 export function edge(options: BenchOptions): Promise<BenchResult> {
   return report(options, [first, streams])
 }
 
-/** Its parts alone: each is short enough to keep everything else on the machine quiet meanwhile. */
+/** The parts of `edge` as separate benches: each is short enough to keep the machine otherwise idle. */
 export function edgeFirst(options: BenchOptions): Promise<BenchResult> {
   return report(options, [first])
 }

@@ -12,13 +12,13 @@ import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, S
 const THREADS = 2
 const REPETITIONS = 5
 const QUICK_REPETITIONS = 2
-/** The threads of whoever ran before spin a while when they have nothing left to do. */
+/** Idle threads of the side that ran before keep spinning for a while. */
 const SETTLE_MS = 50
 
 /**
- * The engine beside llama.cpp: the same random Llama weights, the same number of threads, each in a process of its own with its
- * model loaded, one run after the other. The floor of a case is what a step has to read over the bandwidth measured in
- * the same repetition.
+ * Compares the engine with llama.cpp: the same random Llama weights and number of threads, each side in its own
+ * process with its model loaded, in alternating runs. The floor of a case is the bytes that a step has to read
+ * over the bandwidth measured in the same repetition.
  */
 export async function engine({ quick }: BenchOptions): Promise<BenchResult> {
   const withPeer = peerIsBuilt()
@@ -42,7 +42,7 @@ export async function engine({ quick }: BenchOptions): Promise<BenchResult> {
   return { bench: 'engine', commit: commit(), machine: machine(), samples: file.path, cases: results }
 }
 
-/** Cases that need the same two sides, so that a model is loaded once. */
+/** Groups cases with the same model and dtype, so that each side loads a model once. */
 function groups(cases: readonly EngineCase[]): [EngineCase, ...EngineCase[]][] {
   const found = new Map<string, [EngineCase, ...EngineCase[]]>()
   for (const test of cases) {
@@ -54,7 +54,7 @@ function groups(cases: readonly EngineCase[]): [EngineCase, ...EngineCase[]][] {
   return [...found.values()]
 }
 
-/** Ours, and theirs when it is built. */
+/** The engine, and the peer when it is built. */
 async function openSides({ model, dtype, kind }: EngineCase, withPeer: boolean): Promise<Side[]> {
   const checkpoint = randomLlama(model)
   const inNode = kind === 'node'
@@ -62,7 +62,7 @@ async function openSides({ model, dtype, kind }: EngineCase, withPeer: boolean):
   return withPeer ? [ours, await (inNode ? openTheirsInNode : openTheirs)(model, dtype, THREADS)] : [ours]
 }
 
-/** Runs of both sides in turn; the first of each is not counted. */
+/** Alternating runs of both sides; the first run of each is not counted. */
 async function compare(test: EngineCase, sides: readonly Side[], repetitions: number): Promise<Sample[]> {
   const { shape } = randomLlama(test.model)
   const isShare = test.kind === 'neighbour'
@@ -73,11 +73,11 @@ async function compare(test: EngineCase, sides: readonly Side[], repetitions: nu
   for (let repetition = 0; repetition < repetitions; repetition++) {
     const figures = new Map<Side, number>()
     let bandwidth = Number.NaN
-    // Whoever goes second may find warmer caches: they take turns.
+    // The second side may profit from warmer caches, so the order alternates.
     for (const side of repetition % 2 === 0 ? sides : sides.toReversed()) {
       await setTimeout(SETTLE_MS)
       figures.set(side, await measure(side, repetition + 1))
-      // Beside our run, not after both: on a shared host it strays by a third within seconds.
+      // Right after our run: on a shared host the bandwidth changes by a third within seconds.
       if (side === sides[0]) bandwidth = measureBandwidth(stepBytes(test, shape), THREADS)
     }
     const [ours = Number.NaN, theirs] = sides.map((side) => figures.get(side))

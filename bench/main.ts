@@ -17,7 +17,10 @@ const BENCHES: Record<string, Bench> = {
 }
 const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], or: bench plot SAMPLES`
 
-/** `bench <name> [--quick] [--json]`: progress on standard error; the last line of standard output is the result. */
+/**
+ * `bench <name> [--quick] [--json]`: prints progress to standard error; with --json the last line of standard
+ * output is the result.
+ */
 async function main(args: string[]): Promise<number> {
   const [name = '', file] = args.filter((arg) => !arg.startsWith('--'))
   const unknown = args.find((arg) => arg.startsWith('--') && arg !== '--quick' && arg !== '--json')

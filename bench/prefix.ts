@@ -12,8 +12,8 @@ const REPETITIONS = 10
 const QUICK_REPETITIONS = 3
 
 /**
- * What the prefix cache saves: the time to the first token of a prompt of 1,024 tokens that nobody has sent, and of one
- * whose first 1,000 were sent before (the next turn of a chat, another user of the same system prompt).
+ * Measures what the prefix cache saves: the time to the first token of a new prompt of 1,024 tokens, and of one
+ * whose first 1,000 tokens are cached (the next turn of a chat, or another user of the same system prompt).
  */
 export async function prefix({ quick }: BenchOptions): Promise<BenchResult> {
   const file = new SampleFile('prefix')

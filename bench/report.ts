@@ -4,12 +4,15 @@ import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
 
 export interface BenchOptions {
-  /** Fewer prompts and repetitions: to see that it runs. */
+  /** Fewer prompts and repetitions: a smoke test. */
   quick: boolean
 }
 export type Bench = (options: BenchOptions) => Promise<BenchResult>
 
-/** One figure. `goal` is the issue's, null where it names none; `floor` and `peer` are what bounds it and who else. */
+/**
+ * One figure. `goal`: the issue's figure, null without one; `floor`: the hardware bound; `peer`: the other
+ * program's figure.
+ */
 export interface BenchCase {
   case: string
   value: number
@@ -18,10 +21,10 @@ export interface BenchCase {
   goal: number | null
   floor?: number
   peer?: number
-  /** value / floor and value / peer, each taken within one repetition. */
+  /** value / floor and value / peer, each computed within one repetition. */
   ofFloor?: number
   ratio?: number
-  /** Smallest and largest sample behind `value`, a median. */
+  /** Smallest and largest sample; `value` is their median. */
   low?: number
   high?: number
 }
@@ -30,12 +33,12 @@ export interface BenchResult {
   bench: string
   commit: string
   machine: string
-  /** Raw samples, one JSON object a line, relative to the package. */
+  /** Path of the raw samples, one JSON object per line, relative to the package root. */
   samples: string
   cases: BenchCase[]
 }
 
-/** Raw samples of one run, each written as soon as it is measured. */
+/** A file of one run's raw samples, each written as soon as it is measured. */
 export class SampleFile {
   readonly path: string
   readonly #common: { commit: string; machine: string }
@@ -53,7 +56,7 @@ export class SampleFile {
   }
 }
 
-/** Short hash; `-dirty` when the tree has changes. */
+/** Short commit hash, with `-dirty` when the working tree has changes. */
 export function commit(): string {
   const git = (...args: string[]) =>
     execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()

@@ -3,7 +3,7 @@ import { readErrorBody } from '../client/explain.ts'
 import { type ChangeKeyRequest, KeyPolicy } from '../shared/api-keys.ts'
 import { UserError } from './explain.ts'
 
-/** A key as the edge answers; `key` is there only when it was made or rotated. */
+/** A key in the edge's answers; `key`, with the secret, is present only after create and rotate. */
 const KeyAnswer = KeyPolicy.extend({
   id: z.string(),
   created_at: z.number(),
@@ -17,7 +17,7 @@ const KeyPage = z.object({ data: z.array(KeyAnswer), has_more: z.boolean() })
 
 export type NewKeySettings = Omit<ChangeKeyRequest, 'expires_at'> & { id?: string; expires_at?: number }
 
-/** The edge's `/admin/v1/keys`. Its methods throw an AparError as the edge answers, or a UserError. */
+/** Client of the edge's `/admin/v1/keys`. Its methods throw the edge's AparError, or a UserError. */
 export class KeyAdmin {
   readonly #base: URL
   readonly #adminKey: string
@@ -61,7 +61,10 @@ export class KeyAdmin {
     const answer: unknown = await response.json().catch(() => undefined)
     const parsed = schema.safeParse(answer)
     if (response.ok && parsed.success) return parsed.data
-    const other = new UserError('edge_unreachable', `${this.#base.origin} does not answer as apar does`)
+    const other = new UserError(
+      'edge_unreachable',
+      `the answer of ${this.#base.origin} is not in apar's format`,
+    )
     throw readErrorBody(answer) ?? other
   }
 }

@@ -1,7 +1,8 @@
-// `npm run check`: format, lint and types of everything; changes nothing. `--format-native` formats the C++.
+// `npm run check`: checks format, lint and types of everything; changes no files. `--format-native` formats the
+// C++ code.
 import { readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { fail, root, run, say } from './setup/report.mjs'
+import { fail, info, root, run } from './setup/report.mjs'
 
 const NATIVE = /\.(h|cpp|cu|cuh)$/
 const SKIPPED_FOLDERS = new Set(['node_modules', 'dist', 'build', 'work', '.git', '.wrangler'])
@@ -17,7 +18,7 @@ async function clangFormat(...args) {
   if ((await run('clang-format', ['--version'])).code !== 0) {
     const reason = 'clang-format is not installed (Debian: apt-get install clang-format)'
     if (process.env.CI === 'true') return { name: 'clang-format', code: 1, output: `${reason}\n` }
-    say(`C++ formatting is not checked: ${reason}`)
+    info(`C++ formatting is not checked: ${reason}`)
     return { name: 'clang-format', code: 0, output: '' }
   }
   const files = [...walk(join(root, 'native'))].filter((file) => NATIVE.test(file))
@@ -48,4 +49,4 @@ for (const config of configs) results.push(await types(config))
 const failed = results.filter(({ code }) => code !== 0)
 for (const { name, output } of failed) process.stderr.write(`${output.trimEnd()}\napar: ${name} failed\n`)
 if (failed.length > 0) fail(`check: ${failed.length} of ${results.length} failed`)
-say(`check: format, lint and types of ${configs.length} parts are good`)
+info(`check: format, lint and types of ${configs.length} parts are good`)

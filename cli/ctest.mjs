@@ -1,7 +1,8 @@
-// The engine's own tests, part of `npm test`. Without doctest there are none: that is said, and with CI=true it is a failure.
+// Runs the engine's own tests, part of `npm test`. Without doctest they are not built: this skips them with a
+// message, or fails with CI=true.
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { fail, root, run, say } from './setup/report.mjs'
+import { fail, info, root, run } from './setup/report.mjs'
 import { findCmake, findCtest } from './setup/toolchain.mjs'
 
 const folder = join(root, 'native/build/release')
@@ -12,4 +13,4 @@ if (existsSync(join(folder, 'test/CTestTestfile.cmake'))) {
 }
 const reason = "the engine's tests are not built: doctest is missing (Debian: apt-get install doctest-dev)"
 if (process.env.CI === 'true') fail(reason)
-say(`skipped: ${reason}`)
+info(`skipped: ${reason}`)

@@ -47,19 +47,19 @@ export function registerData(program: Command): void {
     .option('--pages <count>', 'with --raw: how many pages (default: 1000)', integer(0, 1_000_000))
     .option(
       '--skip-pages <count>',
-      'with --raw: leave out so many of the best known pages',
+      'with --raw: how many of the best known pages to leave out (default: 0)',
       integer(0, 1_000_000),
     )
     .option(
       '--invented-names <count>',
-      'with --raw: so many further copies of each page, its command under an invented name',
+      'with --raw: copies of each page with an invented command name (default: 0)',
       integer(0, 1_000_000),
     )
-    .option('--out <folder>', 'where everything is written', 'work/data')
-    .option('--seed <number>', 'decides what is held out', integer(0, 2 ** 32 - 1), 1)
+    .option('--out <folder>', 'output folder', 'work/data')
+    .option('--seed <number>', 'of the random choice of held-out data', integer(0, 2 ** 32 - 1), 1)
     .option('--test-share <share>', 'share held out, 0 to 1', decimal(0, 1), 0.12)
     .option('--max-tokens <count>', 'longest row', integer(16, 1_000_000), 512)
-    .option('--vocab-size <count>', 'pieces of the trained tokenizer', integer(300, 1_000_000), 4096)
+    .option('--vocab-size <count>', 'vocabulary size of the trained tokenizer', integer(300, 1_000_000), 4096)
     .option('--tokenizer <file>', 'use this tokenizer.json instead of training one')
     .option('--jsonl', 'also write input_ids and labels as JSONL (TRL, axolotl)')
     .action(build)
@@ -104,36 +104,36 @@ async function* sources(flags: Flags): AsyncGenerator<Conversation> {
   if (flags.answers) yield* answerConversations(flags.answers)
 }
 
-/** What was made, and which rule refused how much. */
+/** Two tables: what was built, and how many answers each rule refused. */
 export function reportTables(report: BuildReport): string {
-  const made = new Table({ ...PLAIN, head: ['made', 'count'], colAligns: ['left', 'right'] })
-  made.push(
+  const built = new Table({ ...PLAIN, head: ['output', 'count'], colAligns: ['left', 'right'] })
+  built.push(
     ['conversations', report.conversations],
     ['ordered lists', report.lists],
     ['paragraphs', report.paragraphs],
     ['branches', report.branches],
-    ['kept whole (unstructured)', report.unstructured],
+    ['kept as unstructured', report.unstructured],
     ['dropped', report.dropped],
-    ['left out of the shards: too long', report.tooLong],
+    ['not in the shards: too long', report.tooLong],
     ['held out (structured)', `${report.heldOut.all} (${report.heldOut.structured})`],
     ['training rows', report.shards.train.rows],
     ['training tokens', report.shards.train.shards.reduce((sum, shard) => sum + shard.tokens, 0)],
-    ['pieces of the tokenizer', report.vocabSize],
+    ['vocabulary size of the tokenizer', report.vocabSize],
   )
-  const refused = new Table({ ...PLAIN, head: ['refused by rule', 'because of', 'count'] })
+  const refused = new Table({ ...PLAIN, head: ['refused by rule', 'reason', 'count'] })
   const counts = Object.entries(report.refused).sort((a, b) => b[1] - a[1])
   for (const [rule, count] of counts) refused.push([rule, RULES[rule as Rule], count])
-  return counts.length > 0 ? `${made}\n${refused}` : made.toString()
+  return counts.length > 0 ? `${built}\n${refused}` : built.toString()
 }
 
-/** No colours, no lines between rows: the report is also read in logs. */
+/** No colours and no lines between rows, because the report is also written to logs. */
 const PLAIN = {
   style: { head: [], border: [] },
   chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
 }
 const REDRAW_MS = 100
 
-/** A log is not a screen: there every redraw would be a line. */
+/** Progress for output that is not a terminal, where each redraw would add a line. */
 const LINES = { start: log.step, message: () => {}, stop: log.success, error: log.error }
 
 function throttled(show: (progress: BuildProgress) => void): (progress: BuildProgress) => void {

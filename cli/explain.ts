@@ -1,7 +1,7 @@
 import { StartupError } from '../gpu-node/startup-error.ts'
 import { AparError } from '../shared/errors.ts'
 
-/** One line for a person, with the error's code. Only what nobody foresaw shows where it came from. */
+/** One line for the user, with the error's code. Only an unexpected error is shown with its stack. */
 export function explain(error: unknown): string {
   if (error instanceof StartupError || error instanceof UserError) return `${error.message} (${error.code})`
   if (error instanceof AparError) {
@@ -12,7 +12,7 @@ export function explain(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error)
 }
 
-/** A file or an address that the operating system refused: `permission denied, open '/x' (EACCES)`. */
+/** An error of a system call, for example `permission denied, open '/x' (EACCES)`. */
 function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'syscall' in error && 'code' in error
 }
@@ -28,7 +28,7 @@ export type UserErrorCode =
   | 'gpu_node_ended'
   | 'engine_died'
 
-/** What the person at the keyboard can put right: shown as one line. */
+/** An error that the user can fix; shown as one line. */
 export class UserError extends Error {
   override readonly name = 'UserError'
   readonly code: UserErrorCode
@@ -39,7 +39,7 @@ export class UserError extends Error {
   }
 }
 
-/** Ends the program as a failure whose reason a child process has printed already. */
+/** Ends the program with a failure whose reason a child process has already printed. */
 export class AlreadyExplained extends Error {
   override readonly name = 'AlreadyExplained'
 }

@@ -33,7 +33,7 @@ export function url(...schemes: string[]): (text: string) => string {
   }
 }
 
-/** A parser for the numbers of devices: `0,1`. */
+/** A parser for a list of device numbers: `0,1`. */
 export function devices(text: string): number[] {
   const numbers = text.split(',').map(integer(0, 63))
   if (new Set(numbers).size < numbers.length) throw new InvalidArgumentError('a device is named twice')
@@ -44,12 +44,12 @@ export const port = integer(0, 65_535)
 
 export function dtypeOption(): Option {
   const what =
-    'weights and arithmetic; int8, int4 and fp8 are quantised at load, f16 and fp8 are for CUDA devices (default: bf16, f32 for f32 checkpoints)'
+    'data type of weights and arithmetic; int8, int4 and fp8 are quantised at load, f16 and fp8 need a CUDA device (default: bf16, f32 for f32 checkpoints)'
   return new Option('--dtype <dtype>', what).choices(DTYPES)
 }
 
 export function kvCacheDtypeOption(): Option {
   const what =
-    'keys and values; fp8 halves them, on CUDA devices only (default: auto, which is bf16, f32 beside f32)'
+    'data type of the KV cache; fp8 halves its size, on CUDA devices only (default: auto, which is f32 for f32 weights, otherwise bf16)'
   return new Option('--kv-cache-dtype <dtype>', what).choices(KV_CACHE_DTYPES)
 }

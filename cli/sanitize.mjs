@@ -1,8 +1,8 @@
-// The engine's own tests again, built with AddressSanitizer and UndefinedBehaviorSanitizer, then those with threads with
-// ThreadSanitizer. CI runs it after `npm test`.
+// Runs the engine's own tests with AddressSanitizer and UndefinedBehaviorSanitizer, then the tests that use
+// threads with ThreadSanitizer. CI runs it after `npm test`.
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { fail, root, run, say } from './setup/report.mjs'
+import { fail, info, root, run } from './setup/report.mjs'
 import { findCmake, findCtest, findGenerator } from './setup/toolchain.mjs'
 
 const BUILDS = [
@@ -14,7 +14,7 @@ const cmake = await findCmake({})
 const generator = await findGenerator()
 if (!generator) fail('neither make nor ninja found: install one (Debian: apt-get install make)')
 for (const { name, sanitize, tests } of BUILDS) {
-  say(`the engine's tests with -fsanitize=${sanitize} ...`)
+  info(`the engine's tests with -fsanitize=${sanitize} ...`)
   const folder = join(root, 'native/build', name)
   await step(cmake, [
     ...['-S', join(root, 'native'), '-B', folder, '-G', generator],

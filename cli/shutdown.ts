@@ -1,20 +1,20 @@
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /**
- * Settles when the process is told to end: by a signal, or by the end of the process that started it with an IPC
- * channel, however that one died. A second signal ends it at once.
+ * Settles when the process should shut down: on a signal, or when the parent process that opened an IPC channel
+ * to it has ended in any way. A second signal exits at once.
  */
-export function untilToldToStop(): Promise<void> {
+export function shutdownRequested(): Promise<void> {
   return new Promise((resolve) => {
-    let told = false
+    let requested = false
     const stop = () => {
-      if (told) process.exit(130)
-      told = true
+      if (requested) process.exit(130)
+      requested = true
       resolve()
     }
     for (const signal of SIGNALS) process.on(signal, stop)
     process.once('disconnect', () => {
-      if (!told) stop()
+      if (!requested) stop()
     })
   })
 }

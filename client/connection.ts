@@ -10,10 +10,10 @@ import type { GenerateRequest } from '../shared/protocol/request.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX, MULTIPLEX_SUBPROTOCOL } from '../shared/protocol/version.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
 import { BranchStream, type StreamOptions } from './stream.ts'
-import { type Carrier, Lane } from './virtual-socket.ts'
+import { type Carrier, VirtualSocket } from './virtual-socket.ts'
 import { watched } from './watched-socket.ts'
 
-/** What a stream hears on a socket of its own. */
+/** The close code that a stream on its own socket would get for the same reason. */
 const CLOSE_CODES: Record<CutReason, number> = {
   slow_client: CLOSE_SLOW_CLIENT,
   replaced: CLOSE_REPLACED,
@@ -23,8 +23,8 @@ const CLOSE_CODES: Record<CutReason, number> = {
 export type ConnectionOptions = Pick<StreamOptions, 'baseUrl' | 'apiKey' | 'WebSocket'>
 
 /**
- * One WebSocket for many streams. It is opened with the first stream, and again when it was lost: the streams go on where
- * they were cut. Close it when no more streams are wanted.
+ * One WebSocket for many streams. It is opened with the first stream and reopened when the connection is lost:
+ * each stream then resumes after its last event. Close it when no more streams are needed.
  * @throws TypeError when there is no WebSocket on this platform and none was given.
  */
 export function openConnection(options: ConnectionOptions): Connection {
@@ -33,9 +33,9 @@ export function openConnection(options: ConnectionOptions): Connection {
 
 export class Connection {
   readonly #options: ConnectionOptions
-  readonly #Lane: SocketConstructor
+  readonly #VirtualSocket: SocketConstructor
   readonly #Socket: SocketConstructor
-  readonly #lanes = new Map<string, Lane>()
+  readonly #virtualSockets = new Map<string, VirtualSocket>()
   #socket: SocketLike | undefined
   #added = 0
   #closed = false
@@ -44,38 +44,38 @@ export class Connection {
     this.#options = options
     this.#Socket = watched(socketConstructor(options.WebSocket))
     const carrier: Carrier = {
-      add: (lane) => this.#add(lane),
-      remove: (id) => void this.#lanes.delete(id),
+      add: (virtualSocket) => this.#add(virtualSocket),
+      remove: (id) => void this.#virtualSockets.delete(id),
       send: (text) => this.#socket?.send(text),
     }
-    this.#Lane = class extends Lane {
+    this.#VirtualSocket = class extends VirtualSocket {
       constructor(url: string) {
         super(carrier, url)
       }
     }
   }
 
-  /** As `openStream`. A socket carries 64 streams at a time; a further one fails with `socket_full`. */
+  /** Like `openStream`. A socket carries at most 64 streams at a time; one more fails with `socket_full`. */
   stream(request: GenerateRequest, more: Pick<StreamOptions, 'reconnectMs' | 'signal'> = {}): BranchStream {
-    return new BranchStream({ ...this.#options, ...more, request, WebSocket: this.#Lane })
+    return new BranchStream({ ...this.#options, ...more, request, WebSocket: this.#VirtualSocket })
   }
 
-  /** Ends the streams that have not ended, and those asked for later, with `connection_closed`; the edge cancels them. */
+  /** Fails all running and all later streams with `connection_closed`; the edge cancels the running ones. */
   close(): void {
     this.#closed = true
     this.#socket?.close(CLOSE_NORMAL)
-    this.#endLanes(CLOSE_BY_CALLER)
+    this.#closeVirtualSockets(CLOSE_BY_CALLER)
   }
 
-  #add(lane: Lane): string {
+  #add(virtualSocket: VirtualSocket): string {
     const id = String(++this.#added)
-    this.#lanes.set(id, lane)
+    this.#virtualSockets.set(id, virtualSocket)
     if (this.#closed) {
-      queueMicrotask(() => lane.end(CLOSE_BY_CALLER))
+      queueMicrotask(() => virtualSocket.end(CLOSE_BY_CALLER))
       return id
     }
     this.#socket ??= this.#connect()
-    if (this.#socket.readyState === SOCKET_OPEN) queueMicrotask(() => lane.open())
+    if (this.#socket.readyState === SOCKET_OPEN) queueMicrotask(() => virtualSocket.open())
     return id
   }
 
@@ -85,29 +85,29 @@ export class Connection {
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
     const socket = new this.#Socket(url.href, [MULTIPLEX_SUBPROTOCOL, API_KEY_SUBPROTOCOL_PREFIX + apiKey])
     socket.addEventListener('open', () => {
-      for (const lane of this.#lanes.values()) lane.open()
+      for (const virtualSocket of this.#virtualSockets.values()) virtualSocket.open()
     })
     socket.addEventListener('message', ({ data }) => this.#onMessage(String(data)))
     socket.addEventListener('close', ({ code }) => {
       this.#socket = undefined
-      this.#endLanes(code)
+      this.#closeVirtualSockets(code)
     })
-    // Always followed by close.
+    // A close event always follows.
     socket.addEventListener('error', () => {})
     return socket
   }
 
-  #endLanes(code: number | undefined): void {
-    for (const lane of [...this.#lanes.values()]) lane.end(code)
+  #closeVirtualSockets(code: number | undefined): void {
+    for (const virtualSocket of [...this.#virtualSockets.values()]) virtualSocket.end(code)
   }
 
   #onMessage(text: string): void {
     const frame: MultiplexedServerFrame = JSON.parse(text)
-    // A keep-alive, or about a frame that this client does not send.
+    // A keep-alive, or an error about a frame without an id, which this client never sends.
     if (!('id' in frame)) return
     const { id, ...event } = frame
-    const lane = this.#lanes.get(id)
-    if (event.type === 'cut') lane?.end(CLOSE_CODES[event.reason])
-    else lane?.receive(event)
+    const virtualSocket = this.#virtualSockets.get(id)
+    if (event.type === 'cut') virtualSocket?.end(CLOSE_CODES[event.reason])
+    else virtualSocket?.receive(event)
   }
 }

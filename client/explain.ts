@@ -1,7 +1,8 @@
 import { AparError, ERROR_CODES, type ErrorCode } from '../shared/errors.ts'
 
 /**
- * Why a handshake failed. A WebSocket does not tell the status of the refusal, so the same key asks over HTTP.
+ * Why a WebSocket handshake failed. WebSocket APIs do not expose the HTTP status of a failed handshake, so this
+ * sends an HTTP request with the same key.
  */
 export async function explainRefusal(baseUrl: string, apiKey: string): Promise<AparError> {
   const unknown = new AparError('gpu_node_lost', `no stream could be opened at ${baseUrl}`)
@@ -18,7 +19,7 @@ export async function explainRefusal(baseUrl: string, apiKey: string): Promise<A
   }
 }
 
-/** The error of an `{error: {…}}` body; undefined when it is none of ours. */
+/** The error in an `{error: {…}}` body; undefined when its code is not one of apar's. */
 export function readErrorBody(body: unknown, retryAfterSeconds?: number): AparError | undefined {
   if (typeof body !== 'object' || body === null || !('error' in body)) return undefined
   const { error } = body

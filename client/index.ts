@@ -1,4 +1,4 @@
-/** apar's client: streams whose answers grow in several branches at once. */
+/** apar's client: streams of answers that are decoded in several branches at once. */
 
 export { type Branch, BranchTree, OrderedText } from '../shared/branch-tree.ts'
 export { AparError, type ErrorCode } from '../shared/errors.ts'

@@ -3,8 +3,8 @@ import { readErrorBody } from './explain.ts'
 
 /**
  * Names of the models that the edge at `baseUrl` serves now.
- * @throws AparError as the edge answered, or `gpu_node_lost` when something else answers; TypeError when nothing does, a
- *   DOMException `TimeoutError` when there was no answer for 10 s.
+ * @throws AparError with the edge's error, or `gpu_node_lost` when the answer is not in apar's format; TypeError
+ *   when the connection fails; a DOMException `TimeoutError` when there was no answer for 10 s.
  */
 export async function listModels(baseUrl: string, apiKey: string): Promise<string[]> {
   const response = await fetch(new URL('/v1/models', baseUrl), {
@@ -16,7 +16,7 @@ export async function listModels(baseUrl: string, apiKey: string): Promise<strin
   if (names) return names
   throw (
     readErrorBody(body) ??
-    new AparError('gpu_node_lost', `${baseUrl} answered ${response.status}, not as apar does`)
+    new AparError('gpu_node_lost', `${baseUrl} answered ${response.status}, not in apar's format`)
   )
 }
 

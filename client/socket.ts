@@ -1,4 +1,4 @@
-/** As much of a WebSocket as the client needs: a browser's, Node 22's, or that of the `ws` package. */
+/** The part of the WebSocket interface that the client uses: a browser's, Node 22's, or the `ws` package's. */
 export interface SocketLike {
   readonly readyState: number
   send(data: string): void
@@ -12,9 +12,10 @@ export type SocketConstructor = new (url: string, protocols: string[]) => Socket
 
 export const SOCKET_OPEN = 1
 
-/** @throws TypeError on a platform without WebSocket (Node 20), when none was passed in. */
+/** @throws TypeError when none was passed in and the platform has no WebSocket (Node 20). */
 export function socketConstructor(given: SocketConstructor | undefined): SocketConstructor {
   const found = given ?? (globalThis as { WebSocket?: SocketConstructor }).WebSocket
-  if (!found) throw new TypeError('there is no WebSocket here: pass one, for example of the ws package')
+  if (!found)
+    throw new TypeError('this platform has no WebSocket: pass one, for example that of the ws package')
   return found
 }

@@ -11,7 +11,7 @@ import { explainRefusal } from './explain.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
 import { watched } from './watched-socket.ts'
 
-/** The edge lets some 256 events be under way. */
+/** Must stay well below 256, the most unacknowledged events that the edge sends. */
 const ACK_EVERY = 32
 const RECONNECT_MS = 25_000
 const FIRST_BACKOFF_MS = 100
@@ -23,47 +23,47 @@ export interface StreamOptions {
   apiKey: string
   request: GenerateRequest
   /**
-   * How long a lost connection is opened again to go on where it was cut, in ms. Default 25 s, a little less than the
-   * edge keeps a stream for its client; 0: not at all.
+   * For how long the client tries to reconnect and resume after the connection is lost, in ms. Default 25 s, a
+   * little less than the time for which the edge keeps a stream; 0 turns reconnecting off.
    */
   reconnectMs?: number | undefined
-  /** Cancels the stream: it ends with `done`, reason `abort`. */
+  /** Aborting it cancels the stream, which ends with `done`, reason `abort`. */
   signal?: AbortSignal | undefined
-  /** For platforms without one. Node 20: the `ws` package's. */
+  /** For platforms without WebSocket, for example Node 20: pass the `ws` package's. */
   WebSocket?: SocketConstructor | undefined
 }
 
 /**
  * Opens a stream of branches. Read it with `for await`, or wait for {@link BranchStream.text}.
- * @throws TypeError when there is no WebSocket on this platform and none was given, or when `baseUrl` is no URL.
+ * @throws TypeError when the platform has no WebSocket and none was given, or when `baseUrl` is not a URL.
  */
 export function openStream(options: StreamOptions): BranchStream {
   return new BranchStream({ ...options, WebSocket: watched(socketConstructor(options.WebSocket)) })
 }
 
 /**
- * The events of one stream; read them once. A stream that fails makes the loop throw an AparError. Leaving the loop
- * early cancels the stream.
+ * The events of one stream; they can be read once. When the stream fails, the loop throws an AparError. Leaving
+ * the loop early cancels the stream.
  */
 export class BranchStream implements AsyncIterable<StreamEvent> {
-  /** All branches so far, up to date with the last event that arrived, read or not. */
+  /** All branches so far. Includes every event that has arrived, also those not read yet. */
   readonly tree = new BranchTree()
   readonly #options: StreamOptions
   readonly #Socket: SocketConstructor
   #socket: SocketLike
-  /** Name of the stream, once the edge has told it. */
+  /** Name of the stream; undefined until `accepted` has arrived. */
   #stream: string | undefined
   #lastSeq = -1
   #acked = -1
-  /** When the connection was lost, in ms; undefined while it stands. */
-  #lostAt: number | undefined
-  /** Said again on every connection: the one that carried it may have been lost before it arrived. */
+  /** When the connection was lost, in ms; undefined while connected. */
+  #disconnectedAt: number | undefined
+  /** Sent again on every new connection: the connection may have broken before the frame arrived. */
   readonly #cancels: ClientFrame[] = []
   readonly #events = new EventQueue<StreamEvent>()
   readonly #finished: Promise<void>
   #settle: (error?: Error) => void = () => {}
   #opened = false
-  #over = false
+  #ended = false
 
   constructor(options: StreamOptions) {
     this.#options = options
@@ -71,27 +71,27 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
     this.#finished = new Promise((resolve, reject) => {
       this.#settle = (error) => (error ? reject(error) : resolve())
     })
-    // Who reads the events hears of a failure there.
+    // A reader of the events gets the error from the loop: without this, it would also be an unhandled rejection.
     this.#finished.catch(() => {})
     this.#socket = this.#connect()
     options.signal?.addEventListener('abort', this.#onAbort)
     if (options.signal?.aborted) this.cancel()
   }
 
-  /** What {@link StreamOptions.reconnectMs} goes on with; undefined until the stream was accepted. */
+  /** Name of the stream, with which it can be resumed; undefined until it is accepted. */
   get id(): string | undefined {
     return this.#stream
   }
 
-  /** Ends the stream; what was generated so far stands, `done` follows with reason `abort`. */
+  /** Ends the stream: text generated so far stays valid, and `done` follows with reason `abort`. */
   cancel(): void {
-    this.#sayAlways({ type: 'cancel' })
+    this.#sendOnEveryConnection({ type: 'cancel' })
   }
 
-  /** Ends one branch and those below it; the others go on. Branch 0 ends the stream. */
+  /** Ends one branch and its descendants; other branches continue. Branch 0 ends the stream. */
   cancelBranch(branch: number): void {
     if (branch === 0) this.cancel()
-    else this.#sayAlways({ type: 'cancel_branch', branch })
+    else this.#sendOnEveryConnection({ type: 'cancel_branch', branch })
   }
 
   /** The whole answer in document order, once it is complete. Rejects with an AparError when the stream fails. */
@@ -104,7 +104,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
     return {
       next: () => this.#events.next(),
       return: async () => {
-        if (!this.#over) this.cancel()
+        if (!this.#ended) this.cancel()
         return { value: undefined, done: true }
       },
     }
@@ -127,13 +127,13 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
     socket.addEventListener('open', () => this.#onOpen())
     socket.addEventListener('message', ({ data }) => this.#onMessage(data))
     socket.addEventListener('close', ({ code }) => void this.#onClose(code))
-    // Always followed by close.
+    // A close event always follows.
     socket.addEventListener('error', () => {})
     return socket
   }
 
   #onOpen(): void {
-    if (this.#over) {
+    if (this.#ended) {
       this.#socket.close(CLOSE_NORMAL)
       return
     }
@@ -143,27 +143,29 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   }
 
   #onMessage(data: unknown): void {
-    if (this.#over) return
-    this.#lostAt = undefined
+    if (this.#ended) return
+    this.#disconnectedAt = undefined
     try {
       const frame: ServerFrame = JSON.parse(String(data))
       if (frame.type === 'keep_alive') return
       if (frame.type === 'deltas') {
         this.#advance(frame.first, frame.seq)
-        for (const event of expand(frame)) this.#take(event)
+        for (const event of expand(frame)) this.#onEvent(event)
       } else {
         this.#advance(frame.seq, frame.seq)
-        this.#take(frame)
+        this.#onEvent(frame)
       }
     } catch (cause) {
       this.#end(
-        new AparError('internal_error', 'the edge sent a frame that is not of this protocol', { cause }),
+        new AparError('internal_error', 'the edge sent a frame that does not belong to this protocol', {
+          cause,
+        }),
       )
       this.#socket.close()
     }
   }
 
-  /** Events `first` to `last` are here: they have to be the next ones. */
+  /** Records that events `first` to `last` have arrived. @throws Error when they are not the next ones. */
   #advance(first: number, last: number): void {
     if (first !== this.#lastSeq + 1) throw new Error(`event ${first} after ${this.#lastSeq}`)
     this.#lastSeq = last
@@ -172,7 +174,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
     this.#send({ type: 'ack', seq: last })
   }
 
-  #take(event: StreamEvent): void {
+  #onEvent(event: StreamEvent): void {
     this.tree.apply(event)
     if (event.type === 'error') {
       this.#end(new AparError(event.code, event.message, { param: event.param ?? undefined }))
@@ -184,7 +186,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   }
 
   async #onClose(code: number | undefined): Promise<void> {
-    if (this.#over) return
+    if (this.#ended) return
     const { baseUrl, apiKey, reconnectMs = RECONNECT_MS } = this.#options
     if (code === CLOSE_BY_CALLER)
       return this.#end(
@@ -194,30 +196,30 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
       return this.#end(new AparError('stream_replaced', 'another connection reads this stream now'))
     if (!this.#opened) return this.#end(await explainRefusal(baseUrl, apiKey))
     const now = Date.now()
-    this.#lostAt ??= now
-    if (this.#stream === undefined || now - this.#lostAt >= reconnectMs)
+    this.#disconnectedAt ??= now
+    if (this.#stream === undefined || now - this.#disconnectedAt >= reconnectMs)
       return this.#end(new AparError('gpu_node_lost', 'the connection was lost before the stream ended'))
-    // All clients of an edge lose it at the same time.
-    await sleep(Math.random() * Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS + (now - this.#lostAt)))
-    if (!this.#over) this.#socket = this.#connect()
+    // Jitter: when an edge restarts, all its clients reconnect at the same time.
+    await sleep(Math.random() * Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS + (now - this.#disconnectedAt)))
+    if (!this.#ended) this.#socket = this.#connect()
   }
 
   #end(error?: Error): void {
-    if (this.#over) return
-    this.#over = true
+    if (this.#ended) return
+    this.#ended = true
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
     this.#events.end(error)
     this.#settle(error)
     if (this.#socket.readyState === SOCKET_OPEN) this.#socket.close(CLOSE_NORMAL)
   }
 
-  #sayAlways(frame: ClientFrame): void {
+  #sendOnEveryConnection(frame: ClientFrame): void {
     this.#cancels.push(frame)
     this.#send(frame)
   }
 
   #send(frame: ClientFrame): void {
-    if (!this.#over && this.#socket.readyState === SOCKET_OPEN) this.#socket.send(JSON.stringify(frame))
+    if (!this.#ended && this.#socket.readyState === SOCKET_OPEN) this.#socket.send(JSON.stringify(frame))
   }
 }
 

@@ -6,25 +6,28 @@ import { SOCKET_OPEN, type SocketLike } from './socket.ts'
 const CONNECTING = 0
 const CLOSED = 3
 
-/** The socket that carries lanes. */
+/** The real socket under the virtual sockets. */
 export interface Carrier {
-  /** Calls the lane's `open` once it can send, though not before the caller could listen. Returns the lane's id. */
-  add(lane: Lane): string
+  /**
+   * Returns the id of the virtual socket. Calls its `open` when the real socket is open, never before `add` has
+   * returned.
+   */
+  add(virtualSocket: VirtualSocket): string
   remove(id: string): void
   send(text: string): void
 }
 
 type Listener = (event: { code?: number | undefined; data: unknown }) => void
 
-/** One request on a shared socket, in the shape of a socket of its own: a stream cannot tell the difference. */
-export class Lane implements SocketLike {
+/** One request on a shared socket, with the interface of a WebSocket: a stream uses it like a socket of its own. */
+export class VirtualSocket implements SocketLike {
   readonly #carrier: Carrier
   readonly #query: URLSearchParams
   readonly #id: string
   readonly #listeners = new Map<string, Listener[]>()
   #state = CONNECTING
 
-  /** `url`: as for a socket of its own; `stream` and `after` in its query become a `resume` frame. */
+  /** `url`: the same as for a real socket; `stream` and `after` of its query are sent as a `resume` frame. */
   constructor(carrier: Carrier, url: string) {
     this.#carrier = carrier
     this.#query = new URL(url).searchParams
@@ -56,7 +59,7 @@ export class Lane implements SocketLike {
       this.#carrier.send(frame)
       return
     }
-    // The edge could not tell whose it is.
+    // The edge does not parse a frame that is too long, so its error would carry no id.
     const { code, message } = new AparError(
       'body_too_large',
       `a frame may have ${MAX_FRAME_CHARS} characters`,
@@ -67,20 +70,20 @@ export class Lane implements SocketLike {
   /** A frame without its id. */
   receive(frame: ServerFrame): void {
     if (frame.type === 'done' || frame.type === 'error') {
-      // The edge keeps the stream until it knows that nothing is missing.
+      // The edge keeps the stream until the client has acknowledged its last event.
       this.send(JSON.stringify({ type: 'ack', seq: frame.seq }))
       this.#close()
     }
     this.#emit('message', { data: JSON.stringify(frame) })
   }
 
-  /** The stream wants nothing more; what has not ended is cancelled. */
+  /** Cancels the request if it still runs, and sends no close event. */
   close(): void {
     this.send('{"type":"cancel"}')
     this.#close()
   }
 
-  /** The connection is lost. */
+  /** Closed by the other side, or with the real socket. */
   end(code: number | undefined): void {
     if (this.#state === CLOSED) return
     this.#close()

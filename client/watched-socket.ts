@@ -1,13 +1,13 @@
 import { CLOSE_ABNORMAL, CLOSE_LOST } from '../shared/protocol/close-codes.ts'
 import type { SocketConstructor, SocketLike } from './socket.ts'
 
-/** The edge says something every 15 s. */
-const SILENCE_MS = 40_000
+/** The edge sends at least a keep-alive every 15 s. */
+const IDLE_TIMEOUT_MS = 40_000
 const CLOSED = 3
 
 /**
- * Sockets of `Socket` that count as lost once nothing has come for 40 s: TCP by itself may not notice for many minutes
- * that its other end is gone. After its `close` such a socket says nothing more.
+ * Sockets of class `Socket` with an idle timeout: a socket that has received nothing for 40 s counts as lost,
+ * because TCP alone may need many minutes to detect a dead peer. It emits no events after its close event.
  */
 export function watched(Socket: SocketConstructor): SocketConstructor {
   return class extends WatchedSocket {
@@ -22,7 +22,7 @@ type Listener = (event?: { code?: number | undefined; data?: unknown }) => void
 class WatchedSocket implements SocketLike {
   readonly #socket: SocketLike
   readonly #listeners = new Map<string, Listener[]>()
-  #heardAt = Date.now()
+  #lastEventAt = Date.now()
   #timer: ReturnType<typeof setTimeout> | undefined
   #closed = false
 
@@ -32,7 +32,7 @@ class WatchedSocket implements SocketLike {
     socket.addEventListener('message', (event) => this.#emit('message', event))
     socket.addEventListener('close', (event) => this.#close(event.code))
     socket.addEventListener('error', () => this.#emit('error'))
-    this.#watch(SILENCE_MS)
+    this.#watch(IDLE_TIMEOUT_MS)
   }
 
   get readyState(): number {
@@ -53,7 +53,7 @@ class WatchedSocket implements SocketLike {
 
   #emit(type: string, event?: Parameters<Listener>[0]): void {
     if (this.#closed) return
-    this.#heardAt = Date.now()
+    this.#lastEventAt = Date.now()
     for (const listener of this.#listeners.get(type) ?? []) listener(event)
   }
 
@@ -65,10 +65,10 @@ class WatchedSocket implements SocketLike {
 
   #watch(ms: number): void {
     this.#timer = setTimeout(() => {
-      const left = this.#heardAt + SILENCE_MS - Date.now()
+      const left = this.#lastEventAt + IDLE_TIMEOUT_MS - Date.now()
       if (left > 0) return this.#watch(left)
       this.#close(CLOSE_ABNORMAL)
-      // For the edge, should it hear of it after all: no goodbye, which would cancel what is about to be resumed.
+      // If this close still reaches the edge, its code must not be 1000, which would cancel the streams to be resumed.
       this.#socket.close(CLOSE_LOST)
     }, ms)
   }

@@ -4,42 +4,45 @@ import type { Device, DType, EngineConfig, KvCacheDType } from './engine/engine-
 import { StartupError } from './startup-error.ts'
 
 const BLOCK_TOKENS = 16
-/** For the KV cache of sequences that fill the context, when nobody says how much memory to take. */
+/** Default size of the KV cache, as a number of full-context sequences. */
 const DEFAULT_SEQUENCES = 64
 const DEFAULT_MAX_KV_BYTES = 2 ** 30
 
-/** How to run a checkpoint. Everything is optional. */
+/** How to run a checkpoint. All fields are optional. */
 export interface EngineOptions {
-  /** Where the model runs. Default `auto`: on a CUDA device where there is one. */
+  /** Where the model runs. Default `auto`: on a CUDA device if there is one. */
   device?: Device | undefined
   /**
-   * CUDA devices, by number, that share the model (tensor parallelism, docs/adr/0011); needs NCCL, and heads and inner size
-   * that divide by their number. Default: one device has it all.
+   * CUDA device numbers for tensor parallelism (docs/adr/0011). Needs NCCL, and heads and intermediate size
+   * divisible by the number of devices. Default: one device.
    */
   devices?: readonly number[] | undefined
-  /** OS threads, 1 to 256. Default: the physical cores. */
+  /** OS threads, 1 to 256. Default: the number of physical cores. */
   threads?: number | undefined
-  /** Weights and arithmetic. Default: bf16 for a checkpoint in 16 bits, else f32. */
+  /** Data type of weights and arithmetic. Default: bf16 for a 16-bit checkpoint, otherwise f32. */
   dtype?: DType | undefined
-  /** Keys and values. Default `auto`; `fp8` halves them, on CUDA devices only: `engine_unavailable` elsewhere. */
+  /**
+   * Data type of the KV cache. Default `auto`. `fp8` halves its size and needs a CUDA device:
+   * `engine_unavailable` without one.
+   */
   kvCacheDtype?: KvCacheDType | undefined
-  /** KV blocks of 16 tokens. Default: 64 sequences that fill the context, but at most 1 GiB; on a CUDA device what is free. */
+  /** KV blocks of 16 tokens. Default: 64 full-context sequences, at most 1 GiB; on a CUDA device all free memory. */
   numBlocks?: number | undefined
   /** Tokens in one forward pass, at least maxBranches. Default 512. */
   maxStepTokens?: number | undefined
-  /** Branches decoding at the same time, over all requests. Default 64. */
+  /** Branches that decode at the same time, over all requests. Default 64. */
   maxBranches?: number | undefined
-  /** Requests that may wait or run. Default 256. */
+  /** Waiting and running requests together. Default 256. */
   maxRequests?: number | undefined
-  /** Keep computed text for later requests with the same beginning. Default true. */
+  /** Prefix cache: keep computed KV blocks for later requests with the same prefix. Default true. */
   prefixCache?: boolean | undefined
-  /** Share of the KV blocks that admission leaves to those who run, in [0, 1). Default 0.01. */
+  /** Share of the KV blocks that admission reserves for running branches, in [0, 1). Default 0.01. */
   watermark?: number | undefined
-  /** What becomes of a fork when the batch is full (native/core/branch_policy.h). Default `eager`. */
+  /** What happens to a fork when the batch is full (native/core/branch_policy.h). Default `eager`. */
   policy?: EngineConfig['policy'] | undefined
 }
 
-/** @throws StartupError `invalid_option` when the cache could not hold one sequence. */
+/** @throws StartupError `invalid_option` when the KV cache cannot hold one full-context sequence. */
 export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): EngineConfig {
   const { shape, weights, tokens } = checkpoint
   const in16Bits = weights.tensors.every(({ dtype }) => dtype !== 'F32')
@@ -73,7 +76,7 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
 function defaultBlocks({ shape }: Checkpoint, dtype: DType): number {
   const bytesPerElement = dtype === 'f32' ? 4 : 2
   const bytesPerToken = 2 * shape.numLayers * shape.numKvHeads * shape.headDim * bytesPerElement
-  // One more per sequence: a fork may leave a block half empty.
+  // One extra block per sequence: a fork may leave a block partly filled.
   const perSequence = Math.ceil(shape.contextTokens / BLOCK_TOKENS) + 1
   const affordable = Math.floor(DEFAULT_MAX_KV_BYTES / (bytesPerToken * BLOCK_TOKENS))
   return Math.max(2 * perSequence, Math.min(DEFAULT_SEQUENCES * perSequence, affordable))

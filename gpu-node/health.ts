@@ -1,10 +1,10 @@
 import type { Runner } from './requests/runner.ts'
 import type { ServedStreams } from './requests/served-streams.ts'
 
-export interface Inspected {
+export interface HealthSources {
   readonly runner: Pick<Runner, 'model' | 'engineInfo' | 'stats' | 'failure'>
   readonly streams: Pick<ServedStreams, 'draining'>
-  /** False while an edge that this node should be known to does not know it. */
+  /** False while the node is not registered with the edge that it was started for. */
   readonly registered: () => boolean
 }
 
@@ -13,8 +13,8 @@ export interface Health {
   readonly body: object
 }
 
-/** Liveness: unhealthy means that only a restart helps. */
-export function health({ runner, streams }: Inspected): Health {
+/** Liveness: unhealthy means that the node must be restarted. */
+export function health({ runner, streams }: HealthSources): Health {
   const { dtype, numBlocks } = runner.engineInfo
   const device = shortDevice(runner.engineInfo.device)
   const stats = runner.stats()
@@ -30,8 +30,8 @@ export function health({ runner, streams }: Inspected): Health {
   return { healthy: !failed, body: { status, model: runner.model, device, dtype, capacity, load } }
 }
 
-/** Readiness: new requests are welcome. A node listens only once its model is loaded. */
-export function readiness({ runner, streams, registered }: Inspected): Health {
+/** Readiness: the node accepts new requests. It does not listen before its model is loaded. */
+export function readiness({ runner, streams, registered }: HealthSources): Health {
   const reasons = [
     ...(runner.failure === undefined ? [] : ['engine_failed']),
     ...(streams.draining ? ['draining'] : []),
@@ -41,7 +41,7 @@ export function readiness({ runner, streams, registered }: Inspected): Health {
   return { healthy, body: { status: healthy ? 'ready' : 'not_ready', reasons } }
 }
 
-/** Without the reason for the choice, which may name a path: that is for the node's own log. */
+/** The device without the reason in parentheses, which may contain a path and belongs in the node's log only. */
 export function shortDevice(device: string): string {
   return device.replace(/ \(.*$/s, '')
 }

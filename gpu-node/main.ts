@@ -25,17 +25,17 @@ export interface GpuNodeOptions extends EngineOptions {
   host?: string | undefined
   /** 0 (default) takes any free port. */
   port?: number | undefined
-  /** The edge to register with; without one the node waits for connections and tells nobody. */
+  /** The edge to register with. Without one the node accepts connections and registers nowhere. */
   edgeUrl?: string | undefined
   /** Shared with the edge, in both directions. */
   nodeSecret: string
-  /** What Prometheus presents to read `/metrics`. Default: the node secret. */
+  /** Bearer token for `/metrics`. Default: the node secret. */
   metricsSecret?: string | undefined
-  /** Keeps one socket to the edge instead of waiting for its connections: for a node that the edge cannot reach. */
+  /** Opens one socket to the edge instead of accepting connections from it: for a node that the edge cannot reach. */
   dialIn?: boolean | undefined
-  /** Where the edge reaches this node. Default: `ws://host:port` as it listens. */
+  /** Address that the edge connects to. Default: `ws://host:port` of the listening socket. */
   advertiseUrl?: string | undefined
-  /** How long a stream goes on while no session reads it, in ms. Default 30 s. */
+  /** How long a stream keeps running while no socket reads it, in ms. Default 30 s. */
   graceMs?: number | undefined
   /** Default: {@link nodeLog}. */
   log?: Logger | undefined
@@ -46,20 +46,20 @@ export interface GpuNode {
   readonly url: string
   readonly model: string
   readonly runner: Runner
-  /** Settles once the edge knows the node; at once without an edge. */
+  /** Settles when the node is registered; at once without an edge. */
   readonly registered: Promise<void>
-  /** Settles when the engine has died: the node is of no more use. */
+  /** Settles with the reason when the engine has failed; the node must then be restarted. */
   readonly failed: Promise<string>
   /**
-   * Takes no new work and waits until what runs has ended; what still runs after `deadlineMs` moves to another node when
-   * this one is closed.
+   * Takes no new streams and waits until the running ones have ended, at most `deadlineMs`. The edge moves those
+   * that still run to other nodes when this node is closed.
    */
   drain(deadlineMs: number): Promise<void>
-  /** Leaves the fleet, aborts what runs, frees the engine. A second call waits for the first. */
+  /** Ends the registration, aborts running streams, frees the engine. A second call waits for the first. */
   close(): Promise<void>
 }
 
-/** Opens the engine, listens, registers. @throws StartupError one line for the person who started it. */
+/** Opens the engine, listens, registers. @throws StartupError with a one-line message for the operator. */
 export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
   const log = options.log ?? nodeLog()
   const onLoading = loadingLog((line) => log.info(line))
@@ -67,7 +67,10 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
   return await serveRunner(runner, { ...options, log })
 }
 
-/** A gpu node around a runner that is open; closes it in the end, or when it cannot listen. */
+/**
+ * Starts a gpu node with an open runner. The node owns the runner: it closes it at the end, or when it cannot
+ * listen.
+ */
 export async function serveRunner(
   runner: Runner,
   options: Omit<GpuNodeOptions, 'modelDir' | 'modelName' | keyof EngineOptions>,
@@ -110,8 +113,8 @@ export async function serveRunner(
   let closing: Promise<void> | undefined
   const close = async () => {
     await edge?.stop()
-    // Before the engine aborts: sessions shall see a node that went away, not answers that were aborted.
-    streams.cutAll('the gpu node was shut down')
+    // Before the engine aborts: the edge must see a node shutting down and move the streams, not aborted answers.
+    streams.disconnectAll('the gpu node was shut down')
     await runner.close()
     await server.close()
     await tracing?.close()
@@ -124,7 +127,7 @@ export async function serveRunner(
     failed: runner.failed,
     drain: async (deadlineMs) => {
       const drained = streams.drain(deadlineMs)
-      await edge?.beatNow()
+      await edge?.sendHeartbeat()
       await drained
     },
     close: () => {
@@ -143,22 +146,22 @@ function linkToEdge(
 ): EdgeLink | undefined {
   if (edgeUrl === undefined) return undefined
   const nodeId = randomUUID()
-  const condition = () => conditionOf(runner, streams.draining)
+  const status = () => statusOf(runner, streams.draining)
   if (!dialIn) {
     return new Registration({
       edgeUrl,
       nodeId,
       nodeSecret,
-      heartbeat: () => ({ url, ...condition() }),
+      heartbeat: () => ({ url, ...status() }),
       log,
     })
   }
   const serve = (channel: RequestSocket) => serveRequest(channel, streams, log)
-  return new DialIn({ edgeUrl, nodeId, nodeSecret, heartbeat: condition, serve, log })
+  return new DialIn({ edgeUrl, nodeId, nodeSecret, heartbeat: status, serve, log })
 }
 
-/** A heart-beat but for the address. */
-function conditionOf(runner: Runner, draining: boolean): Heartbeat {
+/** A heartbeat without the node's address. */
+function statusOf(runner: Runner, draining: boolean): Heartbeat {
   const { checkpoint, engineInfo } = runner
   const stats = runner.stats()
   const model = {

@@ -6,8 +6,8 @@ import { Runner } from './requests/runner.ts'
 import { PromptEncoder } from './text/prompt-encoder.ts'
 
 /**
- * A checkpoint's folder, ready to take requests.
- * @throws StartupError one line: what is wrong with the folder, the options or the engine.
+ * Reads a checkpoint's folder and opens an engine on it.
+ * @throws StartupError with a one-line message about the folder, the options or the engine.
  */
 export async function openRunner(
   folder: string,

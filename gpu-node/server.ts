@@ -6,7 +6,7 @@ import { WebSocketServer } from 'ws'
 import { AparError, toAparError } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
 import { CLOSE_GOING_AWAY } from '../shared/protocol/close-codes.ts'
-import { type Health, health, type Inspected, readiness } from './health.ts'
+import { type Health, type HealthSources, health, readiness } from './health.ts'
 import type { NodeMetrics } from './observe/node-metrics.ts'
 import { MAX_FRAME_BYTES, serveRequest } from './requests/request-socket.ts'
 import type { ServedStreams } from './requests/served-streams.ts'
@@ -14,13 +14,13 @@ import { StartupError } from './startup-error.ts'
 
 const CLOSE_GRACE_MS = 1_000
 
-/** Nothing here needs more: a request is a line and a few headers. Beyond the size 431, beyond the time 408, and the end. */
+/** Requests are small here. Larger headers get status 431, slower requests 408, and the connection is closed. */
 const HTTP_LIMITS = { maxHeaderSize: 16 * 1024, headersTimeout: 10_000, requestTimeout: 10_000 }
 
-/** What is told here is of the moment, and no page. */
+/** Answers are current values, and not HTML. */
 const ANSWER_HEADERS = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }
 
-export interface GpuNodeServerOptions extends Inspected {
+export interface GpuNodeServerOptions extends HealthSources {
   streams: ServedStreams
   metrics: NodeMetrics
   log: Logger
@@ -28,19 +28,20 @@ export interface GpuNodeServerOptions extends Inspected {
   /** 0 takes any free port. */
   port: number
   nodeSecret: string
-  /** Opens `/metrics` and nothing else. Default: the node secret. */
+  /** Valid for `/metrics` only. Default: the node secret. */
   metricsSecret?: string | undefined
 }
 
 export interface GpuNodeServer {
   readonly host: string
   readonly port: number
-  /** Takes no more connections; those that are open end with their requests. */
+  /** Stops listening and closes all sockets; sockets that have not closed after a grace time are terminated. */
   close(): Promise<void>
 }
 
 /**
- * `GET /healthz`, `/readyz` and `/metrics`, and WebSockets on `/v1/requests`, which want the node secret as bearer token.
+ * Serves `GET /healthz`, `/readyz` and `/metrics`, and WebSockets on `/v1/requests`, which need the node secret
+ * as bearer token.
  * @throws StartupError `port_taken` or `invalid_option` when it cannot listen.
  */
 export async function startServer(options: GpuNodeServerOptions): Promise<GpuNodeServer> {
@@ -67,9 +68,9 @@ export async function startServer(options: GpuNodeServerOptions): Promise<GpuNod
 async function answer(request: IncomingMessage, options: GpuNodeServerOptions): Promise<Answer> {
   const path = pathOf(request)
   const respond = ROUTES[path]
-  if (!respond) throw new AparError('not_found', `there is nothing at ${path}`)
+  if (!respond) throw new AparError('not_found', `no such path: ${path}`)
   if (request.method !== 'GET' && request.method !== 'HEAD') {
-    throw new AparError('method_not_allowed', `${path} answers GET`)
+    throw new AparError('method_not_allowed', `${path} accepts only GET`)
   }
   return await respond(options, request)
 }
@@ -115,7 +116,10 @@ function bearerOf(request: IncomingMessage): string {
   return /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
 }
 
-/** Compares digests: equal length for timingSafeEqual, and nothing to learn from the time it takes. */
+/**
+ * Compares digests, which have equal length as timingSafeEqual needs, so that timing reveals nothing about the
+ * secret.
+ */
 function sameSecret(a: string, b: string): boolean {
   const digest = (text: string) => createHash('sha256').update(text).digest()
   return timingSafeEqual(digest(a), digest(b))
@@ -124,7 +128,7 @@ function sameSecret(a: string, b: string): boolean {
 function refuse(socket: Duplex, error: AparError): void {
   const body = JSON.stringify(error.toBody())
   socket.on('error', () => {})
-  // The server has let go of it: nobody else would ever close it to a peer that does not hang up.
+  // After an upgrade the HTTP server no longer manages this socket: without destroy it would stay half-open forever.
   socket.once('finish', () => socket.destroy())
   socket.end(
     [
@@ -161,7 +165,7 @@ async function close(http: Server, sockets: WebSocketServer): Promise<void> {
   })
   http.closeIdleConnections()
   for (const socket of sockets.clients) socket.close(CLOSE_GOING_AWAY, 'the gpu node was shut down')
-  // Last events are still under way to whoever reads; who does not is cut off.
+  // Time to deliver the last events; after it, clients that do not read are disconnected.
   const cut = setTimeout(() => {
     for (const socket of sockets.clients) socket.terminate()
     http.closeAllConnections()

@@ -7,7 +7,7 @@ export type StartupErrorCode =
   | 'port_taken'
   | 'edge_refused'
 
-/** Why a gpu node cannot start. The message is one line for the person who started it: it may name paths. */
+/** Why a gpu node cannot start. The message is one line for the operator and may contain paths. */
 export class StartupError extends Error {
   override readonly name = 'StartupError'
   readonly code: StartupErrorCode

@@ -4,7 +4,7 @@ import { GenerateRequest } from './protocol/request.ts'
 
 const { model, max_tokens, top_p, top_k, stop } = GenerateRequest.shape
 
-/** The prefix cache needs no hints. */
+/** `cache_control` is ignored: the prefix cache needs no hints. */
 const TextBlock = z.strictObject({
   type: z.literal('text', 'only text blocks are supported'),
   text: z.string(),
@@ -14,7 +14,7 @@ const TextBlock = z.strictObject({
 
 const Text = z.union([z.string(), z.array(TextBlock).min(1)], 'must be a string or a list of text blocks')
 
-/** `POST /v1/messages`, Anthropic's API: text in and out. Every field that is not here is refused. */
+/** `POST /v1/messages` of Anthropic's API, text only. Any field that is not listed is refused. */
 export const MessagesRequest = z
   .strictObject({
     model,
@@ -41,6 +41,6 @@ export const MessagesRequest = z
   })
   .refine(({ messages }) => messages.at(-1)?.role === 'user', {
     path: ['messages'],
-    error: "the last message must be the user's: an answer that is begun is not supported",
+    error: "the last message must be the user's: continuing a partial answer is not supported",
   })
 export type MessagesRequest = z.infer<typeof MessagesRequest>

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** A key as people hold it: `apar_<id>_<secret>`. */
+/** An API key as a client sends it: `apar_<id>_<secret>`. */
 export const API_KEY_PATTERN = /^apar_([A-Za-z0-9-]{1,64})_([A-Za-z0-9_-]{16,256})$/
 
 /** What a key may be used for. */
@@ -9,11 +9,11 @@ export type Scope = z.infer<typeof Scope>
 
 const tokens = z.int().min(1).max(1_000_000_000_000)
 
-/** What a key may use up; what is absent has no limit. Tokens are prompt and completion tokens together. */
+/** Limits of a key; an absent field means no limit. Tokens are prompt and completion tokens together. */
 export const Limits = z.strictObject({
   requests_per_minute: z.int().min(1).max(1_000_000).optional(),
   tokens_per_minute: tokens.optional(),
-  /** Answers that are written at the same time. */
+  /** Answers that are generated at the same time. */
   concurrent_streams: z.int().min(1).max(100_000).optional(),
   /** Days and months begin at 00:00 UTC. */
   tokens_per_day: tokens.optional(),
@@ -21,34 +21,34 @@ export const Limits = z.strictObject({
 })
 export type Limits = z.infer<typeof Limits>
 
-/** What its holder may do. */
+/** What a client with this key may do. */
 export const KeyPolicy = z.strictObject({
   scopes: z
     .array(Scope)
     .min(1)
     .default([...Scope.options]),
-  /** null: every model. */
+  /** null allows every model. */
   models: z.array(z.string().min(1).max(256)).max(64).nullable().default(null),
   limits: Limits.default({}),
 })
 export type KeyPolicy = z.infer<typeof KeyPolicy>
 
-/** One for all secrets of a key. */
+/** All secrets of a key share one salt. */
 const salt = z.string().min(1).max(256)
 /** hex(sha256(salt + secret)). */
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 /** Unix time in seconds. */
 const time = z.int().min(0).max(100_000_000_000)
 
-/** Rotations of a key whose grace times may overlap. */
+/** Old secrets that may be in their grace time at once. */
 export const MAX_PREVIOUS = 8
 
-/** What the edge keeps of a key: never the secret. */
+/** What the edge stores of a key: never the secret itself. */
 export const ApiKeyRecord = KeyPolicy.extend({
   id: z.string().regex(/^[A-Za-z0-9-]{1,64}$/, 'must be letters, digits and hyphens, at most 64'),
   salt,
   hash,
-  /** Secrets that rotations have replaced, each good for its grace time. */
+  /** Secrets that rotations have replaced, each valid until its grace time ends. */
   previous: z
     .array(z.strictObject({ hash, expires_at: time }))
     .max(MAX_PREVIOUS)
@@ -60,18 +60,18 @@ export const ApiKeyRecord = KeyPolicy.extend({
 })
 export type ApiKeyRecord = z.infer<typeof ApiKeyRecord>
 
-/** The edge's `API_KEYS` secret, as JSON: keys that the configuration fixes. */
+/** The edge's `API_KEYS` secret, as JSON: keys from the configuration. */
 export const ApiKeyRecords = z.array(ApiKeyRecord).max(1000)
 
-/** A key as the admin API shows it. */
+/** A key as the admin API returns it. */
 export type ApiKeyInfo = Omit<ApiKeyRecord, 'salt' | 'hash' | 'previous'>
 
-/** Settings of a key that can be chosen, and changed later. */
+/** Settings of a key that can be set when it is created, and changed later. */
 export const ApiKeySettings = KeyPolicy.extend({ expires_at: ApiKeyRecord.shape.expires_at })
 /** `POST /admin/v1/keys`. */
 export const CreateKeyRequest = ApiKeySettings.extend({ id: ApiKeyRecord.shape.id.optional() })
 export type CreateKeyRequest = z.infer<typeof CreateKeyRequest>
-/** `PATCH /admin/v1/keys/:id`: what is absent stays as it is. */
+/** `PATCH /admin/v1/keys/:id`: absent fields stay unchanged. */
 export const ChangeKeyRequest = z.strictObject({
   scopes: KeyPolicy.shape.scopes.unwrap().optional(),
   models: KeyPolicy.shape.models.unwrap().optional(),
@@ -81,7 +81,7 @@ export const ChangeKeyRequest = z.strictObject({
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>
 /** `POST /admin/v1/keys/:id/rotate`. */
 export const RotateKeyRequest = z.strictObject({
-  /** How long the old secret stays good beside the new one. */
+  /** How long the old secret stays valid beside the new one. */
   grace_seconds: z
     .int()
     .min(0)

@@ -1,7 +1,7 @@
 import { AparError } from './errors.ts'
 import type { FinishReason, Joints, StreamEvent } from './protocol/events.ts'
 
-/** One branch of an answer, as far as its events have arrived. */
+/** One branch of an answer, built from the events received so far. */
 export interface Branch {
   readonly id: number
   /** null for the root. */
@@ -25,7 +25,7 @@ interface MutableBranch extends Branch {
 }
 
 /**
- * The branches of one stream. Apply its events in order.
+ * The branches of one stream. Apply the stream's events in order.
  * @throws AparError `internal_error` from {@link apply} when an event names a branch that does not exist.
  */
 export class BranchTree {
@@ -36,7 +36,7 @@ export class BranchTree {
     this.#joints = joints
   }
 
-  /** The `accepted` event may correct what the constructor was told. */
+  /** The `accepted` event overrides the constructor's value. */
   get joints(): Joints {
     return this.#joints
   }
@@ -73,7 +73,7 @@ export class BranchTree {
     return [...this.#branches.values()]
   }
 
-  /** Everything received so far in document order; branches that still grow are included as they are. */
+  /** All text received so far in document order; branches that have not ended are included as they are. */
   text(): string {
     return joined(new DocumentCursor(this).advance(false))
   }
@@ -97,18 +97,19 @@ export class BranchTree {
   }
 }
 
-/** Some text in document order, and which part of which branch's own text it is. */
+/** A piece of text in document order, with the branch it comes from and its range in that branch's own text. */
 export interface Piece {
   readonly branch: number
-  /** UTF-16 code units of the branch's own text; `text` differs from that part only where a joint was mended. */
+  /** Range in UTF-16 code units of the branch's own text; `text` differs from it only where a joint was mended. */
   readonly from: number
   readonly to: number
   readonly text: string
 }
 
 /**
- * Turns a stream's events into text in document order, each piece as soon as nothing can come before it: a later
- * branch's text waits until all earlier text is complete. The pieces joined are the finished tree's `text()`.
+ * Turns a stream's events into text in document order. A piece is emitted once no more text can come before it:
+ * text of a later branch waits until all earlier text is complete. All pieces joined equal the finished tree's
+ * `text()`.
  */
 export class OrderedText {
   readonly tree: BranchTree
@@ -119,28 +120,28 @@ export class OrderedText {
     this.#cursor = new DocumentCursor(this.tree)
   }
 
-  /** The text that this event made final; often ''. */
+  /** The text that became final with this event; often ''. */
   push(event: StreamEvent): string {
     return joined(this.pushPieces(event))
   }
 
-  /** As {@link push}, and where each piece comes from. */
+  /** Like {@link push}, but returns each piece with its source. */
   pushPieces(event: StreamEvent): Piece[] {
     this.tree.apply(event)
     return this.#cursor.advance(true)
   }
 }
 
-/** What must be put between two texts that meet, once the second one shows its first character. */
+/** Which white space rule applies between two adjacent texts, once the second one has its first character. */
 type Joint = 'none' | 'detail' | 'continuation'
 
 interface Frame {
   readonly branch: Branch
-  /** Of the branch's own text, what was read. */
+  /** How much of the branch's own text has been read. */
   position: number
   nextChild: number
   joint: Joint
-  /** Where the text since the last fork begins. */
+  /** Start of the text since the last fork. */
   segmentStart: number
 }
 
@@ -148,7 +149,7 @@ interface Frame {
 class DocumentCursor {
   readonly #tree: BranchTree
   readonly #stack: Frame[]
-  /** Of the text before the fork whose detail is being read: does it hold a list item? */
+  /** Whether the text before the fork of the current detail contains a list item. */
   #afterListItem = false
 
   constructor(tree: BranchTree) {
@@ -157,7 +158,7 @@ class DocumentCursor {
     this.#stack = root ? [newFrame(root, 'none')] : []
   }
 
-  /** Reads on as far as the tree goes; with `waitForEnds`, not past a branch that may still grow. */
+  /** Reads to the end of the tree; with `waitForEnds`, only up to the first branch that has not ended. */
   advance(waitForEnds: boolean): Piece[] {
     const out: Piece[] = []
     for (;;) {
@@ -191,7 +192,7 @@ class DocumentCursor {
     return id === undefined ? undefined : this.#tree.branch(id)
   }
 
-  /** Training data of `mended` checkpoints had lost the white space around the added tokens; put it back. */
+  /** Restores the white space around the added tokens, which training data of `mended` checkpoints had lost. */
   #mend(frame: Frame, text: string): string {
     if (this.#tree.joints === 'kept' || frame.joint === 'none') return text
     if (frame.joint === 'detail') {

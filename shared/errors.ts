@@ -43,7 +43,7 @@ export interface AparErrorOptions {
   cause?: unknown
 }
 
-/** An error that may be shown to a client: its message names no path, stack or secret. */
+/** An error that is safe to show to a client: its message contains no path, stack trace or secret. */
 export class AparError extends Error {
   override readonly name = 'AparError'
   readonly code: ErrorCode
@@ -72,7 +72,7 @@ export interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: ErrorCode }
 }
 
-/** Anything thrown, as an error that is safe to show: an unknown one becomes `internal_error`. */
+/** Converts anything thrown to an error that is safe to show; an unknown error becomes `internal_error`. */
 export function toAparError(thrown: unknown): AparError {
   if (thrown instanceof AparError) return thrown
   return new AparError('internal_error', 'internal error', { cause: thrown })

@@ -3,7 +3,7 @@ interface Waiter<T> {
   reject: (error: Error) => void
 }
 
-/** Values pushed at any time, read one after the other with `for await`; ends or fails once. */
+/** An async queue: values are pushed at any time and read with `for await`, until it ends or fails. */
 export class EventQueue<T> implements AsyncIterator<T, undefined> {
   readonly #values: T[] = []
   readonly #waiters: Waiter<T>[] = []
@@ -16,7 +16,7 @@ export class EventQueue<T> implements AsyncIterator<T, undefined> {
     else this.#values.push(value)
   }
 
-  /** What was pushed before is still read; then the reader's loop ends, or throws `error`. */
+  /** Values pushed before are still delivered; then the reader's loop ends, or throws `error`. */
   end(error?: Error): void {
     if (this.#end) return
     this.#end = { error }

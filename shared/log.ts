@@ -1,18 +1,21 @@
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
-/** Names, numbers and codes; never a secret, and nothing that a user or a model wrote. */
+/** Names, numbers and codes; never a secret, prompt or answer. */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>
 
 export interface LoggerOptions {
-  /** The least that is written. */
+  /** The lowest level that is written. */
   readonly level: LogLevel
-  /** `text` is for people who watch; default `json`: one object per line. */
+  /** `text` for a terminal; default `json`: one object per line. */
   readonly format?: 'json' | 'text' | undefined
   readonly write: (line: string, level: LogLevel) => void
 }
 
-/** One line per event: `{"time", "level", "message", …fields}`, and `error` with a stack for what was thrown. */
+/**
+ * Writes one line per event: `{"time", "level", "message", …fields}`, with `error` (stack and causes) for a
+ * thrown value.
+ */
 export class Logger {
   readonly #options: LoggerOptions
   readonly #fields: LogFields
@@ -22,7 +25,7 @@ export class Logger {
     this.#fields = fields
   }
 
-  /** The same log; every line has these fields as well. */
+  /** A logger that adds these fields to every line. */
   with(fields: LogFields): Logger {
     return new Logger(this.#options, { ...this.#fields, ...fields })
   }
@@ -44,8 +47,8 @@ export class Logger {
   }
 
   #write(level: LogLevel, message: string, fields: LogFields = {}, thrown?: unknown): void {
-    const { level: least, format, write } = this.#options
-    if (LOG_LEVELS.indexOf(level) < LOG_LEVELS.indexOf(least)) return
+    const { level: minimum, format, write } = this.#options
+    if (LOG_LEVELS.indexOf(level) < LOG_LEVELS.indexOf(minimum)) return
     const all = { ...this.#fields, ...fields, ...(thrown !== undefined && { error: describe(thrown) }) }
     const time = new Date().toISOString()
     write(
@@ -57,7 +60,7 @@ export class Logger {
   }
 }
 
-/** A level by its name; `fallback` for a name that is none. */
+/** The level with this name; `fallback` for an unknown name. */
 export function logLevel(name: string | undefined, fallback: LogLevel): LogLevel {
   return LOG_LEVELS.find((level) => level === name) ?? fallback
 }

@@ -4,7 +4,7 @@ import { BranchOptions, FurtherSampling, GenerateRequest } from './protocol/requ
 const { model, max_tokens, temperature, top_p, seed } = GenerateRequest.shape
 const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
 
-/** Choices of one call; each is a stream of its own that shares the prompt's cache. */
+/** Most choices of one call; each is a separate stream, and all share the prompt's prefix cache. */
 const MAX_CHOICES = 16
 
 const TextPart = z.strictObject({
@@ -16,17 +16,17 @@ const TextPart = z.strictObject({
 const Message = z.strictObject({
   role: z.enum(['system', 'developer', 'user', 'assistant']),
   content: z.union([z.string(), z.array(TextPart).min(1)], 'must be a string or a list of text parts'),
-  /** Part of every answer, so part of every conversation that is sent back. */
+  /** OpenAI's answers have this field, so clients send it back with the conversation. */
   refusal: z.null().optional(),
 })
 
 const Stop = z.union([z.string().min(1).max(256), z.array(z.string().min(1).max(256)).max(16)])
 
-/** A field of OpenAI's that would change the answer if it were ignored; only its neutral values pass. */
+/** An OpenAI field that would change the answer if it were ignored: only its neutral values are accepted. */
 export const unsupported = (what: string, ...neutral: (number | boolean | string)[]) =>
   z.literal([null, ...neutral], `${what} not supported`).optional()
 
-/** A field of OpenAI's that changes nothing about the answer. */
+/** An OpenAI field that has no effect on the answer. */
 export const ignored = z.unknown().optional()
 
 const IGNORED = {
@@ -42,10 +42,13 @@ const IGNORED = {
 export const Apar = BranchOptions.extend(FurtherSampling.shape)
 export type Apar = z.infer<typeof Apar>
 
-/** Chunks have ids, and a client that was lost may come back with `last-event-id`; so to leave is not to cancel. */
+/**
+ * SSE chunks carry ids, and a disconnected client can resume with `last-event-id`: a disconnect does not cancel
+ * the stream.
+ */
 const resumable = z.boolean().optional()
 
-/** Only a stream can be gone on with. */
+/** Only a streamed answer can be resumed. */
 const RESUMABLE_STREAMS = { path: ['apar', 'resumable'], error: 'needs stream: true' }
 interface MayResume {
   stream?: boolean | null | undefined
@@ -60,7 +63,7 @@ function streamsIfItHasOptions(body: { stream?: boolean | null | undefined; stre
   return body.stream === true || (body.stream_options ?? null) === null
 }
 
-/** What both kinds of completion take. As in OpenAI's API, null means absent. */
+/** Fields of both chat and text completions. As in OpenAI's API, null means absent. */
 const Common = {
   model,
   stream: z.boolean().nullish(),
@@ -83,19 +86,19 @@ const Common = {
 }
 
 /**
- * `POST /v1/chat/completions`: what OpenAI clients send, as far as apar can do it, and branching under `apar`.
- * Every other field is refused.
+ * `POST /v1/chat/completions`: the OpenAI fields that apar supports, and branching options under `apar`.
+ * Any other field is refused.
  */
 export const ChatCompletionRequest = z
   .strictObject({
     ...Common,
     messages: z.array(Message).min(1).max(1024),
-    /** The newer name of `max_tokens`; wins over it. */
+    /** The newer name of `max_tokens`; takes precedence. */
     max_completion_tokens: max_tokens.nullable(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(20).nullish(),
     apar: Apar.extend({
-      /** Text as it comes, each piece with its branch, instead of the whole in document order. */
+      /** Sends text of all branches as it is generated, each piece with its branch, instead of in document order. */
       branch_deltas: z.boolean().optional(),
       resumable,
     }).nullish(),
@@ -129,12 +132,12 @@ export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>
 
 const Prompt = z.string().min(1).max(1_000_000)
 
-/** `POST /v1/completions`: a text goes on; no chat template. */
+/** `POST /v1/completions`: the model continues the prompt, without a chat template. */
 export const CompletionRequest = z
   .strictObject({
     ...Common,
     prompt: z.union([Prompt, z.array(Prompt).min(1).max(MAX_CHOICES)], 'must be a text or a list of texts'),
-    /** Likeliest tokens to report beside each one. */
+    /** How many of the most likely tokens to report for each position. */
     logprobs: z.int().min(0).max(5).nullish(),
     apar: Apar.extend({ resumable }).nullish(),
 
@@ -147,7 +150,7 @@ export const CompletionRequest = z
 export type CompletionRequest = z.infer<typeof CompletionRequest>
 
 export interface CompletionUsage {
-  /** Once per prompt, whatever `n`. */
+  /** Each prompt is counted once, independent of `n`. */
   readonly prompt_tokens: number
   readonly completion_tokens: number
   readonly total_tokens: number
@@ -171,7 +174,7 @@ export interface CompletionLogprobs {
   readonly tokens: readonly string[]
   readonly token_logprobs: readonly number[]
   readonly top_logprobs: readonly Readonly<Record<string, number>>[]
-  /** Where each token's text begins in the choice's text, in UTF-16 code units. */
+  /** Start of each token's text in the choice's text, in UTF-16 code units. */
   readonly text_offset: readonly number[]
 }
 
@@ -193,7 +196,10 @@ export interface ChatCompletion extends Head<'chat.completion'> {
   readonly usage: CompletionUsage
 }
 
-/** Where a chunk of a stream with `apar.branch_deltas` belongs; the fields are those of docs/protocol.md's events. */
+/**
+ * Event and branch of a chunk, for streams with `apar.branch_deltas`; the fields are those of the events in
+ * docs/protocol.md.
+ */
 export type BranchAddress =
   | { readonly event: 'accepted'; readonly joints: string }
   | { readonly event: 'fork'; readonly branch: number; readonly parent: number; readonly at: number }
@@ -207,12 +213,15 @@ export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason | null
   }[]
-  /** Present when `stream_options.include_usage` asked for it: null but in the last chunk. */
+  /** Present with `stream_options.include_usage`: null in all chunks but the last. */
   readonly usage?: CompletionUsage | null
   readonly apar?: BranchAddress
 }
 
-/** Also the chunks of a stream: OpenAI gives them the same shape, with `finish_reason` null but in each last one. */
+/**
+ * Also the chunks of a stream, which have the same shape in OpenAI's API: `finish_reason` is null except in each
+ * choice's last chunk.
+ */
 export interface Completion extends Head<'text_completion'> {
   readonly choices: readonly {
     readonly index: number

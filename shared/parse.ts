@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import { AparError } from './errors.ts'
 
 /**
- * `input` as the schema's type.
+ * Validates `input` and returns it as the schema's type.
  * @throws AparError `invalid_request`; `param` is the path of the first offending field (`messages.0.role`).
  */
 export function parse<T>(schema: z.ZodType<T>, input: unknown): T {
@@ -16,8 +16,8 @@ export function parse<T>(schema: z.ZodType<T>, input: unknown): T {
 }
 
 /**
- * JSON text as the schema's type.
- * @throws AparError `invalid_json` when it is not JSON, else as {@link parse}.
+ * Parses JSON text and validates it.
+ * @throws AparError `invalid_json` when it is not JSON, otherwise like {@link parse}.
  */
 export function parseJson<T>(schema: z.ZodType<T>, text: string): T {
   return parse(schema, parseJsonText(text))

@@ -4,7 +4,7 @@ import { GenerateRequest } from './protocol/request.ts'
 
 const { model, max_tokens, temperature, top_p } = GenerateRequest.shape
 
-/** Parts of answers that are sent back may have more than a text; it says nothing here. */
+/** A client that sends an earlier answer back may include `annotations` and `logprobs`; both are ignored. */
 const Part = z.strictObject({
   type: z.enum(['input_text', 'output_text'], 'only text is supported'),
   text: z.string(),
@@ -21,8 +21,8 @@ const Item = z.strictObject({
 })
 
 /**
- * `POST /v1/responses`: text in and out. Nothing is stored, so what would need a stored response is refused, as is every
- * field that is not here.
+ * `POST /v1/responses`, text only. Responses are not stored, so fields that need a stored response are refused,
+ * and so is any field that is not listed.
  */
 export const ResponsesRequest = z.strictObject({
   model,

@@ -1,11 +1,14 @@
-/** Bytes of a text in UTF-8; a lone surrogate counts as the U+FFFD that it becomes. Short texts by the million: nothing is encoded. */
+/**
+ * UTF-8 length of a text in bytes; a lone surrogate counts as U+FFFD, which replaces it. Counts without encoding:
+ * this runs per token.
+ */
 export function utf8Length(text: string): number {
   let bytes = text.length
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i)
     if (unit < 0x80) continue
     bytes += unit < 0x800 ? 1 : 2
-    // Two units, four bytes.
+    // A surrogate pair: two units, four bytes.
     if (isHigh(unit) && isLow(text.charCodeAt(i + 1))) i++
   }
   return bytes

@@ -7,8 +7,9 @@ const SKIPPED = new Set(['node_modules', 'dist', 'build', 'work', '.git', '.wran
 const CUDA = 'native/ops/cuda'
 
 /**
- * What each room may import or include of ours, besides itself; a file belongs to the longest folder that is named here.
- * Within the TypeScript parts and within native/ a list names only rooms above it, so that everything runs downwards.
+ * The folders that each folder may import or include from, besides itself; a file belongs to the longest matching
+ * folder. Within the TypeScript parts and within native/ a list contains only folders above its own entry, so
+ * there are no cycles.
  */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   shared: [],
@@ -28,7 +29,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     ...['edge', 'edge/keys', 'edge/nodes', 'edge/streams', 'edge/streams/http'],
     ...['edge/openai', 'edge/anthropic', 'edge/middleware', 'shared'],
   ],
-  // app.ts puts the worker together; env.ts, app-env.ts, log.ts and handshake.ts are what all rooms share.
+  // app.ts assembles the worker; env.ts, app-env.ts, log.ts and handshake.ts are shared by all edge folders.
   edge: [
     ...['edge/keys', 'edge/keys/budget', 'edge/nodes', 'edge/streams', 'edge/streams/multiplex'],
     ...['edge/anthropic', 'edge/middleware', 'edge/routes', 'shared'],
@@ -40,7 +41,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'native/ops': ['native/common'],
   'native/ops/cpu': ['native/common', 'native/ops'],
   'native/ops/sharded': ['native/common', 'native/ops'],
-  // Two sides of one platform: the kernels' language and devices, of CUDA and of the emulator.
+  // These two depend on each other: the emulator implements the same device interface as CUDA.
   [`${CUDA}/device`]: ['native/common', `${CUDA}/emulator`],
   [`${CUDA}/emulator`]: ['native/common', 'native/ops/sharded', `${CUDA}/device`],
   [`${CUDA}/step`]: ['native/common', `${CUDA}/device`],
@@ -61,9 +62,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'native/addon': ['native/common', 'native/model', 'native/engine'],
 }
 
-/** Parts that run where there is no Node. */
+/** Parts that run without Node. */
 const WITHOUT_NODE = ['shared', 'edge', 'edge/web', 'client']
-/** Runs in Node when the worker is built; no part of it. */
+/** Build scripts run in Node and are not part of the worker. */
 const BUILD_SCRIPTS = ['edge/build.mjs']
 
 function* walk(folder: string): Generator<string> {
@@ -88,14 +89,14 @@ function importsOf(file: string): string[] {
   return [...readFileSync(file, 'utf8').matchAll(IMPORT)].flatMap(([, target]) => target ?? [])
 }
 
-/** Files of ours that a file imports or includes, by their paths from the root. */
+/** Files of this repository that a file imports or includes, as paths from the root. */
 function usedBy(file: string): string[] {
   if (!NATIVE_SOURCE.test(file)) {
     const relatives = importsOf(file).filter((target) => target.startsWith('.'))
     return relatives.map((target) => join(dirname(file), target).split(sep).join('/'))
   }
   const targets = [...readFileSync(file, 'utf8').matchAll(INCLUDE)].flatMap(([, target]) => target ?? [])
-  // As CMake has it: from native/, or from beside the file.
+  // CMake's include paths: native/, or the file's own folder.
   return targets.map((target) => {
     const beside = join(dirname(file), target).split(sep).join('/')
     return existsSync(`native/${target}`) || !existsSync(beside) ? `native/${target}` : beside
@@ -106,7 +107,7 @@ const sources = files.filter(
   (file) => (/\.m?ts$|\.mjs$/.test(file) || NATIVE_SOURCE.test(file)) && partOf(file) !== undefined,
 )
 
-test('there is something to check', () => {
+test('finds the source files', () => {
   const native = sources.filter((file) => NATIVE_SOURCE.test(file))
   expect(native.length).toBeGreaterThan(120)
   expect(sources.length - native.length).toBeGreaterThan(150)
@@ -120,7 +121,7 @@ describe('imports and includes run only downwards', () => {
       .filter((file) => partOf(file) === part)
       .flatMap((file) =>
         usedBy(file)
-          // dist/ holds what was built from the part itself.
+          // dist/ contains what was built from the part itself.
           .filter((target) => !target.startsWith('dist/'))
           .filter((target) => partOf(target) !== part && !allowed.includes(partOf(target) ?? 'elsewhere'))
           .map((target) => `${file} uses ${target}`),
@@ -129,17 +130,17 @@ describe('imports and includes run only downwards', () => {
   })
 })
 
-test('no file imports or includes itself by a detour', () => {
-  const circles: string[] = []
+test('there are no import or include cycles', () => {
+  const cycles: string[] = []
   const done = new Set<string>()
   const visit = (file: string, path: readonly string[]) => {
-    if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' -> '))
+    if (path.includes(file)) cycles.push([...path.slice(path.indexOf(file)), file].join(' -> '))
     if (done.has(file) || path.includes(file)) return
     if (existsSync(file)) for (const target of usedBy(file)) visit(target, [...path, file])
     done.add(file)
   }
   for (const file of sources) visit(file, [])
-  expect(circles).toEqual([])
+  expect(cycles).toEqual([])
 })
 
 test('nothing that runs without Node imports Node', () => {
@@ -156,7 +157,7 @@ test('Workers types and Node types never meet in one tsconfig', () => {
     const { compilerOptions = {} } = JSON.parse(readFileSync(file, 'utf8')) as {
       compilerOptions?: { types?: string[]; lib?: string[] }
     }
-    // Without a list TypeScript takes every @types package there is.
+    // Without a list TypeScript includes every @types package.
     expect(compilerOptions.types, file).toBeDefined()
     const has = (name: string) => compilerOptions.types?.some((type) => type.startsWith(name)) ?? false
     const workers = has('@cloudflare/')
@@ -165,7 +166,7 @@ test('Workers types and Node types never meet in one tsconfig', () => {
   }
 })
 
-test('no file of code has more than 500 lines', () => {
+test('no source file has more than 500 lines', () => {
   const code = new Set(['.ts', '.mts', '.mjs', '.h', '.cpp', '.cu', '.py', '.css', '.html', '.cmake'])
   const long = files
     .filter((file) => code.has(extname(file)))

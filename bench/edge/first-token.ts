@@ -8,20 +8,21 @@ import { now, PACED_MODEL } from './paced-engine.ts'
 import { type PacedStack, startPacedStack } from './paced-stack.ts'
 import { percentile } from './percentile.ts'
 
-/** The second token comes at the next step: an answer that streams, and is soon over. */
+/** The second token comes at the next step: a short streamed answer. */
 const STEP_MS = 5
 const MAX_TOKENS = 2
-/** Not counted: just-in-time compilers and connections warm up. */
+/** Requests that are not counted, while JIT compilers and connections warm up. */
 const WARM_UP = 50
-/** What is left to do for the request before, garbage to collect among it, is nobody else's time. */
+/** Pause for work left over from the previous request, for example garbage collection. */
 const SETTLE_MS = 10
 
-/** ms until the first text of a new answer is here. */
+/** Sends a request and returns the ms until its first text has arrived. */
 type FirstToken = () => Promise<number>
 
 /**
- * The time to the first token through the edge over that of the gpu node called directly, one request at a time; the same for
- * Portkey's gateway in front of the same engine. All take turns, so what the machine does meets all of them.
+ * Measures the time to first token that the edge adds to a direct call of the gpu node, and that Portkey's
+ * gateway adds in front of the same engine. One request at a time, in turns, so that noise of the machine affects
+ * all targets equally.
  */
 export async function firstToken(repetitions: number, file: SampleFile): Promise<BenchCase[]> {
   const stack = await startPacedStack(STEP_MS)
@@ -57,15 +58,16 @@ export async function firstToken(repetitions: number, file: SampleFile): Promise
   return cases(added('edge', 'node'), gateway && added('portkey', 'upstream'), times.get('node') ?? [])
 }
 
-/** @throws Error when an answer had no text: there is no time to tell. */
+/** Returns `ms`. @throws Error when it is NaN because the answer had no text. */
 export function timed(name: string, ms: number): number {
   if (Number.isNaN(ms)) throw new Error(`the answer of ${name} ended without a token`)
   return ms
 }
 
-/** Of samples taken in turns, pair by pair. @throws Error when some are missing. */
+/** Differences of samples taken in turns, pair by pair. @throws Error when the numbers of samples differ. */
 export function differences(of: readonly number[], base: readonly number[]): number[] {
-  if (of.length !== base.length) throw new Error(`${of.length} samples cannot be set beside ${base.length}`)
+  if (of.length !== base.length)
+    throw new Error(`${of.length} samples cannot be compared with ${base.length}`)
   return of.map((ms, index) => ms - (base[index] ?? Number.NaN))
 }
 
@@ -89,7 +91,7 @@ function cases(edge: number[], portkey: number[] | undefined, node: number[]): B
   ]
 }
 
-/** As the edge asks a node: a WebSocket per stream. */
+/** Calls the node as the edge does: one WebSocket per stream. */
 async function overNode({ nodeUrl, nodeSecret }: PacedStack): Promise<number> {
   const begun = now()
   const headers = { authorization: `Bearer ${nodeSecret}` }
@@ -113,7 +115,7 @@ async function overNode({ nodeUrl, nodeSecret }: PacedStack): Promise<number> {
   return first
 }
 
-/** As OpenAI's clients ask: a connection that is kept, chunks as server-sent events. */
+/** Calls a server as OpenAI's clients do: keep-alive connection, chunks as server-sent events. */
 async function overSse(
   agent: Agent,
   baseUrl: string,

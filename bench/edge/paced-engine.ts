@@ -8,24 +8,25 @@ export interface PacedEngineOptions {
   /** Every running branch gets one token per step. */
   readonly stepMs: number
   readonly tokens: { readonly fork: number; readonly child: number; readonly text: number }
-  /** When a request made its first step, by {@link now}; requests are told apart by their seeds. */
+  /** Called at the first step of a request with its time by {@link now}; the seed identifies the request. */
   readonly onBegun: (seed: number, firstStepMs: number) => void
 }
 
 interface Running {
   readonly request: EngineRequest
   readonly branches: number
-  /** The beat at or before its first step; it moves on with every later one. */
-  firstBeat: number
+  /** The tick at or before the first step; the request advances at every later tick. */
+  firstTick: number
   step: number
 }
 
 const BLOCKS = 2 ** 20
 
 /**
- * Stands in for an engine faster than this machine has: it writes the same letter over and over, at a pace. The first
- * step of a request comes at once, the others on one beat for all requests, as those of one batch do. The root has a
- * letter, then forks once per step up to `maxBranches` branches; {@link dueTime} says when which letter has to be there.
+ * Simulates an engine that is faster than this machine could run: it generates the same letter at a fixed rate.
+ * The first step of a request runs at once; later steps run at ticks shared by all requests, as in one batch. The
+ * root generates a letter, then forks once per step up to `maxBranches` branches; {@link dueTime} returns the
+ * time at which each letter is due.
  */
 export class PacedEngine implements Engine {
   readonly info: EngineInfo = {
@@ -40,8 +41,8 @@ export class PacedEngine implements Engine {
   readonly #running = new Map<number, Running>()
   #rows: number[] = []
   #timer: NodeJS.Timeout | undefined
-  /** The next one. */
-  #beat = 0
+  /** Number of the next tick. */
+  #nextTick = 0
   #steps = 0
   #generated = 0
 
@@ -52,18 +53,18 @@ export class PacedEngine implements Engine {
 
   submit(request: EngineRequest): void {
     const { maxBranches: branches = 1, seed = 0 } = request
-    const running = { request, branches, firstBeat: Number.POSITIVE_INFINITY, step: 0 }
+    const running = { request, branches, firstTick: Number.POSITIVE_INFINITY, step: 0 }
     this.#running.set(request.id, running)
-    // After the request has said that it was accepted.
+    // After the caller has sent `accepted`.
     setImmediate(() => {
       const first = now()
-      running.firstBeat = Math.floor(first / this.#options.stepMs)
+      running.firstTick = Math.floor(first / this.#options.stepMs)
       this.#options.onBegun(seed, first)
       this.#advance(running)
       this.#deliver()
     })
     if (this.#timer) return
-    this.#beat = Math.floor(now() / this.#options.stepMs) + 1
+    this.#nextTick = Math.floor(now() / this.#options.stepMs) + 1
     this.#schedule()
   }
 
@@ -100,23 +101,24 @@ export class PacedEngine implements Engine {
     for (const id of [...this.#running.keys()]) this.#finish(id, FINISH.ABORT)
   }
 
-  /** A late step does not make the next one late. */
+  /** Ticks are at fixed times: a late step does not delay the next one. */
   #schedule(): void {
     const { stepMs } = this.#options
     this.#timer = setTimeout(
       () => {
-        for (const last = Math.floor(now() / stepMs); this.#beat <= last; this.#beat++) this.#step(this.#beat)
+        const last = Math.floor(now() / stepMs)
+        for (; this.#nextTick <= last; this.#nextTick++) this.#step(this.#nextTick)
         this.#deliver()
         if (this.#running.size > 0) this.#schedule()
         else this.#timer = undefined
       },
-      Math.max(0, this.#beat * stepMs - now()),
+      Math.max(0, this.#nextTick * stepMs - now()),
     )
   }
 
-  #step(beat: number): void {
+  #step(tick: number): void {
     this.#steps++
-    for (const running of [...this.#running.values()]) if (running.firstBeat < beat) this.#advance(running)
+    for (const running of [...this.#running.values()]) if (running.firstTick < tick) this.#advance(running)
   }
 
   #advance(running: Running): void {
@@ -155,7 +157,7 @@ export class PacedEngine implements Engine {
   }
 }
 
-/** When letter `index` of a branch has to be there, for a request whose first step was at `first`. */
+/** The time at which letter `index` of a branch is due, for a request whose first step was at `first`. */
 export function dueTime(
   { first, branches, stepMs }: { first: number; branches: number; stepMs: number },
   branch: number,
@@ -166,7 +168,7 @@ export function dueTime(
   return (Math.floor(first / stepMs) + step) * stepMs
 }
 
-/** ms on a clock that all processes of this machine share and that never jumps. */
+/** Time in ms on a monotonic clock that all processes of this machine share. */
 export function now(): number {
   return Number(process.hrtime.bigint()) / 1e6
 }

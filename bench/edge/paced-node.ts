@@ -9,22 +9,24 @@ import { ChatCompletionRequest } from '../../shared/openai.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { PACED_MODEL, PacedEngine } from './paced-engine.ts'
 
-/** What the process that started this one hears. */
+/** Messages to the parent process. */
 export type PacedNodeMessage =
   | { readonly type: 'ready'; readonly url: string; readonly openAiUrl: string }
   | { readonly type: 'begun'; readonly seed: number; readonly first: number }
 
-/** More than anything here asks for: the engine keeps no context. */
+/** Large enough for every request; the paced engine stores no context. */
 const CONTEXT_TOKENS = 1_000_000
 
-/** A gpu node as people run it, but for its engine, which is paced; in a process of its own. */
+/** Runs a gpu node with a paced engine in its own process; everything else is as in production. */
 async function main(): Promise<void> {
   const { NODE_SECRET = '', EDGE_URL = '', STEP_MS = '' } = process.env
-  const say = (message: PacedNodeMessage) => process.send?.(message)
-  const runner = await openPacedRunner(Number(STEP_MS), (seed, first) => say({ type: 'begun', seed, first }))
+  const report = (message: PacedNodeMessage) => process.send?.(message)
+  const runner = await openPacedRunner(Number(STEP_MS), (seed, first) =>
+    report({ type: 'begun', seed, first }),
+  )
   const node = await serveRunner(runner, { nodeSecret: NODE_SECRET, edgeUrl: EDGE_URL })
   await node.registered
-  say({ type: 'ready', url: node.url, openAiUrl: await serveOpenAi(runner) })
+  report({ type: 'ready', url: node.url, openAiUrl: await serveOpenAi(runner) })
   process.once('disconnect', () => process.exit())
 }
 
@@ -44,7 +46,7 @@ async function openPacedRunner(stepMs: number, onBegun: (seed: number, first: nu
   })
 }
 
-/** The same runner as other gateways want it: OpenAI's streaming chat completions, and nothing else of that API. */
+/** Serves the same runner for other gateways, with OpenAI's streaming chat completions only. */
 async function serveOpenAi(runner: Runner): Promise<string> {
   const server = createServer((request, response) => void complete(runner, request, response))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

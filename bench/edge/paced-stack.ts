@@ -14,18 +14,18 @@ export interface PacedStack {
   readonly key: string
   readonly nodeUrl: string
   readonly nodeSecret: string
-  /** The same engine as an OpenAI-compatible server. */
+  /** An OpenAI-compatible server on the same engine. */
   readonly openAiUrl: string
   /** Process ids of edge and gpu node. */
   readonly edgeProcesses: readonly number[]
   readonly nodeProcess: number
   readonly stepMs: number
-  /** When the request with this seed made its first step, by `now()`; known once its first text has arrived. */
+  /** Time of the first step of the request with this seed, by `now()`; known when its first text has arrived. */
   firstStep(seed: number): number | undefined
   close(): Promise<void>
 }
 
-/** Large enough that no limit refuses anything here; each is kept all the same. */
+/** So large that no limit refuses a request, but the edge accounts for each of them. */
 const LIMITS = {
   requests_per_minute: 1_000_000,
   tokens_per_minute: 1_000_000_000,
@@ -34,7 +34,7 @@ const LIMITS = {
   tokens_per_month: 1_000_000_000_000,
 }
 
-/** The edge in workerd and a paced gpu node, each in processes of its own. */
+/** Starts the edge in workerd and a paced gpu node, in separate processes. */
 export async function startPacedStack(stepMs: number): Promise<PacedStack> {
   const nodeSecret = newNodeSecret()
   const { key, record } = newApiKey('bench', LIMITS.requests_per_minute)
@@ -43,7 +43,7 @@ export async function startPacedStack(stepMs: number): Promise<PacedStack> {
   const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret, stateDir })
   const child = spawn(process.execPath, [join(packageRoot, 'dist/paced-node.js')], {
     env: { ...process.env, NODE_SECRET: nodeSecret, EDGE_URL: edge.url, STEP_MS: String(stepMs) },
-    // It logs every request.
+    // Output is ignored: the node logs every request.
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   })
   const exited = once(child, 'exit')

@@ -1,4 +1,7 @@
-/** The smallest value that at least `percent` of them do not exceed. @throws Error for none, and for what is no number. */
+/**
+ * The smallest value that at least `percent` % of the values do not exceed.
+ * @throws Error when there are no values, or one is not finite.
+ */
 export function percentile(values: readonly number[], percent: number): number {
   if (values.length === 0) throw new Error('there is no percentile of no values')
   const wrong = values.findIndex((value) => !Number.isFinite(value))

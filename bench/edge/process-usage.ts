@@ -3,14 +3,14 @@ import { median } from '../report.ts'
 
 const PAGE_BYTES = 4096
 
-/** What some processes hold at one moment. */
+/** Resources of some processes at one moment. */
 export interface ProcessUsage {
   readonly rssMiB: number
   /** Open files and sockets. */
   readonly handles: number
 }
 
-/** Linux only. @throws Error when one of the processes is gone. */
+/** Linux only. @throws Error when one of the processes has ended. */
 export function processUsage(pids: readonly number[]): ProcessUsage {
   let [pages, handles] = [0, 0]
   for (const pid of pids) {
@@ -20,12 +20,12 @@ export function processUsage(pids: readonly number[]): ProcessUsage {
   return { rssMiB: (pages * PAGE_BYTES) / 2 ** 20, handles }
 }
 
-/** Growth in per cent that counts as flat: of processes that do the same all the time the memory strays by as much. */
+/** Growth in per cent that counts as flat: memory of processes under constant load varies by about as much. */
 export const FLAT_PERCENT = 10
 
 /**
- * By how much the last quarter of the samples lies above the second, in per cent; negative when it shrank. In the first quarter caches
- * and heaps still fill.
+ * Growth of the median from the second to the last quarter of the samples, in per cent; negative when it shrank.
+ * The first quarter is ignored, because caches and heaps still fill.
  */
 export function growthPercent(samples: readonly number[]): number {
   const quarter = Math.max(1, Math.floor(samples.length / 4))

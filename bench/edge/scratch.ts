@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 const RAM_DISK = '/dev/shm'
 
 /**
- * Where the local edge may keep its objects. Workerd makes a file for each of them, also for one that never stores anything, and
- * waits for the disk; Cloudflare does neither. In memory that costs the least.
+ * Folder for the local edge's Durable Objects. workerd creates a file for each object, even one that stores
+ * nothing, and waits for the disk; Cloudflare does neither. A RAM disk keeps that cost low.
  */
 export const SCRATCH = existsSync(RAM_DISK) ? RAM_DISK : tmpdir()

@@ -13,10 +13,10 @@ export interface StreamPlan {
   readonly maxTokens: number
 }
 
-/** As the client does (client/stream.ts). */
+/** The same as in client/stream.ts. */
 const ACK_EVERY = 32
 
-/** Reads one stream through the edge; by how much each letter was late, in ms, in order of arrival. */
+/** Reads one stream through the edge; returns the lateness of each letter in ms, in order of arrival. */
 export async function readOverEdge(stack: PacedStack, plan: StreamPlan): Promise<number[]> {
   const url = `${stack.edgeUrl.replace('http', 'ws')}/v1/stream?flow=ack`
   const socket = new WebSocket(url, [SUBPROTOCOL, API_KEY_SUBPROTOCOL_PREFIX + stack.key])
@@ -27,7 +27,7 @@ export async function readOverEdge(stack: PacedStack, plan: StreamPlan): Promise
   socket.on('message', (data) => {
     const frame: ServerFrame = JSON.parse(String(data))
     if (frame.type === 'keep_alive') return
-    letters.take(frame)
+    letters.add(frame)
     if (frame.seq - acked < ACK_EVERY) return
     acked = frame.seq
     send({ type: 'ack', seq: acked })
@@ -36,7 +36,7 @@ export async function readOverEdge(stack: PacedStack, plan: StreamPlan): Promise
   return letters.late(stack, plan)
 }
 
-/** The same from the gpu node, which is asked as the edge asks it. */
+/** The same from the gpu node directly, which is called as the edge calls it. */
 export async function readOverNode(stack: PacedStack, plan: StreamPlan): Promise<number[]> {
   const headers = { authorization: `Bearer ${stack.nodeSecret}` }
   const socket = new WebSocket(`${stack.nodeUrl}/v1/requests`, { headers })
@@ -45,7 +45,7 @@ export async function readOverNode(stack: PacedStack, plan: StreamPlan): Promise
   socket.on('open', () => send({ type: 'start', stream: `direct-${plan.seed}`, request: toRequest(plan) }))
   socket.on('message', (data) => {
     const { events }: NodeBatch = JSON.parse(String(data))
-    for (const event of events) letters.take(event)
+    for (const event of events) letters.add(event)
     const last = events.at(-1)
     if (last?.type === 'done') send({ type: 'ack', seq: last.seq })
   })
@@ -68,21 +68,22 @@ async function closed(socket: WebSocket): Promise<void> {
   await new Promise((resolve, reject) => socket.on('close', resolve).on('error', reject))
 }
 
-/** When the letters of a stream's branches arrived. */
+/** Arrival times of the letters of a stream's branches. */
 class Letters {
   readonly #arrivals: { branch: number; from: number; to: number; at: number }[] = []
   readonly #lengths = new Map<number, number>()
   #done = false
 
-  take(frame: Exclude<ServerFrame, { type: 'keep_alive' }> | StreamEvent): void {
+  add(frame: Exclude<ServerFrame, { type: 'keep_alive' }> | StreamEvent): void {
     const at = now()
-    if (frame.type === 'delta') this.#add(frame.branch, frame.text, at)
-    else if (frame.type === 'deltas') for (const { branch, text } of frame.texts) this.#add(branch, text, at)
+    if (frame.type === 'delta') this.#addText(frame.branch, frame.text, at)
+    else if (frame.type === 'deltas')
+      for (const { branch, text } of frame.texts) this.#addText(branch, text, at)
     else if (frame.type === 'error') throw new Error(`a stream failed: ${frame.code}: ${frame.message}`)
     else if (frame.type === 'done') this.#done = true
   }
 
-  #add(branch: number, text: string, at: number): void {
+  #addText(branch: number, text: string, at: number): void {
     const from = this.#lengths.get(branch) ?? 0
     this.#lengths.set(branch, from + text.length)
     this.#arrivals.push({ branch, from, to: from + text.length, at })

@@ -11,26 +11,29 @@ const SAMPLE_MS = 1_000
 
 export interface StreamsSize {
   readonly streams: number
-  /** Of one stream; when it ends, another takes its place. */
+  /** Duration of one stream; when it ends, a new one replaces it. */
   readonly streamSeconds: number
-  /** How long that many streams run, after the first of each place has ended: directly, and through the edge. */
+  /** Duration of the measurement after the first streams have ended: directly, and through the edge. */
   readonly directSeconds: number
   readonly seconds: number
 }
 
 type Read = typeof readOverEdge
 interface Phase {
-  /** By how much each letter was late, in ms. */
+  /** Lateness of each letter in ms. */
   readonly late: number[]
-  /** Streams whose letters of the last second were, in the median, later than a step: one late letter is no delay that grows. */
+  /**
+   * Streams whose letters of the last second were late by more than a step in the median: a single late letter
+   * does not count.
+   */
   fellBehind: number
   ended: number
   readonly usage: ProcessUsage[]
 }
 
 /**
- * Many streams of four branches at a time, at a pace that people read at: first from the gpu node directly, then through the
- * edge. All branches of all streams make their step at the same moment, as one engine's batch does.
+ * Measures many concurrent streams of four branches at reading speed: first from the gpu node directly, then
+ * through the edge. All branches of all streams step at the same moment, as in one engine's batch.
  */
 export async function manyStreams(size: StreamsSize, file: SampleFile): Promise<BenchCase[]> {
   const stack = await startPacedStack(1000 / TOKENS_PER_SECOND)

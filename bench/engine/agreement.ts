@@ -1,11 +1,11 @@
-/** How far two implementations' logits are apart, over all rows of a path. */
+/** Differences between the logits of two implementations, over all rows of a path. */
 export interface Agreement {
   rows: number
   /** Largest difference of one logit. */
   maxDifference: number
-  /** Root of the mean squared difference over that of the logits themselves. */
+  /** Root mean square of the differences over that of the logits. */
   relativeRms: number
-  /** Rows with the same likeliest token. */
+  /** Rows in which both have the same most likely token. */
   sameTop: number
 }
 
@@ -21,7 +21,7 @@ export function agreement(ours: Float32Array, theirs: Float32Array, vocabSize: n
     const b = theirs.subarray(row * vocabSize, (row + 1) * vocabSize)
     for (let i = 0; i < vocabSize; i++) {
       const difference = Math.abs(at(a, i) - at(b, i))
-      // Not Math.max alone: NaN must count as the largest difference there is.
+      // Not Math.max: NaN must count as an infinite difference.
       if (!(difference <= found.maxDifference))
         found.maxDifference = Number.isNaN(difference) ? Infinity : difference
       differences += difference ** 2

@@ -1,10 +1,10 @@
 import type { DType } from '../../gpu-node/engine/engine-config.ts'
 import type { ModelName } from './random-llama.ts'
 
-/** What the CPU backend computes with. */
+/** Data types of the CPU backend. */
 export type CpuDType = Exclude<DType, 'f16' | 'fp8'>
 
-/** What a case does; `node` is a single stream through JavaScript, `neighbour` one beside a busy process. */
+/** `node`: a single stream through JavaScript; `neighbour`: a single stream beside a busy process. */
 export type Kind = 'single' | 'prefill' | 'branches' | 'node' | 'neighbour'
 
 export interface EngineCase {
@@ -16,23 +16,23 @@ export interface EngineCase {
   rows: number
   /** Prompt tokens, shared by all branches. */
   prompt: number
-  /** Tokens that each branch decodes; none when the prompt is what is measured. */
+  /** Tokens that each branch decodes; 0 for prefill cases. */
   each: number
-  /** The issue's: our speed over the peer's; with a neighbour the share of the quiet speed that is kept. */
+  /** Goal of the issue for our speed over the peer's; for `neighbour`, for the share of its idle-machine speed. */
   goal: number
-  /** The issue's: measured speed over what the memory's bandwidth allows. */
+  /** Goal of the issue for the measured speed over what the memory bandwidth allows. */
   goalOfFloor?: number
   quick: boolean
 }
 
-/** As people call them: llama.cpp's Q8_0 and Q4_0 have our int8's and int4's groups and widths. */
+/** Common names: llama.cpp's Q8_0 and Q4_0 have the same group size and width as our int8 and int4. */
 const LABEL: Record<CpuDType, string> = { f32: 'f32', bf16: 'bf16', int8: 'Q8', int4: 'Q4' }
-const BELOW_8_BITS_TOO = ['bf16', 'int8', 'int4'] as const
+const DTYPES = ['bf16', 'int8', 'int4'] as const
 
 export const CASES: readonly EngineCase[] = [
   single('15M', 'int8', { goal: 3, each: 128, quick: true }),
-  ...BELOW_8_BITS_TOO.map((dtype) => single('110M', dtype, { goalOfFloor: 0.9, each: 48, quick: true })),
-  ...BELOW_8_BITS_TOO.map((dtype) => single('1.1B', dtype, { goalOfFloor: 0.9, each: 24 })),
+  ...DTYPES.map((dtype) => single('110M', dtype, { goalOfFloor: 0.9, each: 48, quick: true })),
+  ...DTYPES.map((dtype) => single('1.1B', dtype, { goalOfFloor: 0.9, each: 24 })),
   prefill('1.1B', 'bf16', 1.3),
   prefill('1.1B', 'int8', 2.3),
   prefill('1.1B', 'int4', 2),

@@ -1,6 +1,6 @@
 import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/engine-events.ts'
 
-/** Counts events of an engine and lets a bench wait for some of them. */
+/** Counts an engine's events and lets a bench wait for a count. */
 export class EventCounter {
   #tokens = 0
   #finished = 0
@@ -24,7 +24,7 @@ export class EventCounter {
     return this.#finished
   }
 
-  /** @throws Error when the engine died. */
+  /** Waits until `done` returns true. @throws Error when the engine has failed. */
   async until(done: (counter: EventCounter) => boolean): Promise<void> {
     while (!done(this)) {
       if (this.#failure !== undefined) throw new Error(this.#failure)

@@ -10,7 +10,10 @@ export interface LogitsJob {
   path: readonly number[]
 }
 
-/** The engine's logits after every token of a path: [path.length][vocabSize], row-major. Runs in the package's folder. */
+/**
+ * The engine's logits after every token of a path: [path.length][vocabSize], row-major. Runs in the package's
+ * folder.
+ */
 export function engineLogits({ shape, weights, dtype, path }: LogitsJob): Float32Array {
   const { vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads } = shape
   const sizes = [vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads]

@@ -13,7 +13,7 @@ import { EOS } from './vocabulary.ts'
 
 const BLOCKS = 512
 
-/** The engine, through the addon. */
+/** The engine, called through the addon. */
 export async function openOurs(checkpoint: Checkpoint, dtype: DType, threads: number): Promise<Side> {
   const counter = new EventCounter()
   const config = toEngineConfig(checkpoint, { device: 'cpu', threads, dtype, numBlocks: BLOCKS })
@@ -29,7 +29,7 @@ export async function openOurs(checkpoint: Checkpoint, dtype: DType, threads: nu
   }
 }
 
-/** Through the gpu node's own path: messages in, text out. */
+/** The engine, called through the gpu node's own path: messages in, text out. */
 export async function openOursInNode(checkpoint: Checkpoint, dtype: DType, threads: number): Promise<Side> {
   const runner = await openRunner(checkpoint.folder, { device: 'cpu', threads, dtype, numBlocks: BLOCKS })
   return {
@@ -54,7 +54,7 @@ export async function openOursInNode(checkpoint: Checkpoint, dtype: DType, threa
   }
 }
 
-/** The time to the first token of a prompt that nobody has seen. */
+/** Prompt tokens per second up to the first token of a new prompt. */
 async function prefill(engine: Engine, counter: EventCounter, prompt: Int32Array): Promise<number> {
   const finished = counter.finished
   const begun = performance.now()
@@ -63,7 +63,7 @@ async function prefill(engine: Engine, counter: EventCounter, prompt: Int32Array
   return prompt.length / seconds(begun)
 }
 
-/** `rows` branches decode over one shared prompt; the time of the prompt is not counted. */
+/** Tokens per second of `rows` branches over one shared prompt; the prompt's prefill is not counted. */
 async function decode(
   engine: Engine,
   counter: EventCounter,
@@ -76,7 +76,7 @@ async function decode(
   const cached = engine.stats().cachedPromptTokens
   const { tokens } = counter
   for (let branch = 0; branch < rows; branch++) submit(engine, prompt, each + 1)
-  // All have their first token: from here on every step decodes `rows` rows.
+  // When all branches have their first token, every step decodes `rows` rows.
   await counter.until((now) => now.tokens - tokens >= rows)
   const begun = performance.now()
   const from = counter.tokens
@@ -90,13 +90,13 @@ async function decode(
 
 let lastId = 0
 
-/** A greedy request in one branch. */
+/** Submits a greedy request with one branch. */
 export function submit(engine: Engine, prompt: Int32Array, maxTokens: number): void {
   engine.submit({
     id: ++lastId,
     prompt,
     maxTokens,
-    // A random model may end at any time; what is measured may not.
+    // Bans EOS: a random model could sample it before `maxTokens`.
     logitBias: { tokens: Int32Array.of(EOS), values: Float32Array.of(-1000) },
   })
 }

@@ -6,13 +6,13 @@ const WIDTH = 420
 const TOP = 46
 const TICKS = [0.5, 1, 2, 4, 8, 16, 32, 64]
 
-/** Raw samples as a picture (SVG): for every case the median ratio to the peer, its range, and the goal. */
+/** Draws raw samples as SVG: for every case the median ratio to the peer, its range, and the goal. */
 export function plotRatios(samples: readonly Sample[], caption: string): string {
   const figures = summariseAll(samples).flatMap(({ test, rows }) => {
     const row = rows.find(({ unit }) => unit === 'x')
     return row ? [{ ...row, name: test.name, goal: test.goal }] : []
   })
-  if (figures.length === 0) throw new Error('the samples name no peer: there is no ratio to draw')
+  if (figures.length === 0) throw new Error('the samples contain no peer: there is no ratio to draw')
   const bottom = TOP + figures.length * ROW
   const lines = figures.map(({ name, value, low = value, high = value, goal }, index) => {
     const y = TOP + index * ROW + ROW / 2
@@ -44,7 +44,7 @@ export function plotRatios(samples: readonly Sample[], caption: string): string 
   ].join('\n')
 }
 
-/** Ratios beyond the scale lie on its edge; the figure beside says how far they are. */
+/** Position of a ratio on the logarithmic axis; ratios outside the axis are drawn at its end. */
 function x(ratio: number): number {
   const [first = 1] = TICKS
   const last = TICKS.at(-1) ?? first

@@ -6,7 +6,7 @@ import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { writeRandomSafetensors } from './random-weights.ts'
 import { EOS, FIRST_TEXT, PIECES, tokenizerConfig, tokenizerFile } from './vocabulary.ts'
 
-/** Llama shapes that others publish figures for; `GQA` is small, and its heads share keys and values as 1.1B's do. */
+/** Llama shapes for which others publish figures; `GQA` is a small model with grouped-query attention, like 1.1B. */
 export const SHAPES = {
   '15M': shape({ hiddenSize: 288, intermediateSize: 768, numLayers: 6, numHeads: 6, numKvHeads: 6 }),
   '110M': shape({ hiddenSize: 768, intermediateSize: 2048, numLayers: 12, numHeads: 12, numKvHeads: 12 }),
@@ -29,16 +29,16 @@ function shape(
   }
 }
 
-/** Where the bench keeps models; some gigabytes when every case has run. */
+/** Folder of a model; all models together take some gigabytes. */
 export function modelFolder(name: ModelName): string {
   return join(tmpdir(), 'apar-bench', `random-${name}`)
 }
 
-/** A Hugging Face folder of random bf16 weights with this shape, written once per machine. */
+/** A checkpoint with random bf16 weights of this shape, written once per machine. */
 export function randomLlama(name: ModelName): Checkpoint {
   const folder = modelFolder(name)
   if (!existsSync(join(folder, 'config.json'))) {
-    // Another run must never find half a model.
+    // Written elsewhere and renamed, so that a concurrent run never reads a partial model.
     const partial = `${folder}.${process.pid}`
     mkdirSync(partial, { recursive: true })
     writeModel(partial, SHAPES[name])
@@ -69,12 +69,12 @@ function writeModel(folder: string, model: ModelShape): void {
   })
 }
 
-/** A prompt that shares no prefix with the other seeds'. */
+/** A random prompt; prompts of different seeds share no prefix. */
 export function randomPrompt(length: number, seed: number): Int32Array {
   let state = (seed + 1) * 2654435761
   return Int32Array.from({ length }, () => {
     state = (Math.imul(state, 1103515245) + 12345) >>> 0
-    // No special token, no byte.
+    // Neither special tokens nor byte tokens.
     return FIRST_TEXT + (state % (PIECES.length - FIRST_TEXT))
   })
 }

@@ -4,7 +4,7 @@ import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 
 const BYTES = 2
 
-/** One safetensors file of bf16; the same bytes on every machine. */
+/** Writes one safetensors file in bf16 with random weights; the same bytes on every machine. */
 export function writeRandomSafetensors(path: string, model: ModelShape): void {
   const tensors = [...llamaTensors(model)]
   const header: Record<string, unknown> = {}
@@ -15,7 +15,7 @@ export function writeRandomSafetensors(path: string, model: ModelShape): void {
     offset = end
   }
   const text = JSON.stringify(header)
-  // The format wants the data aligned to 8 bytes; the engine reads vectors: 64.
+  // The format needs data aligned to 8 bytes; 64 is better for the engine's vector loads.
   const padded = Buffer.from(text.padEnd(Math.ceil((text.length + 8) / 64) * 64 - 8))
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(padded.length))
@@ -30,7 +30,10 @@ export function writeRandomSafetensors(path: string, model: ModelShape): void {
   }
 }
 
-/** Matrices spread by 1 / sqrt(inputs), norms around 1: activations stay in range, as in a trained model. */
+/**
+ * Weights of matrices scale with 1 / sqrt(inputs), those of norms are around 1, so that activations stay in range
+ * as in a trained model.
+ */
 function writeTensor(file: number, shape: readonly number[], next: () => number): void {
   const inputs = shape[1]
   const spread = inputs === undefined ? 0.25 : 1.7 / Math.sqrt(inputs)
@@ -49,7 +52,7 @@ function writeTensor(file: number, shape: readonly number[], next: () => number)
   }
 }
 
-/** Even numbers in [-1, 1). Source: Marsaglia, Xorshift RNGs, 2003. */
+/** Uniform random numbers in [-1, 1). Source: Marsaglia, Xorshift RNGs, 2003. */
 function xorshift(seed: number): () => number {
   let state = seed
   return () => {

@@ -2,23 +2,23 @@ import { z } from 'zod'
 import { type BenchCase, median } from '../report.ts'
 import { CASES, type EngineCase } from './cases.ts'
 
-/** One line of the raw samples: what both sides did in one repetition, one after the other. */
+/** One line of the raw samples: the figures of both sides in one repetition. */
 export const Sample = z.looseObject({
   bench: z.literal('engine'),
   case: z.string(),
   repetition: z.int().min(0),
   commit: z.string().optional(),
   machine: z.string().optional(),
-  /** tok/s; with a neighbour the share kept. */
+  /** tok/s; for `neighbour` cases the share of the speed that is kept. */
   ours: z.number().positive(),
   /** Absent when the peer is not built. */
   theirs: z.number().positive().optional(),
-  /** tok/s; absent where the case is a share. */
+  /** tok/s; absent for `neighbour` cases. */
   floor: z.number().positive().optional(),
 })
 export type Sample = z.infer<typeof Sample>
 
-/** A case as the contract's rows: what was measured, then one row for each goal the issue names. */
+/** Converts a case's samples to result rows: the measured value, then one row for each goal of the issue. */
 export function summarise(test: EngineCase, samples: readonly Sample[]): BenchCase[] {
   const ours = spread(samples.map((sample) => sample.ours))
   const peer = spread(samples.flatMap((sample) => sample.theirs ?? []))
@@ -45,7 +45,7 @@ export function summarise(test: EngineCase, samples: readonly Sample[]): BenchCa
   return rows
 }
 
-/** All cases that the samples know, in the table's order. */
+/** All cases with samples, in the order of CASES. */
 export function summariseAll(samples: readonly Sample[]): { test: EngineCase; rows: BenchCase[] }[] {
   return CASES.flatMap((test) => {
     const own = samples.filter((sample) => sample.case === test.name)

@@ -4,7 +4,7 @@ import { type ModelName, randomPrompt } from './random-llama.ts'
 import type { Side } from './side.ts'
 import { BOS } from './vocabulary.ts'
 
-/** llama.cpp, through the driver. */
+/** llama.cpp, called through the driver. */
 export async function openTheirs(model: ModelName, dtype: CpuDType, threads: number): Promise<Side> {
   const peer = new Peer(threads)
   await peer.load(model, dtype)
@@ -20,13 +20,13 @@ export async function openTheirs(model: ModelName, dtype: CpuDType, threads: num
   }
 }
 
-/** llama.cpp, through node-llama-cpp's JavaScript. */
+/** llama.cpp, called through node-llama-cpp's JavaScript API. */
 export async function openTheirsInNode(model: ModelName, dtype: CpuDType, threads: number): Promise<Side> {
   const peer = new PeerBinding()
   await peer.load(model, dtype, threads)
   return {
     async rate({ each }) {
-      // As many tokens as the gpu node's template makes of a message of one letter.
+      // The same number of tokens as the gpu node's template gives for a message of one letter.
       const { tokens, seconds } = await peer.decode(Int32Array.of(BOS, 100), each)
       return tokens / seconds
     },

@@ -1,4 +1,4 @@
-// A vocabulary for models that have learned nothing: both sides need one to open a model, neither is measured by it.
+// A vocabulary for models with random weights: both sides need one to open a model; it does not affect the figures.
 
 export const BOS = 1
 export const EOS = 2
@@ -14,7 +14,7 @@ export const PIECES: readonly string[] = Array.from({ length: 32_000 }, (_, id) 
   return `▁t${id}`
 })
 
-/** The kind of a piece, in GGUF's numbers. */
+/** The token type of a piece, as a GGUF constant. */
 export function pieceType(id: number): number {
   const [NORMAL, UNKNOWN, CONTROL, BYTE] = [1, 2, 3, 6]
   if (id < SPECIAL.length) return id === 0 ? UNKNOWN : CONTROL

@@ -1,14 +1,12 @@
-// llama.cpp, asked for figures by the bench: one command a line on standard input, one JSON object a line
-// back on standard output ({"error": "..."} when a command fails). Greedy; token ids in, figures out; 2
-// threads as the first argument says.
+// Runs llama.cpp for the bench: one command per line on standard input, one JSON object per line on standard
+// output, {"tokens", "seconds"} or {"error": "..."}. Sampling is greedy. The first argument is the number of
+// threads, default 2.
 //   quantize FROM TO q8_0|q4_0          FROM is a GGUF file in BF16
-//   load PATH CELLS SEQUENCES f16|f32   the KV cache holds CELLS tokens in this type        -> {"seconds"}
-//   prefill ID...                       time to the first token of a new prompt             -> {"tokens",
-//   "seconds"} decode ROWS EACH ID...              ROWS sequences share the prompt, EACH tokens of each after
-//   the first one,
-//                                       the prompt not counted                              -> {"tokens",
-//                                       "seconds"}
-//   logits FILE ID...                   [ids, vocabulary] little-endian f32 into FILE       -> {"tokens"}
+//   load PATH CELLS SEQUENCES f16|f32   the KV cache holds CELLS tokens of this type
+//   prefill ID...                       time to the first token of a new prompt
+//   decode ROWS EACH ID...              ROWS sequences share the prompt and decode EACH tokens after the first one;
+//                                       the prompt's prefill is not counted
+//   logits FILE ID...                   writes little-endian f32 [ids, vocabulary] to FILE
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -45,7 +43,7 @@ struct Answer {
   double seconds = 0;
 };
 
-// A batch that owns its arrays; llama.cpp reads it during llama_decode only.
+// A batch that owns its arrays; llama.cpp reads them only during llama_decode.
 class Batch {
  public:
   explicit Batch(int32_t capacity) : batch_(llama_batch_init(capacity, 0, 1)) {}
@@ -149,7 +147,7 @@ class Peer {
 
   llama_memory_t memory() const { return llama_get_memory(context()); }
 
-  // Forgets everything, then computes the prompt as sequence 0; only its last token gets logits.
+  // Clears the KV cache and prefills the prompt as sequence 0; computes logits for its last token only.
   void read_prompt(const Tokens& prompt) {
     if (prompt.empty()) throw std::runtime_error("the prompt is empty");
     llama_memory_clear(memory(), false);
@@ -175,8 +173,8 @@ class Peer {
   std::unique_ptr<llama_context, ContextFree> context_;
 };
 
-// Every matrix in the same type, the output layer too, so that both sides read the same number of bytes:
-// llama.cpp's own default keeps more bits there with q4_0.
+// Quantises every matrix to the same type, including the output layer, so that both sides read the same
+// number of bytes: by default llama.cpp keeps more bits there with q4_0.
 Answer quantize(const std::string& from, const std::string& to, const std::string& type) {
   llama_model_quantize_params params = llama_model_quantize_default_params();
   if (type != "q8_0" && type != "q4_0") throw std::runtime_error("unknown type " + type);
@@ -195,7 +193,7 @@ Tokens read_ids(std::istream& in) {
   return ids;
 }
 
-Answer obey(Peer& peer, const std::string& line) {
+Answer run_command(Peer& peer, const std::string& line) {
   std::istringstream in(line);
   std::string name, from, to, type;
   int32_t rows = 0, each = 0;
@@ -222,12 +220,11 @@ int main(int argc, char** argv) {
   Peer peer(argc > 1 ? std::atoi(argv[1]) : 2);
   for (std::string line; std::getline(std::cin, line);) {
     try {
-      const Answer answer = obey(peer, line);
+      const Answer answer = run_command(peer, line);
       std::printf("{\"tokens\":%lld,\"seconds\":%.9f}\n", static_cast<long long>(answer.tokens),
                   answer.seconds);
     } catch (const std::exception& error) {
-      // Nothing of ours or llama.cpp's that gets here needs escaping but a path, and those are the bench's
-      // own.
+      // Not escaped: the only error texts with special characters contain a path, and paths are the bench's own.
       std::printf("{\"error\":\"%s\"}\n", error.what());
     }
     std::fflush(stdout);

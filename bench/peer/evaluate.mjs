@@ -1,7 +1,8 @@
-// node-llama-cpp's own API, asked for figures by the bench: one command a line, one JSON object a line back (driver.cpp has the
-// same habit). Plain JavaScript beside its own node_modules: the package is no dependency of apar.
+// Runs benchmark commands on node-llama-cpp's API: one command per input line, one JSON object per output line,
+// as driver.cpp does. Plain JavaScript with its own node_modules, because the package is not a dependency of
+// apar.
 //   load PATH THREADS
-//   decode EACH ID...     EACH tokens, from the call to the last one    -> {"tokens", "seconds"}
+//   decode EACH ID...     EACH tokens, timed from the call to the last one    -> {"tokens", "seconds"}
 import { createInterface } from 'node:readline'
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp'
 
@@ -23,7 +24,7 @@ const commands = {
     const wanted = Number(each)
     let tokens = 0
     const begun = performance.now()
-    // A random model's end token is no end.
+    // Continue after an end token, which a random model may generate at any time.
     for await (const _ of sequence.evaluate(ids.map(Number), { temperature: 0, yieldEogToken: true })) {
       if (++tokens === wanted) break
     }

@@ -18,10 +18,10 @@ export type GgufValue =
 
 export interface GgufTensor {
   name: string
-  /** Row-major, as everywhere else; the file wants the innermost first. */
+  /** Outermost dimension first; the file stores the innermost first. */
   shape: readonly number[]
   type: keyof typeof TENSOR
-  /** The tensor's bytes, read when its turn comes. */
+  /** Reads the tensor's bytes; called when they are written. */
   data: () => Uint8Array
 }
 
@@ -51,7 +51,7 @@ export function writeGguf(
   }
 }
 
-/** Everything before the tensors' bytes, not yet padded. */
+/** Everything before the tensors' bytes, without padding. */
 export function ggufHeader(metadata: Record<string, GgufValue>, tensors: readonly GgufTensor[]): Buffer {
   const entries = Object.entries(metadata)
   const parts = [Buffer.from(MAGIC), u32(VERSION), u64(tensors.length), u64(entries.length)]

@@ -8,13 +8,13 @@ const Answer = z.union([
   z.strictObject({ tokens: z.int().min(0), seconds: z.number().min(0) }),
 ])
 
-/** What a command took. */
+/** Tokens and time of a command. */
 export interface Rate {
   tokens: number
   seconds: number
 }
 
-/** A program that answers each line with one line; one command at a time. */
+/** A child process that answers each input line with one output line; one command at a time. */
 export class LineProcess {
   readonly #child: ChildProcess
   readonly #exited: Promise<never>
@@ -27,12 +27,12 @@ export class LineProcess {
       child.on('error', reject)
       child.on('exit', (code, signal) => reject(new Error(`${command} ended with ${signal ?? code}`)))
     })
-    // Whoever waits for an answer hears of it; nobody does when it is closed.
+    // `ask` reports the exit; without a pending command it must not be an unhandled rejection.
     this.#exited.catch(() => {})
     if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => this.#answer(line))
   }
 
-  /** @throws Error the program's, or that it ended. */
+  /** Sends a command and returns its answer. @throws Error from the program, or when it has ended. */
   async ask(...words: readonly (string | number)[]): Promise<Rate> {
     const line = new Promise<string>((resolve) => {
       this.#answer = resolve

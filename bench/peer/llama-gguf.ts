@@ -4,7 +4,7 @@ import type { ModelShape, TensorEntry } from '../../gpu-node/engine/engine-confi
 import { BOS, EOS, PIECES, pieceType } from '../engine/vocabulary.ts'
 import { type GgufTensor, type GgufValue, writeGguf } from './gguf.ts'
 
-/** Writes one of the bench's random models, whose tensors are bf16, as llama.cpp wants it; same values, matrices as `type`. */
+/** Writes one of the bench's random bf16 models as GGUF for llama.cpp: same values, matrices stored as `type`. */
 export function writeLlamaGguf(
   path: string,
   checkpoint: Pick<Checkpoint, 'shape' | 'weights'>,
@@ -14,7 +14,7 @@ export function writeLlamaGguf(
   const files = weights.files.map((file) => openSync(file, 'r'))
   try {
     const tensors = weights.tensors.map((entry): GgufTensor => {
-      // llama.cpp wants its norms in f32.
+      // llama.cpp needs norms in f32.
       const stored = entry.shape.length === 1 ? 'F32' : type
       const data = () => {
         const bytes = readTensor(files[entry.file] ?? -1, entry)
@@ -69,7 +69,7 @@ const NAMES: Record<string, string> = {
   'mlp.down_proj': 'ffn_down',
 }
 
-/** Hugging Face's name of a tensor as llama.cpp's. */
+/** Converts Hugging Face's name of a tensor to llama.cpp's. */
 export function ggufName(name: string): string {
   const [, layer, inLayer] = /^model\.layers\.(\d+)\.(.*)\.weight$/.exec(name) ?? []
   const theirs = NAMES[inLayer ?? name.replace(/\.weight$/, '')]
@@ -78,8 +78,9 @@ export function ggufName(name: string): string {
 }
 
 /**
- * llama.cpp rotates neighbouring elements (2i, 2i+1) of a head, Hugging Face's convention pairs i with i + headDim / 2: rows
- * of q and k change places within their head. Source: llama.cpp, conversion of Llama models.
+ * Reorders the rows of q and k within each head: rotary embeddings in llama.cpp rotate neighbouring elements (2i,
+ * 2i+1), in Hugging Face's convention the elements i and i + headDim / 2. Source: llama.cpp, conversion of Llama
+ * models.
  */
 export function rotatedPairwise(
   { name, shape: size }: Pick<TensorEntry, 'name' | 'shape'>,
@@ -99,7 +100,7 @@ export function rotatedPairwise(
   return out
 }
 
-/** bf16 to f32: the same numbers. */
+/** Converts bf16 to f32, without rounding. */
 export function widen(bytes: Uint8Array): Uint8Array {
   const narrow = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)
   return new Uint8Array(Uint32Array.from(narrow, (bits) => bits << 16).buffer)

@@ -9,18 +9,18 @@ const DRIVER = 'bench/peer/build/release/apar_peer'
 const BINDING = 'bench/peer/node_modules/node-llama-cpp'
 export const HOW_TO_BUILD = 'node bench/peer/setup.mjs'
 
-/** Cells of the KV cache: the largest case has 2,000 shared tokens and 32 branches. */
+/** Size of the KV cache in tokens: the largest case has 2,000 shared tokens and 32 branches. */
 const CELLS = 4096
 const SEQUENCES = 32
 
-/** llama.cpp's formats beside ours of the same width. */
+/** llama.cpp's formats with the same width as ours. */
 const FORMAT: Record<CpuDType, string> = { f32: 'F32', bf16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
 
 export function peerIsBuilt(): boolean {
   return existsSync(DRIVER) && existsSync(BINDING)
 }
 
-/** llama.cpp in a process of its own, with one model at a time. */
+/** llama.cpp in its own process, with one model at a time. */
 export class Peer {
   readonly #process: LineProcess
 
@@ -28,23 +28,23 @@ export class Peer {
     this.#process = new LineProcess(DRIVER, [String(threads)])
   }
 
-  /** Its KV cache is f16, as its default says, unless the weights are f32. */
+  /** Loads a model. The KV cache is f16, llama.cpp's default, except with f32 weights. */
   async load(model: ModelName, dtype: CpuDType): Promise<void> {
     const file = await peerModel(this.#process, model, dtype)
     await this.#process.ask('load', file, CELLS, SEQUENCES, dtype === 'f32' ? 'f32' : 'f16')
   }
 
-  /** The time to the first token of a prompt that starts from nothing. */
+  /** Time to the first token of a new prompt. */
   prefill(prompt: Int32Array): Promise<Rate> {
     return this.#process.ask('prefill', ...prompt)
   }
 
-  /** `rows` sequences decode `each` tokens over one shared prompt; the time of the prompt is not counted. */
+  /** `rows` sequences decode `each` tokens over one shared prompt; the prompt's prefill is not counted. */
   decode(prompt: Int32Array, rows: number, each: number): Promise<Rate> {
     return this.#process.ask('decode', rows, each, ...prompt)
   }
 
-  /** Writes [path.length, vocabSize] f32 into a file. */
+  /** Writes the logits, f32 [path.length, vocabSize], to a file. */
   async logits(file: string, path: readonly number[]): Promise<void> {
     await this.#process.ask('logits', file, ...path)
   }
@@ -54,7 +54,7 @@ export class Peer {
   }
 }
 
-/** The binding's own API in a process of its own: node-llama-cpp's evaluate(). */
+/** node-llama-cpp's `evaluate()` in its own process. */
 export class PeerBinding {
   readonly #process = new LineProcess(process.execPath, ['bench/peer/evaluate.mjs'])
 
@@ -74,7 +74,7 @@ export class PeerBinding {
   }
 }
 
-/** The GGUF file of a random model, written once per machine; quantised ones are made by llama.cpp itself. */
+/** The GGUF file of a random model, written once per machine; llama.cpp itself quantises it. */
 async function peerModel(driver: LineProcess, model: ModelName, dtype: CpuDType): Promise<string> {
   const file = join(modelFolder(model), `${FORMAT[dtype]}.gguf`)
   const checkpoint = randomLlama(model)

@@ -1,5 +1,6 @@
-// Makes the bench's peer: installs node-llama-cpp beside this file, takes llama.cpp's source out of it and builds that with the
-// driver, natively and for the CPU only. Needs git, CMake and a compiler; takes some ten minutes on two free cores.
+// Builds the bench's peer: installs node-llama-cpp beside this file, extracts llama.cpp's source from it and
+// builds it with the driver, for this CPU only. Needs git, CMake and a compiler; takes about ten minutes on two
+// free cores.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -18,9 +19,10 @@ function run(command, ...args) {
 
 const manifest = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8'))
 const version = manifest.dependencies['node-llama-cpp']
-// Its optional packages are prebuilt for every kind of GPU; one is enough. It lies beside the lock file, whose platform is any.
+// The optional packages are prebuilt binaries for each kind of GPU; only the CPU one is needed, and it is not in
+// the lock file.
 const flags = ['--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund']
-// Not `npm ci`, which refuses a lock file without every other platform's packages.
+// Not `npm ci`, which refuses a lock file that lacks packages of other platforms.
 run('npm', 'install', '--no-save', ...flags)
 run('npm', 'install', '--no-save', ...flags, `@node-llama-cpp/linux-${process.arch}@${version}`)
 
@@ -30,4 +32,4 @@ if (!existsSync(source)) {
 }
 run('cmake', '-S', '.', '-B', built, '-DCMAKE_BUILD_TYPE=Release')
 run('nice', '-n', '19', 'cmake', '--build', built, '--parallel', String(availableParallelism()))
-console.error('peer: built; npm run -s bench -- engine takes it along')
+console.error('peer: built; npm run -s bench -- engine now compares with it')

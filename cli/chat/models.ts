@@ -2,7 +2,7 @@ import { listModels } from '../../client/models.ts'
 import { AparError } from '../../shared/errors.ts'
 import { UserError } from '../explain.ts'
 
-/** The first model that the edge serves. @throws UserError, or the edge's own AparError. */
+/** The first model that the edge serves. @throws UserError, or the edge's AparError. */
 export async function firstModel(baseUrl: string, apiKey: string): Promise<string> {
   try {
     const [model] = await listModels(baseUrl, apiKey)

@@ -1,4 +1,4 @@
-/** As much of a terminal as is drawn on. */
+/** The part of a terminal stream that drawing needs. */
 export interface Terminal {
   write(text: string): unknown
   readonly columns?: number
@@ -10,7 +10,7 @@ const CLEAR_BELOW = '\u001b[0J'
 const WRAP_OFF = '\u001b[?7l'
 const WRAP_ON = '\u001b[?7h'
 
-/** A block of lines at the bottom of a terminal that is drawn over in place. */
+/** A block of lines at the bottom of a terminal that is redrawn in place. */
 export class LiveBlock {
   readonly #terminal: Terminal
   #drawn = 0
@@ -21,7 +21,7 @@ export class LiveBlock {
 
   draw(lines: readonly string[]): void {
     const body = lines.map((line) => `${CLEAR_LINE}${line}\n`).join('')
-    // Without wrapping a wide character cannot make one line two, which would break the way back up.
+    // Wrapping is off: a line that wraps (wide characters) would break the count of lines to move up.
     this.#terminal.write(`${this.#up()}${WRAP_OFF}${body}${CLEAR_BELOW}${WRAP_ON}`)
     this.#drawn = lines.length
   }

@@ -1,10 +1,10 @@
 import type { BranchStream } from '../../client/index.ts'
 import { OrderedText } from '../../shared/branch-tree.ts'
 import type { DoneEvent } from '../../shared/protocol/events.ts'
-import { laneLines, printable } from './branch-lines.ts'
+import { branchLines, printable } from './branch-lines.ts'
 import { LiveBlock, type Terminal } from './screen.ts'
 
-/** More often than this nobody sees. */
+/** Minimum time between redraws. */
 const FRAME_MS = 50
 
 export interface Answer {
@@ -25,14 +25,14 @@ export async function showOrdered(stream: BranchStream, out: Terminal, clean: bo
   return { text: ordered.tree.text(), done }
 }
 
-/** Shows the branches while they grow, and the answer in document order in their place at the end. */
-export async function showLanes(stream: BranchStream, out: Terminal): Promise<Answer> {
+/** Shows the branches while they are generated; at the end, replaces them by the answer in document order. */
+export async function showBranches(stream: BranchStream, out: Terminal): Promise<Answer> {
   const block = new LiveBlock(out)
   let done: DoneEvent | undefined
   let drawnAt = Number.NEGATIVE_INFINITY
   const draw = () => {
     drawnAt = performance.now()
-    block.draw(laneLines(stream.tree, out.columns || 80, (out.rows || 24) - 2))
+    block.draw(branchLines(stream.tree, out.columns || 80, (out.rows || 24) - 2))
   }
   try {
     for await (const event of stream) {
@@ -48,7 +48,7 @@ export async function showLanes(stream: BranchStream, out: Terminal): Promise<An
   return { text, done }
 }
 
-/** What an answer took, in one line. */
+/** Tokens, branches and time of an answer in one line. */
 export function summary({ done }: Answer, elapsedMs: number): string {
   if (!done) return ''
   const { completion_tokens: tokens, branches } = done.usage

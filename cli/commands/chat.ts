@@ -5,7 +5,7 @@ import { openStream } from '../../client/index.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
 import { firstModel } from '../chat/models.ts'
-import { type Answer, showLanes, showOrdered, summary } from '../chat/show.ts'
+import { type Answer, showBranches, showOrdered, summary } from '../chat/show.ts'
 import { explain, UserError } from '../explain.ts'
 import { decimal, integer } from '../options.ts'
 
@@ -27,14 +27,14 @@ interface Chat {
 export function registerChat(program: Command): void {
   program
     .command('chat')
-    .description('talks to a model; shows its branches while they grow')
-    .argument('[prompt]', 'one question; without it a conversation begins', question)
+    .description('chats with a model; shows the branches while they are generated')
+    .argument('[prompt]', 'one question; without it an interactive conversation starts', question)
     .option('--url <url>', 'address of the edge', 'http://127.0.0.1:8787')
     .option('--key <key>', 'API key (default: APAR_API_KEY)')
-    .option('--model <name>', 'default: the first that is served')
+    .option('--model <name>', 'default: the first model of the edge')
     .option('--serial', 'without branches')
     .option('--max-tokens <n>', 'new tokens of all branches together', integer(1, 1_000_000))
-    .option('--temperature <t>', '0 is greedy (default: as the model says)', decimal(0, 2))
+    .option('--temperature <t>', '0 is greedy (default: from the model)', decimal(0, 2))
     .action(chat)
 }
 
@@ -64,7 +64,7 @@ async function converse(settings: Chat): Promise<void> {
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: isTerminal })
   lines.setPrompt(isTerminal ? '> ' : '')
   let cancel: AbortController | undefined
-  // Ctrl-C ends the answer that is being written, or the conversation.
+  // Ctrl-C cancels the running answer, or ends the conversation when none runs.
   lines.on('SIGINT', () => (cancel ? cancel.abort() : lines.close()))
   lines.prompt()
   for await (const line of lines) {
@@ -76,7 +76,7 @@ async function converse(settings: Chat): Promise<void> {
         console.error(`apar: ${explain(error)}`)
       })
       cancel = undefined
-      // A question without an answer would confuse the next one.
+      // Without an answer the question is removed, so that user and assistant messages alternate.
       if (answer) messages.push({ role: 'assistant', content: answer.text })
       else messages.pop()
     }
@@ -84,7 +84,7 @@ async function converse(settings: Chat): Promise<void> {
   }
 }
 
-/** One question and its answer; when `signal` ends it, what has come stands. */
+/** Asks one question; when `signal` aborts it, the answer is the text received so far. */
 async function ask(chat: Chat, messages: ChatMessage[], signal: AbortSignal): Promise<Answer> {
   const { baseUrl, apiKey, request } = chat
   const begun = performance.now()
@@ -92,7 +92,7 @@ async function ask(chat: Chat, messages: ChatMessage[], signal: AbortSignal): Pr
   const stream = openStream({ baseUrl, apiKey, request: full, signal, WebSocket })
   const { stdout, stderr } = process
   const live = stdout.isTTY && !request.branching
-  const answer = live ? await showLanes(stream, stdout) : await showOrdered(stream, stdout, stdout.isTTY)
+  const answer = live ? await showBranches(stream, stdout) : await showOrdered(stream, stdout, stdout.isTTY)
   if (stderr.isTTY) console.error(`(${summary(answer, performance.now() - begun)})`)
   return answer
 }

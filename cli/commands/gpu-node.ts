@@ -5,7 +5,7 @@ import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
 import { devices, dtypeOption, integer, kvCacheDtypeOption, port, url } from '../options.ts'
-import { untilToldToStop } from '../shutdown.ts'
+import { shutdownRequested } from '../shutdown.ts'
 
 interface GpuNodeFlags {
   model: string
@@ -46,9 +46,10 @@ export function registerGpuNode(program: Command): void {
       url('ws:', 'wss:'),
     )
     .addOption(
-      new Option('--dial-in', 'keeps one socket to the edge, which need not reach this node: behind NAT').env(
-        'APAR_DIAL_IN',
-      ),
+      new Option(
+        '--dial-in',
+        'opens one socket to the edge instead of listening for it: for a node behind NAT',
+      ).env('APAR_DIAL_IN'),
     )
     .addOption(
       new Option('--device <device>', 'where the model runs (default: auto)').choices([
@@ -59,20 +60,23 @@ export function registerGpuNode(program: Command): void {
     )
     .option(
       '--devices <list>',
-      'CUDA devices that share the model, as 0,1 (default: one has it all)',
+      'CUDA devices for tensor parallelism, for example 0,1 (default: one device)',
       devices,
     )
     .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
     .option('--blocks <n>', 'KV blocks of 16 tokens', integer(1, 2 ** 31 - 1))
-    .option('--max-branches <n>', 'branches decoding at once (default 64)', integer(1, 4096))
+    .option('--max-branches <n>', 'branches that decode at the same time (default 64)', integer(1, 4096))
     .option('--max-step-tokens <n>', 'tokens in one forward pass (default 512)', integer(1, 65_536))
-    .option('--max-requests <n>', 'requests that may wait or run (default 256)', integer(1, 65_536))
-    .option('--no-prefix-cache', 'computes every prompt anew: nobody can tell by the time what others sent')
+    .option('--max-requests <n>', 'waiting and running requests together (default 256)', integer(1, 65_536))
+    .option(
+      '--no-prefix-cache',
+      'computes every prompt anew, so that response times reveal nothing about prompts of other users',
+    )
     .option(
       '--drain-seconds <n>',
-      'on SIGTERM, how long running answers may go on here before they move (default 25)',
+      'on SIGTERM, how long running answers may continue here before they move to other nodes (default 25)',
       integer(0, 86_400),
     )
     .action(runGpuNode)
@@ -88,8 +92,8 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   if (flags.dialIn && !flags.edge)
     throw new UserError('missing_option', '--dial-in needs --edge: the edge to dial')
   guardForParent()
-  // From the start: the parent may end while the model loads.
-  const told = untilToldToStop()
+  // Before loading: the parent may end while the model loads.
+  const shutdown = shutdownRequested()
   const node = await startGpuNode({
     modelDir: flags.model,
     modelName: flags.name,
@@ -116,13 +120,13 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   })
   try {
     const registered = node.registered.then(() => true)
-    if (!(await Promise.race([registered, told, died]))) return
+    if (!(await Promise.race([registered, shutdown, died]))) return
     reportToParent({ type: 'ready', model: node.model, url: node.url })
-    await Promise.race([told, died])
+    await Promise.race([shutdown, died])
     await Promise.race([node.drain((flags.drainSeconds ?? DRAIN_SECONDS) * 1000), died])
   } finally {
     await node.close()
-    // Nothing is left to do; a stray handle must not keep the process.
+    // The IPC channel would keep the process alive.
     if (process.connected) process.disconnect()
   }
 }

@@ -29,27 +29,29 @@ interface CreateFlags extends AdminFlags {
 export function registerKeys(program: Command): void {
   const keys = program.command('keys').description('API keys of an edge')
   const tokens = integer(1, MAX_TOKENS)
-  withAdmin(keys.command('create').description('makes a key and prints it, once'))
-    .option('--id <id>', 'name of the key: letters, digits, hyphens (default: drawn)', keyId)
-    .option('--scopes <names>', `of ${Scope.options.join(', ')}, with commas (default: all)`, scopes)
-    .option('--models <names>', 'that it may use, with commas (default: all)', (text) => text.split(','))
+  withAdmin(keys.command('create').description('creates a key and prints it once'))
+    .option('--id <id>', 'name of the key: letters, digits, hyphens (default: random)', keyId)
+    .option('--scopes <names>', `comma-separated list of ${Scope.options.join(', ')} (default: all)`, scopes)
+    .option('--models <names>', 'comma-separated list of allowed models (default: all)', (text) =>
+      text.split(','),
+    )
     .option('--expires-in-days <n>', 'default: never', integer(1, 36_500))
     .option('--requests-per-minute <n>', 'default, as for all limits: none', integer(1, 1_000_000))
     .option('--tokens-per-minute <n>', 'prompt and new tokens', tokens)
-    .option('--concurrent-streams <n>', 'answers at the same time', integer(1, 100_000))
+    .option('--concurrent-streams <n>', 'answers generated at the same time', integer(1, 100_000))
     .option('--tokens-per-day <n>', 'UTC', tokens)
     .option('--tokens-per-month <n>', 'UTC', tokens)
     .action(async (flags: CreateFlags) => showSecret(await adminOf(flags).create(settingsOf(flags))))
   withAdmin(keys.command('list').description('lists keys, without their secrets')).action(
     async (flags: AdminFlags) => console.log(tableOf(await adminOf(flags).list())),
   )
-  withAdmin(keys.command('rotate').description('gives a key a new secret and prints it, once'))
+  withAdmin(keys.command('rotate').description('gives a key a new secret and prints it once'))
     .argument('<id>', 'name of the key', keyId)
-    .option('--grace-seconds <n>', 'how long the old secret stays good', integer(0, 30 * DAY_SECONDS), 0)
+    .option('--grace-seconds <n>', 'how long the old secret stays valid', integer(0, 30 * DAY_SECONDS), 0)
     .action(async (id: string, flags: AdminFlags & { graceSeconds: number }) =>
       showSecret(await adminOf(flags).rotate(id, flags.graceSeconds)),
     )
-  withAdmin(keys.command('revoke').description('refuses a key from now on, for good'))
+  withAdmin(keys.command('revoke').description('revokes a key permanently'))
     .argument('<id>', 'name of the key', keyId)
     .action(async (id: string, flags: AdminFlags) => {
       await adminOf(flags).revoke(id)
@@ -57,7 +59,9 @@ export function registerKeys(program: Command): void {
     })
   keys
     .command('new')
-    .description('makes a key without an edge, and the record of it for the API_KEYS secret (a JSON list)')
+    .description(
+      'creates a key without calling an edge, and its record for the API_KEYS secret (a JSON list)',
+    )
     .requiredOption('--id <id>', 'name of the key: letters, digits, hyphens', keyId)
     .option('--requests-per-minute <n>', 'its request-rate limit', integer(1, 1_000_000), 60)
     .action(({ id, requestsPerMinute }: { id: string; requestsPerMinute: number }) => {

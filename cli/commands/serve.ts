@@ -6,7 +6,7 @@ import { newApiKey, newNodeSecret } from '../keys.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
 import { dtypeOption, integer, kvCacheDtypeOption, port } from '../options.ts'
-import { untilToldToStop } from '../shutdown.ts'
+import { shutdownRequested } from '../shutdown.ts'
 
 interface ServeFlags {
   host: string
@@ -20,14 +20,14 @@ interface ServeFlags {
   state?: string
 }
 
-const LAST_WORDS_MS = 200
+const ERROR_DELIVERY_MS = 200
 const EXAMPLE_PROMPT = 'How do I use tar?'
 
 export function registerServe(program: Command): void {
   program
     .command('serve')
     .description(
-      'serves a model on this machine: one gpu node, and the edge in workerd; further nodes may register with the NODE_SECRET that it was given',
+      'serves a model on this machine: one gpu node, and the edge in workerd; more nodes can register with the same NODE_SECRET',
     )
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 8787)
@@ -43,12 +43,12 @@ export function registerServe(program: Command): void {
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
-    .option('--state <folder>', 'keeps keys and counts there (default: in memory, until it ends)')
+    .option('--state <folder>', 'folder that stores keys and usage (default: in memory only)')
     .action(serve)
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
-  const told = untilToldToStop()
+  const shutdown = shutdownRequested()
   const nodeSecret = process.env.NODE_SECRET || newNodeSecret()
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
   const adminKey = process.env.APAR_ADMIN_KEY
@@ -79,18 +79,18 @@ async function serve(flags: ServeFlags): Promise<void> {
   ]
   const node = spawnGpuNode({ args, nodeSecret, guarded: edge.processes })
   try {
-    const ready = await Promise.race([node.ready, told])
+    const ready = await Promise.race([node.ready, shutdown])
     if (!ready) return
     console.log(welcome(edge.url, key, ready.model))
     const died = node.exited.then(async (how) => {
-      // Long enough for the edge to tell those who wait for an answer.
-      await sleep(LAST_WORDS_MS)
+      // Time for the edge to send errors to clients with running requests.
+      await sleep(ERROR_DELIVERY_MS)
       throw new UserError('gpu_node_ended', `the gpu node ended (${how})`)
     })
     const edgeDied = edge.failed.then(() => {
-      throw new UserError('edge_failed', 'the edge ended: workerd is gone')
+      throw new UserError('edge_failed', 'the edge ended: a workerd process has exited')
     })
-    await Promise.race([told, died, edgeDied])
+    await Promise.race([shutdown, died, edgeDied])
   } finally {
     await node.close()
     await edge.close()

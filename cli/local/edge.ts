@@ -11,37 +11,40 @@ import { whenEnded, workerdProcesses } from './workerd-processes.ts'
 
 export interface LocalEdgeOptions {
   host: string
-  /** 0 takes any free one. */
+  /** 0 takes any free port. */
   port: number
   apiKeys: ApiKeyRecord[]
   nodeSecret: string
   /** Further variables and secrets of the worker (edge/env.ts). */
   settings?: Record<string, string>
-  /** Folder where keys and counts outlive this process; without it they end with it. */
+  /** Folder that stores keys and usage; without it they are lost when this process ends. */
   stateDir?: string | undefined
 }
 
 export interface LocalEdge {
-  /** `http://host:port`, as this machine reaches it. */
+  /** `http://host:port`, reachable from this machine. */
   readonly url: string
-  /** Ids of its processes. */
+  /** Process ids of workerd. */
   readonly processes: readonly number[]
-  /** Settles when one of them ends unasked. */
+  /** Settles when one of these processes has ended. */
   readonly failed: Promise<void>
   close(): Promise<void>
 }
 
-/** The edge in workerd on this machine: no account, no network. @throws UserError in one line. */
+/**
+ * Starts the edge in workerd on this machine: needs no account and no network.
+ * @throws UserError with a one-line message.
+ */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
   const { host, port, apiKeys, nodeSecret, settings, stateDir } = options
   const { workerOptions, workerPath } = await loadEdgeBuild()
   if (!existsSync(workerPath))
     throw new UserError('edge_missing', `the edge is not built (${workerPath} is missing): run npm run setup`)
-  // It holds prompts and answers.
+  // Owner only: the folder contains prompts and answers.
   if (stateDir !== undefined) await mkdir(stateDir, { recursive: true, mode: 0o700 })
-  // workerd would say it in several lines.
+  // Checked here because workerd would report it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
-  const miniflare = withoutItsSignalHandlers(
+  const miniflare = withoutSignalHandlers(
     () =>
       new Miniflare({
         ...workerOptions,
@@ -49,7 +52,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
         ...(stateDir !== undefined && { durableObjectsPersist: resolve(stateDir) }),
         host,
         port: 0,
-        // Past the worker that Miniflare puts before ours, which costs every frame and every request a hop.
+        // Bypasses Miniflare's entry worker, which costs every request and frame an extra hop.
         unsafeDirectSockets: [{ host, port }],
         cf: false,
         log: new Log(LogLevel.WARN),
@@ -75,8 +78,8 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   }
 }
 
-/** Miniflare ends the whole process at the first signal; here things end in order, and it is disposed of last. */
-function withoutItsSignalHandlers<T>(make: () => T): T {
+/** Removes Miniflare's signal handlers: they exit at once, but this process must first close its gpu node. */
+function withoutSignalHandlers<T>(make: () => T): T {
   const signals = ['SIGINT', 'SIGTERM'] as const
   const before = signals.map((signal) => process.listeners(signal))
   const made = make()
@@ -88,7 +91,7 @@ function withoutItsSignalHandlers<T>(make: () => T): T {
   return made
 }
 
-/** edge/build.mjs is plain JavaScript and knows the worker's bindings and flags. */
+/** edge/build.mjs is plain JavaScript and defines the worker's bindings and flags. */
 async function loadEdgeBuild(): Promise<{ workerOptions: WorkerOptions; workerPath: string }> {
   return await import(pathToFileURL(join(packageRoot, 'edge/build.mjs')).href)
 }

@@ -4,19 +4,19 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { AlreadyExplained, UserError } from '../explain.ts'
 
-/** What a gpu node tells the process that started it. */
+/** Message from a gpu node to the process that started it. */
 const Report = z.object({ type: z.literal('ready'), model: z.string(), url: z.string() })
 export type Report = z.infer<typeof Report>
 
-/** Processes to end when their parent, ours as well, can no longer do so. */
+/** Message to the child: processes that it must end when its parent, which also started them, is killed. */
 const Guard = z.object({ type: z.literal('guard'), pids: z.array(z.int().min(2)) })
 
 const CLOSE_GRACE_MS = 5_000
 
 export interface GpuNodeProcess {
-  /** Settles once the edge knows the node. @throws AlreadyExplained or UserError when it ends before. */
+  /** Settles when the node is registered. @throws AlreadyExplained or UserError when the process ends before. */
   readonly ready: Promise<Report>
-  /** Settles when the process has ended, for whatever reason, with how it ended: `exit code 1`, `SIGSEGV`. */
+  /** Settles when the process has ended, with the cause: `exit code 1`, `SIGSEGV`. */
   readonly exited: Promise<string>
   close(): Promise<void>
 }
@@ -25,17 +25,17 @@ export interface GpuNodeProcessOptions {
   /** Arguments after `apar gpu-node`. */
   args: readonly string[]
   nodeSecret: string
-  /** Ids of processes that shall not outlive this one; the child ends them when this one is killed. */
+  /** Ids of processes that must not outlive this one; the child ends them when this process is killed. */
   guarded: readonly number[]
 }
 
-/** Starts `apar gpu-node` as a child. It ends when this process does: it watches the channel between the two. */
+/** Starts `apar gpu-node` as a child process. It ends with this process, because it watches the IPC channel. */
 export function spawnGpuNode({ args, nodeSecret, guarded }: GpuNodeProcessOptions): GpuNodeProcess {
   const script = process.argv[1] ?? ''
   const child = spawn(process.execPath, [script, 'gpu-node', ...args], {
     env: { ...process.env, NODE_SECRET: nodeSecret },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    // Its own group: a Ctrl-C reaches only the parent, which ends things in order.
+    // Own process group: Ctrl-C reaches only the parent, which shuts down in order.
     detached: true,
   })
   child.send({ type: 'guard', pids: guarded })
@@ -43,7 +43,7 @@ export function spawnGpuNode({ args, nodeSecret, guarded }: GpuNodeProcessOption
   return { ready: report(child, exited), exited, close: () => close(child, exited) }
 }
 
-/** For the child: ends what it guards when its parent has gone. */
+/** Called in the child: ends the guarded processes when the parent has ended. */
 export function guardForParent(): void {
   const guarded = new Set<number>()
   process.on('message', (message) => {
@@ -55,7 +55,7 @@ export function guardForParent(): void {
       try {
         process.kill(pid, 'SIGTERM')
       } catch {
-        // It ended in time.
+        // The process has already ended.
       }
     }
   })
@@ -69,7 +69,7 @@ export function reportToParent(message: Report): void {
 async function report(child: ChildProcess, exited: Promise<string>): Promise<Report> {
   const message = once(child, 'message').then(([value]) => Report.parse(value))
   const early = exited.then((how) => {
-    // A program that ends by itself has said why.
+    // A child that exits with a code has printed its error.
     if (child.exitCode) throw new AlreadyExplained()
     throw new UserError('gpu_node_ended', `the gpu node did not start (${how})`)
   })

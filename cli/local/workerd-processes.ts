@@ -4,8 +4,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 const POLL_MS = 1_000
 
 /**
- * The workerd processes that this process started. Miniflare ends them when it is asked to, but if this process is
- * killed they live on and keep the port; whoever is left can end them by these ids.
+ * Ids of the workerd processes that this process started. Miniflare ends them on dispose, but if this process is
+ * killed they keep running and hold the port; another process can end them by these ids.
  */
 export function workerdProcesses(): number[] {
   const all = existsSync('/proc/self/stat') ? fromProc() : fromPs()
@@ -14,7 +14,7 @@ export function workerdProcesses(): number[] {
     .map(({ pid }) => pid)
 }
 
-/** Settles when one of these processes has ended; asks once a second, without keeping this process alive. */
+/** Settles when one of these processes has ended; polls once a second without keeping this process alive. */
 export function whenEnded(pids: readonly number[]): Promise<void> {
   return new Promise((resolve) => {
     const timer = setInterval(() => {
@@ -51,7 +51,7 @@ function fromProc(): Process[] {
       const parent = Number(stat.slice(end + 2).split(' ')[1])
       return [{ pid: Number(pid), parent, name: stat.slice(stat.indexOf('(') + 1, end) }]
     } catch {
-      return [] // It has just ended.
+      return [] // The process has just ended.
     }
   })
 }

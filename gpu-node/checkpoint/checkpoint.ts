@@ -10,17 +10,17 @@ import { readWeights, type WeightTable } from './weights.ts'
 
 /** The special tokens' ids, from the tokenizer. */
 export interface ControlTokens {
-  /** Undefined for a model that was not taught to fork: it is served serially. */
+  /** Undefined for a model that was not trained to fork; such a model is decoded serially. */
   fork: number | undefined
   child: number | undefined
-  /** Each ends a branch; never empty. */
+  /** Each of these tokens ends a branch; never empty. */
   eos: number[]
 }
 
-/** A Hugging Face folder, read and checked; no weight is loaded yet. */
+/** A checkpoint in a Hugging Face folder, read and validated; weights are not loaded yet. */
 export interface Checkpoint {
   folder: string
-  /** The folder's name: what clients ask for unless the node is told another. */
+  /** The folder's name: the default model name for clients. */
   name: string
   /** Unix time in seconds. */
   created: number
@@ -32,10 +32,10 @@ export interface Checkpoint {
   text: TokenizerFiles
 }
 
-/** The published APAR checkpoints say nothing in config.json; their tokenizers have these. */
+/** Options of the published APAR checkpoints: their config.json has none, but their tokenizers have these tokens. */
 const PUBLISHED: AparOptions = { fork_token: '[SplitMask]', child_token: '[SplitSop]', joints: 'mended' }
 
-/** @throws StartupError: one line that names the file and field at fault. */
+/** @throws StartupError with a one-line message that names the file and field at fault. */
 export function readCheckpoint(path: string): Checkpoint {
   const folder = resolve(path)
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
@@ -96,7 +96,7 @@ function checkEos(folder: string, ids: number[], shape: ModelShape): number[] {
   const unique = [...new Set(ids)]
   const where = join(folder, 'config.json')
   if (unique.length === 0)
-    throw new StartupError('broken_checkpoint', `${where}: eos_token_id: nothing ends an answer`)
+    throw new StartupError('broken_checkpoint', `${where}: eos_token_id: no token ends an answer`)
   const outside = unique.find((id) => id >= shape.vocabSize)
   if (outside !== undefined) {
     throw new StartupError('broken_checkpoint', `${where}: eos_token_id: ${outside} is not in the vocabulary`)

@@ -9,11 +9,11 @@ const size = z
   .int()
   .min(1)
   .max(2 ** 31 - 1)
-/** Far above any model, far below what would take memory before the tensors are looked at. */
+/** Far above any model; small enough that the table of expected tensors stays small. */
 const layers = size.max(4096)
 const TokenIds = z.union([z.int().min(0), z.array(z.int().min(0))])
 
-/** What apar adds to config.json: which tokens fork, and how the texts of a fork meet. */
+/** apar's extension of config.json: the fork tokens, and how the texts of parent and child are joined. */
 const AparOptions = z.strictObject({
   fork_token: z.string().min(1),
   child_token: z.string().min(1),
@@ -33,7 +33,7 @@ const ConfigFile = z.looseObject({
   max_position_embeddings: size,
   rms_norm_eps: z.number().positive().default(1e-6),
   rope_theta: z.number().positive().nullish(),
-  /** transformers 5 writes rope_theta in here. */
+  /** transformers 5 writes rope_theta here. */
   rope_parameters: z
     .looseObject({ rope_type: z.string().nullish(), rope_theta: z.number().positive().nullish() })
     .nullish(),
@@ -53,7 +53,7 @@ export interface CheckpointConfig {
   eosTokenIds: number[]
 }
 
-/** Reads config.json of a Llama checkpoint; what the engine does not compute is refused, never ignored. */
+/** Reads config.json of a Llama checkpoint. Features that the engine does not support are refused, never ignored. */
 export function readConfig(folder: string): CheckpointConfig {
   const config = readJson(ConfigFile, folder, 'config.json')
   const refuse = (field: string, why: string): never => {

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { readOptionalJson } from './read-json.ts'
 
-/** transformers' generation_config.json, as far as it says how to sample and where to end. */
+/** The sampling and end-token fields of transformers' generation_config.json. */
 const GenerationFile = z.looseObject({
   do_sample: z.boolean().nullish(),
   temperature: z.number().min(0).nullish(),
@@ -12,7 +12,7 @@ const GenerationFile = z.looseObject({
   eos_token_id: z.union([z.int().min(0), z.array(z.int().min(0))]).nullish(),
 })
 
-/** Sampling for requests that say nothing. Units and bounds as in GenerateRequest. */
+/** Defaults for sampling fields that a request omits. Units and bounds as in GenerateRequest. */
 export interface SamplingDefaults {
   temperature: number
   topP: number
@@ -26,7 +26,7 @@ export interface GenerationConfig {
   eosTokenIds: number[]
 }
 
-/** Without the file, or without `do_sample`, decoding is greedy: transformers' own default. */
+/** Without the file, or without `do_sample`, decoding is greedy, as in transformers. */
 export function readGenerationConfig(folder: string): GenerationConfig {
   const file = readOptionalJson(GenerationFile, folder, 'generation_config.json') ?? {}
   return {

@@ -1,6 +1,6 @@
 import type { ModelShape } from '../engine/engine-config.ts'
 
-/** Hugging Face's names of a Llama model's tensors, each with its shape: [out, in] for projections. */
+/** The tensors of a Llama model: Hugging Face name → shape ([out, in] for projections). */
 export function llamaTensors(shape: ModelShape): Map<string, number[]> {
   const { hiddenSize: hidden, intermediateSize: inner, vocabSize } = shape
   const queries = shape.numHeads * shape.headDim

@@ -5,7 +5,7 @@ import { AparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { StartupError } from '../startup-error.ts'
 
-/** Text of a checkpoint's file; undefined when there is no such file. */
+/** Reads a text file of a checkpoint; undefined when it does not exist. */
 export function readText(folder: string, file: string): string | undefined {
   try {
     return readFileSync(join(folder, file), 'utf8')
@@ -15,14 +15,14 @@ export function readText(folder: string, file: string): string | undefined {
   }
 }
 
-/** A checkpoint's JSON file as the schema's type. @throws StartupError that names file and field. */
+/** Reads and validates a JSON file of a checkpoint. @throws StartupError that names file and field. */
 export function readJson<T>(schema: z.ZodType<T>, folder: string, file: string): T {
   const value = readOptionalJson(schema, folder, file)
   if (value === undefined) throw new StartupError('broken_checkpoint', `${join(folder, file)} is missing`)
   return value
 }
 
-/** As {@link readJson}, but a missing file is undefined. */
+/** Like {@link readJson}, but returns undefined when the file does not exist. */
 export function readOptionalJson<T>(schema: z.ZodType<T>, folder: string, file: string): T | undefined {
   const text = readText(folder, file)
   if (text === undefined) return undefined

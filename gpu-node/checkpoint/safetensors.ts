@@ -6,7 +6,7 @@ import { StartupError } from '../startup-error.ts'
 
 // Format: https://github.com/huggingface/safetensors#format - u64 header length, JSON header, tensor bytes.
 
-/** The reference implementation's limit; it also bounds what a hostile file makes us allocate. */
+/** The limit of the reference implementation; it also bounds the memory that a hostile file can make us allocate. */
 const MAX_HEADER_BYTES = 100_000_000
 const LENGTH_BYTES = 8
 
@@ -36,7 +36,7 @@ const HeaderEntry = z.object({
 })
 const Header = z.record(z.string(), z.unknown())
 
-/** A tensor as its file describes it; `offset` in bytes from the start of the file. */
+/** A tensor as described by its file; `offset` in bytes from the start of the file. */
 export interface StoredTensor {
   name: string
   offset: number
@@ -45,7 +45,7 @@ export interface StoredTensor {
 }
 
 /**
- * The tensor table of one .safetensors file; reads no tensor.
+ * Reads the tensor table of one .safetensors file, but no tensor data.
  * @throws StartupError `broken_checkpoint` when the header contradicts itself or the file's length.
  */
 export function readSafetensors(path: string): StoredTensor[] {

@@ -11,7 +11,7 @@ const AddedToken = z.looseObject({
 })
 export type AddedToken = z.infer<typeof AddedToken>
 
-/** tokenizer.json, as far as apar itself looks into it; the rest goes to the tokenizer library. */
+/** The fields of tokenizer.json that apar reads itself; the tokenizer library reads the rest. */
 const TokenizerFile = z.looseObject({
   added_tokens: z.array(AddedToken),
   normalizer: z.unknown().optional(),
@@ -37,7 +37,7 @@ export interface TokenizerFiles {
   tokenizer: TokenizerFile
   /** Jinja source. */
   chatTemplate: string
-  /** Texts of the named tokens; templates refer to them by these names. */
+  /** Texts of the named tokens, which templates use as variables. */
   named: { bos_token?: string; eos_token?: string; unk_token?: string; pad_token?: string }
 }
 

@@ -11,7 +11,7 @@ const SINGLE = 'model.safetensors'
 const INDEX = 'model.safetensors.index.json'
 const IndexFile = z.looseObject({ weight_map: z.record(z.string(), z.string()) })
 
-/** Buffers that old checkpoints carry and nobody needs: they follow from the configuration. */
+/** Buffers in old checkpoints that can be computed from the configuration; ignored. */
 const DERIVED = /\.rotary_emb\.inv_freq$/
 
 export interface WeightTable {
@@ -21,7 +21,7 @@ export interface WeightTable {
 }
 
 /**
- * The table of a checkpoint's weights: exactly the tensors the model needs, each with the shape it must have.
+ * Builds the table of a checkpoint's weights: exactly the tensors that the model needs, with validated shapes.
  * @throws StartupError that names file and tensor.
  */
 export function readWeights(folder: string, shape: ModelShape): WeightTable {
@@ -66,7 +66,7 @@ function readSharded(folder: string): Stored {
   const map = new Map(Object.entries(readJson(IndexFile, folder, INDEX).weight_map))
   const names = [...new Set(map.values())].sort()
   for (const name of names) {
-    // A shard is a file beside the index; anything else would let a checkpoint read other files.
+    // A shard must be a file beside the index: a path would let a checkpoint read other files.
     if (name !== basename(name)) {
       throw new StartupError('broken_checkpoint', `${join(folder, INDEX)}: ${name} is not a file name`)
     }

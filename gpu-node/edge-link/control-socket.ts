@@ -13,11 +13,11 @@ import { StepWriter } from './step-writer.ts'
 import { StreamChannel } from './stream-channel.ts'
 
 const HANDSHAKE_TIMEOUT_MS = 5_000
-/** A frame travels as text in a message, where a quote or a backslash takes two bytes. */
+/** A stream's frame is sent as a JSON string inside a message: each quote and backslash takes two bytes. */
 const MAX_MESSAGE_BYTES = 2 * MAX_FRAME_BYTES
 const CLOSE_GRACE_MS = 1_000
 
-/** The edge answered the handshake, but not with a socket. */
+/** The edge answered the WebSocket handshake with an HTTP error. */
 export class HandshakeRefused extends Error {
   readonly status: number
 
@@ -31,17 +31,17 @@ export interface ControlSocketOptions {
   /** `ws://…/internal/v1/nodes/<id>/socket`. */
   readonly url: string
   readonly nodeSecret: string
-  /** Serves a stream's channel. */
+  /** Called with the channel of each new stream. */
   readonly serve: (channel: RequestSocket) => void
-  /** Something came, whatever it was. */
-  readonly onHeard: () => void
+  /** Called for every message, before it is parsed. */
+  readonly onMessage: () => void
   readonly onLease: (lease: Lease) => void
-  /** How a closed socket was: for the log. Comes once, after all channels have ended. */
+  /** Called once when the socket has closed, after all channels have ended; `reason` is for the log. */
   readonly onClose: (reason: string) => void
   readonly log: Logger
 }
 
-/** A connection to the edge with which a node has dialled in, and the streams' channels on it. */
+/** The socket over which a node has dialled in to the edge, and the channels of its streams. */
 export class ControlSocket {
   readonly #socket: WebSocket
   readonly #steps: StepWriter
@@ -77,16 +77,16 @@ export class ControlSocket {
     })
   }
 
-  beat(heartbeat: Heartbeat): void {
+  sendHeartbeat(heartbeat: Heartbeat): void {
     this.#send({ type: 'heartbeat', heartbeat })
   }
 
-  /** For an edge that has gone silent. */
+  /** Closes without a closing handshake, for an edge that no longer answers. */
   terminate(): void {
     this.#socket.terminate()
   }
 
-  /** Goodbye: the edge moves the streams. Settles when the edge knows. */
+  /** Shuts down: on this close code the edge moves the streams. Settles when the socket has closed. */
   async close(): Promise<void> {
     if (this.#socket.readyState === WebSocket.CLOSED) return
     const closed = new Promise<void>((resolve) => this.#socket.once('close', () => resolve()))
@@ -99,9 +99,9 @@ export class ControlSocket {
 
   #listen(): void {
     this.#socket.on('message', (data) => {
-      // Behind a message that closed the socket others may have been under way.
+      // More messages may arrive after one that made this side close the socket.
       if (this.#socket.readyState !== WebSocket.OPEN) return
-      this.#options.onHeard()
+      this.#options.onMessage()
       let message: ToDialledInNode
       try {
         message = parseJson(ToDialledInNode, String(data))
@@ -110,7 +110,7 @@ export class ControlSocket {
         return
       }
       try {
-        this.#take(message)
+        this.#onMessage(message)
       } catch (thrown) {
         this.#options.log.error('a bug ended the socket to the edge', { type: message.type }, thrown)
         this.#socket.close(CLOSE_INTERNAL_ERROR, 'internal error')
@@ -123,8 +123,8 @@ export class ControlSocket {
     })
   }
 
-  #take(message: ToDialledInNode): void {
-    // A channel that is unknown was closed here: the two may cross.
+  #onMessage(message: ToDialledInNode): void {
+    // An unknown channel was closed here while the edge's message was in flight: it is ignored.
     if (message.type === 'lease') {
       this.#options.onLease(message)
     } else if (message.type === 'open') {
@@ -145,7 +145,7 @@ export class ControlSocket {
         this.#steps.push(number, code)
       },
     })
-    // A number is never used again; if the edge does so, nothing else would end the older channel.
+    // The edge never reuses a number. If it did, nothing else would end the older channel.
     this.#channels.get(number)?.end()
     this.#channels.set(number, channel)
     this.#options.serve(channel)

@@ -6,20 +6,20 @@ import { StartupError } from '../startup-error.ts'
 import { ControlSocket, HandshakeRefused } from './control-socket.ts'
 import type { EdgeLink } from './edge-link.ts'
 
-/** A socket that was only cut is dialled again at once: the edge moves the streams of a node that stays away. */
-const AT_ONCE_MS = 100
+/** The first retry is fast: if the node does not reconnect soon, the edge moves its streams. */
+const FAST_RETRY_MS = 100
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
-/** The first lease comes with the first heart-beat's answer. Until then, as the edge has it (edge/nodes/fleet.ts). */
-const FIRST_LEASE_MS = 10_000
-const FIRST_HEARTBEAT_MS = 5_000
+/** The edge sends its values with the first lease (edge/nodes/fleet.ts: 5 s and 15 s). These apply until then. */
+const INITIAL_IDLE_TIMEOUT_MS = 10_000
+const INITIAL_HEARTBEAT_MS = 5_000
 
 export interface DialInOptions {
   /** The edge's address: `http://host:port` or `https://…`. */
   edgeUrl: string
   nodeId: string
   nodeSecret: string
-  /** Asked before every beat. */
+  /** Called for every heartbeat. */
   heartbeat: () => Heartbeat
   /** Serves one stream. */
   serve: (channel: RequestSocket) => void
@@ -27,8 +27,9 @@ export interface DialInOptions {
 }
 
 /**
- * Keeps one socket to the edge, over which the edge hears of this gpu node and reaches its streams: for a node that the
- * edge cannot dial. A socket that is lost is dialled again, waiting longer each time; the streams go on meanwhile.
+ * Registers a gpu node that the edge cannot connect to: the node opens one socket to the edge, which carries its
+ * heartbeats and its streams. A lost socket is reopened with exponential backoff; running streams continue
+ * meanwhile.
  */
 export class DialIn implements EdgeLink {
   readonly registered: Promise<void>
@@ -37,12 +38,12 @@ export class DialIn implements EdgeLink {
   readonly #loop: Promise<void>
   #control: ControlSocket | undefined
   #registered: () => void = () => {}
-  #lost = false
+  #disconnected = false
   #failures = 0
   #leaseEndsAt = 0
-  #heartbeatMs = FIRST_HEARTBEAT_MS
-  #nextBeat: ReturnType<typeof setTimeout> | undefined
-  #silence: ReturnType<typeof setTimeout> | undefined
+  #heartbeatMs = INITIAL_HEARTBEAT_MS
+  #nextHeartbeat: ReturnType<typeof setTimeout> | undefined
+  #idleTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor(options: DialInOptions) {
     this.#options = options
@@ -51,7 +52,7 @@ export class DialIn implements EdgeLink {
       this.#registered = resolve
       refused = reject
     })
-    // Whoever does not wait for the promise hears of the refusal through the log.
+    // Without a handler, a refusal would be an unhandled rejection for callers that do not await `registered`.
     this.registered.catch(() => {})
     this.#loop = this.#dialUntilStopped(refused)
   }
@@ -60,8 +61,8 @@ export class DialIn implements EdgeLink {
     return performance.now() < this.#leaseEndsAt
   }
 
-  async beatNow(): Promise<void> {
-    this.#beat()
+  async sendHeartbeat(): Promise<void> {
+    this.#sendHeartbeat()
   }
 
   async stop(): Promise<void> {
@@ -86,19 +87,20 @@ export class DialIn implements EdgeLink {
         reason = error instanceof Error ? error.message : String(error)
       }
       if (signal.aborted) return
-      if (!this.#lost) this.#options.log.warn('not registered', { edge: this.#options.edgeUrl, reason })
-      this.#lost = true
+      if (!this.#disconnected)
+        this.#options.log.warn('not registered', { edge: this.#options.edgeUrl, reason })
+      this.#disconnected = true
       const wait =
         this.#failures === 0
-          ? AT_ONCE_MS
+          ? FAST_RETRY_MS
           : Math.min(FIRST_RETRY_MS * 2 ** (this.#failures - 1), LAST_RETRY_MS)
       this.#failures++
-      // All nodes of an edge that was restarted come back, but not at the same moment.
+      // Jitter: after a restart of the edge all its nodes reconnect.
       await sleep(wait * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {})
     }
   }
 
-  /** Settles with the reason once the socket is closed. @throws Error when it was never open. */
+  /** Runs one connection; settles with the reason when it has closed. @throws Error when it could not be opened. */
   async #connection(): Promise<string> {
     const { edgeUrl, nodeId, nodeSecret, serve } = this.#options
     const url = new URL(`/internal/v1/nodes/${nodeId}/socket`, edgeUrl.replace(/^http/, 'ws')).href
@@ -110,21 +112,21 @@ export class DialIn implements EdgeLink {
       url,
       nodeSecret,
       serve,
-      onHeard: () => this.#silence?.refresh(),
+      onMessage: () => this.#idleTimer?.refresh(),
       onLease: (lease) => this.#onLease(lease),
       onClose: (reason) => closed(reason),
       log: this.#options.log,
     })
     this.#control = control
     if (this.#stopped.signal.aborted) await control.close()
-    this.#watchSilence(FIRST_LEASE_MS)
-    this.#beat()
+    this.#restartIdleTimer(INITIAL_IDLE_TIMEOUT_MS)
+    this.#sendHeartbeat()
     try {
       return await closing
     } finally {
       this.#control = undefined
-      clearTimeout(this.#nextBeat)
-      clearTimeout(this.#silence)
+      clearTimeout(this.#nextHeartbeat)
+      clearTimeout(this.#idleTimer)
     }
   }
 
@@ -132,34 +134,35 @@ export class DialIn implements EdgeLink {
     const first = this.#leaseEndsAt === 0
     this.#leaseEndsAt = performance.now() + lease_ms
     this.#failures = 0
-    if (this.#lost || first) this.#options.log.info('registered', { edge: this.#options.edgeUrl })
-    this.#lost = false
+    if (this.#disconnected || first) this.#options.log.info('registered', { edge: this.#options.edgeUrl })
+    this.#disconnected = false
     this.#registered()
-    this.#watchSilence(lease_ms)
+    this.#restartIdleTimer(lease_ms)
     if (heartbeat_ms === this.#heartbeatMs) return
     this.#heartbeatMs = heartbeat_ms
-    this.#armNextBeat()
+    this.#scheduleNextHeartbeat()
   }
 
-  #beat(): void {
+  #sendHeartbeat(): void {
     if (!this.#control) return
-    // Before the answer, which may never come: while streams run, the edge is not silent, and the lease needs another beat.
-    this.#armNextBeat()
-    this.#control.beat(this.#options.heartbeat())
+    // Scheduled without waiting for the answer, which may be lost: then only another heartbeat renews the lease.
+    this.#scheduleNextHeartbeat()
+    this.#control.sendHeartbeat(this.#options.heartbeat())
   }
 
-  #armNextBeat(): void {
-    clearTimeout(this.#nextBeat)
-    this.#nextBeat = setTimeout(() => this.#beat(), this.#heartbeatMs)
+  #scheduleNextHeartbeat(): void {
+    clearTimeout(this.#nextHeartbeat)
+    this.#nextHeartbeat = setTimeout(() => this.#sendHeartbeat(), this.#heartbeatMs)
   }
 
   /**
-   * Whatever comes is a sign of life: behind many streams' frames a heart-beat's answer may be late.
-   * A connection may be dead without either side knowing: routers forget those that they translate.
+   * Closes the socket after `limitMs` without a message: a NAT router may drop a connection without notice to
+   * either side. Any message restarts the timer, because the answer to a heartbeat may be queued behind the
+   * frames of many streams.
    */
-  #watchSilence(limitMs: number): void {
-    clearTimeout(this.#silence)
-    this.#silence = setTimeout(() => this.#control?.terminate(), limitMs)
+  #restartIdleTimer(limitMs: number): void {
+    clearTimeout(this.#idleTimer)
+    this.#idleTimer = setTimeout(() => this.#control?.terminate(), limitMs)
   }
 }
 

@@ -1,11 +1,14 @@
-/** How a gpu node keeps known to its edge: `Registration` for one that the edge dials, `DialIn` for one that dials. */
+/**
+ * Keeps a gpu node registered with its edge: `Registration` if the edge connects to the node, `DialIn` if the
+ * node connects to the edge.
+ */
 export interface EdgeLink {
-  /** Settles with the first accepted beat; rejects when the edge refuses the node, which no retry can change. */
+  /** Settles when the first heartbeat is accepted; rejects when the edge refuses the node: retrying would not help. */
   readonly registered: Promise<void>
-  /** The edge counts on this node at present. */
+  /** Whether the node's registration is valid now. */
   readonly holdsLease: boolean
-  /** Tells the edge of a change without waiting for the next beat; nothing when it cannot be reached. */
-  beatNow(): Promise<void>
-  /** Leaves the fleet; the lease ends by itself when the edge cannot be told. */
+  /** Reports a change at once, before the next heartbeat is due. Does nothing when the edge cannot be reached. */
+  sendHeartbeat(): Promise<void>
+  /** Ends the registration; if the edge cannot be reached, the lease expires. */
   stop(): Promise<void>
 }

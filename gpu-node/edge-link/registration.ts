@@ -9,8 +9,9 @@ import type { EdgeLink } from './edge-link.ts'
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
 /**
- * A busy edge answers late, not never, and a beat that was given up renews no lease: so long, and not longer, since after
- * a beat that was lost another one has to come before the lease ends (edge/nodes/fleet.ts: 5 s + 8 s < 15 s).
+ * Long, because a busy edge answers late, and a heartbeat without its answer does not renew the lease. Not
+ * longer, because after a lost heartbeat there must be time for the next one within the lease
+ * (edge/nodes/fleet.ts: 5 s + 8 s < 15 s).
  */
 const REQUEST_TIMEOUT_MS = 8_000
 
@@ -21,15 +22,15 @@ export interface RegistrationOptions {
   edgeUrl: string
   nodeId: string
   nodeSecret: string
-  /** Asked before every beat. */
+  /** Called for every heartbeat. */
   heartbeat: () => Heartbeat
-  /** Hears of changes: registered, lost, found again. */
+  /** Gets a line when the registration succeeds, is lost or is restored. */
   log: Logger
 }
 
 /**
- * Keeps a gpu node known to the edge: beats at once, then as often as the lease asks; a beat that fails is tried
- * again, waiting longer each time.
+ * Registers a gpu node that the edge can connect to: sends a heartbeat at once, then at the interval that the
+ * edge asks for. A failed heartbeat is retried with exponential backoff.
  */
 export class Registration implements EdgeLink {
   readonly registered: Promise<void>
@@ -42,9 +43,9 @@ export class Registration implements EdgeLink {
     this.#options = options
     const { promise, resolve, reject } = withResolvers()
     this.registered = promise
-    // Whoever does not wait for the promise hears of the refusal through the log.
+    // Without a handler, a refusal would be an unhandled rejection for callers that do not await `registered`.
     promise.catch(() => {})
-    this.#loop = this.#beatUntilStopped(resolve, reject)
+    this.#loop = this.#sendHeartbeats(resolve, reject)
   }
 
   get holdsLease(): boolean {
@@ -58,25 +59,26 @@ export class Registration implements EdgeLink {
     await this.#call('DELETE').catch(() => {})
   }
 
-  async beatNow(): Promise<void> {
-    await this.#beat().catch(() => {})
+  async sendHeartbeat(): Promise<void> {
+    await this.#renewLease().catch(() => {})
   }
 
-  async #beatUntilStopped(registered: () => void, refused: (error: Error) => void): Promise<void> {
+  /** Runs until `stop`. */
+  async #sendHeartbeats(registered: () => void, refused: (error: Error) => void): Promise<void> {
     const { signal } = this.#stopped
     const { log, edgeUrl } = this.#options
-    let beats = 0
+    let successes = 0
     let failures = 0
     while (!signal.aborted) {
       let wait: number
       const begun = performance.now()
       try {
-        const { heartbeat_ms } = await this.#beat()
-        if (beats === 0 || failures > 0) log.info('registered', { edge: edgeUrl })
-        beats++
+        const { heartbeat_ms } = await this.#renewLease()
+        if (successes === 0 || failures > 0) log.info('registered', { edge: edgeUrl })
+        successes++
         registered()
         failures = 0
-        // From beat to beat: an answer that was late delays no other beat.
+        // Measured from the start of this heartbeat: a late answer does not delay the next one.
         wait = Math.max(0, heartbeat_ms - (performance.now() - begun))
       } catch (error) {
         if (signal.aborted) return
@@ -92,7 +94,7 @@ export class Registration implements EdgeLink {
     }
   }
 
-  async #beat(): Promise<Lease> {
+  async #renewLease(): Promise<Lease> {
     const response = await this.#call('PUT', this.#options.heartbeat())
     if (response.status === 401) {
       throw new StartupError('edge_refused', `${this.#options.edgeUrl} does not accept this node secret`)
@@ -128,13 +130,13 @@ export class Registration implements EdgeLink {
   }
 }
 
-/** What the edge says in its error object; nothing when something else answered. */
+/** Message and code of the edge's error object; '' when the answer has none. */
 async function reasonIn(response: Response): Promise<string> {
   const body = Refusal.safeParse(await response.json().catch(() => undefined))
   return body.success ? `: ${body.data.error.message} (${body.data.error.code})` : ''
 }
 
-/** Promise.withResolvers of later Nodes. */
+/** Promise.withResolvers, which Node 20 lacks. */
 function withResolvers() {
   let resolve: () => void = () => {}
   let reject: (error: Error) => void = () => {}

@@ -1,10 +1,10 @@
 import type { WebSocket } from 'ws'
 import type { FromDialledInNode } from '../../shared/protocol/dial-in.ts'
 
-/** Longest message that is made of several frames; a single frame may be longer. */
+/** Largest message that combines several frames; a single frame may be larger. */
 const MAX_STEP_CHARS = 1024 * 1024
 
-/** Sends what all channels have to say after one delivery of the engine as one message. */
+/** Combines the frames that all channels send after one delivery of engine events into one message. */
 export class StepWriter {
   readonly #socket: WebSocket
   #frames: [channel: number, frame: string | number][] = []
@@ -16,7 +16,7 @@ export class StepWriter {
     this.#socket = socket
   }
 
-  /** A channel's frame, or the code with which it closes. */
+  /** Queues a channel's frame, or its close code. `written` is called when the message has left this process. */
   push(channel: number, frame: string | number, written = () => {}): void {
     const chars = typeof frame === 'string' ? frame.length : 0
     if (this.#frames.length > 0 && this.#chars + chars > MAX_STEP_CHARS) this.flush()
@@ -25,7 +25,7 @@ export class StepWriter {
     this.#chars += chars
     if (this.#scheduled) return
     this.#scheduled = true
-    // A delivery of the engine is one task: what it makes all streams say is here before the next microtask.
+    // All streams handle one delivery of engine events synchronously, so their frames are queued before this microtask.
     queueMicrotask(() => {
       this.#scheduled = false
       this.flush()

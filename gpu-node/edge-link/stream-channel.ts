@@ -3,12 +3,12 @@ import { CLOSE_NORMAL } from '../../shared/protocol/close-codes.ts'
 import type { RequestSocket } from '../requests/request-socket.ts'
 
 export interface ChannelWriter {
-  /** Queues a frame; `written` is called once it has left this process. */
+  /** Queues a frame; `written` is called when it has left this process. */
   send(text: string, written: () => void): void
   close(code: number): void
 }
 
-/** One stream on the socket of a node that has dialled in; to the code that serves it, a socket of its own. */
+/** The channel of one stream on the socket of a dialled-in node, with the interface of a stream's own socket. */
 export class StreamChannel extends EventEmitter implements RequestSocket {
   readonly #writer: ChannelWriter
   #bufferedAmount = 0
@@ -19,7 +19,7 @@ export class StreamChannel extends EventEmitter implements RequestSocket {
     this.#writer = writer
   }
 
-  /** UTF-16 code units of this channel that wait for the shared socket. */
+  /** UTF-16 code units of this channel that the shared socket has not written yet. */
   get bufferedAmount(): number {
     return this.#bufferedAmount
   }
@@ -44,17 +44,17 @@ export class StreamChannel extends EventEmitter implements RequestSocket {
     this.close()
   }
 
-  /** The shared socket has heart-beats of its own. */
+  /** Answered locally: the shared socket has its own heartbeats. */
   ping(): void {
     this.emit('pong')
   }
 
-  /** A frame from the edge. */
+  /** Called with a frame from the edge. */
   receive(text: string): void {
     if (!this.#closed) this.emit('message', text, false)
   }
 
-  /** The edge has closed the channel, or the shared socket is gone. */
+  /** Called when the edge has closed the channel, or the shared socket has closed. */
   end(): void {
     if (this.#closed) return
     this.#closed = true

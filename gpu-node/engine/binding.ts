@@ -28,7 +28,7 @@ export async function openEngine(
   const addon = loadAddon()
   try {
     const checked = parseEngine(() => parse(EngineConfig, config), 'invalid_config')
-    return guard(await addon.open(checked, onEvents, onLoading), checked.model.vocabSize)
+    return withChecks(await addon.open(checked, onEvents, onLoading), checked.model.vocabSize)
   } catch (thrown) {
     const error = toEngineError(thrown)
     throw new StartupError(
@@ -39,26 +39,26 @@ export async function openEngine(
   }
 }
 
-/** The native engine, behind checks of everything that crosses; its errors as EngineError. */
-function guard(native: Engine, vocabSize: number): Engine {
+/** Wraps the native engine: validates requests and converts native errors to EngineError. */
+function withChecks(native: Engine, vocabSize: number): Engine {
   const schema = engineRequestSchema(vocabSize)
   const { info } = native
   return {
     info,
     submit(request: EngineRequest): void {
       const checked = parseEngine(() => parse(schema, request), 'invalid_request')
-      crossing(() => native.submit(checked))
+      callNative(() => native.submit(checked))
     },
     abort(requestId, branchId) {
-      crossing(() => (branchId === undefined ? native.abort(requestId) : native.abort(requestId, branchId)))
+      callNative(() => (branchId === undefined ? native.abort(requestId) : native.abort(requestId, branchId)))
     },
-    stopBranch: (requestId, branchId) => crossing(() => native.stopBranch(requestId, branchId)),
-    stats: () => crossing(() => native.stats()),
+    stopBranch: (requestId, branchId) => callNative(() => native.stopBranch(requestId, branchId)),
+    stats: () => callNative(() => native.stats()),
     close: () => native.close(),
   }
 }
 
-function crossing<T>(call: () => T): T {
+function callNative<T>(call: () => T): T {
   try {
     return call()
   } catch (thrown) {

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 
 const CPUS = '/sys/devices/system/cpu'
 
-/** Physical cores that this process may use; two threads of one core share what decoding needs. */
+/** Number of physical cores that this process may use: hyperthreads of one core share the units that decoding needs. */
 export function physicalCores(): number {
   const usable = availableParallelism()
   try {

@@ -13,7 +13,7 @@ const CODES: ReadonlySet<string> = new Set<EngineErrorCode>([
   'internal',
 ])
 
-/** An error of the engine, with the code that native code gave it. */
+/** An error of the engine, with the code set by native code. */
 export class EngineError extends Error {
   override readonly name = 'EngineError'
   readonly code: EngineErrorCode
@@ -24,7 +24,7 @@ export class EngineError extends Error {
   }
 }
 
-/** Whatever native code threw, as an EngineError. */
+/** Converts anything thrown by native code to an EngineError. */
 export function toEngineError(thrown: unknown): EngineError {
   if (thrown instanceof EngineError) return thrown
   const message = thrown instanceof Error ? thrown.message : String(thrown)

@@ -1,20 +1,20 @@
 import { Histogram, type HistogramConfiguration } from 'prom-client'
 
-type TallyOptions = Pick<HistogramConfiguration<string>, 'name' | 'help' | 'registers'> & {
+type BucketHistogramOptions = Pick<HistogramConfiguration<string>, 'name' | 'help' | 'registers'> & {
   /** Upper bounds, ascending. */
   buckets: readonly number[]
 }
 
-/** prom-client's histogram, without labels, for where every token passes: observing takes no memory. */
-export class Tally extends Histogram {
+/** prom-client's Histogram without labels, for values observed per token: `add` allocates no memory. */
+export class BucketHistogram extends Histogram {
   readonly #name: string
   readonly #help: string
   readonly #bounds: Float64Array
-  /** One more than bounds: what lies above them all. */
+  /** One more than `#bounds`: the last bucket counts values above all bounds. */
   readonly #counts: Float64Array
   #sum = 0
 
-  constructor(options: TallyOptions) {
+  constructor(options: BucketHistogramOptions) {
     super({ ...options, buckets: [...options.buckets] })
     this.#name = options.name
     this.#help = options.help
@@ -22,7 +22,7 @@ export class Tally extends Histogram {
     this.#counts = new Float64Array(options.buckets.length + 1)
   }
 
-  /** As many observations of `value` as `times` says. */
+  /** Adds `times` observations of `value`. */
   add(value: number, times = 1): void {
     const bounds = this.#bounds
     let bucket = 0
@@ -31,7 +31,7 @@ export class Tally extends Histogram {
     this.#sum += value * times
   }
 
-  /** The one method through which prom-client reads a histogram; its type declarations leave it out. */
+  /** The only method through which prom-client's Registry reads a histogram; missing in its type declarations. */
   getForPromString() {
     let count = 0
     const values = [...this.#bounds, '+Inf'].map((le, bucket) => {

@@ -4,8 +4,8 @@ import { traceIdOf } from '../../shared/protocol/node.ts'
 import type { RequestObserver, RequestRecord } from './request-watch.ts'
 
 /**
- * To standard error. `LOG_LEVEL` (default info) is the least that is written; `LOG_FORMAT` is json or text (default: text on
- * a terminal).
+ * A logger to standard error. `LOG_LEVEL` (default info) is the lowest level written; `LOG_FORMAT` is json or
+ * text (default: text on a terminal, otherwise json).
  */
 export function nodeLog(env: NodeJS.ProcessEnv = process.env, terminal = process.stderr.isTTY): Logger {
   const { LOG_LEVEL, LOG_FORMAT } = env
@@ -17,7 +17,7 @@ export function nodeLog(env: NodeJS.ProcessEnv = process.env, terminal = process
   })
 }
 
-/** One line per request, at its end. */
+/** Logs one line per request when it ends. */
 export class RequestLog implements RequestObserver {
   readonly #log: Logger
 
@@ -26,7 +26,7 @@ export class RequestLog implements RequestObserver {
   }
 
   ended(record: RequestRecord): void {
-    const { stream, callContext, beganAt, firstTokenAt, endedAt } = record
+    const { stream, callContext, arrivedAt, firstTokenAt, endedAt } = record
     const fields = {
       request_id: callContext?.request_id,
       trace_id: traceIdOf(callContext),
@@ -37,8 +37,8 @@ export class RequestLog implements RequestObserver {
       completion_tokens: record.completionTokens,
       branches: record.branches,
       moved: record.moved || undefined,
-      ttft_ms: firstTokenAt === undefined ? undefined : tenths(firstTokenAt - beganAt),
-      duration_ms: tenths(endedAt - beganAt),
+      ttft_ms: firstTokenAt === undefined ? undefined : tenths(firstTokenAt - arrivedAt),
+      duration_ms: tenths(endedAt - arrivedAt),
     }
     if (record.outcome === 'error') this.#log.warn('request failed', fields)
     else this.#log.info('request', fields)

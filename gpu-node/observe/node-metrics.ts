@@ -3,7 +3,7 @@ import type { ErrorCode } from '../../shared/errors.ts'
 import type { EngineStats } from '../engine/types.ts'
 import { shortDevice } from '../health.ts'
 import type { Runner } from '../requests/runner.ts'
-import { Tally } from './histogram.ts'
+import { BucketHistogram } from './histogram.ts'
 import type { RequestObserver, RequestRecord } from './request-watch.ts'
 
 const TTFT_SECONDS = [
@@ -18,26 +18,29 @@ const E2E_SECONDS = [
 ]
 const BRANCHES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256]
 
-interface FromStats {
+interface EngineMetric {
   name: string
   help: string
   value: (stats: EngineStats) => number
 }
 
-/** What the engine counts itself, read when somebody asks. `_total` are counters, the others gauges. */
-function engineFigures(numBlocks: number): FromStats[] {
+/**
+ * Metrics that the engine counts itself, read at each scrape. Names ending in `_total` are counters, the others
+ * gauges.
+ */
+function engineMetrics(numBlocks: number): EngineMetric[] {
   return [
     { name: 'num_requests_running', help: 'Requests being decoded.', value: (s) => s.runningRequests },
     {
       name: 'num_requests_waiting',
-      help: 'Requests that wait for a place.',
+      help: 'Requests that wait to be admitted.',
       value: (s) => s.waitingRequests,
     },
     { name: 'num_branches_live', help: 'Branches that have not ended.', value: (s) => s.liveBranches },
     { name: 'num_branches_running', help: 'Branches in the batch.', value: (s) => s.runningBranches },
     {
       name: 'num_branches_preempted',
-      help: 'Branches set aside until there are blocks for them.',
+      help: 'Branches preempted, waiting for free blocks.',
       value: (s) => s.preemptedBranches,
     },
     {
@@ -47,7 +50,7 @@ function engineFigures(numBlocks: number): FromStats[] {
     },
     {
       name: 'prefix_cache_usage_perc',
-      help: 'Share of the KV blocks that hold text which nobody needs now, 0 to 1.',
+      help: 'Share of the KV blocks that hold only cached prefixes, 0 to 1.',
       value: (s) => s.cachedBlocks / numBlocks,
     },
     {
@@ -58,34 +61,34 @@ function engineFigures(numBlocks: number): FromStats[] {
     { name: 'steps_total', help: 'Forward passes.', value: (s) => s.steps },
     {
       name: 'generation_tokens_total',
-      help: 'Tokens decoded, over all branches, as in usage.',
+      help: 'Tokens decoded, over all branches, counted as in usage.',
       value: (s) => s.generatedTokens,
     },
     {
       name: 'prefill_tokens_total',
-      help: 'Prompt tokens computed, and those of branches computed again.',
+      help: 'Prompt tokens computed, and tokens of preempted branches computed again.',
       value: (s) => s.prefillTokens,
     },
-    { name: 'num_preemptions_total', help: 'Branches set aside so far.', value: (s) => s.preemptions },
+    { name: 'num_preemptions_total', help: 'Preemptions of branches so far.', value: (s) => s.preemptions },
     { name: 'forks_total', help: 'Forks that the model made.', value: (s) => s.forks },
     {
       name: 'forks_refused_total',
-      help: 'Where a fork would have been the likeliest token but had no place.',
+      help: 'Positions where the fork token was the most likely but not allowed.',
       value: (s) => s.forksRefused,
     },
   ]
 }
 
 /**
- * A gpu node's figures for Prometheus. Where vLLM has the same figure, name (behind the prefix), meaning and unit are
- * vLLM's; docs/operations.md lists them.
+ * A gpu node's metrics for Prometheus, listed in docs/operations.md. Where vLLM has the same metric, name (after
+ * the prefix), meaning and unit are the same.
  */
 export class NodeMetrics implements RequestObserver {
   readonly registry = new Registry()
-  readonly #ttft: Tally
-  readonly #itl: Tally
-  readonly #e2e: Tally
-  readonly #branches: Tally
+  readonly #ttft: BucketHistogram
+  readonly #itl: BucketHistogram
+  readonly #e2e: BucketHistogram
+  readonly #branches: BucketHistogram
   readonly #promptTokens: Counter
   readonly #cacheQueries: Counter
   readonly #cacheHits: Counter
@@ -98,7 +101,7 @@ export class NodeMetrics implements RequestObserver {
     const registers = [this.registry]
     this.registry.setDefaultLabels({ model_name: runner.model })
     collectDefaultMetrics({ register: this.registry })
-    for (const { name, help, value } of engineFigures(numBlocks)) {
+    for (const { name, help, value } of engineMetrics(numBlocks)) {
       const options = { name: `apar_${name}`, help, registers }
       if (name.endsWith('_total')) {
         const counter: Counter = new Counter({
@@ -113,19 +116,27 @@ export class NodeMetrics implements RequestObserver {
       }
     }
     const counter = (name: string, help: string) => new Counter({ name: `apar_${name}`, help, registers })
-    const tally = (name: string, help: string, buckets: readonly number[]) =>
-      new Tally({ name: `apar_${name}`, help, buckets, registers })
+    const histogram = (name: string, help: string, buckets: readonly number[]) =>
+      new BucketHistogram({ name: `apar_${name}`, help, buckets, registers })
     this.#promptTokens = counter('prompt_tokens_total', 'Prompt tokens of requests that have ended.')
     this.#cacheQueries = counter('prefix_cache_queries_total', 'Prompt tokens looked up in the prefix cache.')
     this.#cacheHits = counter('prefix_cache_hits_total', 'Prompt tokens found in the prefix cache.')
-    this.#ttft = tally(
+    this.#ttft = histogram(
       'time_to_first_token_seconds',
       'From the arrival of a request to its first token.',
       TTFT_SECONDS,
     )
-    this.#itl = tally('inter_token_latency_seconds', 'Between two tokens of the same branch.', ITL_SECONDS)
-    this.#e2e = tally('e2e_request_latency_seconds', 'From the arrival of a request to its end.', E2E_SECONDS)
-    this.#branches = tally('request_branches', 'Branches of a request, the root included.', BRANCHES)
+    this.#itl = histogram(
+      'inter_token_latency_seconds',
+      'Between two tokens of the same branch.',
+      ITL_SECONDS,
+    )
+    this.#e2e = histogram(
+      'e2e_request_latency_seconds',
+      'From the arrival of a request to its end.',
+      E2E_SECONDS,
+    )
+    this.#branches = histogram('request_branches', 'Branches of a request, the root included.', BRANCHES)
     this.#ended = new Counter({
       name: 'apar_request_success_total',
       help: 'Requests that have ended, by reason.',
@@ -134,13 +145,13 @@ export class NodeMetrics implements RequestObserver {
     })
     this.#refused = new Counter({
       name: 'apar_requests_refused_total',
-      help: 'Requests that did not begin, by error code.',
+      help: 'Requests refused before they started, by error code.',
       labelNames: ['code'],
       registers,
     })
     new Gauge({
       name: 'apar_engine_info',
-      help: 'Always 1; its labels say what runs.',
+      help: 'Always 1; the labels describe the engine.',
       labelNames: ['device', 'dtype', 'kv_cache_dtype', 'num_blocks'],
       registers,
     }).set({ device, dtype, kv_cache_dtype: kvCacheDtype, num_blocks: String(numBlocks) }, 1)
@@ -148,17 +159,17 @@ export class NodeMetrics implements RequestObserver {
       this.#ended.inc({ finished_reason }, 0)
   }
 
-  begun(ms: number): void {
+  timeToFirstToken(ms: number): void {
     this.#ttft.add(ms / 1000)
   }
 
-  paced(ms: number, tokens: number): void {
+  interTokenLatency(ms: number, tokens: number): void {
     this.#itl.add(ms / 1000, tokens)
   }
 
   ended(record: RequestRecord): void {
-    const { beganAt, endedAt, promptTokens, cachedPromptTokens } = record
-    this.#e2e.add((endedAt - beganAt) / 1000)
+    const { arrivedAt, endedAt, promptTokens, cachedPromptTokens } = record
+    this.#e2e.add((endedAt - arrivedAt) / 1000)
     this.#branches.add(record.branches)
     this.#promptTokens.inc(promptTokens)
     this.#cacheQueries.inc(promptTokens)

@@ -2,86 +2,92 @@ import type { ErrorCode } from '../../shared/errors.ts'
 import type { FinishReason } from '../../shared/protocol/events.ts'
 import type { CallContext } from '../../shared/protocol/node.ts'
 
-/** What became of one request, for figures, log and trace. What was asked and answered is not in here. */
+/** The result of one request, for metrics, log and trace. Contains no prompt and no answer. */
 export interface RequestRecord {
   readonly stream: string
   readonly callContext: CallContext | undefined
-  /** Another gpu node began it. */
+  /** The stream was started on another gpu node and moved here. */
   readonly moved: boolean
   readonly outcome: FinishReason
   readonly promptTokens: number
-  /** Of these, found in the prefix cache. */
+  /** Prompt tokens found in the prefix cache. */
   readonly cachedPromptTokens: number
-  /** Of all branches, those of earlier gpu nodes included. */
+  /** Tokens of all branches, including those decoded on earlier gpu nodes. */
   readonly completionTokens: number
   readonly branches: number
-  /** Times in ms, as of performance.now(). When it came. */
-  readonly beganAt: number
-  /** The first token that was decoded here; undefined when there was none. */
+  /** Arrival of the request. All times are in ms of performance.now(). */
+  readonly arrivedAt: number
+  /** When the first token was decoded on this node; undefined when there was none. */
   readonly firstTokenAt: number | undefined
   readonly endedAt: number
 }
 
 export interface RequestObserver {
-  /** The first token that is decoded here, so many ms after the request came. Once per request, or never. */
-  begun?(ms: number): void
-  /** A branch got `tokens` more, one every `ms` on average. Once per branch and delivery: it has to be cheap. */
-  paced?(ms: number, tokens: number): void
+  /** The first token was decoded on this node, `ms` after the request arrived. At most once per request. */
+  timeToFirstToken?(ms: number): void
+  /**
+   * A branch got `tokens` more tokens, on average `ms` apart. Called per branch and delivery of events: must be
+   * cheap.
+   */
+  interTokenLatency?(ms: number, tokens: number): void
   ended?(record: RequestRecord): void
-  /** The request did not begin. */
+  /** The request was refused before it started. */
   refused?(code: ErrorCode): void
-  /** What happened to the request should not be possible. */
+  /** An unexpected exception while handling the request. */
   bug?(stream: string, thrown: unknown): void
 }
 
-type Known = Pick<RequestRecord, 'stream' | 'callContext' | 'moved' | 'promptTokens' | 'beganAt'>
+type KnownAtStart = Pick<RequestRecord, 'stream' | 'callContext' | 'moved' | 'promptTokens' | 'arrivedAt'>
 type Outcome = Pick<RequestRecord, 'outcome' | 'cachedPromptTokens' | 'completionTokens' | 'branches'>
 
-/** Keeps the times of one request. */
+/** Measures the times of one request and reports them to the observers. */
 export class RequestWatch {
   readonly #observers: readonly RequestObserver[]
-  readonly #known: Known
-  /** Of each branch: tokens so far, and when the last of them came here. */
-  readonly #paces = new Map<number, { tokens: number; at: number | undefined }>()
+  readonly #knownAtStart: KnownAtStart
+  /** Per branch: tokens so far, and when the last of them was decoded on this node. */
+  readonly #progress = new Map<number, { tokens: number; at: number | undefined }>()
   #firstTokenAt: number | undefined
 
-  constructor(observers: readonly RequestObserver[], known: Known) {
+  constructor(observers: readonly RequestObserver[], knownAtStart: KnownAtStart) {
     this.#observers = observers
-    this.#known = known
+    this.#knownAtStart = knownAtStart
   }
 
-  /** A branch comes with `tokens` that another gpu node decoded. */
+  /** A branch starts with `tokens` tokens that another gpu node decoded. */
   restored(branch: number, tokens: number): void {
-    this.#paces.set(branch, { tokens, at: undefined })
+    this.#progress.set(branch, { tokens, at: undefined })
   }
 
-  /** A branch has `tokens` now. How those that came first in one delivery were spaced, nobody knows. */
+  /**
+   * A branch has `tokens` tokens now. The times between the tokens of its first delivery are unknown and not
+   * reported.
+   */
   progress(branch: number, tokens: number): void {
-    const pace = this.#paces.get(branch)
-    const more = tokens - (pace?.tokens ?? 0)
+    const known = this.#progress.get(branch)
+    const more = tokens - (known?.tokens ?? 0)
     if (more === 0) return
     const at = performance.now()
-    if (this.#firstTokenAt === undefined) this.#begin(at)
-    if (!pace) {
-      this.#paces.set(branch, { tokens, at })
+    if (this.#firstTokenAt === undefined) this.#onFirstToken(at)
+    if (!known) {
+      this.#progress.set(branch, { tokens, at })
       return
     }
-    if (pace.at !== undefined) {
-      for (const observer of this.#observers) observer.paced?.((at - pace.at) / more, more)
+    if (known.at !== undefined) {
+      for (const observer of this.#observers) observer.interTokenLatency?.((at - known.at) / more, more)
     }
-    pace.tokens = tokens
-    pace.at = at
+    known.tokens = tokens
+    known.at = at
   }
 
-  #begin(at: number): void {
+  #onFirstToken(at: number): void {
     this.#firstTokenAt = at
-    for (const observer of this.#observers) observer.begun?.(at - this.#known.beganAt)
+    for (const observer of this.#observers) observer.timeToFirstToken?.(at - this.#knownAtStart.arrivedAt)
   }
 
   end(outcome: Outcome): void {
     const endedAt = performance.now()
     const firstTokenAt = this.#firstTokenAt
-    const record = { ...this.#known, ...outcome, firstTokenAt, endedAt }
+    const record = { ...this.#knownAtStart, ...outcome, firstTokenAt, endedAt }
     for (const observer of this.#observers) observer.ended?.(record)
   }
 }

@@ -14,18 +14,18 @@ import type { CallContext } from '../../shared/protocol/node.ts'
 import { StartupError } from '../startup-error.ts'
 import type { RequestObserver, RequestRecord } from './request-watch.ts'
 
-/** A collector that does not answer must not hold up the end of a node. */
+/** A collector that does not answer must not delay the shutdown of a node. */
 const FLUSH_MS = 2_000
 
 export interface Tracing {
   readonly observer: RequestObserver
-  /** Sends what is left. */
+  /** Exports the remaining spans. */
   close(): Promise<void>
 }
 
 /**
- * Spans for OpenTelemetry, when its environment variables name a collector: `OTEL_EXPORTER_OTLP_ENDPOINT` or
- * `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. The SDK reads the others (sampler, headers, resource, batches) itself.
+ * OpenTelemetry tracing; undefined unless an environment variable names a collector: `OTEL_EXPORTER_OTLP_ENDPOINT` or
+ * `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. The SDK itself reads the other variables (sampler, headers, resource, batches).
  * @throws StartupError `invalid_option` for a protocol other than HTTP.
  */
 export async function openTracing(
@@ -33,18 +33,18 @@ export async function openTracing(
   log: Logger,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<Tracing | undefined> {
-  if (!isWanted(env)) return undefined
+  if (!isEnabled(env)) return undefined
   const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL ?? env.OTEL_EXPORTER_OTLP_PROTOCOL ?? 'http/json'
   if (!protocol.startsWith('http/')) {
     throw new StartupError(
       'invalid_option',
-      `OTEL_EXPORTER_OTLP_PROTOCOL: ${protocol} is not there, take http/json`,
+      `OTEL_EXPORTER_OTLP_PROTOCOL: ${protocol} is not supported, use http/json`,
     )
   }
-  const say = (message: string) => log.warn('tracing', { reason: message })
-  const quiet = () => {}
-  diag.setLogger({ error: say, warn: say, info: quiet, debug: quiet, verbose: quiet }, DiagLogLevel.WARN)
-  // Loaded only here: most nodes do not trace.
+  const warn = (message: string) => log.warn('tracing', { reason: message })
+  const ignore = () => {}
+  diag.setLogger({ error: warn, warn, info: ignore, debug: ignore, verbose: ignore }, DiagLogLevel.WARN)
+  // Imported lazily: most nodes do not trace.
   const [{ OTLPTraceExporter }, { BatchSpanProcessor }] = await Promise.all([
     import('@opentelemetry/exporter-trace-otlp-http'),
     import('@opentelemetry/sdk-trace-base'),
@@ -52,7 +52,7 @@ export async function openTracing(
   return await traceTo(new BatchSpanProcessor(new OTLPTraceExporter()), model, env)
 }
 
-function isWanted(env: NodeJS.ProcessEnv): boolean {
+function isEnabled(env: NodeJS.ProcessEnv): boolean {
   const { OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER = 'otlp' } = env
   const endpoint = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT
   return Boolean(endpoint) && OTEL_SDK_DISABLED?.toLowerCase() !== 'true' && OTEL_TRACES_EXPORTER === 'otlp'
@@ -90,7 +90,7 @@ export async function traceTo(
   }
 }
 
-/** A request's span is written when it has ended, from the times that were kept: until then it costs nothing. */
+/** Creates a request's span after the request has ended, from recorded times: tracing costs nothing while it runs. */
 function writeSpan(tracer: Tracer, parent: Context, model: string, record: RequestRecord): void {
   const { outcome, firstTokenAt } = record
   const sinceEpoch = Date.now() - performance.now()
@@ -98,7 +98,7 @@ function writeSpan(tracer: Tracer, parent: Context, model: string, record: Reque
     `generate ${model}`,
     {
       kind: SpanKind.SERVER,
-      startTime: sinceEpoch + record.beganAt,
+      startTime: sinceEpoch + record.arrivedAt,
       attributes: {
         'gen_ai.operation.name': 'chat',
         'gen_ai.request.model': model,
@@ -114,7 +114,7 @@ function writeSpan(tracer: Tracer, parent: Context, model: string, record: Reque
     },
     parent,
   )
-  span.addEvent('queued', sinceEpoch + record.beganAt)
+  span.addEvent('queued', sinceEpoch + record.arrivedAt)
   if (firstTokenAt !== undefined) span.addEvent('decode', sinceEpoch + firstTokenAt)
   if (outcome === 'error') span.setStatus({ code: SpanStatusCode.ERROR })
   span.end(sinceEpoch + record.endedAt)

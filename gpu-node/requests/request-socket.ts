@@ -14,24 +14,27 @@ import { refusalEvent } from './request.ts'
 import type { Reader, ServedStream, ServedStreams } from './served-streams.ts'
 
 /**
- * What the edge lets through is never cut here: a UTF-16 code unit has at most 3 bytes, and `start` wraps the request and,
- * for a stream that moves, its log.
+ * Large enough for every frame that the edge accepts: a UTF-16 code unit takes at most 3 bytes, and `start`
+ * contains the request and, for a stream that moves, its log.
  */
 const MAX_LOG_BYTES = 24 * 1024 * 1024
 export const MAX_FRAME_BYTES = 3 * MAX_FRAME_CHARS + MAX_LOG_BYTES
-/** A peer that opens a socket and says nothing holds it this long. */
+/** A socket without a first frame is closed after this time. */
 const START_TIMEOUT_MS = 10_000
-/** Bytes that may wait for a slow peer before it is cut; it may attach again. */
+/** A reader with more unsent bytes than this is disconnected; it may attach again. */
 const MAX_BUFFERED_BYTES = 1024 * 1024
 const PING_INTERVAL_MS = 15_000
 
-/** As much of a `ws` socket as a stream needs; a stream of a shared connection looks the same. */
+/** The part of a `ws` socket that a stream uses. StreamChannel implements it for dialled-in nodes. */
 export type RequestSocket = Pick<WebSocket, 'send' | 'close' | 'terminate' | 'ping' | 'bufferedAmount'> & {
   on(event: 'message', listener: (data: unknown, isBinary: boolean) => void): unknown
   on(event: 'pong' | 'error' | 'close', listener: () => void): unknown
 }
 
-/** One socket, one stream: `start` or `attach`, then its batches. A stream outlives its socket by its grace time. */
+/**
+ * Serves one stream on one socket: `start` or `attach`, then batches. The stream outlives its socket by the grace
+ * time.
+ */
 export function serveRequest(socket: RequestSocket, streams: ServedStreams, log: Logger = nodeLog()): void {
   let served: ServedStream | undefined
   let over = false
@@ -51,9 +54,9 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
     if (socket.bufferedAmount > MAX_BUFFERED_BYTES) end(CLOSE_TRY_AGAIN_LATER, 'the reader is too slow')
   }
   const reader: Reader = {
-    read: send,
-    cut: (reason) => end(CLOSE_SERVICE_RESTART, reason),
-    done: () => end(CLOSE_NORMAL, ''),
+    send,
+    disconnect: (reason) => end(CLOSE_SERVICE_RESTART, reason),
+    complete: () => end(CLOSE_NORMAL, ''),
   }
   const refuse = (thrown: unknown): void => {
     const error = toAparError(thrown)
@@ -73,7 +76,7 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
         frame.type === 'start'
           ? streams.start(frame.stream, frame.request, frame.log ?? [], reader, frame.origin)
           : streams.attach(frame.stream, frame.after, reader)
-      // Its first batch may have been one too many.
+      // The first batch may already have exceeded the buffer limit.
       if (over) served.detach(reader)
     } else if (!served) {
       throw new AparError('invalid_request', 'the first frame must be start or attach')
@@ -107,7 +110,7 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
       refuse(error)
     }
   })
-  // An error (too large a frame, a broken one) is followed by close.
+  // After an error (a frame that is too large or malformed) a close event follows.
   socket.on('error', () => {})
   socket.on('close', () => end(CLOSE_NORMAL, ''))
 }

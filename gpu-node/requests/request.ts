@@ -25,10 +25,10 @@ export interface RequestOptions {
   bytes: TokenBytes
   dropsLeadingSpace: boolean
   engine: Pick<Engine, 'abort' | 'stopBranch'>
-  /** Gets the stream's batches; together they are its log. */
+  /** Receives the stream's batches; together they form its log. */
   publish: (batch: NodeBatch) => void
   watch: RequestWatch
-  /** What another gpu node made of the stream: this one goes on behind it. */
+  /** Batches from another gpu node that this node continues. */
   log?: readonly NodeBatch[] | undefined
 }
 
@@ -42,18 +42,18 @@ const REASONS: Record<number, FinishReason> = {
 const ROOT = 0
 
 /**
- * One request's life, from acceptance to `done` or `error`: engine events in, stream events out. Text is sent at most
- * once per branch and batch of engine events.
+ * One request from acceptance to `done` or `error`: converts engine events to stream events. Sends at most one
+ * delta per branch and delivery of engine events.
  */
 export class RunningRequest {
   readonly #options: RequestOptions
   readonly #branches = new Map<number, BranchText>()
-  /** Branches with text to send, in the order in which it came. */
+  /** Branches with unsent text, in order of its arrival. */
   readonly #touched = new Set<number>()
   #seq = 0
-  #cutShort = false
+  #reachedLength = false
   #finished = false
-  /** True while the log is read again: nobody is told, and the engine has none of it. */
+  /** True while the log is replayed: no events are sent, and the engine is not called. */
   #replaying = false
   #rows: number[] = []
   #events: StreamEvent[] = []
@@ -64,7 +64,7 @@ export class RunningRequest {
     if (options.log) this.#replay(options.log)
   }
 
-  /** The engine has taken the request. */
+  /** Called when the engine has accepted the request; sends `accepted`, unless the stream continues a log. */
   begin(): void {
     if (this.#seq > 0) return
     const { stream, model, joints, fingerprint } = this.#options
@@ -89,18 +89,18 @@ export class RunningRequest {
     return this.#finished
   }
 
-  /** Ends everything; `done` with reason `abort` follows when the engine has let go. */
+  /** Ends all branches; `done` with reason `abort` follows when the engine has aborted the request. */
   cancel(): void {
     if (!this.#finished) this.#options.engine.abort(this.#options.id)
   }
 
-  /** Ends a branch and what lies below it; branch 0 ends everything. */
+  /** Ends a branch and its descendants; branch 0 ends all branches. */
   cancelBranch(branch: number): void {
     if (branch === ROOT) this.cancel()
     else if (!this.#finished) this.#options.engine.abort(this.#options.id, branch)
   }
 
-  /** Takes the engine event that begins at `rows[row]`; call {@link flush} after the last of a batch. */
+  /** Handles the engine event at `rows[row]`; call {@link flush} after the last event of a delivery. */
   handle(rows: Int32Array, row: number, failure: string | undefined): void {
     if (this.#finished) return
     const kind = rows[row] ?? 0
@@ -112,28 +112,28 @@ export class RunningRequest {
     else this.#advance(kind, branch, a, b)
   }
 
-  /** Publishes what has happened, with the text that has gathered. */
+  /** Publishes the collected events and text as one batch. */
   flush(): void {
     this.#sendTexts()
     this.#publish()
   }
 
   /**
-   * What the engine has to go on with, for a request that began with a log. `promptTokens` and the model must be those
-   * of the log's gpu node.
+   * The branches that the engine must restore for a request with a log. Prompt and model must be the same as on the gpu
+   * node that wrote the log.
    */
   restored(): RestoredBranch[] {
     const rows = (this.#options.log ?? []).flatMap((batch) => batch.rows)
     return restoredBranches(rows, (branch) => this.#branches.get(branch)?.ended)
   }
 
-  /** Ends a stream whose log lacks only the last event: every branch had ended. */
+  /** Ends a stream whose log lacks only the last event: all its branches have ended. */
   finishRestored(): void {
     this.#finish('stop', 0, undefined)
     this.#publish()
   }
 
-  /** Ends the stream because of an error, and the engine's work on it. */
+  /** Ends the stream with an error and aborts it in the engine. */
   fail(thrown: unknown): void {
     if (this.#finished) return
     this.cancel()
@@ -160,7 +160,7 @@ export class RunningRequest {
   }
 
   #advance(kind: number, branch: number, a: number, b: number): void {
-    // The engine goes on until it has heard of a stop string or a cancel; that does not exist for the client.
+    // Until the engine has processed a stop or an abort it may send more events; the client must not see them.
     const text = this.#branches.get(branch)
     if (!text || text.ended) {
       if (kind === EVENT.FORK) this.#abort(a)
@@ -183,7 +183,7 @@ export class RunningRequest {
     if (!this.#replaying) this.#options.engine.stopBranch(this.#options.id, branch)
   }
 
-  /** Of a branch that was forked after its parent's end, as the client sees it: nobody asked for it. */
+  /** Aborts a branch that the engine forked after its parent had ended for the client. */
   #abort(branch: number): void {
     if (!this.#replaying) this.#options.engine.abort(this.#options.id, branch)
   }
@@ -207,7 +207,7 @@ export class RunningRequest {
 
   #end(branch: number, text: BranchText, reason: FinishReason): void {
     text.ended = true
-    if (reason === 'length') this.#cutShort = true
+    if (reason === 'length') this.#reachedLength = true
     this.#sendText(branch)
     this.#emit({ type: 'branch_end', branch, reason })
   }
@@ -215,12 +215,12 @@ export class RunningRequest {
   #finish(reason: FinishReason, cachedTokens: number, failure: string | undefined): void {
     this.#sendTexts()
     this.#finished = true
-    // What the engine did behind a stop string does not count: its own reason says more than the client saw.
-    const seen = this.#cutShort ? 'length' : 'stop'
-    const outcome = reason === 'abort' || reason === 'error' ? reason : seen
+    // The engine's `length` may stem from tokens after a stop string, which the client never saw.
+    const completed = this.#reachedLength ? 'length' : 'stop'
+    const outcome = reason === 'abort' || reason === 'error' ? reason : completed
     this.#endWatch(outcome, cachedTokens)
     if (outcome === 'error') {
-      // An engine that lives has two reasons to give one request up.
+      // If the engine itself has not failed, only these two reasons end a single request with an error.
       const why = failure ?? 'the logits were not finite, or no memory was left'
       const message = `the engine failed: ${why}`
       this.#emit({ type: 'error', code: 'engine_error', message, param: null })
@@ -270,7 +270,7 @@ export class RunningRequest {
     if (!this.#replaying) this.#events.push({ ...event, seq: this.#seq++ })
   }
 
-  /** Rows that no event shows yet (half a character) wait for those that do. */
+  /** Rows without an event yet (for example half a character) are kept for the next batch. */
   #publish(): void {
     if (this.#events.length === 0) return
     const batch = { rows: this.#rows, events: this.#events }
@@ -280,7 +280,7 @@ export class RunningRequest {
   }
 }
 
-/** The event of a request that was refused before it began: its stream has no other. */
+/** The only event of a request that was refused before it started. */
 export function refusalEvent(error: AparError): StreamEvent {
   return { ...toErrorEvent(error), seq: 0 }
 }
@@ -289,7 +289,7 @@ function toErrorEvent(error: AparError): Unnumbered<StreamEvent> {
   return { type: 'error', code: error.code, message: error.message, param: error.param ?? null }
 }
 
-/** A float32 whose bits came as an int32. */
+/** The float32 with these bits. */
 function float32(bits: number): number {
   FLOAT_BITS.setInt32(0, bits)
   return FLOAT_BITS.getFloat32(0)

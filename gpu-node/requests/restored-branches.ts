@@ -3,8 +3,9 @@ import { EVENT, FINISH } from '../engine/engine-events.ts'
 import type { RestoredBranch } from '../engine/engine-request.ts'
 
 /**
- * The branches behind the rows of a stream's log. `hasEnded` knows of those that ended at a stop string, which the engine
- * may not have noticed; undefined for those that the client never heard of.
+ * Rebuilds the branches of a stream from the rows of its log. `hasEnded` returns whether a branch has ended for the
+ * client, also at a stop string, which the rows may not show; it returns undefined for a branch that the client
+ * never saw.
  */
 export function restoredBranches(
   rows: readonly number[],

@@ -14,7 +14,7 @@ import { RunningRequest } from './request.ts'
 
 const MAX_REQUEST_ID = 2 ** 31 - 1
 
-/** What the outside may do with a request that runs. */
+/** Operations that callers may use on a running request. */
 export type RequestHandle = Pick<RunningRequest, 'cancel' | 'cancelBranch' | 'fail'>
 
 export interface RunnerOptions {
@@ -26,15 +26,15 @@ export interface RunnerOptions {
   openEngine: (onEvents: OnEvents) => Promise<Engine>
 }
 
-/** One model and its engine, and all requests that run on it. No network in here. */
+/** One model, its engine and all requests on it. Does no networking. */
 export class Runner {
   readonly model: string
   readonly checkpoint: Checkpoint
-  /** Branches decoding at the same time, over all requests. */
+  /** Branches that decode at the same time, over all requests. */
   readonly maxBranches: number
-  /** Settles with the reason when the engine dies; it takes no more requests then. */
+  /** Settles with the reason when the engine fails; after that the runner takes no more requests. */
   readonly failed: Promise<string>
-  /** Changes with what could change a greedy text. */
+  /** Changes with anything that could change a greedy text. */
   readonly fingerprint: string
   readonly #prompts: PromptEncoder
   readonly #engine: Engine
@@ -57,7 +57,7 @@ export class Runner {
   }
 
   static async open(options: RunnerOptions): Promise<Runner> {
-    // The engine has nothing to say before the first request, and that needs the runner.
+    // The engine needs the callback before the runner exists. It sends no events before the first request.
     let deliver: OnEvents = () => {}
     const engine = await options.openEngine((rows, failure) => deliver(rows, failure))
     const runner = new Runner(options, engine)
@@ -65,15 +65,15 @@ export class Runner {
     return runner
   }
 
-  /** From now on it hears of every request. */
+  /** Adds an observer of all later requests. */
   observe(observer: RequestObserver): void {
     this.#observers.push(observer)
   }
 
   /**
-   * Starts a request, or goes on with one behind another gpu node's `log`. `publish` gets its batches, `accepted` before
-   * this returns, and a `done` or `error` at the end.
-   * @throws AparError when the request is refused; then nothing was published.
+   * Starts a request, or continues one after another gpu node's `log`. `publish` receives its batches: the first
+   * one, with `accepted`, before this returns, and the last one with `done` or `error`.
+   * @throws AparError when the request is refused; then nothing is published.
    */
   start(
     stream: string,
@@ -101,7 +101,7 @@ export class Runner {
     log: readonly NodeBatch[],
     callContext: CallContext | undefined,
   ): RequestHandle {
-    const beganAt = performance.now()
+    const arrivedAt = performance.now()
     const { model } = this
     if (request.model !== model) {
       throw new AparError('model_not_found', `this gpu node serves ${model}, not ${request.model}`, {
@@ -109,10 +109,10 @@ export class Runner {
       })
     }
     const { shape, joints } = this.checkpoint
-    const mostTokens = shape.contextTokens - 1
+    const maxPromptTokens = shape.contextTokens - 1
     const prompt = request.raw_prompt
-      ? this.#prompts.encodeRaw(request.messages.map(({ content }) => content).join(''), mostTokens)
-      : this.#prompts.encode(request.messages, mostTokens)
+      ? this.#prompts.encodeRaw(request.messages.map(({ content }) => content).join(''), maxPromptTokens)
+      : this.#prompts.encode(request.messages, maxPromptTokens)
     const id = this.#nextId()
     const running = new RunningRequest({
       id,
@@ -131,7 +131,7 @@ export class Runner {
         callContext,
         moved: log.length > 0,
         promptTokens: prompt.length,
-        beganAt,
+        arrivedAt,
       }),
       log,
     })
@@ -162,7 +162,7 @@ export class Runner {
     return this.#failure
   }
 
-  /** Aborts what runs; every request gets its last event first. */
+  /** Closes the engine, which aborts all requests; each still gets its last event. */
   async close(): Promise<void> {
     await this.#engine.close()
     for (const request of this.#requests.values()) {
@@ -187,7 +187,7 @@ export class Runner {
     for (const request of touched) this.#safely(request, () => request.flush())
   }
 
-  /** A bug in one request's life must not end the others'. */
+  /** An exception while handling one request must not end other requests. */
   #safely(request: RunningRequest, action: () => void): void {
     try {
       action()

@@ -4,19 +4,19 @@ import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { StreamLog } from '../../shared/protocol/stream-log.ts'
 import type { RequestHandle, Runner } from './runner.ts'
 
-/** How long a stream goes on, and its log is kept, while no session asks for it. */
+/** How long a stream keeps running, and its log is kept, while no socket reads it. */
 const GRACE_MS = 30_000
 
-/** Who reads a stream at present. */
+/** The current reader of a stream: a socket. */
 export interface Reader {
-  read(batch: NodeBatch): void
-  /** Somebody else reads from now on, or nobody can. */
-  cut(reason: string): void
-  /** There is nothing left to read. */
-  done(): void
+  send(batch: NodeBatch): void
+  /** The reader gets no more batches: another reader has replaced it, or the stream was closed. */
+  disconnect(reason: string): void
+  /** The stream was delivered completely. */
+  complete(): void
 }
 
-/** The streams of a gpu node, from their start until their log is no longer needed. */
+/** All streams of a gpu node, from their start until their logs are no longer needed. */
 export class ServedStreams {
   readonly #runner: Runner
   readonly #graceMs: number
@@ -33,7 +33,7 @@ export class ServedStreams {
     return this.#draining
   }
 
-  /** @throws AparError when the request is refused; the reader got nothing then. */
+  /** @throws AparError when the request is refused; then the reader receives nothing. */
   start(
     stream: string,
     request: GenerateRequest,
@@ -44,10 +44,10 @@ export class ServedStreams {
     if (this.#draining) {
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
     }
-    // A session that could not reach this node for a while may come back with more than this node has.
+    // The edge may move a stream away and later back, with a longer log than this node has.
     this.#streams.get(stream)?.close('the stream was started again')
     const served: ServedStream = new ServedStream(log, reader, this.#graceMs, () =>
-      this.#forget(stream, served),
+      this.#remove(stream, served),
     )
     served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log, callContext)
     this.#streams.set(stream, served)
@@ -62,7 +62,7 @@ export class ServedStreams {
     return served
   }
 
-  /** Takes no new streams; settles when those that run have ended, or at the latest after `deadlineMs`. */
+  /** Takes no new streams; settles when all running streams have ended, at the latest after `deadlineMs`. */
   async drain(deadlineMs: number): Promise<void> {
     this.#draining = true
     const running = [...this.#streams.values()].filter(({ ended }) => !ended)
@@ -78,35 +78,38 @@ export class ServedStreams {
     })
   }
 
-  /** Their readers go elsewhere; what is behind the cut, nobody sees. A stream that comes later would be aborted: none may. */
-  cutAll(reason: string): void {
+  /**
+   * Disconnects all readers, so that the edge moves the streams, and refuses new streams: the engine is about to
+   * close.
+   */
+  disconnectAll(reason: string): void {
     this.#draining = true
     for (const served of this.#streams.values()) served.close(reason)
   }
 
-  /** Another one of the same name may have taken its place. */
-  #forget(stream: string, served: ServedStream): void {
+  /** A newer stream of the same name may have replaced this one. */
+  #remove(stream: string, served: ServedStream): void {
     if (this.#streams.get(stream) === served) this.#streams.delete(stream)
     this.#drained()
   }
 }
 
-/** One stream: its request, its log and who reads it. */
+/** One stream: its request, its log and its reader. */
 export class ServedStream {
   request: RequestHandle | undefined
   onEnd: () => void = () => {}
   readonly #log: StreamLog
   readonly #graceMs: number
-  readonly #forget: () => void
+  readonly #remove: () => void
   #reader: Reader | undefined
   #grace: ReturnType<typeof setTimeout> | undefined
   #acked = -1
 
-  constructor(log: readonly NodeBatch[], reader: Reader, graceMs: number, forget: () => void) {
+  constructor(log: readonly NodeBatch[], reader: Reader, graceMs: number, remove: () => void) {
     this.#log = new StreamLog(log)
     this.#reader = reader
     this.#graceMs = graceMs
-    this.#forget = forget
+    this.#remove = remove
   }
 
   get ended(): boolean {
@@ -115,34 +118,37 @@ export class ServedStream {
 
   publish(batch: NodeBatch): void {
     this.#log.append(batch)
-    this.#reader?.read(batch)
+    this.#reader?.send(batch)
     if (!this.ended) return
     this.onEnd()
-    this.#forgetWhenSafe()
+    this.#removeWhenAcknowledged()
   }
 
   attach(after: number, reader: Reader): void {
-    this.#reader?.cut('another session reads this stream')
+    this.#reader?.disconnect('another socket reads this stream')
     clearTimeout(this.#grace)
     this.#reader = reader
-    for (const batch of this.#log.batchesSince(after)) reader.read(batch)
+    for (const batch of this.#log.batchesSince(after)) reader.send(batch)
   }
 
-  /** The reader has gone. Without another within the grace time the request is cancelled, and its log forgotten. */
+  /**
+   * Called when the reader has disconnected. Without a new reader within the grace time the stream is cancelled
+   * and deleted.
+   */
   detach(reader: Reader): void {
     if (this.#reader !== reader) return
     this.#reader = undefined
-    this.#grace = setTimeout(() => this.close('nobody reads this stream'), this.#graceMs)
+    this.#grace = setTimeout(() => this.close('no reader within the grace time'), this.#graceMs)
   }
 
   ack(seq: number): void {
     this.#acked = Math.max(this.#acked, seq)
-    this.#forgetWhenSafe()
+    this.#removeWhenAcknowledged()
   }
 
-  #forgetWhenSafe(): void {
+  #removeWhenAcknowledged(): void {
     if (!this.ended || this.#acked < this.#log.nextSeq - 1) return
-    this.#reader?.done()
+    this.#reader?.complete()
     this.close('acknowledged')
   }
 
@@ -151,7 +157,7 @@ export class ServedStream {
     this.request?.cancel()
     const reader = this.#reader
     this.#reader = undefined
-    reader?.cut(reason)
-    this.#forget()
+    reader?.disconnect(reason)
+    this.#remove()
   }
 }

@@ -2,14 +2,17 @@ import type { TokenBytes } from './token-bytes.ts'
 
 const SPACE = 0x20
 
-/** Token ids of one branch to text, as they come; a character is held back until its last byte is there. */
+/**
+ * Decodes the token ids of one branch to text, token by token; a character is held back until its last byte has
+ * arrived.
+ */
 export class BranchDecoder {
   readonly #bytes: TokenBytes
-  // A byte order mark is text here, not a hint.
+  // A byte order mark in the text is kept as text.
   readonly #utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
   #dropSpace: boolean
 
-  /** With `dropLeadingSpace` the first text loses one space: the prefix that some tokenizers put before every text. */
+  /** `dropLeadingSpace`: remove one space at the start of the text, which some tokenizers add before every text. */
   constructor(bytes: TokenBytes, dropLeadingSpace = false) {
     this.#bytes = bytes
     this.#dropSpace = dropLeadingSpace
@@ -24,7 +27,7 @@ export class BranchDecoder {
     return this.#utf8.decode(dropped, { stream: true })
   }
 
-  /** What is left of an unfinished character, as U+FFFD. Call where a text ends or is cut by a fork. */
+  /** Returns an incomplete character as U+FFFD. Call at the end of the text and at a fork. */
   flush(): string {
     return this.#utf8.decode()
   }

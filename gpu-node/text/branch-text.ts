@@ -4,18 +4,18 @@ import { StopMatcher } from './stop-matcher.ts'
 import type { TokenBytes } from './token-bytes.ts'
 import { TokenLogprobs } from './token-logprobs.ts'
 
-/** One branch's own text on its way out: tokens in, text that may be sent out. */
+/** Converts one branch's tokens to text that may be sent: decodes UTF-8 and applies stop strings. */
 export class BranchText {
-  /** Tokens that this branch sampled, or was forced to take. */
+  /** Number of tokens of this branch, sampled or forced. */
   tokens = 0
-  /** True once the branch has ended for the client; the engine may lag behind. */
+  /** True once the branch has ended for the client; the engine may still send tokens of it. */
   ended = false
   readonly #decoder: BranchDecoder
   readonly #stops: StopMatcher
-  /** Text that may be sent but was not yet. */
+  /** Text that may be sent but has not been taken yet. */
   #pending = ''
   #length = 0
-  /** UTF-16 code units decoded so far, held back or not. */
+  /** UTF-16 code units decoded so far, including those held back. */
   #decoded = 0
   readonly #logprobs: TokenLogprobs
 
@@ -25,7 +25,7 @@ export class BranchText {
     this.#logprobs = new TokenLogprobs(bytes)
   }
 
-  /** True when a stop string is complete: the branch ends here. */
+  /** Adds a token. Returns true when a stop string is complete, which ends the branch. */
   push(token: number): boolean {
     this.tokens++
     this.#logprobs.begin(this.#decoded)
@@ -35,8 +35,8 @@ export class BranchText {
   }
 
   /**
-   * Where the text ends or forks: lets out what was held back for the rest of a character or of a stop string. True when
-   * that completes a stop string.
+   * Call where the text ends or forks: releases text held back as a partial character or a possible stop string.
+   * Returns true when that completes a stop string.
    */
   flush(): boolean {
     const rest = this.#decoder.flush()
@@ -46,22 +46,22 @@ export class BranchText {
     return false
   }
 
-  /** Takes one of the log-probabilities that follow a token: first its own, then the likeliest. */
+  /** Adds a log-probability that follows a token: first the token's own, then those of the most likely tokens. */
   addLogprob(token: number, logprob: number): void {
     this.#logprobs.add(token, logprob)
   }
 
-  /** Of the tokens whose text begins in what {@link take} has given out, once. */
+  /** Returns, once, the log-probabilities of the tokens whose text starts in text returned by {@link take}. */
   takeLogprobs(): TokenLogprob[] {
     return this.#logprobs.takeBefore(this.#length)
   }
 
-  /** UTF-16 code units of the own text that nothing holds back. After {@link flush}: where a fork stands. */
+  /** UTF-16 code units of the branch's text that are not held back. After {@link flush}: the position of a fork. */
   get length(): number {
     return this.#length
   }
 
-  /** The text to send, once. */
+  /** Returns, once, the text that can be sent. */
   take(): string {
     const text = this.#pending
     this.#pending = ''

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 
 /**
- * Keeps the texts of control tokens apart by who wrote them. A user's `[Fork]` is six characters, the template's is
- * the token: the user's is marked before the template is rendered, and what carries no mark afterwards is replaced by
- * a name that nobody can guess and that only our tokenizer knows.
+ * Distinguishes control tokens written by the template from the same text written by a user: a user's `[Fork]` is
+ * six characters, the template's is the token. User text is marked before the template is rendered. Every
+ * unmarked occurrence in the rendered prompt is then replaced by an unguessable name, under which the tokenizer
+ * knows the token.
  */
 export class ControlText {
   readonly #contents: readonly string[]
@@ -24,11 +25,11 @@ export class ControlText {
     return `\u{F0002}${this.#nonce}:${this.#contents.indexOf(content)}\u{F0003}`
   }
 
-  /** User text in which no control token can be seen, alone or together with what the template puts beside it. */
+  /** Marks user text so that it contains no control token, neither alone nor together with adjacent template text. */
   guard(text: string): string {
     if (!this.#pattern) return text
     let guarded = text
-    // Breaking one token may leave another that overlapped it.
+    // Marking one occurrence may leave another one that overlapped it.
     for (let before = ''; before !== guarded; ) {
       before = guarded
       guarded = guarded.replace(this.#pattern, (match) => [...match].join(this.#mark))
@@ -36,13 +37,13 @@ export class ControlText {
     return this.#guardEnds(guarded)
   }
 
-  /** A rendered prompt with the template's control tokens under their names, and the user's as they were. */
+  /** Replaces the template's control tokens by their names and removes the marks from user text. */
   resolve(rendered: string): string {
     const named = this.#pattern ? rendered.replace(this.#pattern, (match) => this.nameOf(match)) : rendered
     return named.replaceAll(this.#mark, '')
   }
 
-  /** Half a token at an end could be completed by the template or by the next message. */
+  /** A partial token at either end could be completed by the template or by the next message. */
   #guardEnds(text: string): string {
     const trimmed = text.trim()
     if (trimmed === '') return text
@@ -54,7 +55,7 @@ export class ControlText {
   }
 }
 
-/** True when `text` begins with a proper end of `content`, or lies within it. */
+/** True when `text` starts with a proper suffix of `content`, or lies inside such a suffix. */
 function isEndOf(content: string, text: string): boolean {
   for (let from = 1; from < content.length; from++) {
     const end = content.slice(from)
@@ -63,7 +64,7 @@ function isEndOf(content: string, text: string): boolean {
   return false
 }
 
-/** True when `text` ends with a proper beginning of `content`, or lies within it. */
+/** True when `text` ends with a proper prefix of `content`, or lies inside such a prefix. */
 function isStartOf(content: string, text: string): boolean {
   for (let length = 1; length < content.length; length++) {
     const start = content.slice(0, length)

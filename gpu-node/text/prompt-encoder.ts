@@ -7,10 +7,10 @@ import { StartupError } from '../startup-error.ts'
 import { ControlText } from './control-text.ts'
 import { type TokenBytes, tokenBytes } from './token-bytes.ts'
 
-/** Chat messages to token ids: the checkpoint's template and tokenizer. */
+/** Converts chat messages to token ids with the checkpoint's template and tokenizer. */
 export class PromptEncoder {
   readonly bytes: TokenBytes
-  /** True when the tokenizer puts a space before the answer's text that its writer did not. */
+  /** True when the tokenizer adds a space before an answer's text. */
   readonly dropsLeadingSpace: boolean
   readonly #template: Template
   readonly #tokenizer: Tokenizer
@@ -18,7 +18,7 @@ export class PromptEncoder {
   readonly #named: TokenizerFiles['named']
   readonly #longestPieceBytes: number
 
-  /** `controlIds`: further tokens that only the template may write, beside those that the file calls special. */
+  /** `controlIds`: tokens that only the template may produce, in addition to those marked special in the file. */
   constructor(files: TokenizerFiles, controlIds: readonly number[] = []) {
     const isControl = (id: number, special: boolean) => special || controlIds.includes(id)
     const control = files.tokenizer.added_tokens.filter(({ id, special }) => isControl(id, special))
@@ -35,14 +35,14 @@ export class PromptEncoder {
   }
 
   /**
-   * @param maxTokens a prompt longer than this is refused, if possible before it is encoded.
+   * @param maxTokens a longer prompt is refused, if possible before it is encoded.
    * @throws AparError `context_length_exceeded`, or `invalid_request` when the template refuses the messages.
    */
   encode(messages: readonly ChatMessage[], maxTokens: number): Int32Array {
     return this.#encodeBounded(this.#render(messages), maxTokens)
   }
 
-  /** A text as it is, behind the checkpoint's first token where it has one; no chat template. */
+  /** Encodes a text without the chat template, after the checkpoint's BOS token if there is one. */
   encodeRaw(text: string, maxTokens: number): Int32Array {
     const { bos_token = '' } = this.#named
     return this.#encodeBounded(bos_token + this.#control.guard(text.toWellFormed()), maxTokens)
@@ -69,11 +69,14 @@ export class PromptEncoder {
   }
 
   #encodeRendered(rendered: string): number[] {
-    // The template writes the special tokens itself.
+    // The template already contains the special tokens.
     return this.#tokenizer.encode(this.#control.resolve(rendered), { add_special_tokens: false }).ids
   }
 
-  /** Encodes an answer behind a prompt, as training did, and looks whether its first token brings a space along. */
+  /**
+   * Encodes a prompt with an answer, as in training, and checks whether the answer's first token starts with a
+   * space.
+   */
   #addsSpaceToAnswers(): boolean {
     const prompt = this.#render([{ role: 'user', content: 'x' }])
     const before = this.#encodeRendered(prompt)
@@ -95,7 +98,7 @@ function openTokenizer(file: TokenizerFile): Tokenizer {
 
 function withNames(file: TokenizerFile, control: ControlText, ids: ReadonlySet<number>): TokenizerFile {
   const added = file.added_tokens.map((token) =>
-    // Normalisation is for texts that people write; nobody writes these names.
+    // The names must match exactly, without normalisation.
     ids.has(token.id) ? { ...token, content: control.nameOf(token.content), normalized: false } : token,
   )
   return { ...file, added_tokens: added }

@@ -1,21 +1,21 @@
 export interface Matched {
-  /** Text that is certain not to be part of a match. */
+  /** Text that cannot be part of a match. */
   text: string
-  /** True once a stop string is complete; push nothing more. */
+  /** True when a stop string is complete; do not push more text then. */
   stopped: boolean
 }
 
 /**
- * Finds the first stop string in a text that comes in pieces. The end of the text is held back while it may be the
- * beginning of a match. The result does not depend on how the text is cut: of several matches the one that is
- * complete first counts, and of those that end together the longest.
+ * Finds the first stop string in streamed text. The end of the text is held back while it could be the start of a
+ * match. The result does not depend on how the text is split into pieces: of several matches the one that ends
+ * first wins, and of those that end at the same place the longest.
  */
 export class StopMatcher {
   readonly #stops: readonly string[]
   readonly #memory: number
-  /** The last characters pushed, as many as a match could need. */
+  /** The last characters pushed, as many as a later match could include. */
   #tail = ''
-  /** Of the tail, how many characters at its end have not been given out. */
+  /** How many characters at the end of the tail are held back. */
   #held = 0
 
   constructor(stops: readonly string[]) {
@@ -39,8 +39,8 @@ export class StopMatcher {
   }
 
   /**
-   * Gives out what is held: the text ends here, or a fork needs to know how much text stands before it. A match
-   * that began before and ends after still counts, but what was given out cannot be taken back.
+   * Releases the held text, at the end of the text or at a fork, whose position must be final. A match that
+   * started before and ends later still stops the branch, but released text stays sent.
    */
   release(): string {
     const text = this.#tail.slice(this.#tail.length - this.#held)
@@ -48,7 +48,7 @@ export class StopMatcher {
     return text
   }
 
-  /** Where the match begins that ends first, after `from`. */
+  /** Start of the match that ends first after `from`. */
   #firstMatch(seen: string, from: number): number | undefined {
     let firstEnd = Number.POSITIVE_INFINITY
     let start: number | undefined
@@ -64,7 +64,7 @@ export class StopMatcher {
     return start
   }
 
-  /** Length of the longest end of `seen` with which a stop string begins. */
+  /** Length of the longest suffix of `seen` that is a prefix of a stop string. */
   #possibleStart(seen: string): number {
     for (let length = Math.min(this.#memory, seen.length); length > 0; length--) {
       const end = seen.slice(-length)

@@ -1,24 +1,24 @@
 import type { TokenizerFile } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 
-/** What each token adds to the text. Index = token id; undefined for ids without text: special or unused ones. */
+/** The bytes that each token adds to the text. Index = token id; undefined for special and unused ids. */
 export type TokenBytes = readonly (Uint8Array | undefined)[]
 
 const encoder = new TextEncoder()
 const BYTE_PIECE = /^<0x([0-9A-Fa-f]{2})>$/
 
 /**
- * The bytes of every token, by the two decoders in use: byte-level BPE, whose pieces are bytes in disguise, and
- * SentencePiece, whose pieces are text with ▁ for a space and <0x..> for a single byte.
+ * The bytes of every token, for the two supported decoders: byte-level BPE, where each character of a piece
+ * stands for a byte, and SentencePiece, whose pieces are text with ▁ for a space and <0x..> for a single byte.
  * @throws StartupError `unsupported_checkpoint` for any other decoder.
  */
 export function tokenBytes(file: TokenizerFile): TokenBytes {
   const style = decoderStyle(file)
   const spaced = (piece: string) => encoder.encode(piece.replaceAll('▁', ' '))
-  const unmask = byteLevelAlphabet()
+  const alphabet = byteLevelAlphabet()
   const bytes: (Uint8Array | undefined)[] = []
   for (const [piece, id] of Object.entries(file.model.vocab)) {
-    bytes[id] = style === 'byte-level' ? unmaskPiece(piece, unmask) : (singleByte(piece) ?? spaced(piece))
+    bytes[id] = style === 'byte-level' ? pieceBytes(piece, alphabet) : (singleByte(piece) ?? spaced(piece))
   }
   for (const { id, content, special } of file.added_tokens) {
     if (special) bytes[id] = undefined
@@ -47,7 +47,7 @@ function singleByte(piece: string): Uint8Array | undefined {
   return hex === undefined ? undefined : Uint8Array.of(Number.parseInt(hex, 16))
 }
 
-/** GPT-2's table: printable bytes stand for themselves, the others for the code points from 256 on. */
+/** GPT-2's byte-to-unicode table: printable bytes map to themselves, the others to code points from 256 on. */
 function byteLevelAlphabet(): Map<string, number> {
   const alphabet = new Map<string, number>()
   let next = 256
@@ -58,8 +58,8 @@ function byteLevelAlphabet(): Map<string, number> {
   return alphabet
 }
 
-/** A piece with a character outside the alphabet is no disguise: it stands for its own text. */
-function unmaskPiece(piece: string, alphabet: Map<string, number>): Uint8Array {
+/** A piece with a character outside the alphabet is plain text. */
+function pieceBytes(piece: string, alphabet: Map<string, number>): Uint8Array {
   const bytes: number[] = []
   for (const character of piece) {
     const byte = alphabet.get(character)

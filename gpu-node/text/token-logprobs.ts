@@ -1,27 +1,27 @@
 import type { TokenLogprob } from '../../shared/protocol/events.ts'
 import type { TokenBytes } from './token-bytes.ts'
 
-/** Stands for less than that, minus infinity included: JSON has no such number. As OpenAI does. */
-const LEAST = -9999
+/** Replaces smaller values, as in OpenAI's API: JSON has no minus infinity. */
+const MIN_LOGPROB = -9999
 
-/** The log-probabilities of one branch's tokens, until the text that they belong to is sent. */
+/** Collects the log-probabilities of one branch's tokens until their text is sent. */
 export class TokenLogprobs {
   readonly #bytes: TokenBytes
   readonly #waiting: TokenLogprob[] = []
-  /** Where the newest token's text begins; its own row has not come yet. */
+  /** Start of the newest token's text; undefined once the token's own log-probability has arrived. */
   #at: number | undefined
 
   constructor(bytes: TokenBytes) {
     this.#bytes = bytes
   }
 
-  /** A token begins, whose rows may follow. */
+  /** Call for each token, before its log-probabilities. */
   begin(at: number): void {
     this.#at = at
   }
 
   add(token: number, logprob: number): void {
-    const row = { ...this.#textOf(token), logprob: Math.max(LEAST, logprob) }
+    const row = { ...this.#textOf(token), logprob: Math.max(MIN_LOGPROB, logprob) }
     if (this.#at === undefined) {
       this.#waiting.at(-1)?.top.push(row)
     } else {
@@ -30,7 +30,10 @@ export class TokenLogprobs {
     }
   }
 
-  /** Those of tokens that begin before `end`; tokens without text, as [Fork] is one, are left out. */
+  /**
+   * Removes and returns the tokens whose text starts before `end`. Tokens without text, such as [Fork], are
+   * dropped.
+   */
   takeBefore(end: number): TokenLogprob[] {
     const count = this.#waiting.findIndex(({ at }) => at >= end)
     const taken = this.#waiting.splice(0, count === -1 ? this.#waiting.length : count)

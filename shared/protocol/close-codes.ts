@@ -1,34 +1,34 @@
 /**
- * Every code with which a WebSocket is closed here: between client and edge, session and gpu node, and on the socket with
- * which a node dials in. Below 4000 they are RFC 6455's (7.4.1) and IANA's registry's.
+ * Every WebSocket close code that apar uses: between client and edge, between edge and gpu node, and on the socket of a
+ * dialled-in node. Codes below 4000 are those of RFC 6455 (7.4.1) and of IANA's registry.
  */
 
-/** Nothing is missing: a client that leaves on purpose, a stream that has arrived. */
+/** The client closes on purpose, or the stream has been delivered completely. */
 export const CLOSE_NORMAL = 1000
 /** The page is closed, or the server shuts down. */
 export const CLOSE_GOING_AWAY = 1001
 export const CLOSE_PROTOCOL_ERROR = 1002
-/** Never sent: the other side gave no code. */
+/** Never sent; reported when the peer closed without a code. */
 const CLOSE_NO_STATUS = 1005
-/** Never sent: the connection broke. */
+/** Never sent; reported when the connection broke. */
 export const CLOSE_ABNORMAL = 1006
 export const CLOSE_INTERNAL_ERROR = 1011
-/** A gpu node shuts down: its streams move, and attaching to it again would be in vain. */
+/** The gpu node shuts down: move its streams, do not attach to it again. */
 export const CLOSE_SERVICE_RESTART = 1012
-/** The edge reads a gpu node's stream too slowly; it may attach again. */
+/** The edge reads a stream of the gpu node too slowly; it may attach again. */
 export const CLOSE_TRY_AGAIN_LATER = 1013
-/** The client was lost and may come back; or the way to a gpu node was, which says nothing about the stream. */
+/** The connection to a client or a gpu node was lost. Its streams may still run, and can be resumed. */
 export const CLOSE_LOST = 4000
-/** Frames that are not the protocol's: of a client too many in a row, of a gpu node one. */
+/** Invalid frames: too many in a row from a client, or a single one from a gpu node. */
 export const CLOSE_BAD_FRAMES = 4400
-/** The client reads too slowly; it may resume. */
+/** The client reads too slowly; it may resume the stream. */
 export const CLOSE_SLOW_CLIENT = 4408
-/** Another socket has taken over: of this stream, or of this gpu node. */
+/** A newer socket of the same stream, or of the same gpu node, has replaced this one. */
 export const CLOSE_REPLACED = 4409
-/** Never sent: the caller closed the connection that carried the stream. */
+/** Never sent; used inside the client when the caller closed the connection that carried the stream. */
 export const CLOSE_BY_CALLER = 4499
 
-/** Whether a client that closed with this code left on purpose. Anything else is a loss, after which it may come back. */
-export function isGoodbye(code: number): boolean {
+/** Whether a client closed its socket on purpose. After any other code it counts as disconnected and may resume. */
+export function isIntentionalClose(code: number): boolean {
   return code === CLOSE_NORMAL || code === CLOSE_GOING_AWAY || code === CLOSE_NO_STATUS
 }

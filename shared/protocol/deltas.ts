@@ -1,8 +1,8 @@
 import type { DeltaEvent, DeltasFrame, StreamEvent } from './events.ts'
 
 /**
- * `events` with every run of two or more deltas as one frame; nothing moves past what is no delta. Deltas with
- * log-probabilities stay as they are.
+ * Merges every run of two or more consecutive deltas into one frame; the order of other events does not change.
+ * Deltas with log-probabilities are not merged.
  */
 export function coalesce(events: readonly StreamEvent[]): (StreamEvent | DeltasFrame)[] {
   const out: (StreamEvent | DeltasFrame)[] = []
@@ -35,7 +35,7 @@ function merge(run: readonly DeltaEvent[], first: number): DeltasFrame {
   }
 }
 
-/** What a reader of single events makes of the frame: one delta per branch, numbered within the frame's range. */
+/** Converts the frame to single events: one delta per branch, numbered within the frame's range. */
 export function expand({ first, texts }: DeltasFrame): DeltaEvent[] {
   return texts.map(({ branch, text }, index) => ({ type: 'delta', seq: first + index, branch, text }))
 }

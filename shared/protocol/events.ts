@@ -8,46 +8,46 @@ export const FinishReason = z.enum(['stop', 'length', 'abort', 'error'])
 export type FinishReason = z.infer<typeof FinishReason>
 
 /**
- * How the texts of parent and child meet: `kept` when the checkpoint was trained with its white space kept, `mended`
- * when training data had lost it around the added tokens (the published APAR checkpoints).
+ * How the texts of parent and child are joined: `kept` when the training data kept its white space, `mended` when the
+ * training data had lost the white space around the added tokens (the published APAR checkpoints).
  */
 export const Joints = z.enum(['kept', 'mended'])
 export type Joints = z.infer<typeof Joints>
 
 export const Usage = z.object({
   prompt_tokens: z.int().min(0),
-  /** Of these, found in the prefix cache. */
+  /** Prompt tokens found in the prefix cache. */
   cached_prompt_tokens: z.int().min(0),
   completion_tokens: z.int().min(0),
   total_tokens: z.int().min(0),
-  /** Completion tokens per branch; [Fork] and the forced [Child] are counted where they stand. */
+  /** Completion tokens per branch; [Fork] counts for the parent, the forced [Child] for the child. */
   branches: z.array(z.object({ branch: z.int().min(0), completion_tokens: z.int().min(0) })),
 })
 export type Usage = z.infer<typeof Usage>
 
 export const seq = z.int().min(0)
-/** The engine's int32. */
+/** Branch ids are int32 in the engine. */
 export const branch = z
   .int()
   .min(0)
   .max(2 ** 31 - 1)
 const codes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]
 
-/** First event of a stream. Branch 0, the root, exists from here on. */
+/** First event of a stream. Branch 0, the root, exists from then on. */
 export const AcceptedEvent = z.object({
   type: z.literal('accepted'),
   seq,
   version: z.literal(PROTOCOL_VERSION),
-  /** Name of the stream: who knows it, and holds the key it was opened with, may resume it. */
+  /** Name of the stream; needed to resume it, together with the API key that opened it. */
   stream: z.string(),
   model: z.string(),
   joints: Joints,
   /** Unix time in seconds. */
   created: z.int(),
-  /** Changes with what could change a greedy text: checkpoint, arithmetic, device, version. */
+  /** Changes with anything that could change a greedy text: checkpoint, arithmetic, device, version. */
   fingerprint: z.string().optional(),
 })
-/** `branch` begins as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */
+/** `branch` starts as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */
 export const ForkEvent = z.object({
   type: z.literal('fork'),
   seq,
@@ -56,15 +56,15 @@ export const ForkEvent = z.object({
   at: z.int().min(0),
 })
 const tokenText = {
-  /** Its text; `token_id:<n>` for a token that has none, a broken character as U+FFFD. */
+  /** The token's text; `token_id:<n>` for a token without text. An incomplete character is U+FFFD. */
   token: z.string(),
   bytes: z.array(z.int().min(0).max(255)).nullable(),
-  /** Natural logarithm; -9999 stands for less than that. */
+  /** Natural logarithm; smaller values are reported as -9999. */
   logprob: z.number(),
 }
-/** One token of a branch's text, and the likeliest in its place, likeliest first. */
+/** One token of a branch's text, and the most likely tokens at its position, most likely first. */
 export const TokenLogprob = z.object({
-  /** Where its text begins in the branch's own text, in UTF-16 code units. */
+  /** Start of the token's text in the branch's own text, in UTF-16 code units. */
   at: z.int().min(0),
   ...tokenText,
   top: z.array(z.object(tokenText)),
@@ -77,13 +77,13 @@ export const DeltaEvent = z.object({
   seq,
   branch,
   text: z.string().min(1),
-  /** When the request asked for them: those of the tokens that begin in `text`. */
+  /** Only if requested: log-probabilities of the tokens whose text starts in `text`. */
   logprobs: z.array(TokenLogprob).optional(),
 })
 export const BranchEndEvent = z.object({ type: z.literal('branch_end'), seq, branch, reason: FinishReason })
-/** Last event of a stream that ended by itself or was cancelled. */
+/** Last event of a stream that completed or was cancelled. */
 export const DoneEvent = z.object({ type: z.literal('done'), seq, reason: FinishReason, usage: Usage })
-/** Last event of a stream that failed. What came before it stands. */
+/** Last event of a stream that failed. Earlier events stay valid. */
 export const ErrorEvent = z.object({
   type: z.literal('error'),
   seq,
@@ -93,8 +93,8 @@ export const ErrorEvent = z.object({
 })
 
 /**
- * One event of a stream, from the gpu node through the edge to the client. `seq` counts from 0 without gaps in each
- * stream. Every stream ends in exactly one `done` or `error`.
+ * One event of a stream, sent from the gpu node through the edge to the client. In each stream `seq` counts from
+ * 0 without gaps. Every stream ends with exactly one `done` or `error`.
  */
 export const StreamEvent = z.discriminatedUnion('type', [
   AcceptedEvent,
@@ -113,8 +113,8 @@ export type DoneEvent = z.infer<typeof DoneEvent>
 export type ErrorEvent = z.infer<typeof ErrorEvent>
 
 /**
- * The deltas `first` to `seq`, for a reader who could not keep up with them one by one: what each branch gained, in the
- * order in which the branches first appear. Only clients that send `ack` get it, in the place of those deltas.
+ * Replaces the deltas `first` to `seq` when several are ready at once: the new text of each branch, in the order
+ * in which the branches first appear. Sent only to clients with flow control (`ack`).
  */
 export const DeltasFrame = z.object({
   type: z.literal('deltas'),
@@ -124,20 +124,20 @@ export const DeltasFrame = z.object({
 })
 export type DeltasFrame = z.infer<typeof DeltasFrame>
 
-/** Says nothing, and has no number: proxies cut connections that stay quiet. */
+/** Has no content and no number: it keeps proxies from closing an idle connection. */
 export interface KeepAliveFrame {
   readonly type: 'keep_alive'
 }
 
-/** What a client gets. */
+/** What the edge sends to a client. */
 export type ServerFrame = StreamEvent | DeltasFrame | KeepAliveFrame
 
-/** The end of a stream that fails after event `seq` - 1. */
+/** The last event of a stream that fails after event `seq` - 1. */
 export function errorEvent({ code, message, param }: AparError, seq: number): ErrorEvent {
   return { type: 'error', seq, code, message, param: param ?? null }
 }
 
-/** True for the event after which a stream sends nothing more. */
+/** True for the last event of a stream. */
 export function isTerminal(event: StreamEvent): event is DoneEvent | ErrorEvent {
   return event.type === 'done' || event.type === 'error'
 }

@@ -7,11 +7,14 @@ export { MAX_FRAME_CHARS }
 
 export const Generate = GenerateRequest.extend({ type: z.literal('generate') })
 export const Cancel = z.strictObject({ type: z.literal('cancel') })
-/** Ends one branch and every branch below it; the others go on. Cancelling branch 0 cancels the stream. */
+/** Ends one branch and all its descendants; other branches continue. Cancelling branch 0 cancels the stream. */
 export const CancelBranch = z.strictObject({ type: z.literal('cancel_branch'), branch })
-/** Everything up to `seq` has arrived. */
+/** All events up to `seq` have arrived. */
 export const Ack = z.strictObject({ type: z.literal('ack'), seq })
 
-/** What a client sends on `GET /v1/stream`. The first frame is `generate`; a socket carries one stream (`multiplex.ts`: many). */
+/**
+ * Frames of a client on `GET /v1/stream`. The first one is `generate`. A socket carries one stream;
+ * `multiplex.ts`: many.
+ */
 export const ClientFrame = z.discriminatedUnion('type', [Generate, Cancel, CancelBranch, Ack])
 export type ClientFrame = z.infer<typeof ClientFrame>

@@ -4,14 +4,14 @@ import type { KeepAliveFrame, ServerFrame } from './events.ts'
 import { Ack, Cancel, CancelBranch, Generate } from './frames.ts'
 
 /**
- * Many requests on one socket, subprotocol `apar.mux.v1`: the frames of a socket of its own, each with the `id` of its
- * request. See docs/protocol.md.
+ * Many requests on one socket, subprotocol `apar.mux.v1`: the same frames as on a socket with one request, each
+ * with the `id` of its request. See docs/protocol.md.
  */
 
-/** A request's name on its socket, of the client's choosing; free again after the request's last event. */
+/** Chosen by the client, unique on its socket; can be reused after the request's last event. */
 const id = z.string().min(1).max(64)
 
-/** Goes on with a stream behind event `after`, as `?stream=&after=` does for a socket of its own. */
+/** Resumes a stream after event `after`, like `?stream=&after=` on a socket with one request. */
 const Resume = z.strictObject({
   type: z.literal('resume'),
   stream: z.string().max(64),
@@ -28,19 +28,22 @@ export const MultiplexedFrame = z.discriminatedUnion('type', [
 ])
 export type MultiplexedFrame = z.infer<typeof MultiplexedFrame>
 
-/** As much of a frame as tells whose it is. */
+/** The part of a frame that names its request; parsed when the whole frame is invalid. */
 export const Addressed = z.object({ id })
 
-/** Why a request's connection ended before the request did; what a close code says on a socket of its own. */
+/**
+ * Why the edge stopped sending a request's events before its end; corresponds to the close code of a socket with
+ * one request.
+ */
 export type CutReason = 'slow_client' | 'replaced' | 'lost'
 
-/** The request goes on for its grace time; `resume` reads on. Its `id` is free. */
+/** The request keeps running for its grace time and can be resumed. Its `id` can be reused. */
 export interface CutFrame {
   readonly type: 'cut'
   readonly reason: CutReason
 }
 
-/** About a frame that names no request. */
+/** The answer to a frame without a readable `id`. */
 export interface SocketErrorFrame {
   readonly type: 'error'
   readonly code: ErrorCode
@@ -48,7 +51,7 @@ export interface SocketErrorFrame {
   readonly param: string | null
 }
 
-/** What a client gets. */
+/** What the edge sends to a client. */
 export type MultiplexedServerFrame =
   | ((Exclude<ServerFrame, KeepAliveFrame> | CutFrame) & { readonly id: string })
   | KeepAliveFrame

@@ -2,22 +2,22 @@ import { z } from 'zod'
 import { branch, StreamEvent, seq } from './events.ts'
 import { GenerateRequest } from './request.ts'
 
-/** Name of a stream between edge and gpu node. */
+/** Name of a stream, unique at its gpu node. */
 const stream = z.string().min(1).max(64)
 
 /** Numbers per row of {@link NodeBatch}. */
 export const ROW_WIDTH = 4
 
 /**
- * What one delivery of the engine did to a stream: the unit of a gpu node's log. `events` is what clients see, never
- * empty. `rows` is how it came about: the engine's events behind them, flat, ROW_WIDTH numbers each [kind, branch, a, b]
- * (gpu-node/engine/engine-events.ts). From the rows of a stream so far another gpu node can go on with it; the edge keeps them
- * and does not look inside.
+ * What one delivery of engine events added to a stream; the unit of a stream's log. `events` is what clients
+ * receive, never empty. `rows` are the engine events that produced them, flat, ROW_WIDTH numbers each: [kind,
+ * branch, a, b] (gpu-node/engine/engine-events.ts). From all rows of a stream another gpu node can continue it;
+ * the edge stores them without interpreting them.
  */
 export const NodeBatch = z.strictObject({ rows: z.array(z.int()), events: z.array(StreamEvent).min(1) })
 export type NodeBatch = z.infer<typeof NodeBatch>
 
-/** Whose call a stream belongs to, for logs and traces; the answer does not depend on it. */
+/** The API call that a stream belongs to, for logs and traces; it does not affect the answer. */
 export const CallContext = z.strictObject({
   /** The edge's `x-request-id`. */
   request_id: z.string().max(64),
@@ -27,17 +27,21 @@ export const CallContext = z.strictObject({
 })
 export type CallContext = z.infer<typeof CallContext>
 
-/** Of the trace that a call belongs to; undefined when its client does not trace. */
+/** The id of the call's trace; undefined when the client sent no `traceparent`. */
 export function traceIdOf(callContext: CallContext | undefined): string | undefined {
   return callContext?.traceparent?.split('-')[1]
 }
 
 /**
- * What a StreamSession sends to a gpu node on `/v1/requests`: one socket per stream. The first frame is `start` or
+ * What the edge sends to a gpu node on `/v1/requests`, one socket per stream. The sender is a StreamSession, or
+ * the Worker itself for an HTTP call that cannot be resumed (docs/adr/0021). The first frame is `start` or
  * `attach`; the node answers with NodeBatch frames.
  */
 export const NodeFrame = z.discriminatedUnion('type', [
-  /** `log`: what the stream's earlier gpu node made of it. The events go on with the next number. */
+  /**
+   * `log`: the stream's batches from earlier gpu nodes; numbering continues after it. `origin`: the wire name of
+   * the call context.
+   */
   z.strictObject({
     type: z.literal('start'),
     stream,
@@ -45,11 +49,11 @@ export const NodeFrame = z.discriminatedUnion('type', [
     log: z.array(NodeBatch).optional(),
     origin: CallContext.optional(),
   }),
-  /** Goes on with a stream of this node after event `after` (-1: from the first), for a session that lost its socket. */
+  /** Continues reading a stream of this node after event `after` (-1: from the first) when the socket was lost. */
   z.strictObject({ type: z.literal('attach'), stream, after: z.int().min(-1) }),
   z.strictObject({ type: z.literal('cancel') }),
   z.strictObject({ type: z.literal('cancel_branch'), branch }),
-  /** Everything up to `seq` is safe with the client: with the last event's number the node may forget the stream. */
+  /** The client has received all events up to `seq`. After the last event's number the node may delete the stream. */
   z.strictObject({ type: z.literal('ack'), seq }),
 ])
 export type NodeFrame = z.infer<typeof NodeFrame>

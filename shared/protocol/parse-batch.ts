@@ -3,16 +3,16 @@ import type { DeltaEvent } from './events.ts'
 import { NodeBatch } from './node.ts'
 
 /**
- * As `parseJson(NodeBatch, text)`. What comes with every token, a batch of nothing but short deltas, is looked at by hand:
- * the schema takes a fifth of the edge's time on it, because a worker may not compile schemas.
+ * Same result as `parseJson(NodeBatch, text)`. The most frequent case, a batch with only short deltas, is checked
+ * by hand: the schema would take a fifth of the edge's time on it, because a Worker may not compile schemas.
  * @throws AparError `invalid_json`, `invalid_request`.
  */
 export function parseBatch(text: string): NodeBatch {
   const value = parseJsonText(text)
-  return isOfDeltas(value) ? value : parse(NodeBatch, value)
+  return hasOnlyDeltas(value) ? value : parse(NodeBatch, value)
 }
 
-function isOfDeltas(value: unknown): value is NodeBatch {
+function hasOnlyDeltas(value: unknown): value is NodeBatch {
   if (!isObjectOf(2, value)) return false
   const { rows, events } = value
   if (!Array.isArray(rows) || !Array.isArray(events) || events.length === 0) return false

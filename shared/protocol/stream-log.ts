@@ -2,7 +2,10 @@ import { AparError } from '../errors.ts'
 import { isTerminal, type StreamEvent } from './events.ts'
 import type { NodeBatch } from './node.ts'
 
-/** A stream's events and how they came about, in order and without gaps; at the gpu node as well as at the edge. */
+/**
+ * The log of a stream: its batches (events and engine rows), in order and without gaps. Kept by the gpu node and
+ * by the edge.
+ */
 export class StreamLog {
   readonly #events: StreamEvent[] = []
   readonly #batches: { rows: number[]; end: number }[] = []
@@ -24,7 +27,7 @@ export class StreamLog {
     return this.last !== undefined && isTerminal(this.last)
   }
 
-  /** @throws AparError `invalid_request` when its events are not the next ones; nothing is appended then. */
+  /** @throws AparError `invalid_request`, and appends nothing, when the batch does not continue the log. */
   append({ rows, events }: NodeBatch): void {
     if (this.ended) throw outOfOrder('a batch after the last event')
     events.forEach((event, index) => {
@@ -36,12 +39,12 @@ export class StreamLog {
     this.#batches.push({ rows, end: this.nextSeq })
   }
 
-  /** The events behind number `after`; -1 gives all. */
+  /** The events after number `after`; -1 gives all. */
   since(after: number): readonly StreamEvent[] {
     return this.#events.slice(after + 1)
   }
 
-  /** The same in batches; a batch that `after` cuts is given from there, with all its rows. */
+  /** The same as batches. If `after` lies inside a batch, that batch has only its later events, but all its rows. */
   batchesSince(after: number): NodeBatch[] {
     const batches: NodeBatch[] = []
     let begin = 0
@@ -53,7 +56,7 @@ export class StreamLog {
   }
 }
 
-/** Whoever sent it is at fault: a gpu node, or an edge that moves a stream. */
+/** The sender of the batch is at fault: a gpu node, or an edge that moves a stream. */
 function outOfOrder(what: string): AparError {
   return new AparError('invalid_request', `log: ${what}`, { param: 'log' })
 }

@@ -8,7 +8,7 @@ import { SHAPES } from '../../bench/engine/random-llama.ts'
 import { type Sample, summarise, summariseAll } from '../../bench/engine/summary.ts'
 import { llamaTensors } from '../../gpu-node/checkpoint/llama-tensors.ts'
 
-/** A case as the bench's last line has it. */
+/** Schema of a case in the bench's JSON output. */
 const BenchCase = z.strictObject({
   case: z.string().min(1),
   value: z.number(),
@@ -36,8 +36,8 @@ function samples(name: string, runs: readonly Partial<Sample>[]): Sample[] {
 const SINGLE = '110M bf16, single stream'
 const BESIDE = '110M bf16, single stream beside a busy process'
 
-describe('samples become figures', () => {
-  test('ratios are taken within a repetition, then the median', () => {
+describe('summary of samples', () => {
+  test('ratios are computed within a repetition, then their median', () => {
     const rows = summarise(
       named(SINGLE),
       samples(SINGLE, [
@@ -62,20 +62,20 @@ describe('samples become figures', () => {
     ])
   })
 
-  test('without a peer there is neither peer nor ratio', () => {
+  test('without a peer a row has neither peer nor ratio', () => {
     const rows = summarise(named(SINGLE), samples(SINGLE, [{ ours: 100, floor: 200 }]))
     expect(rows.map((row) => row.case)).toEqual([SINGLE, `${SINGLE}: share of the bandwidth`])
     expect(rows.flatMap((row) => Object.keys(row))).not.toContain('peer')
     expect(rows.flatMap((row) => Object.keys(row))).not.toContain('ratio')
   })
 
-  test('beside a busy process the share kept is the figure, and the goal is for ours alone', () => {
+  test('beside a busy process the value is the share kept, and its goal applies to our side only', () => {
     expect(summarise(named(BESIDE), samples(BESIDE, [{ ours: 0.6, theirs: 0.2 }]))).toMatchObject([
       { case: BESIDE, value: 0.6, unit: 'share', goal: 0.5, peer: 0.2 },
     ])
   })
 
-  test('every row of every case keeps the contract', () => {
+  test('every row of every case matches the schema', () => {
     const all = CASES.flatMap(({ name }) => samples(name, [{ ours: 3, theirs: 2, floor: 4 }]))
     const rows = summariseAll(all).flatMap((one) => one.rows)
     for (const row of rows) expect(BenchCase.parse(row)).toEqual(row)
@@ -86,7 +86,7 @@ describe('samples become figures', () => {
 
 describe('floors', () => {
   test.each(Object.entries(SHAPES))(
-    '%s: what a step multiplies with is what the checkpoint holds',
+    '%s: matrixElements counts the matrices of the checkpoint',
     (_, shape) => {
       const matrices = [...llamaTensors(shape)].filter(([name, size]) => {
         const isLookedUp = name === 'model.embed_tokens.weight' && !shape.tieWordEmbeddings
@@ -97,7 +97,7 @@ describe('floors', () => {
     },
   )
 
-  test('fewer bits are fewer bytes; a shared prompt is read once for all branches', () => {
+  test('bytes scale with the bits per weight; a shared prompt is read once for all branches', () => {
     const shape = SHAPES['110M']
     const one = named(SINGLE)
     expect(stepBytes({ ...one, dtype: 'int8' }, shape) / stepBytes(one, shape)).toBeCloseTo(34 / 64, 2)
@@ -111,7 +111,7 @@ describe('floors', () => {
 })
 
 describe('agreement of logits', () => {
-  test('largest difference, relative root mean square, same likeliest token', () => {
+  test('largest difference, relative root mean square, same most likely token', () => {
     const theirs = Float32Array.of(3, 4, 0, 1)
     expect(agreement(theirs, theirs, 2)).toEqual({ rows: 2, maxDifference: 0, relativeRms: 0, sameTop: 2 })
     const found = agreement(Float32Array.of(3, 4, 0.5, 0.25), theirs, 2)
@@ -119,7 +119,7 @@ describe('agreement of logits', () => {
     expect(found.relativeRms).toBeCloseTo(Math.sqrt((0.25 + 0.5625) / 26))
   })
 
-  test('a logit that is no number is as far away as can be', () => {
+  test('a NaN logit counts as an infinite difference', () => {
     const found = agreement(Float32Array.of(Number.NaN, 1), Float32Array.of(1, 1), 2)
     expect(found.maxDifference).toBe(Number.POSITIVE_INFINITY)
   })
@@ -129,8 +129,8 @@ describe('agreement of logits', () => {
   })
 })
 
-describe('the picture', () => {
-  test('has a point for every case with a peer, far ratios on its edge', () => {
+describe('the plot', () => {
+  test('has a point for every case with a peer; ratios outside the axis are drawn at its end', () => {
     const all = [SINGLE, '15M Q8, single stream'].flatMap((name) =>
       samples(name, [{ ours: 1000, theirs: 1 }]),
     )

@@ -28,7 +28,7 @@ const SHAPE: ModelShape = {
   tieWordEmbeddings: false,
 }
 
-test('metadata and tensors come back as they were given, each tensor at its aligned place', () => {
+test('metadata and tensors are read back unchanged, each tensor at an aligned offset', () => {
   const file = join(folder, 'small.gguf')
   const metadata = { a: { u32: 7 }, b: { f32: 0.5 }, c: { string: 'é' }, d: { strings: ['x', ''] } } as const
   const bytes = Uint8Array.from({ length: 12 }, (_, i) => i)
@@ -79,7 +79,7 @@ test('a random model has every tensor once, with the same numbers in BF16 and F3
   }
 })
 
-test('attention scores are the same after the rows of q and k changed places', () => {
+test('attention scores are unchanged by the reordering of the rows of q and k', () => {
   const heads = 2
   const headDim = 6
   const random = (seed: number) =>
@@ -105,7 +105,7 @@ test('attention scores are the same after the rows of q and k changed places', (
   )
 })
 
-/** Rotary embedding of one head at a position; which elements form a pair is what the two conventions differ in. */
+/** Rotary embedding of one head at a position. The two conventions differ in the elements that form a pair. */
 function rotate(head: readonly number[], position: number, pairs: 'halves' | 'neighbours'): number[] {
   const half = head.length / 2
   const out = [...head]

@@ -10,7 +10,7 @@ require('node:readline').createInterface({ input: process.stdin }).on('line', (l
 })`
 const start = () => new LineProcess(process.execPath, ['-e', PROGRAM])
 
-test('answers come in turn, and close waits for the end', async () => {
+test('answers commands in order, and close waits for the exit', async () => {
   const program = start()
   expect(await program.ask('count', 1, 2)).toEqual({ tokens: 2, seconds: 0.5 })
   expect(await program.ask('count')).toEqual({ tokens: 0, seconds: 0.5 })
@@ -18,14 +18,14 @@ test('answers come in turn, and close waits for the end', async () => {
   await expect(program.ask('count')).rejects.toThrow('ended with 0')
 })
 
-test('an error of the program is an error here, and it goes on', async () => {
+test('reports an error of the program, which keeps running', async () => {
   const program = start()
   await expect(program.ask('refuse')).rejects.toThrow('refuse: not today')
   expect(await program.ask('count', 1)).toMatchObject({ tokens: 1 })
   await program.close()
 })
 
-test('a program that ends leaves nobody waiting', async () => {
+test('rejects a pending command when the program exits', async () => {
   await expect(start().ask('die')).rejects.toThrow('ended with 3')
   await expect(new LineProcess('/no/such/program', []).ask('count')).rejects.toThrow('ENOENT')
 })

@@ -5,7 +5,7 @@ import { engineRequest } from '../support/engine-request.ts'
 
 const TOKENS = { fork: 1, child: 2, text: 3 }
 
-/** All rows of one request, and when its first step was. */
+/** Runs one request; returns all its rows and the time of its first step. */
 async function run(abortAfter = Number.POSITIVE_INFINITY) {
   const rows: number[][] = []
   let first = Number.NaN
@@ -30,7 +30,7 @@ async function run(abortAfter = Number.POSITIVE_INFINITY) {
   return { rows, first }
 }
 
-test('forks into all branches, writes as many letters as were asked for, and ends them all', async () => {
+test('forks into all branches, generates the requested letters, and ends all branches', async () => {
   const { rows } = await run()
   const of = (kind: number) => rows.filter(([each]) => each === kind)
   expect(of(EVENT.FORK).map(([, , parent, child]) => [parent, child])).toEqual([
@@ -45,7 +45,7 @@ test('forks into all branches, writes as many letters as were asked for, and end
   expect(of(EVENT.FINISH)).toEqual([[EVENT.FINISH, 1, 0, FINISH.STOP, 0]])
 })
 
-test('letters come in the order in which they are due', async () => {
+test('generates letters in the order of their due times', async () => {
   const { rows, first } = await run()
   const lengths = [0, 0, 0, 0]
   const due = rows
@@ -56,11 +56,11 @@ test('letters come in the order in which they are due', async () => {
       return dueTime({ first, branches: 4, stepMs: 2 }, branch, index)
     })
   expect(due).toEqual([...due].sort((a, b) => a - b))
-  // Ten steps; every branch has a letter in each but those in which the root forked and those before it was there.
+  // Ten steps. The root has no letter in the steps in which it forks, a child none before its fork.
   expect(lengths).toEqual([7, 8, 7, 6])
 })
 
-test('an aborted request ends at once, and once', async () => {
+test('an aborted request ends at once, with a single FINISH', async () => {
   const { rows } = await run(3)
   expect(rows.filter(([kind]) => kind === EVENT.FINISH)).toEqual([[EVENT.FINISH, 1, 0, FINISH.ABORT, 0]])
 })

@@ -1,9 +1,12 @@
-/** A reader of its own, after GGUF's specification, so that the writer is not checked against itself. */
+/**
+ * An independent GGUF reader, written from the specification, so that the writer is not tested against its own
+ * code.
+ */
 export interface Gguf {
   version: number
   metadata: Map<string, unknown>
   tensors: { name: string; dimensions: number[]; type: number; offset: number }[]
-  /** Where the tensors' bytes begin, padding included. */
+  /** Offset of the tensors' bytes, after padding. */
   dataStart: number
 }
 

@@ -10,8 +10,8 @@ import type { OpenEdge } from '../e2e/fleet.ts'
 export const ADMIN_KEY = 'admin-key-of-the-chaos'
 
 /**
- * The local edge with the worker of evictable-worker.mjs around its own, and without the IP rate limit, which would keep most
- * requests of one address out. `onLog` gets what the worker writes.
+ * The local edge with its worker wrapped by evictable-worker.mjs, and without the IP rate limit, which would
+ * refuse most requests from one address. `onLog` receives the worker's output.
  */
 export function evictableEdge(onLog: (line: string) => void): OpenEdge {
   return async ({ port, apiKeys, nodeSecret, stateDir }) => {

@@ -1,8 +1,9 @@
-// The edge's worker as it is (worker.js is dist/edge/worker.js), with a way to evict one stream's session: ctx.abort() throws its memory
-// and its sockets away and leaves its storage, as an eviction or a runtime update does.
+// Wraps the edge's unchanged worker (worker.js is dist/edge/worker.js) and adds a path that evicts one stream's
+// session: ctx.abort() discards its memory and its sockets and keeps its storage, as an eviction or a runtime
+// update does.
 import app, { StreamSession as Session } from './worker.js'
 
-// The other objects; what is exported here by name goes before.
+// Exports the other Durable Objects. The StreamSession below takes precedence over the re-export.
 export * from './worker.js'
 
 export class StreamSession extends Session {
@@ -15,7 +16,7 @@ export default {
   async fetch(request, env, context) {
     const [, stream] = /^\/chaos\/evict\/(\w+)$/.exec(new URL(request.url).pathname) ?? []
     if (stream === undefined) return app.fetch(request, env, context)
-    // The call fails with the object that it is for.
+    // Expected to fail: the call aborts the object that it runs in.
     await env.STREAM_SESSION.get(env.STREAM_SESSION.idFromString(stream))
       .evict()
       .catch(() => {})

@@ -3,21 +3,21 @@ import { fuzzInProcess } from './fuzz/in-process.ts'
 import { fuzzOverSockets } from './fuzz/over-sockets.ts'
 import { count, flat, never, type Scenario } from './scenario.ts'
 
-/** Of all inputs; the others go to the same parsers in this process. */
+/** Share of inputs sent over sockets; the others go to the same parsers in this process. */
 const SOCKET_SHARE = 0.1
 
-/** Damaged frames and bodies for edge and gpu node. What fails is printed with its seed and its input. */
-export const fuzz: Scenario = async ({ size, seed, say, record }) => {
+/** Sends invalid frames and bodies to edge and gpu node. A failure is printed with its seed and its input. */
+export const fuzz: Scenario = async ({ size, seed, log, record }) => {
   const begun = performance.now()
-  const over = await fuzzOverSockets(Math.ceil(size * SOCKET_SHARE), seed, say)
-  const inside = await fuzzInProcess(size - Math.ceil(size * SOCKET_SHARE), seed, say)
+  const over = await fuzzOverSockets(Math.ceil(size * SOCKET_SHARE), seed, log)
+  const inside = await fuzzInProcess(size - Math.ceil(size * SOCKET_SHARE), seed, log)
   const seconds = (performance.now() - begun) / 1000
   record({ seconds, over, inside })
   const name = `${over.inputs.total + inside.inputs.total} fuzzed frames and bodies`
   return [
-    never(`${name}: crashes, hangs, answers out of protocol`, over.failures.length, 'inputs'),
-    never(`${name}: unforeseen errors in process`, inside.failures.length, 'inputs'),
-    never(`${name}: faults that the edge logged`, over.faults.length, 'lines'),
+    never(`${name}: crashes, hangs, invalid answers`, over.failures.length, 'inputs'),
+    never(`${name}: unexpected errors in process`, inside.failures.length, 'inputs'),
+    never(`${name}: errors in the edge's log`, over.loggedErrors.length, 'lines'),
     never(`${name}: requests left running`, over.leftOver, 'requests'),
     never(`${name}: edge and node no longer serve`, over.stillServes ? 0 : 1, 'times'),
     flat(`${name}: growth of the edge's memory`, over.edgeGrowth, seconds),

@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** @throws Error when it takes longer. */
+/** Awaits `promise`. @throws Error when it does not settle within `limitMs`. */
 export async function inTime<T>(promise: Promise<T>, limitMs: number): Promise<T> {
   const late = new AbortController()
-  const hang = sleep(limitMs, undefined, { signal: late.signal }).then(() => {
-    throw new Error(`nothing came for ${limitMs} ms`)
+  const timeout = sleep(limitMs, undefined, { signal: late.signal }).then(() => {
+    throw new Error(`no result within ${limitMs} ms`)
   })
-  hang.catch(() => {})
+  timeout.catch(() => {})
   try {
-    return await Promise.race([promise, hang])
+    return await Promise.race([promise, timeout])
   } finally {
     late.abort()
   }

@@ -1,7 +1,10 @@
 import { expect, test } from 'vitest'
 import { killCases, killUnderLoad } from './kill-under-load.ts'
 
-/** Three nodes as their load is told; a kill takes what runs on the busiest at that moment, which may have changed. */
+/**
+ * A fleet of nodes that reports scripted loads. `atKill`: answers on the busiest node at each kill, which may
+ * differ from its last load.
+ */
 function fleetOf(loads: number[][], atKill: number[]) {
   const calls: string[] = []
   return {
@@ -15,7 +18,7 @@ function fleetOf(loads: number[][], atKill: number[]) {
   }
 }
 
-test('kills while something runs, and counts what ran at the kill, not before', async () => {
+test('kills only under load, and counts the answers that run at the moment of the kill', async () => {
   const fleet = fleetOf(
     [
       [0, 0, 0],
@@ -24,29 +27,29 @@ test('kills while something runs, and counts what ran at the kill, not before', 
     ],
     [3, 1],
   )
-  const told: number[] = []
-  const kills = await killUnderLoad(fleet, 2, ({ running }) => told.push(running))
+  const reported: number[] = []
+  const kills = await killUnderLoad(fleet, 2, ({ running }) => reported.push(running))
   expect(kills).toEqual([
     { killed: 1, running: 3 },
     { killed: 2, running: 1 },
   ])
-  expect(told).toEqual([3, 1])
+  expect(reported).toEqual([3, 1])
   expect(fleet.calls).toEqual(['kill', 'add', 'kill', 'add'])
 })
 
-test('breaks off when there is nobody left to harm', async () => {
+test('fails when no answers run any more', async () => {
   const fleet = fleetOf([[1, 0, 0]], [1])
   await expect(killUnderLoad(fleet, 2, () => {}, 0)).rejects.toThrow('nothing runs after 1 kills')
 })
 
-test('a kill that hit nothing does not count', async () => {
+test('a kill that hits no answer does not count', async () => {
   const fleet = fleetOf([[1], [1], [1], [1]], [2, 0, 0, 1])
   const kills = await killUnderLoad(fleet, 2)
   expect(kills.map(({ running }) => running)).toEqual([2, 0, 0, 1])
   expect(killCases('2 killed', kills)).toMatchObject([{ value: 3 }, { value: 2 }])
 })
 
-test('breaks off when kills hit nothing', async () => {
+test('fails when too many kills hit nothing', async () => {
   const fleet = fleetOf([[1], [1], [1], [1], [1]], [0, 0, 0, 0, 0])
   await expect(killUnderLoad(fleet, 2)).rejects.toThrow('3 kills hit nothing')
 })

@@ -5,24 +5,24 @@ import { count } from './scenario.ts'
 
 const POLL_MS = 20
 /** Longer than any pause between two answers. */
-const PATIENCE_MS = 30_000
+const IDLE_TIMEOUT_MS = 30_000
 
-/** One kill, and how many answers ran on the node at that moment. */
+/** One kill: its number, and how many answers ran on the node at that moment. */
 export interface Kill {
   readonly killed: number
   readonly running: number
 }
 
 /**
- * Kills the busiest node and puts a new one in its place, until `size` kills have hit something: what ran on a node may have
- * ended just before it died.
- * @throws Error when nothing runs any more, or most kills hit nothing: there is nobody left to harm.
+ * Kills the busiest node and replaces it by a new one, until `size` kills have hit a running answer. A kill hits
+ * nothing when the node's answers ended just before.
+ * @throws Error when no answers run any more, or when too many kills hit nothing.
  */
 export async function killUnderLoad(
   fleet: Pick<LocalFleet, 'load' | 'killBusiest' | 'addNode'>,
   size: number,
   onKill: (kill: Kill) => void = () => {},
-  patienceMs = PATIENCE_MS,
+  idleTimeoutMs = IDLE_TIMEOUT_MS,
 ): Promise<Kill[]> {
   const kills: Kill[] = []
   let hits = 0
@@ -30,7 +30,8 @@ export async function killUnderLoad(
   while (hits < size) {
     if (kills.length - hits > size) throw new Error(`${kills.length - hits} kills hit nothing`)
     if ((await fleet.load()).every(({ running }) => running === 0)) {
-      if (performance.now() - busyAt > patienceMs) throw new Error(`nothing runs after ${kills.length} kills`)
+      if (performance.now() - busyAt > idleTimeoutMs)
+        throw new Error(`nothing runs after ${kills.length} kills`)
       await sleep(POLL_MS)
       continue
     }

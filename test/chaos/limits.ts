@@ -8,8 +8,8 @@ import { never, type Scenario } from './scenario.ts'
 
 const TEST = 'never reserves more streams or tokens than allowed, and leaks none'
 
-/** The race that test/edge/key-limits.test.ts runs inside workerd, at this size. */
-export const limits: Scenario = async ({ size, say }) => {
+/** Runs the race test of test/edge/key-limits.test.ts, which runs inside workerd, with this many races. */
+export const limits: Scenario = async ({ size, log }) => {
   const folder = mkdtempSync(join(tmpdir(), 'apar-races-'))
   try {
     const outputFile = join(folder, 'report.json')
@@ -25,7 +25,7 @@ export const limits: Scenario = async ({ size, say }) => {
       readFileSync(outputFile, 'utf8'),
     )
     if (report.numPassedTests + report.numFailedTests !== 1) throw new Error('the race was not run')
-    say(`${size} races run`)
+    log(`${size} races run`)
     const name = `${size} races on one key's limits: over a limit, or a slot leaked`
     return [never(name, report.numFailedTests, 'runs')]
   } finally {

@@ -11,7 +11,7 @@ interface Planned {
   readonly size: number
 }
 
-/** `chaos [--quick] [--json] [NAME[=SIZE] ...]`: as benches do, and ends with 1 when something happened that must not. */
+/** `chaos [--quick] [--json] [NAME[=SIZE] ...]`: output as of the benches; exit code 1 when a case misses its goal. */
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -33,13 +33,13 @@ async function main(): Promise<number> {
     const options = {
       size,
       seed,
-      say: (line: string) => console.error(`chaos: ${name}: ${line}`),
+      log: (line: string) => console.error(`chaos: ${name}: ${line}`),
       record: (sample: object) => file.add({ bench: 'chaos', case: name, seed, ...sample }),
     }
-    // What the others found is worth knowing all the same.
+    // A scenario that fails must not prevent the others.
     const found = await scenario(options).catch((error: unknown) => {
-      options.say(error instanceof Error ? (error.stack ?? error.message) : String(error))
-      return [never(`${name}: broke off`, 1, 'times')]
+      options.log(error instanceof Error ? (error.stack ?? error.message) : String(error))
+      return [never(`${name}: failed to run`, 1, 'times')]
     })
     cases.push(...found)
     console.error(`chaos: ${name}: ${((performance.now() - begun) / 1000).toFixed(1)} s`)
@@ -56,7 +56,7 @@ async function main(): Promise<number> {
   return cases.every(meetsGoal) ? 0 : 1
 }
 
-/** All scenarios, or those that are named, with the size that is said behind `=`. */
+/** All scenarios, or the named ones, with the size given after `=`. */
 function planOf(names: readonly string[], quick: boolean): Planned[] {
   const asked = names.length > 0 ? names : Object.keys(SCENARIOS)
   return asked.map((argument) => {

@@ -2,34 +2,34 @@ import { FLAT_PERCENT } from '../../bench/edge/process-usage.ts'
 import type { BenchCase } from '../../bench/report.ts'
 
 export interface ScenarioOptions {
-  /** Drops, kills, evictions, races, inputs or seconds. */
+  /** Number of drops, kills, evictions, races or inputs, or duration in seconds. */
   readonly size: number
-  /** What is drawn at random follows from it, as far as the machine's timing lets it. */
+  /** Seed of all random choices; results also depend on timing. */
   readonly seed: number
-  /** A line of progress. */
-  readonly say: (line: string) => void
-  /** Keeps a raw sample. */
+  /** Prints a line of progress. */
+  readonly log: (line: string) => void
+  /** Stores a raw sample. */
   readonly record: (sample: Record<string, unknown>) => void
 }
 
-/** Does harm, and counts what it cost. */
+/** Injects faults and counts their effects. */
 export type Scenario = (options: ScenarioOptions) => Promise<BenchCase[]>
 
-/** Something that must not happen, and how often it did. */
+/** A case with goal 0: `value` is how often a forbidden effect occurred. */
 export function never(name: string, value: number, unit: string): BenchCase {
   return { case: name, value, unit, better: 'lower', goal: 0 }
 }
 
-/** In less time caches and heaps still fill, and memory says nothing yet. */
-const LONG_ENOUGH_S = 120
+/** In shorter runs caches and heaps still fill, so the growth of memory means nothing. */
+const MIN_MEMORY_RUN_S = 120
 
-/** How memory grew over a run of so many seconds, of which a short one is only told. */
+/** Growth of memory over a run of this many seconds; a short run has no goal. */
 export function flat(name: string, percent: number, seconds: number): BenchCase {
-  const goal = seconds < LONG_ENOUGH_S ? null : FLAT_PERCENT
+  const goal = seconds < MIN_MEMORY_RUN_S ? null : FLAT_PERCENT
   return { case: name, value: Number(percent.toPrecision(4)), unit: '%', better: 'lower', goal }
 }
 
-/** Said beside what must not happen. */
+/** A case without a goal: context for the other cases. */
 export function count(name: string, value: number, unit: string): BenchCase {
   return {
     case: name,
@@ -40,7 +40,7 @@ export function count(name: string, value: number, unit: string): BenchCase {
   }
 }
 
-/** Random numbers in [0, 1) that follow from the seed (mulberry32). */
+/** A seeded random number generator in [0, 1) (mulberry32). */
 export function seeded(seed: number): () => number {
   let state = seed >>> 0
   return () => {

@@ -8,9 +8,9 @@ import { soak } from './soak.ts'
 
 interface Sized {
   readonly run: Scenario
-  /** What issue figures are taken with. */
+  /** The size for the figures in issues. */
   readonly full: number
-  /** All of them together end within 90 s. */
+  /** All scenarios together take less than 90 s at this size. */
   readonly quick: number
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { laneLines, printable } from '../../cli/chat/branch-lines.ts'
+import { branchLines, printable } from '../../cli/chat/branch-lines.ts'
 import { LiveBlock } from '../../cli/chat/screen.ts'
 import { BranchTree } from '../../shared/branch-tree.ts'
 
@@ -13,24 +13,24 @@ function tree(): BranchTree {
   return tree
 }
 
-test('a lane per branch, in document order, indented by depth', () => {
-  expect(laneLines(tree(), 40, 10)).toEqual(['▸ 0 1. one: 2. two:', '  ✓ 1 the first', '  ▸ 2 '])
+test('one line per branch, in document order, indented by depth', () => {
+  expect(branchLines(tree(), 40, 10)).toEqual(['▸ 0 1. one: 2. two:', '  ✓ 1 the first', '  ▸ 2 '])
 })
 
 test('a long text shows its end within the columns', () => {
-  for (const line of laneLines(tree(), 14, 10)) expect(line.length).toBeLessThan(14)
-  expect(laneLines(tree(), 14, 10)[0]).toBe('▸ 0 … 2. two:')
+  for (const line of branchLines(tree(), 14, 10)) expect(line.length).toBeLessThan(14)
+  expect(branchLines(tree(), 14, 10)[0]).toBe('▸ 0 … 2. two:')
 })
 
-test('more branches than rows: those that grow are shown, the others counted', () => {
-  expect(laneLines(tree(), 40, 2)).toEqual(['▸ 0 1. one: 2. two:', '  ... 2 more'])
+test('with more branches than rows, shows branches that have not ended and counts the others', () => {
+  expect(branchLines(tree(), 40, 2)).toEqual(['▸ 0 1. one: 2. two:', '  ... 2 more'])
 })
 
-test('text cannot steer the terminal', () => {
+test('text cannot contain terminal control sequences', () => {
   expect(printable('a\u001b[2Jb\rc\u0007\u009bd\n')).toBe('abcd\n')
 })
 
-test('a block is drawn over itself', () => {
+test('a block is redrawn in place', () => {
   let written = ''
   const block = new LiveBlock({ write: (text) => (written += text) })
   block.draw(['a', 'b'])

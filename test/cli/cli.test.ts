@@ -35,7 +35,7 @@ async function apar(args: string[], env: Record<string, string> = {}): Promise<R
 const lines = (text: string) => text.trim().split('\n')
 
 describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)))('apar', () => {
-  test('says in one line that a port is taken', async () => {
+  test('reports a taken port in one line', async () => {
     const holder = createServer().listen(0, '127.0.0.1')
     await once(holder, 'listening')
     const { port } = holder.address() as AddressInfo
@@ -45,7 +45,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(lines(stderr)).toEqual([expect.stringMatching(`^apar: port ${port} on 127.0.0.1 is in use`)])
   })
 
-  test('says in one line what is wrong with a model folder', async () => {
+  test('reports an invalid model folder in one line', async () => {
     const folder = tinyCheckpoint()
     folder.write('config.json', '{}')
     const { code, stderr } = await apar(['gpu-node', '--model', folder.path], { NODE_SECRET: 's' })
@@ -54,7 +54,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(lines(stderr)).toEqual([expect.stringMatching(/^apar: .*config\.json: architectures/)])
   })
 
-  test('says in one line that this device has no fp8 KV cache', async () => {
+  test('reports in one line that a device does not support an fp8 KV cache', async () => {
     const { code, stderr } = await apar(['gpu-node', '--device', 'cpu', '--kv-cache-dtype', 'fp8'], {
       NODE_SECRET: 's',
     })
@@ -62,7 +62,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(lines(stderr).at(-1)).toMatch(/^apar: .*fp8 KV cache is for CUDA devices.*\(engine_unavailable\)$/)
   })
 
-  test('serve ends with its gpu node, which has said why', async () => {
+  test('serve exits when its gpu node fails to start, and only the node prints the reason', async () => {
     const { code, stderr } = await apar(['serve', '--port', '0', '--model', '/nowhere'])
     expect(code).toBe(1)
     expect(lines(stderr)).toEqual(['apar: /nowhere is not a folder (broken_checkpoint)'])
@@ -91,7 +91,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(stderr).not.toMatch(/\n\s+at /)
   })
 
-  test('makes keys that match their record', async () => {
+  test('creates keys that match their record', async () => {
     const { code, stdout } = await apar(['keys', 'new', '--id', 'team', '--requests-per-minute', '5'])
     expect(code).toBe(0)
     const [key = '', json = ''] = lines(stdout)
@@ -137,7 +137,7 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     })
   }
 
-  test('answers apar chat, and a signal ends everything', { timeout: 120_000 }, async () => {
+  test('answers apar chat, and a signal ends all processes', { timeout: 120_000 }, async () => {
     const { url, key, process } = await serve()
     const answer = await apar(['chat', 'How do I use tar?', '--url', url, '--key', key, '--max-tokens', '60'])
     expect(answer).toMatchObject({ code: 0, stderr: '' })
@@ -148,7 +148,7 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     await untilNothingListens(url)
   })
 
-  test('gives out keys, new secrets for them, and takes them back', { timeout: 120_000 }, async () => {
+  test('creates, rotates and revokes keys', { timeout: 120_000 }, async () => {
     const { url, process } = await serve()
     const keys = (...args: string[]) =>
       apar(['keys', ...args, '--url', url], { APAR_ADMIN_KEY: 'admin-of-this-test' })
@@ -160,7 +160,7 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     expect(await statusOf(made)).toBe(200)
     const list = await keys('list')
     expect(list.stdout).toMatch(/team.*good.*generate.*demo.*tokens_per_day 1000/)
-    // It may go into a file.
+    // No colours: the output may be written to a file.
     expect(list.stdout).not.toContain('\u001b')
     const [, secret] = /^apar_team_(.{16,})$/.exec(made.stdout.trim()) ?? []
     expect(secret).toBeDefined()
@@ -179,7 +179,7 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     await once(process, 'exit')
   })
 
-  test('takes further gpu nodes with the node secret it was given, and keeps its state to itself', {
+  test('accepts more gpu nodes with the given node secret, and keeps its state folder private', {
     timeout: 120_000,
   }, async () => {
     const parent = await mkdtemp(join(tmpdir(), 'apar-state-'))
@@ -200,7 +200,7 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     await rm(parent, { recursive: true })
   })
 
-  test('leaves no process behind when it is killed', { timeout: 120_000 }, async () => {
+  test('leaves no processes running when it is killed', { timeout: 120_000 }, async () => {
     const { url, process } = await serve()
     process.kill('SIGKILL')
     await once(process, 'exit')

@@ -7,7 +7,7 @@ import { openStream, type StreamOptions } from '../../client/index.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 
-/** An edge that does what the test says. */
+/** A fake edge, scripted by each test. */
 let http: Server
 let sockets: WebSocketServer
 let frames: ClientFrame[]
@@ -87,12 +87,12 @@ describe('a stream', () => {
     expect(await stream.text()).toBe('1. a: b 2.')
   })
 
-  test('gives its text without being read', async () => {
+  test('returns its text without being iterated', async () => {
     onFrame = (_, send) => forked.forEach(send)
     expect(await open().text()).toBe('1. a: b 2.')
   })
 
-  test('fails with the error that the edge sent, after what came before it', async () => {
+  test('delivers earlier events, then fails with the error that the edge sent', async () => {
     onFrame = (_, send) => {
       send(accepted)
       send({ type: 'error', seq: 1, code: 'model_not_found', message: 'no such model', param: 'model' })
@@ -120,7 +120,7 @@ describe('a stream', () => {
     await expect(open().text()).rejects.toMatchObject({ code: 'internal_error' })
   })
 
-  test('says why a handshake was refused, which a WebSocket does not', async () => {
+  test('reports why a handshake was refused, which a WebSocket does not', async () => {
     const error = { message: 'slow down', type: 'rate_limit_error', param: null, code: 'rate_limit_exceeded' }
     refusal = { status: 429, body: JSON.stringify({ error }) }
     await expect(open().text()).rejects.toMatchObject({ code: 'rate_limit_exceeded', retryAfterSeconds: 7 })
@@ -145,7 +145,7 @@ describe('cancelling', () => {
     expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'abort' })
   })
 
-  test('works before the connection is open, and through a signal', async () => {
+  test('works through a signal, also before the connection is open', async () => {
     const signal = AbortSignal.abort()
     const events: StreamEvent[] = []
     for await (const event of open({ signal })) events.push(event)
@@ -153,12 +153,12 @@ describe('cancelling', () => {
     expect(events.at(-1)).toMatchObject({ reason: 'abort' })
   })
 
-  test('happens when the reader leaves', async () => {
+  test('happens when the reader leaves the loop', async () => {
     for await (const _ of open()) break
     await expect.poll(() => frames.map(({ type }) => type)).toEqual(['generate', 'cancel'])
   })
 
-  test('of one branch leaves the others', async () => {
+  test('of one branch does not cancel the others', async () => {
     onFrame = (frame, send) => {
       if (frame.type === 'generate') send(accepted)
       else send(done(1))

@@ -6,7 +6,7 @@ import WebSocket, { WebSocketServer } from 'ws'
 import { type Connection, openConnection } from '../../client/index.ts'
 import type { MultiplexedFrame } from '../../shared/protocol/multiplex.ts'
 
-/** An edge that does what the test says. */
+/** A fake edge, scripted by each test. */
 let http: Server
 let sockets: WebSocketServer
 let frames: MultiplexedFrame[]
@@ -57,7 +57,7 @@ const usage = {
   branches: [],
 }
 
-/** The stream's name is the prompt, and so is its text. */
+/** Events of a stream whose name and text are `text`; tests use the prompt. */
 const answer = (text: string) => [
   { type: 'accepted', seq: 0, version: 1, stream: text, model: 'm', joints: 'kept', created: 1 },
   { type: 'delta', seq: 1, branch: 0, text },
@@ -67,7 +67,7 @@ const answer = (text: string) => [
 ]
 const promptOf = (frame: MultiplexedFrame) => ('messages' in frame ? (frame.messages[0]?.content ?? '') : '')
 
-test('streams share one socket and keep their texts apart', async () => {
+test('streams share one socket without mixing their texts', async () => {
   onFrame = (frame, send) => {
     if (frame.type === 'generate') answer(promptOf(frame)).forEach(send)
   }
@@ -76,12 +76,12 @@ test('streams share one socket and keep their texts apart', async () => {
   expect(await connection.stream(request('later')).text()).toBe('later!')
   expect(sockets.clients.size).toBe(1)
   expect(new Set(frames.map(({ id }) => id)).size).toBe(4)
-  // The edge would else keep each for a while.
+  // Without the ack the edge would keep each stream for its grace time.
   await vi.waitFor(() => expect(frames.filter(({ type }) => type === 'ack')).toHaveLength(4))
   expect([...sockets.clients][0]?.protocol).toBe('apar.mux.v1')
 })
 
-test('a cancel ends one stream only, and so does a failure', async () => {
+test('a cancel or a failure ends only one stream', async () => {
   onFrame = (frame, send) => {
     if (frame.type === 'generate') answer(promptOf(frame)).slice(0, 2).forEach(send)
     if (frame.type === 'cancel') send({ type: 'done', seq: 2, reason: 'abort', usage })
@@ -99,7 +99,7 @@ test('a cancel ends one stream only, and so does a failure', async () => {
   expect(await c?.text()).toBe('c')
 })
 
-test('every stream goes on after the socket was lost', async () => {
+test('every stream resumes after the socket was lost', async () => {
   let cut = false
   onFrame = (frame, send, socket) => {
     if (frame.type === 'generate') {
@@ -119,7 +119,7 @@ test('every stream goes on after the socket was lost', async () => {
   expect(frames.filter(({ type }) => type === 'generate')).toHaveLength(2)
 })
 
-test('a stream that the edge cut comes back on the same socket', async () => {
+test('a stream that the edge has cut resumes on the same socket', async () => {
   onFrame = (frame, send) => {
     if (frame.type === 'generate') {
       answer('a').slice(0, 2).forEach(send)
@@ -134,7 +134,7 @@ test('a stream that the edge cut comes back on the same socket', async () => {
   expect(sockets.clients.size).toBe(1)
 })
 
-test('a stream that somebody else reads now does not come back', async () => {
+test('a stream that another connection has taken over does not resume', async () => {
   onFrame = (frame, send) => {
     if (frame.type === 'generate') answer('a').slice(0, 2).forEach(send)
     send({ type: 'cut', reason: 'replaced' })
@@ -143,12 +143,12 @@ test('a stream that somebody else reads now does not come back', async () => {
   expect(frames).toHaveLength(1)
 })
 
-test('says why the edge does not take the socket', async () => {
+test('reports why the edge refuses the socket', async () => {
   accept = false
   await expect(connection.stream(request('a')).text()).rejects.toMatchObject({ code: 'invalid_api_key' })
 })
 
-test('a prompt that is too long fails alone', async () => {
+test('a prompt that is too long fails only its own stream', async () => {
   onFrame = (frame, send) => {
     if (frame.type === 'generate') answer(promptOf(frame)).forEach(send)
   }
@@ -158,7 +158,7 @@ test('a prompt that is too long fails alone', async () => {
   expect(await short).toBe('a!')
 })
 
-test('close ends what runs, opens nothing again and takes nothing more', async () => {
+test('close fails running and later streams, and does not reconnect', async () => {
   const codes: number[] = []
   onFrame = (frame, send, socket) => {
     socket.on('close', (code) => codes.push(code))
@@ -171,12 +171,12 @@ test('close ends what runs, opens nothing again and takes nothing more', async (
   await expect(a?.text()).rejects.toMatchObject(closed)
   await expect(b?.text()).rejects.toMatchObject(closed)
   await expect(connection.stream(request('c')).text()).rejects.toMatchObject(closed)
-  // Which cancels them at the edge.
+  // Code 1000 cancels the streams at the edge.
   await vi.waitFor(() => expect(new Set(codes)).toEqual(new Set([1000])))
   expect(frames.map(({ type }) => type)).toEqual(['generate', 'generate'])
 })
 
-test('close also ends a stream that was about to come back', async () => {
+test('close also fails a stream that is reconnecting', async () => {
   let upgrades = 0
   http.on('upgrade', () => void upgrades++)
   onFrame = (_, send, socket) => {

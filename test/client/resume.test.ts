@@ -9,7 +9,10 @@ import { coalesce } from '../../shared/protocol/deltas.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 
-/** An edge that has a stream's events, and cuts each connection after as many frames as the test says. */
+/**
+ * A fake edge with the events of one stream; it closes each connection after the number of frames that the test
+ * sets.
+ */
 let http: Server
 let sockets: WebSocketServer
 let events: StreamEvent[]
@@ -34,7 +37,7 @@ beforeEach(async () => {
       const rest = events.slice(after + 1)
       const all = merge ? coalesce(rest) : rest
       const cut = cuts.shift() ?? Number.POSITIVE_INFINITY
-      // The first event always arrives: without the stream's name there is nothing to come back to.
+      // The first event always arrives: without the stream's name the client cannot resume.
       const now = all.slice(0, after < 0 ? Math.max(1, cut) : cut)
       now.forEach((frame, index) => {
         if (index % 3 === 0) accepted.send('{"type":"keep_alive"}')
@@ -65,7 +68,7 @@ const usage = {
   branches: [],
 }
 
-/** An answer of two branches, their deltas mixed as `order` says. */
+/** An answer of two branches; `order` gives the branch of each delta. */
 function answer(order: readonly number[]): StreamEvent[] {
   const body = order.map((branch, index) => ({ type: 'delta' as const, branch, text: `${branch}.${index} ` }))
   return [
@@ -86,7 +89,7 @@ function answer(order: readonly number[]): StreamEvent[] {
 const orders = fc.array(fc.nat(1), { maxLength: 120 })
 const anyCuts = fc.array(fc.nat(30), { maxLength: 4 })
 
-test('a stream that is cut anywhere, however often, comes once and in order', {
+test('a stream whose connection breaks anywhere and any number of times delivers each event once and in order', {
   timeout: 60_000,
 }, async () => {
   await fc.assert(
@@ -101,7 +104,7 @@ test('a stream that is cut anywhere, however often, comes once and in order', {
   )
 })
 
-test('merged deltas give the same text, and can be cut as well', { timeout: 60_000 }, async () => {
+test('merged deltas give the same text, also when the connection breaks', { timeout: 60_000 }, async () => {
   merge = true
   await fc.assert(
     fc.asyncProperty(orders, anyCuts, async (order, at) => {
@@ -119,7 +122,7 @@ test('merged deltas give the same text, and can be cut as well', { timeout: 60_0
   )
 })
 
-test('what has arrived is acknowledged', async () => {
+test('acknowledges received events', async () => {
   events = answer(Array(100).fill(0))
   cuts = []
   await open().text()
@@ -127,7 +130,7 @@ test('what has arrived is acknowledged', async () => {
   expect(queries[0]?.get('flow')).toBe('ack')
 })
 
-test('a cancel while there is no connection is said when there is one again', async () => {
+test('a cancel without a connection is sent after reconnecting', async () => {
   events = answer([0, 0])
   cuts = [1]
   const stream = open()
@@ -136,13 +139,13 @@ test('a cancel while there is no connection is said when there is one again', as
   expect(queries.at(-1)?.get('stream')).toBe('s1')
 })
 
-test('it gives up after a while', async () => {
+test('gives up after reconnectMs', async () => {
   events = answer([0])
   cuts = Array(100).fill(0)
   await expect(open({ reconnectMs: 50 }).text()).rejects.toMatchObject({ code: 'gpu_node_lost' })
 })
 
-test('a missing event is noticed', async () => {
+test('fails when an event is missing', async () => {
   events = answer([0, 0, 0]).filter(({ seq }) => seq !== 3)
   cuts = []
   await expect(open().text()).rejects.toMatchObject({ code: 'internal_error' })

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { openConnection, openStream, type SocketLike } from '../../client/index.ts'
 import { watched } from '../../client/watched-socket.ts'
 
-/** A socket whose other end is the test. */
+/** A fake socket whose peer is the test. */
 class FakeSocket implements SocketLike {
   static made: FakeSocket[] = []
   readyState = 0
@@ -22,7 +22,7 @@ class FakeSocket implements SocketLike {
   send(data: string): void {
     this.sent.push(data)
   }
-  /** As with a peer that is gone: nothing answers. */
+  /** Emits no close event, as with a dead peer. */
   close(code?: number): void {
     this.closedWith = code
     this.readyState = 2
@@ -31,7 +31,7 @@ class FakeSocket implements SocketLike {
     if (type === 'open') this.readyState = 1
     for (const each of this.#listeners) if (each.type === type) each.listener(event)
   }
-  say(frame: object): void {
+  receive(frame: object): void {
     this.emit('message', { data: JSON.stringify(frame) })
   }
 }
@@ -44,11 +44,11 @@ afterEach(() => void vi.useRealTimers())
 
 function watch() {
   const socket = new (watched(FakeSocket))('ws://edge', [])
-  const heard: unknown[] = []
-  socket.addEventListener('open', () => heard.push('open'))
-  socket.addEventListener('message', ({ data }) => heard.push(data))
-  socket.addEventListener('close', ({ code }) => heard.push(code))
-  return { socket, heard, real: made(0) }
+  const events: unknown[] = []
+  socket.addEventListener('open', () => events.push('open'))
+  socket.addEventListener('message', ({ data }) => events.push(data))
+  socket.addEventListener('close', ({ code }) => events.push(code))
+  return { socket, events, real: made(0) }
 }
 function made(index: number): FakeSocket {
   const socket = FakeSocket.made[index]
@@ -56,42 +56,42 @@ function made(index: number): FakeSocket {
   return socket
 }
 
-it('passes on what its socket says, and whatever it says keeps it', () => {
-  const { socket, heard, real } = watch()
+it('forwards events, and any message restarts the idle timeout', () => {
+  const { socket, events, real } = watch()
   real.emit('open')
   for (let quarter = 0; quarter < 20; quarter++) {
     vi.advanceTimersByTime(15_000)
     real.emit('message', { data: quarter })
   }
-  expect(heard).toEqual(['open', ...Array.from({ length: 20 }, (_, quarter) => quarter)])
+  expect(events).toEqual(['open', ...Array.from({ length: 20 }, (_, quarter) => quarter)])
   expect(socket.readyState).toBe(1)
   real.emit('close', { code: 1000 })
-  expect(heard.at(-1)).toBe(1000)
+  expect(events.at(-1)).toBe(1000)
   expect(vi.getTimerCount()).toBe(0)
 })
 
-it('is lost after 40 s of silence, once, and says nothing more', () => {
-  const { socket, heard, real } = watch()
+it('closes once after 40 s without a message, and emits no more events', () => {
+  const { socket, events, real } = watch()
   real.emit('open')
   vi.advanceTimersByTime(30_000)
   real.emit('message', { data: 'x' })
   vi.advanceTimersByTime(39_000)
-  expect(heard).toEqual(['open', 'x'])
+  expect(events).toEqual(['open', 'x'])
   vi.advanceTimersByTime(1_000)
-  expect(heard).toEqual(['open', 'x', 1006])
+  expect(events).toEqual(['open', 'x', 1006])
   expect([socket.readyState, real.readyState]).toEqual([3, 2])
-  // A path that was only stalled delivers it: a goodbye would cancel the streams.
+  // If the connection was only stalled, the edge receives this code; 1000 would cancel the streams.
   expect(real.closedWith).toBe(4000)
   real.emit('message', { data: 'late' })
   real.emit('close', { code: 1006 })
   vi.advanceTimersByTime(100_000)
-  expect(heard).toEqual(['open', 'x', 1006])
+  expect(events).toEqual(['open', 'x', 1006])
 })
 
-it('is lost when it never opens', () => {
-  const { heard } = watch()
+it('closes when it does not open within 40 s', () => {
+  const { events } = watch()
   vi.advanceTimersByTime(40_000)
-  expect(heard).toEqual([1006])
+  expect(events).toEqual([1006])
 })
 
 const request = { model: 'm', messages: [{ role: 'user' as const, content: 'hi' }] }
@@ -111,24 +111,24 @@ const rest = [
   { type: 'done', seq: 3, reason: 'stop', usage: {} },
 ]
 
-it('a stream whose connection has gone silent goes on over another', async () => {
+it('a stream resumes on a new socket when its socket has timed out', async () => {
   const stream = openStream({ ...options, request })
   made(0).emit('open')
-  made(0).say(accepted)
+  made(0).receive(accepted)
   await vi.advanceTimersByTimeAsync(41_000)
   expect(made(1).url).toContain('stream=s1&after=0')
   made(1).emit('open')
-  for (const frame of rest) made(1).say(frame)
+  for (const frame of rest) made(1).receive(frame)
   expect(await stream.text()).toBe('all')
 })
 
-it('streams of a shared socket that has gone silent go on over another, keep-alives keep it', async () => {
+it('streams of a shared socket resume on a new one when it has timed out; keep-alives prevent that', async () => {
   const stream = openConnection(options).stream(request)
   made(0).emit('open')
-  made(0).say({ id: '1', ...accepted })
+  made(0).receive({ id: '1', ...accepted })
   for (let quarter = 0; quarter < 8; quarter++) {
     await vi.advanceTimersByTimeAsync(15_000)
-    made(0).say({ type: 'keep_alive' })
+    made(0).receive({ type: 'keep_alive' })
   }
   expect(FakeSocket.made).toHaveLength(1)
   await vi.advanceTimersByTimeAsync(41_000)
@@ -136,6 +136,6 @@ it('streams of a shared socket that has gone silent go on over another, keep-ali
   expect(made(1).sent.map((text) => JSON.parse(text))).toEqual([
     { id: '2', type: 'resume', stream: 's1', after: 0 },
   ])
-  for (const frame of rest) made(1).say({ id: '2', ...frame })
+  for (const frame of rest) made(1).receive({ id: '2', ...frame })
   expect(await stream.text()).toBe('all')
 })

@@ -14,7 +14,10 @@ beforeAll(async () => {
 })
 afterAll(() => folder.remove())
 
-/** What Prometheus would store: `x_bucket`, `x_sum` and `x_count` of a histogram, the plain name of others. */
+/**
+ * Names of the series that Prometheus stores: `x_bucket`, `x_sum` and `x_count` for a histogram, otherwise the
+ * metric's name.
+ */
 function seriesOf(text: string): Set<string> {
   const types = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)]
   const names = types.flatMap(([, name = '', type]) =>
@@ -33,7 +36,7 @@ const dashboard: Dashboard = JSON.parse(readFileSync(path, 'utf8'))
 
 const namesIn = (text: string): string[] => text.match(/\b(?:apar|process|nodejs)_\w+/g) ?? []
 
-test('every metric of the dashboard is one that a gpu node has', () => {
+test('every metric in the dashboard is exported by a gpu node', () => {
   const panels = dashboard.panels.flatMap(({ title, targets = [] }) =>
     targets.flatMap(({ expr }) => namesIn(expr).map((name) => [title, name] as const)),
   )
@@ -43,17 +46,17 @@ test('every metric of the dashboard is one that a gpu node has', () => {
   expect(variables.filter((name) => !series.has(name))).toEqual([])
 })
 
-test('every panel asks for something', () => {
+test('every panel queries a metric', () => {
   const empty = dashboard.panels.filter(
     ({ targets }) => targets && !targets.every(({ expr }) => namesIn(expr).length > 0),
   )
   expect(empty).toEqual([])
 })
 
-test('every metric of ours is in the dashboard', () => {
+test('every apar metric is in the dashboard', () => {
   const shown = JSON.stringify(dashboard)
   const ours = metrics.registry.getMetricsAsArray().map(({ name }) => name)
   const hidden = ours.filter((name) => name.startsWith('apar_') && !shown.includes(name))
-  // Counted at a request's end; the dashboard shows what is computed, and what the cache saves.
+  // The dashboard shows prefilled tokens and cache hits instead of this counter.
   expect(hidden).toEqual(['apar_prompt_tokens_total'])
 })

@@ -19,7 +19,7 @@ const read = (path: string) => readFileSync(join(folder, path), 'utf8')
 const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
 const yamlFiles = files.filter((file) => file.endsWith('.yaml'))
 
-/** As much of a manifest as is looked at here. */
+/** The fields of a manifest that are checked here. */
 interface Manifest {
   apiVersion?: string
   kind?: string
@@ -69,14 +69,14 @@ const unitExample = (/^#\s+APAR_ARGS=(.*)$/m.exec(unit)?.[1] ?? '').split(' ')
 const dockerExample = (/apar-gpu-node (--model .*)$/m.exec(read('Dockerfile'))?.[1] ?? '').split(' ')
 
 describe('YAML', () => {
-  test.each(yamlFiles)('%s can be read', (file) => {
+  test.each(yamlFiles)('%s is valid YAML', (file) => {
     const all = documents(file)
     expect(all.length).toBeGreaterThan(0)
     expect(all.flatMap(({ errors, warnings }) => [...errors, ...warnings])).toEqual([])
   })
 
   test.each(yamlFiles.filter((file) => file.startsWith('kubernetes/') && !file.includes('kustomization')))(
-    '%s holds manifests, and kustomize takes it along',
+    '%s contains manifests and is listed in kustomization.yaml',
     (file) => {
       for (const document of documents(file)) {
         expect(document.toJS()).toMatchObject({
@@ -91,14 +91,14 @@ describe('YAML', () => {
   )
 })
 
-describe('what starts a gpu node', () => {
+describe('gpu node commands', () => {
   test.each([
     ['the image', dockerArgs],
     ['the comment in the Dockerfile', dockerExample],
     ['the unit', unitArgs],
     ['the comment in the unit', unitExample],
     ['the StatefulSet', container.args.map((arg) => arg.replace('$(POD_NAME)', 'pod-0'))],
-  ])('%s: flags and values that the command takes', (_, args) => {
+  ])('%s: all flags and values are accepted by the command', (_, args) => {
     expect(args.length).toBeGreaterThan(3)
     const program = new Command()
     registerGpuNode(program)
@@ -121,7 +121,7 @@ describe('what starts a gpu node', () => {
   })
 })
 
-test('no workload that a scaler owns names replicas: to apply it again would undo the scaling', () => {
+test('no autoscaled workload sets replicas: applying it again would undo the scaling', () => {
   const all = yamlFiles
     .filter((file) => file.startsWith('kubernetes/'))
     .flatMap((file) => documents(file).map((document): Manifest => document.toJS()))
@@ -135,9 +135,9 @@ test('no workload that a scaler owns names replicas: to apply it again would und
   expect(owned.filter((workload) => workload?.spec && 'replicas' in workload.spec)).toEqual([])
 })
 
-describe('a drain has time', () => {
+describe('grace time covers the drain', () => {
   const drainSeconds = (args: readonly string[]) => Number(args[args.indexOf('--drain-seconds') + 1])
-  /** The hand-over, and the last spans (gpu-node/observe/tracing.ts). */
+  /** Time to hand over streams and export the last spans (gpu-node/observe/tracing.ts). */
   const AFTER_SECONDS = 10
 
   test('in Kubernetes', () => {
@@ -158,7 +158,7 @@ describe('a drain has time', () => {
   })
 })
 
-describe('what is asked of a gpu node', () => {
+describe('probes and metrics of a gpu node', () => {
   let tiny: TinyFolder
   let server: GpuNodeServer
   let metrics: NodeMetrics
@@ -181,11 +181,11 @@ describe('what is asked of a gpu node', () => {
     .map(([name, probe]) => [name, (probe as { httpGet: { path: string } }).httpGet.path] as const)
   const healthcheck = /127\.0\.0\.1:8000(\/\w+)/.exec(read('Dockerfile'))?.[1] ?? ''
 
-  test.each([...probes, ['HEALTHCHECK', healthcheck] as const])('%s has an answer', async (_, path) => {
+  test.each([...probes, ['HEALTHCHECK', healthcheck] as const])('%s gets status 200', async (_, path) => {
     expect((await fetch(`http://127.0.0.1:${server.port}${path}`)).status).toBe(200)
   })
 
-  test('readiness and liveness are two questions', () => {
+  test('readiness and liveness use different paths', () => {
     expect(Object.fromEntries(probes)).toEqual({
       startupProbe: '/healthz',
       livenessProbe: '/healthz',
@@ -193,7 +193,7 @@ describe('what is asked of a gpu node', () => {
     })
   })
 
-  test('every metric in rules and triggers is one that a gpu node has', async () => {
+  test('every metric in alert rules and scaling triggers is exported by a gpu node', async () => {
     const text = await metrics.registry.metrics()
     const types = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)]
     const known = types.flatMap(([, name = '', type]) => (type === 'histogram' ? [`${name}_bucket`] : [name]))
@@ -205,7 +205,7 @@ describe('what is asked of a gpu node', () => {
   })
 })
 
-test("every alert has its line in the operator's page", () => {
+test('every alert is described in docs/operations.md', () => {
   const page = readFileSync(join(packageRoot, 'docs/operations.md'), 'utf8')
   const alerts = [...read('prometheus/alerts.yaml').matchAll(/alert: (\w+)/g)].map(([, name = '']) => name)
   expect(alerts.length).toBeGreaterThan(4)
@@ -216,7 +216,7 @@ describe('the Dockerfile', () => {
   const lines = read('Dockerfile').replaceAll('\\\n', ' ').split('\n')
   const stages = lines.flatMap((line) => /^FROM \S+ AS (\S+)$/.exec(line)?.[1] ?? [])
 
-  test('takes only files that are there, and that its context has', () => {
+  test('copies only files that exist and are in the build context', () => {
     const ignored = read('Dockerfile.dockerignore').split('\n')
     const copied = lines
       .filter((line) => line.startsWith('COPY ') && !line.includes('--from='))
@@ -226,13 +226,13 @@ describe('the Dockerfile', () => {
     expect(copied.filter((path) => !ignored.includes(`!${path}`))).toEqual([])
   })
 
-  test('copies from stages that it has, for each backend', () => {
+  test('copies only from existing stages, for each backend', () => {
     const named = lines.flatMap((line) => /--from=(\S+)/.exec(line)?.[1] ?? [])
     expect(named.filter((stage) => !stages.includes(stage))).toEqual([])
     expect(stages).toEqual(expect.arrayContaining(['toolchain-cpu', 'toolchain-cuda']))
   })
 
-  test('runs as nobody in particular', () => {
+  test('runs as an unprivileged user', () => {
     const last = lines.slice(lines.findLastIndex((line) => line.startsWith('FROM ')))
     expect(last).toContain('USER 1000:1000')
   })
@@ -240,19 +240,19 @@ describe('the Dockerfile', () => {
 
 const has = (name: string, ...args: string[]) => requires(name, () => execFileSync(name, args).length >= 0)
 
-test.skipIf(!has('systemd-analyze', '--version'))('systemd takes the unit', () => {
+test.skipIf(!has('systemd-analyze', '--version'))('systemd accepts the unit', () => {
   const path = join(folder, 'systemd/apar-gpu-node.service')
-  // What it has to say about a unit goes to standard error, with status 0.
+  // Warnings are printed to standard error with status 0.
   const script = 'systemd-analyze verify "$1" 2>&1'
-  const said = execFileSync('sh', ['-c', script, 'sh', path], { encoding: 'utf8' })
-  // Node may be elsewhere on this machine.
-  const wrong = said
+  const output = execFileSync('sh', ['-c', script, 'sh', path], { encoding: 'utf8' })
+  // Node may be installed elsewhere on this machine.
+  const wrong = output
     .split('\n')
     .filter((line) => /apar-gpu-node/.test(line) && !/is not executable/.test(line))
   expect(wrong).toEqual([])
 })
 
-test.skipIf(!has('kubectl', 'version', '--client'))('kustomize puts the manifests together', () => {
+test.skipIf(!has('kubectl', 'version', '--client'))('kustomize builds the manifests', () => {
   const all = execFileSync('kubectl', ['kustomize', join(folder, 'kubernetes')], { encoding: 'utf8' })
   const kinds = parseAllDocuments(all).map((document) => document.toJS().kind)
   expect(kinds.sort()).toEqual([

@@ -15,8 +15,8 @@ test.each([
   const scenario = SCENARIOS[name]
   if (!scenario) throw new Error(`there is no ${name}`)
   const lines: string[] = []
-  const say = (line: string) => void lines.push(line)
-  const cases = await scenario.run({ size, seed: 1, say, record: () => {} })
+  const log = (line: string) => void lines.push(line)
+  const cases = await scenario.run({ size, seed: 1, log, record: () => {} })
   // Cases with another goal, such as memory growth, need a longer run.
   const errors = cases.filter(({ goal, value }) => goal === 0 && value > 0)
   expect(errors, lines.join('\n')).toEqual([])

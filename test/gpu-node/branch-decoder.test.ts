@@ -8,7 +8,7 @@ import { SPECIAL, tinyTokenizer } from '../support/tiny-checkpoint.ts'
 
 const LETTERS = '▁ab🙂é中'
 
-/** SentencePiece style: a few pieces, and all bytes to fall back on. */
+/** A SentencePiece tokenizer with a few pieces and byte fallback. */
 function sentencePiece() {
   const pieces = ['<unk>', '<s>', '</s>', ...bytePieces(), '▁', ...LETTERS, '▁ab', 'ab']
   return {
@@ -58,10 +58,10 @@ describe.each(Object.entries(STYLES))('%s', (_, file) => {
     return { pieces, whole: pieces.join('') }
   }
 
-  test('any text comes out as it went in, and no piece splits a character', () => {
+  test('any text is decoded unchanged, and no piece splits a character', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (text) => {
-        // ▁ is how these tokenizers write a space.
+        // ▁ stands for a space in these tokenizers.
         const wanted = text.toWellFormed().replaceAll('▁', '_')
         const ids = tokenizer.encode(wanted.replaceAll(' ', file === STYLES.sentencepiece ? '▁' : ' ')).ids
         const { pieces, whole } = decode(ids)
@@ -71,7 +71,7 @@ describe.each(Object.entries(STYLES))('%s', (_, file) => {
     )
   })
 
-  test('random tokens decode as the tokenizer decodes them all at once', () => {
+  test('random tokens decode to the same text as with the tokenizer library', () => {
     const known = bytes.flatMap((piece, id) => (piece ? [id] : []))
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...known), { minLength: 1, maxLength: 30 }), (ids) => {
@@ -79,7 +79,7 @@ describe.each(Object.entries(STYLES))('%s', (_, file) => {
           skip_special_tokens: true,
           clean_up_tokenization_spaces: false,
         })
-        // The library's decoder drops a byte order mark; it is text like any other.
+        // The library drops a byte order mark, BranchDecoder keeps it: such texts are excluded.
         fc.pre(!whole.includes('\ufeff') && !decode(ids).whole.includes('\ufeff'))
         expect(decode(ids).whole).toBe(whole)
       }),
@@ -93,20 +93,20 @@ test('an emoji in four tokens appears with its last byte', () => {
   expect(pieces).toEqual(['', '', '', '🙂'])
 })
 
-test('a character that is cut off becomes U+FFFD when the text is cut there', () => {
+test('an incomplete character becomes U+FFFD on flush', () => {
   const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never))
   expect(decoder.push(0xf0)).toBe('')
   expect(decoder.flush()).toBe('\ufffd')
   expect(decoder.push('a'.charCodeAt(0))).toBe('a')
 })
 
-test('special tokens yield no text, also in the middle of a character', () => {
+test('special tokens have no text, also in the middle of a character', () => {
   const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never))
   const ids = [0xc3, SPECIAL['[Fork]'], 0xa9]
   expect(ids.map((id) => decoder.push(id)).join('')).toBe('é')
 })
 
-test('one leading space is dropped where the tokenizer put it there, and only there', () => {
+test('only the one leading space that the tokenizer adds is dropped', () => {
   const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never), true)
   expect([...Buffer.from('  a b')].map((byte) => decoder.push(byte)).join('')).toBe(' a b')
 })

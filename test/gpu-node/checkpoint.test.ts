@@ -21,7 +21,7 @@ beforeEach(() => {
 })
 afterEach(() => folder.remove())
 
-/** The one line that a person sees. */
+/** The error for the checkpoint in `folder`. */
 function refusal(): StartupError {
   try {
     readCheckpoint(folder.path)
@@ -32,7 +32,7 @@ function refusal(): StartupError {
   throw new Error('the checkpoint was accepted')
 }
 
-test('a complete folder becomes shape, tensor table, tokens and sampling defaults', () => {
+test('reads shape, tensor table, tokens and sampling defaults from a complete folder', () => {
   folder.write('generation_config.json', {
     do_sample: true,
     temperature: 0.7,
@@ -48,7 +48,7 @@ test('a complete folder becomes shape, tensor table, tokens and sampling default
   expect(checkpoint.weights.files[0]).toMatch(/model\.safetensors$/)
 })
 
-test('without do_sample decoding is greedy, whatever the temperature says', () => {
+test('without do_sample decoding is greedy, whatever the temperature is', () => {
   folder.write('generation_config.json', { temperature: 0.7 })
   expect(readCheckpoint(folder.path).sampling.temperature).toBe(0)
 })
@@ -62,7 +62,7 @@ test('a published APAR tokenizer forks without an apar object, and its joints ar
   expect(readCheckpoint(folder.path)).toMatchObject({ joints: 'mended', tokens: { fork: 258, child: 259 } })
 })
 
-test('a model without such tokens is served serially', () => {
+test('a model without fork tokens is decoded serially', () => {
   folder.write('config.json', { ...tinyConfig(), apar: undefined })
   expect(readCheckpoint(folder.path).tokens).toMatchObject({ fork: undefined, child: undefined })
 })
@@ -76,7 +76,7 @@ test('a sharded checkpoint is read through its index', () => {
     for (const name of tensors.keys()) weight_map[name] = file
   }
   folder.write('model.safetensors.index.json', { weight_map })
-  // The index is for folders without the single file.
+  // The index is used only in folders without model.safetensors.
   const moved = tinyCheckpointWithoutWeights()
   const { weights } = readCheckpoint(moved)
   expect(weights.files).toHaveLength(2)
@@ -88,7 +88,7 @@ test('a sharded checkpoint is read through its index', () => {
   }
 })
 
-describe('one line names file and field', () => {
+describe('a one-line error names file and field', () => {
   const cases: [string, string, unknown, RegExp][] = [
     ['no JSON', 'config.json', '{', /config\.json: is not valid JSON/],
     [

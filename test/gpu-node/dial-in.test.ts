@@ -7,13 +7,13 @@ import type { RequestSocket } from '../../gpu-node/requests/request-socket.ts'
 import { FromDialledInNode, type ToDialledInNode } from '../../shared/protocol/dial-in.ts'
 import { recorded } from '../support/logs.ts'
 
-const CONDITION = {
+const HEARTBEAT = {
   models: [{ id: 'tiny', created: 1, context_tokens: 256 }],
   capacity: { branches: 8, blocks: 64 },
   load: { running: 0, waiting: 0, free_blocks: 64 },
 }
 
-/** The edge's end of a socket that a node has opened. */
+/** The edge's side of a socket that a node has opened. */
 class Dialled {
   readonly socket: WebSocket
   readonly path: string | undefined
@@ -49,11 +49,11 @@ class Dialled {
 let edge: WebSocketServer
 let dialIn: DialIn | undefined
 let channels: RequestSocket[]
-let beats: number
+let heartbeats: number
 
 beforeEach(async () => {
   channels = []
-  beats = 0
+  heartbeats = 0
   edge = new WebSocketServer({ port: 0, host: '127.0.0.1' })
   await once(edge, 'listening')
 })
@@ -70,8 +70,8 @@ function dial(serve: (channel: RequestSocket) => void = (channel) => channels.pu
     nodeId: 'node-1',
     nodeSecret: 'secret',
     heartbeat: () => {
-      beats++
-      return CONDITION
+      heartbeats++
+      return HEARTBEAT
     },
     serve,
     log: recording.log,
@@ -84,11 +84,11 @@ async function dialled(): Promise<Dialled> {
   return new Dialled(socket, url, headers.authorization)
 }
 
-test('beats at once, and is registered with the answer', async () => {
+test('sends a heartbeat at once, and is registered when the edge answers', async () => {
   const { dialIn } = dial()
   const node = await dialled()
   expect(node).toMatchObject({ path: '/internal/v1/nodes/node-1/socket', authorization: 'Bearer secret' })
-  expect(await node.next()).toEqual({ type: 'heartbeat', heartbeat: CONDITION })
+  expect(await node.next()).toEqual({ type: 'heartbeat', heartbeat: HEARTBEAT })
   expect(dialIn.holdsLease).toBe(false)
   node.send({ type: 'lease', heartbeat_ms: 5, lease_ms: 60_000 })
   await dialIn.registered
@@ -96,16 +96,16 @@ test('beats at once, and is registered with the answer', async () => {
   expect(await node.next()).toMatchObject({ type: 'heartbeat' })
 })
 
-test('beats on when no answer comes: the lease needs a beat that does arrive', async () => {
+test('keeps sending heartbeats without answers, because the lease needs one that arrives', async () => {
   const { dialIn } = dial()
   const node = await dialled()
   await node.next()
   node.send({ type: 'lease', heartbeat_ms: 5, lease_ms: 60_000 })
   await dialIn.registered
-  for (let beat = 0; beat < 3; beat++) expect(await node.next()).toMatchObject({ type: 'heartbeat' })
+  for (let count = 0; count < 3; count++) expect(await node.next()).toMatchObject({ type: 'heartbeat' })
 })
 
-test('beats before its first lease as well', async () => {
+test('sends heartbeats also before its first lease', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   dial()
   const node = await dialled()
@@ -114,7 +114,7 @@ test('beats before its first lease as well', async () => {
   expect(await node.next()).toMatchObject({ type: 'heartbeat' })
 })
 
-test('has one beat ahead, whatever it tells and hears between', async () => {
+test('schedules only one next heartbeat, whatever it sends and receives meanwhile', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   const { dialIn } = dial()
   const node = await dialled()
@@ -123,21 +123,21 @@ test('has one beat ahead, whatever it tells and hears between', async () => {
     node.send({ type: 'lease', heartbeat_ms, lease_ms: 60_000 })
   node.send({ type: 'open', channel: 0 })
   while (channels.length < 1) await new Promise(setImmediate)
-  await dialIn.beatNow()
-  await dialIn.beatNow()
-  expect(beats).toBe(3)
+  await dialIn.sendHeartbeat()
+  await dialIn.sendHeartbeat()
+  expect(heartbeats).toBe(3)
   vi.advanceTimersByTime(1_000)
-  expect(beats).toBe(4)
+  expect(heartbeats).toBe(4)
   vi.advanceTimersByTime(1_000)
-  expect(beats).toBe(5)
+  expect(heartbeats).toBe(5)
   const closed = once(node.socket, 'close')
   await dialIn.stop()
   await closed
   vi.advanceTimersByTime(60_000)
-  expect(beats).toBe(5)
+  expect(heartbeats).toBe(5)
 })
 
-test('takes a message of 60 MiB, and no longer one', async () => {
+test('accepts a message of 60 MiB, and no longer one', async () => {
   dial()
   const node = await dialled()
   await node.next()
@@ -153,7 +153,7 @@ test('takes a message of 60 MiB, and no longer one', async () => {
   expect((await once(node.socket, 'close'))[0]).toBe(1009)
 })
 
-test('says nothing of its own about an edge that speaks another protocol, and closes with 1002', async () => {
+test('closes with 1002, without logging an error, when the edge uses another protocol', async () => {
   const { entries } = dial()
   const node = await dialled()
   node.socket.send('{"type":"nonsense"}')
@@ -161,12 +161,12 @@ test('says nothing of its own about an edge that speaks another protocol, and cl
   expect(entries().filter(({ level }) => level === 'error')).toEqual([])
 })
 
-test('a bug behind a message is logged, and closes with 1011', async () => {
+test('logs an exception while handling a message, and closes with 1011', async () => {
   const { entries } = dial(() => {
     throw new TypeError('a bug')
   })
   const node = await dialled()
-  // Of what was under way behind it nothing is done, or logged.
+  // Later messages are neither handled nor logged.
   for (const channel of [0, 1]) node.send({ type: 'open', channel })
   expect((await once(node.socket, 'close'))[0]).toBe(1011)
   expect(entries().filter(({ level }) => level === 'error')).toEqual([
@@ -175,7 +175,7 @@ test('a bug behind a message is logged, and closes with 1011', async () => {
   expect(entries()[0]?.error).toContain('TypeError: a bug')
 })
 
-test('sends what all streams say in one task as one message', async () => {
+test('sends the frames that all streams produce in one task as one message', async () => {
   dial()
   const node = await dialled()
   await node.next()
@@ -203,7 +203,7 @@ test('sends what all streams say in one task as one message', async () => {
   expect([a.bufferedAmount, b.bufferedAmount]).toEqual([0, 0])
 })
 
-test('a channel whose number is used again ends', async () => {
+test('a channel ends when its number is reused', async () => {
   dial()
   const node = await dialled()
   node.send({ type: 'open', channel: 0 })
@@ -211,12 +211,12 @@ test('a channel whose number is used again ends', async () => {
   const ended = new Promise<void>((resolve) => channels[0]?.on('close', resolve))
   node.send({ type: 'open', channel: 0 })
   await ended
-  const said = new Promise<unknown>((resolve) => channels[1]?.on('message', resolve))
+  const received = new Promise<unknown>((resolve) => channels[1]?.on('message', resolve))
   node.send({ type: 'frame', channel: 0, text: 'hello' })
-  expect(await said).toBe('hello')
+  expect(await received).toBe('hello')
 })
 
-test('dials again when the socket is lost; the channels have ended', async () => {
+test('ends all channels and dials again when the socket is lost', async () => {
   const { lines } = dial()
   const first = await dialled()
   first.send({ type: 'open', channel: 0 })
@@ -229,7 +229,7 @@ test('dials again when the socket is lost; the channels have ended', async () =>
   expect(lines.join()).toContain('not registered')
 })
 
-test('an edge that says anything is not silent, however late its next lease', async () => {
+test('any message from the edge restarts the idle timeout, however late the next lease', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   const { dialIn } = dial()
   const node = await dialled()
@@ -248,8 +248,8 @@ test('an edge that says anything is not silent, however late its next lease', as
 })
 
 test.each([
-  ['an edge that goes silent', { type: 'lease', heartbeat_ms: 60_000, lease_ms: 5 }],
-  ['an edge that speaks another protocol', { type: 'nonsense' }],
+  ['after the idle timeout', { type: 'lease', heartbeat_ms: 60_000, lease_ms: 5 }],
+  ['after a message of another protocol', { type: 'nonsense' }],
 ])('dials again: %s', async (_, message) => {
   dial()
   const first = await dialled()

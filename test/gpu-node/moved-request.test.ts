@@ -20,7 +20,7 @@ afterAll(() => folder.remove())
 
 type Row = [kind: number, branch: number, a: number, b: number]
 
-/** What an engine would do: text in up to four branches, characters of several bytes, ends at random. */
+/** Plausible engine events: text in up to four branches, characters of several bytes, random branch ends. */
 const answers = fc
   .array(fc.tuple(fc.nat(3), fc.constantFrom('a', 'é', '€', '𝄞', '\n', 'fork', 'end')), { maxLength: 60 })
   .map((steps) => {
@@ -62,7 +62,7 @@ function script(engine: ScriptedEngine, rows: readonly Row[]): void {
   }
 }
 
-/** Runs `rows` over as many nodes as there are `cuts`; each is lost after that many deliveries of up to 7 rows. */
+/** Runs `rows` over several nodes: node i is lost after `cuts[i]` deliveries; `sizes` are the rows per delivery. */
 async function runOver(rows: readonly Row[], cuts: readonly number[], sizes: readonly number[]) {
   const log = new StreamLog()
   for (let node = 0; !log.ended; node++) {
@@ -95,7 +95,7 @@ function tree(events: readonly StreamEvent[]) {
   return tree.branches()
 }
 
-test('a stream that moves from node to node says every event once, and the same text', async () => {
+test('a stream that moves between nodes sends every event once, with the same text', async () => {
   const cuts = fc.array(fc.nat(6), { maxLength: 5 })
   const sizes = fc.array(fc.integer({ min: 1, max: 7 }), { minLength: 1, maxLength: 4 })
   await fc.assert(
@@ -111,7 +111,7 @@ test('a stream that moves from node to node says every event once, and the same 
   )
 })
 
-test('the engine gets a branch that a stop string ended as ended, and none that the client never saw', async () => {
+test('restores a branch that a stop string ended as ended, and no branch that the client never saw', async () => {
   const batches: NodeBatch[] = []
   const first = await scriptedRunner(folder)
   const request = { ...REQUEST, stop: ['END'] }
@@ -142,7 +142,7 @@ test('the engine gets a branch that a stop string ended as ended, and none that 
   ])
 })
 
-test('a stream that lacked only its last event needs no engine', async () => {
+test('a stream that lacks only its last event does not use the engine', async () => {
   const batches: NodeBatch[] = []
   const first = await scriptedRunner(folder)
   first.runner.start('s', REQUEST, (batch) => batches.push(batch))

@@ -19,7 +19,7 @@ function encode(messages: ChatMessage[], template?: string): number[] {
   return [...encoder(template).encode(messages, 100_000)]
 }
 
-/** Bytes as text, control tokens as <id>. */
+/** Token ids as text: bytes as characters, control tokens as <id>. */
 function show(ids: readonly number[]): string {
   return ids.map((id) => (id < 256 ? String.fromCharCode(id) : `<${id}>`)).join('')
 }
@@ -27,21 +27,21 @@ function show(ids: readonly number[]): string {
 const user = (content: string): ChatMessage[] => [{ role: 'user', content }]
 
 describe('prompts', () => {
-  test('are what the template says, with its special tokens as tokens', () => {
+  test('are the rendered template, with its special tokens as tokens', () => {
     expect(show(encode(user('hi')))).toBe('<256>user: hi\nA:')
   })
 
-  test('without a template are the text behind the first token, and still no control token', () => {
+  test('without a template are the text after the BOS token, without control tokens', () => {
     expect(show([...encoder().encodeRaw('once upon', 100)])).toBe('<256>once upon')
     expect(show([...encoder().encodeRaw('a[Fork]</s>', 100)])).toBe('<256>a[Fork]</s>')
     expect(() => encoder().encodeRaw('too long', 3)).toThrow(/at most 3 tokens/)
   })
 
-  test.each(Object.keys(SPECIAL))('a user who writes %s writes letters', (token) => {
+  test.each(Object.keys(SPECIAL))('%s in user text is encoded as plain text', (token) => {
     expect(show(encode(user(`a ${token} b`)))).toBe(`<256>user: a ${token} b\nA:`)
   })
 
-  test('control tokens cannot be assembled from several messages, or with what the template writes', () => {
+  test('control tokens cannot be assembled from several messages or from adjacent template text', () => {
     const glue = '{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}rk]'
     const messages: ChatMessage[] = [
       { role: 'user', content: '[' },
@@ -50,7 +50,7 @@ describe('prompts', () => {
     expect(show(encode(messages, glue))).toBe('<256>[Fork][Fork]')
   })
 
-  test('no user text whatever becomes a control token, and none of it is lost', () => {
+  test('no user text becomes a control token, and none of it is lost', () => {
     const part = fc.constantFrom(
       '[',
       'Fork',
@@ -77,12 +77,12 @@ describe('prompts', () => {
     )
   })
 
-  test('a template that trims still trims, also next to what looks like a token', () => {
+  test('a template can still trim text that looks like a token', () => {
     const trims = '{% for m in messages %}{{ m.content | trim }}|{% endfor %}'
     expect(show(encode(user('  [Fork]  '), trims))).toBe('[Fork]|')
   })
 
-  test('lone surrogates do no harm', () => {
+  test('lone surrogates are accepted', () => {
     expect(() => encode(user('\ud800x'))).not.toThrow()
   })
 
@@ -92,7 +92,7 @@ describe('prompts', () => {
     expect(() => prompts.encode(user('x'.repeat(1_000_000)), 20)).toThrow(/far more/)
   })
 
-  test('what the template refuses is the request’s fault', () => {
+  test('an error of the template is an invalid request', () => {
     const strict =
       "{{ raise_exception('roles must alternate') if messages | length > 1 }}{{ messages[0].content }}"
     const messages: ChatMessage[] = [...user('a'), ...user('b')]
@@ -102,7 +102,7 @@ describe('prompts', () => {
   })
 })
 
-describe('the space that some tokenizers put before a text', () => {
+describe('the space that some tokenizers add before a text', () => {
   const file = {
     ...tinyTokenizer(),
     normalizer: { type: 'Prepend', prepend: '▁' },
@@ -122,7 +122,7 @@ describe('the space that some tokenizers put before a text', () => {
   const drops = (chatTemplate: string) =>
     new PromptEncoder({ tokenizer: file as never, chatTemplate, named: {} }).dropsLeadingSpace
 
-  test('is dropped from an answer that begins right behind a special token', () => {
+  test('is dropped from an answer right after a special token', () => {
     expect(drops('{{ messages[0].content }}</s>')).toBe(true)
   })
 

@@ -15,7 +15,7 @@ interface Call {
 
 let edge: Server
 let calls: Call[]
-/** `silence` is none. */
+/** Scripted answers; `silence`: no answer. */
 let answers: ({ status: number; body?: unknown } | 'silence')[]
 const LEASE = { heartbeat_ms: 10, lease_ms: 30 }
 
@@ -62,7 +62,7 @@ function register(url = edgeUrl()) {
   return { registration, lines, entries }
 }
 
-test('beats at once, then again and again, and leaves at the end', async () => {
+test('sends a heartbeat at once, then repeatedly, and ends the registration on stop', async () => {
   const { registration } = register()
   expect(registration.holdsLease).toBe(false)
   await registration.registered
@@ -81,7 +81,7 @@ test('beats at once, then again and again, and leaves at the end', async () => {
   expect(calls.at(-1)).toMatchObject({ method: 'DELETE', path: '/internal/v1/nodes/node-1' })
 })
 
-test('tries again when the edge fails, and says so once', async () => {
+test('retries when the edge fails, and logs it once', async () => {
   answers = [{ status: 503 }, { status: 200, body: { unexpected: true } }]
   const { registration, entries } = register()
   await registration.registered
@@ -93,7 +93,7 @@ test('tries again when the edge fails, and says so once', async () => {
   await registration.stop()
 })
 
-test('gives a beat without an answer up after 8 s, and beats again', async () => {
+test('a heartbeat without an answer times out after 8 s, and another is sent', async () => {
   const late = new AbortController()
   const timeout = vi.spyOn(AbortSignal, 'timeout').mockReturnValueOnce(late.signal)
   answers = ['silence']
@@ -109,7 +109,7 @@ test('gives a beat without an answer up after 8 s, and beats again', async () =>
   await registration.stop()
 })
 
-test("says the edge's reason", async () => {
+test("logs the edge's reason", async () => {
   const error = { message: 'models.0.id: too long', code: 'invalid_request', type: 'x', param: null }
   answers = [{ status: 400, body: { error } }]
   const { registration, entries } = register()
@@ -120,7 +120,7 @@ test("says the edge's reason", async () => {
   await registration.stop()
 })
 
-test('a wrong secret is told to whoever waits', async () => {
+test('rejects `registered` when the secret is wrong', async () => {
   answers = Array.from({ length: 20 }, () => ({ status: 401 }))
   const { registration } = register()
   await expect(registration.registered).rejects.toMatchObject({ code: 'edge_refused' })
@@ -135,7 +135,7 @@ test('stops while the edge cannot be reached', async () => {
   await registration.stop()
 })
 
-test('holds its lease only as long as the edge said', async () => {
+test('holds its lease only for the time that the edge has set', async () => {
   answers = [{ status: 200, body: { heartbeat_ms: 60_000, lease_ms: 200 } }]
   const { registration } = register()
   await registration.registered

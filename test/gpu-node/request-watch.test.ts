@@ -13,16 +13,19 @@ let runner: Runner
 let engine: ScriptedEngine
 let metrics: NodeMetrics
 let records: RequestRecord[]
-let paces: number[]
+let tokenCounts: number[]
 
 beforeEach(async () => {
   folder = tinyCheckpoint()
   ;({ runner, engine } = await scriptedRunner(folder))
   metrics = new NodeMetrics(runner)
   records = []
-  paces = []
+  tokenCounts = []
   runner.observe(metrics)
-  runner.observe({ ended: (record) => records.push(record), paced: (_, tokens) => paces.push(tokens) })
+  runner.observe({
+    ended: (record) => records.push(record),
+    interTokenLatency: (_, tokens) => tokenCounts.push(tokens),
+  })
 })
 afterEach(() => {
   vi.useRealTimers()
@@ -42,7 +45,7 @@ async function timesToFirstToken(): Promise<{ count: number; sum: number }> {
   return { count: value('count'), sum: value('sum') }
 }
 
-test('the time to the first token counts when that comes, and once', async () => {
+test('observes the time to first token once, when the token arrives', async () => {
   vi.useFakeTimers({ toFake: ['performance'] })
   start()
   vi.advanceTimersByTime(2_000)
@@ -52,18 +55,18 @@ test('the time to the first token counts when that comes, and once', async () =>
   engine.tokens(1, 0, Buffer.from('b')).deliver()
   engine.end(1, 0).finish(1).deliver()
   expect(await timesToFirstToken()).toEqual({ count: 1, sum: 2 })
-  expect(records.map(({ beganAt, firstTokenAt = 0 }) => firstTokenAt - beganAt)).toEqual([2_000])
-  expect(paces).toEqual([1])
+  expect(records.map(({ arrivedAt, firstTokenAt = 0 }) => firstTokenAt - arrivedAt)).toEqual([2_000])
+  expect(tokenCounts).toEqual([1])
 })
 
-test('a request that ends before any token has no first one', async () => {
+test('observes no time to first token for a request without tokens', async () => {
   start()
   engine.end(1, 0).finish(1).deliver()
   expect(records[0]).toMatchObject({ completionTokens: 0, firstTokenAt: undefined })
   expect(await timesToFirstToken()).toEqual({ count: 0, sum: 0 })
 })
 
-test('tokens of another gpu node are no first ones here', async () => {
+test('ignores tokens of another gpu node for the time to first token', async () => {
   const log = new StreamLog()
   runner.start('s', REQUEST, (batch) => log.append(batch))
   engine.tokens(1, 0, Buffer.from('abc')).deliver()
@@ -77,5 +80,5 @@ test('tokens of another gpu node are no first ones here', async () => {
   engine.end(3, 0).finish(3).deliver()
   expect(records[1]).toMatchObject({ completionTokens: 6, firstTokenAt: expect.any(Number) })
   expect((await timesToFirstToken()).count).toBe(2)
-  expect(paces).toEqual([2])
+  expect(tokenCounts).toEqual([2])
 })

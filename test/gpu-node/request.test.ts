@@ -89,7 +89,7 @@ describe('one request', () => {
     expect(events.slice(1)).toEqual([{ type: 'delta', seq: 1, branch: 0, text: 'one two three' }])
   })
 
-  test('a fork stands where the parent’s own text stood, in UTF-16 units, also behind half a character', () => {
+  test('the position of a fork is the length of the parent’s own text in UTF-16 units, also after an incomplete character', () => {
     start()
     engine.tokens(1, 0, bytes('🙂é')).tokens(1, 0, [0xf0, FORK]).fork(1, 0, 1).deliver()
     expect(events.at(-1)).toMatchObject({ type: 'fork', branch: 1, parent: 0, at: 4 })
@@ -116,20 +116,20 @@ describe('one request', () => {
     })
   })
 
-  test('draws a seed when none is given', () => {
+  test('chooses a random seed when none is given', () => {
     for (let i = 0; i < 4; i++) start()
     expect(new Set(engine.submitted.map(({ seed }) => seed)).size).toBeGreaterThan(1)
   })
 })
 
 describe('stop strings', () => {
-  test('end their branch alone, across token borders, and are not sent', () => {
+  test('end only their branch, also across tokens, and are not sent', () => {
     start({ stop: ['END'] })
     engine.tokens(1, 0, bytes('a')).tokens(1, 0, [FORK]).fork(1, 0, 1).tokens(1, 1, [CHILD]).deliver()
     engine.tokens(1, 0, bytes('bEN')).tokens(1, 1, bytes('c')).deliver()
     engine.tokens(1, 0, bytes('D and more')).tokens(1, 1, bytes('d')).deliver()
     expect(engine.calls).toEqual(['stop 1/0'])
-    // What the engine still sends of a branch that has ended for the client does not exist.
+    // Later engine events of a branch that has ended for the client are ignored.
     engine.end(1, 0).tokens(1, 1, bytes('e')).end(1, 1).finish(1).deliver()
     expect(tree().branch(0)).toMatchObject({ text: 'ab', reason: 'stop' })
     expect(tree().branch(1)).toMatchObject({ text: 'cde', reason: 'stop' })
@@ -138,7 +138,7 @@ describe('stop strings', () => {
     expect(usage).toMatchObject({ usage: { branches: [{ completion_tokens: 6 }, { completion_tokens: 4 }] } })
   })
 
-  test('what was held back for one that did not come is sent at the end', () => {
+  test('text held back for a stop string that does not follow is sent at the end', () => {
     start({ stop: ['END'] })
     engine.tokens(1, 0, bytes('E')).deliver()
     expect(types()).toEqual(['accepted'])
@@ -146,7 +146,7 @@ describe('stop strings', () => {
     expect(tree().text()).toBe('E')
   })
 
-  test('a branch that forked after its end, as the client sees it, gets no children', () => {
+  test('a fork after the end of a branch at a stop string is aborted and not sent', () => {
     start({ stop: ['x'] })
     engine.tokens(1, 0, bytes('x')).tokens(1, 0, [FORK]).fork(1, 0, 1).tokens(1, 1, [CHILD, 97]).deliver()
     expect(engine.calls).toEqual(['stop 1/0', 'abort 1/1'])
@@ -154,7 +154,7 @@ describe('stop strings', () => {
     expect(types()).toEqual(['accepted', 'branch_end', 'done'])
   })
 
-  test('what the engine did behind one does not make the reason', () => {
+  test('the engine’s finish reason after a stop string is ignored', () => {
     start({ stop: ['x'] })
     engine.tokens(1, 0, bytes('x')).deliver()
     engine.end(1, 0, FINISH.LENGTH).finish(1, FINISH.LENGTH).deliver()
@@ -180,7 +180,7 @@ describe('ends', () => {
     expect(engine.calls).toHaveLength(2)
   })
 
-  test('by a failure of the engine, which ends the runner too', async () => {
+  test('by a failure of the engine, which also settles runner.failed', async () => {
     start()
     engine.end(1, 0, FINISH.ERROR).finish(1, FINISH.ERROR).deliver('device lost')
     expect(events.at(-1)).toMatchObject({
@@ -191,7 +191,7 @@ describe('ends', () => {
     await expect(runner.failed).resolves.toBe('device lost')
   })
 
-  test('by the runner’s close, even if the engine says nothing', async () => {
+  test('by the runner’s close, even if the engine sends no events', async () => {
     start()
     await runner.close()
     expect(engine.closed).toBe(true)
@@ -205,7 +205,7 @@ describe('refusals', () => {
     ['request_too_large', 'context_length_exceeded'],
     ['closed', 'overloaded'],
     ['internal', 'engine_error'],
-  ] as const)('%s becomes %s, and nothing was emitted', (refused, code) => {
+  ] as const)('%s becomes %s, and no event is sent', (refused, code) => {
     engine.refuseWith = refused
     expect(() => start()).toThrow(expect.objectContaining({ code }))
     expect(events).toEqual([])
@@ -235,7 +235,7 @@ test('two requests do not mix', () => {
 describe('log-probabilities', () => {
   const deltas = () => events.filter((event) => event.type === 'delta')
 
-  test('come with the text that their tokens begin, held back as long as it is', () => {
+  test('are sent, and held back, with the text in which their tokens start', () => {
     start({ logprobs: 1, stop: ['b!'] })
     engine.tokens(1, 0, bytes('a')).logprobs(1, 0, [
       [97, -0.5],
@@ -274,7 +274,7 @@ describe('log-probabilities', () => {
     for (const event of events) StreamEvent.parse(event)
   })
 
-  test('of half a character show its bytes, and [Fork] has none', () => {
+  test('of an incomplete character have its bytes, and [Fork] has none', () => {
     start({ logprobs: 0 })
     for (const byte of Buffer.from('é')) engine.tokens(1, 0, [byte]).logprobs(1, 0, [[byte, -1]])
     engine
@@ -306,7 +306,7 @@ describe('log-probabilities', () => {
   })
 })
 
-test('options reach the engine as they are, and absent ones as off', () => {
+test('passes options to the engine unchanged, and absent ones as disabled', () => {
   start({ frequency_penalty: 1.5, presence_penalty: -0.5, logprobs: 3, logit_bias: { 7: -100, 65: 2.5 } })
   start()
   expect(engine.submitted[0]).toMatchObject({

@@ -26,7 +26,7 @@ let runner: Runner
 let streams: ServedStreams
 let server: GpuNodeServer
 let registered: boolean
-/** Short: tests wait for its end. */
+/** Short, because tests wait until it has passed. */
 const GRACE_MS = 50
 beforeEach(async () => {
   folder = tinyCheckpoint()
@@ -63,7 +63,7 @@ const start = JSON.stringify({
   request: { model: 'tiny', messages: [{ role: 'user', content: 'hi' }] },
 })
 
-/** An open socket and the events it got. */
+/** Opens a socket; returns it with the events it receives. */
 async function connect(): Promise<{ socket: WebSocket; events: StreamEvent[] }> {
   const socket = new WebSocket(url(), bearer(SECRET))
   const events: StreamEvent[] = []
@@ -80,39 +80,39 @@ async function refusedWith(path: string, options?: WebSocket.ClientOptions): Pro
   return response.statusCode
 }
 
-describe('who may connect', () => {
+describe('authorization', () => {
   test.each([
-    ['nobody without the secret', undefined],
-    ['nobody with another', bearer('another')],
-    ['nobody with half of it', bearer(SECRET.slice(0, 5))],
-    ['nobody with another scheme', { headers: { authorization: `Basic ${SECRET}` } }],
-  ])('%s', async (_, options) => {
+    ['no secret', undefined],
+    ['another secret', bearer('another')],
+    ['a prefix of the secret', bearer(SECRET.slice(0, 5))],
+    ['another scheme', { headers: { authorization: `Basic ${SECRET}` } }],
+  ])('refuses %s', async (_, options) => {
     expect(await refusedWith('/v1/requests', options)).toBe(401)
     expect(engine.submitted).toEqual([])
   })
 
-  test('whoever is refused and never hangs up is hung up on', async () => {
+  test('closes the connection of a refused client that keeps it open', async () => {
     const peer = dial({ port: server.port, host: '127.0.0.1', allowHalfOpen: true })
-    let said = ''
+    let response = ''
     peer.on('data', (data) => {
-      said += data
+      response += data
     })
     const lines = ['GET /v1/requests HTTP/1.1', 'Host: node', 'Connection: Upgrade', 'Upgrade: websocket', '']
     peer.write(`${lines.join('\r\n')}\r\n`)
     await once(peer, 'end')
-    expect(said).toContain('401 Unauthorized')
-    // Its half stays open; the node's is closed, so it can end.
+    expect(response).toContain('401 Unauthorized')
+    // The client's half stays open; the server can still close because it has destroyed its own.
     await server.close()
     peer.destroy()
   })
 
-  test('the secret opens no other path', async () => {
+  test('the secret is valid for no other path', async () => {
     expect(await refusedWith('/v1/other', bearer(SECRET))).toBe(404)
   })
 })
 
 describe('a socket', () => {
-  test('carries one request from start to done, and closes once its end is acknowledged', async () => {
+  test('carries one request from start to done, and closes when the last event is acknowledged', async () => {
     const { socket, events } = await connect()
     socket.send(start)
     await vi.waitFor(() => expect(events.map(({ type }) => type)).toEqual(['accepted']))
@@ -132,7 +132,7 @@ describe('a socket', () => {
     await vi.waitFor(() => expect(engine.calls).toEqual(['abort 1']))
   })
 
-  test('passes cancels on', async () => {
+  test('forwards cancels to the engine', async () => {
     const { socket, events } = await connect()
     socket.send(start)
     socket.send(JSON.stringify({ type: 'cancel_branch', branch: 2 }))
@@ -147,9 +147,9 @@ describe('a socket', () => {
     ['no JSON', 'hello', { code: 'invalid_json' }],
     ['a frame of another protocol', '{"type":"hello"}', { code: 'invalid_request', param: 'type' }],
     ['a cancel before start', '{"type":"cancel"}', { code: 'invalid_request' }],
-    ['a branch that no engine has', '{"type":"cancel_branch","branch":1e12}', { param: 'branch' }],
+    ['a branch id beyond int32', '{"type":"cancel_branch","branch":1e12}', { param: 'branch' }],
     [
-      'a text as long as the edge lets through',
+      'a text as long as the edge accepts',
       start.replace('"hi"', `"${'語'.repeat(MAX_FRAME_CHARS)}"`),
       { param: 'request.messages.0.content' },
     ],
@@ -161,7 +161,7 @@ describe('a socket', () => {
       { code: 'invalid_request', param: 'log' },
     ],
     ['another model', start.replace('tiny', 'huge'), { code: 'model_not_found', param: 'model' }],
-  ])('is told what is wrong with %s', async (_, frame, error) => {
+  ])('gets an error for %s', async (_, frame, error) => {
     const { socket, events } = await connect()
     socket.send(frame)
     await once(socket, 'close')
@@ -177,19 +177,19 @@ describe('a socket', () => {
     expect(engine.calls).toEqual(['abort 1'])
   })
 
-  test('with a frame beyond the limit is cut', async () => {
+  test('with a frame beyond the limit is closed', async () => {
     const { socket } = await connect()
     socket.send('x'.repeat(16 * MAX_FRAME_CHARS))
     const [code] = await once(socket, 'close')
     expect(code).toBe(1009)
   })
 
-  test('whose peer says nothing is refused after a while', () => {
-    const said: string[] = []
+  test('without a first frame is refused after a timeout', () => {
+    const sent: string[] = []
     const closed: unknown[] = []
     const silence = Object.assign(new EventEmitter(), {
       bufferedAmount: 0,
-      send: (text: string) => said.push(text),
+      send: (text: string) => sent.push(text),
       close: (code: number) => closed.push(code),
       ping: () => {},
     })
@@ -200,11 +200,11 @@ describe('a socket', () => {
     vi.advanceTimersByTime(1)
     vi.useRealTimers()
     expect(closed).toEqual([1000])
-    expect(JSON.parse(said[0] ?? '')).toMatchObject({ events: [{ type: 'error', code: 'invalid_request' }] })
+    expect(JSON.parse(sent[0] ?? '')).toMatchObject({ events: [{ type: 'error', code: 'invalid_request' }] })
   })
 
-  test('whose reader sleeps is cut, and its request aborted', () => {
-    // A real one would need megabytes to fill the kernel's buffers first.
+  test('whose reader is too slow is closed, and its request aborted', () => {
+    // A fake socket: a real one would need megabytes to fill the kernel's buffers first.
     const closed: unknown[] = []
     const sleeping = Object.assign(new EventEmitter(), {
       bufferedAmount: 2 * 1024 * 1024,
@@ -227,7 +227,7 @@ describe('a stream', () => {
   const frame = (fields: object) => JSON.stringify(fields)
   const attach = (after: number, stream = 's') => frame({ type: 'attach', stream, after })
 
-  test('outlives its socket: another one gets what came after a number, once and in order', async () => {
+  test('outlives its socket: a new socket receives the events after a number, once and in order', async () => {
     const first = await connect()
     first.socket.send(start)
     await vi.waitFor(() => expect(first.events).toHaveLength(1))
@@ -251,7 +251,7 @@ describe('a stream', () => {
     await vi.waitFor(() => expect(engine.calls).toEqual(['abort 1']))
   })
 
-  test('has one reader: the newer one cuts the older', async () => {
+  test('has one reader: a newer one replaces the older', async () => {
     const first = await connect()
     first.socket.send(start)
     await vi.waitFor(() => expect(first.events).toHaveLength(1))
@@ -261,7 +261,7 @@ describe('a stream', () => {
     await vi.waitFor(() => expect(second.events).toHaveLength(1))
   })
 
-  test('is kept after its end until that is acknowledged', async () => {
+  test('is kept after its last event until that is acknowledged', async () => {
     const first = await connect()
     first.socket.send(start)
     await vi.waitFor(() => expect(first.events).toHaveLength(1))
@@ -278,7 +278,7 @@ describe('a stream', () => {
     expect(third.events).toMatchObject([{ type: 'error', code: 'stream_not_found' }])
   })
 
-  test('is refused by a node that drains, which ends when the last one has', async () => {
+  test('is refused by a draining node, whose drain ends with its last stream', async () => {
     const running = await connect()
     running.socket.send(start)
     await vi.waitFor(() => expect(running.events).toHaveLength(1))
@@ -299,8 +299,8 @@ describe('a stream', () => {
     await vi.waitFor(() => expect(running.events.at(-1)).toMatchObject({ type: 'done', reason: 'stop' }))
   })
 
-  test('is refused once all others were cut: an engine that closes would abort it', async () => {
-    streams.cutAll('the gpu node was shut down')
+  test('is refused after disconnectAll, because the closing engine would abort it', async () => {
+    streams.disconnectAll('the gpu node was shut down')
     const { socket, events } = await connect()
     socket.send(start)
     await once(socket, 'close')
@@ -308,7 +308,7 @@ describe('a stream', () => {
     expect(engine.submitted).toEqual([])
   })
 
-  test('that was started again is not forgotten with its first life', async () => {
+  test('that was started again is not deleted when its first start ends', async () => {
     const first = await connect()
     first.socket.send(start)
     await vi.waitFor(() => expect(first.events).toHaveLength(1))
@@ -317,32 +317,32 @@ describe('a stream', () => {
     second.socket.send(start)
     await once(first.socket, 'close')
     await vi.waitFor(() => expect(second.events).toHaveLength(1))
-    // The end of what was cut comes late.
+    // The aborted first request ends late.
     engine.finish(1, FINISH.ABORT).deliver()
     const third = await connect()
     third.socket.send(attach(-1))
     await vi.waitFor(() => expect(third.events.map(({ type }) => type)).toEqual(['accepted']))
   })
 
-  test('that outlasts the deadline of a draining node is cut for its reader to move', async () => {
+  test('that runs beyond the drain deadline is closed with 1012, so that the edge moves it', async () => {
     const { socket, events } = await connect()
     socket.send(start)
     await vi.waitFor(() => expect(events).toHaveLength(1))
     await streams.drain(1)
-    streams.cutAll('the gpu node was shut down')
+    streams.disconnectAll('the gpu node was shut down')
     expect((await once(socket, 'close'))[0]).toBe(1012)
     expect(events.map(({ type }) => type)).toEqual(['accepted'])
     expect(engine.calls).toEqual(['abort 1'])
   })
 })
 
-test('headers without end are refused', async () => {
+test('headers that are too large are refused', async () => {
   const headers = { 'x-padding': 'x'.repeat(17 * 1024) }
   const { status } = await fetch(url('/healthz').replace('ws:', 'http:'), { headers })
   expect(status).toBe(431)
 })
 
-test('/healthz says what is served and how busy it is', async () => {
+test('/healthz reports the model and the load', async () => {
   const health = await fetch(`http://127.0.0.1:${server.port}/healthz`)
   expect(health.status).toBe(200)
   expect(await health.json()).toMatchObject({ status: 'ok', model: 'tiny', load: { free_blocks: 64 } })
@@ -350,7 +350,7 @@ test('/healthz says what is served and how busy it is', async () => {
   expect((await fetch(`http://127.0.0.1:${server.port}/`)).status).toBe(404)
 })
 
-test('/healthz says when the engine has died', async () => {
+test('/healthz returns 503 when the engine has failed', async () => {
   const { socket, events } = await connect()
   socket.send(start)
   await vi.waitFor(() => expect(events).toHaveLength(1))
@@ -364,11 +364,11 @@ describe('/readyz', () => {
     return [response.status, await response.json()]
   }
 
-  test('says yes while new requests are welcome', async () => {
+  test('returns 200 while the node accepts new requests', async () => {
     expect(await ready()).toEqual([200, { status: 'ready', reasons: [] }])
   })
 
-  test('says why not', async () => {
+  test('returns the reasons when the node is not ready', async () => {
     registered = false
     expect(await ready()).toEqual([503, { status: 'not_ready', reasons: ['not_registered'] }])
     const { socket, events } = await connect()
@@ -385,7 +385,7 @@ describe('/metrics', () => {
   const scrape = (secret?: string) =>
     fetch(`http://127.0.0.1:${server.port}/metrics`, secret === undefined ? {} : bearer(secret))
 
-  test('opens to the metrics secret, which opens nothing else', async () => {
+  test('needs the metrics secret, which is valid for nothing else', async () => {
     expect((await scrape()).status).toBe(401)
     expect((await scrape(SECRET)).status).toBe(401)
     const response = await scrape(METRICS_SECRET)
@@ -396,7 +396,7 @@ describe('/metrics', () => {
     expect(await refusedWith('/v1/requests', bearer(METRICS_SECRET))).toBe(401)
   })
 
-  test('counts how requests began and ended', async () => {
+  test('counts requests by outcome, and observes latencies', async () => {
     const { socket, events } = await connect()
     socket.send(start)
     await vi.waitFor(() => expect(events).toHaveLength(1))

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { StopMatcher } from '../../gpu-node/text/stop-matcher.ts'
 
-/** All at once, by the definition: the text up to where the match begins that is complete first. */
+/** Reference implementation on the whole text: the text before the match that ends first. */
 function expected(text: string, stops: readonly string[]): { text: string; stopped: boolean } {
   for (let end = 1; end <= text.length; end++) {
     const starts = stops.filter((stop) => text.slice(0, end).endsWith(stop)).map((stop) => end - stop.length)
@@ -22,11 +22,11 @@ function inPieces(pieces: readonly string[], stops: readonly string[]): { text: 
   return { text: text + matcher.release(), stopped: false }
 }
 
-// Two letters: matches that overlap, contain and follow each other are common.
+// Only two letters, so that overlapping, nested and adjacent matches are frequent.
 const word = fc.string({ unit: fc.constantFrom('a', 'b'), minLength: 1, maxLength: 5 })
 
 describe('stop strings', () => {
-  test('do not depend on how the text is cut', () => {
+  test('do not depend on how the text is split', () => {
     fc.assert(
       fc.property(fc.array(word, { maxLength: 8 }), fc.array(word, { maxLength: 3 }), (pieces, stops) => {
         expect(inPieces(pieces, stops)).toEqual(expected(pieces.join(''), stops))
@@ -35,21 +35,21 @@ describe('stop strings', () => {
     )
   })
 
-  test('give out only what no match can begin with', () => {
+  test('hold back only text that could start a match', () => {
     const matcher = new StopMatcher(['\n\nUSER:'])
     expect(matcher.push('one\n')).toEqual({ text: 'one', stopped: false })
     expect(matcher.push('\nUS')).toEqual({ text: '', stopped: false })
     expect(matcher.push('A')).toEqual({ text: '\n\nUSA', stopped: false })
   })
 
-  test('what a fork released is not sent again, and a match across the fork still ends the branch', () => {
+  test('text released at a fork is not sent again, and a match across the fork still ends the branch', () => {
     const matcher = new StopMatcher(['abc'])
     expect(matcher.push('xab')).toEqual({ text: 'x', stopped: false })
     expect(matcher.release()).toBe('ab')
     expect(matcher.push('cd')).toEqual({ text: '', stopped: true })
   })
 
-  test('without any the text passes at once', () => {
+  test('without stop strings text is passed on at once', () => {
     expect(new StopMatcher([]).push('text')).toEqual({ text: 'text', stopped: false })
   })
 })

@@ -7,30 +7,30 @@ import { silent } from '../support/logs.ts'
 const record: RequestRecord = {
   ...{ stream: 's', callContext: undefined, moved: false, outcome: 'stop' },
   ...{ promptTokens: 7, cachedPromptTokens: 0, completionTokens: 9, branches: 3 },
-  ...{ beganAt: performance.now(), firstTokenAt: undefined, endedAt: performance.now() + 1 },
+  ...{ arrivedAt: performance.now(), firstTokenAt: undefined, endedAt: performance.now() + 1 },
 }
 
 describe('spans', () => {
   const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' }
 
   test.each([
-    ['nobody names a collector', {}],
+    ['no collector is configured', {}],
     ['the SDK is switched off', { ...endpoint, OTEL_SDK_DISABLED: 'true' }],
-    ['another exporter is wanted', { ...endpoint, OTEL_TRACES_EXPORTER: 'none' }],
-  ])('are not made where %s', async (_, env) => {
+    ['another exporter is selected', { ...endpoint, OTEL_TRACES_EXPORTER: 'none' }],
+  ])('are not created when %s', async (_, env) => {
     expect(await openTracing('tiny', silent, env)).toBeUndefined()
   })
 
-  test('are refused over a protocol that is not there', async () => {
+  test('are refused for a protocol that is not supported', async () => {
     const env = { ...endpoint, OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }
     await expect(openTracing('tiny', silent, env)).rejects.toMatchObject({ code: 'invalid_option' })
   })
 
-  test('begin a trace of their own for a client that has none, and tell of failures', async () => {
+  test('start a new trace for a client without one, and have the status of a failed request', async () => {
     const exporter = new InMemorySpanExporter()
     const { observer } = await traceTo(new SimpleSpanProcessor(exporter), 'tiny', {})
     observer.ended?.(record)
-    observer.ended?.({ ...record, outcome: 'error', firstTokenAt: record.beganAt })
+    observer.ended?.({ ...record, outcome: 'error', firstTokenAt: record.arrivedAt })
     const [well, failed] = exporter.getFinishedSpans()
     expect(well?.parentSpanContext).toBeUndefined()
     expect(well?.attributes).toMatchObject({ 'apar.branches': 3, 'gen_ai.usage.output_tokens': 9 })
@@ -40,7 +40,7 @@ describe('spans', () => {
     expect(failed?.spanContext().traceId).not.toBe(well?.spanContext().traceId)
   })
 
-  test('of a traceparent that is none are no child of it', async () => {
+  test('ignore an invalid traceparent', async () => {
     const exporter = new InMemorySpanExporter()
     const { observer } = await traceTo(new SimpleSpanProcessor(exporter), 'tiny', {})
     observer.ended?.({ ...record, callContext: { request_id: 'r', traceparent: 'hello' } })

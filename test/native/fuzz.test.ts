@@ -8,8 +8,9 @@ import type { Engine } from '../../gpu-node/engine/types.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { engineRequest } from '../support/engine-request.ts'
 
-// Seeded mutations of what crosses into native code, with TypeScript's checks out of the way: each is taken or refused with a
-// code. A crash ends the test run, so it cannot pass unseen. APAR_FUZZ_RUNS and APAR_FUZZ_SEED go further.
+// Seeded mutations of arguments to native code, without TypeScript's validation: each must be accepted or refused
+// with a code. A crash ends the test run, so it cannot go unnoticed. APAR_FUZZ_RUNS and APAR_FUZZ_SEED extend the
+// test.
 
 const ROOT = join(import.meta.dirname, '../..')
 const RUNS = Number(process.env.APAR_FUZZ_RUNS ?? 400)
@@ -39,7 +40,7 @@ const evil = fc.oneof(
   fc.int32Array({ maxLength: 40 }),
   fc.float32Array({ maxLength: 4 }),
 )
-/** A place in an object tree, by the n-th of whatever there is at each level, and what to put there. */
+/** Mutations: a path in the object tree (at each level an index modulo the number of keys) and the new value. */
 const mutations = fc.array(fc.tuple(fc.array(fc.nat(), { minLength: 1, maxLength: 6 }), evil), {
   minLength: 1,
   maxLength: 3,
@@ -54,7 +55,7 @@ function mutate(value: object, changes: readonly [number[], unknown][]): unknown
       const key = keys[step % keys.length]
       if (key === undefined) break
       const next = at[key]
-      // The engine is meant to be small: a fuzzed size may not take the machine's memory.
+      // Never mutated: a large value would exhaust the machine's memory or threads.
       if (key === 'numBlocks' || key === 'threads') break
       const inner = typeof next === 'object' && next !== null && !ArrayBuffer.isView(next)
       if (!inner || index === steps.length - 1) {
@@ -92,7 +93,7 @@ it('configurations and tensor tables', { timeout: 300_000 }, async () => {
 it('requests', { timeout: 300_000 }, async () => {
   const engine = await addon.open(config, () => {})
   let refused = 0
-  let taken = 0
+  let accepted = 0
   await fc.assert(
     fc.asyncProperty(mutations, fc.integer({ min: 1, max: 40 }), async (changes, id) => {
       const request = engineRequest({
@@ -103,17 +104,17 @@ it('requests', { timeout: 300_000 }, async () => {
         temperature: 1,
         logprobs: 2,
       })
-      const accepted = await outcome(() => {
+      const isAccepted = await outcome(() => {
         engine.submit(mutate(request, changes) as never)
         return true
       })
-      if (accepted) taken++
+      if (isAccepted) accepted++
       else refused++
-      if (taken % 50 === 0) for (let other = 0; other <= 40; other++) engine.abort(other)
+      if (accepted % 50 === 0) for (let other = 0; other <= 40; other++) engine.abort(other)
     }),
     { numRuns: RUNS * 4, seed: SEED },
   )
   await engine.close()
   expect(engine.stats().usedBlocks).toBe(0)
-  expect(Math.min(refused, taken)).toBeGreaterThan(RUNS / 10)
+  expect(Math.min(refused, accepted)).toBeGreaterThan(RUNS / 10)
 })

@@ -8,7 +8,7 @@ import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 
-/** As training/torch/apar_train/golden.py writes it. */
+/** Format written by training/torch/apar_train/golden.py. */
 const Golden = z.object({
   model_sha256: z.string(),
   vocab_size: z.int(),
@@ -36,10 +36,10 @@ describe('engine logits of the demo model equal the trainer’s', () => {
     expect(digest).toBe(golden.model_sha256)
   })
 
-  // f32: both compute in float32 from the same bf16 weights and differ in the order of their sums only; logits are around 10.
-  // bf16: what is multiplied is rounded to 8 bits of mantissa (2^-9 relative) in every layer (docs/adr/0006).
-  // int8, int4: products are off by 0.6 % and 6 % of their root mean square (test_quantised.cpp says why).
-  // The worst logit seen here was off by 0.27 and 2.3; the bounds leave room for another instruction set.
+  // f32: both compute in float32 from the same bf16 weights and differ only in the order of sums; logits are around 10.
+  // bf16: inputs of products are rounded to 8 bits of mantissa (2^-9 relative) in every layer (docs/adr/0006).
+  // int8, int4: products have errors of 0.6 % and 6 % of their root mean square (explained in test_quantised.cpp).
+  // The largest errors of a logit seen here were 0.27 and 2.3; the bounds leave room for other instruction sets.
   for (const { dtype, bound } of [
     { dtype: 'f32', bound: 1e-3 },
     { dtype: 'bf16', bound: 0.25 },

@@ -2,9 +2,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import type { ModelShape, TensorEntry } from '../../gpu-node/engine/engine-config.ts'
 
 /**
- * A checkpoint in llama2.c's format (seven int32, then float32 tensors, each stacked over the layers) as the engine wants it.
- * llama2.c rotates neighbouring elements (2i, 2i+1), Hugging Face's convention pairs i with i + head_dim / 2, so rows of q and
- * k change places. Source: karpathy/llama2.c, run.c.
+ * Converts a checkpoint in llama2.c's format (seven int32, then float32 tensors, each stacked over the layers)
+ * for the engine. llama2.c rotates neighbouring elements (2i, 2i+1), Hugging Face's convention pairs i with i +
+ * head_dim / 2, so the rows of q and k are reordered. Source: karpathy/llama2.c, run.c.
  */
 export function convertLlama2c(from: string, to: string): { shape: ModelShape; tensors: TensorEntry[] } {
   const bytes = readFileSync(from)
@@ -67,7 +67,7 @@ function pairHalves(data: Buffer, heads: number, headDim: number, rowBytes: numb
   return Buffer.concat(rows)
 }
 
-/** The pieces of llama2.c's tokenizer file: int32 longest piece, then per piece float32 score, int32 length, bytes. */
+/** Reads llama2.c's tokenizer file: int32 longest piece, then per piece float32 score, int32 length, bytes. */
 export function readLlama2cPieces(path: string): Buffer[] {
   const bytes = readFileSync(path)
   const pieces: Buffer[] = []

@@ -10,7 +10,7 @@ import type { Engine } from '../../gpu-node/engine/types.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { engineRequest } from '../support/engine-request.ts'
 
-// What the addon makes of callers that break its contract, with TypeScript's checks out of the way: a code, never a crash.
+// Invalid calls of the addon, without TypeScript's validation: each must give an error code, never a crash.
 
 const ROOT = join(import.meta.dirname, '../..')
 const ADDON = join(ROOT, 'native/build/release/apar.node')
@@ -26,7 +26,7 @@ const codeOf = async (call: () => unknown): Promise<unknown> => {
   }
 }
 
-/** Any value at a path below the configuration. */
+/** The configuration with a value replaced at a path. */
 const broken = (path: string[], value: unknown): unknown => {
   const copy: Record<string, unknown> = structuredClone({ ...config })
   let at = copy
@@ -46,14 +46,14 @@ describe('open', () => {
     ['a negative size', [broken(['model', 'numLayers'], -1), () => {}], 'invalid_config'],
     ['another vocabulary', [broken(['model', 'vocabSize'], 5000), () => {}], 'invalid_weights'],
     ['a tensor without a file', [broken(['weights', 'files'], []), () => {}], 'invalid_weights'],
-    ['a file that is not there', [broken(['weights', 'files'], ['/nowhere']), () => {}], 'invalid_weights'],
+    ['a missing file', [broken(['weights', 'files'], ['/nowhere']), () => {}], 'invalid_weights'],
     ['no tensors', [broken(['weights', 'tensors'], []), () => {}], 'invalid_weights'],
     ['tensors of numbers', [broken(['weights', 'tensors'], [1, 2]), () => {}], 'invalid_config'],
     ['an unknown dtype', [broken(['dtype'], 'f64'), () => {}], 'invalid_config'],
     ['an unknown KV cache', [broken(['kvCacheDtype'], 'fp4'), () => {}], 'invalid_config'],
-    ['no word about the KV cache', [broken(['kvCacheDtype'], undefined), () => {}], 'invalid_config'],
+    ['no KV cache dtype', [broken(['kvCacheDtype'], undefined), () => {}], 'invalid_config'],
     ['an unknown device', [broken(['device'], 'tpu'), () => {}], 'invalid_config'],
-    ['devices that are no list', [broken(['devices'], '0,1'), () => {}], 'invalid_config'],
+    ['devices that are not a list', [broken(['devices'], '0,1'), () => {}], 'invalid_config'],
     ['devices of strings', [broken(['devices'], ['0']), () => {}], 'invalid_config'],
     ['devices without CUDA', [broken(['devices'], [0, 1]), () => {}], 'invalid_config'],
     ['no threads', [broken(['threads'], 0), () => {}], 'invalid_config'],
@@ -111,7 +111,7 @@ describe('an open engine', () => {
     await engine.close()
   })
 
-  it('ignores aborts of what is not there, twice over, and huge ids', async () => {
+  it('ignores aborts of unknown, finished and invalid ids', async () => {
     const reasons: number[] = []
     const engine = await addon.open(config, (rows: Int32Array) => {
       for (let at = 0; at < rows.length; at += EVENT_WIDTH)
@@ -121,7 +121,7 @@ describe('an open engine', () => {
     for (const id of [7, -1, 2 ** 31 - 1, -(2 ** 31), 2 ** 32, 2 ** 40, 1e300, 0.5, Number.NaN]) {
       engine.abort(id)
       engine.stopBranch(id, id)
-      // Of a request that runs: such ids come from whoever holds a socket.
+      // Invalid branch ids of a running request: clients can send them.
       engine.abort(1, id)
       engine.stopBranch(1, id)
     }
@@ -132,7 +132,7 @@ describe('an open engine', () => {
     await engine.close()
   })
 
-  it('says so when it is closed, and may be closed again', async () => {
+  it('refuses requests when it is closed, and can be closed again', async () => {
     const engine = await addon.open(config, () => {})
     await Promise.all([engine.close(), engine.close()])
     await engine.close()
@@ -141,7 +141,7 @@ describe('an open engine', () => {
     expect(engine.stats().runningRequests).toBe(0)
   })
 
-  it('may be called from its own callback', { timeout: 60_000 }, async () => {
+  it('can be called from its own callback', { timeout: 60_000 }, async () => {
     let finished = 0
     let closed: Promise<void> | undefined
     const engine: Engine = await addon.open(config, (rows: Int32Array) => {
@@ -160,7 +160,7 @@ describe('an open engine', () => {
     expect(finished).toBe(5)
   })
 
-  it('ends with its process when nobody closes it', () => {
+  it('lets the process exit without close', () => {
     const script = `
       const { open } = require(${JSON.stringify(ADDON)})
       open(${JSON.stringify(config)}, () => process.exit(7)).then((engine) => {
@@ -178,7 +178,7 @@ describe('an open engine', () => {
 })
 
 describe('log-probabilities through the boundary', () => {
-  it('come as float bits after their token', async () => {
+  it('follow their token as float32 bits', async () => {
     const rows: number[][] = []
     let finish: (reason: number) => void = () => {}
     const finished = new Promise<number>((resolve) => {
@@ -202,7 +202,7 @@ describe('log-probabilities through the boundary', () => {
       if (kind !== EVENT.TOKEN) return
       const [chosen, first, second] = rows.slice(at + 1, at + 4)
       expect(chosen?.slice(0, 4)).toEqual([EVENT.LOGPROB, 1, 0, token])
-      expect(first?.[3]).toBe(token) // greedy, and nothing was banned
+      expect(first?.[3]).toBe(token) // greedy sampling without banned tokens
       expect(logprob(first?.[4] ?? 0)).toBe(logprob(chosen?.[4] ?? 0))
       expect(logprob(first?.[4] ?? 0)).toBeLessThanOrEqual(0)
       expect(logprob(second?.[4] ?? 0)).toBeLessThanOrEqual(logprob(first?.[4] ?? 0))

@@ -9,7 +9,7 @@ const checkpoint = readCheckpoint(join(import.meta.dirname, '../../models/demo')
 const config = (options: EngineOptions) =>
   toEngineConfig(checkpoint, { threads: 1, numBlocks: 128, ...options })
 
-it('loading reports up to all bytes', async () => {
+it('reports loading progress up to all bytes', async () => {
   const done: number[] = []
   const totals = new Set<number>()
   const engine = await openEngine(
@@ -21,14 +21,14 @@ it('loading reports up to all bytes', async () => {
     },
   )
   await engine.close()
-  // The last report may be behind the promise in the event loop.
+  // The last report may arrive after the promise has settled.
   await new Promise((resolve) => setImmediate(resolve))
   expect(done.length).toBeGreaterThan(10)
   expect(done).toEqual([...done].sort((a, b) => a - b))
   expect([...totals]).toEqual([done.at(-1)])
 })
 
-it('devices that share a model are CUDA devices, each once', () => {
+it('tensor parallelism needs CUDA devices, each listed once', () => {
   const problem = (options: EngineOptions) =>
     EngineConfig.safeParse(config(options)).error?.issues[0]?.message
   expect(config({ devices: [1, 0] })).toMatchObject({ device: 'cuda', devices: [1, 0] })
@@ -39,12 +39,12 @@ it('devices that share a model are CUDA devices, each once', () => {
   expect(problem({ devices: [0, 0] })).toMatch(/twice/)
 })
 
-it('a device that is not there is said by its code', async () => {
+it('a missing device is refused with a code', async () => {
   const opening = openEngine(config({ devices: [62, 63] }), () => {})
   await expect(opening).rejects.toMatchObject({ code: 'engine_unavailable', cause: { code: 'unavailable' } })
 })
 
-it('an fp8 KV cache is for CUDA devices: the CPU refuses it with a code', async () => {
+it('an fp8 KV cache is refused on the CPU with a code', async () => {
   const opening = openEngine(config({ device: 'cpu', kvCacheDtype: 'fp8' }), () => {})
   await expect(opening).rejects.toMatchObject({
     code: 'engine_unavailable',
@@ -53,7 +53,7 @@ it('an fp8 KV cache is for CUDA devices: the CPU refuses it with a code', async 
   })
 })
 
-it('says what the KV cache is kept in', async () => {
+it('reports the data type of the KV cache', async () => {
   for (const dtype of ['f32', 'bf16'] as const) {
     const engine = await openEngine(config({ device: 'cpu', dtype }), () => {})
     expect(engine.info).toMatchObject({ dtype, kvCacheDtype: dtype })

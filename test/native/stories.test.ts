@@ -12,7 +12,7 @@ const ROOT = join(import.meta.dirname, '../..')
 const DATA = process.env.APAR_DATA ?? join(ROOT, '../shared/data')
 const WEIGHTS = join(DATA, 'weights/stories260K.bin')
 
-// What llama2.c itself prints for this model at temperature 0.
+// The output of llama2.c itself for this model at temperature 0.
 const STORY =
   'Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, ' +
   "she saw a big, red ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go " +
@@ -20,9 +20,9 @@ const STORY =
   'find it."\n'
 
 const present = existsSync(WEIGHTS)
-if (!present) console.log(`skipped: the stories260K weights are not there (${WEIGHTS}; set APAR_DATA)`)
+if (!present) console.log(`skipped: the stories260K weights are missing (${WEIGHTS}; set APAR_DATA)`)
 
-describe.skipIf(!present)('a third party’s model tells its story', () => {
+describe.skipIf(!present)('a third-party model generates the same story as in llama2.c', () => {
   const folder = mkdtempSync(join(tmpdir(), 'apar-stories-'))
   afterAll(() => rmSync(folder, { recursive: true }))
 

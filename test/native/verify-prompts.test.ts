@@ -8,7 +8,7 @@ import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 const ROOT = join(import.meta.dirname, '../..')
 const FILE = join(ROOT, 'native/gpu/verification/prompts.json')
 
-/** Token ids for a machine without Node; the texts are what a person may change. */
+/** Prompts as token ids, for a machine without Node. To change them, edit the texts and update the ids. */
 const Prompts = z.strictObject({
   model: z.string(),
   control: z.strictObject({ fork: z.int(), child: z.int(), eos: z.array(z.int()).min(1) }),
@@ -20,7 +20,7 @@ function readPrompts(): Prompts {
   return Prompts.parse(JSON.parse(readFileSync(FILE, 'utf8')))
 }
 
-/** The same texts, encoded as a node encodes a request with one user message. */
+/** Encodes the texts as a gpu node encodes a request with one user message. */
 function encodeAgain({ model, prompts }: Prompts): Prompts {
   const { tokens, text, shape } = readCheckpoint(join(ROOT, model))
   const { fork, child, eos } = tokens
@@ -34,7 +34,7 @@ function encodeAgain({ model, prompts }: Prompts): Prompts {
   }
 }
 
-it('the prompts of native/gpu/verify are what a node makes of their texts', () => {
+it('the token ids in native/gpu/verification/prompts.json match their texts', () => {
   const encoded = encodeAgain(readPrompts())
   // After a change of the texts or the model: APAR_UPDATE_PROMPTS=1 npx vitest run test/native/verify-prompts.test.ts,
   // then npm run format.

@@ -36,7 +36,7 @@ describe.skipIf(!found)('native/gpu/verify', () => {
   const out = mkdtempSync(join(tmpdir(), 'apar-verify-'))
   afterAll(() => rmSync(out, { recursive: true }))
 
-  it('on stand-ins: what fails, hangs, crashes or is missing is named, and costs nothing else', {
+  it('with fake programs: reports failures, hangs, crashes and missing programs, and continues', {
     timeout: 300_000,
   }, () => {
     const run = python(['-m', 'unittest', 'discover', '-s', 'tests', '-t', '.'])
@@ -44,11 +44,11 @@ describe.skipIf(!found)('native/gpu/verify', () => {
     expect(run.stderr).toMatch(/Ran \d{2,} tests/)
   })
 
-  // The programs are those that `npm test` has built.
+  // Uses the programs that `npm test` has built.
   it.each([
     ['1', ['floors', 'steps_wgmma', 'attention']],
     ['2', ['red', 'kernels', 'cublaslt_speed', 'ranks', 'sanitize']],
-  ])('phase %s without a GPU: everything that needs none', { timeout: 900_000 }, (phase, notShown) => {
+  ])('phase %s without a GPU: runs all parts that need none', { timeout: 900_000 }, (phase, skippedParts) => {
     const args = ['verify', phase, '--device', 'cpu', '--build-dir', join(root, 'native/build/release')]
     const run = python([...args, '--out', out])
     const lines = readFileSync(join(out, `phase-${phase}.jsonl`), 'utf8')
@@ -57,11 +57,11 @@ describe.skipIf(!found)('native/gpu/verify', () => {
       .map((text): Line => JSON.parse(text))
     expect(run.status, run.stdout.slice(-4000)).toBe(0)
     const skipped = lines.filter((line) => line.case === 'end' && line.result === 'skipped')
-    expect(skipped.map((line) => line.part)).toEqual(notShown)
+    expect(skipped.map((line) => line.part)).toEqual(skippedParts)
     for (const line of skipped) expect(line.why).toBeTruthy()
   })
 
-  it('the empty page of results is what native/gpu/report makes of nothing', () => {
+  it('docs/results/gpu-template.md is the output of native/gpu/report without results', () => {
     const run = python(['report', '--empty'])
     expect(run.stdout).toBe(readFileSync(join(root, 'docs/results/gpu-template.md'), 'utf8'))
   })

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { BranchTree, OrderedText } from '../../shared/branch-tree.ts'
 import type { Joints, StreamEvent } from '../../shared/protocol/events.ts'
 
-/** An answer as a tree: text pieces of one branch, each but the last followed by a fork. */
+/** An answer as a tree: the text pieces of one branch; each piece except the last is followed by a fork. */
 interface Answer {
   pieces: string[]
   details: Answer[]
@@ -19,14 +19,14 @@ function answerOfDepth(depth: number): fc.Arbitrary<Answer> {
   }))
 }
 
-/** Document order by definition, with white space kept. */
+/** Reference implementation of document order, with white space kept. */
 function flatten(node: Answer): string {
   return node.pieces.map((piece, i) => piece + (node.details[i] ? flatten(node.details[i]) : '')).join('')
 }
 
 type Step = Record<string, unknown> & { type: string }
 
-/** Each branch's own events in order, as queues; a fork opens the child's queue. */
+/** Events of an answer in an interleaving chosen by `pick`: one queue per branch; a fork opens the child's queue. */
 function play(root: Answer, pick: (n: number) => number): StreamEvent[] {
   const events: StreamEvent[] = []
   const queues: Step[][] = []
@@ -58,7 +58,7 @@ function play(root: Answer, pick: (n: number) => number): StreamEvent[] {
 }
 
 describe('OrderedText', () => {
-  it('gives document order for every interleaving, and only final text', () => {
+  it('emits document order for every interleaving, and only final text', () => {
     fc.assert(
       fc.property(answerOfDepth(4), fc.infiniteStream(fc.nat()), (root, choices) => {
         const events = play(root, (n) => (n === 0 ? 0 : (choices.next().value as number) % n))
@@ -76,7 +76,7 @@ describe('OrderedText', () => {
     )
   })
 
-  it('gives the same mended text for every interleaving, and only final text', () => {
+  it('emits the same mended text for every interleaving, and only final text', () => {
     fc.assert(
       fc.property(answerOfDepth(3), fc.infiniteStream(fc.nat()), (root, choices) => {
         const read = (pick: (n: number) => number) => {
@@ -92,7 +92,7 @@ describe('OrderedText', () => {
     )
   })
 
-  it('lets an aborted stream finish with what there is', () => {
+  it('emits the received text of an aborted stream', () => {
     const ordered = new OrderedText()
     const events = [
       { type: 'delta', branch: 0, text: 'a' },
@@ -105,7 +105,7 @@ describe('OrderedText', () => {
     expect(pieces).toEqual(['a', '', '', 'b', 'c'])
   })
 
-  it('refuses events of branches that do not exist', () => {
+  it('refuses events of unknown branches', () => {
     const tree = new BranchTree()
     expect(() => tree.apply({ type: 'delta', seq: 1, branch: 3, text: 'x' })).toThrow('unknown branch 3')
     tree.apply({ type: 'fork', seq: 1, branch: 1, parent: 0, at: 0 })
@@ -131,7 +131,7 @@ describe('joints', () => {
     return text
   }
 
-  it('kept: nothing is added', () => {
+  it('kept: adds no white space', () => {
     expect(run('kept', '1. A:', ' x', '\n2. B')).toBe('1. A: x\n2. B')
   })
 
@@ -140,11 +140,11 @@ describe('joints', () => {
     expect(run('mended', '1. A:', '\nx', '2. B')).toBe('1. A:\nx\n\n2. B')
   })
 
-  it('mended: a detail after plain text runs on', () => {
+  it('mended: a detail after plain text continues the line', () => {
     expect(run('mended', 'First.', ' Rest.', 'Second.')).toBe('First. Rest.\n\nSecond.')
   })
 
-  it('mended: no joint where nothing follows, one blank line where line ends do', () => {
+  it('mended: adds nothing before an empty text, and only one blank line before line breaks', () => {
     expect(run('mended', '1. A:', 'x', '')).toBe('1. A:\nx')
     expect(run('mended', '1. A:', '', '\n\n2. B')).toBe('1. A:\n\n2. B')
   })

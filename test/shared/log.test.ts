@@ -3,7 +3,7 @@ import { LOG_LEVELS, Logger, logLevel } from '../../shared/log.ts'
 import { recorded } from '../support/logs.ts'
 
 describe('a log', () => {
-  test('writes one JSON object per line, with the fields of all its ancestors', () => {
+  test('writes one JSON object per line, with the fields of all its parents', () => {
     const { log, lines, entries } = recorded()
     log
       .with({ request_id: 'r', branch: 1 })
@@ -22,7 +22,7 @@ describe('a log', () => {
     ])
   })
 
-  test('says what was thrown, its causes included', () => {
+  test('writes a thrown error with its causes', () => {
     const { log, entries } = recorded()
     log.error('broken', {}, new Error('outer', { cause: new TypeError('inner') }))
     log.warn('odd', {}, 'a word')
@@ -30,7 +30,7 @@ describe('a log', () => {
     expect(entries()[1]?.error).toBe('a word')
   })
 
-  test.each(LOG_LEVELS)('at level %s leaves out what is less', (level) => {
+  test.each(LOG_LEVELS)('at level %s omits lower levels', (level) => {
     const { log, entries } = recorded(level)
     log.debug('')
     log.info('')
@@ -39,7 +39,7 @@ describe('a log', () => {
     expect(entries().map((entry) => entry.level)).toEqual(LOG_LEVELS.slice(LOG_LEVELS.indexOf(level), 4))
   })
 
-  test('can be read by people', () => {
+  test('writes a readable line in text format', () => {
     const lines: string[] = []
     const log = new Logger({ level: 'info', format: 'text', write: (line) => lines.push(line) })
     log.info('registered', { edge: 'http://e', reason: undefined })
@@ -47,7 +47,7 @@ describe('a log', () => {
   })
 })
 
-test('a level that does not exist is the default', () => {
+test('an unknown level becomes the default', () => {
   expect([logLevel('error', 'warn'), logLevel('loud', 'warn'), logLevel(undefined, 'info')]).toEqual([
     'error',
     'warn',

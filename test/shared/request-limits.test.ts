@@ -15,7 +15,7 @@ test.each<[string, (size: number) => object, number]>([
   ['stop strings', (size) => ({ stop: times(size, 'x') }), 16],
   ['characters of a stop string', (size) => ({ stop: ['x'.repeat(size)] }), 256],
   ['biases', (size) => ({ logit_bias: bias(size) }), 1024],
-])('a request has at most so many %s', (_, fields, most) => {
+])('limits the number of %s in a request', (_, fields, most) => {
   const parsed = (size: number) => GenerateRequest.safeParse({ ...request, ...fields(size) }).success
   expect([parsed(most), parsed(most + 1)]).toEqual([true, false])
 })

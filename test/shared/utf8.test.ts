@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { utf8Length } from '../../shared/utf8.ts'
 
-it('a text has as many bytes as its encoding, broken pairs included', () => {
+it('equals the length of the encoded text, also with lone surrogates', () => {
   const encoder = new TextEncoder()
   const unit = fc.oneof(fc.integer({ min: 0, max: 0xffff }), fc.integer({ min: 0xd7f0, max: 0xe010 }))
   const units = fc.array(unit, { maxLength: 12 })

@@ -1,11 +1,11 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
-/** TCP between a node and its edge, as a router that translates addresses: it may cut what goes through it. */
+/** A TCP proxy between a node and its edge that can drop all connections, like a NAT router. */
 export interface CuttableProxy {
   /** `http://host:port`. */
   readonly url: string
-  /** Ends all connections without a goodbye. Returns how many there were. */
+  /** Resets all connections. Returns their number. */
   cut(): number
   close(): Promise<void>
 }

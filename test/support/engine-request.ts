@@ -2,7 +2,7 @@ import { type EngineRequest, engineRequestSchema } from '../../gpu-node/engine/e
 
 const schema = engineRequestSchema(2 ** 31 - 1)
 
-/** A greedy, serial request of 32 tokens, but for what is given; whole, as native code takes it, and not checked. */
+/** A greedy, serial request of 32 tokens with all fields, as native code needs them; `fields` are not validated. */
 export function engineRequest({ id, ...fields }: EngineRequestFields): Required<EngineRequest> {
   return { ...schema.parse({ id, prompt: Int32Array.of(1), maxTokens: 32 }), ...fields }
 }

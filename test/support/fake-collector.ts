@@ -20,7 +20,7 @@ interface Batch {
   resourceSpans: { resource: { attributes: Attribute[] }; scopeSpans: { spans: Span[] }[] }[]
 }
 
-/** Takes spans as an OpenTelemetry collector does: OTLP as JSON over HTTP. */
+/** Receives spans like an OpenTelemetry collector: OTLP as JSON over HTTP. */
 export class FakeCollector {
   serviceName: unknown
   readonly #spans: Span[] = []
@@ -39,7 +39,7 @@ export class FakeCollector {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  /** The first such span, once it is there. */
+  /** Waits for the first span that satisfies `wanted`. */
   async span(wanted: (span: Span) => boolean): Promise<Span> {
     for (;;) {
       const found = this.#spans.find(wanted)

@@ -1,6 +1,6 @@
 /**
- * Whether what a test needs is there; use as `describe.skipIf(!requires('spm_train', …))`. Prints why when it is not, and
- * throws with CI=true: there, everything is installed, and a silent skip would hide a broken test.
+ * Whether a requirement of a test is met; use as `describe.skipIf(!requires('spm_train', …))`. If not, prints the
+ * reason, or throws with CI=true: in CI everything must be installed, and a silent skip would hide a broken test.
  */
 export function requires(name: string, check: () => boolean): boolean {
   let reason = 'not found'

@@ -9,7 +9,7 @@ import type {
   OnEvents,
 } from '../../gpu-node/engine/types.ts'
 
-/** An engine that does what the test says: it stands in where the order of events matters, not what they hold. */
+/** A fake engine whose events the test scripts, for tests in which only the order of events matters. */
 export class ScriptedEngine implements Engine {
   readonly info: EngineInfo = {
     device: 'script',
@@ -68,14 +68,14 @@ export class ScriptedEngine implements Engine {
     this.closed = true
   }
 
-  // Script: gathers rows for the next delivery.
+  // Script methods: they collect rows for the next delivery.
 
   tokens(request: number, branch: number, ids: Iterable<number>): this {
     for (const id of ids) this.#rows.push(EVENT.TOKEN, request, branch, id, 0)
     return this
   }
 
-  /** What follows a token: its own, then the likeliest. */
+  /** Log-probabilities that follow a token: its own, then those of the most likely tokens. */
   logprobs(request: number, branch: number, rows: [token: number, logprob: number][]): this {
     const bits = new DataView(new ArrayBuffer(4))
     for (const [token, logprob] of rows) {
@@ -100,7 +100,7 @@ export class ScriptedEngine implements Engine {
     return this
   }
 
-  /** Delivers what was gathered as one batch. */
+  /** Delivers the collected rows as one batch. */
   deliver(failure?: string): void {
     const rows = Int32Array.from(this.#rows)
     this.#rows = []

@@ -4,7 +4,7 @@ import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import { ScriptedEngine } from './scripted-engine.ts'
 import type { TinyFolder } from './tiny-checkpoint.ts'
 
-/** A runner of the model `tiny` whose engine does what the test says. */
+/** A runner of the model `tiny` with a scripted engine. */
 export async function scriptedRunner(
   folder: TinyFolder,
 ): Promise<{ runner: Runner; engine: ScriptedEngine }> {

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** Bytes are tokens 0 to 255 (GPT-2's disguise), the special tokens follow. */
+/** Ids of the special tokens. Tokens 0 to 255 are bytes, in GPT-2's byte-to-unicode mapping. */
 export const SPECIAL = { '<s>': 256, '</s>': 257, '[Fork]': 258, '[Child]': 259 } as const
 export const VOCAB_SIZE = 260
 
@@ -99,7 +99,7 @@ export function headerOf(tensors: Map<string, number[]>): Record<string, HeaderE
   return header
 }
 
-/** The file's bytes; `dataBytes` defaults to what the header needs. The values are a fixed small pattern. */
+/** The bytes of a safetensors file with fixed small values; `dataBytes` defaults to the size given by the header. */
 export function safetensors(header: Record<string, HeaderEntry>, dataBytes?: number): Buffer {
   const text = Buffer.from(JSON.stringify(header))
   const length = Buffer.alloc(8)
@@ -116,7 +116,7 @@ export interface TinyFolder {
   remove(): void
 }
 
-/** A complete checkpoint in a temporary folder; overwrite files to break it. */
+/** Writes a complete checkpoint to a temporary folder; tests overwrite files to make it invalid. */
 export function tinyCheckpoint(): TinyFolder {
   const path = mkdtempSync(join(tmpdir(), 'apar-tiny-'))
   const folder: TinyFolder = {

@@ -38,12 +38,12 @@ describe('labels', () => {
     for (const [i, label] of sequence.labels.entries()) expect([MASKED, sequence.ids[i]]).toContain(label)
   })
 
-  it('masks a branch row through its [Child]', () => {
+  it('masks a branch row up to and including its [Child]', () => {
     const row = { index: 'a_1', input: 'How?', target: '1. A:[Fork]\n2. B:[Fork][Child] the detail' }
     expect(learned(rowSequence(row, encoder))).toBe(' the detail</s>')
   })
 
-  it('learns every answer of a conversation and no prompt', () => {
+  it('masks prompts but no answers of a conversation', () => {
     const turns = [
       { prompt: 'One?', response: 'First.' },
       { prompt: 'Two?', response: 'Second.' },
@@ -51,7 +51,7 @@ describe('labels', () => {
     expect(learned(turnsSequence(turns, encoder))).toBe('First.</s>Second.</s>')
   })
 
-  it('gives branch rows the very ids of the main row before their [Child]', () => {
+  it('branch rows have the same ids as the main row before their [Child]', () => {
     const main = rowSequence({ index: 'm', input: 'Q', target: 'x:[Fork] y:[Fork] z' }, encoder).ids
     const branch = rowSequence({ index: 'b', input: 'Q', target: 'x:[Fork] y:[Fork][Child] d' }, encoder).ids
     const at = branch.indexOf(encoder.child)
@@ -86,7 +86,7 @@ describe('shards', () => {
 })
 
 describe('buildData', () => {
-  it('writes every file, counts every conversation and repeats itself', async () => {
+  it('writes every file, counts every conversation, and gives the same output again', async () => {
     const out = await folder()
     const stages = new Set<BuildProgress['stage']>()
     const onProgress = ({ stage }: BuildProgress) => stages.add(stage)
@@ -124,7 +124,7 @@ describe('buildData', () => {
     }
   })
 
-  it('leaves a conversation out of the shards when a row is too long', async () => {
+  it('leaves a conversation out of the shards when one of its rows is too long', async () => {
     const report = await buildData({
       conversations,
       out: await folder(),
@@ -136,7 +136,7 @@ describe('buildData', () => {
     expect(report.shards.train.rows).toBe(2)
   })
 
-  it('refuses a tokenizer without the markers', async () => {
+  it('refuses a tokenizer without the special tokens', async () => {
     const bare = JSON.parse(await readFile(tokenizer, 'utf8'))
     bare.added_tokens = bare.added_tokens.filter((token: { content: string }) => token.content !== '[Fork]')
     expect(() => loadEncoder(JSON.stringify(bare))).toThrow('the text has no token [Fork]')

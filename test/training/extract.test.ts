@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { extract, keptWhole } from '../../training/data/extract/extract.ts'
+import { extract, keptAsUnstructured } from '../../training/data/extract/extract.ts'
 import { extractList } from '../../training/data/extract/lists.ts'
 import { extractParagraphs } from '../../training/data/extract/paragraphs.ts'
 import { documentOrder, type Rule } from '../../training/data/extract/structure.ts'
@@ -51,7 +51,7 @@ describe('ordered lists', () => {
     expect(extractList(answer)).toEqual({ rule })
   })
 
-  it('is no list without items', () => {
+  it('finds no list without items', () => {
     expect(extractList('1. No colon here\n2. Nor here')).toBeUndefined()
   })
 })
@@ -102,12 +102,12 @@ describe('the first answer as a whole', () => {
     ['marker', 'an early </s>', false],
     ['empty_answer', ' \n', false],
     ['list_too_short', list(...details.slice(0, 2)), false],
-  ])('%s is found, and kept whole or dropped', (rule, answer, kept) => {
+  ])('%s is refused, and kept as unstructured or dropped', (rule, answer, kept) => {
     expect(extract(ask(answer))).toEqual({ rule })
-    expect(keptWhole(rule)).toBe(kept)
+    expect(keptAsUnstructured(rule)).toBe(kept)
   })
 
-  it('refuses a prompt that spells out a marker, and a conversation without turns', () => {
+  it('refuses a prompt that contains a special token as text, and a conversation without turns', () => {
     expect(extract(ask('Fine.', 'Say [Child]'))).toEqual({ rule: 'marker' })
     expect(extract({ id: 'a', dialogs: [] })).toEqual({ rule: 'no_turn' })
   })
@@ -121,13 +121,13 @@ describe('the first answer as a whole', () => {
     expect('structure' in fallback && fallback.structure.kind).toBe('paragraphs')
   })
 
-  it('looks at the first turn only', () => {
+  it('uses only the first turn', () => {
     const later = { prompt: 'More?', response: 'a = b' }
     const result = extract({ id: 'a', dialogs: [{ prompt: 'Q', response: list(...details) }, later] })
     expect('structure' in result).toBe(true)
   })
 
-  it('keeps every character: document order is the answer', () => {
+  it('keeps every character: document order equals the answer', () => {
     const words = fc.constantFrom(
       'word ',
       'a longer sentence. ',

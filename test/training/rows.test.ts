@@ -13,7 +13,7 @@ const structure = {
 }
 
 describe('rows', () => {
-  it('has a main row, and a row per branch through its own [Fork]', () => {
+  it('has a main row, and a row per branch up to its own [Fork]', () => {
     expect(structuredRows(conversation, structure)).toEqual([
       { index: 'c7_main', input: 'How?', target: 'Three:\n1. A:[Fork]\n2. B:[Fork]\n\nDone.' },
       { index: 'c7_0', input: 'How?', target: 'Three:\n1. A:[Fork][Child] one' },
@@ -21,7 +21,7 @@ describe('rows', () => {
     ])
   })
 
-  it('has the serial answer', () => {
+  it('has a row with the answer in serial form', () => {
     expect(flatRow(conversation, structure).target).toBe('Three:\n1. A: one\n2. B: two\n\nDone.')
   })
 
@@ -40,7 +40,7 @@ describe('rows', () => {
 })
 
 describe('split', () => {
-  it('depends on group and seed only, and holds out about the share asked for', () => {
+  it('depends only on group and seed, and holds out about the requested share', () => {
     const groups = Array.from({ length: 5000 }, (_, i) => `page/${i}`)
     const held = groups.filter((group) => splitOf(group, 1) === 'test')
     expect(held.length / groups.length).toBeGreaterThan(0.1)

@@ -45,7 +45,7 @@ describe('tldr markup', () => {
     expect(readCommand(source)?.text).toBe(text)
   })
 
-  it('remembers what the markup said', () => {
+  it('keeps the information of the markup', () => {
     expect(readCommand('x {{[-a|--all]}} {{one|two}} {{path/to/file}} {{"Hello World"}}')).toEqual({
       text: 'x --all one path/to/file "Hello World"',
       shortcuts: [{ short: '-a', long: '--all' }],
@@ -80,7 +80,7 @@ describe('tldr markup', () => {
 })
 
 describe('tldr pages', () => {
-  it('makes short titles and details that need no other item', () => {
+  it('creates short titles, and details that do not depend on other items', () => {
     const { uses } = readPage(page('foo', 3))
     expect(uses[0]).toEqual({
       title: 'Use number 1',
@@ -103,7 +103,7 @@ describe('tldr pages', () => {
     expect(uses.map((use) => use.title)).toEqual(['Do it properly'])
   })
 
-  it('gives lists that are accepted, and answers without structure', async () => {
+  it('creates lists that the rules accept, and answers without structure', async () => {
     const lines = [page('foo', 4), page('bar', 5), page('few', 2)].map((p) => JSON.stringify(p))
     const path = await file('pages.jsonl.gz', gzipSync(lines.join('\n')))
     const conversations = await all(tldrConversations(path))
@@ -117,7 +117,7 @@ describe('tldr pages', () => {
     expect(new Set((await all(tldrConversations(path, { pages: 1 }))).map((c) => c.group)).size).toBe(1)
   })
 
-  it('gives a command an invented name wherever it is meant', () => {
+  it('renames a command wherever it is mentioned', () => {
     const git = {
       path: 'pages/common/git-push.md',
       title: 'git push',
@@ -141,7 +141,7 @@ describe('tldr pages', () => {
     expect(underInventedName(git, seededRandom(1))).toEqual(renamed)
   })
 
-  it('adds copies under invented names to the group of their page', async () => {
+  it('puts copies with invented names in the group of their page', async () => {
     const path = await file('pages.jsonl', JSON.stringify(page('foo', 4)))
     const plain = await all(tldrConversations(path))
     const copied = await all(tldrConversations(path, { inventedNames: 2 }))
@@ -167,13 +167,13 @@ describe('bad input', () => {
     })
   })
 
-  it('a missing file and a broken archive say so', async () => {
+  it('a missing file and a corrupt archive are reported', async () => {
     await expect(all(jsonlConversations('/nowhere/x.jsonl'))).rejects.toThrow(/cannot be read/)
     const broken = await file('x.jsonl.gz', 'not a gzip file')
     await expect(all(jsonlConversations(broken))).rejects.toThrow(/cannot be read/)
   })
 
-  it('answers are kept so many per prompt', async () => {
+  it('keeps at most `perPrompt` answers per prompt', async () => {
     const lines = ['one', 'two', 'three'].map((response) => JSON.stringify({ prompt: 'Same?', response }))
     const path = await file('answers.jsonl', lines.join('\n'))
     const found = await all(answerConversations(path, { perPrompt: 2 }))

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Template } from '@huggingface/jinja'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { CHAT_TEMPLATE, chatStretches, promptText } from '../../training/data/chat.ts'
+import { CHAT_TEMPLATE, chatSegments, promptText } from '../../training/data/chat.ts'
 import { toTokenizerJson } from '../../training/data/tokenizer/convert.ts'
 import { loadEncoder } from '../../training/data/tokenizer/encode.ts'
 import { readSentencePiece } from '../../training/data/tokenizer/sentencepiece.ts'
@@ -15,14 +15,14 @@ const shipped = readFileSync(new URL('../../models/demo/tokenizer.json', import.
 describe('the shipped tokenizer', () => {
   const encoder = loadEncoder(shipped)
 
-  it('has 4,096 ids, the markers as one id each, and <s> and </s>', () => {
+  it('has 4,096 ids, with [Fork], [Child], <s> and </s> as one id each', () => {
     expect(encoder.vocabSize).toBe(4096)
     expect(encoder.encode('[Fork][Child]')).toEqual([encoder.fork, encoder.child])
     expect(encoder.encode('<s>hi</s>').at(0)).toBe(encoder.bos)
     expect(encoder.encode('<s>hi</s>').at(-1)).toBe(encoder.eos)
   })
 
-  it('gives back any text, white space and rare characters included', () => {
+  it('decodes any encoded text unchanged, including white space and rare characters', () => {
     const text = fc
       .string({ unit: 'grapheme', minLength: 1, maxLength: 60 })
       .filter((t) => !/[▁\ud800-\udfff]/.test(t))
@@ -37,12 +37,12 @@ describe('the shipped tokenizer', () => {
     }
   })
 
-  it("has the space after an item's number as a piece of its own", () => {
+  it("encodes the space after an item's number as a separate piece", () => {
     const item = encoder.encode('\n2. List files')
     expect(item).toEqual([...encoder.encode('\n2.'), ...encoder.encode(' '), ...encoder.encode('List files')])
   })
 
-  it('encodes the sides of a marker as it encodes them alone', () => {
+  it('encodes text beside a [Fork] as it encodes the text alone', () => {
     const both = encoder.encode('1. Title:[Fork]\n2. Next:')
     expect(both).toEqual([...encoder.encode('1. Title:'), encoder.fork, ...encoder.encode('\n2. Next:')])
   })
@@ -57,7 +57,7 @@ describe('chat template', () => {
       eos_token: '</s>',
     })
 
-  it('renders what the shards are made of', () => {
+  it('renders the same text as the shards contain', () => {
     expect(render([{ role: 'user', content: 'How?' }], true)).toBe(promptText('How?'))
     const turns = [
       { prompt: 'How?', response: 'So.' },
@@ -67,20 +67,20 @@ describe('chat template', () => {
       { role: 'user', content: prompt },
       { role: 'assistant', content: response },
     ])
-    const text = chatStretches(turns)
-      .map((stretch) => stretch.text)
+    const text = chatSegments(turns)
+      .map((segment) => segment.text)
       .join('')
     expect(render(messages, false)).toBe(text)
   })
 
-  it('is the one that is shipped', () => {
+  it('equals the template shipped with the demo model', () => {
     const config = readFileSync(new URL('../../models/demo/tokenizer_config.json', import.meta.url), 'utf8')
     expect(JSON.parse(config).chat_template).toBe(CHAT_TEMPLATE)
   })
 })
 
 describe('conversion', () => {
-  it('refuses what is no SentencePiece model, and a model whose white space is changed', () => {
+  it('refuses invalid SentencePiece models, and models that change white space', () => {
     expect(() => readSentencePiece(new TextEncoder().encode('hello'))).toThrow(/not a SentencePiece model/)
     const model = {
       pieces: [],
@@ -98,7 +98,7 @@ describe('conversion', () => {
     () => !spawnSync('spm_train', ['--help']).error,
   )
 
-  it.skipIf(!found)('trains a tokenizer that gives its text back', async () => {
+  it.skipIf(!found)('trains a tokenizer that decodes its text unchanged', async () => {
     const texts = Array.from(
       { length: 200 },
       (_, i) => `Line ${i}: the quick brown fox, number ${i * 7}, jumps.`,
@@ -113,7 +113,7 @@ describe('conversion', () => {
     expect(item).toEqual([...encoder.encode('\n2.'), ...encoder.encode(' '), ...encoder.encode('the fox')])
   })
 
-  it.skipIf(!found)('says what spm_train says', async () => {
+  it.skipIf(!found)('reports the error of spm_train', async () => {
     await expect(trainTokenizer({ texts: ['abc'], vocabSize: 5000, added: [] })).rejects.toThrow(
       /spm_train failed: .+/,
     )

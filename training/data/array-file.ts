@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { finished } from 'node:stream/promises'
 
-/** A JSON array (or JSON lines) written one value at a time. */
+/** Writes a JSON array (or JSON lines) to a file, one value at a time. */
 export class ArrayFile {
   readonly #stream
   readonly #style: 'array' | 'lines'
@@ -10,7 +10,7 @@ export class ArrayFile {
 
   constructor(path: string, style: 'array' | 'lines' = 'array') {
     this.#stream = createWriteStream(path)
-    // Errors surface in close(); without a listener they would end the process.
+    // close() reports errors; without a listener they would end the process.
     this.#stream.on('error', () => {})
     this.#style = style
   }

@@ -12,19 +12,19 @@ import { trainTokenizer } from './tokenizer/train.ts'
 
 export interface BuildOptions {
   conversations: AsyncIterable<Conversation> | Iterable<Conversation>
-  /** Folder for everything that is made; created when missing. */
+  /** Output folder; created when missing. */
   out: string
-  /** Decides what is held out; default 1. */
+  /** Seed for the choice of held-out groups; default 1. */
   seed?: number
-  /** Share of groups that is held out, 0 to 1; default 0.12. */
+  /** Share of groups held out for the test set, 0 to 1; default 0.12. */
   testShare?: number
-  /** Longest row, tokens; a conversation with a longer one is left out of the shards. Default 512. */
+  /** Maximum row length in tokens; a conversation with a longer row is left out of the shards. Default 512. */
   maxTokens?: number
-  /** An existing tokenizer.json; without it one is trained on the training half. */
+  /** Path of an existing tokenizer.json; without it one is trained on the training split. */
   tokenizer?: string
-  /** Pieces of a trained tokenizer; default 4096. */
+  /** Vocabulary size of a trained tokenizer; default 4096. */
   vocabSize?: number
-  /** Also write train.jsonl and test.jsonl with `input_ids` and `labels` (TRL, axolotl). */
+  /** Also write train.jsonl and test.jsonl with `input_ids` and `labels` (for TRL, axolotl). */
   jsonl?: boolean
   onProgress?: (progress: BuildProgress) => void
 }
@@ -42,13 +42,14 @@ export interface BuildReport extends ExtractReport {
   shards: { train: ShardMeta; test: ShardMeta; serial: ShardMeta }
 }
 
-/** A serial row may be this much longer than a branch: it holds all details. */
+/** A serial row may be longer than maxTokens by this factor, because it contains all details. */
 const SERIAL_LENGTH_FACTOR = 2
 
 /**
- * Conversations → apar.json, apar_flatten.json, unstructured.json, apar_testset.json, tokenizer.json and token shards in
- * `out/train`, `out/test` and `out/serial` (the flattened training answers: what to write where a fork is not allowed).
- * Everything is streamed; the same input and seed give the same files, in the order of the input.
+ * Builds training data from conversations: apar.json, apar_flatten.json, unstructured.json, apar_testset.json,
+ * tokenizer.json and token shards in `out/train`, `out/test` and `out/serial` (the training answers in serial
+ * form, for decoding without forks). Data is streamed; the same input and seed give the same files, in the order
+ * of the input.
  * @throws AparError when a source, the tokenizer or spm_train is unusable.
  */
 export async function buildData(options: BuildOptions): Promise<BuildReport> {
@@ -67,7 +68,7 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
   const tokenizerJson =
     options.tokenizer === undefined
       ? await trainTokenizer({
-          texts: learnedTexts(examplesFile),
+          texts: trainingTexts(examplesFile),
           added: [FORK, CHILD],
           ...(options.vocabSize === undefined ? {} : { vocabSize: options.vocabSize }),
         })
@@ -123,13 +124,13 @@ function sequencesOf(example: Example, encoder: Encoder): Sequence[] {
   return [turnsSequence(example.turns ?? [], encoder)]
 }
 
-/** examples.jsonl is written by this build just before, so its shape is known. */
+/** Not validated: this build has just written examples.jsonl itself. */
 async function* readExamples(file: string): AsyncGenerator<Example> {
   for await (const { value } of readJsonl(file)) yield value as Example
 }
 
-/** What a tokenizer learns from: the training half's prompts and answers, each once. */
-async function* learnedTexts(file: string): AsyncGenerator<string> {
+/** Texts to train the tokenizer on: prompts and answers of the training split, each once. */
+async function* trainingTexts(file: string): AsyncGenerator<string> {
   for await (const { split, rows, turns } of readExamples(file)) {
     if (split === 'test') continue
     for (const turn of turns ?? []) yield `USER: ${turn.prompt}\nASSISTANT:\n${turn.response}`

@@ -8,21 +8,24 @@ export interface Turn {
   response: string
 }
 
-/** What every source yields and every later stage reads. */
+/** Output of every source, input of every later stage. */
 export interface Conversation {
   id: string
   dialogs: Turn[]
-  /** Conversations of one group (a page, a prompt) are all for training or all held out; default: the first prompt. */
+  /**
+   * All conversations of a group (a page, a prompt) are in the same split, train or test. Default: the first
+   * prompt.
+   */
   group?: string
 }
 
-/** A line of a JSONL file that cannot be used; says which file and line. */
+/** An error about a line of a JSONL file, with file and line number. */
 export function badLine(file: string, line: number, reason: string): AparError {
   return new AparError('invalid_request', `${file}:${line}: ${reason}`)
 }
 
 /**
- * The values of a JSONL file (or .jsonl.gz), one at a time; blank lines are skipped.
+ * Reads the values of a JSONL file (or .jsonl.gz) one at a time; skips blank lines.
  * @throws AparError `invalid_request` naming file and line when a line is not JSON, or the file cannot be read.
  */
 export async function* readJsonl(file: string): AsyncGenerator<{ value: unknown; line: number }> {

@@ -1,23 +1,23 @@
 import { join } from 'node:path'
 import { ArrayFile } from './array-file.ts'
 import type { Conversation } from './conversation.ts'
-import { extract, keptWhole } from './extract/extract.ts'
+import { extract, keptAsUnstructured } from './extract/extract.ts'
 import type { Rule } from './extract/structure.ts'
 import { hashText } from './random.ts'
 import { flatRow, type Row, structuredRows, unstructuredRow } from './rows.ts'
 
 export const TEST_SHARE = 0.12
 
-/** What one conversation became; the lines of examples.jsonl, from which tokenizer and shards are made. */
+/** The result for one conversation. Lines of examples.jsonl, from which tokenizer and shards are built. */
 export interface Example {
   id: string
   kind: 'list' | 'paragraphs' | 'unstructured'
   split: 'train' | 'test'
-  /** Structured: the main row and the branch rows. */
+  /** Structured only: the main row and the branch rows. */
   rows?: Row[]
-  /** Structured: the same answer in serial form. */
+  /** Structured only: the same answer in serial form. */
   flat?: Row
-  /** Unstructured: all turns. */
+  /** Unstructured only: all turns. */
   turns?: Conversation['dialogs']
 }
 
@@ -27,28 +27,31 @@ export interface ExtractReport {
   paragraphs: number
   unstructured: number
   dropped: number
-  /** Structured conversations held out, and all conversations held out. */
+  /** Conversations in the test set: structured ones, and all. */
   heldOut: { structured: number; all: number }
-  /** How often each rule refused structure, and how many of those answers were dropped altogether. */
+  /** How many answers each rule refused as structured. */
   refused: Partial<Record<Rule, number>>
   branches: number
 }
 
-/** Groups, not conversations, are held out: whoever saw one phrasing of a question has seen its answer. */
+/**
+ * The split is by group, not by conversation: other phrasings of a held-out question would reveal its answer in
+ * training.
+ */
 export function splitOf(group: string, seed: number, share: number = TEST_SHARE): 'train' | 'test' {
   return hashText(`${seed}:${group}`) / 2 ** 32 < share ? 'test' : 'train'
 }
 
 export interface ExtractOptions {
   conversations: AsyncIterable<Conversation> | Iterable<Conversation>
-  /** Gets apar.json, apar_flatten.json, unstructured.json, apar_testset.json and examples.jsonl. */
+  /** Output folder for apar.json, apar_flatten.json, unstructured.json, apar_testset.json and examples.jsonl. */
   folder: string
   seed: number
   testShare?: number
   onConversation?: (count: number) => void
 }
 
-/** Conversations → structured and unstructured files, in one pass. */
+/** Writes structured and unstructured examples from conversations, in one pass. */
 export async function writeExamples(options: ExtractOptions): Promise<ExtractReport> {
   const report: ExtractReport = {
     conversations: 0,
@@ -88,7 +91,7 @@ export async function writeExamples(options: ExtractOptions): Promise<ExtractRep
       }
     } else {
       report.refused[result.rule] = (report.refused[result.rule] ?? 0) + 1
-      if (!keptWhole(result.rule)) {
+      if (!keptAsUnstructured(result.rule)) {
         report.dropped += 1
         continue
       }

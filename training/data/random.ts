@@ -1,4 +1,4 @@
-/** A seeded generator of numbers in [0, 1) (mulberry32): the same seed gives the same data on every machine. */
+/** A seeded random number generator in [0, 1) (mulberry32): the same seed gives the same data on every machine. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0
   return () => {
@@ -10,8 +10,8 @@ export function seededRandom(seed: number): () => number {
 }
 
 /**
- * A 32-bit hash of a text, for choices that must not depend on the order of the input: FNV-1a, then MurmurHash3's last
- * step, without which texts that differ only near their end ("page 1", "page 2") would get neighbouring numbers.
+ * A 32-bit hash of a text, for choices that must not depend on the order of the input: FNV-1a, then the finalizer of
+ * MurmurHash3. Without it, texts that differ only near their end ("page 1", "page 2") would get similar hashes.
  */
 export function hashText(text: string): number {
   let hash = 0x811c9dc5

@@ -4,7 +4,10 @@ import { documentOrder, type Structure } from './extract/structure.ts'
 export const FORK = '[Fork]'
 export const CHILD = '[Child]'
 
-/** One training sequence: `input` is the prompt, `target` the text to learn (in a branch row only after the last [Child]). */
+/**
+ * One training sequence: `input` is the prompt, `target` the answer. In a branch row only the text after the last
+ * [Child] is in the loss.
+ */
 export interface Row {
   index: string
   input: string
@@ -17,8 +20,8 @@ export interface UnstructuredRow {
 }
 
 /**
- * The rows of a structured answer: `<id>_main` is the text with forks; `<id>_<k>` is the main text through its (k+1)-th
- * [Fork], then [Child], then that detail.
+ * The rows of a structured answer: `<id>_main` is the main text with forks; `<id>_<k>` is the main text up to and
+ * including its (k+1)-th [Fork], then [Child], then that fork's detail.
  */
 export function structuredRows(conversation: Conversation, structure: Structure): Row[] {
   const input = conversation.dialogs[0]?.prompt ?? ''

@@ -12,9 +12,9 @@ const START_ATTEMPTS = 100
 const START_PAUSE_MS = 100
 
 export interface Gateway {
-  /** Where an OpenAI client finds it. */
+  /** Base URL for OpenAI clients. */
   readonly url: string
-  /** What tells it which upstream to ask. */
+  /** Headers that select the upstream. */
   readonly headers: Record<string, string>
   close(): Promise<void>
 }
@@ -23,7 +23,7 @@ export function gatewayIsInstalled(): boolean {
   return existsSync(SERVER)
 }
 
-/** Portkey's gateway as its own command starts it, in front of an OpenAI-compatible server. */
+/** Starts Portkey's gateway as its own command does, in front of an OpenAI-compatible server. */
 export async function startGateway(upstreamUrl: string): Promise<Gateway> {
   const port = await freePort()
   const child = spawn(process.execPath, [SERVER, `--port=${port}`, '--headless'], {

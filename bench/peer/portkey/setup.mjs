@@ -1,4 +1,4 @@
-// Installs Portkey's gateway beside this file: what `npm run -s bench -- edge` compares the edge with.
+// Installs Portkey's gateway beside this file; `npm run -s bench -- edge` compares the edge with it.
 import { spawnSync } from 'node:child_process'
 
 const flags = ['--ignore-scripts', '--no-audit', '--no-fund']

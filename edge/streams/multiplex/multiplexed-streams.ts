@@ -5,7 +5,7 @@ import {
   CLOSE_BAD_FRAMES,
   CLOSE_LOST,
   CLOSE_NORMAL,
-  isGoodbye,
+  isIntentionalClose,
 } from '../../../shared/protocol/close-codes.ts'
 import { errorEvent } from '../../../shared/protocol/events.ts'
 import {
@@ -60,7 +60,7 @@ export class MultiplexedStreams {
     }, options.keepAliveMs ?? 15_000)
     this.#watchIdle()
     socket.addEventListener('message', ({ data }) => this.#onMessage(data))
-    socket.addEventListener('close', ({ code }) => this.#onClose(isGoodbye(code)))
+    socket.addEventListener('close', ({ code }) => this.#onClose(isIntentionalClose(code)))
     socket.addEventListener('error', () => this.#onClose(false))
   }
 

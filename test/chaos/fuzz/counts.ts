@@ -1,4 +1,4 @@
-/** Inputs by boundary. */
+/** Number of inputs by boundary. */
 export class Counts {
   readonly #byName = new Map<string, number>()
 

@@ -6,14 +6,17 @@ import { serveRequest } from '../../../gpu-node/requests/request-socket.ts'
 import { silent } from '../../support/logs.ts'
 import { FROM_DIALLED_IN } from './examples.ts'
 import { pacedStreams } from './paced-streams.ts'
-import { closed, inTime, type Throw } from './sockets.ts'
+import { closed, inTime, type SendInputs } from './sockets.ts'
 
 const CLOSE_BAD_FRAME = 4400
 const CLOSE_PROTOCOL_ERROR = 1002
 const HEARTBEAT = JSON.stringify(FROM_DIALLED_IN[0])
 
-/** Frames for the edge on a control socket, then a heart-beat: a lease answers it, or the socket closed for a bad frame. */
-export function atDialIn(url: string, secret: string): Throw {
+/**
+ * Sends frames to the edge on a dialled-in node's socket, then a heartbeat: expects a lease, or a close code for
+ * a bad frame.
+ */
+export function fuzzDialIn(url: string, secret: string): SendInputs {
   let dialled = 0
   return async (frames) => {
     const path = `${url.replace('http', 'ws')}/internal/v1/nodes/fuzzed-${dialled++ % 16}/socket`
@@ -30,19 +33,19 @@ export function atDialIn(url: string, secret: string): Throw {
   }
 }
 
-/** Another socket of the same name has come. */
+/** A newer socket of the same node has replaced this one. */
 const CLOSE_REPLACED = 4409
 
-/** An edge that went mad, for a gpu node's control socket in this process. */
-export async function atControlSocket(): Promise<{ throwAt: Throw; close: () => Promise<void> }> {
+/** Sends frames from a fake edge to a gpu node's control socket in this process. */
+export async function fuzzControlSocket(): Promise<{ send: SendInputs; close: () => Promise<void> }> {
   const streams = await pacedStreams()
   const edge = new WebSocketServer({ port: 0, host: '127.0.0.1' })
   await once(edge, 'listening')
   edge.setMaxListeners(0)
   const { port } = edge.address() as AddressInfo
-  // Each case finds its own connection by its path.
+  // A unique path identifies the connection of each case.
   let cases = 0
-  const throwAt: Throw = async (frames) => {
+  const send: SendInputs = async (frames) => {
     const path = `/${cases++}`
     const taken = new Promise<WebSocket>((resolve) => {
       const take = (socket: WebSocket, request: { url?: string }) => {
@@ -56,7 +59,7 @@ export async function atControlSocket(): Promise<{ throwAt: Throw; close: () => 
       url: `ws://127.0.0.1:${port}${path}`,
       nodeSecret: 'secret',
       serve: (channel) => serveRequest(channel, streams),
-      onHeard: () => {},
+      onMessage: () => {},
       onLease: () => {},
       onClose: () => {},
       log: silent,
@@ -68,7 +71,7 @@ export async function atControlSocket(): Promise<{ throwAt: Throw; close: () => 
       internal ||= String(data).includes('internal_error')
     })
     for (const frame of frames) socket.send(frame, { binary: false })
-    // A ping is answered behind all frames, or the node has closed.
+    // The pong arrives after all frames have been handled, unless the node closes the socket.
     socket.ping()
     const code = await inTime(Promise.race([once(socket, 'pong').then(() => 0), end]))
     if (code !== 0 && code !== CLOSE_PROTOCOL_ERROR) throw new Error(`closed with ${code}`)
@@ -76,7 +79,7 @@ export async function atControlSocket(): Promise<{ throwAt: Throw; close: () => 
     await control.close()
   }
   return {
-    throwAt,
+    send,
     close: async () => {
       edge.close()
       await once(edge, 'close')

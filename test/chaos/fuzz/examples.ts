@@ -1,4 +1,4 @@
-/** Valid input of every boundary: what is thrown at them is made of these. All requests are for very short answers. */
+/** Valid inputs of every boundary; the fuzzer mutates them. All requests ask for very short answers. */
 
 const messages = [{ role: 'user', content: 'How do I use tar?' }]
 
@@ -26,7 +26,7 @@ const fullRequest = {
   branching: { enabled: true, max_branches: 3, max_depth: 2, max_branch_tokens: 3 },
 }
 
-const steering = [
+const controlFrames = [
   { type: 'cancel' },
   { type: 'cancel_branch', branch: 1 },
   { type: 'ack', seq: 0 },
@@ -36,10 +36,10 @@ const steering = [
 export const CLIENT_FRAMES = [
   { type: 'generate', ...request },
   { type: 'generate', ...fullRequest },
-  ...steering,
+  ...controlFrames,
 ]
 
-/** [kind, branch, a, b] of a root that forked, then what clients saw of it. */
+/** A stream whose root forks: engine rows [kind, branch, a, b], and the events that clients receive. */
 export const NODE_BATCHES = [
   {
     rows: [],
@@ -71,7 +71,7 @@ export const NODE_FRAMES = [
   { type: 'start', stream: 'fuzzed', request: fullRequest },
   { type: 'start', stream: 'moved', request: { ...request, seed: 1 }, log: NODE_BATCHES },
   { type: 'attach', stream: 'fuzzed', after: -1 },
-  ...steering,
+  ...controlFrames,
 ]
 
 export const CHAT_BODIES = [
@@ -141,7 +141,7 @@ export const MULTIPLEXED_FRAMES = [
   { type: 'resume', id: 'c', stream: '0'.repeat(64), after: 3 },
 ]
 
-/** Of a model that nobody asks for: a beat that goes through must not draw requests away. */
+/** Heartbeats for a model that no test requests: an accepted one must not attract requests. */
 export const HEARTBEATS = [
   {
     url: 'ws://127.0.0.1:9',
@@ -164,10 +164,10 @@ export const KEY_BODIES = [
   { grace_seconds: 10 },
 ]
 
-const [{ url: _, ...condition } = {}] = HEARTBEATS
+const [{ url: _, ...dialInHeartbeat } = {}] = HEARTBEATS
 
 export const FROM_DIALLED_IN = [
-  { type: 'heartbeat', heartbeat: condition },
+  { type: 'heartbeat', heartbeat: dialInHeartbeat },
   { type: 'step', frames: [[0, JSON.stringify(NODE_BATCHES[0])]] },
   {
     type: 'step',

@@ -16,67 +16,70 @@ import { NodeBatch, NodeFrame } from '../../../shared/protocol/node.ts'
 import { parseBatch } from '../../../shared/protocol/parse-batch.ts'
 import { ResponsesRequest } from '../../../shared/responses.ts'
 import { Counts } from './counts.ts'
-import { damaged } from './damage.ts'
 import * as examples from './examples.ts'
+import { mutated } from './mutations.ts'
 import { pacedStreams } from './paced-streams.ts'
 
-/** Takes one case; throws when something is wrong with how it was taken. */
 interface Target {
   readonly name: string
   /** Frames or bodies. */
   readonly inputs: fc.Arbitrary<readonly string[]>
-  readonly take: (inputs: readonly string[]) => void
+  /** Handles one case; throws when the result is not as expected. */
+  readonly handle: (inputs: readonly string[]) => void
 }
 
-const MOST_AT_ONCE = 500
-const LEAST_BATCHES = 100
-/** The heap is looked at so often. */
+const MAX_BATCH_SIZE = 500
+const MIN_BATCHES = 100
+/** Number of batches between two measurements of the heap. */
 const HEAP_BATCHES = 20
 
 export interface InProcessResult {
-  /** By boundary. */
+  /** Number of inputs by boundary. */
   readonly inputs: Counts
-  /** One line each, with what reproduces it. */
+  /** One line each, with seed and input. */
   readonly failures: string[]
   readonly slowestMs: number
-  /** MiB in use after each batch, garbage collected. */
+  /** Heap in use in MiB, after garbage collection. */
   readonly heap: number[]
 }
 
-/** The parsers of all boundaries and the gpu node's whole way of a socket, without sockets: fast-check shrinks what fails. */
+/**
+ * Fuzzes the parsers of all boundaries and the gpu node's handling of a stream's socket, in this process:
+ * fast-check shrinks failures.
+ */
 export async function fuzzInProcess(
   size: number,
   seed: number,
-  say: (line: string) => void,
+  log: (line: string) => void,
 ): Promise<InProcessResult> {
   const targets = [...parserTargets(), await nodeTarget()]
   const failures: string[] = []
   const heap: number[] = []
   const inputs = new Counts()
   let slowestMs = 0
-  const most = Math.min(MOST_AT_ONCE, Math.ceil(size / LEAST_BATCHES))
+  const most = Math.min(MAX_BATCH_SIZE, Math.ceil(size / MIN_BATCHES))
   for (let batch = 0; inputs.total < size; batch++) {
     const target = targets[batch % targets.length]
     if (!target) break
     const numRuns = Math.min(most, size - inputs.total)
-    const take = (texts: readonly string[]) => {
+    const handle = (texts: readonly string[]) => {
       const begun = performance.now()
       inputs.add(target.name, texts.length)
-      target.take(texts)
+      target.handle(texts)
       slowestMs = Math.max(slowestMs, performance.now() - begun)
     }
-    const details = fc.check(fc.property(target.inputs, take), { seed: seed + batch, numRuns })
+    const details = fc.check(fc.property(target.inputs, handle), { seed: seed + batch, numRuns })
     if (details.failed) {
       const { counterexample, errorInstance } = details
       failures.push(
         `${target.name}, seed ${seed + batch}: ${errorInstance}: ${JSON.stringify(counterexample)}`,
       )
-      say(failures.at(-1) ?? '')
+      log(failures.at(-1) ?? '')
     }
-    // Timers and the engine's events have their turn; then what is left is what leaked.
+    // Lets timers and engine events run, so that memory still in use afterwards is a leak.
     await turn()
     if (batch % HEAP_BATCHES === HEAP_BATCHES - 1) heap.push(heapMiB())
-    if (batch % 200 === 199) say(`${inputs.total} inputs in process`)
+    if (batch % 200 === 199) log(`${inputs.total} inputs in process`)
   }
   return { inputs, failures, slowestMs, heap }
 }
@@ -88,16 +91,16 @@ function heapMiB(): number {
 
 const REFUSALS: readonly string[] = ['invalid_json', 'invalid_request']
 
-/** `use` gets what the schema lets through. Refusals are what is expected of both. */
+/** A target that parses its input with `use`; only errors in REFUSALS are expected. */
 function parser(name: string, of: readonly object[], use: (text: string) => unknown): Target {
-  const take = ([text = '']: readonly string[]) => {
+  const handle = ([text = '']: readonly string[]) => {
     try {
       use(text)
     } catch (error) {
       if (!(error instanceof AparError) || !REFUSALS.includes(error.code)) throw error
     }
   }
-  return { name, inputs: damaged(of).map((text) => [text]), take }
+  return { name, inputs: mutated(of).map((text) => [text]), handle }
 }
 
 function parserTargets(): Target[] {
@@ -118,17 +121,17 @@ function parserTargets(): Target[] {
       parseJson(FromDialledInNode, text),
     ),
     parser('to a node that dialled in', examples.TO_DIALLED_IN, (text) => parseJson(ToDialledInNode, text)),
-    parser('heart-beat', examples.HEARTBEATS, (text) => parseJson(Heartbeat, text)),
+    parser('heartbeat', examples.HEARTBEATS, (text) => parseJson(Heartbeat, text)),
     ...[CreateKeyRequest, ChangeKeyRequest, RotateKeyRequest].map((schema) =>
       parser('key body', examples.KEY_BODIES, (text) => parseJson<unknown>(schema, text)),
     ),
   ]
 }
 
-/** Sockets of a gpu node, each with up to three frames, then closed. What the node sends has to be of the protocol. */
+/** Sockets of a gpu node, each with up to three frames, then closed. The node's output must follow the protocol. */
 async function nodeTarget(): Promise<Target> {
   const streams = await pacedStreams()
-  const take = (frames: readonly string[]) => {
+  const handle = (frames: readonly string[]) => {
     const socket = new FakeSocket()
     serveRequest(socket, streams)
     for (const frame of frames) socket.emit('message', frame, false)
@@ -136,8 +139,8 @@ async function nodeTarget(): Promise<Target> {
     for (const text of socket.sent) parseJson(NodeBatch, text)
     if (socket.sent.some((text) => text.includes('internal_error'))) throw new Error('internal_error')
   }
-  const inputs = fc.array(damaged(examples.NODE_FRAMES), { minLength: 1, maxLength: 3 })
-  return { name: 'socket of a gpu node', inputs, take }
+  const inputs = fc.array(mutated(examples.NODE_FRAMES), { minLength: 1, maxLength: 3 })
+  return { name: 'socket of a gpu node', inputs, handle }
 }
 
 class FakeSocket implements RequestSocket {

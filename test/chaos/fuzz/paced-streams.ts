@@ -5,7 +5,7 @@ import { Runner } from '../../../gpu-node/requests/runner.ts'
 import { ServedStreams } from '../../../gpu-node/requests/served-streams.ts'
 import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
 
-/** A gpu node's streams without a gpu node around them; the model's texts, and an engine that costs nothing. */
+/** ServedStreams without a gpu node: the demo model's tokenizer and template, and a paced engine. */
 export async function pacedStreams(): Promise<ServedStreams> {
   return new ServedStreams(await pacedRunner(), 0)
 }

@@ -7,12 +7,12 @@ import {
   MULTIPLEX_SUBPROTOCOL,
   SUBPROTOCOL,
 } from '../../../shared/protocol/version.ts'
-import { inTime as orTooLate } from '../in-time.ts'
+import { inTime as withinMs } from '../in-time.ts'
 
-/** No exchange may take longer; what does, hangs. */
+/** An exchange that takes longer counts as hung. */
 const HANG_MS = 30_000
-/** A body that is valid after all may ask for a long answer: nobody waits for that. */
-const ENOUGH_MS = 500
+/** A valid body may ask for a long answer: the request is aborted after this time. */
+const ABORT_MS = 500
 const CLOSE_SERVICE_RESTART = 1012
 /** RFC 6455: text that is not UTF-8. */
 const CLOSE_INVALID_TEXT = 1007
@@ -22,14 +22,14 @@ const MAX_ACK = JSON.stringify({ type: 'ack', seq: Number.MAX_SAFE_INTEGER })
 const LAST_ID = 'the last one'
 const CANCEL = JSON.stringify({ type: 'cancel' })
 
-/** Bytes go as text that is none. */
+/** Bytes are sent as a text frame that is not valid UTF-8. */
 export type Input = string | Uint8Array
 
-/** What came back is of the protocol, or an Error says what is not. */
-export type Throw = (inputs: readonly Input[]) => Promise<void>
+/** Sends inputs and checks the answer. @throws Error when the answer does not follow the protocol. */
+export type SendInputs = (inputs: readonly Input[]) => Promise<void>
 
-/** Frames for a stream of the edge, then a cancel, so that also what is valid ends. */
-export function atEdgeSocket(url: string, key: string): Throw {
+/** Sends frames to a stream's socket of the edge, then a cancel, so that valid requests end as well. */
+export function fuzzEdgeSocket(url: string, key: string): SendInputs {
   return async (frames) => {
     const protocols = [SUBPROTOCOL, API_KEY_SUBPROTOCOL_PREFIX + key]
     const socket = new WebSocket(`${url.replace('http', 'ws')}/v1/stream?flow=ack`, protocols)
@@ -45,8 +45,8 @@ export function atEdgeSocket(url: string, key: string): Throw {
   }
 }
 
-/** Frames for a gpu node, as an edge that went mad would send them. */
-export function atNodeSocket(url: string, secret: string): Throw {
+/** Sends frames to a gpu node, as a faulty edge might. */
+export function fuzzNodeSocket(url: string, secret: string): SendInputs {
   return async (frames) => {
     const socket = new WebSocket(`${url}/v1/requests`, { headers: { authorization: `Bearer ${secret}` } })
     let last: { type?: string; code?: string } = {}
@@ -59,15 +59,18 @@ export function atNodeSocket(url: string, secret: string): Throw {
     for (const frame of [...frames, CANCEL]) socket.send(frame, AS_TEXT)
     const code = await inTime(closed(socket))
     if (isRefusedBytes(frames, code)) return
-    // All streams here have the same few names: the newer one cuts the older.
+    // Stream names repeat here: a newer stream closes the socket of an older one with the same name.
     if (code === CLOSE_SERVICE_RESTART) return
     if (last.type !== 'done' && last.type !== 'error') throw new Error(`the last event is ${last.type}`)
     if (last.code === 'internal_error') throw new Error('internal_error')
   }
 }
 
-/** Frames for a socket of many requests; then one that names no request, which has to be answered, whatever came before. */
-export function atSharedSocket(url: string, key: string): Throw {
+/**
+ * Sends frames to a shared socket, then a `resume` of an unknown stream, which must be answered whatever came
+ * before.
+ */
+export function fuzzSharedSocket(url: string, key: string): SendInputs {
   return async (frames) => {
     const protocols = [MULTIPLEX_SUBPROTOCOL, API_KEY_SUBPROTOCOL_PREFIX + key]
     const socket = new WebSocket(`${url.replace('http', 'ws')}/v1/stream`, protocols)
@@ -86,20 +89,20 @@ export function atSharedSocket(url: string, key: string): Throw {
     try {
       await inTime(answered)
     } finally {
-      // A goodbye, so that what is valid ends, too.
+      // Code 1000 cancels valid requests.
       socket.close(1000)
     }
     await inTime(closed(socket))
   }
 }
 
-/** A body for a path of the edge; the answer's status has to be one that a caller's mistake, or none, can have. */
-export function atPath(url: string, method: string, key: string): Throw {
+/** Sends a body to a path of the edge. Any status below 500 is allowed; an error must have a code. */
+export function fuzzPath(url: string, method: string, key: string): SendInputs {
   return async ([body = '']) => {
-    const enough = new AbortController()
+    const timeout = new AbortController()
     const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
-    const ask = fetch(url, { method, headers, body, signal: enough.signal })
-    const timer = setTimeout(() => enough.abort(), ENOUGH_MS)
+    const ask = fetch(url, { method, headers, body, signal: timeout.signal })
+    const timer = setTimeout(() => timeout.abort(), ABORT_MS)
     try {
       const response = await inTime(ask)
       const text = await inTime(response.text())
@@ -108,28 +111,28 @@ export function atPath(url: string, method: string, key: string): Throw {
       if (response.status >= 400 && typeof JSON.parse(text).error?.code !== 'string')
         throw new Error(`${response.status} without a code`)
     } catch (error) {
-      if (!enough.signal.aborted) throw error
+      if (!timeout.signal.aborted) throw error
     } finally {
       clearTimeout(timer)
     }
   }
 }
 
-/** Bytes that need not be HTTP. */
-export function atPort(url: string): Throw {
+/** Sends bytes that need not be HTTP to a port. */
+export function fuzzPort(url: string): SendInputs {
   const { hostname, port } = new URL(url)
   return async (texts) => {
     const socket = connect(Number(port), hostname)
     socket.on('error', () => {}).resume()
-    const gone = new Promise((resolve) => socket.once('close', resolve))
+    const ended = new Promise((resolve) => socket.once('close', resolve))
     for (const text of texts) socket.write(text)
     socket.end('\r\n\r\n')
-    await Promise.race([gone, sleep(CLOSE_GRACE_MS)])
+    await Promise.race([ended, sleep(CLOSE_GRACE_MS)])
     socket.destroy()
   }
 }
 
-/** A text of which some bytes are none may be refused by the WebSocket itself. */
+/** The WebSocket itself may refuse a text frame that is not valid UTF-8. */
 function isRefusedBytes(frames: readonly Input[], code: number): boolean {
   return code === CLOSE_INVALID_TEXT && frames.some((frame) => typeof frame !== 'string')
 }
@@ -139,5 +142,5 @@ export async function closed(socket: WebSocket): Promise<number> {
 }
 
 export function inTime<T>(promise: Promise<T>): Promise<T> {
-  return orTooLate(promise, HANG_MS)
+  return withinMs(promise, HANG_MS)
 }

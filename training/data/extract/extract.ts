@@ -3,11 +3,11 @@ import { extractList } from './lists.ts'
 import { extractParagraphs } from './paragraphs.ts'
 import type { Extraction, Rule } from './structure.ts'
 
-/** Special tokens spelt out in a text: the tokenizer would take them for the real ones. */
+/** Special tokens written as text: the tokenizer would encode them as special tokens. */
 const MARKER = /\[(Fork|Child)\]|<\/?s>|<unk>/
 const CJK = /[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]/
 
-/** Text that the rules refuse before they look for structure, in the order in which they are tried. */
+/** Patterns of text that is refused before the search for structure, in the order in which they are tried. */
 const REFUSED: readonly [Rule, RegExp][] = [
   ['cjk', CJK],
   ['code_fence', /```/],
@@ -18,8 +18,11 @@ const REFUSED: readonly [Rule, RegExp][] = [
   ['link', /http/],
 ]
 
-/** Refused answers that still teach something as they are: code, maths, markup, and text with no structure at all. */
-const KEPT_WHOLE: ReadonlySet<Rule> = new Set<Rule>([
+/**
+ * Answers refused by these rules are still used as unstructured training data: code, maths, markup, and text
+ * without structure.
+ */
+const KEPT_AS_UNSTRUCTURED: ReadonlySet<Rule> = new Set<Rule>([
   'code_fence',
   'maths',
   'angle_bracket',
@@ -29,12 +32,12 @@ const KEPT_WHOLE: ReadonlySet<Rule> = new Set<Rule>([
   'paragraphs_too_few',
 ])
 
-/** What the rules refuse in a text, or undefined. Sources use it to leave out what would be dropped later. */
+/** The first rule that refuses a text, or undefined. Sources use it to leave out text that would be refused later. */
 export function refusedBy(text: string): Rule | undefined {
   return REFUSED.find(([, pattern]) => pattern.test(text))?.[0]
 }
 
-/** The structure of a conversation's first answer, or the rule that refuses it. Only the first turn counts. */
+/** The structure of a conversation's first answer, or the rule that refuses it. Later turns are ignored. */
 export function extract(conversation: Conversation): Extraction {
   const turn = conversation.dialogs[0]
   if (!turn) return { rule: 'no_turn' }
@@ -48,11 +51,12 @@ export function extract(conversation: Conversation): Extraction {
   if (list && 'structure' in list) return list
   const paragraphs = extractParagraphs(turn.response)
   if ('structure' in paragraphs) return paragraphs
-  // An answer that looks like a list is reported, and dropped, as a list: kept whole it would teach not to fork.
+  // A list that is refused must be dropped by its list rule: kept as unstructured, it would teach the model not
+  // to fork.
   return list ?? paragraphs
 }
 
-/** Whether a refused conversation goes to unstructured.json; else it is dropped. */
-export function keptWhole(rule: Rule): boolean {
-  return KEPT_WHOLE.has(rule)
+/** Whether a refused conversation is written to unstructured.json; otherwise it is dropped. */
+export function keptAsUnstructured(rule: Rule): boolean {
+  return KEPT_AS_UNSTRUCTURED.has(rule)
 }

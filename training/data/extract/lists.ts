@@ -6,16 +6,16 @@ const ITEM = /^(\d+)\. [^:：\n]+[:：]/gm
 
 interface Item {
   number: number
-  /** Where the line starts, and where its detail starts (right after the colon). */
+  /** Offsets of the line and of its detail (right after the colon). */
   start: number
   detail: number
 }
 
 /**
- * Ordered lists: items `N. title: detail`, the colon plain or full-width. The main text keeps `N. title:`, the detail
- * becomes a stream. A detail reaches to the next item; the last one must end its line before a blank line or the end,
- * because otherwise nobody can say where the list ends.
- * @returns undefined when the answer has no item at all.
+ * Extracts an ordered list with items `N. title: detail` (ASCII or full-width colon). The main text keeps `N.
+ * title:`, the detail becomes a branch. A detail ends at the next item. The last item must be one line, followed
+ * by a blank line or the end: otherwise the end of the list would be ambiguous.
+ * @returns undefined when the answer has no item.
  */
 export function extractList(answer: string): Extraction | undefined {
   const items = findItems(answer)
@@ -57,7 +57,7 @@ function lineEnd(text: string, from: number): number {
   return newline === -1 ? text.length : newline
 }
 
-/** `end` moved left over white space: line breaks between two items belong to the main text. */
+/** Moves `end` left over white space: line breaks between two items belong to the main text. */
 function trimmedEnd(text: string, end: number): number {
   return text.slice(0, end).trimEnd().length
 }

@@ -6,12 +6,13 @@ const MIN_PIECE_CHARACTERS = 20
 const ABBREVIATION = /\b(mr|mrs|dr)\./i
 
 /**
- * Paragraphs: each is split after its first sentence (`. ` or the CJK full stop) and the rest becomes a stream. A
- * paragraph of which a piece would be shorter than 20 characters stays whole in the main text.
+ * Extracts paragraphs: each is split after its first sentence (`. ` or the CJK full stop), and the rest becomes a
+ * branch. A paragraph stays whole in the main text when one of the two pieces would be shorter than 20
+ * characters.
  */
 export function extractParagraphs(answer: string): Extraction {
   if (ABBREVIATION.test(answer)) return { rule: 'paragraphs_abbreviation' }
-  // The separators are kept (odd entries), so that the pieces put together are the answer again.
+  // Separators are kept (odd entries), so that the joined pieces equal the answer.
   const pieces = answer.split(/(\n\s*\n)/)
   if (pieces.filter((piece) => piece.trim() !== '').length < MIN_PARAGRAPHS)
     return { rule: 'paragraphs_too_few' }
@@ -35,7 +36,7 @@ export function extractParagraphs(answer: string): Extraction {
   return { structure: { kind: 'paragraphs', parts } }
 }
 
-/** The position after the first sentence's full stop; the whole length when no sentence ends inside. */
+/** The position after the first sentence's full stop; the paragraph's length when there is none before its end. */
 function firstSentenceEnd(paragraph: string): number {
   const match = /\.(?= )|。/.exec(paragraph)
   return match ? match.index + 1 : paragraph.length

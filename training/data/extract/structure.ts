@@ -1,16 +1,16 @@
-/** A stretch of an answer's main text, with the detail that can be written beside what follows it. */
+/** A segment of an answer's main text; its detail, if any, can be generated in parallel with the following text. */
 export interface Part {
   text: string
   detail?: string
 }
 
-/** An answer whose structure is known: its parts in document order. White space is kept, so nothing is mended later. */
+/** A structured answer: its parts in document order. All white space is kept, so joints need no mending. */
 export interface Structure {
   kind: 'list' | 'paragraphs'
   parts: Part[]
 }
 
-/** Why an answer was not taken as structured. The names are part of the build report. */
+/** Reasons why an answer was not used as structured. The names are part of the build report. */
 export const RULES = {
   no_turn: 'the conversation has no turn',
   empty_answer: 'the first answer is empty',
@@ -23,7 +23,7 @@ export const RULES = {
   rule_line: '---',
   link: 'http',
   list_too_short: 'a numbered list of fewer than 3 items "N. title: detail"',
-  list_numbering: 'list numbers that do not run on by one',
+  list_numbering: 'list numbers that are not consecutive',
   list_detail_too_short: 'a list detail of fewer than 10 characters',
   list_nested: 'a numbered list inside a list detail',
   list_not_closed: 'the last list item is followed by more text without a blank line',
@@ -36,7 +36,7 @@ export type Rule = keyof typeof RULES
 
 export type Extraction = { structure: Structure } | { rule: Rule }
 
-/** The serial answer: every detail right after the text it belongs to. */
+/** The answer in serial form: every detail right after its text. */
 export function documentOrder(parts: readonly Part[]): string {
   return parts.map((part) => part.text + (part.detail ?? '')).join('')
 }

@@ -8,10 +8,10 @@ import type { Sequence } from './sequence.ts'
  *   meta.json     {format: "apar-shards", version: 1, tokens: "uint16" | "uint32", vocab_size, bos, eos, fork, child,
  *                  rows, longest_row, shards: [{name, rows, tokens}]}
  *   NAME.tokens   token ids of all rows, one after the other
- *   NAME.labels   int32, one per token: the token's id, or -100 where it is not learned
+ *   NAME.labels   int32, one per token: the token's id, or -100 outside the loss
  *   NAME.rows     uint32 x 3 per row: offset (tokens), length (tokens), conversation number
  *
- * Rows of a conversation follow each other in one shard and share its number, so a trainer can merge their prefixes.
+ * Rows of a conversation are adjacent in one shard and share its number, so that a trainer can merge their prefixes.
  */
 export interface ShardMeta {
   format: 'apar-shards'
@@ -31,7 +31,7 @@ export interface ShardOptions {
   folder: string
   vocabSize: number
   special: { bos: number; eos: number; fork: number; child: number }
-  /** A shard is closed once it holds this many tokens; default 2^24. */
+  /** A shard is closed when it has at least this many tokens; default 2^24. */
   maxTokens?: number
 }
 
@@ -57,7 +57,7 @@ export class ShardWriter {
     }
   }
 
-  /** Empties the folder first: shards of an earlier build must not be read with this one's. */
+  /** Deletes the folder first, so that no shards of an earlier build remain. */
   static async open(options: ShardOptions): Promise<ShardWriter> {
     await rm(options.folder, { recursive: true, force: true })
     await mkdir(options.folder, { recursive: true })

@@ -3,7 +3,7 @@ import type { Conversation } from '../conversation.ts'
 import { smalltalkConversations } from './smalltalk.ts'
 import { type TldrOptions, tldrConversations } from './tldr.ts'
 
-/** What models/demo is trained on. `raw` is the folder with `instruct/tldr_pages_en.jsonl.gz`. */
+/** The training conversations of models/demo. `raw` is the folder with `instruct/tldr_pages_en.jsonl.gz`. */
 export async function* demoConversations(
   raw: string,
   options: TldrOptions = {},

@@ -6,12 +6,12 @@ const VOWELS = 'aeiouy'
 const SEPARATORS = ['-', '', '', '_']
 
 /**
- * The same page about a command that does not exist: `tar` and every mention of it become, say, `vodk-ri`. A model that sees
- * such copies has to copy the name from the question, because there is nothing to remember.
+ * Renames a page's command to one that does not exist: `tar` and every mention of it become, for example,
+ * `vodk-ri`. With such copies a model learns to copy the name from the question instead of memorising it.
  */
 export function underInventedName(page: TldrPage, random: () => number): TldrPage {
   const names = new Map(page.title.split(' ').map((word) => [word, inventedName(random)]))
-  // A subcommand's word (`push`) is an ordinary word elsewhere, so it changes only behind its command.
+  // A subcommand (`push`) is also an ordinary word, so it is renamed only after its command.
   const [command = '', ...rest] = page.title.split(' ')
   const words = [command, ...rest].map(escaped)
   const mention = new RegExp(
@@ -33,7 +33,7 @@ export function underInventedName(page: TldrPage, random: () => number): TldrPag
   }
 }
 
-/** Two to twelve characters: syllables, letters in any order, digits, sometimes two parts. */
+/** Two to twelve characters: syllables or random letters, sometimes in two parts, sometimes with a digit. */
 function inventedName(random: () => number): string {
   const pick = (from: string) => from.charAt(Math.floor(random() * from.length))
   const times = (least: number, most: number, make: () => string) =>

@@ -1,20 +1,20 @@
 import { badLine, type Conversation, isRecord, readJsonl, toConversation } from '../conversation.ts'
 
-/** Your own data: a JSONL file (or .jsonl.gz) of `{id, dialogs: [{prompt, response}], group?}`. */
+/** Reads the user's own data: a JSONL file (or .jsonl.gz) of `{id, dialogs: [{prompt, response}], group?}`. */
 export async function* jsonlConversations(file: string): AsyncGenerator<Conversation> {
   for await (const { value, line } of readJsonl(file)) yield toConversation(value, file, line)
 }
 
 export interface AnswersOptions {
-  /** Answers kept for one prompt, the first ones of the file; default 1. */
+  /** Maximum number of answers per prompt; the first ones in the file are used. Default 1. */
   perPrompt?: number
   /** Longer answers are left out; default 1500 characters. */
   maxCharacters?: number
 }
 
 /**
- * Single-turn model answers, `{prompt, response}` per line (Open-Assistant's oasst-model-eval, Apache-2.0): real
- * paragraphs and lists. Split by prompt, because many answers share one.
+ * Reads single-turn model answers, `{prompt, response}` per line (Open-Assistant's oasst-model-eval, Apache-2.0): real
+ * paragraphs and lists. Grouped by prompt, because many answers have the same one.
  */
 export async function* answerConversations(
   file: string,

@@ -8,17 +8,17 @@ export interface TldrPage {
   items: { what: string; cmd: string }[]
 }
 
-/** One use of a command: a short title, and a detail that can be written without knowing the other uses. */
+/** One use of a command: a short title, and a detail that does not depend on the other uses. */
 export interface Use {
   title: string
-  /** What it does, in full. */
+  /** The full description of the use. */
   purpose: string
   detail: string
 }
 
 export interface ReadPage {
   name: string
-  /** One sentence, no full stop, lower case where English allows it. */
+  /** One sentence without its full stop, starting in lower case where English allows it. */
   summary: string
   description: string
   uses: Use[]
@@ -26,11 +26,11 @@ export interface ReadPage {
 
 const MAX_USES = 8
 const MAX_PLACEHOLDERS = 3
-/** A title must not end with a word that needs another one, nor inside a code span. */
+/** Matches a title that was cut after a word that needs another one, or inside a code span. */
 const UNFINISHED =
   / (a|an|the|all|any|one|each|only|specific|given|is|are|was|made|read|written|\w+ed)$|^[^`]*`[^`]*$/
 
-/** A page as uses of a command; items that the extraction rules would refuse are left out. */
+/** Converts a page to uses of a command; leaves out items that the extraction rules would refuse. */
 export function readPage(page: TldrPage): ReadPage {
   const description = readDescription(page.description).replace(/\.?$/, '.')
   const sentence = (/^.*?\.(?= |$)/.exec(description)?.[0] ?? description).replace(/ ?\([^()]*\)/g, '')
@@ -40,7 +40,7 @@ export function readPage(page: TldrPage): ReadPage {
     const command = readCommand(cmd)
     if (!command || uses.length === MAX_USES) continue
     const taken = uses.map((use) => use.title)
-    // "SSH tunneling: Forward a port" is no sentence that "To …, run" could begin with.
+    // A text like "SSH tunneling: Forward a port" cannot follow "To" in "To …, run".
     const title = what.includes(': ') ? purpose.text : shortTitle(purpose.text, taken)
     const use = { title, purpose: purpose.text, detail: detailOf(title, purpose, command) }
     const fits = !/[:[\]]/.test(use.purpose) && title.length >= 4 && use.detail.length >= 10
@@ -52,8 +52,8 @@ export function readPage(page: TldrPage): ReadPage {
 }
 
 /**
- * "Create an archive and write it to a file" → "Create an archive", unless that title is taken. The main branch holds
- * only titles, so the shorter they are the more of the answer is written in parallel.
+ * "Create an archive and write it to a file" → "Create an archive", unless that title is taken. The main branch
+ * contains only the titles: the shorter they are, the more of the answer is generated in parallel.
  */
 function shortTitle(purpose: string, taken: readonly string[]): string {
   for (const cut of purpose.matchAll(

@@ -1,11 +1,11 @@
-/** A tldr command without its markup, and what the markup said. */
+/** A tldr command without its markup, and the information from the markup. */
 export interface Command {
   text: string
-  /** `{{[-a|--all]}}`: the long form is written, the short one remembered. */
+  /** From `{{[-a|--all]}}`: `text` contains the long form. */
   shortcuts: { long: string; short: string }[]
-  /** `{{a|b|c}}`: the first is written, the others remembered. */
+  /** From `{{a|b|c}}`: `text` contains the first choice. */
   choices: { chosen: string; others: string[] }[]
-  /** `{{path/to/file}}`: what the reader must fill in. */
+  /** From `{{path/to/file}}`: values that the reader must fill in. */
   placeholders: string[]
 }
 
@@ -19,7 +19,7 @@ export function readCommand(source: string): Command | undefined {
   command.text = source.replace(/\{\{(.*?)\}\}/g, (_, inner: string) =>
     readPlaceholder(inner.trim(), command),
   )
-  // The extraction rules refuse answers with links; a host name does as well.
+  // The extraction rules refuse links, and a host name serves as well.
   command.text = command.text.replace(/https?:\/\//g, '')
   if (/\{\{|\}\}/.test(command.text)) return undefined
   return command
@@ -40,7 +40,7 @@ function readPlaceholder(inner: string, command: Command): string {
     return chosen
   }
   const words = plain.split(' ').filter((word) => word !== '...')
-  // Of several words only path1 path2 are for the reader to fill in; "Hello World" is an example text.
+  // Of several words, only those like path1 path2 are placeholders; "Hello World" is an example text.
   const names = words.length === 1 ? words : words.filter((word) => /[/\d]/.test(word))
   for (const word of names) {
     if (/^[a-z~/][\w./@~-]+$/.test(word) && !command.placeholders.includes(word))
@@ -54,7 +54,7 @@ const MAX_REMARK_CHARACTERS = 60
 /** An item's title without `[c]reate` markup and without remarks in parentheses. */
 export interface Title {
   text: string
-  /** The letters that tldr marks: `[c]reate` says that c stands for create. */
+  /** Letters that tldr marks: `[c]reate` means that c stands for create. */
   letters: { letter: string; word: string }[]
   remarks: string[]
 }

@@ -3,9 +3,9 @@ import type { TldrPage } from './tldr-answers.ts'
 const SUBCOMMAND_WEIGHT = 0.1
 
 /**
- * How well known a command is, judged by the pages alone: on how many other pages it is named, in a command or in
- * backticks in a description (a subcommand's page says nothing about its own command). A subcommand (`git commit`) counts
- * a tenth of its command, plus its own mentions.
+ * Scores how well known a command is: the number of other pages that mention it, in a command or in backticks in
+ * a description (a subcommand's page does not count for its own command). The score of a subcommand (`git
+ * commit`) is the number of its own mentions plus a tenth of its command's.
  */
 export function popularity(pages: readonly TldrPage[]): (page: TldrPage) => number {
   const titles = new Set(pages.map((page) => page.title))
@@ -23,7 +23,7 @@ export function popularity(pages: readonly TldrPage[]): (page: TldrPage) => numb
   }
 }
 
-/** Names of commands on a page: the first word of each command of a pipeline, and what stands in backticks. */
+/** Command names on a page: the first one or two words of each command in a pipeline, and names in backticks. */
 function namesOn(page: TldrPage, titles: ReadonlySet<string>): Set<string> {
   const names = new Set<string>()
   const add = (name: string | undefined) => {

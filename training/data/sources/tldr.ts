@@ -6,13 +6,13 @@ import { lowerFirst, type ReadPage, readPage, type TldrPage } from './tldr-answe
 import { popularity } from './tldr-popularity.ts'
 
 export interface TldrOptions {
-  /** How many pages, the best known first; default 1000. */
+  /** Number of pages, the best known first; default 1000. */
   pages?: number
-  /** Leave out so many of the best known pages; default 0. */
+  /** Number of the best known pages to leave out; default 0. */
   skip?: number
-  /** Which folders of tldr; default common and linux. */
+  /** Folders of tldr-pages; default common and linux. */
   platforms?: readonly string[]
-  /** So many further copies of every page, its command under an invented name; default 0. */
+  /** Number of additional copies of every page with an invented command name; default 0. */
   inventedNames?: number
 }
 
@@ -33,9 +33,9 @@ const PARAGRAPHS_SHARE = 0.3
 const PLAIN_NAME = /^[a-z0-9][\w+-]*( [\w+-]+)?$/i
 
 /**
- * Command-line help pages (tldr-pages, CC-BY-4.0) as questions and answers; `file` holds
- * `{path, title, description, items: [{what, cmd}]}` per line. Every page gives numbered lists, an answer in
- * paragraphs for some, and short answers without any structure, so that the model also learns when not to fork.
+ * Converts command-line help pages (tldr-pages, CC-BY-4.0) to questions and answers. `file` has one page per
+ * line: `{path, title, description, items: [{what, cmd}]}`. Every page gives numbered lists, some pages an answer
+ * in paragraphs, and all of them short answers without structure, so that the model also learns when not to fork.
  */
 export async function* tldrConversations(
   file: string,
@@ -77,7 +77,7 @@ export async function* tldrConversations(
   }
 }
 
-/** Copies of a page share its group: a page is held out with all of them. */
+/** All copies of a page are in its group, so that they are held out together. */
 function* conversationsOf(id: string, group: string, page: ReadPage, seed: number): Generator<Conversation> {
   const random = seededRandom(seed)
   let count = 0

@@ -4,7 +4,7 @@ import { PIECE, type SentencePieceModel } from './sentencepiece.ts'
 export const BOS = '<s>'
 export const EOS = '</s>'
 
-/** What is written to tokenizer.json; only the fields that apar reads are typed. */
+/** Contents of tokenizer.json; only the fields that apar reads are typed. */
 export interface TokenizerJson {
   added_tokens: { id: number; content: string; special: boolean }[]
   model: { vocab: Record<string, number>; merges: [string, string][]; [field: string]: unknown }
@@ -12,12 +12,15 @@ export interface TokenizerJson {
 }
 
 /**
- * A SentencePiece BPE model as Hugging Face tokenizer.json, with `added` as special tokens after the pieces.
+ * Converts a SentencePiece BPE model to a Hugging Face tokenizer.json, with `added` as special tokens after the
+ * pieces.
  *
- * White space is kept: no dummy prefix and no stripping anywhere, so that text cut at a [Fork] or [Child] encodes to the
- * same pieces as it does beside them, and decoded pieces put together are the text. The space after an item's number ("2. ")
- * is a piece of its own: as a part of the next word it is a choice made anew for every title, and a small model loses it.
- * @throws AparError when the model was not trained so (BPE, byte fallback, no dummy prefix, no white space removal).
+ * White space is kept: there is no dummy prefix and no stripping. So text next to a [Fork] or [Child] encodes to
+ * the same pieces as alone, and joining decoded pieces gives the text. The space after an item's number ("2. ")
+ * is a separate piece: as part of the next word, the model would have to predict it with every title, and a small
+ * model then often omits it.
+ * @throws AparError when the model was trained with other settings (needs BPE, byte fallback, no dummy prefix, no
+ *   white space removal).
  */
 export function toTokenizerJson(model: SentencePieceModel, added: readonly string[]): TokenizerJson {
   const { pieces } = model
@@ -37,7 +40,8 @@ export function toTokenizerJson(model: SentencePieceModel, added: readonly strin
     padding: null,
     added_tokens: [...special, ...added.map((text, index) => addedToken(pieces.length + index, text))],
     normalizer: { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
-    // No piece holds ▁ after another character (SentencePiece splits at white space), so words can be encoded one by one.
+    // No piece contains ▁ after another character (SentencePiece splits at white space), so words can be encoded
+    // one by one.
     pre_tokenizer: {
       type: 'Split',
       pattern: { Regex: '(?<=[0-9]\\.)▁|▁*[^▁]+|▁+' },
@@ -72,7 +76,7 @@ function addedToken(id: number, content: string) {
   return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }
 }
 
-/** Every way to put a piece together from two others, best score first: SentencePiece merges in score order. */
+/** All pairs of pieces that merge to another piece, best score first: SentencePiece merges in score order. */
 function mergesOf(model: SentencePieceModel, vocab: Record<string, number>): [string, string][] {
   const merges: { pair: [string, string]; score: number; order: number }[] = []
   for (const { text, score, type } of model.pieces) {

@@ -3,10 +3,10 @@ import { AparError } from '../../../shared/errors.ts'
 import { CHILD, FORK } from '../rows.ts'
 import { BOS, EOS } from './convert.ts'
 
-/** Half a character cannot be encoded; the library would differ from Hugging Face's own here. */
+/** Lone surrogates are replaced: on them the library differs from Hugging Face's Rust tokenizers. */
 const LONE_SURROGATE = /\p{Surrogate}/gu
 
-/** Text to token ids with a tokenizer.json, by the same library as the gpu node; ids come from the file. */
+/** Encodes text with a tokenizer.json, by the same library as the gpu node. All ids come from the file. */
 export interface Encoder {
   bos: number
   eos: number
@@ -18,8 +18,8 @@ export interface Encoder {
 }
 
 /**
- * @param name how errors call the text.
- * @throws AparError when it is no tokenizer.json or lacks one of <s>, </s>, [Fork], [Child].
+ * @param name name of the file in error messages.
+ * @throws AparError when the text is not a tokenizer.json or lacks one of <s>, </s>, [Fork], [Child].
  */
 export function loadEncoder(tokenizerJson: string, name = 'the text'): Encoder {
   let tokenizer: Tokenizer

@@ -1,6 +1,6 @@
 import { AparError } from '../../../shared/errors.ts'
 
-/** Types of sentencepiece_model.proto (google/sentencepiece), `ModelProto.SentencePiece.Type`. */
+/** `ModelProto.SentencePiece.Type` of sentencepiece_model.proto (google/sentencepiece). */
 export const PIECE = { normal: 1, unknown: 2, control: 3, userDefined: 4, byte: 6 } as const
 
 export interface Piece {
@@ -19,7 +19,7 @@ export interface SentencePieceModel {
 
 type Field = { field: number; value: number | Uint8Array }
 
-/** Reads the protobuf of a `.model` file. @throws AparError when it is not one. */
+/** Reads a `.model` file (protobuf). @throws AparError when it is not one. */
 export function readSentencePiece(bytes: Uint8Array): SentencePieceModel {
   const model: SentencePieceModel = {
     pieces: [],

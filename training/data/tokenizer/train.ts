@@ -9,17 +9,18 @@ import { toTokenizerJson } from './convert.ts'
 import { readSentencePiece } from './sentencepiece.ts'
 
 export interface TrainTokenizerOptions {
-  /** Texts to learn from. */
+  /** Training texts. */
   texts: Iterable<string> | AsyncIterable<string>
-  /** Pieces with the added tokens; default 4096. */
+  /** Vocabulary size including the added tokens; default 4096. */
   vocabSize?: number
   /** Special tokens after the pieces. */
   added: readonly string[]
 }
 
 /**
- * tokenizer.json's text, trained by SentencePiece's `spm_train` (Debian package sentencepiece).
- * @throws AparError when spm_train is missing or fails (too little text for so many pieces, say).
+ * Trains a tokenizer with SentencePiece's `spm_train` (Debian package sentencepiece) and returns it as
+ * tokenizer.json text.
+ * @throws AparError when spm_train is missing or fails, for example on too little text for the vocabulary size.
  */
 export async function trainTokenizer({
   texts,
@@ -56,12 +57,15 @@ export async function trainTokenizer({
   }
 }
 
-/** The space after a number ends a line because it is a piece of its own (see convert.ts): words behind it begin without it. */
+/**
+ * Splits lines at the space after an item's number, which is a separate piece (convert.ts): the next word is
+ * trained without it.
+ */
 async function* lines(texts: TrainTokenizerOptions['texts']): AsyncGenerator<string> {
   for await (const text of texts) yield `${text.replaceAll(/(?<=[0-9]\.) /g, '\n')}\n`
 }
 
-/** The line with the reason; the last one may only say that the program ends. */
+/** The last line that contains a reason: spm_train may add a line about its termination. */
 function reasonIn(errors: string): string {
   const said = errors.trim().split('\n')
   return said.findLast((line) => !/^Program terminated/.test(line)) ?? ''

@@ -2,7 +2,7 @@ import WebSocket from 'ws'
 import { openStream, type StreamEvent } from '../../client/index.ts'
 import type { ServerFrame } from '../../shared/protocol/events.ts'
 
-/** Their greedy answers end by themselves, so nothing depends on who is cut first. */
+/** Greedy answers to these prompts end by themselves, so the texts do not depend on how branches share `max_tokens`. */
 export const PROMPTS = ['How do I use tar?', 'How do I use git stash?', 'What is a symbolic link?']
 
 export interface Target {
@@ -10,34 +10,37 @@ export interface Target {
   readonly key: string
 }
 
-/** What came of one stream, counted on its sockets, below the client that puts it together. */
-export interface Outcome {
+/** The result of one stream under faults, counted on its sockets, below the client code that assembles the events. */
+export interface FaultResult {
   readonly text: string
   readonly events: number
   readonly lost: number
-  readonly doubled: number
+  readonly duplicated: number
   readonly connections: number
-  /** Why it failed; undefined when it ended well. */
+  /** Why the stream failed; undefined when it completed. */
   readonly failure: string | undefined
 }
 
-export interface Watch {
+/** Given to a fault injector after each event. */
+export interface StreamControls {
   readonly events: number
-  /** Its name at the edge. */
+  /** The stream's name at the edge. */
   readonly stream: string
-  /** Cuts the connection without a goodbye. */
-  drop(): void
+  /** Closes the connection without a closing handshake. */
+  disconnect(): void
   /** Cancels the stream. */
-  leave(): void
+  cancel(): void
 }
 
-/** Reads one greedy answer to its end, through whatever happens to it. `onEvent` may do harm. */
-export async function readWatched(
+export type InjectFault = (controls: StreamControls) => void | Promise<void>
+
+/** Reads one greedy answer to its end, while `injectFault` may inject a fault after each event. */
+export async function readWithFaults(
   { url, key }: Target,
   prompt: string,
-  onEvent: (watch: Watch) => void | Promise<void> = () => {},
-): Promise<Outcome> {
-  let [next, lost, doubled] = [0, 0, 0]
+  injectFault: InjectFault = () => {},
+): Promise<FaultResult> {
+  let [next, lost, duplicated] = [0, 0, 0]
   const sockets: WebSocket[] = []
   class Recorded extends WebSocket {
     constructor(url: string, protocols: string[]) {
@@ -48,7 +51,7 @@ export async function readWatched(
         if (frame.type === 'keep_alive') return
         const first = frame.type === 'deltas' ? frame.first : frame.seq
         lost += Math.max(0, first - next)
-        doubled += Math.max(0, next - first)
+        duplicated += Math.max(0, next - first)
         next = Math.max(next, frame.seq + 1)
       })
     }
@@ -71,39 +74,39 @@ export async function readWatched(
     for await (const event of stream) {
       last = event
       events++
-      await onEvent({
+      await injectFault({
         events,
         stream: stream.id ?? '',
-        drop: () => sockets.at(-1)?.terminate(),
-        leave: () => stream.cancel(),
+        disconnect: () => sockets.at(-1)?.terminate(),
+        cancel: () => stream.cancel(),
       })
     }
     if (last?.type !== 'done' || last.reason !== 'stop') failure = `ended with ${JSON.stringify(last)}`
   } catch (error) {
     failure = error instanceof Error ? error.message : String(error)
   }
-  return { text: stream.tree.text(), events: next, lost, doubled, connections: sockets.length, failure }
+  return { text: stream.tree.text(), events: next, lost, duplicated, connections: sockets.length, failure }
 }
 
-/** What the prompts' answers are when nothing happens. */
-export async function undisturbed(target: Target): Promise<Map<string, string>> {
+/** The answers to PROMPTS without faults, by prompt. */
+export async function referenceTexts(target: Target): Promise<Map<string, string>> {
   const texts = new Map<string, string>()
   for (const prompt of PROMPTS) {
-    const { text, failure } = await readWatched(target, prompt)
-    if (failure !== undefined) throw new Error(`an undisturbed answer failed: ${failure}`)
+    const { text, failure } = await readWithFaults(target, prompt)
+    if (failure !== undefined) throw new Error(`an answer failed without faults: ${failure}`)
     texts.set(prompt, text)
   }
   return texts
 }
 
-/** What came of many streams. */
-export class Tally {
+/** Totals over many streams. */
+export class FaultTotals {
   streams = 0
   events = 0
   lost = 0
-  doubled = 0
+  duplicated = 0
   failed = 0
-  /** Texts that are not those of the undisturbed answers. */
+  /** Completed streams whose text differs from the answer without faults. */
   different = 0
   readonly #texts: ReadonlyMap<string, string>
 
@@ -111,11 +114,11 @@ export class Tally {
     this.#texts = texts
   }
 
-  add(prompt: string, { text, events, lost, doubled, failure }: Outcome): void {
+  add(prompt: string, { text, events, lost, duplicated, failure }: FaultResult): void {
     this.streams++
     this.events += events
     this.lost += lost
-    this.doubled += doubled
+    this.duplicated += duplicated
     if (failure !== undefined) this.failed++
     else if (text !== this.#texts.get(prompt)) this.different++
   }

@@ -2,8 +2,8 @@ import fc from 'fast-check'
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
-/** What programs trip over, as JSON text: the text may hold what JSON.stringify would not write. */
-const NASTY = [
+/** Edge cases as JSON text, including text that JSON.stringify would not produce. */
+const EDGE_CASES = [
   'null',
   'true',
   '""',
@@ -32,7 +32,7 @@ const NASTY = [
 const KEYS = ['__proto__', 'constructor', 'toString', 'length', '', 'type', 'n', 'extra', '\u0000']
 
 interface Edit {
-  /** Which place of the tree, counted round and round. */
+  /** Index of the place in the tree, modulo the number of places. */
   readonly place: number
   readonly how: 'replace' | 'remove' | 'rename' | 'repeat' | 'wrap'
   readonly value: string
@@ -40,7 +40,7 @@ interface Edit {
 }
 
 const value = fc.oneof(
-  { weight: 3, arbitrary: fc.constantFrom(...NASTY) },
+  { weight: 3, arbitrary: fc.constantFrom(...EDGE_CASES) },
   { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }).map((json) => JSON.stringify(json)) },
   { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 20 }).map((text) => JSON.stringify(text)) },
   { weight: 1, arbitrary: fc.double().map((number) => JSON.stringify(number)) },
@@ -53,41 +53,44 @@ const edit: fc.Arbitrary<Edit> = fc.record({
   key: fc.constantFrom(...KEYS),
 })
 
-/** Of the text itself: cut off, something put in, a character changed. */
-const tear = fc.record({
+/** An edit of the text itself: deletes or inserts characters. */
+const textEdit = fc.record({
   at: fc.double({ min: 0, max: 1, noNaN: true }),
   cut: fc.constantFrom(0, 0, 1, 3, 1_000_000),
   insert: fc.oneof(fc.constantFrom('', '"', '}', ',', '\\', '\u0000', '\ufeff', '\ud800'), fc.string()),
 })
 
-/** One of the examples with up to four edits, and now and then a tear: nearly right, as attackers and bugs write it. */
-export function damaged(examples: readonly object[]): fc.Arbitrary<string> {
+/**
+ * One of the examples with up to four edits of the tree, and sometimes an edit of the text: input that is almost
+ * valid.
+ */
+export function mutated(examples: readonly object[]): fc.Arbitrary<string> {
   return fc
     .tuple(
       fc.constantFrom(...examples),
       fc.array(edit, { maxLength: 4 }),
-      fc.option(tear, { freq: 4, nil: undefined }),
+      fc.option(textEdit, { freq: 4, nil: undefined }),
     )
-    .map(([example, edits, torn]) => {
+    .map(([example, edits, edited]) => {
       const holes: string[] = []
       let tree = structuredClone(example) as Json
       for (const one of edits) tree = apply(tree, one, holes)
       const text = fill(JSON.stringify(tree), holes)
-      if (!torn) return text
-      const at = Math.floor(torn.at * text.length)
-      return text.slice(0, at) + torn.insert + text.slice(at + torn.cut)
+      if (!edited) return text
+      const at = Math.floor(edited.at * text.length)
+      return text.slice(0, at) + edited.insert + text.slice(at + edited.cut)
     })
 }
 
-/** As UTF-8 of which some bytes are not: cut sequences, lone continuations, what no text has. */
-export function brokenBytes(texts: fc.Arbitrary<string>): fc.Arbitrary<Uint8Array> {
-  const wound = fc.tuple(
+/** The texts as UTF-8 with some invalid bytes: truncated sequences, lone continuation bytes, bytes that never occur. */
+export function invalidUtf8(texts: fc.Arbitrary<string>): fc.Arbitrary<Uint8Array> {
+  const badByte = fc.tuple(
     fc.double({ min: 0, max: 1, noNaN: true }),
     fc.constantFrom(0x80, 0xbf, 0xc0, 0xc3, 0xe2, 0xed, 0xf0, 0xf8, 0xff),
   )
-  return fc.tuple(texts, fc.array(wound, { minLength: 1, maxLength: 3 })).map(([text, wounds]) => {
+  return fc.tuple(texts, fc.array(badByte, { minLength: 1, maxLength: 3 })).map(([text, badBytes]) => {
     const bytes = Buffer.from(text)
-    for (const [at, byte] of wounds) bytes[Math.floor(at * bytes.length)] = byte
+    for (const [at, byte] of badBytes) bytes[Math.floor(at * bytes.length)] = byte
     return bytes
   })
 }
@@ -100,7 +103,7 @@ interface Place {
 
 function* places(holder: Json): Generator<Place> {
   if (holder === null || typeof holder !== 'object') return
-  // An array's numbers are keys like others here.
+  // Indices of arrays are treated like keys of objects.
   const open = holder as { [key: string]: Json }
   for (const key of Object.keys(open)) {
     yield { holder: open, key }
@@ -125,7 +128,7 @@ function apply(tree: Json, { place, how, value, key: name }: Edit, holes: string
   return tree
 }
 
-/** Puts the texts in place of the strings that stand for them. */
+/** Replaces the placeholder strings by their texts. */
 function fill(text: string, holes: readonly string[]): string {
   return text.replace(/"hole-(\d+)"/g, (_, index) => holes[Number(index)] ?? 'null')
 }
