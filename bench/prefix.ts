@@ -1,5 +1,5 @@
 import { openEngine } from '../gpu-node/engine/binding.ts'
-import type { Engine } from '../gpu-node/engine/types.ts'
+import type { Engine } from '../gpu-node/engine/engine.ts'
 import { toEngineConfig } from '../gpu-node/engine-options.ts'
 import { EventCounter } from './engine/event-counter.ts'
 import { submit } from './engine/ours.ts'

@@ -1,6 +1,6 @@
 import { readCheckpoint } from './checkpoint/checkpoint.ts'
 import { openEngine } from './engine/binding.ts'
-import type { OnLoading } from './engine/types.ts'
+import type { OnLoading } from './engine/engine.ts'
 import { type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptEncoder } from './text/prompt-encoder.ts'

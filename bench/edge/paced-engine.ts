@@ -1,6 +1,6 @@
+import type { Engine, EngineInfo, EngineStats, OnEvents } from '../../gpu-node/engine/engine.ts'
 import { EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
 import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
-import type { Engine, EngineInfo, EngineStats, OnEvents } from '../../gpu-node/engine/types.ts'
 
 export const PACED_MODEL = 'paced'
 

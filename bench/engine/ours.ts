@@ -1,7 +1,7 @@
 import type { Checkpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
+import type { Engine } from '../../gpu-node/engine/engine.ts'
 import type { DType } from '../../gpu-node/engine/engine-config.ts'
-import type { Engine } from '../../gpu-node/engine/types.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { openRunner } from '../../gpu-node/open-runner.ts'
 import type { DoneEvent } from '../../shared/protocol/events.ts'

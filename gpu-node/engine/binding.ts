@@ -5,10 +5,10 @@ import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
 import { packageRoot } from '../package-root.ts'
 import { StartupError } from '../startup-error.ts'
+import type { Engine, OnEvents, OnLoading } from './engine.ts'
 import { EngineConfig } from './engine-config.ts'
 import { EngineError, toEngineError } from './engine-error.ts'
 import { type EngineRequest, engineRequestSchema } from './engine-request.ts'
-import type { Engine, OnEvents, OnLoading } from './types.ts'
 
 const ADDON = 'native/build/release/apar.node'
 

@@ -43,7 +43,7 @@ const TensorEntry = z.strictObject({
 })
 export type TensorEntry = z.infer<typeof TensorEntry>
 
-/** What the native engine is opened with. What passes here is safe to hand to native code. */
+/** Options of the native engine. A parsed value is safe to pass to native code. */
 export const EngineConfig = z
   .strictObject({
     model: ModelShape,
@@ -75,9 +75,9 @@ export const EngineConfig = z
     maxBranches: count,
     /** Requests that may wait or run; one more is refused with `queue_full`. */
     maxRequests: count,
-    /** Keep computed text until its blocks are wanted. */
+    /** Keep the KV blocks of computed text until they are needed for other text. */
     prefixCache: z.boolean(),
-    /** Share of the blocks that admission leaves to the requests that run, in [0, 1). */
+    /** Share of the KV blocks that admission of new requests keeps free for running ones, in [0, 1). */
     watermark: z.number().min(0).lt(1),
     /** When the batch is full: `eager` lets a child wait, `capped` masks [Fork]; `serial` always does (core/branch_policy.h). */
     policy: z.enum(['eager', 'capped', 'serial']),

@@ -1,4 +1,4 @@
-import type { EngineErrorCode } from './types.ts'
+import type { EngineErrorCode } from './engine.ts'
 
 const CODES: ReadonlySet<string> = new Set<EngineErrorCode>([
   'invalid_config',

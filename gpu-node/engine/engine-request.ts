@@ -15,22 +15,22 @@ const DEFAULT_MAX_BRANCHES = 32
 const DEFAULT_MAX_DEPTH = 2
 
 /**
- * A request to the engine of a model with this vocabulary. TypeScript validates, C++ executes: what passes here is safe to
- * hand to native code. What a caller leaves out is off.
+ * The schema of an engine request, for a model with this vocabulary size. TypeScript validates, C++ executes: a parsed
+ * request is safe to pass to native code. Options that a caller leaves out are off.
  */
 export function engineRequestSchema(vocabSize: number) {
   const ids = int32Array.refine((array) => array.every((id) => id >= 0 && id < vocabSize), {
     error: 'holds an id that is not in the vocabulary',
   })
   return z.strictObject({
-    /** Not in use. */
+    /** Must not be in use. */
     id: count,
     prompt: ids.refine((array) => array.length > 0, { error: 'is empty' }),
     /** New tokens of all branches together. */
     maxTokens: count,
-    /** Branches of this request alive at once, the root included; 1 is serial. */
+    /** Most branches of this request that are alive at the same time, the root included; 1 decodes serially. */
     maxBranches: count.default(1),
-    /** Deepest branch; the root has depth 1. 1 is serial. */
+    /** Largest depth of a branch; the root has depth 1, so 1 decodes serially. */
     maxDepth: count.default(1),
     /** 0 is greedy. */
     temperature: z.number().min(0).max(100).default(0),
@@ -40,18 +40,18 @@ export function engineRequestSchema(vocabSize: number) {
     minP: z.number().min(0).max(1).default(0),
     /** 1 turns it off. */
     repetitionPenalty: z.number().gt(0).max(100).default(1),
-    /** Taken off a logit for each time the branch's answer has the token; 0 turns it off. */
+    /** Subtracted from a token's logit for each occurrence in the branch's answer; 0 turns it off. */
     frequencyPenalty: z.number().min(-100).max(100).default(0),
-    /** Taken off once if the answer has the token at all; 0 turns it off. */
+    /** Subtracted once from the logit of a token that occurs in the branch's answer; 0 turns it off. */
     presencePenalty: z.number().min(-100).max(100).default(0),
     seed: z.int().min(0).max(0xffff_ffff).default(0),
-    /** Further ids that end a branch. */
+    /** Token ids that end a branch, in addition to the model's. */
     stopTokens: ids.default(new Int32Array()),
-    /** New tokens of one branch; 0 is no limit of its own. */
+    /** Most new tokens of one branch; 0 sets no limit per branch. */
     maxBranchTokens: z.int().min(0).max(MAX_INT32).default(0),
     /** Most likely tokens to report beside the sampled one; -1 reports none. */
     logprobs: z.int().min(-1).max(20).default(-1),
-    /** Added to the logits of these tokens: `values[i]` to `tokens[i]`. */
+    /** `values[i]` is added to the logit of `tokens[i]`. */
     logitBias: z
       .strictObject({
         tokens: ids,
@@ -62,8 +62,8 @@ export function engineRequestSchema(vocabSize: number) {
       })
       .default({ tokens: new Int32Array(), values: new Float32Array() }),
     /**
-     * In order of id, the root first: the request goes on where another engine left it, with the same texts, numbers and
-     * limits. What is restored is not reported again. Empty for a new request.
+     * The branches of a request that another engine began, in order of id, the root first: this engine continues them with
+     * the same texts, numbers and limits, and reports no events for the restored part. Empty for a new request.
      */
     branches: z
       .array(
@@ -71,11 +71,11 @@ export function engineRequestSchema(vocabSize: number) {
           id: z.int().min(0).max(MAX_INT32),
           /** -1 for the root. */
           parent: z.int().min(-1).max(MAX_INT32),
-          /** Of [Fork] in the parent's path, the prompt included; -1 for the root. */
+          /** Position of [Fork] in the parent's path, which includes the prompt; -1 for the root. */
           forkPosition: z.int().min(-1).max(MAX_INT32),
-          /** The branch's own, [Fork] and the forced [Child] included. */
+          /** The branch's own tokens, including [Fork] and the forced [Child]. */
           tokens: ids,
-          /** FINISH reason; 0 while the branch lives. */
+          /** FINISH reason; 0 if the branch has not ended. */
           ended: z.int().min(0).max(FINISH.ERROR),
         }),
       )
@@ -87,12 +87,12 @@ export type EngineRequest = z.input<ReturnType<typeof engineRequestSchema>>
 /** A branch that another engine began. */
 export type RestoredBranch = NonNullable<EngineRequest['branches']>[number]
 
-/** Every field has to be given: one that is forgotten here would be silently off. */
+/** All fields are required here: an option that is not mapped from GenerateRequest is a compile error. */
 type WholeRequest = Required<Omit<EngineRequest, 'branches'>>
 
 /**
- * A request in the engine's terms. Absent sampling fields come from the checkpoint. `max_tokens` is cut to what the
- * context leaves: prompt and all new tokens of all branches together have to fit it.
+ * Converts a request for the engine. Absent sampling fields take the checkpoint's values. `max_tokens` is limited to the
+ * rest of the context: the prompt and the new tokens of all branches together must fit.
  * @throws AparError `context_length_exceeded` when the prompt leaves no room for an answer.
  */
 export function toEngineRequest(
@@ -130,7 +130,7 @@ export function toEngineRequest(
   }
 }
 
-/** @throws AparError `invalid_request` for a token that the model has not. */
+/** @throws AparError `invalid_request` for a token id outside the vocabulary. */
 function toLogitBias(bias: Record<string, number>, vocabSize: number): WholeRequest['logitBias'] {
   const entries = Object.entries(bias)
   const stray = entries.find(([token]) => Number(token) >= vocabSize)

@@ -1,4 +1,4 @@
-import type { OnLoading } from './types.ts'
+import type { OnLoading } from './engine.ts'
 
 const MIN_INTERVAL_MS = 1000
 const MIN_PERCENT = 10

@@ -1,7 +1,7 @@
 import { ERROR_CODES, type ErrorCode } from '../../shared/errors.ts'
 import { Logger, logLevel } from '../../shared/log.ts'
 import { traceIdOf } from '../../shared/protocol/node.ts'
-import type { RequestObserver, RequestRecord } from './request-watch.ts'
+import type { RequestObserver, RequestRecord } from '../requests/request-watch.ts'
 
 /**
  * A logger to standard error. `LOG_LEVEL` (default info) is the lowest level written; `LOG_FORMAT` is json or

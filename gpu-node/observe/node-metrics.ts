@@ -1,10 +1,10 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { ErrorCode } from '../../shared/errors.ts'
-import type { EngineStats } from '../engine/types.ts'
+import type { EngineStats } from '../engine/engine.ts'
 import { shortDevice } from '../health.ts'
+import type { RequestObserver, RequestRecord } from '../requests/request-watch.ts'
 import type { Runner } from '../requests/runner.ts'
 import { BucketHistogram } from './histogram.ts'
-import type { RequestObserver, RequestRecord } from './request-watch.ts'
 
 const TTFT_SECONDS = [
   0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,

@@ -11,8 +11,8 @@ import {
 import type { SpanProcessor } from '@opentelemetry/sdk-trace-base'
 import type { Logger } from '../../shared/log.ts'
 import type { CallContext } from '../../shared/protocol/node.ts'
+import type { RequestObserver, RequestRecord } from '../requests/request-watch.ts'
 import { StartupError } from '../startup-error.ts'
-import type { RequestObserver, RequestRecord } from './request-watch.ts'
 
 /** A collector that does not answer must not delay the shutdown of a node. */
 const FLUSH_MS = 2_000

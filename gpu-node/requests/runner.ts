@@ -4,13 +4,13 @@ import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
+import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
 import { EVENT, EVENT_WIDTH } from '../engine/engine-events.ts'
 import { toEngineRequest } from '../engine/engine-request.ts'
-import type { Engine, EngineStats, OnEvents } from '../engine/types.ts'
-import { type RequestObserver, RequestWatch } from '../observe/request-watch.ts'
 import type { PromptEncoder } from '../text/prompt-encoder.ts'
 import { RunningRequest } from './request.ts'
+import { type RequestObserver, RequestWatch } from './request-watch.ts'
 
 const MAX_REQUEST_ID = 2 ** 31 - 1
 

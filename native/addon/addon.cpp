@@ -1,4 +1,4 @@
-// What JavaScript sees: open(config, onEvents, onLoading) and the engine object of gpu-node/engine/types.ts.
+// What JavaScript sees: open(config, onEvents, onLoading) and the engine object of gpu-node/engine/engine.ts.
 // TypeScript validates, this marshals.
 #include <napi.h>
 

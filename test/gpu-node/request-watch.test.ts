@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { NodeMetrics } from '../../gpu-node/observe/node-metrics.ts'
-import type { RequestRecord } from '../../gpu-node/observe/request-watch.ts'
+import type { RequestRecord } from '../../gpu-node/requests/request-watch.ts'
 import type { Runner } from '../../gpu-node/requests/runner.ts'
 import type { NodeBatch } from '../../shared/protocol/node.ts'
 import { StreamLog } from '../../shared/protocol/stream-log.ts'

@@ -1,7 +1,7 @@
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base'
 import { describe, expect, test } from 'vitest'
-import type { RequestRecord } from '../../gpu-node/observe/request-watch.ts'
 import { openTracing, traceTo } from '../../gpu-node/observe/tracing.ts'
+import type { RequestRecord } from '../../gpu-node/requests/request-watch.ts'
 import { silent } from '../support/logs.ts'
 
 const record: RequestRecord = {

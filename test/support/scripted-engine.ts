@@ -1,13 +1,13 @@
-import { EngineError } from '../../gpu-node/engine/engine-error.ts'
-import { EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
-import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
 import type {
   Engine,
   EngineErrorCode,
   EngineInfo,
   EngineStats,
   OnEvents,
-} from '../../gpu-node/engine/types.ts'
+} from '../../gpu-node/engine/engine.ts'
+import { EngineError } from '../../gpu-node/engine/engine-error.ts'
+import { EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
+import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
 
 /** A fake engine whose events the test scripts, for tests in which only the order of events matters. */
 export class ScriptedEngine implements Engine {

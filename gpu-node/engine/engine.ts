@@ -1,8 +1,6 @@
 import type { DType } from './engine-config.ts'
 import type { EngineRequest } from './engine-request.ts'
 
-/** The boundary to the native engine (docs/structure.md): few calls, token ids only. native/addon implements it. */
-
 export interface EngineInfo {
   device: string
   dtype: DType
@@ -16,11 +14,11 @@ export interface EngineStats {
   waitingRequests: number
   liveBranches: number
   runningBranches: number
-  /** Set aside, waiting for blocks. */
+  /** Waiting for KV blocks after a preemption. */
   preemptedBranches: number
-  /** Cached blocks included: they are free to be taken. */
+  /** Includes cached blocks, which can be reused at once. */
   freeBlocks: number
-  /** Hold text that nobody needs now. */
+  /** Blocks of the prefix cache that no running request uses. */
   cachedBlocks: number
   usedBlocks: number
   steps: number
@@ -30,29 +28,30 @@ export interface EngineStats {
   /** Prompt tokens found in the prefix cache. */
   cachedPromptTokens: number
   forks: number
-  /** Where [Fork] would have been likelier than the token taken. */
+  /** Times that [Fork] had the largest logit but was masked. */
   forksRefused: number
   preemptions: number
-  /** One forward pass in seconds, averaged over about the last 20. */
+  /** Duration of a forward pass in seconds, averaged over about the last 20. */
   stepSeconds: number
 }
 
-/** How many of the checkpoint's bytes have reached the device; the last call, all of them, may come after `open` has settled. */
+/** Bytes of the checkpoint that have been loaded to the device. The last call (all bytes) may come after `open` has settled. */
 export type OnLoading = (doneBytes: number, totalBytes: number) => void
 
-/** Called once per wake-up with all events so far; `failure` says why the engine died, when it did. */
+/** Called with all events since the last call; `failure` is the reason if the engine has failed. */
 export type OnEvents = (rows: Int32Array, failure?: string) => void
 
+/** The native engine: few calls, and only token ids cross. native/addon implements it. */
 export interface Engine {
   readonly info: EngineInfo
-  /** @throws EngineError at once when the request can never run or the queue is full. */
+  /** @throws EngineError when the request is invalid, can never run, or the queue is full. */
   submit(request: EngineRequest): void
-  /** Ends the request, or one branch and everything below it. Unknown ids are ignored: they may have just ended. */
+  /** Ends the request, or one branch and its descendants. Unknown ids are ignored: they may have just ended. */
   abort(requestId: number, branchId?: number): void
-  /** Ends one branch with reason STOP, as an end token would; its children go on. For stop strings. */
+  /** Ends one branch with reason STOP, as an end token does; its children continue. For stop strings. */
   stopBranch(requestId: number, branchId: number): void
   stats(): EngineStats
-  /** Aborts what runs, delivers its events, frees everything. A second call is harmless. */
+  /** Aborts all requests, delivers their last events and frees all memory. A second call does nothing. */
   close(): Promise<void>
 }
 
