@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import type { Checkpoint } from '../checkpoint/checkpoint.ts'
+import type { ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
 
 const MAX_INT32 = 2 ** 31 - 1
@@ -87,6 +87,13 @@ export type EngineRequest = z.input<ReturnType<typeof engineRequestSchema>>
 /** A branch that another engine began. */
 export type RestoredBranch = NonNullable<EngineRequest['branches']>[number]
 
+/** What a request's defaults and limits depend on: a part of a checkpoint. */
+interface RequestDefaults {
+  readonly shape: Pick<ModelShape, 'contextTokens' | 'vocabSize'>
+  readonly tokens: { readonly fork: number | undefined }
+  readonly sampling: Pick<WholeRequest, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty'>
+}
+
 /** All fields are required here: an option that is not mapped from GenerateRequest is a compile error. */
 type WholeRequest = Required<Omit<EngineRequest, 'branches'>>
 
@@ -99,9 +106,8 @@ export function toEngineRequest(
   id: number,
   request: GenerateRequest,
   prompt: Int32Array,
-  checkpoint: Checkpoint,
+  { shape, tokens, sampling }: RequestDefaults,
 ): WholeRequest {
-  const { shape, tokens, sampling } = checkpoint
   const room = shape.contextTokens - prompt.length
   if (room < 1) {
     const message = `messages: the prompt has ${prompt.length} tokens, the context ${shape.contextTokens}`

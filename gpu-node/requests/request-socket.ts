@@ -9,7 +9,7 @@ import {
 } from '../../shared/protocol/close-codes.ts'
 import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import { type NodeBatch, NodeFrame } from '../../shared/protocol/node.ts'
-import { nodeLog } from '../observe/node-log.ts'
+import { nodeLog } from '../log.ts'
 import { refusalEvent } from './request.ts'
 import type { Reader, ServedStream, ServedStreams } from './served-streams.ts'
 

@@ -1,21 +1,7 @@
 import { ERROR_CODES, type ErrorCode } from '../../shared/errors.ts'
-import { Logger, logLevel } from '../../shared/log.ts'
+import type { Logger } from '../../shared/log.ts'
 import { traceIdOf } from '../../shared/protocol/node.ts'
 import type { RequestObserver, RequestRecord } from '../requests/request-watch.ts'
-
-/**
- * A logger to standard error. `LOG_LEVEL` (default info) is the lowest level written; `LOG_FORMAT` is json or
- * text (default: text on a terminal, otherwise json).
- */
-export function nodeLog(env: NodeJS.ProcessEnv = process.env, terminal = process.stderr.isTTY): Logger {
-  const { LOG_LEVEL, LOG_FORMAT } = env
-  const text = LOG_FORMAT === 'text' || (LOG_FORMAT !== 'json' && terminal)
-  return new Logger({
-    level: logLevel(LOG_LEVEL, 'info'),
-    format: text ? 'text' : 'json',
-    write: (line) => process.stderr.write(`${line}\n`),
-  })
-}
 
 /** Logs one line per request when it ends. */
 export class RequestLog implements RequestObserver {
