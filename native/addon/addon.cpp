@@ -1,5 +1,5 @@
-// What JavaScript sees: open(config, onEvents, onLoading) and the engine object of gpu-node/engine/engine.ts.
-// TypeScript validates, this marshals.
+// The JavaScript API: open(config, onEvents, onLoading) and the engine object of gpu-node/engine/engine.ts.
+// TypeScript validates; the addon only marshals.
 #include <napi.h>
 
 #include <cstring>
@@ -26,7 +26,7 @@ Napi::Error to_js(Napi::Env env, const char* code, const std::string& message) {
   return error;
 }
 
-// Runs `body`; a C++ exception becomes a JavaScript error with a code.
+// Runs `body` and converts a C++ exception to a JavaScript error with a code.
 template <typename Body>
 auto guarded(Napi::Env env, Body&& body) {
   try {
@@ -46,17 +46,18 @@ struct Session;
 void deliver(Napi::Env env, Napi::Function on_events, Session* session, void*);
 using Wakeup = Napi::TypedThreadSafeFunction<Session, void, deliver>;
 
-// One open engine and its way to JavaScript. Lives until the wake-up's finalizer has run.
+// One open engine and the thread-safe function that calls its JavaScript callback. Lives until the finalizer
+// of `wakeup` has run.
 struct Session {
   Wakeup wakeup;
-  bool closed = false;  // the wake-up was released; JavaScript thread only
+  bool closed = false;  // `wakeup` was released; used on the JavaScript thread only
   std::unique_ptr<Engine> engine;
   std::string device;
   ModelFormat format = WeightFormat::f32;
   int32_t num_blocks = 0;
 };
 
-// One wake-up drains all events that have gathered (a call for each token costs 20 times more).
+// One wake-up delivers all queued events (one call per token would cost 20 times more).
 void deliver(Napi::Env env, Napi::Function on_events, Session* session, void*) {
   if (static_cast<napi_env>(env) == nullptr || session->engine == nullptr) return;
   std::vector<Event> events;
@@ -108,10 +109,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
          InstanceAccessor<&EngineObject::info>("info")});
   }
 
-  // Only open() makes one: it passes the session as an External.
+  // Only open() can call this: it passes the session as an External.
   explicit EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
     if (info.Length() != 2 || !info[0].IsExternal() || !info[1].IsFunction()) {
-      throw to_js(info.Env(), "invalid_config", "an Engine is made by open()");
+      throw to_js(info.Env(), "invalid_config", "an Engine is created by open()");
     }
     session_ = *info[0].As<Napi::External<std::shared_ptr<Session>>>().Data();
     on_events_ = Napi::Persistent(info[1].As<Napi::Function>());
@@ -144,7 +145,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
 
   static int32_t id(const Napi::Value& value) {
     if (!value.IsNumber()) throw Error(ErrorCode::invalid_request, "an id is not a number");
-    // Int32Value wraps: 2^32 would name the root branch. -1 names nothing.
+    // Int32Value() wraps around, so 2^32 would become 0, the root branch. -1 is no valid id.
     const int32_t number = value.As<Napi::Number>().Int32Value();
     return number == value.As<Napi::Number>().DoubleValue() ? number : -1;
   }
@@ -197,14 +198,14 @@ struct AddonData {
   Napi::FunctionReference engine_class;
 };
 
-// Tells JavaScript from another thread how far loading is, at most once per percent.
-class LoadReport {
+// Reports the loading progress to JavaScript from another thread, at most once per percent.
+class LoadingCallback {
  public:
-  LoadReport(Napi::Env env, Napi::Function on_loading)
+  LoadingCallback(Napi::Env env, Napi::Function on_loading)
       : call_(Napi::ThreadSafeFunction::New(env, on_loading, "apar loading", 0, 1)) {}
-  ~LoadReport() { call_.Release(); }
-  LoadReport(const LoadReport&) = delete;
-  LoadReport& operator=(const LoadReport&) = delete;
+  ~LoadingCallback() { call_.Release(); }
+  LoadingCallback(const LoadingCallback&) = delete;
+  LoadingCallback& operator=(const LoadingCallback&) = delete;
 
   void operator()(uint64_t done, uint64_t total) {
     const uint64_t percent = done * 100 / total;
@@ -225,7 +226,7 @@ class LoadReport {
 // Maps the weights and starts the engine off the JavaScript thread.
 class OpenWorker : public Napi::AsyncWorker {
  public:
-  // on_loading: a function, or undefined.
+  // on_loading: a function or undefined.
   OpenWorker(Napi::Env env, OpenConfig config, Napi::Function on_events, Napi::Value on_loading)
       : Napi::AsyncWorker(env),
         deferred(Napi::Promise::Deferred::New(env)),
@@ -275,7 +276,7 @@ class OpenWorker : public Napi::AsyncWorker {
 
   void OnOK() override {
     Napi::HandleScope scope(Env());
-    // A process that ends without close() must not leave a thread that calls into a dead environment.
+    // If the process exits without close(), the engine's thread must not call into a destroyed environment.
     Env().AddCleanupHook(
         [](std::weak_ptr<Session>* weak) {
           const std::unique_ptr<std::weak_ptr<Session>> owner(weak);
@@ -295,7 +296,7 @@ class OpenWorker : public Napi::AsyncWorker {
  private:
   OpenConfig config_;
   Napi::FunctionReference on_events_;
-  std::optional<LoadReport> loading_;
+  std::optional<LoadingCallback> loading_;
   std::shared_ptr<Session> session_;
   const char* code_ = "internal";
 };

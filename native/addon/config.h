@@ -8,22 +8,22 @@
 
 namespace apar {
 
-// All of an EngineConfig, copied off the JavaScript heap.
+// A copy of the JavaScript EngineConfig.
 struct OpenConfig {
   ModelConfig model;
   WeightTable weights;
   EngineConfig engine;
   ModelFormat format = WeightFormat::f32;
   DeviceChoice device = DeviceChoice::automatic;
-  std::vector<int32_t> devices;  // CUDA devices that share the model; none: the first one alone
+  std::vector<int32_t> devices;  // CUDA devices that share the model; empty: the first device alone
   int32_t threads = 1;
   int32_t num_blocks = 0;
-  bool fill_device = false;  // num_blocks is the CPU's; a CUDA device takes as many as fit
+  bool fill_device = false;  // a CUDA device gets as many blocks as fit; num_blocks is for the CPU
 };
 
-// The JavaScript objects of gpu-node/engine/engine-{config,request}.ts as C++ values. Throw
-// Error{invalid_config, invalid_weights, invalid_request} for a wrong type; ranges are checked by whom they
-// concern.
+// Convert the JavaScript objects of gpu-node/engine/engine-{config,request}.ts to C++ values. Throw
+// Error{invalid_config} or Error{invalid_weights} for a wrong type. open_llama, Decoder and Engine check
+// ranges.
 OpenConfig read_config(const Napi::Object& config);
 RequestParams read_request(const Napi::Object& request);
 

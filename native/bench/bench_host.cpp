@@ -47,7 +47,7 @@ class HostModel final : public Model {
     seconds += now_s() - begin;
     for (DrawnToken& token : drawn) {
       ++drawn_;
-      token.token = token.without = forks && drawn_ % 3 == 0 ? kFork : 100 + drawn_ % 1000;
+      token.token = token.token_if_masked = forks && drawn_ % 3 == 0 ? kFork : 100 + drawn_ % 1000;
     }
   }
 

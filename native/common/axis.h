@@ -4,9 +4,9 @@
 
 namespace apar {
 
-// Along what activations and linear layers may be divided between devices that share a model
-// (ops/sharded/sharded_ops.h): elements of one axis belong together wherever they occur. A device that holds
-// a whole model need not look.
+// The axis along which tensor parallelism divides activations and linear layers between devices
+// (ops/sharded/sharded_ops.h). Every device gets the same part of an axis in all tensors. A device that holds
+// the whole model ignores it.
 enum class Axis : uint8_t { whole, heads, kv_heads, intermediate, vocabulary };
 
 // The axes of a linear layer; at most one of them is not `whole`.

@@ -7,8 +7,8 @@
 
 namespace apar {
 
-// Elements of a checkpoint in another dtype: widening is exact, narrowing (to bf16 only) rounds to nearest
-// even. The target is f32 or bf16; both may have any alignment.
+// Converts `count` elements of a checkpoint to f32 (exact) or bf16 (rounds to nearest even). Both pointers
+// may have any alignment.
 void convert(const std::byte* source, DType from, int64_t count, std::byte* target, DType to);
 
 }  // namespace apar

@@ -5,16 +5,16 @@
 
 namespace apar {
 
-// Every error that leaves the engine carries one of these codes; the addon turns it into EngineError{code}.
+// Every error that leaves the engine has one of these codes; the addon turns it into EngineError{code}.
 enum class ErrorCode {
   invalid_config,     // the configuration contradicts itself or the checkpoint
   invalid_weights,    // a tensor is missing, misshapen, out of its file's bounds, or of an unknown dtype
   invalid_request,    // a request outside the engine's limits
-  duplicate_request,  // the id is in use
-  queue_full,         // too many requests wait
-  request_too_large,  // its tree can never fit the pool or the context
+  duplicate_request,  // the request id is in use
+  queue_full,         // too many requests are waiting or running
+  request_too_large,  // the request can never fit the pool or the context
   out_of_memory,      // an allocation failed at start
-  unavailable,        // the device is not there
+  unavailable,        // the device is missing, or the engine has failed
   closed,             // the engine was closed
   internal,           // a bug
 };

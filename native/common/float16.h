@@ -9,15 +9,15 @@ inline float bf16_to_f32(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
 }
 
-// Rounds to nearest even, as PyTorch does; a NaN stays a NaN. Subnormals are kept, which AVX-512's own
-// instruction does not do: there is one rounding for every CPU.
+// Rounds to nearest even, as PyTorch does; NaN stays NaN. Keeps subnormals, unlike the AVX-512 instruction,
+// so that every CPU rounds alike.
 inline uint16_t f32_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Exact: every IEEE half is an f32.
+// Exact: f32 can represent every IEEE half.
 inline float f16_to_f32(uint16_t bits) {
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
   const uint32_t magnitude = bits & 0x7fffu;
@@ -27,7 +27,7 @@ inline float f16_to_f32(uint16_t bits) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(subnormal));
 }
 
-// Rounds to nearest even; beyond the range of a half it is infinity, a NaN stays a NaN.
+// Rounds to nearest even; values beyond the range of a half become infinity, NaN stays NaN.
 inline uint16_t f32_to_f16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
@@ -35,7 +35,7 @@ inline uint16_t f32_to_f16(float value) {
   if (magnitude > 0x7f800000u) return sign | 0x7e00u;
   if (magnitude >= 0x477ff000u) return sign | 0x7c00u;
   if (magnitude < 0x38800000u) {
-    // A subnormal half is a multiple of 2^-24, and so is the last bit of a sum with 0.5.
+    // A subnormal half is a multiple of 2^-24, the last bit of an f32 in [0.5, 1): the addition rounds.
     const float sum = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(sum) - 0x3f000000u));
   }

@@ -18,15 +18,15 @@ inline float e4m3_to_f32(uint8_t bits) {
   return bits & 0x80 ? -magnitude : magnitude;
 }
 
-// Rounds to nearest even; what is larger than the largest becomes the largest, a NaN stays a NaN.
+// Rounds to nearest even; larger values become the largest one (saturation), NaN stays NaN.
 inline uint8_t f32_to_e4m3(float value) {
   if (std::isnan(value)) return 0x7f;
   const auto sign = static_cast<uint8_t>(std::signbit(value) ? 0x80 : 0);
   const float magnitude = std::min(std::abs(value), kLargestE4m3);
-  // Eighths of the power of two at or below, or of the smallest normal number's.
+  // The magnitude in eighths of the power of two at or below it, at least of the smallest normal number.
   const int power = std::max(magnitude > 0 ? std::ilogb(magnitude) : -6, -6);
   const auto eighths = static_cast<int>(std::lrint(std::ldexp(magnitude, 3 - power)));
-  // 16 eighths are 8 of the next power: the carry moves into the exponent by itself.
+  // 16 eighths are 8 eighths of the next power: the addition carries into the exponent.
   return sign | static_cast<uint8_t>(((power + 6) << 3) + eighths);
 }
 

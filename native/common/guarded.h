@@ -10,8 +10,8 @@
 
 namespace apar {
 
-// An array that ends where its page ends, before a page that must not be touched: a kernel that reads or
-// writes one element too many ends the test. Starts out as 0xff bytes: NaN as f32 and as bf16.
+// An array for tests that ends at a page boundary, before a guard page without access: a kernel that reads or
+// writes past the end crashes. Initialised to 0xff bytes, which are NaN in f32 and bf16.
 template <class T>
 class Guarded {
  public:

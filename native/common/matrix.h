@@ -6,8 +6,8 @@
 
 namespace apar {
 
-// Weights as the checkpoint stores them: row-major [rows, cols], aligned to their element. A linear layer is
-// [out, in], an embedding table [vocab, hidden], a vector has one row. Borrowed.
+// Weights as the checkpoint stores them: row-major [rows, cols], aligned to the element size. A linear layer
+// is [out, in], an embedding table [vocab, hidden], a vector has one row. Does not own the data.
 struct Matrix {
   const void* data = nullptr;
   DType dtype = DType::f32;
@@ -15,8 +15,8 @@ struct Matrix {
   int64_t cols = 0;
 };
 
-// A linear layer [rows = outputs, cols = inputs] in the layout and memory of the device that made it
-// (Ops::place_linear); only that device knows what `data` points to.
+// A linear layer [rows = outputs, cols = inputs] in the memory and layout of the device that
+// Ops::place_linear put it on; only that device can interpret `data`.
 struct Linear {
   const void* data = nullptr;
   WeightFormat format = WeightFormat::f32;

@@ -8,20 +8,20 @@ namespace apar {
 
 enum class DType : uint8_t { f32, bf16, f16 };
 
-// What a model computes with: how its linear layers are kept, in which precision their products are formed.
-// int8 and int4 are symmetric in groups of 32 inputs with one scale each, fp8 is e4m3 with one per output.
-// f16 and fp8 are for CUDA devices.
+// The format of the weights of linear layers, which also fixes the precision of their products. int8 and int4
+// are symmetric with one scale per group of 32 inputs, fp8 is e4m3 with one scale per output. Only CUDA
+// devices support f16 and fp8.
 enum class WeightFormat : uint8_t { f32, bf16, int8, int4, f16, fp8 };
 
-// "f32", "bf16", "f16", "fp8", "int8", "int4". Throws Error{invalid_config} for another name.
+// "f32", "bf16", "f16", "fp8", "int8" or "int4". Throws Error{invalid_config} for any other name.
 const char* to_string(WeightFormat format);
 WeightFormat parse_weight_format(const std::string& name);
 
-// How keys and values are cached. fp8 is e4m3 with a power of two per token and KV head (docs/adr/0022), for
-// CUDA devices.
+// The format of the KV cache. fp8 is e4m3 with one power of two as scale per token and KV head
+// (docs/adr/0022); only CUDA devices support it.
 enum class KvFormat : uint8_t { f32, bf16, fp8 };
 
-// What a model keeps its numbers in. Without a word about the cache it is f32 beside f32 weights, else bf16.
+// The formats of weights and KV cache. The default of the cache is f32 with f32 weights, else bf16.
 struct ModelFormat {
   WeightFormat weights = WeightFormat::f32;
   KvFormat kv = KvFormat::f32;
@@ -31,10 +31,9 @@ struct ModelFormat {
   constexpr ModelFormat(WeightFormat format, KvFormat kv_format) : weights(format), kv(kv_format) {}
 };
 
-// "f32", "bf16", "fp8".
+// "f32", "bf16" or "fp8".
 const char* to_string(KvFormat format);
-// The weights' format with the cache that `kv` names: "auto" or "fp8". Throws Error{invalid_config} for
-// another name.
+// `kv` is "auto" (the default for these weights) or "fp8". Throws Error{invalid_config} for any other name.
 ModelFormat parse_model_format(WeightFormat weights, const std::string& kv);
 
 // Shape of a Llama-architecture checkpoint, in the terms of its config.json.
@@ -52,15 +51,14 @@ struct ModelConfig {
   bool tie_word_embeddings = false;
 
   int32_t kv_width() const { return num_kv_heads * head_dim; }
-  // Throws Error{invalid_config} naming the first field that contradicts another.
+  // Throws Error{invalid_config} that names the first invalid field.
   void validate() const;
 };
 
-// Where one tensor lies. The table is made in TypeScript from the safetensors header; the bytes are mapped
-// here.
+// The location of one tensor. TypeScript builds the table from safetensors headers; C++ maps the files.
 struct TensorInfo {
   std::string name;     // Hugging Face name: model.layers.0.self_attn.q_proj.weight
-  int32_t file = 0;     // index into WeightFiles::paths
+  int32_t file = 0;     // index into WeightTable::files
   uint64_t offset = 0;  // bytes from the start of the file
   DType dtype = DType::f32;
   std::vector<int64_t> shape;

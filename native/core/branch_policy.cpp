@@ -5,7 +5,7 @@
 namespace apar {
 namespace {
 
-// [Fork], [Child] and a first token of the detail.
+// [Fork], [Child] and the child's first token.
 constexpr int32_t kForkTokens = 3;
 
 struct Eager : BranchPolicy {
@@ -25,7 +25,7 @@ struct Serial : BranchPolicy {
 bool within_limits(const Request& request, const Branch& branch) {
   return branch.depth < request.params.max_depth &&
          static_cast<int32_t>(request.live.size()) < request.params.max_branches &&
-         request.budget() >= kForkTokens;
+         request.remaining_tokens() >= kForkTokens;
 }
 
 std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind) {

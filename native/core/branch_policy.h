@@ -7,15 +7,15 @@
 
 namespace apar {
 
-// What a policy may know of the engine beside the request itself.
+// The engine's state that a policy may use, besides the request itself.
 struct EngineLoad {
-  int32_t live_branches = 0;  // of all requests, waiting ones included
-  int32_t max_branches = 0;   // that run at once
-  double step_seconds = 0;    // what a step takes at present, 0 before the first
+  int32_t live_branches = 0;  // of all requests, including waiting branches
+  int32_t max_branches = 0;   // that may run at once
+  double step_seconds = 0;    // moving average of the step time; 0 before the first step
 };
 
-// Decides whether a branch may fork now. If not, [Fork] is banned and the text goes on serially in the same
-// branch. The request's own limits (depth, branches, tokens) hold before any policy is asked.
+// Decides whether a branch may fork now. If not, the logit of [Fork] is masked and decoding continues
+// serially in the same branch. The request's own limits (depth, branches, tokens) are checked first.
 class BranchPolicy {
  public:
   virtual ~BranchPolicy() = default;
@@ -23,14 +23,14 @@ class BranchPolicy {
 };
 
 enum class PolicyKind : uint8_t {
-  eager,   // always: when the batch is full, a child waits, so what else runs never changes a text
-  capped,  // as APAR's reference: not when as many branches live as can run
+  eager,   // always; when the batch is full the child waits, so other requests never change a text
+  capped,  // as in APAR's reference code: only while fewer branches are live than may run at once
   serial,  // never
 };
 
 std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind);
 
-// The request's own limits.
+// Whether the request's own limits (depth, branches, tokens) allow `branch` to fork.
 bool within_limits(const Request& request, const Branch& branch);
 
 }  // namespace apar

@@ -11,7 +11,7 @@ namespace apar {
 namespace {
 
 constexpr int32_t kMaxLogprobs = 20;      // OpenAI's limit
-constexpr double kStepTimeWeight = 0.05;  // of the newest step in the average
+constexpr double kStepTimeWeight = 0.05;  // of the newest step in the moving average
 
 }  // namespace
 
@@ -31,12 +31,12 @@ Decoder::Decoder(Model& model, DecoderConfig config)
   require(config_.max_branches <= config_.max_step_tokens, "max_branches must not exceed max_step_tokens");
   require(config_.max_step_tokens <= model.max_rows(),
           "max_step_tokens exceeds what the model was opened for");
-  require(tokens.fork < vocab && tokens.child < vocab, "a control token lies outside the vocabulary");
-  require((tokens.fork < 0) == (tokens.child < 0), "fork and child tokens go together");
-  require(tokens.fork < 0 || tokens.fork != tokens.child, "fork and child are the same token");
+  require(tokens.fork < vocab && tokens.child < vocab, "a control token is outside the vocabulary");
+  require((tokens.fork < 0) == (tokens.child < 0), "fork and child tokens must both be set or both be -1");
+  require(tokens.fork < 0 || tokens.fork != tokens.child, "fork and child must be different tokens");
   for (const int32_t eos : tokens.eos) {
-    require(eos >= 0 && eos < vocab, "an end token lies outside the vocabulary");
-    require(eos != tokens.fork && eos != tokens.child, "an end token is also a fork or child token");
+    require(eos >= 0 && eos < vocab, "an EOS token is outside the vocabulary");
+    require(eos != tokens.fork && eos != tokens.child, "an EOS token must not be the fork or child token");
   }
   require(config_.watermark >= 0.0f && config_.watermark < 1.0f, "watermark must be in [0, 1)");
   load_.max_branches = config_.max_branches;
@@ -62,12 +62,12 @@ void Decoder::validate(const RequestParams& params) const {
   require(std::isfinite(sampling.frequency_penalty), "frequency_penalty must be finite");
   require(std::isfinite(sampling.presence_penalty), "presence_penalty must be finite");
   for (const int32_t token : params.prompt) {
-    require(token >= 0 && token < model.vocab_size, "a prompt token lies outside the vocabulary");
+    require(token >= 0 && token < model.vocab_size, "a prompt token is outside the vocabulary");
   }
   require(params.max_branch_tokens >= 0, "max_branch_tokens must not be negative");
   require(params.logprobs >= -1 && params.logprobs <= kMaxLogprobs, "logprobs must be -1 to 20");
   for (const auto& [token, bias] : params.logit_bias) {
-    require(token >= 0 && token < model.vocab_size, "logit_bias names a token outside the vocabulary");
+    require(token >= 0 && token < model.vocab_size, "logit_bias has a token outside the vocabulary");
     require(std::isfinite(bias), "logit_bias must be finite");
   }
   const auto prompt = static_cast<int64_t>(params.prompt.size());
@@ -75,8 +75,8 @@ void Decoder::validate(const RequestParams& params) const {
     throw Error(ErrorCode::request_too_large, "the prompt fills the model's context");
   }
   validate_branches(params);
-  // A child starts a block of its own, so each level below the root can leave one block partly empty. Alone
-  // in the pool, the longest path must fit, or the request could never finish.
+  // The longest path must fit the empty pool, or the request could never finish. A child starts a new block,
+  // so each level below the root can leave one block partly empty.
   const int64_t longest = std::min<int64_t>(prompt + params.max_tokens, model.context_tokens);
   const int64_t levels = std::min<int64_t>(params.max_depth - 1, params.max_tokens);
   const int64_t blocks = (longest + kBlockTokens - 1) / kBlockTokens + levels;
@@ -92,6 +92,10 @@ void Decoder::submit(RequestParams params) {
   if (by_id_.contains(params.id)) {
     throw Error(ErrorCode::duplicate_request, "request " + std::to_string(params.id) + " is running");
   }
+  add_request(std::move(params));
+}
+
+void Decoder::add_request(RequestParams params) {
   Request& request = requests_.emplace_back();
   request.params = std::move(params);
   Branch& root = request.branches.emplace_back();
@@ -105,7 +109,7 @@ void Decoder::submit(RequestParams params) {
 }
 
 bool Decoder::step(std::vector<Event>& events) {
-  if (!scheduler_.plan(requests_)) return false;
+  if (!scheduler_.schedule(requests_)) return false;
   const auto vocab = static_cast<size_t>(model_.config().vocab_size);
   bool drawn = false;
   try {
@@ -116,27 +120,27 @@ bool Decoder::step(std::vector<Event>& events) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
     load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
   } catch (...) {
-    scheduler_.drop();
+    scheduler_.discard();
     abort_all(FinishReason::error, events);
     throw;
   }
-  scheduler_.commit();
+  scheduler_.update();
   ++steps_;
   const auto& samples = scheduler_.samples();
   for (size_t i = 0; i < samples.size(); ++i) {
     const auto [request, branch] = samples[i];
-    if (branch->state == BranchState::ended) continue;  // its request ended earlier in this step
+    if (branch->state == BranchState::ended) continue;  // its request has ended earlier in this loop
     if (drawn)
-      take_drawn(*request, *branch, drawn_[i], events);
+      on_drawn_token(*request, *branch, drawn_[i], events);
     else
-      take(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
+      sample(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
   }
   remove_finished();
   return true;
 }
 
 void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events) {
-  scheduler_.retire(branch);
+  scheduler_.finish(branch);
   tree_.release(branch.tail);
   branch.tail = kNoNode;
   --load_.live_branches;
@@ -165,7 +169,8 @@ void Decoder::abort_branch(int32_t request_id, int32_t branch_id, std::vector<Ev
   if (branch_id == kRootBranch) return abort(request_id, events);
   Request* request = find(request_id);
   if (request == nullptr || branch_id < 0) return;
-  // A parent's id is smaller than its children's: from the last branch down, each asks whether it lies below.
+  // Parents have smaller ids than their children: walking up from a branch until the id is at most branch_id
+  // shows whether it is a descendant. Branches with larger ids, the descendants, end first.
   const std::vector<Branch*> live = request->live;
   for (auto it = live.rbegin(); it != live.rend(); ++it) {
     int32_t id = (*it)->id;
@@ -230,21 +235,23 @@ DecoderStats Decoder::stats() const {
 }
 
 void Decoder::check_integrity() const {
-  std::vector<KvHolder> holders;
+  std::vector<TailReference> tails;
   int32_t running = 0;
   for (const Request& request : requests_) {
     for (const Branch* branch : request.live) {
       const bool pinned = branch->state == BranchState::running;
-      holders.push_back({branch->tail, pinned});
+      tails.push_back({branch->tail, pinned});
       running += pinned ? 1 : 0;
     }
   }
-  tree_.check_integrity(holders);
-  if (static_cast<int32_t>(holders.size()) != load_.live_branches) {
-    throw Error(ErrorCode::internal, "decoder: live count");
+  tree_.check_integrity(tails);
+  if (static_cast<int32_t>(tails.size()) != load_.live_branches) {
+    throw Error(ErrorCode::internal, "decoder: wrong number of live branches");
   }
-  if (running != scheduler_.running()) throw Error(ErrorCode::internal, "scheduler: running count");
-  if (by_id_.size() != requests_.size()) throw Error(ErrorCode::internal, "decoder: request index");
+  if (running != scheduler_.running())
+    throw Error(ErrorCode::internal, "scheduler: wrong number of running branches");
+  if (by_id_.size() != requests_.size())
+    throw Error(ErrorCode::internal, "decoder: the request index has another size than the list");
 }
 
 }  // namespace apar

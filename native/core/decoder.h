@@ -15,20 +15,20 @@
 
 namespace apar {
 
-// Ids of the tokens that steer decoding; they come from the checkpoint's tokenizer.
+// Ids of the control tokens in the checkpoint's tokenizer.
 struct ControlTokens {
-  int32_t fork = -1;   // -1: the checkpoint cannot fork
-  int32_t child = -1;  // -1 likewise
+  int32_t fork = -1;   // [Fork]; -1: the checkpoint cannot fork
+  int32_t child = -1;  // [Child]; -1 if fork is -1
   std::vector<int32_t> eos;
 };
 
 struct DecoderConfig {
   ControlTokens tokens;
   int32_t max_step_tokens = 0;
-  int32_t max_branches = 0;  // running at once, over all requests
+  int32_t max_branches = 0;  // that may run at once, of all requests
   bool prefix_cache = true;
   PolicyKind policy = PolicyKind::eager;
-  float watermark = 0.01f;  // share of the blocks that admission leaves to those who run; [0, 1)
+  float watermark = 0.01f;  // share of the blocks kept free for running branches at admission; [0, 1)
 };
 
 struct DecoderStats {
@@ -36,48 +36,52 @@ struct DecoderStats {
   int32_t waiting_requests = 0;
   int32_t live_branches = 0;
   int32_t running_branches = 0;
-  int32_t preempted_branches = 0;  // set aside, waiting for blocks
-  int32_t free_blocks = 0;         // cached ones included
-  int32_t cached_blocks = 0;       // hold text that nobody needs now
-  int32_t used_blocks = 0;
+  int32_t preempted_branches = 0;  // waiting for blocks after a preemption
+  int32_t free_blocks = 0;         // including those of the prefix cache
+  int32_t cached_blocks = 0;       // used by the prefix cache only
+  int32_t used_blocks = 0;         // pinned by running branches
   int64_t steps = 0;
   int64_t generated_tokens = 0;
   int64_t prefill_tokens = 0;
   int64_t cached_prompt_tokens = 0;  // found in the prefix cache
   int64_t forks = 0;
-  int64_t forks_refused = 0;  // where [Fork] would have been likelier than the token taken
+  int64_t forks_refused = 0;  // limits or policy masked a [Fork] with a higher logit than the sampled token
   int64_t preemptions = 0;
-  double step_seconds = 0;  // one forward pass, averaged over about the last 20
+  double step_seconds = 0;  // of one forward pass, averaged over about the last 20
 };
 
-// APAR decoding (arXiv 2401.06761) of many requests together: each step runs one forward pass over all
-// branches that have a place, samples, and forks. Owns all state, uses one model, knows neither threads nor
-// devices. Every accepted request ends in exactly one finish event. Not thread-safe.
+// APAR decoding (arXiv 2401.06761) of many requests in one batch: each step runs one forward pass over the
+// scheduled branches, samples a token for each and forks. Owns the state of all requests and uses one model;
+// has no threads and no device code. Every accepted request ends with exactly one finish event. Not
+// thread-safe.
 class Decoder {
  public:
   Decoder(Model& model, DecoderConfig config);
 
-  // Throws Error: invalid_request, or request_too_large when the request's longest path can never fit the
-  // pool or the context. Reads only what never changes: any thread may call it.
+  // Throws Error{invalid_request}, or Error{request_too_large} when the request's longest path can never fit
+  // the pool or the context. Reads only constant state, so any thread may call it.
   void validate(const RequestParams& params) const;
-  // As validate(), and Error{duplicate_request}. A request with `branches` goes on where another engine left
-  // it: same texts, numbers and limits; what it restores is not reported again.
+  // validate(), then add_request(). Also throws Error{duplicate_request}.
   void submit(RequestParams params);
-  // Ends a request, or a branch and all below it. Unknown ids are ignored: they may have ended just now.
+  // Adds a request that validate() has accepted and whose id is not in use. A request with `branches` was
+  // started on another engine: this one continues it with the same tokens, branch ids and limits, and emits
+  // no events for what it restores.
+  void add_request(RequestParams params);
+  // Ends a request, or a branch and all its descendants. Ignores unknown ids: they may just have ended.
   void abort(int32_t request_id, std::vector<Event>& events);
   void abort_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
-  // Ends one branch as if it had sampled an end token; those below it go on.
+  // Ends one branch as if it had sampled an EOS token. Its children continue.
   void stop_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
   // Ends every request.
   void abort_all(FinishReason reason, std::vector<Event>& events);
 
-  // Runs one step and appends what happened. False when there was nothing to do. If the model fails, every
-  // request ends with reason error and the failure is thrown on.
+  // Runs one step and appends its events. Returns false when there was nothing to compute. If the model
+  // throws, every request ends with reason error and the exception is rethrown.
   bool step(std::vector<Event>& events);
 
   bool idle() const { return requests_.empty(); }
   DecoderStats stats() const;
-  // Throws Error{internal} when any count is off. For tests and debug builds.
+  // Throws Error{internal} if any count is wrong. For tests and debug builds.
   void check_integrity() const;
 
  private:
@@ -85,13 +89,13 @@ class Decoder {
 
   void validate_branches(const RequestParams& params) const;
   void restore(Request& request);
-  void take(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
-  void accept(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
+  void sample(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
+  void on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   bool draw_step(const StepBatch& batch);
-  void take_drawn(Request& request, Branch& branch, const DrawnToken& drawn, std::vector<Event>& events);
-  bool fork_follows_control(const Branch& branch) const;
+  void on_drawn_token(Request& request, Branch& branch, const DrawnToken& drawn, std::vector<Event>& events);
+  bool follows_control_token(const Branch& branch) const;
   bool may_fork(const Request& request, const Branch& branch) const;
-  float ban(const Request& request, const Branch& branch, std::span<float> logits) const;
+  float mask_logits(const Request& request, const Branch& branch, std::span<float> logits) const;
   void emit_logprobs(const Request& request, const Branch& branch, int32_t token, std::vector<Event>& events);
   bool ends_branch(const Request& request, int32_t token) const;
   void emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
@@ -114,8 +118,8 @@ class Decoder {
   std::vector<float> logits_;  // [max_branches, vocab]
   std::vector<TokenDraw> draws_;
   std::vector<DrawnToken> drawn_;
-  std::vector<NodeId> path_;  // scratch
-  std::vector<std::span<const int32_t>> path_tokens_;
+  std::vector<NodeId> path_;                           // scratch
+  std::vector<std::span<const int32_t>> path_tokens_;  // scratch
   int64_t steps_ = 0;
   int64_t generated_ = 0;
   int64_t forks_ = 0;

@@ -1,5 +1,5 @@
-// A request that another engine began: its branch tree is built again, and the next steps compute what its
-// live branches need, each shared part once.
+// Restores a request that was started on another engine: rebuilds its branch tree. The next steps compute the
+// K and V that its live branches need, each shared prefix once.
 #include <string>
 #include <unordered_map>
 
@@ -9,7 +9,7 @@
 namespace apar {
 namespace {
 
-// Numbers are dense in an engine's own requests; far above what any context has room to fork.
+// An engine numbers the branches of a request from 0 without gaps; no context has room for this many forks.
 constexpr int32_t kMaxBranchId = 1 << 16;
 
 }  // namespace
@@ -23,7 +23,7 @@ void Decoder::validate_branches(const RequestParams& params) const {
   struct Known {
     const RestoredBranch* branch;
     int64_t start;      // position of the first own token
-    int64_t last_fork;  // position of the latest child's [Fork]
+    int64_t last_fork;  // position of the last child's [Fork]; -1 without children
   };
   std::unordered_map<int32_t, Known> known;
   const ControlTokens& tokens = config_.tokens;
@@ -36,40 +36,42 @@ void Decoder::validate_branches(const RequestParams& params) const {
     const std::string name = std::to_string(branch.id);
     const auto own = static_cast<int64_t>(branch.tokens.size());
     for (const int32_t token : branch.tokens) {
-      require(token >= 0 && token < model_.config().vocab_size, name + " has a token beyond the vocabulary");
+      require(token >= 0 && token < model_.config().vocab_size, name + " has a token outside the vocabulary");
     }
-    require(branch.id > last_id && branch.id <= kMaxBranchId, "are not in order of their ids");
+    require(branch.id > last_id && branch.id <= kMaxBranchId,
+            "ids must be ascending and at most " + std::to_string(kMaxBranchId));
     int64_t start = static_cast<int64_t>(params.prompt.size());
     if (last_id < 0) {
-      require(branch.id == kRootBranch && branch.parent == -1, "the first is not the root");
+      require(branch.id == kRootBranch && branch.parent == -1, "the first one must be the root");
     } else {
       const auto found = known.find(branch.parent);
-      require(found != known.end(), name + " has no parent");
+      require(found != known.end(), name + " has an unknown parent");
       Known& parent = found->second;
       const int64_t at = branch.fork_position - parent.start;
-      require(branch.fork_position > parent.last_fork, name + " forks before an earlier branch");
+      require(branch.fork_position > parent.last_fork,
+              name + " forks at or before the fork of an earlier branch");
       require(at >= 0 && at < static_cast<int64_t>(parent.branch->tokens.size()),
-              name + " forks outside its parent");
+              name + " forks outside its parent's own tokens");
       require(tokens.fork >= 0 && parent.branch->tokens[static_cast<size_t>(at)] == tokens.fork,
-              name + " does not stand at a [Fork]");
+              name + " has no [Fork] at its fork position");
       require(own > 0 && branch.tokens.front() == tokens.child, name + " does not begin with [Child]");
       parent.last_fork = branch.fork_position;
       start = branch.fork_position + 1;
     }
-    require(start + own < context + (ended ? 1 : 0), name + " fills the context");
+    require(start + own < context + (ended ? 1 : 0), name + " fills the model's context");
     require(ended || params.max_branch_tokens == 0 || own < params.max_branch_tokens,
-            name + " is at its limit");
+            name + " has reached max_branch_tokens");
     known.emplace(branch.id, Known{&branch, start, -1});
     generated += own;
     last_id = branch.id;
     live = live || !ended;
   }
-  require(live, "all have ended");
-  require(generated < params.max_tokens, "no tokens are left");
+  require(live, "all branches have ended");
+  require(generated < params.max_tokens, "max_tokens is used up");
 }
 
-// The root exists, with the prompt. Children have larger ids than their parents and fork in order of id, so
-// one walk over the branches finds every child's path ready.
+// On entry the root exists and has the prompt. Children have larger ids than their parents and are sorted by
+// fork position, so one pass in order of id builds the path above a branch before the branch itself.
 void Decoder::restore(Request& request) {
   const auto& restored = request.params.branches;
   std::unordered_map<int32_t, std::vector<const RestoredBranch*>> children;
@@ -78,8 +80,8 @@ void Decoder::restore(Request& request) {
   request.branches.resize(static_cast<size_t>(restored.back().id) + 1);
   for (size_t id = 0; id < request.branches.size(); ++id) {
     request.branches[id].id = static_cast<int32_t>(id);
-    request.branches[id].state =
-        BranchState::ended;  // a number that was used up, unless it is restored below
+    request.branches[id].state = BranchState::ended;  // for ids that are not restored below: they are in use
+                                                      // and will not be given again
   }
   request.live.clear();
   for (const RestoredBranch& from : restored) {

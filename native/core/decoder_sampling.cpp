@@ -1,4 +1,4 @@
-// What one row of logits does to its branch: bans, a token, perhaps a fork, perhaps the end.
+// What follows a forward pass for each branch: logit mask, sampling, a fork or the end of the branch.
 #include <algorithm>
 #include <bit>
 #include <limits>
@@ -15,11 +15,11 @@ bool contains(const std::vector<int32_t>& values, int32_t value) {
 
 }  // namespace
 
-void Decoder::take(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events) {
+void Decoder::sample(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events) {
   const bool wants_logprobs = request.params.logprobs >= 0;
-  if (wants_logprobs) logprobs_.keep(logits);
+  if (wants_logprobs) logprobs_.set_logits(logits);
   for (const auto& [token, bias] : request.params.logit_bias) logits[static_cast<size_t>(token)] += bias;
-  const float refused = ban(request, branch, logits);
+  const float refused = mask_logits(request, branch, logits);
   tree_.path(branch.tail, path_);
   path_tokens_.clear();
   for (const NodeId node : path_) path_tokens_.push_back(tree_.at(node).tokens);
@@ -29,18 +29,18 @@ void Decoder::take(Request& request, Branch& branch, std::span<float> logits, st
       sampler_.sample(logits, request.params.sampling, path_tokens_, prompt, branch.key, position);
   if (token < 0) return end_request(request, FinishReason::error, events);
   if (refused > logits[static_cast<size_t>(token)]) ++forks_refused_;
-  accept(request, branch, token, events);
+  on_token(request, branch, token, events);
 }
 
-// A sampled token ends its branch or goes on it, with what follows from that.
-void Decoder::accept(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
+// Handles a sampled token: ends the branch, or appends the token and forks or stops at a limit.
+void Decoder::on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
   if (ends_branch(request, token)) return end_branch(request, branch, FinishReason::stop, events);
 
   emit_token(request, branch, token, events);
   if (request.params.logprobs >= 0) emit_logprobs(request, branch, token, events);
   if (token == config_.tokens.fork) fork(request, branch, events);
   const int32_t limit = request.params.max_branch_tokens;
-  if (request.budget() == 0) {
+  if (request.remaining_tokens() == 0) {
     end_request(request, FinishReason::length, events);
   } else if (tree_.at(branch.tail).end() >= model_.config().context_tokens ||
              (limit > 0 && branch.generated >= limit)) {
@@ -49,35 +49,35 @@ void Decoder::accept(Request& request, Branch& branch, int32_t token, std::vecto
   }
 }
 
-// Bans [Child], and [Fork] where it must not be. Returns the logit of a [Fork] that limits or policy refused,
-// else -inf.
-float Decoder::ban(const Request& request, const Branch& branch, std::span<float> logits) const {
-  constexpr float never = -std::numeric_limits<float>::infinity();
+// Masks [Child], and [Fork] where the branch must not fork. Returns the logit of [Fork] before the mask if
+// limits or the policy refused the fork, else -inf.
+float Decoder::mask_logits(const Request& request, const Branch& branch, std::span<float> logits) const {
+  constexpr float minus_inf = -std::numeric_limits<float>::infinity();
   const ControlTokens& tokens = config_.tokens;
-  if (tokens.fork < 0) return never;
-  logits[static_cast<size_t>(tokens.child)] = never;
+  if (tokens.fork < 0) return minus_inf;
+  logits[static_cast<size_t>(tokens.child)] = minus_inf;
   float& fork = logits[static_cast<size_t>(tokens.fork)];
-  if (fork_follows_control(branch)) {
-    fork = never;
-    return never;
+  if (follows_control_token(branch)) {
+    fork = minus_inf;
+    return minus_inf;
   }
-  if (may_fork(request, branch)) return never;
-  return std::exchange(fork, never);
+  if (may_fork(request, branch)) return minus_inf;
+  return std::exchange(fork, minus_inf);
 }
 
-bool Decoder::fork_follows_control(const Branch& branch) const {
+bool Decoder::follows_control_token(const Branch& branch) const {
   return branch.last_token == config_.tokens.fork || branch.last_token == config_.tokens.child;
 }
 
 bool Decoder::may_fork(const Request& request, const Branch& branch) const {
-  // The detail starts two tokens further on; at the context's end there would be no room for it.
+  // [Fork], [Child] and one token of the child must fit the context.
   const bool room = tree_.at(branch.tail).end() + 3 <= model_.config().context_tokens;
   return room && within_limits(request, branch) && policy_->may_fork(request, branch, load_);
 }
 
-// Runs the step with tokens drawn on the device, if it draws and no row asks for what needs the logits here:
-// all of them, or the tokens of its path. Whether a row may fork depends on what the rows before it do, so
-// both answers are drawn.
+// Runs the step and samples on the device. Returns false, and runs nothing, when the device cannot sample or
+// a row needs logits or path tokens on the host (logprobs, logit bias, penalties). Whether a row may fork
+// depends on the rows before it, so the device samples twice: with [Fork] allowed and with [Fork] masked.
 bool Decoder::draw_step(const StepBatch& batch) {
   if (!model_.draws()) return false;
   draws_.clear();
@@ -91,23 +91,23 @@ bool Decoder::draw_step(const StepBatch& batch) {
     draw.min_p = sampling.min_p;
     draw.top_k = sampling.top_k;
     draw.uniform = uniform_at(branch->key, tree_.at(branch->tail).end());
-    draw.never = config_.tokens.child;
-    draw.refusable = config_.tokens.fork;
+    draw.masked = config_.tokens.child;
+    draw.maybe_masked = config_.tokens.fork;
   }
   drawn_.resize(draws_.size());
   model_.draw(batch, draws_, drawn_);
   return true;
 }
 
-void Decoder::take_drawn(Request& request, Branch& branch, const DrawnToken& drawn,
-                         std::vector<Event>& events) {
-  const bool follows = fork_follows_control(branch);
-  const bool forks = config_.tokens.fork >= 0 && !follows && may_fork(request, branch);
-  const int32_t token = forks ? drawn.token : drawn.without;
+void Decoder::on_drawn_token(Request& request, Branch& branch, const DrawnToken& drawn,
+                             std::vector<Event>& events) {
+  const bool after_control = follows_control_token(branch);
+  const bool forks = config_.tokens.fork >= 0 && !after_control && may_fork(request, branch);
+  const int32_t token = forks ? drawn.token : drawn.token_if_masked;
   if (token < 0) return end_request(request, FinishReason::error, events);
-  const bool refused = config_.tokens.fork >= 0 && !follows && !forks;
-  if (refused && drawn.refusable_logit > drawn.without_logit) ++forks_refused_;
-  accept(request, branch, token, events);
+  const bool refused = config_.tokens.fork >= 0 && !after_control && !forks;
+  if (refused && drawn.maybe_masked_logit > drawn.logit_if_masked) ++forks_refused_;
+  on_token(request, branch, token, events);
 }
 
 void Decoder::emit_logprobs(const Request& request, const Branch& branch, int32_t token,
@@ -132,7 +132,7 @@ void Decoder::emit_token(Request& request, Branch& branch, int32_t token, std::v
   events.push_back({EventKind::token, request.params.id, branch.id, token, 0});
 }
 
-// The parent's tail now ends in [Fork]. Parent and child both go on from there, each in a new node.
+// The parent's tail ends with [Fork]. Parent and child continue below it, each in a new node.
 void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events) {
   const NodeId above = parent.tail;
   const int32_t position = tree_.at(above).end() - 1;
@@ -154,7 +154,7 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
   events.push_back({EventKind::fork, request.params.id, parent.id, child.id, position});
   emit_token(request, child, config_.tokens.child, events);
   ++load_.live_branches;
-  scheduler_.adopt(request, parent, child);
+  scheduler_.add_child(request, parent, child);
 }
 
 }  // namespace apar

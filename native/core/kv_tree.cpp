@@ -20,7 +20,7 @@ int32_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
 
 KvTree::KvTree(int32_t num_blocks, bool prefix_cache) : pool_(num_blocks), prefix_cache_(prefix_cache) {
   nodes_.emplace_back();
-  nodes_[kRoot].holders = 1;
+  nodes_[kRoot].ref_count = 1;
 }
 
 NodeId KvTree::add(NodeId parent, int32_t first_offset) {
@@ -37,7 +37,7 @@ NodeId KvTree::add(NodeId parent, int32_t first_offset) {
   node.parent = parent;
   node.start = at(parent).end();
   node.first_offset = first_offset;
-  node.holders = 1;
+  node.ref_count = 1;
   at(parent).children.push_back(id);
   return id;
 }
@@ -54,16 +54,16 @@ NodeId KvTree::attach(std::span<const int32_t> tokens) {
   NodeId node = kRoot;
   while (prefix_cache_ && !tokens.empty()) {
     NodeId best = kNoNode;
-    int32_t most = 0;
+    int32_t longest = 0;
     for (const NodeId child : at(node).children) {
       const int32_t common = common_prefix(at(child).tokens, tokens);
-      if (common > most) most = common, best = child;
+      if (common > longest) longest = common, best = child;
     }
     if (best == kNoNode) break;
-    tokens = tokens.subspan(static_cast<size_t>(most));
-    // A branch that ends here may write on, so it keeps a tail of its own.
-    const bool whole = most == at(best).num_tokens() && at(best).holders == 0;
-    node = whole ? best : split(best, most);
+    tokens = tokens.subspan(static_cast<size_t>(longest));
+    // The tail of another branch may still grow, so it cannot become an inner node of this path.
+    const bool whole = longest == at(best).num_tokens() && at(best).ref_count == 0;
+    node = whole ? best : split(best, longest);
     if (!whole) break;
   }
   const NodeId tail = add_child(node);
@@ -71,14 +71,14 @@ NodeId KvTree::attach(std::span<const int32_t> tokens) {
   return tail;
 }
 
-// Cuts a node after `count` tokens. The upper part is a new node; `id` stays the lower one, so tails stay
-// where they are.
+// Splits a node after `count` tokens and returns the upper part, a new node. `id` becomes the lower part, so
+// the tails of branches keep their ids.
 NodeId KvTree::split(NodeId id, int32_t count) {
   const NodeId upper_id = add(at(id).parent, at(id).first_offset);
   KvNode& upper = at(upper_id);
   KvNode& lower = at(id);
   evictable_.erase({lower.last_used, id});
-  upper.holders = 0;
+  upper.ref_count = 0;
   upper.pins = lower.pins;
   upper.last_used = lower.last_used;
   upper.start = lower.start;
@@ -89,23 +89,23 @@ NodeId KvTree::split(NodeId id, int32_t count) {
   siblings.erase(std::find(siblings.begin(), siblings.end(), id));
 
   const int32_t cut = lower.first_offset + count;
-  const auto kept = std::min(static_cast<int32_t>(lower.blocks.size()), blocks_for(cut));
-  upper.blocks.assign(lower.blocks.begin(), lower.blocks.begin() + kept);
+  const auto upper_blocks = std::min(static_cast<int32_t>(lower.blocks.size()), blocks_for(cut));
+  upper.blocks.assign(lower.blocks.begin(), lower.blocks.begin() + upper_blocks);
   lower.parent = upper_id;
   lower.start += count;
   lower.first_offset = cut % kBlockTokens;
   lower.tokens.erase(lower.tokens.begin(), lower.tokens.begin() + count);
   lower.computed = std::max(0, lower.computed - count);
-  const auto passed = std::min(static_cast<int32_t>(lower.blocks.size()), cut / kBlockTokens);
-  lower.blocks.erase(lower.blocks.begin(), lower.blocks.begin() + passed);
-  if (lower.first_offset > 0 && !lower.blocks.empty()) {  // the block of the cut now has both
+  const auto full_blocks = std::min(static_cast<int32_t>(lower.blocks.size()), cut / kBlockTokens);
+  lower.blocks.erase(lower.blocks.begin(), lower.blocks.begin() + full_blocks);
+  if (lower.first_offset > 0 && !lower.blocks.empty()) {  // both parts have tokens in the block of the cut
     pool_.share(lower.blocks.front());
     if (lower.pins > 0) pool_.pin(lower.blocks.front());
   }
-  // Cached text that ends at the cut leaves the lower part with a block but nothing in it.
+  // If the computed tokens end at or before the cut, the lower part's block holds none of its tokens.
   if (lower.pins == 0 && lower.computed == 0) trim(id, 0);
-  index(id);
-  index(upper_id);
+  update_eviction_order(id);
+  update_eviction_order(upper_id);
   return upper_id;
 }
 
@@ -115,16 +115,16 @@ void KvTree::append(NodeId tail, std::span<const int32_t> tokens) {
 }
 
 void KvTree::release(NodeId tail) {
-  --at(tail).holders;
-  collect(tail);
+  --at(tail).ref_count;
+  remove_unused(tail);
 }
 
-// Forgets what is neither needed nor cached, from `id` up.
-void KvTree::collect(NodeId id) {
-  while (at(id).holders == 0 && at(id).children.empty()) {
+// Removes `id` and its ancestors as far as they have no references, no children and no cached tokens.
+void KvTree::remove_unused(NodeId id) {
+  while (at(id).ref_count == 0 && at(id).children.empty()) {
     KvNode& node = at(id);
     if (!node.blocks.empty()) {
-      node.tokens.resize(static_cast<size_t>(node.computed));  // the rest was never computed
+      node.tokens.resize(static_cast<size_t>(node.computed));  // the others have no K and V
       return;
     }
     const NodeId parent = node.parent;
@@ -154,11 +154,11 @@ void KvTree::unpin(NodeId tail) {
     node.last_used = clock_;
     const bool keep = prefix_cache_ && node.computed > 0;
     trim(id, keep ? blocks_for(node.first_offset + node.computed) : 0);
-    index(id);
+    update_eviction_order(id);
   }
 }
 
-// Frees an unpinned node's blocks but for the first `count`.
+// Releases the blocks of an unpinned node except the first `count`.
 void KvTree::trim(NodeId id, int32_t count) {
   KvNode& node = at(id);
   while (static_cast<int32_t>(node.blocks.size()) > count) {
@@ -167,22 +167,22 @@ void KvTree::trim(NodeId id, int32_t count) {
   }
   node.computed = std::max(0, std::min(node.computed, count * kBlockTokens - node.first_offset));
   if (node.computed > 0 || node.blocks.empty()) return;
-  pool_.release(node.blocks.back());  // only the parent's part of a shared block is left
+  pool_.release(node.blocks.back());  // this block holds only tokens of the node above
   node.blocks.pop_back();
 }
 
-bool KvTree::holds_blocks_below(NodeId id) const {
+bool KvTree::has_blocks_below(NodeId id) const {
   const auto& children = at(id).children;
   return std::any_of(children.begin(), children.end(),
                      [&](NodeId child) { return !at(child).blocks.empty(); });
 }
 
 bool KvTree::evictable(NodeId id) const {
-  return at(id).pins == 0 && !at(id).blocks.empty() && !holds_blocks_below(id);
+  return at(id).pins == 0 && !at(id).blocks.empty() && !has_blocks_below(id);
 }
 
-// Brings the eviction order up to date for a node whose blocks changed, and for the one above.
-void KvTree::index(NodeId id) {
+// Updates evictable_ for a node whose blocks or pins have changed, and for its parent.
+void KvTree::update_eviction_order(NodeId id) {
   for (const NodeId node : {id, at(id).parent}) {
     if (node == kNoNode) continue;
     if (evictable(node)) {
@@ -193,24 +193,24 @@ void KvTree::index(NodeId id) {
   }
 }
 
-// Drops the last block of the least recently used text.
+// Releases the last block of the least recently used node.
 void KvTree::evict() {
   const NodeId id = evictable_.begin()->second;
   trim(id, static_cast<int32_t>(at(id).blocks.size()) - 1);
-  index(id);
-  collect(id);
+  update_eviction_order(id);
+  remove_unused(id);
 }
 
 bool KvTree::reserve(NodeId id, int32_t count) {
   const int32_t wanted = blocks_for(at(id).first_offset + count);
   const auto have = static_cast<int32_t>(at(id).blocks.size());
   if (have >= wanted) return true;
-  const bool goes_on = have == 0 && at(id).first_offset > 0;
-  const int32_t fresh = wanted - have - (goes_on ? 1 : 0);
-  if (fresh > pool_.num_available()) return false;
-  while (pool_.num_free() < fresh) evict();
+  const bool continues = have == 0 && at(id).first_offset > 0;
+  const int32_t needed = wanted - have - (continues ? 1 : 0);
+  if (needed > pool_.num_available()) return false;
+  while (pool_.num_free() < needed) evict();
   KvNode& node = at(id);
-  if (goes_on) {
+  if (continues) {  // in the last block of the node above
     const int32_t shared = at(node.parent).blocks.back();
     pool_.share(shared);
     node.blocks.push_back(shared);
@@ -235,7 +235,7 @@ int32_t KvTree::blocks_idle(NodeId tail) const {
   int32_t idle = 0;
   for (NodeId id = tail; id != kRoot; id = at(id).parent) {
     const KvNode& node = at(id);
-    // A shared first block is counted where it ends, in the node above.
+    // A first block that is shared with the node above is counted there.
     for (auto i = static_cast<size_t>(node.first_offset > 0 ? 1 : 0); i < node.blocks.size(); ++i) {
       idle += pool_.pins(node.blocks[i]) == 0 ? 1 : 0;
     }

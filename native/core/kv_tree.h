@@ -14,97 +14,99 @@ namespace apar {
 using NodeId = int32_t;
 constexpr NodeId kNoNode = -1;
 
-// A run of tokens between two forks, and where their K and V lie.
+// A run of tokens between two forks, and the blocks that hold their K and V.
 struct KvNode {
   NodeId parent = kNoNode;
-  int32_t start = 0;         // position of the first token along the path
-  int32_t first_offset = 0;  // of the first token in blocks[0]
+  int32_t start = 0;         // position of the first token in the path
+  int32_t first_offset = 0;  // of the first token within blocks[0]
   int32_t computed = 0;      // leading tokens whose K and V are in the pool
-  int32_t planned = 0;       // tokens after these that the step being planned computes
-  int32_t holders = 0;       // branches that end here
-  int32_t pins = 0;          // running branches whose path goes through here
-  uint64_t last_used = 0;    // when it was last unpinned
+  int32_t scheduled = 0;     // tokens after these that the current step computes
+  int32_t ref_count = 0;     // branches whose tail this node is
+  int32_t pins = 0;          // running branches whose path includes this node
+  uint64_t last_used = 0;    // KvTree's clock when the last pin was removed
   std::vector<int32_t> tokens;
-  std::vector<int32_t> blocks;  // hold the computed tokens and those about to be
+  std::vector<int32_t> blocks;  // of the computed and the scheduled tokens
   std::vector<NodeId> children;
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t end() const { return start + num_tokens(); }
-  int32_t pending() const { return num_tokens() - computed - planned; }
+  int32_t pending() const { return num_tokens() - computed - scheduled; }
   int32_t slot(int32_t index) const {
     const int32_t at = first_offset + index;
     return blocks[static_cast<size_t>(at / kBlockTokens)] * kBlockTokens + at % kBlockTokens;
   }
 };
 
-// Who ends where, for check_integrity.
-struct KvHolder {
+// A branch's reference to its tail, for check_integrity().
+struct TailReference {
   NodeId tail;
   bool pinned;
 };
 
-// All tokens and KV blocks: prompts, branches, and what is left of both as prefix cache. One tree below an
-// empty root; a branch is the chain of nodes down to its tail, and branches share the nodes of their common
-// prefix, whichever request they belong to. What no running branch needs stays until blocks are wanted, least
-// recently used first, so a branch that is set aside, a next turn and a second request with the same
-// beginning all find what was computed. Not thread-safe.
+// The tokens and KV blocks of prompts, branches and the prefix cache, in one tree (a radix tree with an empty
+// root). A branch is the chain of nodes from the root to its tail. Branches share the nodes of their common
+// prefix, also across requests. Nodes that no running branch needs stay as prefix cache until their blocks
+// are needed; the least recently used one is evicted first. A preempted branch, the next turn of a
+// conversation and another request with the same prefix reuse them. Not thread-safe.
 class KvTree {
  public:
   KvTree(int32_t num_blocks, bool prefix_cache);
 
-  // A new tail, held by the caller, whose path is `tokens`; the longest known prefix is shared.
+  // Returns a new tail with the path `tokens` and one reference, the caller's. Shares the longest known
+  // prefix.
   NodeId attach(std::span<const int32_t> tokens);
-  // A new, empty tail below `parent`, held by the caller. It begins a block of its own.
+  // Returns a new, empty tail below `parent`, with one reference, the caller's. It starts a new block.
   NodeId add_child(NodeId parent);
-  // The same, going on in the free rest of the parent's last block. At most one per parent.
+  // As add_child(), but continues in the free part of the parent's last block. At most one per parent.
   NodeId add_continuation(NodeId parent);
-  // Gives up a tail; its text may stay as cache.
+  // Removes the caller's reference to a tail; its tokens may stay as prefix cache.
   void release(NodeId tail);
 
   void append(NodeId tail, std::span<const int32_t> tokens);
 
-  // Pins the path for a running branch; what is unpinned becomes cache.
+  // Pins the path of a running branch. Nodes without pins are prefix cache.
   void pin(NodeId tail);
   void unpin(NodeId tail);
 
-  // Makes sure that a pinned node has blocks for its first `count` tokens, dropping cached text if need be.
-  // False, and nothing changed, when the pool is dry. The nodes above must have theirs.
+  // Allocates blocks for the first `count` tokens of a pinned node and evicts prefix cache if necessary.
+  // Returns false, and changes nothing, when there are too few blocks. The nodes above must already have
+  // their blocks.
   bool reserve(NodeId node, int32_t count);
-  // Blocks that the path has not, and blocks that it has but nobody pins: both leave those available when it
-  // runs.
+  // Blocks that the path lacks, and unpinned blocks that it has. When the branch starts to run, both are no
+  // longer available to others.
   int32_t blocks_missing(NodeId tail) const;
   int32_t blocks_idle(NodeId tail) const;
-  // Leading tokens of the path that need not be computed.
+  // Tokens of the path whose K and V are in the pool.
   int32_t computed_tokens(NodeId tail) const;
 
-  // The path's nodes that hold tokens, root first.
+  // The nodes of the path that have tokens, root first.
   void path(NodeId tail, std::vector<NodeId>& out) const;
 
   KvNode& at(NodeId node) { return nodes_[static_cast<size_t>(node)]; }
   const KvNode& at(NodeId node) const { return nodes_[static_cast<size_t>(node)]; }
   const BlockPool& pool() const { return pool_; }
 
-  // Recounts holders, pins, blocks, positions and the eviction order; throws Error{internal} saying what is
-  // wrong.
-  void check_integrity(std::span<const KvHolder> holders) const;
+  // Recounts references, pins, blocks, positions and the eviction order. `tails`: the references of all live
+  // branches. Throws Error{internal} that names the first error.
+  void check_integrity(std::span<const TailReference> tails) const;
 
  private:
   NodeId add(NodeId parent, int32_t first_offset);
   NodeId split(NodeId node, int32_t count);
-  void collect(NodeId node);
+  void remove_unused(NodeId node);
   void trim(NodeId node, int32_t blocks);
   void evict();
   bool evictable(NodeId node) const;
-  void index(NodeId node);
-  bool holds_blocks_below(NodeId node) const;
+  void update_eviction_order(NodeId node);
+  bool has_blocks_below(NodeId node) const;
 
   BlockPool pool_;
   const bool prefix_cache_;
   std::vector<KvNode> nodes_;
   std::vector<NodeId> free_nodes_;
-  std::set<std::pair<uint64_t, NodeId>>
-      evictable_;  // by last use: unpinned nodes with blocks, none below has any
-  uint64_t clock_ = 0;
+  // (last_used, node) of the unpinned nodes that have blocks and no node with blocks below them.
+  std::set<std::pair<uint64_t, NodeId>> evictable_;
+  uint64_t clock_ = 0;  // counts unpin() calls
 };
 
 }  // namespace apar

@@ -5,12 +5,12 @@
 
 namespace apar {
 
-void Logprobs::keep(std::span<const float> logits) {
+void Logprobs::set_logits(std::span<const float> logits) {
   logits_.assign(logits.begin(), logits.end());
-  const float most = *std::max_element(logits.begin(), logits.end());
+  const float max = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - most));
-  log_sum_ = most + static_cast<float>(std::log(sum));
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - max));
+  log_sum_ = max + static_cast<float>(std::log(sum));
 }
 
 float Logprobs::of(int32_t token) const {
@@ -22,10 +22,11 @@ std::span<const Logprob> Logprobs::top(int32_t count) {
   for (size_t i = 0; i < logits_.size(); ++i)
     ranked_.push_back({static_cast<int32_t>(i), logits_[i] - log_sum_});
   const auto kept = std::min(static_cast<size_t>(count), ranked_.size());
-  const auto likelier = [](const Logprob& a, const Logprob& b) {
+  const auto more_likely = [](const Logprob& a, const Logprob& b) {
     return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
   };
-  std::partial_sort(ranked_.begin(), ranked_.begin() + static_cast<ptrdiff_t>(kept), ranked_.end(), likelier);
+  std::partial_sort(ranked_.begin(), ranked_.begin() + static_cast<ptrdiff_t>(kept), ranked_.end(),
+                    more_likely);
   return std::span(ranked_).first(kept);
 }
 

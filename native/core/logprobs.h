@@ -11,13 +11,13 @@ struct Logprob {
   float logprob;
 };
 
-// Natural logarithms of the model's own probabilities, before bans, penalties and temperature.
+// Natural logarithms of the model's own probabilities: without logit mask, bias, penalties and temperature.
 class Logprobs {
  public:
-  // Remembers a row [vocab].
-  void keep(std::span<const float> logits);
+  // Copies one row of logits [vocab]; of() and top() refer to it.
+  void set_logits(std::span<const float> logits);
   float of(int32_t token) const;
-  // The `count` likeliest, likeliest first, smaller ids first among equals.
+  // The `count` most likely tokens, most likely first; tokens of equal probability in order of their ids.
   std::span<const Logprob> top(int32_t count);
 
  private:

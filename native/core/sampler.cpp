@@ -8,7 +8,7 @@
 namespace apar {
 namespace {
 
-// Finaliser of splitmix64 (Steele, Lea, Flood 2014): one well-mixed word per counter value.
+// The output function of splitmix64 (Steele, Lea, Flood 2014), used as a hash of a counter.
 uint64_t mix(uint64_t x) {
   x += 0x9e3779b97f4a7c15u;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -16,47 +16,48 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// The vectors of GCC and Clang, as wide as every processor has them; several side by side hide their latency.
+// Vector extensions of GCC and Clang, 128 bits wide because every processor has that. Several independent
+// vectors hide the latency.
 constexpr size_t kLanes = 4, kVectors = 4;
 using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 using Flags = int32_t __attribute__((vector_size(kLanes * sizeof(int32_t))));
 
-// The greatest of `best` and the logits; `broken` becomes other than zero where one is NaN.
-float greatest_of(std::span<const float> logits, float best, Flags& broken) {
-  Lanes most[kVectors] = {Lanes{} + best, Lanes{} + best, Lanes{} + best, Lanes{} + best};
+// The maximum of `best` and the logits. Sets an element of `nan` to a non-zero value if a logit is NaN.
+float max_of(std::span<const float> logits, float best, Flags& nan) {
+  Lanes max[kVectors] = {Lanes{} + best, Lanes{} + best, Lanes{} + best, Lanes{} + best};
   size_t i = 0;
   for (; i + kLanes * kVectors <= logits.size(); i += kLanes * kVectors) {
     Lanes lanes[kVectors];
     std::memcpy(lanes, &logits[i], sizeof(lanes));
     for (size_t vector = 0; vector < kVectors; ++vector) {
-      most[vector] = lanes[vector] > most[vector] ? lanes[vector] : most[vector];
-      broken |= lanes[vector] != lanes[vector];
+      max[vector] = lanes[vector] > max[vector] ? lanes[vector] : max[vector];
+      nan |= lanes[vector] != lanes[vector];
     }
   }
   for (; i < logits.size(); ++i) {
-    most[0][0] = logits[i] > most[0][0] ? logits[i] : most[0][0];
-    broken[0] |= std::isnan(logits[i]) ? 1 : 0;
+    max[0][0] = logits[i] > max[0][0] ? logits[i] : max[0][0];
+    nan[0] |= std::isnan(logits[i]) ? 1 : 0;
   }
-  for (const Lanes& lanes : most)
+  for (const Lanes& lanes : max)
     for (size_t lane = 0; lane < kLanes; ++lane) best = std::max(best, lanes[lane]);
   return best;
 }
 
-// The first of the greatest logits; -1 when none is finite, one is +inf or one is NaN. The place is looked
-// for only in the stretch where the maximum last grew.
-int32_t first_greatest(std::span<const float> logits) {
-  constexpr size_t kStretch = 1024;
+// The index of the maximum, the first one among equals; -1 when no logit is finite, one is +inf or one is
+// NaN. The index is searched only in the chunk in which the maximum last grew.
+int32_t argmax(std::span<const float> logits) {
+  constexpr size_t kChunk = 1024;
   float best = -std::numeric_limits<float>::infinity();
   size_t found = 0;
-  Flags broken = {};
-  for (size_t begin = 0; begin < logits.size(); begin += kStretch) {
-    const auto stretch = logits.subspan(begin, std::min(kStretch, logits.size() - begin));
-    const float greatest = greatest_of(stretch, best, broken);
-    if (greatest > best) found = begin;
-    best = greatest;
+  Flags nan = {};
+  for (size_t begin = 0; begin < logits.size(); begin += kChunk) {
+    const auto chunk = logits.subspan(begin, std::min(kChunk, logits.size() - begin));
+    const float max = max_of(chunk, best, nan);
+    if (max > best) found = begin;
+    best = max;
   }
   for (size_t lane = 0; lane < kLanes; ++lane)
-    if (broken[lane] != 0) return -1;
+    if (nan[lane] != 0) return -1;
   if (std::isinf(best)) return -1;
   while (logits[found] != best) ++found;
   return static_cast<int32_t>(found);
@@ -85,9 +86,9 @@ int32_t Sampler::sample(std::span<float> logits, const SamplerParams& params,
   if (params.repetition_penalty != 1.0f) penalise_seen(logits, params.repetition_penalty, path);
   if (params.frequency_penalty != 0.0f || params.presence_penalty != 0.0f)
     penalise_generated(logits, params, path, prompt_tokens);
-  const int32_t best = first_greatest(logits);
+  const int32_t best = argmax(logits);
   if (best < 0 || params.temperature <= 0.0f) return best;
-  return draw(logits, logits[static_cast<size_t>(best)], params, uniform_at(key, position));
+  return sample_weighted(logits, logits[static_cast<size_t>(best)], params, uniform_at(key, position));
 }
 
 void Sampler::new_stamp() {
@@ -126,24 +127,24 @@ void Sampler::penalise_generated(std::span<float> logits, const SamplerParams& p
   }
 }
 
-int32_t Sampler::draw(std::span<const float> logits, float max_logit, const SamplerParams& params,
-                      double uniform) {
-  // min-p is a bound relative to the most likely token: exp((l - max) / T) >= min_p.
+int32_t Sampler::sample_weighted(std::span<const float> logits, float max_logit, const SamplerParams& params,
+                                 double uniform) {
+  // min-p is relative to the most likely token: exp((l - max) / T) >= min_p.
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) {
     const float weight = std::exp((logits[i] - max_logit) / params.temperature);
     if (weight > 0.0f && weight >= params.min_p) candidates_.push_back({weight, static_cast<int32_t>(i)});
   }
-  const auto likelier = [](const Candidate& a, const Candidate& b) {
+  const auto more_likely = [](const Candidate& a, const Candidate& b) {
     return a.weight != b.weight ? a.weight > b.weight : a.token < b.token;
   };
   const auto top_k = static_cast<size_t>(params.top_k);
   if (top_k > 0 && top_k < candidates_.size()) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + params.top_k, candidates_.end(), likelier);
+    std::nth_element(candidates_.begin(), candidates_.begin() + params.top_k, candidates_.end(), more_likely);
     candidates_.resize(top_k);
   }
-  // nth_element leaves an order that only the input fixes, yet sorted order is what top-p needs.
-  if (params.top_p < 1.0f || top_k > 0) std::sort(candidates_.begin(), candidates_.end(), likelier);
+  // top-p needs sorted candidates; after nth_element their order would depend on the standard library.
+  if (params.top_p < 1.0f || top_k > 0) std::sort(candidates_.begin(), candidates_.end(), more_likely);
   double total = 0.0;
   for (const Candidate& c : candidates_) total += c.weight;
   if (params.top_p < 1.0f) {

@@ -6,8 +6,8 @@
 namespace apar {
 namespace {
 
-// Rows that a decoding branch needs at most: its own token, and [Fork] of the node above if nobody computes
-// that.
+// The most rows that a decoding branch needs: its own last token and, right after a fork, [Fork] at the end
+// of the parent node, unless another branch computes it.
 constexpr int32_t kDecodeRows = 2;
 
 template <typename Visit>
@@ -21,24 +21,24 @@ void for_each_live(std::list<Request>& requests, Visit&& visit) {
 
 }  // namespace
 
-bool Scheduler::plan(std::list<Request>& requests) {
-  clear_plan();
-  activate(requests);
+bool Scheduler::schedule(std::list<Request>& requests) {
+  clear_batch();
+  admit_waiting(requests);
   for (const bool prefill : {false, true}) {
     for_each_live(requests, [&](Request& request, Branch& branch) {
-      // Looked at afresh in each pass: planning one branch may set aside another or compute what it shares.
-      if (branch.state == BranchState::running && !branch.planned &&
+      // Evaluated again in each pass: scheduling one branch may preempt another or compute a shared prefix.
+      if (branch.state == BranchState::running && !branch.scheduled &&
           (pending_rows(branch) > kDecodeRows) == prefill) {
-        schedule(requests, request, branch);
+        schedule_branch(requests, request, branch);
       }
-      return budget() > 0;
+      return token_budget() > 0;
     });
   }
-  finish_batch();
+  build_batch();
   return !tokens_.empty();
 }
 
-void Scheduler::clear_plan() {
+void Scheduler::clear_batch() {
   for (auto* rows : {&tokens_, &positions_, &slots_, &path_, &logit_rows_}) rows->clear();
   sequences_.clear();
   views_.clear();
@@ -46,19 +46,19 @@ void Scheduler::clear_plan() {
   samples_.clear();
 }
 
-void Scheduler::activate(std::list<Request>& requests) {
-  // Keep a little room for those who run, or they would be set aside as soon as they grow.
+void Scheduler::admit_waiting(std::list<Request>& requests) {
+  // Running branches need some free blocks, or they would be preempted as soon as they grow.
   const auto watermark =
       static_cast<int32_t>(std::ceil(limits_.watermark * static_cast<float>(tree_.pool().num_blocks())));
-  int32_t promised = 0;
+  int32_t reserved = 0;
   for_each_live(requests, [&](Request& request, Branch& branch) {
     if (running_ >= limits_.max_branches) return false;
     if (branch.state != BranchState::waiting) return true;
     const int32_t missing = tree_.blocks_missing(branch.tail);
     const int32_t spare = running_ > 0 ? watermark : 0;
     const int32_t wanted = missing + tree_.blocks_idle(branch.tail);
-    if (promised + wanted + spare > tree_.pool().num_available()) return false;
-    promised += missing;
+    if (reserved + wanted + spare > tree_.pool().num_available()) return false;
+    reserved += missing;
     run(request, branch);
     return true;
   });
@@ -70,57 +70,58 @@ int32_t Scheduler::pending_rows(const Branch& branch) {
   return rows;
 }
 
-void Scheduler::schedule(std::list<Request>& requests, Request& request, Branch& branch) {
+void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, Branch& branch) {
   tree_.path(branch.tail, branch_path_);
   const bool decodes = pending_rows(branch) <= kDecodeRows;
   int32_t last_row = -1;
-  NodeId planned_last = kNoNode;
+  NodeId last_scheduled = kNoNode;
   for (size_t depth = 0; depth < branch_path_.size(); ++depth) {
     const NodeId id = branch_path_[depth];
     const int32_t pending = tree_.at(id).pending();
-    const int32_t rows = std::min(pending, budget());
+    const int32_t rows = std::min(pending, token_budget());
     if (pending == 0) continue;
-    const int32_t first = tree_.at(id).computed + tree_.at(id).planned;
+    const int32_t first = tree_.at(id).computed + tree_.at(id).scheduled;
     if (rows == 0 || !reserve(requests, branch, id, first + rows)) return;
-    mark_planned(branch);
+    mark_scheduled(branch);
     last_row = add_rows(id, first, rows, depth + 1);
-    planned_last = id;
-    tree_.at(id).planned += rows;
+    last_scheduled = id;
+    tree_.at(id).scheduled += rows;
     if (!decodes) prefill_rows_ += rows;
     if (rows < pending) return;
   }
 
-  // Once this step has run the whole path is computed, and the row of its last token gives the next one.
+  // This step computes the rest of the path; the logits of its last token give the next token.
   const NodeId last = branch_path_.back();
-  if (planned_last != last) {
-    // Computed before, where nobody asked for its logits: the row runs again and writes the same bits.
-    if (budget() == 0) return;
+  if (last_scheduled != last) {
+    // The last token's row runs elsewhere in this step, or ran earlier, without logits. It runs again and
+    // writes the same bits.
+    if (token_budget() == 0) return;
     last_row = add_rows(last, tree_.at(last).num_tokens() - 1, 1, branch_path_.size());
-    mark_planned(branch);
+    mark_scheduled(branch);
   }
   logit_rows_.push_back(last_row);
   samples_.push_back({&request, &branch});
 }
 
-void Scheduler::mark_planned(Branch& branch) {
-  if (branch.planned) return;
-  branch.planned = true;
-  planned_branches_.push_back(&branch);
+void Scheduler::mark_scheduled(Branch& branch) {
+  if (branch.scheduled) return;
+  branch.scheduled = true;
+  scheduled_branches_.push_back(&branch);
 }
 
 bool Scheduler::reserve(std::list<Request>& requests, Branch& branch, NodeId node, int32_t count) {
   while (!tree_.reserve(node, count)) {
-    Branch* victim = nullptr;
+    Branch* victim = nullptr;  // the last one in scheduling order
     bool after = false;
     for_each_live(requests, [&](Request&, Branch& other) {
       if (&other == &branch) after = true;
-      if (after && &other != &branch && other.state == BranchState::running && !other.planned)
+      if (after && &other != &branch && other.state == BranchState::running && !other.scheduled)
         victim = &other;
       return true;
     });
     if (victim == nullptr) {
-      // Nobody to take from. With rows in this step already, it just stops short.
-      if (!branch.planned) preempt(branch);
+      // No branch can be preempted for this one. If it has rows in this step, it computes only those.
+      if (!branch.scheduled) preempt(branch);
       return false;
     }
     preempt(*victim);
@@ -136,7 +137,7 @@ void Scheduler::preempt(Branch& branch) {
   ++preemptions_;
 }
 
-void Scheduler::retire(Branch& branch) {
+void Scheduler::finish(Branch& branch) {
   if (branch.state == BranchState::running) {
     tree_.unpin(branch.tail);
     --running_;
@@ -144,7 +145,7 @@ void Scheduler::retire(Branch& branch) {
   branch.state = BranchState::ended;
 }
 
-void Scheduler::adopt(Request& request, const Branch& parent, Branch& child) {
+void Scheduler::add_child(Request& request, const Branch& parent, Branch& child) {
   if (parent.state != BranchState::running || running_ >= limits_.max_branches) return;
   run(request, child);
 }
@@ -188,23 +189,23 @@ int32_t Scheduler::view_of(NodeId id) {
   return view_index_[i];
 }
 
-void Scheduler::finish_batch() {
+void Scheduler::build_batch() {
   for (const NodeId id : view_nodes_) {
     const KvNode& node = tree_.at(id);
-    views_.push_back({node.blocks, node.first_offset, node.computed + node.planned});
+    views_.push_back({node.blocks, node.first_offset, node.computed + node.scheduled});
     view_index_[static_cast<size_t>(id)] = -1;
   }
   batch_ = StepBatch{tokens_, positions_, slots_, sequences_, views_, path_, logit_rows_};
 }
 
-void Scheduler::settle(bool computed) {
+void Scheduler::end_step(bool computed) {
   for (const NodeId id : view_nodes_) {
     KvNode& node = tree_.at(id);
-    if (computed) node.computed += node.planned;
-    node.planned = 0;
+    if (computed) node.computed += node.scheduled;
+    node.scheduled = 0;
   }
-  for (Branch* branch : planned_branches_) branch->planned = false;
-  planned_branches_.clear();
+  for (Branch* branch : scheduled_branches_) branch->scheduled = false;
+  scheduled_branches_.clear();
 }
 
 }  // namespace apar

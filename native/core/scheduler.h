@@ -11,59 +11,61 @@ namespace apar {
 
 struct SchedulerLimits {
   int32_t max_step_tokens = 0;  // rows of one forward pass
-  int32_t max_branches = 0;     // running at once, over all requests; <= max_step_tokens
-  float watermark = 0;          // share of the blocks that admission leaves free
+  int32_t max_branches = 0;     // that may run at once, of all requests; <= max_step_tokens
+  float watermark = 0;          // share of the blocks that must stay free when a branch is admitted
 };
 
-// A branch whose next token is to be sampled. Sample i of a step takes row i of its logits.
+// A branch whose next token the step samples. Sample i of a step uses row i of its logits.
 struct Sample {
   Request* request;
   Branch* branch;
 };
 
-// Decides what each step computes: decoding rows first, then prefill in chunks, within the token budget.
-// First come, first served over requests, then branches in order of id. When blocks run out, the last branch
-// in that order that has no rows in this step is set aside; it keeps its tokens and is recomputed when there
-// is room.
+// Continuous batching: decides what each step computes, decode rows first, then chunked prefill, within the
+// token budget. Requests are served first come, first served, the branches of a request in order of id. When
+// there are too few blocks, the last branch in that order without rows in this step is preempted: it keeps
+// its tokens and is recomputed when there are enough blocks.
 class Scheduler {
  public:
   Scheduler(KvTree& tree, SchedulerLimits limits) : tree_(tree), limits_(limits) {}
 
-  // Plans one step over `requests` (in order of arrival). False when there is nothing to compute.
-  bool plan(std::list<Request>& requests);
-  // Valid after plan() until the tree changes.
+  // Builds the batch of the next step; `requests` in order of arrival. Returns false when there is nothing to
+  // compute. After each true, update() or discard() must follow.
+  bool schedule(std::list<Request>& requests);
+  // Valid after schedule() until the tree changes.
   const StepBatch& batch() const { return batch_; }
   const std::vector<Sample>& samples() const { return samples_; }
-  // The step's K and V are in the pool. (drop: the step failed, they are not.)
-  void commit() { settle(true); }
-  void drop() { settle(false); }
+  // The step has run: its K and V are in the pool.
+  void update() { end_step(true); }
+  // The step has failed: its K and V are not in the pool.
+  void discard() { end_step(false); }
 
-  // A branch that is about to end or be freed gives up its blocks.
-  void retire(Branch& branch);
+  // Ends a branch and unpins its path.
+  void finish(Branch& branch);
 
   int32_t running() const { return running_; }
   int64_t preemptions() const { return preemptions_; }
   int64_t prefill_rows() const { return prefill_rows_; }
-  // Prompt tokens that were found computed.
+  // Prompt tokens that were found in the prefix cache.
   int64_t cached_rows() const { return cached_rows_; }
 
-  // A child of a running branch runs at once when there is a place, else it waits.
-  void adopt(Request& request, const Branch& parent, Branch& child);
+  // After a fork: if the parent runs and fewer than max_branches run, the child runs at once, else it waits.
+  void add_child(Request& request, const Branch& parent, Branch& child);
 
  private:
-  void clear_plan();
-  void activate(std::list<Request>& requests);
+  void clear_batch();
+  void admit_waiting(std::list<Request>& requests);
   void run(Request& request, Branch& branch);
   int32_t pending_rows(const Branch& branch);
-  void schedule(std::list<Request>& requests, Request& request, Branch& branch);
+  void schedule_branch(std::list<Request>& requests, Request& request, Branch& branch);
   bool reserve(std::list<Request>& requests, Branch& branch, NodeId node, int32_t count);
-  void mark_planned(Branch& branch);
+  void mark_scheduled(Branch& branch);
   void preempt(Branch& branch);
   int32_t add_rows(NodeId node, int32_t first, int32_t count, size_t path_nodes);
   int32_t view_of(NodeId node);
-  void finish_batch();
-  void settle(bool computed);
-  int32_t budget() const { return limits_.max_step_tokens - static_cast<int32_t>(tokens_.size()); }
+  void build_batch();
+  void end_step(bool computed);
+  int32_t token_budget() const { return limits_.max_step_tokens - static_cast<int32_t>(tokens_.size()); }
 
   KvTree& tree_;
   SchedulerLimits limits_;
@@ -72,14 +74,14 @@ class Scheduler {
   int64_t prefill_rows_ = 0;
   int64_t cached_rows_ = 0;
 
-  // The step being planned.
+  // The current step.
   std::vector<int32_t> tokens_, positions_, slots_, path_, logit_rows_;
   std::vector<SequenceRows> sequences_;
   std::vector<KvNodeView> views_;
   std::vector<NodeId> view_nodes_;
-  std::vector<int32_t> view_index_;  // [node] into views_, -1 when absent
+  std::vector<int32_t> view_index_;  // [node]: its index in views_, -1 if it has none
   std::vector<NodeId> branch_path_;  // scratch
-  std::vector<Branch*> planned_branches_;
+  std::vector<Branch*> scheduled_branches_;
   std::vector<Sample> samples_;
   StepBatch batch_;
 };

@@ -14,18 +14,18 @@ namespace {
 constexpr int32_t kMaxThreads = 256;
 
 double bytes_per_weight(WeightFormat format) {
-  constexpr double scales = 4.0 / 32;  // f32, one per group
+  constexpr double scales = 4.0 / 32;  // one f32 per group of 32
   if (format == WeightFormat::int8) return 1 + scales;
   if (format == WeightFormat::int4) return 0.5 + scales;
   if (format == WeightFormat::fp8) return 1;
   return format == WeightFormat::f32 ? 4 : 2;
 }
 
-// What one of `ranks` devices holds beside its part of the KV pool: weights, activations and partial results
-// of attention, logits, sums over the devices. `part` is its part of model `c`.
+// The memory that one of `ranks` devices needs besides its part of the KV pool: weights, activations, partial
+// results of attention, logits, buffers of the all-reduce. `part` is its part of model `c`.
 uint64_t model_bytes(const ModelConfig& c, const OpsConfig& part, int32_t ranks, WeightFormat format,
                      int32_t max_rows) {
-  constexpr double kActivationBytes = 6;  // f32, and bf16 beside it
+  constexpr double kActivationBytes = 6;  // f32 and a bf16 copy
   constexpr int32_t kTokensPerPart = 256, kMoreParts = 4;
   const double hidden = c.hidden_size, inner = part.intermediate_size, vocab = part.vocab_size;
   const double q = double{1} * part.num_heads * c.head_dim, kv = double{1} * part.num_kv_heads * c.head_dim;
@@ -35,7 +35,7 @@ uint64_t model_bytes(const ModelConfig& c, const OpsConfig& part, int32_t ranks,
   const double sums = ranks > 1 ? 4.0 * ranks * hidden : 0;
   const double row =
       kActivationBytes * (3 * hidden + 3 * q + 2 * kv + 2 * inner) + parts + sums + 4.0 * vocab;
-  const double table = 4.0 * c.vocab_size * hidden;  // at most: f32
+  const double table = 4.0 * c.vocab_size * hidden;  // f32 is the largest format
   return static_cast<uint64_t>(linear * bytes_per_weight(format) + table + max_rows * row);
 }
 
@@ -51,7 +51,7 @@ DeviceChoice parse_device(const std::string& name) {
 MakeOps make_ops_on(DeviceChoice choice, int32_t threads, std::shared_ptr<std::string> fallback,
                     std::vector<int32_t> devices) {
   if (!devices.empty() && choice != DeviceChoice::cuda)
-    throw Error(ErrorCode::invalid_config, "a list of devices is for the device cuda");
+    throw Error(ErrorCode::invalid_config, "a list of devices needs the device cuda");
   if (threads < 1 || threads > kMaxThreads)
     throw Error(ErrorCode::invalid_config,
                 "threads must be in [1, " + std::to_string(kMaxThreads) + "], is " + std::to_string(threads));
@@ -69,8 +69,8 @@ MakeOps make_ops_on(DeviceChoice choice, int32_t threads, std::shared_ptr<std::s
 }
 
 int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, ModelFormat format, int32_t max_rows,
-                       int32_t otherwise, std::span<const int32_t> devices) {
-  if (choice == DeviceChoice::cpu) return otherwise;
+                       int32_t cpu_blocks, std::span<const int32_t> devices) {
+  if (choice == DeviceChoice::cpu) return cpu_blocks;
   config.validate();
   OpsConfig pool;
   pool.num_layers = config.num_layers;
@@ -89,14 +89,14 @@ int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, ModelForm
     int32_t blocks = std::numeric_limits<int32_t>::max();
     for (int32_t rank = 0; rank < ranks; ++rank) {
       const OpsConfig part = plan.config_of(rank);
-      const uint64_t beside = model_bytes(config, part, ranks, format.weights, max_rows);
-      blocks = std::min(blocks, affordable_cuda_blocks(part, beside, all[static_cast<size_t>(rank)]));
+      const uint64_t other_bytes = model_bytes(config, part, ranks, format.weights, max_rows);
+      blocks = std::min(blocks, affordable_cuda_blocks(part, other_bytes, all[static_cast<size_t>(rank)]));
     }
     if (blocks > 0) return blocks;
-    throw Error(ErrorCode::out_of_memory, "the model leaves no room for KV blocks on the CUDA device");
+    throw Error(ErrorCode::out_of_memory, "the model leaves no memory for KV blocks on the CUDA device");
   } catch (const Error& error) {
     if (choice == DeviceChoice::cuda || error.code() != ErrorCode::unavailable) throw;
-    return otherwise;
+    return cpu_blocks;
   }
 }
 

@@ -5,10 +5,11 @@
 namespace apar {
 namespace {
 
-// Undrained events at which the engine waits for its reader: bounds memory when the reader stalls.
+// With this many undrained events the engine runs no further step until drain(): this bounds memory when the
+// reader stalls.
 constexpr size_t kMaxUndrained = 1 << 16;
-// The reader shares the cores with this engine's threads: woken for every token of a model whose step takes
-// less than this, it takes up to a tenth of the speed. A quarter of a frame on a screen.
+// The reader shares the CPU cores with the engine: waking it for every token of a model with shorter steps
+// costs up to a tenth of the speed. 4 ms are a quarter of a frame at 60 Hz.
 constexpr std::chrono::milliseconds kWakeInterval(4);
 
 template <typename... F>
@@ -105,14 +106,14 @@ void Engine::run() {
       commands.swap(commands_);
       closing = closing_;
     }
-    // What arrives may make the next step a long one: nobody's token waits for that.
+    // A new request can make the next step long, so tokens that are ready are delivered before it.
     if (!commands.empty()) wake_reader(true);
     for (Command& command : commands) apply(command, events);
     try {
       if (closing) {
         decoder_.abort_all(FinishReason::abort, events);
       } else if (!decoder_.step(events) && !decoder_.idle()) {
-        throw Error(ErrorCode::internal, "the scheduler found nothing to do");
+        throw Error(ErrorCode::internal, "there are requests, but the scheduler found nothing to compute");
       }
     } catch (const std::exception& error) {
       fail(error.what(), events);
@@ -127,9 +128,9 @@ void Engine::apply(Command& command, std::vector<Event>& events) {
           [&](RequestParams& params) {
             const int32_t id = params.id;
             try {
-              decoder_.submit(std::move(params));
+              decoder_.add_request(std::move(params));
             } catch (const std::exception&) {
-              // It was validated, so memory has run out: an accepted request still gets its one finish.
+              // Out of memory: submit() has accepted the request, so it must get its finish event.
               events.push_back(
                   {EventKind::finish, id, kRootBranch, static_cast<int32_t>(FinishReason::error), 0});
             }
@@ -147,31 +148,31 @@ void Engine::fail(const char* what, std::vector<Event>& events) {
 }
 
 void Engine::publish(std::vector<Event>& events) {
-  bool now = decoder_.idle();
+  bool wake_at_once = decoder_.idle();
   {
     const std::lock_guard lock(mutex_);
     stats_ = decoder_.stats();
     for (const Event& event : events) {
       if (event.kind != EventKind::finish) continue;
       request_ids_.erase(event.request);
-      now = true;
+      wake_at_once = true;
     }
     events_.insert(events_.end(), events.begin(), events.end());
   }
   events.clear();
-  wake_reader(now);
+  wake_reader(wake_at_once);
 }
 
-// At once, or when the last time was long enough ago: then this or a later step's end does it.
-void Engine::wake_reader(bool now) {
-  const auto time = std::chrono::steady_clock::now();
+// Without `at_once`, wakes only if the last wake-up is kWakeInterval ago; else a later step does.
+void Engine::wake_reader(bool at_once) {
+  const auto now = std::chrono::steady_clock::now();
   {
     const std::lock_guard lock(mutex_);
-    const bool due = now || time - woken_ >= kWakeInterval || events_.size() >= kMaxUndrained;
+    const bool due = at_once || now - woken_ >= kWakeInterval || events_.size() >= kMaxUndrained;
     if (events_.empty() || wake_pending_ || !due) return;
     wake_pending_ = true;
   }
-  woken_ = time;
+  woken_ = now;
   wake_();
 }
 

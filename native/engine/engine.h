@@ -17,30 +17,30 @@ namespace apar {
 
 struct EngineConfig {
   DecoderConfig decoder;
-  int32_t max_requests = 0;  // waiting or running
+  int32_t max_requests = 0;  // waiting and running ones together
 };
 
-// Runs a Decoder on a thread of its own: commands go in, events come out. Any thread may call it.
+// Runs a Decoder on its own thread, with a command queue in and an event queue out. Any thread may call it.
 class Engine {
  public:
-  // `wake` is called from the engine's thread when there are events to drain, at most once a millisecond but
-  // for a request's end or a new command, and not again before they were drained.
+  // `wake` is called on the engine's thread when there are events to drain, and not again before drain(): at
+  // most once in 4 ms, except that the end of a request, a new command or a full event queue wakes at once.
   Engine(std::unique_ptr<Model> model, EngineConfig config, std::function<void()> wake);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Throws Error: as Decoder::validate, and duplicate_request, queue_full, closed, or unavailable once the
-  // engine has failed.
+  // Throws what Decoder::validate throws, and Error{duplicate_request}, Error{queue_full}, Error{closed}, or
+  // Error{unavailable} once the engine has failed.
   void submit(RequestParams params);
   void abort(int32_t request_id);
   void abort_branch(int32_t request_id, int32_t branch_id);
   void stop_branch(int32_t request_id, int32_t branch_id);
 
-  // Moves all events so far to `events`, whose old content goes. Returns why the engine failed, else "".
+  // Replaces the content of `events` by all queued events. Returns why the engine has failed, or "".
   std::string drain(std::vector<Event>& events);
   DecoderStats stats() const;
-  // Aborts what runs and ends the thread; its last events can still be drained. Harmless when called again.
+  // Aborts all requests and ends the thread; the last events can still be drained. May be called again.
   void close();
 
  private:
@@ -59,20 +59,20 @@ class Engine {
   void apply(Command& command, std::vector<Event>& events);
   void push(Command command);
   void publish(std::vector<Event>& events);
-  void wake_reader(bool now);
+  void wake_reader(bool at_once);
   void fail(const char* what, std::vector<Event>& events);
 
   std::unique_ptr<Model> model_;
-  Decoder decoder_;  // the engine thread's alone, but for validate()
+  Decoder decoder_;  // used by the engine thread only, except validate()
   const int32_t max_requests_;
   const std::function<void()> wake_;
-  std::chrono::steady_clock::time_point woken_;  // the engine thread's alone
+  std::chrono::steady_clock::time_point woken_;  // of the last call of wake_; used by the engine thread only
 
-  mutable std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards the members from here to closing_
   std::condition_variable changed_;
   std::vector<Command> commands_;
   std::vector<Event> events_;
-  std::unordered_set<int32_t> request_ids_;  // accepted, finish event not yet published
+  std::unordered_set<int32_t> request_ids_;  // accepted, without a published finish event
   DecoderStats stats_;
   std::string failure_;
   bool wake_pending_ = false;

@@ -10,11 +10,11 @@ struct BatchLimits {
   int32_t vocab_size = 0;
   int32_t num_blocks = 0;
   int32_t max_rows = 0;
-  int32_t max_context = 0;  // tokens
+  int32_t max_context = 0;  // tokens of one path
 };
 
-// Refuses a batch that would make a kernel read or write out of bounds, with Error{internal}: whoever built
-// it has a bug. Costs little beside the step: it looks at every row, path entry and block once.
+// Throws Error{internal} for a batch that would make a kernel read or write out of bounds: the code that
+// built it has a bug. Reads every row, path entry and block once, which is cheap compared with the step.
 void check_batch(const StepBatch& batch, size_t num_logits, const BatchLimits& limits);
 
 }  // namespace apar

@@ -24,17 +24,17 @@ struct NamedLinear {
   std::string name;
   int64_t rows, cols;
   LinearAxes axes;
-  Linear* into;
+  Linear* target;
 };
 
 uint64_t stored_bytes(const Matrix& matrix) {
   return static_cast<uint64_t>(matrix.rows * matrix.cols) * element_bytes(matrix.dtype);
 }
 
-// Norms are left out: they weigh nothing.
-class LoadMeter {
+// Counts the loaded bytes of the checkpoint. Norms are not counted: they are negligibly small.
+class LoadCounter {
  public:
-  explicit LoadMeter(const LoadProgress& progress) : progress_(progress) {}
+  explicit LoadCounter(const LoadProgress& progress) : progress_(progress) {}
   void expect(uint64_t bytes) { total_ += bytes; }
   void add(uint64_t bytes) {
     done_ += bytes;
@@ -109,12 +109,12 @@ class Llama final : public Model {
   }
 
  private:
-  // Leaves the final norm of the logit rows in hidden_.
+  // Leaves the output of the final norm of the logit rows in hidden_.
   void run_layers(const StepBatch& batch) {
     ops_->begin_step(batch);
     ops_->embed(embedding_, x_);
     float* x = x_;
-    const float* residual = nullptr;  // of the layer before, added to x by the next norm
+    const float* residual = nullptr;  // output of the previous layer, added to x by the next norm
     int32_t rows = batch.rows();
     for (int32_t index = 0; index < config_.num_layers; ++index) {
       const Layer& layer = layers_[index];
@@ -126,7 +126,7 @@ class Llama final : public Model {
       const bool last = index + 1 == config_.num_layers;
       if (last && batch.logit_rows.empty()) return;
       ops_->attention(index, q_, attended_);
-      // Past the last attention no row needs another: only those whose logits are wanted go on.
+      // After the last attention no row depends on another: only the logit rows are computed further.
       if (last && batch.logit_rows.size() < batch.tokens.size()) {
         ops_->gather_rows(x_, batch.logit_rows, config_.hidden_size, logit_x_);
         ops_->gather_rows(attended_, batch.logit_rows, q_width(), logit_attended_);
@@ -148,7 +148,7 @@ class Llama final : public Model {
                    config_.rms_norm_eps, hidden_);
   }
 
-  // Takes the attention's output in hidden_ and returns the layer's, not yet added to x.
+  // Expects the output of attention in hidden_. Returns the output of the layer, which is not yet added to x.
   const float* mlp(const Layer& layer, float* x, int32_t rows) {
     norm(x, hidden_, layer.mlp_norm, rows);
     const Projection gate_up[] = {{layer.gate, gate_}, {layer.up, up_}};
@@ -166,9 +166,9 @@ class Llama final : public Model {
       return ops_->place(weights_.vector(name + ".weight", hidden));
     };
     std::vector<NamedLinear> linears;
-    const auto linear = [&](Linear& into, const std::string& name, int64_t rows, int64_t cols,
+    const auto linear = [&](Linear& target, const std::string& name, int64_t rows, int64_t cols,
                             LinearAxes axes) {
-      linears.push_back({name + ".weight", rows, cols, axes, &into});
+      linears.push_back({name + ".weight", rows, cols, axes, &target});
     };
     const LinearAxes to_heads = {.outputs = Axis::heads}, to_kv_heads = {.outputs = Axis::kv_heads},
                      to_inner = {.outputs = Axis::intermediate};
@@ -189,50 +189,50 @@ class Llama final : public Model {
     final_norm_ = vector("model.norm");
     linear(head_, config_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", config_.vocab_size, hidden,
            {.outputs = Axis::vocabulary});
-    LoadMeter meter(progress);
+    LoadCounter counter(progress);
     const char* const table = "model.embed_tokens.weight";
     const uint64_t table_bytes = stored_bytes(weights_.stored(table, config_.vocab_size, hidden));
-    meter.expect(table_bytes);
+    counter.expect(table_bytes);
     for (const NamedLinear& each : linears)
-      meter.expect(stored_bytes(weights_.stored(each.name, each.rows, each.cols)));
+      counter.expect(stored_bytes(weights_.stored(each.name, each.rows, each.cols)));
     const DType table_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
     embedding_ = ops_->place(weights_.matrix(table, config_.vocab_size, hidden, table_dtype));
-    meter.add(table_bytes);
-    place_linears(linears, format, meter);
+    counter.add(table_bytes);
+    place_linears(linears, format, counter);
   }
 
-  // bf16 is packed faster than it could be read back; what takes work, quantising, is kept for the next
-  // start.
-  void place_linears(std::span<const NamedLinear> linears, WeightFormat format, LoadMeter& meter) {
+  // Only quantised layers are cached for the next start: bf16 is packed faster than it could be read back.
+  void place_linears(std::span<const NamedLinear> linears, WeightFormat format, LoadCounter& counter) {
     std::vector<PackedCache::Layer> sizes;
-    for (const auto& [name, rows, cols, axes, into] : linears)
+    for (const auto& [name, rows, cols, axes, target] : linears)
       sizes.push_back({name, ops_->packed_bytes(format, rows, cols)});
     const bool quantised = format == WeightFormat::int8 || format == WeightFormat::int4;
     const std::string layout = quantised ? ops_->packed_layout() : "";
     if (!layout.empty()) cache_.emplace(table_, layout, format, std::move(sizes));
-    const auto kept = cache_ ? cache_->find() : std::vector<const std::byte*>{};
+    const auto cached = cache_ ? cache_->load() : std::vector<const std::byte*>{};
     std::vector<const std::byte*> packed;
     for (size_t i = 0; i < linears.size(); ++i) {
-      const auto& [name, rows, cols, axes, into] = linears[i];
+      const auto& [name, rows, cols, axes, target] = linears[i];
       const Matrix stored = weights_.stored(name, rows, cols);
-      *into = kept.empty() ? ops_->place_linear(stored, format, axes) : Linear{kept[i], format, rows, cols};
-      packed.push_back(static_cast<const std::byte*>(into->data));
-      meter.add(stored_bytes(stored));
+      *target =
+          cached.empty() ? ops_->place_linear(stored, format, axes) : Linear{cached[i], format, rows, cols};
+      packed.push_back(static_cast<const std::byte*>(target->data));
+      counter.add(stored_bytes(stored));
     }
-    if (cache_ && kept.empty()) cache_->keep(packed);
+    if (cache_ && cached.empty()) cache_->save(packed);
   }
 
   ModelConfig config_;
   WeightTable table_;
   Weights weights_;
-  std::optional<PackedCache> cache_;  // the layers may lie in its file
+  std::optional<PackedCache> cache_;  // the layers may point into its file
   BatchLimits limits_;
   std::unique_ptr<Ops> ops_;
   Matrix embedding_, final_norm_;
   Linear head_;
   std::vector<Layer> layers_;
   float *x_ = nullptr, *logit_x_ = nullptr;  // [max_rows, hidden_size], the residual stream
-  float* hidden_ = nullptr;                  // [max_rows, hidden_size], a norm's or a block's output
+  float* hidden_ = nullptr;                  // [max_rows, hidden_size], output of a norm, attention or MLP
   float *q_ = nullptr, *attended_ = nullptr, *logit_attended_ = nullptr;  // [max_rows, num_heads * head_dim]
   float *k_ = nullptr, *v_ = nullptr;      // [max_rows, num_kv_heads * head_dim]
   float *gate_ = nullptr, *up_ = nullptr;  // [max_rows, intermediate_size]

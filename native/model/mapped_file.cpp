@@ -25,7 +25,7 @@ MappedFile::MappedFile(const std::string& path) {
   struct stat status = {};
   const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
   const size_t size = regular ? static_cast<size_t>(status.st_size) : 0;
-  // An empty mapping is an error to mmap, an empty file is not one to us.
+  // mmap() refuses a length of 0, but an empty file is allowed here.
   void* const data = size > 0 ? ::mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, 0) : nullptr;
   const int error = errno;
   ::close(descriptor);

@@ -7,11 +7,11 @@
 
 namespace apar {
 
-// A file's bytes, read-only, for as long as this object lives. The file must not shrink meanwhile: reading
-// past its new end would end the process.
+// A read-only memory mapping of a file, for the lifetime of this object. The file must not shrink during that
+// time: reading past its new end would crash the process.
 class MappedFile {
  public:
-  // Throws Error{invalid_weights} naming the path.
+  // Throws Error{invalid_weights} that names the path.
   explicit MappedFile(const std::string& path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}

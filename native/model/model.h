@@ -8,27 +8,27 @@
 
 namespace apar {
 
-// A loaded checkpoint with its KV pool on one device. Owned and called by the engine thread alone.
+// A loaded checkpoint with its KV pool on one device. Only the engine thread calls it.
 class Model {
  public:
   virtual ~Model() = default;
 
   virtual const ModelConfig& config() const = 0;
-  // For people: "cpu avx512 x2".
+  // Description for users: "cpu avx512 x2".
   virtual std::string device() const = 0;
   virtual int32_t num_blocks() const = 0;
-  // Rows that one forward pass can take.
+  // The most rows of one forward pass.
   virtual int32_t max_rows() const = 0;
 
   // Runs the batch, writes K and V of every row into its slot, and the logits of batch.logit_rows to `logits`
-  // [logit_rows, vocab_size] in f32. A row's result does not depend, to the bit, on which other rows run
-  // beside it, on how its prompt was cut into chunks, or on where the tree's nodes begin: parallel decoding
-  // must give the tokens of serial decoding. Throws Error{internal} on a device failure.
+  // [logit_rows, vocab_size] in f32. The bits of a row do not depend on the other rows of the batch, on how
+  // its prompt was split into chunks, or on where the nodes of the tree begin: parallel decoding must give
+  // the tokens of serial decoding. Throws Error{internal} on a device failure.
   virtual void forward(const StepBatch& batch, std::span<float> logits) = 0;
 
-  // Whether draw() is there: a device that draws tokens itself hands out a few bytes instead of all logits.
+  // Whether draw() is supported: a device that samples itself returns a few bytes instead of all logits.
   virtual bool draws() const { return false; }
-  // As forward(), but draws a token for each of batch.logit_rows from its logits.
+  // As forward(), but samples a token for each of batch.logit_rows on the device.
   virtual void draw(const StepBatch& /*batch*/, std::span<const TokenDraw> /*draws*/,
                     std::span<DrawnToken> /*drawn*/) {}
 };

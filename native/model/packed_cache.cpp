@@ -15,13 +15,13 @@
 namespace apar {
 namespace {
 
-constexpr size_t kPage = 4096;  // where the layers begin is a multiple of it
+constexpr size_t kPage = 4096;  // the layers begin at a multiple of this
 
 constexpr size_t aligned(size_t bytes) {
   return (bytes + 63) / 64 * 64;
 }
 
-// Padded with spaces to whole pages.
+// The description at the beginning of the file, padded with spaces to whole pages.
 std::string describe(const WeightTable& table, const std::string& layout, WeightFormat format,
                      std::span<const PackedCache::Layer> layers) {
   std::ostringstream out;
@@ -43,6 +43,7 @@ std::string describe(const WeightTable& table, const std::string& layout, Weight
   return text;
 }
 
+// A file that is removed again unless rename_to() succeeds.
 class NewFile {
  public:
   explicit NewFile(const std::string& path)
@@ -50,7 +51,7 @@ class NewFile {
   ~NewFile() {
     if (descriptor_ < 0) return;
     ::close(descriptor_);
-    if (!kept_) ::unlink(path_.c_str());
+    if (!renamed_) ::unlink(path_.c_str());
   }
   NewFile(const NewFile&) = delete;
 
@@ -66,14 +67,14 @@ class NewFile {
   }
 
   bool rename_to(const std::string& path) {
-    kept_ = ::fsync(descriptor_) == 0 && ::rename(path_.c_str(), path.c_str()) == 0;
-    return kept_;
+    renamed_ = ::fsync(descriptor_) == 0 && ::rename(path_.c_str(), path.c_str()) == 0;
+    return renamed_;
   }
 
  private:
   std::string path_;
   int descriptor_;
-  bool kept_ = false;
+  bool renamed_ = false;
 };
 
 }  // namespace
@@ -86,7 +87,7 @@ PackedCache::PackedCache(const WeightTable& table, const std::string& layout, We
   path_ = (folder / (layout + "-" + to_string(format) + ".bin")).string();
 }
 
-std::vector<const std::byte*> PackedCache::find() {
+std::vector<const std::byte*> PackedCache::load() {
   size_t total = description_.size();
   for (const Layer& layer : layers_) total += aligned(layer.bytes);
   try {
@@ -99,16 +100,16 @@ std::vector<const std::byte*> PackedCache::find() {
   } catch (const Error&) {
     return {};
   }
-  std::vector<const std::byte*> found;
+  std::vector<const std::byte*> loaded;
   const std::byte* next = mapped_.back().bytes().data() + description_.size();
   for (const Layer& layer : layers_) {
-    found.push_back(next);
+    loaded.push_back(next);
     next += aligned(layer.bytes);
   }
-  return found;
+  return loaded;
 }
 
-void PackedCache::keep(std::span<const std::byte* const> layers) const {
+void PackedCache::save(std::span<const std::byte* const> layers) const {
   const auto folder = std::filesystem::path(path_).parent_path();
   if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) return;
   NewFile file(path_ + "." + std::to_string(::getpid()) + ".part");

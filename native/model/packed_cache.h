@@ -11,13 +11,12 @@
 
 namespace apar {
 
-// A device's packed linear layers of one checkpoint, kept in a file beside it, so that the next start maps
-// them instead of quantising again: FOLDER/.apar/LAYOUT-FORMAT.bin, FOLDER being that of the first weight
-// file.
+// A file with the packed linear layers of one checkpoint, so that the next start maps them instead of
+// quantising again: FOLDER/.apar/LAYOUT-FORMAT.bin, where FOLDER is the folder of the first weight file.
 //
-// The file begins with a text of all it was made from: sizes and times of the weight files, the tensor table,
-// the layers and their sizes. Anything else there, or another length of the file, and it counts as missing.
-// It is written under another name, synced and renamed, so no half of it is ever found.
+// The file begins with a text that describes its sources: sizes and modification times of the weight files,
+// the tensor table, the layers and their sizes. A file with another description or another length is ignored.
+// It is written under a temporary name, synced and renamed, so a partly written file is never read.
 class PackedCache {
  public:
   struct Layer {
@@ -25,22 +24,22 @@ class PackedCache {
     size_t bytes = 0;
   };
 
-  // `layout` names the device's layout and its version.
+  // `layout` is the name and version of the device's layout (Ops::packed_layout()).
   PackedCache(const WeightTable& table, const std::string& layout, WeightFormat format,
               std::vector<Layer> layers);
 
-  // The layers in their order, each at a multiple of 64 bytes, valid as long as this object; empty when there
-  // is no such file.
-  std::vector<const std::byte*> find();
+  // Maps the file and returns the layers in order, each aligned to 64 bytes, valid for the lifetime of this
+  // object; empty if there is no valid file.
+  std::vector<const std::byte*> load();
 
-  // Writes the layers for the next start. A folder that cannot be written means no cache, not a failure.
-  void keep(std::span<const std::byte* const> layers) const;
+  // Writes the file for the next start. If the folder is not writable, it does nothing.
+  void save(std::span<const std::byte* const> layers) const;
 
  private:
   std::string description_;
   std::string path_;
   std::vector<Layer> layers_;
-  std::vector<MappedFile> mapped_;  // one, once found
+  std::vector<MappedFile> mapped_;  // one file after a successful load()
 };
 
 }  // namespace apar

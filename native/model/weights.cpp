@@ -35,9 +35,9 @@ std::span<const std::byte> Weights::find(const std::string& name, std::initializ
   if (found == tensors_.end()) refuse(name, "missing from the checkpoint");
   const TensorInfo& tensor = found->second;
   if (!std::equal(tensor.shape.begin(), tensor.shape.end(), shape.begin(), shape.end()))
-    refuse(name, "has shape " + describe(tensor.shape) + ", the configuration asks for " + describe(shape));
+    refuse(name, "has shape " + describe(tensor.shape) + ", the configuration needs " + describe(shape));
   if (tensor.file < 0 || tensor.file >= static_cast<int64_t>(files_.size()))
-    refuse(name, "lies in file " + std::to_string(tensor.file) + " of " + std::to_string(files_.size()));
+    refuse(name, "is in file " + std::to_string(tensor.file) + " of " + std::to_string(files_.size()));
   dtype = tensor.dtype;
   uint64_t bytes = element_bytes(dtype), end = 0;
   for (const int64_t size : shape)
@@ -45,7 +45,7 @@ std::span<const std::byte> Weights::find(const std::string& name, std::initializ
       refuse(name, "its size overflows");
   const auto file = files_[tensor.file].bytes();
   if (__builtin_add_overflow(tensor.offset, bytes, &end) || end > file.size())
-    refuse(name, "reaches past the end of its file (" + std::to_string(file.size()) + " bytes)");
+    refuse(name, "ends past the end of its file (" + std::to_string(file.size()) + " bytes)");
   if (tensor.offset % element_bytes(dtype) != 0)
     refuse(name, "offset " + std::to_string(tensor.offset) + " is not aligned to its elements");
   return file.subspan(tensor.offset, bytes);
@@ -58,7 +58,7 @@ Matrix Weights::load(const std::string& name, std::initializer_list<int64_t> sha
   if (stored == dtype) return {source.data(), dtype, rows, cols};
   const int64_t count = rows * cols;
   std::unique_ptr<std::byte[]> owned(new (std::nothrow) std::byte[count * element_bytes(dtype)]);
-  if (!owned) throw Error(ErrorCode::out_of_memory, name + ": no memory for its conversion");
+  if (!owned) throw Error(ErrorCode::out_of_memory, name + ": not enough memory to convert it");
   convert(source.data(), stored, count, owned.get(), dtype);
   converted_.push_back(std::move(owned));
   return {converted_.back().get(), dtype, rows, cols};

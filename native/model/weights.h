@@ -13,23 +13,24 @@
 
 namespace apar {
 
-// The tensors of a checkpoint by name. A tensor of the wanted dtype is used where it is mapped; another is
-// converted once, into memory owned here. Every error is Error{invalid_weights} and names the tensor or the
-// file.
+// The tensors of a checkpoint by name. A tensor that already has the requested dtype is used from its
+// mapping; any other is converted once, into memory owned here. Errors are Error{invalid_weights} and name
+// the tensor or the file.
 class Weights {
  public:
-  // Maps every file. Refuses a name that occurs twice.
+  // Maps every file. Throws if a tensor name occurs twice.
   explicit Weights(const WeightTable& table);
 
-  // The tensor `name` of exactly shape [rows, cols], as f32 or bf16 (rounded to nearest even where the source
-  // is finer). Refuses a tensor that is missing, misshapen, not aligned to its element, or out of its file's
-  // bounds; also throws Error{out_of_memory}. The result lives as long as this object.
+  // The tensor `name`, of exactly the shape [rows, cols], as f32 or bf16 (rounded to nearest even if the
+  // source is more precise). Throws if the tensor is missing, has another shape, is not aligned to its
+  // element size or is out of its file's bounds; also throws Error{out_of_memory}. The result is valid for
+  // the lifetime of this object.
   Matrix matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype);
 
-  // The same in the dtype of the checkpoint, where it is mapped.
+  // The same in the checkpoint's dtype, from its mapping.
   Matrix stored(const std::string& name, int64_t rows, int64_t cols) const;
 
-  // The one-dimensional tensor `name` of exactly `size` elements, as a one-row f32 matrix.
+  // The one-dimensional tensor `name`, of exactly `size` elements, as an f32 matrix with one row.
   Matrix vector(const std::string& name, int64_t size);
 
   bool contains(const std::string& name) const { return tensors_.contains(name); }

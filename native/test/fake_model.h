@@ -10,9 +10,8 @@
 
 namespace apar {
 
-// A model without arithmetic: a row's logits are a hash of exactly those tokens that its attention would see,
-// read back from the slots of its path. If the tree hands out a wrong block, loses a token or shares too
-// much, the text changes.
+// A model without arithmetic: the logits of a row are a hash of the tokens that its attention would see, read
+// back from the KV slots of its path. A wrong block, a lost token or wrong sharing changes the text.
 class FakeModel : public Model {
  public:
   FakeModel(int32_t vocab, int32_t context, int32_t num_blocks, int32_t max_rows)
@@ -30,7 +29,7 @@ class FakeModel : public Model {
 
   void forward(const StepBatch& batch, std::span<float> logits) override {
     const std::lock_guard hold(gate);
-    if (fail_after >= 0 && steps++ >= fail_after) throw Error(ErrorCode::internal, "the device is gone");
+    if (fail_after >= 0 && steps++ >= fail_after) throw Error(ErrorCode::internal, "the device has failed");
     const auto require = [](bool good, const char* what) {
       if (!good) throw Error(ErrorCode::internal, std::string("batch: ") + what);
     };
@@ -40,13 +39,13 @@ class FakeModel : public Model {
     size_t wanted = 0;
     int32_t next_row = 0;
     for (const SequenceRows& sequence : batch.sequences) {
-      require(sequence.first_row == next_row, "rows are not covered in order");
+      require(sequence.first_row == next_row, "sequences do not cover the rows in order");
       next_row += sequence.num_rows;
       const std::vector<int32_t> context = read(batch, sequence);
       for (int32_t i = 0; i < sequence.num_rows; ++i) {
         const int32_t row = sequence.first_row + i;
         const int32_t seen = sequence.context_length - (sequence.num_rows - 1 - i);
-        require(at_(batch.positions, row) == seen - 1, "position");
+        require(at_(batch.positions, row) == seen - 1, "a position is not the number of tokens before it");
         require(context[static_cast<size_t>(seen - 1)] == at_(batch.tokens, row),
                 "a row does not see its own token");
         if (wanted < batch.logit_rows.size() && batch.logit_rows[wanted] == row) {
@@ -55,11 +54,11 @@ class FakeModel : public Model {
         }
       }
     }
-    require(next_row == batch.rows(), "rows left over");
-    require(wanted == batch.logit_rows.size(), "logit rows");
+    require(next_row == batch.rows(), "sequences do not cover all rows");
+    require(wanted == batch.logit_rows.size(), "logit rows are not ascending rows of the batch");
   }
 
-  // The logits that follow `path`. The vocabulary's last token, the tests' end token, is made rare.
+  // The logits after `path`. The last token of the vocabulary, EOS in the tests, gets a lower logit.
   static void fill(std::span<const int32_t> path, std::span<float> logits) {
     uint64_t hash = 1469598103934665603u;
     for (const int32_t token : path) hash = (hash ^ static_cast<uint64_t>(token + 1)) * 1099511628211u;
@@ -68,17 +67,18 @@ class FakeModel : public Model {
     logits.back() *= 0.85f;
   }
 
-  // The same after every prefix of `path` from `first` on, for serial_fault.
-  static std::vector<std::vector<float>> follow(std::span<const int32_t> path, size_t first, int32_t vocab) {
+  // The logits after every prefix of `path` of at least `first` tokens, for serial_mismatch().
+  static std::vector<std::vector<float>> logits_after(std::span<const int32_t> path, size_t first,
+                                                      int32_t vocab) {
     std::vector<std::vector<float>> all(path.size() - first + 1,
                                         std::vector<float>(static_cast<size_t>(vocab)));
     for (size_t at = first; at <= path.size(); ++at) fill(path.first(at), all[at - first]);
     return all;
   }
 
-  int fail_after = -1;  // steps until forward throws
+  int fail_after = -1;  // forward() throws after this many steps; -1: never
   int steps = 0;
-  std::mutex gate;  // held by a test, it keeps a step from running
+  std::mutex gate;  // a test that holds it blocks the next step
 
  private:
   static size_t at(std::span<const int32_t> values, int32_t i) {
@@ -97,14 +97,14 @@ class FakeModel : public Model {
       }
     }
     if (static_cast<int32_t>(context.size()) < sequence.context_length) {
-      throw Error(ErrorCode::internal, "batch: the path is shorter than the context");
+      throw Error(ErrorCode::internal, "batch: the path is shorter than the context length");
     }
     return context;
   }
 
   ModelConfig config_;
   int32_t num_blocks_, max_rows_;
-  std::vector<int32_t> slots_;  // token stored in each slot
+  std::vector<int32_t> slots_;  // [num_blocks * 16] the token in each KV slot
 };
 
 }  // namespace apar

@@ -36,7 +36,7 @@ double round_to_bf16(double value) {
 Vector read(const WeightTable& table, const std::string& name, bool rounded) {
   const auto found = std::find_if(table.tensors.begin(), table.tensors.end(),
                                   [&](const TensorInfo& tensor) { return tensor.name == name + ".weight"; });
-  if (found == table.tensors.end()) throw std::runtime_error("no " + name);
+  if (found == table.tensors.end()) throw std::runtime_error("missing tensor " + name);
   size_t count = 1;
   for (const int64_t size : found->shape) count *= size;
   std::ifstream in(table.files.at(found->file), std::ios::binary);
@@ -54,7 +54,7 @@ Vector read(const WeightTable& table, const std::string& name, bool rounded) {
                                          : decode_bf16(half);
     if (rounded) value = round_to_bf16(value);
   }
-  if (!in) throw std::runtime_error("short file");
+  if (!in) throw std::runtime_error("the weight file is too short");
   return values;
 }
 

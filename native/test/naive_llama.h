@@ -7,14 +7,14 @@
 
 namespace apar::test {
 
-// A Llama forward pass from the papers alone, in double precision, over one whole sequence without a cache.
-// It shares no code with the engine but the configuration's struct.
+// A Llama forward pass written from the papers alone, in double precision, over one whole sequence without a
+// KV cache. It shares no code with the engine except ModelConfig and WeightTable.
 class NaiveLlama {
  public:
-  // round_to_bf16: weights as a bf16 engine sees them.
+  // round_to_bf16: rounds the weights of linear layers and embeddings as a bf16 engine does.
   NaiveLlama(const ModelConfig& config, const WeightTable& table, bool round_to_bf16 = false);
 
-  // Logits [tokens, vocab_size], row i from tokens 0..i.
+  // Logits [tokens, vocab_size]; row i depends on tokens 0..i.
   std::vector<double> logits(const std::vector<int32_t>& tokens) const;
 
  private:

@@ -13,7 +13,7 @@
 namespace apar::test {
 namespace {
 
-// Logits after every prefix of one path, from `first` on, decoded without any tree.
+// The logits after every prefix of `path` of at least `first` tokens, computed as one sequence.
 std::vector<std::vector<float>> serial_logits(Model& model, std::span<const int32_t> path, size_t first) {
   const auto rows = static_cast<int32_t>(path.size());
   std::vector<int32_t> blocks, positions, slots, wanted;
@@ -37,8 +37,8 @@ std::vector<std::vector<float>> serial_logits(Model& model, std::span<const int3
   return all;
 }
 
-// A random model has no idea of [Fork]: the token it likes most in its own text plays the part.
-int32_t favourite(Model& model, std::vector<int32_t> path) {
+// The most frequent of 40 greedily decoded tokens.
+int32_t most_frequent_token(Model& model, std::vector<int32_t> path) {
   std::vector<int32_t> counts(static_cast<size_t>(model.config().vocab_size), 0);
   for (int i = 0; i < 40; ++i) {
     const auto logits = serial_logits(model, path, path.size()).back();
@@ -60,7 +60,7 @@ ParallelRun check_parallel(Model& serial, Model& parallel, int32_t step_tokens, 
     for (int32_t& token : tokens) token = static_cast<int32_t>(random() % static_cast<uint32_t>(vocab));
     return tokens;
   };
-  const ControlTokens tokens{favourite(serial, prompt()), 0, {1}};
+  const ControlTokens tokens{most_frequent_token(serial, prompt()), 0, {1}};
   if (tokens.fork <= 1) return {};
 
   Decoder decoder(parallel, {tokens, step_tokens, max_branches});
@@ -83,10 +83,10 @@ ParallelRun check_parallel(Model& serial, Model& parallel, int32_t step_tokens, 
   for (const Event& event : events) REQUIRE(transcripts.at(event.request).apply(event) == "");
   ParallelRun run;
   for (const auto& [id, transcript] : transcripts) {
-    const auto follow = [&](std::span<const int32_t> path, size_t first) {
+    const auto logits_after = [&](std::span<const int32_t> path, size_t first) {
       return serial_logits(serial, path, first);
     };
-    CHECK(serial_fault(transcript, requests.at(id), tokens, follow) == "");
+    CHECK(serial_mismatch(transcript, requests.at(id), tokens, logits_after) == "");
     run.forks += static_cast<int32_t>(transcript.branches.size()) - 1;
   }
   run.preemptions = decoder.stats().preemptions;

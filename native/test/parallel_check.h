@@ -11,9 +11,9 @@ struct ParallelRun {
   int64_t preemptions = 0;
 };
 
-// Four random requests decoded greedily in parallel on one model, every branch checked (doctest) against what
-// the other model, with a pool of its own, writes serially. A random model has no idea of [Fork]: a token it
-// likes plays the part; when that cannot be, nothing is run.
+// Decodes four random requests greedily in parallel on `parallel` and checks (doctest) every branch against
+// greedy serial decoding on `serial`, which has its own KV pool. A random model knows no [Fork], so the most
+// frequent token of its own text is used as [Fork]. If it is another control token, nothing runs.
 ParallelRun check_parallel(Model& serial, Model& parallel, int32_t step_tokens, int32_t max_branches,
                            uint32_t seed);
 

@@ -10,11 +10,12 @@
 
 #include "common/float16.h"
 #include "common/matrix.h"
+#include "test/random_numbers.h"
 
 namespace apar::test {
 namespace {
 
-// Truncates: enough for weights in (2^-14, 2), which is all that is written here.
+// Truncates and flushes subnormals to zero: enough for weights in (2^-14, 2), and no others are written here.
 uint16_t f32_to_f16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
@@ -26,23 +27,20 @@ class Writer {
   Writer(const std::filesystem::path& path, uint64_t seed, DType dtype)
       : out_(path, std::ios::binary), random_(seed), dtype_(dtype) {
     out_.exceptions(std::ios::failbit | std::ios::badbit);
-    out_.write("\0\0\0\0\0\0\0\0", 8);  // as behind a header
+    out_.write("\0\0\0\0\0\0\0\0", 8);  // in place of a file header
   }
 
   TensorInfo tensor(const std::string& name, std::vector<int64_t> shape, float mean, float spread) {
     const auto offset = static_cast<uint64_t>(out_.tellp());
     int64_t count = 1;
     for (const int64_t size : shape) count *= size;
-    for (int64_t i = 0; i < count; ++i) put(mean + spread * uniform());
+    for (int64_t i = 0; i < count; ++i) put(mean + spread * random_float(random_));
     return {name, 0, offset, dtype_, std::move(shape)};
   }
 
   void close() { out_.close(); }
 
  private:
-  // In [-1, 1]; written out because the library's distributions differ between systems.
-  float uniform() { return static_cast<float>(static_cast<int32_t>(random_() >> 8) - (1 << 23)) * 0x1p-23f; }
-
   void put(float value) {
     const uint16_t half = dtype_ == DType::bf16 ? f32_to_bf16(value) : f32_to_f16(value);
     if (dtype_ == DType::f32)

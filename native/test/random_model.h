@@ -8,7 +8,7 @@
 
 namespace apar::test {
 
-// A directory of its own below the system's temporary one, removed with the object.
+// A new directory in the system's temporary directory; the destructor removes it.
 class TempDir {
  public:
   TempDir();
@@ -22,19 +22,19 @@ class TempDir {
   std::filesystem::path path_;
 };
 
-// A checkpoint of random weights on disk, for as long as this object lives.
+// A checkpoint with random weights on disk; its directory is removed with this object.
 struct RandomModel {
   TempDir dir;
   ModelConfig config;
   WeightTable weights;
 };
 
-// A shape in which nothing is a multiple of a vector and heads share KV heads; its logits differ clearly from
-// token to token.
+// A shape with grouped-query attention in which no size is a multiple of a vector. With random weights its
+// logits differ clearly between tokens.
 ModelConfig small_config();
 
-// The same config and seed give the same weights; dtype is that of the file (bf16 and f16 hold the rounded
-// f32 values).
+// The same config and seed give the same weights. `dtype` is the dtype of the file; bf16 and f16 have the
+// rounded f32 values.
 RandomModel make_random_model(const ModelConfig& config = small_config(), uint64_t seed = 1,
                               DType dtype = DType::f32);
 

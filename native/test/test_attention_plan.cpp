@@ -8,8 +8,8 @@ using namespace apar;
 
 namespace {
 
-// A prompt (node 0, 40 tokens) with branches below it: nodes 1 and 2 in turn have none, 3 hangs below 1; node
-// 4 is another prompt. Lengths include this step's tokens.
+// Node 0 is a prompt with 40 tokens. Nodes 1 and 2 are its children, node 3 is a child of node 1, node 4 is
+// another prompt. Lengths include the tokens of this step.
 struct Fixture {
   std::vector<int32_t> lengths = {40, 5, 3, 7, 9};
   std::vector<KvNodeView> nodes;
@@ -33,7 +33,7 @@ struct Fixture {
 
 }  // namespace
 
-TEST_CASE("a shared node is met once, with all rows below it side by side") {
+TEST_CASE("a shared node has one segment, with all rows below it next to each other") {
   Fixture fixture;
   fixture.add({0, 2}, 1);
   fixture.add({4}, 9);
@@ -53,7 +53,7 @@ TEST_CASE("a shared node is met once, with all rows below it side by side") {
                         {0, 0, 0, 4}, {1, 40, 0, 3}, {3, 45, 2, 3}, {2, 40, 3, 4}, {4, 0, 4, 13}});
 }
 
-TEST_CASE("tiles cut long chunks; each tile knows its nodes") {
+TEST_CASE("long chunks are split into tiles, and each tile has the segments of its rows") {
   Fixture fixture;
   fixture.add({0, 1}, 3);
   fixture.add({0, 2}, 2);
@@ -68,7 +68,7 @@ TEST_CASE("tiles cut long chunks; each tile knows its nodes") {
       CHECK(tile.end_row - tile.begin_row <= rows_per_tile);
       row = tile.end_row;
       segment = tile.end_segment;
-      // Every row finds the whole of its path, in order, and nothing else.
+      // The segments of each row are exactly its path, in order.
       for (int32_t r = tile.begin_row; r < tile.end_row; ++r) {
         int32_t position = 0;
         for (int32_t s = tile.begin_segment; s < tile.end_segment; ++s) {

@@ -1,4 +1,4 @@
-// CpuOps as a device: what the kernels' own tests cannot see.
+// CpuOps as a device: behaviour that the tests of single kernels do not cover.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -24,7 +24,7 @@ std::vector<float> ramp(size_t count, float step) {
   return values;
 }
 
-// One step of one sequence over `node`, rows at its end; q, k and v are ramps or, for `poison`, NaN.
+// Attention of one step with one sequence in one node. q, k and v are fixed; with `poison`, k and v are NaN.
 std::vector<float> attend(CpuOps& ops, std::span<const int32_t> blocks, int32_t offset, int32_t rows,
                           bool poison) {
   std::vector<int32_t> tokens(rows), positions(rows), slots;
@@ -46,7 +46,7 @@ std::vector<float> attend(CpuOps& ops, std::span<const int32_t> blocks, int32_t 
 
 }  // namespace
 
-TEST_CASE("what lies in slots that a row does not see cannot reach it, not even a NaN") {
+TEST_CASE("a NaN in KV slots outside a row's path does not change the row's result") {
   for (const Isa isa : kAllIsas) {
     if (!supported(isa)) continue;
     for (const KvFormat format : {KvFormat::f32, KvFormat::bf16}) {
@@ -71,7 +71,7 @@ TEST_CASE("what lies in slots that a row does not see cannot reach it, not even 
   }
 }
 
-TEST_CASE("embedding rows in f32 and bf16, gathered rows") {
+TEST_CASE("embed in f32 and bf16, gather_rows") {
   const OpsConfig config = {.num_layers = 1,
                             .num_heads = 1,
                             .num_kv_heads = 1,
@@ -98,7 +98,7 @@ TEST_CASE("embedding rows in f32 and bf16, gathered rows") {
   CHECK(std::memcmp(gathered + 3, x + 3, 12) == 0);
 }
 
-TEST_CASE("a pool in fp8, weights in f16 or fp8 or a size beyond 64 bits are refused") {
+TEST_CASE("fp8 KV cache, f16 and fp8 weights and sizes beyond 64 bits are refused") {
   OpsConfig config = {.num_layers = 1,
                       .num_heads = 1,
                       .num_kv_heads = 1,

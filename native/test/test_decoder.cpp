@@ -30,10 +30,10 @@ struct Rig {
   }
   bool step() {
     const bool busy = decoder.step(events);
-    settle();
+    apply_events();
     return busy;
   }
-  void settle() {
+  void apply_events() {
     for (const Event& event : events) REQUIRE(transcripts.at(event.request).apply(event) == "");
     events.clear();
     decoder.check_integrity();
@@ -64,22 +64,22 @@ RequestParams request(int32_t id, std::vector<int32_t> prompt, int32_t max_token
   return params;
 }
 
-std::vector<int32_t> random_prompt(std::mt19937& random, int32_t most) {
-  std::vector<int32_t> prompt(1 + random() % static_cast<uint32_t>(most));
+std::vector<int32_t> random_prompt(std::mt19937& random, int32_t max_length) {
+  std::vector<int32_t> prompt(1 + random() % static_cast<uint32_t>(max_length));
   for (int32_t& token : prompt) token = static_cast<int32_t>(random() % 9);
   return prompt;
 }
 
 void check_serial(const Transcript& transcript, const RequestParams& params) {
-  const auto follow = [](std::span<const int32_t> path, size_t first) {
-    return FakeModel::follow(path, first, kVocab);
+  const auto logits_after = [](std::span<const int32_t> path, size_t first) {
+    return FakeModel::logits_after(path, first, kVocab);
   };
-  CHECK(serial_fault(transcript, params, {kFork, kChild, {kEos}}, follow) == "");
+  CHECK(serial_mismatch(transcript, params, {kFork, kChild, {kEos}}, logits_after) == "");
 }
 
 }  // namespace
 
-TEST_CASE("parallel decoding gives the tokens of serial decoding, whatever the batch, pool and budget") {
+TEST_CASE("parallel decoding gives the tokens of serial decoding for any batch, pool size and token budget") {
   int forks = 0, preempted = 0;
   for (uint32_t seed = 0; seed < 1000; ++seed) {
     std::mt19937 random(seed);
@@ -91,8 +91,8 @@ TEST_CASE("parallel decoding gives the tokens of serial decoding, whatever the b
     std::vector<RequestParams> requests;
     const int32_t count = 1 + static_cast<int32_t>(random() % 5);
     for (int32_t id = 1; id <= count; ++id) {
-      // 10 blocks hold the longest path: 40 + 100 tokens and one block more for each level below the root.
-      // The branch limit is out of reach, so that it cannot ban a fork.
+      // 10 blocks hold the longest path: 40 + 100 tokens and one more block for each level below the root.
+      // The limit of 64 branches is never reached, so it refuses no fork.
       requests.push_back(request(id, random_prompt(random, 40), 1 + static_cast<int32_t>(random() % 100), 64,
                                  1 + static_cast<int32_t>(random() % 2)));
     }
@@ -110,12 +110,12 @@ TEST_CASE("parallel decoding gives the tokens of serial decoding, whatever the b
     }
     preempted += static_cast<int>(rig.decoder.stats().preemptions);
   }
-  // The cases above must really have happened.
+  // The runs must have covered forks and preemption.
   CHECK(forks > 100);
   CHECK(preempted > 100);
 }
 
-TEST_CASE("depth above two works, and the limit holds") {
+TEST_CASE("branches nest deeper than two levels, up to max_depth") {
   int deepest = 0;
   for (int32_t seed = 0; seed < 60; ++seed) {
     std::mt19937 random(static_cast<uint32_t>(seed));
@@ -131,11 +131,11 @@ TEST_CASE("depth above two works, and the limit holds") {
   CHECK(deepest <= 5);
 }
 
-TEST_CASE("the branch limit counts what lives, the root included") {
-  for (int32_t most = 1; most <= 3; ++most) {
+TEST_CASE("max_branches limits the live branches, including the root") {
+  for (int32_t max_branches = 1; max_branches <= 3; ++max_branches) {
     std::mt19937 random(7);
     Rig rig({});
-    rig.submit(request(1, random_prompt(random, 20), 150, most, 8));
+    rig.submit(request(1, random_prompt(random, 20), 150, max_branches, 8));
     size_t peak = 0;
     while (!rig.decoder.idle()) {
       rig.step();
@@ -144,7 +144,7 @@ TEST_CASE("the branch limit counts what lives, the root included") {
         alive += branch.reason == FinishReason::none;
       peak = std::max(peak, alive);
     }
-    CHECK(peak <= static_cast<size_t>(most));
+    CHECK(peak <= static_cast<size_t>(max_branches));
   }
 }
 
@@ -159,8 +159,8 @@ TEST_CASE("serial mode never forks") {
   }
 }
 
-TEST_CASE("abort ends a request or a branch with all below it, and frees its blocks at once") {
-  int cut = 0;
+TEST_CASE("abort ends a request, or a branch with its descendants, and frees the blocks at once") {
+  int branches_aborted = 0;
   for (uint32_t seed = 0; seed < 200; ++seed) {
     std::mt19937 random(seed);
     Rig rig({});
@@ -169,28 +169,28 @@ TEST_CASE("abort ends a request or a branch with all below it, and frees its blo
     for (uint32_t i = random() % 25; i > 0; --i) rig.step();
     Transcript& transcript = rig.transcripts.at(1);
     if (transcript.finish != FinishReason::none) continue;
-    const auto victim = static_cast<int32_t>(random() % transcript.branches.size());
-    rig.decoder.abort_branch(1, victim, rig.events);
-    rig.settle();
+    const auto aborted = static_cast<int32_t>(random() % transcript.branches.size());
+    rig.decoder.abort_branch(1, aborted, rig.events);
+    rig.apply_events();
     for (const auto& [id, branch] : transcript.branches) {
       bool below = false;
-      for (int32_t up = id; up >= 0; up = transcript.branches.at(up).parent) below |= up == victim;
+      for (int32_t up = id; up >= 0; up = transcript.branches.at(up).parent) below |= up == aborted;
       if (below) CHECK(branch.reason != FinishReason::none);
     }
-    if (victim == 0) CHECK(transcript.finish == FinishReason::abort);
-    cut += victim != 0;
+    if (aborted == 0) CHECK(transcript.finish == FinishReason::abort);
+    branches_aborted += aborted != 0;
     rig.decoder.abort(2, rig.events);
     rig.decoder.abort(99, rig.events);
     for (const int32_t unknown : {77, -1, INT32_MIN, INT32_MAX})
       rig.decoder.abort_branch(1, unknown, rig.events);
     rig.decoder.stop_branch(1, -1, rig.events);
-    rig.settle();
+    rig.apply_events();
     rig.run();
   }
-  CHECK(cut > 20);
+  CHECK(branches_aborted > 20);
 }
 
-TEST_CASE("stopping a branch leaves those below it alone") {
+TEST_CASE("stop_branch does not end the children of the branch") {
   int orphans = 0;
   for (uint32_t seed = 0; seed < 100; ++seed) {
     std::mt19937 random(seed);
@@ -200,14 +200,14 @@ TEST_CASE("stopping a branch leaves those below it alone") {
     while (!rig.decoder.idle() && transcript.branches.size() < 3) rig.step();
     if (rig.decoder.idle()) continue;
     rig.decoder.stop_branch(1, 0, rig.events);
-    rig.settle();
+    rig.apply_events();
     orphans += transcript.finish == FinishReason::none;
     rig.run();
   }
   CHECK(orphans > 10);
 }
 
-TEST_CASE("the same seed gives the same text, whatever else runs") {
+TEST_CASE("the same seed gives the same text, independent of other requests") {
   const auto sampled = [](int32_t noise) {
     Rig rig({.blocks = 40, .step_tokens = 20, .branches = 6, .context = 400});
     std::mt19937 random(3);
@@ -217,7 +217,7 @@ TEST_CASE("the same seed gives the same text, whatever else runs") {
         .temperature = 0.8f, .top_p = 0.95f, .repetition_penalty = 1.1f, .top_k = 8, .seed = 42};
     rig.submit(params);
     rig.run();
-    // Numbers of branches depend on timing, their texts do not.
+    // The ids of branches depend on timing, their texts do not.
     std::vector<std::vector<int32_t>> paths;
     for (const auto& [id, branch] : rig.transcripts.at(1).branches) paths.push_back(branch.path);
     std::sort(paths.begin(), paths.end());
@@ -228,7 +228,7 @@ TEST_CASE("the same seed gives the same text, whatever else runs") {
   for (int32_t noise = 1; noise <= 4; ++noise) CHECK(sampled(noise) == alone);
 }
 
-TEST_CASE("a failing device ends every request once, with an error") {
+TEST_CASE("a device failure ends every request exactly once, with reason error") {
   Rig rig({});
   rig.submit(request(1, {1, 2, 3}, 100));
   rig.submit(request(2, {4, 5}, 100));
@@ -239,7 +239,7 @@ TEST_CASE("a failing device ends every request once, with an error") {
         }
       }(),
       Error);
-  rig.settle();
+  rig.apply_events();
   for (const int32_t id : {1, 2}) {
     const FinishReason finish = rig.transcripts.at(id).finish;
     CHECK((finish == FinishReason::error || finish == FinishReason::stop));
@@ -248,7 +248,7 @@ TEST_CASE("a failing device ends every request once, with an error") {
   CHECK(rig.decoder.stats().free_blocks == rig.model.num_blocks());
 }
 
-TEST_CASE("requests outside the limits are refused with a code") {
+TEST_CASE("requests outside the limits are refused with an error code") {
   Rig rig({.blocks = 8, .context = 100});
   const auto code = [&](auto&& change) {
     RequestParams params = request(1, {1, 2}, 10);

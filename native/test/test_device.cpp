@@ -1,5 +1,4 @@
-// The choice of a device on a machine without CUDA, or with it: what is asked for, and what is said when it
-// is not there.
+// Device selection on machines with and without CUDA, and the errors for a missing device.
 #include <doctest/doctest.h>
 
 #include "common/error.h"
@@ -12,7 +11,7 @@ using namespace apar::test;
 
 namespace {
 
-// Why CUDA cannot be used here, "" where it can.
+// The reason why CUDA cannot be used on this machine, "" if it can.
 std::string cuda_missing() {
   try {
     make_cuda_ops({.num_layers = 1,
@@ -40,7 +39,7 @@ std::string device_of(const RandomModel& random, DeviceChoice choice, std::strin
 
 }  // namespace
 
-TEST_CASE("auto takes CUDA where it is, else the CPU, and says why") {
+TEST_CASE("auto uses CUDA if available, else the CPU, and reports the reason") {
   const RandomModel random = make_random_model();
   const std::string missing = cuda_missing();
   std::string fallback;
@@ -50,7 +49,7 @@ TEST_CASE("auto takes CUDA where it is, else the CPU, and says why") {
   CHECK(fallback.empty());
 }
 
-TEST_CASE("a pool that fills the device: the CPU keeps the number it is given") {
+TEST_CASE("fitting_blocks returns the given number for the CPU, and fills a CUDA device") {
   const ModelConfig config = small_config();
   CHECK(fitting_blocks(DeviceChoice::cpu, config, WeightFormat::bf16, 64, 7) == 7);
   if (!cuda_missing().empty()) {
@@ -61,7 +60,7 @@ TEST_CASE("a pool that fills the device: the CPU keeps the number it is given") 
   }
 }
 
-TEST_CASE("cuda means cuda") {
+TEST_CASE("device cuda never falls back to the CPU") {
   const RandomModel random = make_random_model();
   std::string fallback;
   if (cuda_missing().empty())
@@ -70,14 +69,14 @@ TEST_CASE("cuda means cuda") {
     CHECK_THROWS_AS(device_of(random, DeviceChoice::cuda, fallback), Error);
 }
 
-TEST_CASE("devices that share a model: refusals have codes") {
+TEST_CASE("invalid lists of devices are refused with an error code") {
   const auto code_of = [](const auto& action) {
     try {
       action();
     } catch (const Error& error) {
       return error.code();
     }
-    return ErrorCode::closed;  // stands for: nothing thrown
+    return ErrorCode::closed;  // means that nothing was thrown
   };
   const RandomModel random = make_random_model();
   const auto open = [&](DeviceChoice choice, std::vector<int32_t> devices) {
@@ -98,7 +97,7 @@ TEST_CASE("devices that share a model: refusals have codes") {
   CHECK(blocks({0, 1, 2, 3, 4}) == ErrorCode::invalid_config);  // 6 heads
 }
 
-TEST_CASE("names of devices") {
+TEST_CASE("device names and thread counts are checked") {
   CHECK(parse_device("auto") == DeviceChoice::automatic);
   CHECK(parse_device("cpu") == DeviceChoice::cpu);
   CHECK(parse_device("cuda") == DeviceChoice::cuda);

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int32_t kVocab = 12;
 
-// Reads events on the test's thread whenever the engine wakes it.
+// Drains the engine's events on the test's thread after each wake-up.
 struct Reader {
   void wake() {
     const std::lock_guard lock(mutex);
@@ -87,7 +87,7 @@ struct Rig {
 
 }  // namespace
 
-TEST_CASE("requests from another thread run to their end") {
+TEST_CASE("requests from another thread run until they finish") {
   Rig rig;
   for (int32_t id = 1; id <= 10; ++id) rig.submit(request(id));
   while (!rig.reader.all_finished()) rig.reader.read(*rig.engine);
@@ -95,7 +95,7 @@ TEST_CASE("requests from another thread run to their end") {
   CHECK(rig.engine->stats().running_requests == 0);
 }
 
-TEST_CASE("full queue, used id, closed engine: a code each") {
+TEST_CASE("full queue, id in use and closed engine have their own error codes") {
   Rig rig(-1, 2);
   CHECK(rig.refusal(request(0)) == "invalid_request");
   {
@@ -110,7 +110,7 @@ TEST_CASE("full queue, used id, closed engine: a code each") {
   rig.engine->close();
 }
 
-TEST_CASE("close ends what runs, each with one finish") {
+TEST_CASE("close ends every request with exactly one finish event") {
   Rig rig;
   for (int32_t id = 1; id <= 10; ++id) rig.submit(request(id));
   rig.engine->close();
@@ -118,7 +118,7 @@ TEST_CASE("close ends what runs, each with one finish") {
   CHECK(rig.reader.all_finished());
 }
 
-TEST_CASE("abort from another thread") {
+TEST_CASE("abort and stop_branch from another thread") {
   Rig rig;
   rig.submit(request(1, 150));
   rig.submit(request(2, 150));
@@ -131,11 +131,11 @@ TEST_CASE("abort from another thread") {
   CHECK(rig.engine->stats().free_blocks == 64);
 }
 
-TEST_CASE("a failed device: one finish for each request, and no more are taken") {
+TEST_CASE("after a device failure every request gets one finish event, and new requests are refused") {
   Rig rig(3);
   rig.submit(request(1));
   while (!rig.reader.all_finished()) rig.reader.read(*rig.engine);
   CHECK(rig.reader.transcripts.at(1).finish == FinishReason::error);
-  CHECK(rig.reader.failure == "the device is gone");
+  CHECK(rig.reader.failure == "the device has failed");
   CHECK(rig.refusal(request(2)) == "unavailable");
 }

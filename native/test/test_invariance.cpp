@@ -1,5 +1,5 @@
-// A row has the same bits whatever runs beside it, however its prompt is cut and wherever nodes begin
-// (model/model.h).
+// The bits of a row do not depend on the rest of the batch, on the chunks of its prompt or on where nodes
+// begin (model/model.h).
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -27,7 +27,7 @@ std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, WeightFo
   });
 }
 
-// Rows that were computed in both runs, and how many of them differ in any bit.
+// The number of rows that both runs computed, and how many of them differ in any bit.
 std::pair<int, int> compare(const Logits& a, const Logits& b, size_t vocab) {
   int rows = 0, different = 0;
   for (size_t branch = 0; branch < a.size(); ++branch) {
@@ -65,7 +65,7 @@ void check_invariance(cpu::Isa isa, WeightFormat format, const ModelConfig& conf
 
 }  // namespace
 
-TEST_CASE("same bits alone and together") {
+TEST_CASE("a row has the same bits alone and in any batch") {
   for (const cpu::Isa isa : cpu::kAllIsas) {
     if (!cpu::supported(isa)) continue;
     for (const WeightFormat format : kFormats)
@@ -73,7 +73,7 @@ TEST_CASE("same bits alone and together") {
   }
 }
 
-TEST_CASE("same bits with whole vectors and one head per KV head") {
+TEST_CASE("the same with sizes that are multiples of a vector and one query head per KV head") {
   ModelConfig config = small_config();
   config.hidden_size = 64;
   config.intermediate_size = 96;

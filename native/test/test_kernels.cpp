@@ -1,5 +1,5 @@
-// Each kernel of each instruction set against a double-precision twin, on ragged shapes, between forbidden
-// pages.
+// Compares each kernel of each instruction set with a double-precision reference, on odd shapes, in arrays
+// that end at a guard page.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -13,19 +13,21 @@
 #include "common/float16.h"
 #include "common/guarded.h"
 #include "ops/cpu/kernels.h"
+#include "test/random_numbers.h"
 
 using namespace apar;
 using namespace apar::cpu;
+using namespace apar::test;
 
 namespace {
 
 std::mt19937 rng(7);
 
 float uniform() {
-  return static_cast<float>(static_cast<int32_t>(rng() >> 8) - (1 << 23)) * 0x1p-23f;
+  return random_float(rng);
 }
 int64_t draw(int64_t from, int64_t to) {
-  return from + static_cast<int64_t>(rng() % (to - from + 1));
+  return random_int(rng, from, to);
 }
 
 void set(float& element, float value) {
@@ -66,7 +68,7 @@ void check_matmul(const Kernels& k, int64_t rows, int64_t outs, int64_t in) {
   const Guarded<float> w(outs * in), x(rows * in), y(rows * outs), one(outs);
   fill(w);
   fill(x);
-  const int64_t middle = draw(0, outs);  // two ranges, as two threads would take them
+  const int64_t middle = draw(0, outs);  // two ranges, as with two threads
   k.matmul_f32(w.data(), x.data(), y.data(), {rows, in, 0, middle, outs});
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t out = middle; out < outs; ++out) CHECK(std::isnan(y[row * outs + out]));
@@ -132,7 +134,7 @@ void check_attention(const Kernels& k, int64_t queries, int64_t head_dim) {
   for (int64_t query = 0; query < queries; ++query) {
     const float* const p = scores.data() + query * score_stride;
     std::vector<float> alone(before.begin() + query * stride, before.begin() + (query + 1) * stride);
-    const int64_t cut = draw(0, tokens);  // a node may end anywhere
+    const int64_t cut = draw(0, tokens);  // a node may end at any token
     run_values(0, cut, p, 1, alone.data());
     run_values(cut, tokens - cut, p, 1, alone.data());
     CHECK(same_bits(alone.data(), sums.data() + query * stride, stride));
@@ -147,7 +149,7 @@ void check_attention(const Kernels& k, int64_t queries, int64_t head_dim) {
 
 }  // namespace
 
-TEST_CASE("matmul") {
+TEST_CASE("matmul gives the reference result, and a row has the same bits alone and in a batch") {
   for_each_isa([](const Kernels& k) {
     check_matmul(k, 1, 1, 1);
     for (int i = 0; i < 40; ++i) check_matmul(k, draw(1, 20), draw(1, 23), draw(1, 90));
@@ -155,7 +157,7 @@ TEST_CASE("matmul") {
   });
 }
 
-TEST_CASE("add, rms_norm") {
+TEST_CASE("add and rms_norm give the reference result") {
   for_each_isa([](const Kernels& k) {
     for (int round = 0; round < 40; ++round) {
       const int64_t width = draw(1, 70);
@@ -186,7 +188,7 @@ TEST_CASE("rms_norm of zeros is zero, not NaN") {
   });
 }
 
-TEST_CASE("swiglu: every element alone has the same bits, extremes included") {
+TEST_CASE("swiglu gives each element the same bits alone and in an array, for extreme values too") {
   for_each_isa([](const Kernels& k) {
     for (int round = 0; round < 40; ++round) {
       const int64_t count = draw(1, 70);
@@ -203,14 +205,14 @@ TEST_CASE("swiglu: every element alone has the same bits, extremes included") {
         CHECK(same_bits(&alone, &gate[i], 1));
       }
     }
-    float broken = std::numeric_limits<float>::quiet_NaN();
+    float nan = std::numeric_limits<float>::quiet_NaN();
     const float one = 1;
-    k.swiglu(&broken, &one, 1);
-    CHECK(std::isnan(broken));
+    k.swiglu(&nan, &one, 1);
+    CHECK(std::isnan(nan));
   });
 }
 
-TEST_CASE("softmax") {
+TEST_CASE("softmax gives the reference result") {
   for_each_isa([](const Kernels& k) {
     for (int round = 0; round < 60; ++round) {
       const int64_t count = draw(1, 100), room = (count + 15) / 16 * 16;
@@ -230,7 +232,7 @@ TEST_CASE("softmax") {
   });
 }
 
-TEST_CASE("a NaN among the scores is not swept under the carpet") {
+TEST_CASE("softmax of scores with a NaN is NaN") {
   for_each_isa([](const Kernels& k) {
     std::vector<float> scores(16, 1.0f);
     scores[3] = std::numeric_limits<float>::quiet_NaN();
@@ -238,7 +240,7 @@ TEST_CASE("a NaN among the scores is not swept under the carpet") {
   });
 }
 
-TEST_CASE("rotate") {
+TEST_CASE("rotate gives the reference result") {
   for_each_isa([](const Kernels& k) {
     for (int round = 0; round < 20; ++round) {
       const int64_t half = draw(1, 40);
@@ -257,7 +259,8 @@ TEST_CASE("rotate") {
   });
 }
 
-TEST_CASE("scores and values of one block") {
+TEST_CASE(
+    "scores and values of one KV block give the reference result, with the same bits alone and in a batch") {
   for_each_isa([](const Kernels& k) {
     for (int round = 0; round < 30; ++round) {
       check_attention<float>(k, draw(1, 9), draw(1, 40) * 2);

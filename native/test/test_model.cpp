@@ -1,5 +1,5 @@
-// The forward pass against an independent one in double precision, on random trees, for every instruction
-// set.
+// Compares the forward pass with an independent one in double precision, on random trees, for every
+// instruction set.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -30,12 +30,12 @@ std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, WeightFo
   });
 }
 
-// Largest difference of any logit to the naive model's, relative to the spread of the logits.
-double worst_difference(Model& model, const NaiveLlama& naive, const TextTree& tree,
-                        const RunOptions& options) {
+// The largest difference of a logit from the naive model's, relative to the largest logit.
+double max_relative_difference(Model& model, const NaiveLlama& naive, const TextTree& tree,
+                               const RunOptions& options) {
   const auto vocab = static_cast<size_t>(model.config().vocab_size);
   const auto results = run_tree(model, tree, options);
-  double worst = 0, spread = 0;
+  double worst = 0, largest = 0;
   for (size_t branch = 0; branch < tree.size(); ++branch) {
     const auto expected = naive.logits(path_tokens(tree, static_cast<int32_t>(branch)));
     for (size_t i = 0; i < results[branch].size(); ++i) {
@@ -43,16 +43,16 @@ double worst_difference(Model& model, const NaiveLlama& naive, const TextTree& t
       const double difference = std::abs(results[branch][i] - want);
       REQUIRE(std::isfinite(difference));
       worst = std::max(worst, difference);
-      spread = std::max(spread, std::abs(want));
+      largest = std::max(largest, std::abs(want));
     }
   }
-  REQUIRE(spread > 1);  // else the model tells tokens apart too little for this to be a test
-  return worst / spread;
+  REQUIRE(largest > 1);  // with nearly equal logits the comparison would prove nothing
+  return worst / largest;
 }
 
 }  // namespace
 
-TEST_CASE("f32 logits are those of an independent double-precision Llama") {
+TEST_CASE("f32 logits agree with an independent double-precision Llama") {
   for (const bool tied : {false, true}) {
     ModelConfig config = small_config();
     config.tie_word_embeddings = tied;
@@ -64,13 +64,13 @@ TEST_CASE("f32 logits are those of an independent double-precision Llama") {
     for (const cpu::Isa isa : supported_isas()) {
       CAPTURE(std::string(cpu::to_string(isa)));
       const auto model = open_on(isa, random, WeightFormat::f32);
-      CHECK(worst_difference(*model, naive, tree, {.seed = 5, .rows_per_step = 20, .share_blocks = true}) <
-            1e-5);
+      CHECK(max_relative_difference(*model, naive, tree,
+                                    {.seed = 5, .rows_per_step = 20, .share_blocks = true}) < 1e-5);
     }
   }
 }
 
-TEST_CASE("bf16: weights and activations round, sums stay f32") {
+TEST_CASE("bf16 logits agree with a Llama with rounded weights: only inputs are rounded, sums are f32") {
   const RandomModel random = make_random_model(small_config(), 4);
   const NaiveLlama naive(random.config, random.weights, true);
   std::mt19937 seeds(12);
@@ -78,24 +78,25 @@ TEST_CASE("bf16: weights and activations round, sums stay f32") {
   for (const cpu::Isa isa : supported_isas()) {
     CAPTURE(std::string(cpu::to_string(isa)));
     const auto model = open_on(isa, random, WeightFormat::bf16);
-    // What is left is the rounding of activations, queries, keys and values to 8 bits (2^-9 of each), which
-    // adds up over layers as noise does.
-    CHECK(worst_difference(*model, naive, tree, {.seed = 6, .rows_per_step = 20, .extra_cuts = true}) < 2e-2);
+    // The remaining error is the rounding of activations, queries, keys and values to 8 bits (2^-9 of each);
+    // it accumulates over the layers like independent noise.
+    CHECK(max_relative_difference(*model, naive, tree, {.seed = 6, .rows_per_step = 20, .extra_cuts = true}) <
+          2e-2);
   }
 }
 
-TEST_CASE("checkpoints in f16 and bf16 run in f32") {
+TEST_CASE("checkpoints in f16 and bf16 can run in f32") {
   for (const DType stored : {DType::f16, DType::bf16}) {
     const RandomModel random = make_random_model(small_config(), 5, stored);
     const NaiveLlama naive(random.config, random.weights);
     std::mt19937 seeds(13);
     const TextTree tree = random_tree(seeds, 3, random.config.vocab_size);
     const auto model = open_llama(random.config, random.weights, WeightFormat::f32, 60, 48, 1);
-    CHECK(worst_difference(*model, naive, tree, {.rows_per_step = 48}) < 1e-5);
+    CHECK(max_relative_difference(*model, naive, tree, {.rows_per_step = 48}) < 1e-5);
   }
 }
 
-TEST_CASE("head sizes and groups from one to many") {
+TEST_CASE("logits agree for many head sizes and numbers of query heads per KV head") {
   for (const auto& [heads, kv_heads, head_dim] : {std::array{1, 1, 2},
                                                   {4, 4, 16},
                                                   {8, 2, 8},
@@ -115,14 +116,14 @@ TEST_CASE("head sizes and groups from one to many") {
     std::mt19937 seeds(14);
     const TextTree tree = random_tree(seeds, 5, config.vocab_size);
     const auto model = open_llama(config, random.weights, WeightFormat::f32, 60, 48, 2);
-    CHECK(worst_difference(*model, naive, tree, {.rows_per_step = 48, .share_blocks = true}) < 1e-5);
+    CHECK(max_relative_difference(*model, naive, tree, {.rows_per_step = 48, .share_blocks = true}) < 1e-5);
     const NaiveLlama rounded(config, random.weights, true);
     const auto bf16 = open_llama(config, random.weights, WeightFormat::bf16, 60, 48, 2);
-    CHECK(worst_difference(*bf16, rounded, tree, {.rows_per_step = 48, .share_blocks = true}) < 2e-2);
+    CHECK(max_relative_difference(*bf16, rounded, tree, {.rows_per_step = 48, .share_blocks = true}) < 2e-2);
   }
 }
 
-TEST_CASE("what the model says of itself") {
+TEST_CASE("the model reports its device, pool size, row limit and configuration") {
   const RandomModel random = make_random_model();
   const auto model = open_on(cpu::Isa::reference, random, WeightFormat::f32, 3);
   CHECK(model->device() == "cpu reference x3");

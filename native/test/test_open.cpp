@@ -1,4 +1,4 @@
-// What open_llama and forward refuse.
+// Inputs that open_llama and forward refuse.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -35,10 +35,10 @@ ErrorCode code_of(const std::function<void()>& action) {
   } catch (const Error& error) {
     return error.code();
   }
-  return ErrorCode::closed;  // stands for: nothing thrown
+  return ErrorCode::closed;  // means that nothing was thrown
 }
 
-// A batch of two rows of one sequence that is right, to be spoilt one field at a time.
+// A valid batch with two rows of one sequence; each case makes one field invalid.
 struct Batch {
   std::vector<int32_t> tokens = {5, 6}, positions = {0, 1}, slots = {32, 33}, blocks = {2}, path = {0},
                        logit_rows = {1};
@@ -54,7 +54,7 @@ struct Batch {
 
 }  // namespace
 
-TEST_CASE("a configuration that contradicts itself") {
+TEST_CASE("an invalid model configuration is refused and the error names the field") {
   small_config().validate();
   check_config("vocab_size", [](ModelConfig& c) { c.vocab_size = 0; });
   check_config("hidden_size", [](ModelConfig& c) { c.hidden_size = -1; });
@@ -70,7 +70,7 @@ TEST_CASE("a configuration that contradicts itself") {
   check_config("rope_theta", [](ModelConfig& c) { c.rope_theta = 0; });
 }
 
-TEST_CASE("limits that open refuses") {
+TEST_CASE("open refuses numbers of blocks, rows and threads out of range, and an unsupported KV cache") {
   const RandomModel random = make_random_model();
   const auto open = [&](ModelFormat format, int32_t blocks, int32_t rows, int32_t threads) {
     return code_of([&] { open_llama(random.config, random.weights, format, blocks, rows, threads); });
@@ -85,7 +85,7 @@ TEST_CASE("limits that open refuses") {
   CHECK(open({WeightFormat::bf16, KvFormat::fp8}, (1 << 27) - 1, 4, 1) == ErrorCode::unavailable);
 }
 
-TEST_CASE("names of KV caches") {
+TEST_CASE("names of KV cache formats") {
   CHECK(parse_model_format(WeightFormat::f32, "auto").kv == KvFormat::f32);
   CHECK(parse_model_format(WeightFormat::int8, "auto").kv == KvFormat::bf16);
   for (const WeightFormat weights : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::fp8}) {
@@ -95,7 +95,7 @@ TEST_CASE("names of KV caches") {
   CHECK(code_of([] { parse_model_format(WeightFormat::f32, "fp4"); }) == ErrorCode::invalid_config);
 }
 
-TEST_CASE("loading tells how far it is, also when quantised layers are kept from an earlier start") {
+TEST_CASE("loading reports its progress, also when quantised layers come from the cache file") {
   const RandomModel random = make_random_model();
   const ModelConfig& c = random.config;
   const uint64_t q = c.num_heads * c.head_dim, kv = c.kv_width(), hidden = c.hidden_size;
@@ -117,29 +117,29 @@ TEST_CASE("loading tells how far it is, also when quantised layers are kept from
   }
 }
 
-TEST_CASE("a pool that no machine has is out of memory, also when its size overflows") {
+TEST_CASE("a KV pool that is too large gives out_of_memory, also when its size overflows") {
   ModelConfig config = small_config();
   config.num_layers = 1;
   const auto open = [&](int32_t head_dim, int32_t kv_heads) {
     config.head_dim = head_dim;
     config.num_heads = config.num_kv_heads = kv_heads;
-    // The pool is allocated before weights are looked up; the files are never reached.
+    // The pool is allocated before the weights are read, so no weights are needed.
     return code_of([&] { open_llama(config, {}, WeightFormat::f32, (1 << 27) - 1, 1, 1); });
   };
   CHECK(open(1 << 16, 1 << 14) == ErrorCode::out_of_memory);
   CHECK(open(1 << 12, 1 << 8) == ErrorCode::out_of_memory);
 }
 
-TEST_CASE("a batch that would read or write out of bounds is a bug that is caught") {
+TEST_CASE("forward refuses a batch that would read or write out of bounds") {
   const RandomModel random = make_random_model();
   const auto model = open_llama(random.config, random.weights, WeightFormat::f32, 4, 4, 1);
-  const auto spoilt = [&](const std::function<void(Batch&)>& change) {
+  const auto code_after = [&](const std::function<void(Batch&)>& change) {
     Batch batch;
     change(batch);
     return code_of([&] { batch.run(*model); });
   };
-  CHECK(spoilt([](Batch&) {}) == ErrorCode::closed);
-  CHECK(spoilt([](Batch& b) {
+  CHECK(code_after([](Batch&) {}) == ErrorCode::closed);
+  CHECK(code_after([](Batch& b) {
           b.logit_rows = {};
           b.logits = {};
         }) == ErrorCode::closed);
@@ -175,6 +175,6 @@ TEST_CASE("a batch that would read or write out of bounds is a bug that is caugh
   int index = 0;
   for (const auto& mistake : mistakes) {
     CAPTURE(index++);
-    CHECK(spoilt(mistake) == ErrorCode::internal);
+    CHECK(code_after(mistake) == ErrorCode::internal);
   }
 }

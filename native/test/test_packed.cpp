@@ -1,5 +1,5 @@
-// Products with packed weights: every format and instruction set against a double-precision sum over what the
-// format can hold, on ragged shapes, between forbidden pages.
+// Products with packed weights: compares every format and instruction set with a double-precision sum over
+// the quantised values, on odd shapes, in arrays that end at a guard page.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -14,19 +14,21 @@
 #include "common/guarded.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/packed.h"
+#include "test/random_numbers.h"
 
 using namespace apar;
 using namespace apar::cpu;
+using namespace apar::test;
 
 namespace {
 
 std::mt19937 rng(23);
 
 float uniform() {
-  return static_cast<float>(static_cast<int32_t>(rng() >> 8) - (1 << 23)) * 0x1p-23f;
+  return random_float(rng);
 }
 int64_t draw(int64_t from, int64_t to) {
-  return from + static_cast<int64_t>(rng() % (to - from + 1));
+  return random_int(rng, from, to);
 }
 
 constexpr WeightFormat kPackedFormats[] = {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4};
@@ -46,7 +48,7 @@ std::vector<float> random_floats(int64_t count, float scale) {
   return values;
 }
 
-// The weight as packed.h says it is kept.
+// One weight, read from the packed layout that packed.h describes.
 double packed_weight(const std::byte* packed, WeightFormat format, int64_t in, int64_t out, int64_t i) {
   const std::byte* const panel = packed + out / kPanel * panel_bytes(format, in);
   const int64_t lane = out % kPanel;
@@ -130,50 +132,52 @@ void check_product(const Kernels& kernels, WeightFormat format, int64_t rows, in
 
 }  // namespace
 
-TEST_CASE("products with packed weights; a row has the same bits alone and among others") {
+TEST_CASE(
+    "products with packed weights give the reference result, and a row has the same bits alone and in a "
+    "batch") {
   for_each_isa([](const Kernels& k) {
     for (const WeightFormat format : kPackedFormats) {
       check_product(k, format, 1, 1, 1);
       check_product(k, format, 8, 32, 32);
       check_product(k, format, 9, 64, 64);
       for (int i = 0; i < 25; ++i) check_product(k, format, draw(1, 30), draw(1, 140), draw(1, 200));
-      check_product(k, format, 600, 40, 300);  // chains put down between stretches of the inputs
+      check_product(k, format, 600, 40, 300);  // partial sums are stored between ranges of inputs
       check_product(k, format, 37, 33, 5003);
     }
   });
 }
 
-TEST_CASE("a quantised weight is off by half a step at most, its group's largest not at all") {
+TEST_CASE("the error of a quantised weight is at most half a step, and none for the largest of its group") {
   for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4}) {
     const int64_t outs = 45, in = 71;
     const Packed w(format, outs, in);
     for (int64_t out = 0; out < outs; ++out) {
       for (int64_t first = 0; first < in; first += kGroup) {
         const int64_t end = std::min(first + kGroup, in);
-        double most = 0;
-        for (int64_t i = first; i < end; ++i) most = std::max(most, std::abs(double{w.source[out * in + i]}));
-        const double step = most / (format == WeightFormat::int8 ? 127 : 8);
+        double largest = 0;
+        for (int64_t i = first; i < end; ++i)
+          largest = std::max(largest, std::abs(double{w.source[out * in + i]}));
+        const double step = largest / (format == WeightFormat::int8 ? 127 : 8);
         for (int64_t i = first; i < end; ++i) {
           const double kept = packed_weight(w.bytes.data(), format, in, out, i),
                        want = w.source[out * in + i];
-          // The 4-bit range has 7 steps on the side opposite to the largest weight; the scale itself is a
-          // half.
+          // int4 has only 7 steps on the side opposite to the largest weight. The scale is rounded to f16.
           const bool clipped = format == WeightFormat::int4 && std::abs(want) > 7.5 * step;
-          CHECK(std::abs(kept - want) <= step * (clipped ? 1 : 0.5) + most * 0x1p-11);
-          if (std::abs(want) == most) CHECK(std::abs(kept - want) <= most * 0x1p-11);
+          CHECK(std::abs(kept - want) <= step * (clipped ? 1 : 0.5) + largest * 0x1p-11);
+          if (std::abs(want) == largest) CHECK(std::abs(kept - want) <= largest * 0x1p-11);
         }
       }
     }
   }
 }
 
-TEST_CASE("every dtype of a checkpoint packs to the same bytes where it holds the same values") {
+TEST_CASE("the same values pack to the same bytes from every dtype") {
   const int64_t outs = 35, in = 50;
   std::vector<float> wide(outs * in);
   std::vector<uint16_t> bf16, f16;
   for (float& value : wide) {
     value = bf16_to_f32(f32_to_bf16(uniform()));
-    if (std::abs(value) < 0x1p-10f) value = 0;  // exact in a half too
+    if (std::abs(value) < 0x1p-10f) value = 0;  // exact in f16, too
     bf16.push_back(f32_to_bf16(value));
     f16.push_back(f32_to_f16(value));
   }
@@ -190,8 +194,7 @@ TEST_CASE("every dtype of a checkpoint packs to the same bytes where it holds th
   }
 }
 
-TEST_CASE(
-    "activations are prepared to the same bytes on every processor; whole-number sums agree with them") {
+TEST_CASE("every instruction set prepares activations to the same bytes") {
   for (int round = 0; round < 60; ++round) {
     const int64_t in = draw(1, 200);
     std::vector<float> x = random_floats(in, round % 4 == 0 ? 1e4f : 1.0f);
@@ -208,7 +211,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("halves: every one survives, what lies between rounds to even") {
+TEST_CASE("f16: every value survives the conversion to f32 and back, values in between round to even") {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     const float value = f16_to_f32(static_cast<uint16_t>(bits));
     if (std::isnan(value)) continue;
@@ -223,15 +226,15 @@ TEST_CASE("halves: every one survives, what lies between rounds to even") {
   CHECK(std::isnan(f16_to_f32(f32_to_f16(std::numeric_limits<float>::quiet_NaN()))));
 }
 
-TEST_CASE("a NaN or an infinity reaches the outputs") {
+TEST_CASE("a NaN or infinity in the inputs reaches all outputs") {
   const int64_t outs = 33, in = 70;
   for_each_isa([&](const Kernels& k) {
     for (const WeightFormat format : kPackedFormats) {
-      for (const float broken :
+      for (const float special :
            {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         const Packed w(format, outs, in);
         std::vector<float> x = random_floats(in, 1), y(outs);
-        x[65] = broken;
+        x[65] = special;
         std::vector<std::byte> prepared(prepared_bytes(format, in));
         k.packed(format).prepare(x.data(), in, prepared.data());
         k.packed(format).multiply(w.bytes.data(), prepared.data(), y.data(),

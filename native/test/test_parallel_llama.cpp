@@ -1,5 +1,4 @@
-// The invariant on real arithmetic: what the decoder writes in parallel, a second model with a pool of its
-// own writes serially, token for token.
+// Parallel against serial decoding with a real forward pass; the serial model has its own KV pool.
 #include <doctest/doctest.h>
 
 #include "model/llama.h"
@@ -20,7 +19,8 @@ struct Case {
 
 }  // namespace
 
-TEST_CASE("greedy parallel text equals greedy serial text on a Llama with random weights") {
+TEST_CASE(
+    "greedy parallel decoding gives the tokens of greedy serial decoding on a Llama with random weights") {
   int64_t forks = 0, preemptions = 0;
   for (const Case& c : {Case{WeightFormat::f32, 2, 200, 64, 16}, Case{WeightFormat::bf16, 2, 200, 64, 16},
                         Case{WeightFormat::f32, 1, 14, 8, 4}, Case{WeightFormat::bf16, 3, 14, 9, 6},

@@ -16,7 +16,7 @@ struct Rig {
     int64_t prefill, cached;
     std::vector<int32_t> path;
   };
-  // Runs one serial request to its end.
+  // Runs one serial request until it finishes.
   Result serve(int32_t id, const std::vector<int32_t>& prompt, int32_t max_tokens = 8) {
     RequestParams params;
     params.id = id;
@@ -46,7 +46,7 @@ std::vector<int32_t> text(int32_t length, int32_t first) {
 
 }  // namespace
 
-TEST_CASE("the same prompt again costs one row, and gives the same text") {
+TEST_CASE("a repeated prompt is cached: no prefill, the same text") {
   Rig rig(64);
   const auto first = rig.serve(1, text(100, 1));
   CHECK(first.cached == 0);
@@ -59,7 +59,7 @@ TEST_CASE("the same prompt again costs one row, and gives the same text") {
   CHECK(rig.decoder.stats().cached_blocks > 0);
 }
 
-TEST_CASE("a next turn and another question under the same system prompt compute only what is new") {
+TEST_CASE("a next turn, and another question after the same system prompt, compute only the new tokens") {
   Rig rig(64);
   const std::vector<int32_t> system = text(53, 2);
   std::vector<int32_t> turn = system;
@@ -67,7 +67,7 @@ TEST_CASE("a next turn and another question under the same system prompt compute
   const auto answer = rig.serve(1, turn);
   std::vector<int32_t> next = answer.path;
   next.insert(next.end(), {4, 5, 6, 7});
-  // The last token of the answer was sampled but never computed.
+  // The last token of the answer was sampled, but its K and V were not computed.
   CHECK(rig.serve(2, next).cached == static_cast<int64_t>(answer.path.size()) - 1);
   std::vector<int32_t> other = system;
   other.insert(other.end(), {8, 8, 8});
@@ -76,12 +76,12 @@ TEST_CASE("a next turn and another question under the same system prompt compute
   CHECK(result.path == Rig(64, false).serve(1, other).path);
 }
 
-TEST_CASE("the least recently used text goes first, from its end") {
+TEST_CASE("the least recently used text is evicted first, from its end") {
   Rig rig(16);  // 256 tokens
   const auto a = text(90, 1), b = text(90, 2), c = text(90, 3);
   rig.serve(1, a);
   rig.serve(2, b);
-  CHECK(rig.serve(3, a).cached == 90);  // now b is the older one
+  CHECK(rig.serve(3, a).cached == 90);  // now b is the least recently used one
   rig.serve(4, c);
   CHECK(rig.serve(5, a).cached == 90);
   const int64_t left = rig.serve(6, b).cached;
@@ -89,14 +89,14 @@ TEST_CASE("the least recently used text goes first, from its end") {
   CHECK(left % kBlockTokens == 0);
 }
 
-TEST_CASE("without the cache nothing stays") {
+TEST_CASE("with the prefix cache off nothing is cached") {
   Rig rig(64, false);
   rig.serve(1, text(100, 1));
   CHECK(rig.decoder.stats().cached_blocks == 0);
   CHECK(rig.serve(2, text(100, 1)).cached == 0);
 }
 
-TEST_CASE("requests that run together share their prefix before it is computed") {
+TEST_CASE("requests that start at the same time compute their common prefix once") {
   Rig rig(64);
   std::vector<Event> events;
   for (int32_t id = 1; id <= 4; ++id) {
@@ -108,7 +108,7 @@ TEST_CASE("requests that run together share their prefix before it is computed")
   }
   rig.decoder.step(events);
   rig.decoder.check_integrity();
-  // 13 blocks for the prompt, then each writes on in blocks of its own.
+  // 13 blocks for the prompt and at most one own block for each request.
   CHECK(rig.decoder.stats().used_blocks <= 13 + 4);
   while (rig.decoder.step(events)) rig.decoder.check_integrity();
   CHECK(rig.decoder.stats().prefill_tokens <= 200);

@@ -1,4 +1,4 @@
-// int8 and int4: how far logits may be from f32's, and the file that keeps the packed weights.
+// int8 and int4: the error of the logits relative to f32, and the cache file with the packed weights.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -24,7 +24,7 @@ std::unique_ptr<Model> open_on(cpu::Isa isa, const RandomModel& random, WeightFo
                     [=](const OpsConfig& config) { return std::make_unique<cpu::CpuOps>(config, isa, 2); });
 }
 
-// Logits after every token of one random text.
+// The logits after every token of one fixed text.
 std::vector<float> logits_of(Model& model) {
   const int32_t vocab = model.config().vocab_size;
   std::vector<int32_t> tokens(kTokens), all(kTokens), blocks = {5, 1, 3};
@@ -52,7 +52,7 @@ double rms(const std::vector<float>& values) {
   return std::sqrt(squares / static_cast<double>(values.size()));
 }
 
-// Root mean square of the difference over that of the logits.
+// Root mean square of the difference divided by that of the exact logits.
 double noise(const std::vector<float>& logits, const std::vector<float>& exact) {
   std::vector<float> difference;
   for (size_t i = 0; i < logits.size(); ++i) difference.push_back(logits[i] - exact[i]);
@@ -77,13 +77,13 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 
 }  // namespace
 
-// Errors as shares of the root mean square. A weight drawn evenly from [-m, m] is off by step / sqrt(12):
-// with int8's step m / 127 by 0.4 %, with int4's m / 8 by 6.3 %. Activations are always int8, and the largest
-// of 32 is about 2.2 times their mean: 0.5 %. A product is off by the same shares, together 0.63 % and 6.3 %.
-// Errors of different products are independent and add up as squares; a token meets 7 products in each of 3
-// layers and the head: sqrt(22) times as much if nothing damps them, 3 % and 30 %. Keys and values in bf16
+// Relative errors (root mean square). A weight that is uniform in [-m, m] has the error step / sqrt(12): 0.4
+// % with int8's step m / 127, 6.3 % with int4's m / 8. Activations are always int8, and the largest of 32 is
+// about 2.2 times their mean: 0.5 %. A product has the same relative errors, together 0.63 % and 6.3 %.
+// Errors of different products are independent, so their squares add up. A token passes 7 products in each of
+// 3 layers and the head: sqrt(22) times as much if nothing damps them, 3 % and 30 %. Keys and values in bf16
 // add 1.1 % (bf16 alone).
-TEST_CASE("quantised logits stay within the noise that the formats imply") {
+TEST_CASE("the error of quantised logits stays within the bound that follows from the format") {
   for (uint64_t seed = 1; seed <= 3; ++seed) {
     const RandomModel random = make_random_model(middle_config(), seed);
     for (const cpu::Isa isa : cpu::kAllIsas) {
@@ -95,14 +95,14 @@ TEST_CASE("quantised logits stay within the noise that the formats imply") {
       const double int4 = noise(logits_of(isa, random, WeightFormat::int4), exact);
       CHECK(int8 < 0.032);
       CHECK(int4 < 0.33);
-      // Else a format does not do what its name says.
+      // The errors must be ordered by precision, or a format is not really used.
       CHECK(bf16 < int8);
       CHECK(int8 < int4);
     }
   }
 }
 
-TEST_CASE("packed weights are kept beside the model and used again, to the same bits") {
+TEST_CASE("packed weights are cached in a file beside the model, and reused with the same bits") {
   for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4}) {
     const RandomModel random = make_random_model(middle_config(), 4);
     const auto isa = cpu::select_isa();
@@ -111,9 +111,9 @@ TEST_CASE("packed weights are kept beside the model and used again, to the same 
     REQUIRE(fs::exists(cache));
     const auto written = fs::last_write_time(cache);
     CHECK(same_bits(first, logits_of(isa, random, format)));
-    CHECK(fs::last_write_time(cache) == written);  // it was not made again
+    CHECK(fs::last_write_time(cache) == written);  // it was not written again
     CHECK(std::distance(fs::directory_iterator(cache.parent_path()), {}) == 1);
-    // The file is what the second model reads: its last bytes are the head's scales of the last outputs.
+    // The model uses the file: other scales of the output layer, its last bytes, give other logits.
     {
       std::fstream file(cache, std::ios::in | std::ios::out | std::ios::binary);
       file.seekp(-512, std::ios::end);
@@ -123,29 +123,29 @@ TEST_CASE("packed weights are kept beside the model and used again, to the same 
   }
 }
 
-TEST_CASE("a cut, foreign or outdated file is ignored and made anew") {
+TEST_CASE("a truncated, foreign or outdated cache file is ignored and written again") {
   const RandomModel random = make_random_model(middle_config(), 5);
   const auto isa = cpu::select_isa();
   const auto want = logits_of(isa, random, WeightFormat::int8);
   const fs::path cache = cache_of(random, WeightFormat::int8);
   const auto size = fs::file_size(cache);
-  const auto spoil = [&](const char* what, auto how) {
+  const auto check_ignored = [&](const char* what, auto corrupt) {
     CAPTURE(std::string(what));
-    how();
+    corrupt();
     CHECK(same_bits(want, logits_of(isa, random, WeightFormat::int8)));
     CHECK(fs::file_size(cache) == size);
   };
-  spoil("cut", [&] { fs::resize_file(cache, size - 64); });
-  spoil("cut within the description", [&] { fs::resize_file(cache, 100); });
-  spoil("empty", [&] { fs::resize_file(cache, 0); });
-  spoil("longer", [&] { fs::resize_file(cache, size + 64); });
-  spoil("of another model", [&] {
+  check_ignored("truncated", [&] { fs::resize_file(cache, size - 64); });
+  check_ignored("truncated within the description", [&] { fs::resize_file(cache, 100); });
+  check_ignored("empty", [&] { fs::resize_file(cache, 0); });
+  check_ignored("too long", [&] { fs::resize_file(cache, size + 64); });
+  check_ignored("of another model", [&] {
     const RandomModel other = make_random_model(middle_config(), 6);
     logits_of(isa, other, WeightFormat::int8);
     fs::copy_file(cache_of(other, WeightFormat::int8), cache, fs::copy_options::overwrite_existing);
   });
-  spoil("older than the weights", [&] {
-    // Weights that are all zero now; the cache would still hold the old ones.
+  check_ignored("older than the weights", [&] {
+    // The file has wrong contents, and the weights have a newer modification time than its description says.
     const fs::path weights = random.weights.files[0];
     fs::last_write_time(weights, fs::last_write_time(weights) + std::chrono::seconds(2));
     std::fstream file(cache, std::ios::in | std::ios::out | std::ios::binary);
@@ -154,9 +154,9 @@ TEST_CASE("a cut, foreign or outdated file is ignored and made anew") {
   });
 }
 
-TEST_CASE("where nothing can be written there is no file, and no failure") {
+TEST_CASE("if the cache file cannot be written, loading still works") {
   const RandomModel random = make_random_model(middle_config(), 7);
-  std::ofstream(random.dir.path() / ".apar") << "in the way";
+  std::ofstream(random.dir.path() / ".apar") << "a file instead of the folder";
   const auto isa = cpu::select_isa();
   const auto logits = logits_of(isa, random, WeightFormat::int4);
   CHECK(same_bits(logits, logits_of(isa, random, WeightFormat::int4)));

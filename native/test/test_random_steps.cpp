@@ -1,5 +1,5 @@
-// 100,000 random commands and steps against the decoder, with every count checked after each. A failing run
-// is shrunk to few commands before it is shown.
+// 100,000 random commands and steps on the decoder, with an integrity check after each. A failing run is
+// reduced to few commands before it is reported.
 #include <doctest/doctest.h>
 
 #include <optional>
@@ -24,7 +24,7 @@ struct Command {
   uint32_t seed;
 };
 
-struct World {
+struct Settings {
   int32_t blocks, step_tokens, branches;
   bool prefix_cache;
 };
@@ -33,7 +33,8 @@ struct Totals {
   int64_t forks = 0, preemptions = 0, cached = 0, finished = 0, checked = 0;
 };
 
-// Few beginnings, so that prompts meet in the cache; all lengths, so that they part inside blocks.
+// Only four different beginnings, so that prompts share cached prefixes; all lengths, so that they diverge
+// inside blocks.
 std::vector<int32_t> shared_prompt(std::mt19937& random) {
   std::mt19937 family(random() % 4);
   std::vector<int32_t> prompt(1 + random() % 60);
@@ -44,11 +45,12 @@ std::vector<int32_t> shared_prompt(std::mt19937& random) {
 
 class Run {
  public:
-  explicit Run(const World& world)
-      : model_(kVocab, 256, world.blocks, world.step_tokens),
-        decoder_(model_, {{kFork, kChild, {kEos}}, world.step_tokens, world.branches, world.prefix_cache}) {}
+  explicit Run(const Settings& settings)
+      : model_(kVocab, 256, settings.blocks, settings.step_tokens),
+        decoder_(model_,
+                 {{kFork, kChild, {kEos}}, settings.step_tokens, settings.branches, settings.prefix_cache}) {}
 
-  // Throws what went wrong.
+  // Throws if the decoder breaks a rule.
   void apply(const Command& command) {
     std::mt19937 random(command.seed);
     const auto request = static_cast<int32_t>(random() % 12) + 1;
@@ -70,16 +72,16 @@ class Run {
         decoder_.stop_branch(request, static_cast<int32_t>(random() % 6), events_);
         break;
     }
-    settle();
+    apply_events();
   }
 
   void finish(Totals& totals) {
     for (int steps = 0; !decoder_.idle(); ++steps) {
-      if (steps > 20000 || !decoder_.step(events_)) fail("it does not come to an end");
-      settle();
+      if (steps > 20000 || !decoder_.step(events_)) fail("the decoder does not become idle");
+      apply_events();
     }
     const DecoderStats stats = decoder_.stats();
-    if (stats.free_blocks != model_.num_blocks()) fail("blocks are not free at the end");
+    if (stats.free_blocks != model_.num_blocks()) fail("not all blocks are free at the end");
     totals.forks += stats.forks;
     totals.preemptions += stats.preemptions;
     totals.cached += stats.cached_prompt_tokens;
@@ -89,10 +91,10 @@ class Run {
 
  private:
   static bool is_serial(const RequestParams& params, const Transcript& transcript) {
-    const auto follow = [](std::span<const int32_t> path, size_t first) {
-      return FakeModel::follow(path, first, kVocab);
+    const auto logits_after = [](std::span<const int32_t> path, size_t first) {
+      return FakeModel::logits_after(path, first, kVocab);
     };
-    return serial_fault(transcript, params, {kFork, kChild, {kEos}}, follow).empty();
+    return serial_mismatch(transcript, params, {kFork, kChild, {kEos}}, logits_after).empty();
   }
 
   [[noreturn]] static void fail(const std::string& what) { throw Error(ErrorCode::internal, what); }
@@ -114,17 +116,16 @@ class Run {
     }
   }
 
-  void settle() {
+  void apply_events() {
     for (const Event& event : events_) {
       auto& [params, transcript] = live_.at(event.request);
       const std::string wrong = transcript.apply(event);
       if (!wrong.empty()) fail(wrong);
       if (event.kind != EventKind::finish) continue;
-      // The serial check knows neither of branches stopped from outside nor of forks banned by what else
-      // lives.
-      const bool natural = !stopped_.contains(event.request) && params.max_branches == kUnlimited;
-      if (natural && !is_serial(params, transcript)) fail("not the serial text");
-      checked_ += natural;
+      // The serial check does not cover stop_branch() and forks refused by max_branches.
+      const bool checkable = !stopped_.contains(event.request) && params.max_branches == kUnlimited;
+      if (checkable && !is_serial(params, transcript)) fail("not the text of serial decoding");
+      checked_ += checkable;
       live_.erase(event.request);
       stopped_.erase(event.request);
       ++finished_;
@@ -141,9 +142,10 @@ class Run {
   int64_t finished_ = 0, checked_ = 0;
 };
 
-std::optional<std::string> run(const World& world, const std::vector<Command>& commands, Totals& totals) {
+std::optional<std::string> run(const Settings& settings, const std::vector<Command>& commands,
+                               Totals& totals) {
   try {
-    Run run(world);
+    Run run(settings);
     for (const Command& command : commands) run.apply(command);
     run.finish(totals);
     return std::nullopt;
@@ -152,15 +154,15 @@ std::optional<std::string> run(const World& world, const std::vector<Command>& c
   }
 }
 
-// Leaves out pieces as long as the run still fails (Zeller and Hildebrandt's ddmin, without its bookkeeping).
-std::vector<Command> shrink(const World& world, std::vector<Command> commands) {
+// Removes ranges of commands as long as the run still fails (a simplified ddmin, Zeller and Hildebrandt).
+std::vector<Command> shrink(const Settings& settings, std::vector<Command> commands) {
   Totals ignored;
   for (size_t piece = commands.size() / 2; piece > 0; piece /= 2) {
     for (size_t at = 0; at + piece <= commands.size();) {
       std::vector<Command> fewer = commands;
       fewer.erase(fewer.begin() + static_cast<ptrdiff_t>(at),
                   fewer.begin() + static_cast<ptrdiff_t>(at + piece));
-      if (run(world, fewer, ignored)) {
+      if (run(settings, fewer, ignored)) {
         commands = std::move(fewer);
       } else {
         at += piece;
@@ -186,26 +188,27 @@ std::vector<Command> random_commands(std::mt19937& random, size_t count) {
 
 }  // namespace
 
-TEST_CASE("100,000 random steps break nothing") {
+TEST_CASE("100,000 random commands and steps keep the decoder consistent") {
   Totals totals;
   for (uint32_t seed = 0; seed < 200; ++seed) {
     std::mt19937 random(seed);
-    World world;
-    world.branches = 1 + static_cast<int32_t>(random() % 10);
-    world.step_tokens = world.branches + static_cast<int32_t>(random() % 30);
-    world.blocks = 11 + static_cast<int32_t>(random() % 25);
-    world.prefix_cache = random() % 5 != 0;
+    Settings settings;
+    settings.branches = 1 + static_cast<int32_t>(random() % 10);
+    settings.step_tokens = settings.branches + static_cast<int32_t>(random() % 30);
+    settings.blocks = 11 + static_cast<int32_t>(random() % 25);
+    settings.prefix_cache = random() % 5 != 0;
     const std::vector<Command> commands = random_commands(random, 500);
-    if (!run(world, commands, totals)) continue;
-    const std::vector<Command> fewest = shrink(world, commands);
-    std::ostringstream story;
-    story << *run(world, fewest, totals) << "\nseed " << seed << ": World{" << world.blocks << ", "
-          << world.step_tokens << ", " << world.branches << ", " << world.prefix_cache << "}, commands";
-    for (const Command& command : fewest) story << " {" << command.kind << ", " << command.seed << "u}";
-    FAIL(story.str());
+    if (!run(settings, commands, totals)) continue;
+    const std::vector<Command> fewest = shrink(settings, commands);
+    std::ostringstream report;
+    report << *run(settings, fewest, totals) << "\nseed " << seed << ": Settings{" << settings.blocks << ", "
+           << settings.step_tokens << ", " << settings.branches << ", " << settings.prefix_cache
+           << "}, commands";
+    for (const Command& command : fewest) report << " {" << command.kind << ", " << command.seed << "u}";
+    FAIL(report.str());
   }
-  MESSAGE(totals.finished << " requests (" << totals.checked << " compared with serial text), "
-                          << totals.forks << " forks, " << totals.preemptions << " pre-emptions, "
+  MESSAGE(totals.finished << " requests (" << totals.checked << " compared with serial decoding), "
+                          << totals.forks << " forks, " << totals.preemptions << " preemptions, "
                           << totals.cached << " cached tokens");
   CHECK(totals.checked > 1000);
   CHECK(totals.forks > 1000);

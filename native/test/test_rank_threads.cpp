@@ -1,5 +1,5 @@
-// The threads of devices that share a model: same calls, same order, whatever the pace; and what becomes of a
-// failure.
+// The threads of devices that share a model: all run the same calls in the same order at any speed, and a
+// failure of one ends all.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 using namespace apar;
 
-TEST_CASE("every rank runs every call in order, also when one lags and the ring is full") {
+TEST_CASE("every rank runs every call in order, also when one is slow and the ring is full") {
   constexpr int32_t kRanks = 3, kCalls = 20'000;
   std::vector<std::vector<int32_t>> seen(kRanks);
   std::atomic<int> ended = 0;
@@ -33,24 +33,24 @@ TEST_CASE("every rank runs every call in order, also when one lags and the ring 
     threads.post([&](int32_t rank) { seen[static_cast<size_t>(rank)].clear(); });
   }
   CHECK(ended == kRanks);
-  for (const auto& calls : seen) CHECK(calls.empty());  // what was posted is run before the end
+  for (const auto& calls : seen) CHECK(calls.empty());  // posted calls run before the threads end
 }
 
-TEST_CASE("the first failure is told once, frees those who wait, and stays") {
+TEST_CASE("the first failure is reported once, unblocks waiting ranks, and wait() keeps throwing it") {
   std::atomic<int> failures = 0, later = 0, ended = 0;
-  std::atomic<bool> told = false;
+  std::atomic<bool> reported = false;
   {
     RankThreads threads(
         2,
         [&] {
           ++failures;
-          told = true;
-          told.notify_all();
+          reported = true;
+          reported.notify_all();
         },
         [&](int32_t) { ++ended; });
     threads.post([&](int32_t rank) {
       if (rank == 0) throw std::runtime_error("first");
-      told.wait(false);  // as in a sum that rank 0 never joins
+      reported.wait(false);  // like an all-reduce that rank 0 never joins
       throw std::runtime_error("second");
     });
     threads.post([&](int32_t) { ++later; });

@@ -1,4 +1,4 @@
-// Policies, budgets, logit bias, log-probabilities: what a request or a configuration may ask of the decoder.
+// Request and decoder options: branch policy, token limits, logit bias, penalties, logprobs, watermark.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -35,7 +35,7 @@ struct Rig {
     decoder.submit(params);
     while (decoder.step(events)) {
       decoder.check_integrity();
-      most_alive = std::max(most_alive, decoder.stats().live_branches);
+      max_live = std::max(max_live, decoder.stats().live_branches);
     }
     for (const Event& event : events) REQUIRE(transcript.apply(event) == "");
     return transcript;
@@ -43,7 +43,7 @@ struct Rig {
 
   FakeModel model;
   Decoder decoder;
-  int32_t most_alive = 0;
+  int32_t max_live = 0;
 };
 
 RequestParams request(int32_t seed = 1) {
@@ -58,26 +58,26 @@ RequestParams request(int32_t seed = 1) {
 
 }  // namespace
 
-TEST_CASE("eager lets children wait, capped makes the text go on serially, serial never forks") {
-  int32_t eager_most = 0;
+TEST_CASE("eager lets children wait, capped continues serially when the batch is full, serial never forks") {
+  int32_t eager_max_live = 0;
   int64_t refused = 0;
   for (int32_t seed = 0; seed < 40; ++seed) {
     Rig eager(PolicyKind::eager, 2), capped(PolicyKind::capped, 2), serial(PolicyKind::serial, 2);
     eager.serve(request(seed));
     capped.serve(request(seed));
     const Transcript single = serial.serve(request(seed));
-    eager_most = std::max(eager_most, eager.most_alive);
-    CHECK(capped.most_alive <= 2);
+    eager_max_live = std::max(eager_max_live, eager.max_live);
+    CHECK(capped.max_live <= 2);
     CHECK(single.branches.size() == 1);
     CHECK(serial.decoder.stats().forks == 0);
     refused += serial.decoder.stats().forks_refused;
   }
-  CHECK(eager_most > 2);
+  CHECK(eager_max_live > 2);
   CHECK(refused > 10);
 }
 
-TEST_CASE("a branch's own budget cuts that branch and no other") {
-  int cut = 0;
+TEST_CASE("max_branch_tokens ends only the branch that reaches it") {
+  int limited = 0;
   for (int32_t seed = 0; seed < 40; ++seed) {
     Rig rig;
     RequestParams params = request(seed);
@@ -85,13 +85,13 @@ TEST_CASE("a branch's own budget cuts that branch and no other") {
     const Transcript transcript = rig.serve(params);
     for (const auto& [id, branch] : transcript.branches) {
       CHECK(branch.path.size() - branch.own_from <= 12);
-      cut += branch.reason == FinishReason::length;
+      limited += branch.reason == FinishReason::length;
     }
   }
-  CHECK(cut > 10);
+  CHECK(limited > 10);
 }
 
-TEST_CASE("logit bias forbids and forces") {
+TEST_CASE("logit bias can force a token and exclude a token") {
   Rig rig;
   RequestParams params = request();
   params.max_tokens = 20;
@@ -99,8 +99,8 @@ TEST_CASE("logit bias forbids and forces") {
   const Transcript forced = rig.serve(params);
   CHECK(std::count(forced.branches.at(0).path.begin() + 4, forced.branches.at(0).path.end(), 3) == 20);
   params.logit_bias = {{3, -100.0f}, {kEos, -100.0f}};
-  const Transcript forbidden = rig.serve(params);
-  for (const auto& [id, branch] : forbidden.branches) {
+  const Transcript excluded = rig.serve(params);
+  for (const auto& [id, branch] : excluded.branches) {
     CHECK(std::count(branch.path.begin() + 4, branch.path.end(), 3) == 0);
   }
   params.logit_bias = {{kVocab, 1.0f}};
@@ -109,7 +109,7 @@ TEST_CASE("logit bias forbids and forces") {
   CHECK_THROWS_AS(rig.decoder.submit(params), Error);
 }
 
-TEST_CASE("a large presence penalty lets no branch say a token twice, ancestors' text included") {
+TEST_CASE("with a large presence penalty no branch repeats a token of its path") {
   int32_t repeats_without = 0, branches = 0;
   for (int32_t seed = 0; seed < 40; ++seed) {
     for (const float penalty : {0.0f, 1000.0f}) {
@@ -123,7 +123,7 @@ TEST_CASE("a large presence penalty lets no branch say a token twice, ancestors'
         int repeats = 0;
         for (size_t at = params.prompt.size(); at < branch.path.size(); ++at) {
           const int32_t token = branch.path[at];
-          // [Child] is forced, and a penalised [Fork] still beats what is banned.
+          // [Child] is forced, and a penalised [Fork] still has a higher logit than masked tokens.
           if (token != kChild && token != kFork) repeats += counts[token]++ > 0;
         }
         if (penalty == 0.0f) {
@@ -143,7 +143,7 @@ TEST_CASE("a large presence penalty lets no branch say a token twice, ancestors'
   CHECK_THROWS_AS(rig.decoder.submit(params), Error);
 }
 
-TEST_CASE("log-probabilities are the model's own: of the chosen token, then the likeliest") {
+TEST_CASE("logprobs come from the model's logits: the sampled token first, then the most likely ones") {
   Rig rig;
   RequestParams params = request();
   params.max_tokens = 30;
@@ -169,7 +169,7 @@ TEST_CASE("log-probabilities are the model's own: of the chosen token, then the 
   CHECK_THROWS_AS(rig.decoder.submit(params), Error);
 }
 
-TEST_CASE("a watermark keeps blocks back for those who run") {
+TEST_CASE("the watermark keeps blocks free for running requests") {
   DecoderConfig config = Rig::config(PolicyKind::eager, 8);
   config.watermark = 0.5f;
   FakeModel model(kVocab, 256, 16, 64);
@@ -177,7 +177,7 @@ TEST_CASE("a watermark keeps blocks back for those who run") {
   for (int32_t id = 1; id <= 3; ++id) {
     RequestParams params = request();
     params.id = id;
-    params.prompt.assign(70, id);  // 5 blocks; 3 requests would fit
+    params.prompt.assign(70, id);  // 5 blocks: without a watermark 3 requests would fit
     params.max_tokens = 5;
     params.max_depth = 1;
     decoder.submit(params);

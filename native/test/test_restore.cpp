@@ -15,7 +15,7 @@ namespace {
 constexpr int32_t kVocab = 12, kFork = 9, kChild = 10, kEos = 11;
 const ControlTokens kTokens{kFork, kChild, {kEos}};
 
-// One request on an engine of its own.
+// One request on its own decoder.
 struct Run {
   Run(RequestParams request, Transcript so_far, int32_t blocks = 256, int32_t step_tokens = 48)
       : model(kVocab, 512, blocks, step_tokens),
@@ -50,7 +50,7 @@ RequestParams request(std::mt19937& random, int32_t max_tokens) {
   return params;
 }
 
-// What a request's events say of its branches: all that another engine gets.
+// The branches of a request, built from its events: all that another engine receives.
 std::vector<RestoredBranch> branches_of(const Transcript& transcript) {
   std::vector<RestoredBranch> branches;
   for (const auto& [id, text] : transcript.branches) {
@@ -61,7 +61,7 @@ std::vector<RestoredBranch> branches_of(const Transcript& transcript) {
   return branches;
 }
 
-// Every branch's path and how it ended. Numbers are left out: who forks first gets the lower one.
+// The path and finish reason of every branch. Without ids: they depend on which branch forks first.
 std::vector<std::pair<std::vector<int32_t>, FinishReason>> texts_of(const Transcript& transcript) {
   std::vector<std::pair<std::vector<int32_t>, FinishReason>> texts;
   for (const auto& [id, branch] : transcript.branches) texts.emplace_back(branch.path, branch.reason);
@@ -71,12 +71,12 @@ std::vector<std::pair<std::vector<int32_t>, FinishReason>> texts_of(const Transc
 
 }  // namespace
 
-TEST_CASE("a request that moves to another engine, however often, ends as if it had stayed") {
+TEST_CASE("a request that moves between engines any number of times ends as on one engine") {
   int moves = 0, forks = 0, ended = 0, same = 0;
   for (uint32_t seed = 0; seed < 400; ++seed) {
     std::mt19937 random(seed);
     RequestParams params = request(random, 3 + static_cast<int32_t>(random() % 600));
-    if (seed % 2 == 1) {  // drawn at random, but from the request's own seed
+    if (seed % 2 == 1) {  // sampled with the request's own seed
       params.sampling.temperature = 1.0f;
       params.sampling.repetition_penalty = 1.1f;
       params.sampling.seed = seed;
@@ -86,7 +86,7 @@ TEST_CASE("a request that moves to another engine, however often, ends as if it 
     whole.run();
     forks += static_cast<int>(whole.transcript.branches.size()) - 1;
 
-    // A smaller pool and step on the way: the texts must not depend on them.
+    // With smaller pools and steps: the texts must not depend on them.
     Transcript so_far(params.prompt);
     while (so_far.finish == FinishReason::none) {
       RequestParams moved = params;
@@ -98,9 +98,9 @@ TEST_CASE("a request that moves to another engine, however often, ends as if it 
       so_far = part.transcript;
       ++moves;
     }
-    // Where the branches race for the last tokens, or would fork but for them, who is ahead decides.
-    const bool raced = whole.transcript.tokens > params.max_tokens - 3;
-    if (raced) {
+    // Near max_tokens it depends on timing which branch gets the last tokens and which may still fork.
+    const bool near_limit = whole.transcript.tokens > params.max_tokens - 3;
+    if (near_limit) {
       CHECK(so_far.tokens <= params.max_tokens);
       CHECK((so_far.finish == FinishReason::stop || so_far.tokens == params.max_tokens));
     } else {
@@ -115,31 +115,31 @@ TEST_CASE("a request that moves to another engine, however often, ends as if it 
   CHECK(ended > 200);
 }
 
-TEST_CASE("a restored tree computes what its branches share once, and frees all of it at the end") {
+TEST_CASE("a restored tree computes shared tokens once and frees all blocks at the end") {
   std::mt19937 random(6);
   RequestParams params = request(random, 300);
   Run first(params, Transcript(params.prompt));
   while (first.decoder.stats().live_branches < 4) REQUIRE(first.step());
   params.branches = branches_of(first.transcript);
-  // Every token of a path that a live branch goes through, each once.
+  // The number of tokens on paths of live branches, each counted once.
   int64_t needed = static_cast<int64_t>(params.prompt.size());
-  std::vector<int32_t> through(params.branches.size(), -1);  // last own token that somebody needs
+  // Own tokens of each branch that a live branch needs; -1 for none.
+  std::vector<int32_t> used(params.branches.size(), -1);
   for (size_t i = params.branches.size(); i-- > 0;) {
     const RestoredBranch& branch = params.branches[i];
     const auto own = static_cast<int32_t>(branch.tokens.size());
-    if (branch.ended == FinishReason::none) through[i] = own;
-    if (through[i] > 0) needed += through[i];
-    if (through[i] < 0 || branch.parent < 0) continue;
+    if (branch.ended == FinishReason::none) used[i] = own;
+    if (used[i] > 0) needed += used[i];
+    if (used[i] < 0 || branch.parent < 0) continue;
     const auto parent = static_cast<size_t>(branch.parent);
     const auto start = static_cast<int32_t>(first.transcript.branches.at(branch.parent).own_from);
-    through[parent] = std::max(through[parent], branch.fork_position + 1 - start);
+    used[parent] = std::max(used[parent], branch.fork_position + 1 - start);
   }
   Run second(params, first.transcript);
   const size_t live_before = static_cast<size_t>(second.decoder.stats().live_branches);
   CHECK(live_before > 1);
   int64_t rows = 0;
-  // Until every live branch has sampled again nothing but the tree is computed, but for tokens sampled
-  // meanwhile.
+  // Up to the first sampled token the steps compute only the restored tree.
   while (second.decoder.stats().generated_tokens == 0) {
     REQUIRE(second.step());
     rows = second.decoder.stats().prefill_tokens;
@@ -150,7 +150,7 @@ TEST_CASE("a restored tree computes what its branches share once, and frees all 
   CHECK(second.decoder.stats().free_blocks == second.model.num_blocks());
 }
 
-TEST_CASE("numbers that were used up are not given again") {
+TEST_CASE("branch ids up to the highest restored id are not reused") {
   RequestParams params;
   params.id = 1;
   params.prompt = {1, 2, 3};
@@ -168,7 +168,7 @@ TEST_CASE("numbers that were used up are not given again") {
   CHECK(run.transcript.branches.size() > 2);
 }
 
-TEST_CASE("a tree that no engine can have left is refused") {
+TEST_CASE("an impossible branch tree is refused") {
   FakeModel model(kVocab, 64, 32, 32);
   Decoder decoder(model, {kTokens, 32, 8});
   using Branches = std::vector<RestoredBranch>;
@@ -179,11 +179,11 @@ TEST_CASE("a tree that no engine can have left is refused") {
   const std::vector<std::pair<const char*, Branches>> cases = {
       {"no root", {child(1, 0, 4, {kChild})}},
       {"the root has a parent", {{0, 0, -1, {4}, FinishReason::none}}},
-      {"twice the same", {root, child(1, 0, 4, {kChild}), child(1, 0, 6, {kChild})}},
+      {"the same id twice", {root, child(1, 0, 4, {kChild}), child(1, 0, 6, {kChild})}},
       {"not in order", {root, child(2, 0, 4, {kChild}), child(1, 0, 6, {kChild})}},
       {"an unknown parent", {root, child(2, 1, 4, {kChild})}},
-      {"forks the wrong way round", {root, child(1, 0, 6, {kChild}), child(2, 0, 4, {kChild})}},
-      {"two at one [Fork]", {root, child(1, 0, 4, {kChild}), child(2, 0, 4, {kChild})}},
+      {"forks in the wrong order", {root, child(1, 0, 6, {kChild}), child(2, 0, 4, {kChild})}},
+      {"two children at one [Fork]", {root, child(1, 0, 4, {kChild}), child(2, 0, 4, {kChild})}},
       {"no [Fork] there", {root, child(1, 0, 5, {kChild})}},
       {"a fork in the prompt", {root, child(1, 0, 2, {kChild})}},
       {"a fork beyond the parent", {root, child(1, 0, 60, {kChild})}},
@@ -192,8 +192,8 @@ TEST_CASE("a tree that no engine can have left is refused") {
       {"an empty child", {root, child(1, 0, 4, {})}},
       {"a token beyond the vocabulary", {{0, -1, -1, {kVocab}, FinishReason::none}}},
       {"a negative token", {{0, -1, -1, {-1}, FinishReason::none}}},
-      {"nothing lives", {{0, -1, -1, {4}, FinishReason::stop}}},
-      {"no token left", {{0, -1, -1, std::vector<int32_t>(50, 4), FinishReason::none}}},
+      {"all branches have ended", {{0, -1, -1, {4}, FinishReason::stop}}},
+      {"max_tokens is used up", {{0, -1, -1, std::vector<int32_t>(50, 4), FinishReason::none}}},
       {"the context is full", {{0, -1, -1, std::vector<int32_t>(61, 4), FinishReason::none}}},
       {"a huge id", {root, child(std::numeric_limits<int32_t>::max(), 0, 4, {kChild})}},
   };

@@ -10,9 +10,9 @@ using namespace apar;
 
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr float kMasked = -std::numeric_limits<float>::infinity();
 
-// How often each token was drawn in 20,000 positions.
+// The share of each token among the samples at 20,000 positions.
 std::map<int32_t, double> shares(std::vector<float> logits, SamplerParams params,
                                  std::vector<int32_t> path = {}) {
   Sampler sampler(static_cast<int32_t>(logits.size()));
@@ -28,13 +28,13 @@ std::map<int32_t, double> shares(std::vector<float> logits, SamplerParams params
 
 }  // namespace
 
-TEST_CASE("greedy takes the largest logit, the first of equals") {
+TEST_CASE("greedy sampling returns the token with the highest logit, the first one among equals") {
   Sampler sampler(4);
   std::vector<float> logits{1, 3, 3, 2};
   CHECK(sampler.sample(logits, {}, {}, 0, 1, 0) == 1);
 }
 
-TEST_CASE("greedy in vocabularies of every length, the largest anywhere, a NaN anywhere") {
+TEST_CASE("greedy sampling for many vocabulary sizes, with the maximum, a NaN or an infinity at any index") {
   for (const int32_t vocab : {1, 15, 16, 17, 33, 1023, 1024, 1025, 2100}) {
     CAPTURE(vocab);
     Sampler sampler(vocab);
@@ -49,13 +49,13 @@ TEST_CASE("greedy in vocabularies of every length, the largest anywhere, a NaN a
       logits[place] = std::numeric_limits<float>::infinity();
       CHECK(sampler.sample(logits, {}, {}, 0, 1, 0) == -1);
     }
-    std::vector<float> banned(ramp.size(), kNever);
-    CHECK(sampler.sample(banned, {}, {}, 0, 1, 0) == -1);
+    std::vector<float> masked(ramp.size(), kMasked);
+    CHECK(sampler.sample(masked, {}, {}, 0, 1, 0) == -1);
   }
 }
 
-TEST_CASE("draws follow the softmax at the given temperature") {
-  const auto got = shares({0, std::log(2.0f), std::log(5.0f), kNever}, {.temperature = 1.0f});
+TEST_CASE("samples follow the softmax at the given temperature") {
+  const auto got = shares({0, std::log(2.0f), std::log(5.0f), kMasked}, {.temperature = 1.0f});
   CHECK(got.at(0) == doctest::Approx(0.125).epsilon(0.05));
   CHECK(got.at(1) == doctest::Approx(0.25).epsilon(0.05));
   CHECK(got.at(2) == doctest::Approx(0.625).epsilon(0.05));
@@ -64,7 +64,7 @@ TEST_CASE("draws follow the softmax at the given temperature") {
   CHECK(hot.at(1) == doctest::Approx(2.0 / 3).epsilon(0.05));
 }
 
-TEST_CASE("top-k, top-p and min-p keep what they should") {
+TEST_CASE("top-k, top-p and min-p keep the right tokens") {
   const std::vector<float> logits{std::log(0.1f), std::log(0.4f), std::log(0.2f), std::log(0.3f)};
   const auto k = shares(logits, {.temperature = 1.0f, .top_k = 2});
   CHECK(k.size() == 2);
@@ -78,7 +78,7 @@ TEST_CASE("top-k, top-p and min-p keep what they should") {
   CHECK(shares(logits, {.temperature = 1.0f, .top_p = 1e-6f}).size() == 1);
 }
 
-TEST_CASE("the repetition penalty makes seen tokens less likely, whatever the sign, and once only") {
+TEST_CASE("the repetition penalty lowers the logit of each token of the path once, for both signs") {
   Sampler sampler(3);
   const std::vector<int32_t> path{0, 0, 1};
   const std::span<const int32_t> pieces[] = {path, path};
@@ -87,7 +87,7 @@ TEST_CASE("the repetition penalty makes seen tokens less likely, whatever the si
   CHECK(logits == std::vector<float>{1, -2, 0.5f});
 }
 
-TEST_CASE("frequency and presence penalties count what was generated, not the prompt") {
+TEST_CASE("frequency and presence penalties count generated tokens, not the prompt") {
   Sampler sampler(4);
   const std::vector<int32_t> first{0, 0, 1}, second{2, 1, 2, 2};  // the prompt ends within the second piece
   const std::span<const int32_t> pieces[] = {first, second};
@@ -99,7 +99,7 @@ TEST_CASE("frequency and presence penalties count what was generated, not the pr
   CHECK(wanted == std::vector<float>{0, 1, 1, 0});
 }
 
-TEST_CASE("a draw depends on key, position and seed only") {
+TEST_CASE("a sample depends only on logits, key and position, and the root key on the seed") {
   const std::vector<float> logits(50, 0.0f);
   const auto draw = [&](uint64_t key, int32_t position) {
     Sampler fresh(50);
@@ -116,10 +116,10 @@ TEST_CASE("a draw depends on key, position and seed only") {
   CHECK(same_child < 60);
 }
 
-TEST_CASE("a device failure shows as -1") {
+TEST_CASE("logits of a failed device give -1") {
   Sampler sampler(2);
   std::vector<float> nan{1, std::nanf("")};
   CHECK(sampler.sample(nan, {}, {}, 0, 0, 0) == -1);
-  std::vector<float> nothing{kNever, kNever};
+  std::vector<float> nothing{kMasked, kMasked};
   CHECK(sampler.sample(nothing, {.temperature = 1.0f}, {}, 0, 0, 0) == -1);
 }

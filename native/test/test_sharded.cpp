@@ -1,4 +1,4 @@
-// A model on several devices as on one: ranks on the CPU that add up within the process.
+// A model on several ranks (CPU devices with an all-reduce in the process) gives the results of one device.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -38,7 +38,7 @@ std::unique_ptr<Model> open_ranks(const RandomModel& random, WeightFormat format
   return open_llama(random.config, random.weights, format, blocks, rows, cpu_ranks(ranks));
 }
 
-// Grouped heads; a third of everything is whole, too.
+// Grouped-query attention; all sizes are divisible by 2 and 3.
 ModelConfig divisible(int32_t kv_heads) {
   ModelConfig config = small_config();
   config.num_heads = 6;
@@ -47,7 +47,7 @@ ModelConfig divisible(int32_t kv_heads) {
   return config;
 }
 
-// int8 and int4: every rank has whole groups of 32 inputs.
+// For int8 and int4: every rank has whole groups of 32 inputs.
 ModelConfig aligned() {
   ModelConfig config = small_config();
   config.hidden_size = 64;
@@ -60,7 +60,7 @@ ModelConfig aligned() {
 
 struct Difference {
   int rows = 0, different = 0;
-  double worst = 0;  // over the largest logit
+  double worst = 0;  // relative to the largest logit
 };
 
 Difference compare(const Logits& a, const Logits& b, size_t vocab) {
@@ -97,7 +97,7 @@ void check_ranks(const ModelConfig& config, WeightFormat format, int32_t ranks, 
   const Difference to_one = compare(want, alone, vocab);
   CHECK(to_one.rows > 30);
   CHECK(to_one.worst < tolerance);
-  // With one number of ranks a row keeps its bits, alone and together.
+  // With the same number of ranks a row has the same bits alone and in a batch.
   const Difference together =
       compare(alone, run_tree(*several, tree, {seed + 1, kRows, true, true, false}), vocab);
   CHECK(together.rows > 10);
@@ -106,13 +106,13 @@ void check_ranks(const ModelConfig& config, WeightFormat format, int32_t ranks, 
 
 }  // namespace
 
-// What changes is where the sums of o and down are cut. f32: 2 layers x 2 sums whose roundings (2^-24) add up
-// over a few dozen terms. bf16: such a difference now and then rounds an input of a later layer to the
-// neighbouring bf16 number, 2^-8 away. int8 and int4 round inputs to 8 bits as well, with one scale for a
-// row's group.
+// Ranks split the sums of the o and down projections. f32: 2 layers x 2 sums whose roundings (2^-24)
+// accumulate over a few dozen terms. bf16: such a difference sometimes rounds an input of a later layer to
+// the neighbouring bf16 number, 2^-8 away. int8 and int4 round inputs to 8 bits as well, with one scale for
+// each group of a row.
 constexpr double kF32Bound = 1e-5, kRoundedBound = 2e-2;
 
-TEST_CASE("logits of ranks are those of one device") {
+TEST_CASE("several ranks give the logits of one device") {
   for (uint32_t seed = 1; seed <= 2; ++seed) {
     check_ranks(divisible(2), WeightFormat::f32, 2, kF32Bound, seed);
     check_ranks(divisible(6), WeightFormat::f32, 3, kF32Bound, seed);
@@ -122,13 +122,13 @@ TEST_CASE("logits of ranks are those of one device") {
   }
 }
 
-TEST_CASE("fewer KV heads than ranks: several ranks hold the same one") {
+TEST_CASE("with fewer KV heads than ranks, several ranks hold the same KV head") {
   check_ranks(divisible(1), WeightFormat::f32, 2, kF32Bound, 3);
   check_ranks(divisible(1), WeightFormat::bf16, 3, kRoundedBound, 4);
   check_ranks(divisible(2), WeightFormat::f32, 6, kF32Bound, 5);
 }
 
-TEST_CASE("one rank has the bits of one device") {
+TEST_CASE("one rank gives the same bits as one device") {
   const RandomModel random = make_random_model(small_config(), 6);
   std::mt19937 seeds(6);
   const TextTree tree = random_tree(seeds, 6, random.config.vocab_size);
@@ -141,7 +141,9 @@ TEST_CASE("one rank has the bits of one device") {
   CHECK(found.different == 0);
 }
 
-TEST_CASE("greedy parallel text of two ranks equals greedy serial text of one device, pre-emption forced") {
+TEST_CASE(
+    "greedy parallel decoding on two ranks gives the tokens of serial decoding on one device, with "
+    "preemption") {
   int forks = 0;
   int64_t preemptions = 0;
   for (const int32_t kv_heads : {1, 2}) {
@@ -166,17 +168,17 @@ ErrorCode code_of(const std::function<void()>& action) {
   } catch (const Error& error) {
     return error.code();
   }
-  return ErrorCode::closed;  // stands for: nothing thrown
+  return ErrorCode::closed;  // means that nothing was thrown
 }
 
-// Fails in the n-th sum that rank 1 should join.
+// Throws in rank 1 after `sums_left` successful all-reduces.
 class FailingCommunicator final : public Communicator {
  public:
   FailingCommunicator(std::shared_ptr<LocalAllReduce> sums, int32_t rank, int32_t sums_left)
       : inner_(std::move(sums), rank), left_(rank == 1 ? sums_left : -1) {}
 
   void all_reduce(float* y, int32_t rows, int32_t width) override {
-    if (left_-- == 0) throw Error(ErrorCode::internal, "rank 1 broke");
+    if (left_-- == 0) throw Error(ErrorCode::internal, "rank 1 failed");
     inner_.all_reduce(y, rows, width);
   }
   void abort() override { inner_.abort(); }
@@ -188,7 +190,7 @@ class FailingCommunicator final : public Communicator {
 
 }  // namespace
 
-TEST_CASE("models that cannot be divided are refused when they are opened") {
+TEST_CASE("a model that cannot be divided among the ranks is refused when it is opened") {
   const RandomModel random = make_random_model();  // 6 heads, 2 KV heads, 50 inner elements, heads of 10
   const auto open = [&](WeightFormat format, int32_t ranks) {
     return code_of([&] { open_ranks(random, format, ranks, 8, 8); });
@@ -196,16 +198,17 @@ TEST_CASE("models that cannot be divided are refused when they are opened") {
   CHECK(open(WeightFormat::f32, 2) == ErrorCode::closed);
   CHECK(open(WeightFormat::f32, 3) == ErrorCode::invalid_config);
   CHECK(open(WeightFormat::f32, 4) == ErrorCode::invalid_config);
-  CHECK(open(WeightFormat::int8, 2) == ErrorCode::invalid_config);  // 30 inputs are no groups of 32
+  CHECK(open(WeightFormat::int8, 2) ==
+        ErrorCode::invalid_config);  // 30 inputs per rank, not a multiple of 32
 }
 
-TEST_CASE("a rank that cannot be opened, or breaks, fails the model and hangs nobody") {
+TEST_CASE("a rank that cannot be opened or fails makes the model fail, and no rank hangs") {
   const RandomModel random = make_random_model();
-  const auto open = [&](int32_t breaks_at_open, int32_t sums_left) {
+  const auto open = [&](int32_t failing_rank, int32_t sums_left) {
     return open_llama(random.config, random.weights, WeightFormat::f32, 8, 8, [&](const OpsConfig& config) {
       const auto sums = std::make_shared<LocalAllReduce>(2);
       return std::make_unique<ShardedOps>(config, 2, [=](const OpsConfig& mine, int32_t rank) {
-        if (rank == breaks_at_open) throw Error(ErrorCode::out_of_memory, "no room on this one");
+        if (rank == failing_rank) throw Error(ErrorCode::out_of_memory, "not enough memory on this device");
         return Rank{std::make_unique<FailingCommunicator>(sums, rank, sums_left),
                     std::make_unique<cpu::CpuOps>(mine, cpu::select_isa(), 1)};
       });
@@ -220,14 +223,14 @@ TEST_CASE("a rank that cannot be opened, or breaks, fails the model and hangs no
   const std::vector<KvNodeView> nodes = {{blocks, 0, 1}};
   std::vector<float> logits(61);
   const auto step = [&] { model->forward({tokens, positions, slots, sequences, nodes, path, rows}, logits); };
-  step();  // four sums
+  step();  // four all-reduces
   for (int again = 0; again < 2; ++again) {
     try {
       step();
-      FAIL_CHECK("a broken rank went unnoticed");
+      FAIL_CHECK("the failure of a rank was not reported");
     } catch (const Error& error) {
       CHECK(error.code() == ErrorCode::internal);
-      CHECK(std::string(error.what()) == "rank 1 broke");
+      CHECK(std::string(error.what()) == "rank 1 failed");
     }
   }
 }

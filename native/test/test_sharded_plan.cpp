@@ -1,4 +1,4 @@
-// Which part of a model each device holds.
+// The part of a model that each device holds.
 #include <doctest/doctest.h>
 
 #include <functional>
@@ -30,7 +30,7 @@ OpsConfig llama_70b() {
 
 constexpr Axis kAxes[] = {Axis::heads, Axis::kv_heads, Axis::intermediate, Axis::vocabulary};
 
-// A checked refusal: it names the number.
+// Checks that the plan is refused and that the error names the field.
 void check_refused(const char* field, const std::function<void(OpsConfig&)>& change, int32_t ranks) {
   CAPTURE(field);
   OpsConfig config = llama_70b();
@@ -46,7 +46,7 @@ void check_refused(const char* field, const std::function<void(OpsConfig&)>& cha
 
 }  // namespace
 
-TEST_CASE("the parts of an axis follow one another and cover it") {
+TEST_CASE("the parts of an axis are consecutive and cover it") {
   for (const int32_t ranks : {1, 2, 4, 8}) {
     const ShardPlan plan(llama_70b(), ranks);
     for (const Axis axis : kAxes) {
@@ -65,7 +65,7 @@ TEST_CASE("the parts of an axis follow one another and cover it") {
   }
 }
 
-TEST_CASE("a rank has whole heads, and the KV heads of its query heads") {
+TEST_CASE("a rank has whole heads and the KV heads that its query heads use") {
   for (const int32_t kv_heads : {1, 2, 4, 8, 16, 64}) {
     for (const int32_t ranks : {1, 2, 4, 8}) {
       OpsConfig config = llama_70b();
@@ -82,7 +82,7 @@ TEST_CASE("a rank has whole heads, and the KV heads of its query heads") {
         CHECK(mine.num_kv_heads == std::max(1, kv_heads / ranks));
         CHECK(heads.size() == int64_t{mine.num_heads} * config.head_dim);
         CHECK(kv.size() == int64_t{mine.num_kv_heads} * config.head_dim);
-        // Local head h reads local KV head h / local group: the same one as in the whole model.
+        // Local head h uses local KV head h / local_group, which must be the same one as in the whole model.
         const int32_t local_group = mine.num_heads / mine.num_kv_heads;
         for (int32_t head = 0; head < mine.num_heads; ++head) {
           const int64_t global = heads.begin / config.head_dim + head;
@@ -93,7 +93,7 @@ TEST_CASE("a rank has whole heads, and the KV heads of its query heads") {
   }
 }
 
-TEST_CASE("a rank's device is opened with its part") {
+TEST_CASE("the device of a rank is opened with the sizes of its part") {
   const ShardPlan plan(llama_70b(), 8);
   const OpsConfig mine = plan.config_of(7);
   CHECK(mine.intermediate_size == 3584);
@@ -103,7 +103,7 @@ TEST_CASE("a rank's device is opened with its part") {
   CHECK(mine.max_rows == 512);
 }
 
-TEST_CASE("a vocabulary is divided whatever its size") {
+TEST_CASE("a vocabulary of any size can be divided") {
   OpsConfig config = llama_70b();
   config.vocab_size = 32003;
   const ShardPlan plan(config, 4);
@@ -112,7 +112,7 @@ TEST_CASE("a vocabulary is divided whatever its size") {
   CHECK(sum == 32003);
 }
 
-TEST_CASE("what cannot be divided is refused by name") {
+TEST_CASE("sizes that cannot be divided are refused and the error names the field") {
   check_refused(
       "num_heads", [](OpsConfig& c) { c.num_heads = c.num_kv_heads = 6; }, 4);
   check_refused(
@@ -132,7 +132,7 @@ TEST_CASE("parts of a matrix") {
   std::iota(values.begin(), values.end(), 0.0f);
   const Matrix host = {values.data(), DType::f32, 6, 10};
   const MatrixPart rows = part_of(host, {2, 5}, {0, 10});
-  CHECK(rows.copy.empty());  // where it lies
+  CHECK(rows.copy.empty());  // a view into the whole matrix
   CHECK(rows.matrix.data == values.data() + 20);
   CHECK(rows.matrix.rows == 3);
   const MatrixPart cols = part_of(host, {0, 6}, {4, 7});

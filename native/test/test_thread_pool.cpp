@@ -13,7 +13,7 @@
 using namespace apar;
 using namespace apar::cpu;
 
-TEST_CASE("every index once, results visible, loop after loop") {
+TEST_CASE("parallel_for calls every index once, and the caller sees the results") {
   for (const int32_t threads : {1, 2, 3, 8}) {
     ThreadPool pool(threads);
     CHECK(pool.threads() == threads);
@@ -31,7 +31,7 @@ TEST_CASE("every index once, results visible, loop after loop") {
   }
 }
 
-TEST_CASE("two calls never share a thread number") {
+TEST_CASE("calls that run at the same time have different thread numbers") {
   ThreadPool pool(4);
   std::vector<int64_t> sums(4, 0);
   for (int loop = 0; loop < 200; ++loop)
@@ -39,7 +39,7 @@ TEST_CASE("two calls never share a thread number") {
   CHECK(std::accumulate(sums.begin(), sums.end(), int64_t{0}) == 200 * 64 * 63 / 2);
 }
 
-TEST_CASE("an exception reaches the caller and the pool goes on") {
+TEST_CASE("an exception reaches the caller, and the pool can be used again") {
   for (const int32_t threads : {1, 3}) {
     ThreadPool pool(threads);
     for (int loop = 0; loop < 20; ++loop) {
@@ -55,14 +55,14 @@ TEST_CASE("an exception reaches the caller and the pool goes on") {
   }
 }
 
-TEST_CASE("pools come and go, used or not") {
+TEST_CASE("pools can be created and destroyed, used or not") {
   for (int round = 0; round < 50; ++round) {
     ThreadPool pool(3);
     if (round % 2 == 0) pool.parallel_for(3, [](int64_t, int32_t) {});
   }
 }
 
-TEST_CASE("APAR_CPU forces an instruction set or says why not") {
+TEST_CASE("APAR_CPU selects an instruction set or gives an error with the reason") {
   const char* const before = std::getenv("APAR_CPU");
   const std::string saved = before == nullptr ? "" : before;
   CHECK(supported(Isa::reference));

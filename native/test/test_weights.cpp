@@ -16,7 +16,7 @@ using namespace apar::test;
 
 namespace {
 
-// The code and message of what open_llama throws for a changed copy of a good table.
+// Checks the error that open_llama throws for a changed copy of a valid table.
 void check_refused(const char* part, const std::function<void(WeightTable&)>& change,
                    ErrorCode code = ErrorCode::invalid_weights) {
   CAPTURE(part);
@@ -40,7 +40,7 @@ TensorInfo& tensor(WeightTable& table, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("a tensor that cannot be right is refused by name") {
+TEST_CASE("an invalid tensor is refused and the error names the tensor") {
   const std::string gate = "model.layers.1.mlp.gate_proj.weight",
                     norm = "model.layers.0.input_layernorm.weight";
   check_refused(gate.c_str(), [&](WeightTable& t) { tensor(t, gate).name = "other"; });
@@ -57,7 +57,7 @@ TEST_CASE("a tensor that cannot be right is refused by name") {
   check_refused("lm_head.weight", [&](WeightTable& t) { tensor(t, "lm_head.weight").name = "head"; });
 }
 
-TEST_CASE("a file that is missing, short or no file is refused by name") {
+TEST_CASE("a file that is missing, too short or not a regular file is refused and the error names it") {
   check_refused("/nowhere/at/all", [](WeightTable& t) { t.files[0] = "/nowhere/at/all"; });
   check_refused("not a regular file", [](WeightTable& t) { t.files[0] = "/tmp"; });
   check_refused("lm_head.weight", [](WeightTable& t) {
@@ -67,7 +67,7 @@ TEST_CASE("a file that is missing, short or no file is refused by name") {
                 [](WeightTable& t) { std::filesystem::resize_file(t.files[0], 0); });
 }
 
-TEST_CASE("a negative size in a shape is not a size") {
+TEST_CASE("a negative size in a shape is refused") {
   const RandomModel random = make_random_model();
   WeightTable table = random.weights;
   table.tensors[0].shape = {-1, -1};
@@ -75,7 +75,7 @@ TEST_CASE("a negative size in a shape is not a size") {
   CHECK_THROWS_AS(weights.matrix(table.tensors[0].name, -1, -1, DType::f32), Error);
 }
 
-TEST_CASE("the same dtype is not copied, another is rounded once") {
+TEST_CASE("a tensor of the requested dtype is not copied, any other is converted") {
   const TempDir dir;
   const std::string path = (dir.path() / "w.bin").string();
   const float values[] = {1.0f, -0.5f, 3.14159265f, 65504.0f, 1e-6f, 0.0f};
@@ -93,7 +93,7 @@ TEST_CASE("the same dtype is not copied, another is rounded once") {
   CHECK(static_cast<const float*>(vector.data)[4] == values[5]);
 }
 
-TEST_CASE("half formats") {
+TEST_CASE("f16 and bf16 conversions") {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     const auto half = static_cast<uint16_t>(bits);
     const int exponent = (bits >> 10) & 31, mantissa = bits & 1023;
@@ -109,8 +109,8 @@ TEST_CASE("half formats") {
     const float wide = bf16_to_f32(half);
     if (!std::isnan(wide)) REQUIRE(f32_to_bf16(wide) == half);
   }
-  CHECK(f32_to_bf16(1.00390625f) == 0x3f80);  // halfway, to the even one below
-  CHECK(f32_to_bf16(1.01171875f) == 0x3f82);  // halfway, to the even one above
+  CHECK(f32_to_bf16(1.00390625f) == 0x3f80);  // a tie: rounds to the even value below
+  CHECK(f32_to_bf16(1.01171875f) == 0x3f82);  // a tie: rounds to the even value above
   CHECK(f32_to_bf16(3.4e38f) == 0x7f80);      // rounds up to infinity
   CHECK(std::isnan(bf16_to_f32(f32_to_bf16(std::bit_cast<float>(0x7f800001u)))));
 }

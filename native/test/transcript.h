@@ -10,13 +10,13 @@
 
 namespace apar {
 
-// What a request's events add up to, checked while they arrive: the contract of
-// gpu-node/engine/engine-events.ts.
+// Builds the branch tree of a request from its events and checks the order of events that
+// gpu-node/engine/engine-events.ts specifies.
 struct Transcript {
   struct BranchText {
     int32_t parent = -1;
-    std::vector<int32_t> path;  // prompt and everything up to the branch's last token
-    size_t own_from = 0;        // where the branch's own tokens begin in path
+    std::vector<int32_t> path;  // the prompt and all tokens down to the branch's last one
+    size_t own_from = 0;        // index of the branch's first own token in path
     FinishReason reason = FinishReason::none;
   };
 
@@ -25,7 +25,7 @@ struct Transcript {
     branches[kRootBranch].path = std::move(prompt);
   }
 
-  // Returns "" or what the event breaks.
+  // Returns "" or the rule that the event breaks.
   std::string apply(const Event& event) {
     if (finish != FinishReason::none) return "event after finish";
     if (event.kind == EventKind::finish) {
@@ -46,7 +46,7 @@ struct Transcript {
         break;
       case EventKind::fork: {
         if (branches.contains(event.a)) return "branch id used twice";
-        if (event.b != static_cast<int32_t>(branch.path.size()) - 1) return "fork position";
+        if (event.b != static_cast<int32_t>(branch.path.size()) - 1) return "wrong fork position";
         BranchText child;
         child.parent = event.branch;
         child.path = branch.path;

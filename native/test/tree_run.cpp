@@ -5,15 +5,13 @@
 #include <numeric>
 #include <set>
 
+#include "test/random_numbers.h"
+
 namespace apar::test {
 namespace {
 
-int32_t draw(std::mt19937& random, int32_t from, int32_t to) {  // both included
-  return from + static_cast<int32_t>(random() % static_cast<uint32_t>(to - from + 1));
-}
-
 struct Node {
-  int32_t begin = 0, end = 0;  // own tokens of its branch
+  int32_t begin = 0, end = 0;  // range of the branch's own tokens
   int32_t first_offset = 0;
   std::vector<int32_t> blocks;
 
@@ -43,7 +41,7 @@ class Run {
     }
   }
 
-  std::vector<std::vector<float>> all() {
+  std::vector<std::vector<float>> run() {
     while (step()) {
     }
     return std::move(logits_);
@@ -54,9 +52,9 @@ class Run {
     const auto length = static_cast<int32_t>(tree_[branch].own.size());
     const int32_t inherited = tree_[branch].inherited;
     std::multiset<int32_t> ends = {length};
-    for (const TextBranch& child : tree_)  // a fork inside the own text ends a node
+    for (const TextBranch& child : tree_)  // a fork in the own tokens ends a node
       if (child.parent == branch && child.inherited > inherited) ends.insert(child.inherited - inherited);
-    for (int32_t i = 0; options_.extra_cuts && i < 4; ++i) ends.insert(draw(random_, 1, length));
+    for (int32_t i = 0; options_.extra_cuts && i < 4; ++i) ends.insert(random_int(random_, 1, length));
     int32_t begin = 0;
     const Node* above = nullptr;
     for (const int32_t end : ends) {
@@ -100,11 +98,11 @@ class Run {
     if (ready_branches.empty()) return false;
     std::shuffle(ready_branches.begin(), ready_branches.end(), random_);
     std::vector<std::pair<int32_t, int32_t>> chunks;  // branch, rows
-    int32_t room = draw(random_, 1, options_.rows_per_step);
+    int32_t room = random_int(random_, 1, options_.rows_per_step);
     for (const int32_t branch : ready_branches) {
       if (room == 0) break;
       const int32_t left = static_cast<int32_t>(tree_[branch].own.size()) - computed_[branch];
-      chunks.emplace_back(branch, draw(random_, 1, std::min(left, room)));
+      chunks.emplace_back(branch, random_int(random_, 1, std::min(left, room)));
       room -= chunks.back().second;
     }
     for (const auto& [branch, rows] : chunks) computed_[branch] += rows;
@@ -154,14 +152,14 @@ class Run {
   const TextTree& tree_;
   RunOptions options_;
   std::mt19937 random_;
-  std::vector<int32_t> blocks_;           // free
+  std::vector<int32_t> blocks_;           // free blocks
   std::vector<std::vector<Node>> nodes_;  // per branch
   std::vector<int32_t> computed_;         // own tokens per branch
   std::vector<std::vector<float>> logits_;
   std::vector<int32_t> first_view_, path_;
 };
 
-// Leaves other texts' keys and values in every slot.
+// Fills every slot with keys and values of other texts.
 void fill_pool(Model& model, uint32_t seed) {
   std::mt19937 random(seed + 1000);
   const int32_t slots_total = model.num_blocks() * kBlockTokens;
@@ -173,7 +171,7 @@ void fill_pool(Model& model, uint32_t seed) {
     const int32_t base = done / context * context, position = done - base;
     std::vector<int32_t> tokens, positions, slots;
     for (int32_t i = 0; i < rows; ++i) {
-      tokens.push_back(draw(random, 0, model.config().vocab_size - 1));
+      tokens.push_back(random_int(random, 0, model.config().vocab_size - 1));
       positions.push_back(position + i);
       slots.push_back(done + i);
     }
@@ -193,13 +191,13 @@ TextTree random_tree(std::mt19937& random, int32_t branches, int32_t vocab_size)
   for (int32_t branch = 0; branch < branches; ++branch) {
     TextBranch text;
     if (branch > 0 && random() % 6 != 0) {
-      text.parent = draw(random, 0, branch - 1);
+      text.parent = random_int(random, 0, branch - 1);
       const TextBranch& parent = tree[text.parent];
-      text.inherited =
-          draw(random, parent.inherited + 1, parent.inherited + static_cast<int32_t>(parent.own.size()));
+      text.inherited = random_int(random, parent.inherited + 1,
+                                  parent.inherited + static_cast<int32_t>(parent.own.size()));
     }
-    const int32_t length = draw(random, 1, 40);
-    for (int32_t i = 0; i < length; ++i) text.own.push_back(draw(random, 0, vocab_size - 1));
+    const int32_t length = random_int(random, 1, 40);
+    for (int32_t i = 0; i < length; ++i) text.own.push_back(random_int(random, 0, vocab_size - 1));
     tree.push_back(std::move(text));
   }
   return tree;
@@ -216,7 +214,7 @@ std::vector<int32_t> path_tokens(const TextTree& tree, int32_t branch) {
 
 std::vector<std::vector<float>> run_tree(Model& model, const TextTree& tree, const RunOptions& options) {
   fill_pool(model, options.seed);
-  return Run(model, tree, options).all();
+  return Run(model, tree, options).run();
 }
 
 }  // namespace apar::test

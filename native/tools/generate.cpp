@@ -1,21 +1,20 @@
-// Answers prompts with forks and prints what came out, for comparison between devices (native/gpu/verify).
+// Decodes prompts in parallel branches and prints the tokens, to compare devices (native/gpu/verify).
 //
-// Standard input: a model job (model_job.h), and in any order
-//   control FORK CHILD EOS...     ids of the tokens that steer decoding; FORK and CHILD are -1 without forks
+// Standard input: a model job (model_job.h) and, in any order:
+//   control FORK CHILD EOS...     ids of the control tokens; FORK and CHILD are -1 for a model without forks
 //   limits MAX_TOKENS MAX_BRANCHES MAX_DEPTH      of each request, as in core/request.h
-//   step MAX_TOKENS MAX_BRANCHES  rows of one forward pass; branches that run at once, over all requests
-//   blocks N                      of the KV pool
-//   gaps on|off                   off if absent; with `on` the logits come to the host, where a device that
-//                                 draws tokens itself would keep them
+//   step MAX_TOKENS MAX_BRANCHES  rows of one forward pass; branches of all requests that may run at once
+//   blocks N                      size of the KV pool
+//   gaps on|off                   default off; with `on` the host samples, also if the device could
 //   prompt N ID...                one line per request
-// All prompts are submitted together and decoded greedily.
+// All prompts are submitted at once and decoded greedily.
 //
-// Standard output: one JSON line per request and one of totals.
+// Standard output: one JSON line per request and one with totals.
 //   {"request":0,"finish":"stop","branches":[
 //     {"branch":1,"parent":0,"start":23,"finish":"stop","tokens":[...],"gaps":[...]}]}
-// `start` is the position of a branch's first token: behind the prompt, or behind its [Fork] in the parent.
-// A gap is how far the token's logit lies above the next one that was allowed; null where the decoder set the
-// token, which is [Child]. End tokens are not part of a branch, so they have no gap.
+// `start` is the position of a branch's first token: after the prompt, or after its [Fork] in the parent. A
+// gap is the difference between the token's logit and the next lower one that is not masked; null for the
+// forced [Child]. EOS tokens are not part of a branch, so they have no gap.
 #include <bit>
 #include <chrono>
 #include <cmath>
@@ -38,7 +37,7 @@ namespace {
 using namespace apar;
 
 constexpr float kNoGap = std::numeric_limits<float>::quiet_NaN();
-// [Fork] and [Child] may be banned: of four, at least two are the token and one that it was chosen before.
+// [Fork] and [Child] may be masked: at least two of the four are the sampled token and the next lower one.
 constexpr int32_t kRankedTokens = 4;
 
 struct Plan {
@@ -85,8 +84,8 @@ Plan read_plan(const ModelJob& job) {
     }
     if (words.fail()) throw Error(ErrorCode::invalid_config, "cannot read the line: " + line.substr(0, 80));
   }
-  if (plan.prompts.empty()) throw Error(ErrorCode::invalid_config, "there is no line: prompt N ID...");
-  if (plan.blocks < 1) throw Error(ErrorCode::invalid_config, "there is no line: blocks N");
+  if (plan.prompts.empty()) throw Error(ErrorCode::invalid_config, "the line `prompt N ID...` is missing");
+  if (plan.blocks < 1) throw Error(ErrorCode::invalid_config, "the line `blocks N` is missing");
   return plan;
 }
 
@@ -111,11 +110,11 @@ struct BranchRecord {
   int32_t start = 0;
   std::vector<int32_t> tokens;
   std::vector<float> gaps;  // [tokens]
-  float logprob = kNoGap;   // of the newest token, once reported
+  float logprob = kNoGap;   // of the newest token; NaN until its event
   FinishReason finish = FinishReason::none;
 };
 
-// What a request's events add up to.
+// Collects the events of one request.
 class Record {
  public:
   Record(int32_t prompt_tokens, int32_t child_token) : child_token_(child_token) {
@@ -135,7 +134,7 @@ class Record {
         break;
       case EventKind::fork: {
         if (static_cast<size_t>(event.a) != branches_.size())
-          throw Error(ErrorCode::internal, "a fork's number is not the next one");
+          throw Error(ErrorCode::internal, "the id of a child is not the next one");
         BranchRecord& child = branches_.emplace_back();  // `branch` is no longer valid
         child.parent = event.branch;
         child.start = event.b + 1;
@@ -166,7 +165,7 @@ class Record {
   }
 
  private:
-  // The chosen token comes first, then the likeliest ones. With greedy decoding a likelier one was banned.
+  // The sampled token comes first, then the most likely ones. With greedy decoding a likelier one was masked.
   void add_logprob(BranchRecord& branch, int32_t token, float logprob) const {
     if (std::isnan(branch.logprob)) {
       branch.logprob = logprob;
@@ -187,7 +186,7 @@ class Record {
   }
 
   int32_t child_token_;
-  std::vector<BranchRecord> branches_;  // index = number
+  std::vector<BranchRecord> branches_;  // index = branch id
   FinishReason finish_ = FinishReason::none;
 };
 
@@ -219,7 +218,7 @@ void run() {
     events.clear();
   }
   const double seconds = now_s() - opened;
-  if (!decoder.idle()) throw Error(ErrorCode::internal, "the decoder has requests and nothing to compute");
+  if (!decoder.idle()) throw Error(ErrorCode::internal, "the decoder has requests, but nothing to compute");
   decoder.check_integrity();
 
   for (size_t i = 0; i < records.size(); ++i) records[i].print(std::cout, i, plan.gaps);

@@ -1,4 +1,4 @@
-// Prints the logits of one path, for comparison with other implementations of the same checkpoint
+// Prints the logits of one sequence of tokens, to compare other implementations of the same checkpoint
 // (test/native, native/gpu/verify).
 //
 // Standard input: a model job (model_job.h) and the line

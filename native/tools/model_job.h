@@ -9,8 +9,8 @@
 
 namespace apar {
 
-// A checkpoint and how to run it, as text, for tools that other programs drive (test/native,
-// native/gpu/verify). One item per line; the caller knows the checkpoint's files:
+// A checkpoint and the device to run it on, as text on standard input: other programs call the tools
+// (test/native, native/gpu/verify) and know the checkpoint's files. One item per line:
 //   shape VOCAB HIDDEN INTERMEDIATE LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT EPS THETA TIED
 //   dtype f32|bf16|f16|fp8|int8|int4
 //   kv_cache_dtype auto|fp8
@@ -19,7 +19,7 @@ namespace apar {
 //   threads N
 //   file PATH
 //   tensor NAME FILE OFFSET F32|BF16|F16 DIMS SIZE...
-// Lines with another first word are the tool's own.
+// Lines that begin with another word are for the tool itself: `others`.
 struct ModelJob {
   ModelConfig config;
   WeightTable weights;
@@ -33,7 +33,7 @@ struct ModelJob {
   ModelFormat format() const { return parse_model_format(dtype, kv_cache_dtype); }
 };
 
-// Throws Error{invalid_config} naming the line that cannot be read.
+// Throws Error{invalid_config} that names the line it cannot parse.
 ModelJob read_model_job(std::istream& in);
 
 }  // namespace apar

@@ -38,7 +38,7 @@ std::vector<float> random_logits(std::mt19937& random, size_t count) {
 
 int32_t on_host(std::vector<float> logits, const TokenDraw& draw, bool refuse, uint64_t key,
                 int32_t position) {
-  for (const int32_t id : {draw.never, refuse ? draw.refusable : -1})
+  for (const int32_t id : {draw.masked, refuse ? draw.maybe_masked : -1})
     if (id >= 0) logits[id] = -std::numeric_limits<float>::infinity();
   SamplerParams params;
   params.temperature = draw.temperature;
@@ -68,8 +68,8 @@ TEST_CASE("the same tokens as on the host") {
         draw.top_k = random() % 2 == 0 ? 0 : static_cast<int32_t>(random() % 20) + 1;
         draw.min_p = random() % 3 == 0 ? 0.05f : 0;
         if (vocab > 2) {
-          draw.never = static_cast<int32_t>(random() % vocab);
-          draw.refusable = random() % 2 == 0 ? (draw.never + 1) % vocab : -1;
+          draw.masked = static_cast<int32_t>(random() % vocab);
+          draw.maybe_masked = random() % 2 == 0 ? (draw.masked + 1) % vocab : -1;
         }
         keys.push_back(root_key(random()));
         draw.uniform = uniform_at(keys.back(), 5);
@@ -77,7 +77,7 @@ TEST_CASE("the same tokens as on the host") {
       const auto tokens = in_either_order([&] {
         std::vector<std::vector<int32_t>> ids;
         for (const DrawnToken& drawn : run(*device, logits, vocab, draws))
-          ids.push_back({drawn.token, drawn.without});
+          ids.push_back({drawn.token, drawn.token_if_masked});
         return ids;
       });
       const std::vector<DrawnToken> drawn = run(*device, logits, vocab, draws);
@@ -88,8 +88,9 @@ TEST_CASE("the same tokens as on the host") {
           different += tokens[row][refuse] != on_host(mine, draws[row], refuse, keys[row], 5);
         }
         CHECK(drawn[row].logit == mine[drawn[row].token]);
-        CHECK(drawn[row].without_logit == mine[drawn[row].without]);
-        if (draws[row].refusable >= 0) CHECK(drawn[row].refusable_logit == mine[draws[row].refusable]);
+        CHECK(drawn[row].logit_if_masked == mine[drawn[row].token_if_masked]);
+        if (draws[row].maybe_masked >= 0)
+          CHECK(drawn[row].maybe_masked_logit == mine[draws[row].maybe_masked]);
       }
     }
   }
@@ -128,12 +129,12 @@ TEST_CASE("greedy: the smallest id among equals, bans, and what a broken device 
   logits[vocab + 599] = std::numeric_limits<float>::quiet_NaN();
   for (int32_t i = 0; i < vocab; ++i) logits[2 * vocab + i] = -std::numeric_limits<float>::infinity();
   TokenDraw ban;
-  ban.never = 37;
-  ban.refusable = 500;
+  ban.masked = 37;
+  ban.maybe_masked = 500;
   const auto drawn = run(*device, logits, vocab, {ban, {}, {}, {}});
   CHECK(drawn[0].token == 500);
-  CHECK(drawn[0].without == 0);
-  CHECK(drawn[0].refusable_logit == 2);
+  CHECK(drawn[0].token_if_masked == 0);
+  CHECK(drawn[0].maybe_masked_logit == 2);
   CHECK(drawn[1].token == -1);
   CHECK(drawn[2].token == -1);
   CHECK(drawn[3].token == 0);

@@ -275,19 +275,19 @@ __global__ void __launch_bounds__(kThreads, 1)
     draw_rows(const float* logits, int32_t vocab, const TokenDraw* draws, DrawnToken* drawn) {
   Shared& shared = *reinterpret_cast<Shared*>(shared_memory());
   const TokenDraw draw = draws[blockIdx.x];
-  Row row = {logits + static_cast<int64_t>(blockIdx.x) * vocab, vocab, draw.never, -1, 0, 1, 0, 0, -1};
+  Row row = {logits + static_cast<int64_t>(blockIdx.x) * vocab, vocab, draw.masked, -1, 0, 1, 0, 0, -1};
   DrawnToken result;
   // One copy of the code: two would take twice the registers.
 #pragma unroll 1
   for (int refused = 0; refused < 2; ++refused) {
-    if (refused == 1 && draw.refusable < 0) break;
-    if (refused == 1) row.refused = draw.refusable;
-    result.without = draw_one(shared, row, draw);
-    if (refused == 0) result.token = result.without;
+    if (refused == 1 && draw.maybe_masked < 0) break;
+    if (refused == 1) row.refused = draw.maybe_masked;
+    result.token_if_masked = draw_one(shared, row, draw);
+    if (refused == 0) result.token = result.token_if_masked;
   }
-  if (draw.refusable >= 0) result.refusable_logit = row.logits[draw.refusable];
+  if (draw.maybe_masked >= 0) result.maybe_masked_logit = row.logits[draw.maybe_masked];
   result.logit = result.token < 0 ? 0 : row.logits[result.token];
-  result.without_logit = result.without < 0 ? 0 : row.logits[result.without];
+  result.logit_if_masked = result.token_if_masked < 0 ? 0 : row.logits[result.token_if_masked];
   if (threadIdx.x == 0) drawn[blockIdx.x] = result;
 }
 
