@@ -48,19 +48,12 @@ void Decoder::validate(const RequestParams& params) const {
     if (!good) throw Error(ErrorCode::invalid_request, what);
   };
   const ModelConfig& model = model_.config();
-  const SamplerParams& sampling = params.sampling;
   require(params.id > 0, "id must be positive");
   require(!params.prompt.empty(), "the prompt is empty");
   require(params.max_tokens >= 1, "max_tokens must be at least 1");
   require(params.max_branches >= 1, "max_branches must be at least 1");
   require(params.max_depth >= 1, "max_depth must be at least 1");
-  require(sampling.temperature >= 0.0f, "temperature must not be negative");
-  require(sampling.top_p > 0.0f && sampling.top_p <= 1.0f, "top_p must be in (0, 1]");
-  require(sampling.min_p >= 0.0f && sampling.min_p <= 1.0f, "min_p must be in [0, 1]");
-  require(sampling.top_k >= 0, "top_k must not be negative");
-  require(sampling.repetition_penalty > 0.0f, "repetition_penalty must be positive");
-  require(std::isfinite(sampling.frequency_penalty), "frequency_penalty must be finite");
-  require(std::isfinite(sampling.presence_penalty), "presence_penalty must be finite");
+  params.sampling.validate();
   for (const int32_t token : params.prompt) {
     require(token >= 0 && token < model.vocab_size, "a prompt token is outside the vocabulary");
   }

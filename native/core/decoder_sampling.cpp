@@ -84,7 +84,7 @@ bool Decoder::draw_step(const StepBatch& batch) {
   for (const auto& [request, branch] : scheduler_.samples()) {
     const RequestParams& params = request->params;
     const SamplerParams& sampling = params.sampling;
-    if (params.logprobs >= 0 || !params.logit_bias.empty() || sampling.penalises()) return false;
+    if (params.logprobs >= 0 || !params.logit_bias.empty() || !sampling.fit_token_draw()) return false;
     TokenDraw& draw = draws_.emplace_back();
     draw.temperature = sampling.temperature;
     draw.top_p = sampling.top_p;

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "common/error.h"
+
 namespace apar {
 namespace {
 
@@ -74,6 +76,19 @@ uint64_t root_key(uint32_t seed) {
 }
 uint64_t child_key(uint64_t key, int32_t position) {
   return mix(key + 2 * static_cast<uint64_t>(position) + 1);
+}
+
+void SamplerParams::validate() const {
+  const auto require = [](bool good, const char* what) {
+    if (!good) throw Error(ErrorCode::invalid_request, what);
+  };
+  require(temperature >= 0.0f, "temperature must not be negative");
+  require(top_p > 0.0f && top_p <= 1.0f, "top_p must be in (0, 1]");
+  require(min_p >= 0.0f && min_p <= 1.0f, "min_p must be in [0, 1]");
+  require(top_k >= 0, "top_k must not be negative");
+  require(repetition_penalty > 0.0f, "repetition_penalty must be positive");
+  require(std::isfinite(frequency_penalty), "frequency_penalty must be finite");
+  require(std::isfinite(presence_penalty), "presence_penalty must be finite");
 }
 
 Sampler::Sampler(int32_t vocab_size) : seen_(static_cast<size_t>(vocab_size), 0) {

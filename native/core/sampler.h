@@ -23,6 +23,10 @@ struct SamplerParams {
   bool penalises() const {
     return repetition_penalty != 1.0f || frequency_penalty != 0.0f || presence_penalty != 0.0f;
   }
+  // Whether a TokenDraw has all of them, so that the device can sample (docs/adr/0010).
+  bool fit_token_draw() const { return !penalises(); }
+  // Throws Error{invalid_request}.
+  void validate() const;
 };
 
 // Samples token ids from logits. The result depends only on the logits, the key and the position, so the text
