@@ -37,7 +37,7 @@ class HostModel final : public Model {
   void draw(const StepBatch& batch, std::span<const TokenDraw>, std::span<DrawnToken> drawn) override {
     const double begin = now_s();
     check_batch(batch, drawn.size() * kVocab, {kVocab, kBlocks, kRows, kContext});
-    work_.build(batch, 1, cuda::AttentionWork::max_parts(kRows, kContext));
+    work_.build(batch, 1, cuda::AttentionWork::max_partials(kRows, kContext));
     cuda::write_step(batch, work_, words_);
     pinned_.resize(words_.size());
     std::memcpy(pinned_.data(), words_.data(), words_.size() * sizeof(int32_t));

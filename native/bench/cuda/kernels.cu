@@ -120,12 +120,12 @@ LayerSize parse_layer(const std::string& name) {
   throw Error(ErrorCode::invalid_config, "a layer is qkv or down, not " + name);
 }
 
-void time_gemm(GemmChoice choice, WeightFormat format, const std::string& layer,
+void time_gemm(GemmBackend backend, WeightFormat format, const std::string& layer,
                const std::vector<int32_t>& all_rows) {
   const auto [outs, in] = parse_layer(layer);
   const auto device = open_cuda_device();
   const DeviceInfo& info = device->info();
-  const auto lt = format == WeightFormat::bf16 ? CublasLt::open(*device, choice) : nullptr;
+  const auto lt = format == WeightFormat::bf16 ? CublasLt::open(*device, backend) : nullptr;
   if (lt) lt->reserve(int64_t{outs} * in);
   const size_t bytes = tiled_bytes(outs, in, format);
   const int32_t launches = launches_of(bytes);
@@ -142,14 +142,14 @@ void time_gemm(GemmChoice choice, WeightFormat format, const std::string& layer,
   call.in = in;
   call.x_bf16 = static_cast<const uint16_t*>(random_bytes(*device, size_t{2} * max_rows * in));
   const GemmScratch scratch =
-      most_gemm_scratch(max_rows, {info.multiprocessors, info.capability, choice, lt != nullptr});
+      max_gemm_scratch(max_rows, {info.multiprocessors, info.capability, backend, lt != nullptr});
   call.partials = static_cast<float*>(device->allocate(std::max<size_t>(4, 4 * scratch.partials), "bench"));
   call.arrived = static_cast<int32_t*>(device->allocate(std::max<size_t>(4, 4 * scratch.arrived), "bench"));
   auto* const out = static_cast<float*>(device->allocate(size_t{4} * max_rows * outs, "bench"));
   for (const int32_t rows : all_rows) {
     call.rows = rows;
     const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(in, kTileInputs), format,
-                                    {info.multiprocessors, info.capability, choice, lt != nullptr});
+                                    {info.multiprocessors, info.capability, backend, lt != nullptr});
     const double seconds = median_seconds(*device, launches, [&](int32_t i) {
       call.projections[0] = {weights[i], out, outs, 0};
       plan.kernel == GemmKernel::cublaslt ? lt->multiply(call)
@@ -167,7 +167,7 @@ void time_attention(const std::string& sharing, int32_t rows) {
   const test::TreeBatch tree = test::fan_batch(kShared, kOwn, rows);
   const HeadShape shape = {kHeads, kHeads, kHeadDim};
   AttentionWork work(parse_sharing(sharing), attention_bytes(1, kHeadDim, KvFormat::bf16));
-  work.build(tree.batch(), 1, AttentionWork::max_parts(rows, kShared + kOwn));
+  work.build(tree.batch(), 1, AttentionWork::max_partials(rows, kShared + kOwn));
   std::vector<int32_t> words;
   write_step(tree.batch(), work, words);
   auto* const pinned = device->allocate_pinned(words.size() * 4);
@@ -179,16 +179,16 @@ void time_attention(const std::string& sharing, int32_t rows) {
   std::vector<KvLayer> layers;
   for (int32_t i = 0; i < launches; ++i)
     layers.push_back({random_bytes(*device, pool), random_bytes(*device, pool), KvFormat::bf16});
-  const size_t width = size_t{1} * kHeads * kHeadDim, parts = work.num_parts();
+  const size_t width = size_t{1} * kHeads * kHeadDim, partials = work.num_partials();
   const auto* const q = static_cast<const float*>(random_bytes(*device, 4 * rows * width));
-  const AttentionParts partial = {static_cast<float*>(device->allocate(4 * parts * width, "bench")),
-                                  static_cast<float*>(device->allocate(8 * parts * kHeads, "bench"))};
+  const AttentionPartials results = {static_cast<float*>(device->allocate(4 * partials * width, "bench")),
+                                     static_cast<float*>(device->allocate(8 * partials * kHeads, "bench"))};
   auto* const out = static_cast<float*>(device->allocate(4 * rows * width, "bench"));
   auto* const out_bf16 = static_cast<uint16_t*>(device->allocate(2 * rows * width, "bench"));
   const AttentionGrid grid = attention_mma_grid(shape, KvFormat::bf16);
   const double seconds = median_seconds(*device, launches, [&](int32_t i) {
-    attention_mma(device->stream(), step, shape, q, layers[i], partial, grid);
-    attention_merge(device->stream(), step, rows, shape, partial, out, out_bf16);
+    attention_mma(device->stream(), step, shape, q, layers[i], results, grid);
+    attention_merge(device->stream(), step, rows, shape, results, out, out_bf16);
   });
   print("attention " + sharing, rows, seconds, 4.0 * (kShared + rows * kOwn) * width,
         4.0 * rows * (kShared + kOwn) * width);
@@ -227,7 +227,7 @@ std::vector<int32_t> parse_rows(int count, char** words, int first) {
 void run(int count, char** words) {
   const std::string kind = count > 1 ? words[1] : "";
   if (kind == "gemm" && count > 5) {
-    time_gemm(parse_gemm_choice(words[2]), parse_weight_format(words[3]), words[4],
+    time_gemm(parse_gemm_backend(words[2]), parse_weight_format(words[3]), words[4],
               parse_rows(count, words, 5));
   } else if (kind == "attention" && count > 3) {
     for (const int32_t rows : parse_rows(count, words, 3)) time_attention(words[2], rows);

@@ -37,7 +37,7 @@ STAND_INS: Dict[str, str] = {
 }
 FORECAST = {"sanitizer": 8, "test": 0.8, "open": 9, "case": 1.2, "kernel": 2}  # seconds of a program, a test case, a case
 AT_ONCE = {name: 0 for name in FORECAST}
-RED_CASE = "sums in parts"
+RED_CASE = "split sums"
 
 
 def write_stand_ins(folder: Path, programs: Path, seconds: Dict[str, float], red: bool) -> None:

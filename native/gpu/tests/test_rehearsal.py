@@ -47,7 +47,7 @@ class Rehearsal(unittest.TestCase):
     def test_what_is_red_is_diagnosed_at_once_and_again_in_phase_2(self):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            case = "test_cuda_gemm: packed products: sums in parts, by several blocks and by one in turn"
+            case = "test_cuda_gemm: packed products: split sums, by several blocks and by one block"
             for what, part in [("1", "parity"), ("red kernels", "red")]:
                 lines, ends = self.rehearse(what, folder, red=True)
                 mine = [line for line in lines if line["part"] == part and line["case"] == case]
