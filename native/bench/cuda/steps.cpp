@@ -28,7 +28,7 @@ using bench::now_s;
 
 namespace {
 
-constexpr int32_t kWarmUpSteps = 3;  // the second one records the graph
+constexpr int32_t kWarmUpSteps = 3;  // the second one captures the graph
 constexpr size_t kMinSamples = 5;
 constexpr int32_t kMinFillRows = 2048;  // of a step that fills the KV pool
 
@@ -49,7 +49,7 @@ class Tree {
 
   int32_t num_blocks() const { return num_blocks_; }
 
-  // Owns what its batch refers to.
+  // Owns the data that its batch refers to.
   struct Step {
     std::vector<int32_t> tokens, positions, slots, path, logit_rows;
     std::vector<SequenceRows> sequences;
@@ -97,7 +97,7 @@ class Tree {
     for (int32_t i = 0; i < tokens; i += kBlockTokens) blocks.push_back(num_blocks_++);
     lengths_.push_back(tokens);
   }
-  // The last `rows` of the first `end` tokens of a node.
+  // Adds the last `rows` of the first `end` tokens of a node to a step.
   void add_sequence(Step& step, int32_t node, int32_t end, int32_t rows) const {
     const int32_t first = node == 0 ? 0 : shared_;
     const auto path_begin = static_cast<int32_t>(step.path.size());

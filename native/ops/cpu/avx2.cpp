@@ -12,7 +12,7 @@ struct Ints {
   __m256i v;
 
   static Ints load(const std::byte* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
-  // The 4 bytes at p in every lane.
+  // Copies the 4 bytes at p to every lane.
   static Ints broadcast(const std::byte* p) {
     int32_t bytes;
     __builtin_memcpy(&bytes, p, sizeof(bytes));
@@ -55,7 +55,7 @@ struct Vec {
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23))};
   }
-  // x, or zero in the lanes where test < bound.
+  // x, but zero in the lanes where test < bound.
   static Vec zero_below(Vec x, Vec test, float bound) {
     return {_mm256_and_ps(_mm256_cmp_ps(test.v, _mm256_set1_ps(bound), _CMP_NLT_UQ), x.v)};
   }
@@ -146,12 +146,7 @@ Ints dot_u4s8(Ints sum, Ints w, Ints x) {
   return {_mm256_add_epi32(sum.v, products)};
 }
 
-#include "ops/cpu/simd_attention.inl"
-#include "ops/cpu/simd_elementwise.inl"
-#include "ops/cpu/simd_matmul.inl"
-#include "ops/cpu/simd_packed.inl"
-// After the kernels that it lists.
-#include "ops/cpu/kernel_table.inl"
+#include "ops/cpu/simd_kernels.inl"
 
 }  // namespace
 

@@ -22,12 +22,7 @@ Ints dot_u4s8(Ints sum, Ints w, Ints x) {
   return dot_u8s8(sum, w, x);
 }
 
-#include "ops/cpu/simd_attention.inl"
-#include "ops/cpu/simd_elementwise.inl"
-#include "ops/cpu/simd_matmul.inl"
-#include "ops/cpu/simd_packed.inl"
-// After the kernels that it lists.
-#include "ops/cpu/kernel_table.inl"
+#include "ops/cpu/simd_kernels.inl"
 
 }  // namespace
 

@@ -4,7 +4,7 @@ struct Ints {
   __m512i v;
 
   static Ints load(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
-  // The 4 bytes at p in every lane.
+  // Copies the 4 bytes at p to every lane.
   static Ints broadcast(const std::byte* p) {
     int32_t bytes;
     __builtin_memcpy(&bytes, p, sizeof(bytes));
@@ -51,7 +51,7 @@ struct Vec {
     const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23))};
   }
-  // x, or zero in the lanes where test < bound.
+  // x, but zero in the lanes where test < bound.
   static Vec zero_below(Vec x, Vec test, float bound) {
     return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test.v, _mm512_set1_ps(bound), _CMP_NLT_UQ), x.v)};
   }

@@ -16,7 +16,7 @@ namespace apar::cpu {
 // Ops on the host. This class splits the work over threads; the Kernels of one instruction set compute it.
 class CpuOps final : public Ops {
  public:
-  // threads in [1, 256]. Throws Error{unavailable} (isa, kv_format), Error{out_of_memory}.
+  // threads in [1, 256]. Throws Error{unavailable} for an unsupported isa or kv_format, Error{out_of_memory}.
   CpuOps(const OpsConfig& config, Isa isa, int32_t threads);
 
   std::string device() const override;

@@ -1,6 +1,7 @@
-// The kernel table of one instruction set. Each instruction set's file includes it at the end of its
-// anonymous namespace, where the functions below are that file's own. Kernels has no default values: a file
-// that lacks one of the functions, and a kernel of kernels.h that is not listed here, do not compile.
+// The kernel table of one instruction set. The file of each instruction set includes it at the end of its
+// anonymous namespace, so that the names below are that file's own functions. The members of Kernels have no
+// default values: a file that lacks one of the functions does not compile, and neither does a table that
+// lacks a kernel of kernels.h.
 
 constexpr Kernels kKernels = {
     .matmul_f32 = matmul_f32,

@@ -18,7 +18,7 @@ struct MatmulRange {
   int64_t y_stride = 0;  // floats between rows of y
 };
 
-// The same with packed weights: the panels [begin, end).
+// The same for packed weights: the outputs of the panels [begin, end).
 struct PanelRange {
   int64_t rows = 0;
   int64_t in = 0;

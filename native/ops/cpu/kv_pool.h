@@ -12,7 +12,7 @@ namespace apar::cpu {
 // K and V of all layers: per layer [block][kv_head], each laid out as kernels.h describes.
 class KvPool {
  public:
-  // Throws Error{unavailable} for a format that is not the CPU's, Error{out_of_memory}.
+  // Throws Error{unavailable} for a format that the CPU does not support, Error{out_of_memory}.
   explicit KvPool(const OpsConfig& config)
       : head_dim_(config.head_dim),
         value_stride_(value_stride(config.head_dim)),

@@ -1,6 +1,6 @@
-// Attention over one KV block with Vec and Ints of the file that includes it inside an anonymous namespace:
-// avx2.cpp, avx512.cpp and avx512_bf16.cpp. A score is one chain of operations over the dimensions, in the
-// lane of its token. A sum of values is one chain over the tokens, in the lane of its dimension.
+// Attention over one KV block with Vec and Ints (simd_kernels.inl). A score is one chain of operations over
+// the dimensions, in the lane of its token. A sum of values is one chain over the tokens, in the lane of its
+// dimension.
 
 constexpr int64_t kScoreTile = 8;
 constexpr int64_t kQueryTile = Vec::kValueQueries;

@@ -1,5 +1,5 @@
-// Norm, activation and softmax with Vec of the file that includes it inside an anonymous namespace: avx2.cpp,
-// avx512.cpp and avx512_bf16.cpp. A partial vector at the end goes through the same operations as a full one.
+// Norm, activation and softmax with Vec (simd_kernels.inl). A partial vector at the end goes through the same
+// operations as a full one.
 
 // Calls body(i, lanes) for every vector of [0, count). Only the last may have lanes < kLanes.
 template <class Body>

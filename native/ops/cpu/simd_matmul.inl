@@ -1,5 +1,4 @@
-// Matrix product with row-major f32 weights, with Vec of the file that includes it inside an anonymous
-// namespace: avx2.cpp, avx512.cpp and avx512_bf16.cpp.
+// Matrix product with row-major f32 weights, with Vec (simd_kernels.inl).
 //
 // Every y[row][out] is one chain of operations: lane l sums the products of the elements i with i % kLanes ==
 // l in ascending order (the last, partial vector included), then a fixed tree adds the lanes. The size of a

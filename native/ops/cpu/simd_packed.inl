@@ -1,5 +1,4 @@
-// Products with packed weights (packed.h), with Vec and Ints of the file that includes it inside an anonymous
-// namespace: avx2.cpp, avx512.cpp and avx512_bf16.cpp.
+// Products with packed weights (packed.h), with Vec and Ints (simd_kernels.inl).
 //
 // Every y[row][out] is one chain of operations over the inputs in ascending order, in the lane of its output:
 // over pairs for bf16, over groups of 32 for int8 and int4. Its bits depend neither on the number of rows

@@ -61,7 +61,7 @@ void progress();
 void fail(const char* what);
 bool check_shared(const void* at, size_t bytes, size_t alignment);
 
-// Asynchronous copies of the running thread.
+// The asynchronous copies of the running thread (cp.async).
 void copy_async(void* shared, const void* global, size_t bytes, bool valid);
 void copy_commit();
 void copy_wait(int groups_left);
