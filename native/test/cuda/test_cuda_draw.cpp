@@ -120,7 +120,7 @@ TEST_CASE("each token is sampled for its share of the interval from 0 to 1") {
   }
 }
 
-TEST_CASE("greedy: the smallest id among equal logits, disallowed tokens, and NaN or no finite logit") {
+TEST_CASE("greedy: the smallest id among equal logits, masked tokens, and NaN or no finite logit") {
   const auto device = open_test_device();
   constexpr int32_t vocab = 600;
   std::vector<float> logits(4 * vocab, 1.0f);

@@ -33,15 +33,15 @@ struct Shared {
 struct Row {
   const float* logits;
   int32_t vocab;
-  int32_t never, refused;  // disallowed token ids, or -1
-  float max;               // the largest allowed logit
+  int32_t never, refused;  // masked token ids, or -1
+  float max;               // the largest logit that is not masked
   float temperature, min_p;
   uint32_t last_key;  // 0 if no candidate has been removed
   int32_t last_id;
 
-  __device__ bool disallowed(int32_t id) const { return id == never || id == refused; }
+  __device__ bool is_masked(int32_t id) const { return id == never || id == refused; }
   __device__ float weight(int32_t id) const {
-    if (disallowed(id)) return 0;
+    if (is_masked(id)) return 0;
     const float value = expf((logits[id] - max) / temperature);
     return value >= min_p ? value : 0;
   }
@@ -205,8 +205,8 @@ struct WeighKept {
   __device__ Weight of(float weight) const { return fixed_point(weight); }
 };
 
-// The allowed token with the largest logit, the smallest id among equals. Returns -1 if no allowed logit is
-// finite or any logit is NaN.
+// The token with the largest logit that is not masked, the smallest id among equals. Returns -1 if no such
+// logit is finite or any logit is NaN.
 __device__ inline int32_t argmax(Shared& shared, const Row& row) {
   float best = -INFINITY;
   int32_t best_id = -1;
@@ -214,7 +214,7 @@ __device__ inline int32_t argmax(Shared& shared, const Row& row) {
   for (int32_t id = threadIdx.x; id < row.vocab; id += kThreads) {
     const float logit = row.logits[id];
     has_nan |= logit != logit;
-    if (!row.disallowed(id) && logit > best) {
+    if (!row.is_masked(id) && logit > best) {
       best = logit;
       best_id = id;
     }
