@@ -1,28 +1,25 @@
-// What the machine's memory gives to plain reading: the floor of every decoding step, measured beside it.
+// Measures the memory bandwidth of plain reads. It sets the floor of every decoding step.
 //   build/release/bench/bench_bandwidth [threads] [mebibytes] [seconds]
-// One JSON line: {"threads", "bytes", "gb_per_s" (median), "best_gb_per_s"}. Buffers larger than the caches
-// measure memory, smaller ones the cache.
+// Prints one JSON line: {"threads", "bytes", "gb_per_s" (median), "best_gb_per_s"}. A buffer larger than the
+// caches measures memory, a smaller one measures a cache.
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
+#include "bench/clock.h"
 #include "ops/cpu/memory.h"
 #include "ops/cpu/thread_pool.h"
 
 using namespace apar;
+using bench::now_s;
 
 namespace {
 
 constexpr int64_t kPieceBytes = 256 * 1024;
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// Eight chains, so that the additions are never what limits it; the compiler makes vectors of them.
+// Independent sums, which the compiler vectorizes, so that the additions never limit the speed.
 uint64_t read_all(const uint64_t* words, int64_t count) {
   uint64_t sums[32] = {};
   for (int64_t i = 0; i + 32 <= count; i += 32) {

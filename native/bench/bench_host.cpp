@@ -1,30 +1,27 @@
-// The host's part of a CUDA step, without a device: planning, the batch's check, the attention's work list,
-// the upload buffer, and what becomes of the drawn tokens. One JSON line per number of branches of a prompt
-// of 450 tokens, as they come when every branch forks in turn. Nothing of it overlaps the device
+// Times the host's part of a CUDA step without a device: scheduling, the check of the batch, the attention
+// work list, the upload buffer, and the handling of the sampled tokens. Prints one JSON line per number of
+// branches of a prompt of 450 tokens, where the branches fork in turn. None of this work overlaps the device
 // (docs/adr/0016).
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <limits>
 #include <vector>
 
+#include "bench/clock.h"
 #include "core/decoder.h"
 #include "model/batch_check.h"
 #include "ops/cuda/step/attention_work.h"
 #include "ops/cuda/step/step_buffer.h"
 
 using namespace apar;
+using bench::now_s;
 
 namespace {
 
 constexpr int32_t kVocab = 32000, kBlocks = 40000, kRows = 1024, kContext = 4096, kPrompt = 450;
 constexpr int32_t kFork = 5, kChild = 6, kEnd = 7;
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// Does what CudaOps does on the host, and draws tokens that fork while `forks`.
+// Does the host work of CudaOps, and returns tokens that fork while `forks` is set.
 class HostModel final : public Model {
  public:
   HostModel() {
@@ -40,7 +37,7 @@ class HostModel final : public Model {
   void draw(const StepBatch& batch, std::span<const TokenDraw>, std::span<DrawnToken> drawn) override {
     const double begin = now_s();
     check_batch(batch, drawn.size() * kVocab, {kVocab, kBlocks, kRows, kContext});
-    work_.build(batch, 1, cuda::AttentionWork::max_parts(kRows, kContext));
+    work_.build(batch, 1, cuda::AttentionWork::max_partials(kRows, kContext));
     cuda::write_step(batch, work_, words_);
     pinned_.resize(words_.size());
     std::memcpy(pinned_.data(), words_.data(), words_.size() * sizeof(int32_t));
@@ -52,7 +49,7 @@ class HostModel final : public Model {
   }
 
   bool forks = true;
-  double seconds = 0;  // in here
+  double seconds = 0;  // spent in draw()'s host work
 
  private:
   ModelConfig config_;
@@ -61,7 +58,7 @@ class HostModel final : public Model {
   int32_t drawn_ = 0;
 };
 
-void bench(int32_t branches) {
+void run(int32_t branches) {
   HostModel model;
   Decoder decoder(model, {{kFork, kChild, {kEnd}}, kRows, 512});
   RequestParams params;
@@ -91,5 +88,5 @@ void bench(int32_t branches) {
 }  // namespace
 
 int main() {
-  for (const int32_t branches : {1, 32, 128, 350}) bench(branches);
+  for (const int32_t branches : {1, 32, 128, 350}) run(branches);
 }

@@ -1,9 +1,10 @@
-// A whole forward pass on a Llama of random bf16 weights, one JSON line with where the time goes:
+// Times the forward pass of a Llama with random bf16 weights and prints one JSON line with the time of each
+// operation:
 //   build/release/bench/bench_model 15M|110M|1.1B f32|bf16|int8|int4 CASE [seconds] [threads]
-// CASE: single (one branch from 8 tokens on), prefill (512 tokens at once), or BRANCHESxSHARED such as 8x500
-// (branches that decode after one shared prompt). The weights lie in the temporary folder afterwards.
+// CASE: single (one branch that decodes after 8 tokens), prefill (512 tokens at once), or BRANCHESxSHARED
+// such as 8x500 (branches that decode after one shared prompt). The weights stay in the temporary folder for
+// later runs.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -11,17 +12,16 @@
 #include <fstream>
 #include <vector>
 
+#include "bench/clock.h"
 #include "bench/profiled_ops.h"
+#include "bench/random_bits.h"
 #include "model/llama.h"
 #include "ops/cpu/cpu_ops.h"
 
 using namespace apar;
+using bench::now_s;
 
 namespace {
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 ModelConfig shape_of(const std::string& name) {
   ModelConfig shape = {.vocab_size = 32000, .context_tokens = 4096, .tie_word_embeddings = true};
@@ -44,14 +44,9 @@ ModelConfig shape_of(const std::string& name) {
   return shape;
 }
 
-// Random signs and mantissas, one exponent: nothing in a kernel's time depends on more.
 void write_random(const std::string& path, int64_t count) {
   std::vector<uint16_t> values(size_t{1} << 20);
-  uint32_t state = 1;
-  for (uint16_t& value : values) {
-    state = state * 1664525u + 1013904223u;
-    value = static_cast<uint16_t>(((state >> 16) & 0x807fu) | 0x3c80u);
-  }
+  bench::fill_random_bf16(values);
   std::ofstream out(path + ".part", std::ios::binary);
   for (int64_t left = count; left > 0; left -= static_cast<int64_t>(values.size()))
     out.write(reinterpret_cast<const char*>(values.data()),
@@ -92,7 +87,8 @@ WeightTable random_weights(const ModelConfig& config, const std::string& name) {
   return table;
 }
 
-// One prompt in node 0, then branches with a node of their own each. Blocks are dealt out in order.
+// A prompt in node 0 and a node of its own for each branch below it. Nodes get their blocks in ascending
+// order.
 class Tree {
  public:
   Tree(Model& model, int32_t shared, int32_t branches) : model_(model), shared_(shared) {
@@ -120,7 +116,7 @@ class Tree {
                    std::span(logits_).first(model_.config().vocab_size));
   }
 
-  // The token after `done` own tokens of every branch.
+  // Computes one token of every branch, each of which already has `done` tokens of its own.
   void decode(int32_t done) {
     const auto branches = static_cast<int32_t>(blocks_.size()) - 1;
     std::vector<int32_t> tokens(branches, 17 + done), positions(branches, shared_ + done), slots, path, all;

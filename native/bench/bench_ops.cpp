@@ -1,27 +1,25 @@
-// Matrix products of one layer's shape for every instruction set, one JSON line per case:
+// Times matrix products of one layer's shape with every instruction set and prints one JSON line per case:
 //   build/release/bench/bench_ops [threads] [outs] [in] [milliseconds per case]
-// Several matrices take turns so that the weights come from memory, as in a model larger than the caches.
+// Successive calls use different matrices, so that the weights come from memory, as in a model that is larger
+// than the caches.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
+#include "bench/clock.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/cpu/packed.h"
 
 using namespace apar;
+using bench::now_s;
 
 namespace {
 
 constexpr int64_t kWeightBytes = int64_t{192} << 20;
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-void bench(cpu::Isa isa, WeightFormat format, int32_t threads, int32_t rows, int64_t outs, int64_t in,
-           double seconds) {
+void run(cpu::Isa isa, WeightFormat format, int32_t threads, int32_t rows, int64_t outs, int64_t in,
+         double seconds) {
   const OpsConfig config = {.num_layers = 1,
                             .num_heads = 1,
                             .num_kv_heads = 1,
@@ -35,7 +33,7 @@ void bench(cpu::Isa isa, WeightFormat format, int32_t threads, int32_t rows, int
   for (size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(i % 251) * 1e-3f;
   const int64_t bytes =
       format == WeightFormat::f32 ? outs * in * 4 : cpu::panels(outs) * cpu::panel_bytes(format, in);
-  std::vector<std::vector<float>> copies;  // f32 is used where it lies
+  std::vector<std::vector<float>> copies;  // of f32 weights, which CpuOps reads in place
   std::vector<Linear> layers;
   for (int64_t total = 0; total < kWeightBytes; total += bytes) {
     if (format == WeightFormat::f32) copies.push_back(weights);
@@ -78,6 +76,6 @@ int main(int argc, char** argv) {
     for (const WeightFormat format :
          {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4})
       for (const int32_t rows : {1, 8, 32, 512})
-        if (isa != cpu::Isa::reference || rows <= 8) bench(isa, format, threads, rows, outs, in, seconds);
+        if (isa != cpu::Isa::reference || rows <= 8) run(isa, format, threads, rows, outs, in, seconds);
   }
 }

@@ -11,7 +11,7 @@
 
 namespace apar::bench {
 
-// Passes every operation on and adds up what each kind takes, in seconds.
+// Forwards every operation to `ops` and adds its seconds to the sum of its kind.
 class ProfiledOps final : public Ops {
  public:
   ProfiledOps(std::unique_ptr<Ops> ops, std::map<std::string, double>& seconds)

@@ -12,8 +12,7 @@
 
 namespace apar {
 
-// What a device needs to know before the first step: the attention's shape and the size of the KV pool it
-// holds.
+// What a device needs to know before the first step: the shape of the attention and the size of its KV pool.
 struct OpsConfig {
   int32_t num_layers = 0;
   int32_t num_heads = 0;
@@ -26,7 +25,7 @@ struct OpsConfig {
   int32_t max_context = 0;  // tokens a row may attend to
   int64_t max_inputs = 0;   // of any linear layer
   bool time_steps = false;  // for Ops::step_seconds()
-  // What only devices that share a model need.
+  // Only devices that share a model use these.
   int32_t hidden_size = 0;
   int32_t intermediate_size = 0;
   int32_t vocab_size = 0;
@@ -38,8 +37,7 @@ struct Projection {
   float* y = nullptr;
 };
 
-// The operations of a Llama forward pass on one device, with the KV pool, whose layout is the device's own
-// affair.
+// The operations of a Llama forward pass on one device, which also owns the KV pool and chooses its layout.
 //
 // Activations are f32, row-major, without padding, in memory from allocate(). Every operation treats its rows
 // independently: the bits of a row depend neither on the other rows of the call, nor on the number of
@@ -50,30 +48,30 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  // For people: "cpu avx512 x2".
+  // A name for display, such as "cpu avx512 x2".
   virtual std::string device() const = 0;
 
-  // `count` zeroed floats on the device, rows of `axis` of the model, freed with this object. Throws
-  // Error{out_of_memory}.
+  // Allocates `count` zeroed floats on the device, for rows along `axis` of the model. They are freed with
+  // this object. Throws Error{out_of_memory}.
   virtual float* allocate(size_t count, Axis axis) = 0;
 
-  // A vector (f32) or an embedding table (f32 or bf16) where this device can read it: the CPU reads the
-  // host's memory, which must outlive this object.
+  // Makes a vector (f32) or an embedding table (f32 or bf16) readable for this device and returns where. The
+  // CPU reads the host's memory in place, so that memory must outlive this object.
   virtual Matrix place(const Matrix& host) = 0;
 
-  // A linear layer, whose outputs and inputs are the model's `axes`, as this device multiplies with it:
-  // packed, converted or quantised from any dtype, freed with this object. The CPU reads f32 weights in f32
-  // where they are; the host's memory must outlive this object. Throws Error{out_of_memory},
-  // Error{unavailable} for a format that the device lacks.
+  // Brings a linear layer, whose outputs and inputs lie along `axes` of the model, into the form that this
+  // device multiplies with: packed, converted or quantised from any dtype, freed with this object. The CPU
+  // reads f32 weights for format f32 in place, so the host's memory must outlive this object. Throws
+  // Error{out_of_memory}, and Error{unavailable} for a format that the device lacks.
   virtual Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) = 0;
 
-  // Names the layout of place_linear()'s data, version included, if it is `packed_bytes` of host memory that
-  // another process may use as they are (at a multiple of 64 bytes); "" if not.
+  // The name and version of the layout of place_linear()'s data, if that data is packed_bytes() of host
+  // memory which another process can use unchanged (at a multiple of 64 bytes); "" if not.
   virtual std::string packed_layout() const { return ""; }
   virtual size_t packed_bytes(WeightFormat /*format*/, int64_t /*rows*/, int64_t /*cols*/) const { return 0; }
 
-  // Starts a step; the batch stays valid and unchanged until its last operation. Builds the attention's work
-  // list.
+  // Starts a step and builds the attention work list. The batch must stay valid and unchanged until the
+  // step's last operation.
   virtual void begin_step(const StepBatch& batch) = 0;
 
   // x[rows, table.cols] = table[token of each row].
@@ -84,7 +82,7 @@ class Ops {
   virtual void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width,
                         float eps, float* out) = 0;
 
-  // Several linear layers of the same input, each w.cols wide.
+  // Several linear layers with the same input x[rows, w.cols].
   virtual void matmul(const float* x, int32_t rows, std::span<const Projection> projections) = 0;
 
   // Rotates q[rows, num_heads * head_dim] in place and k[rows, num_kv_heads * head_dim] by the rows'
@@ -93,7 +91,8 @@ class Ops {
   virtual void rope_and_store(int32_t layer, float* q, float* k, const float* v) = 0;
 
   // out[rows, num_heads * head_dim] = softmax(q · K^T / sqrt(head_dim)) · V over the row's path; query heads
-  // h * group ... h * group + group - 1 share KV head h. Follows rope_and_store of the same layer and step.
+  // h * group ... h * group + group - 1 share KV head h. Must follow rope_and_store of the same layer and
+  // step.
   virtual void attention(int32_t layer, const float* q, float* out) = 0;
 
   // gate[count] = silu(gate) * up. arXiv 2002.05202.
@@ -102,21 +101,21 @@ class Ops {
   // out[i, width] = x[row_ids[i], width]; out does not overlap x.
   virtual void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) = 0;
 
-  // out[rows, head.rows] = x[rows, head.cols] · head^T, in host memory; returns when it is there.
+  // out[rows, head.rows] = x[rows, head.cols] · head^T, in host memory. Returns when the copy is complete.
   virtual void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) = 0;
 
-  // Ends a step that hands out nothing: it is on its way, and the caller goes on. logits() and draw_tokens()
-  // end theirs themselves.
+  // Ends a step without logits and without sampled tokens. Does not wait for the device. logits() and
+  // draw_tokens() end their steps themselves.
   virtual void end_step() {}
 
-  // How long the device took for the last step that handed something out, by its own clock, to the last
-  // kernel: from the first launch, of a replayed graph from the graph's. 0 unless OpsConfig::time_steps, and
-  // where the host is the device.
+  // The device's own time for the last step that ended with logits() or draw_tokens(): from its first launch,
+  // or from the launch of a replayed graph, to the end of its last kernel. 0 unless OpsConfig::time_steps is
+  // set, and 0 on the CPU.
   virtual double step_seconds() { return 0; }
 
-  // Whether draw_tokens() is there. On the CPU it would save nothing.
+  // Whether this device implements draw_tokens(). The CPU does not: it would save no copy.
   virtual bool draws_tokens() const { return false; }
-  // In place of logits(): draws a token per row where the logits are. Same sizes: rows, draws, drawn.
+  // Replaces logits(): samples a token per row on the device. `draws` and `drawn` have `rows` elements.
   virtual void draw_tokens(const float* /*x*/, int32_t /*rows*/, const Linear& /*head*/,
                            std::span<const TokenDraw> /*draws*/, std::span<DrawnToken> /*drawn*/) {}
 };

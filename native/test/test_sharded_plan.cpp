@@ -52,7 +52,7 @@ TEST_CASE("the parts of an axis are consecutive and cover it") {
     for (const Axis axis : kAxes) {
       int64_t end = 0;
       for (int32_t rank = 0; rank < ranks; ++rank) {
-        const Range part = plan.part(axis, plan.size(axis), rank);
+        const Range part = plan.shard(axis, plan.size(axis), rank);
         CHECK(part.begin == end);
         CHECK(part.size() >= plan.size(axis) / ranks);
         CHECK(part.size() <= plan.size(axis) / ranks + 1);
@@ -60,8 +60,8 @@ TEST_CASE("the parts of an axis are consecutive and cover it") {
       }
       CHECK(end == plan.size(axis));
     }
-    CHECK(plan.part(Axis::whole, 77, ranks - 1).begin == 0);
-    CHECK(plan.part(Axis::whole, 77, ranks - 1).end == 77);
+    CHECK(plan.shard(Axis::whole, 77, ranks - 1).begin == 0);
+    CHECK(plan.shard(Axis::whole, 77, ranks - 1).end == 77);
   }
 }
 
@@ -74,8 +74,8 @@ TEST_CASE("a rank has whole heads and the KV heads that its query heads use") {
       const int32_t group = config.num_heads / kv_heads;
       for (int32_t rank = 0; rank < ranks; ++rank) {
         const OpsConfig mine = plan.config_of(rank);
-        const Range heads = plan.part(Axis::heads, plan.size(Axis::heads), rank);
-        const Range kv = plan.part(Axis::kv_heads, plan.size(Axis::kv_heads), rank);
+        const Range heads = plan.shard(Axis::heads, plan.size(Axis::heads), rank);
+        const Range kv = plan.shard(Axis::kv_heads, plan.size(Axis::kv_heads), rank);
         REQUIRE(heads.begin % config.head_dim == 0);
         REQUIRE(kv.begin % config.head_dim == 0);
         CHECK(mine.num_heads == 64 / ranks);
@@ -123,7 +123,7 @@ TEST_CASE("sizes that cannot be divided are refused and the error names the fiel
       "vocab_size", [](OpsConfig& c) { c.vocab_size = 3; }, 4);
   CHECK_THROWS_AS(ShardPlan(llama_70b(), 0), Error);
   const ShardPlan plan(llama_70b(), 2);
-  CHECK_THROWS_AS(plan.part(Axis::heads, 4096, 0), Error);
+  CHECK_THROWS_AS(plan.shard(Axis::heads, 4096, 0), Error);
   CHECK_THROWS_AS(plan.size(Axis::whole), Error);
 }
 
@@ -131,18 +131,18 @@ TEST_CASE("parts of a matrix") {
   std::vector<float> values(6 * 10);
   std::iota(values.begin(), values.end(), 0.0f);
   const Matrix host = {values.data(), DType::f32, 6, 10};
-  const MatrixPart rows = part_of(host, {2, 5}, {0, 10});
+  const MatrixShard rows = shard_of(host, {2, 5}, {0, 10});
   CHECK(rows.copy.empty());  // a view into the whole matrix
   CHECK(rows.matrix.data == values.data() + 20);
   CHECK(rows.matrix.rows == 3);
-  const MatrixPart cols = part_of(host, {0, 6}, {4, 7});
+  const MatrixShard cols = shard_of(host, {0, 6}, {4, 7});
   const auto* const copied = static_cast<const float*>(cols.matrix.data);
   CHECK(cols.matrix.cols == 3);
   for (int row = 0; row < 6; ++row)
     for (int col = 0; col < 3; ++col) CHECK(copied[row * 3 + col] == values[row * 10 + col + 4]);
   std::vector<uint16_t> halves(8);
   std::iota(halves.begin(), halves.end(), uint16_t{0});
-  const MatrixPart corner = part_of({halves.data(), DType::bf16, 2, 4}, {1, 2}, {1, 3});
+  const MatrixShard corner = shard_of({halves.data(), DType::bf16, 2, 4}, {1, 2}, {1, 3});
   CHECK(static_cast<const uint16_t*>(corner.matrix.data)[0] == 5);
   CHECK(static_cast<const uint16_t*>(corner.matrix.data)[1] == 6);
 }

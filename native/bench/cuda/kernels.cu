@@ -1,6 +1,7 @@
-// Kernels by themselves at a Llama-7B layer's shapes, one JSON line per number of rows. Times are medians of
-// events around several launches on different data, so that none comes from the L2 cache, replayed from a
-// graph as the engine's steps are. A process times one kind of kernel: a fault in it leaves the others alone.
+// Times single kernels at the shapes of a Llama-7B layer and prints one JSON line per number of rows. A time
+// is the median over CUDA events around several launches, replayed from a graph as in the engine's steps. The
+// launches read different data, so that none of it comes from the L2 cache. A process times one kind of
+// kernel, so that a fault of one kind does not affect the others.
 //
 //   apar_bench_kernels gemm mma|wgmma|cublaslt|auto bf16|f16|fp8|int8|int4 qkv|down ROWS...
 //   apar_bench_kernels attention shared|plain ROWS...    branches of a prompt of 450 tokens, 50 tokens each
@@ -13,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/random_bits.h"
 #include "ops/cuda/attention/attention.h"
 #include "ops/cuda/device/cuda_device.h"
 #include "ops/cuda/device/platform.h"
@@ -29,21 +31,21 @@ using namespace apar::cuda;
 
 namespace {
 
-constexpr int32_t kLeastLaunches = 8, kMostLaunches = 64;  // between two events
+constexpr int32_t kMinLaunches = 8, kMaxLaunches = 64;  // between two events
 constexpr int32_t kSamples = 15;
-constexpr double kWarmUpSeconds = 0.3;  // an idle device has its clocks down
+constexpr double kWarmUpSeconds = 0.3;  // an idle device runs at low clocks
 constexpr int32_t kHeads = 32, kHeadDim = 128, kShared = 450, kOwn = 50;
 
 constexpr int32_t kVocab = 32000;
 
-// So many that their data, `bytes` each, is several times the L2 cache; fewer of little data, which lies in
-// the cache in the engine, too.
+// The number of launches whose data, `bytes` each, fills the L2 cache several times. Small data gets no more
+// than kMaxLaunches: it lies in the cache in the engine, too.
 int32_t launches_of(size_t bytes) {
   int device = 0, cache_bytes = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&cache_bytes, cudaDevAttrL2CacheSize, device), "size of the L2 cache");
   const size_t filling = 4 * static_cast<size_t>(cache_bytes) / bytes + 1;
-  return static_cast<int32_t>(std::clamp<size_t>(filling, kLeastLaunches, kMostLaunches));
+  return static_cast<int32_t>(std::clamp<size_t>(filling, kMinLaunches, kMaxLaunches));
 }
 
 double median_seconds(Device& device, int32_t launches, const std::function<void(int32_t)>& launch) {
@@ -51,7 +53,7 @@ double median_seconds(Device& device, int32_t launches, const std::function<void
   const auto launch_all = [&] {
     for (int32_t i = 0; i < launches; ++i) launch(i);
   };
-  launch_all();  // what a first launch sets up cannot be recorded
+  launch_all();  // a first launch does set-up work that cannot be captured
   device.synchronize();
   device.begin_capture();
   launch_all();
@@ -81,16 +83,12 @@ void copy_on_device(Device& device, void* to, const void* from, size_t bytes) {
       "copy");
 }
 
-// Pseudo-random bytes that are finite numbers as bf16 and as f32, the same ones every kPieceBytes.
+// Pseudo-random numbers that are finite as bf16 and as f32; the same kPieceBytes are repeated.
 void* random_bytes(Device& device, size_t bytes) {
   constexpr size_t kPieceBytes = size_t{16} << 20;
   const size_t piece = std::min(bytes, kPieceBytes);
   auto* const pinned = static_cast<uint16_t*>(device.allocate_pinned(piece));
-  uint32_t state = 1;
-  for (size_t i = 0; i < piece / 2; ++i) {
-    state = state * 1664525u + 1013904223u;
-    pinned[i] = static_cast<uint16_t>(((state >> 16) & 0x807fu) | 0x3c80u);
-  }
+  bench::fill_random_bf16({pinned, piece / 2});
   auto* const data = static_cast<std::byte*>(device.allocate(bytes, "bench"));
   device.upload(data, pinned, piece);
   for (size_t at = piece; at < bytes; at += piece)
@@ -122,12 +120,12 @@ LayerSize parse_layer(const std::string& name) {
   throw Error(ErrorCode::invalid_config, "a layer is qkv or down, not " + name);
 }
 
-void time_gemm(GemmChoice choice, WeightFormat format, const std::string& layer,
+void time_gemm(GemmBackend backend, WeightFormat format, const std::string& layer,
                const std::vector<int32_t>& all_rows) {
   const auto [outs, in] = parse_layer(layer);
   const auto device = open_cuda_device();
   const DeviceInfo& info = device->info();
-  const auto lt = format == WeightFormat::bf16 ? CublasLt::open(*device, choice) : nullptr;
+  const auto lt = format == WeightFormat::bf16 ? CublasLt::open(*device, backend) : nullptr;
   if (lt) lt->reserve(int64_t{outs} * in);
   const size_t bytes = tiled_bytes(outs, in, format);
   const int32_t launches = launches_of(bytes);
@@ -137,21 +135,21 @@ void time_gemm(GemmChoice choice, WeightFormat format, const std::string& layer,
     if (i > 0) copy_on_device(*device, copy, weights[0], bytes);
     weights.push_back(copy);
   }
-  const int32_t most_rows = *std::max_element(all_rows.begin(), all_rows.end());
+  const int32_t max_rows = *std::max_element(all_rows.begin(), all_rows.end());
   GemmCall call;
   call.num_projections = 1;
   call.tiles = tiles_of(outs, kTileOuts);
   call.in = in;
-  call.x_bf16 = static_cast<const uint16_t*>(random_bytes(*device, size_t{2} * most_rows * in));
+  call.x_bf16 = static_cast<const uint16_t*>(random_bytes(*device, size_t{2} * max_rows * in));
   const GemmScratch scratch =
-      most_gemm_scratch(most_rows, {info.multiprocessors, info.capability, choice, lt != nullptr});
+      max_gemm_scratch(max_rows, {info.multiprocessors, info.capability, backend, lt != nullptr});
   call.partials = static_cast<float*>(device->allocate(std::max<size_t>(4, 4 * scratch.partials), "bench"));
   call.arrived = static_cast<int32_t*>(device->allocate(std::max<size_t>(4, 4 * scratch.arrived), "bench"));
-  auto* const out = static_cast<float*>(device->allocate(size_t{4} * most_rows * outs, "bench"));
+  auto* const out = static_cast<float*>(device->allocate(size_t{4} * max_rows * outs, "bench"));
   for (const int32_t rows : all_rows) {
     call.rows = rows;
     const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(in, kTileInputs), format,
-                                    {info.multiprocessors, info.capability, choice, lt != nullptr});
+                                    {info.multiprocessors, info.capability, backend, lt != nullptr});
     const double seconds = median_seconds(*device, launches, [&](int32_t i) {
       call.projections[0] = {weights[i], out, outs, 0};
       plan.kernel == GemmKernel::cublaslt ? lt->multiply(call)
@@ -162,13 +160,14 @@ void time_gemm(GemmChoice choice, WeightFormat format, const std::string& layer,
   }
 }
 
-// Bytes are those of a prompt read once, also where it is not: seconds compare.
+// The reported bytes count the prompt once even where plain attention reads it more often: compare the two by
+// their times.
 void time_attention(const std::string& sharing, int32_t rows) {
   const auto device = open_cuda_device();
   const test::TreeBatch tree = test::fan_batch(kShared, kOwn, rows);
   const HeadShape shape = {kHeads, kHeads, kHeadDim};
   AttentionWork work(parse_sharing(sharing), attention_bytes(1, kHeadDim, KvFormat::bf16));
-  work.build(tree.batch(), 1, AttentionWork::max_parts(rows, kShared + kOwn));
+  work.build(tree.batch(), 1, AttentionWork::max_partials(rows, kShared + kOwn));
   std::vector<int32_t> words;
   write_step(tree.batch(), work, words);
   auto* const pinned = device->allocate_pinned(words.size() * 4);
@@ -180,16 +179,16 @@ void time_attention(const std::string& sharing, int32_t rows) {
   std::vector<KvLayer> layers;
   for (int32_t i = 0; i < launches; ++i)
     layers.push_back({random_bytes(*device, pool), random_bytes(*device, pool), KvFormat::bf16});
-  const size_t width = size_t{1} * kHeads * kHeadDim, parts = work.num_parts();
+  const size_t width = size_t{1} * kHeads * kHeadDim, partials = work.num_partials();
   const auto* const q = static_cast<const float*>(random_bytes(*device, 4 * rows * width));
-  const AttentionParts partial = {static_cast<float*>(device->allocate(4 * parts * width, "bench")),
-                                  static_cast<float*>(device->allocate(8 * parts * kHeads, "bench"))};
+  const AttentionPartials results = {static_cast<float*>(device->allocate(4 * partials * width, "bench")),
+                                     static_cast<float*>(device->allocate(8 * partials * kHeads, "bench"))};
   auto* const out = static_cast<float*>(device->allocate(4 * rows * width, "bench"));
   auto* const out_bf16 = static_cast<uint16_t*>(device->allocate(2 * rows * width, "bench"));
   const AttentionGrid grid = attention_mma_grid(shape, KvFormat::bf16);
   const double seconds = median_seconds(*device, launches, [&](int32_t i) {
-    attention_mma(device->stream(), step, shape, q, layers[i], partial, grid);
-    attention_merge(device->stream(), step, rows, shape, partial, out, out_bf16);
+    attention_mma(device->stream(), step, shape, q, layers[i], results, grid);
+    attention_merge(device->stream(), step, rows, shape, results, out, out_bf16);
   });
   print("attention " + sharing, rows, seconds, 4.0 * (kShared + rows * kOwn) * width,
         4.0 * rows * (kShared + kOwn) * width);
@@ -221,14 +220,14 @@ std::vector<int32_t> parse_rows(int count, char** words, int first) {
   std::vector<int32_t> rows;
   for (int i = first; i < count; ++i) rows.push_back(std::atoi(words[i]));
   if (rows.empty() || *std::min_element(rows.begin(), rows.end()) < 1)
-    throw Error(ErrorCode::invalid_config, "numbers of rows are missing");
+    throw Error(ErrorCode::invalid_config, "the numbers of rows are missing or not positive");
   return rows;
 }
 
 void run(int count, char** words) {
   const std::string kind = count > 1 ? words[1] : "";
   if (kind == "gemm" && count > 5) {
-    time_gemm(parse_gemm_choice(words[2]), parse_weight_format(words[3]), words[4],
+    time_gemm(parse_gemm_backend(words[2]), parse_weight_format(words[3]), words[4],
               parse_rows(count, words, 5));
   } else if (kind == "attention" && count > 3) {
     for (const int32_t rows : parse_rows(count, words, 3)) time_attention(words[2], rows);
@@ -236,7 +235,7 @@ void run(int count, char** words) {
     for (const int32_t rows : parse_rows(count, words, 2)) time_draw(rows);
   } else {
     throw Error(ErrorCode::invalid_config,
-                "what to time: gemm CHOICE FORMAT LAYER ROWS..., "
+                "usage: gemm KERNELS FORMAT LAYER ROWS..., "
                 "attention SHARING ROWS..., draw ROWS...");
   }
 }

@@ -1,47 +1,44 @@
-// Times whole steps of one model on a device, one JSON line per case on standard output.
+// Times whole steps of one model on a device and prints one JSON line per case on standard output.
 //
 // Standard input: a model job (tools/model_job.h), and in any order
 //   seconds S                     per case; at least 5 steps are timed
-//   decode ROWS SHARED OWN        ROWS branches of one prompt of SHARED tokens write their OWN-th token
-//   sample ROWS SHARED OWN T P    the same with temperature T and top_p P, where the device draws tokens
-//   prefill TOKENS                a prompt's TOKENS in one step
-// A step is a forward pass and what it hands back: the drawn tokens where the device draws, else the logits.
-// The KV pool holds what the model itself computed of the tokens before.
+//   decode ROWS SHARED OWN        ROWS branches of one prompt of SHARED tokens generate their OWN-th token
+//   sample ROWS SHARED OWN T P    the same with temperature T and top_p P, where the device samples tokens
+//   prefill TOKENS                TOKENS tokens of a prompt in one step
+// A step is a forward pass and the copy of its result: the sampled tokens where the device samples, else the
+// logits. The KV pool holds the keys and values that the model computed for the earlier tokens.
 //
-// step_us is the host's clock around a step. device_us is the device's own, from the launch of the step's
-// graph (of a step that is not recorded: from the copy of its data) to the last kernel; host_share is what of
-// step_us lies outside it.
+// step_us is measured around a step by the host's clock. device_us is measured by the device, from the launch
+// of the step's graph (without a graph: from the upload of the step's data) to the end of the last kernel.
+// host_share is the part of step_us outside device_us.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <sstream>
 #include <utility>
 #include <vector>
 
+#include "bench/clock.h"
 #include "common/error.h"
 #include "model/llama.h"
 #include "tools/model_job.h"
 
 using namespace apar;
+using bench::now_s;
 
 namespace {
 
-constexpr int32_t kWarmUpSteps = 3;  // the second one records the graph
+constexpr int32_t kWarmUpSteps = 3;  // the second one captures the graph
 constexpr size_t kMinSamples = 5;
-constexpr int32_t kLeastFillRows = 2048;  // of a step that fills the KV pool
+constexpr int32_t kMinFillRows = 2048;  // of a step that fills the KV pool
 
 struct Case {
   std::string name;
-  int32_t rows = 0, shared = 0, own = 0;  // a prompt: shared alone
-  TokenDraw draw;                         // greedy but for `sample`
+  int32_t rows = 0, shared = 0, own = 0;  // own is 0 for `prefill`
+  TokenDraw draw;                         // greedy except for `sample`
 };
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// A prompt and the branches below it, and steps over them.
+// The KV nodes of a prompt and the branches below it, and the steps that compute their tokens.
 class Tree {
  public:
   Tree(const Case& c, int32_t vocab) : vocab_(vocab), shared_(c.shared) {
@@ -52,7 +49,7 @@ class Tree {
 
   int32_t num_blocks() const { return num_blocks_; }
 
-  // Owns what its batch refers to.
+  // Owns the data that its batch refers to.
   struct Step {
     std::vector<int32_t> tokens, positions, slots, path, logit_rows;
     std::vector<SequenceRows> sequences;
@@ -61,7 +58,7 @@ class Tree {
     }
   };
 
-  // What is timed: a branch's last token each, or the whole prompt.
+  // The step that is timed: the last token of every branch, or the whole prompt.
   Step timed() const {
     Step step;
     if (lengths_.size() == 1) add_sequence(step, 0, shared_, shared_);
@@ -72,7 +69,7 @@ class Tree {
     return step;
   }
 
-  // Computes all tokens, the prompt first, in steps of up to max_rows rows.
+  // Computes all tokens, the prompt first, in steps of up to max_rows() rows.
   void fill(Model& model) const {
     for (int32_t end = 0; end < shared_;) {
       const int32_t rows = std::min(shared_ - end, model.max_rows());
@@ -100,7 +97,7 @@ class Tree {
     for (int32_t i = 0; i < tokens; i += kBlockTokens) blocks.push_back(num_blocks_++);
     lengths_.push_back(tokens);
   }
-  // The last `rows` of the first `end` tokens of a node.
+  // Adds the last `rows` of the first `end` tokens of a node to a step.
   void add_sequence(Step& step, int32_t node, int32_t end, int32_t rows) const {
     const int32_t first = node == 0 ? 0 : shared_;
     const auto path_begin = static_cast<int32_t>(step.path.size());
@@ -109,7 +106,7 @@ class Tree {
     step.sequences.push_back({static_cast<int32_t>(step.tokens.size()), rows, path_begin,
                               static_cast<int32_t>(step.path.size()) - path_begin, first + end});
     for (int32_t at = end - rows; at < end; ++at) {
-      // Any tokens that differ from branch to branch and from place to place.
+      // Arbitrary tokens that differ between branches and between positions.
       step.tokens.push_back(static_cast<int32_t>((int64_t{node} * 104729 + at * 7919 + 17) % vocab_));
       step.positions.push_back(first + at);
       step.slots.push_back(blocks_[node][at / kBlockTokens] * kBlockTokens + at % kBlockTokens);
@@ -167,7 +164,7 @@ double percentile(std::vector<double>& samples, size_t percent) {
 
 void time_case(Model& model, Ops& ops, const Case& c, double seconds) {
   if (c.draw.temperature > 0 && !model.draws()) {
-    std::printf("{\"case\":\"%s\",\"result\":\"skipped\",\"why\":\"this device hands out logits\"}\n",
+    std::printf("{\"case\":\"%s\",\"result\":\"skipped\",\"why\":\"this device does not sample tokens\"}\n",
                 c.name.c_str());
     return;
   }
@@ -204,7 +201,7 @@ void run() {
   int32_t blocks = 1, rows = 1;
   for (const Case& c : plan.cases) {
     blocks = std::max(blocks, Tree(c, job.config.vocab_size).num_blocks());
-    rows = std::max({rows, c.rows, std::min(kLeastFillRows, c.shared + c.rows * c.own)});
+    rows = std::max({rows, c.rows, std::min(kMinFillRows, c.shared + c.rows * c.own)});
   }
   const auto fallback = std::make_shared<std::string>();
   const MakeOps on_device = make_ops_on(job.device, job.threads, fallback, job.devices);

@@ -1,8 +1,8 @@
-"""Both phases as on a machine with a GPU, on stand-ins for its programs: every line of Python that the first contact needs has then run
-once. As a program it shows the time of each part, with programs that take as long as forecast:
+"""Runs both phases as on a machine with a GPU, but with stand-ins for the programs, so that all Python code of a real
+run is executed. As a program it prints the time of each part, with stand-ins that take as long as the real programs are
+expected to:
 
-  cd native/gpu && python3 -m tests.rehearsal [--forecast] [--red]
-"""
+cd native/gpu && python3 -m tests.rehearsal [--forecast] [--red]"""
 
 import argparse
 import json
@@ -23,26 +23,27 @@ GPU = Path(__file__).resolve().parents[1]
 NATIVE = GPU.parent
 REHEARSED = "NVIDIA H100 80GB HBM3"
 
-# What a program does in place of a GPU's: {seconds} is its forecast, {native} the sources, {programs} those built for the CPU.
+# The scripts of the stand-ins. {sanitizer}, {test}, ... are their durations, {native} is the folder of the sources, and
+# {programs} that of the programs built for the CPU.
 STAND_INS: Dict[str, str] = {
     "nvidia-smi": f"echo '{REHEARSED}, 9.0, 580.0, 81559 MiB'",
     "nvcc": "echo 'Build rehearsed'",
     "compute-sanitizer": "shift 6; sleep {sanitizer}; \"$@\" && echo '========= ERROR SUMMARY: 0 errors' && "
                          "echo '========= RACECHECK SUMMARY: 0 hazards displayed' || { echo '========= Invalid __global__ read'; exit 9; }",
-    "device_tests": "cd {gpu} && exec {python} -m tests.rehearsal device_tests {native} {test} {red} \"$@\"",
+    "device_tests": "cd {gpu} && exec {python} -m tests.rehearsal device_tests {native} {test} {failing} \"$@\"",
     "apar_logits": "sed 's/^device cuda/device cpu/; s/^dtype f16/dtype f32/; s/^dtype fp8/dtype f32/' | {programs}/apar_logits",
     "apar_generate": "sed 's/^device cuda/device cpu/' | {programs}/apar_generate",
     "apar_bench_steps": "cd {gpu} && exec {python} -m tests.rehearsal steps {open} {case}",
     "apar_bench_kernels": "cd {gpu} && exec {python} -m tests.rehearsal kernels {kernel} \"$@\"",
 }
-FORECAST = {"sanitizer": 8, "test": 0.8, "open": 9, "case": 1.2, "kernel": 2}  # seconds of a program, a test case, a case
-AT_ONCE = {name: 0 for name in FORECAST}
-RED_CASE = "sums in parts"
+FORECAST = {"sanitizer": 8, "test": 0.8, "open": 9, "case": 1.2, "kernel": 2}  # expected seconds
+IMMEDIATE = {name: 0 for name in FORECAST}
+FAILING_CASE = "split sums"
 
 
-def write_stand_ins(folder: Path, programs: Path, seconds: Dict[str, float], red: bool) -> None:
+def write_stand_ins(folder: Path, programs: Path, seconds: Dict[str, float], failing: bool) -> None:
     values = {**seconds, "native": NATIVE, "programs": programs, "python": sys.executable, "gpu": GPU,
-              "red": int(red)}
+              "failing": int(failing)}
     for name, script in STAND_INS.items():
         for key, value in values.items():
             script = script.replace(f"{{{key}}}", str(value))
@@ -51,11 +52,12 @@ def write_stand_ins(folder: Path, programs: Path, seconds: Dict[str, float], red
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-def rehearse(what: str, folder: Path, programs: Path, seconds: Dict[str, float], red: bool = False) -> List[dict]:
-    """The results of a phase, or of parts; the build folder, and so what phase 1 found, is kept in `folder`."""
+def rehearse(what: str, folder: Path, programs: Path, seconds: Dict[str, float], failing: bool = False) -> List[dict]:
+    """Runs a phase or parts and returns the results. `folder` keeps the build folder, and with it the results of phase
+    1."""
     stand_ins = folder / "programs"
     stand_ins.mkdir(exist_ok=True)
-    write_stand_ins(stand_ins, programs, seconds, red)
+    write_stand_ins(stand_ins, programs, seconds, failing)
     environment = {**os.environ, "PATH": f"{stand_ins}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run([sys.executable, GPU / "verify", *what.split(), "--device", "cuda", "--programs", stand_ins, "--build-dir", folder / "build",
                     "--out", folder / "out"], env=environment, stdout=subprocess.DEVNULL, check=False)
@@ -68,7 +70,7 @@ def rehearse(what: str, folder: Path, programs: Path, seconds: Dict[str, float],
 def device_tests(arguments: List[str]) -> int:
     import time
 
-    native, seconds, red = Path(arguments[0]), float(arguments[1]), arguments[2] == "1"
+    native, seconds, failing = Path(arguments[0]), float(arguments[1]), arguments[2] == "1"
     source = next(word.partition("*")[2] for word in arguments if word.startswith("--source-file="))
     if "--list-test-cases" in arguments:
         names = re.findall(r'^TEST_CASE\("((?:[^"\\]|\\.)*)"', (native / "test/cuda" / source).read_text(), re.MULTILINE)
@@ -76,7 +78,7 @@ def device_tests(arguments: List[str]) -> int:
                          f"[doctest] unskipped test cases passing the current filters: {len(names)}"]))
         return 0
     time.sleep(seconds)
-    if red and RED_CASE in " ".join(arguments):
+    if failing and FAILING_CASE in " ".join(arguments):
         print('test_cuda_gemm.cpp:1: ERROR: CHECK( wrong.check() ) is NOT correct!\n'
               '{"mismatch": {"what": "gemm_mma rehearsed", "wrong": 2, "of": 9, "nan": 1, "first": [[0, 1, NaN, 2.5]]}}\n'
               "[doctest] test cases: 1 | 0 passed | 1 failed")
@@ -122,14 +124,14 @@ def main() -> int:
     if stand_in:
         return stand_in(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", type=Path, default=NATIVE / "build/release", help="those built for the CPU")
-    parser.add_argument("--forecast", action="store_true", help="stand-ins take as long as the programs may")
-    parser.add_argument("--red", action="store_true", help="one test case is red")
+    parser.add_argument("--programs", type=Path, default=NATIVE / "build/release", help="the programs built for the CPU")
+    parser.add_argument("--forecast", action="store_true", help="stand-ins take as long as the real programs are expected to")
+    parser.add_argument("--red", action="store_true", help="one test case fails")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:
         for phase in ("1", "2"):
-            seconds = FORECAST if options.forecast else AT_ONCE
+            seconds = FORECAST if options.forecast else IMMEDIATE
             print(f"phase {phase}\n{table(rehearse(phase, folder, options.programs.resolve(), seconds, options.red))}\n", flush=True)
     finally:
         shutil.rmtree(folder)

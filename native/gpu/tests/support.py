@@ -16,7 +16,7 @@ from verification.runner import Runner
 
 
 class InFolder(unittest.TestCase):
-    """A test with a folder of its own, whose standard output is kept away."""
+    """A test with its own temporary folder and captured standard output."""
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -28,7 +28,7 @@ class InFolder(unittest.TestCase):
             self.addCleanup(redirect.__exit__, None, None, None)
 
     def program(self, name: str, script: str) -> Path:
-        """A stand-in for a program: a shell script."""
+        """Writes a stand-in for a program, which is a shell script."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!/bin/sh\n{script}\n")
@@ -36,7 +36,7 @@ class InFolder(unittest.TestCase):
         return path
 
     def on_path(self, name: str, script: str) -> None:
-        """A stand-in that is found before the real program of that name."""
+        """Writes a stand-in and puts it on the PATH before the real program of that name."""
         self.program(f"bin/{name}", script)
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         patched = mock.patch.dict(os.environ, {"PATH": path})
@@ -48,7 +48,7 @@ class InFolder(unittest.TestCase):
 
 
 class OnePart(InFolder):
-    """A part within this process, on stand-ins for the programs."""
+    """A test of one part in this process, with stand-ins for the programs."""
 
     def part(self, name: str = "parity", device: str = "cuda", seconds: float = 60, earlier: Optional[List[dict]] = None) -> Part:
         part = Part(name, device, self.folder, seconds, earlier or [])
@@ -68,7 +68,7 @@ class OnePart(InFolder):
 
 
 class Phase(InFolder):
-    """Parts as processes, whose modules are written by the test."""
+    """A test of parts as processes. The test writes their modules."""
 
     def phase(self, steps, seconds: float = 60, device: str = "cpu") -> Runner:
         results = Results(self.log_folder(), "phase")
@@ -85,5 +85,5 @@ class Phase(InFolder):
         return (self.log_folder() / "phase.log").read_text(errors="replace")
 
     def ends(self) -> dict:
-        """(result, why) of every part."""
+        """The result and the reason of every part."""
         return {line["part"]: (line["result"], line.get("why")) for line in self.lines() if line["case"] == "end"}

@@ -11,21 +11,21 @@ from .support import InFolder, OnePart
 
 
 class Toolkit(InFolder):
-    def test_nvcc_off_the_path_is_named_to_cmake(self):
+    def test_nvcc_outside_the_path_is_passed_to_cmake(self):
         with mock.patch.dict(os.environ, {"PATH": str(self.folder), "CUDA_HOME": str(self.folder)}, clear=True):
             nvcc = self.folder / "bin/nvcc"
             nvcc.parent.mkdir()
             nvcc.touch()
             self.assertEqual(build.with_nvcc()["CUDACXX"], str(nvcc))
 
-    def test_none_at_all_is_said(self):
+    def test_a_missing_nvcc_is_reported(self):
         with mock.patch.dict(os.environ, {"PATH": str(self.folder)}, clear=True), \
                 mock.patch("verification.parts.build.Path.exists", return_value=False), self.assertRaisesRegex(Failed, "no nvcc"):
             build.with_nvcc()
 
 
 class Libraries(InFolder):
-    def test_in_a_package_of_pytorchs_unless_the_environment_names_one(self):
+    def test_a_library_is_found_in_pytorchs_packages_unless_the_environment_names_one(self):
         place = self.folder / "cu13/lib/libcublasLt.so.13"
         place.parent.mkdir(parents=True)
         place.touch()
@@ -38,7 +38,7 @@ class Libraries(InFolder):
 
 
 class Building(OnePart):
-    """cmake is a stand-in that configures with or without doctest and builds nothing."""
+    """The stand-in for cmake configures with or without doctest and builds nothing."""
 
     def cmake(self, doctest: bool, then: str = "exit 0"):
         cache = "DOCTEST_INCLUDE_DIR:PATH=/usr/include" if doctest else "DOCTEST_INCLUDE_DIR:PATH=DOCTEST_INCLUDE_DIR-NOTFOUND"
@@ -58,7 +58,7 @@ class Building(OnePart):
         carried.ORIGIN.write_text(json.dumps({"commit": "abc", "sources": sources}))
         return carried.PROGRAMS / "device_tests"
 
-    def test_without_doctest_the_tests_fail_and_the_rest_is_built(self):
+    def test_without_doctest_the_tests_fail_and_everything_else_is_built(self):
         calls = self.cmake(doctest=False)
         part = self.part("build", "cpu")
         build.run(part)
@@ -67,12 +67,12 @@ class Building(OnePart):
         self.assertNotIn("test", calls.read_text().splitlines()[-1].split("--target")[1])
         self.assertEqual(self.line("programs")["folder"], str(self.folder))
 
-    def test_an_error_of_the_compiler_is_named(self):
+    def test_a_compiler_error_is_reported(self):
         self.cmake(True, "echo 'x.cu(7): error: expected a ;'; exit 2")
-        with self.assertRaisesRegex(Failed, r"cmake ended with 2: x\.cu\(7\): error"):
+        with self.assertRaisesRegex(Failed, r"cmake exited with 2: x\.cu\(7\): error"):
             build.run(self.part("build", "cpu"))
 
-    def test_carried_programs_of_these_sources_are_not_built_again(self):
+    def test_prepared_programs_of_these_sources_are_not_built_again(self):
         calls = self.cmake(True)
         program = self.carry(carried.hash_of_sources())
         program.write_text("#!/bin/sh\n")
@@ -81,17 +81,17 @@ class Building(OnePart):
         self.assertEqual(self.line("programs")["folder"], str(carried.PROGRAMS))
         self.assertFalse(calls.exists())
 
-    def test_those_of_other_sources_are_not_used_and_why(self):
+    def test_prepared_programs_of_other_sources_are_not_used_and_the_reason_is_reported(self):
         self.carry("other").touch()
-        with self.assertRaisesRegex(Skipped, r"of other sources \(commit abc\)"):
+        with self.assertRaisesRegex(Skipped, r"built from other sources \(commit abc\)"):
             carried.carried_programs()
 
-    def test_those_that_this_machine_cannot_load_are_built_here(self):
+    def test_programs_that_this_machine_cannot_load_are_built_here(self):
         self.cmake(True)
         self.on_path("nvcc", "")
         program = self.carry(carried.hash_of_sources())
         program.write_text("#!/bin/sh\necho \"error while loading shared libraries: libx\" >&2; exit 127\n")
         program.chmod(0o755)
         build.run(self.part("build", "cuda"))
-        self.assertRegex(self.line("carried programs")["why"], "ended with 127: error while loading")
+        self.assertRegex(self.line("carried programs")["why"], "exited with 127: error while loading")
         self.assertEqual(self.line("programs")["folder"], str(self.folder))

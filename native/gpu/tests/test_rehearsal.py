@@ -1,4 +1,4 @@
-"""Both phases on stand-ins for everything that a GPU does: what of our own Python the first contact runs, has run."""
+"""Runs both phases with stand-ins for all GPU programs, so that the Python code of a real run is executed."""
 
 import tempfile
 import unittest
@@ -10,15 +10,15 @@ from verification.report import page
 
 from . import rehearsal
 
-PROGRAMS = NATIVE / "build/release"  # for the CPU
-# Parts that need PyTorch on a GPU itself, whose Python has its own tests.
+PROGRAMS = NATIVE / "build/release"  # built for the CPU
+# Parts that need PyTorch on a GPU; test_torch_parts.py tests their Python code.
 WITHOUT_STAND_IN = {"floors", "peer", "training", "ranks"}
 
 
 @unittest.skipUnless((PROGRAMS / "apar_logits").exists(), f"{PROGRAMS} is not built")
 class Rehearsal(unittest.TestCase):
-    def rehearse(self, what: str, folder: Path, red: bool = False):
-        lines = rehearsal.rehearse(what, folder, PROGRAMS, rehearsal.AT_ONCE, red)
+    def rehearse(self, what: str, folder: Path, failing: bool = False):
+        lines = rehearsal.rehearse(what, folder, PROGRAMS, rehearsal.IMMEDIATE, failing)
         ends = {line["part"]: line for line in lines if line["case"] == "end"}
         wanted = [step.part for step in PHASES[what].steps] if what in PHASES else what.split()
         self.assertEqual(list(ends), [*wanted, "verify"])
@@ -29,7 +29,7 @@ class Rehearsal(unittest.TestCase):
             folder = Path(name)
             for phase, may_skip in [("1", {"floors"}), ("2", {"red"} | WITHOUT_STAND_IN)]:
                 lines, ends = self.rehearse(phase, folder)
-                if phase == "1":  # the CPU has no fp8 weights to stand for a device's
+                if phase == "1":  # the stand-in runs on the CPU, which has no fp8 weights
                     self.assertEqual(ends.pop("logits")["why"], "failed: fp8")
                 for part, end in ends.items():
                     if part not in WITHOUT_STAND_IN | {"verify"}:
@@ -37,19 +37,19 @@ class Rehearsal(unittest.TestCase):
                 if phase == "1":
                     self.assertEqual(len([line for line in lines if line.get("gemm") == "wgmma" and "share_of_floor" in line]), 7)
                     assumed = [line for line in lines if line.get("floor_is_assumed")]
-                    self.assertTrue(assumed, "without PyTorch on a GPU floors are assumed, and marked")
+                    self.assertTrue(assumed, "without PyTorch on a GPU, floors must be assumed and marked")
             goals = next(line["goals"] for line in lines if line["case"] == "goals")
             self.assertEqual({name for name, goal in goals.items() if goal["value"] is None},
                              {"over PyTorch, 1 rows", "over PyTorch, 32 rows"})
             self.assertLessEqual(len(list((folder / "out").iterdir())), 8)
             self.assertIn("| decode 32 | wgmma | 100 |", page([*read_lines(folder / "out/phase-1.jsonl"), *lines], ["raw.jsonl"]))
 
-    def test_what_is_red_is_diagnosed_at_once_and_again_in_phase_2(self):
+    def test_a_failed_case_is_diagnosed_immediately_and_again_in_phase_2(self):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            case = "test_cuda_gemm: packed products: sums in parts, by several blocks and by one in turn"
+            case = "test_cuda_gemm: packed products: split sums, by several blocks and by one block"
             for what, part in [("1", "parity"), ("red kernels", "red")]:
-                lines, ends = self.rehearse(what, folder, red=True)
+                lines, ends = self.rehearse(what, folder, failing=True)
                 mine = [line for line in lines if line["part"] == part and line["case"] == case]
                 self.assertEqual(ends[part]["result"], "failed")
                 self.assertTrue(any("mismatch" in line for line in mine))

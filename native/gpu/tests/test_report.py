@@ -20,7 +20,7 @@ class Page(InFolder):
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         return path
 
-    def test_two_phases_become_one_page_with_the_raw_files_beside_it(self):
+    def test_two_phases_give_one_page_and_copies_of_the_raw_results(self):
         step = {"part": "steps", "case": "decode 8 450 50", "gemm": "mma", "tokens_per_s": 1000.0, "step_us": 8000.0,
                 "device_us": 7900.0, "floor_us": 3950.0, "share_of_floor": 0.5}
         one = self.write("phase-1.jsonl", BEGIN, step, {"part": "steps", "case": "end", "result": "ok", "seconds": 9.5})
@@ -38,8 +38,8 @@ class Page(InFolder):
         self.assertIn("| decode 8, mma, of floor | 0.5 | 0.85 | no |", text)
         self.assertIn("- **peer**, decode 32 450 50: a \\| b c", text)
 
-    def test_what_is_no_result_is_refused(self):
-        for lines, why in [([], "no first line"), ([{"part": "x", "case": "y"}], "no first line")]:
+    def test_files_without_results_are_refused(self):
+        for lines, why in [([], "first line is missing"), ([{"part": "x", "case": "y"}], "first line is missing")]:
             run = self.report(self.write("other.jsonl", *lines))
             self.assertEqual((run.returncode, why in run.stderr), (1, True), run.stderr)
         broken = self.folder / "broken.jsonl"
@@ -47,7 +47,7 @@ class Page(InFolder):
         self.assertEqual(self.report(broken).returncode, 1)
         self.assertEqual(self.report(self.folder / "missing.jsonl").returncode, 1)
 
-    def test_a_case_that_was_measured_again_counts_as_measured_last(self):
+    def test_the_last_measurement_of_a_case_is_used(self):
         lines = [{"part": "formats", "case": "decode 1 450 50", "dtype": "int4", "tokens_per_s": rate} for rate in (1.0, 2.0)]
         self.assertIn("| int4 | decode 1 450 50 | 2 |", page([BEGIN, *lines], ["raw"]))
         self.assertNotIn("| int4 | decode 1 450 50 | 1 |", page([BEGIN, *lines], ["raw"]))

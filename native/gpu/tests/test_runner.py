@@ -1,4 +1,5 @@
-"""Parts that fail, hang, crash, run out of time or say nothing leave the others alone, and nothing behind."""
+"""Parts that fail, hang, crash, run out of time or print nothing do not affect the others and leave no processes
+behind."""
 
 import os
 import time
@@ -36,7 +37,7 @@ class Parts(Phase):
         package.mkdir(parents=True)
         for name, code in PARTS.items():
             (package / f"{name}.py").write_text(HEADER + code + FOOTER)
-        # The parts' package here, everything else of the real one.
+        # The package of parts is the test's own; all other modules are the real ones.
         real = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         (self.folder / "verification/__init__.py").write_text(
             f"__path__.append({os.path.join(real, 'verification')!r})\n")
@@ -48,19 +49,19 @@ class Parts(Phase):
     def steps(self, *names, seconds=20.0, **fields):
         return [Step(name, seconds, programs=False, **fields) for name in names]
 
-    def test_every_way_to_fail_is_named_and_the_next_part_runs(self):
+    def test_every_kind_of_failure_is_reported_and_the_next_part_runs(self):
         self.phase(self.steps("failing", "broken", "crashing", "quitting", "skipping", "good"))
         ends = self.ends()
         self.assertEqual(ends["failing"], ("failed", "the reason"))
         self.assertEqual(ends["broken"], ("failed", "ZeroDivisionError: division by zero"))
-        self.assertEqual(ends["crashing"], ("failed", "the part's process was ended by signal 11"))
-        self.assertEqual(ends["quitting"], ("failed", "the part ended without saying how"))
+        self.assertEqual(ends["crashing"], ("failed", "the part's process was killed by signal 11"))
+        self.assertEqual(ends["quitting"], ("failed", "the part ended without a result"))
         self.assertEqual(ends["skipping"], ("skipped", "nothing to do"))
         self.assertEqual(ends["good"], ("ok", None))
         self.assertIn({"part": "crashing", "case": "a case", "result": "ok"}, self.lines())
         self.assertIn("Traceback", self.log())
 
-    def test_one_that_hangs_is_ended_with_what_it_started(self):
+    def test_a_part_that_hangs_is_killed_with_its_processes(self):
         with mock.patch("verification.runner.GRACE_SECONDS", 1):
             self.phase([*self.steps("hanging", "deaf", seconds=2), *self.steps("leaving", "good")])
         ends = self.ends()
@@ -72,51 +73,51 @@ class Parts(Phase):
         self.assertEqual(descendants(os.getpid()), [])
         self.assertLess(time.monotonic() - self.began, 20)
 
-    def test_a_program_that_a_parts_time_ends_was_not_shown(self):
+    def test_a_part_whose_program_is_out_of_time_is_skipped(self):
         self.phase(self.steps("slow_program", seconds=5))
         result, why = self.ends()["slow_program"]
         self.assertEqual(result, "skipped")
-        self.assertRegex(why, "^no time left: sleep was ended")
+        self.assertRegex(why, "^no time left: sleep was killed")
 
-    def test_one_that_computes_for_too_long_is_ended_without_being_red(self):
+    def test_a_part_whose_own_code_is_out_of_time_is_skipped(self):
         self.phase(self.steps("busy", seconds=5))
         self.assertEqual(self.ends()["busy"], ("skipped", "no time left"))
 
-    def test_time_is_kept_for_what_comes_later(self):
-        kept = Step("good", 20, kept=8, programs=False)
+    def test_time_is_reserved_for_later_parts(self):
+        last = Step("good", 20, reserved=8, programs=False)
         with mock.patch("verification.runner.GRACE_SECONDS", 1):
-            self.phase([*self.steps("hanging", seconds=60), kept], seconds=10)
+            self.phase([*self.steps("hanging", seconds=60), last], seconds=10)
         self.assertEqual(self.ends()["hanging"][0], "failed")
         self.assertEqual(self.ends()["good"], ("ok", None))
 
-    def test_without_time_nothing_is_begun(self):
+    def test_without_time_nothing_is_started(self):
         self.phase(self.steps("good"), seconds=0.5)
         self.assertEqual(self.ends()["good"], ("skipped", "no time left"))
 
-    def test_without_programs_what_needs_them_is_skipped(self):
+    def test_without_programs_the_parts_that_need_them_are_skipped(self):
         needing = Step("good", 20)
         self.phase([*self.steps("failing"), needing])
         self.assertEqual(self.ends()["good"], ("skipped", "there are no programs: part build failed or did not run"))
 
-    def test_programs_of_an_earlier_run_are_no_programs_of_this_one(self):
+    def test_programs_of_an_earlier_run_are_not_used(self):
         (self.folder / "earlier.jsonl").write_text('{"part": "build", "case": "programs", "folder": "old"}\n')
         self.phase([Step("good", 20)])
         self.assertEqual(self.ends()["good"][0], "skipped")
 
-    def test_a_build_that_is_red_but_left_programs_holds_nothing_up(self):
+    def test_after_a_build_that_failed_but_provided_programs_the_other_parts_run(self):
         (self.folder / "verification/parts/build.py").write_text(
             HEADER + "def run(part):\n    part.fail('tests', 'no header')\n    part.result('programs', folder='x')\n" + FOOTER)
         self.phase([*self.steps("build"), Step("good", 20)])
         self.assertEqual(self.ends()["build"], ("failed", "failed: tests"))
         self.assertEqual(self.ends()["good"], ("ok", None))
 
-    def test_what_is_no_result_goes_to_the_log(self):
+    def test_lines_that_are_no_results_go_to_the_log(self):
         self.phase(self.steps("chatty"))
         self.assertEqual(len(self.lines()), 1)
         for words in ("words", "{broken", "[1]", "to the log"):
             self.assertIn(words, self.log())
 
-    def test_a_result_that_was_cut_off_hides_no_other(self):
+    def test_a_truncated_result_does_not_affect_the_next_one(self):
         (self.folder / "earlier.jsonl").write_text('{"part": "good", "case": "a case", "resu')
         self.phase(self.steps("good", "reading"))
         self.assertEqual(self.ends()["reading"], ("ok", None))

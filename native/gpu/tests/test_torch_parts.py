@@ -1,4 +1,5 @@
-"""The parts that run PyTorch or measure with it, at tiny sizes on the CPU, and what they say where it is not to be had."""
+"""The parts that run PyTorch or measure with it, at tiny sizes on the CPU, and their results where PyTorch is
+missing."""
 
 import importlib.util
 import json
@@ -18,11 +19,11 @@ TORCH = importlib.util.find_spec("torch") is not None
 if TORCH:
     import torch
 
-    torch.set_num_threads(1)  # other tests run beside these
+    torch.set_num_threads(1)  # other tests run at the same time
 elif os.environ.get("CI") == "true":
     raise RuntimeError("PyTorch is not installed (Debian: apt-get install python3-torch)")
 else:
-    print("PyTorch is not installed: what it computes is not tested", file=sys.stderr)
+    print("PyTorch is not installed: the parts that need it are not tested", file=sys.stderr)
 needs_torch = unittest.skipUnless(TORCH, "PyTorch is not installed")
 
 SHAPES = [
@@ -49,17 +50,17 @@ class TorchLlama(OnePart):
 
         return largest_difference(model, prompt, as_it_is)
 
-    def test_steps_through_the_cache_have_the_logits_of_full_passes(self):
+    def test_steps_with_the_cache_have_the_same_logits_as_full_passes(self):
         for shape in SHAPES:
             for prompt in (2, 13):
                 with self.subTest(shape=shape, prompt=prompt):
                     self.assertLess(self.difference(self.model(shape), prompt), 1e-5)
 
-    def test_in_bf16_too(self):
+    def test_steps_in_bf16_have_the_same_logits_as_full_passes(self):
         for shape in SHAPES:
             self.assertLess(self.difference(self.model(shape, "bfloat16")), 4e-2)
 
-    def test_the_check_sees_a_token_too_few_and_one_too_many(self):
+    def test_the_check_detects_a_missing_token_and_an_extra_one(self):
         from verification.models.torch_llama import block
 
         def shifted(by):
@@ -73,7 +74,7 @@ class TorchLlama(OnePart):
             model.block = shifted(by)
             self.assertGreater(self.difference(model), 1e-2)
 
-    def test_a_decode_step_leaves_the_most_likely_token_as_the_next_input(self):
+    def test_a_decode_step_writes_the_most_likely_token_to_the_next_input(self):
         from verification.models.torch_llama import Step
 
         model = self.model(SHAPES[0])
@@ -83,7 +84,7 @@ class TorchLlama(OnePart):
         self.assertTrue(torch.equal(step.ids[:, 0], step.logits.argmax(-1)))
         self.assertEqual(step.ids.data_ptr(), place)
 
-    def test_attention_and_norm_of_an_old_pytorch_are_those_of_a_new_one(self):
+    def test_attention_and_norm_are_the_same_with_an_old_and_a_new_pytorch(self):
         from verification.models import torch_llama
 
         torch.manual_seed(1)
@@ -114,24 +115,24 @@ class Peer(OnePart):
     def compiled(self, script):
         part = self.part("peer", seconds=5)
         with mock.patch.object(sys, "executable", str(self.program("python", script))), \
-                mock.patch.object(peer, "LEAST_COMPILE_SECONDS", 0), mock.patch.object(peer, "END_SECONDS", 4):
+                mock.patch.object(peer, "MIN_COMPILE_SECONDS", 0), mock.patch.object(peer, "END_SECONDS", 4):
             peer.compiled_decode(part)
         return part
 
-    def test_what_was_compiled_before_the_compiler_hangs_counts(self):
+    def test_results_before_the_compiler_hangs_count(self):
         part = self.compiled("""echo '{"part": "peer", "case": "decode 1 450 50", "kind": "compiled"}'; sleep 600""")
         self.assertEqual(self.line("decode 1 450 50")["kind"], "compiled")
         self.assertIn("took longer", self.line("compiled", result="skipped")["why"])
         self.assertEqual(part.failed, [])
 
-    def test_a_compiler_that_crashes_fails_nothing_and_wrong_logits_fail(self):
+    def test_a_compiler_crash_is_no_failure_but_wrong_logits_are(self):
         self.assertEqual(self.compiled("echo no compiler >&2; exit 1").failed, [])
         self.assertIn("no compiler", self.line("compiled", result="skipped")["why"])
         part = self.compiled("""echo '{"part": "peer", "case": "decode 1", "result": "failed", "why": "logits"}
 {"part": "peer", "case": "end", "result": "failed", "why": "failed: decode 1"}'""")
         self.assertEqual(part.failed, ["decode 1"])
 
-    def test_an_end_without_time_says_so(self):
+    def test_a_compiler_process_without_time_is_skipped(self):
         self.compiled("""echo '{"part": "peer", "case": "end", "result": "skipped", "why": "no time left"}'""")
         self.assertEqual(self.line("compiled")["why"], "no time left")
 
@@ -143,28 +144,28 @@ class Floors(OnePart):
             floors.run(self.part("floors"))
         return self.line("ceilings")
 
-    def test_what_was_measured(self):
+    def test_measured_rates_are_reported(self):
         line = self.ceilings("""echo '{"copy_bytes_per_s": 2.9e12, "bf16_flop_per_s": 7.5e14, "gpu": "G"}'""")
         self.assertEqual((line["copy_bytes_per_s"], line["bf16_flop_per_s"], line["gpu"]), (2.9e12, 7.5e14, "G"))
         self.assertNotIn("assumed", line)
 
-    def test_what_is_assumed_without_pytorch_says_so_and_why(self):
+    def test_without_pytorch_rates_are_assumed_and_the_reason_is_reported(self):
         line = self.ceilings("echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1")
         self.assertEqual((line["copy_bytes_per_s"], line["bf16_flop_per_s"], line["assumed"]), (3.0e12, 790e12, True))
         self.assertIn("No module named 'torch'", line["why"])
 
-    def test_of_an_h200(self):
+    def test_the_assumed_rates_of_an_h200(self):
         self.assertEqual(self.ceilings("exit 1", "NVIDIA H200")["copy_bytes_per_s"], 4.3e12)
 
-    def test_nothing_is_assumed_of_an_unknown_device(self):
+    def test_no_rates_are_assumed_for_an_unknown_device(self):
         with self.assertRaisesRegex(Skipped, "NVIDIA Unheard"):
             self.ceilings("exit 1", "NVIDIA Unheard")
 
-    def test_one_that_hangs_leaves_time_to_say_what_is_assumed(self):
+    def test_after_a_measurement_that_hangs_there_is_time_to_report_assumed_rates(self):
         with mock.patch.object(floors, "MEASURE_SECONDS", 0.3):
             self.assertIn("took longer", self.ceilings("sleep 600")["why"])
 
-    def test_the_cpu_has_none(self):
+    def test_the_cpu_has_no_floors(self):
         with self.assertRaises(Skipped):
             floors.run(self.part("floors", "cpu"))
 
@@ -179,7 +180,7 @@ class Training(OnePart):
         self.assertNotIn("share_of_product", line)
         self.assertEqual(list(self.folder.glob("tmp*")), [])
 
-    def test_a_batch_that_does_not_fit_is_followed_by_a_smaller_one(self):
+    def test_a_smaller_batch_replaces_one_that_does_not_fit(self):
         sys.path.insert(0, str(training.NATIVE.parent / "training/torch"))
         from apar_train import train
 
@@ -201,11 +202,11 @@ class Training(OnePart):
         with mock.patch.object(training, "ON_CPU", task), self.assertRaisesRegex(Failed, "did not fall"):
             training.run(self.part("training", "cpu"))
 
-    def test_work_of_a_step(self):
+    def test_the_operations_of_a_step(self):
         shape = Shape(vocab=10, hidden=4, inner=8, layers=2, heads=2, kv_heads=1, head_dim=2)
         weights = 2 * (4 * 4 + 2 * 4 + 2 * 4 + 4 * 4 + 3 * 4 * 8) + 10 * 4
-        looked_at = 6 * 7 / 2  # by 6 tokens, each of which sees those before it and itself: about 6 * 6 / 2
-        exact = 3 * (2 * 6 * weights + 2 * looked_at * 2 * 2 * 4)  # scores and values, each 2 layers of 4 dimensions
+        attended = 6 * 7 / 2  # by 6 tokens, each of which attends to itself and those before it: about 6 * 6 / 2
+        exact = 3 * (2 * 6 * weights + 2 * attended * 2 * 2 * 4)  # scores and values, each 2 layers of 4 dimensions
         self.assertAlmostEqual(training.flop(training.Task(shape, 6, [1], 0), 6) / exact, 1, delta=0.05)
 
 
@@ -213,7 +214,7 @@ class Loading(OnePart):
     OPENED = ("""cat > $0.job; echo '{"case": "open", "device": "cpu", "seconds": 0.5}'; """
               """echo '{"case": "decode 1 16 4", "step_us": 1}'""")
 
-    def test_a_file_made_here_is_opened_twice_and_removed(self):
+    def test_the_file_is_written_opened_twice_and_removed(self):
         self.program("apar_bench_steps", self.OPENED)
         loading.run(self.part("loading", "cpu"))
         size = self.line("write")["bytes"]
@@ -226,7 +227,7 @@ class Loading(OnePart):
         self.assertEqual(len([line for line in job if line.startswith("tensor ")]), 4 * 9 + 3)
         self.assertIn("device cpu", job)
 
-    def test_the_file_is_a_safetensors_file_of_sane_numbers(self):
+    def test_the_file_is_a_safetensors_file_of_numbers_in_range(self):
         path = self.folder / "x.safetensors"
         size = loading.write_checkpoint(SHAPES[1], path, free=1 << 40)
         data = path.read_bytes()
@@ -238,13 +239,13 @@ class Loading(OnePart):
         values = abs(bits.view("<f4"))
         self.assertTrue(((values >= 1 / 64) & (values < 1 / 32)).all())
 
-    def test_one_that_does_not_open_fails_and_leaves_no_file(self):
+    def test_a_failure_to_open_fails_the_part_and_removes_the_file(self):
         self.program("apar_bench_steps", "echo no such tensor >&2; exit 1")
         with self.assertRaisesRegex(Failed, "no such tensor"):
             loading.run(self.part("loading", "cpu"))
         self.assertEqual(list(self.folder.glob("*.safetensors")), [])
 
-    def test_without_the_program_or_the_room(self):
+    def test_without_the_program_or_the_disk_space_the_part_is_skipped(self):
         with self.assertRaisesRegex(Skipped, "is not there"):
             loading.run(self.part("loading", "cpu"))
         with self.assertRaisesRegex(Skipped, "are needed"):

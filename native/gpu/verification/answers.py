@@ -1,44 +1,46 @@
-"""Answers of two runs of apar_generate (native/tools/generate.cpp) to the same prompts, branch by branch.
+"""Compares the answers of two runs of apar_generate (native/tools/generate.cpp) to the same prompts, branch by branch.
 
-Once a path has another token, what follows it has another context: a path is compared up to its first divergence, and branches
-that forked behind one are left out. A branch is known by where it and those above it begin, not by its number: numbers count the
-forks of the whole request in the order in which they happened."""
+After the first different token of a path, both runs have different contexts. So a path is compared up to its first
+divergence, and branches that forked after it are not compared. A branch is identified by the positions at which it and
+its ancestors begin. Branch numbers do not identify it, because they count the forks of the request in order of time."""
 
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple, Union
 
-Path = Tuple[int, ...]  # where a branch and those above it begin; () is the root
-NOWHERE = -1  # comparable up to no position at all
+Path = Tuple[int, ...]  # the positions at which a branch and its ancestors begin; () is the root
+# Values of "comparable up to this position":
+NOWHERE = -1
 EVERYWHERE = float("inf")
 
 
 @dataclass
 class Divergence:
-    """The first of a path. `expected` and `found` are token ids; where a branch ended instead, why: "stop", "length"."""
+    """The first divergence of a path. `expected` and `found` are token ids, or the finish reason ("stop", "length") of
+    a branch that ended there."""
 
     request: int
-    branch: int  # its number, as expected where it is there
+    branch: int  # its number in the expected run, or in the other run if it exists only there
     index: int  # among the branch's own tokens
-    position: int  # in the path, the prompt included
+    position: int  # in the path, including the prompt
     expected: Union[int, str]
     found: Union[int, str]
-    gap: Optional[float] = None  # between the two likeliest tokens: how much must have changed for another one to win
-    cut_short: bool = False  # a limit on tokens ended one of the two, which no gap explains
+    gap: Optional[float] = None  # between the two largest logits: a smaller change cannot change the token
+    cut_short: bool = False  # a limit on tokens ended one of the two branches, which no gap explains
 
 
 @dataclass
 class Comparison:
     requests: int = 0
-    tokens: int = 0  # that agree
+    tokens: int = 0  # that are equal
     divergences: List[Divergence] = field(default_factory=list)  # by request, then by position
-    gap_changes: List[float] = field(default_factory=list)  # of tokens that agree, where both runs say their gaps
+    gap_changes: List[float] = field(default_factory=list)  # of equal tokens for which both runs have a gap
 
     def agreeing(self) -> int:
-        """Requests of which all branches agree."""
+        """The number of requests whose branches are all equal."""
         return self.requests - len({divergence.request for divergence in self.divergences})
 
     def beyond(self, bound: float) -> List[Divergence]:
-        """Those that rounding does not explain: the gap is larger than `bound`, or unknown."""
+        """The divergences that rounding does not explain: their gap is larger than `bound`, or unknown."""
         return [divergence for divergence in self.divergences if divergence.gap is None or not divergence.gap <= bound]
 
 
@@ -56,7 +58,7 @@ def compare(expected: List[dict], found: List[dict]) -> Comparison:
 def compare_request(comparison: Comparison, expected: dict, found: dict) -> None:
     request = expected["request"]
     ours, theirs = by_path(expected), by_path(found)
-    comparable: Dict[Path, float] = {}  # the position behind the last one
+    comparable: Dict[Path, float] = {}  # each path is comparable up to this position
     divergences = []
     for path in sorted({**ours, **theirs}, key=len):
         if path and path[-1] > comparable[path[:-1]]:
@@ -66,12 +68,12 @@ def compare_request(comparison: Comparison, expected: dict, found: dict) -> None
             comparable[path] = divergence.position if divergence else EVERYWHERE
             divergences += [divergence] if divergence else []
         else:
-            # Both parents have the token that forks: one decoder did not do what it says.
+            # Both parents have the fork token, but one decoder did not create the branch.
             comparable[path] = NOWHERE
             branch = ours.get(path) or theirs[path]
             words = ("a branch", "none") if path in ours else ("none", "a branch")
             divergences.append(Divergence(request, branch["branch"], 0, branch["start"], *words))
-    # A request's branches share its limit on tokens: where one of them went another way, the others may be cut elsewhere.
+    # The branches of a request share its limit on tokens: after one of them diverged, the others may be cut elsewhere.
     elsewhere = any(not divergence.cut_short for divergence in divergences)
     comparison.divergences += [divergence for divergence in divergences if not (divergence.cut_short and elsewhere)]
 
@@ -89,7 +91,7 @@ def compare_branch(comparison: Comparison, request: int, expected: dict, found: 
         return None
     cut_short = "length" in (token, other_token)
     gap = None if cut_short else gap_at(expected, agree)
-    if gap is None and not cut_short:  # an end has none; the other run's is as good: the logits moved by at least each of the two
+    if gap is None and not cut_short:  # a branch that ended has no gap: the other run's gap is as good a measure
         gap = gap_at(found, agree)
     return Divergence(request, expected["branch"], agree, expected["start"] + agree, token, other_token, gap, cut_short)
 

@@ -1,4 +1,4 @@
-"""Kernels by themselves (native/bench/cuda/kernels.cu), each kind in a process of its own."""
+"""Times single kernels (native/bench/cuda/kernels.cu), each kind in its own process."""
 
 import os
 from typing import Dict, List, Optional
@@ -10,7 +10,8 @@ SECONDS = 30
 
 
 def time_kernels(part: Part, arguments: List, environment: Optional[Dict[str, str]] = None) -> None:
-    """One line per number of rows, with its shares of what the device reaches. One that fails leaves later calls alone."""
+    """Adds one line per number of rows, with its shares of the device's measured rates. A failure does not affect later
+    calls."""
     known = ceilings(part)
 
     def add(line: dict) -> None:

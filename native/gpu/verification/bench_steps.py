@@ -1,4 +1,5 @@
-"""Whole steps of a Llama-7B shape (native/bench/cuda/steps.cpp) beside their floors; on the CPU of a tiny shape, without."""
+"""Times whole steps of a Llama-7B shape (native/bench/cuda/steps.cpp) and compares them with their floors. On the CPU
+the shape is tiny, and there are no floors."""
 
 import os
 from pathlib import Path
@@ -9,8 +10,9 @@ from .models.llama import LLAMA_7B, TINY, Shape, write_for_timing
 from .part import Failed, OutOfTime, Part
 
 CASE_SECONDS = 0.7
-QUIET_SECONDS = 40  # longer than a model takes to open; a case that hangs must leave time for those after it
-MOST_ON_CPU = {"decode": 32, "sample": 32, "prefill": 512}  # rows: the others take long and say little
+# Longer than a model takes to open, and short enough that a case which hangs leaves time for the next ones.
+OUTPUT_TIMEOUT_SECONDS = 40
+MAX_ON_CPU = {"decode": 32, "sample": 32, "prefill": 512}  # rows; larger cases take long on a CPU
 
 
 def timed_shape(part: Part) -> Shape:
@@ -19,9 +21,9 @@ def timed_shape(part: Part) -> Shape:
 
 def time_steps(part: Part, format: Format, cases: List[str], environment: Optional[Dict[str, str]] = None,
                job: Sequence[str] = (), **labels) -> None:
-    """One line per case, with `labels`; `job` are further lines of the model job. A case that ends the program is named, and those
-    after it are tried by another one."""
-    cases = [case for case in cases if part.cuda or int(case.split()[1]) <= MOST_ON_CPU[case.split()[0]]]
+    """Adds one line per case, with `labels`. `job` has further lines of the model job. If a case ends the program, that
+    case fails, and another process runs the cases after it."""
+    cases = [case for case in cases if part.cuda or int(case.split()[1]) <= MAX_ON_CPU[case.split()[0]]]
     while cases:
         done: List[str] = []
         try:
@@ -34,7 +36,7 @@ def time_steps(part: Part, format: Format, cases: List[str], environment: Option
             raise
         except Failed as failure:
             if not done:
-                raise  # not even the model opened, or its first case failed
+                raise  # the model did not open, or the first case failed
             rest = [case for case in cases if case not in done]
             if not rest:
                 raise
@@ -58,7 +60,8 @@ def time_in_one_process(part: Part, format: Format, lines: List[str], done: List
             line.update(shares(shape, case, format, known, line))
         part.result(case, dtype=format.name, **line, **labels)
 
-    part.results([part.programs / "apar_bench_steps"], add, input="\n".join(job).encode() + b"\n", limit=120, quiet=QUIET_SECONDS,
+    part.results([part.programs / "apar_bench_steps"], add, input="\n".join(job).encode() + b"\n", limit=120,
+                 output_timeout=OUTPUT_TIMEOUT_SECONDS,
                  env={**os.environ, **(environment or {})})
 
 

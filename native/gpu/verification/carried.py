@@ -1,5 +1,5 @@
-"""What is carried along to a machine that lacks it: doctest's header, and the programs, built before for Hopper. Made by
-native/gpu/prepare."""
+"""The prepared files for a machine that lacks them: doctest's header, and the programs, built for Hopper.
+native/gpu/prepare writes them."""
 
 import hashlib
 import json
@@ -12,15 +12,16 @@ DOCTEST = CARRIED / "doctest/doctest.h"
 PROGRAMS = CARRIED / "programs"
 ORIGIN = CARRIED / "origin.json"  # {"commit", "sources", "architectures"}
 SOURCES = {".h", ".cpp", ".cu", ".cuh", ".inl", ".txt"}
-NO_SOURCES = ("build", "gpu")  # and folders that begin so: git ignores every build*
+NO_SOURCES = ("build", "gpu")  # prefixes of folders that hold no sources; git ignores every build*
 
 
 def carried_programs() -> Path:
-    """Their folder. Raises Skipped when there are none, or none of these sources."""
+    """The folder of the prepared programs. Raises Skipped if there are none, or if they were built from other
+    sources."""
     if not ORIGIN.exists() or not (PROGRAMS / "device_tests").exists():
-        raise Skipped(f"no programs are carried along in {PROGRAMS.relative_to(NATIVE.parent)}")
+        raise Skipped(f"there are no prepared programs in {PROGRAMS.relative_to(NATIVE.parent)}")
     if origin().get("sources") != hash_of_sources():
-        raise Skipped(f"the carried programs are of other sources (commit {origin().get('commit', 'unknown')})")
+        raise Skipped(f"the prepared programs were built from other sources (commit {origin().get('commit', 'unknown')})")
     return PROGRAMS
 
 
@@ -29,7 +30,7 @@ def origin() -> dict:
 
 
 def hash_of_sources() -> str:
-    """Of everything that programs are built from, wherever the checkout lies."""
+    """A hash of all files that programs are built from, independent of where the checkout lies."""
     total = hashlib.sha256()
     for path in sorted(NATIVE.rglob("*")):
         where = path.relative_to(NATIVE)

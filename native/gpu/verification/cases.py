@@ -1,4 +1,5 @@
-"""What is timed of whole steps, in native/bench/cuda/steps.cpp's words: `decode ROWS SHARED OWN`, `prefill TOKENS`."""
+"""The cases of whole steps that are timed, as native/bench/cuda/steps.cpp reads them: `decode ROWS SHARED OWN` and
+`prefill TOKENS`."""
 
 SHARED, OWN = 450, 50  # tokens of a prompt, and of each branch below it
 PREFILLS = [512, 2048]

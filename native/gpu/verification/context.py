@@ -1,5 +1,6 @@
-"""Keeps a CUDA context open and idle. Without one the driver takes the device down whenever the last program on it ends, and each
-program waits for it to come up again. Run as a program: opens the context, prints a line, and waits to be ended."""
+"""Keeps an idle CUDA context open. Without one, the driver shuts the device down whenever the last program on it ends,
+and each program waits until the device is initialised again. As a program it opens the context, prints a line and waits
+until it is killed."""
 
 import ctypes
 import signal
@@ -18,7 +19,8 @@ PR_SET_PDEATHSIG = 1
 
 @contextmanager
 def idle_context(results, device: str) -> Iterator[Optional[int]]:
-    """The number of the process that keeps it; None without one, which only costs time."""
+    """Yields the id of the process that keeps the context open, or None without one. Without one programs start
+    slower."""
     if device != "cuda":
         yield None
         return
@@ -26,9 +28,9 @@ def idle_context(results, device: str) -> Iterator[Optional[int]]:
     process = subprocess.Popen([sys.executable, "-m", "verification.context"], stdout=subprocess.PIPE, stderr=results.log,
                                stdin=subprocess.DEVNULL, cwd=NATIVE / "gpu")
     try:
-        said = first_line_within(process, START_SECONDS)
-        results.add({"part": "verify", "case": "idle context", "result": "ok" if said == "open" else "failed",
-                     **({} if said == "open" else {"why": said}), "seconds": round(time.monotonic() - began, 1)})
+        line = first_line_within(process, START_SECONDS)
+        results.add({"part": "verify", "case": "idle context", "result": "ok" if line == "open" else "failed",
+                     **({} if line == "open" else {"why": line}), "seconds": round(time.monotonic() - began, 1)})
         yield process.pid
     finally:
         kill(process.pid)
@@ -41,11 +43,11 @@ def first_line_within(process, seconds: float) -> str:
         selector.register(process.stdout, selectors.EVENT_READ)
         if not selector.select(seconds):
             return f"the driver opened no context within {seconds:g} s"
-    return process.stdout.readline().decode(errors="replace").strip() or "the process ended; the log says why"
+    return process.stdout.readline().decode(errors="replace").strip() or "the process exited; the reason is in the log"
 
 
 def main() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # nobody else ends it when the script is killed
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # so that it ends even if the script is killed
     cuda = ctypes.CDLL("libcuda.so.1")
     device, context = ctypes.c_int(), ctypes.c_void_p()
     for name, call in [("cuInit", lambda: cuda.cuInit(0)),

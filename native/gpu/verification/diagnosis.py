@@ -1,4 +1,4 @@
-"""What is done at once about a test that is red: whether it is red in the same way again, then what compute-sanitizer says."""
+"""The immediate diagnosis of a failed test: the test is run again, and then run under compute-sanitizer."""
 
 import re
 import time
@@ -9,13 +9,13 @@ from .part import Failed, OutOfTime, Part, Skipped, excerpt
 from .tests_on_device import run_case
 
 SANITIZER_SECONDS = 25
-LEAST_SECONDS = 10  # with less left, no diagnosis is begun
-MOST_CHARACTERS = 2500  # of a sanitizer's report that a result keeps
+MIN_SECONDS = 10  # with less time left, no diagnosis is started
+MAX_CHARACTERS = 2500  # of a sanitizer's report that a result keeps
 
 
 class Diagnosis:
-    """Of a part's red cases: one a test, all together within `seconds`. A kernel that is red everywhere must not cost what comes
-    after it; part red looks at the others."""
+    """Diagnoses the failed cases of a part: one case per test, and all of them within `seconds`, so that a kernel which
+    fails everywhere leaves time for the next parts. Part red diagnoses the other cases."""
 
     def __init__(self, part: Part, seconds: float) -> None:
         self.part = part
@@ -23,39 +23,40 @@ class Diagnosis:
         self.tests: Set[str] = set()
 
     def of(self, test: str, environment: Optional[Dict[str, str]] = None) -> Callable[[str, str], None]:
-        """What run_test() calls with a case and why it failed."""
+        """A function that run_test() calls with a failed case and the reason."""
         return lambda case, why: self.diagnose(test, case, why, environment)
 
     def diagnose(self, test: str, case: str, why: str, environment: Optional[Dict[str, str]] = None) -> None:
         if not self.part.cuda:
-            return  # the emulator looks for races and bounds itself
+            return  # the emulator itself detects races and accesses out of bounds
         name = f"{test}: {case}"
-        if test in self.tests or self.left < LEAST_SECONDS:
+        if test in self.tests or self.left < MIN_SECONDS:
             self.part.result(name, diagnosis="left to phase 2, part red")
             return
         self.tests.add(test)
         began = time.monotonic()
         try:
-            if "took longer" not in why:  # a hang would only take as long again
+            if "took longer" not in why:  # a case that hung is not repeated
                 repeat(self.part, test, case, environment)
             for tool in ("memcheck", "racecheck"):
                 seconds = min(SANITIZER_SECONDS, self.left - (time.monotonic() - began))
                 if seconds > 1:
-                    self.part.result(name, tool=tool, said=said_by(self.part, tool, test, case, environment, seconds))
+                    self.part.result(name, tool=tool, said=report_of(self.part, tool, test, case, environment, seconds))
         finally:
             self.left -= time.monotonic() - began
 
 
 def repeat(part: Part, test: str, case: str, environment: Optional[Dict[str, str]]) -> None:
-    """The same inputs: an error that moves is a race or a read of memory that nothing wrote. Its mismatches stand beside the first."""
+    """Runs the case again with the same inputs. Another error means a race or a read of uninitialised memory. The new
+    mismatches are added to the results."""
     try:
         run_case(part, test, case, 20, environment)
-        part.result(f"{test}: {case}", again="ok: it fails now and then")
+        part.result(f"{test}: {case}", again="ok: it fails only sometimes")
     except Failed as failure:
         part.result(f"{test}: {case}", again=str(failure))
 
 
-def said_by(part: Part, tool: str, test: str, case: str, environment: Optional[Dict[str, str]], seconds: float) -> str:
+def report_of(part: Part, tool: str, test: str, case: str, environment: Optional[Dict[str, str]], seconds: float) -> str:
     try:
         return sanitize(part, tool, test, case, environment, seconds)
     except OutOfTime:
@@ -66,8 +67,8 @@ def said_by(part: Part, tool: str, test: str, case: str, environment: Optional[D
 
 def sanitize(part: Part, tool: str, test: str, case: str, environment: Optional[Dict[str, str]],
              seconds: float = SANITIZER_SECONDS) -> str:
-    """What the tool reports of the case, its summary included. Raises Skipped where it came to none: it is not installed, does not
-    take this device, or took too long."""
+    """The tool's report of the case, with its summary. Raises Skipped if there is no summary: the tool is not
+    installed, does not support this device, or took too long."""
     program = find_tool("compute-sanitizer")
     if program == "compute-sanitizer":
         raise Skipped("compute-sanitizer is not installed")
@@ -79,9 +80,9 @@ def sanitize(part: Part, tool: str, test: str, case: str, environment: Optional[
         raise
     except Failed as failure:
         why = str(failure)
-    # The tool's own lines; doctest draws lines of "=" alone.
+    # Only the tool's own lines: doctest prints lines that consist of "=".
     lines = "\n".join(re.findall(r"^========= +[^= ].*$", part.output, re.MULTILINE))
     if "SUMMARY" not in lines:
-        raise Skipped(f"{tool} came to no end: {excerpt(lines or why)}" if "took longer" not in why
+        raise Skipped(f"{tool} did not finish: {excerpt(lines or why)}" if "took longer" not in why
                       else f"{tool} took longer than {seconds:.0f} s")
-    return lines[:MOST_CHARACTERS]
+    return lines[:MAX_CHARACTERS]

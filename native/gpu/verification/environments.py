@@ -1,4 +1,4 @@
-"""What the environment says when a part runs a test: part red runs it in the same one."""
+"""The environment variables with which a part runs a test. Part red runs the test with the same ones."""
 
 from typing import Dict
 
@@ -6,7 +6,7 @@ from .libraries import library_environment
 
 
 def environment_of(part: str, test: str) -> Dict[str, str]:
-    if part == "parity":  # the products that hold the branching invariant; the others have parts of their own
+    if part == "parity":  # the kernels for which the branching invariant holds; other parts test the others
         return {"APAR_CUDA_GEMM": "mma"}
     if part == "wgmma" and test == "test_cuda_model":
         return {"APAR_CUDA_GEMM": "wgmma"}

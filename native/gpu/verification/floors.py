@@ -1,5 +1,6 @@
-"""The least time a step can take: the bytes that it must read over the bandwidth that a copy reaches, or its multiplications over the
-rate that a large product reaches, whichever takes longer. A goal is a share of that, so that it holds on any device."""
+"""The least time of a step: the bytes that it must read divided by the bandwidth that a copy reaches, or its
+multiplications divided by the rate that a large product reaches, whichever is longer. A goal is a share of that floor,
+so that it holds on any device."""
 
 from dataclasses import dataclass
 from typing import Optional
@@ -10,8 +11,8 @@ from .part import Part
 
 FP8_KV_BYTES = 1 + 2 / 128  # 16 bits of scale per head of 128
 
-# Measured once on such a machine with PyTorch (copy of 8.6 GB, read and written; product of 8192 x 8192 x 8192): for runs that could
-# not measure, and marked so.
+# Measured once on such a machine with PyTorch (copy of 8.6 GB, read and written; product of 8192 x 8192 x 8192). Used
+# by runs that could not measure the device, and marked `assumed` then.
 ASSUMED = {"H100": {"copy_bytes_per_s": 3.0e12, "bf16_flop_per_s": 790e12},
            "H200": {"copy_bytes_per_s": 4.3e12, "bf16_flop_per_s": 790e12}}
 
@@ -19,7 +20,7 @@ ASSUMED = {"H100": {"copy_bytes_per_s": 3.0e12, "bf16_flop_per_s": 790e12},
 @dataclass(frozen=True)
 class Format:
     dtype: str  # of the weights
-    weight_bytes: float  # scales included
+    weight_bytes: float  # per weight, including scales
     kv_cache_dtype: str = "auto"
     kv_bytes: float = 2.0
 
@@ -39,7 +40,8 @@ INT4 = Format("int4", 0.625)
 
 
 def assumed(gpu: str) -> Optional[dict]:
-    """None for a device that was not measured: H100s come with other memory, too ("H100 PCIe", "H100 NVL", "GH200")."""
+    """The assumed rates of a device, or None for one that was never measured: some H100s have other memory ("H100
+    PCIe", "H100 NVL", "GH200")."""
     words = gpu.split()
     if {"PCIe", "NVL"} & set(words):
         return None
@@ -47,14 +49,14 @@ def assumed(gpu: str) -> Optional[dict]:
 
 
 def ceilings(part: Part) -> Optional[dict]:
-    """What part floors measured, else what is assumed of the device; None on the CPU and on an unknown device."""
+    """The rates that part floors measured, else the assumed ones; None on the CPU and on an unknown device."""
     if not part.cuda:
         return None
     return part.earlier("floors", "ceilings") or assumed(gpu_of(part).get("gpu", "unknown"))
 
 
 def floor_seconds(shape: Shape, case: str, format: Format, ceilings: dict) -> float:
-    """Of a case of native/bench/cuda/steps.cpp: `decode ROWS SHARED OWN` or `prefill TOKENS`."""
+    """The floor of a case of native/bench/cuda/steps.cpp: `decode ROWS SHARED OWN` or `prefill TOKENS`."""
     words = case.split()
     weights = shape.linear_weights()
     if words[0] == "prefill":

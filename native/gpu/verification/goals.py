@@ -1,5 +1,5 @@
-"""What the backend is to reach, as shares of what the device itself reaches, beside what a run measured. Goals are the issue's: never
-one chosen to pass."""
+"""The goals of the backend, as shares of the device's own rates, compared with the measurements of a run. The goals
+come from the project's requirements and are never chosen so that a run passes."""
 
 from typing import Callable, Dict, List, Optional
 
@@ -11,12 +11,13 @@ STEP_GOALS = {"decode 1": 0.85, "decode 8": 0.85, "decode 32": 0.85, "decode 128
 ATTENTION_ROWS = [1, 8, 32, 128, 350]
 ATTENTION_GOAL = 0.75  # of the copy's bandwidth
 PEER_GOALS = {1: 1.3, 32: 3.0}  # times the tokens per second of PyTorch with CUDA graphs
-SMALL_WEIGHTS_GOAL = 1.6  # times bf16, the better of fp8 and int4
+SMALL_WEIGHTS_GOAL = 1.6  # times bf16, for the better of fp8 and int4
 HOST_GOAL = 0.03  # of a step
 
 
 def goals(lines: List[dict]) -> Dict[str, dict]:
-    """Each goal by name: value, goal, met; null where nothing was measured. A later line takes the place of an earlier one."""
+    """Value, goal and met of each goal by name; value and met are None if nothing was measured. A later line replaces
+    an earlier one."""
     def value(part: str, case: str, field: str, **where) -> Optional[float]:
         for line in reversed(lines):
             if line.get("part") == part and line.get("case") == case and field in line:
@@ -31,7 +32,7 @@ def goals(lines: List[dict]) -> Dict[str, dict]:
             found[f"{name}, {gemm}, of floor"] = at_least(goal, value(part, case, "share_of_floor"))
     one = f"decode 1 {CONTEXT}"
     shares = [value("kernels", f"attention shared {rows}", "share_of_copy") for rows in ATTENTION_ROWS]
-    # One goal for every number of rows: the worst of them has to reach it.
+    # One goal for all numbers of rows: the worst of them has to reach it.
     found["attention, of the copy"] = at_least(ATTENTION_GOAL, min(shares) if None not in shares else None)
     for rows, goal in PEER_GOALS.items():
         case = f"decode {rows} {CONTEXT}"

@@ -1,4 +1,4 @@
-"""Shared libraries that PyTorch's packages bring along, where no loader looks for them."""
+"""Finds shared libraries within PyTorch's packages, where the dynamic loader does not search."""
 
 import importlib.util
 import os
@@ -7,7 +7,8 @@ from typing import Dict
 
 
 def find_library(name: str, variable: str) -> str:
-    """The file that `variable` names, else one of PyTorch's; else "", and what the loader knows is left to be tried."""
+    """The file that the environment variable `variable` names, else one of PyTorch's, else "". With "" the loader's own
+    search is left to the program."""
     if variable in os.environ:
         return os.environ[variable]
     for folder in library_folders():
@@ -24,6 +25,6 @@ def library_folders():
 
 
 def library_environment(name: str, variable: str) -> Dict[str, str]:
-    """What a program's environment says of the library; nothing where only the loader can find it."""
+    """The environment variable that names the library for a program; empty if only the loader can find it."""
     found = find_library(name, variable)
     return {variable: found} if found else {}

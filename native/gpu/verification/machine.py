@@ -1,4 +1,4 @@
-"""What a run was made on, for its first line and for choices that depend on it."""
+"""Describes the machine of a run, for its first line and for decisions that depend on the device."""
 
 import ctypes
 import platform
@@ -28,17 +28,18 @@ def describe(device: str) -> dict:
 
 
 def gpu() -> dict:
-    """The first GPU's name, compute capability ("9.0"), driver and memory: what nvidia-smi says, else what the driver's library
-    says to a process of its own."""
+    """The first GPU's name, compute capability ("9.0"), driver and memory as reported by nvidia-smi. If that fails, the
+    name and the capability as reported by the driver's library, which is called in a separate process."""
     names = ["gpu", "capability", "driver", "memory"]
-    said = first_line([find_tool("nvidia-smi"), "--query-gpu=name,compute_cap,driver_version,memory.total", "--format=csv,noheader"])
-    if said == "unknown":
-        said = first_line([sys.executable, "-m", "verification.machine"], limit=20, cwd=NATIVE / "gpu")
-    return dict(zip(names, (word.strip() for word in said.split(","))))
+    query = "--query-gpu=name,compute_cap,driver_version,memory.total"
+    line = first_line([find_tool("nvidia-smi"), query, "--format=csv,noheader"])
+    if line == "unknown":
+        line = first_line([sys.executable, "-m", "verification.machine"], limit=20, cwd=NATIVE / "gpu")
+    return dict(zip(names, (word.strip() for word in line.split(","))))
 
 
 def gpu_of(part: Part) -> dict:
-    """As the run's first line has it: nobody asks the driver again."""
+    """The GPU from the run's first line, so that the driver is queried only once."""
     begin = part.earlier("verify", "begin")
     return begin if begin and "capability" in begin else gpu()
 
@@ -48,7 +49,7 @@ def is_hopper(part: Part) -> bool:
 
 
 def find_tool(name: str) -> str:
-    """Its path; the name alone where it was not found."""
+    """The tool's path, or its name alone if it was not found."""
     places = ["/usr/local/cuda/bin", "/usr/local/nvidia/bin"]
     return shutil.which(name) or next((f"{place}/{name}" for place in places if Path(place, name).exists()), name)
 
@@ -62,10 +63,10 @@ def cpu_name() -> str:
 
 
 def first_line(command, limit: Optional[float] = 10, last: bool = False, cwd: Optional[Path] = None) -> str:
-    """Or the last one; "unknown" where the program fails, hangs or is missing."""
+    """The first line that a program prints, or the last one; "unknown" if the program fails, hangs or is missing."""
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True, errors="replace", timeout=limit, cwd=cwd).stdout.strip().split("\n")
-        return lines[-1 if last else 0]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, errors="replace", timeout=limit, cwd=cwd)
+        return run.stdout.strip().split("\n")[-1 if last else 0]
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
@@ -79,7 +80,7 @@ def main() -> None:
                    cuda.cuDeviceGetAttribute(ctypes.byref(major), MAJOR, device),
                    cuda.cuDeviceGetAttribute(ctypes.byref(minor), MINOR, device)):
         if status != 0:
-            sys.exit(f"the driver said {status}")
+            sys.exit(f"the driver returned {status}")
     print(f"{name.value.decode()}, {major.value}.{minor.value}")
 
 

@@ -1,8 +1,8 @@
-"""What a part of the verification has at hand. Each runs in a process of its own (`python3 -m verification.parts.NAME`), which the
-runner starts and ends: a part that crashes or hangs takes nothing else with it.
+"""The interface of a part of the verification. The runner starts each part in its own process (`python3 -m
+verification.parts.NAME`) and kills it if necessary, so that a part which crashes or hangs does not affect the others.
 
-A part prints one JSON object per line on standard output as soon as it knows something; the last one says how it ended. What
-programs say goes to standard error, which the runner keeps as the log."""
+A part prints each result immediately as one JSON object per line on standard output; the last line is the part's own
+result. The output of programs goes to standard error, which the runner saves as the log."""
 
 import argparse
 import json
@@ -17,17 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
-from .processes import Quiet, run_limited
+from .processes import OutputTimeout, run_limited
 
 NATIVE = Path(__file__).resolve().parents[2]
-PROGRAM_SECONDS = 60  # unless a caller knows better
-LEAST_SECONDS = 1  # with less left, nothing is begun
-MOST_LOGGED = 200_000  # characters of one program
-FIRST_WORDS, LAST_WORDS = 900, 300  # characters of a failed program's output that its result keeps
+PROGRAM_SECONDS = 60  # the default time limit of a program
+MIN_SECONDS = 1  # with less time left, nothing is started
+MAX_LOGGED = 200_000  # characters of one program
+FIRST_CHARACTERS, LAST_CHARACTERS = 900, 300  # of a failed program's output that its result keeps
 
 
 class Skipped(Exception):
-    """What cannot run here, and why."""
+    """Something cannot run here. The message is the reason."""
 
 
 class OutOfTime(Skipped):
@@ -35,12 +35,12 @@ class OutOfTime(Skipped):
 
 
 class Failed(Exception):
-    """A check that did not hold, or a program that ended with an error."""
+    """A check failed, or a program exited with an error."""
 
 
 class Part:
-    """`device` is cuda or cpu; `programs` the folder of the built programs, `given_programs` the one that the caller named, if any;
-    `build_dir` takes files of this part's own."""
+    """`device` is cuda or cpu. `programs` is the folder of the built programs, `given_programs` the folder from the
+    command line, if any. The part may write its own files to `build_dir`."""
 
     def __init__(self, name: str, device: str, build_dir: Path, seconds: float, earlier: List[dict],
                  given_programs: Optional[Path] = None) -> None:
@@ -51,7 +51,7 @@ class Part:
         self.earlier_lines = earlier
         self.failed: List[str] = []
         self.log = sys.stderr
-        self.output = ""  # of the last program, standard error included
+        self.output = ""  # of the last program, including standard error
         self.given_programs = given_programs
         built = self.earlier("build", "programs")
         self.programs = given_programs or (Path(built["folder"]) if built else build_dir)
@@ -60,18 +60,19 @@ class Part:
     def cuda(self) -> bool:
         return self.device == "cuda"
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         return self.deadline - time.monotonic()
 
     def earlier(self, part: str, case: str) -> Optional[dict]:
-        """The last line of this case that a part before this one left, in an earlier phase too."""
+        """The last result of this case from an earlier part, also of an earlier phase."""
         for line in reversed(self.earlier_lines):
             if line.get("part") == part and line.get("case") == case:
                 return line
         return None
 
     def result(self, case: str, **fields) -> None:
-        """`detail=True` marks a line for the results file alone: whoever calls the script sees only the end of what it prints."""
+        """Adds a result. `detail=True` marks a line that is only written to the results file and not printed, because
+        the caller of the script sees only the end of its output."""
         known = {key: value for key, value in fields.items() if value is not None}
         print(json.dumps({"part": self.name, "case": case, **known}), flush=True)
 
@@ -84,7 +85,7 @@ class Part:
 
     @contextmanager
     def attempt(self, case: str):
-        """A case whose failure is the part's, and leaves the part's other cases alone."""
+        """Runs one case. If it fails, the part fails, but the part's other cases still run."""
         try:
             yield
         except OutOfTime:
@@ -95,21 +96,22 @@ class Part:
             self.fail(case, explain(failure))
 
     def program(self, command, limit: float = PROGRAM_SECONDS, binary: bool = False, **how) -> bytes:
-        """Runs to the end and returns what was printed. A program that takes longer than `limit` seconds has failed; one that the
-        part's deadline ended has not been shown. Raises Failed with its words; the log has them all, but for `binary` output."""
+        """Runs a program to its end and returns its standard output. Raises Failed with an excerpt of the output if it
+        exits with an error or takes longer than `limit` seconds, and OutOfTime if the part's deadline ends it. The log
+        has the whole output, unless it is `binary`."""
         status, printed = self.run(command, limit, binary, **how)
         if status != 0:
             raise Failed(f"{program_name(command)} {ending(status)}: {excerpt(self.output)}")
         return printed
 
     def run(self, command, limit: float = PROGRAM_SECONDS, binary: bool = False, **how) -> Tuple[int, bytes]:
-        """(exit status, what was printed); `output` is that, unless it is `binary`, and standard error. Raises as program() when time
-        is up."""
+        """Returns the exit status and the standard output. Sets `output` to standard output, unless that is `binary`,
+        and standard error. Raises like program() when the time is up."""
         command = [str(word) for word in command]
-        left = self.left()
-        if left < LEAST_SECONDS:
+        left = self.seconds_left()
+        if left < MIN_SECONDS:
             raise OutOfTime("no time left")
-        self.say(f"$ {' '.join(command)}"[:400])
+        self.write_log(f"$ {' '.join(command)}"[:400])
         printed = bytearray()
         with tempfile.TemporaryFile() as errors:
             try:
@@ -117,31 +119,34 @@ class Part:
                     return run_limited(command, min(limit, left), errors, keep=printed, **how), bytes(printed)
                 finally:
                     self.output = text_of(printed, errors, binary)
-                    self.say(self.output)
-            except Quiet as quiet:
-                raise Failed(f"{program_name(command)} said nothing for {quiet.timeout:g} s; before that: {excerpt(self.output)}") from None
+                    self.write_log(self.output)
+            except OutputTimeout as silent:
+                raise Failed(f"{program_name(command)} printed nothing for {silent.timeout:g} s; its output before: "
+                             f"{excerpt(self.output)}") from None
             except subprocess.TimeoutExpired:
                 if left < limit:
-                    raise OutOfTime(f"no time left: {program_name(command)} was ended after {left:.0f} s") from None
-                raise Failed(f"{program_name(command)} took longer than {limit:g} s; it had said: {excerpt(self.output)}") from None
+                    raise OutOfTime(f"no time left: {program_name(command)} was killed after {left:.0f} s") from None
+                raise Failed(f"{program_name(command)} took longer than {limit:g} s; its output: {excerpt(self.output)}") from None
 
-    def say(self, text: str) -> None:
-        """To the log. Much of it is left out: no program may cost the log of the others."""
-        if len(text) > MOST_LOGGED:
-            text = f"{text[:MOST_LOGGED // 2]}\n[{len(text) - MOST_LOGGED} characters are left out]\n{text[-MOST_LOGGED // 2:]}"
+    def write_log(self, text: str) -> None:
+        """The middle of a long text is omitted, so that one program cannot fill the log."""
+        if len(text) > MAX_LOGGED:
+            omitted = f"[{len(text) - MAX_LOGGED} characters are omitted]"
+            text = f"{text[:MAX_LOGGED // 2]}\n{omitted}\n{text[-MAX_LOGGED // 2:]}"
         try:
             self.log.write(text + "\n")
             self.log.flush()
         except OSError:
-            pass  # a full disk must not cost the part
+            pass  # a full disk must not end the part
 
     def results(self, command, add: Callable[[dict], None], **how) -> None:
-        """Hands the JSON objects that a program prints to `add` as they come: those before a hang or a crash count."""
+        """Calls `add` with each JSON object that a program prints, immediately, so that those before a hang or a crash
+        count."""
         def on_line(text: str) -> None:
             try:
                 line = json.loads(text) if text.startswith("{") else None
             except ValueError:
-                return  # cut off by a crash
+                return  # truncated by a crash
             if line is not None:
                 add(line)
 
@@ -158,15 +163,15 @@ def program_name(command) -> str:
 
 
 def ending(status: int) -> str:
-    return f"ended with {status}" if status >= 0 else f"was ended by signal {-status}"
+    return f"exited with {status}" if status >= 0 else f"was killed by signal {-status}"
 
 
 def excerpt(text: str) -> str:
-    """The first words, where a first failure is named, and the last ones."""
+    """The beginning of the text, which names the first failure, and its end."""
     text = text.strip()
-    if len(text) <= FIRST_WORDS + LAST_WORDS:
+    if len(text) <= FIRST_CHARACTERS + LAST_CHARACTERS:
         return text
-    return f"{text[:FIRST_WORDS]} [...] {text[-LAST_WORDS:]}"
+    return f"{text[:FIRST_CHARACTERS]} [...] {text[-LAST_CHARACTERS:]}"
 
 
 def explain(failure: Exception) -> str:
@@ -177,7 +182,8 @@ def explain(failure: Exception) -> str:
 
 
 def read_lines(path: Path, missing_ok: bool = True) -> List[dict]:
-    """The results in a file; a line that was cut off, by a full disk or a kill, is left out and named on standard error."""
+    """The results in a file. A line that was truncated, by a full disk or a kill, is skipped and reported on standard
+    error."""
     lines = []
     if missing_ok and not path.exists():
         return lines
@@ -187,7 +193,7 @@ def read_lines(path: Path, missing_ok: bool = True) -> List[dict]:
         try:
             line = json.loads(text)
         except ValueError:
-            print(f"{path.name}: a result was cut off: {text[:60]}", file=sys.stderr)
+            print(f"{path.name}: a result is truncated: {text[:60]}", file=sys.stderr)
             continue
         if isinstance(line, dict):
             lines.append(line)
@@ -199,18 +205,18 @@ def out_of_time(*_) -> None:
 
 
 def main(run: Callable[[Part], None]) -> None:
-    """What a part's module does when it is run as a program."""
+    """The main function of a part's module."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--device", choices=["cuda", "cpu"], required=True)
     parser.add_argument("--build-dir", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="that the part may take")
-    parser.add_argument("--earlier", type=Path, required=True, help="lines of the parts before this one")
-    parser.add_argument("--programs", type=Path, help="a folder of programs that are used as they are")
+    parser.add_argument("--seconds", type=float, required=True, help="the part's time limit")
+    parser.add_argument("--earlier", type=Path, required=True, help="a file with the results of earlier parts")
+    parser.add_argument("--programs", type=Path, help="a folder of built programs")
     options = parser.parse_args()
     part = Part(options.name, options.device, options.build_dir, options.seconds, read_lines(options.earlier), options.programs)
     result, why = "ok", None
-    # What a part does itself, not through a program, ends in time too; Python looks at it between two of its own steps.
+    # Also limits the part's own Python code. The signal is handled between two bytecode instructions.
     signal.signal(signal.SIGALRM, out_of_time)
     signal.setitimer(signal.ITIMER_REAL, options.seconds + 1)
     try:

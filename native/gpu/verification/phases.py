@@ -1,4 +1,4 @@
-"""Which parts run, in which order, for how long."""
+"""The parts of each phase, their order and their time limits."""
 
 from dataclasses import dataclass, replace
 from typing import Dict, List
@@ -6,13 +6,13 @@ from typing import Dict, List
 
 @dataclass(frozen=True)
 class Step:
-    """A part in a phase. `seconds` is the most it gets; while earlier parts run, `kept` seconds are kept back for it: what a
-    phase is for must not be lost because something before it is red and is being looked into."""
+    """A part in a phase. `seconds` is its time limit. Earlier parts leave `reserved` seconds for it, so that the
+    diagnosis of a failure cannot use up the time of the most important parts."""
 
     part: str
     seconds: float
-    kept: float = 0
-    programs: bool = True  # whether it needs what part build provides
+    reserved: float = 0
+    programs: bool = True  # whether it needs the programs of part build
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Phase:
     steps: List[Step]
 
 
-# The machine is lent for 900 s, its start of about 75 s included; a command may take 600. 75 + 290 + 330 leaves 205 s to mend.
+# The machine is available for 900 s, including its start of about 75 s; a command may take 600 s. 75 + 290 + 330 leaves
+# 205 s to fix failures.
 PHASES: Dict[str, Phase] = {
     "1": Phase(290, [
         Step("smoke", 15, programs=False),
@@ -53,11 +54,11 @@ PHASES: Dict[str, Phase] = {
 
 
 def slower(step: Step) -> Step:
-    """With the time that an emulator needs on a small and busy machine."""
+    """The step with a time limit for the emulator on a small and busy machine."""
     return replace(step, seconds=8 * step.seconds)
 
 
 def find_steps(names: List[str]) -> List[Step]:
-    """The steps of single parts, as they are in their phase. Raises KeyError with the unknown name."""
+    """The steps of single parts, with the settings of their phase. Raises KeyError with an unknown name."""
     known = {step.part: step for phase in PHASES.values() for step in phase.steps}
     return [known[name] for name in names]

@@ -1,4 +1,4 @@
-"""Programs that are run for a limited time, with everything that they started."""
+"""Runs programs with a time limit, and kills them together with all processes that they started."""
 
 import ctypes
 import math
@@ -11,51 +11,51 @@ import time
 from pathlib import Path
 from typing import BinaryIO, Callable, Dict, List, Optional
 
-KILLED_WITHIN = 5  # seconds; a process that is stuck in a driver outlives its SIGKILL
+KILLED_WITHIN = 5  # seconds; a process that is blocked in a driver survives SIGKILL
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
-    """From now on processes whose parent has ended become this one's, so that end_children() finds them."""
+    """From now on, processes whose parent has ended become children of this process, so that kill_children() finds
+    them."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-class Quiet(subprocess.TimeoutExpired):
-    """A program printed nothing for as long as it may."""
+class OutputTimeout(subprocess.TimeoutExpired):
+    """A program printed nothing for too long."""
 
 
 def run_limited(command, limit: float, log: Optional[BinaryIO], input: bytes = b"", on_line: Optional[Callable] = None,
-                keep: Optional[bytearray] = None, quiet: float = math.inf, **options) -> int:
-    """Returns the exit status, negative for a signal, or raises subprocess.TimeoutExpired after `limit` seconds, Quiet after `quiet`
-    seconds in which nothing was printed.
-    Standard output goes to `keep`, and line by line, as it comes, to `on_line`; standard error to `log`, or where
-    this process's goes without one."""
+                keep: Optional[bytearray] = None, output_timeout: float = math.inf, **options) -> int:
+    """Returns the exit status, negative for a signal. Raises subprocess.TimeoutExpired after `limit` seconds, and
+    OutputTimeout after `output_timeout` seconds without output. Standard output is appended to `keep`, and each line is
+    passed to `on_line` immediately. Standard error goes to `log`, or to this process's standard error without one."""
     deadline = time.monotonic() + limit
     with tempfile.TemporaryFile() as stdin:
         stdin.write(input)
         stdin.seek(0)
-        # Not a session of its own: whoever ends this script's session ends its programs too.
+        # In the same session as this script, so that killing the session kills its programs too.
         process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=log, **options)
         try:
-            read_output(process, deadline, on_line, keep, quiet)
+            read_output(process, deadline, on_line, keep, output_timeout)
             return process.wait(max(deadline - time.monotonic(), 0))
         finally:
-            end_tree(process)
+            kill_tree(process)
 
 
-def read_output(process, deadline: float, on_line: Optional[Callable], keep: Optional[bytearray], quiet: float) -> None:
+def read_output(process, deadline: float, on_line: Optional[Callable], keep: Optional[bytearray], output_timeout: float) -> None:
     rest = b""
-    heard = time.monotonic()
+    last_output = time.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise subprocess.TimeoutExpired(process.args, 0)
-            if time.monotonic() - heard > quiet:
-                raise Quiet(process.args, quiet)
+            if time.monotonic() - last_output > output_timeout:
+                raise OutputTimeout(process.args, output_timeout)
             if selector.select(min(left, 0.2)):
-                heard = time.monotonic()
+                last_output = time.monotonic()
                 data = os.read(process.stdout.fileno(), 1 << 16)
                 if not data:
                     break
@@ -65,13 +65,13 @@ def read_output(process, deadline: float, on_line: Optional[Callable], keep: Opt
                 for line in lines if on_line else []:
                     on_line(line.decode(errors="replace"))
             elif process.poll() is not None:
-                break  # one that it started holds the pipe open
+                break  # a process that it started keeps the pipe open
     if rest and on_line:
         on_line(rest.decode(errors="replace"))
 
 
-def end_tree(process) -> None:
-    """Kills a process and its descendants. One whose parent is gone already is left to end_children()."""
+def kill_tree(process) -> None:
+    """Kills a process and its descendants. kill_children() kills those whose parent has already ended."""
     for pid in [process.pid, *descendants(process.pid)]:
         kill(pid)
     process.stdout.close()
@@ -81,8 +81,8 @@ def end_tree(process) -> None:
         pass
 
 
-def end_children(spare: Optional[int] = None) -> None:
-    """Kills every descendant of this process but `spare`, orphans included after adopt_orphans()."""
+def kill_children(spare: Optional[int] = None) -> None:
+    """Kills every descendant of this process except `spare`; after adopt_orphans() also orphans."""
     deadline = time.monotonic() + KILLED_WITHIN
     while time.monotonic() < deadline:
         left = [pid for pid in descendants(os.getpid()) if pid != spare]
@@ -99,7 +99,7 @@ def reap(pids: List[int]) -> None:
         try:
             os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
-            pass  # another's child, or somebody waited for it
+            pass  # not a child of this process, or already waited for
 
 
 def kill(pid: int) -> None:
@@ -115,10 +115,10 @@ def descendants(ancestor: int) -> List[int]:
         if not entry.name.isdigit():
             continue
         try:
-            # "PID (NAME) STATE PARENT ..."; the name may hold anything.
+            # "PID (NAME) STATE PARENT ..."; the name may contain any character.
             parent = int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
         except (OSError, IndexError):
-            continue  # it has just ended
+            continue  # the process has just ended
         children.setdefault(parent, []).append(int(entry.name))
     found: List[int] = []
     waiting = [ancestor]

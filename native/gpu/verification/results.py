@@ -1,5 +1,5 @@
-"""What a run leaves: results, one JSON object per line, and a log of what programs said. Few and small files: whoever lends the
-machine copies no more than 8 files of 16 MiB back."""
+"""The output files of a run: the results, one JSON object per line, and a log of the programs' output. The files are
+few and small, because at most 8 files of 16 MiB are copied back from the machine."""
 
 import json
 import os
@@ -9,12 +9,13 @@ from pathlib import Path
 
 from .part import NATIVE
 
-MOST_BYTES = 15 << 20  # of each file
-CUT = b"\n[the rest is left out: the file has reached its limit]\n"
+MAX_BYTES = 15 << 20  # of each file
+CUT = b"\n[the rest is omitted: the file has reached its limit]\n"
 
 
 class Results:
-    """Writes FOLDER/NAME.jsonl and FOLDER/NAME.log; earlier ones become NAME.1.jsonl, NAME.1.log, ..."""
+    """Writes FOLDER/NAME.jsonl and FOLDER/NAME.log. Files of earlier runs are renamed to NAME.1.jsonl, NAME.1.log,
+    ..."""
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -24,22 +25,22 @@ class Results:
         self.full = False
 
     def add(self, line: dict) -> None:
-        """Prints the line too, unless it is marked as a detail."""
-        text = json.dumps(line).replace(f"{NATIVE.parent}/", "")  # results are published, folders are not
+        """Writes a result, and prints it unless it is marked as a detail."""
+        text = json.dumps(line).replace(f"{NATIVE.parent}/", "")  # results are published without local folders
         if not line.get("detail"):
             print(text, flush=True)
         with self.unless_full():
-            if self.file.tell() + len(text) < MOST_BYTES:
+            if self.file.tell() + len(text) < MAX_BYTES:
                 self.file.write(text + "\n")
                 self.file.flush()
 
-    def say(self, text: str) -> None:
+    def write_log(self, text: str) -> None:
         with self.unless_full():
             self.log.write(text.encode() + b"\n")
 
     @contextmanager
     def unless_full(self):
-        """What cannot be written any more is still printed, and the parts go on."""
+        """Ignores a full disk: results are still printed, and the parts continue."""
         try:
             yield
         except OSError as problem:
@@ -48,9 +49,9 @@ class Results:
             self.full = True
 
     def cut_log(self) -> None:
-        """Called between parts: a program that says the same thing for ever must not cost the rest of the log."""
-        if os.fstat(self.log.fileno()).st_size > MOST_BYTES:
-            self.log.truncate(MOST_BYTES - len(CUT))
+        """Called between parts, so that a program which prints without end cannot use up the log of the next parts."""
+        if os.fstat(self.log.fileno()).st_size > MAX_BYTES:
+            self.log.truncate(MAX_BYTES - len(CUT))
             self.log.write(CUT)
 
     def close(self) -> None:

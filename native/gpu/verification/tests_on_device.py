@@ -1,5 +1,5 @@
-"""The tests of the CUDA backend, case by case: on a GPU each case runs in a process of its own, since a fault of one leaves a context
-in which nothing works any more. On the CPU the same cases run on the emulator."""
+"""Runs the tests of the CUDA backend, case by case. Each case runs in its own process, because after a fault on a GPU
+nothing works any more in that process's context. On the CPU the same cases run on the emulator."""
 
 import json
 import os
@@ -15,11 +15,12 @@ WGMMA_TEST = "test_cuda_gemm_wgmma"
 CUBLASLT_TEST = "test_cuda_gemm_cublaslt"
 RANKS_TEST = "test_cuda_sharded"
 DEVICE_TESTS = [SMOKE_TEST, *PARITY_TESTS, WGMMA_TEST, CUBLASLT_TEST, RANKS_TEST]
-EMULATED_CASE_SECONDS = 120  # a debug emulator on a busy machine
+EMULATED_CASE_SECONDS = 120  # enough for a debug build of the emulator on a busy machine
 
 
 def test_command(part: Part, test: str) -> List[str]:
-    """The program of a test file: one for all of them on a device, one each on the emulator."""
+    """The command that runs a test file: one program has all of them for a device, and each has its own for the
+    emulator."""
     program = part.programs / ("device_tests" if part.cuda else f"test/cuda/{test}")
     if not program.exists():
         raise Failed(f"{program.name} was not built: doctest's header (Debian: doctest-dev) is missing, or part build failed")
@@ -36,8 +37,8 @@ def list_cases(part: Part, test: str) -> List[str]:
 
 def run_test(part: Part, test: str, seconds: float, environment: Optional[Dict[str, str]] = None,
              diagnose: Optional[Callable[[str, str], None]] = None) -> Dict[str, str]:
-    """Every case of a test; returns what each printed, those that failed left out. A failed one is handed to `diagnose` at once, with
-    why it failed. One line per test that is all right, one per case that is not."""
+    """Runs every case of a test and returns the outputs of those that passed. Calls `diagnose` immediately with each
+    failed case and the reason. Adds one line per test that passed completely, and one per failed case."""
     outputs: Dict[str, str] = {}
     checks = 0
     cases = list_cases(part, test)
@@ -60,8 +61,9 @@ def run_test(part: Part, test: str, seconds: float, environment: Optional[Dict[s
 
 def run_case(part: Part, test: str, case: str, seconds: float, environment: Optional[Dict[str, str]] = None,
              under: Sequence[str] = ()) -> str:
-    """Raises Failed with the first assertion that did not hold; mismatches (native/test/cuda/mismatches.h) become results."""
-    # A comma would end a filter, a question mark stands for any character.
+    """Returns the output of the case. Raises Failed with the first assertion that failed. Mismatches
+    (native/test/cuda/mismatches.h) become results."""
+    # In doctest's filters a comma is a separator, and a question mark matches any character.
     command = [*under, *test_command(part, test), f"--test-case={case.replace(',', '?')}"]
     limit = seconds if part.cuda else max(seconds, EMULATED_CASE_SECONDS)
     status, printed = part.run(command, limit, env={**os.environ, **(environment or {})})
@@ -75,7 +77,7 @@ def run_case(part: Part, test: str, case: str, seconds: float, environment: Opti
 
 
 def left_out(output: str) -> str:
-    """Why a case left itself out; "" if it did not."""
+    """The reason if the case skipped itself, else ""."""
     found = re.search(r"left out: (.*)", output)
     return found.group(1).strip() if found else ""
 
@@ -86,7 +88,7 @@ def count(output: str, what: str) -> int:
 
 
 def first_failure(output: str) -> str:
-    """From the first assertion that doctest reports, or the first line of a crash, on."""
+    """The output from the first assertion that doctest reports, or from the first line of a crash."""
     found = re.search(r"^.*(ERROR:|FATAL ERROR:|terminate called|error while loading)", output, re.MULTILINE)
     return excerpt(output[found.start():] if found else output)
 
@@ -97,4 +99,4 @@ def keep_mismatches(part: Part, name: str, output: str) -> None:
             try:
                 part.result(name, **json.loads(line))
             except ValueError:
-                pass  # cut off by a crash; the log has it
+                pass  # truncated by a crash; the log has the line

@@ -1,4 +1,4 @@
-"""Times what PyTorch runs. Imported where PyTorch is installed."""
+"""Times PyTorch code. Can be imported only if PyTorch is installed."""
 
 import time
 from typing import Callable, List
@@ -6,12 +6,13 @@ from typing import Callable, List
 import torch
 
 WARM_UPS = 3
-CLOCK_SECONDS = 0.3  # of work before anything is timed: an idle device has its clocks down
+CLOCK_SECONDS = 0.3  # of work before anything is timed: an idle device runs at low clocks
 
 
 def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """Records what `step` does on the device; calling the result does it again, on the same tensors. `step` has then run WARM_UPS
-    times: libraries choose kernels and allocate at their first calls, on the stream on which they are called."""
+    """Captures the device work of `step` as a CUDA graph; calling the result replays it on the same tensors. `step`
+    runs WARM_UPS times before, because libraries select kernels and allocate memory in their first calls, on the stream
+    of those calls."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -25,7 +26,7 @@ def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def median_seconds(run: Callable[[], object], device: str, samples: int) -> float:
-    """The middle one of `samples` runs, after others that warm up."""
+    """The median of `samples` runs, after warm-up runs."""
     warm_up(run, device)
     seconds = device_seconds(run, samples) if device == "cuda" else host_seconds(run, samples)
     return sorted(seconds)[samples // 2]
@@ -41,7 +42,8 @@ def warm_up(run: Callable[[], object], device: str) -> None:
 
 
 def device_seconds(run: Callable[[], object], samples: int) -> List[float]:
-    """By events around each run. The host queues all of them and waits once, so that no run waits for the host."""
+    """Measured by events around each run. The host queues all runs and waits once, so that no run waits for the
+    host."""
     events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(samples)]
     for begin, end in events:
         begin.record()

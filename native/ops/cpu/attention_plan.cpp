@@ -17,7 +17,7 @@ int32_t shared_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
 
 }  // namespace
 
-// Sorted by path, the sequences below any node are neighbours.
+// Sorts sequences by path, so that the sequences below any node are adjacent.
 void AttentionPlan::sort_sequences(const StepBatch& batch) {
   order_.resize(batch.sequences.size());
   std::iota(order_.begin(), order_.end(), 0);
@@ -50,7 +50,7 @@ void AttentionPlan::build(const StepBatch& batch, int32_t rows_per_tile) {
   tiles_.clear();
   segments_.clear();
   open_.clear();
-  int32_t previous = -1;  // sequence before this one in the same tile
+  int32_t previous = -1;  // the previous sequence of the same tile, or -1
   for (const int32_t sequence : order_) {
     const SequenceRows& rows = batch.sequences[sequence];
     for (int32_t done = 0; done < rows.num_rows;) {

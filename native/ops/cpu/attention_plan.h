@@ -8,16 +8,16 @@
 
 namespace apar {
 
-// One KV node of a tile with the planned rows below it, so that its blocks are read once for all of them.
+// One KV node of a tile and the planned rows below it, which share one read of the node's blocks.
 struct AttentionSegment {
   int32_t node = 0;            // into StepBatch::nodes
-  int32_t first_position = 0;  // of the node's first token on every path through it
+  int32_t first_position = 0;  // of the node's first token, the same on every path through the node
   int32_t begin_row = 0;       // planned rows [begin_row, end_row)
   int32_t end_row = 0;
 };
 
-// Rows worked on together: planned rows [begin_row, end_row) and the segments any of them attends to. In the
-// order of the segments every row meets its tokens by ascending position.
+// Planned rows [begin_row, end_row), which are computed together, and the segments that any of them attends
+// to. The order of the segments gives every row its tokens by ascending position.
 struct AttentionTile {
   int32_t begin_row = 0;
   int32_t end_row = 0;
@@ -25,14 +25,14 @@ struct AttentionTile {
   int32_t end_segment = 0;
 };
 
-// The attention's work list of one step: it depends on the tree's shape, not on the layer or the head. Rows
-// are reordered so that the rows below a node stand side by side ("planned rows").
+// The attention work list of one step. It depends on the shape of the tree, not on the layer or the head.
+// Rows are reordered so that the rows below a node are adjacent: these are the "planned rows".
 class AttentionPlan {
  public:
   // rows_per_tile >= 1. Allocates nothing while the batch is no larger than an earlier one.
   void build(const StepBatch& batch, int32_t rows_per_tile);
 
-  // The batch's row of each planned row, and the tokens it attends to, itself included.
+  // For each planned row: its row in the batch, and the number of tokens that it attends to, itself included.
   std::span<const int32_t> rows() const { return rows_; }
   std::span<const int32_t> contexts() const { return contexts_; }
   std::span<const AttentionTile> tiles() const { return tiles_; }

@@ -1,5 +1,5 @@
-// Compiled with AVX2, FMA and F16C, so nothing here may be shared with other files: no templates or inline
-// functions of the standard library, or the linker might keep this file's copy for every processor.
+// Compiled with AVX2, FMA and F16C. Nothing here may be shared with other files: no templates or inline
+// functions of the standard library, or the linker might keep this file's copy of one for every processor.
 #include <immintrin.h>
 
 #include "ops/cpu/kernels.h"
@@ -12,8 +12,8 @@ struct Ints {
   __m256i v;
 
   static Ints load(const std::byte* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
-  // The 4 bytes at p in every lane.
-  static Ints all(const std::byte* p) {
+  // Copies the 4 bytes at p to every lane.
+  static Ints broadcast(const std::byte* p) {
     int32_t bytes;
     __builtin_memcpy(&bytes, p, sizeof(bytes));
     return {_mm256_set1_epi32(bytes)};
@@ -22,9 +22,9 @@ struct Ints {
 
 struct Vec {
   static constexpr int64_t kLanes = 8;
-  static constexpr int64_t kTileRows =
-      3;  // with 4 outputs: 12 sums, 3 activations and a weight in 16 registers
-  // With the 4 vectors of a panel: 8 sums, or 4 sums of whole numbers and 4 of floats.
+  // With 4 outputs: 12 sums, 3 activations and a weight in 16 registers.
+  static constexpr int64_t kTileRows = 3;
+  // With the 4 vectors of a panel: 8 sums, or 4 integer sums and 4 float sums.
   static constexpr int64_t kBf16Rows = 2;
   static constexpr int64_t kIntRows = 1;
   static constexpr int64_t kValueQueries = 4;  // with 2 vectors of a value
@@ -32,46 +32,46 @@ struct Vec {
   __m256 v;
 
   static Vec zero() { return {_mm256_setzero_ps()}; }
-  static Vec all(float x) { return {_mm256_set1_ps(x)}; }
+  static Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
   static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static Vec load(const uint16_t* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static Vec load_half(const std::byte* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
   }
-  static Vec all_of(const std::byte* f32) { return {_mm256_castsi256_ps(Ints::all(f32).v)}; }
-  // The first n lanes, the others zero; reads nothing beyond them. 0 < n < kLanes.
-  static Vec load(const float* p, int64_t n) { return {_mm256_maskload_ps(p, first(n))}; }
+  static Vec broadcast_f32(const std::byte* f32) { return {_mm256_castsi256_ps(Ints::broadcast(f32).v)}; }
+  // Loads the first n lanes and sets the others to zero; reads nothing beyond them. 0 < n < kLanes.
+  static Vec load(const float* p, int64_t n) { return {_mm256_maskload_ps(p, mask(n))}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
-  void store(float* p, int64_t n) const { _mm256_maskstore_ps(p, first(n), v); }
+  void store(float* p, int64_t n) const { _mm256_maskstore_ps(p, mask(n), v); }
 
-  // A NaN in x wins over the bound in both.
+  // A NaN in x is returned; a NaN is never replaced by the bound.
   static Vec max(Vec bound, Vec x) { return {_mm256_max_ps(bound.v, x.v)}; }
   static Vec min(Vec bound, Vec x) { return {_mm256_min_ps(bound.v, x.v)}; }
   static Vec abs(Vec x) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), x.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   static Vec round(Vec x) { return {_mm256_round_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  // 2^n for whole n in [-126, 127].
+  // 2^n for integers n in [-126, 127].
   static Vec power_of_two(Vec n) {
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23))};
   }
-  // x, or zero in the lanes where test < bound.
+  // x, but zero in the lanes where test < bound.
   static Vec zero_below(Vec x, Vec test, float bound) {
     return {_mm256_and_ps(_mm256_cmp_ps(test.v, _mm256_set1_ps(bound), _CMP_NLT_UQ), x.v)};
   }
 
-  // The sum of each vector's lanes, by one tree for every position.
-  static __m128 sums(Vec a, Vec b, Vec c, Vec d) {
+  // The sum of the lanes of each vector. Every one of the four is added by the same tree.
+  static __m128 lane_sums(Vec a, Vec b, Vec c, Vec d) {
     return _mm_hadd_ps(_mm_hadd_ps(half(a), half(b)), _mm_hadd_ps(half(c), half(d)));
   }
-  static float greatest(Vec x) {
+  static float reduce_max(Vec x) {
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(x.v), _mm256_extractf128_ps(x.v, 1));
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
   }
 
  private:
-  static __m256i first(int64_t n) {
+  static __m256i mask(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)),
                               _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
@@ -97,14 +97,14 @@ Vec operator/(Vec a, Vec b) {
 Vec to_floats(Ints x) {
   return {_mm256_cvtepi32_ps(x.v)};
 }
-Ints low_halves(Ints x) {
+Ints low_nibbles(Ints x) {
   return {_mm256_and_si256(x.v, _mm256_set1_epi8(15))};
 }
-Ints high_halves(Ints x) {
+Ints high_nibbles(Ints x) {
   return {_mm256_and_si256(_mm256_srli_epi16(x.v, 4), _mm256_set1_epi8(15))};
 }
 
-// As f32_to_bf16 rounds.
+// Rounds as f32_to_bf16() does.
 void store_bf16(Vec x, uint16_t* p) {
   const __m256i bits = _mm256_castps_si256(x.v), high = _mm256_srli_epi32(bits, 16);
   const __m256i half =
@@ -115,14 +115,15 @@ void store_bf16(Vec x, uint16_t* p) {
   const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(kept), _mm256_extracti128_si256(kept, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
 }
-// Whole numbers in [-128, 127].
+// x holds integers in [-128, 127].
 void store_int8(Vec x, int8_t* p) {
   const __m256i whole = _mm256_cvtps_epi32(x.v);
   const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 
-// Pairs of bf16, widened exactly: first the even element's product, then the odd one's.
+// sum += w · x for a pair of bf16 per lane, widened exactly: first the product of the even elements, then
+// that of the odd ones.
 Vec dot_bf16(Vec sum, Ints w, Ints x) {
   const auto even = [](Ints pairs) { return Vec{_mm256_castsi256_ps(_mm256_slli_epi32(pairs.v, 16))}; };
   const auto odd = [](Ints pairs) {
@@ -131,7 +132,7 @@ Vec dot_bf16(Vec sum, Ints w, Ints x) {
   return Vec::fma(odd(w), odd(x), Vec::fma(even(w), even(x), sum));
 }
 
-// Four products of unsigned and signed bytes per lane, exactly: even and odd bytes as 16 bits.
+// Adds four products of unsigned and signed bytes per lane, exactly: the even and the odd bytes as 16 bits.
 Ints dot_u8s8(Ints sum, Ints w, Ints x) {
   const __m256i w_even = _mm256_and_si256(w.v, _mm256_set1_epi16(255)), w_odd = _mm256_srli_epi16(w.v, 8);
   const __m256i x_even = _mm256_srai_epi16(_mm256_slli_epi16(x.v, 8), 8), x_odd = _mm256_srai_epi16(x.v, 8);
@@ -139,33 +140,16 @@ Ints dot_u8s8(Ints sum, Ints w, Ints x) {
       _mm256_add_epi32(_mm256_madd_epi16(w_even, x_even), _mm256_madd_epi16(w_odd, x_odd));
   return {_mm256_add_epi32(sum.v, products)};
 }
-// The same for weights below 16: their products fit 16 bits two by two.
+// The same for weights below 16, where the sum of two products fits 16 bits.
 Ints dot_u4s8(Ints sum, Ints w, Ints x) {
   const __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(w.v, x.v), _mm256_set1_epi16(1));
   return {_mm256_add_epi32(sum.v, products)};
 }
 
-#include "ops/cpu/simd_attention.inl"
-#include "ops/cpu/simd_elementwise.inl"
-#include "ops/cpu/simd_matmul.inl"
-#include "ops/cpu/simd_packed.inl"
+#include "ops/cpu/simd_kernels.inl"
 
 }  // namespace
 
-const Kernels avx2_kernels = {
-    .matmul_f32 = matmul,
-    .bf16 = {prepare_bf16, multiply<Bf16Product>},
-    .int8 = {prepare_int8<128>, multiply<IntProduct<WeightFormat::int8>>},
-    .int4 = {prepare_int8<8>, multiply<IntProduct<WeightFormat::int4>>},
-    .add = add,
-    .rms_norm = rms_norm,
-    .swiglu = swiglu,
-    .rotate = rotate,
-    .scores_f32 = scores<float>,
-    .scores_bf16 = scores<uint16_t>,
-    .softmax = softmax,
-    .values_f32 = values<float>,
-    .values_bf16 = values<uint16_t>,
-};
+constinit const Kernels avx2_kernels = kKernels;
 
 }  // namespace apar::cpu

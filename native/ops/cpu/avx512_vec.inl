@@ -1,11 +1,11 @@
-// The vectors of the AVX-512 files. Included inside their anonymous namespaces.
+// Vec and Ints of the AVX-512 files, which include it inside their anonymous namespaces.
 
 struct Ints {
   __m512i v;
 
   static Ints load(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
-  // The 4 bytes at p in every lane.
-  static Ints all(const std::byte* p) {
+  // Copies the 4 bytes at p to every lane.
+  static Ints broadcast(const std::byte* p) {
     int32_t bytes;
     __builtin_memcpy(&bytes, p, sizeof(bytes));
     return {_mm512_set1_epi32(bytes)};
@@ -14,9 +14,9 @@ struct Ints {
 
 struct Vec {
   static constexpr int64_t kLanes = 16;
-  static constexpr int64_t kTileRows =
-      6;  // with 4 outputs: 24 sums, 6 activations and a weight in 32 registers
-  // With the 2 vectors of a panel: 16 sums, or 12 sums of whole numbers and 12 of floats.
+  // With 4 outputs: 24 sums, 6 activations and a weight in 32 registers.
+  static constexpr int64_t kTileRows = 6;
+  // With the 2 vectors of a panel: 16 sums, or 12 integer sums and 12 float sums.
   static constexpr int64_t kBf16Rows = 8;
   static constexpr int64_t kIntRows = 6;
   static constexpr int64_t kValueQueries = 8;  // with 2 vectors of a value
@@ -24,7 +24,7 @@ struct Vec {
   __m512 v;
 
   static Vec zero() { return {_mm512_setzero_ps()}; }
-  static Vec all(float x) { return {_mm512_set1_ps(x)}; }
+  static Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
   static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static Vec load(const uint16_t* p) {
     return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -32,13 +32,13 @@ struct Vec {
   static Vec load_half(const std::byte* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
   }
-  static Vec all_of(const std::byte* f32) { return {_mm512_castsi512_ps(Ints::all(f32).v)}; }
-  // The first n lanes, the others zero; reads nothing beyond them. 0 < n < kLanes.
-  static Vec load(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
+  static Vec broadcast_f32(const std::byte* f32) { return {_mm512_castsi512_ps(Ints::broadcast(f32).v)}; }
+  // Loads the first n lanes and sets the others to zero; reads nothing beyond them. 0 < n < kLanes.
+  static Vec load(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
-  void store(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, first(n), v); }
+  void store(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, mask(n), v); }
 
-  // A NaN in x wins over the bound in both.
+  // A NaN in x is returned; a NaN is never replaced by the bound.
   static Vec max(Vec bound, Vec x) { return {_mm512_max_ps(bound.v, x.v)}; }
   static Vec min(Vec bound, Vec x) { return {_mm512_min_ps(bound.v, x.v)}; }
   static Vec abs(Vec x) { return {_mm512_abs_ps(x.v)}; }
@@ -46,24 +46,24 @@ struct Vec {
   static Vec round(Vec x) {
     return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }
-  // 2^n for whole n in [-126, 127].
+  // 2^n for integers n in [-126, 127].
   static Vec power_of_two(Vec n) {
     const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23))};
   }
-  // x, or zero in the lanes where test < bound.
+  // x, but zero in the lanes where test < bound.
   static Vec zero_below(Vec x, Vec test, float bound) {
     return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test.v, _mm512_set1_ps(bound), _CMP_NLT_UQ), x.v)};
   }
 
-  // The sum of each vector's lanes, by one tree for every position.
-  static __m128 sums(Vec a, Vec b, Vec c, Vec d) {
+  // The sum of the lanes of each vector. Every one of the four is added by the same tree.
+  static __m128 lane_sums(Vec a, Vec b, Vec c, Vec d) {
     return _mm_hadd_ps(_mm_hadd_ps(quarter(a), quarter(b)), _mm_hadd_ps(quarter(c), quarter(d)));
   }
-  static float greatest(Vec x) { return _mm512_reduce_max_ps(x.v); }
+  static float reduce_max(Vec x) { return _mm512_reduce_max_ps(x.v); }
 
  private:
-  static __mmask16 first(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+  static __mmask16 mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
   static Vec widen(__m256i x) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))};
   }
@@ -89,14 +89,14 @@ Vec operator/(Vec a, Vec b) {
 Vec to_floats(Ints x) {
   return {_mm512_cvtepi32_ps(x.v)};
 }
-Ints low_halves(Ints x) {
+Ints low_nibbles(Ints x) {
   return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))};
 }
-Ints high_halves(Ints x) {
+Ints high_nibbles(Ints x) {
   return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))};
 }
 
-// As f32_to_bf16 rounds.
+// Rounds as f32_to_bf16() does.
 void store_bf16(Vec x, uint16_t* p) {
   const __m512i bits = _mm512_castps_si512(x.v), high = _mm512_srli_epi32(bits, 16);
   const __m512i half =
@@ -106,7 +106,7 @@ void store_bf16(Vec x, uint16_t* p) {
   const __m512i kept = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(kept));
 }
-// Whole numbers in [-128, 127].
+// x holds integers in [-128, 127].
 void store_int8(Vec x, int8_t* p) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v)));
 }

@@ -1,4 +1,4 @@
-// Rotary embedding, the KV pool's writes, and attention over the work list.
+// Rotary embedding, the writes to the KV pool, and attention over the work list.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -12,7 +12,7 @@ namespace {
 
 constexpr int32_t kQueryGroup = 8;  // queries that share one load of a key or value
 
-// Where the keys' layouts have element i of the token at `offset` (kernels.h).
+// Writes the key of the token at `offset` of a block, in the layouts of kernels.h.
 void store_key(float* block, int32_t offset, const float* key, int32_t head_dim) {
   for (int32_t i = 0; i < head_dim; ++i) block[i * kBlockTokens + offset] = key[i];
 }
@@ -21,26 +21,26 @@ void store_key(uint16_t* block, int32_t offset, const uint16_t* key, int32_t hea
     std::memcpy(block + (i / 2 * kBlockTokens + offset) * 2, key + i, 2 * sizeof(uint16_t));
 }
 
-void fetch(const void* block, int64_t bytes) {
+void prefetch(const void* block, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const std::byte*>(block) + at);
 }
 
-// Tokens of one block that belong to one node, and some queries of the tile below that node.
+// The tokens of one block that belong to one node, and some of the tile's queries that attend to them.
 struct Piece {
   int32_t block = 0;
-  int32_t offset = 0;      // of the first token in the block
-  int32_t position = 0;    // of that token
-  int32_t query = 0;       // first of `queries`
-  int32_t queries = 0;     // at most kQueryGroup
-  int32_t fewest = 0;      // tokens that every one of them sees
-  int32_t most = 0;        // tokens that some one sees
-  int32_t next_block = 0;  // of the same node, or this one again
+  int32_t offset = 0;          // of the first token in the block
+  int32_t position = 0;        // of that token
+  int32_t query = 0;           // first of `queries`
+  int32_t queries = 0;         // at most kQueryGroup
+  int32_t visible_to_all = 0;  // tokens that every query sees
+  int32_t visible_to_any = 0;  // tokens that at least one query sees
+  int32_t next_block = 0;      // the node's next block, or this one at the node's end
 };
 
 }  // namespace
 
-// The angle is rounded to f32 as in transformers' LlamaRotaryEmbedding: at position 4,000 that rounding, if
-// left out, would be the largest difference between the two.
+// Angles are rounded to f32 as in transformers' LlamaRotaryEmbedding. Without that rounding they would be the
+// largest difference from transformers at position 4,000.
 void CpuOps::fill_rope_table() {
   const int32_t half = config_.head_dim / 2;
   float* const table = floats(
@@ -106,9 +106,9 @@ void CpuOps::attention(int32_t layer, const float* q, float* out) {
   });
 }
 
-// Two passes over the tile's nodes, root first, so that every row meets its tokens by ascending position and
-// its sums have one order however the tree is cut: first all scores, then, weighted by their softmax, the
-// values.
+// Two passes over the tile's nodes: the first computes all scores, the second sums the values, weighted by
+// the softmax of the scores. Both go from the root down, so that every row reads its tokens by ascending
+// position and adds them in the same order however the tree is cut into nodes.
 template <class Element>
 void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& tile, const float* q,
                          float* out, const Scratch& scratch) {
@@ -137,8 +137,8 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
   }
   std::fill_n(scratch.sums, queries * stride, 0.0f);
 
-  // Calls visit(piece) for every block of every node, for the queries that see any of it, kQueryGroup at a
-  // time.
+  // Calls visit(piece) for every block of every node and for up to kQueryGroup queries at a time, if one of
+  // them sees a token of it.
   const auto for_each_piece = [&](auto visit) {
     for (const AttentionSegment& segment : segments) {
       const KvNodeView& node = batch_->nodes[segment.node];
@@ -155,14 +155,14 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
         const bool whole = seen_by_all >= piece.position + tokens;
         for (piece.query = begin; piece.query < end; piece.query += kQueryGroup) {
           piece.queries = std::min(kQueryGroup, end - piece.query);
-          piece.fewest = tokens;
-          piece.most = whole ? tokens : 0;
+          piece.visible_to_all = tokens;
+          piece.visible_to_any = whole ? tokens : 0;
           for (int32_t i = piece.query; !whole && i < piece.query + piece.queries; ++i) {
             const int32_t visible = std::clamp(context_of(i) - piece.position, 0, tokens);
-            piece.fewest = std::min(piece.fewest, visible);
-            piece.most = std::max(piece.most, visible);
+            piece.visible_to_all = std::min(piece.visible_to_all, visible);
+            piece.visible_to_any = std::max(piece.visible_to_any, visible);
           }
-          if (piece.most > 0) visit(piece);
+          if (piece.visible_to_any > 0) visit(piece);
         }
         first += tokens;
       }
@@ -171,10 +171,11 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
 
   for_each_piece([&](const Piece& piece) {
     const Element* const keys = kv_.keys<Element>(layer, piece.block, kv_head);
-    fetch(kv_.keys<Element>(layer, piece.next_block, kv_head), kBlockTokens * head_dim * sizeof(Element));
+    prefetch(kv_.keys<Element>(layer, piece.next_block, kv_head), kBlockTokens * head_dim * sizeof(Element));
     float* const to = scratch.scores + piece.query * score_stride_ + piece.position;
-    // A whole block is computed. From offset 0 what follows the node's end is overwritten by the node below;
-    // from within a block the scores before it are another node's.
+    // The kernel computes whole blocks. If the node's tokens begin at offset 0, the child node overwrites the
+    // scores behind the node's end. Otherwise the scores before the offset belong to another node, and only
+    // the node's own are copied.
     float block_scores[kQueryGroup * kBlockTokens];
     const bool in_place = piece.offset == 0;
     float* const target = in_place ? to : block_scores;
@@ -186,16 +187,17 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
       kernels_.scores_bf16(keys, scratch.rounded + piece.query * head_dim, piece.queries, head_dim, target,
                            target_stride);
     for (int32_t i = 0; !in_place && i < piece.queries; ++i)
-      std::copy_n(block_scores + i * kBlockTokens + piece.offset, piece.most, to + i * score_stride_);
+      std::copy_n(block_scores + i * kBlockTokens + piece.offset, piece.visible_to_any,
+                  to + i * score_stride_);
   });
 
-  float* const totals = scratch.queries;  // the queries are used up
+  float* const totals = scratch.queries;  // reuses the memory of the queries, which are no longer needed
   for (int32_t query = 0; query < queries; ++query)
     totals[query] = kernels_.softmax(scratch.scores + query * score_stride_, context_of(query));
 
   for_each_piece([&](const Piece& piece) {
     const Element* const values = kv_.values<Element>(layer, piece.block, kv_head) + piece.offset * stride;
-    fetch(kv_.values<Element>(layer, piece.next_block, kv_head), kBlockTokens * stride * sizeof(Element));
+    prefetch(kv_.values<Element>(layer, piece.next_block, kv_head), kBlockTokens * stride * sizeof(Element));
     const auto accumulate = [&](int32_t query, int32_t count, int32_t begin, int32_t tokens) {
       const float* const p = scratch.scores + query * score_stride_ + piece.position + begin;
       float* const sums = scratch.sums + query * stride;
@@ -204,11 +206,13 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
       else
         kernels_.values_bf16(values + begin * stride, tokens, stride, p, score_stride_, count, sums);
     };
-    accumulate(piece.query, piece.queries, 0, piece.fewest);
-    // A token that a row may not see must not even be multiplied by zero: it may be anything.
-    for (int32_t i = piece.query; piece.fewest < piece.most && i < piece.query + piece.queries; ++i) {
-      const int32_t visible = std::clamp(context_of(i) - piece.position, piece.fewest, piece.most);
-      accumulate(i, 1, piece.fewest, visible - piece.fewest);
+    accumulate(piece.query, piece.queries, 0, piece.visible_to_all);
+    // A token that a row may not see is skipped, not multiplied by zero: its memory may hold NaN.
+    for (int32_t i = piece.query;
+         piece.visible_to_all < piece.visible_to_any && i < piece.query + piece.queries; ++i) {
+      const int32_t visible =
+          std::clamp(context_of(i) - piece.position, piece.visible_to_all, piece.visible_to_any);
+      accumulate(i, 1, piece.visible_to_all, visible - piece.visible_to_all);
     }
   });
 

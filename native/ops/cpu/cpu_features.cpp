@@ -21,7 +21,8 @@ const char* to_string(Isa isa) {
   return "unknown";
 }
 
-// The compiler's own check asks the operating system too: registers it does not save are as good as missing.
+// The compiler's built-in check also asks the operating system: registers that it does not save cannot be
+// used.
 bool supported(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
@@ -56,7 +57,7 @@ Isa select_isa() {
     if (std::string(forced) != to_string(isa)) continue;
     if (supported(isa)) return isa;
     throw Error(ErrorCode::unavailable,
-                std::string("APAR_CPU=") + forced + ": this processor does not have it");
+                std::string("APAR_CPU=") + forced + ": this processor does not support it");
   }
   throw Error(ErrorCode::unavailable,
               std::string("APAR_CPU=") + forced + ": choose reference, avx2, avx512 or avx512_bf16");

@@ -11,24 +11,25 @@
 namespace apar::cpu {
 namespace {
 
-// Query vectors (rows x heads of a group) that share one pass over the keys; their scores stay in the L2
-// cache up to contexts of some thousand tokens.
+// Query vectors (rows x heads of a group) that share one pass over the keys. Their scores stay in the L2
+// cache up to contexts of a few thousand tokens.
 constexpr int32_t kTileQueries = 32;
-// A matmul is cut into about this many pieces per thread, so that a thread which is held up delays little,
-// but not into smaller ones than pay for being handed out.
+// A matmul is cut into about this many pieces per thread, so that a thread which the system interrupts delays
+// the others little. Pieces have at least kPieceBytes, so that the work of a piece exceeds the cost of
+// handing it out.
 constexpr int64_t kPiecesPerThread = 12;
 constexpr int64_t kPieceBytes = 32 * 1024;  // of weights
 
-// The layers' units of work, rows of w or panels, dealt out in pieces that lie within one layer.
+// Cuts the layers of a matmul into pieces. A piece is a run of units (rows of w, or panels) of one layer.
 class Pieces {
  public:
   Pieces(std::span<const Projection> projections, int64_t unit_outputs, int64_t unit_bytes, int32_t threads)
       : projections_(projections), unit_outputs_(unit_outputs) {
     int64_t units = 0;
     for (const Projection& projection : projections) units += units_of(projection);
-    const int64_t fair = units / (threads * kPiecesPerThread),
-                  least = kPieceBytes / std::max<int64_t>(unit_bytes, 1);
-    units_per_piece_ = std::max<int64_t>({fair, least, 1});
+    const int64_t even = units / (threads * kPiecesPerThread),
+                  min = kPieceBytes / std::max<int64_t>(unit_bytes, 1);
+    units_per_piece_ = std::max<int64_t>({even, min, 1});
   }
 
   int64_t count() const {
@@ -66,7 +67,7 @@ CpuOps::CpuOps(const OpsConfig& config, Isa isa, int32_t threads)
     : config_(config), isa_(isa), kernels_(kernels(isa)), pool_(threads), kv_(config) {
   const int32_t group = config.num_heads / config.num_kv_heads;
   rows_per_tile_ = std::max(1, kTileQueries / group);
-  // Whole blocks are written: the last may begin at the last position.
+  // Scores are written a whole block at a time, and the last block may begin at the last position.
   score_stride_ = int64_t{config.max_context} + kBlockTokens;
   const uint64_t queries =
       checked_size({static_cast<uint64_t>(rows_per_tile_), static_cast<uint64_t>(group)});
@@ -77,7 +78,7 @@ CpuOps::CpuOps(const OpsConfig& config, Isa isa, int32_t threads)
                         reinterpret_cast<uint16_t*>(
                             floats(checked_size({queries, static_cast<uint64_t>(config.head_dim)})))});
   prepared_ = allocate_aligned(checked_size({static_cast<uint64_t>(config.max_rows),
-                                             static_cast<uint64_t>(most_prepared_bytes(config.max_inputs))}),
+                                             static_cast<uint64_t>(max_prepared_bytes(config.max_inputs))}),
                                "activations");
   fill_rope_table();
 }
@@ -162,7 +163,9 @@ void CpuOps::matmul(const float* x, int32_t rows, std::span<const Projection> pr
 }
 
 void CpuOps::matmul_f32(const float* x, int32_t rows, std::span<const Projection> projections) {
-  constexpr int64_t kUnit = 16;  // outputs: keeps the kernels' tiles whole and writes of two threads apart
+  // Outputs of a unit: a multiple of the kernels' tiles, and a cache line of y, which two threads never
+  // share.
+  constexpr int64_t kUnit = 16;
   const int64_t in = projections.front().w.cols;
   const Pieces pieces(projections, kUnit, kUnit * in * 4, pool_.threads());
   pool_.parallel_for(pieces.count(), [&](int64_t index, int32_t) {
@@ -173,7 +176,7 @@ void CpuOps::matmul_f32(const float* x, int32_t rows, std::span<const Projection
   });
 }
 
-// Rounds or quantises the activations once for all of the layers' outputs.
+// Rounds or quantises the activations once for all outputs of all layers.
 const std::byte* CpuOps::prepare(const float* x, int32_t rows, int64_t in, WeightFormat format) {
   const int64_t bytes = prepared_bytes(format, in);
   for_each_row(rows, in, [&, row = kernels_.packed(format).prepare](int64_t index, int32_t) {

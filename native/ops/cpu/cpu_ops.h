@@ -13,10 +13,10 @@
 
 namespace apar::cpu {
 
-// Ops on the host: this class splits the work over threads, the Kernels of one instruction set do it.
+// Ops on the host. This class splits the work over threads; the Kernels of one instruction set compute it.
 class CpuOps final : public Ops {
  public:
-  // threads in [1, 256]. Throws Error{unavailable} (isa, kv_format), Error{out_of_memory}.
+  // threads in [1, 256]. Throws Error{unavailable} for an unsupported isa or kv_format, Error{out_of_memory}.
   CpuOps(const OpsConfig& config, Isa isa, int32_t threads);
 
   std::string device() const override;
@@ -37,8 +37,8 @@ class CpuOps final : public Ops {
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
 
  private:
-  // One thread's part of a tile: scores [queries][score_stride], queries [.][head_dim], sums
-  // [.][value_stride].
+  // One thread's buffers for a tile: scores [queries][score_stride], queries [queries][head_dim], sums
+  // [queries][value_stride].
   struct Scratch {
     float* scores;
     float* queries;
@@ -46,10 +46,10 @@ class CpuOps final : public Ops {
     uint16_t* rounded;  // the queries in bf16
   };
 
-  // Work that is not worth waking a thread for, in touched floats.
+  // Up to this many floats of work run on the caller's thread: waking another one would take longer.
   static constexpr int64_t kSerialFloats = 16 * 1024;
 
-  // Calls body(row, thread) for every row; `width` floats are the work of one.
+  // Calls body(row, thread) for every row. `width`: floats of work per row.
   template <class Body>
   void for_each_row(int64_t rows, int64_t width, Body body) {
     if (rows * width > kSerialFloats) return pool_.parallel_for(rows, body);

@@ -8,7 +8,7 @@ namespace apar::cpu {
 
 const Kernels& kernels(Isa isa) {
   if (!supported(isa))
-    throw Error(ErrorCode::unavailable, std::string(to_string(isa)) + ": this processor does not have it");
+    throw Error(ErrorCode::unavailable, std::string(to_string(isa)) + ": this processor does not support it");
 #if defined(__x86_64__)
   if (isa == Isa::avx512_bf16) return avx512_bf16_kernels;
   if (isa == Isa::avx512) return avx512_kernels;

@@ -9,10 +9,10 @@
 
 namespace apar::cpu {
 
-// K and V of all layers: per layer [block][kv_head] of the blocks described in kernels.h.
+// K and V of all layers: per layer [block][kv_head], each laid out as kernels.h describes.
 class KvPool {
  public:
-  // Throws Error{unavailable} for a format that is not the CPU's, Error{out_of_memory}.
+  // Throws Error{unavailable} for a format that the CPU does not support, Error{out_of_memory}.
   explicit KvPool(const OpsConfig& config)
       : head_dim_(config.head_dim),
         value_stride_(value_stride(config.head_dim)),
@@ -22,7 +22,7 @@ class KvPool {
         keys_(allocate(config, head_dim_)),
         values_(allocate(config, value_stride_)) {}
 
-  // The keys and values of one block and head, as float or uint16_t according to kv_format.
+  // The keys and the values of one block and head. Element is float or uint16_t, according to kv_format.
   template <class Element>
   Element* keys(int32_t layer, int32_t block, int32_t head) const {
     return reinterpret_cast<Element*>(keys_.get() + offset(layer, block, head, head_dim_));

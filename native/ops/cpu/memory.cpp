@@ -10,7 +10,7 @@ namespace apar::cpu {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-// Untouched memory costs nothing, so a chunk may be larger than what a small model needs.
+// Memory that is never written uses no pages, so a chunk may be larger than a small model needs.
 constexpr size_t kArenaChunk = size_t{64} << 20;
 
 }  // namespace
@@ -23,7 +23,7 @@ AlignedBytes allocate_uninitialized(size_t bytes, const char* what) {
     throw Error(ErrorCode::out_of_memory,
                 std::string(what) + ": cannot allocate " + std::to_string(bytes) + " bytes");
 #ifdef MADV_HUGEPAGE
-  // Fewer page walks while weights stream. A system that refuses serves small pages.
+  // Fewer page walks while weights stream. Where the system refuses, small pages are used.
   if (huge) ::madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
   return AlignedBytes(data, AlignedDelete{alignment});

@@ -11,7 +11,8 @@
 
 namespace apar::cpu {
 
-// The product, or Error{out_of_memory} when it does not fit: a size that large cannot be had either.
+// The product of the factors. Throws Error{out_of_memory} on overflow: no allocation of that size can
+// succeed.
 inline size_t checked_size(std::initializer_list<uint64_t> factors) {
   size_t product = 1;
   for (const uint64_t factor : factors)
@@ -26,14 +27,14 @@ struct AlignedDelete {
 };
 using AlignedBytes = std::unique_ptr<std::byte[], AlignedDelete>;
 
-// Aligned to 64 bytes; large ones to huge pages, which the system is asked for. Throws Error{out_of_memory}
-// naming `what`.
+// Allocates memory aligned to 64 bytes. Large allocations are aligned to huge pages, which are requested from
+// the system. Throws Error{out_of_memory} that names `what`.
 AlignedBytes allocate_uninitialized(size_t bytes, const char* what);
 
-// The same, zeroed, so that the pages are really there before the first step.
+// The same, zeroed, so that the system has provided all pages before the first step.
 AlignedBytes allocate_aligned(size_t bytes, const char* what);
 
-// Memory for many blocks that live as long as it does: small ones share huge pages.
+// Memory for many allocations that live as long as the arena. Small ones share huge pages.
 class Arena {
  public:
   // Uninitialized, aligned to 64 bytes. Throws Error{out_of_memory}.

@@ -23,7 +23,7 @@ void read_group(const Matrix& w, int64_t out, int64_t group, float* values) {
   convert(source, w.dtype, count, reinterpret_cast<std::byte*>(values), DType::f32);
 }
 
-// The weight of largest magnitude, or a NaN if there is one.
+// The weight of the largest magnitude with its sign, or NaN if one of them is NaN.
 float largest(const float* values) {
   float found = 0;
   for (int64_t i = 0; i < kGroup; ++i) {
@@ -33,13 +33,14 @@ float largest(const float* values) {
   return found;
 }
 
-// To the nearest whole number in [low, high], ties to even: 1.5 * 2^23 leaves no bits behind the point.
+// Rounds to the nearest integer in [low, high], ties to even: after adding 1.5 * 2^23 no fraction bits
+// remain.
 int32_t quantise(float value, float low, float high) {
   const float clamped = value > low ? (value < high ? value : high) : low;
   return static_cast<int32_t>((clamped + 12582912.0f) - 12582912.0f);
 }
 
-// Symmetric around zero, as the activations are.
+// Symmetric around zero, like the activations.
 void put_int8(const float* values, int64_t out, std::byte* packed) {
   const uint16_t scale = f32_to_f16(std::abs(largest(values)) / 127);
   const float exact = f16_to_f32(scale), inverse = exact > 0 ? 1 / exact : 0;
@@ -50,7 +51,8 @@ void put_int8(const float* values, int64_t out, std::byte* packed) {
   std::memcpy(packed + kGroup * kPanel + out * 2, &scale, 2);
 }
 
-// The largest weight becomes -8, the end that has one step more; so the scale has its opposite sign.
+// The largest weight becomes -8, because the range is [-8, 7]; so the scale has the opposite sign of that
+// weight.
 void put_int4(const float* values, int64_t out, std::byte* packed) {
   constexpr int64_t kHalf = kGroup / 2;
   const uint16_t scale = f32_to_f16(largest(values) / -8);

@@ -1,4 +1,5 @@
-// What the other kernels are checked against: plain loops, one sum after the other, for any processor.
+// The reference kernels, which the others are checked against: plain loops, one sum after the other, for any
+// processor.
 #include <cmath>
 
 #include "common/float16.h"
@@ -15,7 +16,7 @@ float to_f32(uint16_t value) {
   return bf16_to_f32(value);
 }
 
-void matmul(const float* w, const float* x, float* y, const MatmulRange& range) {
+void matmul_f32(const float* w, const float* x, float* y, const MatmulRange& range) {
   for (int64_t out = range.out_begin; out < range.out_end; ++out) {
     for (int64_t row = 0; row < range.rows; ++row) {
       float sum = 0;
@@ -55,7 +56,8 @@ void prepare_int8(const float* x, int64_t in, std::byte* prepared) {
   }
 }
 
-// The weight of one input as its lane and step hold it, and its group's scale.
+// Weight `i` of an output of a panel or group; int8 and int4 as stored, with their offset and without a
+// scale.
 float bf16_weight(const std::byte* panel, int64_t out, int64_t i) {
   return bf16_to_f32(reinterpret_cast<const uint16_t*>(panel)[(i / 2 * kPanel + out) * 2 + i % 2]);
 }
@@ -67,40 +69,50 @@ int32_t int4_weight(const std::byte* group, int64_t out, int64_t i) {
   return i < 16 ? both & 15 : both >> 4;
 }
 
-float bf16_product(const std::byte* panel, int64_t out, const std::byte* x, int64_t in) {
-  const auto* const row = reinterpret_cast<const uint16_t*>(x);
-  float sum = 0;
-  for (int64_t i = 0; i < in; ++i) sum += bf16_weight(panel, out, i) * bf16_to_f32(row[i]);
-  return sum;
-}
+// A format's product: the dot product of one output of a panel with a prepared row.
+struct Bf16Product {
+  static constexpr WeightFormat kFormat = WeightFormat::bf16;
 
-template <WeightFormat kFormat>
-float int_product(const std::byte* panel, int64_t out, const std::byte* x, int64_t in) {
-  constexpr bool kInt4 = kFormat == WeightFormat::int4;
-  constexpr int64_t kBytes = kInt4 ? kInt4GroupBytes : kInt8GroupBytes;
-  const int64_t count = groups(in);
-  const auto* const row = reinterpret_cast<const int8_t*>(x);
-  const auto* const scales = reinterpret_cast<const float*>(x + count * kGroup);
-  const auto* const offsets = reinterpret_cast<const int32_t*>(scales + count);
-  float sum = 0;
-  for (int64_t index = 0; index < count; ++index) {
-    const std::byte* const group = panel + index * kBytes;
-    int32_t dot = offsets[index];
-    for (int64_t i = 0; i < kGroup; ++i)
-      dot += (kInt4 ? int4_weight(group, out, i) : int8_weight(group, out, i)) * row[index * kGroup + i];
-    const auto* const weight_scales = reinterpret_cast<const uint16_t*>(group + kBytes) - kPanel;
-    sum += static_cast<float>(dot) * (f16_to_f32(weight_scales[out]) * scales[index]);
+  static float dot(const std::byte* panel, int64_t out, const std::byte* x, int64_t in) {
+    const auto* const row = reinterpret_cast<const uint16_t*>(x);
+    float sum = 0;
+    for (int64_t i = 0; i < in; ++i) sum += bf16_weight(panel, out, i) * bf16_to_f32(row[i]);
+    return sum;
   }
-  return sum;
-}
+};
 
-template <WeightFormat kFormat, float (*kProduct)(const std::byte*, int64_t, const std::byte*, int64_t)>
+template <WeightFormat kWeights>
+struct IntProduct {
+  static constexpr WeightFormat kFormat = kWeights;
+  static constexpr bool kInt4 = kWeights == WeightFormat::int4;
+
+  static float dot(const std::byte* panel, int64_t out, const std::byte* x, int64_t in) {
+    constexpr int64_t kBytes = kInt4 ? kInt4GroupBytes : kInt8GroupBytes;
+    const int64_t count = groups(in);
+    const auto* const row = reinterpret_cast<const int8_t*>(x);
+    const auto* const scales = reinterpret_cast<const float*>(x + count * kGroup);
+    const auto* const offsets = reinterpret_cast<const int32_t*>(scales + count);
+    float sum = 0;
+    for (int64_t index = 0; index < count; ++index) {
+      const std::byte* const group = panel + index * kBytes;
+      int32_t dot = offsets[index];
+      for (int64_t i = 0; i < kGroup; ++i)
+        dot += (kInt4 ? int4_weight(group, out, i) : int8_weight(group, out, i)) * row[index * kGroup + i];
+      const auto* const weight_scales = reinterpret_cast<const uint16_t*>(group + kBytes) - kPanel;
+      sum += static_cast<float>(dot) * (f16_to_f32(weight_scales[out]) * scales[index]);
+    }
+    return sum;
+  }
+};
+
+template <class Product>
 void multiply(const std::byte* w, const std::byte* x, float* y, const PanelRange& range) {
-  const int64_t stride = prepared_bytes(kFormat, range.in), bytes = panel_bytes(kFormat, range.in);
+  const int64_t stride = prepared_bytes(Product::kFormat, range.in);
+  const int64_t bytes = panel_bytes(Product::kFormat, range.in);
   for (int64_t out = range.begin * kPanel; out < range.end * kPanel && out < range.outs; ++out)
     for (int64_t row = 0; row < range.rows; ++row)
       y[row * range.y_stride + out] =
-          kProduct(w + out / kPanel * bytes, out % kPanel, x + row * stride, range.in);
+          Product::dot(w + out / kPanel * bytes, out % kPanel, x + row * stride, range.in);
 }
 
 void add(float* x, const float* y, int64_t count) {
@@ -162,22 +174,10 @@ void values(const Element* values, int64_t tokens, int64_t stride, const float* 
         sums[query * stride + i] += p[query * p_stride + token] * to_f32(values[token * stride + i]);
 }
 
+#include "ops/cpu/kernel_table.inl"
+
 }  // namespace
 
-const Kernels reference_kernels = {
-    .matmul_f32 = matmul,
-    .bf16 = {prepare_bf16, multiply<WeightFormat::bf16, bf16_product>},
-    .int8 = {prepare_int8<128>, multiply<WeightFormat::int8, int_product<WeightFormat::int8>>},
-    .int4 = {prepare_int8<8>, multiply<WeightFormat::int4, int_product<WeightFormat::int4>>},
-    .add = add,
-    .rms_norm = rms_norm,
-    .swiglu = swiglu,
-    .rotate = rotate,
-    .scores_f32 = scores<float>,
-    .scores_bf16 = scores<uint16_t>,
-    .softmax = softmax,
-    .values_f32 = values<float>,
-    .values_bf16 = values<uint16_t>,
-};
+constinit const Kernels reference_kernels = kKernels;
 
 }  // namespace apar::cpu

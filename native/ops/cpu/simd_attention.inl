@@ -1,11 +1,11 @@
-// Attention over one KV block with a file's Vec. Included inside an anonymous namespace by avx2.cpp and
-// avx512.cpp. A score is one chain over the dimensions in its token's lane, a sum one chain over the tokens
-// in its dimension's lane.
+// Attention over one KV block with Vec and Ints (simd_kernels.inl). A score is one chain of operations over
+// the dimensions, in the lane of its token. A sum of values is one chain over the tokens, in the lane of its
+// dimension.
 
 constexpr int64_t kScoreTile = 8;
 constexpr int64_t kQueryTile = Vec::kValueQueries;
 
-// Scores of kLanes tokens from `keys` on for kQueries queries, one dimension after the other.
+// The scores of the kLanes tokens that start at `keys`, for kQueries queries, in the order of dimensions.
 template <int64_t kQueries>
 void scores_tile(const float* keys, const float* q, int64_t head_dim, float* out, int64_t score_stride) {
   Vec sum[kQueries];
@@ -13,12 +13,12 @@ void scores_tile(const float* keys, const float* q, int64_t head_dim, float* out
   for (int64_t i = 0; i < head_dim; ++i) {
     const Vec key = Vec::load(keys + i * kBlockTokens);
     for (int64_t query = 0; query < kQueries; ++query)
-      sum[query] = Vec::fma(Vec::all(q[query * head_dim + i]), key, sum[query]);
+      sum[query] = Vec::fma(Vec::broadcast(q[query * head_dim + i]), key, sum[query]);
   }
   for (int64_t query = 0; query < kQueries; ++query) sum[query].store(out + query * score_stride);
 }
 
-// The same in bf16, two dimensions at a time.
+// The same for bf16, two dimensions at a time.
 template <int64_t kQueries>
 void scores_tile(const uint16_t* keys, const uint16_t* q, int64_t head_dim, float* out,
                  int64_t score_stride) {
@@ -27,7 +27,7 @@ void scores_tile(const uint16_t* keys, const uint16_t* q, int64_t head_dim, floa
   for (int64_t i = 0; i < head_dim; i += 2) {
     const Ints key = Ints::load(reinterpret_cast<const std::byte*>(keys + i * kBlockTokens));
     for (int64_t query = 0; query < kQueries; ++query) {
-      const Ints pair = Ints::all(reinterpret_cast<const std::byte*>(q + query * head_dim + i));
+      const Ints pair = Ints::broadcast(reinterpret_cast<const std::byte*>(q + query * head_dim + i));
       sum[query] = dot_bf16(sum[query], key, pair);
     }
   }
@@ -37,7 +37,7 @@ void scores_tile(const uint16_t* keys, const uint16_t* q, int64_t head_dim, floa
 template <class Element>
 void scores(const Element* keys, const Element* q, int64_t queries, int64_t head_dim, float* out,
             int64_t score_stride) {
-  constexpr int64_t kKeyLane = sizeof(Element) == 4 ? 1 : 2;  // elements of one token side by side
+  constexpr int64_t kKeyLane = sizeof(Element) == 4 ? 1 : 2;  // adjacent elements of one token
   for (int64_t token = 0; token < kBlockTokens; token += Vec::kLanes) {
     int64_t query = 0;
     for (; query + kScoreTile <= queries; query += kScoreTile)
@@ -49,7 +49,7 @@ void scores(const Element* keys, const Element* q, int64_t queries, int64_t head
   }
 }
 
-// kWidth vectors of the sums, held in registers over all tokens.
+// Computes kWidth vectors of the sums, which stay in registers over all tokens.
 template <int64_t kQueries, int64_t kWidth, class Element>
 void values_tile(const Element* values, int64_t tokens, int64_t stride, const float* p, int64_t p_stride,
                  float* sums) {
@@ -60,7 +60,7 @@ void values_tile(const Element* values, int64_t tokens, int64_t stride, const fl
     Vec value[kWidth];
     for (int64_t i = 0; i < kWidth; ++i) value[i] = Vec::load(values + token * stride + i * Vec::kLanes);
     for (int64_t query = 0; query < kQueries; ++query) {
-      const Vec weight = Vec::all(p[query * p_stride + token]);
+      const Vec weight = Vec::broadcast(p[query * p_stride + token]);
       for (int64_t i = 0; i < kWidth; ++i) sum[query][i] = Vec::fma(weight, value[i], sum[query][i]);
     }
   }
@@ -71,7 +71,7 @@ void values_tile(const Element* values, int64_t tokens, int64_t stride, const fl
 template <int64_t kQueries, class Element>
 void values_row(const Element* values, int64_t tokens, int64_t stride, const float* p, int64_t p_stride,
                 float* sums) {
-  constexpr int64_t kWidth = 2;  // independent chains enough to hide the latency of one
+  constexpr int64_t kWidth = 2;  // enough independent chains to hide the latency of an FMA
   int64_t i = 0;
   for (; i + kWidth * Vec::kLanes <= stride; i += kWidth * Vec::kLanes)
     values_tile<kQueries, kWidth>(values + i, tokens, stride, p, p_stride, sums + i);

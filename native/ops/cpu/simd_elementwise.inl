@@ -1,7 +1,7 @@
-// Norm, activation and softmax over a file's Vec. Included inside an anonymous namespace by avx2.cpp and
-// avx512.cpp. A partial vector at the end goes through the same operations as a whole one.
+// Norm, activation and softmax with Vec (simd_kernels.inl). A partial vector at the end goes through the same
+// operations as a full one.
 
-// Calls body(i, lanes) for every vector of [0, count), lanes < kLanes only for the last.
+// Calls body(i, lanes) for every vector of [0, count). Only the last may have lanes < kLanes.
 template <class Body>
 inline void for_each_vector(int64_t count, Body body) {
   int64_t i = 0;
@@ -20,25 +20,26 @@ inline void store_lanes(Vec x, float* p, int64_t lanes) {
     x.store(p, lanes);
 }
 
-inline float total(Vec x) {
-  return _mm_cvtss_f32(Vec::sums(x, x, x, x));
+inline float lane_sum(Vec x) {
+  return _mm_cvtss_f32(Vec::lane_sums(x, x, x, x));
 }
 
-// e^x to about 1 ulp; 0 below the smallest normal result, the largest f32 or so above the range, NaN for NaN.
-// The reduction by ln 2 in two parts and the polynomial are the textbook ones (Cody and Waite; Cephes expf).
+// e^x to about 1 ulp. Returns 0 below the smallest normal result, about the largest f32 above the range, and
+// NaN for NaN. The range reduction by ln 2 in two parts (Cody and Waite) and the polynomial are those of
+// Cephes expf.
 inline Vec exp(Vec x) {
   constexpr float kLowest = -87.33654f, kHighest = 88.02f;
-  const Vec clamped = Vec::max(Vec::all(kLowest), Vec::min(Vec::all(kHighest), x));
-  const Vec n = Vec::round(clamped * Vec::all(1.44269504088896341f));
-  Vec r = Vec::fma(n, Vec::all(-0.693359375f), clamped);
-  r = Vec::fma(n, Vec::all(2.12194440e-4f), r);
-  Vec p = Vec::all(1.9875691500e-4f);
-  p = Vec::fma(p, r, Vec::all(1.3981999507e-3f));
-  p = Vec::fma(p, r, Vec::all(8.3334519073e-3f));
-  p = Vec::fma(p, r, Vec::all(4.1665795894e-2f));
-  p = Vec::fma(p, r, Vec::all(1.6666665459e-1f));
-  p = Vec::fma(p, r, Vec::all(5.0000001201e-1f));
-  p = Vec::fma(p, r * r, r + Vec::all(1.0f));
+  const Vec clamped = Vec::max(Vec::broadcast(kLowest), Vec::min(Vec::broadcast(kHighest), x));
+  const Vec n = Vec::round(clamped * Vec::broadcast(1.44269504088896341f));
+  Vec r = Vec::fma(n, Vec::broadcast(-0.693359375f), clamped);
+  r = Vec::fma(n, Vec::broadcast(2.12194440e-4f), r);
+  Vec p = Vec::broadcast(1.9875691500e-4f);
+  p = Vec::fma(p, r, Vec::broadcast(1.3981999507e-3f));
+  p = Vec::fma(p, r, Vec::broadcast(8.3334519073e-3f));
+  p = Vec::fma(p, r, Vec::broadcast(4.1665795894e-2f));
+  p = Vec::fma(p, r, Vec::broadcast(1.6666665459e-1f));
+  p = Vec::fma(p, r, Vec::broadcast(5.0000001201e-1f));
+  p = Vec::fma(p, r * r, r + Vec::broadcast(1.0f));
   return Vec::zero_below(p * Vec::power_of_two(n), x, kLowest);
 }
 
@@ -54,8 +55,8 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t width, flo
     const Vec value = load_lanes(x + i, lanes);
     squares = Vec::fma(value, value, squares);
   });
-  const float mean = total(squares) / static_cast<float>(width) + eps;
-  const Vec scale = Vec::all(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean))));
+  const float mean = lane_sum(squares) / static_cast<float>(width) + eps;
+  const Vec scale = Vec::broadcast(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean))));
   for_each_vector(width, [&](int64_t i, int64_t lanes) {
     store_lanes(load_lanes(x + i, lanes) * scale * load_lanes(weight + i, lanes), out + i, lanes);
   });
@@ -64,7 +65,7 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t width, flo
 void swiglu(float* gate, const float* up, int64_t count) {
   for_each_vector(count, [&](int64_t i, int64_t lanes) {
     const Vec x = load_lanes(gate + i, lanes);
-    const Vec silu = x / (Vec::all(1.0f) + exp(Vec::zero() - x));
+    const Vec silu = x / (Vec::broadcast(1.0f) + exp(Vec::zero() - x));
     store_lanes(silu * load_lanes(up + i, lanes), gate + i, lanes);
   });
 }
@@ -78,17 +79,17 @@ void rotate(float* head, const float* cos, const float* sin, int64_t half) {
   });
 }
 
-// Lane l sums the positions p with p % kLanes == l: a row's sum depends on its own length alone.
+// Lane l sums the positions p with p % kLanes == l, so that a row's sum depends only on its own length.
 float softmax(float* scores, int64_t count) {
   for (int64_t i = count; i % kBlockTokens != 0; ++i) scores[i] = -__builtin_inff();
-  Vec max = Vec::all(-__builtin_inff());
+  Vec max = Vec::broadcast(-__builtin_inff());
   for (int64_t i = 0; i < count; i += Vec::kLanes) max = Vec::max(max, Vec::load(scores + i));
-  const Vec greatest = Vec::all(Vec::greatest(max));
+  const Vec greatest = Vec::broadcast(Vec::reduce_max(max));
   Vec sum = Vec::zero();
   for (int64_t i = 0; i < count; i += Vec::kLanes) {
     const Vec p = exp(Vec::load(scores + i) - greatest);
     p.store(scores + i);
     sum = sum + p;
   }
-  return total(sum);
+  return lane_sum(sum);
 }

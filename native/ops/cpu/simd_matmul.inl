@@ -1,17 +1,17 @@
-// Matrix product with f32 weights, row-major, over a file's Vec. Included inside an anonymous namespace by
-// avx2.cpp and avx512.cpp.
+// Matrix product with row-major f32 weights, with Vec (simd_kernels.inl).
 //
-// Every y[row][out] is one chain: lane l sums the products of the elements i with i % kLanes == l in
-// ascending order (the last, partial vector included), then the lanes are added by one tree. Tiles only
-// decide how many chains run side by side, so a row has the same bits alone and among others.
+// Every y[row][out] is one chain of operations: lane l sums the products of the elements i with i % kLanes ==
+// l in ascending order (the last, partial vector included), then a fixed tree adds the lanes. The size of a
+// tile only decides how many chains run at the same time, so a row has the same bits alone and among others.
 
 constexpr int64_t kTileOuts = 4;
-// Rows whose activations are used again before they leave the L2 cache, in bytes.
+// Bytes of activations that are processed together, so that they are read again before they leave the L2
+// cache.
 constexpr int64_t kF32RowBlockBytes = 384 * 1024;
 
-// Fetches the weights of the next tile while it computes (kFetch): a row often ends where its page ends, and
-// there the processor stops looking ahead by itself.
-template <int64_t kOuts, int64_t kRows, bool kFetch>
+// With kPrefetch it prefetches the weights of the next tile while it computes: a row often ends at a page
+// boundary, where the hardware prefetcher stops.
+template <int64_t kOuts, int64_t kRows, bool kPrefetch>
 void matmul_tile(const float* w, const float* x, float* y, const MatmulRange& range) {
   Vec sum[kOuts][kRows];
   for (int64_t out = 0; out < kOuts; ++out)
@@ -21,7 +21,7 @@ void matmul_tile(const float* w, const float* x, float* y, const MatmulRange& ra
     Vec activation[kRows];
     for (int64_t row = 0; row < kRows; ++row) activation[row] = Vec::load(x + row * range.in + i);
     for (int64_t out = 0; out < kOuts; ++out) {
-      if constexpr (kFetch)
+      if constexpr (kPrefetch)
         _mm_prefetch(reinterpret_cast<const char*>(w + (kOuts + out) * range.in + i), _MM_HINT_T0);
       const Vec weight = Vec::load(w + out * range.in + i);
       for (int64_t row = 0; row < kRows; ++row)
@@ -38,23 +38,24 @@ void matmul_tile(const float* w, const float* x, float* y, const MatmulRange& ra
   }
   for (int64_t row = 0; row < kRows; ++row) {
     if constexpr (kOuts == kTileOuts) {
-      _mm_storeu_ps(y + row * range.y_stride, Vec::sums(sum[0][row], sum[1][row], sum[2][row], sum[3][row]));
+      _mm_storeu_ps(y + row * range.y_stride,
+                    Vec::lane_sums(sum[0][row], sum[1][row], sum[2][row], sum[3][row]));
     } else {
       static_assert(kOuts == 1);
       const Vec only = sum[0][row];
-      y[row * range.y_stride] = _mm_cvtss_f32(Vec::sums(only, only, only, only));
+      y[row * range.y_stride] = _mm_cvtss_f32(Vec::lane_sums(only, only, only, only));
     }
   }
 }
 
-// The tile made for `rows`, at most kRows.
-template <int64_t kOuts, int64_t kRows, bool kFetch>
+// Calls the tile that is compiled for `rows` rows, at most kRows.
+template <int64_t kOuts, int64_t kRows, bool kPrefetch>
 void matmul_rows(int64_t rows, const float* w, const float* x, float* y, const MatmulRange& range) {
   if constexpr (kRows > 0) {
     if (rows == kRows)
-      matmul_tile<kOuts, kRows, kFetch>(w, x, y, range);
+      matmul_tile<kOuts, kRows, kPrefetch>(w, x, y, range);
     else
-      matmul_rows<kOuts, kRows - 1, kFetch>(rows, w, x, y, range);
+      matmul_rows<kOuts, kRows - 1, kPrefetch>(rows, w, x, y, range);
   }
 }
 
@@ -68,7 +69,7 @@ void matmul_outs(const float* w, const float* x, float* y, int64_t rows, const M
                                             range);
 }
 
-void matmul(const float* w, const float* x, float* y, const MatmulRange& range) {
+void matmul_f32(const float* w, const float* x, float* y, const MatmulRange& range) {
   const int64_t fitting = kF32RowBlockBytes / (range.in * static_cast<int64_t>(sizeof(float)));
   const int64_t block = fitting < Vec::kTileRows ? Vec::kTileRows : fitting / Vec::kTileRows * Vec::kTileRows;
   for (int64_t first = 0; first < range.rows; first += block) {

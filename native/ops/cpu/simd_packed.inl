@@ -1,32 +1,32 @@
-// Products with packed weights (packed.h) over a file's Vec and Ints. Included inside an anonymous namespace
-// by the instruction sets' files.
+// Products with packed weights (packed.h), with Vec and Ints (simd_kernels.inl).
 //
-// Every y[row][out] is one chain over the inputs in ascending order, in the lane of its output: pairs for
-// bf16, groups of 32 for int8 and int4. How many rows run side by side, and where the chain is put down in y
-// and taken up again, leaves its bits alone.
+// Every y[row][out] is one chain of operations over the inputs in ascending order, in the lane of its output:
+// over pairs for bf16, over groups of 32 for int8 and int4. Its bits depend neither on the number of rows
+// that run at the same time, nor on where the chain is stored in y and resumed.
 
 constexpr int64_t kVecs = kPanel / Vec::kLanes;  // of one panel
-// Prepared activations that stay in the L2 cache while the panels pass, in bytes.
+// Bytes of prepared activations that stay in the L2 cache while one panel after the other is multiplied.
 constexpr int64_t kRowBlockBytes = 512 * 1024;
-// How far ahead of a single pass over the weights they are fetched.
-constexpr int64_t kFetchAhead = 4096;
+// How many bytes ahead the weights are prefetched when they are read only once.
+constexpr int64_t kPrefetchBytes = 4096;
 
 template <int64_t kRows>
 using Sums = Vec[kRows][kVecs];
 
-// A stretch of one panel times some prepared rows.
-struct Stretch {
-  const std::byte* w;  // of its first step
-  const std::byte* x;  // the first row
-  int64_t x_stride;    // bytes between rows
-  int64_t first;       // step
-  int64_t count;
-  int64_t steps;           // of the whole row
-  const std::byte* fetch;  // weights needed later, `advance` bytes of them per step
-  int64_t advance;
+// The operands of one product: consecutive steps of one panel, and some prepared rows. A step is a pair of
+// inputs (bf16) or a group of 32 (int8, int4).
+struct PanelSlice {
+  const std::byte* w;         // weights of the first step
+  const std::byte* x;         // the first row
+  int64_t x_stride;           // bytes between rows
+  int64_t first;              // number of the first step
+  int64_t count;              // of steps
+  int64_t steps;              // of a whole row
+  const std::byte* prefetch;  // weights to prefetch, `prefetch_step` bytes of them in every step
+  int64_t prefetch_step;
 };
 
-inline void fetch_lines(const std::byte* from, int64_t bytes) {
+inline void prefetch_lines(const std::byte* from, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 64)
     _mm_prefetch(reinterpret_cast<const char*>(from + at), _MM_HINT_T0);
 }
@@ -35,21 +35,21 @@ struct Bf16Product {
   static constexpr WeightFormat kFormat = WeightFormat::bf16;
   static constexpr int64_t kTileRows = Vec::kBf16Rows;
   static constexpr int64_t kStepBytes = kPanel * 4;
-  static constexpr int64_t kInputBytes = 4;  // of one step and row
+  static constexpr int64_t kInputBytes = 4;  // prepared bytes of one row in one step
   static int64_t steps(int64_t in) { return pairs(in); }
 
   template <int64_t kRows>
-  static void run(const Stretch& s, Sums<kRows>& sums) {
-    const std::byte *w = s.w, *x = s.x + s.first * 4, *fetch = s.fetch;
-    for (int64_t step = 0; step < s.count; ++step, w += kStepBytes, x += 4, fetch += s.advance) {
-      _mm_prefetch(reinterpret_cast<const char*>(fetch), _MM_HINT_T0);
-      // Lone rows pass over the weights once: two lines a step.
+  static void run(const PanelSlice& s, Sums<kRows>& sums) {
+    const std::byte *w = s.w, *x = s.x + s.first * 4, *prefetch = s.prefetch;
+    for (int64_t step = 0; step < s.count; ++step, w += kStepBytes, x += 4, prefetch += s.prefetch_step) {
+      _mm_prefetch(reinterpret_cast<const char*>(prefetch), _MM_HINT_T0);
+      // Few rows fit one tile, which reads the weights only once: it prefetches both cache lines of a step.
       if constexpr (kRows <= kTileRows / 2)
-        _mm_prefetch(reinterpret_cast<const char*>(fetch + 64), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(prefetch + 64), _MM_HINT_T0);
       Ints weight[kVecs];
       for (int64_t i = 0; i < kVecs; ++i) weight[i] = Ints::load(w + i * Vec::kLanes * 4);
       for (int64_t row = 0; row < kRows; ++row) {
-        const Ints pair = Ints::all(x + row * s.x_stride);
+        const Ints pair = Ints::broadcast(x + row * s.x_stride);
         for (int64_t i = 0; i < kVecs; ++i) sums[row][i] = dot_bf16(sums[row][i], weight[i], pair);
       }
     }
@@ -66,24 +66,25 @@ struct IntProduct {
   static int64_t steps(int64_t in) { return groups(in); }
 
   template <int64_t kRows>
-  static void run(const Stretch& s, Sums<kRows>& sums) {
-    const std::byte *w = s.w, *x = s.x + s.first * kGroup, *fetch = s.fetch;
+  static void run(const PanelSlice& s, Sums<kRows>& sums) {
+    const std::byte *w = s.w, *x = s.x + s.first * kGroup, *prefetch = s.prefetch;
     const std::byte *scale = s.x + s.steps * kGroup + s.first * 4, *offset = scale + s.steps * 4;
     for (int64_t step = 0; step < s.count; ++step) {
-      fetch_lines(fetch, s.advance);
+      prefetch_lines(prefetch, s.prefetch_step);
       Ints dots[kRows][kVecs];
       for (int64_t row = 0; row < kRows; ++row)
-        for (int64_t i = 0; i < kVecs; ++i) dots[row][i] = Ints::all(offset + row * s.x_stride);
+        for (int64_t i = 0; i < kVecs; ++i) dots[row][i] = Ints::broadcast(offset + row * s.x_stride);
       for (int64_t quad = 0; quad < (kInt4 ? kGroup / 8 : kGroup / 4); ++quad) {
         for (int64_t i = 0; i < kVecs; ++i) {
           const Ints weight = Ints::load(w + (quad * kVecs + i) * Vec::kLanes * 4);
           for (int64_t row = 0; row < kRows; ++row) {
             const std::byte* const inputs = x + row * s.x_stride + quad * 4;
             if constexpr (kInt4) {
-              dots[row][i] = dot_u4s8(dots[row][i], low_halves(weight), Ints::all(inputs));
-              dots[row][i] = dot_u4s8(dots[row][i], high_halves(weight), Ints::all(inputs + kGroup / 2));
+              dots[row][i] = dot_u4s8(dots[row][i], low_nibbles(weight), Ints::broadcast(inputs));
+              dots[row][i] =
+                  dot_u4s8(dots[row][i], high_nibbles(weight), Ints::broadcast(inputs + kGroup / 2));
             } else {
-              dots[row][i] = dot_u8s8(dots[row][i], weight, Ints::all(inputs));
+              dots[row][i] = dot_u8s8(dots[row][i], weight, Ints::broadcast(inputs));
             }
           }
         }
@@ -92,7 +93,7 @@ struct IntProduct {
       for (int64_t i = 0; i < kVecs; ++i) {
         const Vec weight_scale = Vec::load_half(weight_scales + i * Vec::kLanes * 2);
         for (int64_t row = 0; row < kRows; ++row) {
-          const Vec both = weight_scale * Vec::all_of(scale + row * s.x_stride);
+          const Vec both = weight_scale * Vec::broadcast_f32(scale + row * s.x_stride);
           sums[row][i] = Vec::fma(to_floats(dots[row][i]), both, sums[row][i]);
         }
       }
@@ -100,7 +101,7 @@ struct IntProduct {
       x += kGroup;
       scale += 4;
       offset += 4;
-      fetch += s.advance;
+      prefetch += s.prefetch_step;
     }
   }
 };
@@ -115,7 +116,7 @@ inline void for_each_panel_vector(int64_t outs, Body body) {
 }
 
 template <class Product, int64_t kRows>
-void packed_tile(const Stretch& s, float* y, int64_t y_stride, int64_t outs) {
+void packed_tile(const PanelSlice& s, float* y, int64_t y_stride, int64_t outs) {
   Sums<kRows> sums;
   for (int64_t row = 0; row < kRows; ++row) {
     for (int64_t i = 0; i < kVecs; ++i) sums[row][i] = Vec::zero();
@@ -131,9 +132,9 @@ void packed_tile(const Stretch& s, float* y, int64_t y_stride, int64_t outs) {
     });
 }
 
-// The tile made for `rows`, at most kRows.
+// Calls the tile that is compiled for `rows` rows, at most kRows.
 template <class Product, int64_t kRows>
-void packed_rows(int64_t rows, const Stretch& s, float* y, int64_t y_stride, int64_t outs) {
+void packed_rows(int64_t rows, const PanelSlice& s, float* y, int64_t y_stride, int64_t outs) {
   if constexpr (kRows > 0) {
     if (rows == kRows)
       packed_tile<Product, kRows>(s, y, y_stride, outs);
@@ -151,20 +152,20 @@ void multiply(const std::byte* w, const std::byte* x, float* y, const PanelRange
   for (int64_t first = 0; first < steps; first += block) {
     const int64_t count = steps - first < block ? steps - first : block;
     for (int64_t panel = range.begin; panel < range.end; ++panel) {
-      const std::byte* const stretch = w + (panel * steps + first) * Product::kStepBytes;
+      const std::byte* const slice = w + (panel * steps + first) * Product::kStepBytes;
       const int64_t outs = range.outs - panel * kPanel < kPanel ? range.outs - panel * kPanel : kPanel;
-      // What the next panel needs is fetched evenly while the rows of this one are computed.
-      const std::byte* const next = stretch + (tiles == 1 ? kFetchAhead : steps * Product::kStepBytes);
+      // The weights of the next panel are prefetched evenly while the rows of this one are computed.
+      const std::byte* const next = slice + (tiles == 1 ? kPrefetchBytes : steps * Product::kStepBytes);
       for (int64_t tile = 0; tile < tiles; ++tile) {
         const int64_t row = range.rows * tile / tiles, end = range.rows * (tile + 1) / tiles;
-        const Stretch s = {stretch,
-                           x + row * stride,
-                           stride,
-                           first,
-                           count,
-                           steps,
-                           next + count * Product::kStepBytes * tile / tiles,
-                           Product::kStepBytes / tiles};
+        const PanelSlice s = {slice,
+                              x + row * stride,
+                              stride,
+                              first,
+                              count,
+                              steps,
+                              next + count * Product::kStepBytes * tile / tiles,
+                              Product::kStepBytes / tiles};
         packed_rows<Product, Product::kTileRows>(end - row, s, y + row * range.y_stride + panel * kPanel,
                                                  range.y_stride, outs);
       }
@@ -172,7 +173,7 @@ void multiply(const std::byte* w, const std::byte* x, float* y, const PanelRange
   }
 }
 
-// One row as bf16, and a zero where a pair lacks its second.
+// Rounds one row to bf16. An odd number of inputs is padded with a zero.
 void prepare_bf16(const float* x, int64_t in, std::byte* prepared) {
   auto* const out = reinterpret_cast<uint16_t*>(prepared);
   for_each_vector(in, [&](int64_t i, int64_t lanes) {
@@ -187,8 +188,8 @@ void prepare_bf16(const float* x, int64_t in, std::byte* prepared) {
   if (in % 2 != 0) out[in] = 0;
 }
 
-// Groups of 32 as int8 with one scale, so that the largest becomes 127. A NaN or an infinity makes the scale
-// NaN and with it every output.
+// Quantises groups of 32 to int8 with one scale each, so that the largest magnitude becomes 127. A NaN or an
+// infinity makes the scale NaN and with it every output.
 template <int32_t kOffset>
 void prepare_int8(const float* x, int64_t in, std::byte* prepared) {
   constexpr int64_t kGroupVecs = kGroup / Vec::kLanes;
@@ -209,14 +210,14 @@ void prepare_int8(const float* x, int64_t in, std::byte* prepared) {
       most = Vec::max(most, Vec::abs(value[i]));
       poison = Vec::fma(value[i], Vec::zero(), poison);
     }
-    const float largest = Vec::greatest(most);
-    const Vec inverse = Vec::all(largest > 0 ? 127.0f / largest : 0.0f);
+    const float largest = Vec::reduce_max(most);
+    const Vec inverse = Vec::broadcast(largest > 0 ? 127.0f / largest : 0.0f);
     for (int64_t i = 0; i < kGroupVecs; ++i) {
       const Vec whole = Vec::round(value[i] * inverse);
       store_int8(whole, quantised + group * kGroup + i * Vec::kLanes);
       sum = sum + whole;
     }
-    scales[group] = largest / 127.0f + total(poison);
-    offsets[group] = _mm_cvtss_si32(_mm_set_ss(total(sum) * -static_cast<float>(kOffset)));
+    scales[group] = largest / 127.0f + lane_sum(poison);
+    offsets[group] = _mm_cvtss_si32(_mm_set_ss(lane_sum(sum) * -static_cast<float>(kOffset)));
   }
 }

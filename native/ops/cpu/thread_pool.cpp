@@ -10,8 +10,8 @@
 namespace apar::cpu {
 namespace {
 
-// About 30 us: longer than the serial stretches of a forward pass, shorter than what a neighbour would
-// notice.
+// About 30 us: longer than the serial parts of a forward pass, and short enough not to disturb other
+// programs.
 constexpr int32_t kSpins = 1500;
 
 void pause() {
@@ -22,7 +22,7 @@ void pause() {
 #endif
 }
 
-// Waits until the value differs from `old`: spins a bounded while, then sleeps.
+// Waits until the value differs from `old`: first spins a limited number of times, then sleeps.
 void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old, int32_t spins) {
   for (int32_t i = 0; i < spins; ++i) {
     if (value.load(std::memory_order_acquire) != old) return;
@@ -34,7 +34,7 @@ void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old, int32_t s
 }  // namespace
 
 ThreadPool::ThreadPool(int32_t threads) {
-  // More threads than cores: a spinning one only holds up the one it waits for.
+  // With more threads than cores, a thread that spins delays the thread that it waits for.
   spins_ = static_cast<uint32_t>(threads) > std::thread::hardware_concurrency() ? 0 : kSpins;
   try {
     workers_.reserve(threads - 1);
@@ -99,14 +99,15 @@ void ThreadPool::take_indices(int32_t thread) {
     void* const context = context_.load(std::memory_order_relaxed);
     const uint32_t count = count_.load(std::memory_order_relaxed);
     const auto left = static_cast<uint32_t>(ticket);
-    // Guided self-scheduling (Polychronopoulos and Kuck, 1987): large shares first, for each costs the cores
-    // a cache line's way to and fro; small ones last, for nobody should wait long for the other's.
+    // Guided self-scheduling (Polychronopoulos and Kuck, 1987): large shares first, because each one moves a
+    // cache line between cores; small ones last, so that no thread waits long for another.
     const uint32_t taken = std::max(left / (2 * static_cast<uint32_t>(threads())), 1u);
     if (!ticket_.compare_exchange_weak(ticket, ticket - taken, std::memory_order_acq_rel,
                                        std::memory_order_acquire))
       continue;
     for (uint32_t i = 0; i < taken; ++i) call_guarded(call, context, count - left + i, thread);
-    // Past this addition the loop may be over and the next one begun: nothing of it may be touched.
+    // After this addition the loop may have ended and the next one may have begun, so its data is not read
+    // again.
     if (done_.fetch_add(taken, std::memory_order_acq_rel) + taken == count) done_.notify_one();
     ticket = ticket_.load(std::memory_order_acquire);
   }

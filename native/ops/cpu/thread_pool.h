@@ -10,8 +10,9 @@
 
 namespace apar::cpu {
 
-// A fixed number of threads, the caller's included, that share out the indices of one loop at a time. A
-// thread that the system does not schedule delays the others by what it has taken already, no more.
+// A fixed number of threads, including the caller's, that divide the indices of one loop at a time among
+// them. A thread that the system does not schedule delays the others only by the indices that it has already
+// taken.
 class ThreadPool {
  public:
   // threads >= 1; with 1, loops run in the caller. Throws Error{out_of_memory} when the system refuses a
@@ -23,9 +24,10 @@ class ThreadPool {
 
   int32_t threads() const { return static_cast<int32_t>(workers_.size()) + 1; }
 
-  // Calls body(index, thread) once for every index in [0, count), thread in [0, threads()), and returns when
-  // all have returned; what the calls wrote is then visible. If one throws, the rest may be left out and the
-  // first exception is thrown here. Called from one thread, never from within a body. count < 2^32.
+  // Calls body(index, thread) once for every index in [0, count), with thread in [0, threads()), and returns
+  // when all calls have returned; their writes are then visible. If a call throws, remaining indices may be
+  // skipped and the first exception is thrown here. Must be called from one thread, never from within a body.
+  // count < 2^32.
   template <class Body>
   void parallel_for(int64_t count, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
@@ -44,14 +46,15 @@ class ThreadPool {
   void call_guarded(Call call, void* context, int64_t index, int32_t thread);
   void stop();
 
-  // Loop number in the upper half, indices not yet taken in the lower. A successful exchange proves that
-  // call_, context_ and count_ were those of that loop: they only change once all of its indices are done.
+  // The number of the loop in the upper half, the number of indices not yet taken in the lower. A successful
+  // exchange proves that call_, context_ and count_ belonged to that loop: they change only after all of its
+  // indices are done.
   alignas(64) std::atomic<uint64_t> ticket_{0};
   std::atomic<Call> call_{nullptr};
   std::atomic<void*> context_{nullptr};
   std::atomic<uint32_t> count_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
-  alignas(64) std::atomic<uint32_t> loops_{0};  // what idle workers wait on
+  alignas(64) std::atomic<uint32_t> loops_{0};  // idle workers wait for its change
   std::atomic<bool> stopping_{false};
   std::atomic<bool> failed_{false};
   std::mutex failure_mutex_;

@@ -26,39 +26,40 @@ int32_t CudaOps::padded(int32_t rows) const {
   return padded_rows(rows, config_.max_rows);
 }
 
-// Buffers hold max_rows rows.
+// The floats of a row: buffers hold max_rows rows.
 int32_t CudaOps::width_of(const float* data) const {
   return static_cast<int32_t>(buffer(data).count / static_cast<size_t>(config_.max_rows));
 }
 
-// What the host makes ready is made while the device may still be busy with a step that handed out nothing.
+// The host prepares the step while the device may still run the previous one, if that ended without logits or
+// tokens.
 void CudaOps::begin_step(const StepBatch& batch) {
-  graphs_.abandon();  // the step before, if it ended in an error between two operations
-  work_.build(batch, shape_.group(), max_parts_, max_slots_);
-  if (work_.num_parts() > max_parts_)
-    throw Error(ErrorCode::internal, "more partial results than there is room for");
+  graphs_.abandon();  // discards the previous step if an error ended it between two operations
+  work_.build(batch, shape_.group(), max_partials_, max_slots_);
+  if (work_.num_partials() > max_partials_)
+    throw Error(ErrorCode::internal, "a step's partial results exceed their buffer");
   write_step(batch, work_, words_);
   if (words_.size() > max_step_words_)
     throw Error(ErrorCode::internal, "a step's arrays exceed their buffer");
-  if (under_way_) wait();
+  if (in_flight_) wait();
   std::memcpy(pinned_step_, words_.data(), words_.size() * sizeof(int32_t));
   if (timer_ != nullptr) timer_->start();
   device_->upload(step_, pinned_step_, words_.size() * sizeof(int32_t));
-  under_way_ = true;
+  in_flight_ = true;
   rows_ = batch.rows();
   const auto logit_rows = static_cast<int32_t>(batch.logit_rows.size());
   graphs_.begin({padded(rows_), padded(logit_rows), logit_rows < rows_});
 }
 
 void CudaOps::finish_step() {
-  // What the host did so far launched nothing: it is no time of the device.
+  // Replayed operations launch nothing before this point: the device's time starts here.
   if (timer_ != nullptr && graphs_.replaying()) timer_->start();
   graphs_.finish();
 }
 
 void CudaOps::wait() {
   device_->synchronize();
-  under_way_ = false;
+  in_flight_ = false;
 }
 
 void CudaOps::embed(const Matrix& table, float* x) {
@@ -82,9 +83,9 @@ void CudaOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) 
 
 void CudaOps::attention(int32_t layer, const float* q, float* out) {
   enqueue(rows_, [&](Stream stream, int32_t rows) {
-    const auto kernel = attention_mma_takes(shape_, config_.kv_format) ? attention_mma : attention_plain;
-    kernel(stream, step_, shape_, q, kv_layer(layer), parts_, attention_grid_);
-    attention_merge(stream, step_, rows, shape_, parts_, out, buffer(out).bf16);
+    const auto kernel = attention_mma_supports(shape_, config_.kv_format) ? attention_mma : attention_plain;
+    kernel(stream, step_, shape_, q, kv_layer(layer), attention_partials_, attention_grid_);
+    attention_merge(stream, step_, rows, shape_, attention_partials_, out, buffer(out).bf16);
   });
 }
 
@@ -95,7 +96,7 @@ void CudaOps::swiglu(float* gate, const float* up, size_t count) {
   });
 }
 
-// The rows are the batch's logit rows; they are in the step's data.
+// row_ids are the batch's logit rows, which the kernel reads from the step's data.
 void CudaOps::gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) {
   enqueue(static_cast<int32_t>(row_ids.size()), [&](Stream stream, int32_t rows) {
     gather_logit_rows(stream, step_, rows, width, x, out, buffer(out).bf16);
@@ -106,7 +107,7 @@ void CudaOps::matmul(const float* x, int32_t num_rows, std::span<const Projectio
   enqueue(num_rows, [&](Stream /*stream*/, int32_t rows) { multiply(x, rows, projections); });
 }
 
-// One launch for layers that are packed alike.
+// Multiplies all layers in one launch: layers of one input are packed alike.
 void CudaOps::multiply(const float* x, int32_t rows, std::span<const Projection> projections) {
   GemmCall call;
   call.rows = rows;
@@ -129,15 +130,15 @@ void CudaOps::multiply(const float* x, int32_t rows, std::span<const Projection>
   if (plan.kernel == GemmKernel::cublaslt) return cublaslt_->multiply(call);
   const GemmScratch needed = gemm_scratch(plan, rows, call.tiles);
   if (needed.partials > scratch_.partials || needed.arrived > scratch_.arrived)
-    throw Error(ErrorCode::internal, "more partial sums than there is room for");
+    throw Error(ErrorCode::internal, "the partial sums of a product exceed their buffer");
   call.partials = partials_;
   packed_gemm(stream_, call, projections[0].w.format, plan);
 }
 
-// The step's launches end here: what follows is not part of its graph.
+// The step's graph ends with this product; later launches are not part of it.
 void CudaOps::compute_logits(const float* x, int32_t rows, const Linear& head) {
   if (static_cast<size_t>(padded(rows)) * head.rows > max_logits_)
-    throw Error(ErrorCode::internal, "more logits than there is room for");
+    throw Error(ErrorCode::internal, "a step's logits exceed their buffer");
   const Projection projection = {head, logits_};
   matmul(x, rows, {&projection, 1});
   finish_step();
@@ -147,7 +148,7 @@ void CudaOps::logits(const float* x, int32_t rows, const Linear& head, std::span
   compute_logits(x, rows, head);
   if (timer_ != nullptr) timer_->stop();
   staging_.fetch(out.data(), logits_, out.size_bytes());
-  under_way_ = false;
+  in_flight_ = false;
 }
 
 void CudaOps::draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,

@@ -18,13 +18,13 @@
 
 namespace apar::cuda {
 
-// Ops on a CUDA device. All memory is allocated before the first step: what does not fit is refused at start.
-// The residual stream and all sums are f32; what a linear layer reads is rounded to
-// bf16 beside it, unless the weights are f32. Steps of few rows are recorded in graphs (step_graphs.h).
+// Ops on a CUDA device. All memory is allocated before the first step, so a model that does not fit is
+// refused when it is opened. The residual stream and all sums are f32. The inputs of a linear layer are also
+// kept rounded to bf16, which all weight formats but f32 multiply with. Steps of few rows are captured as
+// CUDA graphs (step_graphs.h).
 class CudaOps final : public Ops {
  public:
-  // Throws Error{out_of_memory} when the KV pool does not fit beside what the step needs,
-  // Error{invalid_config}.
+  // Throws Error{out_of_memory} when the KV pool and the buffers of a step do not fit, Error{invalid_config}.
   CudaOps(const OpsConfig& config, std::unique_ptr<Device> device);
 
   std::string device() const override;
@@ -47,8 +47,8 @@ class CudaOps final : public Ops {
   void draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,
                    std::span<DrawnToken> drawn) override;
 
-  // An operation, or what takes its place among them (cuda_rank.cpp): calls body(stream, padded rows), unless
-  // the step's graph has it already.
+  // Runs an operation, or a collective in the order of operations (cuda_rank.cpp): calls body(stream, padded
+  // rows), unless the step replays a graph that already contains it.
   template <class Body>
   void enqueue(int32_t rows, Body body) {
     if (graphs_.replaying()) return;
@@ -58,12 +58,12 @@ class CudaOps final : public Ops {
   }
 
  private:
-  // Activations and the same rounded to bf16.
+  // Activations, and the same values rounded to bf16.
   struct Buffer {
     size_t count = 0;
     uint16_t* bf16 = nullptr;
   };
-  // What Linear::data points to.
+  // Linear::data points to this.
   struct PlacedLinear {
     const void* weights = nullptr;
     bool packed = false;
@@ -92,13 +92,13 @@ class CudaOps final : public Ops {
   std::vector<std::unique_ptr<PlacedLinear>> linears_;
   std::byte* keys_ = nullptr;  // [layer][block][kv_head][kBlockTokens][head_dim]
   std::byte* values_ = nullptr;
-  KvScale* kv_scales_ = nullptr;  // [layer][block][kv_head][kBlockTokens], of fp8
+  KvScale* kv_scales_ = nullptr;  // [layer][block][kv_head][kBlockTokens], only for fp8
   float* rope_ = nullptr;         // [max_context][head_dim / 2][cos, sin]
-  AttentionParts parts_;
-  int64_t max_parts_ = 0;
+  AttentionPartials attention_partials_;
+  int64_t max_partials_ = 0;
   AttentionGrid attention_grid_;
 
-  const Sharing sharing_ = sharing_of_environment();
+  const Sharing sharing_ = sharing_from_environment();
   AttentionWork work_;
   int64_t max_slots_ = 0;
   std::vector<int32_t> words_;      // the step as uploaded
@@ -106,15 +106,15 @@ class CudaOps final : public Ops {
   StepHeader* step_ = nullptr;      // on the device
   size_t max_step_words_ = 0;
   StepGraphs graphs_;
-  std::unique_ptr<Timer> timer_;  // of a step, if asked for
+  std::unique_ptr<Timer> timer_;  // only if OpsConfig::time_steps
   int32_t rows_ = 0;
-  bool under_way_ = false;  // the device may still read pinned_step_
+  bool in_flight_ = false;  // the device may still read pinned_step_
 
   Staging staging_;
-  GemmChoice gemm_choice_ = gemm_choice_of_environment();
-  std::unique_ptr<CublasLt> cublaslt_ = CublasLt::open(*device_, gemm_choice_);
+  GemmBackend gemm_backend_ = gemm_backend_from_environment();
+  std::unique_ptr<CublasLt> cublaslt_ = CublasLt::open(*device_, gemm_backend_);
   GemmDevice gemm_device_;
-  GemmScratch scratch_;  // what is there of it
+  GemmScratch scratch_;  // the sizes of partials_ and arrived_
   float* partials_ = nullptr;
   int32_t* arrived_ = nullptr;
   float* logits_ = nullptr;  // on the device

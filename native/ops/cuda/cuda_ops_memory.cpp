@@ -1,4 +1,4 @@
-// What CudaOps holds on the device: activations, weights, the KV pool.
+// The device memory of CudaOps: activations, weights, the KV pool.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -25,22 +25,23 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
       device_(std::move(device)),
       stream_(device_->stream()),
       work_(sharing_, attention_bytes(shape_.group(), shape_.head_dim, config.kv_format)),
-      graphs_(*device_, graphs_of_environment()),
-      // bf16's rows of tiles are the largest, larger than rows that are not packed.
+      graphs_(*device_, graphs_from_environment()),
+      // A row of bf16 tiles is the largest unit that is staged, larger than a row that is not packed.
       staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
   allocate_kv();
-  max_parts_ = AttentionWork::max_parts(config.max_rows, config.max_context);
-  const size_t scores = static_cast<size_t>(max_parts_) * config.num_heads;
-  parts_.sums =
+  max_partials_ = AttentionWork::max_partials(config.max_rows, config.max_context);
+  const size_t scores = static_cast<size_t>(max_partials_) * config.num_heads;
+  attention_partials_.sums =
       static_cast<float*>(device_->allocate(scores * config.head_dim * sizeof(float), "partial attention"));
-  parts_.scales = static_cast<float*>(device_->allocate(scores * 2 * sizeof(float), "partial attention"));
+  attention_partials_.scales =
+      static_cast<float*>(device_->allocate(scores * 2 * sizeof(float), "partial attention"));
   max_slots_ = max_step_slots(config, sharing_);
-  max_step_words_ = max_step_words(config, max_parts_, max_slots_);
+  max_step_words_ = max_step_words(config, max_partials_, max_slots_);
   pinned_step_ = static_cast<int32_t*>(device_->allocate_pinned(max_step_words_ * sizeof(int32_t)));
   step_ = static_cast<StepHeader*>(device_->allocate(max_step_words_ * sizeof(int32_t), "step data"));
-  gemm_device_ = {device_->info().multiprocessors, device_->info().capability, gemm_choice_,
+  gemm_device_ = {device_->info().multiprocessors, device_->info().capability, gemm_backend_,
                   cublaslt_ != nullptr};
-  scratch_ = most_gemm_scratch(config.max_rows, gemm_device_);
+  scratch_ = max_gemm_scratch(config.max_rows, gemm_device_);
   partials_ = static_cast<float*>(device_->allocate(scratch_.partials * sizeof(float), "partial sums"));
   arrived_ = static_cast<int32_t*>(device_->allocate(scratch_.arrived * sizeof(int32_t), "counters"));
   max_logits_ = size_t{1} * config.max_rows * config.vocab_size;
@@ -50,7 +51,7 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   pinned_draws_ = static_cast<TokenDraw*>(device_->allocate_pinned(draws));
   drawn_ = static_cast<DrawnToken*>(device_->allocate(drawn, "draws"));
   pinned_drawn_ = static_cast<DrawnToken*>(device_->allocate_pinned(drawn));
-  attention_grid_ = attention_mma_takes(shape_, config.kv_format)
+  attention_grid_ = attention_mma_supports(shape_, config.kv_format)
                         ? attention_mma_grid(shape_, config.kv_format)
                         : attention_plain_grid(shape_, config.kv_format);
   if (config.time_steps) timer_ = device_->make_timer();
@@ -72,7 +73,7 @@ void CudaOps::allocate_kv() {
     kv_scales_ = static_cast<KvScale*>(device_->allocate(tokens * sizeof(KvScale), "KV pool"));
 }
 
-// Of one layer, once per KV head.
+// Tokens of one layer's pool, counted once per KV head.
 uint64_t CudaOps::pool_tokens() const {
   return uint64_t{1} * config_.num_blocks * config_.num_kv_heads * kBlockTokens;
 }
@@ -84,7 +85,7 @@ KvLayer CudaOps::kv_layer(int32_t layer) const {
           kv_scales_ == nullptr ? nullptr : kv_scales_ + token};
 }
 
-// As on the CPU (ops/cpu/cpu_attention.cpp): angles rounded to f32 like transformers'.
+// As on the CPU (ops/cpu/cpu_attention.cpp), angles are rounded to f32 like those of transformers.
 void CudaOps::fill_rope_table() {
   const int32_t half = config_.head_dim / 2;
   std::vector<float> table(static_cast<size_t>(config_.max_context) * config_.head_dim);
@@ -108,7 +109,7 @@ void CudaOps::upload_all(void* to, const void* from, size_t bytes) {
   });
 }
 
-// Packing takes longer than the copy: all cores pack tiles of 64 outputs.
+// Packing takes longer than the copy, so all cores pack tiles of 64 outputs.
 void CudaOps::upload_tiles(const Matrix& host, WeightFormat format, void* to) {
   const size_t row_bytes = tile_row_bytes(host.cols, format);
   const auto cores = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxPackers);
@@ -141,7 +142,7 @@ Matrix CudaOps::place(const Matrix& host) {
 
 Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes /*axes*/) {
   auto placed = std::make_unique<PlacedLinear>();
-  // Copies take 16 bytes, eight inputs of x, at once.
+  // The packed kernels copy 16 bytes, eight inputs of x, at a time.
   placed->packed = format != WeightFormat::f32 && host.cols % 8 == 0;
   if (placed->packed) {
     void* const data = device_->allocate(tiled_bytes(host.rows, host.cols, format), "weights");
@@ -150,9 +151,9 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
     if (cublaslt_ && format == WeightFormat::bf16) cublaslt_->reserve(host.rows * host.cols);
   } else {
     if (format == WeightFormat::int8 || format == WeightFormat::int4 || format == WeightFormat::fp8)
-      throw Error(ErrorCode::unavailable, std::string(to_string(format)) + " layers of " +
-                                              std::to_string(host.cols) +
-                                              " inputs, not a multiple of 8, are not on this device");
+      throw Error(ErrorCode::unavailable,
+                  std::string(to_string(format)) + " layers of " + std::to_string(host.cols) +
+                      " inputs, not a multiple of 8, are not supported on this device");
     placed->plain_dtype = format == WeightFormat::bf16 ? DType::bf16 : DType::f32;
     const auto rows = static_cast<size_t>(host.rows), cols = static_cast<size_t>(host.cols);
     const size_t row_bytes = cols * element_bytes(placed->plain_dtype);

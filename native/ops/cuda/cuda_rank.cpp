@@ -9,9 +9,9 @@
 namespace apar::cuda {
 namespace {
 
-// Gathers all parts and adds them up on every device. An all-reduce would move less where there are more than
-// two, but in what order it adds depends on how much there is to add: a row's bits would depend on the rows
-// beside it.
+// Gathers the partial results of all ranks with an all-gather and adds them on every device. NCCL's
+// all-reduce would move less data between more than two devices. But its order of additions depends on the
+// size, so that a row's bits would depend on the other rows.
 class CudaCommunicator final : public Communicator {
  public:
   CudaCommunicator(CudaOps& ops, int32_t rank, std::shared_ptr<NcclGroup> group, float* gathered)
@@ -21,7 +21,7 @@ class CudaCommunicator final : public Communicator {
     ops_.enqueue(rows, [&](Stream stream, int32_t padded_rows) {
       const int64_t count = int64_t{padded_rows} * width;
       group_->all_gather(rank_, y, gathered_, static_cast<size_t>(count), stream);
-      add_parts(stream, group_->ranks(), count, gathered_, y);
+      add_partials(stream, group_->ranks(), count, gathered_, y);
     });
   }
 

@@ -8,8 +8,8 @@
 
 namespace apar::cuda {
 
-// CudaOps on one of the devices that share a model, adding up over NCCL (docs/adr/0011). Throws what CudaOps
-// throws.
+// Opens CudaOps on one of the devices that share a model, with a communicator over NCCL (docs/adr/0011).
+// Throws what CudaOps throws.
 Rank make_cuda_rank(const OpsConfig& config, int32_t rank, std::unique_ptr<Device> device,
                     std::shared_ptr<NcclGroup> group);
 

@@ -16,17 +16,17 @@ uint64_t kv_pool_bytes(const OpsConfig& config, int32_t num_blocks) {
 int64_t max_step_slots(const OpsConfig& config, Sharing sharing) {
   const int64_t rows = config.max_rows;
   if (sharing == Sharing::never) return rows * config.max_context;
-  // A token that several sequences read apart, since they part within its chunk or span, is listed once for
-  // each, less than a span per sequence.
+  // A token in a chunk or span within which sequences diverge is listed once per sequence that reads it. That
+  // adds less than a span per sequence.
   return int64_t{config.num_blocks} * kBlockTokens + rows * kSpanTokens;
 }
 
-size_t max_step_words(const OpsConfig& config, int64_t max_parts, int64_t max_slots) {
+size_t max_step_words(const OpsConfig& config, int64_t max_partials, int64_t max_slots) {
   constexpr int64_t kWordsPerItem = sizeof(AttentionItem) / sizeof(int32_t);
   constexpr int64_t kHeaderWords = sizeof(StepHeader) / sizeof(int32_t);
   const int64_t rows = config.max_rows;
-  // An item leaves at least one part.
-  return static_cast<size_t>(kHeaderWords + 7 * rows + 1 + max_slots + max_parts * (kWordsPerItem + 1));
+  // Every item has at least one partial result.
+  return static_cast<size_t>(kHeaderWords + 7 * rows + 1 + max_slots + max_partials * (kWordsPerItem + 1));
 }
 
 int32_t affordable_blocks(const OpsConfig& config, uint64_t free_bytes, uint64_t other_bytes,

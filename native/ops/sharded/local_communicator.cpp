@@ -13,7 +13,7 @@ void LocalAllReduce::all_reduce(int32_t rank, float* values, size_t count) {
   for (size_t other = 1; other < values_.size(); ++other)
     std::transform(sums.begin(), sums.end(), values_[other], sums.begin(),
                    [](float a, float b) { return a + b; });
-  barrier_.wait();  // all have read what each now overwrites
+  barrier_.wait();  // every rank has read the values that the next line overwrites
   std::copy(sums.begin(), sums.end(), values);
 }
 

@@ -10,11 +10,11 @@
 
 namespace apar {
 
-// Where the threads of all ranks wait for one another.
+// A barrier for the threads of all ranks.
 class AbortableBarrier {
  public:
   explicit AbortableBarrier(int32_t ranks) : ranks_(ranks) {}
-  // Returns when all have come. Throws Error{internal} once aborted.
+  // Returns when all ranks have arrived. Throws Error{internal} after abort().
   void wait();
   void abort();
 
@@ -27,12 +27,13 @@ class AbortableBarrier {
   bool aborted_ = false;
 };
 
-// Adds up within this process: the ranks' memory is the host's.
+// An all-reduce within this process, for ranks whose memory is host memory.
 class LocalAllReduce {
  public:
   explicit LocalAllReduce(int32_t ranks) : values_(static_cast<size_t>(ranks)), barrier_(ranks) {}
 
-  // All ranks call it with as many values; afterwards each has the sum. Throws as AbortableBarrier.
+  // Every rank calls it with the same `count`; afterwards every rank has the sum. Throws like
+  // AbortableBarrier.
   void all_reduce(int32_t rank, float* values, size_t count);
   void abort() { barrier_.abort(); }
 

@@ -6,17 +6,18 @@
 
 namespace apar {
 
-// A copy of a step's batch, for those who run the step while its owner plans the next one.
+// A copy of a step's batch. The ranks read the copy while the caller prepares the next batch.
 class OwnedBatch {
  public:
-  // What batch() gave before is gone. Allocates nothing while batches are no larger than an earlier one.
+  // Invalidates what batch() returned before. Allocates nothing while batches are no larger than an earlier
+  // one.
   void assign(const StepBatch& batch);
   const StepBatch& batch() const { return batch_; }
 
  private:
   std::vector<int32_t> tokens_, positions_, slots_, path_, logit_rows_, blocks_;
   std::vector<SequenceRows> sequences_;
-  std::vector<KvNodeView> nodes_;  // their blocks are in blocks_
+  std::vector<KvNodeView> nodes_;  // their blocks point into blocks_
   StepBatch batch_;
 };
 

@@ -26,12 +26,12 @@ RankThreads::~RankThreads() {
   try {
     wait();
   } catch (...) {
-    // Whoever posted has heard of it or no longer asks.
+    // wait() has reported the error already, or the owner no longer needs it.
   }
   end();
 }
 
-// All ranks are past all calls: an empty one ends their threads.
+// Ends the threads with an empty call. All ranks must have finished all calls before.
 void RankThreads::end() {
   ring_[posted_ % kRingCalls] = nullptr;
   ++posted_;

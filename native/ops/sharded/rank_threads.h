@@ -10,23 +10,24 @@
 
 namespace apar {
 
-// One thread per rank. All of them run the same calls in the same order, each at its own pace; the poster
-// goes on meanwhile. One thread posts and waits.
+// One thread per rank. All of them run the same calls in the same order, asynchronously to each other and to
+// the caller. post() and wait() must be called from one thread.
 class RankThreads {
  public:
   using Call = std::function<void(int32_t rank)>;
 
-  // on_failure() is called once, by the first rank whose call throws: those that wait for it must be told.
-  // at_end(rank) is the last thing that a rank's thread runs, whatever has happened. Neither may throw.
+  // on_failure() is called once, by the first rank whose call throws: it must release ranks that wait for
+  // that rank. at_end(rank) is called last on each rank's thread, also after a failure. Neither may throw.
   RankThreads(int32_t ranks, std::function<void()> on_failure, Call at_end);
-  // Ends the threads after what was posted.
+  // Ends the threads after all posted calls.
   ~RankThreads();
   RankThreads(const RankThreads&) = delete;
   RankThreads& operator=(const RankThreads&) = delete;
 
-  // After a failure calls are dropped.
+  // Queues a call for every rank. After a failure, calls are discarded.
   void post(Call call);
-  // Returns when every rank has run all calls. Throws what a rank threw first, now and ever after.
+  // Returns when every rank has run all calls. If a rank has thrown, throws the first exception, in every
+  // later call too.
   void wait();
 
  private:
@@ -38,7 +39,7 @@ class RankThreads {
   void end();
   void fail(std::exception_ptr error);
 
-  // A call is written before it is counted and overwritten only after all ranks are past it.
+  // A slot is written before posted_ counts it, and is overwritten only after all ranks have run its call.
   std::vector<Call> ring_;
   std::atomic<uint64_t> posted_ = 0;
   std::vector<Done> done_;  // [ranks]

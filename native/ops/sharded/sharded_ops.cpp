@@ -10,7 +10,7 @@ namespace apar {
 namespace {
 
 constexpr size_t kMaxProjections = 3;
-constexpr int64_t kGroupInputs = 32;  // of int8 and int4
+constexpr int64_t kGroupInputs = 32;  // of a quantisation group of int8 and int4
 
 }  // namespace
 
@@ -21,7 +21,7 @@ ShardedOps::ShardedOps(const OpsConfig& config, int32_t ranks, const MakeRank& m
       threads_(
           ranks,
           [this] {
-            if (!open_) return;  // nobody waits for another rank yet
+            if (!open_) return;  // no rank waits for another one yet
             for (const Rank& rank : ranks_) rank.communicator->abort();
           },
           [this](int32_t rank) {
@@ -37,9 +37,9 @@ void ShardedOps::on_all(RankThreads::Call call) {
   threads_.wait();
 }
 
-const ShardedOps::Parts& ShardedOps::parts(const void* data) const {
-  const auto found = parts_.find(data);
-  if (found == parts_.end())
+const ShardedOps::Shards& ShardedOps::shards(const void* data) const {
+  const auto found = shards_.find(data);
+  if (found == shards_.end())
     throw Error(ErrorCode::internal, "an operation's data is not from allocate() or place()");
   return found->second;
 }
@@ -49,7 +49,7 @@ std::string ShardedOps::device() const {
 }
 
 float* ShardedOps::allocate(size_t count, Axis axis) {
-  Parts made{axis, std::vector<void*>(ranks_.size())};
+  Shards made{axis, std::vector<void*>(ranks_.size())};
   on_all([&](int32_t rank) {
     const size_t rows = axis == Axis::whole ? 1 : count / static_cast<size_t>(plan_.size(axis));
     const int64_t width = axis == Axis::whole ? static_cast<int64_t>(count) : plan_.size(axis);
@@ -57,17 +57,17 @@ float* ShardedOps::allocate(size_t count, Axis axis) {
         ops(rank).allocate(rows * static_cast<size_t>(local(axis, width, rank)), axis);
   });
   void* const handle = made.data.front();
-  parts_[handle] = std::move(made);
+  shards_[handle] = std::move(made);
   return static_cast<float*>(handle);
 }
 
 Matrix ShardedOps::place(const Matrix& host) {
-  Parts made{Axis::whole, std::vector<void*>(ranks_.size())};
+  Shards made{Axis::whole, std::vector<void*>(ranks_.size())};
   on_all([&](int32_t rank) {
     made.data[static_cast<size_t>(rank)] = const_cast<void*>(ops(rank).place(host).data);
   });
   void* const handle = made.data.front();
-  parts_[handle] = std::move(made);
+  shards_[handle] = std::move(made);
   return {handle, host.dtype, host.rows, host.cols};
 }
 
@@ -75,64 +75,65 @@ Linear ShardedOps::place_linear(const Matrix& host, WeightFormat format, LinearA
   const bool grouped = format == WeightFormat::int8 || format == WeightFormat::int4;
   auto made = std::make_unique<ShardedLinear>();
   made->axes = axes;
-  made->parts.resize(ranks_.size());
+  made->shards.resize(ranks_.size());
   made->copies.resize(ranks_.size());
   on_all([&](int32_t rank) {
     const auto index = static_cast<size_t>(rank);
-    const Range inputs = plan_.part(axes.inputs, host.cols, rank);
+    const Range inputs = plan_.shard(axes.inputs, host.cols, rank);
     if (grouped && inputs.begin % kGroupInputs != 0)
       throw Error(ErrorCode::invalid_config,
                   std::string(to_string(format)) + " layers of " + std::to_string(host.cols) +
                       " inputs cannot be divided among " + std::to_string(plan_.ranks()) +
-                      " devices: a part is no multiple of " + std::to_string(kGroupInputs));
-    MatrixPart part = part_of(host, plan_.part(axes.outputs, host.rows, rank), inputs);
-    const Linear placed = ops(rank).place_linear(part.matrix, format, axes);
-    made->parts[index] = placed;
-    if (placed.data == part.matrix.data) made->copies[index] = std::move(part.copy);
+                      " devices: a shard is not a multiple of " + std::to_string(kGroupInputs));
+    MatrixShard shard = shard_of(host, plan_.shard(axes.outputs, host.rows, rank), inputs);
+    const Linear placed = ops(rank).place_linear(shard.matrix, format, axes);
+    made->shards[index] = placed;
+    if (placed.data == shard.matrix.data) made->copies[index] = std::move(shard.copy);
   });
   linears_.push_back(std::move(made));
   return {linears_.back().get(), format, host.rows, host.cols};
 }
 
 void ShardedOps::begin_step(const StepBatch& batch) {
-  threads_.wait();  // they may still read the batch before
+  threads_.wait();  // the ranks may still read the previous batch
   batch_.assign(batch);
   threads_.post([this](int32_t rank) { ops(rank).begin_step(batch_.batch()); });
 }
 
 void ShardedOps::embed(const Matrix& table, float* x) {
-  threads_.post([this, table, tables = &parts(table.data), x = &parts(x)](int32_t rank) {
+  threads_.post([this, table, tables = &shards(table.data), x = &shards(x)](int32_t rank) {
     ops(rank).embed({tables->on(rank), table.dtype, table.rows, table.cols}, x->on(rank));
   });
 }
 
 void ShardedOps::rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width,
                           float eps, float* out) {
-  threads_.post([=, this, x = &parts(x), residual = residual == nullptr ? nullptr : &parts(residual),
-                 weight = &parts(weight), out = &parts(out)](int32_t rank) {
+  threads_.post([=, this, x = &shards(x), residual = residual == nullptr ? nullptr : &shards(residual),
+                 weight = &shards(weight), out = &shards(out)](int32_t rank) {
     ops(rank).rms_norm(x->on(rank), residual == nullptr ? nullptr : residual->on(rank), weight->on(rank),
                        rows, width, eps, out->on(rank));
   });
 }
 
-// Where the inputs are divided, every rank has a part of each sum.
+// Where a layer's inputs are divided, every rank computes a partial sum of each output, and an all-reduce
+// adds them.
 void ShardedOps::matmul(const float* x, int32_t rows, std::span<const Projection> projections) {
   struct Split {
     const ShardedLinear* w;
-    const Parts* y;
+    const Shards* y;
     int32_t outputs;
   };
   if (projections.size() > kMaxProjections)
     throw Error(ErrorCode::internal, "too many projections of one input");
   std::array<Split, kMaxProjections> split{};
   std::transform(projections.begin(), projections.end(), split.begin(), [&](const Projection& projection) {
-    return Split{static_cast<const ShardedLinear*>(projection.w.data), &parts(projection.y),
+    return Split{static_cast<const ShardedLinear*>(projection.w.data), &shards(projection.y),
                  static_cast<int32_t>(projection.w.rows)};
   });
-  threads_.post([this, x = &parts(x), rows, split, count = projections.size()](int32_t rank) {
+  threads_.post([this, x = &shards(x), rows, split, count = projections.size()](int32_t rank) {
     std::array<Projection, kMaxProjections> mine;
     for (size_t i = 0; i < count; ++i)
-      mine[i] = {split[i].w->parts[static_cast<size_t>(rank)], split[i].y->on(rank)};
+      mine[i] = {split[i].w->shards[static_cast<size_t>(rank)], split[i].y->on(rank)};
     ops(rank).matmul(x->on(rank), rows, std::span(mine).first(count));
     for (size_t i = 0; i < count; ++i)
       if (split[i].w->axes.inputs != Axis::whole)
@@ -141,31 +142,31 @@ void ShardedOps::matmul(const float* x, int32_t rows, std::span<const Projection
 }
 
 void ShardedOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
-  threads_.post([this, layer, q = &parts(q), k = &parts(k), v = &parts(v)](int32_t rank) {
+  threads_.post([this, layer, q = &shards(q), k = &shards(k), v = &shards(v)](int32_t rank) {
     ops(rank).rope_and_store(layer, q->on(rank), k->on(rank), v->on(rank));
   });
 }
 
 void ShardedOps::attention(int32_t layer, const float* q, float* out) {
-  threads_.post([this, layer, q = &parts(q), out = &parts(out)](int32_t rank) {
+  threads_.post([this, layer, q = &shards(q), out = &shards(out)](int32_t rank) {
     ops(rank).attention(layer, q->on(rank), out->on(rank));
   });
 }
 
 void ShardedOps::swiglu(float* gate, const float* up, size_t count) {
-  const Parts& gates = parts(gate);
+  const Shards& gates = shards(gate);
   const size_t rows = count / static_cast<size_t>(plan_.size(gates.axis));
-  threads_.post([this, rows, gate = &gates, up = &parts(up)](int32_t rank) {
+  threads_.post([this, rows, gate = &gates, up = &shards(up)](int32_t rank) {
     const int64_t width = local(gate->axis, plan_.size(gate->axis), rank);
     ops(rank).swiglu(gate->on(rank), up->on(rank), rows * static_cast<size_t>(width));
   });
 }
 
-// row_ids are the batch's logit rows, of which the ranks have a copy.
+// row_ids must be the batch's logit rows: the ranks read them from their copy of the batch.
 void ShardedOps::gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) {
   if (!std::ranges::equal(row_ids, batch_.batch().logit_rows))
-    throw Error(ErrorCode::internal, "rows are gathered that are not the batch's logit rows");
-  threads_.post([this, x = &parts(x), width, out = &parts(out)](int32_t rank) {
+    throw Error(ErrorCode::internal, "gather_rows() takes the batch's logit rows only");
+  threads_.post([this, x = &shards(x), width, out = &shards(out)](int32_t rank) {
     ops(rank).gather_rows(x->on(rank), batch_.batch().logit_rows,
                           static_cast<int32_t>(local(x->axis, width, rank)), out->on(rank));
   });
@@ -183,18 +184,18 @@ double ShardedOps::step_seconds() {
 
 void ShardedOps::logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) {
   const auto& split = *static_cast<const ShardedLinear*>(head.data);
-  const Parts& inputs = parts(x);
+  const Shards& inputs = shards(x);
   on_all([&](int32_t rank) {
     const auto index = static_cast<size_t>(rank);
-    const Linear& part = split.parts[index];
+    const Linear& shard = split.shards[index];
     std::vector<float>& mine = logits_[index];
-    mine.resize(static_cast<size_t>(rows * part.rows));
-    ops(rank).logits(inputs.on(rank), rows, part, mine);
+    mine.resize(static_cast<size_t>(rows * shard.rows));
+    ops(rank).logits(inputs.on(rank), rows, shard, mine);
   });
   float* to = out.data();
   for (int32_t row = 0; row < rows; ++row) {
     for (size_t rank = 0; rank < ranks_.size(); ++rank) {
-      const int64_t width = split.parts[rank].rows;
+      const int64_t width = split.shards[rank].rows;
       to = std::copy_n(logits_[rank].begin() + row * width, width, to);
     }
   }

@@ -17,27 +17,30 @@ namespace apar {
 
 // One of the devices that share a model.
 struct Rank {
-  std::unique_ptr<Communicator> communicator;  // may use `ops`, but not when it is destroyed
+  std::unique_ptr<Communicator> communicator;  // may use `ops`, but not in its destructor
   std::unique_ptr<Ops> ops;
 };
-// Opens a rank, on the rank's own thread.
+// Opens a rank. Is called on the rank's own thread.
 using MakeRank = std::function<Rank(const OpsConfig& config, int32_t rank)>;
 
-// A model on several devices of one machine, as one (docs/adr/0011). Every rank has a thread and runs the
-// same operations in the same order on its part; partial results of a layer whose inputs are divided are
-// added up over the ranks. A step's batch, block numbers and slots are the same on all of them.
+// Tensor parallelism: several devices of one machine act as one (docs/adr/0011). Every rank has a thread and
+// runs the same operations in the same order on its shard of the model. The partial results of a layer whose
+// inputs are divided are added by an all-reduce. A step's batch, block numbers and slots are the same on all
+// ranks.
 //
-// A pointer or Linear that this object hands out stands for a part on every rank. Rows keep their promise
-// (ops.h) for one number of ranks; another one adds in another order. After a failure nothing works any more.
+// A pointer or Linear that this object returns stands for a shard on every rank. A row's bits are independent
+// of other rows (ops.h) for a given number of ranks; another number of ranks adds in another order. After a
+// failure every operation fails.
 class ShardedOps final : public Ops {
  public:
-  // Throws Error{invalid_config} for a model that cannot be divided so, and what make_rank throws.
+  // Throws Error{invalid_config} for a model that cannot be divided by `ranks`, and what make_rank throws.
   ShardedOps(const OpsConfig& config, int32_t ranks, const MakeRank& make_rank);
 
   std::string device() const override;
   float* allocate(size_t count, Axis axis) override;
   Matrix place(const Matrix& host) override;
-  // int8 and int4 are quantised in groups of 32 inputs: Error{invalid_config} if ranks would part a group.
+  // int8 and int4 are quantised in groups of 32 inputs. Throws Error{invalid_config} if a group would be
+  // divided between ranks.
   Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override;
   void begin_step(const StepBatch& batch) override;
   void embed(const Matrix& table, float* x) override;
@@ -53,34 +56,34 @@ class ShardedOps final : public Ops {
   double step_seconds() override;  // of the slowest rank
 
  private:
-  // Activations or a placed matrix: its address on every rank. Known to callers by that on rank 0.
-  struct Parts {
+  // The addresses of activations or of a placed matrix on every rank. Callers hold the address on rank 0.
+  struct Shards {
     Axis axis = Axis::whole;
     std::vector<void*> data;
     float* on(int32_t rank) const { return static_cast<float*>(data[static_cast<size_t>(rank)]); }
   };
-  // What Linear::data points to.
+  // Linear::data points to this.
   struct ShardedLinear {
     LinearAxes axes;
-    std::vector<Linear> parts;
-    std::vector<std::vector<std::byte>> copies;  // [rank], of a device that reads the host's memory
+    std::vector<Linear> shards;
+    std::vector<std::vector<std::byte>> copies;  // [rank], for a device that reads the host's memory
   };
 
-  const Parts& parts(const void* data) const;
+  const Shards& shards(const void* data) const;
   Ops& ops(int32_t rank) { return *ranks_[static_cast<size_t>(rank)].ops; }
-  // `size` elements along an axis, on a rank.
-  int64_t local(Axis axis, int64_t size, int32_t rank) const { return plan_.part(axis, size, rank).size(); }
+  // How many of `size` elements along an axis lie on a rank.
+  int64_t local(Axis axis, int64_t size, int32_t rank) const { return plan_.shard(axis, size, rank).size(); }
   // Runs call(rank) on every rank and waits.
   void on_all(RankThreads::Call call);
 
   ShardPlan plan_;
-  std::unordered_map<const void*, Parts> parts_;
+  std::unordered_map<const void*, Shards> shards_;
   std::vector<std::unique_ptr<ShardedLinear>> linears_;
   OwnedBatch batch_;
-  std::vector<std::vector<float>> logits_;  // [rank][rows * part of the vocabulary]
+  std::vector<std::vector<float>> logits_;  // [rank][rows * shard of the vocabulary]
   std::vector<Rank> ranks_;
-  bool open_ = false;    // all ranks are
-  RankThreads threads_;  // the last: its threads use all the rest
+  bool open_ = false;    // all ranks are open
+  RankThreads threads_;  // the last member: its threads use all the others
 };
 
 }  // namespace apar

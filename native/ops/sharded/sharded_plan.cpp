@@ -39,24 +39,24 @@ int64_t ShardPlan::size(Axis axis) const {
     case Axis::whole:
       break;
   }
-  throw Error(ErrorCode::internal, "the axis `whole` has no size of its own");
+  throw Error(ErrorCode::internal, "the axis `whole` has no size");
 }
 
-Range ShardPlan::part(Axis axis, int64_t size, int32_t rank) const {
+Range ShardPlan::shard(Axis axis, int64_t size, int32_t rank) const {
   if (axis == Axis::whole) return {0, size};
   if (size != this->size(axis))
     throw Error(ErrorCode::internal, "an axis of " + std::to_string(this->size(axis)) +
-                                         " elements occurs with " + std::to_string(size));
+                                         " elements is used with " + std::to_string(size));
   if (axis == Axis::kv_heads && whole_.num_kv_heads < ranks_) {
     const int32_t head = rank / (ranks_ / whole_.num_kv_heads);
     return {int64_t{head} * whole_.head_dim, int64_t{head + 1} * whole_.head_dim};
   }
-  // Even but for the vocabulary, where one element more or less does no harm.
+  // Only the shards of the vocabulary may differ in size, by one element.
   return {size * rank / ranks_, size * (rank + 1) / ranks_};
 }
 
 OpsConfig ShardPlan::config_of(int32_t rank) const {
-  const auto local = [&](Axis axis) { return static_cast<int32_t>(part(axis, size(axis), rank).size()); };
+  const auto local = [&](Axis axis) { return static_cast<int32_t>(shard(axis, size(axis), rank).size()); };
   OpsConfig config = whole_;
   config.num_heads = local(Axis::heads) / whole_.head_dim;
   config.num_kv_heads = local(Axis::kv_heads) / whole_.head_dim;
@@ -65,19 +65,19 @@ OpsConfig ShardPlan::config_of(int32_t rank) const {
   return config;
 }
 
-MatrixPart part_of(const Matrix& host, Range rows, Range cols) {
+MatrixShard shard_of(const Matrix& host, Range rows, Range cols) {
   const auto width = static_cast<int64_t>(element_bytes(host.dtype));
   const auto* const first =
       static_cast<const std::byte*>(host.data) + (rows.begin * host.cols + cols.begin) * width;
-  MatrixPart part;
-  part.matrix = {first, host.dtype, rows.size(), cols.size()};
-  if (cols.size() == host.cols) return part;
-  part.copy.resize(static_cast<size_t>(rows.size() * cols.size() * width));
+  MatrixShard shard;
+  shard.matrix = {first, host.dtype, rows.size(), cols.size()};
+  if (cols.size() == host.cols) return shard;
+  shard.copy.resize(static_cast<size_t>(rows.size() * cols.size() * width));
   for (int64_t row = 0; row < rows.size(); ++row)
-    std::memcpy(part.copy.data() + row * cols.size() * width, first + row * host.cols * width,
+    std::memcpy(shard.copy.data() + row * cols.size() * width, first + row * host.cols * width,
                 static_cast<size_t>(cols.size() * width));
-  part.matrix.data = part.copy.data();
-  return part;
+  shard.matrix.data = shard.copy.data();
+  return shard;
 }
 
 }  // namespace apar

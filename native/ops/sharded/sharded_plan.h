@@ -15,22 +15,22 @@ struct Range {
   int64_t size() const { return end - begin; }
 };
 
-// Which part of a model each of several devices ("ranks") holds: Megatron's cut (arXiv 1909.08053). Query
-// heads, the MLP's inner elements and the vocabulary are divided evenly; KV heads likewise, or, where there
-// are fewer than ranks, each is held by several; everything else by all. A rank's query heads always find
-// their KV head on their own rank.
+// Which shard of a model each of several devices ("ranks") holds, as in Megatron-LM (arXiv 1909.08053). Query
+// heads, the MLP's intermediate elements and the vocabulary are divided evenly. So are KV heads; where there
+// are fewer KV heads than ranks, several ranks hold the same one. All ranks hold everything else. A rank
+// always holds the KV heads of its query heads.
 class ShardPlan {
  public:
-  // Throws Error{invalid_config} naming the number that cannot be divided.
+  // Throws Error{invalid_config} that names the number which cannot be divided.
   ShardPlan(const OpsConfig& whole, int32_t ranks);
 
   int32_t ranks() const { return ranks_; }
-  // Elements of an axis, Axis::whole excepted.
+  // The number of elements of an axis other than Axis::whole.
   int64_t size(Axis axis) const;
-  // The part that a rank holds of `size` elements along an axis. Throws Error{internal} when the axis has
+  // The shard that a rank holds of `size` elements along an axis. Throws Error{internal} when the axis has
   // another size.
-  Range part(Axis axis, int64_t size, int32_t rank) const;
-  // What a rank's own device is opened with.
+  Range shard(Axis axis, int64_t size, int32_t rank) const;
+  // The configuration of a rank's own device.
   OpsConfig config_of(int32_t rank) const;
 
  private:
@@ -38,11 +38,11 @@ class ShardPlan {
   int32_t ranks_;
 };
 
-// A part of a matrix as a matrix of its own: where it lies if whole rows are wanted, else a copy.
-struct MatrixPart {
+// A shard of a matrix as a matrix. Whole rows are referred to in place; otherwise the shard is a copy.
+struct MatrixShard {
   Matrix matrix;
-  std::vector<std::byte> copy;  // the matrix's data if not empty
+  std::vector<std::byte> copy;  // the data of `matrix`, or empty if that refers to the host's matrix
 };
-MatrixPart part_of(const Matrix& host, Range rows, Range cols);
+MatrixShard shard_of(const Matrix& host, Range rows, Range cols);
 
 }  // namespace apar

@@ -11,7 +11,8 @@
 
 namespace apar::test {
 
-// An array on a device, filled and read from the host. Starts out as 0xff bytes: NaN as f32 and as bf16.
+// An array on a device that the host can write and read. It starts as 0xff bytes, which are NaN as f32 and as
+// bf16.
 template <class T>
 class DeviceArray {
  public:
@@ -55,7 +56,7 @@ class DeviceArray {
   T* pinned_;
 };
 
-// In (-scale, scale).
+// Uniform in (-scale, scale).
 inline std::vector<float> random_floats(std::mt19937& random, size_t count, float scale = 1) {
   std::vector<float> values(count);
   for (float& value : values)

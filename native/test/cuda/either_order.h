@@ -6,7 +6,7 @@
 
 namespace apar::test {
 
-// On a device the order of threads is its own.
+// A device chooses the order of threads itself.
 template <class Run>
 auto in_either_order(Run run) {
   return run();
@@ -20,8 +20,8 @@ auto in_either_order(Run run) {
 
 namespace apar::test {
 
-// Runs a kernel with the threads of a block, and the blocks, first to last and last to first: results that
-// differ show a missing barrier. Returns the first result.
+// Runs a kernel twice: with threads and blocks from first to last, and from last to first. Different results
+// show a missing barrier. Returns the first result.
 template <class Run>
 auto in_either_order(Run run) {
   auto forward = run();

@@ -1,5 +1,5 @@
-// A cuBLASLt for memory of the host: what the calls of gemm_cublaslt.cpp mean by that library's
-// documentation, column after column, so that its arguments are tested without a GPU.
+// A fake cuBLASLt on host memory. It implements the calls of ops/cuda/gemm/cublaslt.cpp as that library
+// documents them, with column-major matrices, so that their arguments are tested without a GPU.
 #include <cstddef>
 #include <cstdint>
 
@@ -35,7 +35,7 @@ struct Heuristic {
   int reserved[4];
 };
 
-bool fit(const Desc& desc, const Layout& a, const Layout& b, const Layout& d) {
+bool is_valid(const Desc& desc, const Layout& a, const Layout& b, const Layout& d) {
   constexpr int kReal32F = 0, kReal16BF = 14, kCompute32F = 68;
   return desc.compute == kCompute32F && desc.scale == kReal32F && a.type == kReal16BF &&
          b.type == kReal16BF && d.type == kReal32F && (desc.transposed_a ? a.cols : a.rows) == d.rows &&
@@ -93,8 +93,8 @@ FAKE cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute, const
 }
 FAKE cublasLtMatmulAlgoGetHeuristic(void*, void* desc, void* a, void* b, void*, void* d, void* preference,
                                     int wanted, Heuristic* found, int* count) {
-  if (!fit(*static_cast<Desc*>(desc), *static_cast<Layout*>(a), *static_cast<Layout*>(b),
-           *static_cast<Layout*>(d)) ||
+  if (!is_valid(*static_cast<Desc*>(desc), *static_cast<Layout*>(a), *static_cast<Layout*>(b),
+                *static_cast<Layout*>(d)) ||
       wanted < 1)
     return kInvalidValue;
   *found = {{{kAlgorithm}}, static_cast<Preference*>(preference)->workspace_bytes, kSuccess, 1, {}};
@@ -107,7 +107,7 @@ FAKE cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* a
   const Desc& product = *static_cast<Desc*>(desc);
   const Layout &la = *static_cast<Layout*>(a_layout), &lb = *static_cast<Layout*>(b_layout),
                &ld = *static_cast<Layout*>(d_layout);
-  if (!fit(product, la, lb, ld) || algorithm->data[0] != kAlgorithm ||
+  if (!is_valid(product, la, lb, ld) || algorithm->data[0] != kAlgorithm ||
       *static_cast<const float*>(alpha) != 1 || *static_cast<const float*>(beta) != 0)
     return kInvalidValue;
   const auto at = [](const void* matrix, uint64_t index) {

@@ -12,23 +12,23 @@
 
 namespace apar::test {
 
-// Keys or values of one token's head, rounded as the fp8 pool does it.
+// The keys or values of one token and head, rounded as in the fp8 pool.
 struct Fp8Head {
-  std::vector<uint8_t> bytes;  // as they lie in the pool
+  std::vector<uint8_t> bytes;  // in the layout of the pool
   uint16_t scale = 0;
-  std::vector<float> values;  // what they stand for, in order
+  std::vector<float> values;  // the numbers that the bytes represent, in the order of elements
 };
 
 inline Fp8Head fp8_head(std::span<const float> head) {
   const auto head_dim = static_cast<int32_t>(head.size());
-  float most = 0;
+  float largest = 0;
   bool finite = true;
   for (const float value : head) {
     finite = finite && std::isfinite(value);
-    most = std::max(most, std::abs(value));
+    largest = std::max(largest, std::abs(value));
   }
-  // The largest magnitude becomes one in [128, 256).
-  const int power = !finite ? 7 : most > 0 ? std::clamp(std::ilogb(most), -95, 14) - 7 : -102;
+  // The scale moves the largest magnitude into [128, 256).
+  const int power = !finite ? 7 : largest > 0 ? std::clamp(std::ilogb(largest), -95, 14) - 7 : -102;
   Fp8Head made{std::vector<uint8_t>(head.size()), cuda::kNanScale, {}};
   if (finite) made.scale = f32_to_bf16(std::ldexp(1.0f, power + 120));
   for (int32_t d = 0; d < head_dim; ++d) {
@@ -39,7 +39,7 @@ inline Fp8Head fp8_head(std::span<const float> head) {
   return made;
 }
 
-// One layer's pool on the host, poisoned where nothing was put.
+// The fp8 pool of one layer on the host. Tokens that were never put hold 0xff bytes.
 struct Fp8Pool {
   std::vector<uint8_t> keys, values;
   std::vector<cuda::KvScale> scales;

@@ -10,11 +10,11 @@
 namespace apar::test {
 namespace {
 
-constexpr size_t kFirst = 8;
-constexpr size_t kMostTiles = 12;  // the worst ones; a kernel that is all wrong has thousands
-constexpr int kMostDumps = 8;      // of one process
+constexpr size_t kMaxFirst = 8;
+constexpr size_t kMaxTiles = 12;  // those with most errors; a kernel that is all wrong has thousands of tiles
+constexpr int kMaxDumps = 8;      // of one process
 
-// As Python's json module reads it.
+// A number in the form that Python's json module reads.
 std::string number(double value) {
   if (std::isnan(value)) return "NaN";
   if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
@@ -30,11 +30,12 @@ std::string list(const std::vector<int64_t>& counts) {
   return "[" + text + "]";
 }
 
-std::string most(const std::map<std::string, int64_t>& counts) {
+// The largest counts, in descending order.
+std::string largest(const std::map<std::string, int64_t>& counts) {
   std::vector<std::pair<std::string, int64_t>> sorted(counts.begin(), counts.end());
   std::ranges::stable_sort(sorted, [](const auto& a, const auto& b) { return a.second > b.second; });
   std::string text;
-  for (size_t i = 0; i < std::min(sorted.size(), kMostTiles); ++i)
+  for (size_t i = 0; i < std::min(sorted.size(), kMaxTiles); ++i)
     text += (i == 0 ? "\"" : ", \"") + sorted[i].first + "\": " + std::to_string(sorted[i].second);
   return "{" + text + "}";
 }
@@ -82,7 +83,7 @@ void Mismatches::part_is_wrong(const std::string& part, int64_t count) {
 void Mismatches::add(const Element& element, std::span<const std::string> parts) {
   ++wrong_;
   nans_ += std::isnan(element.got);
-  if (first_.size() < kFirst) first_.push_back(element);
+  if (first_.size() < kMaxFirst) first_.push_back(element);
   ++by_row_[static_cast<size_t>(element.row) % by_row_.size()];
   ++by_column_[static_cast<size_t>(element.column) % by_column_.size()];
   ++by_tile_[std::to_string(element.row / tile_rows_) + "," + std::to_string(element.column / tile_columns_)];
@@ -99,15 +100,15 @@ std::string Mismatches::json() const {
          ", \"worst_over_allowed\": " + number(worst_) + ", \"first\": [" + first +
          "], \"by_row_mod_8\": " + list(by_row_) + ", \"by_column_mod_16\": " + list(by_column_) +
          ", \"tile\": [" + std::to_string(tile_rows_) + ", " + std::to_string(tile_columns_) +
-         "], \"by_tile\": " + most(by_tile_) + ", \"by_part\": " + most(by_part_) + "}}";
+         "], \"by_tile\": " + largest(by_tile_) + ", \"by_part\": " + largest(by_part_) + "}}";
 }
 
 bool Mismatches::check() const {
   static int dumps = 0;
   if (wrong_ == 0) return true;
-  if (dumps++ < kMostDumps) {
+  if (dumps++ < kMaxDumps) {
     std::printf("%s\n", json().c_str());
-    std::fflush(stdout);  // the process may not end by itself
+    std::fflush(stdout);  // the process may be killed before it exits
   }
   return false;
 }

@@ -8,32 +8,33 @@
 
 namespace apar::test {
 
-// Compares a kernel's results with what they should be and, when some are wrong, says which, in the terms in
-// which kernels go wrong: the first ones, and how many by row mod 8, by column mod 16 (the places of a
-// thread's elements in an mma tile), by tile, and by part of the sum. check() prints all of it as one JSON
-// line on standard output, {"mismatch": {...}}, which native/gpu/verify keeps.
+// Compares the results of a kernel with the expected ones and describes the wrong ones in a form that helps
+// to find the error in a kernel: the first wrong elements, and the number of wrong elements by row mod 8, by
+// column mod 16 (the positions of a thread's elements in an mma tile), by tile, and by part of the sum.
+// check() prints this as one JSON line on standard output, {"mismatch": {...}}, which native/gpu/verify
+// saves.
 class Mismatches {
  public:
-  // `what` names the case, such as "gemm bf16 rows 7 in 72"; tiles are counted in its blocks' own size, 1 x 1
-  // where there are none.
+  // `what` names the case, such as "gemm bf16 rows 7 in 72". The tile size should be that of the kernel's
+  // blocks; it is 1 x 1 for kernels without tiles.
   explicit Mismatches(std::string what, int32_t tile_rows = 1, int32_t tile_columns = 1);
 
-  // Wrong unless |got - want| <= allowed; NaN is wrong, whatever was wanted. `parts` names what contributed
-  // to this element.
+  // An element is wrong unless |got - want| <= allowed; a NaN is always wrong. `parts` names the parts of the
+  // computation that contributed to the element.
   void compare(int32_t row, int32_t column, double got, double want, double allowed,
                std::span<const std::string> parts = {});
-  // Wrong unless both have the same bits.
+  // An element is wrong unless both numbers have the same bits.
   void same(int32_t row, int32_t column, float got, float want);
-  // All of [rows, columns], to the bit.
+  // Compares all elements of [rows, columns] bit by bit.
   void same(std::span<const float> got, std::span<const float> want, int32_t columns);
-  // Parts that were found wrong by themselves (compared by the caller), `count` elements of each.
+  // Reports that the caller has found `count` wrong elements in the part itself.
   void part_is_wrong(const std::string& part, int64_t count);
 
   int64_t wrong() const { return wrong_; }
   // The largest |got - want| / allowed over all finite elements.
   double worst() const { return worst_; }
   std::string json() const;
-  // Whether everything was right; prints json() if not.
+  // Returns whether all elements were right; prints json() if not.
   bool check() const;
 
  private:

@@ -1,6 +1,6 @@
 #pragma once
 
-// Products of random packed layers, for the tests of every kernel.
+// Products of random packed layers, for the tests of all gemm kernels.
 
 #include <doctest/doctest.h>
 
@@ -28,13 +28,13 @@ constexpr WeightFormat kPackedFormats[] = {WeightFormat::bf16, WeightFormat::f16
 
 struct Layer {
   int32_t outs = 0;
-  std::vector<float> kept;  // [outs, in], the values that the packed weights stand for
+  std::vector<float> kept;  // [outs, in], the values that the packed weights represent
   std::vector<std::byte> packed;
 };
 
-// The values are drawn so that packing keeps them exactly: small integers times one power of two per 32
-// inputs, whose largest is the largest integer of the format; fp8: any e4m3 times one power of two, the
-// largest among them (f16: 11 bits, three more than bf16 has).
+// A layer whose values are chosen so that packing keeps them exactly. They are small integers times a power
+// of two per 32 inputs, and the largest integer of the format is among them (f16: integers of 11 bits, three
+// more than bf16 has). For fp8 they are e4m3 numbers times one power of two, the largest e4m3 among them.
 inline Layer random_layer(std::mt19937& random, WeightFormat format, int32_t outs, int32_t in) {
   Layer layer = {outs, {}, std::vector<std::byte>(tiled_bytes(outs, in, format))};
   const int32_t largest = format == WeightFormat::int4 ? 7 : format == WeightFormat::f16 ? 2047 : 127;
@@ -58,23 +58,37 @@ inline Layer random_layer(std::mt19937& random, WeightFormat format, int32_t out
   return layer;
 }
 
+inline std::vector<Layer> random_layers(std::mt19937& random, WeightFormat format,
+                                        const std::vector<int32_t>& outs, int32_t in) {
+  std::vector<Layer> layers;
+  for (const int32_t each : outs) layers.push_back(random_layer(random, format, each, in));
+  return layers;
+}
+
+// Inputs x[rows, in] that bf16 represents exactly.
+inline std::vector<float> random_inputs(std::mt19937& random, int32_t rows, int32_t in) {
+  std::vector<float> x = random_floats(random, static_cast<size_t>(rows) * in);
+  for (float& value : x) value = bf16_to_f32(f32_to_bf16(value));
+  return x;
+}
+
 struct ProductCase {
   WeightFormat format = WeightFormat::bf16;
   int32_t rows = 1;
   int32_t in = 8;
   std::vector<int32_t> outs;
   int32_t multiprocessors = 6;
-  cuda::GemmChoice choice = cuda::GemmChoice::mma;
+  cuda::GemmBackend backend = cuda::GemmBackend::mma;
 };
 
-// What a call leaves besides its products.
+// The plan and the intermediate results of a call.
 struct ProductTrace {
   GemmPlan plan;
   int32_t tiles = 0;            // of all layers
-  std::vector<float> partials;  // [part][row][tiles * kTileOuts], empty when sums have one part
+  std::vector<float> partials;  // [split][row][tiles * kTileOuts], empty if no partial sums were stored
 };
 
-// The products of all rows, layer after layer, from a call with the plan for `rows`.
+// The products of all rows of x with each layer, computed with the plan for that number of rows.
 inline std::vector<std::vector<float>> packed_products(cuda::Device& device, const ProductCase& shape,
                                                        const std::vector<Layer>& layers,
                                                        std::span<const float> x,
@@ -98,7 +112,7 @@ inline std::vector<std::vector<float>> packed_products(cuda::Device& device, con
   call.x = x_f32.data();
   call.x_bf16 = x_bf16.data();
   const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(shape.in, kTileInputs), shape.format,
-                                  {shape.multiprocessors, device.info().capability, shape.choice});
+                                  {shape.multiprocessors, device.info().capability, shape.backend});
   const DeviceArray<float> partials(device, std::max<int64_t>(1, partial_floats(plan, rows, call.tiles)));
   const std::vector<int32_t> zeros(static_cast<size_t>(call.tiles) * tiles_of(rows, plan.tile_rows), 0);
   const DeviceArray<int32_t> arrived(device, zeros);
@@ -107,7 +121,7 @@ inline std::vector<std::vector<float>> packed_products(cuda::Device& device, con
   packed_gemm(device.stream(), call, shape.format, plan);
   std::vector<std::vector<float>> results;
   for (const auto& out : outs) results.push_back(out.get());
-  CHECK(arrived.get() == zeros);  // ready for the next call
+  CHECK(arrived.get() == zeros);  // the next call needs zeros
   if (trace != nullptr) {
     *trace = {plan, call.tiles, {}};
     if (partial_floats(plan, rows, call.tiles) > 0) trace->partials = partials.get();
@@ -115,7 +129,7 @@ inline std::vector<std::vector<float>> packed_products(cuda::Device& device, con
   return results;
 }
 
-// A sum over some of the inputs in double precision, and the sum of its terms' magnitudes.
+// A dot product over some of the inputs in double precision, and the sum of the magnitudes of its terms.
 struct ExactSum {
   double value = 0, size = 0;
 };
@@ -131,30 +145,30 @@ inline ExactSum exact_sum(std::span<const float> x, std::span<const float> weigh
 
 constexpr double kProductTolerance = 1e-6;  // of the sum of magnitudes
 
-// Says which parts of the sums of layer `index` are wrong by themselves. An fp8 layer's parts are not scaled
-// yet, so they cannot be compared.
-inline void find_wrong_parts(Mismatches& wrong, const ProductCase& shape, const std::vector<Layer>& layers,
-                             size_t index, std::span<const float> x, const ProductTrace& trace) {
+// Reports which splits of layer `index` have wrong partial sums. The partial sums of an fp8 layer are not
+// scaled yet, so they cannot be compared.
+inline void find_wrong_splits(Mismatches& wrong, const ProductCase& shape, const std::vector<Layer>& layers,
+                              size_t index, std::span<const float> x, const ProductTrace& trace) {
   if (shape.format == WeightFormat::fp8) return;
   int32_t first_tile = 0;
   for (size_t i = 0; i < index; ++i) first_tile += tiles_of(layers[i].outs, kTileOuts);
   const int32_t k_tiles = tiles_of(shape.in, kTileInputs);
   const auto width = static_cast<size_t>(trace.tiles) * kTileOuts;
-  for (int32_t part = 0; part < trace.plan.splits && !trace.partials.empty(); ++part) {
-    const int32_t begin = k_tiles * part / trace.plan.splits * kTileInputs;
-    const int32_t end = std::min(k_tiles * (part + 1) / trace.plan.splits * kTileInputs, shape.in);
+  for (int32_t split = 0; split < trace.plan.splits && !trace.partials.empty(); ++split) {
+    const int32_t begin = k_tiles * split / trace.plan.splits * kTileInputs;
+    const int32_t end = std::min(k_tiles * (split + 1) / trace.plan.splits * kTileInputs, shape.in);
     int64_t count = 0;
     for (int32_t row = 0; row < shape.rows; ++row) {
       for (int32_t out = 0; out < layers[index].outs; ++out) {
         const ExactSum want = exact_sum(
             x.subspan(static_cast<size_t>(row) * shape.in + begin, end - begin),
             std::span(layers[index].kept).subspan(static_cast<size_t>(out) * shape.in + begin, end - begin));
-        const size_t at = (static_cast<size_t>(part) * shape.rows + row) * width +
+        const size_t at = (static_cast<size_t>(split) * shape.rows + row) * width +
                           static_cast<size_t>(first_tile) * kTileOuts + out;
         count += !(std::abs(trace.partials[at] - want.value) <= kProductTolerance * want.size);
       }
     }
-    if (count > 0) wrong.part_is_wrong("part " + std::to_string(part), count);
+    if (count > 0) wrong.part_is_wrong("split " + std::to_string(split), count);
   }
 }
 
@@ -162,8 +176,8 @@ inline std::string product_name(const ProductCase& shape, const Layer& layer, co
   constexpr const char* kKernels[] = {"stream", "mma", "wgmma", "cublaslt"};
   return std::string("gemm_") + kKernels[static_cast<int>(plan.kernel)] + " " + to_string(shape.format) +
          " rows " + std::to_string(shape.rows) + " in " + std::to_string(shape.in) + " outs " +
-         std::to_string(layer.outs) + " parts " + std::to_string(plan.splits) +
-         (plan.in_turn ? " in turn" : "");
+         std::to_string(layer.outs) + " splits " + std::to_string(plan.splits) +
+         (plan.sequential ? " sequential" : "");
 }
 
 inline void check_products(std::mt19937& random, const ProductCase& shape) {
@@ -172,10 +186,8 @@ inline void check_products(std::mt19937& random, const ProductCase& shape) {
   CAPTURE(shape.in);
   CAPTURE(shape.outs);
   const auto device = cuda::open_test_device();
-  std::vector<Layer> layers;
-  for (const int32_t outs : shape.outs) layers.push_back(random_layer(random, shape.format, outs, shape.in));
-  std::vector<float> x = random_floats(random, static_cast<size_t>(shape.rows) * shape.in);
-  for (float& value : x) value = bf16_to_f32(f32_to_bf16(value));
+  const std::vector<Layer> layers = random_layers(random, shape.format, shape.outs, shape.in);
+  const std::vector<float> x = random_inputs(random, shape.rows, shape.in);
 
   ProductTrace trace;
   const auto got = in_either_order([&] { return packed_products(*device, shape, layers, x, &trace); });
@@ -190,14 +202,14 @@ inline void check_products(std::mt19937& random, const ProductCase& shape) {
         wrong.compare(row, out, got[i][row * layer.outs + out], want.value, kProductTolerance * want.size);
       }
     }
-    if (wrong.wrong() > 0) find_wrong_parts(wrong, shape, layers, i, x, trace);
+    if (wrong.wrong() > 0) find_wrong_splits(wrong, shape, layers, i, x, trace);
     CHECK(wrong.check());
   }
-  // A row alone has the bits that it has among others, though another kernel computes it.
+  // A row alone has the same bits as among other rows, even though another kernel may compute it.
   const int32_t row = static_cast<int32_t>(random() % shape.rows);
   const auto alone = packed_products(*device, shape, layers, std::span(x).subspan(row * shape.in, shape.in));
   for (size_t i = 0; i < layers.size(); ++i) {
-    Mismatches other("row " + std::to_string(row) + " alone, against it within " +
+    Mismatches other("row " + std::to_string(row) + " alone, against the same row in " +
                          product_name(shape, layers[i], trace.plan),
                      1, kTileOuts);
     other.same(alone[i], std::span(got[i]).subspan(static_cast<size_t>(row) * layers[i].outs, layers[i].outs),

@@ -10,14 +10,19 @@
 
 namespace apar::test {
 
-// A step's header with these rows and nothing to attend to.
+// The uploaded words of a step (step_buffer.h).
+inline std::vector<int32_t> step_words(const StepBatch& batch, const cuda::AttentionWork& work) {
+  std::vector<int32_t> words;
+  cuda::write_step(batch, work, words);
+  return words;
+}
+
+// The same for rows without attention.
 inline std::vector<int32_t> step_words(std::span<const int32_t> tokens, std::span<const int32_t> positions,
                                        std::span<const int32_t> slots, std::span<const int32_t> logit_rows) {
   cuda::AttentionWork work;
   work.build({}, 1, 0);
-  std::vector<int32_t> words;
-  cuda::write_step({tokens, positions, slots, {}, {}, {}, logit_rows}, work, words);
-  return words;
+  return step_words({tokens, positions, slots, {}, {}, {}, logit_rows}, work);
 }
 
 inline const cuda::StepHeader* header(const DeviceArray<int32_t>& step) {

@@ -1,4 +1,4 @@
-// The attention's work list: every row meets each of its tokens once and in order, whatever is shared.
+// The attention work list: every row reads each of its tokens once and in order, whatever is shared.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -16,16 +16,18 @@ using namespace apar::test;
 
 namespace {
 
-struct PartPlace {
+// The row and the tokens of a partial result.
+struct PartialTokens {
   int32_t row, chunk;
   bool folded;
-  std::vector<int32_t> slots;  // in order
+  std::vector<int32_t> slots;  // by position
 };
 
-// What the kernels will do with the work list, as data: part number → row and tokens.
-std::map<int32_t, PartPlace> follow(const AttentionWork& work, int32_t group) {
-  std::map<int32_t, PartPlace> parts;
-  const auto take = [&](const AttentionItem& item) {
+// Executes the work list as the kernels do, and returns the row and the tokens of each partial result by its
+// number.
+std::map<int32_t, PartialTokens> execute(const AttentionWork& work, int32_t group) {
+  std::map<int32_t, PartialTokens> partials;
+  const auto execute_item = [&](const AttentionItem& item) {
     CHECK(item.first_position % kChunkTokens == 0);
     CHECK(item.num_tokens >= 1);
     CHECK(item.first_position / kSpanTokens == (item.first_position + item.num_tokens - 1) / kSpanTokens);
@@ -33,40 +35,41 @@ std::map<int32_t, PartPlace> follow(const AttentionWork& work, int32_t group) {
       const int32_t context = work.contexts()[item.first_row + row];
       for (int32_t i = 0; i < item.num_tokens && item.first_position + i < context; ++i) {
         const int32_t chunk = item.folded ? 0 : i / kChunkTokens;
-        PartPlace& part = parts[item.first_part + chunk * item.num_rows + row];
-        if (part.slots.empty())
-          part = {item.first_row + row, (item.first_position + i) / kChunkTokens, item.folded != 0, {}};
-        if (part.row != item.first_row + row) FAIL("two rows leave the same part");
-        part.slots.push_back(work.slots()[item.first_slot + i]);
+        PartialTokens& partial = partials[item.first_partial + chunk * item.num_rows + row];
+        if (partial.slots.empty())
+          partial = {item.first_row + row, (item.first_position + i) / kChunkTokens, item.folded != 0, {}};
+        if (partial.row != item.first_row + row) FAIL("two rows write the same partial result");
+        partial.slots.push_back(work.slots()[item.first_slot + i]);
       }
     }
   };
   for (const AttentionItem& item : work.small_items()) {
     CHECK(item.num_rows * group <= kSmallQueries);
-    take(item);
+    execute_item(item);
   }
   for (const AttentionItem& item : work.large_items()) {
     CHECK(item.num_rows * group <= std::max(kLargeQueries, group));
-    take(item);
+    execute_item(item);
   }
-  return parts;
+  return partials;
 }
 
-// A Llama's heads of 128 in bf16.
+// For heads of 128 dimensions in bf16, as in a Llama.
 AttentionBytes bytes_for(int32_t group) {
   return attention_bytes(group, 128, KvFormat::bf16);
 }
 
-AttentionWork built(const TreeBatch& tree, Sharing sharing, int32_t group, int64_t max_parts) {
+AttentionWork built(const TreeBatch& tree, Sharing sharing, int32_t group, int64_t max_partials) {
   AttentionWork work(sharing, bytes_for(group));
-  work.build(tree.batch(), group, max_parts);
+  work.build(tree.batch(), group, max_partials);
   return work;
 }
 
-void check_work(const TreeBatch& tree, int32_t group, int64_t max_parts, Sharing sharing = Sharing::always) {
-  const AttentionWork work = built(tree, sharing, group, max_parts);
-  CHECK(work.num_parts() <= max_parts);
-  const auto parts = follow(work, group);
+void check_work(const TreeBatch& tree, int32_t group, int64_t max_partials,
+                Sharing sharing = Sharing::always) {
+  const AttentionWork work = built(tree, sharing, group, max_partials);
+  CHECK(work.num_partials() <= max_partials);
+  const auto partials = execute(work, group);
   std::set<int32_t> rows_seen;
   REQUIRE(work.rows().size() == static_cast<size_t>(tree.batch().rows()));
   for (size_t planned = 0; planned < work.rows().size(); ++planned) {
@@ -75,14 +78,14 @@ void check_work(const TreeBatch& tree, int32_t group, int64_t max_parts, Sharing
     CHECK(work.contexts()[planned] == tree.batch().positions[row] + 1);
     std::vector<int32_t> slots;
     for (int32_t i = work.merge_begin()[planned]; i < work.merge_begin()[planned + 1]; ++i) {
-      const int32_t code = work.merge_parts()[i];
-      CHECK(code / 2 < work.num_parts());
-      const PartPlace& part = parts.at(code / 2);
-      CHECK(part.row == static_cast<int32_t>(planned));
-      CHECK((code % 2 == 1) == (part.chunk % kSpanChunks == 0));
-      // Results of several chunks begin with a span, or folding them would round differently.
-      if (part.slots.size() > kChunkTokens) CHECK(part.chunk % kSpanChunks == 0);
-      slots.insert(slots.end(), part.slots.begin(), part.slots.end());
+      const int32_t code = work.merge_partials()[i];
+      CHECK(code / 2 < work.num_partials());
+      const PartialTokens& partial = partials.at(code / 2);
+      CHECK(partial.row == static_cast<int32_t>(planned));
+      CHECK((code % 2 == 1) == (partial.chunk % kSpanChunks == 0));
+      // Results of several chunks must begin with a span, else folding them would round differently.
+      if (partial.slots.size() > kChunkTokens) CHECK(partial.chunk % kSpanChunks == 0);
+      slots.insert(slots.end(), partial.slots.begin(), partial.slots.end());
     }
     CHECK(slots == tree.visible_slots(row));
   }
@@ -91,28 +94,28 @@ void check_work(const TreeBatch& tree, int32_t group, int64_t max_parts, Sharing
 
 }  // namespace
 
-TEST_CASE("random trees: every token once, in order") {
+TEST_CASE("random trees: every row reads each token once and in order") {
   for (uint32_t seed = 1; seed <= 60; ++seed) {
     CAPTURE(seed);
     const TreeBatch tree = random_tree_batch(seed, 8, 400);
-    const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 4000);
+    const int64_t room = AttentionWork::max_partials(tree.batch().rows(), 4000);
     for (const int32_t group : {1, 3, 8, 70})
       for (const Sharing sharing : {Sharing::always, Sharing::never, Sharing::by_cost})
         check_work(tree, group, room, sharing);
   }
 }
 
-TEST_CASE("a shared prompt is read once, up to the chunk in which the branches part") {
+TEST_CASE("a shared prompt is read once, up to the chunk in which the branches diverge") {
   const TreeBatch tree = fan_batch(450, 50, 32);
   AttentionWork work;
-  work.build(tree.batch(), 1, AttentionWork::max_parts(32, 500));
+  work.build(tree.batch(), 1, AttentionWork::max_partials(32, 500));
   int32_t tokens = 0;
   for (const AttentionItem& item : work.small_items()) tokens += item.num_tokens;
   for (const AttentionItem& item : work.large_items()) tokens += item.num_tokens;
-  // 448 shared, and per branch two of the prompt's last tokens and its own.
+  // 448 tokens are shared. Each branch also reads the prompt's last two tokens and its own 50.
   CHECK(tokens == 448 + 32 * 52);
   CHECK(work.large_items().size() == 2);
-  check_work(tree, 1, AttentionWork::max_parts(32, 500));
+  check_work(tree, 1, AttentionWork::max_partials(32, 500));
 }
 
 namespace {
@@ -126,27 +129,28 @@ int64_t tokens_of(const AttentionWork& work) {
 
 }  // namespace
 
-TEST_CASE("plain paged attention reads every path by itself") {
+TEST_CASE("plain paged attention reads every path separately") {
   const TreeBatch tree = fan_batch(450, 50, 32);
   const AttentionWork work = built(tree, Sharing::never, 1, 1000);
   CHECK(tokens_of(work) == 32 * 500);
-  CHECK(work.num_parts() == 32 * 2);  // one per span
+  CHECK(work.num_partials() == 32 * 2);  // one per span
   CHECK(work.slots().size() == 32 * 500);
 }
 
-TEST_CASE("the bytes of a work list") {
-  // Heads of 128 in bf16, 4 query heads each: a token 512, queries 2048, a part 4160 bytes.
+TEST_CASE("the bytes that a work list moves") {
+  // For heads of 128 in bf16 with 4 query heads per KV head: 512 bytes per token, 2048 for a row's queries,
+  // 4160 for a partial result.
   const AttentionWork work = built(fan_batch(64, 10, 3), Sharing::always, 4, 1000);
   CHECK(tokens_of(work) == 64 + 3 * 10);
   CHECK(work.bytes() == (64 + 30) * 512 + (3 + 3) * 2048 + (3 + 3) * 4160);
 }
 
-TEST_CASE("by cost: what moves the fewest bytes") {
+TEST_CASE("by cost: the list that moves the fewest bytes is chosen") {
   int shared = 0, plain = 0;
   for (uint32_t seed = 1; seed <= 60; ++seed) {
     CAPTURE(seed);
     const TreeBatch tree = random_tree_batch(seed, 8, 400);
-    const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 4000);
+    const int64_t room = AttentionWork::max_partials(tree.batch().rows(), 4000);
     for (const int32_t group : {1, 8}) {
       const int64_t always = built(tree, Sharing::always, group, room).bytes();
       const int64_t never = built(tree, Sharing::never, group, room).bytes();
@@ -160,20 +164,20 @@ TEST_CASE("by cost: what moves the fewest bytes") {
 }
 
 TEST_CASE(
-    "by cost: many branches share a prompt, two that part early in a span do not if heads are grouped") {
+    "by cost: many branches share a prompt; two that diverge early in a span do not if heads are grouped") {
   const auto shares = [](const TreeBatch& tree, int32_t group) {
-    const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 4000);
+    const int64_t room = AttentionWork::max_partials(tree.batch().rows(), 4000);
     return tokens_of(built(tree, Sharing::by_cost, group, room)) <
            tokens_of(built(tree, Sharing::never, group, room));
   };
   CHECK(shares(fan_batch(450, 50, 32), 1));
   CHECK(shares(fan_batch(450, 50, 32), 8));
-  // 64 tokens are read once less; in return three chunks of either leave a part of their own.
+  // Sharing saves one read of 64 tokens, but then three chunks of each branch have their own partial results.
   CHECK(shares(fan_batch(64, 192, 2), 1));
   CHECK_FALSE(shares(fan_batch(64, 192, 2), 8));
 }
 
-TEST_CASE("a list that would grow too long is shared, whatever the cost") {
+TEST_CASE("a list that would be too long is shared at any cost") {
   const TreeBatch tree = fan_batch(64, 192, 2);
   AttentionWork work(Sharing::by_cost, bytes_for(8));
   work.build(tree.batch(), 8, 1000, 2 * 256);
@@ -182,21 +186,21 @@ TEST_CASE("a list that would grow too long is shared, whatever the cost") {
   CHECK(work.slots().size() == 2 * 256 - 64);
 }
 
-TEST_CASE("names of attention") {
+TEST_CASE("the values of APAR_CUDA_ATTENTION") {
   CHECK(parse_sharing("shared") == Sharing::always);
   CHECK(parse_sharing("plain") == Sharing::never);
   CHECK(parse_sharing("auto") == Sharing::by_cost);
   CHECK_THROWS_AS(parse_sharing("flash"), Error);
 }
 
-TEST_CASE("too many partial results: whole spans are shared, no more of them than rows and spans") {
+TEST_CASE("with too many partial results only whole spans are shared, with one result per row and span") {
   const TreeBatch tree = fan_batch(450, 50, 32);
   AttentionWork work;
   const int64_t needed = [&] {
     work.build(tree.batch(), 1, 1000);
-    return work.num_parts();
+    return work.num_partials();
   }();
   check_work(tree, 1, needed - 1);
   work.build(tree.batch(), 1, needed - 1);
-  CHECK(work.num_parts() == 32 * 2);
+  CHECK(work.num_partials() == 32 * 2);
 }

@@ -1,15 +1,15 @@
-// Attention over random trees against double precision, on both kernels; slots that no row sees hold NaN.
+// Both attention kernels over random trees against double precision. Slots that no row sees hold NaN.
 #include <doctest/doctest.h>
 
 #include <set>
 
 #include "ops/cuda/attention/attention.h"
-#include "ops/cuda/step/step_buffer.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/fp8_pool.h"
 #include "test/cuda/mismatches.h"
 #include "test/cuda/open_device.h"
+#include "test/cuda/step_words.h"
 #include "test/cuda/tree_batch.h"
 
 using namespace apar;
@@ -20,7 +20,8 @@ namespace {
 
 using Kernel = decltype(&attention_plain);
 
-// A step's inputs on the host; K and V as the pool holds them, in fp8 beside the pool itself.
+// The inputs of a step on the host. Keys and values have the precision of the pool; for fp8 there is also the
+// pool itself.
 struct Inputs {
   HeadShape shape;
   std::vector<float> q, keys, values;
@@ -47,7 +48,7 @@ Inputs random_inputs(std::mt19937& random, const TreeBatch& tree, HeadShape shap
       std::fill(key.begin(), key.end(), NAN);
       std::fill(value.begin(), value.end(), NAN);
     } else if (format == KvFormat::fp8) {
-      // Every token has another magnitude, and so another power of two.
+      // Tokens have different magnitudes, and so different scales.
       for (float& element : key) element = std::ldexp(element, static_cast<int>(token % 5) - 3);
       for (float& element : value) element = std::ldexp(element, static_cast<int>(token % 7) - 3);
       inputs.fp8.put(token, key, value);
@@ -61,14 +62,14 @@ Inputs random_inputs(std::mt19937& random, const TreeBatch& tree, HeadShape shap
   return inputs;
 }
 
-// The items of the work list whose partial results each batch row merges, such as "small 3".
+// For each row of the batch: the names of the work items whose partial results it merges, such as "small 3".
 std::vector<std::vector<std::string>> items_of_rows(const AttentionWork& work) {
-  std::vector<std::string> item_of_part(work.num_parts());
+  std::vector<std::string> item_of_partial(work.num_partials());
   const auto name = [&](std::span<const AttentionItem> items, const char* kind) {
     for (size_t i = 0; i < items.size(); ++i) {
       const int32_t chunks = items[i].folded != 0 ? 1 : tiles_of(items[i].num_tokens, kChunkTokens);
-      for (int32_t part = 0; part < items[i].num_rows * chunks; ++part)
-        item_of_part[items[i].first_part + part] = kind + std::to_string(i);
+      for (int32_t partial = 0; partial < items[i].num_rows * chunks; ++partial)
+        item_of_partial[items[i].first_partial + partial] = kind + std::to_string(i);
     }
   };
   name(work.small_items(), "small ");
@@ -76,19 +77,16 @@ std::vector<std::vector<std::string>> items_of_rows(const AttentionWork& work) {
   std::vector<std::vector<std::string>> items(work.rows().size());
   for (size_t planned = 0; planned < work.rows().size(); ++planned)
     for (int32_t i = work.merge_begin()[planned]; i < work.merge_begin()[planned + 1]; ++i)
-      items[work.rows()[planned]].push_back(item_of_part[work.merge_parts()[i] / 2]);
+      items[work.rows()[planned]].push_back(item_of_partial[work.merge_partials()[i] / 2]);
   return items;
 }
 
 std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inputs, KvFormat format,
-                       Kernel kernel, int64_t max_parts, Sharing sharing = Sharing::always) {
+                       Kernel kernel, int64_t max_partials, Sharing sharing = Sharing::always) {
   const HeadShape shape = inputs.shape;
   AttentionWork work(sharing);
-  work.build(tree.batch(), shape.group(), max_parts);
-  std::vector<int32_t> words;
-  write_step(tree.batch(), work, words);
-  const DeviceArray<int32_t> step(device, words);
-  const auto* const header = reinterpret_cast<const StepHeader*>(step.data());
+  work.build(tree.batch(), shape.group(), max_partials);
+  const DeviceArray<int32_t> step(device, step_words(tree.batch(), work));
   const DeviceArray<float> q(device, inputs.q), keys(device, inputs.keys), values(device, inputs.values);
   const DeviceArray<uint16_t> keys_bf16(device, to_bf16(inputs.keys)),
       values_bf16(device, to_bf16(inputs.values));
@@ -97,13 +95,14 @@ std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inpu
   KvLayer kv = {keys_bf16.data(), values_bf16.data(), format};
   if (format == KvFormat::f32) kv = {keys.data(), values.data(), format};
   if (format == KvFormat::fp8) kv = {keys_fp8.data(), values_fp8.data(), format, scales_fp8.data()};
-  const size_t scores = static_cast<size_t>(work.num_parts()) * shape.heads;
+  const size_t scores = static_cast<size_t>(work.num_partials()) * shape.heads;
   const DeviceArray<float> sums(device, scores * shape.head_dim), scales(device, scores * 2),
       out(device, inputs.q.size());
   const DeviceArray<uint16_t> out_bf16(device, inputs.q.size());
-  const AttentionParts parts = {sums.data(), scales.data()};
-  kernel(device.stream(), header, shape, q.data(), kv, parts, {3, 2});
-  attention_merge(device.stream(), header, tree.batch().rows(), shape, parts, out.data(), out_bf16.data());
+  const AttentionPartials partials = {sums.data(), scales.data()};
+  kernel(device.stream(), header(step), shape, q.data(), kv, partials, {3, 2});
+  attention_merge(device.stream(), header(step), tree.batch().rows(), shape, partials, out.data(),
+                  out_bf16.data());
   const std::vector<float> got = out.get();
   CHECK(out_bf16.get() == to_bf16(got));
   return got;
@@ -153,7 +152,7 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, KvFormat forma
   std::mt19937 random(seed);
   const auto device = open_test_device();
   const Inputs inputs = random_inputs(random, tree, shape, format);
-  const int64_t room = AttentionWork::max_parts(tree.batch().rows(), 2000);
+  const int64_t room = AttentionWork::max_partials(tree.batch().rows(), 2000);
   const auto got = in_either_order([&] { return run(*device, tree, inputs, format, kernel, room); });
   const std::vector<double> want = expected(tree, inputs);
   double largest = 0;
@@ -174,18 +173,18 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, KvFormat forma
     different.same(other, got, width);
     CHECK(different.check());
   };
-  // Another cut of the work leaves every bit, and so does plain paged attention.
-  same_bits(", cut otherwise", run(*device, tree, inputs, format, kernel, 0));
+  // Another division into work items gives the same bits, and so does plain paged attention.
+  same_bits(", divided differently", run(*device, tree, inputs, format, kernel, 0));
   same_bits(", not shared", run(*device, tree, inputs, format, kernel, room, Sharing::never));
   if (format != KvFormat::fp8) return;
-  // What fp8 stands for is exact in bf16, and multiplied and added in the same order.
+  // bf16 represents the fp8 values exactly, and they are multiplied and added in the same order.
   const KvFormat wider = kernel == attention_mma ? KvFormat::bf16 : KvFormat::f32;
   same_bits(", from a wider cache", run(*device, tree, inputs, wider, kernel, room));
 }
 
 }  // namespace
 
-TEST_CASE("the plain kernel: any head size, every format") {
+TEST_CASE("the plain kernel: any head size and every format") {
   for (uint32_t seed = 1; seed <= 3; ++seed) {
     const TreeBatch tree = random_tree_batch(seed, 4, 90);
     check(seed, tree, {4, 2, 6}, KvFormat::f32, attention_plain, 1e-5);
@@ -196,8 +195,8 @@ TEST_CASE("the plain kernel: any head size, every format") {
   }
 }
 
-TEST_CASE("the tensor-core kernel: every head size, grouped heads") {
-  // Queries and weights are rounded to bf16.
+TEST_CASE("the tensor-core kernel: every head size, with grouped heads") {
+  // The tolerance is large because queries and softmax weights are rounded to bf16.
   for (uint32_t seed = 1; seed <= 3; ++seed) {
     const TreeBatch tree = random_tree_batch(seed, 5, 150);
     for (const KvFormat format : {KvFormat::bf16, KvFormat::fp8}) {
@@ -209,18 +208,18 @@ TEST_CASE("the tensor-core kernel: every head size, grouped heads") {
   }
 }
 
-TEST_CASE("a prompt shared by many branches") {
+TEST_CASE("a prompt that many branches share") {
   const TreeBatch tree = fan_batch(450, 50, 20);
   check(1, tree, {2, 2, 64}, KvFormat::bf16, attention_mma, 1e-2);
   check(3, tree, {2, 2, 64}, KvFormat::fp8, attention_mma, 1e-2);
   check(2, tree, {2, 1, 32}, KvFormat::f32, attention_plain, 1e-5);
 }
 
-TEST_CASE("which shapes the tensor-core kernel takes") {
-  CHECK(attention_mma_takes({32, 32, 128}, KvFormat::bf16));
-  CHECK(attention_mma_takes({64, 1, 64}, KvFormat::bf16));
-  CHECK(attention_mma_takes({64, 1, 64}, KvFormat::fp8));
-  CHECK_FALSE(attention_mma_takes({65, 1, 64}, KvFormat::bf16));
-  CHECK_FALSE(attention_mma_takes({32, 32, 128}, KvFormat::f32));
-  CHECK_FALSE(attention_mma_takes({32, 32, 72}, KvFormat::bf16));
+TEST_CASE("the shapes that the tensor-core kernel supports") {
+  CHECK(attention_mma_supports({32, 32, 128}, KvFormat::bf16));
+  CHECK(attention_mma_supports({64, 1, 64}, KvFormat::bf16));
+  CHECK(attention_mma_supports({64, 1, 64}, KvFormat::fp8));
+  CHECK_FALSE(attention_mma_supports({65, 1, 64}, KvFormat::bf16));
+  CHECK_FALSE(attention_mma_supports({32, 32, 128}, KvFormat::f32));
+  CHECK_FALSE(attention_mma_supports({32, 32, 72}, KvFormat::bf16));
 }

@@ -1,4 +1,4 @@
-// Tokens drawn on the device against core/sampler.h's, on random logits with ties, and its answers when
+// Tokens that the device samples against those of core/sampler.h, on random logits with ties, also when
 // [Fork] is refused.
 #include <doctest/doctest.h>
 
@@ -27,7 +27,7 @@ std::vector<DrawnToken> run(Device& device, const std::vector<float>& logits, in
   return drawn.get();
 }
 
-// Few different values, or one, so that equals are common.
+// Logits with few different values, or with only one, so that ties are common.
 std::vector<float> random_logits(std::mt19937& random, size_t count) {
   const float step = std::array{0.0f, 0.5f, 0.5f, 16.0f}[random() % 4];
   std::vector<float> logits = random_floats(random, count, 4);
@@ -51,7 +51,7 @@ int32_t on_host(std::vector<float> logits, const TokenDraw& draw, bool refuse, u
 
 }  // namespace
 
-TEST_CASE("the same tokens as on the host") {
+TEST_CASE("the device samples the same tokens as the host") {
   std::mt19937 random(21);
   const auto device = open_test_device();
   int different = 0, rows_total = 0;
@@ -95,11 +95,11 @@ TEST_CASE("the same tokens as on the host") {
     }
   }
   CHECK(rows_total > 60);
-  // Both round their sums: a draw that falls on the border between two tokens may go either way.
+  // Both round their sums, so that a sample at the border between two tokens may differ.
   CHECK(different * 100 <= rows_total);
 }
 
-TEST_CASE("each token is drawn for its share of the numbers from 0 to 1") {
+TEST_CASE("each token is sampled for its share of the interval from 0 to 1") {
   const auto device = open_test_device();
   for (const int32_t vocab : {2, 33, 700, 20000}) {
     std::vector<TokenDraw> draws;
@@ -121,7 +121,7 @@ TEST_CASE("each token is drawn for its share of the numbers from 0 to 1") {
   }
 }
 
-TEST_CASE("greedy: the smallest id among equals, bans, and what a broken device computes") {
+TEST_CASE("greedy: the smallest id among equal logits, masked tokens, and NaN or no finite logit") {
   const auto device = open_test_device();
   constexpr int32_t vocab = 600;
   std::vector<float> logits(4 * vocab, 1.0f);

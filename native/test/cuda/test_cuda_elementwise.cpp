@@ -1,4 +1,4 @@
-// Embedding, norm, SwiGLU, gathering: against double precision, poisoned outputs.
+// Embedding, norm, SwiGLU and gathered rows against double precision. Outputs hold NaN before.
 #include <doctest/doctest.h>
 
 #include "ops/cuda/elementwise/elementwise.h"
@@ -14,11 +14,11 @@ using namespace apar::test;
 
 namespace {
 
-constexpr int32_t kPadding = 3;  // rows beyond the step's
+constexpr int32_t kPadding = 3;  // padded rows beyond those of the step
 
 }  // namespace
 
-TEST_CASE("embedding and gathered rows; rows beyond the step's stay as they were") {
+TEST_CASE("embedding and gathered rows; padded rows stay unchanged") {
   std::mt19937 random(3);
   const auto device = open_test_device();
   const std::vector<int32_t> tokens = {4, 0, 4, 2}, logit_rows = {1, 3};
@@ -55,7 +55,7 @@ TEST_CASE("embedding and gathered rows; rows beyond the step's stay as they were
   }
 }
 
-TEST_CASE("residual and norm") {
+TEST_CASE("residual addition and norm") {
   std::mt19937 random(4);
   const auto device = open_test_device();
   for (const int32_t width : {1, 31, 256, 700, 4096, 5120, 9000, 20000}) {
@@ -103,7 +103,7 @@ TEST_CASE("residual and norm") {
   }
 }
 
-TEST_CASE("swiglu, extremes included") {
+TEST_CASE("swiglu, also of large values") {
   std::mt19937 random(5);
   const auto device = open_test_device();
   for (const int32_t count : {1, 255, 1000}) {

@@ -1,18 +1,19 @@
-// Matrix products against double precision on the weights as they are kept, ragged shapes, every number of
-// rows' tile. wgmma's are in test_cuda_gemm_wgmma.cpp.
+// Matrix products against double precision on the packed weights, with unaligned shapes and every tile size
+// of rows. test_cuda_gemm_wgmma.cpp tests those of wgmma.
 #include "test/cuda/packed_products.h"
 
 using namespace apar;
 using namespace apar::cuda;
 using namespace apar::test;
 
-TEST_CASE("packed products: every tile of rows and every format") {
+TEST_CASE("packed products: every tile size of rows and every format") {
   std::mt19937 random(11);
   for (const WeightFormat format : kPackedFormats) {
     check_products(random, {format, 1, 8, {1}});
     check_products(random, {format, 2, 104, {50, 18}});
     check_products(random, {format, 3, 320, {129}});
-    check_products(random, {format, 4, 712, {64}, 1});  // one part: weights are fetched again and again
+    check_products(random,
+                   {format, 4, 712, {64}, 1});  // one split: every tile buffer is reused several times
     check_products(random, {format, 7, 72, {65, 3}});
     check_products(random, {format, 16, 64, {64}});
     check_products(random, {format, 23, 200, {20, 70, 1}});
@@ -21,38 +22,37 @@ TEST_CASE("packed products: every tile of rows and every format") {
   }
 }
 
-TEST_CASE("packed products: sums in parts, by several blocks and by one in turn") {
+TEST_CASE("packed products: split sums, by several blocks and by one block") {
   std::mt19937 random(12);
   for (const WeightFormat format : kPackedFormats) {
     check_products(random, {format, 4, 1032, {7, 66}});
     check_products(random, {format, 5, 1032, {70}});
     check_products(random, {format, 70, 840, {30, 9}, 16});
-    check_products(random, {format, 150, 648, {100}, 3});  // few multiprocessors: in turn
+    check_products(random,
+                   {format, 150, 648, {100}, 3});  // few multiprocessors: one block computes all splits
   }
 }
 
-TEST_CASE("packed products: the parts of a sum are right by themselves") {
+TEST_CASE("packed products: every partial sum is right") {
   std::mt19937 random(16);
   for (const WeightFormat format : kPackedFormats) {
     const auto device = open_test_device();
     const ProductCase shape = {format, 5, 1032, {70, 10}};
-    std::vector<Layer> layers;
-    for (const int32_t outs : shape.outs) layers.push_back(random_layer(random, format, outs, shape.in));
-    std::vector<float> x = random_floats(random, static_cast<size_t>(shape.rows) * shape.in);
-    for (float& value : x) value = bf16_to_f32(f32_to_bf16(value));
+    const std::vector<Layer> layers = random_layers(random, format, shape.outs, shape.in);
+    const std::vector<float> x = random_inputs(random, shape.rows, shape.in);
     ProductTrace trace;
     packed_products(*device, shape, layers, x, &trace);
     CHECK(trace.plan.splits > 1);
     CHECK(!trace.partials.empty());
     for (size_t i = 0; i < layers.size(); ++i) {
       Mismatches wrong(product_name(shape, layers[i], trace.plan));
-      find_wrong_parts(wrong, shape, layers, i, x, trace);
+      find_wrong_splits(wrong, shape, layers, i, x, trace);
       CHECK(wrong.json().ends_with("\"by_part\": {}}}"));
     }
   }
 }
 
-TEST_CASE("plain products of any shape, f32 and bf16") {
+TEST_CASE("plain products of any shape in f32 and bf16") {
   std::mt19937 random(13);
   const auto device = open_test_device();
   for (const int32_t in : {1, 31, 45, 130}) {
@@ -89,7 +89,7 @@ TEST_CASE("plain products of any shape, f32 and bf16") {
   }
 }
 
-TEST_CASE("quantising loses at most half a step, in int4 a whole one where the range ends at 7") {
+TEST_CASE("the quantisation error is at most half a step, or a whole step at the upper end of int4") {
   std::mt19937 random(14);
   const std::vector<float> weights = random_floats(random, 64 * 64);
   const Matrix host = {weights.data(), DType::f32, 64, 64};
@@ -108,7 +108,7 @@ TEST_CASE("quantising loses at most half a step, in int4 a whole one where the r
   }
 }
 
-TEST_CASE("fp8 rounds to the nearest e4m3 of an output's scale") {
+TEST_CASE("fp8 rounds to the nearest e4m3") {
   for (int bits = 0; bits < 0x100; ++bits) {
     const auto byte = static_cast<uint8_t>(bits);
     if ((byte & 0x7f) == 0x7f)

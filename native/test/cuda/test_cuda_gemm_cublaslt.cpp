@@ -1,4 +1,4 @@
-// Products by cuBLASLt: a fake one on the host, the real one on a device.
+// Matrix products with cuBLASLt: a fake library on the host, the real one on a device.
 #include <cstdlib>
 
 #include "common/error.h"
@@ -11,13 +11,13 @@ using namespace apar::test;
 
 namespace {
 
-void name_library(const char* path) {
+void set_library_path(const char* path) {
   ::setenv("APAR_CUBLASLT_LIBRARY", path, 1);
 }
 
 }  // namespace
 
-TEST_CASE("weights come out of their tiles as they were") {
+TEST_CASE("unpacked weights equal the weights before packing") {
   std::mt19937 random(31);
   for (const auto& [outs, in] : {std::pair{1, 8}, {64, 64}, {70, 200}}) {
     const auto device = open_test_device();
@@ -29,12 +29,12 @@ TEST_CASE("weights come out of their tiles as they were") {
   }
 }
 
-TEST_CASE("products of several layers, of several numbers of rows") {
+TEST_CASE("products of several layers and several numbers of rows") {
 #ifndef APAR_TEST_ON_DEVICE
-  name_library(APAR_FAKE_CUBLASLT);
+  set_library_path(APAR_FAKE_CUBLASLT);
 #endif
   const auto device = open_test_device();
-  const auto lt = CublasLt::open(*device, GemmChoice::automatic);
+  const auto lt = CublasLt::open(*device, GemmBackend::automatic);
   if (!lt) {
     MESSAGE("left out: there is no cuBLASLt");
     return;
@@ -42,18 +42,15 @@ TEST_CASE("products of several layers, of several numbers of rows") {
   std::mt19937 random(32);
   const std::vector<int32_t> outs = {72, 40};
   constexpr int32_t kIn = 136;
-  std::vector<Layer> layers;
+  const std::vector<Layer> layers = random_layers(random, WeightFormat::bf16, outs, kIn);
   std::vector<DeviceArray<std::byte>> packed;
-  for (const int32_t each : outs) {
-    layers.push_back(random_layer(random, WeightFormat::bf16, each, kIn));
-    packed.emplace_back(*device, layers.back().packed);
-    lt->reserve(int64_t{each} * kIn);
+  for (const Layer& layer : layers) {
+    packed.emplace_back(*device, layer.packed);
+    lt->reserve(int64_t{layer.outs} * kIn);
   }
   for (const int32_t rows : {16, 33, 16}) {
-    const std::vector<uint16_t> x = to_bf16(random_floats(random, static_cast<size_t>(rows) * kIn));
-    std::vector<float> x_kept;
-    for (const uint16_t bits : x) x_kept.push_back(bf16_to_f32(bits));
-    const DeviceArray<uint16_t> x_device(*device, x);
+    const std::vector<float> x = random_inputs(random, rows, kIn);
+    const DeviceArray<uint16_t> x_device(*device, to_bf16(x));
     std::vector<DeviceArray<float>> got;
     GemmCall call;
     for (size_t i = 0; i < layers.size(); ++i) {
@@ -68,7 +65,7 @@ TEST_CASE("products of several layers, of several numbers of rows") {
       const std::vector<float> y = got[i].get();
       Mismatches wrong("cublaslt rows " + std::to_string(rows) + " outs " + std::to_string(outs[i]));
       for (int32_t at = 0; at < rows * outs[i]; ++at) {
-        const ExactSum want = exact_sum(std::span(x_kept).subspan(at / outs[i] * kIn, kIn),
+        const ExactSum want = exact_sum(std::span(x).subspan(at / outs[i] * kIn, kIn),
                                         std::span(layers[i].kept).subspan(at % outs[i] * kIn, kIn));
         wrong.compare(at / outs[i], at % outs[i], y[at], want.value, kProductTolerance * want.size);
       }
@@ -77,15 +74,15 @@ TEST_CASE("products of several layers, of several numbers of rows") {
   }
 }
 
-TEST_CASE("where the library is missing, automatic does without and cublaslt says so") {
+TEST_CASE("without the library, automatic uses other kernels and cublaslt throws") {
   const char* const before = std::getenv("APAR_CUBLASLT_LIBRARY");
   const std::string kept = before == nullptr ? "" : before;
-  name_library("/nowhere/libcublasLt.so");
+  set_library_path("/nowhere/libcublasLt.so");
   const auto device = open_test_device();
-  CHECK(CublasLt::open(*device, GemmChoice::automatic) == nullptr);
-  CHECK(CublasLt::open(*device, GemmChoice::mma) == nullptr);
+  CHECK(CublasLt::open(*device, GemmBackend::automatic) == nullptr);
+  CHECK(CublasLt::open(*device, GemmBackend::mma) == nullptr);
   try {
-    CublasLt::open(*device, GemmChoice::cublaslt);
+    CublasLt::open(*device, GemmBackend::cublaslt);
     FAIL_CHECK("opened");
   } catch (const Error& error) {
     CHECK(error.code() == ErrorCode::unavailable);
@@ -93,5 +90,5 @@ TEST_CASE("where the library is missing, automatic does without and cublaslt say
   if (kept.empty())
     ::unsetenv("APAR_CUBLASLT_LIBRARY");
   else
-    name_library(kept.c_str());
+    set_library_path(kept.c_str());
 }

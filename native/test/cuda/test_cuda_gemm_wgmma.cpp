@@ -1,5 +1,5 @@
-// wgmma's products, apart from the others: on a device that shows them wrong, the other kernels' tests still
-// stand.
+// Matrix products with wgmma. They have their own file, so that the tests of the other kernels stay valid on
+// a device where these fail.
 #include <cstdio>
 
 #include "test/cuda/packed_products.h"
@@ -18,12 +18,12 @@ bool device_has_wgmma() {
 
 ProductCase wgmma_case(WeightFormat format, int32_t rows, int32_t in, std::vector<int32_t> outs,
                        int32_t multiprocessors = 6) {
-  return {format, rows, in, std::move(outs), multiprocessors, GemmChoice::wgmma};
+  return {format, rows, in, std::move(outs), multiprocessors, GemmBackend::wgmma};
 }
 
 }  // namespace
 
-TEST_CASE("every tile of rows and every format, ragged") {
+TEST_CASE("every tile size of rows and every format, with unaligned shapes") {
   if (!device_has_wgmma()) return;
   std::mt19937 random(21);
   for (const WeightFormat format : kPackedFormats) {
@@ -34,7 +34,7 @@ TEST_CASE("every tile of rows and every format, ragged") {
   }
 }
 
-TEST_CASE("stages are filled again, sums are in parts, by several blocks and by one in turn") {
+TEST_CASE("reused stages; split sums, by several blocks and by one block") {
   if (!device_has_wgmma()) return;
   std::mt19937 random(22);
   for (const WeightFormat format : kPackedFormats) {
@@ -44,19 +44,19 @@ TEST_CASE("stages are filled again, sums are in parts, by several blocks and by 
   }
 }
 
-// Whether wgmma adds a row's products as mma.sync does is not documented. native/gpu/verify reads the line.
-TEST_CASE("the same bits as mma.sync") {
+// It is not documented whether wgmma adds products in the same order as mma.sync. native/gpu/verify reads the
+// line.
+TEST_CASE("wgmma has the same bits as mma.sync") {
   if (!device_has_wgmma()) return;
   std::mt19937 random(23);
   bool same = true;
   for (const WeightFormat format : kPackedFormats) {
     const auto device = open_test_device();
     ProductCase shape = wgmma_case(format, 37, 520, {70, 40});
-    std::vector<Layer> layers;
-    for (const int32_t outs : shape.outs) layers.push_back(random_layer(random, format, outs, shape.in));
+    const std::vector<Layer> layers = random_layers(random, format, shape.outs, shape.in);
     const std::vector<float> x = random_floats(random, static_cast<size_t>(shape.rows) * shape.in);
     const auto wgmma = packed_products(*device, shape, layers, x);
-    shape.choice = GemmChoice::mma;
+    shape.backend = GemmBackend::mma;
     same = same && wgmma == packed_products(*device, shape, layers, x);
   }
   std::printf("wgmma has mma.sync's bits: %s\n", same ? "yes" : "no");

@@ -1,18 +1,16 @@
-// CudaOps as a device of the model: logits against the CPU's, and the same bits alone and together.
+// Whole models on CudaOps: logits against those of the CPU, and the same bits for a row alone and with other
+// rows.
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
 #include <span>
 
 #include "common/error.h"
-#include "model/llama.h"
-#include "ops/cuda/cuda_ops.h"
+#include "test/cuda/cuda_model.h"
+#include "test/cuda/logit_difference.h"
 #include "test/cuda/mismatches.h"
-#include "test/cuda/open_device.h"
-#include "test/random_model.h"
 #include "test/tree_run.h"
 
 using namespace apar;
@@ -20,74 +18,19 @@ using namespace apar::test;
 
 namespace {
 
-using Logits = std::vector<std::vector<float>>;
 constexpr int32_t kBlocks = 24, kRows = 70;
 
 std::unique_ptr<Model> open_cuda(const RandomModel& random, ModelFormat format) {
-  return open_llama(random.config, random.weights, format, kBlocks, kRows, [](const OpsConfig& config) {
-    return std::make_unique<cuda::CudaOps>(config, cuda::open_test_device());
-  });
+  return apar::test::open_cuda(random, format, kBlocks, kRows);
 }
 
-// A shape that the tensor-core kernels take; nothing else about it is round.
+// The tensor-core kernels support this shape; all sizes but the head size are unaligned.
 ModelConfig aligned_config() {
-  ModelConfig config = small_config();
-  config.hidden_size = 72;
-  config.intermediate_size = 136;
-  config.num_heads = 2;
-  config.num_kv_heads = 1;
-  config.head_dim = 64;
-  config.num_layers = 2;
-  return config;
+  return tensor_core_config(
+      {.hidden_size = 72, .intermediate_size = 136, .num_layers = 2, .num_heads = 2, .num_kv_heads = 1});
 }
 
-struct Difference {
-  int rows = 0;       // compared
-  int different = 0;  // of them, in any bit
-  double worst = 0;   // difference over the largest logit
-  double rms = 0;     // root mean square of the difference over that of the logits
-};
-
-// What a run computed of: `all` rows, or those that are not NaN from the first logit on, as run_tree() leaves
-// rows whose logits were not asked for.
-enum class Computed : uint8_t { all, some };
-
-// Calls body(row, got, want) with the logits of every row that `got` has. `want` has all rows.
-template <class Body>
-void for_each_row(const Logits& got, const Logits& want, size_t vocab, Computed computed, Body body) {
-  int32_t row = 0;
-  for (size_t branch = 0; branch < want.size(); ++branch) {
-    for (size_t at = 0; at < want[branch].size(); at += vocab) {
-      const std::span<const float> is = std::span(got[branch]).subspan(at, vocab);
-      if (computed == Computed::some && std::isnan(is[0])) continue;
-      body(row++, is, std::span(want[branch]).subspan(at, vocab));
-    }
-  }
-}
-
-// NaN, on either side, is as wrong as can be.
-Difference compare(const Logits& got, const Logits& want, size_t vocab, Computed computed = Computed::all) {
-  Difference found;
-  double largest = 0, squares = 0, square_differences = 0;
-  for_each_row(got, want, vocab, computed,
-               [&](int32_t, std::span<const float> is, std::span<const float> expected) {
-                 ++found.rows;
-                 found.different += std::memcmp(is.data(), expected.data(), vocab * sizeof(float)) != 0;
-                 for (size_t i = 0; i < vocab; ++i) {
-                   largest = std::max(largest, std::abs(double{expected[i]}));
-                   const double difference = double{is[i]} - expected[i];
-                   if (!(std::abs(difference) <= found.worst)) found.worst = std::abs(difference);
-                   if (std::isnan(found.worst)) found.worst = std::numeric_limits<double>::infinity();
-                   squares += double{expected[i]} * expected[i];
-                   square_differences += difference * difference;
-                 }
-               });
-  found.worst /= largest;
-  found.rms = std::sqrt(square_differences / squares);
-  return found;
-}
-
-// Prints where two runs differ by more than `allowed` of the largest logit; 0 for any bit.
+// Prints where two runs differ by more than `allowed` of the largest logit, or in any bit if `allowed` is 0.
 void dump(const std::string& what, const Logits& got, const Logits& want, size_t vocab, Computed computed,
           double allowed) {
   double largest = 0;
@@ -106,14 +49,15 @@ void dump(const std::string& what, const Logits& got, const Logits& want, size_t
   wrong.check();
 }
 
-// Rows that are computed together, in other chunks and over other nodes, have the bits of rows alone.
+// Checks that rows which are computed together, in other chunks and over other nodes, have the same bits as
+// alone.
 void check_together(Model& model, const TextTree& tree, const Logits& alone, uint32_t seed) {
   for (const RunOptions& options :
        {RunOptions{seed + 1, kRows}, RunOptions{seed + 2, 33, true, true, false}}) {
     CAPTURE(options.rows_per_step);
     const Logits logits = run_tree(model, tree, options);
     const Computed computed = options.all_logits ? Computed::all : Computed::some;
-    const Difference together = compare(logits, alone, model.config().vocab_size, computed);
+    const LogitDifference together = compare(logits, alone, model.config().vocab_size, computed);
     CHECK(together.rows > 10);
     CHECK(together.different == 0);
     if (together.different > 0)
@@ -135,7 +79,7 @@ void check_model(const ModelConfig& config, WeightFormat format, double toleranc
   const Logits want = run_tree(*cpu, tree, {.seed = seed, .rows_per_step = kRows});
   const auto model = open_cuda(random, format);
   const Logits alone = run_tree(*model, tree, {.seed = seed, .rows_per_step = 1});
-  const Difference to_cpu = compare(alone, want, vocab);
+  const LogitDifference to_cpu = compare(alone, want, vocab);
   CHECK(to_cpu.rows > 20);
   CHECK(to_cpu.worst < tolerance);
   if (!(to_cpu.worst < tolerance))
@@ -144,11 +88,7 @@ void check_model(const ModelConfig& config, WeightFormat format, double toleranc
   check_together(*model, tree, alone, seed);
 }
 
-}  // namespace
-
-namespace {
-
-// A decoding step of two branches of one prompt; `salt` chooses its tokens.
+// A decode step of two branches of one prompt. `salt` changes its tokens.
 struct ForkedStep {
   static constexpr int32_t kPrompt = 20;
   std::vector<int32_t> tokens, positions{kPrompt, kPrompt}, slots{2 * kBlockTokens, 3 * kBlockTokens};
@@ -179,8 +119,8 @@ std::vector<float> step(Model& model, int32_t salt) {
 
 }  // namespace
 
-// A graph that keeps what it should read anew (a token, a length, an address) shows here.
-TEST_CASE("direct, recorded and replayed steps have the same bits, and so have steps without graphs") {
+// Fails if a graph contains a value that it should read in each step (a token, a length, an address).
+TEST_CASE("direct, captured and replayed steps have the same bits as steps without graphs") {
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::f32, WeightFormat::int4}) {
     const RandomModel random = make_random_model(aligned_config(), 8);
     ::setenv("APAR_CUDA_GRAPHS", "off", 1);
@@ -189,28 +129,27 @@ TEST_CASE("direct, recorded and replayed steps have the same bits, and so have s
     prefill(*plain);
     const std::vector<float> want[] = {step(*plain, 0), step(*plain, 1)};
     CHECK(want[0] != want[1]);
-    const auto recording = open_cuda(random, format);
-    prefill(*recording);
-    // A shape's first step runs directly, its second is recorded, later ones are replayed; each of two
-    // batches comes once in every way.
-    const std::pair<const char*, int32_t> steps[] = {{"direct", 0},   {"recorded", 1}, {"replayed", 0},
+    const auto capturing = open_cuda(random, format);
+    prefill(*capturing);
+    // The first step of a shape runs directly, the second is captured, and later ones are replayed.
+    const std::pair<const char*, int32_t> steps[] = {{"direct", 0},   {"captured", 1}, {"replayed", 0},
                                                      {"replayed", 1}, {"replayed", 1}, {"replayed", 0}};
     for (const auto& [how, salt] : steps) {
       Mismatches wrong(std::string("logits of a ") + how + " step, " + to_string(format), 1, cuda::kTileOuts);
-      wrong.same(step(*recording, salt), want[salt], random.config.vocab_size);
+      wrong.same(step(*capturing, salt), want[salt], random.config.vocab_size);
       CHECK(wrong.check());
     }
     for (const int32_t salt : {0, 1, 0}) CHECK(step(*plain, salt) == want[salt]);
   }
 }
 
-TEST_CASE("APAR_CUDA_GRAPHS takes on and off") {
+TEST_CASE("APAR_CUDA_GRAPHS accepts only on and off") {
   ::setenv("APAR_CUDA_GRAPHS", "sometimes", 1);
   CHECK_THROWS_AS(open_cuda(make_random_model(aligned_config(), 8), WeightFormat::bf16), Error);
   ::unsetenv("APAR_CUDA_GRAPHS");
 }
 
-TEST_CASE("a NaN anywhere is no logit that agrees") {
+TEST_CASE("a NaN never counts as equal") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Logits right = {{1, 2, 3, 4}};
   CHECK(compare(right, right, 2).worst == 0);
@@ -229,7 +168,7 @@ TEST_CASE("bf16, odd sizes") {
   check_model(small_config(), WeightFormat::bf16, 1e-2, 2);
 }
 
-TEST_CASE("the attention that APAR_CUDA_ATTENTION asks for has the same bits") {
+TEST_CASE("every value of APAR_CUDA_ATTENTION gives the same bits") {
   const RandomModel random = make_random_model(aligned_config(), 4);
   std::mt19937 seeds(4);
   const TextTree tree = random_tree(seeds, 4, random.config.vocab_size);
@@ -242,7 +181,7 @@ TEST_CASE("the attention that APAR_CUDA_ATTENTION asks for has the same bits") {
     }
     ::unsetenv("APAR_CUDA_ATTENTION");
     for (const Logits& other : {all[1], all[2]}) {
-      const Difference found = compare(other, all[0], random.config.vocab_size);
+      const LogitDifference found = compare(other, all[0], random.config.vocab_size);
       CHECK(found.rows > 20);
       CHECK(found.different == 0);
     }
@@ -257,15 +196,15 @@ TEST_CASE("f16 on the tensor cores") {
   check_model(aligned_config(), WeightFormat::f16, 2e-2, 4);
 }
 
-// e4m3 keeps 4 bits of a weight.
+// e4m3 keeps 4 significant bits of a weight.
 TEST_CASE("fp8 on the tensor cores") {
   check_model(aligned_config(), WeightFormat::fp8, 0.2, 5);
 }
 
-// An e4m3 is off by 1/16 at most, by 2.5 % in the root mean square, and so are keys and values; in two layers
-// that makes 4 to 7 % of these models' logits (16 seeds each). A largest difference would say little: where
-// two scores are nearly the same, attention moves from one token to another.
-TEST_CASE("an fp8 KV cache: logits near those of a wider one, the same bits alone and together") {
+// The rounding error of an e4m3, and so of keys and values, is at most 1/16 and 2.5 % in the root mean
+// square. In two layers that becomes 4 to 7 % of these models' logits (16 seeds each). The largest difference
+// is no useful measure: where two scores are nearly equal, attention moves from one token to another.
+TEST_CASE("an fp8 KV cache: logits near those of a bf16 or f32 cache, the same bits alone and together") {
   for (const auto& [config, weights] :
        {std::pair(aligned_config(), WeightFormat::bf16), {small_config(), WeightFormat::f32}}) {
     constexpr uint32_t kSeed = 6;
@@ -276,9 +215,9 @@ TEST_CASE("an fp8 KV cache: logits near those of a wider one, the same bits alon
     const Logits wide = run_tree(*open_cuda(random, weights), tree, {.seed = kSeed, .rows_per_step = kRows});
     const auto model = open_cuda(random, {weights, KvFormat::fp8});
     const Logits alone = run_tree(*model, tree, {.seed = kSeed, .rows_per_step = 1});
-    const Difference found = compare(alone, wide, config.vocab_size);
+    const LogitDifference found = compare(alone, wide, config.vocab_size);
     CHECK(found.rows > 20);
-    CHECK(found.rms > 0.01);  // it is another cache
+    CHECK(found.rms > 0.01);  // shows that the cache is really fp8
     CHECK(found.rms < 0.1);
     check_together(*model, tree, alone, kSeed);
   }

@@ -1,15 +1,12 @@
-// The branching invariant on the device: parallel text equals serial text token for token, pre-emption
-// forced.
+// The branching invariant on the device: parallel text equals serial text token for token, with forced
+// preemption.
 #include <doctest/doctest.h>
 
 #include "core/decoder.h"
-#include "model/llama.h"
-#include "ops/cuda/cuda_ops.h"
-#include "test/cuda/open_device.h"
+#include "test/cuda/cuda_model.h"
 #include "test/parallel_check.h"
-#include "test/random_model.h"
 #ifndef APAR_TEST_ON_DEVICE
-#include "ops/cuda/emulator/emulated_device.h"
+#include "test/cuda/emulated_model.h"
 #endif
 
 using namespace apar;
@@ -17,31 +14,33 @@ using namespace apar::test;
 
 namespace {
 
-std::unique_ptr<Model> open_cuda(const RandomModel& random, ModelFormat format, int32_t blocks,
-                                 int32_t rows) {
-  return open_llama(random.config, random.weights, format, blocks, rows, [](const OpsConfig& config) {
-    return std::make_unique<cuda::CudaOps>(config, cuda::open_test_device());
-  });
-}
-
-// The smallest shape that the tensor-core kernels take.
 ModelConfig tiny_config() {
-  ModelConfig config = small_config();
-  config.hidden_size = 32;
-  config.intermediate_size = 40;
-  config.num_layers = 1;
-  config.num_heads = config.num_kv_heads = 1;
-  config.head_dim = 64;
-  return config;
+  return tensor_core_config(
+      {.hidden_size = 32, .intermediate_size = 40, .num_layers = 1, .num_heads = 1, .num_kv_heads = 1});
 }
 
-// The tokens of a sampled request. With a bias that changes nothing, the logits come to the host.
+// Submits a request and runs steps until the decoder is idle.
+std::vector<Event> run(Decoder& decoder, const RequestParams& params) {
+  decoder.submit(params);
+  std::vector<Event> events;
+  while (decoder.step(events)) {
+  }
+  return events;
+}
+
+// A request whose prompt is `prompt_tokens` consecutive token ids.
+RequestParams greedy_request(int32_t id, int32_t first_token, int32_t prompt_tokens, int32_t max_tokens) {
+  RequestParams params;
+  params.id = id;
+  for (int32_t i = 0; i < prompt_tokens; ++i) params.prompt.push_back(first_token + i);
+  params.max_tokens = max_tokens;
+  return params;
+}
+
+// The tokens of a sampled request. A logit bias of zero, which changes no logit, makes the host sample.
 std::vector<int32_t> sampled_text(Model& model, uint32_t seed, bool on_host) {
   Decoder decoder(model, {{5, 0, {}}, 20, 6});
-  RequestParams params;
-  params.id = 1;
-  params.prompt = {7, 8, 9};
-  params.max_tokens = 40;
+  RequestParams params = greedy_request(1, 7, 3, 40);
   params.max_branches = 4;
   params.max_depth = 2;
   params.sampling.temperature = 0.8f;
@@ -49,18 +48,14 @@ std::vector<int32_t> sampled_text(Model& model, uint32_t seed, bool on_host) {
   params.sampling.top_k = 30;
   params.sampling.seed = seed;
   if (on_host) params.logit_bias = {{3, 0.0f}};
-  decoder.submit(params);
-  std::vector<Event> events;
-  while (decoder.step(events)) {
-  }
   std::vector<int32_t> text;
-  for (const Event& event : events) text.insert(text.end(), {event.branch, event.a});
+  for (const Event& event : run(decoder, params)) text.insert(text.end(), {event.branch, event.a});
   return text;
 }
 
 }  // namespace
 
-TEST_CASE("sampled text is the same whether the device draws or hands out its logits") {
+TEST_CASE("sampled text is the same whether the device or the host samples") {
   const RandomModel random = make_random_model(tiny_config(), 3);
   const auto model = open_cuda(random, WeightFormat::bf16, 16, 64);
   REQUIRE(model->draws());
@@ -70,26 +65,18 @@ TEST_CASE("sampled text is the same whether the device draws or hands out its lo
     CHECK(drawn.size() > 40);
     different += drawn != sampled_text(*model, seed, true);
   }
-  // Both round their sums: in one draw of many the border between two tokens may lie elsewhere.
+  // Both round their sums, so that rarely a sample near the border between two tokens may differ.
   CHECK(different <= 1);
 }
 
-// Chunks of as many rows, of which only the last gives logits.
-TEST_CASE("a prompt in equal chunks is answered like the same prompt at once") {
+// All chunks have the same number of rows, but only the last one computes logits.
+TEST_CASE("a prompt in equal chunks gives the same answer as the prompt in one chunk") {
   const RandomModel random = make_random_model(tiny_config(), 4);
   const auto answer = [&](int32_t rows) {
     const auto model = open_cuda(random, WeightFormat::bf16, 16, rows);
     Decoder decoder(*model, {{5, 0, {}}, rows, 4});
-    RequestParams params;
-    params.id = 1;
-    for (int32_t i = 0; i < 40; ++i) params.prompt.push_back(10 + i);
-    params.max_tokens = 6;
-    decoder.submit(params);
-    std::vector<Event> events;
-    while (decoder.step(events)) {
-    }
     std::vector<int32_t> text;
-    for (const Event& event : events) text.push_back(event.a);
+    for (const Event& event : run(decoder, greedy_request(1, 10, 40, 6))) text.push_back(event.a);
     return text;
   };
   const std::vector<int32_t> at_once = answer(64);
@@ -97,22 +84,14 @@ TEST_CASE("a prompt in equal chunks is answered like the same prompt at once") {
   CHECK(answer(8) == at_once);
 }
 
-TEST_CASE("a prompt found in an fp8 prefix cache is answered as when it was computed") {
+TEST_CASE("a prompt from an fp8 prefix cache gives the same answer as when it was computed") {
   const RandomModel random = make_random_model(tiny_config(), 5);
   const auto model = open_cuda(random, {WeightFormat::bf16, KvFormat::fp8}, 16, 32);
   Decoder decoder(*model, {{5, 0, {}}, 32, 4});
   std::vector<std::vector<int32_t>> answers;
   for (int32_t id = 1; id <= 2; ++id) {
-    RequestParams params;
-    params.id = id;
-    for (int32_t i = 0; i < 50; ++i) params.prompt.push_back(9 + i);
-    params.max_tokens = 12;
-    decoder.submit(params);
-    std::vector<Event> events;
-    while (decoder.step(events)) {
-    }
     auto& answer = answers.emplace_back();
-    for (const Event& event : events)
+    for (const Event& event : run(decoder, greedy_request(id, 9, 50, 12)))
       if (event.kind == EventKind::token) answer.push_back(event.a);
   }
   CHECK(answers[0].size() == 12);
@@ -121,19 +100,13 @@ TEST_CASE("a prompt found in an fp8 prefix cache is answered as when it was comp
 }
 
 #ifndef APAR_TEST_ON_DEVICE
-TEST_CASE("a step waits for the device once, a prompt's chunks included") {
+TEST_CASE("a step waits for the device once, also for each chunk of a prompt") {
   const RandomModel random = make_random_model(tiny_config(), 3);
-  cuda::EmulatedDevice* device = nullptr;
-  const auto model =
-      open_llama(random.config, random.weights, WeightFormat::bf16, 16, 8, [&](const OpsConfig& config) {
-        auto owned = std::make_unique<cuda::EmulatedDevice>();
-        device = owned.get();
-        return std::make_unique<cuda::CudaOps>(config, std::move(owned));
-      });
+  const auto [device, model] = open_emulated(random, 16, 8);
   Decoder decoder(*model, {{5, 0, {}}, 8, 4});
   RequestParams params;
   params.id = 1;
-  params.prompt.assign(40, 7);  // five chunks; only the last gives logits
+  params.prompt.assign(40, 7);  // five chunks; only the last one computes logits
   params.max_tokens = 12;
   params.max_branches = 3;
   params.max_depth = 2;
@@ -141,8 +114,7 @@ TEST_CASE("a step waits for the device once, a prompt's chunks included") {
   std::vector<Event> events;
   const int32_t before = device->waits();
   REQUIRE((decoder.step(events) && decoder.step(events)));
-  // The second chunk is recorded, and launched before the third is planned: nothing was waited for but the
-  // first.
+  // The second chunk has been captured and launched. The only wait so far was for the first chunk.
   CHECK(device->graph_launches() == 1);
   CHECK(device->waits() - before == 1);
   while (decoder.step(events)) {

@@ -1,4 +1,4 @@
-// Rotary embedding and the pool's writes in every format, poisoned pools.
+// Rotary embedding and the writes to the KV pool in every format. Pools hold NaN before.
 #include <doctest/doctest.h>
 
 #include "ops/cuda/elementwise/elementwise.h"
@@ -14,44 +14,63 @@ using namespace apar::test;
 
 namespace {
 
-constexpr int32_t kPadding = 3;  // rows beyond the step's
-constexpr int32_t kBlocks = 3;
+constexpr int32_t kPadding = 3;    // padded rows beyond those of the step
+constexpr int32_t kBlocks = 3;     // of the pool
+constexpr int32_t kPositions = 7;  // of the table of angles
+
+// The inputs of rope_and_store.
+struct Inputs {
+  HeadShape shape;
+  std::vector<int32_t> positions, slots;  // of the rows
+  std::vector<float> rope, q, k, v;
+
+  Inputs(std::mt19937& random, HeadShape head_shape, const std::vector<int32_t>& row_positions,
+         const std::vector<int32_t>& row_slots)
+      : shape(head_shape), positions(row_positions), slots(row_slots) {
+    const size_t rows = positions.size();
+    rope = random_floats(random, static_cast<size_t>(kPositions) * shape.head_dim);
+    q = random_floats(random, rows * shape.heads * shape.head_dim);
+    k = random_floats(random, rows * shape.kv_heads * shape.head_dim);
+    v = random_floats(random, k.size());
+  }
+  int32_t rows() const { return static_cast<int32_t>(positions.size()); }
+  // Elements of the pool's keys, or of its values.
+  size_t pool_elements() const {
+    return static_cast<size_t>(kBlocks) * kBlockTokens * shape.kv_heads * shape.head_dim;
+  }
+};
+
+// Runs the kernel; returns q and k after the rotation.
+std::pair<std::vector<float>, std::vector<float>> rotate_and_store(Device& device, const Inputs& inputs,
+                                                                   const KvLayer& kv) {
+  const DeviceArray<int32_t> step(device, step_words(inputs.positions, inputs.positions, inputs.slots, {}));
+  const DeviceArray<float> rope(device, inputs.rope), q(device, inputs.q), k(device, inputs.k),
+      v(device, inputs.v);
+  rope_and_store(device.stream(), header(step), inputs.rows() + kPadding, inputs.shape, rope.data(), q.data(),
+                 k.data(), v.data(), kv);
+  return {q.get(), k.get()};
+}
 
 }  // namespace
 
-TEST_CASE("rotary embedding and the pool's writes; every other slot stays as it was") {
+TEST_CASE("rotary embedding and the writes to the pool; every other slot stays unchanged") {
   std::mt19937 random(6);
   const auto device = open_test_device();
-  const std::vector<int32_t> positions = {0, 5, 6}, slots = {17, 3, 40};
-  constexpr int32_t rows = 3, blocks = 3;
   for (const HeadShape shape : {HeadShape{4, 2, 6}, HeadShape{2, 2, 64}}) {
     const int32_t half = shape.head_dim / 2;
-    const std::vector<float> rope = random_floats(random, static_cast<size_t>(7) * shape.head_dim);
-    const std::vector<float> q =
-        random_floats(random, static_cast<size_t>(rows) * shape.heads * shape.head_dim);
-    const std::vector<float> k =
-        random_floats(random, static_cast<size_t>(rows) * shape.kv_heads * shape.head_dim);
-    const std::vector<float> v = random_floats(random, k.size());
-    const DeviceArray<int32_t> step(*device, step_words(positions, positions, slots, {}));
-    const DeviceArray<float> rope_device(*device, rope), q_device(*device, q), k_device(*device, k),
-        v_device(*device, v);
-    const size_t pool = static_cast<size_t>(blocks) * shape.kv_heads * kBlockTokens * shape.head_dim;
+    const Inputs inputs(random, shape, {0, 5, 6}, {17, 3, 40});
+    const std::vector<int32_t>&positions = inputs.positions, &slots = inputs.slots;
+    const int32_t rows = inputs.rows();
+    const size_t pool = inputs.pool_elements();
     const DeviceArray<float> keys(*device, pool), values(*device, pool);
     const DeviceArray<uint16_t> keys_bf16(*device, pool), values_bf16(*device, pool);
-    const KvLayer f32 = {keys.data(), values.data(), KvFormat::f32};
-    const KvLayer bf16 = {keys_bf16.data(), values_bf16.data(), KvFormat::bf16};
-    const auto store = [&](const KvLayer& kv) {
-      DeviceArray<float> q_now(*device, q), k_now(*device, k);
-      rope_and_store(device->stream(), header(step), rows + kPadding, shape, rope_device.data(), q_now.data(),
-                     k_now.data(), v_device.data(), kv);
-      return std::pair(q_now.get(), k_now.get());
-    };
-    const auto [got_q, got_k] = store(f32);
-    store(bf16);
+    const auto [got_q, got_k] =
+        rotate_and_store(*device, inputs, {keys.data(), values.data(), KvFormat::f32});
+    rotate_and_store(*device, inputs, {keys_bf16.data(), values_bf16.data(), KvFormat::bf16});
     const auto rotated = [&](const std::vector<float>& from, int32_t heads, int32_t row, int32_t head,
                              int32_t i) {
       const float* const x = &from[(static_cast<size_t>(row) * heads + head) * shape.head_dim];
-      const float* const angle = &rope[positions[row] * shape.head_dim + i % half * 2];
+      const float* const angle = &inputs.rope[positions[row] * shape.head_dim + i % half * 2];
       return i < half ? double{x[i]} * angle[0] - double{x[i + half]} * angle[1]
                       : double{x[i]} * angle[0] + double{x[i - half]} * angle[1];
     };
@@ -65,22 +84,22 @@ TEST_CASE("rotary embedding and the pool's writes; every other slot stays as it 
         for (int32_t i = 0; i < shape.head_dim; ++i)
           compare(wrong_q, row, head * shape.head_dim + i,
                   got_q[(row * shape.heads + head) * shape.head_dim + i],
-                  rotated(q, shape.heads, row, head, i));
+                  rotated(inputs.q, shape.heads, row, head, i));
       for (int32_t head = 0; head < shape.kv_heads; ++head) {
         for (int32_t i = 0; i < shape.head_dim; ++i) {
           const size_t from = (row * shape.kv_heads + head) * shape.head_dim + i;
           const size_t block = static_cast<size_t>(slots[row] / kBlockTokens) * shape.kv_heads + head;
           const size_t to = (block * kBlockTokens + slots[row] % kBlockTokens) * shape.head_dim + i;
           compare(wrong_k, row, head * shape.head_dim + i, got_k[from],
-                  rotated(k, shape.kv_heads, row, head, i));
+                  rotated(inputs.k, shape.kv_heads, row, head, i));
           want_keys[to] = got_k[from];
-          want_values[to] = v[from];
+          want_values[to] = inputs.v[from];
         }
       }
     }
     CHECK(wrong_q.check());
     CHECK(wrong_k.check());
-    // Rows are slots of a KV head, columns its dimensions.
+    // In the mismatches, rows are slots of a KV head and columns are its dimensions.
     const auto check_pool = [&](const char* what, auto got, const std::vector<float>& want, auto rounded) {
       Mismatches wrong(what);
       for (size_t i = 0; i < pool; ++i) {
@@ -105,49 +124,40 @@ TEST_CASE("rotary embedding and the pool's writes; every other slot stays as it 
   }
 }
 
-TEST_CASE("an fp8 pool: e4m3 and a power of two per token and head, as on the host, to the bit") {
+TEST_CASE("an fp8 pool has the same bits as on the host: e4m3, and a power of two per token and head") {
   std::mt19937 random(7);
   const auto device = open_test_device();
-  const std::vector<int32_t> positions = {0, 5, 6, 1, 2, 3, 4}, slots = {17, 3, 40, 0, 16, 47, 30};
-  constexpr int32_t rows = 7;
-  // One magnitude per row; the last two hold what e4m3 has no number for, the one before is cut off.
+  // One magnitude per row. The last two rows get values that are not finite, the row before them is clamped.
   const std::vector<float> magnitudes = {1, 300, 1e-6f, 1e-33f, 1e6f, 1, 1};
   for (const HeadShape shape : {HeadShape{4, 2, 6}, HeadShape{2, 2, 64}, HeadShape{3, 1, 80},
                                 HeadShape{1, 1, 128}, HeadShape{1, 1, 520}}) {
     CAPTURE(shape.head_dim);
-    const std::vector<float> rope = random_floats(random, static_cast<size_t>(7) * shape.head_dim);
-    const std::vector<float> q =
-        random_floats(random, static_cast<size_t>(rows) * shape.heads * shape.head_dim);
+    Inputs inputs(random, shape, {0, 5, 6, 1, 2, 3, 4}, {17, 3, 40, 0, 16, 47, 30});
+    std::vector<float>&k = inputs.k, &v = inputs.v;
     const size_t kv_width = static_cast<size_t>(shape.kv_heads) * shape.head_dim;
-    std::vector<float> k = random_floats(random, rows * kv_width), v = random_floats(random, rows * kv_width);
     for (size_t i = 0; i < k.size(); ++i) {
       k[i] *= magnitudes[i / kv_width];
-      // Down to what is subnormal in e4m3 beside the largest, and zeros.
+      // Also values that become subnormal in e4m3 because of the scale, and zeros.
       v[i] *= magnitudes[i / kv_width] * (i % 3 == 0 ? 1 : i % 3 == 1 ? 0x1p-14f : 0);
     }
     std::fill_n(v.begin() + static_cast<ptrdiff_t>(3 * kv_width), kv_width, 0.0f);
     v[5 * kv_width + 1] = NAN;
     k[6 * kv_width + 2] = INFINITY;
-    const DeviceArray<int32_t> step(*device, step_words(positions, positions, slots, {}));
-    const DeviceArray<float> rope_device(*device, rope), v_device(*device, v);
-    const size_t tokens = static_cast<size_t>(kBlocks) * kBlockTokens * shape.kv_heads;
-    DeviceArray<uint8_t> keys(*device, tokens * shape.head_dim), values(*device, tokens * shape.head_dim);
+    const size_t tokens = inputs.pool_elements() / shape.head_dim;
+    DeviceArray<uint8_t> keys(*device, inputs.pool_elements()), values(*device, inputs.pool_elements());
     DeviceArray<KvScale> scales(*device, tokens);
     std::vector<float> rotated;
     const Fp8Pool got = in_either_order([&] {
       keys.poison(), values.poison(), scales.poison();
-      DeviceArray<float> q_now(*device, q), k_now(*device, k);
-      rope_and_store(device->stream(), header(step), rows + kPadding, shape, rope_device.data(), q_now.data(),
-                     k_now.data(), v_device.data(),
-                     {keys.data(), values.data(), KvFormat::fp8, scales.data()});
-      rotated = k_now.get();
+      const KvLayer kv = {keys.data(), values.data(), KvFormat::fp8, scales.data()};
+      rotated = rotate_and_store(*device, inputs, kv).second;
       Fp8Pool written(0, 0);
       written.keys = keys.get(), written.values = values.get(), written.scales = scales.get();
       return written;
     });
     Fp8Pool want(tokens, shape.head_dim);
-    for (int32_t i = 0; i < rows * shape.kv_heads; ++i) {
-      const int32_t slot = slots[i / shape.kv_heads], head = i % shape.kv_heads;
+    for (int32_t i = 0; i < inputs.rows() * shape.kv_heads; ++i) {
+      const int32_t slot = inputs.slots[i / shape.kv_heads], head = i % shape.kv_heads;
       const size_t block = static_cast<size_t>(slot / kBlockTokens) * shape.kv_heads + head;
       const size_t from = static_cast<size_t>(i) * shape.head_dim;
       want.put(block * kBlockTokens + slot % kBlockTokens, std::span(rotated).subspan(from, shape.head_dim),

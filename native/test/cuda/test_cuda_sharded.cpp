@@ -1,23 +1,20 @@
-// A model on several CUDA devices: sums over the ranks, also within graphs and with padded rows; one rank has
-// the bits of the device alone.
+// A model on several CUDA devices: the all-reduce over the ranks, also within graphs and with padded rows.
+// One rank has the same bits as the device without ranks.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <numeric>
 
 #include "common/error.h"
-#include "model/llama.h"
-#include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/cuda_rank.h"
 #include "ops/cuda/elementwise/elementwise.h"
+#include "test/cuda/cuda_model.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
-#include "test/cuda/open_device.h"
+#include "test/cuda/logit_difference.h"
 #include "test/parallel_check.h"
-#include "test/random_model.h"
 #include "test/tree_run.h"
 
 using namespace apar;
@@ -26,14 +23,6 @@ using namespace apar::test;
 namespace {
 
 constexpr int32_t kBlocks = 16, kRows = 40;
-using Logits = std::vector<std::vector<float>>;
-
-std::unique_ptr<Model> open_alone(const RandomModel& random, ModelFormat format, int32_t blocks,
-                                  int32_t rows) {
-  return open_llama(random.config, random.weights, format, blocks, rows, [](const OpsConfig& config) {
-    return std::make_unique<cuda::CudaOps>(config, cuda::open_test_device());
-  });
-}
 
 std::unique_ptr<Model> open_ranks(const RandomModel& random, ModelFormat format, int32_t ranks,
                                   int32_t blocks, int32_t rows) {
@@ -47,55 +36,28 @@ std::unique_ptr<Model> open_ranks(const RandomModel& random, ModelFormat format,
   });
 }
 
-// What the tensor-core kernels take, also divided by two.
-ModelConfig divisible(int32_t kv_heads) {
-  ModelConfig config = small_config();
-  config.hidden_size = 40;
-  config.intermediate_size = 48;
-  config.num_layers = 2;
-  config.num_heads = 2;
-  config.num_kv_heads = kv_heads;
-  config.head_dim = 64;
-  return config;
-}
-
-// Rows in both runs, how many of them differ in any bit, and by how much over the largest logit.
-struct Difference {
-  int rows = 0, different = 0;
-  double worst = 0;
-};
-
-Difference compare(const Logits& a, const Logits& b, size_t vocab) {
-  Difference found;
-  double largest = 0;
-  for (size_t branch = 0; branch < a.size(); ++branch) {
-    for (size_t at = 0; at < a[branch].size(); at += vocab) {
-      if (std::isnan(a[branch][at]) || std::isnan(b[branch][at])) continue;
-      ++found.rows;
-      found.different += std::memcmp(&a[branch][at], &b[branch][at], vocab * sizeof(float)) != 0;
-      for (size_t i = at; i < at + vocab; ++i) {
-        largest = std::max(largest, std::abs(double{a[branch][i]}));
-        found.worst = std::max(found.worst, std::abs(double{a[branch][i]} - b[branch][i]));
-      }
-    }
-  }
-  found.worst /= largest;
-  return found;
+// The tensor-core kernels support this shape, and each of its halves.
+ModelConfig divisible(int32_t kv_heads, int32_t layers = 2, int32_t inner = 48) {
+  return tensor_core_config({.hidden_size = 40,
+                             .intermediate_size = inner,
+                             .num_layers = layers,
+                             .num_heads = 2,
+                             .num_kv_heads = kv_heads});
 }
 
 }  // namespace
 
-TEST_CASE("parts are added in their order") {
+TEST_CASE("partial sums are added in the order of ranks") {
   const auto device = cuda::open_test_device();
   std::mt19937 random(1);
-  for (const int32_t parts : {1, 2, 5}) {
+  for (const int32_t partials : {1, 2, 5}) {
     const int64_t count = 700;
-    const std::vector<float> values = random_floats(random, static_cast<size_t>(parts * count));
+    const std::vector<float> values = random_floats(random, static_cast<size_t>(partials * count));
     const DeviceArray<float> from(*device, values);
     DeviceArray<float> to(*device, static_cast<size_t>(count) + 3);
     const auto sums = in_either_order([&] {
       to.poison();
-      cuda::add_parts(device->stream(), parts, count, from.data(), to.data());
+      cuda::add_partials(device->stream(), partials, count, from.data(), to.data());
       std::vector<float> got = to.get();
       for (int64_t i = count; i < count + 3; ++i) REQUIRE(std::isnan(got[i]));
       got.resize(count);
@@ -103,28 +65,28 @@ TEST_CASE("parts are added in their order") {
     });
     for (int64_t i = 0; i < count; ++i) {
       float want = values[i];
-      for (int32_t part = 1; part < parts; ++part) want += values[part * count + i];
+      for (int32_t partial = 1; partial < partials; ++partial) want += values[partial * count + i];
       REQUIRE(sums[i] == want);
     }
   }
 }
 
-TEST_CASE("one rank, with NCCL, has the bits of the device alone") {
+TEST_CASE("one rank with NCCL has the same bits as the device without ranks") {
   const RandomModel random = make_random_model(divisible(1), 1);
   std::mt19937 seeds(1);
   const TextTree tree = random_tree(seeds, 3, random.config.vocab_size);
-  const auto alone = open_alone(random, WeightFormat::bf16, kBlocks, kRows);
+  const auto alone = open_cuda(random, WeightFormat::bf16, kBlocks, kRows);
   const auto rank = open_ranks(random, WeightFormat::bf16, 1, kBlocks, kRows);
-  // One row a step: the second is recorded as a graph, those after it repeat that.
+  // With one row per step, the second step is captured as a graph, and later steps replay it.
   for (const RunOptions& options : {RunOptions{2, 1}, RunOptions{3, kRows}}) {
-    const Difference found =
-        compare(run_tree(*alone, tree, options), run_tree(*rank, tree, options), random.config.vocab_size);
+    const LogitDifference found =
+        compare(run_tree(*rank, tree, options), run_tree(*alone, tree, options), random.config.vocab_size);
     CHECK(found.rows > 20);
     CHECK(found.different == 0);
   }
 }
 
-TEST_CASE("loading on a device tells how far it is") {
+TEST_CASE("loading on a device reports its progress") {
   const RandomModel random = make_random_model(divisible(1), 1);
   std::vector<double> shares;
   open_llama(
@@ -135,15 +97,15 @@ TEST_CASE("loading on a device tells how far it is") {
       [&](uint64_t done, uint64_t total) {
         shares.push_back(static_cast<double>(done) / static_cast<double>(total));
       });
-  CHECK(shares.size() == 2 + 7 * 2);  // table, head, layers
+  CHECK(shares.size() == 2 + 7 * 2);  // embedding table, output layer, linear layers
   CHECK(std::is_sorted(shares.begin(), shares.end()));
   CHECK(shares.back() == 1.0);
 }
 
 TEST_CASE("two ranks: logits near those of one device, the same bits alone and together") {
   if (cuda::num_test_devices() < 2) return;
-  // As in test_sharded.cpp: where sums are cut, and what that rounds differently later on, most of all to
-  // fp8.
+  // As in test_sharded.cpp, the bounds depend on where sums are divided and on the rounding that follows,
+  // above all the rounding to fp8.
   const struct {
     ModelFormat format;
     int32_t kv_heads;
@@ -157,14 +119,14 @@ TEST_CASE("two ranks: logits near those of one device, the same bits alone and t
     std::mt19937 seeds(2);
     const TextTree tree = random_tree(seeds, 3, random.config.vocab_size);
     const size_t vocab = random.config.vocab_size;
-    const auto one = open_alone(random, c.format, kBlocks, kRows);
+    const auto one = open_cuda(random, c.format, kBlocks, kRows);
     const auto two = open_ranks(random, c.format, 2, kBlocks, kRows);
     const Logits alone = run_tree(*two, tree, {.seed = 3, .rows_per_step = 1});
-    const Difference to_one =
-        compare(run_tree(*one, tree, {.seed = 4, .rows_per_step = kRows}), alone, vocab);
+    const LogitDifference to_one =
+        compare(alone, run_tree(*one, tree, {.seed = 4, .rows_per_step = kRows}), vocab);
     CHECK(to_one.rows > 15);
     CHECK(to_one.worst < c.bound);
-    const Difference together = compare(alone, run_tree(*two, tree, {5, kRows, true, true}), vocab);
+    const LogitDifference together = compare(run_tree(*two, tree, {5, kRows, true, true}), alone, vocab);
     CHECK(together.rows > 15);
     CHECK(together.different == 0);
   }
@@ -172,18 +134,15 @@ TEST_CASE("two ranks: logits near those of one device, the same bits alone and t
 
 TEST_CASE("greedy parallel text of two ranks equals greedy serial text of one device") {
   if (cuda::num_test_devices() < 2) return;
-  ModelConfig config = divisible(1);
-  config.num_layers = 1;
-  config.intermediate_size = 32;
-  const RandomModel random = make_random_model(config, 2);
-  const auto serial = open_alone(random, WeightFormat::f32, 16, 256);
+  const RandomModel random = make_random_model(divisible(1, 1, 32), 2);
+  const auto serial = open_cuda(random, WeightFormat::f32, 16, 256);
   const auto parallel = open_ranks(random, WeightFormat::f32, 2, 14, 20);
   const ParallelRun run = check_parallel(*serial, *parallel, 20, 6, 2);
   CHECK(run.forks > 1);
   CHECK(run.preemptions > 1);
 }
 
-TEST_CASE("a rank that was given up gathers no more") {
+TEST_CASE("an aborted rank refuses to gather") {
   const std::vector<int32_t> devices = {0};
   cuda::NcclGroup group(cuda::test_nccl(), devices);
   const auto device = cuda::open_test_device();
@@ -193,7 +152,7 @@ TEST_CASE("a rank that was given up gathers no more") {
 }
 
 #ifndef APAR_TEST_ON_DEVICE
-TEST_CASE("where NCCL is not installed, that is said") {
+TEST_CASE("an error names the NCCL library that was not found") {
   ::setenv("APAR_NCCL_LIBRARY", "/nowhere/libnccl.so.2", 1);
   try {
     cuda::load_nccl();

@@ -1,5 +1,5 @@
-// The first seconds on a device: one product, one attention, one graph. Each case fills its input with values
-// whose result is known without a reference, so that what it says when it fails is plain.
+// The first tests on a device: one product, one attention, one graph. The inputs have known results without a
+// reference implementation, so that a failure is easy to read.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -8,17 +8,17 @@
 #include "ops/cuda/elementwise/elementwise.h"
 #include "ops/cuda/gemm/gemm.h"
 #include "ops/cuda/gemm/weight_tiles.h"
-#include "ops/cuda/step/step_buffer.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/mismatches.h"
 #include "test/cuda/open_device.h"
+#include "test/cuda/step_words.h"
 #include "test/cuda/tree_batch.h"
 
 using namespace apar;
 using namespace apar::cuda;
 using namespace apar::test;
 
-TEST_CASE("one product: small integers, exact in bf16") {
+TEST_CASE("one product of small integers, which are exact in bf16") {
   const auto device = open_test_device();
   MESSAGE(device->info().name, ", sm_", device->info().capability, ", ", device->info().multiprocessors,
           " multiprocessors, ", device->info().free_bytes >> 20, " MiB free");
@@ -46,17 +46,14 @@ TEST_CASE("one product: small integers, exact in bf16") {
   CHECK(wrong.check());
 }
 
-// Equal keys give every token the same weight, so that a row's result is the mean of its values.
-TEST_CASE("one attention: the mean of the values") {
+// Equal keys give every token the same weight, so that the result of a row is the mean of the values.
+TEST_CASE("one attention whose result is the mean of the values") {
   const auto device = open_test_device();
   constexpr HeadShape kShape = {2, 1, 64};
   const TreeBatch tree = fan_batch(64, 16, 3);
   AttentionWork work;
-  work.build(tree.batch(), kShape.group(), AttentionWork::max_parts(3, 80));
-  std::vector<int32_t> words;
-  write_step(tree.batch(), work, words);
-  const DeviceArray<int32_t> step(*device, words);
-  const auto* const header = reinterpret_cast<const StepHeader*>(step.data());
+  work.build(tree.batch(), kShape.group(), AttentionWork::max_partials(3, 80));
+  const DeviceArray<int32_t> step(*device, step_words(tree.batch(), work));
   const size_t pool = static_cast<size_t>(tree.num_blocks()) * kBlockTokens * kShape.head_dim;
   std::vector<float> values(pool);
   for (size_t i = 0; i < pool; ++i)
@@ -65,14 +62,14 @@ TEST_CASE("one attention: the mean of the values") {
       v(*device, to_bf16(values));
   const size_t width = kShape.heads * kShape.head_dim, rows = 3;
   const DeviceArray<float> q(*device, std::vector<float>(rows * width, 1.0f));
-  const DeviceArray<float> sums(*device, work.num_parts() * width),
-      scales(*device, size_t{2} * work.num_parts() * kShape.heads);
+  const DeviceArray<float> sums(*device, work.num_partials() * width),
+      scales(*device, size_t{2} * work.num_partials() * kShape.heads);
   const DeviceArray<float> out(*device, rows * width);
   const DeviceArray<uint16_t> out_bf16(*device, rows * width);
-  const AttentionParts parts = {sums.data(), scales.data()};
-  attention_mma(device->stream(), header, kShape, q.data(), {keys.data(), v.data(), KvFormat::bf16}, parts,
-                attention_mma_grid(kShape, KvFormat::bf16));
-  attention_merge(device->stream(), header, 3, kShape, parts, out.data(), out_bf16.data());
+  const AttentionPartials partials = {sums.data(), scales.data()};
+  attention_mma(device->stream(), header(step), kShape, q.data(), {keys.data(), v.data(), KvFormat::bf16},
+                partials, attention_mma_grid(kShape, KvFormat::bf16));
+  attention_merge(device->stream(), header(step), 3, kShape, partials, out.data(), out_bf16.data());
   Mismatches wrong("attention_mma", 1, kShape.head_dim);
   const std::vector<float> got = out.get();
   for (size_t i = 0; i < got.size(); ++i)
@@ -80,7 +77,7 @@ TEST_CASE("one attention: the mean of the values") {
   CHECK(wrong.check());
 }
 
-TEST_CASE("one graph: recorded once, replayed with other data") {
+TEST_CASE("one graph: captured once and replayed with other data") {
   const auto device = open_test_device();
   constexpr int32_t kCount = 1000;
   DeviceArray<float> gate(*device, std::vector<float>(kCount, 0.0f));
@@ -89,7 +86,7 @@ TEST_CASE("one graph: recorded once, replayed with other data") {
   device->begin_capture();
   swiglu(device->stream(), kCount, gate.data(), up.data(), gate_bf16.data());
   const std::unique_ptr<Graph> graph = device->end_capture();
-  for (const float value : {100.0f, -100.0f, 50.0f}) {  // silu is the value itself, or nothing
+  for (const float value : {100.0f, -100.0f, 50.0f}) {  // silu is the value itself, or zero
     gate.set(std::vector<float>(kCount, value));
     graph->launch();
     Mismatches wrong("swiglu from a graph");

@@ -1,58 +1,35 @@
-// All of a model's memory is there before its first step: what does not fit is refused when it is opened.
+// All memory of a model is allocated when it is opened, and a model that does not fit is refused then.
 #include <doctest/doctest.h>
 
 #include "common/error.h"
-#include "model/llama.h"
-#include "ops/cuda/cuda_ops.h"
-#include "ops/cuda/emulator/emulated_device.h"
-#include "test/random_model.h"
+#include "test/cuda/cuda_model.h"
+#include "test/cuda/emulated_model.h"
 #include "test/tree_run.h"
 
 using namespace apar;
 using namespace apar::test;
 
-namespace {
-
-// Its down projection is cut into parts, so that there are partial sums.
-ModelConfig deep_inputs_config() {
-  ModelConfig config = small_config();
-  config.hidden_size = 32;
-  config.intermediate_size = 512;
-  config.num_layers = 1;
-  config.num_heads = config.num_kv_heads = 1;
-  config.head_dim = 64;
-  return config;
-}
-
-std::unique_ptr<Model> open_on(const RandomModel& random, uint64_t device_bytes,
-                               cuda::EmulatedDevice*& device) {
-  return open_llama(random.config, random.weights, WeightFormat::bf16, 24, 40, [&](const OpsConfig& config) {
-    auto owned = std::make_unique<cuda::EmulatedDevice>(device_bytes);
-    device = owned.get();
-    return std::make_unique<cuda::CudaOps>(config, std::move(owned));
-  });
-}
-
-}  // namespace
-
-TEST_CASE("steps allocate nothing, and what does not fit is refused when the model is opened") {
-  const RandomModel random = make_random_model(deep_inputs_config(), 3);
+TEST_CASE("steps allocate nothing, and a model that does not fit is refused when it is opened") {
+  // The inputs of the down projection are split, so that there are partial sums.
+  const ModelConfig config = tensor_core_config(
+      {.hidden_size = 32, .intermediate_size = 512, .num_layers = 1, .num_heads = 1, .num_kv_heads = 1});
+  constexpr int32_t kBlocks = 24, kRows = 40;
+  const RandomModel random = make_random_model(config, 3);
   std::mt19937 seeds(3);
   const TextTree tree = random_tree(seeds, 3, random.config.vocab_size);
-  cuda::EmulatedDevice* device = nullptr;
-  const auto model = open_on(random, uint64_t{1} << 30, device);
+  const auto [device, model] = open_emulated(random, kBlocks, kRows);
   const uint64_t needed = device->allocated_bytes();
   const int32_t allocations = device->allocations();
   const auto all = run_tree(*model, tree, {.seed = 3, .rows_per_step = 40});
   CHECK(device->graph_launches() > 0);
   CHECK(device->allocations() == allocations);
 
-  const auto exact = open_on(random, needed, device);
-  CHECK(run_tree(*exact, tree, {.seed = 3, .rows_per_step = 40}) == all);
+  const EmulatedModel exact = open_emulated(random, kBlocks, kRows, needed);
+  CHECK(run_tree(*exact.model, tree, {.seed = 3, .rows_per_step = 40}) == all);
   for (const uint64_t too_little : {needed - 1, needed / 2, uint64_t{1000}}) {
     ErrorCode code = ErrorCode::internal;
     try {
-      open_on(random, too_little, device);
+      open_emulated(random, kBlocks, kRows, too_little);
     } catch (const Error& error) {
       code = error.code();
     }

@@ -1,4 +1,5 @@
-// What a wrong kernel's test says of it: the tests of kernels rely on it where nobody can look again.
+// How mismatches are reported. On a GPU that is available only for minutes, the report is all that remains of
+// a failure.
 #include "test/cuda/mismatches.h"
 
 #include <doctest/doctest.h>
@@ -8,7 +9,7 @@
 
 using namespace apar::test;
 
-TEST_CASE("right results say nothing") {
+TEST_CASE("right results report nothing") {
   Mismatches found("a product");
   found.compare(0, 0, 1.0, 1.0 + 1e-7, 1e-6);
   found.same(0, 1, 2.0f, 2.0f);
@@ -17,7 +18,7 @@ TEST_CASE("right results say nothing") {
   CHECK(found.worst() == doctest::Approx(0.1));
 }
 
-TEST_CASE("which are wrong, by place, tile and part") {
+TEST_CASE("wrong elements are reported by position, tile and part") {
   Mismatches found("a product", 8, 64);
   const std::string parts[] = {"part 1", "part 2"};
   found.compare(9, 3, 5, 1, 2, parts);
@@ -36,7 +37,7 @@ TEST_CASE("which are wrong, by place, tile and part") {
         "\"by_part\": {\"part 1\": 2, \"part 2\": 1}}}");
 }
 
-TEST_CASE("bits: -0 is not 0, a NaN is itself; a missing end is wrong") {
+TEST_CASE("bitwise: -0 differs from 0, a NaN equals itself, and missing elements are wrong") {
   Mismatches found("bits");
   const std::vector<float> got = {0.0f, NAN, 1.0f}, want = {-0.0f, NAN, 1.0f, 2.0f};
   found.same(got, want, 2);

@@ -1,4 +1,4 @@
-// Streaming to a device: nothing is overwritten on its way, whatever the sizes.
+// Streaming to a device: no buffer is overwritten while it is copied, for any sizes.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -15,7 +15,7 @@ using namespace apar::cuda;
 
 namespace {
 
-// Copies as late as a device may: when it is waited for.
+// Copies as late as a device may: in synchronize().
 class LazyDevice final : public Device {
  public:
   const DeviceInfo& info() const override { return info_; }
@@ -24,7 +24,7 @@ class LazyDevice final : public Device {
   void* allocate_pinned(size_t bytes) override { return allocate(bytes, "pinned"); }
   void upload(void* to, const void* pinned, size_t bytes) override {
     copies_.emplace_back([=] { std::memcpy(to, pinned, bytes); });
-    most_under_way_ = std::max(most_under_way_, copies_.size());
+    max_in_flight_ = std::max(max_in_flight_, copies_.size());
   }
   void download(void* pinned, const void* from, size_t bytes) override { upload(pinned, from, bytes); }
   void synchronize() override {
@@ -36,19 +36,19 @@ class LazyDevice final : public Device {
   std::unique_ptr<Graph> end_capture() override { return nullptr; }
   void abandon_capture() noexcept override {}
 
-  size_t most_under_way() const { return most_under_way_; }
+  size_t max_in_flight() const { return max_in_flight_; }
   bool busy() const { return !copies_.empty(); }
 
  private:
   DeviceInfo info_;
   std::vector<std::vector<unsigned char>> memory_;
   std::vector<std::function<void()>> copies_;
-  size_t most_under_way_ = 0;
+  size_t max_in_flight_ = 0;
 };
 
 }  // namespace
 
-TEST_CASE("what is streamed arrives whole and in order") {
+TEST_CASE("streamed data arrives complete and in order") {
   for (const size_t unit : {1, 3, 16, 40}) {
     for (const size_t units : {0, 1, 2, 5, 13, 100}) {
       CAPTURE(unit);
@@ -64,19 +64,19 @@ TEST_CASE("what is streamed arrives whole and in order") {
       };
       const size_t half = units / 2;
       staging.stream(to.data(), half, unit, fill);
-      // Another stream begins while the end of the first is on its way.
+      // The second stream begins while the last copy of the first is in flight.
       staging.stream(to.data() + half * unit, units - half, unit,
                      [&](size_t first, size_t count, std::byte* piece) { fill(first + half, count, piece); });
       device.synchronize();
       CHECK(std::equal(source.begin(), source.end(), to.begin()));
       CHECK(to.back() == 0xee);
-      CHECK(device.most_under_way() <= 1);
+      CHECK(device.max_in_flight() <= 1);
       if (unit * units > 80) CHECK(filled_while_copying);
     }
   }
 }
 
-TEST_CASE("what is fetched arrives whole and in order") {
+TEST_CASE("fetched data arrives complete and in order") {
   for (const size_t bytes : {0, 1, 40, 41, 80, 199}) {
     CAPTURE(bytes);
     LazyDevice device;
@@ -90,7 +90,7 @@ TEST_CASE("what is fetched arrives whole and in order") {
   }
 }
 
-TEST_CASE("a unit that no buffer holds is refused") {
+TEST_CASE("a unit that is larger than a buffer is refused") {
   LazyDevice device;
   Staging staging(device, 40);
   CHECK_THROWS_AS(staging.stream(nullptr, 1, 41, [](size_t, size_t, std::byte*) {}), Error);

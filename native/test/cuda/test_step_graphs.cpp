@@ -1,4 +1,4 @@
-// Steps that are recorded, and steps that fail while they are: the next one computes all of itself.
+// Captured steps, and steps that fail during a capture: the next step is computed completely.
 #include <doctest/doctest.h>
 
 #include "common/error.h"
@@ -13,14 +13,14 @@ using namespace apar::test;
 
 namespace {
 
-// A number as a launch.
+// Enqueues a launch that appends `number` to `ran`.
 void add(EmulatedDevice& device, std::vector<int>& ran, int number) {
   device.enqueue([&ran, number] { ran.push_back(number); });
 }
 
 constexpr int32_t kWidth = 8, kVocab = 20;
 
-// Embedding, norm and logits: all launches of a step of one row.
+// A model of embedding, norm and logits. A step has one row.
 class SmallModel {
  public:
   SmallModel() {
@@ -74,7 +74,7 @@ class SmallModel {
 
 }  // namespace
 
-TEST_CASE("a shape's second step is recorded, later ones replay it") {
+TEST_CASE("the second step of a shape is captured, and later ones replay the graph") {
   EmulatedDevice device;
   std::vector<int> ran;
   {
@@ -91,7 +91,7 @@ TEST_CASE("a shape's second step is recorded, later ones replay it") {
   CHECK(device.graphs() == 0);
 }
 
-TEST_CASE("what was recorded of an abandoned step is dropped, and the shape is recorded anew") {
+TEST_CASE("the capture of an abandoned step is discarded, and the next step of the shape is captured") {
   EmulatedDevice device;
   std::vector<int> ran;
   StepGraphs graphs(device);
@@ -112,7 +112,7 @@ TEST_CASE("what was recorded of an abandoned step is dropped, and the shape is r
   CHECK(ran == std::vector<int>{2, 3});
 }
 
-TEST_CASE("a step that fails at any of its launches leaves the next ones right") {
+TEST_CASE("after a step that failed at any of its launches, later steps are right") {
   const std::vector<float> want[] = {SmallModel().step(3), SmallModel().step(4)};
   CHECK(want[0] != want[1]);
   for (const int steps_before : {0, 1, 2}) {

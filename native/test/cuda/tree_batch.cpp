@@ -5,19 +5,20 @@
 namespace apar::test {
 namespace {
 
-int32_t draw(std::mt19937& random, int32_t from, int32_t to) {
+// An integer in [from, to].
+int32_t uniform(std::mt19937& random, int32_t from, int32_t to) {
   return from + static_cast<int32_t>(random() % static_cast<uint32_t>(to - from + 1));
 }
 
 }  // namespace
 
 int32_t TreeBatch::add_node(int32_t parent, int32_t tokens, std::mt19937& random) {
-  const int32_t first_offset = draw(random, 0, kBlockTokens - 1);
+  const int32_t first_offset = uniform(random, 0, kBlockTokens - 1);
   Node node = {parent, first_offset, tokens, {}};
-  // Every other block is skipped, as if it were another text's.
+  // Skips some block numbers, as if the blocks belonged to other texts.
   for (int32_t i = 0; i < first_offset + tokens; i += kBlockTokens) {
     node.blocks.push_back(num_blocks_);
-    num_blocks_ += draw(random, 1, 2);
+    num_blocks_ += uniform(random, 1, 2);
   }
   std::shuffle(node.blocks.begin(), node.blocks.end(), random);
   nodes_.push_back(std::move(node));
@@ -70,16 +71,16 @@ TreeBatch random_tree_batch(uint32_t seed, int32_t sequences, int32_t node_token
   std::vector<int32_t> lengths;
   const auto add = [&] {
     const auto known = static_cast<int32_t>(lengths.size());
-    const int32_t parent = known == 0 || random() % 5 == 0 ? -1 : draw(random, 0, known - 1);
-    lengths.push_back(random() % 3 == 0 ? draw(random, 1, 5) : draw(random, 1, node_tokens));
+    const int32_t parent = known == 0 || random() % 5 == 0 ? -1 : uniform(random, 0, known - 1);
+    lengths.push_back(random() % 3 == 0 ? uniform(random, 1, 5) : uniform(random, 1, node_tokens));
     return tree.add_node(parent, lengths.back(), random);
   };
   for (int32_t i = 0; i < sequences; ++i) add();
   for (int32_t i = 0; i < sequences; ++i) {
     const int32_t node = add();
-    // A node may already hold more than this sequence sees, as after a pre-emption.
-    const int32_t tokens = draw(random, 1, lengths[node]);
-    tree.add_sequence(node, tokens, random() % 2 == 0 ? 1 : draw(random, 1, tokens));
+    // A node may hold more tokens than this sequence sees, as after a preemption.
+    const int32_t tokens = uniform(random, 1, lengths[node]);
+    tree.add_sequence(node, tokens, random() % 2 == 0 ? 1 : uniform(random, 1, tokens));
   }
   return tree;
 }

@@ -8,17 +8,19 @@
 
 namespace apar::test {
 
-// A step over a tree of KV nodes, owning what its StepBatch refers to. Slots are scattered over the pool.
+// A step over a tree of KV nodes. It owns the data that its StepBatch refers to. Slots are scattered over the
+// pool.
 class TreeBatch {
  public:
-  // A node of `tokens` tokens below `parent` (-1: a root). Returns its index.
+  // Adds a node of `tokens` tokens below `parent` (-1: a root) and returns its index.
   int32_t add_node(int32_t parent, int32_t tokens, std::mt19937& random);
-  // The last `rows` tokens of the path to `node`, up to its `tokens`-th token, are computed in this step.
+  // Adds a sequence whose path ends with the first `tokens` tokens of `node`. The step computes the last
+  // `rows` tokens of that path.
   void add_sequence(int32_t node, int32_t tokens, int32_t rows);
 
   StepBatch batch() const;
   int32_t num_blocks() const { return num_blocks_; }
-  // Where the tokens lie that a row sees, in order.
+  // The slots of the tokens that a row sees, by position.
   std::vector<int32_t> visible_slots(int32_t row) const;
 
  private:
@@ -36,9 +38,9 @@ class TreeBatch {
   mutable std::vector<KvNodeView> views_;
 };
 
-// Up to `sequences` sequences of one row or of a prompt's chunk, on nodes of up to `node_tokens` tokens.
+// `sequences` sequences of one row or of a chunk of a prompt, on nodes of up to `node_tokens` tokens.
 TreeBatch random_tree_batch(uint32_t seed, int32_t sequences, int32_t node_tokens);
-// `branches` branches of `own` tokens below one prompt, one row each.
+// A prompt of `shared` tokens and below it `branches` branches of `own` tokens, with one row each.
 TreeBatch fan_batch(int32_t shared, int32_t own, int32_t branches);
 
 }  // namespace apar::test

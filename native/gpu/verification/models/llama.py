@@ -1,4 +1,4 @@
-"""Random Llama checkpoints as the engine's tools read them (native/tools/model_job.h)."""
+"""Random Llama checkpoints in the form that the engine's tools read (native/tools/model_job.h)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ class Shape:
     context: int = 4096
     eps: float = 1e-5
     theta: float = 10000.0
-    tied: bool = False  # the embedding table is the output layer, too
+    tied: bool = False  # the embedding table is also the output layer
 
     def line(self) -> str:
         return (f"shape {self.vocab} {self.hidden} {self.inner} {self.layers} {self.heads} {self.kv_heads} "
@@ -45,7 +45,7 @@ class Shape:
         return others if self.tied else {**others, "lm_head": table}
 
     def linear_weights(self) -> int:
-        """Weights that a step reads: all but the embedding table and the norms."""
+        """The number of weights that a step reads: all except the embedding table and the norms."""
         layer = sum(int(np.prod(shape)) for shape in self.layer_tensors().values() if len(shape) == 2)
         return self.layers * layer + self.vocab * self.hidden
 
@@ -53,14 +53,20 @@ class Shape:
         return 2 * self.layers * self.kv_heads * self.head_dim * element
 
 
-CUDA_ONLY = {"f16", "fp8"}  # formats of weights that the CPU backend lacks
+CUDA_ONLY = {"f16", "fp8"}  # weight formats that the CPU backend does not support
 LLAMA_7B = Shape(32000, 4096, 11008, 32, 32, 32, 128)
 TINY = Shape(1000, 256, 688, 4, 4, 2, 64)
 
 
+def random_bf16(count: int) -> np.ndarray:
+    """Bits of bf16 numbers with random sign and mantissa and a magnitude between 1/64 and 1/32; the same on every
+    call."""
+    return np.random.default_rng(1).integers(0, 2**16, count, dtype=np.uint16) & 0x807F | 0x3C80
+
+
 def write_for_timing(shape: Shape, path: Path) -> List[str]:
-    """bf16 weights of random sign and mantissa. All layers lie at the same place in the file: what is timed is the copies
-    that a device makes of them. Returns the job's lines."""
+    """Writes random bf16 weights and returns the lines of a job. All layers share the same bytes of the file, because
+    only the device's copies of them are timed."""
     lines = [shape.line(), f"file {path}"]
     offset = 0
     places: Dict[str, int] = {}
@@ -68,7 +74,7 @@ def write_for_timing(shape: Shape, path: Path) -> List[str]:
         places[name] = offset
         offset += 2 * int(np.prod(size))
     if not path.exists() or path.stat().st_size != offset:
-        piece = np.random.default_rng(1).integers(0, 2**16, 1 << 22, dtype=np.uint16) & 0x807F | 0x3C80
+        piece = random_bf16(1 << 22)
         with open(path, "wb") as file:
             for at in range(0, offset // 2, piece.size):
                 piece[: offset // 2 - at].tofile(file)
@@ -82,7 +88,7 @@ def write_for_timing(shape: Shape, path: Path) -> List[str]:
 
 
 def from_safetensors(shape: Shape, path: Path) -> List[str]:
-    """The lines of a job on a safetensors file."""
+    """The lines of a job for a safetensors file."""
     import json
     import struct
 

@@ -1,5 +1,5 @@
-"""Shows that torch_llama computes a Llama: its steps through the static cache against full passes, without a cache, of the
-trainer's model (training/torch), which was written apart from it."""
+"""Checks that torch_llama computes a Llama. Its steps with the static cache are compared with full passes, without a
+cache, of the trainer's model (training/torch), which was written independently."""
 
 import sys
 from typing import Callable
@@ -33,7 +33,7 @@ def reference(model: TorchLlama):
 
 
 def separate(shape: Shape, layer: Layer) -> dict:
-    """A layer's weights by the names of a checkpoint."""
+    """A layer's weights by their names in a checkpoint."""
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"]
     parts = [*layer.qkv.split([q, kv, kv]), *layer.gate_up.split([shape.inner, shape.inner])]
@@ -43,8 +43,8 @@ def separate(shape: Shape, layer: Layer) -> dict:
 
 @torch.no_grad()
 def largest_difference(model: TorchLlama, prompt: int, prepare: Callable[[Step], Callable[[], None]]) -> float:
-    """Of logits, over the largest logit: after a prompt, after a token that follows it, and after the token that this step chose.
-    `prepare` makes of a step what is then run, and may run it."""
+    """The largest difference of logits, divided by the largest logit: after a prompt, after the next token, and after
+    the token that this step chose. `prepare` turns a step into a function that runs it, and may run the step itself."""
     full = reference(model)
     ids = model.random_ids(ROWS, prompt + 1)
     cache = model.random_cache(ROWS, prompt + 1 + SPARE)
@@ -55,7 +55,7 @@ def largest_difference(model: TorchLlama, prompt: int, prepare: Callable[[Step],
 
     prefill = Step(model, ids[:, :prompt].clone(), cache, 0)
     run = prepare(prefill)
-    cache.normal_()  # so that what decoding finds there is what `run` has written
+    cache.normal_()  # so that decoding reads only what `run` has written
     run()
     compare(prefill, ids[:, :prompt])
 
@@ -71,5 +71,5 @@ def largest_difference(model: TorchLlama, prompt: int, prepare: Callable[[Step],
 
 
 def relative_difference(got: torch.Tensor, want: torch.Tensor) -> float:
-    """NaN where any value is: it is within no bound."""
+    """NaN if any value is NaN; a NaN is within no bound."""
     return float((got.float() - want.float()).abs().max() / want.float().abs().max())

@@ -1,5 +1,6 @@
-"""A Llama for inference in plain PyTorch: fused projections, a static KV cache, every shape known beforehand, so that a step can
-be recorded as a CUDA graph or compiled. Our engine's speed is compared with it; models/torch_check.py shows that it is right."""
+"""A Llama for inference in plain PyTorch, with fused projections and a static KV cache. All shapes are known
+beforehand, so that a step can be captured as a CUDA graph or compiled. Our engine's speed is compared with it;
+models/torch_check.py checks that it is right."""
 
 import math
 from contextlib import nullcontext
@@ -10,12 +11,12 @@ import torch.nn.functional as F
 
 from .llama import Shape
 
-# PyTorch's kernel for attention. ANY: its own choice, which f32 and CPUs need.
+# PyTorch's attention kernels. With ANY, PyTorch selects one itself, which f32 and CPUs need.
 ANY, FLASH, CUDNN = "any", "flash", "cudnn"
 
 
 def attention_kernel(name: str) -> ContextManager:
-    """Within it attention runs by this kernel alone, or raises RuntimeError."""
+    """A context in which attention uses only this kernel, or raises RuntimeError."""
     if name == ANY:
         return nullcontext()
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -24,7 +25,7 @@ def attention_kernel(name: str) -> ContextManager:
 
 
 class Layer(NamedTuple):
-    """Weights; [outputs, inputs] where there are two dimensions."""
+    """The weights of a layer; matrices are [outputs, inputs]."""
 
     attention_norm: torch.Tensor
     qkv: torch.Tensor  # q's heads, then k's, then v's
@@ -42,7 +43,7 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def rope_tables(shape: Shape, device: str, dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
-    """cos and sin [context, 1, head_dim]; sin is negative in its first half, as rotate() wants it."""
+    """cos and sin [context, 1, head_dim]. The first half of sin is negated, as rotate() needs it."""
     half = torch.arange(0, shape.head_dim, 2, device=device).float() / shape.head_dim
     angles = torch.arange(shape.context, device=device).float()[:, None, None] / shape.theta**half
     cos = torch.cat((angles.cos(), angles.cos()), -1)
@@ -56,7 +57,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
-    """q [rows, heads, n, head_dim]; k, v [rows, kv_heads, tokens, head_dim]; causal: n = tokens, each looks back."""
+    """q [rows, heads, n, head_dim]; k, v [rows, kv_heads, tokens, head_dim]. With `causal`, n = tokens, and each token
+    attends to itself and those before it."""
     groups = q.shape[1] // k.shape[1]
     if hasattr(F, "scaled_dot_product_attention"):  # since PyTorch 2.0
         if groups == 1:
@@ -71,8 +73,9 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> t
 
 def block(x: torch.Tensor, h: torch.Tensor, layer: Layer, next_norm: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
           cos: torch.Tensor, sin: torch.Tensor, start: int, eps: float) -> Tuple[torch.Tensor, torch.Tensor]:
-    """One layer; x [rows, n, hidden], h the same normalised. It ends with the next layer's norm: so one compiled block has all
-    that a compiler can fuse, and one compilation serves every layer. Writes n tokens from `start` on into keys and values."""
+    """One layer; x [rows, n, hidden], and h is x normalised. The block ends with the norm of the next layer: so a
+    compiled block has all operations that a compiler can fuse, and one compilation serves all layers. Writes n tokens
+    from `start` on into keys and values."""
     rows, n, _ = x.shape
     kv_heads, head_dim = keys.shape[1], keys.shape[3]
     qkv = F.linear(h, layer.qkv).view(rows, n, -1, head_dim)
@@ -89,8 +92,8 @@ def block(x: torch.Tensor, h: torch.Tensor, layer: Layer, next_norm: torch.Tenso
 
 
 class TorchLlama:
-    """Random weights, made on the device, scaled so that activations keep their size. `block` may be replaced by a compiled
-    one."""
+    """A model of random weights, created on the device and scaled so that activations keep their magnitude. `block` may
+    be replaced by a compiled one."""
 
     def __init__(self, shape: Shape, device: str, dtype: torch.dtype) -> None:
         self.shape, self.device, self.dtype = shape, device, dtype
@@ -125,8 +128,8 @@ class TorchLlama:
 
     @torch.no_grad()
     def __call__(self, ids: torch.Tensor, cache: torch.Tensor, start: int) -> torch.Tensor:
-        """ids [rows, n] go on after `start` tokens in the cache: one token each, or a whole prompt from 0 on. Returns the logits
-        [rows, vocab] of the last one."""
+        """ids [rows, n] follow `start` tokens in the cache: one token per row, or a whole prompt with start = 0.
+        Returns the logits [rows, vocab] of the last token."""
         rows, n = ids.shape
         assert n == 1 or start == 0, "causal attention of several tokens starts at the first one"
         cos, sin = self.cos[start:start + n], self.sin[start:start + n]
@@ -139,8 +142,8 @@ class TorchLlama:
 
 
 class Step:
-    """A step on tensors that stay where they are, as a CUDA graph needs it. A decode step leaves the most likely token in `ids`,
-    as the next step's input, without the host."""
+    """A step on tensors with fixed addresses, as a CUDA graph needs them. A decode step writes the most likely token to
+    `ids`, the input of the next step, without the host."""
 
     def __init__(self, model: TorchLlama, ids: torch.Tensor, cache: torch.Tensor, start: int) -> None:
         self.model, self.ids, self.cache, self.start = model, ids, cache, start

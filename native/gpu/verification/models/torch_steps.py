@@ -1,4 +1,5 @@
-"""The steps of models/torch_llama that parts peer and peer_compiled time, and the check that they compute a Llama."""
+"""The steps of models/torch_llama that the parts peer and peer_compiled time, and the check that they compute a
+Llama."""
 
 import gc
 from contextlib import suppress
@@ -15,14 +16,14 @@ from .torch_llama import Step, TorchLlama, attention_kernel
 
 SAMPLES = {"cuda": 30, "cpu": 3}
 CHECKED = Shape(vocab=1000, hidden=256, inner=688, layers=2, heads=2, kv_heads=2, head_dim=128)  # heads as in LLAMA_7B
-BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # seen on CPUs: 1e-6 and 1e-2
+BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # differences on CPUs are 1e-6 and 1e-2
 
 
 class Case(NamedTuple):
     name: str
     rows: int
-    tokens: int  # that a row goes on by
-    context: int  # tokens of a row, those included
+    tokens: int  # new tokens per row
+    context: int  # tokens of a row, including the new ones
 
 
 DECODE = [Case(f"decode {rows} {SHARED} {OWN}", rows, 1, SHARED + OWN) for rows in (1, 32)]
@@ -44,7 +45,7 @@ def prepare(part: Part, step: Step) -> Callable[[], None]:
 
 
 def check(part: Part, shape: Shape, kernel: str, dtype: torch.dtype) -> None:
-    """Steps through the cache, prepared as those that are timed, against full passes without one."""
+    """Compares steps with the cache, prepared like the timed steps, with full passes without a cache."""
     model = TorchLlama(shape, part.device, dtype)
     prompt = SHARED + OWN - 1 if part.cuda else 13
     with attention_kernel(kernel):
@@ -70,7 +71,7 @@ def time_case(part: Part, model: TorchLlama, case: Case, kernel: str, kind: str,
 
 
 def free_memory() -> None:
-    gc.collect()  # a graph and what it holds
+    gc.collect()  # frees a graph and its tensors
     if torch.cuda.is_available():
-        with suppress(RuntimeError):  # on a device in error, which the next use of it tells
+        with suppress(RuntimeError):  # the device has failed; the next use of it reports the error
             torch.cuda.empty_cache()

@@ -1,12 +1,12 @@
-"""Whole steps with the tree's attention, with plain paged attention, and with what the cost rule chooses (docs/adr/0015): where they
-cross is for these figures to say. Part kernels times the kernels by themselves."""
+"""Times whole steps with shared attention, with plain paged attention, and with the one that the cost rule chooses
+(docs/adr/0015), to find where one becomes faster than the other. Part kernels times the attention kernels alone."""
 
 from ..bench_steps import time_steps
 from ..cases import OWN, SHARED
 from ..floors import BF16
 from ..part import Part, Skipped, main
 
-# Rows, shared tokens, own tokens: from a prompt hardly longer than a chunk, where sharing saves least.
+# Rows, shared tokens, own tokens. The first prompts are as short as a chunk, where sharing saves least.
 CASES = [(2, 64, 192), (8, 64, 192), (2, SHARED, OWN), (32, SHARED, OWN), (128, SHARED, OWN), (350, SHARED, OWN)]
 
 

@@ -1,5 +1,5 @@
-"""The programs that the other parts run: those that were carried along, if they are of these sources and this machine can load
-them, else built here with CMake."""
+"""Provides the programs that the other parts run. Uses the prepared ones if they were built from these sources and this
+machine can load them; otherwise builds them here with CMake."""
 
 import os
 import shutil
@@ -31,18 +31,18 @@ def run(part: Part) -> None:
 
 def build(part: Part) -> None:
     environment = with_nvcc() if part.cuda else None
-    part.program(["cmake", "-S", NATIVE, "-B", part.build_dir, *options(part)], limit=part.left(), env=environment)
+    part.program(["cmake", "-S", NATIVE, "-B", part.build_dir, *options(part)], limit=part.seconds_left(), env=environment)
     targets = list(CUDA_TARGETS if part.cuda else CPU_TARGETS)
     if not tests_are_configured(part.build_dir):
         targets = [target for target in targets if "test" not in target]
-        part.fail("tests", f"doctest's header is not installed (Debian: doctest-dev), nor at {DOCTEST}: run native/gpu/prepare "
-                  "where it is and carry native/build/carried along")
-    part.program(["cmake", "--build", part.build_dir, "--parallel", os.cpu_count(), "--target", *targets], limit=part.left(),
+        part.fail("tests", f"doctest's header is not installed (Debian: doctest-dev), nor is it at {DOCTEST}: run "
+                  "native/gpu/prepare on a machine that has it, and copy native/build/carried to this one")
+    part.program(["cmake", "--build", part.build_dir, "--parallel", os.cpu_count(), "--target", *targets], limit=part.seconds_left(),
                  env=environment)
 
 
 def options(part: Part) -> list:
-    """A folder that is configured already keeps what was chosen there."""
+    """CMake's options. A folder that is already configured keeps its build type, generator and CUDA setting."""
     chosen = ["-DAPAR_TESTS=ON"]
     if part.cuda:
         chosen += ["-DAPAR_CUDA=ON", "-DAPAR_CUDA_DEVICE_TESTS=ON"]
@@ -60,14 +60,14 @@ def options(part: Part) -> list:
 
 
 def with_nvcc() -> dict:
-    """The environment for CMake: a toolkit need not be on the PATH."""
+    """The environment for CMake, also if the CUDA toolkit is not on the PATH."""
     if os.environ.get("CUDACXX") or shutil.which("nvcc"):
         return dict(os.environ)
     for home in filter(None, [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]):
         nvcc = Path(home) / "bin/nvcc"
         if nvcc.exists():
             return {**os.environ, "CUDACXX": str(nvcc)}
-    raise Failed("there is no nvcc: not on the PATH, not in /usr/local/cuda/bin; CUDACXX may name it")
+    raise Failed("there is no nvcc on the PATH or in /usr/local/cuda/bin; set CUDACXX to its path")
 
 
 def tests_are_configured(build_dir: Path) -> bool:

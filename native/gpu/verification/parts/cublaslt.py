@@ -1,4 +1,4 @@
-"""cuBLASLt's products of long prompts (docs/adr/0014) against the host's."""
+"""Tests the products of cuBLASLt for long prompts (docs/adr/0014) against the host's."""
 
 from ..diagnosis import Diagnosis
 from ..environments import environment_of

@@ -1,5 +1,5 @@
-"""What the device reaches at most, measured by PyTorch in a process of its own: bytes/s of a copy (read and written), FLOP/s of a
-bf16 product. Where PyTorch cannot, what is assumed of the device, marked so."""
+"""Measures the device's highest rates with PyTorch in its own process: bytes/s of a copy (read and written), and FLOP/s
+of a bf16 product. If PyTorch cannot measure them, rates are assumed for the device and marked `assumed`."""
 
 import json
 import sys
@@ -9,34 +9,34 @@ from ..machine import gpu_of
 from ..part import NATIVE, Failed, OutOfTime, Part, Skipped, main
 
 CASE = "ceilings"
-COPIED = 1 << 31  # bytes, many times the cache
+COPIED = 1 << 31  # bytes; many times the size of the cache
 SIDE = 8192  # of the matrices
 SAMPLES = 20
 MEASURE_SECONDS = 20
-WORDS = 300  # of a failure: its end says why
-END_SECONDS = 2  # kept back for saying what is assumed
+MAX_CHARACTERS = 300  # of a failure's output: its end has the reason
+END_SECONDS = 2  # reserved for reporting the assumed rates
 
 
 def run(part: Part) -> None:
     if not part.cuda:
-        raise Skipped("the floors are a GPU's")
+        raise Skipped("floors are measured on a GPU")
     found: dict = {}
     try:
         program = [sys.executable, "-c", "from verification.parts.floors import measure; measure()"]
-        part.results(program, found.update, cwd=NATIVE / "gpu", limit=max(min(MEASURE_SECONDS, part.left() - END_SECONDS), 1))
+        part.results(program, found.update, cwd=NATIVE / "gpu", limit=max(min(MEASURE_SECONDS, part.seconds_left() - END_SECONDS), 1))
         if not found:
             raise Failed("nothing was printed")
     except (Failed, OutOfTime) as failure:
         name = gpu_of(part).get("gpu", "unknown")
         known = assumed(name)
         if known is None:
-            raise Skipped(f"not measured, and nothing is known of {name}: {str(failure)[-WORDS:]}") from None
-        found = {**known, "gpu": name, "why": str(failure)[-WORDS:]}
+            raise Skipped(f"not measured, and no rates are known for {name}: {str(failure)[-MAX_CHARACTERS:]}") from None
+        found = {**known, "gpu": name, "why": str(failure)[-MAX_CHARACTERS:]}
     part.result(CASE, **found)
 
 
 def measure() -> None:
-    """Prints what `run` hands on."""
+    """Prints the rates, which `run` adds to the results."""
     import torch
 
     from ..torch_timing import median_seconds

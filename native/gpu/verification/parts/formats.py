@@ -1,4 +1,4 @@
-"""Smaller weights and a smaller KV cache, where they should pay most: one row, and 32."""
+"""Times smaller weights and a smaller KV cache at 1 and 32 rows, where they should help most."""
 
 from ..bench_steps import time_steps
 from ..cases import OWN, SHARED
@@ -14,7 +14,7 @@ def run(part: Part) -> None:
             with part.attempt(format.name):
                 time_steps(part, format, CASES)
         else:
-            part.skip(format.name, "it is for CUDA devices")
+            part.skip(format.name, "only CUDA devices support it")
 
 
 if __name__ == "__main__":

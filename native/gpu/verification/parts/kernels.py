@@ -1,4 +1,4 @@
-"""Attention and matrix products by themselves, at several numbers of rows."""
+"""Times attention and matrix products alone, at several numbers of rows."""
 
 from ..bench_kernels import time_kernels
 from ..part import Part, Skipped, main
@@ -9,7 +9,7 @@ ROWS = [1, 4, 8, 16, 32, 64, 128, 384, 512, 2048]
 
 def run(part: Part) -> None:
     if not part.cuda:
-        raise Skipped("kernels are timed on a GPU; the emulator's time says nothing")
+        raise Skipped("kernels are timed only on a GPU")
     for sharing in ("shared", "plain"):
         time_kernels(part, ["attention", sharing, *ATTENTION_ROWS])
     wgmma = part.earlier("wgmma", "end")

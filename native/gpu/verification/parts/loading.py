@@ -1,5 +1,5 @@
-"""How long a checkpoint of real size takes to open, from a file that is not in memory and from one that is, beside reading that
-file. The file is made here and removed."""
+"""Times opening a checkpoint of realistic size, from a file that is not in the page cache and from one that is, and
+reading the same file. The file is created here and removed."""
 
 import json
 import os
@@ -11,14 +11,14 @@ from typing import Optional
 
 import numpy as np
 
-from ..models.llama import TINY, Shape, from_safetensors
+from ..models.llama import TINY, Shape, from_safetensors, random_bf16
 from ..part import Failed, Part, Skipped, main
 
 LLAMA_1B = Shape(vocab=32000, hidden=2048, inner=5632, layers=22, heads=32, kv_heads=4, head_dim=64)
 PIECE = 16 << 20  # bytes of a read or a write
-MOST_READ_SECONDS = 4  # a slow disk's rate is known by then
+MAX_READ_SECONDS = 4  # enough to measure the rate of a slow disk
 OPEN_SECONDS = 60
-LOOKED_AT = 64  # places of the file
+SAMPLED = 64  # positions of the file
 
 
 def run(part: Part) -> None:
@@ -31,9 +31,9 @@ def run(part: Part) -> None:
         began = time.perf_counter()
         size = write_checkpoint(shape, path, free)
         part.result("write", bytes=size, seconds=round(time.perf_counter() - began, 3), detail=True)
-        leave_memory(path)
+        drop_from_cache(path)
         read(part, path, "read, not in memory")
-        leave_memory(path)
+        drop_from_cache(path)
         open_model(part, shape, path, "open, not in memory")
         open_model(part, shape, path, "open, in memory")
         read(part, path, "read, in memory")
@@ -42,7 +42,7 @@ def run(part: Part) -> None:
 
 
 def write_checkpoint(shape: Shape, path: Path, free: int) -> int:
-    """A safetensors file of bf16 weights with random sign and mantissa, between 1/64 and 1/32. Returns its bytes."""
+    """Writes a safetensors file of random bf16 weights and returns its size in bytes."""
     tensors = {f"{name}.weight": size for name, size in shape.other_tensors().items()}
     for layer in range(shape.layers):
         tensors.update({f"model.layers.{layer}.{name}.weight": size for name, size in shape.layer_tensors().items()})
@@ -54,34 +54,34 @@ def write_checkpoint(shape: Shape, path: Path, free: int) -> int:
         raise Skipped(f"{end / 1e9:.1f} GB are needed in {path.parent}, {free / 1e9:.1f} are free")
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    piece = np.random.default_rng(1).integers(0, 2**16, PIECE // 2, dtype=np.uint16) & 0x807F | 0x3C80
+    piece = random_bf16(PIECE // 2)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for at in range(0, end, PIECE):
             file.write(memoryview(piece).cast("B")[:end - at])
         file.flush()
-        os.fsync(file.fileno())  # only what is written can leave memory
+        os.fsync(file.fileno())  # only written pages can be dropped from the page cache
     return path.stat().st_size
 
 
-def leave_memory(path: Path) -> None:
+def drop_from_cache(path: Path) -> None:
     with open(path, "rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def share_in_memory(path: Path) -> Optional[float]:
-    """Of places spread over the file; None where the file system does not say."""
+    """The share of positions, spread over the file, that are in the page cache; None if the file system cannot tell."""
     size, found = path.stat().st_size, 0
     with open(path, "rb", buffering=0) as file:
-        for number in range(LOOKED_AT):
+        for number in range(SAMPLED):
             try:
-                os.preadv(file.fileno(), [bytearray(1)], size * number // LOOKED_AT, os.RWF_NOWAIT)
+                os.preadv(file.fileno(), [bytearray(1)], size * number // SAMPLED, os.RWF_NOWAIT)
                 found += 1
             except BlockingIOError:
                 pass
             except OSError:
                 return None
-    return found / LOOKED_AT
+    return found / SAMPLED
 
 
 def read(part: Part, path: Path, case: str) -> None:
@@ -89,7 +89,7 @@ def read(part: Part, path: Path, case: str) -> None:
     buffer, total = bytearray(PIECE), 0
     began = time.perf_counter()
     with open(path, "rb", buffering=0) as file:
-        while time.perf_counter() - began < MOST_READ_SECONDS:
+        while time.perf_counter() - began < MAX_READ_SECONDS:
             count = file.readinto(buffer)
             if not count:
                 break
@@ -100,8 +100,8 @@ def read(part: Part, path: Path, case: str) -> None:
 
 
 def open_model(part: Part, shape: Shape, path: Path, case: str) -> None:
-    """Seconds as the program takes them, from the mapped file to a model that can run; `process_seconds` from its start to its
-    end."""
+    """Adds the program's own time from the mapped file to a model that can run, and `process_seconds`, the time of the
+    whole process."""
     in_memory = share_in_memory(path)
     job = from_safetensors(shape, path) + ["dtype bf16", f"device {part.device}", "seconds 0.05", "decode 1 16 4"]
     lines = {}

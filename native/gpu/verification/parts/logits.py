@@ -1,4 +1,5 @@
-"""Logits of a random Llama against the trainer's plain PyTorch model in float32, on the same weights."""
+"""Compares the logits of a random Llama with those of the trainer's plain PyTorch model in float32, on the same
+weights."""
 
 import sys
 
@@ -10,16 +11,16 @@ from .peer import import_torch
 
 SHAPE = Shape(vocab=1000, hidden=512, inner=1376, layers=4, heads=8, kv_heads=4, head_dim=64, context=512)
 TOKENS = 200
-# Largest difference over the largest logit; PyTorch computes with the weights as the format keeps them. f32: the order of
-# sums. Else: what enters a linear layer, keys and values are rounded to 8 bits (2^-9) in every layer; on the CPU int8 and
-# int4 round inputs to integers of 8 bits.
+# Bounds of the largest difference, divided by the largest logit. PyTorch computes with the weights as rounded by the
+# format. f32 differs by the order of sums. In the other formats the inputs of linear layers, keys and values are
+# rounded to 8 significant bits (2^-9) in every layer; on the CPU, int8 and int4 round inputs to 8-bit integers.
 BOUNDS = {"f32": 1e-4, "bf16": 3e-2, "f16": 3e-2, "fp8": 3e-2, "int8": 0.1, "int4": 0.1}
 GROUP = 32
 
 
 def kept(weight, dtype: str):
-    """A linear layer's weights as the format keeps them: one scale (f16) per 32 inputs; the group's largest weight is 127 steps,
-    or -8 (native/ops/cpu/packed.cpp, native/ops/cuda/gemm/weight_tiles.cpp)."""
+    """A linear layer's weights as rounded by the format. int8 and int4 have one scale (f16) per 32 inputs, and the
+    group's largest weight becomes 127 or -8 (native/ops/cpu/packed.cpp, native/ops/cuda/gemm/weight_tiles.cpp)."""
     if dtype == "f16":
         return weight.half().float()
     if dtype == "fp8":
@@ -49,7 +50,8 @@ def run(part: Part) -> None:
                     head_dim=SHAPE.head_dim, rms_norm_eps=SHAPE.eps, rope_theta=SHAPE.theta,
                     max_position_embeddings=SHAPE.context, tie_word_embeddings=False)
     model = LlamaForCausalLM(config)
-    # Wide enough that attention is far from even; exact in bf16, so that every format starts from the same weights.
+    # Large enough weights that attention is far from uniform, and exact in bf16, so that all formats start from the
+    # same weights.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" not in name:
@@ -61,7 +63,7 @@ def run(part: Part) -> None:
     exact = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for dtype, bound in BOUNDS.items():
         if not part.cuda and dtype in CUDA_ONLY:
-            part.skip(dtype, f"{dtype} weights are for CUDA devices")
+            part.skip(dtype, f"only CUDA devices support {dtype} weights")
             continue
         with part.attempt(dtype):
             with torch.no_grad():

@@ -1,5 +1,5 @@
-"""Every kernel against its twin on the host, whole models and trees against the CPU backend, bit by bit alone and together; steps
-without graphs, recorded and replayed; the branching invariant."""
+"""Tests every kernel against its host version, whole models and trees against the CPU backend, the bits of rows alone
+and with other rows, steps without graphs, captured and replayed, and the branching invariant."""
 
 from ..diagnosis import Diagnosis
 from ..environments import environment_of
@@ -12,9 +12,9 @@ DIAGNOSIS_SECONDS = 60
 
 def run(part: Part) -> None:
     smoke = part.earlier("smoke", "end")
-    shown = smoke is not None and smoke["result"] == "ok"
+    smoke_passed = smoke is not None and smoke["result"] == "ok"
     diagnosis = Diagnosis(part, DIAGNOSIS_SECONDS)
-    for test in PARITY_TESTS if shown else [SMOKE_TEST, *PARITY_TESTS]:
+    for test in PARITY_TESTS if smoke_passed else [SMOKE_TEST, *PARITY_TESTS]:
         environment = environment_of("parity", test)
         with part.attempt(test):
             run_test(part, test, CASE_SECONDS, environment, diagnosis.of(test, environment))

@@ -1,6 +1,7 @@
-"""Plain PyTorch on the same shape: models/torch_llama in bf16, whole steps as CUDA graphs that feed the chosen token back, a
-batch whose rows hold a context each. Then decoding compiled by torch.compile, in a process of its own (parts/peer_compiled.py):
-a compiler that hangs costs nothing else. A case may have several lines; its fastest one is the peer."""
+"""Times plain PyTorch on the same shape: models/torch_llama in bf16, with whole steps as CUDA graphs that feed the
+chosen token back, and a batch whose rows each have their own context. Then times decoding compiled by torch.compile in
+its own process (parts/peer_compiled.py), so that a compiler which hangs does not affect the rest. A case may have
+several lines; the fastest is the peer."""
 
 import os
 import sys
@@ -9,8 +10,8 @@ from typing import Callable, ContextManager
 
 from ..part import NATIVE, Failed, Part, Skipped, main
 
-LEAST_COMPILE_SECONDS = 45  # with less left, the process that compiles is not begun
-END_SECONDS = 2  # kept back from it
+MIN_COMPILE_SECONDS = 45  # with less time left, the process that compiles is not started
+END_SECONDS = 2  # reserved for the end of this part
 
 
 def run(part: Part) -> None:
@@ -26,7 +27,7 @@ def run(part: Part) -> None:
     if part.cuda:
         try:
             time_steps(part, model, CUDNN, "sdpa+cuda-graph, cudnn", lambda case: nullcontext())
-        except Exception as failure:  # a second try: flash alone is a peer too
+        except Exception as failure:  # optional, because the results with flash attention are a valid peer
             part.skip("attention by cuDNN", f"{type(failure).__name__}: {failure}"[:600])
     del model
     torch_steps.free_memory()
@@ -49,7 +50,7 @@ def time_steps(part: Part, model, kernel: str, kind: str, attempt: Callable[[str
     from ..models import torch_steps
 
     torch_steps.check(part, torch_steps.CHECKED, kernel, torch.bfloat16)
-    prefill = torch_steps.PREFILL if part.cuda else torch_steps.PREFILL[:1]  # a long one takes a CPU seconds
+    prefill = torch_steps.PREFILL if part.cuda else torch_steps.PREFILL[:1]  # a long prefill takes seconds on a CPU
     for case in torch_steps.DECODE + prefill:
         with attempt(case.name):
             torch_steps.time_case(part, model, case, kernel, kind)
@@ -57,20 +58,21 @@ def time_steps(part: Part, model, kernel: str, kind: str, attempt: Callable[[str
 
 
 def compiled_decode(part: Part) -> None:
-    seconds = part.left() - END_SECONDS
-    if seconds < LEAST_COMPILE_SECONDS:
-        return part.skip("compiled", f"{seconds:.0f} s are left, {LEAST_COMPILE_SECONDS} needed")
+    seconds = part.seconds_left() - END_SECONDS
+    if seconds < MIN_COMPILE_SECONDS:
+        return part.skip("compiled", f"{seconds:.0f} s are left, {MIN_COMPILE_SECONDS} needed")
     command = [sys.executable, "-m", "verification.parts.peer_compiled", part.name, "--device", part.device, "--build-dir",
                part.build_dir, "--seconds", seconds, "--earlier", os.devnull]
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(part.build_dir / "inductor")}
     try:
         part.results(command, lambda line: pass_on(part, line), limit=seconds, cwd=NATIVE / "gpu", env=environment)
-    except Failed as failure:  # PyTorch's compiler is not what is verified
+    except Failed as failure:  # a failure of PyTorch's compiler is not a failure of this backend
         part.skip("compiled", str(failure))
 
 
 def pass_on(part: Part, line: dict) -> None:
-    """A line of the process that compiles. Of its end only a reason to skip matters: failed cases have their own lines."""
+    """Adds a line of the process that compiles. Of its last line only the reason of a skip is used: failed cases have
+    their own lines."""
     case, fields = line["case"], {key: value for key, value in line.items() if key not in ("part", "case")}
     if case == "end":
         if line["result"] == "skipped":

@@ -1,12 +1,13 @@
-"""Part peer's decode steps with their layers compiled by torch.compile, the whole step a CUDA graph as before: first as the
-compiler does it at once, then with products that it tunes. Run by part peer, in a process of its own."""
+"""Times the decode steps of part peer with layers compiled by torch.compile; the whole step is a CUDA graph as before.
+The first mode is the compiler's default, the second one tunes matrix products. Part peer runs this in its own
+process."""
 
 from ..part import Failed, Part, Skipped, main
 from .peer import import_torch
 
-# By torch.compile's mode. Without the compiler's own graphs: ours is around the whole step.
+# The kind by torch.compile's mode. Both are without the compiler's own graphs, because ours contains the whole step.
 KINDS = {"default": "compiled", "max-autotune-no-cudagraphs": "compiled, max-autotune"}
-LEAST_SECONDS = 12  # with less left, nothing more is compiled
+MIN_SECONDS = 12  # with less time left, nothing more is compiled
 
 
 def run(part: Part) -> None:
@@ -20,7 +21,7 @@ def run(part: Part) -> None:
     model = torch_steps.new_model(part)
     for mode in KINDS if part.cuda else ["default"]:
         for case in torch_steps.DECODE:
-            if part.left() < LEAST_SECONDS:
+            if part.seconds_left() < MIN_SECONDS:
                 raise Skipped(f"no time left for {case.name} in mode {mode}")
             with part.attempt(case.name):
                 compile_block(model, case, kernel, mode)
@@ -29,14 +30,15 @@ def run(part: Part) -> None:
 
 
 def compile_block(model, case, kernel: str, mode: str) -> None:
-    """One compilation serves all layers. Raises Failed where a compiled step has other logits than a plain one."""
+    """Compiles one block for all layers. Raises Failed if the logits of a compiled step differ from those of a plain
+    one."""
     import torch
 
     from ..models.torch_check import relative_difference
     from ..models.torch_llama import attention_kernel, block
     from ..models.torch_steps import BOUNDS, new_step
 
-    torch._dynamo.reset()  # else a second number of rows is compiled for any
+    torch._dynamo.reset()  # otherwise the second number of rows is compiled with a dynamic shape
     step = new_step(model, case)
     logits = []
     with attention_kernel(kernel):

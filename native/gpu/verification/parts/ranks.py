@@ -1,5 +1,6 @@
-"""A model shared by several devices (docs/adr/0011), as far as one GPU can show it: one rank over NCCL against the device
-alone. On the CPU: several ranks of the CPU backend, and of emulated devices with NCCL played within the process."""
+"""Tests a model that several devices share (docs/adr/0011), as far as this is possible with one GPU: one rank over NCCL
+against the device without ranks. On the CPU: several ranks of the CPU backend, and of emulated devices with a simulated
+NCCL."""
 
 import os
 
@@ -27,19 +28,20 @@ def run(part: Part) -> None:
                 part.program([part.programs / "test" / name])
                 part.result(name, result="ok", on="cpu")
         run_test(part, RANKS_TEST, CASE_SECONDS)
-        raise Skipped("NCCL connects GPUs; what runs without one has passed")
+        raise Skipped("NCCL needs GPUs; the tests that need none have passed")
     environment = environment_of("ranks", RANKS_TEST)
     if not environment:
-        raise Skipped("NCCL was not found: name its libnccl.so.2 in APAR_NCCL_LIBRARY")
+        raise Skipped("NCCL was not found: set APAR_NCCL_LIBRARY to the path of libnccl.so.2")
     run_test(part, RANKS_TEST, CASE_SECONDS, environment, Diagnosis(part, 25).of(RANKS_TEST, environment))
     with part.attempt("logits of one rank over NCCL"):
         same_logits(part, environment)
-    # What handing calls to a rank's thread, the gather and the sum cost: beside part steps' of the same size.
+    # The cost of passing calls to a rank's thread, of the gather and of the sum, compared with the same steps of part
+    # steps.
     time_steps(part, BF16, [f"decode {rows} {SHARED} {OWN}" for rows in (1, 32)], environment, job=["devices 0"], ranks=1)
 
 
 def same_logits(part: Part, environment: dict) -> None:
-    """One rank has the bits of the device alone: what is gathered and added up is one part."""
+    """One rank must have the same bits as the device without ranks: it gathers and adds a single partial result."""
     weights = part.build_dir / "ranks.bin"
     ids = " ".join(str(token * 37 % SHAPE.vocab) for token in range(TOKENS))
     job = write_for_timing(SHAPE, weights) + ["dtype bf16", "device cuda", f"path {TOKENS} {ids}"]
@@ -50,7 +52,7 @@ def same_logits(part: Part, environment: dict) -> None:
         logits.append(np.frombuffer(raw, dtype="<f4"))
     weights.unlink()
     if not np.array_equal(logits[0].view(np.uint32), logits[1].view(np.uint32)):
-        raise Failed("one rank over NCCL has other logits than the device alone")
+        raise Failed("one rank over NCCL has other logits than the device without ranks")
     part.result("logits of one rank over NCCL", result="the same bits", values=int(logits[0].size))
 
 

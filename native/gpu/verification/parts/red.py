@@ -1,4 +1,4 @@
-"""What was red in an earlier phase, once more, with all that can be said about it."""
+"""Runs the tests that failed in an earlier phase again, with a full diagnosis."""
 
 from typing import Dict, List, Tuple
 
@@ -13,11 +13,11 @@ DIAGNOSIS_SECONDS = 70  # of one case
 
 def run(part: Part) -> None:
     if part.earlier("parity", "end") is None:
-        raise Skipped("phase 1 left no results on this machine")
-    red = red_cases(part.earlier_lines)
-    if not red:
-        raise Skipped("no test was red")
-    for origin, test, case in red:
+        raise Skipped("there are no results of phase 1 on this machine")
+    failed = failed_cases(part.earlier_lines)
+    if not failed:
+        raise Skipped("no test failed")
+    for origin, test, case in failed:
         name, environment = f"{test}: {case}", environment_of(origin, test)
         try:
             reason = left_out(run_case(part, test, case, CASE_SECONDS, environment))
@@ -25,10 +25,10 @@ def run(part: Part) -> None:
             part.fail(name, str(failure))
             Diagnosis(part, DIAGNOSIS_SECONDS).diagnose(test, case, str(failure), environment)
         else:
-            part.skip(name, reason) if reason else part.result(name, result="ok", why="it is right this time")
+            part.skip(name, reason) if reason else part.result(name, result="ok", why="it passed this time")
 
 
-def red_cases(lines: List[dict]) -> List[Tuple[str, str, str]]:
+def failed_cases(lines: List[dict]) -> List[Tuple[str, str, str]]:
     """(part, test, case) of every test case whose last result is a failure."""
     last: Dict[Tuple[str, str, str], bool] = {}
     for line in lines:

@@ -1,4 +1,5 @@
-"""Tokens drawn on the device at temperature 0.8, top_p 0.95: the kernel by itself, and whole steps beside greedy ones."""
+"""Times sampling on the device at temperature 0.8 and top_p 0.95: the kernel alone, and whole steps compared with
+greedy ones."""
 
 from ..bench_kernels import time_kernels
 from ..bench_steps import time_steps

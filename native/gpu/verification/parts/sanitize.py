@@ -1,5 +1,5 @@
-"""compute-sanitizer on the kernels' tests, as long as time is left: what green kernels do wrong without a wrong result. Whole models
-add no kernel."""
+"""Runs compute-sanitizer on the kernels' tests while there is time, to find errors that do not change results. Tests of
+whole models are not run, because they use no other kernels."""
 
 from ..diagnosis import sanitize
 from ..environments import environment_of
@@ -12,13 +12,13 @@ CLEAN = ("ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 0 hazards")
 
 def run(part: Part) -> None:
     if not part.cuda:
-        raise Skipped("compute-sanitizer watches a GPU; the emulator looks for races and bounds in part parity")
+        raise Skipped("compute-sanitizer needs a GPU; the emulator detects races and accesses out of bounds in part parity")
     todo = [(tool, test, case) for test in TESTS for case in list_cases(part, test) for tool in ("memcheck", "racecheck")]
     clean = 0
     for number, (tool, test, case) in enumerate(todo):
         name = f"{tool}, {test}: {case}"
         try:
-            said = sanitize(part, tool, test, case, environment_of("parity", test))
+            report = sanitize(part, tool, test, case, environment_of("parity", test))
         except OutOfTime:
             if not clean:
                 raise
@@ -29,13 +29,13 @@ def run(part: Part) -> None:
             if "not installed" in str(skipped) or "Device not supported" in str(skipped):
                 raise
             continue
-        if any(summary in said for summary in CLEAN):
+        if any(summary in report for summary in CLEAN):
             clean += 1
         else:
-            part.fail(name, said)
+            part.fail(name, report)
     part.result("clean", cases=clean)
     if not clean and not part.failed:
-        raise Skipped("not one case came to an end")
+        raise Skipped("no case finished")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The first seconds on a device: one product, one attention, one graph. With the programs that native/gpu/prepare built it comes
-before anything is built; without them part build runs it."""
+"""The first tests on a device: one product, one attention, one graph. They run before anything is built, with the
+programs that native/gpu/prepare built. Without these programs part parity runs them after the build."""
 
 from ..carried import carried_programs
 from ..part import Part, Skipped, main
@@ -10,9 +10,9 @@ CASE_SECONDS = 5
 
 def run(part: Part) -> None:
     if part.cuda and not part.given_programs:
-        part.programs = carried_programs()  # raises Skipped, saying why there are none
+        part.programs = carried_programs()  # raises Skipped with the reason if there are none
     elif not part.cuda and not (part.programs / "test/cuda" / SMOKE_TEST).exists():
-        raise Skipped("nothing is built yet: it runs in part parity")
+        raise Skipped("nothing is built yet: part parity runs the test")
     run_test(part, SMOKE_TEST, CASE_SECONDS)
 
 

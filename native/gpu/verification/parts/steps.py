@@ -1,4 +1,5 @@
-"""Steps of a Llama-7B shape in bf16, beside the floor that the device's bandwidth and product rate set."""
+"""Times steps of a Llama-7B shape in bf16 and compares them with the floor from the device's bandwidth and product
+rate."""
 
 from ..bench_steps import time_steps
 from ..cases import STANDARD_CASES

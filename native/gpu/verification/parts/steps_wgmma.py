@@ -1,4 +1,4 @@
-"""The same steps as in part steps, with Hopper's own matrix products."""
+"""Times the same steps as part steps with the matrix products of wgmma."""
 
 from ..bench_steps import time_steps
 from ..cases import STANDARD_CASES

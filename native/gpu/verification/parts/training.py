@@ -1,5 +1,5 @@
-"""Training steps of the trainer (training/torch), as its command line makes them, on one batch again and again: tokens per
-second, and what share of the device's product rate. The loss must fall."""
+"""Times training steps of the trainer (training/torch), configured as by its command line, on the same batch
+repeatedly: tokens per second, and the share of the device's product rate. The loss must fall."""
 
 import json
 import math
@@ -22,13 +22,13 @@ WARM_UPS, STEPS = 3, 6
 
 class Task(NamedTuple):
     shape: Shape
-    tokens: int  # of a sequence
-    sequences: List[int]  # of a batch: the first number that fits
-    rate: float  # of learning; AdamW's first steps are this large in every weight, so a wide model needs a small one
+    tokens: int  # per sequence
+    sequences: List[int]  # per batch; the first number that fits into memory is used
+    rate: float  # learning rate; small for a wide model, because AdamW's first steps change every weight by this much
 
 
-# The trainer keeps every layer's attention weights for the backward pass: 23 GB a sequence of 2,048 tokens, beside 18 GB for
-# weights, gradients and AdamW. Two fit into 80 GB.
+# The trainer keeps the attention weights of all layers for the backward pass: 23 GB per sequence of 2,048 tokens, in
+# addition to 18 GB for weights, gradients and AdamW. Two sequences fit into 80 GB.
 ON_CUDA = Task(LLAMA_1B, 2048, [2, 1], 1e-4)
 ON_CPU = Task(Shape(vocab=500, hidden=64, inner=128, layers=2, heads=4, kv_heads=2, head_dim=16), 48, [2], 3e-3)
 
@@ -42,7 +42,7 @@ def run(part: Part) -> None:
     with tempfile.TemporaryDirectory(dir=part.build_dir) as name:
         folder = Path(name)
         write_shards(folder / "data", task)
-        with made_on(torch, part.device):
+        with created_on(torch, part.device):
             trainer = train.Run(train.parse_arguments(arguments(task, folder, part.device)))
         for sequences in task.sequences:
             try:
@@ -53,7 +53,7 @@ def run(part: Part) -> None:
             part.skip(f"{sequences} sequences", f"out of memory: {why}")
             trainer.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
-    raise Skipped("not one sequence fits into the device's memory")
+    raise Skipped("not even one sequence fits into the device's memory")
 
 
 def arguments(task: Task, folder: Path, device: str) -> List[str]:
@@ -65,13 +65,14 @@ def arguments(task: Task, folder: Path, device: str) -> List[str]:
     return ["--untied", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
 
 
-def made_on(torch, device: str):
-    """Weights are drawn where they are used: a host takes long for a billion of them. Before PyTorch 2.0 they are moved there."""
+def created_on(torch, device: str):
+    """A context that creates weights on the device, because a host takes long for a billion random numbers. Before
+    PyTorch 2.0 weights are created on the host and copied."""
     return torch.device(device) if hasattr(torch.device, "__enter__") else nullcontext()
 
 
 def write_shards(folder: Path, task: Task) -> None:
-    """Random tokens, in the trainer's format (training/torch/apar_train/shards.py)."""
+    """Writes random tokens in the trainer's format (training/torch/apar_train/shards.py)."""
     rows, tokens = task.sequences[0], task.tokens
     ids = np.random.default_rng(1).integers(0, task.shape.vocab, rows * tokens)
     meta = {"format": "apar-shards", "version": 1, "tokens": "uint16", "vocab_size": task.shape.vocab, "bos": 1, "eos": 2,
@@ -116,8 +117,8 @@ def time_steps(part: Part, torch, trainer, task: Task, sequences: int) -> None:
 
 
 def flop(task: Task, tokens: int) -> float:
-    """What a step must do: a multiplication and an addition, forward and twice backward, for each weight and token, and for
-    scores and values of the causal half."""
+    """The operations of a step: a multiplication and an addition for each weight and token, and for the scores and
+    values of the causal half; once in the forward pass and twice in the backward pass."""
     shape = task.shape
     return 6.0 * tokens * (shape.linear_weights() + shape.layers * shape.heads * shape.head_dim * task.tokens)
 

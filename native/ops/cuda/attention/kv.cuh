@@ -6,15 +6,17 @@
 
 namespace apar::cuda {
 
-// A chunk's keys and values in shared memory, and the operands of attention_mma.cu out of them. A format says
-//   kRowBytes, kScaleBytes   of a token's keys (or values) there, and of its KvScale
+// A chunk's keys and values in shared memory, and how attention/mma.cu loads its operands from them. Each
+// format has
+//   kRowBytes, kScaleBytes   bytes of a token's keys (or values) in shared memory, and of its KvScale
 //   kLoadTokens              tokens of one load
-//   Scales                   what a lane needs of the chunk's scales
+//   Scales                   the scales of the chunk that a lane needs
 //   load_keys                b[i]: elements 16 step ... + 15 of tokens token + 8 i ... + 7
 //   load_values              b[i][half]: elements 16 dims + 8 half ... + 7 of tokens token + 16 i ... + 15
-// and both formats' operands stand for the same numbers, bf16, in the same order.
+// The operands of both formats represent the same numbers, in bf16 and in the same order.
 
-// An odd number of 16-byte pieces from row to row: eight rows of a matrix then lie in different banks.
+// The stride of rows is an odd number of 16-byte pieces, so that eight rows of a matrix lie in different
+// banks.
 constexpr int padded_row_bytes(int bytes) {
   return (bytes / kCopyBytes | 1) * kCopyBytes;
 }
@@ -46,8 +48,8 @@ struct Bf16Kv {
   }
 };
 
-// A matrix of 16-bit columns holds eight tokens' 16 elements, d and d + 8 in one column: the lower bytes of a
-// lane's word are of one operand, the upper ones of the other.
+// A matrix of 16-bit columns holds 16 elements of eight tokens, with elements d and d + 8 in one column. So
+// the lower bytes of a lane's word belong to one operand and the upper bytes to the other.
 template <int kHeadDim>
 struct Fp8Kv {
   static constexpr int kDim = kHeadDim;
@@ -56,11 +58,11 @@ struct Fp8Kv {
   static constexpr int kScaleBytes = sizeof(KvScale);
   static constexpr int kLoadTokens = 32;
 
-  // Of every eight tokens the numbers that both halves of the lane's words are multiplied with.
+  // For every eight tokens: the pair of factors for the two halves of the lane's words.
   struct Scales {
     uint32_t pair[kChunkTokens / 8];
   };
-  // A lane's words are of one token's keys, but of two tokens' values.
+  // A lane's word holds keys of one token, but values of two tokens.
   __device__ static Scales key_scales(const unsigned char* scales, int lane) {
     Scales result;
 #pragma unroll

@@ -4,28 +4,28 @@
 
 namespace apar::cuda {
 
-// A partial softmax: `sum` over some tokens of 2^(score - max) * value, `total` of 2^(score - max). Kernels
-// that fold and the kernel that merges must round alike, so the operations are spelled out: the compiler may
-// not fuse others.
+// A partial softmax over some tokens: `sum` adds 2^(score - max) * value, `total` adds 2^(score - max).
+// Kernels that fold partial results and the kernel that merges them must round alike. So the operations are
+// written as intrinsics, and the compiler cannot fuse them differently.
 
-__device__ inline float part_weight(float max, float common_max) {
+__device__ inline float partial_weight(float max, float common_max) {
   return max == -INFINITY ? 0.0f : exp2f(max - common_max);
 }
-__device__ inline float part_sum(float sum, float weight, float other, float other_weight) {
+__device__ inline float merged_sum(float sum, float weight, float other, float other_weight) {
   return fmaf(other, other_weight, __fmul_rn(sum, weight));
 }
 
 // One element of a partial result.
-struct PartValue {
+struct PartialValue {
   float max = -INFINITY;
   float total = 0;
   float sum = 0;
 
-  __device__ void fold(const PartValue& next) {
+  __device__ void fold(const PartialValue& next) {
     const float common = fmaxf(max, next.max);
-    const float weight = part_weight(max, common), next_weight = part_weight(next.max, common);
-    total = part_sum(total, weight, next.total, next_weight);
-    sum = part_sum(sum, weight, next.sum, next_weight);
+    const float weight = partial_weight(max, common), next_weight = partial_weight(next.max, common);
+    total = merged_sum(total, weight, next.total, next_weight);
+    sum = merged_sum(sum, weight, next.sum, next_weight);
     max = common;
   }
 };

@@ -1,5 +1,5 @@
-// Attention on the tensor cores, keys and values in bf16 or fp8, f32 sums: a block takes one item of the work
-// list and one KV head after another, a warp 16 of its query vectors.
+// Attention on the tensor cores, with keys and values in bf16 or fp8 and sums in f32. A block computes one
+// pair of a work item and a KV head after another; each warp computes 16 of its query vectors.
 #include "ops/cuda/attention/math.cuh"
 #include "ops/cuda/attention/task.cuh"
 
@@ -9,7 +9,8 @@ namespace {
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr int kTokenBlocks = kChunkTokens / 8;
 
-// What a thread holds of its warp's 16 queries: rows g and g + 8 of the accumulators (intrinsics.cuh).
+// A thread's share of the partial result of its warp's 16 queries: rows g and g + 8 of the accumulators
+// (intrinsics.cuh).
 template <int kDim>
 struct Partial {
   float sums[kDim / 8][4];
@@ -28,16 +29,16 @@ struct Partial {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float common = fmaxf(max[half], next.max[half]);
-      weight[half] = part_weight(max[half], common);
-      next_weight[half] = part_weight(next.max[half], common);
-      total[half] = part_sum(total[half], weight[half], next.total[half], next_weight[half]);
+      weight[half] = partial_weight(max[half], common);
+      next_weight[half] = partial_weight(next.max[half], common);
+      total[half] = merged_sum(total[half], weight[half], next.total[half], next_weight[half]);
       max[half] = common;
     }
 #pragma unroll
     for (int block = 0; block < kDim / 8; ++block)
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        sums[block][i] = part_sum(sums[block][i], weight[i / 2], next.sums[block][i], next_weight[i / 2]);
+        sums[block][i] = merged_sum(sums[block][i], weight[i / 2], next.sums[block][i], next_weight[i / 2]);
   }
 };
 
@@ -50,7 +51,8 @@ __device__ inline float quad_sum(float value) {
   return value;
 }
 
-// The partial result of one chunk. `visible`: tokens of the chunk that each of the thread's two queries sees.
+// Computes the partial result of one chunk. `visible`: how many tokens of the chunk each of the thread's two
+// queries sees.
 template <class Kv, int kWarps>
 __device__ inline void attend_chunk(const Task<Kv, kWarps>& task, int chunk, const int (&visible)[2],
                                     Partial<Kv::kDim>& result) {
@@ -88,8 +90,8 @@ __device__ inline void attend_chunk(const Task<Kv, kWarps>& task, int chunk, con
   for (int block = 0; block < kTokenBlocks; ++block) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float low = part_weight(scores[block][2 * half], result.max[half]);
-      const float high = part_weight(scores[block][2 * half + 1], result.max[half]);
+      const float low = partial_weight(scores[block][2 * half], result.max[half]);
+      const float high = partial_weight(scores[block][2 * half + 1], result.max[half]);
       result.total[half] += low + high;
       weights[block / 2][block % 2 * 2 + half] = bf16_pair(low, high);
     }
@@ -111,9 +113,9 @@ __device__ inline void attend_chunk(const Task<Kv, kWarps>& task, int chunk, con
   }
 }
 
-// chunk: 0 when folded.
+// Writes a partial result to global memory. `chunk` is 0 when the item's chunks are folded.
 template <class Kv, int kWarps>
-__device__ inline void leave_partial(const Task<Kv, kWarps>& task, int chunk,
+__device__ inline void store_partial(const Task<Kv, kWarps>& task, int chunk,
                                      const Partial<Kv::kDim>& partial) {
   constexpr int kDim = Kv::kDim;
   const int lane = threadIdx.x % 32, group = task.args.shape.group();
@@ -121,14 +123,14 @@ __device__ inline void leave_partial(const Task<Kv, kWarps>& task, int chunk,
   for (int half = 0; half < 2; ++half) {
     const int query = threadIdx.x / 32 * kQueriesPerWarp + lane / 4 + 8 * half;
     if (query >= task.item.num_rows * group) continue;
-    const int32_t part = task.item.first_part + chunk * task.item.num_rows + query / group;
+    const int32_t index = task.item.first_partial + chunk * task.item.num_rows + query / group;
     const int64_t at =
-        static_cast<int64_t>(part) * task.args.shape.heads + task.kv_head * group + query % group;
+        static_cast<int64_t>(index) * task.args.shape.heads + task.kv_head * group + query % group;
     if (lane % 4 == 0) {
-      task.args.parts.scales[2 * at] = partial.max[half];
-      task.args.parts.scales[2 * at + 1] = partial.total[half];
+      task.args.partials.scales[2 * at] = partial.max[half];
+      task.args.partials.scales[2 * at + 1] = partial.total[half];
     }
-    float* const sums = task.args.parts.sums + at * kDim + lane % 4 * 2;
+    float* const sums = task.args.partials.sums + at * kDim + lane % 4 * 2;
 #pragma unroll
     for (int block = 0; block < kDim / 8; ++block)
       *reinterpret_cast<float2*>(sums + block * 8) =
@@ -162,10 +164,10 @@ __device__ inline void attend(const Task<Kv, kWarps>& task) {
     if (task.item.folded != 0)
       folded.fold(partial);
     else
-      leave_partial(task, chunk, partial);
+      store_partial(task, chunk, partial);
     __syncthreads();  // the next copy overwrites this stage
   }
-  if (task.item.folded != 0) leave_partial(task, 0, folded);
+  if (task.item.folded != 0) store_partial(task, 0, folded);
 }
 
 template <class Kv, int kWarps>
@@ -192,7 +194,7 @@ int32_t item_blocks() {
   return blocks_at_once<mma_items<Kv, kWarps>>(kWarps * 32, Layout<Kv>::shared_bytes(kWarps));
 }
 
-// Calls body<format of keys and values>().
+// Calls body<Kv>() with the class that reads keys and values of this format and head size.
 template <class Body>
 auto with_kv(int32_t head_dim, KvFormat format, Body body) {
   const auto with_dim = [&]<int kDim>() {
@@ -207,15 +209,15 @@ auto with_kv(int32_t head_dim, KvFormat format, Body body) {
 
 }  // namespace
 
-bool attention_mma_takes(HeadShape shape, KvFormat format) {
+bool attention_mma_supports(HeadShape shape, KvFormat format) {
   const int32_t dim = shape.head_dim;
   return format != KvFormat::f32 && shape.group() <= kLargeQueries &&
          (dim == 64 || dim == 80 || dim == 96 || dim == 128);
 }
 
 void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
-                   AttentionParts parts, AttentionGrid grid) {
-  MmaArgs args = {step, false, shape, kLog2E / sqrtf(static_cast<float>(shape.head_dim)), q, kv, parts};
+                   AttentionPartials partials, AttentionGrid grid) {
+  MmaArgs args = {step, false, shape, kLog2E / sqrtf(static_cast<float>(shape.head_dim)), q, kv, partials};
   with_kv(shape.head_dim, kv.format, [&]<class Kv>() {
     args.large = false;
     launch_items<Kv, kSmallWarps>(stream, grid.small_blocks, args);

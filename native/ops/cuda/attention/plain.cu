@@ -1,5 +1,4 @@
-// Attention over the work list for any shape, and the merge of partial results. attention_mma.cu is the fast
-// one.
+// Attention over the work list for any shape, and the merge of partial results. mma.cu is the fast kernel.
 #include "ops/cuda/attention/attention.h"
 #include "ops/cuda/attention/math.cuh"
 #include "ops/cuda/device/float8.cuh"
@@ -20,7 +19,7 @@ __device__ inline float widen(uint16_t bits) {
   return bf16_float(bits);
 }
 
-// A layer's keys and values; a token and KV head is named by pool_token().
+// Reads a layer's keys and values. `token` is the index of a token and KV head that pool_token() returns.
 template <class Element>
 struct PlainKv {
   struct Head {
@@ -60,22 +59,22 @@ struct PlainFp8Kv {
   }
 };
 
-// One query's chunk: scores of its visible tokens, then their weights in `p`; the lanes share tokens, then
-// dimensions.
+// One query and one chunk, computed by a warp: first the scores of the visible tokens, with lanes as tokens,
+// and their weights in `p`; then the weighted sum of values, with lanes as dimensions.
 template <class Kv>
 struct PlainQuery {
   Kv kv;
-  const int32_t* slots;  // of the item
+  const int32_t* slots;  // of the item's tokens
   int32_t kv_heads, kv_head;
   const float* q;  // scaled, in shared memory
   float* p;        // [kChunkTokens], in shared memory
 
   __device__ int64_t token_at(int32_t index) const { return pool_token(slots[index], kv_heads, kv_head); }
 
-  // Returns the chunk's largest score; `total` becomes the sum of the weights.
-  __device__ float weigh(int32_t first, int32_t visible, float& total) const {
+  // Computes the chunk's weights and returns its largest score; `total` becomes the sum of the weights.
+  __device__ float softmax_weights(int32_t first, int32_t visible, float& total) const {
     const int32_t lane = threadIdx.x % 32;
-    float score[2], most = -INFINITY;
+    float score[2], max = -INFINITY;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int32_t token = lane + 32 * i;
@@ -85,22 +84,22 @@ struct PlainQuery {
       float sum = 0;
       for (int32_t d = 0; d < kv.head_dim; ++d) sum = fmaf(q[d], key[d], sum);
       score[i] = sum;
-      most = fmaxf(most, sum);
+      max = fmaxf(max, sum);
     }
-    most = warp_max(most);
+    max = warp_max(max);
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const float weight = part_weight(score[i], most);
+      const float weight = partial_weight(score[i], max);
       p[lane + 32 * i] = weight;
       sum += weight;
     }
     total = warp_sum(sum);
     __syncwarp();
-    return most;
+    return max;
   }
 
-  // Tokens the query may not see are not even multiplied by zero: they may hold anything.
+  // Tokens that the query may not see are skipped, not multiplied by zero: their memory may hold NaN.
   __device__ float weighted_sum(int32_t first, int32_t visible, int32_t d) const {
     float sum = 0;
     for (int32_t token = 0; token < visible; ++token)
@@ -109,11 +108,11 @@ struct PlainQuery {
   }
 };
 
-// A block takes one item and KV head after another, a warp one query after another.
+// A block computes one pair of a work item and a KV head after another, a warp one query after another.
 template <class Kv>
 __global__ void __launch_bounds__(kThreads)
     plain_items(const StepHeader* step, bool large, HeadShape shape, float scale, const float* q, Kv kv,
-                AttentionParts parts) {
+                AttentionPartials partials) {
   const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, head_dim = shape.head_dim,
                 group = shape.group();
   const AttentionItem* const items = step_items(step, large ? step->large_items : step->small_items);
@@ -139,36 +138,38 @@ __global__ void __launch_bounds__(kThreads)
       }
       __syncwarp();
       float max = -INFINITY, total = 0;
-      const auto leave = [&](int32_t part, float part_max, float part_total) {
-        const int64_t at = static_cast<int64_t>(part) * shape.heads + head;
+      // Writes the scales of a partial result and returns where its sums go.
+      const auto store_scales = [&](int32_t partial, float partial_max, float partial_total) {
+        const int64_t at = static_cast<int64_t>(partial) * shape.heads + head;
         if (lane == 0) {
-          parts.scales[2 * at] = part_max;
-          parts.scales[2 * at + 1] = part_total;
+          partials.scales[2 * at] = partial_max;
+          partials.scales[2 * at + 1] = partial_total;
         }
-        return parts.sums + at * head_dim;
+        return partials.sums + at * head_dim;
       };
       for (int32_t first = 0; first < item.num_tokens; first += kChunkTokens) {
         const int32_t seen = context - item.first_position - first, left = item.num_tokens - first;
-        const int32_t most = seen < left ? seen : left, visible = most < kChunkTokens ? most : kChunkTokens;
+        const int32_t max_visible = seen < left ? seen : left;
+        const int32_t visible = max_visible < kChunkTokens ? max_visible : kChunkTokens;
         if (visible <= 0) break;
         float chunk_total;
-        const float chunk_max = query.weigh(first, visible, chunk_total);
+        const float chunk_max = query.softmax_weights(first, visible, chunk_total);
         if (item.folded != 0) {
           const float common = fmaxf(max, chunk_max);
-          const float weight = part_weight(max, common), chunk_weight = part_weight(chunk_max, common);
+          const float weight = partial_weight(max, common), chunk_weight = partial_weight(chunk_max, common);
           for (int32_t d = lane; d < head_dim; d += 32)
-            folded[d] = part_sum(folded[d], weight, query.weighted_sum(first, visible, d), chunk_weight);
-          total = part_sum(total, weight, chunk_total, chunk_weight);
+            folded[d] = merged_sum(folded[d], weight, query.weighted_sum(first, visible, d), chunk_weight);
+          total = merged_sum(total, weight, chunk_total, chunk_weight);
           max = common;
         } else {
-          float* const sums =
-              leave(item.first_part + first / kChunkTokens * item.num_rows + row, chunk_max, chunk_total);
+          float* const sums = store_scales(item.first_partial + first / kChunkTokens * item.num_rows + row,
+                                           chunk_max, chunk_total);
           for (int32_t d = lane; d < head_dim; d += 32) sums[d] = query.weighted_sum(first, visible, d);
         }
         __syncwarp();
       }
       if (item.folded == 0) continue;
-      float* const sums = leave(item.first_part + row, max, total);
+      float* const sums = store_scales(item.first_partial + row, max, total);
       for (int32_t d = lane; d < head_dim; d += 32) sums[d] = folded[d];
     }
   }
@@ -178,7 +179,7 @@ size_t plain_shared_bytes(HeadShape shape) {
   return sizeof(float) * kWarps * (2 * shape.head_dim + kChunkTokens);
 }
 
-// Calls body<format of keys and values>().
+// Calls body<Kv>() with the class that reads keys and values of this format.
 template <class Body>
 auto with_kv(KvFormat format, Body body) {
   if (format == KvFormat::f32) return body.template operator()<PlainKv<float>>();
@@ -186,29 +187,29 @@ auto with_kv(KvFormat format, Body body) {
   return body.template operator()<PlainFp8Kv>();
 }
 
-// A block merges one head of one row: chunks of a span in order, then spans in order.
+// A block merges one head of one row. It folds the chunks of a span in order, and the spans in order.
 __global__ void __launch_bounds__(kMaxMergeThreads)
-    merge_heads(const StepHeader* step, HeadShape shape, AttentionParts parts, float* out,
+    merge_heads(const StepHeader* step, HeadShape shape, AttentionPartials partials, float* out,
                 uint16_t* out_bf16) {
   const int32_t planned = blockIdx.x, head = blockIdx.y;
   if (planned >= step->planned_rows) return;
   const int32_t* const merge_begin = step_array(step, step->merge_begin) + planned;
-  const int32_t* const codes = step_array(step, step->merge_parts);
+  const int32_t* const codes = step_array(step, step->merge_partials);
   const int32_t row = step_array(step, step->query_rows)[planned];
   const int64_t to = (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim;
   for (int32_t d = threadIdx.x; d < shape.head_dim; d += blockDim.x) {
-    PartValue result, span;
+    PartialValue result, span;
     for (int32_t k = merge_begin[0]; k < merge_begin[1]; ++k) {
       const int64_t at = static_cast<int64_t>(codes[k] / 2) * shape.heads + head;
-      PartValue part;
-      part.max = parts.scales[2 * at];
-      part.total = parts.scales[2 * at + 1];
-      part.sum = parts.sums[at * shape.head_dim + d];
+      PartialValue partial;
+      partial.max = partials.scales[2 * at];
+      partial.total = partials.scales[2 * at + 1];
+      partial.sum = partials.sums[at * shape.head_dim + d];
       if (codes[k] % 2 != 0) {
         result.fold(span);
-        span = part;
+        span = partial;
       } else {
-        span.fold(part);
+        span.fold(partial);
       }
     }
     result.fold(span);
@@ -221,13 +222,13 @@ __global__ void __launch_bounds__(kMaxMergeThreads)
 }  // namespace
 
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
-                     AttentionParts parts, AttentionGrid grid) {
+                     AttentionPartials partials, AttentionGrid grid) {
   const float scale = kLog2E / sqrtf(static_cast<float>(shape.head_dim));
   with_kv(kv.format, [&]<class Kv>() {
     for (const bool large : {false, true})
       launch<plain_items<Kv>>(stream, {static_cast<uint32_t>(large ? grid.large_blocks : grid.small_blocks)},
                               kThreads, plain_shared_bytes(shape), step, large, shape, scale, q,
-                              Kv{kv, shape.head_dim}, parts);
+                              Kv{kv, shape.head_dim}, partials);
   });
 }
 
@@ -239,10 +240,10 @@ AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format) {
 }
 
 void attention_merge(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape,
-                     AttentionParts parts, float* out, uint16_t* out_bf16) {
+                     AttentionPartials partials, float* out, uint16_t* out_bf16) {
   const Grid grid = {static_cast<uint32_t>(rows), static_cast<uint32_t>(shape.heads)};
-  launch<merge_heads>(stream, grid, threads_for(shape.head_dim, kMaxMergeThreads), 0, step, shape, parts, out,
-                      out_bf16);
+  launch<merge_heads>(stream, grid, threads_for(shape.head_dim, kMaxMergeThreads), 0, step, shape, partials,
+                      out, out_bf16);
 }
 
 }  // namespace apar::cuda

@@ -6,12 +6,11 @@
 
 namespace apar::cuda {
 
-// What a block of attention_mma.cu has in shared memory, and how it gets there. `Kv` is a format of
-// attention_kv.cuh.
+// The shared memory of a block of mma.cu, and how it is filled. `Kv` is a format of kv.cuh.
 constexpr int kQueriesPerWarp = 16;
 constexpr int kStages = 2;
 
-// Per stage a chunk's keys, its values and their scales; then the queries.
+// Shared memory holds, per stage, a chunk's keys, its values and their scales; the queries follow.
 template <class Kv>
 struct Layout {
   static_assert(Kv::kDim % 16 == 0);
@@ -30,10 +29,10 @@ struct MmaArgs {
   float scale;
   const float* q;
   KvLayer kv;
-  AttentionParts parts;
+  AttentionPartials partials;
 };
 
-// One item and KV head as its block sees it.
+// One work item and one KV head, as computed by a block.
 template <class Kv, int kWarps>
 struct Task {
   const MmaArgs& args;
@@ -56,7 +55,7 @@ struct Task {
     return row < item.num_rows ? step_array(args.step, args.step->contexts)[item.first_row + row] : 0;
   }
 
-  // Queries beyond the item's are zero.
+  // Loads the item's queries; queries beyond them are zero.
   __device__ void load_queries() const {
     const int32_t* const rows = step_array(args.step, args.step->query_rows) + item.first_row;
     const int32_t group = args.shape.group();
@@ -73,7 +72,8 @@ struct Task {
     }
   }
 
-  // Tokens beyond the item's are zero: what lies there must not reach a sum, not even times zero.
+  // Starts the copies of a chunk. Tokens beyond the item's become zero, because a weight of zero times a NaN
+  // in memory would be NaN.
   __device__ void load_chunk(int chunk) const {
     const int32_t* const slots = step_array(args.step, args.step->item_slots) + item.first_slot;
     const KvLayer& kv = args.kv;

@@ -1,4 +1,5 @@
-// Device on the CUDA runtime, which is linked statically: the library loads where no driver is.
+// Device on the CUDA runtime. The runtime is linked statically, so that the library also loads without a
+// driver.
 #include <vector>
 
 #include "common/error.h"
@@ -15,7 +16,7 @@ class CudaGraph final : public Graph {
   CudaGraph(cudaGraph_t recorded, cudaStream_t stream) : stream_(stream) {
     check(cudaGraphInstantiate(&executable_, recorded, 0), "cudaGraphInstantiate");
   }
-  // A launch of it may be under way.
+  // Waits, because a launch of the graph may still be running.
   ~CudaGraph() override {
     cudaStreamSynchronize(stream_);
     cudaGraphExecDestroy(executable_);
@@ -85,7 +86,7 @@ class CudaDevice final : public Device {
     void* memory = nullptr;
     const std::string message = std::string(what) + " (" + std::to_string(bytes) + " bytes)";
     const cudaError_t status = cudaMalloc(&memory, bytes);
-    if (status != cudaSuccess) cudaGetLastError();  // or the next launch would report it
+    if (status != cudaSuccess) cudaGetLastError();  // clears the error, else the next launch would report it
     check(status, message.c_str());
     memory_.push_back(memory);
     check(cudaMemsetAsync(memory, 0, bytes, stream_), message.c_str());
@@ -119,19 +120,19 @@ class CudaDevice final : public Device {
     return std::make_unique<CudaGraph>(recorded, stream_);
   }
   void abandon_capture() noexcept override {
-    cudaGraph_t recorded = nullptr;  // stays null when what failed has spoilt the recording
+    cudaGraph_t recorded = nullptr;  // stays null when the failure has invalidated the capture
     cudaStreamEndCapture(stream_, &recorded);
     if (recorded != nullptr) cudaGraphDestroy(recorded);
-    cudaGetLastError();  // or the next launch would report it
+    cudaGetLastError();  // clears the error, else the next launch would report it
   }
 
  private:
-  // Whether this build has code for the device, or PTX that its driver compiles.
+  // Throws unless this build has machine code for the device, or PTX that its driver can compile.
   void check_code() const {
     probe<<<1, 1>>>();
     const std::string architecture = std::to_string(info_.capability);
-    check(cudaGetLastError(), ("this build has no code that " + info_.name + ", sm_" + architecture +
-                               ", runs (cmake -DAPAR_CUDA_ARCHITECTURES=" + architecture + ")")
+    check(cudaGetLastError(), ("this build has no code for " + info_.name + ", sm_" + architecture +
+                               " (cmake -DAPAR_CUDA_ARCHITECTURES=" + architecture + ")")
                                   .c_str());
   }
 
@@ -155,8 +156,9 @@ int32_t cuda_device_count() {
 std::unique_ptr<Device> open_cuda_device(int32_t index) {
   const int32_t count = cuda_device_count();
   if (index < 0 || index >= count)
-    throw Error(ErrorCode::unavailable, "there is no CUDA device " + std::to_string(index) + ", only " +
-                                            std::to_string(count) + ", counted from 0");
+    throw Error(ErrorCode::unavailable, "there is no CUDA device " + std::to_string(index) +
+                                            ": the machine has " + std::to_string(count) +
+                                            ", counted from 0");
   return std::make_unique<CudaDevice>(index);
 }
 

@@ -7,11 +7,12 @@
 
 namespace apar::cuda {
 
-// Devices that the driver shows, at least one. Throws Error{unavailable} where there is none, or no driver.
+// The number of devices that the driver reports, at least one. Throws Error{unavailable} without a device or
+// a driver.
 int32_t cuda_device_count();
 
-// The device of this number, for the calling thread: from then on it launches there, and others may not use
-// the result. Throws Error{unavailable} where there is none, or one older than sm_80.
+// Opens the device with this index and makes it the calling thread's current device. Only that thread may use
+// the result. Throws Error{unavailable} if there is no such device or if it is older than sm_80.
 std::unique_ptr<Device> open_cuda_device(int32_t index = 0);
 
 }  // namespace apar::cuda

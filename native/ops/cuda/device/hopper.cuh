@@ -1,7 +1,7 @@
 #pragma once
 
-// The instructions of sm_90a for matrix products (PTX ISA 8.0 and later), each with its twin for the host
-// (ops/cuda/emulator/emulate_hopper.h): barriers in shared memory, bulk copies that report to them, wgmma.
+// The instructions of sm_90a for matrix products (PTX ISA 8.0 and later): mbarriers in shared memory, bulk
+// copies that signal them, and wgmma. ops/cuda/emulator/emulate_hopper.h has the host version of each.
 
 #include "ops/cuda/device/intrinsics.cuh"
 #ifdef __CUDACC__
@@ -13,15 +13,15 @@
 namespace apar::cuda {
 
 constexpr int kSwizzleRowBytes = 128;     // of one output or row in a tile
-constexpr int kSwizzleGroupBytes = 1024;  // eight of them: tiles begin at a multiple of it
+constexpr int kSwizzleGroupBytes = 1024;  // of eight rows; tiles begin at a multiple of this
 
 // The matrix descriptor of a tile [outputs or rows][64 inputs] of bf16 in shared memory, 128 bytes a row
 // (PTX ISA, "Asynchronous Warpgroup Level Matrix Shared Memory Layout", "Matrix Descriptor Format"):
-//   bits 0-13   address / 16; for inputs 16 * step ... it moves on 32 bytes within the first row
-//   bits 16-29  leading dimension's offset / 16: not used by swizzled layouts whose rows run along the inputs
-//   bits 32-45  stride dimension's offset / 16: from eight rows to the next eight
-//   bits 49-51  base offset: 0, tiles begin where the swizzle's pattern does
-//   bits 62-63  1: 128-byte swizzle: bits 4-6 of an address are xored with its bits 7-9
+//   bits 0-13   address / 16; for the inputs from 16 * step on, it is 32 * step bytes further within the
+//   first row bits 16-29  offset of the leading dimension / 16: not used by swizzled layouts whose rows run
+//   along the inputs bits 32-45  offset of the stride dimension / 16: from eight rows to the next eight bits
+//   49-51  base offset: 0, because tiles begin where the pattern of the swizzle begins bits 62-63  1:
+//   128-byte swizzle, which xors bits 4-6 of an address with its bits 7-9
 constexpr uint64_t matrix_descriptor(uint32_t shared_address, int step) {
   return (((shared_address & 0x3ffffu) >> 4) + static_cast<uint64_t>(step) * 2) | uint64_t{1} << 16 |
          uint64_t{kSwizzleGroupBytes / 16} << 32 | uint64_t{1} << 62;
@@ -39,12 +39,12 @@ using TensorMap = CUtensorMap;
 
 #if APAR_HOPPER
 
-// A barrier's phase ends when `arrivals` threads have arrived and all bytes that were announced are there.
+// A phase of the barrier ends when `arrivals` threads have arrived and all expected bytes have been copied.
 __device__ inline void barrier_init(uint64_t* barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals)
                : "memory");
 }
-// What this thread wrote to shared memory, barriers too, is seen by bulk copies and wgmma.
+// Makes this thread's writes to shared memory, barriers included, visible to bulk copies and wgmma.
 __device__ inline void fence_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -56,7 +56,8 @@ __device__ inline void barrier_arrive_expect(uint64_t* barrier, uint32_t bytes) 
                "r"(bytes)
                : "memory");
 }
-// Until the phase of this parity (0 for the first, 1, 0, ...) has ended; before the first, parity 1 has.
+// Waits until the phase with this parity (0 for the first, then 1, 0, ...) has ended. Before the first phase
+// ends, the phase with parity 1 counts as ended.
 __device__ inline void barrier_wait(uint64_t* barrier, uint32_t parity) {
   uint32_t done = 0;
   while (done == 0)
@@ -67,7 +68,7 @@ __device__ inline void barrier_wait(uint64_t* barrier, uint32_t parity) {
         : "memory");
 }
 
-// Addresses and bytes are multiples of 16.
+// Copies `bytes` and signals the barrier. Addresses and bytes must be multiples of 16.
 __device__ inline void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
@@ -75,7 +76,7 @@ __device__ inline void bulk_copy(void* shared, const void* global, uint32_t byte
       "l"(global), "r"(bytes), "r"(shared_address(barrier))
       : "memory");
 }
-// The map's box at (input, row), zeros beyond its tensor's ends; reports the whole box.
+// Copies the map's box at (input, row), with zeros outside the tensor. Signals the bytes of the whole box.
 __device__ inline void box_copy(void* shared, const TensorMap& map, int input, int row, uint64_t* barrier) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
@@ -84,15 +85,15 @@ __device__ inline void box_copy(void* shared, const TensorMap& map, int input, i
       : "memory");
 }
 
-// Before a warpgroup's first wgmma, and after its registers were written.
+// Required before a warpgroup's first wgmma and after other writes to its registers.
 __device__ inline void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
-// Closes a group of wgmma and waits for it.
+// Commits a group of wgmma and waits for it.
 __device__ inline void wgmma_finish() {
   asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
-// The compiler moves no use of the sums across this point.
+// Keeps the compiler from moving uses of the sums across this point.
 template <int kSums>
 __device__ inline void pin(float (&sums)[kSums]) {
 #pragma unroll
@@ -115,8 +116,8 @@ __device__ inline void pin(float (&sums)[kSums]) {
   "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n" rows "k16.f32.bf16.bf16 {" sums \
   "}, " operands "; }"
 
-// d[64 outputs, kRows] += a · b, 16 inputs: a [64 outputs] and b [kRows rows] by descriptor, by 128 threads.
-// d lies as mma_bf16()'s c, one after another for every 8 rows.
+// d[64 outputs, kRows] += a · b over 16 inputs, with a [64 outputs] and b [kRows rows] given by descriptors.
+// Executed by 128 threads. d has the layout of mma_bf16()'s c, repeated for every 8 rows.
 template <int kRows>
 __device__ inline void wgmma(float (&d)[kRows / 2], uint64_t a, uint64_t b) {
   if constexpr (kRows == 32)
@@ -126,7 +127,7 @@ __device__ inline void wgmma(float (&d)[kRows / 2], uint64_t a, uint64_t b) {
   else
     asm volatile(APAR_WGMMA("128", APAR_S64, "%64, %65, p, 1, 1, 0, 0") : APAR_D64 : "l"(a), "l"(b));
 }
-// The same with a in registers, each warp's 16 outputs as in mma_bf16().
+// The same with a in registers; each warp's 16 outputs have the layout of mma_bf16()'s a.
 template <int kRows>
 __device__ inline void wgmma(float (&d)[kRows / 2], const uint32_t (&a)[4], uint64_t b) {
   static_assert(kRows == 32 || kRows == 64);
@@ -151,10 +152,10 @@ __device__ inline void wgmma(float (&d)[kRows / 2], const uint32_t (&a)[4], uint
 
 #endif
 
-// Of x [rows, in] in bf16, in boxes of 64 inputs x box_rows rows, laid out in shared memory as
-// matrix_descriptor() says. in is a multiple of 8.
+// A tensor map of x [rows, in] in bf16. Its boxes are 64 inputs x box_rows rows, in the shared memory layout
+// of matrix_descriptor(). in is a multiple of 8.
 inline TensorMap make_tensor_map(const uint16_t* x, int32_t rows, int32_t in, int32_t box_rows) {
-  // Through the runtime, so that nothing is linked with the driver.
+  // Looked up through the runtime, so that the library does not link to the driver.
   static const auto encode = [] {
     void* found = nullptr;
     cudaDriverEntryPointQueryResult result{};

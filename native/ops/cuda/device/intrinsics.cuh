@@ -1,10 +1,12 @@
 #pragma once
 
-// The PTX instructions of the kernels (sm_80), each with its twin for the host. Fragment layouts: PTX ISA,
-// "Matrix Fragments for mma.m16n8k16 with floating point type". With lane = 4 * g + t:
-//   A  a[0] (row g, k 2t and 2t+1), a[1] (row g+8, same k), a[2] (row g, k 2t+8 and 2t+9), a[3] (row g+8, k
-//   2t+8 ...) B  b[0] (k 2t and 2t+1, column g), b[1] (k 2t+8 and 2t+9, column g) C  c[0], c[1] (row g,
-//   columns 2t and 2t+1), c[2], c[3] (row g+8)
+// The PTX instructions of the kernels (sm_80), each with a host version for the emulator. Fragment layouts:
+// PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type". With lane = 4 * g + t:
+//
+//   A  a[0]: row g, k 2t and 2t+1        a[1]: row g+8, same k
+//      a[2]: row g, k 2t+8 and 2t+9      a[3]: row g+8, same k
+//   B  b[0]: k 2t and 2t+1, column g     b[1]: k 2t+8 and 2t+9, column g
+//   C  c[0], c[1]: row g, columns 2t and 2t+1     c[2], c[3]: row g+8, same columns
 
 #include "ops/cuda/device/platform.h"
 #ifdef __CUDACC__
@@ -49,21 +51,21 @@ __device__ inline float f16_float(uint32_t bits) {
   return __half2float(__ushort_as_half(static_cast<uint16_t>(bits)));
 }
 
-// Both halves of a less those of b, rounded to bf16.
+// a - b for both bf16 of a pair, rounded to bf16.
 __device__ inline uint32_t bf16_pair_subtract(uint32_t a, uint32_t b) {
   const __nv_bfloat162 difference =
       __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&a), *reinterpret_cast<const __nv_bfloat162*>(&b));
   return *reinterpret_cast<const uint32_t*>(&difference);
 }
 
-// Both halves of a times those of b, rounded to bf16.
+// a * b for both bf16 of a pair, rounded to bf16.
 __device__ inline uint32_t bf16_pair_multiply(uint32_t a, uint32_t b) {
   const __nv_bfloat162 product =
       __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&a), *reinterpret_cast<const __nv_bfloat162*>(&b));
   return *reinterpret_cast<const uint32_t*>(&product);
 }
 
-// 16 bytes of global memory that are read once: kept out of the L1 cache.
+// Loads 16 bytes of global memory that are read only once, without keeping them in the L1 cache.
 __device__ inline uint4 load_streaming(const void* global) {
   uint4 value;
   asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
@@ -72,7 +74,7 @@ __device__ inline uint4 load_streaming(const void* global) {
   return value;
 }
 
-// c += a · b, bf16 times bf16 in f32.
+// c += a · b, with bf16 factors and f32 sums.
 __device__ inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
@@ -81,8 +83,8 @@ __device__ inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Four 8x8 matrices of 16 bits; lanes 8i ... 8i+7 name the rows of matrix i. Lane 4g+t gets row g, columns
-// 2t, 2t+1.
+// Loads four 8x8 matrices of 16-bit elements; lanes 8i ... 8i+7 pass the row addresses of matrix i. Lane 4g+t
+// gets row g, columns 2t and 2t+1.
 __device__ inline void load_matrices(uint32_t (&out)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
@@ -90,7 +92,7 @@ __device__ inline void load_matrices(uint32_t (&out)[4], const void* row) {
                : "memory");
 }
 
-// The same, each matrix transposed: lane 4g+t gets column g, rows 2t, 2t+1.
+// The same, with each matrix transposed: lane 4g+t gets column g, rows 2t and 2t+1.
 __device__ inline void load_matrices_transposed(uint32_t (&out)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
@@ -98,13 +100,14 @@ __device__ inline void load_matrices_transposed(uint32_t (&out)[4], const void* 
                : "memory");
 }
 
-// 16 bytes to shared memory, zeros when not valid (then nothing is read). Both pointers aligned to 16.
+// Copies 16 bytes to shared memory; if not valid, writes zeros and reads nothing. Both pointers are aligned
+// to 16.
 __device__ inline void copy_async(void* shared, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
 }
-// The same for 4 bytes, aligned to 4.
+// The same for 4 bytes, with both pointers aligned to 4.
 __device__ inline void copy_async_word(void* shared, const void* global, bool valid) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global),
                "r"(valid ? 4 : 0)
@@ -113,7 +116,7 @@ __device__ inline void copy_async_word(void* shared, const void* global, bool va
 __device__ inline void copy_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
-// Waits until at most `groups` of this thread's committed groups are still under way.
+// Waits until at most `groups` of this thread's committed groups are pending.
 template <int groups>
 __device__ inline void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
@@ -164,7 +167,7 @@ inline void copy_wait() {
 
 #endif
 
-// The sum over a warp, the same bits in every lane.
+// The sum over a warp, with the same bits in every lane.
 __device__ inline float warp_sum(float value) {
   for (int mask = 16; mask > 0; mask /= 2) value += __shfl_xor_sync(kFullWarp, value, mask);
   return value;

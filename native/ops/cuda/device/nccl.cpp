@@ -19,13 +19,14 @@ void find(void* library, const char* name, Function*& function) {
 
 Nccl open_library() {
   const char* const named = std::getenv("APAR_NCCL_LIBRARY");
-  // Never closed: it has threads and device code of its own.
+  // Never closed: the library has its own threads and device code.
   void* const library = dlopen(named != nullptr ? named : "libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* const reason = dlerror();
-    throw Error(ErrorCode::unavailable,
-                std::string("several devices need NCCL; set APAR_NCCL_LIBRARY to its libnccl.so.2: ") +
-                    (reason != nullptr ? reason : "not found"));
+    throw Error(
+        ErrorCode::unavailable,
+        std::string("several devices need NCCL; set APAR_NCCL_LIBRARY to the path of libnccl.so.2: ") +
+            (reason != nullptr ? reason : "not found"));
   }
   Nccl nccl;
   find(library, "ncclCommInitAll", nccl.comm_init_all);

@@ -1,7 +1,7 @@
 #pragma once
 
-// The CUDA language as the kernels use it. nvcc compiles them for a device; the tests compile the same files
-// for the host, where ops/cuda/emulator/emulate.h runs the threads of a block as fibers.
+// The parts of CUDA that the kernels use. nvcc compiles the kernels for a device. The tests compile the same
+// files for the host, where ops/cuda/emulator/emulate.h runs the threads of a block as fibers.
 
 #include <cstddef>
 #include <cstdint>
@@ -42,25 +42,25 @@ __device__ inline unsigned char* shared_memory() {
   return apar_shared;
 }
 
-constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more must be asked for, once per kernel
+constexpr size_t kDefaultSharedBytes = 48 * 1024;  // a kernel that uses more must raise its limit once
 
 template <auto kernel>
 void raise_shared_limit() {
-  // Per device. A thread launches on one device only: with several, each has its own
-  // (ops/sharded/sharded_ops.h).
+  // The limit is per device. A static per thread is enough, because a thread launches on one device only:
+  // each of several devices has its own thread (ops/sharded/sharded_ops.h).
   static thread_local const bool raised = [] {
-    int device = 0, most = 0;
+    int device = 0, max = 0;
     check(cudaGetDevice(&device), "cudaGetDevice");
-    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+    check(cudaDeviceGetAttribute(&max, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
           "shared memory limit");
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, max),
           "shared memory limit");
     return true;
   }();
   static_cast<void>(raised);
 }
 
-// Blocks of a kernel that the device runs at the same time.
+// The number of blocks of a kernel that the device runs at the same time.
 template <auto kernel>
 int32_t blocks_at_once(uint32_t threads, size_t shared_bytes) {
   raise_shared_limit<kernel>();

@@ -4,7 +4,7 @@
 
 namespace apar::cuda {
 
-// Where launches and copies queue up: a cudaStream_t, or the emulator's.
+// A queue of launches and copies: a cudaStream_t, or the emulated device.
 using Stream = void*;
 
 struct Grid {
@@ -12,15 +12,15 @@ struct Grid {
   uint32_t y = 1;
 };
 
-// Tiles of `tile` elements that hold them all.
+// The number of tiles of `tile` elements that hold all elements.
 constexpr int32_t tiles_of(int64_t elements, int32_t tile) {
   return static_cast<int32_t>((elements + tile - 1) / tile);
 }
 
-// Of a block with a thread for each of `count`, in whole warps, or `most`.
-constexpr uint32_t threads_for(int32_t count, uint32_t most) {
+// The number of threads of a block with one thread per element, in whole warps, but at most `max`.
+constexpr uint32_t threads_for(int32_t count, uint32_t max) {
   const uint32_t threads = (static_cast<uint32_t>(count) + 31) / 32 * 32;
-  return threads < most ? threads : most;
+  return threads < max ? threads : max;
 }
 
 }  // namespace apar::cuda

@@ -14,12 +14,12 @@ Staging::Staging(Device& device, size_t piece_bytes) : device_(device), piece_by
 void Staging::stream(void* to, size_t units, size_t unit_bytes, const Fill& fill) {
   if (unit_bytes > piece_bytes_)
     throw Error(ErrorCode::internal, "a row of weights is larger than a staging buffer");
-  const size_t most = piece_bytes_ / std::max<size_t>(unit_bytes, 1);
-  for (size_t first = 0; first < units; first += most) {
-    const size_t count = std::min(most, units - first);
+  const size_t max_units = piece_bytes_ / std::max<size_t>(unit_bytes, 1);
+  for (size_t first = 0; first < units; first += max_units) {
+    const size_t count = std::min(max_units, units - first);
     std::byte* const piece = pieces_[next_];
     fill(first, count, piece);
-    device_.synchronize();  // the other one's copy, under way until now: the next piece goes there
+    device_.synchronize();  // ends the copy from the other buffer, which is filled next
     device_.upload(static_cast<std::byte*>(to) + first * unit_bytes, piece, count * unit_bytes);
     next_ = 1 - next_;
   }

@@ -8,8 +8,8 @@
 
 namespace apar::cuda {
 
-// Streams what the host makes, or has mapped, to the device, and results back, through two pinned buffers:
-// while one is on its way, the other is filled or emptied.
+// Copies pageable or generated host data to the device, and results back, through two pinned buffers: while
+// one is copied, the other is filled or emptied.
 class Staging {
  public:
   // Writes units [first, first + count) to `piece`.
@@ -17,10 +17,10 @@ class Staging {
 
   Staging(Device& device, size_t piece_bytes);
 
-  // Fills `units` units of unit_bytes each, at most a piece, one after the other from `to` on. They are there
-  // in stream order.
+  // Fills `units` consecutive units of unit_bytes each, starting at `to`, in stream order. A unit is at most
+  // piece_bytes.
   void stream(void* to, size_t units, size_t unit_bytes, const Fill& fill);
-  // Copies from the device to any memory of the host, and returns when it is there and the device idle.
+  // Copies from the device to any host memory. Returns when the copy is complete and the device is idle.
   void fetch(void* to, const void* from, size_t bytes);
 
  private:

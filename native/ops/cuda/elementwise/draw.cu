@@ -1,6 +1,6 @@
-// Draws tokens from logits, a block per row. The twin is core/sampler.cpp: candidates by descending weight,
-// smaller ids first among equals; without top-k and top-p by id. Weights are summed as integers, so that the
-// order in which threads come does not matter and a row's token never depends on chance.
+// Samples tokens from logits, with a block per row. The rules are those of core/sampler.cpp: candidates are
+// ordered by descending weight, equal ones by ascending id; without top-k and top-p by id alone. Weights are
+// summed as integers, so that the order in which threads add them does not change the result.
 #include "ops/cuda/elementwise/draw.h"
 
 #include "ops/cuda/device/intrinsics.cuh"
@@ -13,12 +13,11 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kBucketBits = 10;
 constexpr uint32_t kBuckets = 1 << kBucketBits;
 static_assert(kBuckets == 2 * kThreads);
-constexpr int kKeyBits = 30;  // of a weight, which is at most 1
-constexpr int kFewLanes = 4;  // whose sum is not worth the instructions
-constexpr float kUnit =
-    1099511627776.0f;  // 2^40: of a weight 1; a vocabulary of 2^20 of them still fits 64 bits
+constexpr int kKeyBits = 30;       // bits of a weight as f32, which is at most 1
+constexpr int kMinEqualLanes = 4;  // with fewer lanes of one bucket, adding their values first does not pay
+constexpr float kFixedPointOne = 1099511627776.0f;  // 2^40; the sum of 2^20 weights of 1 still fits 64 bits
 
-using Weight = unsigned long long;
+using Weight = unsigned long long;  // fixed point
 
 struct Shared {
   Weight sums[kBuckets];
@@ -29,30 +28,31 @@ struct Shared {
   Weight before;
 };
 
-// A row's candidates. Those after (last_key, last_id) in the order of weights have been dropped.
+// The candidates of a row. The candidates after (last_key, last_id) in the order of weights have been
+// removed.
 struct Row {
   const float* logits;
   int32_t vocab;
-  int32_t never, refused;
-  float max;
+  int32_t never, refused;  // masked token ids, or -1
+  float max;               // the largest logit that is not masked
   float temperature, min_p;
-  uint32_t last_key;  // 0 drops none
+  uint32_t last_key;  // 0 if no candidate has been removed
   int32_t last_id;
 
-  __device__ bool banned(int32_t id) const { return id == never || id == refused; }
+  __device__ bool is_masked(int32_t id) const { return id == never || id == refused; }
   __device__ float weight(int32_t id) const {
-    if (banned(id)) return 0;
+    if (is_masked(id)) return 0;
     const float value = expf((logits[id] - max) / temperature);
     return value >= min_p ? value : 0;
   }
-  // Positive floats are ordered like their bits.
+  // `key` is the weight's bits: positive floats are ordered like their bits.
   __device__ bool kept(int32_t id, uint32_t key) const {
     return key != 0 && (key > last_key || (key == last_key && id <= last_id));
   }
 };
 
-__device__ inline Weight units(float weight) {
-  return static_cast<Weight>(weight * kUnit);
+__device__ inline Weight fixed_point(float weight) {
+  return static_cast<Weight>(weight * kFixedPointOne);
 }
 
 __device__ inline Weight warp_sum(Weight value) {
@@ -60,7 +60,7 @@ __device__ inline Weight warp_sum(Weight value) {
   return value;
 }
 
-// The sum over the lanes up to this one.
+// The inclusive prefix sum over the lanes of a warp.
 __device__ inline Weight warp_running_sum(Weight value) {
   const uint32_t lane = threadIdx.x % 32;
   for (uint32_t step = 1; step < 32; step *= 2) {
@@ -70,7 +70,7 @@ __device__ inline Weight warp_running_sum(Weight value) {
   return value;
 }
 
-// The sum over the threads before this one.
+// The exclusive prefix sum over the threads of the block.
 __device__ inline Weight sum_before(Shared& shared, Weight value) {
   const Weight upto = warp_running_sum(value);
   if (threadIdx.x % 32 == 31) shared.warp_sums[threadIdx.x / 32] = upto;
@@ -93,9 +93,9 @@ __device__ Weight sum_all(Shared& shared, int32_t vocab, AmountOf amount) {
   return total;
 }
 
-// sums[bucket] += value, by a whole warp. The processor adds 64 bits in shared memory one lane after the
-// other, again and again while others come between: lanes of one bucket, most of them where weights are
-// alike, add up among themselves first.
+// sums[bucket] += value, executed by a whole warp. A 64-bit atomic addition in shared memory is a loop that
+// serialises lanes with the same bucket, and equal weights put most lanes into one bucket. So the lanes that
+// have the bucket of the first lane add their values within the warp first.
 __device__ inline void add_to_buckets(Weight* sums, uint32_t bucket, Weight value) {
   const uint32_t lane = threadIdx.x % 32;
   const uint32_t lanes = __ballot_sync(kFullWarp, value != 0);
@@ -103,16 +103,16 @@ __device__ inline void add_to_buckets(Weight* sums, uint32_t bucket, Weight valu
   const int first = __ffs(static_cast<int>(lanes)) - 1;
   const uint32_t first_bucket = __shfl_sync(kFullWarp, bucket, first);
   const bool alike = value != 0 && bucket == first_bucket;
-  if (__popc(__ballot_sync(kFullWarp, alike)) >= kFewLanes) {
+  if (__popc(__ballot_sync(kFullWarp, alike)) >= kMinEqualLanes) {
     const Weight sum = warp_sum(alike ? value : 0);
     if (alike) value = static_cast<int>(lane) == first ? sum : 0;
   }
   if (value != 0) atomicAdd(&sums[bucket], value);
 }
 
-// The weight, as its bits, at which a running sum of amounts by descending weight first exceeds `target`, and
-// the sum before the candidates of this weight. amount(id, bits) is 0 for those that do not count. The sum
-// of all exceeds target.
+// Radix select: returns the bits of the weight at which the running sum of amounts, by descending weight,
+// first exceeds `target`. `before` becomes the sum before the candidates with this weight. amount(id, weight)
+// is 0 for ids that do not count. The sum of all amounts must exceed `target`.
 template <class AmountOf>
 __device__ uint32_t find_weight(Shared& shared, const Row& row, Weight target, AmountOf amount,
                                 Weight* before) {
@@ -129,7 +129,7 @@ __device__ uint32_t find_weight(Shared& shared, const Row& row, Weight target, A
       add_to_buckets(shared.sums, (key >> shift) % kBuckets, below ? amount(id, weight) : 0);
     }
     __syncthreads();
-    // A thread has two buckets, in descending order.
+    // Each thread handles two buckets, in descending order.
     const uint32_t high = kBuckets - 1 - 2 * threadIdx.x, low = high - 1;
     const Weight high_sum = shared.sums[high], sum = high_sum + shared.sums[low];
     const Weight so_far = passed + sum_before(shared, sum);
@@ -146,8 +146,8 @@ __device__ uint32_t find_weight(Shared& shared, const Row& row, Weight target, A
   return prefix;
 }
 
-// The id at which a running sum of amounts by ascending id first exceeds `target`; the sum of all does. Each
-// round leaves the part of one warp.
+// Returns the id at which the running sum of amounts, by ascending id, first exceeds `target`. The sum of all
+// amounts must exceed `target`. Each round narrows the range to the part of one warp.
 template <class AmountOf>
 __device__ int32_t find_id(Shared& shared, int32_t vocab, Weight target, AmountOf amount) {
   const auto lane = static_cast<int32_t>(threadIdx.x % 32), warp = static_cast<int32_t>(threadIdx.x / 32);
@@ -170,16 +170,17 @@ __device__ int32_t find_id(Shared& shared, int32_t vocab, Weight target, AmountO
   return begin + __popc(__ballot_sync(kFullWarp, upto <= target));
 }
 
-// The id of the `index`-th of the kept candidates whose weight's bits are `key`, by ascending id.
+// The id of the `index`-th kept candidate, by ascending id, whose weight has the bits `key`.
 __device__ inline int32_t nth_of_key(Shared& shared, const Row& row, uint32_t key, Weight index) {
   return find_id(shared, row.vocab, index, [&](int32_t id) {
     return static_cast<Weight>(__float_as_uint(row.weight(id)) == key && row.kept(id, key) ? 1 : 0);
   });
 }
 
-// Drops all behind the candidate at which the sum of amounts, by descending weight, first exceeds target.
+// Removes all candidates after the one at which the sum of amounts, by descending weight, first exceeds
+// `target`.
 template <class AmountOf>
-__device__ void drop_behind(Shared& shared, Row& row, Weight target, AmountOf amount) {
+__device__ void remove_after(Shared& shared, Row& row, Weight target, AmountOf amount) {
   Weight before;
   const uint32_t key = find_weight(shared, row, target, amount, &before);
   const Weight each = amount.of(__uint_as_float(key));
@@ -198,31 +199,32 @@ struct CountKept {
 struct WeighKept {
   const Row& row;
   __device__ Weight operator()(int32_t id, float weight) const {
-    return row.kept(id, __float_as_uint(weight)) ? units(weight) : 0;
+    return row.kept(id, __float_as_uint(weight)) ? fixed_point(weight) : 0;
   }
   __device__ Weight operator()(int32_t id) const { return (*this)(id, row.weight(id)); }
-  __device__ Weight of(float weight) const { return units(weight); }
+  __device__ Weight of(float weight) const { return fixed_point(weight); }
 };
 
-// The likeliest token that is not banned, the smallest id among equals; -1 when none is finite or one logit
-// is NaN.
-__device__ inline int32_t likeliest(Shared& shared, const Row& row) {
+// The token with the largest logit that is not masked, the smallest id among equals. Returns -1 if no such
+// logit is finite or any logit is NaN.
+__device__ inline int32_t argmax(Shared& shared, const Row& row) {
   float best = -INFINITY;
   int32_t best_id = -1;
-  bool broken = false;
+  bool has_nan = false;
   for (int32_t id = threadIdx.x; id < row.vocab; id += kThreads) {
     const float logit = row.logits[id];
-    broken |= logit != logit;
-    if (!row.banned(id) && logit > best) {
+    has_nan |= logit != logit;
+    if (!row.is_masked(id) && logit > best) {
       best = logit;
       best_id = id;
     }
   }
-  if (broken) {
+  // A NaN is passed on as infinity with id -1, which wins every comparison.
+  if (has_nan) {
     best = INFINITY;
     best_id = -1;
   }
-  const auto take = [&](float other, int32_t other_id) {
+  const auto update = [&](float other, int32_t other_id) {
     if (other > best ||
         (other == best && static_cast<uint32_t>(other_id) < static_cast<uint32_t>(best_id) && best_id >= 0) ||
         (other == INFINITY && other_id < 0)) {
@@ -233,20 +235,20 @@ __device__ inline int32_t likeliest(Shared& shared, const Row& row) {
   for (int mask = 16; mask > 0; mask /= 2) {
     const float other = __shfl_xor_sync(kFullWarp, best, mask);
     const int32_t other_id = __shfl_xor_sync(kFullWarp, best_id, mask);
-    take(other, other_id);
+    update(other, other_id);
   }
   if (threadIdx.x % 32 == 0) {
     shared.warp_max[threadIdx.x / 32] = best;
     shared.warp_ids[threadIdx.x / 32] = best_id;
   }
   __syncthreads();
-  for (int warp = 0; warp < kWarps; ++warp) take(shared.warp_max[warp], shared.warp_ids[warp]);
+  for (int warp = 0; warp < kWarps; ++warp) update(shared.warp_max[warp], shared.warp_ids[warp]);
   __syncthreads();
   return best == INFINITY ? -1 : best_id;
 }
 
 __device__ inline int32_t draw_one(Shared& shared, Row row, const TokenDraw& draw) {
-  const int32_t best = likeliest(shared, row);
+  const int32_t best = argmax(shared, row);
   if (best < 0 || draw.temperature <= 0) return best;
   row.max = row.logits[best];
   row.temperature = draw.temperature;
@@ -255,20 +257,21 @@ __device__ inline int32_t draw_one(Shared& shared, Row row, const TokenDraw& dra
   row.last_id = -1;
   const bool by_weight = draw.top_k > 0 || draw.top_p < 1;
   if (draw.top_k > 0 && static_cast<Weight>(draw.top_k) < sum_all(shared, row.vocab, CountKept{row}))
-    drop_behind(shared, row, static_cast<Weight>(draw.top_k) - 1, CountKept{row});
+    remove_after(shared, row, static_cast<Weight>(draw.top_k) - 1, CountKept{row});
   if (draw.top_p < 1) {
     const auto limit =
         static_cast<Weight>(static_cast<double>(sum_all(shared, row.vocab, WeighKept{row})) * draw.top_p);
-    drop_behind(shared, row, limit > 0 ? limit - 1 : 0, WeighKept{row});
+    remove_after(shared, row, limit > 0 ? limit - 1 : 0, WeighKept{row});
   }
   const WeighKept weigh = {row};
-  // Less than the sum: uniform is less than 1 by 2^-53 at least, which is more than what rounding adds.
+  // `target` is less than the sum: uniform is less than 1 by at least 2^-53, which exceeds the rounding
+  // error.
   const auto target =
       static_cast<Weight>(draw.uniform * static_cast<double>(sum_all(shared, row.vocab, weigh)));
   if (!by_weight) return find_id(shared, row.vocab, target, weigh);
   Weight before;
   const uint32_t key = find_weight(shared, row, target, weigh, &before);
-  return nth_of_key(shared, row, key, (target - before) / units(__uint_as_float(key)));
+  return nth_of_key(shared, row, key, (target - before) / fixed_point(__uint_as_float(key)));
 }
 
 __global__ void __launch_bounds__(kThreads, 1)
@@ -277,7 +280,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const TokenDraw draw = draws[blockIdx.x];
   Row row = {logits + static_cast<int64_t>(blockIdx.x) * vocab, vocab, draw.masked, -1, 0, 1, 0, 0, -1};
   DrawnToken result;
-  // One copy of the code: two would take twice the registers.
+  // Not unrolled: two copies of the code would use twice the registers.
 #pragma unroll 1
   for (int refused = 0; refused < 2; ++refused) {
     if (refused == 1 && draw.maybe_masked < 0) break;

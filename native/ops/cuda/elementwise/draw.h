@@ -7,7 +7,7 @@
 
 namespace apar::cuda {
 
-// drawn[rows] from logits[rows, vocab]; all in device memory. vocab at most 2^20.
+// Samples drawn[rows] from logits[rows, vocab]; all arrays are in device memory. vocab is at most 2^20.
 void draw_tokens(Stream stream, const float* logits, int32_t rows, int32_t vocab, const TokenDraw* draws,
                  DrawnToken* drawn);
 

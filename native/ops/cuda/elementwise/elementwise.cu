@@ -1,4 +1,4 @@
-// Kernels with one or a few threads per element; a row's block never depends on other rows.
+// Kernels with one or a few threads per element. The block of a row never reads other rows.
 #include "common/step_batch.h"
 #include "ops/cuda/device/intrinsics.cuh"
 #include "ops/cuda/elementwise/elementwise.h"
@@ -27,8 +27,8 @@ __global__ void embed_rows(const StepHeader* step, const Element* table, int32_t
     out[static_cast<int64_t>(row) * width + i] = load(table, token * width + i);
 }
 
-// The sum of one value per thread, added in an order that depends on nothing but the number of threads. Every
-// warp adds up the warps' sums for itself: one barrier.
+// The sum of one value per thread. The order of additions depends only on the number of threads. Every warp
+// adds the sums of all warps itself, so that one barrier is enough.
 __device__ inline float block_sum(float value) {
   auto* const sums = reinterpret_cast<float*>(shared_memory());
   const uint32_t lane = threadIdx.x % 32;
@@ -63,8 +63,9 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Widths that are a multiple of 4, up to kVectors vectors of 4 a thread. A single row waits for memory once:
-// everything is asked for before the sum and kept in registers. `out` may be the residual's memory.
+// For widths that are a multiple of 4, with up to kVectors vectors of 4 floats per thread. All loads are
+// issued before the sum and stay in registers, so that a single row waits for memory only once. `out` may
+// alias `residual`.
 template <int kVectors>
 __global__ void __launch_bounds__(kMaxNormThreads)
     add_rms_norm_rows(float* __restrict__ x, const float* residual, const float* __restrict__ weight,
@@ -118,11 +119,11 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    add_elements(int32_t num_parts, int64_t count, const float* parts, float* sum) {
+    add_elements(int32_t num_partials, int64_t count, const float* partials, float* sum) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
-  float value = parts[i];
-  for (int32_t part = 1; part < num_parts; ++part) value += parts[part * count + i];
+  float value = partials[i];
+  for (int32_t partial = 1; partial < num_partials; ++partial) value += partials[partial * count + i];
   sum[i] = value;
 }
 
@@ -153,7 +154,7 @@ void embed(Stream stream, const StepHeader* step, int32_t rows, const void* tabl
 void add_rms_norm(Stream stream, int32_t rows, int32_t width, float eps, float* x, const float* residual,
                   const float* weight, float* out, uint16_t* out_bf16) {
   const Grid grid = {static_cast<uint32_t>(rows)};
-  // The sum's order follows from the width alone.
+  // The order of the sum depends on the width alone.
   const bool in_vectors = width % 4 == 0 && width / 4 <= kMaxNormVectors * kMaxNormThreads;
   const uint32_t threads = in_vectors ? threads_for(width / 4, kMaxNormThreads) : kThreads;
   const auto run = [&]<auto kernel>() {
@@ -172,9 +173,9 @@ void swiglu(Stream stream, int64_t count, float* gate, const float* up, uint16_t
                           count, gate, up, gate_bf16);
 }
 
-void add_parts(Stream stream, int32_t num_parts, int64_t count, const float* parts, float* sum) {
+void add_partials(Stream stream, int32_t num_partials, int64_t count, const float* partials, float* sum) {
   launch<add_elements>(stream, {static_cast<uint32_t>((count + kThreads - 1) / kThreads)}, kThreads, 0,
-                       num_parts, count, parts, sum);
+                       num_partials, count, partials, sum);
 }
 
 void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int32_t width, const float* x,

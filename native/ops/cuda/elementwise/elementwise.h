@@ -1,8 +1,8 @@
 #pragma once
 
-// The kernels that work row by row, each behind a plain function: shapes in elements, all pointers in device
-// memory. A launch depends on the number of rows it is made for, never on the step: `rows` may be more than
-// the step has (padded); what such rows hold is undefined, and nobody reads it. bf16 is passed as its bits.
+// Plain functions that launch the row-wise kernels. Shapes are in elements, and all pointers point to device
+// memory. A launch depends on the number of rows, never on the step's data. `rows` may be padded beyond the
+// step's rows; the results of such rows are undefined and never read. bf16 is passed as uint16_t bits.
 
 #include <cstdint>
 
@@ -17,8 +17,8 @@ namespace apar::cuda {
 void embed(Stream stream, const StepHeader* step, int32_t rows, const void* table, DType dtype, int32_t width,
            float* out);
 
-// x += residual (if not null); out = x / sqrt(mean(x^2) + eps) * weight, also in bf16. `out` may be the
-// residual.
+// x += residual (if not null); out = x / sqrt(mean(x^2) + eps) * weight, also in bf16. `out` may alias
+// `residual`.
 void add_rms_norm(Stream stream, int32_t rows, int32_t width, float eps, float* x, const float* residual,
                   const float* weight, float* out, uint16_t* out_bf16);
 
@@ -29,10 +29,11 @@ void swiglu(Stream stream, int64_t count, float* gate, const float* up, uint16_t
 void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int32_t width, const float* x,
                        float* out, uint16_t* out_bf16);
 
-// sum[count] = parts[0][count] + parts[1][count] + ..., in that order.
-void add_parts(Stream stream, int32_t num_parts, int64_t count, const float* parts, float* sum);
+// sum[count] = partials[0][count] + partials[1][count] + ..., in that order.
+void add_partials(Stream stream, int32_t num_partials, int64_t count, const float* partials, float* sum);
 
-// Rotates q and k in place and writes k and v into the rows' slots. rope: [position][head_dim / 2][cos, sin].
+// Rotates q and k in place and writes k and v to the rows' slots of the pool. rope: [position][head_dim /
+// 2][cos, sin].
 void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape, const float* rope,
                     float* q, float* k, const float* v, KvLayer kv);
 

@@ -1,5 +1,5 @@
-// Rotary embedding, and the KV pool's writes. A block takes one head of one row: query heads first, then KV
-// heads.
+// Rotary embedding, and the writes to the KV pool. A block computes one head of one row: query heads first,
+// then KV heads.
 #include "ops/cuda/device/float8.cuh"
 #include "ops/cuda/elementwise/elementwise.h"
 #include "ops/cuda/step/step_access.cuh"
@@ -16,9 +16,36 @@ __device__ inline void rotate(float* head, int32_t i, int32_t half, float cos, f
   head[i + half] = b * cos + a * sin;
 }
 
-__device__ inline void rotate_head(float* head, int32_t half, const float* angles) {
-  for (int32_t i = threadIdx.x; i < half; i += blockDim.x)
-    rotate(head, i, half, angles[i * 2], angles[i * 2 + 1]);
+// The KV head of one row that a block rotates and stores.
+struct KvHead {
+  int32_t half;         // of head_dim
+  const float* angles;  // [half][cos, sin] of the row's position
+  int64_t from;         // the head's first element in k and v
+  int64_t token;        // its place in the pool, by pool_token()
+
+  __device__ void rotate_pair(float* k, int32_t i) const {
+    rotate(k + from, i, half, angles[i * 2], angles[i * 2 + 1]);
+  }
+};
+
+// Finds the block's KV head. Returns false where the block has none: its head is a query head, which is
+// rotated here, or its row is padding.
+__device__ inline bool find_kv_head(const StepHeader* step, HeadShape shape, const float* rope, float* q,
+                                    KvHead& found) {
+  const int32_t row = blockIdx.x, head = blockIdx.y, kv_head = head - shape.heads;
+  if (row >= step->rows) return false;
+  const int32_t half = shape.head_dim / 2;
+  const float* const angles =
+      rope + static_cast<int64_t>(step_array(step, step->positions)[row]) * shape.head_dim;
+  if (kv_head < 0) {
+    float* const query = q + (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim;
+    for (int32_t i = threadIdx.x; i < half; i += blockDim.x)
+      rotate(query, i, half, angles[i * 2], angles[i * 2 + 1]);
+    return false;
+  }
+  found = {half, angles, (static_cast<int64_t>(row) * shape.kv_heads + kv_head) * shape.head_dim,
+           pool_token(step_array(step, step->slots)[row], shape.kv_heads, kv_head)};
+  return true;
 }
 
 __device__ inline void store(float* to, int64_t index, float value) {
@@ -32,21 +59,14 @@ template <class Element>
 __global__ void __launch_bounds__(kMaxHeadThreads)
     rope_and_store_heads(const StepHeader* step, HeadShape shape, const float* __restrict__ rope, float* q,
                          float* k, const float* __restrict__ v, Element* keys, Element* values) {
-  const int32_t row = blockIdx.x, head = blockIdx.y, kv_head = head - shape.heads;
-  if (row >= step->rows) return;
-  const int32_t half = shape.head_dim / 2;
-  const float* const angles =
-      rope + static_cast<int64_t>(step_array(step, step->positions)[row]) * shape.head_dim;
-  if (kv_head < 0)
-    return rotate_head(q + (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim, half, angles);
-  const int64_t from = (static_cast<int64_t>(row) * shape.kv_heads + kv_head) * shape.head_dim;
-  const int64_t token = pool_token(step_array(step, step->slots)[row], shape.kv_heads, kv_head);
-  const int64_t to = token * shape.head_dim;
-  for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
-    rotate(k + from, i, half, angles[i * 2], angles[i * 2 + 1]);
-    for (const int32_t element : {i, i + half}) {
-      store(keys, to + element, k[from + element]);
-      store(values, to + element, v[from + element]);
+  KvHead head;
+  if (!find_kv_head(step, shape, rope, q, head)) return;
+  const int64_t to = head.token * shape.head_dim;
+  for (int32_t i = threadIdx.x; i < head.half; i += blockDim.x) {
+    head.rotate_pair(k, i);
+    for (const int32_t element : {i, i + head.half}) {
+      store(keys, to + element, k[head.from + element]);
+      store(values, to + element, v[head.from + element]);
     }
   }
 }
@@ -55,8 +75,8 @@ __device__ inline uint32_t magnitude_bits(float value) {
   return __float_as_uint(value) & 0x7fffffffu;
 }
 
-// The largest of one value per thread.
-__device__ inline uint32_t block_most(uint32_t value, uint32_t* of_warps) {
+// The maximum of one value per thread. `of_warps` is shared memory for one value per warp.
+__device__ inline uint32_t block_max(uint32_t value, uint32_t* of_warps) {
   const uint32_t lane = threadIdx.x % 32;
   for (int mask = 16; mask > 0; mask /= 2) {
     const uint32_t other = __shfl_xor_sync(kFullWarp, value, mask);
@@ -69,14 +89,16 @@ __device__ inline uint32_t block_most(uint32_t value, uint32_t* of_warps) {
   return value;
 }
 
-// How a head is brought into e4m3's range: by a power of two that takes its largest magnitude to [128, 256),
-// and back by KvScale's number. Beyond 2^15 values are cut off, below 2^-95 they lose bits.
+// The scale that brings a head into e4m3's range: a power of two that moves its largest magnitude into
+// [128, 256). `back` is KvScale's number for the way back. Values beyond 2^15 are clamped, values below 2^-95
+// lose bits.
 struct Fp8Range {
   float to_e4m3;
   uint16_t back;
 
-  __device__ explicit Fp8Range(uint32_t most) {
-    const uint32_t power = most >> 23;
+  // max_bits: the largest magnitude, as the bits of an f32.
+  __device__ explicit Fp8Range(uint32_t max_bits) {
+    const uint32_t power = max_bits >> 23;
     const uint32_t clamped = power < 32 ? 32 : power > 141 ? 141 : power;
     to_e4m3 = __uint_as_float((261 - clamped) << 23);
     back = power == 255 ? kNanScale : static_cast<uint16_t>((clamped + 113) << 7);
@@ -87,34 +109,27 @@ __global__ void __launch_bounds__(kMaxHeadThreads)
     rope_and_store_fp8_heads(const StepHeader* step, HeadShape shape, const float* __restrict__ rope,
                              float* q, float* k, const float* __restrict__ v, uint8_t* keys, uint8_t* values,
                              KvScale* scales) {
-  const int32_t row = blockIdx.x, head = blockIdx.y, kv_head = head - shape.heads;
-  if (row >= step->rows) return;
-  const int32_t half = shape.head_dim / 2;
-  const float* const angles =
-      rope + static_cast<int64_t>(step_array(step, step->positions)[row]) * shape.head_dim;
-  if (kv_head < 0)
-    return rotate_head(q + (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim, half, angles);
-  const int64_t from = (static_cast<int64_t>(row) * shape.kv_heads + kv_head) * shape.head_dim;
-  const int64_t token = pool_token(step_array(step, step->slots)[row], shape.kv_heads, kv_head);
-  uint32_t most_key = 0, most_value = 0;
-  for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
-    rotate(k + from, i, half, angles[i * 2], angles[i * 2 + 1]);
-    for (const int32_t element : {i, i + half}) {
-      const uint32_t key = magnitude_bits(k[from + element]);
-      const uint32_t value = magnitude_bits(v[from + element]);
-      most_key = most_key > key ? most_key : key;
-      most_value = most_value > value ? most_value : value;
+  KvHead head;
+  if (!find_kv_head(step, shape, rope, q, head)) return;
+  uint32_t max_key = 0, max_value = 0;
+  for (int32_t i = threadIdx.x; i < head.half; i += blockDim.x) {
+    head.rotate_pair(k, i);
+    for (const int32_t element : {i, i + head.half}) {
+      const uint32_t key = magnitude_bits(k[head.from + element]);
+      const uint32_t value = magnitude_bits(v[head.from + element]);
+      max_key = max_key > key ? max_key : key;
+      max_value = max_value > value ? max_value : value;
     }
   }
   auto* const of_warps = reinterpret_cast<uint32_t*>(shared_memory());
-  const Fp8Range key_range(block_most(most_key, of_warps));
-  const Fp8Range value_range(block_most(most_value, of_warps + kMaxHeadWarps));
-  if (threadIdx.x == 0) scales[token] = {key_range.back, value_range.back};
-  for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
-    for (const int32_t element : {i, i + half}) {
-      const int64_t to = token * shape.head_dim + fp8_place(element, shape.head_dim);
-      keys[to] = e4m3_bits(k[from + element] * key_range.to_e4m3);
-      values[to] = e4m3_bits(v[from + element] * value_range.to_e4m3);
+  const Fp8Range key_range(block_max(max_key, of_warps));
+  const Fp8Range value_range(block_max(max_value, of_warps + kMaxHeadWarps));
+  if (threadIdx.x == 0) scales[head.token] = {key_range.back, value_range.back};
+  for (int32_t i = threadIdx.x; i < head.half; i += blockDim.x) {
+    for (const int32_t element : {i, i + head.half}) {
+      const int64_t to = head.token * shape.head_dim + fp8_place(element, shape.head_dim);
+      keys[to] = e4m3_bits(k[head.from + element] * key_range.to_e4m3);
+      values[to] = e4m3_bits(v[head.from + element] * value_range.to_e4m3);
     }
   }
 }

@@ -33,14 +33,14 @@ struct Thread {
   std::deque<std::vector<Copy>> in_flight;  // committed groups, oldest first
 };
 
-// A meeting point: those who arrive leave when its generation changes.
-struct Meeting {
+// A barrier: threads that have arrived continue when its generation changes.
+struct Barrier {
   int arrived = 0;
   uint64_t generation = 0;
 };
 
 struct Warp {
-  Meeting meeting;
+  Barrier barrier;
   int lanes = 0;
   const char* kind = nullptr;
   std::array<const void*, kWarpSize> in{};
@@ -50,27 +50,27 @@ struct Warp {
 struct Block {
   std::vector<Thread> threads;
   std::vector<Warp> warps;
-  Meeting meeting;
+  Barrier barrier;
   int live = 0;
   unsigned char* shared = nullptr;
   size_t shared_bytes = 0;
-  uint64_t progress = 0;  // changes whenever some thread can go on
+  uint64_t progress = 0;  // changes whenever a waiting thread may be able to continue
 };
 
 thread_local Block block;
 thread_local std::vector<Fiber> fibers;
 thread_local int running = 0;
-thread_local std::string broken;
+thread_local std::string failure;
 
-void leave(Meeting& meeting) {
-  meeting.arrived = 0;
-  ++meeting.generation;
+void release(Barrier& barrier) {
+  barrier.arrived = 0;
+  ++barrier.generation;
   ++block.progress;
 }
 
-void wait(Meeting& meeting) {
-  const uint64_t generation = meeting.generation;
-  while (meeting.generation == generation) yield_fiber();
+void wait(Barrier& barrier) {
+  const uint64_t generation = barrier.generation;
+  while (barrier.generation == generation) yield_fiber();
 }
 
 void perform(const std::vector<Copy>& group) {
@@ -91,7 +91,7 @@ void run_warp(int warp) {
       if (block.threads[running].finished) continue;
       position.thread = block.threads[running].index;
       fibers[running].resume();
-      if (!broken.empty()) throw std::logic_error(std::exchange(broken, {}));
+      if (!failure.empty()) throw std::logic_error(std::exchange(failure, {}));
     }
   } while (block.progress != before);
 }
@@ -108,17 +108,16 @@ void run_block(const std::function<void()>& thread) {
       --block.live;
       ++block.progress;
       // Threads that have returned no longer take part in block barriers.
-      if (block.live > 0 && block.meeting.arrived == block.live) leave(block.meeting);
+      if (block.live > 0 && block.barrier.arrived == block.live) release(block.barrier);
     });
   }
-  // A warp goes on for as long as it can before another gets its turn: a barrier that is missing between
-  // warps shows.
+  // A warp runs as long as it can before another warp runs. This exposes a missing barrier between warps.
   const int warps = count / kWarpSize;
   while (block.live > 0) {
     const uint64_t before = block.progress;
     for (int step = 0; step < warps; ++step) run_warp(order == Order::forward ? step : warps - 1 - step);
     if (block.progress == before)
-      throw std::logic_error("threads of a block wait for ever at different barriers");
+      throw std::logic_error("deadlock: threads of a block wait at different barriers");
   }
 }
 
@@ -141,7 +140,7 @@ void run_grid(Index grid, uint32_t threads, size_t shared_bytes, const std::func
     position.block = {static_cast<uint32_t>(index % grid.x), static_cast<uint32_t>(index / grid.x), 0};
     std::memset(block.shared, 0xff, rounded);
     block.warps.assign(threads / kWarpSize, {});
-    block.meeting = {};
+    block.barrier = {};
     run_block(thread);
   }
 }
@@ -151,25 +150,25 @@ unsigned char* shared_memory() {
 }
 
 void sync_block() {
-  if (++block.meeting.arrived == block.live)
-    leave(block.meeting);
+  if (++block.barrier.arrived == block.live)
+    release(block.barrier);
   else
-    wait(block.meeting);
+    wait(block.barrier);
 }
 
 void sync_warp(const char* kind, const void* in, void* out, Combine combine) {
   Warp& warp = block.warps[running / kWarpSize];
   const int lane = running % kWarpSize;
-  if (warp.meeting.arrived == 0) warp.kind = kind;
+  if (warp.barrier.arrived == 0) warp.kind = kind;
   if (warp.kind != kind && std::strcmp(warp.kind, kind) != 0)
-    broken = std::string("lanes of a warp meet in ") + warp.kind + " and in " + kind;
+    failure = std::string("lanes of a warp execute ") + warp.kind + " and " + kind + " at the same time";
   warp.in[lane] = in;
   warp.out[lane] = out;
-  if (++warp.meeting.arrived == kWarpSize) {
+  if (++warp.barrier.arrived == kWarpSize) {
     combine(warp.in.data(), warp.out.data());
-    leave(warp.meeting);
+    release(warp.barrier);
   } else {
-    wait(warp.meeting);
+    wait(warp.barrier);
   }
 }
 
@@ -182,7 +181,7 @@ void progress() {
 }
 
 void fail(const char* what) {
-  broken = what;
+  failure = what;
 }
 
 bool check_shared(const void* at, size_t bytes, size_t alignment) {

@@ -1,10 +1,10 @@
 #pragma once
 
-// The part of CUDA's language that our kernels use, on the host: the threads of a block are fibers that run
-// one after another and meet at barriers. Blocks run one after another, in an order that a test can choose.
-// What it finds: barriers that not all threads reach, reads of shared memory that nobody wrote (it starts as
-// NaN), data used before its asynchronous copy was waited for, and, by running the threads in the opposite
-// order, missing barriers.
+// The parts of CUDA C++ that our kernels use, implemented on the host. The threads of a block are fibers that
+// run one after another and synchronise at barriers. Blocks run one after another. A test can choose the
+// order of both. The emulator detects barriers that not all threads reach, reads of shared memory that was
+// never written (it starts as NaN), reads of data whose asynchronous copy has not been waited for, and, by
+// running the threads in the opposite order, missing barriers.
 
 #include <array>
 #include <bit>
@@ -23,44 +23,45 @@
 namespace apar::cuda::emulate {
 
 constexpr int kWarpSize = 32;
-constexpr int32_t kBlocksAtOnce = 7;  // few, so that blocks take items in turn
+constexpr int32_t kBlocksAtOnce = 7;  // few, so that each block computes several items
 
 struct Index {
   uint32_t x = 0, y = 0, z = 0;
 };
 
-// What a running thread sees as threadIdx, blockIdx, blockDim, gridDim. Every OS thread can run a device of
-// its own: this and the rest of the emulator's state are per OS thread.
+// The values of threadIdx, blockIdx, blockDim and gridDim of the running thread. This and the rest of the
+// emulator's state are per OS thread, so that every OS thread can run its own device.
 struct Position {
   Index thread, block, block_size, grid;
 };
 extern constinit thread_local Position position;
 
-// In which order the ready threads of a block, and the blocks of a grid, run.
+// The order in which the ready threads of a block, and the blocks of a grid, run.
 enum class Order { forward, backward };
 extern Order order;
 
-// Runs thread() for every thread of every block. Throws std::logic_error when some threads of a block wait
-// for ever.
+// Runs thread() for every thread of every block. Throws std::logic_error on a deadlock and on any error that
+// fail() reports.
 void run_grid(Index grid, uint32_t threads, size_t shared_bytes, const std::function<void()>& thread);
-// Runs the work now, or records it when the stream is capturing (emulated_device.h).
+// Runs the work immediately, or records it while the stream is capturing (emulated_device.h).
 void enqueue(void* stream, std::function<void()> work);
 unsigned char* shared_memory();
 
 void sync_block();
-// All lanes of the warp meet; the last to come runs `combine` over the lanes' inputs and outputs. `kind`
-// names the operation: a warp whose lanes meet in different ones is broken.
+// Synchronises all lanes of a warp. The last lane to arrive runs `combine` over the inputs and outputs of all
+// lanes. `kind` names the operation: it is an error if lanes execute different ones.
 using Combine = void (*)(const void* const* in, void* const* out);
 void sync_warp(const char* kind, const void* in, void* out, Combine combine);
 
-// For other files of the emulator: the running thread's warp; that something happened for which a thread may
-// be waiting; what is wrong, which ends the run; an access that must lie in shared memory.
+// For the other files of the emulator. running_warp(): the warp of the running thread. progress(): a waiting
+// thread may be able to continue. fail(): ends the run with an error. check_shared(): fails and returns false
+// unless an access is aligned and within shared memory.
 int running_warp();
 void progress();
 void fail(const char* what);
 bool check_shared(const void* at, size_t bytes, size_t alignment);
 
-// Asynchronous copies of the running thread.
+// The asynchronous copies of the running thread (cp.async).
 void copy_async(void* shared, const void* global, size_t bytes, bool valid);
 void copy_commit();
 void copy_wait(int groups_left);
@@ -81,7 +82,7 @@ T shuffle_xor(T value, int mask) {
   return out;
 }
 
-// Bit i: lane i's value.
+// Bit i is the value of lane i.
 inline uint32_t ballot(bool value) {
   uint32_t out;
   sync_warp("ballot", &value, &out, [](const void* const* ins, void* const* outs) {
@@ -137,7 +138,7 @@ inline uint32_t __ballot_sync(uint32_t, bool value) {
 inline int __popc(uint32_t bits) {
   return std::popcount(bits);
 }
-// 1 for the lowest bit, 0 when none is set.
+// The position of the lowest bit that is set, counted from 1; 0 if none is set.
 inline int __ffs(int bits) {
   return bits == 0 ? 0 : std::countr_zero(static_cast<uint32_t>(bits)) + 1;
 }
@@ -184,7 +185,7 @@ inline float __uint_as_float(uint32_t bits) {
   std::memcpy(&value, &bits, 4);
   return value;
 }
-// Nibble i of `selector` names byte i of the result: 0 to 3 of a, 4 to 7 of b.
+// Nibble i of `selector` selects byte i of the result: 0 to 3 from a, 4 to 7 from b.
 inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
   const uint64_t bytes = a | static_cast<uint64_t>(b) << 32;
   uint32_t result = 0;

@@ -16,12 +16,12 @@ namespace {
 constexpr int kDepth = 16, kRowsPerWarp = 16;  // of a wgmma
 constexpr int kRowBytes = 128;                 // of a tile
 
-// What lies in a barrier's eight bytes.
+// The contents of a barrier's eight bytes.
 struct Barrier {
-  uint16_t arrivals;    // of a phase
-  uint16_t left : 15;   // arrivals still to come
-  uint16_t parity : 1;  // of the phase under way
-  int32_t bytes;        // announced and not there yet
+  uint16_t arrivals;      // expected per phase
+  uint16_t pending : 15;  // arrivals still missing in the current phase
+  uint16_t parity : 1;    // of the current phase
+  int32_t bytes;          // expected and not yet copied
 };
 static_assert(sizeof(Barrier) == sizeof(uint64_t));
 
@@ -29,8 +29,8 @@ struct Copy {
   unsigned char* to;
   std::vector<unsigned char> data;
 };
-thread_local std::map<const uint64_t*, std::vector<Copy>>
-    copies;  // under way, by the barrier that they report to
+// Copies in flight, by the barrier that they signal.
+thread_local std::map<const uint64_t*, std::vector<Copy>> copies;
 
 Barrier load(const uint64_t* at) {
   Barrier barrier;
@@ -39,9 +39,9 @@ Barrier load(const uint64_t* at) {
 }
 
 void store(uint64_t* at, Barrier barrier) {
-  if (barrier.left == 0 && barrier.bytes == 0) {
+  if (barrier.pending == 0 && barrier.bytes == 0) {
     barrier.parity ^= 1;
-    barrier.left = barrier.arrivals;
+    barrier.pending = barrier.arrivals;
   }
   std::memcpy(at, &barrier, sizeof(barrier));
   progress();
@@ -49,21 +49,21 @@ void store(uint64_t* at, Barrier barrier) {
 
 void arrive(uint64_t* at, uint32_t bytes) {
   Barrier barrier = load(at);
-  if (barrier.left == 0) fail("more threads arrive at a barrier than it waits for");
-  --barrier.left;
+  if (barrier.pending == 0) fail("more threads arrive at a barrier than it expects");
+  --barrier.pending;
   barrier.bytes += static_cast<int32_t>(bytes);
   store(at, barrier);
 }
 
-void ask(void* shared, std::vector<unsigned char> data, uint64_t* barrier) {
+void start_copy(void* shared, std::vector<unsigned char> data, uint64_t* barrier) {
   auto* const to = static_cast<unsigned char*>(shared);
   if (!check_shared(to, data.size(), 16)) return;
   std::memset(to, 0xff, data.size());
   copies[barrier].push_back({to, std::move(data)});
 }
 
-// PTX ISA, "Asynchronous Warpgroup Level Matrix Shared Memory Layout": element (row, k) of a matrix whose
-// rows run along k, 128-byte swizzle.
+// Element (row, k) of a matrix whose rows run along k, with the 128-byte swizzle (PTX ISA, "Asynchronous
+// Warpgroup Level Matrix Shared Memory Layout").
 float element(uint64_t descriptor, int row, int k) {
   const auto field = [&](int first, int bits) {
     return static_cast<uint32_t>(descriptor >> first & ((uint64_t{1} << bits) - 1));
@@ -89,7 +89,7 @@ struct Product {
   bool a_in_registers;
   uint64_t a, b;
 };
-thread_local std::map<int, std::vector<Product>> products;  // not waited for, by warp
+thread_local std::map<int, std::vector<Product>> products;  // issued and not yet waited for, by warp
 
 struct ProductIn {
   float* d;
@@ -104,7 +104,7 @@ void issue(const void* const* ins, void* const*) {
   for (int lane = 0; lane < kWarpSize; ++lane) {
     const ProductIn& in = *static_cast<const ProductIn*>(ins[lane]);
     if (in.a_descriptor != first.a_descriptor || in.b_descriptor != first.b_descriptor)
-      fail("a warp's lanes name different matrices");
+      fail("the lanes of a warp pass different matrix descriptors");
     product.lanes[lane].d = in.d;
     if (in.a != nullptr) std::copy_n(in.a, 4, product.lanes[lane].a);
   }
@@ -153,7 +153,7 @@ void barrier_arrive_expect(uint64_t* barrier, uint32_t bytes) {
 
 void barrier_wait(uint64_t* barrier, uint32_t parity) {
   while (load(barrier).parity == parity) {
-    if (load(barrier).left == 0 && !copies[barrier].empty()) {
+    if (load(barrier).pending == 0 && !copies[barrier].empty()) {
       for (const Copy& copy : std::exchange(copies[barrier], {})) {
         std::memcpy(copy.to, copy.data.data(), copy.data.size());
         Barrier changed = load(barrier);
@@ -169,11 +169,11 @@ void barrier_wait(uint64_t* barrier, uint32_t parity) {
 void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
   if (reinterpret_cast<uintptr_t>(global) % 16 != 0 || bytes % 16 != 0) fail("a bulk copy is misaligned");
   const auto* const from = static_cast<const unsigned char*>(global);
-  ask(shared, {from, from + bytes}, barrier);
+  start_copy(shared, {from, from + bytes}, barrier);
 }
 
 void box_copy(void* shared, const TensorMap& map, int input, int row, uint64_t* barrier) {
-  if (map.in % 8 != 0) fail("a tensor map's rows are no multiple of 16 bytes");
+  if (map.in % 8 != 0) fail("the rows of a tensor map are not a multiple of 16 bytes");
   std::vector<unsigned char> box(static_cast<size_t>(map.box_rows) * kRowBytes, 0);
   for (int i = 0; i < map.box_rows * kRowBytes / 2; ++i) {
     const int x_row = row + i / (kRowBytes / 2), x_input = input + i % (kRowBytes / 2);
@@ -181,8 +181,8 @@ void box_copy(void* shared, const TensorMap& map, int input, int row, uint64_t* 
     if (x_row < map.rows && x_input < map.in)
       std::memcpy(box.data() + (at ^ ((at >> 7 & 7) << 4)), map.x + int64_t{x_row} * map.in + x_input, 2);
   }
-  check_shared(shared, box.size(), 1024);  // else the swizzle's pattern would begin elsewhere
-  ask(shared, std::move(box), barrier);
+  check_shared(shared, box.size(), 1024);  // the pattern of the swizzle begins at multiples of 1024
+  start_copy(shared, std::move(box), barrier);
 }
 
 void wgmma_columns(float* d, int columns, const uint32_t* a, uint64_t a_descriptor, uint64_t b_descriptor) {

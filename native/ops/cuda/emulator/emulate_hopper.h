@@ -1,8 +1,8 @@
 #pragma once
 
-// Hopper's instructions on the host, as ops/cuda/device/hopper.cuh describes them. A bulk copy poisons its
-// target when it is asked for and arrives when somebody waits for its barrier; wgmma reads shared memory and
-// writes its sums when it is waited for: what a kernel overwrites or reads too early shows as NaN.
+// Hopper's instructions on the host, as described in ops/cuda/device/hopper.cuh. A bulk copy fills its target
+// with NaN when it is issued and completes when a thread waits for its barrier. wgmma reads shared memory and
+// writes its sums when it is waited for. So data that a kernel overwrites or reads too early shows up as NaN.
 
 #include <cstdint>
 
@@ -24,7 +24,7 @@ inline void fence_async() {}
 void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier);
 void box_copy(void* shared, const TensorMap& map, int input, int row, uint64_t* barrier);
 
-// Each of a warpgroup's warps computes its 16 outputs by itself.
+// Each warp of a warpgroup computes its own 16 outputs.
 void wgmma_columns(float* d, int columns, const uint32_t* a, uint64_t a_descriptor, uint64_t b_descriptor);
 template <int kRows>
 void wgmma(float (&d)[kRows / 2], uint64_t a, uint64_t b) {

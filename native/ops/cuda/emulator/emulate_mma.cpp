@@ -36,7 +36,7 @@ void multiply(const void* const* ins, void* const* outs) {
     const MmaIn& in = *static_cast<const MmaIn*>(ins[lane]);
     for (int i = 0; i < 4; ++i) {
       const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
-      double sum = 0;  // the products are exact; the hardware's own order of summation is not documented
+      double sum = 0;  // the products are exact; the order in which the hardware adds them is not documented
       for (int k = 0; k < kDepth; ++k) sum += double{a[row][k]} * b[k][column];
       static_cast<MmaOut*>(outs[lane])->c[i] = static_cast<float>(in.c[i] + sum);
     }

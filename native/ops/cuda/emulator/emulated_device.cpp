@@ -11,7 +11,7 @@
 namespace apar::cuda {
 namespace {
 
-constexpr size_t kAlignment = 16;  // of the largest access
+constexpr size_t kAlignment = 16;  // the size of the largest access
 
 }  // namespace
 
@@ -29,7 +29,7 @@ void* EmulatedDevice::allocate_pinned(size_t bytes) {
 }
 
 void* EmulatedDevice::add_memory(size_t bytes) {
-  if (capturing_) throw std::logic_error("memory is allocated while launches are recorded");
+  if (capturing_) throw std::logic_error("memory is allocated during a capture");
   const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   memory_.push_back(std::make_unique<Guarded<unsigned char>>(rounded));
   std::memset(memory_.back()->data(), 0, rounded);
@@ -37,7 +37,7 @@ void* EmulatedDevice::add_memory(size_t bytes) {
 }
 
 void EmulatedDevice::upload(void* to, const void* pinned, size_t bytes) {
-  if (capturing_) throw std::logic_error("a copy while launches are recorded");
+  if (capturing_) throw std::logic_error("data is copied during a capture");
   std::memcpy(to, pinned, bytes);
 }
 
@@ -64,7 +64,7 @@ class EmulatedDevice::RecordedLaunches final : public Graph {
 
 namespace {
 
-// What is enqueued has run when enqueue() returns, so the host's clock is the device's.
+// Enqueued work has run when enqueue() returns, so the host's clock measures the device's time.
 class HostTimer final : public Timer {
  public:
   void start() override { begin_ = std::chrono::steady_clock::now(); }
@@ -82,7 +82,7 @@ std::unique_ptr<Timer> EmulatedDevice::make_timer() {
 }
 
 std::unique_ptr<Graph> EmulatedDevice::end_capture() {
-  if (!std::exchange(capturing_, false)) throw std::logic_error("nothing is being recorded");
+  if (!std::exchange(capturing_, false)) throw std::logic_error("no capture is active");
   return std::make_unique<RecordedLaunches>(*this, std::exchange(recording_, {}));
 }
 
@@ -93,7 +93,7 @@ void EmulatedDevice::abandon_capture() noexcept {
 
 void EmulatedDevice::enqueue(std::function<void()> work) {
   if (launches_to_failure_ >= 0 && launches_to_failure_-- == 0)
-    throw Error(ErrorCode::internal, "a launch that was to fail");
+    throw Error(ErrorCode::internal, "an injected launch failure");
   if (capturing_)
     recording_.push_back(std::move(work));
   else

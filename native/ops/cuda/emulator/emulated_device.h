@@ -9,8 +9,8 @@
 
 namespace apar::cuda {
 
-// Runs kernels on the host (emulate.h), in memory that ends before a forbidden page. A graph is the list of
-// its launches with their arguments.
+// Runs kernels on the host (emulate.h). Each allocation ends before a protected page. A graph is a list of
+// launches with their arguments.
 class EmulatedDevice final : public Device {
  public:
   explicit EmulatedDevice(uint64_t free_bytes = uint64_t{1} << 30, int32_t multiprocessors = 6);
@@ -29,11 +29,11 @@ class EmulatedDevice final : public Device {
 
   void enqueue(std::function<void()> work);
   int32_t graph_launches() const { return graph_launches_; }
-  int32_t graphs() const { return graphs_; }  // that are there now
+  int32_t graphs() const { return graphs_; }  // that exist now
   int32_t waits() const { return waits_; }
   uint64_t allocated_bytes() const { return allocated_bytes_; }
-  int32_t allocations() const { return static_cast<int32_t>(memory_.size()); }  // the host's included
-  // The launch after `launches` more fails.
+  int32_t allocations() const { return static_cast<int32_t>(memory_.size()); }  // pinned memory included
+  // Lets the next `launches` launches succeed and the one after them fail; -1 turns failures off.
   void fail_launch_after(int32_t launches) { launches_to_failure_ = launches; }
 
  private:

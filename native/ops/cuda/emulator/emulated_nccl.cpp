@@ -28,7 +28,7 @@ int init_all(Nccl::Comm* comms, int count, const int* /*devices*/) {
   return 0;
 }
 
-// A graph that records it repeats it.
+// Enqueued like a launch, so that a graph captures and replays it.
 int all_gather(const void* from, void* to, size_t count, int type, Nccl::Comm comm, Stream stream) {
   if (type != Nccl::kFloat32) return 4;  // ncclInvalidArgument
   emulate::enqueue(stream, [=, mine = *static_cast<const Comm*>(comm)] {

@@ -4,7 +4,7 @@
 
 namespace apar::cuda {
 
-// NCCL for emulated devices, one OS thread each: what is gathered lies in the host's memory.
+// NCCL for emulated devices, each of which runs in its own OS thread. All memory is host memory.
 const Nccl& emulated_nccl();
 
 }  // namespace apar::cuda

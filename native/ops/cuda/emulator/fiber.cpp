@@ -4,14 +4,15 @@
 #include <utility>
 #include <vector>
 
-// swapcontext also saves the signal mask, by a system call; a kernel switches fibers by the million.
-// Sanitizers follow swapcontext but not a hand-written switch.
+// swapcontext also saves the signal mask with a system call, and a kernel switches fibers millions of times.
+// Sanitizers support swapcontext but not a hand-written switch.
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define APAR_FAST_SWITCH 1
 #endif
 
 #ifdef APAR_FAST_SWITCH
-// Saves the callee's registers and the stack pointer at *from, goes on where *to was saved (System V ABI).
+// Saves the callee-saved registers and the stack pointer in *from and resumes at the state saved in *to
+// (System V ABI).
 extern "C" void apar_switch_stack(void** from, void** to);
 asm(R"(
 .text
@@ -54,7 +55,7 @@ struct Fiber::State {
 
 namespace {
 
-thread_local void* current = nullptr;  // Fiber::State of the running fiber
+thread_local void* current = nullptr;  // the Fiber::State of the running fiber
 
 }  // namespace
 
@@ -81,9 +82,9 @@ void Fiber::start(std::function<void()> body) {
   state_->body = std::move(body);
   const auto top = reinterpret_cast<uintptr_t>(state_->stack.data() + kStackBytes) & ~uintptr_t{15};
   auto* slots = reinterpret_cast<void**>(top) - 8;
-  for (int i = 0; i < 6; ++i) slots[i] = nullptr;  // the popped registers
-  slots[6] = reinterpret_cast<void*>(&enter);      // where `ret` goes
-  slots[7] = nullptr;                              // keeps the stack aligned as after a call
+  for (int i = 0; i < 6; ++i) slots[i] = nullptr;  // the registers that are popped
+  slots[6] = reinterpret_cast<void*>(&enter);      // the return address of `ret`
+  slots[7] = nullptr;                              // aligns the stack as after a call
   state_->own = slots;
 }
 

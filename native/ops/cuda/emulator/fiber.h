@@ -8,13 +8,13 @@
 
 namespace apar::cuda::emulate {
 
-// A function with a stack of its own that can be left and entered again, on one OS thread.
+// A function with its own stack that can be suspended and resumed, on one OS thread.
 class Fiber {
  public:
   Fiber();
   Fiber(Fiber&&) = default;
 
-  // The body of the next resume(); what an earlier body had left to do is forgotten.
+  // Sets the body that the next resume() starts. An earlier body is discarded, even if it has not ended.
   void start(std::function<void()> body);
   // Runs the body until it yields or ends.
   void resume();
@@ -28,7 +28,7 @@ class Fiber {
   std::unique_ptr<State, Delete> state_;
 };
 
-// Leaves the running fiber for whoever resumed it.
+// Suspends the running fiber and returns to the caller of resume().
 void yield_fiber();
 
 }  // namespace apar::cuda::emulate

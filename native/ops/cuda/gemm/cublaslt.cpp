@@ -11,13 +11,13 @@
 namespace apar::cuda {
 namespace {
 
-constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA advises for Hopper
-constexpr size_t kMaxProducts = 256;                  // long prompts come in any length
+constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // NVIDIA's recommendation for Hopper
+constexpr size_t kMaxProducts = 256;                  // prompts have many different lengths
 
-// The few declarations of cublasLt.h (CUDA 12 and 13) that are used; toolkits come without it.
+// The declarations of cublasLt.h (CUDA 12 and 13) that are used here, because some toolkits lack that header.
 using Status = int;  // 0: success
 constexpr int kCompute32F = 68, kReal32F = 0, kReal16BF = 14;
-constexpr int kTransposeA = 3, kMaxWorkspaceBytes = 1;  // attributes of a product, of a preference
+constexpr int kTransposeA = 3, kMaxWorkspaceBytes = 1;  // attributes of a matmul descriptor, of a preference
 constexpr int32_t kTransposed = 1;
 
 struct Algorithm {
@@ -46,7 +46,7 @@ void* open_library() {
 
 }  // namespace
 
-// Never closed, as its kernels live as long as the process.
+// The library is never closed: its kernels live as long as the process.
 struct CublasLt::Library {
   void* const opened = open_library();
 
@@ -79,8 +79,8 @@ struct CublasLt::Library {
 #undef APAR_LT
 };
 
-// cuBLAS counts down columns: weights [outs][in] are to it [in, outs], transposed, x is [in, rows], and their
-// product [outs, rows] is our [rows][outs].
+// cuBLAS matrices are column-major. Our weights [outs][in] are an [in, outs] matrix for cuBLAS, which it
+// transposes; x is [in, rows], and the product [outs, rows] is our [rows][outs].
 struct CublasLt::Product {
   const Library& library;
   void *desc = nullptr, *w = nullptr, *x = nullptr, *out = nullptr;
@@ -102,7 +102,7 @@ struct CublasLt::Product {
       status = lt.MatmulAlgoGetHeuristic(handle, desc, w, x, out, out, preference, 1, &best, &found);
     lt.MatmulPreferenceDestroy(preference);
     check(status, "MatmulAlgoGetHeuristic");
-    if (found == 0) throw Error(ErrorCode::internal, "cuBLASLt has no algorithm for a product");
+    if (found == 0) throw Error(ErrorCode::internal, "cuBLASLt has no algorithm for this shape");
     algorithm = best.algorithm;
   }
   ~Product() {
@@ -124,12 +124,12 @@ CublasLt::~CublasLt() {
   library_->Destroy(handle_);
 }
 
-std::unique_ptr<CublasLt> CublasLt::open(Device& device, GemmChoice choice) {
-  if (choice == GemmChoice::mma || choice == GemmChoice::wgmma) return nullptr;
+std::unique_ptr<CublasLt> CublasLt::open(Device& device, GemmBackend backend) {
+  if (backend == GemmBackend::mma || backend == GemmBackend::wgmma) return nullptr;
   try {
     return std::make_unique<CublasLt>(device);
   } catch (const Error& error) {
-    if (choice == GemmChoice::automatic && error.code() == ErrorCode::unavailable) return nullptr;
+    if (backend == GemmBackend::automatic && error.code() == ErrorCode::unavailable) return nullptr;
     throw;
   }
 }
@@ -153,7 +153,7 @@ void CublasLt::multiply(const GemmCall& call) {
   for (int32_t i = 0; i < call.num_projections; ++i) {
     const GemmProjection& layer = call.projections[i];
     if (int64_t{layer.outs} * call.in > scratch_weights_)
-      throw Error(ErrorCode::internal, "no room was reserved for a layer's unpacked weights");
+      throw Error(ErrorCode::internal, "a layer's unpacked weights exceed the scratch memory");
     const Product& p = product(layer.outs, call.rows, call.in);
     unpack_bf16(device_.stream(), layer.weights, layer.outs, call.in, scratch_);
     check(library_->Matmul(handle_, p.desc, &one, scratch_, p.w, call.x_bf16, p.x, &zero, layer.out, p.out,

@@ -11,28 +11,29 @@
 
 namespace apar::cuda {
 
-// Products of long prompts by cuBLASLt, which is found at run time (docs/adr/0014): bf16 weights are unpacked
-// into a scratch layer before each product.
+// Matrix products of long prompts with cuBLASLt, which is loaded at run time (docs/adr/0014). bf16 weights
+// are unpacked into scratch memory before each product.
 class CublasLt {
  public:
-  // The library that APAR_CUBLASLT_LIBRARY names, else the system's. Throws Error{unavailable} where there is
-  // none.
+  // Loads the library that APAR_CUBLASLT_LIBRARY names, else the system's. Throws Error{unavailable} if there
+  // is none.
   explicit CublasLt(Device& device);
   ~CublasLt();
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
 
-  // When the choice wants it: null for mma and wgmma, and for automatic where there is no library.
-  static std::unique_ptr<CublasLt> open(Device& device, GemmChoice choice);
+  // Opens cuBLASLt if the backend uses it. Returns null for mma and wgmma, and for automatic without the
+  // library.
+  static std::unique_ptr<CublasLt> open(Device& device, GemmBackend backend);
 
-  // Makes room for a layer of so many weights. Throws Error{out_of_memory}.
+  // Reserves scratch memory for a layer with this number of weights. Throws Error{out_of_memory}.
   void reserve(int64_t weights);
-  // As packed_gemm() for bf16 weights, up to the order of sums.
+  // Like packed_gemm() for bf16 weights, except for the order of sums.
   void multiply(const GemmCall& call);
 
  private:
   struct Library;
-  struct Product;  // one shape's descriptors and algorithm
+  struct Product;  // the descriptors and the algorithm of one shape
 
   const Product& product(int32_t outs, int32_t rows, int32_t in);
 

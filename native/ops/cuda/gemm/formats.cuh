@@ -5,14 +5,15 @@
 
 namespace apar::cuda {
 
-// A warp's A operand (16 outputs x 32 inputs, two mma steps) out of a packed tile (weight_tiles.h), in two
-// ways: load() reads it from shared memory; words_of() reads all of a lane's part of the tile from global
-// memory, 16 bytes at a time, and unpack() makes the operand of one half of the inputs from it. A weight that
-// bf16 does not hold is the sum of kTerms operands, which are multiplied one after the other.
+// How a warp gets its A operand (16 outputs x 32 inputs, two mma steps) from a packed tile (weight_tiles.h).
+// There are two ways: load() reads the operand from shared memory; words_of() reads a lane's whole share of
+// the tile from global memory, 16 bytes at a time, and unpack() turns half of it (32 inputs) into the
+// operand. A weight that bf16 cannot represent is the sum of kTerms operands, which are multiplied one after
+// the other.
 template <int kTerms>
 using Operand = uint32_t[kTerms][2][4];  // [term][step][register]
 
-// Of each lane's four words, word t of lane j becomes word j of lane t, among the four lanes of a group.
+// Transposes the 4 x 4 words of a group of four lanes: word t of lane j becomes word j of lane t.
 __device__ inline void transpose_quad(uint32_t (&word)[4]) {
   const bool high = threadIdx.x & 2, odd = threadIdx.x & 1;
 #pragma unroll
@@ -53,7 +54,7 @@ struct Rows16 {
     }
   }
 
-  // Pieces 4h + lane % 4 of rows lane / 4 and lane / 4 + 8, h the half: 64 bytes of a row by four lanes.
+  // Index 2h + r reads piece 4h + lane % 4 of row lane / 4 + 8r: four lanes read 64 bytes of a row.
   __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
     const int row = block * 16 + lane / 4 + index % 2 * 8, piece = index / 2 * 4 + lane % 4;
     return load_streaming(tile + row * 128 + ((piece ^ (row % 8)) << 4));
@@ -76,7 +77,7 @@ struct Bf16Tiles : Rows16 {
   }
 };
 
-// An f16 has 11 significant bits: the first 8 are one bf16, the rest another, exactly.
+// An f16 has 11 significant bits: one bf16 holds the upper 8 and a second one the rest, both exactly.
 struct F16Tiles : Rows16 {
   static constexpr int kTerms = 2;
 
@@ -100,60 +101,52 @@ struct F16Tiles : Rows16 {
   }
 };
 
-// Integers that fit 8 bits are exact in bf16; the scale is applied to the sums.
-struct Int8Tiles {
-  static constexpr bool kScaled = true;
-  static constexpr int kRowScaleBytes = 0;
+// Tiles of 8-bit values, which lie in the order of the operand's registers: 16 bytes per lane, block of 16
+// outputs and half of the inputs. Format::pair(word, i) makes two bf16 from bytes 2i and 2i + 1 of a word.
+template <class Format>
+struct Bytes8 {
   static constexpr int kTerms = 1;
-  static constexpr int kBytes = tile_bytes(WeightFormat::int8);
   static constexpr int kWords = 2;
 
-  // Bytes 2i and 2i + 1 become a pair. bf16 128 + n has n < 128 in its lowest bits; what is taken off is 256,
-  // or 128 where the byte's highest bit is set. Converting instructions run at a quarter of the rate.
+  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
+    unpack_bytes(a[0], *reinterpret_cast<const uint4*>(tile + block * 1024 + half * 512 + lane * 16));
+  }
+  __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
+    return load_streaming(tile + block * 1024 + index * 512 + lane * 16);
+  }
+  __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half) {
+    unpack_bytes(a[0], words[half]);
+  }
+
+ private:
+  __device__ static void unpack_bytes(uint32_t (&a)[2][4], const uint4& bytes) {
+    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+    for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = Format::pair(words[i / 2], i % 2);
+  }
+};
+
+// Integers that fit 8 bits are exact in bf16; the scale is applied to the sums.
+struct Int8Tiles : Bytes8<Int8Tiles> {
+  static constexpr bool kScaled = true;
+  static constexpr int kRowScaleBytes = 0;
+  static constexpr int kBytes = tile_bytes(WeightFormat::int8);
+
+  // The bf16 128 + n has n < 128 in its lowest bits; 256 is subtracted from it, or 128 where the byte's
+  // highest bit is set. Conversion instructions would run at a quarter of the rate.
   __device__ static uint32_t pair(uint32_t word, int i) {
     const uint32_t bytes = __byte_perm(word, 0, i == 0 ? 0x4140 : 0x4342);
     return bf16_pair_subtract((bytes & 0x007f007fu) | 0x43004300u, (bytes & 0x00800080u) ^ 0x43804380u);
   }
-  __device__ static void unpack(uint32_t (&a)[2][4], const uint4& bytes) {
-    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
-    for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = pair(words[i / 2], i % 2);
-  }
-
-  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
-    unpack(a[0], *reinterpret_cast<const uint4*>(tile + block * 1024 + half * 512 + lane * 16));
-  }
-  __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
-    return load_streaming(tile + block * 1024 + index * 512 + lane * 16);
-  }
-  __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half) {
-    unpack(a[0], words[half]);
-  }
 };
 
-struct Fp8Tiles {
+struct Fp8Tiles : Bytes8<Fp8Tiles> {
   static constexpr bool kScaled = false;
   static constexpr int kRowScaleBytes = row_scale_bytes(WeightFormat::fp8);
-  static constexpr int kTerms = 1;
   static constexpr int kBytes = tile_bytes(WeightFormat::fp8);
-  static constexpr int kWords = 2;
 
   __device__ static uint32_t pair(uint32_t word, int i) {
-    const uint32_t upper = __byte_perm(word, 0, i == 0 ? 0x1404 : 0x3424);  // bytes 2i, 2i + 1 above zeros
+    const uint32_t upper = __byte_perm(word, 0, i == 0 ? 0x1404 : 0x3424);  // the bytes above zeros
     return bf16_pair_multiply(e4m3_small_pair(upper), 0x7b807b80u);         // 2^120
-  }
-  __device__ static void unpack(uint32_t (&a)[2][4], const uint4& bytes) {
-    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
-    for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = pair(words[i / 2], i % 2);
-  }
-
-  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
-    unpack(a[0], *reinterpret_cast<const uint4*>(tile + block * 1024 + half * 512 + lane * 16));
-  }
-  __device__ static uint4 words_of(const unsigned char* tile, int block, int index, int lane) {
-    return load_streaming(tile + block * 1024 + index * 512 + lane * 16);
-  }
-  __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half) {
-    unpack(a[0], words[half]);
   }
 };
 
@@ -164,7 +157,7 @@ struct Int4Tiles {
   static constexpr int kBytes = tile_bytes(WeightFormat::int4);
   static constexpr int kWords = 1;
 
-  // bf16 128 + nibble has the nibble in its lowest bits.
+  // The bf16 128 + nibble has the nibble in its lowest bits.
   __device__ static void unpack(uint32_t (&a)[4], uint32_t word) {
     for (int i = 0; i < 4; ++i)
       a[i] = bf16_pair_subtract(((word >> 4 * i) & 0x000f000fu) | 0x43004300u, 0x43084308u);  // 136
@@ -184,7 +177,7 @@ struct Int4Tiles {
   }
 };
 
-// c += a · b for 32 inputs: one order of sums for every kernel of mma.sync.
+// c += a · b for 32 inputs. Every kernel that uses mma.sync adds in this order.
 template <int kTerms>
 __device__ inline void multiply_half(float (&c)[4], const uint32_t (&a)[kTerms][2][4],
                                      const uint32_t (&b)[4]) {
@@ -194,7 +187,7 @@ __device__ inline void multiply_half(float (&c)[4], const uint32_t (&a)[kTerms][
     for (int term = 0; term < kTerms; ++term) mma_bf16(c, a[term][step], b[2 * step], b[2 * step + 1]);
 }
 
-// Calls launch(Format{}) for the format of packed weights.
+// Calls launch(Format{}) with the class that reads weights of `format`.
 template <class Launch>
 void with_tiles(WeightFormat format, Launch launch) {
   if (format == WeightFormat::int8) return launch(Int8Tiles{});

@@ -14,36 +14,36 @@ struct GemmProjection {
   const void* weights = nullptr;  // packed for packed_gemm, row-major [outs, in] for plain_gemm
   float* out = nullptr;           // [rows, outs]
   int32_t outs = 0;
-  int32_t first_tile = 0;  // of the call's output tiles
+  int32_t first_tile = 0;  // index of its first output tile in the call
 };
 
-// Linear layers of one input; all weights of one format.
+// Linear layers with the same input, whose weights have one format.
 struct GemmCall {
   GemmProjection projections[kMaxProjections];
   int32_t num_projections = 0;
-  int32_t tiles = 0;  // output tiles of all of them
+  int32_t tiles = 0;  // output tiles of all projections
   int32_t rows = 0;
   int32_t in = 0;
   const float* x = nullptr;          // [rows, in]
-  const uint16_t* x_bf16 = nullptr;  // the same, rounded
-  float* partials = nullptr;         // partial_floats()
-  int32_t* arrived = nullptr;        // [tiles * row tiles], zero between calls
+  const uint16_t* x_bf16 = nullptr;  // x rounded to bf16
+  float* partials = nullptr;         // [partial_floats()]
+  int32_t* arrived = nullptr;        // counters [tiles * row tiles], zero between calls
 };
 
-// out = x_bf16 · w^T on the tensor cores, weights in any format packed by pack_tiles(); in is a multiple
-// of 8.
+// out = x_bf16 · w^T on the tensor cores, with weights of any format that pack_tiles() packs. `in` is a
+// multiple of 8.
 void packed_gemm(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
-// out = x · w^T for weights in f32 or bf16 of any shape, a warp per output.
+// out = x · w^T for row-major weights in f32 or bf16 of any shape, with a warp per output.
 void plain_gemm(Stream stream, const GemmCall& call, DType weights);
 
-// The kernels behind packed_gemm(). The first two give the same bits; gemm_wgmma needs compute
+// The kernels that packed_gemm() selects from. The first two give the same bits; gemm_wgmma needs compute
 // capability 9.0.
 void gemm_stream(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 void gemm_mma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 void gemm_wgmma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
-// rows[outs, in] of bf16 weights that are packed; in is a multiple of 8.
+// Unpacks bf16 weights into row-major rows[outs, in]. `in` is a multiple of 8.
 void unpack_bf16(Stream stream, const void* packed, int32_t outs, int32_t in, uint16_t* rows);
 
 }  // namespace apar::cuda

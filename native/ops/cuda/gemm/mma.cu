@@ -1,5 +1,5 @@
-// Matrix products of any number of rows: the weights stream through shared memory once per 128 rows, as the
-// 16-row operand of mma.m16n8k16; the rows of x are its 8 columns.
+// Matrix products for any number of rows. Weights stream through shared memory once per 128 rows. They are
+// the 16-row operand of mma.m16n8k16, and rows of x are its 8 columns.
 #include "ops/cuda/gemm/gemm.h"
 
 #include "ops/cuda/gemm/blocks.cuh"
@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kInputBytes = kTileInputs * 2;  // of one row of x in a tile
 
-// How one block's threads share a tile of 64 outputs x kRows rows.
+// How the threads of a block divide a tile of 64 outputs x kRows rows.
 template <int kRows>
 struct Shape {
   static constexpr int kWarpsOut = kRows == 128 ? 2 : 4;
@@ -49,8 +49,8 @@ struct Sums {
   }
 };
 
-// sums += one tile's products. With scales, each half of the inputs, a group, is summed apart and scaled as a
-// whole.
+// sums += the products of one tile. For formats with scales, each half of the inputs is a quantisation group,
+// which is summed separately and then scaled.
 template <class Format, int kRows, class TileSums>
 __device__ inline void multiply_stage(const unsigned char* stage, TileSums& sums) {
   using S = Shape<kRows>;
@@ -108,9 +108,9 @@ __device__ inline void for_each_sum(const TileSums& sums, Visit visit) {
               (warp / S::kWarpsRow * S::kOutBlocks + out) * 16 + lane / 4 + i / 2 * 8, sums.at[out][row][i]);
 }
 
-// A block computes the outputs of one tile for up to kRows rows: all parts of the inputs in turn, or one of
-// them.
-template <class Format, int kRows, bool kInTurn>
+// A block computes the outputs of one tile for up to kRows rows: either one split, or (kSequential) all
+// splits one after the other.
+template <class Format, int kRows, bool kSequential>
 __global__ void __launch_bounds__(Shape<kRows>::kThreads)
     gemm_tiles(const __grid_constant__ GemmCall call, int32_t splits) {
   using S = Shape<kRows>;
@@ -118,8 +118,9 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   constexpr int kStageBytes = Format::kBytes + kRows * kInputBytes;
   const int row_tiles = (call.rows + kRows - 1) / kRows;
   const int first_row = static_cast<int>(blockIdx.x) % row_tiles * kRows;
-  const int part_of_block = kInTurn ? 0 : blockIdx.y;
-  const TileWork work = tile_work<Format>(call, blockIdx.x / row_tiles, part_of_block, kInTurn ? 1 : splits);
+  const int split_of_block = kSequential ? 0 : blockIdx.y;
+  const TileWork work =
+      tile_work<Format>(call, blockIdx.x / row_tiles, split_of_block, kSequential ? 1 : splits);
   const int begin = work.begin, end = work.end;
   unsigned char* const stages = shared_memory();
   for (int i = 0; i < S::kStages - 1; ++i) {
@@ -129,8 +130,8 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   }
   TileSums sums, total;
   sums.clear();
-  if constexpr (kInTurn) total.clear();
-  int part = 0, part_end = part_begin(work.k_tiles, 1, splits);
+  if constexpr (kSequential) total.clear();
+  int split = 0, split_end = split_begin(work.k_tiles, 1, splits);
   for (int k = begin; k < end; ++k) {
     copy_wait<S::kStages - 2>();
     __syncthreads();
@@ -140,8 +141,8 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
                                 stages + (next - begin) % S::kStages * kStageBytes);
     copy_commit();
     multiply_stage<Format, kRows>(stages + (k - begin) % S::kStages * kStageBytes, sums);
-    if constexpr (kInTurn) {
-      if (k + 1 < part_end) continue;
+    if constexpr (kSequential) {
+      if (k + 1 < split_end) continue;
 #pragma unroll
       for (int out = 0; out < S::kOutBlocks; ++out)
 #pragma unroll
@@ -149,9 +150,9 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
 #pragma unroll
           for (int i = 0; i < 4; ++i)
             total.at[out][row][i] =
-                part == 0 ? sums.at[out][row][i] : total.at[out][row][i] + sums.at[out][row][i];
+                split == 0 ? sums.at[out][row][i] : total.at[out][row][i] + sums.at[out][row][i];
       sums.clear();
-      part_end = part_begin(work.k_tiles, ++part + 1, splits);
+      split_end = split_begin(work.k_tiles, ++split + 1, splits);
     }
   }
   copy_wait<0>();
@@ -159,28 +160,28 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   const auto write = [&](int row, int out, float value) {
     write_sum(call, work, first_row + row, out, value);
   };
-  if constexpr (kInTurn) {
+  if constexpr (kSequential) {
     for_each_sum<kRows>(total, write);
   } else if (splits == 1) {
     for_each_sum<kRows>(sums, write);
   } else {
     for_each_sum<kRows>(sums, [&](int row, int out, float value) {
-      if (first_row + row < call.rows) *partial_sum(call, work, part_of_block, first_row + row, out) = value;
+      if (first_row + row < call.rows) *partial_sum(call, work, split_of_block, first_row + row, out) = value;
     });
-    __syncthreads();  // the stages are used up: their memory is taken for the flag
+    __syncthreads();  // the stages are no longer needed: their memory is reused for the flag
     if (last_to_arrive(call.arrived + blockIdx.x, splits, reinterpret_cast<int32_t*>(stages)))
-      add_parts(call, work, first_row, kRows, splits);
+      add_splits(call, work, first_row, kRows, splits);
   }
 }
 
-template <class Format, int kRows, bool kInTurn>
+template <class Format, int kRows, bool kSequential>
 void launch_tiles(Stream stream, const GemmCall& call, const GemmPlan& plan) {
   const auto row_tiles = static_cast<uint32_t>(tiles_of(call.rows, kRows));
   const Grid grid = {static_cast<uint32_t>(call.tiles) * row_tiles,
-                     kInTurn ? 1 : static_cast<uint32_t>(plan.splits)};
+                     kSequential ? 1 : static_cast<uint32_t>(plan.splits)};
   constexpr size_t kShared = size_t{Shape<kRows>::kStages} * (Format::kBytes + kRows * kInputBytes);
-  launch<gemm_tiles<Format, kRows, kInTurn>>(stream, grid, Shape<kRows>::kThreads, kShared, call,
-                                             plan.splits);
+  launch<gemm_tiles<Format, kRows, kSequential>>(stream, grid, Shape<kRows>::kThreads, kShared, call,
+                                                 plan.splits);
 }
 
 template <class Format>
@@ -195,7 +196,7 @@ void launch_format(Stream stream, const GemmCall& call, const GemmPlan& plan) {
     case 64:
       return launch_tiles<Format, 64, false>(stream, call, plan);
     default:
-      if (plan.in_turn) return launch_tiles<Format, 128, true>(stream, call, plan);
+      if (plan.sequential) return launch_tiles<Format, 128, true>(stream, call, plan);
       return launch_tiles<Format, 128, false>(stream, call, plan);
   }
 }

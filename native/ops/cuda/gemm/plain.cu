@@ -1,4 +1,4 @@
-// Matrix products of weights as they are, of any shape.
+// Matrix products of row-major weights, of any shape.
 #include "ops/cuda/device/intrinsics.cuh"
 #include "ops/cuda/gemm/gemm.h"
 
@@ -15,7 +15,7 @@ __device__ inline float widen(uint16_t bits) {
 constexpr int kPlainThreads = 128;
 constexpr int kPlainRows = 4;
 
-// A warp computes one output for four rows; each lane sums every 32nd input.
+// A warp computes one output of four rows; each lane sums every 32nd input.
 template <class Element>
 __global__ void __launch_bounds__(kPlainThreads)
     plain_outputs(const __grid_constant__ GemmProjection layer, const __grid_constant__ GemmCall call) {

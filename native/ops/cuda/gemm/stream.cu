@@ -1,7 +1,7 @@
-// Matrix products of at most kMaxStreamRows rows, where all that counts is how fast weights arrive: they go
-// from memory straight into registers, several tiles ahead, each warp by itself: no shared memory, no
-// barrier. The sums are the mma kernel's, instruction by instruction, so a row's bits do not change with the
-// number of rows.
+// Matrix products of at most kMaxStreamRows rows, whose time is the time to read the weights. Each warp loads
+// weights from memory straight into registers, several tiles ahead, without shared memory and without
+// barriers. The sums are those of the mma kernel, instruction by instruction, so a row's bits do not depend
+// on the number of rows.
 #include "ops/cuda/gemm/blocks.cuh"
 #include "ops/cuda/gemm/formats.cuh"
 #include "ops/cuda/gemm/gemm.h"
@@ -10,17 +10,17 @@ namespace apar::cuda {
 namespace {
 
 constexpr int kThreads = kTileOuts / 16 * 32;  // a warp per 16 outputs
-constexpr int kRowsOfX = 2;                    // tiles of x ahead: it comes from the caches
+constexpr int kXTilesAhead = 2;                // tiles of x that are loaded ahead; x comes from the caches
 
-// Tiles of weights ahead. An H200 keeps 4.3 TB/s * 0.8 us / 132 = 26 KB per multiprocessor under way; some
-// ten warps are there, and half of what they asked for has arrived at any time.
+// Tiles of weights that are loaded ahead. An H200 needs 4.3 TB/s * 0.8 us / 132 = 26 KB per multiprocessor in
+// flight. About ten warps run on one, and half of their loads have arrived at any time.
 template <class Format>
-constexpr int kAhead = Format::kWords == 4 ? 4 : 8;
+constexpr int kWeightTilesAhead = Format::kWords == 4 ? 4 : 8;
 
 template <class Format>
 struct Weights {
   uint4 words[Format::kWords];
-  float scale;  // of output lane % 16, inputs 32 * (lane / 16) ...
+  float scale;  // of output lane % 16, for the 32 inputs from 32 * (lane / 16) on
 
   __device__ void fetch(const unsigned char* tile, int block, int lane) {
 #pragma unroll
@@ -32,7 +32,7 @@ struct Weights {
   }
 };
 
-// Row lane / 4 of x, its pieces of 8 inputs lane % 4 and lane % 4 + 4.
+// Of row lane / 4 of x: the pieces of 8 inputs lane % 4 and lane % 4 + 4.
 struct Inputs {
   uint4 pieces[2];
 
@@ -74,18 +74,18 @@ __device__ inline void multiply(float (&sums)[4], const Weights<Format>& weights
 template <class Format>
 __global__ void __launch_bounds__(kThreads, 3)
     stream_tiles(const __grid_constant__ GemmCall call, int32_t splits) {
-  constexpr int kTiles = kAhead<Format>;
-  static_assert(kTiles % kRowsOfX == 0);
-  const int lane = threadIdx.x % 32, block = threadIdx.x / 32, part = blockIdx.y;
-  const TileWork work = tile_work<Format>(call, blockIdx.x, part, splits);
+  constexpr int kTiles = kWeightTilesAhead<Format>;
+  static_assert(kTiles % kXTilesAhead == 0);
+  const int lane = threadIdx.x % 32, block = threadIdx.x / 32, split = blockIdx.y;
+  const TileWork work = tile_work<Format>(call, blockIdx.x, split, splits);
   const auto tile_at = [&](int k) { return work.weights + static_cast<int64_t>(k) * Format::kBytes; };
   Weights<Format> weights[kTiles];
-  Inputs x[kRowsOfX];
+  Inputs x[kXTilesAhead];
 #pragma unroll
   for (int i = 0; i < kTiles; ++i)
     if (work.begin + i < work.end) weights[i].fetch(tile_at(work.begin + i), block, lane);
 #pragma unroll
-  for (int i = 0; i < kRowsOfX; ++i) x[i].fetch(call, work.begin + i, lane);
+  for (int i = 0; i < kXTilesAhead; ++i) x[i].fetch(call, work.begin + i, lane);
 
   float sums[4] = {};
   for (int first = work.begin; first < work.end; first += kTiles) {
@@ -93,9 +93,9 @@ __global__ void __launch_bounds__(kThreads, 3)
     for (int i = 0; i < kTiles; ++i) {
       const int k = first + i;
       if (k >= work.end) break;
-      multiply(sums, weights[i], x[i % kRowsOfX], lane);
+      multiply(sums, weights[i], x[i % kXTilesAhead], lane);
       if (k + kTiles < work.end) weights[i].fetch(tile_at(k + kTiles), block, lane);
-      x[i % kRowsOfX].fetch(call, k + kRowsOfX, lane);
+      x[i % kXTilesAhead].fetch(call, k + kXTilesAhead, lane);
     }
   }
 
@@ -104,11 +104,11 @@ __global__ void __launch_bounds__(kThreads, 3)
     if (splits == 1)
       write_sum(call, work, row, out, sums[i]);
     else if (row < call.rows)
-      *partial_sum(call, work, part, row, out) = sums[i];
+      *partial_sum(call, work, split, row, out) = sums[i];
   }
   if (splits > 1 &&
       last_to_arrive(call.arrived + blockIdx.x, splits, reinterpret_cast<int32_t*>(shared_memory())))
-    add_parts(call, work, 0, call.rows, splits);
+    add_splits(call, work, 0, call.rows, splits);
 }
 
 template <class Format>

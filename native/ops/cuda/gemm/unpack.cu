@@ -1,4 +1,4 @@
-// Weights out of their tiles, for a library that wants them row after row.
+// Unpacks weights into row-major order, which cuBLASLt needs.
 #include "ops/cuda/gemm/blocks.cuh"
 #include "ops/cuda/gemm/gemm.h"
 #include "ops/cuda/gemm/weight_tiles.h"
@@ -7,7 +7,7 @@ namespace apar::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kPieceBytes = 16, kPieces = kTileInputs * 2 / kPieceBytes;  // of a tile's row
+constexpr int kPieceBytes = 16, kPieces = kTileInputs * 2 / kPieceBytes;  // of a row of a tile
 
 __global__ void __launch_bounds__(kThreads)
     unpack_tiles(const unsigned char* packed, int32_t outs, int32_t in, uint16_t* rows) {

@@ -28,7 +28,7 @@ void read_tile(const Matrix& host, int64_t first_out, int64_t first_input, Tile&
                           : 0.0f;
 }
 
-// A source in the tile's own 16-bit format is copied piece by piece.
+// Copies a source that already has the tile's 16-bit format, piece by piece.
 void copy_16(const Matrix& host, int64_t first_out, int64_t first_input, std::byte* out) {
   const auto* const source = static_cast<const uint16_t*>(host.data);
   for (int64_t row = 0; row < kTileOuts; ++row) {
@@ -56,8 +56,8 @@ void pack_16(const Tile& tile, WeightFormat format, std::byte* out) {
 constexpr int32_t kGroups = kTileInputs / kGroupInputs;
 using Scales = std::array<std::array<float, kTileOuts>, kGroups>;
 
-// The group's largest weight over `end`, rounded to f16, as ops/cpu/packed.cpp has it: both devices keep the
-// same weights.
+// Each scale is the group's largest weight divided by `end`, rounded to f16 as in ops/cpu/packed.cpp: both
+// devices multiply with the same weights.
 Scales scales_of(const Tile& tile, float end) {
   Scales scales;
   for (int32_t group = 0; group < kGroups; ++group) {
@@ -73,13 +73,13 @@ Scales scales_of(const Tile& tile, float end) {
   return scales;
 }
 
-int32_t quantise(float weight, float scale, int32_t least, int32_t most) {
+int32_t quantise(float weight, float scale, int32_t min, int32_t max) {
   const float inverse = scale != 0 ? 1 / scale : 0;
-  return std::clamp(static_cast<int32_t>(std::lrintf(weight * inverse)), least, most);
+  return std::clamp(static_cast<int32_t>(std::lrintf(weight * inverse)), min, max);
 }
 
-// Calls visit(output, input, block, lane, step, i, half) for every value: element `half` of register a[i] of
-// `lane` in step `step` (16 inputs) of the block of 16 outputs (intrinsics.cuh).
+// Calls visit(output, input, block, lane, step, i, half) for every value of a tile. The value is element
+// `half` of register a[i] of `lane` in step `step` (16 inputs) of the block of 16 outputs (intrinsics.cuh).
 template <class Visit>
 void for_each_fragment(Visit visit) {
   for (int32_t block = 0; block < kTileOuts / kOutsPerBlock; ++block)
@@ -91,7 +91,7 @@ void for_each_fragment(Visit visit) {
                   step * 16 + 2 * (lane % 4) + 8 * (i / 2) + half, block, lane, step, i, half);
 }
 
-// Where a value of one byte stands in its tile.
+// The offset of an 8-bit value in its tile.
 int32_t byte_of_fragment(int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
   return block * 1024 + step / 2 * 512 + lane * 16 + step % 2 * 8 + i * 2 + half;
 }
@@ -108,7 +108,7 @@ void pack_int8(const Tile& tile, std::byte* out) {
 
 using RowScales = std::array<float, kTileOuts>;
 
-// An output's largest weight becomes the largest e4m3.
+// The scales map the largest weight of each output to the largest e4m3.
 RowScales row_scales(const Matrix& host, int64_t first_out) {
   RowScales scales{};
   for (int64_t row = 0; row < kTileOuts && first_out + row < host.rows; ++row) {
@@ -131,13 +131,13 @@ void pack_fp8(const Tile& tile, const RowScales& scales, std::byte* out) {
       });
 }
 
-// The largest weight becomes -8, the end that has one step more.
+// The group's largest weight becomes -8, because the range is [-8, 7].
 void pack_int4(const Tile& tile, std::byte* out) {
   const Scales scales = scales_of(tile, -8);
   std::memset(out, 0, kTileOuts * kTileInputs / 2);
   for_each_fragment(
       [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
-        const int32_t nibble = i + 4 * half;  // of the step's 32-bit word: both halves lie 16 bits apart
+        const int32_t nibble = i + 4 * half;  // of the step's 32-bit word: the two halves lie 16 bits apart
         const int32_t at = block * 512 + lane * 16 + step * 4 + nibble / 2;
         const int32_t value = quantise(tile[row][in], scales[in / kGroupInputs][row], -8, 7) + 8;
         out[at] |= static_cast<std::byte>(value << nibble % 2 * 4);

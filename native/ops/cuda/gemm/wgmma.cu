@@ -1,6 +1,6 @@
-// Matrix products on Hopper: one warp asks for tiles of weights and of x by bulk copies, two warpgroups
-// multiply what has arrived, each 64 outputs by kRows rows. bf16 weights are multiplied from shared memory,
-// in which they lie as they were packed; others are made bf16 in registers.
+// Matrix products on Hopper. One warp issues bulk copies of the tiles of weights and of x. Two warpgroups
+// multiply the tiles that have arrived, each 64 outputs by kRows rows. wgmma reads bf16 weights from shared
+// memory in their packed layout; other formats are converted to bf16 in registers.
 #include <type_traits>
 
 #include "ops/cuda/device/hopper.cuh"
@@ -17,11 +17,12 @@ constexpr int kThreads = kConsumers * 32 + 32;
 constexpr int kSharedBytes = 200 * 1024;  // of the 227 KB that a block may have
 constexpr int kMaxStages = 8;
 
-// Whether wgmma can take the weights from shared memory as they are packed.
+// Whether wgmma can read the packed weights directly from shared memory.
 template <class Format>
 constexpr bool kFromShared = std::is_same_v<Format, Bf16Tiles>;
 
-// A stage: kRows of x, then a tile of weights per warpgroup.
+// The stages in shared memory, each with kRows rows of x and then a tile of weights per warpgroup, and their
+// barriers.
 template <class Format, int kRows>
 struct Stages {
   static constexpr int kInputBytes = kRows * kSwizzleRowBytes;
@@ -45,14 +46,15 @@ struct Stages {
     }
     fence_async();
   }
-  // The i-th stage, counted from the beginning, is there; it may be filled for the i-th time.
+  // Wait until stage i has been filled, or until it may be filled. i counts all stages of the block from the
+  // beginning.
   __device__ void wait_full(int i) const { barrier_wait(full + i % kCount, i / kCount % 2); }
   __device__ void wait_empty(int i) const { barrier_wait(empty + i % kCount, (i / kCount + 1) % 2); }
 };
 
 #if APAR_HOPPER
 
-// By one thread.
+// Issues the copies of all stages. Executed by one thread.
 template <class Format, int kRows>
 __device__ inline void fill_stages(const Stages<Format, kRows>& stages, const TensorMap& x,
                                    const unsigned char* const (&weights)[kWarpgroups], int tiles, int begin,
@@ -71,7 +73,7 @@ __device__ inline void fill_stages(const Stages<Format, kRows>& stages, const Te
   }
 }
 
-// sums += one tile's products, by a warpgroup.
+// sums += the products of one tile. Executed by a warpgroup.
 template <class Format, int kRows>
 __device__ inline void multiply_tile(float (&sums)[kRows / 2], const unsigned char* weights,
                                      const unsigned char* inputs) {
@@ -119,21 +121,22 @@ __device__ inline void multiply_tile(float (&sums)[kRows / 2], const unsigned ch
 
 #endif
 
-// A block computes two tiles of outputs for kRows rows: one part of the inputs, or all of them in turn.
+// A block computes two tiles of outputs for kRows rows: either one split, or (sequential) all splits one
+// after the other.
 template <class Format, int kRows>
 __global__ void __launch_bounds__(kThreads, 1)
     wgmma_tiles(const __grid_constant__ GemmCall call, const __grid_constant__ TensorMap x, int32_t splits,
-                bool in_turn) {
+                bool sequential) {
 #if APAR_HOPPER
   const Stages<Format, kRows> stages;
   const int row_tiles = (call.rows + kRows - 1) / kRows;
   const int first_row = static_cast<int>(blockIdx.x) % row_tiles * kRows;
   const int first_tile = static_cast<int>(blockIdx.x) / row_tiles * kWarpgroups;
   const int tiles = call.tiles - first_tile < kWarpgroups ? call.tiles - first_tile : kWarpgroups;
-  const int parts = in_turn ? 1 : splits;
+  const int blocks_per_sum = sequential ? 1 : splits;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const auto work_of = [&](int tile) {
-    return tile_work<Format>(call, first_tile + (tile < tiles ? tile : 0), blockIdx.y, parts);
+    return tile_work<Format>(call, first_tile + (tile < tiles ? tile : 0), blockIdx.y, blocks_per_sum);
   };
   const TileWork work = work_of(warp / 4);
   const int begin = work.begin, end = work.end;
@@ -148,38 +151,39 @@ __global__ void __launch_bounds__(kThreads, 1)
     const int warpgroup = warp / 4;
     const bool has_tile = warpgroup < tiles;
     float sums[kRows / 2] = {}, total[kRows / 2];
-    int part = in_turn ? 0 : blockIdx.y, part_end = part_begin(work.k_tiles, part + 1, splits);
+    int split = sequential ? 0 : blockIdx.y, split_end = split_begin(work.k_tiles, split + 1, splits);
     for (int k = begin; k < end; ++k) {
       const int i = k - begin;
       stages.wait_full(i);
       if (has_tile) multiply_tile<Format, kRows>(sums, stages.weights(i, warpgroup), stages.inputs(i));
       __syncwarp();
       if (lane == 0) barrier_arrive(stages.empty + i % stages.kCount);
-      if (k + 1 < part_end) continue;
-      const bool first = !in_turn || part == 0;
+      if (k + 1 < split_end) continue;
+      const bool first = !sequential || split == 0;
 #pragma unroll
       for (int j = 0; j < kRows / 2; ++j) {
         total[j] = first ? sums[j] : total[j] + sums[j];
         sums[j] = 0;
       }
-      part_end = part_begin(work.k_tiles, ++part + 1, splits);
+      split_end = split_begin(work.k_tiles, ++split + 1, splits);
     }
 #pragma unroll
     for (int j = 0; j < kRows / 2; ++j) {
       const int row = first_row + j / 4 * 8 + lane % 4 * 2 + j % 2;
       const int out = warp % 4 * 16 + lane / 4 + j / 2 % 2 * 8;
-      if (has_tile && parts == 1)
+      if (has_tile && blocks_per_sum == 1)
         write_sum(call, work, row, out, total[j]);
       else if (has_tile && row < call.rows)
         *partial_sum(call, work, blockIdx.y, row, out) = total[j];
     }
   }
-  if (parts == 1) return;
-  __syncthreads();  // the stages are used up: their memory is taken for the flag
-  if (!last_to_arrive(call.arrived + blockIdx.x, parts, reinterpret_cast<int32_t*>(shared_memory()))) return;
-  for (int i = 0; i < tiles; ++i) add_parts(call, work_of(i), first_row, kRows, parts);
+  if (blocks_per_sum == 1) return;
+  __syncthreads();  // the stages are no longer needed: their memory is reused for the flag
+  if (!last_to_arrive(call.arrived + blockIdx.x, blocks_per_sum, reinterpret_cast<int32_t*>(shared_memory())))
+    return;
+  for (int i = 0; i < tiles; ++i) add_splits(call, work_of(i), first_row, kRows, blocks_per_sum);
 #else
-  __trap();  // Hopper runs a build that has no code for sm_90a: better no result than none written
+  __trap();  // this build has no code for sm_90a: an error is better than outputs that were never written
 #endif
 }
 
@@ -187,10 +191,10 @@ template <class Format, int kRows>
 void launch_tiles(Stream stream, const GemmCall& call, const GemmPlan& plan) {
   const auto pairs = static_cast<uint32_t>(tiles_of(call.tiles, kWarpgroups));
   const Grid grid = {pairs * static_cast<uint32_t>(tiles_of(call.rows, kRows)),
-                     plan.in_turn ? 1 : static_cast<uint32_t>(plan.splits)};
+                     plan.sequential ? 1 : static_cast<uint32_t>(plan.splits)};
   launch<wgmma_tiles<Format, kRows>>(stream, grid, kThreads, Stages<Format, kRows>::kShared, call,
                                      make_tensor_map(call.x_bf16, call.rows, call.in, kRows), plan.splits,
-                                     plan.in_turn);
+                                     plan.sequential);
 }
 
 template <class Format>

@@ -13,7 +13,8 @@ namespace {
 
 constexpr size_t kMessageBytes = 1024;
 
-// Beside the program or addon that this code is linked into, or where APAR_CUDA_LIBRARY says.
+// The path in APAR_CUDA_LIBRARY, else the library in the folder of the program or addon that contains this
+// code.
 std::string library_path() {
   if (const char* const named = std::getenv("APAR_CUDA_LIBRARY")) return named;
   Dl_info info;
@@ -46,7 +47,7 @@ Library load() {
   }
   const int version = symbol<AparCudaVersion>(library, "apar_cuda_version")();
   if (version != kCudaLibraryVersion)
-    throw Error(ErrorCode::unavailable, path + " is of version " + std::to_string(version) + ", " +
+    throw Error(ErrorCode::unavailable, path + " has version " + std::to_string(version) + ", " +
                                             std::to_string(kCudaLibraryVersion) +
                                             " is needed: build it again");
   return {symbol<AparMakeCudaOps>(library, "apar_make_cuda_ops"),
@@ -58,7 +59,8 @@ const Library& library() {
   return loaded;
 }
 
-// Calls an exported function with the place for its error; throws what it left there.
+// Calls an exported function with buffers for an error code and message, and throws the error that it
+// reports.
 template <class Call>
 auto checked(Call call) {
   constexpr int kNoError = -1;

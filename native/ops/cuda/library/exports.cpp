@@ -1,5 +1,5 @@
-// The exports of libapar_cuda.so (ops/cuda/library/cuda_library.h). Errors while opening are told by code;
-// what Ops throws later passes as an exception, both sides being built by one compiler.
+// The exports of libapar_cuda.so (ops/cuda/library/cuda_library.h). Errors while opening are returned as
+// codes. Later errors of Ops cross the boundary as exceptions, because one compiler builds both sides.
 #include <cstdio>
 #include <span>
 
@@ -19,7 +19,7 @@ APAR_EXPORT int apar_cuda_version() {
 
 namespace {
 
-// Runs `body`; an exception becomes a code and a message, and the result is empty.
+// Runs `body`. Converts an exception into a code and a message, and returns an empty result then.
 template <class Body>
 auto guarded(int* code, char* message, size_t message_bytes, Body body) -> decltype(body()) {
   const auto fail = [&](apar::ErrorCode error, const char* what) {
@@ -38,10 +38,11 @@ auto guarded(int* code, char* message, size_t message_bytes, Body body) -> declt
   return {};
 }
 
-constexpr double kReserve = 0.05;  // of the free memory, for what is not counted
+constexpr double kReserve = 0.05;  // of the free memory, for allocations that are not counted
 
 std::unique_ptr<apar::Ops> open_together(const apar::OpsConfig& config, std::span<const int32_t> devices) {
-  for (const int32_t device : devices) apar::cuda::open_cuda_device(device);  // NCCL's own error says less
+  // Opening the devices first gives a clearer error than NCCL's.
+  for (const int32_t device : devices) apar::cuda::open_cuda_device(device);
   const auto group = std::make_shared<apar::cuda::NcclGroup>(apar::cuda::load_nccl(), devices);
   return std::make_unique<apar::ShardedOps>(
       config, group->ranks(), [&](const apar::OpsConfig& part, int32_t rank) {
@@ -66,8 +67,8 @@ APAR_EXPORT int apar_cuda_blocks(const apar::OpsConfig* config, uint64_t other_b
     using namespace apar::cuda;
     const auto device = open_cuda_device(index);
     const DeviceInfo& info = device->info();
-    const GemmScratch scratch = most_gemm_scratch(
-        config->max_rows, {info.multiprocessors, info.capability, gemm_choice_of_environment()});
+    const GemmScratch scratch = max_gemm_scratch(
+        config->max_rows, {info.multiprocessors, info.capability, gemm_backend_from_environment()});
     return affordable_blocks(*config, info.free_bytes, other_bytes + bytes_of(scratch), kReserve);
   });
 }

@@ -15,7 +15,7 @@ std::span<const int32_t> path_of(const StepBatch& batch, int32_t sequence) {
   return batch.path.subspan(rows.path_begin, rows.path_length);
 }
 
-// Tokens that both paths begin with.
+// The number of tokens in the common prefix of both paths.
 int32_t common_tokens(const StepBatch& batch, int32_t a, int32_t b) {
   const auto path_a = path_of(batch, a), path_b = path_of(batch, b);
   int32_t tokens = 0;
@@ -38,12 +38,12 @@ Sharing parse_sharing(const std::string& name) {
   throw Error(ErrorCode::invalid_config, "unknown attention " + name);
 }
 
-Sharing sharing_of_environment() {
+Sharing sharing_from_environment() {
   const char* const name = std::getenv("APAR_CUDA_ATTENTION");
   return name == nullptr ? Sharing::by_cost : parse_sharing(name);
 }
 
-int64_t AttentionWork::max_parts(int32_t max_rows, int32_t max_context) {
+int64_t AttentionWork::max_partials(int32_t max_rows, int32_t max_context) {
   const int64_t spans = (max_context + kSpanTokens - 1) / kSpanTokens;
   return max_rows * (spans + kSpanChunks);
 }
@@ -57,11 +57,11 @@ void AttentionWork::sort_sequences(const StepBatch& batch) {
     order_.resize(batch.sequences.size());
     std::iota(order_.begin(), order_.end(), 0);
   }
-  // From step to step the order seldom changes.
+  // The order seldom changes from one step to the next.
   if (!std::is_sorted(order_.begin(), order_.end(), before)) std::sort(order_.begin(), order_.end(), before);
 }
 
-// Rows in the order of their paths, and what each sequence has in common with the one before.
+// Lists the rows in the order of their paths, and the chunks that each sequence shares with the previous one.
 void AttentionWork::plan_rows(const StepBatch& batch) {
   rows_.clear();
   contexts_.clear();
@@ -78,24 +78,24 @@ void AttentionWork::plan_rows(const StepBatch& batch) {
   }
 }
 
-void AttentionWork::build(const StepBatch& batch, int32_t group, int64_t max_parts, int64_t max_slots) {
+void AttentionWork::build(const StepBatch& batch, int32_t group, int64_t max_partials, int64_t max_slots) {
   sort_sequences(batch);
   plan_rows(batch);
-  walk(batch, group, choose_granularity(batch, group, max_parts, max_slots), true);
-  list_parts();
+  walk(batch, group, choose_granularity(batch, group, max_partials, max_slots), true);
+  list_partials();
 }
 
-// How many chunks at a time sequences share.
-int32_t AttentionWork::choose_granularity(const StepBatch& batch, int32_t group, int64_t max_parts,
+// Chooses the granularity of sharing: sequences share multiples of this number of chunks.
+int32_t AttentionWork::choose_granularity(const StepBatch& batch, int32_t group, int64_t max_partials,
                                           int64_t max_slots) {
-  constexpr int32_t kNothing = std::numeric_limits<int32_t>::max();
+  constexpr int32_t kNoSharing = std::numeric_limits<int32_t>::max();
   const bool common = std::any_of(common_.begin(), common_.end(), [](int32_t chunks) { return chunks > 0; });
-  if (!common || sharing_ == Sharing::never) return kNothing;
-  int32_t best = kNothing;
+  if (!common || sharing_ == Sharing::never) return kNoSharing;
+  int32_t best = kNoSharing;
   int64_t best_bytes = std::numeric_limits<int64_t>::max();
-  for (const int32_t granularity : {1, kSpanChunks, kNothing}) {
+  for (const int32_t granularity : {1, kSpanChunks, kNoSharing}) {
     walk(batch, group, granularity, false);
-    if (count_.parts > max_parts || count_.slots > max_slots) continue;
+    if (count_.partials > max_partials || count_.slots > max_slots) continue;
     if (sharing_ == Sharing::always) return granularity;
     if (bytes() >= best_bytes) continue;
     best = granularity;
@@ -104,14 +104,14 @@ int32_t AttentionWork::choose_granularity(const StepBatch& batch, int32_t group,
   return best;
 }
 
-// Goes over the tree, lists its items or only counts what they move; rows share `granularity` chunks at a
-// time.
+// Walks the tree and lists its items, or only counts the bytes that they move. Rows share multiples of
+// `granularity` chunks.
 void AttentionWork::walk(const StepBatch& batch, int32_t group, int32_t granularity, bool listing) {
   listing_ = listing;
   slots_.clear();
   small_.clear();
   large_.clear();
-  parts_.clear();
+  partials_.clear();
   open_.clear();
   count_ = {};
   end_row_ = 0;
@@ -137,7 +137,7 @@ void AttentionWork::walk(const StepBatch& batch, int32_t group, int32_t granular
   close_beyond(batch, group, 0);
 }
 
-// Closes what is open from `chunk` on; a segment that reaches beyond it is cut there.
+// Closes the open segments from `chunk` on; a segment that contains `chunk` is cut there.
 void AttentionWork::close_beyond(const StepBatch& batch, int32_t group, int32_t chunk) {
   while (!open_.empty() && open_.back().end_chunk > chunk) {
     Segment beyond = open_.back();
@@ -163,7 +163,8 @@ void AttentionWork::close(const StepBatch& batch, int32_t group, const Segment& 
   if (listing_) append_slots(batch, segment.sequence, first_position, end);
   const int32_t tile_rows = std::max(1, kLargeQueries / group);
   for (int32_t row = segment.begin_row; row < end_row_;) {
-    if (contexts_[row] <= first_position) {  // an earlier row of the same prompt
+    if (contexts_[row] <=
+        first_position) {  // an earlier row of the same prompt, which sees none of the tokens
       ++row;
       continue;
     }
@@ -175,9 +176,9 @@ void AttentionWork::close(const StepBatch& batch, int32_t group, const Segment& 
 }
 
 void AttentionWork::add_tile(AttentionItem item, int32_t group) {
-  item.first_part = count_.parts;
+  item.first_partial = count_.partials;
   const int32_t chunks = item.folded ? 1 : chunks_of(item.num_tokens);
-  count_.parts += chunks * item.num_rows;
+  count_.partials += chunks * item.num_rows;
   count_.tokens += item.num_tokens;
   count_.rows += item.num_rows;
   if (!listing_) return;
@@ -185,8 +186,8 @@ void AttentionWork::add_tile(AttentionItem item, int32_t group) {
     for (int32_t chunk = 0; chunk < chunks; ++chunk) {
       const int32_t at = item.first_position / kChunkTokens + chunk;
       if (contexts_[item.first_row + row] <= at * kChunkTokens) break;
-      const int32_t part = item.first_part + chunk * item.num_rows + row;
-      parts_.push_back({item.first_row + row, at, 2 * part + (at % kSpanChunks == 0 ? 1 : 0)});
+      const int32_t partial = item.first_partial + chunk * item.num_rows + row;
+      partials_.push_back({item.first_row + row, at, 2 * partial + (at % kSpanChunks == 0 ? 1 : 0)});
     }
   }
   (item.num_rows * group <= kSmallQueries ? small_ : large_).push_back(item);
@@ -210,18 +211,18 @@ void AttentionWork::append_slots(const StepBatch& batch, int32_t sequence, int32
   }
 }
 
-void AttentionWork::list_parts() {
+void AttentionWork::list_partials() {
   merge_begin_.assign(rows_.size() + 1, 0);
-  for (const Part& part : parts_) ++merge_begin_[part.row + 1];
+  for (const Partial& partial : partials_) ++merge_begin_[partial.row + 1];
   std::partial_sum(merge_begin_.begin(), merge_begin_.end(), merge_begin_.begin());
-  sorted_.resize(parts_.size());
+  sorted_.resize(partials_.size());
   next_.assign(merge_begin_.begin(), merge_begin_.end());
-  for (const Part& part : parts_) sorted_[next_[part.row]++] = part;
-  merge_parts_.clear();
+  for (const Partial& partial : partials_) sorted_[next_[partial.row]++] = partial;
+  merge_partials_.clear();
   for (size_t row = 0; row < rows_.size(); ++row)
     std::sort(sorted_.begin() + merge_begin_[row], sorted_.begin() + merge_begin_[row + 1],
-              [](const Part& a, const Part& b) { return a.chunk < b.chunk; });
-  for (const Part& part : sorted_) merge_parts_.push_back(part.code);
+              [](const Partial& a, const Partial& b) { return a.chunk < b.chunk; });
+  for (const Partial& partial : sorted_) merge_partials_.push_back(partial.code);
 }
 
 }  // namespace apar::cuda

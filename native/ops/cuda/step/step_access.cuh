@@ -15,7 +15,7 @@ __device__ inline const AttentionItem* step_items(const StepHeader* step, int32_
   return reinterpret_cast<const AttentionItem*>(step_array(step, offset));
 }
 
-// Which of a layer's tokens per KV head a slot is: [block][kv_head][kBlockTokens].
+// The index of a slot and KV head in a layer's pool: [block][kv_head][kBlockTokens].
 __device__ inline int64_t pool_token(int32_t slot, int32_t kv_heads, int32_t kv_head) {
   const int64_t block = static_cast<int64_t>(slot / kBlockTokens) * kv_heads + kv_head;
   return block * kBlockTokens + slot % kBlockTokens;

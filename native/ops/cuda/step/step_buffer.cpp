@@ -41,7 +41,7 @@ void write_step(const StepBatch& batch, const AttentionWork& work, std::vector<i
   header.large_items = append(words, work.large_items());
   header.item_slots = append(words, work.slots());
   header.merge_begin = append(words, work.merge_begin());
-  header.merge_parts = append(words, work.merge_parts());
+  header.merge_partials = append(words, work.merge_partials());
   std::memcpy(words.data(), &header, sizeof(header));
 }
 

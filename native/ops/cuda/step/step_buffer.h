@@ -9,8 +9,8 @@
 
 namespace apar::cuda {
 
-// Writes a step's header and arrays, one after the other, into `words`, which grows when needed: what is
-// uploaded in one copy.
+// Writes a step's header and then its arrays into `words`, which grows when needed. One copy uploads all of
+// it.
 void write_step(const StepBatch& batch, const AttentionWork& work, std::vector<int32_t>& words);
 
 }  // namespace apar::cuda

@@ -4,9 +4,10 @@
 
 namespace apar::cuda {
 
-// What a step's kernels need to know of it, at a fixed address in device memory, followed by the arrays that
-// it points to (offsets in 32-bit words from the header's start). A tree's shape is only here, never in a
-// launch: the same launches, recorded once in a graph, serve every step of as many rows.
+// The data that the kernels of a step read, at a fixed address in device memory. The arrays that it points to
+// follow it; offsets are in 32-bit words from the start of the header. The shape of the tree is only here and
+// never in a launch parameter. So launches that are captured once as a graph serve every step with the same
+// number of rows.
 struct StepHeader {
   int32_t rows = 0;
   int32_t logit_rows = 0;
@@ -24,7 +25,7 @@ struct StepHeader {
   int32_t large_items = 0;
   int32_t item_slots = 0;
   int32_t merge_begin = 0;  // [planned_rows + 1]
-  int32_t merge_parts = 0;
+  int32_t merge_partials = 0;
 };
 
 }  // namespace apar::cuda

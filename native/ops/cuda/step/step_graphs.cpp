@@ -9,16 +9,17 @@
 namespace apar::cuda {
 namespace {
 
-// A longer step's kernels outlast their launches by far, and its sizes seldom come again.
-constexpr int32_t kMaxRecordedRows = 512;
+// The kernels of a longer step take much longer than their launches, and its number of rows rarely occurs
+// again.
+constexpr int32_t kMaxCapturedRows = 512;
 
 }  // namespace
 
-bool graphs_of_environment() {
+bool graphs_from_environment() {
   const char* const name = std::getenv("APAR_CUDA_GRAPHS");
   const std::string value = name == nullptr ? "on" : name;
   if (value != "on" && value != "off")
-    throw Error(ErrorCode::invalid_config, "APAR_CUDA_GRAPHS is on or off, not " + value);
+    throw Error(ErrorCode::invalid_config, "APAR_CUDA_GRAPHS must be on or off, not " + value);
   return value == "on";
 }
 
@@ -31,19 +32,19 @@ void StepGraphs::begin(const StepShape& shape) {
     mode_ = Mode::replay;
   } else {
     device_.begin_capture();
-    mode_ = Mode::record;
+    mode_ = Mode::capture;
   }
 }
 
 void StepGraphs::finish() {
   const Mode mode = std::exchange(mode_, Mode::idle);
-  if (mode == Mode::direct && enabled_ && shape_.rows <= kMaxRecordedRows) graphs_.try_emplace(shape_);
-  if (mode == Mode::record) graphs_[shape_] = device_.end_capture();
-  if (mode == Mode::record || mode == Mode::replay) graphs_[shape_]->launch();
+  if (mode == Mode::direct && enabled_ && shape_.rows <= kMaxCapturedRows) graphs_.try_emplace(shape_);
+  if (mode == Mode::capture) graphs_[shape_] = device_.end_capture();
+  if (mode == Mode::capture || mode == Mode::replay) graphs_[shape_]->launch();
 }
 
 void StepGraphs::abandon() noexcept {
-  if (std::exchange(mode_, Mode::idle) == Mode::record) device_.abandon_capture();
+  if (std::exchange(mode_, Mode::idle) == Mode::capture) device_.abandon_capture();
 }
 
 }  // namespace apar::cuda

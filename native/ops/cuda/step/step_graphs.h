@@ -9,8 +9,8 @@
 
 namespace apar::cuda {
 
-// What fixes a step's launches: the padded numbers of rows, and whether only some of the rows go on to the
-// logits.
+// The shape of a step, which determines its launches: the padded numbers of rows, and whether logits are
+// computed for only some of the rows.
 struct StepShape {
   int32_t rows = 0;
   int32_t logit_rows = 0;
@@ -18,12 +18,13 @@ struct StepShape {
   auto operator<=>(const StepShape&) const = default;
 };
 
-// What APAR_CUDA_GRAPHS in the environment says: "on", which is the default, or "off". Throws
-// Error{invalid_config} for anything else.
-bool graphs_of_environment();
+// Whether the environment variable APAR_CUDA_GRAPHS is "on", which is the default, or "off". Throws
+// Error{invalid_config} for any other value.
+bool graphs_from_environment();
 
-// Records the launches of a shape's second step (the first loads the kernels' code) and repeats them from
-// then on: while replaying, operations launch nothing. Not `enabled`, every step runs directly.
+// Captures the launches of the second step of each shape as a CUDA graph (the first step loads the kernels'
+// code) and replays the graph in later steps, in which operations launch nothing. If not `enabled`, every
+// step launches directly.
 class StepGraphs {
  public:
   explicit StepGraphs(Device& device, bool enabled = true) : device_(device), enabled_(enabled) {}
@@ -31,17 +32,17 @@ class StepGraphs {
   StepGraphs(const StepGraphs&) = delete;
   StepGraphs& operator=(const StepGraphs&) = delete;
 
-  // Throws what the device throws, as finish() does; then this object can still begin the next step.
+  // begin() and finish() throw what the device throws. After that, the next step can begin.
   void begin(const StepShape& shape);
   bool replaying() const { return mode_ == Mode::replay; }
-  // Whether a step has begun and not finished.
+  // Whether a step has begun and has not finished.
   bool open() const { return mode_ != Mode::idle; }
-  // The step's launches are on their way to the device.
+  // Ends the step: all of its launches have been issued to the device.
   void finish();
-  // Ends a step that failed: what was recorded of it is dropped, for it is not the whole step.
+  // Ends a step that failed and discards its capture, which is not the whole step.
   void abandon() noexcept;
 
-  // One of a step's operations: unless it is done(), its end abandons the step.
+  // Guards one operation of a step: its destructor abandons the step unless done() was called.
   class Operation {
    public:
     explicit Operation(StepGraphs& graphs) : graphs_(graphs) {}
@@ -58,13 +59,13 @@ class StepGraphs {
   };
 
  private:
-  enum class Mode : uint8_t { idle, direct, record, replay };
+  enum class Mode : uint8_t { idle, direct, capture, replay };
 
   Device& device_;
   bool enabled_;
   Mode mode_ = Mode::idle;
   StepShape shape_;
-  std::map<StepShape, std::unique_ptr<Graph>> graphs_;  // null: to be recorded
+  std::map<StepShape, std::unique_ptr<Graph>> graphs_;  // null: to be captured in the next step
 };
 
 }  // namespace apar::cuda
