@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander'
-import { DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-config.ts'
+import { DEVICES, DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-config.ts'
 
 /** A parser for a whole number within bounds. */
 export function integer(minimum: number, maximum: number): (text: string) => number {
@@ -41,6 +41,10 @@ export function devices(text: string): number[] {
 }
 
 export const port = integer(0, 65_535)
+
+export function deviceOption(): Option {
+  return new Option('--device <device>', 'where the model runs (default: auto)').choices(DEVICES)
+}
 
 export function dtypeOption(): Option {
   const what =

@@ -1,6 +1,6 @@
 /**
- * The bindings of the worker. Namespaces are untyped here; the function beside each Durable Object's class gives a
- * typed stub.
+ * The bindings of the worker. Namespaces are untyped here, because the classes of the Durable Objects import this file:
+ * callers get typed stubs from `fleetOf`, `keyStoreOf` and `limitsOf`, which stand beside their classes.
  */
 export interface Env {
   STREAM_SESSION: DurableObjectNamespace

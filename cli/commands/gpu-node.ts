@@ -4,7 +4,7 @@ import { startGpuNode } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
-import { devices, dtypeOption, integer, kvCacheDtypeOption, port, url } from '../options.ts'
+import { deviceOption, devices, dtypeOption, integer, kvCacheDtypeOption, port, url } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 
 interface GpuNodeFlags {
@@ -51,13 +51,7 @@ export function registerGpuNode(program: Command): void {
         'opens one socket to the edge instead of listening for it: for a node behind NAT',
       ).env('APAR_DIAL_IN'),
     )
-    .addOption(
-      new Option('--device <device>', 'where the model runs (default: auto)').choices([
-        'auto',
-        'cpu',
-        'cuda',
-      ]),
-    )
+    .addOption(deviceOption())
     .option(
       '--devices <list>',
       'CUDA devices for tensor parallelism, for example 0,1 (default: one device)',

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
-import { dtypeOption, integer, kvCacheDtypeOption, port } from '../options.ts'
+import { deviceOption, dtypeOption, integer, kvCacheDtypeOption, port } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 
 interface ServeFlags {
@@ -33,13 +33,7 @@ export function registerServe(program: Command): void {
     .option('--port <port>', '0 takes any free one', port, 8787)
     .option('--model <folder>', 'Hugging Face folder to serve', `${packageRoot}/models/demo`)
     .option('--name <name>', "what clients call the model (default: the folder's name)")
-    .addOption(
-      new Option('--device <device>', 'where the model runs (default: auto)').choices([
-        'auto',
-        'cpu',
-        'cuda',
-      ]),
-    )
+    .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)

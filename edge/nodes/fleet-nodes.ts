@@ -2,8 +2,18 @@ import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
 import { fleetOf } from './fleet.ts'
-import { connectToNode } from './node-socket.ts'
-import type { Nodes } from './upstream.ts'
+import { connectToNode, type NodeAddress, type NodeSocket } from './node-socket.ts'
+
+/** The gpu nodes, as the stream of one request uses them. */
+export interface Nodes {
+  /** Chooses a node for the request, none of `exclude`. @throws AparError that is sent to the client. */
+  pick(request: GenerateRequest, exclude: readonly string[]): Promise<NodeAddress>
+  /** @throws Error when the node cannot be reached; nothing was started then. */
+  connect(node: NodeAddress): Promise<NodeSocket>
+  isAlive(id: string): Promise<boolean>
+  /** Reports to the fleet that the node failed to serve a request. */
+  reportFailure(id: string): void
+}
 
 /** The gpu nodes of the Fleet. `waitUntil`: for work that lasts longer than the call. */
 export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nodes {

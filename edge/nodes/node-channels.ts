@@ -3,7 +3,7 @@ import { parseJson } from '../../shared/parse.ts'
 import { CLOSE_BAD_FRAMES, CLOSE_LOST, CLOSE_SERVICE_RESTART } from '../../shared/protocol/close-codes.ts'
 import { FromDialledInNode, MAX_MESSAGE_CHARS, type ToDialledInNode } from '../../shared/protocol/dial-in.ts'
 import type { Heartbeat, Lease } from '../../shared/protocol/fleet.ts'
-import { closeQuietly } from './node-socket.ts'
+import { closeQuietly } from '../close-quietly.ts'
 
 export interface NodeChannelsOptions {
   readonly onHeartbeat: (heartbeat: Heartbeat) => Promise<Lease>

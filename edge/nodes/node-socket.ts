@@ -1,5 +1,6 @@
-import { CLOSE_ABNORMAL, CLOSE_NORMAL } from '../../shared/protocol/close-codes.ts'
+import { CLOSE_ABNORMAL } from '../../shared/protocol/close-codes.ts'
 import type { NodeFrame } from '../../shared/protocol/node.ts'
+import { closeQuietly } from '../close-quietly.ts'
 import type { Env } from '../env.ts'
 
 export const CONNECT_TIMEOUT_MS = 5_000
@@ -73,13 +74,6 @@ class AcceptedNodeSocket implements NodeSocket {
   close(): void {
     closeQuietly(this.#socket)
   }
-}
-
-/** Ignores errors: the socket may be closed already. */
-export function closeQuietly(socket: WebSocket, code: number = CLOSE_NORMAL, reason = ''): void {
-  try {
-    socket.close(code, reason)
-  } catch {}
 }
 
 /** The object that owns the socket of a gpu node that has dialled in. */

@@ -4,8 +4,8 @@ import { CLOSE_NORMAL, CLOSE_SLOW_CLIENT, isIntentionalClose } from '../../share
 import { coalesce } from '../../shared/protocol/deltas.ts'
 import { errorEvent, type ServerFrame } from '../../shared/protocol/events.ts'
 import { ClientFrame, MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
-import type { StreamLog } from '../../shared/protocol/stream-log.ts'
-import { closeQuietly } from '../nodes/node-socket.ts'
+import type { StreamLog } from '../../shared/stream-log.ts'
+import { closeQuietly } from '../close-quietly.ts'
 
 /** Events that may be sent but not acknowledged, for a client that acknowledges. */
 const WINDOW_EVENTS = 256

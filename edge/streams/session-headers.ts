@@ -10,9 +10,10 @@ export interface SessionHeaders {
   readonly reservation?: Reservation | undefined
 }
 
+// These names do not change: during an upgrade a worker and an object may run different versions.
 const PRINCIPAL = 'apar-principal'
-const CALL_CONTEXT = 'apar-call-context'
-const RESERVATION = 'apar-reservation'
+const CALL_CONTEXT = 'apar-origin'
+const RESERVATION = 'apar-lease'
 
 export function sessionHeaders({
   principal,

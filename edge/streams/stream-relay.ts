@@ -4,10 +4,11 @@ import { errorEvent, type StreamEvent } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 import type { CallContext } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import { StreamLog } from '../../shared/protocol/stream-log.ts'
+import { StreamLog } from '../../shared/stream-log.ts'
+import type { Nodes } from '../nodes/fleet-nodes.ts'
 import type { NodeAddress } from '../nodes/node-socket.ts'
-import { type Nodes, Upstream } from '../nodes/upstream.ts'
 import { ClientLink } from './client-link.ts'
+import { Upstream } from './upstream.ts'
 
 export interface RelayOptions {
   readonly stream: string

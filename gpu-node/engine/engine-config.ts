@@ -11,8 +11,9 @@ export type KvCacheDType = (typeof KV_CACHE_DTYPES)[number]
 export const DEVICES = ['auto', 'cpu', 'cuda'] as const
 export type Device = (typeof DEVICES)[number]
 
-const MAX_INT32 = 2 ** 31 - 1
-const count = z.int().min(1).max(MAX_INT32)
+export const MAX_INT32 = 2 ** 31 - 1
+/** A whole number from 1 on that native code takes as int32. */
+export const count = z.int().min(1).max(MAX_INT32)
 const tokenId = z.int().min(0).max(MAX_INT32)
 const positive = z.number().positive()
 

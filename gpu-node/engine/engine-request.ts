@@ -2,11 +2,9 @@ import { randomInt } from 'node:crypto'
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import type { ModelShape } from './engine-config.ts'
+import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
 
-const MAX_INT32 = 2 ** 31 - 1
-const count = z.int().min(1).max(MAX_INT32)
 const int32Array: z.ZodType<Int32Array, Int32Array> = z.instanceof(Int32Array)
 const float32Array: z.ZodType<Float32Array, Float32Array> = z.instanceof(Float32Array)
 
@@ -95,7 +93,7 @@ interface RequestDefaults {
 }
 
 /** All fields are required here: an option that is not mapped from GenerateRequest is a compile error. */
-type WholeRequest = Required<Omit<EngineRequest, 'branches'>>
+type WholeRequest = Required<EngineRequest>
 
 /**
  * Converts a request for the engine. Absent sampling fields take the checkpoint's values. `max_tokens` is limited to the
@@ -107,6 +105,7 @@ export function toEngineRequest(
   request: GenerateRequest,
   prompt: Int32Array,
   { shape, tokens, sampling }: RequestDefaults,
+  branches: RestoredBranch[],
 ): WholeRequest {
   const room = shape.contextTokens - prompt.length
   if (room < 1) {
@@ -132,6 +131,7 @@ export function toEngineRequest(
     stopTokens: new Int32Array(),
     maxBranchTokens: max_branch_tokens ?? 0,
     logprobs: request.logprobs ?? -1,
+    branches,
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
   }
 }

@@ -141,7 +141,7 @@ export class Runner {
       return running
     }
     try {
-      this.#engine.submit({ ...toEngineRequest(id, request, prompt, this.checkpoint), branches })
+      this.#engine.submit(toEngineRequest(id, request, prompt, this.checkpoint, branches))
     } catch (error) {
       throw error instanceof EngineError ? toRefusal(error) : error
     }

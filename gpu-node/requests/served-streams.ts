@@ -1,7 +1,7 @@
 import { AparError } from '../../shared/errors.ts'
 import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import { StreamLog } from '../../shared/protocol/stream-log.ts'
+import { StreamLog } from '../../shared/stream-log.ts'
 import type { RequestHandle, Runner } from './runner.ts'
 
 /** How long a stream keeps running, and its log is kept, while no socket reads it. */

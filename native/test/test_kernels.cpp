@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "common/float16.h"
-#include "common/guarded.h"
 #include "ops/cpu/kernels.h"
 #include "test/random_numbers.h"
+#include "testing/guarded.h"
 
 using namespace apar;
 using namespace apar::cpu;

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "common/float16.h"
-#include "common/guarded.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/packed.h"
 #include "test/random_numbers.h"
+#include "testing/guarded.h"
 
 using namespace apar;
 using namespace apar::cpu;

@@ -9,11 +9,11 @@
 #include "common/error.h"
 #include "model/llama.h"
 #include "ops/cpu/cpu_ops.h"
-#include "ops/sharded/local_communicator.h"
 #include "ops/sharded/sharded_ops.h"
 #include "test/parallel_check.h"
 #include "test/random_model.h"
 #include "test/tree_run.h"
+#include "testing/local_communicator.h"
 
 using namespace apar;
 using namespace apar::test;

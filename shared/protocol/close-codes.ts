@@ -5,7 +5,7 @@
 
 /** The client closes on purpose, or the stream has been delivered completely. */
 export const CLOSE_NORMAL = 1000
-/** The page is closed, or the server shuts down. */
+/** The page is closed, the server shuts down, or the stream no longer exists. */
 export const CLOSE_GOING_AWAY = 1001
 export const CLOSE_PROTOCOL_ERROR = 1002
 /** Never sent; reported when the peer closed without a code. */
@@ -13,7 +13,7 @@ const CLOSE_NO_STATUS = 1005
 /** Never sent; reported when the connection broke. */
 export const CLOSE_ABNORMAL = 1006
 export const CLOSE_INTERNAL_ERROR = 1011
-/** The gpu node shuts down: move its streams, do not attach to it again. */
+/** The gpu node shuts down, or another session reads the stream: move the stream, do not attach to it again. */
 export const CLOSE_SERVICE_RESTART = 1012
 /** The edge reads a stream of the gpu node too slowly; it may attach again. */
 export const CLOSE_TRY_AGAIN_LATER = 1013

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { type AparError, ERROR_CODES, type ErrorCode } from '../errors.ts'
+import { AparError, ERROR_CODES, type ErrorCode } from '../errors.ts'
 import { PROTOCOL_VERSION, SUBPROTOCOL } from './version.ts'
 
 export { PROTOCOL_VERSION, SUBPROTOCOL }
@@ -140,4 +140,9 @@ export function errorEvent({ code, message, param }: AparError, seq: number): Er
 /** True for the last event of a stream. */
 export function isTerminal(event: StreamEvent): event is DoneEvent | ErrorEvent {
   return event.type === 'done' || event.type === 'error'
+}
+
+/** The error of an `error` event. */
+export function errorOf({ code, message, param }: ErrorEvent): AparError {
+  return new AparError(code, message, { param: param ?? undefined })
 }

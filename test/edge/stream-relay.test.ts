@@ -1,6 +1,6 @@
 import { expect, it, vi } from 'vitest'
+import type { Nodes } from '../../edge/nodes/fleet-nodes.ts'
 import type { NodeSocket } from '../../edge/nodes/node-socket.ts'
-import type { Nodes } from '../../edge/nodes/upstream.ts'
 import { type ClientOptions, type RelayOptions, StreamRelay } from '../../edge/streams/stream-relay.ts'
 import type { ServerFrame } from '../../shared/protocol/events.ts'
 import type { NodeFrame } from '../../shared/protocol/node.ts'

@@ -126,11 +126,6 @@ export class KeyBudget {
     if (reservation) this.#end(limits, reservation, used, now)
   }
 
-  /** Slots in use; those of expired reservations count until the next `reserve`, `settle` or `totals`. */
-  get streams(): number {
-    return this.#streams
-  }
-
   rates(limits: Limits, now: number): RateStatus {
     const { requests_per_minute, tokens_per_minute } = limits
     const status = (bucket: TokenBucket, limit: number) => ({ limit, ...bucket.state(limit, now) })

@@ -2,6 +2,7 @@ import { OrderedText, type Piece } from '../../../shared/branch-tree.ts'
 import { AparError } from '../../../shared/errors.ts'
 import type { FinishReason } from '../../../shared/openai.ts'
 import type { AcceptedEvent, StreamEvent, TokenLogprob, Usage } from '../../../shared/protocol/events.ts'
+import { errorOf } from '../../../shared/protocol/events.ts'
 
 /** New text at its final position in document order, and the log-probabilities of the tokens that begin in it. */
 export interface Growth {
@@ -26,7 +27,7 @@ export class Choice {
    * @throws AparError for the event of a failed stream.
    */
   push(event: StreamEvent): Growth {
-    if (event.type === 'error') throw streamError(event)
+    if (event.type === 'error') throw errorOf(event)
     if (event.type === 'delta' && event.logprobs) this.#keep(event.branch, event.logprobs)
     const pieces = this.#ordered.pushPieces(event)
     if (event.type === 'done') {
@@ -62,9 +63,4 @@ export class Choice {
     const later = waiting.findIndex(({ at }) => at >= to)
     return waiting.splice(0, later === -1 ? waiting.length : later)
   }
-}
-
-/** The error that an `error` event was made from. */
-export function streamError({ code, message, param }: StreamEvent & { type: 'error' }): AparError {
-  return new AparError(code, message, { param: param ?? undefined })
 }

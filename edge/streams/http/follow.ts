@@ -5,10 +5,10 @@ import { isTerminal, type ServerFrame, type StreamEvent } from '../../../shared/
 import type { ClientFrame } from '../../../shared/protocol/frames.ts'
 import type { CallContext } from '../../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
+import { closeQuietly } from '../../close-quietly.ts'
 import type { Env } from '../../env.ts'
-import { closeQuietly } from '../../nodes/node-socket.ts'
-import { sleep } from '../../nodes/sleep.ts'
 import { connectToSession, type SessionOptions } from '../connect.ts'
+import { sleep } from '../sleep.ts'
 
 /** Attempts in a row, none of which brought an event, to connect to the session again. */
 const MAX_RECONNECTS = 5

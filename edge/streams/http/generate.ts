@@ -2,11 +2,11 @@ import { EventQueue } from '../../../shared/event-queue.ts'
 import { errorEvent, isTerminal, type StreamEvent } from '../../../shared/protocol/events.ts'
 import type { CallContext } from '../../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
-import { StreamLog } from '../../../shared/protocol/stream-log.ts'
+import { StreamLog } from '../../../shared/stream-log.ts'
 import type { Env } from '../../env.ts'
 import { logTrouble } from '../../log.ts'
 import { nodesOf } from '../../nodes/fleet-nodes.ts'
-import { Upstream } from '../../nodes/upstream.ts'
+import { Upstream } from '../upstream.ts'
 
 /** How long to wait for the usage of a cancelled stream, which its `done` event has. */
 const USAGE_WAIT_MS = 5_000

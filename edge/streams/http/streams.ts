@@ -1,10 +1,10 @@
 import type { Context } from 'hono'
 import { AparError } from '../../../shared/errors.ts'
 import type { AcceptedEvent, StreamEvent } from '../../../shared/protocol/events.ts'
+import { errorOf } from '../../../shared/protocol/events.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import type { AppEnv } from '../../app-env.ts'
 import { authorizeAndReserve } from '../../keys/authorize.ts'
-import { streamError } from './choice.ts'
 import { generate } from './generate.ts'
 
 /** An event, and the index of its stream. */
@@ -123,7 +123,7 @@ async function firstEvent(events: AsyncGenerator<StreamEvent, void>): Promise<Ac
   const { value } = await events.next()
   // Never sent: the client has disconnected.
   if (!value) throw new AparError('gpu_node_lost', 'the stream was cut before its first event')
-  if (value.type === 'error') throw streamError(value)
+  if (value.type === 'error') throw errorOf(value)
   if (value.type !== 'accepted') throw new Error(`a stream began with ${value.type}`)
   return value
 }

@@ -8,7 +8,7 @@ import {
 import { errorEvent, isTerminal, type ServerFrame } from '../../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../../shared/protocol/frames.ts'
 import type { CutFrame, CutReason } from '../../../shared/protocol/multiplex.ts'
-import { closeQuietly } from '../../nodes/node-socket.ts'
+import { closeQuietly } from '../../close-quietly.ts'
 
 type CloseCode = typeof CLOSE_NORMAL | typeof CLOSE_LOST
 

@@ -15,7 +15,7 @@ import {
   type ResumeFrame,
 } from '../../../shared/protocol/multiplex.ts'
 import { MAX_FRAME_CHARS } from '../../../shared/protocol/version.ts'
-import { closeQuietly } from '../../nodes/node-socket.ts'
+import { closeQuietly } from '../../close-quietly.ts'
 import { clientText } from '../client-link.ts'
 import { MultiplexedStream } from './multiplexed-stream.ts'
 

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "common/guarded.h"
 #include "ops/cuda/emulator/fiber.h"
+#include "testing/guarded.h"
 
 namespace apar::cuda::emulate {
 

@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "common/guarded.h"
 #include "ops/cuda/device/device.h"
+#include "testing/guarded.h"
 
 namespace apar::cuda {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "ops/cuda/emulator/emulate.h"
-#include "ops/sharded/local_communicator.h"
+#include "testing/local_communicator.h"
 
 namespace apar::cuda {
 namespace {

@@ -1,4 +1,4 @@
-#include "ops/sharded/local_communicator.h"
+#include "testing/local_communicator.h"
 
 #include <algorithm>
 

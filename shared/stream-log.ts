@@ -1,6 +1,6 @@
-import { AparError } from '../errors.ts'
-import { isTerminal, type StreamEvent } from './events.ts'
-import type { NodeBatch } from './node.ts'
+import { AparError } from './errors.ts'
+import { isTerminal, type StreamEvent } from './protocol/events.ts'
+import type { NodeBatch } from './protocol/node.ts'
 
 /**
  * The log of a stream: its batches (events and engine rows), in order and without gaps. Kept by the gpu node and

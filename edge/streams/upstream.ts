@@ -1,11 +1,13 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { CLOSE_SERVICE_RESTART } from '../../shared/protocol/close-codes.ts'
 import type { ErrorEvent } from '../../shared/protocol/events.ts'
+import { errorOf } from '../../shared/protocol/events.ts'
 import type { CallContext, NodeFrame } from '../../shared/protocol/node.ts'
 import { parseBatch } from '../../shared/protocol/parse-batch.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import type { StreamLog } from '../../shared/protocol/stream-log.ts'
-import type { NodeAddress, NodeSocket } from './node-socket.ts'
+import type { StreamLog } from '../../shared/stream-log.ts'
+import type { Nodes } from '../nodes/fleet-nodes.ts'
+import type { NodeAddress, NodeSocket } from '../nodes/node-socket.ts'
 import { sleep } from './sleep.ts'
 
 /** Attempts in a row without an event before the stream fails. */
@@ -15,17 +17,6 @@ const MAX_FAILURES = 5
  */
 const MAX_MOVES = 6
 const FIRST_BACKOFF_MS = 100
-
-/** The gpu nodes, as the stream of one request uses them. */
-export interface Nodes {
-  /** Chooses a node for the request, none of `exclude`. @throws AparError that is sent to the client. */
-  pick(request: GenerateRequest, exclude: readonly string[]): Promise<NodeAddress>
-  /** @throws Error when the node cannot be reached; nothing was started then. */
-  connect(node: NodeAddress): Promise<NodeSocket>
-  isAlive(id: string): Promise<boolean>
-  /** Reports to the fleet that the node failed to serve a request. */
-  reportFailure(id: string): void
-}
 
 export interface UpstreamOptions {
   readonly stream: string
@@ -213,12 +204,12 @@ export class Upstream {
     const { log, onBatch } = this.#options
     const batch = parseBatch(text)
     const last = batch.events.at(-1)
-    const elsewhere = last?.type === 'error' ? ELSEWHERE[last.code] : undefined
+    const elsewhere = last?.type === 'error' ? ERRORS_THAT_MOVE[last.code] : undefined
     // The batch is dropped: the next node generates its other events again.
     if (last?.type === 'error' && elsewhere) {
       const why = `${last.code}: ${last.message}`
       // `stream_not_found` means nothing to a client that has started a new stream.
-      const refusal = last.code === 'stream_not_found' ? {} : { refusal: toError(last) }
+      const refusal = last.code === 'stream_not_found' ? {} : { refusal: errorOf(last) }
       return elsewhere === 'healthy'
         ? { retry: 'move', why, nodeIsHealthy: true, ...refusal }
         : { retry: 'move', why }
@@ -246,15 +237,11 @@ function trySend(socket: NodeSocket, frame: NodeFrame): void {
 }
 
 /** Errors of a node with which the stream moves to another node, and whether they show a fault of this node. */
-const ELSEWHERE: Partial<Record<ErrorEvent['code'], 'healthy' | 'faulty'>> = {
+const ERRORS_THAT_MOVE: Partial<Record<ErrorEvent['code'], 'healthy' | 'faulty'>> = {
   overloaded: 'healthy',
   stream_not_found: 'healthy',
   engine_error: 'faulty',
   gpu_node_lost: 'faulty',
-}
-
-function toError({ code, message, param }: ErrorEvent): AparError {
-  return new AparError(code, message, { param: param ?? undefined })
 }
 
 function lost(): AparError {
