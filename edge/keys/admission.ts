@@ -67,7 +67,7 @@ export class Admission {
     const reservation = newReservation(promptCounted)
     const wanted = reservationRequest(requests, reservation)
     const limits = limitsOf(env, principal.id)
-    const { reservation: result, rates } = await limits.reserve(principal.limits, wanted)
+    const { result, rates } = await limits.reserve(principal.limits, wanted)
     return Admission.fromResult(env, principal, requests, reservation, result, rates)
   }
 

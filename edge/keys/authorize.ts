@@ -52,8 +52,8 @@ export async function authorizeAndReserve(
 ): Promise<Admission> {
   const reservation = newReservation()
   const models = requests.map(({ model }) => model)
-  const wanted = { models, reservation: reservationRequest(requests, reservation) }
-  const { principal, reservation: result, rates } = await authorize(c, 'generate', wanted)
+  const wanted = { models, request: reservationRequest(requests, reservation) }
+  const { principal, result, rates } = await authorize(c, 'generate', wanted)
   for (const model of models) requireModel(principal, model)
   if (!result) throw new Error('the key may use the models, but nothing was reserved')
   return Admission.fromResult(c.env, principal, requests, reservation, result, rates)

@@ -23,8 +23,8 @@ export interface Authorization {
   /** 0 when one request was taken from the rate limit, else the time until there is one again. */
   readonly retryAfterMs: number
   readonly rates: RateStatus
-  /** undefined when none was wanted, when the key may not use the models, or when `retryAfterMs` is not 0. */
-  readonly reservation?: ReservationResult | undefined
+  /** Of the reservation; undefined when none was wanted, when the key may not use the models, or when `retryAfterMs` is not 0. */
+  readonly result?: ReservationResult | undefined
 }
 
 export type AuthorizationResult = { readonly bad: BadCredential } | Authorization
@@ -32,7 +32,7 @@ export type AuthorizationResult = { readonly bad: BadCredential } | Authorizatio
 /** A reservation request, and the models that it is for. */
 export interface ModelReservationRequest {
   readonly models: readonly string[]
-  readonly reservation: ReservationRequest
+  readonly request: ReservationRequest
 }
 
 interface Ticket {
@@ -73,27 +73,27 @@ export class KeyLimits extends DurableObject<Env> {
     }
     const retryAfterMs = taken?.retryAfterMs ?? 0
     if (retryAfterMs === 0 && wanted && mayRun(principal, wanted.models))
-      return { principal, retryAfterMs, ...this.reserve(principal.limits, wanted.reservation) }
+      return { principal, retryAfterMs, ...this.reserve(principal.limits, wanted.request) }
     return { principal, retryAfterMs, rates: this.#budget.rates(principal.limits, now) }
   }
 
   /** Reserves all stream slots and tokens, or nothing. The caller then has to `renew` and in the end `settle` it. */
-  reserve(limits: Limits, wanted: ReservationRequest): { reservation: ReservationResult; rates: RateStatus } {
+  reserve(limits: Limits, request: ReservationRequest): { result: ReservationResult; rates: RateStatus } {
     const now = Date.now()
-    const reservation = this.#budget.reserve(limits, wanted, now)
-    if (reservation.granted) this.#persistSoon()
-    return { reservation, rates: this.#budget.rates(limits, now) }
+    const result = this.#budget.reserve(limits, request, now)
+    if (result.granted) this.#persistSoon()
+    return { result, rates: this.#budget.rates(limits, now) }
   }
 
   /** False when the reservation has expired. `used`: tokens so far. */
-  renew(reservation: string, used: number): boolean {
+  renew(id: string, used: number): boolean {
     this.#persistSoon()
-    return this.#budget.renew(reservation, used, Date.now())
+    return this.#budget.renew(id, used, Date.now())
   }
 
-  settle(limits: Limits, reservation: string, spent: Omit<Spent, 'requests'>): void {
+  settle(limits: Limits, id: string, spent: Omit<Spent, 'requests'>): void {
     const now = Date.now()
-    this.#budget.settle(limits, reservation, spent.prompt_tokens + spent.completion_tokens, now)
+    this.#budget.settle(limits, id, spent.prompt_tokens + spent.completion_tokens, now)
     this.#usage.add(dayOf(now), spent)
     this.#persistSoon()
   }

@@ -36,9 +36,9 @@ describe('KeyLimits', () => {
     const { object, authorize } = subject('race', limits)
     const reserve = async (index: number, reservation: ReservationRequest) => {
       // Alternates between the two ways to reserve: in a call of its own, and together with the authorization.
-      if (index % 2 === 0) return (await object.reserve(limits, reservation)).reservation
-      const result = await authorize({ models: ['demo'], reservation })
-      return 'reservation' in result ? result.reservation : undefined
+      if (index % 2 === 0) return (await object.reserve(limits, reservation)).result
+      const authorization = await authorize({ models: ['demo'], request: reservation })
+      return 'result' in authorization ? authorization.result : undefined
     }
     let [open, mostOpen, used, granted, crashed] = [0, 0, 0, 0, 0]
     /** Tokens of this minute that are reserved or were used. */
@@ -91,7 +91,7 @@ describe('KeyLimits', () => {
     const result = await again.authorize()
     expect('rates' in result && result.retryAfterMs).toBeGreaterThan(0)
     const second = { id: 'second', promptTokens: 1, newTokens: 1, streams: 1 }
-    expect((await again.object.reserve(limits, second)).reservation).toMatchObject({ limit: 'streams' })
+    expect((await again.object.reserve(limits, second)).result).toMatchObject({ limit: 'streams' })
   })
 
   it('stores nothing for a key that does not exist', async () => {

@@ -27,7 +27,7 @@ export interface RateStatus {
   readonly tokens?: TakeResult & { readonly limit: number }
 }
 
-interface Reservation {
+interface ActiveReservation {
   readonly id: string
   readonly streams: number
   readonly reserved: number
@@ -48,7 +48,7 @@ export interface BudgetState {
   day: Quota
   month: Quota
   /** The reservations, under the name that stored states have. */
-  leases: Reservation[]
+  leases: ActiveReservation[]
 }
 
 /** New tokens of a request without `max_tokens`, for keys with a token limit. */
@@ -66,7 +66,7 @@ export class KeyBudget {
   readonly #day: Quota
   readonly #month: Quota
   /** In order of expiry: all have the same lifetime, and a renewed reservation moves to the end. */
-  readonly #reservations = new Map<string, Reservation>()
+  readonly #reservations = new Map<string, ActiveReservation>()
   #streams = 0
   #reserved = 0
 
@@ -172,13 +172,13 @@ export class KeyBudget {
     )
   }
 
-  #add(reservation: Reservation): void {
+  #add(reservation: ActiveReservation): void {
     this.#reservations.set(reservation.id, reservation)
     this.#streams += reservation.streams
     this.#reserved += reservation.reserved
   }
 
-  #end(limits: Limits, reservation: Reservation, used: number, now: number): void {
+  #end(limits: Limits, reservation: ActiveReservation, used: number, now: number): void {
     this.#startPeriods(now)
     this.#reservations.delete(reservation.id)
     this.#streams -= reservation.streams

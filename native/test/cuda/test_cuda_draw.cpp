@@ -128,10 +128,10 @@ TEST_CASE("greedy: the smallest id among equal logits, masked tokens, and NaN or
   logits[37] = logits[500] = 2;
   logits[vocab + 599] = std::numeric_limits<float>::quiet_NaN();
   for (int32_t i = 0; i < vocab; ++i) logits[2 * vocab + i] = -std::numeric_limits<float>::infinity();
-  TokenDraw ban;
-  ban.masked = 37;
-  ban.maybe_masked = 500;
-  const auto drawn = run(*device, logits, vocab, {ban, {}, {}, {}});
+  TokenDraw masked;
+  masked.masked = 37;
+  masked.maybe_masked = 500;
+  const auto drawn = run(*device, logits, vocab, {masked, {}, {}, {}});
   CHECK(drawn[0].token == 500);
   CHECK(drawn[0].token_if_masked == 0);
   CHECK(drawn[0].maybe_masked_logit == 2);
