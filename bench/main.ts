@@ -2,6 +2,7 @@ import { agreement } from './agreement.ts'
 import { apar } from './apar.ts'
 import { edge, edgeFirst, edgeStreams } from './edge.ts'
 import { engine } from './engine.ts'
+import { hostile } from './hostile.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench, BenchOptions } from './report.ts'
@@ -13,6 +14,7 @@ const BENCHES: Record<string, Bench> = {
   'edge-first': edgeFirst,
   'edge-streams': edgeStreams,
   engine,
+  hostile,
   prefix,
 }
 const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], or: bench plot SAMPLES`

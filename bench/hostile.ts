@@ -1,0 +1,15 @@
+import { type Bench, type BenchCase, commit, machine, SampleFile } from './report.ts'
+
+/** One attack on a running service, and what its other users notice of it. */
+export type Attack = (quick: boolean, file: SampleFile) => Promise<BenchCase[]>
+
+/** In the order in which they run; each starts a service of its own. */
+const ATTACKS: readonly Attack[] = []
+
+/** Measures what the users of a service notice while strangers or other users overload it. */
+export const hostile: Bench = async ({ quick }) => {
+  const file = new SampleFile('hostile')
+  const cases: BenchCase[] = []
+  for (const attack of ATTACKS) cases.push(...(await attack(quick, file)))
+  return { bench: 'hostile', commit: commit(), machine: machine(), samples: file.path, cases }
+}
