@@ -31,7 +31,7 @@ export async function openOurs(checkpoint: Checkpoint, dtype: DType, threads: nu
 
 /** The engine, called through the gpu node's own path: messages in, text out. */
 export async function openOursInNode(checkpoint: Checkpoint, dtype: DType, threads: number): Promise<Side> {
-  const runner = await openRunner(checkpoint.folder, { device: 'cpu', threads, dtype, numBlocks: BLOCKS })
+  const runner = await openRunner(checkpoint.path, { device: 'cpu', threads, dtype, numBlocks: BLOCKS })
   return {
     async rate({ each }) {
       const begun = performance.now()

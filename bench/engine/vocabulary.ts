@@ -3,6 +3,7 @@
 export const BOS = 1
 export const EOS = 2
 const SPECIAL = ['<unk>', '<s>', '</s>']
+export const CHAT_TEMPLATE = '{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfor %}'
 /** The first id that is neither special nor a byte. */
 export const FIRST_TEXT = SPECIAL.length + 256
 
@@ -54,6 +55,6 @@ export function tokenizerConfig(): Record<string, unknown> {
     bos_token: SPECIAL[BOS],
     eos_token: SPECIAL[EOS],
     unk_token: SPECIAL[0],
-    chat_template: '{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfor %}',
+    chat_template: CHAT_TEMPLATE,
   }
 }

@@ -4,13 +4,14 @@ import { closeSync, openSync, writeSync } from 'node:fs'
 const MAGIC = 'GGUF'
 const VERSION = 3
 export const ALIGNMENT = 32
-const VALUE = { u32: 4, i32: 5, f32: 6, string: 8, array: 9 } as const
+const VALUE = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 } as const
 export const TENSOR = { F32: 0, BF16: 30 } as const
 
 /** A typed metadata value; `strings`, `f32s` and `i32s` are arrays. */
 export type GgufValue =
   | { u32: number }
   | { f32: number }
+  | { bool: boolean }
   | { string: string }
   | { strings: readonly string[] }
   | { f32s: readonly number[] }
@@ -82,6 +83,7 @@ function aligned(bytes: number): number {
 function typedValue(value: GgufValue): Buffer {
   if ('u32' in value) return Buffer.concat([u32(VALUE.u32), u32(value.u32)])
   if ('f32' in value) return Buffer.concat([u32(VALUE.f32), f32(value.f32)])
+  if ('bool' in value) return Buffer.concat([u32(VALUE.bool), Buffer.of(Number(value.bool))])
   if ('string' in value) return Buffer.concat([u32(VALUE.string), string(value.string)])
   if ('strings' in value) return array(VALUE.string, value.strings.map(string))
   if ('f32s' in value) return array(VALUE.f32, value.f32s.map(f32))

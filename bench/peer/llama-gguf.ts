@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import type { Checkpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import type { ModelShape, TensorEntry } from '../../gpu-node/engine/engine-config.ts'
-import { BOS, EOS, PIECES, pieceType } from '../engine/vocabulary.ts'
+import { BOS, CHAT_TEMPLATE, EOS, PIECES, pieceType } from '../engine/vocabulary.ts'
 import { type GgufTensor, type GgufValue, writeGguf } from './gguf.ts'
 
 /** Writes one of the bench's random bf16 models as GGUF for llama.cpp: same values, matrices stored as `type`. */
@@ -51,6 +51,7 @@ function metadata(shape: ModelShape, type: 'BF16' | 'F32'): Record<string, GgufV
     'tokenizer.ggml.bos_token_id': { u32: BOS },
     'tokenizer.ggml.eos_token_id': { u32: EOS },
     'tokenizer.ggml.unknown_token_id': { u32: 0 },
+    'tokenizer.chat_template': { string: CHAT_TEMPLATE },
   }
 }
 

@@ -4,9 +4,13 @@ import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { type AparOptions, readConfig } from './config.ts'
-import { readGenerationConfig, type SamplingDefaults } from './generation-config.ts'
+import { GREEDY, readGenerationConfig, type SamplingDefaults } from './generation-config.ts'
+import { readGguf } from './gguf/gguf-file.ts'
+import { llamaShape } from './gguf/llama-config.ts'
+import { llamaWeights } from './gguf/llama-weights.ts'
+import { ggufTokenizer } from './gguf/tokenizer.ts'
 import { readTokenizerFiles, type TokenizerFile, type TokenizerFiles } from './tokenizer-files.ts'
-import { readWeights, type WeightTable } from './weights.ts'
+import { checkWeights, readWeights, type WeightTable } from './weights.ts'
 
 /** The special tokens' ids, from the tokenizer. */
 export interface ControlTokens {
@@ -17,10 +21,11 @@ export interface ControlTokens {
   eos: number[]
 }
 
-/** A checkpoint in a Hugging Face folder, read and validated; weights are not loaded yet. */
+/** A checkpoint, read and validated; weights are not loaded yet. */
 export interface Checkpoint {
-  folder: string
-  /** The folder's name: the default model name for clients. */
+  /** Absolute path of its folder or file. */
+  path: string
+  /** The name of the folder or file: the default model name for clients. */
   name: string
   /** Unix time in seconds. */
   created: number
@@ -32,35 +37,92 @@ export interface Checkpoint {
   text: TokenizerFiles
 }
 
+/** What a checkpoint's files say, whatever their format. */
+interface CheckpointParts {
+  readonly path: string
+  /** Files that messages name. */
+  readonly configFile: string
+  readonly tokenizerFile: string
+  readonly name: string
+  readonly shape: ModelShape
+  readonly weights: WeightTable
+  readonly text: TokenizerFiles
+  readonly eosTokenIds: readonly number[]
+  readonly apar: AparOptions | undefined
+  readonly sampling: SamplingDefaults
+}
+
+const GGUF = '.gguf'
+
 /** Options of the published APAR checkpoints: their config.json has none, but their tokenizers have these tokens. */
 const PUBLISHED: AparOptions = { fork_token: '[SplitMask]', child_token: '[SplitSop]', joints: 'mended' }
 
-/** @throws StartupError with a one-line message that names the file and field at fault. */
+/**
+ * `path`: a folder, or a GGUF file.
+ * @throws StartupError with a one-line message that names the file and field at fault.
+ */
 export function readCheckpoint(path: string): Checkpoint {
-  const folder = resolve(path)
-  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
-    throw new StartupError('broken_checkpoint', `${folder} is not a folder`)
-  }
+  const absolute = resolve(path)
+  const stat = statSync(absolute, { throwIfNoEntry: false })
+  if (stat?.isDirectory()) return toCheckpoint(readFolder(absolute))
+  if (stat?.isFile() && absolute.endsWith(GGUF)) return toCheckpoint(readGgufParts(absolute))
+  throw new StartupError('broken_checkpoint', `${absolute} is neither a folder nor a ${GGUF} file`)
+}
+
+function readFolder(folder: string): CheckpointParts {
   const config = readConfig(folder)
-  const text = readTokenizerFiles(folder)
   const generation = readGenerationConfig(folder)
-  const apar = config.apar ?? publishedOptions(text.tokenizer)
-  const idOf = (token: string, field: string) => controlId(folder, text.tokenizer, config.shape, token, field)
-  const eosIds = [...config.eosTokenIds, ...generation.eosTokenIds]
-  if (text.named.eos_token !== undefined) eosIds.unshift(idOf(text.named.eos_token, 'eos_token'))
   return {
-    folder,
+    path: folder,
+    configFile: join(folder, 'config.json'),
+    tokenizerFile: join(folder, 'tokenizer.json'),
     name: basename(folder),
-    created: Math.floor(statSync(join(folder, 'config.json')).mtimeMs / 1000),
     shape: config.shape,
     weights: readWeights(folder, config.shape),
+    text: readTokenizerFiles(folder),
+    eosTokenIds: [...config.eosTokenIds, ...generation.eosTokenIds],
+    apar: config.apar,
+    sampling: generation.sampling,
+  }
+}
+
+function readGgufParts(path: string): CheckpointParts {
+  const file = readGguf(path)
+  const shape = llamaShape(file)
+  const { files: text, eosTokenIds } = ggufTokenizer(file)
+  return {
+    path,
+    configFile: path,
+    tokenizerFile: path,
+    name: basename(path, GGUF),
+    shape,
+    weights: checkWeights([path], llamaWeights(file, shape), shape),
+    text,
+    eosTokenIds,
+    apar: undefined,
+    sampling: GREEDY,
+  }
+}
+
+function toCheckpoint(parts: CheckpointParts): Checkpoint {
+  const { configFile, shape, text, eosTokenIds } = parts
+  const apar = parts.apar ?? publishedOptions(text.tokenizer)
+  const idOf = (token: string, field: string) => controlId(parts, token, field)
+  const eosIds = [...eosTokenIds]
+  if (text.named.eos_token !== undefined) eosIds.unshift(idOf(text.named.eos_token, 'eos_token'))
+  return {
+    path: parts.path,
+    name: parts.name,
+    created: Math.floor(statSync(configFile).mtimeMs / 1000),
+    shape,
+    weights: parts.weights,
     tokens: {
       fork: apar && idOf(apar.fork_token, 'apar.fork_token'),
       child: apar && idOf(apar.child_token, 'apar.child_token'),
-      eos: checkEos(folder, eosIds, config.shape),
+      eos: checkEos(configFile, eosIds, shape),
     },
     joints: apar?.joints ?? 'kept',
-    sampling: generation.sampling,
+    sampling: parts.sampling,
     text,
   }
 }
@@ -71,14 +133,11 @@ function publishedOptions(tokenizer: TokenizerFile): AparOptions | undefined {
 }
 
 function controlId(
-  folder: string,
-  file: TokenizerFile,
-  shape: ModelShape,
+  { text, tokenizerFile: where, shape }: CheckpointParts,
   token: string,
   field: string,
 ): number {
-  const id = file.added_tokens.find(({ content }) => content === token)?.id
-  const where = join(folder, 'tokenizer.json')
+  const id = text.tokenizer.added_tokens.find(({ content }) => content === token)?.id
   if (id === undefined) {
     throw new StartupError(
       'broken_checkpoint',
@@ -92,9 +151,8 @@ function controlId(
   return id
 }
 
-function checkEos(folder: string, ids: number[], shape: ModelShape): number[] {
+function checkEos(where: string, ids: number[], shape: ModelShape): number[] {
   const unique = [...new Set(ids)]
-  const where = join(folder, 'config.json')
   if (unique.length === 0)
     throw new StartupError('broken_checkpoint', `${where}: eos_token_id: no token ends an answer`)
   const outside = unique.find((id) => id >= shape.vocabSize)

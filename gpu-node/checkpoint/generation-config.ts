@@ -26,6 +26,8 @@ export interface GenerationConfig {
   eosTokenIds: number[]
 }
 
+export const GREEDY: SamplingDefaults = { temperature: 0, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 }
+
 /** Without the file, or without `do_sample`, decoding is greedy, as in transformers. */
 export function readGenerationConfig(folder: string): GenerationConfig {
   const file = readOptionalJson(GenerationFile, folder, 'generation_config.json') ?? {}

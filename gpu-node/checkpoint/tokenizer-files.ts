@@ -31,6 +31,7 @@ const TokenizerConfigFile = z.looseObject({
   eos_token: NamedToken,
   unk_token: NamedToken,
   pad_token: NamedToken,
+  add_bos_token: z.boolean().nullish(),
 })
 
 export interface TokenizerFiles {
@@ -38,6 +39,8 @@ export interface TokenizerFiles {
   /** Jinja source. */
   chatTemplate: string
   /** Texts of the named tokens, which templates use as variables. */
+  /** Comes before a prompt that is encoded without the template. */
+  rawPrefix: string
   named: { bos_token?: string; eos_token?: string; unk_token?: string; pad_token?: string }
 }
 
@@ -57,7 +60,8 @@ export function readTokenizerFiles(folder: string): TokenizerFiles {
       `${file}: chat_template is missing, and so is chat_template.jinja`,
     )
   }
-  return { tokenizer, chatTemplate, named }
+  const rawPrefix = config.add_bos_token === false ? '' : (named.bos_token ?? '')
+  return { tokenizer, chatTemplate, named, rawPrefix }
 }
 
 type ChatTemplate = z.infer<typeof TokenizerConfigFile>['chat_template']

@@ -26,10 +26,23 @@ export interface WeightTable {
  */
 export function readWeights(folder: string, shape: ModelShape): WeightTable {
   const { files, stored } = existsSync(join(folder, SINGLE)) ? readSingle(folder) : readSharded(folder)
+  const tensors = stored.map(({ file, tensor }) => {
+    const where = `${files[file]}: ${tensor.name}`
+    return { ...tensor, file, dtype: servedDtype(tensor.dtype, where) }
+  })
+  return checkWeights(files, tensors, shape)
+}
+
+/** The tensors that a model of this shape needs, of those that the files have. @throws StartupError as readWeights. */
+export function checkWeights(
+  files: string[],
+  stored: readonly TensorEntry[],
+  shape: ModelShape,
+): WeightTable {
   const expected = llamaTensors(shape)
   const found = new Map<string, TensorEntry>()
-  for (const { file, tensor } of stored) {
-    const where = `${files[file]}: ${tensor.name}`
+  for (const tensor of stored) {
+    const where = `${files[tensor.file]}: ${tensor.name}`
     const wanted = expected.get(tensor.name)
     if (!wanted) {
       if (DERIVED.test(tensor.name) || (shape.tieWordEmbeddings && tensor.name === 'lm_head.weight')) continue
@@ -40,7 +53,7 @@ export function readWeights(folder: string, shape: ModelShape): WeightTable {
       const is = `is [${tensor.shape.join(', ')}], config.json asks for [${wanted.join(', ')}]`
       throw new StartupError('broken_checkpoint', `${where}: shape ${is}`)
     }
-    found.set(tensor.name, { ...tensor, file, dtype: servedDtype(tensor.dtype, where) })
+    found.set(tensor.name, tensor)
   }
   for (const name of expected.keys()) {
     if (!found.has(name))

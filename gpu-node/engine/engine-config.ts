@@ -32,6 +32,12 @@ const ModelShape = z.strictObject({
 })
 export type ModelShape = z.infer<typeof ModelShape>
 
+/** As safetensors and GGUF name them; from Q8_0 on, weights are stored in blocks that share scales. */
+export const TENSOR_DTYPES = [
+  ...(['F32', 'BF16', 'F16'] as const),
+  ...(['Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'IQ4_NL'] as const),
+] as const
+
 /** One tensor of a checkpoint: where its bytes lie. The engine maps the file. */
 const TensorEntry = z.strictObject({
   name: z.string().min(1),
@@ -39,8 +45,10 @@ const TensorEntry = z.strictObject({
   file: z.int().min(0),
   /** Bytes from the start of the file. */
   offset: z.int().min(0),
-  dtype: z.enum(['F32', 'BF16', 'F16']),
+  dtype: z.enum(TENSOR_DTYPES),
   shape: z.array(count).min(1).max(8),
+  /** Row 2i + h of each of this many heads is row i of the head's half h: the engine puts the halves together again. */
+  interleavedHeads: count.optional(),
 })
 export type TensorEntry = z.infer<typeof TensorEntry>
 

@@ -16,6 +16,7 @@ export class PromptEncoder {
   readonly #tokenizer: Tokenizer
   readonly #control: ControlText
   readonly #named: TokenizerFiles['named']
+  readonly #rawPrefix: string
   readonly #longestPieceBytes: number
 
   /** `controlIds`: tokens that only the template may produce, in addition to those marked special in the file. */
@@ -28,6 +29,7 @@ export class PromptEncoder {
     )
     this.#template = parseTemplate(files.chatTemplate)
     this.#named = files.named
+    this.#rawPrefix = files.rawPrefix
     this.bytes = tokenBytes(files.tokenizer)
     const added = files.tokenizer.added_tokens.map(({ content }) => content.length)
     this.#longestPieceBytes = Math.max(...added, ...lengths(this.bytes))
@@ -44,8 +46,7 @@ export class PromptEncoder {
 
   /** Encodes a text without the chat template, after the checkpoint's BOS token if there is one. */
   encodeRaw(text: string, maxTokens: number): Int32Array {
-    const { bos_token = '' } = this.#named
-    return this.#encodeBounded(bos_token + this.#control.guard(text.toWellFormed()), maxTokens)
+    return this.#encodeBounded(this.#rawPrefix + this.#control.guard(text.toWellFormed()), maxTokens)
   }
 
   #encodeBounded(text: string, maxTokens: number): Int32Array {

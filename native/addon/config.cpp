@@ -64,13 +64,6 @@ std::vector<int32_t> get_ids(const Napi::Object& object, const char* field) {
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
-DType to_dtype(const std::string& name) {
-  if (name == "F32") return DType::f32;
-  if (name == "BF16") return DType::bf16;
-  if (name == "F16") return DType::f16;
-  throw Error(ErrorCode::invalid_config, "unknown dtype " + name);
-}
-
 PolicyKind to_policy(const std::string& name) {
   if (name == "eager") return PolicyKind::eager;
   if (name == "capped") return PolicyKind::capped;
@@ -137,13 +130,14 @@ WeightTable read_weights(const Napi::Object& weights) {
     const int64_t offset = get_int64(entry, "offset");
     if (offset < 0) throw Error(ErrorCode::invalid_weights, tensor.name + ": negative offset");
     tensor.offset = static_cast<uint64_t>(offset);
-    tensor.dtype = to_dtype(get_string(entry, "dtype"));
+    tensor.dtype = parse_dtype(get_string(entry, "dtype"));
     const Napi::Array shape = get_array(entry, "shape");
     for (uint32_t d = 0; d < shape.Length(); ++d) {
       const Napi::Value size = shape.Get(d);
       if (!size.IsNumber()) wrong_type("shape");
       tensor.shape.push_back(size.As<Napi::Number>().Int64Value());
     }
+    if (entry.Has("interleavedHeads")) tensor.interleaved_heads = get_int(entry, "interleavedHeads");
   }
   return table;
 }

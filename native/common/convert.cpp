@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "common/block_formats.h"
 #include "common/float16.h"
 
 namespace apar {
@@ -34,6 +35,16 @@ void convert_from(const std::byte* source, int64_t count, std::byte* target, DTy
     for (int64_t i = 0; i < count; ++i) write(target, i, f32_to_bf16(read_f32<kFrom>(source, i)));
 }
 
+void convert_blocks(const std::byte* source, DType from, int64_t count, std::byte* target, DType to) {
+  const BlockSize block = block_size(from);
+  float weights[kMaxBlockElements];
+  for (int64_t i = 0; i < count; i += block.elements, source += block.bytes) {
+    decode_block(from, source, weights);
+    convert_from<DType::f32>(reinterpret_cast<const std::byte*>(weights), block.elements,
+                             target + stored_bytes(to, i), to);
+  }
+}
+
 }  // namespace
 
 void convert(const std::byte* source, DType from, int64_t count, std::byte* target, DType to) {
@@ -41,8 +52,18 @@ void convert(const std::byte* source, DType from, int64_t count, std::byte* targ
     convert_from<DType::f32>(source, count, target, to);
   else if (from == DType::bf16)
     convert_from<DType::bf16>(source, count, target, to);
-  else
+  else if (from == DType::f16)
     convert_from<DType::f16>(source, count, target, to);
+  else
+    convert_blocks(source, from, count, target, to);
+}
+
+Matrix with_plain_elements(const Matrix& w, std::vector<float>& scratch) {
+  if (!is_quantised(w.dtype)) return w;
+  scratch.resize(static_cast<size_t>(w.rows * w.cols));
+  convert(static_cast<const std::byte*>(w.data), w.dtype, w.rows * w.cols,
+          reinterpret_cast<std::byte*>(scratch.data()), DType::f32);
+  return {scratch.data(), DType::f32, w.rows, w.cols};
 }
 
 }  // namespace apar

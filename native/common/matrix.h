@@ -1,12 +1,14 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "common/model_config.h"
 
 namespace apar {
 
-// Weights as the checkpoint stores them: row-major [rows, cols], aligned to the element size. A linear layer
+// Weights as the checkpoint stores them: row-major [rows, cols], aligned to the element size (blocks have no
+// alignment, and a row is a whole number of them). A linear layer
 // is [out, in], an embedding table [vocab, hidden], a vector has one row. Does not own the data.
 struct Matrix {
   const void* data = nullptr;
@@ -24,9 +26,42 @@ struct Linear {
   int64_t cols = 0;
 };
 
-constexpr uint64_t element_bytes(DType dtype) {
-  return dtype == DType::f32 ? 4 : 2;
+// The smallest piece of a row that can be read by itself.
+struct BlockSize {
+  int32_t elements;
+  int32_t bytes;
+};
+constexpr BlockSize block_size(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return {1, 4};
+    case DType::bf16:
+    case DType::f16: return {1, 2};
+    case DType::q8_0: return {32, 34};
+    case DType::q4_0:
+    case DType::iq4_nl: return {32, 18};
+    case DType::q4_1: return {32, 20};
+    case DType::q5_0: return {32, 22};
+    case DType::q5_1: return {32, 24};
+    case DType::q2_k: return {256, 84};
+    case DType::q3_k: return {256, 110};
+    case DType::q4_k: return {256, 144};
+    case DType::q5_k: return {256, 176};
+    case DType::q6_k: return {256, 210};
+  }
+  return {1, 1};
 }
+constexpr bool is_quantised(DType dtype) {
+  return block_size(dtype).elements > 1;
+}
+// Bytes of `count` elements, a whole number of blocks.
+constexpr int64_t stored_bytes(DType dtype, int64_t count) {
+  return count / block_size(dtype).elements * block_size(dtype).bytes;
+}
+// The rows [first, first + count) of a matrix.
+inline Matrix row_slice(const Matrix& w, int64_t first, int64_t count) {
+  return {static_cast<const std::byte*>(w.data) + first * stored_bytes(w.dtype, w.cols), w.dtype, count, w.cols};
+}
+
 constexpr uint64_t element_bytes(KvFormat format) {
   return format == KvFormat::f32 ? 4 : format == KvFormat::bf16 ? 2 : 1;
 }

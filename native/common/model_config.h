@@ -6,7 +6,12 @@
 
 namespace apar {
 
-enum class DType : uint8_t { f32, bf16, f16 };
+// The type of a stored tensor, by the names of safetensors and GGUF. From q8_0 on, a row is a sequence of
+// blocks whose weights share scales (common/block_formats.h).
+enum class DType : uint8_t { f32, bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl };
+
+// "F32", "BF16", "F16", "Q8_0", ... Throws Error{invalid_config} for any other name.
+DType parse_dtype(const std::string& name);
 
 // The format of the weights of linear layers, which also fixes the precision of their products. int8 and int4
 // are symmetric with one scale per group of 32 inputs, fp8 is e4m3 with one scale per output. Only CUDA
@@ -62,6 +67,9 @@ struct TensorInfo {
   uint64_t offset = 0;  // bytes from the start of the file
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
+  // Row 2 * i + h of each of this many heads is row i of the head's half h, as ggml stores q and k of Llama.
+  // 0: the rows are in order.
+  int32_t interleaved_heads = 0;
 };
 
 struct WeightTable {

@@ -27,10 +27,6 @@ struct NamedLinear {
   Linear* target;
 };
 
-uint64_t stored_bytes(const Matrix& matrix) {
-  return static_cast<uint64_t>(matrix.rows * matrix.cols) * element_bytes(matrix.dtype);
-}
-
 // Counts the loaded bytes of the checkpoint. Norms are not counted: they are negligibly small.
 class LoadCounter {
  public:
@@ -191,10 +187,10 @@ class Llama final : public Model {
            {.outputs = Axis::vocabulary});
     LoadCounter counter(progress);
     const char* const table = "model.embed_tokens.weight";
-    const uint64_t table_bytes = stored_bytes(weights_.stored(table, config_.vocab_size, hidden));
+    const uint64_t table_bytes = weights_.stored_bytes(table, config_.vocab_size, hidden);
     counter.expect(table_bytes);
     for (const NamedLinear& each : linears)
-      counter.expect(stored_bytes(weights_.stored(each.name, each.rows, each.cols)));
+      counter.expect(weights_.stored_bytes(each.name, each.rows, each.cols));
     const DType table_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
     embedding_ = ops_->place(weights_.matrix(table, config_.vocab_size, hidden, table_dtype));
     counter.add(table_bytes);
@@ -213,11 +209,15 @@ class Llama final : public Model {
     std::vector<const std::byte*> packed;
     for (size_t i = 0; i < linears.size(); ++i) {
       const auto& [name, rows, cols, axes, target] = linears[i];
-      const Matrix stored = weights_.stored(name, rows, cols);
-      *target =
-          cached.empty() ? ops_->place_linear(stored, format, axes) : Linear{cached[i], format, rows, cols};
+      if (cached.empty()) {
+        StoredMatrix stored = weights_.stored(name, rows, cols);
+        *target = ops_->place_linear(stored.matrix, format, axes);
+        if (target->data == stored.matrix.data) weights_.keep(std::move(stored));
+      } else {
+        *target = {cached[i], format, rows, cols};
+      }
       packed.push_back(static_cast<const std::byte*>(target->data));
-      counter.add(stored_bytes(stored));
+      counter.add(weights_.stored_bytes(name, rows, cols));
     }
     if (cache_ && cached.empty()) cache_->save(packed);
   }

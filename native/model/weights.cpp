@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 
 #include "common/convert.h"
@@ -20,6 +21,12 @@ std::string describe(const Shape& shape) {
   return text + "]";
 }
 
+std::unique_ptr<std::byte[]> allocate(const std::string& name, int64_t bytes) {
+  std::unique_ptr<std::byte[]> owned(new (std::nothrow) std::byte[static_cast<size_t>(bytes)]);
+  if (!owned) throw Error(ErrorCode::out_of_memory, name + ": not enough memory to convert it");
+  return owned;
+}
+
 }  // namespace
 
 Weights::Weights(const WeightTable& table) {
@@ -29,37 +36,42 @@ Weights::Weights(const WeightTable& table) {
     if (!tensors_.emplace(tensor.name, tensor).second) refuse(tensor.name, "listed twice");
 }
 
-std::span<const std::byte> Weights::find(const std::string& name, std::initializer_list<int64_t> shape,
-                                         DType& dtype) const {
+const TensorInfo& Weights::find(const std::string& name, std::initializer_list<int64_t> shape) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) refuse(name, "missing from the checkpoint");
   const TensorInfo& tensor = found->second;
   if (!std::equal(tensor.shape.begin(), tensor.shape.end(), shape.begin(), shape.end()))
     refuse(name, "has shape " + describe(tensor.shape) + ", the configuration needs " + describe(shape));
+  return tensor;
+}
+
+std::span<const std::byte> Weights::bytes_of(const TensorInfo& tensor) const {
+  const std::string& name = tensor.name;
   if (tensor.file < 0 || tensor.file >= static_cast<int64_t>(files_.size()))
     refuse(name, "is in file " + std::to_string(tensor.file) + " of " + std::to_string(files_.size()));
-  dtype = tensor.dtype;
-  uint64_t bytes = element_bytes(dtype), end = 0;
-  for (const int64_t size : shape)
-    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes))
-      refuse(name, "its size overflows");
-  const auto file = files_[tensor.file].bytes();
+  const BlockSize block = block_size(tensor.dtype);
+  if (tensor.shape.back() % block.elements != 0) refuse(name, "its rows are no whole number of blocks");
+  uint64_t bytes = static_cast<uint64_t>(block.bytes), end = 0;
+  for (size_t i = 0; i < tensor.shape.size(); ++i) {
+    const int64_t size = tensor.shape[i] / (i + 1 == tensor.shape.size() ? block.elements : 1);
+    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) refuse(name, "its size overflows");
+  }
+  const auto file = files_[static_cast<size_t>(tensor.file)].bytes();
   if (__builtin_add_overflow(tensor.offset, bytes, &end) || end > file.size())
     refuse(name, "ends past the end of its file (" + std::to_string(file.size()) + " bytes)");
-  if (tensor.offset % element_bytes(dtype) != 0)
+  if (!is_quantised(tensor.dtype) && tensor.offset % static_cast<uint64_t>(block.bytes) != 0)
     refuse(name, "offset " + std::to_string(tensor.offset) + " is not aligned to its elements");
   return file.subspan(tensor.offset, bytes);
 }
 
 Matrix Weights::load(const std::string& name, std::initializer_list<int64_t> shape, DType dtype) {
-  DType stored = DType::f32;
-  const auto source = find(name, shape, stored);
+  const TensorInfo& tensor = find(name, shape);
+  const auto source = bytes_of(tensor);
   const int64_t rows = shape.size() == 2 ? *shape.begin() : 1, cols = *(shape.end() - 1);
-  if (stored == dtype) return {source.data(), dtype, rows, cols};
+  if (tensor.dtype == dtype) return {source.data(), dtype, rows, cols};
   const int64_t count = rows * cols;
-  std::unique_ptr<std::byte[]> owned(new (std::nothrow) std::byte[count * element_bytes(dtype)]);
-  if (!owned) throw Error(ErrorCode::out_of_memory, name + ": not enough memory to convert it");
-  convert(source.data(), stored, count, owned.get(), dtype);
+  auto owned = allocate(name, apar::stored_bytes(dtype, count));
+  convert(source.data(), tensor.dtype, count, owned.get(), dtype);
   converted_.push_back(std::move(owned));
   return {converted_.back().get(), dtype, rows, cols};
 }
@@ -68,10 +80,31 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
   return load(name, {rows, cols}, dtype);
 }
 
-Matrix Weights::stored(const std::string& name, int64_t rows, int64_t cols) const {
-  DType dtype = DType::f32;
-  const auto source = find(name, {rows, cols}, dtype);
-  return {source.data(), dtype, rows, cols};
+StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols) const {
+  const TensorInfo& tensor = find(name, {rows, cols});
+  const auto source = bytes_of(tensor);
+  const int64_t heads = tensor.interleaved_heads;
+  if (heads == 0) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
+  if (heads < 0 || rows % (2 * heads) != 0) refuse(name, "its rows cannot be divided among its heads");
+  const auto row_bytes = static_cast<size_t>(apar::stored_bytes(tensor.dtype, cols));
+  auto copy = allocate(name, apar::stored_bytes(tensor.dtype, rows * cols));
+  const int64_t half = rows / heads / 2;
+  std::byte* target = copy.get();
+  for (int64_t head = 0; head < heads; ++head)
+    for (int64_t which = 0; which < 2; ++which)
+      for (int64_t i = 0; i < half; ++i, target += row_bytes)
+        std::memcpy(target, source.data() + static_cast<size_t>(head * 2 * half + 2 * i + which) * row_bytes,
+                    row_bytes);
+  const Matrix matrix = {copy.get(), tensor.dtype, rows, cols};
+  return {matrix, std::move(copy)};
+}
+
+void Weights::keep(StoredMatrix stored) {
+  if (stored.copy) converted_.push_back(std::move(stored.copy));
+}
+
+uint64_t Weights::stored_bytes(const std::string& name, int64_t rows, int64_t cols) const {
+  return bytes_of(find(name, {rows, cols})).size();
 }
 
 Matrix Weights::vector(const std::string& name, int64_t size) {

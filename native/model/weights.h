@@ -13,6 +13,12 @@
 
 namespace apar {
 
+// A tensor in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads).
+struct StoredMatrix {
+  Matrix matrix;
+  std::unique_ptr<std::byte[]> copy;
+};
+
 // The tensors of a checkpoint by name. A tensor that already has the requested dtype is used from its
 // mapping; any other is converted once, into memory owned here. Errors are Error{invalid_weights} and name
 // the tensor or the file.
@@ -27,8 +33,11 @@ class Weights {
   // the lifetime of this object.
   Matrix matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype);
 
-  // The same in the checkpoint's dtype, from its mapping.
-  Matrix stored(const std::string& name, int64_t rows, int64_t cols) const;
+  // The same in the checkpoint's dtype. Lives as long as the result; with keep(), as long as this object.
+  StoredMatrix stored(const std::string& name, int64_t rows, int64_t cols) const;
+  void keep(StoredMatrix stored);
+  // Its bytes in the checkpoint.
+  uint64_t stored_bytes(const std::string& name, int64_t rows, int64_t cols) const;
 
   // The one-dimensional tensor `name`, of exactly `size` elements, as an f32 matrix with one row.
   Matrix vector(const std::string& name, int64_t size);
@@ -36,8 +45,8 @@ class Weights {
   bool contains(const std::string& name) const { return tensors_.contains(name); }
 
  private:
-  std::span<const std::byte> find(const std::string& name, std::initializer_list<int64_t> shape,
-                                  DType& dtype) const;
+  const TensorInfo& find(const std::string& name, std::initializer_list<int64_t> shape) const;
+  std::span<const std::byte> bytes_of(const TensorInfo& tensor) const;
   Matrix load(const std::string& name, std::initializer_list<int64_t> shape, DType dtype);
 
   std::vector<MappedFile> files_;

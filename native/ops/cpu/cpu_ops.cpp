@@ -112,11 +112,10 @@ Linear CpuOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes 
     return {packed, format, host.rows, host.cols};
   }
   if (host.dtype == DType::f32) return linear;
-  const auto width = static_cast<int64_t>(element_bytes(host.dtype));
   std::byte* const widened = weights_.allocate(
       checked_size({static_cast<uint64_t>(host.rows), static_cast<uint64_t>(host.cols), 4}), "weights");
   pool_.parallel_for(host.rows, [&](int64_t row, int32_t) {
-    convert(static_cast<const std::byte*>(host.data) + row * host.cols * width, host.dtype, host.cols,
+    convert(static_cast<const std::byte*>(row_slice(host, row, 1).data), host.dtype, host.cols,
             widened + row * host.cols * 4, DType::f32);
   });
   return {widened, format, host.rows, host.cols};

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
+#include <vector>
 
+#include "common/block_formats.h"
 #include "common/convert.h"
 #include "common/float16.h"
 
@@ -18,8 +21,8 @@ void read_group(const Matrix& w, int64_t out, int64_t group, float* values) {
   const int64_t count = out < w.rows ? std::min(kGroup, w.cols - first) : 0;
   std::fill(values + count, values + kGroup, 0.0f);
   if (count == 0) return;
-  const auto* const source = static_cast<const std::byte*>(w.data) +
-                             (out * w.cols + first) * static_cast<int64_t>(element_bytes(w.dtype));
+  const auto* const source =
+      static_cast<const std::byte*>(w.data) + stored_bytes(w.dtype, out * w.cols + first);
   convert(source, w.dtype, count, reinterpret_cast<std::byte*>(values), DType::f32);
 }
 
@@ -41,9 +44,9 @@ int32_t quantise(float value, float low, float high) {
 }
 
 // Symmetric around zero, like the activations.
-void put_int8(const float* values, int64_t out, std::byte* packed) {
-  const uint16_t scale = f32_to_f16(std::abs(largest(values)) / 127);
-  const float exact = f16_to_f32(scale), inverse = exact > 0 ? 1 / exact : 0;
+void put_int8(const float* values, std::optional<uint16_t> shared, int64_t out, std::byte* packed) {
+  const uint16_t scale = shared ? *shared : f32_to_f16(std::abs(largest(values)) / 127);
+  const float exact = f16_to_f32(scale), inverse = exact != 0 ? 1 / exact : 0;
   auto* const weights = reinterpret_cast<uint8_t*>(packed);
   for (int64_t i = 0; i < kGroup; ++i)
     weights[(i / 4 * kPanel + out) * 4 + i % 4] =
@@ -53,9 +56,9 @@ void put_int8(const float* values, int64_t out, std::byte* packed) {
 
 // The largest weight becomes -8, because the range is [-8, 7]; so the scale has the opposite sign of that
 // weight.
-void put_int4(const float* values, int64_t out, std::byte* packed) {
+void put_int4(const float* values, std::optional<uint16_t> shared, int64_t out, std::byte* packed) {
   constexpr int64_t kHalf = kGroup / 2;
-  const uint16_t scale = f32_to_f16(largest(values) / -8);
+  const uint16_t scale = shared ? *shared : f32_to_f16(largest(values) / -8);
   const float exact = f16_to_f32(scale), inverse = exact != 0 ? 1 / exact : 0;
   auto* const weights = reinterpret_cast<uint8_t*>(packed);
   for (int64_t i = 0; i < kHalf; ++i) {
@@ -75,17 +78,23 @@ void put_bf16(const float* values, int64_t out, int64_t count, std::byte* packed
 
 void pack_panels(const Matrix& w, WeightFormat format, int64_t begin, int64_t end, std::byte* packed) {
   float values[kGroup];
+  std::vector<float> scratch;
   for (int64_t panel = begin; panel < end; ++panel) {
+    const int64_t first = panel * kPanel;
+    const Matrix stored = row_slice(w, first, std::min(kPanel, w.rows - first));
+    const Matrix plain = with_plain_elements(stored, scratch);
     for (int64_t group = 0; group < groups(w.cols); ++group) {
       const int64_t inputs = std::min(kGroup, pairs(w.cols) * 2 - group * kGroup);  // in bf16
       for (int64_t out = 0; out < kPanel; ++out) {
-        read_group(w, panel * kPanel + out, group, values);
+        read_group(plain, out, group, values);
+        std::optional<uint16_t> shared;
+        if (out < stored.rows) shared = shared_scale(stored, format, out, group);
         if (format == WeightFormat::bf16)
           put_bf16(values, out, inputs, packed);
         else if (format == WeightFormat::int8)
-          put_int8(values, out, packed);
+          put_int8(values, shared, out, packed);
         else
-          put_int4(values, out, packed);
+          put_int4(values, shared, out, packed);
       }
       packed += format == WeightFormat::bf16   ? inputs * kPanel * 2
                 : format == WeightFormat::int8 ? kInt8GroupBytes

@@ -134,7 +134,7 @@ float* CudaOps::allocate(size_t count, Axis /*axis*/) {
 }
 
 Matrix CudaOps::place(const Matrix& host) {
-  const size_t bytes = static_cast<size_t>(host.rows) * host.cols * element_bytes(host.dtype);
+  const size_t bytes = static_cast<size_t>(stored_bytes(host.dtype, host.rows * host.cols));
   void* const data = device_->allocate(bytes, "weights");
   upload_all(data, host.data, bytes);
   return {data, host.dtype, host.rows, host.cols};
@@ -156,12 +156,12 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
                       " inputs, not a multiple of 8, are not supported on this device");
     placed->plain_dtype = format == WeightFormat::bf16 ? DType::bf16 : DType::f32;
     const auto rows = static_cast<size_t>(host.rows), cols = static_cast<size_t>(host.cols);
-    const size_t row_bytes = cols * element_bytes(placed->plain_dtype);
-    const size_t source_row_bytes = cols * element_bytes(host.dtype);
+    const size_t row_bytes = static_cast<size_t>(stored_bytes(placed->plain_dtype, host.cols));
     void* const data = device_->allocate(rows * row_bytes, "weights");
     staging_.stream(data, rows, row_bytes, [&](size_t first, size_t count, std::byte* piece) {
-      convert(static_cast<const std::byte*>(host.data) + first * source_row_bytes, host.dtype,
-              static_cast<int64_t>(count * cols), piece, placed->plain_dtype);
+      const Matrix part = row_slice(host, static_cast<int64_t>(first), static_cast<int64_t>(count));
+      convert(static_cast<const std::byte*>(part.data), part.dtype, part.rows * part.cols, piece,
+              placed->plain_dtype);
     });
     placed->weights = data;
   }

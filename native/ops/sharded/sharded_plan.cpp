@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "common/convert.h"
 #include "common/error.h"
 
 namespace apar {
@@ -66,17 +67,23 @@ OpsConfig ShardPlan::config_of(int32_t rank) const {
 }
 
 MatrixShard shard_of(const Matrix& host, Range rows, Range cols) {
-  const auto width = static_cast<int64_t>(element_bytes(host.dtype));
-  const auto* const first =
-      static_cast<const std::byte*>(host.data) + (rows.begin * host.cols + cols.begin) * width;
   MatrixShard shard;
-  shard.matrix = {first, host.dtype, rows.size(), cols.size()};
+  shard.matrix = row_slice(host, rows.begin, rows.size());
   if (cols.size() == host.cols) return shard;
-  shard.copy.resize(static_cast<size_t>(rows.size() * cols.size() * width));
-  for (int64_t row = 0; row < rows.size(); ++row)
-    std::memcpy(shard.copy.data() + row * cols.size() * width, first + row * host.cols * width,
-                static_cast<size_t>(cols.size() * width));
-  shard.matrix.data = shard.copy.data();
+  const int32_t block = block_size(host.dtype).elements;
+  const bool whole_blocks = cols.begin % block == 0 && cols.size() % block == 0;
+  const DType dtype = whole_blocks ? host.dtype : DType::f32;
+  const int64_t row_bytes = stored_bytes(dtype, cols.size());
+  shard.copy.resize(static_cast<size_t>(rows.size() * row_bytes));
+  std::vector<float> scratch;
+  for (int64_t row = 0; row < rows.size(); ++row) {
+    const Matrix stored = row_slice(shard.matrix, row, 1);
+    const Matrix source = whole_blocks ? stored : with_plain_elements(stored, scratch);
+    std::memcpy(shard.copy.data() + row * row_bytes,
+                static_cast<const std::byte*>(source.data) + stored_bytes(dtype, cols.begin),
+                static_cast<size_t>(row_bytes));
+  }
+  shard.matrix = {shard.copy.data(), dtype, rows.size(), cols.size()};
   return shard;
 }
 

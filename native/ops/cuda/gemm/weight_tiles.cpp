@@ -4,7 +4,12 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <optional>
+#include <vector>
 
+#include "common/block_formats.h"
+#include "common/convert.h"
 #include "common/float16.h"
 #include "common/float8.h"
 
@@ -20,24 +25,24 @@ float element(const Matrix& host, int64_t index) {
   return host.dtype == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
 }
 
-void read_tile(const Matrix& host, int64_t first_out, int64_t first_input, Tile& tile) {
+void read_tile(const Matrix& host, int64_t first_input, Tile& tile) {
   for (int64_t out = 0; out < kTileOuts; ++out)
     for (int64_t in = 0; in < kTileInputs; ++in)
-      tile[out][in] = first_out + out < host.rows && first_input + in < host.cols
-                          ? element(host, (first_out + out) * host.cols + first_input + in)
+      tile[out][in] = out < host.rows && first_input + in < host.cols
+                          ? element(host, out * host.cols + first_input + in)
                           : 0.0f;
 }
 
 // Copies a source that already has the tile's 16-bit format, piece by piece.
-void copy_16(const Matrix& host, int64_t first_out, int64_t first_input, std::byte* out) {
+void copy_16(const Matrix& host, int64_t first_input, std::byte* out) {
   const auto* const source = static_cast<const uint16_t*>(host.data);
   for (int64_t row = 0; row < kTileOuts; ++row) {
     for (int64_t piece = 0; piece < kTileInputs / 8; ++piece) {
       const int64_t input = first_input + piece * 8;
-      const int64_t left = first_out + row < host.rows ? std::clamp<int64_t>(host.cols - input, 0, 8) : 0;
+      const int64_t left = row < host.rows ? std::clamp<int64_t>(host.cols - input, 0, 8) : 0;
       std::byte* const to = out + row * 128 + ((piece ^ (row % 8)) << 4);
       std::memset(to + left * 2, 0, (8 - left) * 2);
-      if (left > 0) std::memcpy(to, source + (first_out + row) * host.cols + input, left * 2);
+      if (left > 0) std::memcpy(to, source + row * host.cols + input, left * 2);
     }
   }
 }
@@ -56,12 +61,19 @@ void pack_16(const Tile& tile, WeightFormat format, std::byte* out) {
 constexpr int32_t kGroups = kTileInputs / kGroupInputs;
 using Scales = std::array<std::array<float, kTileOuts>, kGroups>;
 
-// Each scale is the group's largest weight divided by `end`, rounded to f16 as in ops/cpu/packed.cpp: both
+// The scales that the source has already (shared_scale) of a group of the tile.
+using SharedScales = std::function<std::optional<uint16_t>(int64_t row, int64_t group)>;
+
+// Any other scale is the group's largest weight divided by `end`, rounded to f16 as in ops/cpu/packed.cpp: both
 // devices multiply with the same weights.
-Scales scales_of(const Tile& tile, float end) {
+Scales scales_of(const Tile& tile, float end, const SharedScales& shared) {
   Scales scales;
   for (int32_t group = 0; group < kGroups; ++group) {
     for (int32_t row = 0; row < kTileOuts; ++row) {
+      if (const auto scale = shared(row, group)) {
+        scales[group][row] = f16_to_f32(*scale);
+        continue;
+      }
       float largest = 0;
       for (int32_t in = 0; in < kGroupInputs; ++in) {
         const float weight = tile[row][group * kGroupInputs + in];
@@ -96,8 +108,8 @@ int32_t byte_of_fragment(int32_t block, int32_t lane, int32_t step, int32_t i, i
   return block * 1024 + step / 2 * 512 + lane * 16 + step % 2 * 8 + i * 2 + half;
 }
 
-void pack_int8(const Tile& tile, std::byte* out) {
-  const Scales scales = scales_of(tile, 127);
+void pack_int8(const Tile& tile, const SharedScales& shared, std::byte* out) {
+  const Scales scales = scales_of(tile, 127, shared);
   for_each_fragment(
       [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
         out[byte_of_fragment(block, lane, step, i, half)] =
@@ -109,12 +121,12 @@ void pack_int8(const Tile& tile, std::byte* out) {
 using RowScales = std::array<float, kTileOuts>;
 
 // The scales map the largest weight of each output to the largest e4m3.
-RowScales row_scales(const Matrix& host, int64_t first_out) {
+RowScales row_scales(const Matrix& host) {
   RowScales scales{};
-  for (int64_t row = 0; row < kTileOuts && first_out + row < host.rows; ++row) {
+  for (int64_t row = 0; row < host.rows; ++row) {
     float largest = 0;
     for (int64_t in = 0; in < host.cols; ++in) {
-      const float weight = std::abs(element(host, (first_out + row) * host.cols + in));
+      const float weight = std::abs(element(host, row * host.cols + in));
       if (std::isnan(weight) || weight > largest) largest = weight;
     }
     scales[row] = largest / kLargestE4m3;
@@ -132,8 +144,8 @@ void pack_fp8(const Tile& tile, const RowScales& scales, std::byte* out) {
 }
 
 // The group's largest weight becomes -8, because the range is [-8, 7].
-void pack_int4(const Tile& tile, std::byte* out) {
-  const Scales scales = scales_of(tile, -8);
+void pack_int4(const Tile& tile, const SharedScales& shared, std::byte* out) {
+  const Scales scales = scales_of(tile, -8, shared);
   std::memset(out, 0, kTileOuts * kTileInputs / 2);
   for_each_fragment(
       [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
@@ -153,18 +165,24 @@ size_t tiled_bytes(int64_t rows, int64_t cols, WeightFormat format) {
 
 void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte* out) {
   const int64_t first_out = int64_t{tile} * kTileOuts;
+  const Matrix stored = row_slice(host, first_out, std::min<int64_t>(kTileOuts, host.rows - first_out));
+  std::vector<float> scratch;
+  const Matrix plain = with_plain_elements(stored, scratch);
   Tile values;
-  const RowScales scales = format == WeightFormat::fp8 ? row_scales(host, first_out) : RowScales{};
+  const RowScales scales = format == WeightFormat::fp8 ? row_scales(plain) : RowScales{};
   for (int64_t input = 0; input < host.cols; input += kTileInputs) {
     if ((format == WeightFormat::bf16 && host.dtype == DType::bf16) ||
         (format == WeightFormat::f16 && host.dtype == DType::f16)) {
-      copy_16(host, first_out, input, out);
+      copy_16(stored, input, out);
     } else {
-      read_tile(host, first_out, input, values);
+      const auto shared = [&](int64_t row, int64_t group) {
+        return row < stored.rows ? shared_scale(stored, format, row, input / kGroupInputs + group) : std::nullopt;
+      };
+      read_tile(plain, input, values);
       if (format == WeightFormat::int8)
-        pack_int8(values, out);
+        pack_int8(values, shared, out);
       else if (format == WeightFormat::int4)
-        pack_int4(values, out);
+        pack_int4(values, shared, out);
       else if (format == WeightFormat::fp8)
         pack_fp8(values, scales, out);
       else

@@ -1,0 +1,76 @@
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { StartupError } from '../../startup-error.ts'
+
+const CHUNK_BYTES = 1 << 20
+
+/** Reads a binary little-endian file from its start, in chunks. Reading past its end is a StartupError. */
+export class FileCursor {
+  readonly path: string
+  readonly fileBytes: number
+  readonly #file: number
+  #chunk = Buffer.alloc(0)
+  /** Of the chunk, in the file. */
+  #chunkStart = 0
+  #at = 0
+
+  constructor(path: string) {
+    this.path = path
+    try {
+      this.#file = openSync(path, 'r')
+    } catch (error) {
+      throw new StartupError('broken_checkpoint', `${path} cannot be opened`, error)
+    }
+    this.fileBytes = fstatSync(this.#file).size
+  }
+
+  /** Offset of the next byte. */
+  get at(): number {
+    return this.#at
+  }
+
+  get left(): number {
+    return this.fileBytes - this.#at
+  }
+
+  close(): void {
+    closeSync(this.#file)
+  }
+
+  u8 = (): number => this.bytes(1).readUInt8()
+  i8 = (): number => this.bytes(1).readInt8()
+  u16 = (): number => this.bytes(2).readUInt16LE()
+  i16 = (): number => this.bytes(2).readInt16LE()
+  u32 = (): number => this.bytes(4).readUInt32LE()
+  i32 = (): number => this.bytes(4).readInt32LE()
+  f32 = (): number => this.bytes(4).readFloatLE()
+  f64 = (): number => this.bytes(8).readDoubleLE()
+  /** Exact up to 2^53; larger values are rounded, and larger than any file. */
+  u64 = (): number => Number(this.bytes(8).readBigUInt64LE())
+  i64 = (): number => Number(this.bytes(8).readBigInt64LE())
+
+  /** The next `count` bytes, valid until the next call. */
+  bytes(count: number): Buffer {
+    if (count > this.left) throw this.broken(`ends within ${count} bytes at ${this.#at}`)
+    const from = this.#at - this.#chunkStart
+    if (from + count > this.#chunk.length) this.#fill(count)
+    const start = this.#at - this.#chunkStart
+    this.#at += count
+    return this.#chunk.subarray(start, start + count)
+  }
+
+  broken(reason: string): StartupError {
+    return new StartupError('broken_checkpoint', `${this.path}: ${reason}`)
+  }
+
+  #fill(count: number): void {
+    const chunk = Buffer.allocUnsafe(Math.min(this.left, Math.max(count, CHUNK_BYTES)))
+    let filled = 0
+    while (filled < chunk.length) {
+      const read = readSync(this.#file, chunk, filled, chunk.length - filled, this.#at + filled)
+      if (read === 0) throw this.broken('became shorter while it was read')
+      filled += read
+    }
+    this.#chunk = chunk
+    this.#chunkStart = this.#at
+  }
+}

@@ -1,0 +1,166 @@
+import { z } from 'zod'
+import { StartupError } from '../../startup-error.ts'
+import type { TokenizerFile, TokenizerFiles } from '../tokenizer-files.ts'
+import type { GgufFile } from './gguf-file.ts'
+import { parseMetadata } from './metadata.ts'
+import { PRE_TOKENIZERS } from './pre-tokenizers.ts'
+import { mergesOf, wordsSplitAtSpaces } from './sentencepiece.ts'
+
+const id = z.int().min(0)
+const Metadata = z.looseObject({
+  'tokenizer.ggml.model': z.enum(['gpt2', 'llama']),
+  'tokenizer.ggml.pre': z.string().default('default'),
+  'tokenizer.ggml.tokens': z.array(z.string()).min(1),
+  'tokenizer.ggml.token_type': z.array(z.int()).optional(),
+  'tokenizer.ggml.scores': z.array(z.number()).optional(),
+  'tokenizer.ggml.merges': z.array(z.string()).optional(),
+  'tokenizer.ggml.bos_token_id': id.optional(),
+  'tokenizer.ggml.eos_token_id': id.optional(),
+  'tokenizer.ggml.eot_token_id': id.optional(),
+  'tokenizer.ggml.unknown_token_id': id.optional(),
+  'tokenizer.ggml.padding_token_id': id.optional(),
+  'tokenizer.ggml.add_bos_token': z.boolean().optional(),
+  'tokenizer.ggml.add_space_prefix': z.boolean().default(true),
+  'tokenizer.chat_template': z.string().optional(),
+})
+type Metadata = z.infer<typeof Metadata>
+
+/** Values of `tokenizer.ggml.token_type`. */
+const TYPE = { unknown: 2, control: 3, userDefined: 4 } as const
+
+export interface GgufTokenizer {
+  readonly files: TokenizerFiles
+  readonly eosTokenIds: number[]
+}
+
+/**
+ * The file's tokenizer, in the form of tokenizer.json.
+ * @throws StartupError that names the file and the field at fault.
+ */
+export function ggufTokenizer(file: GgufFile): GgufTokenizer {
+  const metadata = parseMetadata(Metadata, file)
+  const tokens = metadata['tokenizer.ggml.tokens']
+  const field = (name: string, why: string) =>
+    new StartupError('broken_checkpoint', `${file.path}: tokenizer.ggml.${name}: ${why}`)
+  for (const name of ['token_type', 'scores'] as const) {
+    const values = metadata[`tokenizer.ggml.${name}`]
+    if (values && values.length !== tokens.length)
+      throw field(name, `has ${values.length} values for ${tokens.length} tokens`)
+  }
+  const contentOf = (name: 'bos' | 'eos' | 'unknown' | 'padding' | 'eot') => {
+    const number = metadata[`tokenizer.ggml.${name}_token_id`]
+    if (number === undefined) return undefined
+    const content = tokens[number]
+    if (content === undefined) throw field(`${name}_token_id`, `${number} is not in the vocabulary`)
+    return content
+  }
+  const named: TokenizerFiles['named'] = {}
+  const [bos, eos, unk, pad] = [
+    contentOf('bos'),
+    contentOf('eos'),
+    contentOf('unknown'),
+    contentOf('padding'),
+  ]
+  if (bos !== undefined) named.bos_token = bos
+  if (eos !== undefined) named.eos_token = eos
+  if (unk !== undefined) named.unk_token = unk
+  if (pad !== undefined) named.pad_token = pad
+  contentOf('eot')
+  const spm = metadata['tokenizer.ggml.model'] === 'llama'
+  const template = metadata['tokenizer.chat_template']
+  if (template === undefined)
+    throw new StartupError('broken_checkpoint', `${file.path}: tokenizer.chat_template is missing`)
+  return {
+    files: {
+      tokenizer: spm ? sentencePiece(file, metadata) : byteLevel(file, metadata),
+      chatTemplate: template,
+      named,
+      rawPrefix: (metadata['tokenizer.ggml.add_bos_token'] ?? spm) ? (bos ?? '') : '',
+    },
+    eosTokenIds: [metadata['tokenizer.ggml.eos_token_id'], metadata['tokenizer.ggml.eot_token_id']].filter(
+      (number) => number !== undefined,
+    ),
+  }
+}
+
+function byteLevel(file: GgufFile, metadata: Metadata): TokenizerFile {
+  const name = metadata['tokenizer.ggml.pre']
+  const pre = PRE_TOKENIZERS.get(name)
+  if (!pre) {
+    const known = [...PRE_TOKENIZERS.keys()].join(', ')
+    const message = `${file.path}: tokenizer.ggml.pre: ${JSON.stringify(name)} is not known (${known} are)`
+    throw new StartupError('unsupported_checkpoint', message)
+  }
+  const merges = metadata['tokenizer.ggml.merges']
+  if (!merges) throw new StartupError('broken_checkpoint', `${file.path}: tokenizer.ggml.merges is missing`)
+  const splits = pre.patterns.map((Regex) => ({
+    type: 'Split',
+    pattern: { Regex },
+    behavior: 'Isolated',
+    invert: false,
+  }))
+  const byteLevelSplit = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false }
+  return {
+    added_tokens: addedTokens(metadata),
+    normalizer: pre.normalizer,
+    pre_tokenizer: { type: 'Sequence', pretokenizers: [...splits, byteLevelSplit] },
+    post_processor: null,
+    decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+    model: { type: 'BPE', vocab: vocabOf(metadata), merges, ignore_merges: pre.ignoreMerges },
+  }
+}
+
+function sentencePiece(file: GgufFile, metadata: Metadata): TokenizerFile {
+  const tokens = metadata['tokenizer.ggml.tokens']
+  const scores = metadata['tokenizer.ggml.scores']
+  if (!scores) throw new StartupError('broken_checkpoint', `${file.path}: tokenizer.ggml.scores is missing`)
+  const types = metadata['tokenizer.ggml.token_type']
+  const isText = (index: number) =>
+    types === undefined || ![TYPE.unknown, TYPE.control].includes(types[index] as 2 | 3)
+  const pieces = tokens.map((piece, index) => ({ piece, score: scores[index] ?? 0, index }))
+  const spaces = { type: 'Replace', pattern: { String: ' ' }, content: '▁' }
+  const prefix = metadata['tokenizer.ggml.add_space_prefix'] ? [{ type: 'Prepend', prepend: '▁' }] : []
+  const unknown = metadata['tokenizer.ggml.unknown_token_id']
+  return {
+    added_tokens: addedTokens(metadata),
+    normalizer: { type: 'Sequence', normalizers: [...prefix, spaces] },
+    pre_tokenizer: wordsSplitAtSpaces(tokens),
+    post_processor: null,
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        ...(prefix.length > 0 ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
+      ],
+    },
+    model: {
+      type: 'BPE',
+      unk_token: unknown === undefined ? null : tokens[unknown],
+      fuse_unk: true,
+      byte_fallback: true,
+      vocab: vocabOf(metadata),
+      merges: mergesOf(pieces.filter(({ index }) => isText(index))),
+    },
+  }
+}
+
+/** A piece that occurs twice (in padded vocabularies) keeps its first id. */
+function vocabOf(metadata: Metadata): Record<string, number> {
+  const vocab: Record<string, number> = Object.create(null)
+  for (const [index, piece] of metadata['tokenizer.ggml.tokens'].entries()) vocab[piece] ??= index
+  return vocab
+}
+
+function addedTokens(metadata: Metadata): TokenizerFile['added_tokens'] {
+  const types = metadata['tokenizer.ggml.token_type'] ?? []
+  return metadata['tokenizer.ggml.tokens'].flatMap((content, index) => {
+    const type = types[index]
+    const special = type === TYPE.control || type === TYPE.unknown
+    if (!special && type !== TYPE.userDefined) return []
+    return [
+      { id: index, content, special, normalized: false, single_word: false, lstrip: false, rstrip: false },
+    ]
+  })
+}
