@@ -21,6 +21,7 @@ import {
   revokeKey,
   rotateKey,
 } from './routes/admin-keys.ts'
+import { listNodes } from './routes/admin-nodes.ts'
 import { createChatCompletion } from './routes/chat-completions.ts'
 import { createCompletion } from './routes/completions.ts'
 import { health, ready } from './routes/health.ts'
@@ -65,6 +66,7 @@ export function createApp(): Hono<AppEnv> {
   app.all('/admin/v1/keys/:id', allowOnly('GET', 'PATCH', 'DELETE'))
   app.get('/admin/v1/keys/:id/usage', getKeyUsage).all(allowOnly('GET'))
   app.post('/admin/v1/keys/:id/rotate', rotateKey).all(allowOnly('POST'))
+  app.get('/admin/v1/nodes', listNodes).all(allowOnly('GET'))
 
   app.use('/internal/v1/*', nodeAuth)
   app.put('/internal/v1/nodes/:id', registerNode)

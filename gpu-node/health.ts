@@ -2,7 +2,7 @@ import type { Runner } from './requests/runner.ts'
 import type { ServedStreams } from './requests/served-streams.ts'
 
 export interface HealthSources {
-  readonly runner: Pick<Runner, 'model' | 'engineInfo' | 'stats' | 'failure'>
+  readonly runner: Pick<Runner, 'model' | 'fingerprint' | 'engineInfo' | 'stats' | 'failure'>
   readonly streams: Pick<ServedStreams, 'draining'>
   /** False while the node is not registered with the edge that it was started for. */
   readonly registered: () => boolean
@@ -38,7 +38,8 @@ export function readiness({ runner, streams, registered }: HealthSources): Healt
     ...(registered() ? [] : ['not_registered']),
   ]
   const healthy = reasons.length === 0
-  return { healthy, body: { status: healthy ? 'ready' : 'not_ready', reasons } }
+  const { fingerprint } = runner
+  return { healthy, body: { status: healthy ? 'ready' : 'not_ready', reasons, fingerprint } }
 }
 
 /** The device without the reason in parentheses, which may contain a path and belongs in the node's log only. */

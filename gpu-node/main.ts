@@ -169,6 +169,7 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
     id: runner.model,
     created: checkpoint.created,
     context_tokens: checkpoint.shape.contextTokens,
+    fingerprint: runner.fingerprint,
   }
   return {
     models: [model],

@@ -29,8 +29,10 @@ export const ERROR_CODES = {
   internal_error: { status: 500, type: 'server_error' },
   engine_error: { status: 500, type: 'server_error' },
   gpu_node_lost: { status: 502, type: 'server_error' },
+  model_changed: { status: 502, type: 'server_error' },
   no_gpu_node: { status: 503, type: 'server_error' },
   overloaded: { status: 503, type: 'server_error' },
+  node_suspended: { status: 503, type: 'server_error' },
 } as const
 
 export type ErrorCode = keyof typeof ERROR_CODES

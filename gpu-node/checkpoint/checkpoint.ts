@@ -4,6 +4,7 @@ import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { type AparOptions, readConfig } from './config.ts'
+import { checkpointDigest } from './digest.ts'
 import { readGenerationConfig, type SamplingDefaults } from './generation-config.ts'
 import { readTokenizerFiles, type TokenizerFile, type TokenizerFiles } from './tokenizer-files.ts'
 import { readWeights, type WeightTable } from './weights.ts'
@@ -30,6 +31,8 @@ export interface Checkpoint {
   joints: Joints
   sampling: SamplingDefaults
   text: TokenizerFiles
+  /** Identifies all of the above but folder, name and time. */
+  digest: string
 }
 
 /** Options of the published APAR checkpoints: their config.json has none, but their tokenizers have these tokens. */
@@ -48,7 +51,7 @@ export function readCheckpoint(path: string): Checkpoint {
   const idOf = (token: string, field: string) => controlId(folder, text.tokenizer, config.shape, token, field)
   const eosIds = [...config.eosTokenIds, ...generation.eosTokenIds]
   if (text.named.eos_token !== undefined) eosIds.unshift(idOf(text.named.eos_token, 'eos_token'))
-  return {
+  const checkpoint = {
     folder,
     name: basename(folder),
     created: Math.floor(statSync(join(folder, 'config.json')).mtimeMs / 1000),
@@ -63,6 +66,7 @@ export function readCheckpoint(path: string): Checkpoint {
     sampling: generation.sampling,
     text,
   }
+  return { ...checkpoint, digest: checkpointDigest(checkpoint) }
 }
 
 function publishedOptions(tokenizer: TokenizerFile): AparOptions | undefined {

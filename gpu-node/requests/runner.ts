@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
+import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
 import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
@@ -34,7 +35,7 @@ export class Runner {
   readonly maxBranches: number
   /** Settles with the reason when the engine fails; after that the runner takes no more requests. */
   readonly failed: Promise<string>
-  /** Changes with anything that could change a greedy text. */
+  /** Of checkpoint, numeric types and device; in `accepted` events and heartbeats. */
   readonly fingerprint: string
   readonly #prompts: PromptEncoder
   readonly #engine: Engine
@@ -108,6 +109,7 @@ export class Runner {
         param: 'model',
       })
     }
+    requireSameModel(log, this.fingerprint)
     const { shape, joints } = this.checkpoint
     const maxPromptTokens = shape.contextTokens - 1
     const prompt = request.raw_prompt
@@ -205,13 +207,23 @@ export class Runner {
   }
 }
 
-function fingerprintOf(
-  { created, shape }: Checkpoint,
-  { device, dtype, kvCacheDtype }: Engine['info'],
-): string {
-  const arithmetic = [device, dtype, kvCacheDtype]
-  const hash = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, created, shape, ...arithmetic]))
-  return `fp_${hash.digest('hex').slice(0, 10)}`
+function fingerprintOf({ digest }: Checkpoint, { device, dtype, kvCacheDtype }: Engine['info']): string {
+  const platform = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, device]))
+  return formatFingerprint({
+    checkpoint: digest,
+    dtype,
+    kv_cache_dtype: kvCacheDtype,
+    device: platform.digest('hex').slice(0, 4),
+  })
+}
+
+/** @throws AparError `model_changed` when the log was written with other weights, or another numeric type. */
+function requireSameModel(log: readonly NodeBatch[], fingerprint: string): void {
+  const first = log[0]?.events[0]
+  if (first?.type !== 'accepted') return
+  const differing = differences([first.fingerprint, fingerprint])
+  if (differing.length > 0)
+    throw new AparError('model_changed', `this gpu node's model differs in ${differing.join(', ')}`)
 }
 
 function toRefusal(error: EngineError): AparError {

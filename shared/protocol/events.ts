@@ -44,7 +44,7 @@ export const AcceptedEvent = z.object({
   joints: Joints,
   /** Unix time in seconds. */
   created: z.int(),
-  /** Changes with anything that could change a greedy text: checkpoint, arithmetic, device, version. */
+  /** Changes with anything that could change a greedy text: checkpoint, numeric type, device, version. */
   fingerprint: z.string().optional(),
 })
 /** `branch` starts as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { MAX_FINGERPRINT_CHARS } from './fingerprint.ts'
 
 export const ServedModel = z.object({
   id: z.string().min(1).max(256),
@@ -6,6 +7,8 @@ export const ServedModel = z.object({
   created: z.int(),
   /** Context length in tokens: prompt plus answer along one branch's path. */
   context_tokens: z.int().min(1),
+  /** As in the `accepted` event. Older nodes send none. */
+  fingerprint: z.string().max(MAX_FINGERPRINT_CHARS).optional(),
 })
 export type ServedModel = z.infer<typeof ServedModel>
 

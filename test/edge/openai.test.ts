@@ -374,7 +374,7 @@ describe('several choices', () => {
 
   it('end together when one of them fails', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
-    const response = await complete([accepted, delta(0, 'a'), { die: true }], { n: 3 })
+    const response = await complete([[accepted, delta(0, 'a'), { die: true }], [{ die: true }]], { n: 3 })
     expect(response.status).toBe(502)
   })
 })

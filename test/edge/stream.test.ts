@@ -11,7 +11,7 @@ import {
   fork,
   framesSeenByNode,
   KEY,
-  register,
+  registerTwo,
   SLOW_KEY,
 } from './support.ts'
 
@@ -29,7 +29,7 @@ async function streamOf(client: Client): Promise<string> {
 }
 
 beforeEach(async () => {
-  expect((await register('relay')).status).toBe(200)
+  await registerTwo()
 })
 
 describe('GET /v1/stream', () => {

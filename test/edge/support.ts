@@ -54,6 +54,18 @@ export function register(id: string, json = heartbeat()): Promise<Response> {
   return call(`/internal/v1/nodes/${id}`, { method: 'PUT', json, key: NODE_SECRET })
 }
 
+let nodes = 0
+
+/**
+ * Registers two new nodes at the fake node, in place of the last two: a stream that leaves one of them, which may have
+ * been suspended, goes on at the other.
+ */
+export async function registerTwo(): Promise<string[]> {
+  const ids = ['a', 'b'].map((name) => `${name}${++nodes}`)
+  for (const id of ids) await register(id, heartbeat({ url: `${fakeNodeUrl}/${id[0]}` }))
+  return ids
+}
+
 export function deregister(id: string): Promise<Response> {
   return call(`/internal/v1/nodes/${id}`, { method: 'DELETE', key: NODE_SECRET })
 }

@@ -365,19 +365,20 @@ describe('/readyz', () => {
   }
 
   test('returns 200 while the node accepts new requests', async () => {
-    expect(await ready()).toEqual([200, { status: 'ready', reasons: [] }])
+    const { fingerprint } = runner
+    expect(await ready()).toEqual([200, { status: 'ready', reasons: [], fingerprint }])
   })
 
   test('returns the reasons when the node is not ready', async () => {
     registered = false
-    expect(await ready()).toEqual([503, { status: 'not_ready', reasons: ['not_registered'] }])
+    expect(await ready()).toMatchObject([503, { status: 'not_ready', reasons: ['not_registered'] }])
     const { socket, events } = await connect()
     socket.send(start)
     await vi.waitFor(() => expect(events).toHaveLength(1))
     void streams.drain(60_000)
     engine.finish(1, FINISH.ERROR).deliver('device lost')
     const reasons = ['engine_failed', 'draining', 'not_registered']
-    expect(await ready()).toEqual([503, { status: 'not_ready', reasons }])
+    expect(await ready()).toMatchObject([503, { status: 'not_ready', reasons }])
   })
 })
 
