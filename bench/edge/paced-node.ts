@@ -19,12 +19,13 @@ const CONTEXT_TOKENS = 1_000_000
 
 /** Runs a gpu node with a paced engine in its own process; everything else is as in production. */
 async function main(): Promise<void> {
-  const { NODE_SECRET = '', EDGE_URL = '', STEP_MS = '' } = process.env
+  const { NODE_SECRET = '', EDGE_URL = '', STEP_MS = '', DIAL_IN } = process.env
   const report = (message: PacedNodeMessage) => process.send?.(message)
   const runner = await openPacedRunner(Number(STEP_MS), (seed, first) =>
     report({ type: 'begun', seed, first }),
   )
-  const node = await serveRunner(runner, { nodeSecret: NODE_SECRET, edgeUrl: EDGE_URL })
+  const dialIn = DIAL_IN === '1'
+  const node = await serveRunner(runner, { nodeSecret: NODE_SECRET, edgeUrl: EDGE_URL, dialIn })
   await node.registered
   report({ type: 'ready', url: node.url, openAiUrl: await serveOpenAi(runner) })
   process.once('disconnect', () => process.exit())

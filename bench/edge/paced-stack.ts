@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -34,6 +34,23 @@ const LIMITS = {
   tokens_per_month: 1_000_000_000_000,
 }
 
+export interface PacedNodeOptions {
+  readonly edgeUrl: string
+  readonly nodeSecret: string
+  readonly stepMs: number
+  readonly dialIn?: boolean
+}
+
+/** Starts a paced gpu node in a process of its own, which sends {@link PacedNodeMessage}s. */
+export function spawnPacedNode({ edgeUrl, nodeSecret, stepMs, dialIn }: PacedNodeOptions): ChildProcess {
+  const settings = { NODE_SECRET: nodeSecret, EDGE_URL: edgeUrl, STEP_MS: String(stepMs) }
+  return spawn(process.execPath, [join(packageRoot, 'dist/paced-node.js')], {
+    env: { ...process.env, ...settings, ...(dialIn && { DIAL_IN: '1' }) },
+    // Output is ignored: the node logs every request.
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  })
+}
+
 /** Starts the edge in workerd and a paced gpu node, in separate processes. */
 export async function startPacedStack(stepMs: number): Promise<PacedStack> {
   const nodeSecret = newNodeSecret()
@@ -41,11 +58,7 @@ export async function startPacedStack(stepMs: number): Promise<PacedStack> {
   const apiKeys = [{ ...record, limits: LIMITS }]
   const stateDir = await mkdtemp(join(SCRATCH, 'apar-bench-'))
   const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret, stateDir })
-  const child = spawn(process.execPath, [join(packageRoot, 'dist/paced-node.js')], {
-    env: { ...process.env, NODE_SECRET: nodeSecret, EDGE_URL: edge.url, STEP_MS: String(stepMs) },
-    // Output is ignored: the node logs every request.
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-  })
+  const child = spawnPacedNode({ edgeUrl: edge.url, nodeSecret, stepMs })
   const exited = once(child, 'exit')
   const firstSteps = new Map<number, number>()
   const ready = new Promise<PacedNodeMessage & { type: 'ready' }>((resolve, reject) => {

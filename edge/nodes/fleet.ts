@@ -3,6 +3,7 @@ import { differences } from '../../shared/protocol/fingerprint.ts'
 import type { Heartbeat, Lease } from '../../shared/protocol/fleet.ts'
 import type { Env } from '../env.ts'
 import { logOf } from '../log.ts'
+import { LEASE } from './lease.ts'
 import {
   type FleetModel,
   type Member,
@@ -12,13 +13,6 @@ import {
 } from './node-registry.ts'
 import { ROUTING_POLICIES } from './routing.ts'
 import { type Suspension, Suspensions } from './suspensions.ts'
-
-/**
- * A lease expires after four missed heartbeats. A stream is given up when the lease has ended and a moment has passed
- * (edge/streams/silence.ts): well within the 15 s that docs/operations.md promises. Not shorter: an ordinary node
- * waits up to 8 s for the answer to a heartbeat, and then needs time for one more (gpu-node/edge-link/registration.ts).
- */
-export const LEASE: Lease = { heartbeat_ms: 3_000, lease_ms: 12_000 }
 
 /** The answer to a heartbeat of a node that may not register now. */
 export interface Suspended {

@@ -1,6 +1,7 @@
 import { differences, type FingerprintPart } from '../../shared/protocol/fingerprint.ts'
 import type { Heartbeat, ServedModel } from '../../shared/protocol/fleet.ts'
 import { CircuitBreaker } from './circuit-breaker.ts'
+import { OVERDUE_MS } from './lease.ts'
 import type { NodeAddress } from './node-socket.ts'
 import { type Candidate, choose, type RoutingPolicy } from './routing.ts'
 
@@ -130,7 +131,9 @@ export class NodeRegistry {
         const capacity = member.heartbeat.capacity.branches * this.#warmth(member.id, now)
         return { id: member.id, capacity, wait: this.#queued(member) / capacity }
       })
-    const chosen = choose(this.#policy, candidates, affinity, random)
+    // After a network failure the lost nodes keep their leases for a while: streams must not move from one to the next.
+    const punctual = candidates.filter(({ id }) => this.leaseMs(id, now) > OVERDUE_MS)
+    const chosen = choose(this.#policy, punctual.length > 0 ? punctual : candidates, affinity, random)
     const member = chosen && this.#members.get(chosen.id)
     if (!member) {
       const refused = serving.length < open.length ? 'model_changed' : this.#refusal(model, alive.length)

@@ -1,7 +1,21 @@
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
-import type { Checkpoint } from './checkpoint.ts'
 import type { WeightTable } from './weights.ts'
+
+/** What of a checkpoint changes its answers. */
+export interface DigestedCheckpoint {
+  readonly shape: object
+  readonly tokens: {
+    readonly fork: number | undefined
+    readonly child: number | undefined
+    readonly eos: readonly number[]
+  }
+  readonly joints: string
+  readonly sampling: object
+  /** Tokenizer and chat template. */
+  readonly text: object
+  readonly weights: WeightTable
+}
 
 /** Bytes that are read at one place of a tensor. */
 const SAMPLE_BYTES = 16 * 1024
@@ -19,7 +33,7 @@ const ROW_PER_TOKEN = ['model.embed_tokens.weight', 'lm_head.weight']
  * were written. Reads samples of each tensor, evenly spread with both ends, not all of it: a checkpoint that was tuned
  * further differs almost everywhere. A single weight that was changed by hand may go unnoticed.
  */
-export function checkpointDigest(checkpoint: Omit<Checkpoint, 'digest'>): string {
+export function checkpointDigest(checkpoint: DigestedCheckpoint): string {
   const { shape, tokens, joints, sampling, text, weights } = checkpoint
   const hash = createHash('sha256').update(JSON.stringify([shape, tokens, joints, sampling, text]))
   const { fork, child, eos } = tokens

@@ -31,7 +31,11 @@ export const branch = z
   .int()
   .min(0)
   .max(2 ** 31 - 1)
-const codes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]
+/** Nodes are upgraded before the edge: a code that this version does not know must not make the event invalid. */
+const errorCode = z
+  .string()
+  .regex(/^[a-z_]{1,64}$/)
+  .transform((code): ErrorCode => (Object.hasOwn(ERROR_CODES, code) ? (code as ErrorCode) : 'internal_error'))
 
 /** First event of a stream. Branch 0, the root, exists from then on. */
 export const AcceptedEvent = z.object({
@@ -87,7 +91,7 @@ export const DoneEvent = z.object({ type: z.literal('done'), seq, reason: Finish
 export const ErrorEvent = z.object({
   type: z.literal('error'),
   seq,
-  code: z.enum(codes),
+  code: errorCode,
   message: z.string(),
   param: z.string().nullable(),
 })

@@ -127,6 +127,26 @@ describe('an HTTP call that cannot be resumed', () => {
   })
 })
 
+test('a stream does not continue with another numeric type: it ends with model_changed, and keeps its text', {
+  timeout: 120_000,
+}, async () => {
+  fleet = await startFleet({ nodes: 1 })
+  const options = { logit_bias: { 2: -100 }, branching: { enabled: false }, max_tokens: 800 }
+  const whole = await open(PROMPTS[0], options).text()
+  const stream = open(PROMPTS[0], options)
+  let killed = false
+  const events = await read(stream, async (event) => {
+    if (event.type !== 'delta' || killed) return
+    killed = true
+    await fleet.killBusiest()
+    await fleet.addNode(['--dtype', 'int8'])
+  })
+  expect(events.at(-1)).toMatchObject({ type: 'error', code: 'model_changed' })
+  const text = stream.tree.text()
+  expect(text).not.toBe('')
+  expect(whole.startsWith(text)).toBe(true)
+})
+
 test('an SSE client resumes after a restart of the edge', { timeout: 120_000 }, async () => {
   fleet = await startFleet({ nodes: 1 })
   const [prompt = ''] = PROMPTS

@@ -1,6 +1,7 @@
 import { abortAllDurableObjects, env } from 'cloudflare:test'
 import { afterEach, expect, it, vi } from 'vitest'
-import { fleetOf, LEASE } from '../../edge/nodes/fleet.ts'
+import { fleetOf } from '../../edge/nodes/fleet.ts'
+import { LEASE } from '../../edge/nodes/lease.ts'
 import { dialledInNodeOf } from '../../edge/nodes/node-socket.ts'
 import { isAllowedHost } from '../../edge/routes/nodes.ts'
 import { MAX_MESSAGE_CHARS } from '../../shared/protocol/dial-in.ts'

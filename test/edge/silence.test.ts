@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { LEASE } from '../../edge/nodes/fleet.ts'
+import { LEASE } from '../../edge/nodes/lease.ts'
 import { Suspensions } from '../../edge/nodes/suspensions.ts'
 import { Silence } from '../../edge/streams/silence.ts'
 

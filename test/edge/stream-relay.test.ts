@@ -29,8 +29,15 @@ class RecordingNode implements NodeSocket {
 
   /** One batch with these events, and as many rows. */
   emit(...events: object[]): void {
+    this.emitRows(
+      events.flatMap(() => [1, 0, 0, 0]),
+      ...events,
+    )
+  }
+
+  emitRows(rows: readonly number[], ...events: object[]): void {
     const numbered = events.map((event) => ({ stream: 's', seq: this.#seq++, ...event }))
-    this.#onBatch(JSON.stringify({ rows: events.flatMap(() => [1, 0, 0, 0]), events: numbered }))
+    this.#onBatch(JSON.stringify({ rows, events: numbered }))
   }
 }
 
@@ -61,8 +68,8 @@ class TestClient {
     this.#socket.send(JSON.stringify(frame))
   }
 
-  generate(): void {
-    this.send({ type: 'generate', model: 'demo', messages: [{ role: 'user', content: 'hi' }] })
+  generate(fields: object = {}): void {
+    this.send({ type: 'generate', model: 'demo', messages: [{ role: 'user', content: 'hi' }], ...fields })
   }
 
   close(code: number): void {
@@ -136,6 +143,23 @@ it('gives up a silent node when its lease has ended, and not before', async () =
   second.emit({ ...delta(0, 'new'), seq: 1 })
   await vi.waitFor(() => expect(client.frames).toMatchObject([{ seq: 0 }, { seq: 1, text: 'new' }]))
   expect(reportFailure.mock.calls).toEqual([['node']])
+})
+
+it('ends a stream whose log has become too long, and no node is at fault', async () => {
+  const reportNonsense = vi.fn()
+  const { relay, node } = setUp({}, { reportNonsense })
+  const client = new TestClient(relay, { acks: true })
+  client.generate({ max_tokens: 1_000_000 })
+  await vi.waitFor(() => expect(node.frames).toHaveLength(1))
+  node.emit(accepted)
+  // Two thousand tokens with long texts.
+  const rows = Array<number>(4 * 2000).fill(1)
+  for (let sent = 0; sent < 64 && !node.closed; sent++) node.emitRows(rows, delta(0, 'x'.repeat(1024 * 1024)))
+  await vi.waitFor(() => expect(node.closed).toBe(true))
+  expect(types(node.frames)).toEqual(['start', 'cancel', 'ack'])
+  expect(reportNonsense).not.toHaveBeenCalled()
+  const last = new TestClient(relay, { after: 63 })
+  await vi.waitFor(() => expect(last.frames.at(-1)).toMatchObject({ type: 'error', code: 'body_too_large' }))
 })
 
 it('cancels on a node that it reconnects to after the client has closed', async () => {
