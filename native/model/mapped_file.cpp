@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "common/error.h"
@@ -17,7 +18,22 @@ namespace {
   throw Error(ErrorCode::invalid_weights, path + ": " + what);
 }
 
+// For all pages that overlap `bytes`.
+void advise(std::span<const std::byte> bytes, int advice) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<uintptr_t>(bytes.data()), begin = first / page * page;
+  ::madvise(reinterpret_cast<void*>(begin), first + bytes.size() - begin, advice);
+}
+
 }  // namespace
+
+void read_ahead(std::span<const std::byte> bytes) {
+  advise(bytes, MADV_WILLNEED);
+}
+
+void release_pages(std::span<const std::byte> bytes) {
+  advise(bytes, MADV_DONTNEED);
+}
 
 MappedFile::MappedFile(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);

@@ -24,4 +24,9 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+// Advice to the system about a part of a mapping: to read it ahead, while something else is computed; and that
+// its pages are not needed soon, so that they no longer count as this process's memory. Both change no data.
+void read_ahead(std::span<const std::byte> bytes);
+void release_pages(std::span<const std::byte> bytes);
+
 }  // namespace apar
