@@ -1,5 +1,5 @@
-// The JavaScript API: planMemory(config), open(config, onEvents, onLoading) and the engine object of gpu-node/engine/engine.ts.
-// TypeScript validates; the addon only marshals.
+// The JavaScript API: planMemory(config), open(config, onEvents, onLoading) and the engine object of
+// gpu-node/engine/engine.ts. TypeScript validates; the addon only marshals.
 #include <napi.h>
 
 #include <cstring>
@@ -263,7 +263,7 @@ class OpenWorker : public Napi::AsyncWorker {
       SetError(error.what());
     } catch (const std::bad_alloc&) {
       code_ = "out_of_memory";
-      SetError("out of memory");
+      SetError("there is not enough memory for the engine's buffers");
     } catch (const std::exception& error) {
       code_ = "internal";
       SetError(error.what());

@@ -16,7 +16,8 @@ namespace {
 
 constexpr double kDefaultFraction = 0.9;
 constexpr uint64_t kMinKeptFree = uint64_t{256} << 20;
-// What the KV tree and the block pool keep on the host for a block, at most: a node of its own with 16 tokens.
+// What the KV tree and the block pool keep on the host for a block, at most: a node of its own with 16
+// tokens.
 constexpr uint64_t kTreeBytesPerBlock = 320;
 // A slot, block * 16 + offset, is an int32.
 constexpr int32_t kMaxBlocks = std::numeric_limits<int32_t>::max() / kBlockTokens;
@@ -72,9 +73,8 @@ class DeviceNeeds {
       bytes += memory_.buffer_bytes(
           bounded_product({rows, static_cast<uint64_t>(plan.shard(axis, width, rank_).size())}));
     if (!memory_.is_host()) return bytes;
-    const uint64_t logits =
-        bounded_product({static_cast<uint64_t>(model_.max_branches),
-                         static_cast<uint64_t>(model_.config.vocab_size), sizeof(float)});
+    const uint64_t logits = bounded_product({static_cast<uint64_t>(model_.max_branches),
+                                             static_cast<uint64_t>(model_.config.vocab_size), sizeof(float)});
     return bytes + logits + kTreeBytesPerBlock * static_cast<uint64_t>(blocks);
   }
 

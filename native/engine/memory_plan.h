@@ -20,8 +20,8 @@ struct PoolRequest {
   double fraction = 0;
 };
 
-// Which part of the free memory the engine takes. If several devices share the model, the figures are those of
-// the device that limits the pool.
+// Which part of the free memory the engine takes. If several devices share the model, the figures are those
+// of the device that limits the pool.
 struct MemoryPlan {
   bool on_host = true;
   int32_t devices = 1;
@@ -50,8 +50,8 @@ struct ModelMemory {
 MemoryPlan plan_memory(const std::vector<std::unique_ptr<DeviceMemory>>& devices, const ModelMemory& model,
                        const PoolRequest& pool);
 
-// The memory of the devices that make_ops_on() would open with these arguments. Throws Error{unavailable} if a
-// device is missing.
+// The memory of the devices that make_ops_on() would open with these arguments. Throws Error{unavailable} if
+// a device is missing.
 std::vector<std::unique_ptr<DeviceMemory>> memory_of(DeviceChoice choice, int32_t threads,
                                                      const std::vector<int32_t>& devices);
 

@@ -188,7 +188,8 @@ class Llama final : public Model {
       const Matrix stored = weights_.stored(tensor, rows, cols);
       if (cached.empty()) {
         if (i + 1 < linears.size())
-          read_ahead(bytes_of(weights_.stored(linears[i + 1].tensor, linears[i + 1].rows, linears[i + 1].cols)));
+          read_ahead(
+              bytes_of(weights_.stored(linears[i + 1].tensor, linears[i + 1].rows, linears[i + 1].cols)));
         *placed[i] = ops_->place_linear(stored, format, axes);
         if (placed[i]->data != stored.data) release_pages(bytes_of(stored));
       } else {

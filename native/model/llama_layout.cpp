@@ -69,8 +69,7 @@ OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks,
           .max_rows = max_rows,
           .max_context = static_cast<int32_t>(
               std::min<int64_t>(config.context_tokens, int64_t{num_blocks} * kBlockTokens)),
-          .max_inputs =
-              std::max<int64_t>({config.hidden_size, config.intermediate_size, q_width(config)}),
+          .max_inputs = std::max<int64_t>({config.hidden_size, config.intermediate_size, q_width(config)}),
           .hidden_size = config.hidden_size,
           .intermediate_size = config.intermediate_size,
           .vocab_size = config.vocab_size};

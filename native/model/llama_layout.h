@@ -8,8 +8,8 @@
 #include "common/model_config.h"
 #include "ops/ops.h"
 
-// What a Llama needs of its device: the layers, the buffers and the configuration of Ops. open_llama allocates
-// them, and the plan of the memory (engine/memory_plan.h) counts them.
+// What a Llama needs of its device: the layers, the buffers and the configuration of Ops. open_llama
+// allocates them, and the plan of the memory (engine/memory_plan.h) counts them.
 namespace apar {
 
 // A linear layer [rows = outputs, cols = inputs] by the name of its tensor.

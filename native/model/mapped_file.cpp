@@ -46,6 +46,8 @@ MappedFile::MappedFile(const std::string& path) {
   const int error = errno;
   ::close(descriptor);
   if (!regular) refuse(path, "not a regular file");
+  if (data == MAP_FAILED && error == ENOMEM)
+    throw Error(ErrorCode::out_of_memory, path + ": cannot map " + std::to_string(size) + " bytes");
   if (data == MAP_FAILED) refuse(path, std::strerror(error));
   bytes_ = {static_cast<const std::byte*>(data), size};
 }

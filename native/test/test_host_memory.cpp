@@ -1,9 +1,15 @@
 // The free memory of the host, from copies of the files in /proc and /sys.
 #include <doctest/doctest.h>
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <fstream>
 
+#include "common/error.h"
 #include "ops/cpu/host_memory.h"
+#include "ops/cpu/memory.h"
 #include "test/random_model.h"
 
 using namespace apar;
@@ -90,6 +96,40 @@ TEST_CASE("strict overcommit: what is left of the commit limit") {
   CHECK(system.free() == 8192);
   system.write("/proc/sys/vm/overcommit_memory", "2\n");
   CHECK(system.free() == 3072);
+}
+
+TEST_CASE("a limit of the address space counts, and a reservation beyond it is refused") {
+  constexpr uint64_t kSpare = uint64_t{512} << 20;
+  std::ifstream statm("/proc/self/statm");
+  uint64_t pages = 0;
+  if (!(statm >> pages)) {
+    MESSAGE("skipped: the size of the address space is not known");
+    return;
+  }
+  rlimit before = {};
+  REQUIRE(::getrlimit(RLIMIT_AS, &before) == 0);
+  rlimit limit = before;
+  limit.rlim_cur = pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) + kSpare;
+  REQUIRE(::setrlimit(RLIMIT_AS, &limit) == 0);
+  const FreeMemory memory = free_host_memory();
+  std::string refused;
+  try {
+    reserve_zeroed(2 * kSpare, "KV pool");
+  } catch (const Error& error) {
+    refused = std::string(to_string(error.code())) + ": " + error.what();
+  }
+  REQUIRE(::setrlimit(RLIMIT_AS, &before) == 0);
+  CHECK(memory.bytes <= kSpare);
+  CHECK(refused == "out_of_memory: KV pool: cannot allocate 1073741824 bytes");
+}
+
+TEST_CASE("reserved memory is zeroed and aligned") {
+  for (const size_t bytes : {size_t{1}, size_t{4096}, (size_t{2} << 20) - 1, (size_t{6} << 20) + 100}) {
+    const AlignedBytes memory = reserve_zeroed(bytes, "test");
+    CHECK(reinterpret_cast<uintptr_t>(memory.get()) % 64 == 0);
+    CHECK(std::all_of(memory.get(), memory.get() + bytes, [](std::byte b) { return b == std::byte{0}; }));
+    memory[bytes - 1] = std::byte{1};
+  }
 }
 
 TEST_CASE("files that are missing, cut off or nonsense are no limit") {

@@ -52,8 +52,9 @@ ModelConfig medium_config() {
           .tie_word_embeddings = true};
 }
 
-MemoryPlan plan_with(uint64_t free_bytes, const PoolRequest& pool, const ModelConfig& config = medium_config(),
-                     ModelFormat format = WeightFormat::bf16, const WeightTable& weights = {}) {
+MemoryPlan plan_with(uint64_t free_bytes, const PoolRequest& pool,
+                     const ModelConfig& config = medium_config(), ModelFormat format = WeightFormat::bf16,
+                     const WeightTable& weights = {}) {
   std::vector<std::unique_ptr<DeviceMemory>> devices;
   devices.push_back(std::make_unique<LimitedHost>(free_bytes));
   return plan_memory(devices, {config, weights, format, kRows, kBranches}, pool);
@@ -117,15 +118,13 @@ TEST_CASE("the plan matches the memory that the process takes") {
   }
   ModelConfig wide = medium_config();
   wide.context_tokens = 1 << 20;  // the tables for long contexts are reserved, not used
-  for (const auto& [config, stored, format] :
-       {std::tuple{medium_config(), DType::f32, WeightFormat::f32},
-        std::tuple{medium_config(), DType::bf16, WeightFormat::bf16},
-        std::tuple{wide, DType::f32, WeightFormat::int8}}) {
+  for (const auto& [config, stored, format] : {std::tuple{medium_config(), DType::f32, WeightFormat::f32},
+                                               std::tuple{medium_config(), DType::bf16, WeightFormat::bf16},
+                                               std::tuple{wide, DType::f32, WeightFormat::int8}}) {
     const RandomModel random = make_random_model(config, 1, stored);
     constexpr int32_t kBlocks = 256;
-    const MemoryPlan plan =
-        plan_with(uint64_t{8} << 30, {.min_blocks = kBlocks, .max_blocks = kBlocks}, config, format,
-                  random.weights);
+    const MemoryPlan plan = plan_with(uint64_t{8} << 30, {.min_blocks = kBlocks, .max_blocks = kBlocks},
+                                      config, format, random.weights);
     const uint64_t before = *resident_bytes();
     const auto model = open_llama(config, random.weights, format, kBlocks, kRows, 1);
     fill_pool(*model, 1024);

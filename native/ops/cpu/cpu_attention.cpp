@@ -47,8 +47,7 @@ void CpuOps::extend_rope_table(int32_t positions) {
   constexpr int64_t kAtOnce = 128;  // so that few steps of a decoding branch extend it
   if (positions <= rope_positions_) return;
   const int32_t begin = rope_positions_, half = config_.head_dim / 2;
-  const auto end =
-      static_cast<int32_t>(std::min<int64_t>(positions + kAtOnce - 1, config_.max_context));
+  const auto end = static_cast<int32_t>(std::min<int64_t>(positions + kAtOnce - 1, config_.max_context));
   for (int32_t i = 0; i < half; ++i) {
     const auto frequency =
         static_cast<float>(1.0 / std::pow(double{config_.rope_theta}, 2.0 * i / config_.head_dim));

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "ops/cpu/attention_plan.h"
-#include "ops/cpu/cpu_memory.h"
 #include "ops/cpu/cpu_features.h"
+#include "ops/cpu/cpu_memory.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/kv_pool.h"
 #include "ops/cpu/memory.h"
@@ -77,7 +77,7 @@ class CpuOps final : public Ops {
   KvPool kv_;
   std::vector<AlignedBytes> owned_;
   Arena weights_;
-  AlignedBytes prepared_;  // activations of one matmul call
+  AlignedBytes prepared_;         // activations of one matmul call
   float* rope_ = nullptr;         // [max_context][cos, sin][head_dim / 2]
   int32_t rope_positions_ = 0;    // filled; the rest is reserved
   std::vector<Scratch> scratch_;  // per thread

@@ -54,8 +54,7 @@ AlignedBytes reserve_zeroed(size_t bytes, const char* what) {
   const size_t size = checked_size({(bytes + kHugePage - 1) / kHugePage, kHugePage});
   size_t padded = 0;
   if (__builtin_add_overflow(size, kHugePage, &padded)) fail(bytes, what);
-  void* const mapping =
-      ::mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const mapping = ::mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping == MAP_FAILED) fail(bytes, what);
   // The mapping is cut down to whole huge pages.
   auto* const begin = static_cast<std::byte*>(mapping);

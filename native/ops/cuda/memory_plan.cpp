@@ -70,10 +70,10 @@ uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
   const uint64_t rope = bounded_product(
       {static_cast<uint64_t>(config.max_context), static_cast<uint64_t>(config.head_dim), sizeof(float)});
   // Of the all-reduce (cuda_rank.cpp).
-  const uint64_t sums =
-      ranks_ > 1 ? bounded_product({static_cast<uint64_t>(ranks_), rows,
-                                    static_cast<uint64_t>(config.hidden_size), sizeof(float)})
-                 : 0;
+  const uint64_t sums = ranks_ > 1
+                            ? bounded_product({static_cast<uint64_t>(ranks_), rows,
+                                               static_cast<uint64_t>(config.hidden_size), sizeof(float)})
+                            : 0;
   return scores + words * sizeof(int32_t) + gemm + logits + draws + rope + sums;
 }
 

@@ -82,9 +82,8 @@ std::unique_ptr<Ops> make_cuda_ops(const OpsConfig& config, std::span<const int3
 
 std::unique_ptr<DeviceMemory> cuda_memory(int32_t device, int32_t ranks) {
   const auto memory = library().memory;
-  return std::unique_ptr<DeviceMemory>(checked([&](int* code, char* message) {
-    return memory(device, ranks, code, message, kMessageBytes);
-  }));
+  return std::unique_ptr<DeviceMemory>(
+      checked([&](int* code, char* message) { return memory(device, ranks, code, message, kMessageBytes); }));
 }
 
 }  // namespace apar
