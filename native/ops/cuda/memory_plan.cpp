@@ -63,8 +63,6 @@ uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
   const size_t words = max_step_words(config, partials, max_step_slots(config, sharing_from_environment()));
   const GemmScratch scratch = max_gemm_scratch(
       config.max_rows, {info_.multiprocessors, info_.capability, gemm_backend_from_environment()});
-  const uint64_t gemm = static_cast<uint64_t>(scratch.partials) * sizeof(float) +
-                        static_cast<uint64_t>(scratch.arrived) * sizeof(int32_t);
   const uint64_t logits = bounded_product({rows, static_cast<uint64_t>(config.vocab_size), sizeof(float)});
   const uint64_t draws = rows * (sizeof(TokenDraw) + sizeof(DrawnToken));
   const uint64_t rope = bounded_product(
@@ -74,7 +72,7 @@ uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
                             ? bounded_product({static_cast<uint64_t>(ranks_), rows,
                                                static_cast<uint64_t>(config.hidden_size), sizeof(float)})
                             : 0;
-  return scores + words * sizeof(int32_t) + gemm + logits + draws + rope + sums;
+  return scores + words * sizeof(int32_t) + bytes_of(scratch) + logits + draws + rope + sums;
 }
 
 }  // namespace apar::cuda

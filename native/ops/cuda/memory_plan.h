@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "ops/cuda/device/device.h"
+#include "ops/cuda/gemm/plan.h"
 #include "ops/cuda/step/attention_work.h"
 #include "ops/device_memory.h"
 #include "ops/ops.h"
@@ -19,6 +20,12 @@ int64_t max_step_slots(const OpsConfig& config, Sharing sharing);
 
 // The maximum number of 32-bit words of a step's data (step_buffer.h).
 size_t max_step_words(const OpsConfig& config, int64_t max_partials, int64_t max_slots);
+
+// The bytes of the scratch memory of matrix products.
+constexpr uint64_t bytes_of(const GemmScratch& scratch) {
+  return static_cast<uint64_t>(scratch.partials) * sizeof(float) +
+         static_cast<uint64_t>(scratch.arrived) * sizeof(int32_t);
+}
 
 // A device's memory, before Ops are opened on it. `ranks`: devices that share the model.
 class CudaMemory final : public DeviceMemory {
