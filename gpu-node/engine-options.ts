@@ -1,12 +1,8 @@
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
 import { physicalCores } from './engine/cpu-count.ts'
 import type { Device, DType, EngineConfig, KvCacheDType } from './engine/engine-config.ts'
+import { MAX_BLOCKS, minimumBlocks, usefulBlocks } from './engine/memory-plan.ts'
 import { StartupError } from './startup-error.ts'
-
-const BLOCK_TOKENS = 16
-/** Default size of the KV cache, as a number of full-context sequences. */
-const DEFAULT_SEQUENCES = 64
-const DEFAULT_MAX_KV_BYTES = 2 ** 30
 
 /** How to run a checkpoint. All fields are optional. */
 export interface EngineOptions {
@@ -26,8 +22,18 @@ export interface EngineOptions {
    * `engine_unavailable` without one.
    */
   kvCacheDtype?: KvCacheDType | undefined
-  /** KV blocks of 16 tokens. Default: 64 full-context sequences, at most 1 GiB; on a CUDA device all free memory. */
+  /**
+   * KV blocks of 16 tokens. Default: as many as `maxBranches` full contexts need, or as the free memory holds if that is
+   * less.
+   */
   numBlocks?: number | undefined
+  /** Size of the KV cache in bytes, instead of `numBlocks`. */
+  kvCacheBytes?: number | undefined
+  /**
+   * Share of the free memory, of the host or of the CUDA device, that weights, workspace and KV cache may take together,
+   * in (0, 1]. Default 0.9; on the host at least 256 MiB stay free.
+   */
+  memoryFraction?: number | undefined
   /** Tokens in one forward pass, at least maxBranches. Default 512. */
   maxStepTokens?: number | undefined
   /** Branches that decode at the same time, over all requests. Default 64. */
@@ -42,17 +48,21 @@ export interface EngineOptions {
   policy?: EngineConfig['policy'] | undefined
 }
 
-/** @throws StartupError `invalid_option` when the KV cache cannot hold one full-context sequence. */
+/** @throws StartupError `invalid_option` when there are too few KV blocks for any useful request. */
 export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): EngineConfig {
   const { shape, weights, tokens } = checkpoint
   const in16Bits = weights.tensors.every(({ dtype }) => dtype !== 'F32')
   const dtype = options.dtype ?? (in16Bits ? 'bf16' : 'f32')
-  const numBlocks = options.numBlocks ?? defaultBlocks(checkpoint, dtype)
-  const needed = Math.ceil(shape.contextTokens / BLOCK_TOKENS)
-  if (numBlocks < needed) {
-    const message = `${numBlocks} KV blocks cannot hold a sequence of ${shape.contextTokens} tokens: take ${needed} or more`
-    throw new StartupError('invalid_option', message)
+  const { numBlocks, kvCacheBytes, maxBranches = 64 } = options
+  if (numBlocks !== undefined && kvCacheBytes !== undefined) {
+    throw new StartupError('invalid_option', 'the KV cache has a size in blocks and one in bytes: give one')
   }
+  const forks = tokens.fork !== undefined
+  const least = minimumBlocks(shape.contextTokens, forks)
+  if (numBlocks !== undefined && numBlocks < least) {
+    throw new StartupError('invalid_option', `${numBlocks} KV blocks are too few: take ${least} or more`)
+  }
+  const most = kvCacheBytes === undefined ? usefulBlocks(shape.contextTokens, forks, maxBranches) : MAX_BLOCKS
   return {
     model: shape,
     weights,
@@ -62,22 +72,15 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     device: options.device ?? (options.devices ? 'cuda' : 'auto'),
     devices: [...(options.devices ?? [])],
     threads: options.threads ?? Math.min(256, physicalCores()),
-    numBlocks,
-    fillDevice: options.numBlocks === undefined,
+    numBlocks: numBlocks ?? most,
+    minBlocks: numBlocks ?? least,
+    kvCacheBytes: kvCacheBytes ?? 0,
+    memoryFraction: options.memoryFraction ?? 0,
     maxStepTokens: options.maxStepTokens ?? 512,
-    maxBranches: options.maxBranches ?? 64,
+    maxBranches,
     maxRequests: options.maxRequests ?? 256,
     prefixCache: options.prefixCache ?? true,
     watermark: options.watermark ?? 0.01,
     policy: options.policy ?? 'eager',
   }
-}
-
-function defaultBlocks({ shape }: Checkpoint, dtype: DType): number {
-  const bytesPerElement = dtype === 'f32' ? 4 : 2
-  const bytesPerToken = 2 * shape.numLayers * shape.numKvHeads * shape.headDim * bytesPerElement
-  // One extra block per sequence: a fork may leave a block partly filled.
-  const perSequence = Math.ceil(shape.contextTokens / BLOCK_TOKENS) + 1
-  const affordable = Math.floor(DEFAULT_MAX_KV_BYTES / (bytesPerToken * BLOCK_TOKENS))
-  return Math.max(2 * perSequence, Math.min(DEFAULT_SEQUENCES * perSequence, affordable))
 }

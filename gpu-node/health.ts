@@ -15,7 +15,7 @@ export interface Health {
 
 /** Liveness: unhealthy means that the node must be restarted. */
 export function health({ runner, streams }: HealthSources): Health {
-  const { dtype, numBlocks } = runner.engineInfo
+  const { dtype, numBlocks, contextTokens } = runner.engineInfo
   const device = shortDevice(runner.engineInfo.device)
   const stats = runner.stats()
   const failed = runner.failure !== undefined
@@ -25,7 +25,7 @@ export function health({ runner, streams }: HealthSources): Health {
     live_branches: stats.liveBranches,
     free_blocks: stats.freeBlocks,
   }
-  const capacity = { blocks: numBlocks }
+  const capacity = { blocks: numBlocks, context_tokens: contextTokens }
   const status = failed ? 'failed' : streams.draining ? 'draining' : 'ok'
   return { healthy: !failed, body: { status, model: runner.model, device, dtype, capacity, load } }
 }

@@ -1,6 +1,5 @@
 import { readCheckpoint } from './checkpoint/checkpoint.ts'
-import { openEngine } from './engine/binding.ts'
-import type { OnLoading } from './engine/engine.ts'
+import { type OpenCallbacks, openEngine } from './engine/binding.ts'
 import { type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptEncoder } from './text/prompt-encoder.ts'
@@ -11,7 +10,7 @@ import { PromptEncoder } from './text/prompt-encoder.ts'
  */
 export async function openRunner(
   folder: string,
-  options: EngineOptions & { name?: string | undefined; onLoading?: OnLoading | undefined } = {},
+  options: EngineOptions & OpenCallbacks & { name?: string | undefined } = {},
 ) {
   const checkpoint = readCheckpoint(folder)
   const { fork, child, eos } = checkpoint.tokens
@@ -23,6 +22,6 @@ export async function openRunner(
     checkpoint,
     prompts,
     maxBranches: config.maxBranches,
-    openEngine: (onEvents) => openEngine(config, onEvents, options.onLoading),
+    openEngine: (onEvents) => openEngine(config, onEvents, options),
   })
 }

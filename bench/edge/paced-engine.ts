@@ -35,6 +35,7 @@ export class PacedEngine implements Engine {
     kvCacheDtype: 'f32',
     blockTokens: 16,
     numBlocks: BLOCKS,
+    contextTokens: BLOCKS * 16,
   }
   readonly #options: PacedEngineOptions
   readonly #onEvents: OnEvents

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { Joints } from '../../shared/protocol/events.ts'
-import type { ModelShape } from '../engine/engine-config.ts'
+import { MAX_INT32, type ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { readJson } from './read-json.ts'
 
@@ -30,7 +30,7 @@ const ConfigFile = z.looseObject({
   num_attention_heads: size,
   num_key_value_heads: size.nullish(),
   head_dim: size.nullish(),
-  max_position_embeddings: size,
+  max_position_embeddings: z.int().min(1),
   rms_norm_eps: z.number().positive().default(1e-6),
   rope_theta: z.number().positive().nullish(),
   /** transformers 5 writes rope_theta here. */
@@ -87,7 +87,8 @@ export function readConfig(folder: string): CheckpointConfig {
       numHeads: heads,
       numKvHeads: kvHeads,
       headDim,
-      contextTokens: config.max_position_embeddings,
+      // Beyond what native code counts, and far beyond what any memory holds.
+      contextTokens: Math.min(config.max_position_embeddings, MAX_INT32),
       rmsNormEps: config.rms_norm_eps,
       ropeTheta: config.rope_theta ?? config.rope_parameters?.rope_theta ?? 10_000,
       tieWordEmbeddings: config.tie_word_embeddings,

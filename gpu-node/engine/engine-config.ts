@@ -11,6 +11,9 @@ export type KvCacheDType = (typeof KV_CACHE_DTYPES)[number]
 export const DEVICES = ['auto', 'cpu', 'cuda'] as const
 export type Device = (typeof DEVICES)[number]
 
+/** Tokens of a KV block. */
+export const BLOCK_TOKENS = 16
+
 export const MAX_INT32 = 2 ** 31 - 1
 /** A whole number from 1 on that native code takes as int32. */
 export const count = z.int().min(1).max(MAX_INT32)
@@ -66,10 +69,14 @@ export const EngineConfig = z
     devices: z.array(z.int().min(0).max(63)).max(64),
     /** OS threads of the CPU backend. */
     threads: z.int().min(1).max(256),
-    /** KV blocks of 16 tokens in the pool. */
+    /** KV blocks of {@link BLOCK_TOKENS} tokens in the pool; the plan of the memory takes fewer where they do not fit. */
     numBlocks: count,
-    /** On a CUDA device take as many blocks as its free memory holds; `numBlocks` is for the CPU then. */
-    fillDevice: z.boolean(),
+    /** With fewer blocks the engine does not start. */
+    minBlocks: count,
+    /** If not 0, the size of the pool in bytes instead of `numBlocks`. */
+    kvCacheBytes: z.int().min(0),
+    /** Share of the free memory that the engine may take, in (0, 1]; 0 is the default (native/engine/memory_plan.h). */
+    memoryFraction: z.number().min(0).max(1),
     /** Token budget of one step: decode rows first, then prefill chunks. */
     maxStepTokens: count,
     /** Branches decoding at the same time, over all requests. */
@@ -104,6 +111,7 @@ export const EngineConfig = z
     if (devices.length > 0 && config.device !== 'cuda')
       refuse(['devices'], 'are CUDA devices: device must be cuda')
     if (new Set(devices).size < devices.length) refuse(['devices'], 'names a device twice')
+    if (config.minBlocks > config.numBlocks) refuse(['minBlocks'], 'must not exceed numBlocks')
     if (config.maxBranches > config.maxStepTokens) refuse(['maxBranches'], 'must not exceed maxStepTokens')
     const stray = weights.tensors.findIndex(({ file }) => file >= weights.files.length)
     if (stray !== -1) refuse(['weights', 'tensors', stray, 'file'], 'is not in files')

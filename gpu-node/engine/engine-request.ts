@@ -86,7 +86,7 @@ export type EngineRequest = z.input<ReturnType<typeof engineRequestSchema>>
 export type RestoredBranch = NonNullable<EngineRequest['branches']>[number]
 
 /** What a request's defaults and limits depend on: a part of a checkpoint. */
-interface RequestDefaults {
+export interface RequestDefaults {
   readonly shape: Pick<ModelShape, 'contextTokens' | 'vocabSize'>
   readonly tokens: { readonly fork: number | undefined }
   readonly sampling: Pick<WholeRequest, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty'>

@@ -1,5 +1,6 @@
 import type { DType } from './engine-config.ts'
 import type { EngineRequest } from './engine-request.ts'
+import type { MemoryPlan } from './memory-plan.ts'
 
 export interface EngineInfo {
   device: string
@@ -7,6 +8,8 @@ export interface EngineInfo {
   kvCacheDtype: 'f32' | 'bf16' | 'fp8'
   blockTokens: number
   numBlocks: number
+  /** Tokens of the longest request: the model's context, or what the KV pool can hold if that is less. */
+  contextTokens: number
 }
 
 export interface EngineStats {
@@ -37,6 +40,9 @@ export interface EngineStats {
 
 /** Bytes of the checkpoint that have been loaded to the device. The last call (all bytes) may come after `open` has settled. */
 export type OnLoading = (doneBytes: number, totalBytes: number) => void
+
+/** Called before weights are read. */
+export type OnPlan = (plan: MemoryPlan) => void
 
 /** Called with all events since the last call; `failure` is the reason if the engine has failed. */
 export type OnEvents = (rows: Int32Array, failure?: string) => void

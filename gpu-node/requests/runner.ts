@@ -8,7 +8,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
 import { EVENT, EVENT_WIDTH } from '../engine/engine-events.ts'
-import { toEngineRequest } from '../engine/engine-request.ts'
+import { type RequestDefaults, toEngineRequest } from '../engine/engine-request.ts'
 import type { PromptEncoder } from '../text/prompt-encoder.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
@@ -39,6 +39,8 @@ export class Runner {
   readonly fingerprint: string
   readonly #prompts: PromptEncoder
   readonly #engine: Engine
+  /** The checkpoint, with the context that the engine can hold. */
+  readonly #defaults: RequestDefaults
   readonly #requests = new Map<number, RunningRequest>()
   readonly #observers: RequestObserver[] = []
   #lastId = 0
@@ -52,6 +54,9 @@ export class Runner {
     this.fingerprint = fingerprintOf(options.checkpoint, engine.info)
     this.#prompts = options.prompts
     this.#engine = engine
+    const { shape } = options.checkpoint
+    const contextTokens = Math.min(shape.contextTokens, engine.info.contextTokens)
+    this.#defaults = { ...options.checkpoint, shape: { ...shape, contextTokens } }
     this.failed = new Promise((resolve) => {
       this.#reportFailure = resolve
     })
@@ -110,8 +115,8 @@ export class Runner {
       })
     }
     requireSameModel(log, this.fingerprint)
-    const { shape, joints } = this.checkpoint
-    const maxPromptTokens = shape.contextTokens - 1
+    const { joints } = this.checkpoint
+    const maxPromptTokens = this.contextTokens - 1
     const prompt = request.raw_prompt
       ? this.#prompts.encodeRaw(request.messages.map(({ content }) => content).join(''), maxPromptTokens)
       : this.#prompts.encode(request.messages, maxPromptTokens)
@@ -143,7 +148,7 @@ export class Runner {
       return running
     }
     try {
-      this.#engine.submit(toEngineRequest(id, request, prompt, this.checkpoint, branches))
+      this.#engine.submit(toEngineRequest(id, request, prompt, this.#defaults, branches))
     } catch (error) {
       throw error instanceof EngineError ? toRefusal(error) : error
     }
@@ -158,6 +163,11 @@ export class Runner {
 
   get engineInfo(): Engine['info'] {
     return this.#engine.info
+  }
+
+  /** Tokens of the longest request, prompt and answer. */
+  get contextTokens(): number {
+    return this.#defaults.shape.contextTokens
   }
 
   get failure(): string | undefined {

@@ -1,5 +1,6 @@
 #include "addon/config.h"
 
+#include <algorithm>
 #include <string>
 
 #include "common/error.h"
@@ -62,13 +63,6 @@ std::vector<int32_t> get_ids(const Napi::Object& object, const char* field) {
     wrong_type(field);
   const auto array = value.As<Napi::Int32Array>();
   return {array.Data(), array.Data() + array.ElementLength()};
-}
-
-DType to_dtype(const std::string& name) {
-  if (name == "F32") return DType::f32;
-  if (name == "BF16") return DType::bf16;
-  if (name == "F16") return DType::f16;
-  throw Error(ErrorCode::invalid_config, "unknown dtype " + name);
 }
 
 PolicyKind to_policy(const std::string& name) {
@@ -137,7 +131,7 @@ WeightTable read_weights(const Napi::Object& weights) {
     const int64_t offset = get_int64(entry, "offset");
     if (offset < 0) throw Error(ErrorCode::invalid_weights, tensor.name + ": negative offset");
     tensor.offset = static_cast<uint64_t>(offset);
-    tensor.dtype = to_dtype(get_string(entry, "dtype"));
+    tensor.dtype = parse_dtype(get_string(entry, "dtype"));
     const Napi::Array shape = get_array(entry, "shape");
     for (uint32_t d = 0; d < shape.Length(); ++d) {
       const Napi::Value size = shape.Get(d);
@@ -170,7 +164,10 @@ OpenConfig read_config(const Napi::Object& config) {
   open.devices = get_ints(config, "devices");
   open.threads = get_int(config, "threads");
   open.num_blocks = get_int(config, "numBlocks");
-  open.fill_device = get_bool(config, "fillDevice");
+  open.pool.max_blocks = open.num_blocks;
+  open.pool.min_blocks = get_int(config, "minBlocks");
+  open.pool.kv_bytes = static_cast<uint64_t>(std::max<int64_t>(0, get_int64(config, "kvCacheBytes")));
+  open.pool.fraction = get_float(config, "memoryFraction");
   return open;
 }
 

@@ -19,6 +19,13 @@ void require_positive(const char* field, int64_t value) {
 
 }  // namespace
 
+DType parse_dtype(const std::string& name) {
+  if (name == "F32") return DType::f32;
+  if (name == "BF16") return DType::bf16;
+  if (name == "F16") return DType::f16;
+  refuse("unknown dtype " + name);
+}
+
 const char* to_string(WeightFormat format) {
   switch (format) {
     case WeightFormat::f32:

@@ -8,6 +8,9 @@ namespace apar {
 
 enum class DType : uint8_t { f32, bf16, f16 };
 
+// "F32", "BF16" or "F16", as in safetensors headers. Throws Error{invalid_config} for any other name.
+DType parse_dtype(const std::string& name);
+
 // The format of the weights of linear layers, which also fixes the precision of their products. int8 and int4
 // are symmetric with one scale per group of 32 inputs, fp8 is e4m3 with one scale per output. Only CUDA
 // devices support f16 and fp8.

@@ -8,13 +8,6 @@
 namespace apar {
 namespace {
 
-DType parse_dtype(const std::string& name) {
-  if (name == "F32") return DType::f32;
-  if (name == "BF16") return DType::bf16;
-  if (name == "F16") return DType::f16;
-  throw Error(ErrorCode::invalid_config, "unknown dtype " + name);
-}
-
 void read_shape(std::istream& words, ModelConfig& c) {
   words >> c.vocab_size >> c.hidden_size >> c.intermediate_size >> c.num_layers >> c.num_heads >>
       c.num_kv_heads >> c.head_dim >> c.context_tokens >> c.rms_norm_eps >> c.rope_theta >>

@@ -11,13 +11,7 @@ import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
 
 /** A fake engine whose events the test scripts, for tests in which only the order of events matters. */
 export class ScriptedEngine implements Engine {
-  readonly info: EngineInfo = {
-    device: 'script',
-    dtype: 'f32',
-    kvCacheDtype: 'f32',
-    blockTokens: 16,
-    numBlocks: 64,
-  }
+  readonly info: EngineInfo
   readonly submitted: EngineRequest[] = []
   /** Calls of abort and stopBranch, as `abort 1`, `abort 1/2`, `stop 1/0`. */
   readonly calls: string[] = []
@@ -26,8 +20,16 @@ export class ScriptedEngine implements Engine {
   readonly #onEvents: OnEvents
   #rows: number[] = []
 
-  constructor(onEvents: OnEvents) {
+  constructor(onEvents: OnEvents, contextTokens = 1024) {
     this.#onEvents = onEvents
+    this.info = {
+      device: 'script',
+      dtype: 'f32',
+      kvCacheDtype: 'f32',
+      blockTokens: 16,
+      numBlocks: 64,
+      contextTokens,
+    }
   }
 
   submit(request: EngineRequest): void {
