@@ -233,6 +233,7 @@ DecoderStats Decoder::stats() const {
   stats.live_branches = load_.live_branches;
   stats.running_branches = scheduler_.running();
   stats.step_seconds = load_.step_seconds;
+  stats.row_limit = scheduler_.row_limit();
   stats.forks_refused = forks_refused_;
   stats.free_blocks = tree_.pool().num_available();
   stats.cached_blocks = stats.free_blocks - tree_.pool().num_free();

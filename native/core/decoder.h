@@ -53,6 +53,7 @@ struct DecoderStats {
   int64_t forks_refused = 0;  // limits or policy masked a [Fork] with a higher logit than the sampled token
   int64_t preemptions = 0;
   double step_seconds = 0;  // of one forward pass, averaged over about the last 20
+  int32_t row_limit = 0;    // rows that the last step could have
 };
 
 // APAR decoding (arXiv 2401.06761) of many requests in one batch: each step runs one forward pass over the

@@ -7,7 +7,7 @@ namespace apar {
 namespace {
 
 // Of the best throughput; the rest buys shorter steps.
-constexpr double kEnough = 0.9;
+constexpr double kEnough = 0.85;
 // One trial has this many steps: the times of single steps vary.
 constexpr int32_t kTrialSteps = 8;
 // Trials cost throughput or latency, so most steps are none.

@@ -52,8 +52,8 @@ void Scheduler::schedule_alone(std::list<Request>& requests) {
   share_prefill(prefills_, token_budget());
   // In order of arrival: only later branches can be preempted for a branch.
   for (const auto [request, branch] : prefills_) {
-    // Evaluated again: scheduling one branch may preempt another or compute a shared prefix.
-    if (branch->state == BranchState::running && pending_rows(*branch) > kDecodeRows)
+    // Scheduling one branch may have preempted another.
+    if (branch->state == BranchState::running && branch->rows_wanted > 0)
       schedule_branch(requests, *request, *branch, branch->rows_wanted);
   }
 }
@@ -100,8 +100,7 @@ void Scheduler::schedule_shared(std::list<Request>& requests) {
   for (const bool prefill : {false, true}) {
     for (Tenant* tenant : shares_.active()) {
       for (const auto [request, branch] : tenant->live) {
-        if ((pending_rows(*branch) > kDecodeRows) == prefill)
-          schedule(*request, *branch, branch->rows_wanted);
+        if ((branch->rows_wanted > kDecodeRows) == prefill) schedule(*request, *branch, branch->rows_wanted);
       }
     }
   }

@@ -94,8 +94,9 @@ class Scheduler {
   void admit_fairly();
   bool try_admit(Tenant& tenant, RequestBranch waiting);
   int32_t blocks_short(const Branch& branch) const;
-  bool make_room(Tenant& tenant, const Branch& branch);
-  bool make_slot(const Tenant& tenant);
+  bool stays_within_share(const Tenant& tenant, const Branch& branch);
+  bool make_room(const Tenant& tenant, const Branch& branch);
+  bool make_slot(const Tenant& tenant, const Branch& branch);
   void count_blocks();
   double share_of_blocks(const Tenant& tenant);
   std::tuple<int32_t, bool, int64_t> preemption_order(const Request& request);

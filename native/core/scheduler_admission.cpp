@@ -46,6 +46,7 @@ void Scheduler::preempt(RequestBranch victim) {
   victim.branch->preempted = true;
   --running_;
   --victim.request->tenant->running;
+  victim.request->tenant->may_admit = false;  // in this step
   ++preemptions_;
 }
 
@@ -111,17 +112,26 @@ void Scheduler::admit_fairly() {
 
 bool Scheduler::try_admit(Tenant& tenant, RequestBranch waiting) {
   if (blocks_short(*waiting.branch) > 0 && !make_room(tenant, *waiting.branch)) return false;
-  if (running_ >= limits_.max_branches && !make_slot(tenant)) return false;
+  if (running_ >= limits_.max_branches && !make_slot(tenant, *waiting.branch)) return false;
   run(*waiting.request, *waiting.branch);
   return true;
 }
 
+// Whether the tenant would stay within its share of the blocks with one more branch. Only then may it preempt
+// branches of its own priority: a tenant that is over its share can lose branches in the same way, and two
+// tenants could preempt each other in turns.
+bool Scheduler::stays_within_share(const Tenant& tenant, const Branch& branch) {
+  count_blocks();
+  const int32_t wanted = tree_.blocks_missing(branch.tail) + tree_.blocks_idle(branch.tail);
+  return tenant.held_blocks + wanted <= share_of_blocks(tenant);
+}
+
 // Preempts a branch of a tenant of lower priority, or of one that still has at least as many running branches
 // for its weight as this one with one more.
-bool Scheduler::make_slot(const Tenant& tenant) {
+bool Scheduler::make_slot(const Tenant& tenant, const Branch& branch) {
   Tenant* victim = nullptr;
   for (Tenant* other : shares_.active()) {
-    if (other == &tenant || other->running == 0 || last_running(*other).branch == nullptr) continue;
+    if (other == &tenant || last_running(*other).branch == nullptr) continue;
     const bool stays_ahead = static_cast<float>(other->running - 1) / other->weight >=
                              static_cast<float>(tenant.running + 1) / tenant.weight;
     if (other->priority > tenant.priority || (other->priority == tenant.priority && !stays_ahead)) continue;
@@ -131,16 +141,15 @@ bool Scheduler::make_slot(const Tenant& tenant) {
     if (victim == nullptr || order(*other) < order(*victim)) victim = other;
   }
   if (victim == nullptr) return false;
+  if (victim->priority == tenant.priority && !stays_within_share(tenant, branch)) return false;
   preempt(last_running(*victim));
   return true;
 }
 
 // Preempts branches of tenants of lower priority and, for a tenant that stays within its share of the blocks, of
 // tenants that hold more than theirs. Preempts nothing if that would not be enough.
-bool Scheduler::make_room(Tenant& tenant, const Branch& branch) {
-  count_blocks();
-  const int32_t wanted = tree_.blocks_missing(branch.tail) + tree_.blocks_idle(branch.tail);
-  const bool within = tenant.held_blocks + wanted <= share_of_blocks(tenant);
+bool Scheduler::make_room(const Tenant& tenant, const Branch& branch) {
+  const bool within = stays_within_share(tenant, branch);
   const auto spare_of = [&](const Tenant& other) {
     if (&other == &tenant || other.priority > tenant.priority) return 0.0;
     if (other.priority < tenant.priority) return static_cast<double>(other.held_blocks);
