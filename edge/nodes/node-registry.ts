@@ -1,5 +1,6 @@
 import type { Heartbeat, ServedModel } from '../../shared/protocol/fleet.ts'
 import { CircuitBreaker } from './circuit-breaker.ts'
+import type { NodeAddress } from './node-socket.ts'
 import { type Candidate, choose, type RoutingPolicy } from './routing.ts'
 
 /** A gpu node as of its last heartbeat. Times are in ms since the epoch. */
@@ -10,7 +11,7 @@ export interface Member {
 }
 
 export type RouteDecision =
-  | { readonly node: { readonly id: string; readonly url: string | undefined } }
+  | { readonly node: NodeAddress }
   | {
       readonly refused: 'model_not_found' | 'no_gpu_node'
       /** No node can take the request, so it may wait for one. False when only the excluded nodes could. */
@@ -108,7 +109,8 @@ export class NodeRegistry {
     if (!member) return { refused: this.#refusal(model, alive.length), wait: usable.length === 0 }
     this.#assigned.set(member.id, (this.#assigned.get(member.id) ?? 0) + 1)
     this.#breaker.sent(member.id, now)
-    return { node: { id: member.id, url: member.heartbeat.url } }
+    const { url, capacity } = member.heartbeat
+    return { node: { id: member.id, url, ...(capacity.tenants && { tenants: true }) } }
   }
 
   /** The models of live nodes, each once, in order of id. */

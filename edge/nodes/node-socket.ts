@@ -13,6 +13,8 @@ export interface NodeAddress {
   readonly id: string
   /** undefined for a node that has dialled in. */
   readonly url: string | undefined
+  /** `start` may name the tenant. Absent for older nodes, which refuse fields that they do not know. */
+  readonly tenants?: boolean
 }
 
 /** A stream's connection to a gpu node. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
-import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
+import type { CallContext, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
@@ -11,6 +11,7 @@ import { toEngineRequest } from '../engine/engine-request.ts'
 import type { PromptEncoder } from '../text/prompt-encoder.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
+import { TenantNumbers } from './tenant-numbers.ts'
 
 const MAX_REQUEST_ID = 2 ** 31 - 1
 
@@ -39,6 +40,7 @@ export class Runner {
   readonly #prompts: PromptEncoder
   readonly #engine: Engine
   readonly #requests = new Map<number, RunningRequest>()
+  readonly #tenants = new TenantNumbers()
   readonly #observers: RequestObserver[] = []
   #lastId = 0
   #failure: string | undefined
@@ -81,9 +83,10 @@ export class Runner {
     publish: (batch: NodeBatch) => void,
     log: readonly NodeBatch[] = [],
     callContext?: CallContext,
+    tenant?: Tenant,
   ): RequestHandle {
     try {
-      return this.#start(stream, request, publish, log, callContext)
+      return this.#start(stream, request, publish, log, callContext, tenant)
     } catch (error) {
       const { code } = toAparError(error)
       for (const observer of this.#observers) {
@@ -100,6 +103,7 @@ export class Runner {
     publish: (batch: NodeBatch) => void,
     log: readonly NodeBatch[],
     callContext: CallContext | undefined,
+    tenant: Tenant | undefined,
   ): RequestHandle {
     const arrivedAt = performance.now()
     const { model } = this
@@ -129,6 +133,7 @@ export class Runner {
       watch: new RequestWatch(this.#observers, {
         stream,
         callContext,
+        tenant: tenant?.id,
         moved: log.length > 0,
         promptTokens: prompt.length,
         arrivedAt,
@@ -141,7 +146,8 @@ export class Runner {
       return running
     }
     try {
-      this.#engine.submit(toEngineRequest(id, request, prompt, this.checkpoint, branches))
+      const engineRequest = toEngineRequest(id, request, prompt, this.checkpoint, branches)
+      this.#engine.submit({ ...engineRequest, tenant: this.#tenants.toEngine(tenant) })
     } catch (error) {
       throw error instanceof EngineError ? toRefusal(error) : error
     }

@@ -26,7 +26,7 @@ struct Tenant {
   int32_t id = 0;
   float weight = 1;
   int32_t priority = 0;
-  int32_t requests = 0;   // that have not ended
+  int32_t requests = 0;     // that have not ended
   double virtual_rows = 0;  // computed for it, divided by its weight
   int64_t token_step = 0;   // when a branch of it last got a token, or its first request came
 
@@ -39,10 +39,10 @@ struct Tenant {
   int32_t allotted = 0;             // rows that it gets
 };
 
-// Shares the rows of steps among tenants: weighted fair queueing with a virtual counter for each tenant, as in
-// "Fairness in Serving Large Language Models" (VTC, OSDI 2024). The tenant with the smallest counter is served
-// next and charged for the rows that it uses. A tenant that wants less than its share saves nothing up: its
-// counter is lifted to that of the tenants that want more, also when it comes back after it was idle.
+// Shares the rows of steps among tenants: weighted fair queueing with a virtual counter for each tenant, as
+// in "Fairness in Serving Large Language Models" (VTC, OSDI 2024). The tenant with the smallest counter is
+// served next and charged for the rows that it uses. A tenant that wants less than its share saves nothing
+// up: its counter is lifted to that of the tenants that want more, also when it comes back after it was idle.
 class FairShares {
  public:
   // A request of the tenant has come or ended. The newest request's weight and priority are the tenant's.

@@ -58,8 +58,8 @@ void Scheduler::schedule_alone(std::list<Request>& requests) {
   }
 }
 
-// Divides `rows` among prompts in order of arrival: a part for the oldest, the rest for those that are nearest
-// to their first token. So a short prompt does not wait for a long one, nor a long one for ever.
+// Divides `rows` among prompts in order of arrival: a part for the oldest, the rest for those that are
+// nearest to their first token. So a short prompt does not wait for a long one, nor a long one for ever.
 void Scheduler::share_prefill(std::span<const RequestBranch> prefills, int32_t rows) {
   const auto give = [&](Branch& branch, int32_t most) {
     const int32_t given = std::min({pending_rows(branch) - branch.rows_wanted, most, rows});
@@ -116,14 +116,15 @@ void Scheduler::schedule_first(std::list<Request>& requests) {
   for (const Tenant* tenant : shares_.active()) {
     for (const RequestBranch& at : tenant->live) {
       if (at.branch->state != BranchState::running) continue;
-      if (first.branch == nullptr || preemption_order(*at.request) < preemption_order(*first.request)) first = at;
+      if (first.branch == nullptr || preemption_order(*at.request) < preemption_order(*first.request))
+        first = at;
     }
   }
   schedule_branch(requests, *first.request, *first.branch, token_budget());
 }
 
-// Divides a tenant's rows of the step among its branches. If not all decoding branches can have a row, half of
-// the rows are for prompts, and branches that have waited longest come first.
+// Divides a tenant's rows of the step among its branches. If not all decoding branches can have a row, half
+// of the rows are for prompts, and branches that have waited longest come first.
 void Scheduler::share_rows(Tenant& tenant) {
   if (tenant.allotted == 0 && tenant.demand == 0) return;
   prefills_.clear();

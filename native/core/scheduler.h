@@ -26,20 +26,23 @@ using Sample = RequestBranch;
 // Continuous batching: decides what each step computes, within the token budget. Never changes what a request
 // answers, only when.
 //
-// One tenant alone: decode rows first, then chunked prefill, the shortest rest of a prompt first, but a quarter
-// for the oldest prompt. Branches are admitted first come, first served, the branches of a request in order of
-// id. When there are too few blocks, the last branch in that order without rows in this step is preempted: it
-// keeps its tokens and is recomputed when there are enough blocks.
+// One tenant alone: decode rows first, then chunked prefill, the shortest rest of a prompt first, but a
+// quarter for the oldest prompt. Branches are admitted first come, first served, the branches of a request in
+// order of id. When there are too few blocks, the last branch in that order without rows in this step is
+// preempted: it keeps its tokens and is recomputed when there are enough blocks.
 //
-// Several tenants (docs/adr/0027): rows, running branches and KV blocks are divided among them by weight, and by
-// priority before that. The number of rows is bounded where more of them would add little throughput. A tenant
-// that got no token for kPatience steps comes first, whatever its priority, until it gets one.
+// Several tenants (docs/adr/0027): rows, running branches and KV blocks are divided among them by weight, and
+// by priority before that. The number of rows is bounded where more of them would add little throughput. A
+// tenant that got no token for kPatience steps comes first, whatever its priority, until it gets one.
 class Scheduler {
  public:
   static constexpr int64_t kPatience = 256;  // steps
 
   Scheduler(KvTree& tree, SchedulerLimits limits)
-      : tree_(tree), limits_(limits), row_bound_(limits.max_step_tokens), row_limit_(limits.max_step_tokens) {}
+      : tree_(tree),
+        limits_(limits),
+        row_bound_(limits.max_step_tokens),
+        row_limit_(limits.max_step_tokens) {}
 
   // Before the first schedule() with the request, and when it has ended.
   void enter(Request& request);
@@ -110,8 +113,8 @@ class Scheduler {
   SchedulerLimits limits_;
   FairShares shares_;
   RowBound row_bound_;
-  int32_t row_limit_;         // of the current step
-  Branch* elder_ = nullptr;   // comes first until its tenant gets a token
+  int32_t row_limit_;        // of the current step
+  Branch* elder_ = nullptr;  // comes first until its tenant gets a token
   Tenant* elders_tenant_ = nullptr;
   int64_t step_ = 0;
   int64_t arrivals_ = 0;
@@ -126,11 +129,11 @@ class Scheduler {
   std::vector<SequenceRows> sequences_;
   std::vector<KvNodeView> views_;
   std::vector<NodeId> view_nodes_;
-  std::vector<int32_t> view_index_;  // [node]: its index in views_, -1 if it has none
-  std::vector<NodeId> branch_path_;  // scratch
-  std::vector<RequestBranch> prefills_, decodes_;  // scratch
+  std::vector<int32_t> view_index_;                   // [node]: its index in views_, -1 if it has none
+  std::vector<NodeId> branch_path_;                   // scratch
+  std::vector<RequestBranch> prefills_, decodes_;     // scratch
   std::vector<std::pair<int32_t, Branch*>> by_rest_;  // scratch
-  std::vector<const Tenant*> counted_for_;         // scratch, [node]: whose block count has it
+  std::vector<const Tenant*> counted_for_;            // scratch, [node]: whose block count has it
   std::vector<Branch*> scheduled_branches_;
   std::vector<Sample> samples_;
   StepBatch batch_;

@@ -146,8 +146,8 @@ bool Scheduler::make_slot(const Tenant& tenant, const Branch& branch) {
   return true;
 }
 
-// Preempts branches of tenants of lower priority and, for a tenant that stays within its share of the blocks, of
-// tenants that hold more than theirs. Preempts nothing if that would not be enough.
+// Preempts branches of tenants of lower priority and, for a tenant that stays within its share of the blocks,
+// of tenants that hold more than theirs. Preempts nothing if that would not be enough.
 bool Scheduler::make_room(const Tenant& tenant, const Branch& branch) {
   const bool within = stays_within_share(tenant, branch);
   const auto spare_of = [&](const Tenant& other) {

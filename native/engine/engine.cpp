@@ -59,7 +59,8 @@ bool Engine::has_room(int32_t tenant) const {
   const auto own = requests_of_.find(tenant);
   const int64_t tenants = static_cast<int64_t>(requests_of_.size()) + (own == requests_of_.end() ? 1 : 0);
   const int64_t has = own == requests_of_.end() ? 0 : own->second;
-  return tenants > 1 && has < std::max<int64_t>(1, max_requests_ / tenants) && all < 2 * int64_t{max_requests_};
+  return tenants > 1 && has < std::max<int64_t>(1, max_requests_ / tenants) &&
+         all < 2 * int64_t{max_requests_};
 }
 
 void Engine::abort(int32_t request_id) {

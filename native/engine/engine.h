@@ -17,8 +17,8 @@ namespace apar {
 
 struct EngineConfig {
   DecoderConfig decoder;
-  // Waiting and running ones together. One tenant cannot keep others out: when there are so many, a tenant with
-  // less than its equal part of them may still add some, up to twice as many in all.
+  // Waiting and running ones together. One tenant cannot keep others out: when there are so many, a tenant
+  // with less than its equal part of them may still add some, up to twice as many in all.
   int32_t max_requests = 0;
 };
 
@@ -75,7 +75,7 @@ class Engine {
   std::condition_variable changed_;
   std::vector<Command> commands_;
   std::vector<Event> events_;
-  std::unordered_map<int32_t, int32_t> tenant_of_;  // [request]: accepted, without a published finish event
+  std::unordered_map<int32_t, int32_t> tenant_of_;    // [request]: accepted, without a published finish event
   std::unordered_map<int32_t, int32_t> requests_of_;  // [tenant]: how many of these, more than 0
   DecoderStats stats_;
   std::string failure_;

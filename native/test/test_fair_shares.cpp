@@ -190,7 +190,9 @@ TEST_CASE("100,000 random arrivals: every tenant gets tokens in time, and no row
   for (uint32_t seed = 0; seed < 200; ++seed) {
     CAPTURE(seed);
     std::mt19937 random(seed);
-    const auto below = [&](int32_t end) { return static_cast<int32_t>(random() % static_cast<uint32_t>(end)); };
+    const auto below = [&](int32_t end) {
+      return static_cast<int32_t>(random() % static_cast<uint32_t>(end));
+    };
     Limits limits;
     limits.branches = 1 + below(24);
     limits.step_tokens = limits.branches + below(64);
@@ -216,7 +218,8 @@ TEST_CASE("100,000 random arrivals: every tenant gets tokens in time, and no row
     const int64_t bound = Scheduler::kPatience + int64_t{tenants} * (256 / quarter + 2);
     int32_t next = 1;
     while (next <= kArrivals || !decoder.idle()) {
-      for (int32_t burst = random() % 8 == 0 ? below(40) : 0; burst > 0 && next <= kArrivals; --burst, ++next) {
+      for (int32_t burst = random() % 8 == 0 ? below(40) : 0; burst > 0 && next <= kArrivals;
+           --burst, ++next) {
         RequestParams params;
         params.id = next;
         params.prompt.resize(static_cast<size_t>(1 + below(random() % 4 == 0 ? 120 : 20)));

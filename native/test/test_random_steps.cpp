@@ -210,8 +210,8 @@ TEST_CASE("100,000 random commands and steps keep the decoder consistent") {
     const std::vector<Command> fewest = shrink(settings, commands);
     std::ostringstream report;
     report << *run(settings, fewest, totals) << "\nseed " << seed << ": Settings{" << settings.blocks << ", "
-           << settings.step_tokens << ", " << settings.branches << ", " << settings.prefix_cache
-           << ", " << settings.tenants << "}, commands";
+           << settings.step_tokens << ", " << settings.branches << ", " << settings.prefix_cache << ", "
+           << settings.tenants << "}, commands";
     for (const Command& command : fewest) report << " {" << command.kind << ", " << command.seed << "u}";
     FAIL(report.str());
   }
