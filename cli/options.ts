@@ -5,7 +5,7 @@ import { DEVICES, DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-conf
 export function integer(minimum: number, maximum: number): (text: string) => number {
   return (text) => {
     const value = Number(text)
-    if (!/^\d+$/.test(text) || value < minimum || value > maximum) {
+    if (!/^-?\d+$/.test(text) || value < minimum || value > maximum) {
       throw new InvalidArgumentError(`a whole number from ${minimum} to ${maximum} is needed`)
     }
     return value

@@ -181,7 +181,7 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
   return {
     models: [model],
     draining,
-    capacity: { branches: runner.maxBranches, blocks: engineInfo.numBlocks },
+    capacity: { branches: runner.maxBranches, blocks: engineInfo.numBlocks, tenants: true },
     load: {
       running: stats.runningRequests,
       waiting: stats.waitingRequests,

@@ -21,6 +21,11 @@ export const Limits = z.strictObject({
 })
 export type Limits = z.infer<typeof Limits>
 
+/** A key's share of a gpu node while others want it too: twice the weight is twice as many tokens. */
+export const Weight = z.number().min(0.01).max(100)
+/** Keys with a larger priority are served first; the others get what is left, and a little in any case. */
+export const Priority = z.int().min(-4).max(4)
+
 /** What a client with this key may do. */
 export const KeyPolicy = z.strictObject({
   scopes: z
@@ -30,6 +35,8 @@ export const KeyPolicy = z.strictObject({
   /** null allows every model. */
   models: z.array(z.string().min(1).max(256)).max(64).nullable().default(null),
   limits: Limits.default({}),
+  weight: Weight.default(1),
+  priority: Priority.default(0),
 })
 export type KeyPolicy = z.infer<typeof KeyPolicy>
 
@@ -76,6 +83,8 @@ export const ChangeKeyRequest = z.strictObject({
   scopes: KeyPolicy.shape.scopes.unwrap().optional(),
   models: KeyPolicy.shape.models.unwrap().optional(),
   limits: Limits.optional(),
+  weight: Weight.optional(),
+  priority: Priority.optional(),
   expires_at: time.nullable().optional(),
 })
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>

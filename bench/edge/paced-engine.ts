@@ -94,6 +94,7 @@ export class PacedEngine implements Engine {
       forksRefused: 0,
       preemptions: 0,
       stepSeconds: this.#options.stepMs / 1000,
+      rowLimit: 0,
     }
   }
 

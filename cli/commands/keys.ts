@@ -4,7 +4,7 @@ import { ApiKeyRecord, Scope } from '../../shared/api-keys.ts'
 import { KeyAdmin, type KeyAnswer, type NewKeySettings } from '../admin.ts'
 import { UserError } from '../explain.ts'
 import { newApiKey } from '../keys.ts'
-import { integer, url } from '../options.ts'
+import { decimal, integer, url } from '../options.ts'
 
 const MAX_TOKENS = 1_000_000_000_000
 const DAY_SECONDS = 24 * 3600
@@ -24,6 +24,8 @@ interface CreateFlags extends AdminFlags {
   concurrentStreams?: number
   tokensPerDay?: number
   tokensPerMonth?: number
+  weight?: number
+  priority?: number
 }
 
 export function registerKeys(program: Command): void {
@@ -41,6 +43,12 @@ export function registerKeys(program: Command): void {
     .option('--concurrent-streams <n>', 'answers generated at the same time', integer(1, 100_000))
     .option('--tokens-per-day <n>', 'UTC', tokens)
     .option('--tokens-per-month <n>', 'UTC', tokens)
+    .option(
+      '--weight <x>',
+      'share of a gpu node beside other keys, 0.01 to 100 (default: 1)',
+      decimal(0.01, 100),
+    )
+    .option('--priority <n>', 'keys with a larger one are served first, -4 to 4 (default: 0)', integer(-4, 4))
     .action(async (flags: CreateFlags) => showSecret(await adminOf(flags).create(settingsOf(flags))))
   withAdmin(keys.command('list').description('lists keys, without their secrets')).action(
     async (flags: AdminFlags) => console.log(tableOf(await adminOf(flags).list())),
@@ -101,6 +109,8 @@ function settingsOf(flags: CreateFlags): NewKeySettings {
     ...(scopes && { scopes }),
     ...(models && { models }),
     limits,
+    ...(flags.weight !== undefined && { weight: flags.weight }),
+    ...(flags.priority !== undefined && { priority: flags.priority }),
     ...(days !== undefined && { expires_at: Math.floor(Date.now() / 1000) + days * DAY_SECONDS }),
   }
 }
@@ -112,12 +122,13 @@ function showSecret({ id, key = '' }: KeyAnswer): void {
 
 function tableOf(keys: KeyAnswer[]): string {
   const table = new Table({
-    head: ['key', 'state', 'scopes', 'models', 'limits'],
+    head: ['key', 'state', 'scopes', 'models', 'weight', 'priority', 'limits'],
     style: { head: [], border: [] },
   })
-  for (const { id, scopes, models, limits, ...state } of keys) {
+  for (const { id, scopes, models, limits, weight, priority, ...state } of keys) {
     const bounds = Object.entries(limits).map(([name, value]) => `${name} ${value}`)
-    table.push([id, stateOf(state), scopes.join('\n'), models?.join('\n') ?? 'all', bounds.join('\n')])
+    const allowed = [scopes.join('\n'), models?.join('\n') ?? 'all']
+    table.push([id, stateOf(state), ...allowed, weight, priority, bounds.join('\n')])
   }
   return table.toString()
 }

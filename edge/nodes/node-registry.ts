@@ -141,8 +141,9 @@ export class NodeRegistry {
     }
     this.#assigned.set(member.id, (this.#assigned.get(member.id) ?? 0) + 1)
     this.#breaker.sent(member.id, now)
+    const { url, capacity } = member.heartbeat
     const contextTokens = servedBy(member, model)?.context_tokens
-    return { node: { id: member.id, url: member.heartbeat.url, contextTokens } }
+    return { node: { id: member.id, url, contextTokens, ...(capacity.tenants && { tenants: true }) } }
   }
 
   /** The models of live nodes, each once, in order of id. */

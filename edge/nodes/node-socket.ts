@@ -15,6 +15,8 @@ export interface NodeAddress {
   readonly url: string | undefined
   /** Context length of the model on this node; unknown for addresses that older versions stored. */
   readonly contextTokens?: number | undefined
+  /** `start` may name the tenant. Absent for older nodes, which refuse fields that they do not know. */
+  readonly tenants?: boolean
 }
 
 /** A stream's connection to a gpu node. */

@@ -107,7 +107,8 @@ async function body<T>(c: Context<AppEnv>, schema: z.ZodType<T>): Promise<T> {
 }
 
 function infoOf({ salt: _, hash: __, previous: ___, ...info }: ApiKeyRecord): ApiKeyInfo {
-  return info
+  // Records from before these fields were known have none.
+  return { ...info, weight: info.weight ?? 1, priority: info.priority ?? 0 }
 }
 
 /** Without absent fields: as undefined they would overwrite the stored values. */

@@ -8,11 +8,12 @@ import { StreamLog } from '../../shared/stream-log.ts'
 import type { Nodes } from '../nodes/fleet-nodes.ts'
 import type { NodeAddress } from '../nodes/node-socket.ts'
 import { ClientLink } from './client-link.ts'
-import { Upstream } from './upstream.ts'
+import { Upstream, type UpstreamOptions } from './upstream.ts'
 
 export interface RelayOptions {
   readonly stream: string
   readonly callContext?: CallContext | undefined
+  readonly tenant?: UpstreamOptions['tenant']
   readonly nodes: Nodes
   /** Reserves what the request may use in its key's limits. @throws AparError that is sent to the client. */
   readonly admit?: ((request: GenerateRequest) => Promise<Admitted>) | undefined
@@ -134,10 +135,11 @@ export class StreamRelay {
       await this.#settle()
       return
     }
-    const { stream, callContext, nodes, onNode, log, silenceMs } = this.#options
+    const { stream, callContext, tenant, nodes, onNode, log, silenceMs } = this.#options
     this.#upstream = new Upstream({
       stream,
       callContext,
+      tenant,
       request: admitted,
       log: this.#log,
       nodes,

@@ -7,6 +7,7 @@ import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
 import { Admission, type Reservation } from '../keys/admission.ts'
 import type { Principal } from '../keys/principal.ts'
+import { tenantOf } from '../keys/tenant.ts'
 import { logTrouble } from '../log.ts'
 import { nodesOf } from '../nodes/fleet-nodes.ts'
 import type { NodeAddress } from '../nodes/node-socket.ts'
@@ -118,6 +119,7 @@ export class StreamSession extends DurableObject<Env> {
     return new StreamRelay({
       stream,
       callContext,
+      tenant: principal && tenantOf(principal),
       nodes: nodesOf(this.env, (work) => this.ctx.waitUntil(work)),
       admit:
         principal &&

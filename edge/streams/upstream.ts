@@ -1,6 +1,6 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { CLOSE_SERVICE_RESTART } from '../../shared/protocol/close-codes.ts'
-import type { CallContext, NodeFrame } from '../../shared/protocol/node.ts'
+import type { CallContext, NodeFrame, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { StreamLog } from '../../shared/stream-log.ts'
 import type { Nodes } from '../nodes/fleet-nodes.ts'
@@ -26,6 +26,8 @@ const MAX_LOG_CHARS = 64 * 1024 * 1024
 export interface UpstreamOptions {
   readonly stream: string
   readonly callContext?: CallContext | undefined
+  /** On whose behalf the stream runs. */
+  readonly tenant?: Promise<Tenant> | undefined
   /** Gets a random seed if it has none, so that every node that the stream moves to has the same one. */
   readonly request: GenerateRequest
   /** The batches that the nodes send are appended to it. */
@@ -143,6 +145,7 @@ export class Upstream {
   /** Connects to the node and reads until the connection ends. @throws Error when the node cannot be reached. */
   async #runOnNode(node: NodeAddress, reader: NodeReader, attach: boolean): Promise<ConnectionEnd> {
     const { stream, callContext, request, log, nodes, silenceMs } = this.#options
+    const tenant = node.tenants && !attach ? await this.#options.tenant : undefined
     const socket = await nodes.connect(node)
     const attachFrame: NodeFrame = { type: 'attach', stream, after: log.nextSeq - 1 }
     if (this.#finished) {
@@ -170,7 +173,7 @@ export class Upstream {
         this.#trySend(
           attach
             ? attachFrame
-            : { type: 'start', stream, request, log: log.batchesSince(-1), origin: callContext },
+            : { type: 'start', stream, request, log: log.batchesSince(-1), origin: callContext, tenant },
         )
         for (const frame of this.#cancels.values()) this.#trySend(frame)
         if (!attach) this.#options.onNode(request, node)

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { z } from 'zod'
+import { Priority, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
@@ -11,6 +12,16 @@ const float32Array: z.ZodType<Float32Array, Float32Array> = z.instanceof(Float32
 /** The reference's defaults: 32 branches, one level below the root. */
 const DEFAULT_MAX_BRANCHES = 32
 const DEFAULT_MAX_DEPTH = 2
+
+/** On whose behalf a request runs (native/core/fair_shares.h). */
+const EngineTenant = z.strictObject({
+  id: z.int().min(0).max(MAX_INT32),
+  weight: Weight,
+  priority: Priority,
+})
+export type EngineTenant = z.infer<typeof EngineTenant>
+/** All requests without a tenant together. */
+export const NO_TENANT: EngineTenant = { id: 0, weight: 1, priority: 0 }
 
 /**
  * The schema of an engine request, for a model with this vocabulary size. TypeScript validates, C++ executes: a parsed
@@ -78,6 +89,7 @@ export function engineRequestSchema(vocabSize: number) {
         }),
       )
       .default([]),
+    tenant: EngineTenant.default(NO_TENANT),
   })
 }
 
@@ -133,6 +145,7 @@ export function toEngineRequest(
     logprobs: request.logprobs ?? -1,
     branches,
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
+    tenant: NO_TENANT,
   }
 }
 

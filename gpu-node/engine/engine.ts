@@ -36,6 +36,8 @@ export interface EngineStats {
   preemptions: number
   /** Duration of a forward pass in seconds, averaged over about the last 20. */
   stepSeconds: number
+  /** Rows that the last forward pass could have. */
+  rowLimit: number
 }
 
 /** Bytes of the checkpoint that have been loaded to the device. The last call (all bytes) may come after `open` has settled. */

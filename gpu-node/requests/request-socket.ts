@@ -74,7 +74,7 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
       clearTimeout(startTimer)
       served =
         frame.type === 'start'
-          ? streams.start(frame.stream, frame.request, frame.log ?? [], reader, frame.origin)
+          ? streams.start(frame.stream, frame.request, frame.log ?? [], reader, frame.origin, frame.tenant)
           : streams.attach(frame.stream, frame.after, reader)
       // The first batch may already have exceeded the buffer limit.
       if (over) served.detach(reader)

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
-import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
+import type { CallContext, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
@@ -12,6 +12,7 @@ import { type RequestDefaults, toEngineRequest } from '../engine/engine-request.
 import type { PromptEncoder } from '../text/prompt-encoder.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
+import { TenantNumbers } from './tenant-numbers.ts'
 
 const MAX_REQUEST_ID = 2 ** 31 - 1
 
@@ -42,6 +43,7 @@ export class Runner {
   /** The checkpoint, with the context that the engine can hold. */
   readonly #defaults: RequestDefaults
   readonly #requests = new Map<number, RunningRequest>()
+  readonly #tenants = new TenantNumbers()
   readonly #observers: RequestObserver[] = []
   #lastId = 0
   #failure: string | undefined
@@ -87,9 +89,10 @@ export class Runner {
     publish: (batch: NodeBatch) => void,
     log: readonly NodeBatch[] = [],
     callContext?: CallContext,
+    tenant?: Tenant,
   ): RequestHandle {
     try {
-      return this.#start(stream, request, publish, log, callContext)
+      return this.#start(stream, request, publish, log, callContext, tenant)
     } catch (error) {
       const { code } = toAparError(error)
       for (const observer of this.#observers) {
@@ -106,6 +109,7 @@ export class Runner {
     publish: (batch: NodeBatch) => void,
     log: readonly NodeBatch[],
     callContext: CallContext | undefined,
+    tenant: Tenant | undefined,
   ): RequestHandle {
     const arrivedAt = performance.now()
     const { model } = this
@@ -136,6 +140,7 @@ export class Runner {
       watch: new RequestWatch(this.#observers, {
         stream,
         callContext,
+        tenant: tenant?.id,
         moved: log.length > 0,
         promptTokens: prompt.length,
         arrivedAt,
@@ -148,7 +153,8 @@ export class Runner {
       return running
     }
     try {
-      this.#engine.submit(toEngineRequest(id, request, prompt, this.#defaults, branches))
+      const engineRequest = toEngineRequest(id, request, prompt, this.#defaults, branches)
+      this.#engine.submit({ ...engineRequest, tenant: this.#tenants.toEngine(tenant) })
     } catch (error) {
       throw error instanceof EngineError ? toRefusal(error) : error
     }

@@ -1,5 +1,5 @@
 import { AparError } from '../../shared/errors.ts'
-import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
+import type { CallContext, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { StreamLog } from '../../shared/stream-log.ts'
 import type { RequestHandle, Runner } from './runner.ts'
@@ -40,6 +40,7 @@ export class ServedStreams {
     log: readonly NodeBatch[],
     reader: Reader,
     callContext?: CallContext,
+    tenant?: Tenant,
   ): ServedStream {
     if (this.#draining) {
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
@@ -49,7 +50,8 @@ export class ServedStreams {
     const served: ServedStream = new ServedStream(log, reader, this.#graceMs, () =>
       this.#remove(stream, served),
     )
-    served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log, callContext)
+    const publish = (batch: NodeBatch) => served.publish(batch)
+    served.request = this.#runner.start(stream, request, publish, log, callContext, tenant)
     this.#streams.set(stream, served)
     return served
   }

@@ -170,6 +170,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     set("forksRefused", stats.forks_refused);
     set("preemptions", stats.preemptions);
     set("stepSeconds", stats.step_seconds);
+    set("rowLimit", stats.row_limit);
     return object;
   }
 

@@ -183,6 +183,8 @@ RequestParams read_request(const Napi::Object& request) {
   params.logprobs = get_int(request, "logprobs");
   params.logit_bias = read_bias(get_object(request, "logitBias"));
   params.branches = read_branches(get_array(request, "branches"));
+  const Napi::Object tenant = get_object(request, "tenant");
+  params.tenant = {get_int(tenant, "id"), get_float(tenant, "weight"), get_int(tenant, "priority")};
   params.sampling.temperature = get_float(request, "temperature");
   params.sampling.top_p = get_float(request, "topP");
   params.sampling.top_k = get_int(request, "topK");

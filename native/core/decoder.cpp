@@ -15,6 +15,10 @@ constexpr double kStepTimeWeight = 0.05;  // of the newest step in the moving av
 
 }  // namespace
 
+double seconds_since_start() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 Decoder::Decoder(Model& model, DecoderConfig config)
     : model_(model),
       config_(std::move(config)),
@@ -57,6 +61,7 @@ void Decoder::validate(const RequestParams& params) const {
   for (const int32_t token : params.prompt) {
     require(token >= 0 && token < model.vocab_size, "a prompt token is outside the vocabulary");
   }
+  require(std::isfinite(params.tenant.weight) && params.tenant.weight > 0, "weight must be positive");
   require(params.max_branch_tokens >= 0, "max_branch_tokens must not be negative");
   require(params.logprobs >= -1 && params.logprobs <= kMaxLogprobs, "logprobs must be -1 to 20");
   for (const auto& [token, bias] : params.logit_bias) {
@@ -89,35 +94,48 @@ void Decoder::submit(RequestParams params) {
 }
 
 void Decoder::add_request(RequestParams params) {
-  Request& request = requests_.emplace_back();
+  std::list<Request> added(1);
+  Request& request = added.front();
   request.params = std::move(params);
-  Branch& root = request.branches.emplace_back();
-  root.tail = tree_.attach(request.params.prompt);
-  root.key = root_key(request.params.sampling.seed);
-  root.last_token = request.params.prompt.back();
-  request.live.push_back(&root);
-  if (!request.params.branches.empty()) restore(request);
+  const int32_t id = request.params.id;
+  try {
+    Branch& root = request.branches.emplace_back();
+    root.tail = tree_.attach(request.params.prompt);
+    root.key = root_key(request.params.sampling.seed);
+    root.last_token = request.params.prompt.back();
+    request.live.push_back(&root);
+    if (!request.params.branches.empty()) restore(request);
+    by_id_.emplace(id, added.begin());
+    scheduler_.enter(request);
+  } catch (...) {
+    for (const Branch& branch : request.branches) {
+      if (branch.tail != kNoNode) tree_.release(branch.tail);
+    }
+    by_id_.erase(id);
+    throw;
+  }
   load_.live_branches += static_cast<int32_t>(request.live.size());
-  by_id_.emplace(request.params.id, std::prev(requests_.end()));
+  requests_.splice(requests_.end(), added);
 }
 
 bool Decoder::step(std::vector<Event>& events) {
   if (!scheduler_.schedule(requests_)) return false;
   const auto vocab = static_cast<size_t>(model_.config().vocab_size);
   bool drawn = false;
+  double seconds = 0;
   try {
     const StepBatch& batch = scheduler_.batch();
-    const auto begun = std::chrono::steady_clock::now();
+    const double begun = config_.clock();
     drawn = draw_step(batch);
     if (!drawn) model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+    seconds = config_.clock() - begun;
     load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
   } catch (...) {
     scheduler_.discard();
     abort_all(FinishReason::error, events);
     throw;
   }
-  scheduler_.update();
+  scheduler_.update(seconds);
   ++steps_;
   const auto& samples = scheduler_.samples();
   for (size_t i = 0; i < samples.size(); ++i) {
@@ -196,6 +214,7 @@ void Decoder::remove_finished() {
   for (auto it = requests_.begin(); it != requests_.end();) {
     if (it->live.empty()) {
       by_id_.erase(it->params.id);
+      scheduler_.leave(*it);
       it = requests_.erase(it);
     } else {
       ++it;
@@ -214,6 +233,7 @@ DecoderStats Decoder::stats() const {
   stats.live_branches = load_.live_branches;
   stats.running_branches = scheduler_.running();
   stats.step_seconds = load_.step_seconds;
+  stats.row_limit = scheduler_.row_limit();
   stats.forks_refused = forks_refused_;
   stats.free_blocks = tree_.pool().num_available();
   stats.cached_blocks = stats.free_blocks - tree_.pool().num_free();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <unordered_map>
@@ -22,6 +23,9 @@ struct ControlTokens {
   std::vector<int32_t> eos;
 };
 
+// A monotonic clock.
+double seconds_since_start();
+
 struct DecoderConfig {
   ControlTokens tokens;
   int32_t max_step_tokens = 0;
@@ -29,6 +33,7 @@ struct DecoderConfig {
   bool prefix_cache = true;
   PolicyKind policy = PolicyKind::eager;
   float watermark = 0.01f;  // share of the blocks kept free for running branches at admission; [0, 1)
+  std::function<double()> clock = seconds_since_start;  // in seconds
 };
 
 struct DecoderStats {
@@ -48,6 +53,7 @@ struct DecoderStats {
   int64_t forks_refused = 0;  // limits or policy masked a [Fork] with a higher logit than the sampled token
   int64_t preemptions = 0;
   double step_seconds = 0;  // of one forward pass, averaged over about the last 20
+  int32_t row_limit = 0;    // rows that the last step could have
 };
 
 // APAR decoding (arXiv 2401.06761) of many requests in one batch: each step runs one forward pass over the
@@ -65,7 +71,7 @@ class Decoder {
   void submit(RequestParams params);
   // Adds a request that validate() has accepted and whose id is not in use. A request with `branches` was
   // started on another engine: this one continues it with the same tokens, branch ids and limits, and emits
-  // no events for what it restores.
+  // no events for what it restores. If memory runs out, throws std::bad_alloc and has added nothing.
   void add_request(RequestParams params);
   // Ends a request, or a branch and all its descendants. Ignores unknown ids: they may just have ended.
   void abort(int32_t request_id, std::vector<Event>& events);

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/fair_shares.h"
 #include "core/kv_tree.h"
 #include "core/sampler.h"
 
@@ -47,6 +48,7 @@ struct RequestParams {
   int32_t logprobs = -1;          // most likely tokens to report besides the sampled one; -1: no logprobs
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::vector<RestoredBranch> branches;  // in order of id, the root first; empty for a new request
+  TenantParams tenant;                   // decides when the request is computed, never what it answers
 };
 
 enum class BranchState : uint8_t {
@@ -64,12 +66,16 @@ struct Branch {
   int32_t last_token = -1;
   int32_t generated = 0;  // own new tokens
   BranchState state = BranchState::waiting;
-  bool scheduled = false;  // has rows in the current step
-  bool preempted = false;  // waiting because its blocks were taken away
+  bool scheduled = false;   // has rows in the current step
+  bool preempted = false;   // waiting because its blocks were taken away
+  int32_t rows_wanted = 0;  // in the step that is being scheduled
+  int64_t last_step = 0;    // that had rows of it
 };
 
 struct Request {
   RequestParams params;
+  Tenant* tenant = nullptr;     // kept by the scheduler
+  int64_t arrival = 0;          // counts up
   std::deque<Branch> branches;  // including those that have ended; index = id
   std::vector<Branch*> live;    // in order of id
   int32_t cached_tokens = -1;   // prompt tokens found in the prefix cache; -1 before it first runs

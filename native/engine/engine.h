@@ -7,7 +7,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unordered_set>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -17,7 +17,9 @@ namespace apar {
 
 struct EngineConfig {
   DecoderConfig decoder;
-  int32_t max_requests = 0;  // waiting and running ones together
+  // Waiting and running ones together. One tenant cannot keep others out: when there are so many, a tenant
+  // with less than its equal part of them may still add some, up to twice as many in all.
+  int32_t max_requests = 0;
 };
 
 // Runs a Decoder on its own thread, with a command queue in and an event queue out. Any thread may call it.
@@ -55,6 +57,7 @@ class Engine {
   };
   using Command = std::variant<RequestParams, Abort, AbortBranch, StopBranch>;
 
+  bool has_room(int32_t tenant) const;
   void run();
   void apply(Command& command, std::vector<Event>& events);
   void push(Command command);
@@ -72,7 +75,8 @@ class Engine {
   std::condition_variable changed_;
   std::vector<Command> commands_;
   std::vector<Event> events_;
-  std::unordered_set<int32_t> request_ids_;  // accepted, without a published finish event
+  std::unordered_map<int32_t, int32_t> tenant_of_;    // [request]: accepted, without a published finish event
+  std::unordered_map<int32_t, int32_t> requests_of_;  // [tenant]: how many of these, more than 0
   DecoderStats stats_;
   std::string failure_;
   bool wake_pending_ = false;

@@ -110,6 +110,24 @@ TEST_CASE("full queue, id in use and closed engine have their own error codes") 
   rig.engine->close();
 }
 
+TEST_CASE("a tenant that fills the queue does not keep other tenants out") {
+  Rig rig(-1, 4);
+  const auto of_tenant = [](int32_t id, int32_t tenant) {
+    RequestParams params = request(id);
+    params.tenant.id = tenant;
+    return params;
+  };
+  const std::lock_guard hold(rig.model->gate);
+  for (int32_t id = 1; id <= 4; ++id) rig.submit(of_tenant(id, 1));
+  CHECK(rig.refusal(of_tenant(5, 1)) == "queue_full");
+  rig.submit(of_tenant(6, 2));
+  rig.submit(of_tenant(7, 2));
+  CHECK(rig.refusal(of_tenant(8, 2)) == "queue_full");  // has its half
+  rig.submit(of_tenant(9, 3));
+  rig.submit(of_tenant(10, 4));
+  CHECK(rig.refusal(of_tenant(11, 5)) == "queue_full");  // twice as many in all
+}
+
 TEST_CASE("close ends every request with exactly one finish event") {
   Rig rig;
   for (int32_t id = 1; id <= 10; ++id) rig.submit(request(id));

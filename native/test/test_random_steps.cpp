@@ -27,6 +27,7 @@ struct Command {
 struct Settings {
   int32_t blocks, step_tokens, branches;
   bool prefix_cache;
+  int32_t tenants;
 };
 
 struct Totals {
@@ -46,7 +47,8 @@ std::vector<int32_t> shared_prompt(std::mt19937& random) {
 class Run {
  public:
   explicit Run(const Settings& settings)
-      : model_(kVocab, 256, settings.blocks, settings.step_tokens),
+      : tenants_(settings.tenants),
+        model_(kVocab, 256, settings.blocks, settings.step_tokens),
         decoder_(model_,
                  {{kFork, kChild, {kEos}}, settings.step_tokens, settings.branches, settings.prefix_cache}) {}
 
@@ -108,6 +110,10 @@ class Run {
     params.max_tokens = 1 + static_cast<int32_t>(random() % 80);
     params.max_branches = random() % 2 == 0 ? kUnlimited : 1 + static_cast<int32_t>(random() % 8);
     params.max_depth = 1 + static_cast<int32_t>(random() % 3);
+    // In some runs all requests have one tenant.
+    if (tenants_ > 1) params.tenant.id = static_cast<int32_t>(random() % static_cast<uint32_t>(tenants_));
+    params.tenant.weight = static_cast<float>(1 + params.tenant.id);
+    params.tenant.priority = params.tenant.id / 2;
     try {
       decoder_.submit(params);
       live_.emplace(id, std::pair{params, Transcript(params.prompt)});
@@ -134,6 +140,7 @@ class Run {
     decoder_.check_integrity();
   }
 
+  const int32_t tenants_;
   FakeModel model_;
   Decoder decoder_;
   std::map<int32_t, std::pair<RequestParams, Transcript>> live_;
@@ -197,13 +204,14 @@ TEST_CASE("100,000 random commands and steps keep the decoder consistent") {
     settings.step_tokens = settings.branches + static_cast<int32_t>(random() % 30);
     settings.blocks = 11 + static_cast<int32_t>(random() % 25);
     settings.prefix_cache = random() % 5 != 0;
+    settings.tenants = 1 + static_cast<int32_t>(seed % 4);
     const std::vector<Command> commands = random_commands(random, 500);
     if (!run(settings, commands, totals)) continue;
     const std::vector<Command> fewest = shrink(settings, commands);
     std::ostringstream report;
     report << *run(settings, fewest, totals) << "\nseed " << seed << ": Settings{" << settings.blocks << ", "
-           << settings.step_tokens << ", " << settings.branches << ", " << settings.prefix_cache
-           << "}, commands";
+           << settings.step_tokens << ", " << settings.branches << ", " << settings.prefix_cache << ", "
+           << settings.tenants << "}, commands";
     for (const Command& command : fewest) report << " {" << command.kind << ", " << command.seed << "u}";
     FAIL(report.str());
   }

@@ -19,7 +19,12 @@ export const Heartbeat = z.strictObject({
   models: z.array(ServedModel).min(1).max(64),
   /** The node takes no new streams because it is shutting down. */
   draining: z.boolean().optional(),
-  capacity: z.object({ branches: z.int().min(1), blocks: z.int().min(1) }),
+  capacity: z.object({
+    branches: z.int().min(1),
+    blocks: z.int().min(1),
+    /** The node takes `tenant` in `start` (`node.ts`) and shares its steps among tenants. */
+    tenants: z.boolean().optional(),
+  }),
   load: z.object({ running: z.int().min(0), waiting: z.int().min(0), free_blocks: z.int().min(0) }),
 })
 export type Heartbeat = z.infer<typeof Heartbeat>

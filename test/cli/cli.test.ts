@@ -156,10 +156,11 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
       const headers = { authorization: `Bearer ${stdout.trim()}` }
       return (await fetch(`${url}/v1/models`, { headers })).status
     }
-    const made = await keys('create', '--id', 'team', '--models', 'demo,other', '--tokens-per-day', '1000')
+    const settings = ['--tokens-per-day', '1000', '--weight', '0.5', '--priority', '-2']
+    const made = await keys('create', '--id', 'team', '--models', 'demo,other', ...settings)
     expect(await statusOf(made)).toBe(200)
     const list = await keys('list')
-    expect(list.stdout).toMatch(/team.*good.*generate.*demo.*tokens_per_day 1000/)
+    expect(list.stdout).toMatch(/team.*good.*generate.*demo.*0\.5.*-2.*tokens_per_day 1000/)
     // No colours: the output may be written to a file.
     expect(list.stdout).not.toContain('\u001b')
     const [, secret] = /^apar_team_(.{16,})$/.exec(made.stdout.trim()) ?? []

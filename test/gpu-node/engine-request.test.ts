@@ -20,5 +20,6 @@ test('an engine request without options is greedy, serial and unrestricted', () 
     logprobs: -1,
     logitBias: { tokens: new Int32Array(), values: new Float32Array() },
     branches: [],
+    tenant: { id: 0, weight: 1, priority: 0 },
   })
 })

@@ -66,6 +66,25 @@ test('observes no time to first token for a request without tokens', async () =>
   expect(await timesToFirstToken()).toEqual({ count: 0, sum: 0 })
 })
 
+test('observes the time to first token by tenant, of a bounded number of tenants', async () => {
+  const tenantsAfter = async (count: number) => {
+    for (let tenant = 0; tenant < count; tenant++) metrics.timeToFirstToken(20, `t${tenant}`)
+    const text = await metrics.registry.metrics()
+    return [...text.matchAll(/^apar_tenant_time_to_first_token_seconds_count{.*tenant="(\w+)".*}/gm)].map(
+      ([, tenant]) => tenant,
+    )
+  }
+  runner.start('s', REQUEST, () => {}, [], undefined, { id: 'abc', weight: 1, priority: 0 })
+  engine.tokens(1, 0, Buffer.from('a')).deliver()
+  start()
+  engine.tokens(2, 0, Buffer.from('a')).deliver()
+  expect(await tenantsAfter(0)).toEqual(['abc', 'none'])
+  const many = await tenantsAfter(100)
+  expect(many).toHaveLength(64)
+  expect(many).toContain('t99')
+  expect(many).not.toContain('t0')
+})
+
 test('ignores tokens of another gpu node for the time to first token', async () => {
   const log = new StreamLog()
   runner.start('s', REQUEST, (batch) => log.append(batch))

@@ -61,6 +61,7 @@ export class ScriptedEngine implements Engine {
       preemptedBranches: 0,
       forksRefused: 0,
       stepSeconds: 0,
+      rowLimit: 0,
       forks: 0,
       preemptions: 0,
     }

@@ -36,7 +36,8 @@ async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequ
   return readStreams(c, (signal) => {
     const runs = admission.requests.map((request, stream) => {
       const observe = (event: StreamEvent) => admission.observe(event, stream)
-      return generate(c.env, request, { callContext: c.get('callContext'), signal, observe, waitUntil })
+      const call = { principal: c.get('principal'), callContext: c.get('callContext') }
+      return generate(c.env, request, { ...call, signal, observe, waitUntil })
     })
     const { tracked, allEnded } = whenAllEnd(runs)
     // When the client disconnects, the platform ends all work of the call except this.
