@@ -54,6 +54,16 @@ test('without do_sample decoding is greedy, whatever the temperature is', () => 
   expect(readCheckpoint(folder.path).sampling.temperature).toBe(0)
 })
 
+test('a chat template is read with the path of its file, and may be missing', () => {
+  const template = () => readCheckpoint(folder.path).text.chatTemplate
+  expect(template()?.file).toBe(join(folder.path, 'tokenizer_config.json'))
+  folder.write('chat_template.jinja', 'own')
+  expect(template()).toEqual({ source: 'own', file: join(folder.path, 'chat_template.jinja') })
+  rmSync(join(folder.path, 'chat_template.jinja'))
+  folder.write('tokenizer_config.json', { ...tinyTokenizerConfig(), chat_template: undefined })
+  expect(template()).toBeUndefined()
+})
+
 test.each([
   ['rope_scaling of type default', { rope_scaling: { rope_type: 'default' } }],
   ['rope_scaling null', { rope_scaling: null }],
@@ -168,12 +178,6 @@ describe('a one-line error names file and field', () => {
       /tokenizer\.json: added_tokens: no "x" \(apar\.fork_token\)/,
     ],
     ['nothing that ends an answer', 'tokenizer_config.json', { chat_template: 'x' }, /eos/],
-    [
-      'no chat template',
-      'tokenizer_config.json',
-      { ...tinyTokenizerConfig(), chat_template: undefined },
-      /chat_template is missing/,
-    ],
     ['a broken tokenizer', 'tokenizer.json', { model: {} }, /tokenizer\.json: added_tokens/],
     ['sampling out of bounds', 'generation_config.json', { top_p: 2 }, /generation_config\.json: top_p/],
   ]
