@@ -6,9 +6,9 @@ import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
-import { EVENT, EVENT_WIDTH } from '../engine/engine-events.ts'
+import { EVENT, EVENT_WIDTH, FINISH } from '../engine/engine-events.ts'
 import { toEngineRequest } from '../engine/engine-request.ts'
-import type { PromptEncoder } from '../text/prompt-encoder.ts'
+import type { Prompts } from '../text/prompt-pool.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
 
@@ -21,9 +21,21 @@ export interface RunnerOptions {
   /** What clients call the model. */
   model: string
   checkpoint: Checkpoint
-  prompts: PromptEncoder
+  /** Belongs to the runner, which closes it. */
+  prompts: Prompts
   maxBranches: number
   openEngine: (onEvents: OnEvents) => Promise<Engine>
+}
+
+/** A request with its prompt, and what its caller gave with it. */
+interface EncodedStart {
+  stream: string
+  request: GenerateRequest
+  publish: (batch: NodeBatch) => void
+  log: readonly NodeBatch[]
+  callContext: CallContext | undefined
+  arrivedAt: number
+  prompt: Int32Array
 }
 
 /** One model, its engine and all requests on it. Does no networking. */
@@ -36,7 +48,7 @@ export class Runner {
   readonly failed: Promise<string>
   /** Changes with anything that could change a greedy text. */
   readonly fingerprint: string
-  readonly #prompts: PromptEncoder
+  readonly #prompts: Prompts
   readonly #engine: Engine
   readonly #requests = new Map<number, RunningRequest>()
   readonly #observers: RequestObserver[] = []
@@ -59,7 +71,11 @@ export class Runner {
   static async open(options: RunnerOptions): Promise<Runner> {
     // The engine needs the callback before the runner exists. It sends no events before the first request.
     let deliver: OnEvents = () => {}
-    const engine = await options.openEngine((rows, failure) => deliver(rows, failure))
+    const opening = options.openEngine((rows, failure) => deliver(rows, failure))
+    const engine = await opening.catch(async (error) => {
+      await options.prompts.close()
+      throw error
+    })
     const runner = new Runner(options, engine)
     deliver = (rows, failure) => runner.#deliver(rows, failure)
     return runner
@@ -71,19 +87,32 @@ export class Runner {
   }
 
   /**
-   * Starts a request, or continues one after another gpu node's `log`. `publish` receives its batches: the first
-   * one, with `accepted`, before this returns, and the last one with `done` or `error`.
+   * Starts a request, or continues one after another gpu node's `log`. Settles when the engine has accepted it.
+   * `publish` receives its batches: the first one with `accepted`, the last one with `done` or `error`. When `signal`
+   * is aborted before that, while the prompt is being encoded, the request ends as one that was cancelled.
    * @throws AparError when the request is refused; then nothing is published.
    */
-  start(
+  async start(
     stream: string,
     request: GenerateRequest,
     publish: (batch: NodeBatch) => void,
     log: readonly NodeBatch[] = [],
     callContext?: CallContext,
-  ): RequestHandle {
+    signal?: AbortSignal,
+  ): Promise<RequestHandle> {
+    const arrivedAt = performance.now()
     try {
-      return this.#start(stream, request, publish, log, callContext)
+      const prompt = await this.#encode(request, signal)
+      const start = {
+        stream,
+        request,
+        publish,
+        log,
+        callContext,
+        arrivedAt,
+        prompt: prompt ?? new Int32Array(),
+      }
+      return prompt ? this.#start(start) : this.#startAborted(start)
     } catch (error) {
       const { code } = toAparError(error)
       for (const observer of this.#observers) {
@@ -94,31 +123,61 @@ export class Runner {
     }
   }
 
-  #start(
-    stream: string,
-    request: GenerateRequest,
-    publish: (batch: NodeBatch) => void,
-    log: readonly NodeBatch[],
-    callContext: CallContext | undefined,
-  ): RequestHandle {
-    const arrivedAt = performance.now()
+  /** The prompt's token ids; undefined when nobody needs them any more. */
+  async #encode(request: GenerateRequest, signal: AbortSignal | undefined): Promise<Int32Array | undefined> {
     const { model } = this
     if (request.model !== model) {
       throw new AparError('model_not_found', `this gpu node serves ${model}, not ${request.model}`, {
         param: 'model',
       })
     }
-    const { shape, joints } = this.checkpoint
-    const maxPromptTokens = shape.contextTokens - 1
-    const prompt = request.raw_prompt
-      ? this.#prompts.encodeRaw(request.messages.map(({ content }) => content).join(''), maxPromptTokens)
-      : this.#prompts.encode(request.messages, maxPromptTokens)
+    try {
+      return await this.#prompts.encode(request, this.checkpoint.shape.contextTokens - 1, signal)
+    } catch (error) {
+      if (signal?.aborted) return undefined
+      throw error
+    }
+  }
+
+  #start(start: EncodedStart): RequestHandle {
+    const { request, prompt, log } = start
     const id = this.#nextId()
-    const running = new RunningRequest({
+    const running = this.#open(id, start)
+    const branches = log.length > 0 ? running.restored() : []
+    if (branches.length > 0 && branches.every(({ ended }) => ended !== 0)) {
+      running.finishRestored()
+      return running
+    }
+    try {
+      this.#engine.submit(toEngineRequest(id, request, prompt, this.checkpoint, branches))
+    } catch (error) {
+      throw error instanceof EngineError ? toRefusal(error) : error
+    }
+    this.#requests.set(id, running)
+    running.begin()
+    return running
+  }
+
+  /** A request that was cancelled before the engine heard of it ends with the engine's events for that. */
+  #startAborted(start: EncodedStart): RequestHandle {
+    const id = this.#nextId()
+    const running = this.#open(id, start)
+    running.begin()
+    for (const branch of running.restored()) {
+      if (branch.ended !== 0) continue
+      running.handle(Int32Array.of(EVENT.BRANCH_END, id, branch.id, FINISH.ABORT, 0), 0, undefined)
+    }
+    running.handle(Int32Array.of(EVENT.FINISH, id, 0, FINISH.ABORT, 0), 0, undefined)
+    running.flush()
+    return running
+  }
+
+  #open(id: number, { stream, request, publish, log, callContext, arrivedAt, prompt }: EncodedStart) {
+    return new RunningRequest({
       id,
       stream,
-      model,
-      joints,
+      model: this.model,
+      joints: this.checkpoint.joints,
       fingerprint: this.fingerprint,
       promptTokens: prompt.length,
       stop: request.stop ?? [],
@@ -135,19 +194,6 @@ export class Runner {
       }),
       log,
     })
-    const branches = log.length > 0 ? running.restored() : []
-    if (branches.length > 0 && branches.every(({ ended }) => ended !== 0)) {
-      running.finishRestored()
-      return running
-    }
-    try {
-      this.#engine.submit(toEngineRequest(id, request, prompt, this.checkpoint, branches))
-    } catch (error) {
-      throw error instanceof EngineError ? toRefusal(error) : error
-    }
-    this.#requests.set(id, running)
-    running.begin()
-    return running
   }
 
   stats(): EngineStats {
@@ -164,6 +210,8 @@ export class Runner {
 
   /** Closes the engine, which aborts all requests; each still gets its last event. */
   async close(): Promise<void> {
+    // In this order: a prompt that is still being encoded must not reach a closed engine.
+    await this.#prompts.close()
     await this.#engine.close()
     for (const request of this.#requests.values()) {
       request.fail(new AparError('gpu_node_lost', 'the gpu node was shut down'))

@@ -1,6 +1,6 @@
 import type { Tokenizer } from '@huggingface/tokenizers'
 import { AparError } from '../../shared/errors.ts'
-import type { ChatMessage } from '../../shared/protocol/request.ts'
+import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
 import type { ChatTemplate, TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 import type { ControlText } from './control-text.ts'
@@ -61,6 +61,14 @@ export class PromptEncoder {
     this.bytes = tokenBytes(tokenizer)
     this.#longestPiece = longestPiece(files, this.bytes)
     this.dropsLeadingSpace = this.#addsSpaceAfter(samples[0] ?? this.#raw('x'))
+  }
+
+  encodePrompt(
+    { messages, raw_prompt }: Pick<GenerateRequest, 'messages' | 'raw_prompt'>,
+    maxTokens: number,
+  ): Int32Array {
+    if (!raw_prompt) return this.encode(messages, maxTokens)
+    return this.encodeRaw(messages.map(({ content }) => content).join(''), maxTokens)
   }
 
   /**

@@ -47,7 +47,7 @@ async function timesToFirstToken(): Promise<{ count: number; sum: number }> {
 
 test('observes the time to first token once, when the token arrives', async () => {
   vi.useFakeTimers({ toFake: ['performance'] })
-  start()
+  await start()
   vi.advanceTimersByTime(2_000)
   engine.tokens(1, 0, Buffer.from('a')).deliver()
   expect(await timesToFirstToken()).toEqual({ count: 1, sum: 2 })
@@ -60,7 +60,7 @@ test('observes the time to first token once, when the token arrives', async () =
 })
 
 test('observes no time to first token for a request without tokens', async () => {
-  start()
+  await start()
   engine.end(1, 0).finish(1).deliver()
   expect(records[0]).toMatchObject({ completionTokens: 0, firstTokenAt: undefined })
   expect(await timesToFirstToken()).toEqual({ count: 0, sum: 0 })
@@ -68,13 +68,13 @@ test('observes no time to first token for a request without tokens', async () =>
 
 test('ignores tokens of another gpu node for the time to first token', async () => {
   const log = new StreamLog()
-  runner.start('s', REQUEST, (batch) => log.append(batch))
+  await runner.start('s', REQUEST, (batch) => log.append(batch))
   engine.tokens(1, 0, Buffer.from('abc')).deliver()
   expect((await timesToFirstToken()).count).toBe(1)
-  start(log.batchesSince(-1))
+  await start(log.batchesSince(-1))
   engine.end(2, 0).finish(2).deliver()
   expect(records[0]).toMatchObject({ moved: true, completionTokens: 3, firstTokenAt: undefined })
-  start(log.batchesSince(-1))
+  await start(log.batchesSince(-1))
   engine.tokens(3, 0, Buffer.from('d')).deliver()
   engine.tokens(3, 0, Buffer.from('ef')).deliver()
   engine.end(3, 0).finish(3).deliver()

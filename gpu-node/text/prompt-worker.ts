@@ -1,0 +1,59 @@
+// Runs in a worker thread, one prompt at a time: a template or a pattern that does not come to an end blocks only this
+// thread, which prompt-thread.ts then replaces.
+import { deserialize } from 'node:v8'
+import { parentPort, workerData } from 'node:worker_threads'
+import { AparError } from '../../shared/errors.ts'
+import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
+import { StartupError } from '../startup-error.ts'
+import { checkPatterns } from './pattern-check.ts'
+import { PromptEncoder } from './prompt-encoder.ts'
+import type { FromWorker, ToWorker, WorkerData } from './prompt-thread.ts'
+
+function main(): void {
+  const { files, controlIds, vocabSize, check }: WorkerData = workerData
+  const encoder = open(deserialize(Buffer.from(files)), controlIds, vocabSize, check)
+  if (!encoder) return
+  parentPort?.on('message', (message: ToWorker) => {
+    const answer = encode(encoder, message)
+    parentPort?.postMessage(answer, answer.type === 'encoded' ? [answer.ids.buffer as ArrayBuffer] : [])
+  })
+  send({ type: 'ready', dropsLeadingSpace: encoder.dropsLeadingSpace })
+}
+
+function open(
+  files: TokenizerFiles,
+  controlIds: readonly number[],
+  vocabSize: number,
+  check: boolean,
+): PromptEncoder | undefined {
+  const onCheck = (what: string) => send({ type: 'checking', what })
+  try {
+    if (check) checkPatterns(files.tokenizer, onCheck)
+    onCheck(`${files.chatTemplate?.file ?? 'tokenizer.json'}: rendering and encoding a short chat`)
+    return new PromptEncoder(files, controlIds, vocabSize)
+  } catch (error) {
+    if (!(error instanceof StartupError)) throw error
+    send({ type: 'refused', code: error.code, message: error.message })
+    return undefined
+  }
+}
+
+function encode(
+  encoder: PromptEncoder,
+  { prompt, maxTokens }: ToWorker,
+): FromWorker & { type: 'encoded' | 'failed' } {
+  try {
+    return { type: 'encoded', ids: encoder.encodePrompt(prompt, maxTokens) }
+  } catch (error) {
+    // A bug ends this thread, with its stack in the error that the main thread gets.
+    if (!(error instanceof AparError)) throw error
+    const { code, message, param } = error
+    return { type: 'failed', code, message, param }
+  }
+}
+
+function send(message: FromWorker): void {
+  parentPort?.postMessage(message)
+}
+
+main()
