@@ -132,6 +132,16 @@ export class PromptEncoder {
   }
 }
 
+/** Parses the template and renders short chats. `onCheck` hears what is run next. @throws StartupError. */
+export function checkTemplate(
+  { chatTemplate, named }: TokenizerFiles,
+  onCheck: (what: string) => void,
+): void {
+  if (!chatTemplate) return
+  onCheck(`${chatTemplate.file}: chat_template: a short chat`)
+  renderSamples(parseTemplate(chatTemplate), chatTemplate, named)
+}
+
 function parseTemplate({ source, file }: ChatTemplate): ProvenanceTemplate {
   try {
     return new ProvenanceTemplate(source)

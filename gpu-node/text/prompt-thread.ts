@@ -10,10 +10,8 @@ const WORKER = join(packageRoot, 'dist/prompt-worker.js')
 
 /** For the tokenizer's tables and the longest prompt; beyond it the thread ends, and the node goes on. */
 const MAX_HEAP_MB = 2048
-/** Reading the largest tokenizers takes a few seconds. */
-const LOADING_LIMIT_MS = 60_000
-/** For one pattern or template with short texts, all of which take milliseconds. */
-const CHECK_LIMIT_MS = 10_000
+/** Until the thread says what it does. */
+const STARTING_LIMIT_MS = 60_000
 /** What is left of the time for a prompt that nobody waits for any more. */
 const CANCELLED_LIMIT_MS = 500
 
@@ -38,7 +36,7 @@ export interface ToWorker {
 }
 
 export type FromWorker =
-  | { readonly type: 'checking'; readonly what: string }
+  | { readonly type: 'loading'; readonly step: string; readonly limitMs: number }
   | { readonly type: 'ready'; readonly dropsLeadingSpace: boolean }
   | { readonly type: 'refused'; readonly code: StartupErrorCode; readonly message: string }
   | { readonly type: 'encoded'; readonly ids: Int32Array }
@@ -75,6 +73,7 @@ export class PromptThread {
 
   /** Settles when the tokenizer is loaded. @throws StartupError that names the file and what is wrong with it. */
   load(): Promise<Ready> {
+    if (this.#closed) return Promise.reject(shuttingDown())
     this.#ready ??= this.#start()
     return this.#ready
   }
@@ -84,7 +83,9 @@ export class PromptThread {
    * @throws AparError of the prompt, or `request_timeout`.
    */
   async encode(prompt: Prompt, maxTokens: number, limitMs: number, signal: AbortSignal): Promise<Int32Array> {
-    await this.load()
+    await this.load().catch((error) => {
+      throw this.#closed ? shuttingDown() : error
+    })
     let timer: NodeJS.Timeout | undefined
     const end = () => {
       const message = `messages: the prompt could not be encoded within ${(limitMs / 1000).toFixed(1)} s`
@@ -114,7 +115,7 @@ export class PromptThread {
   async close(): Promise<void> {
     this.#closed = true
     const worker = this.#worker
-    this.#end(new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 }))
+    this.#end(shuttingDown())
     await worker?.terminate()
   }
 
@@ -125,13 +126,13 @@ export class PromptThread {
     })
     this.#worker = worker
     const ready = new Promise<Ready>((resolve, reject) => {
-      const watchdog = new Watchdog('tokenizer.json: reading it', LOADING_LIMIT_MS, (error) => {
+      const watchdog = new Watchdog('starting a thread', STARTING_LIMIT_MS, (error) => {
         reject(error)
         this.#end(error)
       })
       worker.on('message', (message: FromWorker) => {
         if (this.#worker !== worker) return
-        if (message.type === 'checking') watchdog.restart(message.what, CHECK_LIMIT_MS)
+        if (message.type === 'loading') watchdog.restart(message.step, message.limitMs)
         else if (message.type === 'encoded') this.#running?.resolve(message.ids)
         else if (message.type === 'failed')
           this.#running?.reject(new AparError(message.code, message.message, { param: message.param }))
@@ -191,6 +192,10 @@ class Watchdog {
 
 function isOutOfMemory(error: Error): boolean {
   return 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY'
+}
+
+function shuttingDown(): AparError {
+  return new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
 }
 
 function tooLarge(): AparError {

@@ -6,7 +6,7 @@ import { AparError } from '../../shared/errors.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 import { checkPatterns } from './pattern-check.ts'
-import { PromptEncoder } from './prompt-encoder.ts'
+import { checkTemplate, PromptEncoder } from './prompt-encoder.ts'
 import type { FromWorker, ToWorker, WorkerData } from './prompt-thread.ts'
 
 function main(): void {
@@ -20,16 +20,24 @@ function main(): void {
   send({ type: 'ready', dropsLeadingSpace: encoder.dropsLeadingSpace })
 }
 
+/** Each of them has short texts to work on, for which it needs milliseconds. */
+const CHECK_LIMIT_MS = 5_000
+/** The largest tokenizers take a few seconds. */
+const LOADING_LIMIT_MS = 60_000
+
 function open(
   files: TokenizerFiles,
   controlIds: readonly number[],
   vocabSize: number,
   check: boolean,
 ): PromptEncoder | undefined {
-  const onCheck = (what: string) => send({ type: 'checking', what })
+  const onCheck = (step: string) => send({ type: 'loading', step, limitMs: CHECK_LIMIT_MS })
   try {
-    if (check) checkPatterns(files.tokenizer, onCheck)
-    onCheck(`${files.chatTemplate?.file ?? 'tokenizer.json'}: rendering and encoding a short chat`)
+    if (check) {
+      checkPatterns(files.tokenizer, onCheck)
+      checkTemplate(files, onCheck)
+    }
+    send({ type: 'loading', step: 'tokenizer.json: loading it', limitMs: LOADING_LIMIT_MS })
     return new PromptEncoder(files, controlIds, vocabSize)
   } catch (error) {
     if (!(error instanceof StartupError)) throw error
