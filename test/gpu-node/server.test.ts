@@ -348,7 +348,9 @@ test('headers that are too large are refused', async () => {
 test('/healthz reports the model and the load', async () => {
   const health = await fetch(`http://127.0.0.1:${server.port}/healthz`)
   expect(health.status).toBe(200)
-  expect(await health.json()).toMatchObject({ status: 'ok', model: 'tiny', load: { free_blocks: 64 } })
+  expect(await health.json()).toMatchObject({
+    ...{ status: 'ok', model: 'tiny', chat: true, load: { free_blocks: 64 } },
+  })
   expect((await fetch(`http://127.0.0.1:${server.port}/healthz`, { method: 'POST' })).status).toBe(405)
   expect((await fetch(`http://127.0.0.1:${server.port}/`)).status).toBe(404)
 })
