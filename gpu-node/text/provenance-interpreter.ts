@@ -94,9 +94,10 @@ export class ProvenanceInterpreter extends OpenInterpreter {
     const pieces: Piece[] = []
     for (const statement of statements) {
       const value = this.evaluate(statement, environment)
-      if (value.type !== 'NullValue' && value.type !== 'UndefinedValue') pieces.push(...this.piecesOf(value))
+      if (value.type === 'NullValue' || value.type === 'UndefinedValue') continue
+      for (const piece of this.piecesOf(value)) pieces.push(piece)
     }
-    if (loop?.blocks.includes(statements)) loop.pieces.push(...pieces)
+    if (loop?.blocks.includes(statements)) for (const piece of pieces) loop.pieces.push(piece)
     return this.#string(pieces, environment)
   }
 
