@@ -28,8 +28,9 @@ export async function longPromptsEncoded(quick: boolean, file: SampleFile): Prom
     await watch(stack, 1)
     const alone = await watch(stack, seconds)
     const given = new AbortController()
-    const attack = Array.from({ length: quick ? 4 : 8 }, (_, index) => longPrompt(stack, index, given.signal))
-    // Their bodies are on the way for a moment.
+    // Made before the measurement, which runs in the same process.
+    const bodies = Array.from({ length: quick ? 4 : 8 }, (_, index) => longBody(index))
+    const attack = bodies.map((body) => send(stack, body, given.signal).then(drain, () => {}))
     const beside = await watch(stack, seconds)
     given.abort()
     await Promise.all(attack)
@@ -66,8 +67,8 @@ async function watch(stack: PacedStack, seconds: number): Promise<Seen> {
   const ask = async () => {
     while (now() < until) {
       const begun = now()
-      const answer = await chat(stack, [{ role: 'user', content: 'Hello' }])
-      await answer.text()
+      const answer = await send(stack, bodyOf([{ role: 'user', content: 'Hello' }]))
+      await drain(answer)
       if (answer.ok) seen.short.push(now() - begun)
       else seen.errors++
       await sleep(ASK_EVERY_MS)
@@ -77,22 +78,27 @@ async function watch(stack: PacedStack, seconds: number): Promise<Seen> {
   return seen
 }
 
-/** Settles when it is answered, in whatever way, or given up. */
-async function longPrompt(stack: PacedStack, index: number, signal: AbortSignal): Promise<void> {
+function longBody(index: number): Buffer {
   const words = `The quick brown fox ${index} jumps over the lazy dog. `
   const message = { role: 'user', content: words.repeat(MESSAGE_CHARACTERS / words.length) }
-  const messages = Array.from({ length: PROMPT_CHARACTERS / MESSAGE_CHARACTERS }, () => message)
-  await chat(stack, messages, signal).then(
-    (answer) => answer.text(),
-    () => {},
+  return bodyOf(Array.from({ length: PROMPT_CHARACTERS / MESSAGE_CHARACTERS }, () => message))
+}
+
+function bodyOf(messages: object[]): Buffer {
+  return Buffer.from(
+    JSON.stringify({ model: PACED_MODEL, messages, max_tokens: 2, apar: { enabled: false } }),
   )
 }
 
-function chat(stack: PacedStack, messages: object[], signal?: AbortSignal): Promise<Response> {
+function send(stack: PacedStack, body: Buffer, signal?: AbortSignal): Promise<Response> {
   return fetch(`${stack.edgeUrl}/v1/chat/completions`, {
     method: 'POST',
     headers: { authorization: `Bearer ${stack.key}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ model: PACED_MODEL, messages, max_tokens: 2, apar: { enabled: false } }),
+    body: new Uint8Array(body),
     ...(signal && { signal }),
   })
+}
+
+async function drain(answer: Response): Promise<void> {
+  await answer.arrayBuffer()
 }
