@@ -1,4 +1,5 @@
 import { longPrompt } from './hostile/long-prompt.ts'
+import { longPromptsEncoded } from './hostile/long-prompts-encoded.ts'
 import { otherKeys } from './hostile/other-keys.ts'
 import { silentNode } from './hostile/silent-node.ts'
 import { type Bench, type BenchCase, commit, machine, SampleFile } from './report.ts'
@@ -7,7 +8,7 @@ import { type Bench, type BenchCase, commit, machine, SampleFile } from './repor
 export type Attack = (quick: boolean, file: SampleFile) => Promise<BenchCase[]>
 
 /** In the order in which they run; each starts a service of its own. */
-const ATTACKS: readonly Attack[] = [longPrompt, otherKeys, silentNode]
+const ATTACKS: readonly Attack[] = [longPrompt, longPromptsEncoded, otherKeys, silentNode]
 
 /** Measures what the users of a service notice while strangers or other users overload it. */
 export const hostile: Bench = async ({ quick }) => {

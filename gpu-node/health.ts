@@ -2,7 +2,7 @@ import type { Runner } from './requests/runner.ts'
 import type { ServedStreams } from './requests/served-streams.ts'
 
 export interface HealthSources {
-  readonly runner: Pick<Runner, 'model' | 'fingerprint' | 'engineInfo' | 'stats' | 'failure'>
+  readonly runner: Pick<Runner, 'model' | 'checkpoint' | 'fingerprint' | 'engineInfo' | 'stats' | 'failure'>
   readonly streams: Pick<ServedStreams, 'draining'>
   /** False while the node is not registered with the edge that it was started for. */
   readonly registered: () => boolean
@@ -27,7 +27,9 @@ export function health({ runner, streams }: HealthSources): Health {
   }
   const capacity = { blocks: numBlocks, context_tokens: contextTokens }
   const status = failed ? 'failed' : streams.draining ? 'draining' : 'ok'
-  return { healthy: !failed, body: { status, model: runner.model, device, dtype, capacity, load } }
+  // Without a template the model completes plain prompts, and refuses chats.
+  const chat = runner.checkpoint.text.chatTemplate !== undefined
+  return { healthy: !failed, body: { status, model: runner.model, chat, device, dtype, capacity, load } }
 }
 
 /** Readiness: the node accepts new requests. It does not listen before its model is loaded. */

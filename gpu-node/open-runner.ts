@@ -2,7 +2,7 @@ import { readCheckpoint } from './checkpoint/checkpoint.ts'
 import { type OpenCallbacks, openEngine } from './engine/binding.ts'
 import { type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
-import { PromptEncoder } from './text/prompt-encoder.ts'
+import { PromptPool } from './text/prompt-pool.ts'
 
 /**
  * Reads a checkpoint's folder and opens an engine on it.
@@ -14,9 +14,10 @@ export async function openRunner(
 ) {
   const checkpoint = readCheckpoint(folder)
   const { fork, child, eos } = checkpoint.tokens
-  const control = [fork, child, ...eos].filter((id) => id !== undefined)
-  const prompts = new PromptEncoder(checkpoint.text, control)
+  const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const config = toEngineConfig(checkpoint, options)
+  const { text, shape } = checkpoint
+  const prompts = await PromptPool.open({ files: text, controlIds, vocabSize: shape.vocabSize })
   return await Runner.open({
     model: options.name ?? checkpoint.name,
     checkpoint,

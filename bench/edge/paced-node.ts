@@ -4,7 +4,7 @@ import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { serveRunner } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
-import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import { PromptPool } from '../../gpu-node/text/prompt-pool.ts'
 import { ChatCompletionRequest } from '../../shared/openai.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { PACED_MODEL, PacedEngine } from './paced-engine.ts'
@@ -34,7 +34,8 @@ async function main(): Promise<void> {
 async function openPacedRunner(stepMs: number, onBegun: (seed: number, first: number) => void) {
   const demo = readCheckpoint(`${packageRoot}/models/demo`)
   const checkpoint = { ...demo, shape: { ...demo.shape, contextTokens: CONTEXT_TOKENS } }
-  const prompts = new PromptEncoder(checkpoint.text)
+  const { text: files, shape } = checkpoint
+  const prompts = await PromptPool.open({ files, controlIds: [], vocabSize: shape.vocabSize })
   const text = prompts.bytes.findIndex((bytes) => bytes?.length === 1 && bytes[0] === 'a'.charCodeAt(0))
   const { fork = -1, child = -1 } = checkpoint.tokens
   return await Runner.open({
@@ -67,7 +68,7 @@ async function complete(runner: Runner, request: IncomingMessage, response: Serv
     branching: { enabled: false },
   }
   response.writeHead(200, { 'content-type': 'text/event-stream' })
-  runner.start('openai', generate, ({ events }) => {
+  await runner.start('openai', generate, ({ events }) => {
     for (const event of events) {
       if (event.type === 'accepted') chunk({ role: 'assistant', content: '' })
       else if (event.type === 'delta') chunk({ content: event.text })

@@ -89,7 +89,7 @@ describe('a node', () => {
   async function begun(): Promise<NodeBatch[]> {
     const { runner, engine } = await scriptedRunner(folder)
     const log: NodeBatch[] = []
-    runner.start('s', request, (batch) => log.push(batch))
+    await runner.start('s', request, (batch) => log.push(batch))
     engine.tokens(1, 0, Buffer.from('a')).deliver()
     return log
   }
@@ -114,7 +114,7 @@ describe('a node', () => {
     }))
     for (const known of [log, old]) {
       const { runner, engine } = await scriptedRunner(folder)
-      runner.start('s', request, () => {}, known)
+      await runner.start('s', request, () => {}, { log: known })
       expect(engine.submitted).toHaveLength(1)
     }
   })
@@ -123,7 +123,7 @@ describe('a node', () => {
     const log = await begun()
     folder.write('generation_config.json', { do_sample: true, temperature: 0.3 })
     const { runner, engine } = await scriptedRunner(folder)
-    expect(() => runner.start('s', request, () => {}, log)).toThrow(
+    await expect(runner.start('s', request, () => {}, { log })).rejects.toThrow(
       expect.objectContaining({ code: 'model_changed', message: expect.stringContaining('checkpoint') }),
     )
     expect(engine.submitted).toEqual([])

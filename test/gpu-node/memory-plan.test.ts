@@ -10,7 +10,7 @@ import {
 } from '../../gpu-node/engine/memory-plan.ts'
 import { type EngineOptions, toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
-import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import { inlinePrompts } from '../support/inline-prompts.ts'
 import { ScriptedEngine } from '../support/scripted-engine.ts'
 import { type TinyFolder, tinyCheckpoint, tinyConfig } from '../support/tiny-checkpoint.ts'
 
@@ -105,7 +105,7 @@ test('requests are limited to the context that the pool can hold', async () => {
   const runner = await Runner.open({
     model: 'tiny',
     checkpoint,
-    prompts: new PromptEncoder(checkpoint.text),
+    prompts: inlinePrompts(checkpoint),
     maxBranches: 8,
     openEngine: async (onEvents) => {
       engine = new ScriptedEngine(onEvents, 100)
@@ -113,15 +113,15 @@ test('requests are limited to the context that the pool can hold', async () => {
     },
   })
   folder.remove()
-  const start = (content: string, max_tokens?: number) =>
-    runner.start('s', { model: 'tiny', messages: [{ role: 'user', content }], max_tokens }, () => {})
+  const start = async (content: string, max_tokens?: number) =>
+    await runner.start('s', { model: 'tiny', messages: [{ role: 'user', content }], max_tokens }, () => {})
   expect(runner.contextTokens).toBe(100)
-  start('x')
+  await start('x')
   const prompt = engine?.submitted[0]?.prompt.length ?? 0
   expect(engine?.submitted[0]?.maxTokens).toBe(100 - prompt)
-  start('x', 1_000_000)
+  await start('x', 1_000_000)
   expect(engine?.submitted[1]?.maxTokens).toBe(100 - prompt)
-  expect(() => start('x'.repeat(120))).toThrow(
+  await expect(start('x'.repeat(120))).rejects.toThrow(
     expect.objectContaining({
       code: 'context_length_exceeded',
       message: expect.stringMatching(/\b(99|100)\b/),
