@@ -3,10 +3,11 @@ import { mkdir } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare'
+import { Log, LogLevel, Miniflare } from 'miniflare'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
+import { type EdgeWorker, localWorkers } from './edge-workers.ts'
 import { whenEnded, workerdProcesses } from './workerd-processes.ts'
 
 export interface LocalEdgeOptions {
@@ -44,16 +45,16 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   if (stateDir !== undefined) await mkdir(stateDir, { recursive: true, mode: 0o700 })
   // Checked here because workerd would report it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
+  const bindings = { ...settings, API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret }
+  const [answering, stored] = localWorkers({ ...workerOptions, bindings })
   const miniflare = withoutSignalHandlers(
     () =>
       new Miniflare({
-        ...workerOptions,
-        bindings: { ...settings, API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret },
+        // The direct socket bypasses Miniflare's entry worker, which costs every request and frame an extra hop.
+        workers: [{ ...answering, unsafeDirectSockets: [{ host, port }] }, stored],
         ...(stateDir !== undefined && { durableObjectsPersist: resolve(stateDir) }),
         host,
         port: 0,
-        // Bypasses Miniflare's entry worker, which costs every request and frame an extra hop.
-        unsafeDirectSockets: [{ host, port }],
         cf: false,
         log: new Log(LogLevel.WARN),
         telemetry: { enabled: false },
@@ -92,7 +93,7 @@ function withoutSignalHandlers<T>(make: () => T): T {
 }
 
 /** edge/build.mjs is plain JavaScript and defines the worker's bindings and flags. */
-async function loadEdgeBuild(): Promise<{ workerOptions: WorkerOptions; workerPath: string }> {
+async function loadEdgeBuild(): Promise<{ workerOptions: EdgeWorker; workerPath: string }> {
   return await import(pathToFileURL(join(packageRoot, 'edge/build.mjs')).href)
 }
 

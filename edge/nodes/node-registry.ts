@@ -62,6 +62,10 @@ export class NodeRegistry {
     return this.#members.get(id)
   }
 
+  members(): Iterable<Member> {
+    return this.#members.values()
+  }
+
   isAlive(id: string, now: number): boolean {
     return (this.#members.get(id)?.expiresAt ?? 0) > now
   }
