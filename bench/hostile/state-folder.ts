@@ -58,6 +58,9 @@ export const stateFolder: Attack = async (quick, file) => {
 
 /** Sizes of all files and folders in a folder, and its own. */
 export function bytesIn(folder: string): number {
-  const paths = [folder, ...readdirSync(folder, { recursive: true }).map((name) => join(folder, String(name)))]
+  const paths = [
+    folder,
+    ...readdirSync(folder, { recursive: true }).map((name) => join(folder, String(name))),
+  ]
   return paths.reduce((sum, path) => sum + (statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0)
 }

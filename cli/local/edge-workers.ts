@@ -3,17 +3,34 @@ import type { WorkerOptions } from 'miniflare'
 type DurableObjects = Record<string, { className: string; useSQLite: boolean }>
 
 /** The options of the worker, as edge/build.mjs defines them. */
-export type EdgeWorker = Omit<WorkerOptions, 'durableObjects'> & { name: string; durableObjects: DurableObjects }
+export type EdgeWorker = Omit<WorkerOptions, 'durableObjects'> & {
+  name: string
+  durableObjects: DurableObjects
+}
 
 /**
  * The classes that store something. workerd makes a file for every object of a worker whose storage is on disk, even
  * if the object stores nothing, and the file remains when the object has deleted its storage.
  */
-export const STORED_CLASSES = ['KeyLimits', 'KeyStore', 'Fleet', 'StreamRecords'] as const
+const STORED_CLASSES = ['KeyLimits', 'KeyStore', 'Fleet', 'StreamRecords'] as const
 
-/** The folder of a class within the state folder. */
-export function folderOf(worker: Pick<EdgeWorker, 'name'>, className: string): string {
-  return `${worker.name}-${className}`
+/** The folder of a class within the state folder. Earlier versions had one for every class. */
+function folderOf({ name }: EdgeWorker, className: string): string {
+  return `${name}-${className}`
+}
+
+function isStored(className: string): boolean {
+  return STORED_CLASSES.some((name) => name === className)
+}
+
+/** The folders within the state folder, of the classes that store something and of the others. */
+export function stateFolders(worker: EdgeWorker): { stored: string[]; unstored: string[] } {
+  const classes = Object.values(worker.durableObjects).map(({ className }) => className)
+  const folders = (names: string[]) => names.map((name) => folderOf(worker, name))
+  return {
+    stored: folders(classes.filter(isStored)),
+    unstored: folders(classes.filter((name) => !isStored(name))),
+  }
 }
 
 /**
@@ -25,11 +42,13 @@ export function localWorkers(worker: EdgeWorker): [EdgeWorker, EdgeWorker] {
   const bindings = (own: EdgeWorker) =>
     Object.fromEntries(
       Object.entries(worker.durableObjects).map(([binding, { className, useSQLite }]) => {
-        const owner = STORED_CLASSES.some((name) => name === className) ? stored : worker
+        const owner = isStored(className) ? stored : worker
         const elsewhere = owner.name !== own.name
-        // The name of the folder: that of the only worker that earlier versions had.
         const unsafeUniqueKey = folderOf(worker, className)
-        return [binding, { className, useSQLite, unsafeUniqueKey, ...(elsewhere && { scriptName: owner.name }) }]
+        return [
+          binding,
+          { className, useSQLite, unsafeUniqueKey, ...(elsewhere && { scriptName: owner.name }) },
+        ]
       }),
     )
   return [

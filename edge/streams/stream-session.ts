@@ -80,7 +80,8 @@ export class StreamSession extends DurableObject<Env> {
 
   async #resume(principal: Principal | undefined): Promise<StreamRelay | undefined> {
     if (this.#relay) return this.#owner === principal?.id ? this.#relay : undefined
-    const record = (await this.#records.get(this.#stream)) ?? (await this.ctx.storage.get<StreamRecord>(OWN_RECORD))
+    const record =
+      (await this.#records.get(this.#stream)) ?? (await this.ctx.storage.get<StreamRecord>(OWN_RECORD))
     if (!record || record.owner !== principal?.id) return undefined
     // Another request may have created the relay meanwhile.
     if (this.#relay) return this.#relay
