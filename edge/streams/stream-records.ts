@@ -24,8 +24,13 @@ export const RENEW_MS = 60_000
  * read from the gpu node any more, so the node ends the stream long before.
  */
 const KEEP_MS = 3 * RENEW_MS
+/** What is left of streams whose sessions died without a word is removed within this time. */
+const CLEAN_MS = 3_600_000
 /** One object would limit how many streams can start in a second. */
 const SHARDS = 8
+/** SQLite's files do not shrink: without records for this long, an object with a larger database makes a new one. */
+const EMPTY_MS = 5_000
+const SMALL_BYTES = 32 * 1024
 
 /**
  * The records of live streams, with which a session that has lost its memory goes on. They are not stored in the
@@ -33,9 +38,10 @@ const SHARDS = 8
  */
 export class StreamRecords extends DurableObject<Env> {
   #ready = false
+  #emptyTimer: ReturnType<typeof setTimeout> | null = null
 
-  put(stream: string, record: StreamRecord): void {
-    this.#prepare()
+  async put(stream: string, record: StreamRecord): Promise<void> {
+    await this.#prepare()
     this.ctx.storage.sql.exec(
       'INSERT OR REPLACE INTO stream (id, record, expires_at) VALUES (?, ?, ?)',
       stream,
@@ -44,13 +50,13 @@ export class StreamRecords extends DurableObject<Env> {
     )
   }
 
-  renew(stream: string): void {
-    this.#prepare()
+  async renew(stream: string): Promise<void> {
+    await this.#prepare()
     this.ctx.storage.sql.exec('UPDATE stream SET expires_at = ? WHERE id = ?', Date.now() + KEEP_MS, stream)
   }
 
-  get(stream: string): StreamRecord | undefined {
-    this.#prepare()
+  async get(stream: string): Promise<StreamRecord | undefined> {
+    await this.#prepare()
     const rows = this.ctx.storage.sql.exec<{ record: string }>(
       'SELECT record FROM stream WHERE id = ? AND expires_at > ?',
       stream,
@@ -60,30 +66,41 @@ export class StreamRecords extends DurableObject<Env> {
     return row && JSON.parse(row.record)
   }
 
-  delete(stream: string): void {
-    this.#prepare()
+  async delete(stream: string): Promise<void> {
+    await this.#prepare()
     this.ctx.storage.sql.exec('DELETE FROM stream WHERE id = ?', stream)
+    if (!this.#isEmpty()) return
+    clearTimeout(this.#emptyTimer)
+    this.#emptyTimer = setTimeout(() => this.#giveUpIfEmpty(SMALL_BYTES), EMPTY_MS)
   }
 
-  /** Without records the object gives up its storage: SQLite's files do not shrink when rows are deleted. */
   override async alarm(): Promise<void> {
-    this.#prepare()
-    const { sql } = this.ctx.storage
-    sql.exec('DELETE FROM stream WHERE expires_at <= ?', Date.now())
-    const { left } = sql.exec<{ left: number }>('SELECT COUNT(*) AS left FROM stream').one()
-    this.#ready = false
-    if (left === 0) await this.ctx.storage.deleteAll()
-    else this.#prepare()
+    await this.#prepare()
+    this.ctx.storage.sql.exec('DELETE FROM stream WHERE expires_at <= ?', Date.now())
+    if (!this.#giveUpIfEmpty(0)) await this.ctx.storage.setAlarm(Date.now() + CLEAN_MS)
   }
 
-  /** The table, and the alarm that empties it. */
-  #prepare(): void {
+  /** The table, and the alarm that clears it. */
+  async #prepare(): Promise<void> {
     if (this.#ready) return
-    this.#ready = true
     this.ctx.storage.sql.exec(
       'CREATE TABLE IF NOT EXISTS stream (id TEXT PRIMARY KEY, record TEXT, expires_at INTEGER)',
     )
-    void this.ctx.storage.setAlarm(Date.now() + RENEW_MS)
+    this.#ready = true
+    if ((await this.ctx.storage.getAlarm()) === null) await this.ctx.storage.setAlarm(Date.now() + CLEAN_MS)
+  }
+
+  #isEmpty(): boolean {
+    return this.ctx.storage.sql.exec('SELECT 1 FROM stream LIMIT 1').toArray().length === 0
+  }
+
+  /** Deletes the storage, with its table and its alarm, if there are no records and it is larger than `bytes`. */
+  #giveUpIfEmpty(bytes: number): boolean {
+    const { storage } = this.ctx
+    if (!this.#ready || storage.sql.databaseSize <= bytes || !this.#isEmpty()) return false
+    this.#ready = false
+    this.ctx.waitUntil(storage.deleteAll())
+    return true
   }
 }
 

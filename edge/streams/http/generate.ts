@@ -4,7 +4,7 @@ import type { CallContext } from '../../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import { StreamLog } from '../../../shared/stream-log.ts'
 import type { Env } from '../../env.ts'
-import { logTrouble } from '../../log.ts'
+import { isForOperator, logTrouble } from '../../log.ts'
 import { nodesOf } from '../../nodes/fleet-nodes.ts'
 import { Upstream } from '../upstream.ts'
 
@@ -55,7 +55,7 @@ export async function* generate(
     onNode: () => {},
     onBatch,
     onLost: (error) => {
-      if (error.code === 'internal_error') reportError(error.cause ?? error)
+      if (isForOperator(error)) reportError(error.cause ?? error)
       log.append({ rows: [], events: [errorEvent(error, log.nextSeq)] })
       onBatch()
     },
