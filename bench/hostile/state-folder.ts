@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { startPacedStack } from '../edge/paced-stack.ts'
 import { percentile } from '../edge/percentile.ts'
 import { readOverEdge } from '../edge/stream-readers.ts'
-import type { Attack } from '../hostile.ts'
+import type { BenchCase, SampleFile } from '../report.ts'
 
 const AT_A_TIME = 32
 const STEP_MS = 2
@@ -17,7 +17,7 @@ const KEYS = 1
 const GOAL_BYTES = 2 ** 20 + KEYS * 4096
 
 /** Many short streams that could be resumed: what remains of them in the state folder. */
-export const stateFolder: Attack = async (quick, file) => {
+export async function stateFolder(quick: boolean, file: SampleFile): Promise<BenchCase[]> {
   // Not on a RAM disk, where a folder's size shrinks with its entries.
   const stack = await startPacedStack(STEP_MS, tmpdir())
   try {

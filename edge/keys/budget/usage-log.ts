@@ -63,7 +63,7 @@ export class UsageLog {
 
   /** Deletes the days that are older than {@link KEEP_DAYS}. */
   forget(now: number): void {
-    if (this.isEmpty()) return
+    if (!this.#hasTable()) return
     const oldest = new Date(now - KEEP_DAYS * 86_400_000).toISOString().slice(0, 10)
     this.#sql.exec('DELETE FROM usage WHERE day < ?', oldest)
   }
@@ -71,8 +71,11 @@ export class UsageLog {
   /** No usage is stored or waits to be. */
   isEmpty(): boolean {
     if (this.#pending.size > 0) return false
-    const tables = this.#sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'usage'").toArray()
-    return tables.length === 0 || this.#sql.exec('SELECT 1 FROM usage LIMIT 1').toArray().length === 0
+    return !this.#hasTable() || this.#sql.exec('SELECT 1 FROM usage LIMIT 1').toArray().length === 0
+  }
+
+  #hasTable(): boolean {
+    return this.#sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'usage'").toArray().length > 0
   }
 }
 
