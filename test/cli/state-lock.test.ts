@@ -56,7 +56,8 @@ function hold(journal: string, ms: number): ChildProcess {
 }
 
 const locks = () => readdirSync(folder).filter((name) => name.endsWith('.lock'))
-const claimOf = ({ pid, space, birth } = processIdentity(process.pid)) => `serve-${pid}-${space}-${birth}.lock`
+const claimOf = ({ pid, space, birth } = processIdentity(process.pid)) =>
+  `serve-${pid}-${space}-${birth}.lock`
 
 it('is held by one process, and released at its end', async () => {
   const journal = join(scratch, 'one')

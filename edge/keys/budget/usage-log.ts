@@ -34,7 +34,7 @@ export class UsageLog {
     if (this.#pending.size === 0) return
     // Not in the constructor: an object for a key that was never used must not use storage.
     this.#sql.exec(`CREATE TABLE IF NOT EXISTS usage (day TEXT PRIMARY KEY, requests INTEGER,
-      prompt_tokens INTEGER, cached_prompt_tokens INTEGER, completion_tokens INTEGER)`)
+      prompt_tokens INTEGER, cached_prompt_tokens INTEGER, completion_tokens INTEGER) WITHOUT ROWID`)
     for (const [day, spent] of this.#pending) {
       this.#sql.exec(
         `INSERT INTO usage VALUES (?, ?, ?, ?, ?) ON CONFLICT (day) DO UPDATE SET
