@@ -79,7 +79,6 @@ export class KeyLimits extends DurableObject<Env> {
   async authorize(credential: Credential, wanted?: ModelReservationRequest): Promise<AuthorizationResult> {
     const principal = await this.#authenticate(credential)
     if (typeof principal === 'string') return { bad: principal }
-    await this.#checkWritable(principal.limits)
     const now = Date.now()
     const taken = this.#budget.takeRequest(principal.limits, now)
     if (taken?.allowed !== false) {
@@ -87,15 +86,19 @@ export class KeyLimits extends DurableObject<Env> {
       this.#persistSoon()
     }
     const retryAfterMs = taken?.retryAfterMs ?? 0
-    if (retryAfterMs === 0 && wanted && mayRun(principal, wanted.models))
-      return { principal, retryAfterMs, ...this.#reserve(principal.limits, wanted.request) }
-    return { principal, retryAfterMs, rates: this.#budget.rates(principal.limits, now) }
+    const reservation =
+      retryAfterMs === 0 && wanted && mayRun(principal, wanted.models)
+        ? this.#reserve(principal.limits, wanted.request)
+        : { rates: this.#budget.rates(principal.limits, now) }
+    await this.#ensureStored(principal.limits)
+    return { principal, retryAfterMs, ...reservation }
   }
 
   /** Reserves all stream slots and tokens, or nothing. The caller then has to `renew` and in the end `settle` it. */
   async reserve(limits: Limits, request: ReservationRequest): Promise<ReservationAnswer> {
-    await this.#checkWritable(limits)
-    return this.#reserve(limits, request)
+    const answer = this.#reserve(limits, request)
+    await this.#ensureStored(limits)
+    return answer
   }
 
   #reserve(limits: Limits, request: ReservationRequest): ReservationAnswer {
@@ -204,7 +207,10 @@ export class KeyLimits extends DurableObject<Env> {
       this.#persisting = false
       await this.#persist()
     }
-    setTimeout(() => this.ctx.waitUntil(persist()), this.#writes.failed ? PERSIST_AGAIN_MS : PERSIST_AFTER_MS)
+    setTimeout(
+      () => this.ctx.waitUntil(persist()),
+      this.#writes.failedLately ? PERSIST_AGAIN_MS : PERSIST_AFTER_MS,
+    )
   }
 
   async #persist(): Promise<void> {
@@ -216,12 +222,12 @@ export class KeyLimits extends DurableObject<Env> {
   }
 
   /**
-   * While nothing can be written, a key with limits is refused, since every failed write loses counts. A key without
-   * limits goes on, only its usage is not counted. @throws the error of the storage.
+   * When writes have failed lately, what a key with limits takes is stored before it gets it: a failed write would give
+   * it back. A key without limits goes on, only its usage is not counted. @throws the error of the storage.
    */
-  async #checkWritable(limits: Limits): Promise<void> {
-    if (this.#writes.failed && Object.values(limits).some((limit) => limit !== undefined))
-      await this.#persist()
+  async #ensureStored(limits: Limits): Promise<void> {
+    const limited = Object.values(limits).some((limit) => limit !== undefined)
+    if (limited && this.#writes.failedLately) await this.#persist()
   }
 
   async #cleanLater(): Promise<void> {
