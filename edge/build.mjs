@@ -18,6 +18,7 @@ export const workerOptions = {
   compatibilityFlags: ['enable_request_signal'],
   durableObjects: {
     STREAM_SESSION: { className: 'StreamSession', useSQLite: true },
+    STREAM_RECORDS: { className: 'StreamRecords', useSQLite: true },
     SHARED_SOCKET: { className: 'SharedSocket', useSQLite: true },
     DIALLED_IN_NODE: { className: 'DialledInNode', useSQLite: true },
     FLEET: { className: 'Fleet', useSQLite: true },

@@ -1,9 +1,10 @@
 /**
  * The bindings of the worker. Namespaces are untyped here, because the classes of the Durable Objects import this file:
- * callers get typed stubs from `fleetOf`, `keyStoreOf` and `limitsOf`, which stand beside their classes.
+ * callers get typed stubs from `fleetOf`, `keyStoreOf`, `limitsOf` and `recordsOf`, which stand beside their classes.
  */
 export interface Env {
   STREAM_SESSION: DurableObjectNamespace
+  STREAM_RECORDS: DurableObjectNamespace
   SHARED_SOCKET: DurableObjectNamespace
   DIALLED_IN_NODE: DurableObjectNamespace
   FLEET: DurableObjectNamespace

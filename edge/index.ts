@@ -5,6 +5,7 @@ export { KeyStore } from './keys/key-store.ts'
 export { DialledInNode } from './nodes/dialled-in-node.ts'
 export { Fleet } from './nodes/fleet.ts'
 export { SharedSocket } from './streams/multiplex/shared-socket.ts'
+export { StreamRecords } from './streams/stream-records.ts'
 export { StreamSession } from './streams/stream-session.ts'
 
 export default createApp()

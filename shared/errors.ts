@@ -33,6 +33,7 @@ export const ERROR_CODES = {
   no_gpu_node: { status: 503, type: 'server_error' },
   overloaded: { status: 503, type: 'server_error' },
   node_suspended: { status: 503, type: 'server_error' },
+  storage_unavailable: { status: 503, type: 'server_error' },
 } as const
 
 export type ErrorCode = keyof typeof ERROR_CODES
@@ -77,5 +78,18 @@ export interface ErrorBody {
 /** Converts anything thrown to an error that is safe to show; an unknown error becomes `internal_error`. */
 export function toAparError(thrown: unknown): AparError {
   if (thrown instanceof AparError) return thrown
+  if (isStorageFailure(thrown)) {
+    const message = 'the service cannot store or read its state at the moment, try again later'
+    return new AparError('storage_unavailable', message, { cause: thrown })
+  }
   return new AparError('internal_error', 'internal error', { cause: thrown })
+}
+
+/**
+ * The storage of a Durable Object cannot be written or read, for example because the disk is full: SQLite says so, or
+ * the runtime, which could not even create the object, says no more than a reference to its log.
+ */
+function isStorageFailure(thrown: unknown): boolean {
+  const message = thrown instanceof Error ? thrown.message : ''
+  return /\bSQLITE_(FULL|IOERR|CANTOPEN|READONLY)\b|^internal error; reference = /.test(message)
 }

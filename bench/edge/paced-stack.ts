@@ -10,6 +10,8 @@ import { SCRATCH } from './scratch.ts'
 
 export interface PacedStack {
   readonly edgeUrl: string
+  /** Where the edge's objects store. */
+  readonly stateDir: string
   /** A key with every kind of limit. */
   readonly key: string
   readonly nodeUrl: string
@@ -52,11 +54,11 @@ export function spawnPacedNode({ edgeUrl, nodeSecret, stepMs, dialIn }: PacedNod
 }
 
 /** Starts the edge in workerd and a paced gpu node, in separate processes. */
-export async function startPacedStack(stepMs: number): Promise<PacedStack> {
+export async function startPacedStack(stepMs: number, scratch = SCRATCH): Promise<PacedStack> {
   const nodeSecret = newNodeSecret()
   const { key, record } = newApiKey('bench', LIMITS.requests_per_minute)
   const apiKeys = [{ ...record, limits: LIMITS }]
-  const stateDir = await mkdtemp(join(SCRATCH, 'apar-bench-'))
+  const stateDir = await mkdtemp(join(scratch, 'apar-bench-'))
   const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret, stateDir })
   const child = spawnPacedNode({ edgeUrl: edge.url, nodeSecret, stepMs })
   const exited = once(child, 'exit')
@@ -78,6 +80,7 @@ export async function startPacedStack(stepMs: number): Promise<PacedStack> {
     const { url, openAiUrl } = await ready
     return {
       edgeUrl: edge.url,
+      stateDir,
       key,
       nodeUrl: url,
       nodeSecret,

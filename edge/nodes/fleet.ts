@@ -31,12 +31,22 @@ export interface NodeStatus {
 const QUEUE_MS = 2_000
 const MAX_QUEUE = 256
 
-/** All gpu nodes and their leases. Answers from memory; SQLite is read only to restore an evicted object. */
+/** `expires_at` of a stored node with a lease: its renewals are not stored, and a restored Fleet gives it a new one. */
+const ALIVE = Number.MAX_SAFE_INTEGER
+
+/**
+ * All gpu nodes and their leases. Answers from memory; SQLite is read only to restore an evicted object. Written when
+ * a node comes, changes or goes, not at its heartbeats.
+ */
 export class Fleet extends DurableObject<Env> {
   readonly #registry: NodeRegistry
   readonly #suspensions: Suspensions
   /** Requests that wait for a node, in order of arrival. */
   readonly #queue = new Set<() => void>()
+  /** By the node's id, what SQLite has of it. */
+  readonly #stored = new Map<string, string>()
+  /** Ids of the nodes that SQLite has with a lease. */
+  readonly #storedAlive = new Set<string>()
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -44,8 +54,10 @@ export class Fleet extends DurableObject<Env> {
     const { sql } = ctx.storage
     sql.exec('CREATE TABLE IF NOT EXISTS node (id TEXT PRIMARY KEY, heartbeat TEXT, expires_at INTEGER)')
     const rows = sql.exec<{ id: string; heartbeat: string; expires_at: number }>('SELECT * FROM node')
+    const newLease = Date.now() + LEASE.lease_ms
     for (const { id, heartbeat, expires_at } of rows) {
-      this.#registry.set({ id, heartbeat: JSON.parse(heartbeat), expiresAt: expires_at })
+      this.#registry.set({ id, heartbeat: JSON.parse(heartbeat), expiresAt: Math.min(expires_at, newLease) })
+      if (expires_at === ALIVE) this.#storedAlive.add(id)
     }
     sql.exec('CREATE TABLE IF NOT EXISTS suspension (id TEXT PRIMARY KEY, record TEXT)')
     const suspensions = sql.exec<{ record: string }>('SELECT record FROM suspension')
@@ -58,12 +70,19 @@ export class Fleet extends DurableObject<Env> {
     const suspendedMs = this.#suspensions.leftMs(id, now)
     if (suspendedMs > 0) return { suspendedMs }
     if (!this.#registry.isAlive(id, now)) this.#warnIfModelsDiffer(id, heartbeat, now)
-    this.#save(id, heartbeat, now + LEASE.lease_ms, now)
+    this.#registry.set({ id, heartbeat, expiresAt: now + LEASE.lease_ms }, now)
     for (const retry of [...this.#queue]) retry()
     for (const forgotten of this.#suspensions.forget(now))
       this.ctx.storage.sql.exec('DELETE FROM suspension WHERE id = ?', forgotten)
-    for (const forgotten of this.#registry.forget(now))
+    for (const forgotten of this.#registry.forget(now)) {
       this.ctx.storage.sql.exec('DELETE FROM node WHERE id = ?', forgotten)
+      this.#stored.delete(forgotten)
+      this.#storedAlive.delete(forgotten)
+    }
+    for (const member of this.#registry.members()) {
+      const ended = member.expiresAt <= now && this.#storedAlive.has(member.id)
+      if (ended || member.id === id) this.#store(member, now)
+    }
     return LEASE
   }
 
@@ -72,7 +91,9 @@ export class Fleet extends DurableObject<Env> {
     const now = Date.now()
     const member = this.#registry.get(id)
     if (!member || member.expiresAt <= now) return false
-    this.#save(id, member.heartbeat, now, now)
+    const ended = { ...member, expiresAt: now }
+    this.#registry.set(ended, now)
+    this.#store(ended, now)
     return true
   }
 
@@ -153,13 +174,19 @@ export class Fleet extends DurableObject<Env> {
     }
   }
 
-  #save(id: string, heartbeat: Heartbeat, expiresAt: number, now: number): void {
-    this.#registry.set({ id, heartbeat, expiresAt }, now)
+  /** The load is not compared: it changes with each heartbeat, and a restored Fleet gets a new one within seconds. */
+  #store({ id, heartbeat, expiresAt }: Member, now: number): void {
+    const expires = expiresAt > now ? ALIVE : expiresAt
+    const stored = JSON.stringify([{ ...heartbeat, load: null }, expires])
+    if (this.#stored.get(id) === stored) return
+    this.#stored.set(id, stored)
+    if (expires === ALIVE) this.#storedAlive.add(id)
+    else this.#storedAlive.delete(id)
     this.ctx.storage.sql.exec(
       'INSERT OR REPLACE INTO node (id, heartbeat, expires_at) VALUES (?, ?, ?)',
       id,
       JSON.stringify(heartbeat),
-      expiresAt,
+      expires,
     )
   }
 }

@@ -5,6 +5,7 @@ import type { ClientFrame } from '../../shared/protocol/frames.ts'
 import type { CallContext } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { StreamLog } from '../../shared/stream-log.ts'
+import { isForOperator } from '../log.ts'
 import type { Nodes } from '../nodes/fleet-nodes.ts'
 import type { NodeAddress } from '../nodes/node-socket.ts'
 import { ClientLink } from './client-link.ts'
@@ -196,7 +197,7 @@ export class StreamRelay {
   #fail(thrown: unknown): void {
     if (this.#log.ended) return
     const error = toAparError(thrown)
-    if (error.code === 'internal_error') this.#options.log(error.cause ?? thrown)
+    if (isForOperator(error)) this.#options.log(error.cause ?? thrown)
     const seq = this.#log.nextSeq
     if (seq === 0 && this.#upstream && this.#client?.resumed) {
       this.#client.refuse(error)

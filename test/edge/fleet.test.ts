@@ -1,4 +1,4 @@
-import { abortAllDurableObjects, env } from 'cloudflare:test'
+import { abortAllDurableObjects, env, runInDurableObject } from 'cloudflare:test'
 import { afterEach, expect, it, vi } from 'vitest'
 import { fleetOf } from '../../edge/nodes/fleet.ts'
 import { LEASE } from '../../edge/nodes/lease.ts'
@@ -64,11 +64,31 @@ it('forgets a node whose lease has expired, and accepts it again at its next hea
 
 it('remembers its nodes after an eviction', async () => {
   await register('a')
-  await register('b', heartbeat({ models: [{ id: 'other', created: 1, context_tokens: 8 }] }))
+  const models = [{ id: 'other', created: 1, context_tokens: 8 }]
+  await register('b', heartbeat({ url: `${fakeNodeUrl}/b`, models }))
   await deregister('b')
   await abortAllDurableObjects()
   expect(await modelIds()).toEqual(['demo'])
   expect(await fleetOf(env).pick({ model: 'other', exclude: [] })).toMatchObject({ refused: 'no_gpu_node' })
+})
+
+it('stores a node when it comes, changes or goes, not its heartbeats', async () => {
+  const rows = () =>
+    runInDurableObject(fleetOf(env), (_, { storage }) =>
+      storage.sql.exec("SELECT heartbeat, expires_at FROM node WHERE id = 'stored'").toArray(),
+    )
+  const load = (running: number) => ({ running, waiting: 0, free_blocks: 100 })
+  const url = `${fakeNodeUrl}/stored`
+  await register('stored', heartbeat({ url, load: load(1) }))
+  const first = await rows()
+  expect(first).toHaveLength(1)
+  await register('stored', heartbeat({ url, load: load(2) }))
+  expect(await rows()).toEqual(first)
+  await register('stored', heartbeat({ url, load: load(3), draining: true }))
+  expect(await rows()).not.toEqual(first)
+  await deregister('stored')
+  const [gone] = await rows()
+  expect(gone?.expires_at).toBeLessThanOrEqual(Date.now())
 })
 
 it('refuses a registration with a wrong secret, id or url', async () => {

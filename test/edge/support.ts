@@ -1,5 +1,6 @@
 import { env, runInDurableObject, SELF } from 'cloudflare:test'
-import { inject } from 'vitest'
+import { expect, inject, vi } from 'vitest'
+import { recordsOf } from '../../edge/streams/stream-records.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import type { Heartbeat } from '../../shared/protocol/fleet.ts'
 
@@ -76,11 +77,19 @@ export async function framesSeenByNode(stream: string): Promise<Record<string, u
   return response.json()
 }
 
-/** As a runtime update does: memory and connections are lost, storage is kept. */
+/** As a runtime update does: memory and connections are lost, what is stored is kept. */
 export async function evict(stream: string): Promise<void> {
+  // The session does not wait until its record is stored.
+  await vi.waitFor(async () => expect(await recordsOf(env, stream).get(stream)).toBeDefined())
   const session = env.STREAM_SESSION.get(env.STREAM_SESSION.idFromString(stream))
-  await runInDurableObject(session, (_, { storage }) => storage.sync())
   await runInDurableObject(session, (_, state) => state.abort('evicted by a test')).catch(() => {})
+}
+
+/** As if so much time had passed for the stream's record. */
+export async function age(stream: string, ms: number): Promise<void> {
+  await runInDurableObject(recordsOf(env, stream), (_, { storage }) => {
+    storage.sql.exec('UPDATE stream SET expires_at = expires_at - ? WHERE id = ?', ms, stream)
+  })
 }
 
 export function request(steps: unknown[], fields: object = {}) {

@@ -147,6 +147,15 @@ export class KeyBudget {
     }
   }
 
+  /** Nothing has to be remembered: it is as a new one. */
+  isIdle(now: number): boolean {
+    // Without limits: what was reserved too much in the bucket of tokens has come back since.
+    this.#expire({}, now)
+    this.#startPeriods(now)
+    const full = Math.max(this.#requests.fullAt, this.#tokens.fullAt) <= now
+    return full && this.#reservations.size === 0 && this.#day.used === 0 && this.#month.used === 0
+  }
+
   state(): BudgetState {
     return {
       requestsFullAt: this.#requests.fullAt,

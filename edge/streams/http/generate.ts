@@ -6,7 +6,7 @@ import { StreamLog } from '../../../shared/stream-log.ts'
 import type { Env } from '../../env.ts'
 import type { Principal } from '../../keys/principal.ts'
 import { tenantOf } from '../../keys/tenant.ts'
-import { logTrouble } from '../../log.ts'
+import { isForOperator, logTrouble } from '../../log.ts'
 import { nodesOf } from '../../nodes/fleet-nodes.ts'
 import { Upstream } from '../upstream.ts'
 
@@ -59,7 +59,7 @@ export async function* generate(
     onNode: () => {},
     onBatch,
     onLost: (error) => {
-      if (error.code === 'internal_error') reportError(error.cause ?? error)
+      if (isForOperator(error)) reportError(error.cause ?? error)
       log.append({ rows: [], events: [errorEvent(error, log.nextSeq)] })
       onBatch()
     },
