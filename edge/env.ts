@@ -9,8 +9,13 @@ export interface Env {
   FLEET: DurableObjectNamespace
   KEY_LIMITS: DurableObjectNamespace
   KEY_STORE: DurableObjectNamespace
-  /** A coarse rate limit per client IP address, checked before everything else. */
+  /** Limits refused requests per client IP address. */
   IP_RATE_LIMIT?: RateLimit
+  /**
+   * The header with the client's IP address, set by what is in front of the edge. Default: Cloudflare's,
+   * `cf-connecting-ip`. Empty: nothing in front of the edge sets one.
+   */
+  CLIENT_ADDRESS_HEADER?: string
   /** Analytics Engine, if the account has it. */
   METRICS?: AnalyticsEngineDataset
   /** The lowest level that is logged: debug, info (a line per request), warn (default), error or silent. */

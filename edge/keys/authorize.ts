@@ -1,6 +1,5 @@
 import type { Context } from 'hono'
 import type { Scope } from '../../shared/api-keys.ts'
-import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { AppEnv } from '../app-env.ts'
 import { Admission, newReservation, reservationRequest } from './admission.ts'
@@ -8,6 +7,7 @@ import { limitError } from './budget/rates.ts'
 import type { Authorization, ModelReservationRequest } from './key-limits.ts'
 import { limitsOf } from './key-limits.ts'
 import { type BadCredential, requireModel, requireScope } from './principal.ts'
+import { refuseCredential } from './refuse-credential.ts'
 
 const REASONS: Record<BadCredential, string> = {
   unknown: 'is not valid',
@@ -32,7 +32,7 @@ export async function authorize(
   const authorization = await limitsOf(c.env, principalId).authorize(credential, wanted)
   if ('bad' in authorization) {
     const what = 'ticket' in credential ? 'ticket' : 'API key'
-    throw new AparError('invalid_api_key', `this ${what} ${REASONS[authorization.bad]}`)
+    return await refuseCredential(c, `this ${what} ${REASONS[authorization.bad]}`)
   }
   const { principal, rates, retryAfterMs } = authorization
   c.set('rates', rates)
