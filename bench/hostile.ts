@@ -1,10 +1,11 @@
+import { unknownKeys } from './hostile/unknown-keys.ts'
 import { type Bench, type BenchCase, commit, machine, SampleFile } from './report.ts'
 
 /** One attack on a running service, and what its other users notice of it. */
 export type Attack = (quick: boolean, file: SampleFile) => Promise<BenchCase[]>
 
 /** In the order in which they run; each starts a service of its own. */
-const ATTACKS: readonly Attack[] = []
+const ATTACKS: readonly Attack[] = [unknownKeys]
 
 /** Measures what the users of a service notice while strangers or other users overload it. */
 export const hostile: Bench = async ({ quick }) => {

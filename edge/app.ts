@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import { MESSAGES_PATH } from './anthropic/errors.ts'
 import type { AppEnv } from './app-env.ts'
-import { authenticate, authenticateGeneration, rateHeaders } from './keys/authenticate.ts'
+import { authenticate, authenticateGeneration, authenticateSocket, rateHeaders } from './keys/authenticate.ts'
 import { limitByAddress } from './keys/refuse-credential.ts'
 import { adminAuth } from './middleware/admin-auth.ts'
 import { refuseAmbiguousLength } from './middleware/ambiguous-length.ts'
@@ -55,7 +55,7 @@ export function createApp(): Hono<AppEnv> {
   app.get('/v1/models/:id{.+}', authenticate('models'), getModel).all(allowOnly('GET'))
   app.get('/v1/usage', authenticate('usage'), getUsage).all(allowOnly('GET'))
   app.post('/v1/tickets', authenticate('generate'), body, createTicket).all(allowOnly('POST'))
-  app.get('/v1/stream', authenticate('generate'), openStream).all(allowOnly('GET'))
+  app.get('/v1/stream', authenticateSocket, openStream).all(allowOnly('GET'))
   app.delete('/v1/streams/:id', authenticate('generate'), cancelStream).all(allowOnly('DELETE'))
   app.post('/v1/chat/completions', authenticateGeneration, body, createChatCompletion).all(allowOnly('POST'))
   app.post('/v1/completions', authenticateGeneration, body, createCompletion).all(allowOnly('POST'))

@@ -8,6 +8,7 @@
  *    (principal.ts). In the same turn it takes one request and reserves tokens and stream slots (budget/).
  * 4. admission.ts renews the reservation while the streams run, and settles it at their end.
  */
+import { waitUntil } from 'cloudflare:workers'
 import type { Context } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import { API_KEY_PATTERN, type Scope } from '../../shared/api-keys.ts'
@@ -15,13 +16,14 @@ import { AparError } from '../../shared/errors.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX } from '../../shared/protocol/version.ts'
 import type { AppEnv } from '../app-env.ts'
 import { isUpgrade, offeredSubprotocols } from '../handshake.ts'
-import { authorize } from './authorize.ts'
+import { authorize, authorizeSocket } from './authorize.ts'
 import { setRateHeaders } from './budget/rates.ts'
 import { bearerToken, type CallerCredential } from './credentials.ts'
 import { looksLikeJwt, verifyJwt } from './jwt.ts'
 import { keyCheckOf, macOf } from './key-check.ts'
 import { keyPrincipalId } from './principal.ts'
 import { refuseCredential } from './refuse-credential.ts'
+import { releaseSlot } from './socket-slot.ts'
 import { parseTicket } from './tickets.ts'
 
 /**
@@ -35,6 +37,16 @@ export function authenticate(scope: Scope) {
     await next()
   })
 }
+
+/** As {@link authenticate} for generation. A WebSocket also takes a slot of its key and address: `socketSlot`. */
+export const authenticateSocket = createMiddleware<AppEnv>(async (c, next) => {
+  c.set('callerCredential', await readCredential(c))
+  if (isUpgrade(c.req.raw)) c.set('socketSlot', await authorizeSocket(c))
+  else await authorize(c, 'generate')
+  await next()
+  const slot = c.get('socketSlot')
+  if (slot && c.res.status !== 101) waitUntil(releaseSlot(c.env, slot))
+})
 
 /**
  * As {@link authenticate}, for handlers that call `authorize` themselves once they know what to reserve. A handler that

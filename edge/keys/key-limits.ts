@@ -8,6 +8,7 @@ import {
   type ReservationRequest,
   type ReservationResult,
 } from './budget/key-budget.ts'
+import { SocketLeases, socketsOf } from './budget/socket-leases.ts'
 import { type DayUsage, type Spent, UsageLog } from './budget/usage-log.ts'
 import { type Credential, sha256, toHex } from './credentials.ts'
 import { isSecretOf } from './key-secrets.ts'
@@ -17,6 +18,8 @@ import { type BadCredential, keyIdOf, mayRun, type Principal, principalOf } from
 /** Counts are written this long after a change: sooner than an idle object is evicted. */
 const PERSIST_AFTER_MS = 1000
 export const TICKET_MS = 60_000
+/** By how much the clocks of two machines differ on which the object may run one after the other. */
+const CLOCK_TOLERANCE_MS = 5_000
 
 export interface Authorization {
   readonly principal: Principal
@@ -25,6 +28,8 @@ export interface Authorization {
   readonly rates: RateStatus
   /** Of the reservation; undefined when none was wanted, when the key may not use the models, or when `retryAfterMs` is not 0. */
   readonly result?: ReservationResult | undefined
+  /** The key has as many open sockets as it may have. */
+  readonly socketRefused?: boolean | undefined
 }
 
 export type AuthorizationResult = { readonly bad: BadCredential } | Authorization
@@ -48,6 +53,7 @@ interface Ticket {
 export class KeyLimits extends DurableObject<Env> {
   readonly #budget: KeyBudget
   readonly #usage: UsageLog
+  readonly #sockets = new SocketLeases()
   /** The key's record as KeyStore has it; null before it was read. */
   #record: ApiKeyRecord | undefined | null = null
   #persisting = false
@@ -60,9 +66,13 @@ export class KeyLimits extends DurableObject<Env> {
 
   /**
    * Checks a credential and takes one request from the rate limit. Then makes the `wanted` reservation, if the key may
-   * use its models.
+   * use its models, and takes the slot of `socket`, a socket's id.
    */
-  async authorize(credential: Credential, wanted?: ModelReservationRequest): Promise<AuthorizationResult> {
+  async authorize(
+    credential: Credential,
+    wanted?: ModelReservationRequest,
+    socket?: string,
+  ): Promise<AuthorizationResult> {
     const principal = await this.#authenticate(credential)
     if (typeof principal === 'string') return { bad: principal }
     const now = Date.now()
@@ -74,7 +84,18 @@ export class KeyLimits extends DurableObject<Env> {
     const retryAfterMs = taken?.retryAfterMs ?? 0
     if (retryAfterMs === 0 && wanted && mayRun(principal, wanted.models))
       return { principal, retryAfterMs, ...this.reserve(principal.limits, wanted.request) }
-    return { principal, retryAfterMs, rates: this.#budget.rates(principal.limits, now) }
+    const rates = this.#budget.rates(principal.limits, now)
+    if (retryAfterMs > 0 || socket === undefined) return { principal, retryAfterMs, rates }
+    const socketRefused = !this.#sockets.take(socket, socketsOf(principal.limits), now)
+    return { principal, retryAfterMs, rates, socketRefused }
+  }
+
+  renewSocket(id: string): void {
+    this.#sockets.renew(id, Date.now())
+  }
+
+  releaseSocket(id: string): void {
+    this.#sockets.release(id)
   }
 
   /** Reserves all stream slots and tokens, or nothing. The caller then has to `renew` and in the end `settle` it. */
@@ -109,7 +130,7 @@ export class KeyLimits extends DurableObject<Env> {
     const { kv } = this.ctx.storage
     const now = Date.now()
     for (const [name, { expiresAt }] of kv.list<Ticket>({ prefix: 'ticket:' })) {
-      if (expiresAt <= now) kv.delete(name)
+      if (isOver(expiresAt, now)) kv.delete(name)
     }
     const ticket = toHex(crypto.getRandomValues(new Uint8Array(24)))
     const keyId = keyIdOf(principal)
@@ -136,7 +157,7 @@ export class KeyLimits extends DurableObject<Env> {
     const ticket = kv.get<Ticket>(name)
     // `delete` is true for one caller only, so a ticket is used once.
     if (!ticket || !kv.delete(name)) return 'unknown'
-    if (ticket.expiresAt <= Date.now()) return 'expired'
+    if (isOver(ticket.expiresAt, Date.now())) return 'expired'
     if ('principal' in ticket.holder) return ticket.holder.principal
     return this.#principalOfKey(ticket.holder.keyId)
   }
@@ -173,6 +194,11 @@ export class KeyLimits extends DurableObject<Env> {
       this.#usage.write()
     }, PERSIST_AFTER_MS)
   }
+}
+
+/** Also when the clock was set back since the ticket was made: it must not become valid for longer. */
+function isOver(ticketExpiresAt: number, now: number): boolean {
+  return ticketExpiresAt <= now || ticketExpiresAt > now + TICKET_MS + CLOCK_TOLERANCE_MS
 }
 
 function principalIfActive(record: ApiKeyRecord, now: number): Principal | BadCredential {

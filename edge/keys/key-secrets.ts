@@ -3,6 +3,9 @@ import { base64Url, type CredentialMac, MAC_CHARS } from './credential-mac.ts'
 import { fromHex, sha256, toHex } from './credentials.ts'
 import { keyPrincipalId } from './principal.ts'
 
+const RANDOM_BYTES = 24
+const RANDOM_CHARS = 32
+
 /** The fields of a record that its secrets are checked against. */
 export type Hashes = Pick<ApiKeyRecord, 'salt' | 'hash' | 'previous'>
 
@@ -18,13 +21,14 @@ export async function newSecret(
   mac: CredentialMac,
   { id, salt }: Pick<ApiKeyRecord, 'id' | 'salt'>,
 ): Promise<{ secret: string; hash: string }> {
-  const random = base64Url(crypto.getRandomValues(new Uint8Array(24)))
+  const random = base64Url(crypto.getRandomValues(new Uint8Array(RANDOM_BYTES)))
   const secret = random + (await mac.make('key', keyPrincipalId(id), random))
   return { secret, hash: toHex(new Uint8Array(await sha256(salt + secret))) }
 }
 
 /** Whether `secret` was made for this key, and ends with its MAC. It may have been replaced or revoked since. */
-export function hasMac(mac: CredentialMac, keyId: string, secret: string): Promise<boolean> {
+export async function hasMac(mac: CredentialMac, keyId: string, secret: string): Promise<boolean> {
+  if (secret.length !== RANDOM_CHARS + MAC_CHARS) return false
   return mac.check('key', keyPrincipalId(keyId), secret.slice(0, -MAC_CHARS), secret.slice(-MAC_CHARS))
 }
 

@@ -18,9 +18,13 @@ export function readableBody(maxBytes: number): MiddlewareHandler {
     const encoding = c.req.header('content-encoding')?.trim() ?? ''
     if (encoding !== '' && encoding.toLowerCase() !== 'identity') {
       const name = JSON.stringify(encoding.slice(0, 64))
-      throw new AparError('unsupported_encoding', `a request body may not have the content-encoding ${name}`, {
-        param: 'content-encoding',
-      })
+      throw new AparError(
+        'unsupported_encoding',
+        `a request body may not have the content-encoding ${name}`,
+        {
+          param: 'content-encoding',
+        },
+      )
     }
     // A body of unknown length is read here to measure it.
     if (c.req.raw.body) await withBodyTimeout(limit(c, async () => {}))
