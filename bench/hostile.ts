@@ -1,3 +1,4 @@
+import { idleSockets } from './hostile/idle-sockets.ts'
 import { unknownKeys } from './hostile/unknown-keys.ts'
 import { type Bench, type BenchCase, commit, machine, SampleFile } from './report.ts'
 
@@ -5,7 +6,7 @@ import { type Bench, type BenchCase, commit, machine, SampleFile } from './repor
 export type Attack = (quick: boolean, file: SampleFile) => Promise<BenchCase[]>
 
 /** In the order in which they run; each starts a service of its own. */
-const ATTACKS: readonly Attack[] = [unknownKeys]
+const ATTACKS: readonly Attack[] = [unknownKeys, idleSockets]
 
 /** Measures what the users of a service notice while strangers or other users overload it. */
 export const hostile: Bench = async ({ quick }) => {

@@ -12,6 +12,8 @@ export interface PacedStack {
   readonly edgeUrl: string
   /** A key with every kind of limit. */
   readonly key: string
+  /** Another key with the same limits, except that it has the default limit of sockets. */
+  readonly otherKey: string
   readonly nodeUrl: string
   readonly nodeSecret: string
   /** An OpenAI-compatible server on the same engine. */
@@ -38,7 +40,11 @@ const LIMITS = {
 export async function startPacedStack(stepMs: number): Promise<PacedStack> {
   const nodeSecret = newNodeSecret()
   const { key, record } = newApiKey('bench', LIMITS.requests_per_minute)
-  const apiKeys = [{ ...record, limits: LIMITS }]
+  const other = newApiKey('other', LIMITS.requests_per_minute)
+  const apiKeys = [
+    { ...record, limits: LIMITS },
+    { ...other.record, limits: { ...LIMITS, concurrent_streams: undefined } },
+  ]
   const stateDir = await mkdtemp(join(SCRATCH, 'apar-bench-'))
   const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret, stateDir })
   const child = spawn(process.execPath, [join(packageRoot, 'dist/paced-node.js')], {
@@ -66,6 +72,7 @@ export async function startPacedStack(stepMs: number): Promise<PacedStack> {
     return {
       edgeUrl: edge.url,
       key,
+      otherKey: other.key,
       nodeUrl: url,
       nodeSecret,
       openAiUrl,

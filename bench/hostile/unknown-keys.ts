@@ -2,19 +2,16 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { Agent } from 'node:http'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { packageRoot } from '../../gpu-node/package-root.ts'
-import { overSse } from '../edge/first-token.ts'
-import { type PacedStack, startPacedStack } from '../edge/paced-stack.ts'
+import { startPacedStack } from '../edge/paced-stack.ts'
 import { percentile } from '../edge/percentile.ts'
-import { FLAT_PERCENT, growthPercent, processUsage } from '../edge/process-usage.ts'
+import { FLAT_PERCENT, growthPercent } from '../edge/process-usage.ts'
 import type { Attack } from '../hostile.ts'
 import type { BenchCase } from '../report.ts'
+import { type Phase, use } from './valid-user.ts'
 
 const STEP_MS = 5
 const RATE = 2_000
-/** Pause between two requests of the valid user. */
-const PAUSE_MS = 50
 
 /** What the stranger reports, since its beginning. */
 interface StrangerReport {
@@ -23,13 +20,6 @@ interface StrangerReport {
   readonly statuses: Readonly<Record<string, number>>
   /** Requests without an answer, because their connection was closed. */
   readonly lost: number
-}
-
-interface Phase {
-  /** Times to the first token, in ms. */
-  readonly times: number[]
-  errors: number
-  readonly rssMiB: number[]
 }
 
 /**
@@ -75,27 +65,6 @@ export const unknownKeys: Attack = async (quick, file) => {
     agent.destroy()
     await stack.close()
   }
-}
-
-/** One request after the other with a valid key. */
-async function use(stack: PacedStack, agent: Agent, seconds: number): Promise<Phase> {
-  const phase: Phase = { times: [], errors: 0, rssMiB: [] }
-  const watch = setInterval(() => phase.rssMiB.push(processUsage(stack.edgeProcesses).rssMiB), 500)
-  const headers = { authorization: `Bearer ${stack.key}` }
-  const end = performance.now() + seconds * 1000
-  while (performance.now() < end) {
-    try {
-      const ms = await overSse(agent, `${stack.edgeUrl}/v1`, headers, { apar: { enabled: false } })
-      if (Number.isNaN(ms)) phase.errors++
-      else phase.times.push(ms)
-    } catch (error) {
-      phase.errors++
-      console.error(`hostile: a valid request failed: ${error instanceof Error ? error.message : error}`)
-    }
-    await sleep(PAUSE_MS)
-  }
-  clearInterval(watch)
-  return phase
 }
 
 function strangeAnswers({ statuses, lost }: StrangerReport): number {

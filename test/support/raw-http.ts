@@ -16,6 +16,18 @@ export async function untilClosed(port: number, text: string): Promise<{ statuse
   return { statuses, text: received }
 }
 
+/** As `untilClosed`, but closes the connection itself at the first status. */
+export async function firstStatus(port: number, text: string): Promise<number> {
+  const socket = connect(port, '127.0.0.1').setEncoding('latin1')
+  const received = await new Promise<string>((resolve, reject) => {
+    socket.once('data', (data) => resolve(String(data)))
+    socket.on('error', reject)
+    socket.write(text)
+  })
+  socket.destroy()
+  return Number(/^HTTP\/1\.1 (\d{3}) /.exec(received)?.[1])
+}
+
 /** A request of `lines`, without a body. */
 export function head(...lines: string[]): string {
   return [...lines, '', ''].join('\r\n')
