@@ -1,9 +1,7 @@
+import type { Attack } from './hostile/attack.ts'
 import { idleSockets } from './hostile/idle-sockets.ts'
 import { unknownKeys } from './hostile/unknown-keys.ts'
 import { type Bench, type BenchCase, commit, machine, SampleFile } from './report.ts'
-
-/** One attack on a running service, and what its other users notice of it. */
-export type Attack = (quick: boolean, file: SampleFile) => Promise<BenchCase[]>
 
 /** In the order in which they run; each starts a service of its own. */
 const ATTACKS: readonly Attack[] = [unknownKeys, idleSockets]

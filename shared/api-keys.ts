@@ -15,7 +15,7 @@ export const Limits = z.strictObject({
   tokens_per_minute: tokens.optional(),
   /** Answers that are generated at the same time. */
   concurrent_streams: z.int().min(1).max(100_000).optional(),
-  /** Open WebSockets. Absent: 1,000, or `concurrent_streams` if that is more. */
+  /** Open WebSockets. Absent: 512, or `concurrent_streams` if that is more. */
   concurrent_sockets: z.int().min(1).max(100_000).optional(),
   /** Days and months begin at 00:00 UTC. */
   tokens_per_day: tokens.optional(),

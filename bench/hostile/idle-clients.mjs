@@ -8,6 +8,7 @@ const RATE = 500
 const TICK_MS = 20
 
 const report = { tried: 0, opened: 0, open: 0, mostOpen: 0, closed: {}, refused: {}, failed: 0 }
+const sockets = new Set()
 let pending = 0
 
 function count(counts, name) {
@@ -27,7 +28,6 @@ function open() {
     pending--
     report.opened++
     report.open++
-    report.mostOpen = Math.max(report.mostOpen, report.open)
   })
   socket.on('unexpected-response', (_, response) => {
     pending--
@@ -43,7 +43,9 @@ function open() {
     pending--
     report.failed++
   })
+  sockets.add(socket)
   socket.on('close', (code) => {
+    sockets.delete(socket)
     if (!opened) return
     report.open--
     count(report.closed, code)
@@ -63,5 +65,10 @@ setInterval(() => {
   const due = ((performance.now() - begun) / 1000) * RATE
   while (report.tried < due && report.open + pending < Number(SOCKETS)) open()
 }, TICK_MS)
-setInterval(() => process.send?.(report), 500)
+setInterval(() => {
+  // Without those that the edge has closed, whose connections have not ended yet.
+  const open = [...sockets].filter(({ readyState }) => readyState === WebSocket.OPEN).length
+  report.mostOpen = Math.max(report.mostOpen, open)
+  process.send?.(report)
+}, 500)
 process.once('disconnect', () => process.exit())

@@ -5,14 +5,14 @@ import { join } from 'node:path'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { startPacedStack } from '../edge/paced-stack.ts'
 import { percentile } from '../edge/percentile.ts'
-import type { Attack } from '../hostile.ts'
 import type { BenchCase } from '../report.ts'
+import type { Attack } from './attack.ts'
 import { type Phase, use } from './valid-user.ts'
 
 const STEP_MS = 5
 const SOCKETS = 5_000
 /** The default of a key, in edge/keys/budget/socket-leases.ts. */
-const SOCKETS_PER_KEY = 1_000
+const SOCKETS_PER_KEY = 512
 
 interface IdleReport {
   readonly tried: number

@@ -6,8 +6,8 @@ import { packageRoot } from '../../gpu-node/package-root.ts'
 import { startPacedStack } from '../edge/paced-stack.ts'
 import { percentile } from '../edge/percentile.ts'
 import { FLAT_PERCENT, growthPercent } from '../edge/process-usage.ts'
-import type { Attack } from '../hostile.ts'
 import type { BenchCase } from '../report.ts'
+import type { Attack } from './attack.ts'
 import { type Phase, use } from './valid-user.ts'
 
 const STEP_MS = 5

@@ -2,7 +2,6 @@ import { waitUntil } from 'cloudflare:workers'
 import { AparError } from '../../shared/errors.ts'
 import type { Env } from '../env.ts'
 import { logOf } from '../log.ts'
-import { sleep } from '../streams/sleep.ts'
 import { configuredKeys } from './configured-keys.ts'
 import { CredentialMac } from './credential-mac.ts'
 import { type Hashes, hasMac, isSecretOf } from './key-secrets.ts'
@@ -51,7 +50,9 @@ export async function keyCheckOf(env: Env): Promise<KeyCheck | undefined> {
     // Other requests wait for it, so it must not be cancelled with the request that began it.
     waitUntil(check)
   }
-  return loaded?.check ?? (await Promise.race([loading.check, sleep(LOADING_MS)])) ?? undefined
+  if (loaded) return loaded.check
+  const late = new Promise<undefined>((resolve) => setTimeout(resolve, LOADING_MS))
+  return await Promise.race([loading.check, late])
 }
 
 /** For new keys and tickets. @throws AparError `overloaded` while KeyStore has never answered. */

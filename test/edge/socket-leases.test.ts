@@ -39,8 +39,8 @@ it.each([-HOUR, HOUR])('leaks no slot when the clock jumps by %i ms', (jump) => 
 })
 
 it('allows each concurrent stream of a key a socket, unless the key says otherwise', () => {
-  expect(socketsOf({})).toBe(1_000)
-  expect(socketsOf({ concurrent_streams: 5 })).toBe(1_000)
+  expect(socketsOf({})).toBe(512)
+  expect(socketsOf({ concurrent_streams: 5 })).toBe(512)
   expect(socketsOf({ concurrent_streams: 5_000 })).toBe(5_000)
   expect(socketsOf({ concurrent_streams: 5_000, concurrent_sockets: 3 })).toBe(3)
 })

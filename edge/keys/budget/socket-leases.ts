@@ -5,8 +5,8 @@ export const SOCKET_LEASE_MS = 150_000
 /** Less than half of it: one renewal may fail. */
 export const SOCKET_RENEW_MS = 60_000
 
-/** Of a key whose limits do not say. */
-const DEFAULT_SOCKETS = 1_000
+/** Of a key whose limits do not say. In workerd an idle socket takes about half a MiB, compression included. */
+const DEFAULT_SOCKETS = 512
 
 /** Sockets that a key may have open at the same time. Each of its concurrent streams may have a socket of its own. */
 export function socketsOf({ concurrent_sockets, concurrent_streams = 0 }: Limits): number {
