@@ -1,5 +1,6 @@
 import { createApp } from './app.ts'
 
+export { AddressSockets } from './keys/address-sockets.ts'
 export { KeyLimits } from './keys/key-limits.ts'
 export { KeyStore } from './keys/key-store.ts'
 export { DialledInNode } from './nodes/dialled-in-node.ts'

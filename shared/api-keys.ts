@@ -9,12 +9,14 @@ export type Scope = z.infer<typeof Scope>
 
 const tokens = z.int().min(1).max(1_000_000_000_000)
 
-/** Limits of a key; an absent field means no limit. Tokens are prompt and completion tokens together. */
+/** Limits of a key; an absent field means no limit, except for sockets. Tokens are prompt and completion tokens together. */
 export const Limits = z.strictObject({
   requests_per_minute: z.int().min(1).max(1_000_000).optional(),
   tokens_per_minute: tokens.optional(),
   /** Answers that are generated at the same time. */
   concurrent_streams: z.int().min(1).max(100_000).optional(),
+  /** Open WebSockets. Absent: 512, or `concurrent_streams` if that is more. */
+  concurrent_sockets: z.int().min(1).max(100_000).optional(),
   /** Days and months begin at 00:00 UTC. */
   tokens_per_day: tokens.optional(),
   tokens_per_month: tokens.optional(),

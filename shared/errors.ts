@@ -20,6 +20,7 @@ export const ERROR_CODES = {
   stream_replaced: { status: 409, type: 'invalid_request_error' },
   key_exists: { status: 409, type: 'invalid_request_error' },
   body_too_large: { status: 413, type: 'invalid_request_error' },
+  unsupported_encoding: { status: 415, type: 'invalid_request_error' },
   upgrade_required: { status: 426, type: 'invalid_request_error' },
   connection_closed: { status: 499, type: 'invalid_request_error' },
   rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },

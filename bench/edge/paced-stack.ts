@@ -14,6 +14,8 @@ export interface PacedStack {
   readonly stateDir: string
   /** A key with every kind of limit. */
   readonly key: string
+  /** Another key with the same limits, except that it has the default limit of sockets. */
+  readonly otherKey: string
   readonly nodeUrl: string
   readonly nodeSecret: string
   /** An OpenAI-compatible server on the same engine. */
@@ -57,7 +59,11 @@ export function spawnPacedNode({ edgeUrl, nodeSecret, stepMs, dialIn }: PacedNod
 export async function startPacedStack(stepMs: number, scratch = SCRATCH): Promise<PacedStack> {
   const nodeSecret = newNodeSecret()
   const { key, record } = newApiKey('bench', LIMITS.requests_per_minute)
-  const apiKeys = [{ ...record, limits: LIMITS }]
+  const other = newApiKey('other', LIMITS.requests_per_minute)
+  const apiKeys = [
+    { ...record, limits: LIMITS },
+    { ...other.record, limits: { ...LIMITS, concurrent_streams: undefined } },
+  ]
   const stateDir = await mkdtemp(join(scratch, 'apar-bench-'))
   const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret, stateDir })
   const child = spawnPacedNode({ edgeUrl: edge.url, nodeSecret, stepMs })
@@ -82,6 +88,7 @@ export async function startPacedStack(stepMs: number, scratch = SCRATCH): Promis
       edgeUrl: edge.url,
       stateDir,
       key,
+      otherKey: other.key,
       nodeUrl: url,
       nodeSecret,
       openAiUrl,

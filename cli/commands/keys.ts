@@ -22,6 +22,7 @@ interface CreateFlags extends AdminFlags {
   requestsPerMinute?: number
   tokensPerMinute?: number
   concurrentStreams?: number
+  concurrentSockets?: number
   tokensPerDay?: number
   tokensPerMonth?: number
   weight?: number
@@ -41,6 +42,11 @@ export function registerKeys(program: Command): void {
     .option('--requests-per-minute <n>', 'default, as for all limits: none', integer(1, 1_000_000))
     .option('--tokens-per-minute <n>', 'prompt and new tokens', tokens)
     .option('--concurrent-streams <n>', 'answers generated at the same time', integer(1, 100_000))
+    .option(
+      '--concurrent-sockets <n>',
+      'open WebSockets (default: 512, or --concurrent-streams if more)',
+      integer(1, 100_000),
+    )
     .option('--tokens-per-day <n>', 'UTC', tokens)
     .option('--tokens-per-month <n>', 'UTC', tokens)
     .option(
@@ -101,6 +107,7 @@ function settingsOf(flags: CreateFlags): NewKeySettings {
     requests_per_minute: flags.requestsPerMinute,
     tokens_per_minute: flags.tokensPerMinute,
     concurrent_streams: flags.concurrentStreams,
+    concurrent_sockets: flags.concurrentSockets,
     tokens_per_day: flags.tokensPerDay,
     tokens_per_month: flags.tokensPerMonth,
   }

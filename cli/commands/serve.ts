@@ -17,6 +17,7 @@ interface ServeFlags {
   dtype?: string
   kvCacheDtype?: string
   requestsPerMinute: number
+  addressHeader?: string
   state?: string
 }
 
@@ -37,6 +38,10 @@ export function registerServe(program: Command): void {
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
+    .option(
+      '--address-header <name>',
+      "header with the client's IP address, set by a proxy in front (default: none is trusted)",
+    )
     .option('--state <folder>', 'folder that stores keys and usage (default: in memory only)')
     .action(serve)
 }
@@ -53,6 +58,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     apiKeys: [record],
     nodeSecret,
     settings,
+    addressHeader: flags.addressHeader,
     stateDir: flags.state,
   })
   const name = flags.name ? ['--name', flags.name] : []

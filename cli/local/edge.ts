@@ -19,6 +19,8 @@ export interface LocalEdgeOptions {
   nodeSecret: string
   /** Further variables and secrets of the worker (edge/env.ts). */
   settings?: Record<string, string>
+  /** Header in which a proxy in front of the edge gives the client's IP address; by default there is no such proxy. */
+  addressHeader?: string | undefined
   /** Folder that stores keys and usage; without it they are lost when this process ends. */
   stateDir?: string | undefined
 }
@@ -38,14 +40,19 @@ export interface LocalEdge {
  * @throws UserError with a one-line message.
  */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
-  const { host, port, apiKeys, nodeSecret, settings, stateDir } = options
+  const { host, port, apiKeys, nodeSecret, settings, addressHeader = '', stateDir } = options
   const { workerOptions, workerPath } = await loadEdgeBuild()
   if (!existsSync(workerPath))
     throw new UserError('edge_missing', `the edge is not built (${workerPath} is missing): run npm run setup`)
   // Checked here because workerd would report it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
   const lock = stateDir === undefined ? undefined : await takeState(resolve(stateDir), workerOptions)
-  const bindings = { ...settings, API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret }
+  const bindings = {
+    ...settings,
+    API_KEYS: JSON.stringify(apiKeys),
+    NODE_SECRET: nodeSecret,
+    CLIENT_ADDRESS_HEADER: addressHeader,
+  }
   const [answering, stored] = localWorkers({ ...workerOptions, bindings })
   const miniflare = withoutSignalHandlers(
     () =>

@@ -8,6 +8,7 @@ import {
   type ReservationRequest,
   type ReservationResult,
 } from './budget/key-budget.ts'
+import { SocketLeases, socketsOf } from './budget/socket-leases.ts'
 import { type DayUsage, type Spent, UsageLog } from './budget/usage-log.ts'
 import { WriteWatch } from './budget/write-watch.ts'
 import { configuredKeys } from './configured-keys.ts'
@@ -23,6 +24,8 @@ const PERSIST_AGAIN_MS = 10_000
 /** What is stored and not needed any more is deleted within this time. */
 const CLEAN_MS = 24 * 3_600_000
 export const TICKET_MS = 60_000
+/** By how much the clocks of two machines differ on which the object may run one after the other. */
+const CLOCK_TOLERANCE_MS = 5_000
 
 export interface Authorization {
   readonly principal: Principal
@@ -31,6 +34,8 @@ export interface Authorization {
   readonly rates: RateStatus
   /** Of the reservation; undefined when none was wanted, when the key may not use the models, or when `retryAfterMs` is not 0. */
   readonly result?: ReservationResult | undefined
+  /** The key has as many open sockets as it may have. */
+  readonly socketRefused?: boolean | undefined
 }
 
 export type AuthorizationResult = { readonly bad: BadCredential } | Authorization
@@ -59,6 +64,7 @@ interface Ticket {
 export class KeyLimits extends DurableObject<Env> {
   readonly #budget: KeyBudget
   readonly #usage: UsageLog
+  readonly #sockets = new SocketLeases()
   /** The key's record as KeyStore has it; null before it was read. */
   #record: ApiKeyRecord | undefined | null = null
   #persisting = false
@@ -74,9 +80,13 @@ export class KeyLimits extends DurableObject<Env> {
 
   /**
    * Checks a credential and takes one request from the rate limit. Then makes the `wanted` reservation, if the key may
-   * use its models.
+   * use its models, and takes the slot of `socket`, a socket's id.
    */
-  async authorize(credential: Credential, wanted?: ModelReservationRequest): Promise<AuthorizationResult> {
+  async authorize(
+    credential: Credential,
+    wanted?: ModelReservationRequest,
+    socket?: string,
+  ): Promise<AuthorizationResult> {
     const principal = await this.#authenticate(credential)
     if (typeof principal === 'string') return { bad: principal }
     const now = Date.now()
@@ -86,12 +96,24 @@ export class KeyLimits extends DurableObject<Env> {
       this.#persistSoon()
     }
     const retryAfterMs = taken?.retryAfterMs ?? 0
-    const reservation =
-      retryAfterMs === 0 && wanted && mayRun(principal, wanted.models)
-        ? this.#reserve(principal.limits, wanted.request)
-        : { rates: this.#budget.rates(principal.limits, now) }
+    if (retryAfterMs === 0 && wanted && mayRun(principal, wanted.models)) {
+      const reservation = this.#reserve(principal.limits, wanted.request)
+      await this.#ensureStored(principal.limits)
+      return { principal, retryAfterMs, ...reservation }
+    }
+    const rates = this.#budget.rates(principal.limits, now)
     await this.#ensureStored(principal.limits)
-    return { principal, retryAfterMs, ...reservation }
+    if (retryAfterMs > 0 || socket === undefined) return { principal, retryAfterMs, rates }
+    const socketRefused = !this.#sockets.take(socket, socketsOf(principal.limits), now)
+    return { principal, retryAfterMs, rates, socketRefused }
+  }
+
+  renewSocket(id: string): void {
+    this.#sockets.renew(id, Date.now())
+  }
+
+  releaseSocket(id: string): void {
+    this.#sockets.release(id)
   }
 
   /** Reserves all stream slots and tokens, or nothing. The caller then has to `renew` and in the end `settle` it. */
@@ -170,7 +192,7 @@ export class KeyLimits extends DurableObject<Env> {
     const ticket = kv.get<Ticket>(name)
     // `delete` is true for one caller only, so a ticket is used once.
     if (!ticket || !kv.delete(name)) return 'unknown'
-    if (ticket.expiresAt <= Date.now()) return 'expired'
+    if (isOver(ticket.expiresAt, Date.now())) return 'expired'
     if ('principal' in ticket.holder) return ticket.holder.principal
     return this.#principalOfKey(ticket.holder.keyId)
   }
@@ -238,9 +260,14 @@ export class KeyLimits extends DurableObject<Env> {
   #deleteOldTickets(now: number): void {
     const { kv } = this.ctx.storage
     for (const [name, { expiresAt }] of kv.list<Ticket>({ prefix: 'ticket:' })) {
-      if (expiresAt <= now) kv.delete(name)
+      if (isOver(expiresAt, now)) kv.delete(name)
     }
   }
+}
+
+/** Also when the clock was set back since the ticket was made: it must not become valid for longer. */
+function isOver(ticketExpiresAt: number, now: number): boolean {
+  return ticketExpiresAt <= now || ticketExpiresAt > now + TICKET_MS + CLOCK_TOLERANCE_MS
 }
 
 function principalIfActive(record: ApiKeyRecord, now: number): Principal | BadCredential {

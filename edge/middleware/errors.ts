@@ -24,6 +24,8 @@ export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
     headers.set('x-should-retry', 'false')
   }
   if (error.status === 401) headers.set('www-authenticate', 'Bearer')
+  // RFC 9110, 15.5.16: what a body may have instead.
+  if (error.status === 415) headers.set('accept-encoding', 'identity')
   if (error.status === 426) headers.set('upgrade', 'websocket')
   const body = c.req.path === MESSAGES_PATH ? messagesError(error) : error.toBody()
   return new Response(JSON.stringify(body), { status: error.status, headers })

@@ -6,6 +6,7 @@ import type { CallContext } from '../../shared/protocol/node.ts'
 import type { Env } from '../env.ts'
 import { Admission, type Reservation } from '../keys/admission.ts'
 import type { Principal } from '../keys/principal.ts'
+import { keepSlot } from '../keys/socket-slot.ts'
 import { tenantOf } from '../keys/tenant.ts'
 import { logTrouble } from '../log.ts'
 import { nodesOf } from '../nodes/fleet-nodes.ts'
@@ -39,13 +40,14 @@ export class StreamSession extends DurableObject<Env> {
   /** Opens a WebSocket: for a new stream, or with `after` in the query to resume one. */
   override async fetch(request: Request): Promise<Response> {
     const query = new URL(request.url).searchParams
-    const { principal, callContext, reservation } = readSessionHeaders(request)
+    const { principal, callContext, reservation, socketSlot } = readSessionHeaders(request)
     const after = query.get('after')
     const { 0: client, 1: server } = new WebSocketPair()
     const relay =
       after === null ? this.#start({ principal, callContext, reservation }) : await this.#resume(principal)
     // Not hibernatable: the socket to the node keeps this object in memory anyway, and accepted sockets close at once.
     server.accept()
+    if (socketSlot) keepSlot(this.env, socketSlot, server)
     if (relay) {
       relay.connect(server, {
         after: Number(after ?? -1),

@@ -179,6 +179,13 @@ describe('tickets', () => {
     expect(await response.json()).toMatchObject({ error: { message: 'this ticket has expired' } })
   })
 
+  it('are not valid for longer when the clock is set back', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    const ticket = await newTicket()
+    vi.setSystemTime(Date.now() - 3600_000)
+    expect((await open(ticket)).status).toBe(401)
+  })
+
   it('have no more rights than their key', async () => {
     const { id, key } = await newKey()
     const ticket = await newTicket(key)

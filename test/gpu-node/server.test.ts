@@ -14,6 +14,7 @@ import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import { NodeBatch } from '../../shared/protocol/node.ts'
 import { inlinePrompts } from '../support/inline-prompts.ts'
 import { silent } from '../support/logs.ts'
+import { head, SMUGGLED, untilClosed } from '../support/raw-http.ts'
 import { ScriptedEngine } from '../support/scripted-engine.ts'
 import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
 
@@ -343,6 +344,16 @@ test('headers that are too large are refused', async () => {
   const headers = { 'x-padding': 'x'.repeat(17 * 1024) }
   const { status } = await fetch(url('/healthz').replace('ws:', 'http:'), { headers })
   expect(status).toBe(431)
+})
+
+test('a request with both Content-Length and Transfer-Encoding gets one answer, and its connection closes', async () => {
+  const lengths = ['Content-Length: 5', 'Transfer-Encoding: chunked']
+  for (const lines of [lengths, lengths.toReversed()]) {
+    const request = head('POST /healthz HTTP/1.1', 'Host: x', ...lines)
+    expect(await untilClosed(server.port, `${request}0\r\n\r\n${SMUGGLED}`)).toMatchObject({
+      statuses: [400],
+    })
+  }
 })
 
 test('/healthz reports the model and the load', async () => {

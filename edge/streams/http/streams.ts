@@ -72,7 +72,9 @@ export async function readStreams(
   const failed = begun.find(({ status }) => status === 'rejected')
   if (failed?.status === 'rejected') {
     cancel()
-    for (const run of runs) void run.return()
+    const ends = Promise.allSettled(runs.map((run) => run.return()))
+    // Their slots are then free before the client can try again. Streams that run need time to be cancelled.
+    if (begun.every(({ status }) => status === 'rejected')) await ends
     throw failed.reason
   }
   const accepted = begun.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
