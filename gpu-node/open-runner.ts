@@ -4,6 +4,7 @@ import type { OnLoading } from './engine/engine.ts'
 import { type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptEncoder } from './text/prompt-encoder.ts'
+import { flatBytes } from './text/token-bytes.ts'
 
 /**
  * Reads a checkpoint's folder and opens an engine on it.
@@ -17,7 +18,12 @@ export async function openRunner(
   const { fork, child, eos } = checkpoint.tokens
   const control = [fork, child, ...eos].filter((id) => id !== undefined)
   const prompts = new PromptEncoder(checkpoint.text, control)
-  const config = toEngineConfig(checkpoint, options)
+  const text = {
+    ...flatBytes(prompts.bytes, checkpoint.shape.vocabSize),
+    dropsLeadingSpace: prompts.dropsLeadingSpace,
+    mendsJoints: checkpoint.joints === 'mended',
+  }
+  const config = { ...toEngineConfig(checkpoint, options), text }
   return await Runner.open({
     model: options.name ?? checkpoint.name,
     checkpoint,

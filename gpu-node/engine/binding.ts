@@ -52,7 +52,6 @@ function withChecks(native: Engine, vocabSize: number): Engine {
     abort(requestId, branchId) {
       callNative(() => (branchId === undefined ? native.abort(requestId) : native.abort(requestId, branchId)))
     },
-    stopBranch: (requestId, branchId) => callNative(() => native.stopBranch(requestId, branchId)),
     stats: () => callNative(() => native.stats()),
     close: () => native.close(),
   }

@@ -45,6 +45,10 @@ export function engineRequestSchema(vocabSize: number) {
     seed: z.int().min(0).max(0xffff_ffff).default(0),
     /** Token ids that end a branch, in addition to the model's. */
     stopTokens: ids.default(new Int32Array()),
+    /** Strings that end a branch at the token that completes one of them. */
+    stop: z.array(z.string().min(1)).default([]),
+    /** `document`: only text between two forks counts, which is one piece in document order too. */
+    stopScope: z.enum(['branch', 'document']).default('branch'),
     /** Most new tokens of one branch; 0 sets no limit per branch. */
     maxBranchTokens: z.int().min(0).max(MAX_INT32).default(0),
     /** Most likely tokens to report beside the sampled one; -1 reports none. */
@@ -129,6 +133,9 @@ export function toEngineRequest(
     presencePenalty: request.presence_penalty ?? 0,
     seed: request.seed ?? randomInt(2 ** 32),
     stopTokens: new Int32Array(),
+    // The engine takes UTF-8, in which a lone surrogate is U+FFFD, as in StopMatcher.
+    stop: (request.stop ?? []).map((stop) => stop.toWellFormed()),
+    stopScope: 'branch',
     maxBranchTokens: max_branch_tokens ?? 0,
     logprobs: request.logprobs ?? -1,
     branches,

@@ -24,7 +24,7 @@ export interface RequestOptions {
   stop: readonly string[]
   bytes: TokenBytes
   dropsLeadingSpace: boolean
-  engine: Pick<Engine, 'abort' | 'stopBranch'>
+  engine: Pick<Engine, 'abort'>
   /** Receives the stream's batches; together they form its log. */
   publish: (batch: NodeBatch) => void
   watch: RequestWatch
@@ -160,12 +160,8 @@ export class RunningRequest {
   }
 
   #advance(kind: number, branch: number, a: number, b: number): void {
-    // Until the engine has processed a stop or an abort it may send more events; the client must not see them.
     const text = this.#branches.get(branch)
-    if (!text || text.ended) {
-      if (kind === EVENT.FORK) this.#abort(a)
-      return
-    }
+    if (!text || text.ended) return
     if (kind === EVENT.TOKEN || kind === EVENT.FORK || kind === EVENT.BRANCH_END)
       this.#rows.push(kind, branch, a, b)
     if (kind === EVENT.TOKEN) this.#token(branch, text, a)
@@ -175,25 +171,12 @@ export class RunningRequest {
 
   #token(branch: number, text: BranchText, token: number): void {
     this.#touched.add(branch)
-    if (text.push(token)) this.#stop(branch, text)
-  }
-
-  #stop(branch: number, text: BranchText): void {
-    this.#end(branch, text, 'stop')
-    if (!this.#replaying) this.#options.engine.stopBranch(this.#options.id, branch)
-  }
-
-  /** Aborts a branch that the engine forked after its parent had ended for the client. */
-  #abort(branch: number): void {
-    if (!this.#replaying) this.#options.engine.abort(this.#options.id, branch)
+    // The engine ends the branch at this same token (native/core/stop_matcher.h).
+    if (text.push(token)) this.#end(branch, text, 'stop')
   }
 
   #fork(parentId: number, parent: BranchText, child: number): void {
-    if (parent.flush()) {
-      this.#stop(parentId, parent)
-      this.#abort(child)
-      return
-    }
+    if (parent.flush()) return this.#end(parentId, parent, 'stop')
     const at = parent.length
     this.#sendText(parentId)
     this.#branches.set(child, new BranchText(this.#options.bytes, this.#options.stop, false))
@@ -215,7 +198,7 @@ export class RunningRequest {
   #finish(reason: FinishReason, cachedTokens: number, failure: string | undefined): void {
     this.#sendTexts()
     this.#finished = true
-    // The engine's `length` may stem from tokens after a stop string, which the client never saw.
+    // A character that the limit cut off can complete a stop string.
     const completed = this.#reachedLength ? 'length' : 'stop'
     const outcome = reason === 'abort' || reason === 'error' ? reason : completed
     this.#endWatch(outcome, cachedTokens)

@@ -38,6 +38,12 @@ Decoder::Decoder(Model& model, DecoderConfig config)
     require(eos >= 0 && eos < vocab, "an EOS token is outside the vocabulary");
     require(eos != tokens.fork && eos != tokens.child, "an EOS token must not be the fork or child token");
   }
+  const TokenText& text = config_.text;
+  require(!text.known() || text.offsets.size() == static_cast<size_t>(vocab) + 1,
+          "the text of the tokens has another vocabulary size");
+  require(!text.known() || (std::is_sorted(text.offsets.begin(), text.offsets.end()) &&
+                            text.offsets.back() == text.bytes.size()),
+          "the text of the tokens has wrong offsets");
   require(config_.watermark >= 0.0f && config_.watermark < 1.0f, "watermark must be in [0, 1)");
   load_.max_branches = config_.max_branches;
   logits_.resize(static_cast<size_t>(config_.max_branches) * static_cast<size_t>(vocab));
@@ -63,6 +69,8 @@ void Decoder::validate(const RequestParams& params) const {
     require(token >= 0 && token < model.vocab_size, "logit_bias has a token outside the vocabulary");
     require(std::isfinite(bias), "logit_bias must be finite");
   }
+  require(params.stop.empty() || config_.text.known(), "stop strings need the text of the tokens");
+  for (const std::string& stop : params.stop) require(!stop.empty(), "a stop string is empty");
   const auto prompt = static_cast<int64_t>(params.prompt.size());
   if (prompt >= model.context_tokens) {
     throw Error(ErrorCode::request_too_large, "the prompt fills the model's context");
@@ -93,6 +101,8 @@ void Decoder::add_request(RequestParams params) {
   request.params = std::move(params);
   Branch& root = request.branches.emplace_back();
   root.tail = tree_.attach(request.params.prompt);
+  request.stops = StopStrings(request.params.stop);
+  root.stop.begin(request.stops, config_.text.drops_leading_space);
   root.key = root_key(request.params.sampling.seed);
   root.last_token = request.params.prompt.back();
   request.live.push_back(&root);
@@ -170,15 +180,6 @@ void Decoder::abort_branch(int32_t request_id, int32_t branch_id, std::vector<Ev
     while (id > branch_id) id = request->branches[static_cast<size_t>(id)].parent;
     if (id == branch_id) end_branch(*request, **it, FinishReason::abort, events);
   }
-  remove_finished();
-}
-
-void Decoder::stop_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events) {
-  Request* request = find(request_id);
-  if (request == nullptr || branch_id < 0) return;
-  const auto id = static_cast<size_t>(branch_id);
-  if (id >= request->branches.size() || request->branches[id].state == BranchState::ended) return;
-  end_branch(*request, request->branches[id], FinishReason::stop, events);
   remove_finished();
 }
 

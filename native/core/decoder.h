@@ -11,6 +11,7 @@
 #include "core/request.h"
 #include "core/sampler.h"
 #include "core/scheduler.h"
+#include "core/token_text.h"
 #include "model/model.h"
 
 namespace apar {
@@ -29,6 +30,7 @@ struct DecoderConfig {
   bool prefix_cache = true;
   PolicyKind policy = PolicyKind::eager;
   float watermark = 0.01f;  // share of the blocks kept free for running branches at admission; [0, 1)
+  TokenText text;
 };
 
 struct DecoderStats {
@@ -70,8 +72,6 @@ class Decoder {
   // Ends a request, or a branch and all its descendants. Ignores unknown ids: they may just have ended.
   void abort(int32_t request_id, std::vector<Event>& events);
   void abort_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
-  // Ends one branch as if it had sampled an EOS token. Its children continue.
-  void stop_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
   // Ends every request.
   void abort_all(FinishReason reason, std::vector<Event>& events);
 
@@ -97,6 +97,7 @@ class Decoder {
   bool may_fork(const Request& request, const Branch& branch) const;
   float mask_logits(const Request& request, const Branch& branch, std::span<float> logits) const;
   void emit_logprobs(const Request& request, const Branch& branch, int32_t token, std::vector<Event>& events);
+  bool completes_stop(Request& request, Branch& branch, int32_t token) const;
   bool ends_branch(const Request& request, int32_t token) const;
   void emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   void fork(Request& request, Branch& parent, std::vector<Event>& events);

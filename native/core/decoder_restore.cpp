@@ -90,6 +90,8 @@ void Decoder::restore(Request& request) {
     branch.generated = static_cast<int32_t>(from.tokens.size());
     request.generated += branch.generated;
     if (!from.tokens.empty()) branch.last_token = from.tokens.back();
+    branch.stop.begin(request.stops, from.id == kRootBranch && config_.text.drops_leading_space);
+    for (const int32_t token : from.tokens) completes_stop(request, branch, token);
 
     std::span<const int32_t> tokens = from.tokens;
     for (const RestoredBranch* below : children[from.id]) {

@@ -38,10 +38,17 @@ void Decoder::on_token(Request& request, Branch& branch, int32_t token, std::vec
 
   emit_token(request, branch, token, events);
   if (request.params.logprobs >= 0) emit_logprobs(request, branch, token, events);
-  if (token == config_.tokens.fork) fork(request, branch, events);
+  if (completes_stop(request, branch, token)) {
+    end_branch(request, branch, FinishReason::stop, events);
+  } else if (token == config_.tokens.fork) {
+    fork(request, branch, events);
+  }
   const int32_t limit = request.params.max_branch_tokens;
+  if (request.live.empty()) return;
   if (request.remaining_tokens() == 0) {
     end_request(request, FinishReason::length, events);
+  } else if (branch.state == BranchState::ended) {
+    return;
   } else if (tree_.at(branch.tail).end() >= model_.config().context_tokens ||
              (limit > 0 && branch.generated >= limit)) {
     request.outcome = FinishReason::length;
@@ -119,6 +126,17 @@ void Decoder::emit_logprobs(const Request& request, const Branch& branch, int32_
   for (const Logprob& likely : logprobs_.top(request.params.logprobs)) emit(likely.token, likely.logprob);
 }
 
+// Adds an own token of the branch to its text.
+bool Decoder::completes_stop(Request& request, Branch& branch, int32_t token) const {
+  const StopStrings& stops = request.stops;
+  if (stops.empty()) return false;
+  const bool complete = branch.stop.push(stops, config_.text.of(token));
+  if (token != config_.tokens.fork) return complete;
+  const bool flushed = branch.stop.flush(stops);
+  if (request.params.stop_scope == StopScope::document) branch.stop.restart(config_.text.mends_joints);
+  return complete || flushed;
+}
+
 bool Decoder::ends_branch(const Request& request, int32_t token) const {
   return contains(config_.tokens.eos, token) || contains(request.params.stop_tokens, token);
 }
@@ -142,6 +160,7 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
   child.parent = parent.id;
   child.depth = parent.depth + 1;
   child.key = child_key(parent.key, position);
+  child.stop.begin(request.stops, false);
   child.tail = tree_.add_child(above);
   request.live.push_back(&child);
 

@@ -2,11 +2,13 @@
 
 #include <cstdint>
 #include <deque>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "core/kv_tree.h"
 #include "core/sampler.h"
+#include "core/stop_matcher.h"
 
 namespace apar {
 
@@ -35,6 +37,13 @@ struct RestoredBranch {
   FinishReason ended = FinishReason::none;
 };
 
+// Where a stop string counts.
+enum class StopScope : uint8_t {
+  branch,    // in the branch's own text, also across its forks
+  document,  // in the text of all branches in document order: not across a fork, where the child's text comes
+             // between. Whoever joins the texts finds what lies across a joint.
+};
+
 struct RequestParams {
   int32_t id = 0;
   std::vector<int32_t> prompt;
@@ -43,6 +52,9 @@ struct RequestParams {
   int32_t max_depth = 1;     // the root has depth 1
   SamplerParams sampling;
   std::vector<int32_t> stop_tokens;
+  std::vector<std::string>
+      stop;  // strings in UTF-8; one of them ends a branch at the token that completes it
+  StopScope stop_scope = StopScope::branch;
   int32_t max_branch_tokens = 0;  // new tokens of each branch; 0 is no limit
   int32_t logprobs = -1;          // most likely tokens to report besides the sampled one; -1: no logprobs
   std::vector<std::pair<int32_t, float>> logit_bias;
@@ -63,6 +75,7 @@ struct Branch {
   uint64_t key = 0;  // of its random numbers (uniform_at in sampler.h)
   int32_t last_token = -1;
   int32_t generated = 0;  // own new tokens
+  StopMatcher stop;
   BranchState state = BranchState::waiting;
   bool scheduled = false;  // has rows in the current step
   bool preempted = false;  // waiting because its blocks were taken away
@@ -70,6 +83,7 @@ struct Branch {
 
 struct Request {
   RequestParams params;
+  StopStrings stops;            // params.stop
   std::deque<Branch> branches;  // including those that have ended; index = id
   std::vector<Branch*> live;    // in order of id
   int32_t cached_tokens = -1;   // prompt tokens found in the prefix cache; -1 before it first runs

@@ -19,7 +19,7 @@ export class ScriptedEngine implements Engine {
     numBlocks: 64,
   }
   readonly submitted: EngineRequest[] = []
-  /** Calls of abort and stopBranch, as `abort 1`, `abort 1/2`, `stop 1/0`. */
+  /** Calls of abort, as `abort 1`, `abort 1/2`. */
   readonly calls: string[] = []
   refuseWith: EngineErrorCode | undefined
   closed = false
@@ -37,10 +37,6 @@ export class ScriptedEngine implements Engine {
 
   abort(requestId: number, branchId?: number): void {
     this.calls.push(`abort ${requestId}${branchId === undefined ? '' : `/${branchId}`}`)
-  }
-
-  stopBranch(requestId: number, branchId: number): void {
-    this.calls.push(`stop ${requestId}/${branchId}`)
   }
 
   stats(): EngineStats {
