@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "common/error.h"
+#include "core/virtual_order.h"
 
 namespace apar {
 namespace {
@@ -112,6 +114,7 @@ void Decoder::add_request(RequestParams params) {
 }
 
 bool Decoder::step(std::vector<Event>& events) {
+  open_gates();
   if (!scheduler_.schedule(requests_)) return false;
   const auto vocab = static_cast<size_t>(model_.config().vocab_size);
   bool drawn = false;
@@ -129,17 +132,43 @@ bool Decoder::step(std::vector<Event>& events) {
   }
   scheduler_.update();
   ++steps_;
-  const auto& samples = scheduler_.samples();
-  for (size_t i = 0; i < samples.size(); ++i) {
-    const auto [request, branch] = samples[i];
-    if (branch->state == BranchState::ended) continue;  // its request has ended earlier in this loop
-    if (drawn)
-      on_drawn_token(*request, *branch, drawn_[i], events);
-    else
-      sample(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
-  }
+  take_samples(drawn, events);
   remove_finished();
   return true;
+}
+
+void Decoder::open_gates() {
+  for (Request& request : requests_) {
+    for (Branch* branch : request.live) {
+      if (branch->gate == Gate::open) continue;
+      const bool forks = branch->gate == Gate::fork && fork_must_wait(request, *branch, When::next_step);
+      if (!forks && !must_wait(request, *branch, When::next_step)) branch->gate = Gate::open;
+    }
+  }
+}
+
+// Takes the step's samples, those of a request in virtual order. A sample that must wait is dropped: a later
+// step computes the same logits again.
+void Decoder::take_samples(bool drawn, std::vector<Event>& events) {
+  const auto& samples = scheduler_.samples();
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  untaken_.resize(samples.size());
+  for (const Sample& sample : samples) sample.branch->ready = true;
+  std::iota(untaken_.begin(), untaken_.end(), size_t{0});
+  for (size_t before = untaken_.size() + 1; untaken_.size() < before;) {
+    before = untaken_.size();
+    std::erase_if(untaken_, [&](size_t i) {
+      const auto [request, branch] = samples[i];
+      if (branch->state == BranchState::ended) return true;  // its request has ended earlier in this step
+      if (must_wait(*request, *branch, When::now)) return false;
+      if (drawn)
+        on_drawn_token(*request, *branch, drawn_[i], events);
+      else
+        sample(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
+      return true;
+    });
+  }
+  for (const size_t i : untaken_) samples[i].branch->gate = Gate::token;
 }
 
 void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events) {

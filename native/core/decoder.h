@@ -30,7 +30,7 @@ struct DecoderConfig {
   bool prefix_cache = true;
   PolicyKind policy = PolicyKind::eager;
   float watermark = 0.01f;  // share of the blocks kept free for running branches at admission; [0, 1)
-  TokenText text;
+  TokenText text = {};
 };
 
 struct DecoderStats {
@@ -89,10 +89,13 @@ class Decoder {
 
   void validate_branches(const RequestParams& params) const;
   void restore(Request& request);
+  void open_gates();
+  void take_samples(bool drawn, std::vector<Event>& events);
   void sample(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
   void on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   bool draw_step(const StepBatch& batch);
   void on_drawn_token(Request& request, Branch& branch, const DrawnToken& drawn, std::vector<Event>& events);
+  bool waits_to_fork(const Request& request, Branch& branch, int32_t token) const;
   bool follows_control_token(const Branch& branch) const;
   bool may_fork(const Request& request, const Branch& branch) const;
   float mask_logits(const Request& request, const Branch& branch, std::span<float> logits) const;
@@ -119,6 +122,7 @@ class Decoder {
   std::vector<float> logits_;  // [max_branches, vocab]
   std::vector<TokenDraw> draws_;
   std::vector<DrawnToken> drawn_;
+  std::vector<size_t> untaken_;                        // samples of the step
   std::vector<NodeId> path_;                           // scratch
   std::vector<std::span<const int32_t>> path_tokens_;  // scratch
   int64_t steps_ = 0;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/decoder.h"
+#include "core/virtual_order.h"
 
 namespace apar {
 namespace {
@@ -28,12 +29,14 @@ void Decoder::sample(Request& request, Branch& branch, std::span<float> logits, 
   const int32_t token =
       sampler_.sample(logits, request.params.sampling, path_tokens_, prompt, branch.key, position);
   if (token < 0) return end_request(request, FinishReason::error, events);
+  if (waits_to_fork(request, branch, token)) return;
   if (refused > logits[static_cast<size_t>(token)]) ++forks_refused_;
   on_token(request, branch, token, events);
 }
 
 // Handles a sampled token: ends the branch, or appends the token and forks or stops at a limit.
 void Decoder::on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
+  branch.decided_at = branch.time();
   if (ends_branch(request, token)) return end_branch(request, branch, FinishReason::stop, events);
 
   emit_token(request, branch, token, events);
@@ -54,6 +57,13 @@ void Decoder::on_token(Request& request, Branch& branch, int32_t token, std::vec
     request.outcome = FinishReason::length;
     end_branch(request, branch, FinishReason::length, events);
   }
+}
+
+// Whether a sampled [Fork] is dropped until no branch behind can fork first.
+bool Decoder::waits_to_fork(const Request& request, Branch& branch, int32_t token) const {
+  if (token != config_.tokens.fork || !fork_must_wait(request, branch, When::now)) return false;
+  branch.gate = Gate::fork;
+  return true;
 }
 
 // Masks [Child], and [Fork] where the branch must not fork. Returns the logit of [Fork] before the mask if
@@ -112,6 +122,7 @@ void Decoder::on_drawn_token(Request& request, Branch& branch, const DrawnToken&
   const bool forks = config_.tokens.fork >= 0 && !after_control && may_fork(request, branch);
   const int32_t token = forks ? drawn.token : drawn.token_if_masked;
   if (token < 0) return end_request(request, FinishReason::error, events);
+  if (waits_to_fork(request, branch, token)) return;
   const bool refused = config_.tokens.fork >= 0 && !after_control && !forks;
   if (refused && drawn.maybe_masked_logit > drawn.logit_if_masked) ++forks_refused_;
   on_token(request, branch, token, events);
@@ -159,6 +170,7 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
   child.id = static_cast<int32_t>(request.branches.size()) - 1;
   child.parent = parent.id;
   child.depth = parent.depth + 1;
+  child.start = child.decided_at = parent.decided_at;
   child.key = child_key(parent.key, position);
   child.stop.begin(request.stops, false);
   child.tail = tree_.add_child(above);

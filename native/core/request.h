@@ -67,6 +67,13 @@ enum class BranchState : uint8_t {
   ended,
 };
 
+// Why a branch is not scheduled although it could run (virtual_order.h).
+enum class Gate : uint8_t {
+  open,
+  token,  // its next token depends on branches behind it
+  fork,   // it has sampled [Fork], and a branch behind it could fork first
+};
+
 struct Branch {
   int32_t id = kRootBranch;
   int32_t parent = -1;
@@ -74,11 +81,17 @@ struct Branch {
   NodeId tail = kNoNode;
   uint64_t key = 0;  // of its random numbers (uniform_at in sampler.h)
   int32_t last_token = -1;
-  int32_t generated = 0;  // own new tokens
+  int32_t generated = 0;    // own new tokens
+  int32_t start = 0;        // virtual time of the first of them
+  int32_t decided_at = -1;  // virtual time of its last token, or of its end when that had no token
   StopMatcher stop;
   BranchState state = BranchState::waiting;
   bool scheduled = false;  // has rows in the current step
   bool preempted = false;  // waiting because its blocks were taken away
+  bool ready = false;      // sampled in the last step in which it ran: the next one can sample it again
+  Gate gate = Gate::open;
+
+  int32_t time() const { return start + generated; }  // virtual time of its next token
 };
 
 struct Request {

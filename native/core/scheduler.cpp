@@ -23,11 +23,12 @@ void for_each_live(std::list<Request>& requests, Visit&& visit) {
 
 bool Scheduler::schedule(std::list<Request>& requests) {
   clear_batch();
+  release_gated(requests);
   admit_waiting(requests);
   for (const bool prefill : {false, true}) {
     for_each_live(requests, [&](Request& request, Branch& branch) {
       // Evaluated again in each pass: scheduling one branch may preempt another or compute a shared prefix.
-      if (branch.state == BranchState::running && !branch.scheduled &&
+      if (branch.state == BranchState::running && !branch.scheduled && branch.gate == Gate::open &&
           (pending_rows(branch) > kDecodeRows) == prefill) {
         schedule_branch(requests, request, branch);
       }
@@ -46,6 +47,21 @@ void Scheduler::clear_batch() {
   samples_.clear();
 }
 
+// Gated branches give their places and blocks to branches that wait for them: one of these may be what they
+// wait for.
+void Scheduler::release_gated(std::list<Request>& requests) {
+  bool wanted = false;
+  for_each_live(requests, [&](Request&, Branch& branch) {
+    wanted = branch.state == BranchState::waiting && branch.gate == Gate::open;
+    return !wanted;
+  });
+  if (!wanted) return;
+  for_each_live(requests, [&](Request&, Branch& branch) {
+    if (branch.gate != Gate::open && branch.state == BranchState::running) preempt(branch);
+    return true;
+  });
+}
+
 void Scheduler::admit_waiting(std::list<Request>& requests) {
   // Running branches need some free blocks, or they would be preempted as soon as they grow.
   const auto watermark =
@@ -53,7 +69,7 @@ void Scheduler::admit_waiting(std::list<Request>& requests) {
   int32_t reserved = 0;
   for_each_live(requests, [&](Request& request, Branch& branch) {
     if (running_ >= limits_.max_branches) return false;
-    if (branch.state != BranchState::waiting) return true;
+    if (branch.state != BranchState::waiting || branch.gate != Gate::open) return true;
     const int32_t missing = tree_.blocks_missing(branch.tail);
     const int32_t spare = running_ > 0 ? watermark : 0;
     const int32_t wanted = missing + tree_.blocks_idle(branch.tail);
@@ -115,7 +131,8 @@ bool Scheduler::reserve(std::list<Request>& requests, Branch& branch, NodeId nod
     bool after = false;
     for_each_live(requests, [&](Request&, Branch& other) {
       if (&other == &branch) after = true;
-      if (after && &other != &branch && other.state == BranchState::running && !other.scheduled)
+      const bool yields = after || other.gate != Gate::open;
+      if (yields && &other != &branch && other.state == BranchState::running && !other.scheduled)
         victim = &other;
       return true;
     });
@@ -133,6 +150,7 @@ void Scheduler::preempt(Branch& branch) {
   tree_.unpin(branch.tail);
   branch.state = BranchState::waiting;
   branch.preempted = true;
+  branch.ready = false;
   --running_;
   ++preemptions_;
 }

@@ -54,6 +54,7 @@ class Scheduler {
 
  private:
   void clear_batch();
+  void release_gated(std::list<Request>& requests);
   void admit_waiting(std::list<Request>& requests);
   void run(Request& request, Branch& branch);
   int32_t pending_rows(const Branch& branch);
