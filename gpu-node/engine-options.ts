@@ -43,7 +43,7 @@ export interface EngineOptions {
 }
 
 /** For an engine without the tokenizer's text, which takes no stop strings. */
-const NO_TEXT: TokenTable = {
+export const NO_TEXT: TokenTable = {
   bytes: new Uint8Array(),
   offsets: new Int32Array(),
   dropsLeadingSpace: false,

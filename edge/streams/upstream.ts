@@ -39,7 +39,8 @@ export interface UpstreamOptions {
 
 /** How one connection to a node ended before the stream did. */
 interface ConnectionEnd {
-  readonly retry: 'attach' | 'move'
+  /** `start`: again on the same node, with the request as it is now. */
+  readonly retry: 'attach' | 'move' | 'start'
   readonly why: unknown
   /** The node refused the stream, or does not have it, which is no failure of the node. */
   readonly nodeIsHealthy?: boolean
@@ -54,7 +55,7 @@ const MAX_REMEMBERED_CANCELS = 1024
  * with its log to another node when the node is lost.
  */
 export class Upstream {
-  readonly #options: UpstreamOptions
+  #options: UpstreamOptions
   /** The cancel frames so far, by their text. They are sent again to each node that the stream moves to. */
   readonly #cancels = new Map<string, NodeFrame>()
   #socket: NodeSocket | undefined
@@ -97,24 +98,26 @@ export class Upstream {
   }
 
   async #runOnNodes(known: NodeAddress | undefined): Promise<void> {
-    const { log, nodes, request, reportError } = this.#options
+    const { log, nodes, reportError } = this.#options
     const exclude: string[] = []
     let node = known
+    let started = known !== undefined
     let refusal: AparError | undefined
     let moves = 0
     for (let failures = 0; ; ) {
       const before = log.nextSeq
-      const attach = node !== undefined
       let end: ConnectionEnd
       try {
-        node ??= await nodes.pick(request, exclude)
-        end = await this.#runOnNode(node, attach)
+        node ??= await nodes.pick(this.#options.request, exclude)
+        end = await this.#runOnNode(node, started)
       } catch (why) {
         // The client has got no event yet, so the reason itself is its answer.
         if (!node && log.nextSeq === 0) throw refusal ?? why
         end = { retry: 'move', why }
       }
       if (this.#finished) return
+      started = end.retry === 'attach'
+      if (end.retry === 'start') continue
       reportError(end.why)
       refusal = end.refusal ?? refusal
       const advanced = log.nextSeq > before
@@ -204,7 +207,8 @@ export class Upstream {
     const { log, onBatch } = this.#options
     const batch = parseBatch(text)
     const last = batch.events.at(-1)
-    const elsewhere = last?.type === 'error' ? ERRORS_THAT_MOVE[last.code] : undefined
+    if (last?.type === 'error' && this.#dropsField(last)) return { retry: 'start', why: last.message }
+    const elsewhere = last?.type === 'error' && last.retry !== false ? ERRORS_THAT_MOVE[last.code] : undefined
     // The batch is dropped: the next node generates its other events again.
     if (last?.type === 'error' && elsewhere) {
       const why = `${last.code}: ${last.message}`
@@ -217,6 +221,14 @@ export class Upstream {
     log.append(batch)
     onBatch()
     return log.ended ? { retry: 'move', why: 'the stream has ended' } : undefined
+  }
+
+  /** A node of an older version does not know `stop_scope`: there a stop string ends its branch only. */
+  #dropsField({ code, param }: ErrorEvent): boolean {
+    const { stop_scope, ...request } = this.#options.request
+    if (code !== 'invalid_request' || param !== 'request.stop_scope' || !stop_scope) return false
+    this.#options = { ...this.#options, request }
+    return true
   }
 
   get #finished(): boolean {

@@ -122,6 +122,7 @@ export class Runner {
       fingerprint: this.fingerprint,
       promptTokens: prompt.length,
       stop: request.stop ?? [],
+      stopScope: request.stop_scope ?? 'branch',
       bytes: this.#prompts.bytes,
       dropsLeadingSpace: this.#prompts.dropsLeadingSpace,
       engine: this.#engine,
@@ -136,7 +137,7 @@ export class Runner {
       log,
     })
     const branches = log.length > 0 ? running.restored() : []
-    if (branches.length > 0 && branches.every(({ ended }) => ended !== 0)) {
+    if (branches.length > 0 && running.complete) {
       running.finishRestored()
       return running
     }

@@ -28,7 +28,7 @@ void Decoder::sample(Request& request, Branch& branch, std::span<float> logits, 
   const auto prompt = static_cast<int32_t>(request.params.prompt.size());
   const int32_t token =
       sampler_.sample(logits, request.params.sampling, path_tokens_, prompt, branch.key, position);
-  if (token < 0) return end_request(request, FinishReason::error, events);
+  if (token < 0) return end_request(request, FinishReason::not_finite, events);
   if (waits_to_fork(request, branch, token)) return;
   if (refused > logits[static_cast<size_t>(token)]) ++forks_refused_;
   on_token(request, branch, token, events);
@@ -121,7 +121,7 @@ void Decoder::on_drawn_token(Request& request, Branch& branch, const DrawnToken&
   const bool after_control = follows_control_token(branch);
   const bool forks = config_.tokens.fork >= 0 && !after_control && may_fork(request, branch);
   const int32_t token = forks ? drawn.token : drawn.token_if_masked;
-  if (token < 0) return end_request(request, FinishReason::error, events);
+  if (token < 0) return end_request(request, FinishReason::not_finite, events);
   if (waits_to_fork(request, branch, token)) return;
   const bool refused = config_.tokens.fork >= 0 && !after_control && !forks;
   if (refused && drawn.maybe_masked_logit > drawn.logit_if_masked) ++forks_refused_;

@@ -15,7 +15,7 @@ namespace apar {
 constexpr int32_t kRootBranch = 0;
 
 // The values are shared with TypeScript (gpu-node/engine/engine-events.ts).
-enum class FinishReason : int32_t { none = 0, stop = 1, length = 2, abort = 3, error = 4 };
+enum class FinishReason : int32_t { none = 0, stop = 1, length = 2, abort = 3, error = 4, not_finite = 5 };
 enum class EventKind : int32_t { token = 1, fork = 2, branch_end = 3, finish = 4, logprob = 5 };
 
 // gpu-node/engine/engine-events.ts defines `a` and `b` for each kind.

@@ -117,7 +117,7 @@ test('restores a branch that a stop string ended as ended', async () => {
   const request = { ...REQUEST, stop: ['END'] }
   first.runner.start('s', request, (batch) => batches.push(batch))
   first.engine.tokens(1, 0, Buffer.from('a')).tokens(1, 0, [FORK]).fork(1, 0, 1, 20).tokens(1, 1, [CHILD])
-  first.engine.tokens(1, 1, Buffer.from('xEND')).deliver()
+  first.engine.tokens(1, 1, Buffer.from('xEND')).end(1, 1).deliver()
 
   const second = await scriptedRunner(folder)
   const more: NodeBatch[] = []
