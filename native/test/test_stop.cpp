@@ -35,10 +35,12 @@ int complete_at(const std::vector<std::string>& strings, const std::vector<std::
 
 Transcript run(const RequestParams& params, int32_t step_tokens, int32_t branches, int32_t blocks) {
   FakeModel model(kVocab, 512, blocks, step_tokens);
-  Decoder decoder(model, {.tokens = {kFork, kChild, {kEos}},
-                          .max_step_tokens = step_tokens,
-                          .max_branches = branches,
-                          .text = letters(kVocab)});
+  DecoderConfig config;
+  config.tokens = {kFork, kChild, {kEos}};
+  config.max_step_tokens = step_tokens;
+  config.max_branches = branches;
+  config.text = letters(kVocab);
+  Decoder decoder(model, std::move(config));
   Transcript transcript(params.prompt);
   decoder.submit(params);
   std::vector<Event> events;

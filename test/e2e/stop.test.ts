@@ -135,9 +135,11 @@ test('a token has log-probabilities exactly if some of its text was given', asyn
         apar: { enabled: false },
       }),
     })
-    const { choices } = await response.json()
-    const tokens: { token: string }[] = choices[0].logprobs.content
-    const { content } = choices[0].message
+    const { choices } = (await response.json()) as {
+      choices: { message: { content: string }; logprobs: { content: { token: string }[] } }[]
+    }
+    const tokens = choices[0]?.logprobs.content ?? []
+    const content = choices[0]?.message.content ?? ''
     const before = tokens
       .slice(0, -1)
       .map(({ token }) => token)

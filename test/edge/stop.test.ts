@@ -1,0 +1,104 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { ChatCompletion } from '../../shared/openai.ts'
+import {
+  accepted,
+  branchEnd,
+  call,
+  delta,
+  deregister,
+  done,
+  fork,
+  framesSeenByNode,
+  register,
+  request,
+} from './support.ts'
+
+function complete(steps: unknown[], fields: object = {}): Promise<Response> {
+  return call('/v1/chat/completions', { method: 'POST', json: request(steps, fields) })
+}
+
+beforeEach(async () => {
+  await register('stop')
+})
+afterEach(async () => {
+  await deregister('stop')
+})
+
+describe('a stop string', () => {
+  /** The root forks after "1. a"; the child's text comes before the root's " 2." in document order. */
+  const events = [
+    accepted,
+    delta(0, '1. a'),
+    fork(0, 1, 4),
+    delta(0, ' 2.'),
+    branchEnd(0),
+    delta(1, 'b c'),
+    branchEnd(1),
+    done(),
+  ]
+
+  it.each([
+    ['across the joint of a child', 'ab', '1. '],
+    ['across the joint of a continuation', 'c 2', '1. ab '],
+    ['in a branch', 'b c', '1. a'],
+    ['in the last text', '2.', '1. ab c '],
+    ['nowhere', 'c 3', '1. ab c 2.'],
+  ])('%s ends the text before its first place in document order', async (_, stop, text) => {
+    const { choices } = await (await complete(events, { stop })).json<ChatCompletion>()
+    expect(choices[0]).toMatchObject({ message: { content: text }, finish_reason: 'stop' })
+  })
+
+  it('decides the reason, also when a token limit ended other text', async () => {
+    const limited = [...events.slice(0, -2), branchEnd(1, 'length'), done('length')]
+    const { choices } = await (await complete(limited, { stop: 'ab' })).json<ChatCompletion>()
+    expect(choices[0]).toMatchObject({ finish_reason: 'stop' })
+    const whole = await (await complete(limited, { stop: 'zz' })).json<ChatCompletion>()
+    expect(whole.choices[0]).toMatchObject({ finish_reason: 'length' })
+  })
+
+  it('reaches a node of an older version without stop_scope', async () => {
+    const refusal = {
+      type: 'error',
+      code: 'invalid_request',
+      message: 'unknown',
+      param: 'request.stop_scope',
+    }
+    const response = await complete([[refusal], events], { stop: 'c 2' })
+    const { id, choices } = await response.json<ChatCompletion>()
+    expect(choices[0]).toMatchObject({ message: { content: '1. ab ' } })
+    const starts = (await framesSeenByNode(id.replace('chatcmpl-', ''))).filter(
+      ({ type }) => type === 'start',
+    )
+    expect(starts.map(({ request }) => (request as { stop_scope?: string }).stop_scope)).toEqual([
+      'document',
+      undefined,
+    ])
+  })
+})
+
+it('does not move a request that would fail on any node', async () => {
+  const error = { type: 'error', code: 'engine_error', message: 'not finite', param: null, retry: false }
+  const response = await complete([accepted, error])
+  expect(response.status).toBe(500)
+  expect(await response.json()).toMatchObject({ error: { code: 'engine_error', message: 'not finite' } })
+})
+
+describe('what might be the beginning of a stop string', () => {
+  it('is sent only when it cannot be', async () => {
+    const steps = [
+      accepted,
+      delta(0, 'one E'),
+      delta(0, 'N'),
+      delta(0, 'Q two EN'),
+      delta(0, 'D three'),
+      branchEnd(0),
+      done(),
+    ]
+    const response = await complete(steps, { stop: 'END', stream: true })
+    const lines = (await response.text()).split('\n').filter((line) => line.startsWith('data: {'))
+    const pieces = lines.flatMap(
+      (line) => JSON.parse(line.slice('data: '.length)).choices[0]?.delta.content || [],
+    )
+    expect(pieces).toEqual(['one ', 'ENQ two '])
+  })
+})
