@@ -1,6 +1,6 @@
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
 import { physicalCores } from './engine/cpu-count.ts'
-import type { Device, DType, EngineConfig, KvCacheDType } from './engine/engine-config.ts'
+import type { Device, DType, EngineConfig, KvCacheDType, TokenTable } from './engine/engine-config.ts'
 import { MAX_BLOCKS, minimumBlocks, usefulBlocks } from './engine/memory-plan.ts'
 import { StartupError } from './startup-error.ts'
 
@@ -48,6 +48,14 @@ export interface EngineOptions {
   policy?: EngineConfig['policy'] | undefined
 }
 
+/** For an engine without the tokenizer's text, which takes no stop strings. */
+export const NO_TEXT: TokenTable = {
+  bytes: new Uint8Array(),
+  offsets: new Int32Array(),
+  dropsLeadingSpace: false,
+  mendsJoints: false,
+}
+
 /** @throws StartupError `invalid_option` when there are too few KV blocks for any useful request. */
 export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): EngineConfig {
   const { shape, weights, tokens } = checkpoint
@@ -67,6 +75,7 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     model: shape,
     weights,
     tokens: { fork: tokens.fork ?? -1, child: tokens.child ?? -1, eos: tokens.eos },
+    text: NO_TEXT,
     dtype,
     kvCacheDtype: options.kvCacheDtype ?? 'auto',
     device: options.device ?? (options.devices ? 'cuda' : 'auto'),

@@ -181,7 +181,11 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
   return {
     models: [model],
     draining,
-    capacity: { branches: runner.maxBranches, blocks: engineInfo.numBlocks, tenants: true },
+    capacity: {
+      branches: runner.maxBranches,
+      blocks: engineInfo.numBlocks,
+      start_fields: ['tenant', 'stop_scope'],
+    },
     load: {
       running: stats.runningRequests,
       waiting: stats.waitingRequests,

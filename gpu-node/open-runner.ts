@@ -3,6 +3,7 @@ import { type OpenCallbacks, openEngine } from './engine/binding.ts'
 import { type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
+import { flatBytes } from './text/token-bytes.ts'
 
 /**
  * Reads a checkpoint's folder and opens an engine on it.
@@ -15,9 +16,14 @@ export async function openRunner(
   const checkpoint = readCheckpoint(folder)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
-  const config = toEngineConfig(checkpoint, options)
-  const { text, shape } = checkpoint
-  const prompts = await PromptPool.open({ files: text, controlIds, vocabSize: shape.vocabSize })
+  const { text: files, shape } = checkpoint
+  const prompts = await PromptPool.open({ files, controlIds, vocabSize: shape.vocabSize })
+  const text = {
+    ...flatBytes(prompts.bytes, shape.vocabSize),
+    dropsLeadingSpace: prompts.dropsLeadingSpace,
+    mendsJoints: checkpoint.joints === 'mended',
+  }
+  const config = { ...toEngineConfig(checkpoint, options), text }
   return await Runner.open({
     model: options.name ?? checkpoint.name,
     checkpoint,

@@ -73,8 +73,6 @@ export class PacedEngine implements Engine {
     if (branchId === 0) this.#finish(requestId, FINISH.ABORT)
   }
 
-  stopBranch(): void {}
-
   stats(): EngineStats {
     const branches = [...this.#running.values()].reduce((sum, { branches }) => sum + branches, 0)
     return {

@@ -143,7 +143,7 @@ export class NodeRegistry {
     this.#breaker.sent(member.id, now)
     const { url, capacity } = member.heartbeat
     const contextTokens = servedBy(member, model)?.context_tokens
-    return { node: { id: member.id, url, contextTokens, ...(capacity.tenants && { tenants: true }) } }
+    return { node: { id: member.id, url, contextTokens, startFields: capacity.start_fields } }
   }
 
   /** The models of live nodes, each once, in order of id. */

@@ -15,8 +15,8 @@ export interface NodeAddress {
   readonly url: string | undefined
   /** Context length of the model on this node; unknown for addresses that older versions stored. */
   readonly contextTokens?: number | undefined
-  /** `start` may name the tenant. Absent for older nodes, which refuse fields that they do not know. */
-  readonly tenants?: boolean
+  /** What the node knows of `start` beyond its first version (`capacity.start_fields`). */
+  readonly startFields?: readonly string[] | undefined
 }
 
 /** A stream's connection to a gpu node. */

@@ -92,7 +92,8 @@ export class NodeReader {
 function refusalOf(error: ErrorEvent, log: StreamLog): ConnectionEnd | undefined {
   // A node that does not take over a stream with a log says why in an event with number 0.
   const refusesLog = log.nextSeq > 0 && error.seq === 0
-  const fault = ERRORS_THAT_MOVE[error.code] ?? (refusesLog ? 'failed' : undefined)
+  const moves = error.retry === false ? undefined : ERRORS_THAT_MOVE[error.code]
+  const fault = moves ?? (refusesLog ? 'failed' : undefined)
   if (!fault) return undefined
   const why = `${error.code}: ${error.message}`
   // `stream_not_found` means nothing to a client that has started a new stream.

@@ -46,6 +46,8 @@ export interface UpstreamOptions {
 
 const MAX_REMEMBERED_CANCELS = 1024
 
+type StartFrame = Extract<NodeFrame, { type: 'start' }>
+
 /**
  * Runs a stream on the gpu nodes: starts it on one, attaches again when the connection is lost, and moves the stream
  * with its log to another node when the node is lost.
@@ -145,9 +147,12 @@ export class Upstream {
   /** Connects to the node and reads until the connection ends. @throws Error when the node cannot be reached. */
   async #runOnNode(node: NodeAddress, reader: NodeReader, attach: boolean): Promise<ConnectionEnd> {
     const { stream, callContext, request, log, nodes, silenceMs } = this.#options
-    const tenant = node.tenants && !attach ? await this.#options.tenant : undefined
+    const tenant = attach ? undefined : await this.#options.tenant
     const socket = await nodes.connect(node)
     const attachFrame: NodeFrame = { type: 'attach', stream, after: log.nextSeq - 1 }
+    const startFrame = attach
+      ? undefined
+      : startOn(node, { stream, request, log: log.batchesSince(-1), origin: callContext, tenant })
     if (this.#finished) {
       if (attach) {
         trySend(socket, attachFrame)
@@ -170,11 +175,7 @@ export class Upstream {
         })
         const { onMessage, onClose } = this.#listeners(socket, reader, silence, resolve)
         socket.listen(onMessage, onClose)
-        this.#trySend(
-          attach
-            ? attachFrame
-            : { type: 'start', stream, request, log: log.batchesSince(-1), origin: callContext, tenant },
-        )
+        this.#trySend(startFrame ?? attachFrame)
         for (const frame of this.#cancels.values()) this.#trySend(frame)
         if (!attach) this.#options.onNode(request, node)
       })
@@ -241,6 +242,18 @@ export class Upstream {
 
   #trySend(frame: NodeFrame): void {
     if (this.#socket) trySend(this.#socket, frame)
+  }
+}
+
+/** The frame with what the node knows of it. Where it does not know `stop_scope`, a stop string ends its branch only. */
+function startOn({ startFields = [] }: NodeAddress, start: Omit<StartFrame, 'type'>): StartFrame {
+  const { tenant, request, ...frame } = start
+  const { stop_scope, ...first } = request
+  return {
+    type: 'start',
+    ...frame,
+    request: startFields.includes('stop_scope') ? request : first,
+    ...(startFields.includes('tenant') && { tenant }),
   }
 }
 

@@ -68,7 +68,6 @@ function withChecks(native: NativeEngine, { vocabSize, contextTokens }: EngineCo
     abort(requestId, branchId) {
       callNative(() => (branchId === undefined ? native.abort(requestId) : native.abort(requestId, branchId)))
     },
-    stopBranch: (requestId, branchId) => callNative(() => native.stopBranch(requestId, branchId)),
     stats: () => callNative(() => native.stats()),
     close: () => native.close(),
   }

@@ -48,7 +48,7 @@ export function engineRequestSchema(vocabSize: number) {
     topK: z.int().min(0).max(MAX_INT32).default(0),
     minP: z.number().min(0).max(1).default(0),
     /** 1 turns it off. */
-    repetitionPenalty: z.number().gt(0).max(100).default(1),
+    repetitionPenalty: z.number().min(1e-6).max(100).default(1),
     /** Subtracted from a token's logit for each occurrence in the branch's answer; 0 turns it off. */
     frequencyPenalty: z.number().min(-100).max(100).default(0),
     /** Subtracted once from the logit of a token that occurs in the branch's answer; 0 turns it off. */
@@ -56,6 +56,10 @@ export function engineRequestSchema(vocabSize: number) {
     seed: z.int().min(0).max(0xffff_ffff).default(0),
     /** Token ids that end a branch, in addition to the model's. */
     stopTokens: ids.default(new Int32Array()),
+    /** Strings that end a branch at the token that completes one of them. */
+    stop: z.array(z.string().min(1)).default([]),
+    /** `document`: only text between two forks counts, which is one piece in document order too. */
+    stopScope: z.enum(['branch', 'document']).default('branch'),
     /** Most new tokens of one branch; 0 sets no limit per branch. */
     maxBranchTokens: z.int().min(0).max(MAX_INT32).default(0),
     /** Most likely tokens to report beside the sampled one; -1 reports none. */
@@ -132,7 +136,7 @@ export function toEngineRequest(
     maxTokens: Math.min(request.max_tokens ?? room, room),
     maxBranches: forks ? (max_branches ?? DEFAULT_MAX_BRANCHES) : 1,
     maxDepth: forks ? (max_depth ?? DEFAULT_MAX_DEPTH) : 1,
-    temperature: request.temperature ?? sampling.temperature,
+    temperature: orGreedy(request.temperature ?? sampling.temperature),
     topP: request.top_p ?? sampling.topP,
     topK: request.top_k ?? sampling.topK,
     minP: request.min_p ?? sampling.minP,
@@ -141,12 +145,20 @@ export function toEngineRequest(
     presencePenalty: request.presence_penalty ?? 0,
     seed: request.seed ?? randomInt(2 ** 32),
     stopTokens: new Int32Array(),
+    // The engine takes UTF-8, in which a lone surrogate is U+FFFD, as in StopMatcher.
+    stop: (request.stop ?? []).map((stop) => stop.toWellFormed()),
+    stopScope: request.stop_scope ?? 'branch',
     maxBranchTokens: max_branch_tokens ?? 0,
     logprobs: request.logprobs ?? -1,
     branches,
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
     tenant: NO_TENANT,
   }
+}
+
+/** So low a temperature gives the most likely token, but divides by a number that single precision may not have. */
+function orGreedy(temperature = 0): number {
+  return temperature < 1e-6 ? 0 : temperature
 }
 
 /** @throws AparError `invalid_request` for a token id outside the vocabulary. */

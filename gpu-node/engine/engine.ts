@@ -56,8 +56,6 @@ export interface Engine {
   submit(request: EngineRequest): void
   /** Ends the request, or one branch and its descendants. Unknown ids are ignored: they may have just ended. */
   abort(requestId: number, branchId?: number): void
-  /** Ends one branch with reason STOP, as an end token does; its children continue. For stop strings. */
-  stopBranch(requestId: number, branchId: number): void
   stats(): EngineStats
   /** Aborts all requests, delivers their last events and frees all memory. A second call does nothing. */
   close(): Promise<void>

@@ -167,7 +167,7 @@ export class Runner {
     const id = this.#nextId()
     const running = this.#open(id, start)
     const branches = log.length > 0 ? running.restored() : []
-    if (branches.length > 0 && branches.every(({ ended }) => ended !== 0)) {
+    if (branches.length > 0 && running.complete) {
       running.finishRestored()
       return running
     }
@@ -205,6 +205,7 @@ export class Runner {
       fingerprint: this.fingerprint,
       promptTokens: prompt.length,
       stop: request.stop ?? [],
+      stopScope: request.stop_scope ?? 'branch',
       bytes: this.#prompts.bytes,
       dropsLeadingSpace: this.#prompts.dropsLeadingSpace,
       engine: this.#engine,

@@ -104,7 +104,6 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return DefineClass(
         env, "Engine",
         {InstanceMethod<&EngineObject::submit>("submit"), InstanceMethod<&EngineObject::abort>("abort"),
-         InstanceMethod<&EngineObject::stop_branch>("stopBranch"),
          InstanceMethod<&EngineObject::stats>("stats"), InstanceMethod<&EngineObject::close>("close"),
          InstanceAccessor<&EngineObject::info>("info")});
   }
@@ -137,10 +136,6 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
         engine().abort_branch(request, id(info[1]));
       }
     });
-  }
-
-  void stop_branch(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] { engine().stop_branch(id(info[0]), id(info[1])); });
   }
 
   static int32_t id(const Napi::Value& value) {

@@ -65,6 +65,17 @@ std::vector<int32_t> get_ids(const Napi::Object& object, const char* field) {
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
+std::vector<std::string> get_strings(const Napi::Object& object, const char* field) {
+  const Napi::Array array = get_array(object, field);
+  std::vector<std::string> values;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value value = array.Get(i);
+    if (!value.IsString()) wrong_type(field);
+    values.push_back(value.As<Napi::String>().Utf8Value());
+  }
+  return values;
+}
+
 PolicyKind to_policy(const std::string& name) {
   if (name == "eager") return PolicyKind::eager;
   if (name == "capped") return PolicyKind::capped;
@@ -142,6 +153,20 @@ WeightTable read_weights(const Napi::Object& weights) {
   return table;
 }
 
+TokenText read_text(const Napi::Object& text) {
+  const Napi::Value value = text.Get("bytes");
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    wrong_type("bytes");
+  const auto bytes = value.As<Napi::Uint8Array>();
+  TokenText table;
+  table.bytes.assign(bytes.Data(), bytes.Data() + bytes.ElementLength());
+  for (const int32_t offset : get_ids(text, "offsets"))
+    table.offsets.push_back(static_cast<uint32_t>(offset));
+  table.drops_leading_space = get_bool(text, "dropsLeadingSpace");
+  table.mends_joints = get_bool(text, "mendsJoints");
+  return table;
+}
+
 }  // namespace
 
 OpenConfig read_config(const Napi::Object& config) {
@@ -152,6 +177,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.tokens.fork = get_int(tokens, "fork");
   open.engine.decoder.tokens.child = get_int(tokens, "child");
   open.engine.decoder.tokens.eos = get_ints(tokens, "eos");
+  open.engine.decoder.text = read_text(get_object(config, "text"));
   open.engine.decoder.max_step_tokens = get_int(config, "maxStepTokens");
   open.engine.decoder.max_branches = get_int(config, "maxBranches");
   open.engine.max_requests = get_int(config, "maxRequests");
@@ -179,6 +205,9 @@ RequestParams read_request(const Napi::Object& request) {
   params.max_branches = get_int(request, "maxBranches");
   params.max_depth = get_int(request, "maxDepth");
   params.stop_tokens = get_ids(request, "stopTokens");
+  params.stop = get_strings(request, "stop");
+  params.stop_scope =
+      get_string(request, "stopScope") == "document" ? StopScope::document : StopScope::branch;
   params.max_branch_tokens = get_int(request, "maxBranchTokens");
   params.logprobs = get_int(request, "logprobs");
   params.logit_bias = read_bias(get_object(request, "logitBias"));

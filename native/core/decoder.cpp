@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "common/error.h"
+#include "core/virtual_order.h"
 
 namespace apar {
 namespace {
@@ -42,6 +44,12 @@ Decoder::Decoder(Model& model, DecoderConfig config)
     require(eos >= 0 && eos < vocab, "an EOS token is outside the vocabulary");
     require(eos != tokens.fork && eos != tokens.child, "an EOS token must not be the fork or child token");
   }
+  const TokenText& text = config_.text;
+  require(!text.known() || text.offsets.size() == static_cast<size_t>(vocab) + 1,
+          "the text of the tokens has another vocabulary size");
+  require(!text.known() || (std::is_sorted(text.offsets.begin(), text.offsets.end()) &&
+                            text.offsets.back() == text.bytes.size()),
+          "the text of the tokens has wrong offsets");
   require(config_.watermark >= 0.0f && config_.watermark < 1.0f, "watermark must be in [0, 1)");
   load_.max_branches = config_.max_branches;
   logits_.resize(static_cast<size_t>(config_.max_branches) * static_cast<size_t>(vocab));
@@ -68,6 +76,8 @@ void Decoder::validate(const RequestParams& params) const {
     require(token >= 0 && token < model.vocab_size, "logit_bias has a token outside the vocabulary");
     require(std::isfinite(bias), "logit_bias must be finite");
   }
+  require(params.stop.empty() || config_.text.known(), "stop strings need the text of the tokens");
+  for (const std::string& stop : params.stop) require(!stop.empty(), "a stop string is empty");
   const auto prompt = static_cast<int64_t>(params.prompt.size());
   if (prompt >= model.context_tokens) {
     throw Error(ErrorCode::request_too_large, "the prompt fills the model's context");
@@ -101,6 +111,8 @@ void Decoder::add_request(RequestParams params) {
   try {
     Branch& root = request.branches.emplace_back();
     root.tail = tree_.attach(request.params.prompt);
+    request.stops = StopStrings(request.params.stop);
+    root.stop.begin(request.stops, config_.text.drops_leading_space);
     root.key = root_key(request.params.sampling.seed);
     root.last_token = request.params.prompt.back();
     request.live.push_back(&root);
@@ -119,6 +131,7 @@ void Decoder::add_request(RequestParams params) {
 }
 
 bool Decoder::step(std::vector<Event>& events) {
+  open_gates();
   if (!scheduler_.schedule(requests_)) return false;
   const auto vocab = static_cast<size_t>(model_.config().vocab_size);
   bool drawn = false;
@@ -137,17 +150,43 @@ bool Decoder::step(std::vector<Event>& events) {
   }
   scheduler_.update(seconds);
   ++steps_;
-  const auto& samples = scheduler_.samples();
-  for (size_t i = 0; i < samples.size(); ++i) {
-    const auto [request, branch] = samples[i];
-    if (branch->state == BranchState::ended) continue;  // its request has ended earlier in this loop
-    if (drawn)
-      on_drawn_token(*request, *branch, drawn_[i], events);
-    else
-      sample(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
-  }
+  take_samples(drawn, events);
   remove_finished();
   return true;
+}
+
+void Decoder::open_gates() {
+  for (Request& request : requests_) {
+    for (Branch* branch : request.live) {
+      if (branch->gate == Gate::open) continue;
+      const bool forks = branch->gate == Gate::fork && fork_must_wait(request, *branch, When::next_step);
+      if (!forks && !must_wait(request, *branch, When::next_step)) branch->gate = Gate::open;
+    }
+  }
+}
+
+// Takes the step's samples, those of a request in virtual order. A sample that must wait is dropped: a later
+// step computes the same logits again.
+void Decoder::take_samples(bool drawn, std::vector<Event>& events) {
+  const auto& samples = scheduler_.samples();
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  untaken_.resize(samples.size());
+  for (const Sample& sample : samples) sample.branch->ready = true;
+  std::iota(untaken_.begin(), untaken_.end(), size_t{0});
+  for (size_t before = untaken_.size() + 1; untaken_.size() < before;) {
+    before = untaken_.size();
+    std::erase_if(untaken_, [&](size_t i) {
+      const auto [request, branch] = samples[i];
+      if (branch->state == BranchState::ended) return true;  // its request has ended earlier in this step
+      if (must_wait(*request, *branch, When::now)) return false;
+      if (drawn)
+        on_drawn_token(*request, *branch, drawn_[i], events);
+      else
+        sample(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
+      return true;
+    });
+  }
+  for (const size_t i : untaken_) samples[i].branch->gate = Gate::token;
 }
 
 void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events) {
@@ -188,15 +227,6 @@ void Decoder::abort_branch(int32_t request_id, int32_t branch_id, std::vector<Ev
     while (id > branch_id) id = request->branches[static_cast<size_t>(id)].parent;
     if (id == branch_id) end_branch(*request, **it, FinishReason::abort, events);
   }
-  remove_finished();
-}
-
-void Decoder::stop_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events) {
-  Request* request = find(request_id);
-  if (request == nullptr || branch_id < 0) return;
-  const auto id = static_cast<size_t>(branch_id);
-  if (id >= request->branches.size() || request->branches[id].state == BranchState::ended) return;
-  end_branch(*request, request->branches[id], FinishReason::stop, events);
   remove_finished();
 }
 

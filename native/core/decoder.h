@@ -12,6 +12,7 @@
 #include "core/request.h"
 #include "core/sampler.h"
 #include "core/scheduler.h"
+#include "core/token_text.h"
 #include "model/model.h"
 
 namespace apar {
@@ -34,6 +35,7 @@ struct DecoderConfig {
   PolicyKind policy = PolicyKind::eager;
   float watermark = 0.01f;  // share of the blocks kept free for running branches at admission; [0, 1)
   std::function<double()> clock = seconds_since_start;  // in seconds
+  TokenText text = {};
 };
 
 struct DecoderStats {
@@ -76,8 +78,6 @@ class Decoder {
   // Ends a request, or a branch and all its descendants. Ignores unknown ids: they may just have ended.
   void abort(int32_t request_id, std::vector<Event>& events);
   void abort_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
-  // Ends one branch as if it had sampled an EOS token. Its children continue.
-  void stop_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
   // Ends every request.
   void abort_all(FinishReason reason, std::vector<Event>& events);
 
@@ -95,14 +95,18 @@ class Decoder {
 
   void validate_branches(const RequestParams& params) const;
   void restore(Request& request);
+  void open_gates();
+  void take_samples(bool drawn, std::vector<Event>& events);
   void sample(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
   void on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   bool draw_step(const StepBatch& batch);
   void on_drawn_token(Request& request, Branch& branch, const DrawnToken& drawn, std::vector<Event>& events);
+  bool waits_to_fork(const Request& request, Branch& branch, int32_t token) const;
   bool follows_control_token(const Branch& branch) const;
   bool may_fork(const Request& request, const Branch& branch) const;
   float mask_logits(const Request& request, const Branch& branch, std::span<float> logits) const;
   void emit_logprobs(const Request& request, const Branch& branch, int32_t token, std::vector<Event>& events);
+  bool completes_stop(Request& request, Branch& branch, int32_t token) const;
   bool ends_branch(const Request& request, int32_t token) const;
   void emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   void fork(Request& request, Branch& parent, std::vector<Event>& events);
@@ -124,6 +128,7 @@ class Decoder {
   std::vector<float> logits_;  // [max_branches, vocab]
   std::vector<TokenDraw> draws_;
   std::vector<DrawnToken> drawn_;
+  std::vector<size_t> untaken_;                        // samples of the step
   std::vector<NodeId> path_;                           // scratch
   std::vector<std::span<const int32_t>> path_tokens_;  // scratch
   int64_t steps_ = 0;

@@ -22,6 +22,7 @@ bool Scheduler::schedule(std::list<Request>& requests) {
   clear_batch();
   ++step_;
   admitted_blocks_ = 0;
+  release_gated(requests);
   if (shares_.has_several()) {
     row_limit_ = row_bound_.next();
     sort_by_tenant(requests);
@@ -42,7 +43,7 @@ void Scheduler::schedule_alone(std::list<Request>& requests) {
   for (Request& request : requests) {
     for (Branch* branch : request.live) {
       if (token_budget() == 0) return;
-      if (branch->state != BranchState::running) continue;
+      if (!branch->can_step()) continue;
       if (pending_rows(*branch) > kDecodeRows)
         prefills_.push_back({&request, branch});
       else
@@ -53,7 +54,7 @@ void Scheduler::schedule_alone(std::list<Request>& requests) {
   // In order of arrival: only later branches can be preempted for a branch.
   for (const auto [request, branch] : prefills_) {
     // Scheduling one branch may have preempted another.
-    if (branch->state == BranchState::running && branch->rows_wanted > 0)
+    if (branch->can_step() && branch->rows_wanted > 0)
       schedule_branch(requests, *request, *branch, branch->rows_wanted);
   }
 }
@@ -77,7 +78,7 @@ void Scheduler::share_prefill(std::span<const RequestBranch> prefills, int32_t r
 
 void Scheduler::schedule_shared(std::list<Request>& requests) {
   const auto schedule = [&](Request& request, Branch& branch, int32_t rows) {
-    if (rows == 0 || branch.scheduled || branch.state != BranchState::running) return;
+    if (rows == 0 || branch.scheduled || !branch.can_step()) return;
     const int32_t before = token_budget();
     schedule_branch(requests, request, branch, rows);
     FairShares::charge(*request.tenant, before - token_budget());
@@ -89,7 +90,7 @@ void Scheduler::schedule_shared(std::list<Request>& requests) {
   for (Tenant* tenant : shares_.active()) {
     tenant->demand = 0;
     for (const auto [request, branch] : tenant->live) {
-      const bool waits = branch->state == BranchState::running && !branch->scheduled;
+      const bool waits = branch->can_step() && !branch->scheduled;
       branch->rows_wanted = waits ? std::max(1, pending_rows(*branch)) : 0;
       // More rows than a step has are no demand, and the sum could overflow.
       tenant->demand = std::min(tenant->demand + branch->rows_wanted, limits_.max_step_tokens);
@@ -115,11 +116,12 @@ void Scheduler::schedule_first(std::list<Request>& requests) {
   RequestBranch first{};
   for (const Tenant* tenant : shares_.active()) {
     for (const RequestBranch& at : tenant->live) {
-      if (at.branch->state != BranchState::running) continue;
+      if (!at.branch->can_step()) continue;
       if (first.branch == nullptr || preemption_order(*at.request) < preemption_order(*first.request))
         first = at;
     }
   }
+  if (first.branch == nullptr) return;
   schedule_branch(requests, *first.request, *first.branch, token_budget());
 }
 

@@ -91,6 +91,7 @@ class Scheduler {
   int32_t token_budget() const { return row_limit_ - static_cast<int32_t>(tokens_.size()); }
 
   // scheduler_admission.cpp
+  void release_gated(std::list<Request>& requests);
   void admit_waiting(std::list<Request>& requests);
   void sort_by_tenant(std::list<Request>& requests);
   void choose_elder();

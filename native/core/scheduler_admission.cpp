@@ -16,11 +16,26 @@ int32_t Scheduler::blocks_short(const Branch& branch) const {
   return admitted_blocks_ + wanted + spare - tree_.pool().num_available();
 }
 
+// Gated branches give their places and blocks to branches that wait for them: one of these may be what they
+// wait for.
+void Scheduler::release_gated(std::list<Request>& requests) {
+  bool wanted = false;
+  for (const Request& request : requests) {
+    for (const Branch* branch : request.live)
+      wanted = wanted || (branch->state == BranchState::waiting && branch->gate == Gate::open);
+  }
+  if (!wanted) return;
+  for (Request& request : requests) {
+    for (Branch* branch : request.live)
+      if (branch->state == BranchState::running && branch->gate != Gate::open) preempt({&request, branch});
+  }
+}
+
 void Scheduler::admit_waiting(std::list<Request>& requests) {
   for (Request& request : requests) {
     for (Branch* branch : request.live) {
       if (running_ >= limits_.max_branches) return;
-      if (branch->state != BranchState::waiting) continue;
+      if (branch->state != BranchState::waiting || branch->gate != Gate::open) continue;
       if (blocks_short(*branch) > 0) return;
       run(request, *branch);
     }
@@ -44,6 +59,7 @@ void Scheduler::preempt(RequestBranch victim) {
   tree_.unpin(victim.branch->tail);
   victim.branch->state = BranchState::waiting;
   victim.branch->preempted = true;
+  victim.branch->ready = false;
   --running_;
   --victim.request->tenant->running;
   victim.request->tenant->may_admit = false;  // in this step
@@ -66,12 +82,16 @@ void Scheduler::sort_by_tenant(std::list<Request>& requests) {
 
 // The first branch of the tenant that has waited longest for a token, if it has waited too long.
 void Scheduler::choose_elder() {
-  if (elder_ != nullptr) return;
+  if (elder_ != nullptr && elder_->gate == Gate::open) return;
+  elder_ = nullptr;
   int64_t oldest = step_ - kPatience;
   for (Tenant* tenant : shares_.active()) {
     if (tenant->live.empty() || tenant->token_step >= oldest) continue;
     oldest = tenant->token_step;
-    elder_ = tenant->live.front().branch;
+    // The first request always has a branch that waits for no other.
+    elder_ = std::find_if(tenant->live.begin(), tenant->live.end(), [](const RequestBranch& at) {
+               return at.branch->gate == Gate::open;
+             })->branch;
     elders_tenant_ = tenant;
   }
 }
@@ -92,7 +112,9 @@ void Scheduler::admit_fairly() {
       if (!tenant->may_admit) continue;
       const auto waiting =
           std::find_if(tenant->live.begin(), tenant->live.end(),
-                       [](const RequestBranch& at) { return at.branch->state == BranchState::waiting; });
+                       [](const RequestBranch& at) {
+                         return at.branch->state == BranchState::waiting && at.branch->gate == Gate::open;
+                       });
       if (waiting == tenant->live.end()) {
         tenant->may_admit = false;
         continue;
@@ -191,7 +213,8 @@ RequestBranch Scheduler::victim_alone(std::list<Request>& requests, const Branch
     for (Branch* other : request.live) {
       if (other == &branch)
         after = true;
-      else if (after && other->state == BranchState::running && !other->scheduled)
+      else if ((after || other->gate != Gate::open) && other->state == BranchState::running &&
+               !other->scheduled)
         victim = {&request, other};
     }
   }

@@ -69,9 +69,6 @@ void Engine::abort(int32_t request_id) {
 void Engine::abort_branch(int32_t request_id, int32_t branch_id) {
   push(AbortBranch{request_id, branch_id});
 }
-void Engine::stop_branch(int32_t request_id, int32_t branch_id) {
-  push(StopBranch{request_id, branch_id});
-}
 
 void Engine::push(Command command) {
   const std::lock_guard lock(mutex_);
@@ -135,22 +132,22 @@ void Engine::run() {
 }
 
 void Engine::apply(Command& command, std::vector<Event>& events) {
-  std::visit(
-      Overloaded{
-          [&](RequestParams& params) {
-            const int32_t id = params.id;
-            try {
-              decoder_.add_request(std::move(params));
-            } catch (const std::exception&) {
-              // Out of memory: submit() has accepted the request, so it must get its finish event.
-              events.push_back(
-                  {EventKind::finish, id, kRootBranch, static_cast<int32_t>(FinishReason::error), 0});
-            }
-          },
-          [&](const Abort& abort) { decoder_.abort(abort.request, events); },
-          [&](const AbortBranch& abort) { decoder_.abort_branch(abort.request, abort.branch, events); },
-          [&](const StopBranch& stop) { decoder_.stop_branch(stop.request, stop.branch, events); }},
-      command);
+  std::visit(Overloaded{[&](RequestParams& params) {
+                          const int32_t id = params.id;
+                          try {
+                            decoder_.add_request(std::move(params));
+                          } catch (const std::exception&) {
+                            // Out of memory: submit() has accepted the request, so it must get its finish
+                            // event.
+                            events.push_back({EventKind::finish, id, kRootBranch,
+                                              static_cast<int32_t>(FinishReason::error), 0});
+                          }
+                        },
+                        [&](const Abort& abort) { decoder_.abort(abort.request, events); },
+                        [&](const AbortBranch& abort) {
+                          decoder_.abort_branch(abort.request, abort.branch, events);
+                        }},
+             command);
 }
 
 void Engine::fail(const char* what, std::vector<Event>& events) {

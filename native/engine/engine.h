@@ -37,7 +37,6 @@ class Engine {
   void submit(RequestParams params);
   void abort(int32_t request_id);
   void abort_branch(int32_t request_id, int32_t branch_id);
-  void stop_branch(int32_t request_id, int32_t branch_id);
 
   // Replaces the content of `events` by all queued events. Returns why the engine has failed, or "".
   std::string drain(std::vector<Event>& events);
@@ -52,10 +51,7 @@ class Engine {
   struct AbortBranch {
     int32_t request, branch;
   };
-  struct StopBranch {
-    int32_t request, branch;
-  };
-  using Command = std::variant<RequestParams, Abort, AbortBranch, StopBranch>;
+  using Command = std::variant<RequestParams, Abort, AbortBranch>;
 
   bool has_room(int32_t tenant) const;
   void run();

@@ -136,14 +136,13 @@ TEST_CASE("close ends every request with exactly one finish event") {
   CHECK(rig.reader.all_finished());
 }
 
-TEST_CASE("abort and stop_branch from another thread") {
+TEST_CASE("abort from another thread") {
   Rig rig;
   rig.submit(request(1, 150));
   rig.submit(request(2, 150));
   rig.engine->abort(1);
   rig.engine->abort(1);
   rig.engine->abort_branch(2, 1);
-  rig.engine->stop_branch(2, 40);
   rig.engine->abort(12345);
   while (!rig.reader.all_finished()) rig.reader.read(*rig.engine);
   CHECK(rig.engine->stats().free_blocks == 64);

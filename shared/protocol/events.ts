@@ -86,7 +86,14 @@ export const DeltaEvent = z.object({
 })
 export const BranchEndEvent = z.object({ type: z.literal('branch_end'), seq, branch, reason: FinishReason })
 /** Last event of a stream that completed or was cancelled. */
-export const DoneEvent = z.object({ type: z.literal('done'), seq, reason: FinishReason, usage: Usage })
+export const DoneEvent = z.object({
+  type: z.literal('done'),
+  seq,
+  reason: FinishReason,
+  usage: Usage,
+  /** Only when a stop string with `stop_scope: "document"` ended the answer: its length in document order, in UTF-16 code units. */
+  text_length: z.int().min(0).optional(),
+})
 /** Last event of a stream that failed. Earlier events stay valid. */
 export const ErrorEvent = z.object({
   type: z.literal('error'),
@@ -94,6 +101,8 @@ export const ErrorEvent = z.object({
   code: errorCode,
   message: z.string(),
   param: z.string().nullable(),
+  /** false: the request itself is the cause, so that it would fail on any gpu node. */
+  retry: z.literal(false).optional(),
 })
 
 /**

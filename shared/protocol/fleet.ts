@@ -22,8 +22,11 @@ export const Heartbeat = z.strictObject({
   capacity: z.object({
     branches: z.int().min(1),
     blocks: z.int().min(1),
-    /** The node takes `tenant` in `start` (`node.ts`) and shares its steps among tenants. */
-    tenants: z.boolean().optional(),
+    /**
+     * What the node knows of `start` (`node.ts`) beyond its first version: `tenant`, and `stop_scope` of the request.
+     * Older nodes refuse fields that they do not know.
+     */
+    start_fields: z.array(z.string().max(64)).max(64).optional(),
   }),
   load: z.object({ running: z.int().min(0), waiting: z.int().min(0), free_blocks: z.int().min(0) }),
 })

@@ -40,7 +40,10 @@ describe('the tenant of a call', () => {
   }
 
   it('is named to a node that takes it, by a hash', async () => {
-    await register('generate', heartbeat({ capacity: { branches: 8, blocks: 100, tenants: true } }))
+    await register(
+      'generate',
+      heartbeat({ capacity: { branches: 8, blocks: 100, start_fields: ['tenant'] } }),
+    )
     // printf key:team | sha256sum | cut -c1-16
     expect((await startFrame())?.tenant).toEqual({ id: '4ccea95d7d762546', weight: 2, priority: 0 })
   })

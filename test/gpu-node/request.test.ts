@@ -127,10 +127,8 @@ describe('stop strings', () => {
     await start({ stop: ['END'] })
     engine.tokens(1, 0, bytes('a')).tokens(1, 0, [FORK]).fork(1, 0, 1).tokens(1, 1, [CHILD]).deliver()
     engine.tokens(1, 0, bytes('bEN')).tokens(1, 1, bytes('c')).deliver()
-    engine.tokens(1, 0, bytes('D and more')).tokens(1, 1, bytes('d')).deliver()
-    expect(engine.calls).toEqual(['stop 1/0'])
-    // Later engine events of a branch that has ended for the client are ignored.
-    engine.end(1, 0).tokens(1, 1, bytes('e')).end(1, 1).finish(1).deliver()
+    engine.tokens(1, 0, bytes('D')).end(1, 0).tokens(1, 1, bytes('d')).deliver()
+    engine.tokens(1, 1, bytes('e')).end(1, 1).finish(1).deliver()
     expect(tree().branch(0)).toMatchObject({ text: 'ab', reason: 'stop' })
     expect(tree().branch(1)).toMatchObject({ text: 'cde', reason: 'stop' })
     const usage = events.at(-1)
@@ -146,12 +144,10 @@ describe('stop strings', () => {
     expect(tree().text()).toBe('E')
   })
 
-  test('a fork after the end of a branch at a stop string is aborted and not sent', async () => {
-    await start({ stop: ['x'] })
-    engine.tokens(1, 0, bytes('x')).tokens(1, 0, [FORK]).fork(1, 0, 1).tokens(1, 1, [CHILD, 97]).deliver()
-    expect(engine.calls).toEqual(['stop 1/0', 'abort 1/1'])
-    engine.end(1, 0).end(1, 1, FINISH.ABORT).finish(1).deliver()
-    expect(types()).toEqual(['accepted', 'branch_end', 'done'])
+  test('go to the engine, which ends the branch, as valid UTF-8', async () => {
+    await start({ stop: ['END', '\ud800x'] })
+    expect(engine.submitted[0]).toMatchObject({ stop: ['END', '\ufffdx'], stopScope: 'branch' })
+    expect(engine.calls).toEqual([])
   })
 
   test('the engine’s finish reason after a stop string is ignored', async () => {

@@ -13,7 +13,7 @@ import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
 export class ScriptedEngine implements Engine {
   readonly info: EngineInfo
   readonly submitted: EngineRequest[] = []
-  /** Calls of abort and stopBranch, as `abort 1`, `abort 1/2`, `stop 1/0`. */
+  /** Calls of abort, as `abort 1`, `abort 1/2`. */
   readonly calls: string[] = []
   refuseWith: EngineErrorCode | undefined
   closed = false
@@ -39,10 +39,6 @@ export class ScriptedEngine implements Engine {
 
   abort(requestId: number, branchId?: number): void {
     this.calls.push(`abort ${requestId}${branchId === undefined ? '' : `/${branchId}`}`)
-  }
-
-  stopBranch(requestId: number, branchId: number): void {
-    this.calls.push(`stop ${requestId}/${branchId}`)
   }
 
   stats(): EngineStats {
