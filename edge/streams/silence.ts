@@ -13,7 +13,8 @@ const NEXT_BATCH_MS = 10 * 60_000
 export interface SilenceOptions {
   /** Time until the lease of the stream's node ends, in ms; 0 or less when it has ended. */
   readonly leaseMs: () => Promise<number>
-  readonly onLost: (why: string) => void
+  /** `hasLease`: the fleet still sends requests to the node. */
+  readonly onLost: (why: string, hasLease: boolean) => void
   /** The node owes a batch at once: it has been sent a new request. */
   readonly startsStream: boolean
   /** Default 4 s. */
@@ -60,15 +61,15 @@ export class Silence {
     // The clock may have been set back.
     if (silentMs < this.#silenceMs) return this.#lookIn(this.#silenceMs - Math.max(0, silentMs))
     if (silentMs > (this.#owesFirst ? FIRST_BATCH_MS : NEXT_BATCH_MS))
-      return this.#lost('is silent, but has a lease')
+      return this.#lost('is silent, but has a lease', true)
     const last = this.#last
     // When the fleet cannot be asked, the node counts as alive.
     const leaseMs = await this.#options.leaseMs().catch(() => this.#silenceMs)
-    if (leaseMs <= 0 && this.#last === last) return this.#lost('is silent, and its lease has ended')
+    if (leaseMs <= 0 && this.#last === last) return this.#lost('is silent, and its lease has ended', false)
     this.#lookIn(Math.max(leaseMs, 0) + Math.min(MARGIN_MS, this.#silenceMs))
   }
 
-  #lost(why: string): void {
-    if (!this.#stopped) this.#options.onLost(why)
+  #lost(why: string, hasLease: boolean): void {
+    if (!this.#stopped) this.#options.onLost(why, hasLease)
   }
 }

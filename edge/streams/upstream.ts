@@ -169,7 +169,13 @@ export class Upstream {
       const end = await new Promise<ConnectionEnd>((resolve) => {
         silence = new Silence({
           leaseMs: () => nodes.leaseMs(node.id),
-          onLost: (why) => resolve({ retry: 'move', why: `gpu node ${node.id} ${why}` }),
+          // A node without a lease gets no requests anyway. Once it has one again, it is back: no failure to remember.
+          onLost: (why, hasLease) =>
+            resolve({
+              retry: 'move',
+              why: `gpu node ${node.id} ${why}`,
+              fault: hasLease ? 'failed' : 'none',
+            }),
           startsStream: !attach && log.nextSeq === 0,
           silenceMs,
         })
