@@ -10,8 +10,8 @@ namespace {
 constexpr double kEnough = 0.85;
 // One trial has this many steps: the times of single steps vary.
 constexpr int32_t kTrialSteps = 8;
-// Between trials of fewer and of more rows. Trials of more make steps longer for all; trials of fewer are soon
-// repeated, because a first one may fail by chance.
+// Between trials of fewer and of more rows. Trials of more make steps longer for all; trials of fewer are
+// soon repeated, because a first one may fail by chance.
 constexpr int32_t kFewerEvery = 8 * kTrialSteps;
 constexpr int32_t kMoreEvery = 32 * kTrialSteps;
 constexpr int32_t kMemory = 16;  // samples in the moving average of a rate
