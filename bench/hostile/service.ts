@@ -65,6 +65,7 @@ export interface Answer {
   readonly begunAt: number
   readonly firstAt: number
   readonly lastAt: number
+  readonly promptTokens: number
   readonly tokens: number
 }
 
@@ -100,7 +101,8 @@ export async function ask(
     if (Number.isNaN(firstAt)) firstAt = lastAt
   }
   const tokens = Number(/"completion_tokens":(\d+)/.exec(text)?.[1])
+  const promptTokens = Number(/"prompt_tokens":(\d+)/.exec(text)?.[1])
   if (response.statusCode !== 200 || Number.isNaN(tokens))
     throw new Error(`${url} answered ${response.statusCode}: ${text.slice(-300)}`)
-  return { begunAt, firstAt, lastAt, tokens }
+  return { begunAt, firstAt, lastAt, promptTokens, tokens }
 }

@@ -10,8 +10,10 @@ namespace {
 constexpr double kEnough = 0.85;
 // One trial has this many steps: the times of single steps vary.
 constexpr int32_t kTrialSteps = 8;
-// Trials cost throughput or latency, so most steps are none.
-constexpr int32_t kPeriod = 32 * kTrialSteps;
+// Between trials of fewer and of more rows. Trials of more make steps longer for all; trials of fewer are
+// soon repeated, because a first one may fail by chance.
+constexpr int32_t kFewerEvery = 8 * kTrialSteps;
+constexpr int32_t kMoreEvery = 32 * kTrialSteps;
 constexpr int32_t kMemory = 16;  // samples in the moving average of a rate
 
 }  // namespace
@@ -28,10 +30,10 @@ int32_t RowBound::rows() const {
 
 int32_t RowBound::next() {
   if (steps_ % kTrialSteps == 0) choose();
-  const int32_t step = steps_++ % kPeriod;
+  const int32_t step = steps_++ % kMoreEvery;
   const int base = size_ < 0 ? largest_measured() : size_;
-  if (step < kTrialSteps && base > kSmallest) return std::min(max_rows_, 1 << (base - 1));
-  if (step >= kTrialSteps && step < 2 * kTrialSteps && size_ >= 0) return std::min(max_rows_, 2 << size_);
+  if (step % kFewerEvery < kTrialSteps && base > kSmallest) return std::min(max_rows_, 1 << (base - 1));
+  if (step >= kMoreEvery - kTrialSteps && size_ >= 0) return std::min(max_rows_, 2 << size_);
   return rows();
 }
 

@@ -134,7 +134,7 @@ TEST_CASE("where more rows cost nothing, tenants share full steps") {
     rig.step();
     full += i >= 100 && rig.model.rows >= 32;
   }
-  CHECK(full >= 580);  // the others try fewer rows
+  CHECK(full >= 500);  // the others try fewer rows
 }
 
 TEST_CASE("a tenant that wanted little saves nothing up for later") {
