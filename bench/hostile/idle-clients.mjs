@@ -4,7 +4,7 @@ import WebSocket from 'ws'
 
 const { URL: url = '', KEY: key = '', SOCKETS = '5000' } = process.env
 /** Handshakes a second. */
-const RATE = 500
+const RATE = 200
 const TICK_MS = 20
 
 const report = { tried: 0, opened: 0, open: 0, mostOpen: 0, closed: {}, refused: {}, failed: 0 }
@@ -29,14 +29,17 @@ function open() {
     report.opened++
     report.open++
   })
-  socket.on('unexpected-response', (_, response) => {
+  socket.on('unexpected-response', (request, response) => {
     pending--
     let body = ''
     response.setEncoding('utf8')
     response.on('data', (data) => {
       body += data
     })
-    response.on('end', () => count(report.refused, codeOf(body) ?? response.statusCode))
+    response.on('end', () => {
+      count(report.refused, codeOf(body) ?? response.statusCode)
+      request.destroy()
+    })
   })
   socket.on('error', () => {
     if (opened) return
@@ -60,6 +63,9 @@ function codeOf(body) {
   }
 }
 
+/** The parent may end first. */
+function ignoreErrors() {}
+
 const begun = performance.now()
 setInterval(() => {
   const due = ((performance.now() - begun) / 1000) * RATE
@@ -69,6 +75,6 @@ setInterval(() => {
   // Without those that the edge has closed, whose connections have not ended yet.
   const open = [...sockets].filter(({ readyState }) => readyState === WebSocket.OPEN).length
   report.mostOpen = Math.max(report.mostOpen, open)
-  process.send?.(report)
+  process.send?.(report, undefined, {}, ignoreErrors)
 }, 500)
 process.once('disconnect', () => process.exit())

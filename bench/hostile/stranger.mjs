@@ -53,6 +53,9 @@ function request() {
   ].join('\r\n')
 }
 
+/** The parent may end first. */
+function ignoreErrors() {}
+
 const begun = performance.now()
 setInterval(() => {
   const due = ((performance.now() - begun) / TICK_MS) * perTick
@@ -63,5 +66,14 @@ setInterval(() => {
     sent++
   }
 }, TICK_MS)
-setInterval(() => process.send?.({ seconds: (performance.now() - begun) / 1000, sent, statuses, lost }), 500)
+setInterval(
+  () =>
+    process.send?.(
+      { seconds: (performance.now() - begun) / 1000, sent, statuses, lost },
+      undefined,
+      {},
+      ignoreErrors,
+    ),
+  500,
+)
 process.once('disconnect', () => process.exit())
