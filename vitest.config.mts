@@ -22,6 +22,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/edge/**', 'test/e2e/**'],
+          globalSetup: 'test/support/build-prompt-worker.ts',
         },
       },
       {
@@ -53,6 +54,7 @@ export default defineConfig({
           ...PATIENT,
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
+          globalSetup: 'test/support/build-prompt-worker.ts',
           // Each file starts its own edge and engine; two at a time would fight for the cores.
           fileParallelism: false,
         },

@@ -8,6 +8,8 @@ export interface BenchOptions {
   quick: boolean
 }
 export type Bench = (options: BenchOptions) => Promise<BenchResult>
+/** One attack on a running service, and what its other users notice of it. */
+export type Attack = (quick: boolean, file: SampleFile) => Promise<BenchCase[]>
 
 /**
  * One figure. `goal`: the issue's figure, null without one; `floor`: the hardware bound; `peer`: the other

@@ -21,6 +21,7 @@ export type UserErrorCode =
   | 'invalid_option'
   | 'missing_option'
   | 'port_taken'
+  | 'state_taken'
   | 'edge_missing'
   | 'edge_failed'
   | 'edge_unreachable'

@@ -5,7 +5,7 @@ import { DEVICES, DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-conf
 export function integer(minimum: number, maximum: number): (text: string) => number {
   return (text) => {
     const value = Number(text)
-    if (!/^\d+$/.test(text) || value < minimum || value > maximum) {
+    if (!/^-?\d+$/.test(text) || value < minimum || value > maximum) {
       throw new InvalidArgumentError(`a whole number from ${minimum} to ${maximum} is needed`)
     }
     return value
@@ -21,6 +21,18 @@ export function decimal(minimum: number, maximum: number): (text: string) => num
     }
     return value
   }
+}
+
+const UNITS: Readonly<Record<string, number>> = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 }
+
+/** A parser for a number of bytes: `1073741824`, `1024MiB` or `1GiB`. */
+export function byteSize(text: string): number {
+  const [, amount = '', unit] = /^(\d+(?:\.\d+)?)([KMGT]iB)?$/.exec(text) ?? []
+  const bytes = Math.floor(Number(amount) * (unit === undefined ? 1 : (UNITS[unit] ?? Number.NaN)))
+  if (amount === '' || bytes < 1 || !Number.isSafeInteger(bytes)) {
+    throw new InvalidArgumentError('a number of bytes is needed, for example 4GiB or 512MiB')
+  }
+  return bytes
 }
 
 /** A parser for an address with one of these schemes (`http:`). */

@@ -3,6 +3,7 @@ import type { Env } from './env.ts'
 import type { RateStatus } from './keys/budget/key-budget.ts'
 import type { CallerCredential } from './keys/credentials.ts'
 import type { Principal } from './keys/principal.ts'
+import type { SocketSlot } from './keys/socket-slot.ts'
 
 /** Hono's environment: the bindings, and the variables that middleware and handlers of one call share. */
 export interface AppEnv {
@@ -13,6 +14,8 @@ export interface AppEnv {
     /** Set until the call is authorized or refused. */
     callerCredential: CallerCredential | undefined
     principal: Principal
+    /** Taken for the WebSocket that the call opens. */
+    socketSlot: SocketSlot | undefined
     rates: RateStatus
   }
 }

@@ -1,15 +1,16 @@
 import { Hono } from 'hono'
 import { MESSAGES_PATH } from './anthropic/errors.ts'
 import type { AppEnv } from './app-env.ts'
-import { authenticate, authenticateGeneration, rateHeaders } from './keys/authenticate.ts'
+import { authenticate, authenticateGeneration, authenticateSocket, rateHeaders } from './keys/authenticate.ts'
+import { limitByAddress } from './keys/refuse-credential.ts'
 import { adminAuth } from './middleware/admin-auth.ts'
-import { limitBody } from './middleware/body-limit.ts'
+import { refuseAmbiguousLength } from './middleware/ambiguous-length.ts'
 import { handleError } from './middleware/errors.ts'
-import { ipRateLimit } from './middleware/ip-rate-limit.ts'
 import { nodeAuth } from './middleware/node-auth.ts'
 import { allowOnly, notFound } from './middleware/not-found.ts'
 import { observe } from './middleware/observe.ts'
 import { allowOrigins } from './middleware/origins.ts'
+import { readableBody } from './middleware/readable-body.ts'
 import { responseHeaders } from './middleware/response-headers.ts'
 import { createTicket, getUsage } from './routes/account.ts'
 import {
@@ -21,6 +22,7 @@ import {
   revokeKey,
   rotateKey,
 } from './routes/admin-keys.ts'
+import { listNodes } from './routes/admin-nodes.ts'
 import { createChatCompletion } from './routes/chat-completions.ts'
 import { createCompletion } from './routes/completions.ts'
 import { health, ready } from './routes/health.ts'
@@ -38,35 +40,38 @@ export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.onError(handleError)
   app.notFound(notFound)
-  app.use(responseHeaders, observe, limitBody(MAX_BODY_BYTES))
+  app.use(responseHeaders, observe, refuseAmbiguousLength)
+  // Behind every check of a credential: a stranger's body is not read.
+  const body = readableBody(MAX_BODY_BYTES)
 
   app.get('/', chatPage).all(allowOnly('GET'))
   app.get('/chat.js', chatScript).all(allowOnly('GET'))
   app.get('/chat.css', chatStyle).all(allowOnly('GET'))
   app.get('/healthz', health).all(allowOnly('GET'))
-  app.get('/readyz', ipRateLimit, ready).all(allowOnly('GET'))
+  app.get('/readyz', limitByAddress, ready).all(allowOnly('GET'))
   app.get('/openapi.json', openApi).all(allowOnly('GET'))
 
-  app.use('/v1/*', ipRateLimit, allowOrigins, rateHeaders)
+  app.use('/v1/*', allowOrigins, rateHeaders)
   app.get('/v1/models', authenticate('models'), listModels).all(allowOnly('GET'))
   app.get('/v1/models/:id{.+}', authenticate('models'), getModel).all(allowOnly('GET'))
   app.get('/v1/usage', authenticate('usage'), getUsage).all(allowOnly('GET'))
-  app.post('/v1/tickets', authenticate('generate'), createTicket).all(allowOnly('POST'))
-  app.get('/v1/stream', authenticate('generate'), openStream).all(allowOnly('GET'))
+  app.post('/v1/tickets', authenticate('generate'), body, createTicket).all(allowOnly('POST'))
+  app.get('/v1/stream', authenticateSocket, openStream).all(allowOnly('GET'))
   app.delete('/v1/streams/:id', authenticate('generate'), cancelStream).all(allowOnly('DELETE'))
-  app.post('/v1/chat/completions', authenticateGeneration, createChatCompletion).all(allowOnly('POST'))
-  app.post('/v1/completions', authenticateGeneration, createCompletion).all(allowOnly('POST'))
-  app.post('/v1/responses', authenticateGeneration, createResponse).all(allowOnly('POST'))
-  app.post(MESSAGES_PATH, authenticateGeneration, createMessage).all(allowOnly('POST'))
+  app.post('/v1/chat/completions', authenticateGeneration, body, createChatCompletion).all(allowOnly('POST'))
+  app.post('/v1/completions', authenticateGeneration, body, createCompletion).all(allowOnly('POST'))
+  app.post('/v1/responses', authenticateGeneration, body, createResponse).all(allowOnly('POST'))
+  app.post(MESSAGES_PATH, authenticateGeneration, body, createMessage).all(allowOnly('POST'))
 
-  app.use('/admin/v1/*', ipRateLimit, adminAuth)
+  app.use('/admin/v1/*', adminAuth, body)
   app.get('/admin/v1/keys', listKeys).post(createKey).all(allowOnly('GET', 'POST'))
   app.get('/admin/v1/keys/:id', getKey).patch(changeKey).delete(revokeKey)
   app.all('/admin/v1/keys/:id', allowOnly('GET', 'PATCH', 'DELETE'))
   app.get('/admin/v1/keys/:id/usage', getKeyUsage).all(allowOnly('GET'))
   app.post('/admin/v1/keys/:id/rotate', rotateKey).all(allowOnly('POST'))
+  app.get('/admin/v1/nodes', listNodes).all(allowOnly('GET'))
 
-  app.use('/internal/v1/*', nodeAuth)
+  app.use('/internal/v1/*', nodeAuth, body)
   app.put('/internal/v1/nodes/:id', registerNode)
   app.delete('/internal/v1/nodes/:id', deregisterNode)
   app.all('/internal/v1/nodes/:id', allowOnly('PUT', 'DELETE'))

@@ -18,11 +18,13 @@ export const workerOptions = {
   compatibilityFlags: ['enable_request_signal'],
   durableObjects: {
     STREAM_SESSION: { className: 'StreamSession', useSQLite: true },
+    STREAM_RECORDS: { className: 'StreamRecords', useSQLite: true },
     SHARED_SOCKET: { className: 'SharedSocket', useSQLite: true },
     DIALLED_IN_NODE: { className: 'DialledInNode', useSQLite: true },
     FLEET: { className: 'Fleet', useSQLite: true },
     KEY_LIMITS: { className: 'KeyLimits', useSQLite: true },
     KEY_STORE: { className: 'KeyStore', useSQLite: true },
+    ADDRESS_SOCKETS: { className: 'AddressSockets', useSQLite: true },
   },
   ratelimits: { IP_RATE_LIMIT: { simple: { limit: 10_000, period: 10 } } },
 }

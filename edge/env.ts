@@ -1,16 +1,25 @@
 /**
  * The bindings of the worker. Namespaces are untyped here, because the classes of the Durable Objects import this file:
- * callers get typed stubs from `fleetOf`, `keyStoreOf` and `limitsOf`, which stand beside their classes.
+ * callers get typed stubs from `fleetOf`, `keyStoreOf`, `limitsOf` and others, which stand beside their classes.
  */
 export interface Env {
   STREAM_SESSION: DurableObjectNamespace
+  STREAM_RECORDS: DurableObjectNamespace
   SHARED_SOCKET: DurableObjectNamespace
   DIALLED_IN_NODE: DurableObjectNamespace
   FLEET: DurableObjectNamespace
   KEY_LIMITS: DurableObjectNamespace
   KEY_STORE: DurableObjectNamespace
-  /** A coarse rate limit per client IP address, checked before everything else. */
+  ADDRESS_SOCKETS: DurableObjectNamespace
+  /** Limits refused requests per client IP address. */
   IP_RATE_LIMIT?: RateLimit
+  /**
+   * The header with the client's IP address, set by what is in front of the edge. Default: Cloudflare's,
+   * `cf-connecting-ip`. Empty: nothing in front of the edge sets one.
+   */
+  CLIENT_ADDRESS_HEADER?: string
+  /** Open WebSockets of one client address; default 2,000. */
+  MAX_SOCKETS_PER_ADDRESS?: string
   /** Analytics Engine, if the account has it. */
   METRICS?: AnalyticsEngineDataset
   /** The lowest level that is logged: debug, info (a line per request), warn (default), error or silent. */

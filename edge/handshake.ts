@@ -6,5 +6,5 @@ export function offeredSubprotocols(request: Request): string[] {
 }
 
 export function isUpgrade(request: Request): boolean {
-  return request.headers.get('upgrade')?.toLowerCase() === 'websocket'
+  return request.headers.get('upgrade')?.trim().toLowerCase() === 'websocket'
 }

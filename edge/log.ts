@@ -1,5 +1,5 @@
 import type { Context } from 'hono'
-import { AparError } from '../shared/errors.ts'
+import { AparError, type ErrorCode, toAparError } from '../shared/errors.ts'
 import { type LogFields, Logger, logLevel } from '../shared/log.ts'
 import type { AppEnv } from './app-env.ts'
 import type { Env } from './env.ts'
@@ -16,17 +16,29 @@ export function logOf(env: Pick<Env, 'LOG_LEVEL'>): Logger {
   })
 }
 
-/** Logs the cause of an `internal_error`, which the client does not get. */
-export function logIfBug(c: Context<AppEnv>, error: AparError): void {
-  if (error.code !== 'internal_error') return
-  logOf(c.env).error('a bug ended a request', { request_id: c.get('requestId') }, error.cause ?? error)
+/** What went wrong when an error is nothing that the client could mend; the client does not get its cause. */
+const OPERATORS: Partial<Record<ErrorCode, string>> = {
+  internal_error: 'a bug ended a request',
+  storage_unavailable: 'the state cannot be stored or read',
+}
+
+/** The error's cause has to be logged, because only the operator can mend it. */
+export function isForOperator(error: AparError): boolean {
+  return error.code in OPERATORS
+}
+
+export function logIfForOperator(c: Context<AppEnv>, error: AparError): void {
+  const what = OPERATORS[error.code]
+  if (what) logOf(c.env).error(what, { request_id: c.get('requestId') }, error.cause ?? error)
 }
 
 /**
  * Logs an error of a stream or a socket. Expected ones, such as a lost gpu node or a peer that breaks the protocol, are
  * warnings; any other exception is an error.
  */
-export function logTrouble(env: Env, fields: LogFields, why: unknown): void {
+export function logTrouble(env: Env, fields: LogFields, thrown: unknown): void {
+  const error = thrown instanceof Error ? toAparError(thrown) : undefined
+  const why = error?.code === 'storage_unavailable' ? error : thrown
   const log = logOf(env)
   const expected = why instanceof AparError && why.code !== 'internal_error'
   if (expected) log.warn('trouble with a stream', { ...fields, code: why.code }, why.message)

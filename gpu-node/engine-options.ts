@@ -1,12 +1,11 @@
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
+import type { WeightTable } from './checkpoint/weights.ts'
 import { physicalCores } from './engine/cpu-count.ts'
-import type { Device, DType, EngineConfig, KvCacheDType } from './engine/engine-config.ts'
+import type { Device, DType, EngineConfig, KvCacheDType, TokenTable } from './engine/engine-config.ts'
+import { MAX_BLOCKS, minimumBlocks, usefulBlocks } from './engine/memory-plan.ts'
 import { StartupError } from './startup-error.ts'
 
-const BLOCK_TOKENS = 16
-/** Default size of the KV cache, as a number of full-context sequences. */
-const DEFAULT_SEQUENCES = 64
-const DEFAULT_MAX_KV_BYTES = 2 ** 30
+const LAYER_MATRIX = /\.layers\..*_proj\.weight$/
 
 /** How to run a checkpoint. All fields are optional. */
 export interface EngineOptions {
@@ -19,15 +18,25 @@ export interface EngineOptions {
   devices?: readonly number[] | undefined
   /** OS threads, 1 to 256. Default: the number of physical cores. */
   threads?: number | undefined
-  /** Data type of weights and arithmetic. Default: bf16 for a 16-bit checkpoint, otherwise f32. */
+  /** Data type of weights and arithmetic. Default: f32 for a checkpoint in F32, int8 and int4 for Q8_0 and Q4_0, else bf16. */
   dtype?: DType | undefined
   /**
    * Data type of the KV cache. Default `auto`. `fp8` halves its size and needs a CUDA device:
    * `engine_unavailable` without one.
    */
   kvCacheDtype?: KvCacheDType | undefined
-  /** KV blocks of 16 tokens. Default: 64 full-context sequences, at most 1 GiB; on a CUDA device all free memory. */
+  /**
+   * KV blocks of 16 tokens. Default: as many as `maxBranches` full contexts need, or as the free memory holds if that is
+   * less.
+   */
   numBlocks?: number | undefined
+  /** Size of the KV cache in bytes, instead of `numBlocks`. */
+  kvCacheBytes?: number | undefined
+  /**
+   * Share of the free memory, of the host or of the CUDA device, that weights, workspace and KV cache may take together,
+   * in (0, 1]. Default 0.9; on the host at least 256 MiB stay free.
+   */
+  memoryFraction?: number | undefined
   /** Tokens in one forward pass, at least maxBranches. Default 512. */
   maxStepTokens?: number | undefined
   /** Branches that decode at the same time, over all requests. Default 64. */
@@ -42,30 +51,44 @@ export interface EngineOptions {
   policy?: EngineConfig['policy'] | undefined
 }
 
-/** @throws StartupError `invalid_option` when the KV cache cannot hold one full-context sequence. */
+/** For an engine without the tokenizer's text, which takes no stop strings. */
+export const NO_TEXT: TokenTable = {
+  bytes: new Uint8Array(),
+  offsets: new Int32Array(),
+  dropsLeadingSpace: false,
+  mendsJoints: false,
+}
+
+/** @throws StartupError `invalid_option` when there are too few KV blocks for any useful request. */
 export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): EngineConfig {
   const { shape, weights, tokens } = checkpoint
-  const in16Bits = weights.tensors.every(({ dtype }) => dtype !== 'F32')
-  const dtype = options.dtype ?? (in16Bits ? 'bf16' : 'f32')
-  const numBlocks = options.numBlocks ?? defaultBlocks(checkpoint, dtype)
-  const needed = Math.ceil(shape.contextTokens / BLOCK_TOKENS)
-  if (numBlocks < needed) {
-    const message = `${numBlocks} KV blocks cannot hold a sequence of ${shape.contextTokens} tokens: take ${needed} or more`
-    throw new StartupError('invalid_option', message)
+  const dtype = options.dtype ?? defaultDType(weights)
+  const { numBlocks, kvCacheBytes, maxBranches = 64 } = options
+  if (numBlocks !== undefined && kvCacheBytes !== undefined) {
+    throw new StartupError('invalid_option', 'the KV cache has a size in blocks and one in bytes: give one')
   }
+  const forks = tokens.fork !== undefined
+  const least = minimumBlocks(shape.contextTokens, forks)
+  if (numBlocks !== undefined && numBlocks < least) {
+    throw new StartupError('invalid_option', `${numBlocks} KV blocks are too few: take ${least} or more`)
+  }
+  const most = kvCacheBytes === undefined ? usefulBlocks(shape.contextTokens, forks, maxBranches) : MAX_BLOCKS
   return {
     model: shape,
     weights,
     tokens: { fork: tokens.fork ?? -1, child: tokens.child ?? -1, eos: tokens.eos },
+    text: NO_TEXT,
     dtype,
     kvCacheDtype: options.kvCacheDtype ?? 'auto',
     device: options.device ?? (options.devices ? 'cuda' : 'auto'),
     devices: [...(options.devices ?? [])],
     threads: options.threads ?? Math.min(256, physicalCores()),
-    numBlocks,
-    fillDevice: options.numBlocks === undefined,
+    numBlocks: numBlocks ?? most,
+    minBlocks: numBlocks ?? least,
+    kvCacheBytes: kvCacheBytes ?? 0,
+    memoryFraction: options.memoryFraction ?? 0,
     maxStepTokens: options.maxStepTokens ?? 512,
-    maxBranches: options.maxBranches ?? 64,
+    maxBranches,
     maxRequests: options.maxRequests ?? 256,
     prefixCache: options.prefixCache ?? true,
     watermark: options.watermark ?? 0.01,
@@ -73,11 +96,14 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
   }
 }
 
-function defaultBlocks({ shape }: Checkpoint, dtype: DType): number {
-  const bytesPerElement = dtype === 'f32' ? 4 : 2
-  const bytesPerToken = 2 * shape.numLayers * shape.numKvHeads * shape.headDim * bytesPerElement
-  // One extra block per sequence: a fork may leave a block partly filled.
-  const perSequence = Math.ceil(shape.contextTokens / BLOCK_TOKENS) + 1
-  const affordable = Math.floor(DEFAULT_MAX_KV_BYTES / (bytesPerToken * BLOCK_TOKENS))
-  return Math.max(2 * perSequence, Math.min(DEFAULT_SEQUENCES * perSequence, affordable))
+/**
+ * int8 and int4 hold just what a GGUF file in Q8_0 or Q4_0 holds, f32 what a file in F32 holds; everything else is
+ * computed in bf16.
+ */
+function defaultDType({ tensors }: WeightTable): DType {
+  const stored = new Set(tensors.filter(({ name }) => LAYER_MATRIX.test(name)).map(({ dtype }) => dtype))
+  const [only = 'BF16'] = stored
+  if (stored.has('F32')) return 'f32'
+  if (stored.size > 1) return 'bf16'
+  return only === 'Q8_0' ? 'int8' : only === 'Q4_0' ? 'int4' : 'bf16'
 }

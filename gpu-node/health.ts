@@ -2,7 +2,7 @@ import type { Runner } from './requests/runner.ts'
 import type { ServedStreams } from './requests/served-streams.ts'
 
 export interface HealthSources {
-  readonly runner: Pick<Runner, 'model' | 'engineInfo' | 'stats' | 'failure'>
+  readonly runner: Pick<Runner, 'model' | 'checkpoint' | 'fingerprint' | 'engineInfo' | 'stats' | 'failure'>
   readonly streams: Pick<ServedStreams, 'draining'>
   /** False while the node is not registered with the edge that it was started for. */
   readonly registered: () => boolean
@@ -15,7 +15,7 @@ export interface Health {
 
 /** Liveness: unhealthy means that the node must be restarted. */
 export function health({ runner, streams }: HealthSources): Health {
-  const { dtype, numBlocks } = runner.engineInfo
+  const { dtype, numBlocks, contextTokens } = runner.engineInfo
   const device = shortDevice(runner.engineInfo.device)
   const stats = runner.stats()
   const failed = runner.failure !== undefined
@@ -25,9 +25,11 @@ export function health({ runner, streams }: HealthSources): Health {
     live_branches: stats.liveBranches,
     free_blocks: stats.freeBlocks,
   }
-  const capacity = { blocks: numBlocks }
+  const capacity = { blocks: numBlocks, context_tokens: contextTokens }
   const status = failed ? 'failed' : streams.draining ? 'draining' : 'ok'
-  return { healthy: !failed, body: { status, model: runner.model, device, dtype, capacity, load } }
+  // Without a template the model completes plain prompts, and refuses chats.
+  const chat = runner.checkpoint.text.chatTemplate !== undefined
+  return { healthy: !failed, body: { status, model: runner.model, chat, device, dtype, capacity, load } }
 }
 
 /** Readiness: the node accepts new requests. It does not listen before its model is loaded. */
@@ -38,7 +40,8 @@ export function readiness({ runner, streams, registered }: HealthSources): Healt
     ...(registered() ? [] : ['not_registered']),
   ]
   const healthy = reasons.length === 0
-  return { healthy, body: { status: healthy ? 'ready' : 'not_ready', reasons } }
+  const { fingerprint } = runner
+  return { healthy, body: { status: healthy ? 'ready' : 'not_ready', reasons, fingerprint } }
 }
 
 /** The device without the reason in parentheses, which may contain a path and belongs in the node's log only. */

@@ -6,6 +6,7 @@ import { DialIn } from './edge-link/dial-in.ts'
 import type { EdgeLink } from './edge-link/edge-link.ts'
 import { Registration } from './edge-link/registration.ts'
 import { loadingLog } from './engine/loading-log.ts'
+import { describeMemory, type MemoryPlan } from './engine/memory-plan.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { nodeLog } from './log.ts'
 import { NodeMetrics } from './observe/node-metrics.ts'
@@ -64,7 +65,13 @@ export interface GpuNode {
 export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
   const log = options.log ?? nodeLog()
   const onLoading = loadingLog((line) => log.info(line))
-  const runner = await openRunner(options.modelDir, { ...options, name: options.modelName, onLoading })
+  const onPlan = (plan: MemoryPlan) => {
+    const { message, fields } = describeMemory(plan)
+    if (plan.contextTokens < plan.modelContextTokens) log.warn(message, fields)
+    else log.info(message, fields)
+  }
+  const name = options.modelName
+  const runner = await openRunner(options.modelDir, { ...options, name, onPlan, onLoading })
   return await serveRunner(runner, { ...options, log })
 }
 
@@ -168,12 +175,17 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
   const model = {
     id: runner.model,
     created: checkpoint.created,
-    context_tokens: checkpoint.shape.contextTokens,
+    context_tokens: runner.contextTokens,
+    fingerprint: runner.fingerprint,
   }
   return {
     models: [model],
     draining,
-    capacity: { branches: runner.maxBranches, blocks: engineInfo.numBlocks },
+    capacity: {
+      branches: runner.maxBranches,
+      blocks: engineInfo.numBlocks,
+      start_fields: ['tenant', 'stop_scope'],
+    },
     load: {
       running: stats.runningRequests,
       waiting: stats.waitingRequests,

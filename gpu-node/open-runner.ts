@@ -1,9 +1,9 @@
 import { readCheckpoint } from './checkpoint/checkpoint.ts'
-import { openEngine } from './engine/binding.ts'
-import type { OnLoading } from './engine/engine.ts'
+import { type OpenCallbacks, openEngine } from './engine/binding.ts'
 import { type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
-import { PromptEncoder } from './text/prompt-encoder.ts'
+import { PromptPool } from './text/prompt-pool.ts'
+import { flatBytes } from './text/token-bytes.ts'
 
 /**
  * Reads a checkpoint's folder and opens an engine on it.
@@ -11,18 +11,24 @@ import { PromptEncoder } from './text/prompt-encoder.ts'
  */
 export async function openRunner(
   folder: string,
-  options: EngineOptions & { name?: string | undefined; onLoading?: OnLoading | undefined } = {},
+  options: EngineOptions & OpenCallbacks & { name?: string | undefined } = {},
 ) {
   const checkpoint = readCheckpoint(folder)
   const { fork, child, eos } = checkpoint.tokens
-  const control = [fork, child, ...eos].filter((id) => id !== undefined)
-  const prompts = new PromptEncoder(checkpoint.text, control)
-  const config = toEngineConfig(checkpoint, options)
+  const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
+  const { text: files, shape } = checkpoint
+  const prompts = await PromptPool.open({ files, controlIds, vocabSize: shape.vocabSize })
+  const text = {
+    ...flatBytes(prompts.bytes, shape.vocabSize),
+    dropsLeadingSpace: prompts.dropsLeadingSpace,
+    mendsJoints: checkpoint.joints === 'mended',
+  }
+  const config = { ...toEngineConfig(checkpoint, options), text }
   return await Runner.open({
     model: options.name ?? checkpoint.name,
     checkpoint,
     prompts,
     maxBranches: config.maxBranches,
-    openEngine: (onEvents) => openEngine(config, onEvents, options.onLoading),
+    openEngine: (onEvents) => openEngine(config, onEvents, options),
   })
 }

@@ -9,17 +9,24 @@ export type Scope = z.infer<typeof Scope>
 
 const tokens = z.int().min(1).max(1_000_000_000_000)
 
-/** Limits of a key; an absent field means no limit. Tokens are prompt and completion tokens together. */
+/** Limits of a key; an absent field means no limit, except for sockets. Tokens are prompt and completion tokens together. */
 export const Limits = z.strictObject({
   requests_per_minute: z.int().min(1).max(1_000_000).optional(),
   tokens_per_minute: tokens.optional(),
   /** Answers that are generated at the same time. */
   concurrent_streams: z.int().min(1).max(100_000).optional(),
+  /** Open WebSockets. Absent: 512, or `concurrent_streams` if that is more. */
+  concurrent_sockets: z.int().min(1).max(100_000).optional(),
   /** Days and months begin at 00:00 UTC. */
   tokens_per_day: tokens.optional(),
   tokens_per_month: tokens.optional(),
 })
 export type Limits = z.infer<typeof Limits>
+
+/** A key's share of a gpu node while others want it too: twice the weight is twice as many tokens. */
+export const Weight = z.number().min(0.01).max(100)
+/** Keys with a larger priority are served first; the others get what is left, and a little in any case. */
+export const Priority = z.int().min(-4).max(4)
 
 /** What a client with this key may do. */
 export const KeyPolicy = z.strictObject({
@@ -30,6 +37,8 @@ export const KeyPolicy = z.strictObject({
   /** null allows every model. */
   models: z.array(z.string().min(1).max(256)).max(64).nullable().default(null),
   limits: Limits.default({}),
+  weight: Weight.default(1),
+  priority: Priority.default(0),
 })
 export type KeyPolicy = z.infer<typeof KeyPolicy>
 
@@ -76,6 +85,8 @@ export const ChangeKeyRequest = z.strictObject({
   scopes: KeyPolicy.shape.scopes.unwrap().optional(),
   models: KeyPolicy.shape.models.unwrap().optional(),
   limits: Limits.optional(),
+  weight: Weight.optional(),
+  priority: Priority.optional(),
   expires_at: time.nullable().optional(),
 })
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>

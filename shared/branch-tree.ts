@@ -1,5 +1,6 @@
 import { AparError } from './errors.ts'
 import type { FinishReason, Joints, StreamEvent } from './protocol/events.ts'
+import { StopMatcher } from './stop-matcher.ts'
 
 /** One branch of an answer, built from the events received so far. */
 export interface Branch {
@@ -31,6 +32,8 @@ interface MutableBranch extends Branch {
 export class BranchTree {
   readonly #branches = new Map<number, MutableBranch>([[0, newBranch(0, null, 0, 1)]])
   #joints: Joints
+  /** How much of the text in document order the answer has; undefined: all. */
+  #length: number | undefined
 
   constructor(joints: Joints = 'kept') {
     this.#joints = joints
@@ -57,6 +60,7 @@ export class BranchTree {
         break
       case 'done':
         this.#endAll(event.reason)
+        this.#length = event.text_length
         break
       case 'error':
         this.#endAll('error')
@@ -75,7 +79,7 @@ export class BranchTree {
 
   /** All text received so far in document order; branches that have not ended are included as they are. */
   text(): string {
-    return joined(new DocumentCursor(this).advance(false))
+    return joined(new DocumentCursor(this).advance(false)).slice(0, this.#length)
   }
 
   #get(id: number): MutableBranch {
@@ -106,18 +110,34 @@ export interface Piece {
   readonly text: string
 }
 
+/** The place at which a stop string ended a text in document order. */
+export interface TextEnd {
+  readonly stop: string
+  /** The branch in whose text the stop string is complete, and where in that branch's own text. */
+  readonly branch: number
+  readonly at: number
+}
+
 /**
  * Turns a stream's events into text in document order. A piece is emitted once no more text can come before it:
  * text of a later branch waits until all earlier text is complete. All pieces joined equal the finished tree's
- * `text()`.
+ * `text()`, but end before the first of the `stop` strings, whatever branches and joints it lies across; what could be
+ * its beginning is held back.
  */
 export class OrderedText {
   readonly tree: BranchTree
+  /** Set once a stop string has ended the text; no more pieces follow. */
+  end: TextEnd | undefined
+  /** UTF-16 code units emitted so far. */
+  length = 0
   readonly #cursor: DocumentCursor
+  readonly #stops: StopMatcher
+  #held: Piece[] = []
 
-  constructor(joints: Joints = 'kept') {
+  constructor(joints: Joints = 'kept', stop: readonly string[] = []) {
     this.tree = new BranchTree(joints)
     this.#cursor = new DocumentCursor(this.tree)
+    this.#stops = new StopMatcher(stop)
   }
 
   /** The text that became final with this event; often ''. */
@@ -128,7 +148,40 @@ export class OrderedText {
   /** Like {@link push}, but returns each piece with its source. */
   pushPieces(event: StreamEvent): Piece[] {
     this.tree.apply(event)
-    return this.#cursor.advance(true)
+    if (this.end) return []
+    const out: Piece[] = []
+    for (const piece of this.#cursor.advance(true)) {
+      const { text, stop, rest = 0 } = this.#stops.push(piece.text)
+      this.#held.push(piece)
+      out.push(...this.#release(text.length))
+      if (stop === undefined) continue
+      // A stop string may be complete in the white space of a joint, which comes with the piece's first character.
+      this.end = { stop, branch: piece.branch, at: Math.max(piece.from + 1, piece.to - rest) }
+      return out
+    }
+    const over = event.type === 'done' || event.type === 'error'
+    return over ? [...out, ...this.#release(this.#stops.release().length)] : out
+  }
+
+  /** Takes the first `length` code units of the pieces that are held back. */
+  #release(length: number): Piece[] {
+    this.length += length
+    const out: Piece[] = []
+    for (let left = length; left > 0; ) {
+      const [piece] = this.#held
+      if (!piece) break
+      this.#held.shift()
+      const text = piece.text.slice(0, left)
+      left -= text.length
+      if (text.length === piece.text.length) {
+        out.push(piece)
+        continue
+      }
+      const cut = Math.max(piece.from, piece.to - (piece.text.length - text.length))
+      out.push({ ...piece, to: cut, text })
+      this.#held.unshift({ ...piece, from: cut, text: piece.text.slice(text.length) })
+    }
+    return out
   }
 }
 

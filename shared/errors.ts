@@ -20,6 +20,7 @@ export const ERROR_CODES = {
   stream_replaced: { status: 409, type: 'invalid_request_error' },
   key_exists: { status: 409, type: 'invalid_request_error' },
   body_too_large: { status: 413, type: 'invalid_request_error' },
+  unsupported_encoding: { status: 415, type: 'invalid_request_error' },
   upgrade_required: { status: 426, type: 'invalid_request_error' },
   connection_closed: { status: 499, type: 'invalid_request_error' },
   rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
@@ -29,8 +30,11 @@ export const ERROR_CODES = {
   internal_error: { status: 500, type: 'server_error' },
   engine_error: { status: 500, type: 'server_error' },
   gpu_node_lost: { status: 502, type: 'server_error' },
+  model_changed: { status: 502, type: 'server_error' },
   no_gpu_node: { status: 503, type: 'server_error' },
   overloaded: { status: 503, type: 'server_error' },
+  node_suspended: { status: 503, type: 'server_error' },
+  storage_unavailable: { status: 503, type: 'server_error' },
 } as const
 
 export type ErrorCode = keyof typeof ERROR_CODES
@@ -75,5 +79,18 @@ export interface ErrorBody {
 /** Converts anything thrown to an error that is safe to show; an unknown error becomes `internal_error`. */
 export function toAparError(thrown: unknown): AparError {
   if (thrown instanceof AparError) return thrown
+  if (isStorageFailure(thrown)) {
+    const message = 'the service cannot store or read its state at the moment, try again later'
+    return new AparError('storage_unavailable', message, { cause: thrown })
+  }
   return new AparError('internal_error', 'internal error', { cause: thrown })
+}
+
+/**
+ * The storage of a Durable Object cannot be written or read, for example because the disk is full: SQLite says so, or
+ * the runtime, which could not even create the object, says no more than a reference to its log.
+ */
+function isStorageFailure(thrown: unknown): boolean {
+  const message = thrown instanceof Error ? thrown.message : ''
+  return /\bSQLITE_(FULL|IOERR|CANTOPEN|READONLY)\b|^internal error; reference = /.test(message)
 }

@@ -62,7 +62,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'native/model': ['native/common', 'native/ops', 'native/ops/cpu'],
   'native/core': ['native/common', 'native/model'],
   'native/engine': [
-    ...['native/common', 'native/ops/cpu', 'native/ops/sharded', `${CUDA}/library`],
+    ...['native/common', 'native/ops', 'native/ops/cpu', 'native/ops/sharded', `${CUDA}/library`],
     ...['native/model', 'native/core'],
   ],
   'native/addon': ['native/common', 'native/model', 'native/engine'],

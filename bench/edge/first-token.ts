@@ -116,7 +116,7 @@ async function overNode({ nodeUrl, nodeSecret }: PacedStack): Promise<number> {
 }
 
 /** Calls a server as OpenAI's clients do: keep-alive connection, chunks as server-sent events. */
-async function overSse(
+export async function overSse(
   agent: Agent,
   baseUrl: string,
   headers: Record<string, string>,

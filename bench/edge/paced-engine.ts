@@ -35,6 +35,7 @@ export class PacedEngine implements Engine {
     kvCacheDtype: 'f32',
     blockTokens: 16,
     numBlocks: BLOCKS,
+    contextTokens: BLOCKS * 16,
   }
   readonly #options: PacedEngineOptions
   readonly #onEvents: OnEvents
@@ -72,8 +73,6 @@ export class PacedEngine implements Engine {
     if (branchId === 0) this.#finish(requestId, FINISH.ABORT)
   }
 
-  stopBranch(): void {}
-
   stats(): EngineStats {
     const branches = [...this.#running.values()].reduce((sum, { branches }) => sum + branches, 0)
     return {
@@ -93,6 +92,7 @@ export class PacedEngine implements Engine {
       forksRefused: 0,
       preemptions: 0,
       stepSeconds: this.#options.stepMs / 1000,
+      rowLimit: 0,
     }
   }
 

@@ -4,7 +4,7 @@ import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { serveRunner } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
-import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import { PromptPool } from '../../gpu-node/text/prompt-pool.ts'
 import { ChatCompletionRequest } from '../../shared/openai.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { PACED_MODEL, PacedEngine } from './paced-engine.ts'
@@ -19,12 +19,13 @@ const CONTEXT_TOKENS = 1_000_000
 
 /** Runs a gpu node with a paced engine in its own process; everything else is as in production. */
 async function main(): Promise<void> {
-  const { NODE_SECRET = '', EDGE_URL = '', STEP_MS = '' } = process.env
+  const { NODE_SECRET = '', EDGE_URL = '', STEP_MS = '', DIAL_IN } = process.env
   const report = (message: PacedNodeMessage) => process.send?.(message)
   const runner = await openPacedRunner(Number(STEP_MS), (seed, first) =>
     report({ type: 'begun', seed, first }),
   )
-  const node = await serveRunner(runner, { nodeSecret: NODE_SECRET, edgeUrl: EDGE_URL })
+  const dialIn = DIAL_IN === '1'
+  const node = await serveRunner(runner, { nodeSecret: NODE_SECRET, edgeUrl: EDGE_URL, dialIn })
   await node.registered
   report({ type: 'ready', url: node.url, openAiUrl: await serveOpenAi(runner) })
   process.once('disconnect', () => process.exit())
@@ -33,7 +34,8 @@ async function main(): Promise<void> {
 async function openPacedRunner(stepMs: number, onBegun: (seed: number, first: number) => void) {
   const demo = readCheckpoint(`${packageRoot}/models/demo`)
   const checkpoint = { ...demo, shape: { ...demo.shape, contextTokens: CONTEXT_TOKENS } }
-  const prompts = new PromptEncoder(checkpoint.text)
+  const { text: files, shape } = checkpoint
+  const prompts = await PromptPool.open({ files, controlIds: [], vocabSize: shape.vocabSize })
   const text = prompts.bytes.findIndex((bytes) => bytes?.length === 1 && bytes[0] === 'a'.charCodeAt(0))
   const { fork = -1, child = -1 } = checkpoint.tokens
   return await Runner.open({
@@ -66,7 +68,7 @@ async function complete(runner: Runner, request: IncomingMessage, response: Serv
     branching: { enabled: false },
   }
   response.writeHead(200, { 'content-type': 'text/event-stream' })
-  runner.start('openai', generate, ({ events }) => {
+  await runner.start('openai', generate, ({ events }) => {
     for (const event of events) {
       if (event.type === 'accepted') chunk({ role: 'assistant', content: '' })
       else if (event.type === 'delta') chunk({ content: event.text })

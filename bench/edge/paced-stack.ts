@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -10,8 +10,12 @@ import { SCRATCH } from './scratch.ts'
 
 export interface PacedStack {
   readonly edgeUrl: string
+  /** Where the edge's objects store. */
+  readonly stateDir: string
   /** A key with every kind of limit. */
   readonly key: string
+  /** Another key with the same limits, except that it has the default limit of sockets. */
+  readonly otherKey: string
   readonly nodeUrl: string
   readonly nodeSecret: string
   /** An OpenAI-compatible server on the same engine. */
@@ -34,18 +38,35 @@ const LIMITS = {
   tokens_per_month: 1_000_000_000_000,
 }
 
-/** Starts the edge in workerd and a paced gpu node, in separate processes. */
-export async function startPacedStack(stepMs: number): Promise<PacedStack> {
-  const nodeSecret = newNodeSecret()
-  const { key, record } = newApiKey('bench', LIMITS.requests_per_minute)
-  const apiKeys = [{ ...record, limits: LIMITS }]
-  const stateDir = await mkdtemp(join(SCRATCH, 'apar-bench-'))
-  const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret, stateDir })
-  const child = spawn(process.execPath, [join(packageRoot, 'dist/paced-node.js')], {
-    env: { ...process.env, NODE_SECRET: nodeSecret, EDGE_URL: edge.url, STEP_MS: String(stepMs) },
+export interface PacedNodeOptions {
+  readonly edgeUrl: string
+  readonly nodeSecret: string
+  readonly stepMs: number
+  readonly dialIn?: boolean
+}
+
+/** Starts a paced gpu node in a process of its own, which sends {@link PacedNodeMessage}s. */
+export function spawnPacedNode({ edgeUrl, nodeSecret, stepMs, dialIn }: PacedNodeOptions): ChildProcess {
+  const settings = { NODE_SECRET: nodeSecret, EDGE_URL: edgeUrl, STEP_MS: String(stepMs) }
+  return spawn(process.execPath, [join(packageRoot, 'dist/paced-node.js')], {
+    env: { ...process.env, ...settings, ...(dialIn && { DIAL_IN: '1' }) },
     // Output is ignored: the node logs every request.
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   })
+}
+
+/** Starts the edge in workerd and a paced gpu node, in separate processes. */
+export async function startPacedStack(stepMs: number, scratch = SCRATCH): Promise<PacedStack> {
+  const nodeSecret = newNodeSecret()
+  const { key, record } = newApiKey('bench', LIMITS.requests_per_minute)
+  const other = newApiKey('other', LIMITS.requests_per_minute)
+  const apiKeys = [
+    { ...record, limits: LIMITS },
+    { ...other.record, limits: { ...LIMITS, concurrent_streams: undefined } },
+  ]
+  const stateDir = await mkdtemp(join(scratch, 'apar-bench-'))
+  const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys, nodeSecret, stateDir })
+  const child = spawnPacedNode({ edgeUrl: edge.url, nodeSecret, stepMs })
   const exited = once(child, 'exit')
   const firstSteps = new Map<number, number>()
   const ready = new Promise<PacedNodeMessage & { type: 'ready' }>((resolve, reject) => {
@@ -65,7 +86,9 @@ export async function startPacedStack(stepMs: number): Promise<PacedStack> {
     const { url, openAiUrl } = await ready
     return {
       edgeUrl: edge.url,
+      stateDir,
       key,
+      otherKey: other.key,
       nodeUrl: url,
       nodeSecret,
       openAiUrl,

@@ -1,10 +1,21 @@
 import { type Command, Option } from 'commander'
 import type { Device, DType, KvCacheDType } from '../../gpu-node/engine/engine-config.ts'
+import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
-import { deviceOption, devices, dtypeOption, integer, kvCacheDtypeOption, port, url } from '../options.ts'
+import {
+  byteSize,
+  decimal,
+  deviceOption,
+  devices,
+  dtypeOption,
+  integer,
+  kvCacheDtypeOption,
+  port,
+  url,
+} from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 
 interface GpuNodeFlags {
@@ -21,6 +32,8 @@ interface GpuNodeFlags {
   dtype?: DType
   kvCacheDtype?: KvCacheDType
   blocks?: number
+  kvCacheMemoryBytes?: number
+  memoryFraction?: number
   maxBranches?: number
   maxStepTokens?: number
   maxRequests?: number
@@ -35,7 +48,7 @@ export function registerGpuNode(program: Command): void {
   program
     .command('gpu-node')
     .description('runs one gpu node; the secret it shares with the edge is in NODE_SECRET')
-    .option('--model <folder>', 'Hugging Face folder to serve', `${packageRoot}/models/demo`)
+    .option('--model <path>', 'Hugging Face folder or .gguf file to serve', `${packageRoot}/models/demo`)
     .option('--name <name>', "what clients call the model (default: the folder's name)")
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .option('--host <address>', 'where to listen', '127.0.0.1')
@@ -60,7 +73,21 @@ export function registerGpuNode(program: Command): void {
     .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
-    .option('--blocks <n>', 'KV blocks of 16 tokens', integer(1, 2 ** 31 - 1))
+    .option(
+      '--blocks <n>',
+      'KV blocks of 16 tokens (default: --max-branches full contexts, or what the free memory holds)',
+      integer(1, MAX_BLOCKS),
+    )
+    .option(
+      '--kv-cache-memory-bytes <size>',
+      'size of the KV cache, such as 4GiB, instead of --blocks',
+      byteSize,
+    )
+    .option(
+      '--memory-fraction <share>',
+      'share of the free memory for weights, workspace and KV cache (default 0.9; on a CPU at least 256MiB stay free)',
+      decimal(0.01, 1),
+    )
     .option('--max-branches <n>', 'branches that decode at the same time (default 64)', integer(1, 4096))
     .option('--max-step-tokens <n>', 'tokens in one forward pass (default 512)', integer(1, 65_536))
     .option('--max-requests <n>', 'waiting and running requests together (default 256)', integer(1, 65_536))
@@ -104,6 +131,8 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     dtype: flags.dtype,
     kvCacheDtype: flags.kvCacheDtype,
     numBlocks: flags.blocks,
+    kvCacheBytes: flags.kvCacheMemoryBytes,
+    memoryFraction: flags.memoryFraction,
     maxBranches: flags.maxBranches,
     maxStepTokens: flags.maxStepTokens,
     maxRequests: flags.maxRequests,

@@ -4,7 +4,7 @@ import { ApiKeyRecord, Scope } from '../../shared/api-keys.ts'
 import { KeyAdmin, type KeyAnswer, type NewKeySettings } from '../admin.ts'
 import { UserError } from '../explain.ts'
 import { newApiKey } from '../keys.ts'
-import { integer, url } from '../options.ts'
+import { decimal, integer, url } from '../options.ts'
 
 const MAX_TOKENS = 1_000_000_000_000
 const DAY_SECONDS = 24 * 3600
@@ -22,8 +22,11 @@ interface CreateFlags extends AdminFlags {
   requestsPerMinute?: number
   tokensPerMinute?: number
   concurrentStreams?: number
+  concurrentSockets?: number
   tokensPerDay?: number
   tokensPerMonth?: number
+  weight?: number
+  priority?: number
 }
 
 export function registerKeys(program: Command): void {
@@ -39,8 +42,19 @@ export function registerKeys(program: Command): void {
     .option('--requests-per-minute <n>', 'default, as for all limits: none', integer(1, 1_000_000))
     .option('--tokens-per-minute <n>', 'prompt and new tokens', tokens)
     .option('--concurrent-streams <n>', 'answers generated at the same time', integer(1, 100_000))
+    .option(
+      '--concurrent-sockets <n>',
+      'open WebSockets (default: 512, or --concurrent-streams if more)',
+      integer(1, 100_000),
+    )
     .option('--tokens-per-day <n>', 'UTC', tokens)
     .option('--tokens-per-month <n>', 'UTC', tokens)
+    .option(
+      '--weight <x>',
+      'share of a gpu node beside other keys, 0.01 to 100 (default: 1)',
+      decimal(0.01, 100),
+    )
+    .option('--priority <n>', 'keys with a larger one are served first, -4 to 4 (default: 0)', integer(-4, 4))
     .action(async (flags: CreateFlags) => showSecret(await adminOf(flags).create(settingsOf(flags))))
   withAdmin(keys.command('list').description('lists keys, without their secrets')).action(
     async (flags: AdminFlags) => console.log(tableOf(await adminOf(flags).list())),
@@ -93,6 +107,7 @@ function settingsOf(flags: CreateFlags): NewKeySettings {
     requests_per_minute: flags.requestsPerMinute,
     tokens_per_minute: flags.tokensPerMinute,
     concurrent_streams: flags.concurrentStreams,
+    concurrent_sockets: flags.concurrentSockets,
     tokens_per_day: flags.tokensPerDay,
     tokens_per_month: flags.tokensPerMonth,
   }
@@ -101,6 +116,8 @@ function settingsOf(flags: CreateFlags): NewKeySettings {
     ...(scopes && { scopes }),
     ...(models && { models }),
     limits,
+    ...(flags.weight !== undefined && { weight: flags.weight }),
+    ...(flags.priority !== undefined && { priority: flags.priority }),
     ...(days !== undefined && { expires_at: Math.floor(Date.now() / 1000) + days * DAY_SECONDS }),
   }
 }
@@ -112,12 +129,13 @@ function showSecret({ id, key = '' }: KeyAnswer): void {
 
 function tableOf(keys: KeyAnswer[]): string {
   const table = new Table({
-    head: ['key', 'state', 'scopes', 'models', 'limits'],
+    head: ['key', 'state', 'scopes', 'models', 'weight', 'priority', 'limits'],
     style: { head: [], border: [] },
   })
-  for (const { id, scopes, models, limits, ...state } of keys) {
+  for (const { id, scopes, models, limits, weight, priority, ...state } of keys) {
     const bounds = Object.entries(limits).map(([name, value]) => `${name} ${value}`)
-    table.push([id, stateOf(state), scopes.join('\n'), models?.join('\n') ?? 'all', bounds.join('\n')])
+    const allowed = [scopes.join('\n'), models?.join('\n') ?? 'all']
+    table.push([id, stateOf(state), ...allowed, weight, priority, bounds.join('\n')])
   }
   return table.toString()
 }

@@ -17,6 +17,7 @@ interface ServeFlags {
   dtype?: string
   kvCacheDtype?: string
   requestsPerMinute: number
+  addressHeader?: string
   state?: string
 }
 
@@ -31,12 +32,16 @@ export function registerServe(program: Command): void {
     )
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 8787)
-    .option('--model <folder>', 'Hugging Face folder to serve', `${packageRoot}/models/demo`)
+    .option('--model <path>', 'Hugging Face folder or .gguf file to serve', `${packageRoot}/models/demo`)
     .option('--name <name>', "what clients call the model (default: the folder's name)")
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
+    .option(
+      '--address-header <name>',
+      "header with the client's IP address, set by a proxy in front (default: none is trusted)",
+    )
     .option('--state <folder>', 'folder that stores keys and usage (default: in memory only)')
     .action(serve)
 }
@@ -53,6 +58,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     apiKeys: [record],
     nodeSecret,
     settings,
+    addressHeader: flags.addressHeader,
     stateDir: flags.state,
   })
   const name = flags.name ? ['--name', flags.name] : []

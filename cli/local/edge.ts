@@ -1,12 +1,14 @@
-import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { existsSync, mkdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare'
+import { Log, LogLevel, Miniflare } from 'miniflare'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
+import { type EdgeWorker, localWorkers, stateFolders } from './edge-workers.ts'
+import { cleanState } from './state-cleanup.ts'
+import { lockState, type StateLock } from './state-lock.ts'
 import { whenEnded, workerdProcesses } from './workerd-processes.ts'
 
 export interface LocalEdgeOptions {
@@ -17,6 +19,8 @@ export interface LocalEdgeOptions {
   nodeSecret: string
   /** Further variables and secrets of the worker (edge/env.ts). */
   settings?: Record<string, string>
+  /** Header in which a proxy in front of the edge gives the client's IP address; by default there is no such proxy. */
+  addressHeader?: string | undefined
   /** Folder that stores keys and usage; without it they are lost when this process ends. */
   stateDir?: string | undefined
 }
@@ -36,24 +40,28 @@ export interface LocalEdge {
  * @throws UserError with a one-line message.
  */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
-  const { host, port, apiKeys, nodeSecret, settings, stateDir } = options
+  const { host, port, apiKeys, nodeSecret, settings, addressHeader = '', stateDir } = options
   const { workerOptions, workerPath } = await loadEdgeBuild()
   if (!existsSync(workerPath))
     throw new UserError('edge_missing', `the edge is not built (${workerPath} is missing): run npm run setup`)
-  // Owner only: the folder contains prompts and answers.
-  if (stateDir !== undefined) await mkdir(stateDir, { recursive: true, mode: 0o700 })
   // Checked here because workerd would report it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
+  const lock = stateDir === undefined ? undefined : await takeState(resolve(stateDir), workerOptions)
+  const bindings = {
+    ...settings,
+    API_KEYS: JSON.stringify(apiKeys),
+    NODE_SECRET: nodeSecret,
+    CLIENT_ADDRESS_HEADER: addressHeader,
+  }
+  const [answering, stored] = localWorkers({ ...workerOptions, bindings })
   const miniflare = withoutSignalHandlers(
     () =>
       new Miniflare({
-        ...workerOptions,
-        bindings: { ...settings, API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret },
+        // The direct socket bypasses Miniflare's entry worker, which costs every request and frame an extra hop.
+        workers: [{ ...answering, unsafeDirectSockets: [{ host, port }] }, stored],
         ...(stateDir !== undefined && { durableObjectsPersist: resolve(stateDir) }),
         host,
         port: 0,
-        // Bypasses Miniflare's entry worker, which costs every request and frame an extra hop.
-        unsafeDirectSockets: [{ host, port }],
         cf: false,
         log: new Log(LogLevel.WARN),
         telemetry: { enabled: false },
@@ -63,19 +71,33 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
     await miniflare.ready
     const { port: bound } = await miniflare.unsafeGetDirectURL()
     const processes = workerdProcesses()
+    for (const pid of processes) lock?.add(pid)
     return {
       url: `http://${reachable(host)}:${bound}`,
       processes,
       failed: whenEnded(processes),
-      close: () => miniflare.dispose(),
+      close: async () => {
+        await miniflare.dispose()
+        lock?.release()
+      },
     }
   } catch (error) {
     await miniflare.dispose().catch(() => {})
+    lock?.release()
     throw new UserError(
       'edge_failed',
       `the edge did not start: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
     )
   }
+}
+
+/** Makes the folder if it is missing, takes it for this process, and cleans it. @throws UserError `state_taken` */
+async function takeState(folder: string, worker: EdgeWorker): Promise<StateLock> {
+  // Owner only: the folder contains prompts.
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const lock = await lockState(folder)
+  cleanState(folder, stateFolders(worker))
+  return lock
 }
 
 /** Removes Miniflare's signal handlers: they exit at once, but this process must first close its gpu node. */
@@ -92,7 +114,7 @@ function withoutSignalHandlers<T>(make: () => T): T {
 }
 
 /** edge/build.mjs is plain JavaScript and defines the worker's bindings and flags. */
-async function loadEdgeBuild(): Promise<{ workerOptions: WorkerOptions; workerPath: string }> {
+async function loadEdgeBuild(): Promise<{ workerOptions: EdgeWorker; workerPath: string }> {
   return await import(pathToFileURL(join(packageRoot, 'edge/build.mjs')).href)
 }
 

@@ -3,6 +3,23 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import { fail, root } from './report.mjs'
 
+const shared = {
+  absWorkingDir: root,
+  outdir: join(root, 'dist'),
+  bundle: true,
+  format: 'esm',
+  sourcemap: true,
+  logLevel: 'warning',
+}
+
+/** Packages are not bundled; the native engine and the workers are loaded at run time. */
+const onNode = { ...shared, platform: 'node', target: 'node20', packages: 'external' }
+
+/** The thread that encodes prompts (gpu-node/text/prompt-thread.ts). Tests that run the sources build it, too. */
+export async function bundlePromptWorker() {
+  await build({ ...onNode, entryPoints: { 'prompt-worker': join(root, 'gpu-node/text/prompt-worker.ts') } })
+}
+
 /**
  * Bundles the command (dist/apar.js), the client library (dist/client.js), the edge, and the development tools
  * bench and chaos.
@@ -17,30 +34,11 @@ export async function bundle() {
   const entryPoints = Object.entries(entries)
     .filter(([, file]) => existsSync(join(root, file)))
     .map(([out, file]) => ({ in: join(root, file), out }))
-  const shared = {
-    absWorkingDir: root,
-    outdir: join(root, 'dist'),
-    bundle: true,
-    format: 'esm',
-    sourcemap: true,
-  }
   try {
     await Promise.all([
-      build({
-        ...shared,
-        entryPoints,
-        platform: 'node',
-        target: 'node20',
-        // Packages are not bundled; the native engine and the worker are loaded at run time.
-        packages: 'external',
-        logLevel: 'warning',
-      }),
-      build({
-        ...shared,
-        entryPoints: { client: join(root, 'client/index.ts') },
-        target: 'es2023',
-        logLevel: 'warning',
-      }),
+      build({ ...onNode, entryPoints }),
+      build({ ...shared, entryPoints: { client: join(root, 'client/index.ts') }, target: 'es2023' }),
+      bundlePromptWorker(),
       import('../../edge/build.mjs').then(({ buildEdge }) => buildEdge()),
     ])
   } catch (error) {

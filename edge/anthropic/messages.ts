@@ -1,6 +1,6 @@
 import type { MessagesRequest } from '../../shared/anthropic.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import { joinedText, toGenerateRequest } from '../streams/http/generate-request.ts'
+import { joinedText, stopsInDocument, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
 
 export function messagesRequest(body: MessagesRequest): GenerateRequest {
@@ -9,7 +9,7 @@ export function messagesRequest(body: MessagesRequest): GenerateRequest {
   const turns = body.messages.map(({ role, content }) => ({ role, content: joinedText(content) }))
   const fields = { model, messages: [...system, ...turns], max_tokens, temperature, top_p, stop }
   const top_k = body.top_k === undefined ? {} : { top_k: body.top_k }
-  return toGenerateRequest(fields, { ...body.apar, ...top_k })
+  return stopsInDocument(toGenerateRequest(fields, { ...body.apar, ...top_k }))
 }
 
 /** The whole answer. @throws AparError for a stream that fails. */
@@ -50,8 +50,8 @@ function message({ accepted }: SingleAnswer) {
   }
 }
 
-/** Each branch ends by itself, so there is no single stop sequence that ended the answer. */
 function stopOf(answer: SingleAnswer) {
+  if (answer.stop !== undefined) return { stop_reason: 'stop_sequence', stop_sequence: answer.stop }
   return { stop_reason: answer.cut ? 'max_tokens' : 'end_turn', stop_sequence: null }
 }
 

@@ -16,7 +16,7 @@ const encoder = new TextEncoder()
 
 /** The token of `Authorization: Bearer <token>`. */
 export function bearerToken(authorization: string | undefined): string | undefined {
-  return authorization?.match(/^Bearer +(\S+)$/i)?.[1]
+  return authorization?.trim().match(/^Bearer +(\S+)$/i)?.[1]
 }
 
 export function sha256(text: string): Promise<ArrayBuffer> {
@@ -31,4 +31,8 @@ export async function equalSecrets(a: string, b: string): Promise<boolean> {
 
 export function toHex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+}
+
+export function fromHex(hex: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(hex.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16))
 }

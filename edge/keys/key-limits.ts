@@ -8,7 +8,10 @@ import {
   type ReservationRequest,
   type ReservationResult,
 } from './budget/key-budget.ts'
+import { SocketLeases, socketsOf } from './budget/socket-leases.ts'
 import { type DayUsage, type Spent, UsageLog } from './budget/usage-log.ts'
+import { WriteWatch } from './budget/write-watch.ts'
+import { configuredKeys } from './configured-keys.ts'
 import { type Credential, sha256, toHex } from './credentials.ts'
 import { isSecretOf } from './key-secrets.ts'
 import { keyStoreOf } from './key-store.ts'
@@ -16,7 +19,13 @@ import { type BadCredential, keyIdOf, mayRun, type Principal, principalOf } from
 
 /** Counts are written this long after a change: sooner than an idle object is evicted. */
 const PERSIST_AFTER_MS = 1000
+/** The same after a write has failed: each failure aborts the object. */
+const PERSIST_AGAIN_MS = 10_000
+/** What is stored and not needed any more is deleted within this time. */
+const CLEAN_MS = 24 * 3_600_000
 export const TICKET_MS = 60_000
+/** By how much the clocks of two machines differ on which the object may run one after the other. */
+const CLOCK_TOLERANCE_MS = 5_000
 
 export interface Authorization {
   readonly principal: Principal
@@ -25,9 +34,16 @@ export interface Authorization {
   readonly rates: RateStatus
   /** Of the reservation; undefined when none was wanted, when the key may not use the models, or when `retryAfterMs` is not 0. */
   readonly result?: ReservationResult | undefined
+  /** The key has as many open sockets as it may have. */
+  readonly socketRefused?: boolean | undefined
 }
 
 export type AuthorizationResult = { readonly bad: BadCredential } | Authorization
+
+interface ReservationAnswer {
+  readonly result: ReservationResult
+  readonly rates: RateStatus
+}
 
 /** A reservation request, and the models that it is for. */
 export interface ModelReservationRequest {
@@ -48,21 +64,29 @@ interface Ticket {
 export class KeyLimits extends DurableObject<Env> {
   readonly #budget: KeyBudget
   readonly #usage: UsageLog
+  readonly #sockets = new SocketLeases()
   /** The key's record as KeyStore has it; null before it was read. */
   #record: ApiKeyRecord | undefined | null = null
   #persisting = false
+  /** Whether what this object stores can be written. */
+  readonly #writes: WriteWatch
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
     this.#budget = new KeyBudget(ctx.storage.kv.get('budget'))
     this.#usage = new UsageLog(ctx.storage.sql)
+    this.#writes = new WriteWatch(ctx.id.toString())
   }
 
   /**
    * Checks a credential and takes one request from the rate limit. Then makes the `wanted` reservation, if the key may
-   * use its models.
+   * use its models, and takes the slot of `socket`, a socket's id.
    */
-  async authorize(credential: Credential, wanted?: ModelReservationRequest): Promise<AuthorizationResult> {
+  async authorize(
+    credential: Credential,
+    wanted?: ModelReservationRequest,
+    socket?: string,
+  ): Promise<AuthorizationResult> {
     const principal = await this.#authenticate(credential)
     if (typeof principal === 'string') return { bad: principal }
     const now = Date.now()
@@ -72,13 +96,34 @@ export class KeyLimits extends DurableObject<Env> {
       this.#persistSoon()
     }
     const retryAfterMs = taken?.retryAfterMs ?? 0
-    if (retryAfterMs === 0 && wanted && mayRun(principal, wanted.models))
-      return { principal, retryAfterMs, ...this.reserve(principal.limits, wanted.request) }
-    return { principal, retryAfterMs, rates: this.#budget.rates(principal.limits, now) }
+    if (retryAfterMs === 0 && wanted && mayRun(principal, wanted.models)) {
+      const reservation = this.#reserve(principal.limits, wanted.request)
+      await this.#ensureStored(principal.limits)
+      return { principal, retryAfterMs, ...reservation }
+    }
+    const rates = this.#budget.rates(principal.limits, now)
+    await this.#ensureStored(principal.limits)
+    if (retryAfterMs > 0 || socket === undefined) return { principal, retryAfterMs, rates }
+    const socketRefused = !this.#sockets.take(socket, socketsOf(principal.limits), now)
+    return { principal, retryAfterMs, rates, socketRefused }
+  }
+
+  renewSocket(id: string): void {
+    this.#sockets.renew(id, Date.now())
+  }
+
+  releaseSocket(id: string): void {
+    this.#sockets.release(id)
   }
 
   /** Reserves all stream slots and tokens, or nothing. The caller then has to `renew` and in the end `settle` it. */
-  reserve(limits: Limits, request: ReservationRequest): { result: ReservationResult; rates: RateStatus } {
+  async reserve(limits: Limits, request: ReservationRequest): Promise<ReservationAnswer> {
+    const answer = this.#reserve(limits, request)
+    await this.#ensureStored(limits)
+    return answer
+  }
+
+  #reserve(limits: Limits, request: ReservationRequest): ReservationAnswer {
     const now = Date.now()
     const result = this.#budget.reserve(limits, request, now)
     if (result.granted) this.#persistSoon()
@@ -108,14 +153,25 @@ export class KeyLimits extends DurableObject<Env> {
   async createTicket(principal: Principal): Promise<string> {
     const { kv } = this.ctx.storage
     const now = Date.now()
-    for (const [name, { expiresAt }] of kv.list<Ticket>({ prefix: 'ticket:' })) {
-      if (expiresAt <= now) kv.delete(name)
-    }
+    this.#deleteOldTickets(now)
+    await this.#cleanLater()
     const ticket = toHex(crypto.getRandomValues(new Uint8Array(24)))
     const keyId = keyIdOf(principal)
     const holder = keyId === undefined ? { principal } : { keyId }
     kv.put(await ticketName(ticket), { expiresAt: now + TICKET_MS, holder } satisfies Ticket)
     return ticket
+  }
+
+  /** Deletes what is not needed any more. A key that was not used for long then has nothing stored. */
+  override async alarm(): Promise<void> {
+    const now = Date.now()
+    this.#deleteOldTickets(now)
+    this.#usage.forget(now)
+    const { storage } = this.ctx
+    if (this.#budget.isIdle(now)) storage.kv.delete('budget')
+    const nothingLeft = [...storage.kv.list({ limit: 1 })].length === 0 && this.#usage.isEmpty()
+    if (nothingLeft) await storage.deleteAll()
+    else await storage.setAlarm(now + CLEAN_MS)
   }
 
   /** Called by KeyStore when it has changed the key's record. */
@@ -136,7 +192,7 @@ export class KeyLimits extends DurableObject<Env> {
     const ticket = kv.get<Ticket>(name)
     // `delete` is true for one caller only, so a ticket is used once.
     if (!ticket || !kv.delete(name)) return 'unknown'
-    if (ticket.expiresAt <= Date.now()) return 'expired'
+    if (isOver(ticket.expiresAt, Date.now())) return 'expired'
     if ('principal' in ticket.holder) return ticket.holder.principal
     return this.#principalOfKey(ticket.holder.keyId)
   }
@@ -156,7 +212,9 @@ export class KeyLimits extends DurableObject<Env> {
 
   async #load(keyId: string): Promise<ApiKeyRecord | undefined> {
     if (this.#record === null) {
-      const found = await keyStoreOf(this.env).get(keyId)
+      // A configured key needs no storage.
+      const configured = configuredKeys(this.env.API_KEYS).get(keyId)
+      const found = configured ?? (await keyStoreOf(this.env).get(keyId))
       // `changed` may have been called meanwhile: its record is newer.
       if (this.#record === null) this.#record = found
     }
@@ -167,12 +225,49 @@ export class KeyLimits extends DurableObject<Env> {
   #persistSoon(): void {
     if (this.#persisting) return
     this.#persisting = true
-    setTimeout(() => {
+    const persist = async () => {
       this.#persisting = false
+      await this.#persist()
+    }
+    setTimeout(
+      () => this.ctx.waitUntil(persist()),
+      this.#writes.failedLately ? PERSIST_AGAIN_MS : PERSIST_AFTER_MS,
+    )
+  }
+
+  async #persist(): Promise<void> {
+    await this.#writes.write(this.ctx.storage, async () => {
+      await this.#cleanLater()
       this.ctx.storage.kv.put('budget', this.#budget.state())
       this.#usage.write()
-    }, PERSIST_AFTER_MS)
+    })
   }
+
+  /**
+   * When writes have failed lately, what a key with limits takes is stored before it gets it: a failed write would give
+   * it back. A key without limits goes on, only its usage is not counted. @throws the error of the storage.
+   */
+  async #ensureStored(limits: Limits): Promise<void> {
+    const limited = Object.values(limits).some((limit) => limit !== undefined)
+    if (limited && this.#writes.failedLately) await this.#persist()
+  }
+
+  async #cleanLater(): Promise<void> {
+    const { storage } = this.ctx
+    if ((await storage.getAlarm()) === null) await storage.setAlarm(Date.now() + CLEAN_MS)
+  }
+
+  #deleteOldTickets(now: number): void {
+    const { kv } = this.ctx.storage
+    for (const [name, { expiresAt }] of kv.list<Ticket>({ prefix: 'ticket:' })) {
+      if (isOver(expiresAt, now)) kv.delete(name)
+    }
+  }
+}
+
+/** Also when the clock was set back since the ticket was made: it must not become valid for longer. */
+function isOver(ticketExpiresAt: number, now: number): boolean {
+  return ticketExpiresAt <= now || ticketExpiresAt > now + TICKET_MS + CLOCK_TOLERANCE_MS
 }
 
 function principalIfActive(record: ApiKeyRecord, now: number): Principal | BadCredential {

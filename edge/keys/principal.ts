@@ -2,7 +2,10 @@ import type { ApiKeyRecord, KeyPolicy, Scope } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 
 /** Who makes a request (the owner of an API key, or the subject of a token) and what it may do. */
-export interface Principal extends KeyPolicy {
+export interface Principal
+  extends Omit<KeyPolicy, 'weight' | 'priority'>,
+    // Absent in what was stored before there were any.
+    Partial<Pick<KeyPolicy, 'weight' | 'priority'>> {
   /** `key:<id>` or `jwt:<subject>`; also the name of its KeyLimits object. */
   readonly id: string
   /** Unix time in seconds at which a token expires. Unset for a key: its record says when it expires. */
@@ -29,8 +32,8 @@ export function keyIdOf({ id }: Principal): string | undefined {
   return id.startsWith(KEY_PREFIX) ? id.slice(KEY_PREFIX.length) : undefined
 }
 
-export function principalOf({ id, scopes, models, limits }: ApiKeyRecord): Principal {
-  return { id: keyPrincipalId(id), scopes, models, limits }
+export function principalOf({ id, scopes, models, limits, weight, priority }: ApiKeyRecord): Principal {
+  return { id: keyPrincipalId(id), scopes, models, limits, weight, priority }
 }
 
 /** @throws AparError `insufficient_scope`. */

@@ -2,7 +2,7 @@ import type { ErrorHandler } from 'hono'
 import { toAparError } from '../../shared/errors.ts'
 import { MESSAGES_PATH, messagesError } from '../anthropic/errors.ts'
 import type { AppEnv } from '../app-env.ts'
-import { logIfBug } from '../log.ts'
+import { logIfForOperator } from '../log.ts'
 
 /** One heartbeat: the fleet does not change sooner. */
 const RETRY_UNAVAILABLE_SECONDS = 5
@@ -16,7 +16,7 @@ const LONGEST_RETRY_SECONDS = 60
 /** Turns every thrown error into a response. An unexpected one is logged, and the client gets no details of it. */
 export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   const error = toAparError(thrown)
-  logIfBug(c, error)
+  logIfForOperator(c, error)
   const headers = new Headers({ 'content-type': 'application/json; charset=utf-8' })
   const retryAfter = error.retryAfterSeconds ?? (error.status === 503 ? RETRY_UNAVAILABLE_SECONDS : undefined)
   if (retryAfter !== undefined) headers.set('retry-after', String(retryAfter))
@@ -24,6 +24,8 @@ export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
     headers.set('x-should-retry', 'false')
   }
   if (error.status === 401) headers.set('www-authenticate', 'Bearer')
+  // RFC 9110, 15.5.16: what a body may have instead.
+  if (error.status === 415) headers.set('accept-encoding', 'identity')
   if (error.status === 426) headers.set('upgrade', 'websocket')
   const body = c.req.path === MESSAGES_PATH ? messagesError(error) : error.toBody()
   return new Response(JSON.stringify(body), { status: error.status, headers })

@@ -21,7 +21,7 @@ const answerCors = cors({
  * other origins.
  */
 export const allowOrigins = createMiddleware<AppEnv>(async (c, next) => {
-  const origin = c.req.header('origin')
+  const origin = c.req.header('origin')?.trim()
   // Without an Origin header it is not a cross-origin call of a browser.
   if (origin === undefined) return await next()
   if (!isUpgrade(c.req.raw)) return await answerCors(c, next)

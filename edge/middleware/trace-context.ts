@@ -12,7 +12,7 @@ export function traceContext(headers: Headers): Pick<CallContext, 'traceparent' 
   const [, version, trace, span, flags, more] =
     TRACEPARENT.exec(headers.get('traceparent')?.trim() ?? '') ?? []
   if (!version || (version === '00' && more)) return {}
-  const state = headers.get('tracestate') ?? ''
+  const state = headers.get('tracestate')?.trim() ?? ''
   return {
     traceparent: `00-${trace}-${span}-${flags}`,
     ...(TRACESTATE.test(state) && { tracestate: state }),

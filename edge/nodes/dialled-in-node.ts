@@ -51,6 +51,8 @@ export class DialledInNode extends DurableObject<Env> {
         // No requests are routed to the node until its next heartbeat.
         this.ctx.waitUntil(fleetOf(this.env).deregister(id))
       },
+      // Its streams move at once. It dials again, and is refused until its time is over.
+      onNonsense: ({ code, message }) => this.ctx.waitUntil(fleetOf(this.env).suspend(id, { code, message })),
       log: (why) => logTrouble(this.env, { node: id }, why),
     })
     this.#channels = channels

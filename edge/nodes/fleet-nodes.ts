@@ -2,30 +2,39 @@ import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
 import { fleetOf } from './fleet.ts'
+import type { Refusal } from './node-registry.ts'
 import { connectToNode, type NodeAddress, type NodeSocket } from './node-socket.ts'
 
 /** The gpu nodes, as the stream of one request uses them. */
 export interface Nodes {
-  /** Chooses a node for the request, none of `exclude`. @throws AparError that is sent to the client. */
-  pick(request: GenerateRequest, exclude: readonly string[]): Promise<NodeAddress>
+  /**
+   * Chooses a node for the request, none of `exclude`. `fingerprint`: of the node that began the stream; only nodes with
+   * the same weights and numeric type can continue it. @throws AparError that is sent to the client.
+   */
+  pick(request: GenerateRequest, exclude: readonly string[], fingerprint?: string): Promise<NodeAddress>
   /** @throws Error when the node cannot be reached; nothing was started then. */
   connect(node: NodeAddress): Promise<NodeSocket>
-  isAlive(id: string): Promise<boolean>
+  /** Time until the node's lease ends, in ms; 0 or less when it has ended. */
+  leaseMs(id: string): Promise<number>
   /** Reports to the fleet that the node failed to serve a request. */
   reportFailure(id: string): void
+  /** Reports that the node sent what no honest node sends: it loses its lease for a while. */
+  reportNonsense(id: string, why: AparError): void
 }
 
 /** The gpu nodes of the Fleet. `waitUntil`: for work that lasts longer than the call. */
 export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nodes {
   return {
-    pick: async ({ model, messages }, exclude) => {
-      const decision = await fleetOf(env).pick({ model, exclude, affinity: conversationStart(messages) })
+    pick: async ({ model, messages }, exclude, fingerprint) => {
+      const affinity = conversationStart(messages)
+      const decision = await fleetOf(env).pick({ model, exclude, affinity, fingerprint })
       if ('refused' in decision) throw refusedError(decision.refused, model)
       return decision.node
     },
     connect: (node) => connectToNode(env, node),
-    isAlive: (id) => fleetOf(env).isAlive(id),
+    leaseMs: (id) => fleetOf(env).leaseMs(id),
     reportFailure: (id) => waitUntil(fleetOf(env).reportFailure(id)),
+    reportNonsense: (id, { code, message }) => waitUntil(fleetOf(env).suspend(id, { code, message })),
   }
 }
 
@@ -35,8 +44,11 @@ function conversationStart(messages: GenerateRequest['messages']): string {
   return JSON.stringify(messages.slice(0, first + 1)).slice(0, 4096)
 }
 
-function refusedError(code: 'model_not_found' | 'no_gpu_node', model: string): AparError {
-  return code === 'model_not_found'
-    ? new AparError(code, `there is no model ${JSON.stringify(model)}; see /v1/models`, { param: 'model' })
-    : new AparError(code, `no gpu node that serves ${JSON.stringify(model)} can be reached now`)
+function refusedError(code: Refusal, model: string): AparError {
+  const name = JSON.stringify(model)
+  if (code === 'model_not_found')
+    return new AparError(code, `there is no model ${name}; see /v1/models`, { param: 'model' })
+  if (code === 'model_changed')
+    return new AparError(code, `the gpu nodes that are left serve ${name} with other weights or numeric type`)
+  return new AparError(code, `no gpu node that serves ${name} can be reached now`)
 }

@@ -1,4 +1,4 @@
-import { AparError } from '../../shared/errors.ts'
+import { AparError, toAparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { CLOSE_BAD_FRAMES, CLOSE_LOST, CLOSE_SERVICE_RESTART } from '../../shared/protocol/close-codes.ts'
 import { FromDialledInNode, MAX_MESSAGE_CHARS, type ToDialledInNode } from '../../shared/protocol/dial-in.ts'
@@ -6,9 +6,12 @@ import type { Heartbeat, Lease } from '../../shared/protocol/fleet.ts'
 import { closeQuietly } from '../close-quietly.ts'
 
 export interface NodeChannelsOptions {
-  readonly onHeartbeat: (heartbeat: Heartbeat) => Promise<Lease>
+  /** `suspendedMs`: the node may not register now. */
+  readonly onHeartbeat: (heartbeat: Heartbeat) => Promise<Lease | { readonly suspendedMs: number }>
   /** The node's socket is closed, and all channels with it. */
   readonly onClose: () => void
+  /** The node sent a message that no honest node sends; its socket is closed. */
+  readonly onNonsense: (why: AparError) => void
   readonly log: (error: unknown) => void
 }
 
@@ -65,7 +68,7 @@ export class NodeChannels {
       if (message.type === 'heartbeat') void this.#answer(message.heartbeat)
       else for (const [channel, frame] of message.frames) this.#deliver(channel, frame)
     } catch (error) {
-      this.#options.log(error)
+      this.#options.onNonsense(toAparError(error))
       this.close(CLOSE_BAD_FRAMES)
     }
   }
@@ -73,7 +76,8 @@ export class NodeChannels {
   async #answer(heartbeat: Heartbeat): Promise<void> {
     try {
       const lease = await this.#options.onHeartbeat(heartbeat)
-      this.#send({ type: 'lease', ...lease })
+      if ('suspendedMs' in lease) this.close(CLOSE_BAD_FRAMES)
+      else this.#send({ type: 'lease', ...lease })
     } catch (error) {
       // The node sends its next heartbeat with or without an answer.
       this.#options.log(error)

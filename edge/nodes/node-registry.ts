@@ -1,5 +1,8 @@
+import { differences, type FingerprintPart } from '../../shared/protocol/fingerprint.ts'
 import type { Heartbeat, ServedModel } from '../../shared/protocol/fleet.ts'
 import { CircuitBreaker } from './circuit-breaker.ts'
+import { OVERDUE_MS } from './lease.ts'
+import type { NodeAddress } from './node-socket.ts'
 import { type Candidate, choose, type RoutingPolicy } from './routing.ts'
 
 /** A gpu node as of its last heartbeat. Times are in ms since the epoch. */
@@ -10,12 +13,23 @@ export interface Member {
 }
 
 export type RouteDecision =
-  | { readonly node: { readonly id: string; readonly url: string | undefined } }
+  | { readonly node: NodeAddress }
   | {
-      readonly refused: 'model_not_found' | 'no_gpu_node'
+      readonly refused: Refusal
       /** No node can take the request, so it may wait for one. False when only the excluded nodes could. */
       readonly wait: boolean
     }
+
+/** `model_changed`: a stream has begun, and the nodes that are left would continue it with other weights. */
+export type Refusal = 'model_not_found' | 'no_gpu_node' | 'model_changed'
+
+/** A model as its live nodes serve it. */
+export interface FleetModel extends ServedModel {
+  /** All that are known; nodes of one model should have one, apart from the device. */
+  readonly fingerprints: readonly string[]
+  /** In what the nodes differ: streams do not move between them. */
+  readonly differs: readonly FingerprintPart[]
+}
 
 /** How long the models of a node without a lease count as known: `no_gpu_node` instead of `model_not_found`. */
 export const REMEMBER_MS = 24 * 60 * 60 * 1000
@@ -31,6 +45,8 @@ export interface RouteRequest {
   readonly exclude: readonly string[]
   /** The same for all turns of a conversation. */
   readonly affinity?: string | undefined
+  /** Of the node that began the stream. */
+  readonly fingerprint?: string | undefined
 }
 
 /** The gpu nodes, and which of them should take a request. Has no clock and does no I/O. */
@@ -62,8 +78,18 @@ export class NodeRegistry {
     return this.#members.get(id)
   }
 
+  /** All that are not forgotten, with a lease or without. */
+  members(): Member[] {
+    return [...this.#members.values()]
+  }
+
   isAlive(id: string, now: number): boolean {
-    return (this.#members.get(id)?.expiresAt ?? 0) > now
+    return this.leaseMs(id, now) > 0
+  }
+
+  /** Time until the node's lease ends; 0 or less when it has ended. */
+  leaseMs(id: string, now: number): number {
+    return (this.#members.get(id)?.expiresAt ?? 0) - now
   }
 
   /** One address is one node: a node with another id at the same address was restarted, and its old lease ends. */
@@ -91,9 +117,11 @@ export class NodeRegistry {
   }
 
   /** Chooses a node for a request. `random` is in [0, 1). */
-  pick({ model, exclude, affinity = '' }: RouteRequest, now: number, random: () => number): RouteDecision {
+  pick(request: RouteRequest, now: number, random: () => number): RouteDecision {
+    const { model, exclude, affinity = '', fingerprint } = request
     const alive = this.#alive(now)
-    const serving = alive.filter((member) => serves(member, model) && !member.heartbeat.draining)
+    const open = alive.filter((member) => servedBy(member, model) && !member.heartbeat.draining)
+    const serving = open.filter((member) => !differs(servedBy(member, model), fingerprint))
     const healthy = serving.filter(({ id }) => this.#breaker.allows(id, now))
     // If the circuits of all nodes are open, trying one is better than refusing the request.
     const usable = healthy.length > 0 ? healthy : serving
@@ -103,19 +131,28 @@ export class NodeRegistry {
         const capacity = member.heartbeat.capacity.branches * this.#warmth(member.id, now)
         return { id: member.id, capacity, wait: this.#queued(member) / capacity }
       })
-    const chosen = choose(this.#policy, candidates, affinity, random)
+    // After a network failure the lost nodes keep their leases for a while: streams must not move from one to the next.
+    const punctual = candidates.filter(({ id }) => this.leaseMs(id, now) > OVERDUE_MS)
+    const chosen = choose(this.#policy, punctual.length > 0 ? punctual : candidates, affinity, random)
     const member = chosen && this.#members.get(chosen.id)
-    if (!member) return { refused: this.#refusal(model, alive.length), wait: usable.length === 0 }
+    if (!member) {
+      const refused = serving.length < open.length ? 'model_changed' : this.#refusal(model, alive.length)
+      return { refused, wait: usable.length === 0 }
+    }
     this.#assigned.set(member.id, (this.#assigned.get(member.id) ?? 0) + 1)
     this.#breaker.sent(member.id, now)
-    return { node: { id: member.id, url: member.heartbeat.url } }
+    const { url, capacity } = member.heartbeat
+    const contextTokens = servedBy(member, model)?.context_tokens
+    return { node: { id: member.id, url, contextTokens, startFields: capacity.start_fields } }
   }
 
   /** The models of live nodes, each once, in order of id. */
-  models(now: number): ServedModel[] {
-    const models = this.#alive(now).flatMap(({ heartbeat }) => heartbeat.models)
-    const byId = new Map(models.map((model) => [model.id, model]))
-    return [...byId.values()].sort((a, b) => (a.id < b.id ? -1 : 1))
+  models(now: number): FleetModel[] {
+    const byId = new Map<string, ServedModel[]>()
+    for (const model of this.#alive(now).flatMap(({ heartbeat }) => heartbeat.models))
+      byId.set(model.id, [...(byId.get(model.id) ?? []), model])
+    const models = [...byId.values()].flatMap((served) => served.slice(-1).map((last) => asOne(last, served)))
+    return models.sort((a, b) => (a.id < b.id ? -1 : 1))
   }
 
   #alive(now: number): Member[] {
@@ -136,11 +173,20 @@ export class NodeRegistry {
 
   /** With no live node it is unknown which models exist, so the client's model is not reported as wrong. */
   #refusal(model: string, alive: number): 'model_not_found' | 'no_gpu_node' {
-    const known = [...this.#members.values()].some((member) => serves(member, model))
+    const known = [...this.#members.values()].some((member) => servedBy(member, model))
     return alive === 0 || known ? 'no_gpu_node' : 'model_not_found'
   }
 }
 
-function serves({ heartbeat }: Member, model: string): boolean {
-  return heartbeat.models.some(({ id }) => id === model)
+function servedBy({ heartbeat }: Member, model: string): ServedModel | undefined {
+  return heartbeat.models.find(({ id }) => id === model)
+}
+
+function differs(served: ServedModel | undefined, fingerprint: string | undefined): boolean {
+  return differences([served?.fingerprint, fingerprint]).length > 0
+}
+
+function asOne(model: ServedModel, served: readonly ServedModel[]): FleetModel {
+  const known = served.flatMap(({ fingerprint }) => fingerprint ?? [])
+  return { ...model, fingerprints: [...new Set(known)].sort(), differs: differences(known) }
 }

@@ -13,6 +13,10 @@ export interface NodeAddress {
   readonly id: string
   /** undefined for a node that has dialled in. */
   readonly url: string | undefined
+  /** Context length of the model on this node; unknown for addresses that older versions stored. */
+  readonly contextTokens?: number | undefined
+  /** What the node knows of `start` beyond its first version (`capacity.start_fields`). */
+  readonly startFields?: readonly string[] | undefined
 }
 
 /** A stream's connection to a gpu node. */

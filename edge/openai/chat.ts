@@ -18,6 +18,7 @@ export interface ChatOptions {
   readonly includeUsage: boolean
   /** The request asked for log-probabilities. */
   readonly logprobs: boolean
+  readonly stop: readonly string[]
   /** Sends text as it comes, with its branch, instead of in document order. */
   readonly branchDeltas: boolean
 }
@@ -25,8 +26,10 @@ export interface ChatOptions {
 /** The streams of a call as OpenAI's chunks, one stream per choice. @throws AparError for a stream that fails. */
 export async function* chatChunks(streams: Streams, options: ChatOptions): AsyncGenerator<Chunk, void> {
   const { includeUsage, branchDeltas } = options
+  // Texts of branches have no document order: each branch ends at its own stop string.
+  const stop = branchDeltas ? [] : options.stop
   const head = headOf(streams, 'chat.completion.chunk')
-  const choices = streams.accepted.map((accepted) => new Choice(accepted))
+  const choices = streams.accepted.map((accepted) => new Choice(accepted, stop))
   const chunk = (
     index: number,
     delta: Delta,
@@ -59,10 +62,10 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
 /** The whole answer. @throws AparError for a stream that fails. */
 export async function chatCompletion(
   streams: Streams,
-  options: Pick<ChatOptions, 'logprobs'>,
+  options: Pick<ChatOptions, 'logprobs' | 'stop'>,
 ): Promise<ChatCompletion> {
   const answers = streams.accepted.map((accepted) => {
-    return { choice: new Choice(accepted), content: '', rows: [] as TokenLogprob[] }
+    return { choice: new Choice(accepted, options.stop), content: '', rows: [] as TokenLogprob[] }
   })
   for await (const [index, event] of streams.events) {
     const answer = answers[index]

@@ -9,6 +9,7 @@ export interface CompletionOptions {
   readonly n: number
   readonly includeUsage: boolean
   readonly logprobs: boolean
+  readonly stop: readonly string[]
 }
 
 /** A choice and its text so far. */
@@ -21,10 +22,10 @@ interface PartialChoice {
 /** The streams of a call as chunks of OpenAI's legacy completions. @throws AparError for a stream that fails. */
 export async function* completionChunks(
   streams: Streams,
-  { n, includeUsage, logprobs }: CompletionOptions,
+  { n, includeUsage, logprobs, stop }: CompletionOptions,
 ): AsyncGenerator<Completion, void> {
   const head = headOf(streams)
-  const all = partialChoices(streams)
+  const all = partialChoices(streams, stop)
   const chunk = (index: number, text: string, rows: readonly TokenLogprob[], finish: FinishReason | null) => {
     const offset = (all[index]?.text.length ?? 0) - text.length
     const choice = { index, text, logprobs: logprobs ? completionLogprobs(rows, offset) : null }
@@ -44,9 +45,9 @@ export async function* completionChunks(
 /** The whole answer. @throws AparError for a stream that fails. */
 export async function completion(
   streams: Streams,
-  { n, logprobs }: Pick<CompletionOptions, 'n' | 'logprobs'>,
+  { n, logprobs, stop }: Pick<CompletionOptions, 'n' | 'logprobs' | 'stop'>,
 ): Promise<Completion> {
-  const all = partialChoices(streams)
+  const all = partialChoices(streams, stop)
   for await (const [index, event] of streams.events) {
     const one = all[index]
     if (!one) continue
@@ -66,8 +67,8 @@ export async function completion(
   }
 }
 
-function partialChoices(streams: Streams): PartialChoice[] {
-  return streams.accepted.map((accepted) => ({ choice: new Choice(accepted), text: '', rows: [] }))
+function partialChoices(streams: Streams, stop: readonly string[]): PartialChoice[] {
+  return streams.accepted.map((accepted) => ({ choice: new Choice(accepted, stop), text: '', rows: [] }))
 }
 
 function headOf({ accepted: [first] }: Streams) {

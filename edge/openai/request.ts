@@ -1,16 +1,21 @@
 import type { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
-import { joinedText, toGenerateRequest } from '../streams/http/generate-request.ts'
+import { joinedText, stopsInDocument, toGenerateRequest } from '../streams/http/generate-request.ts'
 
 /** OpenAI's request as requests of apar, one per choice. */
 export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
-  const { branch_deltas: _, resumable: __, ...apar } = body.apar ?? {}
+  const { branch_deltas, resumable: _, ...apar } = body.apar ?? {}
   const request = toRequest(body, apar, {
     messages: body.messages.map(toChatMessage),
     max_tokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
   })
-  return choices(request, body.n ?? 1)
+  return choices(branch_deltas ? request : stopsInDocument(request), body.n ?? 1)
+}
+
+/** A call's stop strings as a list. */
+export function stopsOf({ stop }: Pick<CompletionRequest, 'stop'>): readonly string[] {
+  return typeof stop === 'string' ? [stop] : (stop ?? [])
 }
 
 /** `n` requests per prompt, in the order of the prompts. */
@@ -24,7 +29,7 @@ export function completionRequests(body: CompletionRequest): GenerateRequest[] {
       logprobs: body.logprobs,
       raw_prompt: true,
     })
-    return choices(request, body.n ?? 1)
+    return choices(stopsInDocument(request), body.n ?? 1)
   })
 }
 
@@ -41,7 +46,7 @@ function toRequest(
     presence_penalty: body.presence_penalty,
     logit_bias: body.logit_bias,
     seed: body.seed,
-    stop: typeof body.stop === 'string' ? [body.stop] : body.stop,
+    stop: stopsOf(body),
     ...own,
   }
   return toGenerateRequest(fields, apar)

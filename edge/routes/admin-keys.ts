@@ -11,6 +11,7 @@ import {
 import { AparError } from '../../shared/errors.ts'
 import { parse, parseJson } from '../../shared/parse.ts'
 import type { AppEnv } from '../app-env.ts'
+import { macOf } from '../keys/key-check.ts'
 import { limitsOf } from '../keys/key-limits.ts'
 import { newSalt, newSecret } from '../keys/key-secrets.ts'
 import type { ChangeResult } from '../keys/key-store.ts'
@@ -29,9 +30,9 @@ const Page = z.object({
 export async function createKey(c: Context<AppEnv>): Promise<Response> {
   const { id = randomId(), ...settings } = await body(c, CreateKeyRequest)
   const salt = newSalt()
-  const { secret, hash } = await newSecret(salt)
+  const { secret, hash } = await newSecret(await macOf(c.env), { id, salt })
   const record = { ...settings, id, salt, hash, previous: null, created_at: now(), revoked_at: null }
-  if (!(await keyStoreOf(c.env).create(record))) {
+  if (!(await keyStoreOf(c.env).create(record, true))) {
     throw new AparError('key_exists', `there is or was a key ${id}`, { param: 'id' })
   }
   return c.json({ ...infoOf(record), key: `apar_${id}_${secret}` }, 201)
@@ -58,8 +59,8 @@ export async function changeKey(c: Context<AppEnv>): Promise<Response> {
 export async function rotateKey(c: Context<AppEnv>): Promise<Response> {
   const { id, salt } = await existing(c)
   const { grace_seconds } = await body(c, RotateKeyRequest)
-  const { secret, hash } = await newSecret(salt)
-  const record = changed(id, await keyStoreOf(c.env).rotate(id, hash, grace_seconds))
+  const { secret, hash } = await newSecret(await macOf(c.env), { id, salt })
+  const record = changed(id, await keyStoreOf(c.env).rotate(id, hash, grace_seconds, true))
   return c.json({ ...infoOf(record), key: `apar_${id}_${secret}` })
 }
 
@@ -107,7 +108,8 @@ async function body<T>(c: Context<AppEnv>, schema: z.ZodType<T>): Promise<T> {
 }
 
 function infoOf({ salt: _, hash: __, previous: ___, ...info }: ApiKeyRecord): ApiKeyInfo {
-  return info
+  // Records from before these fields were known have none.
+  return { ...info, weight: info.weight ?? 1, priority: info.priority ?? 0 }
 }
 
 /** Without absent fields: as undefined they would overwrite the stored values. */

@@ -4,7 +4,7 @@ import { parseJson } from '../../shared/parse.ts'
 import type { AppEnv } from '../app-env.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { chatChunks, chatCompletion } from '../openai/chat.ts'
-import { chatRequests } from '../openai/request.ts'
+import { chatRequests, stopsOf } from '../openai/request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
 
@@ -12,10 +12,11 @@ import { startStreams } from '../streams/http/streams.ts'
 export async function createChatCompletion(c: Context<AppEnv>): Promise<Response> {
   const body = parseJson(ChatCompletionRequest, await bodyText(c))
   const logprobs = body.logprobs === true
+  const stop = stopsOf(body)
   const requests = chatRequests(body)
-  if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), { logprobs }))
+  if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), { logprobs, stop }))
   const includeUsage = body.stream_options?.include_usage ?? false
   const branchDeltas = body.apar?.branch_deltas ?? false
-  const options = { includeUsage, logprobs, branchDeltas }
+  const options = { includeUsage, logprobs, branchDeltas, stop }
   return streamChunks(c, requests, body.apar?.resumable, (streams) => chatChunks(streams, options))
 }

@@ -4,7 +4,7 @@ import { parseJson } from '../../shared/parse.ts'
 import type { AppEnv } from '../app-env.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { completion, completionChunks } from '../openai/completion.ts'
-import { completionRequests } from '../openai/request.ts'
+import { completionRequests, stopsOf } from '../openai/request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
 
@@ -14,6 +14,7 @@ export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
   const options = {
     n: body.n ?? 1,
     logprobs: typeof body.logprobs === 'number',
+    stop: stopsOf(body),
     includeUsage: body.stream_options?.include_usage ?? false,
   }
   const requests = completionRequests(body)

@@ -12,5 +12,11 @@ export async function ready(c: Context<AppEnv>): Promise<Response> {
   const models = await fleetOf(c.env).models()
   const reasons = models.length > 0 ? [] : ['no_gpu_node']
   const status = reasons.length === 0 ? 'ready' : 'not_ready'
-  return c.json({ status, reasons }, reasons.length === 0 ? 200 : 503)
+  // Requests are served, but their streams cannot move between all nodes. `/admin/v1/nodes` says which.
+  const differs = [...new Set(models.flatMap((model) => model.differs))]
+  const warnings = differs.map((part) => `${part}_differs`)
+  return c.json(
+    { status, reasons, ...(warnings.length > 0 && { warnings }) },
+    reasons.length === 0 ? 200 : 503,
+  )
 }

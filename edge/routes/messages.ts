@@ -13,7 +13,7 @@ import { startStreams } from '../streams/http/streams.ts'
 export async function createMessage(c: Context<AppEnv>): Promise<Response> {
   const body = parseJson(MessagesRequest, await bodyText(c))
   const streams = await startStreams(c, [messagesRequest(body)])
-  const answer = new SingleAnswer(streams)
+  const answer = new SingleAnswer(streams, body.stop_sequences)
   if (!body.stream) return c.json(await wholeMessage(answer))
   return sseResponse(c, messageEvents(answer), streams.cancel, namedEvents(messagesError))
 }

@@ -1,11 +1,11 @@
 import type { Context } from 'hono'
 import { AparError } from '../../shared/errors.ts'
-import type { ServedModel } from '../../shared/protocol/fleet.ts'
 import type { AppEnv } from '../app-env.ts'
 import { mayUse } from '../keys/principal.ts'
 import { fleetOf } from '../nodes/fleet.ts'
+import type { FleetModel } from '../nodes/node-registry.ts'
 
-/** The models that live gpu nodes serve and the key may use, in OpenAI's shape plus `context_tokens`. */
+/** The models that live gpu nodes serve and the key may use, in OpenAI's shape plus our fields. */
 export async function listModels(c: Context<AppEnv>): Promise<Response> {
   return c.json({ object: 'list', data: (await usableModels(c)).map(toModel) })
 }
@@ -22,11 +22,16 @@ export async function getModel(c: Context<AppEnv>): Promise<Response> {
   return c.json(toModel(model))
 }
 
-async function usableModels(c: Context<AppEnv>): Promise<ServedModel[]> {
+async function usableModels(c: Context<AppEnv>): Promise<FleetModel[]> {
   const models = await fleetOf(c.env).models()
   return models.filter(({ id }) => mayUse(c.get('principal'), id))
 }
 
-function toModel({ id, created, context_tokens }: ServedModel) {
-  return { id, object: 'model', created, owned_by: 'apar', context_tokens }
+/** `differs`: only when the gpu nodes do not serve the same, which an operator must mend. */
+function toModel({ id, created, context_tokens, fingerprints, differs }: FleetModel) {
+  return {
+    ...{ id, object: 'model', created, owned_by: 'apar', context_tokens },
+    ...(fingerprints.length > 0 && { fingerprints }),
+    ...(differs.length > 0 && { differs }),
+  }
 }

@@ -23,7 +23,9 @@ export async function registerNode(c: Context<AppEnv>): Promise<Response> {
       param: 'url',
     })
   }
-  return c.json(await fleetOf(c.env).heartbeat(id, heartbeat))
+  const lease = await fleetOf(c.env).heartbeat(id, heartbeat)
+  if ('suspendedMs' in lease) throw suspended(lease.suspendedMs)
+  return c.json(lease)
 }
 
 /**
@@ -32,6 +34,8 @@ export async function registerNode(c: Context<AppEnv>): Promise<Response> {
 export async function dialIn(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(NodePath, c.req.param())
   if (!isUpgrade(c.req.raw)) throw new AparError('upgrade_required', 'a gpu node dials in by WebSocket')
+  const suspendedMs = await fleetOf(c.env).suspendedMs(id)
+  if (suspendedMs > 0) throw suspended(suspendedMs)
   const { webSocket } = await dialledInNodeOf(c.env, id).fetch(`https://node${SOCKET_PATH}?id=${id}`, {
     headers: { upgrade: 'websocket' },
   })
@@ -43,6 +47,12 @@ export async function deregisterNode(c: Context<AppEnv>): Promise<Response> {
   const { id } = parse(NodePath, c.req.param())
   if (!(await fleetOf(c.env).deregister(id))) throw new AparError('not_found', `node ${id} is not registered`)
   return c.body(null, 204)
+}
+
+function suspended(ms: number): AparError {
+  const seconds = Math.ceil(ms / 1000)
+  const message = `the edge got invalid data from this gpu node, and accepts it again in ${seconds} s`
+  return new AparError('node_suspended', message, { retryAfterSeconds: seconds })
 }
 
 const THIS_MACHINE = '127.0.0.1,localhost,[::1]'

@@ -24,6 +24,7 @@ const OPERATIONS: readonly Operation[] = [
   ['delete', '/admin/v1/keys/{id}', 'Revokes a key for good'],
   ['post', '/admin/v1/keys/{id}/rotate', 'A new secret for a key', RotateKeyRequest],
   ['get', '/admin/v1/keys/{id}/usage', 'What a key has used'],
+  ['get', '/admin/v1/nodes', 'The gpu nodes, with what they serve and whether they are suspended'],
 ]
 
 type Operation = readonly [method: string, path: string, summary: string, body?: z.ZodType]

@@ -52,6 +52,7 @@ function openSingle(c: Context<AppEnv>, { stream, after, flow }: StreamQuery): P
   return connectToSession(c.env, {
     principal: c.get('principal'),
     callContext: c.get('callContext'),
+    socketSlot: c.get('socketSlot'),
     acks: flow === 'ack',
     resume: stream === undefined ? undefined : { stream, after },
   })
@@ -60,5 +61,5 @@ function openSingle(c: Context<AppEnv>, { stream, after, flow }: StreamQuery): P
 function openShared(c: Context<AppEnv>, { stream }: StreamQuery): Promise<WebSocket> {
   if (stream !== undefined)
     throw new AparError('invalid_request', 'stream: use a resume frame', { param: 'stream' })
-  return connectToSharedSocket(c.env, c.get('principal'), c.get('callContext'))
+  return connectToSharedSocket(c.env, c.get('principal'), c.get('callContext'), c.get('socketSlot'))
 }

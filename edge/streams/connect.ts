@@ -3,6 +3,7 @@ import type { CallContext } from '../../shared/protocol/node.ts'
 import type { Env } from '../env.ts'
 import type { Reservation } from '../keys/admission.ts'
 import type { Principal } from '../keys/principal.ts'
+import type { SocketSlot } from '../keys/socket-slot.ts'
 import { sessionHeaders } from './session-headers.ts'
 import type { StreamSession } from './stream-session.ts'
 
@@ -19,13 +20,15 @@ export interface SessionOptions {
    */
   readonly relayed?: boolean | undefined
   readonly callContext?: CallContext | undefined
+  /** Of the client's socket, which the session then gives back; undefined when the caller reads the stream itself. */
+  readonly socketSlot?: SocketSlot | undefined
   /** Resumes this stream behind event `after`, instead of starting a new one. */
   readonly resume?: { readonly stream: string; readonly after: number } | undefined
 }
 
 /** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for an invalid name. */
 export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
-  const { principal, reservation, acks, relayed, callContext, resume } = options
+  const { principal, reservation, acks, relayed, callContext, socketSlot, resume } = options
   const url = new URL('https://session/')
   if (resume) url.searchParams.set('after', String(resume.after))
   if (acks) url.searchParams.set('flow', 'ack')
@@ -36,7 +39,7 @@ export async function connectToSession(env: Env, options: SessionOptions): Promi
   const { webSocket } = await session.fetch(url, {
     headers: {
       upgrade: 'websocket',
-      ...sessionHeaders({ principal, callContext, reservation }),
+      ...sessionHeaders({ principal, callContext, reservation, socketSlot }),
     },
   })
   if (!webSocket) throw new Error('the stream session did not accept the WebSocket')
@@ -55,9 +58,10 @@ export async function connectToSharedSocket(
   env: Env,
   principal: Principal,
   callContext: CallContext,
+  socketSlot: SocketSlot | undefined,
 ): Promise<WebSocket> {
   const object = env.SHARED_SOCKET.get(env.SHARED_SOCKET.newUniqueId())
-  const headers = { upgrade: 'websocket', ...sessionHeaders({ principal, callContext }) }
+  const headers = { upgrade: 'websocket', ...sessionHeaders({ principal, callContext, socketSlot }) }
   const { webSocket } = await object.fetch('https://shared-socket/', { headers })
   if (!webSocket) throw new Error('the shared socket did not accept the WebSocket')
   return webSocket

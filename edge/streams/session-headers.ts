@@ -1,6 +1,7 @@
 import type { CallContext } from '../../shared/protocol/node.ts'
 import type { Reservation } from '../keys/admission.ts'
 import type { Principal } from '../keys/principal.ts'
+import type { SocketSlot } from '../keys/socket-slot.ts'
 
 /** What the worker sends to a Durable Object about a call, in the headers of the WebSocket handshake. */
 export interface SessionHeaders {
@@ -8,23 +9,28 @@ export interface SessionHeaders {
   readonly callContext?: CallContext | undefined
   /** In the principal's limits, if the worker has already made it. */
   readonly reservation?: Reservation | undefined
+  /** Of the client's socket; undefined when the socket is the worker's. */
+  readonly socketSlot?: SocketSlot | undefined
 }
 
 // These names do not change: during an upgrade a worker and an object may run different versions.
 const PRINCIPAL = 'apar-principal'
 const CALL_CONTEXT = 'apar-origin'
 const RESERVATION = 'apar-lease'
+const SOCKET_SLOT = 'apar-socket-slot'
 
 export function sessionHeaders({
   principal,
   callContext,
   reservation,
+  socketSlot,
 }: SessionHeaders): Record<string, string> {
   return {
     // A token's subject may have characters that are not allowed in a header.
     ...(principal && { [PRINCIPAL]: encodeURIComponent(JSON.stringify(principal)) }),
     ...(callContext && { [CALL_CONTEXT]: JSON.stringify(callContext) }),
     ...(reservation && { [RESERVATION]: JSON.stringify(reservation) }),
+    ...(socketSlot && { [SOCKET_SLOT]: encodeURIComponent(JSON.stringify(socketSlot)) }),
   }
 }
 
@@ -32,9 +38,11 @@ export function readSessionHeaders({ headers }: Request): SessionHeaders {
   const principal = headers.get(PRINCIPAL)
   const callContext = headers.get(CALL_CONTEXT)
   const reservation = headers.get(RESERVATION)
+  const socketSlot = headers.get(SOCKET_SLOT)
   return {
     principal: principal === null ? undefined : JSON.parse(decodeURIComponent(principal)),
     callContext: callContext === null ? undefined : JSON.parse(callContext),
     reservation: reservation === null ? undefined : JSON.parse(reservation),
+    socketSlot: socketSlot === null ? undefined : JSON.parse(decodeURIComponent(socketSlot)),
   }
 }

@@ -5,14 +5,16 @@ import type { ClientFrame } from '../../shared/protocol/frames.ts'
 import type { CallContext } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { StreamLog } from '../../shared/stream-log.ts'
+import { isForOperator } from '../log.ts'
 import type { Nodes } from '../nodes/fleet-nodes.ts'
 import type { NodeAddress } from '../nodes/node-socket.ts'
 import { ClientLink } from './client-link.ts'
-import { Upstream } from './upstream.ts'
+import { Upstream, type UpstreamOptions } from './upstream.ts'
 
 export interface RelayOptions {
   readonly stream: string
   readonly callContext?: CallContext | undefined
+  readonly tenant?: UpstreamOptions['tenant']
   readonly nodes: Nodes
   /** Reserves what the request may use in its key's limits. @throws AparError that is sent to the client. */
   readonly admit?: ((request: GenerateRequest) => Promise<Admitted>) | undefined
@@ -134,10 +136,11 @@ export class StreamRelay {
       await this.#settle()
       return
     }
-    const { stream, callContext, nodes, onNode, log, silenceMs } = this.#options
+    const { stream, callContext, tenant, nodes, onNode, log, silenceMs } = this.#options
     this.#upstream = new Upstream({
       stream,
       callContext,
+      tenant,
       request: admitted,
       log: this.#log,
       nodes,
@@ -194,7 +197,7 @@ export class StreamRelay {
   #fail(thrown: unknown): void {
     if (this.#log.ended) return
     const error = toAparError(thrown)
-    if (error.code === 'internal_error') this.#options.log(error.cause ?? thrown)
+    if (isForOperator(error)) this.#options.log(error.cause ?? thrown)
     const seq = this.#log.nextSeq
     if (seq === 0 && this.#upstream && this.#client?.resumed) {
       this.#client.refuse(error)

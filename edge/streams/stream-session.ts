@@ -3,35 +3,19 @@ import { AparError } from '../../shared/errors.ts'
 import { CLOSE_NORMAL } from '../../shared/protocol/close-codes.ts'
 import { errorEvent } from '../../shared/protocol/events.ts'
 import type { CallContext } from '../../shared/protocol/node.ts'
-import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
 import { Admission, type Reservation } from '../keys/admission.ts'
 import type { Principal } from '../keys/principal.ts'
+import { keepSlot } from '../keys/socket-slot.ts'
+import { tenantOf } from '../keys/tenant.ts'
 import { logTrouble } from '../log.ts'
 import { nodesOf } from '../nodes/fleet-nodes.ts'
-import type { NodeAddress } from '../nodes/node-socket.ts'
 import { readSessionHeaders } from './session-headers.ts'
+import { RENEW_MS, recordsOf, type StreamRecord } from './stream-records.ts'
 import { StreamRelay } from './stream-relay.ts'
 
-/** Period of the alarm that finds abandoned streams. */
-const CHECK_MS = 60_000
-const RECORD = 'stream'
-/** Set when at the last alarm the session had lost its memory and no client had come back. */
-const ABANDONED = 'abandoned'
-/** The output gate need not wait for these writes: only a restarted session reads them. */
-const UNCONFIRMED = { allowUnconfirmed: true }
-
-/** All that a session stores, when a stream starts and when it moves to another node. It stores no tokens. */
-interface StreamRecord {
-  /** A principal's id. */
-  readonly owner: string | undefined
-  /** The call context, under the name that stored records have. */
-  readonly origin?: CallContext | undefined
-  readonly request: GenerateRequest
-  readonly node: NodeAddress
-  /** The reservation in the owner's limits, under the name that stored records have. */
-  readonly lease: Reservation | undefined
-}
+/** The record in the session's own storage, where earlier versions have put it. */
+const OWN_RECORD = 'stream'
 
 /** The call that a stream belongs to. */
 interface StreamCall {
@@ -44,24 +28,26 @@ interface StreamCall {
 /**
  * One stream that can be resumed. Accepts the WebSocket of the client (or of the worker, for SSE) and relays between
  * it and a gpu node. The object's id is the stream's name. The stream's log is kept in memory only; when that is
- * lost, it is read again from the gpu node.
+ * lost, it is read again from the gpu node. What is stored of a stream, StreamRecords has.
  */
 export class StreamSession extends DurableObject<Env> {
   #relay: StreamRelay | undefined
   #owner: string | undefined
   #reservation: Reservation | undefined
-  #stored = false
+  /** Renews the stream's record; null when there is none. */
+  #renewal: ReturnType<typeof setInterval> | null = null
 
   /** Opens a WebSocket: for a new stream, or with `after` in the query to resume one. */
   override async fetch(request: Request): Promise<Response> {
     const query = new URL(request.url).searchParams
-    const { principal, callContext, reservation } = readSessionHeaders(request)
+    const { principal, callContext, reservation, socketSlot } = readSessionHeaders(request)
     const after = query.get('after')
     const { 0: client, 1: server } = new WebSocketPair()
     const relay =
       after === null ? this.#start({ principal, callContext, reservation }) : await this.#resume(principal)
     // Not hibernatable: the socket to the node keeps this object in memory anyway, and accepted sockets close at once.
     server.accept()
+    if (socketSlot) keepSlot(this.env, socketSlot, server)
     if (relay) {
       relay.connect(server, {
         after: Number(after ?? -1),
@@ -81,14 +67,12 @@ export class StreamSession extends DurableObject<Env> {
     return relay !== undefined
   }
 
-  /** Without this the record of a stream whose client never comes back would be stored for ever. */
+  /** Set by earlier versions, which stored the record here. */
   override async alarm(): Promise<void> {
     const { storage } = this.ctx
-    // No session reads from the gpu node any more, so the node ends the stream by itself.
-    if (!this.#relay && (await storage.get(ABANDONED))) return await storage.deleteAll()
-    // The memory may have been lost a moment ago, and the client may be about to reconnect.
-    if (!this.#relay) await storage.put(ABANDONED, true)
-    await storage.setAlarm(Date.now() + CHECK_MS)
+    const record = await storage.get<StreamRecord>(OWN_RECORD)
+    if (record && !this.#relay) await this.#records.put(this.#stream, record)
+    await storage.deleteAll()
   }
 
   #start(call: StreamCall): StreamRelay {
@@ -99,25 +83,49 @@ export class StreamSession extends DurableObject<Env> {
 
   async #resume(principal: Principal | undefined): Promise<StreamRelay | undefined> {
     if (this.#relay) return this.#owner === principal?.id ? this.#relay : undefined
-    const { storage } = this.ctx
-    const record = await storage.get<StreamRecord>(RECORD)
+    const record =
+      (await this.#records.get(this.#stream)) ?? (await this.ctx.storage.get<StreamRecord>(OWN_RECORD))
     if (!record || record.owner !== principal?.id) return undefined
     // Another request may have created the relay meanwhile.
     if (this.#relay) return this.#relay
     const { origin: callContext, lease: reservation } = record
     const relay = this.#start({ principal, callContext, reservation })
-    this.#stored = true
-    void storage.delete(ABANDONED, UNCONFIRMED)
+    this.#store(record)
     relay.recover(record.request, record.node)
     return relay
   }
 
+  get #stream(): string {
+    return this.ctx.id.toString()
+  }
+
+  get #records(): ReturnType<typeof recordsOf> {
+    return recordsOf(this.env, this.#stream)
+  }
+
+  /** Nothing waits for the record, and a stream goes on without it: only a session that lost its memory reads it. */
+  #store(record: StreamRecord): void {
+    this.#inBackground(this.#records.put(this.#stream, record))
+    this.#renewal ??= setInterval(() => this.#inBackground(this.#records.renew(this.#stream)), RENEW_MS)
+  }
+
+  #forget(): void {
+    if (this.#renewal === null) return
+    clearInterval(this.#renewal)
+    this.#renewal = null
+    this.#inBackground(this.#records.delete(this.#stream))
+  }
+
+  #inBackground(work: Promise<void>): void {
+    this.ctx.waitUntil(work.catch((why) => logTrouble(this.env, { stream: this.#stream }, why)))
+  }
+
   #newRelay({ principal, callContext, reservation }: StreamCall): StreamRelay {
-    const stream = this.ctx.id.toString()
-    const { storage } = this.ctx
+    const stream = this.#stream
     return new StreamRelay({
       stream,
       callContext,
+      tenant: principal && tenantOf(principal),
       nodes: nodesOf(this.env, (work) => this.ctx.waitUntil(work)),
       admit:
         principal &&
@@ -129,15 +137,11 @@ export class StreamSession extends DurableObject<Env> {
           return admission
         }),
       onNode: (request, node) => {
-        this.#stored = true
-        const record = { owner: principal?.id, origin: callContext, request, node, lease: this.#reservation }
-        void storage.put<StreamRecord>(RECORD, record, UNCONFIRMED)
-        void storage.setAlarm(Date.now() + CHECK_MS, UNCONFIRMED)
+        this.#store({ owner: principal?.id, origin: callContext, request, node, lease: this.#reservation })
       },
       onClose: () => {
         this.#relay = undefined
-        // In workerd the first use of the storage creates a file, even if nothing is stored.
-        if (this.#stored) this.ctx.waitUntil(storage.deleteAll())
+        this.#forget()
       },
       log: (why) => logTrouble(this.env, { stream, request_id: callContext?.request_id }, why),
     })

@@ -1,13 +1,12 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { CLOSE_SERVICE_RESTART } from '../../shared/protocol/close-codes.ts'
-import type { ErrorEvent } from '../../shared/protocol/events.ts'
-import { errorOf } from '../../shared/protocol/events.ts'
-import type { CallContext, NodeFrame } from '../../shared/protocol/node.ts'
-import { parseBatch } from '../../shared/protocol/parse-batch.ts'
+import type { CallContext, NodeFrame, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { StreamLog } from '../../shared/stream-log.ts'
 import type { Nodes } from '../nodes/fleet-nodes.ts'
 import type { NodeAddress, NodeSocket } from '../nodes/node-socket.ts'
+import { type ConnectionEnd, NodeReader } from './node-reader.ts'
+import { Silence } from './silence.ts'
 import { sleep } from './sleep.ts'
 
 /** Attempts in a row without an event before the stream fails. */
@@ -17,10 +16,18 @@ const MAX_FAILURES = 5
  */
 const MAX_MOVES = 6
 const FIRST_BACKOFF_MS = 100
+/**
+ * Longest log of a stream, as the JSON of its batches: as much as an object's 128 MB of memory can hold. An honest node
+ * may get there, with over half a million tokens or with long log-probabilities, so the stream ends, and no node is at
+ * fault.
+ */
+const MAX_LOG_CHARS = 64 * 1024 * 1024
 
 export interface UpstreamOptions {
   readonly stream: string
   readonly callContext?: CallContext | undefined
+  /** On whose behalf the stream runs. */
+  readonly tenant?: Promise<Tenant> | undefined
   /** Gets a random seed if it has none, so that every node that the stream moves to has the same one. */
   readonly request: GenerateRequest
   /** The batches that the nodes send are appended to it. */
@@ -33,21 +40,13 @@ export interface UpstreamOptions {
   /** The stream failed: no node can continue it. */
   readonly onLost: (error: AparError) => void
   readonly reportError: (error: unknown) => void
-  /** When a node has sent nothing for this long, its lease is checked. Default 15 s, the length of a lease. */
+  /** When a node has sent nothing for this long, its lease is checked. Default: Silence's. */
   readonly silenceMs?: number | undefined
 }
 
-/** How one connection to a node ended before the stream did. */
-interface ConnectionEnd {
-  readonly retry: 'attach' | 'move'
-  readonly why: unknown
-  /** The node refused the stream, or does not have it, which is no failure of the node. */
-  readonly nodeIsHealthy?: boolean
-  /** The node's error, to be sent to the client if no other node accepts the request. */
-  readonly refusal?: AparError
-}
-
 const MAX_REMEMBERED_CANCELS = 1024
+
+type StartFrame = Extract<NodeFrame, { type: 'start' }>
 
 /**
  * Runs a stream on the gpu nodes: starts it on one, attaches again when the connection is lost, and moves the stream
@@ -58,6 +57,7 @@ export class Upstream {
   /** The cancel frames so far, by their text. They are sent again to each node that the stream moves to. */
   readonly #cancels = new Map<string, NodeFrame>()
   #socket: NodeSocket | undefined
+  #logChars = 0
   #closed = false
 
   constructor(options: UpstreamOptions) {
@@ -99,16 +99,19 @@ export class Upstream {
   async #runOnNodes(known: NodeAddress | undefined): Promise<void> {
     const { log, nodes, request, reportError } = this.#options
     const exclude: string[] = []
+    let reader = known && this.#readerOf(known)
     let node = known
     let refusal: AparError | undefined
+    let changed: AparError | undefined
     let moves = 0
     for (let failures = 0; ; ) {
       const before = log.nextSeq
       const attach = node !== undefined
       let end: ConnectionEnd
       try {
-        node ??= await nodes.pick(request, exclude)
-        end = await this.#runOnNode(node, attach)
+        node ??= await nodes.pick(request, exclude, this.#fingerprint)
+        if (!attach || !reader) reader = this.#readerOf(node)
+        end = await this.#runOnNode(node, reader, attach)
       } catch (why) {
         // The client has got no event yet, so the reason itself is its answer.
         if (!node && log.nextSeq === 0) throw refusal ?? why
@@ -116,33 +119,40 @@ export class Upstream {
       }
       if (this.#finished) return
       reportError(end.why)
+      if (end.retry === 'fail') throw end.why
       refusal = end.refusal ?? refusal
       const advanced = log.nextSeq > before
+      changed = modelChanged(end) ?? (advanced ? undefined : changed)
       failures = advanced ? 1 : failures + 1
       if (end.retry === 'move') moves++
       const logLost = known !== undefined && log.nextSeq === 0 && end.retry === 'move'
       if (logLost) throw lost()
-      if (failures > MAX_FAILURES || moves > MAX_MOVES) throw log.nextSeq === 0 && refusal ? refusal : lost()
+      if (failures > MAX_FAILURES || moves > MAX_MOVES)
+        throw (log.nextSeq === 0 ? refusal : changed) ?? lost()
       // When no node is left to try, or the stream has advanced, nodes that failed before may be tried again.
       if (!node || advanced) exclude.length = 0
       if (node && end.retry === 'move') {
-        if (!end.nodeIsHealthy) nodes.reportFailure(node.id)
+        reportFault(nodes, node.id, end)
         exclude.push(node.id)
         node = undefined
       }
       if (failures > 1) await sleep(FIRST_BACKOFF_MS * 2 ** (failures - 2))
       // The stream was closed during the pause: attach once more to cancel it, else the node would run it on for its
       // grace time.
-      if (this.#finished && node) await this.#runOnNode(node, true)
+      if (this.#finished && node && reader) await this.#runOnNode(node, reader, true)
       if (this.#finished) return
     }
   }
 
   /** Connects to the node and reads until the connection ends. @throws Error when the node cannot be reached. */
-  async #runOnNode(node: NodeAddress, attach: boolean): Promise<ConnectionEnd> {
-    const { stream, callContext, request, log, nodes } = this.#options
+  async #runOnNode(node: NodeAddress, reader: NodeReader, attach: boolean): Promise<ConnectionEnd> {
+    const { stream, callContext, request, log, nodes, silenceMs } = this.#options
+    const tenant = attach ? undefined : await this.#options.tenant
     const socket = await nodes.connect(node)
     const attachFrame: NodeFrame = { type: 'attach', stream, after: log.nextSeq - 1 }
+    const startFrame = attach
+      ? undefined
+      : startOn(node, { stream, request, log: log.batchesSince(-1), origin: callContext, tenant })
     if (this.#finished) {
       if (attach) {
         trySend(socket, attachFrame)
@@ -153,44 +163,32 @@ export class Upstream {
       return { retry: 'move', why: 'closed' }
     }
     this.#socket = socket
-    let watch: ReturnType<typeof setInterval> | null = null
+    reader.reconnect()
+    let silence: Silence | undefined
     try {
-      return await new Promise<ConnectionEnd>((resolve) => {
-        let received = true
-        socket.listen(
-          (text) => {
-            // Frames of a connection that was given up: the next connection gets these events again.
-            if (this.#socket !== socket) return
-            received = true
-            try {
-              const end = this.#receive(text)
-              if (end) resolve(end)
-            } catch (why) {
-              resolve({ retry: 'move', why })
-            }
-          },
-          (code) =>
+      const end = await new Promise<ConnectionEnd>((resolve) => {
+        silence = new Silence({
+          leaseMs: () => nodes.leaseMs(node.id),
+          // A node without a lease gets no requests anyway. Once it has one again, it is back: no failure to remember.
+          onLost: (why, hasLease) =>
             resolve({
-              retry: code === CLOSE_SERVICE_RESTART ? 'move' : 'attach',
-              why: `the gpu node closed its socket (${code})`,
+              retry: 'move',
+              why: `gpu node ${node.id} ${why}`,
+              fault: hasLease ? 'failed' : 'none',
             }),
-        )
-        // A machine that crashes closes no socket, but its heartbeats stop.
-        watch = setInterval(async () => {
-          if (!received && !(await nodes.isAlive(node.id).catch(() => true)))
-            resolve({ retry: 'move', why: `the lease of gpu node ${node.id} ended in silence` })
-          received = false
-        }, this.#options.silenceMs ?? 15_000)
-        this.#trySend(
-          attach
-            ? attachFrame
-            : { type: 'start', stream, request, log: log.batchesSince(-1), origin: callContext },
-        )
+          startsStream: !attach && log.nextSeq === 0,
+          silenceMs,
+        })
+        const { onMessage, onClose } = this.#listeners(socket, reader, silence, resolve)
+        socket.listen(onMessage, onClose)
+        this.#trySend(startFrame ?? attachFrame)
         for (const frame of this.#cancels.values()) this.#trySend(frame)
         if (!attach) this.#options.onNode(request, node)
       })
+      if (end.retry === 'fail' || end.fault === 'nonsense') this.#release(socket)
+      return end
     } finally {
-      clearInterval(watch)
+      silence?.stop()
       if (!this.#finished) {
         this.#socket = undefined
         socket.close()
@@ -198,25 +196,50 @@ export class Upstream {
     }
   }
 
-  /** Appends a node's frame to the log. Returns, or throws, why the stream cannot continue on this connection. */
-  #receive(text: string): ConnectionEnd | undefined {
-    if (this.#finished) return undefined
-    const { log, onBatch } = this.#options
-    const batch = parseBatch(text)
-    const last = batch.events.at(-1)
-    const elsewhere = last?.type === 'error' ? ERRORS_THAT_MOVE[last.code] : undefined
-    // The batch is dropped: the next node generates its other events again.
-    if (last?.type === 'error' && elsewhere) {
-      const why = `${last.code}: ${last.message}`
-      // `stream_not_found` means nothing to a client that has started a new stream.
-      const refusal = last.code === 'stream_not_found' ? {} : { refusal: errorOf(last) }
-      return elsewhere === 'healthy'
-        ? { retry: 'move', why, nodeIsHealthy: true, ...refusal }
-        : { retry: 'move', why }
+  #listeners(
+    socket: NodeSocket,
+    reader: NodeReader,
+    silence: Silence,
+    resolve: (end: ConnectionEnd) => void,
+  ) {
+    return {
+      onMessage: (text: string) => {
+        // Frames of a connection that was given up: the next connection gets these events again.
+        if (this.#socket !== socket || this.#finished) return
+        silence.heard()
+        const end = reader.receive(text) ?? this.#appended(text)
+        if (end) resolve(end)
+      },
+      onClose: (code: number) =>
+        resolve({
+          retry: code === CLOSE_SERVICE_RESTART ? 'move' : 'attach',
+          why: `the gpu node closed its socket (${code})`,
+        }),
     }
-    log.append(batch)
-    onBatch()
-    return log.ended ? { retry: 'move', why: 'the stream has ended' } : undefined
+  }
+
+  /** A frame was appended to the log. Returns why the stream cannot continue on this connection. */
+  #appended(text: string): ConnectionEnd | undefined {
+    const { log, onBatch } = this.#options
+    try {
+      onBatch()
+    } catch (why) {
+      return { retry: 'move', why }
+    }
+    this.#logChars += text.length
+    if (log.ended) return { retry: 'move', why: 'the stream has ended' }
+    return this.#logChars > MAX_LOG_CHARS ? { retry: 'fail', why: tooLong() } : undefined
+  }
+
+  #readerOf(node: NodeAddress): NodeReader {
+    const { stream, request, log } = this.#options
+    return new NodeReader({ stream, request, log, node })
+  }
+
+  /** Of the node that began the stream. */
+  get #fingerprint(): string | undefined {
+    const [first] = this.#options.log.since(-1)
+    return first?.type === 'accepted' ? first.fingerprint : undefined
   }
 
   get #finished(): boolean {
@@ -228,6 +251,18 @@ export class Upstream {
   }
 }
 
+/** The frame with what the node knows of it. Where it does not know `stop_scope`, a stop string ends its branch only. */
+function startOn({ startFields = [] }: NodeAddress, start: Omit<StartFrame, 'type'>): StartFrame {
+  const { tenant, request, ...frame } = start
+  const { stop_scope, ...first } = request
+  return {
+    type: 'start',
+    ...frame,
+    request: startFields.includes('stop_scope') ? request : first,
+    ...(startFields.includes('tenant') && { tenant }),
+  }
+}
+
 function trySend(socket: NodeSocket, frame: NodeFrame): void {
   try {
     socket.send(frame)
@@ -236,12 +271,23 @@ function trySend(socket: NodeSocket, frame: NodeFrame): void {
   }
 }
 
-/** Errors of a node with which the stream moves to another node, and whether they show a fault of this node. */
-const ERRORS_THAT_MOVE: Partial<Record<ErrorEvent['code'], 'healthy' | 'faulty'>> = {
-  overloaded: 'healthy',
-  stream_not_found: 'healthy',
-  engine_error: 'faulty',
-  gpu_node_lost: 'faulty',
+function reportFault(nodes: Nodes, id: string, { fault = 'failed', why }: ConnectionEnd): void {
+  if (fault === 'nonsense') nodes.reportNonsense(id, toAparError(why))
+  else if (fault === 'failed') nodes.reportFailure(id)
+}
+
+/** The error that says that only nodes with another model are left. */
+function modelChanged({ why, refusal }: ConnectionEnd): AparError | undefined {
+  return [refusal, why].find((error) => error instanceof AparError && error.code === 'model_changed') as
+    | AparError
+    | undefined
+}
+
+function tooLong(): AparError {
+  return new AparError(
+    'body_too_large',
+    `the answer is longer than the ${MAX_LOG_CHARS} characters that are kept of a stream`,
+  )
 }
 
 function lost(): AparError {

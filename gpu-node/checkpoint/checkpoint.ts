@@ -4,6 +4,7 @@ import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { type AparOptions, readConfig } from './config.ts'
+import { checkpointDigest } from './digest.ts'
 import { GREEDY, readGenerationConfig, type SamplingDefaults } from './generation-config.ts'
 import { readGguf } from './gguf/gguf-file.ts'
 import { llamaShape } from './gguf/llama-config.ts'
@@ -35,6 +36,8 @@ export interface Checkpoint {
   joints: Joints
   sampling: SamplingDefaults
   text: TokenizerFiles
+  /** Identifies all of the above but folder, name and time. */
+  digest: string
 }
 
 /** What a checkpoint's files say, whatever their format. */
@@ -110,7 +113,7 @@ function toCheckpoint(parts: CheckpointParts): Checkpoint {
   const idOf = (token: string, field: string) => controlId(parts, token, field)
   const eosIds = [...eosTokenIds]
   if (text.named.eos_token !== undefined) eosIds.unshift(idOf(text.named.eos_token, 'eos_token'))
-  return {
+  const checkpoint = {
     path: parts.path,
     name: parts.name,
     created: Math.floor(statSync(configFile).mtimeMs / 1000),
@@ -125,6 +128,7 @@ function toCheckpoint(parts: CheckpointParts): Checkpoint {
     sampling: parts.sampling,
     text,
   }
+  return { ...checkpoint, digest: checkpointDigest(checkpoint) }
 }
 
 function publishedOptions(tokenizer: TokenizerFile): AparOptions | undefined {

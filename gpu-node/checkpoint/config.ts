@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { Joints } from '../../shared/protocol/events.ts'
-import type { ModelShape } from '../engine/engine-config.ts'
+import { MAX_INT32, type ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { readJson } from './read-json.ts'
 
@@ -21,6 +21,17 @@ const AparOptions = z.strictObject({
 })
 export type AparOptions = z.infer<typeof AparOptions>
 
+/** Rotary embeddings; `type` is the older name of `rope_type`. */
+const RopeFields = z
+  .looseObject({
+    rope_type: z.string().nullish(),
+    type: z.string().nullish(),
+    rope_theta: z.number().positive().nullish(),
+    partial_rotary_factor: z.number().nullish(),
+  })
+  .nullish()
+type RopeFields = z.infer<typeof RopeFields>
+
 const ConfigFile = z.looseObject({
   architectures: z.array(z.string()).min(1),
   vocab_size: size,
@@ -30,14 +41,13 @@ const ConfigFile = z.looseObject({
   num_attention_heads: size,
   num_key_value_heads: size.nullish(),
   head_dim: size.nullish(),
-  max_position_embeddings: size,
+  max_position_embeddings: z.int().min(1),
   rms_norm_eps: z.number().positive().default(1e-6),
   rope_theta: z.number().positive().nullish(),
+  partial_rotary_factor: z.number().nullish(),
   /** transformers 5 writes rope_theta here. */
-  rope_parameters: z
-    .looseObject({ rope_type: z.string().nullish(), rope_theta: z.number().positive().nullish() })
-    .nullish(),
-  rope_scaling: z.unknown().optional(),
+  rope_parameters: RopeFields,
+  rope_scaling: RopeFields,
   tie_word_embeddings: z.boolean().default(false),
   hidden_act: z.string().default('silu'),
   attention_bias: z.boolean().nullish(),
@@ -66,9 +76,12 @@ export function readConfig(folder: string): CheckpointConfig {
   if (config.hidden_act !== 'silu') refuse('hidden_act', `only silu is computed, not ${config.hidden_act}`)
   if (config.attention_bias) refuse('attention_bias', 'projections with biases are not computed')
   if (config.mlp_bias) refuse('mlp_bias', 'projections with biases are not computed')
-  if (config.rope_scaling) refuse('rope_scaling', 'scaled rotary embeddings are not computed')
-  const ropeType = config.rope_parameters?.rope_type ?? 'default'
-  if (ropeType !== 'default') refuse('rope_parameters.rope_type', `only default is computed, not ${ropeType}`)
+  for (const field of ['rope_scaling', 'rope_parameters'] as const) {
+    const why = unsupportedRope(config[field])
+    if (why) refuse(`${field}.${why.field}`, why.reason)
+  }
+  const rotated = config.partial_rotary_factor ?? 1
+  if (rotated !== 1) refuse('partial_rotary_factor', wholeHeads(rotated))
   if (config.quantization_config) refuse('quantization_config', 'quantised checkpoints are not served')
 
   const heads = config.num_attention_heads
@@ -87,7 +100,8 @@ export function readConfig(folder: string): CheckpointConfig {
       numHeads: heads,
       numKvHeads: kvHeads,
       headDim,
-      contextTokens: config.max_position_embeddings,
+      // Beyond what native code counts, and far beyond what any memory holds.
+      contextTokens: Math.min(config.max_position_embeddings, MAX_INT32),
       rmsNormEps: config.rms_norm_eps,
       ropeTheta: config.rope_theta ?? config.rope_parameters?.rope_theta ?? 10_000,
       tieWordEmbeddings: config.tie_word_embeddings,
@@ -95,4 +109,24 @@ export function readConfig(folder: string): CheckpointConfig {
     apar: config.apar,
     eosTokenIds: [config.eos_token_id ?? []].flat(),
   }
+}
+
+/** What of these fields is not computed; undefined when all of it is. */
+function unsupportedRope(rope: RopeFields): { field: string; reason: string } | undefined {
+  if (!rope) return undefined
+  for (const field of ['rope_type', 'type'] as const) {
+    const type = rope[field] ?? 'default'
+    if (type !== 'default') return { field, reason: `only default is computed, not ${type}` }
+  }
+  const { partial_rotary_factor: rotated } = rope
+  if (rotated != null && rotated !== 1) return { field: 'partial_rotary_factor', reason: wholeHeads(rotated) }
+  // A scaling of no type was once linear.
+  if (rope.rope_type == null && rope.type == null && 'factor' in rope && rope.factor !== 1) {
+    return { field: 'factor', reason: 'scaled rotary embeddings are not computed' }
+  }
+  return undefined
+}
+
+function wholeHeads(factor: number): string {
+  return `only whole heads are rotated (1), not ${factor} of them`
 }

@@ -5,8 +5,10 @@ import { readOptionalJson } from './read-json.ts'
 const GenerationFile = z.looseObject({
   do_sample: z.boolean().nullish(),
   temperature: z.number().min(0).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
-  top_k: z.int().min(0).nullish(),
+  /** 0 is a usual value for off. */
+  top_p: z.number().min(0).max(1).nullish(),
+  /** 0 and -1 are usual values for off. */
+  top_k: z.int().min(-1).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
   repetition_penalty: z.number().gt(0).nullish(),
   eos_token_id: z.union([z.int().min(0), z.array(z.int().min(0))]).nullish(),
@@ -34,8 +36,8 @@ export function readGenerationConfig(folder: string): GenerationConfig {
   return {
     sampling: {
       temperature: file.do_sample ? (file.temperature ?? 1) : 0,
-      topP: file.top_p ?? 1,
-      topK: file.top_k ?? 0,
+      topP: file.top_p || 1,
+      topK: Math.max(0, file.top_k ?? 0),
       minP: file.min_p ?? 0,
       repetitionPenalty: file.repetition_penalty ?? 1,
     },

@@ -1,18 +1,16 @@
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { StartupError } from '../startup-error.ts'
+import { readTextFile } from './regular-file.ts'
+
+/** Four times the largest tokenizer.json in use. */
+const MAX_TEXT_BYTES = 128 * 1024 * 1024
 
 /** Reads a text file of a checkpoint; undefined when it does not exist. */
 export function readText(folder: string, file: string): string | undefined {
-  try {
-    return readFileSync(join(folder, file), 'utf8')
-  } catch (error) {
-    if (isMissing(error)) return undefined
-    throw new StartupError('broken_checkpoint', `${join(folder, file)} cannot be read`, error)
-  }
+  return readTextFile(join(folder, file), MAX_TEXT_BYTES)
 }
 
 /** Reads and validates a JSON file of a checkpoint. @throws StartupError that names file and field. */
@@ -33,8 +31,4 @@ export function readOptionalJson<T>(schema: z.ZodType<T>, folder: string, file: 
     const reason = error.code === 'invalid_json' ? 'is not valid JSON' : error.message
     throw new StartupError('broken_checkpoint', `${join(folder, file)}: ${reason}`, error)
   }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
 }

@@ -1,8 +1,8 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { StartupError } from '../startup-error.ts'
+import { type RegularFile, withRegularFile } from './regular-file.ts'
 
 // Format: https://github.com/huggingface/safetensors#format - u64 header length, JSON header, tensor bytes.
 
@@ -74,29 +74,30 @@ export function readSafetensors(path: string): StoredTensor[] {
   return tensors
 }
 
-function readHeader(path: string): { text: string; dataStart: number; dataBytes: number } {
-  let file: number
-  try {
-    file = openSync(path, 'r')
-  } catch (error) {
-    throw new StartupError('broken_checkpoint', `${path} cannot be opened`, error)
+interface FileHeader {
+  text: string
+  dataStart: number
+  dataBytes: number
+}
+
+function readHeader(path: string): FileHeader {
+  const header = withRegularFile(path, (file) => parseHeader(path, file))
+  if (!header) throw new StartupError('broken_checkpoint', `${path} is missing`)
+  return header
+}
+
+function parseHeader(path: string, file: RegularFile): FileHeader {
+  const prefix = new Uint8Array(LENGTH_BYTES)
+  if (file.read(prefix) !== LENGTH_BYTES) throw broken(path, 'too short for a safetensors header')
+  const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true))
+  const room = file.bytes - LENGTH_BYTES
+  if (headerBytes < 2 || headerBytes > MAX_HEADER_BYTES || headerBytes > room) {
+    throw broken(path, `header length ${headerBytes} does not fit a file of ${file.bytes} bytes`)
   }
-  try {
-    const fileBytes = fstatSync(file).size
-    const prefix = new Uint8Array(LENGTH_BYTES)
-    if (readSync(file, prefix) !== LENGTH_BYTES) throw broken(path, 'too short for a safetensors header')
-    const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true))
-    const room = fileBytes - LENGTH_BYTES
-    if (headerBytes < 2 || headerBytes > MAX_HEADER_BYTES || headerBytes > room) {
-      throw broken(path, `header length ${headerBytes} does not fit a file of ${fileBytes} bytes`)
-    }
-    const header = new Uint8Array(headerBytes)
-    if (readSync(file, header) !== headerBytes) throw broken(path, 'the header is cut off')
-    const dataStart = LENGTH_BYTES + headerBytes
-    return { text: new TextDecoder().decode(header), dataStart, dataBytes: fileBytes - dataStart }
-  } finally {
-    closeSync(file)
-  }
+  const header = new Uint8Array(headerBytes)
+  if (file.read(header) !== headerBytes) throw broken(path, 'the header is cut off')
+  const dataStart = LENGTH_BYTES + headerBytes
+  return { text: new TextDecoder().decode(header), dataStart, dataBytes: file.bytes - dataStart }
 }
 
 function refuseOverlaps(path: string, spans: { name: string; begin: number; end: number }[]): void {

@@ -1,6 +1,5 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { StartupError } from '../startup-error.ts'
 import { readJson, readOptionalJson, readText } from './read-json.ts'
 
 const AddedToken = z.looseObject({
@@ -33,40 +32,47 @@ const TokenizerConfigFile = z.looseObject({
   pad_token: NamedToken,
   add_bos_token: z.boolean().nullish(),
 })
+type TokenizerConfig = z.infer<typeof TokenizerConfigFile>
+
+const CONFIG_FILE = 'tokenizer_config.json'
+const TEMPLATE_FILE = 'chat_template.jinja'
+
+export interface ChatTemplate {
+  /** Jinja source. */
+  source: string
+  /** Path of the file, for errors. */
+  file: string
+}
 
 export interface TokenizerFiles {
   tokenizer: TokenizerFile
-  /** Jinja source. */
-  chatTemplate: string
-  /** Texts of the named tokens, which templates use as variables. */
+  /** Undefined for a model without one, which has no chats. */
+  chatTemplate: ChatTemplate | undefined
   /** Comes before a prompt that is encoded without the template. */
   rawPrefix: string
+  /** Texts of the named tokens, which templates use as variables. */
   named: { bos_token?: string; eos_token?: string; unk_token?: string; pad_token?: string }
 }
 
 export function readTokenizerFiles(folder: string): TokenizerFiles {
   const tokenizer = readJson(TokenizerFile, folder, 'tokenizer.json')
-  const config = readOptionalJson(TokenizerConfigFile, folder, 'tokenizer_config.json') ?? {}
+  const config = readOptionalJson(TokenizerConfigFile, folder, CONFIG_FILE) ?? {}
   const named: TokenizerFiles['named'] = {}
   for (const name of ['bos_token', 'eos_token', 'unk_token', 'pad_token'] as const) {
     const token = config[name]
     if (token) named[name] = typeof token === 'string' ? token : token.content
   }
-  const chatTemplate = readText(folder, 'chat_template.jinja') ?? templateOf(config.chat_template)
-  if (chatTemplate === undefined) {
-    const file = join(folder, 'tokenizer_config.json')
-    throw new StartupError(
-      'broken_checkpoint',
-      `${file}: chat_template is missing, and so is chat_template.jinja`,
-    )
-  }
   const rawPrefix = config.add_bos_token === false ? '' : (named.bos_token ?? '')
-  return { tokenizer, chatTemplate, named, rawPrefix }
+  return { tokenizer, chatTemplate: readChatTemplate(folder, config), named, rawPrefix }
 }
 
-type ChatTemplate = z.infer<typeof TokenizerConfigFile>['chat_template']
-
-function templateOf(template: ChatTemplate): string | undefined {
-  if (typeof template === 'string') return template
-  return (template?.find(({ name }) => name === 'default') ?? template?.[0])?.template
+function readChatTemplate(folder: string, config: TokenizerConfig): ChatTemplate | undefined {
+  const own = readText(folder, TEMPLATE_FILE)
+  if (own !== undefined) return { source: own, file: join(folder, TEMPLATE_FILE) }
+  const { chat_template: template } = config
+  const source =
+    typeof template === 'string'
+      ? template
+      : (template?.find(({ name }) => name === 'default') ?? template?.[0])?.template
+  return source === undefined ? undefined : { source, file: join(folder, CONFIG_FILE) }
 }

@@ -10,7 +10,7 @@ import type { EdgeLink } from './edge-link.ts'
 const FAST_RETRY_MS = 100
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
-/** The edge sends its values with the first lease (edge/nodes/fleet.ts: 5 s and 15 s). These apply until then. */
+/** The edge sends its values with the first lease (edge/nodes/lease.ts: 3 s and 12 s). These apply until then. */
 const INITIAL_IDLE_TIMEOUT_MS = 10_000
 const INITIAL_HEARTBEAT_MS = 5_000
 

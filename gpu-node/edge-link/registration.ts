@@ -11,7 +11,7 @@ const LAST_RETRY_MS = 5_000
 /**
  * Long, because a busy edge answers late, and a heartbeat without its answer does not renew the lease. Not
  * longer, because after a lost heartbeat there must be time for the next one within the lease
- * (edge/nodes/fleet.ts: 5 s + 8 s < 15 s).
+ * (edge/nodes/lease.ts: 3 s + 8 s < 12 s).
  */
 const REQUEST_TIMEOUT_MS = 8_000
 

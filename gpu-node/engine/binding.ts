@@ -5,30 +5,46 @@ import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
 import { packageRoot } from '../package-root.ts'
 import { StartupError } from '../startup-error.ts'
-import type { Engine, OnEvents, OnLoading } from './engine.ts'
+import type { Engine, EngineInfo, OnEvents, OnLoading, OnPlan } from './engine.ts'
 import { EngineConfig } from './engine-config.ts'
 import { EngineError, toEngineError } from './engine-error.ts'
 import { type EngineRequest, engineRequestSchema } from './engine-request.ts'
+import { type NativeMemoryPlan, withContext } from './memory-plan.ts'
 
 const ADDON = 'native/build/release/apar.node'
 
+/** An engine as native code returns it: its `contextTokens` is that of the plan. */
+type NativeEngine = Omit<Engine, 'info'> & { readonly info: Omit<EngineInfo, 'contextTokens'> }
+
 interface Addon {
-  open(config: EngineConfig, onEvents: OnEvents, onLoading?: OnLoading): Promise<Engine>
+  planMemory(config: EngineConfig): NativeMemoryPlan
+  open(config: EngineConfig, onEvents: OnEvents, onLoading?: OnLoading): Promise<NativeEngine>
+}
+
+export interface OpenCallbacks {
+  onPlan?: OnPlan | undefined
+  onLoading?: OnLoading | undefined
 }
 
 /**
- * Loads the weights and starts the engine's thread.
+ * Plans the memory, loads the weights and starts the engine's thread. A context that the KV pool cannot hold is
+ * shortened: requests end there as they end at the model's context.
  * @throws StartupError `engine_missing` when the engine was not built, `engine_unavailable` when it cannot start.
  */
 export async function openEngine(
   config: EngineConfig,
   onEvents: OnEvents,
-  onLoading?: OnLoading,
+  { onPlan, onLoading }: OpenCallbacks = {},
 ): Promise<Engine> {
   const addon = loadAddon()
   try {
     const checked = parseEngine(() => parse(EngineConfig, config), 'invalid_config')
-    return withChecks(await addon.open(checked, onEvents, onLoading), checked.model.vocabSize)
+    const { model, tokens } = checked
+    const plan = withContext(addon.planMemory(checked), model.contextTokens, tokens.fork >= 0)
+    onPlan?.(plan)
+    const { numBlocks, contextTokens } = plan
+    const planned = { ...checked, numBlocks, model: { ...model, contextTokens } }
+    return withChecks(await addon.open(planned, onEvents, onLoading), planned.model)
   } catch (thrown) {
     const error = toEngineError(thrown)
     throw new StartupError(
@@ -40,9 +56,9 @@ export async function openEngine(
 }
 
 /** Wraps the native engine: validates requests and converts native errors to EngineError. */
-function withChecks(native: Engine, vocabSize: number): Engine {
+function withChecks(native: NativeEngine, { vocabSize, contextTokens }: EngineConfig['model']): Engine {
   const schema = engineRequestSchema(vocabSize)
-  const { info } = native
+  const info = { ...native.info, contextTokens }
   return {
     info,
     submit(request: EngineRequest): void {
@@ -52,7 +68,6 @@ function withChecks(native: Engine, vocabSize: number): Engine {
     abort(requestId, branchId) {
       callNative(() => (branchId === undefined ? native.abort(requestId) : native.abort(requestId, branchId)))
     },
-    stopBranch: (requestId, branchId) => callNative(() => native.stopBranch(requestId, branchId)),
     stats: () => callNative(() => native.stats()),
     close: () => native.close(),
   }

@@ -11,6 +11,9 @@ export type KvCacheDType = (typeof KV_CACHE_DTYPES)[number]
 export const DEVICES = ['auto', 'cpu', 'cuda'] as const
 export type Device = (typeof DEVICES)[number]
 
+/** Tokens of a KV block. */
+export const BLOCK_TOKENS = 16
+
 export const MAX_INT32 = 2 ** 31 - 1
 /** A whole number from 1 on that native code takes as int32. */
 export const count = z.int().min(1).max(MAX_INT32)
@@ -52,6 +55,24 @@ const TensorEntry = z.strictObject({
 })
 export type TensorEntry = z.infer<typeof TensorEntry>
 
+/** The bytes that each token adds to a text: those of token i lie from `offsets[i]` to `offsets[i + 1]`. */
+const TokenTable = z
+  .strictObject({
+    bytes: z.instanceof(Uint8Array) as z.ZodType<Uint8Array, Uint8Array>,
+    offsets: z.instanceof(Int32Array) as z.ZodType<Int32Array, Int32Array>,
+    /** The tokenizer puts one space in front of an answer, which is not part of its text. */
+    dropsLeadingSpace: z.boolean(),
+    /** The checkpoint's joints are `mended` (shared/protocol/events.ts). */
+    mendsJoints: z.boolean(),
+  })
+  .refine(
+    ({ bytes, offsets }) => offsets.every((at, i) => at >= (offsets[i - 1] ?? 0) && at <= bytes.length),
+    {
+      error: 'has wrong offsets',
+    },
+  )
+export type TokenTable = z.infer<typeof TokenTable>
+
 /** Options of the native engine. A parsed value is safe to pass to native code. */
 export const EngineConfig = z
   .strictObject({
@@ -66,6 +87,8 @@ export const EngineConfig = z
       child: z.int().min(-1).max(MAX_INT32),
       eos: z.array(tokenId).min(1),
     }),
+    /** Empty: not known, so that requests with stop strings are refused. */
+    text: TokenTable,
     dtype: z.enum(DTYPES),
     kvCacheDtype: z.enum(KV_CACHE_DTYPES),
     /** `auto`: on a CUDA device where there is one, else on the CPU; `EngineInfo.device` says which and why. */
@@ -74,10 +97,14 @@ export const EngineConfig = z
     devices: z.array(z.int().min(0).max(63)).max(64),
     /** OS threads of the CPU backend. */
     threads: z.int().min(1).max(256),
-    /** KV blocks of 16 tokens in the pool. */
+    /** KV blocks of {@link BLOCK_TOKENS} tokens in the pool; the plan of the memory takes fewer where they do not fit. */
     numBlocks: count,
-    /** On a CUDA device take as many blocks as its free memory holds; `numBlocks` is for the CPU then. */
-    fillDevice: z.boolean(),
+    /** With fewer blocks the engine does not start. */
+    minBlocks: count,
+    /** If not 0, the size of the pool in bytes instead of `numBlocks`. */
+    kvCacheBytes: z.int().min(0),
+    /** Share of the free memory that the engine may take, in (0, 1]; 0 is the default (native/engine/memory_plan.h). */
+    memoryFraction: z.number().min(0).max(1),
     /** Token budget of one step: decode rows first, then prefill chunks. */
     maxStepTokens: count,
     /** Branches decoding at the same time, over all requests. */
@@ -108,10 +135,14 @@ export const EngineConfig = z
     if (tokens.eos.some((id) => id === tokens.fork || id === tokens.child)) {
       refuse(['tokens', 'eos'], 'is the fork or child token too')
     }
+    if (config.text.offsets.length !== 0 && config.text.offsets.length !== model.vocabSize + 1) {
+      refuse(['text', 'offsets'], 'has another vocabulary size')
+    }
     const { devices } = config
     if (devices.length > 0 && config.device !== 'cuda')
       refuse(['devices'], 'are CUDA devices: device must be cuda')
     if (new Set(devices).size < devices.length) refuse(['devices'], 'names a device twice')
+    if (config.minBlocks > config.numBlocks) refuse(['minBlocks'], 'must not exceed numBlocks')
     if (config.maxBranches > config.maxStepTokens) refuse(['maxBranches'], 'must not exceed maxStepTokens')
     const stray = weights.tensors.findIndex(({ file }) => file >= weights.files.length)
     if (stray !== -1) refuse(['weights', 'tensors', stray, 'file'], 'is not in files')

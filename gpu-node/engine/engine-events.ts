@@ -19,4 +19,4 @@ export const EVENT = {
    */
   LOGPROB: 5,
 } as const
-export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4 } as const
+export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4, NOT_FINITE: 5 } as const

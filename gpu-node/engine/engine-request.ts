@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { z } from 'zod'
+import { Priority, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
@@ -11,6 +12,16 @@ const float32Array: z.ZodType<Float32Array, Float32Array> = z.instanceof(Float32
 /** The reference's defaults: 32 branches, one level below the root. */
 const DEFAULT_MAX_BRANCHES = 32
 const DEFAULT_MAX_DEPTH = 2
+
+/** On whose behalf a request runs (native/core/fair_shares.h). */
+const EngineTenant = z.strictObject({
+  id: z.int().min(0).max(MAX_INT32),
+  weight: Weight,
+  priority: Priority,
+})
+export type EngineTenant = z.infer<typeof EngineTenant>
+/** All requests without a tenant together. */
+export const NO_TENANT: EngineTenant = { id: 0, weight: 1, priority: 0 }
 
 /**
  * The schema of an engine request, for a model with this vocabulary size. TypeScript validates, C++ executes: a parsed
@@ -37,7 +48,7 @@ export function engineRequestSchema(vocabSize: number) {
     topK: z.int().min(0).max(MAX_INT32).default(0),
     minP: z.number().min(0).max(1).default(0),
     /** 1 turns it off. */
-    repetitionPenalty: z.number().gt(0).max(100).default(1),
+    repetitionPenalty: z.number().min(1e-6).max(100).default(1),
     /** Subtracted from a token's logit for each occurrence in the branch's answer; 0 turns it off. */
     frequencyPenalty: z.number().min(-100).max(100).default(0),
     /** Subtracted once from the logit of a token that occurs in the branch's answer; 0 turns it off. */
@@ -45,6 +56,10 @@ export function engineRequestSchema(vocabSize: number) {
     seed: z.int().min(0).max(0xffff_ffff).default(0),
     /** Token ids that end a branch, in addition to the model's. */
     stopTokens: ids.default(new Int32Array()),
+    /** Strings that end a branch at the token that completes one of them. */
+    stop: z.array(z.string().min(1)).default([]),
+    /** `document`: only text between two forks counts, which is one piece in document order too. */
+    stopScope: z.enum(['branch', 'document']).default('branch'),
     /** Most new tokens of one branch; 0 sets no limit per branch. */
     maxBranchTokens: z.int().min(0).max(MAX_INT32).default(0),
     /** Most likely tokens to report beside the sampled one; -1 reports none. */
@@ -78,6 +93,7 @@ export function engineRequestSchema(vocabSize: number) {
         }),
       )
       .default([]),
+    tenant: EngineTenant.default(NO_TENANT),
   })
 }
 
@@ -86,7 +102,7 @@ export type EngineRequest = z.input<ReturnType<typeof engineRequestSchema>>
 export type RestoredBranch = NonNullable<EngineRequest['branches']>[number]
 
 /** What a request's defaults and limits depend on: a part of a checkpoint. */
-interface RequestDefaults {
+export interface RequestDefaults {
   readonly shape: Pick<ModelShape, 'contextTokens' | 'vocabSize'>
   readonly tokens: { readonly fork: number | undefined }
   readonly sampling: Pick<WholeRequest, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty'>
@@ -120,7 +136,7 @@ export function toEngineRequest(
     maxTokens: Math.min(request.max_tokens ?? room, room),
     maxBranches: forks ? (max_branches ?? DEFAULT_MAX_BRANCHES) : 1,
     maxDepth: forks ? (max_depth ?? DEFAULT_MAX_DEPTH) : 1,
-    temperature: request.temperature ?? sampling.temperature,
+    temperature: orGreedy(request.temperature ?? sampling.temperature),
     topP: request.top_p ?? sampling.topP,
     topK: request.top_k ?? sampling.topK,
     minP: request.min_p ?? sampling.minP,
@@ -129,11 +145,20 @@ export function toEngineRequest(
     presencePenalty: request.presence_penalty ?? 0,
     seed: request.seed ?? randomInt(2 ** 32),
     stopTokens: new Int32Array(),
+    // The engine takes UTF-8, in which a lone surrogate is U+FFFD, as in StopMatcher.
+    stop: (request.stop ?? []).map((stop) => stop.toWellFormed()),
+    stopScope: request.stop_scope ?? 'branch',
     maxBranchTokens: max_branch_tokens ?? 0,
     logprobs: request.logprobs ?? -1,
     branches,
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
+    tenant: NO_TENANT,
   }
+}
+
+/** So low a temperature gives the most likely token, but divides by a number that single precision may not have. */
+function orGreedy(temperature = 0): number {
+  return temperature < 1e-6 ? 0 : temperature
 }
 
 /** @throws AparError `invalid_request` for a token id outside the vocabulary. */

@@ -1,5 +1,6 @@
 import type { DType } from './engine-config.ts'
 import type { EngineRequest } from './engine-request.ts'
+import type { MemoryPlan } from './memory-plan.ts'
 
 export interface EngineInfo {
   device: string
@@ -7,6 +8,8 @@ export interface EngineInfo {
   kvCacheDtype: 'f32' | 'bf16' | 'fp8'
   blockTokens: number
   numBlocks: number
+  /** Tokens of the longest request: the model's context, or what the KV pool can hold if that is less. */
+  contextTokens: number
 }
 
 export interface EngineStats {
@@ -33,10 +36,15 @@ export interface EngineStats {
   preemptions: number
   /** Duration of a forward pass in seconds, averaged over about the last 20. */
   stepSeconds: number
+  /** Rows that the last forward pass could have. */
+  rowLimit: number
 }
 
 /** Bytes of the checkpoint that have been loaded to the device. The last call (all bytes) may come after `open` has settled. */
 export type OnLoading = (doneBytes: number, totalBytes: number) => void
+
+/** Called before weights are read. */
+export type OnPlan = (plan: MemoryPlan) => void
 
 /** Called with all events since the last call; `failure` is the reason if the engine has failed. */
 export type OnEvents = (rows: Int32Array, failure?: string) => void
@@ -48,8 +56,6 @@ export interface Engine {
   submit(request: EngineRequest): void
   /** Ends the request, or one branch and its descendants. Unknown ids are ignored: they may have just ended. */
   abort(requestId: number, branchId?: number): void
-  /** Ends one branch with reason STOP, as an end token does; its children continue. For stop strings. */
-  stopBranch(requestId: number, branchId: number): void
   stats(): EngineStats
   /** Aborts all requests, delivers their last events and frees all memory. A second call does nothing. */
   close(): Promise<void>

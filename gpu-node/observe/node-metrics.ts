@@ -1,4 +1,4 @@
-import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { ErrorCode } from '../../shared/errors.ts'
 import type { EngineStats } from '../engine/engine.ts'
 import { shortDevice } from '../health.ts'
@@ -10,6 +10,12 @@ const TTFT_SECONDS = [
   0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
   160,
 ]
+/** Few, because each tenant has all of them. */
+const TENANT_TTFT_SECONDS = [0.01, 0.1, 0.5, 1, 5, 10, 60]
+/** Bounds the number of time series. */
+const MAX_TENANTS = 64
+/** The label of requests whose edge names no tenant. */
+const NO_TENANT = 'none'
 const ITL_SECONDS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10,
 ]
@@ -58,6 +64,11 @@ function engineMetrics(numBlocks: number): EngineMetric[] {
       help: 'One forward pass, averaged over about the last 20.',
       value: (s) => s.stepSeconds,
     },
+    {
+      name: 'step_row_limit',
+      help: 'Rows that the last step could have: fewer than --max-step-tokens while tenants share the steps.',
+      value: (s) => s.rowLimit,
+    },
     { name: 'steps_total', help: 'Forward passes.', value: (s) => s.steps },
     {
       name: 'generation_tokens_total',
@@ -86,6 +97,9 @@ function engineMetrics(numBlocks: number): EngineMetric[] {
 export class NodeMetrics implements RequestObserver {
   readonly registry = new Registry()
   readonly #ttft: BucketHistogram
+  readonly #tenantTtft: Histogram<'tenant'>
+  /** Those with series of their own; the one that was seen last is the last one. */
+  readonly #tenants = new Set<string>()
   readonly #itl: BucketHistogram
   readonly #e2e: BucketHistogram
   readonly #branches: BucketHistogram
@@ -126,6 +140,13 @@ export class NodeMetrics implements RequestObserver {
       'From the arrival of a request to its first token.',
       TTFT_SECONDS,
     )
+    this.#tenantTtft = new Histogram({
+      name: 'apar_tenant_time_to_first_token_seconds',
+      help: `As apar_time_to_first_token_seconds, of the ${MAX_TENANTS} tenants that had one last.`,
+      buckets: TENANT_TTFT_SECONDS,
+      labelNames: ['tenant'],
+      registers,
+    })
     this.#itl = histogram(
       'inter_token_latency_seconds',
       'Between two tokens of the same branch.',
@@ -159,8 +180,16 @@ export class NodeMetrics implements RequestObserver {
       this.#ended.inc({ finished_reason }, 0)
   }
 
-  timeToFirstToken(ms: number): void {
+  timeToFirstToken(ms: number, tenant = NO_TENANT): void {
     this.#ttft.add(ms / 1000)
+    this.#tenants.delete(tenant)
+    this.#tenants.add(tenant)
+    const [oldest] = this.#tenants
+    if (this.#tenants.size > MAX_TENANTS && oldest !== undefined) {
+      this.#tenants.delete(oldest)
+      this.#tenantTtft.remove({ tenant: oldest })
+    }
+    this.#tenantTtft.observe({ tenant }, ms / 1000)
   }
 
   interTokenLatency(ms: number, tokens: number): void {

@@ -57,16 +57,15 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
     send,
     disconnect: (reason) => end(CLOSE_SERVICE_RESTART, reason),
     complete: () => end(CLOSE_NORMAL, ''),
+    refuse: (thrown) => {
+      send({ rows: [], events: [refusalEvent(toAparError(thrown))] })
+      end(CLOSE_NORMAL, '')
+    },
   }
   const refuse = (thrown: unknown): void => {
-    const error = toAparError(thrown)
-    if (error.code === 'internal_error') log.error('a bug ended a socket', {}, thrown)
-    if (served?.request && !served.ended) {
-      served.request.fail(error)
-    } else {
-      send({ rows: [], events: [refusalEvent(error)] })
-      end(CLOSE_NORMAL, '')
-    }
+    if (toAparError(thrown).code === 'internal_error') log.error('a bug ended a socket', {}, thrown)
+    if (served && !served.ended) served.fail(thrown)
+    else reader.refuse(thrown)
   }
   const handle = (frame: NodeFrame): void => {
     if (frame.type === 'start' || frame.type === 'attach') {
@@ -74,16 +73,19 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
       clearTimeout(startTimer)
       served =
         frame.type === 'start'
-          ? streams.start(frame.stream, frame.request, frame.log ?? [], reader, frame.origin)
+          ? streams.start(frame.stream, frame.request, frame.log ?? [], reader, {
+              callContext: frame.origin,
+              tenant: frame.tenant,
+            })
           : streams.attach(frame.stream, frame.after, reader)
       // The first batch may already have exceeded the buffer limit.
       if (over) served.detach(reader)
     } else if (!served) {
       throw new AparError('invalid_request', 'the first frame must be start or attach')
     } else if (frame.type === 'cancel') {
-      served.request?.cancel()
+      served.cancel()
     } else if (frame.type === 'cancel_branch') {
-      served.request?.cancelBranch(frame.branch)
+      served.cancelBranch(frame.branch)
     } else {
       served.ack(frame.seq)
     }

@@ -6,6 +6,8 @@ import type { CallContext } from '../../shared/protocol/node.ts'
 export interface RequestRecord {
   readonly stream: string
   readonly callContext: CallContext | undefined
+  /** `Tenant.id` of the request, if the edge named one. */
+  readonly tenant?: string | undefined
   /** The stream was started on another gpu node and moved here. */
   readonly moved: boolean
   readonly outcome: FinishReason
@@ -24,7 +26,7 @@ export interface RequestRecord {
 
 export interface RequestObserver {
   /** The first token was decoded on this node, `ms` after the request arrived. At most once per request. */
-  timeToFirstToken?(ms: number): void
+  timeToFirstToken?(ms: number, tenant: string | undefined): void
   /**
    * A branch got `tokens` more tokens, on average `ms` apart. Called per branch and delivery of events: must be
    * cheap.
@@ -37,7 +39,10 @@ export interface RequestObserver {
   bug?(stream: string, thrown: unknown): void
 }
 
-type KnownAtStart = Pick<RequestRecord, 'stream' | 'callContext' | 'moved' | 'promptTokens' | 'arrivedAt'>
+type KnownAtStart = Pick<
+  RequestRecord,
+  'stream' | 'callContext' | 'tenant' | 'moved' | 'promptTokens' | 'arrivedAt'
+>
 type Outcome = Pick<RequestRecord, 'outcome' | 'cachedPromptTokens' | 'completionTokens' | 'branches'>
 
 /** Measures the times of one request and reports them to the observers. */
@@ -81,7 +86,8 @@ export class RequestWatch {
 
   #onFirstToken(at: number): void {
     this.#firstTokenAt = at
-    for (const observer of this.#observers) observer.timeToFirstToken?.(at - this.#knownAtStart.arrivedAt)
+    const { arrivedAt, tenant } = this.#knownAtStart
+    for (const observer of this.#observers) observer.timeToFirstToken?.(at - arrivedAt, tenant)
   }
 
   end(outcome: Outcome): void {

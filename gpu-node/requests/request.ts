@@ -1,3 +1,4 @@
+import { OrderedText } from '../../shared/branch-tree.ts'
 import { type AparError, toAparError } from '../../shared/errors.ts'
 import type { FinishReason, Joints, StreamEvent, Usage } from '../../shared/protocol/events.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
@@ -7,6 +8,7 @@ import { EVENT, FINISH } from '../engine/engine-events.ts'
 import type { RestoredBranch } from '../engine/engine-request.ts'
 import { BranchText } from '../text/branch-text.ts'
 import type { TokenBytes } from '../text/token-bytes.ts'
+import { givenTokens } from './given-tokens.ts'
 import type { RequestWatch } from './request-watch.ts'
 import { restoredBranches } from './restored-branches.ts'
 
@@ -22,9 +24,11 @@ export interface RequestOptions {
   fingerprint: string
   promptTokens: number
   stop: readonly string[]
+  /** `document`: the engine matches within branches; here the first stop string in document order is found. */
+  stopScope: 'branch' | 'document'
   bytes: TokenBytes
   dropsLeadingSpace: boolean
-  engine: Pick<Engine, 'abort' | 'stopBranch'>
+  engine: Pick<Engine, 'abort'>
   /** Receives the stream's batches; together they form its log. */
   publish: (batch: NodeBatch) => void
   watch: RequestWatch
@@ -37,6 +41,7 @@ const REASONS: Record<number, FinishReason> = {
   [FINISH.LENGTH]: 'length',
   [FINISH.ABORT]: 'abort',
   [FINISH.ERROR]: 'error',
+  [FINISH.NOT_FINITE]: 'error',
 }
 
 const ROOT = 0
@@ -52,6 +57,11 @@ export class RunningRequest {
   readonly #touched = new Set<number>()
   #seq = 0
   #reachedLength = false
+  /** In document scope: the client's text, and how many tokens a parent had when a branch forked. */
+  readonly #ordered: OrderedText | undefined
+  readonly #tokensAtFork = new Map<number, number>()
+  /** Stop strings that end a branch for the client. */
+  readonly #branchStops: readonly string[]
   #finished = false
   /** True while the log is replayed: no events are sent, and the engine is not called. */
   #replaying = false
@@ -59,8 +69,12 @@ export class RunningRequest {
   #events: StreamEvent[] = []
 
   constructor(options: RequestOptions) {
+    const { bytes, stop, stopScope, joints, dropsLeadingSpace } = options
     this.#options = options
-    this.#branches.set(ROOT, new BranchText(options.bytes, options.stop, options.dropsLeadingSpace))
+    const ordered = stopScope === 'document' && stop.length > 0
+    if (ordered) this.#ordered = new OrderedText(joints, stop)
+    this.#branchStops = ordered ? [] : stop
+    this.#branches.set(ROOT, new BranchText(bytes, this.#branchStops, dropsLeadingSpace))
     if (options.log) this.#replay(options.log)
   }
 
@@ -89,6 +103,16 @@ export class RunningRequest {
     return this.#finished
   }
 
+  /** A stop string in document order has ended the answer. */
+  get #cut(): boolean {
+    return this.#ordered?.end !== undefined
+  }
+
+  /** All that the client will be given was in the log. */
+  get complete(): boolean {
+    return this.#cut || [...this.#branches.values()].every(({ ended }) => ended)
+  }
+
   /** Ends all branches; `done` with reason `abort` follows when the engine has aborted the request. */
   cancel(): void {
     if (!this.#finished) this.#options.engine.abort(this.#options.id)
@@ -107,7 +131,7 @@ export class RunningRequest {
     const branch = rows[row + 2] ?? 0
     const a = rows[row + 3] ?? 0
     const b = rows[row + 4] ?? 0
-    if (kind === EVENT.FINISH) this.#finish(REASONS[a] ?? 'error', b, failure)
+    if (kind === EVENT.FINISH) this.#finish(a, b, failure)
     else if (kind === EVENT.LOGPROB) this.#branches.get(branch)?.addLogprob(a, float32(b))
     else this.#advance(kind, branch, a, b)
   }
@@ -124,12 +148,15 @@ export class RunningRequest {
    */
   restored(): RestoredBranch[] {
     const rows = (this.#options.log ?? []).flatMap((batch) => batch.rows)
-    return restoredBranches(rows, (branch) => this.#branches.get(branch)?.ended)
+    return restoredBranches(rows, (branch) => {
+      const text = this.#branches.get(branch)
+      return text && (text.ended || text.stopped)
+    })
   }
 
   /** Ends a stream whose log lacks only the last event: all its branches have ended. */
   finishRestored(): void {
-    this.#finish('stop', 0, undefined)
+    this.#finish(FINISH.STOP, 0, undefined)
     this.#publish()
   }
 
@@ -152,20 +179,21 @@ export class RunningRequest {
         this.#advance(kind, branch, a, b)
       }
       this.#sendTexts()
+      for (const event of events) this.#ordered?.push(event)
       this.#seq = (events.at(-1)?.seq ?? -1) + 1
     }
-    for (const [branch, { tokens }] of this.#branches) this.#options.watch.restored(branch, tokens)
+    for (const [branch, text] of this.#branches) {
+      // The log of an older node does not have the end of a branch at a stop string.
+      text.ended ||= text.stopped
+      this.#options.watch.restored(branch, text.tokens)
+    }
     this.#rows = []
     this.#replaying = false
   }
 
   #advance(kind: number, branch: number, a: number, b: number): void {
-    // Until the engine has processed a stop or an abort it may send more events; the client must not see them.
     const text = this.#branches.get(branch)
-    if (!text || text.ended) {
-      if (kind === EVENT.FORK) this.#abort(a)
-      return
-    }
+    if (!text || text.ended || ((text.stopped || this.#cut) && kind !== EVENT.BRANCH_END)) return
     if (kind === EVENT.TOKEN || kind === EVENT.FORK || kind === EVENT.BRANCH_END)
       this.#rows.push(kind, branch, a, b)
     if (kind === EVENT.TOKEN) this.#token(branch, text, a)
@@ -175,57 +203,44 @@ export class RunningRequest {
 
   #token(branch: number, text: BranchText, token: number): void {
     this.#touched.add(branch)
-    if (text.push(token)) this.#stop(branch, text)
-  }
-
-  #stop(branch: number, text: BranchText): void {
-    this.#end(branch, text, 'stop')
-    if (!this.#replaying) this.#options.engine.stopBranch(this.#options.id, branch)
-  }
-
-  /** Aborts a branch that the engine forked after its parent had ended for the client. */
-  #abort(branch: number): void {
-    if (!this.#replaying) this.#options.engine.abort(this.#options.id, branch)
+    text.push(token)
   }
 
   #fork(parentId: number, parent: BranchText, child: number): void {
-    if (parent.flush()) {
-      this.#stop(parentId, parent)
-      this.#abort(child)
-      return
-    }
+    parent.flush()
+    if (parent.stopped) return
     const at = parent.length
     this.#sendText(parentId)
-    this.#branches.set(child, new BranchText(this.#options.bytes, this.#options.stop, false))
+    this.#branches.set(child, new BranchText(this.#options.bytes, this.#branchStops, false))
+    this.#tokensAtFork.set(child, parent.tokens)
     this.#emit({ type: 'fork', branch: child, parent: parentId, at })
   }
 
   #engineEnded(branch: number, text: BranchText, reason: FinishReason): void {
-    const stopped = text.flush()
-    this.#end(branch, text, stopped ? 'stop' : reason)
-  }
-
-  #end(branch: number, text: BranchText, reason: FinishReason): void {
+    text.flush()
     text.ended = true
-    if (reason === 'length') this.#reachedLength = true
+    // A character that the limit cut off can complete a stop string.
+    const outcome = text.stopped ? 'stop' : reason
+    if (outcome === 'length') this.#reachedLength = true
     this.#sendText(branch)
-    this.#emit({ type: 'branch_end', branch, reason })
+    this.#emit({ type: 'branch_end', branch, reason: outcome })
   }
 
-  #finish(reason: FinishReason, cachedTokens: number, failure: string | undefined): void {
+  #finish(code: number, cachedTokens: number, failure: string | undefined): void {
     this.#sendTexts()
     this.#finished = true
-    // The engine's `length` may stem from tokens after a stop string, which the client never saw.
-    const completed = this.#reachedLength ? 'length' : 'stop'
-    const outcome = reason === 'abort' || reason === 'error' ? reason : completed
+    const reason = REASONS[code] ?? 'error'
+    const completed = this.#cut || !this.#reachedLength ? 'stop' : 'length'
+    // The engine was told to abort what follows a stop string.
+    const completes = this.#cut || (reason !== 'abort' && reason !== 'error')
+    const outcome = completes ? completed : reason
     this.#endWatch(outcome, cachedTokens)
     if (outcome === 'error') {
-      // If the engine itself has not failed, only these two reasons end a single request with an error.
-      const why = failure ?? 'the logits were not finite, or no memory was left'
-      const message = `the engine failed: ${why}`
-      this.#emit({ type: 'error', code: 'engine_error', message, param: null })
+      this.#emit(engineError(code, failure))
     } else {
-      this.#emit({ type: 'done', reason: outcome, usage: this.#usage(cachedTokens) })
+      const usage = this.#usage(cachedTokens)
+      const length = this.#cut ? { text_length: this.#ordered?.length } : {}
+      this.#emit({ type: 'done', reason: outcome, usage, ...length })
     }
   }
 
@@ -239,22 +254,34 @@ export class RunningRequest {
     if (!branchText) return
     if (!this.#replaying) this.#options.watch.progress(branch, branchText.tokens)
     const text = branchText.take()
-    if (!text) return
+    if (!text || this.#cut) return
     const logprobs = branchText.takeLogprobs()
     this.#emit({ type: 'delta', branch, text, ...(logprobs.length > 0 && { logprobs }) })
   }
 
   #endWatch(outcome: FinishReason, cachedPromptTokens: number): void {
-    const branches = [...this.#branches.values()]
-    const completionTokens = branches.reduce((sum, { tokens }) => sum + tokens, 0)
+    const branches = this.#tokensGiven()
+    const completionTokens = branches.reduce((sum, { completion_tokens }) => sum + completion_tokens, 0)
     this.#options.watch.end({ outcome, cachedPromptTokens, completionTokens, branches: branches.length })
   }
 
+  #tokensGiven(): Usage['branches'] {
+    const end = this.#ordered?.end
+    const given =
+      end && this.#ordered
+        ? givenTokens(this.#ordered.tree, end, {
+            all: (branch) => this.#branches.get(branch)?.tokens ?? 0,
+            upTo: (branch, length) => this.#branches.get(branch)?.tokensFor(length) ?? 0,
+            upToFork: (child) => this.#tokensAtFork.get(child) ?? 0,
+          })
+        : new Map([...this.#branches].map(([branch, { tokens }]) => [branch, tokens]))
+    return [...given]
+      .sort(([a], [b]) => a - b)
+      .map(([branch, completion_tokens]) => ({ branch, completion_tokens }))
+  }
+
   #usage(cachedTokens: number): Usage {
-    const branches = [...this.#branches].map(([branch, { tokens }]) => ({
-      branch,
-      completion_tokens: tokens,
-    }))
+    const branches = this.#tokensGiven()
     const completion = branches.reduce((sum, { completion_tokens }) => sum + completion_tokens, 0)
     const prompt = this.#options.promptTokens
     return {
@@ -267,7 +294,12 @@ export class RunningRequest {
   }
 
   #emit(event: Unnumbered<StreamEvent>): void {
-    if (!this.#replaying) this.#events.push({ ...event, seq: this.#seq++ })
+    if (this.#replaying) return
+    const numbered = { ...event, seq: this.#seq++ }
+    this.#events.push(numbered)
+    if (!this.#ordered || this.#cut) return
+    this.#ordered.push(numbered)
+    if (this.#cut && !this.#finished) this.cancel()
   }
 
   /** Rows without an event yet (for example half a character) are kept for the next batch. */
@@ -283,6 +315,16 @@ export class RunningRequest {
 /** The only event of a request that was refused before it started. */
 export function refusalEvent(error: AparError): StreamEvent {
   return { ...toErrorEvent(error), seq: 0 }
+}
+
+function engineError(code: number, failure: string | undefined): Unnumbered<StreamEvent> {
+  const error = { type: 'error', code: 'engine_error', param: null } as const
+  if (code === FINISH.NOT_FINITE) {
+    const message =
+      'the logits are not finite: the weights, or the sampling parameters, cannot be computed with'
+    return { ...error, message, retry: false }
+  }
+  return { ...error, message: `the engine failed: ${failure ?? 'no memory was left'}` }
 }
 
 function toErrorEvent(error: AparError): Unnumbered<StreamEvent> {

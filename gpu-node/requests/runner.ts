@@ -1,16 +1,18 @@
 import { createHash } from 'node:crypto'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
-import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
+import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
+import type { CallContext, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
-import { EVENT, EVENT_WIDTH } from '../engine/engine-events.ts'
-import { toEngineRequest } from '../engine/engine-request.ts'
-import type { PromptEncoder } from '../text/prompt-encoder.ts'
+import { EVENT, EVENT_WIDTH, FINISH } from '../engine/engine-events.ts'
+import { type RequestDefaults, toEngineRequest } from '../engine/engine-request.ts'
+import type { Prompts } from '../text/prompt-pool.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
+import { TenantNumbers } from './tenant-numbers.ts'
 
 const MAX_REQUEST_ID = 2 ** 31 - 1
 
@@ -21,9 +23,32 @@ export interface RunnerOptions {
   /** What clients call the model. */
   model: string
   checkpoint: Checkpoint
-  prompts: PromptEncoder
+  /** Belongs to the runner, which closes it. */
+  prompts: Prompts
   maxBranches: number
   openEngine: (onEvents: OnEvents) => Promise<Engine>
+}
+
+/** A request with its prompt, and what its caller gave with it. */
+interface EncodedStart {
+  stream: string
+  request: GenerateRequest
+  publish: (batch: NodeBatch) => void
+  log: readonly NodeBatch[]
+  callContext: CallContext | undefined
+  tenant: Tenant | undefined
+  arrivedAt: number
+  prompt: Int32Array
+}
+
+export interface StartOptions {
+  /** Of another gpu node: the request goes on after it. */
+  log?: readonly NodeBatch[] | undefined
+  callContext?: CallContext | undefined
+  /** Whom the request is for; requests without one are one tenant's. */
+  tenant?: Tenant | undefined
+  /** Aborted when nobody needs the request any more. */
+  signal?: AbortSignal | undefined
 }
 
 /** One model, its engine and all requests on it. Does no networking. */
@@ -34,11 +59,14 @@ export class Runner {
   readonly maxBranches: number
   /** Settles with the reason when the engine fails; after that the runner takes no more requests. */
   readonly failed: Promise<string>
-  /** Changes with anything that could change a greedy text. */
+  /** Of checkpoint, numeric types and device; in `accepted` events and heartbeats. */
   readonly fingerprint: string
-  readonly #prompts: PromptEncoder
+  readonly #prompts: Prompts
   readonly #engine: Engine
+  /** The checkpoint, with the context that the engine can hold. */
+  readonly #defaults: RequestDefaults
   readonly #requests = new Map<number, RunningRequest>()
+  readonly #tenants = new TenantNumbers()
   readonly #observers: RequestObserver[] = []
   #lastId = 0
   #failure: string | undefined
@@ -47,6 +75,9 @@ export class Runner {
   private constructor(options: RunnerOptions, engine: Engine) {
     this.model = options.model
     this.checkpoint = options.checkpoint
+    const { shape } = options.checkpoint
+    const contextTokens = Math.min(shape.contextTokens, engine.info.contextTokens)
+    this.#defaults = { ...options.checkpoint, shape: { ...shape, contextTokens } }
     this.maxBranches = options.maxBranches
     this.fingerprint = fingerprintOf(options.checkpoint, engine.info)
     this.#prompts = options.prompts
@@ -59,7 +90,11 @@ export class Runner {
   static async open(options: RunnerOptions): Promise<Runner> {
     // The engine needs the callback before the runner exists. It sends no events before the first request.
     let deliver: OnEvents = () => {}
-    const engine = await options.openEngine((rows, failure) => deliver(rows, failure))
+    const opening = options.openEngine((rows, failure) => deliver(rows, failure))
+    const engine = await opening.catch(async (error) => {
+      await options.prompts.close()
+      throw error
+    })
     const runner = new Runner(options, engine)
     deliver = (rows, failure) => runner.#deliver(rows, failure)
     return runner
@@ -71,19 +106,33 @@ export class Runner {
   }
 
   /**
-   * Starts a request, or continues one after another gpu node's `log`. `publish` receives its batches: the first
-   * one, with `accepted`, before this returns, and the last one with `done` or `error`.
+   * Starts a request, or continues one after another gpu node's `log`. Settles when the engine has accepted it.
+   * `publish` receives its batches: the first one with `accepted`, the last one with `done` or `error`. When `signal`
+   * is aborted before that, while the prompt is being encoded, the request ends as one that was cancelled.
    * @throws AparError when the request is refused; then nothing is published.
    */
-  start(
+  async start(
     stream: string,
     request: GenerateRequest,
     publish: (batch: NodeBatch) => void,
-    log: readonly NodeBatch[] = [],
-    callContext?: CallContext,
-  ): RequestHandle {
+    { log = [], callContext, tenant, signal }: StartOptions = {},
+  ): Promise<RequestHandle> {
+    const arrivedAt = performance.now()
     try {
-      return this.#start(stream, request, publish, log, callContext)
+      this.#requireModel(request)
+      requireSameModel(log, this.fingerprint)
+      const prompt = await this.#encode(request, signal)
+      const start = {
+        stream,
+        request,
+        publish,
+        log,
+        callContext,
+        tenant,
+        arrivedAt,
+        prompt: prompt ?? new Int32Array(),
+      }
+      return prompt ? this.#start(start) : this.#startAborted(start)
     } catch (error) {
       const { code } = toAparError(error)
       for (const observer of this.#observers) {
@@ -94,34 +143,69 @@ export class Runner {
     }
   }
 
-  #start(
-    stream: string,
-    request: GenerateRequest,
-    publish: (batch: NodeBatch) => void,
-    log: readonly NodeBatch[],
-    callContext: CallContext | undefined,
-  ): RequestHandle {
-    const arrivedAt = performance.now()
+  #requireModel(request: GenerateRequest): void {
     const { model } = this
     if (request.model !== model) {
       throw new AparError('model_not_found', `this gpu node serves ${model}, not ${request.model}`, {
         param: 'model',
       })
     }
-    const { shape, joints } = this.checkpoint
-    const maxPromptTokens = shape.contextTokens - 1
-    const prompt = request.raw_prompt
-      ? this.#prompts.encodeRaw(request.messages.map(({ content }) => content).join(''), maxPromptTokens)
-      : this.#prompts.encode(request.messages, maxPromptTokens)
+  }
+
+  /** The prompt's token ids; undefined when nobody needs them any more. */
+  async #encode(request: GenerateRequest, signal: AbortSignal | undefined): Promise<Int32Array | undefined> {
+    try {
+      return await this.#prompts.encode(request, this.contextTokens - 1, signal)
+    } catch (error) {
+      if (signal?.aborted) return undefined
+      throw error
+    }
+  }
+
+  #start(start: EncodedStart): RequestHandle {
+    const { request, prompt, log, tenant } = start
     const id = this.#nextId()
-    const running = new RunningRequest({
+    const running = this.#open(id, start)
+    const branches = log.length > 0 ? running.restored() : []
+    if (branches.length > 0 && running.complete) {
+      running.finishRestored()
+      return running
+    }
+    try {
+      const engineRequest = toEngineRequest(id, request, prompt, this.#defaults, branches)
+      this.#engine.submit({ ...engineRequest, tenant: this.#tenants.toEngine(tenant) })
+    } catch (error) {
+      throw error instanceof EngineError ? toRefusal(error) : error
+    }
+    this.#requests.set(id, running)
+    running.begin()
+    return running
+  }
+
+  /** A request that was cancelled before the engine heard of it ends with the engine's events for that. */
+  #startAborted(start: EncodedStart): RequestHandle {
+    const id = this.#nextId()
+    const running = this.#open(id, start)
+    running.begin()
+    for (const branch of running.restored()) {
+      if (branch.ended !== 0) continue
+      running.handle(Int32Array.of(EVENT.BRANCH_END, id, branch.id, FINISH.ABORT, 0), 0, undefined)
+    }
+    running.handle(Int32Array.of(EVENT.FINISH, id, 0, FINISH.ABORT, 0), 0, undefined)
+    running.flush()
+    return running
+  }
+
+  #open(id: number, { stream, request, publish, log, callContext, tenant, arrivedAt, prompt }: EncodedStart) {
+    return new RunningRequest({
       id,
       stream,
-      model,
-      joints,
+      model: this.model,
+      joints: this.checkpoint.joints,
       fingerprint: this.fingerprint,
       promptTokens: prompt.length,
       stop: request.stop ?? [],
+      stopScope: request.stop_scope ?? 'branch',
       bytes: this.#prompts.bytes,
       dropsLeadingSpace: this.#prompts.dropsLeadingSpace,
       engine: this.#engine,
@@ -129,25 +213,13 @@ export class Runner {
       watch: new RequestWatch(this.#observers, {
         stream,
         callContext,
+        tenant: tenant?.id,
         moved: log.length > 0,
         promptTokens: prompt.length,
         arrivedAt,
       }),
       log,
     })
-    const branches = log.length > 0 ? running.restored() : []
-    if (branches.length > 0 && branches.every(({ ended }) => ended !== 0)) {
-      running.finishRestored()
-      return running
-    }
-    try {
-      this.#engine.submit(toEngineRequest(id, request, prompt, this.checkpoint, branches))
-    } catch (error) {
-      throw error instanceof EngineError ? toRefusal(error) : error
-    }
-    this.#requests.set(id, running)
-    running.begin()
-    return running
   }
 
   stats(): EngineStats {
@@ -158,12 +230,19 @@ export class Runner {
     return this.#engine.info
   }
 
+  /** Tokens of the longest request, prompt and answer. */
+  get contextTokens(): number {
+    return this.#defaults.shape.contextTokens
+  }
+
   get failure(): string | undefined {
     return this.#failure
   }
 
   /** Closes the engine, which aborts all requests; each still gets its last event. */
   async close(): Promise<void> {
+    // In this order: a prompt that is still being encoded must not reach a closed engine.
+    await this.#prompts.close()
     await this.#engine.close()
     for (const request of this.#requests.values()) {
       request.fail(new AparError('gpu_node_lost', 'the gpu node was shut down'))
@@ -205,13 +284,23 @@ export class Runner {
   }
 }
 
-function fingerprintOf(
-  { created, shape }: Checkpoint,
-  { device, dtype, kvCacheDtype }: Engine['info'],
-): string {
-  const arithmetic = [device, dtype, kvCacheDtype]
-  const hash = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, created, shape, ...arithmetic]))
-  return `fp_${hash.digest('hex').slice(0, 10)}`
+function fingerprintOf({ digest }: Checkpoint, { device, dtype, kvCacheDtype }: Engine['info']): string {
+  const platform = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, device]))
+  return formatFingerprint({
+    checkpoint: digest,
+    dtype,
+    kv_cache_dtype: kvCacheDtype,
+    device: platform.digest('hex').slice(0, 4),
+  })
+}
+
+/** @throws AparError `model_changed` when the log was written with other weights, or another numeric type. */
+function requireSameModel(log: readonly NodeBatch[], fingerprint: string): void {
+  const first = log[0]?.events[0]
+  if (first?.type !== 'accepted') return
+  const differing = differences([first.fingerprint, fingerprint])
+  if (differing.length > 0)
+    throw new AparError('model_changed', `this gpu node's model differs in ${differing.join(', ')}`)
 }
 
 function toRefusal(error: EngineError): AparError {

@@ -1,8 +1,8 @@
 import { AparError } from '../../shared/errors.ts'
-import type { CallContext, NodeBatch } from '../../shared/protocol/node.ts'
+import type { NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { StreamLog } from '../../shared/stream-log.ts'
-import type { RequestHandle, Runner } from './runner.ts'
+import type { RequestHandle, Runner, StartOptions } from './runner.ts'
 
 /** How long a stream keeps running, and its log is kept, while no socket reads it. */
 const GRACE_MS = 30_000
@@ -14,6 +14,8 @@ export interface Reader {
   disconnect(reason: string): void
   /** The stream was delivered completely. */
   complete(): void
+  /** The stream does not start; the reader gets nothing else. */
+  refuse(error: unknown): void
 }
 
 /** All streams of a gpu node, from their start until their logs are no longer needed. */
@@ -33,13 +35,13 @@ export class ServedStreams {
     return this.#draining
   }
 
-  /** @throws AparError when the request is refused; then the reader receives nothing. */
+  /** @throws AparError when no streams start any more. What else refuses the request, the reader hears later. */
   start(
     stream: string,
     request: GenerateRequest,
     log: readonly NodeBatch[],
     reader: Reader,
-    callContext?: CallContext,
+    call: Pick<StartOptions, 'callContext' | 'tenant'> = {},
   ): ServedStream {
     if (this.#draining) {
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
@@ -49,8 +51,12 @@ export class ServedStreams {
     const served: ServedStream = new ServedStream(log, reader, this.#graceMs, () =>
       this.#remove(stream, served),
     )
-    served.request = this.#runner.start(stream, request, (batch) => served.publish(batch), log, callContext)
     this.#streams.set(stream, served)
+    const publish = (batch: NodeBatch) => served.publish(batch)
+    this.#runner.start(stream, request, publish, { log, ...call, signal: served.signal }).then(
+      (running) => served.started(running),
+      (error) => served.refuse(error),
+    )
     return served
   }
 
@@ -96,7 +102,6 @@ export class ServedStreams {
 
 /** One stream: its request, its log and its reader. */
 export class ServedStream {
-  request: RequestHandle | undefined
   onEnd: () => void = () => {}
   readonly #log: StreamLog
   readonly #graceMs: number
@@ -104,12 +109,53 @@ export class ServedStream {
   #reader: Reader | undefined
   #grace: ReturnType<typeof setTimeout> | undefined
   #acked = -1
+  /** Undefined while its prompt is being encoded. */
+  #request: RequestHandle | undefined
+  readonly #cancelled = new AbortController()
+  /** Branches of a stream that has moved here, cancelled while its prompt was being encoded. */
+  readonly #cancelledBranches = new Set<number>()
 
   constructor(log: readonly NodeBatch[], reader: Reader, graceMs: number, remove: () => void) {
     this.#log = new StreamLog(log)
     this.#reader = reader
     this.#graceMs = graceMs
     this.#remove = remove
+  }
+
+  /** Aborted when the request is cancelled. */
+  get signal(): AbortSignal {
+    return this.#cancelled.signal
+  }
+
+  started(request: RequestHandle): void {
+    this.#request = request
+    for (const branch of this.#cancelledBranches) request.cancelBranch(branch)
+    if (this.signal.aborted) request.cancel()
+  }
+
+  cancel(): void {
+    this.#cancelled.abort()
+    this.#request?.cancel()
+  }
+
+  cancelBranch(branch: number): void {
+    if (this.#request) this.#request.cancelBranch(branch)
+    else if (branch === 0) this.cancel()
+    else this.#cancelledBranches.add(branch)
+  }
+
+  /** Ends the stream with an error. */
+  fail(error: unknown): void {
+    if (this.#request) this.#request.fail(error)
+    else this.refuse(error)
+  }
+
+  /** Ends a stream that has not started. */
+  refuse(error: unknown): void {
+    const reader = this.#reader
+    this.#reader = undefined
+    reader?.refuse(error)
+    this.close('the request was refused')
   }
 
   get ended(): boolean {
@@ -154,7 +200,7 @@ export class ServedStream {
 
   close(reason: string): void {
     clearTimeout(this.#grace)
-    this.request?.cancel()
+    this.cancel()
     const reader = this.#reader
     this.#reader = undefined
     reader?.disconnect(reason)

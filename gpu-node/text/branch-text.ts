@@ -1,6 +1,6 @@
 import type { TokenLogprob } from '../../shared/protocol/events.ts'
+import { StopMatcher } from '../../shared/stop-matcher.ts'
 import { BranchDecoder } from './branch-decoder.ts'
-import { StopMatcher } from './stop-matcher.ts'
 import type { TokenBytes } from './token-bytes.ts'
 import { TokenLogprobs } from './token-logprobs.ts'
 
@@ -8,8 +8,12 @@ import { TokenLogprobs } from './token-logprobs.ts'
 export class BranchText {
   /** Number of tokens of this branch, sampled or forced. */
   tokens = 0
-  /** True once the branch has ended for the client; the engine may still send tokens of it. */
+  /** True once the branch has ended for the client. */
   ended = false
+  /** A stop string is complete; the engine ends the branch at the same token. */
+  stopped = false
+  /** Number of code units decoded after each token, to find the token at a position. */
+  readonly #decodedAfter: number[] = []
   readonly #decoder: BranchDecoder
   readonly #stops: StopMatcher
   /** Text that may be sent but has not been taken yet. */
@@ -25,25 +29,28 @@ export class BranchText {
     this.#logprobs = new TokenLogprobs(bytes)
   }
 
-  /** Adds a token. Returns true when a stop string is complete, which ends the branch. */
-  push(token: number): boolean {
+  push(token: number): void {
     this.tokens++
     this.#logprobs.begin(this.#decoded)
     const text = this.#decoder.push(token)
     this.#decoded += text.length
-    return this.#match(text)
+    this.#decodedAfter.push(this.#decoded)
+    this.#match(text)
   }
 
-  /**
-   * Call where the text ends or forks: releases text held back as a partial character or a possible stop string.
-   * Returns true when that completes a stop string.
-   */
-  flush(): boolean {
+  /** Call where the text ends or forks: releases text held back as a partial character or a possible stop string. */
+  flush(): void {
+    if (this.stopped) return
     const rest = this.#decoder.flush()
     this.#decoded += rest.length
-    if (this.#match(rest)) return true
-    this.#add(this.#stops.release())
-    return false
+    this.#match(rest)
+    if (!this.stopped) this.#add(this.#stops.release())
+  }
+
+  /** Tokens up to the one that completes the first `length` code units. */
+  tokensFor(length: number): number {
+    const last = this.#decodedAfter.findIndex((decoded) => decoded >= length)
+    return last === -1 ? this.tokens : last + 1
   }
 
   /** Adds a log-probability that follows a token: first the token's own, then those of the most likely tokens. */
@@ -68,11 +75,11 @@ export class BranchText {
     return text
   }
 
-  #match(text: string): boolean {
-    if (text === '') return false
+  #match(text: string): void {
+    if (text === '') return
     const matched = this.#stops.push(text)
     this.#add(matched.text)
-    return matched.stopped
+    this.stopped = matched.stopped
   }
 
   #add(text: string): void {

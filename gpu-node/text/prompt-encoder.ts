@@ -1,39 +1,76 @@
-import { Template } from '@huggingface/jinja'
-import { Tokenizer } from '@huggingface/tokenizers'
+import type { Tokenizer } from '@huggingface/tokenizers'
 import { AparError } from '../../shared/errors.ts'
-import type { ChatMessage } from '../../shared/protocol/request.ts'
-import type { TokenizerFile, TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
+import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
+import type { ChatTemplate, TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
-import { ControlText } from './control-text.ts'
+import type { ControlText } from './control-text.ts'
+import { controlText } from './control-tokens.ts'
+import { openTokenizer, withNames } from './guarded-tokenizer.ts'
+import type { Piece } from './piece.ts'
+import { ProvenanceTemplate } from './provenance-template.ts'
 import { type TokenBytes, tokenBytes } from './token-bytes.ts'
+
+/** The chats that a template is tried with. One that asks for a system message renders some of them. */
+const SAMPLES: readonly (readonly ChatMessage[])[] = [
+  [{ role: 'user', content: 'x' }],
+  [
+    { role: 'system', content: 'x' },
+    { role: 'user', content: 'x' },
+  ],
+  [
+    { role: 'user', content: 'x' },
+    { role: 'assistant', content: 'x' },
+    { role: 'user', content: 'x' },
+  ],
+  [
+    { role: 'system', content: 'x' },
+    { role: 'user', content: 'x' },
+    { role: 'assistant', content: 'x' },
+    { role: 'user', content: 'x' },
+  ],
+]
 
 /** Converts chat messages to token ids with the checkpoint's template and tokenizer. */
 export class PromptEncoder {
-  readonly bytes: TokenBytes
   /** True when the tokenizer adds a space before an answer's text. */
   readonly dropsLeadingSpace: boolean
-  readonly #template: Template
+  readonly #template: ProvenanceTemplate | undefined
   readonly #tokenizer: Tokenizer
   readonly #control: ControlText
   readonly #named: TokenizerFiles['named']
   readonly #rawPrefix: string
-  readonly #longestPieceBytes: number
+  readonly bytes: TokenBytes
+  readonly #longestPiece: number
 
-  /** `controlIds`: tokens that only the template may produce, in addition to those marked special in the file. */
-  constructor(files: TokenizerFiles, controlIds: readonly number[] = []) {
-    const isControl = (id: number, special: boolean) => special || controlIds.includes(id)
-    const control = files.tokenizer.added_tokens.filter(({ id, special }) => isControl(id, special))
-    this.#control = new ControlText(control.map(({ content }) => content))
-    this.#tokenizer = openTokenizer(
-      withNames(files.tokenizer, this.#control, new Set(control.map(({ id }) => id))),
-    )
-    this.#template = parseTemplate(files.chatTemplate)
-    this.#named = files.named
+  /**
+   * `controlIds`: tokens that only the template may produce, in addition to those that the files show.
+   * `vocabSize`: rows of the embedding.
+   * @throws StartupError that names the file.
+   */
+  constructor(
+    files: TokenizerFiles,
+    controlIds: readonly number[] = [],
+    vocabSize = Number.POSITIVE_INFINITY,
+  ) {
+    const { chatTemplate, named, tokenizer } = files
+    this.#named = named
     this.#rawPrefix = files.rawPrefix
-    this.bytes = tokenBytes(files.tokenizer)
-    const added = files.tokenizer.added_tokens.map(({ content }) => content.length)
-    this.#longestPieceBytes = Math.max(...added, ...lengths(this.bytes))
-    this.dropsLeadingSpace = this.#addsSpaceToAnswers()
+    this.#template = chatTemplate && parseTemplate(chatTemplate)
+    const samples = chatTemplate && this.#template ? renderSamples(this.#template, chatTemplate, named) : []
+    const literals = this.#template?.literals ?? []
+    this.#control = controlText({ files, ids: controlIds, vocabSize, literals, samples })
+    this.#tokenizer = openTokenizer(withNames(tokenizer, this.#control))
+    this.bytes = tokenBytes(tokenizer)
+    this.#longestPiece = longestPiece(files, this.bytes)
+    this.dropsLeadingSpace = this.#addsSpaceAfter(samples[0] ?? this.#raw('x'))
+  }
+
+  encodePrompt(
+    { messages, raw_prompt }: Pick<GenerateRequest, 'messages' | 'raw_prompt'>,
+    maxTokens: number,
+  ): Int32Array {
+    if (!raw_prompt) return this.encode(messages, maxTokens)
+    return this.encodeRaw(messages.map(({ content }) => content).join(''), maxTokens)
   }
 
   /**
@@ -46,76 +83,102 @@ export class PromptEncoder {
 
   /** Encodes a text without the chat template, after the checkpoint's BOS token if there is one. */
   encodeRaw(text: string, maxTokens: number): Int32Array {
-    return this.#encodeBounded(this.#rawPrefix + this.#control.guard(text.toWellFormed()), maxTokens)
+    return this.#encodeBounded(this.#raw(text.toWellFormed()), maxTokens)
   }
 
-  #encodeBounded(text: string, maxTokens: number): Int32Array {
-    if (text.length > maxTokens * this.#longestPieceBytes) throw tooLong(maxTokens)
-    const ids = this.#encodeRendered(text)
+  #encodeBounded(pieces: readonly Piece[], maxTokens: number): Int32Array {
+    const characters = pieces.reduce((sum, { text }) => sum + text.length, 0)
+    if (characters > maxTokens * this.#longestPiece) throw tooLong(maxTokens)
+    const ids = this.#ids(this.#control.named(pieces))
     if (ids.length > maxTokens) throw tooLong(maxTokens, ids.length)
     return Int32Array.from(ids)
   }
 
-  #render(messages: readonly ChatMessage[]): string {
-    const guarded = messages.map(({ role, content }) => ({
-      role,
-      content: this.#control.guard(content.toWellFormed()),
-    }))
+  #raw(text: string): Piece[] {
+    return [
+      { text: this.#rawPrefix, ofTemplate: true },
+      { text, ofTemplate: false },
+    ]
+  }
+
+  #render(messages: readonly ChatMessage[]): Piece[] {
+    if (!this.#template) {
+      const why = 'the model has no chat template: it completes plain prompts only'
+      throw new AparError('invalid_request', `messages: ${why}`, { param: 'messages' })
+    }
+    const wellFormed = messages.map(({ role, content }) => ({ role, content: content.toWellFormed() }))
     try {
-      return this.#template.render({ ...this.#named, messages: guarded, add_generation_prompt: true })
+      return this.#template.render(this.#named, wellFormed)
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : 'the chat template failed'
-      throw new AparError('invalid_request', `messages: ${reason}`, { param: 'messages', cause })
+      throw new AparError('invalid_request', `messages: ${reasonOf(cause)}`, { param: 'messages', cause })
     }
   }
 
-  #encodeRendered(rendered: string): number[] {
+  #ids(named: string): number[] {
     // The template already contains the special tokens.
-    return this.#tokenizer.encode(this.#control.resolve(rendered), { add_special_tokens: false }).ids
+    return this.#tokenizer.encode(named, { add_special_tokens: false }).ids
   }
 
   /**
    * Encodes a prompt with an answer, as in training, and checks whether the answer's first token starts with a
    * space.
    */
-  #addsSpaceToAnswers(): boolean {
-    const prompt = this.#render([{ role: 'user', content: 'x' }])
-    const before = this.#encodeRendered(prompt)
-    const after = this.#encodeRendered(`${prompt}x`)
+  #addsSpaceAfter(prompt: readonly Piece[]): boolean {
+    const text = this.#control.named(prompt)
+    const before = this.#ids(text)
+    const after = this.#ids(`${text}x`)
     const first = after[before.length]
     const samePrompt = before.every((id, index) => after[index] === id)
     return samePrompt && first !== undefined && this.bytes[first]?.[0] === 0x20
   }
 }
 
-function openTokenizer(file: TokenizerFile): Tokenizer {
+/** Parses the template and renders short chats. `onCheck` hears what is run next. @throws StartupError. */
+export function checkTemplate(
+  { chatTemplate, named }: TokenizerFiles,
+  onCheck: (what: string) => void,
+): void {
+  if (!chatTemplate) return
+  onCheck(`${chatTemplate.file}: chat_template: a short chat`)
+  renderSamples(parseTemplate(chatTemplate), chatTemplate, named)
+}
+
+function parseTemplate({ source, file }: ChatTemplate): ProvenanceTemplate {
   try {
-    return new Tokenizer(file, { clean_up_tokenization_spaces: false })
+    return new ProvenanceTemplate(source)
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new StartupError('unsupported_checkpoint', `tokenizer.json: ${reason}`, cause)
+    throw new StartupError('broken_checkpoint', `${file}: chat_template: ${reasonOf(cause)}`, cause)
   }
 }
 
-function withNames(file: TokenizerFile, control: ControlText, ids: ReadonlySet<number>): TokenizerFile {
-  const added = file.added_tokens.map((token) =>
-    // The names must match exactly, without normalisation.
-    ids.has(token.id) ? { ...token, content: control.nameOf(token.content), normalized: false } : token,
-  )
-  return { ...file, added_tokens: added }
+/** @throws StartupError when the template renders none of the samples. */
+function renderSamples(
+  template: ProvenanceTemplate,
+  { file }: ChatTemplate,
+  named: TokenizerFiles['named'],
+): Piece[][] {
+  let failure: unknown
+  const rendered = SAMPLES.flatMap((messages) => {
+    try {
+      return [template.render(named, messages)]
+    } catch (cause) {
+      failure ??= cause
+      return []
+    }
+  })
+  if (rendered.length > 0) return rendered
+  const why = `chat_template: refuses every chat: ${reasonOf(failure)}`
+  throw new StartupError('broken_checkpoint', `${file}: ${why}`, failure)
 }
 
-function parseTemplate(source: string): Template {
-  try {
-    return new Template(source)
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new StartupError('broken_checkpoint', `chat_template: ${reason}`, cause)
-  }
+/** UTF-16 code units are at most as many as bytes. */
+function longestPiece({ tokenizer }: TokenizerFiles, bytes: TokenBytes): number {
+  const added = tokenizer.added_tokens.reduce((longest, { content }) => Math.max(longest, content.length), 1)
+  return bytes.reduce((longest, piece) => Math.max(longest, piece?.length ?? 0), added)
 }
 
-function lengths(bytes: TokenBytes): number[] {
-  return [bytes.reduce((longest, piece) => Math.max(longest, piece?.length ?? 0), 1)]
+function reasonOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause)
 }
 
 function tooLong(maxTokens: number, tokens?: number): AparError {

@@ -27,6 +27,18 @@ export function tokenBytes(file: TokenizerFile): TokenBytes {
   return bytes
 }
 
+/** All bytes in one array, and where those of each of the first `count` tokens begin. */
+export function flatBytes(
+  pieces: TokenBytes,
+  count: number,
+): { bytes: Uint8Array<ArrayBuffer>; offsets: Int32Array<ArrayBuffer> } {
+  const offsets = new Int32Array(count + 1)
+  for (let id = 0; id < count; id++) offsets[id + 1] = (offsets[id] ?? 0) + (pieces[id]?.length ?? 0)
+  const bytes = new Uint8Array(offsets[count] ?? 0)
+  for (let id = 0; id < count; id++) bytes.set(pieces[id] ?? [], offsets[id])
+  return { bytes, offsets }
+}
+
 function decoderStyle(file: TokenizerFile): 'byte-level' | 'sentencepiece' {
   const types = decoderTypes(file.decoder)
   if (types.includes('ByteLevel')) return 'byte-level'

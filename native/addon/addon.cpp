@@ -1,5 +1,5 @@
-// The JavaScript API: open(config, onEvents, onLoading) and the engine object of gpu-node/engine/engine.ts.
-// TypeScript validates; the addon only marshals.
+// The JavaScript API: planMemory(config), open(config, onEvents, onLoading) and the engine object of
+// gpu-node/engine/engine.ts. TypeScript validates; the addon only marshals.
 #include <napi.h>
 
 #include <cstring>
@@ -104,7 +104,6 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return DefineClass(
         env, "Engine",
         {InstanceMethod<&EngineObject::submit>("submit"), InstanceMethod<&EngineObject::abort>("abort"),
-         InstanceMethod<&EngineObject::stop_branch>("stopBranch"),
          InstanceMethod<&EngineObject::stats>("stats"), InstanceMethod<&EngineObject::close>("close"),
          InstanceAccessor<&EngineObject::info>("info")});
   }
@@ -139,10 +138,6 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     });
   }
 
-  void stop_branch(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] { engine().stop_branch(id(info[0]), id(info[1])); });
-  }
-
   static int32_t id(const Napi::Value& value) {
     if (!value.IsNumber()) throw Error(ErrorCode::invalid_request, "an id is not a number");
     // Int32Value() wraps around, so 2^32 would become 0, the root branch. -1 is no valid id.
@@ -170,6 +165,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     set("forksRefused", stats.forks_refused);
     set("preemptions", stats.preemptions);
     set("stepSeconds", stats.step_seconds);
+    set("rowLimit", stats.row_limit);
     return object;
   }
 
@@ -247,11 +243,7 @@ class OpenWorker : public Napi::AsyncWorker {
     try {
       const auto fallback = std::make_shared<std::string>();
       const int32_t max_rows = config_.engine.decoder.max_step_tokens;
-      const int32_t blocks = config_.fill_device
-                                 ? fitting_blocks(config_.device, config_.model, config_.format, max_rows,
-                                                  config_.num_blocks, config_.devices)
-                                 : config_.num_blocks;
-      auto model = open_llama(config_.model, config_.weights, config_.format, blocks, max_rows,
+      auto model = open_llama(config_.model, config_.weights, config_.format, config_.num_blocks, max_rows,
                               make_ops_on(config_.device, config_.threads, fallback, config_.devices),
                               [this](uint64_t done, uint64_t total) {
                                 if (loading_) (*loading_)(done, total);
@@ -267,7 +259,7 @@ class OpenWorker : public Napi::AsyncWorker {
       SetError(error.what());
     } catch (const std::bad_alloc&) {
       code_ = "out_of_memory";
-      SetError("out of memory");
+      SetError("there is not enough memory for the engine's buffers");
     } catch (const std::exception& error) {
       code_ = "internal";
       SetError(error.what());
@@ -315,9 +307,36 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   });
 }
 
+// Reads no weights, so it returns at once; opening a CUDA device may take a second.
+Napi::Value plan(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    if (!info[0].IsObject()) throw Error(ErrorCode::invalid_config, "planMemory takes a configuration");
+    const OpenConfig config = read_config(info[0].As<Napi::Object>());
+    const ModelMemory model = {config.model, config.weights, config.format,
+                               config.engine.decoder.max_step_tokens, config.engine.decoder.max_branches};
+    const MemoryPlan plan =
+        plan_memory(memory_of(config.device, config.threads, config.devices), model, config.pool);
+    Napi::Object object = Napi::Object::New(env);
+    const auto set = [&](const char* name, auto value) { object.Set(name, static_cast<double>(value)); };
+    object.Set("device", plan.on_host ? "cpu" : "cuda");
+    object.Set("freeSource", plan.free.source);
+    set("devices", plan.devices);
+    set("freeBytes", plan.free.bytes);
+    set("keptFreeBytes", plan.kept_free_bytes);
+    set("weightBytes", plan.weight_bytes);
+    set("workspaceBytes", plan.workspace_bytes);
+    set("blockBytes", plan.block_bytes);
+    set("kvBytes", plan.kv_bytes());
+    set("numBlocks", plan.num_blocks);
+    return object;
+  });
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData{Napi::Persistent(EngineObject::define(env))};
   env.SetInstanceData(data);
+  exports.Set("planMemory", Napi::Function::New<plan>(env, "planMemory"));
   exports.Set("open", Napi::Function::New<open>(env, "open"));
   return exports;
 }

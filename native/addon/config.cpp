@@ -1,5 +1,6 @@
 #include "addon/config.h"
 
+#include <algorithm>
 #include <string>
 
 #include "common/error.h"
@@ -62,6 +63,17 @@ std::vector<int32_t> get_ids(const Napi::Object& object, const char* field) {
     wrong_type(field);
   const auto array = value.As<Napi::Int32Array>();
   return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+std::vector<std::string> get_strings(const Napi::Object& object, const char* field) {
+  const Napi::Array array = get_array(object, field);
+  std::vector<std::string> values;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value value = array.Get(i);
+    if (!value.IsString()) wrong_type(field);
+    values.push_back(value.As<Napi::String>().Utf8Value());
+  }
+  return values;
 }
 
 PolicyKind to_policy(const std::string& name) {
@@ -142,6 +154,20 @@ WeightTable read_weights(const Napi::Object& weights) {
   return table;
 }
 
+TokenText read_text(const Napi::Object& text) {
+  const Napi::Value value = text.Get("bytes");
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    wrong_type("bytes");
+  const auto bytes = value.As<Napi::Uint8Array>();
+  TokenText table;
+  table.bytes.assign(bytes.Data(), bytes.Data() + bytes.ElementLength());
+  for (const int32_t offset : get_ids(text, "offsets"))
+    table.offsets.push_back(static_cast<uint32_t>(offset));
+  table.drops_leading_space = get_bool(text, "dropsLeadingSpace");
+  table.mends_joints = get_bool(text, "mendsJoints");
+  return table;
+}
+
 }  // namespace
 
 OpenConfig read_config(const Napi::Object& config) {
@@ -152,6 +178,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.tokens.fork = get_int(tokens, "fork");
   open.engine.decoder.tokens.child = get_int(tokens, "child");
   open.engine.decoder.tokens.eos = get_ints(tokens, "eos");
+  open.engine.decoder.text = read_text(get_object(config, "text"));
   open.engine.decoder.max_step_tokens = get_int(config, "maxStepTokens");
   open.engine.decoder.max_branches = get_int(config, "maxBranches");
   open.engine.max_requests = get_int(config, "maxRequests");
@@ -164,7 +191,10 @@ OpenConfig read_config(const Napi::Object& config) {
   open.devices = get_ints(config, "devices");
   open.threads = get_int(config, "threads");
   open.num_blocks = get_int(config, "numBlocks");
-  open.fill_device = get_bool(config, "fillDevice");
+  open.pool.max_blocks = open.num_blocks;
+  open.pool.min_blocks = get_int(config, "minBlocks");
+  open.pool.kv_bytes = static_cast<uint64_t>(std::max<int64_t>(0, get_int64(config, "kvCacheBytes")));
+  open.pool.fraction = get_float(config, "memoryFraction");
   return open;
 }
 
@@ -176,10 +206,15 @@ RequestParams read_request(const Napi::Object& request) {
   params.max_branches = get_int(request, "maxBranches");
   params.max_depth = get_int(request, "maxDepth");
   params.stop_tokens = get_ids(request, "stopTokens");
+  params.stop = get_strings(request, "stop");
+  params.stop_scope =
+      get_string(request, "stopScope") == "document" ? StopScope::document : StopScope::branch;
   params.max_branch_tokens = get_int(request, "maxBranchTokens");
   params.logprobs = get_int(request, "logprobs");
   params.logit_bias = read_bias(get_object(request, "logitBias"));
   params.branches = read_branches(get_array(request, "branches"));
+  const Napi::Object tenant = get_object(request, "tenant");
+  params.tenant = {get_int(tenant, "id"), get_float(tenant, "weight"), get_int(tenant, "priority")};
   params.sampling.temperature = get_float(request, "temperature");
   params.sampling.top_p = get_float(request, "topP");
   params.sampling.top_k = get_int(request, "topK");

@@ -5,6 +5,7 @@
 #include "common/model_config.h"
 #include "engine/device.h"
 #include "engine/engine.h"
+#include "engine/memory_plan.h"
 
 namespace apar {
 
@@ -18,7 +19,7 @@ struct OpenConfig {
   std::vector<int32_t> devices;  // CUDA devices that share the model; empty: the first device alone
   int32_t threads = 1;
   int32_t num_blocks = 0;
-  bool fill_device = false;  // a CUDA device gets as many blocks as fit; num_blocks is for the CPU
+  PoolRequest pool;  // for the plan of the memory, which chooses num_blocks; max_blocks is num_blocks
 };
 
 // Convert the JavaScript objects of gpu-node/engine/engine-{config,request}.ts to C++ values. Throw

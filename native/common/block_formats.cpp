@@ -162,18 +162,30 @@ void decode_block(DType dtype, const std::byte* block, float* weights) {
   switch (dtype) {
     case DType::f32:
     case DType::bf16:
-    case DType::f16: return;  // not stored in blocks
-    case DType::q8_0: return decode_q8_0(bytes, weights);
-    case DType::q4_0: return decode_q4_0(bytes, weights);
-    case DType::q4_1: return decode_q4_1(bytes, weights);
-    case DType::q5_0: return decode_q5_0(bytes, weights);
-    case DType::q5_1: return decode_q5_1(bytes, weights);
-    case DType::q2_k: return decode_q2_k(bytes, weights);
-    case DType::q3_k: return decode_q3_k(bytes, weights);
-    case DType::q4_k: return decode_q4_k(bytes, weights);
-    case DType::q5_k: return decode_q5_k(bytes, weights);
-    case DType::q6_k: return decode_q6_k(bytes, weights);
-    case DType::iq4_nl: return decode_iq4_nl(bytes, weights);
+    case DType::f16:
+      return;  // not stored in blocks
+    case DType::q8_0:
+      return decode_q8_0(bytes, weights);
+    case DType::q4_0:
+      return decode_q4_0(bytes, weights);
+    case DType::q4_1:
+      return decode_q4_1(bytes, weights);
+    case DType::q5_0:
+      return decode_q5_0(bytes, weights);
+    case DType::q5_1:
+      return decode_q5_1(bytes, weights);
+    case DType::q2_k:
+      return decode_q2_k(bytes, weights);
+    case DType::q3_k:
+      return decode_q3_k(bytes, weights);
+    case DType::q4_k:
+      return decode_q4_k(bytes, weights);
+    case DType::q5_k:
+      return decode_q5_k(bytes, weights);
+    case DType::q6_k:
+      return decode_q6_k(bytes, weights);
+    case DType::iq4_nl:
+      return decode_iq4_nl(bytes, weights);
   }
 }
 
@@ -183,7 +195,8 @@ std::optional<uint16_t> shared_scale(const Matrix& w, WeightFormat format, int64
   if (!same) return std::nullopt;
   const int64_t block = row * w.cols / block_size(w.dtype).elements + group;
   uint16_t scale;
-  std::memcpy(&scale, static_cast<const std::byte*>(w.data) + block * block_size(w.dtype).bytes, sizeof(scale));
+  std::memcpy(&scale, static_cast<const std::byte*>(w.data) + block * block_size(w.dtype).bytes,
+              sizeof(scale));
   return scale;
 }
 

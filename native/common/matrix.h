@@ -33,20 +33,32 @@ struct BlockSize {
 };
 constexpr BlockSize block_size(DType dtype) {
   switch (dtype) {
-    case DType::f32: return {1, 4};
+    case DType::f32:
+      return {1, 4};
     case DType::bf16:
-    case DType::f16: return {1, 2};
-    case DType::q8_0: return {32, 34};
+    case DType::f16:
+      return {1, 2};
+    case DType::q8_0:
+      return {32, 34};
     case DType::q4_0:
-    case DType::iq4_nl: return {32, 18};
-    case DType::q4_1: return {32, 20};
-    case DType::q5_0: return {32, 22};
-    case DType::q5_1: return {32, 24};
-    case DType::q2_k: return {256, 84};
-    case DType::q3_k: return {256, 110};
-    case DType::q4_k: return {256, 144};
-    case DType::q5_k: return {256, 176};
-    case DType::q6_k: return {256, 210};
+    case DType::iq4_nl:
+      return {32, 18};
+    case DType::q4_1:
+      return {32, 20};
+    case DType::q5_0:
+      return {32, 22};
+    case DType::q5_1:
+      return {32, 24};
+    case DType::q2_k:
+      return {256, 84};
+    case DType::q3_k:
+      return {256, 110};
+    case DType::q4_k:
+      return {256, 144};
+    case DType::q5_k:
+      return {256, 176};
+    case DType::q6_k:
+      return {256, 210};
   }
   return {1, 1};
 }
@@ -59,7 +71,8 @@ constexpr int64_t stored_bytes(DType dtype, int64_t count) {
 }
 // The rows [first, first + count) of a matrix.
 inline Matrix row_slice(const Matrix& w, int64_t first, int64_t count) {
-  return {static_cast<const std::byte*>(w.data) + first * stored_bytes(w.dtype, w.cols), w.dtype, count, w.cols};
+  return {static_cast<const std::byte*>(w.data) + first * stored_bytes(w.dtype, w.cols), w.dtype, count,
+          w.cols};
 }
 
 constexpr uint64_t element_bytes(KvFormat format) {

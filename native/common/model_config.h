@@ -8,9 +8,27 @@ namespace apar {
 
 // The type of a stored tensor, by the names of safetensors and GGUF. From q8_0 on, a row is a sequence of
 // blocks whose weights share scales (common/block_formats.h).
-enum class DType : uint8_t { f32, bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl };
+enum class DType : uint8_t {
+  f32,
+  bf16,
+  f16,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl
+};
 
 // "F32", "BF16", "F16", "Q8_0", ... Throws Error{invalid_config} for any other name.
+DType parse_dtype(const std::string& name);
+
+// "F32", "BF16" or "F16", as in safetensors headers. Throws Error{invalid_config} for any other name.
 DType parse_dtype(const std::string& name);
 
 // The format of the weights of linear layers, which also fixes the precision of their products. int8 and int4

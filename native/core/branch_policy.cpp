@@ -1,6 +1,7 @@
 #include "core/branch_policy.h"
 
 #include "common/error.h"
+#include "core/virtual_order.h"
 
 namespace apar {
 namespace {
@@ -24,7 +25,8 @@ struct Serial : BranchPolicy {
 
 bool within_limits(const Request& request, const Branch& branch) {
   return branch.depth < request.params.max_depth &&
-         static_cast<int32_t>(request.live.size()) < request.params.max_branches &&
+         (static_cast<int32_t>(request.branches.size()) < request.params.max_branches ||
+          live_at(request, branch) < request.params.max_branches) &&
          request.remaining_tokens() >= kForkTokens;
 }
 

@@ -24,7 +24,8 @@ class BranchPolicy {
 
 enum class PolicyKind : uint8_t {
   eager,   // always; when the batch is full the child waits, so other requests never change a text
-  capped,  // as in APAR's reference code: only while fewer branches are live than may run at once
+  capped,  // as in APAR's reference code: only while fewer branches are live than may run at once, so texts
+           // depend on the load
   serial,  // never
 };
 

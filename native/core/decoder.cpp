@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "common/error.h"
+#include "core/virtual_order.h"
 
 namespace apar {
 namespace {
@@ -14,6 +16,10 @@ constexpr int32_t kMaxLogprobs = 20;      // OpenAI's limit
 constexpr double kStepTimeWeight = 0.05;  // of the newest step in the moving average
 
 }  // namespace
+
+double seconds_since_start() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 Decoder::Decoder(Model& model, DecoderConfig config)
     : model_(model),
@@ -38,6 +44,12 @@ Decoder::Decoder(Model& model, DecoderConfig config)
     require(eos >= 0 && eos < vocab, "an EOS token is outside the vocabulary");
     require(eos != tokens.fork && eos != tokens.child, "an EOS token must not be the fork or child token");
   }
+  const TokenText& text = config_.text;
+  require(!text.known() || text.offsets.size() == static_cast<size_t>(vocab) + 1,
+          "the text of the tokens has another vocabulary size");
+  require(!text.known() || (std::is_sorted(text.offsets.begin(), text.offsets.end()) &&
+                            text.offsets.back() == text.bytes.size()),
+          "the text of the tokens has wrong offsets");
   require(config_.watermark >= 0.0f && config_.watermark < 1.0f, "watermark must be in [0, 1)");
   load_.max_branches = config_.max_branches;
   logits_.resize(static_cast<size_t>(config_.max_branches) * static_cast<size_t>(vocab));
@@ -57,12 +69,15 @@ void Decoder::validate(const RequestParams& params) const {
   for (const int32_t token : params.prompt) {
     require(token >= 0 && token < model.vocab_size, "a prompt token is outside the vocabulary");
   }
+  require(std::isfinite(params.tenant.weight) && params.tenant.weight > 0, "weight must be positive");
   require(params.max_branch_tokens >= 0, "max_branch_tokens must not be negative");
   require(params.logprobs >= -1 && params.logprobs <= kMaxLogprobs, "logprobs must be -1 to 20");
   for (const auto& [token, bias] : params.logit_bias) {
     require(token >= 0 && token < model.vocab_size, "logit_bias has a token outside the vocabulary");
     require(std::isfinite(bias), "logit_bias must be finite");
   }
+  require(params.stop.empty() || config_.text.known(), "stop strings need the text of the tokens");
+  for (const std::string& stop : params.stop) require(!stop.empty(), "a stop string is empty");
   const auto prompt = static_cast<int64_t>(params.prompt.size());
   if (prompt >= model.context_tokens) {
     throw Error(ErrorCode::request_too_large, "the prompt fills the model's context");
@@ -89,47 +104,89 @@ void Decoder::submit(RequestParams params) {
 }
 
 void Decoder::add_request(RequestParams params) {
-  Request& request = requests_.emplace_back();
+  std::list<Request> added(1);
+  Request& request = added.front();
   request.params = std::move(params);
-  Branch& root = request.branches.emplace_back();
-  root.tail = tree_.attach(request.params.prompt);
-  root.key = root_key(request.params.sampling.seed);
-  root.last_token = request.params.prompt.back();
-  request.live.push_back(&root);
-  if (!request.params.branches.empty()) restore(request);
+  const int32_t id = request.params.id;
+  try {
+    Branch& root = request.branches.emplace_back();
+    root.tail = tree_.attach(request.params.prompt);
+    request.stops = StopStrings(request.params.stop);
+    root.stop.begin(request.stops, config_.text.drops_leading_space);
+    root.key = root_key(request.params.sampling.seed);
+    root.last_token = request.params.prompt.back();
+    request.live.push_back(&root);
+    if (!request.params.branches.empty()) restore(request);
+    by_id_.emplace(id, added.begin());
+    scheduler_.enter(request);
+  } catch (...) {
+    for (const Branch& branch : request.branches) {
+      if (branch.tail != kNoNode) tree_.release(branch.tail);
+    }
+    by_id_.erase(id);
+    throw;
+  }
   load_.live_branches += static_cast<int32_t>(request.live.size());
-  by_id_.emplace(request.params.id, std::prev(requests_.end()));
+  requests_.splice(requests_.end(), added);
 }
 
 bool Decoder::step(std::vector<Event>& events) {
+  open_gates();
   if (!scheduler_.schedule(requests_)) return false;
   const auto vocab = static_cast<size_t>(model_.config().vocab_size);
   bool drawn = false;
+  double seconds = 0;
   try {
     const StepBatch& batch = scheduler_.batch();
-    const auto begun = std::chrono::steady_clock::now();
+    const double begun = config_.clock();
     drawn = draw_step(batch);
     if (!drawn) model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+    seconds = config_.clock() - begun;
     load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
   } catch (...) {
     scheduler_.discard();
     abort_all(FinishReason::error, events);
     throw;
   }
-  scheduler_.update();
+  scheduler_.update(seconds);
   ++steps_;
-  const auto& samples = scheduler_.samples();
-  for (size_t i = 0; i < samples.size(); ++i) {
-    const auto [request, branch] = samples[i];
-    if (branch->state == BranchState::ended) continue;  // its request has ended earlier in this loop
-    if (drawn)
-      on_drawn_token(*request, *branch, drawn_[i], events);
-    else
-      sample(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
-  }
+  take_samples(drawn, events);
   remove_finished();
   return true;
+}
+
+void Decoder::open_gates() {
+  for (Request& request : requests_) {
+    for (Branch* branch : request.live) {
+      if (branch->gate == Gate::open) continue;
+      const bool forks = branch->gate == Gate::fork && fork_must_wait(request, *branch, When::next_step);
+      if (!forks && !must_wait(request, *branch, When::next_step)) branch->gate = Gate::open;
+    }
+  }
+}
+
+// Takes the step's samples, those of a request in virtual order. A sample that must wait is dropped: a later
+// step computes the same logits again.
+void Decoder::take_samples(bool drawn, std::vector<Event>& events) {
+  const auto& samples = scheduler_.samples();
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  untaken_.resize(samples.size());
+  for (const Sample& sample : samples) sample.branch->ready = true;
+  std::iota(untaken_.begin(), untaken_.end(), size_t{0});
+  for (size_t before = untaken_.size() + 1; untaken_.size() < before;) {
+    before = untaken_.size();
+    std::erase_if(untaken_, [&](size_t i) {
+      const auto [request, branch] = samples[i];
+      if (branch->state == BranchState::ended) return true;  // its request has ended earlier in this step
+      if (must_wait(*request, *branch, When::now)) return false;
+      if (drawn)
+        on_drawn_token(*request, *branch, drawn_[i], events);
+      else
+        sample(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
+      return true;
+    });
+  }
+  for (const size_t i : untaken_) samples[i].branch->gate = Gate::token;
 }
 
 void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events) {
@@ -173,15 +230,6 @@ void Decoder::abort_branch(int32_t request_id, int32_t branch_id, std::vector<Ev
   remove_finished();
 }
 
-void Decoder::stop_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events) {
-  Request* request = find(request_id);
-  if (request == nullptr || branch_id < 0) return;
-  const auto id = static_cast<size_t>(branch_id);
-  if (id >= request->branches.size() || request->branches[id].state == BranchState::ended) return;
-  end_branch(*request, request->branches[id], FinishReason::stop, events);
-  remove_finished();
-}
-
 void Decoder::abort_all(FinishReason reason, std::vector<Event>& events) {
   for (Request& request : requests_) end_request(request, reason, events);
   remove_finished();
@@ -196,6 +244,7 @@ void Decoder::remove_finished() {
   for (auto it = requests_.begin(); it != requests_.end();) {
     if (it->live.empty()) {
       by_id_.erase(it->params.id);
+      scheduler_.leave(*it);
       it = requests_.erase(it);
     } else {
       ++it;
@@ -214,6 +263,7 @@ DecoderStats Decoder::stats() const {
   stats.live_branches = load_.live_branches;
   stats.running_branches = scheduler_.running();
   stats.step_seconds = load_.step_seconds;
+  stats.row_limit = scheduler_.row_limit();
   stats.forks_refused = forks_refused_;
   stats.free_blocks = tree_.pool().num_available();
   stats.cached_blocks = stats.free_blocks - tree_.pool().num_free();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <unordered_map>
@@ -11,6 +12,7 @@
 #include "core/request.h"
 #include "core/sampler.h"
 #include "core/scheduler.h"
+#include "core/token_text.h"
 #include "model/model.h"
 
 namespace apar {
@@ -22,6 +24,9 @@ struct ControlTokens {
   std::vector<int32_t> eos;
 };
 
+// A monotonic clock.
+double seconds_since_start();
+
 struct DecoderConfig {
   ControlTokens tokens;
   int32_t max_step_tokens = 0;
@@ -29,6 +34,8 @@ struct DecoderConfig {
   bool prefix_cache = true;
   PolicyKind policy = PolicyKind::eager;
   float watermark = 0.01f;  // share of the blocks kept free for running branches at admission; [0, 1)
+  std::function<double()> clock = seconds_since_start;  // in seconds
+  TokenText text = {};
 };
 
 struct DecoderStats {
@@ -48,6 +55,7 @@ struct DecoderStats {
   int64_t forks_refused = 0;  // limits or policy masked a [Fork] with a higher logit than the sampled token
   int64_t preemptions = 0;
   double step_seconds = 0;  // of one forward pass, averaged over about the last 20
+  int32_t row_limit = 0;    // rows that the last step could have
 };
 
 // APAR decoding (arXiv 2401.06761) of many requests in one batch: each step runs one forward pass over the
@@ -65,13 +73,11 @@ class Decoder {
   void submit(RequestParams params);
   // Adds a request that validate() has accepted and whose id is not in use. A request with `branches` was
   // started on another engine: this one continues it with the same tokens, branch ids and limits, and emits
-  // no events for what it restores.
+  // no events for what it restores. If memory runs out, throws std::bad_alloc and has added nothing.
   void add_request(RequestParams params);
   // Ends a request, or a branch and all its descendants. Ignores unknown ids: they may just have ended.
   void abort(int32_t request_id, std::vector<Event>& events);
   void abort_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
-  // Ends one branch as if it had sampled an EOS token. Its children continue.
-  void stop_branch(int32_t request_id, int32_t branch_id, std::vector<Event>& events);
   // Ends every request.
   void abort_all(FinishReason reason, std::vector<Event>& events);
 
@@ -89,14 +95,18 @@ class Decoder {
 
   void validate_branches(const RequestParams& params) const;
   void restore(Request& request);
+  void open_gates();
+  void take_samples(bool drawn, std::vector<Event>& events);
   void sample(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
   void on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   bool draw_step(const StepBatch& batch);
   void on_drawn_token(Request& request, Branch& branch, const DrawnToken& drawn, std::vector<Event>& events);
+  bool waits_to_fork(const Request& request, Branch& branch, int32_t token) const;
   bool follows_control_token(const Branch& branch) const;
   bool may_fork(const Request& request, const Branch& branch) const;
   float mask_logits(const Request& request, const Branch& branch, std::span<float> logits) const;
   void emit_logprobs(const Request& request, const Branch& branch, int32_t token, std::vector<Event>& events);
+  bool completes_stop(Request& request, Branch& branch, int32_t token) const;
   bool ends_branch(const Request& request, int32_t token) const;
   void emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   void fork(Request& request, Branch& parent, std::vector<Event>& events);
@@ -118,6 +128,7 @@ class Decoder {
   std::vector<float> logits_;  // [max_branches, vocab]
   std::vector<TokenDraw> draws_;
   std::vector<DrawnToken> drawn_;
+  std::vector<size_t> untaken_;                        // samples of the step
   std::vector<NodeId> path_;                           // scratch
   std::vector<std::span<const int32_t>> path_tokens_;  // scratch
   int64_t steps_ = 0;

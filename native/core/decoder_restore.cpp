@@ -90,14 +90,22 @@ void Decoder::restore(Request& request) {
     branch.generated = static_cast<int32_t>(from.tokens.size());
     request.generated += branch.generated;
     if (!from.tokens.empty()) branch.last_token = from.tokens.back();
+    branch.stop.begin(request.stops, from.id == kRootBranch && config_.text.drops_leading_space);
+    bool stopped = false;
+    for (const int32_t token : from.tokens) stopped = completes_stop(request, branch, token);
+    // An EOS token is not among the tokens.
+    const bool without_token = from.ended == FinishReason::stop && !stopped;
+    branch.decided_at = branch.time() - (without_token ? 0 : 1);
 
     std::span<const int32_t> tokens = from.tokens;
+    const int32_t start = tree_.at(branch.tail).end();  // position of the first own token
     for (const RestoredBranch* below : children[from.id]) {
       const auto count = static_cast<size_t>(below->fork_position + 1 - tree_.at(branch.tail).end());
       tree_.append(branch.tail, tokens.first(count));
       tokens = tokens.subspan(count);
       Branch& child = request.branches[static_cast<size_t>(below->id)];
       child.depth = branch.depth + 1;
+      child.start = branch.start + static_cast<int32_t>(below->fork_position - start);
       child.key = child_key(branch.key, below->fork_position);
       const NodeId above = branch.tail;
       child.tail = tree_.add_child(above);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/decoder.h"
+#include "core/virtual_order.h"
 
 namespace apar {
 namespace {
@@ -27,26 +28,42 @@ void Decoder::sample(Request& request, Branch& branch, std::span<float> logits, 
   const auto prompt = static_cast<int32_t>(request.params.prompt.size());
   const int32_t token =
       sampler_.sample(logits, request.params.sampling, path_tokens_, prompt, branch.key, position);
-  if (token < 0) return end_request(request, FinishReason::error, events);
+  if (token < 0) return end_request(request, FinishReason::not_finite, events);
+  if (waits_to_fork(request, branch, token)) return;
   if (refused > logits[static_cast<size_t>(token)]) ++forks_refused_;
   on_token(request, branch, token, events);
 }
 
 // Handles a sampled token: ends the branch, or appends the token and forks or stops at a limit.
 void Decoder::on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
+  branch.decided_at = branch.time();
   if (ends_branch(request, token)) return end_branch(request, branch, FinishReason::stop, events);
 
   emit_token(request, branch, token, events);
   if (request.params.logprobs >= 0) emit_logprobs(request, branch, token, events);
-  if (token == config_.tokens.fork) fork(request, branch, events);
+  if (completes_stop(request, branch, token)) {
+    end_branch(request, branch, FinishReason::stop, events);
+  } else if (token == config_.tokens.fork) {
+    fork(request, branch, events);
+  }
   const int32_t limit = request.params.max_branch_tokens;
+  if (request.live.empty()) return;
   if (request.remaining_tokens() == 0) {
     end_request(request, FinishReason::length, events);
+  } else if (branch.state == BranchState::ended) {
+    return;
   } else if (tree_.at(branch.tail).end() >= model_.config().context_tokens ||
              (limit > 0 && branch.generated >= limit)) {
     request.outcome = FinishReason::length;
     end_branch(request, branch, FinishReason::length, events);
   }
+}
+
+// Whether a sampled [Fork] is dropped until no branch behind can fork first.
+bool Decoder::waits_to_fork(const Request& request, Branch& branch, int32_t token) const {
+  if (token != config_.tokens.fork || !fork_must_wait(request, branch, When::now)) return false;
+  branch.gate = Gate::fork;
+  return true;
 }
 
 // Masks [Child], and [Fork] where the branch must not fork. Returns the logit of [Fork] before the mask if
@@ -104,7 +121,8 @@ void Decoder::on_drawn_token(Request& request, Branch& branch, const DrawnToken&
   const bool after_control = follows_control_token(branch);
   const bool forks = config_.tokens.fork >= 0 && !after_control && may_fork(request, branch);
   const int32_t token = forks ? drawn.token : drawn.token_if_masked;
-  if (token < 0) return end_request(request, FinishReason::error, events);
+  if (token < 0) return end_request(request, FinishReason::not_finite, events);
+  if (waits_to_fork(request, branch, token)) return;
   const bool refused = config_.tokens.fork >= 0 && !after_control && !forks;
   if (refused && drawn.maybe_masked_logit > drawn.logit_if_masked) ++forks_refused_;
   on_token(request, branch, token, events);
@@ -117,6 +135,17 @@ void Decoder::emit_logprobs(const Request& request, const Branch& branch, int32_
   };
   emit(token, logprobs_.of(token));
   for (const Logprob& likely : logprobs_.top(request.params.logprobs)) emit(likely.token, likely.logprob);
+}
+
+// Adds an own token of the branch to its text.
+bool Decoder::completes_stop(Request& request, Branch& branch, int32_t token) const {
+  const StopStrings& stops = request.stops;
+  if (stops.empty()) return false;
+  const bool complete = branch.stop.push(stops, config_.text.of(token));
+  if (token != config_.tokens.fork) return complete;
+  const bool flushed = branch.stop.flush(stops);
+  if (request.params.stop_scope == StopScope::document) branch.stop.restart(config_.text.mends_joints);
+  return complete || flushed;
 }
 
 bool Decoder::ends_branch(const Request& request, int32_t token) const {
@@ -141,7 +170,9 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
   child.id = static_cast<int32_t>(request.branches.size()) - 1;
   child.parent = parent.id;
   child.depth = parent.depth + 1;
+  child.start = child.decided_at = parent.decided_at;
   child.key = child_key(parent.key, position);
+  child.stop.begin(request.stops, false);
   child.tail = tree_.add_child(above);
   request.live.push_back(&child);
 

@@ -23,22 +23,23 @@ KvTree::KvTree(int32_t num_blocks, bool prefix_cache) : pool_(num_blocks), prefi
   nodes_[kRoot].ref_count = 1;
 }
 
+// All that may throw comes before the first change, here and in split().
 NodeId KvTree::add(NodeId parent, int32_t first_offset) {
-  NodeId id;
   if (free_nodes_.empty()) {
-    id = static_cast<NodeId>(nodes_.size());
+    // remove_unused() must not allocate.
+    if (free_nodes_.capacity() <= nodes_.size()) free_nodes_.reserve(2 * (nodes_.size() + 1));
     nodes_.emplace_back();
-  } else {
-    id = free_nodes_.back();
-    free_nodes_.pop_back();
-    at(id) = KvNode{};
+    free_nodes_.push_back(static_cast<NodeId>(nodes_.size()) - 1);
   }
+  const NodeId id = free_nodes_.back();
+  at(parent).children.push_back(id);
+  free_nodes_.pop_back();
   KvNode& node = at(id);
+  node = KvNode{};
   node.parent = parent;
   node.start = at(parent).end();
   node.first_offset = first_offset;
   node.ref_count = 1;
-  at(parent).children.push_back(id);
   return id;
 }
 
@@ -67,13 +68,26 @@ NodeId KvTree::attach(std::span<const int32_t> tokens) {
     if (!whole) break;
   }
   const NodeId tail = add_child(node);
-  append(tail, tokens);
+  try {
+    append(tail, tokens);
+  } catch (...) {
+    release(tail);
+    throw;
+  }
   return tail;
 }
 
 // Splits a node after `count` tokens and returns the upper part, a new node. `id` becomes the lower part, so
 // the tails of branches keep their ids.
 NodeId KvTree::split(NodeId id, int32_t count) {
+  const int32_t cut = at(id).first_offset + count;
+  const auto upper_blocks = std::min(static_cast<int32_t>(at(id).blocks.size()), blocks_for(cut));
+  std::vector<int32_t> tokens(at(id).tokens.begin(), at(id).tokens.begin() + count);
+  std::vector<int32_t> blocks(at(id).blocks.begin(), at(id).blocks.begin() + upper_blocks);
+  std::vector<NodeId> children{id};
+  EvictionOrder reserve;
+  for (NodeId each = 0; each < 3; ++each) reserve.insert({0, each});
+
   const NodeId upper_id = add(at(id).parent, at(id).first_offset);
   KvNode& upper = at(upper_id);
   KvNode& lower = at(id);
@@ -82,15 +96,13 @@ NodeId KvTree::split(NodeId id, int32_t count) {
   upper.pins = lower.pins;
   upper.last_used = lower.last_used;
   upper.start = lower.start;
-  upper.tokens.assign(lower.tokens.begin(), lower.tokens.begin() + count);
+  upper.tokens = std::move(tokens);
   upper.computed = std::min(count, lower.computed);
-  upper.children.push_back(id);
+  upper.children = std::move(children);
+  upper.blocks = std::move(blocks);
   auto& siblings = at(lower.parent).children;
   siblings.erase(std::find(siblings.begin(), siblings.end(), id));
 
-  const int32_t cut = lower.first_offset + count;
-  const auto upper_blocks = std::min(static_cast<int32_t>(lower.blocks.size()), blocks_for(cut));
-  upper.blocks.assign(lower.blocks.begin(), lower.blocks.begin() + upper_blocks);
   lower.parent = upper_id;
   lower.start += count;
   lower.first_offset = cut % kBlockTokens;
@@ -104,8 +116,16 @@ NodeId KvTree::split(NodeId id, int32_t count) {
   }
   // If the computed tokens end at or before the cut, the lower part's block holds none of its tokens.
   if (lower.pins == 0 && lower.computed == 0) trim(id, 0);
-  update_eviction_order(id);
-  update_eviction_order(upper_id);
+  for (const NodeId node : {id, upper_id, upper.parent}) {
+    if (node == kNoNode) continue;
+    if (!evictable(node)) {
+      evictable_.erase({at(node).last_used, node});
+      continue;
+    }
+    auto entry = reserve.extract(reserve.begin());
+    entry.value() = {at(node).last_used, node};
+    evictable_.insert(std::move(entry));
+  }
   return upper_id;
 }
 

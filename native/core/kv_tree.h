@@ -53,7 +53,7 @@ class KvTree {
   KvTree(int32_t num_blocks, bool prefix_cache);
 
   // Returns a new tail with the path `tokens` and one reference, the caller's. Shares the longest known
-  // prefix.
+  // prefix. Like the next two and append(), it throws std::bad_alloc without a change of any path.
   NodeId attach(std::span<const int32_t> tokens);
   // Returns a new, empty tail below `parent`, with one reference, the caller's. It starts a new block.
   NodeId add_child(NodeId parent);
@@ -91,6 +91,8 @@ class KvTree {
   void check_integrity(std::span<const TailReference> tails) const;
 
  private:
+  using EvictionOrder = std::set<std::pair<uint64_t, NodeId>>;
+
   NodeId add(NodeId parent, int32_t first_offset);
   NodeId split(NodeId node, int32_t count);
   void remove_unused(NodeId node);
@@ -105,7 +107,7 @@ class KvTree {
   std::vector<KvNode> nodes_;
   std::vector<NodeId> free_nodes_;
   // (last_used, node) of the unpinned nodes that have blocks and no node with blocks below them.
-  std::set<std::pair<uint64_t, NodeId>> evictable_;
+  EvictionOrder evictable_;
   uint64_t clock_ = 0;  // counts unpin() calls
 };
 

@@ -2,18 +2,21 @@
 
 #include <cstdint>
 #include <deque>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "core/fair_shares.h"
 #include "core/kv_tree.h"
 #include "core/sampler.h"
+#include "core/stop_matcher.h"
 
 namespace apar {
 
 constexpr int32_t kRootBranch = 0;
 
 // The values are shared with TypeScript (gpu-node/engine/engine-events.ts).
-enum class FinishReason : int32_t { none = 0, stop = 1, length = 2, abort = 3, error = 4 };
+enum class FinishReason : int32_t { none = 0, stop = 1, length = 2, abort = 3, error = 4, not_finite = 5 };
 enum class EventKind : int32_t { token = 1, fork = 2, branch_end = 3, finish = 4, logprob = 5 };
 
 // gpu-node/engine/engine-events.ts defines `a` and `b` for each kind.
@@ -35,6 +38,13 @@ struct RestoredBranch {
   FinishReason ended = FinishReason::none;
 };
 
+// Where a stop string counts.
+enum class StopScope : uint8_t {
+  branch,    // in the branch's own text, also across its forks
+  document,  // in the text of all branches in document order: not across a fork, where the child's text comes
+             // between. Whoever joins the texts finds what lies across a joint.
+};
+
 struct RequestParams {
   int32_t id = 0;
   std::vector<int32_t> prompt;
@@ -43,16 +53,27 @@ struct RequestParams {
   int32_t max_depth = 1;     // the root has depth 1
   SamplerParams sampling;
   std::vector<int32_t> stop_tokens;
+  std::vector<std::string>
+      stop;  // strings in UTF-8; one of them ends a branch at the token that completes it
+  StopScope stop_scope = StopScope::branch;
   int32_t max_branch_tokens = 0;  // new tokens of each branch; 0 is no limit
   int32_t logprobs = -1;          // most likely tokens to report besides the sampled one; -1: no logprobs
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::vector<RestoredBranch> branches;  // in order of id, the root first; empty for a new request
+  TenantParams tenant;                   // decides when the request is computed, never what it answers
 };
 
 enum class BranchState : uint8_t {
   waiting,  // its path is not pinned: new or preempted
   running,  // its path is pinned
   ended,
+};
+
+// Why a branch is not scheduled although it could run (virtual_order.h).
+enum class Gate : uint8_t {
+  open,
+  token,  // its next token depends on branches behind it
+  fork,   // it has sampled [Fork], and a branch behind it could fork first
 };
 
 struct Branch {
@@ -62,14 +83,27 @@ struct Branch {
   NodeId tail = kNoNode;
   uint64_t key = 0;  // of its random numbers (uniform_at in sampler.h)
   int32_t last_token = -1;
-  int32_t generated = 0;  // own new tokens
+  int32_t generated = 0;    // own new tokens
+  int32_t start = 0;        // virtual time of the first of them
+  int32_t decided_at = -1;  // virtual time of its last token, or of its end when that had no token
+  StopMatcher stop;
   BranchState state = BranchState::waiting;
   bool scheduled = false;  // has rows in the current step
   bool preempted = false;  // waiting because its blocks were taken away
+  bool ready = false;      // sampled in the last step in which it ran: the next one can sample it again
+  Gate gate = Gate::open;
+  int32_t rows_wanted = 0;  // in the step that is being scheduled
+  int64_t last_step = 0;    // that had rows of it
+
+  bool can_step() const { return state == BranchState::running && gate == Gate::open; }
+  int32_t time() const { return start + generated; }  // virtual time of its next token
 };
 
 struct Request {
   RequestParams params;
+  Tenant* tenant = nullptr;     // kept by the scheduler
+  int64_t arrival = 0;          // counts up
+  StopStrings stops;            // params.stop
   std::deque<Branch> branches;  // including those that have ended; index = id
   std::vector<Branch*> live;    // in order of id
   int32_t cached_tokens = -1;   // prompt tokens found in the prefix cache; -1 before it first runs

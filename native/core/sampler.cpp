@@ -10,6 +10,9 @@
 namespace apar {
 namespace {
 
+// Logits divided by it stay far below the largest float.
+constexpr float kMinRepetitionPenalty = 1e-6f;
+
 // The output function of splitmix64 (Steele, Lea, Flood 2014), used as a hash of a counter.
 uint64_t mix(uint64_t x) {
   x += 0x9e3779b97f4a7c15u;
@@ -86,7 +89,7 @@ void SamplerParams::validate() const {
   require(top_p > 0.0f && top_p <= 1.0f, "top_p must be in (0, 1]");
   require(min_p >= 0.0f && min_p <= 1.0f, "min_p must be in [0, 1]");
   require(top_k >= 0, "top_k must not be negative");
-  require(repetition_penalty > 0.0f, "repetition_penalty must be positive");
+  require(repetition_penalty >= kMinRepetitionPenalty, "repetition_penalty is too small");
   require(std::isfinite(frequency_penalty), "frequency_penalty must be finite");
   require(std::isfinite(presence_penalty), "presence_penalty must be finite");
 }

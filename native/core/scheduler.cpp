@@ -1,7 +1,6 @@
 #include "core/scheduler.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace apar {
 namespace {
@@ -9,33 +8,150 @@ namespace {
 // The most rows that a decoding branch needs: its own last token and, right after a fork, [Fork] at the end
 // of the parent node, unless another branch computes it.
 constexpr int32_t kDecodeRows = 2;
-
-template <typename Visit>
-void for_each_live(std::list<Request>& requests, Visit&& visit) {
-  for (Request& request : requests) {
-    for (Branch* branch : request.live) {
-      if (!visit(request, *branch)) return;
-    }
-  }
-}
+// Part of a step that the oldest prompt, and a tenant that has waited too long, get at least.
+constexpr int32_t kOldestPart = 4;
 
 }  // namespace
 
+void Scheduler::enter(Request& request) {
+  request.tenant = &shares_.enter(request.params.tenant, step_);
+  request.arrival = ++arrivals_;
+}
+
 bool Scheduler::schedule(std::list<Request>& requests) {
   clear_batch();
-  admit_waiting(requests);
-  for (const bool prefill : {false, true}) {
-    for_each_live(requests, [&](Request& request, Branch& branch) {
-      // Evaluated again in each pass: scheduling one branch may preempt another or compute a shared prefix.
-      if (branch.state == BranchState::running && !branch.scheduled &&
-          (pending_rows(branch) > kDecodeRows) == prefill) {
-        schedule_branch(requests, request, branch);
-      }
-      return token_budget() > 0;
-    });
+  ++step_;
+  admitted_blocks_ = 0;
+  release_gated(requests);
+  if (shares_.has_several()) {
+    row_limit_ = row_bound_.next();
+    sort_by_tenant(requests);
+    choose_elder();
+    admit_fairly();
+    schedule_shared(requests);
+  } else {
+    row_limit_ = limits_.max_step_tokens;
+    admit_waiting(requests);
+    schedule_alone(requests);
   }
   build_batch();
   return !tokens_.empty();
+}
+
+void Scheduler::schedule_alone(std::list<Request>& requests) {
+  prefills_.clear();
+  for (Request& request : requests) {
+    for (Branch* branch : request.live) {
+      if (token_budget() == 0) return;
+      if (!branch->can_step()) continue;
+      if (pending_rows(*branch) > kDecodeRows)
+        prefills_.push_back({&request, branch});
+      else
+        schedule_branch(requests, request, *branch, kDecodeRows);
+    }
+  }
+  share_prefill(prefills_, token_budget());
+  // In order of arrival: only later branches can be preempted for a branch.
+  for (const auto [request, branch] : prefills_) {
+    // Scheduling one branch may have preempted another.
+    if (branch->can_step() && branch->rows_wanted > 0)
+      schedule_branch(requests, *request, *branch, branch->rows_wanted);
+  }
+}
+
+// Divides `rows` among prompts in order of arrival: a part for the oldest, the rest for those that are
+// nearest to their first token. So a short prompt does not wait for a long one, nor a long one for ever.
+void Scheduler::share_prefill(std::span<const RequestBranch> prefills, int32_t rows) {
+  const auto give = [&](Branch& branch, int32_t most) {
+    const int32_t given = std::min({pending_rows(branch) - branch.rows_wanted, most, rows});
+    branch.rows_wanted += given;
+    rows -= given;
+  };
+  for (const auto [request, branch] : prefills) branch->rows_wanted = 0;
+  if (prefills.size() > 1) give(*prefills.front().branch, std::max(1, rows / kOldestPart));
+  by_rest_.clear();
+  for (const auto [request, branch] : prefills) by_rest_.emplace_back(pending_rows(*branch), branch);
+  std::stable_sort(by_rest_.begin(), by_rest_.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto [rest, branch] : by_rest_) give(*branch, rows);
+}
+
+void Scheduler::schedule_shared(std::list<Request>& requests) {
+  const auto schedule = [&](Request& request, Branch& branch, int32_t rows) {
+    if (rows == 0 || branch.scheduled || !branch.can_step()) return;
+    const int32_t before = token_budget();
+    schedule_branch(requests, request, branch, rows);
+    FairShares::charge(*request.tenant, before - token_budget());
+  };
+  if (elder_ != nullptr) {
+    const RequestBranch elder = elders_tenant_->live.front();
+    schedule(*elder.request, *elder_, std::max(kDecodeRows, token_budget() / kOldestPart));
+  }
+  for (Tenant* tenant : shares_.active()) {
+    tenant->demand = 0;
+    for (const auto [request, branch] : tenant->live) {
+      const bool waits = branch->can_step() && !branch->scheduled;
+      branch->rows_wanted = waits ? std::max(1, pending_rows(*branch)) : 0;
+      // More rows than a step has are no demand, and the sum could overflow.
+      tenant->demand = std::min(tenant->demand + branch->rows_wanted, limits_.max_step_tokens);
+    }
+  }
+  shares_.allot(token_budget());
+  for (Tenant* tenant : shares_.active()) share_rows(*tenant);
+  for (const bool prefill : {false, true}) {
+    for (Tenant* tenant : shares_.active()) {
+      for (const auto [request, branch] : tenant->live) {
+        if ((branch->rows_wanted > kDecodeRows) == prefill) schedule(*request, *branch, branch->rows_wanted);
+      }
+    }
+  }
+  shares_.lift();
+  if (tokens_.empty() && running_ > 0) schedule_first(requests);
+}
+
+// For a step in which no branch that was to have rows found blocks: the first one in the order of preemption,
+// for which all others can be preempted.
+void Scheduler::schedule_first(std::list<Request>& requests) {
+  count_blocks();
+  RequestBranch first{};
+  for (const Tenant* tenant : shares_.active()) {
+    for (const RequestBranch& at : tenant->live) {
+      if (!at.branch->can_step()) continue;
+      if (first.branch == nullptr || preemption_order(*at.request) < preemption_order(*first.request))
+        first = at;
+    }
+  }
+  if (first.branch == nullptr) return;
+  schedule_branch(requests, *first.request, *first.branch, token_budget());
+}
+
+// Divides a tenant's rows of the step among its branches. If not all decoding branches can have a row, half
+// of the rows are for prompts, and branches that have waited longest come first.
+void Scheduler::share_rows(Tenant& tenant) {
+  if (tenant.allotted == 0 && tenant.demand == 0) return;
+  prefills_.clear();
+  decodes_.clear();
+  int32_t decode_rows = 0, prefill_rows = 0;
+  for (const RequestBranch& at : tenant.live) {
+    const int32_t wanted = at.branch->rows_wanted;
+    if (wanted == 0) continue;
+    const bool prefill = wanted > kDecodeRows;
+    (prefill ? prefills_ : decodes_).push_back(at);
+    int32_t& sum = prefill ? prefill_rows : decode_rows;
+    sum = std::min(sum + wanted, limits_.max_step_tokens);
+  }
+  // With one row, they take turns.
+  const auto half = static_cast<int32_t>((tenant.allotted + step_ % 2) / 2);
+  const int32_t decodes = std::min(decode_rows, std::max(tenant.allotted - prefill_rows, half));
+  std::stable_sort(decodes_.begin(), decodes_.end(), [](const RequestBranch& a, const RequestBranch& b) {
+    return a.branch->last_step < b.branch->last_step;
+  });
+  int32_t left = decodes;
+  for (const auto [request, branch] : decodes_) {
+    branch->rows_wanted = std::min(branch->rows_wanted, left);
+    left -= branch->rows_wanted;
+  }
+  share_prefill(prefills_, tenant.allotted - decodes);
 }
 
 void Scheduler::clear_batch() {
@@ -46,31 +162,15 @@ void Scheduler::clear_batch() {
   samples_.clear();
 }
 
-void Scheduler::admit_waiting(std::list<Request>& requests) {
-  // Running branches need some free blocks, or they would be preempted as soon as they grow.
-  const auto watermark =
-      static_cast<int32_t>(std::ceil(limits_.watermark * static_cast<float>(tree_.pool().num_blocks())));
-  int32_t reserved = 0;
-  for_each_live(requests, [&](Request& request, Branch& branch) {
-    if (running_ >= limits_.max_branches) return false;
-    if (branch.state != BranchState::waiting) return true;
-    const int32_t missing = tree_.blocks_missing(branch.tail);
-    const int32_t spare = running_ > 0 ? watermark : 0;
-    const int32_t wanted = missing + tree_.blocks_idle(branch.tail);
-    if (reserved + wanted + spare > tree_.pool().num_available()) return false;
-    reserved += missing;
-    run(request, branch);
-    return true;
-  });
-}
-
-int32_t Scheduler::pending_rows(const Branch& branch) {
+int32_t Scheduler::pending_rows(const Branch& branch) const {
   int32_t rows = 0;
   for (NodeId id = branch.tail; id != kNoNode; id = tree_.at(id).parent) rows += tree_.at(id).pending();
   return rows;
 }
 
-void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, Branch& branch) {
+// Computes at most `max_rows` of the branch's path, and samples its next token if they are enough.
+void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, Branch& branch,
+                                int32_t max_rows) {
   tree_.path(branch.tail, branch_path_);
   const bool decodes = pending_rows(branch) <= kDecodeRows;
   int32_t last_row = -1;
@@ -78,14 +178,15 @@ void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, 
   for (size_t depth = 0; depth < branch_path_.size(); ++depth) {
     const NodeId id = branch_path_[depth];
     const int32_t pending = tree_.at(id).pending();
-    const int32_t rows = std::min(pending, token_budget());
+    const int32_t rows = std::min({pending, max_rows, token_budget()});
     if (pending == 0) continue;
     const int32_t first = tree_.at(id).computed + tree_.at(id).scheduled;
-    if (rows == 0 || !reserve(requests, branch, id, first + rows)) return;
+    if (rows == 0 || !reserve(requests, request, branch, id, first + rows)) return;
     mark_scheduled(branch);
     last_row = add_rows(id, first, rows, depth + 1);
     last_scheduled = id;
     tree_.at(id).scheduled += rows;
+    max_rows -= rows;
     if (!decodes) prefill_rows_ += rows;
     if (rows < pending) return;
   }
@@ -106,35 +207,23 @@ void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, 
 void Scheduler::mark_scheduled(Branch& branch) {
   if (branch.scheduled) return;
   branch.scheduled = true;
+  branch.last_step = step_;
   scheduled_branches_.push_back(&branch);
 }
 
-bool Scheduler::reserve(std::list<Request>& requests, Branch& branch, NodeId node, int32_t count) {
+bool Scheduler::reserve(std::list<Request>& requests, Request& request, Branch& branch, NodeId node,
+                        int32_t count) {
   while (!tree_.reserve(node, count)) {
-    Branch* victim = nullptr;  // the last one in scheduling order
-    bool after = false;
-    for_each_live(requests, [&](Request&, Branch& other) {
-      if (&other == &branch) after = true;
-      if (after && &other != &branch && other.state == BranchState::running && !other.scheduled)
-        victim = &other;
-      return true;
-    });
-    if (victim == nullptr) {
+    const RequestBranch victim =
+        shares_.has_several() ? victim_shared(request, branch) : victim_alone(requests, branch);
+    if (victim.branch == nullptr) {
       // No branch can be preempted for this one. If it has rows in this step, it computes only those.
-      if (!branch.scheduled) preempt(branch);
+      if (!branch.scheduled) preempt({&request, &branch});
       return false;
     }
-    preempt(*victim);
+    preempt(victim);
   }
   return true;
-}
-
-void Scheduler::preempt(Branch& branch) {
-  tree_.unpin(branch.tail);
-  branch.state = BranchState::waiting;
-  branch.preempted = true;
-  --running_;
-  ++preemptions_;
 }
 
 void Scheduler::finish(Branch& branch) {
@@ -143,22 +232,12 @@ void Scheduler::finish(Branch& branch) {
     --running_;
   }
   branch.state = BranchState::ended;
+  if (&branch == elder_) elder_ = nullptr;
 }
 
 void Scheduler::add_child(Request& request, const Branch& parent, Branch& child) {
   if (parent.state != BranchState::running || running_ >= limits_.max_branches) return;
   run(request, child);
-}
-
-void Scheduler::run(Request& request, Branch& branch) {
-  tree_.pin(branch.tail);
-  branch.state = BranchState::running;
-  branch.preempted = false;
-  ++running_;
-  if (request.cached_tokens < 0) {
-    request.cached_tokens = tree_.computed_tokens(branch.tail);
-    cached_rows_ += request.cached_tokens;
-  }
 }
 
 int32_t Scheduler::add_rows(NodeId id, int32_t first, int32_t count, size_t path_nodes) {
@@ -196,6 +275,17 @@ void Scheduler::build_batch() {
     view_index_[static_cast<size_t>(id)] = -1;
   }
   batch_ = StepBatch{tokens_, positions_, slots_, sequences_, views_, path_, logit_rows_};
+}
+
+void Scheduler::update(double seconds) {
+  const auto rows = static_cast<int32_t>(tokens_.size());
+  // Rows of prompts cost other times.
+  if (rows - static_cast<int32_t>(samples_.size()) <= rows / 8) row_bound_.measured(rows, seconds);
+  for (const auto [request, branch] : samples_) {
+    request->tenant->token_step = step_;
+    if (request->tenant == elders_tenant_) elder_ = nullptr;
+  }
+  end_step(true);
 }
 
 void Scheduler::end_step(bool computed) {

@@ -2,10 +2,15 @@
 
 #include <cstdint>
 #include <list>
+#include <span>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "common/step_batch.h"
+#include "core/fair_shares.h"
 #include "core/request.h"
+#include "core/row_bound.h"
 
 namespace apar {
 
@@ -16,18 +21,32 @@ struct SchedulerLimits {
 };
 
 // A branch whose next token the step samples. Sample i of a step uses row i of its logits.
-struct Sample {
-  Request* request;
-  Branch* branch;
-};
+using Sample = RequestBranch;
 
-// Continuous batching: decides what each step computes, decode rows first, then chunked prefill, within the
-// token budget. Requests are served first come, first served, the branches of a request in order of id. When
-// there are too few blocks, the last branch in that order without rows in this step is preempted: it keeps
-// its tokens and is recomputed when there are enough blocks.
+// Continuous batching: decides what each step computes, within the token budget. Never changes what a request
+// answers, only when.
+//
+// One tenant alone: decode rows first, then chunked prefill, the shortest rest of a prompt first, but a
+// quarter for the oldest prompt. Branches are admitted first come, first served, the branches of a request in
+// order of id. When there are too few blocks, the last branch in that order without rows in this step is
+// preempted: it keeps its tokens and is recomputed when there are enough blocks.
+//
+// Several tenants (docs/adr/0027): rows, running branches and KV blocks are divided among them by weight, and
+// by priority before that. The number of rows is bounded where more of them would add little throughput. A
+// tenant that got no token for kPatience steps comes first, whatever its priority, until it gets one.
 class Scheduler {
  public:
-  Scheduler(KvTree& tree, SchedulerLimits limits) : tree_(tree), limits_(limits) {}
+  static constexpr int64_t kPatience = 256;  // steps
+
+  Scheduler(KvTree& tree, SchedulerLimits limits)
+      : tree_(tree),
+        limits_(limits),
+        row_bound_(limits.max_step_tokens),
+        row_limit_(limits.max_step_tokens) {}
+
+  // Before the first schedule() with the request, and when it has ended.
+  void enter(Request& request);
+  void leave(Request& request) { shares_.leave(*request.tenant); }
 
   // Builds the batch of the next step; `requests` in order of arrival. Returns false when there is nothing to
   // compute. After each true, update() or discard() must follow.
@@ -35,8 +54,8 @@ class Scheduler {
   // Valid after schedule() until the tree changes.
   const StepBatch& batch() const { return batch_; }
   const std::vector<Sample>& samples() const { return samples_; }
-  // The step has run: its K and V are in the pool.
-  void update() { end_step(true); }
+  // The step has run, for `seconds`: its K and V are in the pool.
+  void update(double seconds);
   // The step has failed: its K and V are not in the pool.
   void discard() { end_step(false); }
 
@@ -44,6 +63,8 @@ class Scheduler {
   void finish(Branch& branch);
 
   int32_t running() const { return running_; }
+  // Rows that the current step could have had.
+  int32_t row_limit() const { return row_limit_; }
   int64_t preemptions() const { return preemptions_; }
   int64_t prefill_rows() const { return prefill_rows_; }
   // Prompt tokens that were found in the prefix cache.
@@ -54,22 +75,52 @@ class Scheduler {
 
  private:
   void clear_batch();
-  void admit_waiting(std::list<Request>& requests);
-  void run(Request& request, Branch& branch);
-  int32_t pending_rows(const Branch& branch);
-  void schedule_branch(std::list<Request>& requests, Request& request, Branch& branch);
-  bool reserve(std::list<Request>& requests, Branch& branch, NodeId node, int32_t count);
+  int32_t pending_rows(const Branch& branch) const;
+  void schedule_alone(std::list<Request>& requests);
+  void schedule_shared(std::list<Request>& requests);
+  void schedule_first(std::list<Request>& requests);
+  void share_prefill(std::span<const RequestBranch> prefills, int32_t rows);
+  void share_rows(Tenant& tenant);
+  void schedule_branch(std::list<Request>& requests, Request& request, Branch& branch, int32_t max_rows);
+  bool reserve(std::list<Request>& requests, Request& request, Branch& branch, NodeId node, int32_t count);
   void mark_scheduled(Branch& branch);
-  void preempt(Branch& branch);
   int32_t add_rows(NodeId node, int32_t first, int32_t count, size_t path_nodes);
   int32_t view_of(NodeId node);
   void build_batch();
   void end_step(bool computed);
-  int32_t token_budget() const { return limits_.max_step_tokens - static_cast<int32_t>(tokens_.size()); }
+  int32_t token_budget() const { return row_limit_ - static_cast<int32_t>(tokens_.size()); }
+
+  // scheduler_admission.cpp
+  void release_gated(std::list<Request>& requests);
+  void admit_waiting(std::list<Request>& requests);
+  void sort_by_tenant(std::list<Request>& requests);
+  void choose_elder();
+  void admit_fairly();
+  bool try_admit(Tenant& tenant, RequestBranch waiting);
+  int32_t blocks_short(const Branch& branch) const;
+  bool stays_within_share(const Tenant& tenant, const Branch& branch);
+  bool make_room(const Tenant& tenant, const Branch& branch);
+  bool make_slot(const Tenant& tenant, const Branch& branch);
+  void count_blocks();
+  double share_of_blocks(const Tenant& tenant);
+  std::tuple<int32_t, bool, int64_t> preemption_order(const Request& request);
+  RequestBranch last_running(const Tenant& tenant) const;
+  RequestBranch victim_alone(std::list<Request>& requests, const Branch& branch);
+  RequestBranch victim_shared(const Request& request, const Branch& branch);
+  void run(Request& request, Branch& branch);
+  void preempt(RequestBranch victim);
 
   KvTree& tree_;
   SchedulerLimits limits_;
+  FairShares shares_;
+  RowBound row_bound_;
+  int32_t row_limit_;        // of the current step
+  Branch* elder_ = nullptr;  // comes first until its tenant gets a token
+  Tenant* elders_tenant_ = nullptr;
+  int64_t step_ = 0;
+  int64_t arrivals_ = 0;
   int32_t running_ = 0;
+  int32_t admitted_blocks_ = 0;  // that branches admitted for the current step will need
   int64_t preemptions_ = 0;
   int64_t prefill_rows_ = 0;
   int64_t cached_rows_ = 0;
@@ -79,8 +130,11 @@ class Scheduler {
   std::vector<SequenceRows> sequences_;
   std::vector<KvNodeView> views_;
   std::vector<NodeId> view_nodes_;
-  std::vector<int32_t> view_index_;  // [node]: its index in views_, -1 if it has none
-  std::vector<NodeId> branch_path_;  // scratch
+  std::vector<int32_t> view_index_;                   // [node]: its index in views_, -1 if it has none
+  std::vector<NodeId> branch_path_;                   // scratch
+  std::vector<RequestBranch> prefills_, decodes_;     // scratch
+  std::vector<std::pair<int32_t, Branch*>> by_rest_;  // scratch
+  std::vector<const Tenant*> counted_for_;            // scratch, [node]: whose block count has it
   std::vector<Branch*> scheduled_branches_;
   std::vector<Sample> samples_;
   StepBatch batch_;

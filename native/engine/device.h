@@ -23,11 +23,4 @@ DeviceChoice parse_device(const std::string& name);
 MakeOps make_ops_on(DeviceChoice choice, int32_t threads, std::shared_ptr<std::string> fallback,
                     std::vector<int32_t> devices = {});
 
-// The number of KV blocks that fit the memory of a CUDA device besides the model; with `devices`, the number
-// that fits the one with the least free memory, each with its part of the model. Returns `cpu_blocks` if the
-// model runs on the CPU. Throws Error{out_of_memory} if there is no memory for a pool, Error{unavailable} as
-// the function that make_ops_on() returns.
-int32_t fitting_blocks(DeviceChoice choice, const ModelConfig& config, ModelFormat format, int32_t max_rows,
-                       int32_t cpu_blocks, std::span<const int32_t> devices = {});
-
 }  // namespace apar

@@ -1,5 +1,7 @@
 #include "engine/engine.h"
 
+#include <algorithm>
+
 #include "common/error.h"
 
 namespace apar {
@@ -40,15 +42,25 @@ void Engine::submit(RequestParams params) {
   const std::lock_guard lock(mutex_);
   if (closing_) throw Error(ErrorCode::closed, "the engine is closed");
   if (!failure_.empty()) throw Error(ErrorCode::unavailable, "the engine has failed: " + failure_);
-  if (request_ids_.contains(params.id)) {
+  if (tenant_of_.contains(params.id)) {
     throw Error(ErrorCode::duplicate_request, "request " + std::to_string(params.id) + " is running");
   }
-  if (static_cast<int32_t>(request_ids_.size()) >= max_requests_) {
-    throw Error(ErrorCode::queue_full, "too many requests are waiting");
-  }
-  request_ids_.insert(params.id);
+  if (!has_room(params.tenant.id)) throw Error(ErrorCode::queue_full, "too many requests are waiting");
+  const int32_t id = params.id, tenant = params.tenant.id;
   commands_.emplace_back(std::move(params));
+  tenant_of_.emplace(id, tenant);
+  ++requests_of_[tenant];
   changed_.notify_all();
+}
+
+bool Engine::has_room(int32_t tenant) const {
+  const auto all = static_cast<int64_t>(tenant_of_.size());
+  if (all < max_requests_) return true;
+  const auto own = requests_of_.find(tenant);
+  const int64_t tenants = static_cast<int64_t>(requests_of_.size()) + (own == requests_of_.end() ? 1 : 0);
+  const int64_t has = own == requests_of_.end() ? 0 : own->second;
+  return tenants > 1 && has < std::max<int64_t>(1, max_requests_ / tenants) &&
+         all < 2 * int64_t{max_requests_};
 }
 
 void Engine::abort(int32_t request_id) {
@@ -56,9 +68,6 @@ void Engine::abort(int32_t request_id) {
 }
 void Engine::abort_branch(int32_t request_id, int32_t branch_id) {
   push(AbortBranch{request_id, branch_id});
-}
-void Engine::stop_branch(int32_t request_id, int32_t branch_id) {
-  push(StopBranch{request_id, branch_id});
 }
 
 void Engine::push(Command command) {
@@ -123,22 +132,22 @@ void Engine::run() {
 }
 
 void Engine::apply(Command& command, std::vector<Event>& events) {
-  std::visit(
-      Overloaded{
-          [&](RequestParams& params) {
-            const int32_t id = params.id;
-            try {
-              decoder_.add_request(std::move(params));
-            } catch (const std::exception&) {
-              // Out of memory: submit() has accepted the request, so it must get its finish event.
-              events.push_back(
-                  {EventKind::finish, id, kRootBranch, static_cast<int32_t>(FinishReason::error), 0});
-            }
-          },
-          [&](const Abort& abort) { decoder_.abort(abort.request, events); },
-          [&](const AbortBranch& abort) { decoder_.abort_branch(abort.request, abort.branch, events); },
-          [&](const StopBranch& stop) { decoder_.stop_branch(stop.request, stop.branch, events); }},
-      command);
+  std::visit(Overloaded{[&](RequestParams& params) {
+                          const int32_t id = params.id;
+                          try {
+                            decoder_.add_request(std::move(params));
+                          } catch (const std::exception&) {
+                            // Out of memory: submit() has accepted the request, so it must get its finish
+                            // event.
+                            events.push_back({EventKind::finish, id, kRootBranch,
+                                              static_cast<int32_t>(FinishReason::error), 0});
+                          }
+                        },
+                        [&](const Abort& abort) { decoder_.abort(abort.request, events); },
+                        [&](const AbortBranch& abort) {
+                          decoder_.abort_branch(abort.request, abort.branch, events);
+                        }},
+             command);
 }
 
 void Engine::fail(const char* what, std::vector<Event>& events) {
@@ -154,7 +163,11 @@ void Engine::publish(std::vector<Event>& events) {
     stats_ = decoder_.stats();
     for (const Event& event : events) {
       if (event.kind != EventKind::finish) continue;
-      request_ids_.erase(event.request);
+      if (const auto found = tenant_of_.find(event.request); found != tenant_of_.end()) {
+        const auto count = requests_of_.find(found->second);
+        if (--count->second == 0) requests_of_.erase(count);
+        tenant_of_.erase(found);
+      }
       wake_at_once = true;
     }
     events_.insert(events_.end(), events.begin(), events.end());

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unordered_set>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -17,7 +17,9 @@ namespace apar {
 
 struct EngineConfig {
   DecoderConfig decoder;
-  int32_t max_requests = 0;  // waiting and running ones together
+  // Waiting and running ones together. One tenant cannot keep others out: when there are so many, a tenant
+  // with less than its equal part of them may still add some, up to twice as many in all.
+  int32_t max_requests = 0;
 };
 
 // Runs a Decoder on its own thread, with a command queue in and an event queue out. Any thread may call it.
@@ -35,7 +37,6 @@ class Engine {
   void submit(RequestParams params);
   void abort(int32_t request_id);
   void abort_branch(int32_t request_id, int32_t branch_id);
-  void stop_branch(int32_t request_id, int32_t branch_id);
 
   // Replaces the content of `events` by all queued events. Returns why the engine has failed, or "".
   std::string drain(std::vector<Event>& events);
@@ -50,11 +51,9 @@ class Engine {
   struct AbortBranch {
     int32_t request, branch;
   };
-  struct StopBranch {
-    int32_t request, branch;
-  };
-  using Command = std::variant<RequestParams, Abort, AbortBranch, StopBranch>;
+  using Command = std::variant<RequestParams, Abort, AbortBranch>;
 
+  bool has_room(int32_t tenant) const;
   void run();
   void apply(Command& command, std::vector<Event>& events);
   void push(Command command);
@@ -72,7 +71,8 @@ class Engine {
   std::condition_variable changed_;
   std::vector<Command> commands_;
   std::vector<Event> events_;
-  std::unordered_set<int32_t> request_ids_;  // accepted, without a published finish event
+  std::unordered_map<int32_t, int32_t> tenant_of_;    // [request]: accepted, without a published finish event
+  std::unordered_map<int32_t, int32_t> requests_of_;  // [tenant]: how many of these, more than 0
   DecoderStats stats_;
   std::string failure_;
   bool wake_pending_ = false;

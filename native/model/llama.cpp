@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "model/batch_check.h"
+#include "model/llama_layout.h"
 #include "model/packed_cache.h"
 #include "model/weights.h"
 #include "ops/cpu/cpu_ops.h"
@@ -18,13 +19,6 @@ namespace {
 struct Layer {
   Matrix attention_norm, mlp_norm;
   Linear q, k, v, o, gate, up, down;
-};
-
-struct NamedLinear {
-  std::string name;
-  int64_t rows, cols;
-  LinearAxes axes;
-  Linear* target;
 };
 
 // Counts the loaded bytes of the checkpoint. Norms are not counted: they are negligibly small.
@@ -42,10 +36,6 @@ class LoadCounter {
   uint64_t done_ = 0, total_ = 0;
 };
 
-int32_t max_context(const ModelConfig& config, int32_t num_blocks) {
-  return static_cast<int32_t>(std::min<int64_t>(config.context_tokens, int64_t{num_blocks} * kBlockTokens));
-}
-
 class Llama final : public Model {
  public:
   Llama(const ModelConfig& config, const WeightTable& table, ModelFormat format, int32_t num_blocks,
@@ -53,34 +43,24 @@ class Llama final : public Model {
       : config_(config),
         table_(table),
         weights_(table),
-        limits_{config.vocab_size, num_blocks, max_rows, max_context(config, num_blocks)},
-        ops_(make_ops({.num_layers = config.num_layers,
-                       .num_heads = config.num_heads,
-                       .num_kv_heads = config.num_kv_heads,
-                       .head_dim = config.head_dim,
-                       .rope_theta = config.rope_theta,
-                       .kv_format = format.kv,
-                       .num_blocks = num_blocks,
-                       .max_rows = max_rows,
-                       .max_context = limits_.max_context,
-                       .max_inputs = std::max({config.hidden_size, config.intermediate_size, q_width()}),
-                       .hidden_size = config.hidden_size,
-                       .intermediate_size = config.intermediate_size,
-                       .vocab_size = config.vocab_size})) {
+        ops_config_(ops_config(config, format.kv, num_blocks, max_rows)),
+        limits_{config.vocab_size, num_blocks, max_rows, ops_config_.max_context},
+        ops_(make_ops(ops_config_)) {
     place_weights(format.weights, progress);
-    const auto buffer = [&](int64_t width, Axis axis) {
-      return ops_->allocate(static_cast<size_t>(max_rows) * width, axis);
+    const auto buffer = [&](const ActivationBuffers::Buffer& each) {
+      return ops_->allocate(static_cast<size_t>(max_rows) * each.width, each.axis);
     };
-    x_ = buffer(config.hidden_size, Axis::whole);
-    logit_x_ = buffer(config.hidden_size, Axis::whole);
-    hidden_ = buffer(config.hidden_size, Axis::whole);
-    q_ = buffer(q_width(), Axis::heads);
-    k_ = buffer(config.kv_width(), Axis::kv_heads);
-    v_ = buffer(config.kv_width(), Axis::kv_heads);
-    attended_ = buffer(q_width(), Axis::heads);
-    logit_attended_ = buffer(q_width(), Axis::heads);
-    gate_ = buffer(config.intermediate_size, Axis::intermediate);
-    up_ = buffer(config.intermediate_size, Axis::intermediate);
+    const ActivationBuffers buffers = activation_buffers(config);
+    x_ = buffer(buffers.x);
+    logit_x_ = buffer(buffers.logit_x);
+    hidden_ = buffer(buffers.hidden);
+    q_ = buffer(buffers.q);
+    k_ = buffer(buffers.k);
+    v_ = buffer(buffers.v);
+    attended_ = buffer(buffers.attended);
+    logit_attended_ = buffer(buffers.logit_attended);
+    gate_ = buffer(buffers.gate);
+    up_ = buffer(buffers.up);
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -156,68 +136,61 @@ class Llama final : public Model {
   }
 
   void place_weights(WeightFormat format, const LoadProgress& progress) {
-    const int64_t hidden = config_.hidden_size, inner = config_.intermediate_size;
-    const int64_t q_rows = q_width(), kv_rows = config_.kv_width();
+    const int64_t hidden = config_.hidden_size;
     const auto vector = [&](const std::string& name) {
       return ops_->place(weights_.vector(name + ".weight", hidden));
     };
-    std::vector<NamedLinear> linears;
-    const auto linear = [&](Linear& target, const std::string& name, int64_t rows, int64_t cols,
-                            LinearAxes axes) {
-      linears.push_back({name + ".weight", rows, cols, axes, &target});
-    };
-    const LinearAxes to_heads = {.outputs = Axis::heads}, to_kv_heads = {.outputs = Axis::kv_heads},
-                     to_inner = {.outputs = Axis::intermediate};
     layers_.resize(static_cast<size_t>(config_.num_layers));
+    std::vector<Linear*> placed;  // in the order of linear_layers()
     for (int32_t index = 0; index < config_.num_layers; ++index) {
       const std::string name = "model.layers." + std::to_string(index) + ".";
       Layer& layer = layers_[static_cast<size_t>(index)];
       layer.attention_norm = vector(name + "input_layernorm");
       layer.mlp_norm = vector(name + "post_attention_layernorm");
-      linear(layer.q, name + "self_attn.q_proj", q_rows, hidden, to_heads);
-      linear(layer.k, name + "self_attn.k_proj", kv_rows, hidden, to_kv_heads);
-      linear(layer.v, name + "self_attn.v_proj", kv_rows, hidden, to_kv_heads);
-      linear(layer.o, name + "self_attn.o_proj", hidden, q_rows, {.inputs = Axis::heads});
-      linear(layer.gate, name + "mlp.gate_proj", inner, hidden, to_inner);
-      linear(layer.up, name + "mlp.up_proj", inner, hidden, to_inner);
-      linear(layer.down, name + "mlp.down_proj", hidden, inner, {.inputs = Axis::intermediate});
+      for (Linear* each : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
+        placed.push_back(each);
     }
     final_norm_ = vector("model.norm");
-    linear(head_, config_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", config_.vocab_size, hidden,
-           {.outputs = Axis::vocabulary});
+    placed.push_back(&head_);
+    const std::vector<LinearLayer> linears = linear_layers(config_);
     LoadCounter counter(progress);
-    const char* const table = "model.embed_tokens.weight";
-    const uint64_t table_bytes = weights_.stored_bytes(table, config_.vocab_size, hidden);
+    const uint64_t table_bytes = weights_.mapped(kEmbeddingTable, config_.vocab_size, hidden).size();
     counter.expect(table_bytes);
-    for (const NamedLinear& each : linears)
-      counter.expect(weights_.stored_bytes(each.name, each.rows, each.cols));
-    const DType table_dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
-    embedding_ = ops_->place(weights_.matrix(table, config_.vocab_size, hidden, table_dtype));
+    for (const LinearLayer& each : linears)
+      counter.expect(weights_.mapped(each.tensor, each.rows, each.cols).size());
+    embedding_ =
+        ops_->place(weights_.matrix(kEmbeddingTable, config_.vocab_size, hidden, table_dtype(format)));
     counter.add(table_bytes);
-    place_linears(linears, format, counter);
+    place_linears(linears, placed, format, counter);
   }
 
   // Only quantised layers are cached for the next start: bf16 is packed faster than it could be read back.
-  void place_linears(std::span<const NamedLinear> linears, WeightFormat format, LoadCounter& counter) {
+  void place_linears(std::span<const LinearLayer> linears, std::span<Linear* const> placed,
+                     WeightFormat format, LoadCounter& counter) {
     std::vector<PackedCache::Layer> sizes;
-    for (const auto& [name, rows, cols, axes, target] : linears)
-      sizes.push_back({name, ops_->packed_bytes(format, rows, cols)});
+    for (const LinearLayer& each : linears)
+      sizes.push_back({each.tensor, ops_->packed_bytes(format, each.rows, each.cols)});
     const bool quantised = format == WeightFormat::int8 || format == WeightFormat::int4;
     const std::string layout = quantised ? ops_->packed_layout() : "";
     if (!layout.empty()) cache_.emplace(table_, layout, format, std::move(sizes));
     const auto cached = cache_ ? cache_->load() : std::vector<const std::byte*>{};
     std::vector<const std::byte*> packed;
     for (size_t i = 0; i < linears.size(); ++i) {
-      const auto& [name, rows, cols, axes, target] = linears[i];
+      const auto& [tensor, rows, cols, axes] = linears[i];
       if (cached.empty()) {
-        StoredMatrix stored = weights_.stored(name, rows, cols);
-        *target = ops_->place_linear(stored.matrix, format, axes);
-        if (target->data == stored.matrix.data) weights_.keep(std::move(stored));
+        if (i + 1 < linears.size())
+          read_ahead(weights_.mapped(linears[i + 1].tensor, linears[i + 1].rows, linears[i + 1].cols));
+        StoredMatrix stored = weights_.stored(tensor, rows, cols);
+        *placed[i] = ops_->place_linear(stored.matrix, format, axes);
+        if (placed[i]->data == stored.matrix.data)
+          weights_.keep(std::move(stored));
+        else
+          release_pages(weights_.mapped(tensor, rows, cols));
       } else {
-        *target = {cached[i], format, rows, cols};
+        *placed[i] = {cached[i], format, rows, cols};
       }
-      packed.push_back(static_cast<const std::byte*>(target->data));
-      counter.add(weights_.stored_bytes(name, rows, cols));
+      packed.push_back(static_cast<const std::byte*>(placed[i]->data));
+      counter.add(weights_.mapped(tensor, rows, cols).size());
     }
     if (cache_ && cached.empty()) cache_->save(packed);
   }
@@ -226,6 +199,7 @@ class Llama final : public Model {
   WeightTable table_;
   Weights weights_;
   std::optional<PackedCache> cache_;  // the layers may point into its file
+  OpsConfig ops_config_;
   BatchLimits limits_;
   std::unique_ptr<Ops> ops_;
   Matrix embedding_, final_norm_;

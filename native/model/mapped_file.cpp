@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "common/error.h"
@@ -17,7 +18,22 @@ namespace {
   throw Error(ErrorCode::invalid_weights, path + ": " + what);
 }
 
+// For all pages that overlap `bytes`.
+void advise(std::span<const std::byte> bytes, int advice) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<uintptr_t>(bytes.data()), begin = first / page * page;
+  ::madvise(reinterpret_cast<void*>(begin), first + bytes.size() - begin, advice);
+}
+
 }  // namespace
+
+void read_ahead(std::span<const std::byte> bytes) {
+  advise(bytes, MADV_WILLNEED);
+}
+
+void release_pages(std::span<const std::byte> bytes) {
+  advise(bytes, MADV_DONTNEED);
+}
 
 MappedFile::MappedFile(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -30,6 +46,8 @@ MappedFile::MappedFile(const std::string& path) {
   const int error = errno;
   ::close(descriptor);
   if (!regular) refuse(path, "not a regular file");
+  if (data == MAP_FAILED && error == ENOMEM)
+    throw Error(ErrorCode::out_of_memory, path + ": cannot map " + std::to_string(size) + " bytes");
   if (data == MAP_FAILED) refuse(path, std::strerror(error));
   bytes_ = {static_cast<const std::byte*>(data), size};
 }

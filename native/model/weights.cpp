@@ -54,7 +54,8 @@ std::span<const std::byte> Weights::bytes_of(const TensorInfo& tensor) const {
   uint64_t bytes = static_cast<uint64_t>(block.bytes), end = 0;
   for (size_t i = 0; i < tensor.shape.size(); ++i) {
     const int64_t size = tensor.shape[i] / (i + 1 == tensor.shape.size() ? block.elements : 1);
-    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) refuse(name, "its size overflows");
+    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes))
+      refuse(name, "its size overflows");
   }
   const auto file = files_[static_cast<size_t>(tensor.file)].bytes();
   if (__builtin_add_overflow(tensor.offset, bytes, &end) || end > file.size())
@@ -103,8 +104,8 @@ void Weights::keep(StoredMatrix stored) {
   if (stored.copy) converted_.push_back(std::move(stored.copy));
 }
 
-uint64_t Weights::stored_bytes(const std::string& name, int64_t rows, int64_t cols) const {
-  return bytes_of(find(name, {rows, cols})).size();
+std::span<const std::byte> Weights::mapped(const std::string& name, int64_t rows, int64_t cols) const {
+  return bytes_of(find(name, {rows, cols}));
 }
 
 Matrix Weights::vector(const std::string& name, int64_t size) {

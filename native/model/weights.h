@@ -36,8 +36,8 @@ class Weights {
   // The same in the checkpoint's dtype. Lives as long as the result; with keep(), as long as this object.
   StoredMatrix stored(const std::string& name, int64_t rows, int64_t cols) const;
   void keep(StoredMatrix stored);
-  // Its bytes in the checkpoint.
-  uint64_t stored_bytes(const std::string& name, int64_t rows, int64_t cols) const;
+  // Its bytes in the mapping.
+  std::span<const std::byte> mapped(const std::string& name, int64_t rows, int64_t cols) const;
 
   // The one-dimensional tensor `name`, of exactly `size` elements, as an f32 matrix with one row.
   Matrix vector(const std::string& name, int64_t size);

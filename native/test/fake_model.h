@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "core/token_text.h"
 #include "model/model.h"
 
 namespace apar {
@@ -106,5 +107,16 @@ class FakeModel : public Model {
   int32_t num_blocks_, max_rows_;
   std::vector<int32_t> slots_;  // [num_blocks * 16] the token in each KV slot
 };
+
+// The text of the fake model's tokens: a letter each, and none for the last three, the control tokens.
+inline TokenText letters(int32_t vocab) {
+  TokenText text;
+  for (int32_t token = 0; token < vocab; ++token) {
+    text.offsets.push_back(static_cast<uint32_t>(text.bytes.size()));
+    if (token < vocab - 3) text.bytes.push_back(static_cast<uint8_t>('a' + token));
+  }
+  text.offsets.push_back(static_cast<uint32_t>(text.bytes.size()));
+  return text;
+}
 
 }  // namespace apar

@@ -95,7 +95,8 @@ TEST_CASE("every block format gives the golden weights") {
 TEST_CASE("q8_0 becomes int8 and q4_0 becomes int4 without a second rounding") {
   std::mt19937 rng(5);
   constexpr int64_t kRows = 40, kCols = 96;
-  for (const auto& [dtype, format] : {std::pair{DType::q8_0, WeightFormat::int8}, {DType::q4_0, WeightFormat::int4}}) {
+  for (const auto& [dtype, format] :
+       {std::pair{DType::q8_0, WeightFormat::int8}, {DType::q4_0, WeightFormat::int4}}) {
     const std::vector<std::byte> bytes = random_blocks(dtype, kRows, kCols, rng);
     const Matrix w = {bytes.data(), dtype, kRows, kCols};
     std::vector<std::byte> packed(static_cast<size_t>(cpu::panels(kRows) * cpu::panel_bytes(format, kCols)));

@@ -3,6 +3,7 @@
 
 #include "common/error.h"
 #include "engine/device.h"
+#include "engine/memory_plan.h"
 #include "ops/cuda/library/cuda_library.h"
 #include "test/random_model.h"
 
@@ -49,17 +50,6 @@ TEST_CASE("auto uses CUDA if available, else the CPU, and reports the reason") {
   CHECK(fallback.empty());
 }
 
-TEST_CASE("fitting_blocks returns the given number for the CPU, and fills a CUDA device") {
-  const ModelConfig config = small_config();
-  CHECK(fitting_blocks(DeviceChoice::cpu, config, WeightFormat::bf16, 64, 7) == 7);
-  if (!cuda_missing().empty()) {
-    CHECK(fitting_blocks(DeviceChoice::automatic, config, WeightFormat::bf16, 64, 7) == 7);
-    CHECK_THROWS_AS(fitting_blocks(DeviceChoice::cuda, config, WeightFormat::bf16, 64, 7), Error);
-  } else {
-    CHECK(fitting_blocks(DeviceChoice::cuda, config, WeightFormat::bf16, 64, 7) > 7);
-  }
-}
-
 TEST_CASE("device cuda never falls back to the CPU") {
   const RandomModel random = make_random_model();
   std::string fallback;
@@ -88,13 +78,7 @@ TEST_CASE("invalid lists of devices are refused with an error code") {
   CHECK(open(DeviceChoice::cpu, {0, 1}) == ErrorCode::invalid_config);
   CHECK(open(DeviceChoice::automatic, {0}) == ErrorCode::invalid_config);
   CHECK(open(DeviceChoice::cuda, {0, 4711}) == ErrorCode::unavailable);
-  const auto blocks = [&](std::vector<int32_t> devices) {
-    return code_of([&] {
-      fitting_blocks(DeviceChoice::cuda, random.config, WeightFormat::f32, 4, 4, std::move(devices));
-    });
-  };
-  CHECK(blocks({0, 4711}) == ErrorCode::unavailable);
-  CHECK(blocks({0, 1, 2, 3, 4}) == ErrorCode::invalid_config);  // 6 heads
+  CHECK(code_of([&] { memory_of(DeviceChoice::cuda, 1, {0, 4711}); }) == ErrorCode::unavailable);
 }
 
 TEST_CASE("device names and thread counts are checked") {

@@ -110,6 +110,24 @@ TEST_CASE("full queue, id in use and closed engine have their own error codes") 
   rig.engine->close();
 }
 
+TEST_CASE("a tenant that fills the queue does not keep other tenants out") {
+  Rig rig(-1, 4);
+  const auto of_tenant = [](int32_t id, int32_t tenant) {
+    RequestParams params = request(id);
+    params.tenant.id = tenant;
+    return params;
+  };
+  const std::lock_guard hold(rig.model->gate);
+  for (int32_t id = 1; id <= 4; ++id) rig.submit(of_tenant(id, 1));
+  CHECK(rig.refusal(of_tenant(5, 1)) == "queue_full");
+  rig.submit(of_tenant(6, 2));
+  rig.submit(of_tenant(7, 2));
+  CHECK(rig.refusal(of_tenant(8, 2)) == "queue_full");  // has its half
+  rig.submit(of_tenant(9, 3));
+  rig.submit(of_tenant(10, 4));
+  CHECK(rig.refusal(of_tenant(11, 5)) == "queue_full");  // twice as many in all
+}
+
 TEST_CASE("close ends every request with exactly one finish event") {
   Rig rig;
   for (int32_t id = 1; id <= 10; ++id) rig.submit(request(id));
@@ -118,14 +136,13 @@ TEST_CASE("close ends every request with exactly one finish event") {
   CHECK(rig.reader.all_finished());
 }
 
-TEST_CASE("abort and stop_branch from another thread") {
+TEST_CASE("abort from another thread") {
   Rig rig;
   rig.submit(request(1, 150));
   rig.submit(request(2, 150));
   rig.engine->abort(1);
   rig.engine->abort(1);
   rig.engine->abort_branch(2, 1);
-  rig.engine->stop_branch(2, 40);
   rig.engine->abort(12345);
   while (!rig.reader.all_finished()) rig.reader.read(*rig.engine);
   CHECK(rig.engine->stats().free_blocks == 64);

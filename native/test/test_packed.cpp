@@ -244,3 +244,23 @@ TEST_CASE("a NaN or infinity in the inputs reaches all outputs") {
     }
   });
 }
+
+TEST_CASE("bf16 weights are packed alike from bf16 and from f32") {
+  for (const auto& [outs, in] :
+       {std::pair<int64_t, int64_t>{1, 1}, {32, 32}, {33, 31}, {40, 64}, {64, 65}, {95, 200}}) {
+    CAPTURE(outs);
+    CAPTURE(in);
+    Guarded<uint16_t> stored(static_cast<size_t>(outs * in));
+    std::vector<float> widened;
+    for (int64_t i = 0; i < outs * in; ++i) {
+      stored.data()[i] = f32_to_bf16(uniform());
+      widened.push_back(bf16_to_f32(stored.data()[i]));
+    }
+    const auto bytes = static_cast<size_t>(panels(outs) * panel_bytes(WeightFormat::bf16, in));
+    std::vector<std::byte> direct(bytes, std::byte{0x55}), converted(bytes, std::byte{0xaa});
+    pack_panels({stored.data(), DType::bf16, outs, in}, WeightFormat::bf16, 0, panels(outs), direct.data());
+    pack_panels({widened.data(), DType::f32, outs, in}, WeightFormat::bf16, 0, panels(outs),
+                converted.data());
+    CHECK(direct == converted);
+  }
+}

@@ -4,7 +4,6 @@
 
 #include <optional>
 #include <random>
-#include <set>
 #include <sstream>
 
 #include "common/error.h"
@@ -20,13 +19,14 @@ constexpr int32_t kVocab = 12, kFork = 9, kChild = 10, kEos = 11;
 constexpr int32_t kUnlimited = 64;
 
 struct Command {
-  enum Kind { step, submit, abort, abort_branch, stop_branch } kind;
+  enum Kind { step, submit, abort, abort_branch } kind;
   uint32_t seed;
 };
 
 struct Settings {
   int32_t blocks, step_tokens, branches;
   bool prefix_cache;
+  int32_t tenants;
 };
 
 struct Totals {
@@ -46,9 +46,9 @@ std::vector<int32_t> shared_prompt(std::mt19937& random) {
 class Run {
  public:
   explicit Run(const Settings& settings)
-      : model_(kVocab, 256, settings.blocks, settings.step_tokens),
-        decoder_(model_,
-                 {{kFork, kChild, {kEos}}, settings.step_tokens, settings.branches, settings.prefix_cache}) {}
+      : tenants_(settings.tenants),
+        model_(kVocab, 256, settings.blocks, settings.step_tokens),
+        decoder_(model_, config_of(settings)) {}
 
   // Throws if the decoder breaks a rule.
   void apply(const Command& command) {
@@ -66,10 +66,6 @@ class Run {
         break;
       case Command::abort_branch:
         decoder_.abort_branch(request, static_cast<int32_t>(random() % 6), events_);
-        break;
-      case Command::stop_branch:
-        stopped_.insert(request);
-        decoder_.stop_branch(request, static_cast<int32_t>(random() % 6), events_);
         break;
     }
     apply_events();
@@ -90,6 +86,16 @@ class Run {
   }
 
  private:
+  static DecoderConfig config_of(const Settings& settings) {
+    DecoderConfig config;
+    config.tokens = {kFork, kChild, {kEos}};
+    config.max_step_tokens = settings.step_tokens;
+    config.max_branches = settings.branches;
+    config.prefix_cache = settings.prefix_cache;
+    config.text = letters(kVocab);
+    return config;
+  }
+
   static bool is_serial(const RequestParams& params, const Transcript& transcript) {
     const auto logits_after = [](std::span<const int32_t> path, size_t first) {
       return FakeModel::logits_after(path, first, kVocab);
@@ -101,13 +107,17 @@ class Run {
 
   void submit(int32_t id, std::mt19937& random) {
     if (live_.contains(id)) return;
-    stopped_.erase(id);
     RequestParams params;
     params.id = id;
     params.prompt = shared_prompt(random);
     params.max_tokens = 1 + static_cast<int32_t>(random() % 80);
     params.max_branches = random() % 2 == 0 ? kUnlimited : 1 + static_cast<int32_t>(random() % 8);
     params.max_depth = 1 + static_cast<int32_t>(random() % 3);
+    if (random() % 4 == 0) params.stop = {"ab", "cdc"};
+    // In some runs all requests have one tenant.
+    if (tenants_ > 1) params.tenant.id = static_cast<int32_t>(random() % static_cast<uint32_t>(tenants_));
+    params.tenant.weight = static_cast<float>(1 + params.tenant.id);
+    params.tenant.priority = params.tenant.id / 2;
     try {
       decoder_.submit(params);
       live_.emplace(id, std::pair{params, Transcript(params.prompt)});
@@ -122,23 +132,22 @@ class Run {
       const std::string wrong = transcript.apply(event);
       if (!wrong.empty()) fail(wrong);
       if (event.kind != EventKind::finish) continue;
-      // The serial check does not cover stop_branch() and forks refused by max_branches.
-      const bool checkable = !stopped_.contains(event.request) && params.max_branches == kUnlimited;
+      // The serial check does not cover stop strings and forks refused by max_branches.
+      const bool checkable = params.stop.empty() && params.max_branches == kUnlimited;
       if (checkable && !is_serial(params, transcript)) fail("not the text of serial decoding");
       checked_ += checkable;
       live_.erase(event.request);
-      stopped_.erase(event.request);
       ++finished_;
     }
     events_.clear();
     decoder_.check_integrity();
   }
 
+  const int32_t tenants_;
   FakeModel model_;
   Decoder decoder_;
   std::map<int32_t, std::pair<RequestParams, Transcript>> live_;
   std::vector<Event> events_;
-  std::set<int32_t> stopped_;
   int64_t finished_ = 0, checked_ = 0;
 };
 
@@ -179,8 +188,7 @@ std::vector<Command> random_commands(std::mt19937& random, size_t count) {
     const auto kind = dice < 80   ? Command::step
                       : dice < 92 ? Command::submit
                       : dice < 94 ? Command::abort
-                      : dice < 98 ? Command::abort_branch
-                                  : Command::stop_branch;
+                                  : Command::abort_branch;
     commands.push_back({kind, static_cast<uint32_t>(random())});
   }
   return commands;
@@ -197,13 +205,14 @@ TEST_CASE("100,000 random commands and steps keep the decoder consistent") {
     settings.step_tokens = settings.branches + static_cast<int32_t>(random() % 30);
     settings.blocks = 11 + static_cast<int32_t>(random() % 25);
     settings.prefix_cache = random() % 5 != 0;
+    settings.tenants = 1 + static_cast<int32_t>(seed % 4);
     const std::vector<Command> commands = random_commands(random, 500);
     if (!run(settings, commands, totals)) continue;
     const std::vector<Command> fewest = shrink(settings, commands);
     std::ostringstream report;
     report << *run(settings, fewest, totals) << "\nseed " << seed << ": Settings{" << settings.blocks << ", "
-           << settings.step_tokens << ", " << settings.branches << ", " << settings.prefix_cache
-           << "}, commands";
+           << settings.step_tokens << ", " << settings.branches << ", " << settings.prefix_cache << ", "
+           << settings.tenants << "}, commands";
     for (const Command& command : fewest) report << " {" << command.kind << ", " << command.seed << "u}";
     FAIL(report.str());
   }

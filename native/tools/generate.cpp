@@ -101,6 +101,8 @@ const char* to_string(FinishReason reason) {
       return "abort";
     case FinishReason::error:
       return "error";
+    case FinishReason::not_finite:
+      return "not_finite";
   }
   return "unknown";
 }

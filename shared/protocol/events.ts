@@ -31,7 +31,11 @@ export const branch = z
   .int()
   .min(0)
   .max(2 ** 31 - 1)
-const codes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]
+/** Nodes are upgraded before the edge: a code that this version does not know must not make the event invalid. */
+const errorCode = z
+  .string()
+  .regex(/^[a-z_]{1,64}$/)
+  .transform((code): ErrorCode => (Object.hasOwn(ERROR_CODES, code) ? (code as ErrorCode) : 'internal_error'))
 
 /** First event of a stream. Branch 0, the root, exists from then on. */
 export const AcceptedEvent = z.object({
@@ -44,7 +48,7 @@ export const AcceptedEvent = z.object({
   joints: Joints,
   /** Unix time in seconds. */
   created: z.int(),
-  /** Changes with anything that could change a greedy text: checkpoint, arithmetic, device, version. */
+  /** Changes with anything that could change a greedy text: checkpoint, numeric type, device, version. */
   fingerprint: z.string().optional(),
 })
 /** `branch` starts as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */
@@ -82,14 +86,23 @@ export const DeltaEvent = z.object({
 })
 export const BranchEndEvent = z.object({ type: z.literal('branch_end'), seq, branch, reason: FinishReason })
 /** Last event of a stream that completed or was cancelled. */
-export const DoneEvent = z.object({ type: z.literal('done'), seq, reason: FinishReason, usage: Usage })
+export const DoneEvent = z.object({
+  type: z.literal('done'),
+  seq,
+  reason: FinishReason,
+  usage: Usage,
+  /** Only when a stop string with `stop_scope: "document"` ended the answer: its length in document order, in UTF-16 code units. */
+  text_length: z.int().min(0).optional(),
+})
 /** Last event of a stream that failed. Earlier events stay valid. */
 export const ErrorEvent = z.object({
   type: z.literal('error'),
   seq,
-  code: z.enum(codes),
+  code: errorCode,
   message: z.string(),
   param: z.string().nullable(),
+  /** false: the request itself is the cause, so that it would fail on any gpu node. */
+  retry: z.literal(false).optional(),
 })
 
 /**

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { MAX_FINGERPRINT_CHARS } from './fingerprint.ts'
 
 export const ServedModel = z.object({
   id: z.string().min(1).max(256),
@@ -6,6 +7,8 @@ export const ServedModel = z.object({
   created: z.int(),
   /** Context length in tokens: prompt plus answer along one branch's path. */
   context_tokens: z.int().min(1),
+  /** As in the `accepted` event. Older nodes send none. */
+  fingerprint: z.string().max(MAX_FINGERPRINT_CHARS).optional(),
 })
 export type ServedModel = z.infer<typeof ServedModel>
 
@@ -16,7 +19,15 @@ export const Heartbeat = z.strictObject({
   models: z.array(ServedModel).min(1).max(64),
   /** The node takes no new streams because it is shutting down. */
   draining: z.boolean().optional(),
-  capacity: z.object({ branches: z.int().min(1), blocks: z.int().min(1) }),
+  capacity: z.object({
+    branches: z.int().min(1),
+    blocks: z.int().min(1),
+    /**
+     * What the node knows of `start` (`node.ts`) beyond its first version: `tenant`, and `stop_scope` of the request.
+     * Older nodes refuse fields that they do not know.
+     */
+    start_fields: z.array(z.string().max(64)).max(64).optional(),
+  }),
   load: z.object({ running: z.int().min(0), waiting: z.int().min(0), free_blocks: z.int().min(0) }),
 })
 export type Heartbeat = z.infer<typeof Heartbeat>

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { Priority, Weight } from '../api-keys.ts'
 import { branch, StreamEvent, seq } from './events.ts'
 import { GenerateRequest } from './request.ts'
 
@@ -27,6 +28,15 @@ export const CallContext = z.strictObject({
 })
 export type CallContext = z.infer<typeof CallContext>
 
+/** On whose behalf a stream runs. It decides when the stream is computed, never what it answers. */
+export const Tenant = z.strictObject({
+  /** Opaque, the same for all streams of a key. */
+  id: z.string().min(1).max(64),
+  weight: Weight.default(1),
+  priority: Priority.default(0),
+})
+export type Tenant = z.infer<typeof Tenant>
+
 /** The id of the call's trace; undefined when the client sent no `traceparent`. */
 export function traceIdOf(callContext: CallContext | undefined): string | undefined {
   return callContext?.traceparent?.split('-')[1]
@@ -40,7 +50,7 @@ export function traceIdOf(callContext: CallContext | undefined): string | undefi
 export const NodeFrame = z.discriminatedUnion('type', [
   /**
    * `log`: the stream's batches from earlier gpu nodes; numbering continues after it. `origin`: the wire name of
-   * the call context.
+   * the call context. `tenant`: only for nodes whose heartbeat says that they take it.
    */
   z.strictObject({
     type: z.literal('start'),
@@ -48,6 +58,7 @@ export const NodeFrame = z.discriminatedUnion('type', [
     request: GenerateRequest,
     log: z.array(NodeBatch).optional(),
     origin: CallContext.optional(),
+    tenant: Tenant.optional(),
   }),
   /** Continues reading a stream of this node after event `after` (-1: from the first) when the socket was lost. */
   z.strictObject({ type: z.literal('attach'), stream, after: z.int().min(-1) }),

@@ -1,5 +1,7 @@
 import { z } from 'zod'
 
+const SMALLEST_FLOAT32 = 1e-45
+
 /** One chat message, text only: apar serves no multimodal models. */
 export const ChatMessage = z.strictObject({
   role: z.enum(['system', 'user', 'assistant']),
@@ -25,8 +27,8 @@ export const FurtherSampling = z.strictObject({
   /** 0 disables it. */
   top_k: z.int().min(0).max(1_000_000).optional(),
   min_p: z.number().min(0).max(1).optional(),
-  /** Divides the logits of tokens that are already in the branch's path; 1 disables it. */
-  repetition_penalty: z.number().gt(0).max(10).optional(),
+  /** Divides the logits of tokens that are already in the branch's path, in single precision; 1 disables it. */
+  repetition_penalty: z.number().min(1e-6).max(10).optional(),
 })
 
 /**
@@ -40,8 +42,15 @@ export const GenerateRequest = z.strictObject({
   max_tokens: z.int().min(1).max(1_000_000).optional(),
   /** 0 is greedy. */
   temperature: z.number().min(0).max(2).optional(),
-  // The smallest float32 above 0: the engine computes in single precision.
-  top_p: z.number().min(1e-45).max(1).optional(),
+  /** 0 is as the smallest value: the most likely token. */
+  top_p: z
+    .number()
+    .min(0)
+    .max(1)
+    // The engine computes in single precision, and 0 would leave it no token.
+    .refine((value) => value === 0 || value >= SMALLEST_FLOAT32, 'is too small for single precision')
+    .overwrite((value) => Math.max(value, SMALLEST_FLOAT32))
+    .optional(),
   ...FurtherSampling.shape,
   /** Subtracted from a token's logit for each of its occurrences in the answer part of the branch's path. */
   frequency_penalty: z.number().min(-2).max(2).optional(),
@@ -51,13 +60,23 @@ export const GenerateRequest = z.strictObject({
   logit_bias: z
     .record(z.string().regex(/^\d{1,9}$/, 'keys are token ids'), z.number().min(-100).max(100))
     .refine((bias) => Object.keys(bias).length <= 1024, 'at most 1024 tokens')
+    .refine((bias) => {
+      const tokens = Object.keys(bias).map(Number)
+      return new Set(tokens).size === tokens.length
+    }, 'names a token twice')
     .optional(),
   /** Report log-probabilities: of each token, and of this many most likely tokens at its position. */
   logprobs: z.int().min(0).max(20).optional(),
   /** The same seed gives the same text, independent of what else the engine runs. Default: random. */
   seed: z.int().min(0).max(0xffff_ffff).optional(),
-  /** A branch ends as soon as its own text contains one of these strings; the match is not sent. */
+  /** Strings that end text; `stop_scope` says which. */
   stop: z.array(z.string().min(1).max(256)).max(16).optional(),
+  /**
+   * `branch` (default): a branch ends as soon as its own text contains a stop string, and the match is not sent.
+   * `document`: the answer ends before the first stop string in document order. Deltas can have text behind that place;
+   * `text_length` of `done` says where it is.
+   */
+  stop_scope: z.enum(['branch', 'document']).optional(),
   branching: BranchOptions.optional(),
   /** The prompt is the concatenated contents of the messages, without a chat template. */
   raw_prompt: z.boolean().optional(),

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
-import { Miniflare, type WorkerOptions } from 'miniflare'
+import { Miniflare } from 'miniflare'
+import { type EdgeWorker, localWorkers } from '../../cli/local/edge-workers.ts'
 import { workerdProcesses } from '../../cli/local/workerd-processes.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { OpenEdge } from '../e2e/fleet.ts'
@@ -20,11 +21,11 @@ export function evictableEdge(onLog: (line: string) => void): OpenEdge {
       scriptPath: _,
       modulesRoot: __,
       ...options
-    } = workerOptions as WorkerOptions & {
+    } = workerOptions as EdgeWorker & {
       scriptPath?: string
       modulesRoot?: string
     }
-    const miniflare = new Miniflare({
+    const worker = {
       ...options,
       modules: [
         { type: 'ESModule', path: 'main.mjs', contents: source('test/chaos/evictable-worker.mjs') },
@@ -32,6 +33,9 @@ export function evictableEdge(onLog: (line: string) => void): OpenEdge {
       ],
       bindings: { API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret, ADMIN_KEY },
       ratelimits: {},
+    }
+    const miniflare = new Miniflare({
+      workers: localWorkers(worker),
       ...(stateDir !== undefined && { durableObjectsPersist: stateDir }),
       host: '127.0.0.1',
       port,
@@ -54,6 +58,6 @@ function source(path: string): string {
   return readFileSync(join(packageRoot, path), 'utf8')
 }
 
-async function edgeBuild(): Promise<{ workerOptions: WorkerOptions; workerPath: string }> {
+async function edgeBuild(): Promise<{ workerOptions: EdgeWorker; workerPath: string }> {
   return await import(pathToFileURL(join(packageRoot, 'edge/build.mjs')).href)
 }

@@ -2,7 +2,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -156,10 +156,11 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
       const headers = { authorization: `Bearer ${stdout.trim()}` }
       return (await fetch(`${url}/v1/models`, { headers })).status
     }
-    const made = await keys('create', '--id', 'team', '--models', 'demo,other', '--tokens-per-day', '1000')
+    const settings = ['--tokens-per-day', '1000', '--weight', '0.5', '--priority', '-2']
+    const made = await keys('create', '--id', 'team', '--models', 'demo,other', ...settings)
     expect(await statusOf(made)).toBe(200)
     const list = await keys('list')
-    expect(list.stdout).toMatch(/team.*good.*generate.*demo.*tokens_per_day 1000/)
+    expect(list.stdout).toMatch(/team.*good.*generate.*demo.*0\.5.*-2.*tokens_per_day 1000/)
     // No colours: the output may be written to a file.
     expect(list.stdout).not.toContain('\u001b')
     const [, secret] = /^apar_team_(.{16,})$/.exec(made.stdout.trim()) ?? []
@@ -198,6 +199,25 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     process.kill('SIGINT')
     await once(process, 'exit')
     await rm(parent, { recursive: true })
+  })
+
+  test('is refused a state folder that another serve uses, until that one has ended in any way', {
+    timeout: 120_000,
+  }, async () => {
+    const state = await mkdtemp(join(tmpdir(), 'apar-state-'))
+    const { process: first } = await serve(['--state', state])
+    const { code, stderr } = await apar(['serve', '--port', '0', '--state', state])
+    expect(code).toBe(1)
+    expect(lines(stderr)).toEqual([
+      expect.stringMatching(/^apar: the state folder .* is in use by process \d+: .*\(state_taken\)$/),
+    ])
+    first.kill('SIGKILL')
+    await once(first, 'exit')
+    const { process: second } = await serve(['--state', state])
+    second.kill('SIGINT')
+    await once(second, 'exit')
+    expect((await readdir(state)).filter((name) => name.endsWith('.lock'))).toEqual([])
+    await rm(state, { recursive: true })
   })
 
   test('leaves no processes running when it is killed', { timeout: 120_000 }, async () => {

@@ -127,6 +127,33 @@ describe('an HTTP call that cannot be resumed', () => {
   })
 })
 
+test('streams do not continue with another numeric type: they end with model_changed, and keep their text', {
+  timeout: 120_000,
+}, async () => {
+  fleet = await startFleet({ nodes: 1 })
+  await fleet.addNode(['--dtype', 'int8'])
+  const serial = { logit_bias: { 2: -100 }, branching: { enabled: false }, max_tokens: 800 }
+  const eight = () => Array.from({ length: 8 }, () => open(PROMPTS[0], serial))
+  // Of both nodes.
+  const whole = await Promise.all(eight().map((stream) => stream.text()))
+  let killed: Promise<{ running: number }> | undefined
+  const outcomes = await Promise.all(
+    eight().map(async (stream) => {
+      let code = 'done'
+      try {
+        for await (const event of stream) if (event.type === 'delta') killed ??= fleet.killBusiest()
+      } catch (error) {
+        code = (error as { code: string }).code
+      }
+      const text = stream.tree.text()
+      expect(whole.some((answer) => answer.startsWith(text))).toBe(true)
+      return code
+    }),
+  )
+  expect((await killed)?.running).toBeGreaterThan(0)
+  expect([...new Set(outcomes)].sort()).toEqual(['done', 'model_changed'])
+})
+
 test('an SSE client resumes after a restart of the edge', { timeout: 120_000 }, async () => {
   fleet = await startFleet({ nodes: 1 })
   const [prompt = ''] = PROMPTS

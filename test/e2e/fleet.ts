@@ -19,8 +19,8 @@ export interface LocalFleet {
   terminateBusiest(): Promise<void>
   /** As a runtime update does: connections and memory are lost, storage is kept. */
   restartEdge(): Promise<void>
-  /** Starts another node; resolves when the edge knows it. */
-  addNode(): Promise<void>
+  /** Starts another node, with further arguments; resolves when the edge knows it. */
+  addNode(args?: readonly string[]): Promise<void>
   /** Process ids. */
   processes(): { edge: readonly number[]; nodes: readonly number[] }
   load(): Promise<{ running: number; waiting: number }[]>
@@ -60,10 +60,10 @@ export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
   const { url } = edge
   const nodeArgs = ['--drain-seconds', String(options.drainSeconds ?? 25), ...(options.nodeArgs ?? [])]
   const nodes: Node[] = []
-  const addNode = async () => {
-    nodes.push(await startNode(url, nodeSecret, nodeArgs))
+  const addNode = async (args: readonly string[] = []) => {
+    nodes.push(await startNode(url, nodeSecret, [...nodeArgs, ...args]))
   }
-  await Promise.all(Array.from({ length: options.nodes }, addNode))
+  await Promise.all(Array.from({ length: options.nodes }, () => addNode()))
   const loadOf = async (node: Node) => {
     const response = await fetch(`${node.url.replace('ws:', 'http:')}/healthz`)
     return ((await response.json()) as { load: { running: number; waiting: number } }).load

@@ -37,7 +37,7 @@ it('production passes a dry run of wrangler deploy', { timeout: 120_000 }, async
   const args = ['wrangler', 'deploy', '--dry-run', '--env', 'production', '--config', path]
   const quiet = { CLOUDFLARE_CF_FETCH_ENABLED: 'false', WRANGLER_SEND_METRICS: 'false' }
   const { stdout } = await promisify(execFile)('npx', args, { env: { ...process.env, ...quiet } })
-  for (const binding of ['STREAM_SESSION', 'FLEET', 'KEY_LIMITS', 'KEY_STORE', 'IP_RATE_LIMIT', 'METRICS']) {
+  for (const binding of ['STREAM_RECORDS', 'FLEET', 'KEY_LIMITS', 'KEY_STORE', 'IP_RATE_LIMIT', 'METRICS']) {
     expect(stdout).toContain(`env.${binding}`)
   }
   expect(stdout).toContain('--dry-run: exiting now')

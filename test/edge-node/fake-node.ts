@@ -5,14 +5,15 @@ import { type WebSocket, WebSocketServer } from 'ws'
 
 /**
  * One step of the fake node. An event gets its `stream` and, unless given, its `seq`, and is sent in a batch of its
- * own. `await: 'frame'` waits for the next frame; `drop` cuts the connection and continues when the edge attaches
+ * own. `await: 'frame'` waits for the next frame, or one of this type; `drop` cuts the connection and continues when the edge attaches
  * again; `die` cuts it and forgets the stream; `restart` closes with 1012 as a node that shuts down does, and forgets
- * the stream; `hang` sends nothing more; `raw` sends a text that may be invalid.
+ * the stream; `hang` sends nothing more; `raw` sends a text that may be invalid, `flood` so many MiB of text.
  */
 type Step =
   | { type: string; seq?: number }
-  | { await: 'frame' }
+  | { await: 'frame' | 'attach' | 'cancel_branch' }
   | { raw: string }
+  | { flood: number }
   | { drop: true }
   | { die: true }
   | { restart: true }
@@ -36,7 +37,8 @@ interface Stream {
 
 /**
  * A gpu node that runs a script from the prompt: the last message's content is a JSON list of steps, or a list of such
- * lists, one for each time that the stream is started. A url ending in `/busy` answers every request 503.
+ * lists, one for each time that the stream is started. A url ending in `/busy` answers every request 503; with any other
+ * path the same server plays another node.
  * `GET /seen/<stream>` returns the frames that the node got, once the stream's sockets have closed.
  */
 export async function startFakeNode(secret: string): Promise<{ url: string; close: () => void }> {
@@ -44,7 +46,7 @@ export async function startFakeNode(secret: string): Promise<{ url: string; clos
   const sockets = new WebSocketServer({ noServer: true })
   const server = createServer((request, response) => void report(streams, request, response))
   server.on('upgrade', (request, socket, head) => {
-    if (request.url !== '/v1/requests' || request.headers.authorization !== `Bearer ${secret}`) {
+    if (request.url?.startsWith('/busy') || request.headers.authorization !== `Bearer ${secret}`) {
       socket.end(`HTTP/1.1 ${request.url?.startsWith('/busy') ? 503 : 401} No\r\nConnection: close\r\n\r\n`)
       return
     }
@@ -98,9 +100,16 @@ async function play(stream: Stream, start: Frame): Promise<void> {
   for (const step of script) {
     if ('await' in step) {
       const had = stream.frames.length
-      await until(() => stream.frames.length > had || !stream.socket)
+      const { await: wanted } = step
+      if (wanted === 'frame') await until(() => stream.frames.length > had || !stream.socket)
+      else await until(() => stream.frames.slice(had).some(({ type }) => type === wanted))
     } else if ('raw' in step) {
       stream.socket?.send(step.raw)
+    } else if ('flood' in step) {
+      const text = 'x'.repeat(1024 * 1024)
+      const event = { type: 'delta', branch: 0, text, seq: stream.events.length }
+      const frame = JSON.stringify({ rows: [], events: [event] })
+      for (let sent = 0; sent < step.flood; sent++) stream.socket?.send(frame)
     } else if ('drop' in step) {
       const gone = stream.socket
       gone?.terminate()

@@ -1,6 +1,7 @@
-import { abortAllDurableObjects, env } from 'cloudflare:test'
+import { abortAllDurableObjects, env, runInDurableObject } from 'cloudflare:test'
 import { afterEach, expect, it, vi } from 'vitest'
-import { fleetOf, LEASE } from '../../edge/nodes/fleet.ts'
+import { fleetOf } from '../../edge/nodes/fleet.ts'
+import { LEASE } from '../../edge/nodes/lease.ts'
 import { dialledInNodeOf } from '../../edge/nodes/node-socket.ts'
 import { isAllowedHost } from '../../edge/routes/nodes.ts'
 import { MAX_MESSAGE_CHARS } from '../../shared/protocol/dial-in.ts'
@@ -63,11 +64,31 @@ it('forgets a node whose lease has expired, and accepts it again at its next hea
 
 it('remembers its nodes after an eviction', async () => {
   await register('a')
-  await register('b', heartbeat({ models: [{ id: 'other', created: 1, context_tokens: 8 }] }))
+  const models = [{ id: 'other', created: 1, context_tokens: 8 }]
+  await register('b', heartbeat({ url: `${fakeNodeUrl}/b`, models }))
   await deregister('b')
   await abortAllDurableObjects()
   expect(await modelIds()).toEqual(['demo'])
   expect(await fleetOf(env).pick({ model: 'other', exclude: [] })).toMatchObject({ refused: 'no_gpu_node' })
+})
+
+it('stores a node when it comes, changes or goes, not its heartbeats', async () => {
+  const rows = () =>
+    runInDurableObject(fleetOf(env), (_, { storage }) =>
+      storage.sql.exec("SELECT heartbeat, expires_at FROM node WHERE id = 'stored'").toArray(),
+    )
+  const load = (running: number) => ({ running, waiting: 0, free_blocks: 100 })
+  const url = `${fakeNodeUrl}/stored`
+  await register('stored', heartbeat({ url, load: load(1) }))
+  const first = await rows()
+  expect(first).toHaveLength(1)
+  await register('stored', heartbeat({ url, load: load(2) }))
+  expect(await rows()).toEqual(first)
+  await register('stored', heartbeat({ url, load: load(3), draining: true }))
+  expect(await rows()).not.toEqual(first)
+  await deregister('stored')
+  const [gone] = await rows()
+  expect(gone?.expires_at).toBeLessThanOrEqual(Date.now())
 })
 
 it('refuses a registration with a wrong secret, id or url', async () => {
@@ -111,23 +132,30 @@ function closing(webSocket: WebSocket): Promise<CloseEvent> {
   return new Promise((resolve) => webSocket.addEventListener('close', resolve, { once: true }))
 }
 
+let lastId = 0
+
 it.each([
   ['an empty list of frames', '{"type": "step", "frames": []}', 'invalid_request'],
   ['no JSON', '{', 'invalid_json'],
   ['bytes', new Uint8Array([1]), 'invalid_request'],
   ['far too much', ' '.repeat(MAX_MESSAGE_CHARS + 1), 'body_too_large'],
-])('closes the socket of a node that sends %s, and logs a code, not a stack', async (_, message, code) => {
-  const lines: string[] = []
-  const error = vi.spyOn(console, 'error')
-  vi.spyOn(console, 'warn').mockImplementation((line) => void lines.push(line))
-  const webSocket = await dialIn('a')
-  const closed = closing(webSocket)
-  webSocket.send(message)
-  expect(await closed).toMatchObject({ code: 4400 })
-  expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ node: 'a', code }])
-  expect(lines.join()).not.toMatch(/\n|\.[jt]s:|node-channels/)
-  expect(error).not.toHaveBeenCalled()
-})
+])(
+  'suspends a node that has dialled in and sends %s, and logs a code, not a stack',
+  async (_, message, code) => {
+    const node = `nonsense-${++lastId}`
+    const lines: string[] = []
+    const error = vi.spyOn(console, 'error')
+    vi.spyOn(console, 'warn').mockImplementation((line) => void lines.push(line))
+    const webSocket = await dialIn(node)
+    const closed = closing(webSocket)
+    webSocket.send(message)
+    expect(await closed).toMatchObject({ code: 4400 })
+    await vi.waitFor(() => expect(lines).toHaveLength(1))
+    expect(JSON.parse(lines[0] ?? '')).toMatchObject({ node, code, seconds: 60 })
+    expect(lines.join()).not.toMatch(/\n|\.[jt]s:|node-channels/)
+    expect(error).not.toHaveBeenCalled()
+  },
+)
 
 it('waits for a node that has not dialled in yet, and only briefly for one that has lost its socket', async () => {
   const channel = () =>
@@ -136,7 +164,7 @@ it('waits for a node that has not dialled in yet, and only briefly for one that 
   const first = await dialIn('b')
   expect((await early).status).toBe(101)
   const closed = closing(first)
-  first.send('nonsense')
+  first.close()
   await closed
   const waiting = channel()
   await dialIn('b')
@@ -144,15 +172,16 @@ it('waits for a node that has not dialled in yet, and only briefly for one that 
   vi.useFakeTimers({ toFake: ['Date'] })
   const second = await dialIn('b')
   const lost = closing(second)
-  second.send('nonsense')
+  second.close()
   await lost
   // The time to dial in again is over.
   vi.setSystemTime(Date.now() + 60_000)
   expect((await channel()).status).toBe(503)
 })
 
-it('keeps a node that has dialled in until its socket breaks the protocol', async () => {
-  const webSocket = await dialIn('a')
+it('keeps a node that has dialled in until it breaks the protocol, and refuses it for a while then', async () => {
+  vi.useFakeTimers({ toFake: ['Date'] })
+  const webSocket = await dialIn('breaking')
   const answer = new Promise((resolve) => webSocket.addEventListener('message', resolve, { once: true }))
   const { url: _, ...condition } = heartbeat()
   webSocket.send(JSON.stringify({ type: 'heartbeat', heartbeat: condition }))
@@ -162,6 +191,13 @@ it('keeps a node that has dialled in until its socket breaks the protocol', asyn
   webSocket.send('{"type": "step", "frames": []}')
   expect(await closed).toMatchObject({ code: 4400 })
   await vi.waitFor(async () => expect(await modelIds()).toEqual([]))
+  const headers = { upgrade: 'websocket' }
+  const again = await call('/internal/v1/nodes/breaking/socket', { headers, key: NODE_SECRET })
+  expect([again.status, again.headers.get('retry-after')]).toEqual([503, '60'])
+  expect(await again.json()).toMatchObject({ error: { code: 'node_suspended' } })
+  expect((await register('breaking')).status).toBe(503)
+  vi.setSystemTime(Date.now() + 60_000)
+  await dialIn('breaking')
 })
 
 it('connects only to hosts that the configuration allows', async () => {

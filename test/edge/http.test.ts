@@ -151,7 +151,7 @@ describe('every response', () => {
   })
 })
 
-it('refuses an IP address with too many requests before its key is checked', async () => {
+it('refuses an IP address with too many refused requests', async () => {
   const IP_RATE_LIMIT = { limit: async () => ({ success: false }) }
   const response = await createApp().fetch(new Request('http://edge/v1/models'), { ...env, IP_RATE_LIMIT })
   expect(response.status).toBe(429)

@@ -158,3 +158,50 @@ describe('tokens', () => {
     })
   })
 })
+
+describe('a clock that is set back by an hour', () => {
+  const HOUR = 60 * MINUTE
+  const stored = (budget: KeyBudget, more: object = {}) =>
+    new KeyBudget({ ...JSON.parse(JSON.stringify(budget.state())), ...more })
+
+  it.each([
+    ['in memory', (budget: KeyBudget) => budget],
+    ['read from storage', (budget: KeyBudget) => stored(budget)],
+    ['read from the storage of an older edge', (budget: KeyBudget) => stored(budget, { asOf: undefined })],
+  ])('does not lock a key whose requests are used up, %s', (_, reload) => {
+    const limits: Limits = { requests_per_minute: 2 }
+    const budget = new KeyBudget()
+    for (let request = 0; request < 2; request++) budget.takeRequest(limits, START)
+    const later = reload(budget)
+    const back = START - HOUR
+    expect(later.takeRequest(limits, back)).toMatchObject({ allowed: false })
+    expect(later.takeRequest(limits, back)?.retryAfterMs).toBeLessThanOrEqual(30_000)
+    expect(later.takeRequest(limits, back + 30_000)).toMatchObject({ allowed: true })
+    // And forward again: no more than a full bucket.
+    const forward = Array.from({ length: 3 }, () => later.takeRequest(limits, START + HOUR)?.allowed)
+    expect(forward).toEqual([true, true, false])
+  })
+
+  it('keeps what is owed, and reservations for their time', () => {
+    const limits: Limits = { concurrent_streams: 1, tokens_per_minute: 100 }
+    const budget = new KeyBudget()
+    const request = wanted(10, 90)
+    budget.reserve(limits, request, START)
+    const back = START - HOUR
+    expect(budget.reserve(limits, wanted(1), back)).toMatchObject({ limit: 'streams' })
+    expect(budget.renew(request.id, 50, back + 1)).toBe(true)
+    expect(budget.totals(limits, back + RESERVATION_MS)).toMatchObject({ streams: 1 })
+    // Its holder crashes: the slot is free after the time of a reservation, not an hour later.
+    expect(budget.totals(limits, back + 1 + RESERVATION_MS)).toMatchObject({ streams: 0, day: 50 })
+  })
+
+  it('does not lock a key with a quota', () => {
+    const limits: Limits = { tokens_per_day: 100 }
+    const budget = new KeyBudget()
+    const midnight = Date.UTC(2026, 10, 24)
+    const request = wanted(100)
+    budget.reserve(limits, request, midnight + MINUTE)
+    budget.settle(limits, request.id, 100, midnight + MINUTE)
+    expect(budget.reserve(limits, wanted(100), midnight - MINUTE).granted).toBe(true)
+  })
+})

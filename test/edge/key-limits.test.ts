@@ -1,6 +1,10 @@
-import { abortAllDurableObjects, env, runInDurableObject } from 'cloudflare:test'
+import { abortAllDurableObjects, env, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { afterEach, describe, expect, inject, it, vi } from 'vitest'
-import { RESERVATION_MS, type ReservationRequest } from '../../edge/keys/budget/key-budget.ts'
+import {
+  type BudgetState,
+  RESERVATION_MS,
+  type ReservationRequest,
+} from '../../edge/keys/budget/key-budget.ts'
 import type { ModelReservationRequest } from '../../edge/keys/key-limits.ts'
 import { limitsOf } from '../../edge/keys/key-limits.ts'
 import type { Limits } from '../../shared/api-keys.ts'
@@ -101,6 +105,79 @@ describe('KeyLimits', () => {
       storage.sql.exec("SELECT name FROM sqlite_master WHERE name NOT LIKE '\\_cf%' ESCAPE '\\'").toArray(),
     )
     expect(tables).toEqual([])
+  })
+})
+
+describe('what KeyLimits stores', () => {
+  const DAY_MS = 86_400_000
+
+  /** What is stored, tables of the runtime left out; it and the alarm. */
+  function stored(object: ReturnType<typeof limitsOf>) {
+    return runInDurableObject(object, async (_, { storage }) => ({
+      names: [...storage.kv.list()].map(([name]) => name.replace(/^ticket:.*/, 'ticket')),
+      tables: storage.sql
+        .exec("SELECT name FROM sqlite_master WHERE name NOT LIKE '%\\_%' ESCAPE '\\'")
+        .toArray().length,
+      alarm: await storage.getAlarm(),
+    }))
+  }
+
+  it('is gone some time after the key was last used', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    const { object, authorize } = subject('idle', { requests_per_minute: 5 })
+    await authorize()
+    await vi.waitFor(async () => expect((await stored(object)).names).toEqual(['budget']), {
+      timeout: 10_000,
+    })
+    expect((await stored(object)).tables).toBeGreaterThan(0)
+    vi.setSystemTime(Date.now() + DAY_MS)
+    expect(await runDurableObjectAlarm(object)).toBe(true)
+    // The usage is kept for a year and more, a full bucket is not.
+    expect(await stored(object)).toMatchObject({ names: [], alarm: expect.any(Number) })
+    expect((await object.usage({}, '2000-01-01', '2100-01-01')).days).toHaveLength(1)
+    vi.setSystemTime(Date.now() + 401 * DAY_MS)
+    expect(await runDurableObjectAlarm(object)).toBe(true)
+    expect(await stored(object)).toEqual({ names: [], tables: 0, alarm: null })
+  })
+
+  it('is kept as long as tokens of this month or reservations count', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2030, 0, 10) })
+    const limits: Limits = { tokens_per_month: 100 }
+    const { object } = subject('busy', limits)
+    await object.reserve(limits, { id: 'one', promptTokens: 10, newTokens: 10, streams: 1 })
+    await vi.waitFor(async () => expect((await stored(object)).names).toEqual(['budget']), {
+      timeout: 10_000,
+    })
+    await runDurableObjectAlarm(object)
+    expect((await stored(object)).names).toEqual(['budget'])
+    await object.settle(limits, 'one', { ...NOTHING, completion_tokens: 15 })
+    const used = () =>
+      runInDurableObject(object, (_, { storage }) => storage.kv.get<BudgetState>('budget')?.month.used)
+    await vi.waitFor(async () => expect(await used()).toBe(15), { timeout: 10_000 })
+    vi.setSystemTime(Date.UTC(2030, 0, 31))
+    await runDurableObjectAlarm(object)
+    await abortAllDurableObjects()
+    const again = subject('busy', limits).object
+    expect((await again.usage(limits, '2030-01-01', '2030-01-31')).totals.month).toBe(15)
+    vi.setSystemTime(Date.UTC(2030, 1, 2))
+    await runDurableObjectAlarm(again)
+    expect((await stored(again)).names).toEqual([])
+  })
+
+  it('does not keep a ticket that nobody used', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    const object = limitsOf(env, 'with a ticket')
+    await object.createTicket({ id: 'with a ticket', scopes: ['generate'], models: null, limits: {} })
+    expect((await stored(object)).names).toEqual(['ticket'])
+    vi.setSystemTime(Date.now() + DAY_MS)
+    expect(await runDurableObjectAlarm(object)).toBe(true)
+    expect(await stored(object)).toEqual({ names: [], tables: 0, alarm: null })
+  })
+
+  it('is nothing for a key whose usage was read and that was not used', async () => {
+    const object = limitsOf(env, 'never used')
+    expect((await object.usage({}, '2000-01-01', '2100-01-01')).days).toEqual([])
+    expect(await stored(object)).toEqual({ names: [], tables: 0, alarm: null })
   })
 })
 

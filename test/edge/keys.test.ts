@@ -158,7 +158,18 @@ describe('/admin/v1/keys', () => {
     expect((await call('/v1/usage', { key })).status).toBe(200)
   })
 
+  it('shows and changes weight and priority', async () => {
+    const { id } = await newKey({ weight: 2.5 })
+    expect(await (await admin(`/${id}`)).json()).toMatchObject({ weight: 2.5, priority: 0 })
+    const changed = await admin(`/${id}`, { method: 'PATCH', json: { priority: -1 } })
+    expect(await changed.json()).toMatchObject({ weight: 2.5, priority: -1 })
+  })
+
   it.each([
+    ['POST', '', { weight: 0 }, 'weight'],
+    ['POST', '', { weight: 101 }, 'weight'],
+    ['PATCH', '/test', { priority: 5 }, 'priority'],
+    ['PATCH', '/test', { priority: 0.5 }, 'priority'],
     ['POST', '', { id: 'a b' }, 'id'],
     ['POST', '', { scopes: ['root'] }, 'scopes.0'],
     ['POST', '', { limits: { requests_per_minute: 0 } }, 'limits.requests_per_minute'],

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { OVERDUE_MS } from '../../edge/nodes/lease.ts'
 import { NodeRegistry, REMEMBER_MS } from '../../edge/nodes/node-registry.ts'
 import { choose } from '../../edge/nodes/routing.ts'
 import { heartbeat } from './support.ts'
@@ -51,6 +52,14 @@ describe('pick', () => {
     expect(registry.isAlive('old', 5)).toBe(false)
     expect([registry.isAlive('new', 5), registry.isAlive('other', 5)]).toEqual([true, true])
     expect(picked(registry, { exclude: ['other'], now: 5 })).toBe('new')
+  })
+
+  it('prefers nodes whose last heartbeat is not overdue', () => {
+    const registry = registryOf({ late: {} }, OVERDUE_MS)
+    expect(picked(registry)).toBe('late')
+    registry.set({ id: 'punctual', heartbeat: heartbeat({ load: load(50) }), expiresAt: OVERDUE_MS + 1 })
+    expect(picked(registry)).toBe('punctual')
+    expect(picked(registry, { exclude: ['punctual'] })).toBe('late')
   })
 
   it('leaves out excluded nodes, other models and ended leases', () => {

@@ -220,6 +220,9 @@ describe('refusals', () => {
     [{ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }, 'messages.0.content'],
     [{ temperature: 3 }, 'temperature'],
     [{ top_p: 1e-300 }, 'top_p'],
+    [{ apar: { repetition_penalty: 1e-40 } }, 'apar.repetition_penalty'],
+    [{ apar: { repetition_penalty: 5e-324 } }, 'apar.repetition_penalty'],
+    [{ logit_bias: { 7: 1, '07': 2 } }, 'logit_bias'],
     [{ n: 17 }, 'n'],
     [{ tools: [] }, 'tools'],
     [{ top_logprobs: 2 }, 'top_logprobs'],
@@ -297,8 +300,16 @@ it('translates every field that it supports', async () => {
     logprobs: 3,
     seed: 7,
     stop: ['\n\n'],
+    stop_scope: 'document',
     branching: { enabled: false },
   })
+})
+
+it('takes top_p 0 as the smallest value', async () => {
+  const response = await complete([accepted, done()], { top_p: 0 })
+  const { id } = await response.json<ChatCompletion>()
+  const [start] = await framesSeenByNode(id.replace('chatcmpl-', ''))
+  expect(start?.request).toMatchObject({ top_p: 1e-45 })
 })
 
 function row(at: number, token: string) {
@@ -374,7 +385,7 @@ describe('several choices', () => {
 
   it('end together when one of them fails', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
-    const response = await complete([accepted, delta(0, 'a'), { die: true }], { n: 3 })
+    const response = await complete([[accepted, delta(0, 'a'), { die: true }], [{ die: true }]], { n: 3 })
     expect(response.status).toBe(502)
   })
 })

@@ -382,6 +382,13 @@ describe('a shared socket without sessions', () => {
     expect(await closed).toBe(1000)
   })
 
+  it('closes sooner when its first request does not come, whatever other frames come', async () => {
+    const { socket, closed } = open({ firstRequestMs: 100 })
+    socket.send('nonsense')
+    socket.send(JSON.stringify({ id: 'a', type: 'cancel' }))
+    expect(await closed).toBe(1000)
+  })
+
   it('sends a cut frame for a request that is read too slowly', async () => {
     const { 0: near, 1: far } = new WebSocketPair()
     far.accept()

@@ -4,7 +4,7 @@ import type { NodeSocket } from '../../edge/nodes/node-socket.ts'
 import { type ClientOptions, type RelayOptions, StreamRelay } from '../../edge/streams/stream-relay.ts'
 import type { ServerFrame } from '../../shared/protocol/events.ts'
 import type { NodeFrame } from '../../shared/protocol/node.ts'
-import { accepted, branchEnd, delta, done } from './support.ts'
+import { accepted, branchEnd, delta, done, fork } from './support.ts'
 
 class RecordingNode implements NodeSocket {
   readonly frames: NodeFrame[] = []
@@ -27,10 +27,17 @@ class RecordingNode implements NodeSocket {
     this.closed = true
   }
 
-  /** One batch with these events. */
+  /** One batch with these events, and as many rows. */
   emit(...events: object[]): void {
+    this.emitRows(
+      events.flatMap(() => [1, 0, 0, 0]),
+      ...events,
+    )
+  }
+
+  emitRows(rows: readonly number[], ...events: object[]): void {
     const numbered = events.map((event) => ({ stream: 's', seq: this.#seq++, ...event }))
-    this.#onBatch(JSON.stringify({ rows: [], events: numbered }))
+    this.#onBatch(JSON.stringify({ rows, events: numbered }))
   }
 }
 
@@ -61,8 +68,8 @@ class TestClient {
     this.#socket.send(JSON.stringify(frame))
   }
 
-  generate(): void {
-    this.send({ type: 'generate', model: 'demo', messages: [{ role: 'user', content: 'hi' }] })
+  generate(fields: object = {}): void {
+    this.send({ type: 'generate', model: 'demo', messages: [{ role: 'user', content: 'hi' }], ...fields })
   }
 
   close(code: number): void {
@@ -78,8 +85,9 @@ function setUp(options: Partial<RelayOptions> = {}, nodes: Partial<Nodes> = {}) 
     nodes: {
       pick: async () => ({ id: 'node', url: 'ws://node' }),
       connect: async () => node,
-      isAlive: async () => true,
+      leaseMs: async () => 60_000,
       reportFailure: () => {},
+      reportNonsense: () => {},
       ...nodes,
     },
     onNode: () => {},
@@ -113,26 +121,46 @@ it('gives up a silent node when its lease has ended, and not before', async () =
   let alive = true
   const pick = vi.fn<Nodes['pick']>().mockResolvedValue({ id: 'second', url: 'ws://second' })
   pick.mockResolvedValueOnce({ id: 'node', url: 'ws://node' })
-  const isAlive = vi.fn(async (id: string) => alive || id === 'second')
+  const leaseMs = vi.fn(async (id: string) => (alive || id === 'second' ? 1 : 0))
   const second = new RecordingNode()
   const node = new RecordingNode()
   const connect = vi.fn<Nodes['connect']>().mockResolvedValueOnce(node).mockResolvedValue(second)
   const reportFailure = vi.fn()
-  const { relay } = setUp({ silenceMs: 1 }, { pick, isAlive, connect, reportFailure })
+  const { relay } = setUp({ silenceMs: 1 }, { pick, leaseMs, connect, reportFailure })
   const client = new TestClient(relay)
   client.generate()
   await vi.waitFor(() => expect(node.frames).toMatchObject([{ type: 'start' }]))
   node.emit(accepted)
-  await vi.waitFor(() => expect(isAlive.mock.calls.length).toBeGreaterThan(3))
+  await vi.waitFor(() => expect(leaseMs.mock.calls.length).toBeGreaterThan(3))
   expect(node.closed).toBe(false)
   alive = false
-  await vi.waitFor(() => expect(second.frames[0]).toMatchObject({ type: 'start', log: [{ rows: [] }] }))
+  await vi.waitFor(() =>
+    expect(second.frames[0]).toMatchObject({ type: 'start', log: [{ rows: [1, 0, 0, 0] }] }),
+  )
   expect(node.closed).toBe(true)
   // A late event of the node that was given up is ignored.
   node.emit(delta(0, 'old'))
   second.emit({ ...delta(0, 'new'), seq: 1 })
   await vi.waitFor(() => expect(client.frames).toMatchObject([{ seq: 0 }, { seq: 1, text: 'new' }]))
-  expect(reportFailure.mock.calls).toEqual([['node']])
+  // Without a lease it gets no requests; when it is back, it is back at once.
+  expect(reportFailure).not.toHaveBeenCalled()
+})
+
+it('ends a stream whose log has become too long, and no node is at fault', async () => {
+  const reportNonsense = vi.fn()
+  const { relay, node } = setUp({}, { reportNonsense })
+  const client = new TestClient(relay, { acks: true })
+  client.generate({ max_tokens: 1_000_000 })
+  await vi.waitFor(() => expect(node.frames).toHaveLength(1))
+  node.emit(accepted)
+  // Two thousand tokens with long texts.
+  const rows = Array<number>(4 * 2000).fill(1)
+  for (let sent = 0; sent < 64 && !node.closed; sent++) node.emitRows(rows, delta(0, 'x'.repeat(1024 * 1024)))
+  await vi.waitFor(() => expect(node.closed).toBe(true))
+  expect(types(node.frames)).toEqual(['start', 'cancel', 'ack'])
+  expect(reportNonsense).not.toHaveBeenCalled()
+  const last = new TestClient(relay, { after: 63 })
+  await vi.waitFor(() => expect(last.frames.at(-1)).toMatchObject({ type: 'error', code: 'body_too_large' }))
 })
 
 it('cancels on a node that it reconnects to after the client has closed', async () => {
@@ -263,7 +291,8 @@ it('limits unacknowledged events, and merges the deltas that wait', async () => 
   const { client, node } = await running({}, { acks: true })
   const texts = (branch: number) => Array.from({ length: 300 }, (_, i) => delta(branch, `${branch}:${i} `))
   for (const event of texts(0)) node.emit(event)
-  node.emit({ type: 'fork', branch: 1, parent: 0, at: 1 })
+  const at = texts(0).reduce((sum, { text }) => sum + text.length, 0)
+  node.emit(fork(0, 1, at))
   for (let i = 0; i < 300; i++) node.emit(delta(0, 'x'), delta(1, 'y'))
   node.emit(branchEnd(1), branchEnd(0), done())
   await vi.waitFor(() => expect(client.seqs.at(-1)).toBe(255))
@@ -276,7 +305,7 @@ it('limits unacknowledged events, and merges the deltas that wait', async () => 
       seq: 300,
       texts: [{ branch: 0, text: expect.stringMatching(/^0:255 .*0:299 $/) }],
     },
-    { type: 'fork', branch: 1, parent: 0, at: 1, seq: 301 },
+    { ...fork(0, 1, at), seq: 301 },
     {
       type: 'deltas',
       first: 302,

@@ -1,5 +1,6 @@
 import { env, runInDurableObject, SELF } from 'cloudflare:test'
-import { inject } from 'vitest'
+import { expect, inject, vi } from 'vitest'
+import { recordsOf } from '../../edge/streams/stream-records.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import type { Heartbeat } from '../../shared/protocol/fleet.ts'
 
@@ -54,6 +55,18 @@ export function register(id: string, json = heartbeat()): Promise<Response> {
   return call(`/internal/v1/nodes/${id}`, { method: 'PUT', json, key: NODE_SECRET })
 }
 
+let nodes = 0
+
+/**
+ * Registers two new nodes at the fake node, in place of the last two: a stream that leaves one of them, which may have
+ * been suspended, goes on at the other.
+ */
+export async function registerTwo(): Promise<string[]> {
+  const ids = ['a', 'b'].map((name) => `${name}${++nodes}`)
+  for (const id of ids) await register(id, heartbeat({ url: `${fakeNodeUrl}/${id[0]}` }))
+  return ids
+}
+
 export function deregister(id: string): Promise<Response> {
   return call(`/internal/v1/nodes/${id}`, { method: 'DELETE', key: NODE_SECRET })
 }
@@ -64,11 +77,19 @@ export async function framesSeenByNode(stream: string): Promise<Record<string, u
   return response.json()
 }
 
-/** As a runtime update does: memory and connections are lost, storage is kept. */
+/** As a runtime update does: memory and connections are lost, what is stored is kept. */
 export async function evict(stream: string): Promise<void> {
+  // The session does not wait until its record is stored.
+  await vi.waitFor(async () => expect(await recordsOf(env, stream).get(stream)).toBeDefined())
   const session = env.STREAM_SESSION.get(env.STREAM_SESSION.idFromString(stream))
-  await runInDurableObject(session, (_, { storage }) => storage.sync())
   await runInDurableObject(session, (_, state) => state.abort('evicted by a test')).catch(() => {})
+}
+
+/** As if so much time had passed for the stream's record. */
+export async function age(stream: string, ms: number): Promise<void> {
+  await runInDurableObject(recordsOf(env, stream), (_, { storage }) => {
+    storage.sql.exec('UPDATE stream SET expires_at = expires_at - ? WHERE id = ?', ms, stream)
+  })
 }
 
 export function request(steps: unknown[], fields: object = {}) {

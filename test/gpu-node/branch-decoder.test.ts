@@ -139,3 +139,17 @@ describe.skipIf(!existsSync(DEMO))('the demo tokenizer', () => {
     )
   })
 })
+
+// native/test/test_stop.cpp has the same table: the engine must find a stop string at the token at which it is found here.
+test.each([
+  [[0xf0, 0x80, 0x80], 3],
+  [[0xf0, 0x9f, 0x92], 1],
+  [[0xed, 0xa0, 0x80], 3],
+  [[0xf4, 0x90, 0x80, 0x80], 4],
+  [[0xc0, 0xaf], 2],
+  [[0x80, 0xc3], 2],
+  [[0xf0, 0x9f, 0xf0, 0x9f], 2],
+])('decodes the invalid bytes %j as %i replacement characters', (bytes, count) => {
+  const decoder = new BranchDecoder([Uint8Array.from(bytes), Uint8Array.of(0x21)])
+  expect(decoder.push(0) + decoder.push(1)).toBe(`${'\ufffd'.repeat(count)}!`)
+})

@@ -1,4 +1,5 @@
-import { rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
@@ -51,6 +52,34 @@ test('reads shape, tensor table, tokens and sampling defaults from a complete fo
 test('without do_sample decoding is greedy, whatever the temperature is', () => {
   folder.write('generation_config.json', { temperature: 0.7 })
   expect(readCheckpoint(folder.path).sampling.temperature).toBe(0)
+})
+
+test('a chat template is read with the path of its file, and may be missing', () => {
+  const template = () => readCheckpoint(folder.path).text.chatTemplate
+  expect(template()?.file).toBe(join(folder.path, 'tokenizer_config.json'))
+  folder.write('chat_template.jinja', 'own')
+  expect(template()).toEqual({ source: 'own', file: join(folder.path, 'chat_template.jinja') })
+  rmSync(join(folder.path, 'chat_template.jinja'))
+  folder.write('tokenizer_config.json', { ...tinyTokenizerConfig(), chat_template: undefined })
+  expect(template()).toBeUndefined()
+})
+
+test.each([
+  ['rope_scaling of type default', { rope_scaling: { rope_type: 'default' } }],
+  ['rope_scaling null', { rope_scaling: null }],
+  ['a rotary factor of 1', { partial_rotary_factor: 1 }],
+  [
+    'rope_parameters',
+    { rope_theta: undefined, rope_parameters: { rope_type: 'default', rope_theta: 10_000 } },
+  ],
+])('%s is no scaling', (_, more) => {
+  folder.write('config.json', { ...tinyConfig(), ...more })
+  expect(readCheckpoint(folder.path).shape.ropeTheta).toBe(10_000)
+})
+
+test('usual values for "off" in generation_config.json are the defaults', () => {
+  folder.write('generation_config.json', { do_sample: true, top_k: -1, top_p: 0 })
+  expect(readCheckpoint(folder.path).sampling).toMatchObject({ topK: 0, topP: 1 })
 })
 
 test('a published APAR tokenizer forks without an apar object, and its joints are mended', () => {
@@ -108,7 +137,31 @@ describe('a one-line error names file and field', () => {
       'scaled rotary embeddings',
       'config.json',
       { ...tinyConfig(), rope_scaling: { type: 'linear' } },
-      /rope_scaling/,
+      /rope_scaling\.type: only default is computed, not linear/,
+    ],
+    [
+      'scaled rotary embeddings under the old name of the type',
+      'config.json',
+      { ...tinyConfig(), rope_parameters: { type: 'yarn', factor: 4, rope_theta: 10_000 } },
+      /rope_parameters\.type: only default is computed, not yarn/,
+    ],
+    [
+      'a scaling factor without a type',
+      'config.json',
+      { ...tinyConfig(), rope_scaling: { factor: 2 } },
+      /rope_scaling\.factor/,
+    ],
+    [
+      'heads of which a part is rotated',
+      'config.json',
+      { ...tinyConfig(), partial_rotary_factor: 0.5 },
+      /config\.json: partial_rotary_factor: only whole heads are rotated/,
+    ],
+    [
+      'the same as transformers 5 writes it',
+      'config.json',
+      { ...tinyConfig(), rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.5 } },
+      /rope_parameters\.partial_rotary_factor/,
     ],
     ['biases', 'config.json', { ...tinyConfig(), attention_bias: true }, /attention_bias/],
     [
@@ -125,12 +178,6 @@ describe('a one-line error names file and field', () => {
       /tokenizer\.json: added_tokens: no "x" \(apar\.fork_token\)/,
     ],
     ['nothing that ends an answer', 'tokenizer_config.json', { chat_template: 'x' }, /eos/],
-    [
-      'no chat template',
-      'tokenizer_config.json',
-      { ...tinyTokenizerConfig(), chat_template: undefined },
-      /chat_template is missing/,
-    ],
     ['a broken tokenizer', 'tokenizer.json', { model: {} }, /tokenizer\.json: added_tokens/],
     ['sampling out of bounds', 'generation_config.json', { top_p: 2 }, /generation_config\.json: top_p/],
   ]
@@ -221,5 +268,46 @@ describe('safetensors', () => {
     rmSync(join(folder.path, 'model.safetensors'))
     folder.write('model.safetensors.index.json', { weight_map: { [first]: '../../etc/passwd' } })
     expect(refusal().message).toMatch(/is not a file name/)
+  })
+})
+
+describe('files that are not what they should be', () => {
+  const FILES = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'generation_config.json']
+  const ALL = [...FILES, 'chat_template.jinja', 'model.safetensors', 'model.safetensors.index.json']
+  const replace = (file: string): string => {
+    rmSync(join(folder.path, file), { force: true })
+    if (file === 'model.safetensors.index.json') rmSync(join(folder.path, 'model.safetensors'))
+    return join(folder.path, file)
+  }
+  const lfs = 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7414272\n'
+
+  test.each(ALL)('%s', (file) => {
+    const path = replace(file)
+    execFileSync('mkfifo', [path])
+    expect(refusal().message).toBe(`${path} is a FIFO, not a file`)
+    rmSync(path)
+    symlinkSync('/dev/zero', path)
+    expect(refusal().message).toBe(`${path} is a device, not a file`)
+    rmSync(path)
+    mkdirSync(path)
+    expect(refusal().message).toBe(`${path} is a folder, not a file`)
+    rmSync(path, { recursive: true })
+    writeFileSync(path, lfs)
+    expect(refusal().message).toMatch(/is a Git LFS pointer, not the file itself/)
+    expect(refusal().message).toContain(path)
+  })
+
+  test('a shard that is a FIFO', () => {
+    const index = replace('model.safetensors.index.json')
+    writeFileSync(index, JSON.stringify({ weight_map: { 'model.norm.weight': 'a.safetensors' } }))
+    execFileSync('mkfifo', [join(folder.path, 'a.safetensors')])
+    expect(refusal().message).toMatch(/a\.safetensors is a FIFO/)
+  })
+
+  test('text that is longer than any such file', () => {
+    const path = replace('tokenizer.json')
+    writeFileSync(path, '')
+    truncateSync(path, 200 * 1024 * 1024)
+    expect(refusal().message).toBe(`${path} is longer than ${128 * 1024 * 1024} bytes`)
   })
 })

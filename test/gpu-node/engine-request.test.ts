@@ -16,9 +16,12 @@ test('an engine request without options is greedy, serial and unrestricted', () 
     presencePenalty: 0,
     seed: 0,
     stopTokens: new Int32Array(),
+    stop: [],
+    stopScope: 'branch',
     maxBranchTokens: 0,
     logprobs: -1,
     logitBias: { tokens: new Int32Array(), values: new Float32Array() },
     branches: [],
+    tenant: { id: 0, weight: 1, priority: 0 },
   })
 })

@@ -68,7 +68,7 @@ async function runOver(rows: readonly Row[], cuts: readonly number[], sizes: rea
   for (let node = 0; !log.ended; node++) {
     const { runner, engine } = await scriptedRunner(folder)
     const done = log.batchesSince(-1).flatMap((batch) => batch.rows).length / ROW_WIDTH
-    runner.start('s', REQUEST, (batch) => log.append(batch), log.batchesSince(-1))
+    await runner.start('s', REQUEST, (batch) => log.append(batch), { log: log.batchesSince(-1) })
     const restored = engine.submitted[0]?.branches ?? []
     let at = done
     for (let delivery = 0; delivery < (cuts[node] ?? Number.POSITIVE_INFINITY); delivery++) {
@@ -111,18 +111,17 @@ test('a stream that moves between nodes sends every event once, with the same te
   )
 })
 
-test('restores a branch that a stop string ended as ended, and no branch that the client never saw', async () => {
+test('restores a branch that a stop string ended as ended', async () => {
   const batches: NodeBatch[] = []
   const first = await scriptedRunner(folder)
   const request = { ...REQUEST, stop: ['END'] }
-  first.runner.start('s', request, (batch) => batches.push(batch))
+  await first.runner.start('s', request, (batch) => batches.push(batch))
   first.engine.tokens(1, 0, Buffer.from('a')).tokens(1, 0, [FORK]).fork(1, 0, 1, 20).tokens(1, 1, [CHILD])
-  first.engine.tokens(1, 1, Buffer.from('xEND and')).tokens(1, 1, [FORK]).fork(1, 1, 2, 30).deliver()
-  expect(first.engine.calls).toEqual(['stop 1/1', 'abort 1/2'])
+  first.engine.tokens(1, 1, Buffer.from('xEND')).end(1, 1).deliver()
 
   const second = await scriptedRunner(folder)
   const more: NodeBatch[] = []
-  second.runner.start('s', request, (batch) => more.push(batch), batches)
+  await second.runner.start('s', request, (batch) => more.push(batch), { log: batches })
   expect(second.engine.submitted[0]?.branches).toEqual([
     { id: 0, parent: -1, forkPosition: -1, tokens: Int32Array.of(97, FORK), ended: 0 },
     {
@@ -145,11 +144,11 @@ test('restores a branch that a stop string ended as ended, and no branch that th
 test('a stream that lacks only its last event does not use the engine', async () => {
   const batches: NodeBatch[] = []
   const first = await scriptedRunner(folder)
-  first.runner.start('s', REQUEST, (batch) => batches.push(batch))
+  await first.runner.start('s', REQUEST, (batch) => batches.push(batch))
   first.engine.tokens(1, 0, Buffer.from('a')).end(1, 0, FINISH.LENGTH).deliver()
   const second = await scriptedRunner(folder)
   const more: NodeBatch[] = []
-  second.runner.start('s', REQUEST, (batch) => more.push(batch), batches)
+  await second.runner.start('s', REQUEST, (batch) => more.push(batch), { log: batches })
   expect(second.engine.submitted).toEqual([])
   expect(more[0]?.events).toMatchObject([
     { type: 'done', seq: 3, reason: 'length', usage: { completion_tokens: 1 } },

@@ -2,17 +2,21 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
-import { SPECIAL, TEMPLATE, tinyTokenizer } from '../support/tiny-checkpoint.ts'
+import { type Json, SPECIAL, TEMPLATE, tinyTokenizer, VOCAB_SIZE } from '../support/tiny-checkpoint.ts'
 
 const CONTROL: readonly number[] = Object.values(SPECIAL)
 
-function encoder(template = TEMPLATE): PromptEncoder {
-  const files = {
-    tokenizer: tinyTokenizer() as never,
-    chatTemplate: template,
-    named: { bos_token: '<s>', eos_token: '</s>' },
-  }
-  return new PromptEncoder(files)
+function encoder(template = TEMPLATE, tokenizer: Json = tinyTokenizer()): PromptEncoder {
+  return new PromptEncoder(
+    {
+      tokenizer: tokenizer as never,
+      chatTemplate: { source: template, file: 'chat.jinja' },
+      rawPrefix: '<s>',
+      named: { bos_token: '<s>', eos_token: '</s>' },
+    },
+    [],
+    VOCAB_SIZE,
+  )
 }
 
 function encode(messages: ChatMessage[], template?: string): number[] {
@@ -119,8 +123,11 @@ describe('the space that some tokenizers add before a text', () => {
       byte_fallback: false,
     },
   }
-  const drops = (chatTemplate: string) =>
-    new PromptEncoder({ tokenizer: file as never, chatTemplate, named: {} }).dropsLeadingSpace
+  const drops = (source: string) => {
+    const chatTemplate = { source, file: 'chat.jinja' }
+    return new PromptEncoder({ tokenizer: file as never, chatTemplate, rawPrefix: '', named: {} })
+      .dropsLeadingSpace
+  }
 
   test('is dropped from an answer right after a special token', () => {
     expect(drops('{{ messages[0].content }}</s>')).toBe(true)

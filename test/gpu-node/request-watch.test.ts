@@ -35,7 +35,7 @@ afterEach(() => {
 const REQUEST = { model: 'tiny', messages: [{ role: 'user' as const, content: 'hi' }] }
 
 function start(log: readonly NodeBatch[] = []) {
-  return runner.start('s', REQUEST, () => {}, log)
+  return runner.start('s', REQUEST, () => {}, { log })
 }
 
 async function timesToFirstToken(): Promise<{ count: number; sum: number }> {
@@ -47,7 +47,7 @@ async function timesToFirstToken(): Promise<{ count: number; sum: number }> {
 
 test('observes the time to first token once, when the token arrives', async () => {
   vi.useFakeTimers({ toFake: ['performance'] })
-  start()
+  await start()
   vi.advanceTimersByTime(2_000)
   engine.tokens(1, 0, Buffer.from('a')).deliver()
   expect(await timesToFirstToken()).toEqual({ count: 1, sum: 2 })
@@ -60,21 +60,40 @@ test('observes the time to first token once, when the token arrives', async () =
 })
 
 test('observes no time to first token for a request without tokens', async () => {
-  start()
+  await start()
   engine.end(1, 0).finish(1).deliver()
   expect(records[0]).toMatchObject({ completionTokens: 0, firstTokenAt: undefined })
   expect(await timesToFirstToken()).toEqual({ count: 0, sum: 0 })
 })
 
+test('observes the time to first token by tenant, of a bounded number of tenants', async () => {
+  const tenantsAfter = async (count: number) => {
+    for (let tenant = 0; tenant < count; tenant++) metrics.timeToFirstToken(20, `t${tenant}`)
+    const text = await metrics.registry.metrics()
+    return [...text.matchAll(/^apar_tenant_time_to_first_token_seconds_count{.*tenant="(\w+)".*}/gm)].map(
+      ([, tenant]) => tenant,
+    )
+  }
+  await runner.start('s', REQUEST, () => {}, { tenant: { id: 'abc', weight: 1, priority: 0 } })
+  engine.tokens(1, 0, Buffer.from('a')).deliver()
+  start()
+  engine.tokens(2, 0, Buffer.from('a')).deliver()
+  expect(await tenantsAfter(0)).toEqual(['abc', 'none'])
+  const many = await tenantsAfter(100)
+  expect(many).toHaveLength(64)
+  expect(many).toContain('t99')
+  expect(many).not.toContain('t0')
+})
+
 test('ignores tokens of another gpu node for the time to first token', async () => {
   const log = new StreamLog()
-  runner.start('s', REQUEST, (batch) => log.append(batch))
+  await runner.start('s', REQUEST, (batch) => log.append(batch))
   engine.tokens(1, 0, Buffer.from('abc')).deliver()
   expect((await timesToFirstToken()).count).toBe(1)
-  start(log.batchesSince(-1))
+  await start(log.batchesSince(-1))
   engine.end(2, 0).finish(2).deliver()
   expect(records[0]).toMatchObject({ moved: true, completionTokens: 3, firstTokenAt: undefined })
-  start(log.batchesSince(-1))
+  await start(log.batchesSince(-1))
   engine.tokens(3, 0, Buffer.from('d')).deliver()
   engine.tokens(3, 0, Buffer.from('ef')).deliver()
   engine.end(3, 0).finish(3).deliver()

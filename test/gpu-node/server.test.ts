@@ -9,11 +9,12 @@ import { serveRequest } from '../../gpu-node/requests/request-socket.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
 import { ServedStreams } from '../../gpu-node/requests/served-streams.ts'
 import { type GpuNodeServer, startServer } from '../../gpu-node/server.ts'
-import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import { NodeBatch } from '../../shared/protocol/node.ts'
+import { inlinePrompts } from '../support/inline-prompts.ts'
 import { silent } from '../support/logs.ts'
+import { head, SMUGGLED, untilClosed } from '../support/raw-http.ts'
 import { ScriptedEngine } from '../support/scripted-engine.ts'
 import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
 
@@ -34,7 +35,7 @@ beforeEach(async () => {
   runner = await Runner.open({
     model: 'tiny',
     checkpoint,
-    prompts: new PromptEncoder(checkpoint.text),
+    prompts: inlinePrompts(checkpoint),
     maxBranches: 8,
     openEngine: async (onEvents) => {
       engine = new ScriptedEngine(onEvents)
@@ -171,6 +172,7 @@ describe('a socket', () => {
   test('that starts twice ends its request with an error', async () => {
     const { socket, events } = await connect()
     socket.send(start)
+    await vi.waitFor(() => expect(events).toHaveLength(1))
     socket.send(start)
     await vi.waitFor(() => expect(events.map(({ type }) => type)).toEqual(['accepted', 'error']))
     expect(events.map(({ seq }) => seq)).toEqual([0, 1])
@@ -203,7 +205,7 @@ describe('a socket', () => {
     expect(JSON.parse(sent[0] ?? '')).toMatchObject({ events: [{ type: 'error', code: 'invalid_request' }] })
   })
 
-  test('whose reader is too slow is closed, and its request aborted', () => {
+  test('whose reader is too slow is closed, and its request aborted', async () => {
     // A fake socket: a real one would need megabytes to fill the kernel's buffers first.
     const closed: unknown[] = []
     const sleeping = Object.assign(new EventEmitter(), {
@@ -211,9 +213,11 @@ describe('a socket', () => {
       send: () => {},
       close: (...args: unknown[]) => closed.push(args),
     })
-    vi.useFakeTimers()
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] })
     serveRequest(sleeping as unknown as WebSocket, streams, silent)
     sleeping.emit('message', start, false)
+    // The prompt is encoded.
+    await new Promise(setImmediate)
     engine.tokens(1, 0, Buffer.from('text')).deliver()
     expect(closed).toEqual([[1013, 'the reader is too slow']])
     expect(engine.calls).toEqual([])
@@ -342,10 +346,22 @@ test('headers that are too large are refused', async () => {
   expect(status).toBe(431)
 })
 
+test('a request with both Content-Length and Transfer-Encoding gets one answer, and its connection closes', async () => {
+  const lengths = ['Content-Length: 5', 'Transfer-Encoding: chunked']
+  for (const lines of [lengths, lengths.toReversed()]) {
+    const request = head('POST /healthz HTTP/1.1', 'Host: x', ...lines)
+    expect(await untilClosed(server.port, `${request}0\r\n\r\n${SMUGGLED}`)).toMatchObject({
+      statuses: [400],
+    })
+  }
+})
+
 test('/healthz reports the model and the load', async () => {
   const health = await fetch(`http://127.0.0.1:${server.port}/healthz`)
   expect(health.status).toBe(200)
-  expect(await health.json()).toMatchObject({ status: 'ok', model: 'tiny', load: { free_blocks: 64 } })
+  expect(await health.json()).toMatchObject({
+    ...{ status: 'ok', model: 'tiny', chat: true, load: { free_blocks: 64 } },
+  })
   expect((await fetch(`http://127.0.0.1:${server.port}/healthz`, { method: 'POST' })).status).toBe(405)
   expect((await fetch(`http://127.0.0.1:${server.port}/`)).status).toBe(404)
 })
@@ -365,19 +381,20 @@ describe('/readyz', () => {
   }
 
   test('returns 200 while the node accepts new requests', async () => {
-    expect(await ready()).toEqual([200, { status: 'ready', reasons: [] }])
+    const { fingerprint } = runner
+    expect(await ready()).toEqual([200, { status: 'ready', reasons: [], fingerprint }])
   })
 
   test('returns the reasons when the node is not ready', async () => {
     registered = false
-    expect(await ready()).toEqual([503, { status: 'not_ready', reasons: ['not_registered'] }])
+    expect(await ready()).toMatchObject([503, { status: 'not_ready', reasons: ['not_registered'] }])
     const { socket, events } = await connect()
     socket.send(start)
     await vi.waitFor(() => expect(events).toHaveLength(1))
     void streams.drain(60_000)
     engine.finish(1, FINISH.ERROR).deliver('device lost')
     const reasons = ['engine_failed', 'draining', 'not_registered']
-    expect(await ready()).toEqual([503, { status: 'not_ready', reasons }])
+    expect(await ready()).toMatchObject([503, { status: 'not_ready', reasons }])
   })
 })
 

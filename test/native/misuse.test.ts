@@ -120,10 +120,8 @@ describe('an open engine', () => {
     engine.submit(request({ maxTokens: 50 }) as never)
     for (const id of [7, -1, 2 ** 31 - 1, -(2 ** 31), 2 ** 32, 2 ** 40, 1e300, 0.5, Number.NaN]) {
       engine.abort(id)
-      engine.stopBranch(id, id)
       // Invalid branch ids of a running request: clients can send them.
       engine.abort(1, id)
-      engine.stopBranch(1, id)
     }
     await expect.poll(() => reasons).toHaveLength(1)
     expect(reasons).not.toContain(FINISH.ABORT)
@@ -163,7 +161,8 @@ describe('an open engine', () => {
   it('lets the process exit without close', () => {
     const script = `
       const { open } = require(${JSON.stringify(ADDON)})
-      open(${JSON.stringify(config)}, () => process.exit(7)).then((engine) => {
+      const text = { bytes: new Uint8Array(), offsets: new Int32Array(), dropsLeadingSpace: false, mendsJoints: false }
+      open({ ...${JSON.stringify(config)}, text }, () => process.exit(7)).then((engine) => {
         engine.submit({ ...${JSON.stringify(engineRequest({ id: 1 }))}, prompt: Int32Array.of(1), stopTokens: new Int32Array(),
           logitBias: { tokens: new Int32Array(), values: new Float32Array() }, branches: [] })
       })`

@@ -12,14 +12,12 @@ const config = (options: EngineOptions) =>
 it('reports loading progress up to all bytes', async () => {
   const done: number[] = []
   const totals = new Set<number>()
-  const engine = await openEngine(
-    config({ device: 'cpu' }),
-    () => {},
-    (doneBytes, totalBytes) => {
+  const engine = await openEngine(config({ device: 'cpu' }), () => {}, {
+    onLoading: (doneBytes, totalBytes) => {
       done.push(doneBytes)
       totals.add(totalBytes)
     },
-  )
+  })
   await engine.close()
   // The last report may arrive after the promise has settled.
   await new Promise((resolve) => setImmediate(resolve))

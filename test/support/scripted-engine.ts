@@ -11,23 +11,25 @@ import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
 
 /** A fake engine whose events the test scripts, for tests in which only the order of events matters. */
 export class ScriptedEngine implements Engine {
-  readonly info: EngineInfo = {
-    device: 'script',
-    dtype: 'f32',
-    kvCacheDtype: 'f32',
-    blockTokens: 16,
-    numBlocks: 64,
-  }
+  readonly info: EngineInfo
   readonly submitted: EngineRequest[] = []
-  /** Calls of abort and stopBranch, as `abort 1`, `abort 1/2`, `stop 1/0`. */
+  /** Calls of abort, as `abort 1`, `abort 1/2`. */
   readonly calls: string[] = []
   refuseWith: EngineErrorCode | undefined
   closed = false
   readonly #onEvents: OnEvents
   #rows: number[] = []
 
-  constructor(onEvents: OnEvents) {
+  constructor(onEvents: OnEvents, contextTokens = 1024) {
     this.#onEvents = onEvents
+    this.info = {
+      device: 'script',
+      dtype: 'f32',
+      kvCacheDtype: 'f32',
+      blockTokens: 16,
+      numBlocks: 64,
+      contextTokens,
+    }
   }
 
   submit(request: EngineRequest): void {
@@ -37,10 +39,6 @@ export class ScriptedEngine implements Engine {
 
   abort(requestId: number, branchId?: number): void {
     this.calls.push(`abort ${requestId}${branchId === undefined ? '' : `/${branchId}`}`)
-  }
-
-  stopBranch(requestId: number, branchId: number): void {
-    this.calls.push(`stop ${requestId}/${branchId}`)
   }
 
   stats(): EngineStats {
@@ -59,6 +57,7 @@ export class ScriptedEngine implements Engine {
       preemptedBranches: 0,
       forksRefused: 0,
       stepSeconds: 0,
+      rowLimit: 0,
       forks: 0,
       preemptions: 0,
     }

@@ -1,6 +1,6 @@
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
-import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import { inlinePrompts } from './inline-prompts.ts'
 import { ScriptedEngine } from './scripted-engine.ts'
 import type { TinyFolder } from './tiny-checkpoint.ts'
 
@@ -13,7 +13,7 @@ export async function scriptedRunner(
   const runner = await Runner.open({
     model: 'tiny',
     checkpoint,
-    prompts: new PromptEncoder(checkpoint.text),
+    prompts: inlinePrompts(checkpoint),
     maxBranches: 8,
     openEngine: async (onEvents) => {
       engine = new ScriptedEngine(onEvents)

@@ -49,6 +49,8 @@ export interface BudgetState {
   month: Quota
   /** The reservations, under the name that stored states have. */
   leases: ActiveReservation[]
+  /** The clock at the last call, in ms since the epoch; absent in states from before. */
+  asOf?: number
 }
 
 /** New tokens of a request without `max_tokens`, for keys with a token limit. */
@@ -69,6 +71,8 @@ export class KeyBudget {
   readonly #reservations = new Map<string, ActiveReservation>()
   #streams = 0
   #reserved = 0
+  /** The clock at the last call; undefined for a stored state that does not tell. */
+  #asOf: number | undefined
 
   constructor(state?: BudgetState) {
     this.#requests = new TokenBucket(state?.requestsFullAt)
@@ -76,10 +80,12 @@ export class KeyBudget {
     this.#day = state?.day ?? { period: '', used: 0 }
     this.#month = state?.month ?? { period: '', used: 0 }
     for (const reservation of state?.leases ?? []) this.#add(reservation)
+    this.#asOf = state ? state.asOf : 0
   }
 
   /** Takes one request from the rate limit; undefined when there is no limit. */
   takeRequest(limits: Limits, now: number): TakeResult | undefined {
+    this.#followClock(now)
     const perMinute = limits.requests_per_minute
     return perMinute === undefined ? undefined : this.#requests.take(perMinute, now)
   }
@@ -110,6 +116,7 @@ export class KeyBudget {
    * counted then, later use is not.
    */
   renew(id: string, used: number, now: number): boolean {
+    this.#followClock(now)
     const reservation = this.#reservations.get(id)
     if (!reservation || reservation.expiresAt <= now) return false
     reservation.used = Math.max(reservation.used, used)
@@ -127,6 +134,7 @@ export class KeyBudget {
   }
 
   rates(limits: Limits, now: number): RateStatus {
+    this.#followClock(now)
     const { requests_per_minute, tokens_per_minute } = limits
     const status = (bucket: TokenBucket, limit: number) => ({ limit, ...bucket.state(limit, now) })
     return {
@@ -147,6 +155,15 @@ export class KeyBudget {
     }
   }
 
+  /** Nothing has to be remembered: it is as a new one. */
+  isIdle(now: number): boolean {
+    // Without limits: what was reserved too much in the bucket of tokens has come back since.
+    this.#expire({}, now)
+    this.#startPeriods(now)
+    const full = Math.max(this.#requests.fullAt, this.#tokens.fullAt) <= now
+    return full && this.#reservations.size === 0 && this.#day.used === 0 && this.#month.used === 0
+  }
+
   state(): BudgetState {
     return {
       requestsFullAt: this.#requests.fullAt,
@@ -154,6 +171,7 @@ export class KeyBudget {
       day: { ...this.#day },
       month: { ...this.#month },
       leases: [...this.#reservations.values()].map((reservation) => ({ ...reservation })),
+      ...(this.#asOf !== undefined && { asOf: this.#asOf }),
     }
   }
 
@@ -190,7 +208,28 @@ export class KeyBudget {
     }
   }
 
+  /**
+   * The workers runtime has no monotonic clock. When the clock was set back, all times move with it: otherwise a key
+   * whose limit is used up would be locked for as long as the clock was set back.
+   */
+  #followClock(now: number): void {
+    // Without a time to compare with: nothing can be owed or reserved for longer than this.
+    const back = this.#asOf === undefined ? this.#latest() - now - RESERVATION_MS : this.#asOf - now
+    this.#asOf = now
+    if (back <= 0) return
+    this.#requests.fullAt -= back
+    this.#tokens.fullAt -= back
+    for (const reservation of this.#reservations.values()) reservation.expiresAt -= back
+  }
+
+  /** The latest time at which something is owed or reserved. */
+  #latest(): number {
+    const ends = [...this.#reservations.values()].map(({ expiresAt }) => expiresAt)
+    return Math.max(this.#requests.fullAt, this.#tokens.fullAt, ...ends)
+  }
+
   #expire(limits: Limits, now: number): void {
+    this.#followClock(now)
     for (const reservation of this.#reservations.values()) {
       if (reservation.expiresAt > now) return
       this.#end(limits, reservation, reservation.used, now)

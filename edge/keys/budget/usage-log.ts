@@ -12,6 +12,9 @@ export interface DayUsage {
 
 export type Spent = Omit<DayUsage, 'day'>
 
+/** How long a day's usage is kept: so that a year can be compared with the one before. */
+const KEEP_DAYS = 400
+
 type Row = Record<string, string | number> & DayUsage
 
 /** A key's usage per day. Kept in memory until {@link UsageLog.write}. */
@@ -28,9 +31,10 @@ export class UsageLog {
   }
 
   write(): void {
-    // Not in the constructor: an object for a key that does not exist must not use storage.
+    if (this.#pending.size === 0) return
+    // Not in the constructor: an object for a key that was never used must not use storage.
     this.#sql.exec(`CREATE TABLE IF NOT EXISTS usage (day TEXT PRIMARY KEY, requests INTEGER,
-      prompt_tokens INTEGER, cached_prompt_tokens INTEGER, completion_tokens INTEGER)`)
+      prompt_tokens INTEGER, cached_prompt_tokens INTEGER, completion_tokens INTEGER) WITHOUT ROWID`)
     for (const [day, spent] of this.#pending) {
       this.#sql.exec(
         `INSERT INTO usage VALUES (?, ?, ?, ?, ?) ON CONFLICT (day) DO UPDATE SET
@@ -51,9 +55,27 @@ export class UsageLog {
   /** From `first` to `last`, both included; days without usage are left out. */
   days(first: string, last: string): DayUsage[] {
     this.write()
+    if (this.isEmpty()) return []
     return this.#sql
       .exec<Row>('SELECT * FROM usage WHERE day BETWEEN ? AND ? ORDER BY day', first, last)
       .toArray()
+  }
+
+  /** Deletes the days that are older than {@link KEEP_DAYS}. */
+  forget(now: number): void {
+    if (!this.#hasTable()) return
+    const oldest = new Date(now - KEEP_DAYS * 86_400_000).toISOString().slice(0, 10)
+    this.#sql.exec('DELETE FROM usage WHERE day < ?', oldest)
+  }
+
+  /** No usage is stored or waits to be. */
+  isEmpty(): boolean {
+    if (this.#pending.size > 0) return false
+    return !this.#hasTable() || this.#sql.exec('SELECT 1 FROM usage LIMIT 1').toArray().length === 0
+  }
+
+  #hasTable(): boolean {
+    return this.#sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'usage'").toArray().length > 0
   }
 }
 

@@ -10,7 +10,10 @@ export interface Growth {
   readonly logprobs: readonly TokenLogprob[]
 }
 
-/** One of OpenAI's `choices`: a stream's text in document order. `push` every event that follows `accepted`. */
+/**
+ * One of OpenAI's `choices`: a stream's text in document order, before the first of the stop strings. `push` every event
+ * that follows `accepted`.
+ */
 export class Choice {
   readonly #ordered: OrderedText
   /** Per branch, the log-probabilities whose text is not final yet, in order of `at`. */
@@ -18,8 +21,8 @@ export class Choice {
   #finishReason: FinishReason = 'stop'
   #usage: Usage | undefined
 
-  constructor(accepted: AcceptedEvent) {
-    this.#ordered = new OrderedText(accepted.joints)
+  constructor(accepted: AcceptedEvent, stop: readonly string[]) {
+    this.#ordered = new OrderedText(accepted.joints, stop)
   }
 
   /**
@@ -32,13 +35,19 @@ export class Choice {
     const pieces = this.#ordered.pushPieces(event)
     if (event.type === 'done') {
       const root = this.#ordered.tree.branch(0)?.reason
-      this.#finishReason = event.reason === 'length' || root === 'length' ? 'length' : 'stop'
+      const cut = event.reason === 'length' || root === 'length'
+      this.#finishReason = cut && this.stop === undefined ? 'length' : 'stop'
       this.#usage = event.usage
     }
     return {
       text: pieces.map(({ text }) => text).join(''),
       logprobs: pieces.flatMap((piece) => this.#logprobsIn(piece)),
     }
+  }
+
+  /** The stop string that ended the text. */
+  get stop(): string | undefined {
+    return this.#ordered.end?.stop
   }
 
   /** Valid after `done`. */

@@ -19,6 +19,11 @@ export function toGenerateRequest(fields: object, apar: Apar | null | undefined)
   return parse(GenerateRequest, Object.fromEntries(given))
 }
 
+/** The request, with the stop strings of APIs that give text in document order. */
+export function stopsInDocument(request: GenerateRequest): GenerateRequest {
+  return request.stop?.length ? { ...request, stop_scope: 'document' } : request
+}
+
 /** The text of a message's content. */
 export function joinedText(content: string | readonly { readonly text: string }[]): string {
   return typeof content === 'string' ? content : content.map(({ text }) => text).join('')

@@ -4,7 +4,9 @@ import type { CallContext } from '../../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import { StreamLog } from '../../../shared/stream-log.ts'
 import type { Env } from '../../env.ts'
-import { logTrouble } from '../../log.ts'
+import type { Principal } from '../../keys/principal.ts'
+import { tenantOf } from '../../keys/tenant.ts'
+import { isForOperator, logTrouble } from '../../log.ts'
 import { nodesOf } from '../../nodes/fleet-nodes.ts'
 import { Upstream } from '../upstream.ts'
 
@@ -12,6 +14,7 @@ import { Upstream } from '../upstream.ts'
 const USAGE_WAIT_MS = 5_000
 
 export interface GenerateOptions {
+  readonly principal?: Principal | undefined
   readonly callContext?: CallContext | undefined
   /** Aborting it cancels the stream at the gpu node and ends the events. Leaving the generator early does the same. */
   readonly signal: AbortSignal
@@ -28,7 +31,7 @@ export interface GenerateOptions {
 export async function* generate(
   env: Env,
   request: GenerateRequest,
-  { callContext, signal, observe, waitUntil }: GenerateOptions,
+  { principal, callContext, signal, observe, waitUntil }: GenerateOptions,
 ): AsyncGenerator<StreamEvent, void> {
   // A name of the same form as a session's; no session with this id is ever created.
   const stream = env.STREAM_SESSION.newUniqueId().toString()
@@ -51,11 +54,12 @@ export async function* generate(
   const reportError = (why: unknown) => logTrouble(env, { stream, request_id: callContext?.request_id }, why)
   const upstream = new Upstream({
     ...{ stream, callContext, request, log, reportError },
+    tenant: principal && tenantOf(principal),
     nodes: nodesOf(env, waitUntil),
     onNode: () => {},
     onBatch,
     onLost: (error) => {
-      if (error.code === 'internal_error') reportError(error.cause ?? error)
+      if (isForOperator(error)) reportError(error.cause ?? error)
       log.append({ rows: [], events: [errorEvent(error, log.nextSeq)] })
       onBatch()
     },

@@ -16,7 +16,7 @@ const MAX_POSITION_CHARS = 2048
 
 /** From `last-event-id`; undefined when the request does not resume an answer. @throws AparError `invalid_request`. */
 export function positionOf(c: Context, choices: number): Position | undefined {
-  const text = c.req.header('last-event-id')
+  const text = c.req.header('last-event-id')?.trim()
   if (text === undefined || text === '') return undefined
   const position = POSITION.test(text) && text.length <= MAX_POSITION_CHARS ? text.split(',') : []
   if (position.length !== choices)

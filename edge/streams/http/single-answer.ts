@@ -10,12 +10,13 @@ export class SingleAnswer {
   readonly #streams: Streams
   readonly #choice: Choice
 
-  constructor(streams: Streams) {
+  /** `stop`: as in the request of the stream. */
+  constructor(streams: Streams, stop: readonly string[] = []) {
     const [accepted] = streams.accepted
     if (!accepted) throw new Error('no stream was started')
     this.accepted = accepted
     this.#streams = streams
-    this.#choice = new Choice(accepted)
+    this.#choice = new Choice(accepted, stop)
   }
 
   /** The text in pieces, as they become final; none is empty. @throws AparError for a stream that fails. */
@@ -30,6 +31,11 @@ export class SingleAnswer {
   /** Reads to the end. */
   async whole(): Promise<void> {
     for await (const _ of this.pieces());
+  }
+
+  /** The stop string that ended the answer. Valid after the end. */
+  get stop(): string | undefined {
+    return this.#choice.stop
   }
 
   /** Whether the answer ended by length. Valid after the end, as is `usage`. */

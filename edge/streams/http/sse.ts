@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import { type AparError, toAparError } from '../../../shared/errors.ts'
 import type { AppEnv } from '../../app-env.ts'
-import { logIfBug } from '../../log.ts'
+import { logIfForOperator } from '../../log.ts'
 
 /**
  * Proxies close connections that stay quiet (15 s is safe). And workerd by itself notices that a client has
@@ -103,7 +103,7 @@ async function pump(
     if (format.end !== undefined) write(format.end)
   } catch (thrown) {
     const error = toAparError(thrown)
-    logIfBug(c, error)
+    logIfForOperator(c, error)
     write(format.error(error))
   } finally {
     clearInterval(keepAlive)

@@ -36,7 +36,8 @@ async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequ
   return readStreams(c, (signal) => {
     const runs = admission.requests.map((request, stream) => {
       const observe = (event: StreamEvent) => admission.observe(event, stream)
-      return generate(c.env, request, { callContext: c.get('callContext'), signal, observe, waitUntil })
+      const call = { principal: c.get('principal'), callContext: c.get('callContext') }
+      return generate(c.env, request, { ...call, signal, observe, waitUntil })
     })
     const { tracked, allEnded } = whenAllEnd(runs)
     // When the client disconnects, the platform ends all work of the call except this.
@@ -71,7 +72,9 @@ export async function readStreams(
   const failed = begun.find(({ status }) => status === 'rejected')
   if (failed?.status === 'rejected') {
     cancel()
-    for (const run of runs) void run.return()
+    const ends = Promise.allSettled(runs.map((run) => run.return()))
+    // Their slots are then free before the client can try again. Streams that run need time to be cancelled.
+    if (begun.every(({ status }) => status === 'rejected')) await ends
     throw failed.reason
   }
   const accepted = begun.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))

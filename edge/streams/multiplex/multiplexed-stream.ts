@@ -9,6 +9,7 @@ import { errorEvent, isTerminal, type ServerFrame } from '../../../shared/protoc
 import type { ClientFrame } from '../../../shared/protocol/frames.ts'
 import type { CutFrame, CutReason } from '../../../shared/protocol/multiplex.ts'
 import { closeQuietly } from '../../close-quietly.ts'
+import { isForOperator } from '../../log.ts'
 
 type CloseCode = typeof CLOSE_NORMAL | typeof CLOSE_LOST
 
@@ -72,7 +73,7 @@ export class MultiplexedStream {
   fail(thrown: unknown): void {
     if (this.#closed) return
     const error = toAparError(thrown)
-    if (error.code === 'internal_error') this.#options.log(error.cause ?? thrown)
+    if (isForOperator(error)) this.#options.log(error.cause ?? thrown)
     this.#options.onFrame(errorEvent(error, this.#lastSeq + 1))
     this.#options.onEnd()
     this.close(CLOSE_NORMAL)

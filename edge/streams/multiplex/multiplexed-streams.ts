@@ -22,6 +22,9 @@ import { MultiplexedStream } from './multiplexed-stream.ts'
 /** Streams that may run on one socket at the same time. */
 export const MAX_REQUESTS = 64
 const MAX_BAD_FRAMES = 256
+const IDLE_MS = 300_000
+/** As for the first frame of an ordinary socket. */
+const FIRST_REQUEST_MS = 10_000
 /** UTF-16 code units that may wait for the sockets of sessions to open, all streams together. */
 const MAX_WAITING_CHARS = 4 * MAX_FRAME_CHARS
 
@@ -36,6 +39,8 @@ export interface MultiplexedStreamsOptions {
   readonly keepAliveMs?: number | undefined
   /** The socket is closed when it has had no running stream for this long. Default 5 min. */
   readonly idleMs?: number | undefined
+  /** How long a client may take to begin its first request. Default 10 s. */
+  readonly firstRequestMs?: number | undefined
 }
 
 /** The streams on one client socket (accepted before), each with a socket to its own session. */
@@ -58,7 +63,8 @@ export class MultiplexedStreams {
       if (this.#quiet) this.#send({ type: 'keep_alive' })
       this.#quiet = true
     }, options.keepAliveMs ?? 15_000)
-    this.#watchIdle()
+    const { idleMs = IDLE_MS, firstRequestMs = FIRST_REQUEST_MS } = options
+    this.#closeAfter(Math.min(idleMs, firstRequestMs))
     socket.addEventListener('message', ({ data }) => this.#onMessage(data))
     socket.addEventListener('close', ({ code }) => this.#onClose(isIntentionalClose(code)))
     socket.addEventListener('error', () => this.#onClose(false))
@@ -106,7 +112,7 @@ export class MultiplexedStreams {
       },
       onEnd: () => {
         this.#running--
-        if (this.#running === 0) this.#watchIdle()
+        if (this.#running === 0) this.#closeAfter(this.#options.idleMs ?? IDLE_MS)
       },
       onClose: () => {
         if (this.#streams.get(id) === stream) this.#streams.delete(id)
@@ -136,10 +142,11 @@ export class MultiplexedStreams {
     if (++this.#badFrames >= MAX_BAD_FRAMES) this.#close(CLOSE_BAD_FRAMES, 'too many bad frames')
   }
 
-  #watchIdle(): void {
+  /** Unless a request begins before. */
+  #closeAfter(ms: number): void {
     if (this.#closed) return
     clearTimeout(this.#idle)
-    this.#idle = setTimeout(() => this.#close(CLOSE_NORMAL, 'idle'), this.#options.idleMs ?? 300_000)
+    this.#idle = setTimeout(() => this.#close(CLOSE_NORMAL, 'idle'), ms)
   }
 
   #close(code: number, reason: string): void {

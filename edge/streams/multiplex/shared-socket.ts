@@ -5,6 +5,7 @@ import type { Env } from '../../env.ts'
 import { limitError } from '../../keys/budget/rates.ts'
 import { limitsOf } from '../../keys/key-limits.ts'
 import { type Principal, requireScope } from '../../keys/principal.ts'
+import { keepSlot } from '../../keys/socket-slot.ts'
 import { logTrouble } from '../../log.ts'
 import { connectToSession } from '../connect.ts'
 import { readSessionHeaders } from '../session-headers.ts'
@@ -16,10 +17,11 @@ import { MultiplexedStreams, type Resumed } from './multiplexed-streams.ts'
  */
 export class SharedSocket extends DurableObject<Env> {
   override async fetch(request: Request): Promise<Response> {
-    const { principal, callContext } = readSessionHeaders(request)
+    const { principal, callContext, socketSlot } = readSessionHeaders(request)
     if (!principal) throw new Error('a shared socket needs a principal')
     const { 0: client, 1: server } = new WebSocketPair()
     server.accept()
+    if (socketSlot) keepSlot(this.env, socketSlot, server)
     new MultiplexedStreams(server, {
       connect: (resume) => this.#connect(principal, callContext, resume),
       log: (why) => logTrouble(this.env, { socket: this.ctx.id.toString() }, why),

@@ -1,14 +1,17 @@
 // Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3 (little-endian).
+
+import type { TensorEntry } from '../../engine/engine-config.ts'
 import { StartupError } from '../../startup-error.ts'
+import { TENSOR_BLOCKS, tensorBytes } from '../tensor-blocks.ts'
 import { FileCursor } from './file-cursor.ts'
-import { TENSOR_TYPES, type TensorType } from './tensor-types.ts'
+import { TENSOR_TYPES } from './tensor-types.ts'
 
 /** A metadata value. Integers beyond 2^53 are rounded. */
 export type GgufValue = number | boolean | string | readonly GgufValue[]
 
 export interface GgufTensor {
   readonly name: string
-  readonly type: TensorType
+  readonly dtype: TensorEntry['dtype']
   /** Outermost dimension first, as in safetensors; the file has the innermost first. */
   readonly shape: readonly number[]
   /** Of its first byte in the file. */
@@ -72,27 +75,27 @@ function tensorEntry(cursor: FileCursor): GgufTensor {
   if (dimensions < 1 || dimensions > MAX_DIMENSIONS) throw cursor.broken(`${name}: ${dimensions} dimensions`)
   const shape = Array.from({ length: dimensions }, cursor.u64).reverse()
   const number = cursor.u32()
-  const type = TENSOR_TYPES.get(number)
-  if (!type)
+  const dtype = TENSOR_TYPES.get(number)
+  if (!dtype)
     throw new StartupError(
       'unsupported_checkpoint',
       `${cursor.path}: ${name}: tensor type ${number} is not read`,
     )
-  return { name, type, shape, offset: cursor.u64() }
+  return { name, dtype, shape, offset: cursor.u64() }
 }
 
 function checkTensors(cursor: FileCursor, tensors: readonly GgufTensor[], alignment: number): void {
   const names = new Set<string>()
   let end = 0
   let before = ''
-  for (const { name, type, shape, offset } of [...tensors].sort((a, b) => a.offset - b.offset)) {
+  for (const { name, dtype, shape, offset } of [...tensors].sort((a, b) => a.offset - b.offset)) {
     if (names.has(name)) throw cursor.broken(`${name}: stored twice`)
     names.add(name)
     if (shape.some((size) => size < 1)) throw cursor.broken(`${name}: shape [${shape.join(', ')}]`)
     const inner = shape.at(-1) ?? 0
-    if (inner % type.blockElements !== 0)
-      throw cursor.broken(`${name}: rows of ${inner} are no whole blocks of ${type.name}`)
-    const bytes = shape.reduce((product, size) => product * size, type.blockBytes / type.blockElements)
+    if (inner % TENSOR_BLOCKS[dtype].elements !== 0)
+      throw cursor.broken(`${name}: rows of ${inner} are no whole blocks of ${dtype}`)
+    const bytes = tensorBytes(dtype, shape)
     if (offset % alignment !== 0) throw cursor.broken(`${name}: offset is not aligned to ${alignment}`)
     if (!(offset + bytes <= cursor.fileBytes))
       throw cursor.broken(`${name}: ends past the end of the file (${cursor.fileBytes} bytes)`)

@@ -26,7 +26,7 @@ const LAYER = /^blk\.(\d+)\.(.+)$/
  */
 export function llamaWeights(file: GgufFile, { numHeads, numKvHeads }: ModelShape): TensorEntry[] {
   const heads: Record<string, number> = { attn_q: numHeads, attn_k: numKvHeads }
-  return file.tensors.map(({ name, type, shape, offset }) => {
+  return file.tensors.map(({ name, dtype, shape, offset }) => {
     const stem = name.replace(/\.weight$/, '')
     const [, layer, part = ''] = LAYER.exec(stem) ?? []
     const renamed = layer === undefined ? NAMES[stem] : LAYER_NAMES[part]
@@ -36,7 +36,7 @@ export function llamaWeights(file: GgufFile, { numHeads, numKvHeads }: ModelShap
       name: renamed === undefined ? name : `${prefix}${renamed}.weight`,
       file: 0,
       offset,
-      dtype: type.name,
+      dtype,
       shape: [...shape],
       ...(interleavedHeads !== undefined && { interleavedHeads }),
     }

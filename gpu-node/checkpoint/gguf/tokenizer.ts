@@ -68,12 +68,10 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
   contentOf('eot')
   const spm = metadata['tokenizer.ggml.model'] === 'llama'
   const template = metadata['tokenizer.chat_template']
-  if (template === undefined)
-    throw new StartupError('broken_checkpoint', `${file.path}: tokenizer.chat_template is missing`)
   return {
     files: {
       tokenizer: spm ? sentencePiece(file, metadata) : byteLevel(file, metadata),
-      chatTemplate: template,
+      chatTemplate: template === undefined ? undefined : { source: template, file: file.path },
       named,
       rawPrefix: (metadata['tokenizer.ggml.add_bos_token'] ?? spm) ? (bos ?? '') : '',
     },

@@ -39,23 +39,26 @@ struct Piece {
 
 }  // namespace
 
+// The angles are computed when a position is first reached: a table for the whole context would delay the
+// start of a model with a context of millions of tokens, and take its memory.
 // Angles are rounded to f32 as in transformers' LlamaRotaryEmbedding. Without that rounding they would be the
 // largest difference from transformers at position 4,000.
-void CpuOps::fill_rope_table() {
-  const int32_t half = config_.head_dim / 2;
-  float* const table = floats(
-      checked_size({static_cast<uint64_t>(config_.max_context), static_cast<uint64_t>(config_.head_dim)}));
+void CpuOps::extend_rope_table(int32_t positions) {
+  constexpr int64_t kAtOnce = 128;  // so that few steps of a decoding branch extend it
+  if (positions <= rope_positions_) return;
+  const int32_t begin = rope_positions_, half = config_.head_dim / 2;
+  const auto end = static_cast<int32_t>(std::min<int64_t>(positions + kAtOnce - 1, config_.max_context));
   for (int32_t i = 0; i < half; ++i) {
     const auto frequency =
         static_cast<float>(1.0 / std::pow(double{config_.rope_theta}, 2.0 * i / config_.head_dim));
-    for (int32_t position = 0; position < config_.max_context; ++position) {
+    for (int32_t position = begin; position < end; ++position) {
       const float angle = static_cast<float>(position) * frequency;
-      float* const cos = table + int64_t{position} * config_.head_dim + i;
+      float* const cos = rope_ + int64_t{position} * config_.head_dim + i;
       cos[0] = static_cast<float>(std::cos(double{angle}));
       cos[half] = static_cast<float>(std::sin(double{angle}));
     }
   }
-  rope_ = table;
+  rope_positions_ = end;
 }
 
 template <class Element>
@@ -172,14 +175,14 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
   for_each_piece([&](const Piece& piece) {
     const Element* const keys = kv_.keys<Element>(layer, piece.block, kv_head);
     prefetch(kv_.keys<Element>(layer, piece.next_block, kv_head), kBlockTokens * head_dim * sizeof(Element));
-    float* const to = scratch.scores + piece.query * score_stride_ + piece.position;
+    float* const to = scratch.scores + piece.query * sizes_.score_stride + piece.position;
     // The kernel computes whole blocks. If the node's tokens begin at offset 0, the child node overwrites the
     // scores behind the node's end. Otherwise the scores before the offset belong to another node, and only
     // the node's own are copied.
     float block_scores[kQueryGroup * kBlockTokens];
     const bool in_place = piece.offset == 0;
     float* const target = in_place ? to : block_scores;
-    const int64_t target_stride = in_place ? score_stride_ : kBlockTokens;
+    const int64_t target_stride = in_place ? sizes_.score_stride : kBlockTokens;
     if constexpr (kF32)
       kernels_.scores_f32(keys, scratch.queries + piece.query * head_dim, piece.queries, head_dim, target,
                           target_stride);
@@ -188,23 +191,23 @@ void CpuOps::attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& ti
                            target_stride);
     for (int32_t i = 0; !in_place && i < piece.queries; ++i)
       std::copy_n(block_scores + i * kBlockTokens + piece.offset, piece.visible_to_any,
-                  to + i * score_stride_);
+                  to + i * sizes_.score_stride);
   });
 
   float* const totals = scratch.queries;  // reuses the memory of the queries, which are no longer needed
   for (int32_t query = 0; query < queries; ++query)
-    totals[query] = kernels_.softmax(scratch.scores + query * score_stride_, context_of(query));
+    totals[query] = kernels_.softmax(scratch.scores + query * sizes_.score_stride, context_of(query));
 
   for_each_piece([&](const Piece& piece) {
     const Element* const values = kv_.values<Element>(layer, piece.block, kv_head) + piece.offset * stride;
     prefetch(kv_.values<Element>(layer, piece.next_block, kv_head), kBlockTokens * stride * sizeof(Element));
     const auto accumulate = [&](int32_t query, int32_t count, int32_t begin, int32_t tokens) {
-      const float* const p = scratch.scores + query * score_stride_ + piece.position + begin;
+      const float* const p = scratch.scores + query * sizes_.score_stride + piece.position + begin;
       float* const sums = scratch.sums + query * stride;
       if constexpr (kF32)
-        kernels_.values_f32(values + begin * stride, tokens, stride, p, score_stride_, count, sums);
+        kernels_.values_f32(values + begin * stride, tokens, stride, p, sizes_.score_stride, count, sums);
       else
-        kernels_.values_bf16(values + begin * stride, tokens, stride, p, score_stride_, count, sums);
+        kernels_.values_bf16(values + begin * stride, tokens, stride, p, sizes_.score_stride, count, sums);
     };
     accumulate(piece.query, piece.queries, 0, piece.visible_to_all);
     // A token that a row may not see is skipped, not multiplied by zero: its memory may hold NaN.

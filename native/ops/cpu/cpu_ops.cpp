@@ -11,9 +11,6 @@
 namespace apar::cpu {
 namespace {
 
-// Query vectors (rows x heads of a group) that share one pass over the keys. Their scores stay in the L2
-// cache up to contexts of a few thousand tokens.
-constexpr int32_t kTileQueries = 32;
 // A matmul is cut into about this many pieces per thread, so that a thread which the system interrupts delays
 // the others little. Pieces have at least kPieceBytes, so that the work of a piece exceeds the cost of
 // handing it out.
@@ -64,23 +61,17 @@ class Pieces {
 }  // namespace
 
 CpuOps::CpuOps(const OpsConfig& config, Isa isa, int32_t threads)
-    : config_(config), isa_(isa), kernels_(kernels(isa)), pool_(threads), kv_(config) {
-  const int32_t group = config.num_heads / config.num_kv_heads;
-  rows_per_tile_ = std::max(1, kTileQueries / group);
-  // Scores are written a whole block at a time, and the last block may begin at the last position.
-  score_stride_ = int64_t{config.max_context} + kBlockTokens;
-  const uint64_t queries =
-      checked_size({static_cast<uint64_t>(rows_per_tile_), static_cast<uint64_t>(group)});
+    : config_(config),
+      sizes_(step_sizes(config)),
+      isa_(isa),
+      kernels_(kernels(isa)),
+      pool_(threads),
+      kv_(config),
+      prepared_(allocate_aligned(sizes_.prepared_bytes, "activations")) {
   for (int32_t thread = 0; thread < threads; ++thread)
-    scratch_.push_back({floats(checked_size({queries, static_cast<uint64_t>(score_stride_)})),
-                        floats(checked_size({queries, static_cast<uint64_t>(config.head_dim)})),
-                        floats(checked_size({queries, static_cast<uint64_t>(kv_.stride())})),
-                        reinterpret_cast<uint16_t*>(
-                            floats(checked_size({queries, static_cast<uint64_t>(config.head_dim)})))});
-  prepared_ = allocate_aligned(checked_size({static_cast<uint64_t>(config.max_rows),
-                                             static_cast<uint64_t>(max_prepared_bytes(config.max_inputs))}),
-                               "activations");
-  fill_rope_table();
+    scratch_.push_back({reserved_floats(sizes_.scores), floats(sizes_.rotated), floats(sizes_.sums),
+                        reinterpret_cast<uint16_t*>(floats(sizes_.rotated))});
+  rope_ = reserved_floats(sizes_.rope);
 }
 
 std::string CpuOps::device() const {
@@ -89,6 +80,11 @@ std::string CpuOps::device() const {
 
 float* CpuOps::floats(size_t count) {
   owned_.push_back(allocate_aligned(checked_size({count, sizeof(float)}), "activations"));
+  return reinterpret_cast<float*>(owned_.back().get());
+}
+
+float* CpuOps::reserved_floats(size_t count) {
+  owned_.push_back(reserve_zeroed(checked_size({count, sizeof(float)}), "memory for long contexts"));
   return reinterpret_cast<float*>(owned_.back().get());
 }
 
@@ -123,7 +119,8 @@ Linear CpuOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes 
 
 void CpuOps::begin_step(const StepBatch& batch) {
   batch_ = &batch;
-  plan_.build(batch, rows_per_tile_);
+  if (!batch.positions.empty()) extend_rope_table(std::ranges::max(batch.positions) + 1);
+  plan_.build(batch, sizes_.rows_per_tile);
 }
 
 void CpuOps::embed(const Matrix& table, float* x) {

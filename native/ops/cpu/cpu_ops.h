@@ -5,6 +5,7 @@
 
 #include "ops/cpu/attention_plan.h"
 #include "ops/cpu/cpu_features.h"
+#include "ops/cpu/cpu_memory.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/kv_pool.h"
 #include "ops/cpu/memory.h"
@@ -57,7 +58,9 @@ class CpuOps final : public Ops {
   }
 
   float* floats(size_t count);
-  void fill_rope_table();
+  float* reserved_floats(size_t count);
+  // Fills the table for at least the positions [0, positions).
+  void extend_rope_table(int32_t positions);
   const std::byte* prepare(const float* x, int32_t rows, int64_t in, WeightFormat format);
   void matmul_f32(const float* x, int32_t rows, std::span<const Projection> projections);
   template <class Element>
@@ -67,16 +70,16 @@ class CpuOps final : public Ops {
                    const Scratch& scratch);
 
   OpsConfig config_;
+  StepSizes sizes_;
   Isa isa_;
   const Kernels& kernels_;
   ThreadPool pool_;
   KvPool kv_;
   std::vector<AlignedBytes> owned_;
   Arena weights_;
-  AlignedBytes prepared_;  // activations of one matmul call
-  int32_t rows_per_tile_ = 1;
-  int64_t score_stride_ = 0;
-  const float* rope_ = nullptr;   // [max_context][cos, sin][head_dim / 2]
+  AlignedBytes prepared_;         // activations of one matmul call
+  float* rope_ = nullptr;         // [max_context][cos, sin][head_dim / 2]
+  int32_t rope_positions_ = 0;    // filled; the rest is reserved
   std::vector<Scratch> scratch_;  // per thread
   const StepBatch* batch_ = nullptr;
   AttentionPlan plan_;

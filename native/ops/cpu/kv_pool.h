@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "common/error.h"
+#include "ops/cpu/cpu_memory.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/memory.h"
 #include "ops/ops.h"
@@ -40,11 +41,7 @@ class KvPool {
     return static_cast<int64_t>(element_bytes(format));
   }
   static AlignedBytes allocate(const OpsConfig& config, int64_t width) {
-    return allocate_aligned(
-        checked_size({static_cast<uint64_t>(config.num_layers), static_cast<uint64_t>(config.num_blocks),
-                      static_cast<uint64_t>(config.num_kv_heads), static_cast<uint64_t>(width), kBlockTokens,
-                      element_bytes(config.kv_format)}),
-        "KV pool");
+    return reserve_zeroed(pool_side_bytes(config, width), "KV pool");
   }
   int64_t offset(int32_t layer, int32_t block, int32_t head, int64_t width) const {
     return ((int64_t{layer} * blocks_ + block) * heads_ + head) * width * kBlockTokens * element_;

@@ -23,7 +23,8 @@ inline size_t checked_size(std::initializer_list<uint64_t> factors) {
 
 struct AlignedDelete {
   std::align_val_t alignment{64};
-  void operator()(std::byte* bytes) const { ::operator delete[](bytes, alignment); }
+  size_t mapped = 0;  // bytes of a memory mapping; 0 for memory from operator new
+  void operator()(std::byte* bytes) const;
 };
 using AlignedBytes = std::unique_ptr<std::byte[], AlignedDelete>;
 
@@ -33,6 +34,10 @@ AlignedBytes allocate_uninitialized(size_t bytes, const char* what);
 
 // The same, zeroed, so that the system has provided all pages before the first step.
 AlignedBytes allocate_aligned(size_t bytes, const char* what);
+
+// The same, zeroed, but the system provides a page when it is first used. For memory that is sized for the
+// most that may ever be needed: whoever sizes it has checked that so much is free (engine/memory_plan.h).
+AlignedBytes reserve_zeroed(size_t bytes, const char* what);
 
 // Memory for many allocations that live as long as the arena. Small ones share huge pages.
 class Arena {

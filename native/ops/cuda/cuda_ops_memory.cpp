@@ -17,6 +17,19 @@ namespace {
 constexpr size_t kStagingBytes = size_t{16} << 20;
 constexpr size_t kMaxPackers = 16;
 
+// Calls body(i) for every i in [0, count), on all cores.
+template <class Body>
+void in_parallel(size_t count, Body body) {
+  const auto cores = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxPackers);
+  const size_t workers = std::min(cores, count);
+  const auto every = [&](size_t begin) {
+    for (size_t i = begin; i < count; i += workers) body(i);
+  };
+  std::vector<std::jthread> others;
+  for (size_t worker = 1; worker < workers; ++worker) others.emplace_back(every, worker);
+  if (workers > 0) every(0);
+}
+
 }  // namespace
 
 CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
@@ -87,20 +100,24 @@ KvLayer CudaOps::kv_layer(int32_t layer) const {
 
 // As on the CPU (ops/cpu/cpu_attention.cpp), angles are rounded to f32 like those of transformers.
 void CudaOps::fill_rope_table() {
-  const int32_t half = config_.head_dim / 2;
-  std::vector<float> table(static_cast<size_t>(config_.max_context) * config_.head_dim);
-  for (int32_t i = 0; i < half; ++i) {
-    const auto frequency =
-        static_cast<float>(1.0 / std::pow(double{config_.rope_theta}, 2.0 * i / config_.head_dim));
-    for (int32_t position = 0; position < config_.max_context; ++position) {
-      const float angle = static_cast<float>(position) * frequency;
-      float* const pair = table.data() + (int64_t{position} * half + i) * 2;
-      pair[0] = static_cast<float>(std::cos(double{angle}));
-      pair[1] = static_cast<float>(std::sin(double{angle}));
-    }
-  }
-  rope_ = static_cast<float*>(device_->allocate(table.size() * sizeof(float), "rotary angles"));
-  upload_all(rope_, table.data(), table.size() * sizeof(float));
+  const auto half = static_cast<size_t>(config_.head_dim) / 2;
+  std::vector<float> frequencies(half);
+  for (size_t i = 0; i < half; ++i)
+    frequencies[i] = static_cast<float>(
+        1.0 / std::pow(double{config_.rope_theta}, 2.0 * static_cast<double>(i) / config_.head_dim));
+  const size_t positions = static_cast<size_t>(config_.max_context);
+  const size_t row_bytes = half * 2 * sizeof(float);
+  rope_ = static_cast<float*>(device_->allocate(positions * row_bytes, "rotary angles"));
+  staging_.stream(rope_, positions, row_bytes, [&](size_t first, size_t count, std::byte* piece) {
+    auto* const table = reinterpret_cast<float*>(piece);
+    in_parallel(count, [&](size_t row) {
+      for (size_t i = 0; i < half; ++i) {
+        const float angle = static_cast<float>(first + row) * frequencies[i];
+        table[(row * half + i) * 2] = static_cast<float>(std::cos(double{angle}));
+        table[(row * half + i) * 2 + 1] = static_cast<float>(std::sin(double{angle}));
+      }
+    });
+  });
 }
 
 void CudaOps::upload_all(void* to, const void* from, size_t bytes) {
@@ -112,17 +129,11 @@ void CudaOps::upload_all(void* to, const void* from, size_t bytes) {
 // Packing takes longer than the copy, so all cores pack tiles of 64 outputs.
 void CudaOps::upload_tiles(const Matrix& host, WeightFormat format, void* to) {
   const size_t row_bytes = tile_row_bytes(host.cols, format);
-  const auto cores = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxPackers);
   const auto tiles = static_cast<size_t>(tiles_of(host.rows, kTileOuts));
   staging_.stream(to, tiles, row_bytes, [&](size_t first, size_t count, std::byte* piece) {
-    const auto pack_every = [&](size_t begin, size_t step) {
-      for (size_t i = begin; i < count; i += step)
-        pack_tiles(host, format, static_cast<int32_t>(first + i), piece + i * row_bytes);
-    };
-    const size_t workers = std::min(cores, count);
-    std::vector<std::jthread> packers;
-    for (size_t worker = 1; worker < workers; ++worker) packers.emplace_back(pack_every, worker, workers);
-    pack_every(0, workers);
+    in_parallel(count, [&](size_t i) {
+      pack_tiles(host, format, static_cast<int32_t>(first + i), piece + i * row_bytes);
+    });
   });
 }
 

@@ -1,8 +1,8 @@
 #include "ops/cuda/memory_plan.h"
 
 #include <algorithm>
-#include <limits>
 
+#include "ops/cuda/gemm/weight_tiles.h"
 #include "ops/cuda/step/attention_work.h"
 #include "ops/cuda/step/step_data.h"
 
@@ -29,12 +29,50 @@ size_t max_step_words(const OpsConfig& config, int64_t max_partials, int64_t max
   return static_cast<size_t>(kHeaderWords + 7 * rows + 1 + max_slots + max_partials * (kWordsPerItem + 1));
 }
 
-int32_t affordable_blocks(const OpsConfig& config, uint64_t free_bytes, uint64_t other_bytes,
-                          double reserve) {
-  const auto usable = static_cast<uint64_t>(static_cast<double>(free_bytes) * (1 - reserve));
-  if (usable <= other_bytes) return 0;
-  const uint64_t blocks = (usable - other_bytes) / kv_pool_bytes(config, 1);
-  return static_cast<int32_t>(std::min<uint64_t>(blocks, std::numeric_limits<int32_t>::max() / kBlockTokens));
+FreeMemory CudaMemory::free_memory() const {
+  return {info_.free_bytes, "the free memory of the CUDA device"};
+}
+
+uint64_t CudaMemory::linear_bytes(std::span<const Matrix> layers, WeightFormat format) const {
+  uint64_t bytes = 0, largest = 0;
+  for (const Matrix& layer : layers) {
+    // As in CudaOps::place_linear(): only layers that the packed kernels can read are packed.
+    const bool packed = format != WeightFormat::f32 && layer.cols % 8 == 0;
+    const uint64_t element = format == WeightFormat::bf16 ? 2 : 4;
+    const uint64_t weights =
+        bounded_product({static_cast<uint64_t>(layer.rows), static_cast<uint64_t>(layer.cols)});
+    bytes += packed ? tiled_bytes(layer.rows, layer.cols, format) : weights * element;
+    if (packed) largest = std::max(largest, weights);
+  }
+  // cuBLASLt unpacks a layer into scratch memory.
+  const GemmBackend backend = gemm_backend_from_environment();
+  const bool unpacks = backend == GemmBackend::cublaslt || backend == GemmBackend::automatic;
+  return bytes + (unpacks && format == WeightFormat::bf16 ? largest * sizeof(uint16_t) : 0);
+}
+
+uint64_t CudaMemory::buffer_bytes(uint64_t count) const {
+  return bounded_product({count, sizeof(float) + sizeof(uint16_t)});
+}
+
+uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
+  const auto rows = static_cast<uint64_t>(config.max_rows);
+  const int64_t partials = AttentionWork::max_partials(config.max_rows, config.max_context);
+  const uint64_t scores =
+      bounded_product({static_cast<uint64_t>(partials), static_cast<uint64_t>(config.num_heads),
+                       static_cast<uint64_t>(config.head_dim) + 2, sizeof(float)});
+  const size_t words = max_step_words(config, partials, max_step_slots(config, sharing_from_environment()));
+  const GemmScratch scratch = max_gemm_scratch(
+      config.max_rows, {info_.multiprocessors, info_.capability, gemm_backend_from_environment()});
+  const uint64_t logits = bounded_product({rows, static_cast<uint64_t>(config.vocab_size), sizeof(float)});
+  const uint64_t draws = rows * (sizeof(TokenDraw) + sizeof(DrawnToken));
+  const uint64_t rope = bounded_product(
+      {static_cast<uint64_t>(config.max_context), static_cast<uint64_t>(config.head_dim), sizeof(float)});
+  // Of the all-reduce (cuda_rank.cpp).
+  const uint64_t sums = ranks_ > 1
+                            ? bounded_product({static_cast<uint64_t>(ranks_), rows,
+                                               static_cast<uint64_t>(config.hidden_size), sizeof(float)})
+                            : 0;
+  return scores + words * sizeof(int32_t) + bytes_of(scratch) + logits + draws + rope + sums;
 }
 
 }  // namespace apar::cuda

@@ -2,9 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
+#include "ops/cuda/device/device.h"
 #include "ops/cuda/gemm/plan.h"
 #include "ops/cuda/step/attention_work.h"
+#include "ops/device_memory.h"
 #include "ops/ops.h"
 
 namespace apar::cuda {
@@ -24,9 +27,23 @@ constexpr uint64_t bytes_of(const GemmScratch& scratch) {
          static_cast<uint64_t>(scratch.arrived) * sizeof(int32_t);
 }
 
-// The number of KV blocks that fit in free_bytes together with `other_bytes` (weights, activations).
-// `reserve`, a share of free_bytes in [0, 1), is left for fragmentation and for other programs. Returns 0
-// when not even one block fits.
-int32_t affordable_blocks(const OpsConfig& config, uint64_t free_bytes, uint64_t other_bytes, double reserve);
+// A device's memory, before Ops are opened on it. `ranks`: devices that share the model.
+class CudaMemory final : public DeviceMemory {
+ public:
+  CudaMemory(DeviceInfo info, int32_t ranks) : info_(std::move(info)), ranks_(ranks) {}
+
+  FreeMemory free_memory() const override;
+  bool is_host() const override { return false; }
+  uint64_t linear_bytes(std::span<const Matrix> layers, WeightFormat format) const override;
+  uint64_t buffer_bytes(uint64_t count) const override;
+  uint64_t step_bytes(const OpsConfig& config) const override;
+  uint64_t pool_bytes(const OpsConfig& config) const override {
+    return kv_pool_bytes(config, config.num_blocks);
+  }
+
+ private:
+  DeviceInfo info_;
+  int32_t ranks_;
+};
 
 }  // namespace apar::cuda

@@ -134,7 +134,7 @@ TEST_CASE("padded numbers of rows have few different values and stay below the m
   }
 }
 
-TEST_CASE("the number of KV blocks that fit into the free memory") {
+TEST_CASE("the bytes of a KV block") {
   const OpsConfig llama_7b = {.num_layers = 32,
                               .num_heads = 32,
                               .num_kv_heads = 32,
@@ -144,14 +144,8 @@ TEST_CASE("the number of KV blocks that fit into the free memory") {
                               .max_rows = 512,
                               .max_context = 4096};
   CHECK(kv_pool_bytes(llama_7b, 1) == uint64_t{512} * 1024 * kBlockTokens);
-  constexpr uint64_t gib = uint64_t{1} << 30;
-  CHECK(affordable_blocks(llama_7b, 24 * gib, 14 * gib, 0.0) == 10 * 128);
-  CHECK(affordable_blocks(llama_7b, 24 * gib, 14 * gib, 0.5) == 0);
-  CHECK(affordable_blocks(llama_7b, 10 * gib, 14 * gib, 0.1) == 0);
-  // fp8 takes half the bytes, and 4 bytes of scales for the 256 elements of a token and head: 1.97 times the
-  // blocks.
+  // fp8 takes half the bytes, and 4 bytes of scales for the 256 elements of a token and head.
   OpsConfig fp8 = llama_7b;
   fp8.kv_format = KvFormat::fp8;
   CHECK(kv_pool_bytes(fp8, 1) == uint64_t{260} * 1024 * kBlockTokens);
-  CHECK(affordable_blocks(fp8, 24 * gib, 14 * gib, 0.0) == 2520);
 }

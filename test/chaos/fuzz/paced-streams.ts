@@ -3,7 +3,7 @@ import { readCheckpoint } from '../../../gpu-node/checkpoint/checkpoint.ts'
 import { packageRoot } from '../../../gpu-node/package-root.ts'
 import { Runner } from '../../../gpu-node/requests/runner.ts'
 import { ServedStreams } from '../../../gpu-node/requests/served-streams.ts'
-import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
+import { inlinePrompts } from '../../support/inline-prompts.ts'
 
 /** ServedStreams without a gpu node: the demo model's tokenizer and template, and a paced engine. */
 export async function pacedStreams(): Promise<ServedStreams> {
@@ -16,7 +16,7 @@ async function pacedRunner(): Promise<Runner> {
   return await Runner.open({
     model: 'demo',
     checkpoint,
-    prompts: new PromptEncoder(checkpoint.text),
+    prompts: inlinePrompts(checkpoint),
     maxBranches: 64,
     openEngine: async (onEvents) =>
       new PacedEngine({ stepMs: 1, tokens: { fork, child, text: 300 }, onBegun: () => {} }, onEvents),

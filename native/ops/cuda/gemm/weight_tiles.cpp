@@ -64,8 +64,8 @@ using Scales = std::array<std::array<float, kTileOuts>, kGroups>;
 // The scales that the source has already (shared_scale) of a group of the tile.
 using SharedScales = std::function<std::optional<uint16_t>(int64_t row, int64_t group)>;
 
-// Any other scale is the group's largest weight divided by `end`, rounded to f16 as in ops/cpu/packed.cpp: both
-// devices multiply with the same weights.
+// Any other scale is the group's largest weight divided by `end`, rounded to f16 as in ops/cpu/packed.cpp:
+// both devices multiply with the same weights.
 Scales scales_of(const Tile& tile, float end, const SharedScales& shared) {
   Scales scales;
   for (int32_t group = 0; group < kGroups; ++group) {
@@ -176,7 +176,8 @@ void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte
       copy_16(stored, input, out);
     } else {
       const auto shared = [&](int64_t row, int64_t group) {
-        return row < stored.rows ? shared_scale(stored, format, row, input / kGroupInputs + group) : std::nullopt;
+        return row < stored.rows ? shared_scale(stored, format, row, input / kGroupInputs + group)
+                                 : std::nullopt;
       };
       read_tile(plain, input, values);
       if (format == WeightFormat::int8)

@@ -34,7 +34,7 @@ Function* symbol(void* library, const char* name) {
 
 struct Library {
   AparMakeCudaOps* make;
-  AparCudaBlocks* blocks;
+  AparCudaMemory* memory;
 };
 
 Library load() {
@@ -51,7 +51,7 @@ Library load() {
                                             std::to_string(kCudaLibraryVersion) +
                                             " is needed: build it again");
   return {symbol<AparMakeCudaOps>(library, "apar_make_cuda_ops"),
-          symbol<AparCudaBlocks>(library, "apar_cuda_blocks")};
+          symbol<AparCudaMemory>(library, "apar_cuda_memory")};
 }
 
 const Library& library() {
@@ -80,11 +80,10 @@ std::unique_ptr<Ops> make_cuda_ops(const OpsConfig& config, std::span<const int3
   }));
 }
 
-int32_t affordable_cuda_blocks(const OpsConfig& config, uint64_t other_bytes, int32_t device) {
-  const auto blocks = library().blocks;
-  return checked([&](int* code, char* message) {
-    return blocks(&config, other_bytes, device, code, message, kMessageBytes);
-  });
+std::unique_ptr<DeviceMemory> cuda_memory(int32_t device, int32_t ranks) {
+  const auto memory = library().memory;
+  return std::unique_ptr<DeviceMemory>(
+      checked([&](int* code, char* message) { return memory(device, ranks, code, message, kMessageBytes); }));
 }
 
 }  // namespace apar

@@ -3,6 +3,7 @@
 #include <memory>
 #include <span>
 
+#include "ops/device_memory.h"
 #include "ops/ops.h"
 
 namespace apar {
@@ -10,13 +11,13 @@ namespace apar {
 // The CUDA backend is a shared library that is opened at run time, so that the engine starts on machines
 // without CUDA. The library and the engine are built from one source tree, with the same C++ types. This
 // number detects a library of another build.
-constexpr int kCudaLibraryVersion = 5;
+constexpr int kCudaLibraryVersion = 6;
 
 // The C functions that the library exports. They write errors to `code` (an ErrorCode) and `message`.
 extern "C" {
 using AparCudaVersion = int();
-using AparCudaBlocks = int(const OpsConfig* config, uint64_t other_bytes, int32_t device, int* code,
-                           char* message, size_t message_bytes);
+using AparCudaMemory = DeviceMemory*(int32_t device, int32_t ranks, int* code, char* message,
+                                     size_t message_bytes);
 using AparMakeCudaOps = Ops*(const OpsConfig* config, const int32_t* devices, size_t num_devices, int* code,
                              char* message, size_t message_bytes);
 }
@@ -26,9 +27,7 @@ using AparMakeCudaOps = Ops*(const OpsConfig* config, const int32_t* devices, si
 // device or NCCL is missing, otherwise what CudaOps and ShardedOps throw.
 std::unique_ptr<Ops> make_cuda_ops(const OpsConfig& config, std::span<const int32_t> devices = {});
 
-// The number of KV blocks that fit into the free memory of a CUDA device, together with other_bytes (weights,
-// activations) and the scratch memory for config.max_rows rows; 0 when not even one fits. Throws
-// Error{unavailable} as above.
-int32_t affordable_cuda_blocks(const OpsConfig& config, uint64_t other_bytes, int32_t device = 0);
+// The memory of a CUDA device, one of `ranks` that share a model. Throws Error{unavailable} as above.
+std::unique_ptr<DeviceMemory> cuda_memory(int32_t device, int32_t ranks);
 
 }  // namespace apar

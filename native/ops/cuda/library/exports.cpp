@@ -38,8 +38,6 @@ auto guarded(int* code, char* message, size_t message_bytes, Body body) -> declt
   return {};
 }
 
-constexpr double kReserve = 0.05;  // of the free memory, for allocations that are not counted
-
 std::unique_ptr<apar::Ops> open_together(const apar::OpsConfig& config, std::span<const int32_t> devices) {
   // Opening the devices first gives a clearer error than NCCL's.
   for (const int32_t device : devices) apar::cuda::open_cuda_device(device);
@@ -61,14 +59,9 @@ APAR_EXPORT apar::Ops* apar_make_cuda_ops(const apar::OpsConfig* config, const i
   });
 }
 
-APAR_EXPORT int apar_cuda_blocks(const apar::OpsConfig* config, uint64_t other_bytes, int32_t index,
-                                 int* code, char* message, size_t message_bytes) {
-  return guarded(code, message, message_bytes, [&]() -> int {
-    using namespace apar::cuda;
-    const auto device = open_cuda_device(index);
-    const DeviceInfo& info = device->info();
-    const GemmScratch scratch = max_gemm_scratch(
-        config->max_rows, {info.multiprocessors, info.capability, gemm_backend_from_environment()});
-    return affordable_blocks(*config, info.free_bytes, other_bytes + bytes_of(scratch), kReserve);
+APAR_EXPORT apar::DeviceMemory* apar_cuda_memory(int32_t index, int32_t ranks, int* code, char* message,
+                                                 size_t message_bytes) {
+  return guarded(code, message, message_bytes, [&]() -> apar::DeviceMemory* {
+    return new apar::cuda::CudaMemory(apar::cuda::open_cuda_device(index)->info(), ranks);
   });
 }

@@ -3,6 +3,16 @@ export interface Matched {
   text: string
   /** True when a stop string is complete; do not push more text then. */
   stopped: boolean
+  /** That stop string, as the request has it. */
+  stop?: string
+  /** UTF-16 code units of the pushed text that follow the match. */
+  rest?: number
+}
+
+interface Match {
+  readonly stop: string
+  readonly start: number
+  readonly end: number
 }
 
 /**
@@ -19,7 +29,7 @@ export class StopMatcher {
   #held = 0
 
   constructor(stops: readonly string[]) {
-    this.#stops = stops.map((stop) => stop.toWellFormed())
+    this.#stops = stops.map((stop) => stop.replace(/\p{Surrogate}/gu, '\ufffd'))
     this.#memory = Math.max(0, ...this.#stops.map((stop) => stop.length - 1))
   }
 
@@ -30,7 +40,9 @@ export class StopMatcher {
     const match = this.#firstMatch(seen, this.#tail.length)
     if (match !== undefined) {
       this.#held = 0
-      return { text: seen.slice(given, Math.max(given, match)), stopped: true }
+      const { stop, start, end } = match
+      const text = seen.slice(given, Math.max(given, start))
+      return { text, stopped: true, stop, rest: seen.length - end }
     }
     const hold = Math.min(this.#possibleStart(seen), seen.length - given)
     this.#tail = this.#memory === 0 ? '' : seen.slice(-this.#memory)
@@ -48,20 +60,17 @@ export class StopMatcher {
     return text
   }
 
-  /** Start of the match that ends first after `from`. */
-  #firstMatch(seen: string, from: number): number | undefined {
-    let firstEnd = Number.POSITIVE_INFINITY
-    let start: number | undefined
+  /** The match that ends first after `from`. */
+  #firstMatch(seen: string, from: number): Match | undefined {
+    let first: Match | undefined
     for (const stop of this.#stops) {
-      const index = seen.indexOf(stop, Math.max(0, from - stop.length + 1))
-      if (index === -1) continue
-      const end = index + stop.length
-      if (end < firstEnd || (end === firstEnd && index < (start ?? 0))) {
-        firstEnd = end
-        start = index
-      }
+      const start = seen.indexOf(stop, Math.max(0, from - stop.length + 1))
+      if (start === -1) continue
+      const end = start + stop.length
+      if (!first || end < first.end || (end === first.end && start < first.start))
+        first = { stop, start, end }
     }
-    return start
+    return first
   }
 
   /** Length of the longest suffix of `seen` that is a prefix of a stop string. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { StopMatcher } from '../../gpu-node/text/stop-matcher.ts'
+import { StopMatcher } from '../../shared/stop-matcher.ts'
 
 /** Reference implementation on the whole text: the text before the match that ends first. */
 function expected(text: string, stops: readonly string[]): { text: string; stopped: boolean } {
@@ -46,7 +46,7 @@ describe('stop strings', () => {
     const matcher = new StopMatcher(['abc'])
     expect(matcher.push('xab')).toEqual({ text: 'x', stopped: false })
     expect(matcher.release()).toBe('ab')
-    expect(matcher.push('cd')).toEqual({ text: '', stopped: true })
+    expect(matcher.push('cd')).toEqual({ text: '', stopped: true, stop: 'abc', rest: 1 })
   })
 
   test('without stop strings text is passed on at once', () => {

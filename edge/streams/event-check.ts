@@ -1,0 +1,129 @@
+import { AparError } from '../../shared/errors.ts'
+import type {
+  AcceptedEvent,
+  DeltaEvent,
+  ForkEvent,
+  StreamEvent,
+  Usage,
+} from '../../shared/protocol/events.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { maxNewTokens } from './node-allowance.ts'
+
+/** The most that a request may ask for (shared/protocol/request.ts). */
+const MAX_LIVE_BRANCHES = 256
+const MAX_DEPTH = 16
+/** A character takes up to three bytes of UTF-8, and a byte at most one token; templates add text of their own. */
+const PROMPT_TOKENS_PER_CHAR = 3
+const SPARE_PROMPT_TOKENS = 64 * 1024
+/** The engine may have sampled the last tokens of several branches in one step. */
+const SPARE_TOKENS = 1024
+
+interface Branch {
+  readonly depth: number
+  /** UTF-16 code units of its own text so far. */
+  length: number
+  ended: boolean
+}
+
+/**
+ * Checks that the events of a stream keep the promises of docs/protocol.md ("What a client can rely on") and the limits
+ * of their request, as far as the schemas and the log cannot see that. Nothing here knows whether a text is right.
+ */
+export class EventCheck {
+  readonly #stream: string
+  readonly #request: GenerateRequest
+  readonly #contextTokens: number | undefined
+  readonly #branches = new Map<number, Branch>([[0, { depth: 1, length: 0, ended: false }]])
+  #live = 1
+  #newest = 0
+  readonly #maxLive: number
+  readonly #maxDepth: number
+
+  /** `log`: the events before. */
+  constructor(
+    stream: string,
+    request: GenerateRequest,
+    contextTokens: number | undefined,
+    log: readonly StreamEvent[],
+  ) {
+    this.#stream = stream
+    this.#request = request
+    this.#contextTokens = contextTokens
+    const { enabled = true, max_branches, max_depth } = request.branching ?? {}
+    this.#maxLive = enabled ? (max_branches ?? MAX_LIVE_BRANCHES) : 1
+    this.#maxDepth = enabled ? (max_depth ?? MAX_DEPTH) : 1
+    for (const event of log) this.check(event)
+  }
+
+  /** Call for each event, in order. @throws AparError `invalid_request` for an event that no honest node sends. */
+  check(event: StreamEvent): void {
+    if (event.type === 'delta') this.#delta(event)
+    else if (event.type === 'fork') this.#fork(event)
+    else if (event.type === 'branch_end') this.#end(event.branch)
+    else if (event.type === 'accepted') this.#accepted(event)
+    else if (event.type === 'done') this.#usage(event.usage)
+    if (event.seq === 0 && event.type !== 'accepted' && event.type !== 'error')
+      throw broken(`${event.type} before accepted`)
+  }
+
+  #accepted({ seq, stream, model }: AcceptedEvent): void {
+    if (seq !== 0) throw broken('a second accepted')
+    if (stream !== this.#stream || model !== this.#request.model)
+      throw broken('accepted has another stream or model')
+  }
+
+  #delta({ branch, text }: DeltaEvent): void {
+    this.#running(branch).length += text.length
+  }
+
+  #fork({ branch, parent, at }: ForkEvent): void {
+    const { depth, length } = this.#running(parent)
+    if (branch <= this.#newest)
+      throw broken(`the number ${branch} of a new branch is not above ${this.#newest}`)
+    if (at !== length) throw broken(`a fork at ${at} of a text of ${length}`)
+    if (depth >= this.#maxDepth) throw broken(`a branch deeper than ${this.#maxDepth}`)
+    if (++this.#live > this.#maxLive) throw broken(`more than ${this.#maxLive} live branches`)
+    this.#newest = branch
+    this.#branches.set(branch, { depth: depth + 1, length: 0, ended: false })
+  }
+
+  #end(branch: number): void {
+    this.#running(branch).ended = true
+    this.#live--
+  }
+
+  #running(id: number): Branch {
+    const branch = this.#branches.get(id)
+    if (!branch) throw broken(`there is no branch ${id}`)
+    if (branch.ended) throw broken(`branch ${id} has ended`)
+    return branch
+  }
+
+  /** Counts are charged to the request's key. */
+  #usage({ prompt_tokens, cached_prompt_tokens, completion_tokens, total_tokens, branches }: Usage): void {
+    const maxPrompt = Math.min(
+      maxPromptTokens(this.#request),
+      this.#contextTokens ?? Number.POSITIVE_INFINITY,
+    )
+    const maxNew = maxNewTokens(this.#request, this.#contextTokens) + SPARE_TOKENS
+    const plausible =
+      prompt_tokens <= maxPrompt &&
+      cached_prompt_tokens <= prompt_tokens &&
+      completion_tokens <= maxNew &&
+      total_tokens <= prompt_tokens + completion_tokens &&
+      branches.every(({ completion_tokens: tokens }) => tokens <= maxNew)
+    if (!plausible)
+      throw broken(
+        `usage of ${prompt_tokens} and ${completion_tokens} tokens; at most ${maxPrompt} and ${maxNew}`,
+      )
+  }
+}
+
+function maxPromptTokens({ messages }: GenerateRequest): number {
+  const chars = messages.reduce((sum, { content }) => sum + content.length, 0)
+  return SPARE_PROMPT_TOKENS + PROMPT_TOKENS_PER_CHAR * chars
+}
+
+function broken(what: string): AparError {
+  return new AparError('invalid_request', `events: ${what}`)
+}

@@ -1,0 +1,85 @@
+import { createHash, type Hash } from 'node:crypto'
+import { closeSync, openSync, readSync } from 'node:fs'
+import { tensorBytes } from './tensor-blocks.ts'
+import type { TokenizerFiles } from './tokenizer-files.ts'
+import type { WeightTable } from './weights.ts'
+
+/** What of a checkpoint changes its answers. */
+export interface DigestedCheckpoint {
+  readonly shape: object
+  readonly tokens: {
+    readonly fork: number | undefined
+    readonly child: number | undefined
+    readonly eos: readonly number[]
+  }
+  readonly joints: string
+  readonly sampling: object
+  readonly text: TokenizerFiles
+  readonly weights: WeightTable
+}
+
+/** Bytes that are read at one place of a tensor. */
+const SAMPLE_BYTES = 16 * 1024
+/** Samples of all tensors together, but at least MIN_SAMPLES of each: 16 MiB, which a disk reads within a second. */
+const SAMPLES = 1024
+const MIN_SAMPLES = 2
+const DIGEST_CHARS = 16
+
+/** Training may have changed nothing but these tensors' rows of the control tokens. */
+const ROW_PER_TOKEN = ['model.embed_tokens.weight', 'lm_head.weight']
+
+/**
+ * Identifies what a checkpoint computes: copies agree in whichever folder, however they are sharded, and whenever they
+ * were written. Reads samples of each tensor, evenly spread with both ends, not all of it: a checkpoint that was tuned
+ * further differs almost everywhere. A single weight that was changed by hand may go unnoticed.
+ */
+export function checkpointDigest(checkpoint: DigestedCheckpoint): string {
+  const { shape, tokens, joints, sampling, text, weights } = checkpoint
+  // Where the template comes from makes no difference.
+  const texts = { ...text, chatTemplate: text.chatTemplate?.source }
+  const hash = createHash('sha256').update(JSON.stringify([shape, tokens, joints, sampling, texts]))
+  const { fork, child, eos } = tokens
+  hashWeights(
+    hash,
+    weights,
+    [fork, child, ...eos].filter((id) => id !== undefined),
+  )
+  return hash.digest('hex').slice(0, DIGEST_CHARS)
+}
+
+function hashWeights(hash: Hash, { files, tensors }: WeightTable, controlTokens: readonly number[]): void {
+  const open = files.map((path) => openSync(path, 'r'))
+  const buffer = Buffer.alloc(SAMPLE_BYTES)
+  const addBytes = (file: number, begin: number, end: number) => {
+    for (let at = begin; at < end; ) {
+      const read = readSync(open[file] ?? -1, buffer, 0, Math.min(SAMPLE_BYTES, end - at), at)
+      // A file that was cut meanwhile: loading its weights reports that.
+      if (read === 0) return
+      hash.update(buffer.subarray(0, read))
+      at += read
+    }
+  }
+  try {
+    const samples = Math.max(MIN_SAMPLES, Math.floor(SAMPLES / tensors.length))
+    const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1))
+    for (const { name, file, offset, dtype, shape } of sorted) {
+      hash.update(JSON.stringify([name, dtype, shape]))
+      const bytes = tensorBytes(dtype, shape)
+      for (const [begin, end] of spans(bytes, samples)) addBytes(file, offset + begin, offset + end)
+      if (!ROW_PER_TOKEN.includes(name)) continue
+      const row = bytes / (shape[0] ?? 1)
+      for (const token of controlTokens) addBytes(file, offset + token * row, offset + (token + 1) * row)
+    }
+  } finally {
+    for (const file of open) closeSync(file)
+  }
+}
+
+/** Places of samples, evenly spread over `bytes`; all of them when they fit. */
+function spans(bytes: number, samples: number): [begin: number, end: number][] {
+  if (bytes <= samples * SAMPLE_BYTES) return [[0, bytes]]
+  return Array.from({ length: samples }, (_, index) => {
+    const begin = Math.floor((index * (bytes - SAMPLE_BYTES)) / (samples - 1))
+    return [begin, begin + SAMPLE_BYTES]
+  })
+}

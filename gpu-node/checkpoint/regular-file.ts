@@ -1,0 +1,94 @@
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs'
+import { StartupError } from '../startup-error.ts'
+
+/** What `git clone` leaves in place of a large file without Git LFS. Specification: git-lfs docs/spec.md. */
+const LFS_POINTER = 'version https://git-lfs.github.com/spec/'
+
+export interface RegularFile {
+  /** Of the file when it was opened. */
+  readonly bytes: number
+  /** Fills `into` from the file's current position; returns the number of bytes, less only at its end. */
+  read(into: Uint8Array): number
+}
+
+/**
+ * Opens a file of a checkpoint for `use` and closes it again. A FIFO or a device could block or never end: only
+ * regular files are read.
+ * @returns undefined when there is no such file.
+ * @throws StartupError `broken_checkpoint` that names the file.
+ */
+export function withRegularFile<T>(path: string, use: (file: RegularFile) => T): T | undefined {
+  const fd = open(path)
+  if (fd === undefined) return undefined
+  try {
+    const stats = fstatSync(fd)
+    if (!stats.isFile()) throw broken(path, `is ${kindOf(stats)}, not a file`)
+    if (isLfsPointer(fd)) {
+      throw broken(path, 'is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder')
+    }
+    let position = 0
+    const read = (into: Uint8Array): number => {
+      const count = fill(fd, into, position)
+      position += count
+      return count
+    }
+    return use({ bytes: stats.size, read })
+  } catch (error) {
+    throw error instanceof StartupError ? error : broken(path, 'cannot be read', error)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Reads a whole text file of at most `maxBytes`; undefined when there is none. */
+export function readTextFile(path: string, maxBytes: number): string | undefined {
+  return withRegularFile(path, (file) => {
+    // Files of /proc and the like say that they are empty: what counts is what can be read.
+    const probe = new Uint8Array(Math.min(maxBytes, file.bytes) + 1)
+    const first = file.read(probe)
+    if (first > maxBytes) throw broken(path, `is longer than ${maxBytes} bytes`)
+    if (first === probe.length) throw broken(path, 'grows while it is read')
+    return new TextDecoder().decode(probe.subarray(0, first))
+  })
+}
+
+function open(path: string): number | undefined {
+  try {
+    // Without O_NONBLOCK, opening a FIFO waits for a writer.
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch (error) {
+    if (isMissing(error)) return undefined
+    throw broken(path, 'cannot be opened', error)
+  }
+}
+
+function fill(fd: number, into: Uint8Array, position: number): number {
+  let count = 0
+  while (count < into.length) {
+    const more = readSync(fd, into, count, into.length - count, position + count)
+    if (more === 0) break
+    count += more
+  }
+  return count
+}
+
+function isLfsPointer(fd: number): boolean {
+  const start = new Uint8Array(LFS_POINTER.length)
+  fill(fd, start, 0)
+  return new TextDecoder().decode(start) === LFS_POINTER
+}
+
+function kindOf(stats: Stats): string {
+  if (stats.isDirectory()) return 'a folder'
+  if (stats.isFIFO()) return 'a FIFO'
+  if (stats.isSocket()) return 'a socket'
+  return 'a device'
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
+}
+
+function broken(path: string, reason: string, cause?: unknown): StartupError {
+  return new StartupError('broken_checkpoint', `${path} ${reason}`, cause)
+}

@@ -1,0 +1,204 @@
+import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { AparError, type ErrorCode } from '../../shared/errors.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { packageRoot } from '../package-root.ts'
+import { StartupError, type StartupErrorCode } from '../startup-error.ts'
+
+/** Built by cli/setup/bundle.mjs. */
+const WORKER = join(packageRoot, 'dist/prompt-worker.js')
+
+/** For the tokenizer's tables and the longest prompt; beyond it the thread ends, and the node goes on. */
+const MAX_HEAP_MB = 2048
+/** Until the thread says what it does. */
+const STARTING_LIMIT_MS = 60_000
+/** What is left of the time for a prompt that nobody waits for any more. */
+const CANCELLED_LIMIT_MS = 500
+
+/** The part of a request that becomes its prompt. */
+export type Prompt = Pick<GenerateRequest, 'messages' | 'raw_prompt'>
+
+export interface WorkerSetup {
+  /** TokenizerFiles, serialised once for all threads. */
+  readonly files: SharedArrayBuffer
+  readonly controlIds: readonly number[]
+  readonly vocabSize: number
+}
+
+export interface WorkerData extends WorkerSetup {
+  /** Whether to check the tokenizer's patterns, too. */
+  readonly check: boolean
+}
+
+export interface ToWorker {
+  readonly prompt: Prompt
+  readonly maxTokens: number
+}
+
+export type FromWorker =
+  | { readonly type: 'loading'; readonly step: string; readonly limitMs: number }
+  | { readonly type: 'ready'; readonly dropsLeadingSpace: boolean }
+  | { readonly type: 'refused'; readonly code: StartupErrorCode; readonly message: string }
+  | { readonly type: 'encoded'; readonly ids: Int32Array }
+  | {
+      readonly type: 'failed'
+      readonly code: ErrorCode
+      readonly message: string
+      readonly param: string | undefined
+    }
+
+export interface Ready {
+  readonly dropsLeadingSpace: boolean
+}
+
+interface Running {
+  readonly resolve: (ids: Int32Array) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** A worker thread with a tokenizer of its own, which encodes one prompt at a time. */
+export class PromptThread {
+  readonly #setup: WorkerSetup
+  #worker: Worker | undefined
+  #ready: Promise<Ready> | undefined
+  #running: Running | undefined
+  #check: boolean
+  #closed = false
+
+  /** `check`: whether the tokenizer's patterns are checked when it is loaded first. */
+  constructor(setup: WorkerSetup, check: boolean) {
+    this.#setup = setup
+    this.#check = check
+  }
+
+  /** Settles when the tokenizer is loaded. @throws StartupError that names the file and what is wrong with it. */
+  load(): Promise<Ready> {
+    if (this.#closed) return Promise.reject(shuttingDown())
+    this.#ready ??= this.#start()
+    return this.#ready
+  }
+
+  /**
+   * @param limitMs after this time the thread is ended, and another one takes its place; soon after `signal`, too.
+   * @throws AparError of the prompt, or `request_timeout`.
+   */
+  async encode(prompt: Prompt, maxTokens: number, limitMs: number, signal: AbortSignal): Promise<Int32Array> {
+    await this.load().catch((error) => {
+      throw this.#closed ? shuttingDown() : error
+    })
+    let timer: NodeJS.Timeout | undefined
+    const end = () => {
+      const message = `messages: the prompt could not be encoded within ${(limitMs / 1000).toFixed(1)} s`
+      this.#end(new AparError('request_timeout', message, { param: 'messages' }))
+      // A short prompt should not have to wait for it.
+      if (!this.#closed) void this.load()
+    }
+    const hurry = () => {
+      clearTimeout(timer)
+      timer = setTimeout(end, Math.min(limitMs, CANCELLED_LIMIT_MS))
+    }
+    try {
+      return await new Promise<Int32Array>((resolve, reject) => {
+        this.#running = { resolve, reject }
+        timer = setTimeout(end, limitMs)
+        signal.addEventListener('abort', hurry)
+        if (signal.aborted) hurry()
+        this.#worker?.postMessage({ prompt, maxTokens } satisfies ToWorker)
+      })
+    } finally {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', hurry)
+      this.#running = undefined
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    const worker = this.#worker
+    this.#end(shuttingDown())
+    await worker?.terminate()
+  }
+
+  #start(): Promise<Ready> {
+    const worker = new Worker(WORKER, {
+      workerData: { ...this.#setup, check: this.#check } satisfies WorkerData,
+      resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
+    })
+    this.#worker = worker
+    const ready = new Promise<Ready>((resolve, reject) => {
+      const watchdog = new Watchdog('starting a thread', STARTING_LIMIT_MS, (error) => {
+        reject(error)
+        this.#end(error)
+      })
+      worker.on('message', (message: FromWorker) => {
+        if (this.#worker !== worker) return
+        if (message.type === 'loading') watchdog.restart(message.step, message.limitMs)
+        else if (message.type === 'encoded') this.#running?.resolve(message.ids)
+        else if (message.type === 'failed')
+          this.#running?.reject(new AparError(message.code, message.message, { param: message.param }))
+        else {
+          watchdog.stop()
+          if (message.type === 'ready') {
+            this.#check = false
+            resolve(message)
+          } else reject(new StartupError(message.code, message.message))
+          // An idle thread does not keep the process alive.
+          worker.unref()
+        }
+      })
+      const lost = (error: Error) => {
+        watchdog.stop()
+        reject(error)
+        if (this.#worker === worker) this.#end(isOutOfMemory(error) ? tooLarge() : error)
+      }
+      worker.on('error', lost)
+      worker.on('exit', () => lost(new Error('the thread that encodes prompts has ended')))
+    })
+    // Whoever needs the thread gets the error from `load`.
+    ready.catch(() => {})
+    return ready
+  }
+
+  /** Ends the worker; the prompt that it encodes fails, and the next one gets another worker. */
+  #end(error: Error): void {
+    void this.#worker?.terminate()
+    this.#worker = undefined
+    this.#ready = undefined
+    this.#running?.reject(error)
+  }
+}
+
+/** Limits the time of each step of loading. */
+class Watchdog {
+  readonly #onLate: (error: StartupError) => void
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(step: string, limitMs: number, onLate: (error: StartupError) => void) {
+    this.#onLate = onLate
+    this.restart(step, limitMs)
+  }
+
+  restart(step: string, limitMs: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => {
+      this.#onLate(new StartupError('unsupported_checkpoint', `${step} takes more than ${limitMs / 1000} s`))
+    }, limitMs)
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+  }
+}
+
+function isOutOfMemory(error: Error): boolean {
+  return 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY'
+}
+
+function shuttingDown(): AparError {
+  return new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
+}
+
+function tooLarge(): AparError {
+  const message = 'messages: the prompt needs too much memory to be encoded'
+  return new AparError('invalid_request', message, { param: 'messages' })
+}

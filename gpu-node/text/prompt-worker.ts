@@ -1,0 +1,67 @@
+// Runs in a worker thread, one prompt at a time: a template or a pattern that does not come to an end blocks only this
+// thread, which prompt-thread.ts then replaces.
+import { deserialize } from 'node:v8'
+import { parentPort, workerData } from 'node:worker_threads'
+import { AparError } from '../../shared/errors.ts'
+import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
+import { StartupError } from '../startup-error.ts'
+import { checkPatterns } from './pattern-check.ts'
+import { checkTemplate, PromptEncoder } from './prompt-encoder.ts'
+import type { FromWorker, ToWorker, WorkerData } from './prompt-thread.ts'
+
+function main(): void {
+  const { files, controlIds, vocabSize, check }: WorkerData = workerData
+  const encoder = open(deserialize(Buffer.from(files)), controlIds, vocabSize, check)
+  if (!encoder) return
+  parentPort?.on('message', (message: ToWorker) => {
+    const answer = encode(encoder, message)
+    parentPort?.postMessage(answer, answer.type === 'encoded' ? [answer.ids.buffer as ArrayBuffer] : [])
+  })
+  send({ type: 'ready', dropsLeadingSpace: encoder.dropsLeadingSpace })
+}
+
+/** Each of them has short texts to work on, for which it needs milliseconds. */
+const CHECK_LIMIT_MS = 5_000
+/** The largest tokenizers take a few seconds. */
+const LOADING_LIMIT_MS = 60_000
+
+function open(
+  files: TokenizerFiles,
+  controlIds: readonly number[],
+  vocabSize: number,
+  check: boolean,
+): PromptEncoder | undefined {
+  const onCheck = (step: string) => send({ type: 'loading', step, limitMs: CHECK_LIMIT_MS })
+  try {
+    if (check) {
+      checkPatterns(files.tokenizer, onCheck)
+      checkTemplate(files, onCheck)
+    }
+    send({ type: 'loading', step: 'tokenizer.json: loading it', limitMs: LOADING_LIMIT_MS })
+    return new PromptEncoder(files, controlIds, vocabSize)
+  } catch (error) {
+    if (!(error instanceof StartupError)) throw error
+    send({ type: 'refused', code: error.code, message: error.message })
+    return undefined
+  }
+}
+
+function encode(
+  encoder: PromptEncoder,
+  { prompt, maxTokens }: ToWorker,
+): FromWorker & { type: 'encoded' | 'failed' } {
+  try {
+    return { type: 'encoded', ids: encoder.encodePrompt(prompt, maxTokens) }
+  } catch (error) {
+    // A bug ends this thread, with its stack in the error that the main thread gets.
+    if (!(error instanceof AparError)) throw error
+    const { code, message, param } = error
+    return { type: 'failed', code, message, param }
+  }
+}
+
+function send(message: FromWorker): void {
+  parentPort?.postMessage(message)
+}
+
+main()

@@ -1,0 +1,181 @@
+import { type Environment, Interpreter } from '@huggingface/jinja'
+import { merged, type Piece, sliced, textOf } from './piece.ts'
+
+/** A node of the library's syntax tree. */
+export interface Node {
+  readonly type: string
+}
+
+/** A value of the library's interpreter. */
+export interface Value {
+  readonly type: string
+  readonly value: unknown
+}
+
+/** The parts of the library's Interpreter that are overridden here; it declares one of them private. */
+interface OpenInterpreter {
+  evaluate(node: Node | undefined, environment: Environment): Value
+  evaluateBlock(statements: readonly Node[], environment: Environment): Value
+}
+const OpenInterpreter = Interpreter as unknown as new (environment: Environment) => OpenInterpreter
+
+interface Binary extends Node {
+  readonly operator: { readonly value: string }
+  readonly left: Node
+  readonly right: Node
+}
+interface Filter extends Node {
+  readonly operand: Node
+  readonly filter: Node & { readonly value?: unknown }
+}
+interface FilterStatement extends Node {
+  readonly filter: Filter['filter']
+  readonly body: readonly Node[]
+}
+interface Call extends Node {
+  readonly args: readonly Node[]
+  readonly callee: Node & { readonly object?: Node; readonly property?: Node & { readonly value?: unknown } }
+}
+interface For extends Node {
+  readonly body: readonly Node[]
+  readonly defaultBlock: readonly Node[]
+}
+/** A node that stands for a value which is known already. */
+interface Known extends Node {
+  readonly known: Value
+}
+
+/**
+ * Keeps beside each string the pieces that it consists of. The strings themselves stay plain, so that everything in a
+ * template (comparisons, slices, `split`, `length`) works as ever. Literals are the template's; blocks, loops, macros,
+ * concatenation and trimming keep the pieces of their operands, and so does an operation without arguments on text
+ * that is wholly the template's. What other operations return is nobody's: text that is not taken for the template's.
+ */
+export class ProvenanceInterpreter extends OpenInterpreter {
+  readonly #pieces = new WeakMap<Value, readonly Piece[]>()
+  /** The innermost loop that runs: the blocks that it repeats, and what they gave so far. */
+  #loop: { readonly blocks: readonly (readonly Node[])[]; readonly pieces: Piece[] } | undefined
+
+  /** Declares a string the template's own. */
+  trust(value: Value): void {
+    if (typeof value.value === 'string') this.#pieces.set(value, [{ text: value.value, ofTemplate: true }])
+  }
+
+  piecesOf(value: Value): readonly Piece[] {
+    return this.#pieces.get(value) ?? [{ text: String(value), ofTemplate: false }]
+  }
+
+  override evaluate(node: Node | undefined, environment: Environment): Value {
+    switch (node?.type) {
+      case 'Known':
+        return (node as Known).known
+      case 'StringLiteral': {
+        const literal = super.evaluate(node, environment)
+        this.trust(literal)
+        return literal
+      }
+      case 'BinaryExpression':
+        return this.#binary(node as Binary, environment)
+      case 'FilterExpression':
+        return this.#filter(node as Filter, environment)
+      case 'FilterStatement':
+        return this.#filterStatement(node as FilterStatement, environment)
+      case 'CallExpression':
+        return this.#call(node as Call, environment)
+      case 'For':
+        return this.#for(node as For, environment)
+      default:
+        return super.evaluate(node, environment)
+    }
+  }
+
+  override evaluateBlock(statements: readonly Node[], environment: Environment): Value {
+    const loop = this.#loop
+    const pieces: Piece[] = []
+    for (const statement of statements) {
+      const value = this.evaluate(statement, environment)
+      if (value.type === 'NullValue' || value.type === 'UndefinedValue') continue
+      for (const piece of this.piecesOf(value)) pieces.push(piece)
+    }
+    if (loop?.blocks.includes(statements)) for (const piece of pieces) loop.pieces.push(piece)
+    return this.#string(pieces, environment)
+  }
+
+  #string(pieces: readonly Piece[], environment: Environment): Value {
+    const literal = { type: 'StringLiteral', value: textOf(pieces) }
+    return this.#keep(super.evaluate(literal, environment), pieces)
+  }
+
+  #binary(node: Binary, environment: Environment): Value {
+    const operator = node.operator.value
+    if (operator !== '+' && operator !== '~') return super.evaluate(node, environment)
+    const left = this.evaluate(node.left, environment)
+    const right = this.evaluate(node.right, environment)
+    const known = { type: node.type, operator: node.operator, left: knownAs(left), right: knownAs(right) }
+    const result = super.evaluate(known, environment)
+    return this.#keep(result, [...this.#operand(left), ...this.#operand(right)])
+  }
+
+  /** Unlike a block, `~` writes the plain JavaScript value of a number. */
+  #operand(value: Value): readonly Piece[] {
+    return this.#pieces.get(value) ?? [{ text: String(value.value), ofTemplate: false }]
+  }
+
+  #filter(node: Filter, environment: Environment): Value {
+    const { type, filter } = node
+    if (filter.type !== 'Identifier') return super.evaluate(node, environment)
+    const operand = this.evaluate(node.operand, environment)
+    const result = super.evaluate({ type, filter, operand: knownAs(operand) } as Filter, environment)
+    return this.#changed(operand, result, filter.value === 'trim' ? 'strip' : undefined)
+  }
+
+  #filterStatement({ filter, body }: FilterStatement, environment: Environment): Value {
+    const operand = knownAs(this.evaluateBlock(body, environment))
+    return this.#filter({ type: 'FilterExpression', operand, filter }, environment)
+  }
+
+  #call(node: Call, environment: Environment): Value {
+    const { type, args, callee } = node
+    if (!callee.object || args.length > 0) return super.evaluate(node, environment)
+    const object = this.evaluate(callee.object, environment)
+    const known = { ...callee, object: knownAs(object) }
+    const result = super.evaluate({ type, args, callee: known } as Call, environment)
+    return this.#changed(object, result, callee.property?.value)
+  }
+
+  /** The result of an operation without arguments. */
+  #changed(operand: Value, result: Value, operation: unknown): Value {
+    const from = operand.value
+    const to = result.value
+    if (result === operand || typeof from !== 'string' || typeof to !== 'string') return result
+    const pieces = this.piecesOf(operand)
+    if (pieces.every(({ ofTemplate }) => ofTemplate)) this.trust(result)
+    else if (operation === 'strip' || operation === 'lstrip' || operation === 'rstrip') {
+      const start = operation === 'rstrip' ? 0 : from.length - from.trimStart().length
+      if (from.startsWith(to, start)) this.#keep(result, sliced(pieces, start, start + to.length))
+    }
+    return result
+  }
+
+  #for(node: For, environment: Environment): Value {
+    const outer = this.#loop
+    const loop = { blocks: [node.body, node.defaultBlock], pieces: [] }
+    this.#loop = loop
+    try {
+      return this.#keep(super.evaluate(node, environment), loop.pieces)
+    } finally {
+      this.#loop = outer
+    }
+  }
+
+  #keep(result: Value, pieces: readonly Piece[]): Value {
+    if (typeof result.value !== 'string') return result
+    const length = pieces.reduce((sum, { text }) => sum + text.length, 0)
+    if (length === result.value.length) this.#pieces.set(result, merged(pieces))
+    return result
+  }
+}
+
+function knownAs(known: Value): Known {
+  return { type: 'Known', known }
+}

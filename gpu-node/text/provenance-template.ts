@@ -1,0 +1,69 @@
+import { Environment, parse, Template, tokenize } from '@huggingface/jinja'
+import type { ChatMessage } from '../../shared/protocol/request.ts'
+import { merged, type Piece } from './piece.ts'
+import { type Node, ProvenanceInterpreter, type Value } from './provenance-interpreter.ts'
+
+/**
+ * A Jinja template that says of each character of its result whether the template wrote it. Its text is that of an
+ * ordinary interpreter.
+ */
+export class ProvenanceTemplate {
+  /** All text in the template's source that it may write: between tags, and in string literals. */
+  readonly literals: readonly string[]
+  readonly #program: Node
+
+  /** @throws Error when the source is not a template. */
+  constructor(source: string) {
+    // The same options as transformers.
+    this.#program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }))
+    this.literals = [...stringLiterals(this.#program)]
+  }
+
+  /**
+   * `own`: variables with text of the checkpoint, which counts as the template's.
+   * @throws Error of the template.
+   */
+  render(own: Readonly<Record<string, string>>, messages: readonly ChatMessage[]): Piece[] {
+    const environment = new Environment()
+    for (const [name, value] of Object.entries(globals)) environment.set(name, value)
+    for (const [name, call] of Object.entries(functions)) {
+      environment.set(name, () => null)
+      const placeholder: { value: unknown } = environment.lookupVariable(name)
+      placeholder.value = call
+    }
+    for (const [name, value] of Object.entries(own)) environment.set(name, value)
+    environment.set('messages', messages)
+    environment.set('add_generation_prompt', true)
+    const interpreter = new ProvenanceInterpreter(environment)
+    for (const name of Object.keys(own)) interpreter.trust(environment.lookupVariable(name))
+    // A role is one of a short list: no text of a user.
+    for (const message of environment.lookupVariable('messages').value as Value[]) {
+      const role = (message.value as Map<string, Value>).get('role')
+      if (role) interpreter.trust(role)
+    }
+    return merged(interpreter.piecesOf(interpreter.evaluate(this.#program, environment)))
+  }
+}
+
+const globals = {
+  ...{ true: true, True: true, false: false, False: false, none: null, None: null },
+  raise_exception: (reason: string) => {
+    throw new Error(reason)
+  },
+}
+
+/** The library's own functions, which it gives only to templates. */
+const functions: Record<string, unknown> = {}
+new Template('{{ keep(range, strftime_now) }}').render({
+  keep: (range: unknown, strftime: unknown) => {
+    functions.range = range
+    functions.strftime_now = strftime
+  },
+})
+
+function* stringLiterals(node: unknown): Generator<string> {
+  if (typeof node !== 'object' || node === null) return
+  if ('type' in node && node.type === 'StringLiteral' && 'value' in node) yield String(node.value)
+  const children = Array.isArray(node) ? node : node instanceof Map ? [...node].flat() : Object.values(node)
+  for (const child of children) yield* stringLiterals(child)
+}

@@ -1,0 +1,269 @@
+// Which branches run (have a slot of max_branches, and pinned blocks), and which are preempted for others.
+#include <algorithm>
+#include <cmath>
+
+#include "core/scheduler.h"
+
+namespace apar {
+
+// Blocks that admission lacks for a waiting branch; <= 0 if there are enough.
+int32_t Scheduler::blocks_short(const Branch& branch) const {
+  // Running branches need some free blocks, or they would be preempted as soon as they grow.
+  const auto watermark =
+      static_cast<int32_t>(std::ceil(limits_.watermark * static_cast<float>(tree_.pool().num_blocks())));
+  const int32_t spare = running_ > 0 ? watermark : 0;
+  const int32_t wanted = tree_.blocks_missing(branch.tail) + tree_.blocks_idle(branch.tail);
+  return admitted_blocks_ + wanted + spare - tree_.pool().num_available();
+}
+
+// Gated branches give their places and blocks to branches that wait for them: one of these may be what they
+// wait for.
+void Scheduler::release_gated(std::list<Request>& requests) {
+  bool wanted = false;
+  for (const Request& request : requests) {
+    for (const Branch* branch : request.live)
+      wanted = wanted || (branch->state == BranchState::waiting && branch->gate == Gate::open);
+  }
+  if (!wanted) return;
+  for (Request& request : requests) {
+    for (Branch* branch : request.live)
+      if (branch->state == BranchState::running && branch->gate != Gate::open) preempt({&request, branch});
+  }
+}
+
+void Scheduler::admit_waiting(std::list<Request>& requests) {
+  for (Request& request : requests) {
+    for (Branch* branch : request.live) {
+      if (running_ >= limits_.max_branches) return;
+      if (branch->state != BranchState::waiting || branch->gate != Gate::open) continue;
+      if (blocks_short(*branch) > 0) return;
+      run(request, *branch);
+    }
+  }
+}
+
+void Scheduler::run(Request& request, Branch& branch) {
+  admitted_blocks_ += tree_.blocks_missing(branch.tail);
+  tree_.pin(branch.tail);
+  branch.state = BranchState::running;
+  branch.preempted = false;
+  ++running_;
+  ++request.tenant->running;
+  if (request.cached_tokens < 0) {
+    request.cached_tokens = tree_.computed_tokens(branch.tail);
+    cached_rows_ += request.cached_tokens;
+  }
+}
+
+void Scheduler::preempt(RequestBranch victim) {
+  tree_.unpin(victim.branch->tail);
+  victim.branch->state = BranchState::waiting;
+  victim.branch->preempted = true;
+  victim.branch->ready = false;
+  --running_;
+  --victim.request->tenant->running;
+  victim.request->tenant->may_admit = false;  // in this step
+  ++preemptions_;
+}
+
+void Scheduler::sort_by_tenant(std::list<Request>& requests) {
+  for (Tenant* tenant : shares_.active()) {
+    tenant->live.clear();
+    tenant->running = 0;
+    tenant->may_admit = true;
+  }
+  for (Request& request : requests) {
+    for (Branch* branch : request.live) {
+      request.tenant->live.push_back({&request, branch});
+      if (branch->state == BranchState::running) ++request.tenant->running;
+    }
+  }
+}
+
+// The first branch of the tenant that has waited longest for a token, if it has waited too long.
+void Scheduler::choose_elder() {
+  if (elder_ != nullptr && elder_->gate == Gate::open) return;
+  elder_ = nullptr;
+  int64_t oldest = step_ - kPatience;
+  for (Tenant* tenant : shares_.active()) {
+    if (tenant->live.empty() || tenant->token_step >= oldest) continue;
+    oldest = tenant->token_step;
+    // The first request always has a branch that waits for no other.
+    elder_ = std::find_if(tenant->live.begin(), tenant->live.end(), [](const RequestBranch& at) {
+               return at.branch->gate == Gate::open;
+             })->branch;
+    elders_tenant_ = tenant;
+  }
+}
+
+void Scheduler::admit_fairly() {
+  if (elder_ != nullptr && elder_->state == BranchState::waiting) {
+    while (running_ >= limits_.max_branches || blocks_short(*elder_) > 0) {
+      const RequestBranch victim = victim_shared(*elders_tenant_->live.front().request, *elder_);
+      if (victim.branch == nullptr) return;
+      preempt(victim);
+    }
+    run(*elders_tenant_->live.front().request, *elder_);
+  }
+  for (;;) {
+    Tenant* next = nullptr;
+    RequestBranch first{};
+    for (Tenant* tenant : shares_.active()) {
+      if (!tenant->may_admit) continue;
+      const auto waiting =
+          std::find_if(tenant->live.begin(), tenant->live.end(), [](const RequestBranch& at) {
+            return at.branch->state == BranchState::waiting && at.branch->gate == Gate::open;
+          });
+      if (waiting == tenant->live.end()) {
+        tenant->may_admit = false;
+        continue;
+      }
+      const auto order = [](const Tenant& of, const Request& request) {
+        return std::tuple(-of.priority, static_cast<float>(of.running + 1) / of.weight, request.arrival);
+      };
+      if (next != nullptr && order(*next, *first.request) <= order(*tenant, *waiting->request)) continue;
+      next = tenant;
+      first = *waiting;
+    }
+    if (next == nullptr) return;
+    // The tenant's later branches must not overtake its first one.
+    next->may_admit = try_admit(*next, first);
+  }
+}
+
+bool Scheduler::try_admit(Tenant& tenant, RequestBranch waiting) {
+  if (blocks_short(*waiting.branch) > 0 && !make_room(tenant, *waiting.branch)) return false;
+  if (running_ >= limits_.max_branches && !make_slot(tenant, *waiting.branch)) return false;
+  run(*waiting.request, *waiting.branch);
+  return true;
+}
+
+// Whether the tenant would stay within its share of the blocks with one more branch. Only then may it preempt
+// branches of its own priority: a tenant that is over its share can lose branches in the same way, and two
+// tenants could preempt each other in turns.
+bool Scheduler::stays_within_share(const Tenant& tenant, const Branch& branch) {
+  count_blocks();
+  const int32_t wanted = tree_.blocks_missing(branch.tail) + tree_.blocks_idle(branch.tail);
+  return tenant.held_blocks + wanted <= share_of_blocks(tenant);
+}
+
+// Preempts a branch of a tenant of lower priority, or of one that still has at least as many running branches
+// for its weight as this one with one more.
+bool Scheduler::make_slot(const Tenant& tenant, const Branch& branch) {
+  Tenant* victim = nullptr;
+  for (Tenant* other : shares_.active()) {
+    if (other == &tenant || last_running(*other).branch == nullptr) continue;
+    const bool stays_ahead = static_cast<float>(other->running - 1) / other->weight >=
+                             static_cast<float>(tenant.running + 1) / tenant.weight;
+    if (other->priority > tenant.priority || (other->priority == tenant.priority && !stays_ahead)) continue;
+    const auto order = [](const Tenant& of) {
+      return std::tuple(of.priority, -static_cast<float>(of.running) / of.weight);
+    };
+    if (victim == nullptr || order(*other) < order(*victim)) victim = other;
+  }
+  if (victim == nullptr) return false;
+  if (victim->priority == tenant.priority && !stays_within_share(tenant, branch)) return false;
+  preempt(last_running(*victim));
+  return true;
+}
+
+// Preempts branches of tenants of lower priority and, for a tenant that stays within its share of the blocks,
+// of tenants that hold more than theirs. Preempts nothing if that would not be enough.
+bool Scheduler::make_room(const Tenant& tenant, const Branch& branch) {
+  const bool within = stays_within_share(tenant, branch);
+  const auto spare_of = [&](const Tenant& other) {
+    if (&other == &tenant || other.priority > tenant.priority) return 0.0;
+    if (other.priority < tenant.priority) return static_cast<double>(other.held_blocks);
+    return within ? other.held_blocks - share_of_blocks(other) : 0.0;
+  };
+  double spare = 0;
+  for (const Tenant* other : shares_.active()) spare += std::max(0.0, spare_of(*other));
+  if (spare < blocks_short(branch)) return false;
+  while (blocks_short(branch) > 0) {
+    const Tenant* victim = nullptr;
+    for (const Tenant* other : shares_.active()) {
+      if (spare_of(*other) <= 0 || last_running(*other).branch == nullptr) continue;
+      const auto order = [](const Tenant& of) {
+        return std::tuple(of.priority, -static_cast<float>(of.held_blocks) / of.weight);
+      };
+      if (victim == nullptr || order(*other) < order(*victim)) victim = other;
+    }
+    if (victim == nullptr) return false;
+    preempt(last_running(*victim));
+    count_blocks();
+  }
+  return true;
+}
+
+// The branch of a tenant that is preempted first.
+RequestBranch Scheduler::last_running(const Tenant& tenant) const {
+  for (auto at = tenant.live.rbegin(); at != tenant.live.rend(); ++at) {
+    const Branch& branch = *at->branch;
+    if (branch.state == BranchState::running && !branch.scheduled && &branch != elder_) return *at;
+  }
+  return {};
+}
+
+// The last branch that may be preempted for a running branch of the only tenant.
+RequestBranch Scheduler::victim_alone(std::list<Request>& requests, const Branch& branch) {
+  RequestBranch victim{};
+  bool after = false;
+  for (Request& request : requests) {
+    for (Branch* other : request.live) {
+      if (other == &branch)
+        after = true;
+      else if ((after || other->gate != Gate::open) && other->state == BranchState::running &&
+               !other->scheduled)
+        victim = {&request, other};
+    }
+  }
+  return victim;
+}
+
+// Later requests are preempted for earlier ones in this order, which keeps them from preempting each other in
+// turns: by priority, tenants within their share of the blocks first, by arrival.
+std::tuple<int32_t, bool, int64_t> Scheduler::preemption_order(const Request& request) {
+  const bool over = request.tenant->held_blocks > share_of_blocks(*request.tenant);
+  return {-request.tenant->priority, over, request.arrival};
+}
+
+// The last branch that may be preempted for a branch, when there are several tenants.
+RequestBranch Scheduler::victim_shared(const Request& request, const Branch& branch) {
+  count_blocks();
+  const auto own = preemption_order(request);
+  RequestBranch victim{};
+  for (const Tenant* tenant : shares_.active()) {
+    const RequestBranch last = last_running(*tenant);
+    if (last.branch == nullptr || last.branch == &branch) continue;
+    const bool after =
+        last.request == &request ? last.branch->id > branch.id : preemption_order(*last.request) > own;
+    if (!after && &branch != elder_) continue;
+    if (victim.branch == nullptr || preemption_order(*last.request) > preemption_order(*victim.request))
+      victim = last;
+  }
+  return victim;
+}
+
+// Counts the blocks of each tenant's running branches; those that tenants share count for each of them.
+void Scheduler::count_blocks() {
+  counted_for_.clear();
+  for (Tenant* tenant : shares_.active()) {
+    tenant->held_blocks = 0;
+    for (const RequestBranch& at : tenant->live) {
+      if (at.branch->state != BranchState::running) continue;
+      for (NodeId id = at.branch->tail; id != kNoNode; id = tree_.at(id).parent) {
+        const auto index = static_cast<size_t>(id);
+        if (counted_for_.size() <= index) counted_for_.resize(index + 1, nullptr);
+        if (counted_for_[index] == tenant) break;
+        counted_for_[index] = tenant;
+        tenant->held_blocks += static_cast<int32_t>(tree_.at(id).blocks.size());
+      }
+    }
+  }
+}
+
+double Scheduler::share_of_blocks(const Tenant& tenant) {
+  return tree_.pool().num_blocks() * (tenant.weight / shares_.total_weight());
+}
+
+}  // namespace apar

@@ -1,0 +1,80 @@
+#include "core/virtual_order.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace apar {
+namespace {
+
+// A fork takes two tokens and needs three (within_limits), and so does each fork behind it.
+constexpr int64_t kReserve = 5;
+
+using Moment = std::pair<int32_t, int32_t>;  // virtual time, id
+
+Moment next(const Branch& branch) {
+  return {branch.time(), branch.id};
+}
+
+bool is_behind(const Branch& other, const Branch& branch, When when) {
+  if (when == When::next_step && other.time() == branch.time() && other.ready) return false;
+  return next(other) < next(branch);
+}
+
+bool can_fork(const Request& request, const Branch& branch) {
+  return branch.depth < request.params.max_depth && request.params.max_branches > 1;
+}
+
+// The most tokens that a branch and its descendants can get at `times` virtual times.
+int64_t most_tokens(const Request& request, const Branch& branch, int64_t times) {
+  if (!can_fork(request, branch)) return times;
+  // Each time gives each live branch one token, and a second one, [Child], for a fork.
+  const int64_t most = 2 * times * request.params.max_branches;
+  // No [Fork] follows a [Fork]; each child gets one token at each time at most.
+  const int64_t with_children = times + (times + 1) / 2 * times;
+  return branch.depth + 1 == request.params.max_depth ? std::min(most, with_children) : most;
+}
+
+}  // namespace
+
+bool must_wait(const Request& request, const Branch& branch, When when) {
+  if (request.live.size() == 1) return false;
+  const int32_t time = branch.time();
+  int64_t tokens = 0;    // that branches behind can get first
+  int64_t children = 0;  // that they can fork first, at most
+  int32_t behind = 0;
+  for (const Branch* other : request.live) {
+    if (!is_behind(*other, branch, when)) continue;
+    ++behind;
+    const int64_t most = most_tokens(request, *other, time - other->time() + 1);
+    tokens += most;
+    if (can_fork(request, *other)) children += most;
+  }
+  if (behind == 0) return false;
+  if (request.remaining_tokens() < tokens + kReserve) return true;
+  if (!can_fork(request, branch)) return false;
+  const int64_t limit = request.params.max_branches;
+  if (static_cast<int64_t>(request.branches.size()) + children < limit) return false;
+  // The branches behind may have ended by then, or forked.
+  const int64_t live = live_at(request, branch);
+  return live - behind < limit && live + children >= limit;
+}
+
+bool fork_must_wait(const Request& request, const Branch& branch, When when) {
+  return std::any_of(request.live.begin(), request.live.end(), [&](const Branch* other) {
+    return is_behind(*other, branch, when) && can_fork(request, *other);
+  });
+}
+
+int32_t live_at(const Request& request, const Branch& branch) {
+  const Moment moment = next(branch);
+  int32_t live = 0;
+  for (const Branch& other : request.branches) {
+    const bool born =
+        other.parent < 0 || other.parent == branch.id || Moment(other.start, other.parent) < moment;
+    const bool ended = other.state == BranchState::ended && Moment(other.decided_at, other.id) < moment;
+    if (born && !ended) ++live;
+  }
+  return live;
+}
+
+}  // namespace apar

@@ -1,0 +1,78 @@
+#include "model/llama_layout.h"
+
+#include <algorithm>
+
+#include "common/step_batch.h"
+
+namespace apar {
+namespace {
+
+int64_t q_width(const ModelConfig& config) {
+  return int64_t{config.num_heads} * config.head_dim;
+}
+
+}  // namespace
+
+std::vector<LinearLayer> linear_layers(const ModelConfig& config) {
+  const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
+  const int64_t q_rows = q_width(config), kv_rows = config.kv_width();
+  const LinearAxes to_heads = {.outputs = Axis::heads}, from_heads = {.inputs = Axis::heads},
+                   to_kv_heads = {.outputs = Axis::kv_heads}, to_inner = {.outputs = Axis::intermediate},
+                   from_inner = {.inputs = Axis::intermediate};
+  std::vector<LinearLayer> layers;
+  for (int32_t index = 0; index < config.num_layers; ++index) {
+    const std::string name = "model.layers." + std::to_string(index) + ".";
+    layers.push_back({name + "self_attn.q_proj.weight", q_rows, hidden, to_heads});
+    layers.push_back({name + "self_attn.k_proj.weight", kv_rows, hidden, to_kv_heads});
+    layers.push_back({name + "self_attn.v_proj.weight", kv_rows, hidden, to_kv_heads});
+    layers.push_back({name + "self_attn.o_proj.weight", hidden, q_rows, from_heads});
+    layers.push_back({name + "mlp.gate_proj.weight", inner, hidden, to_inner});
+    layers.push_back({name + "mlp.up_proj.weight", inner, hidden, to_inner});
+    layers.push_back({name + "mlp.down_proj.weight", hidden, inner, from_inner});
+  }
+  layers.push_back({config.tie_word_embeddings ? kEmbeddingTable : "lm_head.weight",
+                    config.vocab_size,
+                    hidden,
+                    {.outputs = Axis::vocabulary}});
+  return layers;
+}
+
+ActivationBuffers activation_buffers(const ModelConfig& config) {
+  const ActivationBuffers::Buffer hidden = {config.hidden_size, Axis::whole},
+                                  heads = {q_width(config), Axis::heads},
+                                  kv_heads = {config.kv_width(), Axis::kv_heads},
+                                  inner = {config.intermediate_size, Axis::intermediate};
+  return {.x = hidden,
+          .logit_x = hidden,
+          .hidden = hidden,
+          .q = heads,
+          .attended = heads,
+          .logit_attended = heads,
+          .k = kv_heads,
+          .v = kv_heads,
+          .gate = inner,
+          .up = inner};
+}
+
+DType table_dtype(WeightFormat format) {
+  return format == WeightFormat::f32 ? DType::f32 : DType::bf16;
+}
+
+OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks, int32_t max_rows) {
+  return {.num_layers = config.num_layers,
+          .num_heads = config.num_heads,
+          .num_kv_heads = config.num_kv_heads,
+          .head_dim = config.head_dim,
+          .rope_theta = config.rope_theta,
+          .kv_format = kv,
+          .num_blocks = num_blocks,
+          .max_rows = max_rows,
+          .max_context = static_cast<int32_t>(
+              std::min<int64_t>(config.context_tokens, int64_t{num_blocks} * kBlockTokens)),
+          .max_inputs = std::max<int64_t>({config.hidden_size, config.intermediate_size, q_width(config)}),
+          .hidden_size = config.hidden_size,
+          .intermediate_size = config.intermediate_size,
+          .vocab_size = config.vocab_size};
+}
+
+}  // namespace apar

@@ -1,0 +1,197 @@
+// The plan of the memory: that it matches what an engine takes, and how it sizes the KV pool.
+#include <doctest/doctest.h>
+
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "common/error.h"
+#include "core/decoder.h"
+#include "engine/memory_plan.h"
+#include "ops/cpu/cpu_memory.h"
+#include "test/random_model.h"
+
+using namespace apar;
+using namespace apar::test;
+
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+constexpr int32_t kRows = 64, kBranches = 8;
+
+// The host, as if it had this much free memory.
+class LimitedHost final : public DeviceMemory {
+ public:
+  explicit LimitedHost(uint64_t free_bytes) : free_bytes_(free_bytes) {}
+
+  FreeMemory free_memory() const override { return {free_bytes_, "the test"}; }
+  bool is_host() const override { return true; }
+  uint64_t linear_bytes(std::span<const Matrix> layers, WeightFormat format) const override {
+    return host_.linear_bytes(layers, format);
+  }
+  uint64_t buffer_bytes(uint64_t count) const override { return host_.buffer_bytes(count); }
+  uint64_t step_bytes(const OpsConfig& config) const override { return host_.step_bytes(config); }
+  uint64_t pool_bytes(const OpsConfig& config) const override { return host_.pool_bytes(config); }
+
+ private:
+  uint64_t free_bytes_;
+  cpu::CpuMemory host_{1};
+};
+
+ModelConfig medium_config() {
+  return {.vocab_size = 8000,
+          .hidden_size = 512,
+          .intermediate_size = 1536,
+          .num_layers = 2,
+          .num_heads = 8,
+          .num_kv_heads = 8,
+          .head_dim = 64,
+          .context_tokens = 4096,
+          .rms_norm_eps = 1e-5f,
+          .rope_theta = 10000.0f,
+          .tie_word_embeddings = true};
+}
+
+MemoryPlan plan_with(uint64_t free_bytes, const PoolRequest& pool,
+                     const ModelConfig& config = medium_config(), ModelFormat format = WeightFormat::bf16,
+                     const WeightTable& weights = {}) {
+  std::vector<std::unique_ptr<DeviceMemory>> devices;
+  devices.push_back(std::make_unique<LimitedHost>(free_bytes));
+  return plan_memory(devices, {config, weights, format, kRows, kBranches}, pool);
+}
+
+std::string refusal(uint64_t free_bytes, const PoolRequest& pool,
+                    const ModelConfig& config = medium_config()) {
+  try {
+    plan_with(free_bytes, pool, config);
+  } catch (const Error& error) {
+    return std::string(to_string(error.code())) + ": " + error.what();
+  }
+  return "accepted";
+}
+
+// The resident memory of this process, or nullopt where the system does not tell it or a sanitizer's shadow
+// memory would be counted.
+std::optional<uint64_t> resident_bytes() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return std::nullopt;
+#endif
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string name;
+    uint64_t value = 0;
+    if (words >> name >> value && name == "VmRSS:") return value * 1024;
+  }
+  return std::nullopt;
+}
+
+// Fills the pool with prompts that have no prefix in common.
+void fill_pool(Model& model, int32_t prompt_tokens) {
+  Decoder decoder(model, {.tokens = {.fork = -1, .child = -1, .eos = {2}},
+                          .max_step_tokens = kRows,
+                          .max_branches = kBranches,
+                          .watermark = 0});
+  const int32_t prompts = model.num_blocks() * kBlockTokens / prompt_tokens;
+  for (int32_t id = 1; id <= prompts; ++id) {
+    RequestParams params;
+    params.id = id;
+    params.max_tokens = 1;
+    for (int32_t i = 0; i < prompt_tokens - 1; ++i)
+      params.prompt.push_back(3 + (id * 997 + i * (id + 1)) % (model.config().vocab_size - 3));
+    decoder.submit(std::move(params));
+  }
+  std::vector<Event> events;
+  while (decoder.step(events)) {
+  }
+  const DecoderStats stats = decoder.stats();
+  CHECK(stats.cached_blocks > model.num_blocks() * 9 / 10);
+}
+
+}  // namespace
+
+TEST_CASE("the plan matches the memory that the process takes") {
+  const auto before_all = resident_bytes();
+  if (!before_all) {
+    MESSAGE("skipped: the resident memory of this process is not known");
+    return;
+  }
+  ModelConfig wide = medium_config();
+  wide.context_tokens = 1 << 20;  // the tables for long contexts are reserved, not used
+  for (const auto& [config, stored, format] : {std::tuple{medium_config(), DType::f32, WeightFormat::f32},
+                                               std::tuple{medium_config(), DType::bf16, WeightFormat::bf16},
+                                               std::tuple{wide, DType::f32, WeightFormat::int8}}) {
+    const RandomModel random = make_random_model(config, 1, stored);
+    constexpr int32_t kBlocks = 256;
+    const MemoryPlan plan = plan_with(uint64_t{8} << 30, {.min_blocks = kBlocks, .max_blocks = kBlocks},
+                                      config, format, random.weights);
+    const uint64_t before = *resident_bytes();
+    const auto model = open_llama(config, random.weights, format, kBlocks, kRows, 1);
+    fill_pool(*model, 1024);
+    const auto taken = static_cast<double>(*resident_bytes() - before);
+    const auto planned = static_cast<double>(plan.total_bytes());
+    CAPTURE(to_string(format));
+    CAPTURE(plan.weight_bytes);
+    CAPTURE(plan.workspace_bytes);
+    CAPTURE(plan.kv_bytes());
+    // Above the plan: libraries' own memory and pages that are used in part.
+    CHECK(taken < planned * 1.05 + 4.0 * kMiB);
+    CHECK(taken > planned * 0.9 - 4.0 * kMiB);
+  }
+}
+
+TEST_CASE("the pool takes what is free, but not more than requests can use") {
+  const auto bytes_of = [](const MemoryPlan& plan) { return plan.free.bytes - plan.kept_free_bytes; };
+  const MemoryPlan limited = plan_with(700 * kMiB, {.min_blocks = 32, .max_blocks = 1 << 20});
+  CHECK(limited.total_bytes() <= bytes_of(limited));
+  const int32_t more = limited.num_blocks + 1;
+  CHECK(refusal(700 * kMiB, {.min_blocks = more, .max_blocks = more}).starts_with("out_of_memory"));
+  CHECK(limited.num_blocks > 1000);
+
+  CHECK(plan_with(uint64_t{64} << 30, {.min_blocks = 32, .max_blocks = 4000}).num_blocks == 4000);
+}
+
+TEST_CASE("a tenth of the memory stays free, on the host at least 256 MiB, or what the operator asks for") {
+  const auto kept = [](uint64_t free, double fraction) {
+    return plan_with(free, {.min_blocks = 1, .max_blocks = 8, .fraction = fraction}).kept_free_bytes / kMiB;
+  };
+  CHECK(kept(10000 * kMiB, 0) == 1000);
+  CHECK(kept(1000 * kMiB, 0) == 256);
+  CHECK(kept(1000 * kMiB, 0.75) == 250);
+  CHECK(kept(1000 * kMiB, 1) == 0);
+  CHECK(refusal(1000 * kMiB, {.fraction = 1.5}).starts_with("invalid_config"));
+  CHECK(refusal(1000 * kMiB, {.fraction = -1}).starts_with("invalid_config"));
+}
+
+TEST_CASE("a model that does not fit is refused with what it needs and what is available") {
+  const std::string message = refusal(280 * kMiB, {.min_blocks = 32, .max_blocks = 64});
+  CHECK(message.starts_with("out_of_memory: the model needs "));
+  CHECK_MESSAGE(message.find("24 MiB are available") != std::string::npos, message);
+  CHECK_MESSAGE(message.find("32 KV blocks") != std::string::npos, message);
+  CHECK(refusal(0, {.min_blocks = 32, .max_blocks = 64}).find("0 MiB are available") != std::string::npos);
+}
+
+TEST_CASE("a KV cache of a given size gets as many blocks as it holds") {
+  const uint64_t block = plan_with(uint64_t{1} << 32, {}).block_bytes;
+  CHECK(block == uint64_t{2} * 2 * 512 * 2 * kBlockTokens);
+  const PoolRequest pool = {.min_blocks = 32, .max_blocks = 64, .kv_bytes = 100 * block + 5};
+  CHECK(plan_with(uint64_t{1} << 32, pool).num_blocks == 100);
+  CHECK(refusal(290 * kMiB, pool).find("100 KV blocks") != std::string::npos);
+  CHECK(refusal(uint64_t{1} << 32, {.min_blocks = 32, .max_blocks = 64, .kv_bytes = block})
+            .find("32 (2 MiB) are needed") != std::string::npos);
+}
+
+TEST_CASE("an absurd context or shape is planned without overflow") {
+  ModelConfig config = medium_config();
+  config.context_tokens = std::numeric_limits<int32_t>::max();
+  const PoolRequest pool = {.min_blocks = 32, .max_blocks = std::numeric_limits<int32_t>::max()};
+  const MemoryPlan plan = plan_with(2000 * kMiB, pool, config);
+  CHECK(plan.num_blocks > 32);
+  CHECK(plan.total_bytes() <= 2000 * kMiB);
+  // Tables and scores for the longest context are part of the workspace.
+  CHECK(plan.workspace_bytes > static_cast<uint64_t>(plan.num_blocks) * kBlockTokens * (64 + 32) * 4);
+
+  config.hidden_size = config.intermediate_size = config.vocab_size = std::numeric_limits<int32_t>::max();
+  config.num_layers = 4096;
+  CHECK(refusal(2000 * kMiB, pool, config).starts_with("out_of_memory: the model needs"));
+}

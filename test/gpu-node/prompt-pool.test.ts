@@ -1,0 +1,172 @@
+import { afterEach, describe, expect, test } from 'vitest'
+import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import { PromptPool } from '../../gpu-node/text/prompt-pool.ts'
+import { type Json, TEMPLATE, tinyTokenizer, VOCAB_SIZE } from '../support/tiny-checkpoint.ts'
+
+const LIMIT = 10_000_000
+const user = (content: string) => ({ messages: [{ role: 'user' as const, content }] })
+
+function filesOf(source: string, tokenizer: Json = tinyTokenizer()) {
+  const chatTemplate = { source, file: '/model/chat.jinja' }
+  return {
+    tokenizer: tokenizer as never,
+    chatTemplate,
+    rawPrefix: '<s>',
+    named: { bos_token: '<s>', eos_token: '</s>' },
+  }
+}
+
+const pools: PromptPool[] = []
+async function open(source = TEMPLATE, tokenizer?: Json): Promise<PromptPool> {
+  const pool = await PromptPool.open({
+    files: filesOf(source, tokenizer),
+    controlIds: [],
+    vocabSize: VOCAB_SIZE,
+  })
+  pools.push(pool)
+  return pool
+}
+afterEach(async () => {
+  await Promise.all(pools.splice(0).map((pool) => pool.close()))
+})
+
+/** The signal of a request that its client has given up. */
+function aborter() {
+  const controller = new AbortController()
+  return { signal: controller.signal, abort: () => controller.abort() }
+}
+
+describe('prompts', () => {
+  test('are encoded as in this thread, short and long', async () => {
+    const pool = await open()
+    const encoder = new PromptEncoder(filesOf(TEMPLATE))
+    for (const content of ['hi', '[Fork] '.repeat(10_000), '\ud800'])
+      expect(await pool.encode(user(content), LIMIT)).toEqual(encoder.encodePrompt(user(content), LIMIT))
+    const raw = { ...user('a</s>'), raw_prompt: true }
+    expect(await pool.encode(raw, LIMIT)).toEqual(encoder.encodePrompt(raw, LIMIT))
+  })
+
+  test('are refused with the code, the field and the reason', async () => {
+    const pool = await open("{{ raise_exception('no') if messages | length > 1 }}{{ messages[0].content }}")
+    await expect(pool.encode(user('too long'), 3)).rejects.toMatchObject({
+      code: 'context_length_exceeded',
+      param: 'messages',
+    })
+    const two = { messages: [...user('a').messages, ...user('b').messages] }
+    await expect(pool.encode(two, LIMIT)).rejects.toMatchObject({
+      code: 'invalid_request',
+      param: 'messages',
+      message: 'messages: no',
+    })
+  })
+
+  test('wait behind shorter ones, but a short one waits for none of the long ones', async () => {
+    const pool = await open()
+    const ended: string[] = []
+    const encode = (name: string, length: number) =>
+      pool.encode(user('x'.repeat(length)), LIMIT).then(() => ended.push(name))
+    await Promise.all([
+      ...[encode('first', 900_000), encode('long', 900_000), encode('medium', 20_000)],
+      encode('short', 10),
+    ])
+    expect(ended).toEqual(['short', 'first', 'medium', 'long'])
+  })
+
+  test('that nobody waits for any more leave the queue, or the thread', async () => {
+    const pool = await open()
+    const running = aborter()
+    const waiting = aborter()
+    const first = pool.encode(user('x'.repeat(900_000)), LIMIT, running.signal)
+    const second = pool.encode(user('y'.repeat(900_000)), LIMIT, waiting.signal)
+    waiting.abort()
+    await expect(second).rejects.toMatchObject({ code: 'connection_closed' })
+    running.abort()
+    await expect(first).rejects.toMatchObject({ code: 'connection_closed' })
+    const before = aborter()
+    before.abort()
+    await expect(pool.encode(user('z'), LIMIT, before.signal)).rejects.toMatchObject({
+      code: 'connection_closed',
+    })
+    expect(await pool.encode(user('z'.repeat(20_000)), LIMIT)).toHaveLength(20_010)
+  })
+
+  test('are refused when too much text waits already', async () => {
+    const pool = await open()
+    const given = aborter()
+    const large = user('x'.repeat(20_000_000))
+    const first = pool.encode(large, LIMIT, given.signal)
+    await expect(pool.encode(large, LIMIT)).rejects.toMatchObject({ code: 'overloaded' })
+    expect(await pool.encode(user('hi'), LIMIT)).toHaveLength(12)
+    given.abort()
+    await expect(first).rejects.toMatchObject({ code: 'connection_closed' })
+  })
+
+  test('that do not come to an end fail alone: their thread is replaced', async () => {
+    const loops =
+      "{% if 'loop' in messages[0].content %}{% for i in range(100000) %}{% for j in range(100000) %}" +
+      '{% endfor %}{% endfor %}{% endif %}{{ messages[0].content }}'
+    const pool = await open(loops)
+    const stuck = pool.encode(user('loop'), LIMIT)
+    const behind = pool.encode(user('hi'), LIMIT)
+    await expect(stuck).rejects.toMatchObject({ code: 'request_timeout', param: 'messages' })
+    expect(await behind).toHaveLength(2)
+  })
+
+  test('that exhaust what a string may hold fail alone', async () => {
+    const grows =
+      "{% set ns = namespace(x=messages[0].content) %}{% if 'grow' in ns.x %}{% for i in range(40) %}" +
+      '{% set ns.x = ns.x ~ ns.x %}{% endfor %}{% endif %}{{ ns.x }}'
+    const pool = await open(grows)
+    await expect(pool.encode(user('grow'), LIMIT)).rejects.toMatchObject({ code: 'invalid_request' })
+    expect(await pool.encode(user('hi'), LIMIT)).toHaveLength(2)
+  })
+
+  test('of a closed pool are refused', async () => {
+    const pool = await open()
+    const running = pool.encode(user('x'.repeat(900_000)), LIMIT)
+    const refused = expect(running).rejects.toMatchObject({ code: 'overloaded' })
+    await pool.close()
+    await refused
+  })
+})
+
+describe('at the start', () => {
+  test('a template without end is refused, with its file', async () => {
+    const loops = '{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}'
+    await expect(open(loops)).rejects.toMatchObject({
+      code: 'unsupported_checkpoint',
+      message: '/model/chat.jinja: chat_template: a short chat takes more than 5 s',
+    })
+  })
+
+  test.each(['(a+)+$', '(?:\\p{L}+\\s?)*!', '(?:ab|ab)*c'])(
+    'a pattern that backtracks without end is refused, with its file: %s',
+    async (Regex) => {
+      const pre_tokenizer = { type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false }
+      const tokenizer = {
+        ...tinyTokenizer(),
+        pre_tokenizer: { type: 'Sequence', pretokenizers: [pre_tokenizer] },
+      }
+      await expect(open(TEMPLATE, tokenizer)).rejects.toMatchObject({
+        code: 'unsupported_checkpoint',
+        message: expect.stringMatching(
+          /^tokenizer\.json: pre_tokenizer: the pattern ".+ on a long run of .* takes more than/,
+        ),
+      })
+    },
+  )
+
+  test.each([
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    '(?<=[0-9]\\.)▁|▁*[^▁]+|▁+',
+  ])('a pattern of a published model is accepted: %s', async (Regex) => {
+    const pre_tokenizer = { type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false }
+    const bytes = { type: 'ByteLevel', add_prefix_space: false, use_regex: false }
+    const pretokenizers = [pre_tokenizer, bytes]
+    const pool = await open(TEMPLATE, {
+      ...tinyTokenizer(),
+      pre_tokenizer: { type: 'Sequence', pretokenizers },
+    })
+    expect(await pool.encode(user('hi'), LIMIT)).toHaveLength(12)
+  })
+})

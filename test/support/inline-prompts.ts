@@ -1,0 +1,14 @@
+import type { Checkpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import type { Prompts } from '../../gpu-node/text/prompt-pool.ts'
+
+/** Encodes prompts at once, in this thread, for tests in which the order of events matters. */
+export function inlinePrompts({ text }: Pick<Checkpoint, 'text'>): Prompts {
+  const encoder = new PromptEncoder(text)
+  return {
+    bytes: encoder.bytes,
+    dropsLeadingSpace: encoder.dropsLeadingSpace,
+    encode: async (prompt, maxTokens) => encoder.encodePrompt(prompt, maxTokens),
+    close: async () => {},
+  }
+}
