@@ -48,7 +48,8 @@ function chunksOf(data: string[]): ChatCompletionChunk[] {
 }
 
 beforeEach(async () => {
-  await register('openai')
+  const takes = { branches: 8, blocks: 100, start_fields: ['stop_scope'] }
+  await register('openai', heartbeat({ capacity: takes }))
 })
 
 describe('a whole answer', () => {

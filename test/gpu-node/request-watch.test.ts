@@ -76,7 +76,7 @@ test('observes the time to first token by tenant, of a bounded number of tenants
   }
   await runner.start('s', REQUEST, () => {}, { tenant: { id: 'abc', weight: 1, priority: 0 } })
   engine.tokens(1, 0, Buffer.from('a')).deliver()
-  start()
+  await start()
   engine.tokens(2, 0, Buffer.from('a')).deliver()
   expect(await tenantsAfter(0)).toEqual(['abc', 'none'])
   const many = await tenantsAfter(100)

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { serveRequest } from '../../gpu-node/requests/request-socket.ts'
 import { ServedStreams } from '../../gpu-node/requests/served-streams.ts'
 import { TenantNumbers } from '../../gpu-node/requests/tenant-numbers.ts'
@@ -19,8 +19,10 @@ beforeEach(async () => {
 })
 afterEach(() => folder.remove())
 
+let started = 0
+
 /** Sends a `start` frame with these fields; returns the events of the first answer. */
-function start(fields: object): { type: string }[] {
+async function start(fields: object): Promise<{ type: string }[]> {
   const answers: string[] = []
   let receive = (_: unknown, __: boolean) => {}
   serveRequest(
@@ -37,15 +39,16 @@ function start(fields: object): { type: string }[] {
     streams,
   )
   const request = { model: 'tiny', messages: [{ role: 'user', content: 'hi' }] }
-  receive(JSON.stringify({ type: 'start', stream: `s${engine.submitted.length}`, request, ...fields }), false)
-  return JSON.parse(answers[0] ?? '{}').events
+  receive(JSON.stringify({ type: 'start', stream: `s${started++}`, request, ...fields }), false)
+  await vi.waitFor(() => expect(answers).not.toEqual([]))
+  return JSON.parse(answers[0] ?? '').events
 }
 
-test('the streams of a tenant have its number, weight and priority in the engine', () => {
-  start({ tenant: { id: 'a', weight: 2, priority: 1 } })
-  start({ tenant: { id: 'b' } })
-  start({ tenant: { id: 'a', weight: 3, priority: 0 } })
-  start({})
+test('the streams of a tenant have its number, weight and priority in the engine', async () => {
+  await start({ tenant: { id: 'a', weight: 2, priority: 1 } })
+  await start({ tenant: { id: 'b' } })
+  await start({ tenant: { id: 'a', weight: 3, priority: 0 } })
+  await start({})
   expect(engine.submitted.map(({ tenant }) => tenant)).toEqual([
     { id: 1, weight: 2, priority: 1 },
     { id: 2, weight: 1, priority: 0 },
@@ -54,13 +57,16 @@ test('the streams of a tenant have its number, weight and priority in the engine
   ])
 })
 
-test.each([{ weight: 0 }, { weight: 1e9 }, { priority: 100 }, { id: '' }])('%o is refused', (fields) => {
-  expect(start({ tenant: { id: 'a', ...fields } })[0]).toMatchObject({
-    type: 'error',
-    code: 'invalid_request',
-  })
-  expect(engine.submitted).toEqual([])
-})
+test.each([{ weight: 0 }, { weight: 1e9 }, { priority: 100 }, { id: '' }])(
+  '%o is refused',
+  async (fields) => {
+    expect((await start({ tenant: { id: 'a', ...fields } }))[0]).toMatchObject({
+      type: 'error',
+      code: 'invalid_request',
+    })
+    expect(engine.submitted).toEqual([])
+  },
+)
 
 test('a start frame of an older edge has no tenant', () => {
   const frame = {
