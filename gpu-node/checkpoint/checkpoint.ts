@@ -149,7 +149,7 @@ function controlId(
     )
   }
   if (id >= shape.vocabSize) {
-    const limit = `config.json has vocab_size ${shape.vocabSize}`
+    const limit = `the vocabulary has ${shape.vocabSize} tokens`
     throw new StartupError('broken_checkpoint', `${where}: id ${id} of ${JSON.stringify(token)}: ${limit}`)
   }
   return id

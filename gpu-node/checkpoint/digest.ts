@@ -1,19 +1,22 @@
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
+import type { ModelShape } from '../engine/engine-config.ts'
+import { StartupError } from '../startup-error.ts'
+import type { SamplingDefaults } from './generation-config.ts'
 import { tensorBytes } from './tensor-blocks.ts'
 import type { TokenizerFiles } from './tokenizer-files.ts'
 import type { WeightTable } from './weights.ts'
 
 /** What of a checkpoint changes its answers. */
 export interface DigestedCheckpoint {
-  readonly shape: object
+  readonly shape: ModelShape
   readonly tokens: {
     readonly fork: number | undefined
     readonly child: number | undefined
     readonly eos: readonly number[]
   }
   readonly joints: string
-  readonly sampling: object
+  readonly sampling: SamplingDefaults
   readonly text: TokenizerFiles
   readonly weights: WeightTable
 }
@@ -35,16 +38,40 @@ const ROW_PER_TOKEN = ['model.embed_tokens.weight', 'lm_head.weight']
  */
 export function checkpointDigest(checkpoint: DigestedCheckpoint): string {
   const { shape, tokens, joints, sampling, text, weights } = checkpoint
-  // Where the template comes from makes no difference.
-  const texts = { ...text, chatTemplate: text.chatTemplate?.source }
-  const hash = createHash('sha256').update(JSON.stringify([shape, tokens, joints, sampling, texts]))
   const { fork, child, eos } = tokens
-  hashWeights(
-    hash,
-    weights,
-    [fork, child, ...eos].filter((id) => id !== undefined),
+  const hash = createHash('sha256').update(
+    JSON.stringify([shapeOf(shape), [fork, child, eos], joints, samplingOf(sampling), textOf(text)]),
   )
+  const control = [fork, child, ...eos].filter((id) => id !== undefined)
+  try {
+    hashWeights(hash, weights, control)
+  } catch (error) {
+    throw new StartupError('broken_checkpoint', `${weights.files[0]}: cannot be read`, error)
+  }
   return hash.digest('hex').slice(0, DIGEST_CHARS)
+}
+
+// Fields by name, not whole objects: a later version that reads more of a checkpoint must give the same digest. A new
+// field is added only with a value that changes what is computed.
+
+function shapeOf(shape: ModelShape): unknown[] {
+  const { vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads, headDim } = shape
+  const sizes = [vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads, headDim]
+  return [...sizes, shape.contextTokens, shape.rmsNormEps, shape.ropeTheta, shape.tieWordEmbeddings]
+}
+
+function samplingOf({ temperature, topP, topK, minP, repetitionPenalty }: SamplingDefaults): number[] {
+  return [temperature, topP, topK, minP, repetitionPenalty]
+}
+
+function textOf({ tokenizer, chatTemplate, named, rawPrefix }: TokenizerFiles): unknown[] {
+  const { added_tokens, normalizer, pre_tokenizer, post_processor, decoder, model } = tokenizer
+  const added = added_tokens.map(({ id, content, special, normalized }) => [id, content, special, normalized])
+  const { bos_token, eos_token, unk_token, pad_token } = named
+  return [
+    [added, normalizer, pre_tokenizer, post_processor, decoder, model],
+    [chatTemplate?.source, bos_token, eos_token, unk_token, pad_token, rawPrefix],
+  ]
 }
 
 function hashWeights(hash: Hash, { files, tensors }: WeightTable, controlTokens: readonly number[]): void {

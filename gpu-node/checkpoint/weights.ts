@@ -50,7 +50,7 @@ export function checkWeights(
     }
     if (found.has(tensor.name)) throw new StartupError('broken_checkpoint', `${where}: stored twice`)
     if (tensor.shape.join() !== wanted.join()) {
-      const is = `is [${tensor.shape.join(', ')}], config.json asks for [${wanted.join(', ')}]`
+      const is = `is [${tensor.shape.join(', ')}], the configuration asks for [${wanted.join(', ')}]`
       throw new StartupError('broken_checkpoint', `${where}: shape ${is}`)
     }
     found.set(tensor.name, tensor)

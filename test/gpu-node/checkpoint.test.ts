@@ -243,7 +243,7 @@ describe('safetensors', () => {
 
   test('a tensor of another shape than config.json asks for', () => {
     folder.write('model.safetensors', safetensors(headerOf(tinyTensors().set('model.norm.weight', [9]))))
-    expect(refusal().message).toMatch(/model\.norm\.weight: shape is \[9\], config\.json asks for \[8\]/)
+    expect(refusal().message).toMatch(/model\.norm\.weight: shape is \[9\], the configuration asks for \[8\]/)
   })
 
   test('a tensor that a Llama model does not have is refused, not ignored', () => {

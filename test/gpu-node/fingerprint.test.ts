@@ -33,6 +33,11 @@ afterEach(() => {
 })
 
 const digestOf = (path: string) => readCheckpoint(path).digest
+
+test('the digest of a checkpoint is the same in every version: streams move between them', () => {
+  expect(digestOf(join(import.meta.dirname, '../../models/demo'))).toBe('e2597ad03ce595ce')
+})
+
 const MODEL = 'model.safetensors'
 
 /** Changes one byte of a tensor in the copy. */

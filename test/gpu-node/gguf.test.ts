@@ -128,6 +128,7 @@ describe('the tokenizer', () => {
     expect(single.text.rawPrefix).toBe('')
     const together = readCheckpoint(write({ ...bytes, 'tokenizer.ggml.pre': { string: 'llama-bpe' } }))
     expect(encode(together.text.tokenizer, '12x 3')).toEqual([3, 6, 4, 7])
+    expect(together.text.rawPrefix).toBe('<s>')
     expect(refusal(write({ ...bytes, 'tokenizer.ggml.pre': { string: 'other' } })).message).toMatch(
       'tokenizer.ggml.pre: "other" is not known',
     )
@@ -141,7 +142,10 @@ describe('a file is refused, and the error names it and what is wrong, when', ()
     ['llama.block_count', { u32: 3 }, 'model.layers.2.input_layernorm.weight is missing'],
     ['llama.block_count', { string: 'two' }, 'llama.block_count'],
     ['llama.rope.scaling.type', { string: 'yarn' }, 'llama.rope.scaling.type'],
+    ['llama.rope.scaling.factor', { f32: 4 }, 'positions scaled by 4'],
+    ['llama.rope.scale_linear', { f32: 2 }, 'positions scaled by 2'],
     ['llama.rope.dimension_count', { u32: 2 }, 'partial rotary'],
+    ['tokenizer.ggml.token_type', undefined, 'tokenizer.ggml.token_type: is missing'],
     ['llama.expert_count', { u32: 8 }, 'llama.expert_count'],
     ['llama.attention.head_count_kv', { u32: 2 }, '2 does not divide 3 heads'],
     ['tokenizer.ggml.scores', { f32s: [1] }, 'tokenizer.ggml.scores: has 1 values for 10 tokens'],
@@ -173,6 +177,27 @@ describe('a file is refused, and the error names it and what is wrong, when', ()
       writeFileSync(path, whole.subarray(0, bytes))
       expect(refusal(path).message).toContain(path)
     }
+  })
+
+  test('it is a Git LFS pointer, or no file', () => {
+    const path = join(folder, 'pointer.gguf')
+    writeFileSync(path, 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n')
+    expect(refusal(path).message).toMatch('is a Git LFS pointer')
+    expect(refusal(folder).message).toMatch('config.json')
+    expect(refusal(join(folder, 'nothing.gguf')).message).toMatch('nothing.gguf')
+  })
+
+  test('it has an array of more values than any vocabulary', () => {
+    const head = ggufHeader({}, [])
+    head.writeBigUInt64LE(1n, 16)
+    const entry = Buffer.alloc(8 + 1 + 4 + 4 + 8)
+    entry.writeBigUInt64LE(1n, 0)
+    entry.write('k', 8)
+    entry.writeUInt32LE(9, 9)
+    entry.writeBigUInt64LE(5_000_000n, 17)
+    const path = join(folder, 'array.gguf')
+    writeFileSync(path, Buffer.concat([head, entry, Buffer.alloc(5_000_000)]))
+    expect(refusal(path).message).toMatch('k: an array of 5000000 values')
   })
 
   test('it claims sizes that it has no room for', () => {

@@ -1,26 +1,24 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { StartupError } from '../../startup-error.ts'
+import type { RegularFile } from '../regular-file.ts'
 
 const CHUNK_BYTES = 1 << 20
 
 /** Reads a binary little-endian file from its start, in chunks. Reading past its end is a StartupError. */
 export class FileCursor {
   readonly path: string
-  readonly fileBytes: number
-  readonly #file: number
+  readonly #file: RegularFile
   #chunk = Buffer.alloc(0)
   /** Of the chunk, in the file. */
   #chunkStart = 0
   #at = 0
 
-  constructor(path: string) {
+  constructor(path: string, file: RegularFile) {
     this.path = path
-    try {
-      this.#file = openSync(path, 'r')
-    } catch (error) {
-      throw new StartupError('broken_checkpoint', `${path} cannot be opened`, error)
-    }
-    this.fileBytes = fstatSync(this.#file).size
+    this.#file = file
+  }
+
+  get fileBytes(): number {
+    return this.#file.bytes
   }
 
   /** Offset of the next byte. */
@@ -30,10 +28,6 @@ export class FileCursor {
 
   get left(): number {
     return this.fileBytes - this.#at
-  }
-
-  close(): void {
-    closeSync(this.#file)
   }
 
   u8 = (): number => this.bytes(1).readUInt8()
@@ -63,14 +57,11 @@ export class FileCursor {
   }
 
   #fill(count: number): void {
-    const chunk = Buffer.allocUnsafe(Math.min(this.left, Math.max(count, CHUNK_BYTES)))
-    let filled = 0
-    while (filled < chunk.length) {
-      const read = readSync(this.#file, chunk, filled, chunk.length - filled, this.#at + filled)
-      if (read === 0) throw this.broken('became shorter while it was read')
-      filled += read
-    }
-    this.#chunk = chunk
+    const kept = this.#chunk.subarray(this.#at - this.#chunkStart)
+    const unread = this.left - kept.length
+    const fresh = Buffer.allocUnsafe(Math.min(unread, Math.max(count - kept.length, CHUNK_BYTES)))
+    if (this.#file.read(fresh) < fresh.length) throw this.broken('became shorter while it was read')
+    this.#chunk = Buffer.concat([kept, fresh])
     this.#chunkStart = this.#at
   }
 }

@@ -2,6 +2,7 @@
 
 import type { TensorEntry } from '../../engine/engine-config.ts'
 import { StartupError } from '../../startup-error.ts'
+import { withRegularFile } from '../regular-file.ts'
 import { TENSOR_BLOCKS, tensorBytes } from '../tensor-blocks.ts'
 import { FileCursor } from './file-cursor.ts'
 import { TENSOR_TYPES } from './tensor-types.ts'
@@ -30,17 +31,16 @@ const MAX_DIMENSIONS = 4
 /** Fewest bytes of a metadata entry and of a tensor's entry: bounds on their numbers. */
 const MIN_ENTRY_BYTES = 13
 const MIN_TENSOR_BYTES = 32
+/** Far more than any vocabulary: other arrays would only fill the memory. */
+const MAX_ARRAY_VALUES = 4 << 20
 const DEFAULT_ALIGNMENT = 32
 const MAX_ALIGNMENT = 1 << 20
 
 /** Reads everything but the weights. @throws StartupError that names the file and what is wrong with it. */
 export function readGguf(path: string): GgufFile {
-  const cursor = new FileCursor(path)
-  try {
-    return read(cursor)
-  } finally {
-    cursor.close()
-  }
+  const file = withRegularFile(path, (regular) => read(new FileCursor(path, regular)))
+  if (!file) throw new StartupError('broken_checkpoint', `${path} is missing`)
+  return file
 }
 
 function read(cursor: FileCursor): GgufFile {
@@ -133,6 +133,7 @@ function value(cursor: FileCursor, key: string): GgufValue {
   // The format allows arrays of arrays; no field of a model has one.
   if (inner === ARRAY) throw cursor.broken(`${key}: an array of arrays`)
   const count = bounded(cursor, cursor.u64(), SCALARS[inner]?.bytes ?? 1, `values of ${key}`)
+  if (count > MAX_ARRAY_VALUES) throw cursor.broken(`${key}: an array of ${count} values`)
   const values: GgufValue[] = []
   for (let index = 0; index < count; index++) values.push(scalar(cursor, inner, key))
   return values

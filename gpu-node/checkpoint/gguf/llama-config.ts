@@ -24,6 +24,9 @@ const Metadata = z.looseObject({
   'llama.rope.dimension_count': size.optional(),
   'llama.rope.freq_base': z.number().positive().default(10_000),
   'llama.rope.scaling.type': z.string().default('none'),
+  // Both mean linear scaling, also without a type.
+  'llama.rope.scaling.factor': z.number().default(1),
+  'llama.rope.scale_linear': z.number().default(1),
   'llama.expert_count': z.int().min(0).default(0),
   'llama.logit_scale': z.number().optional(),
   'llama.attention.scale': z.number().optional(),
@@ -53,6 +56,11 @@ export function llamaShape(file: GgufFile): ModelShape {
   if (config['llama.expert_count'] > 0) refuse('llama.expert_count', 'mixtures of experts are not computed')
   const scaling = config['llama.rope.scaling.type']
   if (scaling !== 'none') refuse('llama.rope.scaling.type', `only none is computed, not ${scaling}`)
+  for (const field of ['rope.scaling.factor', 'rope.scale_linear'] as const) {
+    const factor = config[`llama.${field}`]
+    if (factor !== 0 && factor !== 1)
+      refuse(`llama.${field}`, `positions scaled by ${factor} are not computed`)
+  }
   if (file.tensors.some(({ name }) => name === ROPE_FACTORS))
     refuse(ROPE_FACTORS, 'scaled rotary embeddings are not computed')
   for (const field of ['logit_scale', 'attention.scale', 'residual_scale', 'embedding_scale'] as const)

@@ -5,6 +5,8 @@ export interface PreTokenizer {
   /** A piece that is in the vocabulary is one token, whatever the merges say. */
   readonly ignoreMerges: boolean
   readonly normalizer: { readonly type: 'NFC' } | null
+  /** Whether a plain prompt begins with BOS when the file does not say. */
+  readonly addsBos: boolean
 }
 
 const GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
@@ -17,8 +19,17 @@ const TEKKEN =
   `[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]*[${LOWER}]+|[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]+[${LOWER}]*|\\p{N}` +
   '| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+'
 
-const plain = (...patterns: string[]): PreTokenizer => ({ patterns, ignoreMerges: false, normalizer: null })
-const llama3: PreTokenizer = { ...plain(WORDS_AND_REST('\\p{N}{1,3}')), ignoreMerges: true }
+const plain = (...patterns: string[]): PreTokenizer => ({
+  patterns,
+  ignoreMerges: false,
+  normalizer: null,
+  addsBos: false,
+})
+const llama3: PreTokenizer = {
+  ...plain(WORDS_AND_REST('\\p{N}{1,3}')),
+  ignoreMerges: true,
+  addsBos: true,
+}
 const gpt2 = plain(GPT2)
 const qwen2: PreTokenizer = { ...plain(WORDS_AND_REST('\\p{N}')), normalizer: { type: 'NFC' } }
 
@@ -32,5 +43,5 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ['qwen2', qwen2],
   ['deepseek-r1-qwen', qwen2],
   ['smollm', plain('\\p{N}', GPT2)],
-  ['tekken', { ...plain(TEKKEN), ignoreMerges: true }],
+  ['tekken', { ...plain(TEKKEN), ignoreMerges: true, addsBos: true }],
 ])

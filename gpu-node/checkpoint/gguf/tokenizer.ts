@@ -3,7 +3,7 @@ import { StartupError } from '../../startup-error.ts'
 import type { TokenizerFile, TokenizerFiles } from '../tokenizer-files.ts'
 import type { GgufFile } from './gguf-file.ts'
 import { parseMetadata } from './metadata.ts'
-import { PRE_TOKENIZERS } from './pre-tokenizers.ts'
+import { PRE_TOKENIZERS, type PreTokenizer } from './pre-tokenizers.ts'
 import { mergesOf, wordsSplitAtSpaces } from './sentencepiece.ts'
 
 const id = z.int().min(0)
@@ -66,14 +66,15 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
   if (unk !== undefined) named.unk_token = unk
   if (pad !== undefined) named.pad_token = pad
   contentOf('eot')
-  const spm = metadata['tokenizer.ggml.model'] === 'llama'
+  const pre = metadata['tokenizer.ggml.model'] === 'llama' ? undefined : preTokenizerOf(file, metadata)
+  if (!metadata['tokenizer.ggml.token_type']) throw field('token_type', 'is missing')
   const template = metadata['tokenizer.chat_template']
   return {
     files: {
-      tokenizer: spm ? sentencePiece(file, metadata) : byteLevel(file, metadata),
+      tokenizer: pre ? byteLevel(file, metadata, pre) : sentencePiece(file, metadata),
       chatTemplate: template === undefined ? undefined : { source: template, file: file.path },
       named,
-      rawPrefix: (metadata['tokenizer.ggml.add_bos_token'] ?? spm) ? (bos ?? '') : '',
+      rawPrefix: (metadata['tokenizer.ggml.add_bos_token'] ?? pre?.addsBos ?? true) ? (bos ?? '') : '',
     },
     eosTokenIds: [metadata['tokenizer.ggml.eos_token_id'], metadata['tokenizer.ggml.eot_token_id']].filter(
       (number) => number !== undefined,
@@ -81,7 +82,7 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
   }
 }
 
-function byteLevel(file: GgufFile, metadata: Metadata): TokenizerFile {
+function preTokenizerOf(file: GgufFile, metadata: Metadata): PreTokenizer {
   const name = metadata['tokenizer.ggml.pre']
   const pre = PRE_TOKENIZERS.get(name)
   if (!pre) {
@@ -89,6 +90,10 @@ function byteLevel(file: GgufFile, metadata: Metadata): TokenizerFile {
     const message = `${file.path}: tokenizer.ggml.pre: ${JSON.stringify(name)} is not known (${known} are)`
     throw new StartupError('unsupported_checkpoint', message)
   }
+  return pre
+}
+
+function byteLevel(file: GgufFile, metadata: Metadata, pre: PreTokenizer): TokenizerFile {
   const merges = metadata['tokenizer.ggml.merges']
   if (!merges) throw new StartupError('broken_checkpoint', `${file.path}: tokenizer.ggml.merges is missing`)
   const splits = pre.patterns.map((Regex) => ({
