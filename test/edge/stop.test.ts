@@ -114,7 +114,9 @@ describe('a stream that moves', () => {
   })
 
   it('goes on only at a node that knows the scope with which it began', async () => {
-    const nodes = { old: at('old', heartbeat()), new: at('new', TAKES_STOP_SCOPE) }
+    // The other would be chosen for its load.
+    const loaded = { ...TAKES_STOP_SCOPE, load: { running: 50, waiting: 50, free_blocks: 50 } }
+    const nodes = { old: at('old', heartbeat()), new: at('new', loaded) }
     const [stream, events] = await moved(at('first', TAKES_STOP_SCOPE), nodes)
     expect(events).toMatchObject(rest)
     expect(await scopesOf(stream)).toEqual(['document', 'document'])
