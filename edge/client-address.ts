@@ -6,13 +6,14 @@ const LONGEST = 64
 /**
  * The client's IP address from the header that `CLIENT_ADDRESS_HEADER` names; undefined when there is none, or when
  * nothing in front of the edge sets that header, so that clients could write it themselves. Of an IPv6 address only the
- * network (/64), since one client has all the addresses in it.
+ * network (/64), since one client has all the addresses in it; an IPv4 address as IPv6 is the IPv4 address.
  */
 export function clientAddress(c: Context<AppEnv>): string | undefined {
   const name = c.env.CLIENT_ADDRESS_HEADER ?? 'cf-connecting-ip'
   const address = name === '' ? undefined : c.req.header(name)?.trim().slice(0, LONGEST)
   if (!address) return undefined
-  return address.includes(':') ? networkOf(address) : address
+  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '')
+  return plain.includes(':') ? networkOf(plain) : plain
 }
 
 function networkOf(address: string): string {

@@ -19,7 +19,7 @@ export function logOf(env: Pick<Env, 'LOG_LEVEL'>): Logger {
 /** What went wrong when an error is nothing that the client could mend; the client does not get its cause. */
 const OPERATORS: Partial<Record<ErrorCode, string>> = {
   internal_error: 'a bug ended a request',
-  storage_unavailable: 'the state cannot be stored or read',
+  storage_unavailable: 'storing or reading the state may have failed',
 }
 
 /** The error's cause has to be logged, because only the operator can mend it. */

@@ -80,7 +80,7 @@ export interface ErrorBody {
 export function toAparError(thrown: unknown): AparError {
   if (thrown instanceof AparError) return thrown
   if (isStorageFailure(thrown)) {
-    const message = 'the service cannot store or read its state at the moment, try again later'
+    const message = 'the service may be unable to store or read its state at the moment, try again later'
     return new AparError('storage_unavailable', message, { cause: thrown })
   }
   return new AparError('internal_error', 'internal error', { cause: thrown })
@@ -88,7 +88,8 @@ export function toAparError(thrown: unknown): AparError {
 
 /**
  * The storage of a Durable Object cannot be written or read, for example because the disk is full: SQLite says so, or
- * the runtime, which could not even create the object, says no more than a reference to its log.
+ * the runtime, which could not even create the object, says no more than a reference to its log. Other faults of the
+ * runtime read the same, so what is said of them is "may be".
  */
 function isStorageFailure(thrown: unknown): boolean {
   const message = thrown instanceof Error ? thrown.message : ''

@@ -3,7 +3,7 @@ export interface Matched {
   text: string
   /** True when a stop string is complete; do not push more text then. */
   stopped: boolean
-  /** That stop string, as the request has it. */
+  /** That stop string, as it is matched: well-formed. */
   stop?: string
   /** UTF-16 code units of the pushed text that follow the match. */
   rest?: number
@@ -29,7 +29,7 @@ export class StopMatcher {
   #held = 0
 
   constructor(stops: readonly string[]) {
-    this.#stops = stops.map((stop) => stop.replace(/\p{Surrogate}/gu, '\ufffd'))
+    this.#stops = stops.map((stop) => stop.toWellFormed())
     this.#memory = Math.max(0, ...this.#stops.map((stop) => stop.length - 1))
   }
 

@@ -35,7 +35,8 @@ export class StreamLog {
       if (event.seq !== next) throw outOfOrder(`event ${event.seq} instead of ${next}`)
       if (isTerminal(event) && index < events.length - 1) throw outOfOrder('an event after the last')
     })
-    this.#events.push(...events)
+    // A spread of very many events would exceed the stack.
+    for (const event of events) this.#events.push(event)
     this.#batches.push({ rows, end: this.nextSeq })
   }
 

@@ -11,9 +11,13 @@ export interface SocketSlot {
   readonly address: string | undefined
 }
 
-/** Keeps the slot until the socket (accepted before) is closed. The worker has taken it. */
+/**
+ * Keeps the slot until the socket (accepted before) is closed, by either side: a dead peer never answers a close, and
+ * would hold its slot until TCP gives up. The worker has taken it.
+ */
 export function keepSlot(env: Env, slot: SocketSlot, socket: WebSocket): void {
   const renewal = setInterval(() => {
+    if (socket.readyState !== WebSocket.READY_STATE_OPEN) return end()
     // The next renewal may succeed.
     for (const holder of holdersOf(env, slot)) holder.renewSocket(slot.id).catch(() => {})
   }, SOCKET_RENEW_MS)

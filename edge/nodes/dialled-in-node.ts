@@ -53,6 +53,10 @@ export class DialledInNode extends DurableObject<Env> {
       },
       // Its streams move at once. It dials again, and is refused until its time is over.
       onNonsense: ({ code, message }) => this.ctx.waitUntil(fleetOf(this.env).suspend(id, { code, message })),
+      onTooLong: (why) => {
+        logTrouble(this.env, { node: id }, why)
+        this.ctx.waitUntil(fleetOf(this.env).reportFailure(id))
+      },
       log: (why) => logTrouble(this.env, { node: id }, why),
     })
     this.#channels = channels

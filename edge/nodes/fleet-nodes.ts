@@ -5,13 +5,18 @@ import { fleetOf } from './fleet.ts'
 import type { Refusal } from './node-registry.ts'
 import { connectToNode, type NodeAddress, type NodeSocket } from './node-socket.ts'
 
+/** What a node needs to continue a stream that another one has begun. */
+export interface BegunStream {
+  /** Of the node that began it: only nodes with the same weights and numeric type can continue it. */
+  readonly fingerprint: string | undefined
+  /** Of `capacity.start_fields`: what its request uses of them. */
+  readonly startFields: readonly string[]
+}
+
 /** The gpu nodes, as the stream of one request uses them. */
 export interface Nodes {
-  /**
-   * Chooses a node for the request, none of `exclude`. `fingerprint`: of the node that began the stream; only nodes with
-   * the same weights and numeric type can continue it. @throws AparError that is sent to the client.
-   */
-  pick(request: GenerateRequest, exclude: readonly string[], fingerprint?: string): Promise<NodeAddress>
+  /** Chooses a node for the request, none of `exclude`. @throws AparError that is sent to the client. */
+  pick(request: GenerateRequest, exclude: readonly string[], begun?: BegunStream): Promise<NodeAddress>
   /** @throws Error when the node cannot be reached; nothing was started then. */
   connect(node: NodeAddress): Promise<NodeSocket>
   /** Time until the node's lease ends, in ms; 0 or less when it has ended. */
@@ -25,9 +30,9 @@ export interface Nodes {
 /** The gpu nodes of the Fleet. `waitUntil`: for work that lasts longer than the call. */
 export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nodes {
   return {
-    pick: async ({ model, messages }, exclude, fingerprint) => {
+    pick: async ({ model, messages }, exclude, begun) => {
       const affinity = conversationStart(messages)
-      const decision = await fleetOf(env).pick({ model, exclude, affinity, fingerprint })
+      const decision = await fleetOf(env).pick({ model, exclude, affinity, ...begun })
       if ('refused' in decision) throw refusedError(decision.refused, model)
       return decision.node
     },

@@ -12,6 +12,8 @@ export interface NodeChannelsOptions {
   readonly onClose: () => void
   /** The node sent a message that no honest node sends; its socket is closed. */
   readonly onNonsense: (why: AparError) => void
+  /** The node sent a message that is too long; its socket is closed. Texts of long tokens can do that. */
+  readonly onTooLong: (why: AparError) => void
   readonly log: (error: unknown) => void
 }
 
@@ -62,8 +64,10 @@ export class NodeChannels {
     if (this.#closed) return
     try {
       if (typeof data !== 'string') throw new AparError('invalid_request', 'messages must be text')
-      if (data.length > MAX_MESSAGE_CHARS)
-        throw new AparError('body_too_large', `a message may have at most ${MAX_MESSAGE_CHARS} characters`)
+      if (data.length > MAX_MESSAGE_CHARS) {
+        this.#refuse(data.length)
+        return
+      }
       const message = parseJson(FromDialledInNode, data)
       if (message.type === 'heartbeat') void this.#answer(message.heartbeat)
       else for (const [channel, frame] of message.frames) this.#deliver(channel, frame)
@@ -71,6 +75,12 @@ export class NodeChannels {
       this.#options.onNonsense(toAparError(error))
       this.close(CLOSE_BAD_FRAMES)
     }
+  }
+
+  #refuse(chars: number): void {
+    const why = `a message of ${chars} characters; at most ${MAX_MESSAGE_CHARS} are allowed`
+    this.#options.onTooLong(new AparError('body_too_large', why))
+    this.close(CLOSE_BAD_FRAMES)
   }
 
   async #answer(heartbeat: Heartbeat): Promise<void> {

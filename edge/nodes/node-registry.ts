@@ -47,6 +47,8 @@ export interface RouteRequest {
   readonly affinity?: string | undefined
   /** Of the node that began the stream. */
   readonly fingerprint?: string | undefined
+  /** What the node must know of `start`. */
+  readonly startFields?: readonly string[] | undefined
 }
 
 /** The gpu nodes, and which of them should take a request. Has no clock and does no I/O. */
@@ -118,9 +120,13 @@ export class NodeRegistry {
 
   /** Chooses a node for a request. `random` is in [0, 1). */
   pick(request: RouteRequest, now: number, random: () => number): RouteDecision {
-    const { model, exclude, affinity = '', fingerprint } = request
+    const { model, exclude, affinity = '', fingerprint, startFields = [] } = request
     const alive = this.#alive(now)
-    const open = alive.filter((member) => servedBy(member, model) && !member.heartbeat.draining)
+    const knowing = alive.filter(({ heartbeat }) => {
+      const known = heartbeat.capacity.start_fields ?? []
+      return startFields.every((field) => known.includes(field))
+    })
+    const open = knowing.filter((member) => servedBy(member, model) && !member.heartbeat.draining)
     const serving = open.filter((member) => !differs(servedBy(member, model), fingerprint))
     const healthy = serving.filter(({ id }) => this.#breaker.allows(id, now))
     // If the circuits of all nodes are open, trying one is better than refusing the request.

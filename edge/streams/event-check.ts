@@ -6,12 +6,9 @@ import type {
   StreamEvent,
   Usage,
 } from '../../shared/protocol/events.ts'
-import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { type GenerateRequest, MAX_DEPTH, MAX_LIVE_BRANCHES } from '../../shared/protocol/request.ts'
 import { maxNewTokens } from './node-allowance.ts'
 
-/** The most that a request may ask for (shared/protocol/request.ts). */
-const MAX_LIVE_BRANCHES = 256
-const MAX_DEPTH = 16
 /** A character takes up to three bytes of UTF-8, and a byte at most one token; templates add text of their own. */
 const PROMPT_TOKENS_PER_CHAR = 3
 const SPARE_PROMPT_TOKENS = 64 * 1024

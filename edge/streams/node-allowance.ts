@@ -1,10 +1,7 @@
 import { AparError } from '../../shared/errors.ts'
-import { MAX_MESSAGE_CHARS } from '../../shared/protocol/dial-in.ts'
-import { type NodeBatch, ROW_WIDTH } from '../../shared/protocol/node.ts'
-import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { MAX_NODE_FRAME_CHARS, type NodeBatch, ROW_WIDTH } from '../../shared/protocol/node.ts'
+import { type GenerateRequest, MAX_NEW_TOKENS } from '../../shared/protocol/request.ts'
 
-/** Longest answer in tokens, if neither the request nor the node's registration says less: that of `max_tokens`. */
-const MAX_TOKENS = 1_000_000
 /** A token is one row; with it a branch may begin, with its own row, or end, with another. */
 const ROWS_PER_TOKEN = 3
 /** For what does not grow with the answer: `accepted`, a few rows, the last tokens of branches that end together. */
@@ -15,9 +12,9 @@ const CHARS_PER_ROW = 1024
 /** The same for one token in a list of log-probabilities: its text, once more as bytes, and a number. */
 const CHARS_PER_LOGPROB = 1024
 
-/** Most new tokens that the request may get from a node with this context. */
+/** Most new tokens that the request may get from a node with this context; unknown, that of any request. */
 export function maxNewTokens(request: GenerateRequest, contextTokens: number | undefined): number {
-  return Math.min(request.max_tokens ?? MAX_TOKENS, contextTokens ?? MAX_TOKENS, MAX_TOKENS)
+  return Math.min(request.max_tokens ?? MAX_NEW_TOKENS, contextTokens ?? MAX_NEW_TOKENS, MAX_NEW_TOKENS)
 }
 
 /**
@@ -28,7 +25,6 @@ export function maxNewTokens(request: GenerateRequest, contextTokens: number | u
 export class NodeAllowance {
   readonly #maxRows: number
   readonly #charsPerRow: number
-  readonly #maxFrameChars: number
   #rows = 0
   #chars = 0
 
@@ -36,13 +32,16 @@ export class NodeAllowance {
     this.#maxRows = SPARE_ROWS + ROWS_PER_TOKEN * maxNewTokens(request, contextTokens)
     this.#charsPerRow = CHARS_PER_ROW
     if (request.logprobs !== undefined) this.#charsPerRow += (1 + request.logprobs) * CHARS_PER_LOGPROB
-    this.#maxFrameChars = Math.min(MAX_MESSAGE_CHARS, SPARE_CHARS + this.#maxRows * this.#charsPerRow)
   }
 
-  /** Call before a frame is parsed. @throws AparError `body_too_large`. */
-  requireFrame(text: string): void {
-    if (text.length > this.#maxFrameChars)
+  /**
+   * Call before a frame is parsed. False when it is longer than any frame may be: tokens with long texts get there, so
+   * this alone is no nonsense. @throws AparError `body_too_large` when it is more than the request allows.
+   */
+  hasRoomFor(text: string): boolean {
+    if (text.length > SPARE_CHARS + this.#maxRows * this.#charsPerRow)
       throw new AparError('body_too_large', `a frame of ${text.length} characters`)
+    return text.length <= MAX_NODE_FRAME_CHARS
   }
 
   /** Counts a batch; `text` is its frame. @throws AparError `body_too_large` when it is more than the request allows. */

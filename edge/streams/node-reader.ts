@@ -1,4 +1,4 @@
-import { AparError, toAparError } from '../../shared/errors.ts'
+import { AparError } from '../../shared/errors.ts'
 import { type ErrorEvent, errorOf } from '../../shared/protocol/events.ts'
 import { parseBatch } from '../../shared/protocol/parse-batch.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
@@ -17,6 +17,8 @@ export interface ConnectionEnd {
    * sends, so nothing else that it sends can be trusted.
    */
   readonly fault?: 'none' | 'failed' | 'nonsense'
+  /** The node still runs the stream, which has to be cancelled there. */
+  readonly runsOn?: true
   /** The node's error, to be sent to the client if no other node accepts the request. */
   readonly refusal?: AparError
 }
@@ -61,16 +63,18 @@ export class NodeReader {
     try {
       return this.#receive(text)
     } catch (thrown) {
-      const { code, message } = toAparError(thrown)
+      // An error of the edge itself says nothing about the node.
+      if (!(thrown instanceof AparError)) return { retry: 'move', why: thrown, fault: 'none', runsOn: true }
       // The message may quote the frame.
-      const why = new AparError(code, message.slice(0, MAX_REASON_CHARS), { cause: thrown })
-      return { retry: 'move', why, fault: 'nonsense' }
+      const why = new AparError(thrown.code, thrown.message.slice(0, MAX_REASON_CHARS), { cause: thrown })
+      return { retry: 'move', why, fault: 'nonsense', runsOn: true }
     }
   }
 
   #receive(text: string): ConnectionEnd | undefined {
     const { log } = this.#options
-    this.#allowance.requireFrame(text)
+    if (!this.#allowance.hasRoomFor(text))
+      return { retry: 'move', why: `a frame of ${text.length} characters`, fault: 'failed', runsOn: true }
     const batch = parseBatch(text)
     const last = batch.events.at(-1)
     const refused = last?.type === 'error' && refusalOf(last, log)

@@ -14,7 +14,7 @@ import { readSessionHeaders } from './session-headers.ts'
 import { RENEW_MS, recordsOf, type StreamRecord } from './stream-records.ts'
 import { StreamRelay } from './stream-relay.ts'
 
-/** The record in the session's own storage, where earlier versions have put it. */
+/** The record in the session's own storage, where version 0.1 has put it. Goes with `alarm` in version 0.3. */
 const OWN_RECORD = 'stream'
 
 /** The call that a stream belongs to. */
@@ -36,6 +36,8 @@ export class StreamSession extends DurableObject<Env> {
   #reservation: Reservation | undefined
   /** Renews the stream's record; null when there is none. */
   #renewal: ReturnType<typeof setInterval> | null = null
+  /** The last write to the record has ended: each waits for the one before, since calls may overtake each other. */
+  #written = Promise.resolve()
 
   /** Opens a WebSocket: for a new stream, or with `after` in the query to resume one. */
   override async fetch(request: Request): Promise<Response> {
@@ -67,7 +69,7 @@ export class StreamSession extends DurableObject<Env> {
     return relay !== undefined
   }
 
-  /** Set by earlier versions, which stored the record here. */
+  /** Set by version 0.1, which stored the record here. */
   override async alarm(): Promise<void> {
     const { storage } = this.ctx
     const record = await storage.get<StreamRecord>(OWN_RECORD)
@@ -105,19 +107,22 @@ export class StreamSession extends DurableObject<Env> {
 
   /** Nothing waits for the record, and a stream goes on without it: only a session that lost its memory reads it. */
   #store(record: StreamRecord): void {
-    this.#inBackground(this.#records.put(this.#stream, record))
-    this.#renewal ??= setInterval(() => this.#inBackground(this.#records.renew(this.#stream)), RENEW_MS)
+    this.#write((records) => records.put(this.#stream, record))
+    this.#renewal ??= setInterval(() => this.#write((records) => records.renew(this.#stream)), RENEW_MS)
   }
 
   #forget(): void {
     if (this.#renewal === null) return
     clearInterval(this.#renewal)
     this.#renewal = null
-    this.#inBackground(this.#records.delete(this.#stream))
+    this.#write((records) => records.delete(this.#stream))
   }
 
-  #inBackground(work: Promise<void>): void {
-    this.ctx.waitUntil(work.catch((why) => logTrouble(this.env, { stream: this.#stream }, why)))
+  #write(change: (records: ReturnType<typeof recordsOf>) => Promise<void>): void {
+    this.#written = this.#written
+      .then(() => change(this.#records))
+      .catch((why) => logTrouble(this.env, { stream: this.#stream }, why))
+    this.ctx.waitUntil(this.#written)
   }
 
   #newRelay({ principal, callContext, reservation }: StreamCall): StreamRelay {

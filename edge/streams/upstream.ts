@@ -3,7 +3,7 @@ import { CLOSE_SERVICE_RESTART } from '../../shared/protocol/close-codes.ts'
 import type { CallContext, NodeFrame, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { StreamLog } from '../../shared/stream-log.ts'
-import type { Nodes } from '../nodes/fleet-nodes.ts'
+import type { BegunStream, Nodes } from '../nodes/fleet-nodes.ts'
 import type { NodeAddress, NodeSocket } from '../nodes/node-socket.ts'
 import { type ConnectionEnd, NodeReader } from './node-reader.ts'
 import { Silence } from './silence.ts'
@@ -33,7 +33,7 @@ export interface UpstreamOptions {
   /** The batches that the nodes send are appended to it. */
   readonly log: StreamLog
   readonly nodes: Nodes
-  /** The stream was started on this node. `request` has its seed. */
+  /** The stream was started on this node. `request`: as all its nodes get it, with its seed. */
   readonly onNode: (request: GenerateRequest, node: NodeAddress) => void
   /** A batch was appended to the log. */
   readonly onBatch: () => void
@@ -56,18 +56,22 @@ export class Upstream {
   readonly #options: UpstreamOptions
   /** The cancel frames so far, by their text. They are sent again to each node that the stream moves to. */
   readonly #cancels = new Map<string, NodeFrame>()
+  /** As the node knows it that began the stream; `stop_scope` decides which text was sent, so it stays for all nodes. */
+  #request: GenerateRequest
   #socket: NodeSocket | undefined
   #logChars = 0
   #closed = false
 
   constructor(options: UpstreamOptions) {
     const { request } = options
-    this.#options = { ...options, request: { ...request, seed: request.seed ?? randomSeed() } }
+    this.#request = { ...request, seed: request.seed ?? randomSeed() }
+    this.#options = { ...options, request: this.#request }
   }
 
   /** Runs until the log has ended. `node`: has the stream already, for a session that has lost its memory. */
   async run(node?: NodeAddress): Promise<void> {
     try {
+      if (node) this.#request = knownTo(node, this.#request)
       await this.#runOnNodes(node)
     } catch (error) {
       if (!this.#closed) this.#options.onLost(toAparError(error))
@@ -109,7 +113,7 @@ export class Upstream {
       const attach = node !== undefined
       let end: ConnectionEnd
       try {
-        node ??= await nodes.pick(request, exclude, this.#fingerprint)
+        node ??= await nodes.pick(request, exclude, this.#begun)
         if (!attach || !reader) reader = this.#readerOf(node)
         end = await this.#runOnNode(node, reader, attach)
       } catch (why) {
@@ -149,10 +153,17 @@ export class Upstream {
     const { stream, callContext, request, log, nodes, silenceMs } = this.#options
     const tenant = attach ? undefined : await this.#options.tenant
     const socket = await nodes.connect(node)
+    if (!attach) this.#request = knownTo(node, log.nextSeq === 0 ? request : this.#request)
     const attachFrame: NodeFrame = { type: 'attach', stream, after: log.nextSeq - 1 }
     const startFrame = attach
       ? undefined
-      : startOn(node, { stream, request, log: log.batchesSince(-1), origin: callContext, tenant })
+      : startOn(node, {
+          stream,
+          request: this.#request,
+          log: log.batchesSince(-1),
+          origin: callContext,
+          tenant,
+        })
     if (this.#finished) {
       if (attach) {
         trySend(socket, attachFrame)
@@ -183,9 +194,9 @@ export class Upstream {
         socket.listen(onMessage, onClose)
         this.#trySend(startFrame ?? attachFrame)
         for (const frame of this.#cancels.values()) this.#trySend(frame)
-        if (!attach) this.#options.onNode(request, node)
+        if (!attach) this.#options.onNode(this.#request, node)
       })
-      if (end.retry === 'fail' || end.fault === 'nonsense') this.#release(socket)
+      if (end.retry === 'fail' || end.runsOn) this.#release(socket)
       return end
     } finally {
       silence?.stop()
@@ -224,7 +235,8 @@ export class Upstream {
     try {
       onBatch()
     } catch (why) {
-      return { retry: 'move', why }
+      // An error of the edge itself: the node is not at fault.
+      return { retry: 'move', why, fault: 'none', ...(!log.ended && { runsOn: true }) }
     }
     this.#logChars += text.length
     if (log.ended) return { retry: 'move', why: 'the stream has ended' }
@@ -236,10 +248,14 @@ export class Upstream {
     return new NodeReader({ stream, request, log, node })
   }
 
-  /** Of the node that began the stream. */
-  get #fingerprint(): string | undefined {
+  /** What a node needs that continues the stream; undefined when none has begun it. */
+  get #begun(): BegunStream | undefined {
     const [first] = this.#options.log.since(-1)
-    return first?.type === 'accepted' ? first.fingerprint : undefined
+    if (!first) return undefined
+    return {
+      fingerprint: first.type === 'accepted' ? first.fingerprint : undefined,
+      startFields: this.#request.stop_scope === 'document' ? ['stop_scope'] : [],
+    }
   }
 
   get #finished(): boolean {
@@ -251,16 +267,16 @@ export class Upstream {
   }
 }
 
-/** The frame with what the node knows of it. Where it does not know `stop_scope`, a stop string ends its branch only. */
-function startOn({ startFields = [] }: NodeAddress, start: Omit<StartFrame, 'type'>): StartFrame {
-  const { tenant, request, ...frame } = start
+/** What the node knows of the request. Where it does not know `stop_scope`, a stop string ends its branch only. */
+function knownTo({ startFields = [] }: NodeAddress, request: GenerateRequest): GenerateRequest {
   const { stop_scope, ...first } = request
-  return {
-    type: 'start',
-    ...frame,
-    request: startFields.includes('stop_scope') ? request : first,
-    ...(startFields.includes('tenant') && { tenant }),
-  }
+  return startFields.includes('stop_scope') ? request : first
+}
+
+/** The frame with what the node knows of it. */
+function startOn({ startFields = [] }: NodeAddress, start: Omit<StartFrame, 'type'>): StartFrame {
+  const { tenant, ...frame } = start
+  return { type: 'start', ...frame, ...(startFields.includes('tenant') && { tenant }) }
 }
 
 function trySend(socket: NodeSocket, frame: NodeFrame): void {

@@ -7,7 +7,7 @@ import { Heartbeat, Lease } from './fleet.ts'
  * (`node.ts`), as text that is passed on unparsed.
  */
 
-/** Longest message of a node, in UTF-16 code units: room for the longest frame of a stream with its quotes escaped. */
+/** Longest message of a node, in UTF-16 code units. Nodes start a new one long before. */
 export const MAX_MESSAGE_CHARS = 8 * 1024 * 1024
 
 /** Channel number: counts up on each socket and is never reused. */

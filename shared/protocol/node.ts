@@ -6,6 +6,12 @@ import { GenerateRequest } from './request.ts'
 /** Name of a stream, unique at its gpu node. */
 const stream = z.string().min(1).max(64)
 
+/**
+ * Longest frame that a gpu node may send for a stream, in UTF-16 code units. Nodes publish much earlier, so only one
+ * delivery of the engine with very long texts comes near it.
+ */
+export const MAX_NODE_FRAME_CHARS = 8 * 1024 * 1024
+
 /** Numbers per row of {@link NodeBatch}. */
 export const ROW_WIDTH = 4
 

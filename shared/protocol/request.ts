@@ -1,6 +1,10 @@
 import { z } from 'zod'
 
 const SMALLEST_FLOAT32 = 1e-45
+/** The most that a request may ask for. */
+export const MAX_LIVE_BRANCHES = 256
+export const MAX_DEPTH = 16
+export const MAX_NEW_TOKENS = 1_000_000
 
 /** One chat message, text only: apar serves no multimodal models. */
 export const ChatMessage = z.strictObject({
@@ -14,11 +18,11 @@ export const BranchOptions = z.strictObject({
   /** false: serial decoding, [Fork] is never sampled. Default true. */
   enabled: z.boolean().optional(),
   /** Maximum number of live branches of this request, including the root. */
-  max_branches: z.int().min(1).max(256).optional(),
+  max_branches: z.int().min(1).max(MAX_LIVE_BRANCHES).optional(),
   /** Maximum depth; the root has depth 1, so 1 means no forks. */
-  max_depth: z.int().min(1).max(16).optional(),
+  max_depth: z.int().min(1).max(MAX_DEPTH).optional(),
   /** Maximum new tokens of one branch, which then ends with reason `length`. Default: no limit per branch. */
-  max_branch_tokens: z.int().min(1).max(1_000_000).optional(),
+  max_branch_tokens: z.int().min(1).max(MAX_NEW_TOKENS).optional(),
 })
 export type BranchOptions = z.infer<typeof BranchOptions>
 
@@ -39,7 +43,7 @@ export const GenerateRequest = z.strictObject({
   model: z.string().min(1).max(256),
   messages: z.array(ChatMessage).min(1).max(1024),
   /** Maximum new tokens of all branches together. Default: what the context length leaves. */
-  max_tokens: z.int().min(1).max(1_000_000).optional(),
+  max_tokens: z.int().min(1).max(MAX_NEW_TOKENS).optional(),
   /** 0 is greedy. */
   temperature: z.number().min(0).max(2).optional(),
   /** 0 is as the smallest value: the most likely token. */

@@ -7,13 +7,15 @@ import { type WebSocket, WebSocketServer } from 'ws'
  * One step of the fake node. An event gets its `stream` and, unless given, its `seq`, and is sent in a batch of its
  * own. `await: 'frame'` waits for the next frame, or one of this type; `drop` cuts the connection and continues when the edge attaches
  * again; `die` cuts it and forgets the stream; `restart` closes with 1012 as a node that shuts down does, and forgets
- * the stream; `hang` sends nothing more; `raw` sends a text that may be invalid, `flood` so many MiB of text.
+ * the stream; `hang` sends nothing more; `raw` sends a text that may be invalid, `flood` so many MiB of text, `tooLong`
+ * a text of so many characters.
  */
 type Step =
   | { type: string; seq?: number }
   | { await: 'frame' | 'attach' | 'cancel_branch' }
   | { raw: string }
   | { flood: number }
+  | { tooLong: number }
   | { drop: true }
   | { die: true }
   | { restart: true }
@@ -110,6 +112,8 @@ async function play(stream: Stream, start: Frame): Promise<void> {
       const event = { type: 'delta', branch: 0, text, seq: stream.events.length }
       const frame = JSON.stringify({ rows: [], events: [event] })
       for (let sent = 0; sent < step.flood; sent++) stream.socket?.send(frame)
+    } else if ('tooLong' in step) {
+      stream.socket?.send(' '.repeat(step.tooLong))
     } else if ('drop' in step) {
       const gone = stream.socket
       gone?.terminate()

@@ -138,7 +138,6 @@ it.each([
   ['an empty list of frames', '{"type": "step", "frames": []}', 'invalid_request'],
   ['no JSON', '{', 'invalid_json'],
   ['bytes', new Uint8Array([1]), 'invalid_request'],
-  ['far too much', ' '.repeat(MAX_MESSAGE_CHARS + 1), 'body_too_large'],
 ])(
   'suspends a node that has dialled in and sends %s, and logs a code, not a stack',
   async (_, message, code) => {
@@ -156,6 +155,17 @@ it.each([
     expect(error).not.toHaveBeenCalled()
   },
 )
+
+it('does not suspend a node that has dialled in and sends a message that is too long', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
+  const error = vi.spyOn(console, 'error').mockImplementation(() => {})
+  const webSocket = await dialIn('talkative')
+  const closed = closing(webSocket)
+  webSocket.send(' '.repeat(MAX_MESSAGE_CHARS + 1))
+  expect(await closed).toMatchObject({ code: 4400 })
+  expect([...warn.mock.calls, ...error.mock.calls].join()).toContain(`${MAX_MESSAGE_CHARS + 1} characters`)
+  expect(await fleetOf(env).suspendedMs('talkative')).toBe(0)
+})
 
 it('waits for a node that has not dialled in yet, and only briefly for one that has lost its socket', async () => {
   const channel = () =>

@@ -70,6 +70,15 @@ describe('pick', () => {
   })
 })
 
+it('a stream goes on only where all that its request needs is known', () => {
+  const capacity = { branches: 8, blocks: 100, start_fields: ['tenant', 'stop_scope'] }
+  const registry = registryOf({ a: {}, b: {}, c: { capacity, load: load(8) } })
+  const ask = { model: 'demo', exclude: [], startFields: ['stop_scope'] }
+  expect(registry.pick(ask, 0, first)).toMatchObject({ node: { id: 'c' } })
+  const none = { refused: 'no_gpu_node', wait: true }
+  expect(registryOf({ a: {}, b: {} }).pick(ask, 0, first)).toEqual(none)
+})
+
 describe('a refusal', () => {
   it('is no_gpu_node while there is no node at all, whatever the model', () => {
     expect(picked(new NodeRegistry())).toBe('no_gpu_node')

@@ -1,5 +1,9 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { NodeAllowance } from '../../edge/streams/node-allowance.ts'
+import { NodeReader } from '../../edge/streams/node-reader.ts'
+import { Upstream } from '../../edge/streams/upstream.ts'
+import { MAX_NODE_FRAME_CHARS } from '../../shared/protocol/node.ts'
+import { StreamLog } from '../../shared/stream-log.ts'
 import {
   accepted,
   admin,
@@ -108,6 +112,65 @@ it('a node that refuses to continue a log keeps its lease', async () => {
 it('the list of nodes needs the admin key', async () => {
   expect((await call('/admin/v1/nodes')).status).toBe(401)
   expect((await admin('/')).status).not.toBe(401)
+})
+
+it('a frame longer than any may be keeps its lease, and the stream goes on at another', async () => {
+  const long = [{ tooLong: MAX_NODE_FRAME_CHARS + 1 }]
+  const client = await Client.generate([[...begun, ...long], rest], { logprobs: 20 })
+  expect((await client.rest()).slice(-4)).toMatchObject(rest)
+  expect(await suspended()).toEqual([])
+})
+
+describe('an error of the edge itself', () => {
+  const log = new StreamLog()
+  const { stream, asked } = { stream: 's', asked: { model: 'demo', messages: [] } }
+  const node = { id: 'n', url: undefined }
+
+  it('in a check is not nonsense of the node', () => {
+    const broken = vi.spyOn(log, 'append').mockImplementation(() => {
+      throw new RangeError('ours')
+    })
+    const reader = new NodeReader({ stream, request: asked, log, node })
+    const event = { ...accepted, seq: 0, stream }
+    expect(reader.receive(raw([event]).raw)).toMatchObject({ retry: 'move', fault: 'none', runsOn: true })
+    broken.mockRestore()
+    expect(reader.receive('{')).toMatchObject({ retry: 'move', fault: 'nonsense' })
+  })
+
+  it('while a batch is passed on blames no node', async () => {
+    const faults: string[] = []
+    const sent: string[] = []
+    const upstream = new Upstream({
+      stream,
+      request: asked,
+      log,
+      nodes: {
+        pick: async () => node,
+        leaseMs: async () => 10_000,
+        reportFailure: () => faults.push('failed'),
+        reportNonsense: () => faults.push('nonsense'),
+        connect: async () => ({
+          send: (frame) => sent.push(frame.type),
+          listen: (onText) => {
+            const seq = log.nextSeq
+            const event = seq === 0 ? { ...accepted, stream } : { ...done(), reason: 'stop' }
+            queueMicrotask(() => onText(raw([{ ...event, seq }]).raw))
+          },
+          close: () => {},
+        }),
+      },
+      onNode: () => {},
+      onBatch: () => {
+        if (log.nextSeq === 1) throw new TypeError('ours')
+      },
+      onLost: (error) => faults.push(error.code),
+      reportError: () => {},
+    })
+    await upstream.run()
+    expect(faults).toEqual([])
+    expect(sent).toEqual(['start', 'cancel', 'ack', 'start'])
+    expect(log.last).toMatchObject({ type: 'done' })
+  })
 })
 
 describe('what a node may send', () => {

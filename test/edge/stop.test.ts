@@ -1,12 +1,17 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ChatCompletion } from '../../shared/openai.ts'
+import type { StreamEvent } from '../../shared/protocol/events.ts'
+import type { Heartbeat } from '../../shared/protocol/fleet.ts'
 import {
   accepted,
   branchEnd,
+  Client,
   call,
   delta,
   deregister,
   done,
+  evict,
+  fakeNodeUrl,
   fork,
   framesSeenByNode,
   heartbeat,
@@ -27,6 +32,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   await deregister('stop')
+  vi.restoreAllMocks()
 })
 
 describe('a stop string', () => {
@@ -71,6 +77,66 @@ describe('a stop string', () => {
     const [start] = await framesSeenByNode(id.replace('chatcmpl-', ''))
     expect(start?.request).toHaveProperty('stop', ['c 2'])
     expect((start?.request as { stop_scope?: string } | undefined)?.stop_scope).toBe(scope)
+  })
+})
+
+describe('a stream that moves', () => {
+  const begun = [accepted, delta(0, 'a')]
+  const rest = [delta(0, 'b'), branchEnd(0), done()]
+  const script = [[...begun, { await: 'cancel_branch' }, { die: true }], rest]
+  const fields = { stop: ['END'], stop_scope: 'document' }
+
+  /** The stream has begun on the one, leaves it, and then there are `later`. Returns its other events. */
+  async function moved(one: Heartbeat, later: Record<string, Heartbeat>): Promise<[string, StreamEvent[]]> {
+    await register('stop', one)
+    const client = await Client.generate(script, fields)
+    const first = await client.next()
+    await client.next()
+    await Promise.all(Object.entries(later).map(([id, json]) => register(id, json)))
+    client.send({ type: 'cancel_branch', branch: 7 })
+    const events = await client.rest()
+    await Promise.all(Object.keys(later).map(deregister))
+    return [(first as { stream: string }).stream, events]
+  }
+
+  const at = (path: string, node: Heartbeat) => ({ ...node, url: `${fakeNodeUrl}/${path}` })
+
+  async function scopesOf(stream: string): Promise<unknown[]> {
+    const frames = await framesSeenByNode(stream)
+    const starts = frames.filter(({ type }) => type === 'start')
+    return starts.map(({ request }) => (request as { stop_scope?: string }).stop_scope)
+  }
+
+  it('keeps out of the new scope when it began without it', async () => {
+    const [stream, events] = await moved(at('old', heartbeat()), { new: at('new', TAKES_STOP_SCOPE) })
+    expect(events).toMatchObject(rest)
+    expect(await scopesOf(stream)).toEqual([undefined, undefined])
+  })
+
+  it('goes on only at a node that knows the scope with which it began', async () => {
+    // The other would be chosen for its load.
+    const loaded = { ...TAKES_STOP_SCOPE, load: { running: 50, waiting: 50, free_blocks: 50 } }
+    const nodes = { old: at('old', heartbeat()), new: at('new', loaded) }
+    const [stream, events] = await moved(at('first', TAKES_STOP_SCOPE), nodes)
+    expect(events).toMatchObject(rest)
+    expect(await scopesOf(stream)).toEqual(['document', 'document'])
+  })
+
+  it('still has its scope when its session has lost its memory', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    await register('stop', at('first', heartbeat()))
+    const forgetful = [[...begun, { await: 'cancel_branch' }, { restart: true }], rest]
+    const client = await Client.generate(forgetful, fields)
+    const { stream } = (await client.next()) as { stream: string }
+    await client.next()
+    await evict(stream)
+    const resumed = await Client.resume(stream, 0)
+    expect(await resumed.next()).toMatchObject({ type: 'delta', seq: 1 })
+    await register('new', at('new', TAKES_STOP_SCOPE))
+    resumed.send({ type: 'cancel_branch', branch: 7 })
+    expect(await resumed.rest()).toMatchObject(rest)
+    expect(await scopesOf(stream)).toEqual([undefined, undefined])
+    await deregister('new')
   })
 })
 

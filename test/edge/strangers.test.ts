@@ -183,6 +183,8 @@ describe('an address', () => {
     ['2001:DB8:1:02::9', {}, 'refused 2001:db8:1:2'],
     ['2001:db8::9', {}, 'refused 2001:db8:0:0'],
     ['::1', {}, 'refused 0:0:0:0'],
+    ['::ffff:203.0.113.7', {}, 'refused 203.0.113.7'],
+    ['::FFFF:203.0.113.8', {}, 'refused 203.0.113.8'],
     ['192.0.2.7', { CLIENT_ADDRESS_HEADER: '' }, 'refused unknown'],
     ['192.0.2.7', { CLIENT_ADDRESS_HEADER: 'x-real-ip' }, 'refused unknown'],
   ])('%o with %o pays as %s', async (address, settings, key) => {

@@ -1,7 +1,7 @@
 import { env, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { expect, it, vi } from 'vitest'
 import { recordsOf } from '../../edge/streams/stream-records.ts'
-import { accepted, age, Client, done, evict, register } from './support.ts'
+import { accepted, age, branchEnd, Client, done, evict, register, request } from './support.ts'
 
 /** Names of the tables of the object that has this stream's record. */
 function tablesFor(stream: string): Promise<unknown[]> {
@@ -28,6 +28,39 @@ it('a stream that has ended leaves nothing behind', async () => {
   expect(await runDurableObjectAlarm(records)).toBe(true)
   expect(await tablesFor(stream)).toEqual([])
   expect(await runDurableObjectAlarm(records)).toBe(false)
+})
+
+it('a record is deleted only after it was written, however long that takes', async () => {
+  await register('a')
+  const id = env.STREAM_SESSION.newUniqueId()
+  const calls: string[] = []
+  let write = () => {}
+  const written = new Promise<void>((resolve) => {
+    write = resolve
+  })
+  const records = {
+    put: async () => {
+      calls.push('put')
+      await written
+      calls.push('written')
+    },
+    delete: async () => void calls.push('deleted'),
+  }
+  const session = env.STREAM_SESSION.get(id)
+  await runInDurableObject(session, (instance) => {
+    Object.assign(instance, { env: { ...env, STREAM_RECORDS: { getByName: () => records } } })
+  })
+  const { webSocket } = await session.fetch('https://session/', { headers: { upgrade: 'websocket' } })
+  const closed = new Promise((resolve) => webSocket?.addEventListener('close', resolve))
+  webSocket?.accept()
+  webSocket?.send(JSON.stringify({ type: 'generate', ...request([accepted, branchEnd(0), done()]) }))
+  await closed
+  webSocket?.close(1000)
+  await vi.waitFor(() => expect(calls).toContain('put'))
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  expect(calls).toEqual(['put'])
+  write()
+  await vi.waitFor(() => expect(calls).toEqual(['put', 'written', 'deleted']))
 })
 
 it('a stream whose session is gone and whose client never comes back leaves nothing behind', async () => {

@@ -6,11 +6,13 @@ it.each([
   'disk I/O error: SQLITE_IOERR (extended: SQLITE_IOERR_SHMSIZE)',
   'unable to open database file: SQLITE_CANTOPEN',
   'internal error; reference = c0a71n53gj2496fa62sb5u1q',
-])('a storage that fails is not a bug, and may work again soon: %s', (message) => {
+])('what may be a storage that fails is not called a bug, and may work again soon: %s', (message) => {
   const cause = new Error(message)
   const error = toAparError(cause)
   expect(error).toMatchObject({ code: 'storage_unavailable', status: 503, cause })
   expect(error.message).not.toContain(message)
+  // Other faults of the runtime read the same.
+  expect(error.message).toMatch(/may be unable to store/)
 })
 
 it.each([new Error('no such table: x: SQLITE_ERROR'), new Error('an internal error'), 'SQLITE_FULL', null])(

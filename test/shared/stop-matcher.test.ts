@@ -26,6 +26,12 @@ function inPieces(pieces: readonly string[], stops: readonly string[]): { text: 
 const word = fc.string({ unit: fc.constantFrom('a', 'b'), minLength: 1, maxLength: 5 })
 
 describe('stop strings', () => {
+  test('with half of a surrogate pair are found as the text has it, in UTF-8', () => {
+    const matcher = new StopMatcher(['x\ud83d', '😀'])
+    expect(matcher.push('ax\ufffdb')).toEqual({ text: 'a', stopped: true, stop: 'x\ufffd', rest: 1 })
+    expect(new StopMatcher(['😀']).push('a😀')).toMatchObject({ text: 'a', stopped: true, stop: '😀' })
+  })
+
   test('do not depend on how the text is split', () => {
     fc.assert(
       fc.property(fc.array(word, { maxLength: 8 }), fc.array(word, { maxLength: 3 }), (pieces, stops) => {
