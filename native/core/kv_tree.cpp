@@ -53,8 +53,8 @@ NodeId KvTree::add_continuation(NodeId parent) {
 
 NodeId KvTree::attach(std::span<const int32_t> tokens, int32_t max_partial) {
   NodeId node = kRoot;
-  int32_t partial = 0,
-          used = 0;  // of the path to `node`: blocks partly empty; offsets used in its last block
+  int32_t partial = 0;  // blocks of the path to `node` that stay partly empty, without the last one
+  int32_t used = 0;     // slots used in the last one, if not all
   while (prefix_cache_ && !tokens.empty()) {
     NodeId best = kNoNode;
     int32_t longest = 0;
