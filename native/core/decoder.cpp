@@ -83,16 +83,22 @@ void Decoder::validate(const RequestParams& params) const {
     throw Error(ErrorCode::request_too_large, "the prompt fills the model's context");
   }
   validate_branches(params);
-  // The longest path must fit the empty pool, or the request could never finish. A child starts a new block,
-  // so each level below the root can leave one block partly empty.
-  const int64_t longest = std::min<int64_t>(prompt + params.max_tokens, model.context_tokens);
-  const int64_t levels = std::min<int64_t>(params.max_depth - 1, params.max_tokens);
-  const int64_t blocks = (longest + kBlockTokens - 1) / kBlockTokens + levels;
+  // The longest path must fit the empty pool, or the request could never finish.
+  const int64_t blocks = longest_path(params);
   if (blocks > tree_.pool().num_blocks()) {
     throw Error(ErrorCode::request_too_large, "the request may need " + std::to_string(blocks) +
                                                   " KV blocks, the pool has " +
                                                   std::to_string(tree_.pool().num_blocks()));
   }
+}
+
+// The most blocks that a path of the request can need, if it shares no prefix. A child starts a new block, so
+// each level below the root can leave one block partly empty.
+int64_t Decoder::longest_path(const RequestParams& params) const {
+  const auto prompt = static_cast<int64_t>(params.prompt.size());
+  const int64_t tokens = std::min<int64_t>(prompt + params.max_tokens, model_.config().context_tokens);
+  const int64_t levels = std::min<int64_t>(params.max_depth - 1, params.max_tokens);
+  return (tokens + kBlockTokens - 1) / kBlockTokens + levels;
 }
 
 void Decoder::submit(RequestParams params) {
@@ -110,12 +116,15 @@ void Decoder::add_request(RequestParams params) {
   const int32_t id = request.params.id;
   try {
     Branch& root = request.branches.emplace_back();
-    root.tail = tree_.attach(request.params.prompt);
+    // What a shared prefix costs in blocks must not make the longest path too long for the pool.
+    const int64_t spare = tree_.pool().num_blocks() - longest_path(request.params);
+    root.tail = tree_.attach(request.params.prompt, static_cast<int32_t>(spare));
     request.stops = StopStrings(request.params.stop);
     root.stop.begin(request.stops, config_.text.drops_leading_space);
     root.key = root_key(request.params.sampling.seed);
     root.last_token = request.params.prompt.back();
     request.live.push_back(&root);
+    request.recent.push_back(&root);
     if (!request.params.branches.empty()) restore(request);
     by_id_.emplace(id, added.begin());
     scheduler_.enter(request);

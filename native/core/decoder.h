@@ -81,8 +81,9 @@ class Decoder {
   // Ends every request.
   void abort_all(FinishReason reason, std::vector<Event>& events);
 
-  // Runs one step and appends its events. Returns false when there was nothing to compute. If the model
-  // throws, every request ends with reason error and the exception is rethrown.
+  // Runs one step and appends its events. Returns false when there are no requests; with requests there is
+  // always something to compute, and the engine takes false for a failure. If the model throws, every request
+  // ends with reason error and the exception is rethrown.
   bool step(std::vector<Event>& events);
 
   bool idle() const { return requests_.empty(); }
@@ -94,6 +95,7 @@ class Decoder {
   using RequestIterator = std::list<Request>::iterator;
 
   void validate_branches(const RequestParams& params) const;
+  int64_t longest_path(const RequestParams& params) const;
   void restore(Request& request);
   void open_gates();
   void take_samples(bool drawn, std::vector<Event>& events);

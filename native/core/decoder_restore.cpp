@@ -5,6 +5,7 @@
 
 #include "common/error.h"
 #include "core/decoder.h"
+#include "core/virtual_order.h"
 
 namespace apar {
 namespace {
@@ -84,9 +85,9 @@ void Decoder::restore(Request& request) {
                                                       // and will not be given again
   }
   request.live.clear();
+  request.recent.clear();
   for (const RestoredBranch& from : restored) {
     Branch& branch = request.branches[static_cast<size_t>(from.id)];
-    branch.parent = from.parent;
     branch.generated = static_cast<int32_t>(from.tokens.size());
     request.generated += branch.generated;
     if (!from.tokens.empty()) branch.last_token = from.tokens.back();
@@ -104,9 +105,7 @@ void Decoder::restore(Request& request) {
       tree_.append(branch.tail, tokens.first(count));
       tokens = tokens.subspan(count);
       Branch& child = request.branches[static_cast<size_t>(below->id)];
-      child.depth = branch.depth + 1;
-      child.start = branch.start + static_cast<int32_t>(below->fork_position - start);
-      child.key = child_key(branch.key, below->fork_position);
+      begin_child(branch, below->fork_position - start, below->fork_position, child);
       const NodeId above = branch.tail;
       child.tail = tree_.add_child(above);
       branch.tail = tree_.add_continuation(above);
@@ -114,6 +113,7 @@ void Decoder::restore(Request& request) {
     }
     tree_.append(branch.tail, tokens);
     if (from.ended == FinishReason::length) request.outcome = FinishReason::length;
+    request.recent.push_back(&branch);
     if (from.ended != FinishReason::none) continue;
     branch.state = BranchState::waiting;
     request.live.push_back(&branch);

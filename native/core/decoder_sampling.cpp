@@ -168,13 +168,12 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
 
   Branch& child = request.branches.emplace_back();
   child.id = static_cast<int32_t>(request.branches.size()) - 1;
-  child.parent = parent.id;
-  child.depth = parent.depth + 1;
-  child.start = child.decided_at = parent.decided_at;
-  child.key = child_key(parent.key, position);
+  begin_child(parent, parent.generated - 1, position, child);
   child.stop.begin(request.stops, false);
   child.tail = tree_.add_child(above);
   request.live.push_back(&child);
+  forget_past(request);
+  request.recent.push_back(&child);
 
   const bool pinned = parent.state == BranchState::running;
   parent.tail = tree_.add_continuation(above);

@@ -51,8 +51,10 @@ NodeId KvTree::add_continuation(NodeId parent) {
   return add(parent, (at(parent).first_offset + at(parent).num_tokens()) % kBlockTokens);
 }
 
-NodeId KvTree::attach(std::span<const int32_t> tokens) {
+NodeId KvTree::attach(std::span<const int32_t> tokens, int32_t max_partial) {
   NodeId node = kRoot;
+  int32_t partial = 0;  // blocks of the path to `node` that stay partly empty, without the last one
+  int32_t used = 0;     // slots used in the last one, if not all
   while (prefix_cache_ && !tokens.empty()) {
     NodeId best = kNoNode;
     int32_t longest = 0;
@@ -61,6 +63,12 @@ NodeId KvTree::attach(std::span<const int32_t> tokens) {
       if (common > longest) longest = common, best = child;
     }
     if (best == kNoNode) break;
+    const int32_t offset = at(best).first_offset;
+    if (offset == 0 && used > 0) ++partial;
+    if (partial + ((offset + longest) % kBlockTokens > 0 ? 1 : 0) > max_partial)
+      longest = (offset + longest) / kBlockTokens * kBlockTokens - offset;
+    if (longest <= 0) break;
+    used = (offset + longest) % kBlockTokens;
     tokens = tokens.subspan(static_cast<size_t>(longest));
     // The tail of another branch may still grow, so it cannot become an inner node of this path.
     const bool whole = longest == at(best).num_tokens() && at(best).ref_count == 0;

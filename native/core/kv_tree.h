@@ -53,8 +53,10 @@ class KvTree {
   KvTree(int32_t num_blocks, bool prefix_cache);
 
   // Returns a new tail with the path `tokens` and one reference, the caller's. Shares the longest known
-  // prefix. Like the next two and append(), it throws std::bad_alloc without a change of any path.
-  NodeId attach(std::span<const int32_t> tokens);
+  // prefix that leaves at most `max_partial` of the path's blocks partly empty: after a prefix that ends
+  // within a block, the path goes on in a new one. Like the next two and append(), it throws std::bad_alloc
+  // without a change of any path.
+  NodeId attach(std::span<const int32_t> tokens, int32_t max_partial);
   // Returns a new, empty tail below `parent`, with one reference, the caller's. It starts a new block.
   NodeId add_child(NodeId parent);
   // As add_child(), but continues in the free part of the parent's last block. At most one per parent.

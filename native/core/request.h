@@ -101,13 +101,14 @@ struct Branch {
 
 struct Request {
   RequestParams params;
-  Tenant* tenant = nullptr;     // kept by the scheduler
-  int64_t arrival = 0;          // counts up
-  StopStrings stops;            // params.stop
-  std::deque<Branch> branches;  // including those that have ended; index = id
-  std::vector<Branch*> live;    // in order of id
-  int32_t cached_tokens = -1;   // prompt tokens found in the prefix cache; -1 before it first runs
-  int32_t generated = 0;        // new tokens so far, including forced ones
+  Tenant* tenant = nullptr;           // kept by the scheduler
+  int64_t arrival = 0;                // counts up
+  StopStrings stops;                  // params.stop
+  std::deque<Branch> branches;        // including those that have ended; index = id
+  std::vector<Branch*> live;          // in order of id
+  std::vector<const Branch*> recent;  // all that live_at() may count (virtual_order.h)
+  int32_t cached_tokens = -1;         // prompt tokens found in the prefix cache; -1 before it first runs
+  int32_t generated = 0;              // new tokens so far, including forced ones
   FinishReason outcome = FinishReason::stop;  // length if a branch ended with length; abort, error
 
   int32_t remaining_tokens() const { return params.max_tokens - generated; }

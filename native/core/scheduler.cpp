@@ -84,8 +84,8 @@ void Scheduler::schedule_shared(std::list<Request>& requests) {
     FairShares::charge(*request.tenant, before - token_budget());
   };
   if (elder_ != nullptr) {
-    const RequestBranch elder = elders_tenant_->live.front();
-    schedule(*elder.request, *elder_, std::max(kDecodeRows, token_budget() / kOldestPart));
+    Request& request = *elders_tenant_->live.front().request;
+    schedule(request, *elder_, std::max(kDecodeRows, token_budget() / kOldestPart));
   }
   for (Tenant* tenant : shares_.active()) {
     tenant->demand = 0;
@@ -105,24 +105,29 @@ void Scheduler::schedule_shared(std::list<Request>& requests) {
       }
     }
   }
+  if (tokens_.empty() && choose_first()) {
+    admit_elder();
+    schedule(*elders_tenant_->live.front().request, *elder_, token_budget());
+  }
   shares_.lift();
-  if (tokens_.empty() && running_ > 0) schedule_first(requests);
 }
 
-// For a step in which no branch that was to have rows found blocks: the first one in the order of preemption,
-// for which all others can be preempted.
-void Scheduler::schedule_first(std::list<Request>& requests) {
+// For a step in which no branch that was to have rows found blocks: makes the first open one in the order of
+// preemption the elder, for which all others can be preempted. Without requests there is none.
+bool Scheduler::choose_first() {
   count_blocks();
+  admitted_blocks_ = 0;
   RequestBranch first{};
-  for (const Tenant* tenant : shares_.active()) {
-    for (const RequestBranch& at : tenant->live) {
-      if (!at.branch->can_step()) continue;
-      if (first.branch == nullptr || preemption_order(*at.request) < preemption_order(*first.request))
-        first = at;
-    }
+  for (Tenant* tenant : shares_.active()) {
+    const RequestBranch at = first_open(*tenant);
+    if (at.branch == nullptr) continue;
+    if (first.branch != nullptr && preemption_order(*at.request) >= preemption_order(*first.request))
+      continue;
+    first = at;
+    elders_tenant_ = tenant;
   }
-  if (first.branch == nullptr) return;
-  schedule_branch(requests, *first.request, *first.branch, token_budget());
+  elder_ = first.branch;
+  return elder_ != nullptr;
 }
 
 // Divides a tenant's rows of the step among its branches. If not all decoding branches can have a row, half

@@ -34,6 +34,10 @@ using Sample = RequestBranch;
 // Several tenants (docs/adr/0027): rows, running branches and KV blocks are divided among them by weight, and
 // by priority before that. The number of rows is bounded where more of them would add little throughput. A
 // tenant that got no token for kPatience steps comes first, whatever its priority, until it gets one.
+//
+// A gated branch waits for others of its request (docs/adr/0028) and is not scheduled. It keeps its slot and
+// its blocks until an open branch needs blocks, or one of its request a slot. Each request has an open
+// branch, so there is always something to compute while there are requests.
 class Scheduler {
  public:
   static constexpr int64_t kPatience = 256;  // steps
@@ -78,7 +82,7 @@ class Scheduler {
   int32_t pending_rows(const Branch& branch) const;
   void schedule_alone(std::list<Request>& requests);
   void schedule_shared(std::list<Request>& requests);
-  void schedule_first(std::list<Request>& requests);
+  bool choose_first();
   void share_prefill(std::span<const RequestBranch> prefills, int32_t rows);
   void share_rows(Tenant& tenant);
   void schedule_branch(std::list<Request>& requests, Request& request, Branch& branch, int32_t max_rows);
@@ -95,6 +99,8 @@ class Scheduler {
   void admit_waiting(std::list<Request>& requests);
   void sort_by_tenant(std::list<Request>& requests);
   void choose_elder();
+  static RequestBranch first_open(const Tenant& tenant);
+  void admit_elder();
   void admit_fairly();
   bool try_admit(Tenant& tenant, RequestBranch waiting);
   int32_t blocks_short(const Branch& branch) const;

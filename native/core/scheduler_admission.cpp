@@ -16,16 +16,14 @@ int32_t Scheduler::blocks_short(const Branch& branch) const {
   return admitted_blocks_ + wanted + spare - tree_.pool().num_available();
 }
 
-// Gated branches give their places and blocks to branches that wait for them: one of these may be what they
-// wait for.
+// Gated branches give their places and blocks up when an open branch of their request waits for its own: it
+// may be what they wait for. So a request with running branches has one that can step.
 void Scheduler::release_gated(std::list<Request>& requests) {
-  bool wanted = false;
-  for (const Request& request : requests) {
-    for (const Branch* branch : request.live)
-      wanted = wanted || (branch->state == BranchState::waiting && branch->gate == Gate::open);
-  }
-  if (!wanted) return;
   for (Request& request : requests) {
+    const bool wanted = std::any_of(request.live.begin(), request.live.end(), [](const Branch* branch) {
+      return branch->state == BranchState::waiting && branch->gate == Gate::open;
+    });
+    if (!wanted) continue;
     for (Branch* branch : request.live)
       if (branch->state == BranchState::running && branch->gate != Gate::open) preempt({&request, branch});
   }
@@ -88,23 +86,32 @@ void Scheduler::choose_elder() {
   for (Tenant* tenant : shares_.active()) {
     if (tenant->live.empty() || tenant->token_step >= oldest) continue;
     oldest = tenant->token_step;
-    // The first request always has a branch that waits for no other.
-    elder_ = std::find_if(tenant->live.begin(), tenant->live.end(), [](const RequestBranch& at) {
-               return at.branch->gate == Gate::open;
-             })->branch;
+    elder_ = first_open(*tenant).branch;
     elders_tenant_ = tenant;
   }
 }
 
-void Scheduler::admit_fairly() {
-  if (elder_ != nullptr && elder_->state == BranchState::waiting) {
-    while (running_ >= limits_.max_branches || blocks_short(*elder_) > 0) {
-      const RequestBranch victim = victim_shared(*elders_tenant_->live.front().request, *elder_);
-      if (victim.branch == nullptr) return;
-      preempt(victim);
-    }
-    run(*elders_tenant_->live.front().request, *elder_);
+// It belongs to the tenant's first request: each request has a branch that waits for no other.
+RequestBranch Scheduler::first_open(const Tenant& tenant) {
+  const auto found = std::find_if(tenant.live.begin(), tenant.live.end(),
+                                  [](const RequestBranch& at) { return at.branch->gate == Gate::open; });
+  return found == tenant.live.end() ? RequestBranch{} : *found;
+}
+
+// Preempts whatever is in its way. The empty pool has room for every branch (Decoder::validate).
+void Scheduler::admit_elder() {
+  if (elder_->state != BranchState::waiting) return;
+  Request& request = *elders_tenant_->live.front().request;
+  while (running_ >= limits_.max_branches || blocks_short(*elder_) > 0) {
+    const RequestBranch victim = victim_shared(request, *elder_);
+    if (victim.branch == nullptr) return;
+    preempt(victim);
   }
+  run(request, *elder_);
+}
+
+void Scheduler::admit_fairly() {
+  if (elder_ != nullptr) admit_elder();
   for (;;) {
     Tenant* next = nullptr;
     RequestBranch first{};
@@ -195,13 +202,17 @@ bool Scheduler::make_room(const Tenant& tenant, const Branch& branch) {
   return true;
 }
 
-// The branch of a tenant that is preempted first.
+// The branch of a tenant that is preempted first: the last of the gated ones, which could not use their
+// blocks in this step, before the last of all.
 RequestBranch Scheduler::last_running(const Tenant& tenant) const {
+  RequestBranch last{};
   for (auto at = tenant.live.rbegin(); at != tenant.live.rend(); ++at) {
     const Branch& branch = *at->branch;
-    if (branch.state == BranchState::running && !branch.scheduled && &branch != elder_) return *at;
+    if (branch.state != BranchState::running || branch.scheduled || &branch == elder_) continue;
+    if (branch.gate != Gate::open) return *at;
+    if (last.branch == nullptr) last = *at;
   }
-  return {};
+  return last;
 }
 
 // The last branch that may be preempted for a running branch of the only tenant.
@@ -227,19 +238,22 @@ std::tuple<int32_t, bool, int64_t> Scheduler::preemption_order(const Request& re
   return {-request.tenant->priority, over, request.arrival};
 }
 
-// The last branch that may be preempted for a branch, when there are several tenants.
+// The last branch that may be preempted for a branch, when there are several tenants; any gated one before
+// that.
 RequestBranch Scheduler::victim_shared(const Request& request, const Branch& branch) {
   count_blocks();
   const auto own = preemption_order(request);
+  const auto order = [&](const RequestBranch& at) {
+    return std::pair(at.branch->gate != Gate::open, preemption_order(*at.request));
+  };
   RequestBranch victim{};
   for (const Tenant* tenant : shares_.active()) {
     const RequestBranch last = last_running(*tenant);
     if (last.branch == nullptr || last.branch == &branch) continue;
     const bool after =
         last.request == &request ? last.branch->id > branch.id : preemption_order(*last.request) > own;
-    if (!after && &branch != elder_) continue;
-    if (victim.branch == nullptr || preemption_order(*last.request) > preemption_order(*victim.request))
-      victim = last;
+    if (!after && last.branch->gate == Gate::open && &branch != elder_) continue;
+    if (victim.branch == nullptr || order(last) > order(victim)) victim = last;
   }
   return victim;
 }

@@ -16,8 +16,13 @@ Moment next(const Branch& branch) {
 }
 
 bool is_behind(const Branch& other, const Branch& branch, When when) {
-  if (when == When::next_step && other.time() == branch.time() && other.ready) return false;
+  const bool comes_forward = when == When::next_step && other.ready && other.gate == Gate::open;
+  if (comes_forward && other.time() == branch.time()) return false;
   return next(other) < next(branch);
+}
+
+bool ended_before(const Branch& branch, const Moment& moment) {
+  return branch.state == BranchState::ended && Moment(branch.decided_at, branch.id) < moment;
 }
 
 bool can_fork(const Request& request, const Branch& branch) {
@@ -68,13 +73,26 @@ bool fork_must_wait(const Request& request, const Branch& branch, When when) {
 int32_t live_at(const Request& request, const Branch& branch) {
   const Moment moment = next(branch);
   int32_t live = 0;
-  for (const Branch& other : request.branches) {
+  for (const Branch* other : request.recent) {
     const bool born =
-        other.parent < 0 || other.parent == branch.id || Moment(other.start, other.parent) < moment;
-    const bool ended = other.state == BranchState::ended && Moment(other.decided_at, other.id) < moment;
-    if (born && !ended) ++live;
+        other->parent < 0 || other->parent == branch.id || Moment(other->start, other->parent) < moment;
+    if (born && !ended_before(*other, moment)) ++live;
   }
   return live;
+}
+
+void forget_past(Request& request) {
+  if (request.live.empty()) return;
+  Moment earliest = next(*request.live.front());
+  for (const Branch* branch : request.live) earliest = std::min(earliest, next(*branch));
+  std::erase_if(request.recent, [&](const Branch* branch) { return ended_before(*branch, earliest); });
+}
+
+void begin_child(const Branch& parent, int32_t own_index, int32_t position, Branch& child) {
+  child.parent = parent.id;
+  child.depth = parent.depth + 1;
+  child.start = child.decided_at = parent.start + own_index;
+  child.key = child_key(parent.key, position);
 }
 
 }  // namespace apar

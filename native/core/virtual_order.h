@@ -13,7 +13,7 @@ namespace apar {
 
 enum class When : uint8_t {
   now,        // for the branches as they are
-  next_step,  // which can first bring forward those at the same virtual time that are ready
+  next_step,  // which can first bring forward those at the same virtual time that are ready and open
 };
 
 // Whether the next token of `branch` has to wait.
@@ -25,5 +25,12 @@ bool fork_must_wait(const Request& request, const Branch& branch, When when);
 
 // How many branches are live when `branch` gets its next token in virtual order.
 int32_t live_at(const Request& request, const Branch& branch);
+
+// Removes from `recent` the branches that ended before the next token of every live branch: live_at() never
+// counts them again, because that moment only moves on.
+void forget_past(Request& request);
+
+// Sets what a child derives from its [Fork]: the parent's own token `own_index`, at `position` in its path.
+void begin_child(const Branch& parent, int32_t own_index, int32_t position, Branch& child);
 
 }  // namespace apar

@@ -113,3 +113,23 @@ TEST_CASE("requests that start at the same time compute their common prefix once
   while (rig.decoder.step(events)) rig.decoder.check_integrity();
   CHECK(rig.decoder.stats().prefill_tokens <= 200);
 }
+
+TEST_CASE("a request that needs the whole pool shares no prefix that would cost it a block") {
+  const std::vector<int32_t> other = text(40, 1);
+  std::vector<int32_t> prompt(other.begin(), other.begin() + 21);
+  while (prompt.size() < 60) prompt.push_back((other[21] + 1) % 9);
+  for (const int32_t blocks : {8, 9}) {
+    CAPTURE(blocks);
+    Rig rig(blocks);
+    rig.serve(1, other, 1);
+    RequestParams params;
+    params.id = 2;
+    params.prompt = prompt;
+    params.max_tokens = 8 * kBlockTokens - static_cast<int32_t>(prompt.size());
+    params.logit_bias = {{11, -1000.0f}, {9, -1000.0f}};
+    rig.decoder.submit(params);
+    std::vector<Event> events;
+    while (!rig.decoder.idle()) REQUIRE(rig.decoder.step(events));
+    CHECK(rig.decoder.stats().cached_prompt_tokens == (blocks == 8 ? 16 : 21));
+  }
+}

@@ -2,9 +2,11 @@
 // whatever runs beside it and however the steps are cut.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "core/decoder.h"
+#include "core/virtual_order.h"
 #include "fake_model.h"
 #include "transcript.h"
 
@@ -49,6 +51,7 @@ RequestParams random_request(std::mt19937& random, int32_t id) {
     params.sampling.temperature = 1.0f;
     params.sampling.seed = static_cast<uint32_t>(random());
   }
+  params.tenant.id = static_cast<int32_t>(random() % 3);
   return params;
 }
 
@@ -119,4 +122,59 @@ TEST_CASE("a request gives the same branches under any load, step size and pool"
   CHECK(by_length > 50);
   CHECK(at_limit > 20);
   CHECK(stopped > 100);
+}
+
+TEST_CASE("only open branches come forward in the next step") {
+  Request request;
+  request.params.max_tokens = 1000;
+  for (int32_t id = 0; id < 3; ++id) {
+    Branch& branch = request.branches.emplace_back();
+    branch.id = id;
+    branch.generated = id == 0 ? 9 : 10;
+    branch.ready = id > 0;
+    request.live.push_back(&branch);
+  }
+  // Two tokens of the first branch and five in reserve, but not another one of the second.
+  request.generated = request.params.max_tokens - 7;
+  const Branch& last = request.branches[2];
+  CHECK_FALSE(must_wait(request, last, When::next_step));
+  request.branches[1].gate = Gate::token;
+  CHECK(must_wait(request, last, When::next_step));
+}
+
+TEST_CASE("branches that ended before every live one are forgotten, and do not count") {
+  size_t forgotten = 0;
+  for (uint32_t seed = 0; seed < 100; ++seed) {
+    CAPTURE(seed);
+    std::mt19937 random(seed);
+    const auto below = [&](uint32_t end) { return static_cast<int32_t>(random() % end); };
+    Request request;
+    for (int32_t id = 0; id < 40; ++id) {
+      Branch& branch = request.branches.emplace_back();
+      branch.id = id;
+      if (id > 0)
+        begin_child(request.branches[static_cast<size_t>(below(static_cast<uint32_t>(id)))], below(20), 1,
+                    branch);
+      const bool ended = id > 0 && random() % 4 != 0;
+      branch.generated = ended ? 1 + below(10) : 20 + below(30);
+      branch.decided_at = branch.time() - 1;
+      if (ended)
+        branch.state = BranchState::ended;
+      else
+        request.live.push_back(&branch);
+      request.recent.push_back(&branch);
+    }
+    std::vector<int32_t> before;
+    for (const Branch* branch : request.live) before.push_back(live_at(request, *branch));
+    forget_past(request);
+    for (size_t i = 0; i < before.size(); ++i) CHECK(live_at(request, *request.live[i]) == before[i]);
+    for (const Branch* branch : request.recent) {
+      const bool counts = std::any_of(request.live.begin(), request.live.end(), [&](const Branch* live) {
+        return branch->state != BranchState::ended || branch->decided_at >= live->time();
+      });
+      CHECK(counts);
+    }
+    forgotten += request.branches.size() - request.recent.size();
+  }
+  CHECK(forgotten > 500);
 }

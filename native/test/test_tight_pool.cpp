@@ -1,0 +1,183 @@
+// Requests of several tenants whose branches wait for each other, where the pool has room for little more
+// than one path.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <list>
+#include <random>
+
+#include "core/decoder.h"
+#include "timed_model.h"
+
+using namespace apar;
+
+namespace {
+
+constexpr int32_t kVocab = 12, kFork = 9, kChild = 10, kEos = 11;
+
+DecoderConfig config_for(TimedModel& model, int32_t step_tokens, int32_t branches, bool prefix_cache) {
+  DecoderConfig config{{kFork, kChild, {kEos}}, step_tokens, branches, prefix_cache};
+  config.clock = model.clock();
+  return config;
+}
+
+// Blocks that validate() wants for a request.
+int32_t longest_path(const RequestParams& params) {
+  const auto tokens = static_cast<int32_t>(params.prompt.size()) + params.max_tokens;
+  return (tokens + kBlockTokens - 1) / kBlockTokens + std::min(params.max_depth - 1, params.max_tokens);
+}
+
+// A request whose first branch has `tokens` tokens to compute.
+Request& add(std::list<Request>& requests, KvTree& tree, TenantParams tenant, int32_t tokens) {
+  Request& request = requests.emplace_back();
+  request.params.tenant = tenant;
+  Branch& root = request.branches.emplace_back();
+  root.tail = tree.attach(std::vector<int32_t>(static_cast<size_t>(tokens)), 0);
+  request.live.push_back(&root);
+  return request;
+}
+
+}  // namespace
+
+TEST_CASE("a gated branch loses its blocks to a running one of any tenant") {
+  // The first request, within its share, has 6 blocks, the other has 1, and the pool has no more.
+  KvTree tree(7, false);
+  Scheduler scheduler(tree, {128, 8, 0});
+  std::list<Request> requests;
+  Request& first = add(requests, tree, {1, 10}, 5 * kBlockTokens);
+  Branch& gated = first.branches.front();
+  Branch& grows = first.branches.emplace_back();
+  grows.id = 1;
+  grows.tail = tree.attach(std::vector<int32_t>{1}, 0);
+  first.live.push_back(&grows);
+  Branch& other = add(requests, tree, {2, 1}, kBlockTokens).branches.front();
+  for (Request& request : requests) scheduler.enter(request);
+  REQUIRE(scheduler.schedule(requests));
+  scheduler.update(0.01);
+  REQUIRE(tree.pool().num_available() == 0);
+
+  gated.gate = Gate::token;
+  tree.append(grows.tail, std::vector<int32_t>(4 * kBlockTokens));
+  tree.append(other.tail, std::vector<int32_t>{1});
+  REQUIRE(scheduler.schedule(requests));
+  CHECK(gated.state == BranchState::waiting);
+  CHECK(grows.scheduled);
+  CHECK(other.scheduled);
+  scheduler.update(0.01);
+}
+
+TEST_CASE("a tenant is charged for the rows that it gets because no other found blocks") {
+  KvTree tree(6, false);
+  Scheduler scheduler(tree, {1, 8, 0});  // one row a step
+  std::list<Request> requests;
+  Request& first = add(requests, tree, {1, 10}, 5 * kBlockTokens);
+  Request& second = add(requests, tree, {2, 1}, kBlockTokens);
+  for (Request& request : requests) scheduler.enter(request);
+  while (tree.pool().num_available() > 0) {
+    REQUIRE(scheduler.schedule(requests));
+    scheduler.update(0.01);
+  }
+  // The row is the second one's, whose branch finds no block for it.
+  tree.append(second.branches.front().tail, std::vector<int32_t>{1});
+  first.tenant->virtual_rows = 100;
+  second.tenant->virtual_rows = 0;
+  REQUIRE(scheduler.schedule(requests));
+  CHECK(second.branches.front().state == BranchState::waiting);
+  CHECK(first.branches.front().scheduled);
+  CHECK(first.tenant->virtual_rows == doctest::Approx(100.1));
+  scheduler.update(0.01);
+}
+
+TEST_CASE("every step computes something while there are requests, however few blocks there are") {
+  int64_t finished = 0, submitted = 0, forks = 0, preemptions = 0;
+  for (uint32_t seed = 0; seed < 1500; ++seed) {
+    CAPTURE(seed);
+    std::mt19937 random(seed);
+    const auto below = [&](int32_t end) {
+      return static_cast<int32_t>(random() % static_cast<uint32_t>(end));
+    };
+    const int32_t tenants = 1 + below(4);
+    std::vector<RequestParams> requests(static_cast<size_t>(4 + below(12)));
+    int32_t blocks = 1;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      RequestParams& params = requests[i];
+      params.id = static_cast<int32_t>(i) + 1;
+      params.prompt.resize(static_cast<size_t>(1 + below(40)));
+      for (int32_t& token : params.prompt) token = below(9);
+      // Small budgets close gates early, large ones give long branches whose blocks are taken away.
+      params.max_tokens = random() % 2 == 0 ? 8 + below(40) : 100 + below(200);
+      params.max_branches = 1 + below(random() % 2 == 0 ? 4 : 20);
+      params.max_depth = 1 + below(4);
+      params.sampling.temperature = 1.0f;
+      params.sampling.seed = random();
+      params.logit_bias = {{kEos, random() % 2 == 0 ? -100.0f : 0.0f}, {kFork, static_cast<float>(below(4))}};
+      params.tenant.id = below(tenants);
+      params.tenant.weight = static_cast<float>(1 + params.tenant.id % 3);
+      params.tenant.priority = random() % 4 == 0 ? below(3) : 0;
+      blocks = std::max(blocks, longest_path(params));
+    }
+    blocks += below(4);
+    const int32_t branches = 1 + below(12), step_tokens = branches + below(24);
+    TimedModel model(kVocab, 512, blocks, step_tokens);
+    const double per_row = below(3) * 0.01;
+    model.seconds = [&](int32_t rows) { return 0.01 + per_row * rows; };
+    Decoder decoder(model, config_for(model, step_tokens, branches, seed % 2 == 0));
+    submitted += static_cast<int64_t>(requests.size());
+    std::vector<Event> events;
+    int steps = 0;
+    for (size_t next = 0; next < requests.size() || !decoder.idle();) {
+      for (int32_t burst = random() % 4 == 0 ? below(6) : 0; burst > 0 && next < requests.size(); --burst)
+        decoder.submit(requests[next++]);
+      if (decoder.idle()) continue;
+      REQUIRE(decoder.step(events));
+      REQUIRE(++steps < 100000);
+      decoder.check_integrity();
+    }
+    finished += std::count_if(events.begin(), events.end(),
+                              [](const Event& event) { return event.kind == EventKind::finish; });
+    CHECK(decoder.stats().free_blocks == blocks);
+    forks += decoder.stats().forks;
+    preemptions += decoder.stats().preemptions;
+  }
+  MESSAGE(submitted << " requests, " << forks << " forks, " << preemptions << " preemptions");
+  CHECK(finished == submitted);
+  CHECK(forks > 10000);
+  CHECK(preemptions > 10000);
+}
+
+TEST_CASE("a branch that waits for others of its request keeps its place beside a queue of other requests") {
+  int64_t tokens = 0, rows = 0;
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    CAPTURE(seed);
+    TimedModel model(kVocab, 512, 1024, 16);
+    model.seconds = [](int32_t count) { return count * 0.001; };  // few rows a step: branches take turns
+    model.before = [&] { rows += model.rows; };
+    Decoder decoder(model, config_for(model, 16, 16, true));
+    std::vector<Event> events;
+    RequestParams forking;
+    forking.id = 1;
+    forking.prompt = {1, 2, 3};
+    forking.max_tokens = 100;
+    forking.max_branches = 8;
+    forking.max_depth = 3;
+    forking.sampling.temperature = 1.0f;
+    forking.sampling.seed = seed;
+    forking.logit_bias = {{kFork, 4.0f}, {kEos, -100.0f}};
+    forking.tenant.id = 1;
+    decoder.submit(forking);
+    while (decoder.stats().live_branches < 8 && !decoder.idle()) REQUIRE(decoder.step(events));
+    REQUIRE(decoder.stats().live_branches == 8);
+    for (int32_t id = 2; id < 40; ++id) {
+      RequestParams other = forking;
+      other.id = id;
+      other.max_tokens = 30;
+      other.max_branches = 1;
+      other.tenant.id = 2;
+      decoder.submit(other);
+    }
+    while (!decoder.idle()) REQUIRE(decoder.step(events));
+    tokens += decoder.stats().generated_tokens;
+    CHECK(decoder.stats().preemptions == 0);
+  }
+  MESSAGE(tokens << " tokens, " << rows << " rows");
+}
