@@ -26,7 +26,7 @@ export async function openRunner(
   const config = { ...toEngineConfig(checkpoint, options), text }
   return await Runner.open({
     model: options.name ?? checkpoint.name,
-    checkpoint,
+    checkpoint: { ...checkpoint, text: { chatTemplate: files.chatTemplate } },
     prompts,
     maxBranches: config.maxBranches,
     openEngine: (onEvents) => openEngine(config, onEvents, options),

@@ -3,8 +3,9 @@ const SILENCE_MS = 4_000
 /** After the end of a lease: a heartbeat that is on its way renews it. */
 const MARGIN_MS = 100
 /**
- * A node acknowledges a request at once, with `accepted`, even when it is full. This is far more than a busy node
- * needs, and bounds the wait for a node whose heartbeats arrive but which does nothing else.
+ * A node answers a request with `accepted`, or refuses it, when it has encoded the prompt: at once for most prompts, and
+ * within 45 s for every prompt, however many wait before it (gpu-node/text/prompt-pool.ts). It accepts requests that
+ * have to wait for the engine. So this bounds the wait for a node whose heartbeats arrive but which does nothing else.
  */
 const FIRST_BATCH_MS = 60_000
 /** The same between batches: a prompt before this one in the queue may take minutes. */

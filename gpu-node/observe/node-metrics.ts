@@ -39,7 +39,7 @@ function engineMetrics(numBlocks: number): EngineMetric[] {
     { name: 'num_requests_running', help: 'Requests being decoded.', value: (s) => s.runningRequests },
     {
       name: 'num_requests_waiting',
-      help: 'Requests that wait to be admitted.',
+      help: 'Requests that wait to be admitted, or for their prompt to be encoded.',
       value: (s) => s.waitingRequests,
     },
     { name: 'num_branches_live', help: 'Branches that have not ended.', value: (s) => s.liveBranches },

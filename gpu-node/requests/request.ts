@@ -8,6 +8,7 @@ import { EVENT, FINISH } from '../engine/engine-events.ts'
 import type { RestoredBranch } from '../engine/engine-request.ts'
 import { BranchText } from '../text/branch-text.ts'
 import type { TokenBytes } from '../text/token-bytes.ts'
+import { BatchSize } from './batch-size.ts'
 import { givenTokens } from './given-tokens.ts'
 import type { RequestWatch } from './request-watch.ts'
 import { restoredBranches } from './restored-branches.ts'
@@ -48,7 +49,7 @@ const ROOT = 0
 
 /**
  * One request from acceptance to `done` or `error`: converts engine events to stream events. Sends at most one
- * delta per branch and delivery of engine events.
+ * delta per branch and delivery of engine events, or part of a large delivery.
  */
 export class RunningRequest {
   readonly #options: RequestOptions
@@ -67,10 +68,12 @@ export class RunningRequest {
   #replaying = false
   #rows: number[] = []
   #events: StreamEvent[] = []
+  readonly #size: BatchSize
 
   constructor(options: RequestOptions) {
     const { bytes, stop, stopScope, joints, dropsLeadingSpace } = options
     this.#options = options
+    this.#size = new BatchSize(bytes)
     const ordered = stopScope === 'document' && stop.length > 0
     if (ordered) this.#ordered = new OrderedText(joints, stop)
     this.#branchStops = ordered ? [] : stop
@@ -124,13 +127,19 @@ export class RunningRequest {
     else if (!this.#finished) this.#options.engine.abort(this.#options.id, branch)
   }
 
-  /** Handles the engine event at `rows[row]`; call {@link flush} after the last event of a delivery. */
+  /**
+   * Handles the engine event at `rows[row]`; call {@link flush} after the last event of a delivery. A batch that has
+   * become large is published before that.
+   */
   handle(rows: Int32Array, row: number, failure: string | undefined): void {
     if (this.#finished) return
     const kind = rows[row] ?? 0
     const branch = rows[row + 2] ?? 0
     const a = rows[row + 3] ?? 0
     const b = rows[row + 4] ?? 0
+    // Log-probabilities belong to the token before them, and go with it.
+    if (this.#size.isFull && kind !== EVENT.LOGPROB) this.flush()
+    this.#size.add(kind, a)
     if (kind === EVENT.FINISH) this.#finish(a, b, failure)
     else if (kind === EVENT.LOGPROB) this.#branches.get(branch)?.addLogprob(a, float32(b))
     else this.#advance(kind, branch, a, b)
@@ -308,6 +317,7 @@ export class RunningRequest {
     const batch = { rows: this.#rows, events: this.#events }
     this.#rows = []
     this.#events = []
+    this.#size.reset()
     this.#options.publish(batch)
   }
 }

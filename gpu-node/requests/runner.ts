@@ -19,10 +19,13 @@ const MAX_REQUEST_ID = 2 ** 31 - 1
 /** Operations that callers may use on a running request. */
 export type RequestHandle = Pick<RunningRequest, 'cancel' | 'cancelBranch' | 'fail'>
 
+/** A checkpoint without the tables of its tokenizer: those are large, and only the threads of the prompts need them. */
+export type ServedCheckpoint = Omit<Checkpoint, 'text'> & { text: Pick<Checkpoint['text'], 'chatTemplate'> }
+
 export interface RunnerOptions {
   /** What clients call the model. */
   model: string
-  checkpoint: Checkpoint
+  checkpoint: ServedCheckpoint
   /** Belongs to the runner, which closes it. */
   prompts: Prompts
   maxBranches: number
@@ -54,7 +57,7 @@ export interface StartOptions {
 /** One model, its engine and all requests on it. Does no networking. */
 export class Runner {
   readonly model: string
-  readonly checkpoint: Checkpoint
+  readonly checkpoint: ServedCheckpoint
   /** Branches that decode at the same time, over all requests. */
   readonly maxBranches: number
   /** Settles with the reason when the engine fails; after that the runner takes no more requests. */
@@ -121,7 +124,7 @@ export class Runner {
     try {
       this.#requireModel(request)
       requireSameModel(log, this.fingerprint)
-      const prompt = await this.#encode(request, signal)
+      const prompt = await this.#encode(request, tenant, signal)
       const start = {
         stream,
         request,
@@ -153,9 +156,13 @@ export class Runner {
   }
 
   /** The prompt's token ids; undefined when nobody needs them any more. */
-  async #encode(request: GenerateRequest, signal: AbortSignal | undefined): Promise<Int32Array | undefined> {
+  async #encode(
+    request: GenerateRequest,
+    tenant: Tenant | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<Int32Array | undefined> {
     try {
-      return await this.#prompts.encode(request, this.contextTokens - 1, signal)
+      return await this.#prompts.encode(request, this.contextTokens - 1, { tenant: tenant?.id, signal })
     } catch (error) {
       if (signal?.aborted) return undefined
       throw error
@@ -222,8 +229,10 @@ export class Runner {
     })
   }
 
+  /** Of the engine; requests whose prompt is not encoded yet wait, too. */
   stats(): EngineStats {
-    return this.#engine.stats()
+    const stats = this.#engine.stats()
+    return { ...stats, waitingRequests: stats.waitingRequests + this.#prompts.waiting }
   }
 
   get engineInfo(): Engine['info'] {
@@ -284,7 +293,10 @@ export class Runner {
   }
 }
 
-function fingerprintOf({ digest }: Checkpoint, { device, dtype, kvCacheDtype }: Engine['info']): string {
+function fingerprintOf(
+  { digest }: Pick<Checkpoint, 'digest'>,
+  { device, dtype, kvCacheDtype }: Engine['info'],
+): string {
   const platform = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, device]))
   return formatFingerprint({
     checkpoint: digest,

@@ -1,27 +1,28 @@
 import { serialize } from 'node:v8'
 import { AparError } from '../../shared/errors.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
+import { PromptQueue, type QueuedPrompt } from './prompt-queue.ts'
 import { type Prompt, PromptThread, type WorkerSetup } from './prompt-thread.ts'
 import { type TokenBytes, tokenBytes } from './token-bytes.ts'
+import { WaitingText } from './waiting-text.ts'
 
 /** Longer prompts have threads of their own, so that a short one never waits for them. UTF-16 code units. */
 const SHORT_PROMPT = 8 * 1024
-/** Of all prompts that wait or are being encoded; beyond it requests are refused. UTF-16 code units. */
-const MAX_WAITING = 32 * 1024 * 1024
 /** What a prompt counts on top of its text. */
 const PER_PROMPT = 1024
 
-/** Encoding takes at most 6 µs for a code unit on one core of 2024; a busy machine may be several times slower. */
-const LIMIT_MS = 2_000
-const LIMIT_MS_PER_UNIT = 0.05
 /**
- * A waiting prompt goes before one that came earlier and is so much longer that it would take longer to encode than the
- * time between the two. So no prompt waits for ever.
+ * The edge takes a node that neither accepts nor refuses a request within a minute for a broken one. So a prompt waits
+ * at most this long, the start of a thread included, and is then refused.
  */
-const AGEING_MS_PER_UNIT = 0.01
+const WAITING_LIMIT_MS = 20_000
+/** Encoding takes at most 6 µs for a code unit on one core of 2024; a busy machine may be several times slower. */
+const ENCODING_LIMIT_MS = 2_000
+const ENCODING_LIMIT_MS_PER_UNIT = 0.05
+const LONGEST_ENCODING_LIMIT_MS = 25_000
 
 /** Where a runner gets the token ids of its prompts from. */
-export type Prompts = Pick<PromptPool, 'bytes' | 'dropsLeadingSpace' | 'encode' | 'close'>
+export type Prompts = Pick<PromptPool, 'bytes' | 'dropsLeadingSpace' | 'waiting' | 'encode' | 'close'>
 
 export interface PromptPoolOptions {
   readonly files: TokenizerFiles
@@ -31,6 +32,13 @@ export interface PromptPoolOptions {
   readonly vocabSize: number
 }
 
+export interface EncodeOptions {
+  /** Whom the prompt is for; prompts without one are one tenant's. */
+  readonly tenant?: string | undefined
+  /** Aborted when nobody needs the prompt any more. */
+  readonly signal?: AbortSignal | undefined
+}
+
 /** Encodes prompts in threads of their own, so that neither their length nor a checkpoint's template stops the node. */
 export class PromptPool {
   readonly bytes: TokenBytes
@@ -38,7 +46,7 @@ export class PromptPool {
   readonly dropsLeadingSpace: boolean
   readonly #short: Lane
   readonly #long: Lane
-  #waiting = 0
+  readonly #text = new WaitingText()
 
   private constructor(
     bytes: TokenBytes,
@@ -57,15 +65,20 @@ export class PromptPool {
     const bytes = tokenBytes(files.tokenizer)
     const setup: WorkerSetup = { files: shared(serialize(files)), controlIds, vocabSize }
     const short = new PromptThread(setup, true)
+    const long = new PromptThread(setup, false)
     try {
-      const { dropsLeadingSpace } = await short.load()
-      const long = new PromptThread(setup, false)
-      void long.load()
+      // Both, because the memory is planned next: the tables of a tokenizer take some.
+      const [{ dropsLeadingSpace }] = await Promise.all([short.load(), long.load()])
       return new PromptPool(bytes, dropsLeadingSpace, short, long)
     } catch (error) {
-      await short.close()
+      await Promise.all([short.close(), long.close()])
       throw error
     }
+  }
+
+  /** Prompts that wait or are being encoded. */
+  get waiting(): number {
+    return this.#text.prompts
   }
 
   /**
@@ -75,18 +88,15 @@ export class PromptPool {
   async encode(
     prompt: Prompt,
     maxTokens: number,
-    signal = new AbortController().signal,
+    { tenant = '', signal = new AbortController().signal }: EncodeOptions = {},
   ): Promise<Int32Array> {
     const units = prompt.messages.reduce((sum, { content }) => sum + content.length, PER_PROMPT)
-    if (this.#waiting > 0 && this.#waiting + units > MAX_WAITING) {
-      throw new AparError('overloaded', 'too many prompts wait to be encoded', { retryAfterSeconds: 1 })
-    }
-    this.#waiting += units
+    this.#text.add(tenant, units)
     try {
       const lane = units <= SHORT_PROMPT ? this.#short : this.#long
-      return await lane.encode({ prompt, maxTokens, units, signal })
+      return await lane.encode({ prompt, maxTokens, tenant, units, signal })
     } finally {
-      this.#waiting -= units
+      this.#text.remove(tenant, units)
     }
   }
 
@@ -95,15 +105,13 @@ export class PromptPool {
   }
 }
 
-interface Job {
+interface Job extends QueuedPrompt {
   readonly prompt: Prompt
   readonly maxTokens: number
-  readonly units: number
   readonly signal: AbortSignal
 }
 
 interface Waiting extends Job {
-  readonly dueAt: number
   readonly resolve: (ids: Int32Array) => void
   readonly reject: (error: unknown) => void
 }
@@ -111,7 +119,7 @@ interface Waiting extends Job {
 /** One thread and the prompts that wait for it. */
 class Lane {
   readonly #thread: PromptThread
-  #waiting: Waiting[] = []
+  readonly #queue = new PromptQueue<Waiting>()
   #busy = false
 
   constructor(thread: PromptThread) {
@@ -120,15 +128,30 @@ class Lane {
 
   encode(job: Job): Promise<Int32Array> {
     return new Promise((resolve, reject) => {
-      const dueAt = performance.now() + job.units * AGEING_MS_PER_UNIT
-      const waiting = { ...job, dueAt, resolve, reject }
-      const leave = () => {
-        this.#waiting = this.#waiting.filter((other) => other !== waiting)
-        reject(new AparError('connection_closed', 'the request was cancelled'))
+      const { signal } = job
+      const settle = () => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', cancel)
       }
-      if (job.signal.aborted) return leave()
-      job.signal.addEventListener('abort', leave, { once: true })
-      this.#waiting.push(waiting)
+      const fail = (error: unknown) => {
+        settle()
+        reject(error)
+      }
+      const succeed = (ids: Int32Array) => {
+        settle()
+        resolve(ids)
+      }
+      const waiting = { ...job, resolve: succeed, reject: fail }
+      const cancel = () => {
+        this.#queue.remove(waiting)
+        fail(new AparError('connection_closed', 'the request was cancelled'))
+      }
+      const timer = setTimeout(() => {
+        if (this.#queue.remove(waiting)) fail(waitedTooLong())
+      }, WAITING_LIMIT_MS)
+      if (signal.aborted) return cancel()
+      signal.addEventListener('abort', cancel)
+      this.#queue.add(waiting)
       void this.#run()
     })
   }
@@ -136,25 +159,34 @@ class Lane {
   async #run(): Promise<void> {
     if (this.#busy) return
     this.#busy = true
-    for (let job = this.#take(); job; job = this.#take()) {
-      const { prompt, maxTokens, units, signal, resolve, reject } = job
-      const limitMs = LIMIT_MS + units * LIMIT_MS_PER_UNIT
-      await this.#thread.encode(prompt, maxTokens, limitMs, signal).then(resolve, reject)
+    while (this.#queue.size > 0) {
+      const failure = await this.#thread.load().then(
+        () => undefined,
+        (error: unknown) => ({ error }),
+      )
+      const job = this.#queue.take()
+      if (failure) job?.reject(failure.error)
+      else if (job) await this.#encode(job)
     }
+    this.#queue.take()
     this.#busy = false
   }
 
-  #take(): Waiting | undefined {
-    const [first, ...others] = this.#waiting
-    if (!first) return undefined
-    const next = others.reduce((best, job) => (job.dueAt < best.dueAt ? job : best), first)
-    this.#waiting = this.#waiting.filter((job) => job !== next)
-    return next
+  async #encode({ prompt, maxTokens, units, signal, resolve, reject }: Waiting): Promise<void> {
+    const limitMs = Math.min(
+      ENCODING_LIMIT_MS + units * ENCODING_LIMIT_MS_PER_UNIT,
+      LONGEST_ENCODING_LIMIT_MS,
+    )
+    await this.#thread.encode(prompt, maxTokens, limitMs, signal).then(resolve, reject)
   }
 
   async close(): Promise<void> {
     await this.#thread.close()
   }
+}
+
+function waitedTooLong(): AparError {
+  return new AparError('overloaded', 'the prompts before this one take too long', { retryAfterSeconds: 5 })
 }
 
 function shared(bytes: Uint8Array): SharedArrayBuffer {

@@ -75,23 +75,25 @@ export class PromptThread {
   load(): Promise<Ready> {
     if (this.#closed) return Promise.reject(shuttingDown())
     this.#ready ??= this.#start()
-    return this.#ready
+    return this.#ready.catch((error) => {
+      throw this.#closed ? shuttingDown() : error
+    })
   }
 
   /**
+   * Call it when {@link load} has settled.
    * @param limitMs after this time the thread is ended, and another one takes its place; soon after `signal`, too.
    * @throws AparError of the prompt, or `request_timeout`.
    */
   async encode(prompt: Prompt, maxTokens: number, limitMs: number, signal: AbortSignal): Promise<Int32Array> {
-    await this.load().catch((error) => {
-      throw this.#closed ? shuttingDown() : error
-    })
+    const worker = this.#worker
+    if (!worker) throw this.#closed ? shuttingDown() : hasEnded()
     let timer: NodeJS.Timeout | undefined
     const end = () => {
       const message = `messages: the prompt could not be encoded within ${(limitMs / 1000).toFixed(1)} s`
       this.#end(new AparError('request_timeout', message, { param: 'messages' }))
       // A short prompt should not have to wait for it.
-      if (!this.#closed) void this.load()
+      if (!this.#closed) this.load().catch(() => {})
     }
     const hurry = () => {
       clearTimeout(timer)
@@ -103,7 +105,7 @@ export class PromptThread {
         timer = setTimeout(end, limitMs)
         signal.addEventListener('abort', hurry)
         if (signal.aborted) hurry()
-        this.#worker?.postMessage({ prompt, maxTokens } satisfies ToWorker)
+        worker.postMessage({ prompt, maxTokens } satisfies ToWorker)
       })
     } finally {
       clearTimeout(timer)
@@ -196,6 +198,10 @@ function isOutOfMemory(error: Error): boolean {
 
 function shuttingDown(): AparError {
   return new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
+}
+
+function hasEnded(): AparError {
+  return new AparError('overloaded', 'the thread that encodes prompts has ended', { retryAfterSeconds: 1 })
 }
 
 function tooLarge(): AparError {

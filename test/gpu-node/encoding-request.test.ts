@@ -33,7 +33,10 @@ beforeEach(async () => {
   const inline = inlinePrompts(checkpoint)
   const prompts: Prompts = {
     ...inline,
-    encode: (prompt, maxTokens, signal) =>
+    get waiting() {
+      return encodings.length
+    },
+    encode: (prompt, maxTokens, { signal } = {}) =>
       new Promise((resolve, reject) => {
         encodings.push({ finish: () => resolve(inline.encode(prompt, maxTokens)), fail: reject, signal })
         signal?.addEventListener('abort', () => reject(new AparError('connection_closed', 'cancelled')))
@@ -112,6 +115,11 @@ test('a cancel of a branch meanwhile reaches the engine', async () => {
   encodings[0]?.finish()
   await settled()
   expect(engine.calls).toEqual(['abort 1/2'])
+})
+
+test('a request whose prompt is being encoded waits, for the edge, the metrics and /healthz', () => {
+  streams.start('s', REQUEST, [], reader().of)
+  expect(runner.stats()).toMatchObject({ runningRequests: 0, waitingRequests: 1 })
 })
 
 test('a refusal goes to the reader, and the stream is forgotten', async () => {

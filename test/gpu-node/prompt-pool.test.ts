@@ -1,6 +1,8 @@
-import { afterEach, describe, expect, test } from 'vitest'
+import { getEventListeners } from 'node:events'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import { PromptPool } from '../../gpu-node/text/prompt-pool.ts'
+import { PromptThread } from '../../gpu-node/text/prompt-thread.ts'
 import { type Json, TEMPLATE, tinyTokenizer, VOCAB_SIZE } from '../support/tiny-checkpoint.ts'
 
 const LIMIT = 10_000_000
@@ -27,6 +29,7 @@ async function open(source = TEMPLATE, tokenizer?: Json): Promise<PromptPool> {
   return pool
 }
 afterEach(async () => {
+  vi.useRealTimers()
   await Promise.all(pools.splice(0).map((pool) => pool.close()))
 })
 
@@ -35,6 +38,8 @@ function aborter() {
   const controller = new AbortController()
   return { signal: controller.signal, abort: () => controller.abort() }
 }
+
+const settled = () => new Promise(setImmediate)
 
 describe('prompts', () => {
   test('are encoded as in this thread, short and long', async () => {
@@ -65,10 +70,9 @@ describe('prompts', () => {
     const ended: string[] = []
     const encode = (name: string, length: number) =>
       pool.encode(user('x'.repeat(length)), LIMIT).then(() => ended.push(name))
-    await Promise.all([
-      ...[encode('first', 900_000), encode('long', 900_000), encode('medium', 20_000)],
-      encode('short', 10),
-    ])
+    const first = encode('first', 900_000)
+    await settled()
+    await Promise.all([first, encode('long', 900_000), encode('medium', 20_000), encode('short', 10)])
     expect(ended).toEqual(['short', 'first', 'medium', 'long'])
   })
 
@@ -76,15 +80,15 @@ describe('prompts', () => {
     const pool = await open()
     const running = aborter()
     const waiting = aborter()
-    const first = pool.encode(user('x'.repeat(900_000)), LIMIT, running.signal)
-    const second = pool.encode(user('y'.repeat(900_000)), LIMIT, waiting.signal)
+    const first = pool.encode(user('x'.repeat(900_000)), LIMIT, { signal: running.signal })
+    const second = pool.encode(user('y'.repeat(900_000)), LIMIT, { signal: waiting.signal })
     waiting.abort()
     await expect(second).rejects.toMatchObject({ code: 'connection_closed' })
     running.abort()
     await expect(first).rejects.toMatchObject({ code: 'connection_closed' })
     const before = aborter()
     before.abort()
-    await expect(pool.encode(user('z'), LIMIT, before.signal)).rejects.toMatchObject({
+    await expect(pool.encode(user('z'), LIMIT, { signal: before.signal })).rejects.toMatchObject({
       code: 'connection_closed',
     })
     expect(await pool.encode(user('z'.repeat(20_000)), LIMIT)).toHaveLength(20_010)
@@ -93,12 +97,50 @@ describe('prompts', () => {
   test('are refused when too much text waits already', async () => {
     const pool = await open()
     const given = aborter()
-    const large = user('x'.repeat(20_000_000))
-    const first = pool.encode(large, LIMIT, given.signal)
+    const large = user('x'.repeat(2_200_000))
+    const first = pool.encode(large, LIMIT, { signal: given.signal })
     await expect(pool.encode(large, LIMIT)).rejects.toMatchObject({ code: 'overloaded' })
     expect(await pool.encode(user('hi'), LIMIT)).toHaveLength(12)
     given.abort()
     await expect(first).rejects.toMatchObject({ code: 'connection_closed' })
+  })
+
+  test('of one key keep no other key out, and those of others come before its next', async () => {
+    const pool = await open()
+    const ended: string[] = []
+    const { signal, abort } = aborter()
+    const encode = (tenant: string, units: number) =>
+      pool.encode(user('x'.repeat(units)), LIMIT, { tenant, signal }).then(() => ended.push(tenant))
+    const all = Array.from({ length: 5 }, () => encode('many', 800_000))
+    await expect(encode('many', 800_000)).rejects.toMatchObject({ code: 'overloaded' })
+    const others = [encode('long', 810_000), encode('few', 20_000), encode('few', 20_000)]
+    expect(pool.waiting).toBe(8)
+    await Promise.all([all[0], ...others])
+    expect(ended).toEqual(['many', 'few', 'long', 'few'])
+    abort()
+    await Promise.allSettled(all)
+    expect(pool.waiting).toBe(0)
+  })
+
+  test('are refused when those before them take too long, before the edge gives the node up', async () => {
+    const pool = await open()
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const first = pool.encode(user('x'.repeat(1_500_000)), LIMIT)
+    const second = pool.encode(user('x'.repeat(1_500_000)), LIMIT)
+    const refused = expect(second).rejects.toMatchObject({ code: 'overloaded' })
+    await settled()
+    vi.advanceTimersByTime(20_000)
+    await refused
+    const failed = expect(first).rejects.toMatchObject({ code: 'request_timeout' })
+    vi.advanceTimersByTime(5_000)
+    await failed
+  })
+
+  test('leave no listener at the signal of their request', async () => {
+    const pool = await open()
+    const { signal } = aborter()
+    await pool.encode(user('hi'), LIMIT, { signal })
+    expect(getEventListeners(signal, 'abort')).toEqual([])
   })
 
   test('that do not come to an end fail alone: their thread is replaced', async () => {
@@ -121,6 +163,13 @@ describe('prompts', () => {
     expect(await pool.encode(user('hi'), LIMIT)).toHaveLength(2)
   })
 
+  test('are refused at once when the pool is closed before their thread has them', async () => {
+    const pool = await open()
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const refused = expect(pool.encode(user('hi'), LIMIT)).rejects.toMatchObject({ code: 'overloaded' })
+    await Promise.all([pool.close(), refused])
+  })
+
   test('of a closed pool are refused', async () => {
     const pool = await open()
     const running = pool.encode(user('x'.repeat(900_000)), LIMIT)
@@ -131,6 +180,13 @@ describe('prompts', () => {
 })
 
 describe('at the start', () => {
+  test('both threads load their tokenizers, before memory is planned', async () => {
+    const load = vi.spyOn(PromptThread.prototype, 'load')
+    await open()
+    expect(load.mock.settledResults.map(({ type }) => type)).toEqual(['fulfilled', 'fulfilled'])
+    load.mockRestore()
+  })
+
   test('a template without end is refused, with its file', async () => {
     const loops = '{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}'
     await expect(open(loops)).rejects.toMatchObject({

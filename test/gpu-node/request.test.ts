@@ -4,6 +4,7 @@ import { FINISH } from '../../gpu-node/engine/engine-events.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
 import { BranchTree } from '../../shared/branch-tree.ts'
 import { StreamEvent } from '../../shared/protocol/events.ts'
+import type { NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { inlinePrompts } from '../support/inline-prompts.ts'
 import { ScriptedEngine } from '../support/scripted-engine.ts'
@@ -36,9 +37,12 @@ beforeEach(async () => {
   })
 })
 
-function start(more: Partial<GenerateRequest> = {}) {
+function start(more: Partial<GenerateRequest> = {}, onBatch: (batch: NodeBatch) => void = () => {}) {
   const request = { model: 'tiny', messages: [{ role: 'user' as const, content: 'hi' }], ...more }
-  return runner.start('s', request, (batch) => events.push(...batch.events))
+  return runner.start('s', request, (batch) => {
+    events.push(...batch.events)
+    onBatch(batch)
+  })
 }
 
 const bytes = (text: string): Buffer => Buffer.from(text)
@@ -87,6 +91,23 @@ describe('one request', () => {
     await start()
     engine.tokens(1, 0, bytes('one two three')).deliver()
     expect(events.slice(1)).toEqual([{ type: 'delta', seq: 1, branch: 0, text: 'one two three' }])
+  })
+
+  test('that gets much at once sends it in several batches, none of which the edge takes for nonsense', async () => {
+    const batches: NodeBatch[] = []
+    await start({ logprobs: 20 }, (batch) => batches.push(batch))
+    // The longest form in JSON: control characters.
+    const top = Array.from({ length: 21 }, (): [number, number] => [1, -1.2345678806304932])
+    for (let i = 0; i < 6_000; i++) engine.tokens(1, 0, [1]).logprobs(1, 0, top)
+    engine.deliver()
+    const sizes = batches.map((batch) => JSON.stringify(batch).length)
+    expect(Math.max(...sizes)).toBeLessThan(1.1 * 1024 * 1024)
+    expect(sizes.reduce((sum, size) => sum + size)).toBeGreaterThan(6 * 1024 * 1024)
+    const logprobs = batches.flatMap(({ events }) =>
+      events.flatMap((event) => (event.type === 'delta' ? (event.logprobs ?? []) : [])),
+    )
+    expect(logprobs.map(({ at }) => at)).toEqual(Array.from({ length: 6_000 }, (_, at) => at))
+    expect(logprobs.every((token) => token.top.length === 20)).toBe(true)
   })
 
   test('the position of a fork is the length of the parent’s own text in UTF-16 units, also after an incomplete character', async () => {

@@ -8,6 +8,7 @@ export function inlinePrompts({ text }: Pick<Checkpoint, 'text'>): Prompts {
   return {
     bytes: encoder.bytes,
     dropsLeadingSpace: encoder.dropsLeadingSpace,
+    waiting: 0,
     encode: async (prompt, maxTokens) => encoder.encodePrompt(prompt, maxTokens),
     close: async () => {},
   }
