@@ -3,7 +3,7 @@ import type { TokenBytes } from '../text/token-bytes.ts'
 
 /**
  * A delivery of the engine may have 65,536 events, which would be several Mi characters with log-probabilities. The edge
- * suspends a node that sends more than 8 Mi in a frame. UTF-16 code units of JSON.
+ * leaves a node that sends a frame of more than MAX_NODE_FRAME_CHARS. UTF-16 code units of JSON.
  */
 const FULL = 1024 * 1024
 
