@@ -65,7 +65,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
   test('serve exits when its gpu node fails to start, and only the node prints the reason', async () => {
     const { code, stderr } = await apar(['serve', '--port', '0', '--model', '/nowhere'])
     expect(code).toBe(1)
-    expect(lines(stderr)).toEqual(['apar: /nowhere is not a folder (broken_checkpoint)'])
+    expect(lines(stderr)).toEqual(['apar: /nowhere is neither a folder nor a .gguf file (broken_checkpoint)'])
   })
 
   test.each([
