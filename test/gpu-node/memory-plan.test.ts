@@ -9,9 +9,7 @@ import {
   withContext,
 } from '../../gpu-node/engine/memory-plan.ts'
 import { type EngineOptions, toEngineConfig } from '../../gpu-node/engine-options.ts'
-import { Runner } from '../../gpu-node/requests/runner.ts'
-import { inlinePrompts } from '../support/inline-prompts.ts'
-import { ScriptedEngine } from '../support/scripted-engine.ts'
+import { scriptedRunner } from '../support/scripted-node.ts'
 import { type TinyFolder, tinyCheckpoint, tinyConfig } from '../support/tiny-checkpoint.ts'
 
 const MIB = 2 ** 20
@@ -100,27 +98,16 @@ describe('the plan', () => {
 
 test('requests are limited to the context that the pool can hold', async () => {
   const folder = tinyCheckpoint()
-  const checkpoint = readCheckpoint(folder.path)
-  let engine: ScriptedEngine | undefined
-  const runner = await Runner.open({
-    model: 'tiny',
-    checkpoint,
-    prompts: inlinePrompts(checkpoint),
-    maxBranches: 8,
-    openEngine: async (onEvents) => {
-      engine = new ScriptedEngine(onEvents, 100)
-      return engine
-    },
-  })
+  const { runner, engine } = await scriptedRunner(folder, 100)
   folder.remove()
   const start = async (content: string, max_tokens?: number) =>
     await runner.start('s', { model: 'tiny', messages: [{ role: 'user', content }], max_tokens }, () => {})
   expect(runner.contextTokens).toBe(100)
   await start('x')
-  const prompt = engine?.submitted[0]?.prompt.length ?? 0
-  expect(engine?.submitted[0]?.maxTokens).toBe(100 - prompt)
+  const prompt = engine.submitted[0]?.prompt.length ?? 0
+  expect(engine.submitted[0]?.maxTokens).toBe(100 - prompt)
   await start('x', 1_000_000)
-  expect(engine?.submitted[1]?.maxTokens).toBe(100 - prompt)
+  expect(engine.submitted[1]?.maxTokens).toBe(100 - prompt)
   await expect(start('x'.repeat(120))).rejects.toThrow(
     expect.objectContaining({
       code: 'context_length_exceeded',

@@ -4,9 +4,10 @@ import { inlinePrompts } from './inline-prompts.ts'
 import { ScriptedEngine } from './scripted-engine.ts'
 import type { TinyFolder } from './tiny-checkpoint.ts'
 
-/** A runner of the model `tiny` with a scripted engine. */
+/** A runner of the model `tiny` with a scripted engine, whose pool holds `contextTokens`. */
 export async function scriptedRunner(
   folder: TinyFolder,
+  contextTokens?: number,
 ): Promise<{ runner: Runner; engine: ScriptedEngine }> {
   const checkpoint = readCheckpoint(folder.path)
   let engine: ScriptedEngine | undefined
@@ -16,7 +17,7 @@ export async function scriptedRunner(
     prompts: inlinePrompts(checkpoint),
     maxBranches: 8,
     openEngine: async (onEvents) => {
-      engine = new ScriptedEngine(onEvents)
+      engine = new ScriptedEngine(onEvents, contextTokens)
       return engine
     },
   })
