@@ -49,7 +49,7 @@ const ROOT = 0
 
 /**
  * One request from acceptance to `done` or `error`: converts engine events to stream events. Sends at most one
- * delta per branch and delivery of engine events, or part of a large delivery.
+ * delta per branch and flush, or part of a large delivery.
  */
 export class RunningRequest {
   readonly #options: RequestOptions
@@ -64,6 +64,7 @@ export class RunningRequest {
   /** Stop strings that end a branch for the client. */
   readonly #branchStops: readonly string[]
   #finished = false
+  #hasText = false
   /** True while the log is replayed: no events are sent, and the engine is not called. */
   #replaying = false
   #rows: number[] = []
@@ -100,6 +101,11 @@ export class RunningRequest {
 
   get stream(): string {
     return this.#options.stream
+  }
+
+  /** Whether {@link flush} should not wait: for the first text, and for the end. */
+  get urgent(): boolean {
+    return this.#finished || !this.#hasText
   }
 
   get finished(): boolean {
@@ -264,6 +270,7 @@ export class RunningRequest {
     if (!this.#replaying) this.#options.watch.progress(branch, branchText.tokens)
     const text = branchText.take()
     if (!text || this.#cut) return
+    this.#hasText = true
     const logprobs = branchText.takeLogprobs()
     this.#emit({ type: 'delta', branch, text, ...(logprobs.length > 0 && { logprobs }) })
   }

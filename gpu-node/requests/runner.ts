@@ -10,6 +10,7 @@ import { EngineError } from '../engine/engine-error.ts'
 import { EVENT, EVENT_WIDTH, FINISH } from '../engine/engine-events.ts'
 import { type RequestDefaults, toEngineRequest } from '../engine/engine-request.ts'
 import type { Prompts } from '../text/prompt-pool.ts'
+import { FramePacing } from './frame-pacing.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
 import { TenantNumbers } from './tenant-numbers.ts'
@@ -71,6 +72,7 @@ export class Runner {
   readonly #requests = new Map<number, RunningRequest>()
   readonly #tenants = new TenantNumbers()
   readonly #observers: RequestObserver[] = []
+  readonly #pacing = new FramePacing((request) => this.#safely(request, () => request.flush()))
   #lastId = 0
   #failure: string | undefined
   #reportFailure: (reason: string) => void = () => {}
@@ -253,6 +255,7 @@ export class Runner {
     // In this order: a prompt that is still being encoded must not reach a closed engine.
     await this.#prompts.close()
     await this.#engine.close()
+    this.#pacing.flushAll()
     for (const request of this.#requests.values()) {
       request.fail(new AparError('gpu_node_lost', 'the gpu node was shut down'))
     }
@@ -272,7 +275,7 @@ export class Runner {
       if (rows[row] === EVENT.FINISH) this.#requests.delete(rows[row + 1] ?? 0)
       touched.add(request)
     }
-    for (const request of touched) this.#safely(request, () => request.flush())
+    this.#pacing.delivered(touched, this.#engine.stats().runningRequests)
   }
 
   /** An exception while handling one request must not end other requests. */
