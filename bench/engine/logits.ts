@@ -17,7 +17,7 @@ export interface LogitsJob {
 export function engineLogits({ shape, weights, dtype, path }: LogitsJob): Float32Array {
   const { vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads } = shape
   const sizes = [vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads]
-  const rest = [shape.headDim, shape.contextTokens, shape.rmsNormEps, shape.ropeTheta]
+  const rest = [shape.headDim, shape.contextTokens, shape.rmsNormEps, shape.rope.theta]
   const lines = [
     `shape ${[...sizes, ...rest].join(' ')} ${shape.tieWordEmbeddings ? 1 : 0}`,
     `dtype ${dtype}`,

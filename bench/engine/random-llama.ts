@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Checkpoint, readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { PLAIN_LLAMA, plainRope } from '../../gpu-node/checkpoint/plain-llama.ts'
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { writeRandomSafetensors } from './random-weights.ts'
 import { EOS, FIRST_TEXT, PIECES, tokenizerConfig, tokenizerFile } from './vocabulary.ts'
@@ -18,13 +19,15 @@ export type ModelName = keyof typeof SHAPES
 function shape(
   sizes: Pick<ModelShape, 'hiddenSize' | 'intermediateSize' | 'numLayers' | 'numHeads' | 'numKvHeads'>,
 ): ModelShape {
+  const headDim = sizes.hiddenSize / sizes.numHeads
   return {
     ...sizes,
     vocabSize: PIECES.length,
-    headDim: sizes.hiddenSize / sizes.numHeads,
+    headDim,
     contextTokens: 4096,
     rmsNormEps: 1e-5,
-    ropeTheta: 10_000,
+    rope: plainRope(10_000, headDim),
+    ...PLAIN_LLAMA,
     tieWordEmbeddings: sizes.numKvHeads === sizes.numHeads,
   }
 }
@@ -63,7 +66,7 @@ function writeModel(folder: string, model: ModelShape): void {
     num_key_value_heads: model.numKvHeads,
     max_position_embeddings: model.contextTokens,
     rms_norm_eps: model.rmsNormEps,
-    rope_theta: model.ropeTheta,
+    rope_theta: model.rope.theta,
     tie_word_embeddings: model.tieWordEmbeddings,
     eos_token_id: EOS,
   })

@@ -43,7 +43,7 @@ function metadata(shape: ModelShape, type: 'BF16' | 'F32'): Record<string, GgufV
     'llama.attention.head_count_kv': { u32: shape.numKvHeads },
     'llama.attention.layer_norm_rms_epsilon': { f32: shape.rmsNormEps },
     'llama.rope.dimension_count': { u32: shape.headDim },
-    'llama.rope.freq_base': { f32: shape.ropeTheta },
+    'llama.rope.freq_base': { f32: shape.rope.theta },
     'tokenizer.ggml.model': { string: 'llama' },
     'tokenizer.ggml.tokens': { strings: PIECES },
     'tokenizer.ggml.scores': { f32s: PIECES.map((_, id) => -id) },

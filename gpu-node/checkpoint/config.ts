@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { Joints } from '../../shared/protocol/events.ts'
 import { MAX_INT32, type ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
+import { PLAIN_LLAMA, plainRope } from './plain-llama.ts'
 import { readJson } from './read-json.ts'
 
 const size = z
@@ -103,7 +104,8 @@ export function readConfig(folder: string): CheckpointConfig {
       // Beyond what native code counts, and far beyond what any memory holds.
       contextTokens: Math.min(config.max_position_embeddings, MAX_INT32),
       rmsNormEps: config.rms_norm_eps,
-      ropeTheta: config.rope_theta ?? config.rope_parameters?.rope_theta ?? 10_000,
+      rope: plainRope(config.rope_theta ?? config.rope_parameters?.rope_theta ?? 10_000, headDim),
+      ...PLAIN_LLAMA,
       tieWordEmbeddings: config.tie_word_embeddings,
     },
     apar: config.apar,

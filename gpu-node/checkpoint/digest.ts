@@ -57,7 +57,7 @@ export function checkpointDigest(checkpoint: DigestedCheckpoint): string {
 function shapeOf(shape: ModelShape): unknown[] {
   const { vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads, headDim } = shape
   const sizes = [vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads, headDim]
-  return [...sizes, shape.contextTokens, shape.rmsNormEps, shape.ropeTheta, shape.tieWordEmbeddings]
+  return [...sizes, shape.contextTokens, shape.rmsNormEps, shape.rope.theta, shape.tieWordEmbeddings]
 }
 
 function samplingOf({ temperature, topP, topK, minP, repetitionPenalty }: SamplingDefaults): number[] {

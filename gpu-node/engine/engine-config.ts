@@ -20,6 +20,21 @@ export const count = z.int().min(1).max(MAX_INT32)
 const tokenId = z.int().min(0).max(MAX_INT32)
 const positive = z.number().positive()
 
+/** Rotary position embeddings (arXiv 2104.09864), whatever scaling they have. */
+const RotaryEmbedding = z.strictObject({
+  /** The base that the frequencies come from; the engine does not read it. */
+  theta: positive,
+  /**
+   * Radians per position of each pair of elements. The first 2n elements of a head are rotated, element i paired with
+   * i + n, n being the length of this array; the head's other elements stay as they are.
+   */
+  frequencies: z.array(z.number().min(0)).min(1),
+  /** Factor of all cosines and sines: yarn's attention factor, else 1. */
+  scale: positive,
+})
+export type RotaryEmbedding = z.infer<typeof RotaryEmbedding>
+
+/** One decoder layer for all architectures: what they do differently is data. */
 const ModelShape = z.strictObject({
   vocabSize: count,
   hiddenSize: count,
@@ -30,7 +45,13 @@ const ModelShape = z.strictObject({
   headDim: count.multipleOf(2),
   contextTokens: count,
   rmsNormEps: positive,
-  ropeTheta: positive,
+  rope: RotaryEmbedding,
+  /** Layers whose queries and keys are not rotated. */
+  layersWithoutRope: z.array(z.int().min(0)),
+  /** Which linear layers add a bias vector: q, k and v; the output of attention; gate, up and down. */
+  biases: z.strictObject({ qkv: z.boolean(), attentionOutput: z.boolean(), mlp: z.boolean() }),
+  /** Queries and keys go through an RMS norm of each head before they are rotated. */
+  headNorms: z.boolean(),
   tieWordEmbeddings: z.boolean(),
 })
 export type ModelShape = z.infer<typeof ModelShape>

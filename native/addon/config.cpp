@@ -118,7 +118,7 @@ ModelConfig read_model(const Napi::Object& shape) {
   model.head_dim = get_int(shape, "headDim");
   model.context_tokens = get_int(shape, "contextTokens");
   model.rms_norm_eps = get_float(shape, "rmsNormEps");
-  model.rope_theta = get_float(shape, "ropeTheta");
+  model.rope_theta = get_float(get_object(shape, "rope"), "theta");
   model.tie_word_embeddings = get_bool(shape, "tieWordEmbeddings");
   return model;
 }

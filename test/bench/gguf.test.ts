@@ -7,6 +7,7 @@ import { PIECES } from '../../bench/engine/vocabulary.ts'
 import { writeGguf } from '../../bench/peer/gguf.ts'
 import { rotatedPairwise, writeLlamaGguf } from '../../bench/peer/llama-gguf.ts'
 import { llamaTensors } from '../../gpu-node/checkpoint/llama-tensors.ts'
+import { PLAIN_LLAMA, plainRope } from '../../gpu-node/checkpoint/plain-llama.ts'
 import { readWeights } from '../../gpu-node/checkpoint/weights.ts'
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { parseGguf } from './parse-gguf.ts'
@@ -24,7 +25,8 @@ const SHAPE: ModelShape = {
   headDim: 4,
   contextTokens: 64,
   rmsNormEps: 1e-5,
-  ropeTheta: 10_000,
+  rope: plainRope(10_000, 4),
+  ...PLAIN_LLAMA,
   tieWordEmbeddings: false,
 }
 

@@ -74,7 +74,7 @@ test.each([
   ],
 ])('%s is no scaling', (_, more) => {
   folder.write('config.json', { ...tinyConfig(), ...more })
-  expect(readCheckpoint(folder.path).shape.ropeTheta).toBe(10_000)
+  expect(readCheckpoint(folder.path).shape.rope.theta).toBe(10_000)
 })
 
 test('usual values for "off" in generation_config.json are the defaults', () => {

@@ -7,6 +7,7 @@ import { type GgufTensor, type GgufValue, ggufHeader, writeGguf } from '../../be
 import { ggufName } from '../../bench/peer/llama-gguf.ts'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { llamaTensors } from '../../gpu-node/checkpoint/llama-tensors.ts'
+import { PLAIN_LLAMA, plainRope } from '../../gpu-node/checkpoint/plain-llama.ts'
 import type { TokenizerFile } from '../../gpu-node/checkpoint/tokenizer-files.ts'
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { StartupError } from '../../gpu-node/startup-error.ts'
@@ -26,7 +27,8 @@ const SHAPE: ModelShape = {
   headDim: 4,
   contextTokens: 64,
   rmsNormEps: 0.5,
-  ropeTheta: 20_000,
+  rope: plainRope(20_000, 4),
+  ...PLAIN_LLAMA,
   tieWordEmbeddings: true,
 }
 const METADATA: Record<string, GgufValue> = {
@@ -39,7 +41,7 @@ const METADATA: Record<string, GgufValue> = {
   'llama.attention.head_count_kv': { u32: SHAPE.numKvHeads },
   'llama.attention.layer_norm_rms_epsilon': { f32: SHAPE.rmsNormEps },
   'llama.rope.dimension_count': { u32: SHAPE.headDim },
-  'llama.rope.freq_base': { f32: SHAPE.ropeTheta },
+  'llama.rope.freq_base': { f32: SHAPE.rope.theta },
   'tokenizer.ggml.model': { string: 'llama' },
   'tokenizer.ggml.tokens': { strings: TOKENS },
   'tokenizer.ggml.scores': { f32s: TOKENS.map((_, id) => -id) },

@@ -7,6 +7,7 @@ import { PIECES } from '../../bench/engine/vocabulary.ts'
 import { writeLlamaGguf } from '../../bench/peer/llama-gguf.ts'
 import type { Checkpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { PLAIN_LLAMA, plainRope } from '../../gpu-node/checkpoint/plain-llama.ts'
 import { readWeights } from '../../gpu-node/checkpoint/weights.ts'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
 import type { DType, ModelShape } from '../../gpu-node/engine/engine-config.ts'
@@ -27,7 +28,8 @@ const SHAPE: ModelShape = {
   headDim: 16,
   contextTokens: 64,
   rmsNormEps: 1e-5,
-  ropeTheta: 10_000,
+  rope: plainRope(10_000, 16),
+  ...PLAIN_LLAMA,
   tieWordEmbeddings: true,
 }
 

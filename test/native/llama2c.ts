@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
+import { PLAIN_LLAMA, plainRope } from '../../gpu-node/checkpoint/plain-llama.ts'
 import type { ModelShape, TensorEntry } from '../../gpu-node/engine/engine-config.ts'
 
 /**
@@ -21,7 +22,8 @@ export function convertLlama2c(from: string, to: string): { shape: ModelShape; t
     headDim,
     contextTokens: context,
     rmsNormEps: 1e-5,
-    ropeTheta: 10000,
+    rope: plainRope(10_000, headDim),
+    ...PLAIN_LLAMA,
     tieWordEmbeddings: true,
   }
   const tensors: TensorEntry[] = []

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { ModelShape } from '../../engine/engine-config.ts'
 import { StartupError } from '../../startup-error.ts'
+import { PLAIN_LLAMA, plainRope } from '../plain-llama.ts'
 import type { GgufFile } from './gguf-file.ts'
 import { parseMetadata } from './metadata.ts'
 
@@ -88,7 +89,8 @@ export function llamaShape(file: GgufFile): ModelShape {
     headDim,
     contextTokens: config['llama.context_length'],
     rmsNormEps: config['llama.attention.layer_norm_rms_epsilon'],
-    ropeTheta: config['llama.rope.freq_base'],
+    rope: plainRope(config['llama.rope.freq_base'], headDim),
+    ...PLAIN_LLAMA,
     tieWordEmbeddings: !file.tensors.some(({ name }) => name === OUTPUT),
   }
 }
