@@ -1,8 +1,10 @@
 import type { RunningRequest } from './request.ts'
 
+type PacedRequest = Pick<RunningRequest, 'urgent'>
+
 /** Up to this many running requests each delivery of the engine, at most one in 4 ms, is sent at once. */
 const UNPACED_REQUESTS = 4
-/** Frames a second that a node sends while more requests run. */
+/** Frames that a node sends while more requests run. */
 const FRAMES_PER_MS = 1
 /** Text waits no longer than this: three pictures of a screen. */
 const MAX_HOLD_MS = 50
@@ -12,17 +14,17 @@ const MAX_HOLD_MS = 50
  * edge, which handles each, would be busy with them instead of with new requests. So the more requests run, the more text
  * is collected for a frame; the first text of a request, and its end, never wait.
  */
-export class FramePacing {
-  readonly #flush: (request: RunningRequest) => void
-  readonly #held = new Set<RunningRequest>()
+export class FramePacing<Request extends PacedRequest = RunningRequest> {
+  readonly #flush: (request: Request) => void
+  readonly #held = new Set<Request>()
   #timer: NodeJS.Timeout | undefined
 
-  constructor(flush: (request: RunningRequest) => void) {
+  constructor(flush: (request: Request) => void) {
     this.#flush = flush
   }
 
   /** `touched`: the requests that a delivery of the engine was for; `running`: all that decode now. */
-  delivered(touched: Iterable<RunningRequest>, running: number): void {
+  delivered(touched: Iterable<Request>, running: number): void {
     for (const request of touched) {
       if (running > UNPACED_REQUESTS && !request.urgent) {
         this.#held.add(request)

@@ -21,17 +21,23 @@ class RowBound {
   int32_t rows() const;
 
  private:
+  enum class Phase : uint8_t { use, try_fewer, try_more };
+
   static constexpr int kSizes = 20;
   static constexpr int kSmallest = 3;  // 8 rows: fewer leave a matrix kernel idle on every device
 
   int largest_measured() const;
-  void choose();
+  bool choose();
+  void next_phase();
 
   const int32_t max_rows_;
   std::array<double, kSizes> rate_{};  // [log2 of the rows] rows per second, averaged; 0: never measured
   std::array<int32_t, kSizes> samples_{};
   int size_ = -1;  // log2 of the rows in use; -1: as many as there are
-  int32_t steps_ = 0;
+  Phase phase_ = Phase::use;
+  int32_t steps_left_ = 0;     // of the phase
+  int32_t phases_in_use_ = 1;  // between two trials
+  bool more_is_next_ = false;
 };
 
 }  // namespace apar

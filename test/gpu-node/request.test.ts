@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { FINISH } from '../../gpu-node/engine/engine-events.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
@@ -343,4 +343,28 @@ test('passes options to the engine unchanged, and absent ones as disabled', asyn
   })
   expect(engine.submitted[1]).toMatchObject({ frequencyPenalty: 0, presencePenalty: 0, logprobs: -1 })
   await expect(start({ logit_bias: { 260: 1 } })).rejects.toThrow(/logit_bias.260: the model has 260 tokens/)
+})
+
+describe('beside many others', () => {
+  test('the first text and the end of a request are sent at once, what is between them is collected', async () => {
+    engine.runningRequests = 100
+    const first = new Promise<void>((resolve) => {
+      start({}, ({ events: batch }) => {
+        if (batch.some((event) => event.type === 'delta' && event.text.includes('c'))) resolve()
+      })
+    })
+    await Promise.resolve()
+    await vi.waitFor(() => expect(types()).toEqual(['accepted']))
+    engine.tokens(1, 0, bytes('a')).deliver()
+    expect(types()).toEqual(['accepted', 'delta'])
+    engine.tokens(1, 0, bytes('b')).deliver()
+    engine.tokens(1, 0, bytes('c')).deliver()
+    expect(types()).toEqual(['accepted', 'delta'])
+    await first
+    expect(events.at(-1)).toMatchObject({ type: 'delta', text: 'bc' })
+    engine.tokens(1, 0, bytes('d')).deliver()
+    engine.end(1, 0).finish(1).deliver()
+    expect(types()).toEqual(['accepted', 'delta', 'delta', 'delta', 'branch_end', 'done'])
+    expect(tree().text()).toBe('abcd')
+  })
 })

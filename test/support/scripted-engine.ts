@@ -17,6 +17,8 @@ export class ScriptedEngine implements Engine {
   readonly calls: string[] = []
   refuseWith: EngineErrorCode | undefined
   closed = false
+  /** As stats() reports them. */
+  runningRequests = 0
   readonly #onEvents: OnEvents
   #rows: number[] = []
 
@@ -43,7 +45,7 @@ export class ScriptedEngine implements Engine {
 
   stats(): EngineStats {
     return {
-      runningRequests: 0,
+      runningRequests: this.runningRequests,
       waitingRequests: 0,
       liveBranches: 0,
       freeBlocks: 64,
