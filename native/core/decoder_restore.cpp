@@ -25,6 +25,7 @@ void Decoder::validate_branches(const RequestParams& params) const {
     const RestoredBranch* branch;
     int64_t start;      // position of the first own token
     int64_t last_fork;  // position of the last child's [Fork]; -1 without children
+    int32_t depth;      // of the root: 1
   };
   std::unordered_map<int32_t, Known> known;
   const ControlTokens& tokens = config_.tokens;
@@ -42,6 +43,7 @@ void Decoder::validate_branches(const RequestParams& params) const {
     require(branch.id > last_id && branch.id <= kMaxBranchId,
             "ids must be ascending and at most " + std::to_string(kMaxBranchId));
     int64_t start = static_cast<int64_t>(params.prompt.size());
+    int32_t depth = 1;
     if (last_id < 0) {
       require(branch.id == kRootBranch && branch.parent == -1, "the first one must be the root");
     } else {
@@ -58,11 +60,13 @@ void Decoder::validate_branches(const RequestParams& params) const {
       require(own > 0 && branch.tokens.front() == tokens.child, name + " does not begin with [Child]");
       parent.last_fork = branch.fork_position;
       start = branch.fork_position + 1;
+      depth = parent.depth + 1;
+      require(depth <= params.max_depth, name + " is deeper than max_depth");
     }
     require(start + own < context + (ended ? 1 : 0), name + " fills the model's context");
     require(ended || params.max_branch_tokens == 0 || own < params.max_branch_tokens,
             name + " has reached max_branch_tokens");
-    known.emplace(branch.id, Known{&branch, start, -1});
+    known.emplace(branch.id, Known{&branch, start, -1, depth});
     generated += own;
     last_id = branch.id;
     live = live || !ended;

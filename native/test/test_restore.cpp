@@ -195,6 +195,9 @@ TEST_CASE("an impossible branch tree is refused") {
       {"all branches have ended", {{0, -1, -1, {4}, FinishReason::stop}}},
       {"max_tokens is used up", {{0, -1, -1, std::vector<int32_t>(50, 4), FinishReason::none}}},
       {"the context is full", {{0, -1, -1, std::vector<int32_t>(61, 4), FinishReason::none}}},
+      {"deeper than max_depth",
+       {root, child(1, 0, 4, {kChild, kFork, 5}), child(2, 1, 6, {kChild, kFork, 5}),
+        child(3, 2, 8, {kChild})}},
       {"a huge id", {root, child(std::numeric_limits<int32_t>::max(), 0, 4, {kChild})}},
   };
   for (const auto& [name, branches] : cases) {

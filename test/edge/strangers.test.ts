@@ -185,6 +185,8 @@ describe('an address', () => {
     ['::1', {}, 'refused 0:0:0:0'],
     ['::ffff:203.0.113.7', {}, 'refused 203.0.113.7'],
     ['::FFFF:203.0.113.8', {}, 'refused 203.0.113.8'],
+    ['0:0:0:0:0:ffff:cb00:7108', {}, 'refused 203.0.113.8'],
+    ['not:an:address', {}, 'refused not:an:address'],
     ['192.0.2.7', { CLIENT_ADDRESS_HEADER: '' }, 'refused unknown'],
     ['192.0.2.7', { CLIENT_ADDRESS_HEADER: 'x-real-ip' }, 'refused unknown'],
   ])('%o with %o pays as %s', async (address, settings, key) => {
