@@ -87,6 +87,7 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     minBlocks: numBlocks ?? least,
     kvCacheBytes: kvCacheBytes ?? 0,
     memoryFraction: options.memoryFraction ?? 0,
+    reservedBytes: 0,
     maxStepTokens: options.maxStepTokens ?? 512,
     maxBranches,
     maxRequests: options.maxRequests ?? 256,

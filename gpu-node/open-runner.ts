@@ -23,12 +23,15 @@ export async function openRunner(
     dropsLeadingSpace: prompts.dropsLeadingSpace,
     mendsJoints: checkpoint.joints === 'mended',
   }
-  const config = { ...toEngineConfig(checkpoint, options), text }
-  return await Runner.open({
+  const config = { ...toEngineConfig(checkpoint, options), text, reservedBytes: prompts.bytesToLoad }
+  const runner = await Runner.open({
     model: options.name ?? checkpoint.name,
     checkpoint: { ...checkpoint, text: { chatTemplate: files.chatTemplate } },
     prompts,
     maxBranches: config.maxBranches,
     openEngine: (onEvents) => openEngine(config, onEvents, options),
   })
+  // Not before: reading the weights takes all cores, and short prompts do not need it.
+  prompts.loadRest()
+  return runner
 }

@@ -126,6 +126,8 @@ export const EngineConfig = z
     kvCacheBytes: z.int().min(0),
     /** Share of the free memory that the engine may take, in (0, 1]; 0 is the default (native/engine/memory_plan.h). */
     memoryFraction: z.number().min(0).max(1),
+    /** Of the host's free memory, what this process takes for other things after the plan is made. */
+    reservedBytes: z.int().min(0),
     /** Token budget of one step: decode rows first, then prefill chunks. */
     maxStepTokens: count,
     /** Branches decoding at the same time, over all requests. */

@@ -20,6 +20,11 @@ export class ControlText {
     this.#pattern = unique.length > 0 ? new RegExp(longestFirst.join('|'), 'g') : undefined
   }
 
+  /** The texts of the control tokens. */
+  get contents(): Iterable<string> {
+    return this.#names.keys()
+  }
+
   has(content: string): boolean {
     return this.#names.has(content)
   }

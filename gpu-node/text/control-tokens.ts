@@ -40,7 +40,9 @@ export function controlText({ files, ids, vocabSize, literals, samples }: Contro
       )
       .map(({ content }) => content),
   )
-  for (const [piece, id] of Object.entries(tokenizer.model.vocab)) {
+  const { vocab } = tokenizer.model
+  for (const piece in vocab) {
+    const id = vocab[piece] ?? 0
     if (id >= vocabSize && !control.has(piece)) throw outsideVocabulary(JSON.stringify(piece), id, vocabSize)
   }
   for (const sample of samples) {

@@ -19,9 +19,19 @@ export function openTokenizer(file: TokenizerFile): Tokenizer {
  */
 export function withNames(file: TokenizerFile, control: ControlText): TokenizerFile {
   const { added_tokens, model } = file
-  const vocab = Object.fromEntries(
-    Object.entries(model.vocab).map(([piece, id]) => [control.nameOf(piece), id]),
-  )
+  const vocab = { ...model.vocab }
+  for (const content of control.contents) {
+    const id = vocab[content]
+    if (id === undefined) continue
+    delete vocab[content]
+    vocab[control.nameOf(content)] = id
+  }
+  const lengths = new Set([...control.contents].map(({ length }) => length))
+  const makesControlToken = (merge: unknown) => {
+    const text = mergedText(merge)
+    // Only few texts need to be looked up, of the many merges that there are.
+    return lengths.has(text.length) && control.has(text)
+  }
   const { merges, unk_token: unknown } = model
   return {
     ...file,
@@ -34,7 +44,7 @@ export function withNames(file: TokenizerFile, control: ControlText): TokenizerF
     model: {
       ...model,
       vocab,
-      ...(Array.isArray(merges) && { merges: merges.filter((merge) => !control.has(mergedText(merge))) }),
+      ...(Array.isArray(merges) && { merges: merges.filter((merge) => !makesControlToken(merge)) }),
       ...(typeof unknown === 'string' && { unk_token: control.nameOf(unknown) }),
     },
   }
@@ -42,6 +52,6 @@ export function withNames(file: TokenizerFile, control: ControlText): TokenizerF
 
 /** What a merge makes; older files write a merge as `a b`, newer ones as [a, b]. */
 function mergedText(merge: unknown): string {
-  if (Array.isArray(merge)) return merge.join('')
+  if (Array.isArray(merge)) return `${merge[0]}${merge[1]}`
   return typeof merge === 'string' ? merge.replace(' ', '') : ''
 }

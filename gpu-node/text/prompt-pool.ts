@@ -2,7 +2,7 @@ import { serialize } from 'node:v8'
 import { AparError } from '../../shared/errors.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { PromptQueue, type QueuedPrompt } from './prompt-queue.ts'
-import { type Prompt, PromptThread, type WorkerSetup } from './prompt-thread.ts'
+import { type Prompt, PromptThread, type Ready, type WorkerSetup } from './prompt-thread.ts'
 import { type TokenBytes, tokenBytes } from './token-bytes.ts'
 import { WaitingText } from './waiting-text.ts'
 
@@ -44,36 +44,46 @@ export class PromptPool {
   readonly bytes: TokenBytes
   /** See {@link PromptEncoder}. */
   readonly dropsLeadingSpace: boolean
+  /** Memory that {@link loadRest} will take. */
+  readonly bytesToLoad: number
   readonly #short: Lane
   readonly #long: Lane
   readonly #text = new WaitingText()
 
   private constructor(
     bytes: TokenBytes,
-    dropsLeadingSpace: boolean,
+    { dropsLeadingSpace, heapBytes }: Ready,
     short: PromptThread,
     long: PromptThread,
   ) {
     this.bytes = bytes
     this.dropsLeadingSpace = dropsLeadingSpace
+    this.bytesToLoad = heapBytes
     this.#short = new Lane(short)
     this.#long = new Lane(long)
   }
 
-  /** @throws StartupError when tokenizer or template cannot be used; it names the file. */
+  /**
+   * Loads the thread for short prompts; that for long ones is loaded by {@link loadRest}, or when it is needed first.
+   * @throws StartupError when tokenizer or template cannot be used; it names the file.
+   */
   static async open({ files, controlIds, vocabSize }: PromptPoolOptions): Promise<PromptPool> {
-    const bytes = tokenBytes(files.tokenizer)
     const setup: WorkerSetup = { files: shared(serialize(files)), controlIds, vocabSize }
     const short = new PromptThread(setup, true)
     const long = new PromptThread(setup, false)
     try {
-      // Both, because the memory is planned next: the tables of a tokenizer take some.
-      const [{ dropsLeadingSpace }] = await Promise.all([short.load(), long.load()])
-      return new PromptPool(bytes, dropsLeadingSpace, short, long)
+      const here = async () => tokenBytes(files.tokenizer)
+      const [ready, bytes] = await Promise.all([short.load(), here()])
+      return new PromptPool(bytes, ready, short, long)
     } catch (error) {
       await Promise.all([short.close(), long.close()])
       throw error
     }
+  }
+
+  /** Whoever needs it later gets its errors. */
+  loadRest(): void {
+    this.#long.load()
   }
 
   /** Prompts that wait or are being encoded. */
@@ -124,6 +134,10 @@ class Lane {
 
   constructor(thread: PromptThread) {
     this.#thread = thread
+  }
+
+  load(): void {
+    this.#thread.load().catch(() => {})
   }
 
   encode(job: Job): Promise<Int32Array> {

@@ -37,7 +37,7 @@ export interface ToWorker {
 
 export type FromWorker =
   | { readonly type: 'loading'; readonly step: string; readonly limitMs: number }
-  | { readonly type: 'ready'; readonly dropsLeadingSpace: boolean }
+  | ({ readonly type: 'ready' } & Ready)
   | { readonly type: 'refused'; readonly code: StartupErrorCode; readonly message: string }
   | { readonly type: 'encoded'; readonly ids: Int32Array }
   | {
@@ -49,6 +49,8 @@ export type FromWorker =
 
 export interface Ready {
   readonly dropsLeadingSpace: boolean
+  /** Of the thread, with its tokenizer. */
+  readonly heapBytes: number
 }
 
 interface Running {

@@ -1,6 +1,6 @@
 // Runs in a worker thread, one prompt at a time: a template or a pattern that does not come to an end blocks only this
 // thread, which prompt-thread.ts then replaces.
-import { deserialize } from 'node:v8'
+import { deserialize, getHeapStatistics } from 'node:v8'
 import { parentPort, workerData } from 'node:worker_threads'
 import { AparError } from '../../shared/errors.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
@@ -17,7 +17,8 @@ function main(): void {
     const answer = encode(encoder, message)
     parentPort?.postMessage(answer, answer.type === 'encoded' ? [answer.ids.buffer as ArrayBuffer] : [])
   })
-  send({ type: 'ready', dropsLeadingSpace: encoder.dropsLeadingSpace })
+  const { dropsLeadingSpace } = encoder
+  send({ type: 'ready', dropsLeadingSpace, heapBytes: getHeapStatistics().total_heap_size })
 }
 
 /** Each of them has short texts to work on, for which it needs milliseconds. */

@@ -15,10 +15,13 @@ const BYTE_PIECE = /^<0x([0-9A-Fa-f]{2})>$/
 export function tokenBytes(file: TokenizerFile): TokenBytes {
   const style = decoderStyle(file)
   const spaced = (piece: string) => encoder.encode(piece.replaceAll('▁', ' '))
-  const alphabet = byteLevelAlphabet()
+  const ofByteLevel = byteLevelDecoder()
   const bytes: (Uint8Array | undefined)[] = []
-  for (const [piece, id] of Object.entries(file.model.vocab)) {
-    bytes[id] = style === 'byte-level' ? pieceBytes(piece, alphabet) : (singleByte(piece) ?? spaced(piece))
+  const { vocab } = file.model
+  // Not entries(): a vocabulary has up to 250,000 pieces, and a node starts with this.
+  for (const piece in vocab) {
+    bytes[vocab[piece] ?? 0] =
+      style === 'byte-level' ? ofByteLevel(piece) : (singleByte(piece) ?? spaced(piece))
   }
   for (const { id, content, special } of file.added_tokens) {
     if (special) bytes[id] = undefined
@@ -59,24 +62,24 @@ function singleByte(piece: string): Uint8Array | undefined {
   return hex === undefined ? undefined : Uint8Array.of(Number.parseInt(hex, 16))
 }
 
-/** GPT-2's byte-to-unicode table: printable bytes map to themselves, the others to code points from 256 on. */
-function byteLevelAlphabet(): Map<string, number> {
-  const alphabet = new Map<string, number>()
+/**
+ * The bytes of a byte-level piece by GPT-2's table: printable bytes are themselves, the others code points from 256 on. A
+ * piece with a character outside of it is plain text.
+ */
+function byteLevelDecoder(): (piece: string) => Uint8Array {
+  const byteOf = new Int16Array(512).fill(-1)
   let next = 256
   for (let byte = 0; byte < 256; byte++) {
     const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
-    alphabet.set(String.fromCodePoint(printable ? byte : next++), byte)
+    byteOf[printable ? byte : next++] = byte
   }
-  return alphabet
-}
-
-/** A piece with a character outside the alphabet is plain text. */
-function pieceBytes(piece: string, alphabet: Map<string, number>): Uint8Array {
-  const bytes: number[] = []
-  for (const character of piece) {
-    const byte = alphabet.get(character)
-    if (byte === undefined) return encoder.encode(piece)
-    bytes.push(byte)
+  return (piece) => {
+    const bytes = new Uint8Array(piece.length)
+    for (let at = 0; at < piece.length; at++) {
+      const byte = byteOf[piece.charCodeAt(at)] ?? -1
+      if (byte < 0) return encoder.encode(piece)
+      bytes[at] = byte
+    }
+    return bytes
   }
-  return Uint8Array.from(bytes)
 }

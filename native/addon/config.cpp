@@ -195,6 +195,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.pool.min_blocks = get_int(config, "minBlocks");
   open.pool.kv_bytes = static_cast<uint64_t>(std::max<int64_t>(0, get_int64(config, "kvCacheBytes")));
   open.pool.fraction = get_float(config, "memoryFraction");
+  open.pool.reserved_bytes = static_cast<uint64_t>(std::max<int64_t>(0, get_int64(config, "reservedBytes")));
   return open;
 }
 

@@ -120,7 +120,9 @@ MemoryPlan plan_device(const DeviceMemory& memory, const ModelMemory& model, con
   plan.on_host = memory.is_host();
   plan.devices = ranks;
   plan.free = memory.free_memory();
-  plan.kept_free_bytes = kept_free(plan.free, plan.on_host, pool.fraction);
+  const uint64_t reserved = plan.on_host ? std::min(pool.reserved_bytes, plan.free.bytes) : 0;
+  plan.kept_free_bytes =
+      std::min(plan.free.bytes, kept_free(plan.free, plan.on_host, pool.fraction) + reserved);
   plan.weight_bytes = needs.weights();
   plan.block_bytes = needs.block();
   const auto fits = [&](int32_t blocks) {

@@ -18,6 +18,8 @@ struct PoolRequest {
   // The share of the free memory that the engine may take, in (0, 1]; 0 is the default: 0.9, and on the host
   // the rest is at least 256 MiB, for the other memory of the process.
   double fraction = 0;
+  // Of the host's free memory, what the process takes for other things after the plan is made.
+  uint64_t reserved_bytes = 0;
 };
 
 // Which part of the free memory the engine takes. If several devices share the model, the figures are those

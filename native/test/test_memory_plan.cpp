@@ -152,13 +152,17 @@ TEST_CASE("the pool takes what is free, but not more than requests can use") {
 }
 
 TEST_CASE("a tenth of the memory stays free, on the host at least 256 MiB, or what the operator asks for") {
-  const auto kept = [](uint64_t free, double fraction) {
-    return plan_with(free, {.min_blocks = 1, .max_blocks = 8, .fraction = fraction}).kept_free_bytes / kMiB;
+  const auto kept = [](uint64_t free, double fraction, uint64_t reserved = 0) {
+    const PoolRequest pool = {
+        .min_blocks = 1, .max_blocks = 8, .fraction = fraction, .reserved_bytes = reserved * kMiB};
+    return plan_with(free, pool).kept_free_bytes / kMiB;
   };
   CHECK(kept(10000 * kMiB, 0) == 1000);
   CHECK(kept(1000 * kMiB, 0) == 256);
   CHECK(kept(1000 * kMiB, 0.75) == 250);
   CHECK(kept(1000 * kMiB, 1) == 0);
+  CHECK(kept(10000 * kMiB, 0, 70) == 1070);  // the process will need it
+  CHECK(refusal(1000 * kMiB, {.reserved_bytes = ~uint64_t{0}}).starts_with("out_of_memory"));
   CHECK(refusal(1000 * kMiB, {.fraction = 1.5}).starts_with("invalid_config"));
   CHECK(refusal(1000 * kMiB, {.fraction = -1}).starts_with("invalid_config"));
 }

@@ -28,6 +28,13 @@ async function open(source = TEMPLATE, tokenizer?: Json): Promise<PromptPool> {
   pools.push(pool)
   return pool
 }
+
+/** With both threads loaded, so that prompts are encoded from now on in the order of the queue. */
+async function openBoth(): Promise<PromptPool> {
+  const pool = await open()
+  await pool.encode(user('long '.repeat(2_000)), LIMIT)
+  return pool
+}
 afterEach(async () => {
   vi.useRealTimers()
   await Promise.all(pools.splice(0).map((pool) => pool.close()))
@@ -66,7 +73,7 @@ describe('prompts', () => {
   })
 
   test('wait behind shorter ones, but a short one waits for none of the long ones', async () => {
-    const pool = await open()
+    const pool = await openBoth()
     const ended: string[] = []
     const encode = (name: string, length: number) =>
       pool.encode(user('x'.repeat(length)), LIMIT).then(() => ended.push(name))
@@ -77,7 +84,7 @@ describe('prompts', () => {
   })
 
   test('that nobody waits for any more leave the queue, or the thread', async () => {
-    const pool = await open()
+    const pool = await openBoth()
     const running = aborter()
     const waiting = aborter()
     const first = pool.encode(user('x'.repeat(900_000)), LIMIT, { signal: running.signal })
@@ -95,7 +102,7 @@ describe('prompts', () => {
   })
 
   test('are refused when too much text waits already', async () => {
-    const pool = await open()
+    const pool = await openBoth()
     const given = aborter()
     const large = user('x'.repeat(2_200_000))
     const first = pool.encode(large, LIMIT, { signal: given.signal })
@@ -106,7 +113,7 @@ describe('prompts', () => {
   })
 
   test('of one key keep no other key out, and those of others come before its next', async () => {
-    const pool = await open()
+    const pool = await openBoth()
     const ended: string[] = []
     const { signal, abort } = aborter()
     const encode = (tenant: string, units: number) =>
@@ -123,7 +130,7 @@ describe('prompts', () => {
   })
 
   test('are refused when those before them take too long, before the edge gives the node up', async () => {
-    const pool = await open()
+    const pool = await openBoth()
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     const first = pool.encode(user('x'.repeat(1_500_000)), LIMIT)
     const second = pool.encode(user('x'.repeat(1_500_000)), LIMIT)
@@ -180,10 +187,14 @@ describe('prompts', () => {
 })
 
 describe('at the start', () => {
-  test('both threads load their tokenizers, before memory is planned', async () => {
+  test('one thread loads before memory is planned, and says what the other will take', async () => {
     const load = vi.spyOn(PromptThread.prototype, 'load')
-    await open()
-    expect(load.mock.settledResults.map(({ type }) => type)).toEqual(['fulfilled', 'fulfilled'])
+    const pool = await open()
+    expect(load).toHaveBeenCalledTimes(1)
+    expect(pool.bytesToLoad).toBeGreaterThan(1 << 20)
+    pool.loadRest()
+    expect(load).toHaveBeenCalledTimes(2)
+    expect((await pool.encode(user('long '.repeat(10_000)), LIMIT)).length).toBeGreaterThan(10_000)
     load.mockRestore()
   })
 

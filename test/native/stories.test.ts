@@ -52,6 +52,7 @@ describe.skipIf(!present)('a third-party model generates the same story as in ll
           minBlocks: 32,
           kvCacheBytes: 0,
           memoryFraction: 0,
+          reservedBytes: 0,
           maxStepTokens: 16,
           maxBranches: 4,
           maxRequests: 4,

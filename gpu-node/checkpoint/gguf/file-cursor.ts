@@ -39,21 +39,36 @@ export class FileCursor {
   f32 = (): number => this.bytes(4).readFloatLE()
   f64 = (): number => this.bytes(8).readDoubleLE()
   /** Exact up to 2^53; larger values are rounded, and larger than any file. */
-  u64 = (): number => Number(this.bytes(8).readBigUInt64LE())
+  u64 = (): number => {
+    const at = this.#take(8)
+    // Without BigInt, because a vocabulary has a hundred thousand lengths of strings.
+    return this.#chunk.readUInt32LE(at) + this.#chunk.readUInt32LE(at + 4) * 2 ** 32
+  }
   i64 = (): number => Number(this.bytes(8).readBigInt64LE())
 
   /** The next `count` bytes, valid until the next call. */
   bytes(count: number): Buffer {
-    if (count > this.left) throw this.broken(`ends within ${count} bytes at ${this.#at}`)
-    const from = this.#at - this.#chunkStart
-    if (from + count > this.#chunk.length) this.#fill(count)
-    const start = this.#at - this.#chunkStart
-    this.#at += count
+    const start = this.#take(count)
     return this.#chunk.subarray(start, start + count)
+  }
+
+  /** The next `count` bytes as UTF-8. */
+  text(count: number): string {
+    const start = this.#take(count)
+    return this.#chunk.toString('utf8', start, start + count)
   }
 
   broken(reason: string): StartupError {
     return new StartupError('broken_checkpoint', `${this.path}: ${reason}`)
+  }
+
+  /** Where the next `count` bytes begin in the chunk. */
+  #take(count: number): number {
+    if (count > this.left) throw this.broken(`ends within ${count} bytes at ${this.#at}`)
+    if (this.#at - this.#chunkStart + count > this.#chunk.length) this.#fill(count)
+    const start = this.#at - this.#chunkStart
+    this.#at += count
+    return start
   }
 
   #fill(count: number): void {

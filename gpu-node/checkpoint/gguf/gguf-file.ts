@@ -115,7 +115,7 @@ function alignmentOf(cursor: FileCursor, metadata: ReadonlyMap<string, GgufValue
 function text(cursor: FileCursor): string {
   const bytes = cursor.u64()
   if (bytes > MAX_STRING_BYTES) throw cursor.broken(`a string of ${bytes} bytes at ${cursor.at}`)
-  return cursor.bytes(bytes).toString('utf8')
+  return cursor.text(bytes)
 }
 
 /** `count` as the file gives it, checked against what the rest of the file can hold. */

@@ -7,13 +7,19 @@ import { PRE_TOKENIZERS, type PreTokenizer } from './pre-tokenizers.ts'
 import { mergesOf, wordsSplitAtSpaces } from './sentencepiece.ts'
 
 const id = z.int().min(0)
+/** Arrays as long as the vocabulary; an issue for each value would be of no use, and takes time. */
+const arrayOf = <T extends 'string' | 'number'>(type: T) =>
+  z.custom<(T extends 'string' ? string : number)[]>(
+    (value) => Array.isArray(value) && value.every((each) => typeof each === type),
+    { error: `must be an array of ${type}s` },
+  )
 const Metadata = z.looseObject({
   'tokenizer.ggml.model': z.enum(['gpt2', 'llama']),
   'tokenizer.ggml.pre': z.string().default('default'),
-  'tokenizer.ggml.tokens': z.array(z.string()).min(1),
-  'tokenizer.ggml.token_type': z.array(z.int()).optional(),
-  'tokenizer.ggml.scores': z.array(z.number()).optional(),
-  'tokenizer.ggml.merges': z.array(z.string()).optional(),
+  'tokenizer.ggml.tokens': arrayOf('string').refine((tokens) => tokens.length > 0, { error: 'is empty' }),
+  'tokenizer.ggml.token_type': arrayOf('number').optional(),
+  'tokenizer.ggml.scores': arrayOf('number').optional(),
+  'tokenizer.ggml.merges': arrayOf('string').optional(),
   'tokenizer.ggml.bos_token_id': id.optional(),
   'tokenizer.ggml.eos_token_id': id.optional(),
   'tokenizer.ggml.eot_token_id': id.optional(),
