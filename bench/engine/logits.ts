@@ -17,9 +17,19 @@ export interface LogitsJob {
 export function engineLogits({ shape, weights, dtype, path }: LogitsJob): Float32Array {
   const { vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads } = shape
   const sizes = [vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads]
-  const rest = [shape.headDim, shape.contextTokens, shape.rmsNormEps, shape.rope.theta]
+  const rest = [shape.headDim, shape.contextTokens, shape.rmsNormEps]
+  const { rope, biases } = shape
+  const features = [
+    ...(biases.qkv ? ['qkv_bias'] : []),
+    ...(biases.attentionOutput ? ['attention_output_bias'] : []),
+    ...(biases.mlp ? ['mlp_bias'] : []),
+    ...(shape.headNorms ? ['head_norms'] : []),
+  ]
   const lines = [
     `shape ${[...sizes, ...rest].join(' ')} ${shape.tieWordEmbeddings ? 1 : 0}`,
+    `rope ${[rope.scale, ...rope.frequencies].join(' ')}`,
+    `layers_without_rope ${shape.layersWithoutRope.join(' ')}`,
+    `features ${features.join(' ')}`,
     `dtype ${dtype}`,
     ...weights.files.map((file) => `file ${file}`),
     ...weights.tensors.map(
