@@ -101,7 +101,8 @@ void ModelConfig::validate() const {
   if (!std::isfinite(rope_scale) || rope_scale <= 0) refuse("rope_scale must be a number > 0");
   for (const int32_t layer : layers_without_rope)
     if (layer < 0 || layer >= num_layers)
-      refuse("layers_without_rope names layer " + std::to_string(layer) + " of " + std::to_string(num_layers));
+      refuse("layers_without_rope names layer " + std::to_string(layer) + " of " +
+             std::to_string(num_layers));
 }
 
 }  // namespace apar

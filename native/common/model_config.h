@@ -99,8 +99,8 @@ struct TensorInfo {
   uint64_t offset = 0;  // bytes from the start of the file
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
-  // Row 2 * i + h of each of this many heads is row i of the head's half h, as ggml stores q and k of Llama.
-  // 0: the rows are in order.
+  // Row 2 * i + h of each of this many heads is row i of the head's half h, as ggml stores q and k of Llama;
+  // in a bias, the same of its elements. 0: they are in order.
   int32_t interleaved_heads = 0;
 };
 

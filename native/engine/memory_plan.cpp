@@ -56,12 +56,12 @@ class DeviceNeeds {
       // The host reads f32 weights from the checkpoint, which has only one copy of a tied table.
       const bool in_place = memory_.is_host() && format == WeightFormat::f32;
       if (in_place && layer.tensor == kEmbeddingTable && dtype(layer.tensor) == DType::f32) continue;
-      layers.push_back({nullptr, dtype(layer.tensor), rows,
-                        plan.shard(layer.axes.inputs, layer.cols, rank_).size()});
+      layers.push_back(
+          {nullptr, dtype(layer.tensor), rows, plan.shard(layer.axes.inputs, layer.cols, rank_).size()});
     }
-    const uint64_t table = bounded_product({static_cast<uint64_t>(config.vocab_size),
-                                            static_cast<uint64_t>(config.hidden_size),
-                                            static_cast<uint64_t>(block_size(table_dtype(format)).bytes)});
+    const uint64_t table =
+        bounded_product({static_cast<uint64_t>(config.vocab_size), static_cast<uint64_t>(config.hidden_size),
+                         static_cast<uint64_t>(block_size(table_dtype(format)).bytes)});
     return memory_.linear_bytes(layers, format) + table + bounded_product({vectors, sizeof(float)});
   }
 

@@ -157,7 +157,8 @@ class Llama final : public Model {
         layer.heads.k_norm = vector(name + "self_attn.k_norm.weight", config_.head_dim);
         layer.heads.norm_eps = config_.rms_norm_eps;
       }
-      layer.heads.rotate = std::ranges::find(config_.layers_without_rope, index) == config_.layers_without_rope.end();
+      layer.heads.rotate =
+          std::ranges::find(config_.layers_without_rope, index) == config_.layers_without_rope.end();
       for (BiasedLinear* each : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
         placed.push_back(each);
     }

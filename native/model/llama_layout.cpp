@@ -43,8 +43,10 @@ std::vector<LinearLayer> linear_layers(const ModelConfig& config) {
 }
 
 uint64_t norm_weights(const ModelConfig& config) {
-  const auto hidden = static_cast<uint64_t>(config.hidden_size), head = static_cast<uint64_t>(config.head_dim);
-  return static_cast<uint64_t>(config.num_layers) * (2 * hidden + (config.head_norms ? 2 * head : 0)) + hidden;
+  const auto hidden = static_cast<uint64_t>(config.hidden_size),
+             head = static_cast<uint64_t>(config.head_dim);
+  return static_cast<uint64_t>(config.num_layers) * (2 * hidden + (config.head_norms ? 2 * head : 0)) +
+         hidden;
 }
 
 ActivationBuffers activation_buffers(const ModelConfig& config) {

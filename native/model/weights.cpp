@@ -31,8 +31,7 @@ std::unique_ptr<std::byte[]> allocate(const std::string& name, int64_t bytes) {
 void put_in_order(const TensorInfo& tensor, const std::byte* from, int64_t rows, size_t row_bytes,
                   std::byte* to) {
   const int64_t heads = tensor.interleaved_heads;
-  if (heads < 0 || rows % (2 * heads) != 0)
-    refuse(tensor.name, "its rows cannot be divided among its heads");
+  if (heads < 0 || rows % (2 * heads) != 0) refuse(tensor.name, "its rows cannot be divided among its heads");
   const int64_t half = rows / heads / 2;
   for (int64_t head = 0; head < heads; ++head)
     for (int64_t which = 0; which < 2; ++which)

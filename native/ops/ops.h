@@ -17,8 +17,8 @@ namespace apar {
 struct OpsConfig {
   int32_t num_layers = 0;
   int32_t num_heads = 0;
-  int32_t num_kv_heads = 0;  // divides num_heads
-  int32_t head_dim = 0;      // even
+  int32_t num_kv_heads = 0;                  // divides num_heads
+  int32_t head_dim = 0;                      // even
   std::vector<float> rope_frequencies = {};  // as in ModelConfig
   float rope_scale = 1.0f;
   KvFormat kv_format = KvFormat::f32;
@@ -67,8 +67,8 @@ class Ops {
   virtual float* allocate(size_t count, Axis axis) = 0;
 
   // Makes a vector (f32), whose elements lie along `axis` of the model, or an embedding table (f32 or bf16,
-  // Axis::whole) readable for this device and returns where. The CPU reads the host's memory in place, so that
-  // memory must outlive this object.
+  // Axis::whole) readable for this device and returns where. The CPU reads the host's memory in place, so
+  // that memory must outlive this object.
   virtual Matrix place(const Matrix& host, Axis axis) = 0;
 
   // Brings a linear layer, whose outputs and inputs lie along `axes` of the model, into the form that this

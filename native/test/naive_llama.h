@@ -7,8 +7,8 @@
 
 namespace apar::test {
 
-// A decoder's forward pass written from the papers alone, in double precision, over one whole sequence without
-// a KV cache. It shares no code with the engine except ModelConfig and WeightTable.
+// A decoder's forward pass written from the papers alone, in double precision, over one whole sequence
+// without a KV cache. It shares no code with the engine except ModelConfig and WeightTable.
 class NaiveLlama {
  public:
   // round_to_bf16: rounds the weights of linear layers and embeddings as a bf16 engine does.

@@ -145,8 +145,7 @@ TEST_CASE("biases and head norms are counted") {
     return plan_with(uint64_t{8} << 30, {.min_blocks = 1, .max_blocks = 8}, config).weight_bytes;
   };
   const uint64_t layer = 4 * 512 + 512 + 2 * 1536 + 2 * 64;  // q, k, v, o; down; gate, up; norms of q and k
-  CHECK(weights(with_all_features(medium_config())) ==
-        weights(medium_config()) + 2 * layer * sizeof(float));
+  CHECK(weights(with_all_features(medium_config())) == weights(medium_config()) + 2 * layer * sizeof(float));
 }
 
 TEST_CASE("the pool takes what is free, but not more than requests can use") {

@@ -57,8 +57,7 @@ Work read_work(const ModelJob& job) {
     } else {
       words.setstate(std::ios::failbit);
     }
-    if (words.fail())
-      throw Error(ErrorCode::invalid_config, "cannot read the line: " + line.substr(0, 80));
+    if (words.fail()) throw Error(ErrorCode::invalid_config, "cannot read the line: " + line.substr(0, 80));
   }
   if (work.nodes.empty()) throw Error(ErrorCode::invalid_config, "there is no line with a path");
   return work;

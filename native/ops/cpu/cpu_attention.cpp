@@ -98,7 +98,8 @@ void CpuOps::rope_and_store(int32_t layer, float* q, float* k, const float* v,
                  if (config_.kv_format == KvFormat::f32)
                    rope_and_store_row<float>(layer, static_cast<int32_t>(row), q, k, v, transform, rounded);
                  else
-                   rope_and_store_row<uint16_t>(layer, static_cast<int32_t>(row), q, k, v, transform, rounded);
+                   rope_and_store_row<uint16_t>(layer, static_cast<int32_t>(row), q, k, v, transform,
+                                                rounded);
                });
 }
 

@@ -165,7 +165,7 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
                   std::string(to_string(format)) + " layers of " + std::to_string(host.cols) +
                       " inputs, not a multiple of 8, are not supported on this device");
     placed->plain_dtype = format == WeightFormat::bf16 ? DType::bf16 : DType::f32;
-    const auto rows = static_cast<size_t>(host.rows), cols = static_cast<size_t>(host.cols);
+    const auto rows = static_cast<size_t>(host.rows);
     const size_t row_bytes = static_cast<size_t>(stored_bytes(placed->plain_dtype, host.cols));
     void* const data = device_->allocate(rows * row_bytes, "weights");
     staging_.stream(data, rows, row_bytes, [&](size_t first, size_t count, std::byte* piece) {

@@ -94,7 +94,8 @@ inline const float* bias_on(cuda::Device& device, const Layer& layer) {
   return layer.bias.empty() ? nullptr : DeviceArray<float>(device, layer.bias).data();
 }
 
-// The products of all rows of x with each layer, and its bias, computed with the plan for that number of rows.
+// The products of all rows of x with each layer, and its bias, computed with the plan for that number of
+// rows.
 inline std::vector<std::vector<float>> packed_products(cuda::Device& device, const ProductCase& shape,
                                                        const std::vector<Layer>& layers,
                                                        std::span<const float> x,

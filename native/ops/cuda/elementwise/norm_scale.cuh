@@ -4,9 +4,9 @@
 
 namespace apar::cuda {
 
-// The sum of one value per thread. The order of additions depends only on the number of threads. `of_warps` is
-// shared memory for one value per warp. Every warp adds the sums of all warps itself, so that one barrier is
-// enough.
+// The sum of one value per thread. The order of additions depends only on the number of threads. `of_warps`
+// is shared memory for one value per warp. Every warp adds the sums of all warps itself, so that one barrier
+// is enough.
 __device__ inline float block_sum(float value, float* of_warps) {
   const uint32_t lane = threadIdx.x % 32;
   value = warp_sum(value);

@@ -1,5 +1,5 @@
-// Head norms, rotary embedding, and the writes to the KV pool. A block computes one head of one row: query heads
-// first, then KV heads.
+// Head norms, rotary embedding, and the writes to the KV pool. A block computes one head of one row: query
+// heads first, then KV heads.
 #include "ops/cuda/device/float8.cuh"
 #include "ops/cuda/elementwise/elementwise.h"
 #include "ops/cuda/elementwise/norm_scale.cuh"

@@ -14,8 +14,8 @@ struct GemmProjection {
   const void* weights = nullptr;  // packed for packed_gemm, row-major [outs, in] for plain_gemm
   float* out = nullptr;           // [rows, outs]
   int32_t outs = 0;
-  int32_t first_tile = 0;         // index of its first output tile in the call
-  const float* bias = nullptr;    // [outs], added to every row; null: none
+  int32_t first_tile = 0;       // index of its first output tile in the call
+  const float* bias = nullptr;  // [outs], added to every row; null: none
 };
 
 // Linear layers with the same input, whose weights have one format.
@@ -31,8 +31,8 @@ struct GemmCall {
   int32_t* arrived = nullptr;        // counters [tiles * row tiles], zero between calls
 };
 
-// out = x_bf16 · w^T + bias on the tensor cores, with weights of any format that pack_tiles() packs. `in` is a
-// multiple of 8.
+// out = x_bf16 · w^T + bias on the tensor cores, with weights of any format that pack_tiles() packs. `in` is
+// a multiple of 8.
 void packed_gemm(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
 // out = x · w^T + bias for row-major weights in f32 or bf16 of any shape, with a warp per output.
