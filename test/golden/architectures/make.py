@@ -124,7 +124,8 @@ def check_scaling_matters(config, model, tokens):
     """A reader or an engine that ignores the scaling must fail by a wide margin."""
     if config.rope_parameters["rope_type"] in ("default", "dynamic"):
         return
-    plain = type(config)(**config.to_dict() | {"rope_parameters": rope("default", config.rope_parameters["rope_theta"])})
+    unscaled = rope("default", config.rope_parameters["rope_theta"])
+    plain = type(config)(**config.to_dict() | {"rope_parameters": unscaled})
     other = AutoModelForCausalLM.from_config(plain, attn_implementation="eager").eval()
     other.load_state_dict(model.state_dict())
     want, got = logits_of(model, tokens), logits_of(other, tokens)
