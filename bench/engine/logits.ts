@@ -8,18 +8,33 @@ export interface LogitsJob {
   weights: { files: string[]; tensors: TensorEntry[] }
   dtype: DType
   path: readonly number[]
+  /** Continuations of the path. */
+  branches?: readonly (readonly number[])[]
+  /** The most rows of a step; default: the whole path, then all branches at once. */
+  rows?: number
 }
 
 /**
- * The engine's logits after every token of a path: [path.length][vocabSize], row-major. Runs in the package's
- * folder.
+ * The engine's logits after every token of a path, then of each branch: [tokens][vocabSize], row-major. Runs in the
+ * package's folder.
  */
-export function engineLogits({ shape, weights, dtype, path }: LogitsJob): Float32Array {
+export function engineLogits(job: LogitsJob): Float32Array {
+  const { shape, weights, dtype, path, branches = [] } = job
   const { vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads } = shape
   const sizes = [vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads]
-  const rest = [shape.headDim, shape.contextTokens, shape.rmsNormEps, shape.rope.theta]
+  const rest = [shape.headDim, shape.contextTokens, shape.rmsNormEps]
+  const { rope, biases: has } = shape
+  const features = [
+    ...(has.qkv ? ['qkv_bias'] : []),
+    ...(has.attentionOutput ? ['attention_output_bias'] : []),
+    ...(has.mlp ? ['mlp_bias'] : []),
+    ...(shape.headNorms ? ['head_norms'] : []),
+  ]
   const lines = [
     `shape ${[...sizes, ...rest].join(' ')} ${shape.tieWordEmbeddings ? 1 : 0}`,
+    `rope ${[rope.scale, ...rope.frequencies].join(' ')}`,
+    `layers_without_rope ${shape.layersWithoutRope.join(' ')}`,
+    `features ${features.join(' ')}`,
     `dtype ${dtype}`,
     ...weights.files.map((file) => `file ${file}`),
     ...weights.tensors.map(
@@ -27,6 +42,8 @@ export function engineLogits({ shape, weights, dtype, path }: LogitsJob): Float3
         `tensor ${name} ${file} ${offset} ${stored} ${size.length} ${size.join(' ')}`,
     ),
     `path ${path.length} ${path.join(' ')}`,
+    ...branches.map((tokens) => `branch ${tokens.length} ${tokens.join(' ')}`),
+    ...(job.rows === undefined ? [] : [`rows ${job.rows}`]),
   ]
   const input = `${lines.join('\n')}\n`
   const bytes = execFileSync(TOOL, { input, maxBuffer: 1 << 28 })

@@ -47,14 +47,24 @@ Napi::Array get_array(const Napi::Object& object, const char* field) {
   if (!value.IsArray()) wrong_type(field);
   return value.As<Napi::Array>();
 }
-std::vector<int32_t> get_ints(const Napi::Object& object, const char* field) {
+std::vector<Napi::Number> get_numbers(const Napi::Object& object, const char* field) {
   const Napi::Array array = get_array(object, field);
-  std::vector<int32_t> values;
+  std::vector<Napi::Number> values;
   for (uint32_t i = 0; i < array.Length(); ++i) {
     const Napi::Value value = array.Get(i);
     if (!value.IsNumber()) wrong_type(field);
-    values.push_back(value.As<Napi::Number>().Int32Value());
+    values.push_back(value.As<Napi::Number>());
   }
+  return values;
+}
+std::vector<int32_t> get_ints(const Napi::Object& object, const char* field) {
+  std::vector<int32_t> values;
+  for (const Napi::Number& value : get_numbers(object, field)) values.push_back(value.Int32Value());
+  return values;
+}
+std::vector<float> get_floats(const Napi::Object& object, const char* field) {
+  std::vector<float> values;
+  for (const Napi::Number& value : get_numbers(object, field)) values.push_back(value.FloatValue());
   return values;
 }
 std::vector<int32_t> get_ids(const Napi::Object& object, const char* field) {
@@ -118,7 +128,12 @@ ModelConfig read_model(const Napi::Object& shape) {
   model.head_dim = get_int(shape, "headDim");
   model.context_tokens = get_int(shape, "contextTokens");
   model.rms_norm_eps = get_float(shape, "rmsNormEps");
-  model.rope_theta = get_float(get_object(shape, "rope"), "theta");
+  const Napi::Object rope = get_object(shape, "rope"), biases = get_object(shape, "biases");
+  model.rope_frequencies = get_floats(rope, "frequencies");
+  model.rope_scale = get_float(rope, "scale");
+  model.layers_without_rope = get_ints(shape, "layersWithoutRope");
+  model.biases = {get_bool(biases, "qkv"), get_bool(biases, "attentionOutput"), get_bool(biases, "mlp")};
+  model.head_norms = get_bool(shape, "headNorms");
   model.tie_word_embeddings = get_bool(shape, "tieWordEmbeddings");
   return model;
 }

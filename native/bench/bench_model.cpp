@@ -32,6 +32,8 @@ ModelConfig shape_of(const std::string& name) {
     shape.num_heads = heads;
     shape.num_kv_heads = kv_heads;
     shape.head_dim = hidden / heads;
+    for (int32_t i = 0; i < shape.head_dim / 2; ++i)
+      shape.rope_frequencies.push_back(std::pow(10000.0f, -2.0f * static_cast<float>(i) / shape.head_dim));
   };
   if (name == "15M") {
     set(288, 768, 6, 6, 6);

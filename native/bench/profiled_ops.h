@@ -19,7 +19,7 @@ class ProfiledOps final : public Ops {
 
   std::string device() const override { return ops_->device(); }
   float* allocate(size_t count, Axis axis) override { return ops_->allocate(count, axis); }
-  Matrix place(const Matrix& host) override { return ops_->place(host); }
+  Matrix place(const Matrix& host, Axis axis) override { return ops_->place(host, axis); }
   Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override {
     return ops_->place_linear(host, format, axes);
   }
@@ -40,8 +40,9 @@ class ProfiledOps final : public Ops {
   void matmul(const float* x, int32_t rows, std::span<const Projection> projections) override {
     timed("matmul", [&] { ops_->matmul(x, rows, projections); });
   }
-  void rope_and_store(int32_t layer, float* q, float* k, const float* v) override {
-    timed("rope", [&] { ops_->rope_and_store(layer, q, k, v); });
+  void rope_and_store(int32_t layer, float* q, float* k, const float* v,
+                      const HeadTransform& transform) override {
+    timed("rope", [&] { ops_->rope_and_store(layer, q, k, v, transform); });
   }
   void attention(int32_t layer, const float* q, float* out) override {
     timed("attention", [&] { ops_->attention(layer, q, out); });

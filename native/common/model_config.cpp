@@ -92,7 +92,17 @@ void ModelConfig::validate() const {
   if (int64_t{num_heads} * head_dim > std::numeric_limits<int32_t>::max())
     refuse("num_heads * head_dim does not fit 32 bits");
   if (!std::isfinite(rms_norm_eps) || rms_norm_eps < 0) refuse("rms_norm_eps must be a number >= 0");
-  if (!std::isfinite(rope_theta) || rope_theta <= 0) refuse("rope_theta must be a number > 0");
+  const size_t most = static_cast<size_t>(head_dim) / 2;
+  if (rope_frequencies.empty() || rope_frequencies.size() > most)
+    refuse("rope_frequencies must be 1 to " + std::to_string(most) + " numbers (half of head_dim), are " +
+           std::to_string(rope_frequencies.size()));
+  for (const float frequency : rope_frequencies)
+    if (!std::isfinite(frequency) || frequency < 0) refuse("rope_frequencies must be numbers >= 0");
+  if (!std::isfinite(rope_scale) || rope_scale <= 0) refuse("rope_scale must be a number > 0");
+  for (const int32_t layer : layers_without_rope)
+    if (layer < 0 || layer >= num_layers)
+      refuse("layers_without_rope names layer " + std::to_string(layer) + " of " +
+             std::to_string(num_layers));
 }
 
 }  // namespace apar

@@ -59,7 +59,15 @@ const char* to_string(KvFormat format);
 // `kv` is "auto" (the default for these weights) or "fp8". Throws Error{invalid_config} for any other name.
 ModelFormat parse_model_format(WeightFormat weights, const std::string& kv);
 
-// Shape of a Llama-architecture checkpoint, in the terms of its config.json.
+// Which linear layers add a bias vector to their outputs.
+struct LayerBiases {
+  bool qkv = false;
+  bool attention_output = false;
+  bool mlp = false;  // gate, up and down
+};
+
+// The shape of a decoder: the sizes of a Llama, and what other architectures do differently
+// (gpu-node/engine/engine-config.ts).
 struct ModelConfig {
   int32_t vocab_size = 0;
   int32_t hidden_size = 0;
@@ -70,7 +78,13 @@ struct ModelConfig {
   int32_t head_dim = 0;
   int32_t context_tokens = 0;
   float rms_norm_eps = 1e-5f;
-  float rope_theta = 10000.0f;
+  // Radians per position of each pair of elements. The first 2n elements of a head are rotated, element i
+  // paired with i + n; its other elements stay as they are.
+  std::vector<float> rope_frequencies = {};
+  float rope_scale = 1.0f;                        // factor of all cosines and sines: yarn's attention factor
+  std::vector<int32_t> layers_without_rope = {};  // their queries and keys are not rotated
+  LayerBiases biases = {};
+  bool head_norms = false;  // queries and keys go through an RMS norm of each head before they are rotated
   bool tie_word_embeddings = false;
 
   int32_t kv_width() const { return num_kv_heads * head_dim; }
@@ -85,8 +99,8 @@ struct TensorInfo {
   uint64_t offset = 0;  // bytes from the start of the file
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
-  // Row 2 * i + h of each of this many heads is row i of the head's half h, as ggml stores q and k of Llama.
-  // 0: the rows are in order.
+  // Row 2 * i + h of each of this many heads is row i of the head's half h, as ggml stores q and k of Llama;
+  // in a bias, the same of its elements. 0: they are in order.
   int32_t interleaved_heads = 0;
 };
 

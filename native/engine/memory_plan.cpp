@@ -49,20 +49,20 @@ class DeviceNeeds {
       return found == stored.end() ? DType::f32 : found->second;
     };
     std::vector<Matrix> layers;
+    uint64_t vectors = norm_weights(config);  // floats
     for (const LinearLayer& layer : linear_layers(config)) {
+      const int64_t rows = plan.shard(layer.axes.outputs, layer.rows, rank_).size();
+      if (!layer.bias.empty()) vectors += static_cast<uint64_t>(rows);
       // The host reads f32 weights from the checkpoint, which has only one copy of a tied table.
       const bool in_place = memory_.is_host() && format == WeightFormat::f32;
       if (in_place && layer.tensor == kEmbeddingTable && dtype(layer.tensor) == DType::f32) continue;
-      layers.push_back({nullptr, dtype(layer.tensor),
-                        plan.shard(layer.axes.outputs, layer.rows, rank_).size(),
-                        plan.shard(layer.axes.inputs, layer.cols, rank_).size()});
+      layers.push_back(
+          {nullptr, dtype(layer.tensor), rows, plan.shard(layer.axes.inputs, layer.cols, rank_).size()});
     }
-    const auto hidden = static_cast<uint64_t>(config.hidden_size);
-    const uint64_t table = bounded_product({static_cast<uint64_t>(config.vocab_size), hidden,
-                                            static_cast<uint64_t>(block_size(table_dtype(format)).bytes)});
-    const uint64_t norms =
-        bounded_product({2 * static_cast<uint64_t>(config.num_layers) + 1, hidden, sizeof(float)});
-    return memory_.linear_bytes(layers, format) + table + norms;
+    const uint64_t table =
+        bounded_product({static_cast<uint64_t>(config.vocab_size), static_cast<uint64_t>(config.hidden_size),
+                         static_cast<uint64_t>(block_size(table_dtype(format)).bytes)});
+    return memory_.linear_bytes(layers, format) + table + bounded_product({vectors, sizeof(float)});
   }
 
   uint64_t workspace(int32_t blocks) const {

@@ -16,9 +16,18 @@
 namespace apar {
 namespace {
 
+// A linear layer with its bias, which is null if it has none.
+struct BiasedLinear {
+  Linear w;
+  const float* bias = nullptr;
+
+  Projection to(float* y) const { return {w, y, bias}; }
+};
+
 struct Layer {
-  Matrix attention_norm, mlp_norm;
-  Linear q, k, v, o, gate, up, down;
+  const float *attention_norm = nullptr, *mlp_norm = nullptr;
+  BiasedLinear q, k, v, o, gate, up, down;
+  HeadTransform heads;
 };
 
 // Counts the loaded bytes of the checkpoint. Norms are not counted: they are negligibly small.
@@ -72,7 +81,7 @@ class Llama final : public Model {
     check_batch(batch, logits.size(), limits_);
     run_layers(batch);
     if (batch.logit_rows.empty()) return ops_->end_step();
-    ops_->logits(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_, logits);
+    ops_->logits(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_.w, logits);
   }
 
   bool draws() const override { return ops_->draws_tokens(); }
@@ -81,7 +90,7 @@ class Llama final : public Model {
     check_batch(batch, batch.logit_rows.size() * static_cast<size_t>(config_.vocab_size), limits_);
     run_layers(batch);
     if (batch.logit_rows.empty()) return ops_->end_step();
-    ops_->draw_tokens(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_, draws, drawn);
+    ops_->draw_tokens(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_.w, draws, drawn);
   }
 
  private:
@@ -95,9 +104,9 @@ class Llama final : public Model {
     for (int32_t index = 0; index < config_.num_layers; ++index) {
       const Layer& layer = layers_[index];
       norm(x, residual, layer.attention_norm, rows);
-      const Projection qkv[] = {{layer.q, q_}, {layer.k, k_}, {layer.v, v_}};
+      const Projection qkv[] = {layer.q.to(q_), layer.k.to(k_), layer.v.to(v_)};
       ops_->matmul(hidden_, rows, qkv);
-      ops_->rope_and_store(index, q_, k_, v_);
+      ops_->rope_and_store(index, q_, k_, v_, layer.heads);
       const float* attended = attended_;
       const bool last = index + 1 == config_.num_layers;
       if (last && batch.logit_rows.empty()) return;
@@ -110,7 +119,7 @@ class Llama final : public Model {
         attended = logit_attended_;
         rows = static_cast<int32_t>(batch.logit_rows.size());
       }
-      const Projection o = {layer.o, hidden_};
+      const Projection o = layer.o.to(hidden_);
       ops_->matmul(attended, rows, {&o, 1});
       residual = mlp(layer, x, rows);
     }
@@ -119,38 +128,41 @@ class Llama final : public Model {
 
   int32_t q_width() const { return config_.num_heads * config_.head_dim; }
 
-  void norm(float* x, const float* residual, const Matrix& weight, int32_t rows) {
-    ops_->rms_norm(x, residual, static_cast<const float*>(weight.data), rows, config_.hidden_size,
-                   config_.rms_norm_eps, hidden_);
+  void norm(float* x, const float* residual, const float* weight, int32_t rows) {
+    ops_->rms_norm(x, residual, weight, rows, config_.hidden_size, config_.rms_norm_eps, hidden_);
   }
 
   // Expects the output of attention in hidden_. Returns the output of the layer, which is not yet added to x.
   const float* mlp(const Layer& layer, float* x, int32_t rows) {
     norm(x, hidden_, layer.mlp_norm, rows);
-    const Projection gate_up[] = {{layer.gate, gate_}, {layer.up, up_}};
+    const Projection gate_up[] = {layer.gate.to(gate_), layer.up.to(up_)};
     ops_->matmul(hidden_, rows, gate_up);
     ops_->swiglu(gate_, up_, static_cast<size_t>(rows) * config_.intermediate_size);
-    const Projection down = {layer.down, hidden_};
+    const Projection down = layer.down.to(hidden_);
     ops_->matmul(gate_, rows, {&down, 1});
     return hidden_;
   }
 
   void place_weights(WeightFormat format, const LoadProgress& progress) {
     const int64_t hidden = config_.hidden_size;
-    const auto vector = [&](const std::string& name) {
-      return ops_->place(weights_.vector(name + ".weight", hidden));
-    };
     layers_.resize(static_cast<size_t>(config_.num_layers));
-    std::vector<Linear*> placed;  // in the order of linear_layers()
+    std::vector<BiasedLinear*> placed;  // in the order of linear_layers()
     for (int32_t index = 0; index < config_.num_layers; ++index) {
       const std::string name = "model.layers." + std::to_string(index) + ".";
       Layer& layer = layers_[static_cast<size_t>(index)];
-      layer.attention_norm = vector(name + "input_layernorm");
-      layer.mlp_norm = vector(name + "post_attention_layernorm");
-      for (Linear* each : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
+      layer.attention_norm = vector(name + "input_layernorm.weight", hidden);
+      layer.mlp_norm = vector(name + "post_attention_layernorm.weight", hidden);
+      if (config_.head_norms) {
+        layer.heads.q_norm = vector(name + "self_attn.q_norm.weight", config_.head_dim);
+        layer.heads.k_norm = vector(name + "self_attn.k_norm.weight", config_.head_dim);
+        layer.heads.norm_eps = config_.rms_norm_eps;
+      }
+      layer.heads.rotate =
+          std::ranges::find(config_.layers_without_rope, index) == config_.layers_without_rope.end();
+      for (BiasedLinear* each : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
         placed.push_back(each);
     }
-    final_norm_ = vector("model.norm");
+    final_norm_ = vector("model.norm.weight", hidden);
     placed.push_back(&head_);
     const std::vector<LinearLayer> linears = linear_layers(config_);
     LoadCounter counter(progress);
@@ -158,14 +170,18 @@ class Llama final : public Model {
     counter.expect(table_bytes);
     for (const LinearLayer& each : linears)
       counter.expect(weights_.mapped(each.tensor, each.rows, each.cols).size());
-    embedding_ =
-        ops_->place(weights_.matrix(kEmbeddingTable, config_.vocab_size, hidden, table_dtype(format)));
+    embedding_ = ops_->place(
+        weights_.matrix(kEmbeddingTable, config_.vocab_size, hidden, table_dtype(format)), Axis::whole);
     counter.add(table_bytes);
     place_linears(linears, placed, format, counter);
   }
 
+  const float* vector(const std::string& tensor, int64_t size, Axis axis = Axis::whole) {
+    return static_cast<const float*>(ops_->place(weights_.vector(tensor, size), axis).data);
+  }
+
   // Only quantised layers are cached for the next start: bf16 is packed faster than it could be read back.
-  void place_linears(std::span<const LinearLayer> linears, std::span<Linear* const> placed,
+  void place_linears(std::span<const LinearLayer> linears, std::span<BiasedLinear* const> placed,
                      WeightFormat format, LoadCounter& counter) {
     std::vector<PackedCache::Layer> sizes;
     for (const LinearLayer& each : linears)
@@ -176,20 +192,22 @@ class Llama final : public Model {
     const auto cached = cache_ ? cache_->load() : std::vector<const std::byte*>{};
     std::vector<const std::byte*> packed;
     for (size_t i = 0; i < linears.size(); ++i) {
-      const auto& [tensor, rows, cols, axes] = linears[i];
+      const auto& [tensor, rows, cols, axes, bias] = linears[i];
+      Linear& w = placed[i]->w;
+      if (!bias.empty()) placed[i]->bias = vector(bias, rows, axes.outputs);
       if (cached.empty()) {
         if (i + 1 < linears.size())
           read_ahead(weights_.mapped(linears[i + 1].tensor, linears[i + 1].rows, linears[i + 1].cols));
         StoredMatrix stored = weights_.stored(tensor, rows, cols);
-        *placed[i] = ops_->place_linear(stored.matrix, format, axes);
-        if (placed[i]->data == stored.matrix.data)
+        w = ops_->place_linear(stored.matrix, format, axes);
+        if (w.data == stored.matrix.data)
           weights_.keep(std::move(stored));
         else
           release_pages(weights_.mapped(tensor, rows, cols));
       } else {
-        *placed[i] = {cached[i], format, rows, cols};
+        w = {cached[i], format, rows, cols};
       }
-      packed.push_back(static_cast<const std::byte*>(placed[i]->data));
+      packed.push_back(static_cast<const std::byte*>(w.data));
       counter.add(weights_.mapped(tensor, rows, cols).size());
     }
     if (cache_ && cached.empty()) cache_->save(packed);
@@ -202,8 +220,9 @@ class Llama final : public Model {
   OpsConfig ops_config_;
   BatchLimits limits_;
   std::unique_ptr<Ops> ops_;
-  Matrix embedding_, final_norm_;
-  Linear head_;
+  Matrix embedding_;
+  const float* final_norm_ = nullptr;
+  BiasedLinear head_;
   std::vector<Layer> layers_;
   float *x_ = nullptr, *logit_x_ = nullptr;  // [max_rows, hidden_size], the residual stream
   float* hidden_ = nullptr;                  // [max_rows, hidden_size], output of a norm, attention or MLP

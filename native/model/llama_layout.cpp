@@ -20,21 +20,33 @@ std::vector<LinearLayer> linear_layers(const ModelConfig& config) {
                    to_kv_heads = {.outputs = Axis::kv_heads}, to_inner = {.outputs = Axis::intermediate},
                    from_inner = {.inputs = Axis::intermediate};
   std::vector<LinearLayer> layers;
+  const auto add = [&](const std::string& name, int64_t rows, int64_t cols, LinearAxes axes, bool bias) {
+    layers.push_back({name + ".weight", rows, cols, axes, bias ? name + ".bias" : ""});
+  };
+  const auto [qkv_bias, output_bias, mlp_bias] = config.biases;
   for (int32_t index = 0; index < config.num_layers; ++index) {
     const std::string name = "model.layers." + std::to_string(index) + ".";
-    layers.push_back({name + "self_attn.q_proj.weight", q_rows, hidden, to_heads});
-    layers.push_back({name + "self_attn.k_proj.weight", kv_rows, hidden, to_kv_heads});
-    layers.push_back({name + "self_attn.v_proj.weight", kv_rows, hidden, to_kv_heads});
-    layers.push_back({name + "self_attn.o_proj.weight", hidden, q_rows, from_heads});
-    layers.push_back({name + "mlp.gate_proj.weight", inner, hidden, to_inner});
-    layers.push_back({name + "mlp.up_proj.weight", inner, hidden, to_inner});
-    layers.push_back({name + "mlp.down_proj.weight", hidden, inner, from_inner});
+    add(name + "self_attn.q_proj", q_rows, hidden, to_heads, qkv_bias);
+    add(name + "self_attn.k_proj", kv_rows, hidden, to_kv_heads, qkv_bias);
+    add(name + "self_attn.v_proj", kv_rows, hidden, to_kv_heads, qkv_bias);
+    add(name + "self_attn.o_proj", hidden, q_rows, from_heads, output_bias);
+    add(name + "mlp.gate_proj", inner, hidden, to_inner, mlp_bias);
+    add(name + "mlp.up_proj", inner, hidden, to_inner, mlp_bias);
+    add(name + "mlp.down_proj", hidden, inner, from_inner, mlp_bias);
   }
   layers.push_back({config.tie_word_embeddings ? kEmbeddingTable : "lm_head.weight",
                     config.vocab_size,
                     hidden,
-                    {.outputs = Axis::vocabulary}});
+                    {.outputs = Axis::vocabulary},
+                    ""});
   return layers;
+}
+
+uint64_t norm_weights(const ModelConfig& config) {
+  const auto hidden = static_cast<uint64_t>(config.hidden_size),
+             head = static_cast<uint64_t>(config.head_dim);
+  return static_cast<uint64_t>(config.num_layers) * (2 * hidden + (config.head_norms ? 2 * head : 0)) +
+         hidden;
 }
 
 ActivationBuffers activation_buffers(const ModelConfig& config) {
@@ -63,7 +75,8 @@ OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks,
           .num_heads = config.num_heads,
           .num_kv_heads = config.num_kv_heads,
           .head_dim = config.head_dim,
-          .rope_theta = config.rope_theta,
+          .rope_frequencies = config.rope_frequencies,
+          .rope_scale = config.rope_scale,
           .kv_format = kv,
           .num_blocks = num_blocks,
           .max_rows = max_rows,

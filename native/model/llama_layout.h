@@ -18,10 +18,14 @@ struct LinearLayer {
   int64_t rows = 0;
   int64_t cols = 0;
   LinearAxes axes;
+  std::string bias;  // the name of the bias's tensor [rows]; "" for a layer without bias
 };
 
 // Layer by layer q, k, v, o, gate, up, down; then the head.
 std::vector<LinearLayer> linear_layers(const ModelConfig& config);
+
+// The floats of all norms' weights.
+uint64_t norm_weights(const ModelConfig& config);
 
 // The buffers of a step, each of max_rows rows.
 struct ActivationBuffers {

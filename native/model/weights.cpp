@@ -27,6 +27,18 @@ std::unique_ptr<std::byte[]> allocate(const std::string& name, int64_t bytes) {
   return owned;
 }
 
+// Copies rows into order: those that belong to each head's first half, then those of its second half.
+void put_in_order(const TensorInfo& tensor, const std::byte* from, int64_t rows, size_t row_bytes,
+                  std::byte* to) {
+  const int64_t heads = tensor.interleaved_heads;
+  if (heads < 0 || rows % (2 * heads) != 0) refuse(tensor.name, "its rows cannot be divided among its heads");
+  const int64_t half = rows / heads / 2;
+  for (int64_t head = 0; head < heads; ++head)
+    for (int64_t which = 0; which < 2; ++which)
+      for (int64_t i = 0; i < half; ++i, to += row_bytes)
+        std::memcpy(to, from + static_cast<size_t>(head * 2 * half + 2 * i + which) * row_bytes, row_bytes);
+}
+
 }  // namespace
 
 Weights::Weights(const WeightTable& table) {
@@ -84,18 +96,10 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
 StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols) const {
   const TensorInfo& tensor = find(name, {rows, cols});
   const auto source = bytes_of(tensor);
-  const int64_t heads = tensor.interleaved_heads;
-  if (heads == 0) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
-  if (heads < 0 || rows % (2 * heads) != 0) refuse(name, "its rows cannot be divided among its heads");
+  if (tensor.interleaved_heads == 0) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
   const auto row_bytes = static_cast<size_t>(apar::stored_bytes(tensor.dtype, cols));
   auto copy = allocate(name, apar::stored_bytes(tensor.dtype, rows * cols));
-  const int64_t half = rows / heads / 2;
-  std::byte* target = copy.get();
-  for (int64_t head = 0; head < heads; ++head)
-    for (int64_t which = 0; which < 2; ++which)
-      for (int64_t i = 0; i < half; ++i, target += row_bytes)
-        std::memcpy(target, source.data() + static_cast<size_t>(head * 2 * half + 2 * i + which) * row_bytes,
-                    row_bytes);
+  put_in_order(tensor, source.data(), rows, row_bytes, copy.get());
   const Matrix matrix = {copy.get(), tensor.dtype, rows, cols};
   return {matrix, std::move(copy)};
 }
@@ -109,7 +113,13 @@ std::span<const std::byte> Weights::mapped(const std::string& name, int64_t rows
 }
 
 Matrix Weights::vector(const std::string& name, int64_t size) {
-  return load(name, {size}, DType::f32);
+  const Matrix stored = load(name, {size}, DType::f32);
+  const TensorInfo& tensor = tensors_.at(name);
+  if (tensor.interleaved_heads == 0) return stored;
+  auto ordered = allocate(name, apar::stored_bytes(DType::f32, size));
+  put_in_order(tensor, static_cast<const std::byte*>(stored.data), size, sizeof(float), ordered.get());
+  converted_.push_back(std::move(ordered));
+  return {converted_.back().get(), DType::f32, 1, size};
 }
 
 }  // namespace apar

@@ -13,7 +13,7 @@
 
 namespace apar {
 
-// A tensor in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads).
+// A matrix in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads).
 struct StoredMatrix {
   Matrix matrix;
   std::unique_ptr<std::byte[]> copy;
@@ -39,7 +39,7 @@ class Weights {
   // Its bytes in the mapping.
   std::span<const std::byte> mapped(const std::string& name, int64_t rows, int64_t cols) const;
 
-  // The one-dimensional tensor `name`, of exactly `size` elements, as an f32 matrix with one row.
+  // The one-dimensional tensor `name`, of exactly `size` elements, as an f32 matrix with one row, in order.
   Matrix vector(const std::string& name, int64_t size);
 
   bool contains(const std::string& name) const { return tensors_.contains(name); }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "common/axis.h"
 #include "common/matrix.h"
@@ -16,9 +17,10 @@ namespace apar {
 struct OpsConfig {
   int32_t num_layers = 0;
   int32_t num_heads = 0;
-  int32_t num_kv_heads = 0;  // divides num_heads
-  int32_t head_dim = 0;      // even
-  float rope_theta = 10000.0f;
+  int32_t num_kv_heads = 0;                  // divides num_heads
+  int32_t head_dim = 0;                      // even
+  std::vector<float> rope_frequencies = {};  // as in ModelConfig
+  float rope_scale = 1.0f;
   KvFormat kv_format = KvFormat::f32;
   int32_t num_blocks = 0;   // of kBlockTokens tokens, shared by all branches
   int32_t max_rows = 0;     // rows of one step
@@ -31,10 +33,19 @@ struct OpsConfig {
   int32_t vocab_size = 0;
 };
 
-// One linear layer of a matmul call: y[rows, w.rows] = x[rows, w.cols] · w^T.
+// One linear layer of a matmul call: y[rows, w.rows] = x[rows, w.cols] · w^T + bias.
 struct Projection {
   Linear w;
   float* y = nullptr;
+  const float* bias = nullptr;  // [w.rows], from place(); null: none
+};
+
+// What a layer does to every query and key head before attention: a norm as in rms_norm(), then the rotation.
+struct HeadTransform {
+  const float* q_norm = nullptr;  // weights [head_dim], from place(); null: no norm
+  const float* k_norm = nullptr;
+  float norm_eps = 0;
+  bool rotate = true;
 };
 
 // The operations of a Llama forward pass on one device, which also owns the KV pool and chooses its layout.
@@ -55,9 +66,10 @@ class Ops {
   // this object. Throws Error{out_of_memory}.
   virtual float* allocate(size_t count, Axis axis) = 0;
 
-  // Makes a vector (f32) or an embedding table (f32 or bf16) readable for this device and returns where. The
-  // CPU reads the host's memory in place, so that memory must outlive this object.
-  virtual Matrix place(const Matrix& host) = 0;
+  // Makes a vector (f32), whose elements lie along `axis` of the model, or an embedding table (f32 or bf16,
+  // Axis::whole) readable for this device and returns where. The CPU reads the host's memory in place, so
+  // that memory must outlive this object.
+  virtual Matrix place(const Matrix& host, Axis axis) = 0;
 
   // Brings a linear layer, whose outputs and inputs lie along `axes` of the model, into the form that this
   // device multiplies with: packed, converted or quantised from any dtype, freed with this object. The CPU
@@ -85,10 +97,11 @@ class Ops {
   // Several linear layers with the same input x[rows, w.cols].
   virtual void matmul(const float* x, int32_t rows, std::span<const Projection> projections) = 0;
 
-  // Rotates q[rows, num_heads * head_dim] in place and k[rows, num_kv_heads * head_dim] by the rows'
-  // positions (arXiv 2104.09864, element i paired with i + head_dim / 2 as in Hugging Face checkpoints) and
-  // writes k and v into the rows' slots of the layer's pool, rounded to kv_format.
-  virtual void rope_and_store(int32_t layer, float* q, float* k, const float* v) = 0;
+  // Transforms every head of q[rows, num_heads * head_dim] and k[rows, num_kv_heads * head_dim] in place and
+  // writes k and v into the rows' slots of the layer's pool, rounded to kv_format. Heads are rotated by the
+  // rows' positions (arXiv 2104.09864) as OpsConfig::rope_frequencies says.
+  virtual void rope_and_store(int32_t layer, float* q, float* k, const float* v,
+                              const HeadTransform& transform) = 0;
 
   // out[rows, num_heads * head_dim] = softmax(q · K^T / sqrt(head_dim)) · V over the row's path; query heads
   // h * group ... h * group + group - 1 share KV head h. Must follow rope_and_store of the same layer and

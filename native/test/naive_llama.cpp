@@ -35,7 +35,7 @@ double round_to_bf16(double value) {
 
 Vector read(const WeightTable& table, const std::string& name, bool rounded) {
   const auto found = std::find_if(table.tensors.begin(), table.tensors.end(),
-                                  [&](const TensorInfo& tensor) { return tensor.name == name + ".weight"; });
+                                  [&](const TensorInfo& tensor) { return tensor.name == name; });
   if (found == table.tensors.end()) throw std::runtime_error("missing tensor " + name);
   size_t count = 1;
   for (const int64_t size : found->shape) count *= size;
@@ -58,29 +58,43 @@ Vector read(const WeightTable& table, const std::string& name, bool rounded) {
   return values;
 }
 
-Vector times(const Vector& weight, const Vector& x) {
-  Vector y(weight.size() / x.size(), 0.0);
+}  // namespace
+
+Vector NaiveLlama::Linear::operator()(const Vector& x) const {
+  Vector y = bias;
+  y.resize(weight.size() / x.size(), 0.0);
   for (size_t out = 0; out < y.size(); ++out)
     for (size_t i = 0; i < x.size(); ++i) y[out] += weight[out * x.size() + i] * x[i];
   return y;
 }
 
-}  // namespace
-
 NaiveLlama::NaiveLlama(const ModelConfig& config, const WeightTable& table, bool rounded) : config_(config) {
-  embedding_ = read(table, "model.embed_tokens", rounded);
+  const auto vector = [&](const std::string& name) { return read(table, name + ".weight", false); };
+  const auto linear = [&](const std::string& name, bool bias) {
+    return Linear{read(table, name + ".weight", rounded),
+                  bias ? read(table, name + ".bias", false) : Vector{}};
+  };
+  embedding_ = read(table, "model.embed_tokens.weight", rounded);
   for (int32_t i = 0; i < config.num_layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i) + ".";
-    layers_.push_back(
-        {read(table, layer + "input_layernorm", false), read(table, layer + "self_attn.q_proj", rounded),
-         read(table, layer + "self_attn.k_proj", rounded), read(table, layer + "self_attn.v_proj", rounded),
-         read(table, layer + "self_attn.o_proj", rounded),
-         read(table, layer + "post_attention_layernorm", false),
-         read(table, layer + "mlp.gate_proj", rounded), read(table, layer + "mlp.up_proj", rounded),
-         read(table, layer + "mlp.down_proj", rounded)});
+    const std::string name = "model.layers." + std::to_string(i) + ".";
+    Layer& layer = layers_.emplace_back();
+    layer.attention_norm = vector(name + "input_layernorm");
+    layer.mlp_norm = vector(name + "post_attention_layernorm");
+    if (config.head_norms) {
+      layer.q_norm = vector(name + "self_attn.q_norm");
+      layer.k_norm = vector(name + "self_attn.k_norm");
+    }
+    layer.q = linear(name + "self_attn.q_proj", config.biases.qkv);
+    layer.k = linear(name + "self_attn.k_proj", config.biases.qkv);
+    layer.v = linear(name + "self_attn.v_proj", config.biases.qkv);
+    layer.o = linear(name + "self_attn.o_proj", config.biases.attention_output);
+    layer.gate = linear(name + "mlp.gate_proj", config.biases.mlp);
+    layer.up = linear(name + "mlp.up_proj", config.biases.mlp);
+    layer.down = linear(name + "mlp.down_proj", config.biases.mlp);
+    for (const int32_t still : config.layers_without_rope) layer.rotates = layer.rotates && still != i;
   }
-  final_norm_ = read(table, "model.norm", false);
-  head_ = config.tie_word_embeddings ? embedding_ : read(table, "lm_head", rounded);
+  final_norm_ = vector("model.norm");
+  head_ = config.tie_word_embeddings ? Linear{embedding_, {}} : linear("lm_head", false);
 }
 
 Vector NaiveLlama::normalized(const Vector& x, const Vector& weight) const {
@@ -92,15 +106,19 @@ Vector NaiveLlama::normalized(const Vector& x, const Vector& weight) const {
   return y;
 }
 
-void NaiveLlama::rotate(Vector& heads, int32_t position) const {
-  const int32_t half = config_.head_dim / 2;
-  for (size_t head = 0; head < heads.size(); head += config_.head_dim) {
-    for (int32_t i = 0; i < half; ++i) {
-      const double angle = position * std::pow(double{config_.rope_theta}, -2.0 * i / config_.head_dim);
-      const double a = heads[head + i], b = heads[head + i + half];
-      heads[head + i] = a * std::cos(angle) - b * std::sin(angle);
-      heads[head + i + half] = b * std::cos(angle) + a * std::sin(angle);
+void NaiveLlama::transform(Vector& heads, const Vector& norm, bool rotates, int32_t position) const {
+  const size_t dim = config_.head_dim, half = config_.rope_frequencies.size();
+  for (auto head = heads.begin(); head != heads.end(); head += config_.head_dim) {
+    Vector x(head, head + config_.head_dim);
+    if (!norm.empty()) x = normalized(x, norm);
+    Vector y = x;
+    for (size_t i = 0; rotates && i < half; ++i) {
+      const double angle = position * double{config_.rope_frequencies[i]};
+      const double cos = std::cos(angle) * config_.rope_scale, sin = std::sin(angle) * config_.rope_scale;
+      y[i] = x[i] * cos - x[i + half] * sin;
+      y[i + half] = x[i + half] * cos + x[i] * sin;
     }
+    std::copy_n(y.begin(), dim, head);
   }
 }
 
@@ -116,11 +134,11 @@ std::vector<double> NaiveLlama::logits(const std::vector<int32_t>& tokens) const
     std::vector<Vector> keys, values;
     for (int32_t t = 0; t < length; ++t) {
       const Vector input = normalized(x[t], layer.attention_norm);
-      Vector query = times(layer.q, input);
-      keys.push_back(times(layer.k, input));
-      values.push_back(times(layer.v, input));
-      rotate(query, t);
-      rotate(keys[t], t);
+      Vector query = layer.q(input);
+      keys.push_back(layer.k(input));
+      values.push_back(layer.v(input));
+      transform(query, layer.q_norm, layer.rotates, t);
+      transform(keys[t], layer.k_norm, layer.rotates, t);
       Vector attended(query.size(), 0.0);
       for (size_t head = 0; head < static_cast<size_t>(config_.num_heads); ++head) {
         const size_t q_at = head * dim, kv_at = head / group * dim;
@@ -136,19 +154,19 @@ std::vector<double> NaiveLlama::logits(const std::vector<int32_t>& tokens) const
         for (int32_t s = 0; s <= t; ++s)
           for (size_t i = 0; i < dim; ++i) attended[q_at + i] += p[s] / sum * values[s][kv_at + i];
       }
-      const Vector added = times(layer.o, attended);
+      const Vector added = layer.o(attended);
       for (size_t i = 0; i < added.size(); ++i) x[t][i] += added[i];
       const Vector mlp_input = normalized(x[t], layer.mlp_norm);
-      Vector gate = times(layer.gate, mlp_input);
-      const Vector up = times(layer.up, mlp_input);
+      Vector gate = layer.gate(mlp_input);
+      const Vector up = layer.up(mlp_input);
       for (size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i] / (1 + std::exp(-gate[i]));
-      const Vector down = times(layer.down, gate);
+      const Vector down = layer.down(gate);
       for (size_t i = 0; i < down.size(); ++i) x[t][i] += down[i];
     }
   }
   std::vector<double> logits;
   for (const Vector& row : x) {
-    const Vector values = times(head_, normalized(row, final_norm_));
+    const Vector values = head_(normalized(row, final_norm_));
     logits.insert(logits.end(), values.begin(), values.end());
   }
   return logits;

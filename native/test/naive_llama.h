@@ -7,8 +7,8 @@
 
 namespace apar::test {
 
-// A Llama forward pass written from the papers alone, in double precision, over one whole sequence without a
-// KV cache. It shares no code with the engine except ModelConfig and WeightTable.
+// A decoder's forward pass written from the papers alone, in double precision, over one whole sequence
+// without a KV cache. It shares no code with the engine except ModelConfig and WeightTable.
 class NaiveLlama {
  public:
   // round_to_bf16: rounds the weights of linear layers and embeddings as a bf16 engine does.
@@ -19,15 +19,24 @@ class NaiveLlama {
 
  private:
   using Vector = std::vector<double>;
+  struct Linear {
+    Vector weight, bias;  // empty: no bias
+
+    Vector operator()(const Vector& x) const;
+  };
   struct Layer {
-    Vector attention_norm, q, k, v, o, mlp_norm, gate, up, down;
+    Vector attention_norm, mlp_norm, q_norm, k_norm;
+    Linear q, k, v, o, gate, up, down;
+    bool rotates = true;
   };
 
   Vector normalized(const Vector& x, const Vector& weight) const;
-  void rotate(Vector& heads, int32_t position) const;
+  // The norm of each head, unless `norm` is empty, and the rotation.
+  void transform(Vector& heads, const Vector& norm, bool rotates, int32_t position) const;
 
   ModelConfig config_;
-  Vector embedding_, final_norm_, head_;
+  Vector embedding_, final_norm_;
+  Linear head_;
   std::vector<Layer> layers_;
 };
 

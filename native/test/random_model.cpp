@@ -68,17 +68,33 @@ TempDir::~TempDir() {
 }
 
 ModelConfig small_config() {
-  return {.vocab_size = 61,
-          .hidden_size = 36,
-          .intermediate_size = 50,
-          .num_layers = 2,
-          .num_heads = 6,
-          .num_kv_heads = 2,
-          .head_dim = 10,
-          .context_tokens = 512,
-          .rms_norm_eps = 1e-5f,
-          .rope_theta = 10000.0f,
-          .tie_word_embeddings = false};
+  ModelConfig config{.vocab_size = 61,
+                     .hidden_size = 36,
+                     .intermediate_size = 50,
+                     .num_layers = 2,
+                     .num_heads = 6,
+                     .num_kv_heads = 2,
+                     .context_tokens = 512,
+                     .rms_norm_eps = 1e-5f,
+                     .tie_word_embeddings = false};
+  set_head_dim(config, 10);
+  return config;
+}
+
+void set_head_dim(ModelConfig& config, int32_t head_dim, double rope_theta) {
+  config.head_dim = head_dim;
+  config.rope_frequencies.clear();
+  for (int32_t i = 0; i < head_dim / 2; ++i)
+    config.rope_frequencies.push_back(static_cast<float>(std::pow(rope_theta, -2.0 * i / head_dim)));
+}
+
+ModelConfig with_all_features(ModelConfig config) {
+  config.rope_frequencies.resize((config.rope_frequencies.size() + 2) / 2);
+  config.rope_scale = 1.25f;
+  config.layers_without_rope = {1};
+  config.biases = {true, true, true};
+  config.head_norms = true;
+  return config;
 }
 
 RandomModel make_random_model(const ModelConfig& config, uint64_t seed, DType dtype) {
@@ -89,28 +105,34 @@ RandomModel make_random_model(const ModelConfig& config, uint64_t seed, DType dt
   auto& tensors = model.weights.tensors;
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   const int64_t q_width = int64_t{config.num_heads} * config.head_dim, kv_width = config.kv_width();
-  const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols) {
+  const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols, bool bias) {
     const float spread = 2.0f / std::sqrt(static_cast<float>(cols));
     tensors.push_back(writer.tensor(name + ".weight", {rows, cols}, 0, spread));
+    if (bias) tensors.push_back(writer.tensor(name + ".bias", {rows}, 0, 0.5f));
   };
-  const auto norm = [&](const std::string& name) {
-    tensors.push_back(writer.tensor(name + ".weight", {hidden}, 1, 0.25f));
+  const auto norm = [&](const std::string& name, int64_t width) {
+    tensors.push_back(writer.tensor(name + ".weight", {width}, 1, 0.25f));
   };
+  const auto [qkv_bias, output_bias, mlp_bias] = config.biases;
   tensors.push_back(writer.tensor("model.embed_tokens.weight", {config.vocab_size, hidden}, 0, 1));
   for (int32_t index = 0; index < config.num_layers; ++index) {
     const std::string layer = "model.layers." + std::to_string(index) + ".";
-    norm(layer + "input_layernorm");
-    matrix(layer + "self_attn.q_proj", q_width, hidden);
-    matrix(layer + "self_attn.k_proj", kv_width, hidden);
-    matrix(layer + "self_attn.v_proj", kv_width, hidden);
-    matrix(layer + "self_attn.o_proj", hidden, q_width);
-    norm(layer + "post_attention_layernorm");
-    matrix(layer + "mlp.gate_proj", inner, hidden);
-    matrix(layer + "mlp.up_proj", inner, hidden);
-    matrix(layer + "mlp.down_proj", hidden, inner);
+    norm(layer + "input_layernorm", hidden);
+    matrix(layer + "self_attn.q_proj", q_width, hidden, qkv_bias);
+    matrix(layer + "self_attn.k_proj", kv_width, hidden, qkv_bias);
+    matrix(layer + "self_attn.v_proj", kv_width, hidden, qkv_bias);
+    matrix(layer + "self_attn.o_proj", hidden, q_width, output_bias);
+    if (config.head_norms) {
+      norm(layer + "self_attn.q_norm", config.head_dim);
+      norm(layer + "self_attn.k_norm", config.head_dim);
+    }
+    norm(layer + "post_attention_layernorm", hidden);
+    matrix(layer + "mlp.gate_proj", inner, hidden, mlp_bias);
+    matrix(layer + "mlp.up_proj", inner, hidden, mlp_bias);
+    matrix(layer + "mlp.down_proj", hidden, inner, mlp_bias);
   }
-  norm("model.norm");
-  if (!config.tie_word_embeddings) matrix("lm_head", config.vocab_size, hidden);
+  norm("model.norm", hidden);
+  if (!config.tie_word_embeddings) matrix("lm_head", config.vocab_size, hidden, false);
   writer.close();
   return model;
 }

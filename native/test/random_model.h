@@ -29,9 +29,14 @@ struct RandomModel {
   WeightTable weights;
 };
 
-// A shape with grouped-query attention in which no size is a multiple of a vector. With random weights its
+// A Llama with grouped-query attention in which no size is a multiple of a vector. With random weights its
 // logits differ clearly between tokens.
 ModelConfig small_config();
+// Heads of this size, wholly rotated.
+void set_head_dim(ModelConfig& config, int32_t head_dim, double rope_theta = 10000);
+// Adds everything in which other architectures differ from a Llama: biases, head norms, a layer without
+// rotation, heads of which a part is rotated, scaled cosines and sines.
+ModelConfig with_all_features(ModelConfig config);
 
 // The same config and seed give the same weights. `dtype` is the dtype of the file; bf16 and f16 have the
 // rounded f32 values.

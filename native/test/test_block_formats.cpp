@@ -11,6 +11,7 @@
 
 #include "common/block_formats.h"
 #include "common/convert.h"
+#include "common/error.h"
 #include "common/float16.h"
 #include "model/weights.h"
 #include "ops/cpu/packed.h"
@@ -137,6 +138,27 @@ TEST_CASE("a shard of whole blocks keeps them, any other is decoded") {
       for (int64_t i = 0; i < end - begin; ++i)
         CHECK(values[row * (end - begin) + i] == all[static_cast<size_t>((row + 2) * kCols + begin + i)]);
   }
+}
+
+TEST_CASE("an interleaved bias is put into order like the rows of its layer") {
+  constexpr int64_t kHeads = 3, kHeadDim = 10, kRows = kHeads * kHeadDim;
+  const TempDir dir;
+  const std::string path = (dir.path() / "bias.bin").string();
+  std::vector<float> stored(kRows), want(kRows);
+  for (int64_t row = 0; row < kRows; ++row) {
+    const int64_t head = row / kHeadDim, within = row % kHeadDim;
+    stored[row] = static_cast<float>(row);
+    want[head * kHeadDim + within % 2 * (kHeadDim / 2) + within / 2] = static_cast<float>(row);
+  }
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(stored.data()), kRows * static_cast<int64_t>(sizeof(float)));
+  TensorInfo info = {"q.bias", 0, 0, DType::f32, {kRows}, kHeads};
+  Weights weights({{path}, {info}});
+  const Matrix bias = weights.vector("q.bias", kRows);
+  CHECK(std::memcmp(bias.data, want.data(), want.size() * sizeof(float)) == 0);
+  info.interleaved_heads = 4;
+  Weights odd({{path}, {info}});
+  CHECK_THROWS_AS(odd.vector("q.bias", kRows), Error);
 }
 
 TEST_CASE("interleaved rows of a head are put into order, blocks and plain elements alike") {

@@ -39,7 +39,7 @@ std::vector<float> attend(CpuOps& ops, std::span<const int32_t> blocks, int32_t 
                      v = ramp(rows * kKvHeads * kHeadDim, 0.11f), out(q.size());
   if (poison) k.assign(k.size(), NAN), v.assign(v.size(), NAN);
   ops.begin_step(batch);
-  ops.rope_and_store(0, q.data(), k.data(), v.data());
+  ops.rope_and_store(0, q.data(), k.data(), v.data(), {});
   ops.attention(0, q.data(), out.data());
   return out;
 }
@@ -54,6 +54,7 @@ TEST_CASE("a NaN in KV slots outside a row's path does not change the row's resu
                                 .num_heads = kHeads,
                                 .num_kv_heads = kKvHeads,
                                 .head_dim = kHeadDim,
+                                .rope_frequencies = {1, 0.1f},
                                 .kv_format = format,
                                 .num_blocks = kBlocks,
                                 .max_rows = 64,

@@ -73,12 +73,19 @@ TEST_CASE("a row has the same bits alone and in any batch") {
   }
 }
 
+TEST_CASE("the same with biases, head norms, partial rotation and a layer without rotation") {
+  for (const cpu::Isa isa : cpu::kAllIsas)
+    if (cpu::supported(isa))
+      for (const WeightFormat format : kFormats)
+        check_invariance(isa, format, with_all_features(small_config()), 3);
+}
+
 TEST_CASE("the same with sizes that are multiples of a vector and one query head per KV head") {
   ModelConfig config = small_config();
   config.hidden_size = 64;
   config.intermediate_size = 96;
   config.num_heads = config.num_kv_heads = 4;
-  config.head_dim = 32;
+  set_head_dim(config, 32);
   for (const cpu::Isa isa : {cpu::Isa::avx2, cpu::Isa::avx512, cpu::Isa::avx512_bf16})
     if (cpu::supported(isa)) check_invariance(isa, WeightFormat::bf16, config, 9);
 }

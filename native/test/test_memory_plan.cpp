@@ -39,17 +39,17 @@ class LimitedHost final : public DeviceMemory {
 };
 
 ModelConfig medium_config() {
-  return {.vocab_size = 8000,
-          .hidden_size = 512,
-          .intermediate_size = 1536,
-          .num_layers = 2,
-          .num_heads = 8,
-          .num_kv_heads = 8,
-          .head_dim = 64,
-          .context_tokens = 4096,
-          .rms_norm_eps = 1e-5f,
-          .rope_theta = 10000.0f,
-          .tie_word_embeddings = true};
+  ModelConfig config{.vocab_size = 8000,
+                     .hidden_size = 512,
+                     .intermediate_size = 1536,
+                     .num_layers = 2,
+                     .num_heads = 8,
+                     .num_kv_heads = 8,
+                     .context_tokens = 4096,
+                     .rms_norm_eps = 1e-5f,
+                     .tie_word_embeddings = true};
+  set_head_dim(config, 64);
+  return config;
 }
 
 MemoryPlan plan_with(uint64_t free_bytes, const PoolRequest& pool,
@@ -138,6 +138,14 @@ TEST_CASE("the plan matches the memory that the process takes") {
     CHECK(taken < planned * 1.05 + 4.0 * kMiB);
     CHECK(taken > planned * 0.9 - 4.0 * kMiB);
   }
+}
+
+TEST_CASE("biases and head norms are counted") {
+  const auto weights = [](const ModelConfig& config) {
+    return plan_with(uint64_t{8} << 30, {.min_blocks = 1, .max_blocks = 8}, config).weight_bytes;
+  };
+  const uint64_t layer = 4 * 512 + 512 + 2 * 1536 + 2 * 64;  // q, k, v, o; down; gate, up; norms of q and k
+  CHECK(weights(with_all_features(medium_config())) == weights(medium_config()) + 2 * layer * sizeof(float));
 }
 
 TEST_CASE("the pool takes what is free, but not more than requests can use") {

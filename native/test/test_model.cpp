@@ -56,7 +56,7 @@ TEST_CASE("f32 logits agree with an independent double-precision Llama") {
   for (const bool tied : {false, true}) {
     ModelConfig config = small_config();
     config.tie_word_embeddings = tied;
-    config.rope_theta = tied ? 500.0f : 10000.0f;
+    set_head_dim(config, config.head_dim, tied ? 500 : 10000);
     const RandomModel random = make_random_model(config, 3);
     const NaiveLlama naive(config, random.weights);
     std::mt19937 seeds(11);
@@ -110,7 +110,7 @@ TEST_CASE("logits agree for many head sizes and numbers of query heads per KV he
     ModelConfig config = small_config();
     config.num_heads = heads;
     config.num_kv_heads = kv_heads;
-    config.head_dim = head_dim;
+    set_head_dim(config, head_dim);
     const RandomModel random = make_random_model(config, 6);
     const NaiveLlama naive(config, random.weights);
     std::mt19937 seeds(14);
@@ -120,6 +120,38 @@ TEST_CASE("logits agree for many head sizes and numbers of query heads per KV he
     const NaiveLlama rounded(config, random.weights, true);
     const auto bf16 = open_llama(config, random.weights, WeightFormat::bf16, 60, 48, 2);
     CHECK(max_relative_difference(*bf16, rounded, tree, {.rows_per_step = 48, .share_blocks = true}) < 2e-2);
+  }
+}
+
+// The naive model rounds nothing: rounded frequencies and angles (a few 2^-24) times positions up to 150.
+TEST_CASE("logits agree for random combinations of what architectures do differently") {
+  std::mt19937 random(21);
+  const auto draw = [&](uint32_t count) { return static_cast<int32_t>(random() % count); };
+  const auto isas = supported_isas();
+  for (uint32_t round = 0; round < 24; ++round) {
+    ModelConfig config = small_config();
+    config.num_layers = 1 + draw(3);
+    config.num_kv_heads = 1 + draw(3);
+    config.num_heads = config.num_kv_heads * (1 + draw(3));
+    set_head_dim(config, 2 + 2 * draw(20), draw(2) == 0 ? 10000 : 300);
+    config.rope_frequencies.resize(1 + static_cast<size_t>(draw(config.head_dim / 2)));
+    if (draw(2) == 0) config.rope_scale = 1.0f + 0.1f * static_cast<float>(draw(5));
+    for (int32_t layer = 0; layer < config.num_layers; ++layer)
+      if (draw(3) == 0) config.layers_without_rope.push_back(layer);
+    config.biases = {draw(2) == 0, draw(2) == 0, draw(2) == 0};
+    config.head_norms = draw(2) == 0;
+    config.tie_word_embeddings = draw(2) == 0;
+    CAPTURE(round);
+    const RandomModel model = make_random_model(config, round);
+    std::mt19937 seeds(round);
+    const TextTree tree = random_tree(seeds, 4, config.vocab_size);
+    const cpu::Isa isa = isas[round % isas.size()];
+    CAPTURE(std::string(cpu::to_string(isa)));
+    const RunOptions options{.seed = round, .rows_per_step = 20, .extra_cuts = true, .share_blocks = true};
+    CHECK(max_relative_difference(*open_on(isa, model, WeightFormat::f32), NaiveLlama(config, model.weights),
+                                  tree, options) < 1e-5);
+    CHECK(max_relative_difference(*open_on(isa, model, WeightFormat::bf16),
+                                  NaiveLlama(config, model.weights, true), tree, options) < 2e-2);
   }
 }
 

@@ -66,8 +66,15 @@ TEST_CASE("an invalid model configuration is refused and the error names the fie
   check_config("head_dim", [](ModelConfig& c) { c.head_dim = 1 << 30; });
   check_config("context_tokens", [](ModelConfig& c) { c.context_tokens = 0; });
   check_config("rms_norm_eps", [](ModelConfig& c) { c.rms_norm_eps = std::nanf(""); });
-  check_config("rope_theta", [](ModelConfig& c) { c.rope_theta = std::numeric_limits<float>::infinity(); });
-  check_config("rope_theta", [](ModelConfig& c) { c.rope_theta = 0; });
+  check_config("rope_frequencies", [](ModelConfig& c) { c.rope_frequencies.clear(); });
+  check_config("rope_frequencies", [](ModelConfig& c) { c.rope_frequencies.push_back(0.5f); });
+  check_config("rope_frequencies", [](ModelConfig& c) { c.rope_frequencies[1] = -0.5f; });
+  check_config("rope_frequencies", [](ModelConfig& c) { c.rope_frequencies[4] = std::nanf(""); });
+  check_config("rope_scale", [](ModelConfig& c) { c.rope_scale = std::numeric_limits<float>::infinity(); });
+  check_config("rope_scale", [](ModelConfig& c) { c.rope_scale = 0; });
+  check_config("layers_without_rope", [](ModelConfig& c) { c.layers_without_rope = {0, 2}; });
+  check_config("layers_without_rope", [](ModelConfig& c) { c.layers_without_rope = {-1}; });
+  with_all_features(small_config()).validate();
 }
 
 TEST_CASE("open refuses numbers of blocks, rows and threads out of range, and an unsupported KV cache") {

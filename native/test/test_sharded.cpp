@@ -54,7 +54,7 @@ ModelConfig aligned() {
   config.intermediate_size = 128;
   config.num_heads = 4;
   config.num_kv_heads = 2;
-  config.head_dim = 16;
+  set_head_dim(config, 16);
   return config;
 }
 
@@ -122,6 +122,16 @@ TEST_CASE("several ranks give the logits of one device") {
   }
 }
 
+// A bias of o or down that every rank added would be added several times.
+TEST_CASE("several ranks give the logits of one device with biases, head norms and partial rotation") {
+  for (const auto& [kv_heads, ranks] : {std::pair{2, 2}, {6, 3}, {1, 2}, {2, 6}}) {
+    const ModelConfig config = with_all_features(divisible(kv_heads));
+    check_ranks(config, WeightFormat::f32, ranks, kF32Bound, 7);
+    check_ranks(config, WeightFormat::bf16, ranks, kRoundedBound, 8);
+  }
+  check_ranks(with_all_features(aligned()), WeightFormat::int8, 2, kRoundedBound, 9);
+}
+
 TEST_CASE("with fewer KV heads than ranks, several ranks hold the same KV head") {
   check_ranks(divisible(1), WeightFormat::f32, 2, kF32Bound, 3);
   check_ranks(divisible(1), WeightFormat::bf16, 3, kRoundedBound, 4);
@@ -129,7 +139,7 @@ TEST_CASE("with fewer KV heads than ranks, several ranks hold the same KV head")
 }
 
 TEST_CASE("one rank gives the same bits as one device") {
-  const RandomModel random = make_random_model(small_config(), 6);
+  const RandomModel random = make_random_model(with_all_features(small_config()), 6);
   std::mt19937 seeds(6);
   const TextTree tree = random_tree(seeds, 6, random.config.vocab_size);
   const auto one = open_llama(random.config, random.weights, WeightFormat::bf16, 48, kRows, 1);

@@ -11,7 +11,10 @@ namespace apar {
 
 // A checkpoint and the device to run it on, as text on standard input: other programs call the tools
 // (test/native, native/gpu/verify) and know the checkpoint's files. One item per line:
-//   shape VOCAB HIDDEN INTERMEDIATE LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT EPS THETA TIED
+//   shape VOCAB HIDDEN INTERMEDIATE LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT EPS TIED
+//   rope SCALE FREQUENCY...
+//   layers_without_rope LAYER...
+//   features qkv_bias|attention_output_bias|mlp_bias|head_norms ...
 //   dtype f32|bf16|f16|fp8|int8|int4
 //   kv_cache_dtype auto|fp8
 //   device auto|cpu|cuda

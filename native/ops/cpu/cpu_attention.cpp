@@ -46,16 +46,16 @@ struct Piece {
 void CpuOps::extend_rope_table(int32_t positions) {
   constexpr int64_t kAtOnce = 128;  // so that few steps of a decoding branch extend it
   if (positions <= rope_positions_) return;
-  const int32_t begin = rope_positions_, half = config_.head_dim / 2;
+  const auto pairs = static_cast<int64_t>(config_.rope_frequencies.size());
+  const int32_t begin = rope_positions_;
   const auto end = static_cast<int32_t>(std::min<int64_t>(positions + kAtOnce - 1, config_.max_context));
-  for (int32_t i = 0; i < half; ++i) {
-    const auto frequency =
-        static_cast<float>(1.0 / std::pow(double{config_.rope_theta}, 2.0 * i / config_.head_dim));
+  const double scale = config_.rope_scale;
+  for (int64_t i = 0; i < pairs; ++i) {
     for (int32_t position = begin; position < end; ++position) {
-      const float angle = static_cast<float>(position) * frequency;
-      float* const cos = rope_ + int64_t{position} * config_.head_dim + i;
-      cos[0] = static_cast<float>(std::cos(double{angle}));
-      cos[half] = static_cast<float>(std::sin(double{angle}));
+      const float angle = static_cast<float>(position) * config_.rope_frequencies[static_cast<size_t>(i)];
+      float* const cos = rope_ + position * 2 * pairs + i;
+      cos[0] = static_cast<float>(std::cos(double{angle}) * scale);
+      cos[pairs] = static_cast<float>(std::sin(double{angle}) * scale);
     }
   }
   rope_positions_ = end;
@@ -63,15 +63,20 @@ void CpuOps::extend_rope_table(int32_t positions) {
 
 template <class Element>
 void CpuOps::rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v,
-                                uint16_t* rounded) {
-  const int32_t head_dim = config_.head_dim, half = head_dim / 2;
-  const float* const cos = rope_ + int64_t{batch_->positions[row]} * head_dim;
+                                const HeadTransform& transform, uint16_t* rounded) {
+  const int32_t head_dim = config_.head_dim;
+  const auto pairs = static_cast<int64_t>(config_.rope_frequencies.size());
+  const float* const cos = rope_ + batch_->positions[row] * 2 * pairs;
+  const auto apply = [&](float* head, const float* norm) {
+    if (norm != nullptr) kernels_.rms_norm(head, norm, transform.norm_eps, head_dim, head);
+    if (transform.rotate) kernels_.rotate(head, cos, cos + pairs, pairs);
+  };
   for (int32_t head = 0; head < config_.num_heads; ++head)
-    kernels_.rotate(q + (int64_t{row} * config_.num_heads + head) * head_dim, cos, cos + half, half);
+    apply(q + (int64_t{row} * config_.num_heads + head) * head_dim, transform.q_norm);
   const int32_t block = batch_->slots[row] / kBlockTokens, offset = batch_->slots[row] % kBlockTokens;
   for (int32_t head = 0; head < config_.num_kv_heads; ++head) {
     const int64_t at = (int64_t{row} * config_.num_kv_heads + head) * head_dim;
-    kernels_.rotate(k + at, cos, cos + half, half);
+    apply(k + at, transform.k_norm);
     Element* const keys = kv_.keys<Element>(layer, block, head);
     Element* const value = kv_.values<Element>(layer, block, head) + offset * kv_.stride();
     if constexpr (std::is_same_v<Element, float>) {
@@ -85,14 +90,16 @@ void CpuOps::rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, 
   }
 }
 
-void CpuOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
+void CpuOps::rope_and_store(int32_t layer, float* q, float* k, const float* v,
+                            const HeadTransform& transform) {
   for_each_row(batch_->rows(), (config_.num_heads + 2 * config_.num_kv_heads) * config_.head_dim,
                [&](int64_t row, int32_t thread) {
                  uint16_t* const rounded = scratch_[thread].rounded;
                  if (config_.kv_format == KvFormat::f32)
-                   rope_and_store_row<float>(layer, static_cast<int32_t>(row), q, k, v, rounded);
+                   rope_and_store_row<float>(layer, static_cast<int32_t>(row), q, k, v, transform, rounded);
                  else
-                   rope_and_store_row<uint16_t>(layer, static_cast<int32_t>(row), q, k, v, rounded);
+                   rope_and_store_row<uint16_t>(layer, static_cast<int32_t>(row), q, k, v, transform,
+                                                rounded);
                });
 }
 

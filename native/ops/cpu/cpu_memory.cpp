@@ -31,7 +31,7 @@ StepSizes step_sizes(const OpsConfig& config) {
   sizes.sums = bounded_product({number(sizes.queries), number(value_stride(config.head_dim))});
   sizes.prepared_bytes =
       bounded_product({number(config.max_rows), number(max_prepared_bytes(config.max_inputs))});
-  sizes.rope = bounded_product({number(config.max_context), number(config.head_dim)});
+  sizes.rope = bounded_product({number(config.max_context), 2, config.rope_frequencies.size()});
   return sizes;
 }
 

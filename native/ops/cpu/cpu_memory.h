@@ -15,7 +15,7 @@ struct StepSizes {
   uint64_t sums = 0;     // [queries][value_stride]
   // For all threads together:
   uint64_t prepared_bytes = 0;  // the activations of one matmul call
-  uint64_t rope = 0;            // floats: [max_context][cos, sin][head_dim / 2]
+  uint64_t rope = 0;            // floats: [max_context][cos, sin][rope_frequencies]
 };
 StepSizes step_sizes(const OpsConfig& config);
 

@@ -155,7 +155,15 @@ void CpuOps::matmul(const float* x, int32_t rows, std::span<const Projection> pr
     const Linear& w = projection.w;
     multiply(static_cast<const std::byte*>(w.data), prepared, projection.y,
              {rows, inputs, w.rows, begin, end, w.rows});
+    add_bias(projection, rows, begin * kPanel, std::min(end * kPanel, w.rows));
   });
+}
+
+// To the outputs [begin, end) of every row.
+void CpuOps::add_bias(const Projection& projection, int32_t rows, int64_t begin, int64_t end) {
+  if (projection.bias == nullptr) return;
+  for (int64_t row = 0; row < rows; ++row)
+    kernels_.add(projection.y + row * projection.w.rows + begin, projection.bias + begin, end - begin);
 }
 
 void CpuOps::matmul_f32(const float* x, int32_t rows, std::span<const Projection> projections) {
@@ -167,8 +175,9 @@ void CpuOps::matmul_f32(const float* x, int32_t rows, std::span<const Projection
   pool_.parallel_for(pieces.count(), [&](int64_t index, int32_t) {
     const auto [projection, begin, end] = pieces[index];
     const Linear& w = projection.w;
-    kernels_.matmul_f32(static_cast<const float*>(w.data), x, projection.y,
-                        {rows, in, begin * kUnit, std::min(end * kUnit, w.rows), w.rows});
+    const int64_t first = begin * kUnit, last = std::min(end * kUnit, w.rows);
+    kernels_.matmul_f32(static_cast<const float*>(w.data), x, projection.y, {rows, in, first, last, w.rows});
+    add_bias(projection, rows, first, last);
   });
 }
 

@@ -22,7 +22,7 @@ class CpuOps final : public Ops {
 
   std::string device() const override;
   float* allocate(size_t count, Axis /*axis*/) override { return floats(count); }
-  Matrix place(const Matrix& host) override { return host; }
+  Matrix place(const Matrix& host, Axis /*axis*/) override { return host; }
   Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override;
   std::string packed_layout() const override { return "cpu1"; }
   size_t packed_bytes(WeightFormat format, int64_t rows, int64_t cols) const override;
@@ -31,7 +31,8 @@ class CpuOps final : public Ops {
   void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,
                 float* out) override;
   void matmul(const float* x, int32_t rows, std::span<const Projection> projections) override;
-  void rope_and_store(int32_t layer, float* q, float* k, const float* v) override;
+  void rope_and_store(int32_t layer, float* q, float* k, const float* v,
+                      const HeadTransform& transform) override;
   void attention(int32_t layer, const float* q, float* out) override;
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
@@ -63,8 +64,10 @@ class CpuOps final : public Ops {
   void extend_rope_table(int32_t positions);
   const std::byte* prepare(const float* x, int32_t rows, int64_t in, WeightFormat format);
   void matmul_f32(const float* x, int32_t rows, std::span<const Projection> projections);
+  void add_bias(const Projection& projection, int32_t rows, int64_t begin, int64_t end);
   template <class Element>
-  void rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v, uint16_t* rounded);
+  void rope_and_store_row(int32_t layer, int32_t row, float* q, float* k, const float* v,
+                          const HeadTransform& transform, uint16_t* rounded);
   template <class Element>
   void attend_tile(int32_t layer, int32_t kv_head, const AttentionTile& tile, const float* q, float* out,
                    const Scratch& scratch);
@@ -78,7 +81,7 @@ class CpuOps final : public Ops {
   std::vector<AlignedBytes> owned_;
   Arena weights_;
   AlignedBytes prepared_;         // activations of one matmul call
-  float* rope_ = nullptr;         // [max_context][cos, sin][head_dim / 2]
+  float* rope_ = nullptr;         // [max_context][cos, sin][rope_frequencies]
   int32_t rope_positions_ = 0;    // filled; the rest is reserved
   std::vector<Scratch> scratch_;  // per thread
   const StepBatch* batch_ = nullptr;

@@ -56,7 +56,7 @@ struct Kernels {
 
   // x[count] += y[count].
   void (&add)(float* x, const float* y, int64_t count);
-  // out[width] = x / sqrt(mean(x^2) + eps) * weight.
+  // out[width] = x / sqrt(mean(x^2) + eps) * weight. out may be x.
   void (&rms_norm)(const float* x, const float* weight, float eps, int64_t width, float* out);
   // gate[count] = silu(gate) * up.
   void (&swiglu)(float* gate, const float* up, int64_t count);

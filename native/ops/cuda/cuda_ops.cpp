@@ -75,9 +75,13 @@ void CudaOps::rms_norm(float* x, const float* residual, const float* weight, int
   });
 }
 
-void CudaOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
+void CudaOps::rope_and_store(int32_t layer, float* q, float* k, const float* v,
+                             const HeadTransform& transform) {
+  const auto pairs = static_cast<int32_t>(config_.rope_frequencies.size());
+  const Rotation rotation = {rope_, transform.rotate ? pairs : 0};
+  const HeadNorms norms = {transform.q_norm, transform.k_norm, transform.norm_eps};
   enqueue(rows_, [&](Stream stream, int32_t rows) {
-    cuda::rope_and_store(stream, step_, rows, shape_, rope_, q, k, v, kv_layer(layer));
+    cuda::rope_and_store(stream, step_, rows, shape_, norms, rotation, q, k, v, kv_layer(layer));
   });
 }
 
@@ -120,7 +124,8 @@ void CudaOps::multiply(const float* x, int32_t rows, std::span<const Projection>
   for (const Projection& projection : projections) {
     const auto& placed = *static_cast<const PlacedLinear*>(projection.w.data);
     const auto outs = static_cast<int32_t>(projection.w.rows);
-    call.projections[call.num_projections++] = {placed.weights, projection.y, outs, call.tiles};
+    call.projections[call.num_projections++] = {placed.weights, projection.y, outs, call.tiles,
+                                                projection.bias};
     call.tiles += tiles_of(outs, kTileOuts);
     call.in = static_cast<int32_t>(projection.w.cols);
   }

@@ -29,14 +29,15 @@ class CudaOps final : public Ops {
 
   std::string device() const override;
   float* allocate(size_t count, Axis axis) override;
-  Matrix place(const Matrix& host) override;
+  Matrix place(const Matrix& host, Axis axis) override;
   Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override;
   void begin_step(const StepBatch& batch) override;
   void embed(const Matrix& table, float* x) override;
   void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,
                 float* out) override;
   void matmul(const float* x, int32_t rows, std::span<const Projection> projections) override;
-  void rope_and_store(int32_t layer, float* q, float* k, const float* v) override;
+  void rope_and_store(int32_t layer, float* q, float* k, const float* v,
+                      const HeadTransform& transform) override;
   void attention(int32_t layer, const float* q, float* out) override;
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
@@ -93,7 +94,7 @@ class CudaOps final : public Ops {
   std::byte* keys_ = nullptr;  // [layer][block][kv_head][kBlockTokens][head_dim]
   std::byte* values_ = nullptr;
   KvScale* kv_scales_ = nullptr;  // [layer][block][kv_head][kBlockTokens], only for fp8
-  float* rope_ = nullptr;         // [max_context][head_dim / 2][cos, sin]
+  float* rope_ = nullptr;         // [max_context][rope_frequencies][cos, sin]
   AttentionPartials attention_partials_;
   int64_t max_partials_ = 0;
   AttentionGrid attention_grid_;

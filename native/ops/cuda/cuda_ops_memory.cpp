@@ -100,21 +100,20 @@ KvLayer CudaOps::kv_layer(int32_t layer) const {
 
 // As on the CPU (ops/cpu/cpu_attention.cpp), angles are rounded to f32 like those of transformers.
 void CudaOps::fill_rope_table() {
-  const auto half = static_cast<size_t>(config_.head_dim) / 2;
-  std::vector<float> frequencies(half);
-  for (size_t i = 0; i < half; ++i)
-    frequencies[i] = static_cast<float>(
-        1.0 / std::pow(double{config_.rope_theta}, 2.0 * static_cast<double>(i) / config_.head_dim));
+  const std::vector<float>& frequencies = config_.rope_frequencies;
+  const size_t pairs = frequencies.size();
+  if (pairs == 0) return;
+  const double scale = config_.rope_scale;
   const size_t positions = static_cast<size_t>(config_.max_context);
-  const size_t row_bytes = half * 2 * sizeof(float);
+  const size_t row_bytes = pairs * 2 * sizeof(float);
   rope_ = static_cast<float*>(device_->allocate(positions * row_bytes, "rotary angles"));
   staging_.stream(rope_, positions, row_bytes, [&](size_t first, size_t count, std::byte* piece) {
     auto* const table = reinterpret_cast<float*>(piece);
     in_parallel(count, [&](size_t row) {
-      for (size_t i = 0; i < half; ++i) {
+      for (size_t i = 0; i < pairs; ++i) {
         const float angle = static_cast<float>(first + row) * frequencies[i];
-        table[(row * half + i) * 2] = static_cast<float>(std::cos(double{angle}));
-        table[(row * half + i) * 2 + 1] = static_cast<float>(std::sin(double{angle}));
+        table[(row * pairs + i) * 2] = static_cast<float>(std::cos(double{angle}) * scale);
+        table[(row * pairs + i) * 2 + 1] = static_cast<float>(std::sin(double{angle}) * scale);
       }
     });
   });
@@ -144,7 +143,7 @@ float* CudaOps::allocate(size_t count, Axis /*axis*/) {
   return data;
 }
 
-Matrix CudaOps::place(const Matrix& host) {
+Matrix CudaOps::place(const Matrix& host, Axis /*axis*/) {
   const size_t bytes = static_cast<size_t>(stored_bytes(host.dtype, host.rows * host.cols));
   void* const data = device_->allocate(bytes, "weights");
   upload_all(data, host.data, bytes);
@@ -166,7 +165,7 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
                   std::string(to_string(format)) + " layers of " + std::to_string(host.cols) +
                       " inputs, not a multiple of 8, are not supported on this device");
     placed->plain_dtype = format == WeightFormat::bf16 ? DType::bf16 : DType::f32;
-    const auto rows = static_cast<size_t>(host.rows), cols = static_cast<size_t>(host.cols);
+    const auto rows = static_cast<size_t>(host.rows);
     const size_t row_bytes = static_cast<size_t>(stored_bytes(placed->plain_dtype, host.cols));
     void* const data = device_->allocate(rows * row_bytes, "weights");
     staging_.stream(data, rows, row_bytes, [&](size_t first, size_t count, std::byte* piece) {

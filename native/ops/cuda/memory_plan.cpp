@@ -66,7 +66,7 @@ uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
   const uint64_t logits = bounded_product({rows, static_cast<uint64_t>(config.vocab_size), sizeof(float)});
   const uint64_t draws = rows * (sizeof(TokenDraw) + sizeof(DrawnToken));
   const uint64_t rope = bounded_product(
-      {static_cast<uint64_t>(config.max_context), static_cast<uint64_t>(config.head_dim), sizeof(float)});
+      {static_cast<uint64_t>(config.max_context), 2, config.rope_frequencies.size(), sizeof(float)});
   // Of the all-reduce (cuda_rank.cpp).
   const uint64_t sums = ranks_ > 1
                             ? bounded_product({static_cast<uint64_t>(ranks_), rows,

@@ -12,6 +12,11 @@ namespace {
 constexpr size_t kMaxProjections = 3;
 constexpr int64_t kGroupInputs = 32;  // of a quantisation group of int8 and int4
 
+// A part of a vector.
+Matrix slice_of(const Matrix& vector, Range elements) {
+  return {static_cast<const float*>(vector.data) + elements.begin, DType::f32, 1, elements.size()};
+}
+
 }  // namespace
 
 ShardedOps::ShardedOps(const OpsConfig& config, int32_t ranks, const MakeRank& make_rank)
@@ -61,10 +66,11 @@ float* ShardedOps::allocate(size_t count, Axis axis) {
   return static_cast<float*>(handle);
 }
 
-Matrix ShardedOps::place(const Matrix& host) {
-  Shards made{Axis::whole, std::vector<void*>(ranks_.size())};
+Matrix ShardedOps::place(const Matrix& host, Axis axis) {
+  Shards made{axis, std::vector<void*>(ranks_.size())};
   on_all([&](int32_t rank) {
-    made.data[static_cast<size_t>(rank)] = const_cast<void*>(ops(rank).place(host).data);
+    const Matrix shard = axis == Axis::whole ? host : slice_of(host, plan_.shard(axis, host.cols, rank));
+    made.data[static_cast<size_t>(rank)] = const_cast<void*>(ops(rank).place(shard, axis).data);
   });
   void* const handle = made.data.front();
   shards_[handle] = std::move(made);
@@ -116,11 +122,16 @@ void ShardedOps::rms_norm(float* x, const float* residual, const float* weight, 
 }
 
 // Where a layer's inputs are divided, every rank computes a partial sum of each output, and an all-reduce
-// adds them.
+// adds them. The bias is part of rank 0's sum, so that it is added once.
 void ShardedOps::matmul(const float* x, int32_t rows, std::span<const Projection> projections) {
   struct Split {
     const ShardedLinear* w;
-    const Shards* y;
+    const Shards *y, *bias;
+
+    bool partial() const { return w->axes.inputs != Axis::whole; }
+    const float* bias_on(int32_t rank) const {
+      return bias == nullptr || (partial() && rank != 0) ? nullptr : bias->on(rank);
+    }
     int32_t outputs;
   };
   if (projections.size() > kMaxProjections)
@@ -128,22 +139,29 @@ void ShardedOps::matmul(const float* x, int32_t rows, std::span<const Projection
   std::array<Split, kMaxProjections> split{};
   std::transform(projections.begin(), projections.end(), split.begin(), [&](const Projection& projection) {
     return Split{static_cast<const ShardedLinear*>(projection.w.data), &shards(projection.y),
+                 projection.bias == nullptr ? nullptr : &shards(projection.bias),
                  static_cast<int32_t>(projection.w.rows)};
   });
   threads_.post([this, x = &shards(x), rows, split, count = projections.size()](int32_t rank) {
     std::array<Projection, kMaxProjections> mine;
     for (size_t i = 0; i < count; ++i)
-      mine[i] = {split[i].w->shards[static_cast<size_t>(rank)], split[i].y->on(rank)};
+      mine[i] = {split[i].w->shards[static_cast<size_t>(rank)], split[i].y->on(rank), split[i].bias_on(rank)};
     ops(rank).matmul(x->on(rank), rows, std::span(mine).first(count));
     for (size_t i = 0; i < count; ++i)
-      if (split[i].w->axes.inputs != Axis::whole)
+      if (split[i].partial())
         ranks_[static_cast<size_t>(rank)].communicator->all_reduce(mine[i].y, rows, split[i].outputs);
   });
 }
 
-void ShardedOps::rope_and_store(int32_t layer, float* q, float* k, const float* v) {
-  threads_.post([this, layer, q = &shards(q), k = &shards(k), v = &shards(v)](int32_t rank) {
-    ops(rank).rope_and_store(layer, q->on(rank), k->on(rank), v->on(rank));
+void ShardedOps::rope_and_store(int32_t layer, float* q, float* k, const float* v,
+                                const HeadTransform& transform) {
+  const auto shards_of = [&](const float* norm) { return norm == nullptr ? nullptr : &shards(norm); };
+  threads_.post([this, layer, q = &shards(q), k = &shards(k), v = &shards(v), transform,
+                 q_norm = shards_of(transform.q_norm), k_norm = shards_of(transform.k_norm)](int32_t rank) {
+    HeadTransform mine = transform;
+    if (q_norm != nullptr) mine.q_norm = q_norm->on(rank);
+    if (k_norm != nullptr) mine.k_norm = k_norm->on(rank);
+    ops(rank).rope_and_store(layer, q->on(rank), k->on(rank), v->on(rank), mine);
   });
 }
 

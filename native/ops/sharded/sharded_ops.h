@@ -38,7 +38,7 @@ class ShardedOps final : public Ops {
 
   std::string device() const override;
   float* allocate(size_t count, Axis axis) override;
-  Matrix place(const Matrix& host) override;
+  Matrix place(const Matrix& host, Axis axis) override;
   // int8 and int4 are quantised in groups of 32 inputs. Throws Error{invalid_config} if a group would be
   // divided between ranks.
   Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override;
@@ -47,7 +47,8 @@ class ShardedOps final : public Ops {
   void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,
                 float* out) override;
   void matmul(const float* x, int32_t rows, std::span<const Projection> projections) override;
-  void rope_and_store(int32_t layer, float* q, float* k, const float* v) override;
+  void rope_and_store(int32_t layer, float* q, float* k, const float* v,
+                      const HeadTransform& transform) override;
   void attention(int32_t layer, const float* q, float* out) override;
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;

@@ -33,7 +33,7 @@ inline ModelConfig tensor_core_config(const TensorCoreShape& shape) {
   config.num_layers = shape.num_layers;
   config.num_heads = shape.num_heads;
   config.num_kv_heads = shape.num_kv_heads;
-  config.head_dim = 64;
+  set_head_dim(config, 64);
   return config;
 }
 

@@ -30,13 +30,15 @@ struct Layer {
   int32_t outs = 0;
   std::vector<float> kept;  // [outs, in], the values that the packed weights represent
   std::vector<std::byte> packed;
+  std::vector<float> bias;  // [outs], or empty
 };
 
 // A layer whose values are chosen so that packing keeps them exactly. They are small integers times a power
 // of two per 32 inputs, and the largest integer of the format is among them (f16: integers of 11 bits, three
 // more than bf16 has). For fp8 they are e4m3 numbers times one power of two, the largest e4m3 among them.
 inline Layer random_layer(std::mt19937& random, WeightFormat format, int32_t outs, int32_t in) {
-  Layer layer = {outs, {}, std::vector<std::byte>(tiled_bytes(outs, in, format))};
+  Layer layer = {outs, {}, std::vector<std::byte>(tiled_bytes(outs, in, format)), {}};
+  if (random() % 2 == 0) layer.bias = random_floats(random, static_cast<size_t>(outs), 4);
   const int32_t largest = format == WeightFormat::int4 ? 7 : format == WeightFormat::f16 ? 2047 : 127;
   for (int32_t out = 0; out < outs; ++out) {
     float scale = std::ldexp(1.0f, -8 - static_cast<int>(random() % 3));
@@ -88,7 +90,12 @@ struct ProductTrace {
   std::vector<float> partials;  // [split][row][tiles * kTileOuts], empty if no partial sums were stored
 };
 
-// The products of all rows of x with each layer, computed with the plan for that number of rows.
+inline const float* bias_on(cuda::Device& device, const Layer& layer) {
+  return layer.bias.empty() ? nullptr : DeviceArray<float>(device, layer.bias).data();
+}
+
+// The products of all rows of x with each layer, and its bias, computed with the plan for that number of
+// rows.
 inline std::vector<std::vector<float>> packed_products(cuda::Device& device, const ProductCase& shape,
                                                        const std::vector<Layer>& layers,
                                                        std::span<const float> x,
@@ -101,7 +108,7 @@ inline std::vector<std::vector<float>> packed_products(cuda::Device& device, con
     weights.emplace_back(device, layer.packed);
     outs.emplace_back(device, static_cast<size_t>(rows) * layer.outs);
     call.projections[call.num_projections++] = {weights.back().data(), outs.back().data(), layer.outs,
-                                                call.tiles};
+                                                call.tiles, bias_on(device, layer)};
     call.tiles += tiles_of(layer.outs, kTileOuts);
   }
   const std::vector<float> x_copy(x.begin(), x.end());
@@ -172,6 +179,15 @@ inline void find_wrong_splits(Mismatches& wrong, const ProductCase& shape, const
   }
 }
 
+// An output with its bias.
+inline ExactSum exact_output(const Layer& layer, int32_t out, std::span<const float> x) {
+  ExactSum sum = exact_sum(x, std::span(layer.kept).subspan(static_cast<size_t>(out) * x.size(), x.size()));
+  if (layer.bias.empty()) return sum;
+  sum.value += layer.bias[out];
+  sum.size += std::abs(layer.bias[out]);
+  return sum;
+}
+
 inline std::string product_name(const ProductCase& shape, const Layer& layer, const GemmPlan& plan) {
   constexpr const char* kKernels[] = {"stream", "mma", "wgmma", "cublaslt"};
   return std::string("gemm_") + kKernels[static_cast<int>(plan.kernel)] + " " + to_string(shape.format) +
@@ -197,8 +213,7 @@ inline void check_products(std::mt19937& random, const ProductCase& shape) {
     for (int32_t row = 0; row < shape.rows; ++row) {
       for (int32_t out = 0; out < layer.outs; ++out) {
         const ExactSum want =
-            exact_sum(std::span(x).subspan(static_cast<size_t>(row) * shape.in, shape.in),
-                      std::span(layer.kept).subspan(static_cast<size_t>(out) * shape.in, shape.in));
+            exact_output(layer, out, std::span(x).subspan(static_cast<size_t>(row) * shape.in, shape.in));
         wrong.compare(row, out, got[i][row * layer.outs + out], want.value, kProductTolerance * want.size);
       }
     }

@@ -62,6 +62,9 @@ TEST_CASE("plain products of any shape in f32 and bf16") {
       const std::vector<float> x = random_floats(random, static_cast<size_t>(rows) * in);
       const DeviceArray<float> x_device(*device, x), w_f32(*device, w);
       const DeviceArray<uint16_t> w_bf16(*device, to_bf16(w));
+      const std::vector<float> bias = random_floats(random, outs, 4);
+      const DeviceArray<float> bias_device(*device, bias);
+      const bool biased = rows != 4;
       for (const DType dtype : {DType::f32, DType::bf16}) {
         const DeviceArray<float> y(*device, static_cast<size_t>(rows) * outs);
         GemmCall call;
@@ -70,12 +73,12 @@ TEST_CASE("plain products of any shape in f32 and bf16") {
         call.in = in;
         call.x = x_device.data();
         call.projections[0] = {dtype == DType::f32 ? static_cast<const void*>(w_f32.data()) : w_bf16.data(),
-                               y.data(), outs, 0};
+                               y.data(), outs, 0, biased ? bias_device.data() : nullptr};
         plain_gemm(device->stream(), call, dtype);
         const std::vector<float> got = y.get();
         Mismatches wrong("gemm_plain rows " + std::to_string(rows) + " in " + std::to_string(in));
         for (int32_t i = 0; i < rows * outs; ++i) {
-          double want = 0;
+          double want = biased ? bias[i % outs] : 0;
           for (int32_t k = 0; k < in; ++k) {
             const float weight = w[i % outs * in + k];
             want += double{x[i / outs * in + k]} *
@@ -95,7 +98,7 @@ TEST_CASE("the quantisation error is at most half a step, or a whole step at the
   const Matrix host = {weights.data(), DType::f32, 64, 64};
   for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4}) {
     const auto device = open_test_device();
-    Layer layer = {64, {}, std::vector<std::byte>(tiled_bytes(64, 64, format))};
+    Layer layer = {64, {}, std::vector<std::byte>(tiled_bytes(64, 64, format)), {}};
     pack_tiles(host, format, 0, layer.packed.data());
     std::vector<float> identity(64 * 64, 0.0f);
     for (int32_t i = 0; i < 64; ++i) identity[i * 65] = 1;

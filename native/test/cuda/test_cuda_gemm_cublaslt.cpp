@@ -42,7 +42,9 @@ TEST_CASE("products of several layers and several numbers of rows") {
   std::mt19937 random(32);
   const std::vector<int32_t> outs = {72, 40};
   constexpr int32_t kIn = 136;
-  const std::vector<Layer> layers = random_layers(random, WeightFormat::bf16, outs, kIn);
+  std::vector<Layer> layers = random_layers(random, WeightFormat::bf16, outs, kIn);
+  layers[0].bias = random_floats(random, outs[0], 4);
+  layers[1].bias = {};
   std::vector<DeviceArray<std::byte>> packed;
   for (const Layer& layer : layers) {
     packed.emplace_back(*device, layer.packed);
@@ -55,7 +57,8 @@ TEST_CASE("products of several layers and several numbers of rows") {
     GemmCall call;
     for (size_t i = 0; i < layers.size(); ++i) {
       got.emplace_back(*device, static_cast<size_t>(rows) * outs[i]);
-      call.projections[call.num_projections++] = {packed[i].data(), got[i].data(), outs[i], 0};
+      call.projections[call.num_projections++] = {packed[i].data(), got[i].data(), outs[i], 0,
+                                                  bias_on(*device, layers[i])};
     }
     call.rows = rows;
     call.in = kIn;
@@ -65,8 +68,8 @@ TEST_CASE("products of several layers and several numbers of rows") {
       const std::vector<float> y = got[i].get();
       Mismatches wrong("cublaslt rows " + std::to_string(rows) + " outs " + std::to_string(outs[i]));
       for (int32_t at = 0; at < rows * outs[i]; ++at) {
-        const ExactSum want = exact_sum(std::span(x).subspan(at / outs[i] * kIn, kIn),
-                                        std::span(layers[i].kept).subspan(at % outs[i] * kIn, kIn));
+        const ExactSum want =
+            exact_output(layers[i], at % outs[i], std::span(x).subspan(at / outs[i] * kIn, kIn));
         wrong.compare(at / outs[i], at % outs[i], y[at], want.value, kProductTolerance * want.size);
       }
       CHECK(wrong.check());

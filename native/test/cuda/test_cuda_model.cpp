@@ -168,6 +168,12 @@ TEST_CASE("bf16, odd sizes") {
   check_model(small_config(), WeightFormat::bf16, 1e-2, 2);
 }
 
+// One layer with and one without rotation; f32 runs the plain products, bf16 and int8 the packed ones.
+TEST_CASE("biases, head norms, partial rotation and a layer without rotation") {
+  check_model(with_all_features(small_config()), WeightFormat::f32, 1e-5, 7);
+  check_model(with_all_features(aligned_config()), WeightFormat::bf16, 2e-2, 8);
+}
+
 TEST_CASE("every value of APAR_CUDA_ATTENTION gives the same bits") {
   const RandomModel random = make_random_model(aligned_config(), 4);
   std::mt19937 seeds(4);

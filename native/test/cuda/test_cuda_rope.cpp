@@ -17,18 +17,21 @@ namespace {
 constexpr int32_t kPadding = 3;    // padded rows beyond those of the step
 constexpr int32_t kBlocks = 3;     // of the pool
 constexpr int32_t kPositions = 7;  // of the table of angles
+constexpr float kEps = 1e-2f;      // of the norms
 
 // The inputs of rope_and_store.
 struct Inputs {
   HeadShape shape;
+  int32_t pairs;                          // rotated pairs of elements
   std::vector<int32_t> positions, slots;  // of the rows
   std::vector<float> rope, q, k, v;
+  std::vector<float> q_norm, k_norm;  // empty: no norms
 
-  Inputs(std::mt19937& random, HeadShape head_shape, const std::vector<int32_t>& row_positions,
-         const std::vector<int32_t>& row_slots)
-      : shape(head_shape), positions(row_positions), slots(row_slots) {
+  Inputs(std::mt19937& random, HeadShape head_shape, int32_t rotated_pairs,
+         const std::vector<int32_t>& row_positions, const std::vector<int32_t>& row_slots)
+      : shape(head_shape), pairs(rotated_pairs), positions(row_positions), slots(row_slots) {
     const size_t rows = positions.size();
-    rope = random_floats(random, static_cast<size_t>(kPositions) * shape.head_dim);
+    rope = random_floats(random, static_cast<size_t>(kPositions) * 2 * pairs);
     q = random_floats(random, rows * shape.heads * shape.head_dim);
     k = random_floats(random, rows * shape.kv_heads * shape.head_dim);
     v = random_floats(random, k.size());
@@ -45,21 +48,60 @@ std::pair<std::vector<float>, std::vector<float>> rotate_and_store(Device& devic
                                                                    const KvLayer& kv) {
   const DeviceArray<int32_t> step(device, step_words(inputs.positions, inputs.positions, inputs.slots, {}));
   const DeviceArray<float> rope(device, inputs.rope), q(device, inputs.q), k(device, inputs.k),
-      v(device, inputs.v);
-  rope_and_store(device.stream(), header(step), inputs.rows() + kPadding, inputs.shape, rope.data(), q.data(),
-                 k.data(), v.data(), kv);
+      v(device, inputs.v), q_norm(device, inputs.q_norm), k_norm(device, inputs.k_norm);
+  const HeadNorms norms = inputs.q_norm.empty() ? HeadNorms{} : HeadNorms{q_norm.data(), k_norm.data(), kEps};
+  rope_and_store(device.stream(), header(step), inputs.rows() + kPadding, inputs.shape, norms,
+                 {rope.data(), inputs.pairs}, q.data(), k.data(), v.data(), kv);
   return {q.get(), k.get()};
 }
 
+// A head of q or k after the norm and the rotation, in double precision.
+std::vector<double> transformed(const Inputs& inputs, const std::vector<float>& from,
+                                const std::vector<float>& norm, int32_t heads, int32_t row, int32_t head) {
+  const int32_t head_dim = inputs.shape.head_dim, pairs = inputs.pairs;
+  const auto first = from.begin() + (int64_t{row} * heads + head) * head_dim;
+  std::vector<double> x(first, first + head_dim);
+  if (!norm.empty()) {
+    double squares = 0;
+    for (const double each : x) squares += each * each;
+    for (int32_t i = 0; i < head_dim; ++i) x[i] *= norm[i] / std::sqrt(squares / head_dim + kEps);
+  }
+  std::vector<double> y = x;
+  const float* const angles = inputs.rope.data() + size_t{2} * pairs * inputs.positions[row];
+  for (int32_t i = 0; i < pairs; ++i) {
+    y[i] = x[i] * angles[2 * i] - x[i + pairs] * angles[2 * i + 1];
+    y[i + pairs] = x[i + pairs] * angles[2 * i] + x[i] * angles[2 * i + 1];
+  }
+  return y;
+}
+
+struct HeadCase {
+  HeadShape shape;
+  int32_t pairs;
+  bool norms;
+};
+
 }  // namespace
 
-TEST_CASE("rotary embedding and the writes to the pool; every other slot stays unchanged") {
+TEST_CASE("head norms, rotation and the writes to the pool; every other slot stays unchanged") {
   std::mt19937 random(6);
   const auto device = open_test_device();
-  for (const HeadShape shape : {HeadShape{4, 2, 6}, HeadShape{2, 2, 64}}) {
-    const int32_t half = shape.head_dim / 2;
-    const Inputs inputs(random, shape, {0, 5, 6}, {17, 3, 40});
-    const std::vector<int32_t>&positions = inputs.positions, &slots = inputs.slots;
+  for (const auto& [shape, pairs, norms] : {HeadCase{{4, 2, 6}, 3, false},
+                                            {{2, 2, 64}, 32, false},
+                                            {{4, 2, 6}, 1, true},
+                                            {{2, 1, 64}, 0, false},
+                                            {{2, 1, 64}, 0, true},
+                                            {{2, 2, 80}, 13, false},
+                                            {{3, 1, 128}, 64, true},
+                                            {{1, 1, 520}, 250, true}}) {
+    CAPTURE(shape.head_dim);
+    CAPTURE(pairs);
+    Inputs inputs(random, shape, pairs, {0, 5, 6}, {17, 3, 40});
+    if (norms) {
+      inputs.q_norm = random_floats(random, shape.head_dim);
+      inputs.k_norm = random_floats(random, shape.head_dim);
+    }
+    const std::vector<int32_t>& slots = inputs.slots;
     const int32_t rows = inputs.rows();
     const size_t pool = inputs.pool_elements();
     const DeviceArray<float> keys(*device, pool), values(*device, pool);
@@ -67,31 +109,25 @@ TEST_CASE("rotary embedding and the writes to the pool; every other slot stays u
     const auto [got_q, got_k] =
         rotate_and_store(*device, inputs, {keys.data(), values.data(), KvFormat::f32});
     rotate_and_store(*device, inputs, {keys_bf16.data(), values_bf16.data(), KvFormat::bf16});
-    const auto rotated = [&](const std::vector<float>& from, int32_t heads, int32_t row, int32_t head,
-                             int32_t i) {
-      const float* const x = &from[(static_cast<size_t>(row) * heads + head) * shape.head_dim];
-      const float* const angle = &inputs.rope[positions[row] * shape.head_dim + i % half * 2];
-      return i < half ? double{x[i]} * angle[0] - double{x[i + half]} * angle[1]
-                      : double{x[i]} * angle[0] + double{x[i - half]} * angle[1];
-    };
     const auto compare = [&](Mismatches& wrong, int32_t row, int32_t column, float got, double want) {
       wrong.compare(row, column, got, want, 1e-5 * (1 + std::abs(want)));
     };
     Mismatches wrong_q("rotated q", 1, shape.head_dim), wrong_k("rotated k", 1, shape.head_dim);
     std::vector<float> want_keys(pool, NAN), want_values(pool, NAN);
     for (int32_t row = 0; row < rows; ++row) {
-      for (int32_t head = 0; head < shape.heads; ++head)
+      for (int32_t head = 0; head < shape.heads; ++head) {
+        const auto want = transformed(inputs, inputs.q, inputs.q_norm, shape.heads, row, head);
         for (int32_t i = 0; i < shape.head_dim; ++i)
           compare(wrong_q, row, head * shape.head_dim + i,
-                  got_q[(row * shape.heads + head) * shape.head_dim + i],
-                  rotated(inputs.q, shape.heads, row, head, i));
+                  got_q[(row * shape.heads + head) * shape.head_dim + i], want[i]);
+      }
       for (int32_t head = 0; head < shape.kv_heads; ++head) {
+        const auto want = transformed(inputs, inputs.k, inputs.k_norm, shape.kv_heads, row, head);
         for (int32_t i = 0; i < shape.head_dim; ++i) {
           const size_t from = (row * shape.kv_heads + head) * shape.head_dim + i;
           const size_t block = static_cast<size_t>(slots[row] / kBlockTokens) * shape.kv_heads + head;
           const size_t to = (block * kBlockTokens + slots[row] % kBlockTokens) * shape.head_dim + i;
-          compare(wrong_k, row, head * shape.head_dim + i, got_k[from],
-                  rotated(inputs.k, shape.kv_heads, row, head, i));
+          compare(wrong_k, row, head * shape.head_dim + i, got_k[from], want[i]);
           want_keys[to] = got_k[from];
           want_values[to] = inputs.v[from];
         }
@@ -132,7 +168,7 @@ TEST_CASE("an fp8 pool has the same bits as on the host: e4m3, and a power of tw
   for (const HeadShape shape : {HeadShape{4, 2, 6}, HeadShape{2, 2, 64}, HeadShape{3, 1, 80},
                                 HeadShape{1, 1, 128}, HeadShape{1, 1, 520}}) {
     CAPTURE(shape.head_dim);
-    Inputs inputs(random, shape, {0, 5, 6, 1, 2, 3, 4}, {17, 3, 40, 0, 16, 47, 30});
+    Inputs inputs(random, shape, (shape.head_dim + 2) / 4, {0, 5, 6, 1, 2, 3, 4}, {17, 3, 40, 0, 16, 47, 30});
     std::vector<float>&k = inputs.k, &v = inputs.v;
     const size_t kv_width = static_cast<size_t>(shape.kv_heads) * shape.head_dim;
     for (size_t i = 0; i < k.size(); ++i) {

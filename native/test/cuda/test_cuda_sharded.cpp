@@ -110,12 +110,15 @@ TEST_CASE("two ranks: logits near those of one device, the same bits alone and t
     ModelFormat format;
     int32_t kv_heads;
     double bound;
+    bool all_features = false;
   } cases[] = {{WeightFormat::f32, 1, 1e-5},
                {WeightFormat::bf16, 2, 2e-2},
+               {WeightFormat::bf16, 2, 2e-2, true},
                {{WeightFormat::bf16, KvFormat::fp8}, 2, 0.1}};
   for (const auto& c : cases) {
     CAPTURE(std::string(to_string(c.format.kv)));
-    const RandomModel random = make_random_model(divisible(c.kv_heads), 2);
+    const ModelConfig plain = divisible(c.kv_heads);
+    const RandomModel random = make_random_model(c.all_features ? with_all_features(plain) : plain, 2);
     std::mt19937 seeds(2);
     const TextTree tree = random_tree(seeds, 3, random.config.vocab_size);
     const size_t vocab = random.config.vocab_size;

@@ -41,8 +41,8 @@ TEST_CASE("steps allocate nothing, and a model that does not fit is refused when
 
 TEST_CASE("the plan of the memory is what the device allocates, and no more blocks fit") {
   constexpr int32_t kRows = 40;
-  const ModelConfig config = tensor_core_config(
-      {.hidden_size = 64, .intermediate_size = 200, .num_layers = 2, .num_heads = 4, .num_kv_heads = 2});
+  const ModelConfig config = with_all_features(tensor_core_config(
+      {.hidden_size = 64, .intermediate_size = 200, .num_layers = 2, .num_heads = 4, .num_kv_heads = 2}));
   const RandomModel random = make_random_model(config, 3);
   const auto plan_for = [&](uint64_t free_bytes, const PoolRequest& pool) {
     const cuda::EmulatedDevice device(free_bytes);

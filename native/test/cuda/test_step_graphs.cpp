@@ -41,8 +41,8 @@ class SmallModel {
     std::mt19937 random(11);
     table_ = random_floats(random, size_t{kVocab} * kWidth);
     const std::vector<float> ones(kWidth, 1.0f);
-    embedding_ = ops_->place({table_.data(), DType::f32, kVocab, kWidth});
-    norm_ = ops_->place({ones.data(), DType::f32, 1, kWidth});
+    embedding_ = ops_->place({table_.data(), DType::f32, kVocab, kWidth}, Axis::whole);
+    norm_ = ops_->place({ones.data(), DType::f32, 1, kWidth}, Axis::whole);
     head_ = ops_->place_linear({table_.data(), DType::f32, kVocab, kWidth}, WeightFormat::f32, {});
     x_ = ops_->allocate(size_t{2} * kWidth, Axis::whole);
     out_ = ops_->allocate(size_t{2} * kWidth, Axis::whole);

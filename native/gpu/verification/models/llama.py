@@ -21,9 +21,13 @@ class Shape:
     theta: float = 10000.0
     tied: bool = False  # the embedding table is also the output layer
 
-    def line(self) -> str:
-        return (f"shape {self.vocab} {self.hidden} {self.inner} {self.layers} {self.heads} {self.kv_heads} "
-                f"{self.head_dim} {self.context} {self.eps} {self.theta} {int(self.tied)}")
+    def lines(self) -> List[str]:
+        frequencies = [self.theta ** (-2 * pair / self.head_dim) for pair in range(self.head_dim // 2)]
+        return [
+            f"shape {self.vocab} {self.hidden} {self.inner} {self.layers} {self.heads} {self.kv_heads} "
+            f"{self.head_dim} {self.context} {self.eps} {int(self.tied)}",
+            f"rope 1 {' '.join(map(str, frequencies))}",
+        ]
 
     def layer_tensors(self) -> Dict[str, Tuple[int, ...]]:
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
@@ -67,7 +71,7 @@ def random_bf16(count: int) -> np.ndarray:
 def write_for_timing(shape: Shape, path: Path) -> List[str]:
     """Writes random bf16 weights and returns the lines of a job. All layers share the same bytes of the file, because
     only the device's copies of them are timed."""
-    lines = [shape.line(), f"file {path}"]
+    lines = [*shape.lines(), f"file {path}"]
     offset = 0
     places: Dict[str, int] = {}
     for name, size in {**shape.layer_tensors(), **shape.other_tensors()}.items():
@@ -95,7 +99,7 @@ def from_safetensors(shape: Shape, path: Path) -> List[str]:
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
-    lines = [shape.line(), f"file {path}"]
+    lines = [*shape.lines(), f"file {path}"]
     for name, entry in header.items():
         if name == "__metadata__":
             continue

@@ -2,6 +2,7 @@
 #include "common/step_batch.h"
 #include "ops/cuda/device/intrinsics.cuh"
 #include "ops/cuda/elementwise/elementwise.h"
+#include "ops/cuda/elementwise/norm_scale.cuh"
 #include "ops/cuda/step/step_access.cuh"
 
 namespace apar::cuda {
@@ -25,21 +26,6 @@ __global__ void embed_rows(const StepHeader* step, const Element* table, int32_t
   const int64_t token = step_array(step, step->tokens)[row];
   for (int32_t i = threadIdx.x; i < width; i += blockDim.x)
     out[static_cast<int64_t>(row) * width + i] = load(table, token * width + i);
-}
-
-// The sum of one value per thread. The order of additions depends only on the number of threads. Every warp
-// adds the sums of all warps itself, so that one barrier is enough.
-__device__ inline float block_sum(float value) {
-  auto* const sums = reinterpret_cast<float*>(shared_memory());
-  const uint32_t lane = threadIdx.x % 32;
-  value = warp_sum(value);
-  if (lane == 0) sums[threadIdx.x / 32] = value;
-  __syncthreads();
-  return warp_sum(lane < blockDim.x / 32 ? sums[lane] : 0.0f);
-}
-
-__device__ inline float norm_scale(float squares, int32_t width, float eps) {
-  return 1.0f / sqrtf(block_sum(squares) / static_cast<float>(width) + eps);
 }
 
 __global__ void __launch_bounds__(kThreads)

@@ -32,9 +32,21 @@ void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int3
 // sum[count] = partials[0][count] + partials[1][count] + ..., in that order.
 void add_partials(Stream stream, int32_t num_partials, int64_t count, const float* partials, float* sum);
 
-// Rotates q and k in place and writes k and v to the rows' slots of the pool. rope: [position][head_dim /
-// 2][cos, sin].
-void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape, const float* rope,
-                    float* q, float* k, const float* v, KvLayer kv);
+// The first 2 * pairs elements of every query and key head are rotated, element i paired with i + pairs.
+struct Rotation {
+  const float* angles = nullptr;  // [position][pairs][cos, sin]
+  int32_t pairs = 0;              // at most head_dim / 2; 0: no rotation
+};
+
+// The weights [head_dim] of an RMS norm of every query and key head before the rotation; null: no norm.
+struct HeadNorms {
+  const float* q = nullptr;
+  const float* k = nullptr;
+  float eps = 0;
+};
+
+// Norms and rotates q and k in place and writes k and v to the rows' slots of the pool.
+void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape, HeadNorms norms,
+                    Rotation rotation, float* q, float* k, const float* v, KvLayer kv);
 
 }  // namespace apar::cuda

@@ -1,7 +1,8 @@
-// Rotary embedding, and the writes to the KV pool. A block computes one head of one row: query heads first,
-// then KV heads.
+// Head norms, rotary embedding, and the writes to the KV pool. A block computes one head of one row: query
+// heads first, then KV heads.
 #include "ops/cuda/device/float8.cuh"
 #include "ops/cuda/elementwise/elementwise.h"
+#include "ops/cuda/elementwise/norm_scale.cuh"
 #include "ops/cuda/step/step_access.cuh"
 
 namespace apar::cuda {
@@ -10,41 +11,70 @@ namespace {
 constexpr uint32_t kMaxHeadThreads = 256;
 constexpr uint32_t kMaxHeadWarps = kMaxHeadThreads / 32;
 
-__device__ inline void rotate(float* head, int32_t i, int32_t half, float cos, float sin) {
-  const float a = head[i], b = head[i + half];
-  head[i] = a * cos - b * sin;
-  head[i + half] = b * cos + a * sin;
-}
+// Two elements of a head that one thread computes: a rotated pair, or two that are not rotated. The pairs
+// 0 ... head_dim / 2 - 1 are the whole head.
+struct Pair {
+  int32_t elements[2];
+  bool rotated;
 
-// The KV head of one row that a block rotates and stores.
-struct KvHead {
-  int32_t half;         // of head_dim
-  const float* angles;  // [half][cos, sin] of the row's position
-  int64_t from;         // the head's first element in k and v
-  int64_t token;        // its place in the pool, by pool_token()
-
-  __device__ void rotate_pair(float* k, int32_t i) const {
-    rotate(k + from, i, half, angles[i * 2], angles[i * 2 + 1]);
-  }
+  __device__ Pair(int32_t i, int32_t pairs, int32_t half)
+      : elements{i < pairs ? i : i + pairs, i < pairs ? i + pairs : i + half}, rotated(i < pairs) {}
 };
 
-// Finds the block's KV head. Returns false where the block has none: its head is a query head, which is
-// rotated here, or its row is padding.
-__device__ inline bool find_kv_head(const StepHeader* step, HeadShape shape, const float* rope, float* q,
-                                    KvHead& found) {
+// Norms and rotates the head of the block. Executed by the whole block.
+__device__ inline void transform_head(float* x, int32_t head_dim, const float* norm, float eps, int32_t pairs,
+                                      const float* angles) {
+  const int32_t half = head_dim / 2;
+  float scale = 1;
+  if (norm != nullptr) {
+    float squares = 0;
+    for (int32_t i = threadIdx.x; i < half; i += blockDim.x)
+      for (const int32_t element : Pair(i, pairs, half).elements)
+        squares = fmaf(x[element], x[element], squares);
+    scale = norm_scale(squares, head_dim, eps);
+  }
+  for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
+    const Pair pair(i, pairs, half);
+    const auto [first, second] = pair.elements;
+    if (norm == nullptr && !pair.rotated) continue;
+    float a = x[first], b = x[second];
+    if (norm != nullptr) {
+      a *= scale * norm[first];
+      b *= scale * norm[second];
+    }
+    if (pair.rotated) {
+      const float cos = angles[i * 2], sin = angles[i * 2 + 1];
+      const float rotated = a * cos - b * sin;
+      b = b * cos + a * sin;
+      a = rotated;
+    }
+    x[first] = a;
+    x[second] = b;
+  }
+}
+
+// The KV head of one row that a block stores.
+struct KvHead {
+  int64_t from;   // the head's first element in k and v
+  int64_t token;  // its place in the pool, by pool_token()
+};
+
+// Transforms the block's head and finds its KV head. Returns false where the block has none: its head is a
+// query head, or its row is padding.
+__device__ inline bool transform(const StepHeader* step, HeadShape shape, const HeadNorms& norms,
+                                 const Rotation& rotation, float* q, float* k, KvHead& found) {
   const int32_t row = blockIdx.x, head = blockIdx.y, kv_head = head - shape.heads;
   if (row >= step->rows) return false;
-  const int32_t half = shape.head_dim / 2;
-  const float* const angles =
-      rope + static_cast<int64_t>(step_array(step, step->positions)[row]) * shape.head_dim;
-  if (kv_head < 0) {
-    float* const query = q + (static_cast<int64_t>(row) * shape.heads + head) * shape.head_dim;
-    for (int32_t i = threadIdx.x; i < half; i += blockDim.x)
-      rotate(query, i, half, angles[i * 2], angles[i * 2 + 1]);
-    return false;
-  }
-  found = {half, angles, (static_cast<int64_t>(row) * shape.kv_heads + kv_head) * shape.head_dim,
-           pool_token(step_array(step, step->slots)[row], shape.kv_heads, kv_head)};
+  const int64_t position = step_array(step, step->positions)[row];
+  const float* const angles = rotation.angles + position * 2 * rotation.pairs;
+  const bool is_query = kv_head < 0;
+  const int64_t from = (is_query ? static_cast<int64_t>(row) * shape.heads + head
+                                 : static_cast<int64_t>(row) * shape.kv_heads + kv_head) *
+                       shape.head_dim;
+  transform_head((is_query ? q : k) + from, shape.head_dim, is_query ? norms.q : norms.k, norms.eps,
+                 rotation.pairs, angles);
+  if (is_query) return false;
+  found = {from, pool_token(step_array(step, step->slots)[row], shape.kv_heads, kv_head)};
   return true;
 }
 
@@ -57,14 +87,14 @@ __device__ inline void store(uint16_t* to, int64_t index, float value) {
 
 template <class Element>
 __global__ void __launch_bounds__(kMaxHeadThreads)
-    rope_and_store_heads(const StepHeader* step, HeadShape shape, const float* __restrict__ rope, float* q,
-                         float* k, const float* __restrict__ v, Element* keys, Element* values) {
+    rope_and_store_heads(const StepHeader* step, HeadShape shape, HeadNorms norms, Rotation rotation,
+                         float* q, float* k, const float* __restrict__ v, Element* keys, Element* values) {
   KvHead head;
-  if (!find_kv_head(step, shape, rope, q, head)) return;
+  if (!transform(step, shape, norms, rotation, q, k, head)) return;
+  const int32_t half = shape.head_dim / 2;
   const int64_t to = head.token * shape.head_dim;
-  for (int32_t i = threadIdx.x; i < head.half; i += blockDim.x) {
-    head.rotate_pair(k, i);
-    for (const int32_t element : {i, i + head.half}) {
+  for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
+    for (const int32_t element : Pair(i, rotation.pairs, half).elements) {
       store(keys, to + element, k[head.from + element]);
       store(values, to + element, v[head.from + element]);
     }
@@ -106,27 +136,27 @@ struct Fp8Range {
 };
 
 __global__ void __launch_bounds__(kMaxHeadThreads)
-    rope_and_store_fp8_heads(const StepHeader* step, HeadShape shape, const float* __restrict__ rope,
+    rope_and_store_fp8_heads(const StepHeader* step, HeadShape shape, HeadNorms norms, Rotation rotation,
                              float* q, float* k, const float* __restrict__ v, uint8_t* keys, uint8_t* values,
                              KvScale* scales) {
   KvHead head;
-  if (!find_kv_head(step, shape, rope, q, head)) return;
+  if (!transform(step, shape, norms, rotation, q, k, head)) return;
+  const int32_t half = shape.head_dim / 2;
   uint32_t max_key = 0, max_value = 0;
-  for (int32_t i = threadIdx.x; i < head.half; i += blockDim.x) {
-    head.rotate_pair(k, i);
-    for (const int32_t element : {i, i + head.half}) {
+  for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
+    for (const int32_t element : Pair(i, rotation.pairs, half).elements) {
       const uint32_t key = magnitude_bits(k[head.from + element]);
       const uint32_t value = magnitude_bits(v[head.from + element]);
       max_key = max_key > key ? max_key : key;
       max_value = max_value > value ? max_value : value;
     }
   }
-  auto* const of_warps = reinterpret_cast<uint32_t*>(shared_memory());
+  auto* const of_warps = reinterpret_cast<uint32_t*>(shared_memory()) + kMaxHeadWarps;  // behind the norm's
   const Fp8Range key_range(block_max(max_key, of_warps));
   const Fp8Range value_range(block_max(max_value, of_warps + kMaxHeadWarps));
   if (threadIdx.x == 0) scales[head.token] = {key_range.back, value_range.back};
-  for (int32_t i = threadIdx.x; i < head.half; i += blockDim.x) {
-    for (const int32_t element : {i, i + head.half}) {
+  for (int32_t i = threadIdx.x; i < half; i += blockDim.x) {
+    for (const int32_t element : Pair(i, rotation.pairs, half).elements) {
       const int64_t to = head.token * shape.head_dim + fp8_place(element, shape.head_dim);
       keys[to] = e4m3_bits(k[head.from + element] * key_range.to_e4m3);
       values[to] = e4m3_bits(v[head.from + element] * value_range.to_e4m3);
@@ -136,22 +166,22 @@ __global__ void __launch_bounds__(kMaxHeadThreads)
 
 }  // namespace
 
-void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape, const float* rope,
-                    float* q, float* k, const float* v, KvLayer kv) {
+void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape, HeadNorms norms,
+                    Rotation rotation, float* q, float* k, const float* v, KvLayer kv) {
   const Grid grid = {static_cast<uint32_t>(rows), static_cast<uint32_t>(shape.heads + shape.kv_heads)};
   const uint32_t threads = threads_for(shape.head_dim / 2, kMaxHeadThreads);
+  constexpr size_t kWarpBytes = kMaxHeadWarps * sizeof(float);  // one value per warp
   const auto run = [&]<auto kernel>(size_t shared_bytes, auto... pool) {
-    launch<kernel>(stream, grid, threads, shared_bytes, step, shape, rope, q, k, v, pool...);
+    launch<kernel>(stream, grid, threads, shared_bytes, step, shape, norms, rotation, q, k, v, pool...);
   };
   if (kv.format == KvFormat::f32)
-    return run.operator()<rope_and_store_heads<float>>(0, static_cast<float*>(kv.keys),
+    return run.operator()<rope_and_store_heads<float>>(kWarpBytes, static_cast<float*>(kv.keys),
                                                        static_cast<float*>(kv.values));
   if (kv.format == KvFormat::bf16)
-    return run.operator()<rope_and_store_heads<uint16_t>>(0, static_cast<uint16_t*>(kv.keys),
+    return run.operator()<rope_and_store_heads<uint16_t>>(kWarpBytes, static_cast<uint16_t*>(kv.keys),
                                                           static_cast<uint16_t*>(kv.values));
-  run.operator()<rope_and_store_fp8_heads>(2 * kMaxHeadWarps * sizeof(uint32_t),
-                                           static_cast<uint8_t*>(kv.keys), static_cast<uint8_t*>(kv.values),
-                                           kv.scales);
+  run.operator()<rope_and_store_fp8_heads>(3 * kWarpBytes, static_cast<uint8_t*>(kv.keys),
+                                           static_cast<uint8_t*>(kv.values), kv.scales);
 }
 
 }  // namespace apar::cuda

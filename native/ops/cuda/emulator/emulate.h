@@ -174,6 +174,9 @@ inline float4 make_float4(float x, float y, float z, float w) {
 inline uint2 make_uint2(uint32_t x, uint32_t y) {
   return {x, y};
 }
+inline float __fadd_rn(float a, float b) {
+  return a + b;
+}
 inline float __ldcg(const float* from) {
   return *from;
 }

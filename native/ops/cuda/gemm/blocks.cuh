@@ -44,14 +44,16 @@ __device__ inline TileWork tile_work(const GemmCall& call, int32_t tile, int32_t
   return work;
 }
 
-// Writes the complete sum of row `row` of the call and output `out` of the tile, unless one of them is
-// padding.
+// Writes the complete sum of row `row` of the call and output `out` of the tile, with its bias, unless one of
+// them is padding.
 __device__ inline void write_sum(const GemmCall& call, const TileWork& work, int32_t row, int32_t out,
                                  float value) {
   const GemmProjection& projection = work.projection;
   if (work.scales != nullptr) value *= work.scales[out];
-  if (row < call.rows && work.first_out + out < projection.outs)
-    projection.out[static_cast<int64_t>(row) * projection.outs + work.first_out + out] = value;
+  const int32_t column = work.first_out + out;
+  if (row >= call.rows || column >= projection.outs) return;
+  if (projection.bias != nullptr) value = __fadd_rn(value, projection.bias[column]);
+  projection.out[static_cast<int64_t>(row) * projection.outs + column] = value;
 }
 
 // Where the partial sum of split `split` is stored.

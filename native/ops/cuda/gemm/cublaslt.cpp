@@ -159,6 +159,7 @@ void CublasLt::multiply(const GemmCall& call) {
     check(library_->Matmul(handle_, p.desc, &one, scratch_, p.w, call.x_bf16, p.x, &zero, layer.out, p.out,
                            layer.out, p.out, &p.algorithm, workspace_, kWorkspaceBytes, device_.stream()),
           "cublasLtMatmul");
+    if (layer.bias != nullptr) add_bias(device_.stream(), call.rows, layer.outs, layer.bias, layer.out);
   }
 }
 

@@ -14,7 +14,8 @@ struct GemmProjection {
   const void* weights = nullptr;  // packed for packed_gemm, row-major [outs, in] for plain_gemm
   float* out = nullptr;           // [rows, outs]
   int32_t outs = 0;
-  int32_t first_tile = 0;  // index of its first output tile in the call
+  int32_t first_tile = 0;       // index of its first output tile in the call
+  const float* bias = nullptr;  // [outs], added to every row; null: none
 };
 
 // Linear layers with the same input, whose weights have one format.
@@ -30,11 +31,11 @@ struct GemmCall {
   int32_t* arrived = nullptr;        // counters [tiles * row tiles], zero between calls
 };
 
-// out = x_bf16 · w^T on the tensor cores, with weights of any format that pack_tiles() packs. `in` is a
-// multiple of 8.
+// out = x_bf16 · w^T + bias on the tensor cores, with weights of any format that pack_tiles() packs. `in` is
+// a multiple of 8.
 void packed_gemm(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
-// out = x · w^T for row-major weights in f32 or bf16 of any shape, with a warp per output.
+// out = x · w^T + bias for row-major weights in f32 or bf16 of any shape, with a warp per output.
 void plain_gemm(Stream stream, const GemmCall& call, DType weights);
 
 // The kernels that packed_gemm() selects from. The first two give the same bits; gemm_wgmma needs compute
@@ -42,6 +43,9 @@ void plain_gemm(Stream stream, const GemmCall& call, DType weights);
 void gemm_stream(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 void gemm_mma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 void gemm_wgmma(Stream stream, const GemmCall& call, WeightFormat format, const GemmPlan& plan);
+
+// out[rows, outs] += bias, for products that cannot add it themselves.
+void add_bias(Stream stream, int32_t rows, int32_t outs, const float* bias, float* out);
 
 // Unpacks bf16 weights into row-major rows[outs, in]. `in` is a multiple of 8.
 void unpack_bf16(Stream stream, const void* packed, int32_t outs, int32_t in, uint16_t* rows);

@@ -35,7 +35,8 @@ __global__ void __launch_bounds__(kPlainThreads)
   for (int row = 0; row < kPlainRows; ++row) {
     const float sum = warp_sum(sums[row]);
     if (threadIdx.x % 32 == 0 && first_row + row < call.rows)
-      layer.out[static_cast<int64_t>(first_row + row) * layer.outs + out] = sum;
+      layer.out[static_cast<int64_t>(first_row + row) * layer.outs + out] =
+          layer.bias == nullptr ? sum : sum + layer.bias[out];
   }
 }
 
