@@ -12,7 +12,10 @@ const folder = mkdtempSync(join(tmpdir(), 'apar-rope-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 function read(fields: Json) {
-  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...tinyConfig(), rope_theta: undefined, ...fields }))
+  writeFileSync(
+    join(folder, 'config.json'),
+    JSON.stringify({ ...tinyConfig(), rope_theta: undefined, ...fields }),
+  )
   return readConfig(folder)
 }
 
@@ -68,7 +71,9 @@ test('dynamic scaling is served as long as it scales nothing, and says so', () =
   const { shape, warnings } = read({ rope_scaling: { type: 'dynamic', factor: 2 } })
   expect(shape).toMatchObject({ contextTokens: 256, rope: read({}).shape.rope })
   expect(warnings).toEqual([
-    expect.stringMatching(/config\.json: rope_scaling: dynamic scaling begins after 256 tokens: the context ends/),
+    expect.stringMatching(
+      /config\.json: rope_scaling: dynamic scaling begins after 256 tokens: the context ends/,
+    ),
   ])
   const original = { type: 'dynamic', factor: 2, original_max_position_embeddings: 100 }
   expect(read({ rope_scaling: original }).shape.contextTokens).toBe(100)
@@ -83,20 +88,28 @@ test('yarn that reaches beyond the context says so', () => {
 
 test('a field that its type does not read is named in a warning', () => {
   const { warnings } = read({ rope_scaling: { type: 'linear', factor: 2, beta_fast: 16, finetuned: true } })
-  expect(warnings).toEqual([expect.stringMatching(/rope_scaling\.beta_fast: is not read for scaling of type linear/)])
+  expect(warnings).toEqual([
+    expect.stringMatching(/rope_scaling\.beta_fast: is not read for scaling of type linear/),
+  ])
 })
 
 describe('what is not computed is refused by its name', () => {
   const llama3 = { type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4 }
   test.each([
-    ['rope_scaling.type: only default, linear, dynamic, llama3, yarn are computed, not longrope', { type: 'longrope' }],
+    [
+      'rope_scaling.type: only default, linear, dynamic, llama3, yarn are computed, not longrope',
+      { type: 'longrope' },
+    ],
     ['rope_scaling.rope_type: only', { rope_type: 'proportional' }],
     ['rope_scaling.type: rope_type is yarn', { ...YARN, rope_type: 'yarn', type: 'linear' }],
     ['rope_scaling.factor: is missing', { type: 'linear' }],
     ['rope_scaling.factor: the type of scaling is missing', { factor: 2 }],
     ['rope_scaling.low_freq_factor: is missing', { ...llama3, low_freq_factor: null }],
     ['rope_scaling.high_freq_factor: must be larger', { ...llama3, high_freq_factor: 1 }],
-    ['rope_scaling.mrope_section: [16,24,24] is not computed', { type: 'default', mrope_section: [16, 24, 24] }],
+    [
+      'rope_scaling.mrope_section: [16,24,24] is not computed',
+      { type: 'default', mrope_section: [16, 24, 24] },
+    ],
     ['rope_scaling.long_factor: [1,2] is not computed', { ...YARN, long_factor: [1, 2] }],
     ['rope_scaling.factor: ', { type: 'linear', factor: 0 }],
     ['rope_scaling.factor: ', { type: 'linear', factor: 'four' }],
@@ -107,6 +120,8 @@ describe('what is not computed is refused by its name', () => {
   })
 
   test.each([0.3, 0.01, 1.5])('partial_rotary_factor %d', (factor) => {
-    expect(refusal({ hidden_size: 20, partial_rotary_factor: factor })).toMatch('elements of a head cannot be rotated')
+    expect(refusal({ hidden_size: 20, partial_rotary_factor: factor })).toMatch(
+      'elements of a head cannot be rotated',
+    )
   })
 })
