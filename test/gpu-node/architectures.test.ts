@@ -199,6 +199,15 @@ describe('fields that nothing reads', () => {
     expect(read(LLAMA, unknown).warnings).toEqual([expect.stringMatching(warning)])
   })
 
+  test('do not fill the log', () => {
+    const many = Object.fromEntries(Array.from({ length: 1000 }, (_, index) => [`field_${index}`, 2]))
+    const { warnings } = read(LLAMA, { 'a\nb': 2, ['c'.repeat(1e6)]: 2, ...many })
+    expect(warnings).toHaveLength(17)
+    expect(warnings.join('')).not.toContain('\n')
+    expect(warnings.join('').length).toBeLessThan(5000)
+    expect(warnings.at(-1)).toContain('… and 986 more: is not known')
+  })
+
   test('have names that no field of objects has by itself', () => {
     const { warnings } = read(LLAMA, { constructor: 'x', toString: 'y' })
     expect(warnings).toHaveLength(2)

@@ -8,7 +8,7 @@ export interface FieldRules {
 
 /**
  * Decides for each field that is not `read`: a known one with a value that is not computed is refused by its name.
- * @returns the names of unknown fields whose values could mean something.
+ * @returns the names of unknown fields whose values could mean something, fit for one line of a log.
  */
 export function checkFields(
   fields: Readonly<Record<string, unknown>>,
@@ -27,8 +27,12 @@ export function checkFields(
       refuse(field, `${shown(value)} is not computed${only}`)
     }
   }
-  return unknown
+  const names = unknown.slice(0, MAX_NAMES).map((name) => (PLAIN_NAME.test(name) ? name : shown(name)))
+  return unknown.length > MAX_NAMES ? [...names, `… and ${unknown.length - MAX_NAMES} more`] : names
 }
+
+const MAX_NAMES = 16
+const PLAIN_NAME = /^[\w.-]{1,60}$/
 
 /** Values by which configurations turn something off. */
 function meansNothing(value: unknown): boolean {
