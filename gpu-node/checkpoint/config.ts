@@ -12,6 +12,7 @@ import { BRANCHING_FIELDS, type Branching, readBranching } from './config/branch
 import { CONFIG_RULES, checkFields } from './config/fields.ts'
 import { ROPE_FIELDS, readRope } from './config/rope-fields.ts'
 import { readJson } from './read-json.ts'
+import { MAX_HEAD_DIM } from './rope.ts'
 
 const size = z
   .int()
@@ -74,7 +75,8 @@ export function readConfig(folder: string): CheckpointConfig {
   const headDim = config.head_dim ?? defaults.headDim ?? config.hidden_size / heads
   if (!Number.isInteger(headDim))
     refuse('hidden_size', `${config.hidden_size} is no multiple of ${heads} heads`)
-  if (headDim % 2 !== 0) refuse('head_dim', `rotary embeddings need an even size, not ${headDim}`)
+  if (headDim % 2 !== 0 || headDim > MAX_HEAD_DIM)
+    refuse('head_dim', `heads need an even size of at most ${MAX_HEAD_DIM}, not ${headDim}`)
   const { rope, contextTokens } = readRope(config, {
     file,
     defaultTheta: defaults.ropeTheta,

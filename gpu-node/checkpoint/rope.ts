@@ -29,10 +29,13 @@ export type RopeScaling =
       readonly attentionFactor: number
     }
 
+/** Far above any model; a bound on the number of frequencies. */
+export const MAX_HEAD_DIM = 8192
+
 export const YARN_BETA_FAST = 32
 export const YARN_BETA_SLOW = 1
 
-/** Embeddings that rotate the first `rotated` (even) elements of each head. */
+/** Embeddings that rotate the first `rotated` (even, at most {@link MAX_HEAD_DIM}) elements of each head. */
 export function rotaryEmbedding(theta: number, rotated: number, scaling: RopeScaling): RotaryEmbedding {
   const wavelengths = Array.from({ length: rotated / 2 }, (_, pair) =>
     f32(f32(theta) ** f32((2 * pair) / rotated)),

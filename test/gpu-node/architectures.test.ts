@@ -16,7 +16,10 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 const LLAMA = 'LlamaForCausalLM'
 function read(architecture: string, fields: Json = {}) {
-  const config = { ...tinyConfig(), architectures: [architecture], ...fields }
+  return readFields({ ...tinyConfig(), architectures: [architecture], ...fields })
+}
+
+function readFields(config: Json) {
   writeFileSync(join(folder, 'config.json'), JSON.stringify(config))
   return readConfig(folder)
 }
@@ -212,6 +215,49 @@ describe('fields that nothing reads', () => {
     const { warnings } = read(LLAMA, { constructor: 'x', toString: 'y' })
     expect(warnings).toHaveLength(2)
   })
+})
+
+test('whatever the fields are, the configuration is read or refused with a sentence', () => {
+  const odd = [
+    null,
+    true,
+    -1,
+    0,
+    1,
+    1.5,
+    2 ** 31 - 2,
+    1e300,
+    '',
+    'x',
+    [],
+    [0],
+    [[]],
+    {},
+    { a: { b: 1 } },
+    { type: 'yarn' },
+  ]
+  const config = JSON.parse(readFileSync(join(GOLDEN, 'smollm3/config.json'), 'utf8'))
+  const rope = ['rope_theta', 'rope_scaling', 'partial_rotary_factor', 'original_max_position_embeddings']
+  let refused = 0
+  for (const field of [
+    ...Object.keys(config),
+    ...rope,
+    'branching',
+    'apar',
+    'head_dim',
+    'quantization_config',
+  ]) {
+    for (const value of odd) {
+      try {
+        readFields({ ...config, [field]: value })
+      } catch (error) {
+        expect(error).toBeInstanceOf(StartupError)
+        expect(String(error)).not.toContain('\n')
+        refused++
+      }
+    }
+  }
+  expect(refused).toBeGreaterThan(250)
 })
 
 describe('branching', () => {

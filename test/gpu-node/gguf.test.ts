@@ -169,6 +169,7 @@ describe('a file is refused, and the error names it and what is wrong, when', ()
     ['llama.final_logit_softcapping', { f32: 30 }, 'llama.final_logit_softcapping: 30 is not computed'],
     ['tokenizer.ggml.token_type', undefined, 'tokenizer.ggml.token_type: is missing'],
     ['llama.expert_count', { u32: 8 }, 'llama.expert_count'],
+    ['llama.attention.key_length', { u32: 2 ** 31 - 2 }, 'heads of 2147483646 elements are too large'],
     ['llama.attention.head_count_kv', { u32: 2 }, '2 does not divide 3 heads'],
     ['tokenizer.ggml.scores', { f32s: [1] }, 'tokenizer.ggml.scores: has 1 values for 10 tokens'],
     ['tokenizer.ggml.eos_token_id', { u32: 99 }, 'tokenizer.ggml.eos_token_id: 99'],

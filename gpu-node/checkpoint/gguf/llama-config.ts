@@ -4,6 +4,7 @@ import { StartupError } from '../../startup-error.ts'
 import { layersWithoutRope } from '../config/architectures.ts'
 import { checkFields, type FieldRules } from '../config/fields.ts'
 import { checkValue } from '../read-json.ts'
+import { MAX_HEAD_DIM } from '../rope.ts'
 import { GGUF_ARCHITECTURES, type GgufArchitecture } from './architectures.ts'
 import type { GgufFile } from './gguf-file.ts'
 import { inside } from './metadata.ts'
@@ -148,6 +149,8 @@ function headsOf(config: Fields, refuse: (field: string, why: string) => never) 
     refuse('attention.head_count_kv', `${numKvHeads} does not divide ${numHeads} heads`)
   if (!Number.isInteger(headDim) || headDim % 2 !== 0)
     refuse('embedding_length', `${hiddenSize} gives ${numHeads} heads no even size`)
+  if (headDim > MAX_HEAD_DIM)
+    refuse('attention.head_count', `heads of ${headDim} elements are too large (${MAX_HEAD_DIM} is the most)`)
   if ((config['attention.value_length'] ?? headDim) !== headDim)
     refuse('attention.value_length', 'must be the key length')
   return { numHeads, numKvHeads, headDim }
