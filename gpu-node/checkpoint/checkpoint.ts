@@ -124,8 +124,8 @@ function toCheckpoint(parts: CheckpointParts): Checkpoint {
     shape,
     weights: parts.weights,
     tokens: {
-      fork: branching && idOf(branching.forkToken, `${branching.source}.fork_token`),
-      child: branching && idOf(branching.childToken, `${branching.source}.child_token`),
+      fork: branching && idOf(branching.fork_token, `${branching.source ?? 'apar'}.fork_token`),
+      child: branching && idOf(branching.child_token, `${branching.source ?? 'apar'}.child_token`),
       eos: checkEos(configFile, eosIds, shape),
     },
     joints: branching?.joints ?? 'kept',
@@ -139,7 +139,7 @@ function toCheckpoint(parts: CheckpointParts): Checkpoint {
 
 function publishedBranching(tokenizer: TokenizerFile): Branching | undefined {
   const has = (token: string) => tokenizer.added_tokens.some(({ content }) => content === token)
-  return has(PUBLISHED.forkToken) && has(PUBLISHED.childToken) ? PUBLISHED : undefined
+  return has(PUBLISHED.fork_token) && has(PUBLISHED.child_token) ? PUBLISHED : undefined
 }
 
 function controlId(

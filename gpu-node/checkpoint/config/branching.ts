@@ -1,15 +1,13 @@
 import { z } from 'zod'
 import { Joints } from '../../../shared/protocol/events.ts'
 
-/** How a model forks its answers. */
-export interface Branching {
-  /** The object of config.json that says so: messages name its fields. */
-  readonly source: 'apar' | 'branching'
-  readonly forkToken: string
-  readonly childToken: string
-  readonly joints: Joints
-  readonly limits: BranchLimits
-}
+/** How a model forks, and how the texts of parent and child are joined: the object `apar`, which apar's trainer writes. */
+export const AparOptions = z.strictObject({
+  fork_token: z.string().min(1),
+  child_token: z.string().min(1),
+  joints: Joints.default('kept'),
+})
+export type AparOptions = z.infer<typeof AparOptions>
 
 /** What the model was trained for: a request's own limits may be lower. */
 export interface BranchLimits {
@@ -19,22 +17,22 @@ export interface BranchLimits {
   readonly maxDepth?: number | undefined
 }
 
-/** How the texts of parent and child are joined: the object `apar`, which apar's trainer writes. */
-const AparFields = z.strictObject({
-  fork_token: z.string().min(1),
-  child_token: z.string().min(1),
-  joints: Joints.default('kept'),
-})
+/** How a model forks its answers. */
+export interface Branching extends Readonly<AparOptions> {
+  readonly limits?: BranchLimits
+  /** The object of config.json that says so: messages name its fields. Default: apar. */
+  readonly source?: 'branching'
+}
 
 /** The same with what other trainers may do differently. */
-const BranchingFields = AparFields.extend({
+const BranchingOptions = AparOptions.extend({
   /** Whether the fork token is in the child's context, as its last token before the child token. */
   child_sees_fork: z.boolean().default(true),
   max_branches: z.int().min(1).nullish(),
   max_depth: z.int().min(1).nullish(),
 })
 
-export const BRANCHING_FIELDS = { apar: AparFields.optional(), branching: BranchingFields.optional() }
+export const BRANCHING_FIELDS = { apar: AparOptions.optional(), branching: BranchingOptions.optional() }
 
 type Fields = z.infer<z.ZodObject<typeof BRANCHING_FIELDS>>
 type Refuse = (field: string, why: string) => never
@@ -42,31 +40,21 @@ type Refuse = (field: string, why: string) => never
 /** Undefined for a configuration that says nothing of forks. */
 export function readBranching({ apar, branching }: Fields, refuse: Refuse): Branching | undefined {
   if (apar && branching) refuse('branching', 'apar says the same: keep one of the two')
-  const fields = branching ?? apar
-  if (!fields) return undefined
-  if (branching?.child_sees_fork === false) {
+  if (!branching) return apar
+  const { fork_token, child_token, joints, child_sees_fork, max_branches, max_depth } = branching
+  if (!child_sees_fork) {
     refuse(
       'branching.child_sees_fork',
       'only true is computed: the context of a child ends with the fork token',
     )
   }
-  return {
-    source: branching ? 'branching' : 'apar',
-    forkToken: fields.fork_token,
-    childToken: fields.child_token,
-    joints: fields.joints,
-    limits: {
-      maxBranches: branching?.max_branches ?? undefined,
-      maxDepth: branching?.max_depth ?? undefined,
-    },
-  }
+  const limits = { maxBranches: max_branches ?? undefined, maxDepth: max_depth ?? undefined }
+  return { source: 'branching', fork_token, child_token, joints, limits }
 }
 
 /** Of the published APAR checkpoints: their config.json says nothing of forks, but their tokenizers have these tokens. */
 export const PUBLISHED: Branching = {
-  source: 'apar',
-  forkToken: '[SplitMask]',
-  childToken: '[SplitSop]',
+  fork_token: '[SplitMask]',
+  child_token: '[SplitSop]',
   joints: 'mended',
-  limits: {},
 }
