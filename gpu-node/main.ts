@@ -70,8 +70,9 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
     if (plan.contextTokens < plan.modelContextTokens) log.warn(message, fields)
     else log.info(message, fields)
   }
+  const onWarning = (warning: string) => log.warn(warning)
   const name = options.modelName
-  const runner = await openRunner(options.modelDir, { ...options, name, onPlan, onLoading })
+  const runner = await openRunner(options.modelDir, { ...options, name, onWarning, onPlan, onLoading })
   return await serveRunner(runner, { ...options, log })
 }
 

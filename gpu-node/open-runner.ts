@@ -5,15 +5,23 @@ import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
 import { flatBytes } from './text/token-bytes.ts'
 
+interface RunnerOpenOptions {
+  /** What clients call the model. */
+  name?: string | undefined
+  /** Called with a sentence each for what an operator should know about the checkpoint. */
+  onWarning?: ((warning: string) => void) | undefined
+}
+
 /**
  * Reads a checkpoint's folder and opens an engine on it.
  * @throws StartupError with a one-line message about the folder, the options or the engine.
  */
 export async function openRunner(
   folder: string,
-  options: EngineOptions & OpenCallbacks & { name?: string | undefined } = {},
+  options: EngineOptions & OpenCallbacks & RunnerOpenOptions = {},
 ) {
   const checkpoint = readCheckpoint(folder)
+  for (const warning of checkpoint.warnings) options.onWarning?.(warning)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const { text: files, shape } = checkpoint

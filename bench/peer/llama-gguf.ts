@@ -64,6 +64,8 @@ const NAMES: Record<string, string> = {
   'self_attn.k_proj': 'attn_k',
   'self_attn.v_proj': 'attn_v',
   'self_attn.o_proj': 'attn_output',
+  'self_attn.q_norm': 'attn_q_norm',
+  'self_attn.k_norm': 'attn_k_norm',
   post_attention_layernorm: 'ffn_norm',
   'mlp.gate_proj': 'ffn_gate',
   'mlp.up_proj': 'ffn_up',
@@ -72,14 +74,15 @@ const NAMES: Record<string, string> = {
 
 /** Converts Hugging Face's name of a tensor to llama.cpp's. */
 export function ggufName(name: string): string {
-  const [, layer, inLayer] = /^model\.layers\.(\d+)\.(.*)\.weight$/.exec(name) ?? []
-  const theirs = NAMES[inLayer ?? name.replace(/\.weight$/, '')]
+  const [, stem = '', kind] = /^(.*)\.(weight|bias)$/.exec(name) ?? []
+  const [, layer, inLayer] = /^model\.layers\.(\d+)\.(.*)$/.exec(stem) ?? []
+  const theirs = NAMES[inLayer ?? stem]
   if (theirs === undefined) throw new Error(`llama.cpp has no tensor for ${name}`)
-  return layer === undefined ? `${theirs}.weight` : `blk.${layer}.${theirs}.weight`
+  return layer === undefined ? `${theirs}.${kind}` : `blk.${layer}.${theirs}.${kind}`
 }
 
 /**
- * Reorders the rows of q and k within each head: rotary embeddings in llama.cpp rotate neighbouring elements (2i,
+ * Reorders the rows of q and k, or their biases, within each head: rotary embeddings in llama.cpp rotate neighbouring elements (2i,
  * 2i+1), in Hugging Face's convention the elements i and i + headDim / 2. Source: llama.cpp, conversion of Llama
  * models.
  */
@@ -88,7 +91,7 @@ export function rotatedPairwise(
   { headDim }: Pick<ModelShape, 'headDim'>,
   bytes: Uint8Array,
 ): Uint8Array {
-  if (!/\.(q|k)_proj\.weight$/.test(name)) return bytes
+  if (!/\.(q|k)_proj\.(weight|bias)$/.test(name)) return bytes
   const [rows = 0] = size
   const rowBytes = bytes.length / rows
   const out = new Uint8Array(bytes.length)

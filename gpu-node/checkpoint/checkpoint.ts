@@ -3,7 +3,8 @@ import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
-import { type AparOptions, readConfig } from './config.ts'
+import { type Branching, type BranchLimits, PUBLISHED } from './config/branching.ts'
+import { readConfig } from './config.ts'
 import { checkpointDigest } from './digest.ts'
 import { GREEDY, readGenerationConfig, type SamplingDefaults } from './generation-config.ts'
 import { readGguf } from './gguf/gguf-file.ts'
@@ -34,9 +35,12 @@ export interface Checkpoint {
   weights: WeightTable
   tokens: ControlTokens
   joints: Joints
+  branchLimits: BranchLimits
   sampling: SamplingDefaults
   text: TokenizerFiles
-  /** Identifies all of the above but folder, name and time. */
+  /** What an operator should know: a sentence each. */
+  warnings: readonly string[]
+  /** Identifies all of the above but folder, name, time and warnings. */
   digest: string
 }
 
@@ -51,14 +55,12 @@ interface CheckpointParts {
   readonly weights: WeightTable
   readonly text: TokenizerFiles
   readonly eosTokenIds: readonly number[]
-  readonly apar: AparOptions | undefined
+  readonly branching: Branching | undefined
   readonly sampling: SamplingDefaults
+  readonly warnings: readonly string[]
 }
 
 const GGUF = '.gguf'
-
-/** Options of the published APAR checkpoints: their config.json has none, but their tokenizers have these tokens. */
-const PUBLISHED: AparOptions = { fork_token: '[SplitMask]', child_token: '[SplitSop]', joints: 'mended' }
 
 /**
  * `path`: a folder, or a GGUF file.
@@ -84,14 +86,15 @@ function readFolder(folder: string): CheckpointParts {
     weights: readWeights(folder, config.shape),
     text: readTokenizerFiles(folder),
     eosTokenIds: [...config.eosTokenIds, ...generation.eosTokenIds],
-    apar: config.apar,
+    branching: config.branching,
     sampling: generation.sampling,
+    warnings: config.warnings,
   }
 }
 
 function readGgufParts(path: string): CheckpointParts {
   const file = readGguf(path)
-  const shape = llamaShape(file)
+  const { shape, architecture, warnings } = llamaShape(file)
   const { files: text, eosTokenIds } = ggufTokenizer(file)
   return {
     path,
@@ -99,17 +102,18 @@ function readGgufParts(path: string): CheckpointParts {
     tokenizerFile: path,
     name: basename(path, GGUF),
     shape,
-    weights: checkWeights([path], llamaWeights(file, shape), shape),
+    weights: checkWeights([path], llamaWeights(file, shape, architecture), shape),
     text,
     eosTokenIds,
-    apar: undefined,
+    branching: undefined,
     sampling: GREEDY,
+    warnings,
   }
 }
 
 function toCheckpoint(parts: CheckpointParts): Checkpoint {
   const { configFile, shape, text, eosTokenIds } = parts
-  const apar = parts.apar ?? publishedOptions(text.tokenizer)
+  const branching = parts.branching ?? publishedBranching(text.tokenizer)
   const idOf = (token: string, field: string) => controlId(parts, token, field)
   const eosIds = [...eosTokenIds]
   if (text.named.eos_token !== undefined) eosIds.unshift(idOf(text.named.eos_token, 'eos_token'))
@@ -120,18 +124,20 @@ function toCheckpoint(parts: CheckpointParts): Checkpoint {
     shape,
     weights: parts.weights,
     tokens: {
-      fork: apar && idOf(apar.fork_token, 'apar.fork_token'),
-      child: apar && idOf(apar.child_token, 'apar.child_token'),
+      fork: branching && idOf(branching.fork_token, `${branching.source ?? 'apar'}.fork_token`),
+      child: branching && idOf(branching.child_token, `${branching.source ?? 'apar'}.child_token`),
       eos: checkEos(configFile, eosIds, shape),
     },
-    joints: apar?.joints ?? 'kept',
+    joints: branching?.joints ?? 'kept',
+    branchLimits: branching?.limits ?? {},
     sampling: parts.sampling,
     text,
+    warnings: parts.warnings,
   }
   return { ...checkpoint, digest: checkpointDigest(checkpoint) }
 }
 
-function publishedOptions(tokenizer: TokenizerFile): AparOptions | undefined {
+function publishedBranching(tokenizer: TokenizerFile): Branching | undefined {
   const has = (token: string) => tokenizer.added_tokens.some(({ content }) => content === token)
   return has(PUBLISHED.fork_token) && has(PUBLISHED.child_token) ? PUBLISHED : undefined
 }

@@ -1,97 +1,98 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { Joints } from '../../shared/protocol/events.ts'
 import { MAX_INT32, type ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
-import { PLAIN_LLAMA, plainRope } from './plain-llama.ts'
+import {
+  ARCHITECTURE_FIELDS,
+  ARCHITECTURES,
+  type Architecture,
+  layersWithoutRope,
+} from './config/architectures.ts'
+import { BRANCHING_FIELDS, type Branching, readBranching } from './config/branching.ts'
+import { CONFIG_RULES, checkFields } from './config/fields.ts'
+import { ROPE_FIELDS, readRope } from './config/rope-fields.ts'
 import { readJson } from './read-json.ts'
+import { MAX_HEAD_DIM } from './rope.ts'
 
 const size = z
   .int()
   .min(1)
   .max(2 ** 31 - 1)
-/** Far above any model; small enough that the table of expected tensors stays small. */
-const layers = size.max(4096)
 const TokenIds = z.union([z.int().min(0), z.array(z.int().min(0))])
 
-/** apar's extension of config.json: the fork tokens, and how the texts of parent and child are joined. */
-const AparOptions = z.strictObject({
-  fork_token: z.string().min(1),
-  child_token: z.string().min(1),
-  joints: Joints.default('kept'),
-})
-export type AparOptions = z.infer<typeof AparOptions>
-
-/** Rotary embeddings; `type` is the older name of `rope_type`. */
-const RopeFields = z
-  .looseObject({
-    rope_type: z.string().nullish(),
-    type: z.string().nullish(),
-    rope_theta: z.number().positive().nullish(),
-    partial_rotary_factor: z.number().nullish(),
-  })
-  .nullish()
-type RopeFields = z.infer<typeof RopeFields>
-
+/** All fields that are read; config/fields.ts decides about the others. */
 const ConfigFile = z.looseObject({
   architectures: z.array(z.string()).min(1),
+  model_type: z.string().nullish(),
   vocab_size: size,
   hidden_size: size,
   intermediate_size: size,
-  num_hidden_layers: layers,
   num_attention_heads: size,
   num_key_value_heads: size.nullish(),
   head_dim: size.nullish(),
   max_position_embeddings: z.int().min(1),
   rms_norm_eps: z.number().positive().default(1e-6),
-  rope_theta: z.number().positive().nullish(),
-  partial_rotary_factor: z.number().nullish(),
-  /** transformers 5 writes rope_theta here. */
-  rope_parameters: RopeFields,
-  rope_scaling: RopeFields,
-  tie_word_embeddings: z.boolean().default(false),
-  hidden_act: z.string().default('silu'),
-  attention_bias: z.boolean().nullish(),
-  mlp_bias: z.boolean().nullish(),
+  tie_word_embeddings: z.boolean().nullish(),
+  ...ARCHITECTURE_FIELDS,
+  ...ROPE_FIELDS,
   quantization_config: z.unknown().optional(),
   eos_token_id: TokenIds.nullish(),
-  apar: AparOptions.optional(),
+  ...BRANCHING_FIELDS,
 })
+type ConfigFile = z.infer<typeof ConfigFile>
+const READ = new Set(Object.keys(ConfigFile.shape))
 
 export interface CheckpointConfig {
   shape: ModelShape
-  apar: AparOptions | undefined
+  branching: Branching | undefined
   eosTokenIds: number[]
+  /** What an operator should know: fields that are not known, and limits of what is computed. */
+  warnings: string[]
 }
 
-/** Reads config.json of a Llama checkpoint. Features that the engine does not support are refused, never ignored. */
+/**
+ * Reads config.json of a model of a known architecture (config/architectures.ts). What the engine does not compute is
+ * refused, never ignored.
+ */
 export function readConfig(folder: string): CheckpointConfig {
   const config = readJson(ConfigFile, folder, 'config.json')
+  const file = join(folder, 'config.json')
+  const warnings: string[] = []
+  const warn = (field: string, what: string) => warnings.push(`${file}: ${field}: ${what}`)
   const refuse = (field: string, why: string): never => {
-    const file = join(folder, 'config.json')
     throw new StartupError('unsupported_checkpoint', `${file}: ${field}: ${why}`)
   }
-  if (!config.architectures.includes('LlamaForCausalLM')) {
-    refuse('architectures', `only LlamaForCausalLM is served, not ${config.architectures.join(', ')}`)
+  const architecture = architectureOf(config, refuse)
+  for (const unknown of checkFields(config, READ, CONFIG_RULES, refuse)) {
+    warn(unknown, 'is not known: if it changes what the model computes, its answers are wrong here')
   }
-  if (config.hidden_act !== 'silu') refuse('hidden_act', `only silu is computed, not ${config.hidden_act}`)
-  if (config.attention_bias) refuse('attention_bias', 'projections with biases are not computed')
-  if (config.mlp_bias) refuse('mlp_bias', 'projections with biases are not computed')
-  for (const field of ['rope_scaling', 'rope_parameters'] as const) {
-    const why = unsupportedRope(config[field])
-    if (why) refuse(`${field}.${why.field}`, why.reason)
-  }
-  const rotated = config.partial_rotary_factor ?? 1
-  if (rotated !== 1) refuse('partial_rotary_factor', wholeHeads(rotated))
   if (config.quantization_config) refuse('quantization_config', 'quantised checkpoints are not served')
 
+  const { defaults } = architecture
   const heads = config.num_attention_heads
   const kvHeads = config.num_key_value_heads ?? heads
   if (heads % kvHeads !== 0) refuse('num_key_value_heads', `${kvHeads} does not divide ${heads} heads`)
-  const headDim = config.head_dim ?? config.hidden_size / heads
+  const headDim = config.head_dim ?? defaults.headDim ?? config.hidden_size / heads
   if (!Number.isInteger(headDim))
     refuse('hidden_size', `${config.hidden_size} is no multiple of ${heads} heads`)
-  if (headDim % 2 !== 0) refuse('head_dim', `rotary embeddings need an even size, not ${headDim}`)
+  if (headDim % 2 !== 0 || headDim > MAX_HEAD_DIM)
+    refuse('head_dim', `heads need an even size of at most ${MAX_HEAD_DIM}, not ${headDim}`)
+  const { rope, contextTokens } = readRope(config, {
+    file,
+    defaultTheta: defaults.ropeTheta,
+    headDim,
+    // Beyond what native code counts, and far beyond what any memory holds.
+    contextTokens: Math.min(config.max_position_embeddings, MAX_INT32),
+    refuse,
+    warn,
+  })
+  const window = slidingWindow(config, architecture, refuse)
+  if (window < contextTokens) {
+    warn(
+      'sliding_window',
+      `the context ends at ${window} tokens, where the sliding window would begin to move`,
+    )
+  }
   return {
     shape: {
       vocabSize: config.vocab_size,
@@ -101,34 +102,55 @@ export function readConfig(folder: string): CheckpointConfig {
       numHeads: heads,
       numKvHeads: kvHeads,
       headDim,
-      // Beyond what native code counts, and far beyond what any memory holds.
-      contextTokens: Math.min(config.max_position_embeddings, MAX_INT32),
+      contextTokens: Math.min(contextTokens, window),
       rmsNormEps: config.rms_norm_eps,
-      rope: plainRope(config.rope_theta ?? config.rope_parameters?.rope_theta ?? 10_000, headDim),
-      ...PLAIN_LLAMA,
-      tieWordEmbeddings: config.tie_word_embeddings,
+      rope,
+      layersWithoutRope: skippedLayers(config, architecture, refuse),
+      biases: architecture.biases(config),
+      headNorms: architecture.headNorms,
+      tieWordEmbeddings: config.tie_word_embeddings ?? defaults.tieWordEmbeddings,
     },
-    apar: config.apar,
+    branching: readBranching(config, refuse),
     eosTokenIds: [config.eos_token_id ?? []].flat(),
+    warnings,
   }
 }
 
-/** What of these fields is not computed; undefined when all of it is. */
-function unsupportedRope(rope: RopeFields): { field: string; reason: string } | undefined {
-  if (!rope) return undefined
-  for (const field of ['rope_type', 'type'] as const) {
-    const type = rope[field] ?? 'default'
-    if (type !== 'default') return { field, reason: `only default is computed, not ${type}` }
+type Refuse = (field: string, why: string) => never
+
+function architectureOf({ architectures, model_type }: ConfigFile, refuse: Refuse): Architecture {
+  const name = architectures.find((each) => ARCHITECTURES.has(each)) ?? ''
+  const architecture = ARCHITECTURES.get(name)
+  if (!architecture) {
+    const served = [...ARCHITECTURES.keys()].join(', ')
+    return refuse('architectures', `${architectures.join(', ')} is not served (${served} are)`)
   }
-  const { partial_rotary_factor: rotated } = rope
-  if (rotated != null && rotated !== 1) return { field: 'partial_rotary_factor', reason: wholeHeads(rotated) }
-  // A scaling of no type was once linear.
-  if (rope.rope_type == null && rope.type == null && 'factor' in rope && rope.factor !== 1) {
-    return { field: 'factor', reason: 'scaled rotary embeddings are not computed' }
+  if (model_type != null && model_type !== architecture.modelType) {
+    refuse('model_type', `${model_type} is another architecture than ${name}`)
   }
-  return undefined
+  return architecture
 }
 
-function wholeHeads(factor: number): string {
-  return `only whole heads are rotated (1), not ${factor} of them`
+function skippedLayers(config: ConfigFile, { skipsRope }: Architecture, refuse: Refuse): number[] {
+  const { no_rope_layers: list, no_rope_layer_interval: interval, num_hidden_layers: layers } = config
+  if (!skipsRope) {
+    if (list?.includes(0)) refuse('no_rope_layers', 'this architecture rotates in all layers')
+    if (interval != null) refuse('no_rope_layer_interval', 'this architecture rotates in all layers')
+    return []
+  }
+  if (list && list.length < layers) refuse('no_rope_layers', `has ${list.length} values for ${layers} layers`)
+  return layersWithoutRope(config)
+}
+
+const LAYER_TYPES = ['full_attention', 'sliding_attention']
+
+/** Tokens that each token sees, itself included: a context of that many is the same with and without the window. */
+function slidingWindow(config: ConfigFile, { slides, defaults }: Architecture, refuse: Refuse): number {
+  const other = config.layer_types?.find((type) => !LAYER_TYPES.includes(type))
+  if (other !== undefined) refuse('layer_types', `${other} is not computed (only ${LAYER_TYPES.join(', ')})`)
+  // Null is no window, and absent is the architecture's default.
+  const window = config.sliding_window === undefined ? defaults.slidingWindow : config.sliding_window
+  if (window == null || !slides(config)) return Number.POSITIVE_INFINITY
+  if (window === 0) refuse('sliding_window', 'a window of no tokens')
+  return window
 }

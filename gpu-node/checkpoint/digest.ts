@@ -2,7 +2,9 @@ import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
+import type { BranchLimits } from './config/branching.ts'
 import type { SamplingDefaults } from './generation-config.ts'
+import { plainRope } from './plain-llama.ts'
 import { tensorBytes } from './tensor-blocks.ts'
 import type { TokenizerFiles } from './tokenizer-files.ts'
 import type { WeightTable } from './weights.ts'
@@ -16,6 +18,7 @@ export interface DigestedCheckpoint {
     readonly eos: readonly number[]
   }
   readonly joints: string
+  readonly branchLimits: BranchLimits
   readonly sampling: SamplingDefaults
   readonly text: TokenizerFiles
   readonly weights: WeightTable
@@ -37,10 +40,14 @@ const ROW_PER_TOKEN = ['model.embed_tokens.weight', 'lm_head.weight']
  * further differs almost everywhere. A single weight that was changed by hand may go unnoticed.
  */
 export function checkpointDigest(checkpoint: DigestedCheckpoint): string {
-  const { shape, tokens, joints, sampling, text, weights } = checkpoint
+  const { shape, tokens, joints, branchLimits, sampling, text, weights } = checkpoint
   const { fork, child, eos } = tokens
   const hash = createHash('sha256').update(
-    JSON.stringify([shapeOf(shape), [fork, child, eos], joints, samplingOf(sampling), textOf(text)]),
+    JSON.stringify([
+      ...[shapeOf(shape), [fork, child, eos], joints, samplingOf(sampling), textOf(text)],
+      ...featuresOf(shape),
+      ...limitsOf(branchLimits),
+    ]),
   )
   const control = [fork, child, ...eos].filter((id) => id !== undefined)
   try {
@@ -58,6 +65,29 @@ function shapeOf(shape: ModelShape): unknown[] {
   const { vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads, headDim } = shape
   const sizes = [vocabSize, hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads, headDim]
   return [...sizes, shape.contextTokens, shape.rmsNormEps, shape.rope.theta, shape.tieWordEmbeddings]
+}
+
+/** What a plain Llama model does not have. */
+function* featuresOf({
+  rope,
+  headDim,
+  layersWithoutRope,
+  biases,
+  headNorms,
+}: ModelShape): Generator<unknown> {
+  const { theta, frequencies, scale } = rope
+  if (String(frequencies) !== String(plainRope(theta, headDim).frequencies))
+    yield ['frequencies', frequencies]
+  if (scale !== 1) yield ['scale', scale]
+  if (layersWithoutRope.length > 0) yield ['layersWithoutRope', layersWithoutRope]
+  const { qkv, attentionOutput, mlp } = biases
+  if (qkv || attentionOutput || mlp) yield ['biases', qkv, attentionOutput, mlp]
+  if (headNorms) yield ['headNorms']
+}
+
+function* limitsOf({ maxBranches, maxDepth }: BranchLimits): Generator<unknown> {
+  if (maxBranches !== undefined) yield ['maxBranches', maxBranches]
+  if (maxDepth !== undefined) yield ['maxDepth', maxDepth]
 }
 
 function samplingOf({ temperature, topP, topK, minP, repetitionPenalty }: SamplingDefaults): number[] {

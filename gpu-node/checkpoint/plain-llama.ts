@@ -1,4 +1,5 @@
 import type { ModelShape, RotaryEmbedding } from '../engine/engine-config.ts'
+import { rotaryEmbedding } from './rope.ts'
 
 /** What the first Llama models have of the features in which architectures differ. */
 export const PLAIN_LLAMA = {
@@ -9,6 +10,5 @@ export const PLAIN_LLAMA = {
 
 /** Rotary embeddings without scaling of the first `rotated` (even) elements of each head. */
 export function plainRope(theta: number, rotated: number): RotaryEmbedding {
-  const frequencies = Array.from({ length: rotated / 2 }, (_, pair) => theta ** ((-2 * pair) / rotated))
-  return { theta, frequencies, scale: 1 }
+  return rotaryEmbedding(theta, rotated, { type: 'default' })
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
-import { parseJson } from '../../shared/parse.ts'
+import { parse, parseJson } from '../../shared/parse.ts'
 import { StartupError } from '../startup-error.ts'
 import { readTextFile } from './regular-file.ts'
 
@@ -23,12 +23,20 @@ export function readJson<T>(schema: z.ZodType<T>, folder: string, file: string):
 /** Like {@link readJson}, but returns undefined when the file does not exist. */
 export function readOptionalJson<T>(schema: z.ZodType<T>, folder: string, file: string): T | undefined {
   const text = readText(folder, file)
-  if (text === undefined) return undefined
+  return text === undefined ? undefined : broken(join(folder, file), () => parseJson(schema, text))
+}
+
+/** Validates a value of a file. @throws StartupError that names file and field. */
+export function checkValue<T>(schema: z.ZodType<T>, value: unknown, file: string): T {
+  return broken(file, () => parse(schema, value))
+}
+
+function broken<T>(file: string, read: () => T): T {
   try {
-    return parseJson(schema, text)
+    return read()
   } catch (error) {
     if (!(error instanceof AparError)) throw error
     const reason = error.code === 'invalid_json' ? 'is not valid JSON' : error.message
-    throw new StartupError('broken_checkpoint', `${join(folder, file)}: ${reason}`, error)
+    throw new StartupError('broken_checkpoint', `${file}: ${reason}`, error)
   }
 }

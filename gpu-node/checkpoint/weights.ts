@@ -12,7 +12,7 @@ const INDEX = 'model.safetensors.index.json'
 const IndexFile = z.looseObject({ weight_map: z.record(z.string(), z.string()) })
 
 /** Buffers in old checkpoints that can be computed from the configuration; ignored. */
-const DERIVED = /\.rotary_emb\.inv_freq$/
+const DERIVED = /\.rotary_emb\.(inv_freq|cos_cached|sin_cached)$/
 
 export interface WeightTable {
   /** Absolute paths. */

@@ -105,6 +105,8 @@ export type RestoredBranch = NonNullable<EngineRequest['branches']>[number]
 export interface RequestDefaults {
   readonly shape: Pick<ModelShape, 'contextTokens' | 'vocabSize'>
   readonly tokens: { readonly fork: number | undefined }
+  /** Of the model: requests cannot exceed them. */
+  readonly branchLimits: { readonly maxBranches?: number | undefined; readonly maxDepth?: number | undefined }
   readonly sampling: Pick<WholeRequest, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty'>
 }
 
@@ -120,7 +122,7 @@ export function toEngineRequest(
   id: number,
   request: GenerateRequest,
   prompt: Int32Array,
-  { shape, tokens, sampling }: RequestDefaults,
+  { shape, tokens, branchLimits, sampling }: RequestDefaults,
   branches: RestoredBranch[],
 ): WholeRequest {
   const room = shape.contextTokens - prompt.length
@@ -134,8 +136,8 @@ export function toEngineRequest(
     id,
     prompt,
     maxTokens: Math.min(request.max_tokens ?? room, room),
-    maxBranches: forks ? (max_branches ?? DEFAULT_MAX_BRANCHES) : 1,
-    maxDepth: forks ? (max_depth ?? DEFAULT_MAX_DEPTH) : 1,
+    maxBranches: forks ? least(max_branches ?? DEFAULT_MAX_BRANCHES, branchLimits.maxBranches) : 1,
+    maxDepth: forks ? least(max_depth ?? DEFAULT_MAX_DEPTH, branchLimits.maxDepth) : 1,
     temperature: orGreedy(request.temperature ?? sampling.temperature),
     topP: request.top_p ?? sampling.topP,
     topK: request.top_k ?? sampling.topK,
@@ -154,6 +156,10 @@ export function toEngineRequest(
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
     tenant: NO_TENANT,
   }
+}
+
+function least(value: number, limit: number | undefined): number {
+  return limit === undefined ? value : Math.min(value, limit)
 }
 
 /** So low a temperature gives the most likely token, but divides by a number that single precision may not have. */

@@ -91,6 +91,25 @@ test('a published APAR tokenizer forks without an apar object, and its joints ar
   expect(readCheckpoint(folder.path)).toMatchObject({ joints: 'mended', tokens: { fork: 258, child: 259 } })
 })
 
+test('the limits of branches and warnings of config.json are the checkpoint’s', () => {
+  const branching = { fork_token: '[Fork]', child_token: '[Child]', joints: 'mended', max_branches: 4 }
+  folder.write('config.json', { ...tinyConfig(), apar: undefined, branching, new_scale: 2 })
+  expect(readCheckpoint(folder.path)).toMatchObject({
+    joints: 'mended',
+    branchLimits: { maxBranches: 4 },
+    tokens: { fork: SPECIAL['[Fork]'], child: SPECIAL['[Child]'] },
+    warnings: [expect.stringMatching(/config\.json: new_scale: is not known/)],
+  })
+})
+
+test('buffers that follow from the configuration are ignored', () => {
+  const derived = ['model.rotary_emb.inv_freq', 'model.layers.0.self_attn.rotary_emb.cos_cached']
+  const tensors = tinyTensors()
+  for (const name of derived) tensors.set(name, [2])
+  folder.write('model.safetensors', safetensors(headerOf(tensors)))
+  expect(readCheckpoint(folder.path).weights.tensors).toHaveLength(tinyTensors().size)
+})
+
 test('a model without fork tokens is decoded serially', () => {
   folder.write('config.json', { ...tinyConfig(), apar: undefined })
   expect(readCheckpoint(folder.path).tokens).toMatchObject({ fork: undefined, child: undefined })
@@ -131,39 +150,20 @@ describe('a one-line error names file and field', () => {
       'another architecture',
       'config.json',
       { ...tinyConfig(), architectures: ['MixtralForCausalLM'] },
-      /architectures: only Llama/,
+      /architectures: MixtralForCausalLM is not served/,
     ],
     [
-      'scaled rotary embeddings',
+      'a kind of scaling that is not computed',
       'config.json',
-      { ...tinyConfig(), rope_scaling: { type: 'linear' } },
-      /rope_scaling\.type: only default is computed, not linear/,
+      { ...tinyConfig(), rope_scaling: { type: 'longrope' } },
+      /rope_scaling\.type: only default.* are computed, not longrope/,
     ],
     [
-      'scaled rotary embeddings under the old name of the type',
+      'a bias that the weights do not have',
       'config.json',
-      { ...tinyConfig(), rope_parameters: { type: 'yarn', factor: 4, rope_theta: 10_000 } },
-      /rope_parameters\.type: only default is computed, not yarn/,
+      { ...tinyConfig(), attention_bias: true },
+      /model\.safetensors: tensor model\.layers\.0\.self_attn\.q_proj\.bias is missing/,
     ],
-    [
-      'a scaling factor without a type',
-      'config.json',
-      { ...tinyConfig(), rope_scaling: { factor: 2 } },
-      /rope_scaling\.factor/,
-    ],
-    [
-      'heads of which a part is rotated',
-      'config.json',
-      { ...tinyConfig(), partial_rotary_factor: 0.5 },
-      /config\.json: partial_rotary_factor: only whole heads are rotated/,
-    ],
-    [
-      'the same as transformers 5 writes it',
-      'config.json',
-      { ...tinyConfig(), rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.5 } },
-      /rope_parameters\.partial_rotary_factor/,
-    ],
-    ['biases', 'config.json', { ...tinyConfig(), attention_bias: true }, /attention_bias/],
     [
       'quantised weights',
       'config.json',
@@ -171,6 +171,12 @@ describe('a one-line error names file and field', () => {
       /quantization_config/,
     ],
     ['odd heads', 'config.json', { ...tinyConfig(), head_dim: 3 }, /head_dim/],
+    [
+      'the same of a branching object',
+      'config.json',
+      { ...tinyConfig(), apar: undefined, branching: { fork_token: '[Fork]', child_token: 'x' } },
+      /tokenizer\.json: added_tokens: no "x" \(branching\.child_token\)/,
+    ],
     [
       'a fork token that is not there',
       'config.json',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { engineRequestSchema } from '../../gpu-node/engine/engine-request.ts'
+import { engineRequestSchema, toEngineRequest } from '../../gpu-node/engine/engine-request.ts'
 
 test('an engine request without options is greedy, serial and unrestricted', () => {
   const required = { id: 1, prompt: Int32Array.of(3), maxTokens: 5 }
@@ -24,4 +24,23 @@ test('an engine request without options is greedy, serial and unrestricted', () 
     branches: [],
     tenant: { id: 0, weight: 1, priority: 0 },
   })
+})
+
+test('branches are limited by the request, by default, and by what the model was trained for', () => {
+  const limitsOf = (branching: object, branchLimits: object) => {
+    const defaults = {
+      shape: { contextTokens: 64, vocabSize: 8 },
+      tokens: { fork: 5 },
+      branchLimits,
+      sampling: { temperature: 0, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 },
+    }
+    const request = { model: 'm', messages: [], branching }
+    const { maxBranches, maxDepth } = toEngineRequest(1, request, Int32Array.of(3), defaults, [])
+    return [maxBranches, maxDepth]
+  }
+  expect(limitsOf({}, {})).toEqual([32, 2])
+  expect(limitsOf({}, { maxBranches: 4, maxDepth: 3 })).toEqual([4, 2])
+  expect(limitsOf({ max_branches: 9, max_depth: 9 }, { maxBranches: 4, maxDepth: 3 })).toEqual([4, 3])
+  expect(limitsOf({ max_branches: 2, max_depth: 2 }, { maxBranches: 4, maxDepth: 3 })).toEqual([2, 2])
+  expect(limitsOf({ enabled: false }, { maxBranches: 4 })).toEqual([1, 1])
 })

@@ -15,10 +15,17 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { checkpointDigest } from '../../gpu-node/checkpoint/digest.ts'
+import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { parseFingerprint } from '../../shared/protocol/fingerprint.ts'
 import type { NodeBatch } from '../../shared/protocol/node.ts'
 import { scriptedRunner } from '../support/scripted-node.ts'
-import { type TinyFolder, tinyCheckpoint, tinyTokenizerConfig } from '../support/tiny-checkpoint.ts'
+import {
+  type Json,
+  type TinyFolder,
+  tinyCheckpoint,
+  tinyConfig,
+  tinyTokenizerConfig,
+} from '../support/tiny-checkpoint.ts'
 
 let folder: TinyFolder
 let copy: string
@@ -85,6 +92,55 @@ describe('the digest of a checkpoint', () => {
     folder.write('tokenizer_config.json', { ...tinyTokenizerConfig(), chat_template: 'another' })
     digests.add(digestOf(folder.path))
     expect(digests.size).toBe(3)
+  })
+})
+
+describe('the digest of a model that is more than a plain Llama', () => {
+  const yarn = { type: 'yarn', factor: 4, original_max_position_embeddings: 64 }
+  const digestWith = (fields: Json) => {
+    folder.write('config.json', { ...tinyConfig(), ...fields })
+    return digestOf(folder.path)
+  }
+
+  test('is another for each feature that changes answers', () => {
+    const smollm3 = { architectures: ['SmolLM3ForCausalLM'] }
+    const branching = { fork_token: '[Fork]', child_token: '[Child]' }
+    const digests = [
+      {},
+      { partial_rotary_factor: 0.5 },
+      { rope_scaling: { type: 'linear', factor: 2 } },
+      { rope_scaling: yarn },
+      { rope_scaling: { ...yarn, attention_factor: 1 } },
+      { ...smollm3, no_rope_layers: [0] },
+      { apar: undefined, branching: { ...branching, max_branches: 4 } },
+      { apar: undefined, branching: { ...branching, max_depth: 4 } },
+    ].map(digestWith)
+    expect(new Set(digests).size).toBe(digests.length)
+  })
+
+  test('is another with biases and norms of heads', () => {
+    const checkpoint = readCheckpoint(folder.path)
+    const withShape = (shape: Partial<ModelShape>) =>
+      checkpointDigest({ ...checkpoint, shape: { ...checkpoint.shape, ...shape } })
+    const none = { qkv: false, attentionOutput: false, mlp: false }
+    const shapes = [
+      ...[{}, { headNorms: true }, { biases: { ...none, qkv: true } }],
+      ...[{ biases: { ...none, attentionOutput: true } }, { biases: { ...none, mlp: true } }],
+    ]
+    expect(new Set(shapes.map(withShape)).size).toBe(shapes.length)
+  })
+
+  test('is the same where a feature has no effect', () => {
+    const plain = digestWith({})
+    const branching = { fork_token: '[Fork]', child_token: '[Child]', child_sees_fork: true, max_depth: null }
+    for (const fields of [
+      { rope_scaling: { type: 'dynamic', factor: 2 } },
+      { partial_rotary_factor: 1, attention_bias: false },
+      { architectures: ['SmolLM3ForCausalLM'], no_rope_layers: [1] },
+      { architectures: ['MistralForCausalLM'] },
+      { apar: undefined, branching },
+    ])
+      expect(digestWith(fields)).toBe(plain)
   })
 })
 

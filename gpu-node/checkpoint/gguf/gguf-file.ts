@@ -43,6 +43,22 @@ export function readGguf(path: string): GgufFile {
   return file
 }
 
+/** The values of a small f32 tensor. @throws StartupError when it has another type or other than `count` values. */
+export function readF32(
+  { path }: GgufFile,
+  { name, dtype, shape, offset }: GgufTensor,
+  count: number,
+): number[] {
+  const is = `${dtype} [${shape.join(', ')}]`
+  const broken = (why: string) => new StartupError('broken_checkpoint', `${path}: ${name}: ${why}`)
+  if (dtype !== 'F32' || shape.length !== 1 || shape[0] !== count)
+    throw broken(`is ${is}, not F32 [${count}]`)
+  const bytes = Buffer.alloc(4 * count)
+  const read = withRegularFile(path, (regular) => regular.readAt(bytes, offset))
+  if (read !== bytes.length) throw broken('became shorter while it was read')
+  return Array.from({ length: count }, (_, index) => bytes.readFloatLE(4 * index))
+}
+
 function read(cursor: FileCursor): GgufFile {
   const { path } = cursor
   if (cursor.left < 24 || cursor.bytes(4).toString('latin1') !== MAGIC)

@@ -1,15 +1,15 @@
 import type { z } from 'zod'
-import { AparError } from '../../../shared/errors.ts'
-import { parse } from '../../../shared/parse.ts'
-import { StartupError } from '../../startup-error.ts'
-import type { GgufFile } from './gguf-file.ts'
+import { checkValue } from '../read-json.ts'
+import type { GgufFile, GgufValue } from './gguf-file.ts'
 
 /** The metadata as an object of this schema. @throws StartupError that names the file and the field at fault. */
 export function parseMetadata<T>(schema: z.ZodType<T>, { path, metadata }: GgufFile): T {
-  try {
-    return parse(schema, Object.fromEntries(metadata))
-  } catch (error) {
-    if (!(error instanceof AparError)) throw error
-    throw new StartupError('broken_checkpoint', `${path}: ${error.message}`, error)
-  }
+  return checkValue(schema, Object.fromEntries(metadata), path)
+}
+
+/** The fields whose names begin with `prefix` and a point, without those. */
+export function inside({ metadata }: GgufFile, prefix: string): Record<string, GgufValue> {
+  const start = `${prefix}.`
+  const entries = [...metadata].filter(([key]) => key.startsWith(start))
+  return Object.fromEntries(entries.map(([key, value]) => [key.slice(start.length), value]))
 }
