@@ -9,6 +9,8 @@ export interface RegularFile {
   readonly bytes: number
   /** Fills `into` from the file's current position; returns the number of bytes, less only at its end. */
   read(into: Uint8Array): number
+  /** The same from any position in the file; does not move the current one. */
+  readAt(into: Uint8Array, position: number): number
 }
 
 /**
@@ -32,7 +34,7 @@ export function withRegularFile<T>(path: string, use: (file: RegularFile) => T):
       position += count
       return count
     }
-    return use({ bytes: stats.size, read })
+    return use({ bytes: stats.size, read, readAt: (into, at) => fill(fd, into, at) })
   } catch (error) {
     throw error instanceof StartupError ? error : broken(path, 'cannot be read', error)
   } finally {
