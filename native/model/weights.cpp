@@ -27,6 +27,22 @@ std::unique_ptr<std::byte[]> allocate(const std::string& name, int64_t bytes) {
   return owned;
 }
 
+// Blocks of quantised weights are read byte by byte.
+bool is_aligned(const TensorInfo& tensor) {
+  return is_quantised(tensor.dtype) ||
+         tensor.offset % static_cast<uint64_t>(block_size(tensor.dtype).bytes) == 0;
+}
+
+// Undoes TensorInfo::interleaved_heads.
+void join_halves(const std::byte* source, int64_t rows, int64_t heads, size_t row_bytes, std::byte* target) {
+  const int64_t half = rows / heads / 2;
+  for (int64_t head = 0; head < heads; ++head)
+    for (int64_t which = 0; which < 2; ++which)
+      for (int64_t i = 0; i < half; ++i, target += row_bytes)
+        std::memcpy(target, source + static_cast<size_t>(head * 2 * half + 2 * i + which) * row_bytes,
+                    row_bytes);
+}
+
 }  // namespace
 
 Weights::Weights(const WeightTable& table) {
@@ -60,8 +76,6 @@ std::span<const std::byte> Weights::bytes_of(const TensorInfo& tensor) const {
   const auto file = files_[static_cast<size_t>(tensor.file)].bytes();
   if (__builtin_add_overflow(tensor.offset, bytes, &end) || end > file.size())
     refuse(name, "ends past the end of its file (" + std::to_string(file.size()) + " bytes)");
-  if (!is_quantised(tensor.dtype) && tensor.offset % static_cast<uint64_t>(block.bytes) != 0)
-    refuse(name, "offset " + std::to_string(tensor.offset) + " is not aligned to its elements");
   return file.subspan(tensor.offset, bytes);
 }
 
@@ -69,10 +83,13 @@ Matrix Weights::load(const std::string& name, std::initializer_list<int64_t> sha
   const TensorInfo& tensor = find(name, shape);
   const auto source = bytes_of(tensor);
   const int64_t rows = shape.size() == 2 ? *shape.begin() : 1, cols = *(shape.end() - 1);
-  if (tensor.dtype == dtype) return {source.data(), dtype, rows, cols};
+  if (tensor.dtype == dtype && is_aligned(tensor)) return {source.data(), dtype, rows, cols};
   const int64_t count = rows * cols;
   auto owned = allocate(name, apar::stored_bytes(dtype, count));
-  convert(source.data(), tensor.dtype, count, owned.get(), dtype);
+  if (tensor.dtype == dtype)
+    std::memcpy(owned.get(), source.data(), source.size());
+  else
+    convert(source.data(), tensor.dtype, count, owned.get(), dtype);
   converted_.push_back(std::move(owned));
   return {converted_.back().get(), dtype, rows, cols};
 }
@@ -85,17 +102,15 @@ StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols
   const TensorInfo& tensor = find(name, {rows, cols});
   const auto source = bytes_of(tensor);
   const int64_t heads = tensor.interleaved_heads;
-  if (heads == 0) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
-  if (heads < 0 || rows % (2 * heads) != 0) refuse(name, "its rows cannot be divided among its heads");
-  const auto row_bytes = static_cast<size_t>(apar::stored_bytes(tensor.dtype, cols));
+  if (heads == 0 && is_aligned(tensor)) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
+  if (heads < 0 || (heads > 0 && rows % (2 * heads) != 0))
+    refuse(name, "its rows cannot be divided among its heads");
   auto copy = allocate(name, apar::stored_bytes(tensor.dtype, rows * cols));
-  const int64_t half = rows / heads / 2;
-  std::byte* target = copy.get();
-  for (int64_t head = 0; head < heads; ++head)
-    for (int64_t which = 0; which < 2; ++which)
-      for (int64_t i = 0; i < half; ++i, target += row_bytes)
-        std::memcpy(target, source.data() + static_cast<size_t>(head * 2 * half + 2 * i + which) * row_bytes,
-                    row_bytes);
+  if (heads == 0)
+    std::memcpy(copy.get(), source.data(), source.size());
+  else
+    join_halves(source.data(), rows, heads, static_cast<size_t>(apar::stored_bytes(tensor.dtype, cols)),
+                copy.get());
   const Matrix matrix = {copy.get(), tensor.dtype, rows, cols};
   return {matrix, std::move(copy)};
 }
