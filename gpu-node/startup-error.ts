@@ -25,5 +25,5 @@ function oneLine(text: string): string {
   const line = text.slice(0, MAX_CHARS).replace(/[\p{Cc}\u2028\u2029]/gu, (character) => {
     return `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`
   })
-  return text.length > MAX_CHARS ? `${line}…` : line
+  return line.length > MAX_CHARS || text.length > MAX_CHARS ? `${line.slice(0, MAX_CHARS)}…` : line
 }
