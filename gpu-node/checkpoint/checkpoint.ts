@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
@@ -10,6 +10,7 @@ import { readGguf } from './gguf/gguf-file.ts'
 import { llamaShape } from './gguf/llama-config.ts'
 import { llamaWeights } from './gguf/llama-weights.ts'
 import { ggufTokenizer } from './gguf/tokenizer.ts'
+import { listFolder } from './regular-file.ts'
 import { readTokenizerFiles, type TokenizerFile, type TokenizerFiles } from './tokenizer-files.ts'
 import { checkWeights, readWeights, type WeightTable } from './weights.ts'
 
@@ -78,9 +79,7 @@ export function readCheckpoint(path: string): Checkpoint {
 /** The GGUF file of a folder that has no config.json; undefined when there is none. */
 function onlyGguf(folder: string): string | undefined {
   if (existsSync(join(folder, 'config.json'))) return undefined
-  const [first, ...others] = readdirSync(folder)
-    .filter((name) => name.endsWith(GGUF))
-    .sort()
+  const [first, ...others] = listFolder(folder).filter((name) => name.endsWith(GGUF))
   if (first === undefined) return undefined
   if (others.length === 0) return join(folder, first)
   throw new StartupError(

@@ -1,8 +1,9 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
 import { StartupError } from '../startup-error.ts'
 import { readJson } from './read-json.ts'
+import { listFolder } from './regular-file.ts'
 import { readSafetensors, type StoredTensor } from './safetensors.ts'
 import { readTorchFile } from './torch/torch-file.ts'
 
@@ -49,7 +50,7 @@ export function readWeightFiles(folder: string): StoredWeights {
 
 function noWeights(folder: string): StartupError {
   for (const { name, advice } of OTHER_WEIGHTS) {
-    const found = readdirSync(folder).find((file) => name.test(file))
+    const found = listFolder(folder).find((file) => name.test(file))
     if (found) return new StartupError('unsupported_checkpoint', `${join(folder, found)}: ${advice}`)
   }
   const names = FORMATS.flatMap(({ single, index }) => [single, index]).join(', ')
