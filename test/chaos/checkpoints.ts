@@ -37,10 +37,13 @@ export const checkpoints: Scenario = async ({ size, seed, log, record }) => {
       inputs.add(file.name, 1)
       const begun = performance.now()
       const { failure, isAccepted } = readMutated(file, path)
-      slowestMs = Math.max(slowestMs, performance.now() - begun)
+      const ms = performance.now() - begun
+      const which = `${file.name}, seed ${seed}, input ${input}`
+      if (ms > HANG_MS) log(`${which}: took ${Math.round(ms)} ms`)
+      slowestMs = Math.max(slowestMs, ms)
       if (isAccepted) accepted.add(file.name, 1)
       if (failure !== undefined) {
-        failures.push(`${file.name}, seed ${seed}, input ${input}: ${failure}`)
+        failures.push(`${which}: ${failure}`)
         log(failures.at(-1) ?? '')
       }
       if (input % 100_000 === 99_999) log(`${input + 1} files`)
