@@ -5,6 +5,7 @@
 // has no bound on time or memory. Here a call is a value that says what would have been called.
 
 import { StartupError } from '../../startup-error.ts'
+import { PickleBytes } from './pickle-bytes.ts'
 
 export interface Tuple {
   readonly kind: 'tuple'
@@ -39,8 +40,6 @@ export type PickleValue = null | boolean | number | string | Tuple | List | Dict
 
 /** A tensor takes about 35: enough for 28,000 tensors in a file, and a bound on memory: each makes at most one value. */
 const MAX_OPCODES = 1_000_000
-/** Names of tensors, of classes, of devices. */
-const MAX_STRING_BYTES = 1024
 const MAX_PROTOCOL = 5
 
 const ORDERED_DICT = 'collections.OrderedDict'
@@ -91,24 +90,15 @@ const MARK = Symbol('mark')
  * Reads a pickle as data. Nothing is called, and only globals in `allowed` may be named.
  * @throws StartupError that begins with `where`.
  */
-export function readPickle(where: string, bytes: Buffer, allowed: ReadonlySet<string>): PickleValue {
+export function readPickle(where: string, data: Buffer, allowed: ReadonlySet<string>): PickleValue {
+  const bytes = new PickleBytes(where, data)
   const stack: (PickleValue | typeof MARK)[] = []
   const memo = new Map<number, PickleValue>()
-  let at = 0
-
-  const broken = (reason: string) => new StartupError('broken_checkpoint', `${where}: ${reason}`)
-  /** Where the next `count` bytes begin. */
-  const skip = (count: number): number => {
-    if (count > bytes.length - at) throw broken('the pickle is cut off')
-    at += count
-    return at - count
-  }
-  const u8 = () => bytes.readUInt8(skip(1))
-  const u32 = () => bytes.readUInt32LE(skip(4))
+  const broken = (reason: string) => bytes.broken(reason)
 
   const pop = (): PickleValue => {
     const value = stack.pop()
-    if (value === undefined || value === MARK) throw broken(`the pickle is damaged at byte ${at}`)
+    if (value === undefined || value === MARK) throw broken(`the pickle is damaged at byte ${bytes.at}`)
     return value
   }
   const top = (): PickleValue => {
@@ -119,33 +109,11 @@ export function readPickle(where: string, bytes: Buffer, allowed: ReadonlySet<st
   const popMany = (count: number) => Array.from({ length: count }, pop).reverse()
   const popToMark = (): PickleValue[] => {
     const items: PickleValue[] = []
-    for (;;) {
-      if (stack.at(-1) === MARK) break
-      items.push(pop())
-    }
+    while (stack.at(-1) !== MARK) items.push(pop())
     stack.pop()
     return items.reverse()
   }
   const tuple = (items: PickleValue[]) => stack.push({ kind: 'tuple', items })
-
-  const text = (count: number): string => {
-    if (count > MAX_STRING_BYTES) throw broken(`the pickle has a string of ${count} bytes`)
-    const from = skip(count)
-    return bytes.toString('utf8', from, from + count)
-  }
-  const line = (): string => {
-    const end = bytes.indexOf(0x0a, at)
-    if (end === -1) throw broken('the pickle is cut off')
-    const read = text(end - at)
-    at++
-    return read
-  }
-  const long = (): number => {
-    const count = u8()
-    const from = skip(count)
-    if (count > 6) throw broken(`the pickle has a number of ${count} bytes`)
-    return count === 0 ? 0 : bytes.readIntLE(from, count)
-  }
 
   const global = (module: string, member: string) => {
     const name = `${module}.${member}`
@@ -199,22 +167,22 @@ export function readPickle(where: string, bytes: Buffer, allowed: ReadonlySet<st
 
   const actions: Record<number, () => unknown> = {
     [OPCODE.PROTO]: () => {
-      const protocol = u8()
+      const protocol = bytes.u8()
       if (protocol > MAX_PROTOCOL) throw broken(`pickle protocol ${protocol} is not read`)
     },
-    [OPCODE.FRAME]: () => skip(8),
+    [OPCODE.FRAME]: () => bytes.skip(8),
     [OPCODE.MARK]: () => stack.push(MARK),
     [OPCODE.POP]: pop,
     [OPCODE.NONE]: () => stack.push(null),
     [OPCODE.NEWTRUE]: () => stack.push(true),
     [OPCODE.NEWFALSE]: () => stack.push(false),
-    [OPCODE.BININT]: () => stack.push(bytes.readInt32LE(skip(4))),
-    [OPCODE.BININT1]: () => stack.push(u8()),
-    [OPCODE.BININT2]: () => stack.push(bytes.readUInt16LE(skip(2))),
-    [OPCODE.LONG1]: () => stack.push(long()),
-    [OPCODE.BINFLOAT]: () => stack.push(bytes.readDoubleBE(skip(8))),
-    [OPCODE.BINUNICODE]: () => stack.push(text(u32())),
-    [OPCODE.SHORT_BINUNICODE]: () => stack.push(text(u8())),
+    [OPCODE.BININT]: () => stack.push(bytes.i32()),
+    [OPCODE.BININT1]: () => stack.push(bytes.u8()),
+    [OPCODE.BININT2]: () => stack.push(bytes.u16()),
+    [OPCODE.LONG1]: () => stack.push(bytes.integer()),
+    [OPCODE.BINFLOAT]: () => stack.push(bytes.f64()),
+    [OPCODE.BINUNICODE]: () => stack.push(bytes.text(bytes.u32())),
+    [OPCODE.SHORT_BINUNICODE]: () => stack.push(bytes.text(bytes.u8())),
     [OPCODE.EMPTY_TUPLE]: () => tuple([]),
     [OPCODE.TUPLE]: () => tuple(popToMark()),
     [OPCODE.TUPLE1]: () => tuple(popMany(1)),
@@ -226,7 +194,7 @@ export function readPickle(where: string, bytes: Buffer, allowed: ReadonlySet<st
     [OPCODE.EMPTY_DICT]: () => stack.push({ kind: 'dict', entries: new Map() }),
     [OPCODE.SETITEM]: () => setItems(popMany(2)),
     [OPCODE.SETITEMS]: () => setItems(popToMark()),
-    [OPCODE.GLOBAL]: () => global(line(), line()),
+    [OPCODE.GLOBAL]: () => global(bytes.line(), bytes.line()),
     [OPCODE.STACK_GLOBAL]: () => {
       const member = nameOnStack()
       global(nameOnStack(), member)
@@ -234,20 +202,22 @@ export function readPickle(where: string, bytes: Buffer, allowed: ReadonlySet<st
     [OPCODE.REDUCE]: reduce,
     [OPCODE.BUILD]: build,
     [OPCODE.BINPERSID]: () => stack.push({ kind: 'persistent', id: pop() }),
-    [OPCODE.BINPUT]: () => memo.set(u8(), top()),
-    [OPCODE.LONG_BINPUT]: () => memo.set(u32(), top()),
+    [OPCODE.BINPUT]: () => memo.set(bytes.u8(), top()),
+    [OPCODE.LONG_BINPUT]: () => memo.set(bytes.u32(), top()),
     [OPCODE.MEMOIZE]: () => memo.set(memo.size, top()),
-    [OPCODE.BINGET]: () => get(u8()),
-    [OPCODE.LONG_BINGET]: () => get(u32()),
+    [OPCODE.BINGET]: () => get(bytes.u8()),
+    [OPCODE.LONG_BINGET]: () => get(bytes.u32()),
   }
 
   for (let count = 0; count < MAX_OPCODES; count++) {
-    const opcode = u8()
+    const opcode = bytes.u8()
     if (opcode === OPCODE.STOP) return pop()
     const action = actions[opcode]
     if (!action) {
       const name = `0x${opcode.toString(16).padStart(2, '0')}`
-      throw broken(`the pickle has opcode ${name} at byte ${at - 1}, which a file of weights has no need of`)
+      throw broken(
+        `the pickle has opcode ${name} at byte ${bytes.at - 1}, which a file of weights has no need of`,
+      )
     }
     action()
   }
