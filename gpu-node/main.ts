@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import type { Logger } from '../shared/log.ts'
 import type { Heartbeat } from '../shared/protocol/fleet.ts'
+import { medusaFolder } from './checkpoint/medusa.ts'
 import { DialIn } from './edge-link/dial-in.ts'
 import type { EdgeLink } from './edge-link/edge-link.ts'
 import { Registration } from './edge-link/registration.ts'
@@ -73,6 +74,8 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
   const onWarning = (warning: string) => log.warn(warning)
   const name = options.modelName
   const runner = await openRunner(options.modelDir, { ...options, name, onWarning, onPlan, onLoading })
+  const medusa = medusaFolder(runner.checkpoint.path)
+  if (medusa) log.warn('Medusa heads are not used yet: tokens are decoded one by one', { folder: medusa })
   return await serveRunner(runner, { ...options, log })
 }
 

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
@@ -11,6 +11,7 @@ import { readGguf } from './gguf/gguf-file.ts'
 import { llamaShape } from './gguf/llama-config.ts'
 import { llamaWeights } from './gguf/llama-weights.ts'
 import { ggufTokenizer } from './gguf/tokenizer.ts'
+import { listFolder } from './regular-file.ts'
 import { readTokenizerFiles, type TokenizerFile, type TokenizerFiles } from './tokenizer-files.ts'
 import { checkWeights, readWeights, type WeightTable } from './weights.ts'
 
@@ -63,15 +64,30 @@ interface CheckpointParts {
 const GGUF = '.gguf'
 
 /**
- * `path`: a folder, or a GGUF file.
+ * `path`: a folder, or a GGUF file. A folder without config.json is its only GGUF file.
  * @throws StartupError with a one-line message that names the file and field at fault.
  */
 export function readCheckpoint(path: string): Checkpoint {
   const absolute = resolve(path)
   const stat = statSync(absolute, { throwIfNoEntry: false })
-  if (stat?.isDirectory()) return toCheckpoint(readFolder(absolute))
+  if (stat?.isDirectory()) {
+    const gguf = onlyGguf(absolute)
+    return toCheckpoint(gguf === undefined ? readFolder(absolute) : readGgufParts(gguf))
+  }
   if (stat?.isFile() && absolute.endsWith(GGUF)) return toCheckpoint(readGgufParts(absolute))
   throw new StartupError('broken_checkpoint', `${absolute} is neither a folder nor a ${GGUF} file`)
+}
+
+/** The GGUF file of a folder that has no config.json; undefined when there is none. */
+function onlyGguf(folder: string): string | undefined {
+  if (existsSync(join(folder, 'config.json'))) return undefined
+  const [first, ...others] = listFolder(folder).filter((name) => name.endsWith(GGUF))
+  if (first === undefined) return undefined
+  if (others.length === 0) return join(folder, first)
+  throw new StartupError(
+    'broken_checkpoint',
+    `${folder} has ${others.length + 1} ${GGUF} files: give the path of one, such as ${join(folder, first)}`,
+  )
 }
 
 function readFolder(folder: string): CheckpointParts {

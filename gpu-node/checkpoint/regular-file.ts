@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, type Stats } from 'node:fs'
 import { StartupError } from '../startup-error.ts'
 
 /** What `git clone` leaves in place of a large file without Git LFS. Specification: git-lfs docs/spec.md. */
@@ -52,6 +52,15 @@ export function readTextFile(path: string, maxBytes: number): string | undefined
     if (first === probe.length) throw broken(path, 'grows while it is read')
     return new TextDecoder().decode(probe.subarray(0, first))
   })
+}
+
+/** The names in a folder, sorted. @throws StartupError when it cannot be read. */
+export function listFolder(path: string): string[] {
+  try {
+    return readdirSync(path).sort()
+  } catch (error) {
+    throw broken(path, 'cannot be read', error)
+  }
 }
 
 function open(path: string): number | undefined {

@@ -10,7 +10,8 @@ import { type RegularFile, withRegularFile } from './regular-file.ts'
 const MAX_HEADER_BYTES = 100_000_000
 const LENGTH_BYTES = 8
 
-const BYTES_PER_ELEMENT: Record<string, number> = {
+/** By the format's names of element types. */
+export const BYTES_PER_ELEMENT: Record<string, number> = {
   F64: 8,
   F32: 4,
   F16: 2,

@@ -1,15 +1,7 @@
-import { existsSync } from 'node:fs'
-import { basename, join, resolve } from 'node:path'
-import { z } from 'zod'
 import type { ModelShape, TensorEntry } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { llamaTensors } from './llama-tensors.ts'
-import { readJson } from './read-json.ts'
-import { readSafetensors, type StoredTensor } from './safetensors.ts'
-
-const SINGLE = 'model.safetensors'
-const INDEX = 'model.safetensors.index.json'
-const IndexFile = z.looseObject({ weight_map: z.record(z.string(), z.string()) })
+import { readWeightFiles, type StoredWeights } from './weight-files.ts'
 
 /** Buffers in old checkpoints that can be computed from the configuration; ignored. */
 const DERIVED = /\.rotary_emb\.(inv_freq|cos_cached|sin_cached)$/
@@ -25,12 +17,16 @@ export interface WeightTable {
  * @throws StartupError that names file and tensor.
  */
 export function readWeights(folder: string, shape: ModelShape): WeightTable {
-  const { files, stored } = existsSync(join(folder, SINGLE)) ? readSingle(folder) : readSharded(folder)
-  const tensors = stored.map(({ file, tensor }) => {
+  const stored = readWeightFiles(folder)
+  return checkWeights(stored.files, served(stored), shape)
+}
+
+/** The tensors as the engine takes them. @throws StartupError for an element type that is not served. */
+export function served({ files, stored }: StoredWeights): TensorEntry[] {
+  return stored.map(({ file, tensor }) => {
     const where = `${files[file]}: ${tensor.name}`
     return { ...tensor, file, dtype: servedDtype(tensor.dtype, where) }
   })
-  return checkWeights(files, tensors, shape)
 }
 
 /** The tensors that a model of this shape needs, of those that the files have. @throws StartupError as readWeights. */
@@ -39,15 +35,24 @@ export function checkWeights(
   stored: readonly TensorEntry[],
   shape: ModelShape,
 ): WeightTable {
-  const expected = llamaTensors(shape)
+  const needless = (name: string) =>
+    DERIVED.test(name) || (shape.tieWordEmbeddings && name === 'lm_head.weight')
+  const tensors = stored.filter(({ name }) => !needless(name))
+  return checkTensors(files, tensors, llamaTensors(shape), 'a Llama model')
+}
+
+/** Checks that `stored` are exactly the `expected` tensors of `owner`. @throws StartupError as readWeights. */
+export function checkTensors(
+  files: string[],
+  stored: readonly TensorEntry[],
+  expected: ReadonlyMap<string, readonly number[]>,
+  owner: string,
+): WeightTable {
   const found = new Map<string, TensorEntry>()
   for (const tensor of stored) {
     const where = `${files[tensor.file]}: ${tensor.name}`
     const wanted = expected.get(tensor.name)
-    if (!wanted) {
-      if (DERIVED.test(tensor.name) || (shape.tieWordEmbeddings && tensor.name === 'lm_head.weight')) continue
-      throw new StartupError('unsupported_checkpoint', `${where}: a Llama model has no such tensor`)
-    }
+    if (!wanted) throw new StartupError('unsupported_checkpoint', `${where}: ${owner} has no such tensor`)
     if (found.has(tensor.name)) throw new StartupError('broken_checkpoint', `${where}: stored twice`)
     if (tensor.shape.join() !== wanted.join()) {
       const is = `is [${tensor.shape.join(', ')}], the configuration asks for [${wanted.join(', ')}]`
@@ -60,37 +65,6 @@ export function checkWeights(
       throw new StartupError('broken_checkpoint', `${files[0]}: tensor ${name} is missing`)
   }
   return { files, tensors: [...found.values()] }
-}
-
-interface Stored {
-  files: string[]
-  stored: { file: number; tensor: StoredTensor }[]
-}
-
-function readSingle(folder: string): Stored {
-  const path = resolve(folder, SINGLE)
-  return { files: [path], stored: readSafetensors(path).map((tensor) => ({ file: 0, tensor })) }
-}
-
-function readSharded(folder: string): Stored {
-  if (!existsSync(join(folder, INDEX))) {
-    throw new StartupError('broken_checkpoint', `${folder} has neither ${SINGLE} nor ${INDEX}`)
-  }
-  const map = new Map(Object.entries(readJson(IndexFile, folder, INDEX).weight_map))
-  const names = [...new Set(map.values())].sort()
-  for (const name of names) {
-    // A shard must be a file beside the index: a path would let a checkpoint read other files.
-    if (name !== basename(name)) {
-      throw new StartupError('broken_checkpoint', `${join(folder, INDEX)}: ${name} is not a file name`)
-    }
-  }
-  const files = names.map((name) => resolve(folder, name))
-  const stored = files.flatMap((path, file) =>
-    readSafetensors(path)
-      .filter((tensor) => map.get(tensor.name) === names[file])
-      .map((tensor) => ({ file, tensor })),
-  )
-  return { files, stored }
 }
 
 function servedDtype(dtype: string, where: string): TensorEntry['dtype'] {

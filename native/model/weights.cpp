@@ -39,6 +39,12 @@ void put_in_order(const TensorInfo& tensor, const std::byte* from, int64_t rows,
         std::memcpy(to, from + static_cast<size_t>(head * 2 * half + 2 * i + which) * row_bytes, row_bytes);
 }
 
+// Blocks of quantised weights are read byte by byte.
+bool is_aligned(const TensorInfo& tensor) {
+  return is_quantised(tensor.dtype) ||
+         tensor.offset % static_cast<uint64_t>(block_size(tensor.dtype).bytes) == 0;
+}
+
 }  // namespace
 
 Weights::Weights(const WeightTable& table) {
@@ -72,8 +78,6 @@ std::span<const std::byte> Weights::bytes_of(const TensorInfo& tensor) const {
   const auto file = files_[static_cast<size_t>(tensor.file)].bytes();
   if (__builtin_add_overflow(tensor.offset, bytes, &end) || end > file.size())
     refuse(name, "ends past the end of its file (" + std::to_string(file.size()) + " bytes)");
-  if (!is_quantised(tensor.dtype) && tensor.offset % static_cast<uint64_t>(block.bytes) != 0)
-    refuse(name, "offset " + std::to_string(tensor.offset) + " is not aligned to its elements");
   return file.subspan(tensor.offset, bytes);
 }
 
@@ -81,10 +85,13 @@ Matrix Weights::load(const std::string& name, std::initializer_list<int64_t> sha
   const TensorInfo& tensor = find(name, shape);
   const auto source = bytes_of(tensor);
   const int64_t rows = shape.size() == 2 ? *shape.begin() : 1, cols = *(shape.end() - 1);
-  if (tensor.dtype == dtype) return {source.data(), dtype, rows, cols};
+  if (tensor.dtype == dtype && is_aligned(tensor)) return {source.data(), dtype, rows, cols};
   const int64_t count = rows * cols;
   auto owned = allocate(name, apar::stored_bytes(dtype, count));
-  convert(source.data(), tensor.dtype, count, owned.get(), dtype);
+  if (tensor.dtype == dtype)
+    std::memcpy(owned.get(), source.data(), source.size());
+  else
+    convert(source.data(), tensor.dtype, count, owned.get(), dtype);
   converted_.push_back(std::move(owned));
   return {converted_.back().get(), dtype, rows, cols};
 }
@@ -96,10 +103,14 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
 StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols) const {
   const TensorInfo& tensor = find(name, {rows, cols});
   const auto source = bytes_of(tensor);
-  if (tensor.interleaved_heads == 0) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
-  const auto row_bytes = static_cast<size_t>(apar::stored_bytes(tensor.dtype, cols));
+  const bool in_order = tensor.interleaved_heads == 0;
+  if (in_order && is_aligned(tensor)) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
   auto copy = allocate(name, apar::stored_bytes(tensor.dtype, rows * cols));
-  put_in_order(tensor, source.data(), rows, row_bytes, copy.get());
+  if (in_order)
+    std::memcpy(copy.get(), source.data(), source.size());
+  else
+    put_in_order(tensor, source.data(), rows, static_cast<size_t>(apar::stored_bytes(tensor.dtype, cols)),
+                 copy.get());
   const Matrix matrix = {copy.get(), tensor.dtype, rows, cols};
   return {matrix, std::move(copy)};
 }

@@ -13,24 +13,24 @@
 
 namespace apar {
 
-// A matrix in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads).
+// A matrix in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads)
+// or it was not aligned.
 struct StoredMatrix {
   Matrix matrix;
   std::unique_ptr<std::byte[]> copy;
 };
 
 // The tensors of a checkpoint by name. A tensor that already has the requested dtype is used from its
-// mapping; any other is converted once, into memory owned here. Errors are Error{invalid_weights} and name
-// the tensor or the file.
+// mapping, if it is aligned to its elements there; any other is converted once, into memory owned here.
+// Errors are Error{invalid_weights} and name the tensor or the file.
 class Weights {
  public:
   // Maps every file. Throws if a tensor name occurs twice.
   explicit Weights(const WeightTable& table);
 
   // The tensor `name`, of exactly the shape [rows, cols], as f32 or bf16 (rounded to nearest even if the
-  // source is more precise). Throws if the tensor is missing, has another shape, is not aligned to its
-  // element size or is out of its file's bounds; also throws Error{out_of_memory}. The result is valid for
-  // the lifetime of this object.
+  // source is more precise). Throws if the tensor is missing, has another shape or is out of its file's
+  // bounds; also throws Error{out_of_memory}. The result is valid for the lifetime of this object.
   Matrix matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype);
 
   // The same in the checkpoint's dtype. Lives as long as the result; with keep(), as long as this object.

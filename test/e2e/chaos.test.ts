@@ -9,6 +9,7 @@ test.each([
   ['drops', 12],
   ['kills', 2],
   ['evictions', 6],
+  ['checkpoints', 4_000],
   ['fuzz', 2_000],
   ['soak', 4],
 ])('chaos scenario %s, size %i, finds no errors', { timeout: 180_000 }, async (name, size) => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
@@ -11,6 +11,7 @@ import { PLAIN_LLAMA, plainRope } from '../../gpu-node/checkpoint/plain-llama.ts
 import type { TokenizerFile } from '../../gpu-node/checkpoint/tokenizer-files.ts'
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { StartupError } from '../../gpu-node/startup-error.ts'
+import { tinyConfig, tinyTokenizer } from '../support/tiny-checkpoint.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'apar-gguf-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -206,8 +207,23 @@ describe('a file is refused, and the error names it and what is wrong, when', ()
     const path = join(folder, 'pointer.gguf')
     writeFileSync(path, 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n')
     expect(refusal(path).message).toMatch('is a Git LFS pointer')
-    expect(refusal(folder).message).toMatch('config.json')
     expect(refusal(join(folder, 'nothing.gguf')).message).toMatch('nothing.gguf')
+  })
+
+  test('it is one of several in a folder, which must not have two formats at once', () => {
+    const several = mkdtempSync(join(folder, 'several-'))
+    cpSync(write(), join(several, 'a.gguf'))
+    expect(readCheckpoint(several).name).toBe('a')
+    expect(readCheckpoint(several).path).toBe(join(several, 'a.gguf'))
+    cpSync(write(), join(several, 'b.gguf'))
+    expect(refusal(several).message).toBe(
+      `${several} has 2 .gguf files: give the path of one, such as ${several}/a.gguf`,
+    )
+    rmSync(join(several, 'b.gguf'))
+    writeFileSync(join(several, 'config.json'), JSON.stringify(tinyConfig()))
+    writeFileSync(join(several, 'tokenizer.json'), JSON.stringify(tinyTokenizer()))
+    expect(refusal(several).message).toBe(`${several}/a.gguf: give the path of the file itself`)
+    expect(refusal(mkdtempSync(join(folder, 'empty-'))).message).toMatch('config.json is missing')
   })
 
   test('it has an array of more values than any vocabulary', () => {
