@@ -1,5 +1,5 @@
 import { Tokenizer } from '@huggingface/tokenizers'
-import type { TokenizerFile } from '../checkpoint/tokenizer-files.ts'
+import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 
 /** A pattern that needs time in the square of this takes seconds, one that needs exponential time for ever. */
@@ -18,10 +18,13 @@ interface Component {
  * backtrack. Returns when all came to an end: the caller limits the time. `onCheck` hears what is run next.
  * @throws StartupError `unsupported_checkpoint` for a pattern that is none.
  */
-export function checkPatterns(file: TokenizerFile, onCheck: (what: string) => void): void {
+export function checkPatterns(
+  { tokenizer, file }: Pick<TokenizerFiles, 'tokenizer' | 'file'>,
+  onCheck: (what: string) => void,
+): void {
   for (const where of ['normalizer', 'pre_tokenizer'] as const) {
-    for (const component of components(where, file[where])) {
-      const name = `tokenizer.json: ${where}: the pattern ${JSON.stringify(component.pattern)}`
+    for (const component of components(where, tokenizer[where])) {
+      const name = `${file}: ${where}: the pattern ${JSON.stringify(component.pattern)}`
       onCheck(name)
       const run = openComponent(component, name)
       for (const [what, text] of adversarialTexts(component.pattern)) {

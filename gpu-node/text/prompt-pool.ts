@@ -62,7 +62,7 @@ export class PromptPool {
 
   /** @throws StartupError when tokenizer or template cannot be used; it names the file. */
   static async open({ files, controlIds, vocabSize }: PromptPoolOptions): Promise<PromptPool> {
-    const bytes = tokenBytes(files.tokenizer)
+    const bytes = tokenBytes(files)
     const setup: WorkerSetup = { files: shared(serialize(files)), controlIds, vocabSize }
     const short = new PromptThread(setup, true)
     const long = new PromptThread(setup, false)

@@ -8,7 +8,7 @@ import { ggufName } from '../../bench/peer/llama-gguf.ts'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { llamaTensors } from '../../gpu-node/checkpoint/llama-tensors.ts'
 import { PLAIN_LLAMA, plainRope } from '../../gpu-node/checkpoint/plain-llama.ts'
-import type { TokenizerFile } from '../../gpu-node/checkpoint/tokenizer-files.ts'
+import type { TokenizerFile } from '../../gpu-node/checkpoint/tokenizer/tokenizer-file.ts'
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { StartupError } from '../../gpu-node/startup-error.ts'
 
