@@ -1,4 +1,4 @@
-import { readCheckpoint } from './checkpoint/checkpoint.ts'
+import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.ts'
 import { type OpenCallbacks, openEngine } from './engine/binding.ts'
 import { type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
@@ -11,9 +11,9 @@ import { flatBytes } from './text/token-bytes.ts'
  */
 export async function openRunner(
   folder: string,
-  options: EngineOptions & OpenCallbacks & { name?: string | undefined } = {},
+  options: EngineOptions & OpenCallbacks & CheckpointOptions & { name?: string | undefined } = {},
 ) {
-  const checkpoint = readCheckpoint(folder)
+  const checkpoint = readCheckpoint(folder, options)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const { text: files, shape } = checkpoint
