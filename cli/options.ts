@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander'
+import { NAMED_TEMPLATES } from '../gpu-node/checkpoint/tokenizer/named-templates.ts'
 import { DEVICES, DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-config.ts'
 
 /** A parser for a whole number within bounds. */
@@ -53,6 +54,11 @@ export function devices(text: string): number[] {
 }
 
 export const port = integer(0, 65_535)
+
+export function chatTemplateOption(): Option {
+  const names = [...NAMED_TEMPLATES.keys()].join(', ')
+  return new Option('--chat-template <name>', `${names}, or a Jinja file (default: the model's own)`)
+}
 
 export function deviceOption(): Option {
   return new Option('--device <device>', 'where the model runs (default: auto)').choices(DEVICES)

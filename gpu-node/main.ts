@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import type { Logger } from '../shared/log.ts'
 import type { Heartbeat } from '../shared/protocol/fleet.ts'
+import type { CheckpointOptions } from './checkpoint/checkpoint.ts'
 import { medusaFolder } from './checkpoint/medusa.ts'
 import { DialIn } from './edge-link/dial-in.ts'
 import type { EdgeLink } from './edge-link/edge-link.ts'
@@ -19,7 +20,7 @@ import type { Runner } from './requests/runner.ts'
 import { ServedStreams } from './requests/served-streams.ts'
 import { type GpuNodeServer, startServer } from './server.ts'
 
-export interface GpuNodeOptions extends EngineOptions {
+export interface GpuNodeOptions extends EngineOptions, CheckpointOptions {
   /** A Hugging Face folder. */
   modelDir: string
   /** What clients call the model. Default: the folder's name. */
@@ -85,7 +86,7 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
  */
 export async function serveRunner(
   runner: Runner,
-  options: Omit<GpuNodeOptions, 'modelDir' | 'modelName' | keyof EngineOptions>,
+  options: Omit<GpuNodeOptions, 'modelDir' | 'modelName' | keyof EngineOptions | keyof CheckpointOptions>,
 ): Promise<GpuNode> {
   const log = options.log ?? nodeLog()
   const streams = new ServedStreams(runner, options.graceMs)

@@ -1,11 +1,11 @@
-import { readCheckpoint } from './checkpoint/checkpoint.ts'
+import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.ts'
 import { type OpenCallbacks, openEngine } from './engine/binding.ts'
 import { type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
 import { flatBytes } from './text/token-bytes.ts'
 
-interface RunnerOpenOptions {
+interface RunnerOpenOptions extends CheckpointOptions {
   /** What clients call the model. */
   name?: string | undefined
   /** Called with a sentence each for what an operator should know about the checkpoint. */
@@ -20,7 +20,7 @@ export async function openRunner(
   folder: string,
   options: EngineOptions & OpenCallbacks & RunnerOpenOptions = {},
 ) {
-  const checkpoint = readCheckpoint(folder)
+  const checkpoint = readCheckpoint(folder, options)
   for (const warning of checkpoint.warnings) options.onWarning?.(warning)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)

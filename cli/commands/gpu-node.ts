@@ -7,6 +7,7 @@ import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
 import {
   byteSize,
+  chatTemplateOption,
   decimal,
   deviceOption,
   devices,
@@ -21,6 +22,7 @@ import { shutdownRequested } from '../shutdown.ts'
 interface GpuNodeFlags {
   model: string
   name?: string
+  chatTemplate?: string
   edge?: string
   host: string
   port: number
@@ -50,6 +52,7 @@ export function registerGpuNode(program: Command): void {
     .description('runs one gpu node; the secret it shares with the edge is in NODE_SECRET')
     .option('--model <path>', 'Hugging Face folder or .gguf file to serve', `${packageRoot}/models/demo`)
     .option('--name <name>', "what clients call the model (default: the folder's name)")
+    .addOption(chatTemplateOption())
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 0)
@@ -118,6 +121,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   const node = await startGpuNode({
     modelDir: flags.model,
     modelName: flags.name,
+    chatTemplate: flags.chatTemplate,
     host: flags.host,
     port: flags.port,
     edgeUrl: flags.edge,

@@ -5,7 +5,14 @@ import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
-import { deviceOption, dtypeOption, integer, kvCacheDtypeOption, port } from '../options.ts'
+import {
+  chatTemplateOption,
+  deviceOption,
+  dtypeOption,
+  integer,
+  kvCacheDtypeOption,
+  port,
+} from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 
 interface ServeFlags {
@@ -13,6 +20,7 @@ interface ServeFlags {
   port: number
   model: string
   name?: string
+  chatTemplate?: string
   device?: string
   dtype?: string
   kvCacheDtype?: string
@@ -34,6 +42,7 @@ export function registerServe(program: Command): void {
     .option('--port <port>', '0 takes any free one', port, 8787)
     .option('--model <path>', 'Hugging Face folder or .gguf file to serve', `${packageRoot}/models/demo`)
     .option('--name <name>', "what clients call the model (default: the folder's name)")
+    .addOption(chatTemplateOption())
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
@@ -62,6 +71,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     stateDir: flags.state,
   })
   const name = flags.name ? ['--name', flags.name] : []
+  const chatTemplate = flags.chatTemplate ? ['--chat-template', flags.chatTemplate] : []
   const device = flags.device ? ['--device', flags.device] : []
   const dtype = flags.dtype ? ['--dtype', flags.dtype] : []
   const kvCacheDtype = flags.kvCacheDtype ? ['--kv-cache-dtype', flags.kvCacheDtype] : []
@@ -73,6 +83,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '--model',
     flags.model,
     ...name,
+    ...chatTemplate,
     ...device,
     ...dtype,
     ...kvCacheDtype,

@@ -3,7 +3,7 @@ import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
-import { type Branching, type BranchLimits, PUBLISHED } from './config/branching.ts'
+import type { Branching, BranchLimits } from './config/branching.ts'
 import { readConfig } from './config.ts'
 import { checkpointDigest } from './digest.ts'
 import { GREEDY, readGenerationConfig, type SamplingDefaults } from './generation-config.ts'
@@ -11,8 +11,10 @@ import { readGguf } from './gguf/gguf-file.ts'
 import { llamaShape } from './gguf/llama-config.ts'
 import { llamaWeights } from './gguf/llama-weights.ts'
 import { ggufTokenizer } from './gguf/tokenizer.ts'
+import { isPublishedApar, PUBLISHED } from './published-apar.ts'
 import { listFolder } from './regular-file.ts'
-import { readTokenizerFiles, type TokenizerFile, type TokenizerFiles } from './tokenizer-files.ts'
+import { chosenTemplate } from './tokenizer/chat-template.ts'
+import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
 import { checkWeights, readWeights, type WeightTable } from './weights.ts'
 
 /** The special tokens' ids, from the tokenizer. */
@@ -48,9 +50,8 @@ export interface Checkpoint {
 /** What a checkpoint's files say, whatever their format. */
 interface CheckpointParts {
   readonly path: string
-  /** Files that messages name. */
+  /** File that messages name. */
   readonly configFile: string
-  readonly tokenizerFile: string
   readonly name: string
   readonly shape: ModelShape
   readonly weights: WeightTable
@@ -63,18 +64,26 @@ interface CheckpointParts {
 
 const GGUF = '.gguf'
 
+/** The chat template of a published APAR checkpoint, which has none of its own. */
+const PUBLISHED_TEMPLATE = 'vicuna_v1.1'
+
+export interface CheckpointOptions {
+  /** Instead of the checkpoint's own chat template: the name of a known one, or the path of a Jinja file. */
+  readonly chatTemplate?: string | undefined
+}
+
 /**
  * `path`: a folder, or a GGUF file. A folder without config.json is its only GGUF file.
  * @throws StartupError with a one-line message that names the file and field at fault.
  */
-export function readCheckpoint(path: string): Checkpoint {
+export function readCheckpoint(path: string, options: CheckpointOptions = {}): Checkpoint {
   const absolute = resolve(path)
   const stat = statSync(absolute, { throwIfNoEntry: false })
   if (stat?.isDirectory()) {
     const gguf = onlyGguf(absolute)
-    return toCheckpoint(gguf === undefined ? readFolder(absolute) : readGgufParts(gguf))
+    return toCheckpoint(gguf === undefined ? readFolder(absolute) : readGgufParts(gguf), options)
   }
-  if (stat?.isFile() && absolute.endsWith(GGUF)) return toCheckpoint(readGgufParts(absolute))
+  if (stat?.isFile() && absolute.endsWith(GGUF)) return toCheckpoint(readGgufParts(absolute), options)
   throw new StartupError('broken_checkpoint', `${absolute} is neither a folder nor a ${GGUF} file`)
 }
 
@@ -96,7 +105,6 @@ function readFolder(folder: string): CheckpointParts {
   return {
     path: folder,
     configFile: join(folder, 'config.json'),
-    tokenizerFile: join(folder, 'tokenizer.json'),
     name: basename(folder),
     shape: config.shape,
     weights: readWeights(folder, config.shape),
@@ -115,7 +123,6 @@ function readGgufParts(path: string): CheckpointParts {
   return {
     path,
     configFile: path,
-    tokenizerFile: path,
     name: basename(path, GGUF),
     shape,
     weights: checkWeights([path], llamaWeights(file, shape, architecture), shape),
@@ -127,9 +134,11 @@ function readGgufParts(path: string): CheckpointParts {
   }
 }
 
-function toCheckpoint(parts: CheckpointParts): Checkpoint {
-  const { configFile, shape, text, eosTokenIds } = parts
-  const branching = parts.branching ?? publishedBranching(text.tokenizer)
+function toCheckpoint(parts: CheckpointParts, options: CheckpointOptions): Checkpoint {
+  const { configFile, shape, eosTokenIds } = parts
+  const isPublished = isPublishedApar(parts.text.tokenizer.added_tokens)(PUBLISHED.fork_token)
+  const branching = parts.branching ?? (isPublished ? PUBLISHED : undefined)
+  const text = withTemplate(parts.text, options.chatTemplate, isPublished)
   const idOf = (token: string, field: string) => controlId(parts, token, field)
   const eosIds = [...eosTokenIds]
   if (text.named.eos_token !== undefined) eosIds.unshift(idOf(text.named.eos_token, 'eos_token'))
@@ -153,26 +162,29 @@ function toCheckpoint(parts: CheckpointParts): Checkpoint {
   return { ...checkpoint, digest: checkpointDigest(checkpoint) }
 }
 
-function publishedBranching(tokenizer: TokenizerFile): Branching | undefined {
-  const has = (token: string) => tokenizer.added_tokens.some(({ content }) => content === token)
-  return has(PUBLISHED.fork_token) && has(PUBLISHED.child_token) ? PUBLISHED : undefined
+function withTemplate(
+  text: TokenizerFiles,
+  choice: string | undefined,
+  isPublished: boolean,
+): TokenizerFiles {
+  const template = choice ?? (text.chatTemplate || !isPublished ? undefined : PUBLISHED_TEMPLATE)
+  return template === undefined ? text : { ...text, chatTemplate: chosenTemplate(template) }
 }
 
-function controlId(
-  { text, tokenizerFile: where, shape }: CheckpointParts,
-  token: string,
-  field: string,
-): number {
+function controlId({ text, shape }: CheckpointParts, token: string, field: string): number {
   const id = text.tokenizer.added_tokens.find(({ content }) => content === token)?.id
   if (id === undefined) {
     throw new StartupError(
       'broken_checkpoint',
-      `${where}: added_tokens: no ${JSON.stringify(token)} (${field})`,
+      `${text.file}: added_tokens: no ${JSON.stringify(token)} (${field})`,
     )
   }
   if (id >= shape.vocabSize) {
     const limit = `the vocabulary has ${shape.vocabSize} tokens`
-    throw new StartupError('broken_checkpoint', `${where}: id ${id} of ${JSON.stringify(token)}: ${limit}`)
+    throw new StartupError(
+      'broken_checkpoint',
+      `${text.file}: id ${id} of ${JSON.stringify(token)}: ${limit}`,
+    )
   }
   return id
 }

@@ -96,11 +96,15 @@ function samplingOf({ temperature, topP, topK, minP, repetitionPenalty }: Sampli
 
 function textOf({ tokenizer, chatTemplate, named, rawPrefix }: TokenizerFiles): unknown[] {
   const { added_tokens, normalizer, pre_tokenizer, post_processor, decoder, model } = tokenizer
-  const added = added_tokens.map(({ id, content, special, normalized }) => [id, content, special, normalized])
+  const added = added_tokens.map(({ id, content, special, normalized, lstrip, rstrip }) => [
+    ...[id, content, special, normalized],
+    ...(lstrip || rstrip ? [lstrip, rstrip] : []),
+  ])
   const { bos_token, eos_token, unk_token, pad_token } = named
   return [
     [added, normalizer, pre_tokenizer, post_processor, decoder, model],
     [chatTemplate?.source, bos_token, eos_token, unk_token, pad_token, rawPrefix],
+    ...(chatTemplate?.afterRawPrefix ? ['after the raw prefix'] : []),
   ]
 }
 

@@ -10,7 +10,7 @@ export class ControlText {
   readonly #names: ReadonlyMap<string, string>
   readonly #pattern: RegExp | undefined
 
-  /** `contents`: the texts of the tokens, as tokenizer.json has them. */
+  /** `contents`: the texts of the tokens, as the tokenizer's file has them. */
   constructor(contents: Iterable<string>) {
     const nonce = randomUUID()
     const unique = [...new Set(contents)]

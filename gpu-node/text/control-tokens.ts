@@ -1,4 +1,5 @@
-import type { AddedToken, TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
+import type { AddedToken } from '../checkpoint/tokenizer/tokenizer-file.ts'
+import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 import { ControlText } from './control-text.ts'
 import { type Piece, textOf } from './piece.ts'
@@ -22,6 +23,10 @@ export interface ControlSources {
  */
 export function controlText({ files, ids, vocabSize, literals, samples }: ControlSources): ControlText {
   const { tokenizer, named, chatTemplate } = files
+  const outsideVocabulary = (token: string, id: number) => {
+    const why = `id ${id} of ${JSON.stringify(token)}: the model has vocab_size ${vocabSize}`
+    return new StartupError('broken_checkpoint', `${files.file}: ${why}`)
+  }
   const ofTemplate = [
     ...literals,
     ...Object.values(named),
@@ -32,7 +37,7 @@ export function controlText({ files, ids, vocabSize, literals, samples }: Contro
     /[^\s▁]/.test(content) && ofTemplate.some((text) => text.includes(content))
   const outside = tokenizer.added_tokens.filter(({ id }) => id >= vocabSize)
   const missing = outside.find(isWritten)
-  if (missing) throw outsideVocabulary(JSON.stringify(missing.content), missing.id, vocabSize)
+  if (missing) throw outsideVocabulary(missing.content, missing.id)
   const control = new ControlText(
     tokenizer.added_tokens
       .filter(
@@ -43,7 +48,7 @@ export function controlText({ files, ids, vocabSize, literals, samples }: Contro
   const { vocab } = tokenizer.model
   for (const piece in vocab) {
     const id = vocab[piece] ?? 0
-    if (id >= vocabSize && !control.has(piece)) throw outsideVocabulary(JSON.stringify(piece), id, vocabSize)
+    if (id >= vocabSize && !control.has(piece)) throw outsideVocabulary(piece, id)
   }
   for (const sample of samples) {
     const found = sample.flatMap(({ text, ofTemplate }) => (ofTemplate ? control.in(text) : []))
@@ -54,9 +59,4 @@ export function controlText({ files, ids, vocabSize, literals, samples }: Contro
     }
   }
   return control
-}
-
-function outsideVocabulary(token: string, id: number, vocabSize: number): StartupError {
-  const limit = `config.json has vocab_size ${vocabSize}`
-  return new StartupError('broken_checkpoint', `tokenizer.json: id ${id} of ${token}: ${limit}`)
 }

@@ -1,15 +1,15 @@
 import { Tokenizer } from '@huggingface/tokenizers'
-import type { TokenizerFile } from '../checkpoint/tokenizer-files.ts'
+import type { TokenizerFile } from '../checkpoint/tokenizer/tokenizer-file.ts'
 import { StartupError } from '../startup-error.ts'
 import type { ControlText } from './control-text.ts'
 
-/** @throws StartupError `unsupported_checkpoint`. */
-export function openTokenizer(file: TokenizerFile): Tokenizer {
+/** `path`: of the file that it is read from. @throws StartupError `unsupported_checkpoint`. */
+export function openTokenizer(file: TokenizerFile, path: string): Tokenizer {
   try {
     return new Tokenizer(file, { clean_up_tokenization_spaces: false })
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new StartupError('unsupported_checkpoint', `tokenizer.json: ${reason}`, cause)
+    throw new StartupError('unsupported_checkpoint', `${path}: ${reason}`, cause)
   }
 }
 

@@ -1,6 +1,7 @@
 import { Tokenizer } from '@huggingface/tokenizers'
-import { PRE_TOKENIZERS } from '../checkpoint/gguf/pre-tokenizers.ts'
-import type { TokenizerFile } from '../checkpoint/tokenizer-files.ts'
+import { PRE_TOKENIZERS } from '../checkpoint/tokenizer/pre-tokenizers.ts'
+import { WORDS } from '../checkpoint/tokenizer/sentencepiece.ts'
+import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 
 /** A pattern that needs time in the square of this takes seconds, one that needs exponential time for ever. */
@@ -10,7 +11,7 @@ const CHARACTERS = ['a', 'A', '0', ' ', '\n', '\t', '!', "'", '-', '_', '▁', '
 
 /** Those of the well-known vocabularies; a test runs them. */
 const KNOWN_PATTERNS: ReadonlySet<string> = new Set(
-  [...PRE_TOKENIZERS.values()].flatMap(({ patterns }) => patterns),
+  [...PRE_TOKENIZERS.values()].flatMap(({ patterns }) => patterns).concat(WORDS),
 )
 
 interface Component {
@@ -26,14 +27,14 @@ interface Component {
  * @throws StartupError `unsupported_checkpoint` for a pattern that is none.
  */
 export function checkPatterns(
-  file: TokenizerFile,
+  { tokenizer, file }: Pick<TokenizerFiles, 'tokenizer' | 'file'>,
   onCheck: (what: string) => void,
   known: ReadonlySet<string> = KNOWN_PATTERNS,
 ): void {
   for (const where of ['normalizer', 'pre_tokenizer'] as const) {
-    for (const component of components(where, file[where])) {
+    for (const component of components(where, tokenizer[where])) {
       if (known.has(component.pattern)) continue
-      const name = `tokenizer.json: ${where}: the pattern ${JSON.stringify(component.pattern)}`
+      const name = `${file}: ${where}: the pattern ${JSON.stringify(component.pattern)}`
       onCheck(name)
       const run = openComponent(component, name)
       for (const [what, text] of adversarialTexts(component.pattern)) {

@@ -1,7 +1,8 @@
 import type { Tokenizer } from '@huggingface/tokenizers'
 import { AparError } from '../../shared/errors.ts'
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
-import type { ChatTemplate, TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
+import type { ChatTemplate } from '../checkpoint/tokenizer/chat-template.ts'
+import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 import type { ControlText } from './control-text.ts'
 import { controlText } from './control-tokens.ts'
@@ -38,7 +39,10 @@ export class PromptEncoder {
   readonly #tokenizer: Tokenizer
   readonly #control: ControlText
   readonly #named: TokenizerFiles['named']
-  readonly #rawPrefix: string
+  /** Of the BOS token, when the tokenizer adds it. */
+  readonly #prefix: readonly number[]
+  /** Whether the template leaves that token to the tokenizer. */
+  readonly #templateNeedsPrefix: boolean
   readonly bytes: TokenBytes
   readonly #longestPiece: number
 
@@ -54,15 +58,17 @@ export class PromptEncoder {
   ) {
     const { chatTemplate, named, tokenizer } = files
     this.#named = named
-    this.#rawPrefix = files.rawPrefix
     this.#template = chatTemplate && parseTemplate(chatTemplate)
     const samples = chatTemplate && this.#template ? renderSamples(this.#template, chatTemplate, named) : []
     const literals = this.#template?.literals ?? []
     this.#control = controlText({ files, ids: controlIds, vocabSize, literals, samples })
-    this.#tokenizer = openTokenizer(withNames(tokenizer, this.#control))
-    this.bytes = tokenBytes(tokenizer)
+    this.#tokenizer = openTokenizer(withNames(tokenizer, this.#control), files.file)
+    const prefix = [{ text: files.rawPrefix, ofTemplate: true }]
+    this.#prefix = this.#ids(this.#control.named(prefix))
+    this.#templateNeedsPrefix = chatTemplate?.afterRawPrefix ?? false
+    this.bytes = tokenBytes(files)
     this.#longestPiece = longestPiece(files, this.bytes)
-    this.dropsLeadingSpace = this.#addsSpaceAfter(samples[0] ?? this.#raw('x'))
+    this.dropsLeadingSpace = this.#addsSpaceAfter(samples[0] ?? [raw('x')])
   }
 
   encodePrompt(
@@ -78,27 +84,22 @@ export class PromptEncoder {
    * @throws AparError `context_length_exceeded`, or `invalid_request` when the template refuses the messages.
    */
   encode(messages: readonly ChatMessage[], maxTokens: number): Int32Array {
-    return this.#encodeBounded(this.#render(messages), maxTokens)
+    const prefix = this.#templateNeedsPrefix ? this.#prefix : []
+    return this.#encodeBounded(prefix, this.#render(messages), maxTokens)
   }
 
   /** Encodes a text without the chat template, after the checkpoint's BOS token if there is one. */
   encodeRaw(text: string, maxTokens: number): Int32Array {
-    return this.#encodeBounded(this.#raw(text.toWellFormed()), maxTokens)
+    return this.#encodeBounded(this.#prefix, [raw(text.toWellFormed())], maxTokens)
   }
 
-  #encodeBounded(pieces: readonly Piece[], maxTokens: number): Int32Array {
+  /** `prefix` is no part of the text: some tokenizers add a space to the start of a text, but not after a token in it. */
+  #encodeBounded(prefix: readonly number[], pieces: readonly Piece[], maxTokens: number): Int32Array {
     const characters = pieces.reduce((sum, { text }) => sum + text.length, 0)
     if (characters > maxTokens * this.#longestPiece) throw tooLong(maxTokens)
-    const ids = this.#ids(this.#control.named(pieces))
+    const ids = [...prefix, ...this.#ids(this.#control.named(pieces))]
     if (ids.length > maxTokens) throw tooLong(maxTokens, ids.length)
     return Int32Array.from(ids)
-  }
-
-  #raw(text: string): Piece[] {
-    return [
-      { text: this.#rawPrefix, ofTemplate: true },
-      { text, ofTemplate: false },
-    ]
   }
 
   #render(messages: readonly ChatMessage[]): Piece[] {
@@ -169,6 +170,10 @@ function renderSamples(
   if (rendered.length > 0) return rendered
   const why = `chat_template: refuses every chat: ${reasonOf(failure)}`
   throw new StartupError('broken_checkpoint', `${file}: ${why}`, failure)
+}
+
+function raw(text: string): Piece {
+  return { text, ofTemplate: false }
 }
 
 /** UTF-16 code units are at most as many as bytes. */

@@ -72,7 +72,7 @@ export class PromptPool {
     const short = new PromptThread(setup, true)
     const long = new PromptThread(setup, false)
     try {
-      const here = async () => tokenBytes(files.tokenizer)
+      const here = async () => tokenBytes(files)
       const [ready, bytes] = await Promise.all([short.load(), here()])
       return new PromptPool(bytes, ready, short, long)
     } catch (error) {

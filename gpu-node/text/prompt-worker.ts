@@ -35,10 +35,10 @@ function open(
   const onCheck = (step: string) => send({ type: 'loading', step, limitMs: CHECK_LIMIT_MS })
   try {
     if (check) {
-      checkPatterns(files.tokenizer, onCheck)
+      checkPatterns(files, onCheck)
       checkTemplate(files, onCheck)
     }
-    send({ type: 'loading', step: 'tokenizer.json: loading it', limitMs: LOADING_LIMIT_MS })
+    send({ type: 'loading', step: `${files.file}: loading its tokenizer`, limitMs: LOADING_LIMIT_MS })
     return new PromptEncoder(files, controlIds, vocabSize)
   } catch (error) {
     if (!(error instanceof StartupError)) throw error

@@ -12,6 +12,16 @@ export interface Value {
   readonly value: unknown
 }
 
+interface StringValue extends Value {
+  readonly value: string
+}
+
+const STRIPS = ['strip', 'lstrip', 'rstrip'] as const
+/** What `str.strip` of Python removes. */
+const PYTHON_SPACES =
+  '\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a' +
+  '\u2028\u2029\u202f\u205f\u3000'
+
 /** The parts of the library's Interpreter that are overridden here; it declares one of them private. */
 interface OpenInterpreter {
   evaluate(node: Node | undefined, environment: Environment): Value
@@ -125,8 +135,10 @@ export class ProvenanceInterpreter extends OpenInterpreter {
     const { type, filter } = node
     if (filter.type !== 'Identifier') return super.evaluate(node, environment)
     const operand = this.evaluate(node.operand, environment)
+    if (filter.value === 'trim' && isString(operand))
+      return this.#strip(operand, 'strip', undefined, environment)
     const result = super.evaluate({ type, filter, operand: knownAs(operand) } as Filter, environment)
-    return this.#changed(operand, result, filter.value === 'trim' ? 'strip' : undefined)
+    return this.#changed(operand, result)
   }
 
   #filterStatement({ filter, body }: FilterStatement, environment: Environment): Value {
@@ -136,24 +148,49 @@ export class ProvenanceInterpreter extends OpenInterpreter {
 
   #call(node: Call, environment: Environment): Value {
     const { type, args, callee } = node
-    if (!callee.object || args.length > 0) return super.evaluate(node, environment)
+    if (!callee.object) return super.evaluate(node, environment)
+    const strip = STRIPS.find(
+      (operation) => !('computed' in callee && callee.computed) && operation === callee.property?.value,
+    )
+    if (args.length > (strip ? 1 : 0)) return super.evaluate(node, environment)
     const object = this.evaluate(callee.object, environment)
+    if (strip && isString(object)) {
+      const characters = args[0] && this.evaluate(args[0], environment)
+      return this.#strip(object, strip, characters, environment)
+    }
     const known = { ...callee, object: knownAs(object) }
     const result = super.evaluate({ type, args, callee: known } as Call, environment)
-    return this.#changed(object, result, callee.property?.value)
+    return this.#changed(object, result)
+  }
+
+  /** As in Python; the library knows no `characters`, and its white space is JavaScript's. */
+  #strip(
+    object: StringValue,
+    operation: (typeof STRIPS)[number],
+    characters: Value | undefined,
+    environment: Environment,
+  ): Value {
+    const stripped = new Set(characters && isString(characters) ? characters.value : PYTHON_SPACES)
+    const text = object.value
+    let start = 0
+    let end = text.length
+    while (operation !== 'rstrip' && start < end) {
+      const first = String.fromCodePoint(text.codePointAt(start) ?? 0)
+      if (!stripped.has(first)) break
+      start += first.length
+    }
+    while (operation !== 'lstrip' && start < end) {
+      const [last = ''] = text.slice(Math.max(start, end - 2), end).match(/.$/su) ?? []
+      if (!stripped.has(last)) break
+      end -= last.length
+    }
+    return this.#string(sliced(this.piecesOf(object), start, end), environment)
   }
 
   /** The result of an operation without arguments. */
-  #changed(operand: Value, result: Value, operation: unknown): Value {
-    const from = operand.value
-    const to = result.value
-    if (result === operand || typeof from !== 'string' || typeof to !== 'string') return result
-    const pieces = this.piecesOf(operand)
-    if (pieces.every(({ ofTemplate }) => ofTemplate)) this.trust(result)
-    else if (operation === 'strip' || operation === 'lstrip' || operation === 'rstrip') {
-      const start = operation === 'rstrip' ? 0 : from.length - from.trimStart().length
-      if (from.startsWith(to, start)) this.#keep(result, sliced(pieces, start, start + to.length))
-    }
+  #changed(operand: Value, result: Value): Value {
+    if (result === operand || !isString(operand) || !isString(result)) return result
+    if (this.piecesOf(operand).every(({ ofTemplate }) => ofTemplate)) this.trust(result)
     return result
   }
 
@@ -174,6 +211,10 @@ export class ProvenanceInterpreter extends OpenInterpreter {
     if (length === result.value.length) this.#pieces.set(result, merged(pieces))
     return result
   }
+}
+
+function isString(value: Value): value is StringValue {
+  return typeof value.value === 'string'
 }
 
 function knownAs(known: Value): Known {

@@ -47,6 +47,8 @@ export class ProvenanceTemplate {
 
 const globals = {
   ...{ true: true, True: true, false: false, False: false, none: null, None: null },
+  // As transformers gives them to a template in a chat without any.
+  ...{ tools: null, documents: null },
   raise_exception: (reason: string) => {
     throw new Error(reason)
   },

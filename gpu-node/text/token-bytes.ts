@@ -1,4 +1,4 @@
-import type { TokenizerFile } from '../checkpoint/tokenizer-files.ts'
+import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 
 /** The bytes that each token adds to the text. Index = token id; undefined for special and unused ids. */
@@ -12,18 +12,18 @@ const BYTE_PIECE = /^<0x([0-9A-Fa-f]{2})>$/
  * stands for a byte, and SentencePiece, whose pieces are text with ▁ for a space and <0x..> for a single byte.
  * @throws StartupError `unsupported_checkpoint` for any other decoder.
  */
-export function tokenBytes(file: TokenizerFile): TokenBytes {
-  const style = decoderStyle(file)
+export function tokenBytes({ tokenizer, file }: Pick<TokenizerFiles, 'tokenizer' | 'file'>): TokenBytes {
+  const style = decoderStyle(tokenizer.decoder, file)
   const spaced = (piece: string) => encoder.encode(piece.replaceAll('▁', ' '))
   const ofByteLevel = byteLevelDecoder()
   const bytes: (Uint8Array | undefined)[] = []
-  const { vocab } = file.model
+  const { vocab } = tokenizer.model
   // Not entries(): a vocabulary has up to 250,000 pieces, and a node starts with this.
   for (const piece in vocab) {
     bytes[vocab[piece] ?? 0] =
       style === 'byte-level' ? ofByteLevel(piece) : (singleByte(piece) ?? spaced(piece))
   }
-  for (const { id, content, special } of file.added_tokens) {
+  for (const { id, content, special } of tokenizer.added_tokens) {
     if (special) bytes[id] = undefined
     else bytes[id] = style === 'byte-level' ? encoder.encode(content) : spaced(content)
   }
@@ -42,12 +42,12 @@ export function flatBytes(
   return { bytes, offsets }
 }
 
-function decoderStyle(file: TokenizerFile): 'byte-level' | 'sentencepiece' {
-  const types = decoderTypes(file.decoder)
+function decoderStyle(decoder: unknown, file: string): 'byte-level' | 'sentencepiece' {
+  const types = decoderTypes(decoder)
   if (types.includes('ByteLevel')) return 'byte-level'
   if (types.includes('Metaspace') || types.includes('ByteFallback')) return 'sentencepiece'
   const found = types.join(', ') || 'none'
-  throw new StartupError('unsupported_checkpoint', `tokenizer.json: decoder: ${found} is not supported`)
+  throw new StartupError('unsupported_checkpoint', `${file}: decoder: ${found} is not supported`)
 }
 
 function decoderTypes(decoder: unknown): string[] {

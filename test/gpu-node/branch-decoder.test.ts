@@ -6,6 +6,8 @@ import { BranchDecoder } from '../../gpu-node/text/branch-decoder.ts'
 import { tokenBytes } from '../../gpu-node/text/token-bytes.ts'
 import { SPECIAL, tinyTokenizer } from '../support/tiny-checkpoint.ts'
 
+const bytesOf = (tokenizer: unknown) => tokenBytes({ tokenizer: tokenizer as never, file: 'tokenizer.json' })
+
 const LETTERS = '▁ab🙂é中'
 
 /** A SentencePiece tokenizer with a few pieces and byte fallback. */
@@ -51,7 +53,7 @@ const STYLES = { 'byte-level': tinyTokenizer(), sentencepiece: sentencePiece() }
 
 describe.each(Object.entries(STYLES))('%s', (_, file) => {
   const tokenizer = new Tokenizer(file, { clean_up_tokenization_spaces: false })
-  const bytes = tokenBytes(file as never)
+  const bytes = bytesOf(file)
   const decode = (ids: readonly number[]): { pieces: string[]; whole: string } => {
     const decoder = new BranchDecoder(bytes)
     const pieces = [...ids.map((id) => decoder.push(id)), decoder.flush()]
@@ -88,26 +90,26 @@ describe.each(Object.entries(STYLES))('%s', (_, file) => {
 })
 
 test('an emoji in four tokens appears with its last byte', () => {
-  const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never))
+  const decoder = new BranchDecoder(bytesOf(tinyTokenizer()))
   const pieces = [...Buffer.from('🙂')].map((byte) => decoder.push(byte))
   expect(pieces).toEqual(['', '', '', '🙂'])
 })
 
 test('an incomplete character becomes U+FFFD on flush', () => {
-  const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never))
+  const decoder = new BranchDecoder(bytesOf(tinyTokenizer()))
   expect(decoder.push(0xf0)).toBe('')
   expect(decoder.flush()).toBe('\ufffd')
   expect(decoder.push('a'.charCodeAt(0))).toBe('a')
 })
 
 test('special tokens have no text, also in the middle of a character', () => {
-  const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never))
+  const decoder = new BranchDecoder(bytesOf(tinyTokenizer()))
   const ids = [0xc3, SPECIAL['[Fork]'], 0xa9]
   expect(ids.map((id) => decoder.push(id)).join('')).toBe('é')
 })
 
 test('only the one leading space that the tokenizer adds is dropped', () => {
-  const decoder = new BranchDecoder(tokenBytes(tinyTokenizer() as never), true)
+  const decoder = new BranchDecoder(bytesOf(tinyTokenizer()), true)
   expect([...Buffer.from('  a b')].map((byte) => decoder.push(byte)).join('')).toBe(' a b')
 })
 
@@ -115,7 +117,7 @@ const DEMO = 'models/demo/tokenizer.json'
 describe.skipIf(!existsSync(DEMO))('the demo tokenizer', () => {
   const file = existsSync(DEMO) ? JSON.parse(readFileSync(DEMO, 'utf8')) : tinyTokenizer()
   const tokenizer = new Tokenizer(file, { clean_up_tokenization_spaces: false })
-  const bytes = tokenBytes(file)
+  const bytes = bytesOf(file)
 
   test('prompt and answer decoded together, minus the prompt, is the decoded answer', () => {
     fc.assert(

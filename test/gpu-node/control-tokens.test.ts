@@ -22,7 +22,13 @@ function tokenizerWith(contents: readonly string[], model: Json = {}): Json {
 function encoder(source: string | undefined, tokenizer = tinyTokenizer(), vocabSize = 300): PromptEncoder {
   const chatTemplate = source === undefined ? undefined : { source, file: '/model/chat.jinja' }
   return new PromptEncoder(
-    { tokenizer: tokenizer as never, chatTemplate, rawPrefix: NAMED.bos_token, named: NAMED },
+    {
+      file: 'tokenizer.json',
+      tokenizer: tokenizer as never,
+      chatTemplate,
+      rawPrefix: NAMED.bos_token,
+      named: NAMED,
+    },
     [],
     vocabSize,
   )
@@ -104,7 +110,7 @@ describe('ids outside the vocabulary', () => {
 
   test('are refused when the template produces them', () => {
     expect(() => encoder(template, tokenizerWith(['<|user|>']), 260)).toThrow(
-      'tokenizer.json: id 260 of "<|user|>": config.json has vocab_size 260',
+      'tokenizer.json: id 260 of "<|user|>": the model has vocab_size 260',
     )
     const assembled = "{{ '<|' + messages[0].role + '|>' }}{{ messages[0].content }}"
     expect(() => encoder(assembled, tokenizerWith(['<|user|>']), 260)).toThrow(/id 260/)

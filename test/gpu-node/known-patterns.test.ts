@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { PRE_TOKENIZERS } from '../../gpu-node/checkpoint/gguf/pre-tokenizers.ts'
+import { PRE_TOKENIZERS } from '../../gpu-node/checkpoint/tokenizer/pre-tokenizers.ts'
+import { WORDS } from '../../gpu-node/checkpoint/tokenizer/sentencepiece.ts'
 import { checkPatterns } from '../../gpu-node/text/pattern-check.ts'
 
 const none: ReadonlySet<string> = new Set()
@@ -11,15 +12,21 @@ function tokenizer(patterns: readonly string[]) {
     behavior: 'Isolated',
     invert: false,
   }))
-  return { added_tokens: [], model: { vocab: {} }, pre_tokenizer: { type: 'Sequence', pretokenizers } }
+  const pre_tokenizer = { type: 'Sequence', pretokenizers }
+  return { file: 'tokenizer.json', tokenizer: { added_tokens: [], model: { vocab: {} }, pre_tokenizer } }
 }
 
 // What start-up does not run (pattern-check.ts). One that backtracks without end would exceed the time of this test.
-test.each([...PRE_TOKENIZERS])('the patterns of the vocabulary %s come to an end', (_, { patterns }) => {
-  const seen: string[] = []
-  checkPatterns(tokenizer(patterns), (what) => seen.push(what), none)
-  expect(seen.length).toBeGreaterThan(50 * patterns.length)
-})
+const KNOWN = [...PRE_TOKENIZERS].map(([name, { patterns }]) => [name, patterns] as const)
+
+test.each([...KNOWN, ['of SentencePiece', [WORDS]] as const])(
+  'the patterns of the vocabulary %s come to an end',
+  (_, patterns) => {
+    const seen: string[] = []
+    checkPatterns(tokenizer(patterns), (what) => seen.push(what), none)
+    expect(seen.length).toBeGreaterThan(50 * patterns.length)
+  },
+)
 
 test('a known pattern is not run again at start-up, any other is', () => {
   const seen: string[] = []

@@ -9,6 +9,7 @@ const CONTROL: readonly number[] = Object.values(SPECIAL)
 function encoder(template = TEMPLATE, tokenizer: Json = tinyTokenizer()): PromptEncoder {
   return new PromptEncoder(
     {
+      file: 'tokenizer.json',
       tokenizer: tokenizer as never,
       chatTemplate: { source: template, file: 'chat.jinja' },
       rawPrefix: '<s>',
@@ -125,7 +126,7 @@ describe('the space that some tokenizers add before a text', () => {
   }
   const drops = (source: string) => {
     const chatTemplate = { source, file: 'chat.jinja' }
-    return new PromptEncoder({ tokenizer: file as never, chatTemplate, rawPrefix: '', named: {} })
+    return new PromptEncoder({ file: '', tokenizer: file as never, chatTemplate, rawPrefix: '', named: {} })
       .dropsLeadingSpace
   }
 

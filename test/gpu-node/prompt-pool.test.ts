@@ -12,6 +12,7 @@ function filesOf(source: string, tokenizer: Json = tinyTokenizer()) {
   const chatTemplate = { source, file: '/model/chat.jinja' }
   return {
     tokenizer: tokenizer as never,
+    file: 'tokenizer.json',
     chatTemplate,
     rawPrefix: '<s>',
     named: { bos_token: '<s>', eos_token: '</s>' },

@@ -51,10 +51,3 @@ export function readBranching({ apar, branching }: Fields, refuse: Refuse): Bran
   const limits = { maxBranches: max_branches ?? undefined, maxDepth: max_depth ?? undefined }
   return { source: 'branching', fork_token, child_token, joints, limits }
 }
-
-/** Of the published APAR checkpoints: their config.json says nothing of forks, but their tokenizers have these tokens. */
-export const PUBLISHED: Branching = {
-  fork_token: '[SplitMask]',
-  child_token: '[SplitSop]',
-  joints: 'mended',
-}

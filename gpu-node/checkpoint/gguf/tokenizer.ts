@@ -1,10 +1,12 @@
 import { z } from 'zod'
 import { StartupError } from '../../startup-error.ts'
-import type { TokenizerFile, TokenizerFiles } from '../tokenizer-files.ts'
+import { byteLevelTokenizer } from '../tokenizer/byte-level.ts'
+import { PRE_TOKENIZERS, type PreTokenizer } from '../tokenizer/pre-tokenizers.ts'
+import { sentencePieceTokenizer } from '../tokenizer/sentencepiece.ts'
+import { type AddedToken, addedToken, type TokenizerFile, vocabOf } from '../tokenizer/tokenizer-file.ts'
+import type { TokenizerFiles } from '../tokenizer-files.ts'
 import type { GgufFile } from './gguf-file.ts'
 import { parseMetadata } from './metadata.ts'
-import { PRE_TOKENIZERS, type PreTokenizer } from './pre-tokenizers.ts'
-import { mergesOf, wordsSplitAtSpaces } from './sentencepiece.ts'
 
 const id = z.int().min(0)
 /** Arrays as long as the vocabulary; an issue for each value would be of no use, and takes time. */
@@ -77,6 +79,7 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
   const template = metadata['tokenizer.chat_template']
   return {
     files: {
+      file: file.path,
       tokenizer: pre ? byteLevel(file, metadata, pre) : sentencePiece(file, metadata),
       chatTemplate: template === undefined ? undefined : { source: template, file: file.path },
       named,
@@ -102,21 +105,8 @@ function preTokenizerOf(file: GgufFile, metadata: Metadata): PreTokenizer {
 function byteLevel(file: GgufFile, metadata: Metadata, pre: PreTokenizer): TokenizerFile {
   const merges = metadata['tokenizer.ggml.merges']
   if (!merges) throw new StartupError('broken_checkpoint', `${file.path}: tokenizer.ggml.merges is missing`)
-  const splits = pre.patterns.map((Regex) => ({
-    type: 'Split',
-    pattern: { Regex },
-    behavior: 'Isolated',
-    invert: false,
-  }))
-  const byteLevelSplit = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false }
-  return {
-    added_tokens: addedTokens(metadata),
-    normalizer: pre.normalizer,
-    pre_tokenizer: { type: 'Sequence', pretokenizers: [...splits, byteLevelSplit] },
-    post_processor: null,
-    decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: { type: 'BPE', vocab: vocabOf(metadata), merges, ignore_merges: pre.ignoreMerges },
-  }
+  const vocab = vocabOf(metadata['tokenizer.ggml.tokens'])
+  return byteLevelTokenizer({ vocab, merges, addedTokens: addedTokens(metadata), pre })
 }
 
 function sentencePiece(file: GgufFile, metadata: Metadata): TokenizerFile {
@@ -127,49 +117,25 @@ function sentencePiece(file: GgufFile, metadata: Metadata): TokenizerFile {
   const isText = (index: number) =>
     types === undefined || ![TYPE.unknown, TYPE.control].includes(types[index] as 2 | 3)
   const pieces = tokens.map((piece, index) => ({ piece, score: scores[index] ?? 0, index }))
-  const spaces = { type: 'Replace', pattern: { String: ' ' }, content: '▁' }
-  const prefix = metadata['tokenizer.ggml.add_space_prefix'] ? [{ type: 'Prepend', prepend: '▁' }] : []
   const unknown = metadata['tokenizer.ggml.unknown_token_id']
-  return {
-    added_tokens: addedTokens(metadata),
-    normalizer: { type: 'Sequence', normalizers: [...prefix, spaces] },
-    pre_tokenizer: wordsSplitAtSpaces(tokens),
-    post_processor: null,
-    decoder: {
-      type: 'Sequence',
-      decoders: [
-        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
-        { type: 'ByteFallback' },
-        { type: 'Fuse' },
-        ...(prefix.length > 0 ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
-      ],
-    },
-    model: {
-      type: 'BPE',
-      unk_token: unknown === undefined ? null : tokens[unknown],
-      fuse_unk: true,
-      byte_fallback: true,
-      vocab: vocabOf(metadata),
-      merges: mergesOf(pieces.filter(({ index }) => isText(index))),
-    },
-  }
+  return sentencePieceTokenizer({
+    file: file.path,
+    pieces: tokens,
+    mergeable: pieces.filter(({ index }) => isText(index)),
+    symbols: [],
+    addedTokens: addedTokens(metadata),
+    unknown: unknown === undefined ? undefined : tokens[unknown],
+    byteFallback: true,
+    prefix: metadata['tokenizer.ggml.add_space_prefix'] ? 'each' : 'none',
+    collapsesSpaces: false,
+  })
 }
 
-/** A piece that occurs twice (in padded vocabularies) keeps its first id. */
-function vocabOf(metadata: Metadata): Record<string, number> {
-  const vocab: Record<string, number> = Object.create(null)
-  for (const [index, piece] of metadata['tokenizer.ggml.tokens'].entries()) vocab[piece] ??= index
-  return vocab
-}
-
-function addedTokens(metadata: Metadata): TokenizerFile['added_tokens'] {
+function addedTokens(metadata: Metadata): AddedToken[] {
   const types = metadata['tokenizer.ggml.token_type'] ?? []
   return metadata['tokenizer.ggml.tokens'].flatMap((content, index) => {
     const type = types[index]
     const special = type === TYPE.control || type === TYPE.unknown
-    if (!special && type !== TYPE.userDefined) return []
-    return [
-      { id: index, content, special, normalized: false, single_word: false, lstrip: false, rstrip: false },
-    ]
+    return special || type === TYPE.userDefined ? [addedToken(index, content, { special })] : []
   })
 }

@@ -30,8 +30,8 @@ const llama3: PreTokenizer = {
   ignoreMerges: true,
   addsBos: true,
 }
-const gpt2 = plain(GPT2)
-const qwen2: PreTokenizer = { ...plain(WORDS_AND_REST('\\p{N}')), normalizer: { type: 'NFC' } }
+export const gpt2 = plain(GPT2)
+export const qwen2: PreTokenizer = { ...plain(WORDS_AND_REST('\\p{N}')), normalizer: { type: 'NFC' } }
 
 /** By the value of `tokenizer.ggml.pre`. */
 export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
