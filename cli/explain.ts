@@ -32,7 +32,6 @@ export type UserErrorCode =
   | 'model_not_pulled'
   | 'model_in_use'
   | 'choose_file'
-  | 'not_in_cache'
   | 'hub_gated'
   | 'hub_not_found'
   | 'hub_moved'
@@ -44,6 +43,8 @@ export type UserErrorCode =
   | 'disk_full'
   | 'python_missing'
   | 'package_failed'
+  | 'not_removed'
+  | 'cancelled'
 
 /** An error that the user can fix; shown as one line. */
 export class UserError extends Error {

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
-import { deviceOption, dtypeOption, integer, kvCacheDtypeOption, port } from '../options.ts'
+import { resolveOrPull } from '../models/pull.ts'
+import { deviceOption, dtypeOption, integer, kvCacheDtypeOption, modelOption, port } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 
 interface ServeFlags {
@@ -32,8 +32,11 @@ export function registerServe(program: Command): void {
     )
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 8787)
-    .option('--model <path>', 'Hugging Face folder or .gguf file to serve', `${packageRoot}/models/demo`)
-    .option('--name <name>', "what clients call the model (default: the folder's name)")
+    .addOption(modelOption())
+    .option(
+      '--name <name>',
+      "what clients call the model (default: OWNER/NAME, the known name, or the folder's name)",
+    )
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
@@ -47,6 +50,7 @@ export function registerServe(program: Command): void {
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
+  const model = await resolveOrPull(flags.model)
   const shutdown = shutdownRequested()
   const nodeSecret = process.env.NODE_SECRET || newNodeSecret()
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
@@ -61,7 +65,8 @@ async function serve(flags: ServeFlags): Promise<void> {
     addressHeader: flags.addressHeader,
     stateDir: flags.state,
   })
-  const name = flags.name ? ['--name', flags.name] : []
+  const served = flags.name ?? model.name
+  const name = served ? ['--name', served] : []
   const device = flags.device ? ['--device', flags.device] : []
   const dtype = flags.dtype ? ['--dtype', flags.dtype] : []
   const kvCacheDtype = flags.kvCacheDtype ? ['--kv-cache-dtype', flags.kvCacheDtype] : []
@@ -71,7 +76,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '--drain-seconds',
     '0',
     '--model',
-    flags.model,
+    model.path,
     ...name,
     ...device,
     ...dtype,

@@ -13,6 +13,8 @@ export interface PullPlan {
   /** To be downloaded. */
   files: number
   bytes: number
+  /** Of these bytes, those that an earlier pull has downloaded. */
+  resumed: number
   /** Files that are in the cache already. */
   present: number
 }

@@ -21,7 +21,7 @@ export interface DownloadOptions {
   /** Where the file goes; until it is whole and checked, `.incomplete` is added to the name. */
   path: string
   signal: AbortSignal
-  /** Bytes that have come, or are there from an earlier try; negative when some of them are given up. */
+  /** Bytes that have come; negative when some, also of an earlier try, are given up. */
   onBytes(count: number): void
 }
 
@@ -39,7 +39,6 @@ export async function download(options: DownloadOptions): Promise<void> {
     const part = await PartialFile.open(incomplete, file)
     try {
       const before = part.bytes
-      onBytes(before)
       await requests.repeat(
         () => receive(options, part),
         () => part.bytes,

@@ -43,15 +43,11 @@ export async function pullFromHub(name: HubName, options: PullOptions): Promise<
   const lock = await takeFolder(cacheDir, name)
   try {
     const missing = distinct(chosen).filter(({ digest, bytes }) => sizeOf(blobPath(folder, digest)) !== bytes)
-    const begun = missing.map((file) => sizeOf(`${blobPath(folder, file.digest)}.incomplete`) ?? 0)
     const bytes = missing.reduce((sum, file) => sum + file.bytes, 0)
-    await checkSpace(folder, bytes - begun.reduce((sum, size) => sum + size, 0))
-    progress.begin({
-      name: showHubName(name),
-      files: missing.length,
-      bytes,
-      present: chosen.length - missing.length,
-    })
+    const resumed = missing.reduce((sum, file) => sum + begunBytes(folder, file), 0)
+    await checkSpace(folder, bytes - resumed)
+    const present = chosen.length - missing.length
+    progress.begin({ name: showHubName(name), files: missing.length, bytes, resumed, present })
     mkdirSync(join(folder, 'blobs'), { recursive: true })
     await downloadAll(model, folder, missing, options)
     for (const { path, digest } of chosen) linkBlob(folder, model.commit, path, digest)
@@ -91,6 +87,12 @@ async function takeFolder(cacheDir: string, name: HubName) {
     const what = `${name.repo} is being pulled or removed by ${by}`
     return new UserError('model_in_use', `${what}: wait until that has ended`)
   })
+}
+
+/** What an earlier pull has left of a file; a part that is too long is not used. */
+function begunBytes(folder: string, { digest, bytes }: HubFile): number {
+  const begun = sizeOf(`${blobPath(folder, digest)}.incomplete`) ?? 0
+  return begun > bytes ? 0 : begun
 }
 
 /** Two files with the same content are one blob. */

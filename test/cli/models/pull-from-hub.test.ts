@@ -33,6 +33,7 @@ let hub: FakeHub
 let cacheDir: string
 let notes: string[]
 let received: number
+let resumed: number
 
 beforeEach(async () => {
   hub = await startFakeHub()
@@ -48,7 +49,9 @@ afterEach(async () => {
 })
 
 const progress: PullProgress = {
-  begin: () => {},
+  begin: (plan) => {
+    resumed = plan.resumed
+  },
   received: (bytes) => {
     received += bytes
   },
@@ -185,7 +188,8 @@ describe('a pull that is disturbed', () => {
     }
     const { path } = await pull()
     expect(readFileSync(join(path, 'model.safetensors')).equals(WEIGHTS)).toBe(true)
-    expect(received).toBe(WEIGHTS.length + 16)
+    expect(resumed + received).toBe(WEIGHTS.length + 16)
+    expect(resumed).toBe(1000)
   })
 
   test('repairs what an earlier try has left damaged', async () => {
