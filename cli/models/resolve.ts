@@ -23,15 +23,15 @@ export const MODEL_ARGUMENT =
  * `OWNER/NAME[@REVISION][:FILE.gguf]` of the hub. A path that exists comes first. Nothing is downloaded.
  * @throws UserError `model_not_pulled`, `unknown_model`, `choose_file`
  */
-export function resolveModel(text: string): ResolvedModel {
+export function resolveModel(text: string, models = knownModels()): ResolvedModel {
   if (existsSync(text)) return { path: text, name: undefined }
-  const known = knownModels().get(text)
+  const known = models.get(text)
   if (known) return resolveKnown(text, known)
   const hubName = parseHubName(text)
   if (hubName) return { path: cachedPath(hubName), name: showHubName({ ...hubName, file: undefined }) }
   // What looks like a path is one: the checkpoint's reader says what is wrong with it.
   if (/[/\\]/.test(text) || /\.gguf$/i.test(text)) return { path: text, name: undefined }
-  const names = [...knownModels().keys()].join(', ')
+  const names = [...models.keys()].join(', ')
   throw new UserError(
     'unknown_model',
     `there is no file or folder ${text} here; the known names are ${names}, and a model of the hub is OWNER/NAME`,
@@ -47,10 +47,10 @@ function resolveKnown(name: string, known: KnownModel): ResolvedModel {
 }
 
 /** Whether `text` is a known name whose files are not here yet. */
-export function isKnownAndMissing(text: string): boolean {
-  if (existsSync(text) || !knownModels().has(text)) return false
+export function isKnownAndMissing(text: string, models = knownModels()): boolean {
+  if (existsSync(text) || !models.has(text)) return false
   try {
-    resolveModel(text)
+    resolveModel(text, models)
     return false
   } catch (error) {
     if (error instanceof UserError && error.code === 'model_not_pulled') return true
