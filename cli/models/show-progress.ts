@@ -40,7 +40,7 @@ class Meter {
 
 function headline({ name, files, bytes, present }: PullPlan): string {
   const what = `${files} ${files === 1 ? 'file' : 'files'}, ${showBytes(bytes)}`
-  return `pulling ${name}: ${what}${present > 0 ? ` (${present} more are here already)` : ''}`
+  return `pulling ${name}: ${what}${present > 0 ? ` (${present} more ${present === 1 ? 'is' : 'are'} here already)` : ''}`
 }
 
 /** `write` gets a line at a time. */
