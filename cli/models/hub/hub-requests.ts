@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { UserError } from '../../explain.ts'
-import { refusal } from './refusals.ts'
+import { refusal, storeRefusal } from './refusals.ts'
 
 export interface HubRequestsOptions {
   /** Without a slash at the end. */
@@ -61,6 +61,11 @@ export class HubRequests {
     if (response.ok) return response
     await response.body?.cancel().catch(() => {})
     const { status } = response
+    const from = new URL(response.url)
+    if (from.origin !== this.#origin) {
+      // Its address was signed for a short time: the hub makes a new one for the next attempt.
+      throw new Passing(storeRefusal(from.host, status, repo), retryAfter(response))
+    }
     const error = refusal(response, { repo, hasToken: token !== undefined })
     if (status === 408 || status === 429 || status >= 500) throw new Passing(error, retryAfter(response))
     throw error

@@ -45,6 +45,12 @@ export function refusal(response: Response, { repo, hasToken }: Asked): UserErro
   return new UserError('hub_refused', `${host} refuses a request for ${repo} (${status})`)
 }
 
+/** For the host that has the large files. */
+export function storeRefusal(host: string, status: number, repo: string): UserError {
+  const what = `${host}, where the hub keeps the files of ${repo}, refuses to send one (${status})`
+  return new UserError('hub_refused', `${what}: try again later`)
+}
+
 /** Of an address `…/resolve/REVISION/FILE`; nothing else of it is shown, because it may be signed. */
 function fileOf(url: string): string {
   return decodeURIComponent(/\/resolve\/[^/]+\/([^?#]+)/.exec(url)?.[1] ?? '(unknown)')
