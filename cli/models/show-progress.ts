@@ -72,16 +72,17 @@ function onTerminal(): ShownProgress {
   let bar: ReturnType<typeof progressBar> | undefined
   let drawn = 0
   let pending = 0
+  // The library ends the process at Ctrl-C as if all were well.
+  const interrupted = () => {
+    process.exitCode ||= 130
+  }
   return {
     begin: (plan) => {
       meter = new Meter(plan)
       if (plan.files === 0) return
       pending = plan.resumed
-      // The library ends the process at Ctrl-C as if all were well.
-      const onCancel = () => {
-        process.exitCode = 130
-      }
-      bar = progressBar({ max: Math.max(1, plan.bytes), output: process.stderr, style: 'block', onCancel })
+      bar = progressBar({ max: Math.max(1, plan.bytes), output: process.stderr, style: 'block' })
+      process.once('exit', interrupted)
       bar.start(headline(plan))
     },
     received: (bytes) => {
@@ -103,6 +104,8 @@ function onTerminal(): ShownProgress {
       } catch (error) {
         bar?.error('stopped')
         throw error
+      } finally {
+        process.off('exit', interrupted)
       }
     },
   }

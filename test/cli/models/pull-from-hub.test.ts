@@ -130,6 +130,33 @@ describe('a pull', () => {
   })
 })
 
+describe('one file of a repository', () => {
+  const files = { 'x.Q4_0.gguf': randomBytes(2000), 'x.Q8_0.gguf': randomBytes(3000) }
+
+  test('is named after a colon', async () => {
+    hub.models.set('some/model', { files })
+    await expect(pull()).rejects.toMatchObject({ code: 'choose_file' })
+    const { path } = await pull('some/model:x.Q8_0.gguf')
+    expect(readdirSync(path)).toEqual(['x.Q8_0.gguf'])
+    await pull('some/model:x.Q4_0.gguf')
+    expect(readdirSync(path)).toEqual(['x.Q4_0.gguf', 'x.Q8_0.gguf'])
+  })
+
+  test('that is pinned must have its checksum, before it is downloaded', async () => {
+    hub.models.set('some/model', { files })
+    const pinned = { file: 'x.Q4_0.gguf', sha256: sha256(files['x.Q4_0.gguf']) }
+    await pull('some/model:x.Q4_0.gguf', { pinned })
+    rmSync(stored(), { recursive: true })
+    const before = downloads()
+    const other = { ...pinned, sha256: '0'.repeat(64) }
+    await expect(pull('some/model:x.Q4_0.gguf', { pinned: other })).rejects.toMatchObject({
+      code: 'wrong_checksum',
+      message: expect.stringMatching(/^x\.Q4_0\.gguf of some\/model:x\.Q4_0\.gguf has changed on the hub/),
+    })
+    expect(downloads()).toBe(before)
+  })
+})
+
 describe('a pull that is disturbed', () => {
   test('goes on where it was cut, and asks the hub again for the signed address', async () => {
     let cuts = 0
