@@ -28,6 +28,23 @@ export type UserErrorCode =
   | 'no_gpu_node'
   | 'gpu_node_ended'
   | 'engine_died'
+  | 'unknown_model'
+  | 'model_not_pulled'
+  | 'model_in_use'
+  | 'choose_file'
+  | 'hub_gated'
+  | 'hub_not_found'
+  | 'hub_moved'
+  | 'hub_refused'
+  | 'hub_busy'
+  | 'hub_unreachable'
+  | 'hub_offline'
+  | 'wrong_checksum'
+  | 'disk_full'
+  | 'python_missing'
+  | 'package_failed'
+  | 'not_removed'
+  | 'cancelled'
 
 /** An error that the user can fix; shown as one line. */
 export class UserError extends Error {

@@ -4,6 +4,7 @@ import { packageRoot } from '../gpu-node/package-root.ts'
 import { registerChat } from './commands/chat.ts'
 import { registerGpuNode } from './commands/gpu-node.ts'
 import { registerKeys } from './commands/keys.ts'
+import { registerModel } from './commands/model.ts'
 import { registerServe } from './commands/serve.ts'
 import { registerData } from './data.ts'
 import { AlreadyExplained, explain } from './explain.ts'
@@ -19,6 +20,7 @@ registerServe(program)
 registerChat(program)
 registerGpuNode(program)
 registerKeys(program)
+registerModel(program)
 registerData(program)
 
 program.parseAsync().catch((error: unknown) => {

@@ -1,6 +1,9 @@
+import { join } from 'node:path'
 import { InvalidArgumentError, Option } from 'commander'
 import { NAMED_TEMPLATES } from '../gpu-node/checkpoint/tokenizer/named-templates.ts'
 import { DEVICES, DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-config.ts'
+import { packageRoot } from '../gpu-node/package-root.ts'
+import { MODEL_ARGUMENT } from './models/resolve.ts'
 
 /** A parser for a whole number within bounds. */
 export function integer(minimum: number, maximum: number): (text: string) => number {
@@ -51,6 +54,13 @@ export function devices(text: string): number[] {
   const numbers = text.split(',').map(integer(0, 63))
   if (new Set(numbers).size < numbers.length) throw new InvalidArgumentError('a device is named twice')
   return numbers
+}
+
+export function modelOption(): Option {
+  return new Option('--model <model>', `what to serve: ${MODEL_ARGUMENT}`).default(
+    join(packageRoot, 'models/demo'),
+    'the demo model',
+  )
 }
 
 export const port = integer(0, 65_535)

@@ -2,9 +2,9 @@ import { type Command, Option } from 'commander'
 import type { Device, DType, KvCacheDType } from '../../gpu-node/engine/engine-config.ts'
 import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
-import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
+import { resolveModel } from '../models/resolve.ts'
 import {
   byteSize,
   chatTemplateOption,
@@ -14,6 +14,7 @@ import {
   dtypeOption,
   integer,
   kvCacheDtypeOption,
+  modelOption,
   port,
   url,
 } from '../options.ts'
@@ -50,8 +51,11 @@ export function registerGpuNode(program: Command): void {
   program
     .command('gpu-node')
     .description('runs one gpu node; the secret it shares with the edge is in NODE_SECRET')
-    .option('--model <path>', 'Hugging Face folder or .gguf file to serve', `${packageRoot}/models/demo`)
-    .option('--name <name>', "what clients call the model (default: the folder's name)")
+    .addOption(modelOption())
+    .option(
+      '--name <name>',
+      "what clients call the model (default: OWNER/NAME, the known name, or the folder's name)",
+    )
     .addOption(chatTemplateOption())
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .option('--host <address>', 'where to listen', '127.0.0.1')
@@ -116,11 +120,12 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   if (flags.dialIn && !flags.edge)
     throw new UserError('missing_option', '--dial-in needs --edge: the edge to dial')
   guardForParent()
+  const model = resolveModel(flags.model)
   // Before loading: the parent may end while the model loads.
   const shutdown = shutdownRequested()
   const node = await startGpuNode({
-    modelDir: flags.model,
-    modelName: flags.name,
+    modelDir: model.path,
+    modelName: flags.name ?? model.name,
     chatTemplate: flags.chatTemplate,
     host: flags.host,
     port: flags.port,

@@ -1,16 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
+import { resolveOrPull } from '../models/pull.ts'
 import {
   chatTemplateOption,
   deviceOption,
   dtypeOption,
   integer,
   kvCacheDtypeOption,
+  modelOption,
   port,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
@@ -40,8 +41,11 @@ export function registerServe(program: Command): void {
     )
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 8787)
-    .option('--model <path>', 'Hugging Face folder or .gguf file to serve', `${packageRoot}/models/demo`)
-    .option('--name <name>', "what clients call the model (default: the folder's name)")
+    .addOption(modelOption())
+    .option(
+      '--name <name>',
+      "what clients call the model (default: OWNER/NAME, the known name, or the folder's name)",
+    )
     .addOption(chatTemplateOption())
     .addOption(deviceOption())
     .addOption(dtypeOption())
@@ -56,6 +60,7 @@ export function registerServe(program: Command): void {
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
+  const model = await resolveOrPull(flags.model)
   const shutdown = shutdownRequested()
   const nodeSecret = process.env.NODE_SECRET || newNodeSecret()
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
@@ -70,7 +75,8 @@ async function serve(flags: ServeFlags): Promise<void> {
     addressHeader: flags.addressHeader,
     stateDir: flags.state,
   })
-  const name = flags.name ? ['--name', flags.name] : []
+  const served = flags.name ?? model.name
+  const name = served ? ['--name', served] : []
   const chatTemplate = flags.chatTemplate ? ['--chat-template', flags.chatTemplate] : []
   const device = flags.device ? ['--device', flags.device] : []
   const dtype = flags.dtype ? ['--dtype', flags.dtype] : []
@@ -81,7 +87,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '--drain-seconds',
     '0',
     '--model',
-    flags.model,
+    model.path,
     ...name,
     ...chatTemplate,
     ...device,

@@ -18,29 +18,32 @@ export interface StateLock {
   release(): void
 }
 
+/** The error for a folder that is in use `by` a process. */
+type Refusal = (by: string) => UserError
+
 /**
- * Takes a state folder for this process.
+ * Takes a folder for this process: the state of `apar serve`, or what `refuse` says.
  *
  * Every process that uses the folder has a claim in it, a file whose name says which process that is. A claim's
  * name is never used again, not even by a later process with the same pid, so that anybody may remove the claim of a
  * process that has ended: no newer lock can be in its place. A process first makes its own claim and then looks for
  * others, so of two that start at the same time at least one sees the other. Both may; then each withdraws, and tries
  * again after a random time.
- * @throws UserError `state_taken`
+ * @throws UserError `state_taken`, or that of `refuse`
  */
-export async function lockState(folder: string): Promise<StateLock> {
+export async function lockState(folder: string, refuse = taken(folder)): Promise<StateLock> {
   for (let attempt = 1; ; attempt++) {
     const own = claimName(processIdentity(process.pid))
-    makeClaim(folder, own)
+    makeClaim(folder, own, refuse)
     const holder = livingClaims(folder, own)[0]
-    if (holder === undefined) return hold(folder, own)
+    if (holder === undefined) return hold(folder, own, refuse)
     rmSync(join(folder, own))
-    if (attempt === ATTEMPTS) throw taken(folder, `process ${holder}`)
+    if (attempt === ATTEMPTS) throw refuse(`process ${holder}`)
     await sleep(50 + Math.random() * 250)
   }
 }
 
-function hold(folder: string, own: string): StateLock {
+function hold(folder: string, own: string, refuse: Refusal): StateLock {
   const claims = new Set([own])
   const touch = setInterval(() => {
     for (const claim of claims) {
@@ -56,7 +59,7 @@ function hold(folder: string, own: string): StateLock {
   return {
     add: (pid) => {
       const claim = claimName(processIdentity(pid))
-      makeClaim(folder, claim)
+      makeClaim(folder, claim, refuse)
       claims.add(claim)
     },
     release: () => {
@@ -71,18 +74,18 @@ function claimName({ pid, space, birth }: ProcessIdentity): string {
 }
 
 /** @throws UserError when this process has claimed the folder already. */
-function makeClaim(folder: string, name: string): void {
+function makeClaim(folder: string, name: string, refuse: Refusal): void {
   try {
     writeFileSync(join(folder, name), '', { flag: 'wx', mode: 0o600 })
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw taken(folder, 'this process')
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw refuse('this process')
     throw error
   }
 }
 
-function taken(folder: string, by: string): UserError {
-  const message = `the state folder ${folder} is in use by ${by}: end that one first, or take another folder with --state`
-  return new UserError('state_taken', message)
+function taken(folder: string): Refusal {
+  const advice = 'end that one first, or take another folder with --state'
+  return (by) => new UserError('state_taken', `the state folder ${folder} is in use by ${by}: ${advice}`)
 }
 
 /** The pids of the living processes with a claim; removes the claims of those that have ended. */

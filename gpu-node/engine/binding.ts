@@ -9,7 +9,7 @@ import type { Engine, EngineInfo, OnEvents, OnLoading, OnPlan } from './engine.t
 import { EngineConfig } from './engine-config.ts'
 import { EngineError, toEngineError } from './engine-error.ts'
 import { type EngineRequest, engineRequestSchema } from './engine-request.ts'
-import { type NativeMemoryPlan, withContext } from './memory-plan.ts'
+import { type MemoryPlan, type NativeMemoryPlan, withContext } from './memory-plan.ts'
 
 const ADDON = 'native/build/release/apar.node'
 
@@ -38,21 +38,45 @@ export async function openEngine(
 ): Promise<Engine> {
   const addon = loadAddon()
   try {
-    const checked = parseEngine(() => parse(EngineConfig, config), 'invalid_config')
-    const { model, tokens } = checked
-    const plan = withContext(addon.planMemory(checked), model.contextTokens, tokens.fork >= 0)
+    const checked = checkConfig(config)
+    const plan = planned(addon, checked)
+    if (plan.refusal !== undefined) throw new EngineError('out_of_memory', plan.refusal)
     onPlan?.(plan)
     const { numBlocks, contextTokens } = plan
-    const planned = { ...checked, numBlocks, model: { ...model, contextTokens } }
-    return withChecks(await addon.open(planned, onEvents, onLoading), planned.model)
+    const opened = { ...checked, numBlocks, model: { ...checked.model, contextTokens } }
+    return withChecks(await addon.open(opened, onEvents, onLoading), opened.model)
   } catch (thrown) {
-    const error = toEngineError(thrown)
-    throw new StartupError(
-      'engine_unavailable',
-      `the engine cannot start: ${error.message} (${error.code})`,
-      error,
-    )
+    throw cannotStart(thrown)
   }
+}
+
+/**
+ * Plans the memory without reading weights: what {@link openEngine} would take, also where it does not fit
+ * (`refusal`).
+ * @throws StartupError as openEngine.
+ */
+export function planMemory(config: EngineConfig): MemoryPlan {
+  const addon = loadAddon()
+  try {
+    return planned(addon, checkConfig(config))
+  } catch (thrown) {
+    throw cannotStart(thrown)
+  }
+}
+
+function checkConfig(config: EngineConfig): EngineConfig {
+  return parseEngine(() => parse(EngineConfig, config), 'invalid_config')
+}
+
+function planned(addon: Addon, config: EngineConfig): MemoryPlan {
+  const { model, tokens } = config
+  return withContext(addon.planMemory(config), model.contextTokens, tokens.fork >= 0)
+}
+
+function cannotStart(thrown: unknown): StartupError {
+  const error = toEngineError(thrown)
+  const message = `the engine cannot start: ${error.message} (${error.code})`
+  return new StartupError('engine_unavailable', message, error)
 }
 
 /** Wraps the native engine: validates requests and converts native errors to EngineError. */

@@ -18,6 +18,8 @@ export interface NativeMemoryPlan {
   blockBytes: number
   kvBytes: number
   numBlocks: number
+  /** Why the model does not fit; the plan is then what it would take with the fewest blocks. */
+  refusal?: string
 }
 
 export interface MemoryPlan extends NativeMemoryPlan {

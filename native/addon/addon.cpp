@@ -315,9 +315,14 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
     const OpenConfig config = read_config(info[0].As<Napi::Object>());
     const ModelMemory model = {config.model, config.weights, config.format,
                                config.engine.decoder.max_step_tokens, config.engine.decoder.max_branches};
-    const MemoryPlan plan =
-        plan_memory(memory_of(config.device, config.threads, config.devices), model, config.pool);
     Napi::Object object = Napi::Object::New(env);
+    MemoryPlan plan;
+    try {
+      plan = plan_memory(memory_of(config.device, config.threads, config.devices), model, config.pool);
+    } catch (const DoesNotFit& refusal) {
+      plan = refusal.plan();
+      object.Set("refusal", refusal.what());
+    }
     const auto set = [&](const char* name, auto value) { object.Set(name, static_cast<double>(value)); };
     object.Set("device", plan.on_host ? "cpu" : "cuda");
     object.Set("freeSource", plan.free.source);

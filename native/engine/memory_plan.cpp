@@ -104,13 +104,13 @@ uint64_t kept_free(const FreeMemory& free, bool on_host, double fraction) {
 }
 
 [[noreturn]] void refuse(const MemoryPlan& plan) {
-  throw Error(ErrorCode::out_of_memory,
-              "the model needs " + readable(plan.total_bytes()) + " (weights " + readable(plan.weight_bytes) +
-                  ", workspace " + readable(plan.workspace_bytes) + ", " + std::to_string(plan.num_blocks) +
-                  " KV blocks " + readable(plan.kv_bytes()) + "), but " +
-                  readable(plan.free.bytes - plan.kept_free_bytes) + " are available: " + plan.free.source +
-                  " leaves " + readable(plan.free.bytes) + ", of which " + readable(plan.kept_free_bytes) +
-                  " stay free");
+  throw DoesNotFit("the model needs " + readable(plan.total_bytes()) + " (weights " +
+                       readable(plan.weight_bytes) + ", workspace " + readable(plan.workspace_bytes) + ", " +
+                       std::to_string(plan.num_blocks) + " KV blocks " + readable(plan.kv_bytes()) +
+                       "), but " + readable(plan.free.bytes - plan.kept_free_bytes) +
+                       " are available: " + plan.free.source + " leaves " + readable(plan.free.bytes) +
+                       ", of which " + readable(plan.kept_free_bytes) + " stay free",
+                   plan);
 }
 
 MemoryPlan plan_device(const DeviceMemory& memory, const ModelMemory& model, const PoolRequest& pool,

@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "common/error.h"
 #include "engine/device.h"
 #include "ops/device_memory.h"
 
@@ -38,6 +40,17 @@ struct MemoryPlan {
   uint64_t total_bytes() const { return weight_bytes + workspace_bytes + kv_bytes(); }
 };
 
+// The model does not fit; the plan says what it would take with min_blocks.
+class DoesNotFit : public Error {
+ public:
+  DoesNotFit(const std::string& message, MemoryPlan plan)
+      : Error(ErrorCode::out_of_memory, message), plan_(std::move(plan)) {}
+  const MemoryPlan& plan() const noexcept { return plan_; }
+
+ private:
+  MemoryPlan plan_;
+};
+
 // The model, and how it is opened.
 struct ModelMemory {
   const ModelConfig& config;
@@ -47,8 +60,8 @@ struct ModelMemory {
   int32_t max_branches = 0;
 };
 
-// Plans for the devices that share the model, one or more. Throws Error{out_of_memory} that names what is
-// needed and what is available when the model does not fit with min_blocks, and what ShardPlan throws.
+// Plans for the devices that share the model, one or more. Throws DoesNotFit, which names what is needed
+// and what is available, when the model does not fit with min_blocks, and what ShardPlan throws.
 MemoryPlan plan_memory(const std::vector<std::unique_ptr<DeviceMemory>>& devices, const ModelMemory& model,
                        const PoolRequest& pool);
 

@@ -183,6 +183,19 @@ TEST_CASE("a model that does not fit is refused with what it needs and what is a
   CHECK(refusal(0, {.min_blocks = 32, .max_blocks = 64}).find("0 MiB are available") != std::string::npos);
 }
 
+TEST_CASE("the refusal of a model has the plan that does not fit") {
+  const PoolRequest pool = {.min_blocks = 32, .max_blocks = 32};
+  const MemoryPlan wanted = plan_with(uint64_t{1} << 32, pool);
+  try {
+    plan_with(280 * kMiB, pool);
+    FAIL("accepted");
+  } catch (const DoesNotFit& refused) {
+    CHECK(refused.plan().weight_bytes == wanted.weight_bytes);
+    CHECK(refused.plan().total_bytes() == wanted.total_bytes());
+    CHECK(refused.plan().free.bytes == 280 * kMiB);
+  }
+}
+
 TEST_CASE("a KV cache of a given size gets as many blocks as it holds") {
   const uint64_t block = plan_with(uint64_t{1} << 32, {}).block_bytes;
   CHECK(block == uint64_t{2} * 2 * 512 * 2 * kBlockTokens);

@@ -1,0 +1,101 @@
+import { confirm } from '@clack/prompts'
+import Table from 'cli-table3'
+import type { Command } from 'commander'
+import type { Device } from '../../gpu-node/engine/engine-config.ts'
+import { UserError } from '../explain.ts'
+import { inspectModel } from '../models/inspect.ts'
+import { inspectionReport } from '../models/inspect-report.ts'
+import { type ListedModel, listModels } from '../models/list.ts'
+import { pullModel } from '../models/pull.ts'
+import { planRemoval } from '../models/remove.ts'
+import { MODEL_ARGUMENT, resolveModel } from '../models/resolve.ts'
+import { PLAIN_TABLE, showBytes, showTable } from '../models/show.ts'
+import { showProgress } from '../models/show-progress.ts'
+import { deviceOption } from '../options.ts'
+
+const NAME = 'a known name (apar model list), or OWNER/NAME[@REVISION] of the hub'
+
+export function registerModel(program: Command): void {
+  const model = program.command('model').description('gets models, and shows what they are')
+  model
+    .command('pull')
+    .description('downloads a model, as far as it is not on this machine yet')
+    .argument('<name>', NAME)
+    .option(
+      '--include <globs...>',
+      "which files of the hub's repository, with * and ? (default: what apar needs to serve it)",
+    )
+    .option('--json', 'prints what was pulled as JSON')
+    .addHelpText('after', PULL_HELP)
+    .action(pull)
+  model
+    .command('inspect')
+    .description('shows what a model is, and the memory it takes; reads no weights')
+    .argument('<model>', MODEL_ARGUMENT)
+    .addOption(deviceOption())
+    .option('--json', 'as JSON')
+    .action(inspect)
+  model
+    .command('list')
+    .description('lists the known models, and those in the caches of the hub and of apar')
+    .option('--json', 'as JSON')
+    .action(list)
+  model
+    .command('remove')
+    .description('removes a model from the cache; OWNER/NAME@REVISION only this revision')
+    .argument('<name>', NAME)
+    .option('--yes', 'does not ask')
+    .action(remove)
+}
+
+const PULL_HELP = `
+Of a repository with several GGUF files, one has to be chosen with --include.
+Variables, as in the Python library huggingface_hub: HF_TOKEN for gated and private models, HF_HOME or HF_HUB_CACHE
+for the cache, HF_ENDPOINT for another hub, HF_HUB_OFFLINE=1 for no network. Known models may come from a Python
+package, with pip: PYTHON names the Python to use.`
+
+async function pull(name: string, { include, json }: { include?: string[]; json?: boolean }): Promise<void> {
+  const progress = showProgress()
+  const pulled = await progress.during(() => pullModel(name, { include, progress }))
+  if (json) return console.log(JSON.stringify(pulled))
+  const state = pulled.downloadedBytes > 0 ? 'is now' : 'was already'
+  console.log(`${pulled.name} ${state} in ${pulled.path}`)
+  console.log(`serve it with: npm start -- --model ${pulled.name}`)
+}
+
+async function inspect(model: string, { device, json }: { device?: Device; json?: boolean }): Promise<void> {
+  const inspection = await inspectModel(resolveModel(model).path, device)
+  console.log(json ? JSON.stringify(inspection) : inspectionReport(inspection))
+}
+
+function list({ json }: { json?: boolean }): void {
+  const models = listModels()
+  if (json) {
+    console.log(JSON.stringify(models))
+    return
+  }
+  const table = new Table({
+    ...PLAIN_TABLE,
+    head: ['model', 'size', 'state', ''],
+    colAligns: ['left', 'right', 'left', 'left'],
+  })
+  for (const model of models) {
+    table.push([model.name, showBytes(model.bytes), stateOf(model), model.about])
+  }
+  console.log(showTable(table))
+}
+
+function stateOf({ path, canBeServed }: ListedModel): string {
+  if (path === undefined) return 'not pulled'
+  return canBeServed ? 'ready' : 'not served'
+}
+
+async function remove(name: string, { yes }: { yes?: boolean }): Promise<void> {
+  const { what, folder, run } = planRemoval(name)
+  if (!yes) {
+    if (!process.stdin.isTTY) throw new UserError('missing_option', `${folder} would be removed: say --yes`)
+    const answer = await confirm({ message: `Remove ${what} (${folder})?`, initialValue: false })
+    if (answer !== true) return
+  }
+  console.log(`${what} is removed, ${showBytes(await run())} are free again`)
+}

@@ -1,0 +1,91 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { packageRoot } from '../../gpu-node/package-root.ts'
+import { UserError } from '../explain.ts'
+import { severalFiles } from './hub/choose-files.ts'
+import { findSnapshot, type Snapshot } from './hub/hub-cache.ts'
+import { type HubName, parseHubName, showHubName } from './hub/hub-name.ts'
+import { hubSettings } from './hub/hub-settings.ts'
+import { hasPackageFile, type KnownModel, knownModels, packageFilePath } from './known.ts'
+
+export interface ResolvedModel {
+  /** What readCheckpoint() takes: a folder, or a GGUF file. */
+  readonly path: string
+  /** What clients call the model; undefined for a path, whose last part is the name. */
+  readonly name: string | undefined
+}
+
+export const MODEL_ARGUMENT =
+  'a folder, a .gguf file, a known name (apar model list), or OWNER/NAME[@REVISION] of the hub'
+
+/**
+ * Where a model lies that a user names by its path, by a name of models/known.json, or by
+ * `OWNER/NAME[@REVISION][:FILE.gguf]` of the hub. A path that exists comes first. Nothing is downloaded.
+ * @throws UserError `model_not_pulled`, `unknown_model`, `choose_file`
+ */
+export function resolveModel(text: string, models = knownModels()): ResolvedModel {
+  if (existsSync(text)) return { path: text, name: undefined }
+  const known = models.get(text)
+  if (known) return resolveKnown(text, known)
+  const hubName = parseHubName(text)
+  if (hubName) return { path: cachedPath(hubName), name: showHubName({ ...hubName, file: undefined }) }
+  // What looks like a path is one: the checkpoint's reader says what is wrong with it.
+  if (/[/\\]/.test(text) || /\.gguf$/i.test(text)) return { path: text, name: undefined }
+  const names = [...models.keys()].join(', ')
+  throw new UserError(
+    'unknown_model',
+    `there is no file or folder ${text} here; the known names are ${names}, and a model of the hub is OWNER/NAME`,
+  )
+}
+
+function resolveKnown(name: string, known: KnownModel): ResolvedModel {
+  const { source } = known
+  if ('folder' in source) return { path: join(packageRoot, source.folder), name }
+  if ('hub' in source) return { path: cachedPath(hubNameOf(source.hub, source.file)), name }
+  if (hasPackageFile(name, known, source)) return { path: packageFilePath(name, source), name }
+  throw notPulled(name)
+}
+
+/** Whether `text` is a known name whose files are not here yet. */
+export function isKnownAndMissing(text: string, models = knownModels()): boolean {
+  if (existsSync(text) || !models.has(text)) return false
+  try {
+    resolveModel(text, models)
+    return false
+  } catch (error) {
+    if (error instanceof UserError && error.code === 'model_not_pulled') return true
+    throw error
+  }
+}
+
+/** Of an entry of known.json, which was checked when it was read. */
+export function hubNameOf(hub: string, file: string): HubName {
+  const name = parseHubName(`${hub}:${file}`)
+  if (!name) throw new Error(`${hub} is no name of the hub`)
+  return name
+}
+
+function cachedPath(name: HubName): string {
+  const snapshot = findSnapshot(hubSettings().cacheDir, name)
+  if (!snapshot) throw notPulled(showHubName(name))
+  const { file } = name
+  if (file === undefined) return servedPath(snapshot, showHubName(name))
+  if (!snapshot.files.some(({ path }) => path === file)) throw notPulled(showHubName(name))
+  return join(snapshot.folder, file)
+}
+
+/** The folder of a snapshot; its GGUF file, if it has no other weights. */
+export function servedPath({ folder, files }: Snapshot, name: string): string {
+  const weights = files.filter(({ path }) => /\.(safetensors|bin|pt)$/.test(path))
+  const [only, ...more] = files.filter(({ path }) => /\.gguf$/i.test(path))
+  if (weights.length > 0 || !only) return folder
+  if (more.length === 0) return join(folder, only.path)
+  throw severalFiles(`${name} has here`, [only, ...more], (path) => `${name}:${path}`)
+}
+
+function notPulled(name: string): UserError {
+  return new UserError(
+    'model_not_pulled',
+    `${name} is not on this machine: get it with apar model pull ${name}`,
+  )
+}
