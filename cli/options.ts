@@ -54,6 +54,13 @@ export function devices(text: string): number[] {
 
 export const port = integer(0, 65_535)
 
+export function adapterOption(): Option {
+  return new Option(
+    '--adapter <folder>',
+    'LoRA adapter, as peft saves it, that is merged into the model at load',
+  )
+}
+
 export function deviceOption(): Option {
   return new Option('--device <device>', 'where the model runs (default: auto)').choices(DEVICES)
 }

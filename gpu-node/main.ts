@@ -21,7 +21,9 @@ import { type GpuNodeServer, startServer } from './server.ts'
 export interface GpuNodeOptions extends EngineOptions {
   /** A Hugging Face folder. */
   modelDir: string
-  /** What clients call the model. Default: the folder's name. */
+  /** Folder of a LoRA adapter that is merged into the model. */
+  adapter?: string | undefined
+  /** What clients call the model. Default: the folder's name, followed by `+` and the adapter's. */
   modelName?: string | undefined
   /** Where to listen. Default 127.0.0.1. */
   host?: string | undefined
@@ -71,7 +73,8 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
     else log.info(message, fields)
   }
   const name = options.modelName
-  const runner = await openRunner(options.modelDir, { ...options, name, onPlan, onLoading })
+  const onNote = (note: string) => log.info(note)
+  const runner = await openRunner(options.modelDir, { ...options, name, onPlan, onLoading, onNote })
   return await serveRunner(runner, { ...options, log })
 }
 
@@ -81,7 +84,7 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
  */
 export async function serveRunner(
   runner: Runner,
-  options: Omit<GpuNodeOptions, 'modelDir' | 'modelName' | keyof EngineOptions>,
+  options: Omit<GpuNodeOptions, 'modelDir' | 'adapter' | 'modelName' | keyof EngineOptions>,
 ): Promise<GpuNode> {
   const log = options.log ?? nodeLog()
   const streams = new ServedStreams(runner, options.graceMs)

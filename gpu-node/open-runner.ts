@@ -1,19 +1,26 @@
 import { readCheckpoint } from './checkpoint/checkpoint.ts'
 import { type OpenCallbacks, openEngine } from './engine/binding.ts'
-import { type EngineOptions, toEngineConfig } from './engine-options.ts'
+import { dtypeNote, type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
 import { flatBytes } from './text/token-bytes.ts'
+
+interface RunnerOptions extends EngineOptions, OpenCallbacks {
+  name?: string | undefined
+  /** Folder of a LoRA adapter that is merged into the checkpoint. */
+  adapter?: string | undefined
+  /** Called with what an operator should know about how the checkpoint is run. */
+  onNote?: ((note: string) => void) | undefined
+}
 
 /**
  * Reads a checkpoint's folder and opens an engine on it.
  * @throws StartupError with a one-line message about the folder, the options or the engine.
  */
-export async function openRunner(
-  folder: string,
-  options: EngineOptions & OpenCallbacks & { name?: string | undefined } = {},
-) {
-  const checkpoint = readCheckpoint(folder)
+export async function openRunner(folder: string, options: RunnerOptions = {}) {
+  const checkpoint = readCheckpoint(folder, options)
+  const note = dtypeNote(checkpoint, options)
+  if (note) options.onNote?.(note)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const { text: files, shape } = checkpoint

@@ -6,6 +6,7 @@ import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
 import {
+  adapterOption,
   byteSize,
   decimal,
   deviceOption,
@@ -20,6 +21,7 @@ import { shutdownRequested } from '../shutdown.ts'
 
 interface GpuNodeFlags {
   model: string
+  adapter?: string
   name?: string
   edge?: string
   host: string
@@ -49,6 +51,7 @@ export function registerGpuNode(program: Command): void {
     .command('gpu-node')
     .description('runs one gpu node; the secret it shares with the edge is in NODE_SECRET')
     .option('--model <path>', 'Hugging Face folder or .gguf file to serve', `${packageRoot}/models/demo`)
+    .addOption(adapterOption())
     .option('--name <name>', "what clients call the model (default: the folder's name)")
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .option('--host <address>', 'where to listen', '127.0.0.1')
@@ -117,6 +120,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   const shutdown = shutdownRequested()
   const node = await startGpuNode({
     modelDir: flags.model,
+    adapter: flags.adapter,
     modelName: flags.name,
     host: flags.host,
     port: flags.port,

@@ -5,13 +5,14 @@ import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
-import { deviceOption, dtypeOption, integer, kvCacheDtypeOption, port } from '../options.ts'
+import { adapterOption, deviceOption, dtypeOption, integer, kvCacheDtypeOption, port } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 
 interface ServeFlags {
   host: string
   port: number
   model: string
+  adapter?: string
   name?: string
   device?: string
   dtype?: string
@@ -33,6 +34,7 @@ export function registerServe(program: Command): void {
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 8787)
     .option('--model <path>', 'Hugging Face folder or .gguf file to serve', `${packageRoot}/models/demo`)
+    .addOption(adapterOption())
     .option('--name <name>', "what clients call the model (default: the folder's name)")
     .addOption(deviceOption())
     .addOption(dtypeOption())
@@ -61,6 +63,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     addressHeader: flags.addressHeader,
     stateDir: flags.state,
   })
+  const adapter = flags.adapter ? ['--adapter', flags.adapter] : []
   const name = flags.name ? ['--name', flags.name] : []
   const device = flags.device ? ['--device', flags.device] : []
   const dtype = flags.dtype ? ['--dtype', flags.dtype] : []
@@ -72,6 +75,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '0',
     '--model',
     flags.model,
+    ...adapter,
     ...name,
     ...device,
     ...dtype,

@@ -3,6 +3,8 @@ import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
+import { readAdapterForking, readAdapterText } from './adapter/adapter-files.ts'
+import { mergeAdapter } from './adapter/merge-adapter.ts'
 import { type AparOptions, readConfig } from './config.ts'
 import { checkpointDigest } from './digest.ts'
 import { GREEDY, readGenerationConfig, type SamplingDefaults } from './generation-config.ts'
@@ -61,15 +63,34 @@ const GGUF = '.gguf'
 const PUBLISHED: AparOptions = { fork_token: '[SplitMask]', child_token: '[SplitSop]', joints: 'mended' }
 
 /**
- * `path`: a folder, or a GGUF file.
+ * `path`: a folder, or a GGUF file. `adapter`: a folder of peft with LoRA that is merged into it.
  * @throws StartupError with a one-line message that names the file and field at fault.
  */
-export function readCheckpoint(path: string): Checkpoint {
-  const absolute = resolve(path)
-  const stat = statSync(absolute, { throwIfNoEntry: false })
-  if (stat?.isDirectory()) return toCheckpoint(readFolder(absolute))
-  if (stat?.isFile() && absolute.endsWith(GGUF)) return toCheckpoint(readGgufParts(absolute))
-  throw new StartupError('broken_checkpoint', `${absolute} is neither a folder nor a ${GGUF} file`)
+export function readCheckpoint(path: string, { adapter }: { adapter?: string | undefined } = {}): Checkpoint {
+  const parts = readParts(resolve(path))
+  return toCheckpoint(adapter === undefined ? parts : withAdapter(parts, resolve(adapter)))
+}
+
+function readParts(path: string): CheckpointParts {
+  const stat = statSync(path, { throwIfNoEntry: false })
+  if (stat?.isDirectory()) return readFolder(path)
+  if (stat?.isFile() && path.endsWith(GGUF)) return readGgufParts(path)
+  throw new StartupError('broken_checkpoint', `${path} is neither a folder nor a ${GGUF} file`)
+}
+
+function withAdapter(base: CheckpointParts, folder: string): CheckpointParts {
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+    throw new StartupError('broken_checkpoint', `${folder}: an adapter is a folder`)
+  const merged = mergeAdapter(base, folder)
+  const { text, tokenizerFile } = readAdapterText(folder, merged.shape) ?? base
+  return {
+    ...base,
+    ...merged,
+    name: `${base.name}+${basename(folder)}`,
+    text: { ...text, chatTemplate: text.chatTemplate ?? base.text.chatTemplate },
+    tokenizerFile,
+    apar: readAdapterForking(folder, base.shape, merged.shape) ?? base.apar,
+  }
 }
 
 function readFolder(folder: string): CheckpointParts {

@@ -15,7 +15,7 @@ const layers = size.max(4096)
 const TokenIds = z.union([z.int().min(0), z.array(z.int().min(0))])
 
 /** apar's extension of config.json: the fork tokens, and how the texts of parent and child are joined. */
-const AparOptions = z.strictObject({
+export const AparOptions = z.strictObject({
   fork_token: z.string().min(1),
   child_token: z.string().min(1),
   joints: Joints.default('kept'),

@@ -93,7 +93,7 @@ function readSharded(folder: string): Stored {
   return { files, stored }
 }
 
-function servedDtype(dtype: string, where: string): TensorEntry['dtype'] {
+export function servedDtype(dtype: string, where: string): TensorEntry['dtype'] {
   if (dtype === 'F32' || dtype === 'BF16' || dtype === 'F16') return dtype
   throw new StartupError(
     'unsupported_checkpoint',
