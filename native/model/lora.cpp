@@ -15,6 +15,8 @@ constexpr int64_t kRowsPerTask = 8;
 constexpr int64_t kTile = 32;
 // Tasks are dealt out to this many shares, each with a buffer of its own.
 constexpr int64_t kShares = 16;
+// Multiplications, about 2 ms of one thread: for less, starting others takes longer on a busy machine.
+constexpr int64_t kWorthThreads = int64_t{1} << 24;
 
 void widen(const Matrix& w, float* values) {
   convert(static_cast<const std::byte*>(w.data), w.dtype, w.rows * w.cols,
@@ -82,11 +84,12 @@ void merge_update(const Matrix& base, const MatrixUpdate& update, std::byte* tar
   const Factors factors = factors_of(update);
   const auto row_bytes = stored_bytes(dtype, cols);
   const int64_t kept = std::min(base.rows, rows);
-  std::vector<float> buffers(static_cast<size_t>(kShares * kRowsPerTask * cols));
-  in_parallel(static_cast<size_t>(kShares), [&](size_t share) {
+  const int64_t shares = kept * cols * std::max(factors.rank, int64_t{1}) < kWorthThreads ? 1 : kShares;
+  std::vector<float> buffers(static_cast<size_t>(shares * kRowsPerTask * cols));
+  in_parallel(static_cast<size_t>(shares), [&](size_t share) {
     float* const values = buffers.data() + static_cast<int64_t>(share) * kRowsPerTask * cols;
     for (int64_t first = static_cast<int64_t>(share) * kRowsPerTask; first < kept;
-         first += kShares * kRowsPerTask) {
+         first += shares * kRowsPerTask) {
       const int64_t count = std::min(kRowsPerTask, kept - first);
       widen(row_slice(base, first, count), values);
       if (factors.rank > 0) add_low_rank(factors, update.scale, first, count, cols, values);

@@ -105,6 +105,9 @@ StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols
   const MatrixUpdate update = update_of(tensor, rows, cols);
   auto copy = allocate(name, apar::stored_bytes(merged, rows * cols));
   merge_update(base.matrix, update, copy.get(), merged, rows);
+  for (const Matrix& read : {update.a, update.b, update.new_rows})
+    release_pages({static_cast<const std::byte*>(read.data),
+                   static_cast<size_t>(apar::stored_bytes(read.dtype, read.rows * read.cols))});
   const Matrix matrix = {copy.get(), merged, rows, cols};
   return {matrix, std::move(copy)};
 }

@@ -2,6 +2,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { mergeAdapter } from '../../gpu-node/checkpoint/adapter/merge-adapter.ts'
 import { modulePattern } from '../../gpu-node/checkpoint/adapter/module-pattern.ts'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { EngineConfig } from '../../gpu-node/engine/engine-config.ts'
@@ -134,6 +135,12 @@ describe('embeddings', () => {
     expect(read().shape.tieWordEmbeddings).toBe(true)
   })
 
+  test('a tied head that was trained on the same tokens needs no rows of its own', () => {
+    writeConfig({ trainable_token_indices: { embed_tokens: [259, 7], lm_head: [259, 7] } })
+    writeTensors({ ...LORA, [DELTA]: [2, 8] })
+    expect(read().shape.tieWordEmbeddings).toBe(true)
+  })
+
   test('new tokens make the vocabulary grow, if each has a row', () => {
     writeConfig({ trainable_token_indices: { embed_tokens: [261, 3, 260] } })
     writeTensors({ ...LORA, [DELTA]: [3, 8] })
@@ -183,6 +190,13 @@ describe('embeddings', () => {
       /is \[1, 9\].* \[1, 8\]/,
     ],
     ['no tokens', {}, { [DELTA]: [1, 8] }, /1 rows for 0/],
+    ['no rows', { trainable_token_indices: [3] }, {}, /embed_tokens: trainable_token_indices names it/],
+    [
+      'no rows of the head',
+      { trainable_token_indices: { embed_tokens: [3], lm_head: [4] } },
+      { [DELTA]: [1, 8] },
+      /lm_head: trainable_token_indices names it/,
+    ],
     ['tokens of another module', { trainable_token_indices: { norm: [1] } }, {}, /norm is neither/],
     [
       'LoRA and trained tokens of one table',
@@ -353,6 +367,39 @@ test('the default dtype of a quantised base with adapted layers is bf16, and tha
   expect(dtypeNote(quantised('Q4_0'), { dtype: 'int8' })).toBeUndefined()
   expect(toEngineConfig(read(), {}).dtype).toBe('f32')
   expect(dtypeNote(read(), {})).toBeUndefined()
+})
+
+test('no mutation of an adapter does anything but be accepted or refused with a sentence', () => {
+  writeConfig({ trainable_token_indices: [260, 7], rank_pattern: { '.*\\.v_proj': 3 } })
+  writeTensors({ ...LORA, [`${EMBEDDING}.token_adapter.trainable_tokens_delta`]: [2, 8] })
+  const model = readCheckpoint(base.path)
+  let state = 1
+  const random = (below: number) => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0
+    return Math.floor((state / 2 ** 32) * below)
+  }
+  let accepted = 0
+  for (const file of ['adapter_config.json', TENSORS]) {
+    const whole = readFileSync(join(adapter, file))
+    const text = file === TENSORS ? 8 + Number(whole.readBigUInt64LE()) : whole.length
+    for (let run = 0; run < 1000; run++) {
+      const changed = Buffer.from(whole)
+      for (let change = 0; change <= random(2); change++) changed[random(text)] = random(2) * 64 + random(64)
+      write(file, changed)
+      try {
+        const { shape, weights } = mergeAdapter(model, adapter)
+        const merged = { ...model, shape, weights }
+        expect(EngineConfig.safeParse(toEngineConfig(merged, {})).error).toBeUndefined()
+        expect(shape.vocabSize).toBeLessThanOrEqual(VOCAB_SIZE + 2)
+        accepted++
+      } catch (error) {
+        expect(error).toBeInstanceOf(StartupError)
+      }
+    }
+    write(file, whole)
+  }
+  expect(accepted).toBeGreaterThan(20)
+  expect(accepted).toBeLessThan(1000)
 })
 
 describe('expressions for modules', () => {

@@ -89,9 +89,21 @@ class AdapterMerge {
       )
       if (!found) this.#broken(`${saved}: modules_to_save names it, but it is not stored`)
     }
-    for (const name of this.#config.trainedTokens.keys())
-      if (!isModule(EMBEDDING, name) && !isModule(HEAD, name))
-        this.#unsupported(`trainable_token_indices: ${name} is neither ${EMBEDDING} nor ${HEAD}`)
+    for (const [name, tokens] of this.#config.trainedTokens) this.#checkTrained(name, tokens)
+  }
+
+  #checkTrained(name: string, tokens: readonly number[]): void {
+    const module = [EMBEDDING, HEAD].find((each) => isModule(each, name))
+    if (!module) this.#unsupported(`trainable_token_indices: ${name} is neither ${EMBEDDING} nor ${HEAD}`)
+    const rowsOf = (each: string) => this.#modules.get(each)?.rows
+    // Trained on the same tokens, a tied head has no rows of its own.
+    const shared = this.#base.shape.tieWordEmbeddings && this.#tokenList(EMBEDDING)?.join() === tokens.join()
+    if (tokens.length > 0 && !rowsOf(module) && !(shared && rowsOf(EMBEDDING)))
+      this.#broken(`${module}: trainable_token_indices names it, but it has no rows`)
+  }
+
+  #tokenList(module: string): readonly number[] | undefined {
+    return [...this.#config.trainedTokens].find(([name]) => isModule(module, name))?.[1]
   }
 
   /** An embedding that is stored whole has the vocabulary's size; else trained tokens may lie beyond the base's. */
@@ -168,10 +180,8 @@ class AdapterMerge {
   }
 
   #tokensOf(module: string, rows: StoredTensor): readonly number[] {
-    const { trainedTokens } = this.#config
-    const listOf = (module: string) => [...trainedTokens].find(([name]) => isModule(module, name))?.[1]
     // A head that was tied to the table was trained on the same tokens.
-    const tokens = listOf(module) ?? listOf(EMBEDDING) ?? []
+    const tokens = this.#tokenList(module) ?? this.#tokenList(EMBEDDING) ?? []
     if (tokens.length !== rows.shape[0])
       this.#broken(`${rows.name}: ${rows.shape[0]} rows for ${tokens.length} trainable_token_indices`)
     if (new Set(tokens).size < tokens.length)
