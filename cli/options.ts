@@ -70,6 +70,13 @@ export function chatTemplateOption(): Option {
   return new Option('--chat-template <name>', `${names}, or a Jinja file (default: the model's own)`)
 }
 
+export function adapterOption(): Option {
+  return new Option(
+    '--adapter <folder>',
+    'LoRA adapter, as peft saves it, that is merged into the model at load',
+  )
+}
+
 export function deviceOption(): Option {
   return new Option('--device <device>', 'where the model runs (default: auto)').choices(DEVICES)
 }

@@ -18,7 +18,10 @@ export interface EngineOptions {
   devices?: readonly number[] | undefined
   /** OS threads, 1 to 256. Default: the number of physical cores. */
   threads?: number | undefined
-  /** Data type of weights and arithmetic. Default: f32 for a checkpoint in F32, int8 and int4 for Q8_0 and Q4_0, else bf16. */
+  /**
+   * Data type of weights and arithmetic. Default: f32 for a checkpoint in F32, int8 and int4 for Q8_0 and Q4_0 without
+   * an adapter, else bf16.
+   */
   dtype?: DType | undefined
   /**
    * Data type of the KV cache. Default `auto`. `fp8` halves its size and needs a CUDA device:
@@ -101,10 +104,33 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
  * int8 and int4 hold just what a GGUF file in Q8_0 or Q4_0 holds, f32 what a file in F32 holds; everything else is
  * computed in bf16.
  */
-function defaultDType({ tensors }: WeightTable): DType {
+function defaultDType(weights: WeightTable): DType {
+  const exact = exactDType(weights)
+  return isQuantised(exact) && adaptsLayers(weights) ? 'bf16' : exact
+}
+
+/** Why the default data type is not the one that the base would have without its adapter; undefined if it is. */
+export function dtypeNote(
+  { weights }: Pick<Checkpoint, 'weights'>,
+  { dtype }: EngineOptions,
+): string | undefined {
+  const exact = exactDType(weights)
+  if (dtype !== undefined || !isQuantised(exact) || !adaptsLayers(weights)) return undefined
+  return `the base's ${exact} weights do not hold those of the adapter exactly: computing in bf16 (--dtype ${exact} rounds them again)`
+}
+
+function exactDType({ tensors }: WeightTable): DType {
   const stored = new Set(tensors.filter(({ name }) => LAYER_MATRIX.test(name)).map(({ dtype }) => dtype))
   const [only = 'BF16'] = stored
   if (stored.has('F32')) return 'f32'
   if (stored.size > 1) return 'bf16'
   return only === 'Q8_0' ? 'int8' : only === 'Q4_0' ? 'int4' : 'bf16'
+}
+
+function isQuantised(dtype: DType): boolean {
+  return dtype === 'int8' || dtype === 'int4'
+}
+
+function adaptsLayers({ tensors }: WeightTable): boolean {
+  return tensors.some(({ name, lora }) => lora && LAYER_MATRIX.test(name))
 }

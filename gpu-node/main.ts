@@ -23,7 +23,7 @@ import { type GpuNodeServer, startServer } from './server.ts'
 export interface GpuNodeOptions extends EngineOptions, CheckpointOptions {
   /** A Hugging Face folder. */
   modelDir: string
-  /** What clients call the model. Default: the folder's name. */
+  /** What clients call the model. Default: the folder's name, followed by `+` and the adapter's. */
   modelName?: string | undefined
   /** Where to listen. Default 127.0.0.1. */
   host?: string | undefined
@@ -74,7 +74,15 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
   }
   const onWarning = (warning: string) => log.warn(warning)
   const name = options.modelName
-  const runner = await openRunner(options.modelDir, { ...options, name, onWarning, onPlan, onLoading })
+  const onNote = (note: string) => log.info(note)
+  const runner = await openRunner(options.modelDir, {
+    ...options,
+    name,
+    onWarning,
+    onNote,
+    onPlan,
+    onLoading,
+  })
   const medusa = medusaFolder(runner.checkpoint.path)
   if (medusa) log.warn('Medusa heads are not used yet: tokens are decoded one by one', { folder: medusa })
   return await serveRunner(runner, { ...options, log })

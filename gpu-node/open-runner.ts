@@ -1,6 +1,6 @@
 import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.ts'
 import { type OpenCallbacks, openEngine } from './engine/binding.ts'
-import { type EngineOptions, toEngineConfig } from './engine-options.ts'
+import { dtypeNote, type EngineOptions, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
 import { flatBytes } from './text/token-bytes.ts'
@@ -10,6 +10,8 @@ interface RunnerOpenOptions extends CheckpointOptions {
   name?: string | undefined
   /** Called with a sentence each for what an operator should know about the checkpoint. */
   onWarning?: ((warning: string) => void) | undefined
+  /** The same for how it is run. */
+  onNote?: ((note: string) => void) | undefined
 }
 
 /**
@@ -22,6 +24,8 @@ export async function openRunner(
 ) {
   const checkpoint = readCheckpoint(folder, options)
   for (const warning of checkpoint.warnings) options.onWarning?.(warning)
+  const note = dtypeNote(checkpoint, options)
+  if (note) options.onNote?.(note)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const { text: files, shape } = checkpoint

@@ -6,6 +6,7 @@ import { UserError } from '../explain.ts'
 import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
 import { resolveModel } from '../models/resolve.ts'
 import {
+  adapterOption,
   byteSize,
   chatTemplateOption,
   decimal,
@@ -22,6 +23,7 @@ import { shutdownRequested } from '../shutdown.ts'
 
 interface GpuNodeFlags {
   model: string
+  adapter?: string
   name?: string
   chatTemplate?: string
   edge?: string
@@ -52,6 +54,7 @@ export function registerGpuNode(program: Command): void {
     .command('gpu-node')
     .description('runs one gpu node; the secret it shares with the edge is in NODE_SECRET')
     .addOption(modelOption())
+    .addOption(adapterOption())
     .option(
       '--name <name>',
       "what clients call the model (default: OWNER/NAME, the known name, or the folder's name)",
@@ -125,6 +128,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   const shutdown = shutdownRequested()
   const node = await startGpuNode({
     modelDir: model.path,
+    adapter: flags.adapter,
     modelName: flags.name ?? model.name,
     chatTemplate: flags.chatTemplate,
     host: flags.host,

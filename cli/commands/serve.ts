@@ -6,6 +6,7 @@ import { startLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import {
+  adapterOption,
   chatTemplateOption,
   deviceOption,
   dtypeOption,
@@ -20,6 +21,7 @@ interface ServeFlags {
   host: string
   port: number
   model: string
+  adapter?: string
   name?: string
   chatTemplate?: string
   device?: string
@@ -42,6 +44,7 @@ export function registerServe(program: Command): void {
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 8787)
     .addOption(modelOption())
+    .addOption(adapterOption())
     .option(
       '--name <name>',
       "what clients call the model (default: OWNER/NAME, the known name, or the folder's name)",
@@ -75,6 +78,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     addressHeader: flags.addressHeader,
     stateDir: flags.state,
   })
+  const adapter = flags.adapter ? ['--adapter', flags.adapter] : []
   const served = flags.name ?? model.name
   const name = served ? ['--name', served] : []
   const chatTemplate = flags.chatTemplate ? ['--chat-template', flags.chatTemplate] : []
@@ -88,6 +92,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '0',
     '--model',
     model.path,
+    ...adapter,
     ...name,
     ...chatTemplate,
     ...device,

@@ -3,6 +3,8 @@ import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
+import { readAdapterForking, readAdapterText } from './adapter/adapter-files.ts'
+import { mergeAdapter } from './adapter/merge-adapter.ts'
 import type { Branching, BranchLimits } from './config/branching.ts'
 import { readConfig } from './config.ts'
 import { checkpointDigest } from './digest.ts'
@@ -70,6 +72,8 @@ const PUBLISHED_TEMPLATE = 'vicuna_v1.1'
 export interface CheckpointOptions {
   /** Instead of the checkpoint's own chat template: the name of a known one, or the path of a Jinja file. */
   readonly chatTemplate?: string | undefined
+  /** A folder of peft with LoRA that is merged into the checkpoint. */
+  readonly adapter?: string | undefined
 }
 
 /**
@@ -77,14 +81,33 @@ export interface CheckpointOptions {
  * @throws StartupError with a one-line message that names the file and field at fault.
  */
 export function readCheckpoint(path: string, options: CheckpointOptions = {}): Checkpoint {
-  const absolute = resolve(path)
-  const stat = statSync(absolute, { throwIfNoEntry: false })
+  const parts = readParts(resolve(path))
+  const { adapter } = options
+  return toCheckpoint(adapter === undefined ? parts : withAdapter(parts, resolve(adapter)), options)
+}
+
+function readParts(path: string): CheckpointParts {
+  const stat = statSync(path, { throwIfNoEntry: false })
   if (stat?.isDirectory()) {
-    const gguf = onlyGguf(absolute)
-    return toCheckpoint(gguf === undefined ? readFolder(absolute) : readGgufParts(gguf), options)
+    const gguf = onlyGguf(path)
+    return gguf === undefined ? readFolder(path) : readGgufParts(gguf)
   }
-  if (stat?.isFile() && absolute.endsWith(GGUF)) return toCheckpoint(readGgufParts(absolute), options)
-  throw new StartupError('broken_checkpoint', `${absolute} is neither a folder nor a ${GGUF} file`)
+  if (stat?.isFile() && path.endsWith(GGUF)) return readGgufParts(path)
+  throw new StartupError('broken_checkpoint', `${path} is neither a folder nor a ${GGUF} file`)
+}
+
+function withAdapter(base: CheckpointParts, folder: string): CheckpointParts {
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+    throw new StartupError('broken_checkpoint', `${folder}: an adapter is a folder`)
+  const merged = mergeAdapter(base, folder)
+  const text = readAdapterText(folder, merged.shape) ?? base.text
+  return {
+    ...base,
+    ...merged,
+    name: `${base.name}+${basename(folder)}`,
+    text: { ...text, chatTemplate: text.chatTemplate ?? base.text.chatTemplate },
+    branching: readAdapterForking(folder, base.shape, merged.shape) ?? base.branching,
+  }
 }
 
 /** The GGUF file of a folder that has no config.json; undefined when there is none. */

@@ -123,13 +123,16 @@ function hashWeights(hash: Hash, { files, tensors }: WeightTable, controlTokens:
   try {
     const samples = Math.max(MIN_SAMPLES, Math.floor(SAMPLES / tensors.length))
     const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1))
-    for (const { name, file, offset, dtype, shape } of sorted) {
+    for (const { name, file, offset, dtype, shape, lora, replacedRows } of sorted) {
       hash.update(JSON.stringify([name, dtype, shape]))
+      if (lora ?? replacedRows) hash.update(JSON.stringify([lora, replacedRows]))
       const bytes = tensorBytes(dtype, shape)
       for (const [begin, end] of spans(bytes, samples)) addBytes(file, offset + begin, offset + end)
       if (!ROW_PER_TOKEN.includes(name)) continue
-      const row = bytes / (shape[0] ?? 1)
-      for (const token of controlTokens) addBytes(file, offset + token * row, offset + (token + 1) * row)
+      const [rows = 1] = shape
+      const row = bytes / rows
+      const stored = controlTokens.filter((token) => token < rows)
+      for (const token of stored) addBytes(file, offset + token * row, offset + (token + 1) * row)
     }
   } finally {
     for (const file of open) closeSync(file)

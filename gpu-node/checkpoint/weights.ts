@@ -67,7 +67,7 @@ export function checkTensors(
   return { files, tensors: [...found.values()] }
 }
 
-function servedDtype(dtype: string, where: string): TensorEntry['dtype'] {
+export function servedDtype(dtype: string, where: string): TensorEntry['dtype'] {
   if (dtype === 'F32' || dtype === 'BF16' || dtype === 'F16') return dtype
   throw new StartupError(
     'unsupported_checkpoint',

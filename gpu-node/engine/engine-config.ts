@@ -73,6 +73,13 @@ const TensorEntry = z.strictObject({
   shape: z.array(count).min(1).max(8),
   /** Row 2i + h of each of this many heads is row i of the head's half h: the engine puts the halves together again. */
   interleavedHeads: count.optional(),
+  /**
+   * An adapter's LoRA, merged when the tensor is loaded: scale * B · A is added, A and B being the tensors NAME.lora_A
+   * [rank, columns] and NAME.lora_B [rows, rank]. `transposed`, for an embedding table: scale * (B · A)ᵀ.
+   */
+  lora: z.strictObject({ scale: z.number(), transposed: z.boolean() }).optional(),
+  /** Rows that NAME.rows has instead, in its order; beyond those of `shape`, they make the tensor grow. */
+  replacedRows: z.array(tokenId).min(1).optional(),
 })
 export type TensorEntry = z.infer<typeof TensorEntry>
 

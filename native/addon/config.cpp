@@ -165,6 +165,11 @@ WeightTable read_weights(const Napi::Object& weights) {
       tensor.shape.push_back(size.As<Napi::Number>().Int64Value());
     }
     if (entry.Has("interleavedHeads")) tensor.interleaved_heads = get_int(entry, "interleavedHeads");
+    if (entry.Has("lora")) {
+      const Napi::Object lora = get_object(entry, "lora");
+      tensor.lora = {get_float(lora, "scale"), get_bool(lora, "transposed")};
+    }
+    if (entry.Has("replacedRows")) tensor.replaced_rows = get_ints(entry, "replacedRows");
   }
   return table;
 }

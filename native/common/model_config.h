@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -92,6 +93,13 @@ struct ModelConfig {
   void validate() const;
 };
 
+// LoRA (arXiv 2106.09685) of a tensor NAME: scale * B · A is added to it, where A is the tensor NAME.lora_A
+// [rank, cols] and B is NAME.lora_B [rows, rank]. Transposed, as for embedding tables: scale * (B · A)ᵀ.
+struct LoraUpdate {
+  float scale = 0;
+  bool transposed = false;
+};
+
 // The location of one tensor. TypeScript builds the table from safetensors headers; C++ maps the files.
 struct TensorInfo {
   std::string name;     // Hugging Face name: model.layers.0.self_attn.q_proj.weight
@@ -102,6 +110,12 @@ struct TensorInfo {
   // Row 2 * i + h of each of this many heads is row i of the head's half h, as ggml stores q and k of Llama;
   // in a bias, the same of its elements. 0: they are in order.
   int32_t interleaved_heads = 0;
+  // What an adapter changes when the tensor is loaded. `replaced_rows` are the rows that tensor NAME.rows has
+  // instead; they may lie beyond the stored ones, and the tensor then has more rows than `shape` says.
+  std::optional<LoraUpdate> lora = std::nullopt;
+  std::vector<int32_t> replaced_rows = {};
+
+  bool updated() const { return lora.has_value() || !replaced_rows.empty(); }
 };
 
 struct WeightTable {

@@ -87,7 +87,9 @@ class DeviceNeeds {
 
   std::unordered_map<std::string, DType> stored_dtypes() const {
     std::unordered_map<std::string, DType> dtypes;
-    for (const TensorInfo& tensor : model_.weights.tensors) dtypes.emplace(tensor.name, tensor.dtype);
+    // A tensor that an adapter changes becomes a copy, as one that is widened does.
+    for (const TensorInfo& tensor : model_.weights.tensors)
+      dtypes.emplace(tensor.name, tensor.updated() ? DType::bf16 : tensor.dtype);
     return dtypes;
   }
 

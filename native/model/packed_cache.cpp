@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <sstream>
 
 #include "common/error.h"
@@ -25,6 +26,7 @@ constexpr size_t aligned(size_t bytes) {
 std::string describe(const WeightTable& table, const std::string& layout, WeightFormat format,
                      std::span<const PackedCache::Layer> layers) {
   std::ostringstream out;
+  out.precision(std::numeric_limits<float>::max_digits10);
   out << "apar packed weights 1\nlayout " << layout << "\nformat " << to_string(format) << "\n";
   for (const std::string& file : table.files) {
     struct stat status = {};
@@ -35,6 +37,8 @@ std::string describe(const WeightTable& table, const std::string& layout, Weight
     out << "tensor " << tensor.name << " " << tensor.file << " " << tensor.offset << " "
         << static_cast<int>(tensor.dtype);
     for (const int64_t size : tensor.shape) out << " " << size;
+    if (tensor.lora) out << " lora " << tensor.lora->scale << (tensor.lora->transposed ? " transposed" : "");
+    for (const int32_t row : tensor.replaced_rows) out << " row " << row;
     out << "\n";
   }
   for (const PackedCache::Layer& layer : layers) out << "layer " << layer.name << " " << layer.bytes << "\n";
@@ -82,8 +86,8 @@ class NewFile {
 PackedCache::PackedCache(const WeightTable& table, const std::string& layout, WeightFormat format,
                          std::vector<Layer> layers)
     : description_(describe(table, layout, format, layers)), layers_(std::move(layers)) {
-  const std::string first = table.files.empty() ? "" : table.files.front();
-  const auto folder = std::filesystem::path(first).parent_path() / ".apar";
+  const std::string last = table.files.empty() ? "" : table.files.back();
+  const auto folder = std::filesystem::path(last).parent_path() / ".apar";
   path_ = (folder / (layout + "-" + to_string(format) + ".bin")).string();
 }
 

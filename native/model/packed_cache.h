@@ -12,7 +12,8 @@
 namespace apar {
 
 // A file with the packed linear layers of one checkpoint, so that the next start maps them instead of
-// quantising again: FOLDER/.apar/LAYOUT-FORMAT.bin, where FOLDER is the folder of the first weight file.
+// quantising again: FOLDER/.apar/LAYOUT-FORMAT.bin, where FOLDER is the folder of the last weight file: the
+// checkpoint's, or the adapter's that is merged into it.
 //
 // The file begins with a text that describes its sources: sizes and modification times of the weight files,
 // the tensor table, the layers and their sizes. A file with another description or another length is ignored.

@@ -21,6 +21,25 @@ std::string describe(const Shape& shape) {
   return text + "]";
 }
 
+// With the rows that an adapter adds.
+std::vector<int64_t> whole_shape(const TensorInfo& tensor) {
+  std::vector<int64_t> shape = tensor.shape;
+  if (!shape.empty())
+    for (const int32_t row : tensor.replaced_rows) shape[0] = std::max(shape[0], int64_t{row} + 1);
+  return shape;
+}
+
+// Every row that an adapter replaces or adds is there once, and so is every row beyond the stored ones.
+void check_replaced_rows(const TensorInfo& tensor, int64_t rows) {
+  std::vector<int32_t> sorted = tensor.replaced_rows;
+  std::sort(sorted.begin(), sorted.end());
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+    refuse(tensor.name, "a row is replaced twice");
+  if (!sorted.empty() && sorted.front() < 0) refuse(tensor.name, "a negative row is replaced");
+  const auto added = std::lower_bound(sorted.begin(), sorted.end(), tensor.shape[0]);
+  if (tensor.shape[0] + (sorted.end() - added) != rows) refuse(tensor.name, "an added row is missing");
+}
+
 std::unique_ptr<std::byte[]> allocate(const std::string& name, int64_t bytes) {
   std::unique_ptr<std::byte[]> owned(new (std::nothrow) std::byte[static_cast<size_t>(bytes)]);
   if (!owned) throw Error(ErrorCode::out_of_memory, name + ": not enough memory to convert it");
@@ -58,8 +77,9 @@ const TensorInfo& Weights::find(const std::string& name, std::initializer_list<i
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) refuse(name, "missing from the checkpoint");
   const TensorInfo& tensor = found->second;
-  if (!std::equal(tensor.shape.begin(), tensor.shape.end(), shape.begin(), shape.end()))
-    refuse(name, "has shape " + describe(tensor.shape) + ", the configuration needs " + describe(shape));
+  const std::vector<int64_t> whole = whole_shape(tensor);
+  if (!std::equal(whole.begin(), whole.end(), shape.begin(), shape.end()))
+    refuse(name, "has shape " + describe(whole) + ", the configuration needs " + describe(shape));
   return tensor;
 }
 
@@ -81,38 +101,73 @@ std::span<const std::byte> Weights::bytes_of(const TensorInfo& tensor) const {
   return file.subspan(tensor.offset, bytes);
 }
 
-Matrix Weights::load(const std::string& name, std::initializer_list<int64_t> shape, DType dtype) {
-  const TensorInfo& tensor = find(name, shape);
-  const auto source = bytes_of(tensor);
-  const int64_t rows = shape.size() == 2 ? *shape.begin() : 1, cols = *(shape.end() - 1);
-  if (tensor.dtype == dtype && is_aligned(tensor)) return {source.data(), dtype, rows, cols};
-  const int64_t count = rows * cols;
-  auto owned = allocate(name, apar::stored_bytes(dtype, count));
-  if (tensor.dtype == dtype)
-    std::memcpy(owned.get(), source.data(), source.size());
-  else
-    convert(source.data(), tensor.dtype, count, owned.get(), dtype);
-  converted_.push_back(std::move(owned));
-  return {converted_.back().get(), dtype, rows, cols};
-}
-
 Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype) {
-  return load(name, {rows, cols}, dtype);
+  StoredMatrix found = stored(name, rows, cols, dtype);
+  Matrix matrix = found.matrix;
+  if (matrix.dtype != dtype) {
+    auto owned = allocate(name, apar::stored_bytes(dtype, rows * cols));
+    convert(static_cast<const std::byte*>(matrix.data), matrix.dtype, rows * cols, owned.get(), dtype);
+    matrix = {owned.get(), dtype, rows, cols};
+    found.copy = std::move(owned);
+  }
+  keep(std::move(found));
+  return matrix;
 }
 
-StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols) const {
+StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols, DType merged) const {
   const TensorInfo& tensor = find(name, {rows, cols});
+  StoredMatrix base = in_order(tensor);
+  if (!tensor.updated()) return base;
+  const MatrixUpdate update = update_of(tensor, rows, cols);
+  auto copy = allocate(name, apar::stored_bytes(merged, rows * cols));
+  merge_update(base.matrix, update, copy.get(), merged, rows);
+  for (const Matrix& read : {update.a, update.b, update.new_rows})
+    release_pages({static_cast<const std::byte*>(read.data),
+                   static_cast<size_t>(apar::stored_bytes(read.dtype, read.rows * read.cols))});
+  const Matrix matrix = {copy.get(), merged, rows, cols};
+  return {matrix, std::move(copy)};
+}
+
+StoredMatrix Weights::in_order(const TensorInfo& tensor) const {
   const auto source = bytes_of(tensor);
-  const bool in_order = tensor.interleaved_heads == 0;
-  if (in_order && is_aligned(tensor)) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
-  auto copy = allocate(name, apar::stored_bytes(tensor.dtype, rows * cols));
-  if (in_order)
-    std::memcpy(copy.get(), source.data(), source.size());
-  else
+  const int64_t rows = tensor.shape[0], cols = tensor.shape[1];
+  const bool interleaved = tensor.interleaved_heads != 0;
+  if (!interleaved && is_aligned(tensor)) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
+  auto copy = allocate(tensor.name, apar::stored_bytes(tensor.dtype, rows * cols));
+  if (interleaved)
     put_in_order(tensor, source.data(), rows, static_cast<size_t>(apar::stored_bytes(tensor.dtype, cols)),
                  copy.get());
+  else
+    std::memcpy(copy.get(), source.data(), source.size());
   const Matrix matrix = {copy.get(), tensor.dtype, rows, cols};
   return {matrix, std::move(copy)};
+}
+
+MatrixUpdate Weights::update_of(const TensorInfo& tensor, int64_t rows, int64_t cols) const {
+  MatrixUpdate update;
+  check_replaced_rows(tensor, rows);
+  if (tensor.lora) {
+    const bool transposed = tensor.lora->transposed;
+    const std::string a = tensor.name + ".lora_A", b = tensor.name + ".lora_B";
+    const auto found = tensors_.find(a);
+    if (found == tensors_.end() || found->second.shape.empty()) refuse(a, "missing from the checkpoint");
+    if (tensor.shape[0] != rows) refuse(tensor.name, "has LoRA and added rows");
+    const int64_t rank = found->second.shape[0];
+    if (rank < 1) refuse(a, "has no rank");
+    update.a = part(a, rank, transposed ? rows : cols);
+    update.b = part(b, transposed ? cols : rows, rank);
+    update.scale = tensor.lora->scale;
+    update.transposed = transposed;
+  }
+  if (!tensor.replaced_rows.empty())
+    update.new_rows = part(tensor.name + ".rows", static_cast<int64_t>(tensor.replaced_rows.size()), cols);
+  update.rows_replaced = tensor.replaced_rows;
+  return update;
+}
+
+Matrix Weights::part(const std::string& name, int64_t rows, int64_t cols) const {
+  const TensorInfo& tensor = find(name, {rows, cols});
+  return {bytes_of(tensor).data(), tensor.dtype, rows, cols};
 }
 
 void Weights::keep(StoredMatrix stored) {
@@ -124,12 +179,19 @@ std::span<const std::byte> Weights::mapped(const std::string& name, int64_t rows
 }
 
 Matrix Weights::vector(const std::string& name, int64_t size) {
-  const Matrix stored = load(name, {size}, DType::f32);
-  const TensorInfo& tensor = tensors_.at(name);
-  if (tensor.interleaved_heads == 0) return stored;
-  auto ordered = allocate(name, apar::stored_bytes(DType::f32, size));
-  put_in_order(tensor, static_cast<const std::byte*>(stored.data), size, sizeof(float), ordered.get());
-  converted_.push_back(std::move(ordered));
+  const TensorInfo& tensor = find(name, {size});
+  const auto source = bytes_of(tensor);
+  const bool interleaved = tensor.interleaved_heads != 0;
+  if (tensor.dtype == DType::f32 && !interleaved && is_aligned(tensor))
+    return {source.data(), DType::f32, 1, size};
+  auto owned = allocate(name, apar::stored_bytes(DType::f32, size));
+  convert(source.data(), tensor.dtype, size, owned.get(), DType::f32);
+  if (interleaved) {
+    auto ordered = allocate(name, apar::stored_bytes(DType::f32, size));
+    put_in_order(tensor, owned.get(), size, sizeof(float), ordered.get());
+    owned = std::move(ordered);
+  }
+  converted_.push_back(std::move(owned));
   return {converted_.back().get(), DType::f32, 1, size};
 }
 

@@ -9,12 +9,13 @@
 
 #include "common/matrix.h"
 #include "common/model_config.h"
+#include "model/lora.h"
 #include "model/mapped_file.h"
 
 namespace apar {
 
-// A matrix in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads)
-// or it was not aligned.
+// A matrix in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads),
+// it was not aligned or an adapter was merged into it.
 struct StoredMatrix {
   Matrix matrix;
   std::unique_ptr<std::byte[]> copy;
@@ -28,13 +29,15 @@ class Weights {
   // Maps every file. Throws if a tensor name occurs twice.
   explicit Weights(const WeightTable& table);
 
-  // The tensor `name`, of exactly the shape [rows, cols], as f32 or bf16 (rounded to nearest even if the
-  // source is more precise). Throws if the tensor is missing, has another shape or is out of its file's
-  // bounds; also throws Error{out_of_memory}. The result is valid for the lifetime of this object.
+  // The tensor `name`, of exactly the shape [rows, cols] and with what an adapter changes, as f32 or bf16
+  // (rounded to nearest even if the source is more precise). Throws if the tensor is missing, has another
+  // shape or is out of its file's bounds; also throws Error{out_of_memory}. The result is valid for the
+  // lifetime of this object.
   Matrix matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype);
 
-  // The same in the checkpoint's dtype. Lives as long as the result; with keep(), as long as this object.
-  StoredMatrix stored(const std::string& name, int64_t rows, int64_t cols) const;
+  // The same in the checkpoint's dtype; a tensor that an adapter changes in dtype `merged`, f32 or bf16.
+  // Lives as long as the result; with keep(), as long as this object.
+  StoredMatrix stored(const std::string& name, int64_t rows, int64_t cols, DType merged = DType::f32) const;
   void keep(StoredMatrix stored);
   // Its bytes in the mapping.
   std::span<const std::byte> mapped(const std::string& name, int64_t rows, int64_t cols) const;
@@ -47,7 +50,9 @@ class Weights {
  private:
   const TensorInfo& find(const std::string& name, std::initializer_list<int64_t> shape) const;
   std::span<const std::byte> bytes_of(const TensorInfo& tensor) const;
-  Matrix load(const std::string& name, std::initializer_list<int64_t> shape, DType dtype);
+  StoredMatrix in_order(const TensorInfo& tensor) const;
+  MatrixUpdate update_of(const TensorInfo& tensor, int64_t rows, int64_t cols) const;
+  Matrix part(const std::string& name, int64_t rows, int64_t cols) const;
 
   std::vector<MappedFile> files_;
   std::unordered_map<std::string, TensorInfo> tensors_;

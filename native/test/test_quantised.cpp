@@ -1,6 +1,7 @@
 // int8 and int4: the error of the logits relative to f32, and the cache file with the packed weights.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -161,4 +162,38 @@ TEST_CASE("if the cache file cannot be written, loading still works") {
   const auto logits = logits_of(isa, random, WeightFormat::int4);
   CHECK(same_bits(logits, logits_of(isa, random, WeightFormat::int4)));
   CHECK(fs::is_regular_file(random.dir.path() / ".apar"));
+}
+
+TEST_CASE("with an adapter the cache lies beside it, and belongs to its factor") {
+  RandomModel random = make_random_model(middle_config(), 8);
+  const auto isa = cpu::select_isa();
+  const auto base = logits_of(isa, random, WeightFormat::int8);
+  const auto written = fs::last_write_time(cache_of(random, WeightFormat::int8));
+  const TempDir adapter;
+  WeightTable& table = random.weights;
+  table.files.push_back((adapter.path() / "adapter.bin").string());
+  const auto head = std::find_if(table.tensors.begin(), table.tensors.end(),
+                                 [](const TensorInfo& tensor) { return tensor.name == "lm_head.weight"; });
+  REQUIRE(head != table.tensors.end());
+  const int64_t rows = head->shape[0], cols = head->shape[1];
+  const std::vector<float> ones(static_cast<size_t>(rows + cols), 1.0f);
+  std::ofstream(table.files[1], std::ios::binary)
+      .write(reinterpret_cast<const char*>(ones.data()),
+             static_cast<std::streamsize>(ones.size() * sizeof(float)));
+  head->lora = {0.25f, false};
+  table.tensors.push_back({"lm_head.weight.lora_A", 1, 0, DType::f32, {1, cols}});
+  table.tensors.push_back(
+      {"lm_head.weight.lora_B", 1, static_cast<uint64_t>(cols) * sizeof(float), DType::f32, {rows, 1}});
+  const auto factor_of_head = [&](float scale) {
+    for (TensorInfo& tensor : table.tensors)
+      if (tensor.lora) tensor.lora->scale = scale;
+  };
+  const auto adapted = logits_of(isa, random, WeightFormat::int8);
+  CHECK(fs::exists(adapter.path() / ".apar" / "cpu1-int8.bin"));
+  CHECK(same_bits(adapted, logits_of(isa, random, WeightFormat::int8)));
+  factor_of_head(0.5f);
+  const auto other = logits_of(isa, random, WeightFormat::int8);
+  CHECK_FALSE(same_bits(adapted, base));
+  CHECK_FALSE(same_bits(adapted, other));
+  CHECK(fs::last_write_time(cache_of(random, WeightFormat::int8)) == written);
 }

@@ -82,6 +82,12 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(lines(stderr)).toEqual(['apar: /nowhere is neither a folder nor a .gguf file (broken_checkpoint)'])
   })
 
+  test('serve gives its gpu node the adapter', async () => {
+    const { code, stderr } = await apar(['serve', '--port', '0', '--adapter', '/nowhere'])
+    expect(code).toBe(1)
+    expect(lines(stderr)).toEqual(['apar: /nowhere: an adapter is a folder (broken_checkpoint)'])
+  })
+
   test.each([
     [['gpu-node'], /NODE_SECRET is not set/],
     [['serve', '--port', '70000'], /whole number from 0 to 65535/],
