@@ -207,7 +207,7 @@ describe.skipIf(!requires(`huggingface_hub for ${PYTHON}`, hasLibrary))('the Pyt
     const { path } = await pull()
     const find = 'hub.snapshot_download("some/model", cache_dir=sys.argv[1], local_files_only=True)'
     expect(await python(`print(${find})`)).toBe(path)
-    const scan = 'found = here.hub.scan_cache_dir(sys.argv[1])'
+    const scan = 'found = hub.scan_cache_dir(sys.argv[1])'
     const report = 'print([(r.repo_id, r.nb_files) for r in found.repos], found.warnings)'
     expect(await python(`${scan}\n${report}`)).toBe("[('some/model', 3)] []")
   })
