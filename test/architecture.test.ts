@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, extname, join, relative, sep } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
-const SKIPPED = new Set(['node_modules', 'dist', 'build', 'work', '.git', '.wrangler', 'models'])
+const SKIPPED = new Set(['node_modules', 'dist', 'build', 'work', '.git', '.wrangler'])
 
 const CUDA = 'native/ops/cuda'
 
