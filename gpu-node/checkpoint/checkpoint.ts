@@ -81,7 +81,7 @@ function readFolder(folder: string): CheckpointParts {
     tokenizerFile: join(folder, 'tokenizer.json'),
     name: basename(folder),
     shape: config.shape,
-    weights: readWeights(folder, config.shape),
+    weights: readWeights(folder, config.shape, config.quantisation),
     text: readTokenizerFiles(folder),
     eosTokenIds: [...config.eosTokenIds, ...generation.eosTokenIds],
     apar: config.apar,

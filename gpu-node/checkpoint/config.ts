@@ -4,6 +4,7 @@ import { Joints } from '../../shared/protocol/events.ts'
 import { MAX_INT32, type ModelShape } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { PLAIN_LLAMA, plainRope } from './plain-llama.ts'
+import { type Quantisation, readQuantisation } from './quantised/quantisation.ts'
 import { readJson } from './read-json.ts'
 
 const size = z
@@ -60,6 +61,7 @@ const ConfigFile = z.looseObject({
 
 export interface CheckpointConfig {
   shape: ModelShape
+  quantisation: Quantisation | undefined
   apar: AparOptions | undefined
   eosTokenIds: number[]
 }
@@ -83,7 +85,6 @@ export function readConfig(folder: string): CheckpointConfig {
   }
   const rotated = config.partial_rotary_factor ?? 1
   if (rotated !== 1) refuse('partial_rotary_factor', wholeHeads(rotated))
-  if (config.quantization_config) refuse('quantization_config', 'quantised checkpoints are not served')
 
   const heads = config.num_attention_heads
   const kvHeads = config.num_key_value_heads ?? heads
@@ -108,6 +109,10 @@ export function readConfig(folder: string): CheckpointConfig {
       ...PLAIN_LLAMA,
       tieWordEmbeddings: config.tie_word_embeddings,
     },
+    quantisation:
+      config.quantization_config == null
+        ? undefined
+        : readQuantisation(join(folder, 'config.json'), config.quantization_config),
     apar: config.apar,
     eosTokenIds: [config.eos_token_id ?? []].flat(),
   }

@@ -4,8 +4,11 @@ import { z } from 'zod'
 import type { ModelShape, TensorEntry } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { llamaTensors } from './llama-tensors.ts'
+import type { Quantisation } from './quantised/quantisation.ts'
+import { servedTensors } from './quantised/served-tensors.ts'
+import type { LocatedTensor } from './quantised/stored-parts.ts'
 import { readJson } from './read-json.ts'
-import { readSafetensors, type StoredTensor } from './safetensors.ts'
+import { readSafetensors } from './safetensors.ts'
 
 const SINGLE = 'model.safetensors'
 const INDEX = 'model.safetensors.index.json'
@@ -24,13 +27,9 @@ export interface WeightTable {
  * Builds the table of a checkpoint's weights: exactly the tensors that the model needs, with validated shapes.
  * @throws StartupError that names file and tensor.
  */
-export function readWeights(folder: string, shape: ModelShape): WeightTable {
+export function readWeights(folder: string, shape: ModelShape, quantisation?: Quantisation): WeightTable {
   const { files, stored } = existsSync(join(folder, SINGLE)) ? readSingle(folder) : readSharded(folder)
-  const tensors = stored.map(({ file, tensor }) => {
-    const where = `${files[file]}: ${tensor.name}`
-    return { ...tensor, file, dtype: servedDtype(tensor.dtype, where) }
-  })
-  return checkWeights(files, tensors, shape)
+  return checkWeights(files, servedTensors(files, stored, quantisation, shape), shape)
 }
 
 /** The tensors that a model of this shape needs, of those that the files have. @throws StartupError as readWeights. */
@@ -40,10 +39,11 @@ export function checkWeights(
   shape: ModelShape,
 ): WeightTable {
   const expected = llamaTensors(shape)
+  const partsOfLayers = new Set(stored.flatMap(partNames))
   const found = new Map<string, TensorEntry>()
   for (const tensor of stored) {
     const where = `${files[tensor.file]}: ${tensor.name}`
-    const wanted = expected.get(tensor.name)
+    const wanted = partsOfLayers.has(tensor.name) ? tensor.shape : expected.get(tensor.name)
     if (!wanted) {
       if (DERIVED.test(tensor.name) || (shape.tieWordEmbeddings && tensor.name === 'lm_head.weight')) continue
       throw new StartupError('unsupported_checkpoint', `${where}: a Llama model has no such tensor`)
@@ -62,14 +62,18 @@ export function checkWeights(
   return { files, tensors: [...found.values()] }
 }
 
+function partNames({ quantised: layer }: TensorEntry): string[] {
+  return [layer?.scales, layer?.zeros, layer?.groups].filter((name) => name !== undefined)
+}
+
 interface Stored {
   files: string[]
-  stored: { file: number; tensor: StoredTensor }[]
+  stored: LocatedTensor[]
 }
 
 function readSingle(folder: string): Stored {
   const path = resolve(folder, SINGLE)
-  return { files: [path], stored: readSafetensors(path).map((tensor) => ({ file: 0, tensor })) }
+  return { files: [path], stored: readSafetensors(path).map((tensor) => ({ ...tensor, file: 0 })) }
 }
 
 function readSharded(folder: string): Stored {
@@ -88,15 +92,7 @@ function readSharded(folder: string): Stored {
   const stored = files.flatMap((path, file) =>
     readSafetensors(path)
       .filter((tensor) => map.get(tensor.name) === names[file])
-      .map((tensor) => ({ file, tensor })),
+      .map((tensor) => ({ ...tensor, file })),
   )
   return { files, stored }
-}
-
-function servedDtype(dtype: string, where: string): TensorEntry['dtype'] {
-  if (dtype === 'F32' || dtype === 'BF16' || dtype === 'F16') return dtype
-  throw new StartupError(
-    'unsupported_checkpoint',
-    `${where}: dtype ${dtype} is not served (F32, BF16, F16 are)`,
-  )
 }

@@ -34,7 +34,15 @@ struct BlockSize {
 constexpr BlockSize block_size(DType dtype) {
   switch (dtype) {
     case DType::f32:
+    case DType::i32:
       return {1, 4};
+    case DType::f8_e4m3:
+      return {1, 1};
+    case DType::awq_4:
+    case DType::gptq_4:
+      return {8, 4};
+    case DType::gptq_8:
+      return {4, 4};
     case DType::bf16:
     case DType::f16:
       return {1, 2};
@@ -61,6 +69,10 @@ constexpr BlockSize block_size(DType dtype) {
       return {256, 210};
   }
   return {1, 1};
+}
+// Codes, or parts of a matrix of codes: no weights without the other parts (TensorInfo::quantised).
+constexpr bool needs_parts(DType dtype) {
+  return dtype >= DType::f8_e4m3;
 }
 constexpr bool is_quantised(DType dtype) {
   return block_size(dtype).elements > 1;

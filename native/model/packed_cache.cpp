@@ -35,6 +35,11 @@ std::string describe(const WeightTable& table, const std::string& layout, Weight
     out << "tensor " << tensor.name << " " << tensor.file << " " << tensor.offset << " "
         << static_cast<int>(tensor.dtype);
     for (const int64_t size : tensor.shape) out << " " << size;
+    if (tensor.quantised) {
+      const auto& [outputs, inputs, scales, zeros, groups, offset] = *tensor.quantised;
+      out << " codes " << outputs << " " << inputs << " " << scales << " " << zeros << " " << groups << " "
+          << offset;
+    }
     out << "\n";
   }
   for (const PackedCache::Layer& layer : layers) out << "layer " << layer.name << " " << layer.bytes << "\n";

@@ -1,11 +1,13 @@
 #include "model/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <new>
 
 #include "common/convert.h"
 #include "common/error.h"
+#include "model/quantised_layer.h"
 
 namespace apar {
 namespace {
@@ -68,6 +70,7 @@ std::span<const std::byte> Weights::bytes_of(const TensorInfo& tensor) const {
 Matrix Weights::load(const std::string& name, std::initializer_list<int64_t> shape, DType dtype) {
   const TensorInfo& tensor = find(name, shape);
   const auto source = bytes_of(tensor);
+  if (needs_parts(tensor.dtype)) refuse(name, "is stored as codes, which only linear layers may be");
   const int64_t rows = shape.size() == 2 ? *shape.begin() : 1, cols = *(shape.end() - 1);
   if (tensor.dtype == dtype) return {source.data(), dtype, rows, cols};
   const int64_t count = rows * cols;
@@ -83,6 +86,7 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
 
 StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols) const {
   const TensorInfo& tensor = find(name, {rows, cols});
+  if (needs_parts(tensor.dtype)) return dequantised(tensor);
   const auto source = bytes_of(tensor);
   const int64_t heads = tensor.interleaved_heads;
   if (heads == 0) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
@@ -98,6 +102,77 @@ StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols
                     row_bytes);
   const Matrix matrix = {copy.get(), tensor.dtype, rows, cols};
   return {matrix, std::move(copy)};
+}
+
+const TensorInfo& Weights::part(const std::string& name, int64_t count) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) refuse(name, "missing from the checkpoint");
+  int64_t elements = found->second.shape.empty() ? 0 : 1;
+  for (const int64_t size : found->second.shape)
+    if (size < 1 || __builtin_mul_overflow(elements, size, &elements)) refuse(name, "its size overflows");
+  if (elements != count)
+    refuse(name, "has " + std::to_string(elements) + " elements, its layer needs " + std::to_string(count));
+  return found->second;
+}
+
+std::vector<float> Weights::scales(const std::string& name, int64_t count) const {
+  const TensorInfo& tensor = part(name, count);
+  if (needs_parts(tensor.dtype) || is_quantised(tensor.dtype)) refuse(name, "is no tensor of scales");
+  const auto source = bytes_of(tensor);
+  std::vector<float> scales(static_cast<size_t>(count));
+  convert(source.data(), tensor.dtype, count, reinterpret_cast<std::byte*>(scales.data()), DType::f32);
+  for (const float scale : scales)
+    if (!std::isfinite(scale)) refuse(name, "a scale is not finite");
+  return scales;
+}
+
+std::span<const std::byte> Weights::words(const std::string& name, int64_t count) const {
+  const TensorInfo& tensor = part(name, count);
+  if (tensor.dtype != DType::i32) refuse(name, "is not stored in words of 32 bits");
+  return bytes_of(tensor);
+}
+
+// Of each of `cols` inputs, in [0, count).
+std::vector<int32_t> Weights::groups(const QuantisedInfo& info, int64_t cols, int64_t count) const {
+  std::vector<int32_t> groups(static_cast<size_t>(cols));
+  if (info.groups.empty()) {
+    for (int64_t i = 0; i < cols; ++i)
+      groups[static_cast<size_t>(i)] = static_cast<int32_t>(i / info.block_inputs);
+    return groups;
+  }
+  const auto source = words(info.groups, cols);
+  std::memcpy(groups.data(), source.data(), source.size());
+  for (const int32_t group : groups)
+    if (group < 0 || group >= count)
+      refuse(info.groups, "names group " + std::to_string(group) + " of " + std::to_string(count));
+  return groups;
+}
+
+StoredMatrix Weights::dequantised(const TensorInfo& tensor) const {
+  const std::string& name = tensor.name;
+  if (!tensor.quantised || tensor.dtype == DType::i32) refuse(name, "is stored as codes without scales");
+  const QuantisedInfo& info = *tensor.quantised;
+  const int64_t rows = tensor.shape[0], cols = tensor.shape[1];
+  if (info.block_outputs < 1 || info.block_inputs < 1) refuse(name, "its scales belong to no weights");
+  const auto blocks = [](int64_t size, int64_t block) { return size / block + (size % block != 0); };
+  const int64_t groups = blocks(cols, info.block_inputs);
+  QuantisedLayer layer = {
+      tensor.dtype, rows, cols, bytes_of(tensor).data(), info.block_outputs, info.block_inputs, {}, {}, {}};
+  if (tensor.dtype == DType::f8_e4m3) {
+    layer.scales = scales(info.scales, blocks(rows, info.block_outputs) * groups);
+  } else {
+    // Words of zero points hold neighbouring rows, those of AWQ's codes too.
+    const int64_t per_word = block_size(tensor.dtype).elements;
+    if (rows % per_word != 0) refuse(name, "its rows are no whole number of words");
+    layer.scales = scales(info.scales, groups * rows);
+    const auto zeros = words(info.zeros, groups * rows / per_word);
+    layer.zeros = unpack_zeros(tensor.dtype, zeros.data(), groups * rows, info.zero_offset);
+    layer.groups = this->groups(info, cols, groups);
+  }
+  auto copy = allocate(name, apar::stored_bytes(DType::f32, rows * cols));
+  auto* const weights = reinterpret_cast<float*>(copy.get());
+  dequantise(layer, weights);
+  return {{weights, DType::f32, rows, cols}, std::move(copy)};
 }
 
 void Weights::keep(StoredMatrix stored) {

@@ -13,7 +13,8 @@
 
 namespace apar {
 
-// A tensor in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads).
+// A tensor in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads),
+// or if its codes had to be decoded to f32 (TensorInfo::quantised).
 struct StoredMatrix {
   Matrix matrix;
   std::unique_ptr<std::byte[]> copy;
@@ -33,7 +34,8 @@ class Weights {
   // the lifetime of this object.
   Matrix matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype);
 
-  // The same in the checkpoint's dtype. Lives as long as the result; with keep(), as long as this object.
+  // The same in the checkpoint's dtype, or in f32 if it is stored as codes. Lives as long as the result; with
+  // keep(), as long as this object.
   StoredMatrix stored(const std::string& name, int64_t rows, int64_t cols) const;
   void keep(StoredMatrix stored);
   // Its bytes in the mapping.
@@ -47,6 +49,12 @@ class Weights {
  private:
   const TensorInfo& find(const std::string& name, std::initializer_list<int64_t> shape) const;
   std::span<const std::byte> bytes_of(const TensorInfo& tensor) const;
+  // The part `name` of a matrix of codes, which must have `count` elements: numbers, or whole words.
+  const TensorInfo& part(const std::string& name, int64_t count) const;
+  std::vector<float> scales(const std::string& name, int64_t count) const;
+  std::span<const std::byte> words(const std::string& name, int64_t count) const;
+  std::vector<int32_t> groups(const QuantisedInfo& info, int64_t cols, int64_t count) const;
+  StoredMatrix dequantised(const TensorInfo& tensor) const;
   Matrix load(const std::string& name, std::initializer_list<int64_t> shape, DType dtype);
 
   std::vector<MappedFile> files_;

@@ -3,10 +3,10 @@
 #include <cmath>
 #include <cstring>
 #include <string>
-#include <thread>
 
 #include "common/convert.h"
 #include "common/error.h"
+#include "common/in_parallel.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/gemm/weight_tiles.h"
 #include "ops/cuda/memory_plan.h"
@@ -15,20 +15,6 @@ namespace apar::cuda {
 namespace {
 
 constexpr size_t kStagingBytes = size_t{16} << 20;
-constexpr size_t kMaxPackers = 16;
-
-// Calls body(i) for every i in [0, count), on all cores.
-template <class Body>
-void in_parallel(size_t count, Body body) {
-  const auto cores = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxPackers);
-  const size_t workers = std::min(cores, count);
-  const auto every = [&](size_t begin) {
-    for (size_t i = begin; i < count; i += workers) body(i);
-  };
-  std::vector<std::jthread> others;
-  for (size_t worker = 1; worker < workers; ++worker) others.emplace_back(every, worker);
-  if (workers > 0) every(0);
-}
 
 }  // namespace
 
