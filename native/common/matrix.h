@@ -15,6 +15,8 @@ struct Matrix {
   DType dtype = DType::f32;
   int64_t rows = 0;
   int64_t cols = 0;
+  // Of a matrix that was decoded from FP8: a weight is just row_scales[row] times an e4m3 number.
+  const float* row_scales = nullptr;
 };
 
 // A linear layer [rows = outputs, cols = inputs] in the memory and layout of the device that
@@ -84,7 +86,7 @@ constexpr int64_t stored_bytes(DType dtype, int64_t count) {
 // The rows [first, first + count) of a matrix.
 inline Matrix row_slice(const Matrix& w, int64_t first, int64_t count) {
   return {static_cast<const std::byte*>(w.data) + first * stored_bytes(w.dtype, w.cols), w.dtype, count,
-          w.cols};
+          w.cols, w.row_scales ? w.row_scales + first : nullptr};
 }
 
 constexpr uint64_t element_bytes(KvFormat format) {

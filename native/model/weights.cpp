@@ -70,7 +70,8 @@ std::span<const std::byte> Weights::bytes_of(const TensorInfo& tensor) const {
 Matrix Weights::load(const std::string& name, std::initializer_list<int64_t> shape, DType dtype) {
   const TensorInfo& tensor = find(name, shape);
   const auto source = bytes_of(tensor);
-  if (needs_parts(tensor.dtype)) refuse(name, "is stored as codes, which only linear layers may be");
+  if (needs_parts(tensor.dtype) || tensor.quantised)
+    refuse(name, "is stored as codes, which only linear layers may be");
   const int64_t rows = shape.size() == 2 ? *shape.begin() : 1, cols = *(shape.end() - 1);
   if (tensor.dtype == dtype) return {source.data(), dtype, rows, cols};
   const int64_t count = rows * cols;
@@ -86,7 +87,7 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
 
 StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols) const {
   const TensorInfo& tensor = find(name, {rows, cols});
-  if (needs_parts(tensor.dtype)) return dequantised(tensor);
+  if (needs_parts(tensor.dtype) || tensor.quantised) return dequantised(tensor);
   const auto source = bytes_of(tensor);
   const int64_t heads = tensor.interleaved_heads;
   if (heads == 0) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
@@ -150,7 +151,8 @@ std::vector<int32_t> Weights::groups(const QuantisedInfo& info, int64_t cols, in
 
 StoredMatrix Weights::dequantised(const TensorInfo& tensor) const {
   const std::string& name = tensor.name;
-  if (!tensor.quantised || tensor.dtype == DType::i32) refuse(name, "is stored as codes without scales");
+  if (!tensor.quantised) refuse(name, "is stored as codes without scales");
+  if (!needs_parts(tensor.dtype) || tensor.dtype == DType::i32) refuse(name, "has scales, but no codes");
   const QuantisedInfo& info = *tensor.quantised;
   const int64_t rows = tensor.shape[0], cols = tensor.shape[1];
   if (info.block_outputs < 1 || info.block_inputs < 1) refuse(name, "its scales belong to no weights");
@@ -172,7 +174,13 @@ StoredMatrix Weights::dequantised(const TensorInfo& tensor) const {
   auto copy = allocate(name, apar::stored_bytes(DType::f32, rows * cols));
   auto* const weights = reinterpret_cast<float*>(copy.get());
   dequantise(layer, weights);
-  return {{weights, DType::f32, rows, cols}, std::move(copy)};
+  // One scale per row, or one for all of them.
+  std::vector<float> row_scales;
+  if (tensor.dtype == DType::f8_e4m3 && groups == 1)
+    for (int64_t row = 0; row < rows; ++row)
+      row_scales.push_back(layer.scales[static_cast<size_t>(row / info.block_outputs)]);
+  const float* const of_rows = row_scales.empty() ? nullptr : row_scales.data();
+  return {{weights, DType::f32, rows, cols, of_rows}, std::move(copy), std::move(row_scales)};
 }
 
 void Weights::keep(StoredMatrix stored) {

@@ -18,6 +18,7 @@ namespace apar {
 struct StoredMatrix {
   Matrix matrix;
   std::unique_ptr<std::byte[]> copy;
+  std::vector<float> row_scales = {};  // Matrix::row_scales
 };
 
 // The tensors of a checkpoint by name. A tensor that already has the requested dtype is used from its

@@ -4,15 +4,18 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "common/error.h"
 #include "common/matrix.h"
 #include "model/quantised_layer.h"
 #include "model/weights.h"
+#include "ops/sharded/sharded_plan.h"
 #include "test/random_model.h"
 
 using namespace apar;
@@ -156,6 +159,40 @@ TEST_CASE("a layer finds its parts by name") {
     REQUIRE(weights[i] == 0.5f * (static_cast<float>(i % SmallLayer::kCols % 8) - 2));
 }
 
+TEST_CASE("FP8 layers with one scale per row or tensor keep it beside the weights") {
+  const TempDir dir;
+  const std::string path = (dir.path() / "w.bin").string();
+  constexpr int64_t kRows = 3, kCols = 4;
+  const uint8_t codes[kRows * kCols] = {0x38, 0xb8, 0x7e, 0x00, 0x40, 0x01,
+                                        0x39, 0xfe, 0x30, 0x08, 0x80, 0x3c};
+  const float scales[] = {0.5f, -2.0f, 3.0f};
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(codes), sizeof codes);
+  file.write(reinterpret_cast<const char*>(scales), sizeof scales);
+  file.close();
+  for (const auto& [block_rows, block_cols, count] : {std::tuple{int64_t{1}, kCols, int64_t{3}},
+                                                      {kRows, kCols, int64_t{1}},
+                                                      {kRows, int64_t{2}, int64_t{2}}}) {
+    CAPTURE(count);
+    TensorInfo layer = {"l", 0, 0, DType::f8_e4m3, {kRows, kCols}};
+    layer.quantised = {block_rows, block_cols, "s", "", "", 0};
+    const Weights weights({{path}, {layer, {"s", 0, sizeof codes, DType::f32, {count}}}});
+    const StoredMatrix stored = weights.stored("l", kRows, kCols);
+    const float second = count == 2 ? -2.0f : 0.5f;
+    const auto* const values = static_cast<const float*>(stored.matrix.data);
+    CHECK(values[0] == 0.5f);   // 1
+    CHECK(values[1] == -0.5f);  // -1
+    CHECK(values[2] == 448 * second);
+    CHECK(values[5] == 0x1p-9f * (count == 3 ? -2.0f : 0.5f));
+    CHECK(values[11] == 1.5f * (count == 3 ? 3.0f : second));
+    CHECK((stored.matrix.row_scales != nullptr) == (block_cols == kCols));
+    if (stored.matrix.row_scales == nullptr) continue;
+    for (int64_t row = 0; row < kRows; ++row)
+      CHECK(row_slice(stored.matrix, row, 1).row_scales[0] == scales[count == 3 ? row : 0]);
+    CHECK(shard_of(stored.matrix, {2, 3}, {1, 3}).matrix.row_scales[0] == scales[count == 3 ? 2 : 0]);
+  }
+}
+
 TEST_CASE("parts that are missing or hostile are refused and the error names them") {
   const auto part = [](SmallLayer& layer, size_t index) -> TensorInfo& { return layer.table.tensors[index]; };
   for (size_t index = 1; index < 4; ++index) {
@@ -178,9 +215,62 @@ TEST_CASE("parts that are missing or hostile are refused and the error names the
                 [](SmallLayer& l) { l.scales[47] = -std::numeric_limits<float>::infinity(); });
   check_refused("l: ", [&](SmallLayer& l) { part(l, 0).quantised.reset(); });
   check_refused("l: ", [&](SmallLayer& l) { part(l, 0).dtype = DType::i32; });
+  check_refused("l: ", [&](SmallLayer& l) {
+    part(l, 0).dtype = DType::bf16;
+    l.codes.resize(400);
+  });
   check_refused("l: ", [&](SmallLayer& l) { part(l, 0).quantised->block_inputs = 0; });
   check_refused("l: ", [&](SmallLayer& l) { part(l, 0).quantised->block_outputs = -1; });
   check_refused("scales: has 48", [&](SmallLayer& l) { part(l, 0).quantised->block_inputs = 1; });
+}
+
+TEST_CASE("no change of the table or of the data does anything but be refused or give a matrix") {
+  std::mt19937 rng(9);
+  int32_t refused = 0;
+  constexpr int32_t kRuns = 3000;
+  for (int32_t run = 0; run < kRuns; ++run) {
+    SmallLayer layer;
+    TensorInfo& tensor = layer.table.tensors[rng() % 4];
+    QuantisedInfo& info = *layer.table.tensors[0].quantised;
+    const auto any = [&]() -> int64_t {
+      const int64_t numbers[] = {0, 1, 2, 3, 8, 16, 24, 48, -1, int64_t{1} << 31, int64_t{1} << 62};
+      return numbers[rng() % std::size(numbers)];
+    };
+    switch (rng() % 8) {
+      case 0:
+        tensor.offset = static_cast<uint64_t>(any());
+        break;
+      case 1:
+        tensor.shape[rng() % tensor.shape.size()] = any();
+        break;
+      case 2:
+        tensor.dtype = static_cast<DType>(rng() % (static_cast<uint32_t>(DType::i32) + 1));
+        break;
+      case 3:
+        info.block_inputs = any();
+        break;
+      case 4:
+        info.block_outputs = any();
+        break;
+      case 5:
+        info.zero_offset = static_cast<int32_t>(any());
+        break;
+      case 6:
+        (rng() % 2 ? info.zeros : info.scales) = rng() % 2 ? "l" : "groups";
+        break;
+      default:
+        layer.groups[rng() % layer.groups.size()] = static_cast<int32_t>(rng());
+    }
+    try {
+      const StoredMatrix stored = layer.stored();
+      CHECK(stored.matrix.rows == SmallLayer::kRows);
+      CHECK(stored.matrix.cols == SmallLayer::kCols);
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::invalid_weights);
+      ++refused;
+    }
+  }
+  CHECK(refused > kRuns / 4);
 }
 
 TEST_CASE("only linear layers may be codes") {
