@@ -105,7 +105,7 @@ StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols
   return {matrix, std::move(copy)};
 }
 
-const TensorInfo& Weights::part(const std::string& name, int64_t count) const {
+const TensorInfo& Weights::code_part(const std::string& name, int64_t count) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) refuse(name, "missing from the checkpoint");
   int64_t elements = found->second.shape.empty() ? 0 : 1;
@@ -117,7 +117,7 @@ const TensorInfo& Weights::part(const std::string& name, int64_t count) const {
 }
 
 std::vector<float> Weights::scales(const std::string& name, int64_t count) const {
-  const TensorInfo& tensor = part(name, count);
+  const TensorInfo& tensor = code_part(name, count);
   if (needs_parts(tensor.dtype) || is_quantised(tensor.dtype)) refuse(name, "is no tensor of scales");
   const auto source = bytes_of(tensor);
   std::vector<float> scales(static_cast<size_t>(count));
@@ -128,7 +128,7 @@ std::vector<float> Weights::scales(const std::string& name, int64_t count) const
 }
 
 std::span<const std::byte> Weights::words(const std::string& name, int64_t count) const {
-  const TensorInfo& tensor = part(name, count);
+  const TensorInfo& tensor = code_part(name, count);
   if (tensor.dtype != DType::i32) refuse(name, "is not stored in words of 32 bits");
   return bytes_of(tensor);
 }

@@ -51,7 +51,7 @@ class Weights {
   const TensorInfo& find(const std::string& name, std::initializer_list<int64_t> shape) const;
   std::span<const std::byte> bytes_of(const TensorInfo& tensor) const;
   // The part `name` of a matrix of codes, which must have `count` elements: numbers, or whole words.
-  const TensorInfo& part(const std::string& name, int64_t count) const;
+  const TensorInfo& code_part(const std::string& name, int64_t count) const;
   std::vector<float> scales(const std::string& name, int64_t count) const;
   std::span<const std::byte> words(const std::string& name, int64_t count) const;
   std::vector<int32_t> groups(const QuantisedInfo& info, int64_t cols, int64_t count) const;

@@ -30,7 +30,7 @@ std::vector<Element> from_hex(const std::string& hex) {
     for (size_t i = 0; i < hex.size(); i += 2)
       bytes.push_back(static_cast<std::byte>(std::stoi(hex.substr(i, 2), nullptr, 16)));
   std::vector<Element> elements(bytes.size() / sizeof(Element));
-  std::memcpy(elements.data(), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(elements.data(), bytes.data(), bytes.size());
   return elements;
 }
 

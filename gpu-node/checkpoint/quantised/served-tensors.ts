@@ -2,6 +2,7 @@ import { closeSync, openSync, readSync } from 'node:fs'
 import type { ModelShape, TensorEntry } from '../../engine/engine-config.ts'
 import { StartupError } from '../../startup-error.ts'
 import { llamaTensors } from '../llama-tensors.ts'
+import { tensorBytes } from '../tensor-blocks.ts'
 import { isCodes, quantisedLayer } from './layers.ts'
 import type { Quantisation } from './quantisation.ts'
 import { type LocatedTensor, PLAIN, StoredParts } from './stored-parts.ts'
@@ -33,15 +34,17 @@ export function servedTensors(
     if (isLayer(tensor) || parts.isTaken(name) || OF_ACTIVATIONS.test(name)) return false
     // Writers of GPTQ add a bias of zeros to layers that have none.
     const ofLayer = name.endsWith('.bias') && names.has(name.replace(/bias$/, 'weight'))
-    return !ofLayer || expected.has(name) || !isZero(files, tensor)
+    return !ofLayer || expected.has(name) || !isZero(files[tensor.file] ?? '', tensor)
   })
   return [...layers, ...others.map((tensor) => plainTensor(files, tensor))]
 }
 
-function isZero(files: readonly string[], { file, offset, dtype, shape }: LocatedTensor): boolean {
-  const bytes = shape.reduce((product, size) => product * size, dtype === 'F32' ? 4 : 2)
+function isZero(path: string, { offset, dtype, shape }: LocatedTensor): boolean {
+  const plain = PLAIN.find((served) => served === dtype)
+  if (!plain) return false
+  const bytes = tensorBytes(plain, shape)
   const buffer = Buffer.alloc(Math.min(bytes, BUFFER_BYTES))
-  const open = openSync(files[file] ?? '', 'r')
+  const open = openSync(path, 'r')
   try {
     for (let at = 0; at < bytes; ) {
       const read = readSync(open, buffer, 0, Math.min(buffer.length, bytes - at), offset + at)
