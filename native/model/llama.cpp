@@ -180,7 +180,7 @@ class Llama final : public Model {
       if (cached.empty()) {
         if (i + 1 < linears.size())
           read_ahead(weights_.mapped(linears[i + 1].tensor, linears[i + 1].rows, linears[i + 1].cols));
-        StoredMatrix stored = weights_.stored(tensor, rows, cols);
+        StoredMatrix stored = weights_.stored(tensor, rows, cols, decoded_dtype(format));
         *placed[i] = ops_->place_linear(stored.matrix, format, axes);
         if (placed[i]->data == stored.matrix.data)
           weights_.keep(std::move(stored));

@@ -58,6 +58,10 @@ DType table_dtype(WeightFormat format) {
   return format == WeightFormat::f32 ? DType::f32 : DType::bf16;
 }
 
+DType decoded_dtype(WeightFormat format) {
+  return format == WeightFormat::bf16 ? DType::bf16 : DType::f32;
+}
+
 OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks, int32_t max_rows) {
   return {.num_layers = config.num_layers,
           .num_heads = config.num_heads,

@@ -45,6 +45,9 @@ ActivationBuffers activation_buffers(const ModelConfig& config);
 constexpr const char* kEmbeddingTable = "model.embed_tokens.weight";
 DType table_dtype(WeightFormat format);
 
+// Layers that are stored as codes are decoded to this: bf16 where nothing else is made of it.
+DType decoded_dtype(WeightFormat format);
+
 // The configuration of Ops for steps of up to max_rows rows and a pool of num_blocks blocks. A row attends to
 // no more tokens than the pool holds.
 OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks, int32_t max_rows);

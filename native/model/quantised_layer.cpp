@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "common/float16.h"
 #include "common/float8.h"
 #include "common/in_parallel.h"
 
@@ -19,6 +20,13 @@ constexpr int32_t bits_of(DType dtype) {
 
 void read_words(const std::byte* source, int64_t first, int64_t count, uint32_t* words) {
   std::memcpy(words, source + first * sizeof(uint32_t), static_cast<size_t>(count) * sizeof(uint32_t));
+}
+
+void put(float value, float& weight) {
+  weight = value;
+}
+void put(float value, uint16_t& weight) {
+  weight = f32_to_bf16(value);
 }
 
 // A tile of the weights while it is unpacked. Its rows are neighbours in memory, as in the scales.
@@ -53,7 +61,8 @@ void unpack_gptq(const QuantisedLayer& layer, const TileRange& tile, Codes& code
   }
 }
 
-void dequantise_tile(const QuantisedLayer& layer, const TileRange& tile, float* weights) {
+template <class Weight>
+void dequantise_tile(const QuantisedLayer& layer, const TileRange& tile, Weight* weights) {
   Codes codes;
   if (layer.dtype == DType::awq_4)
     unpack_awq(layer, tile, codes);
@@ -71,10 +80,11 @@ void dequantise_tile(const QuantisedLayer& layer, const TileRange& tile, float* 
   }
   for (int64_t row = 0; row < tile.rows; ++row)
     for (int64_t col = 0; col < tile.cols; ++col)
-      weights[(tile.first_row + row) * layer.cols + tile.first_col + col] = values[col][row];
+      put(values[col][row], weights[(tile.first_row + row) * layer.cols + tile.first_col + col]);
 }
 
-void dequantise_packed(const QuantisedLayer& layer, float* weights) {
+template <class Weight>
+void dequantise_packed(const QuantisedLayer& layer, Weight* weights) {
   in_parallel(static_cast<size_t>((layer.rows + kTileRows - 1) / kTileRows), [&](size_t index) {
     const int64_t first_row = static_cast<int64_t>(index) * kTileRows;
     const int64_t rows = std::min(kTileRows, layer.rows - first_row);
@@ -90,7 +100,8 @@ std::array<float, 256> e4m3_values() {
   return values;
 }
 
-void dequantise_fp8(const QuantisedLayer& layer, float* weights) {
+template <class Weight>
+void dequantise_fp8(const QuantisedLayer& layer, Weight* weights) {
   constexpr int64_t kRowsAtATime = 16;
   static const std::array<float, 256> values = e4m3_values();
   const int64_t blocks = (layer.cols + layer.block_cols - 1) / layer.block_cols;
@@ -102,10 +113,18 @@ void dequantise_fp8(const QuantisedLayer& layer, float* weights) {
       for (int64_t block = 0; block < blocks; ++block) {
         const int64_t begin = row * layer.cols + block * layer.block_cols;
         const int64_t end = std::min(begin + layer.block_cols, (row + 1) * layer.cols);
-        for (int64_t i = begin; i < end; ++i) weights[i] = scales[block] * values[codes[i]];
+        for (int64_t i = begin; i < end; ++i) put(scales[block] * values[codes[i]], weights[i]);
       }
     }
   });
+}
+
+template <class Weight>
+void dequantise_to(const QuantisedLayer& layer, Weight* weights) {
+  if (layer.dtype == DType::f8_e4m3)
+    dequantise_fp8(layer, weights);
+  else
+    dequantise_packed(layer, weights);
 }
 
 }  // namespace
@@ -125,11 +144,11 @@ std::vector<float> unpack_zeros(DType dtype, const std::byte* words, int64_t cou
   return zeros;
 }
 
-void dequantise(const QuantisedLayer& layer, float* weights) {
-  if (layer.dtype == DType::f8_e4m3)
-    dequantise_fp8(layer, weights);
+void dequantise(const QuantisedLayer& layer, DType dtype, std::byte* weights) {
+  if (dtype == DType::bf16)
+    dequantise_to(layer, reinterpret_cast<uint16_t*>(weights));
   else
-    dequantise_packed(layer, weights);
+    dequantise_to(layer, reinterpret_cast<float*>(weights));
 }
 
 }  // namespace apar

@@ -33,8 +33,8 @@ struct QuantisedLayer {
 // its neighbour and pays back.
 std::vector<float> unpack_zeros(DType dtype, const std::byte* words, int64_t count, int32_t offset);
 
-// Writes weights[rows][cols], on all cores. A weight is one f32 product, of numbers that f32 holds exactly:
-// scale * code, or scale * (code - zero point).
-void dequantise(const QuantisedLayer& layer, float* weights);
+// Writes weights[rows][cols] as f32 or bf16 (rounded to nearest even), on all cores. A weight is one f32
+// product, of numbers that f32 holds exactly: scale * code, or scale * (code - zero point).
+void dequantise(const QuantisedLayer& layer, DType dtype, std::byte* weights);
 
 }  // namespace apar

@@ -85,9 +85,9 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
   return load(name, {rows, cols}, dtype);
 }
 
-StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols) const {
+StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols, DType decoded) const {
   const TensorInfo& tensor = find(name, {rows, cols});
-  if (needs_parts(tensor.dtype) || tensor.quantised) return dequantised(tensor);
+  if (needs_parts(tensor.dtype) || tensor.quantised) return dequantised(tensor, decoded);
   const auto source = bytes_of(tensor);
   const int64_t heads = tensor.interleaved_heads;
   if (heads == 0) return {{source.data(), tensor.dtype, rows, cols}, nullptr};
@@ -149,7 +149,7 @@ std::vector<int32_t> Weights::groups(const QuantisedInfo& info, int64_t cols, in
   return groups;
 }
 
-StoredMatrix Weights::dequantised(const TensorInfo& tensor) const {
+StoredMatrix Weights::dequantised(const TensorInfo& tensor, DType decoded) const {
   const std::string& name = tensor.name;
   if (!tensor.quantised) refuse(name, "is stored as codes without scales");
   if (!needs_parts(tensor.dtype) || tensor.dtype == DType::i32) refuse(name, "has scales, but no codes");
@@ -171,16 +171,16 @@ StoredMatrix Weights::dequantised(const TensorInfo& tensor) const {
     layer.zeros = unpack_zeros(tensor.dtype, zeros.data(), groups * rows, info.zero_offset);
     layer.groups = this->groups(info, cols, groups);
   }
-  auto copy = allocate(name, apar::stored_bytes(DType::f32, rows * cols));
-  auto* const weights = reinterpret_cast<float*>(copy.get());
-  dequantise(layer, weights);
+  auto copy = allocate(name, apar::stored_bytes(decoded, rows * cols));
+  dequantise(layer, decoded, copy.get());
   // One scale per row, or one for all of them.
   std::vector<float> row_scales;
   if (tensor.dtype == DType::f8_e4m3 && groups == 1)
     for (int64_t row = 0; row < rows; ++row)
       row_scales.push_back(layer.scales[static_cast<size_t>(row / info.block_outputs)]);
   const float* const of_rows = row_scales.empty() ? nullptr : row_scales.data();
-  return {{weights, DType::f32, rows, cols, of_rows}, std::move(copy), std::move(row_scales)};
+  const Matrix matrix = {copy.get(), decoded, rows, cols, of_rows};
+  return {matrix, std::move(copy), std::move(row_scales)};
 }
 
 void Weights::keep(StoredMatrix stored) {

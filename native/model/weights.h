@@ -14,7 +14,7 @@
 namespace apar {
 
 // A tensor in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads),
-// or if its codes had to be decoded to f32 (TensorInfo::quantised).
+// or if its codes had to be decoded (TensorInfo::quantised).
 struct StoredMatrix {
   Matrix matrix;
   std::unique_ptr<std::byte[]> copy;
@@ -35,9 +35,9 @@ class Weights {
   // the lifetime of this object.
   Matrix matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype);
 
-  // The same in the checkpoint's dtype, or in f32 if it is stored as codes. Lives as long as the result; with
-  // keep(), as long as this object.
-  StoredMatrix stored(const std::string& name, int64_t rows, int64_t cols) const;
+  // The same in the checkpoint's dtype, or in `decoded`, f32 or bf16, if it is stored as codes. Lives as long
+  // as the result; with keep(), as long as this object.
+  StoredMatrix stored(const std::string& name, int64_t rows, int64_t cols, DType decoded = DType::f32) const;
   void keep(StoredMatrix stored);
   // Its bytes in the mapping.
   std::span<const std::byte> mapped(const std::string& name, int64_t rows, int64_t cols) const;
@@ -55,7 +55,7 @@ class Weights {
   std::vector<float> scales(const std::string& name, int64_t count) const;
   std::span<const std::byte> words(const std::string& name, int64_t count) const;
   std::vector<int32_t> groups(const QuantisedInfo& info, int64_t cols, int64_t count) const;
-  StoredMatrix dequantised(const TensorInfo& tensor) const;
+  StoredMatrix dequantised(const TensorInfo& tensor, DType decoded) const;
   Matrix load(const std::string& name, std::initializer_list<int64_t> shape, DType dtype);
 
   std::vector<MappedFile> files_;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/float16.h"
 #include "common/matrix.h"
 #include "model/quantised_layer.h"
 #include "model/weights.h"
@@ -112,10 +113,15 @@ TEST_CASE("every format gives the golden weights, to the last bit") {
     if (layer.groups.empty())
       for (int64_t i = 0; i < cols; ++i) layer.groups.push_back(static_cast<int32_t>(i / block_cols));
     std::vector<float> found(static_cast<size_t>(rows * cols));
-    dequantise(layer, found.data());
+    std::vector<uint16_t> rounded(found.size());
+    dequantise(layer, DType::f32, reinterpret_cast<std::byte*>(found.data()));
+    dequantise(layer, DType::bf16, reinterpret_cast<std::byte*>(rounded.data()));
     const auto expected = from_hex<float>(weights);
     REQUIRE(expected.size() == found.size());
-    for (size_t i = 0; i < found.size(); ++i) REQUIRE(found[i] == expected[i]);
+    for (size_t i = 0; i < found.size(); ++i) {
+      REQUIRE(found[i] == expected[i]);
+      REQUIRE(rounded[i] == f32_to_bf16(expected[i]));
+    }
   }
   CHECK(count == 7);
 }
@@ -135,7 +141,7 @@ TEST_CASE("layers that are no whole number of tiles") {
     }
     for (int64_t i = 0; i < kCols; ++i) layer.groups.push_back(static_cast<int32_t>(rng() % kGroups));
     std::vector<float> found(kRows * kCols);
-    dequantise(layer, found.data());
+    dequantise(layer, DType::f32, reinterpret_cast<std::byte*>(found.data()));
     for (int64_t row = 0; row < kRows; ++row)
       for (int64_t col = 0; col < kCols; ++col) {
         constexpr int32_t kAwqNibbles[] = {0, 4, 1, 5, 2, 6, 3, 7};  // of each of a word's rows
