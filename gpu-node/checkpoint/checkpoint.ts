@@ -130,7 +130,7 @@ function readFolder(folder: string): CheckpointParts {
     configFile: join(folder, 'config.json'),
     name: basename(folder),
     shape: config.shape,
-    weights: readWeights(folder, config.shape),
+    weights: readWeights(folder, config.shape, config.quantisation),
     text: readTokenizerFiles(folder),
     eosTokenIds: [...config.eosTokenIds, ...generation.eosTokenIds],
     branching: config.branching,

@@ -11,6 +11,7 @@ import {
 import { BRANCHING_FIELDS, type Branching, readBranching } from './config/branching.ts'
 import { CONFIG_RULES, checkFields } from './config/fields.ts'
 import { ROPE_FIELDS, readRope } from './config/rope-fields.ts'
+import { type Quantisation, readQuantisation } from './quantised/quantisation.ts'
 import { readJson } from './read-json.ts'
 import { MAX_HEAD_DIM } from './rope.ts'
 
@@ -44,6 +45,7 @@ const READ = new Set(Object.keys(ConfigFile.shape))
 
 export interface CheckpointConfig {
   shape: ModelShape
+  quantisation: Quantisation | undefined
   branching: Branching | undefined
   eosTokenIds: number[]
   /** What an operator should know: fields that are not known, and limits of what is computed. */
@@ -66,7 +68,6 @@ export function readConfig(folder: string): CheckpointConfig {
   for (const unknown of checkFields(config, READ, CONFIG_RULES, refuse)) {
     warn(unknown, 'is not known: if it changes what the model computes, its answers are wrong here')
   }
-  if (config.quantization_config) refuse('quantization_config', 'quantised checkpoints are not served')
 
   const { defaults } = architecture
   const heads = config.num_attention_heads
@@ -110,6 +111,8 @@ export function readConfig(folder: string): CheckpointConfig {
       headNorms: architecture.headNorms,
       tieWordEmbeddings: config.tie_word_embeddings ?? defaults.tieWordEmbeddings,
     },
+    quantisation:
+      config.quantization_config == null ? undefined : readQuantisation(file, config.quantization_config),
     branching: readBranching(config, refuse),
     eosTokenIds: [config.eos_token_id ?? []].flat(),
     warnings,

@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
-import type { ModelShape } from '../engine/engine-config.ts'
+import type { ModelShape, QuantisedLayer } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import type { BranchLimits } from './config/branching.ts'
 import type { SamplingDefaults } from './generation-config.ts'
@@ -108,6 +108,11 @@ function textOf({ tokenizer, chatTemplate, named, rawPrefix }: TokenizerFiles): 
   ]
 }
 
+function layerOf(layer: QuantisedLayer): unknown[] {
+  const { blockOutputs, blockInputs, scales, zeros, groups, zeroOffset } = layer
+  return [blockOutputs, blockInputs, scales, zeros, groups, zeroOffset]
+}
+
 function hashWeights(hash: Hash, { files, tensors }: WeightTable, controlTokens: readonly number[]): void {
   const open = files.map((path) => openSync(path, 'r'))
   const buffer = Buffer.alloc(SAMPLE_BYTES)
@@ -123,8 +128,8 @@ function hashWeights(hash: Hash, { files, tensors }: WeightTable, controlTokens:
   try {
     const samples = Math.max(MIN_SAMPLES, Math.floor(SAMPLES / tensors.length))
     const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1))
-    for (const { name, file, offset, dtype, shape, lora, replacedRows } of sorted) {
-      hash.update(JSON.stringify([name, dtype, shape]))
+    for (const { name, file, offset, dtype, shape, quantised, lora, replacedRows } of sorted) {
+      hash.update(JSON.stringify([name, dtype, shape, ...(quantised ? layerOf(quantised) : [])]))
       if (lora ?? replacedRows) hash.update(JSON.stringify([lora, replacedRows]))
       const bytes = tensorBytes(dtype, shape)
       for (const [begin, end] of spans(bytes, samples)) addBytes(file, offset + begin, offset + end)

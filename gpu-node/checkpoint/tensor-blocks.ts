@@ -1,6 +1,6 @@
 import type { TensorEntry } from '../engine/engine-config.ts'
 
-/** A row of a tensor is stored as blocks of `elements` weights in `bytes` bytes. */
+/** `elements` weights are stored in `bytes` bytes: a block of a row, or a word of codes. */
 export interface TensorBlock {
   readonly elements: number
   readonly bytes: number
@@ -21,9 +21,14 @@ export const TENSOR_BLOCKS: Record<TensorEntry['dtype'], TensorBlock> = {
   Q5_K: { elements: 256, bytes: 176 },
   Q6_K: { elements: 256, bytes: 210 },
   IQ4_NL: { elements: 32, bytes: 18 },
+  F8_E4M3: { elements: 1, bytes: 1 },
+  AWQ_4: { elements: 8, bytes: 4 },
+  GPTQ_4: { elements: 8, bytes: 4 },
+  GPTQ_8: { elements: 4, bytes: 4 },
+  I32: { elements: 1, bytes: 4 },
 }
 
-/** Bytes of a tensor whose rows are whole blocks. */
+/** Bytes of a tensor of whole blocks. */
 export function tensorBytes(dtype: TensorEntry['dtype'], shape: readonly number[]): number {
   const { elements, bytes } = TENSOR_BLOCKS[dtype]
   return shape.reduce((product, length) => product * length, bytes / elements)

@@ -1,6 +1,9 @@
 import type { ModelShape, TensorEntry } from '../engine/engine-config.ts'
 import { StartupError } from '../startup-error.ts'
 import { llamaTensors } from './llama-tensors.ts'
+import type { Quantisation } from './quantised/quantisation.ts'
+import { servedTensors } from './quantised/served-tensors.ts'
+import { servedDtype } from './served-dtype.ts'
 import { readWeightFiles, type StoredWeights } from './weight-files.ts'
 
 /** Buffers in old checkpoints that can be computed from the configuration; ignored. */
@@ -16,9 +19,10 @@ export interface WeightTable {
  * Builds the table of a checkpoint's weights: exactly the tensors that the model needs, with validated shapes.
  * @throws StartupError that names file and tensor.
  */
-export function readWeights(folder: string, shape: ModelShape): WeightTable {
-  const stored = readWeightFiles(folder)
-  return checkWeights(stored.files, served(stored), shape)
+export function readWeights(folder: string, shape: ModelShape, quantisation?: Quantisation): WeightTable {
+  const { files, stored } = readWeightFiles(folder)
+  const tensors = stored.map(({ file, tensor }) => ({ ...tensor, file }))
+  return checkWeights(files, servedTensors(files, tensors, quantisation, shape), shape)
 }
 
 /** The tensors as the engine takes them. @throws StartupError for an element type that is not served. */
@@ -38,7 +42,10 @@ export function checkWeights(
   const needless = (name: string) =>
     DERIVED.test(name) || (shape.tieWordEmbeddings && name === 'lm_head.weight')
   const tensors = stored.filter(({ name }) => !needless(name))
-  return checkTensors(files, tensors, llamaTensors(shape), 'a Llama model')
+  const parts = new Set(tensors.flatMap(partNames))
+  const expected = llamaTensors(shape)
+  for (const { name, shape: own } of tensors) if (parts.has(name)) expected.set(name, own)
+  return checkTensors(files, tensors, expected, 'a model of this architecture')
 }
 
 /** Checks that `stored` are exactly the `expected` tensors of `owner`. @throws StartupError as readWeights. */
@@ -67,10 +74,6 @@ export function checkTensors(
   return { files, tensors: [...found.values()] }
 }
 
-export function servedDtype(dtype: string, where: string): TensorEntry['dtype'] {
-  if (dtype === 'F32' || dtype === 'BF16' || dtype === 'F16') return dtype
-  throw new StartupError(
-    'unsupported_checkpoint',
-    `${where}: dtype ${dtype} is not served (F32, BF16, F16 are)`,
-  )
+function partNames({ quantised: layer }: TensorEntry): string[] {
+  return [layer?.scales, layer?.zeros, layer?.groups].filter((name) => name !== undefined)
 }

@@ -56,11 +56,33 @@ const ModelShape = z.strictObject({
 })
 export type ModelShape = z.infer<typeof ModelShape>
 
-/** As safetensors and GGUF name them; from Q8_0 on, weights are stored in blocks that share scales. */
+/**
+ * As safetensors and GGUF name them; from Q8_0 to IQ4_NL, weights are stored in blocks that share scales. AWQ_4, GPTQ_4
+ * and GPTQ_8 are the packed codes of AWQ and GPTQ, which safetensors calls I32.
+ */
 export const TENSOR_DTYPES = [
   ...(['F32', 'BF16', 'F16'] as const),
   ...(['Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'IQ4_NL'] as const),
+  ...(['F8_E4M3', 'AWQ_4', 'GPTQ_4', 'GPTQ_8', 'I32'] as const),
 ] as const
+
+/**
+ * The tensor of a linear layer holds codes, in the layout of its dtype (native/model/quantised_layer.h). A weight is
+ * scale * code, or scale * (code - zero point). The parts are tensors of the checkpoint, by name.
+ */
+const QuantisedLayer = z.strictObject({
+  /** Outputs and inputs that share a scale. */
+  blockOutputs: count,
+  blockInputs: count,
+  scales: z.string().min(1),
+  /** Zero points, packed like the codes. */
+  zeros: z.string().min(1).optional(),
+  /** The group of each input; without this tensor, neighbours form a group. */
+  groups: z.string().min(1).optional(),
+  /** What is added to a stored zero point. */
+  zeroOffset: z.int().min(0).max(1),
+})
+export type QuantisedLayer = z.infer<typeof QuantisedLayer>
 
 /** One tensor of a checkpoint: where its bytes lie. The engine maps the file. */
 const TensorEntry = z.strictObject({
@@ -73,6 +95,7 @@ const TensorEntry = z.strictObject({
   shape: z.array(count).min(1).max(8),
   /** Row 2i + h of each of this many heads is row i of the head's half h: the engine puts the halves together again. */
   interleavedHeads: count.optional(),
+  quantised: QuantisedLayer.optional(),
   /**
    * An adapter's LoRA, merged when the tensor is loaded: scale * B · A is added, A and B being the tensors NAME.lora_A
    * [rank, columns] and NAME.lora_B [rows, rank]. `transposed`, for an embedding table: scale * (B · A)ᵀ.

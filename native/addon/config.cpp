@@ -138,6 +138,17 @@ ModelConfig read_model(const Napi::Object& shape) {
   return model;
 }
 
+QuantisedInfo read_quantised(const Napi::Object& entry) {
+  QuantisedInfo info;
+  info.block_outputs = get_int64(entry, "blockOutputs");
+  info.block_inputs = get_int64(entry, "blockInputs");
+  info.scales = get_string(entry, "scales");
+  if (entry.Has("zeros")) info.zeros = get_string(entry, "zeros");
+  if (entry.Has("groups")) info.groups = get_string(entry, "groups");
+  info.zero_offset = get_int(entry, "zeroOffset");
+  return info;
+}
+
 WeightTable read_weights(const Napi::Object& weights) {
   WeightTable table;
   const Napi::Array files = get_array(weights, "files");
@@ -165,6 +176,7 @@ WeightTable read_weights(const Napi::Object& weights) {
       tensor.shape.push_back(size.As<Napi::Number>().Int64Value());
     }
     if (entry.Has("interleavedHeads")) tensor.interleaved_heads = get_int(entry, "interleavedHeads");
+    if (entry.Has("quantised")) tensor.quantised = read_quantised(get_object(entry, "quantised"));
     if (entry.Has("lora")) {
       const Napi::Object lora = get_object(entry, "lora");
       tensor.lora = {get_float(lora, "scale"), get_bool(lora, "transposed")};

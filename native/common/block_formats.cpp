@@ -163,7 +163,12 @@ void decode_block(DType dtype, const std::byte* block, float* weights) {
     case DType::f32:
     case DType::bf16:
     case DType::f16:
-      return;  // not stored in blocks
+    case DType::f8_e4m3:
+    case DType::awq_4:
+    case DType::gptq_4:
+    case DType::gptq_8:
+    case DType::i32:
+      return;  // not stored in blocks with their scales
     case DType::q8_0:
       return decode_q8_0(bytes, weights);
     case DType::q4_0:

@@ -15,6 +15,8 @@ struct Matrix {
   DType dtype = DType::f32;
   int64_t rows = 0;
   int64_t cols = 0;
+  // Of a matrix that was decoded from FP8: a weight is just row_scales[row] times an e4m3 number.
+  const float* row_scales = nullptr;
 };
 
 // A linear layer [rows = outputs, cols = inputs] in the memory and layout of the device that
@@ -34,7 +36,15 @@ struct BlockSize {
 constexpr BlockSize block_size(DType dtype) {
   switch (dtype) {
     case DType::f32:
+    case DType::i32:
       return {1, 4};
+    case DType::f8_e4m3:
+      return {1, 1};
+    case DType::awq_4:
+    case DType::gptq_4:
+      return {8, 4};
+    case DType::gptq_8:
+      return {4, 4};
     case DType::bf16:
     case DType::f16:
       return {1, 2};
@@ -62,6 +72,10 @@ constexpr BlockSize block_size(DType dtype) {
   }
   return {1, 1};
 }
+// Codes, or parts of a matrix of codes: no weights without the other parts (TensorInfo::quantised).
+constexpr bool needs_parts(DType dtype) {
+  return dtype >= DType::f8_e4m3;
+}
 constexpr bool is_quantised(DType dtype) {
   return block_size(dtype).elements > 1;
 }
@@ -72,7 +86,7 @@ constexpr int64_t stored_bytes(DType dtype, int64_t count) {
 // The rows [first, first + count) of a matrix.
 inline Matrix row_slice(const Matrix& w, int64_t first, int64_t count) {
   return {static_cast<const std::byte*>(w.data) + first * stored_bytes(w.dtype, w.cols), w.dtype, count,
-          w.cols};
+          w.cols, w.row_scales ? w.row_scales + first : nullptr};
 }
 
 constexpr uint64_t element_bytes(KvFormat format) {

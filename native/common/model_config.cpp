@@ -23,10 +23,13 @@ void require_positive(const char* field, int64_t value) {
 
 DType parse_dtype(const std::string& name) {
   static constexpr std::pair<std::string_view, DType> kNames[] = {
-      {"F32", DType::f32},   {"BF16", DType::bf16},    {"F16", DType::f16},   {"Q8_0", DType::q8_0},
-      {"Q4_0", DType::q4_0}, {"Q4_1", DType::q4_1},    {"Q5_0", DType::q5_0}, {"Q5_1", DType::q5_1},
-      {"Q2_K", DType::q2_k}, {"Q3_K", DType::q3_k},    {"Q4_K", DType::q4_k}, {"Q5_K", DType::q5_k},
-      {"Q6_K", DType::q6_k}, {"IQ4_NL", DType::iq4_nl}};
+      {"F32", DType::f32},     {"BF16", DType::bf16},     {"F16", DType::f16},
+      {"Q8_0", DType::q8_0},   {"Q4_0", DType::q4_0},     {"Q4_1", DType::q4_1},
+      {"Q5_0", DType::q5_0},   {"Q5_1", DType::q5_1},     {"Q2_K", DType::q2_k},
+      {"Q3_K", DType::q3_k},   {"Q4_K", DType::q4_k},     {"Q5_K", DType::q5_k},
+      {"Q6_K", DType::q6_k},   {"IQ4_NL", DType::iq4_nl}, {"F8_E4M3", DType::f8_e4m3},
+      {"AWQ_4", DType::awq_4}, {"GPTQ_4", DType::gptq_4}, {"GPTQ_8", DType::gptq_8},
+      {"I32", DType::i32}};
   for (const auto& [known, dtype] : kNames)
     if (known == name) return dtype;
   refuse("unknown dtype " + name);

@@ -7,8 +7,9 @@
 
 namespace apar {
 
-// The type of a stored tensor, by the names of safetensors and GGUF. From q8_0 on, a row is a sequence of
-// blocks whose weights share scales (common/block_formats.h).
+// The type of a stored tensor, by the names of safetensors and GGUF. From q8_0 to iq4_nl, a row is a sequence
+// of blocks whose weights share scales (common/block_formats.h). From f8_e4m3 to gptq_8 a matrix holds codes,
+// whose scales are tensors of their own (TensorInfo::quantised); i32 is a part of such a matrix.
 enum class DType : uint8_t {
   f32,
   bf16,
@@ -23,13 +24,15 @@ enum class DType : uint8_t {
   q4_k,
   q5_k,
   q6_k,
-  iq4_nl
+  iq4_nl,
+  f8_e4m3,
+  awq_4,
+  gptq_4,
+  gptq_8,
+  i32
 };
 
 // "F32", "BF16", "F16", "Q8_0", ... Throws Error{invalid_config} for any other name.
-DType parse_dtype(const std::string& name);
-
-// "F32", "BF16" or "F16", as in safetensors headers. Throws Error{invalid_config} for any other name.
 DType parse_dtype(const std::string& name);
 
 // The format of the weights of linear layers, which also fixes the precision of their products. int8 and int4
@@ -93,6 +96,21 @@ struct ModelConfig {
   void validate() const;
 };
 
+// A matrix of codes: a weight is scale * code, or scale * (code - zero point). The parts are tensors of their
+// own, by name; model/quantised_layer.h has the arithmetic.
+struct QuantisedInfo {
+  // Weights of this many neighbouring outputs and inputs share a scale, at least 1 of each.
+  int64_t block_outputs = 1, block_inputs = 1;
+  // f8_e4m3: [blocks of outputs, blocks of inputs]; else [groups of inputs, outputs].
+  std::string scales;
+  // Zero points, packed like the codes. Empty for f8_e4m3.
+  std::string zeros;
+  // The group of each input. Empty if neighbouring inputs form the groups.
+  std::string groups;
+  // What is added to a stored zero point.
+  int32_t zero_offset = 0;
+};
+
 // LoRA (arXiv 2106.09685) of a tensor NAME: scale * B · A is added to it, where A is the tensor NAME.lora_A
 // [rank, cols] and B is NAME.lora_B [rows, rank]. Transposed, as for embedding tables: scale * (B · A)ᵀ.
 struct LoraUpdate {
@@ -110,6 +128,7 @@ struct TensorInfo {
   // Row 2 * i + h of each of this many heads is row i of the head's half h, as ggml stores q and k of Llama;
   // in a bias, the same of its elements. 0: they are in order.
   int32_t interleaved_heads = 0;
+  std::optional<QuantisedInfo> quantised = std::nullopt;
   // What an adapter changes when the tensor is loaded. `replaced_rows` are the rows that tensor NAME.rows has
   // instead; they may lie beyond the stored ones, and the tensor then has more rows than `shape` says.
   std::optional<LoraUpdate> lora = std::nullopt;

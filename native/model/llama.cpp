@@ -198,7 +198,7 @@ class Llama final : public Model {
       if (cached.empty()) {
         if (i + 1 < linears.size())
           read_ahead(weights_.mapped(linears[i + 1].tensor, linears[i + 1].rows, linears[i + 1].cols));
-        StoredMatrix stored = weights_.stored(tensor, rows, cols, merged_dtype(format));
+        StoredMatrix stored = weights_.stored(tensor, rows, cols, decoded_dtype(format));
         w = ops_->place_linear(stored.matrix, format, axes);
         if (w.data == stored.matrix.data)
           weights_.keep(std::move(stored));

@@ -70,7 +70,7 @@ DType table_dtype(WeightFormat format) {
   return format == WeightFormat::f32 ? DType::f32 : DType::bf16;
 }
 
-DType merged_dtype(WeightFormat format) {
+DType decoded_dtype(WeightFormat format) {
   return format == WeightFormat::bf16 ? DType::bf16 : DType::f32;
 }
 

@@ -48,8 +48,9 @@ ActivationBuffers activation_buffers(const ModelConfig& config);
 // The embedding table is f32 beside f32 weights, else bf16.
 constexpr const char* kEmbeddingTable = "model.embed_tokens.weight";
 DType table_dtype(WeightFormat format);
-// Of a layer that an adapter was merged into, so that its weights are rounded only once: to the format.
-DType merged_dtype(WeightFormat format);
+// Layers that are stored as codes, or into which an adapter is merged, are computed to this, so that their
+// weights are rounded only once: to the format.
+DType decoded_dtype(WeightFormat format);
 
 // The configuration of Ops for steps of up to max_rows rows and a pool of num_blocks blocks. A row attends to
 // no more tokens than the pool holds.

@@ -37,6 +37,11 @@ std::string describe(const WeightTable& table, const std::string& layout, Weight
     out << "tensor " << tensor.name << " " << tensor.file << " " << tensor.offset << " "
         << static_cast<int>(tensor.dtype);
     for (const int64_t size : tensor.shape) out << " " << size;
+    if (tensor.quantised) {
+      const auto& [outputs, inputs, scales, zeros, groups, offset] = *tensor.quantised;
+      out << " codes " << outputs << " " << inputs << " " << scales << " " << zeros << " " << groups << " "
+          << offset;
+    }
     if (tensor.lora) out << " lora " << tensor.lora->scale << (tensor.lora->transposed ? " transposed" : "");
     for (const int32_t row : tensor.replaced_rows) out << " row " << row;
     out << "\n";

@@ -1,11 +1,13 @@
 #include "model/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <new>
 
 #include "common/convert.h"
 #include "common/error.h"
+#include "model/quantised_layer.h"
 
 namespace apar {
 namespace {
@@ -56,6 +58,11 @@ void put_in_order(const TensorInfo& tensor, const std::byte* from, int64_t rows,
     for (int64_t which = 0; which < 2; ++which)
       for (int64_t i = 0; i < half; ++i, to += row_bytes)
         std::memcpy(to, from + static_cast<size_t>(head * 2 * half + 2 * i + which) * row_bytes, row_bytes);
+}
+
+void refuse_codes(const TensorInfo& tensor) {
+  if (needs_parts(tensor.dtype) || tensor.quantised)
+    refuse(tensor.name, "is stored as codes, which only matrices may be");
 }
 
 // Blocks of quantised weights are read byte by byte.
@@ -114,17 +121,18 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
   return matrix;
 }
 
-StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols, DType merged) const {
+StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols, DType decoded) const {
   const TensorInfo& tensor = find(name, {rows, cols});
-  StoredMatrix base = in_order(tensor);
+  const bool is_codes = needs_parts(tensor.dtype) || tensor.quantised;
+  StoredMatrix base = is_codes ? dequantised(tensor, decoded) : in_order(tensor);
   if (!tensor.updated()) return base;
   const MatrixUpdate update = update_of(tensor, rows, cols);
-  auto copy = allocate(name, apar::stored_bytes(merged, rows * cols));
-  merge_update(base.matrix, update, copy.get(), merged, rows);
+  auto copy = allocate(name, apar::stored_bytes(decoded, rows * cols));
+  merge_update(base.matrix, update, copy.get(), decoded, rows);
   for (const Matrix& read : {update.a, update.b, update.new_rows})
     release_pages({static_cast<const std::byte*>(read.data),
                    static_cast<size_t>(apar::stored_bytes(read.dtype, read.rows * read.cols))});
-  const Matrix matrix = {copy.get(), merged, rows, cols};
+  const Matrix matrix = {copy.get(), decoded, rows, cols};
   return {matrix, std::move(copy)};
 }
 
@@ -167,7 +175,86 @@ MatrixUpdate Weights::update_of(const TensorInfo& tensor, int64_t rows, int64_t 
 
 Matrix Weights::part(const std::string& name, int64_t rows, int64_t cols) const {
   const TensorInfo& tensor = find(name, {rows, cols});
+  refuse_codes(tensor);
   return {bytes_of(tensor).data(), tensor.dtype, rows, cols};
+}
+
+const TensorInfo& Weights::code_part(const std::string& name, int64_t count) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) refuse(name, "missing from the checkpoint");
+  int64_t elements = found->second.shape.empty() ? 0 : 1;
+  for (const int64_t size : found->second.shape)
+    if (size < 1 || __builtin_mul_overflow(elements, size, &elements)) refuse(name, "its size overflows");
+  if (elements != count)
+    refuse(name, "has " + std::to_string(elements) + " elements, its layer needs " + std::to_string(count));
+  return found->second;
+}
+
+std::vector<float> Weights::scales(const std::string& name, int64_t count) const {
+  const TensorInfo& tensor = code_part(name, count);
+  if (needs_parts(tensor.dtype) || is_quantised(tensor.dtype)) refuse(name, "is no tensor of scales");
+  const auto source = bytes_of(tensor);
+  std::vector<float> scales(static_cast<size_t>(count));
+  convert(source.data(), tensor.dtype, count, reinterpret_cast<std::byte*>(scales.data()), DType::f32);
+  for (const float scale : scales)
+    if (!std::isfinite(scale)) refuse(name, "a scale is not finite");
+  return scales;
+}
+
+std::span<const std::byte> Weights::words(const std::string& name, int64_t count) const {
+  const TensorInfo& tensor = code_part(name, count);
+  if (tensor.dtype != DType::i32) refuse(name, "is not stored in words of 32 bits");
+  return bytes_of(tensor);
+}
+
+// Of each of `cols` inputs, in [0, count).
+std::vector<int32_t> Weights::groups(const QuantisedInfo& info, int64_t cols, int64_t count) const {
+  std::vector<int32_t> groups(static_cast<size_t>(cols));
+  if (info.groups.empty()) {
+    for (int64_t i = 0; i < cols; ++i)
+      groups[static_cast<size_t>(i)] = static_cast<int32_t>(i / info.block_inputs);
+    return groups;
+  }
+  const auto source = words(info.groups, cols);
+  std::memcpy(groups.data(), source.data(), source.size());
+  for (const int32_t group : groups)
+    if (group < 0 || group >= count)
+      refuse(info.groups, "names group " + std::to_string(group) + " of " + std::to_string(count));
+  return groups;
+}
+
+StoredMatrix Weights::dequantised(const TensorInfo& tensor, DType decoded) const {
+  const std::string& name = tensor.name;
+  if (!tensor.quantised) refuse(name, "is stored as codes without scales");
+  if (!needs_parts(tensor.dtype) || tensor.dtype == DType::i32) refuse(name, "has scales, but no codes");
+  const QuantisedInfo& info = *tensor.quantised;
+  const int64_t rows = tensor.shape[0], cols = tensor.shape[1];
+  if (info.block_outputs < 1 || info.block_inputs < 1) refuse(name, "its scales belong to no weights");
+  const auto blocks = [](int64_t size, int64_t block) { return size / block + (size % block != 0); };
+  const int64_t groups = blocks(cols, info.block_inputs);
+  QuantisedLayer layer = {
+      tensor.dtype, rows, cols, bytes_of(tensor).data(), info.block_outputs, info.block_inputs, {}, {}, {}};
+  if (tensor.dtype == DType::f8_e4m3) {
+    layer.scales = scales(info.scales, blocks(rows, info.block_outputs) * groups);
+  } else {
+    // Words of zero points hold neighbouring rows, those of AWQ's codes too.
+    const int64_t per_word = block_size(tensor.dtype).elements;
+    if (rows % per_word != 0) refuse(name, "its rows are no whole number of words");
+    layer.scales = scales(info.scales, groups * rows);
+    const auto zeros = words(info.zeros, groups * rows / per_word);
+    layer.zeros = unpack_zeros(tensor.dtype, zeros.data(), groups * rows, info.zero_offset);
+    layer.groups = this->groups(info, cols, groups);
+  }
+  auto copy = allocate(name, apar::stored_bytes(decoded, rows * cols));
+  dequantise(layer, decoded, copy.get());
+  // One scale per row, or one for all of them.
+  std::vector<float> row_scales;
+  if (tensor.dtype == DType::f8_e4m3 && groups == 1)
+    for (int64_t row = 0; row < rows; ++row)
+      row_scales.push_back(layer.scales[static_cast<size_t>(row / info.block_outputs)]);
+  const float* const of_rows = row_scales.empty() ? nullptr : row_scales.data();
+  const Matrix matrix = {copy.get(), decoded, rows, cols, of_rows};
+  return {matrix, std::move(copy), std::move(row_scales)};
 }
 
 void Weights::keep(StoredMatrix stored) {
@@ -180,6 +267,7 @@ std::span<const std::byte> Weights::mapped(const std::string& name, int64_t rows
 
 Matrix Weights::vector(const std::string& name, int64_t size) {
   const TensorInfo& tensor = find(name, {size});
+  refuse_codes(tensor);
   const auto source = bytes_of(tensor);
   const bool interleaved = tensor.interleaved_heads != 0;
   if (tensor.dtype == DType::f32 && !interleaved && is_aligned(tensor))

@@ -15,10 +15,11 @@
 namespace apar {
 
 // A matrix in its mapping, or in `copy` if its rows had to be put into order (TensorInfo::interleaved_heads),
-// it was not aligned or an adapter was merged into it.
+// its codes decoded (TensorInfo::quantised) or an adapter merged, or if it was not aligned.
 struct StoredMatrix {
   Matrix matrix;
   std::unique_ptr<std::byte[]> copy;
+  std::vector<float> row_scales = {};  // Matrix::row_scales
 };
 
 // The tensors of a checkpoint by name. A tensor that already has the requested dtype is used from its
@@ -35,9 +36,9 @@ class Weights {
   // lifetime of this object.
   Matrix matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype);
 
-  // The same in the checkpoint's dtype; a tensor that an adapter changes in dtype `merged`, f32 or bf16.
-  // Lives as long as the result; with keep(), as long as this object.
-  StoredMatrix stored(const std::string& name, int64_t rows, int64_t cols, DType merged = DType::f32) const;
+  // The same in the checkpoint's dtype, or in `decoded`, f32 or bf16, if it is stored as codes or an adapter
+  // changes it. Lives as long as the result; with keep(), as long as this object.
+  StoredMatrix stored(const std::string& name, int64_t rows, int64_t cols, DType decoded = DType::f32) const;
   void keep(StoredMatrix stored);
   // Its bytes in the mapping.
   std::span<const std::byte> mapped(const std::string& name, int64_t rows, int64_t cols) const;
@@ -53,6 +54,12 @@ class Weights {
   StoredMatrix in_order(const TensorInfo& tensor) const;
   MatrixUpdate update_of(const TensorInfo& tensor, int64_t rows, int64_t cols) const;
   Matrix part(const std::string& name, int64_t rows, int64_t cols) const;
+  // The part `name` of a matrix of codes, which must have `count` elements: numbers, or whole words.
+  const TensorInfo& code_part(const std::string& name, int64_t count) const;
+  std::vector<float> scales(const std::string& name, int64_t count) const;
+  std::span<const std::byte> words(const std::string& name, int64_t count) const;
+  std::vector<int32_t> groups(const QuantisedInfo& info, int64_t cols, int64_t count) const;
+  StoredMatrix dequantised(const TensorInfo& tensor, DType decoded) const;
 
   std::vector<MappedFile> files_;
   std::unordered_map<std::string, TensorInfo> tensors_;

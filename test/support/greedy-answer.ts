@@ -16,7 +16,7 @@ export async function greedyAnswer(
   const finished = new Promise<void>((resolve) => {
     finish = resolve
   })
-  const config = toEngineConfig(checkpoint as Checkpoint, { device: 'cpu', threads: 1, dtype, numBlocks: 32 })
+  const config = toEngineConfig(checkpoint as Checkpoint, { device: 'cpu', threads: 1, dtype, numBlocks: 64 })
   const engine = await openEngine(config, (rows) => {
     for (let row = 0; row < rows.length; row += EVENT_WIDTH) {
       if (rows[row] === EVENT.FINISH) finish()

@@ -99,9 +99,10 @@ export function headerOf(tensors: Map<string, number[]>): Record<string, HeaderE
   return header
 }
 
-/** The bytes of a safetensors file with fixed small values; `dataBytes` defaults to the size given by the header. */
+/** The bytes of a safetensors file, its tensors aligned, with fixed small values; `dataBytes` defaults to the size given by the header. */
 export function safetensors(header: Record<string, HeaderEntry>, dataBytes?: number): Buffer {
-  const text = Buffer.from(JSON.stringify(header))
+  const json = JSON.stringify(header)
+  const text = Buffer.from(json.padEnd(Math.ceil(json.length / 8) * 8))
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(text.length))
   const needed = Math.max(0, ...Object.values(header).map(({ data_offsets: [, end] }) => end))

@@ -83,7 +83,7 @@ MatrixShard shard_of(const Matrix& host, Range rows, Range cols) {
                 static_cast<const std::byte*>(source.data) + stored_bytes(dtype, cols.begin),
                 static_cast<size_t>(row_bytes));
   }
-  shard.matrix = {shard.copy.data(), dtype, rows.size(), cols.size()};
+  shard.matrix = {shard.copy.data(), dtype, rows.size(), cols.size(), shard.matrix.row_scales};
   return shard;
 }
 

@@ -111,6 +111,31 @@ TEST_CASE("the quantisation error is at most half a step, or a whole step at the
   }
 }
 
+TEST_CASE("weights that were decoded from fp8 get their codes and scales back") {
+  std::mt19937 random(12);
+  constexpr int64_t kOuts = 64, kInputs = 64;
+  std::vector<uint8_t> codes(kOuts * kInputs);
+  std::vector<float> weights, scales;
+  for (int64_t out = 0; out < kOuts; ++out) {
+    // No row has the largest number of the format, so that a scale of its own would be another one.
+    scales.push_back(0.001f * static_cast<float>(1 + random() % 1000));
+    for (int64_t in = 0; in < kInputs; ++in) {
+      uint8_t& code = codes[static_cast<size_t>(out * kInputs + in)];
+      code = static_cast<uint8_t>(random() % 0x70 | (random() & 0x80));
+      weights.push_back(e4m3_to_f32(code) * scales.back());
+    }
+  }
+  std::vector<std::byte> packed(tiled_bytes(kOuts, kInputs, WeightFormat::fp8));
+  pack_tiles({weights.data(), DType::f32, kOuts, kInputs, scales.data()}, WeightFormat::fp8, 0,
+             packed.data());
+  CHECK(std::memcmp(packed.data() + codes.size(), scales.data(), scales.size() * sizeof(float)) == 0);
+  std::vector<uint8_t> found(codes.size());
+  std::memcpy(found.data(), packed.data(), found.size());
+  std::ranges::sort(found);  // the tile has an order of its own
+  std::ranges::sort(codes);
+  CHECK(found == codes);
+}
+
 TEST_CASE("fp8 rounds to the nearest e4m3") {
   for (int bits = 0; bits < 0x100; ++bits) {
     const auto byte = static_cast<uint8_t>(bits);

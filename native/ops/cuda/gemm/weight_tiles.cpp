@@ -120,9 +120,14 @@ void pack_int8(const Tile& tile, const SharedScales& shared, std::byte* out) {
 
 using RowScales = std::array<float, kTileOuts>;
 
-// The scales map the largest weight of each output to the largest e4m3.
+// The scales that the weights were decoded with, which give the same codes again; else the scales map the
+// largest weight of each output to the largest e4m3.
 RowScales row_scales(const Matrix& host) {
   RowScales scales{};
+  if (host.row_scales) {
+    std::copy_n(host.row_scales, host.rows, scales.begin());
+    return scales;
+  }
   for (int64_t row = 0; row < host.rows; ++row) {
     float largest = 0;
     for (int64_t in = 0; in < host.cols; ++in) {

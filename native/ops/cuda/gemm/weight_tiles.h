@@ -37,7 +37,8 @@ constexpr size_t tile_row_bytes(int64_t cols, WeightFormat format) {
 size_t tiled_bytes(int64_t rows, int64_t cols, WeightFormat format);
 
 // Packs the row of tiles of the outputs [64 * tile, 64 * (tile + 1)) into tile_row_bytes() bytes. A scale is
-// the largest magnitude of its group, or of its output, divided by the largest value of the format.
+// the largest magnitude of its group, or of its output, divided by the largest value of the format, unless
+// the source has scales of its own (shared_scale(), Matrix::row_scales).
 void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte* out);
 
 }  // namespace apar::cuda

@@ -1,0 +1,66 @@
+import type { TensorEntry } from '../../engine/engine-config.ts'
+import { StartupError } from '../../startup-error.ts'
+import type { StoredTensor } from '../safetensors.ts'
+import type { PlainDtype } from '../served-dtype.ts'
+
+/** A tensor with the index of its file. */
+export type LocatedTensor = StoredTensor & { readonly file: number }
+
+type PartDtype = PlainDtype | 'I32'
+
+/** The tensors of a folder, from which layers take their parts. */
+export class StoredParts {
+  private readonly files: readonly string[]
+  private readonly tensors: ReadonlyMap<string, LocatedTensor>
+  private readonly taken = new Set<string>()
+
+  constructor(files: readonly string[], tensors: readonly LocatedTensor[]) {
+    this.files = files
+    this.tensors = new Map(tensors.map((tensor) => [tensor.name, tensor]))
+  }
+
+  has(name: string): boolean {
+    return this.tensors.has(name)
+  }
+
+  isTaken(name: string): boolean {
+    return this.taken.has(name)
+  }
+
+  /** The part `name` of the layer whose codes are `codes`, in one of these dtypes and shapes. */
+  take(
+    codes: LocatedTensor,
+    name: string,
+    dtypes: readonly PartDtype[],
+    ...shapes: readonly number[][]
+  ): TensorEntry {
+    const tensor = this.tensors.get(name)
+    if (!tensor) throw this.broken(codes, `the layer's tensor ${name} is missing`)
+    const dtype = dtypes.find((served) => served === tensor.dtype)
+    if (!dtype) {
+      const where = `${this.where(tensor)}: dtype ${tensor.dtype}`
+      throw new StartupError(
+        'unsupported_checkpoint',
+        `${where} is not served here (${dtypes.join(', ')} is)`,
+      )
+    }
+    if (!shapes.some((shape) => shape.join() === tensor.shape.join())) {
+      const wanted = [...new Set(shapes.map(described))].join(' or ')
+      throw this.broken(tensor, `shape is ${described(tensor.shape)}, the layer asks for ${wanted}`)
+    }
+    this.taken.add(name)
+    return { ...tensor, dtype, shape: tensor.shape.length > 0 ? tensor.shape : [1] }
+  }
+
+  broken(tensor: LocatedTensor, why: string): StartupError {
+    return new StartupError('broken_checkpoint', `${this.where(tensor)}: ${why}`)
+  }
+
+  where({ file, name }: LocatedTensor): string {
+    return `${this.files[file]}: ${name}`
+  }
+}
+
+function described(shape: readonly number[]): string {
+  return `[${shape.join(', ')}]`
+}
