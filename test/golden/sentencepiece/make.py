@@ -2,6 +2,7 @@
 (the one written in Python, which calls SentencePiece).
 
 For each folder below: its tokenizer files, and encoded.jsonl with {"text", "ids"} in each line.
+The documents grow: a later run makes other vocabularies, and texts that belong to them.
 Needs: pip install -r requirements.txt
 Usage: make.py [--random N] [--out FOLDER]   (--random: as many random texts more, for a comparison at large)
 """

@@ -2,6 +2,7 @@
 that are written in Python.
 
 For each folder below: vocab.json, merges.txt, its other files, and encoded.jsonl with {"text", "ids"} in each line.
+The documents grow: a later run makes other vocabularies, and texts that belong to them.
 Needs: pip install -r ../sentencepiece/requirements.txt
 Usage: make.py [--random N] [--out FOLDER]   (--random: as many random texts more, for a comparison at large)
 """
