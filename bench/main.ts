@@ -3,6 +3,7 @@ import { apar } from './apar.ts'
 import { edge, edgeFirst, edgeStreams } from './edge.ts'
 import { engine } from './engine.ts'
 import { hostile } from './hostile.ts'
+import { load } from './load.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench, BenchOptions } from './report.ts'
@@ -15,6 +16,7 @@ const BENCHES: Record<string, Bench> = {
   'edge-streams': edgeStreams,
   engine,
   hostile,
+  load,
   prefix,
 }
 const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], or: bench plot SAMPLES`

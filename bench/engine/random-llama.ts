@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type Checkpoint, readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { PLAIN_LLAMA, plainRope } from '../../gpu-node/checkpoint/plain-llama.ts'
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
-import { writeRandomSafetensors } from './random-weights.ts'
+import { writeRandomSafetensors, writeRandomShards } from './random-weights.ts'
 import { EOS, FIRST_TEXT, PIECES, tokenizerConfig, tokenizerFile } from './vocabulary.ts'
 
 /** Llama shapes for which others publish figures; `GQA` is a small model with grouped-query attention, like 1.1B. */
@@ -51,9 +51,11 @@ export function randomLlama(name: ModelName): Checkpoint {
   return readCheckpoint(folder)
 }
 
-function writeModel(folder: string, model: ModelShape): void {
+/** `shards`: the number of files of weights. */
+export function writeModel(folder: string, model: ModelShape, shards = 1): void {
   const write = (file: string, content: unknown) => writeFileSync(join(folder, file), JSON.stringify(content))
-  writeRandomSafetensors(join(folder, 'model.safetensors'), model)
+  if (shards === 1) writeRandomSafetensors(join(folder, 'model.safetensors'), model)
+  else writeRandomShards(folder, model, shards)
   write('tokenizer.json', tokenizerFile())
   write('tokenizer_config.json', tokenizerConfig())
   write('config.json', {

@@ -1,4 +1,5 @@
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, openSync, writeFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
 import { llamaTensors } from '../../gpu-node/checkpoint/llama-tensors.ts'
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 
@@ -6,7 +7,24 @@ const BYTES = 2
 
 /** Writes one safetensors file in bf16 with random weights; the same bytes on every machine. */
 export function writeRandomSafetensors(path: string, model: ModelShape): void {
+  writeTensors(path, [...llamaTensors(model)])
+}
+
+/** The same as `count` files of about equal numbers of tensors, with their index. */
+export function writeRandomShards(folder: string, model: ModelShape, count: number): void {
   const tensors = [...llamaTensors(model)]
+  const each = Math.ceil(tensors.length / count)
+  const weight_map: Record<string, string> = {}
+  for (let shard = 0; shard < count; shard++) {
+    const file = `model-${shard + 1}-of-${count}.safetensors`
+    const own = tensors.slice(shard * each, (shard + 1) * each)
+    writeTensors(join(folder, file), own)
+    for (const [name] of own) weight_map[name] = file
+  }
+  writeFileSync(join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map }))
+}
+
+function writeTensors(path: string, tensors: readonly [name: string, shape: number[]][]): void {
   const header: Record<string, unknown> = {}
   let offset = 0
   for (const [name, shape] of tensors) {

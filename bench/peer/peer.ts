@@ -5,7 +5,7 @@ import { type ModelName, modelFolder, randomLlama } from '../engine/random-llama
 import { LineProcess, type Rate } from './line-process.ts'
 import { writeLlamaGguf } from './llama-gguf.ts'
 
-const DRIVER = 'bench/peer/build/release/apar_peer'
+export const PEER_DRIVER = 'bench/peer/build/release/apar_peer'
 const BINDING = 'bench/peer/node_modules/node-llama-cpp'
 export const HOW_TO_BUILD = 'node bench/peer/setup.mjs'
 
@@ -17,7 +17,7 @@ const SEQUENCES = 32
 const FORMAT: Record<CpuDType, string> = { f32: 'F32', bf16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
 
 export function peerIsBuilt(): boolean {
-  return existsSync(DRIVER) && existsSync(BINDING)
+  return existsSync(PEER_DRIVER) && existsSync(BINDING)
 }
 
 /** llama.cpp in its own process, with one model at a time. */
@@ -25,13 +25,18 @@ export class Peer {
   readonly #process: LineProcess
 
   constructor(threads: number) {
-    this.#process = new LineProcess(DRIVER, [String(threads)])
+    this.#process = new LineProcess(PEER_DRIVER, [String(threads)])
   }
 
   /** Loads a model. The KV cache is f16, llama.cpp's default, except with f32 weights. */
   async load(model: ModelName, dtype: CpuDType): Promise<void> {
     const file = await peerModel(this.#process, model, dtype)
     await this.#process.ask('load', file, CELLS, SEQUENCES, dtype === 'f32' ? 'f32' : 'f16')
+  }
+
+  /** Loads a GGUF file as it is. */
+  async loadFile(file: string): Promise<void> {
+    await this.#process.ask('load', file, CELLS, 1, 'f16')
   }
 
   /** Time to the first token of a new prompt. */
@@ -59,7 +64,7 @@ export class PeerBinding {
   readonly #process = new LineProcess(process.execPath, ['bench/peer/evaluate.mjs'])
 
   async load(model: ModelName, dtype: CpuDType, threads: number): Promise<void> {
-    const driver = new LineProcess(DRIVER, [String(threads)])
+    const driver = new LineProcess(PEER_DRIVER, [String(threads)])
     const file = await peerModel(driver, model, dtype)
     await driver.close()
     await this.#process.ask('load', file, threads)

@@ -62,7 +62,7 @@ void put_in_order(const TensorInfo& tensor, const std::byte* from, int64_t rows,
 
 void refuse_codes(const TensorInfo& tensor) {
   if (needs_parts(tensor.dtype) || tensor.quantised)
-    refuse(tensor.name, "is stored as codes, which only matrices may be");
+    refuse(tensor.name, "is stored as codes, which only linear layers may be");
 }
 
 // Blocks of quantised weights are read byte by byte.
@@ -109,6 +109,7 @@ std::span<const std::byte> Weights::bytes_of(const TensorInfo& tensor) const {
 }
 
 Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DType dtype) {
+  refuse_codes(find(name, {rows, cols}));
   StoredMatrix found = stored(name, rows, cols, dtype);
   Matrix matrix = found.matrix;
   if (matrix.dtype != dtype) {
@@ -124,7 +125,9 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
 StoredMatrix Weights::stored(const std::string& name, int64_t rows, int64_t cols, DType decoded) const {
   const TensorInfo& tensor = find(name, {rows, cols});
   const bool is_codes = needs_parts(tensor.dtype) || tensor.quantised;
-  StoredMatrix base = is_codes ? dequantised(tensor, decoded) : in_order(tensor);
+  // What an adapter is added to is rounded afterwards.
+  const DType base_dtype = tensor.updated() ? DType::f32 : decoded;
+  StoredMatrix base = is_codes ? dequantised(tensor, base_dtype) : in_order(tensor);
   if (!tensor.updated()) return base;
   const MatrixUpdate update = update_of(tensor, rows, cols);
   auto copy = allocate(name, apar::stored_bytes(decoded, rows * cols));
