@@ -2,9 +2,8 @@ export declare const workerPath: string
 
 export declare const workerOptions: {
   name: string
-  modules: true
+  modules: { type: 'ESModule'; path: string }[]
   modulesRoot: string
-  scriptPath: string
   compatibilityDate: string
   compatibilityFlags: string[]
   durableObjects: Record<string, { className: string; useSQLite: boolean }>

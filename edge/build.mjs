@@ -11,9 +11,9 @@ export const workerPath = join(root, 'dist/edge/worker.js')
 /** The worker's options for Miniflare, the same as in wrangler.toml. Add secrets as `bindings`. */
 export const workerOptions = {
   name: 'apar',
-  modules: true,
+  // As a list: Miniflare would parse a script of unknown imports, for a second.
+  modules: [{ type: 'ESModule', path: workerPath }],
   modulesRoot: dirname(workerPath),
-  scriptPath: workerPath,
   compatibilityDate: '2026-04-26',
   compatibilityFlags: ['enable_request_signal'],
   durableObjects: {

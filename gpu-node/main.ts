@@ -29,8 +29,11 @@ export interface GpuNodeOptions extends EngineOptions, CheckpointOptions {
   host?: string | undefined
   /** 0 (default) takes any free port. */
   port?: number | undefined
-  /** The edge to register with. Without one the node accepts connections and registers nowhere. */
-  edgeUrl?: string | undefined
+  /**
+   * The edge to register with, or its promise: the model loads meanwhile. Without one the node accepts connections and
+   * registers nowhere.
+   */
+  edgeUrl?: string | Promise<string> | undefined
   /** Shared with the edge, in both directions. */
   nodeSecret: string
   /** Bearer token for `/metrics`. Default: the node secret. */
@@ -104,8 +107,10 @@ export async function serveRunner(
   let server: GpuNodeServer
   let tracing: Tracing | undefined
   let edge: EdgeLink | undefined
+  let edgeUrl: string | undefined
   try {
-    const { host = '127.0.0.1', port = 0, edgeUrl, nodeSecret, metricsSecret } = options
+    const { host = '127.0.0.1', port = 0, nodeSecret, metricsSecret } = options
+    edgeUrl = await options.edgeUrl
     tracing = await openTracing(runner.model, log)
     if (tracing) runner.observe(tracing.observer)
     const registered = () => edgeUrl === undefined || (edge?.holdsLease ?? false)
@@ -130,7 +135,7 @@ export async function serveRunner(
   const { device, dtype, kvCacheDtype, numBlocks } = runner.engineInfo
   const kv = { kv_cache_dtype: kvCacheDtype, kv_blocks: numBlocks }
   log.info('listening', { url, model: runner.model, device, dtype, ...kv })
-  edge = linkToEdge(options, url, runner, streams, log)
+  edge = linkToEdge({ ...options, edgeUrl }, url, runner, streams, log)
   let closing: Promise<void> | undefined
   const close = async () => {
     await edge?.stop()
@@ -159,7 +164,11 @@ export async function serveRunner(
 }
 
 function linkToEdge(
-  { edgeUrl, nodeSecret, dialIn }: Pick<GpuNodeOptions, 'edgeUrl' | 'nodeSecret' | 'dialIn'>,
+  {
+    edgeUrl,
+    nodeSecret,
+    dialIn,
+  }: Pick<GpuNodeOptions, 'nodeSecret' | 'dialIn'> & { edgeUrl: string | undefined },
   url: string,
   runner: Runner,
   streams: ServedStreams,

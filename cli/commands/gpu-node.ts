@@ -3,7 +3,7 @@ import type { Device, DType, KvCacheDType } from '../../gpu-node/engine/engine-c
 import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
 import { UserError } from '../explain.ts'
-import { guardForParent, reportToParent } from '../local/gpu-node-process.ts'
+import { EDGE_OF_PARENT, edgeOfParent, reportToParent } from '../local/gpu-node-process.ts'
 import { resolveModel } from '../models/resolve.ts'
 import {
   adapterOption,
@@ -27,6 +27,7 @@ interface GpuNodeFlags {
   name?: string
   chatTemplate?: string
   edge?: string
+  edgeOfParent?: boolean
   host: string
   port: number
   advertise?: string
@@ -61,6 +62,7 @@ export function registerGpuNode(program: Command): void {
     )
     .addOption(chatTemplateOption())
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
+    .addOption(new Option(EDGE_OF_PARENT).hideHelp())
     .option('--host <address>', 'where to listen', '127.0.0.1')
     .option('--port <port>', '0 takes any free one', port, 0)
     .option(
@@ -122,7 +124,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     )
   if (flags.dialIn && !flags.edge)
     throw new UserError('missing_option', '--dial-in needs --edge: the edge to dial')
-  guardForParent()
+  const parentsEdge = flags.edgeOfParent ? edgeOfParent() : undefined
   const model = resolveModel(flags.model)
   // Before loading: the parent may end while the model loads.
   const shutdown = shutdownRequested()
@@ -133,7 +135,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     chatTemplate: flags.chatTemplate,
     host: flags.host,
     port: flags.port,
-    edgeUrl: flags.edge,
+    edgeUrl: flags.edge ?? parentsEdge,
     nodeSecret,
     metricsSecret: process.env.METRICS_SECRET || undefined,
     advertiseUrl: flags.advertise,

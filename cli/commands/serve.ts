@@ -69,15 +69,6 @@ async function serve(flags: ServeFlags): Promise<void> {
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
   const adminKey = process.env.APAR_ADMIN_KEY
   const settings: Record<string, string> = adminKey ? { ADMIN_KEY: adminKey } : {}
-  const edge = await startLocalEdge({
-    host: flags.host,
-    port: flags.port,
-    apiKeys: [record],
-    nodeSecret,
-    settings,
-    addressHeader: flags.addressHeader,
-    stateDir: flags.state,
-  })
   const adapter = flags.adapter ? ['--adapter', flags.adapter] : []
   const served = flags.name ?? model.name
   const name = served ? ['--name', served] : []
@@ -86,8 +77,6 @@ async function serve(flags: ServeFlags): Promise<void> {
   const dtype = flags.dtype ? ['--dtype', flags.dtype] : []
   const kvCacheDtype = flags.kvCacheDtype ? ['--kv-cache-dtype', flags.kvCacheDtype] : []
   const args = [
-    '--edge',
-    edge.url,
     '--drain-seconds',
     '0',
     '--model',
@@ -99,8 +88,22 @@ async function serve(flags: ServeFlags): Promise<void> {
     ...dtype,
     ...kvCacheDtype,
   ]
-  const node = spawnGpuNode({ args, nodeSecret, guarded: edge.processes })
+  // Both at the same time: the model loads while the edge starts.
+  const node = spawnGpuNode({ args, nodeSecret })
+  const edge = await startLocalEdge({
+    host: flags.host,
+    port: flags.port,
+    apiKeys: [record],
+    nodeSecret,
+    settings,
+    addressHeader: flags.addressHeader,
+    stateDir: flags.state,
+  }).catch(async (error) => {
+    await node.close()
+    throw error
+  })
   try {
+    node.edgeStarted(edge)
     const ready = await Promise.race([node.ready, shutdown])
     if (!ready) return
     console.log(welcome(edge.url, key, ready.model))

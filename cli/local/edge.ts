@@ -2,7 +2,6 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { Log, LogLevel, Miniflare } from 'miniflare'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
@@ -53,6 +52,8 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
     NODE_SECRET: nodeSecret,
     CLIENT_ADDRESS_HEADER: addressHeader,
   }
+  // Here, because it takes longer to load than the rest of the command together, and only this needs it.
+  const { Log, LogLevel, Miniflare } = await import('miniflare')
   const [answering, stored] = localWorkers({ ...workerOptions, bindings })
   const miniflare = withoutSignalHandlers(
     () =>

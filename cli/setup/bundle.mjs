@@ -12,8 +12,22 @@ const shared = {
   logLevel: 'warning',
 }
 
-/** Packages are not bundled; the native engine and the workers are loaded at run time. */
-const onNode = { ...shared, platform: 'node', target: 'node20', packages: 'external' }
+/**
+ * Packages are bundled, because a hundred files take longer to load than one; not those that few starts need, and those
+ * with files of their own. The native engine and the workers are loaded at run time.
+ */
+const onNode = {
+  ...shared,
+  platform: 'node',
+  target: 'node20',
+  minifySyntax: true,
+  minifyWhitespace: true,
+  external: ['@huggingface/hub', '@opentelemetry/*', 'esbuild', 'miniflare'],
+  // For the packages in CommonJS.
+  banner: {
+    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);",
+  },
+}
 
 /** The thread that encodes prompts (gpu-node/text/prompt-thread.ts). Tests that run the sources build it, too. */
 export async function bundlePromptWorker() {

@@ -7,6 +7,7 @@
 
 #include "common/convert.h"
 #include "common/error.h"
+#include "common/in_parallel.h"
 #include "model/quantised_layer.h"
 
 namespace apar {
@@ -58,6 +59,19 @@ void put_in_order(const TensorInfo& tensor, const std::byte* from, int64_t rows,
     for (int64_t which = 0; which < 2; ++which)
       for (int64_t i = 0; i < half; ++i, to += row_bytes)
         std::memcpy(to, from + static_cast<size_t>(head * 2 * half + 2 * i + which) * row_bytes, row_bytes);
+}
+
+// On all cores: an embedding table may be a third of a small model.
+void convert_rows(const Matrix& from, DType dtype, std::byte* to) {
+  constexpr int64_t kRowsPerTask = 512;
+  const int64_t tasks = (from.rows + kRowsPerTask - 1) / kRowsPerTask;
+  in_parallel(static_cast<size_t>(tasks), [&](size_t task) {
+    const int64_t first = static_cast<int64_t>(task) * kRowsPerTask;
+    const int64_t count = std::min(kRowsPerTask, from.rows - first);
+    const Matrix rows = row_slice(from, first, count);
+    convert(static_cast<const std::byte*>(rows.data), from.dtype, count * from.cols,
+            to + stored_bytes(dtype, first * from.cols), dtype);
+  });
 }
 
 void refuse_codes(const TensorInfo& tensor) {
@@ -114,7 +128,7 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
   Matrix matrix = found.matrix;
   if (matrix.dtype != dtype) {
     auto owned = allocate(name, apar::stored_bytes(dtype, rows * cols));
-    convert(static_cast<const std::byte*>(matrix.data), matrix.dtype, rows * cols, owned.get(), dtype);
+    convert_rows(matrix, dtype, owned.get());
     matrix = {owned.get(), dtype, rows, cols};
     found.copy = std::move(owned);
   }

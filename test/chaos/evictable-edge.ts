@@ -17,14 +17,7 @@ export const ADMIN_KEY = 'admin-key-of-the-chaos'
 export function evictableEdge(onLog: (line: string) => void): OpenEdge {
   return async ({ port, apiKeys, nodeSecret, stateDir }) => {
     const { workerOptions, workerPath } = await edgeBuild()
-    const {
-      scriptPath: _,
-      modulesRoot: __,
-      ...options
-    } = workerOptions as EdgeWorker & {
-      scriptPath?: string
-      modulesRoot?: string
-    }
+    const { modulesRoot: _, ...options } = workerOptions as EdgeWorker & { modulesRoot?: string }
     const worker = {
       ...options,
       modules: [
