@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
-import { startLocalEdge } from '../local/edge.ts'
+import { claimLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import {
@@ -69,6 +69,15 @@ async function serve(flags: ServeFlags): Promise<void> {
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
   const adminKey = process.env.APAR_ADMIN_KEY
   const settings: Record<string, string> = adminKey ? { ADMIN_KEY: adminKey } : {}
+  const claimed = await claimLocalEdge({
+    host: flags.host,
+    port: flags.port,
+    apiKeys: [record],
+    nodeSecret,
+    settings,
+    addressHeader: flags.addressHeader,
+    stateDir: flags.state,
+  })
   const adapter = flags.adapter ? ['--adapter', flags.adapter] : []
   const served = flags.name ?? model.name
   const name = served ? ['--name', served] : []
@@ -90,15 +99,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   ]
   // Both at the same time: the model loads while the edge starts.
   const node = spawnGpuNode({ args, nodeSecret })
-  const edge = await startLocalEdge({
-    host: flags.host,
-    port: flags.port,
-    apiKeys: [record],
-    nodeSecret,
-    settings,
-    addressHeader: flags.addressHeader,
-    stateDir: flags.state,
-  }).catch(async (error) => {
+  const edge = await claimed.start().catch(async (error) => {
     await node.close()
     throw error
   })

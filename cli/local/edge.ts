@@ -39,13 +39,32 @@ export interface LocalEdge {
  * @throws UserError with a one-line message.
  */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
-  const { host, port, apiKeys, nodeSecret, settings, addressHeader = '', stateDir } = options
+  return await (await claimLocalEdge(options)).start()
+}
+
+/** An edge that may start: its port is free, and its state folder is this process's. */
+export interface ClaimedEdge {
+  /** Must be called, because it also gives the folder back. @throws UserError */
+  start(): Promise<LocalEdge>
+}
+
+/** @throws UserError with a one-line message. */
+export async function claimLocalEdge(options: LocalEdgeOptions): Promise<ClaimedEdge> {
+  const { host, port, stateDir } = options
   const { workerOptions, workerPath } = await loadEdgeBuild()
   if (!existsSync(workerPath))
     throw new UserError('edge_missing', `the edge is not built (${workerPath} is missing): run npm run setup`)
   // Checked here because workerd would report it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
   const lock = stateDir === undefined ? undefined : await takeState(resolve(stateDir), workerOptions)
+  return { start: () => start(options, workerOptions, lock) }
+}
+
+async function start(
+  { host, port, apiKeys, nodeSecret, settings, addressHeader = '', stateDir }: LocalEdgeOptions,
+  workerOptions: EdgeWorker,
+  lock: StateLock | undefined,
+): Promise<LocalEdge> {
   const bindings = {
     ...settings,
     API_KEYS: JSON.stringify(apiKeys),

@@ -252,7 +252,7 @@ describe('safetensors', () => {
     expect(refusal().message).toMatch(/model\.norm\.weight: shape is \[9\], the configuration asks for \[8\]/)
   })
 
-  test('a tensor that a Llama model does not have is refused, not ignored', () => {
+  test('a tensor that the architecture does not have is refused, not ignored', () => {
     const extra = tinyTensors().set('model.layers.0.self_attn.q_proj.bias', [8])
     folder.write('model.safetensors', safetensors(headerOf(extra)))
     expect(refusal()).toMatchObject({ code: 'unsupported_checkpoint' })
