@@ -69,7 +69,7 @@ export async function agreement({ quick }: BenchOptions): Promise<BenchResult> {
         if (found.some((one) => one.maxDifference > TOLERANCE[dtype])) failed.push(`${model} ${dtype}`)
       }
     }
-    results.push(...(await realModel(peer, file, quick)))
+    results.push(...(await realModel(peer, file)))
   } finally {
     await peer.close()
   }
@@ -81,7 +81,7 @@ export async function agreement({ quick }: BenchOptions): Promise<BenchResult> {
  * The same GGUF file in both: logits, and perplexity of 20 KB of text. llama.cpp multiplies the file's 4 bit weights with
  * activations of 8 bits; we widen them to bf16, and round activations to that. So the logits differ by the rounding.
  */
-async function realModel(peer: Peer, file: SampleFile, quick: boolean): Promise<BenchCase[]> {
+async function realModel(peer: Peer, file: SampleFile): Promise<BenchCase[]> {
   if (isKnownAndMissing(REAL_MODEL)) {
     console.error(`agreement: ${REAL_MODEL} is not compared: it is not here (apar model pull ${REAL_MODEL})`)
     return []
@@ -91,7 +91,7 @@ async function realModel(peer: Peer, file: SampleFile, quick: boolean): Promise<
   await peer.loadFile(path)
   const found: Agreement[] = []
   const loss = { ours: 0, theirs: 0, tokens: 0 }
-  for (const window of quick ? windows.slice(0, 2) : windows) {
+  for (const window of windows) {
     const ours = engineLogits({ ...checkpoint, dtype: 'bf16', path: window })
     const theirs = await theirLogits(peer, [...window])
     found.push(compare(ours, theirs, checkpoint.shape.vocabSize))

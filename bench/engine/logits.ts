@@ -37,10 +37,7 @@ export function engineLogits(job: LogitsJob): Float32Array {
     `features ${features.join(' ')}`,
     `dtype ${dtype}`,
     ...weights.files.map((file) => `file ${file}`),
-    ...weights.tensors.map(
-      ({ name, file, offset, dtype: stored, shape: size }) =>
-        `tensor ${name} ${file} ${offset} ${stored} ${size.length} ${size.join(' ')}`,
-    ),
+    ...weights.tensors.map(tensorLine),
     `path ${path.length} ${path.join(' ')}`,
     ...branches.map((tokens) => `branch ${tokens.length} ${tokens.join(' ')}`),
     ...(job.rows === undefined ? [] : [`rows ${job.rows}`]),
@@ -48,4 +45,12 @@ export function engineLogits(job: LogitsJob): Float32Array {
   const input = `${lines.join('\n')}\n`
   const bytes = execFileSync(TOOL, { input, maxBuffer: 1 << 28 })
   return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
+}
+
+function tensorLine(tensor: TensorEntry): string {
+  const { name, file, offset, dtype, shape, interleavedHeads } = tensor
+  if (tensor.lora ?? tensor.replacedRows ?? tensor.quantised)
+    throw new Error(`${name}: a job has no words for layers of codes or adapters`)
+  const heads = interleavedHeads === undefined ? '' : ` ${interleavedHeads}`
+  return `tensor ${name} ${file} ${offset} ${dtype} ${shape.length} ${shape.join(' ')}${heads}`
 }

@@ -43,6 +43,12 @@ void read_tensor(std::istream& words, TensorInfo& tensor) {
   tensor.dtype = parse_dtype(dtype);
   tensor.shape.resize(dims);
   for (int64_t& size : tensor.shape) words >> size;
+  if (words.fail()) return;
+  words >> tensor.interleaved_heads;
+  if (words.fail()) {
+    tensor.interleaved_heads = 0;
+    words.clear(words.eof() ? std::ios::eofbit : std::ios::failbit);
+  }
 }
 
 }  // namespace

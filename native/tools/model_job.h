@@ -21,7 +21,7 @@ namespace apar {
 //   devices N ...                 CUDA devices that share the model
 //   threads N
 //   file PATH
-//   tensor NAME FILE OFFSET F32|BF16|F16 DIMS SIZE...
+//   tensor NAME FILE OFFSET DTYPE DIMS SIZE... [INTERLEAVED_HEADS]
 // Lines that begin with another word are for the tool itself: `others`.
 struct ModelJob {
   ModelConfig config;
