@@ -63,11 +63,25 @@ export function modelOption(): Option {
   )
 }
 
+const MAX_NAME = 256
+
 export const port = integer(0, 65_535)
 
 export function chatTemplateOption(): Option {
   const names = [...NAMED_TEMPLATES.keys()].join(', ')
   return new Option('--chat-template <name>', `${names}, or a Jinja file (default: the model's own)`)
+}
+
+export function nameOption(): Option {
+  return new Option(
+    '--name <name>',
+    "what clients call the model (default: OWNER/NAME, the known name, or the folder's name)",
+  ).argParser((text) => {
+    // As in heartbeats (shared/protocol/fleet.ts).
+    if (text.length < 1 || text.length > MAX_NAME)
+      throw new InvalidArgumentError(`give 1 to ${MAX_NAME} characters.`)
+    return text
+  })
 }
 
 export function adapterOption(): Option {

@@ -5,6 +5,7 @@ import { startGpuNode } from '../../gpu-node/main.ts'
 import { UserError } from '../explain.ts'
 import { EDGE_OF_PARENT, edgeOfParent, reportToParent } from '../local/gpu-node-process.ts'
 import { resolveModel } from '../models/resolve.ts'
+import { servedName } from '../models/served-name.ts'
 import {
   adapterOption,
   byteSize,
@@ -16,6 +17,7 @@ import {
   integer,
   kvCacheDtypeOption,
   modelOption,
+  nameOption,
   port,
   url,
 } from '../options.ts'
@@ -56,10 +58,7 @@ export function registerGpuNode(program: Command): void {
     .description('runs one gpu node; the secret it shares with the edge is in NODE_SECRET')
     .addOption(modelOption())
     .addOption(adapterOption())
-    .option(
-      '--name <name>',
-      "what clients call the model (default: OWNER/NAME, the known name, or the folder's name)",
-    )
+    .addOption(nameOption())
     .addOption(chatTemplateOption())
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .addOption(new Option(EDGE_OF_PARENT).hideHelp())
@@ -131,7 +130,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   const node = await startGpuNode({
     modelDir: model.path,
     adapter: flags.adapter,
-    modelName: flags.name ?? model.name,
+    modelName: servedName(model, flags),
     chatTemplate: flags.chatTemplate,
     host: flags.host,
     port: flags.port,

@@ -5,6 +5,7 @@ import { newApiKey, newNodeSecret } from '../keys.ts'
 import { claimLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
 import { resolveOrPull } from '../models/pull.ts'
+import { servedName } from '../models/served-name.ts'
 import {
   adapterOption,
   chatTemplateOption,
@@ -13,6 +14,7 @@ import {
   integer,
   kvCacheDtypeOption,
   modelOption,
+  nameOption,
   port,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
@@ -45,10 +47,7 @@ export function registerServe(program: Command): void {
     .option('--port <port>', '0 takes any free one', port, 8787)
     .addOption(modelOption())
     .addOption(adapterOption())
-    .option(
-      '--name <name>',
-      "what clients call the model (default: OWNER/NAME, the known name, or the folder's name)",
-    )
+    .addOption(nameOption())
     .addOption(chatTemplateOption())
     .addOption(deviceOption())
     .addOption(dtypeOption())
@@ -79,7 +78,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     stateDir: flags.state,
   })
   const adapter = flags.adapter ? ['--adapter', flags.adapter] : []
-  const served = flags.name ?? model.name
+  const served = servedName(model, flags)
   const name = served ? ['--name', served] : []
   const chatTemplate = flags.chatTemplate ? ['--chat-template', flags.chatTemplate] : []
   const device = flags.device ? ['--device', flags.device] : []
@@ -99,12 +98,14 @@ async function serve(flags: ServeFlags): Promise<void> {
   ]
   // Both at the same time: the model loads while the edge starts.
   const node = spawnGpuNode({ args, nodeSecret })
-  const edge = await claimed.start().catch(async (error) => {
-    await node.close()
-    throw error
-  })
+  const edge = await claimed
+    .start((pid) => node.guard([pid]))
+    .catch(async (error) => {
+      await node.close()
+      throw error
+    })
   try {
-    node.edgeStarted(edge)
+    node.edgeStarted(edge.url)
     const ready = await Promise.race([node.ready, shutdown])
     if (!ready) return
     console.log(welcome(edge.url, key, ready.model))

@@ -8,7 +8,7 @@ import { UserError } from '../explain.ts'
 import { type EdgeWorker, localWorkers, stateFolders } from './edge-workers.ts'
 import { cleanState } from './state-cleanup.ts'
 import { lockState, type StateLock } from './state-lock.ts'
-import { whenEnded, workerdProcesses } from './workerd-processes.ts'
+import { watchWorkerd, whenEnded } from './workerd-processes.ts'
 
 export interface LocalEdgeOptions {
   host: string
@@ -44,8 +44,12 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
 
 /** An edge that may start: its port is free, and its state folder is this process's. */
 export interface ClaimedEdge {
-  /** Must be called, because it also gives the folder back. @throws UserError */
-  start(): Promise<LocalEdge>
+  /**
+   * Must be called, because it also gives the folder back. `onProcess` gets the id of each process as soon as it runs,
+   * long before the edge answers.
+   * @throws UserError
+   */
+  start(onProcess?: (pid: number) => void): Promise<LocalEdge>
 }
 
 /** @throws UserError with a one-line message. */
@@ -57,13 +61,14 @@ export async function claimLocalEdge(options: LocalEdgeOptions): Promise<Claimed
   // Checked here because workerd would report it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
   const lock = stateDir === undefined ? undefined : await takeState(resolve(stateDir), workerOptions)
-  return { start: () => start(options, workerOptions, lock) }
+  return { start: (onProcess) => start(options, workerOptions, lock, onProcess) }
 }
 
 async function start(
   { host, port, apiKeys, nodeSecret, settings, addressHeader = '', stateDir }: LocalEdgeOptions,
   workerOptions: EdgeWorker,
   lock: StateLock | undefined,
+  onProcess: (pid: number) => void = () => {},
 ): Promise<LocalEdge> {
   const bindings = {
     ...settings,
@@ -87,11 +92,14 @@ async function start(
         telemetry: { enabled: false },
       }),
   )
+  const watch = watchWorkerd((pid) => {
+    lock?.add(pid)
+    onProcess(pid)
+  })
   try {
     await miniflare.ready
     const { port: bound } = await miniflare.unsafeGetDirectURL()
-    const processes = workerdProcesses()
-    for (const pid of processes) lock?.add(pid)
+    const processes = watch.stop()
     return {
       url: `http://${reachable(host)}:${bound}`,
       processes,
@@ -102,6 +110,7 @@ async function start(
       },
     }
   } catch (error) {
+    watch.stop()
     await miniflare.dispose().catch(() => {})
     lock?.release()
     throw new UserError(

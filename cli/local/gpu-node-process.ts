@@ -8,11 +8,14 @@ import { AlreadyExplained, UserError } from '../explain.ts'
 const Report = z.object({ type: z.literal('ready'), model: z.string(), url: z.string() })
 export type Report = z.infer<typeof Report>
 
-/**
- * Message to the child: the edge has started. `pids` are its processes, which the child must end when its parent, which
- * also started them, is killed.
- */
-const EdgeStarted = z.object({ type: z.literal('edge'), url: z.string(), pids: z.array(z.int().min(2)) })
+/** Messages to the child. */
+const FromParent = z.discriminatedUnion('type', [
+  /** Processes that the child must end when its parent, which also started them, is killed. */
+  z.object({ type: z.literal('guard'), pids: z.array(z.int().min(2)) }),
+  /** The edge answers here. */
+  z.object({ type: z.literal('edge'), url: z.string() }),
+])
+type FromParent = z.infer<typeof FromParent>
 
 const CLOSE_GRACE_MS = 5_000
 
@@ -21,8 +24,10 @@ export interface GpuNodeProcess {
   readonly ready: Promise<Report>
   /** Settles when the process has ended, with the cause: `exit code 1`, `SIGSEGV`. */
   readonly exited: Promise<string>
+  /** The node ends these processes when this one is killed. */
+  guard(pids: readonly number[]): void
   /** The node waits for this before it registers; its model loads meanwhile. */
-  edgeStarted(edge: { url: string; processes: readonly number[] }): void
+  edgeStarted(url: string): void
   close(): Promise<void>
 }
 
@@ -45,31 +50,42 @@ export function spawnGpuNode({ args, nodeSecret }: GpuNodeProcessOptions): GpuNo
     detached: true,
   })
   const exited = once(child, 'exit').then(([code, signal]) => signal ?? `exit code ${code}`)
-  let edge = false
-  const ready = report(child, exited)
+  let isReady = false
+  const ready = report(child, exited).then((told) => {
+    isReady = true
+    return told
+  })
   // The edge may fail first; then nobody awaits this.
   ready.catch(() => {})
+  const send = (message: FromParent) => {
+    if (child.connected) child.send(message)
+  }
   return {
     ready,
     exited,
-    edgeStarted: ({ url, processes }) => {
-      edge = true
-      if (child.connected)
-        child.send({ type: 'edge', url, pids: [...processes] } satisfies z.input<typeof EdgeStarted>)
-    },
-    // Without an edge it has no streams to end in order, and waits for one.
-    close: () => close(child, exited, edge ? 'SIGTERM' : 'SIGKILL'),
+    guard: (pids) => send({ type: 'guard', pids: [...pids] }),
+    edgeStarted: (url) => send({ type: 'edge', url }),
+    // Before that it has no streams to end in order, and loading weights does not hear a signal.
+    close: () => close(child, exited, isReady ? 'SIGTERM' : 'SIGKILL'),
   }
 }
 
 /**
- * Called in the child: settles with the edge's URL when the parent says that the edge has started, and ends the edge's
- * processes when the parent has ended.
+ * Called in the child: settles with the edge's URL when the parent says that the edge has started. When the parent has
+ * ended, ends the processes that it guards, and itself if it still waits for the edge.
  */
 export function edgeOfParent(): Promise<string> {
   const guarded = new Set<number>()
-  return new Promise((resolve, reject) => {
-    process.once('disconnect', () => {
+  return new Promise((resolve) => {
+    let started = false
+    process.on('message', (message) => {
+      const told = FromParent.safeParse(message).data
+      if (told?.type === 'guard') for (const pid of told.pids) guarded.add(pid)
+      if (told?.type !== 'edge') return
+      started = true
+      resolve(told.url)
+    })
+    const orphaned = () => {
       for (const pid of guarded) {
         try {
           process.kill(pid, 'SIGTERM')
@@ -77,13 +93,11 @@ export function edgeOfParent(): Promise<string> {
           // The process has already ended.
         }
       }
-      reject(new Error('the process that starts the edge has ended'))
-    })
-    process.on('message', (message) => {
-      const edge = EdgeStarted.safeParse(message).data
-      for (const pid of edge?.pids ?? []) guarded.add(pid)
-      if (edge) resolve(edge.url)
-    })
+      if (!started) process.exit(0)
+    }
+    // The parent may have ended before this; messages that it had sent come first.
+    if (process.connected) process.once('disconnect', orphaned)
+    else setImmediate(orphaned)
   })
 }
 

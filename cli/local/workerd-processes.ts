@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 
 const POLL_MS = 1_000
+const WATCH_MS = 25
 
 /**
  * Ids of the workerd processes that this process started. Miniflare ends them on dispose, but if this process is
@@ -12,6 +13,25 @@ export function workerdProcesses(): number[] {
   return all
     .filter(({ parent, name }) => parent === process.pid && name.includes('workerd'))
     .map(({ pid }) => pid)
+}
+
+/** Calls `onProcess` for each workerd of this process soon after it has started, until `stop`, which returns all of them. */
+export function watchWorkerd(onProcess: (pid: number) => void): { stop(): number[] } {
+  const known = new Set<number>()
+  const look = () => {
+    for (const pid of workerdProcesses()) {
+      if (!known.has(pid)) onProcess(pid)
+      known.add(pid)
+    }
+  }
+  const timer = setInterval(look, WATCH_MS)
+  return {
+    stop: () => {
+      clearInterval(timer)
+      look()
+      return [...known]
+    },
+  }
 }
 
 /** Settles when one of these processes has ended; polls once a second without keeping this process alive. */

@@ -1,12 +1,13 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { API_KEY_PATTERN, ApiKeyRecord } from '../../shared/api-keys.ts'
@@ -236,6 +237,27 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     await rm(state, { recursive: true })
   })
 
+  test.skipIf(!requires('/proc, to find processes', () => existsSync('/proc/self/environ')))(
+    'leaves no processes running when it is killed while it starts',
+    { timeout: 120_000 },
+    async () => {
+      const mark = `APAR_TEST_MARK=${randomUUID()}`
+      const [name = '', value] = mark.split('=')
+      const env = { ...process.env, APAR_API_KEY: '', NODE_SECRET: '', [name]: value }
+      // Before the gpu node runs, while it starts, while workerd starts, while the model loads, and after it.
+      for (const delay of [50, 150, 300, 450, 600, 750, 900, 1050, 1200, 1500, 2000]) {
+        const child = spawn(process.execPath, [APAR, 'serve', '--port', '0'], { env, stdio: 'ignore' })
+        await sleep(delay)
+        child.kill('SIGKILL')
+        await once(child, 'exit')
+        await vi.waitFor(() => expect({ delay, left: processesWith(mark) }).toEqual({ delay, left: [] }), {
+          timeout: 15_000,
+          interval: 100,
+        })
+      }
+    },
+  )
+
   test('leaves no processes running when it is killed', { timeout: 120_000 }, async () => {
     const { url, process } = await serve()
     process.kill('SIGKILL')
@@ -243,3 +265,16 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     await untilNothingListens(url)
   })
 })
+
+/** Ids of the processes whose environment has this entry. */
+function processesWith(entry: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(entry)
+      } catch {
+        return false
+      }
+    })
+}
