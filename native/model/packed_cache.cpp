@@ -1,15 +1,19 @@
 #include "model/packed_cache.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <limits>
 #include <sstream>
+#include <string_view>
+#include <system_error>
 
 #include "common/error.h"
 
@@ -118,10 +122,29 @@ std::vector<const std::byte*> PackedCache::load() {
   return loaded;
 }
 
+namespace {
+
+constexpr std::string_view kPartSuffix = ".part";
+
+// Removes what processes that were killed while they saved `path` have left: PATH.PID.part.
+void remove_abandoned_parts(const std::filesystem::path& path) {
+  const std::string prefix = path.filename().string() + ".";
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path.parent_path(), ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(prefix) || !name.ends_with(kPartSuffix)) continue;
+    const int pid = std::atoi(name.c_str() + prefix.size());
+    if (pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH) std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
+}  // namespace
+
 void PackedCache::save(std::span<const std::byte* const> layers) const {
   const auto folder = std::filesystem::path(path_).parent_path();
   if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) return;
-  NewFile file(path_ + "." + std::to_string(::getpid()) + ".part");
+  remove_abandoned_parts(path_);
+  NewFile file(path_ + "." + std::to_string(::getpid()) + std::string(kPartSuffix));
   bool good = file.write(description_.data(), description_.size());
   const char padding[64] = {};
   for (size_t i = 0; good && i < layers.size(); ++i) {

@@ -155,6 +155,20 @@ TEST_CASE("a truncated, foreign or outdated cache file is ignored and written ag
   });
 }
 
+TEST_CASE("what a process left that was killed while it wrote the cache is removed") {
+  const RandomModel random = make_random_model(middle_config(), 9);
+  const fs::path cache = cache_of(random, WeightFormat::int8);
+  fs::create_directory(cache.parent_path());
+  const fs::path abandoned = cache.string() + ".999999999.part", living = cache.string() + ".1.part",
+                 other = cache.parent_path() / "notes.999999999.part";
+  for (const fs::path& file : {abandoned, living, other}) std::ofstream(file) << "x";
+  open_on(cpu::select_isa(), random, WeightFormat::int8);
+  CHECK(fs::exists(cache));
+  CHECK(!fs::exists(abandoned));
+  CHECK(fs::exists(living));
+  CHECK(fs::exists(other));
+}
+
 TEST_CASE("if the cache file cannot be written, loading still works") {
   const RandomModel random = make_random_model(middle_config(), 7);
   std::ofstream(random.dir.path() / ".apar") << "a file instead of the folder";
