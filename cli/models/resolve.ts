@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { WEIGHT_FILES } from '../../gpu-node/checkpoint/weight-files.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { severalFiles } from './hub/choose-files.ts'
@@ -74,11 +75,10 @@ function cachedPath(name: HubName): string {
   return join(snapshot.folder, file)
 }
 
-/** The folder of a snapshot; its GGUF file, if it has no other weights. */
+/** The folder of a snapshot; its GGUF file, if the folder itself has no weights that are read. */
 export function servedPath({ folder, files }: Snapshot, name: string): string {
-  const weights = files.filter(({ path }) => /\.(safetensors|bin|pt)$/.test(path))
   const [only, ...more] = files.filter(({ path }) => /\.gguf$/i.test(path))
-  if (weights.length > 0 || !only) return folder
+  if (!only || files.some(({ path }) => WEIGHT_FILES.includes(path))) return folder
   if (more.length === 0) return join(folder, only.path)
   throw severalFiles(`${name} has here`, [only, ...more], (path) => `${name}:${path}`)
 }

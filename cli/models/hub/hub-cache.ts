@@ -94,9 +94,13 @@ function readModel(folder: string, repo: string): CachedModel | undefined {
   return { repo, folder, bytes: blobs.reduce((sum, bytes) => sum + bytes, 0), snapshots }
 }
 
-/** Links to blobs that are gone are left out. */
+/** In a folder with a dot: what programs keep beside a model, such as the engine's packed weights in `.apar`. */
+const IN_DOT_FOLDER = /(^|\/)\.[^/]*\//
+
+/** The files of the repository. Links to blobs that are gone are left out. */
 function snapshotFiles(folder: string): SnapshotFile[] {
   return filesBelow(folder).flatMap((path) => {
+    if (IN_DOT_FOLDER.test(path)) return []
     const bytes = sizeOf(join(folder, path))
     return bytes === undefined ? [] : { path, bytes }
   })

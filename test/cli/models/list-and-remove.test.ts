@@ -82,6 +82,8 @@ describe('the list', () => {
     writeRef(folder, 'main', FIRST)
     revision('some/other', FIRST, 'v1', { 'config.json': '{}' })
     revision('some/other', SECOND, undefined, { 'x.gguf': 'x', 'y.gguf': 'y' })
+    mkdirSync(join(folder, 'snapshots', FIRST, '.apar'))
+    writeFileSync(join(folder, 'snapshots', FIRST, '.apar/cpu1-int8.bin'), 'not of the repository')
     mkdirSync(join(hub, 'datasets--some--data/snapshots', FIRST), { recursive: true })
     mkdirSync(join(hub, 'models--empty--model/snapshots'), { recursive: true })
     writeFileSync(join(hub, 'version.txt'), '1')

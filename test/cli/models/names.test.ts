@@ -254,6 +254,16 @@ describe('where a model may be named', () => {
     expect(() => resolveModel('some/gguf:y.gguf')).toThrow(/apar model pull some\/gguf:y\.gguf/)
   })
 
+  test('a GGUF file is served whatever lies beside it that is no checkpoint', () => {
+    const folder = cached('some/gguf', ['config.json', 'm.gguf', 'medusa/heads.pt', 'onnx/weights.bin'])
+    // The engine's packed weights, after the first start in int8 or int4.
+    mkdirSync(join(folder, '.apar'))
+    writeFileSync(join(folder, '.apar/cpu1-int4.bin'), 'packed')
+    expect(resolveModel('some/gguf').path).toBe(join(folder, 'm.gguf'))
+    cached('some/gguf', ['pytorch_model.bin.index.json'])
+    expect(resolveModel('some/gguf').path).toBe(folder)
+  })
+
   test('names do not lead out of the cache', () => {
     mkdirSync(join(cache, 'hub/models--a--b'), { recursive: true })
     mkdirSync(join(cache, 'outside'))
