@@ -74,6 +74,21 @@ describe('the list', () => {
     ])
   })
 
+  test('has the known models themselves, not folders of their names in the working folder', () => {
+    const names = ['demo', 'smollm2-135m-instruct']
+    for (const name of names) mkdirSync(join(root, name))
+    const repository = process.cwd()
+    process.chdir(root)
+    try {
+      expect(listModels()).toMatchObject([
+        { name: 'demo', canBeServed: true, path: expect.stringMatching(/models.demo$/) },
+        { name: 'smollm2-135m-instruct', canBeServed: true, path: undefined },
+      ])
+    } finally {
+      process.chdir(repository)
+    }
+  })
+
   test('has each revision of the cache, and says which can be served', () => {
     const folder = modelFolder(hub, 'some/demo')
     mkdirSync(join(folder, 'blobs'), { recursive: true })
