@@ -7,7 +7,7 @@ import { registerKeys } from './commands/keys.ts'
 import { registerModel } from './commands/model.ts'
 import { registerServe } from './commands/serve.ts'
 import { registerData } from './data.ts'
-import { AlreadyExplained, explain } from './explain.ts'
+import { AlreadyExplained, explain, UserError } from './explain.ts'
 
 const { version } = createRequire(import.meta.url)(`${packageRoot}/package.json`) as { version: string }
 
@@ -25,5 +25,6 @@ registerData(program)
 
 program.parseAsync().catch((error: unknown) => {
   if (!(error instanceof AlreadyExplained)) console.error(`apar: ${explain(error)}`)
-  process.exit(1)
+  // As a shell says it of a program that Ctrl-C has ended.
+  process.exit(error instanceof UserError && error.code === 'cancelled' ? 130 : 1)
 })

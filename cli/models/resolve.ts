@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { WEIGHT_FILES } from '../../gpu-node/checkpoint/weight-files.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { severalFiles } from './hub/choose-files.ts'
@@ -26,9 +27,12 @@ export const MODEL_ARGUMENT =
 export function resolveModel(text: string, models = knownModels()): ResolvedModel {
   if (existsSync(text)) return { path: text, name: undefined }
   const known = models.get(text)
-  if (known) return resolveKnown(text, known)
+  if (known) return { path: knownPath(text, known) ?? notPulled(text), name: text }
   const hubName = parseHubName(text)
-  if (hubName) return { path: cachedPath(hubName), name: showHubName({ ...hubName, file: undefined }) }
+  if (hubName) {
+    const path = cachedPath(hubName) ?? notPulled(showHubName(hubName))
+    return { path, name: showHubName({ ...hubName, file: undefined }) }
+  }
   // What looks like a path is one: the checkpoint's reader says what is wrong with it.
   if (/[/\\]/.test(text) || /\.gguf$/i.test(text)) return { path: text, name: undefined }
   const names = [...models.keys()].join(', ')
@@ -38,24 +42,18 @@ export function resolveModel(text: string, models = knownModels()): ResolvedMode
   )
 }
 
-function resolveKnown(name: string, known: KnownModel): ResolvedModel {
+/** Where a known model lies, whatever the working folder has under its name; undefined while it is not pulled. */
+export function knownPath(name: string, known: KnownModel): string | undefined {
   const { source } = known
-  if ('folder' in source) return { path: join(packageRoot, source.folder), name }
-  if ('hub' in source) return { path: cachedPath(hubNameOf(source.hub, source.file)), name }
-  if (hasPackageFile(name, known, source)) return { path: packageFilePath(name, source), name }
-  throw notPulled(name)
+  if ('folder' in source) return join(packageRoot, source.folder)
+  if ('hub' in source) return cachedPath(hubNameOf(source.hub, source.file))
+  return hasPackageFile(name, known, source) ? packageFilePath(name, source) : undefined
 }
 
 /** Whether `text` is a known name whose files are not here yet. */
 export function isKnownAndMissing(text: string, models = knownModels()): boolean {
-  if (existsSync(text) || !models.has(text)) return false
-  try {
-    resolveModel(text, models)
-    return false
-  } catch (error) {
-    if (error instanceof UserError && error.code === 'model_not_pulled') return true
-    throw error
-  }
+  const known = models.get(text)
+  return known !== undefined && !existsSync(text) && knownPath(text, known) === undefined
 }
 
 /** Of an entry of known.json, which was checked when it was read. */
@@ -65,26 +63,23 @@ export function hubNameOf(hub: string, file: string): HubName {
   return name
 }
 
-function cachedPath(name: HubName): string {
+function cachedPath(name: HubName): string | undefined {
   const snapshot = findSnapshot(hubSettings().cacheDir, name)
-  if (!snapshot) throw notPulled(showHubName(name))
   const { file } = name
-  if (file === undefined) return servedPath(snapshot, showHubName(name))
-  if (!snapshot.files.some(({ path }) => path === file)) throw notPulled(showHubName(name))
-  return join(snapshot.folder, file)
+  if (!snapshot || file === undefined) return snapshot && servedPath(snapshot, showHubName(name))
+  return snapshot.files.some(({ path }) => path === file) ? join(snapshot.folder, file) : undefined
 }
 
-/** The folder of a snapshot; its GGUF file, if it has no other weights. */
+/** The folder of a snapshot; its GGUF file, if the folder itself has no weights that are read. */
 export function servedPath({ folder, files }: Snapshot, name: string): string {
-  const weights = files.filter(({ path }) => /\.(safetensors|bin|pt)$/.test(path))
   const [only, ...more] = files.filter(({ path }) => /\.gguf$/i.test(path))
-  if (weights.length > 0 || !only) return folder
+  if (!only || files.some(({ path }) => WEIGHT_FILES.includes(path))) return folder
   if (more.length === 0) return join(folder, only.path)
   throw severalFiles(`${name} has here`, [only, ...more], (path) => `${name}:${path}`)
 }
 
-function notPulled(name: string): UserError {
-  return new UserError(
+function notPulled(name: string): never {
+  throw new UserError(
     'model_not_pulled',
     `${name} is not on this machine: get it with apar model pull ${name}`,
   )

