@@ -1,7 +1,10 @@
-import type { Value } from './provenance-interpreter.ts'
-
 // V8 ends the whole process, not only the thread, for an array that is longer than any may be, and for a large value
 // that no longer fits beside others. So a template's values are limited long before that.
+
+/** What this reads of a value of the library's interpreter. */
+interface Value {
+  readonly value: unknown
+}
 
 /** Of one `range`. */
 const MAX_RANGE = 1_000_000
