@@ -21,7 +21,7 @@ import { ServedStreams } from './requests/served-streams.ts'
 import { type GpuNodeServer, startServer } from './server.ts'
 
 export interface GpuNodeOptions extends EngineOptions, CheckpointOptions {
-  /** A Hugging Face folder. */
+  /** A folder with a checkpoint, or a GGUF file. */
   modelDir: string
   /** What clients call the model. Default: the folder's name, followed by `+` and the adapter's. */
   modelName?: string | undefined

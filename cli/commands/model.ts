@@ -30,7 +30,7 @@ export function registerModel(program: Command): void {
     .action(pull)
   model
     .command('inspect')
-    .description('shows what a model is, and the memory it takes; reads no weights')
+    .description('shows what a model is, and the memory it takes; loads no weights')
     .argument('<model>', MODEL_ARGUMENT)
     .addOption(deviceOption())
     .option('--json', 'as JSON')

@@ -1,7 +1,4 @@
-import { z } from 'zod'
 import { type Checkpoint, readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
-import { readGguf } from '../../gpu-node/checkpoint/gguf/gguf-file.ts'
-import { readJson } from '../../gpu-node/checkpoint/read-json.ts'
 import { tensorBytes } from '../../gpu-node/checkpoint/tensor-blocks.ts'
 import { planMemory } from '../../gpu-node/engine/binding.ts'
 import { BLOCK_TOKENS, type Device, DTYPES, type DType } from '../../gpu-node/engine/engine-config.ts'
@@ -12,7 +9,7 @@ import { PromptPool } from '../../gpu-node/text/prompt-pool.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 
-/** What a checkpoint is and what it would take to serve it. No weight is read. */
+/** What a checkpoint is and what it would take to serve it. Of the weights, samples are read, for the digest. */
 export interface Inspection {
   readonly path: string
   readonly architecture: string
@@ -70,10 +67,6 @@ const ON_CUDA: readonly DType[] = ['f16', 'fp8']
 
 /** What the template is shown with. */
 export const SAMPLE: readonly ChatMessage[] = [{ role: 'user', content: 'Hello!' }]
-const ConfigFile = z.looseObject({
-  architectures: z.array(z.string()).optional(),
-  model_type: z.string().optional(),
-})
 
 /** @throws StartupError that names the file and field at fault. */
 export async function inspectModel(path: string, device: Device = 'auto'): Promise<Inspection> {
@@ -86,7 +79,7 @@ export async function inspectModel(path: string, device: Device = 'auto'): Promi
   const { template, warnings } = await tryTemplate(checkpoint)
   return {
     path: checkpoint.path,
-    architecture: architectureOf(checkpoint.path),
+    architecture: checkpoint.architecture,
     parameters: total('parameters'),
     bytes: total('bytes'),
     formats,
@@ -100,21 +93,10 @@ export async function inspectModel(path: string, device: Device = 'auto'): Promi
     },
     template,
     branching: tokens.fork === undefined ? 'serial' : 'forks',
-    warnings: [...warningsOf(checkpoint), ...warnings],
+    warnings: [...checkpoint.warnings, ...warnings],
     memory: DTYPES.map((dtype) => memoryOf(checkpoint, dtype, device)),
     digest,
   }
-}
-
-function warningsOf({ warnings = [] }: Checkpoint & { warnings?: readonly string[] }): readonly string[] {
-  return warnings
-}
-
-/** As its own files name it. */
-function architectureOf(path: string): string {
-  if (/\.gguf$/i.test(path)) return String(readGguf(path).metadata.get('general.architecture') ?? 'unknown')
-  const { architectures = [], model_type: type } = readJson(ConfigFile, path, 'config.json')
-  return architectures[0] ?? type ?? 'unknown'
 }
 
 function storedFormats(tensors: Checkpoint['weights']['tensors']): StoredFormat[] {

@@ -36,6 +36,8 @@ export interface Checkpoint {
   name: string
   /** Unix time in seconds. */
   created: number
+  /** As its own files name it: in config.json's `architectures`, or GGUF's `general.architecture`. */
+  architecture: string
   shape: ModelShape
   weights: WeightTable
   tokens: ControlTokens
@@ -45,7 +47,7 @@ export interface Checkpoint {
   text: TokenizerFiles
   /** What an operator should know: a sentence each. */
   warnings: readonly string[]
-  /** Identifies all of the above but folder, name, time and warnings. */
+  /** Identifies all of the above but folder, name, time, the architecture's name and warnings. */
   digest: string
 }
 
@@ -55,6 +57,7 @@ interface CheckpointParts {
   /** File that messages name. */
   readonly configFile: string
   readonly name: string
+  readonly architecture: string
   readonly shape: ModelShape
   readonly weights: WeightTable
   readonly text: TokenizerFiles
@@ -129,6 +132,7 @@ function readFolder(folder: string): CheckpointParts {
     path: folder,
     configFile: join(folder, 'config.json'),
     name: basename(folder),
+    architecture: config.architecture,
     shape: config.shape,
     weights: readWeights(folder, config.shape, config.quantisation),
     text: readTokenizerFiles(folder),
@@ -147,6 +151,7 @@ function readGgufParts(path: string): CheckpointParts {
     path,
     configFile: path,
     name: basename(path, GGUF),
+    architecture: String(file.metadata.get('general.architecture')),
     shape,
     weights: checkWeights([path], llamaWeights(file, shape, architecture), shape),
     text,
@@ -169,6 +174,7 @@ function toCheckpoint(parts: CheckpointParts, options: CheckpointOptions): Check
     path: parts.path,
     name: parts.name,
     created: Math.floor(statSync(configFile).mtimeMs / 1000),
+    architecture: parts.architecture,
     shape,
     weights: parts.weights,
     tokens: {

@@ -44,6 +44,8 @@ type ConfigFile = z.infer<typeof ConfigFile>
 const READ = new Set(Object.keys(ConfigFile.shape))
 
 export interface CheckpointConfig {
+  /** The name in `architectures` by which the model is served. */
+  architecture: string
   shape: ModelShape
   quantisation: Quantisation | undefined
   branching: Branching | undefined
@@ -64,7 +66,7 @@ export function readConfig(folder: string): CheckpointConfig {
   const refuse = (field: string, why: string): never => {
     throw new StartupError('unsupported_checkpoint', `${file}: ${field}: ${why}`)
   }
-  const architecture = architectureOf(config, refuse)
+  const { name, architecture } = architectureOf(config, refuse)
   for (const unknown of checkFields(config, READ, CONFIG_RULES, refuse)) {
     warn(unknown, 'is not known: if it changes what the model computes, its answers are wrong here')
   }
@@ -95,6 +97,7 @@ export function readConfig(folder: string): CheckpointConfig {
     )
   }
   return {
+    architecture: name,
     shape: {
       vocabSize: config.vocab_size,
       hiddenSize: config.hidden_size,
@@ -121,7 +124,10 @@ export function readConfig(folder: string): CheckpointConfig {
 
 type Refuse = (field: string, why: string) => never
 
-function architectureOf({ architectures, model_type }: ConfigFile, refuse: Refuse): Architecture {
+function architectureOf(
+  { architectures, model_type }: ConfigFile,
+  refuse: Refuse,
+): { name: string; architecture: Architecture } {
   const name = architectures.find((each) => ARCHITECTURES.has(each)) ?? ''
   const architecture = ARCHITECTURES.get(name)
   if (!architecture) {
@@ -131,7 +137,7 @@ function architectureOf({ architectures, model_type }: ConfigFile, refuse: Refus
   if (model_type != null && model_type !== architecture.modelType) {
     refuse('model_type', `${model_type} is another architecture than ${name}`)
   }
-  return architecture
+  return { name, architecture }
 }
 
 function skippedLayers(config: ConfigFile, { skipsRope }: Architecture, refuse: Refuse): number[] {

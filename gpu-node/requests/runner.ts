@@ -15,6 +15,13 @@ import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
 import { TenantNumbers } from './tenant-numbers.ts'
 
+/**
+ * Raise it when the same checkpoint gives other answers than before, or a prompt other tokens: nodes of both versions
+ * then do not continue each other's streams (ADR 26). 2: rotary frequencies are rounded to f32 at each step (ADR 33),
+ * and raw prompts begin with their tokenizer's own space.
+ */
+export const ARITHMETIC_VERSION = 2
+
 const MAX_REQUEST_ID = 2 ** 31 - 1
 
 /** Operations that callers may use on a running request. */
@@ -302,7 +309,8 @@ function fingerprintOf(
 ): string {
   const platform = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, device]))
   return formatFingerprint({
-    checkpoint: digest,
+    // In this part, because the device is not compared.
+    checkpoint: `${digest}.${ARITHMETIC_VERSION}`,
     dtype,
     kv_cache_dtype: kvCacheDtype,
     device: platform.digest('hex').slice(0, 4),

@@ -1,5 +1,6 @@
 import { type Environment, Interpreter } from '@huggingface/jinja'
 import { merged, type Piece, sliced, textOf } from './piece.ts'
+import { requireBounded } from './value-limits.ts'
 
 /** A node of the library's syntax tree. */
 export interface Node {
@@ -76,6 +77,10 @@ export class ProvenanceInterpreter extends OpenInterpreter {
   }
 
   override evaluate(node: Node | undefined, environment: Environment): Value {
+    return requireBounded(this.#evaluate(node, environment))
+  }
+
+  #evaluate(node: Node | undefined, environment: Environment): Value {
     switch (node?.type) {
       case 'Known':
         return (node as Known).known
@@ -123,6 +128,7 @@ export class ProvenanceInterpreter extends OpenInterpreter {
     const right = this.evaluate(node.right, environment)
     const known = { type: node.type, operator: node.operator, left: knownAs(left), right: knownAs(right) }
     const result = super.evaluate(known, environment)
+    if (!isString(result)) return result
     return this.#keep(result, [...this.#operand(left), ...this.#operand(right)])
   }
 

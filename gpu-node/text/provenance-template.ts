@@ -2,6 +2,7 @@ import { Environment, parse, Template, tokenize } from '@huggingface/jinja'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 import { merged, type Piece } from './piece.ts'
 import { type Node, ProvenanceInterpreter, type Value } from './provenance-interpreter.ts'
+import { boundedRange } from './value-limits.ts'
 
 /**
  * A Jinja template that says of each character of its result whether the template wrote it. Its text is that of an
@@ -57,8 +58,8 @@ const globals = {
 /** The library's own functions, which it gives only to templates. */
 const functions: Record<string, unknown> = {}
 new Template('{{ keep(range, strftime_now) }}').render({
-  keep: (range: unknown, strftime: unknown) => {
-    functions.range = range
+  keep: (range: Parameters<typeof boundedRange>[0], strftime: unknown) => {
+    functions.range = boundedRange(range)
     functions.strftime_now = strftime
   },
 })

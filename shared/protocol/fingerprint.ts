@@ -1,10 +1,10 @@
 /**
  * What an answer was computed with: `fp_<checkpoint>-<numeric type>-<KV cache type>-<device>`. Clients treat it as one
  * opaque text that changes with anything that could change a greedy text. A stream may move between devices, which
- * only round differently, but never to other weights or another numeric type (docs/adr/0026).
+ * only round differently, but never to other weights, another arithmetic or numeric type (docs/adr/0026).
  */
 export interface Fingerprint {
-  /** Hex digits: weights, tokenizer, chat template and defaults of the checkpoint. */
+  /** Hex digits: weights, tokenizer, chat template and defaults of the checkpoint; `.` and the arithmetic's version. */
   readonly checkpoint: string
   readonly dtype: string
   readonly kv_cache_dtype: string

@@ -41,7 +41,7 @@ describe("OpenAI's own client", () => {
     const texts = three.choices.map(({ message }) => message.content)
     expect(texts[0]).toBe(single.choices[0]?.message.content)
     expect(new Set(texts).size).toBe(3)
-    expect(three.system_fingerprint).toMatch(/^fp_[0-9a-f]{16}(-[0-9a-z]+){3}$/)
+    expect(three.system_fingerprint).toMatch(/^fp_[0-9a-f]{16}\.\d+(-[0-9a-z]+){3}$/)
     expect(single.system_fingerprint).toBe(three.system_fingerprint)
     expect(three.usage?.prompt_tokens).toBe(single.usage?.prompt_tokens)
   })

@@ -16,6 +16,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { checkpointDigest } from '../../gpu-node/checkpoint/digest.ts'
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
+import { ARITHMETIC_VERSION } from '../../gpu-node/requests/runner.ts'
 import { parseFingerprint } from '../../shared/protocol/fingerprint.ts'
 import type { NodeBatch } from '../../shared/protocol/node.ts'
 import { scriptedRunner } from '../support/scripted-node.ts'
@@ -159,7 +160,7 @@ describe('a node', () => {
     const { runner } = await scriptedRunner(folder)
     const { dtype, kvCacheDtype } = runner.engineInfo
     expect(parseFingerprint(runner.fingerprint)).toMatchObject({
-      checkpoint: digestOf(folder.path),
+      checkpoint: `${digestOf(folder.path)}.${ARITHMETIC_VERSION}`,
       dtype,
       kv_cache_dtype: kvCacheDtype,
     })
@@ -189,6 +190,32 @@ describe('a node', () => {
     )
     expect(engine.submitted).toEqual([])
   })
+
+  test.each(['', `.${ARITHMETIC_VERSION - 1}`])(
+    'refuses the log of a node that computes the same checkpoint otherwise: version %o',
+    async (version) => {
+      const digest = digestOf(folder.path)
+      const other = (await begun()).map((batch) => ({
+        ...batch,
+        events: batch.events.map((event) =>
+          event.type === 'accepted'
+            ? {
+                ...event,
+                fingerprint: event.fingerprint?.replace(
+                  `${digest}.${ARITHMETIC_VERSION}`,
+                  `${digest}${version}`,
+                ),
+              }
+            : event,
+        ),
+      }))
+      const { runner, engine } = await scriptedRunner(folder)
+      await expect(runner.start('s', request, () => {}, { log: other })).rejects.toMatchObject({
+        code: 'model_changed',
+      })
+      expect(engine.submitted).toEqual([])
+    },
+  )
 })
 
 test('of a large tensor samples are read, and the rows of the control tokens', () => {

@@ -171,6 +171,19 @@ describe('prompts', () => {
     expect(await pool.encode(user('hi'), LIMIT)).toHaveLength(2)
   })
 
+  test('that exhaust the memory of their thread fail alone', async () => {
+    const grows =
+      "{% if 'grow' in messages[0].content %}{% set ns = namespace(a=[]) %}{% for i in range(2000) %}" +
+      "{% set ns.a = ns.a + [('ж' ~ i) | indent(8000000, true) | upper] %}{% endfor %}{% endif %}{{ messages[0].content }}"
+    const pool = await open(grows)
+    await expect(pool.encode(user('grow'), LIMIT)).rejects.toMatchObject({
+      // Whichever comes first.
+      code: expect.stringMatching(/^(invalid_request|request_timeout)$/),
+      message: expect.stringMatching(/too much memory|could not be encoded within/),
+    })
+    expect(await pool.encode(user('hi'), LIMIT)).toHaveLength(2)
+  })
+
   test('are refused at once when the pool is closed before their thread has them', async () => {
     const pool = await open()
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
@@ -204,6 +217,22 @@ describe('at the start', () => {
     await expect(open(loops)).rejects.toMatchObject({
       code: 'unsupported_checkpoint',
       message: '/model/chat.jinja: chat_template: a short chat takes more than 5 s',
+    })
+  })
+
+  test.each([
+    ['{% for i in range(1000000000) %}{% endfor %}', 'range() of more than 1000000 values'],
+    ['{% for i in range(0, -1, -0.000000001) %}{% endfor %}', 'range() of more than 1000000 values'],
+    ["{% for i in range('0', '9') %}{% endfor %}", 'range() takes numbers'],
+    ["{{ 'x' | indent(500000000, true) }}", 'a text of more than 8388608 characters'],
+    [
+      '{% set ns = namespace(a=[1]) %}{% for i in range(40) %}{% set ns.a = ns.a + ns.a %}{% endfor %}',
+      'a list of more than 4194304 values',
+    ],
+  ])('a template with values beyond all bounds is refused, with its file: %s', async (source, reason) => {
+    await expect(open(source)).rejects.toMatchObject({
+      code: 'broken_checkpoint',
+      message: `/model/chat.jinja: chat_template: refuses every chat: ${reason}`,
     })
   })
 
