@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <algorithm>
 #include <cstring>
 #include <random>
 #include <span>
@@ -30,7 +31,7 @@ class DeviceArray {
       : DeviceArray(device, std::span<const T>(values)) {}
 
   void set(std::span<const T> values) {
-    std::memcpy(pinned_, values.data(), size_ * sizeof(T));
+    std::copy_n(values.begin(), size_, pinned_);
     copy();
   }
   void poison() {
