@@ -77,25 +77,17 @@ async function serve(flags: ServeFlags): Promise<void> {
     addressHeader: flags.addressHeader,
     stateDir: flags.state,
   })
-  const adapter = flags.adapter ? ['--adapter', flags.adapter] : []
-  const served = servedName(model, flags)
-  const name = served ? ['--name', served] : []
-  const chatTemplate = flags.chatTemplate ? ['--chat-template', flags.chatTemplate] : []
-  const device = flags.device ? ['--device', flags.device] : []
-  const dtype = flags.dtype ? ['--dtype', flags.dtype] : []
-  const kvCacheDtype = flags.kvCacheDtype ? ['--kv-cache-dtype', flags.kvCacheDtype] : []
-  const args = [
-    '--drain-seconds',
-    '0',
-    '--model',
-    model.path,
-    ...adapter,
-    ...name,
-    ...chatTemplate,
-    ...device,
-    ...dtype,
-    ...kvCacheDtype,
-  ]
+  const options = {
+    '--drain-seconds': '0',
+    '--model': model.path,
+    '--adapter': flags.adapter,
+    '--name': servedName(model, flags),
+    '--chat-template': flags.chatTemplate,
+    '--device': flags.device,
+    '--dtype': flags.dtype,
+    '--kv-cache-dtype': flags.kvCacheDtype,
+  }
+  const args = Object.entries(options).flatMap(([option, value]) => (value ? [option, value] : []))
   // Both at the same time: the model loads while the edge starts.
   const node = spawnGpuNode({ args, nodeSecret })
   const edge = await claimed

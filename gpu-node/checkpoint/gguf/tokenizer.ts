@@ -3,6 +3,8 @@ import { StartupError } from '../../startup-error.ts'
 import { byteLevelTokenizer } from '../tokenizer/byte-level.ts'
 import { PRE_TOKENIZERS, type PreTokenizer } from '../tokenizer/pre-tokenizers.ts'
 import { sentencePieceTokenizer } from '../tokenizer/sentencepiece.ts'
+// Values of `tokenizer.ggml.token_type`, too.
+import { PIECE } from '../tokenizer/sentencepiece-file.ts'
 import { type AddedToken, addedToken, type TokenizerFile, vocabOf } from '../tokenizer/tokenizer-file.ts'
 import type { TokenizerFiles } from '../tokenizer-files.ts'
 import type { GgufFile } from './gguf-file.ts'
@@ -32,9 +34,6 @@ const Metadata = z.looseObject({
   'tokenizer.chat_template': z.string().optional(),
 })
 type Metadata = z.infer<typeof Metadata>
-
-/** Values of `tokenizer.ggml.token_type`. */
-const TYPE = { unknown: 2, control: 3, userDefined: 4 } as const
 
 export interface GgufTokenizer {
   readonly files: TokenizerFiles
@@ -115,7 +114,7 @@ function sentencePiece(file: GgufFile, metadata: Metadata): TokenizerFile {
   if (!scores) throw new StartupError('broken_checkpoint', `${file.path}: tokenizer.ggml.scores is missing`)
   const types = metadata['tokenizer.ggml.token_type']
   const isText = (index: number) =>
-    types === undefined || ![TYPE.unknown, TYPE.control].includes(types[index] as 2 | 3)
+    types === undefined || ![PIECE.unknown, PIECE.control].includes(types[index] as 2 | 3)
   const pieces = tokens.map((piece, index) => ({ piece, score: scores[index] ?? 0, index }))
   const unknown = metadata['tokenizer.ggml.unknown_token_id']
   return sentencePieceTokenizer({
@@ -135,7 +134,7 @@ function addedTokens(metadata: Metadata): AddedToken[] {
   const types = metadata['tokenizer.ggml.token_type'] ?? []
   return metadata['tokenizer.ggml.tokens'].flatMap((content, index) => {
     const type = types[index]
-    const special = type === TYPE.control || type === TYPE.unknown
-    return special || type === TYPE.userDefined ? [addedToken(index, content, { special })] : []
+    const special = type === PIECE.control || type === PIECE.unknown
+    return special || type === PIECE.userDefined ? [addedToken(index, content, { special })] : []
   })
 }
