@@ -19,14 +19,15 @@ const BENCHES: Record<string, Bench> = {
   load,
   prefix,
 }
-const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], or: bench plot SAMPLES`
+const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., or: bench plot SAMPLES`
 
 /**
  * `bench <name> [--quick] [--json]`: prints progress to standard error; with --json the last line of standard
- * output is the result.
+ * output is the result. `bench hostile` takes names of attacks, to run these only.
  */
 async function main(args: string[]): Promise<number> {
-  const [name = '', file] = args.filter((arg) => !arg.startsWith('--'))
+  const [name = '', ...parts] = args.filter((arg) => !arg.startsWith('--'))
+  const [file] = parts
   const unknown = args.find((arg) => arg.startsWith('--') && arg !== '--quick' && arg !== '--json')
   if (name === 'plot' && file !== undefined && args.length === 2) {
     plot(file)
@@ -38,7 +39,11 @@ async function main(args: string[]): Promise<number> {
     console.error(`bench: ${reason}; ${USAGE}`)
     return 1
   }
-  const options: BenchOptions = { quick: args.includes('--quick') }
+  if (parts.length > 0 && bench !== hostile) {
+    console.error(`bench: ${name} has no parts; ${USAGE}`)
+    return 1
+  }
+  const options: BenchOptions = { quick: args.includes('--quick'), parts }
   const result = await bench(options)
   if (args.includes('--json')) console.log(JSON.stringify(result))
   else

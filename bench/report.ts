@@ -6,6 +6,8 @@ import { join } from 'node:path'
 export interface BenchOptions {
   /** Fewer prompts and repetitions: a smoke test. */
   quick: boolean
+  /** Names of the parts to run; all if there is none. */
+  parts: readonly string[]
 }
 export type Bench = (options: BenchOptions) => Promise<BenchResult>
 /** One attack on a running service, and what its other users notice of it. */

@@ -1,4 +1,7 @@
+import { fork } from 'node:child_process'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { packageRoot } from '../../gpu-node/package-root.ts'
 import { now, PACED_MODEL } from '../edge/paced-engine.ts'
 import { type PacedStack, startPacedStack } from '../edge/paced-stack.ts'
 import { percentile } from '../edge/percentile.ts'
@@ -56,14 +59,14 @@ function cases(alone: Seen, beside: Seen): BenchCase[] {
 async function watch(stack: PacedStack, seconds: number): Promise<Seen> {
   const until = now() + seconds * 1000
   const seen = { control: [] as number[], short: [] as number[], errors: 0 }
-  const probe = async () => {
-    while (now() < until) {
-      const begun = now()
-      await (await fetch(`${stack.nodeUrl.replace('ws', 'http')}/healthz`)).text()
-      seen.control.push(now() - begun)
-      await sleep(PROBE_EVERY_MS)
-    }
-  }
+  const probe = fork(join(packageRoot, 'bench/hostile/control-probe.mjs'), {
+    env: {
+      ...process.env,
+      URL: `${stack.nodeUrl.replace('ws', 'http')}/healthz`,
+      EVERY_MS: String(PROBE_EVERY_MS),
+    },
+  })
+  probe.on('message', (ms: number) => seen.control.push(ms))
   const ask = async () => {
     while (now() < until) {
       const begun = now()
@@ -74,7 +77,8 @@ async function watch(stack: PacedStack, seconds: number): Promise<Seen> {
       await sleep(ASK_EVERY_MS)
     }
   }
-  await Promise.all([probe(), ask()])
+  await ask()
+  probe.disconnect()
   return seen
 }
 

@@ -103,7 +103,7 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
   socket.on('pong', () => {
     alive = true
   })
-  socket.on('message', (data: unknown, isBinary: boolean) => {
+  const receive = (data: unknown, isBinary: boolean): void => {
     if (over) return
     try {
       if (isBinary) throw new AparError('invalid_request', 'frames are text')
@@ -111,6 +111,17 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
     } catch (error) {
       refuse(error)
     }
+  }
+  // Set while a large frame waits for its turn: those behind it wait, too.
+  let waiting: Promise<void> | undefined
+  socket.on('message', (data: unknown, isBinary: boolean) => {
+    const turn = streams.largeFrames.turnFor(data)
+    if (!turn && !waiting) return receive(data, isBinary)
+    const received = Promise.all([waiting, turn]).then(() => {
+      if (waiting === received) waiting = undefined
+      receive(data, isBinary)
+    })
+    waiting = received
   })
   // After an error (a frame that is too large or malformed) a close event follows.
   socket.on('error', () => {})

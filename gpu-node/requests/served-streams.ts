@@ -2,6 +2,7 @@ import { AparError } from '../../shared/errors.ts'
 import type { NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { StreamLog } from '../../shared/stream-log.ts'
+import { LargeFrames } from './large-frames.ts'
 import type { RequestHandle, Runner, StartOptions } from './runner.ts'
 
 /** How long a stream keeps running, and its log is kept, while no socket reads it. */
@@ -20,6 +21,8 @@ export interface Reader {
 
 /** All streams of a gpu node, from their start until their logs are no longer needed. */
 export class ServedStreams {
+  /** Of all sockets. */
+  readonly largeFrames = new LargeFrames()
   readonly #runner: Runner
   readonly #graceMs: number
   readonly #streams = new Map<string, ServedStream>()
