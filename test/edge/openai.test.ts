@@ -437,45 +437,6 @@ describe('/v1/completions', () => {
     expect(start?.request).toMatchObject({ raw_prompt: true, max_tokens: 9, logprobs: 1 })
   })
 
-  it.each([true, false])(
-    'says where tokens begin whose character has several of them (stream: %s)',
-    async (stream) => {
-      const byte = (at: number) => row(at, '\ufffd')
-      const steps = [
-        accepted,
-        { ...delta(0, 'a€'), logprobs: [row(0, 'a'), byte(1), byte(1), byte(1)] },
-        fork(0, 1, 2),
-        { ...delta(0, 'd'), logprobs: [row(2, 'd')] },
-        { ...delta(1, '€'), logprobs: [byte(0), byte(0), byte(0)] },
-        { ...delta(1, 'c'), logprobs: [row(1, 'c')] },
-        branchEnd(1),
-        branchEnd(0),
-        done(),
-      ]
-      const response = await create(JSON.stringify(steps), { logprobs: 0, stream })
-      const answers: Completion[] = stream
-        ? (await frames(response)).slice(0, -1).map((line) => JSON.parse(line))
-        : [await response.json()]
-      expect(answers.map(({ choices }) => choices[0]?.text ?? '').join('')).toBe('a€€cd')
-      const offsets = answers.flatMap(({ choices }) => choices[0]?.logprobs?.text_offset ?? [])
-      expect(offsets).toEqual([0, 1, 1, 1, 2, 2, 2, 3, 4])
-    },
-  )
-
-  it('names its prompt in errors about it', async () => {
-    const refusal = {
-      type: 'error',
-      seq: 0,
-      code: 'context_length_exceeded',
-      message: 'messages: the prompt may have at most 9 tokens',
-      param: 'messages',
-    }
-    const response = await create(JSON.stringify([refusal]))
-    expect(response.status).toBe(400)
-    const error = { code: 'context_length_exceeded', message: 'prompt: the prompt may have at most 9 tokens' }
-    expect(await response.json()).toMatchObject({ error: { ...error, param: 'prompt' } })
-  })
-
   it('takes several prompts, with several choices each', async () => {
     const prompts = [forked, withLogprobs].map((steps) => JSON.stringify(steps))
     const answer = await (await create(prompts, { n: 2 })).json<Completion>()
