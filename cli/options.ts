@@ -16,6 +16,12 @@ export function integer(minimum: number, maximum: number): (text: string) => num
   }
 }
 
+/** A parser for a folder. An empty name, as of a variable that is not set, would be the current folder. */
+export function folder(text: string): string {
+  if (text === '') throw new InvalidArgumentError('a folder is needed')
+  return text
+}
+
 /** A parser for a decimal number within bounds. */
 export function decimal(minimum: number, maximum: number): (text: string) => number {
   return (text) => {

@@ -11,6 +11,7 @@ import {
   chatTemplateOption,
   deviceOption,
   dtypeOption,
+  folder,
   integer,
   kvCacheDtypeOption,
   modelOption,
@@ -57,7 +58,7 @@ export function registerServe(program: Command): void {
       '--address-header <name>',
       "header with the client's IP address, set by a proxy in front (default: none is trusted)",
     )
-    .option('--state <folder>', 'folder that stores keys and usage (default: in memory only)')
+    .option('--state <folder>', 'folder that stores keys and usage (default: in memory only)', folder)
     .action(serve)
 }
 

@@ -1,11 +1,13 @@
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, statSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
+import type { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
 import { type EdgeWorker, localWorkers, stateFolders } from './edge-workers.ts'
+import { RuntimeOutput } from './runtime-output.ts'
 import { cleanState } from './state-cleanup.ts'
 import { lockState, type StateLock } from './state-lock.ts'
 import { watchWorkerd, whenEnded } from './workerd-processes.ts'
@@ -90,6 +92,10 @@ async function start(
         cf: false,
         log: new Log(LogLevel.WARN),
         telemetry: { enabled: false },
+        handleRuntimeStdio: (stdout: Readable, stderr: Readable) => {
+          new RuntimeOutput((line) => console.log(line)).read(stdout)
+          new RuntimeOutput((line) => console.error(line)).read(stderr)
+        },
       }),
   )
   const watch = watchWorkerd((pid) => {
@@ -122,11 +128,25 @@ async function start(
 
 /** Makes the folder if it is missing, takes it for this process, and cleans it. @throws UserError `state_taken` */
 async function takeState(folder: string, worker: EdgeWorker): Promise<StateLock> {
-  // Owner only: the folder contains prompts.
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  makeFolder(folder)
   const lock = await lockState(folder)
   cleanState(folder, stateFolders(worker))
   return lock
+}
+
+/** With the folders above it. Not by `recursive`, which never returns where the system lets nobody make one (/proc). */
+function makeFolder(folder: string): void {
+  const above = dirname(folder)
+  if (above !== folder && !existsSync(above)) makeFolder(above)
+  try {
+    // Owner only: the folder contains prompts.
+    mkdirSync(folder, { mode: 0o700 })
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST' && statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return
+    const why = code === 'EEXIST' ? 'it is a file' : message
+    throw new UserError('invalid_option', `the state folder ${folder} cannot be made: ${why}`)
+  }
 }
 
 /** Removes Miniflare's signal handlers: they exit at once, but this process must first close its gpu node. */

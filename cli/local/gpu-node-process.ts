@@ -58,7 +58,8 @@ export function spawnGpuNode({ args, nodeSecret }: GpuNodeProcessOptions): GpuNo
   // The edge may fail first; then nobody awaits this.
   ready.catch(() => {})
   const send = (message: FromParent) => {
-    if (child.connected) child.send(message)
+    // It may end at any moment: whoever waits for it hears of that.
+    if (child.connected) child.send(message, () => {})
   }
   return {
     ready,

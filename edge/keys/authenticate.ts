@@ -95,7 +95,8 @@ async function readCredential(c: Context<AppEnv>): Promise<CallerCredential> {
 
 /** `x-api-key` is Anthropic's; a browser's WebSocket can set no headers and offers its key as a second subprotocol. */
 function credentialText(c: Context<AppEnv>): string | undefined {
-  const apiKey = c.req.header('x-api-key')?.trim()
+  // An empty header is none: clients send it when they have no key to put into it.
+  const apiKey = c.req.header('x-api-key')?.trim() || undefined
   return bearerToken(c.req.header('authorization')) ?? apiKey ?? keyFromSubprotocol(c.req.raw)
 }
 

@@ -16,7 +16,7 @@ const encoder = new TextEncoder()
 
 /** The token of `Authorization: Bearer <token>`. */
 export function bearerToken(authorization: string | undefined): string | undefined {
-  return authorization?.trim().match(/^Bearer +(\S+)$/i)?.[1]
+  return authorization?.trim().match(/^Bearer[ \t]+(\S+)$/i)?.[1]
 }
 
 export function sha256(text: string): Promise<ArrayBuffer> {

@@ -33,5 +33,10 @@ export const allowOrigins = createMiddleware<AppEnv>(async (c, next) => {
 
 function isAllowed(c: Context<AppEnv>, origin: string): boolean {
   const allowed = (c.env.ALLOWED_ORIGINS ?? '').split(',').map((entry) => entry.trim())
-  return origin === new URL(c.req.url).origin || allowed.includes(origin) || allowed.includes('*')
+  return origin === ownOrigin(c) || allowed.includes(origin) || allowed.includes('*')
+}
+
+/** undefined when the client's Host header makes no URL. */
+function ownOrigin(c: Context<AppEnv>): string | undefined {
+  return URL.canParse(c.req.url) ? new URL(c.req.url).origin : undefined
 }

@@ -5,6 +5,7 @@ import type { AppEnv } from '../app-env.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { completion, completionChunks } from '../openai/completion.ts'
 import { completionRequests, stopsOf } from '../openai/request.ts'
+import { withPromptAs } from '../streams/http/generate-request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
 
@@ -18,6 +19,8 @@ export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
     includeUsage: body.stream_options?.include_usage ?? false,
   }
   const requests = completionRequests(body)
-  if (!body.stream) return c.json(await completion(await startStreams(c, requests), options))
-  return streamChunks(c, requests, body.apar?.resumable, (streams) => completionChunks(streams, options))
+  return withPromptAs('prompt', async () => {
+    if (!body.stream) return c.json(await completion(await startStreams(c, requests), options))
+    return streamChunks(c, requests, body.apar?.resumable, (streams) => completionChunks(streams, options))
+  })
 }

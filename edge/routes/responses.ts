@@ -4,6 +4,7 @@ import { ResponsesRequest } from '../../shared/responses.ts'
 import type { AppEnv } from '../app-env.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { ResponseEvents, responsesRequest, wholeResponse } from '../openai/responses.ts'
+import { withPromptAs } from '../streams/http/generate-request.ts'
 import { SingleAnswer } from '../streams/http/single-answer.ts'
 import { namedEvents, sseResponse } from '../streams/http/sse.ts'
 import { startStreams } from '../streams/http/streams.ts'
@@ -11,7 +12,7 @@ import { startStreams } from '../streams/http/streams.ts'
 /** `POST /v1/responses`, streaming and not. */
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {
   const body = parseJson(ResponsesRequest, await bodyText(c))
-  const streams = await startStreams(c, [responsesRequest(body)])
+  const streams = await withPromptAs('input', async () => startStreams(c, [responsesRequest(body)]))
   const answer = new SingleAnswer(streams)
   if (!body.stream) return c.json(await wholeResponse(body, answer))
   const events = new ResponseEvents(body, answer)

@@ -39,6 +39,7 @@ export class ClientLink {
   #acked: number
   #quiet = true
   #closing = false
+  #refused = false
   #closed = false
 
   constructor(socket: WebSocket, log: StreamLog, options: ClientLinkOptions) {
@@ -52,7 +53,7 @@ export class ClientLink {
       this.#quiet = true
     }, options.keepAliveMs ?? 15_000)
     socket.addEventListener('message', ({ data }) => this.#onMessage(data))
-    socket.addEventListener('close', ({ code }) => this.#onClose(isIntentionalClose(code)))
+    socket.addEventListener('close', ({ code }) => this.#onClose(isIntentionalClose(code) && !this.#refused))
     socket.addEventListener('error', () => this.#onClose(false))
   }
 
@@ -81,8 +82,9 @@ export class ClientLink {
     else if (this.#log.ended && !this.#options.relayed) this.close(CLOSE_NORMAL, '')
   }
 
-  /** Sends an error that is not in the log, and closes. */
+  /** Sends an error that is not in the log, and closes. The stream remains, for a client that asks for it rightly. */
   refuse(error: AparError): void {
+    this.#refused = true
     this.#send(errorEvent(error, this.#sent + 1))
     this.close(CLOSE_NORMAL, '')
   }

@@ -1,16 +1,21 @@
 import { z } from 'zod'
+import { SMALLEST_FLOAT32 } from '../../shared/protocol/request.ts'
+import { MAX_INT32 } from '../engine/engine-config.ts'
 import { readOptionalJson } from './read-json.ts'
 
-/** The sampling and end-token fields of transformers' generation_config.json. */
+/**
+ * The sampling and end-token fields of transformers' generation_config.json. The bounds are the engine's, as in
+ * engine-request.ts: a value beyond them would be refused in every request that leaves the field out.
+ */
 const GenerationFile = z.looseObject({
   do_sample: z.boolean().nullish(),
-  temperature: z.number().min(0).nullish(),
+  temperature: z.number().min(0).max(100).nullish(),
   /** 0 is a usual value for off. */
   top_p: z.number().min(0).max(1).nullish(),
   /** 0 and -1 are usual values for off. */
-  top_k: z.int().min(-1).nullish(),
+  top_k: z.int().min(-1).max(MAX_INT32).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
-  repetition_penalty: z.number().gt(0).nullish(),
+  repetition_penalty: z.number().min(1e-6).max(100).nullish(),
   eos_token_id: z.union([z.int().min(0), z.array(z.int().min(0))]).nullish(),
 })
 
@@ -36,7 +41,7 @@ export function readGenerationConfig(folder: string): GenerationConfig {
   return {
     sampling: {
       temperature: file.do_sample ? (file.temperature ?? 1) : 0,
-      topP: file.top_p || 1,
+      topP: Math.max(file.top_p || 1, SMALLEST_FLOAT32),
       topK: Math.max(0, file.top_k ?? 0),
       minP: file.min_p ?? 0,
       repetitionPenalty: file.repetition_penalty ?? 1,

@@ -75,8 +75,11 @@ export class PromptEncoder {
     { messages, raw_prompt }: Pick<GenerateRequest, 'messages' | 'raw_prompt'>,
     maxTokens: number,
   ): Int32Array {
-    if (!raw_prompt) return this.encode(messages, maxTokens)
-    return this.encodeRaw(messages.map(({ content }) => content).join(''), maxTokens)
+    const ids = raw_prompt
+      ? this.encodeRaw(messages.map(({ content }) => content).join(''), maxTokens)
+      : this.encode(messages, maxTokens)
+    if (ids.length > 0) return ids
+    throw new AparError('invalid_request', 'messages: the prompt is empty', { param: 'messages' })
   }
 
   /**

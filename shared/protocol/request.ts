@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-const SMALLEST_FLOAT32 = 1e-45
+export const SMALLEST_FLOAT32 = 1e-45
 /** The most that a request may ask for. */
 export const MAX_LIVE_BRANCHES = 256
 export const MAX_DEPTH = 16

@@ -2,7 +2,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -215,6 +215,25 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     expect((await stat(state)).mode & 0o777).toBe(0o700)
     process.kill('SIGINT')
     await once(process, 'exit')
+    await rm(parent, { recursive: true })
+  })
+
+  test('is told at once of a state folder that cannot be made', { timeout: 120_000 }, async () => {
+    const parent = await mkdtemp(join(tmpdir(), 'apar-state-'))
+    const file = join(parent, 'file')
+    await writeFile(file, '')
+    // Node's own recursive mkdir never returns in /proc.
+    for (const state of [
+      file,
+      join(file, 'state'),
+      ...(existsSync('/proc/self') ? ['/proc/apar/state'] : []),
+    ]) {
+      const { code, stderr } = await apar(['serve', '--port', '0', '--state', state])
+      expect(code).toBe(1)
+      expect(lines(stderr)).toEqual([
+        expect.stringMatching(/^apar: the state folder .* cannot be made: .*\(invalid_option\)$/),
+      ])
+    }
     await rm(parent, { recursive: true })
   })
 

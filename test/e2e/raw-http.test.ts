@@ -47,9 +47,34 @@ describe('the edge, on a connection of bytes,', () => {
     'Authorization: Bearer KEY ',
     'Authorization:\tBearer KEY\t ',
     'Authorization:Bearer  KEY',
+    'Authorization: Bearer\tKEY',
     'x-api-key:  KEY \t',
   ])('takes white space around a value for no part of it: %o', async (line) => {
     expect(await statusOf('GET /v1/models HTTP/1.1', 'Host: x', line.replace('KEY', key))).toBe(200)
+  })
+
+  it.each(['[::1', 'x:99999', '1.2.3.4.5'])('takes no page for its own where Host is %s', async (host) => {
+    const lines = ['GET /v1/models HTTP/1.1', `Host: ${host}`, 'Origin: http://evil.example', authorization]
+    expect(await statusOf(...lines)).toBe(200)
+    const upgrade = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13']
+    const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='
+    expect(await firstStatus(port, head(...lines, ...upgrade, key).replace('/v1/models', '/v1/stream'))).toBe(
+      403,
+    )
+  })
+
+  it('takes an empty x-api-key for none', async () => {
+    const lines = [
+      'GET /v1/stream HTTP/1.1',
+      'Host: x',
+      'Connection: Upgrade',
+      'Upgrade: websocket',
+      'Sec-WebSocket-Version: 13',
+      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+      `Sec-WebSocket-Protocol: apar.v1, apar-key.${key}`,
+      'x-api-key: ',
+    ]
+    expect(await firstStatus(port, head(...lines))).toBe(101)
   })
 
   it('opens a WebSocket whose headers end in white space', async () => {

@@ -209,6 +209,17 @@ it('refuses a client that resumes behind the end of the stream', async () => {
   expect(ahead.frames).toMatchObject([{ type: 'error', code: 'invalid_request', param: 'after' }])
 })
 
+it('keeps the stream for a client that resumes behind its end, and then rightly', async () => {
+  const { relay, node } = await running()
+  node.emit(delta(0, 'a'), branchEnd(0), done())
+  const ahead = new TestClient(relay, { after: 9 })
+  await vi.waitFor(() => expect(ahead.frames).toHaveLength(1))
+  ahead.close(1000)
+  await ahead.closed
+  const again = new TestClient(relay, { after: 0 })
+  await vi.waitFor(() => expect(types(again.frames)).toEqual(['delta', 'branch_end', 'done']))
+})
+
 it('a bad frame on a replaced socket does not end the stream', async () => {
   const { relay, client, node } = await running()
   const again = new TestClient(relay, { after: 0 })

@@ -80,6 +80,8 @@ test.each([
 test('usual values for "off" in generation_config.json are the defaults', () => {
   folder.write('generation_config.json', { do_sample: true, top_k: -1, top_p: 0 })
   expect(readCheckpoint(folder.path).sampling).toMatchObject({ topK: 0, topP: 1 })
+  folder.write('generation_config.json', { do_sample: true, top_p: 1e-300 })
+  expect(Math.fround(readCheckpoint(folder.path).sampling.topP)).toBeGreaterThan(0)
 })
 
 test('a published APAR tokenizer forks without an apar object, and its joints are mended', () => {
@@ -185,6 +187,16 @@ describe('a one-line error names file and field', () => {
     ],
     ['nothing that ends an answer', 'tokenizer_config.json', { chat_template: 'x' }, /eos/],
     ['a broken tokenizer', 'tokenizer.json', { model: {} }, /tokenizer\.json: added_tokens/],
+    [
+      'a very long added token',
+      'tokenizer.json',
+      { ...tinyTokenizer(), added_tokens: [{ id: 0, content: 'a'.repeat(5_000_000) }] },
+      /tokenizer\.json: added_tokens\.0\.content: Too big/,
+    ],
+    ['a temperature beyond the engine', 'generation_config.json', { temperature: 1e300 }, /: temperature/],
+    ['a top_k beyond the engine', 'generation_config.json', { top_k: 2 ** 40 }, /: top_k/],
+    ['a tiny penalty', 'generation_config.json', { repetition_penalty: 1e-40 }, /: repetition_penalty/],
+    ['a huge penalty', 'generation_config.json', { repetition_penalty: 1e39 }, /: repetition_penalty/],
     ['sampling out of bounds', 'generation_config.json', { top_p: 2 }, /generation_config\.json: top_p/],
   ]
   test.each(cases)('%s', (name, file, content, message) => {

@@ -42,6 +42,12 @@ describe('prompts', () => {
     expect(() => encoder().encodeRaw('too long', 3)).toThrow(/at most 3 tokens/)
   })
 
+  test('without any token are refused, with the field that could have some', () => {
+    const refusal = expect.objectContaining({ code: 'invalid_request', param: 'messages' })
+    for (const template of ['', '{{ messages[0].content }}'])
+      expect(() => encoder(template).encodePrompt({ messages: user('') }, 9)).toThrow(refusal)
+  })
+
   test.each(Object.keys(SPECIAL))('%s in user text is encoded as plain text', (token) => {
     expect(show(encode(user(`a ${token} b`)))).toBe(`<256>user: a ${token} b\nA:`)
   })

@@ -4,10 +4,15 @@ import type { FinishReason } from '../../../shared/openai.ts'
 import type { AcceptedEvent, StreamEvent, TokenLogprob, Usage } from '../../../shared/protocol/events.ts'
 import { errorOf } from '../../../shared/protocol/events.ts'
 
+/** A token's log-probability, and where the token begins in the choice's text, in UTF-16 code units. */
+export interface PlacedLogprob extends TokenLogprob {
+  readonly offset: number
+}
+
 /** New text at its final position in document order, and the log-probabilities of the tokens that begin in it. */
 export interface Growth {
   readonly text: string
-  readonly logprobs: readonly TokenLogprob[]
+  readonly logprobs: readonly PlacedLogprob[]
 }
 
 /**
@@ -39,10 +44,13 @@ export class Choice {
       this.#finishReason = cut && this.stop === undefined ? 'length' : 'stop'
       this.#usage = event.usage
     }
-    return {
-      text: pieces.map(({ text }) => text).join(''),
-      logprobs: pieces.flatMap((piece) => this.#logprobsIn(piece)),
-    }
+    const text = pieces.map(({ text }) => text).join('')
+    let end = this.#ordered.length - text.length
+    const logprobs = pieces.flatMap((piece) => {
+      end += piece.text.length
+      return this.#logprobsIn(piece, end)
+    })
+    return { text, logprobs }
   }
 
   /** The stop string that ended the text. */
@@ -67,9 +75,12 @@ export class Choice {
     else this.#waiting.set(branch, [...logprobs])
   }
 
-  #logprobsIn({ branch, to }: Piece): TokenLogprob[] {
+  /** `end`: of the piece, in the choice's text. */
+  #logprobsIn({ branch, to, text }: Piece, end: number): PlacedLogprob[] {
     const waiting = this.#waiting.get(branch) ?? []
     const later = waiting.findIndex(({ at }) => at >= to)
-    return waiting.splice(0, later === -1 ? waiting.length : later)
+    const rows = waiting.splice(0, later === -1 ? waiting.length : later)
+    // A joint may have changed the beginning of the piece, but never its end.
+    return rows.map((row) => ({ ...row, offset: Math.max(end - text.length, end - (to - row.at)) }))
   }
 }

@@ -1,3 +1,4 @@
+import { AparError } from '../../../shared/errors.ts'
 import type { Apar } from '../../../shared/openai.ts'
 import { parse } from '../../../shared/parse.ts'
 import { FurtherSampling, GenerateRequest } from '../../../shared/protocol/request.ts'
@@ -27,4 +28,19 @@ export function stopsInDocument(request: GenerateRequest): GenerateRequest {
 /** The text of a message's content. */
 export function joinedText(content: string | readonly { readonly text: string }[]): string {
   return typeof content === 'string' ? content : content.map(({ text }) => text).join('')
+}
+
+/**
+ * What `start` returns. Errors about the messages of a request name the field that the caller's API has instead.
+ * @throws AparError
+ */
+export async function withPromptAs<T>(field: string, start: () => Promise<T>): Promise<T> {
+  try {
+    return await start()
+  } catch (error) {
+    if (!(error instanceof AparError) || error.param?.split('.')[0] !== 'messages') throw error
+    const { code, param, retryAfterSeconds, cause } = error
+    const message = error.message.replace(`${param}: `, `${field}: `)
+    throw new AparError(code, message, { param: field, retryAfterSeconds, cause })
+  }
 }

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { StartupError } from '../../startup-error.ts'
 import { readOptionalJson } from '../read-json.ts'
-import { type AddedToken, addedToken } from './tokenizer-file.ts'
+import { type AddedToken, addedToken, MAX_ADDED_TOKEN } from './tokenizer-file.ts'
 
 /** Texts of the named tokens, which templates use as variables. */
 export type NamedTokens = {
@@ -20,7 +20,7 @@ const id = z
   .max(1 << 24)
 const flag = z.boolean().optional()
 const Token = z.looseObject({
-  content: z.string().min(1),
+  content: z.string().min(1).max(MAX_ADDED_TOKEN),
   special: flag,
   lstrip: flag,
   rstrip: flag,

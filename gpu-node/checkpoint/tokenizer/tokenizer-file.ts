@@ -1,8 +1,11 @@
 import { z } from 'zod'
 
+/** The library makes one pattern of all added tokens, and a pattern that is too long is found only when it is used. */
+export const MAX_ADDED_TOKEN = 10_000
+
 export const AddedToken = z.looseObject({
   id: z.int().min(0),
-  content: z.string().min(1),
+  content: z.string().min(1).max(MAX_ADDED_TOKEN),
   special: z.boolean().default(false),
   normalized: z.boolean().default(false),
 })
