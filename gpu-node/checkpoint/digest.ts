@@ -1,10 +1,10 @@
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import type { ModelShape, QuantisedLayer } from '../engine/engine-config.ts'
-import { StartupError } from '../startup-error.ts'
 import type { BranchLimits } from './config/branching.ts'
 import type { SamplingDefaults } from './generation-config.ts'
 import { plainRope } from './plain-llama.ts'
+import { broken } from './refusals.ts'
 import { tensorBytes } from './tensor-blocks.ts'
 import type { TokenizerFiles } from './tokenizer-files.ts'
 import type { WeightTable } from './weights.ts'
@@ -53,7 +53,7 @@ export function checkpointDigest(checkpoint: DigestedCheckpoint): string {
   try {
     hashWeights(hash, weights, control)
   } catch (error) {
-    throw new StartupError('broken_checkpoint', `${weights.files[0]}: cannot be read`, error)
+    throw broken(`${weights.files[0]}: cannot be read`, error)
   }
   return hash.digest('hex').slice(0, DIGEST_CHARS)
 }

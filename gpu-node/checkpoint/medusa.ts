@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { ModelShape } from '../engine/engine-config.ts'
-import { StartupError } from '../startup-error.ts'
 import { readJson } from './read-json.ts'
+import { broken } from './refusals.ts'
 import { readSafetensors } from './safetensors.ts'
 import { readTorchFile } from './torch/torch-file.ts'
 import { checkTensors, served, type WeightTable } from './weights.ts'
@@ -47,7 +47,7 @@ export function readMedusaHeads(folder: string, shape: ModelShape): MedusaHeads 
   const file = FILES.find(({ name }) => existsSync(join(folder, name)))
   if (!file) {
     const names = FILES.map(({ name }) => name).join(' nor ')
-    throw new StartupError('broken_checkpoint', `${folder} has neither ${names}`)
+    throw broken(`${folder} has neither ${names}`)
   }
   const files = [join(folder, file.name)]
   const stored = file.read(join(folder, file.name)).map((tensor) => ({ file: 0, tensor }))

@@ -1,4 +1,4 @@
-import { StartupError } from '../startup-error.ts'
+import { unsupported } from './refusals.ts'
 
 /** Dtypes of tensors that hold weights or scales as they are. */
 export const PLAIN = ['F32', 'BF16', 'F16'] as const
@@ -8,8 +8,5 @@ export type PlainDtype = (typeof PLAIN)[number]
 export function servedDtype(dtype: string, where: string): PlainDtype {
   const plain = PLAIN.find((served) => served === dtype)
   if (plain) return plain
-  throw new StartupError(
-    'unsupported_checkpoint',
-    `${where}: dtype ${dtype} is not served (${PLAIN.join(', ')} are)`,
-  )
+  throw unsupported(`${where}: dtype ${dtype} is not served (${PLAIN.join(', ')} are)`)
 }

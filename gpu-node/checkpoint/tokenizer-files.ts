@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { StartupError } from '../startup-error.ts'
 import { readOptionalJson } from './read-json.ts'
+import { broken } from './refusals.ts'
 import { NAMES, type NamedTokens } from './tokenizer/added-tokens.ts'
 import { type ChatTemplate, readChatTemplate } from './tokenizer/chat-template.ts'
 import { type ConvertedTokenizer, sentencePieceFolder } from './tokenizer/sentencepiece-folder.ts'
@@ -61,5 +61,5 @@ function readTokenizerJson(folder: string, config: TokenizerConfig): ConvertedTo
 
 function none(folder: string): never {
   const others = 'so are tokenizer.model, and vocab.json with merges.txt'
-  throw new StartupError('broken_checkpoint', `${join(folder, 'tokenizer.json')} is missing, and ${others}`)
+  throw broken(`${join(folder, 'tokenizer.json')} is missing, and ${others}`)
 }

@@ -1,8 +1,8 @@
 import type { ModelShape, TensorEntry } from '../engine/engine-config.ts'
-import { StartupError } from '../startup-error.ts'
 import { llamaTensors } from './llama-tensors.ts'
 import type { Quantisation } from './quantised/quantisation.ts'
 import { servedTensors } from './quantised/served-tensors.ts'
+import { broken, unsupported } from './refusals.ts'
 import { servedDtype } from './served-dtype.ts'
 import { readWeightFiles, type StoredWeights } from './weight-files.ts'
 
@@ -59,17 +59,16 @@ export function checkTensors(
   for (const tensor of stored) {
     const where = `${files[tensor.file]}: ${tensor.name}`
     const wanted = expected.get(tensor.name)
-    if (!wanted) throw new StartupError('unsupported_checkpoint', `${where}: ${owner} has no such tensor`)
-    if (found.has(tensor.name)) throw new StartupError('broken_checkpoint', `${where}: stored twice`)
+    if (!wanted) throw unsupported(`${where}: ${owner} has no such tensor`)
+    if (found.has(tensor.name)) throw broken(`${where}: stored twice`)
     if (tensor.shape.join() !== wanted.join()) {
       const is = `is [${tensor.shape.join(', ')}], the configuration asks for [${wanted.join(', ')}]`
-      throw new StartupError('broken_checkpoint', `${where}: shape ${is}`)
+      throw broken(`${where}: shape ${is}`)
     }
     found.set(tensor.name, tensor)
   }
   for (const name of expected.keys()) {
-    if (!found.has(name))
-      throw new StartupError('broken_checkpoint', `${files[0]}: tensor ${name} is missing`)
+    if (!found.has(name)) throw broken(`${files[0]}: tensor ${name} is missing`)
   }
   return { files, tensors: [...found.values()] }
 }

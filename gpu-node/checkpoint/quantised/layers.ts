@@ -1,5 +1,5 @@
 import type { QuantisedLayer, TensorEntry } from '../../engine/engine-config.ts'
-import { StartupError } from '../../startup-error.ts'
+import { unsupported } from '../refusals.ts'
 import { PLAIN } from '../served-dtype.ts'
 import type { Quantisation } from './quantisation.ts'
 import type { LocatedTensor, StoredParts } from './stored-parts.ts'
@@ -24,7 +24,7 @@ export function quantisedLayer(
   const name = codes.name.replace(/\.qweight$/, '.weight')
   if (!LINEAR.test(name)) {
     const why = 'only linear layers may be quantised'
-    throw new StartupError('unsupported_checkpoint', `${parts.where(codes)}: ${why}`)
+    throw unsupported(`${parts.where(codes)}: ${why}`)
   }
   const [rows, columns] = codes.shape
   if (rows === undefined || columns === undefined || codes.shape.length !== 2 || rows * columns === 0) {

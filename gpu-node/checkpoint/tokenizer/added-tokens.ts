@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { StartupError } from '../../startup-error.ts'
 import { readOptionalJson } from '../read-json.ts'
+import { unsupported } from '../refusals.ts'
 import { type AddedToken, addedToken } from './tokenizer-file.ts'
 
 /** Texts of the named tokens, which templates use as variables. */
@@ -95,7 +95,7 @@ function withFlags(folder: string, number: number, token: z.infer<typeof Token>)
   const { content, special = false, lstrip = false, rstrip = false } = token
   if (token.single_word) {
     const why = `single_word of ${JSON.stringify(content)} is not served`
-    throw new StartupError('unsupported_checkpoint', `${join(folder, CONFIG)}: ${why}`)
+    throw unsupported(`${join(folder, CONFIG)}: ${why}`)
   }
   return addedToken(number, content, { special, lstrip, rstrip })
 }

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { StartupError } from '../../startup-error.ts'
 import { isPublishedApar } from '../published-apar.ts'
 import { readOptionalJson } from '../read-json.ts'
+import { unsupported } from '../refusals.ts'
 import { type NamedTokens, readAddedTokens } from './added-tokens.ts'
 import { sentencePieceTokenizer } from './sentencepiece.ts'
 import { PIECE, type Piece, readSentencePieceFile, type SentencePieceFile } from './sentencepiece-file.ts'
@@ -63,7 +63,7 @@ export function sentencePieceFolder(folder: string): ConvertedTokenizer | undefi
   const merged = (tokenizer.model.merges as [string, string][]).find((pair) => unused.has(pair.join('')))
   if (merged) {
     const why = `the piece ${JSON.stringify(merged.join(''))} is of type unused, but merges make it`
-    throw new StartupError('unsupported_checkpoint', `${file}: ${why}`)
+    throw unsupported(`${file}: ${why}`)
   }
   return { file, tokenizer, named }
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { StartupError } from '../../startup-error.ts'
 import { readOptionalJson, readText } from '../read-json.ts'
+import { broken, unsupported } from '../refusals.ts'
 import { type NamedTokens, readAddedTokens } from './added-tokens.ts'
 import { byteLevelTokenizer } from './byte-level.ts'
 import { gpt2, type PreTokenizer, qwen2 } from './pre-tokenizers.ts'
@@ -44,10 +44,10 @@ function classOf(folder: string) {
   if (!found) {
     const known = CLASSES.map((entry) => entry.name).join(' and ')
     const why = `tokenizer_class: ${JSON.stringify(name)} of vocab.json and merges.txt is not served (${known} are)`
-    throw new StartupError('unsupported_checkpoint', `${where}: ${why}`)
+    throw unsupported(`${where}: ${why}`)
   }
   if (config.add_prefix_space) {
-    throw new StartupError('unsupported_checkpoint', `${where}: add_prefix_space is not served`)
+    throw unsupported(`${where}: add_prefix_space is not served`)
   }
   return found
 }
@@ -58,7 +58,7 @@ function mergesOf(path: string, text: string): string[] {
   const wrong = merges.find((line) => !/^[^ ]+ [^ ]+$/.test(line))
   if (wrong !== undefined) {
     const what = JSON.stringify(wrong.slice(0, 80))
-    throw new StartupError('broken_checkpoint', `${path}: ${what} is no merge of two pieces`)
+    throw broken(`${path}: ${what} is no merge of two pieces`)
   }
   return merges
 }
