@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
 import type { StartupError } from '../startup-error.ts'
+import type { LocatedTensor } from './plain-tensor.ts'
 import { readJson } from './read-json.ts'
 import { broken, unsupported } from './refusals.ts'
 import { listFolder } from './regular-file.ts'
@@ -39,7 +40,7 @@ const IndexFile = z.looseObject({ weight_map: z.record(z.string(), z.string()) }
 export interface StoredWeights {
   /** Absolute paths. */
   files: string[]
-  stored: { file: number; tensor: StoredTensor }[]
+  tensors: LocatedTensor[]
 }
 
 /** Reads the tables of tensors of a folder's weights, in whichever format. @throws StartupError that names the file. */
@@ -61,7 +62,7 @@ function noWeights(folder: string): StartupError {
 
 function readSingle(folder: string, { single, read }: WeightFormat): StoredWeights {
   const path = resolve(folder, single)
-  return { files: [path], stored: read(path).map((tensor) => ({ file: 0, tensor })) }
+  return { files: [path], tensors: read(path).map((tensor) => ({ ...tensor, file: 0 })) }
 }
 
 function readSharded(folder: string, { index, read }: WeightFormat): StoredWeights {
@@ -75,10 +76,10 @@ function readSharded(folder: string, { index, read }: WeightFormat): StoredWeigh
     }
   }
   const files = names.map((name) => resolve(folder, name))
-  const stored = files.flatMap((path, file) =>
+  const tensors = files.flatMap((path, file) =>
     read(path)
       .filter((tensor) => map.get(tensor.name) === names[file])
-      .map((tensor) => ({ file, tensor })),
+      .map((tensor) => ({ ...tensor, file })),
   )
-  return { files, stored }
+  return { files, tensors }
 }

@@ -1,10 +1,9 @@
 import type { ModelShape, TensorEntry } from '../engine/engine-config.ts'
 import { llamaTensors } from './llama-tensors.ts'
 import type { Quantisation } from './quantised/quantisation.ts'
-import { servedTensors } from './quantised/served-tensors.ts'
+import { weightEntries } from './quantised/weight-entries.ts'
 import { broken, unsupported } from './refusals.ts'
-import { servedDtype } from './served-dtype.ts'
-import { readWeightFiles, type StoredWeights } from './weight-files.ts'
+import { readWeightFiles } from './weight-files.ts'
 
 /** Buffers in old checkpoints that can be computed from the configuration; ignored. */
 const DERIVED = /\.rotary_emb\.(inv_freq|cos_cached|sin_cached)$/
@@ -20,17 +19,8 @@ export interface WeightTable {
  * @throws StartupError that names file and tensor.
  */
 export function readWeights(folder: string, shape: ModelShape, quantisation?: Quantisation): WeightTable {
-  const { files, stored } = readWeightFiles(folder)
-  const tensors = stored.map(({ file, tensor }) => ({ ...tensor, file }))
-  return checkWeights(files, servedTensors(files, tensors, quantisation, shape), shape)
-}
-
-/** The tensors as the engine takes them. @throws StartupError for an element type that is not served. */
-export function served({ files, stored }: StoredWeights): TensorEntry[] {
-  return stored.map(({ file, tensor }) => {
-    const where = `${files[file]}: ${tensor.name}`
-    return { ...tensor, file, dtype: servedDtype(tensor.dtype, where) }
-  })
+  const { files, tensors } = readWeightFiles(folder)
+  return checkWeights(files, weightEntries(files, tensors, quantisation, shape), shape)
 }
 
 /** The tensors that a model of this shape needs, of those that the files have. @throws StartupError as readWeights. */

@@ -1,8 +1,8 @@
 import type { ModelShape, TensorEntry } from '../../engine/engine-config.ts'
 import { llamaTensors } from '../llama-tensors.ts'
+import { plainDtype } from '../plain-tensor.ts'
 import { broken, unsupported } from '../refusals.ts'
 import type { StoredTensor } from '../safetensors.ts'
-import { servedDtype } from '../served-dtype.ts'
 import type { WeightTable } from '../weights.ts'
 import { type AdapterConfig, readAdapterConfig } from './adapter-config.ts'
 import { type ModuleTensors, readAdapterTensors } from './adapter-tensors.ts'
@@ -197,7 +197,7 @@ class AdapterMerge {
       throw broken(`${where}: shape ${is} [${wanted.join(', ')}]`)
     }
     const { offset, dtype, shape } = tensor
-    return { name, file: this.#file, offset, dtype: servedDtype(dtype, where), shape }
+    return { name, file: this.#file, offset, dtype: plainDtype(dtype, where), shape }
   }
 
   #broken(what: string): never {

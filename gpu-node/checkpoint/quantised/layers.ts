@@ -1,8 +1,8 @@
 import type { QuantisedLayer, TensorEntry } from '../../engine/engine-config.ts'
+import { type LocatedTensor, PLAIN } from '../plain-tensor.ts'
 import { unsupported } from '../refusals.ts'
-import { PLAIN } from '../served-dtype.ts'
 import type { Quantisation } from './quantisation.ts'
-import type { LocatedTensor, StoredParts } from './stored-parts.ts'
+import type { StoredParts } from './stored-parts.ts'
 
 /** Other tensors, embeddings and norms, are not read as codes. */
 const LINEAR = /(_proj|^lm_head)\.weight$/

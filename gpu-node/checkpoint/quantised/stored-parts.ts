@@ -1,11 +1,7 @@
 import type { TensorEntry } from '../../engine/engine-config.ts'
 import type { StartupError } from '../../startup-error.ts'
+import type { LocatedTensor, PlainDtype } from '../plain-tensor.ts'
 import { broken, unsupported } from '../refusals.ts'
-import type { StoredTensor } from '../safetensors.ts'
-import type { PlainDtype } from '../served-dtype.ts'
-
-/** A tensor with the index of its file. */
-export type LocatedTensor = StoredTensor & { readonly file: number }
 
 type PartDtype = PlainDtype | 'I32'
 
