@@ -44,6 +44,22 @@ export function withRegularFile<T>(path: string, use: (file: RegularFile) => T):
   }
 }
 
+/** The same with several files, which must all be there. */
+export function withRegularFiles<T>(paths: readonly string[], use: (files: readonly RegularFile[]) => T): T {
+  const files: RegularFile[] = []
+  const openNext = (): T => {
+    const path = paths[files.length]
+    if (path === undefined) return use(files)
+    const used = withRegularFile(path, (file) => {
+      files.push(file)
+      return { result: openNext() }
+    })
+    if (!used) throw broken(`${path} is missing`)
+    return used.result
+  }
+  return openNext()
+}
+
 /** Reads a whole text file of at most `maxBytes`; undefined when there is none. */
 export function readTextFile(path: string, maxBytes: number): string | undefined {
   return withRegularFile(path, (file) => {
