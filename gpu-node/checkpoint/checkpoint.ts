@@ -12,6 +12,7 @@ import { readGguf } from './gguf/gguf-file.ts'
 import { llamaShape } from './gguf/llama-config.ts'
 import { llamaWeights } from './gguf/llama-weights.ts'
 import { ggufTokenizer } from './gguf/tokenizer.ts'
+import { medusaWarnings } from './medusa.ts'
 import { isPublishedApar, PUBLISHED } from './published-apar.ts'
 import { broken } from './refusals.ts'
 import { listFolder } from './regular-file.ts'
@@ -138,7 +139,7 @@ function readFolder(folder: string): CheckpointParts {
     eosTokenIds: [...config.eosTokenIds, ...generation.eosTokenIds],
     branching: config.branching,
     sampling: generation.sampling,
-    warnings: config.warnings,
+    warnings: [...config.warnings, ...medusaWarnings(folder)],
   }
 }
 

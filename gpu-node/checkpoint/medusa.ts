@@ -42,6 +42,13 @@ export function medusaFolder(checkpoint: string): string | undefined {
   return existsSync(join(folder, CONFIG)) ? folder : undefined
 }
 
+/** What an operator should know of a checkpoint's Medusa heads. */
+export function medusaWarnings(checkpoint: string): string[] {
+  const folder = medusaFolder(checkpoint)
+  if (folder === undefined) return []
+  return [`${folder}: Medusa heads are not used yet: tokens are decoded one by one`]
+}
+
 /** Reads and checks a folder with Medusa heads for a model of this shape. @throws StartupError that names file and tensor. */
 export function readMedusaHeads(folder: string, shape: ModelShape): MedusaHeads {
   const config = readJson(ConfigFile, folder, CONFIG)
