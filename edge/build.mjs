@@ -1,7 +1,6 @@
 import { copyFile, mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const webFolder = join(root, 'dist/web')
@@ -29,8 +28,11 @@ export const workerOptions = {
   ratelimits: { IP_RATE_LIMIT: { simple: { limit: 10_000, period: 10 } } },
 }
 
+// esbuild is imported where it builds: `apar serve` needs only the options.
+
 /** Builds the chat page into dist/web, and the worker, which includes the page, into dist/edge. */
 export async function buildEdge() {
+  const { build } = await import('esbuild')
   await buildPage()
   await build({
     absWorkingDir: root,
@@ -49,6 +51,7 @@ export async function buildEdge() {
 
 /** Script and style end in `.txt`, so that bundlers include them as text to serve, not as code to run. */
 export async function buildPage() {
+  const { build } = await import('esbuild')
   await mkdir(webFolder, { recursive: true })
   await copyFile(join(root, 'edge/web/index.html'), join(webFolder, 'index.html'))
   await build({
