@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -77,8 +78,7 @@ async function start(
     NODE_SECRET: nodeSecret,
     CLIENT_ADDRESS_HEADER: addressHeader,
   }
-  // Here, because it takes longer to load than the rest of the command together, and only this needs it.
-  const { Log, LogLevel, Miniflare } = await import('miniflare')
+  const { Log, LogLevel, Miniflare } = loadMiniflare()
   const [answering, stored] = localWorkers({ ...workerOptions, bindings })
   const miniflare = withoutSignalHandlers(
     () =>
@@ -119,6 +119,14 @@ async function start(
       `the edge did not start: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
     )
   }
+}
+
+/**
+ * When it is needed, because it takes longer to load than the rest of the command together. By require(): import() of a
+ * package in CommonJS first searches all of its source for the names that it exports.
+ */
+function loadMiniflare(): typeof import('miniflare') {
+  return createRequire(import.meta.url)('miniflare')
 }
 
 /** Makes the folder if it is missing, takes it for this process, and cleans it. @throws UserError `state_taken` */
