@@ -1,4 +1,5 @@
 import { broken } from '../refusals.ts'
+import { SENTENCEPIECE_WORDS } from './pre-tokenizers.ts'
 import { type AddedToken, type TokenizerFile, vocabOf } from './tokenizer-file.ts'
 
 /** A piece of a SentencePiece BPE vocabulary with its score: the higher, the earlier it is merged. */
@@ -132,14 +133,11 @@ function mergesOf(pieces: readonly ScoredPiece[], file: string): [string, string
   return merges.map(({ left, right }) => [left, right])
 }
 
-/** A word with the spaces before it, or spaces at the end. */
-export const WORDS = '▁*[^▁]+|▁+'
-
 /**
  * Encoding word by word is much faster than a whole text, and gives the same tokens if no piece has a space behind
  * another character; null for other vocabularies.
  */
 function wordsSplitAtSpaces(pieces: readonly string[]) {
   if (pieces.some((piece) => /[^▁]▁/u.test(piece))) return null
-  return { type: 'Split', pattern: { Regex: WORDS }, behavior: 'Isolated', invert: false }
+  return { type: 'Split', pattern: { Regex: SENTENCEPIECE_WORDS }, behavior: 'Isolated', invert: false }
 }
