@@ -5,6 +5,9 @@ import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
 import { flatBytes } from './text/token-bytes.ts'
 
+/** Milliseconds from the start of the engine to that of the thread for long prompts. */
+const LOAD_REST_MS = 3_000
+
 interface RunnerOpenOptions extends CheckpointOptions {
   /** What clients call the model. */
   name?: string | undefined
@@ -44,7 +47,7 @@ export async function openRunner(
     maxBranches: config.maxBranches,
     openEngine: (onEvents) => openEngine(config, onEvents, options),
   })
-  // Not before: reading the weights takes all cores, and short prompts do not need it.
-  prompts.loadRest()
+  // Reading the weights takes all cores, and so does the first request; only long prompts need it.
+  setTimeout(() => prompts.loadRest(), LOAD_REST_MS).unref()
   return runner
 }

@@ -116,6 +116,6 @@ function parseAs<T>(schema: z.ZodType<T>, text: string, where: string): T {
   } catch (error) {
     if (!(error instanceof AparError)) throw error
     const reason = error.code === 'invalid_json' ? 'the header is not valid JSON' : error.message
-    throw broken(where, reason)
+    throw broken(`${where}: ${reason}`)
   }
 }

@@ -104,10 +104,8 @@ function parseModel(path: string, bytes: Uint8Array): SentencePieceFile {
   if (!flag(normalizer, NORMALIZER.escapeSpaces, true))
     throw unsupported(`${path} sets escape_whitespaces off`)
   if (normalizer.get(NORMALIZER.charsmap)) {
-    throw unsupported(
-      path,
-      'normalises text by a precompiled_charsmap (such as nmt_nfkc): only identity is served',
-    )
+    const what = 'normalises text by a precompiled_charsmap (such as nmt_nfkc)'
+    throw unsupported(`${path} ${what}: only identity is served`)
   }
   if (denormalizer.get(NORMALIZER.charsmap)) throw unsupported(`${path} has a denormalizer_spec`)
   return {
