@@ -1,6 +1,6 @@
 import { broken, unsupported } from '../refusals.ts'
 import { withRegularFile } from '../regular-file.ts'
-import { protobufFields } from './protobuf.ts'
+import { NoMessage, protobufFields } from './protobuf.ts'
 
 /** `ModelProto.SentencePiece.Type` of sentencepiece_model.proto (google/sentencepiece). */
 export const PIECE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
@@ -63,7 +63,7 @@ export function readSentencePieceFile(path: string): SentencePieceFile | undefin
   try {
     return parseModel(path, bytes)
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error
+    if (!(error instanceof NoMessage)) throw error
     throw broken(`${path} is no SentencePiece model: ${error.message}`, error)
   }
 }
