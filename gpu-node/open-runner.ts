@@ -33,7 +33,10 @@ export async function openRunner(
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const { text: files, shape } = checkpoint
-  const prompts = await PromptPool.open({ files, controlIds, vocabSize: shape.vocabSize })
+  const opening = PromptPool.open({ files, controlIds, vocabSize: shape.vocabSize })
+  // The digest, while the thread loads.
+  const served = await orClose(opening, () => ({ ...checkpoint, text: { chatTemplate: files.chatTemplate } }))
+  const prompts = await opening
   const text = {
     ...flatBytes(prompts.bytes, shape.vocabSize),
     dropsLeadingSpace: prompts.dropsLeadingSpace,
@@ -42,7 +45,7 @@ export async function openRunner(
   const config = { ...engineConfig, text, reservedBytes: prompts.bytesToLoad }
   const runner = await Runner.open({
     model: options.name ?? checkpoint.name,
-    checkpoint: { ...checkpoint, text: { chatTemplate: files.chatTemplate } },
+    checkpoint: served,
     prompts,
     maxBranches: config.maxBranches,
     openEngine: (onEvents) => openEngine(config, onEvents, options),
@@ -50,4 +53,14 @@ export async function openRunner(
   // Reading the weights takes all cores, and so does the first request; only long prompts need it.
   setTimeout(() => prompts.loadRest(), LOAD_REST_MS).unref()
   return runner
+}
+
+/** What `compute` returns; if it throws, the pool is closed first. */
+async function orClose<T>(opening: Promise<PromptPool>, compute: () => T): Promise<T> {
+  try {
+    return compute()
+  } catch (error) {
+    await opening.then((prompts) => prompts.close()).catch(() => {})
+    throw error
+  }
 }

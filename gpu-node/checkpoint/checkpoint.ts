@@ -48,8 +48,11 @@ export interface Checkpoint {
   text: TokenizerFiles
   /** What an operator should know: a sentence each. */
   warnings: readonly string[]
-  /** Identifies all of the above but folder, name, time, the architecture's name and warnings. */
-  digest: string
+  /**
+   * Identifies all of the above but folder, name, time, the architecture's name and warnings. Computed when it is read first,
+   * from samples of all weights. @throws StartupError when a file cannot be read.
+   */
+  readonly digest: string
 }
 
 /** What a checkpoint's files say, whatever their format. */
@@ -188,7 +191,14 @@ function toCheckpoint(parts: CheckpointParts, options: CheckpointOptions): Check
     text,
     warnings: parts.warnings,
   }
-  return { ...checkpoint, digest: checkpointDigest(checkpoint) }
+  let digest: string | undefined
+  return {
+    ...checkpoint,
+    get digest() {
+      digest ??= checkpointDigest(checkpoint)
+      return digest
+    },
+  }
 }
 
 function withTemplate(

@@ -132,7 +132,10 @@ function gguf(): CheckpointFile {
   // Sizes are multiples of the alignment, except for the header's.
   const data = Buffer.alloc(32 + sizes.reduce((sum, [, size]) => sum + bytes(size), 0))
   const wrap = (header: Buffer) => Buffer.concat([header, data])
-  const read = (path: string) => entrySpans(readCheckpoint(path).weights.tensors)
+  const read = (path: string) => {
+    const { weights, digest } = readCheckpoint(path)
+    return digest === '' ? [] : entrySpans(weights.tensors)
+  }
   return binary('GGUF file', 'model.gguf', ggufHeader(metadata, tensors), wrap, read)
 }
 

@@ -95,7 +95,8 @@ function asHeader(name: string, files: Files, file: string, read = readFolder): 
 
 /** As a gpu node's main thread reads a folder before it opens the engine. */
 function readFolder(path: string): Span[] {
-  const { weights, text } = readCheckpoint(dirname(path))
+  const { weights, text, digest } = readCheckpoint(dirname(path))
+  if (digest === '') throw new Error('no digest')
   tokenBytes(text)
   return spansIn(path, weights)
 }
