@@ -1,9 +1,12 @@
 import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.ts'
 import { type OpenCallbacks, openEngine } from './engine/binding.ts'
-import { dtypeNote, type EngineOptions, toEngineConfig } from './engine-options.ts'
+import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
 import { flatBytes } from './text/token-bytes.ts'
+
+/** Milliseconds from the start of the engine to that of the thread for long prompts. */
+const LOAD_REST_MS = 3_000
 
 interface RunnerOpenOptions extends CheckpointOptions {
   /** What clients call the model. */
@@ -24,26 +27,40 @@ export async function openRunner(
 ) {
   const checkpoint = readCheckpoint(folder, options)
   for (const warning of checkpoint.warnings) options.onWarning?.(warning)
-  const note = dtypeNote(checkpoint, options)
+  const engineConfig = toEngineConfig(checkpoint, options)
+  const note = dtypeNote(checkpoint, options) ?? storageNote(checkpoint.weights, engineConfig.dtype)
   if (note) options.onNote?.(note)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const { text: files, shape } = checkpoint
-  const prompts = await PromptPool.open({ files, controlIds, vocabSize: shape.vocabSize })
+  const opening = PromptPool.open({ files, controlIds, vocabSize: shape.vocabSize })
+  // The digest, while the thread loads.
+  const served = await orClose(opening, () => ({ ...checkpoint, text: { chatTemplate: files.chatTemplate } }))
+  const prompts = await opening
   const text = {
     ...flatBytes(prompts.bytes, shape.vocabSize),
     dropsLeadingSpace: prompts.dropsLeadingSpace,
     mendsJoints: checkpoint.joints === 'mended',
   }
-  const config = { ...toEngineConfig(checkpoint, options), text, reservedBytes: prompts.bytesToLoad }
+  const config = { ...engineConfig, text, reservedBytes: prompts.bytesToLoad }
   const runner = await Runner.open({
     model: options.name ?? checkpoint.name,
-    checkpoint: { ...checkpoint, text: { chatTemplate: files.chatTemplate } },
+    checkpoint: served,
     prompts,
     maxBranches: config.maxBranches,
     openEngine: (onEvents) => openEngine(config, onEvents, options),
   })
-  // Not before: reading the weights takes all cores, and short prompts do not need it.
-  prompts.loadRest()
+  // Reading the weights takes all cores, and so does the first request; only long prompts need it.
+  setTimeout(() => prompts.loadRest(), LOAD_REST_MS).unref()
   return runner
+}
+
+/** What `compute` returns; if it throws, the pool is closed first. */
+async function orClose<T>(opening: Promise<PromptPool>, compute: () => T): Promise<T> {
+  try {
+    return compute()
+  } catch (error) {
+    await opening.then((prompts) => prompts.close()).catch(() => {})
+    throw error
+  }
 }

@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, statSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
 import { dirname, join, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -6,10 +7,11 @@ import { pathToFileURL } from 'node:url'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
+import type { FolderLock } from '../lock/folder-lock.ts'
 import { type EdgeWorker, localWorkers, stateFolders } from './edge-workers.ts'
 import { RuntimeOutput } from './runtime-output.ts'
 import { cleanState } from './state-cleanup.ts'
-import { lockState, type StateLock } from './state-lock.ts'
+import { lockState } from './state-lock.ts'
 import { watchWorkerd, whenEnded } from './workerd-processes.ts'
 
 export interface LocalEdgeOptions {
@@ -69,7 +71,7 @@ export async function claimLocalEdge(options: LocalEdgeOptions): Promise<Claimed
 async function start(
   { host, port, apiKeys, nodeSecret, settings, addressHeader = '', stateDir }: LocalEdgeOptions,
   workerOptions: EdgeWorker,
-  lock: StateLock | undefined,
+  lock: FolderLock | undefined,
   onProcess: (pid: number) => void = () => {},
 ): Promise<LocalEdge> {
   const bindings = {
@@ -78,8 +80,7 @@ async function start(
     NODE_SECRET: nodeSecret,
     CLIENT_ADDRESS_HEADER: addressHeader,
   }
-  // Here, because it takes longer to load than the rest of the command together, and only this needs it.
-  const { Log, LogLevel, Miniflare } = await import('miniflare')
+  const { Log, LogLevel, Miniflare } = loadMiniflare()
   const [answering, stored] = localWorkers({ ...workerOptions, bindings })
   const miniflare = withoutSignalHandlers(
     () =>
@@ -126,8 +127,16 @@ async function start(
   }
 }
 
+/**
+ * When it is needed, because it takes longer to load than the rest of the command together. By require(): import() of a
+ * package in CommonJS first searches all of its source for the names that it exports.
+ */
+function loadMiniflare(): typeof import('miniflare') {
+  return createRequire(import.meta.url)('miniflare')
+}
+
 /** Makes the folder if it is missing, takes it for this process, and cleans it. @throws UserError `state_taken` */
-async function takeState(folder: string, worker: EdgeWorker): Promise<StateLock> {
+async function takeState(folder: string, worker: EdgeWorker): Promise<FolderLock> {
   makeFolder(folder)
   const lock = await lockState(folder)
   cleanState(folder, stateFolders(worker))

@@ -9,10 +9,8 @@ const WATCH_MS = 25
  * killed they keep running and hold the port; another process can end them by these ids.
  */
 export function workerdProcesses(): number[] {
-  const all = existsSync('/proc/self/stat') ? fromProc() : fromPs()
-  return all
-    .filter(({ parent, name }) => parent === process.pid && name.includes('workerd'))
-    .map(({ pid }) => pid)
+  const children = childrenFromProc() ?? (existsSync('/proc/self/stat') ? fromProc() : fromPs())
+  return children.filter(({ name }) => name.includes('workerd')).map(({ pid }) => pid)
 }
 
 /** Calls `onProcess` for each workerd of this process soon after it has started, until `stop`, which returns all of them. */
@@ -55,13 +53,29 @@ function isAlive(pid: number): boolean {
   }
 }
 
-interface Process {
+interface Child {
   pid: number
-  parent: number
   name: string
 }
 
-function fromProc(): Process[] {
+/** Undefined where the kernel does not list a thread's children. It is asked often while the edge starts. */
+function childrenFromProc(): Child[] | undefined {
+  try {
+    // Node starts all processes in its main thread.
+    const pids = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').split(' ').filter(Boolean)
+    return pids.flatMap((pid) => {
+      try {
+        return [{ pid: Number(pid), name: readFileSync(`/proc/${pid}/comm`, 'utf8') }]
+      } catch {
+        return [] // The process has just ended.
+      }
+    })
+  } catch {
+    return undefined
+  }
+}
+
+function fromProc(): Child[] {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
   return pids.flatMap((pid) => {
     try {
@@ -69,19 +83,20 @@ function fromProc(): Process[] {
       const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
       const end = stat.lastIndexOf(')')
       const parent = Number(stat.slice(end + 2).split(' ')[1])
-      return [{ pid: Number(pid), parent, name: stat.slice(stat.indexOf('(') + 1, end) }]
+      if (parent !== process.pid) return []
+      return [{ pid: Number(pid), name: stat.slice(stat.indexOf('(') + 1, end) }]
     } catch {
       return [] // The process has just ended.
     }
   })
 }
 
-function fromPs(): Process[] {
+function fromPs(): Child[] {
   try {
     const lines = execFileSync('ps', ['-Ao', 'pid=,ppid=,comm='], { encoding: 'utf8' }).trim().split('\n')
-    return lines.map((line) => {
+    return lines.flatMap((line) => {
       const [pid = '', parent = '', ...name] = line.trim().split(/\s+/)
-      return { pid: Number(pid), parent: Number(parent), name: name.join(' ') }
+      return Number(parent) === process.pid ? [{ pid: Number(pid), name: name.join(' ') }] : []
     })
   } catch {
     return []

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
+import { buildEdge, englishOnly } from '../../edge/build.mjs'
 import { fail, root } from './report.mjs'
 
 const shared = {
@@ -23,6 +24,7 @@ const onNode = {
   minifySyntax: true,
   minifyWhitespace: true,
   external: ['@huggingface/hub', '@opentelemetry/*', 'esbuild', 'miniflare'],
+  plugins: [englishOnly],
   // For the packages in CommonJS.
   banner: {
     js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);",
@@ -53,7 +55,7 @@ export async function bundle() {
       build({ ...onNode, entryPoints }),
       build({ ...shared, entryPoints: { client: join(root, 'client/index.ts') }, target: 'es2023' }),
       bundlePromptWorker(),
-      import('../../edge/build.mjs').then(({ buildEdge }) => buildEdge()),
+      buildEdge(),
     ])
   } catch (error) {
     // esbuild's message contains only the number of errors.

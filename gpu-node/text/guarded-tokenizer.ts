@@ -28,9 +28,8 @@ export function withNames(file: TokenizerFile, control: ControlText): TokenizerF
   }
   const lengths = new Set([...control.contents].map(({ length }) => length))
   const makesControlToken = (merge: unknown) => {
-    const text = mergedText(merge)
-    // Only few texts need to be looked up, of the many merges that there are.
-    return lengths.has(text.length) && control.has(text)
+    // Only few texts need to be put together, of the many merges that there are.
+    return lengths.has(mergedLength(merge)) && control.has(mergedText(merge))
   }
   const { merges, unk_token: unknown } = model
   return {
@@ -48,6 +47,12 @@ export function withNames(file: TokenizerFile, control: ControlText): TokenizerF
       ...(typeof unknown === 'string' && { unk_token: control.nameOf(unknown) }),
     },
   }
+}
+
+/** Of what {@link mergedText} gives. */
+function mergedLength(merge: unknown): number {
+  if (typeof merge === 'string') return merge.length - 1
+  return Array.isArray(merge) ? `${merge[0]}${merge[1]}`.length : 0
 }
 
 /** What a merge makes; older files write a merge as `a b`, newer ones as [a, b]. */

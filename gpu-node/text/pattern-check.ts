@@ -1,6 +1,5 @@
 import { Tokenizer } from '@huggingface/tokenizers'
-import { PRE_TOKENIZERS } from '../checkpoint/tokenizer/pre-tokenizers.ts'
-import { WORDS } from '../checkpoint/tokenizer/sentencepiece.ts'
+import { PRE_TOKENIZERS, SENTENCEPIECE_WORDS } from '../checkpoint/tokenizer/pre-tokenizers.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 
@@ -11,7 +10,7 @@ const CHARACTERS = ['a', 'A', '0', ' ', '\n', '\t', '!', "'", '-', '_', '▁', '
 
 /** Those of the well-known vocabularies; a test runs them. */
 const KNOWN_PATTERNS: ReadonlySet<string> = new Set(
-  [...PRE_TOKENIZERS.values()].flatMap(({ patterns }) => patterns).concat(WORDS),
+  [...PRE_TOKENIZERS.values()].flatMap(({ patterns }) => patterns).concat(SENTENCEPIECE_WORDS),
 )
 
 interface Component {

@@ -9,7 +9,7 @@ import { controlText } from './control-tokens.ts'
 import { openTokenizer, withNames } from './guarded-tokenizer.ts'
 import type { Piece } from './piece.ts'
 import { ProvenanceTemplate } from './provenance-template.ts'
-import { type TokenBytes, tokenBytes } from './token-bytes.ts'
+import { bytesOfToken } from './token-bytes.ts'
 
 /** The chats that a template is tried with. One that asks for a system message renders some of them. */
 const SAMPLES: readonly (readonly ChatMessage[])[] = [
@@ -43,7 +43,6 @@ export class PromptEncoder {
   readonly #prefix: readonly number[]
   /** Whether the template leaves that token to the tokenizer. */
   readonly #templateNeedsPrefix: boolean
-  readonly bytes: TokenBytes
   readonly #longestPiece: number
 
   /**
@@ -66,9 +65,9 @@ export class PromptEncoder {
     const prefix = [{ text: files.rawPrefix, ofTemplate: true }]
     this.#prefix = this.#ids(this.#control.named(prefix))
     this.#templateNeedsPrefix = chatTemplate?.afterRawPrefix ?? false
-    this.bytes = tokenBytes(files)
-    this.#longestPiece = longestPiece(files, this.bytes)
-    this.dropsLeadingSpace = this.#addsSpaceAfter(samples[0] ?? [raw('x')])
+    this.#longestPiece = longestPiece(files)
+    const first = this.#firstTokenAfter(samples[0] ?? [raw('x')])
+    this.dropsLeadingSpace = first !== undefined && bytesOfToken(files, first)?.[0] === 0x20
   }
 
   encodePrompt(
@@ -123,17 +122,13 @@ export class PromptEncoder {
     return this.#tokenizer.encode(named, { add_special_tokens: false }).ids
   }
 
-  /**
-   * Encodes a prompt with an answer, as in training, and checks whether the answer's first token starts with a
-   * space.
-   */
-  #addsSpaceAfter(prompt: readonly Piece[]): boolean {
+  /** Encodes a prompt with an answer, as in training; undefined when the answer changes the prompt's tokens. */
+  #firstTokenAfter(prompt: readonly Piece[]): number | undefined {
     const text = this.#control.named(prompt)
     const before = this.#ids(text)
     const after = this.#ids(`${text}x`)
-    const first = after[before.length]
     const samePrompt = before.every((id, index) => after[index] === id)
-    return samePrompt && first !== undefined && this.bytes[first]?.[0] === 0x20
+    return samePrompt ? after[before.length] : undefined
   }
 }
 
@@ -179,10 +174,11 @@ function raw(text: string): Piece {
   return { text, ofTemplate: false }
 }
 
-/** UTF-16 code units are at most as many as bytes. */
-function longestPiece({ tokenizer }: TokenizerFiles, bytes: TokenBytes): number {
-  const added = tokenizer.added_tokens.reduce((longest, { content }) => Math.max(longest, content.length), 1)
-  return bytes.reduce((longest, piece) => Math.max(longest, piece?.length ?? 0), added)
+/** UTF-16 code units that a token stands for, at most: a piece has one for each of its text, or for each byte of it. */
+function longestPiece({ tokenizer }: TokenizerFiles): number {
+  let longest = tokenizer.added_tokens.reduce((most, { content }) => Math.max(most, content.length), 1)
+  for (const piece in tokenizer.model.vocab) longest = Math.max(longest, piece.length)
+  return longest
 }
 
 function reasonOf(cause: unknown): string {

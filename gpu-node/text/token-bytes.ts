@@ -1,8 +1,11 @@
+import type { TokenizerFile } from '../checkpoint/tokenizer/tokenizer-file.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 
 /** The bytes that each token adds to the text. Index = token id; undefined for special and unused ids. */
 export type TokenBytes = readonly (Uint8Array | undefined)[]
+
+type Tokens = Pick<TokenizerFiles, 'tokenizer' | 'file'>
 
 const encoder = new TextEncoder()
 const BYTE_PIECE = /^<0x([0-9A-Fa-f]{2})>$/
@@ -12,22 +15,35 @@ const BYTE_PIECE = /^<0x([0-9A-Fa-f]{2})>$/
  * stands for a byte, and SentencePiece, whose pieces are text with ▁ for a space and <0x..> for a single byte.
  * @throws StartupError `unsupported_checkpoint` for any other decoder.
  */
-export function tokenBytes({ tokenizer, file }: Pick<TokenizerFiles, 'tokenizer' | 'file'>): TokenBytes {
-  const style = decoderStyle(tokenizer.decoder, file)
-  const spaced = (piece: string) => encoder.encode(piece.replaceAll('▁', ' '))
-  const ofByteLevel = byteLevelDecoder()
+export function tokenBytes({ tokenizer, file }: Tokens): TokenBytes {
+  const { ofPiece, ofAdded } = decoderOf(tokenizer, file)
   const bytes: (Uint8Array | undefined)[] = []
   const { vocab } = tokenizer.model
   // Not entries(): a vocabulary has up to 250,000 pieces, and a node starts with this.
-  for (const piece in vocab) {
-    bytes[vocab[piece] ?? 0] =
-      style === 'byte-level' ? ofByteLevel(piece) : (singleByte(piece) ?? spaced(piece))
-  }
-  for (const { id, content, special } of tokenizer.added_tokens) {
-    if (special) bytes[id] = undefined
-    else bytes[id] = style === 'byte-level' ? encoder.encode(content) : spaced(content)
-  }
+  for (const piece in vocab) bytes[vocab[piece] ?? 0] = ofPiece(piece)
+  for (const { id, content, special } of tokenizer.added_tokens)
+    bytes[id] = special ? undefined : ofAdded(content)
   return bytes
+}
+
+/** Those of one token, as {@link tokenBytes} has them. */
+export function bytesOfToken({ tokenizer, file }: Tokens, id: number): Uint8Array | undefined {
+  const { ofPiece, ofAdded } = decoderOf(tokenizer, file)
+  const added = tokenizer.added_tokens.findLast((token) => token.id === id)
+  if (added) return added.special ? undefined : ofAdded(added.content)
+  const { vocab } = tokenizer.model
+  let bytes: Uint8Array | undefined
+  for (const piece in vocab) if (vocab[piece] === id) bytes = ofPiece(piece)
+  return bytes
+}
+
+function decoderOf({ decoder }: TokenizerFile, file: string) {
+  const style = decoderStyle(decoder, file)
+  if (style === 'byte-level') {
+    return { ofPiece: byteLevelDecoder(), ofAdded: (content: string) => encoder.encode(content) }
+  }
+  const spaced = (piece: string) => encoder.encode(piece.replaceAll('▁', ' '))
+  return { ofPiece: (piece: string) => singleByte(piece) ?? spaced(piece), ofAdded: spaced }
 }
 
 /** All bytes in one array, and where those of each of the first `count` tokens begin. */

@@ -170,10 +170,10 @@ class Llama final : public Model {
     counter.expect(table_bytes);
     for (const LinearLayer& each : linears)
       counter.expect(weights_.mapped(each.tensor, each.rows, each.cols).size());
-    embedding_ = ops_->place(
-        weights_.matrix(kEmbeddingTable, config_.vocab_size, hidden, table_dtype(format)), Axis::whole);
+    const Matrix table = weights_.matrix(kEmbeddingTable, config_.vocab_size, hidden, table_dtype(format));
+    embedding_ = ops_->place(table, Axis::whole);
     counter.add(table_bytes);
-    place_linears(linears, placed, format, counter);
+    place_linears(linears, placed, format, table, counter);
   }
 
   const float* vector(const std::string& tensor, int64_t size, Axis axis = Axis::whole) {
@@ -182,7 +182,11 @@ class Llama final : public Model {
 
   // Only quantised layers are cached for the next start: bf16 is packed faster than it could be read back.
   void place_linears(std::span<const LinearLayer> linears, std::span<BiasedLinear* const> placed,
-                     WeightFormat format, LoadCounter& counter) {
+                     WeightFormat format, const Matrix& table, LoadCounter& counter) {
+    // A tied head is made from the table if it would be decoded to the same numbers.
+    const auto is_table = [&](const std::string& tensor) {
+      return tensor == kEmbeddingTable && table.dtype == decoded_dtype(format);
+    };
     std::vector<PackedCache::Layer> sizes;
     for (const LinearLayer& each : linears)
       sizes.push_back({each.tensor, ops_->packed_bytes(format, each.rows, each.cols)});
@@ -198,7 +202,8 @@ class Llama final : public Model {
       if (cached.empty()) {
         if (i + 1 < linears.size())
           read_ahead(weights_.mapped(linears[i + 1].tensor, linears[i + 1].rows, linears[i + 1].cols));
-        StoredMatrix stored = weights_.stored(tensor, rows, cols, decoded_dtype(format));
+        StoredMatrix stored = is_table(tensor) ? StoredMatrix{table, nullptr}
+                                               : weights_.stored(tensor, rows, cols, decoded_dtype(format));
         w = ops_->place_linear(stored.matrix, format, axes);
         if (w.data == stored.matrix.data)
           weights_.keep(std::move(stored));

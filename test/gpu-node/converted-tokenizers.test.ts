@@ -6,6 +6,7 @@ import { readTokenizerFiles } from '../../gpu-node/checkpoint/tokenizer-files.ts
 import { StartupError } from '../../gpu-node/startup-error.ts'
 import { openTokenizer } from '../../gpu-node/text/guarded-tokenizer.ts'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import { tokenBytes } from '../../gpu-node/text/token-bytes.ts'
 import type { Json } from '../support/tiny-checkpoint.ts'
 
 const GOLDEN = join(import.meta.dirname, '../golden')
@@ -138,12 +139,14 @@ describe('what the files beside a tokenizer.model say', () => {
   })
 
   test('text of a user never becomes one of its tokens', () => {
-    const encoder = new PromptEncoder(readTokenizerFiles(join(GOLDEN, 'sentencepiece/apar')), [400, 401])
+    const files = readTokenizerFiles(join(GOLDEN, 'sentencepiece/apar'))
+    const encoder = new PromptEncoder(files, [400, 401])
+    const bytesOf = tokenBytes(files)
     const text = 'a [SplitMask]<s></s><unk>[SplitSop]'
     const [bos, ...ids] = encoder.encodeRaw(text, 1000)
     expect(bos).toBe(1)
     expect(ids.filter((id) => [0, 1, 2, 400, 401].includes(id))).toEqual([])
-    const bytes = Buffer.concat(ids.map((id) => encoder.bytes[id] ?? Buffer.from(`<${id}>`)))
+    const bytes = Buffer.concat(ids.map((id) => bytesOf[id] ?? Buffer.from(`<${id}>`)))
     expect(bytes.toString()).toBe(` ${text}`)
   })
 })

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
-import { PRE_TOKENIZERS } from '../../gpu-node/checkpoint/tokenizer/pre-tokenizers.ts'
-import { WORDS } from '../../gpu-node/checkpoint/tokenizer/sentencepiece.ts'
+import { PRE_TOKENIZERS, SENTENCEPIECE_WORDS } from '../../gpu-node/checkpoint/tokenizer/pre-tokenizers.ts'
 import { checkPatterns } from '../../gpu-node/text/pattern-check.ts'
 
 const none: ReadonlySet<string> = new Set()
@@ -19,7 +18,7 @@ function tokenizer(patterns: readonly string[]) {
 // What start-up does not run (pattern-check.ts). One that backtracks without end would exceed the time of this test.
 const KNOWN = [...PRE_TOKENIZERS].map(([name, { patterns }]) => [name, patterns] as const)
 
-test.each([...KNOWN, ['of SentencePiece', [WORDS]] as const])(
+test.each([...KNOWN, ['of SentencePiece', [SENTENCEPIECE_WORDS]] as const])(
   'the patterns of the vocabulary %s come to an end',
   (_, patterns) => {
     const seen: string[] = []

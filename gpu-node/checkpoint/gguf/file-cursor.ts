@@ -1,4 +1,5 @@
-import { StartupError } from '../../startup-error.ts'
+import type { StartupError } from '../../startup-error.ts'
+import { broken } from '../refusals.ts'
 import type { RegularFile } from '../regular-file.ts'
 
 const CHUNK_BYTES = 1 << 20
@@ -11,6 +12,8 @@ export class FileCursor {
   /** Of the chunk, in the file. */
   #chunkStart = 0
   #at = 0
+  /** Where the last number begins in the chunk. */
+  #from = 0
 
   constructor(path: string, file: RegularFile) {
     this.path = path
@@ -30,21 +33,21 @@ export class FileCursor {
     return this.fileBytes - this.#at
   }
 
-  u8 = (): number => this.bytes(1).readUInt8()
-  i8 = (): number => this.bytes(1).readInt8()
-  u16 = (): number => this.bytes(2).readUInt16LE()
-  i16 = (): number => this.bytes(2).readInt16LE()
-  u32 = (): number => this.bytes(4).readUInt32LE()
-  i32 = (): number => this.bytes(4).readInt32LE()
-  f32 = (): number => this.bytes(4).readFloatLE()
-  f64 = (): number => this.bytes(8).readDoubleLE()
+  u8 = (): number => this.#number(1).readUInt8(this.#from)
+  i8 = (): number => this.#number(1).readInt8(this.#from)
+  u16 = (): number => this.#number(2).readUInt16LE(this.#from)
+  i16 = (): number => this.#number(2).readInt16LE(this.#from)
+  u32 = (): number => this.#number(4).readUInt32LE(this.#from)
+  i32 = (): number => this.#number(4).readInt32LE(this.#from)
+  f32 = (): number => this.#number(4).readFloatLE(this.#from)
+  f64 = (): number => this.#number(8).readDoubleLE(this.#from)
   /** Exact up to 2^53; larger values are rounded, and larger than any file. */
   u64 = (): number => {
-    const at = this.#take(8)
+    const chunk = this.#number(8)
     // Without BigInt, because a vocabulary has a hundred thousand lengths of strings.
-    return this.#chunk.readUInt32LE(at) + this.#chunk.readUInt32LE(at + 4) * 2 ** 32
+    return chunk.readUInt32LE(this.#from) + chunk.readUInt32LE(this.#from + 4) * 2 ** 32
   }
-  i64 = (): number => Number(this.bytes(8).readBigInt64LE())
+  i64 = (): number => Number(this.#number(8).readBigInt64LE(this.#from))
 
   /** The next `count` bytes, valid until the next call. */
   bytes(count: number): Buffer {
@@ -59,7 +62,13 @@ export class FileCursor {
   }
 
   broken(reason: string): StartupError {
-    return new StartupError('broken_checkpoint', `${this.path}: ${reason}`)
+    return broken(`${this.path}: ${reason}`)
+  }
+
+  /** The chunk, in which a number of `count` bytes begins at #from: a vocabulary has too many numbers for a view of each. */
+  #number(count: number): Buffer {
+    this.#from = this.#take(count)
+    return this.#chunk
   }
 
   /** Where the next `count` bytes begin in the chunk. */

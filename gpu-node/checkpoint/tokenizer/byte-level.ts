@@ -2,7 +2,7 @@ import type { PreTokenizer } from './pre-tokenizers.ts'
 import type { AddedToken, TokenizerFile } from './tokenizer-file.ts'
 
 export interface ByteLevelVocabulary {
-  readonly vocab: Readonly<Record<string, number>>
+  readonly vocab: Record<string, number>
   /** `a b`, in the order of their ranks. */
   readonly merges: readonly string[]
   readonly addedTokens: readonly AddedToken[]
@@ -24,6 +24,6 @@ export function byteLevelTokenizer({ vocab, merges, addedTokens, pre }: ByteLeve
     pre_tokenizer: { type: 'Sequence', pretokenizers: [...splits, byteLevelSplit] },
     post_processor: null,
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: { type: 'BPE', vocab: { ...vocab }, merges, ignore_merges: pre.ignoreMerges },
+    model: { type: 'BPE', vocab, merges, ignore_merges: pre.ignoreMerges },
   }
 }

@@ -45,3 +45,6 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ['smollm', plain('\\p{N}', GPT2)],
   ['tekken', { ...plain(TEKKEN), ignoreMerges: true, addsBos: true }],
 ])
+
+/** How SentencePiece's text is split where that is possible: a word with the spaces before it, or spaces at the end. */
+export const SENTENCEPIECE_WORDS = '▁*[^▁]+|▁+'

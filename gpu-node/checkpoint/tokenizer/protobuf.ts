@@ -4,13 +4,16 @@ export interface ProtobufField {
   readonly value: number | Uint8Array
 }
 
+/** Why bytes are no message of protobuf's wire format. */
+export class NoMessage extends Error {}
+
 /** Bytes of the longest varint, one of 64 bits. */
 const MAX_VARINT = 10
 
 /**
  * The fields of a message in protobuf's wire format, in the order of the file. Values of bytes are views: nothing is
  * copied, and nothing beyond the message is read. A varint that is negative, or too large for a number, is -1.
- * @throws RangeError when it is no such message.
+ * @throws NoMessage
  */
 export function* protobufFields(bytes: Uint8Array): Generator<ProtobufField> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
@@ -18,21 +21,22 @@ export function* protobufFields(bytes: Uint8Array): Generator<ProtobufField> {
   const varint = (): number => {
     let value = 0
     for (let index = 0; index < MAX_VARINT; index++) {
+      if (at === bytes.length) throw new NoMessage('it ends within a number')
       const byte = view.getUint8(at++)
       value += (byte & 127) * 128 ** index
       if (byte < 128) return Number.isSafeInteger(value) ? value : -1
     }
-    throw new RangeError('a number of more than 64 bits')
+    throw new NoMessage('a number of more than 64 bits')
   }
   const skip = (count: number): number => {
-    if (count < 0 || count > bytes.length - at) throw new RangeError(`a field of ${count} bytes`)
+    if (count < 0 || count > bytes.length - at) throw new NoMessage(`a field of ${count} bytes`)
     at += count
     return at - count
   }
   while (at < bytes.length) {
     const key = varint()
     const number = Math.floor(key / 8)
-    if (number < 1) throw new RangeError(`field number ${number}`)
+    if (number < 1) throw new NoMessage(`field number ${number}`)
     switch (key % 8) {
       case 0:
         yield { number, value: varint() }
@@ -49,7 +53,7 @@ export function* protobufFields(bytes: Uint8Array): Generator<ProtobufField> {
         yield { number, value: view.getFloat32(skip(4), true) }
         break
       default:
-        throw new RangeError(`wire type ${key % 8}`)
+        throw new NoMessage(`wire type ${key % 8}`)
     }
   }
 }

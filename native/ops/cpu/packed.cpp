@@ -69,16 +69,20 @@ void put_int4(const float* values, std::optional<uint16_t> shared, int64_t out, 
   std::memcpy(packed + kHalf * kPanel + out * 2, &scale, 2);
 }
 
-void put_bf16(const float* values, int64_t out, int64_t count, std::byte* packed) {
-  auto* const weights = reinterpret_cast<uint16_t*>(packed);
-  for (int64_t i = 0; i < count; ++i) weights[(i / 2 * kPanel + out) * 2 + i % 2] = f32_to_bf16(values[i]);
+// A matrix as bf16: in `scratch` if it is stored otherwise.
+Matrix as_bf16(const Matrix& w, std::vector<uint16_t>& scratch) {
+  if (w.dtype == DType::bf16) return w;
+  scratch.resize(static_cast<size_t>(w.rows * w.cols));
+  convert(static_cast<const std::byte*>(w.data), w.dtype, w.rows * w.cols,
+          reinterpret_cast<std::byte*>(scratch.data()), DType::bf16);
+  return {scratch.data(), DType::bf16, w.rows, w.cols};
 }
 
-// bf16 as stored, without the detour over f32: a panel is the transpose of 32 rows, in units of two inputs.
-void pack_stored_bf16(const Matrix& w, int64_t panel, std::byte* packed) {
+// A panel is the transpose of up to 32 rows, which `w` has, in units of two inputs.
+void pack_bf16(const Matrix& w, std::byte* packed) {
   constexpr int64_t kTilePairs = 16;  // 64 bytes of each row at a time, so that a tile stays in the L1 cache
-  const auto* const rows = static_cast<const uint16_t*>(w.data) + panel * kPanel * w.cols;
-  const int64_t outs = std::min(kPanel, w.rows - panel * kPanel), whole_pairs = w.cols / 2;
+  const auto* const rows = static_cast<const uint16_t*>(w.data);
+  const int64_t outs = w.rows, whole_pairs = w.cols / 2;
   auto* const to = reinterpret_cast<uint32_t*>(packed);
   for (int64_t begin = 0; begin < whole_pairs; begin += kTilePairs) {
     const int64_t end = std::min(begin + kTilePairs, whole_pairs);
@@ -100,31 +104,27 @@ void pack_stored_bf16(const Matrix& w, int64_t panel, std::byte* packed) {
 void pack_panels(const Matrix& w, WeightFormat format, int64_t begin, int64_t end, std::byte* packed) {
   float values[kGroup];
   std::vector<float> scratch;
+  std::vector<uint16_t> bf16_scratch;
   for (int64_t panel = begin; panel < end; ++panel) {
-    if (format == WeightFormat::bf16 && w.dtype == DType::bf16) {
-      pack_stored_bf16(w, panel, packed);
+    const int64_t first = panel * kPanel;
+    const Matrix stored = row_slice(w, first, std::min(kPanel, w.rows - first));
+    if (format == WeightFormat::bf16) {
+      pack_bf16(as_bf16(stored, bf16_scratch), packed);
       packed += panel_bytes(format, w.cols);
       continue;
     }
-    const int64_t first = panel * kPanel;
-    const Matrix stored = row_slice(w, first, std::min(kPanel, w.rows - first));
     const Matrix plain = with_plain_elements(stored, scratch);
     for (int64_t group = 0; group < groups(w.cols); ++group) {
-      const int64_t inputs = std::min(kGroup, pairs(w.cols) * 2 - group * kGroup);  // in bf16
       for (int64_t out = 0; out < kPanel; ++out) {
         read_group(plain, out, group, values);
         std::optional<uint16_t> shared;
         if (out < stored.rows) shared = shared_scale(stored, format, out, group);
-        if (format == WeightFormat::bf16)
-          put_bf16(values, out, inputs, packed);
-        else if (format == WeightFormat::int8)
+        if (format == WeightFormat::int8)
           put_int8(values, shared, out, packed);
         else
           put_int4(values, shared, out, packed);
       }
-      packed += format == WeightFormat::bf16   ? inputs * kPanel * 2
-                : format == WeightFormat::int8 ? kInt8GroupBytes
-                                               : kInt4GroupBytes;
+      packed += format == WeightFormat::int8 ? kInt8GroupBytes : kInt4GroupBytes;
     }
   }
 }
