@@ -33,8 +33,10 @@ export const RULES = {
   list_detail_too_short: 'list details of fewer than 10 characters',
   list_mixed: 'a list of which only some items have a title',
   list_nested: 'a numbered list inside a list detail',
+  list_repeated: 'two details of a list that are the same text',
   list_not_closed: 'the last list item is not followed by a blank line, or by more than one',
   paragraphs_abbreviation: 'mr., mrs. or dr., where a full stop ends no sentence',
+  paragraphs_short_piece: 'a paragraph of fewer than 20 characters',
   paragraphs_too_few: 'not more than 2 paragraphs',
   paragraphs_too_few_forks: 'fewer than 3 paragraphs that can be split after their first sentence',
 } as const
