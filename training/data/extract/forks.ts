@@ -1,6 +1,8 @@
+import { isClosing } from './closing.ts'
 import { type Line, trimmedEnd } from './lines.ts'
 import { type Item, type List, listAt } from './lists.ts'
 import type { Profile } from './profile.ts'
+import { firstSentenceEnd } from './sentences.ts'
 import type { Part, Rule, Structure } from './structure.ts'
 
 /** Lists and sections inside of one another are looked at down to this level: each level costs one pass. */
@@ -52,10 +54,10 @@ export class ForkFinder {
     if (first === undefined) return this.#lists(from, to, depth, level)
     const forks = this.#lists(from, first, depth, level)
     const sections = starts.map((start, index) => {
-      const end = starts[index + 1] ?? to
+      const end = starts[index + 1] ?? this.#closingAt(start, to)
       return { start, end, branches: this.#sectionForks(start, end) }
     })
-    const areBranches = sections.filter(({ branches }) => branches).length >= this.#profile.minItems
+    const areBranches = this.#isMost(sections.filter(({ branches }) => branches).length, sections.length)
     for (const { start, end, branches } of sections) {
       const heading = this.#lines[start]
       if (areBranches && branches && heading) {
@@ -92,6 +94,16 @@ export class ForkFinder {
     return this.#length(heading.end, this.#textEnd(start, end)) >= this.#profile.minDetail
   }
 
+  /** The last paragraph of a range, when it speaks of the answer as a whole; else the end of the range. */
+  #closingAt(from: number, to: number): number {
+    let last = to
+    while (last > from && this.#lines[last - 1]?.kind === 'blank') last -= 1
+    while (last > from && this.#lines[last - 1]?.kind === 'text') last -= 1
+    const line = this.#lines[last]
+    const isParagraph = last > from + 1 && this.#lines[last - 1]?.kind === 'blank'
+    return line && isParagraph && !line.code && isClosing(this.#text, line) ? last : to
+  }
+
   /** The offset after a section's text: blank lines and rules at its end stay between the sections. */
   #textEnd(start: number, end: number): number {
     let last = end - 1
@@ -126,14 +138,14 @@ export class ForkFinder {
       return []
     }
     const { minItems } = this.#profile
-    const isMost = (count: number) => count >= minItems && count * 3 >= items.length * 2
-    if (isMost(branching.length)) {
-      return branching.map(({ detail = 0, from, to }) => ({
-        kind: list.numbered ? 'list' : 'bullets',
-        cut: detail,
-        end: this.#lines[to - 1]?.end ?? detail,
-        inner: this.#between(from + 1, to, depth + 1, level + 1),
-      }))
+    const isMost = (count: number) => this.#isMost(count, items.length)
+    if (isMost(branching.length)) return branching.map((item) => this.#itemFork(list, item, depth, level))
+    if (titled.length < minItems && this.#profile.sentenceItems) {
+      const split = items.map((item) => ({ ...item, detail: this.#firstSentenceEnd(item) }))
+      const branches = split.filter(
+        ({ detail, from, to }) => detail !== undefined && !this.#hasCode(from, to),
+      )
+      if (isMost(branches.length)) return branches.map((item) => this.#itemFork(list, item, depth, level))
     }
     if (depth === 1) {
       if (isMost(branching.length + coded)) this.refused.push('code_fence')
@@ -143,6 +155,30 @@ export class ForkFinder {
     }
     // The list stays serial; lists inside of its items may fork all the same.
     return items.flatMap(({ from, to }) => this.#between(from + 1, to, depth, level + 1))
+  }
+
+  #itemFork(list: List, { detail = 0, from, to }: Item, depth: number, level: number): Fork {
+    return {
+      kind: list.numbered ? 'list' : 'bullets',
+      cut: detail,
+      end: this.#lines[to - 1]?.end ?? detail,
+      inner: this.#between(from + 1, to, depth + 1, level + 1),
+    }
+  }
+
+  /** Where an item without a title divides: behind its first sentence. */
+  #firstSentenceEnd({ from, to }: Item): number | undefined {
+    const line = this.#lines[from]
+    if (!line?.item) return undefined
+    const cut = firstSentenceEnd(this.#text, line.item.content, line.end)
+    const { minPiece } = this.#profile
+    const rest = this.#length(cut, this.#lines[to - 1]?.end ?? cut)
+    return cut < line.end && cut - line.item.content >= minPiece && rest >= minPiece ? cut : undefined
+  }
+
+  /** Enough, and at least two thirds of all. */
+  #isMost(count: number, all: number): boolean {
+    return count >= this.#profile.minItems && count * 3 >= all * 2
   }
 
   #itemForks({ detail = 0, to }: Item): boolean {

@@ -122,7 +122,8 @@ export function trimmedEnd(text: string, from: number, end: number): number {
   return at
 }
 
-function isSpace(unit: number): boolean {
+/** Whether a UTF-16 unit is white space, as in trim() and \s. */
+export function isSpace(unit: number): boolean {
   if (unit === 0x20 || (unit >= 9 && unit <= 13)) return true
   return unit >= 0xa0 && /\s/.test(String.fromCharCode(unit))
 }

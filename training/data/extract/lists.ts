@@ -1,3 +1,4 @@
+import { isClosing } from './closing.ts'
 import type { ItemMarker, Line } from './lines.ts'
 import { titleEnd } from './titles.ts'
 
@@ -39,12 +40,16 @@ class ListReader {
   #indent: number
   #number: number | undefined
   #consecutive = true
+  /** An item has more than one line. */
+  #hasLongItem = false
   /** Index of the last line that is not blank. */
   #last: number
   /** The list ends before this line, unless its next number follows. */
   #endsAt: number | undefined
   /** Columns of the first numbered item of the same style inside of the current item. */
   #innerIndent: number | undefined
+  /** First of the unindented text lines at the end of the current item. */
+  #textFrom: number | undefined
   /** Style of the items at the list's own indentation that are inside of the current item. */
   #innerStyle: ItemMarker['style'] | undefined
 
@@ -71,6 +76,8 @@ class ListReader {
     } else if (this.#endsAt !== undefined) {
       // A number that is not the next one begins another list: text stands between.
       if (line.item?.style === this.#style && !inside) return false
+    } else if (line.item && !inside && this.#beginsAnother(line.item, this.#last < at - 1)) {
+      return false
     } else if (!this.#holds(at, line, inside)) {
       if (this.#number === undefined || line.kind === 'rule' || isLeftOf(line, this.#indent)) return false
       this.#endsAt = at
@@ -109,17 +116,45 @@ class ListReader {
       return true
     }
     if (line.kind === 'rule' || (line.item && isLeftOf(line, this.#indent))) return false
+    const gap = this.#last < at - 1
     if (line.item?.style === this.#style) {
       this.#consecutive = false
       this.#begin(at, line, line.item)
       return true
     }
+    if (!line.item && this.#closes(line)) return false
     const held =
-      this.#last === at - 1 ||
-      this.#awaitsDetail() ||
-      (line.item !== undefined && line.item.style === this.#innerStyle)
-    if (held) this.#innerStyle = line.item?.style
-    return held
+      !gap ||
+      this.#awaitsMore() ||
+      (line.code && this.#lines[this.#last]?.code) ||
+      (line.item && line.item.style === this.#innerStyle)
+    if (!held) return false
+    this.#innerStyle = line.item?.style
+    if (line.kind !== 'text') this.#textFrom = undefined
+    else this.#textFrom ??= at
+    return true
+  }
+
+  /** A list that begins again at 1, behind a blank line or behind a line of text that introduces it. */
+  #beginsAnother({ style, number }: ItemMarker, gap: boolean): boolean {
+    if (style !== this.#style || number !== 1 || (this.#number ?? 1) === 1) return false
+    if (this.#textFrom !== undefined) this.#cutAt(this.#textFrom)
+    return gap || this.#textFrom !== undefined
+  }
+
+  /** The current item ends before a line that was taken as part of it. */
+  #cutAt(index: number): void {
+    const item = this.#items.at(-1)
+    if (!item || index <= item.from) return
+    this.#endsAt = index
+    item.to = index
+    while (item.to > item.from + 1 && this.#lines[item.to - 1]?.kind === 'blank') item.to -= 1
+  }
+
+  /** A line behind one-line items that speaks of the list as a whole, or is a label of what follows. */
+  #closes(line: Line): boolean {
+    if (this.#hasLongItem || line.kind !== 'text' || line.code) return false
+    return isClosing(this.#text, line) || isLabel(this.#text, line)
   }
 
   #begin(at: number, line: Line, item: ItemMarker): void {
@@ -128,18 +163,23 @@ class ListReader {
     this.#indent = Math.min(this.#indent, line.indent)
     this.#innerIndent = undefined
     this.#innerStyle = undefined
+    this.#textFrom = undefined
   }
 
   /** The current item goes on to the last line. */
   #extend(): void {
     const item = this.#items.at(-1)
-    if (item) item.to = this.#last + 1
+    if (!item) return
+    item.to = this.#last + 1
+    this.#hasLongItem ||= item.to > item.from + 1
   }
 
-  /** The current item is a title so far. */
-  #awaitsDetail(): boolean {
+  /** The current item goes on behind a blank line: it ends with a colon, or is nothing but a title so far. */
+  #awaitsMore(): boolean {
     const item = this.#items.at(-1)
-    return item !== undefined && item.to === item.from + 1 && item.detail === this.#lines[item.from]?.end
+    const end = this.#lines[this.#last]?.end ?? 0
+    if (this.#text[end - 1] === ':' || this.#text[end - 1] === '：') return true
+    return item !== undefined && item.to === item.from + 1 && item.detail === end
   }
 
   /** The end of a short first line without a delimiter: a title when a list follows it inside of the item. */
@@ -153,6 +193,13 @@ class ListReader {
       !/[.!?。！？;,]$/.test(this.#text.slice(first.end - 1, first.end))
     return isTitle ? first.end : undefined
   }
+}
+
+const MAX_LABEL = 40
+
+/** A short line that ends with a colon: `Ingredients:`. */
+function isLabel(text: string, { start, end }: Line): boolean {
+  return end - start <= MAX_LABEL && text[end - 1] === ':' && /\p{Lu}/u.test(text[start] ?? '')
 }
 
 function isLeftOf(line: Line, indent: number): boolean {

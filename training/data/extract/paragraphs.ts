@@ -25,8 +25,14 @@ export function paragraphForks(
     const last = lines[end - 1]
     if (end > at && first && last) {
       paragraphs += 1
-      const cut = isProse(lines, at, end) ? firstSentenceEnd(text, first.start, last.end) : last.end
-      if (cut - first.start >= minPiece && text.slice(cut, last.end).trimStart().length >= minPiece) {
+      const cut = isProse(text, lines, at, end) ? firstSentenceEnd(text, first.start, last.end) : last.end
+      // Verse is cut at the ends of its lines.
+      const insideLine = cut < first.end
+      if (
+        insideLine &&
+        cut - first.start >= minPiece &&
+        text.slice(cut, last.end).trimStart().length >= minPiece
+      ) {
         forks.push({ kind: 'paragraphs', cut, end: last.end, inner: [] })
       }
     }
@@ -38,7 +44,8 @@ export function paragraphForks(
   return { rule: 'paragraphs_too_few_forks', keep: forks.length * 2 < paragraphs }
 }
 
-function isProse(lines: readonly Line[], from: number, to: number): boolean {
+/** Text lines that do not introduce what follows. */
+function isProse(text: string, lines: readonly Line[], from: number, to: number): boolean {
   for (let at = from; at < to; at++) if (lines[at]?.kind !== 'text') return false
-  return true
+  return !/[:：]/.test(text[(lines[to - 1]?.end ?? 0) - 1] ?? '')
 }

@@ -25,6 +25,11 @@ export const SWITCHES = {
     default: true,
     reference: true,
   },
+  sentenceItems: {
+    meaning: 'items without a title fork behind their first sentence',
+    default: true,
+    reference: false,
+  },
   maxDepth: { meaning: 'most branches on a path, the root included', default: 4, reference: 2 },
   minItems: {
     meaning: 'fewest forks of a list, of a group of sections, or of paragraphs',
@@ -48,6 +53,13 @@ export const SWITCHES = {
     meaning: 'a displayed formula: $$ (default: also \\[ and \\begin{)',
     default: 'keep',
     reference: 'drop',
+  },
+  bareCode: { meaning: 'three lines of code or more without a fence', default: 'keep', reference: 'allow' },
+  equations: { meaning: 'two lines or more that are equations', default: 'keep', reference: 'allow' },
+  steps: {
+    meaning: 'a heading "Step N": each step needs the one before',
+    default: 'keep',
+    reference: 'allow',
   },
   angleBracket: { meaning: '< or >', default: 'allow', reference: 'drop' },
   equals: { meaning: '=', default: 'allow', reference: 'drop' },

@@ -1,4 +1,4 @@
-import type { Line } from './lines.ts'
+import { isSpace, type Line } from './lines.ts'
 import { endsSentence } from './sentences.ts'
 
 /** Longest title of an item; a longer one is a sentence, and a fork behind it would gain little. */
@@ -39,7 +39,7 @@ export function titleEnd(text: string, line: Line): number | undefined {
     } else if (char === '*' || char === '_') {
       const run = runAt(text, at)
       const after = at + run.length
-      if (open.at(-1) === run && !isSpace(text[at - 1])) {
+      if (open.at(-1) === run && !isSpaceAt(text, at - 1)) {
         open.pop()
         if (open.length === 0) {
           const last = text[at - 1] ?? ''
@@ -49,7 +49,7 @@ export function titleEnd(text: string, line: Line): number | undefined {
             boldEnd = after
           }
         }
-      } else if (after < end && !isSpace(text[after]) && !isInsideWord(text, at, after)) {
+      } else if (after < end && !isSpaceAt(text, after) && !isInsideWord(text, at, after)) {
         open.push(run)
       }
       at = after
@@ -59,7 +59,7 @@ export function titleEnd(text: string, line: Line): number | undefined {
           return titled(text, item.content, at)
         if (DASHES.has(char) && isDash(text, at, boldEnd)) return titled(text, item.content, at)
       }
-      if (isSpace(text[at + 1]) && endsSentence(text, at + 1)) break
+      if (isSpaceAt(text, at + 1) && endsSentence(text, at + 1)) break
       if ('。！？'.includes(char)) break
       at += 1
     }
@@ -75,13 +75,13 @@ function titled(text: string, content: number, delimiter: number): number | unde
 
 /** A colon inside of 10:30, http:// or std::vector delimits nothing. */
 function isDelimiter(text: string, at: number, end: number): boolean {
-  return at + 1 === end || isSpace(text[at + 1])
+  return at + 1 === end || isSpaceAt(text, at + 1)
 }
 
 /** ` - ` between words, or a dash right behind a bold title. */
 function isDash(text: string, at: number, boldEnd: number | undefined): boolean {
-  if (at === boldEnd) return text[at] !== '-' || isSpace(text[at + 1])
-  return isSpace(text[at - 1]) && isSpace(text[at + 1])
+  if (at === boldEnd) return text[at] !== '-' || isSpaceAt(text, at + 1)
+  return isSpaceAt(text, at - 1) && isSpaceAt(text, at + 1)
 }
 
 function startsBold(text: string, { item }: Line, run: string): boolean {
@@ -118,6 +118,6 @@ function afterClosing(text: string, at: number, end: number, opener: string, clo
   return at + 1
 }
 
-function isSpace(char: string | undefined): boolean {
-  return char !== undefined && /\s/.test(char)
+function isSpaceAt(text: string, at: number): boolean {
+  return isSpace(text.charCodeAt(at))
 }
