@@ -287,7 +287,7 @@ describe('text that is not cut', () => {
     ['code_fence', '```\nnever closed\n\n1. a: the detail\n2. b: the detail\n3. c: the detail', true],
     ['code', `import os\nimport sys\n\n${three((n) => `# Part ${n}\nprint(${n})`)}`, true],
     ['maths', `${list}\n\n$$x$$`, true],
-    ['maths', `${list}\n\n\\[ x \\]`, true],
+    ['equations', `${list}\n\n\\[ x \\]`, true],
     ['equations', `${list}\n\na + b = c\nso c = 3`, true],
     ['steps', three((n) => `### Step ${n}: Look\nThe text of it.`), true],
     ['paragraphs_too_few', 'One plain sentence.', true],
