@@ -306,6 +306,12 @@ describe('text that is not cut', () => {
     },
   )
 
+  it('prose with semicolons is no code', () => {
+    expect(
+      extract(`${list}\n\nOne needs:\n\n${three(() => '    a good deal of water every day;')}`),
+    ).toHaveProperty('structure')
+  })
+
   it('a text switch refuses what it names', () => {
     expect(extract(`${list} = b`, customProfile({ equals: 'keep' }))).toEqual({ rule: 'equals', keep: true })
     expect(extract(`${list} 한국어`, customProfile({ cjk: 'drop' }))).toEqual({ rule: 'cjk', keep: false })
