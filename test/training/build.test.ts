@@ -23,7 +23,7 @@ const conversations: Conversation[] = [
   { id: 'plain', dialogs: [{ prompt: 'Short?', response: 'Yes.' }] },
   { id: 'code', dialogs: [{ prompt: 'Code?', response: '```\nx\n```' }] },
   { id: 'few', dialogs: [{ prompt: 'Few?', response: list(2) }] },
-  { id: 'cjk', dialogs: [{ prompt: 'Q?', response: '中文' }] },
+  { id: 'marker', dialogs: [{ prompt: 'Q?', response: 'a [Fork] of its own' }] },
 ]
 
 describe('labels', () => {
@@ -99,7 +99,7 @@ describe('buildData', () => {
       unstructured: 2,
       dropped: 2,
       tooLong: 0,
-      refused: { paragraphs_too_few: 1, code_fence: 1, list_too_short: 1, cjk: 1 },
+      refused: { paragraphs_too_few: 1, code_fence: 1, list_too_short: 1, marker: 1 },
     })
     expect(stages).toEqual(new Set(['extract', 'tokenizer', 'shards']))
     const json = async (name: string) => JSON.parse(await readFile(join(out, name), 'utf8'))

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import type { Conversation } from '../../training/data/conversation.ts'
-import { extract } from '../../training/data/extract/extract.ts'
+import { extractConversation } from '../../training/data/extract/extract.ts'
 import { seededRandom } from '../../training/data/random.ts'
 import { underInventedName } from '../../training/data/sources/invented-names.ts'
 import { answerConversations, jsonlConversations } from '../../training/data/sources/jsonl.ts'
@@ -108,11 +108,11 @@ describe('tldr pages', () => {
     const path = await file('pages.jsonl.gz', gzipSync(lines.join('\n')))
     const conversations = await all(tldrConversations(path))
     expect(new Set(conversations.map((c) => c.group))).toEqual(new Set(['common/foo', 'common/bar']))
-    const kinds = conversations.map((c) => [c.dialogs[0]?.prompt, extract(c)] as const)
+    const kinds = conversations.map((c) => [c.dialogs[0]?.prompt, extractConversation(c)] as const)
     const [, list] = kinds.find(([prompt]) => prompt === 'How do I use foo?') ?? []
     expect(list).toMatchObject({ structure: { kind: 'list' } })
     const [, plain] = kinds.find(([prompt]) => prompt === 'What is foo?') ?? []
-    expect(plain).toEqual({ rule: 'paragraphs_too_few' })
+    expect(plain).toEqual({ rule: 'paragraphs_too_few', keep: true })
     expect(await all(tldrConversations(path))).toEqual(conversations)
     expect(new Set((await all(tldrConversations(path, { pages: 1 }))).map((c) => c.group)).size).toBe(1)
   })
