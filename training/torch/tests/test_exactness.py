@@ -58,11 +58,11 @@ class Exactness(unittest.TestCase):
                 pack = pack_examples(examples, META, Weights())
                 rows = sum(len(ids) for each in examples for ids, _ in paths(each))
                 self.assertLess(len(pack), 0.5 * rows)
-                loss = token_losses(packed, pack, META, SPANS, F32).weighted_sum()
                 count = sum(int(each.learned.sum()) for each in examples)
-                self.assertAlmostEqual(float(loss) / count, float(expected) / count, places=5)
+                loss = token_losses(packed, pack, META, SPANS, F32, factor=1 / count).total
+                self.assertAlmostEqual(loss.item(), expected.item() / count, places=5)
                 (expected / count).backward()
-                (loss / count).backward()
+                loss.backward()
                 for (name, a), b in zip(plain.named_parameters(), packed.parameters()):
                     self.assertTrue(torch.allclose(a.grad, b.grad, rtol=1e-4, atol=1e-6), name)
 
@@ -80,7 +80,7 @@ class Exactness(unittest.TestCase):
             model.model.embed_tokens.weight[FORK] = 4 * model.model.embed_tokens.weight[97]
         segment = Segment([65, 100], [97, 98, EOS], -1)
         banned, free = (pack_examples([example([segment], kind)], META, Weights()) for kind in (SERIAL, UNSTRUCTURED))
-        losses = [token_losses(model, pack, META, SPANS, F32).weighted_sum() for pack in (banned, free)]
+        losses = [token_losses(model, pack, META, SPANS, F32).total for pack in (banned, free)]
         self.assertGreater(losses[1].item(), losses[0].item() + 0.01)
         self.assertAlmostEqual(losses[0].item(), separate_rows(tiny_like(model), [example([segment], SERIAL)]).item(), places=4)
         losses[0].backward()
@@ -112,8 +112,8 @@ class LeanAdapters(unittest.TestCase):
                         if lean:
                             compute_less(model)
                         torch.manual_seed(2)
-                        loss = token_losses(model, pack, META, SPANS, F32).weighted_sum()
-                        loss.backward()
+                        loss = token_losses(model, pack, META, SPANS, F32).total
+                        (0.5 * loss).backward()
                         gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
                         found.append((float(loss.detach()), gradients))
                     (loss, gradients), (lean_loss, lean_gradients) = found

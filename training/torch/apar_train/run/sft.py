@@ -202,11 +202,11 @@ class Trainer:
         for number, pack in enumerate(packs):
             pack = pack.to(self.device)
             with self.parallel.accumulate(last=number == len(packs) - 1), self._arithmetic():
-                found = token_losses(self.parallel.call, pack, self.meta, self.attention, self.dtype)
-                total = found.weighted_sum()
                 # Processes' gradients are averaged, so each counts as often as there are processes.
-                (total * (self.processes.world / weight)).backward()
-            loss += total.detach().double()
+                factor = self.processes.world / weight
+                found = token_losses(self.parallel.call, pack, self.meta, self.attention, self.dtype, factor)
+                found.total.backward()
+            loss += found.weighted_sum().double()
             for name, pair in found.sums(self.meta).items():
                 sums[name] = sums[name] + pair if name in sums else pair
         norm = clip(self.model, args.clip)
