@@ -83,8 +83,9 @@ class Trainer:
         # FSDP2 casts by itself; an adapter's base is stored in the type of the arithmetic.
         self.parallel = Parallel(self.model, self.plain, args.parallel, processes, self.dtype)
         self.cast = self.dtype != torch.float32 and not args.lora and not self.parallel.sharded
-        self.rate = args.lr or (LORA_RATE if args.lora else NEW_RATE if args.model == NOTHING else FULL_RATE)
-        factor = TOKEN_FACTOR if args.token_lr is None else args.token_lr / self.rate
+        default = LORA_RATE if args.lora else NEW_RATE if args.model == NOTHING else FULL_RATE
+        self.rate: float = default if args.lr is None else args.lr
+        factor = TOKEN_FACTOR if args.token_lr is None else args.token_lr / max(self.rate, 1e-30)
         self.optimizer = make_optimizer(self.model, factor, args.weight_decay, args.adam_betas)
         self.total_steps = self._total_steps()
         self.step = 0
