@@ -11,7 +11,7 @@ import torch
 from apar_train.errors import InputError
 from apar_train.model.base import open_model
 
-from .support import tiny, write_build
+from .support import VOCAB, tiny, write_build
 
 
 def interleaved(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -58,6 +58,15 @@ class Gguf(unittest.TestCase):
                 opened = open_model(str(path), self.build_model(architecture), torch.float32).eval()
                 with torch.no_grad():
                     self.assertTrue(torch.equal(opened(ids).logits, model(ids).logits))
+
+    def test_tokens_may_have_been_added_to_those_of_the_file(self):
+        model = tiny(vocab_size=VOCAB - 2)
+        path = self.root / "smaller.gguf"
+        write(path, model, "llama")
+        opened = open_model(str(path), self.build_model("llama"), torch.float32)
+        rows = opened.get_input_embeddings().weight
+        self.assertEqual(rows.shape[0], VOCAB)
+        self.assertTrue(torch.equal(rows[:-2], model.get_input_embeddings().weight))
 
     def test_what_is_not_there_is_named(self):
         path = self.root / "x.gguf"

@@ -16,6 +16,7 @@ from unittest import mock
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from torch.distributed.checkpoint import FileSystemReader
 from transformers import AutoModelForCausalLM
 
 from apar_train.__main__ import main
@@ -126,6 +127,9 @@ class Resume(Folder):
         self.assertEqual(self.losses(unbroken), self.losses(name))
         states = list((self.root / f"{name}-run").glob("state-*"))
         self.assertEqual([state.name for state in states], ["state-00000009"])
+        stored = FileSystemReader(states[0]).read_metadata().state_dict_metadata
+        weights = [key for key in stored if key.startswith("model.")]
+        self.assertTrue(weights and all("lora_" in key or "trainable_tokens" in key for key in weights), weights)
 
     def test_cut_in_the_middle_of_a_step_and_gone_on_with(self):
         self.sft("unbroken", self.options())

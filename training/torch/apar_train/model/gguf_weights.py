@@ -43,10 +43,12 @@ def load_gguf(path: Path, config: Any, dtype: torch.dtype) -> PreTrainedModel:
             part = stored_name.split(".")[-2]
             if part in heads:
                 values = _halves(values, heads[part])
-            if values.shape != tuple(parameter.shape):
+            # config.json may count tokens that were added to the tokenizer: their rows are begun elsewhere.
+            rows = values.shape[0] if part in ("token_embd", "output") else parameter.shape[0]
+            if values.shape != (rows, *parameter.shape[1:]) or rows > parameter.shape[0]:
                 raise InputError("broken_checkpoint", f"{path}: {stored_name}: shape {list(values.shape)}, "
                                  f"config.json asks for {list(parameter.shape)}")  # fmt: skip
-            parameter.copy_(torch.from_numpy(np.array(values)))
+            parameter[:rows] = torch.from_numpy(np.array(values))
     if tied and "output.weight" in tensors:
         raise InputError("broken_checkpoint", f"{path}: has a head of its own, config.json says that it is tied")
     return model

@@ -25,8 +25,10 @@ TOKENIZER_FILES = (
 
 def write_model(model: PreTrainedModel, weights: Dict[str, torch.Tensor], out: Path, build_model: Path) -> None:
     """A folder in Hugging Face's layout, bf16. `weights` are the whole state dict, on the CPU."""
+    tied = getattr(model, "all_tied_weights_keys", {}) if model.config.tie_word_embeddings else {}
+    stored = {name: value.to(torch.bfloat16) for name, value in weights.items() if name not in tied}
     with Replaced(out) as folder:
-        model.save_pretrained(folder, state_dict={name: value.to(torch.bfloat16) for name, value in weights.items()})
+        model.save_pretrained(folder, state_dict=stored)
         own = json.loads((folder / CONFIG).read_text())
         own.update(branching=_branching(build_model), dtype="bfloat16")
         _write_json(folder / CONFIG, own)

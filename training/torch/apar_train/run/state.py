@@ -40,9 +40,8 @@ def save(run: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, po
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
     processes.wait()
-    weights, moments = get_state_dict(model, optimizer, options=ONLY_TRAINED)
     with quiet():
-        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=part, no_dist=processes.world == 1)
+        dcp.save(_tensors(model, optimizer), checkpoint_id=part, no_dist=processes.world == 1)
     processes.wait()
     if not processes.first:
         return
@@ -59,8 +58,7 @@ def save(run: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, po
 
 
 def load(state: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
-    weights, moments = get_state_dict(model, optimizer, options=ONLY_TRAINED)
-    tensors = {"model": weights, "optimizer": moments}
+    tensors = _tensors(model, optimizer)
     try:
         with quiet():
             dcp.load(tensors, checkpoint_id=state, no_dist=processes.world == 1)
@@ -69,6 +67,13 @@ def load(state: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, 
     set_state_dict(
         model, optimizer, model_state_dict=tensors["model"], optim_state_dict=tensors["optimizer"], options=ONLY_TRAINED
     )
+
+
+def _tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Dict[str, Any]:
+    """What is trained, and its moments. torch leaves out frozen parameters by one of their names: not a tied head."""
+    weights, moments = get_state_dict(model, optimizer, options=ONLY_TRAINED)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {"model": {name: value for name, value in weights.items() if name in trained}, "optimizer": moments}
 
 
 def quiet() -> warnings.catch_warnings:
