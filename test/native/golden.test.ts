@@ -8,7 +8,7 @@ import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 
-/** Format written by training/torch/apar_train/golden.py. */
+/** Format written by test/golden/make_demo_logits.py. */
 const Golden = z.object({
   model_sha256: z.string(),
   vocab_size: z.int(),

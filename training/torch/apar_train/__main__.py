@@ -1,0 +1,44 @@
+"""python -m apar_train COMMAND ...: one subcommand per module. torch is imported only by the module that runs."""
+
+import argparse
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional
+
+from . import options
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Command:
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    # Has run(args: argparse.Namespace) -> None.
+    module: str
+
+
+COMMANDS: Dict[str, Command] = {
+    "sft": Command("teach a model to fork: full or LoRA", options.add_sft, "apar_train.run.sft"),
+    "evaluate-loss": Command(
+        "held-out losses of a model", options.add_evaluate_loss, "apar_train.run.evaluate_loss"
+    ),
+}
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="apar_train", description="Trains models that fork (docs/training.md).")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.add_arguments(subparsers.add_parser(name, help=command.help, description=command.help))
+    args = parser.parse_args(argv)
+    try:
+        importlib.import_module(COMMANDS[args.command].module).run(args)
+    except InputError as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
