@@ -123,7 +123,7 @@ export const LIST_TEXT = ITEMS.map(
   ({ title, detail }, at) => `${at > 0 ? '\n' : ''}${at + 1}. ${title}:${detail}`,
 ).join('')
 
-/** A build folder: a list (with its serial copy) and an unstructured answer to train on, one of each to test, two refused. */
+/** A build folder: a list (with its serial copy) and an unstructured answer to train on, a list to test, three refused. */
 export function tinyBuild(): string {
   const build = mkdtempSync(join(tmpdir(), 'apar-tiny-build-'))
   mkdirSync(join(build, 'model'))
@@ -137,38 +137,35 @@ export function tinyBuild(): string {
   ]
   writeShardFolder(join(build, 'train'), train, meta)
   writeShardFolder(join(build, 'test'), [[listExample(2, 'Name three fruits.')]], meta)
-  const parts = ITEMS.map(({ title, detail }, at) => ({
-    text: `${at > 0 ? '\n' : ''}${at + 1}. ${title}:`,
-    detail: [{ text: detail }],
-  }))
   const examples = [
-    { id: 'fruit', kind: 'list', split: 'train', prompt: 'Which fruit?', parts },
-    {
-      id: 'why',
-      kind: 'unstructured',
-      split: 'train',
-      prompt: 'Why?',
-      turns: [{ prompt: 'Why?', response: 'So.' }],
-    },
-    { id: 'three', kind: 'list', split: 'test', prompt: 'Name three fruits.', parts },
-    { id: 'too-long', kind: 'paragraphs', split: 'train', prompt: 'At length?', parts: NESTED },
+    { id: 'fruit', kind: 'list', split: 'train', prompt: 'Which fruit?' },
+    { id: 'three', kind: 'list', split: 'test', prompt: 'Name three fruits.' },
+    { id: 'why', kind: 'unstructured', split: 'train', prompt: 'Why?' },
   ]
+  const numbering = { rule: 'list_numbering', reason: 'list numbers that are not consecutive' }
   const refused = [
-    { id: 'bad-list', rule: 'list_numbering', reason: 'list numbers that are not consecutive', line: 7 },
-    { id: 'empty', rule: 'empty_answer', reason: 'the first answer is empty' },
-    { id: 'bad-list-2', rule: 'list_numbering', reason: 'list numbers that are not consecutive', line: 9 },
+    { id: 'bad-list', ...numbering, file: 'in.jsonl', line: 7 },
+    { id: 'empty', rule: 'template', reason: 'the template says no', file: 'in.jsonl', line: 8 },
+    { id: 'bad-list-2', ...numbering, file: 'in.jsonl', line: 9 },
   ]
+  const report = {
+    format: 'apar-build',
+    version: 1,
+    conversations: 6,
+    structured: { list: 2 },
+    unstructured: 1,
+    leftOut: 3,
+    heldOut: { all: 1, structured: 1 },
+    refused: { list_numbering: 2, paragraphs_too_few: 1, template: 1 },
+    faults: { byte_order_mark: 1 },
+    turnsCut: 0,
+    serialTooLong: 1,
+  }
   writeLines(join(build, 'examples.jsonl'), examples)
   writeLines(join(build, 'refused.jsonl'), refused)
+  writeFileSync(join(build, 'report.json'), JSON.stringify(report))
   return build
 }
-
-/** A detail that has details itself; this conversation is not in the shards. */
-export const NESTED = [
-  { text: 'First:', detail: [{ text: ' a', detail: [{ text: ' a1' }] }, { text: ' b' }] },
-  { text: '\nSecond:', detail: [{ text: ' c' }] },
-  { text: '\nEnd.' },
-]
 
 function writeLines(file: string, values: readonly unknown[]): void {
   writeFileSync(file, values.map((value) => `${JSON.stringify(value)}\n`).join(''))
