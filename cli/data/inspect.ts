@@ -8,11 +8,11 @@ import {
   leftOutBy,
   refusalOf,
   type Sample,
-  type Split,
   sampleById,
   sampleByNumber,
   sampleOfKind,
 } from '../../training/data/inspect/find-sample.ts'
+import { SPLITS, type Split } from '../../training/data/pipeline/batch.ts'
 import { UserError } from '../explain.ts'
 import { PLAIN_TABLE, showTable } from '../models/show.ts'
 import { integer } from '../options.ts'
@@ -47,7 +47,7 @@ export function registerInspect(data: Command): void {
     .option('--random', 'any example instead of the first one; also with --kind and --refused')
     .addOption(
       new Option('--split <split>', 'which shards --number and --random mean')
-        .choices(['train', 'test'])
+        .choices(SPLITS)
         .default('train'),
     )
     .option('--html <file>', 'write a page where a click on a token shows what it attends to')

@@ -1,8 +1,8 @@
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Tokenizer } from '@huggingface/tokenizers'
 import { packageRoot } from '../../gpu-node/package-root.ts'
-import { loadEncoder } from '../../training/data/tokenizer/encode.ts'
 
 export interface WrittenSegment {
   parent?: number
@@ -18,7 +18,7 @@ export interface WrittenExample {
 
 const NONE = 0xffff_ffff
 
-/** Writes shards of version 2 as their description says (training/data/shards/meta.ts), not by the builder's own writer. */
+/** Writes shards of version 2 as their description says (training/data/shards/writer.ts), not by the builder's own writer. */
 export function writeShardFolder(
   folder: string,
   shards: readonly (readonly WrittenExample[])[],
@@ -57,6 +57,7 @@ export function writeShardFolder(
     format: 'apar-shards',
     version: 2,
     tokens: 'uint16',
+    bos: null,
     vocab_size: 4096,
     eos: [2],
     fork: 3,
@@ -82,24 +83,28 @@ export const ITEMS: readonly Item[] = [
   { title: 'Plums', detail: ' dark blue, 日本 grows them too.' },
 ]
 
-const encoder = loadEncoder(readFileSync(join(packageRoot, 'models/demo/tokenizer.json'), 'utf8'))
-export const { fork, child, eos } = encoder
+const tokenizerJson = JSON.parse(readFileSync(join(packageRoot, 'models/demo/tokenizer.json'), 'utf8'))
+const tokenizer = new Tokenizer(tokenizerJson, { clean_up_tokenization_spaces: false })
+const encode = (text: string): number[] => tokenizer.encode(text, { add_special_tokens: false }).ids
+export const [bos = 0, eos = 0, fork = 0, child = 0] = ['<s>', '</s>', '[Fork]', '[Child]'].map((token) =>
+  tokenizer.token_to_id(token),
+)
 
 const written = (ids: number[]) => ({ ids, learned: ids.map(() => 1) })
 
 /** A prompt (masked), and an answer as a tree: every item's detail is a branch. */
 export function listExample(source: number, prompt: string, items: readonly Item[] = ITEMS): WrittenExample {
-  const promptIds = encoder.encode(`<s>USER: ${prompt}\nASSISTANT:\n`)
+  const promptIds = encode(`<s>USER: ${prompt}\nASSISTANT:\n`)
   const segments: WrittenSegment[] = []
   let parent: number | undefined
   for (const [at, { title, detail }] of items.entries()) {
-    const main = written([...encoder.encode(`${at > 0 ? '\n' : ''}${at + 1}. ${title}:`), fork])
+    const main = written([...encode(`${at > 0 ? '\n' : ''}${at + 1}. ${title}:`), fork])
     const full =
       at === 0
         ? { ids: [...promptIds, ...main.ids], learned: [...promptIds.map(() => 0), ...main.learned] }
         : main
     const own = segments.push({ ...full, ...(parent === undefined ? {} : { parent }) }) - 1
-    const branch = written([...encoder.encode(detail), eos])
+    const branch = written([...encode(detail), eos])
     segments.push({ parent: own, ids: [child, ...branch.ids], learned: [0, ...branch.learned] })
     parent = own
   }
@@ -113,8 +118,8 @@ export function plainExample(
   answer: string,
   kind: 1 | 2 = 2,
 ): WrittenExample {
-  const promptIds = encoder.encode(`<s>USER: ${prompt}\nASSISTANT:\n`)
-  const answerIds = [...encoder.encode(answer), eos]
+  const promptIds = encode(`<s>USER: ${prompt}\nASSISTANT:\n`)
+  const answerIds = [...encode(answer), eos]
   const learned = [...promptIds.map(() => 0), ...answerIds.map(() => 1)]
   return { kind, source, segments: [{ ids: [...promptIds, ...answerIds], learned }] }
 }
@@ -130,7 +135,7 @@ export function tinyBuild(): string {
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
     copyFileSync(join(packageRoot, 'models/demo', name), join(build, 'model', name))
   }
-  const meta = { vocab_size: encoder.vocabSize, eos: [eos], fork, child, bos: encoder.bos }
+  const meta = { vocab_size: tokenizer.get_vocab().size, eos: [eos], fork, child, bos }
   const train = [
     [listExample(0, 'Which fruit?'), plainExample(0, 'Which fruit?', LIST_TEXT, 1)],
     [plainExample(1, 'Why?', 'So.')],

@@ -4,15 +4,16 @@ import { describe, expect, it } from 'vitest'
 import { statisticsTables } from '../../../cli/data/stats.ts'
 import { buildStatistics, summaryOf } from '../../../training/data/inspect/build-statistics.ts'
 import { ShardStatistics } from '../../../training/data/inspect/shard-statistics.ts'
-import { ShardMeta } from '../../../training/data/shards/meta.ts'
 import type { ShardExample } from '../../../training/data/shards/reader.ts'
+import type { ShardMeta } from '../../../training/data/shards/writer.ts'
 import { tinyBuild } from '../../support/tiny-build.ts'
 
-const meta = ShardMeta.parse({
+const meta: ShardMeta = {
   format: 'apar-shards',
   version: 2,
   tokens: 'uint16',
   vocab_size: 100,
+  bos: null,
   eos: [2],
   fork: 3,
   child: 4,
@@ -21,7 +22,7 @@ const meta = ShardMeta.parse({
   longest_path: 0,
   kinds: { structured: 1, serial: 0, unstructured: 0 },
   shards: [],
-})
+}
 
 const segment = (parent: number | undefined, ids: number[], masked: number) => ({
   parent,

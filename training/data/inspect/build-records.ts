@@ -3,15 +3,23 @@ import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { AparError } from '../../../shared/errors.ts'
 import { badLine } from '../conversation.ts'
+import { SPLITS } from '../pipeline/batch.ts'
+import type { ExampleLine } from '../pipeline/processor.ts'
 
-export const SAMPLE_KINDS = ['list', 'paragraphs', 'bullets', 'headings', 'unstructured'] as const
-export type SampleKind = (typeof SAMPLE_KINDS)[number]
+export const SAMPLE_KINDS = [
+  'list',
+  'paragraphs',
+  'bullets',
+  'headings',
+  'unstructured',
+] as const satisfies readonly ExampleLine['kind'][]
+export type SampleKind = ExampleLine['kind']
 
 /** What is read of a line of examples.jsonl: a conversation of which something was kept. */
 export const ExampleRecord = z.object({
   id: z.string(),
   kind: z.enum(SAMPLE_KINDS),
-  split: z.enum(['train', 'test']),
+  split: z.enum(SPLITS),
 })
 export type ExampleRecord = z.infer<typeof ExampleRecord>
 

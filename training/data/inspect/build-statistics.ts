@@ -3,12 +3,17 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { AparError } from '../../../shared/errors.ts'
 import { RULES } from '../extract/structure.ts'
+import type { Split } from '../pipeline/batch.ts'
+import { BUILD_RULES } from '../pipeline/counts.ts'
 import { RefusedRecord, readRecords } from './build-records.ts'
-import type { Split } from './find-sample.ts'
 import { type ShardStatistics, type ShardSummary, shardStatistics } from './shard-statistics.ts'
 
 /** Every rule by its name, with what it says. */
-export const buildRules: Readonly<Record<string, string>> = Object.assign(Object.create(null), RULES)
+export const buildRules: Readonly<Record<string, string>> = Object.assign(
+  Object.create(null),
+  RULES,
+  BUILD_RULES,
+)
 
 const Count = z.int().min(0)
 /** What is read of report.json; `refused` counts also answers that teach as unstructured text. */

@@ -1,7 +1,7 @@
 import { AparError } from '../../../shared/errors.ts'
 import { placesOf, type Segment, type Token } from '../../../shared/token-tree.ts'
-import type { ShardMeta } from '../shards/meta.ts'
 import type { ShardExample } from '../shards/reader.ts'
+import type { ShardMeta } from '../shards/writer.ts'
 import { branchesOf } from './branches.ts'
 import type { TokenNames } from './token-names.ts'
 

@@ -1,12 +1,11 @@
 import { join } from 'node:path'
 import { AparError } from '../../../shared/errors.ts'
 import type { Segment } from '../../../shared/token-tree.ts'
+import type { Split } from '../pipeline/batch.ts'
 import { type ShardExample, ShardReader } from '../shards/reader.ts'
 import { ExampleRecord, RefusedRecord, readRecords, type SampleKind } from './build-records.ts'
 import { segmentsOf } from './example-segments.ts'
 import { TokenNames } from './token-names.ts'
-
-export type Split = ExampleRecord['split']
 
 /** An example of a build's shards. */
 export interface Sample {
