@@ -138,7 +138,12 @@
   /** @param {number} segment @param {number} from @param {number} to */
   function line(segment, from, to) {
     const branch = segments[segment]?.branch ?? 0
-    const label = element('span', { class: 'label', 'aria-label': branchName(branch) }, String(branch))
+    const label = element(
+      'span',
+      { class: 'label' },
+      element('span', { class: 'unseen' }, 'branch '),
+      String(branch),
+    )
     return tinted(
       branch,
       element('div', { class: 'line' }, label, run((tokens[segment] ?? []).slice(from, to))),

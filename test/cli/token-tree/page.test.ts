@@ -129,7 +129,11 @@ describe.skipIf(!hasChromium)('the page of a tree', () => {
       'step 9 · 3 branches at once',
       'steps 10–11 · 1 branch',
     ])
-    expect(await texts('.phase:nth-child(4) .line')).toEqual(['0 end', '1[Fork 2]', '3[Child 3]'])
+    expect(await texts('.phase:nth-child(4) .line')).toEqual([
+      'branch 0 end',
+      'branch 1[Fork 2]',
+      'branch 3[Child 3]',
+    ])
     expect(await page.locator('#tree .token').count()).toBe(23)
     expect((await texts('.attended')).at(-1)).toBe(' soft')
     await page.getByLabel('document order').check()

@@ -35,16 +35,18 @@ export class ShardStatistics {
     const depths: number[] = []
     const goesOn = new Set<number>()
     let tokens = 0
+    let learnedTokens = 0
     for (const [index, { parent = -1, tokens: own, learned }] of segments.entries()) {
       const sameBranch = branches[index] === branches[parent]
       if (sameBranch) goesOn.add(parent)
       ends.push((ends[parent] ?? 0) + own.length)
       depths.push((depths[parent] ?? 0) + (sameBranch ? 0 : 1))
       tokens += own.length
-      for (const flag of learned) this.learned += flag
+      for (const flag of learned) learnedTokens += flag
       distributions.segment.add(own.length)
     }
     this.tokens += tokens
+    this.learned += learnedTokens
     distributions.tokens.add(tokens)
     for (const [index, end] of ends.entries()) {
       if (goesOn.has(index)) continue
