@@ -16,7 +16,8 @@ import { BuildFolder } from './pipeline/build-folder.ts'
 import { addCounts, type Counts, noCounts } from './pipeline/counts.ts'
 import { OutputFiles } from './pipeline/output-files.ts'
 import { processed } from './pipeline/pool.ts'
-import { ARRAY_FRAMES, styleOf } from './pipeline/text-outputs.ts'
+import { REFERENCE_FILES, writeReferenceFiles } from './pipeline/reference-files.ts'
+import { ARRAY, isLines } from './pipeline/text-outputs.ts'
 import { emptyMeta, type ShardMeta, ShardWriter } from './shards/writer.ts'
 import { type NewTokenizer, newTokenizer } from './tokenizer/new-tokenizer.ts'
 
@@ -110,6 +111,11 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
   const modelFolder = join(folder.path, MODEL_FOLDER)
   const model = state ? readModelText(modelFolder) : await makeModel(options, files, modelFolder)
   const plan = planOf(options, model)
+  if (plan.profile.name === 'reference') {
+    if (shard.count > 1)
+      throw new AparError('invalid_request', 'the profile reference shuffles the whole input: it cannot be built in parts')
+    plan.heldOut = await writeReferenceFiles(files, folder.path, plan.testShare)
+  }
   const progress = state ?? {
     ...{ next: 0, counts: noCounts(), lengths: {} },
     shards: { train: emptyMeta(model), test: emptyMeta(model) },
@@ -124,7 +130,7 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
     const resumed = progress.counts.conversations
     const batches = processed(reader.read(), { plan, modelFolder }, options.threads ?? 2)
     for await (const { batch, result } of batches) {
-      for (const [name, bytes] of Object.entries(result.files)) await appendText(outputs, plan, name as TextFile, bytes)
+      for (const [name, bytes] of Object.entries(result.files)) await appendText(outputs, name as TextFile, bytes)
       for (const [index, split] of SPLITS.entries()) await writers[index]?.add(result.splits[split])
       addCounts(progress.counts, result.counts)
       progress.next = batch.next
@@ -134,7 +140,7 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
       saved = Date.now()
     }
     if (reader.records === 0) throw new AparError('invalid_request', `no conversations in ${names(files)}`)
-    for (const name of TEXT_FILES) await closeText(outputs, plan, name)
+    await closeTexts(outputs, plan)
     for (const writer of writers) await writer.close()
     await outputs.flush()
   } finally {
@@ -185,24 +191,21 @@ async function makeModel(
   return writeModel(newModel(json, name, context ?? DEFAULT_CONTEXT), 'own', folder)
 }
 
-async function appendText(outputs: OutputFiles, plan: BuildPlan, name: TextFile, bytes: Uint8Array): Promise<void> {
-  const style = styleOf(name, plan.profile.name)
-  if (style === 'lines') return outputs.append(name, bytes)
-  const { open, separator } = ARRAY_FRAMES[style]
-  if ((await outputs.length(name)) > 0) return outputs.append(name, bytes)
+async function appendText(outputs: OutputFiles, name: TextFile, bytes: Uint8Array): Promise<void> {
+  if (isLines(name) || (await outputs.length(name)) > 0) return outputs.append(name, bytes)
   // The first element has no separator before it.
-  await outputs.append(name, Buffer.concat([Buffer.from(open), bytes.subarray(separator.length)]))
+  await outputs.append(name, Buffer.concat([Buffer.from(ARRAY.open), bytes.subarray(ARRAY.separator.length)]))
 }
 
-async function closeText(outputs: OutputFiles, plan: BuildPlan, name: TextFile): Promise<void> {
-  const style = styleOf(name, plan.profile.name)
-  if (name === 'train.jsonl' || name === 'test.jsonl') {
-    // Without --jsonl these files do not exist, with it they do even when nothing is in them.
-    if (plan.jsonl) await outputs.append(name, Buffer.alloc(0))
-  } else if (style === 'lines') await outputs.append(name, Buffer.alloc(0))
-  else {
-    const { close, empty } = ARRAY_FRAMES[style]
-    await outputs.append(name, Buffer.from((await outputs.length(name)) > 0 ? close : empty))
+/** Ends the arrays, and makes the files that nothing was written to. */
+async function closeTexts(outputs: OutputFiles, plan: BuildPlan): Promise<void> {
+  const written: readonly string[] = plan.heldOut ? REFERENCE_FILES : []
+  for (const name of TEXT_FILES) {
+    if (written.includes(name)) continue
+    if (name === 'train.jsonl' || name === 'test.jsonl') {
+      if (plan.jsonl) await outputs.append(name, Buffer.alloc(0))
+    } else if (isLines(name)) await outputs.append(name, Buffer.alloc(0))
+    else await outputs.append(name, Buffer.from((await outputs.length(name)) > 0 ? ARRAY.close : ARRAY.empty))
   }
 }
 

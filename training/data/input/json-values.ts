@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer'
+import { basename } from 'node:path'
 import { badLine } from '../conversation.ts'
 import { fileBytes } from './bytes.ts'
 import { type RawRecord, splitRecords } from './records.ts'
@@ -6,6 +7,8 @@ import { type RawRecord, splitRecords } from './records.ts'
 export interface JsonValue {
   value: unknown
   line: number
+  /** For a record without an id: its place. */
+  defaultId: string
   /** The text of the value. */
   bytes: Buffer
   isUtf8: boolean
@@ -21,7 +24,8 @@ export async function* readJsonValues(
   { name = path, onBom = () => {} }: { name?: string; onBom?: () => void } = {},
 ): AsyncGenerator<JsonValue> {
   for await (const record of splitRecords(fileBytes(path, name, onBom), name)) {
-    yield { ...record, value: parsed(record, name), isUtf8: isUtf8(record.bytes) }
+    const defaultId = `${basename(name)}:${record.line}`
+    yield { ...record, defaultId, value: parsed(record, name), isUtf8: isUtf8(record.bytes) }
   }
 }
 

@@ -8,6 +8,8 @@ export interface BuildPlan {
   /** Of the choice of held-out groups. */
   seed: number
   testShare: number
+  /** Ids of the test set, for the profile `reference`: its files are written by reference-files.ts. */
+  heldOut?: ReadonlySet<string>
   /** Most tokens of a path. */
   context: number
   /** Which turns may be structured. */

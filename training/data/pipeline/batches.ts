@@ -1,4 +1,3 @@
-import { basename } from 'node:path'
 import { AparError } from '../../../shared/errors.ts'
 import { badLine, isRecord } from '../conversation.ts'
 import { FAULTS, type Fault, idOf } from '../input/conversations.ts'
@@ -57,11 +56,11 @@ export class BatchReader {
     for (const { path, name: file } of this.#options.files) {
       const before = this.records
       const onBom = () => this.#fileFault(file, 'byte_order_mark')
-      for await (const { value, line, bytes, isUtf8 } of readJsonValues(path, { name: file, onBom })) {
+      for await (const { value, line, defaultId, bytes, isUtf8 } of readJsonValues(path, { name: file, onBom })) {
         const fail = (reason: string): never => {
           throw badLine(file, line, reason)
         }
-        const id = (isRecord(value) ? idOf(value, fail) : undefined) ?? `${basename(file)}:${line}`
+        const id = (isRecord(value) ? idOf(value, fail) : undefined) ?? defaultId
         const isNew = !this.#ids.has(id)
         this.#ids.add(id)
         const fault = isUtf8 ? (isNew ? undefined : 'duplicate_id') : 'invalid_utf8'

@@ -37,7 +37,7 @@ export class Processor {
   readonly #plan: BuildPlan
   readonly #model: ModelText
   readonly #encoder: ChatEncoder
-  #files = new TextOutputs('default')
+  #files = new TextOutputs()
   #counts: Counts = noCounts()
   #splits: Record<Split, ExampleEncoder>
 
@@ -50,7 +50,7 @@ export class Processor {
 
   /** @throws AparError with file and line for a record that is no conversation; for any fault when strict. */
   process({ bytes, records }: Batch): BatchResult {
-    this.#files = new TextOutputs(this.#plan.profile.name)
+    this.#files = new TextOutputs()
     this.#counts = noCounts()
     this.#splits = this.#noExamples()
     for (const record of records) {
@@ -95,11 +95,15 @@ export class Processor {
   }
 
   #conversation(place: RecordPlace, conversation: Conversation): void {
-    const { seed, testShare, turns, profile } = this.#plan
+    const { seed, testShare, turns, profile, heldOut } = this.#plan
     const { dialogs } = conversation
     const [first] = dialogs
     if (!first) return
-    const split = splitOf(conversation.group ?? first.prompt, seed, testShare)
+    const split = heldOut
+      ? heldOut.has(conversation.id)
+        ? 'test'
+        : 'train'
+      : splitOf(conversation.group ?? first.prompt, seed, testShare)
     const extraction = extractConversation(conversation, profile)
     if ('structure' in extraction) this.#structured(place, conversation, split, extraction.structure, 0)
     else {
@@ -140,7 +144,7 @@ export class Processor {
     this.#counts.branches += countForks(parts)
     this.#keep(split, { id, kind, split, ...question, parts })
     // Rows have no place for earlier turns.
-    if (split === 'test' || turn > 0) return
+    if (split === 'test' || turn > 0 || this.#plan.heldOut) return
     const conversation = { id, dialogs }
     for (const row of structuredRows(conversation, structure)) this.#files.add('apar.json', row)
     this.#files.add('apar_flatten.json', flatRow(conversation, structure))
@@ -161,7 +165,7 @@ export class Processor {
     this.#counts.unstructured += 1
     const prompt = dialogs[0]?.prompt ?? ''
     this.#keep(split, { id, kind: 'unstructured', split, ...(system && { system }), prompt, turns: dialogs })
-    if (split === 'train') this.#files.add('unstructured.json', unstructuredRow(conversation))
+    if (split === 'train' && !this.#plan.heldOut) this.#files.add('unstructured.json', unstructuredRow(conversation))
   }
 
   #example(example: Example, split: Split, source: number, exported = this.#plan.jsonl): void {
@@ -174,7 +178,8 @@ export class Processor {
   #keep(split: Split, line: ExampleLine): void {
     this.#files.add('examples.jsonl', line)
     if (split === 'train') return
-    this.#files.add('apar_testset.json', { id: line.id, kind: line.kind, prompt: line.prompt })
+    if (!this.#plan.heldOut)
+      this.#files.add('apar_testset.json', { id: line.id, kind: line.kind, prompt: line.prompt })
     this.#counts.heldOut.all += 1
     if (line.parts) this.#counts.heldOut.structured += 1
   }
