@@ -25,7 +25,7 @@ interface Flags {
   kind?: SampleKind
   refused?: string
   random?: true
-  split: Split
+  split?: Split
   html?: string
   tokens?: true
 }
@@ -46,9 +46,9 @@ export function registerInspect(data: Command): void {
     .option('--refused <rule>', `conversations that were left out by this rule, ${MOST_REFUSED} at most`)
     .option('--random', 'any example instead of the first one; also with --kind and --refused')
     .addOption(
-      new Option('--split <split>', 'which shards --number and --random mean')
-        .choices(SPLITS)
-        .default('train'),
+      new Option('--split <split>', 'which shards --number and --random mean (default: train)').choices(
+        SPLITS,
+      ),
     )
     .option('--html <file>', 'write a page where a click on a token shows what it attends to')
     .option('--tokens', 'show each token with its id')
@@ -56,11 +56,13 @@ export function registerInspect(data: Command): void {
 }
 
 async function inspect(build: string, id: string | undefined, flags: Flags): Promise<void> {
-  const { number, kind, refused, random, html } = flags
+  const { number, kind, refused, random, html, split, tokens } = flags
   const ways = [id, number, kind, refused].filter((way) => way !== undefined)
   if (ways.length > 1 || (random && (id ?? number) !== undefined)) {
     refuse('give one of ID, --number, --kind and --refused; --random goes with the last two')
   }
+  if (split && (id ?? kind ?? refused) !== undefined) refuse('--split is for --number and --random')
+  if (tokens && (html ?? refused) !== undefined) refuse('--tokens is for trees in the terminal')
   if (refused !== undefined) {
     if (html !== undefined) refuse('--html: conversations that were left out have no tree')
     process.stdout.write(await refusedReport(build, refused, random === true))
@@ -75,12 +77,12 @@ async function inspect(build: string, id: string | undefined, flags: Flags): Pro
   const { stdout } = process
   // It knows NO_COLOR and FORCE_COLOR.
   const colours = stdout.isTTY && stdout.hasColors()
-  const options = { columns: stdout.columns, colours, tokens: flags.tokens === true }
+  const options = { columns: stdout.columns, colours, tokens: tokens === true }
   stdout.write(terminalTree(tree, options))
 }
 
 async function findSample(build: string, id: string | undefined, flags: Flags): Promise<Sample> {
-  const { number = 0, kind, random, split } = flags
+  const { number = 0, kind, random, split = 'train' } = flags
   if (id !== undefined) return (await sampleById(build, id)) ?? explainMissing(build, id)
   if (kind === undefined) return sampleByNumber(build, split, random ? 'random' : number)
   return (

@@ -61,6 +61,8 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
       /^apar: there is no rule "x"; rules: .*list_numbering/,
     )
     expect(await data('inspect', build, 'fruit', '--number', '1')).toMatch(/^apar: give one of ID, /)
+    expect(await data('inspect', build, 'fruit', '--split', 'test')).toMatch(/^apar: --split is for --number/)
+    expect(await data('inspect', build, '--html', 'x', '--tokens')).toMatch(/^apar: --tokens is for trees/)
     expect(await data('inspect', '/nowhere')).toMatch(
       /^apar: \/nowhere\/train\/meta\.json: cannot be read: ENOENT/,
     )
