@@ -6,7 +6,7 @@ import { registerGpuNode } from './commands/gpu-node.ts'
 import { registerKeys } from './commands/keys.ts'
 import { registerModel } from './commands/model.ts'
 import { registerServe } from './commands/serve.ts'
-import { registerData } from './data.ts'
+import { registerData } from './data/index.ts'
 import { AlreadyExplained, explain, UserError } from './explain.ts'
 
 const { version } = createRequire(import.meta.url)(`${packageRoot}/package.json`) as { version: string }
