@@ -8,7 +8,7 @@ import { type Prompt, readPrompts } from '../../training/data/prompts/read-promp
 import { UserError } from '../explain.ts'
 import { MODEL_ARGUMENT } from '../models/resolve.ts'
 import { resolveOrPull } from '../models/pull.ts'
-import { servedName } from '../models/served-name.ts'
+import { adapterOf, servedName } from '../models/served-name.ts'
 import { adapterOption, decimal, deviceOption, dtypeOption, integer } from '../options.ts'
 import { type AnswerCounts, type Asked, answerIds, answerPrompts } from './answer-prompts.ts'
 
@@ -70,7 +70,7 @@ async function answer(flags: AnswerFlags): Promise<void> {
   mkdirSync(dirname(flags.out), { recursive: true })
   const runner = await openRunner(model.path, {
     name: servedName(model, flags),
-    adapter: flags.adapter,
+    adapter: adapterOf(model, flags),
     dtype: flags.dtype,
     device: flags.device,
     threads: flags.threads,
