@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { ArrayFile } from './array-file.ts'
 import type { Conversation } from './conversation.ts'
-import { extract, keptAsUnstructured } from './extract/extract.ts'
-import type { Rule } from './extract/structure.ts'
+import { extractConversation } from './extract/extract.ts'
+import type { Rule, Structure } from './extract/structure.ts'
 import { hashText } from './random.ts'
 import { flatRow, type Row, structuredRows, unstructuredRow } from './rows.ts'
 
@@ -11,7 +11,7 @@ export const TEST_SHARE = 0.12
 /** The result for one conversation. Lines of examples.jsonl, from which tokenizer and shards are built. */
 export interface Example {
   id: string
-  kind: 'list' | 'paragraphs' | 'unstructured'
+  kind: Structure['kind'] | 'unstructured'
   split: 'train' | 'test'
   /** Structured only: the main row and the branch rows. */
   rows?: Row[]
@@ -76,11 +76,11 @@ export async function writeExamples(options: ExtractOptions): Promise<ExtractRep
     const { id } = conversation
     const prompt = conversation.dialogs[0]?.prompt ?? ''
     const split = splitOf(conversation.group ?? prompt, options.seed, options.testShare)
-    const result = extract(conversation)
+    const result = extractConversation(conversation)
     let example: Example
     if ('structure' in result) {
       const { kind } = result.structure
-      const rows = structuredRows(conversation, result.structure)
+      const rows = [...structuredRows(conversation, result.structure)]
       const flatAnswer = flatRow(conversation, result.structure)
       example = { id, kind, split, rows, flat: flatAnswer }
       report[kind === 'list' ? 'lists' : 'paragraphs'] += 1
@@ -91,7 +91,7 @@ export async function writeExamples(options: ExtractOptions): Promise<ExtractRep
       }
     } else {
       report.refused[result.rule] = (report.refused[result.rule] ?? 0) + 1
-      if (!keptAsUnstructured(result.rule)) {
+      if (!result.keep) {
         report.dropped += 1
         continue
       }
