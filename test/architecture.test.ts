@@ -40,7 +40,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   edge: ['edge/**', 'shared'],
   'edge/web': ['client', 'shared'],
   cli: ['client', 'edge', 'gpu-node/**', 'shared', 'training/data'],
-  bench: ['cli', 'client', 'edge/**', 'gpu-node/**', 'shared'],
+  bench: ['cli', 'client', 'edge/**', 'gpu-node/**', 'shared', 'training/data'],
   'native/common': [],
   'native/ops': ['native/common'],
   'native/ops/cpu': ['native/common', 'native/ops'],

@@ -64,7 +64,11 @@ export async function answerPrompts(
 }
 
 /** Undefined for a prompt that is longer than the context. */
-async function answerTo(runner: Runner, { id, prompt }: Asked, sampling: Sampling): Promise<Answer | undefined> {
+async function answerTo(
+  runner: Runner,
+  { id, prompt }: Asked,
+  sampling: Sampling,
+): Promise<Answer | undefined> {
   const { system, temperature, top_p, max_tokens } = sampling
   const given = system === undefined ? [] : [{ role: 'system' as const, content: system }]
   const messages = [...given, ...prompt.messages]

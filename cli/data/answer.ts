@@ -6,8 +6,8 @@ import { openRunner } from '../../gpu-node/open-runner.ts'
 import { AnswersFile, type Sampling } from '../../training/data/prompts/answers-file.ts'
 import { type Prompt, readPrompts } from '../../training/data/prompts/read-prompts.ts'
 import { UserError } from '../explain.ts'
-import { MODEL_ARGUMENT } from '../models/resolve.ts'
 import { resolveOrPull } from '../models/pull.ts'
+import { MODEL_ARGUMENT } from '../models/resolve.ts'
 import { adapterOf, servedName } from '../models/served-name.ts'
 import { adapterOption, decimal, deviceOption, dtypeOption, integer } from '../options.ts'
 import { type AnswerCounts, type Asked, answerIds, answerPrompts } from './answer-prompts.ts'
@@ -41,15 +41,25 @@ const REPORT_MS = 15_000
 export function registerAnswer(data: Command): void {
   data
     .command('answer')
-    .description("a model's own answers to prompts, for self-distillation: JSONL of {id, prompt, response, finish_reason, …}")
+    .description(
+      "a model's own answers to prompts, for self-distillation: JSONL of {id, prompt, response, finish_reason, …}",
+    )
     .requiredOption('--model <model>', MODEL_ARGUMENT)
     .addOption(adapterOption())
-    .requiredOption('--prompts <files...>', 'JSONL of {prompt}, {messages} or {turns}, .gz as well; see apar data prompts')
+    .requiredOption(
+      '--prompts <files...>',
+      'JSONL of {prompt}, {messages} or {turns}, .gz as well; see apar data prompts',
+    )
     .requiredOption('--out <file>', 'answers are appended; those that it has already are not made again')
     .option('--samples <n>', 'answers per prompt, with --temperature', integer(1, 1000), 1)
     .option('--temperature <t>', '0 is greedy', decimal(0, 2), 0)
     .option('--top-p <p>', 'of sampling', decimal(0, 1), 1)
-    .option('--max-tokens <n>', 'longest answer; what is cut there says finish_reason length', integer(1, 1_000_000), 640)
+    .option(
+      '--max-tokens <n>',
+      'longest answer; what is cut there says finish_reason length',
+      integer(1, 1_000_000),
+      640,
+    )
     .option('--max-prompt-characters <n>', 'longer prompts are left out', integer(1, 1_000_000), 100_000)
     .option('--concurrency <n>', 'answers at a time', integer(1, 4096), 64)
     .option('--seed <number>', 'of sampling', integer(0, 2 ** 32 - 1), 1)
@@ -127,7 +137,8 @@ async function read(flags: AnswerFlags): Promise<{ prompts: Prompt[]; known: num
       if (texts.has(text)) known++
       else if (length > flags.maxPromptCharacters) long++
       else {
-        if (ids.has(prompt.id)) throw new UserError('invalid_option', `--prompts: ${prompt.id} is the id of two prompts`)
+        if (ids.has(prompt.id))
+          throw new UserError('invalid_option', `--prompts: ${prompt.id} is the id of two prompts`)
         ids.add(prompt.id)
         prompts.push(prompt)
       }
@@ -147,7 +158,9 @@ function progress(total: number): (counts: Readonly<AnswerCounts>) => void {
     const seconds = (now - begun) / 1000
     const left = ((total - counts.answers) * seconds) / counts.answers
     const rate = Math.round(counts.tokens / seconds)
-    console.error(`apar: ${counts.answers} of ${total} answers, ${rate} tok/s, about ${Math.ceil(left / 60)} min left`)
+    console.error(
+      `apar: ${counts.answers} of ${total} answers, ${rate} tok/s, about ${Math.ceil(left / 60)} min left`,
+    )
   }
 }
 

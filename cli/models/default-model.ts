@@ -38,7 +38,9 @@ export async function resolveDefault(options: DefaultModelOptions = {}): Promise
   if (pulled) return pulled
   const embedded = resolveKnown(EMBEDDED_MODEL, models)
   if (!embedded) throw new Error(`${EMBEDDED_MODEL} is not in this package`)
-  say(`apar: serving ${EMBEDDED_MODEL}, a tiny model about command lines, because ${name} is not here: ${reason}`)
+  say(
+    `apar: serving ${EMBEDDED_MODEL}, a tiny model about command lines, because ${name} is not here: ${reason}`,
+  )
   return embedded
 }
 

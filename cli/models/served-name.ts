@@ -17,10 +17,13 @@ export function servedName(
  */
 export function adapterOf(
   model: Pick<ResolvedModel, 'name' | 'adapter'>,
-  { adapter }: { adapter?: string },
+  { adapter }: { adapter?: string | undefined },
 ): string | undefined {
   if (adapter !== undefined && model.adapter !== undefined) {
-    throw new UserError('invalid_option', `--adapter: ${model.name} has an adapter already: name its base as --model`)
+    throw new UserError(
+      'invalid_option',
+      `--adapter: ${model.name} has an adapter already: name its base as --model`,
+    )
   }
   return adapter ?? model.adapter
 }

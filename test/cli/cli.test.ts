@@ -56,15 +56,26 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
   })
 
   test('reports in one line that a device does not support an fp8 KV cache', async () => {
-    const { code, stderr } = await apar(['gpu-node', '--model', 'demo', '--device', 'cpu', '--kv-cache-dtype', 'fp8'], {
-      NODE_SECRET: 's',
-    })
+    const { code, stderr } = await apar(
+      ['gpu-node', '--model', 'demo', '--device', 'cpu', '--kv-cache-dtype', 'fp8'],
+      {
+        NODE_SECRET: 's',
+      },
+    )
     expect(code).toBe(1)
     expect(lines(stderr).at(-1)).toMatch(/^apar: .*fp8 KV cache is for CUDA devices.*\(engine_unavailable\)$/)
   })
 
   test('serve gives its gpu node the chat template, which may be no name and no file', async () => {
-    const { code, stderr } = await apar(['serve', '--model', 'demo', '--port', '0', '--chat-template', 'vicuna'])
+    const { code, stderr } = await apar([
+      'serve',
+      '--model',
+      'demo',
+      '--port',
+      '0',
+      '--chat-template',
+      'vicuna',
+    ])
     expect(code).toBe(1)
     expect(lines(stderr)).toEqual([
       expect.stringMatching(
@@ -246,7 +257,10 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
       const env = { ...process.env, APAR_API_KEY: '', NODE_SECRET: '', [name]: value }
       // Before the gpu node runs, while it starts, while workerd starts, while the model loads, and after it.
       for (const delay of [50, 150, 300, 450, 600, 750, 900, 1050, 1200, 1500, 2000]) {
-        const child = spawn(process.execPath, [APAR, 'serve', '--model', 'demo', '--port', '0'], { env, stdio: 'ignore' })
+        const child = spawn(process.execPath, [APAR, 'serve', '--model', 'demo', '--port', '0'], {
+          env,
+          stdio: 'ignore',
+        })
         await sleep(delay)
         child.kill('SIGKILL')
         await once(child, 'exit')

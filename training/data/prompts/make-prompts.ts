@@ -41,10 +41,13 @@ const MAX_FAILED_DRAWS = 100
  * from shuffled decks, so that all are used equally often.
  * @throws AparError `invalid_request` when the templates do not give as many prompts that differ.
  */
-export function makePrompts(templates: Templates, { count, seed, avoid = [] }: MakePromptsOptions): MadePrompts {
+export function makePrompts(
+  templates: Templates,
+  { count, seed, avoid = [] }: MakePromptsOptions,
+): MadePrompts {
   const random = seededRandom(seed)
   const toAvoid = new NearDuplicates()
-  for (const text of avoid) toAvoid.add(text)
+  for (const text of avoid) toAvoid.add(withoutNumbers(text))
   const made = new NearDuplicates()
   const prompts: MadePrompt[] = []
   const left = new Set(templates.groups.map((group) => new GroupDraw(group, templates, random)))
@@ -60,7 +63,7 @@ export function makePrompts(templates: Templates, { count, seed, avoid = [] }: M
       throw new AparError('invalid_request', reason)
     }
     const { prompt, question } = draw.next()
-    const isAvoided = toAvoid.likeness(question) >= TOO_LIKE_AVOIDED
+    const isAvoided = toAvoid.likeness(withoutNumbers(question)) >= TOO_LIKE_AVOIDED
     if (isAvoided || made.likeness(question) >= TOO_LIKE) {
       if (isAvoided) avoided++
       else nearDuplicates++
@@ -87,7 +90,9 @@ class GroupDraw {
   constructor(group: Group, { slots }: Templates, random: () => number) {
     this.group = group
     this.#templates = new Deck(group.templates, random)
-    const used = new Set(group.templates.flatMap((each) => [...each.matchAll(SLOT)].map(([, slot = '']) => slot)))
+    const used = new Set(
+      group.templates.flatMap((each) => [...each.matchAll(SLOT)].map(([, slot = '']) => slot)),
+    )
     this.#slots = new Map([...used].map((slot) => [slot, new Deck(slots.get(slot) ?? [], random)]))
   }
 
@@ -124,7 +129,16 @@ class Deck {
   }
 }
 
+/** "Name five uses" and "Name 3 uses" are the same to whom avoids them. */
+function withoutNumbers(text: string): string {
+  return text.replace(/\b(\d+|two|three|four|five|six|seven|eight|nine|ten)\b/gi, '#')
+}
+
 function weighted(draws: readonly GroupDraw[], random: () => number): GroupDraw | undefined {
   let at = random() * draws.reduce((sum, { group }) => sum + group.weight, 0)
-  return draws.find(({ group }) => (at -= group.weight) < 0) ?? draws.at(-1)
+  for (const draw of draws) {
+    at -= draw.group.weight
+    if (at < 0) return draw
+  }
+  return draws.at(-1)
 }

@@ -38,7 +38,8 @@ export class NearDuplicates {
 function gramsOf(text: string): Set<string> {
   const words = ['^', ...(text.toLowerCase().match(/[\p{L}\p{N}#]+|[+*/^]/gu) ?? []), '$']
   const grams = new Set<string>()
-  for (let at = 0; at + GRAM_WORDS <= words.length; at++) grams.add(words.slice(at, at + GRAM_WORDS).join(' '))
+  for (let at = 0; at + GRAM_WORDS <= words.length; at++)
+    grams.add(words.slice(at, at + GRAM_WORDS).join(' '))
   if (grams.size === 0) grams.add(words.join(' '))
   return grams
 }

@@ -15,7 +15,9 @@ const asked = (content: string): ChatMessage[] => [{ role: 'user', content }]
 
 const Line = z.union([
   z.looseObject({ id, prompt: text }).transform(({ id, prompt }) => ({ id, messages: asked(prompt) })),
-  z.looseObject({ id, messages: z.array(ChatMessage).min(1) }).transform(({ id, messages }) => ({ id, messages })),
+  z
+    .looseObject({ id, messages: z.array(ChatMessage).min(1) })
+    .transform(({ id, messages }) => ({ id, messages })),
   // The questions of MT-bench and its like have several turns: the first is asked.
   z
     .looseObject({ question_id: id, turns: z.tuple([text], text) })
@@ -31,7 +33,8 @@ export async function* readPrompts(file: string): AsyncGenerator<Prompt> {
   for await (const { value, line } of readJsonl(file)) {
     const { success, data } = Line.safeParse(value)
     if (!success) throw badLine(file, line, 'expected {prompt}, {messages} or {turns}')
-    if (data.messages.at(-1)?.role !== 'user') throw badLine(file, line, "the last message must be the user's")
+    if (data.messages.at(-1)?.role !== 'user')
+      throw badLine(file, line, "the last message must be the user's")
     yield { id: String(data.id ?? `${basename(file)}:${line}`), messages: data.messages }
   }
 }

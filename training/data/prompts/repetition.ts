@@ -16,7 +16,8 @@ export class Repetition {
       this.#looked = end
       const tail = text.slice(end - TAIL, end)
       let times = 0
-      for (let at = text.indexOf(tail); at !== -1 && at + TAIL <= end; at = text.indexOf(tail, at + TAIL)) times++
+      for (let at = text.indexOf(tail); at !== -1 && at + TAIL <= end; at = text.indexOf(tail, at + TAIL))
+        times++
       if (times >= MAX_TIMES) return end
     }
     return undefined
