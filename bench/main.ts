@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { DEVICES, DTYPES } from '../gpu-node/engine/engine-config.ts'
+import { parse } from '../shared/parse.ts'
 import { agreement } from './agreement.ts'
 import { apar } from './apar.ts'
 import { edge, edgeFirst, edgeStreams } from './edge.ts'
@@ -62,7 +63,7 @@ async function main(args: string[]): Promise<number> {
     return 1
   }
   const { quick = false, json = false, ...flags } = values
-  const result = await bench({ quick, flags: AparOptions.parse(flags) })
+  const result = await bench({ quick, flags: parse(AparOptions, flags) })
   if (json) console.log(JSON.stringify(result))
   else
     console.table(
