@@ -1,56 +1,37 @@
 import type { Conversation } from '../conversation.ts'
-import { extractList } from './lists.ts'
-import { extractParagraphs } from './paragraphs.ts'
+import { hasMarker, refusedBy } from './filters.ts'
+import { type Fork, ForkFinder, partsOf } from './forks.ts'
+import { linesOf } from './lines.ts'
+import { paragraphForks } from './paragraphs.ts'
 import { PROFILES, type Profile } from './profile.ts'
-import type { Extraction, Rule } from './structure.ts'
-
-/** Special tokens written as text: the tokenizer would encode them as special tokens. */
-const MARKER = /\[(Fork|Child)\]|<\/?s>|<unk>/
-const CJK = /[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]/
-
-/** Patterns of text that is refused before the search for structure, in the order in which they are tried. */
-const REFUSED: readonly [Rule, RegExp][] = [
-  ['cjk', CJK],
-  ['code_fence', /```/],
-  ['maths', /\$\$/],
-  ['angle_bracket', /[<>]/],
-  ['equals', /=/],
-  ['rule_line', /---/],
-  ['link', /http/],
-]
+import { referenceConversation, referenceExtraction } from './reference/extraction.ts'
+import type { Extraction, Structure } from './structure.ts'
 
 /**
- * Answers refused by these rules are still used as unstructured training data: code, maths, markup, and text
- * without structure.
+ * The structure of an answer, or the rule that refuses it: sections and lists with titles, or else paragraphs. Time
+ * is linear in the answer. In the profile `default` the parts in document order are the answer, byte for byte.
  */
-const KEPT_AS_UNSTRUCTURED: ReadonlySet<Rule> = new Set<Rule>([
-  'code_fence',
-  'maths',
-  'angle_bracket',
-  'equals',
-  'rule_line',
-  'link',
-  'paragraphs_too_few',
-])
-
-/** The first rule that refuses a text, or undefined. Sources use it to leave out text that would be refused later. */
-export function refusedBy(text: string): Rule | undefined {
-  return REFUSED.find(([, pattern]) => pattern.test(text))?.[0]
-}
-
-/** The structure of one answer, or the rule that refuses it. */
-export function extract(answer: string, _profile: Profile = PROFILES.default): Extraction {
+export function extract(answer: string, profile: Profile = PROFILES.default): Extraction {
   if (answer.trim() === '') return { rule: 'empty_answer', keep: false }
-  if (MARKER.test(answer)) return { rule: 'marker', keep: false }
-  const refused = refusedBy(answer)
-  if (refused) return { rule: refused, keep: KEPT_AS_UNSTRUCTURED.has(refused) }
-  const list = extractList(answer)
-  if (list && 'structure' in list) return list
-  const paragraphs = extractParagraphs(answer)
-  if ('structure' in paragraphs) return paragraphs
-  // A list that is refused must be dropped by its list rule: kept as unstructured, it would teach the model not
-  // to fork.
-  return list ?? paragraphs
+  if (hasMarker(answer)) return { rule: 'marker', keep: false }
+  if (profile.name === 'reference') return referenceExtraction(answer)
+  const refused = refusedBy(answer, profile)
+  if (refused) return refused
+  const lines = linesOf(answer)
+  const finder = new ForkFinder(answer, lines, profile)
+  const forks = finder.find()
+  // Where the numbers are wrong, so may be the place of a fork.
+  if (finder.refused.includes('list_numbering')) return { rule: 'list_numbering', keep: false }
+  if (forks.length > 0) return structured(answer, forks)
+  const [listRule] = finder.refused
+  if (listRule === 'code_fence' || lines.some(({ code }) => code)) return { rule: 'code_fence', keep: true }
+  if (profile.paragraphs) {
+    const paragraphs = paragraphForks(answer, lines, profile)
+    if (Array.isArray(paragraphs)) return structured(answer, paragraphs)
+    if (!listRule) return paragraphs
+  }
+  // Kept as unstructured, what looks like a list would teach not to fork lists.
+  return listRule ? { rule: listRule, keep: false } : { rule: 'paragraphs_too_few', keep: true }
 }
 
 /** The structure of a conversation's first answer, or the rule that refuses the conversation. */
@@ -60,8 +41,20 @@ export function extractConversation(
 ): Extraction {
   const [turn] = dialogs
   if (!turn) return { rule: 'no_turn', keep: false }
-  if (dialogs.some(({ prompt, response }) => MARKER.test(prompt) || MARKER.test(response))) {
+  if (dialogs.some(({ prompt, response }) => hasMarker(prompt) || hasMarker(response))) {
     return { rule: 'marker', keep: false }
   }
-  return extract(turn.response, profile)
+  return profile.name === 'reference' ? referenceConversation(dialogs) : extract(turn.response, profile)
+}
+
+function structured(answer: string, forks: readonly Fork[]): Extraction {
+  return { structure: { kind: mainKind(forks), parts: partsOf(answer, 0, answer.length, forks) } }
+}
+
+/** The kind of most forks at the top level; of the first one where two are as many. */
+function mainKind(forks: readonly Fork[]): Structure['kind'] {
+  const counts = new Map<Structure['kind'], number>()
+  for (const { kind } of forks) counts.set(kind, (counts.get(kind) ?? 0) + 1)
+  const [most] = [...counts].sort(([, a], [, b]) => b - a)
+  return most?.[0] ?? 'list'
 }

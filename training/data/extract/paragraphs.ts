@@ -1,43 +1,52 @@
-import type { Extraction, Part } from './structure.ts'
+import type { Fork } from './forks.ts'
+import type { Line } from './lines.ts'
+import type { Profile } from './profile.ts'
+import { firstSentenceEnd } from './sentences.ts'
+import type { Rule } from './structure.ts'
 
 const MIN_PARAGRAPHS = 3
-const MIN_FORKS = 3
-const MIN_PIECE_CHARACTERS = 20
-const ABBREVIATION = /\b(mr|mrs|dr)\./i
 
 /**
- * Extracts paragraphs: each is split after its first sentence (`. ` or the CJK full stop), and the rest becomes a
- * branch. A paragraph stays whole in the main text when one of the two pieces would be shorter than 20
- * characters.
+ * The forks of an answer without lists and sections that fork: each paragraph is split after its first sentence, and
+ * the rest becomes a branch. A paragraph stays whole when it has a list, a heading, a table or a quotation, or when
+ * one of the two pieces would be short.
  */
-export function extractParagraphs(answer: string): Extraction {
-  if (ABBREVIATION.test(answer)) return { rule: 'paragraphs_abbreviation', keep: false }
-  // Separators are kept (odd entries), so that the joined pieces equal the answer.
-  const pieces = answer.split(/(\n\s*\n)/)
-  if (pieces.filter((piece) => piece.trim() !== '').length < MIN_PARAGRAPHS)
-    return { rule: 'paragraphs_too_few', keep: true }
-
-  const parts: Part[] = []
-  let pending = ''
-  for (const piece of pieces) {
-    const cut = firstSentenceEnd(piece)
-    const rest = piece.slice(cut).trimEnd()
-    const splits =
-      piece.slice(0, cut).trim().length >= MIN_PIECE_CHARACTERS && rest.trim().length >= MIN_PIECE_CHARACTERS
-    if (!splits) {
-      pending += piece
-      continue
+export function paragraphForks(
+  text: string,
+  lines: readonly Line[],
+  { minPiece, minItems }: Profile,
+): Fork[] | { rule: Rule; keep: boolean } {
+  const forks: Fork[] = []
+  let paragraphs = 0
+  for (let at = 0; at < lines.length; ) {
+    let end = at
+    while (end < lines.length && lines[end]?.kind !== 'blank') end += 1
+    const first = lines[at]
+    const last = lines[end - 1]
+    if (end > at && first && last) {
+      paragraphs += 1
+      const splits = last.end - first.start > 2 * minPiece && isProse(text, lines, at, end)
+      const cut = splits ? firstSentenceEnd(text, first.start, last.end) : last.end
+      // Verse is cut at the ends of its lines.
+      const insideLine = cut < first.end
+      if (
+        insideLine &&
+        cut - first.start >= minPiece &&
+        text.slice(cut, last.end).trimStart().length >= minPiece
+      ) {
+        forks.push({ kind: 'paragraphs', cut, end: last.end, inner: [] })
+      }
     }
-    parts.push({ text: pending + piece.slice(0, cut), detail: [{ text: rest }] })
-    pending = piece.slice(cut + rest.length)
+    at = end + 1
   }
-  if (parts.length < MIN_FORKS) return { rule: 'paragraphs_too_few_forks', keep: false }
-  if (pending !== '') parts.push({ text: pending })
-  return { structure: { kind: 'paragraphs', parts } }
+  if (paragraphs < MIN_PARAGRAPHS) return { rule: 'paragraphs_too_few', keep: true }
+  if (forks.length >= minItems) return forks
+  // With few such paragraphs the text is of another kind; with many it is too close to text that forks.
+  return { rule: 'paragraphs_too_few_forks', keep: forks.length * 2 < paragraphs }
 }
 
-/** The position after the first sentence's full stop; the paragraph's length when there is none before its end. */
-function firstSentenceEnd(paragraph: string): number {
-  const match = /\.(?= )|。/.exec(paragraph)
-  return match ? match.index + 1 : paragraph.length
+/** Text lines that do not introduce what follows. */
+function isProse(text: string, lines: readonly Line[], from: number, to: number): boolean {
+  for (let at = from; at < to; at++) if (lines[at]?.kind !== 'text') return false
+  return !/[:：]/.test(text[(lines[to - 1]?.end ?? 0) - 1] ?? '')
 }

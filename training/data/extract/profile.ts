@@ -9,18 +9,58 @@ export type Treatment = 'allow' | 'keep' | 'drop'
  * byte for byte (docs/adr/0040).
  */
 export const SWITCHES = {
-  lists: { meaning: 'numbered lists whose items have a title and a detail fork', default: true, reference: true },
+  lists: {
+    meaning: 'numbered lists whose items have a title and a detail fork',
+    default: true,
+    reference: true,
+  },
   bullets: { meaning: 'lists with -, *, + or • fork like numbered ones', default: true, reference: false },
-  headings: { meaning: 'sections under # headings or bold lines fork behind their heading', default: true, reference: false },
-  paragraphs: { meaning: 'without any of these, paragraphs fork behind their first sentence', default: true, reference: true },
+  headings: {
+    meaning: 'sections under # headings or bold lines fork behind their heading',
+    default: true,
+    reference: false,
+  },
+  paragraphs: {
+    meaning: 'without any of these, paragraphs fork behind their first sentence',
+    default: true,
+    reference: true,
+  },
+  sentenceItems: {
+    meaning: 'items without a title fork behind their first sentence',
+    default: true,
+    reference: false,
+  },
   maxDepth: { meaning: 'most branches on a path, the root included', default: 4, reference: 2 },
-  minItems: { meaning: 'fewest forks of a list, of a group of sections, or of paragraphs', default: 3, reference: 3 },
+  minItems: {
+    meaning: 'fewest forks of a list, of a group of sections, or of paragraphs',
+    default: 3,
+    reference: 3,
+  },
   minDetail: { meaning: 'fewest characters of a detail', default: 10, reference: 10 },
-  minPiece: { meaning: "fewest characters of a paragraph's first sentence and of its rest", default: 20, reference: 20 },
+  minPiece: {
+    meaning: "fewest characters of a paragraph's first sentence and of its rest",
+    default: 20,
+    reference: 20,
+  },
   keepWhiteSpace: { meaning: 'the parts are the answer byte for byte', default: true, reference: false },
   cjk: { meaning: 'Chinese, Japanese or Korean text', default: 'allow', reference: 'drop' },
-  codeFence: { meaning: '``` (allow: outside of everything that forks)', default: 'allow', reference: 'drop' },
-  maths: { meaning: 'a displayed formula: $$ (default: also \\[ and \\begin{)', default: 'keep', reference: 'drop' },
+  codeFence: {
+    meaning: '``` (allow: outside of everything that forks)',
+    default: 'allow',
+    reference: 'drop',
+  },
+  maths: {
+    meaning: 'a displayed formula: $$ (default: also \\[ and \\begin{)',
+    default: 'keep',
+    reference: 'drop',
+  },
+  bareCode: { meaning: 'three lines of code or more without a fence', default: 'keep', reference: 'allow' },
+  equations: { meaning: 'two lines or more that are equations', default: 'keep', reference: 'allow' },
+  steps: {
+    meaning: 'a heading "Step N": each step needs the one before',
+    default: 'keep',
+    reference: 'allow',
+  },
   angleBracket: { meaning: '< or >', default: 'allow', reference: 'drop' },
   equals: { meaning: '=', default: 'allow', reference: 'drop' },
   ruleLine: { meaning: '---', default: 'allow', reference: 'drop' },

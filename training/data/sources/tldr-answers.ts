@@ -1,4 +1,5 @@
-import { refusedBy } from '../extract/extract.ts'
+import { refusedBy } from '../extract/filters.ts'
+import { PROFILES } from '../extract/profile.ts'
 import { type Command, readCommand, readDescription, readTitle, type Title } from './tldr-markup.ts'
 
 export interface TldrPage {
@@ -44,7 +45,11 @@ export function readPage(page: TldrPage): ReadPage {
     const title = what.includes(': ') ? purpose.text : shortTitle(purpose.text, taken)
     const use = { title, purpose: purpose.text, detail: detailOf(title, purpose, command) }
     const fits = !/[:[\]]/.test(use.purpose) && title.length >= 4 && use.detail.length >= 10
-    if (fits && !refusedBy(use.title + use.detail) && !uses.some((other) => other.purpose === use.purpose)) {
+    if (
+      fits &&
+      !refusedBy(use.title + use.detail, PROFILES.reference) &&
+      !uses.some((other) => other.purpose === use.purpose)
+    ) {
       uses.push(use)
     }
   }

@@ -1,5 +1,6 @@
 import { badLine, type Conversation, isRecord, readJsonl } from '../conversation.ts'
-import { refusedBy } from '../extract/extract.ts'
+import { refusedBy } from '../extract/filters.ts'
+import { PROFILES } from '../extract/profile.ts'
 import { hashText, seededRandom, shuffled } from '../random.ts'
 import { underInventedName } from './invented-names.ts'
 import { lowerFirst, type ReadPage, readPage, type TldrPage } from './tldr-answers.ts'
@@ -54,7 +55,7 @@ export async function* tldrConversations(
     .filter(
       ({ read }) => PLAIN_NAME.test(read.name) && read.uses.length >= MIN_USES && read.summary.length >= 10,
     )
-    .filter(({ read }) => !refusedBy(read.description))
+    .filter(({ read }) => !refusedBy(read.description, PROFILES.reference))
     .sort(
       (a, b) =>
         b.score - a.score || b.read.uses.length - a.read.uses.length || (a.page.path < b.page.path ? -1 : 1),
