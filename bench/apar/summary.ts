@@ -39,159 +39,136 @@ export function verdictOf({ base, parallel }: Pick<Answered, 'base' | 'parallel'
   }
 }
 
-/** Goals apply to a model that was tuned from a base. */
+interface Judged extends Answered, Verdict {}
+
+/** Goals apply to a model that was tuned from a base. Figures of nothing are left out. */
 export function summarise(all: readonly Answered[], hasBase: boolean): BenchCase[] {
-  const judged = all.map((answered) => ({ ...answered, ...verdictOf(answered) }))
-  type Judged = (typeof judged)[number]
+  const judged = all.map((answered): Judged => ({ ...answered, ...verdictOf(answered) }))
+  const goals = ({ goal, ...row }: BenchCase) => ({ ...row, goal: hasBase ? goal : null })
+  const ofBase = hasBase
+    ? [
+        figure(
+          "base's answers that do not end",
+          unfinished(judged, ({ base }) => base),
+          'share',
+          LOWER,
+        ),
+      ]
+    : []
+  return [...quality(judged), ...speed(judged), ...ofBase]
+    .filter(({ value }) => Number.isFinite(value))
+    .map(goals)
+}
+
+const LOWER = { better: 'lower' } as const
+
+function quality(judged: readonly Judged[]): BenchCase[] {
   const forking = judged.filter(({ forks }) => forks > 0)
   const lists = judged.filter(({ baseItems }) => baseItems >= LIST_ITEMS)
   const others = judged.filter(({ baseItems }) => baseItems < LIST_ITEMS)
+  const forkShare = (group: readonly Judged[]) => ratio(group, ({ forks }) => Number(forks > 0), one)
   const baseTitles = lists.map(({ base }) => titlesOf(base.text))
-  const baseRepeats = share(
-    sum(baseTitles, countRepeated),
-    sum(baseTitles, ({ length }) => length),
-  )
+  const baseRepeats = ratio(baseTitles, countRepeated, ({ length }) => length)
   const itemRatios = lists.filter(({ items }) => items > 0).map(({ items, baseItems }) => items / baseItems)
-  const cut = (of: (answered: Judged) => Pick<Answer, 'reason'>) =>
-    share(judged.filter((each) => of(each).reason !== 'stop').length, judged.length)
-  const row = (name: string, value: number, unit: string, more: Partial<BenchCase> = {}): BenchCase => ({
-    ...{ case: name, value: round(value), unit, better: 'higher', goal: null },
-    ...more,
-  })
-  const goal = (figure: number) => (hasBase ? { goal: figure } : {})
-  const lower = { better: 'lower' } as const
-  const groups = {
-    'all answers': judged,
-    'forking answers': forking,
-    'other answers': judged.filter(({ forks }) => forks === 0),
-  }
+  const known = Number.isFinite(baseRepeats) ? { goal: round(baseRepeats), peer: round(baseRepeats) } : {}
+  const where = `where the base lists ${LIST_ITEMS} items or more`
   return [
-    row('prompts', judged.length, 'prompts'),
-    row(
-      `forks where the base lists ${LIST_ITEMS} items or more (${lists.length} prompts)`,
-      forkShare(lists),
-      'share',
-      goal(0.9),
-    ),
-    row(`forks elsewhere (${others.length} prompts)`, forkShare(others), 'share', {
-      ...lower,
-      ...goal(0.05),
+    figure('prompts', judged.length, 'prompts'),
+    figure(`forks ${where} (${lists.length} prompts)`, forkShare(lists), 'share', { goal: 0.9 }),
+    figure(`forks elsewhere (${others.length} prompts)`, forkShare(others), 'share', {
+      ...LOWER,
+      goal: 0.05,
     }),
-    row(
-      'well-formed, of forking answers',
-      share(forking.filter(({ problems }) => problems.length === 0).length, forking.length),
-      'share',
-      goal(0.97),
-    ),
-    row(
+    figure('well-formed, of forking answers', ratio(forking, wellFormed, one), 'share', { goal: 0.97 }),
+    figure(
       'repeated titles, of forking answers',
-      share(
-        sum(forking, ({ repeatedTitles }) => repeatedTitles),
-        sum(forking, ({ items }) => items),
+      ratio(
+        forking,
+        ({ repeatedTitles }) => repeatedTitles,
+        ({ items }) => items,
       ),
       'share',
-      {
-        ...lower,
-        ...(hasBase && { goal: round(baseRepeats), peer: round(baseRepeats) }),
-      },
+      { ...LOWER, ...known },
     ),
-    row("items against the base's answer, median", median(itemRatios), 'x', goal(0.9)),
-    row('forks of forking answers, mean', sum(forking, ({ forks }) => forks) / forking.length, 'forks'),
-    row(
-      'tokens per step, forking answers',
-      share(
-        sum(forking, ({ parallel }) => parallel.tokens),
-        sum(forking, ({ parallel }) => parallel.steps),
-      ),
-      'tokens',
+    figure("items against the base's answer, median", median(itemRatios), 'x', { goal: 0.9 }),
+    figure(
+      'forks of forking answers, mean',
+      ratio(forking, ({ forks }) => forks, one),
+      'forks',
     ),
-    ...Object.entries(groups).flatMap(([name, group]) => [
-      row(
-        `speed-up, wall-clock, ${name}`,
-        speedUp(group),
-        'x',
-        GOALS[name] === undefined ? {} : goal(GOALS[name]),
-      ),
-      row(`speed-up, wall-clock per token, ${name}`, perToken(group), 'x'),
-    ]),
-    row(
-      'speed-up, steps, all answers',
-      share(
-        sum(judged, ({ serial }) => serial.steps),
-        sum(judged, ({ parallel }) => parallel.steps),
-      ),
-      'x',
-    ),
-    ...MODES.flatMap((mode) => {
-      const tokens = sum(judged, (each) => each[mode].tokens)
-      const ms = sum(judged, (each) => median(each.wallMs[mode]))
-      return [
-        row(`${mode} tokens`, tokens, 'tokens', lower),
-        row(`${mode} speed`, (tokens / ms) * 1000, 'tok/s'),
-      ]
-    }),
     ...MODES.map((mode) =>
-      row(
+      figure(
         `${mode} answers that do not end`,
-        cut((each) => each[mode]),
+        unfinished(judged, (each) => each[mode]),
         'share',
-        lower,
+        LOWER,
       ),
     ),
-    ...(hasBase
-      ? [
-          row(
-            "base's answers that do not end",
-            cut(({ base }) => base),
-            'share',
-            lower,
-          ),
-        ]
-      : []),
   ]
 }
 
-const GOALS: Readonly<Record<string, number>> = {
-  'forking answers': 2.3,
-  'all answers': 1.8,
-  'other answers': 0.97,
+function speed(judged: readonly Judged[]): BenchCase[] {
+  const forking = judged.filter(({ forks }) => forks > 0)
+  const others = judged.filter(({ forks }) => forks === 0)
+  const tokens = (mode: Mode) => (each: Judged) => each[mode].tokens
+  const steps = (mode: Mode) => (each: Judged) => each[mode].steps
+  const ofGroup = (name: string, group: readonly Judged[], goal: number) => {
+    const faster = speedUp(group)
+    const perToken = faster * ratio(group, tokens('parallel'), tokens('serial'))
+    return [
+      figure(`speed-up, wall-clock, ${name}`, faster, 'x', { goal }),
+      figure(`speed-up, wall-clock per token, ${name}`, perToken, 'x'),
+    ]
+  }
+  return [
+    figure(
+      'tokens per step, forking answers',
+      ratio(forking, tokens('parallel'), steps('parallel')),
+      'tokens',
+    ),
+    ...ofGroup('forking answers', forking, 2.3),
+    ...ofGroup('all answers', judged, 1.8),
+    ...ofGroup('other answers', others, 0.97),
+    figure('speed-up, steps, all answers', ratio(judged, steps('serial'), steps('parallel')), 'x'),
+    ...MODES.flatMap((mode) => [
+      figure(`${mode} tokens`, sum(judged, tokens(mode)), 'tokens', LOWER),
+      figure(
+        `${mode} speed`,
+        1000 * ratio(judged, tokens(mode), ({ wallMs }) => median(wallMs[mode])),
+        'tok/s',
+      ),
+    ]),
+  ]
 }
 
-type Timed = Pick<Answered, 'wallMs' | 'serial' | 'parallel'>
-
 /** Totals of a repetition, then the median over the repetitions. */
-function speedUp(group: readonly Timed[]): number {
+function speedUp(group: readonly Judged[]): number {
   const repetitions = group[0]?.wallMs.serial.length ?? 0
   const total = (mode: Mode, repetition: number) =>
     sum(group, ({ wallMs }) => wallMs[mode][repetition] ?? Number.NaN)
-  const ratios = Array.from(
-    { length: repetitions },
-    (_, each) => total('serial', each) / total('parallel', each),
-  )
-  return median(ratios)
-}
-
-function perToken(group: readonly Timed[]): number {
-  return (
-    speedUp(group) *
-    share(
-      sum(group, ({ parallel }) => parallel.tokens),
-      sum(group, ({ serial }) => serial.tokens),
-    )
+  return median(
+    Array.from({ length: repetitions }, (_, each) => total('serial', each) / total('parallel', each)),
   )
 }
 
-function forkShare(group: readonly { forks: number }[]): number {
-  return share(group.filter(({ forks }) => forks > 0).length, group.length)
+function unfinished(judged: readonly Judged[], of: (each: Judged) => Pick<Answer, 'reason'>): number {
+  return ratio(judged, (each) => Number(of(each).reason !== 'stop'), one)
+}
+
+const wellFormed = ({ problems }: Judged) => Number(problems.length === 0)
+const one = () => 1
+
+/** NaN of nothing. */
+function ratio<T>(items: readonly T[], part: (item: T) => number, whole: (item: T) => number): number {
+  return sum(items, part) / sum(items, whole)
 }
 
 function sum<T>(items: readonly T[], of: (item: T) => number): number {
   return items.reduce((total, item) => total + of(item), 0)
 }
 
-/** NaN of nothing: a figure that does not exist. */
-function share(part: number, whole: number): number {
-  return part / whole
+function figure(name: string, value: number, unit: string, more: Partial<BenchCase> = {}): BenchCase {
+  return { case: name, value: round(value), unit, better: 'higher', goal: null, ...more }
 }
 
 function round(value: number): number {
