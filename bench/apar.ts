@@ -1,189 +1,109 @@
-import { readFileSync } from 'node:fs'
-import { z } from 'zod'
+import { existsSync } from 'node:fs'
+import { DEFAULT_MODEL } from '../cli/models/default-model.ts'
+import { resolveModel } from '../cli/models/resolve.ts'
+import { adapterOf } from '../cli/models/served-name.ts'
 import { openRunner } from '../gpu-node/open-runner.ts'
 import type { Runner } from '../gpu-node/requests/runner.ts'
-import { parseJson } from '../shared/parse.ts'
-import type { DoneEvent } from '../shared/protocol/events.ts'
-import {
-  type BenchCase,
-  type BenchOptions,
-  type BenchResult,
-  commit,
-  machine,
-  median,
-  SampleFile,
-} from './report.ts'
+import { type Prompt, readPrompts } from '../training/data/prompts/read-prompts.ts'
+import { type Answer, ask, MODES } from './apar/ask.ts'
+import { type Answered, summarise, verdictOf } from './apar/summary.ts'
+import { type BenchOptions, type BenchResult, commit, machine, SampleFile } from './report.ts'
 
-const MODEL = 'models/demo'
-const PROMPTS = 'bench/heldout-prompts.json'
-const REPETITIONS = 5
-const QUICK_EVERY = 6
+/** Questions that no model here was trained on; the project's own where the published ones are not to be had. */
+const PUBLISHED = ['../shared/data/eval/vicuna_bench.jsonl', '../shared/data/eval/mt_bench.jsonl']
+const OWN = ['bench/apar/prompts.jsonl']
+/** Held out of the demo model's data: it knows nothing but commands. */
+const OF_DEMO = ['bench/apar/demo-prompts.jsonl']
+const QUICK_EVERY = 8
 /** Limits the weight of an answer that does not end by itself. */
-const MAX_TOKENS = 512
-
-const MODES = ['parallel', 'serial'] as const
-type Mode = (typeof MODES)[number]
-
-interface Sample {
-  wallMs: number
-  steps: number
-  tokens: number
-  forks: number
-  branches: number
-  reason: string
-}
-type Field = 'wallMs' | 'steps' | 'tokens'
-
-interface Run extends Sample {
-  repetition: number
-  kind: Kind
-  mode: Mode
-}
-
-/** Prompts that the demo model was not trained on. `kind`: the structure of the expected answer. */
-const PromptFile = z.object({
-  prompts: z.array(
-    z.object({ kind: z.enum(['list', 'paragraphs', 'unstructured']), prompt: z.string().min(1) }),
-  ),
-})
-type Prompt = z.infer<typeof PromptFile>['prompts'][number]
-type Kind = Prompt['kind']
+const MAX_TOKENS = 640
+/** Base answers at a time: they are not timed. */
+const CONCURRENCY = 32
 
 /**
- * Compares parallel with serial decoding of the demo model, on prompts that it was not trained on: one greedy
- * request at a time through the gpu node's own path (template, engine, text), without network. The two modes
- * alternate on each prompt.
+ * What a forking model is worth: how often it forks where its base lists things and where it does not, whether the
+ * forks are well-formed, and the speed of parallel against serial decoding. Greedy, one request at a time on one
+ * engine, the two modes in turn.
  */
-export async function apar({ quick }: BenchOptions): Promise<BenchResult> {
-  const all = parseJson(PromptFile, readFileSync(PROMPTS, 'utf8')).prompts
-  const prompts = quick ? all.filter((_, index) => index % QUICK_EVERY === 0) : all
-  const repetitions = quick ? 1 : REPETITIONS
-  const runner = await openRunner(MODEL)
+export async function apar({ quick, flags }: BenchOptions): Promise<BenchResult> {
+  const name = flags.model ?? DEFAULT_MODEL
+  const model = resolveModel(name)
+  const adapter = adapterOf(model, flags)
+  const prompts = await readAll(flags.prompts ?? defaultPrompts(name), quick)
+  const options = { dtype: flags.dtype, device: flags.device }
+  const basePath = flags.base === undefined ? adapter && model.path : resolveModel(flags.base).path
+  const bases = basePath === undefined ? undefined : await baseAnswers(basePath, prompts, options)
+  const runner = await openRunner(model.path, { ...options, adapter })
   const file = new SampleFile('apar')
-  const runs: Run[] = []
+  const answered: Answered[] = []
   try {
-    // Warm-up: after it every prompt is in the prefix cache, for both modes.
-    for (const { prompt } of prompts) await generate(runner, prompt, 'parallel')
-    for (let repetition = 0; repetition < repetitions; repetition++) {
-      // The second mode may profit from warmer caches, so the order alternates.
-      const order = repetition % 2 === 0 ? MODES : MODES.toReversed()
-      for (const { kind, prompt } of prompts) {
-        for (const mode of order) {
-          const sample = await generate(runner, prompt, mode)
-          runs.push({ repetition, kind, mode, ...sample })
-          file.add({ bench: 'apar', repetition, kind, prompt, mode, seed: null, ...sample })
-        }
-      }
-      console.error(`apar: repetition ${repetition + 1} of ${repetitions}, ${prompts.length} prompts`)
+    for (const [index, prompt] of prompts.entries()) {
+      const answers = await bothWays(runner, prompt, index, flags.repetitions ?? 1)
+      const base = bases?.[index] ?? answers.serial
+      const all = { id: prompt.id, prompt: prompt.messages.at(-1)?.content ?? '', base, ...answers }
+      answered.push(all)
+      file.add({ bench: 'apar', model: name, ...all, verdict: verdictOf(all) })
+      if ((index + 1) % 10 === 0) console.error(`apar: ${index + 1} of ${prompts.length} prompts`)
     }
   } finally {
     await runner.close()
   }
-  return { bench: 'apar', commit: commit(), machine: machine(), samples: file.path, cases: cases(runs) }
+  const cases = summarise(answered, bases !== undefined)
+  return { bench: 'apar', commit: commit(), machine: machine(), samples: file.path, cases }
 }
 
-async function generate(runner: Runner, prompt: string, mode: Mode): Promise<Sample> {
-  const before = runner.stats()
-  const begun = performance.now()
-  const done = await new Promise<DoneEvent>((resolve, reject) => {
-    const request = {
-      model: runner.model,
-      messages: [{ role: 'user' as const, content: prompt }],
-      max_tokens: MAX_TOKENS,
-      temperature: 0,
-      branching: { enabled: mode === 'parallel' },
+function defaultPrompts(model: string): readonly string[] {
+  if (model === 'demo') return OF_DEMO
+  return PUBLISHED.every((path) => existsSync(path)) ? PUBLISHED : OWN
+}
+
+async function readAll(files: readonly string[], quick: boolean): Promise<Prompt[]> {
+  const all: Prompt[] = []
+  for (const file of files) for await (const prompt of readPrompts(file)) all.push(prompt)
+  if (all.length === 0) throw new Error(`no prompts in ${files.join(', ')}`)
+  return quick ? all.filter((_, index) => index % QUICK_EVERY === 0) : all
+}
+
+type EngineOptions = Pick<NonNullable<Parameters<typeof openRunner>[1]>, 'dtype' | 'device'>
+
+async function baseAnswers(
+  path: string,
+  prompts: readonly Prompt[],
+  options: EngineOptions,
+): Promise<Answer[]> {
+  const runner = await openRunner(path, { ...options, maxBranches: CONCURRENCY })
+  const answers: Answer[] = []
+  const waiting = prompts.entries()
+  const work = async () => {
+    for (const [index, prompt] of waiting) {
+      answers[index] = await ask(runner, prompt, { mode: 'serial', maxTokens: MAX_TOKENS })
+      if ((index + 1) % CONCURRENCY === 0)
+        console.error(`apar: base: ${index + 1} of ${prompts.length} prompts`)
     }
-    runner.start('bench', request, ({ events }) => {
-      const last = events.at(-1)
-      if (last?.type === 'done') resolve(last)
-      if (last?.type === 'error') reject(new Error(last.message))
-    })
-  })
-  const wallMs = performance.now() - begun
-  const after = runner.stats()
-  return {
-    wallMs,
-    steps: after.steps - before.steps,
-    tokens: done.usage.completion_tokens,
-    forks: after.forks - before.forks,
-    branches: done.usage.branches.length,
-    reason: done.reason,
   }
+  try {
+    await Promise.all(Array.from({ length: CONCURRENCY }, work))
+  } finally {
+    await runner.close()
+  }
+  return answers
 }
 
-/**
- * Totals over all prompts of a repetition, then medians over the repetitions; ratios are computed within a
- * repetition.
- */
-function cases(runs: readonly Run[]): BenchCase[] {
-  const repetitions = [...new Set(runs.map(({ repetition }) => repetition))]
-  const perRepetition = (value: (of: (mode: Mode, field: Field, kind?: Kind) => number) => number) =>
-    round(
-      median(
-        repetitions.map((repetition) =>
-          value((mode, field, kind) =>
-            runs
-              .filter(
-                (run) =>
-                  run.repetition === repetition && run.mode === mode && run.kind === (kind ?? run.kind),
-              )
-              .reduce((total, run) => total + run[field], 0),
-          ),
-        ),
-      ),
-    )
-  const row = (name: string, value: number, unit: string, better: BenchCase['better']): BenchCase => ({
-    case: name,
-    value,
-    unit,
-    better,
-    goal: null,
-  })
-  const speedUp = (field: Field, kind?: Kind) =>
-    perRepetition((of) => of('serial', field, kind) / of('parallel', field, kind))
-  const perToken = perRepetition(
-    (of) =>
-      of('serial', 'wallMs') / of('serial', 'tokens') / (of('parallel', 'wallMs') / of('parallel', 'tokens')),
-  )
-  const perMode = MODES.flatMap((mode) => [
-    row(
-      `${mode} wall-clock`,
-      perRepetition((of) => of(mode, 'wallMs')),
-      'ms',
-      'lower',
-    ),
-    row(
-      `${mode} steps`,
-      perRepetition((of) => of(mode, 'steps')),
-      'steps',
-      'lower',
-    ),
-    row(
-      `${mode} tokens`,
-      perRepetition((of) => of(mode, 'tokens')),
-      'tokens',
-      'lower',
-    ),
-    row(
-      `${mode} speed`,
-      perRepetition((of) => (of(mode, 'tokens') / of(mode, 'wallMs')) * 1000),
-      'tok/s',
-      'higher',
-    ),
-  ])
-  const kinds = [...new Set(runs.map(({ kind }) => kind))]
-  const answers = runs.filter(({ mode, repetition }) => mode === 'parallel' && repetition === 0)
-  const forking = answers.filter(({ forks }) => forks > 0).length / answers.length
-  return [
-    row('speed-up, wall-clock', speedUp('wallMs'), 'x', 'higher'),
-    row('speed-up, steps', speedUp('steps'), 'x', 'higher'),
-    row('speed-up, wall-clock per token', perToken, 'x', 'higher'),
-    ...kinds.map((kind) => row(`speed-up, wall-clock, ${kind}`, speedUp('wallMs', kind), 'x', 'higher')),
-    ...perMode,
-    row('answers that fork', round(forking), 'share', 'higher'),
-  ]
-}
-
-function round(value: number): number {
-  return Number(value.toPrecision(4))
+/** The answers of both modes, the same in every repetition; which mode is first changes from prompt to prompt. */
+async function bothWays(runner: Runner, prompt: Prompt, index: number, repetitions: number) {
+  // After it the prompt is in the prefix cache, for both modes.
+  await ask(runner, prompt, { mode: 'serial', maxTokens: 1 })
+  const answers: Partial<Record<(typeof MODES)[number], Answer>> = {}
+  const wallMs = { parallel: [] as number[], serial: [] as number[] }
+  for (let repetition = 0; repetition < repetitions; repetition++) {
+    const order = (index + repetition) % 2 === 0 ? MODES : MODES.toReversed()
+    for (const mode of order) {
+      const answer = await ask(runner, prompt, { mode, maxTokens: MAX_TOKENS })
+      answers[mode] ??= answer
+      wallMs[mode].push(answer.wallMs)
+    }
+  }
+  const { parallel, serial } = answers
+  if (!parallel || !serial) throw new Error('no repetition')
+  return { parallel, serial, wallMs }
 }

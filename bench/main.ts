@@ -1,3 +1,7 @@
+import { parseArgs } from 'node:util'
+import { z } from 'zod'
+import { DEVICES, DTYPES } from '../gpu-node/engine/engine-config.ts'
+import { parse } from '../shared/parse.ts'
 import { agreement } from './agreement.ts'
 import { apar } from './apar.ts'
 import { data } from './data.ts'
@@ -7,7 +11,7 @@ import { hostile } from './hostile.ts'
 import { load } from './load.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
-import type { Bench, BenchOptions } from './report.ts'
+import type { Bench } from './report.ts'
 
 const BENCHES: Record<string, Bench> = {
   agreement,
@@ -22,32 +26,48 @@ const BENCHES: Record<string, Bench> = {
   prefix,
 }
 const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., or: bench plot SAMPLES`
+/** Of the bench apar. */
+const APAR_OPTIONS = {
+  model: { type: 'string' },
+  adapter: { type: 'string' },
+  base: { type: 'string' },
+  prompts: { type: 'string', multiple: true },
+  repetitions: { type: 'string' },
+  dtype: { type: 'string' },
+  device: { type: 'string' },
+} as const
+const AparOptions = z.object({
+  model: z.string().optional(),
+  adapter: z.string().optional(),
+  base: z.string().optional(),
+  prompts: z.array(z.string()).optional(),
+  repetitions: z.coerce.number().int().min(1).max(1000).optional(),
+  dtype: z.enum(DTYPES).optional(),
+  device: z.enum(DEVICES).optional(),
+})
 
 /**
  * `bench <name> [--quick] [--json]`: prints progress to standard error; with --json the last line of standard
  * output is the result. `bench hostile` takes names of attacks, to run these only.
  */
 async function main(args: string[]): Promise<number> {
-  const [name = '', ...parts] = args.filter((arg) => !arg.startsWith('--'))
+  const common = { quick: { type: 'boolean' }, json: { type: 'boolean' } } as const
+  const options = args[0] === 'apar' ? { ...common, ...APAR_OPTIONS } : common
+  const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
+  const [name = '', ...parts] = positionals
   const [file] = parts
-  const unknown = args.find((arg) => arg.startsWith('--') && arg !== '--quick' && arg !== '--json')
   if (name === 'plot' && file !== undefined && args.length === 2) {
     plot(file)
     return 0
   }
   const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined
-  if (!bench || unknown) {
-    const reason = unknown ? `unknown option ${unknown}` : `no benchmark named ${JSON.stringify(name)}`
-    console.error(`bench: ${reason}; ${USAGE}`)
+  if (!bench || (parts.length > 0 && bench !== hostile)) {
+    console.error(`bench: no benchmark named ${JSON.stringify(positionals.join(' '))}; ${USAGE}`)
     return 1
   }
-  if (parts.length > 0 && bench !== hostile) {
-    console.error(`bench: ${name} has no parts; ${USAGE}`)
-    return 1
-  }
-  const options: BenchOptions = { quick: args.includes('--quick'), parts }
-  const result = await bench(options)
-  if (args.includes('--json')) console.log(JSON.stringify(result))
+  const { quick = false, json = false, ...flags } = values
+  const result = await bench({ quick, parts, flags: parse(AparOptions, flags) })
+  if (json) console.log(JSON.stringify(result))
   else
     console.table(
       result.cases.map(({ case: name, value, unit, goal }) => ({ case: name, value, unit, goal })),

@@ -2,13 +2,28 @@ import { execFileSync } from 'node:child_process'
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
+import type { Device, DType } from '../gpu-node/engine/engine-config.ts'
 
 export interface BenchOptions {
   /** Fewer prompts and repetitions: a smoke test. */
   quick: boolean
   /** Names of the parts to run; all if there is none. */
   parts: readonly string[]
+  /** Of the bench apar; no other takes any. */
+  flags: AparFlags
 }
+
+export interface AparFlags {
+  model?: string | undefined
+  adapter?: string | undefined
+  /** The model that was tuned, where it is not the adapter's base. */
+  base?: string | undefined
+  prompts?: string[] | undefined
+  repetitions?: number | undefined
+  dtype?: DType | undefined
+  device?: Device | undefined
+}
+
 export type Bench = (options: BenchOptions) => Promise<BenchResult>
 /** One attack on a running service, and what its other users notice of it. */
 export type Attack = (quick: boolean, file: SampleFile) => Promise<BenchCase[]>

@@ -1,8 +1,7 @@
-import { join } from 'node:path'
 import { InvalidArgumentError, Option } from 'commander'
 import { NAMED_TEMPLATES } from '../gpu-node/checkpoint/tokenizer/named-templates.ts'
 import { DEVICES, DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-config.ts'
-import { packageRoot } from '../gpu-node/package-root.ts'
+import { DEFAULT_MODEL } from './models/default-model.ts'
 import { MODEL_ARGUMENT } from './models/resolve.ts'
 
 /** A parser for a whole number within bounds. */
@@ -63,10 +62,7 @@ export function devices(text: string): number[] {
 }
 
 export function modelOption(): Option {
-  return new Option('--model <model>', `what to serve: ${MODEL_ARGUMENT}`).default(
-    join(packageRoot, 'models/demo'),
-    'the demo model',
-  )
+  return new Option('--model <model>', `what to serve: ${MODEL_ARGUMENT} (default: ${DEFAULT_MODEL})`)
 }
 
 const MAX_NAME = 256

@@ -4,8 +4,9 @@ import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
 import { UserError } from '../explain.ts'
 import { EDGE_OF_PARENT, edgeOfParent, reportToParent } from '../local/gpu-node-process.ts'
+import { presentDefault } from '../models/default-model.ts'
 import { resolveModel } from '../models/resolve.ts'
-import { servedName } from '../models/served-name.ts'
+import { adapterOf, servedName } from '../models/served-name.ts'
 import {
   adapterOption,
   byteSize,
@@ -24,7 +25,7 @@ import {
 import { shutdownRequested } from '../shutdown.ts'
 
 interface GpuNodeFlags {
-  model: string
+  model?: string
   adapter?: string
   name?: string
   chatTemplate?: string
@@ -124,12 +125,12 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   if (flags.dialIn && !flags.edge)
     throw new UserError('missing_option', '--dial-in needs --edge: the edge to dial')
   const parentsEdge = flags.edgeOfParent ? edgeOfParent() : undefined
-  const model = resolveModel(flags.model)
+  const model = flags.model === undefined ? presentDefault() : resolveModel(flags.model)
   // Before loading: the parent may end while the model loads.
   const shutdown = shutdownRequested()
   const node = await startGpuNode({
     modelDir: model.path,
-    adapter: flags.adapter,
+    adapter: adapterOf(model, flags),
     modelName: servedName(model, flags),
     chatTemplate: flags.chatTemplate,
     host: flags.host,

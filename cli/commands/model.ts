@@ -64,7 +64,8 @@ async function pull(name: string, { include, json }: { include?: string[]; json?
 }
 
 async function inspect(model: string, { device, json }: { device?: Device; json?: boolean }): Promise<void> {
-  const inspection = await inspectModel(resolveModel(model).path, device)
+  const { path, adapter } = resolveModel(model)
+  const inspection = await inspectModel(path, device, adapter)
   console.log(json ? JSON.stringify(inspection) : inspectionReport(inspection))
 }
 

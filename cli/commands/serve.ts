@@ -4,8 +4,10 @@ import { UserError } from '../explain.ts'
 import { newApiKey, newNodeSecret } from '../keys.ts'
 import { claimLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
+import { resolveDefault } from '../models/default-model.ts'
+import { knownModels } from '../models/known.ts'
 import { resolveOrPull } from '../models/pull.ts'
-import { servedName } from '../models/served-name.ts'
+import { adapterOf, servedName } from '../models/served-name.ts'
 import {
   adapterOption,
   chatTemplateOption,
@@ -23,7 +25,7 @@ import { shutdownRequested } from '../shutdown.ts'
 interface ServeFlags {
   host: string
   port: number
-  model: string
+  model?: string
   adapter?: string
   name?: string
   chatTemplate?: string
@@ -36,7 +38,7 @@ interface ServeFlags {
 }
 
 const ERROR_DELIVERY_MS = 200
-const EXAMPLE_PROMPT = 'How do I use tar?'
+const EXAMPLE_PROMPT = 'Give me five tips for better sleep.'
 
 export function registerServe(program: Command): void {
   program
@@ -63,7 +65,8 @@ export function registerServe(program: Command): void {
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
-  const model = await resolveOrPull(flags.model)
+  const model = await (flags.model === undefined ? resolveDefault() : resolveOrPull(flags.model))
+  const adapter = adapterOf(model, flags)
   const shutdown = shutdownRequested()
   const nodeSecret = process.env.NODE_SECRET || newNodeSecret()
   const { key, record } = newApiKey('demo', flags.requestsPerMinute)
@@ -81,7 +84,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const options = {
     '--drain-seconds': '0',
     '--model': model.path,
-    '--adapter': flags.adapter,
+    '--adapter': adapter,
     '--name': servedName(model, flags),
     '--chat-template': flags.chatTemplate,
     '--device': flags.device,
@@ -101,7 +104,8 @@ async function serve(flags: ServeFlags): Promise<void> {
     node.edgeStarted(edge.url)
     const ready = await Promise.race([node.ready, shutdown])
     if (!ready) return
-    console.log(welcome(edge.url, key, ready.model))
+    const { example } = knownModels().get(model.name ?? '') ?? {}
+    console.log(welcome(edge.url, key, ready.model, example ?? EXAMPLE_PROMPT))
     const died = node.exited.then(async (how) => {
       // Time for the edge to send errors to clients with running requests.
       await sleep(ERROR_DELIVERY_MS)
@@ -117,8 +121,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   }
 }
 
-function welcome(url: string, key: string, model: string): string {
-  const messages = [{ role: 'user', content: EXAMPLE_PROMPT }]
+function welcome(url: string, key: string, model: string, content: string): string {
+  const messages = [{ role: 'user', content }]
   const body = JSON.stringify({ model, stream: true, messages })
   const frame = JSON.stringify({ type: 'generate', model, messages })
   const socket = [

@@ -1,6 +1,8 @@
 import type { Command } from 'commander'
+import { registerAnswer } from './answer.ts'
 import { registerBuild } from './build.ts'
 import { registerInspect } from './inspect.ts'
+import { registerPrompts } from './prompts.ts'
 import { registerStats } from './stats.ts'
 
 /** Adds `apar data` and its commands to the program, each from a file of its own. */
@@ -9,4 +11,6 @@ export function registerData(program: Command): void {
   registerBuild(data)
   registerInspect(data)
   registerStats(data)
+  registerPrompts(data)
+  registerAnswer(data)
 }

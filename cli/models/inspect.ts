@@ -69,8 +69,12 @@ const ON_CUDA: readonly DType[] = ['f16', 'fp8']
 export const SAMPLE: readonly ChatMessage[] = [{ role: 'user', content: 'Hello!' }]
 
 /** @throws StartupError that names the file and field at fault. */
-export async function inspectModel(path: string, device: Device = 'auto'): Promise<Inspection> {
-  const checkpoint = readCheckpoint(path)
+export async function inspectModel(
+  path: string,
+  device: Device = 'auto',
+  adapter?: string,
+): Promise<Inspection> {
+  const checkpoint = readCheckpoint(path, { adapter })
   const { shape, weights, tokens, text, digest } = checkpoint
   const formats = storedFormats(weights.tensors)
   const total = (of: 'parameters' | 'bytes') => formats.reduce((sum, format) => sum + format[of], 0)

@@ -29,17 +29,31 @@ const HubSource = z.strictObject({
   sha256,
 })
 export type HubSource = z.infer<typeof HubSource>
+/** A LoRA adapter in this repository, merged at load into another known model. */
+const AdapterSource = z.strictObject({ base: z.string(), adapter: relativePath })
 
 const KnownModel = z.strictObject({
   about: z.string(),
   license: z.string(),
-  /** Of the model's files. */
+  /** A question that it answers well. */
+  example: z.string().min(1).optional(),
+  /** Of the model's files; of those in this repository for an adapter. */
   bytes: z.int().min(1),
-  source: z.union([FolderSource, PackageSource, HubSource]),
+  source: z.union([FolderSource, PackageSource, HubSource, AdapterSource]),
 })
 export type KnownModel = z.infer<typeof KnownModel>
 
-const KnownModels = z.record(z.string().regex(/^[a-z0-9][a-z0-9.-]{0,63}$/), KnownModel)
+const KnownModels = z
+  .record(z.string().regex(/^[a-z0-9][a-z0-9.-]{0,63}$/), KnownModel)
+  .superRefine((models, { addIssue }) => {
+    for (const [name, { source }] of Object.entries(models)) {
+      if (!('adapter' in source)) continue
+      const base = models[source.base]
+      if (!base || 'adapter' in base.source) {
+        addIssue({ code: 'custom', message: `source.base: ${source.base} is no model here`, path: [name] })
+      }
+    }
+  })
 export type KnownModels = ReadonlyMap<string, KnownModel>
 
 /** The models that have been tried with apar, by the names that `--model` takes (models/known.json). */

@@ -3,8 +3,8 @@ import { explain } from '../explain.ts'
 import { cachedModels, type Snapshot } from './hub/hub-cache.ts'
 import { DEFAULT_REVISION } from './hub/hub-name.ts'
 import { hubSettings } from './hub/hub-settings.ts'
-import { type KnownModel, knownModels } from './known.ts'
-import { knownPath, servedPath } from './resolve.ts'
+import { type KnownModel, type KnownModels, knownModels } from './known.ts'
+import { adapterPath, baseOf, knownPath, servedPath } from './resolve.ts'
 
 export interface ListedModel {
   /** What --model takes. */
@@ -20,20 +20,22 @@ export interface ListedModel {
 }
 
 /** The known models, here or not, and those of the hub's cache. */
-export function listModels(): ListedModel[] {
-  const known = [...knownModels()].map(([name, model]) => listKnown(name, model))
+export function listModels(models = knownModels()): ListedModel[] {
+  const known = [...models].map(([name, model]) => listKnown(name, model, models))
   const cached = cachedModels(hubSettings().cacheDir).flatMap(({ repo, snapshots }) =>
     snapshots.flatMap((snapshot) => listSnapshot(repo, snapshot)),
   )
   return [...known, ...cached]
 }
 
-function listKnown(name: string, known: KnownModel): ListedModel {
-  const { bytes, about, license } = known
+function listKnown(name: string, known: KnownModel, models: KnownModels): ListedModel {
+  const { about, license, source } = known
+  const isAdapter = 'adapter' in source
+  const bytes = known.bytes + (isAdapter ? baseOf(source.base, models).bytes : 0)
   const listed = { name, source: 'known', bytes, about, license } as const
-  const path = knownPath(name, known)
+  const path = knownPath(name, known, models)
   if (path === undefined) return { ...listed, path, canBeServed: true }
-  const problem = problemOf(() => path)
+  const problem = problemOf(() => path, isAdapter ? adapterPath(source) : undefined)
   return { ...listed, path, canBeServed: problem === undefined, about: problem ?? about }
 }
 
@@ -51,9 +53,9 @@ function listSnapshot(repo: string, snapshot: Snapshot): ListedModel[] {
 }
 
 /** Undefined for a model that can be served. */
-function problemOf(path: () => string): string | undefined {
+function problemOf(path: () => string, adapter?: string): string | undefined {
   try {
-    readCheckpoint(path())
+    readCheckpoint(path(), { adapter })
     return undefined
   } catch (error) {
     return explain(error).split('\n')[0]

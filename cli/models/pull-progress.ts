@@ -23,6 +23,8 @@ export interface Pulled {
   readonly name: string
   /** The model's folder, or its GGUF file. */
   readonly path: string
+  /** Folder of a known model's adapter; it comes with apar. */
+  readonly adapter?: string
   readonly commit?: string
   readonly files: readonly { readonly path: string; readonly bytes: number; readonly digest?: string }[]
   readonly downloadedBytes: number

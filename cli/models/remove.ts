@@ -34,6 +34,10 @@ export function planRemoval(text: string): Removal {
 
 function removeKnown(name: string, { source }: KnownModel): Removal {
   if ('folder' in source) throw new UserError('not_removed', `${name} belongs to apar and is not removed`)
+  if ('adapter' in source) {
+    const what = `${name} is an adapter that belongs to apar; its base is ${source.base}: remove that one`
+    throw new UserError('not_removed', what)
+  }
   if ('hub' in source) return removeFromHubCache(hubNameOf(source.hub, source.file), false)
   const folder = dirname(packageFilePath(name, source))
   if (!existsSync(folder)) throw notHere(name)

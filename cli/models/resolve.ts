@@ -7,11 +7,13 @@ import { severalFiles } from './hub/choose-files.ts'
 import { findSnapshot, type Snapshot } from './hub/hub-cache.ts'
 import { type HubName, parseHubName, showHubName } from './hub/hub-name.ts'
 import { hubSettings } from './hub/hub-settings.ts'
-import { hasPackageFile, type KnownModel, knownModels, packageFilePath } from './known.ts'
+import { hasPackageFile, type KnownModel, type KnownModels, knownModels, packageFilePath } from './known.ts'
 
 export interface ResolvedModel {
   /** What readCheckpoint() takes: a folder, or a GGUF file. */
   readonly path: string
+  /** Folder of the adapter that is part of a known model. */
+  readonly adapter?: string
   /** What clients call the model; undefined for a path, whose last part is the name. */
   readonly name: string | undefined
 }
@@ -26,8 +28,7 @@ export const MODEL_ARGUMENT =
  */
 export function resolveModel(text: string, models = knownModels()): ResolvedModel {
   if (existsSync(text)) return { path: text, name: undefined }
-  const known = models.get(text)
-  if (known) return { path: knownPath(text, known) ?? notPulled(text), name: text }
+  if (models.has(text)) return resolveKnown(text, models) ?? notPulled(text)
   const hubName = parseHubName(text)
   if (hubName) {
     const path = cachedPath(hubName) ?? notPulled(showHubName(hubName))
@@ -42,9 +43,21 @@ export function resolveModel(text: string, models = knownModels()): ResolvedMode
   )
 }
 
-/** Where a known model lies, whatever the working folder has under its name; undefined while it is not pulled. */
-export function knownPath(name: string, known: KnownModel): string | undefined {
+/** A known model, whatever the working folder has under its name; undefined while it is not pulled. */
+export function resolveKnown(name: string, models = knownModels()): ResolvedModel | undefined {
+  const known = models.get(name)
+  const path = known && knownPath(name, known, models)
+  if (!path) return undefined
+  return { path, name, ...('adapter' in known.source && { adapter: adapterPath(known.source) }) }
+}
+
+/**
+ * Where a known model lies, or the base of one that is an adapter; undefined while it is not
+ * pulled.
+ */
+export function knownPath(name: string, known: KnownModel, models = knownModels()): string | undefined {
   const { source } = known
+  if ('adapter' in source) return knownPath(source.base, baseOf(source.base, models), models)
   if ('folder' in source) return join(packageRoot, source.folder)
   if ('hub' in source) return cachedPath(hubNameOf(source.hub, source.file))
   return hasPackageFile(name, known, source) ? packageFilePath(name, source) : undefined
@@ -53,7 +66,18 @@ export function knownPath(name: string, known: KnownModel): string | undefined {
 /** Whether `text` is a known name whose files are not here yet. */
 export function isKnownAndMissing(text: string, models = knownModels()): boolean {
   const known = models.get(text)
-  return known !== undefined && !existsSync(text) && knownPath(text, known) === undefined
+  return known !== undefined && !existsSync(text) && knownPath(text, known, models) === undefined
+}
+
+export function adapterPath({ adapter }: { adapter: string }): string {
+  return join(packageRoot, adapter)
+}
+
+/** Of an entry of known.json, which was checked when it was read. */
+export function baseOf(base: string, models: KnownModels): KnownModel {
+  const known = models.get(base)
+  if (!known) throw new Error(`${base} is no known model`)
+  return known
 }
 
 /** Of an entry of known.json, which was checked when it was read. */
@@ -78,7 +102,7 @@ export function servedPath({ folder, files }: Snapshot, name: string): string {
   throw severalFiles(`${name} has here`, [only, ...more], (path) => `${name}:${path}`)
 }
 
-function notPulled(name: string): never {
+export function notPulled(name: string): never {
   throw new UserError(
     'model_not_pulled',
     `${name} is not on this machine: get it with apar model pull ${name}`,

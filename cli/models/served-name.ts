@@ -1,4 +1,5 @@
 import { basename, resolve } from 'node:path'
+import { UserError } from '../explain.ts'
 import type { ResolvedModel } from './resolve.ts'
 
 /** What clients call a model; undefined where its folder or file gives the name. */
@@ -8,4 +9,21 @@ export function servedName(
 ): string | undefined {
   if (name !== undefined || model.name === undefined) return name
   return adapter === undefined ? model.name : `${model.name}+${basename(resolve(adapter))}`
+}
+
+/**
+ * The adapter to merge: the option's, or that of the known model.
+ * @throws UserError `invalid_option` for two
+ */
+export function adapterOf(
+  model: Pick<ResolvedModel, 'name' | 'adapter'>,
+  { adapter }: { adapter?: string | undefined },
+): string | undefined {
+  if (adapter !== undefined && model.adapter !== undefined) {
+    throw new UserError(
+      'invalid_option',
+      `--adapter: ${model.name} has an adapter already: name its base as --model`,
+    )
+  }
+  return adapter ?? model.adapter
 }

@@ -40,7 +40,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     const holder = createServer().listen(0, '127.0.0.1')
     await once(holder, 'listening')
     const { port } = holder.address() as AddressInfo
-    const { code, stderr } = await apar(['serve', '--port', String(port)])
+    const { code, stderr } = await apar(['serve', '--model', 'demo', '--port', String(port)])
     holder.close()
     expect(code).toBe(1)
     expect(lines(stderr)).toEqual([expect.stringMatching(`^apar: port ${port} on 127.0.0.1 is in use`)])
@@ -56,15 +56,26 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
   })
 
   test('reports in one line that a device does not support an fp8 KV cache', async () => {
-    const { code, stderr } = await apar(['gpu-node', '--device', 'cpu', '--kv-cache-dtype', 'fp8'], {
-      NODE_SECRET: 's',
-    })
+    const { code, stderr } = await apar(
+      ['gpu-node', '--model', 'demo', '--device', 'cpu', '--kv-cache-dtype', 'fp8'],
+      {
+        NODE_SECRET: 's',
+      },
+    )
     expect(code).toBe(1)
     expect(lines(stderr).at(-1)).toMatch(/^apar: .*fp8 KV cache is for CUDA devices.*\(engine_unavailable\)$/)
   })
 
   test('serve gives its gpu node the chat template, which may be no name and no file', async () => {
-    const { code, stderr } = await apar(['serve', '--port', '0', '--chat-template', 'vicuna'])
+    const { code, stderr } = await apar([
+      'serve',
+      '--model',
+      'demo',
+      '--port',
+      '0',
+      '--chat-template',
+      'vicuna',
+    ])
     expect(code).toBe(1)
     expect(lines(stderr)).toEqual([
       expect.stringMatching(
@@ -80,7 +91,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
   })
 
   test('serve gives its gpu node the adapter', async () => {
-    const { code, stderr } = await apar(['serve', '--port', '0', '--adapter', '/nowhere'])
+    const { code, stderr } = await apar(['serve', '--model', 'demo', '--port', '0', '--adapter', '/nowhere'])
     expect(code).toBe(1)
     expect(lines(stderr)).toEqual(['apar: /nowhere: an adapter is a folder (broken_checkpoint)'])
   })
@@ -132,7 +143,7 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     args: string[] = [],
     more: Record<string, string> = {},
   ): Promise<{ url: string; key: string; process: ChildProcess }> {
-    const child = spawn(process.execPath, [APAR, 'serve', '--port', '0', ...args], {
+    const child = spawn(process.execPath, [APAR, 'serve', '--model', 'demo', '--port', '0', ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, APAR_ADMIN_KEY: 'admin-of-this-test', ...more },
     })
@@ -242,7 +253,7 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
   }, async () => {
     const state = await mkdtemp(join(tmpdir(), 'apar-state-'))
     const { process: first } = await serve(['--state', state])
-    const { code, stderr } = await apar(['serve', '--port', '0', '--state', state])
+    const { code, stderr } = await apar(['serve', '--model', 'demo', '--port', '0', '--state', state])
     expect(code).toBe(1)
     expect(lines(stderr)).toEqual([
       expect.stringMatching(/^apar: the state folder .* is in use by process \d+: .*\(state_taken\)$/),
@@ -265,7 +276,10 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
       const env = { ...process.env, APAR_API_KEY: '', NODE_SECRET: '', [name]: value }
       // Before the gpu node runs, while it starts, while workerd starts, while the model loads, and after it.
       for (const delay of [50, 150, 300, 450, 600, 750, 900, 1050, 1200, 1500, 2000]) {
-        const child = spawn(process.execPath, [APAR, 'serve', '--port', '0'], { env, stdio: 'ignore' })
+        const child = spawn(process.execPath, [APAR, 'serve', '--model', 'demo', '--port', '0'], {
+          env,
+          stdio: 'ignore',
+        })
         await sleep(delay)
         child.kill('SIGKILL')
         await once(child, 'exit')

@@ -117,7 +117,7 @@ export async function startFleet(options: FleetOptions): Promise<LocalFleet> {
  * start.
  */
 async function startNode(edgeUrl: string, nodeSecret: string, more: readonly string[]): Promise<Node> {
-  const args = ['gpu-node', '--edge', edgeUrl, '--threads', '1', ...more]
+  const args = ['gpu-node', '--model', 'demo', '--edge', edgeUrl, '--threads', '1', ...more]
   const child = spawn(process.execPath, [join(packageRoot, 'dist/apar.js'), ...args], {
     env: { ...process.env, NODE_SECRET: nodeSecret },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],

@@ -1,6 +1,6 @@
 import { addedToken, type TokenizerFile } from '../../../gpu-node/checkpoint/tokenizer/tokenizer-file.ts'
-import { StartupError } from '../../../gpu-node/startup-error.ts'
 import type { TokenizerFiles } from '../../../gpu-node/checkpoint/tokenizer-files.ts'
+import { StartupError } from '../../../gpu-node/startup-error.ts'
 import { CHILD, FORK } from '../rows.ts'
 import type { BaseModel, Json } from './base-model.ts'
 

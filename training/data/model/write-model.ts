@@ -62,5 +62,8 @@ async function writeConfig(base: BaseModel, folder: string, complete: (config: J
     const { shape } = readConfig(folder)
     if (isDeepStrictEqual(shape.rope.frequencies, base.ropeFrequencies)) return
   }
-  throw new StartupError('unsupported_checkpoint', `${base.path}: rope_freqs: config.json has no words for them`)
+  throw new StartupError(
+    'unsupported_checkpoint',
+    `${base.path}: rope_freqs: config.json has no words for them`,
+  )
 }

@@ -9,7 +9,14 @@ import type { ModelText } from '../model/model-text.ts'
 import { hashText } from '../random.ts'
 import { flatRow, rowCharacters, structuredRows, unstructuredRow } from '../rows.ts'
 import { ExampleEncoder } from '../shards/encoded.ts'
-import { type Batch, type BatchResult, type BuildPlan, type RecordPlace, type Split, SPLITS } from './batch.ts'
+import {
+  type Batch,
+  type BatchResult,
+  type BuildPlan,
+  type RecordPlace,
+  SPLITS,
+  type Split,
+} from './batch.ts'
 import { type Counts, increment, type LeftOut, noCounts, reasonOf } from './counts.ts'
 import { exportedRows } from './exported-rows.ts'
 import { TextOutputs } from './text-outputs.ts'
@@ -165,7 +172,8 @@ export class Processor {
     this.#counts.unstructured += 1
     const prompt = dialogs[0]?.prompt ?? ''
     this.#keep(split, { id, kind: 'unstructured', split, ...(system && { system }), prompt, turns: dialogs })
-    if (split === 'train' && !this.#plan.heldOut) this.#files.add('unstructured.json', unstructuredRow(conversation))
+    if (split === 'train' && !this.#plan.heldOut)
+      this.#files.add('unstructured.json', unstructuredRow(conversation))
   }
 
   #example(example: Example, split: Split, source: number, exported = this.#plan.jsonl): void {

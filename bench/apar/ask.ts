@@ -1,0 +1,72 @@
+import type { Runner } from '../../gpu-node/requests/runner.ts'
+import { BranchTree } from '../../shared/branch-tree.ts'
+import { type DoneEvent, errorOf, type FinishReason } from '../../shared/protocol/events.ts'
+import type { NodeBatch } from '../../shared/protocol/node.ts'
+import type { Prompt } from '../../training/data/prompts/read-prompts.ts'
+
+export const MODES = ['parallel', 'serial'] as const
+export type Mode = (typeof MODES)[number]
+
+/** A branch of an answer; the root is the first. `at`: length of the parent's own text before the fork. */
+export interface AnswerBranch {
+  readonly id: number
+  readonly parent: number | null
+  readonly at: number
+  readonly text: string
+  readonly reason: FinishReason
+}
+
+export interface Answer {
+  /** In document order. */
+  readonly text: string
+  readonly branches: readonly AnswerBranch[]
+  readonly reason: FinishReason
+  readonly tokens: number
+  /** Of the engine while the answer was made: with one request at a time, those of the answer. */
+  readonly steps: number
+  readonly wallMs: number
+}
+
+export interface AskOptions {
+  readonly mode: Mode
+  readonly maxTokens: number
+}
+
+/** One greedy answer, through the gpu node's own path (template, engine, text) without network. */
+export async function ask(
+  runner: Runner,
+  { messages }: Prompt,
+  { mode, maxTokens }: AskOptions,
+): Promise<Answer> {
+  const before = runner.stats().steps
+  const begun = performance.now()
+  const tree = new BranchTree()
+  const { reason, usage } = await new Promise<DoneEvent>((resolve, reject) => {
+    const request = {
+      model: runner.model,
+      messages: [...messages],
+      max_tokens: maxTokens,
+      temperature: 0,
+      branching: { enabled: mode === 'parallel' },
+    }
+    const publish = ({ events }: NodeBatch) => {
+      for (const event of events) {
+        tree.apply(event)
+        if (event.type === 'done') resolve(event)
+        if (event.type === 'error') reject(errorOf(event))
+      }
+    }
+    runner.start('bench', request, publish).catch(reject)
+  })
+  const wallMs = performance.now() - begun
+  return {
+    text: tree.text(),
+    branches: tree
+      .branches()
+      .map(({ id, parent, at, text, reason: end }) => ({ id, parent, at, text, reason: end ?? reason })),
+    reason,
+    tokens: usage.completion_tokens,
+    steps: runner.stats().steps - before,
+    wallMs,
+  }
+}
