@@ -2,7 +2,8 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { z } from 'zod'
 import { AparError } from '../../../shared/errors.ts'
 import { ChatMessage } from '../../../shared/protocol/request.ts'
-import { badLine, readJsonl } from '../conversation.ts'
+import { badLine } from '../conversation.ts'
+import { readJsonValues } from '../input/json-values.ts'
 
 /** How answers were drawn: one file has answers of one kind only. */
 export const Sampling = z.strictObject({
@@ -89,7 +90,7 @@ async function wholeLines(handle: FileHandle): Promise<number> {
 async function idsOf(path: string, sampling: Sampling): Promise<Set<string>> {
   const ids = new Set<string>()
   const wanted = JSON.stringify(Sampling.parse(sampling))
-  for await (const { value, line } of readJsonl(path)) {
+  for await (const { value, line } of readJsonValues(path)) {
     const { success, data } = Answer.safeParse(value)
     if (!success) throw badLine(path, line, 'no answer of apar data answer')
     if (JSON.stringify(data.sampling) !== wanted) {

@@ -1,7 +1,8 @@
 import { basename } from 'node:path'
 import { z } from 'zod'
 import { ChatMessage } from '../../../shared/protocol/request.ts'
-import { badLine, readJsonl } from '../conversation.ts'
+import { badLine } from '../conversation.ts'
+import { readJsonValues } from '../input/json-values.ts'
 
 /** A prompt to be answered. */
 export interface Prompt {
@@ -25,12 +26,12 @@ const Line = z.union([
 ])
 
 /**
- * Reads prompts from JSONL (or .jsonl.gz): lines `{id?, prompt}`, `{id?, messages}` or `{question_id?, turns}`; other
+ * Reads prompts from JSONL, compressed by gzip or zstd as well: lines `{id?, prompt}`, `{id?, messages}` or `{question_id?, turns}`; other
  * fields are ignored. The id of a line without one is its file's name and its number.
  * @throws AparError `invalid_request` with file and line
  */
 export async function* readPrompts(file: string): AsyncGenerator<Prompt> {
-  for await (const { value, line } of readJsonl(file)) {
+  for await (const { value, line } of readJsonValues(file)) {
     const { success, data } = Line.safeParse(value)
     if (!success) throw badLine(file, line, 'expected {prompt}, {messages} or {turns}')
     if (data.messages.at(-1)?.role !== 'user')
