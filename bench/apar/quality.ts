@@ -1,13 +1,17 @@
 import { extract } from '../../training/data/extract/extract.ts'
-import { PROFILES } from '../../training/data/extract/profile.ts'
+import { customProfile } from '../../training/data/extract/profile.ts'
+import { titleOf } from '../../training/data/extract/repeats.ts'
 import type { Answer, AnswerBranch } from './ask.ts'
+
+/** Answers that repeat themselves are counted, too. */
+const RULES = customProfile({ repeats: 'allow' })
 
 /** Titles of the items of a list (numbered, bullets, sections under headings); none for any other text. */
 export function titlesOf(text: string): string[] {
-  const extraction = extract(text, PROFILES.default)
+  const extraction = extract(text, RULES)
   if (!('structure' in extraction) || extraction.structure.kind === 'paragraphs') return []
   const { parts } = extraction.structure
-  return parts.filter(({ detail }) => detail !== undefined).map((part) => toTitle(part.text))
+  return parts.filter(({ detail }) => detail !== undefined).map((part) => titleOf(part.text))
 }
 
 /** What the root says before each of its forks. */
@@ -15,7 +19,7 @@ export function forkTitlesOf({ branches: [root, ...others] }: Pick<Answer, 'bran
   const forks = others.filter(({ parent }) => parent === root?.id).map(({ at }) => at)
   return forks
     .sort((a, b) => a - b)
-    .map((at, index) => toTitle(root?.text.slice(forks[index - 1] ?? 0, at) ?? ''))
+    .map((at, index) => titleOf(root?.text.slice(forks[index - 1] ?? 0, at) ?? ''))
 }
 
 /** How many of the titles are there before. */
@@ -41,11 +45,4 @@ function isJoined({ text: parent }: AnswerBranch, { at, text: detail }: AnswerBr
   const before = /\s$/.test(parent.slice(0, at)) || /^\s/.test(detail)
   const after = at >= parent.length || /^\s/.test(parent.slice(at)) || /\s$/.test(detail)
   return before && after
-}
-
-/** The last line, without its number, marks and case. */
-function toTitle(text: string): string {
-  const line = text.trim().split('\n').at(-1) ?? ''
-  const bare = line.replace(/^[\s#>*•+-]*(?:\d+[.)])?/, '').replace(/[*_:：]/g, '')
-  return bare.trim().toLowerCase()
 }

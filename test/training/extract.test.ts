@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest'
-import { extract, extractConversation } from '../../training/data/extract/extract.ts'
+import * as rules from '../../training/data/extract/extract.ts'
 import { customProfile } from '../../training/data/extract/profile.ts'
 import { countForks, depthOf, type Part, type Rule } from '../../training/data/extract/structure.ts'
+
+/** The items of most examples here are alike. */
+const REPEATING = customProfile({ repeats: 'allow' })
+const extract = (answer: string, profile = REPEATING) => rules.extract(answer, profile)
+const extractConversation = (conversation: Parameters<typeof rules.extractConversation>[0]) =>
+  rules.extractConversation(conversation, REPEATING)
 
 /** The answer in document order, each branch in ⟦ and ⟧. */
 const marked = (parts: readonly Part[]): string =>
@@ -325,6 +331,21 @@ describe('text that is not cut', () => {
     expect(() => customProfile({ maxDepth: 0 })).toThrow(
       'rule switch maxDepth: expected a whole number from 1',
     )
+  })
+
+  it('an answer that repeats itself is left out, in nested lists too', () => {
+    const items = (titles: string[], detail = (n: number) => `detail number ${n}`) =>
+      titles.map((title, n) => `${n + 1}. **${title}**: ${detail(n)}`).join('\n')
+    const refused = { rule: 'repeats', keep: false }
+    expect(rules.extract(items(['Sun', 'Rain', 'Wind']))).toHaveProperty('structure')
+    expect(rules.extract(items(['Sun', 'Rain', 'sun']))).toEqual(refused)
+    expect(rules.extract(items(['Sun', 'Rain', 'Wind'], () => 'it is the weather'))).toEqual(refused)
+    const nested = (last: string) =>
+      three(
+        (n) => `${n}. Part ${n}:\n${['a', 'b', last].map((t) => `   - ${t}: text of ${t}, ${n}`).join('\n')}`,
+      )
+    expect(rules.extract(nested('c'))).toHaveProperty('structure')
+    expect(rules.extract(nested('a'))).toEqual(refused)
   })
 
   it('a conversation needs a turn, and no turn may spell out a special token', () => {

@@ -5,6 +5,7 @@ import { linesOf } from './lines.ts'
 import { paragraphForks } from './paragraphs.ts'
 import { PROFILES, type Profile } from './profile.ts'
 import { referenceConversation, referenceExtraction } from './reference/extraction.ts'
+import { repeatsItself } from './repeats.ts'
 import type { Extraction, Structure } from './structure.ts'
 
 /**
@@ -22,12 +23,12 @@ export function extract(answer: string, profile: Profile = PROFILES.default): Ex
   const forks = finder.find()
   // Where the numbers are wrong, so may be the place of a fork.
   if (finder.refused.includes('list_numbering')) return { rule: 'list_numbering', keep: false }
-  if (forks.length > 0) return structured(answer, forks)
+  if (forks.length > 0) return structured(answer, forks, profile)
   const [listRule] = finder.refused
   if (listRule === 'code_fence' || lines.some(({ code }) => code)) return { rule: 'code_fence', keep: true }
   if (profile.paragraphs) {
     const paragraphs = paragraphForks(answer, lines, profile)
-    if (Array.isArray(paragraphs)) return structured(answer, paragraphs)
+    if (Array.isArray(paragraphs)) return structured(answer, paragraphs, profile)
     if (!listRule) return paragraphs
   }
   // Kept as unstructured, what looks like a list would teach not to fork lists.
@@ -47,8 +48,10 @@ export function extractConversation(
   return profile.name === 'reference' ? referenceConversation(dialogs) : extract(turn.response, profile)
 }
 
-function structured(answer: string, forks: readonly Fork[]): Extraction {
-  return { structure: { kind: mainKind(forks), parts: partsOf(answer, 0, answer.length, forks) } }
+function structured(answer: string, forks: readonly Fork[], { repeats }: Profile): Extraction {
+  const parts = partsOf(answer, 0, answer.length, forks)
+  if (repeats !== 'allow' && repeatsItself(parts)) return { rule: 'repeats', keep: repeats === 'keep' }
+  return { structure: { kind: mainKind(forks), parts } }
 }
 
 /** The kind of most forks at the top level; of the first one where two are as many. */

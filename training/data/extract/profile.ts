@@ -43,6 +43,11 @@ export const SWITCHES = {
     reference: 20,
   },
   keepWhiteSpace: { meaning: 'the parts are the answer byte for byte', default: true, reference: false },
+  repeats: {
+    meaning: 'titles or details of one branch that are the same',
+    default: 'drop',
+    reference: 'allow',
+  },
   cjk: { meaning: 'Chinese, Japanese or Korean text', default: 'allow', reference: 'drop' },
   codeFence: {
     meaning: '``` (allow: outside of everything that forks)',

@@ -36,6 +36,7 @@ export const RULES = {
   list_detail_too_short: 'list details of fewer than 10 characters',
   list_mixed: 'a list of which only some items have a title',
   list_nested: 'a numbered list inside a list detail',
+  repeats: 'two titles, or two details, that are the same',
   list_repeated: 'two details of a list that are the same text',
   list_not_closed: 'the last list item is not followed by a blank line, or by more than one',
   paragraphs_abbreviation: 'mr., mrs. or dr., where a full stop ends no sentence',
