@@ -1,6 +1,7 @@
 #include "core/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -12,6 +13,8 @@ namespace {
 
 // Logits divided by it stay far below the largest float.
 constexpr float kMinRepetitionPenalty = 1e-6f;
+// Sums of weights in another order differ by much less than the rest of 1.
+constexpr double kRounding = 0.999;
 
 // The output function of splitmix64 (Steele, Lea, Flood 2014), used as a hash of a counter.
 uint64_t mix(uint64_t x) {
@@ -68,6 +71,43 @@ int32_t argmax(std::span<const float> logits) {
   return static_cast<int32_t>(found);
 }
 
+// e^x for x <= 0, 0 below -87; relative error below 2e-7. The polynomial is that of Cephes' expf (S.
+// Moshier).
+Lanes exp_of(Lanes x) {
+  constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+  // Adding it rounds to a whole number, which is then in the low bits.
+  constexpr float kRounder = 12582912.0f;
+  constexpr int32_t kRounderBits = 0x4b400000, kExponentBias = 127, kMantissaBits = 23;
+  constexpr float kLeast = -87.0f;
+  const Lanes in_range = x < kLeast ? Lanes{} + kLeast : x;
+  const Lanes rounded = in_range * kLog2E + kRounder;
+  const Lanes n = rounded - kRounder;
+  const Lanes r = (in_range - n * kLn2High) - n * kLn2Low;
+  Lanes p = Lanes{} + 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const Flags exponent = std::bit_cast<Flags>(rounded) - kRounderBits + kExponentBias;
+  const Lanes power = std::bit_cast<Lanes>(exponent << kMantissaBits);
+  return x < kLeast ? Lanes{} : p * power;
+}
+
+// weights[i] = exp((logits[i] - max_logit) / temperature)
+void weigh(std::span<const float> logits, float max_logit, float temperature, std::span<float> weights) {
+  const auto weigh_lanes = [&](size_t i, size_t bytes) {
+    Lanes lanes = {};
+    std::memcpy(&lanes, &logits[i], bytes);
+    lanes = exp_of((lanes - max_logit) / temperature);
+    std::memcpy(&weights[i], &lanes, bytes);
+  };
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) weigh_lanes(i, sizeof(Lanes));
+  if (i < logits.size()) weigh_lanes(i, (logits.size() - i) * sizeof(float));
+}
+
 }  // namespace
 
 double uniform_at(uint64_t key, int32_t position) {
@@ -94,7 +134,8 @@ void SamplerParams::validate() const {
   require(std::isfinite(presence_penalty), "presence_penalty must be finite");
 }
 
-Sampler::Sampler(int32_t vocab_size) : seen_(static_cast<size_t>(vocab_size), 0) {
+Sampler::Sampler(int32_t vocab_size)
+    : seen_(static_cast<size_t>(vocab_size), 0), weights_(static_cast<size_t>(vocab_size)) {
   candidates_.reserve(static_cast<size_t>(vocab_size));
 }
 
@@ -148,31 +189,42 @@ void Sampler::penalise_generated(std::span<float> logits, const SamplerParams& p
 int32_t Sampler::sample_weighted(std::span<const float> logits, float max_logit, const SamplerParams& params,
                                  double uniform) {
   // min-p is relative to the most likely token: exp((l - max) / T) >= min_p.
+  weigh(logits, max_logit, params.temperature, weights_);
+  const float least = std::max(params.min_p, std::numeric_limits<float>::min());
   candidates_.clear();
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const float weight = std::exp((logits[i] - max_logit) / params.temperature);
-    if (weight > 0.0f && weight >= params.min_p) candidates_.push_back({weight, static_cast<int32_t>(i)});
-  }
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (weights_[i] >= least) candidates_.push_back({weights_[i], static_cast<int32_t>(i)});
   const auto more_likely = [](const Candidate& a, const Candidate& b) {
     return a.weight != b.weight ? a.weight > b.weight : a.token < b.token;
   };
+  const auto sum = [this] {
+    double total = 0.0;
+    for (const Candidate& c : candidates_) total += c.weight;
+    return total;
+  };
+  double total = sum();
   const auto top_k = static_cast<size_t>(params.top_k);
   if (top_k > 0 && top_k < candidates_.size()) {
     std::nth_element(candidates_.begin(), candidates_.begin() + params.top_k, candidates_.end(), more_likely);
     candidates_.resize(top_k);
+  } else if (params.top_p < 1.0f) {
+    // Sorting a whole vocabulary takes longer than a small model's step. All tokens beyond top-p have
+    // together a weight of (1 - top_p) of the total; so a token below that part of the mean weight is one of
+    // them.
+    const double mean = total / static_cast<double>(candidates_.size());
+    const double enough = kRounding * (1.0 - params.top_p) * mean;
+    std::erase_if(candidates_, [enough](const Candidate& c) { return c.weight < enough; });
   }
   // top-p needs sorted candidates; after nth_element their order would depend on the standard library.
   if (params.top_p < 1.0f || top_k > 0) std::sort(candidates_.begin(), candidates_.end(), more_likely);
-  double total = 0.0;
-  for (const Candidate& c : candidates_) total += c.weight;
+  if (top_k > 0) total = sum();
   if (params.top_p < 1.0f) {
     const double limit = total * params.top_p;
-    double sum = 0.0;
+    double reached = 0.0;
     size_t kept = 0;
-    while (kept < candidates_.size() && sum < limit) sum += candidates_[kept++].weight;
+    while (kept < candidates_.size() && reached < limit) reached += candidates_[kept++].weight;
     candidates_.resize(std::max<size_t>(kept, 1));
-    total = 0.0;
-    for (const Candidate& c : candidates_) total += c.weight;
+    total = sum();
   }
   double rest = uniform * total;
   for (const Candidate& c : candidates_) {

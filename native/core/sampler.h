@@ -57,6 +57,7 @@ class Sampler {
 
   std::vector<uint32_t> seen_;  // [vocab_size] stamp_ of the last penalty pass that met the token
   uint32_t stamp_ = 0;
+  std::vector<float> weights_;  // [vocab_size] of a draw
   std::vector<Candidate> candidates_;
 };
 

@@ -1,8 +1,11 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "core/sampler.h"
 
@@ -76,6 +79,37 @@ TEST_CASE("top-k, top-p and min-p keep the right tokens") {
   CHECK(m.size() == 3);
   CHECK(m.count(0) == 0);
   CHECK(shares(logits, {.temperature = 1.0f, .top_p = 1e-6f}).size() == 1);
+}
+
+TEST_CASE("top-p draws what sorting the whole vocabulary gives") {
+  constexpr int32_t kVocab = 2000;
+  Sampler sampler(kVocab);
+  std::vector<float> logits(kVocab);
+  for (int32_t position = 0; position < 300; ++position) {
+    // From one likely token to nearly equal ones, with equal logits among them.
+    const float spread = 0.01f * static_cast<float>(1 + position % 30) * static_cast<float>(1 + position % 7);
+    for (int32_t i = 0; i < kVocab; ++i)
+      logits[i] = spread * std::round(40.0f * static_cast<float>(uniform_at(7 + position, i)));
+    const float top_p = 0.01f + 0.98f * static_cast<float>(uniform_at(3, position));
+    const uint64_t key = root_key(5);
+
+    const float max = *std::max_element(logits.begin(), logits.end());
+    std::vector<std::pair<float, int32_t>> sorted;
+    for (int32_t i = 0; i < kVocab; ++i) sorted.emplace_back(-std::exp(logits[i] - max), i);
+    std::sort(sorted.begin(), sorted.end());
+    double total = 0.0, kept = 0.0;
+    for (const auto& [weight, token] : sorted) total -= weight;
+    size_t count = 0;
+    while (kept < total * top_p) kept -= sorted[count++].first;
+    double rest = uniform_at(key, position) * kept;
+    size_t drawn = 0;
+    while ((rest += sorted[drawn].first) >= 0.0 && drawn + 1 < count) ++drawn;
+
+    std::vector<float> copy = logits;
+    CAPTURE(position);
+    CHECK(sampler.sample(copy, {.temperature = 1.0f, .top_p = top_p}, {}, 0, key, position) ==
+          sorted[drawn].second);
+  }
 }
 
 TEST_CASE("the repetition penalty lowers the logit of each token of the path once, for both signs") {
