@@ -1,7 +1,15 @@
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
+import { PLAIN } from './checkpoint/plain-tensor.ts'
 import type { WeightTable } from './checkpoint/weights.ts'
 import { physicalCores } from './engine/cpu-count.ts'
-import type { Device, DType, EngineConfig, KvCacheDType, TokenTable } from './engine/engine-config.ts'
+import type {
+  Device,
+  DType,
+  EngineConfig,
+  KvCacheDType,
+  TensorEntry,
+  TokenTable,
+} from './engine/engine-config.ts'
 import { MAX_BLOCKS, minimumBlocks, usefulBlocks } from './engine/memory-plan.ts'
 import { StartupError } from './startup-error.ts'
 
@@ -117,6 +125,36 @@ export function dtypeNote(
   const exact = exactDType(weights)
   if (dtype !== undefined || !isQuantised(exact) || !adaptsLayers(weights)) return undefined
   return `the base's ${exact} weights do not hold those of the adapter exactly: computing in bf16 (--dtype ${exact} rounds them again)`
+}
+
+const CODES: Partial<Record<TensorEntry['dtype'], string>> = {
+  F8_E4M3: 'FP8',
+  AWQ_4: 'AWQ (4 bits)',
+  GPTQ_4: 'GPTQ (4 bits)',
+  GPTQ_8: 'GPTQ (8 bits)',
+}
+
+/** What becomes of layers that are stored as codes; undefined when they are computed as they are stored. */
+export function storageNote({ tensors }: WeightTable, dtype: DType): string | undefined {
+  const layers = tensors.filter(({ name }) => LAYER_MATRIX.test(name))
+  const changed = layers.filter((layer) => !isPlain(layer) && !isKept(layer, dtype))
+  if (changed.length === 0) return undefined
+  const formats = [...new Set(changed.map((layer) => CODES[layer.dtype] ?? layer.dtype))].sort()
+  const becomes = ['f32', 'bf16', 'f16'].includes(dtype)
+    ? `widened to ${dtype}`
+    : `rounded again, to ${dtype}`
+  return `layers are stored in ${formats.join(', ')}: their weights are ${becomes}`
+}
+
+function isPlain({ dtype }: TensorEntry): boolean {
+  return PLAIN.some((plain) => plain === dtype)
+}
+
+function isKept({ dtype: stored, shape, quantised }: TensorEntry, dtype: DType): boolean {
+  if (stored === 'Q8_0') return dtype === 'int8'
+  if (stored === 'Q4_0') return dtype === 'int4'
+  // The scales are those of whole outputs, as fp8 has them.
+  return stored === 'F8_E4M3' && dtype === 'fp8' && (quantised?.blockInputs ?? 0) >= (shape[1] ?? 0)
 }
 
 function exactDType({ tensors }: WeightTable): DType {

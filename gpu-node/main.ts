@@ -3,7 +3,6 @@ import { isIPv6 } from 'node:net'
 import type { Logger } from '../shared/log.ts'
 import type { Heartbeat } from '../shared/protocol/fleet.ts'
 import type { CheckpointOptions } from './checkpoint/checkpoint.ts'
-import { medusaFolder } from './checkpoint/medusa.ts'
 import { DialIn } from './edge-link/dial-in.ts'
 import type { EdgeLink } from './edge-link/edge-link.ts'
 import { Registration } from './edge-link/registration.ts'
@@ -86,8 +85,6 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
     onPlan,
     onLoading,
   })
-  const medusa = medusaFolder(runner.checkpoint.path)
-  if (medusa) log.warn('Medusa heads are not used yet: tokens are decoded one by one', { folder: medusa })
   return await serveRunner(runner, { ...options, log })
 }
 

@@ -1,6 +1,6 @@
 import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.ts'
 import { type OpenCallbacks, openEngine } from './engine/binding.ts'
-import { dtypeNote, type EngineOptions, toEngineConfig } from './engine-options.ts'
+import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
 import { flatBytes } from './text/token-bytes.ts'
@@ -24,7 +24,8 @@ export async function openRunner(
 ) {
   const checkpoint = readCheckpoint(folder, options)
   for (const warning of checkpoint.warnings) options.onWarning?.(warning)
-  const note = dtypeNote(checkpoint, options)
+  const engineConfig = toEngineConfig(checkpoint, options)
+  const note = dtypeNote(checkpoint, options) ?? storageNote(checkpoint.weights, engineConfig.dtype)
   if (note) options.onNote?.(note)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
@@ -35,7 +36,7 @@ export async function openRunner(
     dropsLeadingSpace: prompts.dropsLeadingSpace,
     mendsJoints: checkpoint.joints === 'mended',
   }
-  const config = { ...toEngineConfig(checkpoint, options), text, reservedBytes: prompts.bytesToLoad }
+  const config = { ...engineConfig, text, reservedBytes: prompts.bytesToLoad }
   const runner = await Runner.open({
     model: options.name ?? checkpoint.name,
     checkpoint: { ...checkpoint, text: { chatTemplate: files.chatTemplate } },

@@ -5,9 +5,10 @@ import { pathToFileURL } from 'node:url'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
+import type { FolderLock } from '../lock/folder-lock.ts'
 import { type EdgeWorker, localWorkers, stateFolders } from './edge-workers.ts'
 import { cleanState } from './state-cleanup.ts'
-import { lockState, type StateLock } from './state-lock.ts'
+import { lockState } from './state-lock.ts'
 import { watchWorkerd, whenEnded } from './workerd-processes.ts'
 
 export interface LocalEdgeOptions {
@@ -67,7 +68,7 @@ export async function claimLocalEdge(options: LocalEdgeOptions): Promise<Claimed
 async function start(
   { host, port, apiKeys, nodeSecret, settings, addressHeader = '', stateDir }: LocalEdgeOptions,
   workerOptions: EdgeWorker,
-  lock: StateLock | undefined,
+  lock: FolderLock | undefined,
   onProcess: (pid: number) => void = () => {},
 ): Promise<LocalEdge> {
   const bindings = {
@@ -121,7 +122,7 @@ async function start(
 }
 
 /** Makes the folder if it is missing, takes it for this process, and cleans it. @throws UserError `state_taken` */
-async function takeState(folder: string, worker: EdgeWorker): Promise<StateLock> {
+async function takeState(folder: string, worker: EdgeWorker): Promise<FolderLock> {
   // Owner only: the folder contains prompts.
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const lock = await lockState(folder)

@@ -6,6 +6,7 @@ import type { DTypeMemory, Inspection, Token } from './inspect.ts'
 import { PLAIN_TABLE, showBinaryBytes, showBytes, showCount, showTable } from './show.ts'
 
 const MAX_PROMPT_LINES = 12
+const MAX_TOKENS = 8
 
 /** An inspection as a text of some twenty lines. Texts of the checkpoint cannot control the terminal. */
 export function inspectionReport(inspection: Inspection): string {
@@ -30,7 +31,7 @@ export function inspectionReport(inspection: Inspection): string {
     ['context', `${shape.contextTokens} tokens`],
     [
       'vocabulary',
-      `${tokens.vocabulary} tokens; begin ${showToken(tokens.bos)}, end ${tokens.eos.map(showToken).join(' ')}`,
+      `${tokens.vocabulary} tokens; begin ${showToken(tokens.bos)}, end ${showTokens(tokens.eos)}`,
     ],
     ['branching', branching(inspection)],
     ['digest', inspection.digest],
@@ -49,6 +50,12 @@ function branching({ branching: kind, tokens }: Inspection): string {
 function showToken(token: Token | undefined): string {
   if (!token) return 'none'
   return token.text === undefined ? String(token.id) : `${JSON.stringify(token.text)} (${token.id})`
+}
+
+function showTokens(tokens: readonly Token[]): string {
+  const shown = tokens.slice(0, MAX_TOKENS).map(showToken)
+  const more = tokens.length > MAX_TOKENS ? [`and ${tokens.length - MAX_TOKENS} more`] : []
+  return [...shown, ...more].join(' ')
 }
 
 function promptOf({ template }: Inspection): string {

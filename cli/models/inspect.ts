@@ -74,9 +74,10 @@ export async function inspectModel(path: string, device: Device = 'auto'): Promi
   const { shape, weights, tokens, text, digest } = checkpoint
   const formats = storedFormats(weights.tensors)
   const total = (of: 'parameters' | 'bytes') => formats.reduce((sum, format) => sum + format[of], 0)
-  const named = (id: number): Token => ({ id, text: tokenText(checkpoint, id) })
+  const texts = tokenTexts(checkpoint)
+  const named = (id: number): Token => ({ id, text: texts.get(id) })
   const bos = text.tokenizer.added_tokens.find(({ content }) => content === text.named.bos_token)?.id
-  const { template, warnings } = await tryTemplate(checkpoint)
+  const { template, warnings } = await tryTemplate(checkpoint, texts)
   return {
     path: checkpoint.path,
     architecture: checkpoint.architecture,
@@ -113,13 +114,19 @@ function storedFormats(tensors: Checkpoint['weights']['tensors']): StoredFormat[
   return [...formats.values()].sort((a, b) => b.bytes - a.bytes)
 }
 
-function tokenText({ text: { tokenizer } }: Checkpoint, id: number): string | undefined {
-  const added = tokenizer.added_tokens.find((token) => token.id === id)
-  return added?.content ?? Object.entries(tokenizer.model.vocab).find(([, at]) => at === id)?.[0]
+/** By id. */
+function tokenTexts({ text: { tokenizer } }: Checkpoint): ReadonlyMap<number, string> {
+  const added = tokenizer.added_tokens.map(({ id, content }): [number, string] => [id, content])
+  const pieces = Object.entries(tokenizer.model.vocab).map(([piece, id]): [number, string] => [id, piece])
+  // Of several texts the last one stays in a map: the first added token's, or the first piece's.
+  return new Map([...added, ...pieces].reverse())
 }
 
 /** Encodes the sample as a request's prompt, in a thread with a time limit, and reads it back from its tokens. */
-async function tryTemplate(checkpoint: Checkpoint): Promise<Pick<Inspection, 'template' | 'warnings'>> {
+async function tryTemplate(
+  checkpoint: Checkpoint,
+  texts: ReadonlyMap<number, string>,
+): Promise<Pick<Inspection, 'template' | 'warnings'>> {
   const { text: files, tokens, shape } = checkpoint
   const { fork, child, eos } = tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
@@ -130,7 +137,7 @@ async function tryTemplate(checkpoint: Checkpoint): Promise<Pick<Inspection, 'te
       return { template: undefined, warnings: [what] }
     }
     const ids = await prompts.encode({ messages: [...SAMPLE] }, shape.contextTokens)
-    const pieces = [...ids].map((id) => prompts.bytes[id] ?? Buffer.from(tokenText(checkpoint, id) ?? ''))
+    const pieces = [...ids].map((id) => prompts.bytes[id] ?? Buffer.from(texts.get(id) ?? ''))
     const prompt = Buffer.concat(pieces).toString('utf8')
     return { template: { file: files.chatTemplate.file, prompt, tokens: ids.length }, warnings: [] }
   } catch (error) {

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { processIdentity } from '../local/process-identity.ts'
+import { processIdentity } from '../lock/process-identity.ts'
 
 /** `.pull-<pid>-<space>-<birth>-<random>`, see ProcessIdentity. */
 const NAME = /^\.pull-(\d+)-([0-9a-f]+)-([0-9a-f]+)-/

@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { UserError } from '../explain.ts'
-import { lockState } from '../local/state-lock.ts'
-import { bytesIn, cachedModels, isWithin, lockFolder, removeCached } from './hub/hub-cache.ts'
+import { lockFolder } from '../lock/folder-lock.ts'
+import { bytesIn, cachedModels, isWithin, locksFolder, removeCached } from './hub/hub-cache.ts'
 import { type HubName, parseHubName, showHubName } from './hub/hub-name.ts'
 import { hubSettings, ownCache } from './hub/hub-settings.ts'
 import { type KnownModel, knownModels, packageFilePath } from './known.ts'
@@ -60,9 +60,9 @@ function removeFromHubCache(name: HubName, onlyRevision: boolean): Removal {
   const { model, snapshot } = find()
   refuseOutside(cacheDir, model.folder)
   const run = async () => {
-    const locks = lockFolder(cacheDir, name.repo)
+    const locks = locksFolder(cacheDir, name.repo)
     mkdirSync(locks, { recursive: true })
-    const lock = await lockState(locks, (by) => {
+    const lock = await lockFolder(locks, (by) => {
       return new UserError('model_in_use', `${name.repo} is being pulled or removed by ${by}`)
     })
     try {

@@ -2,7 +2,6 @@ import { existsSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
-import { StartupError } from '../startup-error.ts'
 import { readAdapterForking, readAdapterText } from './adapter/adapter-files.ts'
 import { mergeAdapter } from './adapter/merge-adapter.ts'
 import type { Branching, BranchLimits } from './config/branching.ts'
@@ -13,7 +12,9 @@ import { readGguf } from './gguf/gguf-file.ts'
 import { llamaShape } from './gguf/llama-config.ts'
 import { llamaWeights } from './gguf/llama-weights.ts'
 import { ggufTokenizer } from './gguf/tokenizer.ts'
+import { medusaWarnings } from './medusa.ts'
 import { isPublishedApar, PUBLISHED } from './published-apar.ts'
+import { broken } from './refusals.ts'
 import { listFolder } from './regular-file.ts'
 import { chosenTemplate } from './tokenizer/chat-template.ts'
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
@@ -96,12 +97,12 @@ function readParts(path: string): CheckpointParts {
     return gguf === undefined ? readFolder(path) : readGgufParts(gguf)
   }
   if (stat?.isFile() && path.endsWith(GGUF)) return readGgufParts(path)
-  throw new StartupError('broken_checkpoint', `${path} is neither a folder nor a ${GGUF} file`)
+  throw broken(`${path} is neither a folder nor a ${GGUF} file`)
 }
 
 function withAdapter(base: CheckpointParts, folder: string): CheckpointParts {
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
-    throw new StartupError('broken_checkpoint', `${folder}: an adapter is a folder`)
+    throw broken(`${folder}: an adapter is a folder`)
   const merged = mergeAdapter(base, folder)
   const text = readAdapterText(folder, merged.shape) ?? base.text
   return {
@@ -119,8 +120,7 @@ function onlyGguf(folder: string): string | undefined {
   const [first, ...others] = listFolder(folder).filter((name) => name.endsWith(GGUF))
   if (first === undefined) return undefined
   if (others.length === 0) return join(folder, first)
-  throw new StartupError(
-    'broken_checkpoint',
+  throw broken(
     `${folder} has ${others.length + 1} ${GGUF} files: give the path of one, such as ${join(folder, first)}`,
   )
 }
@@ -139,7 +139,7 @@ function readFolder(folder: string): CheckpointParts {
     eosTokenIds: [...config.eosTokenIds, ...generation.eosTokenIds],
     branching: config.branching,
     sampling: generation.sampling,
-    warnings: config.warnings,
+    warnings: [...config.warnings, ...medusaWarnings(folder)],
   }
 }
 
@@ -203,28 +203,21 @@ function withTemplate(
 function controlId({ text, shape }: CheckpointParts, token: string, field: string): number {
   const id = text.tokenizer.added_tokens.find(({ content }) => content === token)?.id
   if (id === undefined) {
-    throw new StartupError(
-      'broken_checkpoint',
-      `${text.file}: added_tokens: no ${JSON.stringify(token)} (${field})`,
-    )
+    throw broken(`${text.file}: added_tokens: no ${JSON.stringify(token)} (${field})`)
   }
   if (id >= shape.vocabSize) {
     const limit = `the vocabulary has ${shape.vocabSize} tokens`
-    throw new StartupError(
-      'broken_checkpoint',
-      `${text.file}: id ${id} of ${JSON.stringify(token)}: ${limit}`,
-    )
+    throw broken(`${text.file}: id ${id} of ${JSON.stringify(token)}: ${limit}`)
   }
   return id
 }
 
 function checkEos(where: string, ids: number[], shape: ModelShape): number[] {
   const unique = [...new Set(ids)]
-  if (unique.length === 0)
-    throw new StartupError('broken_checkpoint', `${where}: eos_token_id: no token ends an answer`)
+  if (unique.length === 0) throw broken(`${where}: eos_token_id: no token ends an answer`)
   const outside = unique.find((id) => id >= shape.vocabSize)
   if (outside !== undefined) {
-    throw new StartupError('broken_checkpoint', `${where}: eos_token_id: ${outside} is not in the vocabulary`)
+    throw broken(`${where}: eos_token_id: ${outside} is not in the vocabulary`)
   }
   return unique
 }

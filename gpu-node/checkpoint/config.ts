@@ -1,7 +1,6 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { MAX_INT32, type ModelShape } from '../engine/engine-config.ts'
-import { StartupError } from '../startup-error.ts'
 import {
   ARCHITECTURE_FIELDS,
   ARCHITECTURES,
@@ -13,6 +12,7 @@ import { CONFIG_RULES, checkFields } from './config/fields.ts'
 import { ROPE_FIELDS, readRope } from './config/rope-fields.ts'
 import { type Quantisation, readQuantisation } from './quantised/quantisation.ts'
 import { readJson } from './read-json.ts'
+import { type Refuse, refuseFieldsOf } from './refusals.ts'
 import { MAX_HEAD_DIM } from './rope.ts'
 
 const size = z
@@ -63,9 +63,7 @@ export function readConfig(folder: string): CheckpointConfig {
   const file = join(folder, 'config.json')
   const warnings: string[] = []
   const warn = (field: string, what: string) => warnings.push(`${file}: ${field}: ${what}`)
-  const refuse = (field: string, why: string): never => {
-    throw new StartupError('unsupported_checkpoint', `${file}: ${field}: ${why}`)
-  }
+  const refuse: Refuse = refuseFieldsOf(file)
   const { name, architecture } = architectureOf(config, refuse)
   for (const unknown of checkFields(config, READ, CONFIG_RULES, refuse)) {
     warn(unknown, 'is not known: if it changes what the model computes, its answers are wrong here')
@@ -121,8 +119,6 @@ export function readConfig(folder: string): CheckpointConfig {
     warnings,
   }
 }
-
-type Refuse = (field: string, why: string) => never
 
 function architectureOf(
   { architectures, model_type }: ConfigFile,

@@ -1,10 +1,9 @@
 import { createHash, type Hash } from 'node:crypto'
-import { closeSync, openSync, readSync } from 'node:fs'
 import type { ModelShape, QuantisedLayer } from '../engine/engine-config.ts'
-import { StartupError } from '../startup-error.ts'
 import type { BranchLimits } from './config/branching.ts'
 import type { SamplingDefaults } from './generation-config.ts'
 import { plainRope } from './plain-llama.ts'
+import { type RegularFile, withRegularFiles } from './regular-file.ts'
 import { tensorBytes } from './tensor-blocks.ts'
 import type { TokenizerFiles } from './tokenizer-files.ts'
 import type { WeightTable } from './weights.ts'
@@ -50,11 +49,7 @@ export function checkpointDigest(checkpoint: DigestedCheckpoint): string {
     ]),
   )
   const control = [fork, child, ...eos].filter((id) => id !== undefined)
-  try {
-    hashWeights(hash, weights, control)
-  } catch (error) {
-    throw new StartupError('broken_checkpoint', `${weights.files[0]}: cannot be read`, error)
-  }
+  withRegularFiles(weights.files, (files) => hashWeights(hash, files, weights.tensors, control))
   return hash.digest('hex').slice(0, DIGEST_CHARS)
 }
 
@@ -113,34 +108,32 @@ function layerOf(layer: QuantisedLayer): unknown[] {
   return [blockOutputs, blockInputs, scales, zeros, groups, zeroOffset]
 }
 
-function hashWeights(hash: Hash, { files, tensors }: WeightTable, controlTokens: readonly number[]): void {
-  const open = files.map((path) => openSync(path, 'r'))
+function hashWeights(
+  hash: Hash,
+  files: readonly RegularFile[],
+  tensors: WeightTable['tensors'],
+  controlTokens: readonly number[],
+): void {
   const buffer = Buffer.alloc(SAMPLE_BYTES)
   const addBytes = (file: number, begin: number, end: number) => {
-    for (let at = begin; at < end; ) {
-      const read = readSync(open[file] ?? -1, buffer, 0, Math.min(SAMPLE_BYTES, end - at), at)
-      // A file that was cut meanwhile: loading its weights reports that.
-      if (read === 0) return
-      hash.update(buffer.subarray(0, read))
-      at += read
+    for (let at = begin; at < end; at += SAMPLE_BYTES) {
+      const part = buffer.subarray(0, end - at)
+      // Less in a file that was cut meanwhile: loading its weights reports that.
+      hash.update(part.subarray(0, files[file]?.readAt(part, at)))
     }
   }
-  try {
-    const samples = Math.max(MIN_SAMPLES, Math.floor(SAMPLES / tensors.length))
-    const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1))
-    for (const { name, file, offset, dtype, shape, quantised, lora, replacedRows } of sorted) {
-      hash.update(JSON.stringify([name, dtype, shape, ...(quantised ? layerOf(quantised) : [])]))
-      if (lora ?? replacedRows) hash.update(JSON.stringify([lora, replacedRows]))
-      const bytes = tensorBytes(dtype, shape)
-      for (const [begin, end] of spans(bytes, samples)) addBytes(file, offset + begin, offset + end)
-      if (!ROW_PER_TOKEN.includes(name)) continue
-      const [rows = 1] = shape
-      const row = bytes / rows
-      const stored = controlTokens.filter((token) => token < rows)
-      for (const token of stored) addBytes(file, offset + token * row, offset + (token + 1) * row)
-    }
-  } finally {
-    for (const file of open) closeSync(file)
+  const samples = Math.max(MIN_SAMPLES, Math.floor(SAMPLES / tensors.length))
+  const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1))
+  for (const { name, file, offset, dtype, shape, quantised, lora, replacedRows } of sorted) {
+    hash.update(JSON.stringify([name, dtype, shape, ...(quantised ? layerOf(quantised) : [])]))
+    if (lora ?? replacedRows) hash.update(JSON.stringify([lora, replacedRows]))
+    const bytes = tensorBytes(dtype, shape)
+    for (const [begin, end] of spans(bytes, samples)) addBytes(file, offset + begin, offset + end)
+    if (!ROW_PER_TOKEN.includes(name)) continue
+    const [rows = 1] = shape
+    const row = bytes / rows
+    const stored = controlTokens.filter((token) => token < rows)
+    for (const token of stored) addBytes(file, offset + token * row, offset + (token + 1) * row)
   }
 }
 

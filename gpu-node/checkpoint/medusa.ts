@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { ModelShape } from '../engine/engine-config.ts'
-import { StartupError } from '../startup-error.ts'
+import { plainEntry } from './plain-tensor.ts'
 import { readJson } from './read-json.ts'
+import { broken } from './refusals.ts'
 import { readSafetensors } from './safetensors.ts'
 import { readTorchFile } from './torch/torch-file.ts'
-import { checkTensors, served, type WeightTable } from './weights.ts'
+import { checkTensors, type WeightTable } from './weights.ts'
 
 // Medusa heads (arXiv 2401.10774), in the folders that its reference implementation writes.
 
@@ -41,23 +42,30 @@ export function medusaFolder(checkpoint: string): string | undefined {
   return existsSync(join(folder, CONFIG)) ? folder : undefined
 }
 
+/** What an operator should know of a checkpoint's Medusa heads. */
+export function medusaWarnings(checkpoint: string): string[] {
+  const folder = medusaFolder(checkpoint)
+  if (folder === undefined) return []
+  return [`${folder}: Medusa heads are not used yet: tokens are decoded one by one`]
+}
+
 /** Reads and checks a folder with Medusa heads for a model of this shape. @throws StartupError that names file and tensor. */
 export function readMedusaHeads(folder: string, shape: ModelShape): MedusaHeads {
   const config = readJson(ConfigFile, folder, CONFIG)
   const file = FILES.find(({ name }) => existsSync(join(folder, name)))
   if (!file) {
     const names = FILES.map(({ name }) => name).join(' nor ')
-    throw new StartupError('broken_checkpoint', `${folder} has neither ${names}`)
+    throw broken(`${folder} has neither ${names}`)
   }
   const files = [join(folder, file.name)]
-  const stored = file.read(join(folder, file.name)).map((tensor) => ({ file: 0, tensor }))
+  const stored = file.read(join(folder, file.name)).map((tensor) => plainEntry(files, { ...tensor, file: 0 }))
   const heads = { numHeads: config.medusa_num_heads, numLayers: config.medusa_num_layers }
   const { medusa_num_heads: count, medusa_num_layers: layers } = config
   const owner = `a Medusa model of ${count} heads with ${layers} layers`
   return {
     ...heads,
     baseModel: config.base_model_name_or_path ?? undefined,
-    weights: checkTensors(files, served({ files, stored }), medusaTensors(heads, shape), owner),
+    weights: checkTensors(files, stored, medusaTensors(heads, shape), owner),
   }
 }
 

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parse, parseJson } from '../../shared/parse.ts'
-import { StartupError } from '../startup-error.ts'
+import { broken } from './refusals.ts'
 import { readTextFile } from './regular-file.ts'
 
 /** Four times the largest tokenizer.json in use. */
@@ -16,27 +16,27 @@ export function readText(folder: string, file: string): string | undefined {
 /** Reads and validates a JSON file of a checkpoint. @throws StartupError that names file and field. */
 export function readJson<T>(schema: z.ZodType<T>, folder: string, file: string): T {
   const value = readOptionalJson(schema, folder, file)
-  if (value === undefined) throw new StartupError('broken_checkpoint', `${join(folder, file)} is missing`)
+  if (value === undefined) throw broken(`${join(folder, file)} is missing`)
   return value
 }
 
 /** Like {@link readJson}, but returns undefined when the file does not exist. */
 export function readOptionalJson<T>(schema: z.ZodType<T>, folder: string, file: string): T | undefined {
   const text = readText(folder, file)
-  return text === undefined ? undefined : broken(join(folder, file), () => parseJson(schema, text))
+  return text === undefined ? undefined : ofFile(join(folder, file), () => parseJson(schema, text))
 }
 
 /** Validates a value of a file. @throws StartupError that names file and field. */
 export function checkValue<T>(schema: z.ZodType<T>, value: unknown, file: string): T {
-  return broken(file, () => parse(schema, value))
+  return ofFile(file, () => parse(schema, value))
 }
 
-function broken<T>(file: string, read: () => T): T {
+function ofFile<T>(file: string, read: () => T): T {
   try {
     return read()
   } catch (error) {
     if (!(error instanceof AparError)) throw error
     const reason = error.code === 'invalid_json' ? 'is not valid JSON' : error.message
-    throw new StartupError('broken_checkpoint', `${file}: ${reason}`, error)
+    throw broken(`${file}: ${reason}`, error)
   }
 }

@@ -1,5 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, type Stats } from 'node:fs'
 import { StartupError } from '../startup-error.ts'
+import { broken } from './refusals.ts'
 
 /** What `git clone` leaves in place of a large file without Git LFS. Specification: git-lfs docs/spec.md. */
 const LFS_POINTER = 'version https://git-lfs.github.com/spec/'
@@ -24,9 +25,10 @@ export function withRegularFile<T>(path: string, use: (file: RegularFile) => T):
   if (fd === undefined) return undefined
   try {
     const stats = fstatSync(fd)
-    if (!stats.isFile()) throw broken(path, `is ${kindOf(stats)}, not a file`)
+    if (!stats.isFile()) throw broken(`${path} is ${kindOf(stats)}, not a file`)
     if (isLfsPointer(fd)) {
-      throw broken(path, 'is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder')
+      const advice = 'run `git lfs pull` in its folder'
+      throw broken(`${path} is a Git LFS pointer, not the file itself: ${advice}`)
     }
     let position = 0
     const read = (into: Uint8Array): number => {
@@ -36,10 +38,26 @@ export function withRegularFile<T>(path: string, use: (file: RegularFile) => T):
     }
     return use({ bytes: stats.size, read, readAt: (into, at) => fill(fd, into, at) })
   } catch (error) {
-    throw error instanceof StartupError ? error : broken(path, 'cannot be read', error)
+    throw error instanceof StartupError ? error : broken(`${path} cannot be read`, error)
   } finally {
     closeSync(fd)
   }
+}
+
+/** The same with several files, which must all be there. */
+export function withRegularFiles<T>(paths: readonly string[], use: (files: readonly RegularFile[]) => T): T {
+  const files: RegularFile[] = []
+  const openNext = (): T => {
+    const path = paths[files.length]
+    if (path === undefined) return use(files)
+    const used = withRegularFile(path, (file) => {
+      files.push(file)
+      return { result: openNext() }
+    })
+    if (!used) throw broken(`${path} is missing`)
+    return used.result
+  }
+  return openNext()
 }
 
 /** Reads a whole text file of at most `maxBytes`; undefined when there is none. */
@@ -48,8 +66,8 @@ export function readTextFile(path: string, maxBytes: number): string | undefined
     // Files of /proc and the like say that they are empty: what counts is what can be read.
     const probe = new Uint8Array(Math.min(maxBytes, file.bytes) + 1)
     const first = file.read(probe)
-    if (first > maxBytes) throw broken(path, `is longer than ${maxBytes} bytes`)
-    if (first === probe.length) throw broken(path, 'grows while it is read')
+    if (first > maxBytes) throw broken(`${path} is longer than ${maxBytes} bytes`)
+    if (first === probe.length) throw broken(`${path} grows while it is read`)
     return new TextDecoder().decode(probe.subarray(0, first))
   })
 }
@@ -59,7 +77,7 @@ export function listFolder(path: string): string[] {
   try {
     return readdirSync(path).sort()
   } catch (error) {
-    throw broken(path, 'cannot be read', error)
+    throw broken(`${path} cannot be read`, error)
   }
 }
 
@@ -69,7 +87,7 @@ function open(path: string): number | undefined {
     return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (error) {
     if (isMissing(error)) return undefined
-    throw broken(path, 'cannot be opened', error)
+    throw broken(`${path} cannot be opened`, error)
   }
 }
 
@@ -98,8 +116,4 @@ function kindOf(stats: Stats): string {
 
 function isMissing(error: unknown): boolean {
   return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
-}
-
-function broken(path: string, reason: string, cause?: unknown): StartupError {
-  return new StartupError('broken_checkpoint', `${path} ${reason}`, cause)
 }

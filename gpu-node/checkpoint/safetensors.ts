@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parseJson } from '../../shared/parse.ts'
-import { StartupError } from '../startup-error.ts'
+import { broken } from './refusals.ts'
 import { type RegularFile, withRegularFile } from './regular-file.ts'
 
 // Format: https://github.com/huggingface/safetensors#format - u64 header length, JSON header, tensor bytes.
@@ -59,14 +59,14 @@ export function readSafetensors(path: string): StoredTensor[] {
     const entry = parseAs(HeaderEntry, JSON.stringify(value), `${path}: ${name}`)
     const [begin, end] = entry.data_offsets
     const bytes = BYTES_PER_ELEMENT[entry.dtype]
-    if (bytes === undefined) throw broken(path, `${name}: unknown dtype ${entry.dtype}`)
+    if (bytes === undefined) throw broken(`${path}: ${name}: unknown dtype ${entry.dtype}`)
     const expected = entry.shape.reduce((product, length) => product * length, bytes)
     if (end < begin || end > dataBytes) {
-      throw broken(path, `${name}: bytes ${begin} to ${end} are outside the file's ${dataBytes}`)
+      throw broken(`${path}: ${name}: bytes ${begin} to ${end} are outside the file's ${dataBytes}`)
     }
     if (end - begin !== expected) {
       const shape = `${entry.dtype} [${entry.shape.join(', ')}]`
-      throw broken(path, `${name}: ${shape} takes ${expected} bytes, data_offsets give ${end - begin}`)
+      throw broken(`${path}: ${name}: ${shape} takes ${expected} bytes, data_offsets give ${end - begin}`)
     }
     spans.push({ name, begin, end })
     tensors.push({ name, offset: dataStart + begin, dtype: entry.dtype, shape: entry.shape })
@@ -83,20 +83,20 @@ interface FileHeader {
 
 function readHeader(path: string): FileHeader {
   const header = withRegularFile(path, (file) => parseHeader(path, file))
-  if (!header) throw new StartupError('broken_checkpoint', `${path} is missing`)
+  if (!header) throw broken(`${path} is missing`)
   return header
 }
 
 function parseHeader(path: string, file: RegularFile): FileHeader {
   const prefix = new Uint8Array(LENGTH_BYTES)
-  if (file.read(prefix) !== LENGTH_BYTES) throw broken(path, 'too short for a safetensors header')
+  if (file.read(prefix) !== LENGTH_BYTES) throw broken(`${path}: too short for a safetensors header`)
   const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true))
   const room = file.bytes - LENGTH_BYTES
   if (headerBytes < 2 || headerBytes > MAX_HEADER_BYTES || headerBytes > room) {
-    throw broken(path, `header length ${headerBytes} does not fit a file of ${file.bytes} bytes`)
+    throw broken(`${path}: header length ${headerBytes} does not fit a file of ${file.bytes} bytes`)
   }
   const header = new Uint8Array(headerBytes)
-  if (file.read(header) !== headerBytes) throw broken(path, 'the header is cut off')
+  if (file.read(header) !== headerBytes) throw broken(`${path}: the header is cut off`)
   const dataStart = LENGTH_BYTES + headerBytes
   return { text: new TextDecoder().decode(header), dataStart, dataBytes: file.bytes - dataStart }
 }
@@ -105,7 +105,7 @@ function refuseOverlaps(path: string, spans: { name: string; begin: number; end:
   spans.sort((a, b) => a.begin - b.begin || a.end - b.end)
   let last = { name: '', begin: 0, end: 0 }
   for (const span of spans) {
-    if (span.begin < last.end) throw broken(path, `${span.name} overlaps ${last.name}`)
+    if (span.begin < last.end) throw broken(`${path}: ${span.name} overlaps ${last.name}`)
     last = span
   }
 }
@@ -118,8 +118,4 @@ function parseAs<T>(schema: z.ZodType<T>, text: string, where: string): T {
     const reason = error.code === 'invalid_json' ? 'the header is not valid JSON' : error.message
     throw broken(where, reason)
   }
-}
-
-function broken(path: string, reason: string): StartupError {
-  return new StartupError('broken_checkpoint', `${path}: ${reason}`)
 }

@@ -1,26 +1,17 @@
 import { join } from 'node:path'
-import { z } from 'zod'
-import { StartupError } from '../startup-error.ts'
 import { readOptionalJson } from './read-json.ts'
-import { NAMES, type NamedTokens } from './tokenizer/added-tokens.ts'
+import { broken } from './refusals.ts'
 import { type ChatTemplate, readChatTemplate } from './tokenizer/chat-template.ts'
 import { type ConvertedTokenizer, sentencePieceFolder } from './tokenizer/sentencepiece-folder.ts'
+import {
+  NAMES,
+  type NamedTokens,
+  readTokenizerConfig,
+  type TokenizerConfig,
+} from './tokenizer/tokenizer-config.ts'
 import { TokenizerFile } from './tokenizer/tokenizer-file.ts'
 import { vocabMergesFolder } from './tokenizer/vocab-merges.ts'
 
-const NamedToken = z.union([z.string(), z.looseObject({ content: z.string() })]).nullish()
-const TokenizerConfigFile = z.looseObject({
-  tokenizer_class: z.string().nullish(),
-  bos_token: NamedToken,
-  eos_token: NamedToken,
-  unk_token: NamedToken,
-  pad_token: NamedToken,
-  // `add_eos_token` is for texts to train with: a prompt is to be continued.
-  add_bos_token: z.boolean().nullish(),
-})
-type TokenizerConfig = z.infer<typeof TokenizerConfigFile>
-
-const CONFIG_FILE = 'tokenizer_config.json'
 /** Classes that add BOS only when told to. */
 const WITHOUT_BOS = /^(GPT2|Qwen2)Tokenizer(Fast)?$/
 
@@ -37,15 +28,15 @@ export interface TokenizerFiles {
 
 /** @throws StartupError that names the file and what is wrong with it. */
 export function readTokenizerFiles(folder: string): TokenizerFiles {
-  const config = readOptionalJson(TokenizerConfigFile, folder, CONFIG_FILE) ?? {}
+  const config = readTokenizerConfig(folder)
   const { file, tokenizer, named } =
     readTokenizerJson(folder, config) ??
-    sentencePieceFolder(folder) ??
-    vocabMergesFolder(folder) ??
+    sentencePieceFolder(folder, config) ??
+    vocabMergesFolder(folder, config) ??
     none(folder)
   const addsBos = config.add_bos_token ?? !WITHOUT_BOS.test(config.tokenizer_class ?? '')
   const rawPrefix = addsBos ? (named.bos_token ?? '') : ''
-  return { file, tokenizer, chatTemplate: readChatTemplate(folder), named, rawPrefix }
+  return { file, tokenizer, chatTemplate: readChatTemplate(folder, config), named, rawPrefix }
 }
 
 function readTokenizerJson(folder: string, config: TokenizerConfig): ConvertedTokenizer | undefined {
@@ -61,5 +52,5 @@ function readTokenizerJson(folder: string, config: TokenizerConfig): ConvertedTo
 
 function none(folder: string): never {
   const others = 'so are tokenizer.model, and vocab.json with merges.txt'
-  throw new StartupError('broken_checkpoint', `${join(folder, 'tokenizer.json')} is missing, and ${others}`)
+  throw broken(`${join(folder, 'tokenizer.json')} is missing, and ${others}`)
 }

@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
-import { StartupError } from '../startup-error.ts'
+import type { StartupError } from '../startup-error.ts'
+import type { LocatedTensor } from './plain-tensor.ts'
 import { readJson } from './read-json.ts'
+import { broken, unsupported } from './refusals.ts'
 import { listFolder } from './regular-file.ts'
 import { readSafetensors, type StoredTensor } from './safetensors.ts'
 import { readTorchFile } from './torch/torch-file.ts'
@@ -38,7 +40,7 @@ const IndexFile = z.looseObject({ weight_map: z.record(z.string(), z.string()) }
 export interface StoredWeights {
   /** Absolute paths. */
   files: string[]
-  stored: { file: number; tensor: StoredTensor }[]
+  tensors: LocatedTensor[]
 }
 
 /** Reads the tables of tensors of a folder's weights, in whichever format. @throws StartupError that names the file. */
@@ -53,32 +55,31 @@ export function readWeightFiles(folder: string): StoredWeights {
 function noWeights(folder: string): StartupError {
   for (const { name, advice } of OTHER_WEIGHTS) {
     const found = listFolder(folder).find((file) => name.test(file))
-    if (found) return new StartupError('unsupported_checkpoint', `${join(folder, found)}: ${advice}`)
+    if (found) return unsupported(`${join(folder, found)}: ${advice}`)
   }
-  return new StartupError('broken_checkpoint', `${folder} has no weights: none of ${WEIGHT_FILES.join(', ')}`)
+  return broken(`${folder} has no weights: none of ${WEIGHT_FILES.join(', ')}`)
 }
 
 function readSingle(folder: string, { single, read }: WeightFormat): StoredWeights {
   const path = resolve(folder, single)
-  return { files: [path], stored: read(path).map((tensor) => ({ file: 0, tensor })) }
+  return { files: [path], tensors: read(path).map((tensor) => ({ ...tensor, file: 0 })) }
 }
 
 function readSharded(folder: string, { index, read }: WeightFormat): StoredWeights {
   const map = new Map(Object.entries(readJson(IndexFile, folder, index).weight_map))
   const names = [...new Set(map.values())].sort()
-  if (names.length === 0)
-    throw new StartupError('broken_checkpoint', `${join(folder, index)}: weight_map is empty`)
+  if (names.length === 0) throw broken(`${join(folder, index)}: weight_map is empty`)
   for (const name of names) {
     // A shard must be a file beside the index: a path would let a checkpoint read other files.
     if (name !== basename(name)) {
-      throw new StartupError('broken_checkpoint', `${join(folder, index)}: ${name} is not a file name`)
+      throw broken(`${join(folder, index)}: ${name} is not a file name`)
     }
   }
   const files = names.map((name) => resolve(folder, name))
-  const stored = files.flatMap((path, file) =>
+  const tensors = files.flatMap((path, file) =>
     read(path)
       .filter((tensor) => map.get(tensor.name) === names[file])
-      .map((tensor) => ({ file, tensor })),
+      .map((tensor) => ({ ...tensor, file })),
   )
-  return { files, stored }
+  return { files, tensors }
 }

@@ -1,10 +1,9 @@
 import type { ModelShape, TensorEntry } from '../engine/engine-config.ts'
-import { StartupError } from '../startup-error.ts'
 import { llamaTensors } from './llama-tensors.ts'
 import type { Quantisation } from './quantised/quantisation.ts'
-import { servedTensors } from './quantised/served-tensors.ts'
-import { servedDtype } from './served-dtype.ts'
-import { readWeightFiles, type StoredWeights } from './weight-files.ts'
+import { weightEntries } from './quantised/weight-entries.ts'
+import { broken, unsupported } from './refusals.ts'
+import { readWeightFiles } from './weight-files.ts'
 
 /** Buffers in old checkpoints that can be computed from the configuration; ignored. */
 const DERIVED = /\.rotary_emb\.(inv_freq|cos_cached|sin_cached)$/
@@ -20,17 +19,8 @@ export interface WeightTable {
  * @throws StartupError that names file and tensor.
  */
 export function readWeights(folder: string, shape: ModelShape, quantisation?: Quantisation): WeightTable {
-  const { files, stored } = readWeightFiles(folder)
-  const tensors = stored.map(({ file, tensor }) => ({ ...tensor, file }))
-  return checkWeights(files, servedTensors(files, tensors, quantisation, shape), shape)
-}
-
-/** The tensors as the engine takes them. @throws StartupError for an element type that is not served. */
-export function served({ files, stored }: StoredWeights): TensorEntry[] {
-  return stored.map(({ file, tensor }) => {
-    const where = `${files[file]}: ${tensor.name}`
-    return { ...tensor, file, dtype: servedDtype(tensor.dtype, where) }
-  })
+  const { files, tensors } = readWeightFiles(folder)
+  return checkWeights(files, weightEntries(files, tensors, quantisation, shape), shape)
 }
 
 /** The tensors that a model of this shape needs, of those that the files have. @throws StartupError as readWeights. */
@@ -59,17 +49,16 @@ export function checkTensors(
   for (const tensor of stored) {
     const where = `${files[tensor.file]}: ${tensor.name}`
     const wanted = expected.get(tensor.name)
-    if (!wanted) throw new StartupError('unsupported_checkpoint', `${where}: ${owner} has no such tensor`)
-    if (found.has(tensor.name)) throw new StartupError('broken_checkpoint', `${where}: stored twice`)
+    if (!wanted) throw unsupported(`${where}: ${owner} has no such tensor`)
+    if (found.has(tensor.name)) throw broken(`${where}: stored twice`)
     if (tensor.shape.join() !== wanted.join()) {
       const is = `is [${tensor.shape.join(', ')}], the configuration asks for [${wanted.join(', ')}]`
-      throw new StartupError('broken_checkpoint', `${where}: shape ${is}`)
+      throw broken(`${where}: shape ${is}`)
     }
     found.set(tensor.name, tensor)
   }
   for (const name of expected.keys()) {
-    if (!found.has(name))
-      throw new StartupError('broken_checkpoint', `${files[0]}: tensor ${name} is missing`)
+    if (!found.has(name)) throw broken(`${files[0]}: tensor ${name} is missing`)
   }
   return { files, tensors: [...found.values()] }
 }

@@ -132,6 +132,7 @@ Matrix Weights::matrix(const std::string& name, int64_t rows, int64_t cols, DTyp
     matrix = {owned.get(), dtype, rows, cols};
     found.copy = std::move(owned);
   }
+  if (found.copy) release_pages(mapped(name, rows, cols));
   keep(std::move(found));
   return matrix;
 }

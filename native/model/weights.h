@@ -23,7 +23,8 @@ struct StoredMatrix {
 };
 
 // The tensors of a checkpoint by name. A tensor that already has the requested dtype is used from its
-// mapping, if it is aligned to its elements there; any other is converted once, into memory owned here.
+// mapping, if it is aligned to its elements there; any other is converted once, into memory owned here, and
+// its pages of the mapping are given back.
 // Errors are Error{invalid_weights} and name the tensor or the file.
 class Weights {
  public:

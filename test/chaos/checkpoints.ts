@@ -1,8 +1,9 @@
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { StartupError } from '../../gpu-node/startup-error.ts'
 import { type CheckpointFile, checkpointFiles, type Span } from './fuzz/checkpoint-files.ts'
+import { checkpointFolders } from './fuzz/checkpoint-folders.ts'
 import { Counts } from './fuzz/counts.ts'
 import { count, never, type Scenario } from './scenario.ts'
 
@@ -12,10 +13,11 @@ const MEMORY_MIB = 512
 /** Linux's file system in memory: a disk takes longer to write a file than the parsers to read it. */
 const MEMORY = '/dev/shm'
 const MESSAGE_CHARS = 4096
+const HOLDS_TENSORS = /\.(safetensors|gguf|pt)$/
 
 /** Reads mutated files of checkpoints. Each must be accepted or refused with a sentence that names the file. */
 export const checkpoints: Scenario = async ({ size, seed, log, record }) => {
-  const files = checkpointFiles()
+  const files = [...checkpointFiles(), ...checkpointFolders()]
   const folder = mkdtempSync(join(existsSync(MEMORY) ? MEMORY : tmpdir(), 'apar-fuzz-'))
   const inputs = new Counts()
   const accepted = new Counts()
@@ -23,16 +25,12 @@ export const checkpoints: Scenario = async ({ size, seed, log, record }) => {
   let slowestMs = 0
   const before = process.memoryUsage().rss
   try {
-    for (const file of files) {
-      const path = join(folder, `valid${file.suffix}`)
-      writeFileSync(path, file.valid)
-      if (file.read(path).length === 0) throw new Error(`${file.name}: the valid file has no tensors`)
-    }
+    const paths = files.map((file, index) => written(file, join(folder, String(index))))
     for (let input = 0; input < size; input++) {
       const file = files[input % files.length]
       if (!file) break
       // Each input has a seed of its own, so that one can be run again without those before it.
-      const path = join(folder, `mutated${file.suffix}`)
+      const path = paths[input % files.length] ?? ''
       writeFileSync(path, file.mutated(seed + 7919 * input))
       inputs.add(file.name, 1)
       const begun = performance.now()
@@ -64,12 +62,25 @@ export const checkpoints: Scenario = async ({ size, seed, log, record }) => {
   ]
 }
 
+/** Writes the valid file and what else its reader needs into a folder, and reads it. */
+function written({ name, file, others = {}, valid, read }: CheckpointFile, folder: string): string {
+  for (const [other, content] of Object.entries({ ...others, [file]: valid })) {
+    mkdirSync(dirname(join(folder, other)), { recursive: true })
+    writeFileSync(join(folder, other), content)
+  }
+  const path = join(folder, file)
+  const spans = read(path)
+  if (HOLDS_TENSORS.test(file) && spans.length === 0)
+    throw new Error(`${name}: the valid file has no tensors`)
+  return path
+}
+
 function readMutated(file: CheckpointFile, path: string): { failure?: string; isAccepted: boolean } {
   let spans: Span[]
   try {
     spans = file.read(path)
   } catch (error) {
-    const failure = wrongRefusal(error, path)
+    const failure = wrongRefusal(error, file.others ? dirname(path) : path)
     return failure === undefined ? { isAccepted: false } : { failure, isAccepted: false }
   }
   const { size } = statSync(path)
@@ -80,12 +91,12 @@ function readMutated(file: CheckpointFile, path: string): { failure?: string; is
 }
 
 /** What is wrong with this error; undefined if nothing is. */
-function wrongRefusal(error: unknown, path: string): string | undefined {
+function wrongRefusal(error: unknown, named: string): string | undefined {
   if (!(error instanceof StartupError)) return error instanceof Error ? error.stack : String(error)
   const { message, cause } = error
   // A mistake in a parser that was taken for an error of the file system.
   if (cause instanceof TypeError || cause instanceof RangeError) return cause.stack
-  if (!message.includes(path)) return `does not name the file: ${message}`
+  if (!message.includes(named)) return `does not name the file: ${message}`
   if (/[\n\r]/.test(message)) return `more than one line: ${JSON.stringify(message)}`
   return message.length > MESSAGE_CHARS ? `a message of ${message.length} characters` : undefined
 }

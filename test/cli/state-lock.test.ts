@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
-import { processIdentity } from '../../cli/local/process-identity.ts'
 import { lockState } from '../../cli/local/state-lock.ts'
+import { processIdentity } from '../../cli/lock/process-identity.ts'
 
 let scratch: string
 let script: string

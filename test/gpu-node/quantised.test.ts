@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Checkpoint, readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
-import { toEngineConfig } from '../../gpu-node/engine-options.ts'
+import type { DType } from '../../gpu-node/engine/engine-config.ts'
+import { storageNote, toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { StartupError } from '../../gpu-node/startup-error.ts'
 import {
   type HeaderEntry,
@@ -162,6 +163,21 @@ describe('layers of codes', () => {
     )
     const checkpoint = read(GPTQ, tensors as Tensors)
     expect(toEngineConfig(checkpoint, {}).dtype).toBe('bf16')
+  })
+
+  test('what becomes of their weights is said', () => {
+    const of = (quantization: unknown, tensors: Tensors, dtype: DType) =>
+      storageNote(read(quantization, tensors).weights, dtype)
+    expect(of(AWQ, awqTensors(), 'bf16')).toMatch(/^layers are stored in AWQ \(4 bits\): .* widened to bf16$/)
+    expect(of(GPTQ, gptqTensors(), 'int4')).toMatch(/GPTQ \(4 bits\): .* rounded again, to int4$/)
+    expect(of(FP8, fp8Tensors(), 'fp8')).toMatch(/FP8: .* rounded again, to fp8$/)
+    const perTensor = fp8Tensors()
+    for (const layer of [Q, DOWN]) {
+      perTensor.delete(`${layer}.weight_scale_inv`)
+      perTensor.set(`${layer}.weight_scale`, ['F32', [1]])
+    }
+    expect(of(COMPRESSED, perTensor, 'fp8')).toBeUndefined()
+    expect(of(COMPRESSED, perTensor, 'bf16')).toMatch('FP8')
   })
 
   test('a bias of zeros that the model does not have is left out, any other refused', () => {

@@ -48,8 +48,8 @@ export function modelFolder(cacheDir: string, repo: string): string {
   return join(cacheDir, PREFIX + repo.replaceAll('/', '--'))
 }
 
-/** For the claims of processes that write a model's folder (cli/local/state-lock.ts). */
-export function lockFolder(cacheDir: string, repo: string): string {
+/** For the claims of processes that write a model's folder (cli/lock/folder-lock.ts). */
+export function locksFolder(cacheDir: string, repo: string): string {
   return join(cacheDir, '.locks', PREFIX + repo.replaceAll('/', '--'))
 }
 

@@ -1,13 +1,13 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { UserError } from '../../explain.ts'
-import { lockState } from '../../local/state-lock.ts'
+import { lockFolder } from '../../lock/folder-lock.ts'
 import { checkSpace } from '../disk-space.ts'
 import type { Pulled, PullProgress } from '../pull-progress.ts'
 import { chooseFiles } from './choose-files.ts'
 import { download, type HubFile } from './download.ts'
 import { askHub, type HubModel } from './hub-api.ts'
-import { blobPath, findSnapshot, linkBlob, lockFolder, modelFolder, sizeOf, writeRef } from './hub-cache.ts'
+import { blobPath, findSnapshot, linkBlob, locksFolder, modelFolder, sizeOf, writeRef } from './hub-cache.ts'
 import { type HubName, showHubName } from './hub-name.ts'
 import type { HubSettings } from './hub-settings.ts'
 
@@ -81,9 +81,9 @@ function checkPinned(name: HubName, { path, digest }: HubFile, pinned: PullOptio
 }
 
 async function takeFolder(cacheDir: string, name: HubName) {
-  const folder = lockFolder(cacheDir, name.repo)
+  const folder = locksFolder(cacheDir, name.repo)
   mkdirSync(folder, { recursive: true })
-  return await lockState(folder, (by) => {
+  return await lockFolder(folder, (by) => {
     const what = `${name.repo} is being pulled or removed by ${by}`
     return new UserError('model_in_use', `${what}: wait until that has ended`)
   })

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { StartupError } from '../../startup-error.ts'
 import { readJson } from '../read-json.ts'
+import { broken, type Refuse, refuseFieldsOf, unsupported } from '../refusals.ts'
 import { type ModulePattern, modulePattern } from './module-pattern.ts'
 
 // Format: LoraConfig of peft (https://huggingface.co/docs/peft/package_reference/lora), adapter_config.json.
@@ -77,9 +77,7 @@ export function readAdapterConfig(folder: string): AdapterConfig {
 }
 
 function refuseOthers(file: string, config: ConfigFile): void {
-  const refuse = (field: string, why: string): never => {
-    throw new StartupError('unsupported_checkpoint', `${file}: ${field}: ${why}`)
-  }
+  const refuse: Refuse = refuseFieldsOf(file)
   if (config.peft_type !== 'LORA') refuse('peft_type', `only LORA is merged, not ${config.peft_type}`)
   const start = config.init_lora_weights
   if (!INITIALISATIONS.has(start) && !NAMED_INITIALISATIONS.has(String(start)))
@@ -99,11 +97,11 @@ function patternValues(
     const pattern = modulePattern(`(.*\\.)?(${key})`)
     if (!pattern) {
       const what = `the expression ${JSON.stringify(key.slice(0, 80))} is not evaluated`
-      throw new StartupError('unsupported_checkpoint', `${file}: ${field}: ${what}`)
+      throw unsupported(`${file}: ${field}: ${what}`)
     }
     const rank = field === 'rank_pattern'
     if (rank && !(Number.isInteger(value) && value >= 1))
-      throw new StartupError('broken_checkpoint', `${file}: ${field}: ${value} is no rank`)
+      throw broken(`${file}: ${field}: ${value} is no rank`)
     return [pattern, value]
   })
   return (module) => entries.find(([matches]) => matches(module))?.[1]

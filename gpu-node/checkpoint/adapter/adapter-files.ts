@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { ModelShape } from '../../engine/engine-config.ts'
-import { StartupError } from '../../startup-error.ts'
 import { BRANCHING_FIELDS, type Branching, readBranching } from '../config/branching.ts'
 import { readOptionalJson } from '../read-json.ts'
+import { broken, refuseFieldsOf } from '../refusals.ts'
 import { readTokenizerFiles, type TokenizerFiles } from '../tokenizer-files.ts'
 
 const TOKENIZERS = ['tokenizer.json', 'tokenizer.model', 'vocab.json']
@@ -19,13 +19,13 @@ export function readAdapterText(folder: string, { vocabSize }: ModelShape): Toke
     const alone = BESIDE_TOKENIZER.find(has)
     if (alone === undefined) return undefined
     const missing = `${TOKENIZERS[0]} is missing beside it`
-    throw new StartupError('broken_checkpoint', `${join(folder, alone)}: ${missing}`)
+    throw broken(`${join(folder, alone)}: ${missing}`)
   }
   const text = readTokenizerFiles(folder)
   const outside = text.tokenizer.added_tokens.find(({ id }) => id >= vocabSize)
   if (outside) {
     const what = `id ${outside.id} of ${JSON.stringify(outside.content)}: neither the base nor the adapter has a row`
-    throw new StartupError('broken_checkpoint', `${text.file}: ${what} for it`)
+    throw broken(`${text.file}: ${what} for it`)
   }
   return text
 }
@@ -61,9 +61,7 @@ export function readAdapterForking(
     const size = config[field]
     if (size == null || size === base[ofShape] || size === merged[ofShape]) continue
     const what = `${field}: is ${size}, the base has ${base[ofShape]}`
-    throw new StartupError('broken_checkpoint', `${join(folder, CONFIG)}: ${what}`)
+    throw broken(`${join(folder, CONFIG)}: ${what}`)
   }
-  return readBranching(config, (field, why) => {
-    throw new StartupError('unsupported_checkpoint', `${join(folder, CONFIG)}: ${field}: ${why}`)
-  })
+  return readBranching(config, refuseFieldsOf(join(folder, CONFIG)))
 }

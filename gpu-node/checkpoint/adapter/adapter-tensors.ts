@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { StartupError } from '../../startup-error.ts'
+import { broken, unsupported } from '../refusals.ts'
 import { readSafetensors, type StoredTensor } from '../safetensors.ts'
 
 const TENSORS = 'adapter_model.safetensors'
@@ -44,14 +44,14 @@ export function readAdapterTensors(folder: string): { path: string; modules: Map
   const path = join(folder, TENSORS)
   if (!existsSync(path) && existsSync(join(folder, TORCH))) {
     const what = `a torch file is not merged: save the adapter as ${TENSORS}`
-    throw new StartupError('unsupported_checkpoint', `${join(folder, TORCH)}: ${what}`)
+    throw unsupported(`${join(folder, TORCH)}: ${what}`)
   }
   const modules = new Map<string, ModuleTensors>()
   for (const tensor of readSafetensors(path)) {
     const name = tensor.name.replace(ADAPTER_NAME, '')
     const ending = PARTS.find(([end]) => name.endsWith(end))
     if (!ending || !name.startsWith(PREFIX)) {
-      throw new StartupError('unsupported_checkpoint', `${path}: ${tensor.name}: is not merged`)
+      throw unsupported(`${path}: ${tensor.name}: is not merged`)
     }
     const [end, part] = ending
     if (part === undefined) continue
@@ -59,8 +59,7 @@ export function readAdapterTensors(folder: string): { path: string; modules: Map
     const tensors = modules.get(module) ?? {}
     modules.set(module, tensors)
     // peft stores a saved embedding under two names.
-    if (tensors[part] && part !== 'whole')
-      throw new StartupError('broken_checkpoint', `${path}: ${tensor.name}: ${module} has two of these`)
+    if (tensors[part] && part !== 'whole') throw broken(`${path}: ${tensor.name}: ${module} has two of these`)
     tensors[part] = tensor
   }
   return { path, modules }

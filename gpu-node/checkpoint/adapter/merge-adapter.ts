@@ -1,8 +1,8 @@
 import type { ModelShape, TensorEntry } from '../../engine/engine-config.ts'
-import { StartupError } from '../../startup-error.ts'
 import { llamaTensors } from '../llama-tensors.ts'
+import { plainDtype } from '../plain-tensor.ts'
+import { broken, unsupported } from '../refusals.ts'
 import type { StoredTensor } from '../safetensors.ts'
-import { servedDtype } from '../served-dtype.ts'
 import type { WeightTable } from '../weights.ts'
 import { type AdapterConfig, readAdapterConfig } from './adapter-config.ts'
 import { type ModuleTensors, readAdapterTensors } from './adapter-tensors.ts'
@@ -194,18 +194,18 @@ class AdapterMerge {
     const where = `${this.#path}: ${tensor.name}`
     if (tensor.shape.join() !== wanted.join()) {
       const is = `is [${tensor.shape.join(', ')}], the base and ${this.#config.file} ask for`
-      throw new StartupError('broken_checkpoint', `${where}: shape ${is} [${wanted.join(', ')}]`)
+      throw broken(`${where}: shape ${is} [${wanted.join(', ')}]`)
     }
     const { offset, dtype, shape } = tensor
-    return { name, file: this.#file, offset, dtype: servedDtype(dtype, where), shape }
+    return { name, file: this.#file, offset, dtype: plainDtype(dtype, where), shape }
   }
 
   #broken(what: string): never {
-    throw new StartupError('broken_checkpoint', `${this.#path}: ${what}`)
+    throw broken(`${this.#path}: ${what}`)
   }
 
   #unsupported(what: string): never {
-    throw new StartupError('unsupported_checkpoint', `${this.#path}: ${what}`)
+    throw unsupported(`${this.#path}: ${what}`)
   }
 }
 

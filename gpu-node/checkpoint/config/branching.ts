@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { Joints } from '../../../shared/protocol/events.ts'
+import type { Refuse } from '../refusals.ts'
 
 /** How a model forks, and how the texts of parent and child are joined: the object `apar`, which apar's trainer writes. */
 export const AparOptions = z.strictObject({
@@ -35,7 +36,6 @@ const BranchingOptions = AparOptions.extend({
 export const BRANCHING_FIELDS = { apar: AparOptions.optional(), branching: BranchingOptions.optional() }
 
 type Fields = z.infer<z.ZodObject<typeof BRANCHING_FIELDS>>
-type Refuse = (field: string, why: string) => never
 
 /** Undefined for a configuration that says nothing of forks. */
 export function readBranching({ apar, branching }: Fields, refuse: Refuse): Branching | undefined {

@@ -1,3 +1,5 @@
+import type { Refuse } from '../refusals.ts'
+
 /** What is known of fields that the reader of a configuration has no use for. */
 export interface FieldRules {
   /** Fields that would change what is computed, with the values besides null that change nothing. */
@@ -14,7 +16,7 @@ export function checkFields(
   fields: Readonly<Record<string, unknown>>,
   read: ReadonlySet<string>,
   { neutral, irrelevant }: FieldRules,
-  refuse: (field: string, why: string) => never,
+  refuse: Refuse,
 ): string[] {
   const unknown: string[] = []
   for (const [field, value] of Object.entries(fields)) {

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import type { RotaryEmbedding } from '../../engine/engine-config.ts'
 import { checkValue } from '../read-json.ts'
+import type { Refuse } from '../refusals.ts'
 import {
   type RopeScaling,
   rotaryEmbedding,
@@ -72,7 +73,7 @@ export interface RopeOptions {
   readonly headDim: number
   /** `max_position_embeddings`. */
   readonly contextTokens: number
-  readonly refuse: (field: string, why: string) => never
+  readonly refuse: Refuse
   readonly warn: (field: string, what: string) => void
 }
 

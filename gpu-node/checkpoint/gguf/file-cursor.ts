@@ -1,4 +1,5 @@
-import { StartupError } from '../../startup-error.ts'
+import type { StartupError } from '../../startup-error.ts'
+import { broken } from '../refusals.ts'
 import type { RegularFile } from '../regular-file.ts'
 
 const CHUNK_BYTES = 1 << 20
@@ -59,7 +60,7 @@ export class FileCursor {
   }
 
   broken(reason: string): StartupError {
-    return new StartupError('broken_checkpoint', `${this.path}: ${reason}`)
+    return broken(`${this.path}: ${reason}`)
   }
 
   /** Where the next `count` bytes begin in the chunk. */

@@ -1,7 +1,7 @@
 // Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3 (little-endian).
 
 import type { TensorEntry } from '../../engine/engine-config.ts'
-import { StartupError } from '../../startup-error.ts'
+import { broken, unsupported } from '../refusals.ts'
 import { withRegularFile } from '../regular-file.ts'
 import { TENSOR_BLOCKS, tensorBytes } from '../tensor-blocks.ts'
 import { FileCursor } from './file-cursor.ts'
@@ -39,7 +39,7 @@ const MAX_ALIGNMENT = 1 << 20
 /** Reads everything but the weights. @throws StartupError that names the file and what is wrong with it. */
 export function readGguf(path: string): GgufFile {
   const file = withRegularFile(path, (regular) => read(new FileCursor(path, regular)))
-  if (!file) throw new StartupError('broken_checkpoint', `${path} is missing`)
+  if (!file) throw broken(`${path} is missing`)
   return file
 }
 
@@ -50,12 +50,12 @@ export function readF32(
   count: number,
 ): number[] {
   const is = `${dtype} [${shape.join(', ')}]`
-  const broken = (why: string) => new StartupError('broken_checkpoint', `${path}: ${name}: ${why}`)
+  const where = `${path}: ${name}`
   if (dtype !== 'F32' || shape.length !== 1 || shape[0] !== count)
-    throw broken(`is ${is}, not F32 [${count}]`)
+    throw broken(`${where}: is ${is}, not F32 [${count}]`)
   const bytes = Buffer.alloc(4 * count)
   const read = withRegularFile(path, (regular) => regular.readAt(bytes, offset))
-  if (read !== bytes.length) throw broken('became shorter while it was read')
+  if (read !== bytes.length) throw broken(`${where}: became shorter while it was read`)
   return Array.from({ length: count }, (_, index) => bytes.readFloatLE(4 * index))
 }
 
@@ -65,10 +65,7 @@ function read(cursor: FileCursor): GgufFile {
     throw cursor.broken('is not a GGUF file')
   const version = cursor.u32()
   if (version !== 2 && version !== 3)
-    throw new StartupError(
-      'unsupported_checkpoint',
-      `${path}: GGUF version ${version} is not read (2 and 3 are)`,
-    )
+    throw unsupported(`${path}: GGUF version ${version} is not read (2 and 3 are)`)
   const tensorCount = bounded(cursor, cursor.u64(), MIN_TENSOR_BYTES, 'tensors')
   const entryCount = bounded(cursor, cursor.u64(), MIN_ENTRY_BYTES, 'metadata entries')
   const metadata = new Map<string, GgufValue>()
@@ -92,11 +89,7 @@ function tensorEntry(cursor: FileCursor): GgufTensor {
   const shape = Array.from({ length: dimensions }, cursor.u64).reverse()
   const number = cursor.u32()
   const dtype = TENSOR_TYPES.get(number)
-  if (!dtype)
-    throw new StartupError(
-      'unsupported_checkpoint',
-      `${cursor.path}: ${name}: tensor type ${number} is not read`,
-    )
+  if (!dtype) throw unsupported(`${cursor.path}: ${name}: tensor type ${number} is not read`)
   return { name, dtype, shape, offset: cursor.u64() }
 }
 

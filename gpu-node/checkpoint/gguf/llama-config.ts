@@ -1,9 +1,9 @@
 import { z } from 'zod'
 import { MAX_INT32, type ModelShape } from '../../engine/engine-config.ts'
-import { StartupError } from '../../startup-error.ts'
 import { layersWithoutRope } from '../config/architectures.ts'
 import { checkFields, type FieldRules } from '../config/fields.ts'
 import { checkValue } from '../read-json.ts'
+import { broken, type Refuse, refuseFieldsOf } from '../refusals.ts'
 import { MAX_HEAD_DIM } from '../rope.ts'
 import { GGUF_ARCHITECTURES, type GgufArchitecture } from './architectures.ts'
 import type { GgufFile } from './gguf-file.ts'
@@ -77,9 +77,7 @@ export interface GgufShape {
  * @throws StartupError that names the file and the field.
  */
 export function llamaShape(file: GgufFile): GgufShape {
-  const refuseFile = (field: string, why: string): never => {
-    throw new StartupError('unsupported_checkpoint', `${file.path}: ${field}: ${why}`)
-  }
+  const refuseFile: Refuse = refuseFieldsOf(file.path)
   const name = file.metadata.get('general.architecture')
   const architecture = GGUF_ARCHITECTURES.get(String(name))
   if (!architecture) {
@@ -95,7 +93,7 @@ export function llamaShape(file: GgufFile): GgufShape {
   const config = fieldsOf(file, String(name), fields)
   const has = (tensor: string) => file.tensors.some((each) => each.name === tensor)
   const embedding = file.tensors.find((each) => each.name === EMBEDDING)
-  if (!embedding) throw new StartupError('broken_checkpoint', `${file.path}: tensor ${EMBEDDING} is missing`)
+  if (!embedding) throw broken(`${file.path}: tensor ${EMBEDDING} is missing`)
 
   const heads = headsOf(config, refuse)
   const { headDim } = heads
@@ -140,7 +138,7 @@ function fieldsOf(file: GgufFile, name: string, fields: Record<string, unknown>)
   return checked as Fields
 }
 
-function headsOf(config: Fields, refuse: (field: string, why: string) => never) {
+function headsOf(config: Fields, refuse: Refuse) {
   const hiddenSize = config.embedding_length
   const numHeads = config['attention.head_count']
   const numKvHeads = config['attention.head_count_kv'] ?? numHeads

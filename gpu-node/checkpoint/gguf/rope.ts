@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { RotaryEmbedding } from '../../engine/engine-config.ts'
+import type { Refuse } from '../refusals.ts'
 import {
   type RopeScaling,
   rotaryEmbedding,
@@ -36,7 +37,7 @@ interface RopeOptions {
   readonly rotated: number
   readonly contextTokens: number
   /** `field` without the architecture's name. */
-  readonly refuse: (field: string, why: string) => never
+  readonly refuse: Refuse
 }
 
 /** The rotary embeddings of a file; kinds of scaling that are not computed are refused by name. */

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { StartupError } from '../../startup-error.ts'
+import { broken, unsupported } from '../refusals.ts'
 import { byteLevelTokenizer } from '../tokenizer/byte-level.ts'
 import { PRE_TOKENIZERS, type PreTokenizer } from '../tokenizer/pre-tokenizers.ts'
 import { sentencePieceTokenizer } from '../tokenizer/sentencepiece.ts'
@@ -47,8 +47,7 @@ export interface GgufTokenizer {
 export function ggufTokenizer(file: GgufFile): GgufTokenizer {
   const metadata = parseMetadata(Metadata, file)
   const tokens = metadata['tokenizer.ggml.tokens']
-  const field = (name: string, why: string) =>
-    new StartupError('broken_checkpoint', `${file.path}: tokenizer.ggml.${name}: ${why}`)
+  const field = (name: string, why: string) => broken(`${file.path}: tokenizer.ggml.${name}: ${why}`)
   for (const name of ['token_type', 'scores'] as const) {
     const values = metadata[`tokenizer.ggml.${name}`]
     if (values && values.length !== tokens.length)
@@ -96,14 +95,14 @@ function preTokenizerOf(file: GgufFile, metadata: Metadata): PreTokenizer {
   if (!pre) {
     const known = [...PRE_TOKENIZERS.keys()].join(', ')
     const message = `${file.path}: tokenizer.ggml.pre: ${JSON.stringify(name)} is not known (${known} are)`
-    throw new StartupError('unsupported_checkpoint', message)
+    throw unsupported(message)
   }
   return pre
 }
 
 function byteLevel(file: GgufFile, metadata: Metadata, pre: PreTokenizer): TokenizerFile {
   const merges = metadata['tokenizer.ggml.merges']
-  if (!merges) throw new StartupError('broken_checkpoint', `${file.path}: tokenizer.ggml.merges is missing`)
+  if (!merges) throw broken(`${file.path}: tokenizer.ggml.merges is missing`)
   const vocab = vocabOf(metadata['tokenizer.ggml.tokens'])
   return byteLevelTokenizer({ vocab, merges, addedTokens: addedTokens(metadata), pre })
 }
@@ -111,7 +110,7 @@ function byteLevel(file: GgufFile, metadata: Metadata, pre: PreTokenizer): Token
 function sentencePiece(file: GgufFile, metadata: Metadata): TokenizerFile {
   const tokens = metadata['tokenizer.ggml.tokens']
   const scores = metadata['tokenizer.ggml.scores']
-  if (!scores) throw new StartupError('broken_checkpoint', `${file.path}: tokenizer.ggml.scores is missing`)
+  if (!scores) throw broken(`${file.path}: tokenizer.ggml.scores is missing`)
   const types = metadata['tokenizer.ggml.token_type']
   const isText = (index: number) =>
     types === undefined || ![PIECE.unknown, PIECE.control].includes(types[index] as 2 | 3)

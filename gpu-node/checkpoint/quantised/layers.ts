@@ -1,8 +1,8 @@
 import type { QuantisedLayer, TensorEntry } from '../../engine/engine-config.ts'
-import { StartupError } from '../../startup-error.ts'
-import { PLAIN } from '../served-dtype.ts'
+import { type LocatedTensor, PLAIN } from '../plain-tensor.ts'
+import { unsupported } from '../refusals.ts'
 import type { Quantisation } from './quantisation.ts'
-import type { LocatedTensor, StoredParts } from './stored-parts.ts'
+import type { StoredParts } from './stored-parts.ts'
 
 /** Other tensors, embeddings and norms, are not read as codes. */
 const LINEAR = /(_proj|^lm_head)\.weight$/
@@ -24,7 +24,7 @@ export function quantisedLayer(
   const name = codes.name.replace(/\.qweight$/, '.weight')
   if (!LINEAR.test(name)) {
     const why = 'only linear layers may be quantised'
-    throw new StartupError('unsupported_checkpoint', `${parts.where(codes)}: ${why}`)
+    throw unsupported(`${parts.where(codes)}: ${why}`)
   }
   const [rows, columns] = codes.shape
   if (rows === undefined || columns === undefined || codes.shape.length !== 2 || rows * columns === 0) {

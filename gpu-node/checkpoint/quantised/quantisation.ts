@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { AparError } from '../../../shared/errors.ts'
 import { parse } from '../../../shared/parse.ts'
 import { count } from '../../engine/engine-config.ts'
-import { StartupError } from '../../startup-error.ts'
+import { broken, unsupported } from '../refusals.ts'
 
 /**
  * How the linear layers are stored that are quantised. Which layers these are, the tensors say: lists of exceptions
@@ -114,16 +114,12 @@ class Reader {
       return parse(schema, value)
     } catch (error) {
       if (!(error instanceof AparError)) throw error
-      throw new StartupError(
-        'broken_checkpoint',
-        `${this.file}: quantization_config: ${error.message}`,
-        error,
-      )
+      throw broken(`${this.file}: quantization_config: ${error.message}`, error)
     }
   }
 
   refuse(field: string, why: string): never {
-    throw new StartupError('unsupported_checkpoint', `${this.file}: quantization_config.${field}: ${why}`)
+    throw unsupported(`${this.file}: quantization_config.${field}: ${why}`)
   }
 
   /** Refuses every value of a field but these. */

@@ -1,10 +1,7 @@
 import type { TensorEntry } from '../../engine/engine-config.ts'
-import { StartupError } from '../../startup-error.ts'
-import type { StoredTensor } from '../safetensors.ts'
-import type { PlainDtype } from '../served-dtype.ts'
-
-/** A tensor with the index of its file. */
-export type LocatedTensor = StoredTensor & { readonly file: number }
+import type { StartupError } from '../../startup-error.ts'
+import type { LocatedTensor, PlainDtype } from '../plain-tensor.ts'
+import { broken, unsupported } from '../refusals.ts'
 
 type PartDtype = PlainDtype | 'I32'
 
@@ -39,10 +36,7 @@ export class StoredParts {
     const dtype = dtypes.find((served) => served === tensor.dtype)
     if (!dtype) {
       const where = `${this.where(tensor)}: dtype ${tensor.dtype}`
-      throw new StartupError(
-        'unsupported_checkpoint',
-        `${where} is not served here (${dtypes.join(', ')} is)`,
-      )
+      throw unsupported(`${where} is not served here (${dtypes.join(', ')} is)`)
     }
     if (!shapes.some((shape) => shape.join() === tensor.shape.join())) {
       const wanted = [...new Set(shapes.map(described))].join(' or ')
@@ -53,7 +47,7 @@ export class StoredParts {
   }
 
   broken(tensor: LocatedTensor, why: string): StartupError {
-    return new StartupError('broken_checkpoint', `${this.where(tensor)}: ${why}`)
+    return broken(`${this.where(tensor)}: ${why}`)
   }
 
   where({ file, name }: LocatedTensor): string {

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { StartupError } from '../../startup-error.ts'
 import { readOptionalJson, readText } from '../read-json.ts'
 import { NAMED_TEMPLATES } from './named-templates.ts'
+import { CHAT_TEMPLATE, TOKENIZER_CONFIG, type TokenizerConfig } from './tokenizer-config.ts'
 
 export interface ChatTemplate {
   /** Jinja source. */
@@ -14,21 +15,21 @@ export interface ChatTemplate {
   readonly afterRawPrefix?: true
 }
 
-const Config = z.looseObject({
-  chat_template: z
-    .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))])
-    .nullish(),
-})
-
 const OWN_FILE = 'chat_template.jinja'
 const ADDITIONAL = 'additional_chat_templates'
 const JINJA = '.jinja'
-/** Of tokenizers and of processors. */
-const JSON_FILES = ['tokenizer_config.json', 'chat_template.json']
+/** Of processors. */
+const JSON_FILE = 'chat_template.json'
+const JsonFile = z.looseObject(CHAT_TEMPLATE)
 
 /** The chat template of a checkpoint's folder: that named `default`, or else the first. Undefined when it has none. */
-export function readChatTemplate(folder: string): ChatTemplate | undefined {
-  return jinjaFile(folder, OWN_FILE) ?? additionalTemplate(folder) ?? jsonTemplate(folder)
+export function readChatTemplate(folder: string, config: TokenizerConfig): ChatTemplate | undefined {
+  return (
+    jinjaFile(folder, OWN_FILE) ??
+    additionalTemplate(folder) ??
+    jsonTemplate(join(folder, TOKENIZER_CONFIG), config) ??
+    jsonTemplate(join(folder, JSON_FILE), readOptionalJson(JsonFile, folder, JSON_FILE))
+  )
 }
 
 function jinjaFile(folder: string, name: string): ChatTemplate | undefined {
@@ -52,16 +53,16 @@ function filesIn(folder: string): string[] {
   }
 }
 
-function jsonTemplate(folder: string): ChatTemplate | undefined {
-  for (const name of JSON_FILES) {
-    const template = readOptionalJson(Config, folder, name)?.chat_template
-    const source =
-      typeof template === 'string'
-        ? template
-        : (template?.find(({ name }) => name === 'default') ?? template?.[0])?.template
-    if (source !== undefined) return { source, file: join(folder, name) }
-  }
-  return undefined
+function jsonTemplate(
+  file: string,
+  config: Pick<TokenizerConfig, 'chat_template'> | undefined,
+): ChatTemplate | undefined {
+  const template = config?.chat_template
+  const source =
+    typeof template === 'string'
+      ? template
+      : (template?.find(({ name }) => name === 'default') ?? template?.[0])?.template
+  return source === undefined ? undefined : { source, file }
 }
 
 /**

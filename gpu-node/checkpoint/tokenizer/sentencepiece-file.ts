@@ -1,4 +1,4 @@
-import { StartupError } from '../../startup-error.ts'
+import { broken, unsupported } from '../refusals.ts'
 import { withRegularFile } from '../regular-file.ts'
 import { protobufFields } from './protobuf.ts'
 
@@ -52,19 +52,19 @@ const NORMALIZER = { charsmap: 2, addDummyPrefix: 3, removeExtraSpaces: 4, escap
  */
 export function readSentencePieceFile(path: string): SentencePieceFile | undefined {
   const bytes = withRegularFile(path, (file) => {
-    if (file.bytes > MAX_BYTES) throw broken(path, `is longer than ${MAX_BYTES} bytes`)
+    if (file.bytes > MAX_BYTES) throw broken(`${path} is longer than ${MAX_BYTES} bytes`)
     const all = new Uint8Array(file.bytes)
     return all.subarray(0, file.read(all))
   })
   if (!bytes) return undefined
   if (isTiktoken(bytes)) {
-    throw unsupported(path, 'is a tiktoken vocabulary, not a SentencePiece model: tokenizer.json is needed')
+    throw unsupported(`${path} is a tiktoken vocabulary, not a SentencePiece model: tokenizer.json is needed`)
   }
   try {
     return parseModel(path, bytes)
   } catch (error) {
     if (!(error instanceof RangeError)) throw error
-    throw broken(path, `is no SentencePiece model: ${error.message}`, error)
+    throw broken(`${path} is no SentencePiece model: ${error.message}`, error)
   }
 }
 
@@ -81,32 +81,35 @@ function parseModel(path: string, bytes: Uint8Array): SentencePieceFile {
   for (const { number, value } of protobufFields(bytes)) {
     if (typeof value === 'number') continue
     if (number === MODEL.pieces) {
-      if (pieces.length === MAX_PIECES) throw broken(path, `has more than ${MAX_PIECES} pieces`)
+      if (pieces.length === MAX_PIECES) throw broken(`${path} has more than ${MAX_PIECES} pieces`)
       const piece = readPiece(value)
-      if (!Number.isFinite(piece.score)) throw broken(path, `piece ${pieces.length}: its score is no number`)
+      if (!Number.isFinite(piece.score))
+        throw broken(`${path} piece ${pieces.length}: its score is no number`)
       pieces.push(piece)
     } else if (number === MODEL.trainer) integers(value, trainer)
     else if (number === MODEL.normalizer) integers(value, normalizer)
     else if (number === MODEL.denormalizer) integers(value, denormalizer)
   }
-  if (pieces.length === 0) throw broken(path, 'is no SentencePiece model: it has no pieces')
+  if (pieces.length === 0) throw broken(`${path} is no SentencePiece model: it has no pieces`)
   const flag = (from: Map<number, number>, field: number, byDefault: boolean) =>
     (from.get(field) ?? Number(byDefault)) !== 0
 
   const modelType = trainer.get(TRAINER.modelType) ?? 1
   if (modelType !== BPE) {
     const name = MODEL_TYPES[modelType] ?? `number ${modelType}`
-    throw unsupported(path, `has a model of type ${name}: only BPE is served`)
+    throw unsupported(`${path} has a model of type ${name}: only BPE is served`)
   }
-  if (flag(trainer, TRAINER.spaceAsSuffix, false)) throw unsupported(path, 'sets treat_whitespace_as_suffix')
-  if (!flag(normalizer, NORMALIZER.escapeSpaces, true)) throw unsupported(path, 'sets escape_whitespaces off')
+  if (flag(trainer, TRAINER.spaceAsSuffix, false))
+    throw unsupported(`${path} sets treat_whitespace_as_suffix`)
+  if (!flag(normalizer, NORMALIZER.escapeSpaces, true))
+    throw unsupported(`${path} sets escape_whitespaces off`)
   if (normalizer.get(NORMALIZER.charsmap)) {
     throw unsupported(
       path,
       'normalises text by a precompiled_charsmap (such as nmt_nfkc): only identity is served',
     )
   }
-  if (denormalizer.get(NORMALIZER.charsmap)) throw unsupported(path, 'has a denormalizer_spec')
+  if (denormalizer.get(NORMALIZER.charsmap)) throw unsupported(`${path} has a denormalizer_spec`)
   return {
     pieces,
     unknownId: trainer.get(TRAINER.unkId) ?? 0,
@@ -131,12 +134,4 @@ function readPiece(bytes: Uint8Array): Piece {
 /** Lines of a token in base64 and its rank. */
 function isTiktoken(bytes: Uint8Array): boolean {
   return /^[A-Za-z0-9+/]+=* \d+\n/.test(new TextDecoder('latin1').decode(bytes.subarray(0, 256)))
-}
-
-function broken(path: string, why: string, cause?: unknown): StartupError {
-  return new StartupError('broken_checkpoint', `${path} ${why}`, cause)
-}
-
-function unsupported(path: string, why: string): StartupError {
-  return new StartupError('unsupported_checkpoint', `${path} ${why}`)
 }

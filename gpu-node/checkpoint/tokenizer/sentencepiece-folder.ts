@@ -1,18 +1,12 @@
 import { join } from 'node:path'
-import { z } from 'zod'
-import { StartupError } from '../../startup-error.ts'
 import { isPublishedApar } from '../published-apar.ts'
-import { readOptionalJson } from '../read-json.ts'
-import { type NamedTokens, readAddedTokens } from './added-tokens.ts'
+import { unsupported } from '../refusals.ts'
+import { readAddedTokens } from './added-tokens.ts'
 import { sentencePieceTokenizer } from './sentencepiece.ts'
 import { PIECE, type Piece, readSentencePieceFile, type SentencePieceFile } from './sentencepiece-file.ts'
+import type { NamedTokens, TokenizerConfig } from './tokenizer-config.ts'
 import { type AddedToken, addedToken, type TokenizerFile, vocabOf } from './tokenizer-file.ts'
 
-const Config = z.looseObject({
-  tokenizer_class: z.string().nullish(),
-  legacy: z.boolean().nullish(),
-  add_prefix_space: z.boolean().nullish(),
-})
 const LLAMA = /^LlamaTokenizer(Fast)?$/
 
 /** A tokenizer that was converted to the form of tokenizer.json. */
@@ -27,7 +21,7 @@ export interface ConvertedTokenizer {
  * The tokenizer of a folder with SentencePiece's tokenizer.model; undefined when there is none. It encodes as
  * transformers' LlamaTokenizer in Python does.
  */
-export function sentencePieceFolder(folder: string): ConvertedTokenizer | undefined {
+export function sentencePieceFolder(folder: string, config: TokenizerConfig): ConvertedTokenizer | undefined {
   const file = join(folder, 'tokenizer.model')
   const model = readSentencePieceFile(file)
   if (!model) return undefined
@@ -40,6 +34,7 @@ export function sentencePieceFolder(folder: string): ConvertedTokenizer | undefi
   const unknown = pieces[model.unknownId]
   const vocab = vocabOf(texts)
   const { addedTokens, named } = readAddedTokens(folder, {
+    config,
     idOf: (piece) => vocab[piece],
     own: pieces.flatMap(specialPiece),
     defaults: defaultNames(model),
@@ -56,14 +51,14 @@ export function sentencePieceFolder(folder: string): ConvertedTokenizer | undefi
     ),
     unknown: unknown?.type === PIECE.unknown ? unknown.text : undefined,
     byteFallback: model.byteFallback,
-    prefix: prefixOf(folder, model),
+    prefix: prefixOf(config, model),
     collapsesSpaces: model.collapsesSpaces,
   })
   const unused = new Set(pieces.filter(({ type }) => type === PIECE.unused).map(({ text }) => text))
   const merged = (tokenizer.model.merges as [string, string][]).find((pair) => unused.has(pair.join('')))
   if (merged) {
     const why = `the piece ${JSON.stringify(merged.join(''))} is of type unused, but merges make it`
-    throw new StartupError('unsupported_checkpoint', `${file}: ${why}`)
+    throw unsupported(`${file}: ${why}`)
   }
   return { file, tokenizer, named }
 }
@@ -83,9 +78,7 @@ function defaultNames({ pieces, bosId, eosId, unknownId }: SentencePieceFile): N
   return named
 }
 
-/** `legacy`: whether each text after an added token begins with a space, as SentencePiece alone would have it. */
-function prefixOf(folder: string, model: SentencePieceFile): 'each' | 'first' | 'none' {
-  const config = readOptionalJson(Config, folder, 'tokenizer_config.json') ?? {}
+function prefixOf(config: TokenizerConfig, model: SentencePieceFile): 'each' | 'first' | 'none' {
   if (config.legacy === false && LLAMA.test(config.tokenizer_class ?? 'LlamaTokenizer')) {
     return config.add_prefix_space === false ? 'none' : 'first'
   }

@@ -1,4 +1,4 @@
-import { StartupError } from '../../startup-error.ts'
+import { broken } from '../refusals.ts'
 import { type AddedToken, type TokenizerFile, vocabOf } from './tokenizer-file.ts'
 
 /** A piece of a SentencePiece BPE vocabulary with its score: the higher, the earlier it is merged. */
@@ -115,7 +115,7 @@ function mergesOf(pieces: readonly ScoredPiece[], file: string): [string, string
   for (const { piece, score, index } of pieces) {
     const characters = [...piece]
     if (characters.length > MAX_PIECE) {
-      throw broken(file, `piece ${index} has ${characters.length} characters`)
+      throw broken(`${file}: piece ${index} has ${characters.length} characters`)
     }
     const splits: typeof merges = []
     let left = ''
@@ -126,14 +126,10 @@ function mergesOf(pieces: readonly ScoredPiece[], file: string): [string, string
     }
     const order = (text: string) => ids.get(text) ?? 0
     merges.push(...splits.sort((a, b) => order(a.left) - order(b.left) || order(a.right) - order(b.right)))
-    if (merges.length > MAX_MERGES) throw broken(file, `more than ${MAX_MERGES} merges`)
+    if (merges.length > MAX_MERGES) throw broken(`${file}: more than ${MAX_MERGES} merges`)
   }
   merges.sort((a, b) => b.score - a.score || b.left.length - a.left.length || b.right.length - a.right.length)
   return merges.map(({ left, right }) => [left, right])
-}
-
-function broken(file: string, why: string): StartupError {
-  return new StartupError('broken_checkpoint', `${file}: ${why}`)
 }
 
 /** A word with the spaces before it, or spaces at the end. */

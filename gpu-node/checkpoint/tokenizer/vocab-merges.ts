@@ -1,17 +1,14 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { StartupError } from '../../startup-error.ts'
 import { readOptionalJson, readText } from '../read-json.ts'
-import { type NamedTokens, readAddedTokens } from './added-tokens.ts'
+import { broken, unsupported } from '../refusals.ts'
+import { readAddedTokens } from './added-tokens.ts'
 import { byteLevelTokenizer } from './byte-level.ts'
 import { gpt2, type PreTokenizer, qwen2 } from './pre-tokenizers.ts'
 import type { ConvertedTokenizer } from './sentencepiece-folder.ts'
+import { type NamedTokens, TOKENIZER_CONFIG, type TokenizerConfig } from './tokenizer-config.ts'
 
 const Vocab = z.record(z.string(), z.int().min(0))
-const Config = z.looseObject({
-  tokenizer_class: z.string().nullish(),
-  add_prefix_space: z.boolean().nullish(),
-})
 
 const END = '<|endoftext|>'
 /** How the classes split text, by the name in tokenizer_config.json, and their named tokens where a folder has none. */
@@ -21,12 +18,13 @@ const CLASSES: readonly { name: string; pre: PreTokenizer; defaults: NamedTokens
 ]
 
 /** The tokenizer of a folder with vocab.json and merges.txt (byte-level BPE); undefined when there is none. */
-export function vocabMergesFolder(folder: string): ConvertedTokenizer | undefined {
+export function vocabMergesFolder(folder: string, config: TokenizerConfig): ConvertedTokenizer | undefined {
   const vocab = readOptionalJson(Vocab, folder, 'vocab.json')
   const text = readText(folder, 'merges.txt')
   if (!vocab || text === undefined) return undefined
-  const { pre, defaults } = classOf(folder)
+  const { pre, defaults } = classOf(folder, config)
   const { addedTokens, named } = readAddedTokens(folder, {
+    config,
     idOf: (piece) => (Object.hasOwn(vocab, piece) ? vocab[piece] : undefined),
     own: [],
     defaults,
@@ -36,18 +34,17 @@ export function vocabMergesFolder(folder: string): ConvertedTokenizer | undefine
   return { file: join(folder, 'vocab.json'), tokenizer, named }
 }
 
-function classOf(folder: string) {
-  const where = join(folder, 'tokenizer_config.json')
-  const config = readOptionalJson(Config, folder, 'tokenizer_config.json') ?? {}
+function classOf(folder: string, config: TokenizerConfig) {
+  const where = join(folder, TOKENIZER_CONFIG)
   const { tokenizer_class: name = null } = config
   const found = CLASSES.find((known) => known.name === name || `${known.name}Fast` === name)
   if (!found) {
     const known = CLASSES.map((entry) => entry.name).join(' and ')
     const why = `tokenizer_class: ${JSON.stringify(name)} of vocab.json and merges.txt is not served (${known} are)`
-    throw new StartupError('unsupported_checkpoint', `${where}: ${why}`)
+    throw unsupported(`${where}: ${why}`)
   }
   if (config.add_prefix_space) {
-    throw new StartupError('unsupported_checkpoint', `${where}: add_prefix_space is not served`)
+    throw unsupported(`${where}: add_prefix_space is not served`)
   }
   return found
 }
@@ -58,7 +55,7 @@ function mergesOf(path: string, text: string): string[] {
   const wrong = merges.find((line) => !/^[^ ]+ [^ ]+$/.test(line))
   if (wrong !== undefined) {
     const what = JSON.stringify(wrong.slice(0, 80))
-    throw new StartupError('broken_checkpoint', `${path}: ${what} is no merge of two pieces`)
+    throw broken(`${path}: ${what} is no merge of two pieces`)
   }
   return merges
 }

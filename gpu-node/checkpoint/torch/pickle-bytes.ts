@@ -1,4 +1,5 @@
-import { StartupError } from '../../startup-error.ts'
+import type { StartupError } from '../../startup-error.ts'
+import { broken } from '../refusals.ts'
 
 /** Names of tensors, of classes, of devices. */
 const MAX_STRING_BYTES = 1024
@@ -57,6 +58,6 @@ export class PickleBytes {
   }
 
   broken(reason: string): StartupError {
-    return new StartupError('broken_checkpoint', `${this.#where}: ${reason}`)
+    return broken(`${this.#where}: ${reason}`)
   }
 }

@@ -4,7 +4,7 @@
 // Not npm's pickleparser: it calls what lies on its stack (REDUCE, NEWOBJ, a `__setstate__` taken from the file), and
 // has no bound on time or memory. Here a call is a value that says what would have been called.
 
-import { StartupError } from '../../startup-error.ts'
+import { unsupported } from '../refusals.ts'
 import { PickleBytes } from './pickle-bytes.ts'
 
 export interface Tuple {
@@ -118,8 +118,7 @@ export function readPickle(where: string, data: Buffer, allowed: ReadonlySet<str
   const global = (module: string, member: string) => {
     const name = `${module}.${member}`
     if (!allowed.has(name)) {
-      throw new StartupError(
-        'unsupported_checkpoint',
+      throw unsupported(
         `${where}: the pickle asks for ${JSON.stringify(name)}, which a file of weights has no need of`,
       )
     }

@@ -1,7 +1,8 @@
 // Format: torch/serialization.py, _save: a zip file with a pickle, `NAME/data.pkl`, and each storage's bytes as a
 // member `NAME/data/KEY`. The pickle refers to a storage by ('storage', class, KEY, device, elements).
 
-import { StartupError } from '../../startup-error.ts'
+import type { StartupError } from '../../startup-error.ts'
+import { broken, unsupported } from '../refusals.ts'
 import { type RegularFile, withRegularFile } from '../regular-file.ts'
 import { BYTES_PER_ELEMENT, type StoredTensor } from '../safetensors.ts'
 import { type Call, describe, isKind, type PickleValue, readPickle } from './pickle.ts'
@@ -55,7 +56,7 @@ const TAR = { magic: Buffer.from('ustar'), at: 257 }
  */
 export function readTorchFile(path: string): StoredTensor[] {
   const tensors = withRegularFile(path, (file) => read(path, file))
-  if (!tensors) throw new StartupError('broken_checkpoint', `${path} is missing`)
+  if (!tensors) throw broken(`${path} is missing`)
   return tensors
 }
 
@@ -65,22 +66,23 @@ function read(path: string, file: RegularFile): StoredTensor[] {
   const pickles = [...members.keys()].filter((name) => name.endsWith('/data.pkl'))
   const [pickle = ''] = pickles
   if (pickles.length !== 1)
-    throw broken(path, `has ${pickles.length} members data.pkl: torch.save writes one`)
+    throw broken(`${path}: has ${pickles.length} members data.pkl: torch.save writes one`)
   const root = pickle.slice(0, -'data.pkl'.length)
   const order = members.get(`${root}byteorder`)
   // Older versions do not say it; they only ran on little-endian machines.
   if (order && readMember(path, file, order).toString() !== 'little')
-    throw unsupported(path, 'its numbers are not little-endian')
+    throw unsupported(`${path}: its numbers are not little-endian`)
   const top = readPickle(path, readMember(path, file, members.get(pickle)), ALLOWED)
-  if (!isKind(top, 'dict')) throw unsupported(path, `holds ${describe(top)}, not a dict of tensors`)
+  if (!isKind(top, 'dict')) throw unsupported(`${path}: holds ${describe(top)}, not a dict of tensors`)
   return [...top.entries].map(([name, value]) => toTensor(path, name, value, root, members))
 }
 
 function readMember(path: string, file: RegularFile, member: ZipMember = { offset: 0, bytes: 0 }): Buffer {
   if (member.bytes > MAX_PICKLE_BYTES)
-    throw broken(path, `its pickle of ${member.bytes} bytes is longer than ${MAX_PICKLE_BYTES}`)
+    throw broken(`${path}: its pickle of ${member.bytes} bytes is longer than ${MAX_PICKLE_BYTES}`)
   const bytes = Buffer.alloc(member.bytes)
-  if (file.readAt(bytes, member.offset) < member.bytes) throw broken(path, 'became shorter while it was read')
+  if (file.readAt(bytes, member.offset) < member.bytes)
+    throw broken(`${path}: became shorter while it was read`)
   return bytes
 }
 
@@ -92,32 +94,32 @@ function toTensor(
   members: ReadonlyMap<string, ZipMember>,
 ): StoredTensor {
   if (typeof name !== 'string' || name === '')
-    throw broken(path, `a tensor's name is ${describe(name)}, not a text`)
+    throw broken(`${path}: a tensor's name is ${describe(name)}, not a text`)
   const where = `${path}: ${name}`
   const call = rebuildCall(where, value)
   const [storage, first, size, stride, , , ...rest] = call.args
   const typed = call.callee === TYPED_TENSOR ? rest.shift() : undefined
   // Marks of lazy operations, such as a negation that has not been carried out.
   if (rest.some((extra) => extra != null))
-    throw unsupported(where, 'has marks of operations, which are not read')
+    throw unsupported(`${where}: has marks of operations, which are not read`)
   const { dtype, key, bytes } = toStorage(where, storage, typed)
   const member = members.get(`${root}data/${key}`)
-  if (!member) throw broken(where, `its storage ${JSON.stringify(key)} is missing`)
+  if (!member) throw broken(`${where}: its storage ${JSON.stringify(key)} is missing`)
   if (!(bytes <= member.bytes))
-    throw broken(where, `its storage of ${bytes} bytes is stored in ${member.bytes} bytes`)
+    throw broken(`${where}: its storage of ${bytes} bytes is stored in ${member.bytes} bytes`)
 
   const shape = sizes(where, size)
   const strides = sizes(where, stride)
-  if (!isCount(first)) throw broken(where, `begins at element ${describe(first)} of its storage`)
-  if (strides.length !== shape.length) throw broken(where, 'its shape and its strides differ in length')
+  if (!isCount(first)) throw broken(`${where}: begins at element ${describe(first)} of its storage`)
+  if (strides.length !== shape.length) throw broken(`${where}: its shape and its strides differ in length`)
   if (!isContiguous(shape, strides)) {
     const view = `is a view with strides [${strides.join(', ')}] of shape [${shape.join(', ')}]`
-    throw unsupported(where, `${view}: save it with .contiguous()`)
+    throw unsupported(`${where}: ${view}: save it with .contiguous()`)
   }
   const elementBytes = BYTES_PER_ELEMENT[dtype] ?? 1
   const begin = first * elementBytes
   const end = shape.reduce((product, length) => product * length, elementBytes) + begin
-  if (!(end <= bytes)) throw broken(where, `bytes ${begin} to ${end} are outside its storage of ${bytes}`)
+  if (!(end <= bytes)) throw broken(`${where}: bytes ${begin} to ${end} are outside its storage of ${bytes}`)
   return { name, offset: member.offset + begin, dtype, shape }
 }
 
@@ -125,7 +127,7 @@ function toTensor(
 function rebuildCall(where: string, value: PickleValue | undefined): Call {
   const inner = isKind(value, 'call') && PARAMETERS.includes(value.callee) ? value.args[0] : value
   const isTensor = isKind(inner, 'call') && (inner.callee === TENSOR || inner.callee === TYPED_TENSOR)
-  if (!isTensor) throw unsupported(where, `is ${describe(inner)}, not a tensor`)
+  if (!isTensor) throw unsupported(`${where}: is ${describe(inner)}, not a tensor`)
   return inner
 }
 
@@ -139,7 +141,7 @@ function toStorage(where: string, value: PickleValue | undefined, typed: PickleV
   const id = isKind(value, 'persistent') ? value.id : undefined
   const [kind, type, key, , elements] = isKind(id, 'tuple') ? id.items : []
   if (kind !== 'storage' || !isKind(type, 'global') || typeof key !== 'string' || !isCount(elements))
-    throw broken(where, 'its storage is not described as torch.save does it')
+    throw broken(`${where}: its storage is not described as torch.save does it`)
   // The number of elements of an untyped storage is its number of bytes.
   if (type.name === UNTYPED && isKind(typed, 'global')) {
     const dtype = DTYPES[typed.name]
@@ -147,14 +149,14 @@ function toStorage(where: string, value: PickleValue | undefined, typed: PickleV
   }
   const dtype = STORAGES[type.name]
   if (dtype === undefined || typed !== undefined)
-    throw broken(where, `its storage is ${type.name}, its element type ${describe(typed)}`)
+    throw broken(`${where}: its storage is ${type.name}, its element type ${describe(typed)}`)
   return { dtype, key, bytes: elements * (BYTES_PER_ELEMENT[dtype] ?? 1) }
 }
 
 function sizes(where: string, value: PickleValue | undefined): number[] {
   const items = isKind(value, 'tuple') ? value.items : undefined
   if (!items || items.length > MAX_DIMENSIONS || !items.every(isCount))
-    throw broken(where, 'its shape or its strides are no sizes')
+    throw broken(`${where}: its shape or its strides are no sizes`)
   return [...items]
 }
 
@@ -181,15 +183,7 @@ function notAZip(path: string, file: RegularFile): StartupError {
   }
   if (startsAt(OLD_MAGIC, 0) || startsAt(TAR.magic, TAR.at)) {
     const convert = 'load it with torch.load and save it again with torch.save'
-    return unsupported(path, `is in the format that torch wrote before 1.6: ${convert}`)
+    return unsupported(`${path}: is in the format that torch wrote before 1.6: ${convert}`)
   }
-  return broken(path, 'does not end as a torch file (a zip) does: it is cut off, or another kind of file')
-}
-
-function broken(where: string, reason: string): StartupError {
-  return new StartupError('broken_checkpoint', `${where}: ${reason}`)
-}
-
-function unsupported(where: string, reason: string): StartupError {
-  return new StartupError('unsupported_checkpoint', `${where}: ${reason}`)
+  return broken(`${path}: does not end as a torch file (a zip) does: it is cut off, or another kind of file`)
 }

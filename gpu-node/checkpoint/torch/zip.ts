@@ -1,7 +1,7 @@
 // Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, sections 4.3 and 4.5.3 (zip64), as far as
 // torch.save writes it: members that are not compressed, so that their bytes can be used from a mapping.
 
-import { StartupError } from '../../startup-error.ts'
+import { broken, unsupported } from '../refusals.ts'
 import type { RegularFile } from '../regular-file.ts'
 
 export interface ZipMember {
@@ -45,11 +45,11 @@ interface Entry {
  * @throws StartupError that names file and member.
  */
 export function readZip(path: string, file: RegularFile): Map<string, ZipMember> | undefined {
-  const broken = (reason: string) => new StartupError('broken_checkpoint', `${path}: ${reason}`)
+  const damaged = (reason: string) => broken(`${path}: ${reason}`)
   const read = (offset: number, bytes: number, what: string): Buffer => {
     const buffer = Buffer.alloc(bytes)
-    if (!(offset >= 0 && offset + bytes <= file.bytes)) throw broken(`${what} lies outside the file`)
-    if (file.readAt(buffer, offset) < bytes) throw broken('became shorter while it was read')
+    if (!(offset >= 0 && offset + bytes <= file.bytes)) throw damaged(`${what} lies outside the file`)
+    if (file.readAt(buffer, offset) < bytes) throw damaged('became shorter while it was read')
     return buffer
   }
 
@@ -62,12 +62,12 @@ export function readZip(path: string, file: RegularFile): Map<string, ZipMember>
     const disks = end.readUInt32LE(4)
     const found = { count: end.readUInt16LE(10), bytes: end.readUInt32LE(12), offset: end.readUInt32LE(16) }
     const directory = zip64Directory(at, found) ?? found
-    if (disks !== 0 && disks !== IN_ZIP64) throw broken('is one part of a zip file of several')
-    if (!(directory.offset + directory.bytes <= at)) throw broken('the zip directory lies outside the file')
+    if (disks !== 0 && disks !== IN_ZIP64) throw damaged('is one part of a zip file of several')
+    if (!(directory.offset + directory.bytes <= at)) throw damaged('the zip directory lies outside the file')
     if (directory.bytes > MAX_DIRECTORY_BYTES)
-      throw broken(`a zip directory of ${directory.bytes} bytes is longer than ${MAX_DIRECTORY_BYTES}`)
+      throw damaged(`a zip directory of ${directory.bytes} bytes is longer than ${MAX_DIRECTORY_BYTES}`)
     if (directory.count > directory.bytes / ENTRY.bytes)
-      throw broken(`the zip directory has no room for ${directory.count} members`)
+      throw damaged(`the zip directory has no room for ${directory.count} members`)
     return directory
   }
 
@@ -75,9 +75,9 @@ export function readZip(path: string, file: RegularFile): Map<string, ZipMember>
     const needed = count === IN_ZIP64_COUNT || bytes === IN_ZIP64 || offset === IN_ZIP64
     if (!needed) return undefined
     const locator = read(end - END64_LOCATOR.bytes, END64_LOCATOR.bytes, 'the zip64 locator')
-    if (locator.readUInt32LE() !== END64_LOCATOR.signature) throw broken('has no zip64 locator')
+    if (locator.readUInt32LE() !== END64_LOCATOR.signature) throw damaged('has no zip64 locator')
     const record = read(u64(locator, 8), END64.bytes, 'the zip64 end record')
-    if (record.readUInt32LE() !== END64.signature) throw broken('has no zip64 end record')
+    if (record.readUInt32LE() !== END64.signature) throw damaged('has no zip64 end record')
     return { count: u64(record, 32), bytes: u64(record, 40), offset: u64(record, 48) }
   }
 
@@ -86,16 +86,16 @@ export function readZip(path: string, file: RegularFile): Map<string, ZipMember>
     const entries: Entry[] = []
     let at = 0
     for (let index = 0; index < count; index++) {
-      if (at + ENTRY.bytes > bytes) throw broken('the zip directory ends within a member')
+      if (at + ENTRY.bytes > bytes) throw damaged('the zip directory ends within a member')
       const field = directory.subarray(at)
-      if (field.readUInt32LE() !== ENTRY.signature) throw broken('the zip directory is damaged')
+      if (field.readUInt32LE() !== ENTRY.signature) throw damaged('the zip directory is damaged')
       const [nameBytes, extraBytes, commentBytes] = [28, 30, 32].map((place) =>
         field.readUInt16LE(place),
       ) as [number, number, number]
       const extraAt = ENTRY.bytes + nameBytes
       at += extraAt + extraBytes + commentBytes
-      if (at > bytes) throw broken('the zip directory ends within a member')
-      if (nameBytes > MAX_NAME_BYTES) throw broken(`the name of a zip member takes ${nameBytes} bytes`)
+      if (at > bytes) throw damaged('the zip directory ends within a member')
+      if (nameBytes > MAX_NAME_BYTES) throw damaged(`the name of a zip member takes ${nameBytes} bytes`)
       const name = field.toString('utf8', ENTRY.bytes, extraAt)
       const extra = field.subarray(extraAt, extraAt + extraBytes)
       entries.push(toEntry(name, field, extra))
@@ -104,8 +104,7 @@ export function readZip(path: string, file: RegularFile): Map<string, ZipMember>
   }
 
   function toEntry(name: string, field: Buffer, extra: Buffer): Entry {
-    const refuse = (why: string) =>
-      new StartupError('unsupported_checkpoint', `${path}: ${JSON.stringify(name)} ${why}`)
+    const refuse = (why: string) => unsupported(`${path}: ${JSON.stringify(name)} ${why}`)
     if (field.readUInt16LE(8) & ENCRYPTED) throw refuse('is encrypted')
     const method = field.readUInt16LE(10)
     if (method !== STORED)
@@ -119,14 +118,14 @@ export function readZip(path: string, file: RegularFile): Map<string, ZipMember>
     const take = (value: number): number => {
       if (value !== IN_ZIP64) return value
       const next = wide.shift()
-      if (next === undefined) throw broken(`${JSON.stringify(name)} has no zip64 sizes`)
+      if (next === undefined) throw damaged(`${JSON.stringify(name)} has no zip64 sizes`)
       return next
     }
     // The order of the zip64 fields.
     const bytes = take(classic.bytes)
     const packed = take(classic.packed)
     const header = take(classic.header)
-    if (packed !== bytes) throw broken(`${JSON.stringify(name)} has two sizes, ${packed} and ${bytes} bytes`)
+    if (packed !== bytes) throw damaged(`${JSON.stringify(name)} has two sizes, ${packed} and ${bytes} bytes`)
     return { name, header, bytes }
   }
 
@@ -134,12 +133,12 @@ export function readZip(path: string, file: RegularFile): Map<string, ZipMember>
   function dataOf({ name, header: at }: Entry): number {
     const where = `the header of ${JSON.stringify(name)}`
     const header = read(at, LOCAL_HEADER.bytes, where)
-    if (header.readUInt32LE() !== LOCAL_HEADER.signature) throw broken(`${where} is not where it should be`)
+    if (header.readUInt32LE() !== LOCAL_HEADER.signature) throw damaged(`${where} is not where it should be`)
     const nameBytes = header.readUInt16LE(26)
     const start = at + LOCAL_HEADER.bytes + nameBytes + header.readUInt16LE(28)
     const sameName =
       nameBytes <= MAX_NAME_BYTES && read(at + LOCAL_HEADER.bytes, nameBytes, where).toString('utf8') === name
-    if (!sameName) throw broken(`${where} has another name`)
+    if (!sameName) throw damaged(`${where} has another name`)
     return start
   }
 
@@ -150,11 +149,11 @@ export function readZip(path: string, file: RegularFile): Map<string, ZipMember>
   let before = ''
   for (const entry of readEntries(directory).sort((a, b) => a.header - b.header)) {
     const name = JSON.stringify(entry.name)
-    if (members.has(entry.name)) throw broken(`has ${name} twice`)
-    if (entry.header < end) throw broken(`${name} overlaps ${before}`)
+    if (members.has(entry.name)) throw damaged(`has ${name} twice`)
+    if (entry.header < end) throw damaged(`${name} overlaps ${before}`)
     const offset = dataOf(entry)
     end = offset + entry.bytes
-    if (!(end <= directory.offset)) throw broken(`${name} reaches beyond its place in the file`)
+    if (!(end <= directory.offset)) throw damaged(`${name} reaches beyond its place in the file`)
     members.set(entry.name, { offset, bytes: entry.bytes })
     before = name
   }

@@ -27,7 +27,10 @@ export type Span = readonly [begin: number, end: number]
 export interface CheckpointFile {
   /** What reads it. */
   readonly name: string
-  readonly suffix: string
+  /** Its path in a folder of its own. */
+  readonly file: string
+  /** The other files of the folder, which are not mutated: a refusal may name them. None for a file that is read alone. */
+  readonly others?: Readonly<Record<string, Buffer>>
   readonly valid: Buffer
   /** Almost the same file, another one for each seed. */
   readonly mutated: (seed: number) => Buffer
@@ -38,18 +41,18 @@ export interface CheckpointFile {
 /** A file of which a part is mutated and put in its place by `wrap`. */
 function binary(
   name: string,
-  suffix: string,
+  file: string,
   part: Buffer,
   wrap: (part: Buffer) => Buffer,
   read: CheckpointFile['read'],
 ): CheckpointFile {
   const mutated = (seed: number) => wrap(mutatedBytes(part, seeded(seed)))
-  return { name, suffix, valid: wrap(part), mutated, read }
+  return { name, file, valid: wrap(part), mutated, read }
 }
 
 const GOLDEN = join(packageRoot, 'test/golden/torch')
 
-/** One entry for each parser of files that come with a checkpoint. */
+/** One entry for each parser of files that are read alone. */
 export function checkpointFiles(): CheckpointFile[] {
   return [safetensorsFile(), safetensorsHeader(), gguf(), torchZip(), torchDirectory(), ...torchPickles()]
 }
@@ -66,7 +69,7 @@ function safetensorsFile(): CheckpointFile {
   const data = 8 + Number(whole.readBigUInt64LE())
   const wrap = (header: Buffer) => Buffer.concat([header, whole.subarray(data)])
   const read = (path: string) => storedSpans(readSafetensors(path))
-  return binary('safetensors file', '.safetensors', whole.subarray(0, data), wrap, read)
+  return binary('safetensors file', 'model.safetensors', whole.subarray(0, data), wrap, read)
 }
 
 /** Edits of the JSON tree: the length before the header is always right. */
@@ -130,14 +133,14 @@ function gguf(): CheckpointFile {
   const data = Buffer.alloc(32 + sizes.reduce((sum, [, size]) => sum + bytes(size), 0))
   const wrap = (header: Buffer) => Buffer.concat([header, data])
   const read = (path: string) => entrySpans(readCheckpoint(path).weights.tensors)
-  return binary('GGUF file', '.gguf', ggufHeader(metadata, tensors), wrap, read)
+  return binary('GGUF file', 'model.gguf', ggufHeader(metadata, tensors), wrap, read)
 }
 
 const readTorch = (path: string) => storedSpans(readTorchFile(path))
 
 function torchZip(): CheckpointFile {
   const whole = readFileSync(join(GOLDEN, 'apar-7b/medusa/medusa_lm_head.pt'))
-  return binary('torch file', '.pt', whole, (mutatedFile) => mutatedFile, readTorch)
+  return binary('torch file', 'model.pt', whole, (mutatedFile) => mutatedFile, readTorch)
 }
 
 /** The directory of a zip file, with the records of large files, which always say where it lies. */
@@ -152,7 +155,7 @@ function torchDirectory(): CheckpointFile {
     records.writeBigUInt64LE(BigInt(begin + directory.length), 56 + 8)
     return Buffer.concat([whole.subarray(0, begin), directory, records])
   }
-  return binary('zip directory of a torch file', '.pt', whole.subarray(begin, end), wrap, readTorch)
+  return binary('zip directory of a torch file', 'model.pt', whole.subarray(begin, end), wrap, readTorch)
 }
 
 function torchPickles(): CheckpointFile[] {
@@ -167,7 +170,7 @@ function torchPickles(): CheckpointFile[] {
   const storages = Object.fromEntries(Array.from({ length: 24 }, (_, key) => [key, floats(3000)]))
   const wrap = (data: Buffer) => zipFile(torchMembers(data, storages))
   return [
-    binary('pickle, protocol 2', '.pt', pickle(ours), wrap, readTorch),
-    binary('pickle, protocol 4', '.pt', theirs, wrap, readTorch),
+    binary('pickle, protocol 2', 'model.pt', pickle(ours), wrap, readTorch),
+    binary('pickle, protocol 4', 'model.pt', theirs, wrap, readTorch),
   ]
 }

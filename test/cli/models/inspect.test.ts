@@ -54,6 +54,14 @@ describe.skipIf(!requires('the built engine', BUILT))('what an inspection says',
     })
   })
 
+  test('many tokens that end an answer: the report shows the first ones', async () => {
+    const eos = Array.from({ length: 200 }, (_, id) => id)
+    folder.write('config.json', { ...tinyConfig(), eos_token_id: eos })
+    const found = await inspectModel(folder.path, 'cpu')
+    expect(found.tokens.eos.map(({ id }) => id)).toEqual([257, ...eos])
+    expect(inspectionReport(found)).toMatch(/ and 193 more$/m)
+  })
+
   test('the memory for each dtype, and which one is the default', async () => {
     const { memory } = await inspectModel('models/demo', 'cpu')
     const of = Object.fromEntries(memory.map((row) => [row.dtype, row]))

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { processIdentity } from '../../../cli/local/process-identity.ts'
+import { processIdentity } from '../../../cli/lock/process-identity.ts'
 import type { PackageSource } from '../../../cli/models/known.ts'
 import { type PackagePullOptions, pullFromPackage } from '../../../cli/models/pull-from-package.ts'
 import { requires } from '../../support/requires.ts'

@@ -1,11 +1,11 @@
-import { closeSync, openSync, readSync } from 'node:fs'
 import type { ModelShape, TensorEntry } from '../../engine/engine-config.ts'
 import { llamaTensors } from '../llama-tensors.ts'
-import { PLAIN, servedDtype } from '../served-dtype.ts'
+import { type LocatedTensor, PLAIN, plainEntry } from '../plain-tensor.ts'
+import { withRegularFile } from '../regular-file.ts'
 import { tensorBytes } from '../tensor-blocks.ts'
 import { isCodes, quantisedLayer } from './layers.ts'
 import type { Quantisation } from './quantisation.ts'
-import { type LocatedTensor, StoredParts } from './stored-parts.ts'
+import { StoredParts } from './stored-parts.ts'
 
 /** Scales of quantised activations and caches, which are not quantised here. */
 const OF_ACTIVATIONS = /\.(input_scale|input_scale_ub|activation_scale|k_scale|v_scale)$/
@@ -17,13 +17,13 @@ const BUFFER_BYTES = 64 * 1024
  * weight, whatever its codes are called; its scales and zero points are entries too, under their own names.
  * @throws StartupError that names file and tensor.
  */
-export function servedTensors(
+export function weightEntries(
   files: readonly string[],
   tensors: readonly LocatedTensor[],
   quantisation: Quantisation | undefined,
   shape: ModelShape,
 ): TensorEntry[] {
-  if (!quantisation) return tensors.map((tensor) => plainTensor(files, tensor))
+  if (!quantisation) return tensors.map((tensor) => plainEntry(files, tensor))
   const parts = new StoredParts(files, tensors)
   const isLayer = (tensor: LocatedTensor) => isCodes(tensor, quantisation)
   const layers = tensors.filter(isLayer).flatMap((codes) => quantisedLayer(parts, codes, quantisation))
@@ -36,27 +36,20 @@ export function servedTensors(
     const ofLayer = name.endsWith('.bias') && names.has(name.replace(/bias$/, 'weight'))
     return !ofLayer || expected.has(name) || !isZero(files[tensor.file] ?? '', tensor)
   })
-  return [...layers, ...others.map((tensor) => plainTensor(files, tensor))]
+  return [...layers, ...others.map((tensor) => plainEntry(files, tensor))]
 }
 
 function isZero(path: string, { offset, dtype, shape }: LocatedTensor): boolean {
-  const plain = PLAIN.find((served) => served === dtype)
+  const plain = PLAIN.find((each) => each === dtype)
   if (!plain) return false
   const bytes = tensorBytes(plain, shape)
   const buffer = Buffer.alloc(Math.min(bytes, BUFFER_BYTES))
-  const open = openSync(path, 'r')
-  try {
-    for (let at = 0; at < bytes; ) {
-      const read = readSync(open, buffer, 0, Math.min(buffer.length, bytes - at), offset + at)
-      if (read === 0 || buffer.subarray(0, read).some((byte) => byte !== 0)) return false
-      at += read
+  const isZeroIn = withRegularFile(path, (file) => {
+    for (let at = 0; at < bytes; at += buffer.length) {
+      const part = buffer.subarray(0, bytes - at)
+      if (file.readAt(part, offset + at) < part.length || part.some((byte) => byte !== 0)) return false
     }
     return true
-  } finally {
-    closeSync(open)
-  }
-}
-
-function plainTensor(files: readonly string[], tensor: LocatedTensor): TensorEntry {
-  return { ...tensor, dtype: servedDtype(tensor.dtype, `${files[tensor.file]}: ${tensor.name}`) }
+  })
+  return isZeroIn ?? false
 }
