@@ -58,13 +58,16 @@ export async function runTrainer(
   const stopping = stopAtSignals(child)
   try {
     const [[code, signal]] = await Promise.all([once(child, 'close'), reading])
-    if (code === 0) return stopping.requested ? 'stopped' : 'done'
-    if (stopping.requested && (signal !== null || filter.reason === undefined)) return 'stopped'
+    if (code === 0 && !stopping.requested) return 'done'
+    if (stopping.requested && (!filter.reason || OF_A_SIGNAL.test(filter.reason.sentence))) return 'stopped'
     throw filter.reason ? errorOf(filter.reason) : new UserError('training_failed', endOf(code, signal))
   } finally {
     stopping.remove()
   }
 }
+
+/** How Python and torchrun end before the trainer listens, and after it. */
+const OF_A_SIGNAL = /^KeyboardInterrupt|SignalException/
 
 function errorOf({ code, sentence }: Reason): Error {
   if (code === undefined) return new UserError('training_failed', sentence)

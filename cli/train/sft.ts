@@ -1,7 +1,7 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { relative } from 'node:path'
-import { UserError } from '../explain.ts'
+import { explain, UserError } from '../explain.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { resolveModel } from '../models/resolve.ts'
 import { writeCard } from './card/card.ts'
@@ -51,11 +51,23 @@ export async function sft(flags: RunFlags): Promise<void> {
     recordInvocation(plan.run, { ...invocation, seconds, end })
   }
   if (end === 'stopped') {
-    const advice = `go on with: apar train sft --resume --out ${shown(plan.out)} --run ${shown(plan.run)}`
-    throw new UserError('cancelled', `stopped, and the state is saved: ${advice}`)
+    throw new UserError('cancelled', stoppedSentence(plan))
   }
-  writeCard(plan.run)
+  // After --stop-step there is no model yet.
+  if (!existsSync(plan.out)) return
+  try {
+    writeCard(plan.run)
+  } catch (error) {
+    console.error(`apar: no model card: ${explain(error)}`)
+  }
   console.log(`${shown(plan.out)} is trained; serve it with: ${serveLine(plan)}`)
+}
+
+function stoppedSentence({ out, run }: Plan): string {
+  if (!readdirSync(run).some((name) => name.startsWith('state-')))
+    return 'stopped before there was a state to save'
+  const advice = `apar train sft --resume --out ${shown(out)} --run ${shown(run)}`
+  return `stopped, and the state is saved; go on with: ${advice}`
 }
 
 async function modelPath(model: string, isDry: boolean): Promise<string> {

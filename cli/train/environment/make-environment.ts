@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { UserError } from '../../explain.ts'
-import { lockState, type StateLock } from '../../local/state-lock.ts'
+import { type FolderLock, lockFolder } from '../../lock/folder-lock.ts'
 import { checkSpace, noSpace } from '../../models/disk-space.ts'
 import { withPullFolder } from '../../models/pull-folder.ts'
 import { cancelledBySignal } from '../cancelled.ts'
@@ -72,11 +72,11 @@ async function waitForLock(
   cache: string,
   progress: EnvironmentProgress,
   signal: AbortSignal,
-): Promise<StateLock> {
+): Promise<FolderLock> {
   for (let told = false; ; told = true) {
     let holder = ''
     try {
-      return await lockState(cache, (by) => {
+      return await lockFolder(cache, (by) => {
         holder = by
         return new UserError('state_taken', `the environment is being made by ${by}`)
       })

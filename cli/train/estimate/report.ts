@@ -6,16 +6,16 @@ import type { Estimate, EstimateRow, Variant } from './estimate.ts'
 export function estimateReport({ parameters, loraParameters, loraRank, runTokens, rows }: Estimate): string {
   const table = new Table({
     ...PLAIN_TABLE,
-    head: ['trains', 'on', 'weights', 'gradients', 'optimizer', 'activations', '(again)', 'memory', '(again)']
-      .concat(['tokens/s', '(again)'])
-      .concat(runTokens === undefined ? [] : ['time', '(again)']),
+    head: ['trains', 'on', 'weights', 'gradients', 'optimizer', 'activations', 'ckpt.', 'memory', 'ckpt.']
+      .concat(['tokens/s', 'ckpt.'])
+      .concat(runTokens === undefined ? [] : ['time', 'ckpt.']),
     colAligns: ['left', 'left', ...new Array<'right'>(11).fill('right')],
   })
   for (const row of rows) table.push(cells(row, runTokens !== undefined))
   const lora = `LoRA of rank ${loraRank} trains ${showCount(loraParameters)} of them`
   const lines = [
     `${showCount(parameters)} parameters; ${lora}${runTokens === undefined ? '' : `; ${showCount(runTokens)} tokens in the run`}`,
-    'memory of one process; (again): with --checkpoint-activations; *: more than the device has',
+    'memory of one process; ckpt.: with --checkpoint-activations; *: more than the device has',
   ]
   return `${lines.join('\n')}\n\n${showTable(table)}`
 }
