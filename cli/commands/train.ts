@@ -1,5 +1,5 @@
 import Table from 'cli-table3'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { MODEL_ARGUMENT } from '../models/resolve.ts'
 import { PLAIN_TABLE, showTable } from '../models/show.ts'
 import { decimal, integer } from '../options.ts'
@@ -8,6 +8,7 @@ import { writeCurve } from '../train/curve.ts'
 import { trainingPython } from '../train/environment/environment.ts'
 import { showEnvironmentProgress } from '../train/environment/progress.ts'
 import { type EstimateFlags, showEstimate } from '../train/estimate/command.ts'
+import { EVALUATE_SETTINGS, type EvaluateFlags, evaluate } from '../train/evaluate.ts'
 import { readRecipe, recipeNames } from '../train/recipe.ts'
 import { settingOptions } from '../train/settings.ts'
 import { type RunFlags, sft } from '../train/sft.ts'
@@ -15,6 +16,7 @@ import { type RunFlags, sft } from '../train/sft.ts'
 export function registerTrain(program: Command): void {
   const train = program.command('train').description('tunes models to fork their answers (docs/training.md)')
   registerSft(train)
+  registerEvaluate(train)
   train
     .command('curve')
     .description('draws the losses of runs')
@@ -75,6 +77,22 @@ function registerSft(train: Command): void {
     if (flags.estimate) await showEstimate(flags)
     else await sft(flags)
   })
+}
+
+function registerEvaluate(train: Command): void {
+  const command = train
+    .command('evaluate')
+    .description('losses on held-out data as JSON: per kind, and of branches given their path')
+    .requiredOption('--data <folder>', 'made by apar data build')
+    .requiredOption('--model <model>', MODEL_ARGUMENT)
+    .option('--adapter <folder>', 'made by apar train sft --lora')
+    .addOption(new Option('--split <name>', 'which data').choices(['train', 'test']).default('test'))
+    .option('--examples <count>', 'at most so many of each kind (default: all)', integer(1, 1e9))
+    .option('--out <file>', 'writes the JSON there, too')
+    .option('--python <path>', PYTHON)
+    .option('--debug', 'shows tracebacks of Python')
+  for (const option of settingOptions(EVALUATE_SETTINGS)) command.addOption(option)
+  command.action(async (flags: EvaluateFlags) => await evaluate(flags))
 }
 
 function listRecipes(): void {

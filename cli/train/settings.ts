@@ -93,8 +93,8 @@ export const SettingsFile = z
     'takes batch-tokens or batch-examples, not both',
   )
 
-export function settingOptions(): Option[] {
-  return SETTING_NAMES.map((name) => {
+export function settingOptions(names: readonly SettingName[] = SETTING_NAMES): Option[] {
+  return names.map((name) => {
     const { argument, about, schema }: Setting = SETTINGS[name]
     if (argument === undefined) return new Option(`--${name}`, about)
     return new Option(`--${name} ${argument}`, about).argParser((text) => parseSetting(schema, text))

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { trainingPython } from '../../../cli/train/environment/environment.ts'
 import { makeEnvironment } from '../../../cli/train/environment/make-environment.ts'
 import { inLines } from '../../../cli/train/environment/progress.ts'
-import { type FakePython, writeFakePython } from './fake-python.ts'
+import { type FakePython, GOOD_PACKAGES, writeFakePython } from './fake-python.ts'
 
 let root: string
 let cache: string
@@ -143,13 +143,8 @@ describe('what cannot make it', () => {
 })
 
 describe("the user's own Python", () => {
-  const good = {
-    ...{ torch: '2.13.0+cu130', transformers: '5.24.0', peft: '0.21.2' },
-    ...{ safetensors: '0.8.0', gguf: '0.19.0', numpy: '2.4.6' },
-  }
-
   test('is taken when it has the packages', async () => {
-    writeFakePython(base, { packages: good })
+    writeFakePython(base, { packages: GOOD_PACKAGES })
     expect(await trainingPython({ python: base, cache, progress })).toBe(base)
     vi.stubEnv('APAR_PYTHON', base)
     expect(await trainingPython({ cache, progress })).toBe(base)
@@ -157,7 +152,9 @@ describe("the user's own Python", () => {
   })
 
   test('is refused with all that it lacks', async () => {
-    writeFakePython(base, { packages: { ...good, torch: '2.5.1', peft: null, transformers: '6.0.0' } })
+    writeFakePython(base, {
+      packages: { ...GOOD_PACKAGES, torch: '2.5.1', peft: null, transformers: '6.0.0' },
+    })
     await expect(trainingPython({ python: base, cache, progress })).rejects.toMatchObject({
       code: 'python_packages',
       message: expect.stringMatching(

@@ -9,8 +9,16 @@ export interface FakePython {
   readonly venv?: string
   /** In place of `pip install`. */
   readonly pip?: string
+  /** In place of the trainer: `python -m apar_train …`. */
+  readonly trainer?: string
   /** What `pip install --dry-run --report -` says that torch requires. */
   readonly torchRequires?: readonly string[]
+}
+
+/** All that the trainer needs. */
+export const GOOD_PACKAGES = {
+  ...{ torch: '2.13.0+cu130', transformers: '5.24.0', peft: '0.21.2' },
+  ...{ safetensors: '0.8.0', gguf: '0.19.0', numpy: '2.4.6' },
 }
 
 /** Writes a shell script that answers as Python does where `apar train` asks it; it notes its calls in `PATH.calls`. */
@@ -24,6 +32,7 @@ case "$*" in
   *makesEnvironments*) echo '${probe}' ;;
   *'import json, peft'*) echo '{"version": "2.13.0", "cuda": false}' ;;
   '-m venv '*) ${fake.venv ?? 'mkdir -p "$3/bin" && cp "$0" "$3/bin/python"'} ;;
+  *'-m apar_train '*) ${fake.trainer ?? 'exit 0'} ;;
   *--dry-run*) echo '${report}' ;;
   *'-m pip '*) ${fake.pip ?? "echo 'Collecting torch'"} ;;
   *) echo "unexpected: $*" >&2; exit 9 ;;
