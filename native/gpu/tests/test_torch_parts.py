@@ -21,10 +21,14 @@ if TORCH:
 
     torch.set_num_threads(1)  # other tests run at the same time
 elif os.environ.get("CI") == "true":
-    raise RuntimeError("PyTorch is not installed (Debian: apt-get install python3-torch)")
+    raise RuntimeError("PyTorch is not installed (apar train python makes an environment with it)")
 else:
     print("PyTorch is not installed: the parts that need it are not tested", file=sys.stderr)
 needs_torch = unittest.skipUnless(TORCH, "PyTorch is not installed")
+TRAINER = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "peft", "gguf"))
+if TORCH and not TRAINER:
+    print("transformers, peft or gguf is not installed: the part that times the trainer is not tested", file=sys.stderr)
+needs_trainer = unittest.skipUnless(TRAINER, "transformers, peft or gguf is not installed")
 
 SHAPES = [
     Shape(vocab=50, hidden=32, inner=48, layers=2, heads=4, kv_heads=4, head_dim=8, context=64),
@@ -170,7 +174,7 @@ class Floors(OnePart):
             floors.run(self.part("floors", "cpu"))
 
 
-@needs_torch
+@needs_trainer
 class Training(OnePart):
     def test_the_loss_falls_on_the_cpu(self):
         training.run(self.part("training", "cpu"))
@@ -181,17 +185,15 @@ class Training(OnePart):
         self.assertEqual(list(self.folder.glob("tmp*")), [])
 
     def test_a_smaller_batch_replaces_one_that_does_not_fit(self):
-        sys.path.insert(0, str(training.NATIVE.parent / "training/torch"))
-        from apar_train import train
+        trainer = training.import_trainer()[0].Trainer
+        fits = trainer.train_step
 
-        fits = train.Run.train_step
-
-        def small_ones_fit(trainer, batch):
-            if len(batch) > 1:
+        def small_ones_fit(self, how_far):
+            if self.args.batch_examples > 1:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-            return fits(trainer, batch)
+            return fits(self, how_far)
 
-        with mock.patch.object(train.Run, "train_step", small_ones_fit), \
+        with mock.patch.object(trainer, "train_step", small_ones_fit), \
                 mock.patch.object(training, "ON_CPU", training.ON_CPU._replace(sequences=[2, 1])):
             training.run(self.part("training", "cpu"))
         self.assertIn("out of memory", self.line("2 sequences", result="skipped")["why"])

@@ -47,6 +47,8 @@ def add_sft(p: argparse.ArgumentParser) -> None:
                       help="rows of [Fork] and [Child]: copies of those of newline and space, or as they are; auto: as they are in a model that forks already")  # fmt: skip
     what.add_argument("--token-noise", type=float, default=0.01, help="standard deviation added to copied rows (default: %(default)s)")
 
+    what.add_argument("--base-name", help="the base that adapter_config.json names (default: --model)")
+
     how = p.add_argument_group("how")
     how.add_argument("--lr", type=float, help="peak (default: 1e-3 for LoRA, 2e-5 for every weight, 3e-3 from nothing)")
     how.add_argument("--token-lr", type=float, help="of the two token rows, with --lora (default: 8 times --lr)")

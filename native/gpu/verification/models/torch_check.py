@@ -1,14 +1,13 @@
 """Checks that torch_llama computes a Llama. Its steps with the static cache are compared with full passes, without a
-cache, of the trainer's model (training/torch), which was written independently."""
+cache, of plain_llama, which was written independently."""
 
-import sys
 from typing import Callable
 
 import numpy as np
 import torch
 
-from ..part import NATIVE
 from .llama import Shape
+from .plain_llama import Config, LlamaForCausalLM
 from .torch_llama import Layer, Step, TorchLlama
 
 ROWS = 3
@@ -16,10 +15,7 @@ SPARE = 2  # tokens of the cache that no step may read
 
 
 def reference(model: TorchLlama):
-    """The trainer's model in f32 with the same weights."""
-    sys.path.insert(0, str(NATIVE.parent / "training/torch"))
-    from apar_train.model import Config, LlamaForCausalLM
-
+    """plain_llama in f32 with the same weights."""
     s = model.shape
     full = LlamaForCausalLM(Config(
         vocab_size=s.vocab, hidden_size=s.hidden, intermediate_size=s.inner, num_hidden_layers=s.layers,

@@ -1,12 +1,10 @@
-"""Compares the logits of a random Llama with those of the trainer's plain PyTorch model in float32, on the same
+"""Compares the logits of a random Llama with those of plain_llama in float32, on the same
 weights."""
-
-import sys
 
 import numpy as np
 
 from ..models.llama import CUDA_ONLY, Shape, from_safetensors
-from ..part import NATIVE, Failed, Part, main
+from ..part import Failed, Part, main
 from .peer import import_torch
 
 SHAPE = Shape(vocab=1000, hidden=512, inner=1376, layers=4, heads=8, kv_heads=4, head_dim=64, context=512)
@@ -39,10 +37,9 @@ def kept(weight, dtype: str):
 
 
 def run(part: Part) -> None:
-    sys.path.insert(0, str(NATIVE.parent / "training/torch"))
     torch = import_torch(part, needs_device=False)
-    from apar_train import safetensors
-    from apar_train.model import Config, LlamaForCausalLM
+    from .. import safetensors_file
+    from ..models.plain_llama import Config, LlamaForCausalLM
 
     torch.manual_seed(1)
     config = Config(vocab_size=SHAPE.vocab, hidden_size=SHAPE.hidden, intermediate_size=SHAPE.inner,
@@ -58,7 +55,7 @@ def run(part: Part) -> None:
                 parameter.mul_(3)
             parameter.copy_(parameter.to(torch.bfloat16).float())
     path = part.build_dir / "logits.safetensors"
-    safetensors.save(model.state_dict(), path)
+    safetensors_file.save(model.state_dict(), path)
     ids = torch.randint(0, SHAPE.vocab, (1, TOKENS))
     exact = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for dtype, bound in BOUNDS.items():

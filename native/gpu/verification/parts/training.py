@@ -7,7 +7,7 @@ import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import Any, List, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from .loading import LLAMA_1B
 from .peer import import_torch
 
 WARM_UPS, STEPS = 3, 6
+EOS, FORK, CHILD = 2, 3, 4
 
 
 class Task(NamedTuple):
@@ -27,42 +28,59 @@ class Task(NamedTuple):
     rate: float  # learning rate; small for a wide model, because AdamW's first steps change every weight by this much
 
 
-# The trainer keeps the attention weights of all layers for the backward pass: 23 GB per sequence of 2,048 tokens, in
-# addition to 18 GB for weights, gradients and AdamW. Two sequences fit into 80 GB.
-ON_CUDA = Task(LLAMA_1B, 2048, [2, 1], 1e-4)
+# AdamW's state, weights and gradients of 1.5 G parameters take 24 GB in f32; the rest is for activations and logits.
+ON_CUDA = Task(LLAMA_1B, 2048, [8, 4, 2, 1], 1e-4)
 ON_CPU = Task(Shape(vocab=500, hidden=64, inner=128, layers=2, heads=4, kv_heads=2, head_dim=16), 48, [2], 3e-3)
 
 
 def run(part: Part) -> None:
     torch = import_torch(part)
-    sys.path.insert(0, str(NATIVE.parent / "training/torch"))
-    from apar_train import train
-
-    task = ON_CUDA if part.cuda else ON_CPU
+    sft, options = import_trainer()
     with tempfile.TemporaryDirectory(dir=part.build_dir) as name:
         folder = Path(name)
-        write_shards(folder / "data", task)
-        with created_on(torch, part.device):
-            trainer = train.Run(train.parse_arguments(arguments(task, folder, part.device)))
-        for sequences in task.sequences:
+        write_build(folder / "data", task_of(part))
+        for sequences in task_of(part).sequences:
             try:
-                time_steps(part, torch, trainer, task, sequences)
+                trainer = new_trainer(part, torch, sft, options, folder, sequences)
+                time_steps(part, torch, trainer, task_of(part), sequences)
                 return
             except torch.cuda.OutOfMemoryError as full:
                 why = str(full)[:300]
             part.skip(f"{sequences} sequences", f"out of memory: {why}")
-            trainer.optimizer.zero_grad(set_to_none=True)
+            trainer = None
             torch.cuda.empty_cache()
     raise Skipped("not even one sequence fits into the device's memory")
 
 
-def arguments(task: Task, folder: Path, device: str) -> List[str]:
-    shape = task.shape
-    options = {"data": folder / "data", "out": folder / "model", "run": folder / "run", "device": device,
-               "hidden-size": shape.hidden, "intermediate-size": shape.inner, "layers": shape.layers, "heads": shape.heads,
-               "kv-heads": shape.kv_heads, "head-dim": shape.head_dim, "context": shape.context,
-               "batch-tokens": task.sequences[0] * task.tokens, "lr": task.rate, "warmup-steps": 1, "serial-share": 0}
-    return ["--untied", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+def task_of(part: Part) -> Task:
+    return ON_CUDA if part.cuda else ON_CPU
+
+
+def import_trainer() -> Any:
+    """training/torch/apar_train."""
+    sys.path.insert(0, str(NATIVE.parent / "training/torch"))
+    try:
+        from apar_train import options
+        from apar_train.run import sft
+    except ImportError as missing:
+        raise Skipped(f"the trainer cannot be imported: {missing}") from None
+    return sft, options
+
+
+def new_trainer(part: Part, torch, sft, options, folder: Path, sequences: int):
+    import argparse
+
+    from apar_train.run.processes import join
+
+    task = task_of(part)
+    settings = {"data": folder / "data", "model": "none", "out": folder / "model", "run": folder / "run", "device": part.device,
+                "steps": WARM_UPS + STEPS, "batch-examples": sequences, "pack-tokens": task.tokens * sequences, "lr": task.rate,
+                "warmup-steps": 1}
+    parser = argparse.ArgumentParser()
+    options.add_sft(parser)
+    args = parser.parse_args([word for name, value in settings.items() for word in (f"--{name}", str(value))])
+    with created_on(torch, part.device):
+        return sft.Trainer(args, join(args.device, 0))
 
 
 def created_on(torch, device: str):
@@ -71,36 +89,38 @@ def created_on(torch, device: str):
     return torch.device(device) if hasattr(torch.device, "__enter__") else nullcontext()
 
 
-def write_shards(folder: Path, task: Task) -> None:
-    """Writes random tokens in the trainer's format (training/torch/apar_train/shards.py)."""
-    rows, tokens = task.sequences[0], task.tokens
-    ids = np.random.default_rng(1).integers(0, task.shape.vocab, rows * tokens)
-    meta = {"format": "apar-shards", "version": 1, "tokens": "uint16", "vocab_size": task.shape.vocab, "bos": 1, "eos": 2,
-            "fork": 3, "child": 4, "shards": [{"name": "00000", "rows": rows, "tokens": rows * tokens}]}
-    for name in ("train", "test", "serial"):
-        place = folder / name
-        place.mkdir(parents=True)
-        ids.astype("<u2").tofile(place / "00000.tokens")
-        ids.astype("<i4").tofile(place / "00000.labels")
-        np.array([(row * tokens, tokens, row) for row in range(rows)], dtype="<u4").tofile(place / "00000.rows")
-        (place / "meta.json").write_text(json.dumps(meta))
+def write_build(folder: Path, task: Task) -> None:
+    """One conversation of random tokens, so that every step learns the same (training/torch/apar_train/data/shards.py)."""
+    shape, tokens = task.shape, task.tokens
+    train, model = folder / "train", folder / "model"
+    train.mkdir(parents=True)
+    model.mkdir()
+    np.random.default_rng(1).integers(5, shape.vocab, tokens).astype("<u4").tofile(train / "00000.tokens")
+    (np.arange(tokens) > 0).astype("u1").tofile(train / "00000.learned")
+    np.array([0, tokens, 0xFFFFFFFF], dtype="<u4").tofile(train / "00000.segments")
+    np.array([0, 1, 2, 0], dtype="<u4").tofile(train / "00000.examples")
+    meta = {"format": "apar-shards", "version": 2, "tokens": "uint32", "vocab_size": shape.vocab, "eos": [EOS], "fork": FORK,
+            "child": CHILD, "shards": [{"name": "00000", "examples": 1, "segments": 1, "tokens": tokens}]}
+    (train / "meta.json").write_text(json.dumps(meta))
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": shape.vocab, "hidden_size": shape.hidden,
+              "intermediate_size": shape.inner, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
+              "num_key_value_heads": shape.kv_heads, "head_dim": shape.head_dim, "max_position_embeddings": shape.context,
+              "tie_word_embeddings": False}
+    (model / "config.json").write_text(json.dumps(config))
 
 
 def time_steps(part: Part, torch, trainer, task: Task, sequences: int) -> None:
-    from apar_train.packing import pack
-
     from ..torch_timing import device_seconds, host_seconds
 
-    batch = trainer.train[:sequences]
     losses: List[float] = []
 
     def step() -> None:
-        losses.append(trainer.train_step(batch))
+        losses.append(trainer.train_step(0.0).loss)
 
     for _ in range(WARM_UPS):
         step()
     seconds = sorted((device_seconds if part.cuda else host_seconds)(step, STEPS))[STEPS // 2]
-    packing = sorted(host_seconds(lambda: pack(batch), 3))[1]
+    packing = sorted(host_seconds(lambda: trainer._packs(0), 3))[1]
     tokens = sequences * task.tokens
     rate = flop(task, tokens) / seconds
     known = ceilings(part)

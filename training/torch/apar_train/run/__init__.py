@@ -1,0 +1,1 @@
+"""A run: steps, schedule, processes, state on disk, and what it logs."""
