@@ -7,7 +7,7 @@ import { registerKeys } from './commands/keys.ts'
 import { registerModel } from './commands/model.ts'
 import { registerServe } from './commands/serve.ts'
 import { registerTrain } from './commands/train.ts'
-import { registerData } from './data.ts'
+import { registerData } from './data/index.ts'
 import { AlreadyExplained, explain, UserError } from './explain.ts'
 
 const { version } = createRequire(import.meta.url)(`${packageRoot}/package.json`) as { version: string }

@@ -22,7 +22,15 @@ const onNode = {
   target: 'node20',
   minifySyntax: true,
   minifyWhitespace: true,
-  external: ['@huggingface/hub', '@opentelemetry/*', 'esbuild', 'miniflare'],
+  external: [
+    '@huggingface/hub',
+    '@opentelemetry/*',
+    '@resvg/resvg-js',
+    'esbuild',
+    'miniflare',
+    'vega',
+    'vega-lite',
+  ],
   // For the packages in CommonJS.
   banner: {
     js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);",

@@ -1,12 +1,9 @@
-import { existsSync } from 'node:fs'
-import { type Browser, chromium, type Page } from 'playwright-core'
+import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { requires } from '../support/requires.ts'
+import { hasChromium, launchChromium } from '../support/chromium.ts'
 import { type Stack, startStack } from './stack.ts'
 
-const CHROMIUM = '/usr/bin/chromium'
-
-describe.skipIf(!requires('chromium', () => existsSync(CHROMIUM)))('the chat page', () => {
+describe.skipIf(!hasChromium)('the chat page', () => {
   let stack: Stack
   let browser: Browser
   let page: Page
@@ -14,7 +11,7 @@ describe.skipIf(!requires('chromium', () => existsSync(CHROMIUM)))('the chat pag
 
   beforeAll(async () => {
     stack = await startStack()
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] })
+    browser = await launchChromium()
     page = await browser.newPage()
     page.on('pageerror', (error) => complaints.push(error.message))
     page.on('console', (message) => complaints.push(message.text()))

@@ -1,12 +1,12 @@
 import { log, spinner } from '@clack/prompts'
 import Table from 'cli-table3'
 import type { Command } from 'commander'
-import { type BuildProgress, type BuildReport, buildData } from '../training/data/build.ts'
-import type { Conversation } from '../training/data/conversation.ts'
-import { RULES, type Rule } from '../training/data/extract/structure.ts'
-import { demoConversations } from '../training/data/sources/demo.ts'
-import { answerConversations, jsonlConversations } from '../training/data/sources/jsonl.ts'
-import { decimal, integer } from './options.ts'
+import { type BuildProgress, type BuildReport, buildData } from '../../training/data/build.ts'
+import type { Conversation } from '../../training/data/conversation.ts'
+import { RULES, type Rule } from '../../training/data/extract/structure.ts'
+import { demoConversations } from '../../training/data/sources/demo.ts'
+import { answerConversations, jsonlConversations } from '../../training/data/sources/jsonl.ts'
+import { decimal, integer } from '../options.ts'
 
 interface Flags {
   raw?: string
@@ -32,9 +32,8 @@ const STAGES: Record<BuildProgress['stage'], string> = {
   shards: 'writing shards',
 }
 
-/** Adds `apar data build` to the program. */
-export function registerData(program: Command): void {
-  const data = program.command('data').description('training data: conversations to rows and token shards')
+/** Adds `apar data build`. */
+export function registerBuild(data: Command): void {
   data
     .command('build')
     .description('structured extraction, rows, tokenizer and token shards, with a report')

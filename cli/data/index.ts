@@ -1,0 +1,12 @@
+import type { Command } from 'commander'
+import { registerBuild } from './build.ts'
+import { registerInspect } from './inspect.ts'
+import { registerStats } from './stats.ts'
+
+/** Adds `apar data` and its commands to the program, each from a file of its own. */
+export function registerData(program: Command): void {
+  const data = program.command('data').description('training data: conversations to rows and token shards')
+  registerBuild(data)
+  registerInspect(data)
+  registerStats(data)
+}

@@ -1,0 +1,49 @@
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import type { TopLevelSpec } from 'vega-lite'
+
+/** A plot as vega-lite describes it. */
+export type Plot = TopLevelSpec
+
+/** The font of PNG files, which are drawn without those of the system: a server may have none. */
+const FONT = {
+  family: 'Lato',
+  package: '@expo-google-fonts/lato/package.json',
+  file: '400Regular/Lato_400Regular.ttf',
+}
+
+const CONFIG = {
+  background: 'white',
+  font: `${FONT.family}, sans-serif`,
+  padding: 12,
+  title: { anchor: 'start', fontSize: 16, offset: 12 },
+  axis: { labelFontSize: 12, titleFontSize: 13, titleFontWeight: 'normal' },
+  legend: { labelFontSize: 12, titleFontSize: 13 },
+  view: { stroke: 'transparent' },
+  bar: { color: '#1f6f54' },
+  line: { color: '#1f6f54' },
+} as const
+
+/** The packages are loaded with the first plot: other commands do not wait for them. */
+export async function plotSvg(plot: Plot): Promise<string> {
+  const [vega, { compile }] = await Promise.all([import('vega'), import('vega-lite')])
+  const view = new vega.View(vega.parse(compile(plot, { config: CONFIG }).spec), { renderer: 'none' })
+  try {
+    return await view.toSVG()
+  } finally {
+    view.finalize()
+  }
+}
+
+/** An SVG as PNG, with twice as many pixels. */
+export async function plotPng(svg: string): Promise<Uint8Array> {
+  const { Resvg } = await import('@resvg/resvg-js')
+  const folder = dirname(createRequire(import.meta.url).resolve(FONT.package))
+  const font = {
+    loadSystemFonts: false,
+    fontFiles: [join(folder, FONT.file)],
+    defaultFontFamily: FONT.family,
+    sansSerifFamily: FONT.family,
+  }
+  return new Resvg(svg, { fitTo: { mode: 'zoom', value: 2 }, font }).render().asPng()
+}
