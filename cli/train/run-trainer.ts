@@ -45,7 +45,13 @@ export async function runTrainer(
   const paths = [TRAINER_FOLDER, process.env.PYTHONPATH].filter(Boolean)
   const child = spawn(python, args, {
     stdio: ['ignore', 'inherit', 'pipe'],
-    env: { ...process.env, PYTHONPATH: paths.join(':'), PYTHONUNBUFFERED: '1' },
+    env: {
+      ...process.env,
+      PYTHONPATH: paths.join(':'),
+      PYTHONUNBUFFERED: '1',
+      // Of what libraries will change some day.
+      ...(debug ? {} : { PYTHONWARNINGS: 'ignore' }),
+    },
     // A process group of its own: Ctrl-C reaches only this process, which asks the trainer to stop.
     detached: true,
   })

@@ -1,3 +1,5 @@
+import { basename, isAbsolute } from 'node:path'
+import { parseHubName } from '../../models/hub/hub-name.ts'
 import { showBytes, showCount } from '../../models/show.ts'
 import type { Invocation } from '../invocations.ts'
 import { NO_MODEL } from '../plan.ts'
@@ -31,8 +33,9 @@ function frontMatter({ license, invocations }: CardParts): string {
   const isAdapter = settings.lora !== undefined
   const lines = [
     ...(license === undefined ? [] : [`license: ${license}`]),
-    ...(model === NO_MODEL ? [] : [`base_model: ${JSON.stringify(model)}`]),
-    ...(model === NO_MODEL ? [] : [`base_model_relation: ${isAdapter ? 'adapter' : 'finetune'}`]),
+    // The hub links a base by its name there; a path of this machine would mean nothing.
+    ...(parseHubName(model) ? [`base_model: ${model.replace(/[@:].*$/, '')}`] : []),
+    ...(parseHubName(model) ? [`base_model_relation: ${isAdapter ? 'adapter' : 'finetune'}`] : []),
     `library_name: ${isAdapter ? 'peft' : 'transformers'}`,
     'pipeline_tag: text-generation',
     `tags: [apar, parallel-decoding, ${isAdapter ? 'lora, ' : ''}sft]`,
@@ -47,7 +50,7 @@ function introduction({ name, license, invocations, log }: CardParts): string {
   const how =
     model === NO_MODEL
       ? `A model of ${showCount(parameters)} parameters, trained from nothing`
-      : `${model} (${showCount(parameters)} parameters), of which ${showCount(trained)} were trained${rank},`
+      : `${nameOf(model)} (${showCount(parameters)} parameters), of which ${showCount(trained)} were trained${rank},`
   const text = `${how} to fork its answers: where a detail begins that later text does not depend on, it emits \`[Fork]\`, and apar decodes the detail in parallel.`
   const note = license === undefined ? ' The licence is that of the base model and of the data.' : ''
   return `# ${name}\n\n${text}${note}`
@@ -56,7 +59,9 @@ function introduction({ name, license, invocations, log }: CardParts): string {
 function useSection({ name, invocations }: CardParts): string {
   const { model, settings } = lastOf(invocations)
   const isAdapter = settings.lora !== undefined
-  const serve = isAdapter ? `apar serve --model ${model} --adapter ${name}` : `apar serve --model ${name}`
+  const serve = isAdapter
+    ? `apar serve --model ${nameOf(model)} --adapter ${name}`
+    : `apar serve --model ${name}`
   const others = isAdapter ? 'peft' : 'transformers and vLLM'
   return `## Use\n\n\`\`\`sh\n${serve}\n\`\`\`\nIn ${others} it decodes serially; ban \`[Fork]\` there (\`bad_words_ids\`).`
 }
@@ -100,9 +105,22 @@ function trainingSection({ invocations, log }: CardParts): string {
   return `## Training\n\n${markdownTable(['setting', ''], facts)}${table}`
 }
 
+/** As `apar train sft` was called, with the last parts of paths: where they lay is of no use to others. */
 function commandSection({ invocations }: CardParts): string {
-  const lines = invocations.map(({ started, end, line }) => `# ${started}, ${end}\n${line}`)
+  const lines = invocations.map(({ started, end, data, model, out, recipe, processes, settings }) => {
+    const files = ['--data', basename(data), '--model', nameOf(model), '--out', basename(out)]
+    const given = Object.entries(settings).map(([name, value]) =>
+      value === true ? `--${name}` : `--${name} ${value}`,
+    )
+    const more = [...(processes > 1 ? [`--nproc ${processes}`] : []), ...given]
+    const from = recipe === undefined ? '' : `, recipe ${recipe}`
+    return `# ${started}, ${end}${from}\napar train sft ${[...files, ...more].join(' ')}`
+  })
   return `## Command lines\n\n\`\`\`sh\n${lines.join('\n')}\n\`\`\``
+}
+
+function nameOf(model: string): string {
+  return isAbsolute(model) ? basename(model) : model
 }
 
 function lastOf(invocations: readonly Invocation[]): Invocation {

@@ -58,7 +58,7 @@ describe('the model card of a run', () => {
     const [, front] = /^---\n([\s\S]*?)\n---\n/.exec(card()) ?? []
     expect(front?.split('\n')).toEqual([
       'license: apache-2.0',
-      'base_model: "owner/base"',
+      'base_model: owner/base',
       'base_model_relation: adapter',
       'library_name: peft',
       'pipeline_tag: text-generation',
@@ -76,7 +76,11 @@ describe('the model card of a run', () => {
     expect(card()).toContain('| machine | a \\| CPU, 2 cores, 16.0 GB memory |')
     expect(card()).toContain('| versions | python 3.12.1, torch 2.13.0 |')
     expect(card()).toContain('| held out, answers with branches | 2.6000 | 1.7500 |')
-    expect(card()).toContain('# 2026-11-28T00:00:00.000Z, stopped\npython -m apar_train sft\n')
+    expect(card()).toContain(
+      '# 2026-11-28T00:00:00.000Z, stopped, recipe mine\n' +
+        'apar train sft --data data --model owner/base --out forking --nproc 2 --steps 20 --lora 4 --adam-betas 0.9,0.98\n',
+    )
+    expect(card()).not.toContain(root)
   })
 
   test('is written again, but not over one that was written by hand', () => {
