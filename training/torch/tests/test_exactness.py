@@ -1,6 +1,7 @@
 """A pack gives what separate rows give; a token sees its ancestors and nothing else."""
 
 import unittest
+from unittest import mock
 
 import numpy as np
 import torch
@@ -10,11 +11,12 @@ from torch.nn.attention.flex_attention import create_mask
 from apar_train.data.packing import Weights, pack_examples
 from apar_train.data.shards import SERIAL, UNSTRUCTURED
 from apar_train.errors import InputError
+from apar_train.model.adapter import add_adapter, compute_less
 from apar_train.model.attention import FLEX, SPANS, block_mask, check_windows, inputs_of
 from apar_train.model.loss import token_losses
 from apar_train.model.probe import check_attention
 
-from .support import CHILD, EOS, FORK, META, Segment, conversation, example, tiny
+from .support import CHILD, EOS, FORK, META, VOCAB, Segment, conversation, example, tiny
 
 CPU, F32 = torch.device("cpu"), torch.float32
 
@@ -79,10 +81,46 @@ class Exactness(unittest.TestCase):
         segment = Segment([65, 100], [97, 98, EOS], -1)
         banned, free = (pack_examples([example([segment], kind)], META, Weights()) for kind in (SERIAL, UNSTRUCTURED))
         losses = [token_losses(model, pack, META, SPANS, F32).weighted_sum() for pack in (banned, free)]
-        self.assertGreater(float(losses[1]), float(losses[0]) + 0.01)
-        self.assertAlmostEqual(float(losses[0]), float(separate_rows(tiny_like(model), [example([segment], SERIAL)])), places=4)
+        self.assertGreater(losses[1].item(), losses[0].item() + 0.01)
+        self.assertAlmostEqual(losses[0].item(), separate_rows(tiny_like(model), [example([segment], SERIAL)]).item(), places=4)
         losses[0].backward()
         self.assertEqual(float(model.model.embed_tokens.weight.grad[FORK].abs().sum()), 0.0)
+
+
+class LeanAdapters(unittest.TestCase):
+    def adapted(self, tied, dropout=0.0):
+        """A model with an adapter that is not zero, whose layers are peft's own."""
+        model = tiny(attention=SPANS, tie_word_embeddings=tied)
+        with mock.patch("apar_train.model.adapter.compute_less"):
+            model = add_adapter(model, META, 4, 8, dropout, None)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        return model
+
+    def test_loss_and_gradient_are_those_of_peft(self):
+        trees = [tree for tree, _ in (conversation(np.random.default_rng(5), forks) for forks in (3, 1, 0))]
+        pack = pack_examples(trees, META, Weights(fork=2))
+        for tied in (True, False):
+            for dropout in (0.0, 0.2):
+                with self.subTest(tied=tied, dropout=dropout):
+                    found = []
+                    for lean in (False, True):
+                        model = self.adapted(tied, dropout).train()
+                        if lean:
+                            compute_less(model)
+                        torch.manual_seed(2)
+                        loss = token_losses(model, pack, META, SPANS, F32).weighted_sum()
+                        loss.backward()
+                        gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+                        found.append((float(loss.detach()), gradients))
+                    (loss, gradients), (lean_loss, lean_gradients) = found
+                    self.assertAlmostEqual(loss, lean_loss, delta=1e-3)
+                    self.assertGreater(len(gradients), 28)
+                    for name, gradient in gradients.items():
+                        self.assertTrue(torch.allclose(gradient, lean_gradients[name], rtol=1e-3, atol=1e-4), name)
 
 
 class Masks(unittest.TestCase):
@@ -115,10 +153,10 @@ class Masks(unittest.TestCase):
         for attention in (SPANS, "sdpa"):
             model = tiny(attention=attention)
             if attention == SPANS:
-                check_attention(model, model, SPANS, CPU, F32)
+                check_attention(model, model, SPANS, CPU, F32, VOCAB)
                 continue
             with self.assertRaisesRegex(InputError, "sibling|above"):
-                check_attention(model, model, SPANS, CPU, F32)
+                check_attention(model, model, SPANS, CPU, F32, VOCAB)
 
     def test_a_path_longer_than_a_sliding_window_is_refused(self):
         model = tiny("qwen3", sliding_window=32, use_sliding_window=True, max_window_layers=0)

@@ -80,10 +80,8 @@ def pack_examples(examples: Sequence[Example], meta: Meta, weights: Weights) -> 
 
 def filler(meta: Meta) -> Pack:
     """A pack of which nothing is learned, for a process that has none left in a step."""
-    ids = np.full(2, meta.eos[0] if meta.eos else 0)
-    example = Example(ids, np.array([False, True]), np.array([0, 2]), np.array([-1]), UNSTRUCTURED)
-    pack = pack_examples([example], meta, Weights())
-    return replace(pack, weights=torch.zeros(1))
+    example = Example(np.full(2, meta.fork), np.zeros(2, dtype=bool), np.array([0, 2]), np.array([-1]), UNSTRUCTURED)
+    return pack_examples([example], meta, Weights())
 
 
 def first_fit(lengths: Sequence[int], room: int) -> List[List[int]]:

@@ -1,8 +1,9 @@
 """LoRA by peft: on every linear layer but the head, and the two token rows whole."""
 
-from typing import List, Optional
+from typing import Any, List, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
@@ -68,9 +69,31 @@ class _LeanRows:
                 for token, row in zip(tokens, rows):
                     result = torch.where((x == token)[..., None], row, result)
             else:
-                index = torch.tensor(tokens, device=x.device)
-                result = result.index_copy(-1, index, torch.nn.functional.linear(x, rows.to(x.dtype)).to(result.dtype))
+                result = _ReplacedColumns.apply(result, x, rows, base.weight, tokens)
         return result
+
+
+class _ReplacedColumns(torch.autograd.Function):
+    """In the head's result (x Wᵀ, W frozen) the columns of some tokens are x · rowᵀ. The gradient of the result is
+    as wide as the vocabulary: it is handed on as it is, and what the replaced columns have no part in is taken off."""
+
+    @staticmethod
+    def forward(ctx: Any, result: torch.Tensor, x: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor,
+                tokens: List[int]) -> torch.Tensor:  # fmt: skip
+        result[..., tokens] = F.linear(x, rows.to(x.dtype))
+        ctx.mark_dirty(result)
+        ctx.save_for_backward(x, rows, weight)
+        ctx.tokens = tokens
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> Tuple[Optional[torch.Tensor], ...]:
+        x, rows, weight = ctx.saved_tensors
+        g = upstream[0]
+        here = g[..., ctx.tokens]
+        dx = here @ (rows - weight[ctx.tokens]).to(here.dtype)
+        drows = here.flatten(0, -2).t() @ x.flatten(0, -2)
+        return g, dx, drows.to(rows.dtype), None, None
 
 
 class _LeanLora:
@@ -79,15 +102,44 @@ class _LeanLora:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         layer = self.layer
-        result = layer.base_layer(x)
-        if layer.disable_adapters or layer.merged:
-            return result
-        for name in layer.active_adapters:
-            if name in layer.lora_A:
-                low = torch.nn.functional.linear(layer.lora_dropout[name](x), layer.lora_A[name].weight.to(x.dtype))
-                high = layer.lora_B[name].weight * layer.scaling[name]
-                result = result + torch.nn.functional.linear(low, high.to(x.dtype))
+        base = layer.base_layer
+        active = [name for name in layer.active_adapters if name in layer.lora_A]
+        if layer.disable_adapters or layer.merged or not active:
+            return base(x)
+        first, *rest = ((layer.lora_dropout[n], layer.lora_A[n].weight, layer.lora_B[n].weight, layer.scaling[n]) for n in active)
+        dropout, a, b, scaling = first
+        plain = type(base) is torch.nn.Linear and not base.weight.requires_grad
+        if plain and not (rest or (dropout.training and isinstance(dropout, torch.nn.Dropout))):
+            return _AdaptedProduct.apply(x, base.weight, base.bias, a, b, scaling)
+        result = base(x)
+        for dropout, a, b, scaling in (first, *rest):
+            low = F.linear(dropout(x), a.to(x.dtype))
+            result = result + F.linear(low, (b * scaling).to(x.dtype))
         return result
+
+
+class _AdaptedProduct(torch.autograd.Function):
+    """x Wᵀ + bias + scaling · (x Aᵀ) Bᵀ with W frozen. The small products are added where the large one has been written:
+    autograd would make and add tensors of the layer's width, three times per layer."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor], a: torch.Tensor, b: torch.Tensor,
+                scaling: float) -> torch.Tensor:  # fmt: skip
+        rows = x.flatten(0, -2)
+        a, b = a.to(x.dtype), (b * scaling).to(x.dtype)
+        low = rows @ a.t()
+        result = F.linear(rows, weight, bias).addmm_(low, b.t())
+        ctx.save_for_backward(rows, weight, a, b, low)
+        ctx.shape, ctx.scaling = x.shape, scaling
+        return result.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> Tuple[Optional[torch.Tensor], ...]:
+        rows, weight, a, b, low = ctx.saved_tensors
+        g = upstream[0].flatten(0, -2)
+        g_low = g @ b
+        dx = (g @ weight).addmm_(g_low, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return dx, None, None, (g_low.t() @ rows).float(), (g.t() @ low).float() * ctx.scaling, None
 
 
 def _name_of(model: torch.nn.Module, module: torch.nn.Module) -> str:

@@ -38,10 +38,11 @@ def read_config(folder: Path) -> Any:
         raise InputError("broken_checkpoint", f"{folder / 'config.json'}: {_first_line(error)}") from None
 
 
-def fit_vocabulary(model: PreTrainedModel, vocab_size: int) -> None:
-    """Adds rows for tokens that the tokenizer has and the model has not."""
+def fit_vocabulary(model: PreTrainedModel, vocab_size: int) -> int:
+    """Adds rows for tokens that the tokenizer has and the model has not; the number of rows."""
     if model.get_input_embeddings().weight.shape[0] < vocab_size:
         model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    return model.get_input_embeddings().weight.shape[0]
 
 
 def context_of(model: PreTrainedModel) -> Optional[int]:

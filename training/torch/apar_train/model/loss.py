@@ -58,11 +58,11 @@ class CrossEntropy(torch.autograd.Function):
             if gradient is not None:
                 values.exp_().scatter_add_(1, target, torch.full_like(target, -1, dtype=values.dtype))
                 gradient[rows] = values
-        if gradient is not None:
-            ctx.save_for_backward(gradient)
+        ctx.gradient = gradient
         return losses
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> Tuple[torch.Tensor, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * upstream[0][:, None].to(gradient.dtype), None, None, None
+        # In place, so once: there is nothing larger in a step than the logits of a large vocabulary.
+        gradient, ctx.gradient = ctx.gradient, None
+        return gradient.mul_(upstream[0][:, None]), None, None, None

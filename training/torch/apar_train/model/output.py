@@ -33,7 +33,9 @@ def write_model(model: PreTrainedModel, weights: Dict[str, torch.Tensor], out: P
         _copy(build_model, folder)
 
 
-def write_adapter(model: PeftModel, weights: Dict[str, torch.Tensor], out: Path, build_model: Path, dtype: torch.dtype) -> None:
+def write_adapter(
+    model: PeftModel, weights: Dict[str, torch.Tensor], out: Path, build_model: Path, dtype: torch.dtype, vocab_size: int
+) -> None:
     """An adapter folder of peft, with the tokenizer and the config.json of the merged model."""
     with Replaced(out) as folder:
         tensors = get_peft_model_state_dict(model, state_dict=weights, save_embedding_layers=False)
@@ -44,7 +46,7 @@ def write_adapter(model: PeftModel, weights: Dict[str, torch.Tensor], out: Path,
         settings.save_pretrained(str(folder))
         settings.inference_mode = training
         config = json.loads((build_model / CONFIG).read_text())
-        config["vocab_size"] = model.get_input_embeddings().weight.shape[0]
+        config["vocab_size"] = vocab_size
         _write_json(folder / CONFIG, config)
         _copy(build_model, folder)
 

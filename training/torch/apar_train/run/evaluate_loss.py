@@ -43,14 +43,14 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     dtype = torch.float32 if args.dtype == "float32" else torch.bfloat16
     kind = attention.choose(args.attention, device)
     plain = open_model(args.model, args.data / BUILD_MODEL, dtype)
-    fit_vocabulary(plain, meta.vocab_size)
+    vocab_size = fit_vocabulary(plain, meta.vocab_size)
     plain.set_attn_implementation(kind)
     model: torch.nn.Module = plain
     if args.adapter:
         model = PeftModel.from_pretrained(plain, str(args.adapter))
         compute_less(model)
     model.to(device).eval()
-    check_attention(model, plain, kind, device, dtype)
+    check_attention(model, plain, kind, device, dtype, vocab_size)
 
     room = args.pack_tokens or PACK_TOKENS.get(device.type, 1024)
     context = args.context or context_of(plain) or room

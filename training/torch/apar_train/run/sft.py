@@ -95,7 +95,7 @@ class Trainer:
         args = self.args
         # Weights that are trained are kept in f32; frozen ones in the type of the arithmetic.
         model = open_model(args.model, self.build_model, self.dtype if args.lora else torch.float32)
-        fit_vocabulary(model, self.meta.vocab_size)
+        self.vocab_size = fit_vocabulary(model, self.meta.vocab_size)
         copy = args.token_init == "copy" or (args.token_init == "auto" and args.model != NOTHING and not forks_already(args.model))
         if copy:
             begin_rows(model, self.meta, self.build_model, args.token_noise)
@@ -136,7 +136,7 @@ class Trainer:
             state.load(found, self.model, self.optimizer, processes)
             self.step, self.seconds, self.tokens = position["step"], position["seconds"], position["tokens"]
         with self._arithmetic():
-            check_attention(self.parallel.call, self.plain, self.attention, self.device, self.dtype)
+            check_attention(self.parallel.call, self.plain, self.attention, self.device, self.dtype, self.vocab_size)
         if processes.first:
             self.log = Log(args.run, self.step, args.tensorboard)
             trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
@@ -245,8 +245,6 @@ class Trainer:
         for pack in packs[self.processes.rank :: world]:
             with self._arithmetic():
                 found = token_losses(self.parallel.call, pack.to(self.device), self.meta, self.attention, self.dtype)
-            if len(pack.spans) == 1 and float(pack.weights.sum()) == 0:
-                continue
             for name, pair in found.sums(self.meta).items():
                 sums[name] = sums[name] + pair if name in sums else pair
         self.model.train()
@@ -268,7 +266,7 @@ class Trainer:
             write_model(self.plain, weights, self.args.out, self.build_model)
         else:
             kind = torch.float32 if self.args.adapter_dtype == "float32" else torch.bfloat16
-            write_adapter(self.adapted, weights, self.args.out, self.build_model, kind)
+            write_adapter(self.adapted, weights, self.args.out, self.build_model, kind, self.vocab_size)
 
 
 class StepResult:
