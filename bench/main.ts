@@ -1,5 +1,6 @@
 import { agreement } from './agreement.ts'
 import { apar } from './apar.ts'
+import { data } from './data.ts'
 import { edge, edgeFirst, edgeStreams } from './edge.ts'
 import { engine } from './engine.ts'
 import { hostile } from './hostile.ts'
@@ -11,6 +12,7 @@ import type { Bench, BenchOptions } from './report.ts'
 const BENCHES: Record<string, Bench> = {
   agreement,
   apar,
+  data,
   edge,
   'edge-first': edgeFirst,
   'edge-streams': edgeStreams,

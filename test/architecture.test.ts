@@ -22,7 +22,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'gpu-node/edge-link': ['gpu-node', 'gpu-node/requests', 'shared'],
   // main.ts puts the node together; log.ts and startup-error.ts are what all rooms share.
   'gpu-node': ['gpu-node/**', 'shared'],
-  'training/data': ['shared'],
+  'training/data': ['gpu-node', 'gpu-node/checkpoint', 'gpu-node/text', 'shared'],
   'edge/keys/budget': ['shared'],
   'edge/keys': ['edge', 'edge/keys/budget', 'shared'],
   'edge/nodes': ['edge', 'shared'],
@@ -40,7 +40,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   edge: ['edge/**', 'shared'],
   'edge/web': ['client', 'shared'],
   cli: ['client', 'edge', 'gpu-node/**', 'shared', 'training/data'],
-  bench: ['cli', 'client', 'edge/**', 'gpu-node/**', 'shared'],
+  bench: ['cli', 'client', 'edge/**', 'gpu-node/**', 'shared', 'training/data'],
   'native/common': [],
   'native/ops': ['native/common'],
   'native/ops/cpu': ['native/common', 'native/ops'],

@@ -1,12 +1,22 @@
 import { log, spinner } from '@clack/prompts'
 import Table from 'cli-table3'
-import type { Command } from 'commander'
-import { type BuildProgress, type BuildReport, buildData } from '../../training/data/build.ts'
-import type { Conversation } from '../../training/data/conversation.ts'
-import { RULES, type Rule } from '../../training/data/extract/structure.ts'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import {
+  type BuildOptions,
+  type BuildProgress,
+  type BuildReport,
+  buildData,
+} from '../../training/data/build.ts'
+import { PROFILES, type ProfileName } from '../../training/data/extract/profile.ts'
+import { FAULTS, type Fault } from '../../training/data/input/conversations.ts'
+import type { ForkTokens } from '../../training/data/model/fork-tokens.ts'
+import type { InputShard } from '../../training/data/pipeline/batches.ts'
+import { type LeftOut, reasonOf } from '../../training/data/pipeline/counts.ts'
 import { demoConversations } from '../../training/data/sources/demo.ts'
-import { answerConversations, jsonlConversations } from '../../training/data/sources/jsonl.ts'
-import { decimal, integer } from '../options.ts'
+import type { TldrOptions } from '../../training/data/sources/tldr.ts'
+import { UserError } from '../explain.ts'
+import { MODEL_ARGUMENT, resolveModel } from '../models/resolve.ts'
+import { chatTemplateOption, decimal, integer } from '../options.ts'
 
 interface Flags {
   raw?: string
@@ -16,33 +26,83 @@ interface Flags {
   skipPages?: number
   inventedNames?: number
   out: string
+  profile: ProfileName
+  model?: string
+  chatTemplate?: string
+  forkTokens?: ForkTokens
+  tokenizer?: string
+  vocabSize?: number
+  context?: number
+  maxTokens?: number
+  turns: 'first' | 'all'
   seed: number
   testShare: number
-  maxTokens: number
-  vocabSize: number
-  tokenizer?: string
   jsonl?: true
+  strict?: true
+  shard?: InputShard
+  threads: number
 }
 
 const DEFAULT_RAW = '../shared/data'
 
 const STAGES: Record<BuildProgress['stage'], string> = {
-  extract: 'extracting structure',
-  tokenizer: 'training the tokenizer',
-  shards: 'writing shards',
+  model: 'reading the model',
+  conversations: 'building',
 }
 
 /** Adds `apar data build`. */
 export function registerBuild(data: Command): void {
   data
     .command('build')
-    .description('structured extraction, rows, tokenizer and token shards, with a report')
+    .description('conversations to structured rows and token shards, with a report')
+    .argument(
+      '[files...]',
+      'conversations: a JSON array or JSON lines of {conversations}, {messages}, {dialogs}, {prompt, response} or {instruction, input, output}; .gz and .zst as well',
+    )
+    .option(
+      '--out <folder>',
+      'output folder; a build that is there is replaced when this one is whole',
+      'work/data',
+    )
+    .addOption(
+      new Option('--profile <name>', 'rules of extraction').choices(Object.keys(PROFILES)).default('default'),
+    )
+    .option('--model <model>', `the model that is to learn: ${MODEL_ARGUMENT}; default: a new one`)
+    .addOption(chatTemplateOption())
+    .option(
+      '--fork-tokens <tokens>',
+      'add: two new tokens; ID,ID: two unused special tokens become [Fork] and [Child] (default: what the model has, else add)',
+      forkTokens,
+    )
+    .option(
+      '--tokenizer <file>',
+      'without --model: this tokenizer.json, or train (the default): one trained on the data',
+    )
+    .option(
+      '--vocab-size <count>',
+      'vocabulary size of a trained tokenizer (default: 4096)',
+      integer(300, 1_000_000),
+    )
+    .option(
+      '--context <tokens>',
+      "longest path in tokens (default: the model's context, 2048 for a new model)",
+      integer(16, 10_000_000),
+    )
+    .addOption(
+      new Option('--turns <which>', 'answers that may be structured: those of first turns, or all')
+        .choices(['first', 'all'])
+        .default('first'),
+    )
+    .option('--seed <number>', 'of the random choice of held-out data', integer(0, 2 ** 32 - 1), 1)
+    .option('--test-share <share>', 'share held out, 0 to 1', decimal(0, 1), 0.12)
+    .option('--jsonl', 'also write input_ids and labels as JSONL (TRL, axolotl)')
+    .option('--strict', 'a fault of the input (duplicate ids, invalid UTF-8, empty turns, …) is an error')
+    .option('--shard <i/n>', 'build the i-th of n parts of the input; apar data merge joins them', inputShard)
+    .option('--threads <count>', 'worker threads; 0: none', integer(0, 64), 2)
     .option(
       '--raw <folder>',
       `the demo model's raw data (tldr pages); default without another source: ${DEFAULT_RAW}`,
     )
-    .option('--conversations <file>', 'JSONL of {id, dialogs: [{prompt, response}]}, .gz as well')
-    .option('--answers <file>', 'JSONL of {prompt, response}, .gz as well')
     .option('--pages <count>', 'with --raw: how many pages (default: 1000)', integer(0, 1_000_000))
     .option(
       '--skip-pages <count>',
@@ -54,34 +114,27 @@ export function registerBuild(data: Command): void {
       'with --raw: copies of each page with an invented command name (default: 0)',
       integer(0, 1_000_000),
     )
-    .option('--out <folder>', 'output folder', 'work/data')
-    .option('--seed <number>', 'of the random choice of held-out data', integer(0, 2 ** 32 - 1), 1)
-    .option('--test-share <share>', 'share held out, 0 to 1', decimal(0, 1), 0.12)
-    .option('--max-tokens <count>', 'longest row', integer(16, 1_000_000), 512)
-    .option('--vocab-size <count>', 'vocabulary size of the trained tokenizer', integer(300, 1_000_000), 4096)
-    .option('--tokenizer <file>', 'use this tokenizer.json instead of training one')
-    .option('--jsonl', 'also write input_ids and labels as JSONL (TRL, axolotl)')
+    // Earlier names.
+    .addOption(new Option('--conversations <file>', 'the same as FILE').hideHelp())
+    .addOption(new Option('--answers <file>', 'the same as FILE').hideHelp())
+    .addOption(
+      new Option('--max-tokens <count>', 'the same as --context')
+        .argParser(integer(16, 1_000_000))
+        .hideHelp(),
+    )
     .action(build)
 }
 
-async function build(flags: Flags): Promise<void> {
-  const conversations = sources(flags)
+async function build(given: string[], flags: Flags): Promise<void> {
+  const options = buildOptions(given, flags)
   const busy = process.stdout.isTTY ? spinner() : LINES
-  busy.start(STAGES.extract)
+  busy.start(STAGES.model)
   try {
-    const report = await buildData({
-      conversations,
-      out: flags.out,
-      seed: flags.seed,
-      testShare: flags.testShare,
-      maxTokens: flags.maxTokens,
-      vocabSize: flags.vocabSize,
-      ...(flags.tokenizer === undefined ? {} : { tokenizer: flags.tokenizer }),
-      jsonl: flags.jsonl === true,
-      onProgress: throttled(({ stage, done }) =>
-        busy.message(done > 0 ? `${STAGES[stage]}: ${done} conversations` : STAGES[stage]),
-      ),
+    const onProgress = throttled(({ stage, done, resumed }) => {
+      const since = resumed > 0 ? ` (${resumed} of them by an earlier run)` : ''
+      busy.message(done > 0 ? `${STAGES[stage]}: ${done} conversations${since}` : STAGES[stage])
     })
+    const report = await buildData({ ...options, onProgress })
     busy.stop(`${report.conversations} conversations → ${flags.out}`)
     log.message(reportTables(report))
   } catch (error) {
@@ -90,39 +143,100 @@ async function build(flags: Flags): Promise<void> {
   }
 }
 
-async function* sources(flags: Flags): AsyncGenerator<Conversation> {
-  const raw = flags.raw ?? (flags.conversations || flags.answers ? undefined : DEFAULT_RAW)
-  if (raw) {
-    yield* demoConversations(raw, {
-      ...(flags.pages === undefined ? {} : { pages: flags.pages }),
-      ...(flags.skipPages === undefined ? {} : { skip: flags.skipPages }),
-      ...(flags.inventedNames === undefined ? {} : { inventedNames: flags.inventedNames }),
-    })
+function buildOptions(given: string[], flags: Flags): BuildOptions {
+  const { conversations, answers } = flags
+  const files = [...given, ...[conversations, answers].filter((file) => file !== undefined)]
+  const raw = flags.raw ?? (files.length > 0 ? undefined : DEFAULT_RAW)
+  const context = flags.context ?? flags.maxTokens
+  const { profile, out, turns, seed, testShare, threads, shard } = flags
+  return {
+    ...{ files, out, turns, seed, testShare, threads, model: modelOf(flags) },
+    profile: PROFILES[profile],
+    jsonl: flags.jsonl === true,
+    strict: flags.strict === true,
+    ...(raw !== undefined && { generated: rawConversations(raw, flags) }),
+    ...(context !== undefined && { context }),
+    ...(shard && { shard }),
   }
-  if (flags.conversations) yield* jsonlConversations(flags.conversations)
-  if (flags.answers) yield* answerConversations(flags.answers)
 }
 
-/** Two tables: what was built, and how many answers each rule refused. */
+function rawConversations(raw: string, { pages, skipPages, inventedNames }: Flags) {
+  const options: TldrOptions = {
+    ...(pages === undefined ? {} : { pages }),
+    ...(skipPages === undefined ? {} : { skip: skipPages }),
+    ...(inventedNames === undefined ? {} : { inventedNames }),
+  }
+  return { key: JSON.stringify({ raw, options }), conversations: demoConversations(raw, options) }
+}
+
+function modelOf({ model, tokenizer, vocabSize, forkTokens, chatTemplate }: Flags): BuildOptions['model'] {
+  if (model === undefined) {
+    if (forkTokens !== undefined || chatTemplate !== undefined)
+      throw new UserError('invalid_option', '--fork-tokens and --chat-template are for a --model')
+    return {
+      ...(tokenizer !== undefined && tokenizer !== 'train' && { file: tokenizer }),
+      ...(vocabSize !== undefined && { vocabSize }),
+    }
+  }
+  if (tokenizer !== undefined || vocabSize !== undefined)
+    throw new UserError('invalid_option', '--tokenizer and --vocab-size are for a new model, without --model')
+  return {
+    path: resolveModel(model).path,
+    ...(forkTokens !== undefined && { forkTokens }),
+    ...(chatTemplate !== undefined && { chatTemplate }),
+  }
+}
+
+function forkTokens(text: string): ForkTokens {
+  if (text === 'add') return 'add'
+  const [fork, child] = /^(\d{1,8}),(\d{1,8})$/.exec(text)?.slice(1).map(Number) ?? []
+  if (fork === undefined || child === undefined)
+    throw new InvalidArgumentError('give add, or the ids of two tokens: 11,12')
+  return [fork, child]
+}
+
+function inputShard(text: string): InputShard {
+  const [number = 0, count = 0] = /^(\d{1,6})\/(\d{1,6})$/.exec(text)?.slice(1).map(Number) ?? []
+  if (number < 1 || number > count) throw new InvalidArgumentError('give 1/4 for the first of four parts')
+  return { index: number - 1, count }
+}
+
+/** Tables of what was built, of what is wrong with the input, and of how many answers each rule refused. */
 export function reportTables(report: BuildReport): string {
   const built = new Table({ ...PLAIN, head: ['output', 'count'], colAligns: ['left', 'right'] })
+  const { shards, structured, heldOut } = report
+  const tokens = shards.train.shards.reduce((sum, shard) => sum + shard.tokens, 0)
   built.push(
     ['conversations', report.conversations],
-    ['ordered lists', report.lists],
-    ['paragraphs', report.paragraphs],
+    ...Object.entries(structured).map(([kind, count]) => [`structured: ${kind}`, count]),
     ['branches', report.branches],
-    ['kept as unstructured', report.unstructured],
-    ['dropped', report.dropped],
-    ['not in the shards: too long', report.tooLong],
-    ['held out (structured)', `${report.heldOut.all} (${report.heldOut.structured})`],
-    ['training rows', report.shards.train.rows],
-    ['training tokens', report.shards.train.shards.reduce((sum, shard) => sum + shard.tokens, 0)],
-    ['vocabulary size of the tokenizer', report.vocabSize],
+    ['unstructured', report.unstructured],
+    ['left out (refused.jsonl)', report.leftOut],
+    ['later turns beyond the context', report.turnsCut],
+    ['held out (structured)', `${heldOut.all} (${heldOut.structured})`],
+    ['training examples', shards.train.examples],
+    ['training tokens', tokens],
+    ['longest path in tokens', Math.max(shards.train.longest_path, shards.test.longest_path)],
+    ['vocabulary size', report.vocabSize],
   )
-  const refused = new Table({ ...PLAIN, head: ['refused by rule', 'reason', 'count'] })
-  const counts = Object.entries(report.refused).sort((a, b) => b[1] - a[1])
-  for (const [rule, count] of counts) refused.push([rule, RULES[rule as Rule], count])
-  return counts.length > 0 ? `${built}\n${refused}` : built.toString()
+  const faults = Object.entries(report.faults).map(([fault, count]) => [fault, FAULTS[fault as Fault], count])
+  const refused = Object.entries(report.refused)
+    .sort((a, b) => b[1] - a[1])
+    .map(([rule, count]) => [rule, reasonOf(rule as LeftOut), count])
+  return [
+    built.toString(),
+    table(['fault of the input', 'what', 'count'], faults),
+    table(['refused by rule', 'reason', 'count'], refused),
+  ]
+    .filter((text) => text !== '')
+    .join('\n')
+}
+
+function table(head: string[], rows: (string | number)[][]): string {
+  if (rows.length === 0) return ''
+  const made = new Table({ ...PLAIN, head })
+  made.push(...rows)
+  return made.toString()
 }
 
 /** No colours and no lines between rows, because the report is also written to logs. */

@@ -3,6 +3,7 @@ import type { Measure } from '../../training/data/inspect/shard-statistics.ts'
 import type { Plot } from '../plot/plot.ts'
 
 const BARS = 40
+const MOST_RULES = 30
 /** Counts are whole numbers: 1, 200, 3k. */
 const WHOLE = { tickMinStep: 1, format: '~s' }
 const SIZE = { width: 560, height: 260 }
@@ -34,9 +35,11 @@ export function buildPlots(statistics: BuildStatistics): { file: string; plot: P
     const bars = distributions[measure].histogram(BARS)
     return bars.length === 0 ? [] : [{ file, plot: histogram({ title, x, y }, bars) }]
   })
-  const rules = statistics.refused.map(({ rule, count }) => ({ rule, count }))
-  if (rules.length === 0) return lengths
-  return [...lengths, { file: 'refused-by-rule', plot: counts('Conversations left out, by rule', rules) }]
+  const rules = statistics.refused.slice(0, MOST_RULES).flatMap(({ rule, unstructured, leftOut }) => [
+    { rule, count: leftOut, answers: 'left out' },
+    { rule, count: unstructured, answers: 'kept as unstructured' },
+  ])
+  return rules.length === 0 ? lengths : [...lengths, { file: 'rules', plot: ruleBars(rules) }]
 }
 
 interface Bar {
@@ -62,19 +65,17 @@ function histogram(names: { title: string; x: string; y: string }, bars: Bar[]):
   }
 }
 
-function counts(title: string, values: { rule: string; count: number }[]): Plot {
+function ruleBars(values: { rule: string; count: number; answers: string }[]): Plot {
   return {
     width: SIZE.width,
     height: { step: 22 },
-    title,
+    title: 'Answers that rules refused as structured',
     data: { values },
+    mark: 'bar',
     encoding: {
       y: { field: 'rule', type: 'nominal', sort: null, title: null },
-      x: { field: 'count', type: 'quantitative', title: 'conversations', axis: WHOLE },
+      x: { field: 'count', type: 'quantitative', title: 'answers', axis: WHOLE },
+      color: { field: 'answers', type: 'nominal', title: null, legend: { orient: 'bottom' } },
     },
-    layer: [
-      { mark: 'bar' },
-      { mark: { type: 'text', align: 'left', dx: 4 }, encoding: { text: { field: 'count' } } },
-    ],
   }
 }

@@ -4,6 +4,7 @@ import Table from 'cli-table3'
 import type { Command } from 'commander'
 import {
   type BuildStatistics,
+  type BuildSummary,
   buildStatistics,
   summaryOf,
 } from '../../training/data/inspect/build-statistics.ts'
@@ -45,45 +46,59 @@ async function writePlots(statistics: BuildStatistics, folder: string): Promise<
   }
 }
 
-/** Tables of what was kept, what the shards hold and what was left out. */
-export function statisticsTables({ kept, refused, shards }: ReturnType<typeof summaryOf>): string {
-  const kinds = new Table({
-    ...PLAIN_TABLE,
-    head: ['kept', 'train', 'test'],
-    colAligns: ['left', 'right', 'right'],
-  })
-  for (const [kind, count] of Object.entries(kept.train)) {
-    kinds.push([kind, count, kept.test[kind as keyof typeof kept.test]])
-  }
-  const held = new Table({
-    ...PLAIN_TABLE,
-    head: ['shards', 'train', 'test'],
-    colAligns: ['left', 'right', 'right'],
-  })
-  for (const [name, of] of FIGURES) held.push([name, of(shards.train), of(shards.test)])
+/** Tables of what came of the conversations, what the shards hold and what the rules refused. */
+export function statisticsTables({ report, refused, shards }: BuildSummary): string {
+  const came = table(
+    ['conversations', ''],
+    [
+      ['in the input', report.conversations],
+      ...Object.entries(report.structured).map(([kind, count]): Row => [`structured: ${kind}`, count]),
+      ['unstructured', report.unstructured],
+      ['left out', report.leftOut],
+      ['held out to test', `${report.heldOut.all}, ${report.heldOut.structured} of them structured`],
+      ['without later turns: over the context', report.turnsCut],
+      ['without a serial copy: over the context', report.serialTooLong],
+      ...Object.entries(report.faults).map(([fault, count]): Row => [`fault: ${flat(fault)}`, count]),
+    ],
+  )
+  const held = table(
+    ['shards', 'train', 'test'],
+    FIGURES.map(([name, of]) => [name, of(shards.train), of(shards.test)]),
+  )
+  const lengths = table(
+    ['of train', 'min', 'mean', 'p50', 'p90', 'p99', 'max'],
+    LENGTHS.flatMap(([name, of]): Row[] => {
+      const found = of(shards.train)
+      return found
+        ? [[name, found.min, found.mean.toFixed(1), found.p50, found.p90, found.p99, found.max]]
+        : []
+    }),
+  )
+  const rules = table(
+    ['refused as structured by', 'unstructured', 'left out'],
+    refused.map(({ rule, unstructured, leftOut, sentence }) => [
+      flat(rule),
+      unstructured,
+      leftOut,
+      flat(sentence),
+    ]),
+  )
+  const tables = refused.length > 0 ? [came, held, lengths, rules] : [came, held, lengths]
+  return `${tables.join('\n\n')}\n`
+}
 
-  const lengths = new Table({
-    ...PLAIN_TABLE,
-    head: ['train', 'min', 'mean', 'p50', 'p90', 'p99', 'max'],
-    colAligns: ['left', ...(Array(6).fill('right') as 'right'[])],
-  })
-  for (const [name, of] of LENGTHS) {
-    const found = of(shards.train)
-    if (!found) continue
-    const { min, mean, p50, p90, p99, max } = found
-    lengths.push([name, min, mean.toFixed(1), p50, p90, p99, max])
-  }
-  const tables = [kinds, held, lengths]
-  if (refused.length > 0) {
-    const rules = new Table({
-      ...PLAIN_TABLE,
-      head: ['left out by', 'count', 'because of'],
-      colAligns: ['left', 'right', 'left'],
-    })
-    for (const { rule, sentence, count } of refused) rules.push([flat(rule), count, flat(sentence)])
-    tables.push(rules)
-  }
-  return `${tables.map(showTable).join('\n\n')}\n`
+type Row = [name: string, ...(string | number)[]]
+
+/** Numbers to the right, sentences (a fourth column of three named ones) to the left. */
+function table(head: string[], rows: Row[]): string {
+  const columns = Math.max(head.length, ...rows.map((row) => row.length))
+  const names = Array.from({ length: columns }, (_, at) => head[at] ?? '')
+  const colAligns = names.map((_, at) =>
+    at === 0 || at >= head.length ? ('left' as const) : ('right' as const),
+  )
+  const made = new Table({ ...PLAIN_TABLE, head: names, colAligns })
+  made.push(...rows)
+  return showTable(made)
 }
 
 const FIGURES: readonly [string, (shards: ShardSummary) => string | number][] = [

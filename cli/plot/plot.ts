@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import type { TopLevelSpec } from 'vega-lite'
+import type { Config, TopLevelSpec } from 'vega-lite'
 
 /** A plot as vega-lite describes it. */
 export type Plot = TopLevelSpec
@@ -12,7 +12,7 @@ const FONT = {
   file: '400Regular/Lato_400Regular.ttf',
 }
 
-const CONFIG = {
+const CONFIG: Config = {
   background: 'white',
   font: `${FONT.family}, sans-serif`,
   padding: 12,
@@ -20,9 +20,10 @@ const CONFIG = {
   axis: { labelFontSize: 12, titleFontSize: 13, titleFontWeight: 'normal' },
   legend: { labelFontSize: 12, titleFontSize: 13 },
   view: { stroke: 'transparent' },
+  range: { category: ['#1f6f54', '#d98a29', '#4b6cb7', '#a23b52', '#7a7f87'] },
   bar: { color: '#1f6f54' },
   line: { color: '#1f6f54' },
-} as const
+}
 
 /** The packages are loaded with the first plot: other commands do not wait for them. */
 export async function plotSvg(plot: Plot): Promise<string> {

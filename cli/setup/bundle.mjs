@@ -37,9 +37,16 @@ const onNode = {
   },
 }
 
-/** The thread that encodes prompts (gpu-node/text/prompt-thread.ts). Tests that run the sources build it, too. */
-export async function bundlePromptWorker() {
-  await build({ ...onNode, entryPoints: { 'prompt-worker': join(root, 'gpu-node/text/prompt-worker.ts') } })
+/**
+ * The threads that encode prompts (gpu-node/text/prompt-thread.ts) and conversations (training/data/pipeline/pool.ts).
+ * Tests that run the sources build them, too.
+ */
+export async function bundleWorkers() {
+  const entryPoints = {
+    'prompt-worker': join(root, 'gpu-node/text/prompt-worker.ts'),
+    'data-worker': join(root, 'training/data/pipeline/worker.ts'),
+  }
+  await build({ ...onNode, entryPoints })
 }
 
 /**
@@ -60,7 +67,7 @@ export async function bundle() {
     await Promise.all([
       build({ ...onNode, entryPoints }),
       build({ ...shared, entryPoints: { client: join(root, 'client/index.ts') }, target: 'es2023' }),
-      bundlePromptWorker(),
+      bundleWorkers(),
       import('../../edge/build.mjs').then(({ buildEdge }) => buildEdge()),
     ])
   } catch (error) {

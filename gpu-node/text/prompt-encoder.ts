@@ -36,7 +36,7 @@ export class PromptEncoder {
   /** True when the tokenizer adds a space before an answer's text. */
   readonly dropsLeadingSpace: boolean
   readonly #template: ProvenanceTemplate | undefined
-  readonly #tokenizer: Tokenizer
+  readonly #tokenizer: Pick<Tokenizer, 'encode'>
   readonly #control: ControlText
   readonly #named: TokenizerFiles['named']
   /** Of the BOS token, when the tokenizer adds it. */
@@ -48,13 +48,14 @@ export class PromptEncoder {
 
   /**
    * `controlIds`: tokens that only the template may produce, in addition to those that the files show.
-   * `vocabSize`: rows of the embedding.
+   * `vocabSize`: rows of the embedding. `open`: for a tokenizer that is the same, but faster.
    * @throws StartupError that names the file.
    */
   constructor(
     files: TokenizerFiles,
     controlIds: readonly number[] = [],
     vocabSize = Number.POSITIVE_INFINITY,
+    open: (...file: Parameters<typeof openTokenizer>) => Pick<Tokenizer, 'encode'> = openTokenizer,
   ) {
     const { chatTemplate, named, tokenizer } = files
     this.#named = named
@@ -62,9 +63,8 @@ export class PromptEncoder {
     const samples = chatTemplate && this.#template ? renderSamples(this.#template, chatTemplate, named) : []
     const literals = this.#template?.literals ?? []
     this.#control = controlText({ files, ids: controlIds, vocabSize, literals, samples })
-    this.#tokenizer = openTokenizer(withNames(tokenizer, this.#control), files.file)
-    const prefix = [{ text: files.rawPrefix, ofTemplate: true }]
-    this.#prefix = this.#ids(this.#control.named(prefix))
+    this.#tokenizer = open(withNames(tokenizer, this.#control), files.file)
+    this.#prefix = this.ids([{ text: files.rawPrefix, ofTemplate: true }])
     this.#templateNeedsPrefix = chatTemplate?.afterRawPrefix ?? false
     this.bytes = tokenBytes(files)
     this.#longestPiece = longestPiece(files, this.bytes)
@@ -85,7 +85,7 @@ export class PromptEncoder {
    */
   encode(messages: readonly ChatMessage[], maxTokens: number): Int32Array {
     const prefix = this.#templateNeedsPrefix ? this.#prefix : []
-    return this.#encodeBounded(prefix, this.#render(messages), maxTokens)
+    return this.#encodeBounded(prefix, this.render(messages), maxTokens)
   }
 
   /** Encodes a text without the chat template, after the checkpoint's BOS token if there is one. */
@@ -97,27 +97,32 @@ export class PromptEncoder {
   #encodeBounded(prefix: readonly number[], pieces: readonly Piece[], maxTokens: number): Int32Array {
     const characters = pieces.reduce((sum, { text }) => sum + text.length, 0)
     if (characters > maxTokens * this.#longestPiece) throw tooLong(maxTokens)
-    const ids = [...prefix, ...this.#ids(this.#control.named(pieces))]
+    const ids = [...prefix, ...this.ids(pieces)]
     if (ids.length > maxTokens) throw tooLong(maxTokens, ids.length)
     return Int32Array.from(ids)
   }
 
-  #render(messages: readonly ChatMessage[]): Piece[] {
+  /**
+   * What the template makes of messages; `generationPrompt`: with the beginning of the next answer.
+   * @throws AparError `invalid_request` when it refuses them.
+   */
+  render(messages: readonly ChatMessage[], generationPrompt = true): Piece[] {
     if (!this.#template) {
       const why = 'the model has no chat template: it completes plain prompts only'
       throw new AparError('invalid_request', `messages: ${why}`, { param: 'messages' })
     }
     const wellFormed = messages.map(({ role, content }) => ({ role, content: content.toWellFormed() }))
     try {
-      return this.#template.render(this.#named, wellFormed)
+      return this.#template.render(this.#named, wellFormed, generationPrompt)
     } catch (cause) {
       throw new AparError('invalid_request', `messages: ${reasonOf(cause)}`, { param: 'messages', cause })
     }
   }
 
-  #ids(named: string): number[] {
+  /** Token ids of text; only that of the template may become control tokens. */
+  ids(pieces: readonly Piece[]): number[] {
     // The template already contains the special tokens.
-    return this.#tokenizer.encode(named, { add_special_tokens: false }).ids
+    return this.#tokenizer.encode(this.#control.named(pieces), { add_special_tokens: false }).ids
   }
 
   /**
@@ -125,9 +130,8 @@ export class PromptEncoder {
    * space.
    */
   #addsSpaceAfter(prompt: readonly Piece[]): boolean {
-    const text = this.#control.named(prompt)
-    const before = this.#ids(text)
-    const after = this.#ids(`${text}x`)
+    const before = this.ids(prompt)
+    const after = this.ids([...prompt, raw('x')])
     const first = after[before.length]
     const samePrompt = before.every((id, index) => after[index] === id)
     return samePrompt && first !== undefined && this.bytes[first]?.[0] === 0x20

@@ -24,7 +24,11 @@ export class ProvenanceTemplate {
    * `own`: variables with text of the checkpoint, which counts as the template's.
    * @throws Error of the template.
    */
-  render(own: Readonly<Record<string, string>>, messages: readonly ChatMessage[]): Piece[] {
+  render(
+    own: Readonly<Record<string, string>>,
+    messages: readonly ChatMessage[],
+    generationPrompt = true,
+  ): Piece[] {
     const environment = new Environment()
     for (const [name, value] of Object.entries(globals)) environment.set(name, value)
     for (const [name, call] of Object.entries(functions)) {
@@ -34,7 +38,7 @@ export class ProvenanceTemplate {
     }
     for (const [name, value] of Object.entries(own)) environment.set(name, value)
     environment.set('messages', messages)
-    environment.set('add_generation_prompt', true)
+    environment.set('add_generation_prompt', generationPrompt)
     const interpreter = new ProvenanceInterpreter(environment)
     for (const name of Object.keys(own)) interpreter.trust(environment.lookupVariable(name))
     // A role is one of a short list: no text of a user.

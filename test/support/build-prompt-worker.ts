@@ -1,4 +1,4 @@
-import { bundlePromptWorker } from '../../cli/setup/bundle.mjs'
+import { bundleWorkers } from '../../cli/setup/bundle.mjs'
 
 /** The thread that encodes prompts runs from dist/, also in tests of the sources. */
-export default bundlePromptWorker
+export default bundleWorkers

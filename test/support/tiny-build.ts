@@ -1,8 +1,8 @@
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Tokenizer } from '@huggingface/tokenizers'
 import { packageRoot } from '../../gpu-node/package-root.ts'
-import { loadEncoder } from '../../training/data/tokenizer/encode.ts'
 
 export interface WrittenSegment {
   parent?: number
@@ -18,7 +18,7 @@ export interface WrittenExample {
 
 const NONE = 0xffff_ffff
 
-/** Writes shards of version 2 as their description says (training/data/shards/meta.ts), not by the builder's own writer. */
+/** Writes shards of version 2 as their description says (training/data/shards/writer.ts), not by the builder's own writer. */
 export function writeShardFolder(
   folder: string,
   shards: readonly (readonly WrittenExample[])[],
@@ -57,6 +57,7 @@ export function writeShardFolder(
     format: 'apar-shards',
     version: 2,
     tokens: 'uint16',
+    bos: null,
     vocab_size: 4096,
     eos: [2],
     fork: 3,
@@ -82,24 +83,28 @@ export const ITEMS: readonly Item[] = [
   { title: 'Plums', detail: ' dark blue, 日本 grows them too.' },
 ]
 
-const encoder = loadEncoder(readFileSync(join(packageRoot, 'models/demo/tokenizer.json'), 'utf8'))
-export const { fork, child, eos } = encoder
+const tokenizerJson = JSON.parse(readFileSync(join(packageRoot, 'models/demo/tokenizer.json'), 'utf8'))
+const tokenizer = new Tokenizer(tokenizerJson, { clean_up_tokenization_spaces: false })
+const encode = (text: string): number[] => tokenizer.encode(text, { add_special_tokens: false }).ids
+export const [bos = 0, eos = 0, fork = 0, child = 0] = ['<s>', '</s>', '[Fork]', '[Child]'].map((token) =>
+  tokenizer.token_to_id(token),
+)
 
 const written = (ids: number[]) => ({ ids, learned: ids.map(() => 1) })
 
 /** A prompt (masked), and an answer as a tree: every item's detail is a branch. */
 export function listExample(source: number, prompt: string, items: readonly Item[] = ITEMS): WrittenExample {
-  const promptIds = encoder.encode(`<s>USER: ${prompt}\nASSISTANT:\n`)
+  const promptIds = encode(`<s>USER: ${prompt}\nASSISTANT:\n`)
   const segments: WrittenSegment[] = []
   let parent: number | undefined
   for (const [at, { title, detail }] of items.entries()) {
-    const main = written([...encoder.encode(`${at > 0 ? '\n' : ''}${at + 1}. ${title}:`), fork])
+    const main = written([...encode(`${at > 0 ? '\n' : ''}${at + 1}. ${title}:`), fork])
     const full =
       at === 0
         ? { ids: [...promptIds, ...main.ids], learned: [...promptIds.map(() => 0), ...main.learned] }
         : main
     const own = segments.push({ ...full, ...(parent === undefined ? {} : { parent }) }) - 1
-    const branch = written([...encoder.encode(detail), eos])
+    const branch = written([...encode(detail), eos])
     segments.push({ parent: own, ids: [child, ...branch.ids], learned: [0, ...branch.learned] })
     parent = own
   }
@@ -113,8 +118,8 @@ export function plainExample(
   answer: string,
   kind: 1 | 2 = 2,
 ): WrittenExample {
-  const promptIds = encoder.encode(`<s>USER: ${prompt}\nASSISTANT:\n`)
-  const answerIds = [...encoder.encode(answer), eos]
+  const promptIds = encode(`<s>USER: ${prompt}\nASSISTANT:\n`)
+  const answerIds = [...encode(answer), eos]
   const learned = [...promptIds.map(() => 0), ...answerIds.map(() => 1)]
   return { kind, source, segments: [{ ids: [...promptIds, ...answerIds], learned }] }
 }
@@ -123,52 +128,49 @@ export const LIST_TEXT = ITEMS.map(
   ({ title, detail }, at) => `${at > 0 ? '\n' : ''}${at + 1}. ${title}:${detail}`,
 ).join('')
 
-/** A build folder: a list (with its serial copy) and an unstructured answer to train on, one of each to test, two refused. */
+/** A build folder: a list (with its serial copy) and an unstructured answer to train on, a list to test, three refused. */
 export function tinyBuild(): string {
   const build = mkdtempSync(join(tmpdir(), 'apar-tiny-build-'))
   mkdirSync(join(build, 'model'))
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
     copyFileSync(join(packageRoot, 'models/demo', name), join(build, 'model', name))
   }
-  const meta = { vocab_size: encoder.vocabSize, eos: [eos], fork, child, bos: encoder.bos }
+  const meta = { vocab_size: tokenizer.get_vocab().size, eos: [eos], fork, child, bos }
   const train = [
     [listExample(0, 'Which fruit?'), plainExample(0, 'Which fruit?', LIST_TEXT, 1)],
     [plainExample(1, 'Why?', 'So.')],
   ]
   writeShardFolder(join(build, 'train'), train, meta)
   writeShardFolder(join(build, 'test'), [[listExample(2, 'Name three fruits.')]], meta)
-  const parts = ITEMS.map(({ title, detail }, at) => ({
-    text: `${at > 0 ? '\n' : ''}${at + 1}. ${title}:`,
-    detail: [{ text: detail }],
-  }))
   const examples = [
-    { id: 'fruit', kind: 'list', split: 'train', prompt: 'Which fruit?', parts },
-    {
-      id: 'why',
-      kind: 'unstructured',
-      split: 'train',
-      prompt: 'Why?',
-      turns: [{ prompt: 'Why?', response: 'So.' }],
-    },
-    { id: 'three', kind: 'list', split: 'test', prompt: 'Name three fruits.', parts },
-    { id: 'too-long', kind: 'paragraphs', split: 'train', prompt: 'At length?', parts: NESTED },
+    { id: 'fruit', kind: 'list', split: 'train', prompt: 'Which fruit?' },
+    { id: 'three', kind: 'list', split: 'test', prompt: 'Name three fruits.' },
+    { id: 'why', kind: 'unstructured', split: 'train', prompt: 'Why?' },
   ]
+  const numbering = { rule: 'list_numbering', reason: 'list numbers that are not consecutive' }
   const refused = [
-    { id: 'bad-list', rule: 'list_numbering', reason: 'list numbers that are not consecutive', line: 7 },
-    { id: 'empty', rule: 'empty_answer', reason: 'the first answer is empty' },
-    { id: 'bad-list-2', rule: 'list_numbering', reason: 'list numbers that are not consecutive', line: 9 },
+    { id: 'bad-list', ...numbering, file: 'in.jsonl', line: 7 },
+    { id: 'empty', rule: 'template', reason: 'the template says no', file: 'in.jsonl', line: 8 },
+    { id: 'bad-list-2', ...numbering, file: 'in.jsonl', line: 9 },
   ]
+  const report = {
+    format: 'apar-build',
+    version: 1,
+    conversations: 6,
+    structured: { list: 2 },
+    unstructured: 1,
+    leftOut: 3,
+    heldOut: { all: 1, structured: 1 },
+    refused: { list_numbering: 2, paragraphs_too_few: 1, template: 1 },
+    faults: { byte_order_mark: 1 },
+    turnsCut: 0,
+    serialTooLong: 1,
+  }
   writeLines(join(build, 'examples.jsonl'), examples)
   writeLines(join(build, 'refused.jsonl'), refused)
+  writeFileSync(join(build, 'report.json'), JSON.stringify(report))
   return build
 }
-
-/** A detail that has details itself; this conversation is not in the shards. */
-export const NESTED = [
-  { text: 'First:', detail: [{ text: ' a', detail: [{ text: ' a1' }] }, { text: ' b' }] },
-  { text: '\nSecond:', detail: [{ text: ' c' }] },
-  { text: '\nEnd.' },
-]
 
 function writeLines(file: string, values: readonly unknown[]): void {
   writeFileSync(file, values.map((value) => `${JSON.stringify(value)}\n`).join(''))

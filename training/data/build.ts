@@ -1,142 +1,236 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { ArrayFile } from './array-file.ts'
-import { tokenizerConfig } from './chat.ts'
-import { type Conversation, readJsonl } from './conversation.ts'
-import { type Example, type ExtractReport, writeExamples } from './examples.ts'
-import { CHILD, FORK } from './rows.ts'
-import { rowSequence, type Sequence, turnsSequence } from './shards/sequence.ts'
-import { type ShardMeta, ShardWriter } from './shards/writer.ts'
-import { type Encoder, loadEncoder } from './tokenizer/encode.ts'
-import { trainTokenizer } from './tokenizer/train.ts'
+import { createHash } from 'node:crypto'
+import { statSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { AparError } from '../../shared/errors.ts'
+import type { Conversation } from './conversation.ts'
+import { type Profile, PROFILES } from './extract/profile.ts'
+import { type ForkTokens } from './model/fork-tokens.ts'
+import { readBaseModel } from './model/base-model.ts'
+import { type ModelText, readModelText } from './model/model-text.ts'
+import { newModel } from './model/new-model.ts'
+import { writeModel } from './model/write-model.ts'
+import { type BuildPlan, SPLITS, TEXT_FILES, type TextFile } from './pipeline/batch.ts'
+import { BatchReader, type InputFile, type InputShard } from './pipeline/batches.ts'
+import { BuildFolder } from './pipeline/build-folder.ts'
+import { addCounts, type Counts, noCounts } from './pipeline/counts.ts'
+import { OutputFiles } from './pipeline/output-files.ts'
+import { processed } from './pipeline/pool.ts'
+import { ARRAY_FRAMES, styleOf } from './pipeline/text-outputs.ts'
+import { emptyMeta, type ShardMeta, ShardWriter } from './shards/writer.ts'
+import { type NewTokenizer, newTokenizer } from './tokenizer/new-tokenizer.ts'
 
 export interface BuildOptions {
-  conversations: AsyncIterable<Conversation> | Iterable<Conversation>
-  /** Output folder; created when missing. */
+  /** Files of conversations in any shape that input/conversations.ts reads. */
+  files?: readonly string[]
+  /** Conversations that the program makes itself; `key` identifies them. They are written to OUT/raw.jsonl. */
+  generated?: { key: string; conversations: AsyncIterable<Conversation> | Iterable<Conversation> }
+  /** Output folder; a build that is there is replaced when the new one is whole. */
   out: string
+  profile?: Profile
   /** Seed for the choice of held-out groups; default 1. */
   seed?: number
   /** Share of groups held out for the test set, 0 to 1; default 0.12. */
   testShare?: number
-  /** Maximum row length in tokens; a conversation with a longer row is left out of the shards. Default 512. */
-  maxTokens?: number
-  /** Path of an existing tokenizer.json; without it one is trained on the training split. */
-  tokenizer?: string
-  /** Vocabulary size of a trained tokenizer; default 4096. */
-  vocabSize?: number
+  /** Most tokens of a path, from 16; default: the model's context. */
+  context?: number
+  /** Which turns may be structured; default the first only. */
+  turns?: BuildPlan['turns']
+  /** A model's folder or GGUF file, or a new model with a tokenizer of its own. */
+  model: { path: string; forkTokens?: ForkTokens; chatTemplate?: string } | NewTokenizer
   /** Also write train.jsonl and test.jsonl with `input_ids` and `labels` (for TRL, axolotl). */
   jsonl?: boolean
+  /** A fault of a record is an error instead of a count. */
+  strict?: boolean
+  /** A part of the input: see merge.ts. */
+  shard?: InputShard
+  /** Worker threads; 0: none. Default 2. The output does not depend on it. */
+  threads?: number
   onProgress?: (progress: BuildProgress) => void
 }
 
 export interface BuildProgress {
-  stage: 'extract' | 'tokenizer' | 'shards'
-  /** Conversations done in this stage. */
+  stage: 'model' | 'conversations'
+  /** Conversations done. */
   done: number
+  /** Of `done`, those that an earlier run did, which this one goes on from. */
+  resumed: number
 }
 
-export interface BuildReport extends ExtractReport {
-  /** Conversations left out of the shards because a row is longer than maxTokens. */
-  tooLong: number
+/** Contents of report.json. */
+export interface BuildReport extends Counts {
+  format: 'apar-build'
+  version: 1
+  profile: Profile
+  seed: number
+  testShare: number
+  /** Tokens. */
+  context: number
+  shard: InputShard
+  inputs: { name: string; bytes: number }[]
   vocabSize: number
-  shards: { train: ShardMeta; test: ShardMeta; serial: ShardMeta }
+  shards: Record<'train' | 'test', ShardMeta>
 }
 
-/** A serial row may be longer than maxTokens by this factor, because it contains all details. */
-const SERIAL_LENGTH_FACTOR = 2
+/** What state.json keeps of a build that is not whole yet. */
+interface Progress {
+  /** Number of the next record. */
+  next: number
+  counts: Counts
+  shards: Record<'train' | 'test', ShardMeta>
+  lengths: Record<string, number>
+}
+
+/** Version of what is written: another one does not go on from a build that was cut. */
+const VERSION = 1
+const TEST_SHARE = 0.12
+/** Of a new model. */
+const DEFAULT_CONTEXT = 2048
+const CHECKPOINT_MS = 5_000
+const RAW_FILE = 'raw.jsonl'
+const MODEL_FOLDER = 'model'
 
 /**
- * Builds training data from conversations: apar.json, apar_flatten.json, unstructured.json, apar_testset.json,
- * tokenizer.json and token shards in `out/train`, `out/test` and `out/serial` (the training answers in serial
- * form, for decoding without forks). Data is streamed; the same input and seed give the same files, in the order
- * of the input.
- * @throws AparError when a source, the tokenizer or spm_train is unusable.
+ * Builds training data (docs/adr/0041). Input is streamed; the same input and options give the same files whatever the
+ * number of threads, in one run or in several that were cut.
+ * @throws AparError, StartupError when the input or the model is unusable; an earlier build in `out` is whole then.
  */
 export async function buildData(options: BuildOptions): Promise<BuildReport> {
-  const { out, seed = 1, maxTokens = 512, onProgress } = options
-  await mkdir(out, { recursive: true })
-  const extracted = await writeExamples({
-    conversations: options.conversations,
-    folder: out,
-    seed,
-    ...(options.testShare === undefined ? {} : { testShare: options.testShare }),
-    onConversation: (done) => onProgress?.({ stage: 'extract', done }),
-  })
+  const { shard = { index: 0, count: 1 }, onProgress } = options
+  const folder = new BuildFolder(options.out)
+  await folder.prepare()
+  const given = (options.files ?? []).map((path) => ({ path, name: path }))
+  const key = keyOf(options, given)
+  const state = await folder.resume<Progress>(key)
+  const raw: InputFile = { path: join(folder.path, RAW_FILE), name: RAW_FILE }
+  if (options.generated && !state) await writeRaw(raw.path, options.generated.conversations)
+  const files = options.generated ? [raw, ...given] : given
 
-  onProgress?.({ stage: 'tokenizer', done: 0 })
-  const examplesFile = join(out, 'examples.jsonl')
-  const tokenizerJson =
-    options.tokenizer === undefined
-      ? await trainTokenizer({
-          texts: trainingTexts(examplesFile),
-          added: [FORK, CHILD],
-          ...(options.vocabSize === undefined ? {} : { vocabSize: options.vocabSize }),
-        })
-      : await readFile(options.tokenizer, 'utf8')
-  await writeFile(join(out, 'tokenizer.json'), tokenizerJson)
-  await writeFile(join(out, 'tokenizer_config.json'), tokenizerConfig(maxTokens))
-  const encoder = loadEncoder(tokenizerJson, options.tokenizer)
-  const sharded = await writeShards(examplesFile, encoder, { ...options, maxTokens })
-  return { ...extracted, ...sharded, vocabSize: encoder.vocabSize }
-}
-
-async function writeShards(file: string, encoder: Encoder, options: BuildOptions & { maxTokens: number }) {
-  const { bos, eos, fork, child, vocabSize } = encoder
-  const open = (split: 'train' | 'test' | 'serial') =>
-    ShardWriter.open({ folder: join(options.out, split), vocabSize, special: { bos, eos, fork, child } })
-  const shards = { train: await open('train'), test: await open('test'), serial: await open('serial') }
-  const exports = options.jsonl
-    ? {
-        train: new ArrayFile(join(options.out, 'train.jsonl'), 'lines'),
-        test: new ArrayFile(join(options.out, 'test.jsonl'), 'lines'),
-      }
-    : undefined
-  let done = 0
-  let tooLong = 0
-  for await (const example of readExamples(file)) {
-    options.onProgress?.({ stage: 'shards', done: ++done })
-    const sequences = sequencesOf(example, encoder)
-    if (sequences.some(({ ids }) => ids.length > options.maxTokens)) {
-      tooLong += 1
-      continue
-    }
-    await shards[example.split].add(sequences)
-    if (example.split === 'train' && example.flat) {
-      const serial = rowSequence(example.flat, encoder)
-      if (serial.ids.length <= options.maxTokens * SERIAL_LENGTH_FACTOR) await shards.serial.add([serial])
-    }
-    for (const { ids, labels } of exports ? sequences : []) {
-      await exports?.[example.split].add({ input_ids: ids, labels })
-    }
+  onProgress?.({ stage: 'model', done: 0, resumed: 0 })
+  const modelFolder = join(folder.path, MODEL_FOLDER)
+  const model = state ? readModelText(modelFolder) : await makeModel(options, files, modelFolder)
+  const plan = planOf(options, model)
+  const progress = state ?? {
+    ...{ next: 0, counts: noCounts(), lengths: {} },
+    shards: { train: emptyMeta(model), test: emptyMeta(model) },
   }
-  await exports?.train.close()
-  await exports?.test.close()
-  const closed = {
-    train: await shards.train.close(),
-    test: await shards.test.close(),
-    serial: await shards.serial.close(),
-  }
-  return { tooLong, shards: closed }
-}
-
-function sequencesOf(example: Example, encoder: Encoder): Sequence[] {
-  if (example.rows) return example.rows.map((row) => rowSequence(row, encoder))
-  return [turnsSequence(example.turns ?? [], encoder)]
-}
-
-/** Not validated: this build has just written examples.jsonl itself. */
-async function* readExamples(file: string): AsyncGenerator<Example> {
-  for await (const { value } of readJsonl(file)) yield value as Example
-}
-
-/** Texts to train the tokenizer on: prompts and answers of the training split, each once. */
-async function* trainingTexts(file: string): AsyncGenerator<string> {
-  for await (const { split, rows, turns } of readExamples(file)) {
-    if (split === 'test') continue
-    for (const turn of turns ?? []) yield `USER: ${turn.prompt}\nASSISTANT:\n${turn.response}`
-    for (const [index, row] of (rows ?? []).entries()) {
-      const own = row.target.slice(index === 0 ? 0 : row.target.lastIndexOf(CHILD) + CHILD.length)
-      yield `${index === 0 ? `USER: ${row.input}\nASSISTANT:\n` : ''}${own.replaceAll(FORK, '')}`
+  const reader = new BatchReader({ files, shard, from: progress.next, strict: plan.strict })
+  const outputs = new OutputFiles(folder.path, progress.lengths)
+  const writers = SPLITS.map((split) => new ShardWriter(outputs, split, progress.shards[split]))
+  try {
+    const save = async () => folder.save(key, { ...progress, lengths: await outputs.flush() } satisfies Progress)
+    if (!state) await save()
+    let saved = Date.now()
+    const resumed = progress.counts.conversations
+    const batches = processed(reader.read(), { plan, modelFolder }, options.threads ?? 2)
+    for await (const { batch, result } of batches) {
+      for (const [name, bytes] of Object.entries(result.files)) await appendText(outputs, plan, name as TextFile, bytes)
+      for (const [index, split] of SPLITS.entries()) await writers[index]?.add(result.splits[split])
+      addCounts(progress.counts, result.counts)
+      progress.next = batch.next
+      onProgress?.({ stage: 'conversations', done: progress.counts.conversations, resumed })
+      if (Date.now() - saved < CHECKPOINT_MS) continue
+      await save()
+      saved = Date.now()
     }
+    if (reader.records === 0) throw new AparError('invalid_request', `no conversations in ${names(files)}`)
+    for (const name of TEXT_FILES) await closeText(outputs, plan, name)
+    for (const writer of writers) await writer.close()
+    await outputs.flush()
+  } finally {
+    await outputs.close()
   }
+  const report: BuildReport = {
+    ...{ format: 'apar-build', version: VERSION },
+    profile: plan.profile,
+    seed: plan.seed,
+    testShare: plan.testShare,
+    context: plan.context,
+    shard,
+    inputs: files.map(({ path, name }) => ({ name, bytes: statSync(path).size })),
+    vocabSize: model.vocabSize,
+    ...progress.counts,
+    faults: { ...reader.faults, ...progress.counts.faults },
+    shards: progress.shards,
+  }
+  await folder.finish(report)
+  return report
+}
+
+function names(files: readonly InputFile[]): string {
+  return files.length === 0 ? 'no files' : files.map(({ name }) => name).join(', ')
+}
+
+function planOf(options: BuildOptions, model: ModelText): BuildPlan {
+  return {
+    profile: options.profile ?? PROFILES.default,
+    seed: options.seed ?? 1,
+    testShare: options.testShare ?? TEST_SHARE,
+    context: options.context ?? model.contextTokens,
+    turns: options.turns ?? 'first',
+    jsonl: options.jsonl ?? false,
+    strict: options.strict ?? false,
+  }
+}
+
+async function makeModel(
+  { model, seed, testShare, context }: BuildOptions,
+  files: readonly InputFile[],
+  folder: string,
+): Promise<ModelText> {
+  if ('path' in model) {
+    return writeModel(readBaseModel(model.path, model.chatTemplate), model.forkTokens ?? 'own', folder)
+  }
+  const { json, name } = await newTokenizer(model, files, { seed: seed ?? 1, testShare: testShare ?? TEST_SHARE })
+  return writeModel(newModel(json, name, context ?? DEFAULT_CONTEXT), 'own', folder)
+}
+
+async function appendText(outputs: OutputFiles, plan: BuildPlan, name: TextFile, bytes: Uint8Array): Promise<void> {
+  const style = styleOf(name, plan.profile.name)
+  if (style === 'lines') return outputs.append(name, bytes)
+  const { open, separator } = ARRAY_FRAMES[style]
+  if ((await outputs.length(name)) > 0) return outputs.append(name, bytes)
+  // The first element has no separator before it.
+  await outputs.append(name, Buffer.concat([Buffer.from(open), bytes.subarray(separator.length)]))
+}
+
+async function closeText(outputs: OutputFiles, plan: BuildPlan, name: TextFile): Promise<void> {
+  const style = styleOf(name, plan.profile.name)
+  if (name === 'train.jsonl' || name === 'test.jsonl') {
+    // Without --jsonl these files do not exist, with it they do even when nothing is in them.
+    if (plan.jsonl) await outputs.append(name, Buffer.alloc(0))
+  } else if (style === 'lines') await outputs.append(name, Buffer.alloc(0))
+  else {
+    const { close, empty } = ARRAY_FRAMES[style]
+    await outputs.append(name, Buffer.from((await outputs.length(name)) > 0 ? close : empty))
+  }
+}
+
+async function writeRaw(path: string, conversations: NonNullable<BuildOptions['generated']>['conversations']) {
+  async function* lines() {
+    for await (const conversation of conversations) yield `${JSON.stringify(conversation)}\n`
+  }
+  await writeFile(path, lines())
+}
+
+/** Identifies everything that decides about the output. */
+function keyOf(options: BuildOptions, files: readonly InputFile[]): string {
+  const { out: _out, threads: _threads, onProgress: _onProgress, generated, files: _files, ...rest } = options
+  const { model } = options
+  const modelFile = 'path' in model ? model.path : model.file
+  const parts = {
+    version: VERSION,
+    rest,
+    generated: generated?.key,
+    files: files.map(({ path }) => identityOf(path)),
+    model: modelFile === undefined ? null : identityOf(modelFile),
+  }
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
+}
+
+/** @throws AparError when there is no such file. */
+function identityOf(path: string) {
+  const stat = statSync(path, { throwIfNoEntry: false })
+  if (!stat) throw new AparError('invalid_request', `${path} does not exist`)
+  return { path: resolve(path), bytes: stat.size, changed: stat.mtimeMs }
 }

@@ -1,10 +1,10 @@
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { documentText, placesOf } from '../../../shared/token-tree.ts'
+import { documentText } from '../../../shared/token-tree.ts'
 import {
+  leftOutBy,
   refusalOf,
-  refusedBy,
   type Sample,
   sampleById,
   sampleByNumber,
@@ -55,31 +55,19 @@ describe('a sample', () => {
     await expect(sampleByNumber(alone, 'test', 1)).rejects.toThrow('there is no example 1: they are 0 to 0')
   })
 
-  it('by id is found in the shards of its split, structured before serial', async () => {
+  it('by id is found in the shards of its split, serial copies left out', async () => {
     const sample = await sampleById(build, 'fruit')
     expect(sample).toMatchObject({
       record: { id: 'fruit', kind: 'list' },
-      example: { kind: 'structured', source: 0 },
+      example: { number: 0, kind: 'structured' },
     })
     expect(sample && shown(sample)).toEqual(LIST)
-    expect(await sampleById(build, 'three')).toMatchObject({ split: 'test', example: { source: 2 } })
+    expect(await sampleById(build, 'three')).toMatchObject({
+      split: 'test',
+      example: { number: 0, source: 2 },
+    })
+    expect(await sampleById(build, 'why')).toMatchObject({ example: { number: 2, kind: 'unstructured' } })
     expect(await sampleById(build, 'fru')).toBeUndefined()
-  })
-
-  it('that is not in the shards is shown as text, nested branches too', async () => {
-    const sample = await sampleById(build, 'too-long')
-    expect(sample?.example).toBeUndefined()
-    expect(sample && shown(sample)).toEqual([
-      '- 0 {At length?}First:[Fork]',
-      '0 1 {[Child]} a[Fork]',
-      '0 0 \nSecond:[Fork]',
-      '1 2 {[Child]} a1',
-      '1 1  b',
-      '2 3 {[Child]} c',
-      '2 0 \nEnd.',
-    ])
-    expect(sample && documentText(sample.segments)).toBe('At length?First: a a1 b\nSecond: c\nEnd.')
-    expect(sample && placesOf(sample.segments).map(({ depth }) => depth)).toEqual([1, 2, 1, 3, 2, 2, 1])
   })
 
   it('of a kind is the first one or a random one', async () => {
@@ -95,7 +83,17 @@ describe('a sample', () => {
   it('names the line of a broken record', async () => {
     const broken = tinyBuild()
     appendFileSync(join(broken, 'examples.jsonl'), '{"id": "x", "kind": "list", "split": "dev"}\n')
-    await expect(sampleById(broken, 'x')).rejects.toThrow(/examples\.jsonl:5: split: /)
+    await expect(sampleById(broken, 'x')).rejects.toThrow(/examples\.jsonl:4: split: /)
+  })
+
+  it('is not shown when examples.jsonl is of another build', async () => {
+    const other = tinyBuild()
+    const more = { id: 'more', kind: 'unstructured', split: 'train' }
+    appendFileSync(join(other, 'examples.jsonl'), `${JSON.stringify(more)}\n`)
+    const refusal = /the shards in train do not belong to examples\.jsonl: "more" is not there/
+    await expect(sampleById(other, 'more')).rejects.toThrow(refusal)
+    writeFileSync(join(other, 'examples.jsonl'), `${JSON.stringify(more)}\n`)
+    await expect(sampleById(other, 'more')).rejects.toThrow(refusal)
   })
 
   it('is refused when its segments are not a tree of branches', async () => {
@@ -113,15 +111,15 @@ describe('a sample', () => {
 })
 
 describe('refused conversations', () => {
-  it('are found by rule and by id', async () => {
-    expect(await refusedBy(build, 'list_numbering', 1, false)).toMatchObject({
+  it('are found by rule and by id, with their place', async () => {
+    expect(await leftOutBy(build, 'list_numbering', 1, false)).toMatchObject({
       count: 2,
       records: [{ id: 'bad-list', line: 7 }],
     })
-    expect((await refusedBy(build, 'list_numbering', 5, false)).records).toHaveLength(2)
-    expect((await refusedBy(build, 'list_numbering', 1, true)).records).toHaveLength(1)
-    expect(await refusedBy(build, 'cjk', 5, false)).toEqual({ count: 0, records: [] })
-    expect(await refusalOf(build, 'empty')).toMatchObject({ rule: 'empty_answer' })
+    expect((await leftOutBy(build, 'list_numbering', 5, false)).records).toHaveLength(2)
+    expect((await leftOutBy(build, 'list_numbering', 1, true)).records).toHaveLength(1)
+    expect(await leftOutBy(build, 'paragraphs_too_few', 5, false)).toEqual({ count: 0, records: [] })
+    expect(await refusalOf(build, 'empty')).toMatchObject({ rule: 'template', file: 'in.jsonl', line: 8 })
     expect(await refusalOf(build, 'fruit')).toBeUndefined()
   })
 })

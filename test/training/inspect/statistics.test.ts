@@ -1,18 +1,19 @@
-import { rmSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { statisticsTables } from '../../../cli/data/stats.ts'
 import { buildStatistics, summaryOf } from '../../../training/data/inspect/build-statistics.ts'
 import { ShardStatistics } from '../../../training/data/inspect/shard-statistics.ts'
-import { ShardMeta } from '../../../training/data/shards/meta.ts'
 import type { ShardExample } from '../../../training/data/shards/reader.ts'
+import type { ShardMeta } from '../../../training/data/shards/writer.ts'
 import { tinyBuild } from '../../support/tiny-build.ts'
 
-const meta = ShardMeta.parse({
+const meta: ShardMeta = {
   format: 'apar-shards',
   version: 2,
   tokens: 'uint16',
   vocab_size: 100,
+  bos: null,
   eos: [2],
   fork: 3,
   child: 4,
@@ -21,7 +22,7 @@ const meta = ShardMeta.parse({
   longest_path: 0,
   kinds: { structured: 1, serial: 0, unstructured: 0 },
   shards: [],
-})
+}
 
 const segment = (parent: number | undefined, ids: number[], masked: number) => ({
   parent,
@@ -77,21 +78,22 @@ describe('statistics of shards', () => {
 })
 
 describe('statistics of a build', () => {
-  it('count kinds, rules and shards, and are shown as tables', async () => {
+  it('count conversations, rules and shards, and are shown as tables', async () => {
     const summary = summaryOf(await buildStatistics(tinyBuild()))
-    expect(summary.kept.train).toEqual({ list: 1, paragraphs: 1, bullets: 0, headings: 0, unstructured: 1 })
-    expect(summary.kept.test.list).toBe(1)
+    expect(summary.report).toMatchObject({ conversations: 6, structured: { list: 2 }, leftOut: 3 })
+    const sentence = 'list numbers that are not consecutive'
     expect(summary.refused).toEqual([
-      { rule: 'list_numbering', sentence: 'list numbers that are not consecutive', count: 2 },
-      { rule: 'empty_answer', sentence: 'the first answer is empty', count: 1 },
+      { rule: 'list_numbering', sentence, unstructured: 0, leftOut: 2 },
+      { rule: 'paragraphs_too_few', sentence: 'not more than 2 paragraphs', unstructured: 1, leftOut: 0 },
+      { rule: 'template', sentence: expect.any(String), unstructured: 0, leftOut: 1 },
     ])
     expect(summary.shards.train.examples).toEqual({ structured: 1, serial: 1, unstructured: 1 })
     expect(summary.shards.train.forks_per_answer).toMatchObject({ min: 3, max: 3 })
     const tables = statisticsTables(summary)
-    expect(tables).toMatch(/^list +1 +1$/m)
+    expect(tables).toMatch(/^structured: list +2$/m)
     expect(tables).toMatch(/^structured examples +1 +1$/m)
     expect(tables).toMatch(/^forks per structured answer +3 +3\.0 +3 +3 +3 +3$/m)
-    expect(tables).toMatch(/^list_numbering +2 +list numbers that are not consecutive$/m)
+    expect(tables).toMatch(/^list_numbering +0 +2 +list numbers that are not consecutive$/m)
     expect(tables).not.toMatch(/ $/m)
   })
 
@@ -100,7 +102,10 @@ describe('statistics of a build', () => {
     rmSync(join(build, 'test'), { recursive: true })
     await expect(buildStatistics(build)).rejects.toThrow(/test\/meta\.json: cannot be read/)
     rmSync(join(build, 'refused.jsonl'))
-    rmSync(join(build, 'examples.jsonl'))
-    await expect(buildStatistics(build)).rejects.toThrow(/examples\.jsonl: cannot be read/)
+    await expect(buildStatistics(build)).rejects.toThrow(/refused\.jsonl: cannot be read/)
+    writeFileSync(join(build, 'report.json'), '{"conversations": -1}')
+    await expect(buildStatistics(build)).rejects.toThrow(
+      /report\.json: not the report of a build: conversations: /,
+    )
   })
 })

@@ -1,6 +1,7 @@
 import type { Conversation } from '../conversation.ts'
 import { extractList } from './lists.ts'
 import { extractParagraphs } from './paragraphs.ts'
+import { PROFILES, type Profile } from './profile.ts'
 import type { Extraction, Rule } from './structure.ts'
 
 /** Special tokens written as text: the tokenizer would encode them as special tokens. */
@@ -37,26 +38,30 @@ export function refusedBy(text: string): Rule | undefined {
   return REFUSED.find(([, pattern]) => pattern.test(text))?.[0]
 }
 
-/** The structure of a conversation's first answer, or the rule that refuses it. Later turns are ignored. */
-export function extract(conversation: Conversation): Extraction {
-  const turn = conversation.dialogs[0]
-  if (!turn) return { rule: 'no_turn' }
-  if (turn.response.trim() === '') return { rule: 'empty_answer' }
-  if (conversation.dialogs.some(({ prompt, response }) => MARKER.test(prompt) || MARKER.test(response))) {
-    return { rule: 'marker' }
-  }
-  const refused = refusedBy(turn.response)
-  if (refused) return { rule: refused }
-  const list = extractList(turn.response)
+/** The structure of one answer, or the rule that refuses it. */
+export function extract(answer: string, _profile: Profile = PROFILES.default): Extraction {
+  if (answer.trim() === '') return { rule: 'empty_answer', keep: false }
+  if (MARKER.test(answer)) return { rule: 'marker', keep: false }
+  const refused = refusedBy(answer)
+  if (refused) return { rule: refused, keep: KEPT_AS_UNSTRUCTURED.has(refused) }
+  const list = extractList(answer)
   if (list && 'structure' in list) return list
-  const paragraphs = extractParagraphs(turn.response)
+  const paragraphs = extractParagraphs(answer)
   if ('structure' in paragraphs) return paragraphs
   // A list that is refused must be dropped by its list rule: kept as unstructured, it would teach the model not
   // to fork.
   return list ?? paragraphs
 }
 
-/** Whether a refused conversation is written to unstructured.json; otherwise it is dropped. */
-export function keptAsUnstructured(rule: Rule): boolean {
-  return KEPT_AS_UNSTRUCTURED.has(rule)
+/** The structure of a conversation's first answer, or the rule that refuses the conversation. */
+export function extractConversation(
+  { dialogs }: Pick<Conversation, 'dialogs'>,
+  profile: Profile = PROFILES.default,
+): Extraction {
+  const [turn] = dialogs
+  if (!turn) return { rule: 'no_turn', keep: false }
+  if (dialogs.some(({ prompt, response }) => MARKER.test(prompt) || MARKER.test(response))) {
+    return { rule: 'marker', keep: false }
+  }
+  return extract(turn.response, profile)
 }

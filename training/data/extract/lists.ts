@@ -21,9 +21,9 @@ export function extractList(answer: string): Extraction | undefined {
   const items = findItems(answer)
   const last = items.at(-1)
   if (!last) return undefined
-  if (items.length < MIN_ITEMS) return { rule: 'list_too_short' }
+  if (items.length < MIN_ITEMS) return { rule: 'list_too_short', keep: false }
   const first = items[0]?.number ?? 0
-  if (items.some((item, index) => item.number !== first + index)) return { rule: 'list_numbering' }
+  if (items.some((item, index) => item.number !== first + index)) return { rule: 'list_numbering', keep: false }
 
   const lastEnd = lineEnd(answer, last.detail)
   const ends = [...items.slice(1).map((next) => trimmedEnd(answer, next.start)), lastEnd]
@@ -32,14 +32,14 @@ export function extractList(answer: string): Extraction | undefined {
   for (const [index, item] of items.entries()) {
     const end = ends[index] ?? lastEnd
     const detail = answer.slice(item.detail, end)
-    if (detail.trim().length < MIN_DETAIL_CHARACTERS) return { rule: 'list_detail_too_short' }
-    if (/\n\s*\d+\. /.test(detail)) return { rule: 'list_nested' }
-    parts.push({ text: answer.slice(from, item.detail), detail })
+    if (detail.trim().length < MIN_DETAIL_CHARACTERS) return { rule: 'list_detail_too_short', keep: false }
+    if (/\n\s*\d+\. /.test(detail)) return { rule: 'list_nested', keep: false }
+    parts.push({ text: answer.slice(from, item.detail), detail: [{ text: detail }] })
     from = end
   }
   const after = answer.slice(from)
-  if (/^\s+\d+\. /.test(after)) return { rule: 'list_nested' }
-  if (after.trim() !== '' && !/^\n[ \t]*\n/.test(after)) return { rule: 'list_not_closed' }
+  if (/^\s+\d+\. /.test(after)) return { rule: 'list_nested', keep: false }
+  if (after.trim() !== '' && !/^\n[ \t]*\n/.test(after)) return { rule: 'list_not_closed', keep: false }
   if (after !== '') parts.push({ text: after })
   return { structure: { kind: 'list', parts } }
 }

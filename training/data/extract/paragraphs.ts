@@ -11,11 +11,11 @@ const ABBREVIATION = /\b(mr|mrs|dr)\./i
  * characters.
  */
 export function extractParagraphs(answer: string): Extraction {
-  if (ABBREVIATION.test(answer)) return { rule: 'paragraphs_abbreviation' }
+  if (ABBREVIATION.test(answer)) return { rule: 'paragraphs_abbreviation', keep: false }
   // Separators are kept (odd entries), so that the joined pieces equal the answer.
   const pieces = answer.split(/(\n\s*\n)/)
   if (pieces.filter((piece) => piece.trim() !== '').length < MIN_PARAGRAPHS)
-    return { rule: 'paragraphs_too_few' }
+    return { rule: 'paragraphs_too_few', keep: true }
 
   const parts: Part[] = []
   let pending = ''
@@ -28,10 +28,10 @@ export function extractParagraphs(answer: string): Extraction {
       pending += piece
       continue
     }
-    parts.push({ text: pending + piece.slice(0, cut), detail: rest })
+    parts.push({ text: pending + piece.slice(0, cut), detail: [{ text: rest }] })
     pending = piece.slice(cut + rest.length)
   }
-  if (parts.length < MIN_FORKS) return { rule: 'paragraphs_too_few_forks' }
+  if (parts.length < MIN_FORKS) return { rule: 'paragraphs_too_few_forks', keep: false }
   if (pending !== '') parts.push({ text: pending })
   return { structure: { kind: 'paragraphs', parts } }
 }

@@ -1,12 +1,17 @@
-/** A segment of an answer's main text; its detail, if any, can be generated in parallel with the following text. */
+/** A segment of a branch's own text, and the branch that forks at its end. */
 export interface Part {
   text: string
-  detail?: string
+  /** The branch: its own text, which may fork again. Its first part has text, so that no [Fork] follows [Child]. */
+  detail?: Part[]
 }
 
-/** A structured answer: its parts in document order. All white space is kept, so joints need no mending. */
+/**
+ * A structured answer. In the profile `default` all white space is kept: the parts in document order are the answer,
+ * byte for byte, and joints need no mending.
+ */
 export interface Structure {
-  kind: 'list' | 'paragraphs'
+  /** What forks at the top level; nested branches may be of other kinds. */
+  kind: 'list' | 'paragraphs' | 'bullets' | 'headings'
   parts: Part[]
 }
 
@@ -14,19 +19,21 @@ export interface Structure {
 export const RULES = {
   no_turn: 'the conversation has no turn',
   empty_answer: 'the first answer is empty',
-  marker: 'the text spells out a special token: [Fork], [Child], <s>, </s> or <unk>',
+  marker: 'the text spells out a special token, such as [Fork], [Child], </s> or <|im_end|>',
+  too_long: 'too long for the rules of the profile reference, whose time grows with the square of the length',
   cjk: 'Chinese, Japanese or Korean text',
-  code_fence: 'a code fence ```',
-  maths: 'a formula $$',
+  code_fence: 'a code fence ``` (profile default: around or inside everything that could fork)',
+  maths: 'a displayed formula',
   angle_bracket: '< or >',
   equals: '=',
   rule_line: '---',
   link: 'http',
-  list_too_short: 'a numbered list of fewer than 3 items "N. title: detail"',
+  list_too_short: 'a list with titles of fewer than 3 items',
   list_numbering: 'list numbers that are not consecutive',
-  list_detail_too_short: 'a list detail of fewer than 10 characters',
+  list_detail_too_short: 'list details of fewer than 10 characters',
+  list_mixed: 'a list of which only some items have a title',
   list_nested: 'a numbered list inside a list detail',
-  list_not_closed: 'the last list item is followed by more text without a blank line',
+  list_not_closed: 'the last list item is not followed by a blank line, or by more than one',
   paragraphs_abbreviation: 'mr., mrs. or dr., where a full stop ends no sentence',
   paragraphs_too_few: 'not more than 2 paragraphs',
   paragraphs_too_few_forks: 'fewer than 3 paragraphs that can be split after their first sentence',
@@ -34,9 +41,24 @@ export const RULES = {
 
 export type Rule = keyof typeof RULES
 
-export type Extraction = { structure: Structure } | { rule: Rule }
+/** `keep`: the answer teaches as unstructured text when not to fork. Otherwise it is left out. */
+export type Extraction = { structure: Structure } | { rule: Rule; keep: boolean }
 
 /** The answer in serial form: every detail right after its text. */
 export function documentOrder(parts: readonly Part[]): string {
-  return parts.map((part) => part.text + (part.detail ?? '')).join('')
+  return parts.map((part) => part.text + (part.detail ? documentOrder(part.detail) : '')).join('')
+}
+
+/** Number of forks, nested ones included. */
+export function countForks(parts: readonly Part[]): number {
+  let forks = 0
+  for (const { detail } of parts) if (detail) forks += 1 + countForks(detail)
+  return forks
+}
+
+/** Branches on the longest path from the root, the root included: 1 without a fork. */
+export function depthOf(parts: readonly Part[]): number {
+  let depth = 1
+  for (const { detail } of parts) if (detail) depth = Math.max(depth, 1 + depthOf(detail))
+  return depth
 }

@@ -3,55 +3,48 @@ import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { AparError } from '../../../shared/errors.ts'
 import { badLine } from '../conversation.ts'
+import { SPLITS } from '../pipeline/batch.ts'
+import type { ExampleLine } from '../pipeline/processor.ts'
 
-const Text = z.object({ text: z.string() })
-/** A segment of a branch's own text, and the branch that forks at its end. */
-export type RecordedPart = z.infer<typeof Text> & { detail?: RecordedPart[] | undefined }
-const RecordedPart: z.ZodType<RecordedPart> = Text.extend({
-  detail: z.lazy(() => z.array(RecordedPart)).optional(),
-})
+export const SAMPLE_KINDS = [
+  'list',
+  'paragraphs',
+  'bullets',
+  'headings',
+  'unstructured',
+] as const satisfies readonly ExampleLine['kind'][]
+export type SampleKind = ExampleLine['kind']
 
-export const EXAMPLE_KINDS = ['list', 'paragraphs', 'bullets', 'headings', 'unstructured'] as const
-export type ExampleKind = (typeof EXAMPLE_KINDS)[number]
-
-/** A line of examples.jsonl: a conversation that was kept. */
-export const ExampleRecord = z.looseObject({
+/** What is read of a line of examples.jsonl: a conversation of which something was kept. */
+export const ExampleRecord = z.object({
   id: z.string(),
-  kind: z.enum(EXAMPLE_KINDS),
-  split: z.enum(['train', 'test']),
-  prompt: z.string().optional(),
-  parts: z.array(RecordedPart).optional(),
-  turns: z.array(z.looseObject({ prompt: z.string(), response: z.string() })).optional(),
+  kind: z.enum(SAMPLE_KINDS),
+  split: z.enum(SPLITS),
 })
 export type ExampleRecord = z.infer<typeof ExampleRecord>
 
-/** A line of refused.jsonl: a conversation that was left out. */
-export const RefusedRecord = z.looseObject({
+/** A line of refused.jsonl: a conversation that was left out, and where it was in the input. */
+export const RefusedRecord = z.object({
   id: z.string(),
   rule: z.string(),
   reason: z.string(),
+  file: z.string().optional(),
   line: z.int().optional(),
 })
 export type RefusedRecord = z.infer<typeof RefusedRecord>
 
 /**
- * The records of a JSONL file, one at a time, with their indexes.
- * @param mention only lines that contain this text are parsed and given out.
+ * The records of a JSONL file, one at a time.
  * @throws AparError `invalid_request` with file and line when a line is not such a record, or the file cannot be read.
  */
-export async function* readRecords<T>(
-  file: string,
-  schema: z.ZodType<T>,
-  mention = '',
-): AsyncGenerator<{ record: T; index: number }> {
+export async function* readRecords<T>(file: string, schema: z.ZodType<T>): AsyncGenerator<T> {
   const input = createReadStream(file)
   const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })
-  let index = -1
+  let number = 0
   try {
     for await (const line of lines) {
-      index += 1
-      if (line === '' || !line.includes(mention)) continue
-      yield { record: parse(file, index + 1, line, schema), index }
+      number += 1
+      if (line !== '') yield parse(file, number, line, schema)
     }
   } catch (cause) {
     if (cause instanceof AparError) throw cause
@@ -63,15 +56,15 @@ export async function* readRecords<T>(
   }
 }
 
-function parse<T>(file: string, line: number, text: string, schema: z.ZodType<T>): T {
+function parse<T>(file: string, number: number, line: string, schema: z.ZodType<T>): T {
   let value: unknown
   try {
-    value = JSON.parse(text)
+    value = JSON.parse(line)
   } catch {
-    throw badLine(file, line, 'not valid JSON')
+    throw badLine(file, number, 'not valid JSON')
   }
   const { data, error } = schema.safeParse(value)
   if (data !== undefined) return data
   const [issue] = error?.issues ?? []
-  throw badLine(file, line, `${issue?.path.join('.') || 'the line'}: ${issue?.message}`)
+  throw badLine(file, number, `${issue?.path.join('.') || 'the line'}: ${issue?.message}`)
 }

@@ -1,5 +1,6 @@
-import type { ShardKind, ShardMeta } from '../shards/meta.ts'
+import type { ExampleKind } from '../encode/tree.ts'
 import { type ShardExample, ShardReader, type ShardSegment } from '../shards/reader.ts'
+import type { ShardMeta } from '../shards/writer.ts'
 import { branchesOf } from './branches.ts'
 import { Distribution, type Summary } from './distribution.ts'
 
@@ -10,7 +11,7 @@ export type Measure = (typeof ALL)[number] | (typeof STRUCTURED)[number]
 
 /** What the shards of one folder hold. */
 export class ShardStatistics {
-  readonly examples: Record<ShardKind, number> = { structured: 0, serial: 0, unstructured: 0 }
+  readonly examples: Record<ExampleKind, number> = { structured: 0, serial: 0, unstructured: 0 }
   /** Tokens per example, per path (from the root to the end of a branch) and per segment; forks per structured answer; depth of each of its branches. */
   readonly distributions: Record<Measure, Distribution> = {
     tokens: new Distribution(),
@@ -95,7 +96,7 @@ export class ShardStatistics {
 }
 
 export interface ShardSummary {
-  examples: Record<ShardKind, number>
+  examples: Record<ExampleKind, number>
   tokens: number
   /** Tokens in the loss / all tokens; null without tokens. */
   learned_share: number | null

@@ -1,14 +1,17 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AparError } from '../../../shared/errors.ts'
-import { SHARD_KINDS, type ShardKind, ShardMeta } from './meta.ts'
+import { EXAMPLE_KINDS, type ExampleKind } from '../encode/tree.ts'
+import { NO_PARENT } from './encoded.ts'
+import { parseMeta } from './read-meta.ts'
 import { WindowedFile } from './windowed-file.ts'
+import type { ShardMeta } from './writer.ts'
 
 /** An example as NAME.examples has it. */
 export interface ExampleHead {
   /** Its number in the whole folder. */
   readonly number: number
-  readonly kind: ShardKind
+  readonly kind: ExampleKind
   /** Number of the conversation that it was made from. */
   readonly source: number
 }
@@ -26,12 +29,11 @@ export interface ShardExample extends ExampleHead {
   readonly segments: readonly ShardSegment[]
 }
 
-const NO_PARENT = 0xffff_ffff
 const EXAMPLE_BYTES = 16
 const SEGMENT_BYTES = 12
 
 /**
- * A folder of token shards, version 2. Examples are read one at a time, from where they lie; no more is allocated than the
+ * A folder of shards (writer.ts). Examples are read one at a time, from where they lie; no more is allocated than the
  * files hold.
  */
 export class ShardReader {
@@ -138,7 +140,7 @@ class Shard {
     const { examples: file } = this.#files
     const bytes = await file.read((number - this.first) * EXAMPLE_BYTES, EXAMPLE_BYTES)
     const [firstSegment = 0, segments = 0, kindNumber = 0, source = 0] = numbersOf(bytes)
-    const kind = SHARD_KINDS[kindNumber]
+    const kind = EXAMPLE_KINDS[kindNumber]
     if (!kind) refuse(file.path, `example ${number}: there is no kind ${kindNumber}`)
     if (segments < 1 || firstSegment + segments > this.#entry.segments) {
       const range = `segments ${firstSegment} to ${firstSegment + segments}`
@@ -194,19 +196,6 @@ class Shard {
   async close(): Promise<void> {
     for (const file of Object.values(this.#files)) await file.close()
   }
-}
-
-function parseMeta(file: string, text: string): ShardMeta {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    refuse(file, 'not valid JSON')
-  }
-  const { data, error } = ShardMeta.safeParse(value)
-  if (data) return data
-  const [issue] = error.issues
-  refuse(file, `not shards of version 2: ${issue?.path.join('.') || 'the file'}: ${issue?.message}`)
 }
 
 function tokenBytes(meta: ShardMeta): number {

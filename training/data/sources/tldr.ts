@@ -1,5 +1,6 @@
-import { badLine, type Conversation, isRecord, readJsonl } from '../conversation.ts'
+import { badLine, type Conversation, isRecord } from '../conversation.ts'
 import { refusedBy } from '../extract/extract.ts'
+import { readJsonValues } from '../input/json-values.ts'
 import { hashText, seededRandom, shuffled } from '../random.ts'
 import { underInventedName } from './invented-names.ts'
 import { lowerFirst, type ReadPage, readPage, type TldrPage } from './tldr-answers.ts'
@@ -43,7 +44,7 @@ export async function* tldrConversations(
 ): AsyncGenerator<Conversation> {
   const platforms = options.platforms ?? ['common', 'linux']
   const pages: TldrPage[] = []
-  for await (const { value, line } of readJsonl(file)) pages.push(toPage(value, file, line))
+  for await (const { value, line } of readJsonValues(file)) pages.push(toPage(value, file, line))
   const score = popularity(pages)
   const skip = options.skip ?? 0
   const seen = new Set<string>()

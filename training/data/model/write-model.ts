@@ -1,0 +1,66 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import { readConfig } from '../../../gpu-node/checkpoint/config.ts'
+import { StartupError } from '../../../gpu-node/startup-error.ts'
+import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
+import { type BaseModel, describeBase, type Json } from './base-model.ts'
+import { type ForkTokens, withForkTokens } from './fork-tokens.ts'
+import { type ModelText, readModelText } from './model-text.ts'
+
+/**
+ * Writes the folder that text is encoded with, and that a tuned model is served with: tokenizer, chat template,
+ * config.json with `branching`, and base.json, which says where the weights are.
+ * @throws StartupError when the base is unusable, or cannot be said in the words of these files.
+ */
+export async function writeModel(base: BaseModel, choice: ForkTokens, folder: string): Promise<ModelText> {
+  const { text, tokenizerConfig, generationConfig, minVocabSize, branching } = withForkTokens(base, choice)
+  await mkdir(folder, { recursive: true })
+  const write = (name: string, value: unknown) =>
+    writeFile(join(folder, name), `${JSON.stringify(value, null, 2)}\n`)
+  const vocab_size = Math.max(Number(base.configs[0]?.vocab_size), minVocabSize)
+  await writeConfig(base, folder, (config) => ({ ...config, vocab_size, branching }))
+  await write('generation_config.json', generationConfig)
+  await write('base.json', await describeBase(base))
+  // The library of the Python trainer wants these fields to be there.
+  await writeFile(
+    join(folder, 'tokenizer.json'),
+    JSON.stringify({ version: '1.0', truncation: null, padding: null, ...text.tokenizer }),
+  )
+  const source = text.chatTemplate?.source ?? ''
+  const config = (chat_template: string): Json => ({
+    ...tokenizerConfig,
+    tokenizer_class: tokenizerConfig.tokenizer_class ?? 'PreTrainedTokenizerFast',
+    ...text.named,
+    add_bos_token: text.rawPrefix !== '',
+    clean_up_tokenization_spaces: false,
+    chat_template,
+  })
+  await write('tokenizer_config.json', config(source))
+  if (text.chatTemplate?.afterRawPrefix && text.rawPrefix !== '') {
+    // A template in a file has to write the BOS token itself.
+    const expected = promptIds(new PromptEncoder(text))
+    for (const begin of [`{{- bos_token }}`, `{{- bos_token ~ ' ' }}`]) {
+      await write('tokenizer_config.json', config(begin + source))
+      if (isDeepStrictEqual(promptIds(new PromptEncoder(readModelText(folder).files)), expected)) break
+      await write('tokenizer_config.json', config(source))
+    }
+  }
+  return readModelText(folder)
+}
+
+function promptIds(encoder: PromptEncoder): number[] {
+  return [...encoder.encode([{ role: 'user', content: 'Hello, world' }], Number.POSITIVE_INFINITY)]
+}
+
+/** The first of the base's configs that gives its rotary embeddings. */
+async function writeConfig(base: BaseModel, folder: string, complete: (config: Json) => Json): Promise<void> {
+  for (const config of base.configs) {
+    const { apar: _older, ...rest } = config
+    await writeFile(join(folder, 'config.json'), `${JSON.stringify(complete(rest), null, 2)}\n`)
+    if (!base.ropeFrequencies) return
+    const { shape } = readConfig(folder)
+    if (isDeepStrictEqual(shape.rope.frequencies, base.ropeFrequencies)) return
+  }
+  throw new StartupError('unsupported_checkpoint', `${base.path}: rope_freqs: config.json has no words for them`)
+}
