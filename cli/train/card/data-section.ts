@@ -1,19 +1,42 @@
+import { basename } from 'node:path'
+import { z } from 'zod'
 import { markdownTable } from './markdown-table.ts'
 
-/** The figures of a build's report: every number in it, by its path. Texts and lists are for `apar data stats`. */
+/** Of report.json, what a reader of the card should know; training/data/build.ts writes it. */
+const Report = z.object({
+  profile: z.object({ name: z.string() }),
+  context: z.number(),
+  inputs: z.array(z.object({ name: z.string() })),
+  conversations: z.number(),
+  structured: z.record(z.string(), z.number()),
+  unstructured: z.number(),
+  leftOut: z.number(),
+  branches: z.number(),
+  heldOut: z.object({ all: z.number(), structured: z.number() }),
+})
+
+/** What the model was trained on, as `apar data build` has counted it; empty for data of another tool. */
 export function dataSection(report: unknown): string {
-  const rows = numbersIn(report, '').slice(0, MAX_ROWS)
-  if (rows.length === 0) return ''
-  const counts = markdownTable(['count', ''], rows)
-  return `## Data\n\nMade by \`apar data build\`:\n\n${counts}`
+  const found = Report.safeParse(report).data
+  if (!found) return ''
+  const { profile, inputs, structured, heldOut } = found
+  const rows: [string, string][] = [
+    ['sources', inputs.map(({ name }) => basename(name)).join(', ')],
+    ['conversations', count(found.conversations)],
+    ...Object.entries(structured).map(([kind, number]): [string, string] => [
+      `structured: ${kind}`,
+      count(number),
+    ]),
+    ['branches', count(found.branches)],
+    ['unstructured', count(found.unstructured)],
+    ['left out', count(found.leftOut)],
+    ['held out', `${count(heldOut.all)}, ${count(heldOut.structured)} of them structured`],
+    ['rules', `profile ${profile.name}`],
+    ['longest path', `${count(found.context)} tokens`],
+  ]
+  return `## Data\n\nMade by \`apar data build\`:\n\n${markdownTable(['', ''], rows)}`
 }
 
-const MAX_ROWS = 60
-
-function numbersIn(value: unknown, path: string): [string, string][] {
-  if (typeof value === 'number') return [[path, value.toLocaleString('en')]]
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return []
-  return Object.entries(value).flatMap(([key, inner]) =>
-    numbersIn(inner, path === '' ? key : `${path}: ${key}`),
-  )
+function count(number: number): string {
+  return number.toLocaleString('en')
 }

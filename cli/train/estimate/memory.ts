@@ -57,8 +57,9 @@ export function estimateMemory(shape: ModelShape, how: TrainedAs): MemoryEstimat
 function activationBytes(shape: ModelShape, { lora, packTokens, checkpointActivations }: TrainedAs): number {
   const perLayer = layerActivations(shape, lora)
   const stream = shape.hiddenSize * (lora === undefined ? F32 : BF16)
-  const layers = checkpointActivations ? shape.numLayers * stream + perLayer : shape.numLayers * perLayer
-  return packTokens * (layers + shape.vocabSize * LOGIT_BYTES)
+  const kept = checkpointActivations ? shape.numLayers * stream + perLayer : shape.numLayers * perLayer
+  // The backward pass has the gradients of one layer's values, too.
+  return packTokens * (kept + perLayer + shape.vocabSize * LOGIT_BYTES)
 }
 
 /** Bytes that a layer keeps of one token until its gradient has been computed. */

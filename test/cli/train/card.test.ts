@@ -44,7 +44,16 @@ beforeEach(() => {
   ]
   const lines = log.map((line) => JSON.stringify(line)).join('\n')
   writeFileSync(join(run, 'log.jsonl'), `${lines}\n{"step": 21, "lo`)
-  writeFileSync(join(root, 'data/report.json'), JSON.stringify({ kept: { structured: 1234 }, by: ['x'] }))
+  const report = {
+    ...{
+      profile: { name: 'default', lists: true },
+      context: 1024,
+      inputs: [{ name: '/x/chats.jsonl', bytes: 9 }],
+    },
+    ...{ conversations: 2000, structured: { list: 1234 }, unstructured: 700, leftOut: 66, branches: 5000 },
+    heldOut: { all: 240, structured: 150 },
+  }
+  writeFileSync(join(root, 'data/report.json'), JSON.stringify(report))
 })
 
 afterEach(() => rmSync(root, { recursive: true }))
@@ -67,7 +76,9 @@ describe('the model card of a run', () => {
     expect(card()).toContain('# forking\n')
     expect(card()).toContain('owner/base (135 M parameters), of which 4.9 M were trained (LoRA of rank 4)')
     expect(card()).toContain('apar serve --model owner/base --adapter forking')
-    expect(card()).toContain('| kept: structured | 1,234 |')
+    expect(card()).toContain('| sources | chats.jsonl |')
+    expect(card()).toContain('| structured: list | 1,234 |')
+    expect(card()).toContain('| held out | 240, 150 of them structured |')
     expect(card()).toContain('| recipe | mine |')
     expect(card()).toContain('| adam-betas | 0.9,0.98 |')
     expect(card()).toContain('| steps done | 20 |')
