@@ -20,7 +20,8 @@ export type TrainerEnd = 'done' | 'stopped'
 export function trainerArguments(command: readonly string[], processes: number): string[] {
   if (processes === 1) return ['-m', 'apar_train', ...command]
   const torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', String(processes)]
-  return [...torchrun, '-m', 'apar_train', ...command]
+  // Else torchrun takes --run for an abbreviation of an option of its own.
+  return [...torchrun, '-m', '--', 'apar_train', ...command]
 }
 
 /** The line that starts the same in a shell. */

@@ -72,7 +72,7 @@ test('several processes run under torchrun, and the printed line runs in a shell
   const args = trainerArguments(['sft', '--out', "it's"], 2)
   expect(args.slice(0, 5)).toEqual(['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2'])
   expect(shellLine('/x/python', args)).toMatch(
-    /^PYTHONPATH=\S+\/training\/torch \/x\/python -m torch\.distributed\.run .* -m apar_train sft --out 'it'\\''s'$/,
+    /^PYTHONPATH=\S+\/training\/torch \/x\/python -m torch\.distributed\.run .* -m -- apar_train sft --out 'it'\\''s'$/,
   )
 })
 
