@@ -32,7 +32,7 @@ describe.skipIf(!hasTrainingPython)('the memory of a run', () => {
     ['computed again', true],
   ])(
     'with activations that are %s grows as estimated',
-    { timeout: 600_000 },
+    { timeout: 1_800_000 },
     (name, checkpointActivations) => {
       const options = checkpointActivations ? ['--checkpoint-activations'] : []
       const grown = peak(`${name}-many`, MANY, options) - peak(`${name}-few`, FEW, options)

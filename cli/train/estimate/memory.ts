@@ -58,8 +58,8 @@ function activationBytes(shape: ModelShape, { lora, packTokens, checkpointActiva
   const perLayer = layerActivations(shape, lora)
   const stream = shape.hiddenSize * (lora === undefined ? F32 : BF16)
   const kept = checkpointActivations ? shape.numLayers * stream + perLayer : shape.numLayers * perLayer
-  // The backward pass has the gradients of one layer's values, too.
-  return packTokens * (kept + perLayer + shape.vocabSize * LOGIT_BYTES)
+  // Measured: while the backward pass is in a layer, it has about twice what a layer keeps, for gradients and copies.
+  return packTokens * (kept + 2 * perLayer + shape.vocabSize * LOGIT_BYTES)
 }
 
 /** Bytes that a layer keeps of one token until its gradient has been computed. */
