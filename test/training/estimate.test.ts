@@ -37,7 +37,13 @@ describe.skipIf(!hasTrainingPython)('the memory of a run', () => {
       const options = checkpointActivations ? ['--checkpoint-activations'] : []
       const grown = peak(`${name}-many`, MANY, options) - peak(`${name}-few`, FEW, options)
       const shape = shapeOf(join(root, `${name}-few`, 'data/model'))
-      const how = { lora: undefined, layout: 'one', processes: 1, checkpointActivations } as const
+      const how = {
+        device: 'cpu',
+        lora: undefined,
+        layout: 'one',
+        processes: 1,
+        checkpointActivations,
+      } as const
       const bytes = (packTokens: number) => estimateMemory(shape, { ...how, packTokens }).total
       const ratio = grown / (bytes(MANY) - bytes(FEW))
       expect(ratio).toBeGreaterThan(1 / FACTOR)

@@ -89,7 +89,7 @@ function variant(
 ): Variant {
   const { shape, contextTokens, runTokens } = options
   const packTokens = options.packTokens[device]
-  const memory = estimateMemory(shape, { lora, layout, processes, packTokens, checkpointActivations })
+  const memory = estimateMemory(shape, { device, lora, layout, processes, packTokens, checkpointActivations })
   const room = device === 'cpu' ? options.cpuMemory : options.gpuMemory
   const rate = device === 'cpu' ? options.cpu?.flops : options.gpuRate
   // A token sees half of its path in the mean.

@@ -5,6 +5,7 @@ import { countLora, countParameters } from './parameters.ts'
 export type Layout = 'one' | 'ddp' | 'fsdp'
 
 export interface TrainedAs {
+  readonly device: 'cpu' | 'cuda'
   /** Rank of LoRA; undefined: every weight. */
   readonly lora: number | undefined
   readonly layout: Layout
@@ -28,8 +29,8 @@ const F32 = 4
 const BF16 = 2
 /** Adam's two moments. */
 const ADAM = 2 * F32
-/** Of each logit: as computed, widened, with the ban, its softmax, and two gradients. */
-const LOGIT_BYTES = BF16 + 5 * F32
+/** Of each logit: itself and its gradient; on a GPU it is widened to f32 for all tokens at once. */
+const LOGIT_BYTES = { cpu: 2 * BF16, cuda: 2 * BF16 + 2 * F32 }
 
 /**
  * The memory of one process, from the shape alone: weights that are trained are f32 with a bf16 copy for the arithmetic,
@@ -54,12 +55,15 @@ export function estimateMemory(shape: ModelShape, how: TrainedAs): MemoryEstimat
   return { ...parts, total: weights + gradients + buckets + optimizer + activations }
 }
 
-function activationBytes(shape: ModelShape, { lora, packTokens, checkpointActivations }: TrainedAs): number {
+function activationBytes(
+  shape: ModelShape,
+  { device, lora, packTokens, checkpointActivations }: TrainedAs,
+): number {
   const perLayer = layerActivations(shape, lora)
   const stream = shape.hiddenSize * (lora === undefined ? F32 : BF16)
   const kept = checkpointActivations ? shape.numLayers * stream + perLayer : shape.numLayers * perLayer
   // Measured: while the backward pass is in a layer, it has about twice what a layer keeps, for gradients and copies.
-  return packTokens * (kept + 2 * perLayer + shape.vocabSize * LOGIT_BYTES)
+  return packTokens * (kept + 2 * perLayer + shape.vocabSize * LOGIT_BYTES[device])
 }
 
 /** Bytes that a layer keeps of one token until its gradient has been computed. */

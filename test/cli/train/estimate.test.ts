@@ -64,7 +64,14 @@ test('LoRA of rank 16 on SmolLM2 has 4.9 M parameters', () => {
 
 describe('memory', () => {
   const how: TrainedAs = {
-    ...{ lora: undefined, layout: 'one', processes: 1, packTokens: 2048, checkpointActivations: false },
+    ...{
+      device: 'cuda',
+      lora: undefined,
+      layout: 'one',
+      processes: 1,
+      packTokens: 2048,
+      checkpointActivations: false,
+    },
   }
   const bytes = (changes: Partial<TrainedAs>) => estimateMemory(shape(VICUNA_7B), { ...how, ...changes })
   const P = 6_738_415_616

@@ -84,7 +84,9 @@ describe('apar train sft', () => {
   test('with --dry-run only prints the line, under torchrun for several processes', async () => {
     await train('exit 9', { dryRun: true, nproc: 4 })
     expect(printed).toEqual([
-      expect.stringMatching(/-m torch\.distributed\.run --standalone --nproc-per-node 4 -m -- apar_train sft /),
+      expect.stringMatching(
+        /-m torch\.distributed\.run --standalone --nproc-per-node 4 -m -- apar_train sft /,
+      ),
     ])
     expect(existsSync(run())).toBe(false)
   })
