@@ -23,6 +23,10 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: ['test/edge/**', 'test/e2e/**'],
           globalSetup: 'test/support/build-prompt-worker.ts',
+          // Many files wait for other programs; the default would leave a core free. Other projects run one file at a
+          // time on two cores, so they are another group.
+          maxWorkers: '100%',
+          sequence: { groupOrder: 1 },
         },
       },
       {

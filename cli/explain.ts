@@ -42,6 +42,8 @@ export type UserErrorCode =
   | 'wrong_checksum'
   | 'disk_full'
   | 'python_missing'
+  | 'python_packages'
+  | 'training_failed'
   | 'package_failed'
   | 'not_removed'
   | 'cancelled'

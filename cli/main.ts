@@ -6,6 +6,7 @@ import { registerGpuNode } from './commands/gpu-node.ts'
 import { registerKeys } from './commands/keys.ts'
 import { registerModel } from './commands/model.ts'
 import { registerServe } from './commands/serve.ts'
+import { registerTrain } from './commands/train.ts'
 import { registerData } from './data/index.ts'
 import { AlreadyExplained, explain, UserError } from './explain.ts'
 
@@ -22,6 +23,7 @@ registerGpuNode(program)
 registerKeys(program)
 registerModel(program)
 registerData(program)
+registerTrain(program)
 
 program.parseAsync().catch((error: unknown) => {
   if (!(error instanceof AlreadyExplained)) console.error(`apar: ${explain(error)}`)

@@ -10,6 +10,7 @@ const BUILDS = [
   { name: 'tsan', sanitize: 'thread', tests: 'engine|thread_pool|cpu_ops|test_model' },
 ]
 
+const jobs = String(availableParallelism())
 const cmake = await findCmake({})
 const generator = await findGenerator()
 if (!generator) fail('neither make nor ninja found: install one (Debian: apt-get install make)')
@@ -25,8 +26,17 @@ for (const { name, sanitize, tests } of BUILDS) {
       '-DAPAR_CUDA=OFF',
     ],
   ])
-  await step(cmake, ['--build', folder, '--parallel', String(availableParallelism())])
-  const args = ['--test-dir', folder, '-R', tests, '--output-on-failure', '--no-tests=error']
+  await step(cmake, ['--build', folder, '--parallel', jobs])
+  const args = [
+    '--test-dir',
+    folder,
+    '-R',
+    tests,
+    '--parallel',
+    jobs,
+    '--output-on-failure',
+    '--no-tests=error',
+  ]
   await step(findCtest(cmake), args, { show: true })
 }
 

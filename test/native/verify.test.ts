@@ -4,25 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { requires } from '../support/requires.ts'
+import { hasTrainingPython, TRAINING_PYTHON } from '../support/training-python.ts'
 
-const PYTHON = process.env.APAR_PYTHON ?? '/usr/bin/python3'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const gpu = join(root, 'native/gpu')
 
-const found = requires(`Python 3.11 with PyTorch (${PYTHON})`, () => {
-  const { status, error, stderr } = spawnSync(
-    PYTHON,
-    ['-c', 'import sys, torch; sys.exit(sys.version_info < (3, 11))'],
-    { encoding: 'utf8' },
-  )
-  if (error) throw error
-  if (status !== 0) throw new Error(stderr.trim().split('\n').at(-1) || 'an older one')
-  return true
-})
-
 function python(args: string[]) {
-  return spawnSync(PYTHON, args, { cwd: gpu, encoding: 'utf8' })
+  return spawnSync(TRAINING_PYTHON, args, { cwd: gpu, encoding: 'utf8' })
 }
 
 interface Line {
@@ -32,7 +20,7 @@ interface Line {
   why?: string
 }
 
-describe.skipIf(!found)('native/gpu/verify', () => {
+describe.skipIf(!hasTrainingPython)('native/gpu/verify', () => {
   const out = mkdtempSync(join(tmpdir(), 'apar-verify-'))
   afterAll(() => rmSync(out, { recursive: true }))
 

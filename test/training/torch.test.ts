@@ -6,25 +6,17 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { engineLogits } from '../../bench/engine/logits.ts'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
-import { requires } from '../support/requires.ts'
+import { hasTrainingPython, TRAINING_PYTHON } from '../support/training-python.ts'
 
-const PYTHON = process.env.APAR_PYTHON ?? '/usr/bin/python3'
 const cwd = join(import.meta.dirname, '../../training/torch')
 const MINUTES = 60_000
 
-const found = requires(`the trainer's packages for ${PYTHON} (training/torch/pyproject.toml)`, () => {
-  const { status, error, stderr } = python(['-c', 'import torch, transformers, peft, gguf'])
-  if (error) throw error
-  if (status !== 0) throw new Error(stderr.trim().split('\n').at(-1))
-  return true
-})
-
 function python(args: string[]) {
   const env = { ...process.env, OMP_NUM_THREADS: '1' }
-  return spawnSync(PYTHON, args, { cwd, env, encoding: 'utf8' })
+  return spawnSync(TRAINING_PYTHON, args, { cwd, env, encoding: 'utf8' })
 }
 
-describe.skipIf(!found)('training/torch', () => {
+describe.skipIf(!hasTrainingPython)('training/torch', () => {
   const modules = readdirSync(join(cwd, 'tests')).filter((file) => /^test_.*\.py$/.test(file))
   for (const file of modules) {
     it(`passes ${file}`, { timeout: 15 * MINUTES }, () => {
@@ -36,7 +28,7 @@ describe.skipIf(!found)('training/torch', () => {
 
 const Logits = z.object({ ids: z.array(z.int()), model: z.array(z.number()), adapter: z.array(z.number()) })
 
-describe.skipIf(!found)('what the trainer writes', () => {
+describe.skipIf(!hasTrainingPython)('what the trainer writes', () => {
   const root = mkdtempSync(join(tmpdir(), 'apar-trained-'))
   afterAll(() => rmSync(root, { recursive: true }))
   beforeAll(() => {

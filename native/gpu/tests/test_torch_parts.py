@@ -21,7 +21,7 @@ if TORCH:
 
     torch.set_num_threads(1)  # other tests run at the same time
 elif os.environ.get("CI") == "true":
-    raise RuntimeError("PyTorch is not installed (Debian: apt-get install python3-torch)")
+    raise RuntimeError("PyTorch is not installed (apar train python makes an environment with it)")
 else:
     print("PyTorch is not installed: the parts that need it are not tested", file=sys.stderr)
 needs_torch = unittest.skipUnless(TORCH, "PyTorch is not installed")

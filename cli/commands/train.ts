@@ -1,0 +1,105 @@
+import Table from 'cli-table3'
+import { type Command, Option } from 'commander'
+import { MODEL_ARGUMENT } from '../models/resolve.ts'
+import { PLAIN_TABLE, showTable } from '../models/show.ts'
+import { decimal, integer } from '../options.ts'
+import { writeCard } from '../train/card/card.ts'
+import { writeCurve } from '../train/curve.ts'
+import { trainingPython } from '../train/environment/environment.ts'
+import { showEnvironmentProgress } from '../train/environment/progress.ts'
+import { type EstimateFlags, showEstimate } from '../train/estimate/command.ts'
+import { EVALUATE_SETTINGS, type EvaluateFlags, evaluate } from '../train/evaluate.ts'
+import { readRecipe, recipeNames } from '../train/recipe.ts'
+import { settingOptions } from '../train/settings.ts'
+import { type RunFlags, sft } from '../train/sft.ts'
+
+export function registerTrain(program: Command): void {
+  const train = program.command('train').description('tunes models to fork their answers (docs/training.md)')
+  registerSft(train)
+  registerEvaluate(train)
+  train
+    .command('curve')
+    .description('draws the losses of runs')
+    .argument('<run...>', 'the --run of apar train sft')
+    .requiredOption('--out <file>', 'an .svg or .png file')
+    .action(async (runs: string[], { out }: { out: string }) => await writeCurve(runs, out))
+  train
+    .command('card')
+    .description('writes the model card of a run into its model folder: README.md')
+    .argument('<run>', 'the --run of apar train sft')
+    .option('--license <name>', 'of the tuned model (default: that of its base, where it says so)')
+    .action((run: string, options: { license?: string }) => console.log(writeCard(run, options)))
+  train.command('recipes').description('lists the recipes that come with apar').action(listRecipes)
+  train
+    .command('python')
+    .description('prints the Python that trains; makes its environment first where it is missing')
+    .option('--python <path>', PYTHON)
+    .action(async (options: { python?: string }) => {
+      console.log(await trainingPython({ ...options, progress: showEnvironmentProgress() }))
+    })
+}
+
+const PYTHON =
+  "a Python of your own with torch and transformers (default: $APAR_PYTHON, else apar's environment)"
+
+function registerSft(train: Command): void {
+  const command = train
+    .command('sft')
+    .description('supervised fine-tuning on a folder of apar data build')
+    .option('--data <folder>', 'made by apar data build')
+    .option(
+      '--model <model>',
+      `${MODEL_ARGUMENT}; none: from nothing (default: what the data were built for)`,
+    )
+    .option('--out <folder>', 'where the tuned model, or its adapter, is written')
+    .option('--run <folder>', 'the log and the state of the run (default: OUT-run)')
+    .option('--recipe <name>', 'a recipe (apar train recipes) or the path of one; options come before it')
+    .option('--resume', 'goes on where the run was stopped, with its settings')
+    .option('--nproc <count>', 'processes, one for each GPU, under torchrun (default: 1)', integer(1, 1024))
+    .option('--python <path>', PYTHON)
+    .option('--dry-run', 'prints the command line of the trainer')
+    .option('--debug', 'shows tracebacks of Python')
+    .option('--estimate', 'prints the memory and time that a run would take; needs no data, and no weights')
+    .option(
+      '--gpus <count>',
+      'with --estimate: how many (default: those of the recipe, or 8)',
+      integer(1, 4096),
+    )
+    .option('--gpu-memory <GB>', 'with --estimate: of each (default: 80)', decimal(1, 10_000))
+    .option(
+      '--gpu-tflops <rate>',
+      'with --estimate: of a large bf16 product (default: 400)',
+      decimal(1, 100_000),
+    )
+    .option('--json', 'with --estimate: as JSON')
+  for (const option of settingOptions()) command.addOption(option.helpGroup('Settings, also of recipes:'))
+  command.action(async (flags: RunFlags & EstimateFlags & { estimate?: true }) => {
+    if (flags.estimate) await showEstimate(flags)
+    else await sft(flags)
+  })
+}
+
+function registerEvaluate(train: Command): void {
+  const command = train
+    .command('evaluate')
+    .description('losses on held-out data as JSON: per kind, and of branches given their path')
+    .requiredOption('--data <folder>', 'made by apar data build')
+    .requiredOption('--model <model>', MODEL_ARGUMENT)
+    .option('--adapter <folder>', 'made by apar train sft --lora')
+    .addOption(new Option('--split <name>', 'which data').choices(['train', 'test']).default('test'))
+    .option('--examples <count>', 'at most so many of each kind (default: all)', integer(1, 1e9))
+    .option('--out <file>', 'writes the JSON there, too')
+    .option('--python <path>', PYTHON)
+    .option('--debug', 'shows tracebacks of Python')
+  for (const option of settingOptions(EVALUATE_SETTINGS)) command.addOption(option)
+  command.action(async (flags: EvaluateFlags) => await evaluate(flags))
+}
+
+function listRecipes(): void {
+  const table = new Table({ ...PLAIN_TABLE, head: ['recipe', 'model', ''] })
+  for (const name of recipeNames()) {
+    const { model, about } = readRecipe(name)
+    table.push([name, model, about])
+  }
+  console.log(showTable(table))
+}

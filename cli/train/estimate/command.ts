@@ -1,0 +1,105 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { totalmem } from 'node:os'
+import { join, resolve } from 'node:path'
+import { z } from 'zod'
+import type { ModelShape } from '../../../gpu-node/engine/engine-config.ts'
+import { parseJson } from '../../../shared/parse.ts'
+import { UserError } from '../../explain.ts'
+import { resolveModel } from '../../models/resolve.ts'
+import { locatePython } from '../environment/environment.ts'
+import type { SftFlags } from '../plan.ts'
+import { type Recipe, readRecipe } from '../recipe.ts'
+import { givenSettings, mergedSettings, type Settings } from '../settings.ts'
+import { estimate } from './estimate.ts'
+import { shapeOf } from './parameters.ts'
+import { measureProductRate, type ProductRate } from './product-rate.ts'
+import { estimateReport } from './report.ts'
+
+export interface EstimateFlags extends SftFlags {
+  readonly gpus?: number
+  readonly gpuMemory?: number
+  readonly gpuTflops?: number
+  readonly python?: string
+  readonly json?: true
+}
+
+const DEFAULT_GPUS = 8
+const DEFAULT_GPU_GB = 80
+const DEFAULT_TFLOPS = 400
+const DEFAULT_LORA = 16
+const DEFAULT_BATCH_TOKENS = 4096
+/** As the trainer's (training/torch/apar_train/options.py). */
+const DEFAULT_PACK_TOKENS = { cpu: 1024, cuda: 16384 }
+
+/** `apar train sft --estimate`. */
+export async function showEstimate(flags: EstimateFlags): Promise<void> {
+  const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe)
+  const settings = mergedSettings(recipe?.settings ?? {}, givenSettings(flags))
+  const data = flags.data === undefined ? undefined : readMeta(flags.data)
+  const shape = shapeOf(configOf(flags, recipe))
+  const cpu = await cpuRate(flags, shape)
+  const packTokens = numberOf(settings, 'pack-tokens')
+  const contextTokens = numberOf(settings, 'context') ?? shape.contextTokens
+  const found = estimate({
+    shape,
+    lora: numberOf(settings, 'lora') ?? DEFAULT_LORA,
+    packTokens: { cpu: packTokens ?? DEFAULT_PACK_TOKENS.cpu, cuda: packTokens ?? DEFAULT_PACK_TOKENS.cuda },
+    contextTokens: Math.min(contextTokens, data?.longest_path ?? Number.POSITIVE_INFINITY),
+    runTokens: runTokens(settings, data),
+    gpus: flags.gpus ?? (recipe?.gpus || DEFAULT_GPUS),
+    gpuMemory: (flags.gpuMemory ?? DEFAULT_GPU_GB) * 1e9,
+    gpuRate: (flags.gpuTflops ?? DEFAULT_TFLOPS) * 1e12,
+    cpu,
+    cpuMemory: totalmem(),
+  })
+  console.log(flags.json ? JSON.stringify(found) : estimateReport(found))
+  if (cpu === undefined && !flags.json) {
+    console.log(
+      '\nthe speed of this CPU is measured once there is an environment: apar train python makes it',
+    )
+  }
+}
+
+/** Where the shape is: the model's own files, or the data's config for a model from nothing. */
+function configOf(flags: EstimateFlags, recipe: Recipe | undefined): string {
+  const model = flags.model ?? recipe?.model
+  if (model !== undefined && model !== 'none') return resolveModel(model).path
+  if (flags.data !== undefined) return join(resolve(flags.data), 'model/config.json')
+  throw new UserError('missing_option', '--model or --data is needed: an estimate is made from config.json')
+}
+
+async function cpuRate(flags: EstimateFlags, shape: ModelShape): Promise<ProductRate | undefined> {
+  const { python, isHere } = await locatePython(flags)
+  return isHere ? await measureProductRate(python, shape, 'cpu') : undefined
+}
+
+const Meta = z.object({
+  examples: z.int().min(0),
+  longest_path: z.int().min(0),
+  shards: z.array(z.object({ tokens: z.int().min(0) })),
+})
+type Meta = z.infer<typeof Meta>
+
+function readMeta(data: string): Meta {
+  const file = join(data, 'train/meta.json')
+  if (existsSync(file)) return parseJson(Meta, readFileSync(file, 'utf8'))
+  throw new UserError('invalid_option', `--data: ${file} does not exist: apar data build makes it`)
+}
+
+/** What the run trains in all, as far as the settings and the data say so. */
+function runTokens(settings: Settings, data: Meta | undefined): number | undefined {
+  const tokens = data?.shards.reduce((sum, shard) => sum + shard.tokens, 0)
+  const epochs = numberOf(settings, 'epochs')
+  if (epochs !== undefined) return tokens === undefined ? undefined : epochs * tokens
+  const steps = numberOf(settings, 'steps')
+  if (steps === undefined) return undefined
+  const examples = numberOf(settings, 'batch-examples')
+  if (examples === undefined) return steps * (numberOf(settings, 'batch-tokens') ?? DEFAULT_BATCH_TOKENS)
+  if (data === undefined || tokens === undefined || data.examples === 0) return undefined
+  return steps * examples * (tokens / data.examples)
+}
+
+function numberOf(settings: Settings, name: keyof Settings): number | undefined {
+  const value = settings[name]
+  return typeof value === 'number' ? value : undefined
+}

@@ -1,0 +1,34 @@
+import { resolve } from 'node:path'
+import { resolveOrPull } from '../models/pull.ts'
+import { trainingPython } from './environment/environment.ts'
+import { showEnvironmentProgress } from './environment/progress.ts'
+import { runTrainer } from './run-trainer.ts'
+import { givenSettings, type SettingName, settingArguments } from './settings.ts'
+
+export interface EvaluateFlags extends Readonly<Record<string, unknown>> {
+  readonly data: string
+  readonly model: string
+  readonly adapter?: string
+  readonly split: string
+  readonly examples?: number
+  readonly out?: string
+  readonly python?: string
+  readonly debug?: true
+}
+
+export const EVALUATE_SETTINGS: readonly SettingName[] = [
+  ...(['pack-tokens', 'context', 'device', 'dtype', 'attention', 'threads'] as const),
+]
+
+/** `apar train evaluate`: losses of a model on a build, as JSON. */
+export async function evaluate(flags: EvaluateFlags): Promise<void> {
+  const { path } = await resolveOrPull(flags.model)
+  const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
+  const optional = { adapter: flags.adapter, examples: flags.examples, out: flags.out }
+  const given = Object.entries(optional).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name}`, name === 'examples' ? String(value) : resolve(String(value))],
+  )
+  const command = ['evaluate-loss', '--data', resolve(flags.data), '--model', path, '--split', flags.split]
+  const args = ['-m', 'apar_train', ...command, ...given, ...settingArguments(givenSettings(flags))]
+  await runTrainer(python, args, { debug: flags.debug === true })
+}

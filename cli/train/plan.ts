@@ -1,0 +1,82 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { z } from 'zod'
+import { parseJson } from '../../shared/parse.ts'
+import { UserError } from '../explain.ts'
+import { lastInvocation } from './invocations.ts'
+import { readRecipe } from './recipe.ts'
+import { givenSettings, mergedSettings, type Settings, settingArguments } from './settings.ts'
+
+/** In place of a model: it is trained from nothing. */
+export const NO_MODEL = 'none'
+
+/** What the user has said of a run. */
+export interface SftFlags extends Readonly<Record<string, unknown>> {
+  readonly data?: string
+  readonly model?: string
+  readonly out?: string
+  readonly run?: string
+  readonly recipe?: string
+  readonly nproc?: number
+  readonly resume?: true
+}
+
+/** A run, whole. Paths are absolute. */
+export interface Plan {
+  readonly data: string
+  /** As the user names it, or `none`. */
+  readonly model: string
+  readonly out: string
+  readonly run: string
+  readonly recipe: string | undefined
+  readonly processes: number
+  readonly resume: boolean
+  readonly settings: Settings
+}
+
+/**
+ * Puts a run together: what is given comes first, then, with `--resume`, what the run was begun with, then the recipe;
+ * the model is at last the one that the data were built for.
+ * @throws UserError `missing_option`, `invalid_option`
+ */
+export function planSft(flags: SftFlags): Plan {
+  const given = flags.run ?? (flags.out === undefined ? undefined : `${flags.out}-run`)
+  const before = flags.resume && given !== undefined ? lastInvocation(resolve(given)) : undefined
+  const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe)
+  const data = absolute(flags.data) ?? before?.data ?? missing('--data', 'a folder made by apar data build')
+  const out = absolute(flags.out) ?? before?.out ?? missing('--out', 'the model or adapter folder to write')
+  const model = flags.model ?? before?.model ?? recipe?.model ?? baseOf(data)
+  return {
+    data,
+    model: model ?? missing('--model', 'the model to tune, or none'),
+    out,
+    run: resolve(given ?? `${out}-run`),
+    recipe: recipe?.name ?? before?.recipe,
+    processes: flags.nproc ?? before?.processes ?? 1,
+    resume: flags.resume === true,
+    settings: mergedSettings(recipe?.settings ?? before?.settings ?? {}, givenSettings(flags)),
+  }
+}
+
+/** The trainer's command line. `modelPath` is where the model lies. */
+export function sftCommand({ data, model, out, run, resume, settings }: Plan, modelPath: string): string[] {
+  const base = model === NO_MODEL ? [] : ['--base-name', model]
+  const files = ['--data', data, '--model', modelPath, ...base, '--out', out, '--run', run]
+  return ['sft', ...files, ...(resume ? ['--resume'] : []), ...settingArguments(settings)]
+}
+
+const Base = z.object({ path: z.string().optional() })
+
+/** The model that the data were built for, if they say so. */
+function baseOf(data: string): string | undefined {
+  const file = join(data, 'model/base.json')
+  return existsSync(file) ? parseJson(Base, readFileSync(file, 'utf8')).path : undefined
+}
+
+function absolute(path: string | undefined): string | undefined {
+  return path === undefined ? undefined : resolve(path)
+}
+
+function missing(option: string, what: string): never {
+  throw new UserError('missing_option', `${option} is needed: ${what}`)
+}
