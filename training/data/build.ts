@@ -10,7 +10,7 @@ import { readBaseModel } from './model/base-model.ts'
 import { type ModelText, readModelText } from './model/model-text.ts'
 import { newModel } from './model/new-model.ts'
 import { writeModel } from './model/write-model.ts'
-import { type BuildPlan, SPLITS, TEXT_FILES, type TextFile } from './pipeline/batch.ts'
+import { type BuildPlan, EXPORTS, SPLITS, TEXT_FILES, type TextFile } from './pipeline/batch.ts'
 import { BatchReader, type InputFile, type InputShard } from './pipeline/batches.ts'
 import { BuildFolder } from './pipeline/build-folder.ts'
 import { addCounts, type Counts, noCounts } from './pipeline/counts.ts'
@@ -47,6 +47,8 @@ export interface BuildOptions {
   shard?: InputShard
   /** Worker threads; 0: none. Default 2. The output does not depend on it. */
   threads?: number
+  /** Time between check-points in ms; default 5,000. */
+  checkpointMs?: number
   onProgress?: (progress: BuildProgress) => void
 }
 
@@ -135,7 +137,7 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
       addCounts(progress.counts, result.counts)
       progress.next = batch.next
       onProgress?.({ stage: 'conversations', done: progress.counts.conversations, resumed })
-      if (Date.now() - saved < CHECKPOINT_MS) continue
+      if (Date.now() - saved < (options.checkpointMs ?? CHECKPOINT_MS)) continue
       await save()
       saved = Date.now()
     }
@@ -201,10 +203,8 @@ async function appendText(outputs: OutputFiles, name: TextFile, bytes: Uint8Arra
 async function closeTexts(outputs: OutputFiles, plan: BuildPlan): Promise<void> {
   const written: readonly string[] = plan.heldOut ? REFERENCE_FILES : []
   for (const name of TEXT_FILES) {
-    if (written.includes(name)) continue
-    if (name === 'train.jsonl' || name === 'test.jsonl') {
-      if (plan.jsonl) await outputs.append(name, Buffer.alloc(0))
-    } else if (isLines(name)) await outputs.append(name, Buffer.alloc(0))
+    if (written.includes(name) || (EXPORTS.has(name) && !plan.jsonl)) continue
+    if (isLines(name)) await outputs.append(name, Buffer.alloc(0))
     else await outputs.append(name, Buffer.from((await outputs.length(name)) > 0 ? ARRAY.close : ARRAY.empty))
   }
 }
@@ -218,12 +218,12 @@ async function writeRaw(path: string, conversations: NonNullable<BuildOptions['g
 
 /** Identifies everything that decides about the output. */
 function keyOf(options: BuildOptions, files: readonly InputFile[]): string {
-  const { out: _out, threads: _threads, onProgress: _onProgress, generated, files: _files, ...rest } = options
+  const { profile, seed, testShare, context, turns, jsonl, strict, shard, generated } = options
   const { model } = options
   const modelFile = 'path' in model ? model.path : model.file
   const parts = {
     version: VERSION,
-    rest,
+    options: { profile, seed, testShare, context, turns, jsonl, strict, shard, model: options.model },
     generated: generated?.key,
     files: files.map(({ path }) => identityOf(path)),
     model: modelFile === undefined ? null : identityOf(modelFile),

@@ -60,7 +60,15 @@ async function writeConfig(base: BaseModel, folder: string, complete: (config: J
     await writeFile(join(folder, 'config.json'), `${JSON.stringify(complete(rest), null, 2)}\n`)
     if (!base.ropeFrequencies) return
     const { shape } = readConfig(folder)
-    if (isDeepStrictEqual(shape.rope.frequencies, base.ropeFrequencies)) return
+    if (areSame(shape.rope.frequencies, base.ropeFrequencies)) return
   }
   throw new StartupError('unsupported_checkpoint', `${base.path}: rope_freqs: config.json has no words for them`)
+}
+
+/** Frequencies of GGUF are divided in f32, those of config.json are computed. */
+const TOLERANCE = 1e-5
+
+function areSame(some: readonly number[], others: readonly number[]): boolean {
+  const isClose = (one: number, other = Number.NaN) => Math.abs(one - other) <= TOLERANCE * other
+  return some.length === others.length && some.every((each, index) => isClose(each, others[index]))
 }
