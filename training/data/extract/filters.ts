@@ -9,8 +9,14 @@ type TextSwitch = {
 }[keyof Switches]
 
 const STEP_HEADING = /^(?:#{1,6}[ \t]+(?:\*\*)?|\*\*)Step \d/m
-const CODE_LINE =
-  /^[ \t]*(?:import \w|from \w+(?:\.\w+)* import|def \w+\(|class \w+[(:]|#include\b|using namespace|public |private |function \w*\(|(?:var|let|const) \w+ =|return\b.*[;)]$|(?:if|for|while) ?\(.*\) ?\{|elif |print\(|<\/?\w+[^<>\n]{0,80}>$|(?!\d+[.)] |[-*+•] ).*[;{}]$)/gm
+/** How lines of code begin or end; list items are no code. */
+const CODE = [
+  String.raw`import \w|from \w+(?:\.\w+)* import|#include\b|using namespace|public |private `,
+  String.raw`def \w+\(|class \w+[(:]|function \w*\(|(?:var|let|const) \w+ =|[\w.[\]]+ = \S`,
+  String.raw`(?:if|for|while) ?\(.*\) ?\{|elif |return\b.*[;)]$|[\w.]+\(.*\)$`,
+  String.raw`<\/?\w+[^<>\n]{0,80}>$|(?!\d+[.)] |[-*+•] ).*[;{}]$`,
+]
+const CODE_LINE = new RegExp(String.raw`^[ \t]*(?:${CODE.join('|')})`, 'gm')
 const MIN_CODE_LINES = 3
 const FENCED = /```[\s\S]*?(?:```|$)/g
 /** A short line with an equals sign and no word of four letters. */
@@ -22,7 +28,8 @@ const FILTERS: readonly { rule: Rule; name: TextSwitch; pattern: RegExp; least?:
   { rule: 'cjk', name: 'cjk', pattern: /[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]/ },
   { rule: 'code_fence', name: 'codeFence', pattern: /```/ },
   { rule: 'code', name: 'bareCode', pattern: CODE_LINE, least: MIN_CODE_LINES },
-  { rule: 'maths', name: 'maths', pattern: /\$\$|\\\[|\\begin\{/ },
+  { rule: 'maths', name: 'maths', pattern: /\$\$/ },
+  { rule: 'equations', name: 'equations', pattern: /\\\[|\\begin\{/ },
   { rule: 'equations', name: 'equations', pattern: EQUATION_LINE, least: MIN_EQUATION_LINES },
   { rule: 'steps', name: 'steps', pattern: STEP_HEADING },
   { rule: 'angle_bracket', name: 'angleBracket', pattern: /[<>]/ },

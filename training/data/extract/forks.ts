@@ -6,7 +6,7 @@ import { firstSentenceEnd } from './sentences.ts'
 import type { Part, Rule, Structure } from './structure.ts'
 
 /** Lists and sections inside of one another are looked at down to this level: each level costs one pass. */
-const MAX_LEVELS = 16
+const MAX_LEVELS = 8
 
 /** A branch of an answer: it forks at offset `cut`, and its text ends at offset `end`. */
 export interface Fork {
@@ -170,8 +170,9 @@ export class ForkFinder {
   #firstSentenceEnd({ from, to }: Item): number | undefined {
     const line = this.#lines[from]
     if (!line?.item) return undefined
-    const cut = firstSentenceEnd(this.#text, line.item.content, line.end)
     const { minPiece } = this.#profile
+    if (line.end - line.item.content <= minPiece) return undefined
+    const cut = firstSentenceEnd(this.#text, line.item.content, line.end)
     const rest = this.#length(cut, this.#lines[to - 1]?.end ?? cut)
     return cut < line.end && cut - line.item.content >= minPiece && rest >= minPiece ? cut : undefined
   }

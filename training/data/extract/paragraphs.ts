@@ -25,7 +25,8 @@ export function paragraphForks(
     const last = lines[end - 1]
     if (end > at && first && last) {
       paragraphs += 1
-      const cut = isProse(text, lines, at, end) ? firstSentenceEnd(text, first.start, last.end) : last.end
+      const splits = last.end - first.start > 2 * minPiece && isProse(text, lines, at, end)
+      const cut = splits ? firstSentenceEnd(text, first.start, last.end) : last.end
       // Verse is cut at the ends of its lines.
       const insideLine = cut < first.end
       if (

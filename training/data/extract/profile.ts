@@ -38,7 +38,7 @@ export const SWITCHES = {
   },
   minDetail: { meaning: 'fewest characters of a detail', default: 10, reference: 10 },
   minPiece: {
-    meaning: "fewest characters of a paragraph's first sentence and of its rest",
+    meaning: 'fewest characters of a first sentence, and of the rest, of a paragraph or an item',
     default: 20,
     reference: 20,
   },
@@ -50,12 +50,16 @@ export const SWITCHES = {
     reference: 'drop',
   },
   maths: {
-    meaning: 'a displayed formula: $$ (default: also \\[ and \\begin{)',
+    meaning: 'a displayed formula: $$',
     default: 'keep',
     reference: 'drop',
   },
   bareCode: { meaning: 'three lines of code or more without a fence', default: 'keep', reference: 'allow' },
-  equations: { meaning: 'two lines or more that are equations', default: 'keep', reference: 'allow' },
+  equations: {
+    meaning: 'two lines or more that are equations, \\[ or \\begin{',
+    default: 'keep',
+    reference: 'allow',
+  },
   steps: {
     meaning: 'a heading "Step N": each step needs the one before',
     default: 'keep',
@@ -85,11 +89,21 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
 }
 
 /** The profile `default` with some switches changed. @throws AparError when a depth or a count is not usable. */
-export function customProfile(changes: Partial<Switches>): Profile {
+export function customProfile(changes: Partial<Omit<Switches, 'keepWhiteSpace'>>): Profile {
   for (const [name, value] of Object.entries(changes)) {
     if (typeof value === 'number' && !(Number.isInteger(value) && value >= 1)) {
       throw new AparError('invalid_request', `rule switch ${name}: expected a whole number from 1`)
     }
   }
   return { ...PROFILES.default, ...changes }
+}
+
+/** The switches as a Markdown table, for docs/data-rules.md. */
+export function switchTable(): string {
+  const cell = (text: string) => text.replaceAll('|', '\\|')
+  const rows = Object.entries(SWITCHES).map(
+    ([name, { meaning, ...values }]) =>
+      `| ${name} | ${cell(meaning)} | ${values.default} | ${values.reference} |`,
+  )
+  return ['| switch | meaning | default | reference |', '| --- | --- | --- | --- |', ...rows].join('\n')
 }

@@ -10,11 +10,12 @@ const ABBREVIATIONS = new Set(
     'z.b bzw usw d.h u.a ggf evtl nr bsp vgl ev p.ej ud uds sra srta dra m mme mlle env'
   ).split(' '),
 )
-/** Longest text in which a first sentence is looked for. */
-const WINDOW = 1500
+/** Longest first sentence, with some of what follows it. */
+const WINDOW = 600
 const SEGMENTER = new Intl.Segmenter('en', { granularity: 'sentence' })
 const CLOSING = new Set(')]"\'”’»*_`')
 const TERMINATORS = new Set('.!?…。！？')
+const TERMINATOR = /[.!?…。！？]/
 
 /**
  * The offset after the first sentence of `text` between two offsets (a paragraph), without the white space that
@@ -23,6 +24,7 @@ const TERMINATORS = new Set('.!?…。！？')
  */
 export function firstSentenceEnd(text: string, from: number, to: number): number {
   const window = text.slice(from, Math.min(to, from + WINDOW))
+  if (!TERMINATOR.test(window)) return to
   const open = new OpenMarks()
   for (const { segment, index } of SEGMENTER.segment(window)) {
     open.read(segment)

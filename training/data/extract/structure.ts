@@ -23,9 +23,9 @@ export const RULES = {
   too_long: 'too long for the rules of the profile reference, whose time grows with the square of the length',
   cjk: 'Chinese, Japanese or Korean text',
   code_fence: 'a code fence ``` (profile default: around or inside everything that could fork)',
-  maths: 'a displayed formula',
+  maths: 'a displayed formula $$',
   code: 'code without a fence',
-  equations: 'lines that are equations',
+  equations: 'lines that are equations, or a displayed formula in LaTeX',
   steps: 'headings "Step N"',
   angle_bracket: '< or >',
   equals: '=',
@@ -45,6 +45,14 @@ export const RULES = {
 } as const
 
 export type Rule = keyof typeof RULES
+
+/** The rules as a Markdown table, for docs/data-rules.md. */
+export function ruleTable(): string {
+  const rows = Object.entries(RULES).map(
+    ([name, meaning]) => `| ${name} | ${meaning.replaceAll('|', '\\|')} |`,
+  )
+  return ['| rule | what it refuses |', '| --- | --- |', ...rows].join('\n')
+}
 
 /** `keep`: the answer teaches as unstructured text when not to fork. Otherwise it is left out. */
 export type Extraction = { structure: Structure } | { rule: Rule; keep: boolean }
