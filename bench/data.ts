@@ -55,8 +55,17 @@ export async function data({ quick }: BenchOptions): Promise<BenchResult> {
       const goal = (value: number) => (quick ? null : value)
       cases.push(
         {
-          ...{ case: `${name}: build of ${(size / 1e6).toFixed(0)} MB`, value: round(run.seconds), unit: 's' },
-          ...{ better: 'lower', goal: goal(GOAL_SECONDS), floor: round(floor), ofFloor: round(run.seconds / floor) },
+          ...{
+            case: `${name}: build of ${(size / 1e6).toFixed(0)} MB`,
+            value: round(run.seconds),
+            unit: 's',
+          },
+          ...{
+            better: 'lower',
+            goal: goal(GOAL_SECONDS),
+            floor: round(floor),
+            ofFloor: round(run.seconds / floor),
+          },
         },
         { case: `${name}: input per second`, value: speed, unit: 'MB/s', better: 'higher', goal: null },
         {

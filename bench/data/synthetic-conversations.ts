@@ -4,7 +4,24 @@ import { finished } from 'node:stream/promises'
 import { seededRandom } from '../../training/data/random.ts'
 
 const VOCABULARY = 40_000
-const SYLLABLES = ['ba', 'con', 'der', 'el', 'fin', 'ing', 'ka', 'lo', 'men', 'ner', 'or', 'pro', 'qui', 'ra', 'st', 'tion']
+const SYLLABLES = [
+  'ba',
+  'con',
+  'der',
+  'el',
+  'fin',
+  'ing',
+  'ka',
+  'lo',
+  'men',
+  'ner',
+  'or',
+  'pro',
+  'qui',
+  'ra',
+  'st',
+  'tion',
+]
 /** Conversations that are written at once. */
 const CHUNK = 64
 
@@ -52,7 +69,8 @@ class SyntheticText {
     const kind = this.#random()
     if (kind < 0.3) return this.#list()
     if (kind < 0.5) return this.#times(3 + this.#below(4), () => this.#paragraph()).join('\n\n')
-    if (kind < 0.7) return `${this.#paragraph()}\n\n\`\`\`python\n${this.#code()}\n\`\`\`\n\n${this.#paragraph()}`
+    if (kind < 0.7)
+      return `${this.#paragraph()}\n\n\`\`\`python\n${this.#code()}\n\`\`\`\n\n${this.#paragraph()}`
     return this.#paragraph()
   }
 
@@ -69,12 +87,15 @@ class SyntheticText {
   }
 
   #code(): string {
-    return this.#times(8, () => `    ${this.#word()}_${this.#word()} = ${this.#word()}(${this.#below(1000)})`).join('\n')
+    return this.#times(
+      8,
+      () => `    ${this.#word()}_${this.#word()} = ${this.#word()}(${this.#below(1000)})`,
+    ).join('\n')
   }
 
   #sentence(): string {
     const words = this.#phrase(6 + this.#below(14))
-    return `${words.charAt(0).toUpperCase()}${words.slice(1)}${this.#random() < 0.1 ? ', or ' + this.#below(3000) : ''}.`
+    return `${words.charAt(0).toUpperCase()}${words.slice(1)}${this.#random() < 0.1 ? `, or ${this.#below(3000)}` : ''}.`
   }
 
   #phrase(words: number): string {

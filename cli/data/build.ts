@@ -1,7 +1,12 @@
 import { log, spinner } from '@clack/prompts'
 import Table from 'cli-table3'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { type BuildOptions, type BuildProgress, type BuildReport, buildData } from '../../training/data/build.ts'
+import {
+  type BuildOptions,
+  type BuildProgress,
+  type BuildReport,
+  buildData,
+} from '../../training/data/build.ts'
 import { PROFILES, type ProfileName } from '../../training/data/extract/profile.ts'
 import { FAULTS, type Fault } from '../../training/data/input/conversations.ts'
 import type { ForkTokens } from '../../training/data/model/fork-tokens.ts'
@@ -54,7 +59,11 @@ export function registerBuild(data: Command): void {
       '[files...]',
       'conversations: a JSON array or JSON lines of {conversations}, {messages}, {dialogs}, {prompt, response} or {instruction, input, output}; .gz and .zst as well',
     )
-    .option('--out <folder>', 'output folder; a build that is there is replaced when this one is whole', 'work/data')
+    .option(
+      '--out <folder>',
+      'output folder; a build that is there is replaced when this one is whole',
+      'work/data',
+    )
     .addOption(
       new Option('--profile <name>', 'rules of extraction').choices(Object.keys(PROFILES)).default('default'),
     )
@@ -109,7 +118,9 @@ export function registerBuild(data: Command): void {
     .addOption(new Option('--conversations <file>', 'the same as FILE').hideHelp())
     .addOption(new Option('--answers <file>', 'the same as FILE').hideHelp())
     .addOption(
-      new Option('--max-tokens <count>', 'the same as --context').argParser(integer(16, 1_000_000)).hideHelp(),
+      new Option('--max-tokens <count>', 'the same as --context')
+        .argParser(integer(16, 1_000_000))
+        .hideHelp(),
     )
     .action(build)
 }

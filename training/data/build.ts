@@ -4,9 +4,9 @@ import { writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { AparError } from '../../shared/errors.ts'
 import type { Conversation } from './conversation.ts'
-import { type Profile, PROFILES } from './extract/profile.ts'
-import { type ForkTokens } from './model/fork-tokens.ts'
+import { PROFILES, type Profile } from './extract/profile.ts'
 import { readBaseModel } from './model/base-model.ts'
+import type { ForkTokens } from './model/fork-tokens.ts'
 import { type ModelText, readModelText } from './model/model-text.ts'
 import { newModel } from './model/new-model.ts'
 import { writeModel } from './model/write-model.ts'
@@ -16,6 +16,7 @@ import { BuildFolder } from './pipeline/build-folder.ts'
 import { addCounts, type Counts, noCounts } from './pipeline/counts.ts'
 import { OutputFiles } from './pipeline/output-files.ts'
 import { processed } from './pipeline/pool.ts'
+import { TEST_SHARE } from './pipeline/processor.ts'
 import { REFERENCE_FILES, writeReferenceFiles } from './pipeline/reference-files.ts'
 import { ARRAY, isLines } from './pipeline/text-outputs.ts'
 import { emptyMeta, type ShardMeta, ShardWriter } from './shards/writer.ts'
@@ -86,7 +87,6 @@ interface Progress {
 
 /** Version of what is written: another one does not go on from a build that was cut. */
 const VERSION = 1
-const TEST_SHARE = 0.12
 /** Of a new model. */
 const DEFAULT_CONTEXT = 2048
 const CHECKPOINT_MS = 5_000
@@ -115,7 +115,10 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
   const plan = planOf(options, model)
   if (plan.profile.name === 'reference') {
     if (shard.count > 1)
-      throw new AparError('invalid_request', 'the profile reference shuffles the whole input: it cannot be built in parts')
+      throw new AparError(
+        'invalid_request',
+        'the profile reference shuffles the whole input: it cannot be built in parts',
+      )
     plan.heldOut = await writeReferenceFiles(files, folder.path, plan.testShare)
   }
   const progress = state ?? {
@@ -126,13 +129,15 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
   const outputs = new OutputFiles(folder.path, progress.lengths)
   const writers = SPLITS.map((split) => new ShardWriter(outputs, split, progress.shards[split]))
   try {
-    const save = async () => folder.save(key, { ...progress, lengths: await outputs.flush() } satisfies Progress)
+    const save = async () =>
+      folder.save(key, { ...progress, lengths: await outputs.flush() } satisfies Progress)
     if (!state) await save()
     let saved = Date.now()
     const resumed = progress.counts.conversations
     const batches = processed(reader.read(), { plan, modelFolder }, options.threads ?? 2)
     for await (const { batch, result } of batches) {
-      for (const [name, bytes] of Object.entries(result.files)) await appendText(outputs, name as TextFile, bytes)
+      for (const [name, bytes] of Object.entries(result.files))
+        await appendText(outputs, name as TextFile, bytes)
       for (const [index, split] of SPLITS.entries()) await writers[index]?.add(result.splits[split])
       addCounts(progress.counts, result.counts)
       progress.next = batch.next
@@ -189,7 +194,10 @@ async function makeModel(
   if ('path' in model) {
     return writeModel(readBaseModel(model.path, model.chatTemplate), model.forkTokens ?? 'own', folder)
   }
-  const { json, name } = await newTokenizer(model, files, { seed: seed ?? 1, testShare: testShare ?? TEST_SHARE })
+  const { json, name } = await newTokenizer(model, files, {
+    seed: seed ?? 1,
+    testShare: testShare ?? TEST_SHARE,
+  })
   return writeModel(newModel(json, name, context ?? DEFAULT_CONTEXT), 'own', folder)
 }
 
@@ -209,7 +217,10 @@ async function closeTexts(outputs: OutputFiles, plan: BuildPlan): Promise<void> 
   }
 }
 
-async function writeRaw(path: string, conversations: NonNullable<BuildOptions['generated']>['conversations']) {
+async function writeRaw(
+  path: string,
+  conversations: NonNullable<BuildOptions['generated']>['conversations'],
+) {
   async function* lines() {
     for await (const conversation of conversations) yield `${JSON.stringify(conversation)}\n`
   }

@@ -23,12 +23,24 @@ export async function mergeBuilds(parts: readonly string[], out: string): Promis
   for (const [index, { path, report }] of read.entries()) {
     const { count } = first.report.shard
     if (report.shard.index !== index || report.shard.count !== count)
-      throw new AparError('invalid_request', `${path} is part ${report.shard.index + 1} of ${report.shard.count}, not ${index + 1} of ${count}`)
-    if (!isDeepStrictEqual(optionsOf(report), optionsOf(first.report)) || (await modelDigest(path)) !== (await modelDigest(first.path)))
-      throw new AparError('invalid_request', `${path} was built from other input, with other options or another model than ${first.path}`)
+      throw new AparError(
+        'invalid_request',
+        `${path} is part ${report.shard.index + 1} of ${report.shard.count}, not ${index + 1} of ${count}`,
+      )
+    if (
+      !isDeepStrictEqual(optionsOf(report), optionsOf(first.report)) ||
+      (await modelDigest(path)) !== (await modelDigest(first.path))
+    )
+      throw new AparError(
+        'invalid_request',
+        `${path} was built from other input, with other options or another model than ${first.path}`,
+      )
   }
   if (read.length !== first.report.shard.count)
-    throw new AparError('invalid_request', `part ${read.length + 1} of ${first.report.shard.count} is missing`)
+    throw new AparError(
+      'invalid_request',
+      `part ${read.length + 1} of ${first.report.shard.count} is missing`,
+    )
 
   const folder = new BuildFolder(out)
   await folder.prepare()
@@ -52,7 +64,11 @@ export async function mergeBuilds(parts: readonly string[], out: string): Promis
         for (const shard of shards) {
           const name = String(meta.shards.length).padStart(5, '0')
           for (const ending of ['tokens', 'learned', 'segments', 'examples'])
-            await copyInto(outputs, join(split, `${name}.${ending}`), join(part.path, split, `${shard.name}.${ending}`))
+            await copyInto(
+              outputs,
+              join(split, `${name}.${ending}`),
+              join(part.path, split, `${shard.name}.${ending}`),
+            )
           meta.shards.push({ ...shard, name })
         }
         if (index === 0) continue

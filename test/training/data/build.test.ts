@@ -28,11 +28,16 @@ const build = (options: Partial<BuildOptions>): Promise<BuildReport> =>
 
 const list = (n: number, what = 'detail') =>
   Array.from({ length: n }, (_, i) => `${i + 1}. Item ${i + 1}: ${what} number ${i + 1}`).join('\n')
-const asked = (id: string, prompt: string, response: string): Record => ({ id, dialogs: [{ prompt, response }] })
+const asked = (id: string, prompt: string, response: string): Record => ({
+  id,
+  dialogs: [{ prompt, response }],
+})
 
 /** Every file of a folder with its bytes. */
 function contents(path: string): { [name: string]: string } {
-  const entries = readdirSync(path, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+  const entries = readdirSync(path, { recursive: true, withFileTypes: true }).filter((entry) =>
+    entry.isFile(),
+  )
   return Object.fromEntries(
     entries
       .map((entry) => join(entry.parentPath, entry.name))
@@ -58,15 +63,42 @@ describe('a build', () => {
       faults: { duplicate_id: 1, empty_turn: 1, no_turn: 1 },
     })
     const files = contents(out)
-    expect(Object.keys(files).filter((name) => !name.startsWith('model/')).sort()).toEqual([
-      ...['apar.json', 'apar_flatten.json', 'apar_testset.json', 'examples.jsonl', 'refused.jsonl', 'report.json'],
-      ...['test.jsonl', 'test/00000.examples', 'test/00000.learned', 'test/00000.segments', 'test/00000.tokens'],
-      ...['test/meta.json', 'train.jsonl', 'train/00000.examples', 'train/00000.learned', 'train/00000.segments'],
+    expect(
+      Object.keys(files)
+        .filter((name) => !name.startsWith('model/'))
+        .sort(),
+    ).toEqual([
+      ...[
+        'apar.json',
+        'apar_flatten.json',
+        'apar_testset.json',
+        'examples.jsonl',
+        'refused.jsonl',
+        'report.json',
+      ],
+      ...[
+        'test.jsonl',
+        'test/00000.examples',
+        'test/00000.learned',
+        'test/00000.segments',
+        'test/00000.tokens',
+      ],
+      ...[
+        'test/meta.json',
+        'train.jsonl',
+        'train/00000.examples',
+        'train/00000.learned',
+        'train/00000.segments',
+      ],
       ...['train/00000.tokens', 'train/meta.json', 'unstructured.json'],
     ])
     expect(JSON.parse(files['report.json'] ?? '')).toEqual(report)
     const json = (name: string) => JSON.parse(files[name] ?? '')
-    const lines = (name: string) => (files[name] ?? '').split('\n').slice(0, -1).map((line) => JSON.parse(line))
+    const lines = (name: string) =>
+      (files[name] ?? '')
+        .split('\n')
+        .slice(0, -1)
+        .map((line) => JSON.parse(line))
     const { all, structured } = report.heldOut
     expect(all).toBeGreaterThan(0)
     expect(json('apar_testset.json')).toHaveLength(all)
@@ -105,7 +137,11 @@ describe('a build', () => {
     const report = await build({ files: [input([stones, asked('short', 'x', list(3))])], out, testShare: 0 })
     expect(report).toMatchObject({ refused: { over_context: 1 }, structured: { list: 1 } })
     const files = contents(out)
-    expect(JSON.parse(files['refused.jsonl'] ?? '')).toMatchObject({ id: 'stones', rule: 'over_context', line: 1 })
+    expect(JSON.parse(files['refused.jsonl'] ?? '')).toMatchObject({
+      id: 'stones',
+      rule: 'over_context',
+      line: 1,
+    })
     expect(files['apar.json']).not.toContain('stone')
     // Rows that would fill the disk are refused even where the context is long enough.
     const large = await build({ files: [input([stones])], context: 1_000_000, testShare: 0 })
@@ -114,20 +150,32 @@ describe('a build', () => {
 
   it('keeps leading turns that fit', async () => {
     const turn = { prompt: 'Tell me more?', response: 'A few more words.' }
-    const report = await build({ files: [input([{ id: 'a', dialogs: Array(100).fill(turn) }])], context: 200, testShare: 0 })
+    const report = await build({
+      files: [input([{ id: 'a', dialogs: Array(100).fill(turn) }])],
+      context: 200,
+      testShare: 0,
+    })
     expect(report).toMatchObject({ turnsCut: 1, unstructured: 1 })
     expect(report.shards.train.longest_path).toBeLessThanOrEqual(200)
   })
 
   it('uses structured answers of later turns when asked to', async () => {
-    const dialogs = [{ prompt: 'Hi', response: 'Hello.' }, { prompt: 'List?', response: list(3) }]
+    const dialogs = [
+      { prompt: 'Hi', response: 'Hello.' },
+      { prompt: 'List?', response: list(3) },
+    ]
     const files = [input([{ id: 'a', dialogs }])]
     const out = place('out')
     const first = await build({ files, testShare: 0 })
     const all = await build({ files, out, turns: 'all', testShare: 0 })
     expect([first.structured, all.structured]).toEqual([{}, { list: 1 }])
     const [, line] = readFileSync(join(out, 'examples.jsonl'), 'utf8').split('\n')
-    expect(JSON.parse(line ?? '')).toMatchObject({ id: 'a/turn-2', earlier: [dialogs[0]], prompt: 'List?', kind: 'list' })
+    expect(JSON.parse(line ?? '')).toMatchObject({
+      id: 'a/turn-2',
+      earlier: [dialogs[0]],
+      prompt: 'List?',
+      kind: 'list',
+    })
   })
 
   it.each([
@@ -145,7 +193,9 @@ describe('a build', () => {
   })
 
   it('refuses a folder with other files, a file that is missing, and a tokenizer without [Fork]', async () => {
-    await expect(build({ files: [input(records)], out: 'models/demo' })).rejects.toThrow('is not empty and not a build')
+    await expect(build({ files: [input(records)], out: 'models/demo' })).rejects.toThrow(
+      'is not empty and not a build',
+    )
     await expect(build({ files: ['/nowhere/x.jsonl'] })).rejects.toThrow('/nowhere/x.jsonl does not exist')
     const file = place('tokenizer.json')
     writeFileSync(file, readFileSync(TOKENIZER.file, 'utf8').replaceAll('[Fork]', '[F]'))
@@ -156,7 +206,11 @@ describe('a build', () => {
 describe('the profile reference', () => {
   it("writes the reference's files, and shards of the same test set", async () => {
     const out = place('out')
-    const { profile, shards, heldOut } = await build({ files: [input(records)], out, profile: PROFILES.reference })
+    const { profile, shards, heldOut } = await build({
+      files: [input(records)],
+      out,
+      profile: PROFILES.reference,
+    })
     expect(profile.name).toBe('reference')
     const conversations = records.map(({ id = '', dialogs }) => ({ id, dialogs }))
     for (const [name, pieces] of Object.entries(referenceFiles(conversations))) {
@@ -200,7 +254,8 @@ describe('a build that fails or is cut', () => {
       },
     })
     await expect(cut).rejects.toThrow('cut')
-    for (const name of ['apar.json', 'examples.jsonl', 'train/00000.segments']) appendFileSync(join(`${out}.building`, name), 'half a rec')
+    for (const name of ['apar.json', 'examples.jsonl', 'train/00000.segments'])
+      appendFileSync(join(`${out}.building`, name), 'half a rec')
     const resumed = new Set<number>()
     await build({ files, out, onProgress: ({ resumed: count }) => resumed.add(count) })
     expect(Math.max(...resumed)).toBeGreaterThan(0)
@@ -225,10 +280,18 @@ describe('a build that fails or is cut', () => {
         loader: 'ts',
       },
       ...{ outfile: script, bundle: true, platform: 'node', format: 'esm', logLevel: 'warning' },
-      banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(process.cwd() + '/');" },
+      banner: {
+        js: "import { createRequire } from 'node:module'; const require = createRequire(process.cwd() + '/');",
+      },
     })
     const out = place('killed')
-    const options = JSON.stringify({ files, out, model: { file: resolve(TOKENIZER.file) }, threads: 0, checkpointMs: 0 })
+    const options = JSON.stringify({
+      files,
+      out,
+      model: { file: resolve(TOKENIZER.file) },
+      threads: 0,
+      checkpointMs: 0,
+    })
     /** Kills the build when it has told of `lines` steps; true when it ended by itself before. */
     const run = (lines: number): Promise<boolean> =>
       new Promise((done, reject) => {
@@ -238,7 +301,9 @@ describe('a build that fails or is cut', () => {
           seen += text.toString().split('\n').length - 1
           if (seen >= lines) child.kill('SIGKILL')
         })
-        child.on('close', (code, signal) => (code === 0 ? done(true) : signal ? done(false) : reject(new Error(`ended with ${code}`))))
+        child.on('close', (code, signal) =>
+          code === 0 ? done(true) : signal ? done(false) : reject(new Error(`ended with ${code}`)),
+        )
       })
     let kills = 0
     for (let lines = 1; !(await run(lines)); lines++) kills++
@@ -253,7 +318,8 @@ describe('parts of a build', () => {
     const whole = place('whole')
     const report = await build({ files, out: whole, jsonl: true })
     const parts = [place('a'), place('b'), place('c')]
-    for (const [index, out] of parts.entries()) await build({ files, out, jsonl: true, shard: { index, count: 3 } })
+    for (const [index, out] of parts.entries())
+      await build({ files, out, jsonl: true, shard: { index, count: 3 } })
     const out = place('merged')
     const merged = await mergeBuilds([...parts].reverse(), out)
     const { shards: mergedShards, ...counts } = merged
@@ -267,10 +333,13 @@ describe('parts of a build', () => {
       JSON.parse(readFileSync(join(path, name), 'utf8'))
         .map((each: unknown) => JSON.stringify(each))
         .sort()
-    for (const name of ['apar.json', 'apar_testset.json']) expect(sorted(name)(out)).toEqual(sorted(name)(whole))
+    for (const name of ['apar.json', 'apar_testset.json'])
+      expect(sorted(name)(out)).toEqual(sorted(name)(whole))
     expect(Object.keys(contents(out))).toContain('train/00002.tokens')
     await expect(mergeBuilds(parts.slice(0, 2), place('x'))).rejects.toThrow('part 3 of 3 is missing')
-    await expect(mergeBuilds([parts[0] ?? '', parts[0] ?? ''], place('x'))).rejects.toThrow('is part 1 of 3, not 2 of 3')
+    await expect(mergeBuilds([parts[0] ?? '', parts[0] ?? ''], place('x'))).rejects.toThrow(
+      'is part 1 of 3, not 2 of 3',
+    )
     await expect(mergeBuilds([folder], place('x'))).rejects.toThrow('is no build')
   })
 })

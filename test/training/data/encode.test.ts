@@ -55,7 +55,8 @@ const demo = await writeModel(
 )
 const encoder = new ChatEncoder(demo)
 const tokenizer = openTokenizer(demo.files.tokenizer, 'demo')
-const textOf = (ids: number[]) => (ids.length === 0 ? '' : tokenizer.decode(ids, { clean_up_tokenization_spaces: false }))
+const textOf = (ids: number[]) =>
+  ids.length === 0 ? '' : tokenizer.decode(ids, { clean_up_tokenization_spaces: false })
 
 /** Text of each segment, with what is learned in brackets. */
 function shown({ segments }: Example) {
@@ -67,7 +68,10 @@ function shown({ segments }: Example) {
 
 const question = { prompt: 'How?' }
 const nested = [
-  { text: 'So:\n1. A:', detail: [{ text: ' first:\n - x', detail: [{ text: ' deep' }] }, { text: '\n end' }] },
+  {
+    text: 'So:\n1. A:',
+    detail: [{ text: ' first:\n - x', detail: [{ text: ' deep' }] }, { text: '\n end' }],
+  },
   { text: '\n2. B:', detail: [{ text: ' second' }] },
   { text: '\nDone.' },
 ]
@@ -134,16 +138,26 @@ describe('an example', () => {
       { text: 'x [Fork] y:', detail: [{ text: ' a detail </s>[Child]' }] },
       { text: 'end' },
     ])
-    const count = (id: number | undefined) => segments.flatMap(({ ids }) => ids).filter((each) => each === id).length
+    const count = (id: number | undefined) =>
+      segments.flatMap(({ ids }) => ids).filter((each) => each === id).length
     expect([count(demo.fork.id), count(demo.child.id), count(demo.eos[0])]).toEqual([1, 1, 2])
   })
 })
 
 const SMOLLM2 = join(homedir(), '.cache/apar/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf')
-const pulled = requires('SmolLM2 (apar model pull smollm2-135m-instruct)', () => readFileSync(SMOLLM2).length > 0)
+const pulled = requires(
+  'SmolLM2 (apar model pull smollm2-135m-instruct)',
+  () => readFileSync(SMOLLM2).length > 0,
+)
 
 describe.skipIf(!pulled)('a GGUF model', () => {
-  const asked = ["What's 12345 + 67?", ' a  b\n\n\tc', '名前は何ですか 🙂', '<|im_end|> as text', '1. One\n2. Two']
+  const asked = [
+    "What's 12345 + 67?",
+    ' a  b\n\n\tc',
+    '名前は何ですか 🙂',
+    '<|im_end|> as text',
+    '1. One\n2. Two',
+  ]
 
   it.each(['add', [11, 12]] as const)('gets the ids of the serving path: fork tokens %s', async (choice) => {
     const model = await writeModel(readBaseModel(SMOLLM2), choice, join(folder, `smollm2-${choice}`))
@@ -162,9 +176,16 @@ describe.skipIf(!pulled)('a GGUF model', () => {
       expect(segment?.ids).toEqual([...ids, ...serving.encodeRaw(prompt, 10_000), 2])
       // The next prompt of the same chat is what the engine would get.
       const next = training.prompt({ prompt: 'And?', earlier: [{ prompt, response: 'So.' }] })
-      const chat = [...messages, { role: 'assistant' as const, content: 'So.' }, { role: 'user' as const, content: 'And?' }]
+      const chat = [
+        ...messages,
+        { role: 'assistant' as const, content: 'So.' },
+        { role: 'user' as const, content: 'And?' },
+      ]
       expect(next).toEqual([...serving.encode(chat, 10_000)])
-      const turns = [{ prompt, response: 'So.' }, { prompt: 'And?', response: 'That.' }]
+      const turns = [
+        { prompt, response: 'So.' },
+        { prompt: 'And?', response: 'That.' },
+      ]
       const whole = training.turns({ dialogs: turns }, 10_000, () => true).example.segments[0]
       expect(whole?.ids.slice(0, next.length)).toEqual(next)
     }

@@ -52,21 +52,29 @@ describe('records', () => {
     const anything = fc.array(fc.dictionary(fc.string(), fc.jsonValue()), { maxLength: 5 })
     const sizes = fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 1 })
     await fc.assert(
-      fc.asyncProperty(anything, sizes, fc.boolean(), fc.integer({ min: 0, max: 2 }), async (elements, cuts, isArray, space) => {
-        const whole = Buffer.from(
-          isArray ? JSON.stringify(elements, null, space) : elements.map((each) => JSON.stringify(each)).join('\n'),
-        )
-        async function* chunks() {
-          for (let at = 0, cut = 0; at < whole.length; cut++) {
-            const size = cuts[cut % cuts.length] ?? 1
-            yield whole.subarray(at, at + size)
-            at += size
+      fc.asyncProperty(
+        anything,
+        sizes,
+        fc.boolean(),
+        fc.integer({ min: 0, max: 2 }),
+        async (elements, cuts, isArray, space) => {
+          const whole = Buffer.from(
+            isArray
+              ? JSON.stringify(elements, null, space)
+              : elements.map((each) => JSON.stringify(each)).join('\n'),
+          )
+          async function* chunks() {
+            for (let at = 0, cut = 0; at < whole.length; cut++) {
+              const size = cuts[cut % cuts.length] ?? 1
+              yield whole.subarray(at, at + size)
+              at += size
+            }
           }
-        }
-        const found: unknown[] = []
-        for await (const { bytes } of splitRecords(chunks(), 'in')) found.push(JSON.parse(bytes.toString()))
-        expect(found).toEqual(elements.map((each) => JSON.parse(JSON.stringify(each))))
-      }),
+          const found: unknown[] = []
+          for await (const { bytes } of splitRecords(chunks(), 'in')) found.push(JSON.parse(bytes.toString()))
+          expect(found).toEqual(elements.map((each) => JSON.parse(JSON.stringify(each))))
+        },
+      ),
     )
   })
 
@@ -88,7 +96,8 @@ describe('files', () => {
   it('are read without a byte order mark, which is told', async () => {
     let marks = 0
     const found = []
-    for await (const { value } of readJsonValues(await file('\ufeff{"a":1}'), { onBom: () => (marks += 1) })) found.push(value)
+    for await (const { value } of readJsonValues(await file('\ufeff{"a":1}'), { onBom: () => (marks += 1) }))
+      found.push(value)
     expect([found, marks]).toEqual([[{ a: 1 }], 1])
     const utf16 = await file(Buffer.from('\ufeff{"a":1}', 'utf16le'))
     await expect(values(utf16)).rejects.toThrow('in: begins with the byte order mark of UTF-16')
@@ -96,7 +105,9 @@ describe('files', () => {
 
   it('are decompressed whatever their names are', async () => {
     expect(await text(await file(gzipSync('some text'), 'data.jsonl'))).toBe('some text')
-    await expect(text(await file(gzipSync('some text').subarray(0, 20)))).rejects.toThrow('in: cannot be read')
+    await expect(text(await file(gzipSync('some text').subarray(0, 20)))).rejects.toThrow(
+      'in: cannot be read',
+    )
     await expect(text('/nowhere/x.jsonl')).rejects.toThrow('in: cannot be read')
   })
 })
@@ -108,7 +119,10 @@ function zstdFrame(plain: string, window = 0x58): Buffer {
     header.writeUIntLE((size << 3) | (kind << 1) | Number(last), 0, 3)
     return header
   }
-  const repeated = Array.from({ length: 24 }, (_, index) => [block(1, 128 << 10, index === 23), Buffer.from('x')])
+  const repeated = Array.from({ length: 24 }, (_, index) => [
+    block(1, 128 << 10, index === 23),
+    Buffer.from('x'),
+  ])
   return Buffer.concat([
     Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, window]),
     ...[block(0, plain.length, false), Buffer.from(plain)],
@@ -122,8 +136,9 @@ describe('zstd', () => {
     'KLUv/QRodQUAkogaGICrDoD7uOPaGRJFAO1CSCpL2BFI2lRWMHHK1WD57enPWn+l1Dv97+t/p7oVr/fWYs6xc2vczNxcY8yxW+utp1S/fyBaIemEzqIUq8PCRYlygXM1WCKpEhFmgY3ByCROuRpselaHPZCFAiyoEZDW7r/lgKPC0gERMAQzBJ8SPtcHsJSV3ktJTOJJIrqDcwOQ/D4ijRSjHw75xA0M8cgNDFNPEO2bCyhUA0QqhisfdQ==',
     'KLUv/QBYfQYAIkwiHHBJ0waYgPrMrKj5pkZAwrsW2d07E/LXkP3vmiIJMpTp7/3/H+s3//7/6zHfX7V6/eSdn9fhrp9q9UvTaVtFoy/3fMYzy9evZe+66uiPjwtt13aqN2baQURJyBQIC4FMQQQHSgBIkOE0jWIcLIcAmYKM5UCSxVDIFCjgyhzIAbEYBgNkCkIkBQFHqDFw1/t/B+B11hH8JE1IhEueB8qaIzwtlAbS0UWojRBQt/ANuAAvwE0WQkEoCAkhXdDaVorX/sM/8cmmp58NBrer',
   ].map((base64) => Buffer.from(base64, 'base64'))
-  const expected = Array.from({ length: 40 }, (_, i) =>
-    `{"id": "z${i}", "prompt": "Question ${i}?", "response": "Answer ${(i * 7919) % 1000}."}`,
+  const expected = Array.from(
+    { length: 40 },
+    (_, i) => `{"id": "z${i}", "prompt": "Question ${i}?", "response": "Answer ${(i * 7919) % 1000}."}`,
   ).join('\n')
 
   it('is read frame by frame; those for other programs are skipped', async () => {
@@ -136,14 +151,23 @@ describe('zstd', () => {
 
   it('gives each block alone, so that a small file does not fill the memory', async () => {
     let largest = 0
-    for await (const chunk of fileBytes(await file(zstdFrame('')), 'in', () => {})) largest = Math.max(largest, chunk.length)
+    for await (const chunk of fileBytes(await file(zstdFrame('')), 'in', () => {}))
+      largest = Math.max(largest, chunk.length)
     expect(largest).toBe(128 << 10)
   })
 
   it.each([
-    ['a file that ends in a frame', Buffer.concat(frames).subarray(0, 300), 'in: zstd: the file ends inside a frame'],
+    [
+      'a file that ends in a frame',
+      Buffer.concat(frames).subarray(0, 300),
+      'in: zstd: the file ends inside a frame',
+    ],
     ['a window that fills the memory', zstdFrame('', 0xa8), 'in: zstd: a window of 2147483648 bytes'],
-    ['what is no frame', Buffer.concat([frames[1] ?? Buffer.alloc(0), Buffer.from('oops')]), 'in: zstd: a frame does not begin'],
+    [
+      'what is no frame',
+      Buffer.concat([frames[1] ?? Buffer.alloc(0), Buffer.from('oops')]),
+      'in: zstd: a frame does not begin',
+    ],
   ])('refuses %s', async (_, bytes, message) => {
     await expect(text(await file(bytes))).rejects.toThrow(message)
   })
@@ -157,9 +181,33 @@ describe('conversations', () => {
   const dialogs = [{ prompt: 'How?', response: 'So.' }]
 
   it.each([
-    ['ShareGPT', { conversations: [{ from: 'human', value: 'How?' }, { from: 'gpt', value: 'So.' }] }],
-    ['messages', { messages: [{ role: 'user', content: 'How?' }, { role: 'assistant', content: 'So.' }] }],
-    ['parts of text', { messages: [{ role: 'user', content: [{ type: 'text', text: 'How?' }] }, { role: 'assistant', content: 'So.' }] }],
+    [
+      'ShareGPT',
+      {
+        conversations: [
+          { from: 'human', value: 'How?' },
+          { from: 'gpt', value: 'So.' },
+        ],
+      },
+    ],
+    [
+      'messages',
+      {
+        messages: [
+          { role: 'user', content: 'How?' },
+          { role: 'assistant', content: 'So.' },
+        ],
+      },
+    ],
+    [
+      'parts of text',
+      {
+        messages: [
+          { role: 'user', content: [{ type: 'text', text: 'How?' }] },
+          { role: 'assistant', content: 'So.' },
+        ],
+      },
+    ],
     ['dialogs', { dialogs }],
     ['prompt and response', { prompt: 'How?', response: 'So.' }],
     ['prompt and completion', { prompt: 'How?', completion: 'So.' }],
@@ -169,13 +217,26 @@ describe('conversations', () => {
   })
 
   it('have an id of their own, a group and a system message', () => {
-    expect(read({ id: 7, group: 'g', messages: [{ role: 'system', content: 'Be kind.' }, { role: 'user', content: 'How?' }, { role: 'assistant', content: 'So.' }] })).toEqual(
-      { id: '7', group: 'g', system: 'Be kind.', dialogs, faults: [] },
+    expect(
+      read({
+        id: 7,
+        group: 'g',
+        messages: [
+          { role: 'system', content: 'Be kind.' },
+          { role: 'user', content: 'How?' },
+          { role: 'assistant', content: 'So.' },
+        ],
+      }),
+    ).toEqual({ id: '7', group: 'g', system: 'Be kind.', dialogs, faults: [] })
+    expect(read({ instruction: 'Sum up', input: 'a text', output: 'So.' }).dialogs[0]?.prompt).toBe(
+      'Sum up\n\na text',
     )
-    expect(read({ instruction: 'Sum up', input: 'a text', output: 'So.' }).dialogs[0]?.prompt).toBe('Sum up\n\na text')
   })
 
-  const [human, gpt] = [{ from: 'human', value: 'How?' }, { from: 'gpt', value: 'So.' }]
+  const [human, gpt] = [
+    { from: 'human', value: 'How?' },
+    { from: 'gpt', value: 'So.' },
+  ]
   it.each([
     ['first_message', [gpt, human, gpt]],
     ['unanswered', [human, gpt, human]],
@@ -191,9 +252,21 @@ describe('conversations', () => {
     ['no known field', { text: 'x' }, 'none of the known shapes'],
     ['an empty id', { id: '', dialogs }, '"id" must be a non-empty string'],
     ['a wrong turn', { dialogs: [{ prompt: 1 }] }, '"dialogs.0" must be {prompt, response}'],
-    ['a wrong message', { messages: [{ role: 'user', content: 7 }] }, '"messages.0": content must be a string'],
-    ['a picture', { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }, 'only parts of text are read'],
-    ['a role that is no text', { conversations: [{ value: 'x' }] }, '"conversations.0": from must be a string'],
+    [
+      'a wrong message',
+      { messages: [{ role: 'user', content: 7 }] },
+      '"messages.0": content must be a string',
+    ],
+    [
+      'a picture',
+      { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
+      'only parts of text are read',
+    ],
+    [
+      'a role that is no text',
+      { conversations: [{ value: 'x' }] },
+      '"conversations.0": from must be a string',
+    ],
     ['a wrong group', { group: 1, dialogs }, '"group" must be a string'],
   ])('%s is refused', (_, value, message) => {
     expect(() => read(value)).toThrow(message)

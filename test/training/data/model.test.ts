@@ -48,7 +48,8 @@ describe('fork tokens', () => {
     ])
     const encoder = new ChatEncoder(model)
     const detail = (text: string) =>
-      encoder.structured({ prompt: 'x' }, [{ text: 'a:', detail: [{ text }] }, { text: 'b' }]).segments[1]?.ids
+      encoder.structured({ prompt: 'x' }, [{ text: 'a:', detail: [{ text }] }, { text: 'b' }]).segments[1]
+        ?.ids
     expect(detail('\n the engine')).toEqual(detail('the engine'))
     // What serves the tuned model sees no other prompt than what trained it.
     const served = new PromptEncoder(readBaseModel(path).text)
@@ -56,13 +57,21 @@ describe('fork tokens', () => {
     expect(encoder.prompt({ prompt: 'the engine' })).toEqual([...served.encode(messages, 1000)])
   })
 
-  const TEMPLATE = '{% for m in messages %}{{ m.content }}{{ eos_token if m.role == "assistant" else "\n" }}{% endfor %}'
+  const TEMPLATE =
+    '{% for m in messages %}{{ m.content }}{{ eos_token if m.role == "assistant" else "\n" }}{% endfor %}'
   it('are added behind the last token', async () => {
     const path = await base('models/demo')
-    writeFileSync(join(path, 'tokenizer.json'), readFileSync('models/demo/tokenizer.json', 'utf8').replaceAll('[Fork]', '[F]').replaceAll('[Child]', '[C]'))
+    writeFileSync(
+      join(path, 'tokenizer.json'),
+      readFileSync('models/demo/tokenizer.json', 'utf8')
+        .replaceAll('[Fork]', '[F]')
+        .replaceAll('[Child]', '[C]'),
+    )
     const model = await writeModel(readBaseModel(path), 'add', out())
     expect([model.fork.id, model.child.id, model.vocabSize]).toEqual([4096, 4097, 4098])
-    await expect(writeModel(readBaseModel('models/demo'), 'add', out())).rejects.toThrow('there is a token [Fork] already')
+    await expect(writeModel(readBaseModel('models/demo'), 'add', out())).rejects.toThrow(
+      'there is a token [Fork] already',
+    )
   })
 
   it('take over unused tokens wherever they are named', async () => {
@@ -111,9 +120,14 @@ describe('a base model', () => {
     const { vocabSize, rope, rmsNormEps, ...rest } = shape
     expect(found).toMatchObject(rest)
     expect(found.vocabSize).toBeGreaterThanOrEqual(vocabSize)
-    for (const [pair, frequency] of rope.frequencies.entries()) expect(found.rope.frequencies[pair]).toBeCloseTo(frequency, 6)
+    for (const [pair, frequency] of rope.frequencies.entries())
+      expect(found.rope.frequencies[pair]).toBeCloseTo(frequency, 6)
     expect(found.rmsNormEps).toBeCloseTo(rmsNormEps, 9)
-    expect(json(written, 'base.json')).toMatchObject({ path, format: 'gguf', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) })
+    expect(json(written, 'base.json')).toMatchObject({
+      path,
+      format: 'gguf',
+      sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+    })
   })
 
   it.each([

@@ -59,7 +59,9 @@ export function openCachedTokenizer(file: TokenizerFile, path: string): Pick<Tok
   }
   return {
     encode: ((text: string, options?: { add_special_tokens?: boolean }) =>
-      options?.add_special_tokens === false ? { ids: encode(text) } : tokenizer.encode(text, options)) as Tokenizer['encode'],
+      options?.add_special_tokens === false
+        ? { ids: encode(text) }
+        : tokenizer.encode(text, options)) as Tokenizer['encode'],
   }
 }
 
@@ -76,7 +78,8 @@ function stripped(sections: string[], added: ReadonlyMap<string, AddedToken>): s
   for (const [index, section] of sections.entries()) {
     const token = added.get(section)
     if (token?.lstrip && index > 0) sections[index - 1] = sections[index - 1]?.trimEnd() ?? ''
-    if (token?.rstrip && index + 1 < sections.length) sections[index + 1] = sections[index + 1]?.trimStart() ?? ''
+    if (token?.rstrip && index + 1 < sections.length)
+      sections[index + 1] = sections[index + 1]?.trimStart() ?? ''
   }
   return sections
 }

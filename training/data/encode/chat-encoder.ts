@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
 import { type Piece, sliced, textOf } from '../../../gpu-node/text/piece.ts'
+import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
 import type { ChatMessage } from '../../../shared/protocol/request.ts'
 import type { Conversation, Turn } from '../conversation.ts'
 import { documentOrder, type Part } from '../extract/structure.ts'
@@ -84,7 +84,8 @@ export class ChatEncoder {
     const between = turns.length > 1 ? this.#textBetween(system, turns) : []
     let count = 0
     for (const [index, { prompt, response }] of turns.entries()) {
-      const context = index === 0 ? this.prompt({ ...(system && { system }), prompt }) : (between[index - 1] ?? [])
+      const context =
+        index === 0 ? this.prompt({ ...(system && { system }), prompt }) : (between[index - 1] ?? [])
       const answer = this.#mainIds([text(response), ...this.#tail])
       const start = segment.ids.length + context.length
       if (start + answer.length > maxTokens) break
@@ -141,7 +142,10 @@ export class ChatEncoder {
   /** A branch's own text with its forks, through the end of the sequence. */
   #ownPieces(parts: readonly Part[]): Piece[] {
     const fork: Piece = { text: this.#model.fork.content, ofTemplate: true }
-    return [...parts.flatMap((part) => (part.detail ? [text(part.text), fork] : [text(part.text)])), ...this.#tail]
+    return [
+      ...parts.flatMap((part) => (part.detail ? [text(part.text), fork] : [text(part.text)])),
+      ...this.#tail,
+    ]
   }
 
   /** Ids of text that goes on from a prompt. */

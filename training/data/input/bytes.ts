@@ -60,7 +60,10 @@ async function firstBytes(path: string): Promise<Buffer> {
 function withoutBom(chunk: Buffer, file: string, onBom: () => void): Buffer {
   for (const [name, mark] of OTHER_BOMS) {
     if (chunk.subarray(0, mark.length).equals(mark))
-      throw new AparError('invalid_request', `${file}: begins with the byte order mark of ${name}: only UTF-8 is read`)
+      throw new AparError(
+        'invalid_request',
+        `${file}: begins with the byte order mark of ${name}: only UTF-8 is read`,
+      )
   }
   if (!chunk.subarray(0, BOM.length).equals(BOM)) return chunk
   onBom()

@@ -77,7 +77,8 @@ interface Turns {
 
 function turnsOf(value: Record<string, unknown>, fail: (reason: string) => never): Turns {
   const { conversations, messages, dialogs } = value
-  if (conversations !== undefined) return paired(messageList(conversations, 'conversations', 'from', 'value', fail))
+  if (conversations !== undefined)
+    return paired(messageList(conversations, 'conversations', 'from', 'value', fail))
   if (messages !== undefined) return paired(messageList(messages, 'messages', 'role', 'content', fail))
   if (dialogs !== undefined) {
     if (!Array.isArray(dialogs)) return fail('"dialogs" must be a list of {prompt, response}')
@@ -97,10 +98,14 @@ function pair(value: unknown, where: string, fail: (reason: string) => never): T
 }
 
 /** As Alpaca has it: `input` is what the instruction is about, and may be empty. */
-function instructionTurn({ instruction, input, output }: Record<string, unknown>, fail: (reason: string) => never): Turn {
+function instructionTurn(
+  { instruction, input, output }: Record<string, unknown>,
+  fail: (reason: string) => never,
+): Turn {
   if (typeof instruction !== 'string' || typeof output !== 'string')
     return fail('a record must be {instruction, input?, output}, all strings')
-  if (input !== undefined && input !== null && typeof input !== 'string') return fail('"input" must be a string')
+  if (input !== undefined && input !== null && typeof input !== 'string')
+    return fail('"input" must be a string')
   return { prompt: input ? `${instruction}\n\n${input}` : instruction, response: output }
 }
 
@@ -128,7 +133,9 @@ function textOf(content: unknown, where: string, fail: (reason: string) => never
   if (!Array.isArray(content)) return fail(`${where} must be a string`)
   return content
     .map((part: unknown) =>
-      isRecord(part) && typeof part.text === 'string' ? part.text : fail(`${where}: only parts of text are read`),
+      isRecord(part) && typeof part.text === 'string'
+        ? part.text
+        : fail(`${where}: only parts of text are read`),
     )
     .join('')
 }

@@ -1,8 +1,9 @@
 import { addedToken, type TokenizerFile } from '../../../gpu-node/checkpoint/tokenizer/tokenizer-file.ts'
-import { StartupError } from '../../../gpu-node/startup-error.ts'
 import type { TokenizerFiles } from '../../../gpu-node/checkpoint/tokenizer-files.ts'
+import { StartupError } from '../../../gpu-node/startup-error.ts'
 import { CHILD, FORK } from '../rows.ts'
-import type { BaseModel, Json } from './base-model.ts'
+import type { BaseModel } from './base-model.ts'
+import type { Json } from './json.ts'
 
 /** `own`: what the model has, or else `add`. `add`: two tokens behind the last one. Ids: of two tokens to take over. */
 export type ForkTokens = 'own' | 'add' | readonly [fork: number, child: number]

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { readJson } from '../../../gpu-node/checkpoint/read-json.ts'
 import { readGenerationConfig } from '../../../gpu-node/checkpoint/generation-config.ts'
+import { readJson } from '../../../gpu-node/checkpoint/read-json.ts'
 import { readTokenizerFiles, type TokenizerFiles } from '../../../gpu-node/checkpoint/tokenizer-files.ts'
 import { StartupError } from '../../../gpu-node/startup-error.ts'
 
@@ -48,7 +48,10 @@ export function readModelText(folder: string): ModelText {
     ...readGenerationConfig(folder).eosTokenIds,
   ]
   if (eos.length === 0)
-    throw new StartupError('broken_checkpoint', `${join(folder, 'config.json')}: eos_token_id: no token ends an answer`)
+    throw new StartupError(
+      'broken_checkpoint',
+      `${join(folder, 'config.json')}: eos_token_id: no token ends an answer`,
+    )
   return {
     files,
     fork: token(config.branching.fork_token),

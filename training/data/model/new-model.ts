@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { TokenizerFile } from '../../../gpu-node/checkpoint/tokenizer/tokenizer-file.ts'
 import { packageRoot } from '../../../gpu-node/package-root.ts'
-import { parseJson } from '../../../shared/parse.ts'
 import { AparError } from '../../../shared/errors.ts'
+import { parseJson } from '../../../shared/parse.ts'
 import { CHAT_TEMPLATE } from '../chat.ts'
 import { CHILD, FORK } from '../rows.ts'
 import { BOS, EOS } from '../tokenizer/convert.ts'
-import type { BaseModel, Json } from './base-model.ts'
+import type { BaseModel } from './base-model.ts'
+import type { Json } from './json.ts'
 
 /**
  * A model that is trained from nothing: the demo model's shape and chat template with a tokenizer of its own.
@@ -25,7 +26,10 @@ export function newModel(tokenizerJson: string, file: string, contextTokens: num
   for (const content of [FORK, CHILD]) idOf(content)
   const ids = { bos_token_id: idOf(BOS), eos_token_id: idOf(EOS) }
   const ofVocabulary = Object.values(tokenizer.model.vocab)
-  const last = [...ofVocabulary, ...tokenizer.added_tokens.map(({ id }) => id)].reduce((a, b) => Math.max(a, b), 0)
+  const last = [...ofVocabulary, ...tokenizer.added_tokens.map(({ id }) => id)].reduce(
+    (a, b) => Math.max(a, b),
+    0,
+  )
   const { apar: _apar, ...shape }: Json = JSON.parse(
     readFileSync(join(packageRoot, 'models/demo/config.json'), 'utf8'),
   )

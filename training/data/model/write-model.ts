@@ -4,8 +4,9 @@ import { isDeepStrictEqual } from 'node:util'
 import { readConfig } from '../../../gpu-node/checkpoint/config.ts'
 import { StartupError } from '../../../gpu-node/startup-error.ts'
 import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
-import { type BaseModel, describeBase, type Json } from './base-model.ts'
+import { type BaseModel, describeBase } from './base-model.ts'
 import { type ForkTokens, withForkTokens } from './fork-tokens.ts'
+import type { Json } from './json.ts'
 import { type ModelText, readModelText } from './model-text.ts'
 
 /**
@@ -62,7 +63,10 @@ async function writeConfig(base: BaseModel, folder: string, complete: (config: J
     const { shape } = readConfig(folder)
     if (areSame(shape.rope.frequencies, base.ropeFrequencies)) return
   }
-  throw new StartupError('unsupported_checkpoint', `${base.path}: rope_freqs: config.json has no words for them`)
+  throw new StartupError(
+    'unsupported_checkpoint',
+    `${base.path}: rope_freqs: config.json has no words for them`,
+  )
 }
 
 /** Frequencies of GGUF are divided in f32, those of config.json are computed. */

@@ -56,7 +56,10 @@ export class BatchReader {
     for (const { path, name: file } of this.#options.files) {
       const before = this.records
       const onBom = () => this.#fileFault(file, 'byte_order_mark')
-      for await (const { value, line, defaultId, bytes, isUtf8 } of readJsonValues(path, { name: file, onBom })) {
+      for await (const { value, line, defaultId, bytes, isUtf8 } of readJsonValues(path, {
+        name: file,
+        onBom,
+      })) {
         const fail = (reason: string): never => {
           throw badLine(file, line, reason)
         }

@@ -1,5 +1,5 @@
-import { type Fault, FAULTS } from '../input/conversations.ts'
 import { RULES, type Rule, type Structure } from '../extract/structure.ts'
+import { FAULTS, type Fault } from '../input/conversations.ts'
 
 /** Why a record is left out although its answer may be good: rules of the build, beside those of the extraction. */
 export const BUILD_RULES = {
@@ -8,7 +8,8 @@ export const BUILD_RULES = {
   no_turn: 'no question with an answer',
   template: 'the chat template refuses the conversation',
   over_context: 'a path, or the first turn, has more tokens than --context',
-  rows_too_large: 'the rows of its branches together would be too large: they repeat the text before each fork',
+  rows_too_large:
+    'the rows of its branches together would be too large: they repeat the text before each fork',
 } as const
 export type BuildRule = keyof typeof BUILD_RULES
 export type LeftOut = Rule | BuildRule

@@ -48,7 +48,8 @@ function append(row: ExportedRow, { ids, learned }: Segment): void {
     row.labels.push(MASKED)
   }
   for (let run = 0; run < learned.length; run += 2) {
-    for (let at = learned[run] ?? 0; at < (learned[run + 1] ?? 0); at += 1) row.labels[start + at] = ids[at] ?? MASKED
+    for (let at = learned[run] ?? 0; at < (learned[run + 1] ?? 0); at += 1)
+      row.labels[start + at] = ids[at] ?? MASKED
   }
 }
 

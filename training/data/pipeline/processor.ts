@@ -9,11 +9,20 @@ import type { ModelText } from '../model/model-text.ts'
 import { hashText } from '../random.ts'
 import { flatRow, rowCharacters, structuredRows, unstructuredRow } from '../rows.ts'
 import { ExampleEncoder } from '../shards/encoded.ts'
-import { type Batch, type BatchResult, type BuildPlan, type RecordPlace, type Split, SPLITS } from './batch.ts'
+import {
+  type Batch,
+  type BatchResult,
+  type BuildPlan,
+  type RecordPlace,
+  SPLITS,
+  type Split,
+} from './batch.ts'
 import { type Counts, increment, type LeftOut, noCounts, reasonOf } from './counts.ts'
 import { exportedRows } from './exported-rows.ts'
 import { TextOutputs } from './text-outputs.ts'
 
+/** The reference's. */
+export const TEST_SHARE = 0.12
 /** UTF-16 code units of all rows of a conversation together: rows grow with the square of the answer. */
 const MAX_ROWS_LENGTH = 16 << 20
 
@@ -133,8 +142,11 @@ export class Processor {
     const { kind, parts } = structure
     const question: Question = { prompt, ...(system && { system }), ...(turn > 0 && { earlier }) }
     const tree = this.#encoder.structured(question, parts)
-    if (longestPath(tree.segments) > context) return this.#refuse({ ...place, id }, 'over_context')
-    if (rowCharacters(structure) > MAX_ROWS_LENGTH) return this.#refuse({ ...place, id }, 'rows_too_large')
+    const isLong = longestPath(tree.segments) > context
+    if (isLong || rowCharacters(structure) > MAX_ROWS_LENGTH) {
+      this.#refuse({ ...place, id }, isLong ? 'over_context' : 'rows_too_large')
+      return
+    }
     this.#example(tree, split, place.source)
     const serial = this.#encoder.serial(question, parts)
     if (tokenCount(serial.segments) <= context) this.#example(serial, split, place.source, false)
@@ -159,13 +171,17 @@ export class Processor {
       const extraction = extract(dialogs[index]?.response ?? '', profile)
       return 'rule' in extraction && extraction.keep
     })
-    if (turns === 0) return this.#refuse(place, 'over_context')
+    if (turns === 0) {
+      this.#refuse(place, 'over_context')
+      return
+    }
     if (turns < dialogs.length) this.#counts.turnsCut += 1
     this.#example(example, split, place.source)
     this.#counts.unstructured += 1
     const prompt = dialogs[0]?.prompt ?? ''
     this.#keep(split, { id, kind: 'unstructured', split, ...(system && { system }), prompt, turns: dialogs })
-    if (split === 'train' && !this.#plan.heldOut) this.#files.add('unstructured.json', unstructuredRow(conversation))
+    if (split === 'train' && !this.#plan.heldOut)
+      this.#files.add('unstructured.json', unstructuredRow(conversation))
   }
 
   #example(example: Example, split: Split, source: number, exported = this.#plan.jsonl): void {
@@ -204,6 +220,6 @@ export class Processor {
  * The split is by group, not by conversation: other phrasings of a held-out question would reveal its answer in
  * training.
  */
-export function splitOf(group: string, seed: number, share: number): Split {
+export function splitOf(group: string, seed: number, share = TEST_SHARE): Split {
   return hashText(`${seed}:${group}`) / 2 ** 32 < share ? 'test' : 'train'
 }

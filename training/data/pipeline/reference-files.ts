@@ -10,7 +10,12 @@ import { readJsonValues } from '../input/json-values.ts'
 import type { InputFile } from './batches.ts'
 
 /** Files that the profile `reference` writes as the reference's scripts do, in their order. */
-export const REFERENCE_FILES = ['apar.json', 'apar_flatten.json', 'unstructured.json', 'apar_testset.json'] as const
+export const REFERENCE_FILES = [
+  'apar.json',
+  'apar_flatten.json',
+  'unstructured.json',
+  'apar_testset.json',
+] as const
 
 /**
  * Writes them. All conversations are held in memory: their order is a shuffle of all of them.

@@ -3,8 +3,8 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { AparError } from '../../../shared/errors.ts'
 import { readModelText } from '../model/model-text.ts'
 import type { Batch, BatchResult } from './batch.ts'
-import { Processor } from './processor.ts'
 import type { FromWorker, WorkerData } from './pool.ts'
+import { Processor } from './processor.ts'
 
 const { plan, modelFolder }: WorkerData = workerData
 const processor = new Processor(plan, readModelText(modelFolder))

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import type { ModelText } from '../model/model-text.ts'
 import type { ExampleKind } from '../encode/tree.ts'
+import type { ModelText } from '../model/model-text.ts'
 import type { OutputFiles } from '../pipeline/output-files.ts'
 import { type EncodedSplit, needsWideTokens } from './encoded.ts'
 
