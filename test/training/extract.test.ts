@@ -130,6 +130,13 @@ describe('numbered lists', () => {
     expectForks('list', `${list}\n\n${list}`)
   })
 
+  it('go on behind text, which is part of an item or introduces the next one', () => {
+    const item = (n: number) => `${n}. Title:⟦ the detail of it⟧`
+    expectForks('list', `${item(1)}\n${item(2)}\n\nThe second part:\n\n${item(3)}\n${item(4)}`)
+    const long = '2. Title:⟦ the detail of it\n\nMore of the second.⟧'
+    expectForks('list', `${item(1)}\n${long}\n\n${item(3)}\n${item(4)}`)
+  })
+
   it.each<[Rule, string, string]>([
     ['list_too_short', 'two items', '1. Title: the first detail\n2. Title: the second one'],
     ['list_numbering', 'a gap', three((n) => `${n * n}. Title: the detail of it`)],
@@ -305,6 +312,12 @@ describe('text that is not cut', () => {
       expect(extract(`${list}\n\n${text}`)).toHaveProperty('structure')
     },
   )
+
+  it('prose with semicolons is no code', () => {
+    expect(
+      extract(`${list}\n\nOne needs:\n\n${three(() => '    a good deal of water every day;')}`),
+    ).toHaveProperty('structure')
+  })
 
   it('a text switch refuses what it names', () => {
     expect(extract(`${list} = b`, customProfile({ equals: 'keep' }))).toEqual({ rule: 'equals', keep: true })

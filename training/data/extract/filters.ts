@@ -14,7 +14,7 @@ const CODE = [
   String.raw`import \w|from \w+(?:\.\w+)* import|#include\b|using namespace|public |private `,
   String.raw`def \w+\(|class \w+[(:]|function \w*\(|(?:var|let|const) \w+ =|[\w.[\]]+ = \S`,
   String.raw`(?:if|for|while) ?\(.*\) ?\{|elif |return\b.*[;)]$|[\w.]+\(.*\)$`,
-  String.raw`<\/?\w+[^<>\n]{0,80}>$|(?!\d+[.)] |[-*+•] ).*[;{}]$`,
+  String.raw`<\/?\w+[^<>\n]{0,80}>$|(?!\d+[.)][ \t]|[-*+•][ \t]|.*[a-z] [a-z]+ [a-z]+ [a-z]).*[;{}]$`,
 ]
 const CODE_LINE = new RegExp(String.raw`^[ \t]*(?:${CODE.join('|')})`, 'gm')
 const MIN_CODE_LINES = 3

@@ -70,7 +70,8 @@ class ListReader {
     if (!line || line.kind === 'blank') return line !== undefined
     const inside = line.indent > this.#indent + INDENT_TOLERANCE
     if (line.item && this.#isNext(line, line.item)) {
-      if (this.#endsAt !== undefined) this.#extend()
+      // Text between two items is part of the first, unless it introduces the second.
+      if (this.#endsAt !== undefined && !this.#endsWithColon(this.#last)) this.#extend()
       this.#endsAt = undefined
       this.#begin(at, line, line.item)
     } else if (this.#endsAt !== undefined) {
@@ -177,9 +178,13 @@ class ListReader {
   /** The current item goes on behind a blank line: it ends with a colon, or is nothing but a title so far. */
   #awaitsMore(): boolean {
     const item = this.#items.at(-1)
-    const end = this.#lines[this.#last]?.end ?? 0
-    if (this.#text[end - 1] === ':' || this.#text[end - 1] === '：') return true
-    return item !== undefined && item.to === item.from + 1 && item.detail === end
+    const isTitle = item?.to === this.#last + 1 && item.detail === this.#lines[this.#last]?.end
+    return isTitle || this.#endsWithColon(this.#last)
+  }
+
+  #endsWithColon(line: number): boolean {
+    const last = this.#text[(this.#lines[line]?.end ?? 0) - 1]
+    return last === ':' || last === '：'
   }
 
   /** The end of a short first line without a delimiter: a title when a list follows it inside of the item. */
