@@ -95,7 +95,7 @@ class SyntheticText {
 
   #sentence(): string {
     const words = this.#phrase(6 + this.#below(14))
-    return `${words.charAt(0).toUpperCase()}${words.slice(1)}${this.#random() < 0.1 ? ', or ' + this.#below(3000) : ''}.`
+    return `${words.charAt(0).toUpperCase()}${words.slice(1)}${this.#random() < 0.1 ? `, or ${this.#below(3000)}` : ''}.`
   }
 
   #phrase(words: number): string {

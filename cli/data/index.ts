@@ -4,6 +4,7 @@ import { registerBuild } from './build.ts'
 import { registerInspect } from './inspect.ts'
 import { registerPrompts } from './prompts.ts'
 import { registerStats } from './stats.ts'
+import { registerMerge } from './merge.ts'
 
 /** Adds `apar data` and its commands to the program, each from a file of its own. */
 export function registerData(program: Command): void {
@@ -13,4 +14,5 @@ export function registerData(program: Command): void {
   registerStats(data)
   registerPrompts(data)
   registerAnswer(data)
+  registerMerge(data)
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { splitOf } from '../../training/data/examples.ts'
 import { extract } from '../../training/data/extract/extract.ts'
 import type { Part } from '../../training/data/extract/structure.ts'
+import { splitOf } from '../../training/data/pipeline/processor.ts'
 import { flatRow, rowCharacters, structuredRows, unstructuredRow } from '../../training/data/rows.ts'
 
 const conversation = { id: 'c7', dialogs: [{ prompt: 'How?', response: 'So.' }] }

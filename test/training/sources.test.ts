@@ -7,7 +7,6 @@ import type { Conversation } from '../../training/data/conversation.ts'
 import { extractConversation } from '../../training/data/extract/extract.ts'
 import { seededRandom } from '../../training/data/random.ts'
 import { underInventedName } from '../../training/data/sources/invented-names.ts'
-import { answerConversations, jsonlConversations } from '../../training/data/sources/jsonl.ts'
 import { tldrConversations } from '../../training/data/sources/tldr.ts'
 import { lowerFirst, readPage } from '../../training/data/sources/tldr-answers.ts'
 import { readCommand, readDescription, readTitle } from '../../training/data/sources/tldr-markup.ts'
@@ -151,33 +150,5 @@ describe('tldr pages', () => {
     const asked = copied.slice(plain.length).map((c) => c.dialogs[0])
     expect(asked.length).toBeGreaterThanOrEqual(2 * (plain.length - 1))
     for (const turn of asked) expect(`${turn?.prompt}${turn?.response}`).not.toMatch(/\bfoo\b/)
-  })
-})
-
-describe('bad input', () => {
-  it.each([
-    ['not JSON', '{"id": "a", "dialogs": []}\n{oops', /:2: not valid JSON$/],
-    ['a missing id', '{"dialogs": []}', /:1: "id" must be/],
-    ['a wrong turn', '{"id": "a", "dialogs": [{"prompt": 1}]}', /:1: "dialogs.0" must be/],
-  ])('%s is reported with file and line', async (_, content, message) => {
-    const path = await file('bad.jsonl', content)
-    await expect(all(jsonlConversations(path))).rejects.toMatchObject({
-      code: 'invalid_request',
-      message: expect.stringMatching(message),
-    })
-  })
-
-  it('a missing file and a corrupt archive are reported', async () => {
-    await expect(all(jsonlConversations('/nowhere/x.jsonl'))).rejects.toThrow(/cannot be read/)
-    const broken = await file('x.jsonl.gz', 'not a gzip file')
-    await expect(all(jsonlConversations(broken))).rejects.toThrow(/cannot be read/)
-  })
-
-  it('keeps at most `perPrompt` answers per prompt', async () => {
-    const lines = ['one', 'two', 'three'].map((response) => JSON.stringify({ prompt: 'Same?', response }))
-    const path = await file('answers.jsonl', lines.join('\n'))
-    const found = await all(answerConversations(path, { perPrompt: 2 }))
-    expect(found.map((c) => c.dialogs[0]?.response)).toEqual(['one', 'two'])
-    expect(new Set(found.map((c) => c.group)).size).toBe(1)
   })
 })

@@ -1,19 +1,31 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { Template } from '@huggingface/jinja'
+import { Tokenizer } from '@huggingface/tokenizers'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { CHAT_TEMPLATE, chatSegments, promptText } from '../../training/data/chat.ts'
+import { CHAT_TEMPLATE, turnText } from '../../training/data/chat.ts'
+import { newModel } from '../../training/data/model/new-model.ts'
 import { toTokenizerJson } from '../../training/data/tokenizer/convert.ts'
-import { loadEncoder } from '../../training/data/tokenizer/encode.ts'
 import { readSentencePiece } from '../../training/data/tokenizer/sentencepiece.ts'
 import { trainTokenizer } from '../../training/data/tokenizer/train.ts'
 import { requires } from '../support/requires.ts'
 
 const shipped = readFileSync(new URL('../../models/demo/tokenizer.json', import.meta.url), 'utf8')
 
+function open(tokenizerJson: string) {
+  const tokenizer = new Tokenizer(JSON.parse(tokenizerJson), { clean_up_tokenization_spaces: false })
+  const id = (token: string) => tokenizer.token_to_id(token) ?? Number.NaN
+  return {
+    ...{ bos: id('<s>'), eos: id('</s>'), fork: id('[Fork]'), child: id('[Child]') },
+    vocabSize: tokenizer.get_vocab().size,
+    encode: (text: string): number[] => tokenizer.encode(text, { add_special_tokens: false }).ids,
+    decode: (ids: number[]): string => tokenizer.decode(ids, { skip_special_tokens: false }),
+  }
+}
+
 describe('the shipped tokenizer', () => {
-  const encoder = loadEncoder(shipped)
+  const encoder = open(shipped)
 
   it('has 4,096 ids, with [Fork], [Child], <s> and </s> as one id each', () => {
     expect(encoder.vocabSize).toBe(4096)
@@ -57,20 +69,13 @@ describe('chat template', () => {
       eos_token: '</s>',
     })
 
-  it('renders the same text as the shards contain', () => {
-    expect(render([{ role: 'user', content: 'How?' }], true)).toBe(promptText('How?'))
-    const turns = [
-      { prompt: 'How?', response: 'So.' },
-      { prompt: 'And?', response: 'That.' },
+  it('renders the text that a tokenizer is trained on', () => {
+    const messages = [
+      { role: 'user', content: 'How?' },
+      { role: 'assistant', content: 'So.' },
     ]
-    const messages = turns.flatMap(({ prompt, response }) => [
-      { role: 'user', content: prompt },
-      { role: 'assistant', content: response },
-    ])
-    const text = chatSegments(turns)
-      .map((segment) => segment.text)
-      .join('')
-    expect(render(messages, false)).toBe(text)
+    expect(render(messages.slice(0, 1), true)).toBe(`<s>${turnText('How?', '')}`)
+    expect(render(messages, false)).toBe(`<s>${turnText('How?', 'So.')}</s>`)
   })
 
   it('equals the template shipped with the demo model', () => {
@@ -90,7 +95,7 @@ describe('conversion', () => {
       removeExtraWhitespaces: false,
     }
     expect(() => toTokenizerJson(model, [])).toThrow(/add_dummy_prefix/)
-    expect(() => loadEncoder('{}', 'my.json')).toThrow(/^my.json is not a tokenizer.json|has no token/)
+    expect(() => newModel('{}', 'my.json', 512)).toThrow('my.json is not a tokenizer.json')
   })
 
   const found = requires(
@@ -103,7 +108,7 @@ describe('conversion', () => {
       { length: 200 },
       (_, i) => `Line ${i}: the quick brown fox, number ${i * 7}, jumps.`,
     )
-    const encoder = loadEncoder(await trainTokenizer({ texts, vocabSize: 340, added: ['[Fork]', '[Child]'] }))
+    const encoder = open(await trainTokenizer({ texts, vocabSize: 340, added: ['[Fork]', '[Child]'] }))
     expect(encoder.vocabSize).toBe(340)
     expect([encoder.fork, encoder.child]).toEqual([338, 339])
     expect(encoder.decode(encoder.encode(texts[3] ?? ''))).toBe(texts[3])

@@ -10,12 +10,13 @@ import type { ForkTokens } from './model/fork-tokens.ts'
 import { type ModelText, readModelText } from './model/model-text.ts'
 import { newModel } from './model/new-model.ts'
 import { writeModel } from './model/write-model.ts'
-import { type BuildPlan, SPLITS, TEXT_FILES, type TextFile } from './pipeline/batch.ts'
+import { type BuildPlan, EXPORTS, SPLITS, TEXT_FILES, type TextFile } from './pipeline/batch.ts'
 import { BatchReader, type InputFile, type InputShard } from './pipeline/batches.ts'
 import { BuildFolder } from './pipeline/build-folder.ts'
 import { addCounts, type Counts, noCounts } from './pipeline/counts.ts'
 import { OutputFiles } from './pipeline/output-files.ts'
 import { processed } from './pipeline/pool.ts'
+import { TEST_SHARE } from './pipeline/processor.ts'
 import { REFERENCE_FILES, writeReferenceFiles } from './pipeline/reference-files.ts'
 import { ARRAY, isLines } from './pipeline/text-outputs.ts'
 import { emptyMeta, type ShardMeta, ShardWriter } from './shards/writer.ts'
@@ -47,6 +48,8 @@ export interface BuildOptions {
   shard?: InputShard
   /** Worker threads; 0: none. Default 2. The output does not depend on it. */
   threads?: number
+  /** Time between check-points in ms; default 5,000. */
+  checkpointMs?: number
   onProgress?: (progress: BuildProgress) => void
 }
 
@@ -84,7 +87,6 @@ interface Progress {
 
 /** Version of what is written: another one does not go on from a build that was cut. */
 const VERSION = 1
-const TEST_SHARE = 0.12
 /** Of a new model. */
 const DEFAULT_CONTEXT = 2048
 const CHECKPOINT_MS = 5_000
@@ -140,7 +142,7 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
       addCounts(progress.counts, result.counts)
       progress.next = batch.next
       onProgress?.({ stage: 'conversations', done: progress.counts.conversations, resumed })
-      if (Date.now() - saved < CHECKPOINT_MS) continue
+      if (Date.now() - saved < (options.checkpointMs ?? CHECKPOINT_MS)) continue
       await save()
       saved = Date.now()
     }
@@ -209,10 +211,8 @@ async function appendText(outputs: OutputFiles, name: TextFile, bytes: Uint8Arra
 async function closeTexts(outputs: OutputFiles, plan: BuildPlan): Promise<void> {
   const written: readonly string[] = plan.heldOut ? REFERENCE_FILES : []
   for (const name of TEXT_FILES) {
-    if (written.includes(name)) continue
-    if (name === 'train.jsonl' || name === 'test.jsonl') {
-      if (plan.jsonl) await outputs.append(name, Buffer.alloc(0))
-    } else if (isLines(name)) await outputs.append(name, Buffer.alloc(0))
+    if (written.includes(name) || (EXPORTS.has(name) && !plan.jsonl)) continue
+    if (isLines(name)) await outputs.append(name, Buffer.alloc(0))
     else await outputs.append(name, Buffer.from((await outputs.length(name)) > 0 ? ARRAY.close : ARRAY.empty))
   }
 }
@@ -229,12 +229,12 @@ async function writeRaw(
 
 /** Identifies everything that decides about the output. */
 function keyOf(options: BuildOptions, files: readonly InputFile[]): string {
-  const { out: _out, threads: _threads, onProgress: _onProgress, generated, files: _files, ...rest } = options
+  const { profile, seed, testShare, context, turns, jsonl, strict, shard, generated } = options
   const { model } = options
   const modelFile = 'path' in model ? model.path : model.file
   const parts = {
     version: VERSION,
-    rest,
+    options: { profile, seed, testShare, context, turns, jsonl, strict, shard, model: options.model },
     generated: generated?.key,
     files: files.map(({ path }) => identityOf(path)),
     model: modelFile === undefined ? null : identityOf(modelFile),

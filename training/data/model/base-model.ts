@@ -13,8 +13,7 @@ import { chosenTemplate } from '../../../gpu-node/checkpoint/tokenizer/chat-temp
 import { readTokenizerFiles, type TokenizerFiles } from '../../../gpu-node/checkpoint/tokenizer-files.ts'
 import { StartupError } from '../../../gpu-node/startup-error.ts'
 import { ggufConfigs } from './gguf-config.ts'
-
-export type Json = Record<string, unknown>
+import type { Json } from './json.ts'
 
 /** The model that is to learn, without its weights. */
 export interface BaseModel {

@@ -2,7 +2,8 @@ import { addedToken, type TokenizerFile } from '../../../gpu-node/checkpoint/tok
 import type { TokenizerFiles } from '../../../gpu-node/checkpoint/tokenizer-files.ts'
 import { StartupError } from '../../../gpu-node/startup-error.ts'
 import { CHILD, FORK } from '../rows.ts'
-import type { BaseModel, Json } from './base-model.ts'
+import type { BaseModel } from './base-model.ts'
+import type { Json } from './json.ts'
 
 /** `own`: what the model has, or else `add`. `add`: two tokens behind the last one. Ids: of two tokens to take over. */
 export type ForkTokens = 'own' | 'add' | readonly [fork: number, child: number]
@@ -78,7 +79,7 @@ function takenOver(base: BaseModel, ids: readonly [number, number]) {
   const names = new Map<string, string>()
   for (const [index, id] of ids.entries()) {
     const token = tokenizer.added_tokens.find((each) => each.id === id)
-    if (!token?.special) throw unusable(file, `--fork-tokens: ${id} is not the id of a special token`)
+    if (!token) throw unusable(file, `--fork-tokens: ${id} is not the id of an added token`)
     const { content } = token
     if (Object.values(named).includes(content))
       throw unusable(file, `--fork-tokens: ${id} is ${content}, which the model uses`)
@@ -89,9 +90,9 @@ function takenOver(base: BaseModel, ids: readonly [number, number]) {
   if (names.size !== 2) throw unusable(file, '--fork-tokens: two different ids are needed')
   const rename = <T>(value: T): T => renamed(value, names)
   const added_tokens = tokenizer.added_tokens.map((token) =>
-    // Of published checkpoints these flags strip white space, which is kept here.
+    // Of published checkpoints the flags strip white space, which is kept here.
     names.has(token.content)
-      ? { ...token, content: names.get(token.content) ?? '', lstrip: false, rstrip: false, normalized: false }
+      ? addedToken(token.id, names.get(token.content) ?? '', { special: true })
       : token,
   )
   const { vocab } = tokenizer.model

@@ -1,6 +1,6 @@
 import type { GgufFile } from '../../../gpu-node/checkpoint/gguf/gguf-file.ts'
 import { llamaShape } from '../../../gpu-node/checkpoint/gguf/llama-config.ts'
-import type { Json } from './base-model.ts'
+import type { Json } from './json.ts'
 
 /** transformers' names by `general.architecture`. */
 const ARCHITECTURES: ReadonlyMap<string, { architecture: string; modelType: string }> = new Map([

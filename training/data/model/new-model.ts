@@ -7,7 +7,8 @@ import { parseJson } from '../../../shared/parse.ts'
 import { CHAT_TEMPLATE } from '../chat.ts'
 import { CHILD, FORK } from '../rows.ts'
 import { BOS, EOS } from '../tokenizer/convert.ts'
-import type { BaseModel, Json } from './base-model.ts'
+import type { BaseModel } from './base-model.ts'
+import type { Json } from './json.ts'
 
 /**
  * A model that is trained from nothing: the demo model's shape and chat template with a tokenizer of its own.

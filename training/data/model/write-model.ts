@@ -4,8 +4,9 @@ import { isDeepStrictEqual } from 'node:util'
 import { readConfig } from '../../../gpu-node/checkpoint/config.ts'
 import { StartupError } from '../../../gpu-node/startup-error.ts'
 import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
-import { type BaseModel, describeBase, type Json } from './base-model.ts'
+import { type BaseModel, describeBase } from './base-model.ts'
 import { type ForkTokens, withForkTokens } from './fork-tokens.ts'
+import type { Json } from './json.ts'
 import { type ModelText, readModelText } from './model-text.ts'
 
 /**
@@ -60,10 +61,18 @@ async function writeConfig(base: BaseModel, folder: string, complete: (config: J
     await writeFile(join(folder, 'config.json'), `${JSON.stringify(complete(rest), null, 2)}\n`)
     if (!base.ropeFrequencies) return
     const { shape } = readConfig(folder)
-    if (isDeepStrictEqual(shape.rope.frequencies, base.ropeFrequencies)) return
+    if (areSame(shape.rope.frequencies, base.ropeFrequencies)) return
   }
   throw new StartupError(
     'unsupported_checkpoint',
     `${base.path}: rope_freqs: config.json has no words for them`,
   )
+}
+
+/** Frequencies of GGUF are divided in f32, those of config.json are computed. */
+const TOLERANCE = 1e-5
+
+function areSame(some: readonly number[], others: readonly number[]): boolean {
+  const isClose = (one: number, other = Number.NaN) => Math.abs(one - other) <= TOLERANCE * other
+  return some.length === others.length && some.every((each, index) => isClose(each, others[index]))
 }

@@ -51,6 +51,9 @@ export const TEXT_FILES = [
 ] as const
 export type TextFile = (typeof TEXT_FILES)[number]
 
+/** Only with --jsonl. */
+export const EXPORTS: ReadonlySet<TextFile> = new Set<TextFile>(['train.jsonl', 'test.jsonl'])
+
 export const SPLITS = ['train', 'test'] as const
 export type Split = (typeof SPLITS)[number]
 

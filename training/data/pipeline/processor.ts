@@ -21,6 +21,8 @@ import { type Counts, increment, type LeftOut, noCounts, reasonOf } from './coun
 import { exportedRows } from './exported-rows.ts'
 import { TextOutputs } from './text-outputs.ts'
 
+/** The reference's. */
+export const TEST_SHARE = 0.12
 /** UTF-16 code units of all rows of a conversation together: rows grow with the square of the answer. */
 const MAX_ROWS_LENGTH = 16 << 20
 
@@ -140,8 +142,11 @@ export class Processor {
     const { kind, parts } = structure
     const question: Question = { prompt, ...(system && { system }), ...(turn > 0 && { earlier }) }
     const tree = this.#encoder.structured(question, parts)
-    if (longestPath(tree.segments) > context) return this.#refuse({ ...place, id }, 'over_context')
-    if (rowCharacters(structure) > MAX_ROWS_LENGTH) return this.#refuse({ ...place, id }, 'rows_too_large')
+    const isLong = longestPath(tree.segments) > context
+    if (isLong || rowCharacters(structure) > MAX_ROWS_LENGTH) {
+      this.#refuse({ ...place, id }, isLong ? 'over_context' : 'rows_too_large')
+      return
+    }
     this.#example(tree, split, place.source)
     const serial = this.#encoder.serial(question, parts)
     if (tokenCount(serial.segments) <= context) this.#example(serial, split, place.source, false)
@@ -166,7 +171,10 @@ export class Processor {
       const extraction = extract(dialogs[index]?.response ?? '', profile)
       return 'rule' in extraction && extraction.keep
     })
-    if (turns === 0) return this.#refuse(place, 'over_context')
+    if (turns === 0) {
+      this.#refuse(place, 'over_context')
+      return
+    }
     if (turns < dialogs.length) this.#counts.turnsCut += 1
     this.#example(example, split, place.source)
     this.#counts.unstructured += 1
@@ -212,6 +220,6 @@ export class Processor {
  * The split is by group, not by conversation: other phrasings of a held-out question would reveal its answer in
  * training.
  */
-export function splitOf(group: string, seed: number, share: number): Split {
+export function splitOf(group: string, seed: number, share = TEST_SHARE): Split {
   return hashText(`${seed}:${group}`) / 2 ** 32 < share ? 'test' : 'train'
 }

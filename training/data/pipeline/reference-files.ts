@@ -1,4 +1,5 @@
 import { createWriteStream } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -39,6 +40,6 @@ export async function writeReferenceFiles(
   for (const name of REFERENCE_FILES) {
     await pipeline(Readable.from(texts[name]), createWriteStream(join(folder, name)))
   }
-  const testSet: { id: string }[] = JSON.parse([...texts['apar_testset.json']].join(''))
+  const testSet: { id: string }[] = JSON.parse(await readFile(join(folder, 'apar_testset.json'), 'utf8'))
   return new Set(testSet.map(({ id }) => id))
 }
