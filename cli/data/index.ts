@@ -2,9 +2,9 @@ import type { Command } from 'commander'
 import { registerAnswer } from './answer.ts'
 import { registerBuild } from './build.ts'
 import { registerInspect } from './inspect.ts'
+import { registerMerge } from './merge.ts'
 import { registerPrompts } from './prompts.ts'
 import { registerStats } from './stats.ts'
-import { registerMerge } from './merge.ts'
 
 /** Adds `apar data` and its commands to the program, each from a file of its own. */
 export function registerData(program: Command): void {

@@ -54,6 +54,14 @@ const records: Record[] = [
 ]
 
 describe('a build', () => {
+  it('leaves out answers that did not end by themselves', async () => {
+    const answers = ['stop', 'length', 'repeats'].map((finish_reason) => {
+      return { ...asked(finish_reason, `${finish_reason}?`, list(3)), finish_reason }
+    })
+    const report = await build({ files: [input(answers)], out: place('out'), strict: true })
+    expect(report).toMatchObject({ structured: { list: 1 }, leftOut: 2, refused: { cut_off: 2 } })
+  })
+
   it('writes every file and counts every conversation', async () => {
     const out = place('out')
     const report = await build({ files: [input(records)], out, jsonl: true, testShare: 0.3 })

@@ -16,6 +16,8 @@ export type Fault = keyof typeof FAULTS
 
 export interface ReadConversation extends Conversation {
   faults: Fault[]
+  /** The record has a `finish_reason`, as `apar data answer` and APIs write it, that is not "stop". */
+  cutOff: boolean
 }
 
 type Role = 'system' | 'user' | 'assistant'
@@ -47,7 +49,7 @@ export function toConversation(
   fail: (reason: string) => never,
 ): ReadConversation {
   if (!isRecord(value)) return fail(`expected an object: ${SHAPES}`)
-  const { group } = value
+  const { group, finish_reason } = value
   if (group !== undefined && typeof group !== 'string') return fail('"group" must be a string')
   const read = turnsOf(value, fail)
   const { system } = read
@@ -55,6 +57,7 @@ export function toConversation(
     id: idOf(value, fail) ?? defaultId,
     dialogs: read.turns,
     faults: [...read.faults],
+    cutOff: typeof finish_reason === 'string' && finish_reason !== 'stop',
     ...(system && { system }),
     ...(group !== undefined && { group }),
   }

@@ -6,6 +6,7 @@ export const BUILD_RULES = {
   invalid_utf8: FAULTS.invalid_utf8,
   duplicate_id: FAULTS.duplicate_id,
   no_turn: 'no question with an answer',
+  cut_off: 'the answer did not end by itself: its finish_reason is not stop',
   template: 'the chat template refuses the conversation',
   over_context: 'a path, or the first turn, has more tokens than --context',
   rows_too_large:

@@ -88,7 +88,11 @@ export class Processor {
     }
     const read = withoutEmptyTurns(toConversation(JSON.parse(text), place.id, fail))
     for (const fault of read.faults) this.#fault(place, fault)
-    const { faults: _counted, ...conversation } = read
+    const { faults: _counted, cutOff, ...conversation } = read
+    if (cutOff) {
+      this.#refuse(place, 'cut_off')
+      return
+    }
     if (conversation.dialogs.length === 0) {
       this.#fault(place, 'no_turn')
       this.#refuse(place, 'no_turn')
