@@ -7,7 +7,7 @@ import {
   type BuildReport,
   buildData,
 } from '../../training/data/build.ts'
-import { PROFILES, type ProfileName } from '../../training/data/extract/profile.ts'
+import { PROFILES, type Profile, type ProfileName, profileOf } from '../../training/data/extract/profile.ts'
 import { FAULTS, type Fault } from '../../training/data/input/conversations.ts'
 import type { ForkTokens } from '../../training/data/model/fork-tokens.ts'
 import type { InputShard } from '../../training/data/pipeline/batches.ts'
@@ -27,6 +27,7 @@ interface Flags {
   inventedNames?: number
   out: string
   profile: ProfileName
+  rule?: string[]
   model?: string
   chatTemplate?: string
   forkTokens?: ForkTokens
@@ -66,6 +67,10 @@ export function registerBuild(data: Command): void {
     )
     .addOption(
       new Option('--profile <name>', 'rules of extraction').choices(Object.keys(PROFILES)).default('default'),
+    )
+    .option(
+      '--rule <name=value...>',
+      'switches of the profile default, such as paragraphs=false (docs/data-rules.md has them)',
     )
     .option('--model <model>', `the model that is to learn: ${MODEL_ARGUMENT}; default: a new one`)
     .addOption(chatTemplateOption())
@@ -148,10 +153,10 @@ function buildOptions(given: string[], flags: Flags): BuildOptions {
   const files = [...given, ...[conversations, answers].filter((file) => file !== undefined)]
   const raw = flags.raw ?? (files.length > 0 ? undefined : DEFAULT_RAW)
   const context = flags.context ?? flags.maxTokens
-  const { profile, out, turns, seed, testShare, threads, shard } = flags
+  const { profile, rule, out, turns, seed, testShare, threads, shard } = flags
   return {
     ...{ files, out, turns, seed, testShare, threads, model: modelOf(flags) },
-    profile: PROFILES[profile],
+    profile: chosenProfile(profile, rule),
     jsonl: flags.jsonl === true,
     strict: flags.strict === true,
     ...(raw !== undefined && { generated: rawConversations(raw, flags) }),
@@ -257,4 +262,11 @@ function throttled(show: (progress: BuildProgress) => void): (progress: BuildPro
     last = now
     show(progress)
   }
+}
+
+function chosenProfile(name: ProfileName, rules: readonly string[] | undefined): Profile {
+  if (rules === undefined) return PROFILES[name]
+  if (name !== 'default')
+    throw new UserError('invalid_option', `--rule changes the profile default, not ${name}`)
+  return profileOf(rules)
 }

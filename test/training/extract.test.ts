@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import * as rules from '../../training/data/extract/extract.ts'
-import { customProfile } from '../../training/data/extract/profile.ts'
+import { customProfile, profileOf } from '../../training/data/extract/profile.ts'
 import { countForks, depthOf, type Part, type Rule } from '../../training/data/extract/structure.ts'
 
 /** The items of most examples here are alike. */
@@ -199,7 +199,7 @@ describe('bullets, headings and what is inside of them', () => {
   it('do not fork deeper than the profile says', () => {
     const answer = three((n) => `${n}. A:\n${three(() => '   - B: the detail of it')}`)
     const at = (maxDepth: number) => {
-      const result = extract(answer, customProfile({ maxDepth }))
+      const result = extract(answer, customProfile({ maxDepth, repeats: 'allow' }))
       return 'structure' in result ? depthOf(result.structure.parts) : result.rule
     }
     expect([at(1), at(2), at(3), at(4)]).toEqual(['paragraphs_too_few', 2, 3, 3])
@@ -331,6 +331,18 @@ describe('text that is not cut', () => {
     expect(() => customProfile({ maxDepth: 0 })).toThrow(
       'rule switch maxDepth: expected a whole number from 1',
     )
+  })
+
+  it('switches may be given as text', () => {
+    expect(profileOf(['paragraphs=false', 'maxDepth=2', 'link=drop'])).toEqual(
+      customProfile({ paragraphs: false, maxDepth: 2, link: 'drop' }),
+    )
+    const refused = (change: string) => expect(() => profileOf([change]))
+    refused('paragraphs=no').toThrow('rule paragraphs=no: expected true, false')
+    refused('maxDepth=-1').toThrow('rule maxDepth=-1: expected NAME=VALUE')
+    refused('maxDepth=0').toThrow('from 1')
+    refused('link=refuse').toThrow('rule link=refuse: expected allow, keep, drop')
+    refused('keepWhiteSpace=false').toThrow('expected NAME=VALUE with a name of lists,')
   })
 
   it('an answer that repeats itself is left out, in nested lists too', () => {

@@ -103,6 +103,38 @@ export function customProfile(changes: Partial<Omit<Switches, 'keepWhiteSpace'>>
   return { ...PROFILES.default, ...changes }
 }
 
+/**
+ * The profile `default` with switches changed by texts `NAME=VALUE`.
+ * @throws AparError that names the switch, and what it may be.
+ */
+export function profileOf(changes: readonly string[]): Profile {
+  const { keepWhiteSpace: _fixed, ...switches } = SWITCHES
+  const entries = changes.map((change): [string, Value] => {
+    const [, name = '', text = ''] = /^(\w+)=(\w+)$/.exec(change) ?? []
+    const known = Object.entries(switches).find(([key]) => key === name)?.[1].default
+    if (known === undefined) {
+      const names = Object.keys(switches).join(', ')
+      throw new AparError('invalid_request', `rule ${change}: expected NAME=VALUE with a name of ${names}`)
+    }
+    return [name, switchValue(change, text, known)]
+  })
+  return customProfile(Object.fromEntries(entries))
+}
+
+const TREATMENTS: readonly Treatment[] = ['allow', 'keep', 'drop']
+
+function switchValue(change: string, text: string, known: Value): Value {
+  const choices = typeof known === 'boolean' ? ['true', 'false'] : TREATMENTS
+  if (typeof known === 'number') {
+    if (/^\d{1,9}$/.test(text)) return Number(text)
+    throw new AparError('invalid_request', `rule ${change}: expected a whole number`)
+  }
+  const chosen = choices.find((choice) => choice === text)
+  if (chosen === undefined)
+    throw new AparError('invalid_request', `rule ${change}: expected ${choices.join(', ')}`)
+  return typeof known === 'boolean' ? chosen === 'true' : (chosen as Treatment)
+}
+
 /** The switches as a Markdown table, for docs/data-rules.md. */
 export function switchTable(): string {
   const cell = (text: string) => text.replaceAll('|', '\\|')
