@@ -67,6 +67,7 @@ export async function data({ quick }: BenchOptions): Promise<BenchResult> {
             ofFloor: round(run.seconds / floor),
           },
         },
+        { case: `${name}: CPU time`, value: round(run.cpuSeconds), unit: 's', better: 'lower', goal: null },
         { case: `${name}: input per second`, value: speed, unit: 'MB/s', better: 'higher', goal: null },
         {
           ...{ case: `${name}: peak memory`, value: round(run.peakBytes / 2 ** 20), unit: 'MiB' },
@@ -86,20 +87,28 @@ async function secondsToParse(path: string): Promise<number> {
   return (performance.now() - begun) / 1000
 }
 
+interface Run {
+  seconds: number
+  /** Of all threads together: what is left of the figure on a busy machine. */
+  cpuSeconds: number
+  peakBytes: number
+}
+
 /** @throws Error when the build fails. */
-async function measuredBuild(args: readonly string[]): Promise<{ seconds: number; peakBytes: number }> {
+async function measuredBuild(args: readonly string[]): Promise<Run> {
   const begun = performance.now()
   const child = spawn(process.execPath, [join(packageRoot, 'dist/apar.js'), 'data', 'build', ...args], {
     stdio: ['ignore', 'ignore', 'inherit'],
   })
-  let peakBytes = 0
+  let [peakBytes, cpuSeconds] = [0, 0]
   const poll = setInterval(async () => {
     peakBytes = Math.max(peakBytes, await peakMemory(child.pid))
+    cpuSeconds = Math.max(cpuSeconds, await cpuTime(child.pid))
   }, POLL_MS)
   try {
     const code = await new Promise((resolve, reject) => child.on('close', resolve).on('error', reject))
     if (code !== 0) throw new Error(`apar data build ended with ${code}`)
-    return { seconds: (performance.now() - begun) / 1000, peakBytes }
+    return { seconds: (performance.now() - begun) / 1000, cpuSeconds, peakBytes }
   } finally {
     clearInterval(poll)
   }
@@ -109,6 +118,13 @@ async function measuredBuild(args: readonly string[]): Promise<{ seconds: number
 async function peakMemory(pid: number | undefined): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '')
   return Number(/^VmHWM:\s*(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024
+}
+
+/** Of Linux' clock ticks, which are hundredths of a second; 0 where there is no such file. */
+async function cpuTime(pid: number | undefined): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / 100
 }
 
 function round(value: number): number {

@@ -3,8 +3,8 @@ import type { AddedToken, TokenizerFile } from '../../../gpu-node/checkpoint/tok
 import { escapeRegExp } from '../../../gpu-node/text/control-text.ts'
 import { openTokenizer } from '../../../gpu-node/text/guarded-tokenizer.ts'
 
-/** Words whose ids are kept; beyond it they are forgotten together. */
-const MAX_WORDS = 1 << 17
+/** Words whose ids are kept; then those that were not used since the last as many are forgotten. */
+const MAX_WORDS = 1 << 16
 /** UTF-16 code units; longer words hardly ever occur twice. */
 const MAX_WORD_LENGTH = 48
 
@@ -27,15 +27,19 @@ export function openCachedTokenizer(file: TokenizerFile, path: string): Pick<Tok
     if (id === undefined) throw new Error(`${path}: no id for ${token}`)
     return id
   }
-  const seen = new Map<string, readonly number[]>()
+  let recent = new Map<string, readonly number[]>()
+  let older = recent
   const idsOf = (word: string): readonly number[] => {
-    const known = seen.get(word)
+    const known = recent.get(word)
     if (known) return known
-    const ids = model.encode(words.finish(word)).map(idOf)
+    const ids = older.get(word) ?? model.encode(words.finish(word)).map(idOf)
     if (word.length > MAX_WORD_LENGTH) return ids
-    if (seen.size >= MAX_WORDS) seen.clear()
+    if (recent.size >= MAX_WORDS) {
+      older = recent
+      recent = new Map()
+    }
     // A copy: a slice of a text keeps the whole text in memory.
-    seen.set(Buffer.from(word, 'utf16le').toString('utf16le'), ids)
+    recent.set(Buffer.from(word, 'utf16le').toString('utf16le'), ids)
     return ids
   }
   const added = new Map(file.added_tokens.map((token) => [token.content, token]))
