@@ -237,6 +237,12 @@ describe('conversations', () => {
     { from: 'human', value: 'How?' },
     { from: 'gpt', value: 'So.' },
   ]
+  it.each(['length', 'repeats', 'content_filter'])('that end with %s are cut off', (finish_reason) => {
+    const record = { prompt: 'Q', response: 'A', finish_reason }
+    expect(read(record)).toMatchObject({ cutOff: true })
+    expect(read({ ...record, finish_reason: 'stop' })).not.toHaveProperty('cutOff')
+  })
+
   it.each([
     ['first_message', [gpt, human, gpt]],
     ['unanswered', [human, gpt, human]],

@@ -17,7 +17,7 @@ export type Fault = keyof typeof FAULTS
 export interface ReadConversation extends Conversation {
   faults: Fault[]
   /** The record has a `finish_reason`, as `apar data answer` and APIs write it, that is not "stop". */
-  cutOff: boolean
+  cutOff?: true
 }
 
 type Role = 'system' | 'user' | 'assistant'
@@ -57,7 +57,7 @@ export function toConversation(
     id: idOf(value, fail) ?? defaultId,
     dialogs: read.turns,
     faults: [...read.faults],
-    cutOff: typeof finish_reason === 'string' && finish_reason !== 'stop',
+    ...(typeof finish_reason === 'string' && finish_reason !== 'stop' && { cutOff: true }),
     ...(system && { system }),
     ...(group !== undefined && { group }),
   }
