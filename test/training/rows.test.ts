@@ -75,14 +75,14 @@ describe('the size of rows', () => {
   it('of a list of 20,000 items is counted, and the first rows are had, without the others', () => {
     const items = Array.from(
       { length: 20_000 },
-      (_, n) => `${n + 1}. Step ${n + 1}: carry one more stone up the hill`,
+      (_, n) => `${n + 1}. Step ${n + 1}: carry stone ${n + 1} up the hill`,
     )
     const result = extract(items.join('\n'))
     if (!('structure' in result)) throw new Error(result.rule)
     expect(rowCharacters(result.structure)).toBeGreaterThan(4e9)
     const rows = structuredRows(conversation, result.structure)
     rows.next()
-    expect(rows.next().value?.target).toBe('1. Step 1:[Fork][Child] carry one more stone up the hill')
+    expect(rows.next().value?.target).toBe('1. Step 1:[Fork][Child] carry stone 1 up the hill')
   })
 })
 
