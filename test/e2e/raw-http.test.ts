@@ -25,6 +25,13 @@ async function statusOf(...lines: string[]): Promise<number | undefined> {
   return statuses[0]
 }
 
+const UPGRADE = [
+  'Connection: Upgrade',
+  'Upgrade: websocket',
+  'Sec-WebSocket-Version: 13',
+  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+]
+
 describe('the edge, on a connection of bytes,', () => {
   it.each([
     ['Content-Length: 5', 'Transfer-Encoding: chunked'],
@@ -56,21 +63,14 @@ describe('the edge, on a connection of bytes,', () => {
   it.each(['[::1', 'x:99999', '1.2.3.4.5'])('takes no page for its own where Host is %s', async (host) => {
     const lines = ['GET /v1/models HTTP/1.1', `Host: ${host}`, 'Origin: http://evil.example', authorization]
     expect(await statusOf(...lines)).toBe(200)
-    const upgrade = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13']
-    const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='
-    expect(await firstStatus(port, head(...lines, ...upgrade, key).replace('/v1/models', '/v1/stream'))).toBe(
-      403,
-    )
+    expect(await firstStatus(port, head(...lines, ...UPGRADE).replace('/v1/models', '/v1/stream'))).toBe(403)
   })
 
   it('takes an empty x-api-key for none', async () => {
     const lines = [
       'GET /v1/stream HTTP/1.1',
       'Host: x',
-      'Connection: Upgrade',
-      'Upgrade: websocket',
-      'Sec-WebSocket-Version: 13',
-      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+      ...UPGRADE,
       `Sec-WebSocket-Protocol: apar.v1, apar-key.${key}`,
       'x-api-key: ',
     ]
@@ -81,10 +81,7 @@ describe('the edge, on a connection of bytes,', () => {
     const lines = [
       'GET /v1/stream HTTP/1.1',
       'Host: x',
-      'Connection: Upgrade',
-      'Upgrade: websocket',
-      'Sec-WebSocket-Version: 13',
-      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+      ...UPGRADE,
       'Sec-WebSocket-Protocol:  apar.v1 ',
       `${authorization} `,
     ]

@@ -20,7 +20,7 @@ export function flopsPerToken(shape: ModelShape, { lora, checkpointActivations, 
   return forward + backward + again + attention
 }
 
-/** How much of the rate of a large product training reaches, as measured: docs/training.md has the figures. */
+/** Assumed: how much of the rate of a large product training reaches. */
 export const SHARE_OF_PRODUCTS = { cpu: 0.2, cuda: 0.4 }
 /** Of several GPUs, for exchanging gradients or weights. */
 const SHARE_OF_EACH = 0.9

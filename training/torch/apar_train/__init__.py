@@ -11,7 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def keep_freed_memory() -> None:
-    """glibc gives every large block back to the system and gets it back in new pages: a tenth of a CPU's step."""
+    """glibc gives every large block back to the system and gets it back in new pages, which costs system time."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

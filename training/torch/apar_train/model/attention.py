@@ -81,8 +81,7 @@ def spans_attention(
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, dropout: float) -> torch.Tensor:
     """Scaled queries [heads, n, d], keys and values [kv_heads, n, d], mask [n, n] -> [n, heads, d].
 
-    Products and a softmax, written out: with a mask, the backward pass of torch's fused kernel for CPUs was measured to
-    take five times as long. Queries that share a key head are rows of one product, so keys are not repeated.
+    Products and a softmax, written out: with a mask, the backward pass of torch's fused kernel for CPUs took longer. Queries that share a key head are rows of one product, so keys are not repeated.
     """
     heads, length, width = q.shape
     groups = k.shape[0]
