@@ -71,8 +71,8 @@ function readSharded(folder: string, { index, read }: WeightFormat): StoredWeigh
   if (names.length === 0) throw broken(`${join(folder, index)}: weight_map is empty`)
   for (const name of names) {
     // A shard must be a file beside the index: a path would let a checkpoint read other files.
-    if (name !== basename(name)) {
-      throw broken(`${join(folder, index)}: ${name} is not a file name`)
+    if (name !== basename(name) || name.includes('\0')) {
+      throw broken(`${join(folder, index)}: ${JSON.stringify(name)} is not a file name`)
     }
   }
   const files = names.map((name) => resolve(folder, name))

@@ -382,7 +382,7 @@ describe('a folder of torch files is refused when', () => {
     const path = copy()
     const index = join(path, 'pytorch_model.bin.index.json')
     writeFileSync(index, JSON.stringify({ weight_map: { 'lm_head.weight': '../other.bin' } }))
-    expect(wrongFolder(path)).toBe(`${index}: ../other.bin is not a file name`)
+    expect(wrongFolder(path)).toBe(`${index}: "../other.bin" is not a file name`)
     writeFileSync(index, JSON.stringify({ weight_map: {} }))
     expect(wrongFolder(path)).toBe(`${index}: weight_map is empty`)
   })
