@@ -282,10 +282,12 @@ describe('safetensors', () => {
     expect(refusal().message).toMatch(/dtype F64 is not served/)
   })
 
-  test.each(['../../etc/passwd', '\0', 'a\0.safetensors'])('an index with the shard %j', (shard) => {
+  test('an index that points out of the folder', () => {
     rmSync(join(folder.path, 'model.safetensors'))
-    folder.write('model.safetensors.index.json', { weight_map: { [first]: shard } })
-    expect(refusal().message).toMatch(/".*" is not a file name/)
+    for (const shard of ['../../etc/passwd', '\0', 'a\0.safetensors']) {
+      folder.write('model.safetensors.index.json', { weight_map: { [first]: shard } })
+      expect(refusal().message).toMatch(/".*" is not a file name/)
+    }
   })
 })
 
