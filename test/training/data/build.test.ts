@@ -7,7 +7,7 @@ import { build as bundle } from 'esbuild'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { type BuildOptions, type BuildReport, buildData } from '../../../training/data/build.ts'
 import type { Turn } from '../../../training/data/conversation.ts'
-import { PROFILES } from '../../../training/data/extract/profile.ts'
+import { customProfile, PROFILES } from '../../../training/data/extract/profile.ts'
 import { referenceFiles } from '../../../training/data/extract/reference/files.ts'
 import { mergeBuilds } from '../../../training/data/merge.ts'
 
@@ -60,6 +60,25 @@ describe('a build', () => {
     })
     const report = await build({ files: [input(answers)], out: place('out'), strict: true })
     expect(report).toMatchObject({ structured: { list: 1 }, leftOut: 2, refused: { cut_off: 2 } })
+  })
+
+  it('ends such answers before they repeat themselves, when asked', async () => {
+    const items = list(4)
+    const response = `${items}.\n5. Item 2: something else is said of it.\n6. It`
+    const answers = [
+      { ...asked('circles', 'Circles?', response), finish_reason: 'repeats' },
+      { ...asked('little', 'Little?', 'It is'), finish_reason: 'length' },
+    ]
+    const profile = customProfile({ trimCutOff: true })
+    const out = place('out')
+    const report = await build({ files: [input(answers)], out, profile, testShare: 0 })
+    expect(report).toMatchObject({
+      structured: { list: 1 },
+      branches: 4,
+      leftOut: 1,
+      refused: { cut_off: 1 },
+    })
+    expect(readFileSync(join(out, 'apar.json'), 'utf8')).not.toContain('something else')
   })
 
   it('writes every file and counts every conversation', async () => {

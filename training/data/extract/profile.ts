@@ -43,6 +43,11 @@ export const SWITCHES = {
     reference: 20,
   },
   keepWhiteSpace: { meaning: 'the parts are the answer byte for byte', default: true, reference: false },
+  trimCutOff: {
+    meaning: 'an answer that did not end by itself ends before it repeats itself, instead of being left out',
+    default: false,
+    reference: false,
+  },
   repeats: {
     meaning: 'titles or details of one branch that are the same',
     default: 'drop',

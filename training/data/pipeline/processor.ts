@@ -4,6 +4,7 @@ import { ChatEncoder, type Question } from '../encode/chat-encoder.ts'
 import { type Example, longestPath, tokenCount } from '../encode/tree.ts'
 import { extract, extractConversation } from '../extract/extract.ts'
 import { countForks, depthOf, type Part, type Structure } from '../extract/structure.ts'
+import { wholePart } from '../extract/whole-part.ts'
 import { FAULTS, type Fault, toConversation, withoutEmptyTurns } from '../input/conversations.ts'
 import type { ModelText } from '../model/model-text.ts'
 import { hashText } from '../random.ts'
@@ -88,8 +89,9 @@ export class Processor {
     }
     const read = withoutEmptyTurns(toConversation(JSON.parse(text), place.id, fail))
     for (const fault of read.faults) this.#fault(place, fault)
-    const { faults: _counted, cutOff, ...conversation } = read
-    if (cutOff) {
+    const { faults: _counted, cutOff, ...whole } = read
+    const conversation = cutOff ? this.#trimmed(whole) : whole
+    if (!conversation) {
       this.#refuse(place, 'cut_off')
       return
     }
@@ -105,6 +107,15 @@ export class Processor {
       if (!(error instanceof AparError) || error.param !== 'messages') throw error
       this.#refuse(place, 'template', error.message)
     }
+  }
+
+  /** A conversation whose last answer did not end by itself, with the part of it that can stand. */
+  #trimmed(conversation: Conversation): Conversation | undefined {
+    const { prompt, response } = conversation.dialogs.at(-1) ?? {}
+    if (!this.#plan.profile.trimCutOff || prompt === undefined || response === undefined) return undefined
+    const part = wholePart(response)
+    if (part === undefined) return undefined
+    return { ...conversation, dialogs: [...conversation.dialogs.slice(0, -1), { prompt, response: part }] }
   }
 
   #conversation(place: RecordPlace, conversation: Conversation): void {
