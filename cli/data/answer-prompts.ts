@@ -9,6 +9,9 @@ import type { Prompt } from '../../training/data/prompts/read-prompts.ts'
 import { Repetition } from '../../training/data/prompts/repetition.ts'
 import { hashText } from '../../training/data/random.ts'
 
+/** A prompt that a busy machine could not encode in a server's time is asked again. */
+const ATTEMPTS = 20
+
 /** A prompt, and which of its answers. */
 export interface Asked {
   readonly id: string
@@ -82,7 +85,7 @@ async function answerTo(
     branching: { enabled: false },
   }
   try {
-    const { text, finish_reason, tokens } = await generate(runner, request)
+    const { text, finish_reason, tokens } = await generateAtLast(runner, request)
     const [only, ...more] = messages
     const dialog =
       only && more.length === 0
@@ -97,6 +100,16 @@ async function answerTo(
 
 interface Generated extends Pick<Answer, 'finish_reason' | 'tokens'> {
   text: string
+}
+
+async function generateAtLast(runner: Runner, request: GenerateRequest): Promise<Generated> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await generate(runner, request)
+    } catch (error) {
+      if (toAparError(error).code !== 'request_timeout' || attempt === ATTEMPTS) throw error
+    }
+  }
 }
 
 function generate(runner: Runner, request: GenerateRequest): Promise<Generated> {
