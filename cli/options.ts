@@ -93,6 +93,13 @@ export function adapterOption(): Option {
   )
 }
 
+export function medusaOption(): Option {
+  return new Option(
+    '--medusa <folder>',
+    'Medusa heads, or "none" (default: the folder medusa/ of the model, if there is one)',
+  )
+}
+
 export function deviceOption(): Option {
   return new Option('--device <device>', 'where the model runs (default: auto)').choices(DEVICES)
 }

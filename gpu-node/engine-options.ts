@@ -1,4 +1,5 @@
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
+import type { MedusaHeads } from './checkpoint/medusa/medusa-heads.ts'
 import { PLAIN } from './checkpoint/plain-tensor.ts'
 import type { WeightTable } from './checkpoint/weights.ts'
 import { physicalCores } from './engine/cpu-count.ts'
@@ -86,7 +87,8 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
   const most = kvCacheBytes === undefined ? usefulBlocks(shape.contextTokens, forks, maxBranches) : MAX_BLOCKS
   return {
     model: shape,
-    weights,
+    ...(checkpoint.medusa && { medusa: checkpoint.medusa.shape }),
+    weights: withMedusa(weights, checkpoint.medusa),
     tokens: { fork: tokens.fork ?? -1, child: tokens.child ?? -1, eos: tokens.eos },
     text: NO_TEXT,
     dtype,
@@ -106,6 +108,18 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     watermark: options.watermark ?? 0.01,
     policy: options.policy ?? 'eager',
   }
+}
+
+/** One table for the engine. */
+function withMedusa(weights: WeightTable, heads: MedusaHeads | undefined): WeightTable {
+  if (!heads) return weights
+  const { files, tensors } = heads.weights
+  const own = tensors.map((tensor) => ({
+    ...tensor,
+    name: `medusa.${tensor.name}`,
+    file: weights.files.length + tensor.file,
+  }))
+  return { files: [...weights.files, ...files], tensors: [...weights.tensors, ...own] }
 }
 
 /**

@@ -1,4 +1,5 @@
 import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.ts'
+import { describeMedusa } from './checkpoint/medusa/describe-medusa.ts'
 import { type OpenCallbacks, openEngine } from './engine/binding.ts'
 import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './engine-options.ts'
 import { Runner } from './requests/runner.ts'
@@ -30,6 +31,7 @@ export async function openRunner(
   const engineConfig = toEngineConfig(checkpoint, options)
   const note = dtypeNote(checkpoint, options) ?? storageNote(checkpoint.weights, engineConfig.dtype)
   if (note) options.onNote?.(note)
+  if (checkpoint.medusa) options.onNote?.(`Medusa: ${describeMedusa(checkpoint.medusa)}`)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const { text: files, shape } = checkpoint

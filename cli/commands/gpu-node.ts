@@ -17,6 +17,7 @@ import {
   dtypeOption,
   integer,
   kvCacheDtypeOption,
+  medusaOption,
   modelOption,
   nameOption,
   port,
@@ -27,6 +28,7 @@ import { shutdownRequested } from '../shutdown.ts'
 interface GpuNodeFlags {
   model?: string
   adapter?: string
+  medusa?: string
   name?: string
   chatTemplate?: string
   edge?: string
@@ -59,6 +61,7 @@ export function registerGpuNode(program: Command): void {
     .description('runs one gpu node; the secret it shares with the edge is in NODE_SECRET')
     .addOption(modelOption())
     .addOption(adapterOption())
+    .addOption(medusaOption())
     .addOption(nameOption())
     .addOption(chatTemplateOption())
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
@@ -131,6 +134,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
   const node = await startGpuNode({
     modelDir: model.path,
     adapter: adapterOf(model, flags),
+    medusa: flags.medusa,
     modelName: servedName(model, flags),
     chatTemplate: flags.chatTemplate,
     host: flags.host,

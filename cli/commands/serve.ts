@@ -16,6 +16,7 @@ import {
   folder,
   integer,
   kvCacheDtypeOption,
+  medusaOption,
   modelOption,
   nameOption,
   port,
@@ -27,6 +28,7 @@ interface ServeFlags {
   port: number
   model?: string
   adapter?: string
+  medusa?: string
   name?: string
   chatTemplate?: string
   device?: string
@@ -50,6 +52,7 @@ export function registerServe(program: Command): void {
     .option('--port <port>', '0 takes any free one', port, 8787)
     .addOption(modelOption())
     .addOption(adapterOption())
+    .addOption(medusaOption())
     .addOption(nameOption())
     .addOption(chatTemplateOption())
     .addOption(deviceOption())
@@ -85,6 +88,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '--drain-seconds': '0',
     '--model': model.path,
     '--adapter': adapter,
+    '--medusa': flags.medusa,
     '--name': servedName(model, flags),
     '--chat-template': flags.chatTemplate,
     '--device': flags.device,

@@ -9,12 +9,13 @@ import { UserError } from '../explain.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { MODEL_ARGUMENT } from '../models/resolve.ts'
 import { adapterOf, servedName } from '../models/served-name.ts'
-import { adapterOption, decimal, deviceOption, dtypeOption, integer } from '../options.ts'
+import { adapterOption, decimal, deviceOption, dtypeOption, integer, medusaOption } from '../options.ts'
 import { type AnswerCounts, type Asked, answerIds, answerPrompts } from './answer-prompts.ts'
 
 interface AnswerFlags {
   model: string
   adapter?: string
+  medusa?: string
   prompts: string[]
   out: string
   samples: number
@@ -46,6 +47,7 @@ export function registerAnswer(data: Command): void {
     )
     .requiredOption('--model <model>', MODEL_ARGUMENT)
     .addOption(adapterOption())
+    .addOption(medusaOption())
     .requiredOption(
       '--prompts <files...>',
       'JSONL of {prompt}, {messages} or {turns}, .gz as well; see apar data prompts',
@@ -81,6 +83,7 @@ async function answer(flags: AnswerFlags): Promise<void> {
   const runner = await openRunner(model.path, {
     name: servedName(model, flags),
     adapter: adapterOf(model, flags),
+    medusa: flags.medusa,
     dtype: flags.dtype,
     device: flags.device,
     threads: flags.threads,

@@ -34,6 +34,7 @@ export function inspectionReport(inspection: Inspection): string {
       `${tokens.vocabulary} tokens; begin ${showToken(tokens.bos)}, end ${showTokens(tokens.eos)}`,
     ],
     ['branching', branching(inspection)],
+    ['Medusa', inspection.medusa?.description ?? 'no heads'],
     ['digest', inspection.digest],
   ]
   const blocks = [facts.map(([name = '', value = '']) => `${name.padEnd(14)}${printable(value)}`).join('\n')]

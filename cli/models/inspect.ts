@@ -1,7 +1,14 @@
 import { type Checkpoint, readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { describeMedusa, medusaBytes } from '../../gpu-node/checkpoint/medusa/describe-medusa.ts'
 import { tensorBytes } from '../../gpu-node/checkpoint/tensor-blocks.ts'
 import { planMemory } from '../../gpu-node/engine/binding.ts'
-import { BLOCK_TOKENS, type Device, DTYPES, type DType } from '../../gpu-node/engine/engine-config.ts'
+import {
+  BLOCK_TOKENS,
+  type Device,
+  DTYPES,
+  type DType,
+  type MedusaShape,
+} from '../../gpu-node/engine/engine-config.ts'
 import type { MemoryPlan } from '../../gpu-node/engine/memory-plan.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { StartupError } from '../../gpu-node/startup-error.ts'
@@ -32,6 +39,8 @@ export interface Inspection {
   /** Undefined for a model without a chat template. */
   readonly template: { readonly file: string; readonly prompt: string; readonly tokens: number } | undefined
   readonly branching: 'forks' | 'serial'
+  /** Heads that draft tokens; undefined for a model without them. */
+  readonly medusa: (MedusaShape & { readonly bytes: number; readonly description: string }) | undefined
   /** What an operator should know: a sentence each. */
   readonly warnings: readonly string[]
   readonly memory: readonly DTypeMemory[]
@@ -75,7 +84,7 @@ export async function inspectModel(
   adapter?: string,
 ): Promise<Inspection> {
   const checkpoint = readCheckpoint(path, { adapter })
-  const { shape, weights, tokens, text, digest } = checkpoint
+  const { shape, weights, medusa, tokens, text, digest } = checkpoint
   const formats = storedFormats(weights.tensors)
   const total = (of: 'parameters' | 'bytes') => formats.reduce((sum, format) => sum + format[of], 0)
   const texts = tokenTexts(checkpoint)
@@ -98,6 +107,7 @@ export async function inspectModel(
     },
     template,
     branching: tokens.fork === undefined ? 'serial' : 'forks',
+    medusa: medusa && { ...medusa.shape, bytes: medusaBytes(medusa), description: describeMedusa(medusa) },
     warnings: [...checkpoint.warnings, ...warnings],
     memory: DTYPES.map((dtype) => memoryOf(checkpoint, dtype, device)),
     digest,

@@ -12,7 +12,9 @@ import { readGguf } from './gguf/gguf-file.ts'
 import { llamaShape } from './gguf/llama-config.ts'
 import { llamaWeights } from './gguf/llama-weights.ts'
 import { ggufTokenizer } from './gguf/tokenizer.ts'
-import { medusaWarnings } from './medusa.ts'
+import { medusaWarnings } from './medusa/describe-medusa.ts'
+import { findMedusa } from './medusa/find-medusa.ts'
+import { type MedusaHeads, readMedusaHeads } from './medusa/medusa-heads.ts'
 import { isPublishedApar, PUBLISHED } from './published-apar.ts'
 import { broken } from './refusals.ts'
 import { listFolder } from './regular-file.ts'
@@ -41,6 +43,7 @@ export interface Checkpoint {
   architecture: string
   shape: ModelShape
   weights: WeightTable
+  medusa: MedusaHeads | undefined
   tokens: ControlTokens
   joints: Joints
   branchLimits: BranchLimits
@@ -49,8 +52,8 @@ export interface Checkpoint {
   /** What an operator should know: a sentence each. */
   warnings: readonly string[]
   /**
-   * Identifies all of the above but folder, name, time, the architecture's name and warnings. Computed when it is read first,
-   * from samples of all weights. @throws StartupError when a file cannot be read.
+   * Identifies all of the above but folder, name, time, the architecture's name, Medusa heads and warnings. Computed when
+   * it is read first, from samples of all weights. @throws StartupError when a file cannot be read.
    */
   readonly digest: string
 }
@@ -81,6 +84,8 @@ export interface CheckpointOptions {
   readonly chatTemplate?: string | undefined
   /** A folder of peft with LoRA that is merged into the checkpoint. */
   readonly adapter?: string | undefined
+  /** A folder with Medusa heads, or `none`. Default: `medusa/` in the checkpoint's folder, if there is one. */
+  readonly medusa?: string | undefined
 }
 
 /**
@@ -142,7 +147,7 @@ function readFolder(folder: string): CheckpointParts {
     eosTokenIds: [...config.eosTokenIds, ...generation.eosTokenIds],
     branching: config.branching,
     sampling: generation.sampling,
-    warnings: [...config.warnings, ...medusaWarnings(folder)],
+    warnings: config.warnings,
   }
 }
 
@@ -170,6 +175,8 @@ function toCheckpoint(parts: CheckpointParts, options: CheckpointOptions): Check
   const isPublished = isPublishedApar(parts.text.tokenizer.added_tokens)(PUBLISHED.fork_token)
   const branching = parts.branching ?? (isPublished ? PUBLISHED : undefined)
   const text = withTemplate(parts.text, options.chatTemplate, isPublished)
+  const heads = findMedusa(parts.path, options.medusa)
+  const medusa = heads === undefined ? undefined : readMedusaHeads(heads, shape)
   const idOf = (token: string, field: string) => controlId(parts, token, field)
   const eosIds = [...eosTokenIds]
   if (text.named.eos_token !== undefined) eosIds.unshift(idOf(text.named.eos_token, 'eos_token'))
@@ -180,6 +187,7 @@ function toCheckpoint(parts: CheckpointParts, options: CheckpointOptions): Check
     architecture: parts.architecture,
     shape,
     weights: parts.weights,
+    medusa,
     tokens: {
       fork: branching && idOf(branching.fork_token, `${branching.source ?? 'apar'}.fork_token`),
       child: branching && idOf(branching.child_token, `${branching.source ?? 'apar'}.child_token`),
@@ -189,7 +197,7 @@ function toCheckpoint(parts: CheckpointParts, options: CheckpointOptions): Check
     branchLimits: branching?.limits ?? {},
     sampling: parts.sampling,
     text,
-    warnings: parts.warnings,
+    warnings: [...parts.warnings, ...(medusa ? medusaWarnings(medusa, shape) : [])],
   }
   let digest: string | undefined
   return {

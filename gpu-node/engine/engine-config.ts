@@ -56,6 +56,22 @@ const ModelShape = z.strictObject({
 })
 export type ModelShape = z.infer<typeof ModelShape>
 
+/** The limits of native code (native/common/model_config.h). */
+export const MAX_MEDUSA_HEADS = 8
+export const MAX_MEDUSA_LAYERS = 8
+
+/** Medusa heads (arXiv 2401.10774); head i, from 0, predicts the token at offset i + 2. */
+const MedusaShape = z.strictObject({
+  numHeads: z.int().min(1).max(MAX_MEDUSA_HEADS),
+  /** Residual blocks of each head. */
+  numLayers: z.int().min(0).max(MAX_MEDUSA_LAYERS),
+  /** The heads' projection to logits is the model's own. */
+  sharesLmHead: z.boolean(),
+  /** Rows of the heads' own projections; the model may have more tokens. */
+  vocabSize: count,
+})
+export type MedusaShape = z.infer<typeof MedusaShape>
+
 /**
  * As safetensors and GGUF name them; from Q8_0 to IQ4_NL, weights are stored in blocks that share scales. AWQ_4, GPTQ_4
  * and GPTQ_8 are the packed codes of AWQ and GPTQ, which safetensors calls I32.
@@ -128,6 +144,8 @@ export type TokenTable = z.infer<typeof TokenTable>
 export const EngineConfig = z
   .strictObject({
     model: ModelShape,
+    /** Their tensors are among the weights, each name behind `medusa.`. */
+    medusa: MedusaShape.optional(),
     weights: z.strictObject({
       files: z.array(z.string().min(1)).min(1),
       tensors: z.array(TensorEntry).min(1),
@@ -191,6 +209,8 @@ export const EngineConfig = z
     if (config.text.offsets.length !== 0 && config.text.offsets.length !== model.vocabSize + 1) {
       refuse(['text', 'offsets'], 'has another vocabulary size')
     }
+    if (config.medusa && config.medusa.vocabSize > model.vocabSize)
+      refuse(['medusa', 'vocabSize'], 'exceeds the vocabulary')
     const { devices } = config
     if (devices.length > 0 && config.device !== 'cuda')
       refuse(['devices'], 'are CUDA devices: device must be cuda')

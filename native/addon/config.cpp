@@ -149,6 +149,13 @@ QuantisedInfo read_quantised(const Napi::Object& entry) {
   return info;
 }
 
+MedusaConfig read_medusa(const Napi::Object& shape) {
+  return {.num_heads = get_int(shape, "numHeads"),
+          .num_layers = get_int(shape, "numLayers"),
+          .shares_lm_head = get_bool(shape, "sharesLmHead"),
+          .vocab_size = get_int(shape, "vocabSize")};
+}
+
 WeightTable read_weights(const Napi::Object& weights) {
   WeightTable table;
   const Napi::Array files = get_array(weights, "files");
@@ -205,6 +212,7 @@ TokenText read_text(const Napi::Object& text) {
 OpenConfig read_config(const Napi::Object& config) {
   OpenConfig open;
   open.model = read_model(get_object(config, "model"));
+  if (config.Has("medusa")) open.model.medusa = read_medusa(get_object(config, "medusa"));
   open.weights = read_weights(get_object(config, "weights"));
   const Napi::Object tokens = get_object(config, "tokens");
   open.engine.decoder.tokens.fork = get_int(tokens, "fork");

@@ -56,6 +56,20 @@ class ProfiledOps final : public Ops {
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override {
     timed("logits", [&] { ops_->logits(x, rows, head, out); });
   }
+  void pick_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override {
+    ops_->pick_rows(x, row_ids, width, out);
+  }
+  void add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
+                int32_t first_row) override {
+    timed("draft heads", [&] { ops_->add_silu(x, y, rows, width, out, first_row); });
+  }
+  void top_tokens(const float* x, int32_t rows, std::span<const Linear> heads, int32_t vocab, int32_t top_k,
+                  std::span<TokenLogit> top, std::span<float> log_sums) override {
+    timed("draft heads", [&] { ops_->top_tokens(x, rows, heads, vocab, top_k, top, log_sums); });
+  }
+  void copy_slots(std::span<const SlotCopy> copies) override {
+    timed("copy slots", [&] { ops_->copy_slots(copies); });
+  }
   void end_step() override { ops_->end_step(); }
   bool draws_tokens() const override { return ops_->draws_tokens(); }
   void draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,

@@ -19,6 +19,18 @@ void require_positive(const char* field, int64_t value) {
   if (value < 1) refuse(std::string(field) + " must be at least 1, is " + std::to_string(value));
 }
 
+void check_medusa(const MedusaConfig& medusa, int32_t vocab_size) {
+  if (medusa.num_heads == 0) return;
+  const auto require_range = [](const char* field, int32_t value, int32_t min, int32_t max) {
+    if (value < min || value > max)
+      refuse(std::string("medusa ") + field + " must be in [" + std::to_string(min) + ", " +
+             std::to_string(max) + "], is " + std::to_string(value));
+  };
+  require_range("num_heads", medusa.num_heads, 1, MedusaConfig::kMaxHeads);
+  require_range("num_layers", medusa.num_layers, medusa.shares_lm_head ? 1 : 0, MedusaConfig::kMaxLayers);
+  if (!medusa.shares_lm_head) require_range("vocab_size", medusa.vocab_size, 1, vocab_size);
+}
+
 }  // namespace
 
 DType parse_dtype(const std::string& name) {
@@ -106,6 +118,7 @@ void ModelConfig::validate() const {
     if (layer < 0 || layer >= num_layers)
       refuse("layers_without_rope names layer " + std::to_string(layer) + " of " +
              std::to_string(num_layers));
+  check_medusa(medusa, vocab_size);
 }
 
 }  // namespace apar

@@ -70,6 +70,19 @@ struct LayerBiases {
   bool mlp = false;  // gate, up and down
 };
 
+// Medusa heads (arXiv 2401.10774) beside a decoder. A head is residual blocks x + silu(W x + b) of the hidden
+// size, then a projection to logits. Head i, from 0, predicts the token at offset i + 2.
+struct MedusaConfig {
+  int32_t num_heads = 0;        // at most kMaxHeads; 0: no heads
+  int32_t num_layers = 0;       // residual blocks of each head, at most kMaxLayers
+  bool shares_lm_head = false;  // the projection is the decoder's own; else every head has one
+  // Rows of the heads' own projections, at most the decoder's vocab_size: tokens beyond it are never
+  // candidates.
+  int32_t vocab_size = 0;
+
+  static constexpr int32_t kMaxHeads = 8, kMaxLayers = 8;
+};
+
 // The shape of a decoder: the sizes of a Llama, and what other architectures do differently
 // (gpu-node/engine/engine-config.ts).
 struct ModelConfig {
@@ -90,6 +103,7 @@ struct ModelConfig {
   LayerBiases biases = {};
   bool head_norms = false;  // queries and keys go through an RMS norm of each head before they are rotated
   bool tie_word_embeddings = false;
+  MedusaConfig medusa = {};
 
   int32_t kv_width() const { return num_kv_heads * head_dim; }
   // Throws Error{invalid_config} that names the first invalid field.

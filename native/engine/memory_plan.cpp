@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "model/llama_layout.h"
+#include "model/medusa_layout.h"
 #include "ops/cpu/cpu_memory.h"
 #include "ops/cuda/library/cuda_library.h"
 #include "ops/sharded/sharded_plan.h"
@@ -50,7 +51,16 @@ class DeviceNeeds {
     };
     std::vector<Matrix> layers;
     uint64_t vectors = norm_weights(config);  // floats
-    for (const LinearLayer& layer : linear_layers(config)) {
+    std::vector<LinearLayer> linears = linear_layers(config);
+    const std::vector<LinearLayer> heads = medusa_layers(config);
+    const std::vector<size_t> shared = shared_weights(heads, model_.weights);
+    for (size_t i = 0; i < heads.size(); ++i) {
+      if (shared[i] == i)
+        linears.push_back(heads[i]);
+      else
+        vectors += static_cast<uint64_t>(heads[i].rows);  // only its bias is its own
+    }
+    for (const LinearLayer& layer : linears) {
       const int64_t rows = plan.shard(layer.axes.outputs, layer.rows, rank_).size();
       if (!layer.bias.empty()) vectors += static_cast<uint64_t>(rows);
       // The host reads f32 weights from the checkpoint, which has only one copy of a tied table.
@@ -72,6 +82,8 @@ class DeviceNeeds {
     for (const auto& [width, axis] : activation_buffers(model_.config).all())
       bytes += memory_.buffer_bytes(
           bounded_product({rows, static_cast<uint64_t>(plan.shard(axis, width, rank_).size())}));
+    for (const uint64_t floats : medusa_buffers(model_.config, model_.max_rows).all(model_.config.medusa))
+      bytes += memory_.buffer_bytes(floats);
     if (!memory_.is_host()) return bytes;
     const uint64_t logits = bounded_product({static_cast<uint64_t>(model_.max_branches),
                                              static_cast<uint64_t>(model_.config.vocab_size), sizeof(float)});

@@ -71,4 +71,19 @@ void check_batch(const StepBatch& batch, size_t num_logits, const BatchLimits& l
           "wrong size of the logits");
 }
 
+void check_draft(std::span<const int32_t> rows, int32_t top_k, size_t num_candidates,
+                 const DraftLimits& limits) {
+  require(limits.heads > 0, "the model has no draft heads");
+  require(top_k >= 1 && top_k <= kMaxDraftTokens, "too few or too many candidates of a head");
+  for (const int32_t row : rows) require(within(row, limits.logit_rows), "no logit row of the last step");
+  require(num_candidates == rows.size() * static_cast<size_t>(limits.heads) * static_cast<size_t>(top_k),
+          "wrong size of the candidates");
+}
+
+void check_copies(std::span<const SlotCopy> copies, int32_t num_blocks) {
+  const int64_t slots = int64_t{num_blocks} * kBlockTokens;
+  for (const auto& [from, to] : copies)
+    require(within(from, slots) && within(to, slots), "slot out of range");
+}
+
 }  // namespace apar

@@ -9,6 +9,8 @@
 #include "common/error.h"
 #include "model/batch_check.h"
 #include "model/llama_layout.h"
+#include "model/medusa_heads.h"
+#include "model/medusa_layout.h"
 #include "model/packed_cache.h"
 #include "model/weights.h"
 #include "ops/cpu/cpu_ops.h"
@@ -93,9 +95,22 @@ class Llama final : public Model {
     ops_->draw_tokens(hidden_, static_cast<int32_t>(batch.logit_rows.size()), head_.w, draws, drawn);
   }
 
+  int32_t draft_heads() const override { return config_.medusa.num_heads; }
+
+  void draft(std::span<const int32_t> rows, int32_t top_k, std::span<DraftCandidate> out) override {
+    check_draft(rows, top_k, out.size(), {logit_rows_, config_.medusa.num_heads});
+    medusa_->draft(hidden_, rows, top_k, out);
+  }
+
+  void copy_slots(std::span<const SlotCopy> copies) override {
+    check_copies(copies, limits_.num_blocks);
+    if (!copies.empty()) ops_->copy_slots(copies);
+  }
+
  private:
   // Leaves the output of the final norm of the logit rows in hidden_.
   void run_layers(const StepBatch& batch) {
+    logit_rows_ = 0;  // hidden_ is overwritten
     ops_->begin_step(batch);
     ops_->embed(embedding_, x_);
     float* x = x_;
@@ -124,6 +139,7 @@ class Llama final : public Model {
       residual = mlp(layer, x, rows);
     }
     norm(x, residual, final_norm_, rows);
+    logit_rows_ = rows;
   }
 
   int32_t q_width() const { return config_.num_heads * config_.head_dim; }
@@ -170,10 +186,13 @@ class Llama final : public Model {
     counter.expect(table_bytes);
     for (const LinearLayer& each : linears)
       counter.expect(weights_.mapped(each.tensor, each.rows, each.cols).size());
+    counter.expect(medusa_bytes(table_));
     const Matrix table = weights_.matrix(kEmbeddingTable, config_.vocab_size, hidden, table_dtype(format));
     embedding_ = ops_->place(table, Axis::whole);
     counter.add(table_bytes);
     place_linears(linears, placed, format, table, counter);
+    const MedusaSource source = {config_, table_, weights_, *ops_, format, head_.w, limits_.max_rows};
+    medusa_.emplace(source, [&](uint64_t bytes) { counter.add(bytes); });
   }
 
   const float* vector(const std::string& tensor, int64_t size, Axis axis = Axis::whole) {
@@ -192,7 +211,7 @@ class Llama final : public Model {
       sizes.push_back({each.tensor, ops_->packed_bytes(format, each.rows, each.cols)});
     const bool quantised = format == WeightFormat::int8 || format == WeightFormat::int4;
     const std::string layout = quantised ? ops_->packed_layout() : "";
-    if (!layout.empty()) cache_.emplace(table_, layout, format, std::move(sizes));
+    if (!layout.empty()) cache_.emplace(decoder_weights(table_), layout, format, std::move(sizes));
     const auto cached = cache_ ? cache_->load() : std::vector<const std::byte*>{};
     std::vector<const std::byte*> packed;
     for (size_t i = 0; i < linears.size(); ++i) {
@@ -228,6 +247,8 @@ class Llama final : public Model {
   Matrix embedding_;
   const float* final_norm_ = nullptr;
   BiasedLinear head_;
+  std::optional<MedusaHeads> medusa_;
+  int32_t logit_rows_ = 0;  // of the last step: the rows of hidden_ that draft() may read
   std::vector<Layer> layers_;
   float *x_ = nullptr, *logit_x_ = nullptr;  // [max_rows, hidden_size], the residual stream
   float* hidden_ = nullptr;                  // [max_rows, hidden_size], output of a norm, attention or MLP

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/step_batch.h"
+#include "model/medusa_layout.h"
 
 namespace apar {
 namespace {
@@ -87,6 +88,7 @@ OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks,
           .max_context = static_cast<int32_t>(
               std::min<int64_t>(config.context_tokens, int64_t{num_blocks} * kBlockTokens)),
           .max_inputs = std::max<int64_t>({config.hidden_size, config.intermediate_size, q_width(config)}),
+          .draft_rows = rows_per_head(config.medusa, max_rows) * config.medusa.num_heads,
           .hidden_size = config.hidden_size,
           .intermediate_size = config.intermediate_size,
           .vocab_size = config.vocab_size};

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/axis.h"
+#include "common/draft.h"
 #include "common/matrix.h"
 #include "common/step_batch.h"
 #include "common/token_draw.h"
@@ -27,6 +28,7 @@ struct OpsConfig {
   int32_t max_context = 0;  // tokens a row may attend to
   int64_t max_inputs = 0;   // of any linear layer
   bool time_steps = false;  // for Ops::step_seconds()
+  int32_t draft_rows = 0;   // rows of one top_tokens(), all heads together; 0: it is not called
   // Only devices that share a model use these.
   int32_t hidden_size = 0;
   int32_t intermediate_size = 0;
@@ -38,6 +40,15 @@ struct Projection {
   Linear w;
   float* y = nullptr;
   const float* bias = nullptr;  // [w.rows], from place(); null: none
+};
+
+// The most projections of one matmul call.
+constexpr size_t kMaxProjections = 3;
+
+// A token and its logit; {-1, -infinity}: there is none.
+struct TokenLogit {
+  int32_t token = -1;
+  float logit = 0;
 };
 
 // What a layer does to every query and key head before attention: a norm as in rms_norm(), then the rotation.
@@ -94,7 +105,7 @@ class Ops {
   virtual void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width,
                         float eps, float* out) = 0;
 
-  // Several linear layers with the same input x[rows, w.cols].
+  // Several linear layers with the same input x[rows, w.cols], at most kMaxProjections.
   virtual void matmul(const float* x, int32_t rows, std::span<const Projection> projections) = 0;
 
   // Transforms every head of q[rows, num_heads * head_dim] and k[rows, num_kv_heads * head_dim] in place and
@@ -116,6 +127,28 @@ class Ops {
 
   // out[rows, head.rows] = x[rows, head.cols] · head^T, in host memory. Returns when the copy is complete.
   virtual void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) = 0;
+
+  // The operations of draft heads (model/medusa_heads.h), after a step has ended and before the next one
+  // begins. No more than max_rows rows, except where OpsConfig::draft_rows is named.
+  //
+  // As gather_rows(), of any rows, also repeated ones, up to draft_rows.
+  virtual void pick_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) = 0;
+  // out[first_row + i, width] = x[i, width] + silu(y[i, width]) for `rows` rows. With first_row 0, out may be x.
+  virtual void add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
+                        int32_t first_row) = 0;
+  // The `top_k` largest logits of each row of x[heads * rows, w.cols], of which rows * h ... rows * h + rows - 1
+  // are multiplied with heads[h], all of one shape; equal neighbours share a product. heads * rows is at most
+  // draft_rows, top_k is in [1, kMaxDraftTokens].
+  //   top[heads * rows, top_k]   the largest first, equal ones by ascending token; only finite logits of
+  //                              tokens below `vocab`
+  //   log_sums[heads * rows]     log(sum(exp(logit))) of those tokens; NaN if a logit is NaN or infinite
+  // In host memory. Returns when the copy is complete.
+  virtual void top_tokens(const float* x, int32_t rows, std::span<const Linear> heads, int32_t vocab,
+                          int32_t top_k, std::span<TokenLogit> top, std::span<float> log_sums) = 0;
+
+  // Copies keys and values from slot to slot in all layers, in the order of `copies`: a slot may be written
+  // after it was read. Between two steps; does not wait for the device.
+  virtual void copy_slots(std::span<const SlotCopy> copies) = 0;
 
   // Ends a step without logits and without sampled tokens. Does not wait for the device. logits() and
   // draw_tokens() end their steps themselves.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <stdexcept>
 
 namespace apar::test {
@@ -95,6 +96,15 @@ NaiveLlama::NaiveLlama(const ModelConfig& config, const WeightTable& table, bool
   }
   final_norm_ = vector("model.norm");
   head_ = config.tie_word_embeddings ? Linear{embedding_, {}} : linear("lm_head", false);
+  for (int32_t i = 0; i < config.medusa.num_heads; ++i) {
+    const std::string name = "medusa." + std::to_string(i) + ".";
+    MedusaHead& head = medusa_.emplace_back();
+    for (int32_t block = 0; block < config.medusa.num_layers; ++block)
+      head.blocks.push_back(linear(name + std::to_string(block) + ".linear", true));
+    head.projection = config.medusa.shares_lm_head
+                          ? head_
+                          : linear(name + std::to_string(config.medusa.num_layers), false);
+  }
 }
 
 Vector NaiveLlama::normalized(const Vector& x, const Vector& weight) const {
@@ -123,6 +133,30 @@ void NaiveLlama::transform(Vector& heads, const Vector& norm, bool rotates, int3
 }
 
 std::vector<double> NaiveLlama::logits(const std::vector<int32_t>& tokens) const {
+  std::vector<double> logits;
+  for (const Vector& row : hidden(tokens)) {
+    const Vector values = head_(row);
+    logits.insert(logits.end(), values.begin(), values.end());
+  }
+  return logits;
+}
+
+std::vector<double> NaiveLlama::head_logits(const std::vector<int32_t>& tokens, int32_t index) const {
+  const MedusaHead& head = medusa_.at(static_cast<size_t>(index));
+  std::vector<double> logits;
+  for (Vector x : hidden(tokens)) {
+    for (const Linear& block : head.blocks) {
+      const Vector y = block(x);
+      for (size_t i = 0; i < x.size(); ++i) x[i] += y[i] / (1 + std::exp(-y[i]));
+    }
+    Vector values = head.projection(x);
+    values.resize(static_cast<size_t>(config_.vocab_size), -std::numeric_limits<double>::infinity());
+    logits.insert(logits.end(), values.begin(), values.end());
+  }
+  return logits;
+}
+
+std::vector<Vector> NaiveLlama::hidden(const std::vector<int32_t>& tokens) const {
   const size_t dim = config_.head_dim, group = config_.num_heads / config_.num_kv_heads;
   const int32_t length = static_cast<int32_t>(tokens.size());
   std::vector<Vector> x;
@@ -164,12 +198,8 @@ std::vector<double> NaiveLlama::logits(const std::vector<int32_t>& tokens) const
       for (size_t i = 0; i < down.size(); ++i) x[t][i] += down[i];
     }
   }
-  std::vector<double> logits;
-  for (const Vector& row : x) {
-    const Vector values = head_(normalized(row, final_norm_));
-    logits.insert(logits.end(), values.begin(), values.end());
-  }
-  return logits;
+  for (Vector& row : x) row = normalized(row, final_norm_);
+  return x;
 }
 
 }  // namespace apar::test

@@ -16,6 +16,9 @@ class NaiveLlama {
 
   // Logits [tokens, vocab_size]; row i depends on tokens 0..i.
   std::vector<double> logits(const std::vector<int32_t>& tokens) const;
+  // The logits of a Medusa head of the checkpoint, [tokens, vocab_size]. Tokens that the head does not know
+  // have -infinity.
+  std::vector<double> head_logits(const std::vector<int32_t>& tokens, int32_t head) const;
 
  private:
   using Vector = std::vector<double>;
@@ -24,12 +27,18 @@ class NaiveLlama {
 
     Vector operator()(const Vector& x) const;
   };
+  struct MedusaHead {
+    std::vector<Linear> blocks;
+    Linear projection;
+  };
   struct Layer {
     Vector attention_norm, mlp_norm, q_norm, k_norm;
     Linear q, k, v, o, gate, up, down;
     bool rotates = true;
   };
 
+  // The output of the final norm, for each token.
+  std::vector<Vector> hidden(const std::vector<int32_t>& tokens) const;
   Vector normalized(const Vector& x, const Vector& weight) const;
   // The norm of each head, unless `norm` is empty, and the rotation.
   void transform(Vector& heads, const Vector& norm, bool rotates, int32_t position) const;
@@ -38,6 +47,7 @@ class NaiveLlama {
   Vector embedding_, final_norm_;
   Linear head_;
   std::vector<Layer> layers_;
+  std::vector<MedusaHead> medusa_;
 };
 
 }  // namespace apar::test

@@ -133,6 +133,14 @@ RandomModel make_random_model(const ModelConfig& config, uint64_t seed, DType dt
   }
   norm("model.norm", hidden);
   if (!config.tie_word_embeddings) matrix("lm_head", config.vocab_size, hidden, false);
+  for (int32_t head = 0; head < config.medusa.num_heads; ++head) {
+    const std::string name = "medusa." + std::to_string(head) + ".";
+    const int32_t blocks = config.medusa.num_layers;
+    for (int32_t block = 0; block < blocks; ++block)
+      matrix(name + std::to_string(block) + ".linear", hidden, hidden, true);
+    if (!config.medusa.shares_lm_head)
+      matrix(name + std::to_string(blocks), config.medusa.vocab_size, hidden, false);
+  }
   writer.close();
   return model;
 }

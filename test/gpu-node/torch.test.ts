@@ -13,7 +13,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { readConfig } from '../../gpu-node/checkpoint/config.ts'
-import { medusaFolder, readMedusaHeads } from '../../gpu-node/checkpoint/medusa.ts'
+import { findMedusa } from '../../gpu-node/checkpoint/medusa/find-medusa.ts'
+import { readMedusaHeads } from '../../gpu-node/checkpoint/medusa/medusa-heads.ts'
 import { tensorBytes } from '../../gpu-node/checkpoint/tensor-blocks.ts'
 import { readTorchFile } from '../../gpu-node/checkpoint/torch/torch-file.ts'
 import { readWeights, type WeightTable } from '../../gpu-node/checkpoint/weights.ts'
@@ -101,16 +102,19 @@ describe('files that torch has written', () => {
   })
 
   test('the layers of a Medusa head share their weights', () => {
-    const found = medusaFolder(join(GOLDEN, 'apar-7b')) ?? ''
+    const found = findMedusa(join(GOLDEN, 'apar-7b'), undefined) ?? ''
     const heads = readMedusaHeads(found, shape)
-    expect(heads).toMatchObject({ numHeads: 2, numLayers: 2, baseModel: 'apar-7b' })
+    expect(heads).toMatchObject({
+      shape: { numHeads: 2, numLayers: 2, sharesLmHead: false, vocabSize: 302 },
+      baseModel: 'apar-7b',
+    })
     const stored = contents(heads.weights)
     expect(stored.size).toBe(2 * 5)
     for (const part of ['weight', 'bias'])
       expect(stored.get(`0.0.linear.${part}`)).toBe(stored.get(`0.1.linear.${part}`))
     expect(stored.get('0.0.linear.weight')).not.toBe(stored.get('1.0.linear.weight'))
     expect(stored.get('1.2.weight')).toMatch('F16 [302,16]')
-    expect(medusaFolder(join(GOLDEN, 'single'))).toBeUndefined()
+    expect(findMedusa(join(GOLDEN, 'single'), undefined)).toBeUndefined()
     const wider = { ...shape, hiddenSize: 32 }
     expect(refusal(() => readMedusaHeads(found, wider)).message).toMatch(
       'medusa_lm_head.pt: 0.0.linear.weight: shape is [16, 16], the configuration asks for [32, 32]',
@@ -125,7 +129,7 @@ describe('files that torch has written', () => {
     )
     config({ medusa_num_heads: 2, medusa_num_layers: 1 })
     expect(refusal(() => readMedusaHeads(other, shape)).message).toMatch(
-      'a Medusa model of 2 heads with 1 layers',
+      'a Medusa model of 2 heads with 1 layer has no such tensor',
     )
     config({ medusa_num_heads: 1e9, medusa_num_layers: 1 })
     expect(refusal(() => readMedusaHeads(other, shape)).message).toMatch('medusa_num_heads')

@@ -35,6 +35,8 @@ const broken = (path: string[], value: unknown): unknown => {
   return copy
 }
 
+const HEADS = { numHeads: 2, numLayers: 1, sharesLmHead: true, vocabSize: 1 }
+
 describe('open', () => {
   const cases: [string, unknown[], string][] = [
     ['no arguments', [], 'invalid_config'],
@@ -66,6 +68,10 @@ describe('open', () => {
     ['devices that are not a list', [broken(['devices'], '0,1'), () => {}], 'invalid_config'],
     ['devices of strings', [broken(['devices'], ['0']), () => {}], 'invalid_config'],
     ['devices without CUDA', [broken(['devices'], [0, 1]), () => {}], 'invalid_config'],
+    ['Medusa heads that are a number', [broken(['medusa'], 2), () => {}], 'invalid_config'],
+    ['Medusa heads of strings', [broken(['medusa'], { ...HEADS, numHeads: '2' }), () => {}], 'invalid_config'],
+    ['too many Medusa heads', [broken(['medusa'], { ...HEADS, numHeads: 9 }), () => {}], 'invalid_config'],
+    ['Medusa heads that are not stored', [broken(['medusa'], HEADS), () => {}], 'invalid_weights'],
     ['no threads', [broken(['threads'], 0), () => {}], 'invalid_config'],
     ['no blocks', [broken(['numBlocks'], 0), () => {}], 'invalid_config'],
     ['more memory than there is', [broken(['numBlocks'], 2 ** 26), () => {}], 'out_of_memory'],

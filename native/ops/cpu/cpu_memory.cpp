@@ -30,8 +30,10 @@ StepSizes step_sizes(const OpsConfig& config) {
   sizes.rotated = bounded_product({number(sizes.queries), number(config.head_dim)});
   sizes.sums = bounded_product({number(sizes.queries), number(value_stride(config.head_dim))});
   sizes.prepared_bytes =
-      bounded_product({number(config.max_rows), number(max_prepared_bytes(config.max_inputs))});
+      bounded_product({number(std::max(config.max_rows, config.draft_rows)),
+                       number(max_prepared_bytes(config.max_inputs))});
   sizes.rope = bounded_product({number(config.max_context), 2, config.rope_frequencies.size()});
+  sizes.draft_logits = bounded_product({number(config.draft_rows), number(config.vocab_size)});
   return sizes;
 }
 
@@ -57,7 +59,7 @@ uint64_t CpuMemory::step_bytes(const OpsConfig& config) const {
   const StepSizes sizes = step_sizes(config);
   const uint64_t thread = sizes.scores + 2 * sizes.rotated + sizes.sums;
   return bounded_product({number(threads_), thread, sizeof(float)}) + sizes.prepared_bytes +
-         bounded_product({sizes.rope, sizeof(float)});
+         bounded_product({sizes.rope, sizeof(float)}) + bounded_product({sizes.draft_logits, sizeof(float)});
 }
 
 uint64_t CpuMemory::pool_bytes(const OpsConfig& config) const {

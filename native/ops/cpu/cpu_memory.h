@@ -16,6 +16,7 @@ struct StepSizes {
   // For all threads together:
   uint64_t prepared_bytes = 0;  // the activations of one matmul call
   uint64_t rope = 0;            // floats: [max_context][cos, sin][rope_frequencies]
+  uint64_t draft_logits = 0;    // floats: [draft_rows][vocab_size]
 };
 StepSizes step_sizes(const OpsConfig& config);
 

@@ -72,6 +72,7 @@ CpuOps::CpuOps(const OpsConfig& config, Isa isa, int32_t threads)
     scratch_.push_back({reserved_floats(sizes_.scores), floats(sizes_.rotated), floats(sizes_.sums),
                         reinterpret_cast<uint16_t*>(floats(sizes_.rotated))});
   rope_ = reserved_floats(sizes_.rope);
+  if (sizes_.draft_logits > 0) draft_logits_ = reserved_floats(sizes_.draft_logits);
 }
 
 std::string CpuOps::device() const {

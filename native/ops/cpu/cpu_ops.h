@@ -37,6 +37,14 @@ class CpuOps final : public Ops {
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
+  void pick_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override {
+    gather_rows(x, row_ids, width, out);
+  }
+  void add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
+                int32_t first_row) override;
+  void top_tokens(const float* x, int32_t rows, std::span<const Linear> heads, int32_t vocab, int32_t top_k,
+                  std::span<TokenLogit> top, std::span<float> log_sums) override;
+  void copy_slots(std::span<const SlotCopy> copies) override;
 
  private:
   // One thread's buffers for a tile: scores [queries][score_stride], queries [queries][head_dim], sums
@@ -81,6 +89,7 @@ class CpuOps final : public Ops {
   std::vector<AlignedBytes> owned_;
   Arena weights_;
   AlignedBytes prepared_;         // activations of one matmul call
+  float* draft_logits_ = nullptr;  // [draft_rows, vocab_size]
   float* rope_ = nullptr;         // [max_context][cos, sin][rope_frequencies]
   int32_t rope_positions_ = 0;    // filled; the rest is reserved
   std::vector<Scratch> scratch_;  // per thread

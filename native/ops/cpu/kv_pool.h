@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "common/error.h"
 #include "ops/cpu/cpu_memory.h"
@@ -23,7 +24,8 @@ class KvPool {
         keys_(allocate(config, head_dim_)),
         values_(allocate(config, value_stride_)) {}
 
-  // The keys and the values of one block and head. Element is float or uint16_t, according to kv_format.
+  // The keys and the values of one block and head. Element is float or uint16_t, according to kv_format, or
+  // what they are copied as.
   template <class Element>
   Element* keys(int32_t layer, int32_t block, int32_t head) const {
     return reinterpret_cast<Element*>(keys_.get() + offset(layer, block, head, head_dim_));
@@ -34,7 +36,26 @@ class KvPool {
   }
   int64_t stride() const { return value_stride_; }
 
+  // Copies the keys and values of one layer and head from slot to slot.
+  void copy(int32_t layer, int32_t head, SlotCopy slots) const {
+    const auto [from_block, from] = at(slots.from);
+    const auto [to_block, to] = at(slots.to);
+    // Words of 4 bytes: a float, or a pair of bf16.
+    const auto* const from_keys = keys<uint32_t>(layer, from_block, head);
+    auto* const to_keys = keys<uint32_t>(layer, to_block, head);
+    for (int64_t word = 0; word < head_dim_ * element_ / 4; ++word)
+      to_keys[word * kBlockTokens + to] = from_keys[word * kBlockTokens + from];
+    const int64_t bytes = value_stride_ * element_;
+    std::memcpy(values<std::byte>(layer, to_block, head) + to * bytes,
+                values<std::byte>(layer, from_block, head) + from * bytes, static_cast<size_t>(bytes));
+  }
+
  private:
+  struct Place {
+    int32_t block;
+    int64_t offset;  // tokens
+  };
+  static Place at(int32_t slot) { return {slot / kBlockTokens, slot % kBlockTokens}; }
   static int64_t element_of(KvFormat format) {
     if (format == KvFormat::fp8)
       throw Error(ErrorCode::unavailable, "an fp8 KV cache is for CUDA devices; the CPU has f32 and bf16");

@@ -108,17 +108,21 @@ void CudaOps::gather_rows(const float* x, std::span<const int32_t> row_ids, int3
 }
 
 void CudaOps::matmul(const float* x, int32_t num_rows, std::span<const Projection> projections) {
-  enqueue(num_rows, [&](Stream /*stream*/, int32_t rows) { multiply(x, rows, projections); });
+  enqueue(num_rows, [&](Stream /*stream*/, int32_t rows) {
+    multiply({x, buffer(x).bf16, rows}, projections);
+  });
 }
 
 // Multiplies all layers in one launch: layers of one input are packed alike.
-void CudaOps::multiply(const float* x, int32_t rows, std::span<const Projection> projections) {
+void CudaOps::multiply(const Inputs& inputs, std::span<const Projection> projections) {
+  const int32_t rows = inputs.rows;
   GemmCall call;
   call.rows = rows;
-  call.x = x;
-  call.x_bf16 = buffer(x).bf16;
+  call.x = inputs.x;
+  call.x_bf16 = inputs.bf16;
   call.arrived = arrived_;
   const PlacedLinear& first = *static_cast<const PlacedLinear*>(projections[0].w.data);
+  static_assert(cuda::kMaxProjections >= static_cast<int32_t>(apar::kMaxProjections));
   if (projections.size() > kMaxProjections)
     throw Error(ErrorCode::internal, "too many projections of one input");
   for (const Projection& projection : projections) {

@@ -8,6 +8,7 @@
 
 #include "ops/cuda/attention/attention.h"
 #include "ops/cuda/device/device.h"
+#include "ops/cuda/device/pinned_array.h"
 #include "ops/cuda/device/staging.h"
 #include "ops/cuda/elementwise/elementwise.h"
 #include "ops/cuda/gemm/cublaslt.h"
@@ -42,6 +43,12 @@ class CudaOps final : public Ops {
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
+  void pick_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
+  void add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
+                int32_t first_row) override;
+  void top_tokens(const float* x, int32_t rows, std::span<const Linear> heads, int32_t vocab, int32_t top_k,
+                  std::span<TokenLogit> top, std::span<float> log_sums) override;
+  void copy_slots(std::span<const SlotCopy> copies) override;
   void end_step() override { finish_step(); }
   double step_seconds() override { return timer_ == nullptr ? 0 : timer_->seconds(); }
   bool draws_tokens() const override { return true; }
@@ -49,12 +56,12 @@ class CudaOps final : public Ops {
                    std::span<DrawnToken> drawn) override;
 
   // Runs an operation, or a collective in the order of operations (cuda_rank.cpp): calls body(stream, padded
-  // rows), unless the step replays a graph that already contains it.
+  // rows), unless the step replays a graph that already contains it. Outside of a step rows are not padded.
   template <class Body>
   void enqueue(int32_t rows, Body body) {
     if (graphs_.replaying()) return;
     StepGraphs::Operation operation(graphs_);
-    body(stream_, padded(rows));
+    body(stream_, graphs_.open() ? padded(rows) : rows);
     operation.done();
   }
 
@@ -71,19 +78,27 @@ class CudaOps final : public Ops {
     DType plain_dtype = DType::f32;
   };
 
+  // The inputs of a product.
+  struct Inputs {
+    const float* x = nullptr;
+    const uint16_t* bf16 = nullptr;
+    int32_t rows = 0;
+  };
+
   const Buffer& buffer(const float* data) const;
   int32_t padded(int32_t rows) const;
   int32_t width_of(const float* data) const;
   uint64_t pool_tokens() const;
   KvLayer kv_layer(int32_t layer) const;
   void allocate_kv();
+  void allocate_drafts();
   void fill_rope_table();
   void finish_step();
   void wait();
   void upload_tiles(const Matrix& host, WeightFormat format, void* to);
   void upload_all(void* to, const void* from, size_t bytes);
   void compute_logits(const float* x, int32_t rows, const Linear& head);
-  void multiply(const float* x, int32_t rows, std::span<const Projection> projections);
+  void multiply(const Inputs& inputs, std::span<const Projection> projections);
 
   OpsConfig config_;
   HeadShape shape_;
@@ -122,6 +137,10 @@ class CudaOps final : public Ops {
   size_t max_logits_ = 0;
   TokenDraw *draws_ = nullptr, *pinned_draws_ = nullptr;  // [max_rows]
   DrawnToken *drawn_ = nullptr, *pinned_drawn_ = nullptr;
+  PinnedArray<SlotCopy> copies_;  // [max_rows]
+  PinnedArray<int32_t> picks_;    // [draft_rows], as log_sums_
+  PinnedArray<TokenLogit> top_;   // [draft_rows, kMaxDraftTokens]
+  PinnedArray<float> log_sums_;
 };
 
 }  // namespace apar::cuda

@@ -50,6 +50,7 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   pinned_draws_ = static_cast<TokenDraw*>(device_->allocate_pinned(draws));
   drawn_ = static_cast<DrawnToken*>(device_->allocate(drawn, "draws"));
   pinned_drawn_ = static_cast<DrawnToken*>(device_->allocate_pinned(drawn));
+  allocate_drafts();
   attention_grid_ = attention_mma_supports(shape_, config.kv_format)
                         ? attention_mma_grid(shape_, config.kv_format)
                         : attention_plain_grid(shape_, config.kv_format);

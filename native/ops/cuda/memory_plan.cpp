@@ -72,7 +72,11 @@ uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
                             ? bounded_product({static_cast<uint64_t>(ranks_), rows,
                                                static_cast<uint64_t>(config.hidden_size), sizeof(float)})
                             : 0;
-  return scores + words * sizeof(int32_t) + bytes_of(scratch) + logits + draws + rope + sums;
+  const uint64_t drafts =
+      static_cast<uint64_t>(config.draft_rows) *
+      (kMaxDraftTokens * sizeof(TokenLogit) + sizeof(int32_t) + sizeof(float));
+  const uint64_t copies = rows * sizeof(SlotCopy);
+  return scores + words * sizeof(int32_t) + bytes_of(scratch) + logits + draws + rope + sums + drafts + copies;
 }
 
 }  // namespace apar::cuda

@@ -9,7 +9,6 @@
 namespace apar {
 namespace {
 
-constexpr size_t kMaxProjections = 3;
 constexpr int64_t kGroupInputs = 32;  // of a quantisation group of int8 and int4
 
 // A part of a vector.

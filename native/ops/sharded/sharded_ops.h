@@ -53,6 +53,12 @@ class ShardedOps final : public Ops {
   void swiglu(float* gate, const float* up, size_t count) override;
   void gather_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
   void logits(const float* x, int32_t rows, const Linear& head, std::span<float> out) override;
+  void pick_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override;
+  void add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
+                int32_t first_row) override;
+  void top_tokens(const float* x, int32_t rows, std::span<const Linear> heads, int32_t vocab, int32_t top_k,
+                  std::span<TokenLogit> top, std::span<float> log_sums) override;
+  void copy_slots(std::span<const SlotCopy> copies) override;
   void end_step() override;
   double step_seconds() override;  // of the slowest rank
 

@@ -41,8 +41,10 @@ TEST_CASE("steps allocate nothing, and a model that does not fit is refused when
 
 TEST_CASE("the plan of the memory is what the device allocates, and no more blocks fit") {
   constexpr int32_t kRows = 40;
-  const ModelConfig config = with_all_features(tensor_core_config(
+  ModelConfig config = with_all_features(tensor_core_config(
       {.hidden_size = 64, .intermediate_size = 200, .num_layers = 2, .num_heads = 4, .num_kv_heads = 2}));
+  for (const MedusaConfig& medusa : {MedusaConfig{}, {2, 2, false, 60}, {8, 1, true, 61}}) {
+  config.medusa = medusa;
   const RandomModel random = make_random_model(config, 3);
   const auto plan_for = [&](uint64_t free_bytes, const PoolRequest& pool) {
     const cuda::EmulatedDevice device(free_bytes);
@@ -59,4 +61,5 @@ TEST_CASE("the plan of the memory is what the device allocates, and no more bloc
   const int32_t more = plan.num_blocks + 1;
   CHECK(plan.total_bytes() <= kDevice - plan.kept_free_bytes);
   CHECK_THROWS_AS(plan_for(kDevice, {.min_blocks = more, .max_blocks = more}), Error);
+  }
 }

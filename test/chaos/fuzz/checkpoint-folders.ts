@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import fc from 'fast-check'
 import { readCheckpoint } from '../../../gpu-node/checkpoint/checkpoint.ts'
 import { readConfig } from '../../../gpu-node/checkpoint/config.ts'
-import { readMedusaHeads } from '../../../gpu-node/checkpoint/medusa.ts'
+import { readMedusaHeads } from '../../../gpu-node/checkpoint/medusa/medusa-heads.ts'
 import { tensorBytes } from '../../../gpu-node/checkpoint/tensor-blocks.ts'
 import { readTokenizerFiles } from '../../../gpu-node/checkpoint/tokenizer-files.ts'
 import type { TensorEntry } from '../../../gpu-node/engine/engine-config.ts'
@@ -45,6 +45,7 @@ export function checkpointFolders(): CheckpointFile[] {
     asJson('index of shards', apar7b, 'pytorch_model.bin.index.json'),
     asJson('Medusa configuration', apar7b, 'medusa/config.json', readMedusa),
     asBytes('Medusa heads', apar7b, 'medusa/medusa_lm_head.pt', readMedusa),
+    ...medusaFolders(tiny),
     asJson('tokenizer.json', { ...tiny, 'tokenizer.json': json(smallTokenizer()) }, 'tokenizer.json'),
     asJson('tokenizer_config.json', withAddedTokens(apar7b), 'tokenizer_config.json'),
     asJson('chat_template.json', templateIn(tiny), 'chat_template.json'),
@@ -252,6 +253,36 @@ function withLayer(layer: Stored): Buffer {
   if (bias)
     whole.fill(0, whole.length - offset + bias.data_offsets[0], whole.length - offset + bias.data_offsets[1])
   return whole
+}
+
+/** Heads in safetensors, found beside the checkpoint: with projections of their own, and with lm_head. */
+function medusaFolders(tiny: Files): CheckpointFile[] {
+  return [false, true].flatMap((tied) => {
+    const shape = { medusa_num_heads: 2, medusa_num_layers: 1, hidden_size: 8, vocab_size: 260 }
+    const tensors = new Map(
+      [0, 1].flatMap((head): [string, number[]][] => [
+        [`${head}.0.linear.weight`, [8, 8]],
+        [`${head}.0.linear.bias`, [8]],
+        ...(tied ? [] : [[`${head}.1.weight`, [260, 8]] satisfies [string, number[]]]),
+      ]),
+    )
+    const files = {
+      ...tiny,
+      'medusa/config.json': json({ ...shape, tie_lm_head: tied, base_model_name_or_path: 'tiny' }),
+      'medusa/medusa_lm_head.safetensors': safetensors(headerOf(tensors)),
+    }
+    const name = tied ? 'that share lm_head' : 'with projections'
+    return [
+      asJson(`configuration of heads ${name}`, files, 'medusa/config.json', readHeads),
+      asHeader(`tensors of heads ${name}`, files, 'medusa/medusa_lm_head.safetensors', readHeads),
+    ]
+  })
+}
+
+/** With the checkpoint that they lie in. */
+function readHeads(path: string): Span[] {
+  const { medusa } = readCheckpoint(dirname(dirname(path)))
+  return medusa ? spansIn(path, medusa.weights) : []
 }
 
 function adapterFolders(tiny: Files): CheckpointFile[] {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { inspectModel } from '../../../cli/models/inspect.ts'
 import { inspectionReport } from '../../../cli/models/inspect-report.ts'
+import { writeMedusa } from '../../support/medusa-folder.ts'
 import { requires } from '../../support/requires.ts'
 import {
   headerOf,
@@ -100,6 +101,23 @@ describe.skipIf(!requires('the built engine', BUILT))('what an inspection says',
     const report = inspectionReport(found)
     expect(report).toMatch(/^branching {5}decodes serially/m)
     expect(report).toMatch(/^warning: there is no chat template/m)
+  })
+
+  test('Medusa heads, which take memory', async () => {
+    const before = await inspectModel(folder.path, 'cpu')
+    expect(before.medusa).toBeUndefined()
+    expect(inspectionReport(before)).toMatch(/^Medusa {8}no heads$/m)
+    writeMedusa(join(folder.path, 'medusa'), { heads: 2, layers: 1 })
+    const found = await inspectModel(folder.path, 'cpu')
+    const bytes = 2 * (8 * 8 + 8 + VOCAB_SIZE * 8) * 4
+    expect(found).toMatchObject({
+      medusa: { numHeads: 2, numLayers: 1, sharesLmHead: false, vocabSize: VOCAB_SIZE, bytes },
+      bytes: before.bytes,
+      digest: before.digest,
+    })
+    expect(inspectionReport(found)).toMatch(/^Medusa {8}2 heads, projections of their own, 0\.0 MB$/m)
+    const f32 = ({ memory }: typeof found) => memory.find(({ dtype }) => dtype === 'f32')?.plan
+    expect((f32(found)?.weightBytes ?? 0) - (f32(before)?.weightBytes ?? 0)).toBe(bytes)
   })
 
   test('texts of the checkpoint do not control the terminal', async () => {
