@@ -11,7 +11,7 @@ import { trainingPackages } from './environment/packages.ts'
 import { probePython } from './environment/probe.ts'
 import { showEnvironmentProgress } from './environment/progress.ts'
 import { recordInvocation } from './invocations.ts'
-import { NO_MODEL, type Plan, type PlanFlags } from './plan.ts'
+import { type ModelFiles, NO_MODEL, type Plan, type PlanFlags } from './plan.ts'
 import { runTrainer, shellLine, type TrainerEnd, trainerArguments } from './run-trainer.ts'
 
 /** Of every command that trains, besides what its plan is made of. */
@@ -22,8 +22,8 @@ export interface RunFlags extends PlanFlags {
 }
 
 export interface Work {
-  /** The trainer's arguments. `modelPath` is where the model lies. */
-  readonly command: (plan: Plan, modelPath: string) => string[]
+  /** The trainer's arguments. */
+  readonly command: (plan: Plan, model: ModelFiles) => string[]
   /** The command line that serves what was trained. */
   readonly serveLine: (plan: Plan) => string
 }
@@ -33,8 +33,8 @@ export async function runPlan(plan: Plan, flags: RunFlags, { command, serveLine 
   if (!existsSync(plan.data)) {
     throw new UserError('invalid_option', `--data: ${plan.data} does not exist: apar data build makes it`)
   }
-  const path = await modelPath(plan.model, flags.dryRun === true)
-  const args = trainerArguments(command(plan, path), plan.processes)
+  const model = await modelFiles(plan.model, flags.dryRun === true)
+  const args = trainerArguments(command(plan, model), plan.processes)
   if (flags.dryRun) {
     console.log(shellLine((await locatePython(flags)).python, args))
     return
@@ -44,7 +44,7 @@ export async function runPlan(plan: Plan, flags: RunFlags, { command, serveLine 
   console.error(line)
   const invocation = {
     ...plan,
-    modelPath: path,
+    modelPath: model.path,
     line,
     started: new Date().toISOString(),
     ...(await machine(python)),
@@ -77,9 +77,9 @@ function stoppedSentence({ command, out, run }: Plan): string {
   return `stopped, and the state is saved; go on with: ${advice}`
 }
 
-async function modelPath(model: string, isDry: boolean): Promise<string> {
-  if (model === NO_MODEL) return NO_MODEL
-  return (isDry ? resolveModel(model) : await resolveOrPull(model)).path
+async function modelFiles(model: string, isDry: boolean): Promise<ModelFiles> {
+  if (model === NO_MODEL) return { path: NO_MODEL }
+  return isDry ? resolveModel(model) : await resolveOrPull(model)
 }
 
 /** As a user in this folder would write it. */
