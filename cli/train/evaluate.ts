@@ -9,6 +9,7 @@ export interface EvaluateFlags extends Readonly<Record<string, unknown>> {
   readonly data: string
   readonly model: string
   readonly adapter?: string
+  readonly medusa?: string
   readonly split: string
   readonly examples?: number
   readonly out?: string
@@ -20,15 +21,24 @@ export const EVALUATE_SETTINGS: readonly SettingName[] = [
   ...(['pack-tokens', 'context', 'device', 'dtype', 'attention', 'threads'] as const),
 ]
 
-/** `apar train evaluate`: losses of a model on a build, as JSON. */
+/** `apar train evaluate`: losses of a model on a build, or the accuracy of its Medusa heads, as JSON. */
 export async function evaluate(flags: EvaluateFlags): Promise<void> {
-  const { path } = await resolveOrPull(flags.model)
+  const { path, adapter: part } = await resolveOrPull(flags.model)
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
-  const optional = { adapter: flags.adapter, examples: flags.examples, out: flags.out }
+  const { medusa } = flags
+  const adapter = flags.adapter ?? (medusa === undefined ? undefined : part)
+  const optional = { medusa, adapter, examples: flags.examples, out: flags.out }
   const given = Object.entries(optional).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, name === 'examples' ? String(value) : resolve(String(value))],
   )
-  const command = ['evaluate-loss', '--data', resolve(flags.data), '--model', path, '--split', flags.split]
-  const args = ['-m', 'apar_train', ...command, ...given, ...settingArguments(givenSettings(flags))]
+  const name = medusa === undefined ? 'evaluate-loss' : 'evaluate-medusa'
+  const command = [name, '--data', resolve(flags.data), '--model', path, '--split', flags.split]
+  const args = [
+    '-m',
+    'apar_train',
+    ...command,
+    ...given,
+    ...settingArguments(givenSettings(flags, EVALUATE_SETTINGS)),
+  ]
   await runTrainer(python, args, { debug: flags.debug === true })
 }

@@ -3,17 +3,27 @@ import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { parseJson } from '../../shared/parse.ts'
 import { UserError } from '../explain.ts'
+import type { ResolvedModel } from '../models/resolve.ts'
 import { lastInvocation } from './invocations.ts'
 import { readRecipe } from './recipe.ts'
-import { givenSettings, mergedSettings, type Settings, settingArguments } from './settings.ts'
+import {
+  COMMAND_SETTINGS,
+  givenSettings,
+  mergedSettings,
+  type Settings,
+  settingArguments,
+  type TrainCommand,
+} from './settings.ts'
 
 /** In place of a model: it is trained from nothing. */
 export const NO_MODEL = 'none'
 
 /** What the user has said of a run. */
-export interface SftFlags extends Readonly<Record<string, unknown>> {
+export interface PlanFlags extends Readonly<Record<string, unknown>> {
   readonly data?: string
   readonly model?: string
+  /** Of `medusa`. */
+  readonly adapter?: string
   readonly out?: string
   readonly run?: string
   readonly recipe?: string
@@ -23,9 +33,12 @@ export interface SftFlags extends Readonly<Record<string, unknown>> {
 
 /** A run, whole. Paths are absolute. */
 export interface Plan {
+  readonly command: TrainCommand
   readonly data: string
   /** As the user names it, or `none`. */
   readonly model: string
+  /** Which is merged into the model before it is frozen. */
+  readonly adapter: string | undefined
   readonly out: string
   readonly run: string
   readonly recipe: string | undefined
@@ -34,35 +47,51 @@ export interface Plan {
   readonly settings: Settings
 }
 
+const WRITES: Readonly<Record<TrainCommand, string>> = {
+  sft: 'the model or adapter folder to write',
+  medusa: 'the folder of the heads to write',
+}
+
+/** Of a model that has been found. */
+export type ModelFiles = Pick<ResolvedModel, 'path' | 'adapter'>
+
 /**
  * Puts a run together: what is given comes first, then, with `--resume`, what the run was begun with, then the recipe;
  * the model is at last the one that the data were built for.
  * @throws UserError `missing_option`, `invalid_option`
  */
-export function planSft(flags: SftFlags): Plan {
+export function planRun(command: TrainCommand, flags: PlanFlags): Plan {
   const given = flags.run ?? (flags.out === undefined ? undefined : `${flags.out}-run`)
   const before = flags.resume && given !== undefined ? lastInvocation(resolve(given)) : undefined
-  const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe)
+  const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe, command)
   const data = absolute(flags.data) ?? before?.data ?? missing('--data', 'a folder made by apar data build')
-  const out = absolute(flags.out) ?? before?.out ?? missing('--out', 'the model or adapter folder to write')
+  const out = absolute(flags.out) ?? before?.out ?? missing('--out', WRITES[command])
   const model = flags.model ?? before?.model ?? recipe?.model ?? baseOf(data)
   return {
+    command,
     data,
+    adapter: absolute(flags.adapter) ?? before?.adapter,
     model: model ?? missing('--model', 'the model to tune, or none'),
     out,
     run: resolve(given ?? `${out}-run`),
     recipe: recipe?.name ?? before?.recipe,
     processes: flags.nproc ?? before?.processes ?? 1,
     resume: flags.resume === true,
-    settings: mergedSettings(recipe?.settings ?? before?.settings ?? {}, givenSettings(flags)),
+    settings: mergedSettings(
+      recipe?.settings ?? before?.settings ?? {},
+      givenSettings(flags, COMMAND_SETTINGS[command]),
+    ),
   }
 }
 
-/** The trainer's command line. `modelPath` is where the model lies. */
-export function sftCommand({ data, model, out, run, resume, settings }: Plan, modelPath: string): string[] {
+/** The trainer's command line. `path` is where the model lies, `part` the adapter that is part of it. */
+export function trainerCommand(plan: Plan, { path, adapter: part }: ModelFiles): string[] {
+  const { command, data, model, out, run, resume, settings } = plan
   const base = model === NO_MODEL ? [] : ['--base-name', model]
-  const files = ['--data', data, '--model', modelPath, ...base, '--out', out, '--run', run]
-  return ['sft', ...files, ...(resume ? ['--resume'] : []), ...settingArguments(settings)]
+  const adapter = command === 'medusa' ? (plan.adapter ?? part) : undefined
+  const adapted = adapter === undefined ? [] : ['--adapter', adapter]
+  const files = ['--data', data, '--model', path, ...adapted, ...base, '--out', out, '--run', run]
+  return [command, ...files, ...(resume ? ['--resume'] : []), ...settingArguments(settings)]
 }
 
 const Base = z.object({ path: z.string().optional() })

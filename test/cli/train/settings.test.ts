@@ -3,18 +3,20 @@ import { Command } from 'commander'
 import { describe, expect, test } from 'vitest'
 import { TRAINER_FOLDER } from '../../../cli/train/environment/packages.ts'
 import {
+  COMMAND_SETTINGS,
   givenSettings,
   mergedSettings,
   SETTING_NAMES,
   settingArguments,
   settingOptions,
+  TRAIN_COMMANDS,
 } from '../../../cli/train/settings.ts'
 import { requires } from '../../support/requires.ts'
 
 function parse(...args: string[]) {
   const command = new Command().exitOverride().configureOutput({ writeErr: () => {} })
-  for (const option of settingOptions()) command.addOption(option)
-  return givenSettings(command.parse(args, { from: 'user' }).opts())
+  for (const option of settingOptions(SETTING_NAMES)) command.addOption(option)
+  return givenSettings(command.parse(args, { from: 'user' }).opts(), SETTING_NAMES)
 }
 
 test('settings go to the trainer as they were given', () => {
@@ -61,19 +63,32 @@ describe('settings of a recipe', () => {
 const PYTHON = process.env.PYTHON || 'python3'
 /** Needs no torch. */
 const LIST = `import argparse, json
-from apar_train.options import add_sft
-parser = argparse.ArgumentParser()
-add_sft(parser)
-print(json.dumps([option for action in parser._actions for option in action.option_strings]))`
+from apar_train import options
+def names(add):
+    parser = argparse.ArgumentParser()
+    add(parser)
+    return [option for action in parser._actions for option in action.option_strings]
+print(json.dumps({"sft": names(options.add_sft), "medusa": names(options.add_medusa)}))`
 const hasPython = () => execFileSync(PYTHON, ['--version']).length > 0
 
 describe.skipIf(!requires(PYTHON, hasPython))('the trainer', () => {
-  test('has these settings, and no others', () => {
+  test.each(TRAIN_COMMANDS)('has these settings of %s, and no others', (command) => {
     const env = { ...process.env, PYTHONPATH: TRAINER_FOLDER }
-    const options = JSON.parse(execFileSync(PYTHON, ['-c', LIST], { env, encoding: 'utf8' })) as string[]
-    const own = ['-h', '--help', '--data', '--model', '--base-name', '--out', '--run', '--resume']
+    const found = JSON.parse(execFileSync(PYTHON, ['-c', LIST], { env, encoding: 'utf8' }))
+    const options = found[command] as string[]
+    const own = [
+      ...(command === 'medusa' ? ['--adapter'] : []),
+      '-h',
+      '--help',
+      '--data',
+      '--model',
+      '--base-name',
+      '--out',
+      '--run',
+      '--resume',
+    ]
     expect(options.filter((option) => !own.includes(option)).sort()).toEqual(
-      SETTING_NAMES.map((name) => `--${name}`).sort(),
+      COMMAND_SETTINGS[command].map((name) => `--${name}`).sort(),
     )
   })
 })
