@@ -26,7 +26,7 @@ Decoder::Decoder(Model& model, DecoderConfig config)
       config_(std::move(config)),
       tree_(model.num_blocks(), config_.prefix_cache),
       scheduler_(tree_, {config_.max_step_tokens, config_.max_branches, config_.watermark}),
-      sampler_(model.config().vocab_size),
+      sampler_(model.config().vocab_size, {config_.tokens.fork, config_.tokens.child}),
       policy_(make_policy(config_.policy)) {
   const int32_t vocab = model.config().vocab_size;
   const auto require = [](bool good, const char* what) {
