@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "common/draft.h"
 #include "common/model_config.h"
 #include "common/step_batch.h"
 #include "common/token_draw.h"
@@ -31,6 +32,18 @@ class Model {
   // As forward(), but samples a token for each of batch.logit_rows on the device.
   virtual void draw(const StepBatch& /*batch*/, std::span<const TokenDraw> /*draws*/,
                     std::span<DrawnToken> /*drawn*/) {}
+
+  // The Medusa heads of the checkpoint. Head i, from 0, predicts the token at offset i + 2.
+  virtual int32_t draft_heads() const { return 0; }
+  // After forward() or draw() and before the next of them: for each of `rows`, indices into that step's
+  // batch.logit_rows, the `top_k` likeliest tokens of every head, most likely first, equally likely ones by
+  // ascending id: out[rows, draft_heads(), top_k]. Control tokens are among them. top_k is in
+  // [1, kMaxDraftTokens]. A row's bits do not depend on the other rows. Throws Error{internal}.
+  virtual void draft(std::span<const int32_t> /*rows*/, int32_t /*top_k*/,
+                     std::span<DraftCandidate> /*out*/) {}
+  // Copies K and V of every layer from slot to slot, in order, before the next forward(). A slot that was
+  // written is not read by a later copy. Throws Error{internal} for a slot that the pool does not have.
+  virtual void copy_slots(std::span<const SlotCopy> /*copies*/) {}
 };
 
 }  // namespace apar
