@@ -60,7 +60,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   [`${CUDA}/library`]: ['native/common', 'native/ops', 'native/ops/sharded', CUDA, `${CUDA}/device`],
   'native/model': ['native/common', 'native/ops', 'native/ops/cpu'],
-  'native/core': ['native/common', 'native/model'],
+  'native/core/draft': ['native/common'],
+  'native/core': ['native/common', 'native/model', 'native/core/draft'],
   'native/engine': [
     ...['native/common', 'native/ops', 'native/ops/cpu', 'native/ops/sharded', `${CUDA}/library`],
     ...['native/model', 'native/core'],

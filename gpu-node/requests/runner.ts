@@ -19,9 +19,9 @@ import { TenantNumbers } from './tenant-numbers.ts'
  * Raise it when the same checkpoint gives other answers than before, or a prompt other tokens: nodes of both versions
  * then do not continue each other's streams (ADR 26). 2: rotary frequencies are rounded to f32 at each step (ADR 33),
  * and raw prompts begin with their tokenizer's own space. 3: weights of a draw are computed by a polynomial, and tied
- * heads are packed from the decoded embedding.
+ * heads are packed from the decoded embedding. 4: penalties leave [Fork] and [Child] alone.
  */
-export const ARITHMETIC_VERSION = 3
+export const ARITHMETIC_VERSION = 4
 
 const MAX_REQUEST_ID = 2 ** 31 - 1
 

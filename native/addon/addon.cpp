@@ -164,6 +164,14 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     set("forks", stats.forks);
     set("forksRefused", stats.forks_refused);
     set("preemptions", stats.preemptions);
+    const auto set_by_source = [&](const char* name, int64_t heads, int64_t ngrams) {
+      Napi::Object counts = Napi::Object::New(info.Env());
+      counts.Set("medusa", static_cast<double>(heads));
+      counts.Set("ngram", static_cast<double>(ngrams));
+      object.Set(name, counts);
+    };
+    set_by_source("draftedTokens", stats.drafted_by_heads, stats.drafted_by_ngrams);
+    set_by_source("acceptedTokens", stats.accepted_of_heads, stats.accepted_of_ngrams);
     set("stepSeconds", stats.step_seconds);
     set("rowLimit", stats.row_limit);
     return object;

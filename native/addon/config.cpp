@@ -93,6 +93,17 @@ PolicyKind to_policy(const std::string& name) {
   throw Error(ErrorCode::invalid_config, "unknown policy " + name);
 }
 
+// `auto` if it is missing.
+Speculation get_speculation(const Napi::Object& object) {
+  if (!object.Has("speculation")) return Speculation::automatic;
+  const std::string name = get_string(object, "speculation");
+  if (name == "off") return Speculation::off;
+  if (name == "auto") return Speculation::automatic;
+  if (name == "medusa") return Speculation::heads;
+  if (name == "ngram") return Speculation::ngram;
+  throw Error(ErrorCode::invalid_config, "unknown speculation " + name);
+}
+
 std::vector<std::pair<int32_t, float>> read_bias(const Napi::Object& bias) {
   const std::vector<int32_t> tokens = get_ids(bias, "tokens");
   const Napi::Value value = bias.Get("values");
@@ -225,6 +236,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.prefix_cache = get_bool(config, "prefixCache");
   open.engine.decoder.watermark = get_float(config, "watermark");
   open.engine.decoder.policy = to_policy(get_string(config, "policy"));
+  open.engine.decoder.speculation = get_speculation(config);
   open.format = parse_model_format(parse_weight_format(get_string(config, "dtype")),
                                    get_string(config, "kvCacheDtype"));
   open.device = parse_device(get_string(config, "device"));
@@ -254,6 +266,7 @@ RequestParams read_request(const Napi::Object& request) {
   params.logprobs = get_int(request, "logprobs");
   params.logit_bias = read_bias(get_object(request, "logitBias"));
   params.branches = read_branches(get_array(request, "branches"));
+  params.speculation = get_speculation(request);
   const Napi::Object tenant = get_object(request, "tenant");
   params.tenant = {get_int(tenant, "id"), get_float(tenant, "weight"), get_int(tenant, "priority")};
   params.sampling.temperature = get_float(request, "temperature");

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numeric>
 #include <string>
 
 #include "common/error.h"
@@ -14,6 +13,12 @@ namespace {
 
 constexpr int32_t kMaxLogprobs = 20;      // OpenAI's limit
 constexpr double kStepTimeWeight = 0.05;  // of the newest step in the moving average
+
+std::vector<int32_t> control_tokens(const ControlTokens& tokens) {
+  std::vector<int32_t> all = tokens.eos;
+  all.insert(all.end(), {tokens.fork, tokens.child});
+  return all;
+}
 
 }  // namespace
 
@@ -26,7 +31,8 @@ Decoder::Decoder(Model& model, DecoderConfig config)
       config_(std::move(config)),
       tree_(model.num_blocks(), config_.prefix_cache),
       scheduler_(tree_, {config_.max_step_tokens, config_.max_branches, config_.watermark}),
-      sampler_(model.config().vocab_size),
+      drafts_(model, scheduler_, tree_, control_tokens(config_.tokens), config_.clock),
+      sampler_(model.config().vocab_size, {config_.tokens.fork, config_.tokens.child}),
       policy_(make_policy(config_.policy)) {
   const int32_t vocab = model.config().vocab_size;
   const auto require = [](bool good, const char* what) {
@@ -52,7 +58,8 @@ Decoder::Decoder(Model& model, DecoderConfig config)
           "the text of the tokens has wrong offsets");
   require(config_.watermark >= 0.0f && config_.watermark < 1.0f, "watermark must be in [0, 1)");
   load_.max_branches = config_.max_branches;
-  logits_.resize(static_cast<size_t>(config_.max_branches) * static_cast<size_t>(vocab));
+  const int32_t candidates = config_.speculation == Speculation::off ? 0 : StepDrafts::kMostOnHost;
+  logits_.resize(static_cast<size_t>(config_.max_branches + candidates) * static_cast<size_t>(vocab));
 }
 
 void Decoder::validate(const RequestParams& params) const {
@@ -125,6 +132,8 @@ void Decoder::add_request(RequestParams params) {
     root.last_token = request.params.prompt.back();
     request.live.push_back(&root);
     request.recent.push_back(&root);
+    request.source = make_source(config_.speculation, request.params.speculation, model_.draft_heads() > 0);
+    if (request.source != nullptr) request.source->append(kRootBranch, request.params.prompt);
     if (!request.params.branches.empty()) restore(request);
     by_id_.emplace(id, added.begin());
     scheduler_.enter(request);
@@ -146,10 +155,15 @@ bool Decoder::step(std::vector<Event>& events) {
   bool drawn = false;
   double seconds = 0;
   try {
-    const StepBatch& batch = scheduler_.batch();
+    drafts_.propose();
+    const StepBatch& batch = scheduler_.build_batch();
     const double begun = config_.clock();
     drawn = draw_step(batch);
-    if (!drawn) model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
+    if (!drawn) {
+      // A device that draws can have more rows than there usually is room for.
+      logits_.resize(std::max(logits_.size(), batch.logit_rows.size() * vocab));
+      model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
+    }
     seconds = config_.clock() - begun;
     load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
   } catch (...) {
@@ -158,8 +172,15 @@ bool Decoder::step(std::vector<Event>& events) {
     throw;
   }
   scheduler_.update(seconds);
+  drafts_.measured(seconds);
   ++steps_;
   take_samples(drawn, events);
+  try {
+    drafts_.finish();
+  } catch (...) {
+    abort_all(FinishReason::error, events);
+    throw;
+  }
   remove_finished();
   return true;
 }
@@ -175,27 +196,47 @@ void Decoder::open_gates() {
 }
 
 // Takes the step's samples, those of a request in virtual order. A sample that must wait is dropped: a later
-// step computes the same logits again.
+// step computes the same logits again. Each time round gives a branch one token, as a step without
+// candidates.
 void Decoder::take_samples(bool drawn, std::vector<Event>& events) {
   const auto& samples = scheduler_.samples();
-  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
-  untaken_.resize(samples.size());
-  for (const Sample& sample : samples) sample.branch->ready = true;
-  std::iota(untaken_.begin(), untaken_.end(), size_t{0});
-  for (size_t before = untaken_.size() + 1; untaken_.size() < before;) {
-    before = untaken_.size();
-    std::erase_if(untaken_, [&](size_t i) {
-      const auto [request, branch] = samples[i];
-      if (branch->state == BranchState::ended) return true;  // its request has ended earlier in this step
-      if (must_wait(*request, *branch, When::now)) return false;
-      if (drawn)
-        on_drawn_token(*request, *branch, drawn_[i], events);
-      else
-        sample(*request, *branch, std::span(logits_).subspan(i * vocab, vocab), events);
-      return true;
-    });
+  untaken_.clear();
+  for (size_t i = 0; i < samples.size(); ++i) {
+    samples[i].branch->ready = true;
+    untaken_.push_back({static_cast<int32_t>(i)});
   }
-  for (const size_t i : untaken_) samples[i].branch->gate = Gate::token;
+  for (bool progress = true; progress;) {
+    progress = false;
+    size_t kept = 0;
+    for (Cursor at : untaken_) {
+      const auto [request, branch] = samples[static_cast<size_t>(at.sample)];
+      if (branch->state == BranchState::ended) continue;  // its request has ended earlier in this step
+      const bool waits = must_wait(*request, *branch, When::now);
+      progress = progress || !waits;
+      if (waits || take_sample(at, drawn, events)) untaken_[kept++] = at;
+    }
+    untaken_.resize(kept);
+  }
+  for (const Cursor& at : untaken_) samples[static_cast<size_t>(at.sample)].branch->gate = Gate::token;
+}
+
+// Gives the branch its next token. Returns whether the step has logits for the one after it, from the row of
+// a candidate that is this token; moves `at` there.
+bool Decoder::take_sample(Cursor& at, bool drawn, std::vector<Event>& events) {
+  const Sample& sample_of = scheduler_.samples()[static_cast<size_t>(at.sample)];
+  const auto [request, branch] = sample_of;
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  const size_t row =
+      at.row < 0 ? static_cast<size_t>(at.sample) : scheduler_.samples().size() + static_cast<size_t>(at.row);
+  const int32_t before = branch->generated;
+  if (drawn)
+    on_drawn_token(*request, *branch, drawn_[row], events);
+  else
+    sample(*request, *branch, std::span(logits_).subspan(row * vocab, vocab), events);
+  if (branch->state == BranchState::ended || branch->generated == before) return false;
+  drafts_.sampled(at.sample, static_cast<int32_t>(row));
+  at.row = drafts_.accept(sample_of, at.sample, at.row);
+  return at.row >= 0;
 }
 
 void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events) {
@@ -204,12 +245,25 @@ void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, 
   branch.tail = kNoNode;
   --load_.live_branches;
   request.live.erase(std::find(request.live.begin(), request.live.end(), &branch));
+  if (request.source != nullptr) request.source->end(branch.id);
   events.push_back({EventKind::branch_end, request.params.id, branch.id, static_cast<int32_t>(reason), 0});
   if (!request.live.empty()) return;
 
+  report_drafts(request, events);
   const auto outcome = static_cast<int32_t>(request.outcome);
   events.push_back(
       {EventKind::finish, request.params.id, kRootBranch, outcome, std::max(0, request.cached_tokens)});
+}
+
+void Decoder::report_drafts(const Request& request, std::vector<Event>& events) const {
+  constexpr int32_t kDepthUnit = 256;
+  for (size_t depth = 0; depth < request.drafts.size(); ++depth) {
+    const auto [drafted, accepted] = request.drafts[depth];
+    if (drafted == 0) continue;
+    const int32_t source = static_cast<int32_t>(request.source->kind());
+    events.push_back({EventKind::speculation, request.params.id,
+                      source + kDepthUnit * static_cast<int32_t>(depth), drafted, accepted});
+  }
 }
 
 void Decoder::end_request(Request& request, FinishReason reason, std::vector<Event>& events) {
@@ -283,6 +337,10 @@ DecoderStats Decoder::stats() const {
   stats.prefill_tokens = scheduler_.prefill_rows();
   stats.forks = forks_;
   stats.preemptions = scheduler_.preemptions();
+  stats.drafted_by_heads = drafts_.drafted(DraftKind::heads);
+  stats.accepted_of_heads = drafts_.accepted(DraftKind::heads);
+  stats.drafted_by_ngrams = drafts_.drafted(DraftKind::ngrams);
+  stats.accepted_of_ngrams = drafts_.accepted(DraftKind::ngrams);
   return stats;
 }
 

@@ -12,6 +12,7 @@
 #include "core/request.h"
 #include "core/sampler.h"
 #include "core/scheduler.h"
+#include "core/step_drafts.h"
 #include "core/token_text.h"
 #include "model/model.h"
 
@@ -36,6 +37,7 @@ struct DecoderConfig {
   float watermark = 0.01f;  // share of the blocks kept free for running branches at admission; [0, 1)
   std::function<double()> clock = seconds_since_start;  // in seconds
   TokenText text = {};
+  Speculation speculation = Speculation::automatic;  // that requests may use
 };
 
 struct DecoderStats {
@@ -54,6 +56,9 @@ struct DecoderStats {
   int64_t forks = 0;
   int64_t forks_refused = 0;  // limits or policy masked a [Fork] with a higher logit than the sampled token
   int64_t preemptions = 0;
+  // Candidates that were verified and accepted, of the checkpoint's heads and of n-grams.
+  int64_t drafted_by_heads = 0, accepted_of_heads = 0;
+  int64_t drafted_by_ngrams = 0, accepted_of_ngrams = 0;
   double step_seconds = 0;  // of one forward pass, averaged over about the last 20
   int32_t row_limit = 0;    // rows that the last step could have
 };
@@ -93,12 +98,19 @@ class Decoder {
 
  private:
   using RequestIterator = std::list<Request>::iterator;
+  // How far a branch is in the samples of a step.
+  struct Cursor {
+    int32_t sample;
+    int32_t row = -1;  // of the accepted candidate whose logits come next; -1: the branch's own row
+  };
 
   void validate_branches(const RequestParams& params) const;
   int64_t longest_path(const RequestParams& params) const;
   void restore(Request& request);
   void open_gates();
   void take_samples(bool drawn, std::vector<Event>& events);
+  bool take_sample(Cursor& at, bool drawn, std::vector<Event>& events);
+  void report_drafts(const Request& request, std::vector<Event>& events) const;
   void sample(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
   void on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   bool draw_step(const StepBatch& batch);
@@ -121,16 +133,17 @@ class Decoder {
   DecoderConfig config_;
   KvTree tree_;
   Scheduler scheduler_;
+  StepDrafts drafts_;
   Sampler sampler_;
   std::unique_ptr<BranchPolicy> policy_;
   Logprobs logprobs_;
   EngineLoad load_;
   std::list<Request> requests_;  // in order of arrival
   std::unordered_map<int32_t, RequestIterator> by_id_;
-  std::vector<float> logits_;  // [max_branches, vocab]
+  std::vector<float> logits_;  // [logit rows of a step, vocab]
   std::vector<TokenDraw> draws_;
   std::vector<DrawnToken> drawn_;
-  std::vector<size_t> untaken_;                        // samples of the step
+  std::vector<Cursor> untaken_;                        // samples of the step
   std::vector<NodeId> path_;                           // scratch
   std::vector<std::span<const int32_t>> path_tokens_;  // scratch
   int64_t steps_ = 0;

@@ -95,6 +95,7 @@ void Decoder::restore(Request& request) {
     branch.generated = static_cast<int32_t>(from.tokens.size());
     request.generated += branch.generated;
     if (!from.tokens.empty()) branch.last_token = from.tokens.back();
+    if (request.source != nullptr) request.source->append(from.id, from.tokens);
     branch.stop.begin(request.stops, from.id == kRootBranch && config_.text.drops_leading_space);
     bool stopped = false;
     for (const int32_t token : from.tokens) stopped = completes_stop(request, branch, token);

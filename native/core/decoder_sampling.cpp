@@ -98,7 +98,12 @@ bool Decoder::may_fork(const Request& request, const Branch& branch) const {
 bool Decoder::draw_step(const StepBatch& batch) {
   if (!model_.draws()) return false;
   draws_.clear();
-  for (const auto& [request, branch] : scheduler_.samples()) {
+  const auto& samples = scheduler_.samples();
+  const auto& candidates = scheduler_.candidates();
+  for (size_t row = 0; row < batch.logit_rows.size(); ++row) {
+    const size_t sample =
+        row < samples.size() ? row : static_cast<size_t>(candidates[row - samples.size()].sample);
+    const auto [request, branch] = samples[sample];
     const RequestParams& params = request->params;
     const SamplerParams& sampling = params.sampling;
     if (params.logprobs >= 0 || !params.logit_bias.empty() || !sampling.fit_token_draw()) return false;
@@ -107,7 +112,7 @@ bool Decoder::draw_step(const StepBatch& batch) {
     draw.top_p = sampling.top_p;
     draw.min_p = sampling.min_p;
     draw.top_k = sampling.top_k;
-    draw.uniform = uniform_at(branch->key, tree_.at(branch->tail).end());
+    draw.uniform = uniform_at(branch->key, batch.positions[static_cast<size_t>(batch.logit_rows[row])] + 1);
     draw.masked = config_.tokens.child;
     draw.maybe_masked = config_.tokens.fork;
   }
@@ -158,6 +163,7 @@ void Decoder::emit_token(Request& request, Branch& branch, int32_t token, std::v
   ++request.generated;
   ++branch.generated;
   ++generated_;
+  if (request.source != nullptr) request.source->append(branch.id, {&token, 1});
   events.push_back({EventKind::token, request.params.id, branch.id, token, 0});
 }
 
@@ -176,6 +182,7 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
   request.recent.push_back(&child);
 
   const bool pinned = parent.state == BranchState::running;
+  if (pinned) tree_.release_spare(above);  // candidates may lie there; what follows begins behind [Fork]
   parent.tail = tree_.add_continuation(above);
   if (pinned) tree_.at(parent.tail).pins = 1;
   tree_.release(above);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -74,6 +75,12 @@ class KvTree {
   // Returns false, and changes nothing, when there are too few blocks. The nodes above must already have
   // their blocks.
   bool reserve(NodeId node, int32_t count);
+  // Releases the blocks of a pinned node behind its computed tokens.
+  void release_spare(NodeId node);
+  // A block outside the tree, pinned; evicts prefix cache if necessary. Returns nullopt when all blocks are
+  // pinned. check_integrity() expects that it has been returned.
+  std::optional<int32_t> borrow();
+  void give_back(int32_t block);
   // Blocks that the path lacks, and unpinned blocks that it has. When the branch starts to run, both are no
   // longer available to others.
   int32_t blocks_missing(NodeId tail) const;

@@ -2,10 +2,13 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/draft/acceptance.h"
+#include "core/draft/source.h"
 #include "core/fair_shares.h"
 #include "core/kv_tree.h"
 #include "core/sampler.h"
@@ -17,7 +20,14 @@ constexpr int32_t kRootBranch = 0;
 
 // The values are shared with TypeScript (gpu-node/engine/engine-events.ts).
 enum class FinishReason : int32_t { none = 0, stop = 1, length = 2, abort = 3, error = 4, not_finite = 5 };
-enum class EventKind : int32_t { token = 1, fork = 2, branch_end = 3, finish = 4, logprob = 5 };
+enum class EventKind : int32_t {
+  token = 1,
+  fork = 2,
+  branch_end = 3,
+  finish = 4,
+  logprob = 5,
+  speculation = 6
+};
 
 // gpu-node/engine/engine-events.ts defines `a` and `b` for each kind.
 struct Event {
@@ -37,6 +47,10 @@ struct RestoredBranch {
   std::vector<int32_t> tokens;
   FinishReason ended = FinishReason::none;
 };
+
+// What may propose candidates (docs/adr/0047). `automatic`: the heads of the checkpoint if it has some, else
+// n-grams.
+enum class Speculation : uint8_t { off, automatic, heads, ngram };
 
 // Where a stop string counts.
 enum class StopScope : uint8_t {
@@ -60,7 +74,8 @@ struct RequestParams {
   int32_t logprobs = -1;          // most likely tokens to report besides the sampled one; -1: no logprobs
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::vector<RestoredBranch> branches;  // in order of id, the root first; empty for a new request
-  TenantParams tenant;                   // decides when the request is computed, never what it answers
+  Speculation speculation = Speculation::automatic;  // what the engine allows of it; never changes answers
+  TenantParams tenant;  // decides when the request is computed, never what it answers
 };
 
 enum class BranchState : uint8_t {
@@ -87,6 +102,7 @@ struct Branch {
   int32_t start = 0;        // virtual time of the first of them
   int32_t decided_at = -1;  // virtual time of its last token, or of its end when that had no token
   StopMatcher stop;
+  BranchAcceptance acceptance;
   BranchState state = BranchState::waiting;
   bool scheduled = false;  // has rows in the current step
   bool preempted = false;  // waiting because its blocks were taken away
@@ -99,16 +115,24 @@ struct Branch {
   int32_t time() const { return start + generated; }  // virtual time of its next token
 };
 
+// Candidates of a request that were verified, and those of them that were accepted.
+struct DraftCount {
+  int32_t drafted = 0;
+  int32_t accepted = 0;
+};
+
 struct Request {
   RequestParams params;
-  Tenant* tenant = nullptr;           // kept by the scheduler
-  int64_t arrival = 0;                // counts up
-  StopStrings stops;                  // params.stop
-  std::deque<Branch> branches;        // including those that have ended; index = id
-  std::vector<Branch*> live;          // in order of id
-  std::vector<const Branch*> recent;  // all that live_at() may count (virtual_order.h)
-  int32_t cached_tokens = -1;         // prompt tokens found in the prefix cache; -1 before it first runs
-  int32_t generated = 0;              // new tokens so far, including forced ones
+  Tenant* tenant = nullptr;             // kept by the scheduler
+  int64_t arrival = 0;                  // counts up
+  StopStrings stops;                    // params.stop
+  std::deque<Branch> branches;          // including those that have ended; index = id
+  std::vector<Branch*> live;            // in order of id
+  std::vector<const Branch*> recent;    // all that live_at() may count (virtual_order.h)
+  int32_t cached_tokens = -1;           // prompt tokens found in the prefix cache; -1 before it first runs
+  int32_t generated = 0;                // new tokens so far, including forced ones
+  std::unique_ptr<DraftSource> source;  // of candidates; nullptr: none
+  std::vector<DraftCount> drafts;       // by depth; all in the first one if the source has no heads
   FinishReason outcome = FinishReason::stop;  // length if a branch ended with length; abort, error
 
   int32_t remaining_tokens() const { return params.max_tokens - generated; }

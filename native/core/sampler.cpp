@@ -134,8 +134,8 @@ void SamplerParams::validate() const {
   require(std::isfinite(presence_penalty), "presence_penalty must be finite");
 }
 
-Sampler::Sampler(int32_t vocab_size)
-    : seen_(static_cast<size_t>(vocab_size), 0), weights_(static_cast<size_t>(vocab_size)) {
+Sampler::Sampler(int32_t vocab_size, std::array<int32_t, 2> exempt)
+    : exempt_(exempt), seen_(static_cast<size_t>(vocab_size), 0), weights_(static_cast<size_t>(vocab_size)) {
   candidates_.reserve(static_cast<size_t>(vocab_size));
 }
 
@@ -162,7 +162,7 @@ void Sampler::penalise_seen(std::span<float> logits, float penalty,
   for (const auto& tokens : path) {
     for (const int32_t token : tokens) {
       const auto i = static_cast<size_t>(token);
-      if (seen_[i] == stamp_) continue;
+      if (seen_[i] == stamp_ || is_exempt(token)) continue;
       seen_[i] = stamp_;
       logits[i] = logits[i] > 0.0f ? logits[i] / penalty : logits[i] * penalty;
     }
@@ -178,6 +178,7 @@ void Sampler::penalise_generated(std::span<float> logits, const SamplerParams& p
     skip -= skipped;
     for (const int32_t token : tokens.subspan(skipped)) {
       const auto i = static_cast<size_t>(token);
+      if (is_exempt(token)) continue;
       logits[i] -= params.frequency_penalty;
       if (seen_[i] == stamp_) continue;
       seen_[i] = stamp_;

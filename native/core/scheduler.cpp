@@ -34,8 +34,7 @@ bool Scheduler::schedule(std::list<Request>& requests) {
     admit_waiting(requests);
     schedule_alone(requests);
   }
-  build_batch();
-  return !tokens_.empty();
+  return rows() > 0;
 }
 
 void Scheduler::schedule_alone(std::list<Request>& requests) {
@@ -163,8 +162,11 @@ void Scheduler::clear_batch() {
   for (auto* rows : {&tokens_, &positions_, &slots_, &path_, &logit_rows_}) rows->clear();
   sequences_.clear();
   views_.clear();
+  for (const NodeId id : view_nodes_) view_index_[static_cast<size_t>(id)] = -1;
   view_nodes_.clear();
   samples_.clear();
+  sample_sequences_.clear();
+  candidates_.clear();
 }
 
 int32_t Scheduler::pending_rows(const Branch& branch) const {
@@ -207,6 +209,7 @@ void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, 
   }
   logit_rows_.push_back(last_row);
   samples_.push_back({&request, &branch});
+  sample_sequences_.push_back(static_cast<int32_t>(sequences_.size()) - 1);
 }
 
 void Scheduler::mark_scheduled(Branch& branch) {
@@ -273,19 +276,23 @@ int32_t Scheduler::view_of(NodeId id) {
   return view_index_[i];
 }
 
-void Scheduler::build_batch() {
+const StepBatch& Scheduler::build_batch() {
+  views_.clear();
   for (const NodeId id : view_nodes_) {
     const KvNode& node = tree_.at(id);
     views_.push_back({node.blocks, node.first_offset, node.computed + node.scheduled});
-    view_index_[static_cast<size_t>(id)] = -1;
+  }
+  for (const CandidateRun& run : runs_) {
+    const auto& blocks = run.tail == kNoNode ? borrowed_ : tree_.at(run.tail).blocks;
+    const auto first = static_cast<size_t>(run.begin / kBlockTokens);
+    views_.push_back({std::span(blocks).subspan(first), run.begin % kBlockTokens, run.count});
   }
   batch_ = StepBatch{tokens_, positions_, slots_, sequences_, views_, path_, logit_rows_};
+  return batch_;
 }
 
 void Scheduler::update(double seconds) {
-  const auto rows = static_cast<int32_t>(tokens_.size());
-  // Rows of prompts cost other times.
-  if (rows - static_cast<int32_t>(samples_.size()) <= rows / 8) row_bound_.measured(rows, seconds);
+  if (decodes_only()) row_bound_.measured(rows(), seconds);
   for (const auto [request, branch] : samples_) {
     request->tenant->token_step = step_;
     if (request->tenant == elders_tenant_) elder_ = nullptr;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/step_batch.h"
+#include "core/draft/candidate.h"
 #include "core/fair_shares.h"
 #include "core/request.h"
 #include "core/row_bound.h"
@@ -22,6 +23,15 @@ struct SchedulerLimits {
 
 // A branch whose next token the step samples. Sample i of a step uses row i of its logits.
 using Sample = RequestBranch;
+
+// A row of a candidate. Row i of them uses row samples().size() + i of the step's logits.
+struct CandidateRow {
+  int32_t sample = 0;   // of its branch
+  int32_t parent = -1;  // the row of the candidate before it; -1: the branch's own row
+  int32_t token = -1;
+  int32_t slot = 0;      // that its K and V are in until end_candidates()
+  int32_t proposed = 0;  // its index among the candidates that were offered
+};
 
 // Continuous batching: decides what each step computes, within the token budget. Never changes what a request
 // answers, only when.
@@ -55,13 +65,32 @@ class Scheduler {
   // Builds the batch of the next step; `requests` in order of arrival. Returns false when there is nothing to
   // compute. After each true, update() or discard() must follow.
   bool schedule(std::list<Request>& requests);
-  // Valid after schedule() until the tree changes.
-  const StepBatch& batch() const { return batch_; }
+  // After schedule() and add_candidates(). Valid until the tree changes.
+  const StepBatch& build_batch();
   const std::vector<Sample>& samples() const { return samples_; }
+
+  // Adds rows for candidates to the step, behind all others. `offered` are those of one sample, the likeliest
+  // paths first, parents before children. They take spare rows and spare blocks only, prefix cache among
+  // them; those that find none are left out. At most once for each sample, then end_candidates() must follow.
+  void add_candidates(int32_t sample, std::span<const Candidate> offered);
+  // Rows that the step has left.
+  int32_t spare_rows() const { return token_budget(); }
+  // In order of their rows, those of a sample next to each other, parents before children.
+  const std::vector<CandidateRow>& candidates() const { return candidates_; }
+  // Rows of the step without those of candidates.
+  int32_t own_rows() const { return rows() - static_cast<int32_t>(candidates_.size()); }
+  // Whether nearly all rows decode: rows of prompts cost other times.
+  bool decodes_only() const { return own_rows() - static_cast<int32_t>(samples_.size()) <= rows() / 8; }
+  // Releases the blocks that only candidates used.
+  void end_candidates();
+
   // The step has run, for `seconds`: its K and V are in the pool.
   void update(double seconds);
   // The step has failed: its K and V are not in the pool.
-  void discard() { end_step(false); }
+  void discard() {
+    end_step(false);
+    end_candidates();
+  }
 
   // Ends a branch and unpins its path.
   void finish(Branch& branch);
@@ -78,6 +107,21 @@ class Scheduler {
   void add_child(Request& request, const Branch& parent, Branch& child);
 
  private:
+  // Consecutive candidates of one branch without alternatives to any but the first: a view of its own.
+  struct CandidateRun {
+    NodeId tail = kNoNode;  // whose blocks it is in; kNoNode: in borrowed ones
+    int32_t begin = 0;      // slot in these blocks
+    int32_t count = 0;
+    int32_t above = -1;  // the run before it
+  };
+  // Where the candidates of a branch go.
+  struct Placement {
+    int32_t sample;
+    NodeId tail;
+    int32_t depths;  // for which the tail has slots
+    std::span<const Candidate> offered;
+  };
+
   void clear_batch();
   int32_t pending_rows(const Branch& branch) const;
   void schedule_alone(std::list<Request>& requests);
@@ -90,9 +134,16 @@ class Scheduler {
   void mark_scheduled(Branch& branch);
   int32_t add_rows(NodeId node, int32_t first, int32_t count, size_t path_nodes);
   int32_t view_of(NodeId node);
-  void build_batch();
   void end_step(bool computed);
-  int32_t token_budget() const { return row_limit_ - static_cast<int32_t>(tokens_.size()); }
+  int32_t rows() const { return static_cast<int32_t>(tokens_.size()); }
+  int32_t token_budget() const { return row_limit_ - rows(); }
+
+  // scheduler_candidates.cpp
+  int32_t reserve_behind(NodeId tail, int32_t depth);
+  std::pair<int32_t, int32_t> borrow_slots(int32_t count);
+  void link(std::span<const Candidate> offered);
+  void place_run(const Placement& to, int32_t first, int32_t above, int32_t parent);
+  int32_t add_sequence(int32_t sample, int32_t run, int32_t depth);
 
   // scheduler_admission.cpp
   void release_gated(std::list<Request>& requests);
@@ -143,6 +194,14 @@ class Scheduler {
   std::vector<const Tenant*> counted_for_;            // scratch, [node]: whose block count has it
   std::vector<Branch*> scheduled_branches_;
   std::vector<Sample> samples_;
+  std::vector<int32_t> sample_sequences_;  // [sample] that its row is in
+
+  // Candidates of the step.
+  std::vector<CandidateRow> candidates_;
+  std::vector<CandidateRun> runs_;
+  std::vector<int32_t> borrowed_;                // blocks for those that do not follow a tail
+  int32_t borrowed_used_ = 0;                    // slots of them
+  std::vector<int32_t> first_child_, next_one_;  // scratch, [offered]: as linked lists
   StepBatch batch_;
 };
 

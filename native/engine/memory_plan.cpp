@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "common/error.h"
+#include "core/step_drafts.h"
 #include "model/llama_layout.h"
 #include "model/medusa_layout.h"
 #include "ops/cpu/cpu_memory.h"
@@ -85,8 +86,9 @@ class DeviceNeeds {
     for (const uint64_t floats : medusa_buffers(model_.config, model_.max_rows).all(model_.config.medusa))
       bytes += memory_.buffer_bytes(floats);
     if (!memory_.is_host()) return bytes;
-    const uint64_t logits = bounded_product({static_cast<uint64_t>(model_.max_branches),
-                                             static_cast<uint64_t>(model_.config.vocab_size), sizeof(float)});
+    const auto logit_rows = static_cast<uint64_t>(model_.max_branches) + StepDrafts::kMostOnHost;
+    const uint64_t logits =
+        bounded_product({logit_rows, static_cast<uint64_t>(model_.config.vocab_size), sizeof(float)});
     return bytes + logits + kTreeBytesPerBlock * static_cast<uint64_t>(blocks);
   }
 

@@ -37,6 +37,7 @@ class FakeModel : public Model {
     require(batch.rows() <= max_rows_, "too many rows");
     for (int32_t row = 0; row < batch.rows(); ++row) slots_[at(batch.slots, row)] = at_(batch.tokens, row);
 
+    contexts.clear();
     size_t wanted = 0;
     int32_t next_row = 0;
     for (const SequenceRows& sequence : batch.sequences) {
@@ -51,12 +52,17 @@ class FakeModel : public Model {
                 "a row does not see its own token");
         if (wanted < batch.logit_rows.size() && batch.logit_rows[wanted] == row) {
           const auto vocab = static_cast<size_t>(config_.vocab_size);
+          if (keep_contexts) contexts.emplace_back(context.begin(), context.begin() + seen);
           fill(std::span(context).first(static_cast<size_t>(seen)), logits.subspan(wanted++ * vocab, vocab));
         }
       }
     }
     require(next_row == batch.rows(), "sequences do not cover all rows");
     require(wanted == batch.logit_rows.size(), "logit rows are not ascending rows of the batch");
+  }
+
+  void copy_slots(std::span<const SlotCopy> copies) override {
+    for (const auto [from, to] : copies) slots_[static_cast<size_t>(to)] = slots_[static_cast<size_t>(from)];
   }
 
   // The logits after `path`. The last token of the vocabulary, EOS in the tests, gets a lower logit.
@@ -79,7 +85,9 @@ class FakeModel : public Model {
 
   int fail_after = -1;  // forward() throws after this many steps; -1: never
   int steps = 0;
-  std::mutex gate;  // a test that holds it blocks the next step
+  bool keep_contexts = false;
+  std::vector<std::vector<int32_t>> contexts;  // of the last step's logit rows
+  std::mutex gate;                             // a test that holds it blocks the next step
 
  private:
   static size_t at(std::span<const int32_t> values, int32_t i) {

@@ -123,7 +123,7 @@ TEST_CASE("with a large presence penalty no branch repeats a token of its path")
         int repeats = 0;
         for (size_t at = params.prompt.size(); at < branch.path.size(); ++at) {
           const int32_t token = branch.path[at];
-          // [Child] is forced, and a penalised [Fork] still has a higher logit than masked tokens.
+          // Penalties leave control tokens alone.
           if (token != kChild && token != kFork) repeats += counts[token]++ > 0;
         }
         if (penalty == 0.0f) {

@@ -133,6 +133,17 @@ TEST_CASE("frequency and presence penalties count generated tokens, not the prom
   CHECK(wanted == std::vector<float>{0, 1, 1, 0});
 }
 
+TEST_CASE("penalties leave control tokens alone, in the prompt and in the answer") {
+  Sampler sampler(4, {2, 3});
+  const std::vector<int32_t> path{0, 2, 3, 1, 2, 3, 2};
+  const std::span<const int32_t> pieces[] = {path};
+  std::vector<float> logits{4, 4, 4, -4};
+  sampler.sample(logits, {.repetition_penalty = 2.0f}, pieces, 3, 0, 0);
+  CHECK(logits == std::vector<float>{2, 2, 4, -4});
+  sampler.sample(logits, {.frequency_penalty = 1.0f, .presence_penalty = 0.5f}, pieces, 3, 0, 0);
+  CHECK(logits == std::vector<float>{2, 0.5f, 4, -4});
+}
+
 TEST_CASE("a sample depends only on logits, key and position, and the root key on the seed") {
   const std::vector<float> logits(50, 0.0f);
   const auto draw = [&](uint64_t key, int32_t position) {

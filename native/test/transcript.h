@@ -35,6 +35,17 @@ struct Transcript {
       }
       return "";
     }
+    if (speculated && event.kind != EventKind::speculation) return "event between speculation and finish";
+    if (event.kind == EventKind::speculation) {
+      for (const auto& [id, branch] : branches) {
+        if (branch.reason == FinishReason::none) return "speculation before a branch ended";
+      }
+      if (event.a <= 0 || event.b < 0 || event.b > event.a) return "wrong counts of speculation";
+      speculated = true;
+      drafted += event.a;
+      accepted += event.b;
+      return "";
+    }
     const auto found = branches.find(event.branch);
     if (found == branches.end()) return "unknown branch";
     BranchText& branch = found->second;
@@ -72,6 +83,8 @@ struct Transcript {
   std::map<int32_t, BranchText> branches;
   FinishReason finish = FinishReason::none;
   int tokens = 0;
+  bool speculated = false;
+  int drafted = 0, accepted = 0;
   std::vector<std::pair<int32_t, float>> logprobs;
 };
 
