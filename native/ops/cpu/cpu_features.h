@@ -4,7 +4,8 @@ namespace apar::cpu {
 
 enum class Isa { reference, avx2, avx512, avx512_bf16, neon, neon_dotprod, neon_i8mm, neon_bf16 };
 
-// From slowest to fastest, x86-64 before ARM. avx512_bf16 includes VNNI; each ARM one includes those before it.
+// From slowest to fastest, x86-64 before ARM. avx512_bf16 includes VNNI; each ARM one includes those before
+// it.
 constexpr Isa kAllIsas[] = {Isa::reference, Isa::avx2,         Isa::avx512,    Isa::avx512_bf16,
                             Isa::neon,      Isa::neon_dotprod, Isa::neon_i8mm, Isa::neon_bf16};
 

@@ -14,8 +14,7 @@ struct Bf16Product {
     for (int64_t step = 0; step < s.count; ++step, w += kStepBytes, x += 4, prefetch += s.prefetch_step) {
       prefetch_line(prefetch);
       // Few rows fit one tile, which reads the weights only once: it prefetches both cache lines of a step.
-      if constexpr (kRows <= kTileRows / 2)
-        prefetch_line(prefetch + 64);
+      if constexpr (kRows <= kTileRows / 2) prefetch_line(prefetch + 64);
       Ints weight[kVecs];
       for (int64_t i = 0; i < kVecs; ++i) weight[i] = Ints::load(w + i * Vec::kLanes * 4);
       for (int64_t row = 0; row < kRows; ++row) {

@@ -1,5 +1,6 @@
 // What the kernels over Vec (simd_kernels.inl) need beside it: single floats, the four sums of
-// Vec::lane_sums(), prefetching. Intrinsics, because inline functions of the standard library may not be used.
+// Vec::lane_sums(), prefetching. Intrinsics, because inline functions of the standard library may not be
+// used.
 
 inline void prefetch_line(const void* p) {
   __builtin_prefetch(p);

@@ -54,8 +54,7 @@ struct Bf16Product {
       const float32x4_t even = even_bf16(weights), odd = odd_bf16(weights);
       for (int64_t row = 0; row < kRows; ++row) {
         const float32x4_t x = inputs[row].v;
-        sums[row][i].v =
-            vfmaq_laneq_f32(vfmaq_laneq_f32(sums[row][i].v, even, x, kLane), odd, x, kLane + 1);
+        sums[row][i].v = vfmaq_laneq_f32(vfmaq_laneq_f32(sums[row][i].v, even, x, kLane), odd, x, kLane + 1);
       }
     }
   }

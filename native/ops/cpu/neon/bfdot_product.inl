@@ -1,5 +1,5 @@
-// The bf16 product with FEAT_BF16: one row by BFDOT, two rows at a time by BFMMLA, which multiplies 2 x 4 with
-// 4 x 2 elements. BFMMLA is defined as two BFDOT after one another (with FPCR.EBF = 0, which is where a
+// The bf16 product with FEAT_BF16: one row by BFDOT, two rows at a time by BFMMLA, which multiplies 2 x 4
+// with 4 x 2 elements. BFMMLA is defined as two BFDOT after one another (with FPCR.EBF = 0, which is where a
 // process starts), so a row has the same bits with and without a partner. Both treat subnormals as zero.
 
 inline bfloat16x8_t as_bf16(uint32x4_t pairs) {

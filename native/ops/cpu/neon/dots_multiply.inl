@@ -25,8 +25,7 @@ inline void group_dots(const GroupWeights& w, const GroupInputs<kRows>& x, Group
     for (int64_t begin = 0; begin < 8; begin += kQuads) {
       int16x8_t low_products = vdupq_n_s16(0), high_products = low_products;
       for (int64_t quad = begin; quad < begin + kQuads; ++quad) {
-        const int8x16_t weights =
-            kInt4 ? vreinterpretq_s8_u8(w.quad[quad]) : centred(w.quad[quad]);
+        const int8x16_t weights = kInt4 ? vreinterpretq_s8_u8(w.quad[quad]) : centred(w.quad[quad]);
         const int8x16_t inputs = x.quad(row, quad);
         low_products = vmlal_s8(low_products, vget_low_s8(weights), vget_low_s8(inputs));
         high_products = vmlal_high_s8(high_products, weights, inputs);

@@ -27,7 +27,5 @@ struct GroupOffsets {
   const std::byte* first;
   int64_t stride;
 
-  int32x4_t of(int64_t row) const {
-    return vreinterpretq_s32_u32(Ints::broadcast(first + row * stride).v);
-  }
+  int32x4_t of(int64_t row) const { return vreinterpretq_s32_u32(Ints::broadcast(first + row * stride).v); }
 };

@@ -1,5 +1,6 @@
-// Compiled with FEAT_DotProd and FEAT_I8MM. Nothing here may be shared with other files: no templates or inline
-// functions of the standard library, or the linker might keep this file's copy of one for every processor.
+// Compiled with FEAT_DotProd and FEAT_I8MM. Nothing here may be shared with other files: no templates or
+// inline functions of the standard library, or the linker might keep this file's copy of one for every
+// processor.
 #include <arm_neon.h>
 
 #include "ops/cpu/kernels.h"

@@ -1,5 +1,5 @@
-// All kernels and their table, for a file that has included operands.inl, its product with bf16 weights and its
-// dot products of bytes.
+// All kernels and their table, for a file that has included operands.inl, its product with bf16 weights and
+// its dot products of bytes.
 #include "ops/cpu/neon/int_product.inl"
 #include "ops/cpu/simd_attention.inl"
 #include "ops/cpu/simd_elementwise.inl"

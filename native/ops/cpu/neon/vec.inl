@@ -57,8 +57,8 @@ struct Vec {
   }
   // x, but zero in the lanes where test < bound.
   static Vec zero_below(Vec x, Vec test, float bound) {
-    return {vreinterpretq_f32_u32(
-        vbicq_u32(vreinterpretq_u32_f32(x.v), vcltq_f32(test.v, vdupq_n_f32(bound))))};
+    return {
+        vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x.v), vcltq_f32(test.v, vdupq_n_f32(bound))))};
   }
 
   // The sum of the lanes of each vector. Every one of the four is added by the same tree.
