@@ -72,7 +72,7 @@ void Scheduler::share_prefill(std::span<const RequestBranch> prefills, int32_t r
   for (const auto [request, branch] : prefills) by_rest_.emplace_back(pending_rows(*branch), branch);
   std::stable_sort(by_rest_.begin(), by_rest_.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (const auto [rest, branch] : by_rest_) give(*branch, rows);
+  for (const auto& [rest, branch] : by_rest_) give(*branch, rows);
 }
 
 void Scheduler::schedule_shared(std::list<Request>& requests) {

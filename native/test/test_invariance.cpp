@@ -86,6 +86,7 @@ TEST_CASE("the same with sizes that are multiples of a vector and one query head
   config.intermediate_size = 96;
   config.num_heads = config.num_kv_heads = 4;
   set_head_dim(config, 32);
-  for (const cpu::Isa isa : {cpu::Isa::avx2, cpu::Isa::avx512, cpu::Isa::avx512_bf16})
-    if (cpu::supported(isa)) check_invariance(isa, WeightFormat::bf16, config, 9);
+  for (const cpu::Isa isa : cpu::kAllIsas)
+    if (isa != cpu::Isa::reference && cpu::supported(isa))
+      check_invariance(isa, WeightFormat::bf16, config, 9);
 }

@@ -66,7 +66,7 @@ TEST_CASE("APAR_CPU selects an instruction set or gives an error with the reason
   const char* const before = std::getenv("APAR_CPU");
   const std::string saved = before == nullptr ? "" : before;
   CHECK(supported(Isa::reference));
-  for (const Isa isa : {Isa::reference, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kAllIsas) {
     ::setenv("APAR_CPU", to_string(isa), 1);
     if (supported(isa)) {
       CHECK(select_isa() == isa);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/error.h"
+#include "ops/cpu/arm_features.h"
 
 namespace apar::cpu {
 
@@ -17,6 +18,14 @@ const char* to_string(Isa isa) {
       return "avx512";
     case Isa::avx512_bf16:
       return "avx512_bf16";
+    case Isa::neon:
+      return "neon";
+    case Isa::neon_dotprod:
+      return "neon_dotprod";
+    case Isa::neon_i8mm:
+      return "neon_i8mm";
+    case Isa::neon_bf16:
+      return "neon_bf16";
   }
   return "unknown";
 }
@@ -24,10 +33,9 @@ const char* to_string(Isa isa) {
 // The compiler's built-in check also asks the operating system: registers that it does not save cannot be
 // used.
 bool supported(Isa isa) {
+  if (isa == Isa::reference) return true;
 #if defined(__x86_64__)
   switch (isa) {
-    case Isa::reference:
-      return true;
     case Isa::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
              __builtin_cpu_supports("f16c");
@@ -38,10 +46,25 @@ bool supported(Isa isa) {
     case Isa::avx512_bf16:
       return supported(Isa::avx512) && __builtin_cpu_supports("avx512bf16") &&
              __builtin_cpu_supports("avx512vnni");
+    default:
+      return false;
   }
-  return false;
+#elif defined(__aarch64__)
+  static const ArmFeatures features = arm_features();
+  switch (isa) {
+    case Isa::neon:
+      return true;
+    case Isa::neon_dotprod:
+      return features.dotprod;
+    case Isa::neon_i8mm:
+      return features.dotprod && features.i8mm;
+    case Isa::neon_bf16:
+      return supported(Isa::neon_i8mm) && features.bf16;
+    default:
+      return false;
+  }
 #else
-  return isa == Isa::reference;
+  return false;
 #endif
 }
 
@@ -53,14 +76,17 @@ Isa select_isa() {
       if (supported(isa)) best = isa;
     return best;
   }
+  std::string choices;
   for (const Isa isa : kAllIsas) {
-    if (std::string(forced) != to_string(isa)) continue;
-    if (supported(isa)) return isa;
-    throw Error(ErrorCode::unavailable,
-                std::string("APAR_CPU=") + forced + ": this processor does not support it");
+    if (std::string(forced) == to_string(isa)) {
+      if (supported(isa)) return isa;
+      throw Error(ErrorCode::unavailable,
+                  std::string("APAR_CPU=") + forced + ": this processor does not support it");
+    }
+    if (supported(isa)) choices += std::string(choices.empty() ? "" : ", ") + to_string(isa);
   }
   throw Error(ErrorCode::unavailable,
-              std::string("APAR_CPU=") + forced + ": choose reference, avx2, avx512 or avx512_bf16");
+              std::string("APAR_CPU=") + forced + ": unknown; this processor has " + choices);
 }
 
 }  // namespace apar::cpu

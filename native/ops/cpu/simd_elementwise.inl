@@ -21,7 +21,7 @@ inline void store_lanes(Vec x, float* p, int64_t lanes) {
 }
 
 inline float lane_sum(Vec x) {
-  return _mm_cvtss_f32(Vec::lane_sums(x, x, x, x));
+  return first_of_quad(Vec::lane_sums(x, x, x, x));
 }
 
 // e^x to about 1 ulp. Returns 0 below the smallest normal result, about the largest f32 above the range, and
@@ -56,7 +56,7 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t width, flo
     squares = Vec::fma(value, value, squares);
   });
   const float mean = lane_sum(squares) / static_cast<float>(width) + eps;
-  const Vec scale = Vec::broadcast(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean))));
+  const Vec scale = Vec::broadcast(1.0f / square_root(mean));
   for_each_vector(width, [&](int64_t i, int64_t lanes) {
     store_lanes(load_lanes(x + i, lanes) * scale * load_lanes(weight + i, lanes), out + i, lanes);
   });

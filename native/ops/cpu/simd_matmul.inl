@@ -21,8 +21,7 @@ void matmul_tile(const float* w, const float* x, float* y, const MatmulRange& ra
     Vec activation[kRows];
     for (int64_t row = 0; row < kRows; ++row) activation[row] = Vec::load(x + row * range.in + i);
     for (int64_t out = 0; out < kOuts; ++out) {
-      if constexpr (kPrefetch)
-        _mm_prefetch(reinterpret_cast<const char*>(w + (kOuts + out) * range.in + i), _MM_HINT_T0);
+      if constexpr (kPrefetch) prefetch_line(w + (kOuts + out) * range.in + i);
       const Vec weight = Vec::load(w + out * range.in + i);
       for (int64_t row = 0; row < kRows; ++row)
         sum[out][row] = Vec::fma(weight, activation[row], sum[out][row]);
@@ -38,12 +37,11 @@ void matmul_tile(const float* w, const float* x, float* y, const MatmulRange& ra
   }
   for (int64_t row = 0; row < kRows; ++row) {
     if constexpr (kOuts == kTileOuts) {
-      _mm_storeu_ps(y + row * range.y_stride,
-                    Vec::lane_sums(sum[0][row], sum[1][row], sum[2][row], sum[3][row]));
+      store_quad(Vec::lane_sums(sum[0][row], sum[1][row], sum[2][row], sum[3][row]),
+                 y + row * range.y_stride);
     } else {
       static_assert(kOuts == 1);
-      const Vec only = sum[0][row];
-      y[row * range.y_stride] = _mm_cvtss_f32(Vec::lane_sums(only, only, only, only));
+      y[row * range.y_stride] = lane_sum(sum[0][row]);
     }
   }
 }

@@ -1,110 +1,5 @@
-// Products with packed weights (packed.h), with Vec and Ints (simd_kernels.inl).
-//
-// Every y[row][out] is one chain of operations over the inputs in ascending order, in the lane of its output:
-// over pairs for bf16, over groups of 32 for int8 and int4. Its bits depend neither on the number of rows
-// that run at the same time, nor on where the chain is stored in y and resumed.
-
-constexpr int64_t kVecs = kPanel / Vec::kLanes;  // of one panel
-// Bytes of prepared activations that stay in the L2 cache while one panel after the other is multiplied.
-constexpr int64_t kRowBlockBytes = 512 * 1024;
-// How many bytes ahead the weights are prefetched when they are read only once.
-constexpr int64_t kPrefetchBytes = 4096;
-
-template <int64_t kRows>
-using Sums = Vec[kRows][kVecs];
-
-// The operands of one product: consecutive steps of one panel, and some prepared rows. A step is a pair of
-// inputs (bf16) or a group of 32 (int8, int4).
-struct PanelSlice {
-  const std::byte* w;         // weights of the first step
-  const std::byte* x;         // the first row
-  int64_t x_stride;           // bytes between rows
-  int64_t first;              // number of the first step
-  int64_t count;              // of steps
-  int64_t steps;              // of a whole row
-  const std::byte* prefetch;  // weights to prefetch, `prefetch_step` bytes of them in every step
-  int64_t prefetch_step;
-};
-
-inline void prefetch_lines(const std::byte* from, int64_t bytes) {
-  for (int64_t at = 0; at < bytes; at += 64)
-    _mm_prefetch(reinterpret_cast<const char*>(from + at), _MM_HINT_T0);
-}
-
-struct Bf16Product {
-  static constexpr WeightFormat kFormat = WeightFormat::bf16;
-  static constexpr int64_t kTileRows = Vec::kBf16Rows;
-  static constexpr int64_t kStepBytes = kPanel * 4;
-  static constexpr int64_t kInputBytes = 4;  // prepared bytes of one row in one step
-  static int64_t steps(int64_t in) { return pairs(in); }
-
-  template <int64_t kRows>
-  static void run(const PanelSlice& s, Sums<kRows>& sums) {
-    const std::byte *w = s.w, *x = s.x + s.first * 4, *prefetch = s.prefetch;
-    for (int64_t step = 0; step < s.count; ++step, w += kStepBytes, x += 4, prefetch += s.prefetch_step) {
-      _mm_prefetch(reinterpret_cast<const char*>(prefetch), _MM_HINT_T0);
-      // Few rows fit one tile, which reads the weights only once: it prefetches both cache lines of a step.
-      if constexpr (kRows <= kTileRows / 2)
-        _mm_prefetch(reinterpret_cast<const char*>(prefetch + 64), _MM_HINT_T0);
-      Ints weight[kVecs];
-      for (int64_t i = 0; i < kVecs; ++i) weight[i] = Ints::load(w + i * Vec::kLanes * 4);
-      for (int64_t row = 0; row < kRows; ++row) {
-        const Ints pair = Ints::broadcast(x + row * s.x_stride);
-        for (int64_t i = 0; i < kVecs; ++i) sums[row][i] = dot_bf16(sums[row][i], weight[i], pair);
-      }
-    }
-  }
-};
-
-template <WeightFormat kWeights>
-struct IntProduct {
-  static constexpr WeightFormat kFormat = kWeights;
-  static constexpr bool kInt4 = kWeights == WeightFormat::int4;
-  static constexpr int64_t kTileRows = Vec::kIntRows;
-  static constexpr int64_t kStepBytes = kInt4 ? kInt4GroupBytes : kInt8GroupBytes;
-  static constexpr int64_t kInputBytes = kGroup + 8;
-  static int64_t steps(int64_t in) { return groups(in); }
-
-  template <int64_t kRows>
-  static void run(const PanelSlice& s, Sums<kRows>& sums) {
-    const std::byte *w = s.w, *x = s.x + s.first * kGroup, *prefetch = s.prefetch;
-    const std::byte *scale = s.x + s.steps * kGroup + s.first * 4, *offset = scale + s.steps * 4;
-    for (int64_t step = 0; step < s.count; ++step) {
-      prefetch_lines(prefetch, s.prefetch_step);
-      Ints dots[kRows][kVecs];
-      for (int64_t row = 0; row < kRows; ++row)
-        for (int64_t i = 0; i < kVecs; ++i) dots[row][i] = Ints::broadcast(offset + row * s.x_stride);
-      for (int64_t quad = 0; quad < (kInt4 ? kGroup / 8 : kGroup / 4); ++quad) {
-        for (int64_t i = 0; i < kVecs; ++i) {
-          const Ints weight = Ints::load(w + (quad * kVecs + i) * Vec::kLanes * 4);
-          for (int64_t row = 0; row < kRows; ++row) {
-            const std::byte* const inputs = x + row * s.x_stride + quad * 4;
-            if constexpr (kInt4) {
-              dots[row][i] = dot_u4s8(dots[row][i], low_nibbles(weight), Ints::broadcast(inputs));
-              dots[row][i] =
-                  dot_u4s8(dots[row][i], high_nibbles(weight), Ints::broadcast(inputs + kGroup / 2));
-            } else {
-              dots[row][i] = dot_u8s8(dots[row][i], weight, Ints::broadcast(inputs));
-            }
-          }
-        }
-      }
-      const std::byte* const weight_scales = w + kStepBytes - kPanel * 2;
-      for (int64_t i = 0; i < kVecs; ++i) {
-        const Vec weight_scale = Vec::load_half(weight_scales + i * Vec::kLanes * 2);
-        for (int64_t row = 0; row < kRows; ++row) {
-          const Vec both = weight_scale * Vec::broadcast_f32(scale + row * s.x_stride);
-          sums[row][i] = Vec::fma(to_floats(dots[row][i]), both, sums[row][i]);
-        }
-      }
-      w += kStepBytes;
-      x += kGroup;
-      scale += 4;
-      offset += 4;
-      prefetch += s.prefetch_step;
-    }
-  }
-};
+// How the products with packed weights (simd_panel.inl) run over rows, panels and ranges of inputs, and how
+// activations are prepared for them.
 
 // Calls body(vector index, lanes) for the vectors of a panel that has `outs` outputs.
 template <class Body>
@@ -218,6 +113,6 @@ void prepare_int8(const float* x, int64_t in, std::byte* prepared) {
       sum = sum + whole;
     }
     scales[group] = largest / 127.0f + lane_sum(poison);
-    offsets[group] = _mm_cvtss_si32(_mm_set_ss(lane_sum(sum) * -static_cast<float>(kOffset)));
+    offsets[group] = round_to_int(lane_sum(sum) * -static_cast<float>(kOffset));
   }
 }
