@@ -19,6 +19,7 @@ import {
   modelOption,
   nameOption,
   port,
+  speculationOption,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 
@@ -32,6 +33,7 @@ interface ServeFlags {
   device?: string
   dtype?: string
   kvCacheDtype?: string
+  speculation?: string
   requestsPerMinute: number
   addressHeader?: string
   state?: string
@@ -55,6 +57,7 @@ export function registerServe(program: Command): void {
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
+    .addOption(speculationOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
     .option(
       '--address-header <name>',
@@ -90,6 +93,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '--device': flags.device,
     '--dtype': flags.dtype,
     '--kv-cache-dtype': flags.kvCacheDtype,
+    '--speculation': flags.speculation,
   }
   const args = Object.entries(options).flatMap(([option, value]) => (value ? [option, value] : []))
   // Both at the same time: the model loads while the edge starts.

@@ -3,8 +3,10 @@ import { z } from 'zod'
 import { Priority, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { Speculation } from '../../shared/protocol/speculation.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
+import { allowedSpeculation } from './speculation.ts'
 
 const int32Array: z.ZodType<Int32Array, Int32Array> = z.instanceof(Int32Array)
 const float32Array: z.ZodType<Float32Array, Float32Array> = z.instanceof(Float32Array)
@@ -25,7 +27,7 @@ export const NO_TENANT: EngineTenant = { id: 0, weight: 1, priority: 0 }
 
 /**
  * The schema of an engine request, for a model with this vocabulary size. TypeScript validates, C++ executes: a parsed
- * request is safe to pass to native code. Options that a caller leaves out are off.
+ * request is safe to pass to native code. Options that a caller leaves out are off, except for `speculation`.
  */
 export function engineRequestSchema(vocabSize: number) {
   const ids = int32Array.refine((array) => array.every((id) => id >= 0 && id < vocabSize), {
@@ -94,6 +96,8 @@ export function engineRequestSchema(vocabSize: number) {
       )
       .default([]),
     tenant: EngineTenant.default(NO_TENANT),
+    /** Where draft tokens may come from. It changes no greedy text. */
+    speculation: Speculation.default('auto'),
   })
 }
 
@@ -101,13 +105,15 @@ export type EngineRequest = z.input<ReturnType<typeof engineRequestSchema>>
 /** A branch that another engine began. */
 export type RestoredBranch = NonNullable<EngineRequest['branches']>[number]
 
-/** What a request's defaults and limits depend on: a part of a checkpoint. */
+/** What a request's defaults and limits depend on: a part of a checkpoint, and of how it is run. */
 export interface RequestDefaults {
   readonly shape: Pick<ModelShape, 'contextTokens' | 'vocabSize'>
   readonly tokens: { readonly fork: number | undefined }
   /** Of the model: requests cannot exceed them. */
   readonly branchLimits: { readonly maxBranches?: number | undefined; readonly maxDepth?: number | undefined }
   readonly sampling: Pick<WholeRequest, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty'>
+  /** Of the node. Default `auto`. */
+  readonly speculation?: Speculation | undefined
 }
 
 /** All fields are required here: an option that is not mapped from GenerateRequest is a compile error. */
@@ -122,7 +128,7 @@ export function toEngineRequest(
   id: number,
   request: GenerateRequest,
   prompt: Int32Array,
-  { shape, tokens, branchLimits, sampling }: RequestDefaults,
+  { shape, tokens, branchLimits, sampling, speculation = 'auto' }: RequestDefaults,
   branches: RestoredBranch[],
 ): WholeRequest {
   const room = shape.contextTokens - prompt.length
@@ -155,6 +161,7 @@ export function toEngineRequest(
     branches,
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
     tenant: NO_TENANT,
+    speculation: allowedSpeculation(speculation, request.speculation),
   }
 }
 
