@@ -94,7 +94,11 @@ describe('the usage of a request', () => {
 
   test.each([
     ['that was cancelled', {}, FINISH.ABORT],
-    ['that a stop string in document order has ended', { stop: ['b'], stop_scope: 'document' as const }, FINISH.ABORT],
+    [
+      'that a stop string in document order has ended',
+      { stop: ['b'], stop_scope: 'document' as const },
+      FINISH.ABORT,
+    ],
   ])('%s has its drafts', async (_, more, reason) => {
     const { runner, engine } = await open()
     await start(runner, more)
