@@ -48,7 +48,6 @@ export async function openRunner(
     checkpoint: served,
     prompts,
     maxBranches: config.maxBranches,
-    speculation: config.speculation,
     openEngine: (onEvents) => openEngine(config, onEvents, options),
   })
   // Reading the weights takes all cores, and so does the first request; only long prompts need it.

@@ -171,7 +171,7 @@ export const EngineConfig = z
     watermark: z.number().min(0).lt(1),
     /** When the batch is full: `eager` lets a child wait, `capped` masks [Fork]; `serial` always does (core/branch_policy.h). */
     policy: z.enum(['eager', 'capped', 'serial']),
-    /** What requests may draft with: `off` keeps them all from drafting. */
+    /** Requests may draft with this source only; `auto`: with any, `off`: with none. */
     speculation: Speculation,
   })
   .superRefine((config, context) => {

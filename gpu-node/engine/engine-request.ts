@@ -6,7 +6,6 @@ import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Speculation } from '../../shared/protocol/speculation.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
-import { allowedSpeculation } from './speculation.ts'
 
 const int32Array: z.ZodType<Int32Array, Int32Array> = z.instanceof(Int32Array)
 const float32Array: z.ZodType<Float32Array, Float32Array> = z.instanceof(Float32Array)
@@ -96,7 +95,7 @@ export function engineRequestSchema(vocabSize: number) {
       )
       .default([]),
     tenant: EngineTenant.default(NO_TENANT),
-    /** Where draft tokens may come from. It changes no greedy text. */
+    /** Where draft tokens may come from, of what the engine was opened with. It changes no text. */
     speculation: Speculation.default('auto'),
   })
 }
@@ -105,15 +104,13 @@ export type EngineRequest = z.input<ReturnType<typeof engineRequestSchema>>
 /** A branch that another engine began. */
 export type RestoredBranch = NonNullable<EngineRequest['branches']>[number]
 
-/** What a request's defaults and limits depend on: a part of a checkpoint, and of how it is run. */
+/** What a request's defaults and limits depend on: a part of a checkpoint. */
 export interface RequestDefaults {
   readonly shape: Pick<ModelShape, 'contextTokens' | 'vocabSize'>
   readonly tokens: { readonly fork: number | undefined }
   /** Of the model: requests cannot exceed them. */
   readonly branchLimits: { readonly maxBranches?: number | undefined; readonly maxDepth?: number | undefined }
   readonly sampling: Pick<WholeRequest, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty'>
-  /** Of the node. Default `auto`. */
-  readonly speculation?: Speculation | undefined
 }
 
 /** All fields are required here: an option that is not mapped from GenerateRequest is a compile error. */
@@ -128,7 +125,7 @@ export function toEngineRequest(
   id: number,
   request: GenerateRequest,
   prompt: Int32Array,
-  { shape, tokens, branchLimits, sampling, speculation = 'auto' }: RequestDefaults,
+  { shape, tokens, branchLimits, sampling }: RequestDefaults,
   branches: RestoredBranch[],
 ): WholeRequest {
   const room = shape.contextTokens - prompt.length
@@ -161,7 +158,7 @@ export function toEngineRequest(
     branches,
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
     tenant: NO_TENANT,
-    speculation: allowedSpeculation(speculation, request.speculation),
+    speculation: request.speculation ?? 'auto',
   }
 }
 

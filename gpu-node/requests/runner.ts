@@ -4,7 +4,6 @@ import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
 import type { CallContext, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import type { Speculation } from '../../shared/protocol/speculation.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
@@ -39,8 +38,6 @@ export interface RunnerOptions {
   /** Belongs to the runner, which closes it. */
   prompts: Prompts
   maxBranches: number
-  /** What requests may draft tokens with. Default `auto`. */
-  speculation?: Speculation | undefined
   openEngine: (onEvents: OnEvents) => Promise<Engine>
 }
 
@@ -93,8 +90,7 @@ export class Runner {
     this.checkpoint = options.checkpoint
     const { shape } = options.checkpoint
     const contextTokens = Math.min(shape.contextTokens, engine.info.contextTokens)
-    const { speculation } = options
-    this.#defaults = { ...options.checkpoint, shape: { ...shape, contextTokens }, speculation }
+    this.#defaults = { ...options.checkpoint, shape: { ...shape, contextTokens } }
     this.maxBranches = options.maxBranches
     this.fingerprint = fingerprintOf(options.checkpoint, engine.info)
     this.#prompts = options.prompts

@@ -35,8 +35,8 @@ export const FurtherFields = z.strictObject({
   /** Divides the logits of tokens that are already in the branch's path, in single precision; 1 disables it. */
   repetition_penalty: z.number().min(1e-6).max(10).optional(),
   /**
-   * Default `auto`. A source that the model or its gpu node does not have drafts nothing. A greedy text is the same with
-   * all of them, a sampled one has the same distribution.
+   * Default `auto`. A source that the model or its gpu node does not have drafts nothing. The text is the same with each
+   * of them.
    */
   speculation: Speculation.optional(),
 })

@@ -1,19 +1,17 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { DRAFT_SOURCE, FINISH } from '../../gpu-node/engine/engine-events.ts'
-import { allowedSpeculation } from '../../gpu-node/engine/speculation.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { NodeMetrics } from '../../gpu-node/observe/node-metrics.ts'
 import { RequestLog } from '../../gpu-node/observe/request-log.ts'
 import type { RequestRecord } from '../../gpu-node/requests/request-watch.ts'
-import { Runner } from '../../gpu-node/requests/runner.ts'
+import type { Runner } from '../../gpu-node/requests/runner.ts'
 import type { DoneEvent } from '../../shared/protocol/events.ts'
 import type { NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Speculation } from '../../shared/protocol/speculation.ts'
-import { inlinePrompts } from '../support/inline-prompts.ts'
 import { recorded } from '../support/logs.ts'
-import { ScriptedEngine } from '../support/scripted-engine.ts'
+import { scriptedRunner } from '../support/scripted-node.ts'
 import { type TinyFolder, tinyCheckpoint } from '../support/tiny-checkpoint.ts'
 
 const { HEADS, NGRAM } = DRAFT_SOURCE
@@ -29,19 +27,7 @@ beforeEach(() => {
   batches = []
 })
 
-async function open(speculation?: Speculation): Promise<{ runner: Runner; engine: ScriptedEngine }> {
-  const checkpoint = readCheckpoint(folder.path)
-  let engine: ScriptedEngine | undefined
-  const runner = await Runner.open({
-    ...{ model: 'tiny', checkpoint, prompts: inlinePrompts(checkpoint), maxBranches: 8, speculation },
-    openEngine: async (onEvents) => {
-      engine = new ScriptedEngine(onEvents)
-      return engine
-    },
-  })
-  if (!engine) throw new Error('the runner opened no engine')
-  return { runner, engine }
-}
+const open = () => scriptedRunner(folder)
 
 const REQUEST = { model: 'tiny', messages: [{ role: 'user' as const, content: 'hi' }], seed: 1 }
 
@@ -156,32 +142,22 @@ test('a node that continues a stream adds its drafts to those in the log', async
   })
 })
 
-describe('what a request may draft with', () => {
-  test.each<[node: Speculation, request: Speculation | undefined, used: Speculation]>([
-    ['auto', undefined, 'auto'],
-    ['auto', 'medusa', 'medusa'],
-    ['auto', 'off', 'off'],
-    ['off', undefined, 'off'],
-    ['off', 'auto', 'off'],
-    ['off', 'medusa', 'off'],
-    ['ngram', undefined, 'ngram'],
-    ['ngram', 'ngram', 'ngram'],
-    ['ngram', 'medusa', 'off'],
-    ['medusa', 'auto', 'medusa'],
-    ['medusa', 'ngram', 'off'],
-    ['medusa', 'off', 'off'],
-  ])('at a node with %s, a request with %s uses %s', async (node, speculation, used) => {
-    expect(allowedSpeculation(node, speculation)).toBe(used)
-    const { runner, engine } = await open(node)
-    await start(runner, speculation === undefined ? {} : { speculation })
-    expect(engine.submitted[0]?.speculation).toBe(used)
-  })
+test.each<[asked: Speculation | undefined, used: Speculation]>([
+  [undefined, 'auto'],
+  ['auto', 'auto'],
+  ['off', 'off'],
+  ['medusa', 'medusa'],
+  ['ngram', 'ngram'],
+])('a request with %s reaches the engine with %s', async (speculation, used) => {
+  const { runner, engine } = await open()
+  await start(runner, speculation === undefined ? {} : { speculation })
+  expect(engine.submitted[0]?.speculation).toBe(used)
+})
 
-  test('is what the node is started with', () => {
-    const checkpoint = readCheckpoint(folder.path)
-    expect(toEngineConfig(checkpoint, {}).speculation).toBe('auto')
-    expect(toEngineConfig(checkpoint, { speculation: 'off' }).speculation).toBe('off')
-  })
+test('an engine is opened with the option of its node', () => {
+  const checkpoint = readCheckpoint(folder.path)
+  expect(toEngineConfig(checkpoint, {}).speculation).toBe('auto')
+  expect(toEngineConfig(checkpoint, { speculation: 'off' }).speculation).toBe('off')
 })
 
 describe('drafted and accepted tokens', () => {
