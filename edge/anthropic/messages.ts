@@ -1,6 +1,6 @@
 import type { MessagesRequest } from '../../shared/anthropic.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
-import { aparUsage } from '../openai/usage.ts'
+import { aparUsage } from '../streams/http/apar-usage.ts'
 import { joinedText, stopsInDocument, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
 

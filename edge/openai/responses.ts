@@ -1,9 +1,9 @@
 import type { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { ResponsesRequest } from '../../shared/responses.ts'
+import { aparUsage } from '../streams/http/apar-usage.ts'
 import { joinedText, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
-import { aparUsage } from './usage.ts'
 
 type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed'
 

@@ -1,6 +1,6 @@
 import type { CompletionUsage } from '../../shared/openai.ts'
 import type { Usage } from '../../shared/protocol/events.ts'
-import { sumSpeculation } from '../../shared/protocol/speculation.ts'
+import { aparUsage } from '../streams/http/apar-usage.ts'
 
 /** The usage of a call. Each group of `perPrompt` consecutive choices answers the same prompt, which counts once. */
 export function openAiUsage(usages: readonly Usage[], perPrompt: number): CompletionUsage {
@@ -18,10 +18,4 @@ export function openAiUsage(usages: readonly Usage[], perPrompt: number): Comple
     prompt_tokens_details: { cached_tokens: total(prompts, 'cached_prompt_tokens') },
     ...aparUsage(usages),
   }
-}
-
-/** What the usage of other APIs has beside their own fields; empty when nothing was drafted. */
-export function aparUsage(usages: readonly Usage[]): Pick<CompletionUsage, 'apar'> {
-  const speculation = sumSpeculation(usages.map(({ apar }) => apar?.speculation))
-  return speculation ? { apar: { speculation } } : {}
 }

@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ChatCompletion, ChatCompletionChunk, Completion } from '../../shared/openai.ts'
 import type { Heartbeat } from '../../shared/protocol/fleet.ts'
 import {
@@ -108,6 +108,7 @@ describe('usage.apar.speculation', () => {
     ['of a head', { drafted: 5, accepted: 1, heads: [{ drafted: 0, accepted: 1 }] }],
     ['of n-grams', { drafted: 5, accepted: 1, ngram: { drafted: 0, accepted: 1 } }],
   ])('with more accepted than drafted tokens %s comes from no honest node', async (_, nonsense) => {
+    vi.spyOn(console, 'warn').mockImplementation(() => {})
     await deregister('speculation')
     await registerTwo()
     const begun = [accepted, delta(0, 'a'), branchEnd(0)]
@@ -160,6 +161,7 @@ describe('the option', () => {
   })
 
   it('does not reach a gpu node of an older version, and comes back at one that knows it', async () => {
+    vi.spyOn(console, 'warn').mockImplementation(() => {})
     const at = (path: string, node: Heartbeat) => ({ ...node, url: `${fakeNodeUrl}/${path}` })
     await register('speculation', at('old', heartbeat()))
     const begun = [accepted, delta(0, 'a'), { await: 'cancel_branch' }, { die: true }]
