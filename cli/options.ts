@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { NAMED_TEMPLATES } from '../gpu-node/checkpoint/tokenizer/named-templates.ts'
 import { DEVICES, DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-config.ts'
+import { SPECULATION } from '../shared/protocol/speculation.ts'
 import { DEFAULT_MODEL } from './models/default-model.ts'
 import { MODEL_ARGUMENT } from './models/resolve.ts'
 
@@ -114,4 +115,10 @@ export function kvCacheDtypeOption(): Option {
   const what =
     'data type of the KV cache; fp8 halves its size, on CUDA devices only (default: auto, which is f32 for f32 weights, otherwise bf16)'
   return new Option('--kv-cache-dtype <dtype>', what).choices(KV_CACHE_DTYPES)
+}
+
+export function speculationOption(): Option {
+  const what =
+    'what may draft tokens, which the model then checks several at a time: its Medusa heads, n-grams of the text, or nothing (default: auto, the heads if there are some, else n-grams while they pay)'
+  return new Option('--speculation <source>', what).choices(SPECULATION)
 }

@@ -1,3 +1,4 @@
+import type { Speculation } from '../shared/protocol/speculation.ts'
 import type { Checkpoint } from './checkpoint/checkpoint.ts'
 import type { MedusaHeads } from './checkpoint/medusa/medusa-heads.ts'
 import { PLAIN } from './checkpoint/plain-tensor.ts'
@@ -61,6 +62,8 @@ export interface EngineOptions {
   watermark?: number | undefined
   /** What happens to a fork when the batch is full (native/core/branch_policy.h). Default `eager`. */
   policy?: EngineConfig['policy'] | undefined
+  /** What requests may draft tokens with (speculative decoding); `off` keeps them all from it. Default `auto`. */
+  speculation?: Speculation | undefined
 }
 
 /** For an engine without the tokenizer's text, which takes no stop strings. */
@@ -107,6 +110,7 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     prefixCache: options.prefixCache ?? true,
     watermark: options.watermark ?? 0.01,
     policy: options.policy ?? 'eager',
+    speculation: options.speculation ?? 'auto',
   }
 }
 

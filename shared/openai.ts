@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { BranchOptions, FurtherSampling, GenerateRequest } from './protocol/request.ts'
+import { BranchOptions, FurtherFields, GenerateRequest } from './protocol/request.ts'
+import type { SpeculationUsage } from './protocol/speculation.ts'
 
 const { model, max_tokens, temperature, top_p, seed } = GenerateRequest.shape
 const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
@@ -38,8 +39,8 @@ const IGNORED = {
   service_tier: ignored,
 }
 
-/** Branching, and the sampling options that OpenAI lacks. */
-export const Apar = BranchOptions.extend(FurtherSampling.shape)
+/** Branching, and the other options that OpenAI lacks. */
+export const Apar = BranchOptions.extend(FurtherFields.shape)
 export type Apar = z.infer<typeof Apar>
 
 /**
@@ -155,6 +156,11 @@ export interface CompletionUsage {
   readonly completion_tokens: number
   readonly total_tokens: number
   readonly prompt_tokens_details: { readonly cached_tokens: number }
+  /**
+   * Of all choices; only when tokens were drafted. OpenAI's `accepted_prediction_tokens` are those of a `prediction` that
+   * the client sent.
+   */
+  readonly apar?: { readonly speculation: SpeculationUsage }
 }
 
 export type FinishReason = 'stop' | 'length'

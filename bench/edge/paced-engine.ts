@@ -91,6 +91,8 @@ export class PacedEngine implements Engine {
       forks: 0,
       forksRefused: 0,
       preemptions: 0,
+      draftedTokens: { medusa: 0, ngram: 0 },
+      acceptedTokens: { medusa: 0, ngram: 0 },
       stepSeconds: this.#options.stepMs / 1000,
       rowLimit: 0,
     }

@@ -48,11 +48,15 @@ export async function showBranches(stream: BranchStream, out: Terminal): Promise
   return { text, done }
 }
 
-/** Tokens, branches and time of an answer in one line. */
+/** Tokens, forks, drafts and time of an answer in one line. */
 export function summary({ done }: Answer, elapsedMs: number): string {
   if (!done) return ''
-  const { completion_tokens: tokens, branches } = done.usage
+  const { completion_tokens: tokens, branches, apar } = done.usage
   const end = done.reason === 'stop' ? '' : `, ended by ${done.reason}`
-  const what = branches.length === 1 ? 'no fork' : `${branches.length} branches`
-  return `${tokens} tokens, ${what}, ${Math.round(elapsedMs)} ms${end}`
+  const forks = branches.length - 1
+  const forked = forks === 0 ? 'no fork' : forks === 1 ? '1 fork' : `${forks} forks`
+  const { drafted = 0, accepted = 0 } = apar?.speculation ?? {}
+  const share = Math.round((100 * accepted) / drafted)
+  const drafts = drafted === 0 ? '' : `, drafted ${drafted}, accepted ${accepted} (${share} %)`
+  return `${tokens} tokens, ${forked}${drafts}, ${Math.round(elapsedMs)} ms${end}`
 }

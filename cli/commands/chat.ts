@@ -4,10 +4,11 @@ import { WebSocket } from 'ws'
 import { openStream } from '../../client/index.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
+import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { firstModel } from '../chat/models.ts'
 import { type Answer, showBranches, showOrdered, summary } from '../chat/show.ts'
 import { explain, UserError } from '../explain.ts'
-import { decimal, integer } from '../options.ts'
+import { decimal, integer, speculationOption } from '../options.ts'
 
 interface ChatFlags {
   url: string
@@ -16,6 +17,7 @@ interface ChatFlags {
   serial?: boolean
   maxTokens?: number
   temperature?: number
+  speculation?: Speculation
 }
 
 interface Chat {
@@ -35,6 +37,7 @@ export function registerChat(program: Command): void {
     .option('--serial', 'without branches')
     .option('--max-tokens <n>', 'new tokens of all branches together', integer(1, 1_000_000))
     .option('--temperature <t>', '0 is greedy (default: from the model)', decimal(0, 2))
+    .addOption(speculationOption())
     .action(chat)
 }
 
@@ -51,6 +54,7 @@ async function chat(prompt: string | undefined, flags: ChatFlags): Promise<void>
   if (flags.serial) request.branching = { enabled: false }
   if (flags.maxTokens !== undefined) request.max_tokens = flags.maxTokens
   if (flags.temperature !== undefined) request.temperature = flags.temperature
+  if (flags.speculation !== undefined) request.speculation = flags.speculation
   const settings = { baseUrl: flags.url, apiKey, request }
   if (prompt === undefined) return await converse(settings)
   const cancel = new AbortController()

@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander'
 import type { Device, DType, KvCacheDType } from '../../gpu-node/engine/engine-config.ts'
 import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
+import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { UserError } from '../explain.ts'
 import { EDGE_OF_PARENT, edgeOfParent, reportToParent } from '../local/gpu-node-process.ts'
 import { presentDefault } from '../models/default-model.ts'
@@ -21,6 +22,7 @@ import {
   modelOption,
   nameOption,
   port,
+  speculationOption,
   url,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
@@ -42,6 +44,7 @@ interface GpuNodeFlags {
   threads?: number
   dtype?: DType
   kvCacheDtype?: KvCacheDType
+  speculation?: Speculation
   blocks?: number
   kvCacheMemoryBytes?: number
   memoryFraction?: number
@@ -88,6 +91,7 @@ export function registerGpuNode(program: Command): void {
     .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
+    .addOption(speculationOption())
     .option(
       '--blocks <n>',
       'KV blocks of 16 tokens (default: --max-branches full contexts, or what the free memory holds)',
@@ -149,6 +153,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     threads: flags.threads,
     dtype: flags.dtype,
     kvCacheDtype: flags.kvCacheDtype,
+    speculation: flags.speculation,
     numBlocks: flags.blocks,
     kvCacheBytes: flags.kvCacheMemoryBytes,
     memoryFraction: flags.memoryFraction,

@@ -20,6 +20,7 @@ import {
   modelOption,
   nameOption,
   port,
+  speculationOption,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 
@@ -34,6 +35,7 @@ interface ServeFlags {
   device?: string
   dtype?: string
   kvCacheDtype?: string
+  speculation?: string
   requestsPerMinute: number
   addressHeader?: string
   state?: string
@@ -58,6 +60,7 @@ export function registerServe(program: Command): void {
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
+    .addOption(speculationOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
     .option(
       '--address-header <name>',
@@ -94,6 +97,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '--device': flags.device,
     '--dtype': flags.dtype,
     '--kv-cache-dtype': flags.kvCacheDtype,
+    '--speculation': flags.speculation,
   }
   const args = Object.entries(options).flatMap(([option, value]) => (value ? [option, value] : []))
   // Both at the same time: the model loads while the edge starts.

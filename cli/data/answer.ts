@@ -3,13 +3,22 @@ import { dirname } from 'node:path'
 import type { Command } from 'commander'
 import type { Device, DType } from '../../gpu-node/engine/engine-config.ts'
 import { openRunner } from '../../gpu-node/open-runner.ts'
+import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { AnswersFile, type Sampling } from '../../training/data/prompts/answers-file.ts'
 import { type Prompt, readPrompts } from '../../training/data/prompts/read-prompts.ts'
 import { UserError } from '../explain.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { MODEL_ARGUMENT } from '../models/resolve.ts'
 import { adapterOf, servedName } from '../models/served-name.ts'
-import { adapterOption, decimal, deviceOption, dtypeOption, integer, medusaOption } from '../options.ts'
+import {
+  adapterOption,
+  decimal,
+  deviceOption,
+  dtypeOption,
+  integer,
+  medusaOption,
+  speculationOption,
+} from '../options.ts'
 import { type AnswerCounts, type Asked, answerIds, answerPrompts } from './answer-prompts.ts'
 
 interface AnswerFlags {
@@ -28,6 +37,7 @@ interface AnswerFlags {
   system?: string
   dtype?: DType
   device?: Device
+  speculation?: Speculation
   threads?: number
 }
 
@@ -68,6 +78,7 @@ export function registerAnswer(data: Command): void {
     .option('--system <text>', "system message (default: what the model's template says)")
     .addOption(dtypeOption())
     .addOption(deviceOption())
+    .addOption(speculationOption())
     .option('--threads <n>', 'threads of the CPU backend (default: physical cores)', integer(1, 256))
     .action(answer)
 }
@@ -86,6 +97,7 @@ async function answer(flags: AnswerFlags): Promise<void> {
     medusa: flags.medusa,
     dtype: flags.dtype,
     device: flags.device,
+    speculation: flags.speculation,
     threads: flags.threads,
     maxBranches: concurrency,
     maxRequests: concurrency + AHEAD,

@@ -1,5 +1,6 @@
 import type { MessagesRequest } from '../../shared/anthropic.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { aparUsage } from '../streams/http/apar-usage.ts'
 import { joinedText, stopsInDocument, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
 
@@ -62,5 +63,6 @@ function usageOf({ usage }: SingleAnswer) {
     cache_creation_input_tokens: 0,
     cache_read_input_tokens: usage.cached_prompt_tokens,
     output_tokens: usage.completion_tokens,
+    ...aparUsage([usage]),
   }
 }

@@ -1,6 +1,7 @@
 import type { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { ResponsesRequest } from '../../shared/responses.ts'
+import { aparUsage } from '../streams/http/apar-usage.ts'
 import { joinedText, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
 
@@ -137,5 +138,6 @@ function usageOf({ usage }: SingleAnswer): object {
     output_tokens: usage.completion_tokens,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: usage.total_tokens,
+    ...aparUsage([usage]),
   }
 }

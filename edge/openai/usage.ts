@@ -1,5 +1,6 @@
 import type { CompletionUsage } from '../../shared/openai.ts'
 import type { Usage } from '../../shared/protocol/events.ts'
+import { aparUsage } from '../streams/http/apar-usage.ts'
 
 /** The usage of a call. Each group of `perPrompt` consecutive choices answers the same prompt, which counts once. */
 export function openAiUsage(usages: readonly Usage[], perPrompt: number): CompletionUsage {
@@ -15,5 +16,6 @@ export function openAiUsage(usages: readonly Usage[], perPrompt: number): Comple
     completion_tokens,
     total_tokens: prompt_tokens + completion_tokens,
     prompt_tokens_details: { cached_tokens: total(prompts, 'cached_prompt_tokens') },
+    ...aparUsage(usages),
   }
 }

@@ -7,6 +7,7 @@ import type {
   Usage,
 } from '../../shared/protocol/events.ts'
 import { type GenerateRequest, MAX_DEPTH, MAX_LIVE_BRANCHES } from '../../shared/protocol/request.ts'
+import type { SpeculationUsage } from '../../shared/protocol/speculation.ts'
 import { maxNewTokens } from './node-allowance.ts'
 
 /** A character takes up to three bytes of UTF-8, and a byte at most one token; templates add text of their own. */
@@ -97,7 +98,10 @@ export class EventCheck {
   }
 
   /** Counts are charged to the request's key. */
-  #usage({ prompt_tokens, cached_prompt_tokens, completion_tokens, total_tokens, branches }: Usage): void {
+  #usage(usage: Usage): void {
+    const { prompt_tokens, cached_prompt_tokens, completion_tokens, total_tokens, branches } = usage
+    const { speculation } = usage.apar ?? {}
+    if (speculation && !areDrafts(speculation)) throw broken('more drafts were accepted than there were')
     const maxPrompt = Math.min(
       maxPromptTokens(this.#request),
       this.#contextTokens ?? Number.POSITIVE_INFINITY,
@@ -114,6 +118,10 @@ export class EventCheck {
         `usage of ${prompt_tokens} and ${completion_tokens} tokens; at most ${maxPrompt} and ${maxNew}`,
       )
   }
+}
+
+function areDrafts({ heads = [], ngram, ...total }: SpeculationUsage): boolean {
+  return [total, ...heads, ...(ngram ? [ngram] : [])].every(({ drafted, accepted }) => accepted <= drafted)
 }
 
 function maxPromptTokens({ messages }: GenerateRequest): number {

@@ -153,7 +153,7 @@ export class Upstream {
     const { stream, callContext, request, log, nodes, silenceMs } = this.#options
     const tenant = attach ? undefined : await this.#options.tenant
     const socket = await nodes.connect(node)
-    if (!attach) this.#request = knownTo(node, log.nextSeq === 0 ? request : this.#request)
+    if (!attach) this.#request = knownTo(node, log.nextSeq === 0 ? request : this.#begunAs(request))
     const attachFrame: NodeFrame = { type: 'attach', stream, after: log.nextSeq - 1 }
     const startFrame = attach
       ? undefined
@@ -248,6 +248,11 @@ export class Upstream {
     return new NodeReader({ stream, request, log, node })
   }
 
+  /** The request with the scope in which its first node began the text. */
+  #begunAs(request: GenerateRequest): GenerateRequest {
+    return { ...request, stop_scope: this.#request.stop_scope }
+  }
+
   /** What a node needs that continues the stream; undefined when none has begun it. */
   get #begun(): BegunStream | undefined {
     const [first] = this.#options.log.since(-1)
@@ -267,10 +272,13 @@ export class Upstream {
   }
 }
 
-/** What the node knows of the request. Where it does not know `stop_scope`, a stop string ends its branch only. */
+/** Fields of the request that a node knows only if it says so. Without `stop_scope`, a stop string ends its branch only. */
+const LATER_FIELDS = ['stop_scope', 'speculation'] as const
+
 function knownTo({ startFields = [] }: NodeAddress, request: GenerateRequest): GenerateRequest {
-  const { stop_scope, ...first } = request
-  return startFields.includes('stop_scope') ? request : first
+  const known = { ...request }
+  for (const field of LATER_FIELDS) if (!startFields.includes(field)) delete known[field]
+  return known
 }
 
 /** The frame with what the node knows of it. */

@@ -1,4 +1,5 @@
 import type { StreamEvent } from '../../shared/protocol/events.ts'
+import type { Drafts } from '../../shared/protocol/speculation.ts'
 import { element } from './elements.ts'
 
 /** Measurements of one run, made in the page. Times in ms since Send. */
@@ -10,6 +11,8 @@ export interface Figures {
   tokensAreExact: boolean
   branches: number
   liveBranches: number
+  /** Tokens that speculation drafted; undefined when there were none. */
+  drafts: Drafts | undefined
 }
 
 /** Counts one run's events, and shows its figures on the page. */
@@ -21,6 +24,7 @@ export class FiguresView {
     tokensAreExact: false,
     branches: 1,
     liveBranches: 1,
+    drafts: undefined,
   }
   readonly #started = performance.now()
   readonly #list: HTMLElement
@@ -45,6 +49,7 @@ export class FiguresView {
     } else if (event.type === 'done') {
       figures.tokens = event.usage.completion_tokens
       figures.tokensAreExact = true
+      figures.drafts = event.usage.apar?.speculation
     }
   }
 
@@ -67,6 +72,7 @@ export class FiguresView {
       ['Tokens', `${about}${figures.tokens}`],
       ['Tokens/s', formatRate(figures)],
       ['Branches', `${figures.branches}${growing}`],
+      ...(figures.drafts ? [['Drafts accepted', formatDrafts(figures.drafts)] as const] : []),
     ] as const
     this.#list.replaceChildren(
       ...shown.map(([name, value]) => {
@@ -85,4 +91,8 @@ export function formatMs(ms: number | undefined): string {
 
 export function formatRate({ tokens, elapsedMs }: Figures): string {
   return tokens === 0 ? '–' : (tokens / (elapsedMs / 1000)).toFixed(0)
+}
+
+function formatDrafts({ drafted, accepted }: Drafts): string {
+  return `${accepted} of ${drafted} (${Math.round((100 * accepted) / drafted)} %)`
 }

@@ -5,7 +5,7 @@ import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
 import { packageRoot } from '../package-root.ts'
 import { StartupError } from '../startup-error.ts'
-import type { Engine, EngineInfo, OnEvents, OnLoading, OnPlan } from './engine.ts'
+import type { Engine, EngineInfo, EngineStats, OnEvents, OnLoading, OnPlan } from './engine.ts'
 import { EngineConfig } from './engine-config.ts'
 import { EngineError, toEngineError } from './engine-error.ts'
 import { type EngineRequest, engineRequestSchema } from './engine-request.ts'
@@ -79,6 +79,12 @@ function cannotStart(thrown: unknown): StartupError {
   return new StartupError('engine_unavailable', message, error)
 }
 
+/** Of an engine that does not count drafts. */
+const NO_DRAFTS: Pick<EngineStats, 'draftedTokens' | 'acceptedTokens'> = {
+  draftedTokens: { medusa: 0, ngram: 0 },
+  acceptedTokens: { medusa: 0, ngram: 0 },
+}
+
 /** Wraps the native engine: validates requests and converts native errors to EngineError. */
 function withChecks(native: NativeEngine, { vocabSize, contextTokens }: EngineConfig['model']): Engine {
   const schema = engineRequestSchema(vocabSize)
@@ -92,7 +98,7 @@ function withChecks(native: NativeEngine, { vocabSize, contextTokens }: EngineCo
     abort(requestId, branchId) {
       callNative(() => (branchId === undefined ? native.abort(requestId) : native.abort(requestId, branchId)))
     },
-    stats: () => callNative(() => native.stats()),
+    stats: () => ({ ...NO_DRAFTS, ...callNative(() => native.stats()) }),
     close: () => native.close(),
   }
 }

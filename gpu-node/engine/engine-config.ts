@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { Speculation } from '../../shared/protocol/speculation.ts'
 
 /** Weights and arithmetic; int8 and int4 quantise the linear layers in groups of 32; f16 and fp8 (e4m3, a scale per output) are for CUDA devices. */
 export const DTYPES = ['f32', 'bf16', 'f16', 'fp8', 'int8', 'int4'] as const
@@ -188,6 +189,8 @@ export const EngineConfig = z
     watermark: z.number().min(0).lt(1),
     /** When the batch is full: `eager` lets a child wait, `capped` masks [Fork]; `serial` always does (core/branch_policy.h). */
     policy: z.enum(['eager', 'capped', 'serial']),
+    /** Requests may draft with this source only; `auto`: with any, `off`: with none. */
+    speculation: Speculation,
   })
   .superRefine((config, context) => {
     const refuse = (path: (string | number)[], message: string) =>

@@ -18,5 +18,15 @@ export const EVENT = {
    * none.
    */
   LOGPROB: 5,
+  /**
+   * Speculative decoding: branch = DRAFT_SOURCE + DEPTH_STEP * depth, a = tokens drafted there, b = those of them that
+   * became tokens of the answer; all since the last such row of the same place, so rows add up. Depth 0 is the token after
+   * the model's own; n-grams report all their tokens there. The last rows come right before FINISH. A request without
+   * drafts has none.
+   */
+  SPECULATION: 6,
 } as const
+/** Where drafted tokens come from: the checkpoint's Medusa heads, or text that was seen before. */
+export const DRAFT_SOURCE = { HEADS: 1, NGRAM: 2 } as const
+export const DEPTH_STEP = 256
 export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4, NOT_FINITE: 5 } as const

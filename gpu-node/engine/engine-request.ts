@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { Priority, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { Speculation } from '../../shared/protocol/speculation.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
 
@@ -25,7 +26,7 @@ export const NO_TENANT: EngineTenant = { id: 0, weight: 1, priority: 0 }
 
 /**
  * The schema of an engine request, for a model with this vocabulary size. TypeScript validates, C++ executes: a parsed
- * request is safe to pass to native code. Options that a caller leaves out are off.
+ * request is safe to pass to native code. Options that a caller leaves out are off, except for `speculation`.
  */
 export function engineRequestSchema(vocabSize: number) {
   const ids = int32Array.refine((array) => array.every((id) => id >= 0 && id < vocabSize), {
@@ -94,6 +95,8 @@ export function engineRequestSchema(vocabSize: number) {
       )
       .default([]),
     tenant: EngineTenant.default(NO_TENANT),
+    /** Where draft tokens may come from, of what the engine was opened with. It changes no text. */
+    speculation: Speculation.default('auto'),
   })
 }
 
@@ -155,6 +158,7 @@ export function toEngineRequest(
     branches,
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
     tenant: NO_TENANT,
+    speculation: request.speculation ?? 'auto',
   }
 }
 

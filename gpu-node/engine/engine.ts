@@ -12,6 +12,12 @@ export interface EngineInfo {
   contextTokens: number
 }
 
+/** Tokens by the source that drafted them. */
+export interface TokensBySource {
+  medusa: number
+  ngram: number
+}
+
 export interface EngineStats {
   runningRequests: number
   waitingRequests: number
@@ -33,6 +39,10 @@ export interface EngineStats {
   forks: number
   /** Times that [Fork] had the largest logit but was masked. */
   forksRefused: number
+  /** Speculative decoding: tokens drafted, over all requests. */
+  draftedTokens: TokensBySource
+  /** Those of them that became tokens of answers. */
+  acceptedTokens: TokensBySource
   preemptions: number
   /** Duration of a forward pass in seconds, averaged over about the last 20. */
   stepSeconds: number

@@ -30,6 +30,20 @@ interface EngineMetric {
   value: (stats: EngineStats) => number
 }
 
+/** Counters of draft tokens, by the source that drafted them. */
+const DRAFT_METRICS = [
+  {
+    name: 'drafted_tokens_total',
+    help: 'Tokens drafted by speculative decoding.',
+    value: (s: EngineStats) => s.draftedTokens,
+  },
+  {
+    name: 'accepted_tokens_total',
+    help: 'Drafted tokens that became tokens of answers.',
+    value: (s: EngineStats) => s.acceptedTokens,
+  },
+]
+
 /**
  * Metrics that the engine counts itself, read at each scrape. Names ending in `_total` are counters, the others
  * gauges.
@@ -128,6 +142,16 @@ export class NodeMetrics implements RequestObserver {
       } else {
         const gauge: Gauge = new Gauge({ ...options, collect: () => gauge.set(value(runner.stats())) })
       }
+    }
+    for (const { name, help, value } of DRAFT_METRICS) {
+      const counter = new Counter({
+        ...{ name: `apar_${name}`, help, labelNames: ['source'], registers },
+        collect: () => {
+          counter.reset()
+          for (const [source, tokens] of Object.entries(value(runner.stats())))
+            counter.inc({ source }, tokens)
+        },
+      })
     }
     const counter = (name: string, help: string) => new Counter({ name: `apar_${name}`, help, registers })
     const histogram = (name: string, help: string, buckets: readonly number[]) =>

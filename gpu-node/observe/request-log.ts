@@ -22,6 +22,8 @@ export class RequestLog implements RequestObserver {
       cached_prompt_tokens: record.cachedPromptTokens,
       completion_tokens: record.completionTokens,
       branches: record.branches,
+      drafted_tokens: record.speculation?.drafted,
+      accepted_tokens: record.speculation?.accepted,
       moved: record.moved || undefined,
       ttft_ms: firstTokenAt === undefined ? undefined : tenths(firstTokenAt - arrivedAt),
       duration_ms: tenths(endedAt - arrivedAt),

@@ -107,6 +107,10 @@ function writeSpan(tracer: Tracer, parent: Context, model: string, record: Reque
         'gen_ai.usage.output_tokens': record.completionTokens,
         'apar.cached_prompt_tokens': record.cachedPromptTokens,
         'apar.branches': record.branches,
+        ...(record.speculation && {
+          'apar.drafted_tokens': record.speculation.drafted,
+          'apar.accepted_tokens': record.speculation.accepted,
+        }),
         'apar.stream': record.stream,
         'apar.moved': record.moved,
         ...(record.callContext && { 'apar.request_id': record.callContext.request_id }),

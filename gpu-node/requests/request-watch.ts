@@ -1,6 +1,7 @@
 import type { ErrorCode } from '../../shared/errors.ts'
 import type { FinishReason } from '../../shared/protocol/events.ts'
 import type { CallContext } from '../../shared/protocol/node.ts'
+import type { SpeculationUsage } from '../../shared/protocol/speculation.ts'
 
 /** The result of one request, for metrics, log and trace. Contains no prompt and no answer. */
 export interface RequestRecord {
@@ -17,6 +18,8 @@ export interface RequestRecord {
   /** Tokens of all branches, including those decoded on earlier gpu nodes. */
   readonly completionTokens: number
   readonly branches: number
+  /** As in usage: undefined when no token was drafted. */
+  readonly speculation?: SpeculationUsage | undefined
   /** Arrival of the request. All times are in ms of performance.now(). */
   readonly arrivedAt: number
   /** When the first token was decoded on this node; undefined when there was none. */
@@ -43,7 +46,10 @@ type KnownAtStart = Pick<
   RequestRecord,
   'stream' | 'callContext' | 'tenant' | 'moved' | 'promptTokens' | 'arrivedAt'
 >
-type Outcome = Pick<RequestRecord, 'outcome' | 'cachedPromptTokens' | 'completionTokens' | 'branches'>
+type Outcome = Pick<
+  RequestRecord,
+  'outcome' | 'cachedPromptTokens' | 'completionTokens' | 'branches' | 'speculation'
+>
 
 /** Measures the times of one request and reports them to the observers. */
 export class RequestWatch {

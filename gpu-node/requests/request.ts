@@ -9,6 +9,7 @@ import type { RestoredBranch } from '../engine/engine-request.ts'
 import { BranchText } from '../text/branch-text.ts'
 import type { TokenBytes } from '../text/token-bytes.ts'
 import { BatchSize } from './batch-size.ts'
+import { DraftedTokens } from './drafted-tokens.ts'
 import { givenTokens } from './given-tokens.ts'
 import type { RequestWatch } from './request-watch.ts'
 import { restoredBranches } from './restored-branches.ts'
@@ -70,6 +71,7 @@ export class RunningRequest {
   #rows: number[] = []
   #events: StreamEvent[] = []
   readonly #size: BatchSize
+  readonly #drafted = new DraftedTokens()
 
   constructor(options: RequestOptions) {
     const { bytes, stop, stopScope, joints, dropsLeadingSpace } = options
@@ -147,6 +149,7 @@ export class RunningRequest {
     if (this.#size.isFull && kind !== EVENT.LOGPROB) this.flush()
     this.#size.add(kind, a)
     if (kind === EVENT.FINISH) this.#finish(a, b, failure)
+    else if (kind === EVENT.SPECULATION) this.#draft(branch, a, b)
     else if (kind === EVENT.LOGPROB) this.#branches.get(branch)?.addLogprob(a, float32(b))
     else this.#advance(kind, branch, a, b)
   }
@@ -191,7 +194,8 @@ export class RunningRequest {
     for (const { rows, events } of log) {
       for (let row = 0; row + ROW_WIDTH <= rows.length; row += ROW_WIDTH) {
         const [kind = 0, branch = 0, a = 0, b = 0] = rows.slice(row, row + ROW_WIDTH)
-        this.#advance(kind, branch, a, b)
+        if (kind === EVENT.SPECULATION) this.#draft(branch, a, b)
+        else this.#advance(kind, branch, a, b)
       }
       this.#sendTexts()
       for (const event of events) this.#ordered?.push(event)
@@ -204,6 +208,12 @@ export class RunningRequest {
     }
     this.#rows = []
     this.#replaying = false
+  }
+
+  /** In the log, so that a gpu node that continues the stream adds what it drafts. */
+  #draft(place: number, drafted: number, accepted: number): void {
+    this.#rows.push(EVENT.SPECULATION, place, drafted, accepted)
+    this.#drafted.add(place, drafted, accepted)
   }
 
   #advance(kind: number, branch: number, a: number, b: number): void {
@@ -278,7 +288,10 @@ export class RunningRequest {
   #endWatch(outcome: FinishReason, cachedPromptTokens: number): void {
     const branches = this.#tokensGiven()
     const completionTokens = branches.reduce((sum, { completion_tokens }) => sum + completion_tokens, 0)
-    this.#options.watch.end({ outcome, cachedPromptTokens, completionTokens, branches: branches.length })
+    this.#options.watch.end({
+      ...{ outcome, cachedPromptTokens, completionTokens, branches: branches.length },
+      speculation: this.#drafted.usage,
+    })
   }
 
   #tokensGiven(): Usage['branches'] {
@@ -300,12 +313,14 @@ export class RunningRequest {
     const branches = this.#tokensGiven()
     const completion = branches.reduce((sum, { completion_tokens }) => sum + completion_tokens, 0)
     const prompt = this.#options.promptTokens
+    const speculation = this.#drafted.usage
     return {
       prompt_tokens: prompt,
       cached_prompt_tokens: cachedTokens,
       completion_tokens: completion,
       total_tokens: prompt + completion,
       branches,
+      ...(speculation && { apar: { speculation } }),
     }
   }
 

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { AparError, ERROR_CODES, type ErrorCode } from '../errors.ts'
+import { SpeculationUsage } from './speculation.ts'
 import { PROTOCOL_VERSION, SUBPROTOCOL } from './version.ts'
 
 export { PROTOCOL_VERSION, SUBPROTOCOL }
@@ -22,6 +23,8 @@ export const Usage = z.object({
   total_tokens: z.int().min(0),
   /** Completion tokens per branch; [Fork] counts for the parent, the forced [Child] for the child. */
   branches: z.array(z.object({ branch: z.int().min(0), completion_tokens: z.int().min(0) })),
+  /** `speculation`: only when tokens were drafted. */
+  apar: z.object({ speculation: SpeculationUsage.optional() }).optional(),
 })
 export type Usage = z.infer<typeof Usage>
 

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { Speculation } from './speculation.ts'
 
 export const SMALLEST_FLOAT32 = 1e-45
 /** The most that a request may ask for. */
@@ -26,13 +27,18 @@ export const BranchOptions = z.strictObject({
 })
 export type BranchOptions = z.infer<typeof BranchOptions>
 
-/** Sampling fields that OpenAI's API lacks: the OpenAI adapters accept them under `apar`. */
-export const FurtherSampling = z.strictObject({
+/** Fields that OpenAI's API lacks: the adapters of other APIs accept them under `apar`. */
+export const FurtherFields = z.strictObject({
   /** 0 disables it. */
   top_k: z.int().min(0).max(1_000_000).optional(),
   min_p: z.number().min(0).max(1).optional(),
   /** Divides the logits of tokens that are already in the branch's path, in single precision; 1 disables it. */
   repetition_penalty: z.number().min(1e-6).max(10).optional(),
+  /**
+   * Default `auto`. A source that the model or its gpu node does not have drafts nothing. The text is the same with each
+   * of them.
+   */
+  speculation: Speculation.optional(),
 })
 
 /**
@@ -55,7 +61,7 @@ export const GenerateRequest = z.strictObject({
     .refine((value) => value === 0 || value >= SMALLEST_FLOAT32, 'is too small for single precision')
     .overwrite((value) => Math.max(value, SMALLEST_FLOAT32))
     .optional(),
-  ...FurtherSampling.shape,
+  ...FurtherFields.shape,
   /** Subtracted from a token's logit for each of its occurrences in the answer part of the branch's path. */
   frequency_penalty: z.number().min(-2).max(2).optional(),
   /** Subtracted once from the logit of each token that occurs in the answer part of the branch's path. */

@@ -23,6 +23,7 @@ test('an engine request without options is greedy, serial and unrestricted', () 
     logitBias: { tokens: new Int32Array(), values: new Float32Array() },
     branches: [],
     tenant: { id: 0, weight: 1, priority: 0 },
+    speculation: 'auto',
   })
 })
 

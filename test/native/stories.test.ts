@@ -59,6 +59,7 @@ describe.skipIf(!present)('a third-party model generates the same story as in ll
           prefixCache: true,
           watermark: 0,
           policy: 'eager',
+          speculation: 'auto',
         },
         (rows) => {
           for (let at = 0; at < rows.length; at += EVENT_WIDTH) {

@@ -20,7 +20,7 @@ export async function greedyAnswer(
   const engine = await openEngine(config, (rows) => {
     for (let row = 0; row < rows.length; row += EVENT_WIDTH) {
       if (rows[row] === EVENT.FINISH) finish()
-      else numbers.push(...rows.subarray(row, row + EVENT_WIDTH))
+      else if (rows[row] !== EVENT.SPECULATION) numbers.push(...rows.subarray(row, row + EVENT_WIDTH))
     }
   })
   engine.submit(engineRequest({ id: 1, prompt, maxTokens: 12, logprobs: 5 }))

@@ -6,7 +6,7 @@ import type {
   OnEvents,
 } from '../../gpu-node/engine/engine.ts'
 import { EngineError } from '../../gpu-node/engine/engine-error.ts'
-import { EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
+import { DEPTH_STEP, EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
 import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
 
 /** A fake engine whose events the test scripts, for tests in which only the order of events matters. */
@@ -19,6 +19,8 @@ export class ScriptedEngine implements Engine {
   closed = false
   /** As stats() reports them. */
   runningRequests = 0
+  draftedTokens = { medusa: 0, ngram: 0 }
+  acceptedTokens = { medusa: 0, ngram: 0 }
   readonly #onEvents: OnEvents
   #rows: number[] = []
 
@@ -62,6 +64,8 @@ export class ScriptedEngine implements Engine {
       rowLimit: 0,
       forks: 0,
       preemptions: 0,
+      draftedTokens: this.draftedTokens,
+      acceptedTokens: this.acceptedTokens,
     }
   }
 
@@ -93,6 +97,12 @@ export class ScriptedEngine implements Engine {
 
   end(request: number, branch: number, reason: number = FINISH.STOP): this {
     this.#rows.push(EVENT.BRANCH_END, request, branch, reason, 0)
+    return this
+  }
+
+  /** What `source` (DRAFT_SOURCE) drafted at this depth, and how many tokens of it were accepted. */
+  drafts(request: number, source: number, depth: number, drafted: number, accepted: number): this {
+    this.#rows.push(EVENT.SPECULATION, request, source + DEPTH_STEP * depth, drafted, accepted)
     return this
   }
 

@@ -1,7 +1,7 @@
 import { AparError } from '../../../shared/errors.ts'
 import type { Apar } from '../../../shared/openai.ts'
 import { parse } from '../../../shared/parse.ts'
-import { FurtherSampling, GenerateRequest } from '../../../shared/protocol/request.ts'
+import { FurtherFields, GenerateRequest } from '../../../shared/protocol/request.ts'
 
 /**
  * A request from the fields of another API, under apar's names; null means absent. `apar`: options that the other API
@@ -9,10 +9,10 @@ import { FurtherSampling, GenerateRequest } from '../../../shared/protocol/reque
  */
 export function toGenerateRequest(fields: object, apar: Apar | null | undefined): GenerateRequest {
   const options = Object.entries(apar ?? {})
-  const isSampling = ([name]: readonly [string, unknown]) => name in FurtherSampling.shape
-  const branching = options.filter((option) => !isSampling(option))
+  const isFurther = ([name]: readonly [string, unknown]) => name in FurtherFields.shape
+  const branching = options.filter((option) => !isFurther(option))
   const request = {
-    ...Object.fromEntries(options.filter(isSampling)),
+    ...Object.fromEntries(options.filter(isFurther)),
     branching: branching.length > 0 ? Object.fromEntries(branching) : undefined,
     ...fields,
   }

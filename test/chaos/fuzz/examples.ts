@@ -24,6 +24,7 @@ const fullRequest = {
   seed: 7,
   stop: ['\n\n', 'END'],
   branching: { enabled: true, max_branches: 3, max_depth: 2, max_branch_tokens: 3 },
+  speculation: 'ngram',
 }
 
 const controlFrames = [
@@ -90,7 +91,7 @@ export const CHAT_BODIES = [
     max_completion_tokens: 3,
     user: 'somebody',
     response_format: { type: 'text' },
-    apar: { enabled: true, max_branches: 2, top_k: 5, branch_deltas: true },
+    apar: { enabled: true, max_branches: 2, top_k: 5, branch_deltas: true, speculation: 'off' },
   },
 ]
 
