@@ -1,5 +1,9 @@
+import Table from 'cli-table3'
 import { UserError } from '../explain.ts'
+import { PLAIN_TABLE, showTable } from '../models/show.ts'
+import { lastAccuracies, TOP } from './head-metrics.ts'
 import { NO_MODEL, type Plan, planRun, trainerCommand } from './plan.ts'
+import { readRunLog } from './run-log.ts'
 import { type RunFlags, runPlan, shown } from './run-plan.ts'
 
 /** `apar train medusa`. @throws UserError `invalid_option` for a model from nothing, which has nothing to predict */
@@ -8,10 +12,25 @@ export async function medusa(flags: RunFlags): Promise<void> {
   if (plan.model === NO_MODEL) {
     throw new UserError('invalid_option', '--model none: Medusa heads are trained on a model that is there')
   }
-  await runPlan(plan, flags, { command: trainerCommand, serveLine })
+  await runPlan(plan, flags, { command: trainerCommand, serveLine, summary })
 }
 
 function serveLine({ model, adapter, out }: Plan): string {
   const tuned = adapter === undefined ? '' : ` --adapter ${shown(adapter)}`
   return `apar serve --model ${model}${tuned} --medusa ${shown(out)}`
+}
+
+/** The accuracy of each head. */
+function summary({ run }: Plan): string {
+  const heads = lastAccuracies(readRunLog(run))
+  if (heads === undefined) return 'there was no held-out data to measure the accuracy of heads on'
+  const table = new Table({
+    ...PLAIN_TABLE,
+    head: ['accuracy, held out', ...TOP.map((k) => `top ${k}`)],
+    colAligns: ['left', ...TOP.map(() => 'right' as const)],
+  })
+  heads.forEach((values, head) => {
+    table.push([`head ${head}: ${head + 2} ahead`, ...values.map((value) => value.toFixed(3))])
+  })
+  return showTable(table)
 }

@@ -26,10 +26,16 @@ export interface Work {
   readonly command: (plan: Plan, model: ModelFiles) => string[]
   /** The command line that serves what was trained. */
   readonly serveLine: (plan: Plan) => string
+  /** What a user wants to know first of a run that has ended. */
+  readonly summary?: (plan: Plan) => string
 }
 
 /** Starts the trainer by a plan, notes the call, and writes the model card. @throws UserError `cancelled` */
-export async function runPlan(plan: Plan, flags: RunFlags, { command, serveLine }: Work): Promise<void> {
+export async function runPlan(
+  plan: Plan,
+  flags: RunFlags,
+  { command, serveLine, summary }: Work,
+): Promise<void> {
   if (!existsSync(plan.data)) {
     throw new UserError('invalid_option', `--data: ${plan.data} does not exist: apar data build makes it`)
   }
@@ -67,6 +73,7 @@ export async function runPlan(plan: Plan, flags: RunFlags, { command, serveLine 
   } catch (error) {
     console.error(`apar: no model card: ${explain(error)}`)
   }
+  if (summary) console.log(summary(plan))
   console.log(`${shown(plan.out)} is trained; serve it with: ${serveLine(plan)}`)
 }
 
