@@ -62,7 +62,7 @@ class Scheduler {
   void enter(Request& request);
   void leave(Request& request) { shares_.leave(*request.tenant); }
 
-  // Builds the batch of the next step; `requests` in order of arrival. Returns false when there is nothing to
+  // Chooses the rows of the next step; `requests` in order of arrival. Returns false when there is nothing to
   // compute. After each true, update() or discard() must follow.
   bool schedule(std::list<Request>& requests);
   // After schedule() and add_candidates(). Valid until the tree changes.
@@ -122,7 +122,6 @@ class Scheduler {
     std::span<const Candidate> offered;
   };
 
-  void clear_batch();
   int32_t pending_rows(const Branch& branch) const;
   void schedule_alone(std::list<Request>& requests);
   void schedule_shared(std::list<Request>& requests);
@@ -132,11 +131,14 @@ class Scheduler {
   void schedule_branch(std::list<Request>& requests, Request& request, Branch& branch, int32_t max_rows);
   bool reserve(std::list<Request>& requests, Request& request, Branch& branch, NodeId node, int32_t count);
   void mark_scheduled(Branch& branch);
-  int32_t add_rows(NodeId node, int32_t first, int32_t count, size_t path_nodes);
-  int32_t view_of(NodeId node);
   void end_step(bool computed);
   int32_t rows() const { return static_cast<int32_t>(tokens_.size()); }
   int32_t token_budget() const { return row_limit_ - rows(); }
+
+  // scheduler_batch.cpp
+  void clear_batch();
+  int32_t add_rows(NodeId node, int32_t first, int32_t count, size_t path_nodes);
+  int32_t view_of(NodeId node);
 
   // scheduler_candidates.cpp
   int32_t reserve_behind(NodeId tail, int32_t depth);

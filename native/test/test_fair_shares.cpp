@@ -28,6 +28,7 @@ struct Rig {
   static DecoderConfig config(const Limits& limits, TimedModel& model) {
     DecoderConfig config{{kFork, kChild, {kEos}}, limits.step_tokens, limits.branches, limits.prefix_cache};
     config.clock = model.clock();
+    config.speculation = Speculation::off;  // rows are counted here
     return config;
   }
 

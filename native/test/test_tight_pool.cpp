@@ -18,6 +18,7 @@ constexpr int32_t kVocab = 12, kFork = 9, kChild = 10, kEos = 11;
 DecoderConfig config_for(TimedModel& model, int32_t step_tokens, int32_t branches, bool prefix_cache) {
   DecoderConfig config{{kFork, kChild, {kEos}}, step_tokens, branches, prefix_cache};
   config.clock = model.clock();
+  config.speculation = Speculation::off;  // steps and rows are counted here
   return config;
 }
 

@@ -1,0 +1,105 @@
+// One step: the batch and its candidates, the forward pass, and the tokens that it gives to each branch.
+#include <algorithm>
+
+#include "core/decoder.h"
+#include "core/virtual_order.h"
+
+namespace apar {
+namespace {
+
+constexpr double kStepTimeWeight = 0.05;  // of the newest step in the moving average
+
+}  // namespace
+
+bool Decoder::step(std::vector<Event>& events) {
+  open_gates();
+  if (!scheduler_.schedule(requests_)) return false;
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  bool drawn = false;
+  double seconds = 0;
+  try {
+    drafts_.propose();
+    const StepBatch& batch = scheduler_.build_batch();
+    const double begun = config_.clock();
+    drawn = draw_step(batch);
+    if (!drawn) {
+      // A device that draws can have more rows than there usually is room for.
+      logits_.resize(std::max(logits_.size(), batch.logit_rows.size() * vocab));
+      model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
+    }
+    seconds = config_.clock() - begun;
+    load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
+  } catch (...) {
+    scheduler_.discard();
+    abort_all(FinishReason::error, events);
+    throw;
+  }
+  scheduler_.update(seconds);
+  drafts_.measured(seconds);
+  ++steps_;
+  take_samples(drawn, events);
+  try {
+    drafts_.finish();
+  } catch (...) {
+    abort_all(FinishReason::error, events);
+    throw;
+  }
+  remove_finished();
+  return true;
+}
+
+void Decoder::open_gates() {
+  for (Request& request : requests_) {
+    for (Branch* branch : request.live) {
+      if (branch->gate == Gate::open) continue;
+      const bool forks = branch->gate == Gate::fork && fork_must_wait(request, *branch, When::next_step);
+      if (!forks && !must_wait(request, *branch, When::next_step)) branch->gate = Gate::open;
+    }
+  }
+}
+
+// Takes the step's samples, those of a request in virtual order. A sample that must wait is dropped: a later
+// step computes the same logits again. Each time round gives a branch one token, as a step without
+// candidates.
+void Decoder::take_samples(bool drawn, std::vector<Event>& events) {
+  const auto& samples = scheduler_.samples();
+  untaken_.clear();
+  for (size_t i = 0; i < samples.size(); ++i) {
+    samples[i].branch->ready = true;
+    untaken_.push_back({static_cast<int32_t>(i)});
+  }
+  for (bool progress = true; progress;) {
+    progress = false;
+    size_t kept = 0;
+    for (Cursor at : untaken_) {
+      const auto [request, branch] = samples[static_cast<size_t>(at.sample)];
+      if (branch->state == BranchState::ended) continue;  // its request has ended earlier in this step
+      const bool waits = must_wait(*request, *branch, When::now);
+      progress = progress || !waits;
+      if (waits || take_sample(at, drawn, events)) untaken_[kept++] = at;
+    }
+    untaken_.resize(kept);
+  }
+  for (const Cursor& at : untaken_) samples[static_cast<size_t>(at.sample)].branch->gate = Gate::token;
+}
+
+// Gives the branch its next token. Returns whether the step has logits for the one after it, from the row of
+// a candidate that is this token; moves `at` there.
+bool Decoder::take_sample(Cursor& at, bool drawn, std::vector<Event>& events) {
+  const Sample& sample_of = scheduler_.samples()[static_cast<size_t>(at.sample)];
+  const auto [request, branch] = sample_of;
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  const size_t row =
+      at.row < 0 ? static_cast<size_t>(at.sample) : scheduler_.samples().size() + static_cast<size_t>(at.row);
+  const int32_t before = branch->generated;
+  if (drawn)
+    on_drawn_token(*request, *branch, drawn_[row], events);
+  else
+    sample(*request, *branch, std::span(logits_).subspan(row * vocab, vocab), events);
+  if (branch->state == BranchState::ended || branch->generated == before) return false;
+  drafts_.sampled(at.sample, static_cast<int32_t>(row));
+  at.row = drafts_.accept(sample_of, at.sample, at.row);
+  return at.row >= 0;
+}
+
+}  // namespace apar
