@@ -30,8 +30,8 @@ class MedusaHeads {
  public:
   using Loaded = std::function<void(uint64_t bytes)>;
 
-  // Loads the heads' weights, in the decoder's format. `loaded` is called with the bytes of each matrix. Throws
-  // what Weights and Ops throw.
+  // Loads the heads' weights, in the decoder's format. `loaded` is called with the bytes of each matrix.
+  // Throws what Weights and Ops throw.
   MedusaHeads(const MedusaSource& source, const Loaded& loaded);
 
   // As Model::draft(). hidden[logit rows, hidden_size] is the output of the decoder's final norm, in memory

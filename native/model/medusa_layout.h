@@ -13,16 +13,16 @@ namespace apar {
 
 // The linear layers of all heads, in the order in which they are used: of every head its residual blocks, and
 // then its projection, unless that is the decoder's lm_head. Names are those of the reference implementation,
-// behind "medusa.": medusa.0.0.linear.weight, medusa.0.0.linear.bias, ..., medusa.0.1.weight. A projection has
-// the decoder's vocab_size, also if MedusaConfig::vocab_size is smaller.
+// behind "medusa.": medusa.0.0.linear.weight, medusa.0.0.linear.bias, ..., medusa.0.1.weight. A projection
+// has the decoder's vocab_size, also if MedusaConfig::vocab_size is smaller.
 std::vector<LinearLayer> medusa_layers(const ModelConfig& config);
 
 // For each layer the first one whose weights are the same bytes: a layer's own index unless residual blocks
 // share their weights, as those of published heads do.
 std::vector<size_t> shared_weights(const std::vector<LinearLayer>& layers, const WeightTable& table);
 
-// The table without the heads and the files that only they use: what the cache of the decoder's packed layers is
-// made from, so that it is the same with and without heads.
+// The table without the heads and the files that only they use: what the cache of the decoder's packed layers
+// is made from, so that it is the same with and without heads.
 WeightTable decoder_weights(const WeightTable& table);
 
 // The bytes of the heads' matrices in the checkpoint, shared ones once.

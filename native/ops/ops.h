@@ -133,12 +133,13 @@ class Ops {
   //
   // As gather_rows(), of any rows, also repeated ones, up to draft_rows.
   virtual void pick_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) = 0;
-  // out[first_row + i, width] = x[i, width] + silu(y[i, width]) for `rows` rows. With first_row 0, out may be x.
+  // out[first_row + i, width] = x[i, width] + silu(y[i, width]) for `rows` rows. With first_row 0, out may be
+  // x.
   virtual void add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
                         int32_t first_row) = 0;
-  // The `top_k` largest logits of each row of x[heads * rows, w.cols], of which rows * h ... rows * h + rows - 1
-  // are multiplied with heads[h], all of one shape; equal neighbours share a product. heads * rows is at most
-  // draft_rows, top_k is in [1, kMaxDraftTokens].
+  // The `top_k` largest logits of each row of x[heads * rows, w.cols], of which rows * h ... rows * h + rows
+  // - 1 are multiplied with heads[h], all of one shape; equal neighbours share a product. heads * rows is at
+  // most draft_rows, top_k is in [1, kMaxDraftTokens].
   //   top[heads * rows, top_k]   the largest first, equal ones by ascending token; only finite logits of
   //                              tokens below `vocab`
   //   log_sums[heads * rows]     log(sum(exp(logit))) of those tokens; NaN if a logit is NaN or infinite

@@ -101,9 +101,8 @@ NaiveLlama::NaiveLlama(const ModelConfig& config, const WeightTable& table, bool
     MedusaHead& head = medusa_.emplace_back();
     for (int32_t block = 0; block < config.medusa.num_layers; ++block)
       head.blocks.push_back(linear(name + std::to_string(block) + ".linear", true));
-    head.projection = config.medusa.shares_lm_head
-                          ? head_
-                          : linear(name + std::to_string(config.medusa.num_layers), false);
+    head.projection =
+        config.medusa.shares_lm_head ? head_ : linear(name + std::to_string(config.medusa.num_layers), false);
   }
 }
 

@@ -96,8 +96,7 @@ TEST_CASE("candidates are those of naive heads") {
 }
 
 TEST_CASE("heads without residual blocks, and biases and head norms of the decoder") {
-  const RandomModel random =
-      make_random_model(with_heads(with_all_features(small_config()), false, 2, 0), 4);
+  const RandomModel random = make_random_model(with_heads(with_all_features(small_config()), false, 2, 0), 4);
   const auto model = open(random, WeightFormat::f32);
   const std::vector<int32_t> text = random_tokens(6, 9, 61);
   SequenceRun{*model, {3}}.step(text);
@@ -147,7 +146,8 @@ TEST_CASE("the cache of the decoder's layers does not depend on heads") {
 TEST_CASE("tokens that the heads do not know are never candidates") {
   for (const int32_t ranks : {1, 2}) {
     const RandomModel random = make_random_model(with_heads(aligned(), false, 2, 1, 21), 10);
-    const auto model = ranks == 1 ? open(random, WeightFormat::bf16) : open_ranks(random, WeightFormat::bf16, 2);
+    const auto model =
+        ranks == 1 ? open(random, WeightFormat::bf16) : open_ranks(random, WeightFormat::bf16, 2);
     const std::vector<int32_t> text = random_tokens(10, 10, 61);
     SequenceRun{*model, {1}}.step(text);
     check_drafts(random, text, drafts_of(*model, all_rows(text), 40), 40, 0.15);
@@ -265,7 +265,8 @@ TEST_CASE("wrong arguments are refused") {
   CHECK(refused({2, 0, true, 61}) == ErrorCode::invalid_config);
   CHECK(refused({-1, 1, true, 61}) == ErrorCode::invalid_config);
   RandomModel missing = make_random_model(with_heads(small_config(), false), 14);
-  std::erase_if(missing.weights.tensors, [](const TensorInfo& each) { return each.name == "medusa.1.2.weight"; });
+  std::erase_if(missing.weights.tensors,
+                [](const TensorInfo& each) { return each.name == "medusa.1.2.weight"; });
   CHECK(code_of([&] { open(missing, WeightFormat::f32); }) == ErrorCode::invalid_weights);
 }
 

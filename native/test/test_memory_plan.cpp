@@ -152,7 +152,8 @@ TEST_CASE("Medusa heads are counted, their buffers too, and shared weights once"
   const auto plan = [](const MedusaConfig& medusa, const WeightTable& weights = {}) {
     ModelConfig config = medium_config();
     config.medusa = medusa;
-    return plan_with(uint64_t{8} << 30, {.min_blocks = 1, .max_blocks = 8}, config, WeightFormat::bf16, weights);
+    return plan_with(uint64_t{8} << 30, {.min_blocks = 1, .max_blocks = 8}, config, WeightFormat::bf16,
+                     weights);
   };
   const MemoryPlan none = plan({});
   const auto weights = [&](const MemoryPlan& heads) { return heads.weight_bytes - none.weight_bytes; };

@@ -69,7 +69,11 @@ describe('open', () => {
     ['devices of strings', [broken(['devices'], ['0']), () => {}], 'invalid_config'],
     ['devices without CUDA', [broken(['devices'], [0, 1]), () => {}], 'invalid_config'],
     ['Medusa heads that are a number', [broken(['medusa'], 2), () => {}], 'invalid_config'],
-    ['Medusa heads of strings', [broken(['medusa'], { ...HEADS, numHeads: '2' }), () => {}], 'invalid_config'],
+    [
+      'Medusa heads of strings',
+      [broken(['medusa'], { ...HEADS, numHeads: '2' }), () => {}],
+      'invalid_config',
+    ],
     ['too many Medusa heads', [broken(['medusa'], { ...HEADS, numHeads: 9 }), () => {}], 'invalid_config'],
     ['Medusa heads that are not stored', [broken(['medusa'], HEADS), () => {}], 'invalid_weights'],
     ['no threads', [broken(['threads'], 0), () => {}], 'invalid_config'],

@@ -27,8 +27,9 @@ void CpuOps::top_tokens(const float* x, int32_t rows, std::span<const Linear> he
     first = end;
   }
   for_each_row(static_cast<int64_t>(log_sums.size()), width, [&, stride = width](int64_t row, int32_t) {
-    log_sums[row] = cpu::top_tokens(kernels_, draft_logits_ + row * stride, vocab,
-                                    top.subspan(static_cast<size_t>(row * top_k), static_cast<size_t>(top_k)));
+    log_sums[row] =
+        cpu::top_tokens(kernels_, draft_logits_ + row * stride, vocab,
+                        top.subspan(static_cast<size_t>(row * top_k), static_cast<size_t>(top_k)));
   });
 }
 

@@ -29,9 +29,8 @@ StepSizes step_sizes(const OpsConfig& config) {
   sizes.scores = bounded_product({number(sizes.queries), number(sizes.score_stride)});
   sizes.rotated = bounded_product({number(sizes.queries), number(config.head_dim)});
   sizes.sums = bounded_product({number(sizes.queries), number(value_stride(config.head_dim))});
-  sizes.prepared_bytes =
-      bounded_product({number(std::max(config.max_rows, config.draft_rows)),
-                       number(max_prepared_bytes(config.max_inputs))});
+  sizes.prepared_bytes = bounded_product(
+      {number(std::max(config.max_rows, config.draft_rows)), number(max_prepared_bytes(config.max_inputs))});
   sizes.rope = bounded_product({number(config.max_context), 2, config.rope_frequencies.size()});
   sizes.draft_logits = bounded_product({number(config.draft_rows), number(config.vocab_size)});
   return sizes;

@@ -88,11 +88,11 @@ class CpuOps final : public Ops {
   KvPool kv_;
   std::vector<AlignedBytes> owned_;
   Arena weights_;
-  AlignedBytes prepared_;         // activations of one matmul call
+  AlignedBytes prepared_;          // activations of one matmul call
   float* draft_logits_ = nullptr;  // [draft_rows, vocab_size]
-  float* rope_ = nullptr;         // [max_context][cos, sin][rope_frequencies]
-  int32_t rope_positions_ = 0;    // filled; the rest is reserved
-  std::vector<Scratch> scratch_;  // per thread
+  float* rope_ = nullptr;          // [max_context][cos, sin][rope_frequencies]
+  int32_t rope_positions_ = 0;     // filled; the rest is reserved
+  std::vector<Scratch> scratch_;   // per thread
   const StepBatch* batch_ = nullptr;
   AttentionPlan plan_;
 };

@@ -139,8 +139,9 @@ class CudaOps final : public Ops {
   DrawnToken *drawn_ = nullptr, *pinned_drawn_ = nullptr;
   PinnedArray<SlotCopy> copies_;  // [max_rows]
   PinnedArray<int32_t> picks_;    // [draft_rows], as log_sums_
-  PinnedArray<TokenLogit> top_;   // [draft_rows, kMaxDraftTokens]
   PinnedArray<float> log_sums_;
+  PinnedArray<int32_t> top_tokens_;  // [draft_rows, kMaxDraftTokens]
+  PinnedArray<float> top_logits_;    // the same
 };
 
 }  // namespace apar::cuda

@@ -15,7 +15,8 @@ void CudaOps::allocate_drafts() {
   const auto rows = static_cast<size_t>(config_.draft_rows);
   if (rows == 0) return;
   picks_.resize(*device_, rows, "drafts");
-  top_.resize(*device_, rows * kMaxDraftTokens, "drafts");
+  top_tokens_.resize(*device_, rows * kMaxDraftTokens, "drafts");
+  top_logits_.resize(*device_, rows * kMaxDraftTokens, "drafts");
   log_sums_.resize(*device_, rows, "drafts");
 }
 
@@ -47,13 +48,15 @@ void CudaOps::top_tokens(const float* x, int32_t rows, std::span<const Linear> h
              {&projection, 1});
     const auto stride = static_cast<int32_t>(head.rows);
     cuda::top_tokens(stream_, logits_, count,
-                     {stride, vocab, top_k, top_.device + int64_t{row} * top_k, log_sums_.device + row});
+                     {stride, vocab, top_k, top_tokens_.device + int64_t{row} * top_k,
+                      top_logits_.device + int64_t{row} * top_k, log_sums_.device + row});
     row += count;
   }
-  device_->download(top_.pinned, top_.device, top.size_bytes());
+  device_->download(top_tokens_.pinned, top_tokens_.device, top.size() * sizeof(int32_t));
+  device_->download(top_logits_.pinned, top_logits_.device, top.size() * sizeof(float));
   device_->download(log_sums_.pinned, log_sums_.device, log_sums.size_bytes());
   wait();
-  std::copy_n(top_.pinned, top.size(), top.begin());
+  for (size_t i = 0; i < top.size(); ++i) top[i] = {top_tokens_.pinned[i], top_logits_.pinned[i]};
   std::copy_n(log_sums_.pinned, log_sums.size(), log_sums.begin());
 }
 

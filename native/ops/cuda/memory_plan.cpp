@@ -74,9 +74,10 @@ uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
                             : 0;
   const uint64_t drafts =
       static_cast<uint64_t>(config.draft_rows) *
-      (kMaxDraftTokens * sizeof(TokenLogit) + sizeof(int32_t) + sizeof(float));
+      (kMaxDraftTokens * (sizeof(int32_t) + sizeof(float)) + sizeof(int32_t) + sizeof(float));
   const uint64_t copies = rows * sizeof(SlotCopy);
-  return scores + words * sizeof(int32_t) + bytes_of(scratch) + logits + draws + rope + sums + drafts + copies;
+  return scores + words * sizeof(int32_t) + bytes_of(scratch) + logits + draws + rope + sums + drafts +
+         copies;
 }
 
 }  // namespace apar::cuda

@@ -44,22 +44,22 @@ TEST_CASE("the plan of the memory is what the device allocates, and no more bloc
   ModelConfig config = with_all_features(tensor_core_config(
       {.hidden_size = 64, .intermediate_size = 200, .num_layers = 2, .num_heads = 4, .num_kv_heads = 2}));
   for (const MedusaConfig& medusa : {MedusaConfig{}, {2, 2, false, 60}, {8, 1, true, 61}}) {
-  config.medusa = medusa;
-  const RandomModel random = make_random_model(config, 3);
-  const auto plan_for = [&](uint64_t free_bytes, const PoolRequest& pool) {
-    const cuda::EmulatedDevice device(free_bytes);
-    std::vector<std::unique_ptr<DeviceMemory>> devices;
-    devices.push_back(std::make_unique<cuda::CudaMemory>(device.info(), 1));
-    return plan_memory(devices, {random.config, random.weights, WeightFormat::bf16, kRows, 8}, pool);
-  };
-  constexpr uint64_t kDevice = uint64_t{8} << 20;
-  const MemoryPlan plan = plan_for(kDevice, {.min_blocks = 4, .max_blocks = 1 << 20});
-  CHECK(plan.num_blocks > 4);
-  CHECK(plan.kept_free_bytes == kDevice - static_cast<uint64_t>(0.9 * kDevice));
-  CHECK(open_emulated(random, plan.num_blocks, kRows, kDevice).device->allocated_bytes() ==
-        plan.total_bytes());
-  const int32_t more = plan.num_blocks + 1;
-  CHECK(plan.total_bytes() <= kDevice - plan.kept_free_bytes);
-  CHECK_THROWS_AS(plan_for(kDevice, {.min_blocks = more, .max_blocks = more}), Error);
+    config.medusa = medusa;
+    const RandomModel random = make_random_model(config, 3);
+    const auto plan_for = [&](uint64_t free_bytes, const PoolRequest& pool) {
+      const cuda::EmulatedDevice device(free_bytes);
+      std::vector<std::unique_ptr<DeviceMemory>> devices;
+      devices.push_back(std::make_unique<cuda::CudaMemory>(device.info(), 1));
+      return plan_memory(devices, {random.config, random.weights, WeightFormat::bf16, kRows, 8}, pool);
+    };
+    constexpr uint64_t kDevice = uint64_t{8} << 20;
+    const MemoryPlan plan = plan_for(kDevice, {.min_blocks = 4, .max_blocks = 1 << 20});
+    CHECK(plan.num_blocks > 4);
+    CHECK(plan.kept_free_bytes == kDevice - static_cast<uint64_t>(0.9 * kDevice));
+    CHECK(open_emulated(random, plan.num_blocks, kRows, kDevice).device->allocated_bytes() ==
+          plan.total_bytes());
+    const int32_t more = plan.num_blocks + 1;
+    CHECK(plan.total_bytes() <= kDevice - plan.kept_free_bytes);
+    CHECK_THROWS_AS(plan_for(kDevice, {.min_blocks = more, .max_blocks = more}), Error);
   }
 }

@@ -28,32 +28,37 @@ __global__ void __launch_bounds__(kThreads)
   out_bf16[i] = bf16_bits(value);
 }
 
+struct Candidate {
+  int32_t token;  // -1: none
+  float logit;
+};
+
 struct Shared {
-  TokenLogit best[kTopWarps];
+  Candidate best[kTopWarps];
   float sums[kTopWarps];
 };
 
 // The order of candidates: descending logits, equal ones by ascending token. No candidate is last.
-__device__ inline bool precedes(const TokenLogit& a, const TokenLogit& b) {
+__device__ inline bool precedes(const Candidate& a, const Candidate& b) {
   if (a.token < 0 || b.token < 0) return b.token < 0 && a.token >= 0;
   return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
 // The first of this thread's tokens that comes after `previous`, or the first of all if that is none.
-__device__ inline TokenLogit next_of_thread(const float* logits, int32_t count, const TokenLogit& previous) {
-  TokenLogit best = {-1, -INFINITY};
+__device__ inline Candidate next_of_thread(const float* logits, int32_t count, const Candidate& previous) {
+  Candidate best = {-1, -INFINITY};
   for (int32_t token = threadIdx.x; token < count; token += kTopThreads) {
-    const TokenLogit one = {token, logits[token]};
+    const Candidate one = {token, logits[token]};
     const bool comes_after = previous.token < 0 || precedes(previous, one);
     if (one.logit > -INFINITY && comes_after && precedes(one, best)) best = one;
   }
   return best;
 }
 
-__device__ inline TokenLogit first_of_block(Shared& shared, TokenLogit best) {
+__device__ inline Candidate first_of_block(Shared& shared, Candidate best) {
   for (int mask = 16; mask > 0; mask /= 2) {
-    const TokenLogit other = {__shfl_xor_sync(kFullWarp, best.token, mask),
-                              __shfl_xor_sync(kFullWarp, best.logit, mask)};
+    const Candidate other = {__shfl_xor_sync(kFullWarp, best.token, mask),
+                             __shfl_xor_sync(kFullWarp, best.logit, mask)};
     if (precedes(other, best)) best = other;
   }
   if (threadIdx.x % 32 == 0) shared.best[threadIdx.x / 32] = best;
@@ -82,13 +87,16 @@ __device__ inline float log_sum(Shared& shared, const float* logits, int32_t cou
 __global__ void __launch_bounds__(kTopThreads) top_rows(const float* all_logits, TopTokens wanted) {
   Shared& shared = *reinterpret_cast<Shared*>(shared_memory());
   const float* const logits = all_logits + static_cast<int64_t>(blockIdx.x) * wanted.stride;
-  TokenLogit* const top = wanted.top + static_cast<int64_t>(blockIdx.x) * wanted.top_k;
-  TokenLogit mine = next_of_thread(logits, wanted.count, {-1, 0});
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * wanted.top_k;
+  Candidate mine = next_of_thread(logits, wanted.count, {-1, 0});
   float max = -INFINITY;
   for (int32_t i = 0; i < wanted.top_k; ++i) {
-    const TokenLogit best = first_of_block(shared, mine);
+    const Candidate best = first_of_block(shared, mine);
     if (i == 0) max = best.logit;
-    if (threadIdx.x == 0) top[i] = best;
+    if (threadIdx.x == 0) {
+      wanted.tokens[first + i] = best.token;
+      wanted.logits[first + i] = best.logit;
+    }
     if (best.token >= 0 && best.token == mine.token) mine = next_of_thread(logits, wanted.count, best);
   }
   const float sum = log_sum(shared, logits, wanted.count, max);

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "ops/cuda/device/platform_types.h"
-#include "ops/ops.h"
 
 namespace apar::cuda {
 
@@ -21,7 +20,8 @@ struct TopTokens {
   int32_t stride = 0;
   int32_t count = 0;
   int32_t top_k = 0;
-  TokenLogit* top = nullptr;  // [rows, top_k]
+  int32_t* tokens = nullptr;  // [rows, top_k]; -1: there is none
+  float* logits = nullptr;    // the same
   float* log_sums = nullptr;  // [rows]
 };
 void top_tokens(Stream stream, const float* logits, int32_t rows, const TopTokens& wanted);
