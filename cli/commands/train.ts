@@ -10,8 +10,9 @@ import { showEnvironmentProgress } from '../train/environment/progress.ts'
 import { type EstimateFlags, showEstimate } from '../train/estimate/command.ts'
 import { EVALUATE_SETTINGS, type EvaluateFlags, evaluate } from '../train/evaluate.ts'
 import { readRecipe, recipeNames } from '../train/recipe.ts'
-import { settingOptions } from '../train/settings.ts'
-import { type RunFlags, sft } from '../train/sft.ts'
+import type { RunFlags } from '../train/run-plan.ts'
+import { COMMAND_SETTINGS, settingOptions } from '../train/settings.ts'
+import { sft } from '../train/sft.ts'
 
 export function registerTrain(program: Command): void {
   const train = program.command('train').description('tunes models to fork their answers (docs/training.md)')
@@ -72,7 +73,8 @@ function registerSft(train: Command): void {
       decimal(1, 100_000),
     )
     .option('--json', 'with --estimate: as JSON')
-  for (const option of settingOptions()) command.addOption(option.helpGroup('Settings, also of recipes:'))
+  for (const option of settingOptions(COMMAND_SETTINGS.sft))
+    command.addOption(option.helpGroup('Settings, also of recipes:'))
   command.action(async (flags: RunFlags & EstimateFlags & { estimate?: true }) => {
     if (flags.estimate) await showEstimate(flags)
     else await sft(flags)

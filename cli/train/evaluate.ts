@@ -29,6 +29,12 @@ export async function evaluate(flags: EvaluateFlags): Promise<void> {
     value === undefined ? [] : [`--${name}`, name === 'examples' ? String(value) : resolve(String(value))],
   )
   const command = ['evaluate-loss', '--data', resolve(flags.data), '--model', path, '--split', flags.split]
-  const args = ['-m', 'apar_train', ...command, ...given, ...settingArguments(givenSettings(flags))]
+  const args = [
+    '-m',
+    'apar_train',
+    ...command,
+    ...given,
+    ...settingArguments(givenSettings(flags, EVALUATE_SETTINGS)),
+  ]
   await runTrainer(python, args, { debug: flags.debug === true })
 }

@@ -2,12 +2,13 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { parseJson } from '../../shared/parse.ts'
-import { SettingsFile } from './settings.ts'
+import { SettingsFile, TRAIN_COMMANDS } from './settings.ts'
 
 const FILE = 'invocations.jsonl'
 
-/** One call of `apar train sft`, with what a reader of its model would have to know: a line of RUN/invocations.jsonl. */
+/** One call of `apar train sft` or another command that trains, with what a reader of its model would have to know: a line of RUN/invocations.jsonl. */
 const Invocation = z.object({
+  command: z.enum(TRAIN_COMMANDS).default('sft'),
   data: z.string(),
   model: z.string(),
   modelPath: z.string(),

@@ -5,13 +5,20 @@ import { parseJson } from '../../shared/parse.ts'
 import { UserError } from '../explain.ts'
 import { lastInvocation } from './invocations.ts'
 import { readRecipe } from './recipe.ts'
-import { givenSettings, mergedSettings, type Settings, settingArguments } from './settings.ts'
+import {
+  COMMAND_SETTINGS,
+  givenSettings,
+  mergedSettings,
+  type Settings,
+  settingArguments,
+  type TrainCommand,
+} from './settings.ts'
 
 /** In place of a model: it is trained from nothing. */
 export const NO_MODEL = 'none'
 
 /** What the user has said of a run. */
-export interface SftFlags extends Readonly<Record<string, unknown>> {
+export interface PlanFlags extends Readonly<Record<string, unknown>> {
   readonly data?: string
   readonly model?: string
   readonly out?: string
@@ -23,6 +30,7 @@ export interface SftFlags extends Readonly<Record<string, unknown>> {
 
 /** A run, whole. Paths are absolute. */
 export interface Plan {
+  readonly command: TrainCommand
   readonly data: string
   /** As the user names it, or `none`. */
   readonly model: string
@@ -39,7 +47,7 @@ export interface Plan {
  * the model is at last the one that the data were built for.
  * @throws UserError `missing_option`, `invalid_option`
  */
-export function planSft(flags: SftFlags): Plan {
+export function planRun(command: TrainCommand, flags: PlanFlags): Plan {
   const given = flags.run ?? (flags.out === undefined ? undefined : `${flags.out}-run`)
   const before = flags.resume && given !== undefined ? lastInvocation(resolve(given)) : undefined
   const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe)
@@ -47,6 +55,7 @@ export function planSft(flags: SftFlags): Plan {
   const out = absolute(flags.out) ?? before?.out ?? missing('--out', 'the model or adapter folder to write')
   const model = flags.model ?? before?.model ?? recipe?.model ?? baseOf(data)
   return {
+    command,
     data,
     model: model ?? missing('--model', 'the model to tune, or none'),
     out,
@@ -54,15 +63,19 @@ export function planSft(flags: SftFlags): Plan {
     recipe: recipe?.name ?? before?.recipe,
     processes: flags.nproc ?? before?.processes ?? 1,
     resume: flags.resume === true,
-    settings: mergedSettings(recipe?.settings ?? before?.settings ?? {}, givenSettings(flags)),
+    settings: mergedSettings(
+      recipe?.settings ?? before?.settings ?? {},
+      givenSettings(flags, COMMAND_SETTINGS[command]),
+    ),
   }
 }
 
 /** The trainer's command line. `modelPath` is where the model lies. */
-export function sftCommand({ data, model, out, run, resume, settings }: Plan, modelPath: string): string[] {
+export function trainerCommand(plan: Plan, modelPath: string): string[] {
+  const { command, data, model, out, run, resume, settings } = plan
   const base = model === NO_MODEL ? [] : ['--base-name', model]
   const files = ['--data', data, '--model', modelPath, ...base, '--out', out, '--run', run]
-  return ['sft', ...files, ...(resume ? ['--resume'] : []), ...settingArguments(settings)]
+  return [command, ...files, ...(resume ? ['--resume'] : []), ...settingArguments(settings)]
 }
 
 const Base = z.object({ path: z.string().optional() })

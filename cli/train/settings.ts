@@ -81,6 +81,13 @@ export type Settings = Partial<Record<SettingName, Value>>
 
 export const SETTING_NAMES = Object.keys(SETTINGS) as SettingName[]
 
+/** Of `apar train` and of the trainer: what kind of run it is. */
+export const TRAIN_COMMANDS = ['sft'] as const
+export type TrainCommand = (typeof TRAIN_COMMANDS)[number]
+
+/** Which settings each of them has. */
+export const COMMAND_SETTINGS: Readonly<Record<TrainCommand, readonly SettingName[]>> = { sft: SETTING_NAMES }
+
 /** Of a recipe: each setting by its name. */
 export const SettingsFile = z
   .strictObject(Object.fromEntries(SETTING_NAMES.map((name) => [name, SETTINGS[name].schema.optional()])))
@@ -93,7 +100,7 @@ export const SettingsFile = z
     'takes batch-tokens or batch-examples, not both',
   )
 
-export function settingOptions(names: readonly SettingName[] = SETTING_NAMES): Option[] {
+export function settingOptions(names: readonly SettingName[]): Option[] {
   return names.map((name) => {
     const { argument, about, schema }: Setting = SETTINGS[name]
     if (argument === undefined) return new Option(`--${name}`, about)
@@ -110,10 +117,13 @@ function parseSetting(schema: z.ZodType<Value>, text: string): Value {
   throw new InvalidArgumentError(found.error?.issues[0]?.message ?? 'is not valid')
 }
 
-/** Those that commander has read, by the names of {@link SETTINGS}. */
-export function givenSettings(flags: Readonly<Record<string, unknown>>): Settings {
-  const names = SETTING_NAMES.map((name) => [name, flags[camelCase(name)] as Value | undefined] as const)
-  return Object.fromEntries(names.filter(([, value]) => value !== undefined))
+/** Those of `names` that commander has read, by the names of {@link SETTINGS}. */
+export function givenSettings(
+  flags: Readonly<Record<string, unknown>>,
+  names: readonly SettingName[],
+): Settings {
+  const found = names.map((name) => [name, flags[camelCase(name)] as Value | undefined] as const)
+  return Object.fromEntries(found.filter(([, value]) => value !== undefined))
 }
 
 function camelCase(name: string): string {

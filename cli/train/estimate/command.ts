@@ -7,15 +7,15 @@ import { parseJson } from '../../../shared/parse.ts'
 import { UserError } from '../../explain.ts'
 import { resolveModel } from '../../models/resolve.ts'
 import { locatePython } from '../environment/environment.ts'
-import type { SftFlags } from '../plan.ts'
+import type { PlanFlags } from '../plan.ts'
 import { type Recipe, readRecipe } from '../recipe.ts'
-import { givenSettings, mergedSettings, type Settings } from '../settings.ts'
+import { COMMAND_SETTINGS, givenSettings, mergedSettings, type Settings } from '../settings.ts'
 import { estimate } from './estimate.ts'
 import { shapeOf } from './parameters.ts'
 import { measureProductRate, type ProductRate } from './product-rate.ts'
 import { estimateReport } from './report.ts'
 
-export interface EstimateFlags extends SftFlags {
+export interface EstimateFlags extends PlanFlags {
   readonly gpus?: number
   readonly gpuMemory?: number
   readonly gpuTflops?: number
@@ -34,7 +34,7 @@ const DEFAULT_PACK_TOKENS = { cpu: 1024, cuda: 16384 }
 /** `apar train sft --estimate`. */
 export async function showEstimate(flags: EstimateFlags): Promise<void> {
   const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe)
-  const settings = mergedSettings(recipe?.settings ?? {}, givenSettings(flags))
+  const settings = mergedSettings(recipe?.settings ?? {}, givenSettings(flags, COMMAND_SETTINGS.sft))
   const data = flags.data === undefined ? undefined : readMeta(flags.data)
   const shape = shapeOf(configOf(flags, recipe))
   const cpu = await cpuRate(flags, shape)

@@ -185,7 +185,7 @@ class Training(OnePart):
         self.assertEqual(list(self.folder.glob("tmp*")), [])
 
     def test_a_smaller_batch_replaces_one_that_does_not_fit(self):
-        trainer = training.import_trainer()[0].Trainer
+        trainer = training.import_trainer()[0].SupervisedTrainer
         fits = trainer.train_step
 
         def small_ones_fit(self, how_far):

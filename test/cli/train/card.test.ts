@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { writeCard } from '../../../cli/train/card/card.ts'
 import { writeCurve } from '../../../cli/train/curve.ts'
 import { type Invocation, recordInvocation } from '../../../cli/train/invocations.ts'
-import { planSft, type SftFlags, sftCommand } from '../../../cli/train/plan.ts'
+import { type PlanFlags, planRun, trainerCommand } from '../../../cli/train/plan.ts'
 
 let root: string
 let run: string
@@ -16,6 +16,7 @@ beforeEach(() => {
   run = join(root, 'forking-run')
   for (const folder of ['forking', 'data', 'data/model', 'base']) mkdirSync(join(root, folder))
   invocation = {
+    command: 'sft',
     ...{
       data: join(root, 'data'),
       model: 'owner/base',
@@ -135,21 +136,21 @@ describe('a run', () => {
   const out = () => join(root, 'forking')
 
   test('is put together of the recipe and what is given', () => {
-    const plan = planSft({ data: data(), out: out(), recipe: 'vicuna-7b-v1.3', steps: 5, nproc: 8 })
+    const plan = planRun('sft', { data: data(), out: out(), recipe: 'vicuna-7b-v1.3', steps: 5, nproc: 8 })
     expect(plan).toMatchObject({ model: 'lmsys/vicuna-7b-v1.3', run, recipe: 'vicuna-7b-v1.3', processes: 8 })
     expect(plan.settings).toMatchObject({ steps: 5, 'batch-examples': 128 })
-    const command = sftCommand({ ...plan, settings: { steps: 5 } }, '/models/vicuna')
+    const command = trainerCommand({ ...plan, settings: { steps: 5 } }, '/models/vicuna')
     expect(command.join(' ')).toBe(
       `sft --data ${data()} --model /models/vicuna --base-name lmsys/vicuna-7b-v1.3 --out ${out()} --run ${run} --steps 5`,
     )
   })
 
   test('that goes on has the settings that it began with', () => {
-    expect(planSft({ out: out(), resume: true })).toMatchObject({
+    expect(planRun('sft', { out: out(), resume: true })).toMatchObject({
       ...{ data: data(), model: 'owner/base', recipe: 'mine', processes: 2, resume: true },
       settings: { steps: 20, lora: 4 },
     })
-    expect(planSft({ run, resume: true, 'stop-step': 4, stopStep: 4 }).settings).toMatchObject({
+    expect(planRun('sft', { run, resume: true, 'stop-step': 4, stopStep: 4 }).settings).toMatchObject({
       ...{ steps: 20, 'stop-step': 4 },
     })
   })
@@ -159,13 +160,13 @@ describe('a run', () => {
       join(root, 'data/model/base.json'),
       JSON.stringify({ path: '/models/x.gguf', format: 'gguf' }),
     )
-    expect(planSft({ data: data(), out: out() }).model).toBe('/models/x.gguf')
+    expect(planRun('sft', { data: data(), out: out() }).model).toBe('/models/x.gguf')
   })
 
   test('needs data, a model and a place for its model', () => {
-    const missing = (flags: SftFlags) => {
+    const missing = (flags: PlanFlags) => {
       try {
-        planSft(flags)
+        planRun('sft', flags)
       } catch (error) {
         return (error as Error).message
       }

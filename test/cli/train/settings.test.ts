@@ -3,6 +3,7 @@ import { Command } from 'commander'
 import { describe, expect, test } from 'vitest'
 import { TRAINER_FOLDER } from '../../../cli/train/environment/packages.ts'
 import {
+  COMMAND_SETTINGS,
   givenSettings,
   mergedSettings,
   SETTING_NAMES,
@@ -13,8 +14,8 @@ import { requires } from '../../support/requires.ts'
 
 function parse(...args: string[]) {
   const command = new Command().exitOverride().configureOutput({ writeErr: () => {} })
-  for (const option of settingOptions()) command.addOption(option)
-  return givenSettings(command.parse(args, { from: 'user' }).opts())
+  for (const option of settingOptions(SETTING_NAMES)) command.addOption(option)
+  return givenSettings(command.parse(args, { from: 'user' }).opts(), SETTING_NAMES)
 }
 
 test('settings go to the trainer as they were given', () => {
@@ -73,7 +74,7 @@ describe.skipIf(!requires(PYTHON, hasPython))('the trainer', () => {
     const options = JSON.parse(execFileSync(PYTHON, ['-c', LIST], { env, encoding: 'utf8' })) as string[]
     const own = ['-h', '--help', '--data', '--model', '--base-name', '--out', '--run', '--resume']
     expect(options.filter((option) => !own.includes(option)).sort()).toEqual(
-      SETTING_NAMES.map((name) => `--${name}`).sort(),
+      COMMAND_SETTINGS.sft.map((name) => `--${name}`).sort(),
     )
   })
 })

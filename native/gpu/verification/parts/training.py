@@ -80,7 +80,7 @@ def new_trainer(part: Part, torch, sft, options, folder: Path, sequences: int):
     options.add_sft(parser)
     args = parser.parse_args([word for name, value in settings.items() for word in (f"--{name}", str(value))])
     with created_on(torch, part.device):
-        return sft.Trainer(args, join(args.device, 0))
+        return sft.SupervisedTrainer(args, join(args.device, 0))
 
 
 def created_on(torch, device: str):

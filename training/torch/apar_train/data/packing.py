@@ -28,6 +28,7 @@ class Pack:
 
     ids: torch.Tensor  # [N]
     positions: torch.Tensor  # [N]
+    before: torch.Tensor  # [N]: the token before each on its path; -1: none
     segments: torch.Tensor  # [N]: the segment of each token
     ancestors: torch.Tensor  # bool [S, S]: ancestors[s, t] when t is s or above it
     spans: List[Tuple[int, int]]  # tokens of each example: from, to
@@ -67,6 +68,7 @@ def pack_examples(examples: Sequence[Example], meta: Meta, weights: Weights) -> 
     return Pack(
         ids=joined([example.ids for example in examples]),
         positions=joined([example.depths() for example in examples]),
+        before=joined([part.before for part in parts]),
         segments=joined(segments),
         ancestors=_ancestors(_parents(examples, counts)),
         spans=list(zip(offsets[:-1].tolist(), offsets[1:].tolist())),
@@ -101,7 +103,7 @@ def first_fit(lengths: Sequence[int], room: int) -> List[List[int]]:
 
 
 class _Part:
-    """The learned tokens of one example; its sources are counted from the pack's first token."""
+    """One example and its learned tokens; places are counted from the pack's first token."""
 
     def __init__(self, example: Example, meta: Meta, weights: Weights, offset: int) -> None:
         learned = np.flatnonzero(example.learned)
@@ -109,6 +111,7 @@ class _Part:
         # Before the first token of a segment comes the last of its parent.
         before[example.starts[:-1]] = np.where(example.parents >= 0, example.starts[1:][example.parents] - 1, -1)
         self.kind = example.kind
+        self.before = np.where(before >= 0, before + offset, -1)
         self.sources = before[learned] + offset
         self.targets = example.ids[learned]
         self.weights = np.ones(len(learned))

@@ -1,6 +1,6 @@
 """The training loss of a pack."""
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Protocol, Tuple
 
 import torch
 
@@ -10,6 +10,21 @@ from .attention import inputs_of
 
 # Rows of logits that are worked on at once: in f32 they should stay in a CPU's cache.
 CHUNK = 32
+
+
+class Losses(Protocol):
+    """What a trainer asks of the losses of a pack."""
+
+    @property
+    def total(self) -> torch.Tensor:
+        """[], differentiable: factor * sum of weight * loss."""
+        ...
+
+    def weighted_sum(self) -> torch.Tensor: ...
+
+    def sums(self, meta: Meta) -> Dict[str, torch.Tensor]:
+        """For the log: [sum, count] by name."""
+        ...
 
 
 class TokenLosses(NamedTuple):
@@ -47,20 +62,8 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, banned: torch.Tensor,
                 fork: int) -> Tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        losses = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
-        bans = torch.zeros_like(losses).masked_fill_(banned, float("-inf"))
-        step = CHUNK if logits.device.type == "cpu" else max(1, len(targets))
-        for begin in range(0, len(targets), step):
-            rows = slice(begin, begin + step)
-            values = logits[rows].to(torch.float32, copy=True)
-            values[:, fork] += bans[rows]
-            target = targets[rows, None]
-            values -= values.logsumexp(1, keepdim=True)
-            losses[rows] = -values.gather(1, target)[:, 0]
-            if gradient is not None:
-                values.exp_().scatter_add_(1, target, torch.full_like(target, -1, dtype=values.dtype))
-                gradient[rows] = values.mul_(weights[rows, None])
+        losses = cross_entropy(logits, targets, weights, banned, fork, gradient)
         ctx.gradient = gradient
         ctx.mark_non_differentiable(losses)
         return (losses * weights).sum(), losses
@@ -70,3 +73,25 @@ class CrossEntropy(torch.autograd.Function):
         # In place, so once.
         gradient, ctx.gradient = ctx.gradient, None
         return gradient if float(upstream[0]) == 1 else gradient.mul_(upstream[0]), None, None, None, None
+
+
+def cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, banned: torch.Tensor, fork: int,
+    gradient: Optional[torch.Tensor],
+) -> torch.Tensor:  # fmt: skip
+    """f32 [M] of logits [M, V] in any type. Their weighted sum's gradient is written to `gradient`, which may be the logits'
+    own memory."""
+    losses = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
+    bans = torch.zeros_like(losses).masked_fill_(banned, float("-inf"))
+    step = CHUNK if logits.device.type == "cpu" else max(1, len(targets))
+    for begin in range(0, len(targets), step):
+        rows = slice(begin, begin + step)
+        values = logits[rows].to(torch.float32, copy=True)
+        values[:, fork] += bans[rows]
+        target = targets[rows, None]
+        values -= values.logsumexp(1, keepdim=True)
+        losses[rows] = -values.gather(1, target)[:, 0]
+        if gradient is not None:
+            values.exp_().scatter_add_(1, target, torch.full_like(target, -1, dtype=values.dtype))
+            gradient[rows] = values.mul_(weights[rows, None])
+    return losses

@@ -22,7 +22,7 @@ from ..model.loss import token_losses
 from ..model.probe import check_attention
 from .metrics import means
 from .processes import join
-from .sft import BUILD_MODEL, PACK_TOKENS
+from .trainer import BUILD_MODEL, PACK_TOKENS
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,0 +1,101 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { cpus, totalmem } from 'node:os'
+import { relative } from 'node:path'
+import { explain, UserError } from '../explain.ts'
+import { resolveOrPull } from '../models/pull.ts'
+import { resolveModel } from '../models/resolve.ts'
+import { writeCard } from './card/card.ts'
+import { locatePython, trainingPython } from './environment/environment.ts'
+import { gpuNames } from './environment/gpu.ts'
+import { trainingPackages } from './environment/packages.ts'
+import { probePython } from './environment/probe.ts'
+import { showEnvironmentProgress } from './environment/progress.ts'
+import { recordInvocation } from './invocations.ts'
+import { NO_MODEL, type Plan, type PlanFlags } from './plan.ts'
+import { runTrainer, shellLine, type TrainerEnd, trainerArguments } from './run-trainer.ts'
+
+/** Of every command that trains, besides what its plan is made of. */
+export interface RunFlags extends PlanFlags {
+  readonly python?: string
+  readonly dryRun?: true
+  readonly debug?: true
+}
+
+export interface Work {
+  /** The trainer's arguments. `modelPath` is where the model lies. */
+  readonly command: (plan: Plan, modelPath: string) => string[]
+  /** The command line that serves what was trained. */
+  readonly serveLine: (plan: Plan) => string
+}
+
+/** Starts the trainer by a plan, notes the call, and writes the model card. @throws UserError `cancelled` */
+export async function runPlan(plan: Plan, flags: RunFlags, { command, serveLine }: Work): Promise<void> {
+  if (!existsSync(plan.data)) {
+    throw new UserError('invalid_option', `--data: ${plan.data} does not exist: apar data build makes it`)
+  }
+  const path = await modelPath(plan.model, flags.dryRun === true)
+  const args = trainerArguments(command(plan, path), plan.processes)
+  if (flags.dryRun) {
+    console.log(shellLine((await locatePython(flags)).python, args))
+    return
+  }
+  const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
+  const line = shellLine(python, args)
+  console.error(line)
+  const invocation = {
+    ...plan,
+    modelPath: path,
+    line,
+    started: new Date().toISOString(),
+    ...(await machine(python)),
+  }
+  const begun = performance.now()
+  let end: TrainerEnd | 'failed' = 'failed'
+  try {
+    end = await runTrainer(python, args, { debug: flags.debug === true })
+  } finally {
+    const seconds = Math.round((performance.now() - begun) / 1000)
+    recordInvocation(plan.run, { ...invocation, seconds, end })
+  }
+  if (end === 'stopped') {
+    throw new UserError('cancelled', stoppedSentence(plan))
+  }
+  // After --stop-step there is no model yet.
+  if (!existsSync(plan.out)) return
+  try {
+    writeCard(plan.run)
+  } catch (error) {
+    console.error(`apar: no model card: ${explain(error)}`)
+  }
+  console.log(`${shown(plan.out)} is trained; serve it with: ${serveLine(plan)}`)
+}
+
+function stoppedSentence({ command, out, run }: Plan): string {
+  if (!readdirSync(run).some((name) => name.startsWith('state-')))
+    return 'stopped before there was a state to save'
+  const advice = `apar train ${command} --resume --out ${shown(out)} --run ${shown(run)}`
+  return `stopped, and the state is saved; go on with: ${advice}`
+}
+
+async function modelPath(model: string, isDry: boolean): Promise<string> {
+  if (model === NO_MODEL) return NO_MODEL
+  return (isDry ? resolveModel(model) : await resolveOrPull(model)).path
+}
+
+/** As a user in this folder would write it. */
+export function shown(path: string): string {
+  const short = relative('', path)
+  return short.startsWith('..') ? path : short
+}
+
+async function machine(python: string) {
+  const names = trainingPackages().needed.map(({ name }) => name)
+  const { version, packages } = await probePython(python, names)
+  const known = Object.entries(packages).flatMap(([name, found]) => (found === null ? [] : [[name, found]]))
+  const gpus = gpuNames()
+  const cores = cpus()
+  return {
+    versions: { python: version, ...Object.fromEntries(known) } as Record<string, string>,
+    hardware: { cpu: cores[0]?.model.trim() ?? 'CPU', cores: cores.length, memory: totalmem(), gpus },
+  }
+}
