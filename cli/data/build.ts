@@ -186,8 +186,10 @@ function modelOf({ model, tokenizer, vocabSize, forkTokens, chatTemplate }: Flag
   }
   if (tokenizer !== undefined || vocabSize !== undefined)
     throw new UserError('invalid_option', '--tokenizer and --vocab-size are for a new model, without --model')
+  const { path, adapter } = resolveModel(model)
   return {
-    path: resolveModel(model).path,
+    path,
+    ...(adapter !== undefined && { adapter }),
     ...(forkTokens !== undefined && { forkTokens }),
     ...(chatTemplate !== undefined && { chatTemplate }),
   }

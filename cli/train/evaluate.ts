@@ -1,8 +1,10 @@
 import { resolve } from 'node:path'
 import { resolveOrPull } from '../models/pull.ts'
+import { adapterOf } from '../models/served-name.ts'
 import { trainingPython } from './environment/environment.ts'
 import { showEnvironmentProgress } from './environment/progress.ts'
 import { runTrainer } from './run-trainer.ts'
+import { refuseOtherVocabulary } from './same-vocabulary.ts'
 import { givenSettings, type SettingName, settingArguments } from './settings.ts'
 
 export interface EvaluateFlags extends Readonly<Record<string, unknown>> {
@@ -22,9 +24,12 @@ export const EVALUATE_SETTINGS: readonly SettingName[] = [
 
 /** `apar train evaluate`: losses of a model on a build, as JSON. */
 export async function evaluate(flags: EvaluateFlags): Promise<void> {
-  const { path } = await resolveOrPull(flags.model)
+  const model = await resolveOrPull(flags.model)
+  const { path } = model
+  const adapter = adapterOf(model, flags)
+  refuseOtherVocabulary(resolve(flags.data), { name: flags.model, path, adapter })
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
-  const optional = { adapter: flags.adapter, examples: flags.examples, out: flags.out }
+  const optional = { adapter, examples: flags.examples, out: flags.out }
   const given = Object.entries(optional).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, name === 'examples' ? String(value) : resolve(String(value))],
   )

@@ -5,6 +5,7 @@ import { parseJson } from '../../shared/parse.ts'
 import { UserError } from '../explain.ts'
 import { lastInvocation } from './invocations.ts'
 import { readRecipe } from './recipe.ts'
+import { refuseOtherRun, resumedSettings } from './resumed.ts'
 import {
   COMMAND_SETTINGS,
   givenSettings,
@@ -50,11 +51,16 @@ export interface Plan {
 export function planRun(command: TrainCommand, flags: PlanFlags): Plan {
   const given = flags.run ?? (flags.out === undefined ? undefined : `${flags.out}-run`)
   const before = flags.resume && given !== undefined ? lastInvocation(resolve(given)) : undefined
+  if (flags.resume && given !== undefined && !before && flags.data === undefined)
+    throw new UserError(
+      'invalid_option',
+      `--resume: no run was begun in ${given}: name its folder with --run`,
+    )
   const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe)
   const data = absolute(flags.data) ?? before?.data ?? missing('--data', 'a folder made by apar data build')
   const out = absolute(flags.out) ?? before?.out ?? missing('--out', 'the model or adapter folder to write')
   const model = flags.model ?? before?.model ?? recipe?.model ?? baseOf(data)
-  return {
+  const plan: Plan = {
     command,
     data,
     model: model ?? missing('--model', 'the model to tune, or none'),
@@ -64,10 +70,12 @@ export function planRun(command: TrainCommand, flags: PlanFlags): Plan {
     processes: flags.nproc ?? before?.processes ?? 1,
     resume: flags.resume === true,
     settings: mergedSettings(
-      recipe?.settings ?? before?.settings ?? {},
+      recipe?.settings ?? (before ? resumedSettings(before) : {}),
       givenSettings(flags, COMMAND_SETTINGS[command]),
     ),
   }
+  if (before) refuseOtherRun(plan, before)
+  return plan
 }
 
 /** The trainer's command line. `modelPath` is where the model lies. */

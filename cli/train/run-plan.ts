@@ -1,7 +1,8 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
-import { relative } from 'node:path'
+import { basename, relative } from 'node:path'
 import { explain, UserError } from '../explain.ts'
+import { type FolderLock, lockFolder } from '../lock/folder-lock.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { resolveModel } from '../models/resolve.ts'
 import { writeCard } from './card/card.ts'
@@ -12,7 +13,9 @@ import { probePython } from './environment/probe.ts'
 import { showEnvironmentProgress } from './environment/progress.ts'
 import { recordInvocation } from './invocations.ts'
 import { NO_MODEL, type Plan, type PlanFlags } from './plan.ts'
+import { checkRunFolder, hasState } from './run-folders.ts'
 import { runTrainer, shellLine, type TrainerEnd, trainerArguments } from './run-trainer.ts'
+import { refuseOtherVocabulary } from './same-vocabulary.ts'
 
 /** Of every command that trains, besides what its plan is made of. */
 export interface RunFlags extends PlanFlags {
@@ -24,16 +27,26 @@ export interface RunFlags extends PlanFlags {
 export interface Work {
   /** The trainer's arguments. `modelPath` is where the model lies. */
   readonly command: (plan: Plan, modelPath: string) => string[]
+  /** Refuses a plan before anything is done. */
+  readonly check?: (plan: Plan, modelPath: string) => void
   /** The command line that serves what was trained. */
   readonly serveLine: (plan: Plan) => string
 }
 
 /** Starts the trainer by a plan, notes the call, and writes the model card. @throws UserError `cancelled` */
-export async function runPlan(plan: Plan, flags: RunFlags, { command, serveLine }: Work): Promise<void> {
+export async function runPlan(
+  plan: Plan,
+  flags: RunFlags,
+  { command, serveLine, check = () => {} }: Work,
+): Promise<void> {
   if (!existsSync(plan.data)) {
     throw new UserError('invalid_option', `--data: ${plan.data} does not exist: apar data build makes it`)
   }
+  checkRunFolder(plan.run)
+  refuseBegunRun(plan)
   const path = await modelPath(plan.model, flags.dryRun === true)
+  check(plan, path)
+  refuseOtherVocabulary(plan.data, { name: plan.model, path })
   const args = trainerArguments(command(plan, path), plan.processes)
   if (flags.dryRun) {
     console.log(shellLine((await locatePython(flags)).python, args))
@@ -41,21 +54,27 @@ export async function runPlan(plan: Plan, flags: RunFlags, { command, serveLine 
   }
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
   const line = shellLine(python, args)
-  console.error(line)
-  const invocation = {
-    ...plan,
-    modelPath: path,
-    line,
-    started: new Date().toISOString(),
-    ...(await machine(python)),
-  }
-  const begun = performance.now()
+  const lock = await lockRun(plan.run)
   let end: TrainerEnd | 'failed' = 'failed'
   try {
-    end = await runTrainer(python, args, { debug: flags.debug === true })
+    refuseBegunRun(plan)
+    console.error(line)
+    const started = new Date().toISOString()
+    const ended = recordInvocation(plan.run, {
+      ...plan,
+      modelPath: path,
+      line,
+      started,
+      ...(await machine(python)),
+    })
+    const begun = performance.now()
+    try {
+      end = await runTrainer(python, args, { debug: flags.debug === true, onStart: lock.add })
+    } finally {
+      ended(Math.round((performance.now() - begun) / 1000), end)
+    }
   } finally {
-    const seconds = Math.round((performance.now() - begun) / 1000)
-    recordInvocation(plan.run, { ...invocation, seconds, end })
+    lock.release()
   }
   if (end === 'stopped') {
     throw new UserError('cancelled', stoppedSentence(plan))
@@ -70,16 +89,36 @@ export async function runPlan(plan: Plan, flags: RunFlags, { command, serveLine 
   console.log(`${shown(plan.out)} is trained; serve it with: ${serveLine(plan)}`)
 }
 
+/** @throws UserError `invalid_option` for a folder with another run, which would be lost */
+function refuseBegunRun({ run, resume }: Plan): void {
+  if (resume || !hasState(run)) return
+  throw new UserError('invalid_option', `--run: ${run}: a run was begun here: --resume, or another --run`)
+}
+
+/** @throws UserError `run_in_use` */
+async function lockRun(run: string): Promise<FolderLock> {
+  mkdirSync(run, { recursive: true })
+  const advice = 'wait for it, or begin another run with --run'
+  return await lockFolder(
+    run,
+    (by) => new UserError('run_in_use', `${run} is in use by ${by}: ${advice}`),
+    'train-',
+  )
+}
+
 function stoppedSentence({ command, out, run }: Plan): string {
-  if (!readdirSync(run).some((name) => name.startsWith('state-')))
-    return 'stopped before there was a state to save'
-  const advice = `apar train ${command} --resume --out ${shown(out)} --run ${shown(run)}`
+  if (!hasState(run)) return 'stopped before there was a state to save'
+  const where = run === `${out}-run` ? '' : ` --run ${shown(run)}`
+  const advice = `apar train ${command} --resume --out ${shown(out)}${where}`
   return `stopped, and the state is saved; go on with: ${advice}`
 }
 
 async function modelPath(model: string, isDry: boolean): Promise<string> {
   if (model === NO_MODEL) return NO_MODEL
-  return (isDry ? resolveModel(model) : await resolveOrPull(model)).path
+  const { path, adapter } = isDry ? resolveModel(model) : await resolveOrPull(model)
+  if (adapter === undefined) return path
+  const advice = `tune its base, which is ${basename(path)}, by its own name (apar model list)`
+  throw new UserError('invalid_option', `--model: ${model} is an adapter: ${advice}`)
 }
 
 /** As a user in this folder would write it. */

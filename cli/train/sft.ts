@@ -1,9 +1,13 @@
-import { type Plan, planRun, trainerCommand } from './plan.ts'
+import { NO_MODEL, type Plan, planRun, trainerCommand } from './plan.ts'
+import { checkModelFolder } from './run-folders.ts'
 import { type RunFlags, runPlan, shown } from './run-plan.ts'
 
 /** `apar train sft`. */
 export async function sft(flags: RunFlags): Promise<void> {
-  await runPlan(planRun('sft', flags), flags, { command: trainerCommand, serveLine })
+  await runPlan(planRun('sft', flags), flags, {
+    ...{ command: trainerCommand, serveLine },
+    check: (plan, path) => checkModelFolder(plan, plan.model === NO_MODEL ? undefined : path),
+  })
 }
 
 function serveLine({ model, out, settings }: Plan): string {

@@ -38,8 +38,8 @@ export interface BuildOptions {
   context?: number
   /** Which turns may be structured; default the first only. */
   turns?: BuildPlan['turns']
-  /** A model's folder or GGUF file, or a new model with a tokenizer of its own. */
-  model: { path: string; forkTokens?: ForkTokens; chatTemplate?: string } | NewTokenizer
+  /** A model's folder or GGUF file, perhaps with an adapter's folder, or a new model with a tokenizer of its own. */
+  model: { path: string; adapter?: string; forkTokens?: ForkTokens; chatTemplate?: string } | NewTokenizer
   /** Also write train.jsonl and test.jsonl with `input_ids` and `labels` (for TRL, axolotl). */
   jsonl?: boolean
   /** A fault of a record is an error instead of a count. */
@@ -190,7 +190,11 @@ async function makeModel(
   folder: string,
 ): Promise<ModelText> {
   if ('path' in model) {
-    return writeModel(readBaseModel(model.path, model.chatTemplate), model.forkTokens ?? 'own', folder)
+    return writeModel(
+      readBaseModel(model.path, model.chatTemplate, model.adapter),
+      model.forkTokens ?? 'own',
+      folder,
+    )
   }
   const { json, name } = await newTokenizer(model, files, {
     seed: seed ?? 1,
