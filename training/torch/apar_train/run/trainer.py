@@ -43,7 +43,7 @@ def train(kind: Type["Trainer"], args: argparse.Namespace) -> None:
             ended = trainer.loop(interrupt)
         if ended:
             trainer.write()
-            if processes.first:
+            if processes.first and trainer.progress() >= 1:
                 state.keep_newest(args.run)
         if processes.first:
             trainer.log.close()
