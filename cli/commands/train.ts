@@ -7,27 +7,31 @@ import { writeCard } from '../train/card/card.ts'
 import { writeCurve } from '../train/curve.ts'
 import { trainingPython } from '../train/environment/environment.ts'
 import { showEnvironmentProgress } from '../train/environment/progress.ts'
-import { type EstimateFlags, showEstimate } from '../train/estimate/command.ts'
+import { type EstimateFlags, showEstimate, showMedusaEstimate } from '../train/estimate/command.ts'
 import { EVALUATE_SETTINGS, type EvaluateFlags, evaluate } from '../train/evaluate.ts'
+import { medusa } from '../train/medusa.ts'
 import { readRecipe, recipeNames } from '../train/recipe.ts'
 import type { RunFlags } from '../train/run-plan.ts'
-import { COMMAND_SETTINGS, settingOptions } from '../train/settings.ts'
+import { COMMAND_SETTINGS, settingOptions, type TrainCommand } from '../train/settings.ts'
 import { sft } from '../train/sft.ts'
 
 export function registerTrain(program: Command): void {
-  const train = program.command('train').description('tunes models to fork their answers (docs/training.md)')
+  const train = program
+    .command('train')
+    .description('tunes models to fork their answers, and trains their Medusa heads (docs/training.md)')
   registerSft(train)
+  registerMedusa(train)
   registerEvaluate(train)
   train
     .command('curve')
-    .description('draws the losses of runs')
-    .argument('<run...>', 'the --run of apar train sft')
+    .description('draws the losses of runs, and the accuracy of heads')
+    .argument('<run...>', 'the --run of apar train sft or medusa')
     .requiredOption('--out <file>', 'an .svg or .png file')
     .action(async (runs: string[], { out }: { out: string }) => await writeCurve(runs, out))
   train
     .command('card')
-    .description('writes the model card of a run into its model folder: README.md')
-    .argument('<run>', 'the --run of apar train sft')
+    .description('writes the model card of a run into the folder that it made: README.md')
+    .argument('<run>', 'the --run of apar train sft or medusa')
     .option('--license <name>', 'of the tuned model (default: that of its base, where it says so)')
     .action((run: string, options: { license?: string }) => console.log(writeCard(run, options)))
   train.command('recipes').description('lists the recipes that come with apar').action(listRecipes)
@@ -47,12 +51,37 @@ function registerSft(train: Command): void {
   const command = train
     .command('sft')
     .description('supervised fine-tuning on a folder of apar data build')
-    .option('--data <folder>', 'made by apar data build')
     .option(
       '--model <model>',
       `${MODEL_ARGUMENT}; none: from nothing (default: what the data were built for)`,
     )
     .option('--out <folder>', 'where the tuned model, or its adapter, is written')
+  addRunOptions(command, 'sft')
+  command.action(async (flags: RunFlags & EstimateFlags & { estimate?: true }) => {
+    if (flags.estimate) await showEstimate(flags)
+    else await sft(flags)
+  })
+}
+
+function registerMedusa(train: Command): void {
+  const command = train
+    .command('medusa')
+    .description(
+      'Medusa heads, which draft the next tokens, on a frozen model and a folder of apar data build',
+    )
+    .option('--model <model>', `${MODEL_ARGUMENT} (default: what the data were built for)`)
+    .option('--adapter <folder>', 'made by apar train sft --lora; it is merged into the model first')
+    .option('--out <folder>', 'where the heads are written: MODEL/medusa is found by itself')
+  addRunOptions(command, 'medusa')
+  command.action(async (flags: RunFlags & EstimateFlags & { estimate?: true }) => {
+    if (flags.estimate) await showMedusaEstimate(flags)
+    else await medusa(flags)
+  })
+}
+
+function addRunOptions(command: Command, kind: TrainCommand): void {
+  command
+    .option('--data <folder>', 'made by apar data build')
     .option('--run <folder>', 'the log and the state of the run (default: OUT-run)')
     .option('--recipe <name>', 'a recipe (apar train recipes) or the path of one; options come before it')
     .option('--resume', 'goes on where the run was stopped, with its settings')
@@ -73,21 +102,24 @@ function registerSft(train: Command): void {
       decimal(1, 100_000),
     )
     .option('--json', 'with --estimate: as JSON')
-  for (const option of settingOptions(COMMAND_SETTINGS.sft))
+  for (const option of settingOptions(COMMAND_SETTINGS[kind])) {
     command.addOption(option.helpGroup('Settings, also of recipes:'))
-  command.action(async (flags: RunFlags & EstimateFlags & { estimate?: true }) => {
-    if (flags.estimate) await showEstimate(flags)
-    else await sft(flags)
-  })
+  }
 }
 
 function registerEvaluate(train: Command): void {
   const command = train
     .command('evaluate')
-    .description('losses on held-out data as JSON: per kind, and of branches given their path')
+    .description(
+      'losses on held-out data as JSON: per kind, and of branches given their path; or the accuracy of Medusa heads',
+    )
     .requiredOption('--data <folder>', 'made by apar data build')
     .requiredOption('--model <model>', MODEL_ARGUMENT)
     .option('--adapter <folder>', 'made by apar train sft --lora')
+    .option(
+      '--medusa <folder>',
+      'heads for this model: how often a target is among their 1 to 10 likeliest tokens',
+    )
     .addOption(new Option('--split <name>', 'which data').choices(['train', 'test']).default('test'))
     .option('--examples <count>', 'at most so many of each kind (default: all)', integer(1, 1e9))
     .option('--out <file>', 'writes the JSON there, too')
@@ -98,10 +130,10 @@ function registerEvaluate(train: Command): void {
 }
 
 function listRecipes(): void {
-  const table = new Table({ ...PLAIN_TABLE, head: ['recipe', 'model', ''] })
+  const table = new Table({ ...PLAIN_TABLE, head: ['recipe', 'for', 'model', ''] })
   for (const name of recipeNames()) {
-    const { model, about } = readRecipe(name)
-    table.push([name, model, about])
+    const { command, model, about } = readRecipe(name)
+    table.push([name, command, model, about])
   }
   console.log(showTable(table))
 }

@@ -11,6 +11,7 @@ export interface EvaluateFlags extends Readonly<Record<string, unknown>> {
   readonly data: string
   readonly model: string
   readonly adapter?: string
+  readonly medusa?: string
   readonly split: string
   readonly examples?: number
   readonly out?: string
@@ -22,18 +23,20 @@ export const EVALUATE_SETTINGS: readonly SettingName[] = [
   ...(['pack-tokens', 'context', 'device', 'dtype', 'attention', 'threads'] as const),
 ]
 
-/** `apar train evaluate`: losses of a model on a build, as JSON. */
+/** `apar train evaluate`: losses of a model on a build, or the accuracy of its Medusa heads, as JSON. */
 export async function evaluate(flags: EvaluateFlags): Promise<void> {
   const model = await resolveOrPull(flags.model)
   const { path } = model
   const adapter = adapterOf(model, flags)
   refuseOtherVocabulary(resolve(flags.data), { name: flags.model, path, adapter })
+  const { medusa } = flags
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
-  const optional = { adapter, examples: flags.examples, out: flags.out }
+  const optional = { medusa, adapter, examples: flags.examples, out: flags.out }
   const given = Object.entries(optional).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, name === 'examples' ? String(value) : resolve(String(value))],
   )
-  const command = ['evaluate-loss', '--data', resolve(flags.data), '--model', path, '--split', flags.split]
+  const name = medusa === undefined ? 'evaluate-loss' : 'evaluate-medusa'
+  const command = [name, '--data', resolve(flags.data), '--model', path, '--split', flags.split]
   const args = [
     '-m',
     'apar_train',

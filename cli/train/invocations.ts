@@ -12,6 +12,7 @@ const Invocation = z.object({
   data: z.string(),
   model: z.string(),
   modelPath: z.string(),
+  adapter: z.string().optional(),
   out: z.string(),
   recipe: z.string().optional(),
   processes: z.int().min(1),

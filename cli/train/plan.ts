@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { parseJson } from '../../shared/parse.ts'
 import { UserError } from '../explain.ts'
+import type { ResolvedModel } from '../models/resolve.ts'
 import { lastInvocation } from './invocations.ts'
 import { readRecipe } from './recipe.ts'
 import { refuseOtherRun, resumedSettings } from './resumed.ts'
@@ -22,6 +23,8 @@ export const NO_MODEL = 'none'
 export interface PlanFlags extends Readonly<Record<string, unknown>> {
   readonly data?: string
   readonly model?: string
+  /** Of `medusa`. */
+  readonly adapter?: string
   readonly out?: string
   readonly run?: string
   readonly recipe?: string
@@ -35,6 +38,8 @@ export interface Plan {
   readonly data: string
   /** As the user names it, or `none`. */
   readonly model: string
+  /** Which is merged into the model before it is frozen. */
+  readonly adapter: string | undefined
   readonly out: string
   readonly run: string
   readonly recipe: string | undefined
@@ -42,6 +47,14 @@ export interface Plan {
   readonly resume: boolean
   readonly settings: Settings
 }
+
+const WRITES: Readonly<Record<TrainCommand, string>> = {
+  sft: 'the model or adapter folder to write',
+  medusa: 'the folder of the heads to write',
+}
+
+/** Of a model that has been found. */
+export type ModelFiles = Pick<ResolvedModel, 'path' | 'adapter'>
 
 /**
  * Puts a run together: what is given comes first, then, with `--resume`, what the run was begun with, then the recipe;
@@ -56,13 +69,14 @@ export function planRun(command: TrainCommand, flags: PlanFlags): Plan {
       'invalid_option',
       `--resume: no run was begun in ${given}: name its folder with --run`,
     )
-  const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe)
+  const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe, command)
   const data = absolute(flags.data) ?? before?.data ?? missing('--data', 'a folder made by apar data build')
-  const out = absolute(flags.out) ?? before?.out ?? missing('--out', 'the model or adapter folder to write')
+  const out = absolute(flags.out) ?? before?.out ?? missing('--out', WRITES[command])
   const model = flags.model ?? before?.model ?? recipe?.model ?? baseOf(data)
   const plan: Plan = {
     command,
     data,
+    adapter: absolute(flags.adapter) ?? before?.adapter,
     model: model ?? missing('--model', 'the model to tune, or none'),
     out,
     run: resolve(given ?? `${out}-run`),
@@ -78,11 +92,13 @@ export function planRun(command: TrainCommand, flags: PlanFlags): Plan {
   return plan
 }
 
-/** The trainer's command line. `modelPath` is where the model lies. */
-export function trainerCommand(plan: Plan, modelPath: string): string[] {
+/** The trainer's command line. `path` is where the model lies, `part` the adapter that is part of it. */
+export function trainerCommand(plan: Plan, { path, adapter: part }: ModelFiles): string[] {
   const { command, data, model, out, run, resume, settings } = plan
   const base = model === NO_MODEL ? [] : ['--base-name', model]
-  const files = ['--data', data, '--model', modelPath, ...base, '--out', out, '--run', run]
+  const adapter = command === 'medusa' ? (plan.adapter ?? part) : undefined
+  const adapted = adapter === undefined ? [] : ['--adapter', adapter]
+  const files = ['--data', data, '--model', path, ...adapted, ...base, '--out', out, '--run', run]
   return [command, ...files, ...(resume ? ['--resume'] : []), ...settingArguments(settings)]
 }
 

@@ -13,6 +13,7 @@ const MAY_DIFFER: ReadonlySet<SettingName> = new Set<SettingName>([
 const MAY_GROW: ReadonlySet<SettingName> = new Set<SettingName>(['steps', 'epochs'])
 
 interface RunParts extends Pick<Invocation, 'command' | 'data' | 'out' | 'model'> {
+  readonly adapter?: string | undefined
   readonly settings: Settings | Invocation['settings']
 }
 
@@ -27,7 +28,7 @@ export function resumedSettings({ settings }: Pick<Invocation, 'settings'>): Set
  * @throws UserError `invalid_option` with both values
  */
 export function refuseOtherRun(plan: RunParts, before: RunParts & Pick<Invocation, 'modelPath'>): void {
-  for (const name of ['command', 'data', 'out'] as const) {
+  for (const name of ['command', 'data', 'out', 'adapter'] as const) {
     if (plan[name] !== before[name]) throw differs(name, before[name], plan[name])
   }
   if (plan.model !== before.model && resolve(plan.model) !== before.modelPath)

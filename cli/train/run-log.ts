@@ -29,7 +29,10 @@ export interface Point {
 export function readRunLog(run: string): RunLog {
   const file = join(run, 'log.jsonl')
   if (!existsSync(file)) {
-    throw new UserError('invalid_option', `${file} does not exist: ${run} is no --run of apar train sft`)
+    throw new UserError(
+      'invalid_option',
+      `${file} does not exist: ${run} is no --run of apar train sft or medusa`,
+    )
   }
   let begun: RunLog['begun'] | undefined
   const series = new Map<string, Point[]>()

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
-import { basename, relative } from 'node:path'
+import { relative } from 'node:path'
 import { explain, UserError } from '../explain.ts'
 import { type FolderLock, lockFolder } from '../lock/folder-lock.ts'
 import { resolveOrPull } from '../models/pull.ts'
@@ -12,7 +12,7 @@ import { trainingPackages } from './environment/packages.ts'
 import { probePython } from './environment/probe.ts'
 import { showEnvironmentProgress } from './environment/progress.ts'
 import { recordInvocation } from './invocations.ts'
-import { NO_MODEL, type Plan, type PlanFlags } from './plan.ts'
+import { type ModelFiles, NO_MODEL, type Plan, type PlanFlags } from './plan.ts'
 import { checkRunFolder, hasState } from './run-folders.ts'
 import { runTrainer, shellLine, type TrainerEnd, trainerArguments } from './run-trainer.ts'
 import { refuseOtherVocabulary } from './same-vocabulary.ts'
@@ -25,10 +25,10 @@ export interface RunFlags extends PlanFlags {
 }
 
 export interface Work {
-  /** The trainer's arguments. `modelPath` is where the model lies. */
-  readonly command: (plan: Plan, modelPath: string) => string[]
+  /** The trainer's arguments. */
+  readonly command: (plan: Plan, model: ModelFiles) => string[]
   /** Refuses a plan before anything is done. */
-  readonly check?: (plan: Plan, modelPath: string) => void
+  readonly check?: (plan: Plan, model: ModelFiles) => void
   /** The command line that serves what was trained. */
   readonly serveLine: (plan: Plan) => string
 }
@@ -44,10 +44,11 @@ export async function runPlan(
   }
   checkRunFolder(plan.run)
   refuseBegunRun(plan)
-  const path = await modelPath(plan.model, flags.dryRun === true)
-  check(plan, path)
-  refuseOtherVocabulary(plan.data, { name: plan.model, path })
-  const args = trainerArguments(command(plan, path), plan.processes)
+  const model = await modelFiles(plan.model, flags.dryRun === true)
+  check(plan, model)
+  const { path } = model
+  refuseOtherVocabulary(plan.data, { name: plan.model, path, adapter: plan.adapter ?? model.adapter })
+  const args = trainerArguments(command(plan, model), plan.processes)
   if (flags.dryRun) {
     console.log(shellLine((await locatePython(flags)).python, args))
     return
@@ -113,12 +114,9 @@ function stoppedSentence({ command, out, run }: Plan): string {
   return `stopped, and the state is saved; go on with: ${advice}`
 }
 
-async function modelPath(model: string, isDry: boolean): Promise<string> {
-  if (model === NO_MODEL) return NO_MODEL
-  const { path, adapter } = isDry ? resolveModel(model) : await resolveOrPull(model)
-  if (adapter === undefined) return path
-  const advice = `tune its base, which is ${basename(path)}, by its own name (apar model list)`
-  throw new UserError('invalid_option', `--model: ${model} is an adapter: ${advice}`)
+async function modelFiles(model: string, isDry: boolean): Promise<ModelFiles> {
+  if (model === NO_MODEL) return { path: NO_MODEL }
+  return isDry ? resolveModel(model) : await resolveOrPull(model)
 }
 
 /** As a user in this folder would write it. */

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { z } from 'zod'
+import { UserError } from '../explain.ts'
 
 type Value = number | string | boolean | readonly number[]
 
@@ -40,18 +41,33 @@ export const SETTINGS = {
   ),
   context: setting(count, '<tokens>', "longest path; longer examples are left out (default: the model's)"),
   'structured-share': setting(share, '<share>', 'of the examples that are no serial copies (default: 0.5)'),
-  'serial-share': setting(share, '<share>', 'serial copies, learned while [Fork] is banned (default: 0.1)'),
+  'serial-share': setting(
+    share,
+    '<share>',
+    'serial copies, learned while [Fork] is banned (default: 0.1; for heads 0.2)',
+  ),
   lora: setting(z.int().min(1).max(4096), '<rank>', 'LoRA on all linear layers; without it, every weight'),
   'lora-alpha': setting(positive, '<number>', 'default: twice the rank'),
   'lora-dropout': setting(share, '<share>', 'default: 0'),
+  heads: setting(z.int().min(2).max(8), '<count>', 'head i predicts the token i + 2 ahead (default: 2)'),
+  kind: setting(
+    z.enum(['own', 'shared']),
+    '<kind>',
+    "heads that end with a matrix of their own, or with the model's (default: shared)",
+  ),
+  layers: setting(z.int().min(1).max(16), '<count>', 'residual blocks of a head (default: 1)'),
   'token-init': setting(z.enum(['auto', 'copy', 'keep']), '<how>', 'rows of the two tokens (default: auto)'),
   'token-noise': setting(z.number().min(0).max(1), '<deviation>', 'added to copied rows (default: 0.01)'),
-  lr: setting(positive, '<rate>', 'peak (default: 1e-3 for LoRA, 2e-5 for every weight, 3e-3 from nothing)'),
+  lr: setting(
+    positive,
+    '<rate>',
+    'peak (default: 1e-3 for LoRA and heads, 2e-5 for every weight, 3e-3 from nothing)',
+  ),
   'token-lr': setting(positive, '<rate>', 'of the two token rows, with --lora (default: 8 times --lr)'),
-  'warmup-steps': setting(whole, '<count>', 'default: 20'),
+  'warmup-steps': setting(whole, '<count>', 'default: 20; for heads a tenth of the steps'),
   'lr-floor': setting(share, '<share>', 'where the cosine ends, as a share of the peak (default: 0.02)'),
   'weight-decay': setting(z.number().min(0).max(1), '<number>', 'default: 0'),
-  'adam-betas': setting(z.tuple([share, share]), '<b1,b2>', 'default: 0.9,0.95'),
+  'adam-betas': setting(z.tuple([share, share]), '<b1,b2>', 'default: 0.9,0.95; for heads 0.9,0.999'),
   clip: setting(positive, '<norm>', 'largest norm of the gradient (default: 1)'),
   'fork-weight': setting(positive, '<number>', 'weight of [Fork] in the loss (default: 1)'),
   'eos-weight': setting(positive, '<number>', 'weight of the end of a text in the loss (default: 1)'),
@@ -82,11 +98,21 @@ export type Settings = Partial<Record<SettingName, Value>>
 export const SETTING_NAMES = Object.keys(SETTINGS) as SettingName[]
 
 /** Of `apar train` and of the trainer: what kind of run it is. */
-export const TRAIN_COMMANDS = ['sft'] as const
+export const TRAIN_COMMANDS = ['sft', 'medusa'] as const
 export type TrainCommand = (typeof TRAIN_COMMANDS)[number]
 
 /** Which settings each of them has. */
-export const COMMAND_SETTINGS: Readonly<Record<TrainCommand, readonly SettingName[]>> = { sft: SETTING_NAMES }
+export const COMMAND_SETTINGS: Readonly<Record<TrainCommand, readonly SettingName[]>> = {
+  sft: without('heads', 'kind', 'layers'),
+  medusa: without(
+    ...(['lora', 'lora-alpha', 'lora-dropout', 'token-init', 'token-noise', 'token-lr'] as const),
+    ...(['parallel', 'checkpoint-activations', 'adapter-dtype'] as const),
+  ),
+}
+
+function without(...names: readonly SettingName[]): SettingName[] {
+  return SETTING_NAMES.filter((name) => !names.includes(name))
+}
 
 /** Of a recipe: each setting by its name. */
 export const SettingsFile = z
@@ -130,10 +156,15 @@ function camelCase(name: string): string {
   return name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
 }
 
-/** What the user gives comes before the recipe; one of two that exclude each other takes the place of the other. */
+/**
+ * What the user gives comes before the recipe; one of two that exclude each other takes the place of the
+ * other. @throws UserError `invalid_option` when both are given
+ */
 export function mergedSettings(recipe: Settings, given: Settings): Settings {
   const merged = { ...recipe, ...given }
   for (const [one, other] of EXCLUSIVE) {
+    if (given[one] !== undefined && given[other] !== undefined)
+      throw new UserError('invalid_option', `--${one} and --${other}: give one of them`)
     if (given[one] !== undefined && given[other] === undefined) delete merged[other]
     if (given[other] !== undefined && given[one] === undefined) delete merged[one]
   }

@@ -5,10 +5,9 @@ import type { Invocation } from '../invocations.ts'
 import { NO_MODEL } from '../plan.ts'
 import { ends, type RunLog } from '../run-log.ts'
 import { dataSection } from './data-section.ts'
+import { frontMatterOf } from './front-matter.ts'
+import { headLosses, headsAccuracy, headsFrontMatter, headsIntroduction, headsUse } from './heads-text.ts'
 import { markdownTable } from './markdown-table.ts'
-
-/** In every card of ours: another README.md is not overwritten. */
-export const MARK = '<!-- made by apar train card -->'
 
 export interface CardParts {
   readonly name: string
@@ -23,7 +22,10 @@ export interface CardParts {
 
 /** A model card in Markdown, with the hub's front matter. */
 export function cardText(parts: CardParts): string {
-  const sections = [frontMatter(parts), introduction(parts), useSection(parts)]
+  const isMedusa = lastOf(parts.invocations).command === 'medusa'
+  const sections = isMedusa
+    ? [headsFrontMatter(parts), headsIntroduction(parts), headsUse(parts)]
+    : [frontMatter(parts), introduction(parts), useSection(parts)]
   sections.push(dataSection(parts.report), trainingSection(parts), commandSection(parts))
   return `${sections.filter((section) => section !== '').join('\n\n')}\n`
 }
@@ -31,7 +33,7 @@ export function cardText(parts: CardParts): string {
 function frontMatter({ license, invocations }: CardParts): string {
   const { model, settings } = lastOf(invocations)
   const isAdapter = settings.lora !== undefined
-  const lines = [
+  return frontMatterOf([
     ...(license === undefined ? [] : [`license: ${license}`]),
     // The hub links a base by its name there; a path of this machine would mean nothing.
     ...(parseHubName(model) ? [`base_model: ${model.replace(/[@:].*$/, '')}`] : []),
@@ -39,8 +41,7 @@ function frontMatter({ license, invocations }: CardParts): string {
     `library_name: ${isAdapter ? 'peft' : 'transformers'}`,
     'pipeline_tag: text-generation',
     `tags: [apar, parallel-decoding, ${isAdapter ? 'lora, ' : ''}sft]`,
-  ]
-  return ['---', ...lines, '---', MARK].join('\n')
+  ])
 }
 
 function introduction({ name, license, invocations, log }: CardParts): string {
@@ -96,25 +97,27 @@ function trainingSection({ invocations, log }: CardParts): string {
         .join(', '),
     ],
   ]
-  const losses = LOSSES.flatMap(([name, about]) => {
+  const losses = [...LOSSES, ...headLosses(log)].flatMap(([name, about]) => {
     const found = ends(log, name)
     return found ? [[about, found.first.toFixed(4), found.last.toFixed(4)]] : []
   })
   const table =
     losses.length > 0 ? `\n\n${markdownTable(['loss (nats per token)', 'first', 'last'], losses)}` : ''
-  return `## Training\n\n${markdownTable(['setting', ''], facts)}${table}`
+  return `## Training\n\n${markdownTable(['setting', ''], facts)}${table}${headsAccuracy(log)}`
 }
 
-/** As `apar train sft` was called, with the last parts of paths: where they lay is of no use to others. */
+/** As `apar train` was called, with the last parts of paths: where they lay is of no use to others. */
 function commandSection({ invocations }: CardParts): string {
-  const lines = invocations.map(({ started, end, data, model, out, recipe, processes, settings }) => {
-    const files = ['--data', basename(data), '--model', nameOf(model), '--out', basename(out)]
+  const lines = invocations.map((each) => {
+    const { command, started, end, data, model, adapter, out, recipe, processes, settings } = each
+    const adapted = adapter === undefined ? [] : ['--adapter', basename(adapter)]
+    const files = ['--data', basename(data), '--model', nameOf(model), ...adapted, '--out', basename(out)]
     const given = Object.entries(settings).map(([name, value]) =>
       value === true ? `--${name}` : `--${name} ${value}`,
     )
     const more = [...(processes > 1 ? [`--nproc ${processes}`] : []), ...given]
     const from = recipe === undefined ? '' : `, recipe ${recipe}`
-    return `# ${started}, ${end}${from}\napar train sft ${[...files, ...more].join(' ')}`
+    return `# ${started}, ${end}${from}\napar train ${command} ${[...files, ...more].join(' ')}`
   })
   return `## Command lines\n\n\`\`\`sh\n${lines.join('\n')}\n\`\`\``
 }

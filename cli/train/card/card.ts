@@ -4,12 +4,13 @@ import { UserError } from '../../explain.ts'
 import { knownModels } from '../../models/known.ts'
 import { type Invocation, readInvocations } from '../invocations.ts'
 import { readRunLog } from '../run-log.ts'
-import { cardText, MARK } from './card-text.ts'
+import { cardText } from './card-text.ts'
+import { MARK } from './front-matter.ts'
 
 const CARD = 'README.md'
 
 /**
- * Writes the model card of a run into its model folder, as the hub shows it. @returns its path
+ * Writes the model card of a run into the folder that it made, as the hub shows it. @returns its path
  * @throws UserError for a folder that is no run, or has a README.md that was written by hand
  */
 export function writeCard(runFolder: string, { license }: { license?: string } = {}): string {
@@ -17,7 +18,10 @@ export function writeCard(runFolder: string, { license }: { license?: string } =
   const invocations = readInvocations(run)
   const last = invocations.at(-1)
   if (!last) {
-    throw new UserError('invalid_option', `${run} is no --run of apar train sft: it has no invocations.jsonl`)
+    throw new UserError(
+      'invalid_option',
+      `${run} is no --run of apar train sft or medusa: it has no invocations.jsonl`,
+    )
   }
   const path = join(last.out, CARD)
   if (existsSync(path) && !readFileSync(path, 'utf8').includes(MARK)) {

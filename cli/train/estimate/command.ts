@@ -9,8 +9,15 @@ import { resolveModel } from '../../models/resolve.ts'
 import { locatePython } from '../environment/environment.ts'
 import type { PlanFlags } from '../plan.ts'
 import { type Recipe, readRecipe } from '../recipe.ts'
-import { COMMAND_SETTINGS, givenSettings, mergedSettings, type Settings } from '../settings.ts'
-import { estimate } from './estimate.ts'
+import {
+  COMMAND_SETTINGS,
+  givenSettings,
+  mergedSettings,
+  type Settings,
+  type TrainCommand,
+} from '../settings.ts'
+import { estimate, type RunShape } from './estimate.ts'
+import { estimateMedusa, medusaReport } from './medusa.ts'
 import { shapeOf } from './parameters.ts'
 import { measureProductRate, type ProductRate } from './product-rate.ts'
 import { estimateReport } from './report.ts'
@@ -27,32 +34,51 @@ const DEFAULT_GPUS = 8
 const DEFAULT_GPU_GB = 80
 const DEFAULT_TFLOPS = 400
 const DEFAULT_LORA = 16
+/** As the trainer's. */
+const DEFAULT_HEADS = { heads: 2, layers: 1 }
 const DEFAULT_BATCH_TOKENS = 4096
 /** As the trainer's (training/torch/apar_train/options.py). */
 const DEFAULT_PACK_TOKENS = { cpu: 1024, cuda: 16384 }
 
 /** `apar train sft --estimate`. */
 export async function showEstimate(flags: EstimateFlags): Promise<void> {
-  const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe)
-  const settings = mergedSettings(recipe?.settings ?? {}, givenSettings(flags, COMMAND_SETTINGS.sft))
+  const { settings, options } = await optionsOf(flags, 'sft')
+  const found = estimate({ ...options, lora: numberOf(settings, 'lora') ?? DEFAULT_LORA })
+  show(flags, options, found, () => estimateReport(found))
+}
+
+/** `apar train medusa --estimate`. */
+export async function showMedusaEstimate(flags: EstimateFlags): Promise<void> {
+  const { settings, options } = await optionsOf(flags, 'medusa')
+  const heads = numberOf(settings, 'heads') ?? DEFAULT_HEADS.heads
+  const layers = numberOf(settings, 'layers') ?? DEFAULT_HEADS.layers
+  const found = estimateMedusa({ ...options, heads: { heads, layers, isOwn: settings.kind === 'own' } })
+  show(flags, options, found, () => medusaReport(found))
+}
+
+async function optionsOf(flags: EstimateFlags, command: TrainCommand) {
+  const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe, command)
+  const settings = mergedSettings(recipe?.settings ?? {}, givenSettings(flags, COMMAND_SETTINGS[command]))
   const data = flags.data === undefined ? undefined : readMeta(flags.data)
   const shape = shapeOf(configOf(flags, recipe))
-  const cpu = await cpuRate(flags, shape)
   const packTokens = numberOf(settings, 'pack-tokens')
   const contextTokens = numberOf(settings, 'context') ?? shape.contextTokens
-  const found = estimate({
+  const options: RunShape = {
     shape,
-    lora: numberOf(settings, 'lora') ?? DEFAULT_LORA,
     packTokens: { cpu: packTokens ?? DEFAULT_PACK_TOKENS.cpu, cuda: packTokens ?? DEFAULT_PACK_TOKENS.cuda },
     contextTokens: Math.min(contextTokens, data?.longest_path ?? Number.POSITIVE_INFINITY),
     runTokens: runTokens(settings, data),
     gpus: flags.gpus ?? (recipe?.gpus || DEFAULT_GPUS),
     gpuMemory: (flags.gpuMemory ?? DEFAULT_GPU_GB) * 1e9,
     gpuRate: (flags.gpuTflops ?? DEFAULT_TFLOPS) * 1e12,
-    cpu,
+    cpu: await cpuRate(flags, shape),
     cpuMemory: totalmem(),
-  })
-  console.log(flags.json ? JSON.stringify(found) : estimateReport(found))
+  }
+  return { settings, options }
+}
+
+function show(flags: EstimateFlags, { cpu }: RunShape, found: object, report: () => string): void {
+  console.log(flags.json ? JSON.stringify(found) : report())
   if (cpu === undefined && !flags.json) {
     console.log(
       '\nthe speed of this CPU is measured once there is an environment: apar train python makes it',

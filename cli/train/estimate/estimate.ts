@@ -4,10 +4,9 @@ import { countLora, countParameters } from './parameters.ts'
 import type { ProductRate } from './product-rate.ts'
 import { flopsPerToken, tokensPerSecond } from './time.ts'
 
-export interface EstimateOptions {
+/** Of a run of any kind, and the machine for it. */
+export interface RunShape {
   readonly shape: ModelShape
-  /** Rank of the rows with LoRA. */
-  readonly lora: number
   readonly packTokens: { readonly cpu: number; readonly cuda: number }
   /** Longest path of the data, if it is known; else of the model or of the settings. */
   readonly contextTokens: number
@@ -21,6 +20,11 @@ export interface EstimateOptions {
   /** Of this machine's CPU; undefined without an environment to measure it in. */
   readonly cpu: ProductRate | undefined
   readonly cpuMemory: number
+}
+
+export interface EstimateOptions extends RunShape {
+  /** Rank of the rows with LoRA. */
+  readonly lora: number
 }
 
 export interface EstimateRow {
@@ -50,9 +54,9 @@ export interface Estimate {
 }
 
 /** What the libraries take of a device, and the allocator does not use. */
-const SLACK = 1.1
+export const SLACK = 1.1
 /** A device's own share: its context, or the program's code and libraries. */
-const LIBRARIES = 1e9
+export const LIBRARIES = 1e9
 
 export function estimate(options: EstimateOptions): Estimate {
   const { shape, lora, runTokens } = options

@@ -67,7 +67,7 @@ function activationBytes(
 }
 
 /** Bytes that a layer keeps of one token until its gradient has been computed. */
-function layerActivations(shape: ModelShape, lora: number | undefined): number {
+export function layerActivations(shape: ModelShape, lora: number | undefined): number {
   const { hiddenSize: hidden, intermediateSize: mlp, numHeads, numKvHeads, headDim } = shape
   const queries = numHeads * headDim
   const keys = numKvHeads * headDim

@@ -38,12 +38,12 @@ function cells(
   ]
 }
 
-function showLayout(layout: EstimateRow['layout'], processes: number): string {
+export function showLayout(layout: EstimateRow['layout'], processes: number): string {
   if (layout === 'one') return '1 GPU'
   return `${processes} GPUs, ${layout === 'ddp' ? 'DDP' : 'FSDP2'}`
 }
 
-function showHours(hours: number | undefined): string {
+export function showHours(hours: number | undefined): string {
   if (hours === undefined) return '?'
   if (hours < 1) return `${Math.max(1, Math.round(hours * 60))} min`
   return hours < 100 ? `${hours.toFixed(1)} h` : `${Math.round(hours / 24)} days`

@@ -106,7 +106,7 @@ describe('the model card of a run', () => {
   })
 
   test('needs a run', () => {
-    expect(() => writeCard(join(root, 'data'))).toThrow(/data is no --run of apar train sft/)
+    expect(() => writeCard(join(root, 'data'))).toThrow(/data is no --run of apar train sft or medusa/)
   })
 })
 
@@ -134,7 +134,7 @@ describe('a run', () => {
     const plan = planRun('sft', { data: data(), out: out(), recipe: 'vicuna-7b-v1.3', steps: 5, nproc: 8 })
     expect(plan).toMatchObject({ model: 'lmsys/vicuna-7b-v1.3', run, recipe: 'vicuna-7b-v1.3', processes: 8 })
     expect(plan.settings).toMatchObject({ steps: 5, 'batch-examples': 128 })
-    const command = trainerCommand({ ...plan, settings: { steps: 5 } }, '/models/vicuna')
+    const command = trainerCommand({ ...plan, settings: { steps: 5 } }, { path: '/models/vicuna' })
     expect(command.join(' ')).toBe(
       `sft --data ${data()} --model /models/vicuna --base-name lmsys/vicuna-7b-v1.3 --out ${out()} --run ${run} --steps 5`,
     )

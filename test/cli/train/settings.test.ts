@@ -9,6 +9,7 @@ import {
   SETTING_NAMES,
   settingArguments,
   settingOptions,
+  TRAIN_COMMANDS,
 } from '../../../cli/train/settings.ts'
 import { requires } from '../../support/requires.ts'
 
@@ -52,6 +53,9 @@ describe('settings of a recipe', () => {
   })
 
   test('that exclude those of the user are left out', () => {
+    expect(() => mergedSettings({}, { steps: 5, epochs: 1 })).toThrow(
+      '--steps and --epochs: give one of them',
+    )
     expect(mergedSettings({ steps: 5, 'batch-examples': 8 }, { epochs: 1, 'batch-tokens': 9 })).toEqual({
       epochs: 1,
       'batch-tokens': 9,
@@ -62,19 +66,32 @@ describe('settings of a recipe', () => {
 const PYTHON = process.env.PYTHON || 'python3'
 /** Needs no torch. */
 const LIST = `import argparse, json
-from apar_train.options import add_sft
-parser = argparse.ArgumentParser()
-add_sft(parser)
-print(json.dumps([option for action in parser._actions for option in action.option_strings]))`
+from apar_train import options
+def names(add):
+    parser = argparse.ArgumentParser()
+    add(parser)
+    return [option for action in parser._actions for option in action.option_strings]
+print(json.dumps({"sft": names(options.add_sft), "medusa": names(options.add_medusa)}))`
 const hasPython = () => execFileSync(PYTHON, ['--version']).length > 0
 
 describe.skipIf(!requires(PYTHON, hasPython))('the trainer', () => {
-  test('has these settings, and no others', () => {
+  test.each(TRAIN_COMMANDS)('has these settings of %s, and no others', (command) => {
     const env = { ...process.env, PYTHONPATH: TRAINER_FOLDER }
-    const options = JSON.parse(execFileSync(PYTHON, ['-c', LIST], { env, encoding: 'utf8' })) as string[]
-    const own = ['-h', '--help', '--data', '--model', '--base-name', '--out', '--run', '--resume']
+    const found = JSON.parse(execFileSync(PYTHON, ['-c', LIST], { env, encoding: 'utf8' }))
+    const options = found[command] as string[]
+    const own = [
+      ...(command === 'medusa' ? ['--adapter'] : []),
+      '-h',
+      '--help',
+      '--data',
+      '--model',
+      '--base-name',
+      '--out',
+      '--run',
+      '--resume',
+    ]
     expect(options.filter((option) => !own.includes(option)).sort()).toEqual(
-      COMMAND_SETTINGS.sft.map((name) => `--${name}`).sort(),
+      COMMAND_SETTINGS[command].map((name) => `--${name}`).sort(),
     )
   })
 })

@@ -21,6 +21,10 @@ class Command:
 
 COMMANDS: Dict[str, Command] = {
     "sft": Command("teach a model to fork: full or LoRA", options.add_sft, "apar_train.run.sft"),
+    "medusa": Command("train Medusa heads on a frozen model", options.add_medusa, "apar_train.run.medusa"),
+    "evaluate-medusa": Command(
+        "held-out accuracy of Medusa heads", options.add_evaluate_medusa, "apar_train.run.evaluate_medusa"
+    ),
     "evaluate-loss": Command(
         "held-out losses of a model", options.add_evaluate_loss, "apar_train.run.evaluate_loss"
     ),

@@ -1,4 +1,4 @@
-"""The command lines of `sft` and `evaluate-loss`. Imports no torch: --help answers at once."""
+"""The command lines of `sft`, `medusa` and their evaluations. Imports no torch: --help answers at once."""
 
 import argparse
 from pathlib import Path
@@ -15,6 +15,13 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def number_of_heads(text: str) -> int:
+    value = int(text)
+    if not 2 <= value <= 8:
+        raise argparse.ArgumentTypeError(f"{text} is not between 2 and 8")
     return value
 
 
@@ -46,6 +53,32 @@ def add_sft(p: argparse.ArgumentParser) -> None:
     machine.add_argument("--checkpoint-activations", action="store_true", help="recompute activations: less memory, a third more time")
     notes = _notes(p)
     notes.add_argument("--adapter-dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the adapter in OUT")
+
+
+def add_medusa(p: argparse.ArgumentParser) -> None:
+    files = _files(p)
+    files.add_argument("--model", required=True, help="model folder, or GGUF file: it is not changed")
+    files.add_argument("--adapter", type=Path, help="adapter folder made by sft, which is merged first")
+    files.add_argument("--base-name", help="the base that config.json names (default: --model)")
+    files.add_argument("--out", type=Path, required=True, help="folder of the heads to write")
+    _length(p)
+    batch = _batch(p)
+    batch.add_argument("--serial-share", type=share, default=0.2, help="serial copies, learned while [Fork] is banned (default: %(default)s)")
+
+    what = p.add_argument_group("what is trained")
+    what.add_argument("--heads", type=number_of_heads, default=2, help="2 to 8; head i predicts the token i + 2 ahead (default: %(default)s)")
+    what.add_argument("--kind", choices=("own", "shared"), default="shared",
+                      help="own: a head ends with a matrix of its own; shared: with the model's (default: %(default)s)")  # fmt: skip
+    what.add_argument("--layers", type=positive, default=1, help="residual blocks of a head (default: %(default)s)")
+
+    how = _how(p)
+    how.add_argument("--lr", type=float, help="peak (default: 1e-3)")
+    how.add_argument("--warmup-steps", type=int, help="default: a tenth of the steps")
+    how.add_argument("--adam-betas", type=float, nargs=2, default=(0.9, 0.999), metavar=("B1", "B2"))
+    _machine(p)
+    _notes(p)
+    # Only the heads exchange gradients: nothing to shard.
+    p.set_defaults(parallel="ddp")
 
 
 def _files(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -105,6 +138,11 @@ def _notes(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     notes.add_argument("--tensorboard", type=Path, metavar="DIR", help="event files; needs the package tensorboard")
     notes.add_argument("--stop-step", type=positive, help="stop after this step, in the middle of the schedule")
     return notes
+
+
+def add_evaluate_medusa(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--medusa", type=Path, required=True, help="folder of heads")
+    add_evaluate_loss(p)
 
 
 def add_evaluate_loss(p: argparse.ArgumentParser) -> None:

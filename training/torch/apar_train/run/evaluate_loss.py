@@ -7,6 +7,7 @@ beside the loss of the very same tokens in the serial copy of the conversation, 
 import argparse
 import json
 import math
+from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -27,13 +28,17 @@ from .trainer import BUILD_MODEL, PACK_TOKENS
 
 
 def run(args: argparse.Namespace) -> None:
-    found = evaluate(args)
+    show(evaluate(args), args.out)
+
+
+def show(found: Dict[str, object], out: Optional[Path]) -> None:
+    """Prints what was found as JSON, and writes it to a file where there is to be one."""
     text = json.dumps(found, indent=2) + "\n"
     print(text, end="")
-    if args.out:
-        part = args.out.with_name(args.out.name + ".part")
+    if out:
+        part = out.with_name(out.name + ".part")
         part.write_text(text)
-        part.replace(args.out)
+        part.replace(out)
 
 
 @torch.no_grad()

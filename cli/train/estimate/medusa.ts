@@ -1,0 +1,133 @@
+import Table from 'cli-table3'
+import type { ModelShape } from '../../../gpu-node/engine/engine-config.ts'
+import { PLAIN_TABLE, showBinaryBytes, showCount, showTable } from '../../models/show.ts'
+import { LIBRARIES, type RunShape, SLACK } from './estimate.ts'
+import { layerActivations, type MemoryEstimate } from './memory.ts'
+import { countParameters } from './parameters.ts'
+import { showHours, showLayout } from './report.ts'
+import { tokensPerSecond } from './time.ts'
+
+/** Medusa heads on a model. */
+export interface HeadsShape {
+  readonly heads: number
+  /** Residual blocks of a head. */
+  readonly layers: number
+  /** Whether each head ends with a matrix of its own. */
+  readonly isOwn: boolean
+}
+
+export interface MedusaOptions extends RunShape {
+  readonly heads: HeadsShape
+}
+
+export interface MedusaRow {
+  readonly device: 'cpu' | 'cuda'
+  readonly layout: 'one' | 'ddp'
+  readonly processes: number
+  readonly memory: MemoryEstimate
+  readonly fits: boolean
+  readonly tokensPerSecond: number | undefined
+  readonly hours: number | undefined
+}
+
+export interface MedusaEstimate {
+  readonly parameters: number
+  /** Of all heads together. */
+  readonly trained: number
+  readonly runTokens: number | undefined
+  readonly rows: readonly MedusaRow[]
+}
+
+const F32 = 4
+const BF16 = 2
+/** As the trainer's (model/head_loss.py): of the logits that are made at once. */
+const CHUNK_BYTES = { cpu: 32 * 2 ** 20, cuda: 512 * 2 ** 20 }
+
+export function countHeads(
+  { hiddenSize, vocabSize }: ModelShape,
+  { heads, layers, isOwn }: HeadsShape,
+): number {
+  const block = hiddenSize * hiddenSize + hiddenSize
+  return heads * (layers * block + (isOwn ? vocabSize * hiddenSize : 0))
+}
+
+/** The memory of one process and the speed of training heads: the model is frozen, and only the heads have gradients. */
+export function estimateMedusa(options: MedusaOptions): MedusaEstimate {
+  const { shape, heads, runTokens, gpus } = options
+  const places = [
+    { device: 'cpu', layout: 'one', processes: 1 } as const,
+    { device: 'cuda', layout: 'one', processes: 1 } as const,
+    ...(gpus > 1 ? [{ device: 'cuda', layout: 'ddp', processes: gpus } as const] : []),
+  ]
+  const rows = places.map((place) => row(place, options))
+  return { parameters: countParameters(shape).total, trained: countHeads(shape, heads), runTokens, rows }
+}
+
+function row(
+  { device, layout, processes }: Pick<MedusaRow, 'device' | 'layout' | 'processes'>,
+  options: MedusaOptions,
+): MedusaRow {
+  const { shape, heads, contextTokens, runTokens } = options
+  const memory = headsMemory(shape, heads, device, layout, options.packTokens[device])
+  const rate = device === 'cpu' ? options.cpu?.flops : options.gpuRate
+  const flops = headsFlops(shape, heads, contextTokens / 2)
+  const speed = rate === undefined ? undefined : tokensPerSecond(flops, rate, device, processes)
+  return {
+    ...{ device, layout, processes, memory },
+    fits: memory.total * SLACK + LIBRARIES <= (device === 'cpu' ? options.cpuMemory : options.gpuMemory),
+    tokensPerSecond: speed,
+    hours: speed === undefined || runTokens === undefined ? undefined : runTokens / speed / 3600,
+  }
+}
+
+function headsMemory(
+  shape: ModelShape,
+  heads: HeadsShape,
+  device: 'cpu' | 'cuda',
+  layout: 'one' | 'ddp',
+  packTokens: number,
+): MemoryEstimate {
+  const trained = countHeads(shape, heads)
+  const matrix = heads.isOwn ? shape.vocabSize * shape.hiddenSize : 0
+  const weights = countParameters(shape).total * BF16 + trained * F32 + matrix * BF16
+  // DDP sums gradients in buckets of its own; the gradient of a matrix is made whole before it is added.
+  const gradients = trained * F32 * (layout === 'ddp' ? 2 : 1) + matrix * F32
+  const optimizer = trained * 2 * F32
+  // Of the frozen model one layer at a time; of each head input, product, SiLU and sum of a block.
+  const kept = heads.heads * (heads.layers * 4 + 1) * shape.hiddenSize * BF16
+  const working = 2 * layerActivations(shape, undefined) + shape.hiddenSize * BF16
+  const activations = packTokens * (kept + working) + 2 * CHUNK_BYTES[device]
+  return { weights, gradients, optimizer, activations, total: weights + gradients + optimizer + activations }
+}
+
+/** Floating-point operations for one token: the frozen model's forward pass without its head, and the heads' both. */
+function headsFlops(shape: ModelShape, { heads, layers, isOwn }: HeadsShape, meanContext: number): number {
+  const { products, embedding } = countParameters(shape)
+  const attention = 4 * shape.numLayers * shape.numHeads * shape.headDim * meanContext
+  const blocks = 6 * layers * shape.hiddenSize * shape.hiddenSize
+  return 2 * (products - embedding) + attention + heads * (blocks + (isOwn ? 6 : 4) * embedding)
+}
+
+/** As a table: a line for each way to train. */
+export function medusaReport({ parameters, trained, runTokens, rows }: MedusaEstimate): string {
+  const table = new Table({
+    ...PLAIN_TABLE,
+    head: ['on', 'weights', 'gradients', 'optimizer', 'activations', 'memory', 'tokens/s'].concat(
+      runTokens === undefined ? [] : ['time'],
+    ),
+    colAligns: ['left', ...new Array<'right'>(7).fill('right')],
+  })
+  for (const { device, layout, processes, memory, fits, tokensPerSecond: speed, hours } of rows) {
+    const { weights, gradients, optimizer, activations } = memory
+    table.push([
+      device === 'cpu' ? 'this CPU' : showLayout(layout, processes),
+      ...[weights, gradients, optimizer, activations].map(showBinaryBytes),
+      `${showBinaryBytes(memory.total)}${fits ? '' : ' *'}`,
+      speed === undefined ? '?' : showCount(speed),
+      ...(runTokens === undefined ? [] : [showHours(hours)]),
+    ])
+  }
+  const run = runTokens === undefined ? '' : `; ${showCount(runTokens)} tokens in the run`
+  const about = `${showCount(parameters)} parameters, frozen; heads of ${showCount(trained)}${run}`
+  return `${about}\nmemory of one process; *: more than the device has\n\n${showTable(table)}`
+}

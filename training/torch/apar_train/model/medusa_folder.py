@@ -1,0 +1,74 @@
+"""The folder of Medusa heads: medusa_lm_head.safetensors and config.json, as the reference's loader names their parts."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..errors import InputError
+from .heads import OWN, SHARED, MedusaHeads, Shape
+from .output import CONFIG, Replaced
+
+WEIGHTS, PUBLISHED = "medusa_lm_head.safetensors", "medusa_lm_head.pt"
+
+
+def write_heads(heads: MedusaHeads, out: Path, base: str) -> None:
+    """In bf16. `base` is the name of the model that they belong to."""
+    shape = heads.shape
+    config = {
+        "model_type": "medusa",
+        "base_model_name_or_path": base,
+        "medusa_num_heads": shape.heads,
+        "medusa_num_layers": shape.layers,
+        "hidden_size": shape.hidden,
+        "vocab_size": shape.vocab,
+        "tie_lm_head": shape.kind == SHARED,
+        "dtype": "bfloat16",
+    }
+    with Replaced(out) as folder:
+        tensors = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in heads.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def read_heads(folder: Path, lm_head: torch.Tensor) -> MedusaHeads:
+    """Of a model whose last matrix is `lm_head` [vocab, hidden]. @raises InputError for a folder that does not fit it"""
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text())
+        heads, layers = (int(config[name]) for name in ("medusa_num_heads", "medusa_num_layers"))
+        shared = bool(config.get("tie_lm_head", False))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError("broken_checkpoint", f"{path}: is no config.json of Medusa heads: {error}") from None
+    vocab, hidden = lm_head.shape
+    if heads < 1 or layers < 0:
+        raise InputError("broken_checkpoint", f"{path}: {heads} heads of {layers} layers")
+    made = MedusaHeads(Shape(heads, layers, SHARED if shared else OWN, hidden, vocab), lm_head)
+    tensors = _read_tensors(folder)
+    for name, wanted in made.state_dict().items():
+        if name not in tensors:
+            raise InputError("broken_checkpoint", f"{folder}: has no tensor {name}")
+        if tensors[name].shape != wanted.shape:
+            raise InputError("broken_checkpoint", f"{folder}: {name} has shape {list(tensors[name].shape)}, "
+                             f"the model asks for {list(wanted.shape)}")  # fmt: skip
+        wanted.copy_(tensors[name])
+    return made
+
+
+def _read_tensors(folder: Path) -> Dict[str, torch.Tensor]:
+    """Published heads are a file of torch, whose residual layers may share one weight."""
+    try:
+        if (folder / WEIGHTS).is_file():
+            return load_file(folder / WEIGHTS)
+        found: Any = torch.load(folder / PUBLISHED, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError("broken_checkpoint", f"{folder}: {reason}") from None
+    except Exception as error:  # weights_only refuses by an error of pickle's
+        raise InputError("broken_checkpoint", f"{folder / PUBLISHED}: {type(error).__name__}") from None
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise InputError("broken_checkpoint", f"{folder / PUBLISHED}: is no file of tensors")
+    return found

@@ -1,0 +1,66 @@
+"""Medusa heads on a frozen model: python -m apar_train medusa."""
+
+import argparse
+from typing import Any, Dict, Tuple
+
+import torch
+
+from ..data.packing import Pack, filler
+from ..model.frozen import check_head, hidden_states, lm_head_of, open_frozen
+from ..model.heads import HeadLosses, MedusaHeads, Shape, head_means, sum_names
+from ..model.medusa_folder import write_heads
+from .trainer import Trainer, train
+
+RATE = 1e-3
+# Of the steps; where only the clock ends a run, so many steps.
+WARMUP_SHARE, WARMUP_STEPS = 0.1, 20
+
+
+def run(args: argparse.Namespace) -> None:
+    train(MedusaTrainer, args)
+
+
+class MedusaTrainer(Trainer):
+    SAME = (*Trainer.SAME, "adapter", "heads", "kind", "layers")
+
+    def open(self) -> Tuple[Any, torch.nn.Module]:
+        args = self.args
+        plain = open_frozen(args.model, args.adapter, self.build_model, self.meta.vocab_size, self.dtype)
+        plain.set_attn_implementation(self.attention)
+        plain.to(self.device)
+        self.lm_head = lm_head_of(plain)
+        self.vocab_size, hidden = self.lm_head.shape
+        return plain, MedusaHeads(Shape(args.heads, args.layers, args.kind, hidden, self.vocab_size), self.lm_head)
+
+    def begin(self) -> None:
+        check_head(self.plain, filler(self.meta).to(self.device), self.attention, self.dtype)
+        super().begin()
+
+    def default_rate(self) -> float:
+        return RATE
+
+    def warmup_steps(self) -> int:
+        if self.args.warmup_steps is not None:
+            return self.args.warmup_steps
+        finite = self.total_steps < float("inf")
+        return max(1, round(WARMUP_SHARE * self.total_steps)) if finite else WARMUP_STEPS
+
+    def casts(self) -> bool:
+        return False  # the heads bring their f32 weights to the type of the hidden states themselves
+
+    def attending(self) -> torch.nn.Module:
+        return self.plain
+
+    def losses(self, pack: Pack, factor: float = 1.0) -> HeadLosses:
+        hidden = hidden_states(self.plain, pack, self.attention, self.dtype)
+        return self.parallel.call(hidden, pack, self.lm_head, factor, self.meta.fork, not torch.is_grad_enabled())
+
+    def names(self) -> Tuple[str, ...]:
+        return sum_names(self.args.heads)
+
+    def means(self, sums: Dict[str, Tuple[float, float]]) -> Dict[str, float]:
+        return head_means(sums)
+
+    def write(self) -> None:
+        if self.processes.first:
+            write_heads(self.model, self.args.out, self.args.base_name or self.args.model)
