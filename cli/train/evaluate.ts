@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { UserError } from '../explain.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { adapterOf } from '../models/served-name.ts'
 import { trainingPython } from './environment/environment.ts'
@@ -25,6 +27,9 @@ export const EVALUATE_SETTINGS: readonly SettingName[] = [
 
 /** `apar train evaluate`: losses of a model on a build, or the accuracy of its Medusa heads, as JSON. */
 export async function evaluate(flags: EvaluateFlags): Promise<void> {
+  if (!existsSync(flags.data)) {
+    throw new UserError('invalid_option', `--data: ${flags.data} does not exist: apar data build makes it`)
+  }
   const model = await resolveOrPull(flags.model)
   const { path } = model
   const adapter = adapterOf(model, flags)

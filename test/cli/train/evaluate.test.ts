@@ -38,6 +38,11 @@ test('a known model that is an adapter is evaluated with its base', async () => 
   )
 })
 
+test('needs its data', async () => {
+  const missing = evaluate({ ...options(), data: join(root, 'none') })
+  await expect(missing).rejects.toThrow(/none does not exist: apar data build makes it/)
+})
+
 test('one adapter at a time', async () => {
   const two = evaluate({ ...options(), adapter: join(root, 'base') })
   await expect(two).rejects.toMatchObject({ code: 'invalid_option' })
