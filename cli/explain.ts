@@ -47,6 +47,11 @@ export type UserErrorCode =
   | 'package_failed'
   | 'not_removed'
   | 'cancelled'
+  | 'build_in_use'
+  | 'run_in_use'
+  | 'foreign_folder'
+  | 'other_vocabulary'
+  | 'data_too_small'
 
 /** An error that the user can fix; shown as one line. */
 export class UserError extends Error {

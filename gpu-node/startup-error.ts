@@ -6,6 +6,7 @@ export type StartupErrorCode =
   | 'engine_unavailable'
   | 'port_taken'
   | 'edge_refused'
+  | 'foreign_folder'
 
 /** Why a gpu node cannot start. The message is one line for the operator and may contain paths. */
 export class StartupError extends Error {

@@ -17,6 +17,7 @@ import type { TldrOptions } from '../../training/data/sources/tldr.ts'
 import { UserError } from '../explain.ts'
 import { MODEL_ARGUMENT, resolveModel } from '../models/resolve.ts'
 import { chatTemplateOption, decimal, integer } from '../options.ts'
+import { whileBuilding } from './lock-build.ts'
 
 interface Flags {
   raw?: string
@@ -139,7 +140,7 @@ async function build(given: string[], flags: Flags): Promise<void> {
       const since = resumed > 0 ? ` (${resumed} of them by an earlier run)` : ''
       busy.message(done > 0 ? `${STAGES[stage]}: ${done} conversations${since}` : STAGES[stage])
     })
-    const report = await buildData({ ...options, onProgress })
+    const report = await whileBuilding(flags.out, () => buildData({ ...options, onProgress }))
     busy.stop(`${report.conversations} conversations → ${flags.out}`)
     log.message(reportTables(report))
   } catch (error) {
@@ -185,8 +186,10 @@ function modelOf({ model, tokenizer, vocabSize, forkTokens, chatTemplate }: Flag
   }
   if (tokenizer !== undefined || vocabSize !== undefined)
     throw new UserError('invalid_option', '--tokenizer and --vocab-size are for a new model, without --model')
+  const { path, adapter } = resolveModel(model)
   return {
-    path: resolveModel(model).path,
+    path,
+    ...(adapter !== undefined && { adapter }),
     ...(forkTokens !== undefined && { forkTokens }),
     ...(chatTemplate !== undefined && { chatTemplate }),
   }

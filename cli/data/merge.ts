@@ -2,6 +2,7 @@ import { log } from '@clack/prompts'
 import type { Command } from 'commander'
 import { mergeBuilds } from '../../training/data/merge.ts'
 import { reportTables } from './build.ts'
+import { whileBuilding } from './lock-build.ts'
 
 /** Adds `apar data merge`. */
 export function registerMerge(data: Command): void {
@@ -11,7 +12,7 @@ export function registerMerge(data: Command): void {
     .argument('<parts...>', 'the folders of all parts')
     .requiredOption('--out <folder>', 'output folder; a build that is there is replaced')
     .action(async (parts: string[], { out }: { out: string }) => {
-      const report = await mergeBuilds(parts, out)
+      const report = await whileBuilding(out, () => mergeBuilds(parts, out))
       log.success(`${report.conversations} conversations → ${out}`)
       log.message(reportTables(report))
     })

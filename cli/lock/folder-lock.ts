@@ -4,8 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { UserError } from '../explain.ts'
 import { type ProcessIdentity, processIdentity } from './process-identity.ts'
 
-/** `serve-<pid>-<space>-<birth>.lock`, see {@link ProcessIdentity}; apar serve was the first to take folders. */
-const CLAIM = /^serve-(\d+)-([0-9a-f]+)-([0-9a-f]+)\.lock$/
+/** Behind the prefix: `<pid>-<space>-<birth>.lock`, see {@link ProcessIdentity}. */
+const CLAIM = /^(\d+)-([0-9a-f]+)-([0-9a-f]+)\.lock$/
+/** apar serve was the first to take folders. */
+const PREFIX = 'serve-'
 const TOUCH_MS = 5_000
 /** A claim from another pid namespace whose holder has not touched it for this long is stale. */
 const STALE_MS = 4 * TOUCH_MS
@@ -29,21 +31,22 @@ type Refusal = (by: string) => UserError
  * process that has ended: no newer lock can be in its place. A process first makes its own claim and then looks for
  * others, so of two that start at the same time at least one sees the other. Both may; then each withdraws, and tries
  * again after a random time.
+ * @param prefix of the claims' names: what several things in one folder are told apart by.
  * @throws what `refuse` makes, when the folder is in use.
  */
-export async function lockFolder(folder: string, refuse: Refusal): Promise<FolderLock> {
+export async function lockFolder(folder: string, refuse: Refusal, prefix = PREFIX): Promise<FolderLock> {
   for (let attempt = 1; ; attempt++) {
-    const own = claimName(processIdentity(process.pid))
+    const own = claimName(prefix, processIdentity(process.pid))
     makeClaim(folder, own, refuse)
-    const holder = livingClaims(folder, own)[0]
-    if (holder === undefined) return hold(folder, own, refuse)
+    const holder = livingClaims(folder, prefix, own)[0]
+    if (holder === undefined) return hold(folder, prefix, own, refuse)
     rmSync(join(folder, own))
     if (attempt === ATTEMPTS) throw refuse(`process ${holder}`)
     await sleep(50 + Math.random() * 250)
   }
 }
 
-function hold(folder: string, own: string, refuse: Refusal): FolderLock {
+function hold(folder: string, prefix: string, own: string, refuse: Refusal): FolderLock {
   const claims = new Set([own])
   const touch = setInterval(() => {
     for (const claim of claims) {
@@ -58,7 +61,7 @@ function hold(folder: string, own: string, refuse: Refusal): FolderLock {
   touch.unref()
   return {
     add: (pid) => {
-      const claim = claimName(processIdentity(pid))
+      const claim = claimName(prefix, processIdentity(pid))
       makeClaim(folder, claim, refuse)
       claims.add(claim)
     },
@@ -69,8 +72,8 @@ function hold(folder: string, own: string, refuse: Refusal): FolderLock {
   }
 }
 
-function claimName({ pid, space, birth }: ProcessIdentity): string {
-  return `serve-${pid}-${space}-${birth}.lock`
+function claimName(prefix: string, { pid, space, birth }: ProcessIdentity): string {
+  return `${prefix}${pid}-${space}-${birth}.lock`
 }
 
 /** @throws UserError when this process has claimed the folder already. */
@@ -84,10 +87,11 @@ function makeClaim(folder: string, name: string, refuse: Refusal): void {
 }
 
 /** The pids of the living processes with a claim; removes the claims of those that have ended. */
-function livingClaims(folder: string, own: string): string[] {
+function livingClaims(folder: string, prefix: string, own: string): string[] {
   const now = statSync(join(folder, own)).mtimeMs
   return readdirSync(folder).flatMap((name) => {
-    const [, pid, space = '', birth = ''] = CLAIM.exec(name) ?? []
+    const claim = name.startsWith(prefix) ? name.slice(prefix.length) : ''
+    const [, pid, space = '', birth = ''] = CLAIM.exec(claim) ?? []
     if (pid === undefined || name === own) return []
     if (lives(join(folder, name), { pid: Number(pid), space, birth }, now)) return [pid]
     rmSync(join(folder, name), { force: true })

@@ -1,8 +1,12 @@
+import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { UserError } from '../explain.ts'
 import { resolveOrPull } from '../models/pull.ts'
+import { adapterOf } from '../models/served-name.ts'
 import { trainingPython } from './environment/environment.ts'
 import { showEnvironmentProgress } from './environment/progress.ts'
 import { runTrainer } from './run-trainer.ts'
+import { refuseOtherVocabulary } from './same-vocabulary.ts'
 import { givenSettings, type SettingName, settingArguments } from './settings.ts'
 
 export interface EvaluateFlags extends Readonly<Record<string, unknown>> {
@@ -23,10 +27,15 @@ export const EVALUATE_SETTINGS: readonly SettingName[] = [
 
 /** `apar train evaluate`: losses of a model on a build, or the accuracy of its Medusa heads, as JSON. */
 export async function evaluate(flags: EvaluateFlags): Promise<void> {
-  const { path, adapter: part } = await resolveOrPull(flags.model)
-  const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
+  if (!existsSync(flags.data)) {
+    throw new UserError('invalid_option', `--data: ${flags.data} does not exist: apar data build makes it`)
+  }
+  const model = await resolveOrPull(flags.model)
+  const { path } = model
+  const adapter = adapterOf(model, flags)
+  refuseOtherVocabulary(resolve(flags.data), { name: flags.model, path, adapter })
   const { medusa } = flags
-  const adapter = flags.adapter ?? (medusa === undefined ? undefined : part)
+  const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
   const optional = { medusa, adapter, examples: flags.examples, out: flags.out }
   const given = Object.entries(optional).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, name === 'examples' ? String(value) : resolve(String(value))],

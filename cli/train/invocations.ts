@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { parseJson } from '../../shared/parse.ts'
@@ -22,16 +22,41 @@ const Invocation = z.object({
   /** ISO 8601 */
   started: z.string(),
   seconds: z.number().min(0),
-  end: z.enum(['done', 'stopped', 'failed']),
+  /** `cut`: it was killed, and its time is not known. */
+  end: z.enum(['running', 'done', 'stopped', 'failed', 'cut']),
   versions: z.record(z.string(), z.string()),
   hardware: z.object({ cpu: z.string(), cores: z.int(), memory: z.number(), gpus: z.array(z.string()) }),
 })
 export type Invocation = z.infer<typeof Invocation>
 
-/** Adds a line to the file of a run. */
-export function recordInvocation(run: string, invocation: Invocation): void {
+/** What is known when a call begins. */
+export type BegunInvocation = Omit<Invocation, 'seconds' | 'end'>
+
+/**
+ * Adds a call to the file of a run before it does anything: however it ends, `--resume` goes on with its settings.
+ * @returns what notes its end
+ */
+export function recordInvocation(
+  run: string,
+  invocation: BegunInvocation,
+): (seconds: number, end: Invocation['end']) => void {
   mkdirSync(run, { recursive: true })
-  appendFileSync(join(run, FILE), `${JSON.stringify(invocation)}\n`)
+  const earlier = readInvocations(run).map((each) =>
+    each.end === 'running' ? { ...each, end: 'cut' as const } : each,
+  )
+  write(run, [...earlier, { ...invocation, seconds: 0, end: 'running' }])
+  return (seconds, end) => write(run, [...earlier, { ...invocation, seconds, end }])
+}
+
+/** Written aside and renamed, so that a kill leaves the lines before. */
+function write(run: string, invocations: readonly Invocation[]): void {
+  const aside = join(run, `${FILE}.part`)
+  writeFileSync(aside, invocations.map((each) => `${JSON.stringify(each)}\n`).join(''), { flush: true })
+  renameSync(aside, join(run, FILE))
+}
+
+export function hasInvocations(run: string): boolean {
+  return existsSync(join(run, FILE))
 }
 
 /** All calls of a run in order. @throws AparError for a file that another program has changed. */

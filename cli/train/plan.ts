@@ -6,6 +6,7 @@ import { UserError } from '../explain.ts'
 import type { ResolvedModel } from '../models/resolve.ts'
 import { lastInvocation } from './invocations.ts'
 import { readRecipe } from './recipe.ts'
+import { refuseOtherRun, resumedSettings } from './resumed.ts'
 import {
   COMMAND_SETTINGS,
   givenSettings,
@@ -63,11 +64,16 @@ export type ModelFiles = Pick<ResolvedModel, 'path' | 'adapter'>
 export function planRun(command: TrainCommand, flags: PlanFlags): Plan {
   const given = flags.run ?? (flags.out === undefined ? undefined : `${flags.out}-run`)
   const before = flags.resume && given !== undefined ? lastInvocation(resolve(given)) : undefined
+  if (flags.resume && given !== undefined && !before && flags.data === undefined)
+    throw new UserError(
+      'invalid_option',
+      `--resume: no run was begun in ${given}: name its folder with --run`,
+    )
   const recipe = flags.recipe === undefined ? undefined : readRecipe(flags.recipe, command)
   const data = absolute(flags.data) ?? before?.data ?? missing('--data', 'a folder made by apar data build')
   const out = absolute(flags.out) ?? before?.out ?? missing('--out', WRITES[command])
   const model = flags.model ?? before?.model ?? recipe?.model ?? baseOf(data)
-  return {
+  const plan: Plan = {
     command,
     data,
     adapter: absolute(flags.adapter) ?? before?.adapter,
@@ -78,10 +84,12 @@ export function planRun(command: TrainCommand, flags: PlanFlags): Plan {
     processes: flags.nproc ?? before?.processes ?? 1,
     resume: flags.resume === true,
     settings: mergedSettings(
-      recipe?.settings ?? before?.settings ?? {},
+      recipe?.settings ?? (before ? resumedSettings(before) : {}),
       givenSettings(flags, COMMAND_SETTINGS[command]),
     ),
   }
+  if (before) refuseOtherRun(plan, before)
+  return plan
 }
 
 /** The trainer's command line. `path` is where the model lies, `part` the adapter that is part of it. */

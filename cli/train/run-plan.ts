@@ -1,7 +1,8 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { relative } from 'node:path'
 import { explain, UserError } from '../explain.ts'
+import { type FolderLock, lockFolder } from '../lock/folder-lock.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { resolveModel } from '../models/resolve.ts'
 import { writeCard } from './card/card.ts'
@@ -12,7 +13,9 @@ import { probePython } from './environment/probe.ts'
 import { showEnvironmentProgress } from './environment/progress.ts'
 import { recordInvocation } from './invocations.ts'
 import { type ModelFiles, NO_MODEL, type Plan, type PlanFlags } from './plan.ts'
+import { checkRunFolder, hasState } from './run-folders.ts'
 import { runTrainer, shellLine, type TrainerEnd, trainerArguments } from './run-trainer.ts'
+import { refuseOtherVocabulary } from './same-vocabulary.ts'
 
 /** Of every command that trains, besides what its plan is made of. */
 export interface RunFlags extends PlanFlags {
@@ -24,6 +27,8 @@ export interface RunFlags extends PlanFlags {
 export interface Work {
   /** The trainer's arguments. */
   readonly command: (plan: Plan, model: ModelFiles) => string[]
+  /** Refuses a plan before anything is done. */
+  readonly check?: (plan: Plan, model: ModelFiles) => void
   /** The command line that serves what was trained. */
   readonly serveLine: (plan: Plan) => string
   /** What a user wants to know first of a run that has ended. */
@@ -34,12 +39,17 @@ export interface Work {
 export async function runPlan(
   plan: Plan,
   flags: RunFlags,
-  { command, serveLine, summary }: Work,
+  { command, serveLine, summary, check = () => {} }: Work,
 ): Promise<void> {
   if (!existsSync(plan.data)) {
     throw new UserError('invalid_option', `--data: ${plan.data} does not exist: apar data build makes it`)
   }
+  checkRunFolder(plan.run)
+  refuseBegunRun(plan)
   const model = await modelFiles(plan.model, flags.dryRun === true)
+  check(plan, model)
+  const { path } = model
+  refuseOtherVocabulary(plan.data, { name: plan.model, path, adapter: plan.adapter ?? model.adapter })
   const args = trainerArguments(command(plan, model), plan.processes)
   if (flags.dryRun) {
     console.log(shellLine((await locatePython(flags)).python, args))
@@ -47,21 +57,27 @@ export async function runPlan(
   }
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
   const line = shellLine(python, args)
-  console.error(line)
-  const invocation = {
-    ...plan,
-    modelPath: model.path,
-    line,
-    started: new Date().toISOString(),
-    ...(await machine(python)),
-  }
-  const begun = performance.now()
+  const lock = await lockRun(plan.run)
   let end: TrainerEnd | 'failed' = 'failed'
   try {
-    end = await runTrainer(python, args, { debug: flags.debug === true })
+    refuseBegunRun(plan)
+    console.error(line)
+    const started = new Date().toISOString()
+    const ended = recordInvocation(plan.run, {
+      ...plan,
+      modelPath: path,
+      line,
+      started,
+      ...(await machine(python)),
+    })
+    const begun = performance.now()
+    try {
+      end = await runTrainer(python, args, { debug: flags.debug === true, onStart: lock.add })
+    } finally {
+      ended(Math.round((performance.now() - begun) / 1000), end)
+    }
   } finally {
-    const seconds = Math.round((performance.now() - begun) / 1000)
-    recordInvocation(plan.run, { ...invocation, seconds, end })
+    lock.release()
   }
   if (end === 'stopped') {
     throw new UserError('cancelled', stoppedSentence(plan))
@@ -77,10 +93,27 @@ export async function runPlan(
   console.log(`${shown(plan.out)} is trained; serve it with: ${serveLine(plan)}`)
 }
 
+/** @throws UserError `invalid_option` for a folder with another run, which would be lost */
+function refuseBegunRun({ run, resume }: Plan): void {
+  if (resume || !hasState(run)) return
+  throw new UserError('invalid_option', `--run: ${run}: a run was begun here: --resume, or another --run`)
+}
+
+/** @throws UserError `run_in_use` */
+async function lockRun(run: string): Promise<FolderLock> {
+  mkdirSync(run, { recursive: true })
+  const advice = 'wait for it, or begin another run with --run'
+  return await lockFolder(
+    run,
+    (by) => new UserError('run_in_use', `${run} is in use by ${by}: ${advice}`),
+    'train-',
+  )
+}
+
 function stoppedSentence({ command, out, run }: Plan): string {
-  if (!readdirSync(run).some((name) => name.startsWith('state-')))
-    return 'stopped before there was a state to save'
-  const advice = `apar train ${command} --resume --out ${shown(out)} --run ${shown(run)}`
+  if (!hasState(run)) return 'stopped before there was a state to save'
+  const where = run === `${out}-run` ? '' : ` --run ${shown(run)}`
+  const advice = `apar train ${command} --resume --out ${shown(out)}${where}`
   return `stopped, and the state is saved; go on with: ${advice}`
 }
 

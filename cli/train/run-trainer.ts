@@ -11,6 +11,8 @@ import { type Reason, TracebackFilter } from './traceback-filter.ts'
 export interface TrainerOptions {
   /** Shows tracebacks of Python. */
   readonly debug: boolean
+  /** Hears of the trainer's process. */
+  readonly onStart?: (pid: number) => void
 }
 
 /** How the trainer's process ended. */
@@ -41,7 +43,7 @@ function quoted(text: string): string {
 export async function runTrainer(
   python: string,
   args: readonly string[],
-  { debug }: TrainerOptions,
+  { debug, onStart }: TrainerOptions,
 ): Promise<TrainerEnd> {
   const paths = [TRAINER_FOLDER, process.env.PYTHONPATH].filter(Boolean)
   const child = spawn(python, args, {
@@ -56,6 +58,7 @@ export async function runTrainer(
     // A process group of its own: Ctrl-C reaches only this process, which asks the trainer to stop.
     detached: true,
   })
+  if (child.pid !== undefined) onStart?.(child.pid)
   const filter = new TracebackFilter()
   const reading = (async () => {
     for await (const line of createInterface({ input: child.stderr })) {
@@ -79,7 +82,9 @@ const OF_A_SIGNAL = /^KeyboardInterrupt|SignalException/
 function errorOf({ code, sentence }: Reason): Error {
   if (code === undefined) return new UserError('training_failed', sentence)
   if (code === 'invalid_request') return new AparError(code, sentence)
-  return new StartupError(code, sentence)
+  if (code === 'broken_checkpoint' || code === 'unsupported_checkpoint')
+    return new StartupError(code, sentence)
+  return new UserError(code, sentence)
 }
 
 function endOf(code: number | null, signal: string | null): string {

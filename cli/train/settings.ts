@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { z } from 'zod'
+import { UserError } from '../explain.ts'
 
 type Value = number | string | boolean | readonly number[]
 
@@ -155,10 +156,15 @@ function camelCase(name: string): string {
   return name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
 }
 
-/** What the user gives comes before the recipe; one of two that exclude each other takes the place of the other. */
+/**
+ * What the user gives comes before the recipe; one of two that exclude each other takes the place of the
+ * other. @throws UserError `invalid_option` when both are given
+ */
 export function mergedSettings(recipe: Settings, given: Settings): Settings {
   const merged = { ...recipe, ...given }
   for (const [one, other] of EXCLUSIVE) {
+    if (given[one] !== undefined && given[other] !== undefined)
+      throw new UserError('invalid_option', `--${one} and --${other}: give one of them`)
     if (given[one] !== undefined && given[other] === undefined) delete merged[other]
     if (given[other] !== undefined && given[one] === undefined) delete merged[one]
   }

@@ -43,7 +43,10 @@ export class TracebackFilter {
   }
 }
 
-const REFUSALS = ['invalid_request', 'broken_checkpoint', 'unsupported_checkpoint'] as const
+const REFUSALS = [
+  ...(['invalid_request', 'broken_checkpoint', 'unsupported_checkpoint'] as const),
+  ...(['data_too_small', 'foreign_folder', 'disk_full'] as const),
+] as const
 
 export interface Reason {
   /** Of the trainer's own refusals; undefined for an exception that it does not expect. */

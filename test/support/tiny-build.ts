@@ -161,7 +161,7 @@ export function tinyBuild(): string {
     unstructured: 1,
     leftOut: 3,
     heldOut: { all: 1, structured: 1 },
-    refused: { list_numbering: 2, paragraphs_too_few: 1, template: 1 },
+    refused: { list_numbering: 2, no_structure: 1, template: 1 },
     faults: { byte_order_mark: 1 },
     turnsCut: 0,
     serialTooLong: 1,

@@ -116,7 +116,7 @@ describe('numbered lists', () => {
 
   it('do not take a sentence for a title', () => {
     const answer = three((n) => `${n}. Do this. Then take care: hot`)
-    expect(extract(answer)).toEqual({ rule: 'paragraphs_too_few', keep: true })
+    expect(extract(answer)).toEqual({ rule: 'no_structure', keep: true })
   })
 
   it('without titles fork behind the first sentence', () => {
@@ -126,7 +126,7 @@ describe('numbered lists', () => {
     )
     const profile = customProfile({ sentenceItems: false })
     const answer = three((n) => `${n}. Choose a name for your garden. It should be short and easy.`)
-    expect(extract(answer, profile)).toEqual({ rule: 'paragraphs_too_few', keep: true })
+    expect(extract(answer, profile)).toEqual({ rule: 'no_structure', keep: true })
   })
 
   it('may be several in one answer', () => {
@@ -202,7 +202,7 @@ describe('bullets, headings and what is inside of them', () => {
       const result = extract(answer, customProfile({ maxDepth, repeats: 'allow' }))
       return 'structure' in result ? depthOf(result.structure.parts) : result.rule
     }
-    expect([at(1), at(2), at(3), at(4)]).toEqual(['paragraphs_too_few', 2, 3, 3])
+    expect([at(1), at(2), at(3), at(4)]).toEqual(['no_structure', 2, 3, 3])
   })
 
   it('bullets below numbered items without indentation are part of them', () => {
@@ -268,7 +268,7 @@ describe('paragraphs', () => {
   })
 
   it.each<[Rule, boolean, string[]]>([
-    ['paragraphs_too_few', true, [one, one]],
+    ['no_structure', true, [one, one]],
     ['paragraphs_too_few_forks', false, [one, one, 'A single sentence and nothing else.']],
     ['paragraphs_too_few_forks', true, [one, 'One sentence.', 'Another one.', 'And one more.']],
   ])('are refused by %s (kept: %s)', (rule, keep, paragraphs) => {
@@ -303,7 +303,7 @@ describe('text that is not cut', () => {
     ['equations', `${list}\n\n\\[ x \\]`, true],
     ['equations', `${list}\n\na + b = c\nso c = 3`, true],
     ['steps', three((n) => `### Step ${n}: Look\nThe text of it.`), true],
-    ['paragraphs_too_few', 'One plain sentence.', true],
+    ['no_structure', 'One plain sentence.', true],
     ['marker', 'a [Fork] of my own', false],
     ['marker', 'an early </s>', false],
     ['marker', 'the end<|im_end|>', false],

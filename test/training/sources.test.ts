@@ -111,7 +111,7 @@ describe('tldr pages', () => {
     const [, list] = kinds.find(([prompt]) => prompt === 'How do I use foo?') ?? []
     expect(list).toMatchObject({ structure: { kind: 'list' } })
     const [, plain] = kinds.find(([prompt]) => prompt === 'What is foo?') ?? []
-    expect(plain).toEqual({ rule: 'paragraphs_too_few', keep: true })
+    expect(plain).toEqual({ rule: 'no_structure', keep: true })
     expect(await all(tldrConversations(path))).toEqual(conversations)
     expect(new Set((await all(tldrConversations(path, { pages: 1 }))).map((c) => c.group)).size).toBe(1)
   })

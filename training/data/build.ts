@@ -12,7 +12,7 @@ import { newModel } from './model/new-model.ts'
 import { writeModel } from './model/write-model.ts'
 import { type BuildPlan, EXPORTS, SPLITS, TEXT_FILES, type TextFile } from './pipeline/batch.ts'
 import { BatchReader, type InputFile, type InputShard } from './pipeline/batches.ts'
-import { BuildFolder } from './pipeline/build-folder.ts'
+import { BuildFolder, MODEL_FOLDER, RAW_FILE, REPORT_FORMAT } from './pipeline/build-folder.ts'
 import { addCounts, type Counts, noCounts } from './pipeline/counts.ts'
 import { OutputFiles } from './pipeline/output-files.ts'
 import { processed } from './pipeline/pool.ts'
@@ -38,8 +38,8 @@ export interface BuildOptions {
   context?: number
   /** Which turns may be structured; default the first only. */
   turns?: BuildPlan['turns']
-  /** A model's folder or GGUF file, or a new model with a tokenizer of its own. */
-  model: { path: string; forkTokens?: ForkTokens; chatTemplate?: string } | NewTokenizer
+  /** A model's folder or GGUF file, perhaps with an adapter's folder, or a new model with a tokenizer of its own. */
+  model: { path: string; adapter?: string; forkTokens?: ForkTokens; chatTemplate?: string } | NewTokenizer
   /** Also write train.jsonl and test.jsonl with `input_ids` and `labels` (for TRL, axolotl). */
   jsonl?: boolean
   /** A fault of a record is an error instead of a count. */
@@ -63,7 +63,7 @@ export interface BuildProgress {
 
 /** Contents of report.json. */
 export interface BuildReport extends Counts {
-  format: 'apar-build'
+  format: typeof REPORT_FORMAT
   version: 1
   profile: Profile
   seed: number
@@ -90,8 +90,6 @@ const VERSION = 1
 /** Of a new model. */
 const DEFAULT_CONTEXT = 2048
 const CHECKPOINT_MS = 5_000
-const RAW_FILE = 'raw.jsonl'
-const MODEL_FOLDER = 'model'
 
 /**
  * Builds training data (docs/adr/0041). Input is streamed; the same input and options give the same files whatever the
@@ -101,7 +99,7 @@ const MODEL_FOLDER = 'model'
 export async function buildData(options: BuildOptions): Promise<BuildReport> {
   const { shard = { index: 0, count: 1 }, onProgress } = options
   const folder = new BuildFolder(options.out)
-  await folder.prepare()
+  await folder.prepare(options.files)
   const given = (options.files ?? []).map((path) => ({ path, name: path }))
   const key = keyOf(options, given)
   const state = await folder.resume<Progress>(key)
@@ -154,7 +152,7 @@ export async function buildData(options: BuildOptions): Promise<BuildReport> {
     await outputs.close()
   }
   const report: BuildReport = {
-    ...{ format: 'apar-build', version: VERSION },
+    ...{ format: REPORT_FORMAT, version: VERSION },
     profile: plan.profile,
     seed: plan.seed,
     testShare: plan.testShare,
@@ -192,7 +190,11 @@ async function makeModel(
   folder: string,
 ): Promise<ModelText> {
   if ('path' in model) {
-    return writeModel(readBaseModel(model.path, model.chatTemplate), model.forkTokens ?? 'own', folder)
+    return writeModel(
+      readBaseModel(model.path, model.chatTemplate, model.adapter),
+      model.forkTokens ?? 'own',
+      folder,
+    )
   }
   const { json, name } = await newTokenizer(model, files, {
     seed: seed ?? 1,

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 import { createReadStream, statSync } from 'node:fs'
-import { cp, mkdir, readFile, rm } from 'node:fs/promises'
+import { cp, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { AparError } from '../../shared/errors.ts'
 import type { BuildReport } from './build.ts'
 import { EXPORTS, SPLITS, TEXT_FILES, type TextFile } from './pipeline/batch.ts'
-import { BuildFolder } from './pipeline/build-folder.ts'
+import { BuildFolder, REPORT_FORMAT } from './pipeline/build-folder.ts'
 import { addCounts } from './pipeline/counts.ts'
 import { OutputFiles } from './pipeline/output-files.ts'
 import { ARRAY, isLines } from './pipeline/text-outputs.ts'
@@ -44,8 +44,7 @@ export async function mergeBuilds(parts: readonly string[], out: string): Promis
 
   const folder = new BuildFolder(out)
   await folder.prepare()
-  await rm(folder.path, { recursive: true, force: true })
-  await mkdir(folder.path, { recursive: true })
+  await folder.begin()
   await cp(join(first.path, 'model'), join(folder.path, 'model'), { recursive: true })
   const outputs = new OutputFiles(folder.path)
   const report: BuildReport = structuredClone(first.report)
@@ -90,7 +89,7 @@ export async function mergeBuilds(parts: readonly string[], out: string): Promis
 async function readReport(path: string): Promise<BuildReport> {
   try {
     const report: BuildReport = JSON.parse(await readFile(join(path, 'report.json'), 'utf8'))
-    if (report.format !== 'apar-build') throw new Error('it has another format')
+    if (report.format !== REPORT_FORMAT) throw new Error('it has another format')
     return report
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)

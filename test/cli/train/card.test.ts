@@ -28,13 +28,8 @@ beforeEach(() => {
     versions: { python: '3.12.1', torch: '2.13.0' },
     hardware: { cpu: 'a | CPU', cores: 2, memory: 16e9, gpus: [] },
   }
-  recordInvocation(run, invocation)
-  recordInvocation(run, {
-    ...invocation,
-    line: 'python -m apar_train sft --resume',
-    seconds: 60,
-    end: 'done',
-  })
+  recordInvocation(run, invocation)(invocation.seconds, invocation.end)
+  recordInvocation(run, { ...invocation, line: 'python -m apar_train sft --resume' })(60, 'done')
   const log = [
     { step: 0, event: 'begun', parameters: 134_515_008, trained: 4_885_632, examples: 100, rate: 0.001 },
     { step: 10, loss: 2.5, structured_loss: 2.4, tokens: 40_000, seconds: 60 },

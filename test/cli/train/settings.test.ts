@@ -53,6 +53,9 @@ describe('settings of a recipe', () => {
   })
 
   test('that exclude those of the user are left out', () => {
+    expect(() => mergedSettings({}, { steps: 5, epochs: 1 })).toThrow(
+      '--steps and --epochs: give one of them',
+    )
     expect(mergedSettings({ steps: 5, 'batch-examples': 8 }, { epochs: 1, 'batch-tokens': 9 })).toEqual({
       epochs: 1,
       'batch-tokens': 9,

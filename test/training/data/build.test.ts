@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { appendFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative, resolve } from 'node:path'
@@ -158,6 +158,20 @@ describe('a build', () => {
     expect(contents(two)).toEqual(contents(one))
   })
 
+  it('leaves out text that is no Unicode, and counts it', async () => {
+    const out = place('out')
+    const lone = asked('lone', 'Half a smile?', 'Here: \ud83d')
+    const paired = asked('paired', 'A smile?', 'Here: \ud83d\ude00')
+    const report = await build({ files: [input([lone, paired])], out, testShare: 0 })
+    expect(report).toMatchObject({
+      ...{ faults: { lone_surrogate: 1 }, leftOut: 1, unstructured: 1 },
+      refused: { lone_surrogate: 1, no_structure: 1 },
+    })
+    expect(JSON.parse(readFileSync(join(out, 'refused.jsonl'), 'utf8'))).toMatchObject({
+      ...{ id: 'lone', rule: 'lone_surrogate', line: 1 },
+    })
+  })
+
   it('leaves out what is longer than the context, before any row is made', async () => {
     const stones = asked('stones', 'How do I build a wall?', list(6_000, 'carry one more stone up the hill'))
     const out = place('out')
@@ -208,6 +222,7 @@ describe('a build', () => {
   it.each([
     ['duplicate_id', [asked('a', 'x', 'y'), asked('a', 'x', 'y')], ':2: the id was seen before'],
     ['empty_turn', [asked('a', 'x', '')], ':1: an empty question or answer'],
+    ['lone_surrogate', [asked('a', 'x', '\udc00')], ':1: half of a surrogate pair'],
   ])('with strict, a fault is an error: %s', async (_, faulty, message) => {
     await expect(build({ files: [input(faulty)], strict: true })).rejects.toThrow(message)
   })
@@ -219,14 +234,48 @@ describe('a build', () => {
     await expect(build({ files: [input(wrong)] })).rejects.toThrow(message)
   })
 
-  it('refuses a folder with other files, a file that is missing, and a tokenizer without [Fork]', async () => {
-    await expect(build({ files: [input(records)], out: 'models/demo' })).rejects.toThrow(
-      'is not empty and not a build',
-    )
+  it('refuses a file that is missing, and a tokenizer without [Fork]', async () => {
     await expect(build({ files: ['/nowhere/x.jsonl'] })).rejects.toThrow('/nowhere/x.jsonl does not exist')
     const file = place('tokenizer.json')
     writeFileSync(file, readFileSync(TOKENIZER.file, 'utf8').replaceAll('[Fork]', '[F]'))
     await expect(build({ files: [input(records)], model: { file } })).rejects.toThrow('has no token [Fork]')
+  })
+})
+
+describe('a folder that is not a build', () => {
+  const [record] = records
+  const files = [input(record ? [record] : [])]
+
+  it.each([
+    ['in its place', '', { 'notes.txt': 'mine' }, 'it is not empty (notes.txt) and not a build'],
+    ['with a report of another program', '', { 'report.json': '{}' }, 'report.json) and not a build'],
+    ['where the earlier build is put', '.old', { 'notes.txt': 'mine' }, 'notes.txt'],
+    ['where the new build is made', '.building', { 'notes.txt': 'mine' }, 'notes.txt'],
+  ])('is left as it is: %s', async (_, ending, theirs, message) => {
+    const out = place('out')
+    const folder = `${out}${ending}`
+    mkdirSync(folder)
+    for (const [name, text] of Object.entries(theirs)) writeFileSync(join(folder, name), text)
+    await expect(build({ files, out })).rejects.toMatchObject({
+      code: 'foreign_folder',
+      message: expect.stringContaining(message),
+    })
+    expect(contents(folder)).toEqual(theirs)
+  })
+
+  it('nor one with other files than those of a build, such as its input', async () => {
+    const out = place('out')
+    await build({ files, out })
+    await build({ files, out })
+    writeFileSync(join(out, 'plot.svg'), '')
+    await build({ files, out })
+    mkdirSync(join(out, 'forking'))
+    await expect(build({ files, out })).rejects.toThrow('it has forking, which no build writes')
+    rmSync(join(out, 'forking'), { recursive: true })
+    const own = join(out, 'raw.jsonl')
+    writeFileSync(own, readFileSync(files[0] ?? ''))
+    await expect(build({ files: [own], out })).rejects.toThrow('raw.jsonl, which is read for it')
+    expect(readFileSync(own, 'utf8')).toContain('l0')
   })
 })
 

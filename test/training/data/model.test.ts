@@ -39,6 +39,22 @@ describe('fork tokens', () => {
     ])
   })
 
+  it.each<ForkTokens>(['add', [400, 401]])(
+    'of an adapter come before those of its base: %s',
+    async (choice) => {
+      const path = await base(join(GOLDEN, 'sentencepiece/apar'))
+      const plain = { ...readBaseModel(path), branching: undefined }
+      const adapter = out()
+      const trained = await writeModel(plain, choice, adapter)
+      const written = out()
+      const model = await writeModel(readBaseModel(path, undefined, adapter), 'own', written)
+      expect(model).toMatchObject({ fork: trained.fork, child: trained.child, vocabSize: trained.vocabSize })
+      expect(model.fork.content).toBe('[Fork]')
+      expect(json(written, 'base.json')).toMatchObject({ path, adapter })
+      expect(json(written, 'config.json').branching.fork_token).toBe('[Fork]')
+    },
+  )
+
   it('of published checkpoints keep their names, and eat the white space beside them', async () => {
     const path = await base(join(GOLDEN, 'sentencepiece/apar'))
     const model = await writeModel(readBaseModel(path), 'own', out())

@@ -118,7 +118,7 @@ describe('refused conversations', () => {
     })
     expect((await leftOutBy(build, 'list_numbering', 5, false)).records).toHaveLength(2)
     expect((await leftOutBy(build, 'list_numbering', 1, true)).records).toHaveLength(1)
-    expect(await leftOutBy(build, 'paragraphs_too_few', 5, false)).toEqual({ count: 0, records: [] })
+    expect(await leftOutBy(build, 'no_structure', 5, false)).toEqual({ count: 0, records: [] })
     expect(await refusalOf(build, 'empty')).toMatchObject({ rule: 'template', file: 'in.jsonl', line: 8 })
     expect(await refusalOf(build, 'fruit')).toBeUndefined()
   })

@@ -84,7 +84,11 @@ describe('statistics of a build', () => {
     const sentence = 'list numbers that are not consecutive'
     expect(summary.refused).toEqual([
       { rule: 'list_numbering', sentence, unstructured: 0, leftOut: 2 },
-      { rule: 'paragraphs_too_few', sentence: 'not more than 2 paragraphs', unstructured: 1, leftOut: 0 },
+      {
+        rule: 'no_structure',
+        sentence: 'no list, no sections, and not more than 2 paragraphs: there is nothing to fork',
+        ...{ unstructured: 1, leftOut: 0 },
+      },
       { rule: 'template', sentence: expect.any(String), unstructured: 0, leftOut: 1 },
     ])
     expect(summary.shards.train.examples).toEqual({ structured: 1, serial: 1, unstructured: 1 })

@@ -32,7 +32,7 @@ export function extract(answer: string, profile: Profile = PROFILES.default): Ex
     if (!listRule) return paragraphs
   }
   // Kept as unstructured, what looks like a list would teach not to fork lists.
-  return listRule ? { rule: listRule, keep: false } : { rule: 'paragraphs_too_few', keep: true }
+  return listRule ? { rule: listRule, keep: false } : { rule: 'no_structure', keep: true }
 }
 
 /** The structure of a conversation's first answer, or the rule that refuses the conversation. */

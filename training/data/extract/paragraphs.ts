@@ -39,7 +39,7 @@ export function paragraphForks(
     }
     at = end + 1
   }
-  if (paragraphs < MIN_PARAGRAPHS) return { rule: 'paragraphs_too_few', keep: true }
+  if (paragraphs < MIN_PARAGRAPHS) return { rule: 'no_structure', keep: true }
   if (forks.length >= minItems) return forks
   // With few such paragraphs the text is of another kind; with many it is too close to text that forks.
   return { rule: 'paragraphs_too_few_forks', keep: forks.length * 2 < paragraphs }

@@ -41,7 +41,8 @@ export const RULES = {
   list_not_closed: 'the last list item is not followed by a blank line, or by more than one',
   paragraphs_abbreviation: 'mr., mrs. or dr., where a full stop ends no sentence',
   paragraphs_short_piece: 'a paragraph of fewer than 20 characters',
-  paragraphs_too_few: 'not more than 2 paragraphs',
+  no_structure: 'no list, no sections, and not more than 2 paragraphs: there is nothing to fork',
+  paragraphs_too_few: 'not more than 2 paragraphs (profile reference)',
   paragraphs_too_few_forks: 'fewer than 3 paragraphs that can be split after their first sentence',
 } as const
 

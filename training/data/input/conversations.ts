@@ -5,6 +5,7 @@ export const FAULTS = {
   byte_order_mark: 'the file begins with a byte order mark',
   empty_file: 'the file has no records',
   invalid_utf8: 'the record is not valid UTF-8',
+  lone_surrogate: 'half of a surrogate pair (\\ud83d alone), which no text has',
   duplicate_id: 'the id was seen before',
   no_turn: 'no question with an answer',
   empty_turn: 'an empty question or answer: it and what follows are left out',
@@ -168,6 +169,12 @@ function paired(messages: readonly Message[]): Turns {
   }
   if (question !== undefined) faults.add('unanswered')
   return { turns, faults, ...(system && { system }) }
+}
+
+/** Whether a text of it is no Unicode: no tokenizer can say what it is, and UTF-8 has no bytes for it. */
+export function hasLoneSurrogate({ id, group, system, dialogs }: Conversation): boolean {
+  const texts = [id, group, system, ...dialogs.flatMap(({ prompt, response }) => [prompt, response])]
+  return texts.some((text) => text !== undefined && !text.isWellFormed())
 }
 
 /** The turns before the first empty question or answer. */

@@ -19,6 +19,8 @@ import type { Json } from './json.ts'
 export interface BaseModel {
   /** Undefined for a model that begins from nothing. */
   path: string | undefined
+  /** Folder of an adapter over it: its own tokenizer, and its way to fork, come before the base's. */
+  adapter?: string
   format: 'safetensors' | 'gguf' | 'none'
   text: TokenizerFiles
   /** Contents of config.json, in order of preference: the first that means what the base's own file says is used. */
@@ -36,11 +38,11 @@ const VICUNA = 'vicuna_v1.1'
 /**
  * @param path a folder as transformers writes it, or a GGUF file.
  * @param chatTemplate instead of the model's own: the name of a known one, or the path of a Jinja file.
+ * @param adapter folder of an adapter over the model.
  * @throws StartupError that names the file and what is wrong with it.
  */
-export function readBaseModel(path: string, chatTemplate?: string): BaseModel {
-  const gguf = ggufPath(resolve(path))
-  const base = gguf === undefined ? readFolder(resolve(path)) : readGgufBase(gguf)
+export function readBaseModel(path: string, chatTemplate?: string, adapter?: string): BaseModel {
+  const base = readModelFiles(path, adapter)
   const { added_tokens } = base.text.tokenizer
   const isPublished = isPublishedApar(added_tokens)(PUBLISHED.fork_token)
   const template = chatTemplate ?? (base.text.chatTemplate || !isPublished ? undefined : VICUNA)
@@ -50,6 +52,36 @@ export function readBaseModel(path: string, chatTemplate?: string): BaseModel {
     throw new StartupError('unsupported_checkpoint', `${base.path} ${why}`)
   }
   return { ...base, text, branching: base.branching ?? (isPublished ? PUBLISHED : undefined) }
+}
+
+/** The same with the chat template that the model has, if it has one. @throws StartupError */
+export function readModelFiles(path: string, adapter?: string): BaseModel {
+  const gguf = ggufPath(resolve(path))
+  const base = gguf === undefined ? readFolder(resolve(path)) : readGgufBase(gguf)
+  return adapter === undefined ? base : withAdapter(base, resolve(adapter))
+}
+
+function withAdapter(base: BaseModel, adapter: string): BaseModel {
+  const vocabSize = Math.max(
+    ...[base.configs[0], sizesOf(adapter)].map((each) => Number(each?.vocab_size ?? 0)),
+  )
+  const { branching } = existsSync(join(adapter, 'config.json')) ? readConfig(adapter) : base
+  const forks = { adapter, branching: branching ?? base.branching }
+  const configs = base.configs.map((config) => ({ ...config, vocab_size: vocabSize }))
+  if (!existsSync(join(adapter, 'tokenizer.json'))) return { ...base, ...forks, configs }
+  const text = readTokenizerFiles(adapter)
+  return {
+    ...base,
+    ...forks,
+    configs,
+    text: { ...text, chatTemplate: text.chatTemplate ?? base.text.chatTemplate },
+    tokenizerConfig: readOptionalJson(AnyJson, adapter, 'tokenizer_config.json') ?? {},
+    generationConfig: readOptionalJson(AnyJson, adapter, 'generation_config.json') ?? base.generationConfig,
+  }
+}
+
+function sizesOf(adapter: string): Json {
+  return readOptionalJson(AnyJson, adapter, 'config.json') ?? {}
 }
 
 function ggufPath(path: string): string | undefined {
@@ -102,10 +134,11 @@ function readGgufBase(path: string): BaseModel {
 const MAX_HASHED_BYTES = 2 ** 30
 
 /** Contents of base.json. */
-export async function describeBase({ path, format }: BaseModel): Promise<Json> {
+export async function describeBase({ path, format, adapter }: BaseModel): Promise<Json> {
   if (path === undefined) return { path: null, format }
-  if (format !== 'gguf' || statSync(path).size > MAX_HASHED_BYTES) return { path, format }
+  const over = adapter === undefined ? {} : { adapter }
+  if (format !== 'gguf' || statSync(path).size > MAX_HASHED_BYTES) return { path, format, ...over }
   const hash = createHash('sha256')
   for await (const chunk of createReadStream(path)) hash.update(chunk)
-  return { path, format, name: basename(path), sha256: hash.digest('hex') }
+  return { path, format, name: basename(path), sha256: hash.digest('hex'), ...over }
 }

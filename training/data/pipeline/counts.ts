@@ -4,6 +4,7 @@ import { FAULTS, type Fault } from '../input/conversations.ts'
 /** Why a record is left out although its answer may be good: rules of the build, beside those of the extraction. */
 export const BUILD_RULES = {
   invalid_utf8: FAULTS.invalid_utf8,
+  lone_surrogate: FAULTS.lone_surrogate,
   duplicate_id: FAULTS.duplicate_id,
   no_turn: 'no question with an answer',
   cut_off: 'the answer did not end by itself: its finish_reason is not stop',

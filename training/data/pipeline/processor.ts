@@ -5,7 +5,13 @@ import { type Example, longestPath, tokenCount } from '../encode/tree.ts'
 import { extract, extractConversation } from '../extract/extract.ts'
 import { countForks, depthOf, type Part, type Structure } from '../extract/structure.ts'
 import { wholePart } from '../extract/whole-part.ts'
-import { FAULTS, type Fault, toConversation, withoutEmptyTurns } from '../input/conversations.ts'
+import {
+  FAULTS,
+  type Fault,
+  hasLoneSurrogate,
+  toConversation,
+  withoutEmptyTurns,
+} from '../input/conversations.ts'
 import type { ModelText } from '../model/model-text.ts'
 import { hashText } from '../random.ts'
 import { flatRow, rowCharacters, structuredRows, unstructuredRow } from '../rows.ts'
@@ -87,10 +93,16 @@ export class Processor {
     const fail = (reason: string): never => {
       throw badLine(place.file, place.line, reason)
     }
-    const read = withoutEmptyTurns(toConversation(JSON.parse(text), place.id, fail))
+    const whole = toConversation(JSON.parse(text), place.id, fail)
+    if (hasLoneSurrogate(whole)) {
+      this.#fault(place, 'lone_surrogate')
+      this.#refuse(place, 'lone_surrogate')
+      return
+    }
+    const read = withoutEmptyTurns(whole)
     for (const fault of read.faults) this.#fault(place, fault)
-    const { faults: _counted, cutOff, ...whole } = read
-    const conversation = cutOff ? this.#trimmed(whole) : whole
+    const { faults: _counted, cutOff, ...given } = read
+    const conversation = cutOff ? this.#trimmed(given) : given
     if (!conversation) {
       this.#refuse(place, 'cut_off')
       return

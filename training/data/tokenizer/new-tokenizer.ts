@@ -3,7 +3,7 @@ import { AparError } from '../../../shared/errors.ts'
 import { turnText } from '../chat.ts'
 import { badLine } from '../conversation.ts'
 import { extractConversation } from '../extract/extract.ts'
-import { toConversation, withoutEmptyTurns } from '../input/conversations.ts'
+import { hasLoneSurrogate, toConversation, withoutEmptyTurns } from '../input/conversations.ts'
 import { readJsonValues } from '../input/json-values.ts'
 import type { InputFile } from '../pipeline/batches.ts'
 import { splitOf } from '../pipeline/processor.ts'
@@ -53,6 +53,7 @@ async function* trainingTexts(
         throw badLine(name, line, reason)
       }
       const conversation = withoutEmptyTurns(toConversation(value, String(line), fail))
+      if (hasLoneSurrogate(conversation)) continue
       const [first] = conversation.dialogs
       if (!first || splitOf(conversation.group ?? first.prompt, seed, testShare) === 'test') continue
       const extraction = extractConversation(conversation)

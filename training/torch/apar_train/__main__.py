@@ -1,6 +1,7 @@
 """python -m apar_train COMMAND ...: one subcommand per module. torch is imported only by the module that runs."""
 
 import argparse
+import errno
 import importlib
 import sys
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         importlib.import_module(COMMANDS[args.command].module).run(args)
     except InputError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"disk_full: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
 

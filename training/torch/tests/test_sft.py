@@ -1,9 +1,13 @@
 """Runs of `sft` in one process: they learn, they can be cut anywhere, and what they write can be opened."""
 
 import contextlib
+import errno
 import io
 import json
+import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,16 +17,19 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForCausalLM
 
 from apar_train.__main__ import main
-from apar_train.run import sft
+from apar_train.run import sft, state
+from apar_train.run.notes import progress_line
 
-from .support import BRANCHING, CHILD, FORK, META, tiny, write_build
+from .support import BRANCHING, CHILD, FORK, META, conversation, tiny, write_build, write_shards
 
 SHORT = "--batch-tokens 150 --pack-tokens 60 --dtype float32 --threads 1 --device cpu --log-steps 1 --eval-steps 4"
 
@@ -174,6 +181,36 @@ class Resume(Folder):
         self.sft("killed", f"{self.options()} --resume")
         self.check("killed")
 
+    def test_the_state_before_is_used_when_the_newest_is_not_whole(self):
+        self.sft("unbroken", self.options())
+        self.sft("cut", f"{self.options()} --stop-step 6")
+        run = self.root / "cut-run"
+        self.assertEqual(sorted(path.name for path in run.glob("state-*")), ["state-00000004", "state-00000006"])
+        stored = max((run / "state-00000006").iterdir(), key=lambda path: path.stat().st_size)
+        os.truncate(stored, stored.stat().st_size // 2)
+        self.assertIn("state-00000006: is not whole", self.sft("cut", f"{self.options()} --resume"))
+        self.assertEqual(next(line["step"] for line in self.log("cut") if line.get("event") == "resumed"), 4)
+        self.check("cut")
+
+    def test_no_state_is_whole(self):
+        self.sft("cut", f"{self.options()} --stop-step 2")
+        (self.root / "cut-run" / "state-00000002" / "position.json").write_text("{")
+        self.assertIn("there is no other: begin another run", self.sft("cut", f"{self.options()} --resume", fails=2))
+
+    def test_a_full_disk_leaves_the_state_before(self):
+        self.sft("full", f"{self.options()} --stop-step 2")
+        for error in (OSError(errno.ENOSPC, "No space left on device"), CheckpointException("save", {0: (OSError(errno.ENOSPC, ""), None)})):
+            with mock.patch.object(state.dcp, "save", side_effect=error):
+                self.assertIn("disk_full: ", self.sft("full", f"{self.options()} --resume", fails=2))
+        self.assertEqual([path.name for path in (self.root / "full-run").glob("state-*")], ["state-00000002"])
+        self.sft("full", f"{self.options()} --resume")
+
+    def test_data_that_were_built_again_are_other_data(self):
+        self.sft("run", f"{self.options()} --stop-step 2")
+        shutil.rmtree(self.data)
+        write_build(self.data, conversations=7)
+        self.assertIn("was built again", self.sft("run", f"{self.options()} --resume", fails=2))
+
     def test_a_run_is_gone_on_with_by_the_options_it_was_begun_with(self):
         self.sft("run", f"{self.options()} --stop-step 2")
         self.assertIn("--resume, or another --run", self.sft("run", self.options(), fails=2))
@@ -181,7 +218,50 @@ class Resume(Folder):
         self.sft("run", f"{self.options()} --resume --stop-step 3 --save-minutes 9")
 
 
+class Progress(Folder):
+    def test_a_line_is_printed_with_each_line_of_the_log(self):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            self.assertEqual(main(["sft", *self.arguments("run", f"--model {self.base} --lora 4 --steps 4 --log-steps 2")]), 0)
+        lines = printed.getvalue().splitlines()
+        pattern = r"step %d/4  loss \d+\.\d{4}  [\d,]+ tokens/s  0:00:\d\d left"
+        self.assertRegex(lines[-2], pattern % 2)
+        self.assertRegex(lines[-1], (pattern % 4).replace(r"\d\d left", "00 left"))
+
+    def test_a_run_by_the_clock_has_no_number_of_steps(self):
+        line = {"weighted_loss": 2, "tokens_per_s": 1234}
+        self.assertEqual(progress_line(5, math.inf, line, 3725.4), "step 5  loss 2.0000  1,234 tokens/s  1:02:05 left")
+
+
 class Refusals(Folder):
+    def test_too_few_data_are_refused_before_the_model_is_opened(self):
+        structured = [(conversation(np.random.default_rng(0), 2)[0], 0)]
+        plain = [(conversation(np.random.default_rng(0), 0)[0], source) for source in range(9)]
+        options = f"--model {self.root}/nothing --steps 2"
+        for name, train, test, more, reason in (
+            ("unstructured", plain, plain, "--batch-tokens 10", "no structured answers"),
+            ("few", structured + plain, plain, "--batch-examples 20", "10 examples are fewer"),
+            ("short", structured, plain, "", "tokens are fewer than one step takes (--batch-tokens 150)"),
+            ("all", structured + plain, None, "--batch-tokens 10", "no held-out examples"),
+        ):
+            with self.subTest(name):
+                folder = self.root / name
+                write_shards(folder / "train", train)
+                if test:
+                    write_shards(folder / "test", test)
+                printed = self.sft("refused", f"{options} {more} --data {folder}", fails=2)
+                self.assertRegex(printed, f"^data_too_small: .*{re.escape(reason)}")
+        # Each of them can be asked for.
+        (self.root / "nothing").mkdir()
+        for name, more in (("unstructured", "--structured-share 0"), ("all", "--eval-examples 0")):
+            self.assertIn("broken_checkpoint", self.sft("refused", f"{options} {more} --batch-tokens 10 --data {self.root / name}", fails=2))
+
+    def test_a_folder_that_is_no_model_of_a_run_is_left_as_it_is(self):
+        out = self.root / "refused"
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+        self.assertIn("foreign_folder: ", self.sft("refused", f"--model {self.base} --steps 2", fails=2))
+        self.assertEqual([path.name for path in out.iterdir()], ["notes.txt"])
+
     def test_what_cannot_be_trained_is_refused_in_one_sentence(self):
         base = f"--model {self.base}"
         (self.root / "empty").mkdir()

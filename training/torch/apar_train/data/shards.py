@@ -1,5 +1,6 @@
 """Reads the token shards that training/data writes (format: training/data/shards/)."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Shards:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         raw = _read_meta(self.folder / "meta.json")
+        # Identifies a build: other conversations give other numbers.
+        self.digest = hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:16]
         self.meta = Meta(raw["vocab_size"], tuple(raw["eos"]), raw["fork"], raw["child"])
         files = [_open_shard(self.folder, shard, raw) for shard in raw["shards"]]
         self._files = files

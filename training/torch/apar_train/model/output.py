@@ -10,6 +10,8 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from ..errors import InputError
+
 CONFIG = "config.json"
 # Of DATA/model; whatever of these is there goes with the model. Made by `apar data build`, never by transformers.
 TOKENIZER_FILES = (
@@ -53,12 +55,28 @@ def write_adapter(
         _copy(build_model, folder)
 
 
+def check_target(out: Path) -> None:
+    """@raises InputError foreign_folder when `out` has anything else than the model of a run, which has `branching`."""
+    if not out.exists():
+        return
+    files = sorted(path.name for path in out.iterdir()) if out.is_dir() else [out.name]
+    try:
+        is_ours = not files or "branching" in json.loads((out / CONFIG).read_text())
+    except (OSError, ValueError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise InputError("foreign_folder", f"--out: {out} would be replaced, and it has {files[0]}, but no {CONFIG} with the branching of "
+                         "a run: choose another")  # fmt: skip
+
+
 class Replaced:
     """A new folder that takes the place of `target` when all of it has been written."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.part = target.with_name(target.name + ".part")
+        # Names that nobody else gives a folder, because whatever is there is removed.
+        self.part = target.with_name(f".{target.name}.apar-part")
+        self.before = target.with_name(f".{target.name}.apar-before")
 
     def __enter__(self) -> Path:
         shutil.rmtree(self.part, ignore_errors=True)
@@ -69,15 +87,14 @@ class Replaced:
         if kind is not None:
             shutil.rmtree(self.part, ignore_errors=True)
             return
-        before = self.target.with_name(self.target.name + ".before")
-        shutil.rmtree(before, ignore_errors=True)
+        shutil.rmtree(self.before, ignore_errors=True)
         if self.target.exists():
             # A README.md is written about a model by hand or by `apar train`: it stays with the folder.
             for kept in self.target.glob("*.md"):
                 shutil.copyfile(kept, self.part / kept.name)
-            self.target.rename(before)
+            self.target.rename(self.before)
         self.part.rename(self.target)
-        shutil.rmtree(before, ignore_errors=True)
+        shutil.rmtree(self.before, ignore_errors=True)
 
 
 def _branching(build_model: Path) -> Dict[str, Any]:

@@ -16,6 +16,7 @@ from peft import PeftModel
 
 from ..data.packing import Weights, first_fit, pack_examples
 from ..data.shards import KINDS, SERIAL, STRUCTURED, Example, Meta, Shards
+from ..data.sizes import check_any
 from ..model import attention
 from ..model.adapter import compute_less
 from ..model.base import context_of, fit_vocabulary, open_model
@@ -44,6 +45,7 @@ def show(found: Dict[str, object], out: Optional[Path]) -> None:
 def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     device = join(args.device, args.threads).device
     shards = Shards(args.data / args.split)
+    check_any(shards)
     meta = shards.meta
     dtype = torch.float32 if args.dtype == "float32" else torch.bfloat16
     kind = attention.choose(args.attention, device)

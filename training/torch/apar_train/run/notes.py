@@ -1,6 +1,20 @@
 """The line of the log about the steps since the line before."""
 
+import math
 from typing import Any, Callable, Dict, List, Tuple
+
+
+def progress_line(step: int, steps: float, line: Dict[str, Any], seconds_left: float) -> str:
+    """`step 40/2000  loss 1.234  812 tokens/s  1:02:03 left`, of a line of the log."""
+    of = "" if math.isinf(steps) else f"/{int(steps)}"
+    loss = line.get("loss", line["weighted_loss"])
+    left = "" if math.isinf(seconds_left) else f"  {_clock(seconds_left)} left"
+    return f"step {step}{of}  loss {loss:.4f}  {line['tokens_per_s']:,} tokens/s{left}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 class StepResult:

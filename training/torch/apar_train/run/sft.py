@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..model.adapter import add_adapter
 from ..model.base import NOTHING, fit_vocabulary, open_model
 from ..model.loss import TokenLosses, token_losses
-from ..model.output import write_adapter, write_model
+from ..model.output import check_target, write_adapter, write_model
 from ..model.token_rows import begin_rows, forks_already
 from .processes import Processes
 from .trainer import Trainer, train
@@ -32,6 +32,7 @@ class SupervisedTrainer(Trainer):
     def __init__(self, args: argparse.Namespace, processes: Processes) -> None:
         if args.token_lr is not None and not args.lora:
             raise InputError("invalid_request", "--token-lr needs --lora: else the two rows are part of the embedding")
+        check_target(args.out)
         super().__init__(args, processes)
 
     def open(self) -> Tuple[Any, torch.nn.Module]:

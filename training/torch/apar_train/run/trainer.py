@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ..data.mixing import Mixture, Shares
 from ..data.packing import Pack, Weights, filler, first_fit, pack_examples
 from ..data.shards import KINDS, Shards
+from ..data.sizes import check_sizes
 from ..errors import InputError
 from ..model import attention
 from ..model.base import context_of
@@ -23,7 +24,7 @@ from ..model.probe import check_attention
 from . import state
 from .interrupt import Interrupt
 from .metrics import Log, means
-from .notes import Notes, StepResult
+from .notes import Notes, StepResult, progress_line
 from .optimizer import clip, make_optimizer, set_rate
 from .processes import Parallel, Processes, join, leave
 from .schedule import learning_rate, progress
@@ -42,6 +43,8 @@ def train(kind: Type["Trainer"], args: argparse.Namespace) -> None:
             ended = trainer.loop(interrupt)
         if ended:
             trainer.write()
+            if processes.first and trainer.progress() >= 1:
+                state.keep_newest(args.run)
         if processes.first:
             trainer.log.close()
     finally:
@@ -65,6 +68,7 @@ class Trainer(ABC):
         self.train = Shards(args.data / "train")
         self.meta = self.train.meta
         self.test = Shards(args.data / "test") if (args.data / "test" / "meta.json").is_file() else None
+        check_sizes(self.train, self.test, args)
         torch.manual_seed(args.seed)
         self.attention = attention.choose(args.attention, self.device)
         self.dtype = torch.float32 if args.dtype == "float32" else torch.bfloat16
@@ -144,7 +148,7 @@ class Trainer(ABC):
             raise InputError("invalid_request", f"{found}: a run was begun here: --resume, or another --run")
         if found:
             position = state.read_position(found)
-            self._check_same(found, position["options"])
+            self._check_same(found, position["options"], position.get("data"))
             state.load(found, self.model, self.optimizer, processes)
             self.step, self.seconds, self.tokens = position["step"], position["seconds"], position["tokens"]
         with self._arithmetic():
@@ -160,7 +164,9 @@ class Trainer(ABC):
             print(f"{whole:,} parameters, {trained:,} trained; {len(self.train):,} examples ({self.mixture.left_out:,} do not fit); "
                   f"{_finite(self.total_steps) or 'as many as fit'} steps", flush=True)  # fmt: skip
 
-    def _check_same(self, found: Path, before: Dict[str, Any]) -> None:
+    def _check_same(self, found: Path, before: Dict[str, Any], data: Optional[str]) -> None:
+        if data is not None and data != self.train.digest:
+            raise InputError("invalid_request", f"{self.args.data}: was built again since the run began: begin another run with --run")
         now = _plain(self.args)
         for name in self.SAME:
             if before.get(name) != now.get(name):
@@ -172,6 +178,12 @@ class Trainer(ABC):
 
     def progress(self) -> float:
         return progress(self.step, self.total_steps, self.seconds, self.args.minutes or 0)
+
+    def seconds_left(self, notes: Notes, how_far: float) -> float:
+        """At the speed of the steps since the last line, and within --minutes."""
+        per_step = (self.seconds - notes.seconds) / len(notes.results)
+        by_clock = 60 * self.args.minutes - self.seconds if self.args.minutes else math.inf
+        return max(0.0, 0.0 if how_far >= 1 else min((self.total_steps - self.step) * per_step, by_clock))
 
     def loop(self, interrupt: Interrupt) -> bool:
         """Steps until the run is over; False if it was interrupted before."""
@@ -187,7 +199,9 @@ class Trainer(ABC):
             how_far, stop, due = self.processes.agree(self.progress(), interrupt.asked, due)
             ends = how_far >= 1
             if self.processes.first and (ends or self.step % args.log_steps == 0):
-                self.log.write(self.step, **notes.line(self.seconds, self.tokens, self.means))
+                line = notes.line(self.seconds, self.tokens, self.means)
+                self.log.write(self.step, **line)
+                print(progress_line(self.step, self.total_steps, line, self.seconds_left(notes, how_far)), flush=True)
                 notes = Notes(self.seconds, self.tokens)
             begin = time.monotonic()
             if self.held_out and (ends or self.step % args.eval_steps == 0):
@@ -266,7 +280,8 @@ class Trainer(ABC):
         return {name: (totals[2 * at], totals[2 * at + 1]) for at, name in enumerate(names)}
 
     def save(self) -> None:
-        position = {"step": self.step, "seconds": self.seconds, "tokens": self.tokens, "options": _plain(self.args)}
+        position = {"step": self.step, "seconds": self.seconds, "tokens": self.tokens, "options": _plain(self.args),
+                    "data": self.train.digest}  # fmt: skip
         state.save(self.args.run, self.model, self.optimizer, position, self.processes)
 
 
