@@ -24,9 +24,7 @@ struct Vec {
   static constexpr int64_t kLanes = 8;
   // With 4 outputs: 12 sums, 3 activations and a weight in 16 registers.
   static constexpr int64_t kTileRows = 3;
-  // With the 4 vectors of a panel: 8 sums, or 4 integer sums and 4 float sums.
-  static constexpr int64_t kBf16Rows = 2;
-  static constexpr int64_t kIntRows = 1;
+  static constexpr int64_t kBf16Rows = 2;      // with the 4 vectors of a panel: 8 sums
   static constexpr int64_t kValueQueries = 4;  // with 2 vectors of a value
 
   __m256 v;
@@ -97,12 +95,6 @@ Vec operator/(Vec a, Vec b) {
 Vec to_floats(Ints x) {
   return {_mm256_cvtepi32_ps(x.v)};
 }
-Ints low_nibbles(Ints x) {
-  return {_mm256_and_si256(x.v, _mm256_set1_epi8(15))};
-}
-Ints high_nibbles(Ints x) {
-  return {_mm256_and_si256(_mm256_srli_epi16(x.v, 4), _mm256_set1_epi8(15))};
-}
 
 // Rounds as f32_to_bf16() does.
 void store_bf16(Vec x, uint16_t* p) {
@@ -132,21 +124,19 @@ Vec dot_bf16(Vec sum, Ints w, Ints x) {
   return Vec::fma(odd(w), odd(x), Vec::fma(even(w), even(x), sum));
 }
 
-// Adds four products of unsigned and signed bytes per lane, exactly: the even and the odd bytes as 16 bits.
-Ints dot_u8s8(Ints sum, Ints w, Ints x) {
-  const __m256i w_even = _mm256_and_si256(w.v, _mm256_set1_epi16(255)), w_odd = _mm256_srli_epi16(w.v, 8);
-  const __m256i x_even = _mm256_srai_epi16(_mm256_slli_epi16(x.v, 8), 8), x_odd = _mm256_srai_epi16(x.v, 8);
-  const __m256i products =
-      _mm256_add_epi32(_mm256_madd_epi16(w_even, x_even), _mm256_madd_epi16(w_odd, x_odd));
-  return {_mm256_add_epi32(sum.v, products)};
-}
-// The same for weights below 16, where the sum of two products fits 16 bits.
-Ints dot_u4s8(Ints sum, Ints w, Ints x) {
-  const __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(w.v, x.v), _mm256_set1_epi16(1));
-  return {_mm256_add_epi32(sum.v, products)};
-}
-
-#include "ops/cpu/simd_kernels.inl"
+#include "ops/cpu/simd_target.inl"
+// Before those that use it.
+#include "ops/cpu/simd_attention.inl"
+#include "ops/cpu/simd_elementwise.inl"
+#include "ops/cpu/simd_matmul.inl"
+#include "ops/cpu/simd_panel.inl"
+// After the panels.
+#include "ops/cpu/avx2_int_product.inl"
+#include "ops/cpu/simd_bf16_product.inl"
+// After the products.
+#include "ops/cpu/simd_packed.inl"
+// After the kernels that it lists.
+#include "ops/cpu/kernel_table.inl"
 
 }  // namespace
 

@@ -86,7 +86,7 @@ void limit_by_cgroups(FreeMemory& least, const std::string& root) {
   for (std::string line; std::getline(file, line);) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string controllers = ',' + line.substr(first + 1, second - first - 1) + ',';
     const std::string group = line.substr(second + 1);
     if (!group.empty() && group.front() != '/') continue;
     if (controllers == ",,") limit_by_groups(least, kV2, root, group);
