@@ -79,12 +79,6 @@ function cannotStart(thrown: unknown): StartupError {
   return new StartupError('engine_unavailable', message, error)
 }
 
-/** Of an engine that does not count drafts. */
-const NO_DRAFTS: Pick<EngineStats, 'draftedTokens' | 'acceptedTokens'> = {
-  draftedTokens: { medusa: 0, ngram: 0 },
-  acceptedTokens: { medusa: 0, ngram: 0 },
-}
-
 /** Wraps the native engine: validates requests and converts native errors to EngineError. */
 function withChecks(native: NativeEngine, { vocabSize, contextTokens }: EngineConfig['model']): Engine {
   const schema = engineRequestSchema(vocabSize)
@@ -98,7 +92,7 @@ function withChecks(native: NativeEngine, { vocabSize, contextTokens }: EngineCo
     abort(requestId, branchId) {
       callNative(() => (branchId === undefined ? native.abort(requestId) : native.abort(requestId, branchId)))
     },
-    stats: () => ({ ...NO_DRAFTS, ...callNative(() => native.stats()) }),
+    stats: () => callNative(() => native.stats()),
     close: () => native.close(),
   }
 }
