@@ -106,7 +106,7 @@ bool Decoder::draw_step(const StepBatch& batch) {
     const auto [request, branch] = samples[sample];
     const RequestParams& params = request->params;
     const SamplerParams& sampling = params.sampling;
-    if (params.logprobs >= 0 || !params.logit_bias.empty() || !sampling.fit_token_draw()) return false;
+    if (!params.fit_token_draw()) return false;
     TokenDraw& draw = draws_.emplace_back();
     draw.temperature = sampling.temperature;
     draw.top_p = sampling.top_p;

@@ -1,6 +1,4 @@
 // One step: the batch and its candidates, the forward pass, and the tokens that it gives to each branch.
-#include <algorithm>
-
 #include "core/decoder.h"
 #include "core/virtual_order.h"
 
@@ -22,11 +20,7 @@ bool Decoder::step(std::vector<Event>& events) {
     const StepBatch& batch = scheduler_.build_batch();
     const double begun = config_.clock();
     drawn = draw_step(batch);
-    if (!drawn) {
-      // A device that draws can have more rows than there usually is room for.
-      logits_.resize(std::max(logits_.size(), batch.logit_rows.size() * vocab));
-      model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
-    }
+    if (!drawn) model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
     seconds = config_.clock() - begun;
     load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
   } catch (...) {
@@ -35,13 +29,15 @@ bool Decoder::step(std::vector<Event>& events) {
     throw;
   }
   scheduler_.update(seconds);
-  drafts_.measured(seconds);
   ++steps_;
-  take_samples(drawn, events);
   try {
+    drafts_.measured(seconds);
+    take_samples(drawn, events);
     drafts_.finish();
   } catch (...) {
+    scheduler_.end_candidates();
     abort_all(FinishReason::error, events);
+    tree_.forget_cache();  // K and V of accepted candidates may not have been copied
     throw;
   }
   remove_finished();

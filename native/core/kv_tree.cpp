@@ -238,6 +238,9 @@ bool KvTree::reserve(NodeId id, int32_t count) {
   if (needed > pool_.num_available()) return false;
   while (pool_.num_free() < needed) evict();
   KvNode& node = at(id);
+  // A block that is in no list would never be released.
+  const auto room = static_cast<size_t>(wanted);
+  if (node.blocks.capacity() < room) node.blocks.reserve(std::max(room, 2 * node.blocks.size()));
   if (continues) {  // in the last block of the node above
     const int32_t shared = at(node.parent).blocks.back();
     pool_.share(shared);

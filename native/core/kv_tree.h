@@ -81,6 +81,8 @@ class KvTree {
   // pinned. check_integrity() expects that it has been returned.
   std::optional<int32_t> borrow();
   void give_back(int32_t block);
+  // Releases all blocks of the prefix cache, as those whose K and V may be wrong.
+  void forget_cache();
   // Blocks that the path lacks, and unpinned blocks that it has. When the branch starts to run, both are no
   // longer available to others.
   int32_t blocks_missing(NodeId tail) const;

@@ -27,4 +27,8 @@ void KvTree::give_back(int32_t block) {
   pool_.release(block);
 }
 
+void KvTree::forget_cache() {
+  while (!evictable_.empty()) evict();
+}
+
 }  // namespace apar

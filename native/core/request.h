@@ -76,6 +76,9 @@ struct RequestParams {
   std::vector<RestoredBranch> branches;  // in order of id, the root first; empty for a new request
   Speculation speculation = Speculation::automatic;  // what the engine allows of it; never changes answers
   TenantParams tenant;  // decides when the request is computed, never what it answers
+
+  // Whether a device that draws tokens can sample those of the request. Else the host needs the logits.
+  bool fit_token_draw() const { return logprobs < 0 && logit_bias.empty() && sampling.fit_token_draw(); }
 };
 
 enum class BranchState : uint8_t {

@@ -43,6 +43,8 @@ std::pair<int32_t, int32_t> Scheduler::borrow_slots(int32_t count) {
   const int32_t begin = borrowed_used_;
   const auto room = [&] { return static_cast<int32_t>(borrowed_.size()) * kBlockTokens - begin; };
   while (room() < count) {
+    // A block that is not in the list would not be given back.
+    if (borrowed_.size() == borrowed_.capacity()) borrowed_.reserve(2 * borrowed_.size() + 1);
     const auto block = tree_.borrow();
     if (!block) break;
     borrowed_.push_back(*block);

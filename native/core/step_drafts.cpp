@@ -42,10 +42,11 @@ void StepDrafts::propose() {
   offer_of_.assign(samples, -1);
   sampled_row_.assign(samples, -1);
   copies_.clear();
-  int32_t most = scheduler_.spare_rows();
-  if (!model_.draws()) most = std::min(most, kMostOnHost);
+  const int32_t most = max_candidates(scheduler_.spare_rows());
   if (most < 1 || !scheduler_.decodes_only()) return;
+  for (AcceptanceRates& rates : rates_) rates.fade();
   collect();
+  if (num_offers_ == 0) return;
   std::sort(ranked_.begin(), ranked_.end(), [](const Ranked& a, const Ranked& b) {
     if (a.probability != b.probability) return a.probability > b.probability;
     return a.offer != b.offer ? a.offer < b.offer : a.candidate < b.candidate;
@@ -53,6 +54,15 @@ void StepDrafts::propose() {
   probabilities_.clear();
   for (const Ranked& each : ranked_) probabilities_.push_back(each.probability);
   choose(policy_.choose(scheduler_.own_rows(), static_cast<int32_t>(samples), probabilities_, most));
+}
+
+// One request that the device cannot sample makes the whole step return its logits.
+int32_t StepDrafts::max_candidates(int32_t spare_rows) const {
+  const auto& samples = scheduler_.samples();
+  const bool draws = model_.draws() && std::all_of(samples.begin(), samples.end(), [](const Sample& sample) {
+                       return sample.request->params.fit_token_draw();
+                     });
+  return draws ? spare_rows : std::min(spare_rows, kMostOnHost);
 }
 
 void StepDrafts::collect() {
@@ -207,8 +217,7 @@ void StepDrafts::predict() {
     head_of_.push_back(static_cast<int32_t>(i));
   }
   const auto branches = static_cast<int32_t>(head_rows_.size());
-  const int32_t spare = scheduler_.row_limit() - branches;
-  if (!policy_.heads_pay(branches, model_.draws() ? spare : std::min(spare, kMostOnHost))) return;
+  if (!policy_.heads_pay(branches, max_candidates(scheduler_.row_limit() - branches))) return;
   const int32_t top_k = std::min(HeadSource::kTopTokens, model_.config().vocab_size);
   const size_t width = static_cast<size_t>(model_.draft_heads()) * static_cast<size_t>(top_k);
   heads_.assign(head_rows_.size() * width, {});

@@ -24,7 +24,7 @@ std::unique_ptr<DraftSource> make_source(Speculation allowed, Speculation wanted
 // the K and V of those that are accepted.
 class StepDrafts {
  public:
-  // Most candidates in a step of a model that returns its logits to the host, where they take room.
+  // Most candidates in a step that returns its logits to the host, where they take room.
   static constexpr int32_t kMostOnHost = 64;
 
   // `barred` tokens are never candidates: a step accepts nothing behind them.
@@ -63,6 +63,7 @@ class StepDrafts {
 
   static size_t index(DraftKind kind) { return static_cast<size_t>(kind) - 1; }
   static DraftCount& count_of(Request& request, const Candidate& candidate);
+  int32_t max_candidates(int32_t spare_rows) const;
   int32_t max_depth(const Request& request, const Branch& branch) const;
   void collect();
   void remove_barred(const Request& request, std::vector<Candidate>& candidates) const;

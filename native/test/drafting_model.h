@@ -39,18 +39,20 @@ class DraftingModel : public FakeModel {
   }
   std::function<double(int32_t)> seconds = [](int32_t) { return 1.0; };
   double now = 0;
-  int32_t copied = 0;  // slots
+  int32_t copied = 0;          // slots
+  size_t most_logit_rows = 0;  // that a step returned to the host
+  bool fails_to_copy = false;
 
   void forward(const StepBatch& batch, std::span<float> logits) override {
-    now += seconds(batch.rows());
-    FakeModel::forward(batch, logits);
+    most_logit_rows = std::max(most_logit_rows, batch.logit_rows.size());
+    run(batch, logits);
   }
 
   bool draws() const override { return draws_; }
   void draw(const StepBatch& batch, std::span<const TokenDraw> draws, std::span<DrawnToken> drawn) override {
     const auto vocab = static_cast<size_t>(config().vocab_size);
     std::vector<float> logits(draws.size() * vocab);
-    forward(batch, logits);
+    run(batch, logits);
     for (size_t i = 0; i < draws.size(); ++i) {
       const TokenDraw& draw = draws[i];
       std::vector<float> row(logits.begin() + static_cast<ptrdiff_t>(i * vocab),
@@ -79,12 +81,18 @@ class DraftingModel : public FakeModel {
   }
 
   void copy_slots(std::span<const SlotCopy> copies) override {
+    if (fails_to_copy) throw Error(ErrorCode::internal, "the device has failed");
     copied += static_cast<int32_t>(copies.size());
     FakeModel::copy_slots(copies);
   }
 
  private:
   static constexpr float kMasked = -std::numeric_limits<float>::infinity();
+
+  void run(const StepBatch& batch, std::span<float> logits) {
+    now += seconds(batch.rows());
+    FakeModel::forward(batch, logits);
+  }
 
   // Of the softmax by temperature alone: a run is compared with another of this model.
   static int32_t sample(const std::vector<float>& logits, const TokenDraw& draw) {

@@ -88,6 +88,50 @@ int add_with_failures(const RequestParams& params) {
 
 }  // namespace
 
+// Every allocation of a step in which no branch ends fails once. All requests end, and the decoder goes on.
+TEST_CASE("a step for which memory runs out leaves no blocks behind") {
+  for (const int32_t steps : {2, 12, 14}) {
+    bool has_failed = true;
+    for (int failing = 0; has_failed; ++failing) {
+      CAPTURE(steps);
+      CAPTURE(failing);
+      FakeModel model(12, 256, 64, 32);
+      double now = 0;
+      DecoderConfig config{{kFork, kChild, {kEos}}, 32, 8};
+      config.clock = [&] { return now += 1; };
+      Decoder decoder(model, config);
+      std::vector<Event> events;
+      const auto submit = [&] {
+        for (int32_t id = 1; id <= 2; ++id) {
+          RequestParams params = request(id, {id, 2, 3, 4, 5, 6, id, 2, 3});
+          params.max_branches = 1;
+          params.logit_bias = {{kEos, -100.0f}, {id, 100.0f}};  // 1, 1, 1, ...: all candidates are right
+          decoder.submit(params);
+        }
+      };
+      submit();
+      for (int32_t step = 0; step < steps; ++step) decoder.step(events);
+      allocations_until_failure = failing;
+      has_failed = false;
+      try {
+        decoder.step(events);
+      } catch (const std::bad_alloc&) {
+        has_failed = true;
+      }
+      allocations_until_failure = -1;
+      if (!has_failed) break;
+      // As Engine::run() does.
+      decoder.abort_all(FinishReason::error, events);
+      REQUIRE(decoder.idle());
+      decoder.check_integrity();
+      REQUIRE(decoder.stats().free_blocks == 64);
+      submit();
+      while (decoder.step(events)) decoder.check_integrity();
+      REQUIRE(decoder.stats().drafted_by_ngrams > 0);
+    }
+  }
+}
+
 TEST_CASE("a new request for which memory runs out is not added, and others go on") {
   CHECK(add_with_failures(request(3, {1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 5})) > 10);
 }

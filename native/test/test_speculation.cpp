@@ -284,6 +284,81 @@ TEST_CASE("rows that cost as much as steps get no candidates, but a few now and 
   CHECK(drafts.drafted < 1200 / 5);
 }
 
+TEST_CASE("a step that returns logits to the host has few candidates, although the device could draw") {
+  Settings settings;
+  settings.blocks = 200;
+  settings.step_tokens = 512;
+  settings.heads = Heads::random;
+  settings.draws = true;
+  for (const bool logprobs : {false, true}) {
+    CAPTURE(logprobs);
+    const DecoderConfig base = config_of(settings, Speculation::automatic);
+    DraftingModel model(kVocab, kContext, settings.blocks, settings.step_tokens, base.tokens, settings.heads,
+                        settings.draws);
+    DecoderConfig config = base;
+    config.clock = model.clock();
+    Decoder decoder(model, config);
+    int32_t most_drafted = 0;
+    for (int32_t id = 1; id <= 6; ++id) {
+      RequestParams params;
+      params.id = id;
+      params.prompt = {id, 2, 3};
+      params.max_tokens = 100;
+      if (logprobs && id == 3) params.logprobs = 1;
+      decoder.submit(params);
+    }
+    std::vector<Event> events;
+    for (int64_t before = 0; decoder.step(events); before = decoder.stats().drafted_by_heads)
+      most_drafted = std::max(most_drafted, static_cast<int32_t>(decoder.stats().drafted_by_heads - before));
+    CHECK((logprobs || most_drafted > StepDrafts::kMostOnHost));
+    CHECK(model.most_logit_rows <= (logprobs ? 6 + StepDrafts::kMostOnHost : 0));
+    CHECK((model.most_logit_rows > 6) == logprobs);
+  }
+}
+
+TEST_CASE("when accepted candidates cannot be copied, nothing of the pool is used again") {
+  for (const bool prefix_cache : {true, false}) {
+    Settings settings;
+    settings.heads = Heads::random;
+    settings.prefix_cache = prefix_cache;
+    DecoderConfig config = config_of(settings, Speculation::automatic);
+    DraftingModel model(kVocab, kContext, settings.blocks, settings.step_tokens, config.tokens,
+                        settings.heads, false);
+    config.clock = model.clock();
+    std::vector<RequestParams> requests;
+    for (int32_t id = 1; id <= 6; ++id) {
+      std::mt19937 random(static_cast<uint32_t>(id));
+      requests.push_back(random_request(random, id, 1));
+      requests.back().max_tokens = 100;
+      requests.back().max_branch_tokens = 0;
+      requests.back().speculation = Speculation::automatic;
+    }
+    Decoder decoder(model, config);
+    std::vector<Event> events;
+    const auto run = [&] {
+      for (const RequestParams& params : requests) decoder.submit(params);
+      while (decoder.step(events)) decoder.check_integrity();
+    };
+    model.fails_to_copy = true;
+    CHECK_THROWS_AS(run(), Error);
+    CHECK(decoder.idle());
+    decoder.check_integrity();
+    CHECK(decoder.stats().free_blocks == settings.blocks);
+    CHECK(decoder.stats().cached_blocks == 0);
+
+    model.fails_to_copy = false;
+    events.clear();
+    run();
+    Answers answers;
+    for (const Event& event : events) {
+      if (event.kind == EventKind::speculation) continue;
+      const int32_t b = event.kind == EventKind::finish ? 0 : event.b;
+      answers[{event.request, event.branch}].push_back({static_cast<int32_t>(event.kind), event.a, b});
+    }
+    CHECK(answers == serve(settings, requests, Speculation::off).answers);
+  }
+}
+
 TEST_CASE("sampled tokens have the distribution of the model whatever was drafted") {
   constexpr int kRequests = 4000;
   const std::vector<int32_t> prompt = {1, 2, 3};
