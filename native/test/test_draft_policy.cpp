@@ -61,6 +61,17 @@ TEST_CASE("an interrupted step hardly changes the cost") {
   CHECK(cost.seconds(3) < 1.04);
 }
 
+TEST_CASE("a size that was slow at first is measured again some time") {
+  StepCost cost;
+  cost.measured(4, 1.0);
+  cost.measured(32, 50.0);
+  for (int64_t i = 0; i < StepCost::kRemembered - 1; ++i) cost.measured(4, 1.0);
+  CHECK(cost.seconds(32) == doctest::Approx(50.0));
+  cost.measured(4, 1.0);
+  CHECK(cost.seconds(32) < 2.0);
+  CHECK(cost.largest() == 4);
+}
+
 TEST_CASE("where rows cost nothing all candidates are taken, but for steps that measure") {
   Simulation simulation{[](int32_t) { return 1.0; }};
   for (int i = 0; i < 1000; ++i) simulation.step(4, 0.5f);
@@ -125,6 +136,12 @@ TEST_CASE("heads run while they pay, and now and then to find out") {
   CHECK(runs <= 10);
   for (int i = 0; i < 200; ++i) policy.choose(4, 4, good, 16);
   CHECK(policy.heads_pay(4, 64));
+  // Heads whose candidates are not even worth a try.
+  for (int i = 0; i < 200; ++i) policy.choose(4, 4, {}, 16);
+  runs = 0;
+  for (int i = 0; i < 1000; ++i) runs += policy.heads_pay(4, 64) ? 1 : 0;
+  CHECK(runs >= 2);
+  CHECK(runs <= 10);
 }
 
 TEST_CASE("estimates follow what was accepted, of a source and of a branch, and recover") {
@@ -143,4 +160,11 @@ TEST_CASE("estimates follow what was accepted, of a source and of a branch, and 
   CHECK(rates.of(other, BranchAcceptance{}) == doctest::Approx(0.5));
   for (int i = 0; i < 300; ++i) bad.fade();
   CHECK(rates.of(candidate, bad) > 0.4);
+
+  const Candidate unlikely{1, -1, 0, 5, 0.1f};
+  BranchAcceptance any;
+  for (int i = 0; i < 400; ++i) rates.record(unlikely, any, false);
+  CHECK(rates.of(unlikely, BranchAcceptance{}) < 0.005);
+  for (int i = 0; i < 40000; ++i) rates.fade();
+  CHECK(rates.of(unlikely, BranchAcceptance{}) > 0.05);
 }

@@ -47,12 +47,18 @@ class AcceptanceRates {
     bucket.accepted = bucket.accepted * kFade + (accepted ? 1.0f : 0.0f);
   }
 
+  // Once for each step: candidates that became too unlikely to be tried are tried again some time.
+  void fade() {
+    for (Bucket& bucket : buckets_) bucket.tried *= kStepFade, bucket.accepted *= kStepFade;
+  }
+
  private:
   struct Bucket {
     float tried = 0, accepted = 0;
   };
   static constexpr float kWeight = 3;    // of the prior, in candidates
   static constexpr float kFade = 0.99f;  // the last 100 candidates count
+  static constexpr float kStepFade = 0.9999f;
   static constexpr float kMost = 0.98f;
 
   float source_rate(const Candidate& candidate) const {

@@ -23,7 +23,7 @@ bool DraftPolicy::Trial::due() {
 
 int32_t DraftPolicy::choose(int32_t rows, int32_t branches, std::span<const float> probabilities,
                             int32_t most) {
-  if (branches < 1 || probabilities.empty()) return 0;
+  if (branches < 1) return 0;
   remember(branches, probabilities);
   const auto known = static_cast<int32_t>(2 * steps_.largest()) - rows;
   const auto count =

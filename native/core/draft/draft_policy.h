@@ -15,7 +15,8 @@ namespace apar {
 class DraftPolicy {
  public:
   // Of a step with `rows` rows without candidates, of which `branches` give a token each. `probabilities`:
-  // that each candidate is accepted, largest first. Returns how many of them to take, at most `most`.
+  // that each candidate is accepted, largest first; none if a source proposed nothing that could be worth a
+  // row. Returns how many of them to take, at most `most`.
   int32_t choose(int32_t rows, int32_t branches, std::span<const float> probabilities, int32_t most);
   // Whether to let the heads predict candidates of `branches` branches, for a step of about as many rows.
   bool heads_pay(int32_t branches, int32_t most);

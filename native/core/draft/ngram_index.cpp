@@ -48,7 +48,7 @@ void NgramIndex::insert(int32_t text, size_t last) {
 
 void NgramIndex::rebuild() {
   size_t buckets = kFirstBuckets;
-  while (buckets < num_tokens_) buckets *= 2;
+  while (buckets <= num_tokens_) buckets *= 2;
   for (auto& newest : newest_) newest.assign(buckets, Place{});
   for (size_t text = 0; text < texts_.size(); ++text)
     for (size_t last = 0; last + 1 < texts_[text].tokens.size(); ++last)

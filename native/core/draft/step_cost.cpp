@@ -29,8 +29,10 @@ void StepCost::measured(int32_t rows, double seconds) {
   bin.measured_at = ++steps_;
 
   curve_.clear();
-  for (const Bin& each : bins_)
+  for (Bin& each : bins_) {
+    if (steps_ - each.measured_at >= kRemembered) each = {};
     if (each.samples > 0) curve_.push_back({each.rows, 1.0 / each.rate});
+  }
   for (size_t i = curve_.size() - 1; i-- > 0;)
     curve_[i].seconds = std::min(curve_[i].seconds, curve_[i + 1].seconds);
 }

@@ -21,6 +21,9 @@ class StepCost {
   double largest() const { return curve_.empty() ? 0 : curve_.back().rows; }
 
   static constexpr int64_t kFresh = 256;
+  // A size that was not measured for as many steps is forgotten. Else the first steps of a size, which can
+  // take longer than later ones (a device records their graphs), would make it look too dear for ever.
+  static constexpr int64_t kRemembered = 4096;
 
  private:
   // Steps of similar sizes, four bins for each power of two, have a bin in common.
