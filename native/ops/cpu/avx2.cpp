@@ -24,7 +24,9 @@ struct Vec {
   static constexpr int64_t kLanes = 8;
   // With 4 outputs: 12 sums, 3 activations and a weight in 16 registers.
   static constexpr int64_t kTileRows = 3;
-  static constexpr int64_t kBf16Rows = 2;      // with the 4 vectors of a panel: 8 sums
+  // With the 4 vectors of a panel: 8 sums, or 4 integer sums and 4 float sums (int4).
+  static constexpr int64_t kBf16Rows = 2;
+  static constexpr int64_t kIntRows = 1;
   static constexpr int64_t kValueQueries = 4;  // with 2 vectors of a value
 
   __m256 v;
@@ -95,6 +97,12 @@ Vec operator/(Vec a, Vec b) {
 Vec to_floats(Ints x) {
   return {_mm256_cvtepi32_ps(x.v)};
 }
+Ints low_nibbles(Ints x) {
+  return {_mm256_and_si256(x.v, _mm256_set1_epi8(15))};
+}
+Ints high_nibbles(Ints x) {
+  return {_mm256_and_si256(_mm256_srli_epi16(x.v, 4), _mm256_set1_epi8(15))};
+}
 
 // Rounds as f32_to_bf16() does.
 void store_bf16(Vec x, uint16_t* p) {
@@ -124,6 +132,12 @@ Vec dot_bf16(Vec sum, Ints w, Ints x) {
   return Vec::fma(odd(w), odd(x), Vec::fma(even(w), even(x), sum));
 }
 
+// Adds four products of weights below 16 and signed bytes per lane, exactly: the sum of two fits 16 bits.
+Ints dot_u4s8(Ints sum, Ints w, Ints x) {
+  const __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(w.v, x.v), _mm256_set1_epi16(1));
+  return {_mm256_add_epi32(sum.v, products)};
+}
+
 #include "ops/cpu/simd_target.inl"
 // Before those that use it.
 #include "ops/cpu/simd_attention.inl"
@@ -131,8 +145,10 @@ Vec dot_bf16(Vec sum, Ints w, Ints x) {
 #include "ops/cpu/simd_matmul.inl"
 #include "ops/cpu/simd_panel.inl"
 // After the panels.
-#include "ops/cpu/avx2_int_product.inl"
 #include "ops/cpu/simd_bf16_product.inl"
+#include "ops/cpu/simd_int_product.inl"
+// After the product that it replaces for int8.
+#include "ops/cpu/avx2_int8_product.inl"
 // After the products.
 #include "ops/cpu/simd_packed.inl"
 // After the kernels that it lists.

@@ -1,26 +1,10 @@
-// The products of one panel with int8 and int4 weights without VNNI. Sums of a group are exact, so only the
-// chain over groups decides the bits.
+// The product of one panel with int8 weights without VNNI: rows share the weights that are widened to 16 bits,
+// and vectors of outputs the widened activations. Sums of a group are exact, so only the chain over groups
+// decides the bits.
 
-// The activations of one group of every row, of which one lane is broadcast from memory at a time.
-template <int64_t kRows, bool kInt4>
-struct GroupInputs;
-
-// Bytes, as they are prepared.
+// The activations of one group of every row, widened: the inputs 0 and 2, then 1 and 3, of every 4.
 template <int64_t kRows>
-struct GroupInputs<kRows, true> {
-  const std::byte* x;
-  int64_t stride;
-
-  void load(const std::byte* from, int64_t row_stride) {
-    x = from;
-    stride = row_stride;
-  }
-  __m256i quad(int64_t row, int64_t quad) const { return Ints::broadcast(x + row * stride + quad * 4).v; }
-};
-
-// Widened to 16 bits: the inputs 0 and 2, then 1 and 3, of every 4.
-template <int64_t kRows>
-struct GroupInputs<kRows, false> {
+struct GroupInputs {
   alignas(32) int32_t pairs[kRows][16];
 
   void load(const std::byte* x, int64_t stride) {
@@ -39,8 +23,7 @@ struct GroupInputs<kRows, false> {
 // The integer dots of kRows rows with kPart vectors of outputs, of which the weights of a quad of inputs
 // start at w, without the correction for the weights' offset.
 template <int64_t kRows, int64_t kPart>
-inline void group_dots(const std::byte* w, const GroupInputs<kRows, false>& x,
-                       __m256i (&dots)[kRows][kPart]) {
+inline void group_dots(const std::byte* w, const GroupInputs<kRows>& x, __m256i (&dots)[kRows][kPart]) {
   for (int64_t row = 0; row < kRows; ++row)
     for (int64_t i = 0; i < kPart; ++i) dots[row][i] = _mm256_setzero_si256();
   for (int64_t quad = 0; quad < kGroup / 4; ++quad) {
@@ -61,37 +44,11 @@ inline void group_dots(const std::byte* w, const GroupInputs<kRows, false>& x,
   }
 }
 
-// A 16-bit lane adds 16 products with weights below 16 and activations of at least -127, at most 30,480.
-template <int64_t kRows, int64_t kPart>
-inline void group_dots(const std::byte* w, const GroupInputs<kRows, true>& x, __m256i (&dots)[kRows][kPart]) {
-  for (int64_t row = 0; row < kRows; ++row)
-    for (int64_t i = 0; i < kPart; ++i) dots[row][i] = _mm256_setzero_si256();
-  for (int64_t quad = 0; quad < kGroup / 8; ++quad) {
-    __m256i low[kPart], high[kPart];
-    for (int64_t i = 0; i < kPart; ++i) {
-      const __m256i weights = Ints::load(w + quad * kPanel * 4 + i * 32).v;
-      low[i] = _mm256_and_si256(weights, _mm256_set1_epi8(15));
-      high[i] = _mm256_and_si256(_mm256_srli_epi16(weights, 4), _mm256_set1_epi8(15));
-    }
-    for (int64_t row = 0; row < kRows; ++row) {
-      const __m256i x_low = x.quad(row, quad);
-      const __m256i x_high = x.quad(row, quad + 4);
-      for (int64_t i = 0; i < kPart; ++i) {
-        dots[row][i] = _mm256_add_epi16(dots[row][i], _mm256_maddubs_epi16(low[i], x_low));
-        dots[row][i] = _mm256_add_epi16(dots[row][i], _mm256_maddubs_epi16(high[i], x_high));
-      }
-    }
-  }
-  for (int64_t row = 0; row < kRows; ++row)
-    for (int64_t i = 0; i < kPart; ++i) dots[row][i] = _mm256_madd_epi16(dots[row][i], _mm256_set1_epi16(1));
-}
-
-template <WeightFormat kWeights>
-struct IntProduct {
-  static constexpr WeightFormat kFormat = kWeights;
-  static constexpr bool kInt4 = kWeights == WeightFormat::int4;
+template <>
+struct IntProduct<WeightFormat::int8> {
+  static constexpr WeightFormat kFormat = WeightFormat::int8;
   static constexpr int64_t kTileRows = 4;  // with half a panel: 8 integer sums, 4 halves of weights, 2 inputs
-  static constexpr int64_t kStepBytes = kInt4 ? kInt4GroupBytes : kInt8GroupBytes;
+  static constexpr int64_t kStepBytes = kInt8GroupBytes;
   static constexpr int64_t kInputBytes = kGroup + 8;
   static int64_t steps(int64_t in) { return groups(in); }
 
@@ -102,7 +59,7 @@ struct IntProduct {
     const std::byte *scale = s.x + s.steps * kGroup + s.first * 4, *offset = scale + s.steps * 4;
     for (int64_t step = 0; step < s.count; ++step) {
       prefetch_lines(prefetch, s.prefetch_step);
-      GroupInputs<kRows, kInt4> inputs;
+      GroupInputs<kRows> inputs;
       inputs.load(x, s.x_stride);
       const std::byte* const weight_scales = w + kStepBytes - kPanel * 2;
       for (int64_t first = 0; first < kVecs; first += kPart) {
