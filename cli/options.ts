@@ -97,7 +97,7 @@ export function adapterOption(): Option {
 export function medusaOption(): Option {
   return new Option(
     '--medusa <folder>',
-    'Medusa heads, or "none" (default: the folder medusa/ of the model, if there is one)',
+    'Medusa heads, or "none" (default: the folder medusa/ of the adapter or the model, if there is one)',
   )
 }
 

@@ -9,9 +9,10 @@ import { type ListedModel, listModels } from '../models/list.ts'
 import { pullModel } from '../models/pull.ts'
 import { planRemoval } from '../models/remove.ts'
 import { MODEL_ARGUMENT, resolveModel } from '../models/resolve.ts'
+import { adapterOf } from '../models/served-name.ts'
 import { PLAIN_TABLE, showBytes, showTable } from '../models/show.ts'
 import { showProgress } from '../models/show-progress.ts'
-import { deviceOption } from '../options.ts'
+import { adapterOption, deviceOption, medusaOption } from '../options.ts'
 
 const NAME = 'a known name (apar model list), or OWNER/NAME[@REVISION] of the hub'
 
@@ -32,6 +33,8 @@ export function registerModel(program: Command): void {
     .command('inspect')
     .description('shows what a model is, and the memory it takes; loads no weights')
     .argument('<model>', MODEL_ARGUMENT)
+    .addOption(adapterOption())
+    .addOption(medusaOption())
     .addOption(deviceOption())
     .option('--json', 'as JSON')
     .action(inspect)
@@ -63,9 +66,17 @@ async function pull(name: string, { include, json }: { include?: string[]; json?
   console.log(`serve it with: npm start -- --model ${pulled.name}`)
 }
 
-async function inspect(model: string, { device, json }: { device?: Device; json?: boolean }): Promise<void> {
-  const { path, adapter } = resolveModel(model)
-  const inspection = await inspectModel(path, device, adapter)
+interface InspectFlags {
+  readonly adapter?: string
+  readonly medusa?: string
+  readonly device?: Device
+  readonly json?: boolean
+}
+
+async function inspect(name: string, flags: InspectFlags): Promise<void> {
+  const { device, json, medusa } = flags
+  const model = resolveModel(name)
+  const inspection = await inspectModel(model.path, device, { adapter: adapterOf(model, flags), medusa })
   console.log(json ? JSON.stringify(inspection) : inspectionReport(inspection))
 }
 

@@ -71,7 +71,10 @@ function registerMedusa(train: Command): void {
     )
     .option('--model <model>', `${MODEL_ARGUMENT} (default: what the data were built for)`)
     .option('--adapter <folder>', 'made by apar train sft --lora; it is merged into the model first')
-    .option('--out <folder>', 'where the heads are written: MODEL/medusa is found by itself')
+    .option(
+      '--out <folder>',
+      'where the heads are written: ADAPTER/medusa and MODEL/medusa are found by themselves',
+    )
   addRunOptions(command, 'medusa')
   command.action(async (flags: RunFlags & EstimateFlags & { estimate?: true }) => {
     if (flags.estimate) await showMedusaEstimate(flags)

@@ -81,9 +81,12 @@ export const SAMPLE: readonly ChatMessage[] = [{ role: 'user', content: 'Hello!'
 export async function inspectModel(
   path: string,
   device: Device = 'auto',
-  adapter?: string,
+  {
+    adapter,
+    medusa: heads,
+  }: { readonly adapter?: string | undefined; readonly medusa?: string | undefined } = {},
 ): Promise<Inspection> {
-  const checkpoint = readCheckpoint(path, { adapter })
+  const checkpoint = readCheckpoint(path, { adapter, medusa: heads })
   const { shape, weights, medusa, tokens, text, digest } = checkpoint
   const formats = storedFormats(weights.tensors)
   const total = (of: 'parameters' | 'bytes') => formats.reduce((sum, format) => sum + format[of], 0)

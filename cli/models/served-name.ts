@@ -16,7 +16,7 @@ export function servedName(
  * @throws UserError `invalid_option` for two
  */
 export function adapterOf(
-  model: Pick<ResolvedModel, 'name' | 'adapter'>,
+  model: { readonly name?: string | undefined; readonly adapter?: string | undefined },
   { adapter }: { adapter?: string | undefined },
 ): string | undefined {
   if (adapter !== undefined && model.adapter !== undefined) {

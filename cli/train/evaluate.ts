@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
+import { MEDUSA_CONFIG } from '../../gpu-node/checkpoint/medusa/medusa-config.ts'
 import { UserError } from '../explain.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { adapterOf } from '../models/served-name.ts'
@@ -30,11 +31,14 @@ export async function evaluate(flags: EvaluateFlags): Promise<void> {
   if (!existsSync(flags.data)) {
     throw new UserError('invalid_option', `--data: ${flags.data} does not exist: apar data build makes it`)
   }
+  const { medusa } = flags
+  if (medusa !== undefined && !existsSync(join(medusa, MEDUSA_CONFIG))) {
+    throw new UserError('invalid_option', `--medusa: ${medusa} has no ${MEDUSA_CONFIG} of Medusa heads`)
+  }
   const model = await resolveOrPull(flags.model)
   const { path } = model
   const adapter = adapterOf(model, flags)
   refuseOtherVocabulary(resolve(flags.data), { name: flags.model, path, adapter })
-  const { medusa } = flags
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
   const optional = { medusa, adapter, examples: flags.examples, out: flags.out }
   const given = Object.entries(optional).flatMap(([name, value]) =>

@@ -2,7 +2,8 @@ import Table from 'cli-table3'
 import { UserError } from '../explain.ts'
 import { PLAIN_TABLE, showTable } from '../models/show.ts'
 import { lastAccuracies, TOP } from './head-metrics.ts'
-import { NO_MODEL, type Plan, planRun, trainerCommand } from './plan.ts'
+import { adapterOfPlan, type ModelFiles, NO_MODEL, type Plan, planRun, trainerCommand } from './plan.ts'
+import { checkHeadsFolder } from './run-folders.ts'
 import { readRunLog } from './run-log.ts'
 import { type RunFlags, runPlan, shown } from './run-plan.ts'
 
@@ -12,7 +13,12 @@ export async function medusa(flags: RunFlags): Promise<void> {
   if (plan.model === NO_MODEL) {
     throw new UserError('invalid_option', '--model none: Medusa heads are trained on a model that is there')
   }
-  await runPlan(plan, flags, { command: trainerCommand, serveLine, summary })
+  await runPlan(plan, flags, { ...{ command: trainerCommand, serveLine, summary }, check })
+}
+
+function check(plan: Plan, model: ModelFiles): void {
+  const { data, out, run } = plan
+  checkHeadsFolder({ data, out, run, model: model.path, adapter: adapterOfPlan(plan, model) })
 }
 
 function serveLine({ model, adapter, out }: Plan): string {
@@ -23,7 +29,7 @@ function serveLine({ model, adapter, out }: Plan): string {
 /** The accuracy of each head. */
 function summary({ run }: Plan): string {
   const heads = lastAccuracies(readRunLog(run))
-  if (heads === undefined) return 'there was no held-out data to measure the accuracy of heads on'
+  if (heads === undefined) return 'the accuracy of the heads was not measured on held-out data'
   const table = new Table({
     ...PLAIN_TABLE,
     head: ['accuracy, held out', ...TOP.map((k) => `top ${k}`)],

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { parseJson } from '../../shared/parse.ts'
 import { UserError } from '../explain.ts'
 import type { ResolvedModel } from '../models/resolve.ts'
+import { adapterOf } from '../models/served-name.ts'
 import { lastInvocation } from './invocations.ts'
 import { readRecipe } from './recipe.ts'
 import { refuseOtherRun, resumedSettings } from './resumed.ts'
@@ -92,13 +93,18 @@ export function planRun(command: TrainCommand, flags: PlanFlags): Plan {
   return plan
 }
 
-/** The trainer's command line. `path` is where the model lies, `part` the adapter that is part of it. */
-export function trainerCommand(plan: Plan, { path, adapter: part }: ModelFiles): string[] {
+/** The adapter of a run with a frozen model. @throws UserError `invalid_option` where the model has one already */
+export function adapterOfPlan(plan: Plan, model: Pick<ModelFiles, 'adapter'>): string | undefined {
+  return adapterOf({ ...model, name: plan.model }, plan)
+}
+
+/** The trainer's command line. */
+export function trainerCommand(plan: Plan, found: ModelFiles): string[] {
   const { command, data, model, out, run, resume, settings } = plan
   const base = model === NO_MODEL ? [] : ['--base-name', model]
-  const adapter = command === 'medusa' ? (plan.adapter ?? part) : undefined
+  const adapter = command === 'medusa' ? adapterOfPlan(plan, found) : undefined
   const adapted = adapter === undefined ? [] : ['--adapter', adapter]
-  const files = ['--data', data, '--model', path, ...adapted, ...base, '--out', out, '--run', run]
+  const files = ['--data', data, '--model', found.path, ...adapted, ...base, '--out', out, '--run', run]
   return [command, ...files, ...(resume ? ['--resume'] : []), ...settingArguments(settings)]
 }
 

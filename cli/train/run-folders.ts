@@ -3,41 +3,61 @@ import { join, relative, resolve } from 'node:path'
 import { UserError } from '../explain.ts'
 import { hasInvocations } from './invocations.ts'
 
-/** Whatever a run writes into its model folder; the page of a model is kept, heads of the weights before are not. */
-const MODEL_FILES = new RegExp(
-  [
-    '^(config|generation_config|adapter_config|model\\.safetensors\\.index)\\.json$',
-    '^(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\\.json$',
-    '^(tokenizer\\.model|chat_template\\.jinja|medusa|.*\\.md)$',
-    '^(adapter_)?model(-\\d+-of-\\d+)?\\.safetensors$',
-  ].join('|'),
-)
+/** What a run writes into its folder, and the field of config.json that every such folder has. */
+interface Kind {
+  readonly files: RegExp
+  readonly field: string
+}
+
+/** The page of a model is kept, heads of the weights before are not. */
+const MODEL: Kind = {
+  files: new RegExp(
+    [
+      '^(config|generation_config|adapter_config|model\\.safetensors\\.index)\\.json$',
+      '^(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\\.json$',
+      '^(tokenizer\\.model|chat_template\\.jinja|medusa|.*\\.md)$',
+      '^(adapter_)?model(-\\d+-of-\\d+)?\\.safetensors$',
+    ].join('|'),
+  ),
+  field: 'branching',
+}
+const HEADS: Kind = {
+  files: /^(config\.json|medusa_lm_head\.safetensors|.*\.md)$/,
+  field: 'medusa_num_heads',
+}
 
 interface Paths {
   readonly data: string
   readonly out: string
   readonly run: string
+  /** Where the model that is tuned lies, if it is one. */
+  readonly model: string | undefined
+  readonly adapter?: string | undefined
 }
 
 /**
  * The model folder of a run is replaced when the run ends.
- * @param model where the model that is tuned lies, if it is one
  * @throws UserError `foreign_folder` for a folder with anything that no run writes, or that the run itself needs
  */
-export function checkModelFolder({ data, out, run }: Paths, model: string | undefined): void {
-  for (const [what, path] of [
-    ['--data', data],
-    ['--run', run],
-    ['--model', model],
-  ] as const) {
-    if (path !== undefined && isWithin(out, path)) throw foreign('--out', out, `${what} is in it`)
+export function checkModelFolder(paths: Paths): void {
+  checkOut(paths, MODEL)
+}
+
+/** The same of a folder of Medusa heads. @throws UserError `foreign_folder` */
+export function checkHeadsFolder(paths: Paths): void {
+  checkOut(paths, HEADS)
+}
+
+function checkOut({ out, ...needed }: Paths, kind: Kind): void {
+  for (const [name, path] of Object.entries(needed)) {
+    if (path !== undefined && isWithin(out, path)) throw foreign('--out', out, `--${name} is in it`)
   }
   const files = filesOf('--out', out)
   if (files.length === 0) return
-  const other = files.find((name) => !MODEL_FILES.test(name))
+  const other = files.find((name) => !kind.files.test(name))
   if (other !== undefined) throw foreign('--out', out, `it has ${other}, which no run writes`)
-  if (!hasBranching(join(out, 'config.json')))
-    throw foreign('--out', out, `it has ${files[0]}, but no config.json with the branching of a run`)
+  if (!hasField(join(out, 'config.json'), kind.field))
+    throw foreign('--out', out, `it has ${files[0]}, but no config.json with the ${kind.field} of a run`)
 }
 
 /** Log and states in the folder of a run are replaced. @throws UserError `foreign_folder` for a folder of another kind */
@@ -65,9 +85,9 @@ function filesOf(option: string, folder: string): string[] {
   }
 }
 
-function hasBranching(config: string): boolean {
+function hasField(config: string, field: string): boolean {
   const value = parsed(existsSync(config) ? readFileSync(config, 'utf8') : '')
-  return value?.branching !== undefined
+  return value?.[field] !== undefined
 }
 
 /** A run that was started without apar, by the line that it prints. */

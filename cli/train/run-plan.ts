@@ -82,7 +82,7 @@ export async function runPlan(
   if (end === 'stopped') {
     throw new UserError('cancelled', stoppedSentence(plan))
   }
-  // After --stop-step there is no model yet.
+  // Without what it describes there is no card.
   if (!existsSync(plan.out)) return
   try {
     writeCard(plan.run)

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { z } from 'zod'
+import { MAX_MEDUSA_HEADS, MAX_MEDUSA_LAYERS } from '../../gpu-node/engine/engine-config.ts'
 import { UserError } from '../explain.ts'
 
 type Value = number | string | boolean | readonly number[]
@@ -49,13 +50,21 @@ export const SETTINGS = {
   lora: setting(z.int().min(1).max(4096), '<rank>', 'LoRA on all linear layers; without it, every weight'),
   'lora-alpha': setting(positive, '<number>', 'default: twice the rank'),
   'lora-dropout': setting(share, '<share>', 'default: 0'),
-  heads: setting(z.int().min(2).max(8), '<count>', 'head i predicts the token i + 2 ahead (default: 2)'),
+  heads: setting(
+    z.int().min(2).max(MAX_MEDUSA_HEADS),
+    '<count>',
+    'head i predicts the token i + 2 ahead (default: 2)',
+  ),
   kind: setting(
     z.enum(['own', 'shared']),
     '<kind>',
     "heads that end with a matrix of their own, or with the model's (default: shared)",
   ),
-  layers: setting(z.int().min(1).max(16), '<count>', 'residual blocks of a head (default: 1)'),
+  layers: setting(
+    z.int().min(1).max(MAX_MEDUSA_LAYERS),
+    '<count>',
+    'residual blocks of a head, at most 8 (default: 1)',
+  ),
   'token-init': setting(z.enum(['auto', 'copy', 'keep']), '<how>', 'rows of the two tokens (default: auto)'),
   'token-noise': setting(z.number().min(0).max(1), '<deviation>', 'added to copied rows (default: 0.01)'),
   lr: setting(

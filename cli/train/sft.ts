@@ -14,7 +14,8 @@ function check(plan: Plan, { path, adapter }: ModelFiles): void {
     const advice = `tune its base, which is ${basename(path)}, by its own name (apar model list)`
     throw new UserError('invalid_option', `--model: ${plan.model} is an adapter: ${advice}`)
   }
-  checkModelFolder(plan, plan.model === NO_MODEL ? undefined : path)
+  const { data, out, run } = plan
+  checkModelFolder({ data, out, run, model: plan.model === NO_MODEL ? undefined : path })
 }
 
 function serveLine({ model, out, settings }: Plan): string {

@@ -84,7 +84,7 @@ export interface CheckpointOptions {
   readonly chatTemplate?: string | undefined
   /** A folder of peft with LoRA that is merged into the checkpoint. */
   readonly adapter?: string | undefined
-  /** A folder with Medusa heads, or `none`. Default: `medusa/` in the checkpoint's folder, if there is one. */
+  /** A folder with Medusa heads, or `none`. Default: `medusa/` in the folder of the adapter, or else of the checkpoint. */
   readonly medusa?: string | undefined
 }
 
@@ -175,7 +175,7 @@ function toCheckpoint(parts: CheckpointParts, options: CheckpointOptions): Check
   const isPublished = isPublishedApar(parts.text.tokenizer.added_tokens)(PUBLISHED.fork_token)
   const branching = parts.branching ?? (isPublished ? PUBLISHED : undefined)
   const text = withTemplate(parts.text, options.chatTemplate, isPublished)
-  const heads = findMedusa(parts.path, options.medusa)
+  const heads = findMedusa(parts.path, options.medusa, options.adapter)
   const medusa = heads === undefined ? undefined : readMedusaHeads(heads, shape)
   const idOf = (token: string, field: string) => controlId(parts, token, field)
   const eosIds = [...eosTokenIds]

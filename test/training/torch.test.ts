@@ -57,4 +57,20 @@ describe.skipIf(!hasTrainingPython)('what the trainer writes', () => {
     // Seven linear layers in each of two layers, and two rows of the table, which is the head too.
     expect(changed).toHaveLength(2 * 7 + 1)
   })
+
+  it('Medusa heads of both kinds are those that the engine takes', () => {
+    const own = readCheckpoint(join(root, 'model'), { medusa: join(root, 'own') })
+    expect(own.medusa?.shape).toEqual({
+      ...{ numHeads: 2, numLayers: 2, sharesLmHead: false, vocabSize: own.shape.vocabSize },
+    })
+    const shared = readCheckpoint(join(root, 'base'), {
+      ...{ adapter: join(root, 'adapter'), medusa: join(root, 'shared') },
+    })
+    expect(shared.medusa?.shape).toMatchObject({ numHeads: 3, numLayers: 1, sharesLmHead: true })
+    for (const { medusa, warnings } of [own, shared]) {
+      expect(medusa?.baseModel).toMatch(/model$|base$/)
+      expect(medusa?.weights.tensors.every(({ dtype }) => dtype === 'BF16')).toBe(true)
+      expect(warnings).toEqual([])
+    }
+  })
 })

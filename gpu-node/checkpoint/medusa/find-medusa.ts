@@ -7,11 +7,11 @@ import { MEDUSA_CONFIG } from './medusa-config.ts'
 export const NO_MEDUSA = 'none'
 
 /**
- * The folder of the Medusa heads: the one that the option names, or `medusa/` in the checkpoint's folder.
- * `checkpoint`: a folder, or a GGUF file.
+ * The folder of the Medusa heads: the one that the option names, or `medusa/` in the adapter's folder, or in the
+ * checkpoint's. `checkpoint`: a folder, or a GGUF file.
  * @throws StartupError `invalid_option` when the option's folder has no heads
  */
-export function findMedusa(checkpoint: string, option: string | undefined): string | undefined {
+export function findMedusa(checkpoint: string, option?: string, adapter?: string): string | undefined {
   if (option === NO_MEDUSA) return undefined
   if (option !== undefined) {
     const folder = resolve(option)
@@ -21,6 +21,8 @@ export function findMedusa(checkpoint: string, option: string | undefined): stri
       : 'is no folder'
     throw new StartupError('invalid_option', `Medusa heads: ${folder} ${what}`)
   }
-  const folder = join(checkpoint, 'medusa')
-  return existsSync(join(folder, MEDUSA_CONFIG)) ? folder : undefined
+  const places = [...(adapter === undefined ? [] : [resolve(adapter)]), checkpoint]
+  return places
+    .map((place) => join(place, 'medusa'))
+    .find((folder) => existsSync(join(folder, MEDUSA_CONFIG)))
 }

@@ -87,7 +87,7 @@ describe('a known model that is an adapter', () => {
   })
 
   test('is inspected as what it is merged to', async () => {
-    await expect(inspectModel('models/demo', 'cpu', join(cache, 'none'))).rejects.toThrow(
+    await expect(inspectModel('models/demo', 'cpu', { adapter: join(cache, 'none') })).rejects.toThrow(
       /an adapter is a folder/,
     )
   })

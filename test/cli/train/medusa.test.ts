@@ -9,7 +9,10 @@ import { shapeOf } from '../../../cli/train/estimate/parameters.ts'
 import { evaluate } from '../../../cli/train/evaluate.ts'
 import { readInvocations } from '../../../cli/train/invocations.ts'
 import { medusa } from '../../../cli/train/medusa.ts'
+import { adapterOfPlan, planRun } from '../../../cli/train/plan.ts'
 import type { RunFlags } from '../../../cli/train/run-plan.ts'
+import { settingOptions } from '../../../cli/train/settings.ts'
+import { MAX_MEDUSA_LAYERS } from '../../../gpu-node/engine/engine-config.ts'
 import { GOOD_PACKAGES, writeFakePython } from './fake-python.ts'
 
 const TOP = [1, 2, 3, 5, 7, 10]
@@ -65,7 +68,8 @@ async function train(trainer: string, flags: Partial<RunFlags> = {}): Promise<vo
 function logged(): string {
   const log = join(root, 'log')
   writeFileSync(log, logLines())
-  return `mkdir -p '${run()}' '${out()}'; cp '${log}' '${run()}/log.jsonl'`
+  const config = `printf '{"medusa_num_heads": 2}' > '${out()}/config.json'`
+  return `mkdir -p '${run()}' '${out()}'; cp '${log}' '${run()}/log.jsonl'; ${config}`
 }
 
 describe('apar train medusa', () => {
@@ -116,6 +120,34 @@ describe('apar train medusa', () => {
     })
   })
 
+  test('never replaces its model, or a folder of something else', async () => {
+    for (const folder of ['base', 'adapter']) {
+      const refused = train('exit 9', { out: join(root, folder), run: run() })
+      await expect(refused).rejects.toMatchObject({ code: 'foreign_folder' })
+    }
+    mkdirSync(out())
+    writeFileSync(join(out(), 'notes.txt'), '')
+    await expect(train('exit 9')).rejects.toMatchObject({ code: 'foreign_folder' })
+    expect(existsSync(run())).toBe(false)
+  })
+
+  test('trains as many layers as the engine takes', async () => {
+    const [layers] = settingOptions(['layers'])
+    expect(layers?.parseArg?.(String(MAX_MEDUSA_LAYERS), undefined)).toBe(MAX_MEDUSA_LAYERS)
+    expect(() => layers?.parseArg?.(String(MAX_MEDUSA_LAYERS + 1), undefined)).toThrow(/8/)
+  })
+
+  test('takes one adapter, also of a model that has one by its name', () => {
+    const plan = planRun('medusa', { data: root, model: 'tuned', out: out(), adapter: join(root, 'adapter') })
+    expect(() => adapterOfPlan(plan, { adapter: '/elsewhere' })).toThrow(
+      expect.objectContaining({
+        code: 'invalid_option',
+        message: expect.stringContaining('tuned has an adapter'),
+      }),
+    )
+    expect(adapterOfPlan({ ...plan, adapter: undefined }, { adapter: '/elsewhere' })).toBe('/elsewhere')
+  })
+
   test('takes no recipe of another command', async () => {
     await expect(train('', { recipe: 'demo' })).rejects.toMatchObject({ code: 'invalid_option' })
   })
@@ -137,6 +169,11 @@ test('apar train evaluate --medusa asks for the accuracy of heads', async () => 
   const args = join(root, 'args')
   writeFakePython(python, { packages: GOOD_PACKAGES, trainer: `echo "$*" > ${args}` })
   const files = { data: join(root, 'data'), model: join(root, 'base'), medusa: out() }
+  const without = evaluate({ python, ...files, split: 'test' })
+  await expect(without).rejects.toMatchObject({ code: 'invalid_option' })
+  expect(existsSync(args)).toBe(false)
+  mkdirSync(out())
+  writeFileSync(join(out(), 'config.json'), '{}')
   await evaluate({ python, ...files, split: 'test', examples: 3 })
   expect(readFileSync(args, 'utf8').trim()).toBe(
     `-m apar_train evaluate-medusa --data ${root}/data --model ${root}/base --split test --medusa ${out()} --examples 3`,

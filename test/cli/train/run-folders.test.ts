@@ -2,7 +2,12 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { checkModelFolder, checkRunFolder, hasState } from '../../../cli/train/run-folders.ts'
+import {
+  checkHeadsFolder,
+  checkModelFolder,
+  checkRunFolder,
+  hasState,
+} from '../../../cli/train/run-folders.ts'
 
 let root: string
 
@@ -19,8 +24,10 @@ function folder(name: string, files: Readonly<Record<string, string>>): string {
   return path
 }
 
-const check = (out: string, model?: string) =>
-  checkModelFolder({ data: join(root, 'data'), out, run: join(root, 'run') }, model)
+const paths = (out: string, model?: string) => ({
+  ...{ data: join(root, 'data'), out, run: join(root, 'run'), model },
+})
+const check = (out: string, model?: string) => checkModelFolder(paths(out, model))
 const refused = (message: string) =>
   expect.objectContaining({ code: 'foreign_folder', message: expect.stringContaining(message) })
 
@@ -70,6 +77,28 @@ describe('the model folder of a run', () => {
     expect(() => check(root)).toThrow(refused('--data is in it'))
     writeFileSync(join(root, 'file'), '')
     expect(() => check(join(root, 'file'))).toThrow(expect.objectContaining({ code: 'invalid_option' }))
+  })
+})
+
+describe('the folder of heads', () => {
+  const HEADS = { 'config.json': '{"medusa_num_heads": 2}', 'medusa_lm_head.safetensors': '' }
+  const checkHeads = (out: string, model?: string) => checkHeadsFolder(paths(out, model))
+
+  test('may be new, empty, or what an earlier run wrote, within the model or not', () => {
+    checkHeads(join(root, 'new'))
+    const model = folder('model', { 'config.json': CONFIG, 'model.safetensors': '' })
+    checkHeads(folder('model/medusa', { ...HEADS, 'README.md': '' }), model)
+  })
+
+  test('is refused if it is the model, the adapter, or anything else', () => {
+    const model = folder('model', { 'config.json': CONFIG, 'tokenizer.json': '' })
+    expect(() => checkHeads(model, model)).toThrow(refused('--model is in it'))
+    expect(() => checkHeadsFolder({ ...paths(model), adapter: model })).toThrow(refused('--adapter is in it'))
+    expect(() => checkHeads(model)).toThrow(refused('it has tokenizer.json, which no run'))
+    const published = folder('published', { ...HEADS, 'medusa_lm_head.pt': '' })
+    expect(() => checkHeads(published)).toThrow(refused('it has medusa_lm_head.pt'))
+    const other = folder('other', { 'config.json': CONFIG })
+    expect(() => checkHeads(other)).toThrow(refused('no config.json with the medusa_num_heads'))
   })
 })
 

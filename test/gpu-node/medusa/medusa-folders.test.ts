@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type CheckpointOptions, readCheckpoint } from '../../../gpu-node/checkpoint/checkpoint.ts'
 import { describeMedusa, medusaBytes } from '../../../gpu-node/checkpoint/medusa/describe-medusa.ts'
+import { findMedusa } from '../../../gpu-node/checkpoint/medusa/find-medusa.ts'
 import { EngineConfig } from '../../../gpu-node/engine/engine-config.ts'
 import { toEngineConfig } from '../../../gpu-node/engine-options.ts'
 import { StartupError } from '../../../gpu-node/startup-error.ts'
@@ -58,6 +59,17 @@ describe('heads are found', () => {
       code: 'invalid_option',
       message: expect.stringMatching(/has no config\.json$/),
     })
+  })
+
+  test('in the folder of an adapter before that of the model', () => {
+    const adapter = join(elsewhere, 'adapter')
+    expect(findMedusa(base.path, undefined, adapter)).toBeUndefined()
+    writeMedusa(inBase())
+    expect(findMedusa(base.path, undefined, adapter)).toBe(inBase())
+    const own = writeMedusa(join(adapter, 'medusa'))
+    expect(findMedusa(base.path, undefined, adapter)).toBe(own)
+    expect(findMedusa('/a/model.gguf', undefined, adapter)).toBe(own)
+    expect(findMedusa(base.path, 'none', adapter)).toBeUndefined()
   })
 
   test('nothing is found in a folder medusa without config.json', () => {

@@ -18,10 +18,22 @@ def positive(text: str) -> int:
     return value
 
 
+# What the engine takes (gpu-node/engine/engine-config.ts).
+MOST_HEADS, MOST_LAYERS = 8, 8
+
+
 def number_of_heads(text: str) -> int:
+    return _between(text, 2, MOST_HEADS)
+
+
+def number_of_layers(text: str) -> int:
+    return _between(text, 1, MOST_LAYERS)
+
+
+def _between(text: str, least: int, most: int) -> int:
     value = int(text)
-    if not 2 <= value <= 8:
-        raise argparse.ArgumentTypeError(f"{text} is not between 2 and 8")
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
     return value
 
 
@@ -69,7 +81,7 @@ def add_medusa(p: argparse.ArgumentParser) -> None:
     what.add_argument("--heads", type=number_of_heads, default=2, help="2 to 8; head i predicts the token i + 2 ahead (default: %(default)s)")
     what.add_argument("--kind", choices=("own", "shared"), default="shared",
                       help="own: a head ends with a matrix of its own; shared: with the model's (default: %(default)s)")  # fmt: skip
-    what.add_argument("--layers", type=positive, default=1, help="residual blocks of a head (default: %(default)s)")
+    what.add_argument("--layers", type=number_of_layers, default=1, help="1 to 8 residual blocks of a head (default: %(default)s)")
 
     how = _how(p)
     how.add_argument("--lr", type=float, help="peak (default: 1e-3)")

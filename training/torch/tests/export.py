@@ -1,6 +1,7 @@
 """python -m tests.export FOLDER: trains a tiny model and an adapter for a few steps, for test/training/torch.test.ts.
 
-FOLDER/model and FOLDER/base + FOLDER/adapter are what `sft` writes; FOLDER/logits.json has what transformers and peft
+FOLDER/model and FOLDER/base + FOLDER/adapter are what `sft` writes, FOLDER/own and FOLDER/shared what `medusa` writes for the
+two; FOLDER/logits.json has what transformers and peft
 compute with them: {"ids", "model": [...], "adapter": [...]}, the logits after the last id, in f32.
 """
 
@@ -33,6 +34,13 @@ def export(root: Path) -> None:
         shutil.copyfile(data / "model" / name, base / name)
     for name, options in (("model", "--model none"), ("adapter", f"--model {base} --lora 4")):
         status = main(["sft", *f"--data {data} --out {root / name} --run {root / name}-run {LENGTH} {options}".split()])
+        if status != 0:
+            sys.exit(status)
+    for name, options in (
+        ("own", f"--model {root / 'model'} --kind own --layers 2"),
+        ("shared", f"--model {base} --adapter {root / 'adapter'} --heads 3"),
+    ):
+        status = main(["medusa", *f"--data {data} --out {root / name} --run {root / name}-run {LENGTH} {options}".split()])
         if status != 0:
             sys.exit(status)
     tuned = AutoModelForCausalLM.from_pretrained(root / "model", dtype=torch.float32)

@@ -67,6 +67,24 @@ def naive(heads, model, examples, weights):
     return total, found
 
 
+class OfSmallerVocabulary(unittest.TestCase):
+    def test_tokens_without_a_row_are_no_targets_and_no_rivals(self):
+        model = tiny()
+        pack = pack_examples([conversation(np.random.default_rng(1), 2)[0], conversation(np.random.default_rng(2), 0)[1]], META, Weights())
+        self.assertIn(FORK, pack.targets.tolist())
+        heads = MedusaHeads(Shape(2, 1, OWN, HIDDEN, FORK), model.lm_head.weight)
+        with torch.no_grad():
+            found = judged(heads, model, pack, ranks=True)
+            hidden = hidden_states(model, pack, SPANS, F32)
+        for head in (0, 1):
+            sources, here = sources_of(pack, head)
+            targets = pack.targets[here]
+            logits = (hidden[sources] @ model.lm_head.weight[:FORK].t())[targets < FORK]  # a new head is the model's own
+            targets = targets[targets < FORK]
+            torch.testing.assert_close(found.losses[head], F.cross_entropy(logits, targets, reduction="none"))
+            self.assertEqual(found.ranks[head].tolist(), (logits > logits.gather(1, targets[:, None])).sum(1).tolist())
+
+
 class Paths(unittest.TestCase):
     def test_loss_gradient_and_ranks_equal_those_of_separate_rows(self):
         weights = Weights(fork=3, eos=0.5)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import unittest
@@ -12,6 +13,7 @@ from unittest import mock
 
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from apar_train.__main__ import main
@@ -201,7 +203,7 @@ class Refusals(Heads):
             with self.subTest(options):
                 self.assertIn(reason, self.medusa("refused", options, fails=2))
         self.assertFalse((self.root / "refused").exists())
-        for options in ("--heads 1", "--heads 9", "--kind other", "--layers 0"):
+        for options in ("--heads 1", "--heads 9", "--kind other", "--layers 0", "--layers 9"):
             with self.subTest(options), self.assertRaises(SystemExit), contextlib.redirect_stderr(io.StringIO()):
                 main(["medusa", *self.arguments("refused", f"{base} --steps 2 {options}")])
 
@@ -232,6 +234,43 @@ class Refusals(Heads):
         self.assert_refused(folder, "medusa_lm_head.pt", lm_head)
         (folder / "medusa_lm_head.pt").write_bytes(b"not a pickle")
         self.assert_refused(folder, "medusa_lm_head.pt", lm_head)
+
+    def test_heads_from_before_the_two_tokens_were_added(self):
+        """As the reference publishes them: torch's file, a plain config.json, and rows for the base's own tokens."""
+        self.medusa("heads", f"--model {self.base} --kind own --steps 1")
+        published = self.root / "published"
+        published.mkdir()
+        tensors = load_file(self.root / "heads" / "medusa_lm_head.safetensors")
+        for head in (0, 1):
+            tensors[f"{head}.1.weight"] = tensors[f"{head}.1.weight"][:FORK].clone()
+        torch.save(tensors, published / "medusa_lm_head.pt")
+        (published / "config.json").write_text(json.dumps({"medusa_num_heads": 2, "medusa_num_layers": 1}))
+        found = self.evaluated(published)
+        self.assertEqual(found["heads"], 2)
+        for head in (0, 1):
+            self.assertTrue(0 < found[f"head_{head}_loss"] < 20)
+        self.assert_refused(published, r"0\.1\.weight has shape", tiny(vocab_size=FORK + 1025).lm_head.weight)
+
+    def test_a_folder_of_something_else_is_not_replaced(self):
+        for field in ("branching", "medusa_num_layers"):
+            folder = self.root / field
+            folder.mkdir()
+            (folder / "config.json").write_text(json.dumps({field: 1}))
+            printed = self.medusa(field, f"--model {self.base} --steps 1", fails=2)
+            self.assertIn("foreign_folder: --out: ", printed)
+            self.assertEqual(os.listdir(folder), ["config.json"])
+        self.medusa("again", f"--model {self.base} --steps 1")
+        shutil.rmtree(self.root / "again-run")
+        self.medusa("again", f"--model {self.base} --steps 1")
+
+    def test_nothing_can_be_measured_without_examples(self):
+        meta = self.data / "test" / "meta.json"
+        meta.write_text(json.dumps({**json.loads(meta.read_text()), "shards": []}))
+        words = f"--data {self.data} --model {self.root}/nothing --medusa {self.root}/nothing --device cpu".split()
+        for command in (["evaluate-loss", *words[:4]], ["evaluate-medusa", *words]):
+            with contextlib.redirect_stderr(io.StringIO()) as err:
+                self.assertEqual(main(command), 2)
+            self.assertRegex(err.getvalue(), "^data_too_small: .*has no examples")
 
     def assert_refused(self, folder, reason, lm_head):
         with self.assertRaisesRegex(InputError, reason) as caught:

@@ -15,8 +15,8 @@ def check_sizes(train: Shards, test: Optional[Shards], args: argparse.Namespace)
     if examples == 0:
         raise _too_small(f"{folder}: has no examples: apar data stats says what was left out of the build")
     if args.structured_share > 0 and not np.any(train.kinds == STRUCTURED):
-        raise _too_small(f"{folder}: has no structured answers, and nothing to learn to fork from: add conversations with lists, "
-                         "headings or paragraphs (--structured-share 0 trains without)")  # fmt: skip
+        raise _too_small(f"{folder}: has no structured answers, from which forks are learned and what their branches say: add "
+                         "conversations with lists, headings or paragraphs (--structured-share 0 trains without)")  # fmt: skip
     if args.batch_examples and examples < args.batch_examples:
         raise _too_small(f"{folder}: {examples} examples are fewer than one step takes (--batch-examples {args.batch_examples}): "
                          "more conversations, or less of it")  # fmt: skip

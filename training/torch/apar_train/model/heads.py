@@ -38,7 +38,7 @@ class Shape:
     layers: int  # residual blocks of a head
     kind: str  # own: a head ends with a matrix of its own; shared: with the model's
     hidden: int
-    vocab: int
+    vocab: int  # rows of an own matrix, at most the model's
 
 
 class MedusaHeads(torch.nn.Module):
@@ -53,7 +53,7 @@ class MedusaHeads(torch.nn.Module):
             parts: List[torch.nn.Module] = [ResidualBlock(shape.hidden) for _ in range(shape.layers)]
             if shape.kind == OWN:
                 matrix = torch.nn.Linear(shape.hidden, shape.vocab, bias=False, device="meta")
-                matrix.weight = torch.nn.Parameter(lm_head.detach().to(torch.float32, copy=True))
+                matrix.weight = torch.nn.Parameter(lm_head.detach()[: shape.vocab].to(torch.float32, copy=True))
                 parts.append(matrix)
             self.add_module(str(head), torch.nn.Sequential(*parts))
 
@@ -61,16 +61,20 @@ class MedusaHeads(torch.nn.Module):
         self, hidden: torch.Tensor, pack: Pack, lm_head: torch.Tensor, factor: float, fork: int, ranks: bool
     ) -> "HeadLosses":
         """Of hidden states [N, hidden] of a pack's N tokens, after the final norm. `ranks`: also how many tokens each head
-        holds likelier than the target."""
+        holds likelier than the target. Targets that a head has no row for are left out: it never drafts them."""
         found: List[Tuple[torch.Tensor, ...]] = []
         for head, module in enumerate(self.children()):
             sources, here = sources_of(pack, head)
+            matrix = module[-1].weight if self.shape.kind == OWN else lm_head
+            known = pack.targets[here] < len(matrix)
+            sources, here = sources[known], here[known]
             x = hidden[sources]
             for block in module[: self.shape.layers]:
                 x = block(x)
-            matrix = module[-1].weight if self.shape.kind == OWN else lm_head
             weights = pack.weights[here]
-            total, losses, ranked = HeadLoss.apply(x, matrix, pack.targets[here], weights * factor, pack.banned[here], fork, ranks)
+            # What a head has no row for cannot be chosen anyway.
+            banned, row = pack.banned[here] & (fork < len(matrix)), min(fork, len(matrix) - 1)
+            total, losses, ranked = HeadLoss.apply(x, matrix, pack.targets[here], weights * factor, banned, row, ranks)
             found.append((total, losses, weights, ranked))
         totals, losses, weights, ranked = zip(*found)
         return HeadLosses(torch.stack(totals).sum(), list(losses), list(weights), list(ranked) if ranks else None)

@@ -13,6 +13,7 @@ from .heads import OWN, SHARED, MedusaHeads, Shape
 from .output import CONFIG, Replaced
 
 WEIGHTS, PUBLISHED = "medusa_lm_head.safetensors", "medusa_lm_head.pt"
+NUM_HEADS, NUM_LAYERS = "medusa_num_heads", "medusa_num_layers"
 
 
 def write_heads(heads: MedusaHeads, out: Path, base: str) -> None:
@@ -21,8 +22,8 @@ def write_heads(heads: MedusaHeads, out: Path, base: str) -> None:
     config = {
         "model_type": "medusa",
         "base_model_name_or_path": base,
-        "medusa_num_heads": shape.heads,
-        "medusa_num_layers": shape.layers,
+        NUM_HEADS: shape.heads,
+        NUM_LAYERS: shape.layers,
         "hidden_size": shape.hidden,
         "vocab_size": shape.vocab,
         "tie_lm_head": shape.kind == SHARED,
@@ -34,20 +35,28 @@ def write_heads(heads: MedusaHeads, out: Path, base: str) -> None:
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
+# Control tokens and padding that the model has and the heads have not; as the server's loader.
+MOST_MISSING = 1024
+
+
 def read_heads(folder: Path, lm_head: torch.Tensor) -> MedusaHeads:
-    """Of a model whose last matrix is `lm_head` [vocab, hidden]. @raises InputError for a folder that does not fit it"""
+    """Of a model whose last matrix is `lm_head` [vocab, hidden]. Heads from before [Fork] and [Child] were added, as published
+    ones are, have fewer rows. @raises InputError for a folder that does not fit the model"""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text())
-        heads, layers = (int(config[name]) for name in ("medusa_num_heads", "medusa_num_layers"))
+        heads, layers = (int(config[name]) for name in (NUM_HEADS, NUM_LAYERS))
         shared = bool(config.get("tie_lm_head", False))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError("broken_checkpoint", f"{path}: is no config.json of Medusa heads: {error}") from None
     vocab, hidden = lm_head.shape
     if heads < 1 or layers < 0:
         raise InputError("broken_checkpoint", f"{path}: {heads} heads of {layers} layers")
-    made = MedusaHeads(Shape(heads, layers, SHARED if shared else OWN, hidden, vocab), lm_head)
     tensors = _read_tensors(folder)
+    own = None if shared else tensors.get(f"0.{layers}.weight")
+    if own is not None and own.dim() == 2 and vocab - MOST_MISSING <= len(own) < vocab:
+        vocab = len(own)
+    made = MedusaHeads(Shape(heads, layers, SHARED if shared else OWN, hidden, vocab), lm_head)
     for name, wanted in made.state_dict().items():
         if name not in tensors:
             raise InputError("broken_checkpoint", f"{folder}: has no tensor {name}")

@@ -55,18 +55,18 @@ def write_adapter(
         _copy(build_model, folder)
 
 
-def check_target(out: Path) -> None:
-    """@raises InputError foreign_folder when `out` has anything else than the model of a run, which has `branching`."""
+def check_target(out: Path, field: str = "branching") -> None:
+    """@raises InputError foreign_folder when `out` is anything else than what a run left: its config.json has the field."""
     if not out.exists():
         return
     files = sorted(path.name for path in out.iterdir()) if out.is_dir() else [out.name]
     try:
-        is_ours = not files or "branching" in json.loads((out / CONFIG).read_text())
+        is_ours = not files or field in json.loads((out / CONFIG).read_text())
     except (OSError, ValueError, TypeError):
         is_ours = False
     if not is_ours:
-        raise InputError("foreign_folder", f"--out: {out} would be replaced, and it has {files[0]}, but no {CONFIG} with the branching of "
-                         "a run: choose another")  # fmt: skip
+        raise InputError("foreign_folder", f"--out: {out} would be replaced, and it has {files[0]}, but no {CONFIG} with the {field} "
+                         "of a run: choose another")  # fmt: skip
 
 
 class Replaced:

@@ -11,6 +11,7 @@ import torch
 
 from ..data.packing import filler
 from ..data.shards import KINDS, Shards
+from ..data.sizes import check_any
 from ..model import attention
 from ..model.base import context_of
 from ..model.frozen import check_head, hidden_states, lm_head_of, open_frozen
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     device = join(args.device, args.threads).device
     shards = Shards(args.data / args.split)
+    check_any(shards)
     meta = shards.meta
     dtype = torch.float32 if args.dtype == "float32" else torch.bfloat16
     kind = attention.choose(args.attention, device)

@@ -8,7 +8,9 @@ import torch
 from ..data.packing import Pack, filler
 from ..model.frozen import check_head, hidden_states, lm_head_of, open_frozen
 from ..model.heads import HeadLosses, MedusaHeads, Shape, head_means, sum_names
-from ..model.medusa_folder import write_heads
+from ..model.medusa_folder import NUM_HEADS, write_heads
+from ..model.output import check_target
+from .processes import Processes
 from .trainer import Trainer, train
 
 RATE = 1e-3
@@ -22,6 +24,10 @@ def run(args: argparse.Namespace) -> None:
 
 class MedusaTrainer(Trainer):
     SAME = (*Trainer.SAME, "adapter", "heads", "kind", "layers")
+
+    def __init__(self, args: argparse.Namespace, processes: Processes) -> None:
+        check_target(args.out, NUM_HEADS)
+        super().__init__(args, processes)
 
     def open(self) -> Tuple[Any, torch.nn.Module]:
         args = self.args
