@@ -186,7 +186,7 @@ TEST_CASE("a tenant within its share of the blocks does not wait for one that ho
 
 TEST_CASE("100,000 random arrivals: every tenant gets tokens in time, and no row is wasted") {
   constexpr int32_t kArrivals = 500;
-  int64_t arrived = 0, finished = 0, preemptions = 0, full_checks = 0;
+  int64_t arrived = 0, finished = 0, preemptions = 0, full_checks = 0, drafted = 0;
   int64_t longest_wait = 0;
   for (uint32_t seed = 0; seed < 200; ++seed) {
     CAPTURE(seed);
@@ -205,7 +205,10 @@ TEST_CASE("100,000 random arrivals: every tenant gets tokens in time, and no row
     const double per_row = below(3) * 0.01, fixed = 0.01;
     TimedModel model(kVocab, limits.context, limits.blocks, limits.step_tokens);
     model.seconds = [&](int32_t rows) { return fixed + per_row * rows; };
-    Decoder decoder(model, Rig::config(limits, model));
+    DecoderConfig config = Rig::config(limits, model);
+    const bool drafts = seed % 2 == 1;
+    if (drafts) config.speculation = Speculation::automatic;
+    Decoder decoder(model, config);
 
     int64_t last_preemptions = 0;
     DecoderStats planned;
@@ -257,7 +260,7 @@ TEST_CASE("100,000 random arrivals: every tenant gets tokens in time, and no row
       decoder.check_integrity();
       // Branches that share a prefix compute it once, and so leave rows of theirs.
       const int64_t preempted = decoder.stats().preemptions;
-      if (!limits.prefix_cache && !forks && preempted == last_preemptions) {
+      if (!drafts && !limits.prefix_cache && !forks && preempted == last_preemptions) {
         REQUIRE(model.rows >= std::min(planned.row_limit, planned.running_branches));
         ++full_checks;
       }
@@ -265,11 +268,14 @@ TEST_CASE("100,000 random arrivals: every tenant gets tokens in time, and no row
     }
     CHECK(decoder.stats().free_blocks == limits.blocks);
     preemptions += decoder.stats().preemptions;
+    drafted += decoder.stats().drafted_by_ngrams;
   }
   MESSAGE(arrived << " requests, " << preemptions << " preemptions, longest wait of a tenant " << longest_wait
-                  << " steps, " << full_checks << " steps checked for wasted rows");
+                  << " steps, " << full_checks << " steps checked for wasted rows, " << drafted
+                  << " tokens drafted");
   CHECK(arrived == 100000);
   CHECK(finished == arrived);
   CHECK(preemptions > 10000);
   CHECK(full_checks > 10000);
+  CHECK(drafted > 10000);
 }
