@@ -46,5 +46,6 @@ function differs(name: string, then: unknown, now: unknown, more = ''): UserErro
   const option = name === 'command' ? 'apar train' : `--${name}`
   const show = (value: unknown) => (value === undefined ? 'without it' : `with ${value}`)
   const reason = `${option}: the run was begun ${show(then)}, not ${show(now)}${more}`
-  return new UserError('invalid_option', `${reason}: leave it out, or begin another run with --run`)
+  const advice = name === 'command' ? '' : 'leave it out, or '
+  return new UserError('invalid_option', `${reason}: ${advice}begin another run with --run`)
 }

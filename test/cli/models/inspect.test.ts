@@ -118,6 +118,9 @@ describe.skipIf(!requires('the built engine', BUILT))('what an inspection says',
     expect(inspectionReport(found)).toMatch(/^Medusa {8}2 heads, projections of their own, 0\.0 MB$/m)
     const f32 = ({ memory }: typeof found) => memory.find(({ dtype }) => dtype === 'f32')?.plan
     expect((f32(found)?.weightBytes ?? 0) - (f32(before)?.weightBytes ?? 0)).toBe(bytes)
+    expect((await inspectModel(folder.path, 'cpu', { medusa: 'none' })).medusa).toBeUndefined()
+    const other = writeMedusa(join(folder.path, 'other'), { heads: 3, layers: 1 })
+    expect((await inspectModel(folder.path, 'cpu', { medusa: other })).medusa?.numHeads).toBe(3)
   })
 
   test('texts of the checkpoint do not control the terminal', async () => {

@@ -12,6 +12,7 @@ import { medusa } from '../../../cli/train/medusa.ts'
 import { adapterOfPlan, planRun } from '../../../cli/train/plan.ts'
 import type { RunFlags } from '../../../cli/train/run-plan.ts'
 import { settingOptions } from '../../../cli/train/settings.ts'
+import { sft } from '../../../cli/train/sft.ts'
 import { MAX_MEDUSA_LAYERS } from '../../../gpu-node/engine/engine-config.ts'
 import { GOOD_PACKAGES, writeFakePython } from './fake-python.ts'
 
@@ -107,6 +108,14 @@ describe('apar train medusa', () => {
     writeFakePython(python, { packages: GOOD_PACKAGES, trainer: `echo "$*" > ${args}` })
     await medusa({ python, out: out(), resume: true })
     expect(readFileSync(args, 'utf8')).toMatch(/--adapter \S+\/adapter .* --resume --steps 20 --heads 2\n$/)
+  })
+
+  test('is not gone on with by sft', async () => {
+    await train(logged())
+    await expect(sft({ python, out: out(), resume: true })).rejects.toMatchObject({
+      code: 'invalid_option',
+      message: 'apar train: the run was begun with medusa, not with sft: begin another run with --run',
+    })
   })
 
   test('needs a model, and data', async () => {
