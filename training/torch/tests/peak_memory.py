@@ -17,7 +17,7 @@ SHAPE.update(num_key_value_heads=4, head_dim=32, max_position_embeddings=8192)
 
 
 def measure(root: Path, tokens: str, options: list) -> None:
-    data = write_build(root / "data", **SHAPE)
+    data = write_build(root / "data", conversations=120, **SHAPE)  # more than a pack
     files = ["--data", str(data), "--model", "none", "--out", str(root / "out"), "--run", str(root / "run")]
     length = ["--steps", "1", "--batch-tokens", tokens, "--pack-tokens", tokens, "--eval-examples", "0"]
     status = main(["sft", *files, *length, "--device", "cpu", "--threads", "1", *options])
