@@ -52,7 +52,9 @@ describe("OpenAI's own client", () => {
       usage = chunk.usage
     }
     expect(streamed).toBe(branches.tree.text())
-    expect(usage).toEqual(whole.usage)
+    // Drafts cost time, not tokens: how many there are depends on how long steps take.
+    const counts = (of: object | null | undefined) => ({ ...of, apar: undefined })
+    expect(counts(usage)).toEqual(counts(whole.usage))
   })
 
   it('decodes serially when branching is disabled', async () => {
