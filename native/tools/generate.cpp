@@ -124,6 +124,7 @@ class Record {
   }
 
   void add(const Event& event) {
+    if (event.kind == EventKind::speculation) return;  // of no branch
     BranchRecord& branch = branches_.at(static_cast<size_t>(event.branch));
     switch (event.kind) {
       case EventKind::token:
@@ -147,6 +148,8 @@ class Record {
         break;
       case EventKind::finish:
         finish_ = static_cast<FinishReason>(event.a);
+        break;
+      case EventKind::speculation:
         break;
     }
   }

@@ -75,7 +75,7 @@ def new_trainer(part: Part, torch, sft, options, folder: Path, sequences: int):
     task = task_of(part)
     settings = {"data": folder / "data", "model": "none", "out": folder / "model", "run": folder / "run", "device": part.device,
                 "steps": WARM_UPS + STEPS, "batch-examples": sequences, "pack-tokens": task.tokens * sequences, "lr": task.rate,
-                "warmup-steps": 1}
+                "warmup-steps": 1, "structured-share": 0, "eval-examples": 0}
     parser = argparse.ArgumentParser()
     options.add_sft(parser)
     args = parser.parse_args([word for name, value in settings.items() for word in (f"--{name}", str(value))])
@@ -90,17 +90,19 @@ def created_on(torch, device: str):
 
 
 def write_build(folder: Path, task: Task) -> None:
-    """One conversation of random tokens, so that every step learns the same (training/torch/apar_train/data/shards.py)."""
-    shape, tokens = task.shape, task.tokens
+    """The same conversation of random tokens for every sequence of a step, so that every step learns the same
+    (training/torch/apar_train/data/shards.py)."""
+    shape, tokens, copies = task.shape, task.tokens, max(task.sequences)
     train, model = folder / "train", folder / "model"
     train.mkdir(parents=True)
     model.mkdir()
-    np.random.default_rng(1).integers(5, shape.vocab, tokens).astype("<u4").tofile(train / "00000.tokens")
-    (np.arange(tokens) > 0).astype("u1").tofile(train / "00000.learned")
-    np.array([0, tokens, 0xFFFFFFFF], dtype="<u4").tofile(train / "00000.segments")
-    np.array([0, 1, 2, 0], dtype="<u4").tofile(train / "00000.examples")
+    ids = np.random.default_rng(1).integers(5, shape.vocab, tokens).astype("<u4")
+    np.tile(ids, copies).tofile(train / "00000.tokens")
+    np.tile(np.arange(tokens) > 0, copies).astype("u1").tofile(train / "00000.learned")
+    np.array([[copy * tokens, tokens, 0xFFFFFFFF] for copy in range(copies)], dtype="<u4").tofile(train / "00000.segments")
+    np.array([[copy, 1, 2, copy] for copy in range(copies)], dtype="<u4").tofile(train / "00000.examples")
     meta = {"format": "apar-shards", "version": 2, "tokens": "uint32", "vocab_size": shape.vocab, "eos": [EOS], "fork": FORK,
-            "child": CHILD, "shards": [{"name": "00000", "examples": 1, "segments": 1, "tokens": tokens}]}
+            "child": CHILD, "shards": [{"name": "00000", "examples": copies, "segments": copies, "tokens": copies * tokens}]}
     (train / "meta.json").write_text(json.dumps(meta))
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": shape.vocab, "hidden_size": shape.hidden,
               "intermediate_size": shape.inner, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
