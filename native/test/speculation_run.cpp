@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "test/staggered.h"
 #include "test/transcript.h"
 
 namespace apar::test {
@@ -45,18 +46,8 @@ Served serve(KnowingModel& model, const ServeSettings& settings, const std::vect
   Decoder decoder(model, config);
   Served served;
   std::map<int32_t, Transcript> transcripts;
-  std::vector<Event> events;
-  size_t submitted = 0;
-  for (size_t step = 0; submitted < requests.size() || !decoder.idle(); ++step) {
-    for (; submitted < requests.size() && submitted * 3 <= step; ++submitted) {
-      decoder.submit(requests[submitted]);
-      transcripts.emplace(requests[submitted].id, Transcript(requests[submitted].prompt));
-    }
-    REQUIRE(step < 20000);
-    decoder.step(events);
-    decoder.check_integrity();
-  }
-  for (const Event& event : events) {
+  for (const RequestParams& request : requests) transcripts.emplace(request.id, Transcript(request.prompt));
+  for (const Event& event : run_staggered(decoder, requests, 20000)) {
     REQUIRE(transcripts.at(event.request).apply(event) == "");
     if (event.kind == EventKind::speculation) {
       if (event.branch % 256 != static_cast<int32_t>(DraftKind::heads)) continue;

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "drafting_model.h"
+#include "staggered.h"
 #include "transcript.h"
 
 using namespace apar;
@@ -55,18 +56,8 @@ Outcome serve(
   Decoder decoder(model, config);
   Outcome outcome;
   std::map<int32_t, Transcript> transcripts;
-  std::vector<Event> events;
-  size_t submitted = 0;
-  for (size_t step = 0; submitted < requests.size() || !decoder.idle(); ++step) {
-    for (; submitted < requests.size() && submitted * 3 <= step; ++submitted) {
-      decoder.submit(requests[submitted]);
-      transcripts.emplace(requests[submitted].id, Transcript(requests[submitted].prompt));
-    }
-    REQUIRE(step < 50000);
-    decoder.step(events);
-    decoder.check_integrity();
-  }
-  for (const Event& event : events) {
+  for (const RequestParams& request : requests) transcripts.emplace(request.id, Transcript(request.prompt));
+  for (const Event& event : test::run_staggered(decoder, requests, 50000)) {
     if (requests.front().branches.empty()) REQUIRE(transcripts.at(event.request).apply(event) == "");
     if (event.kind == EventKind::speculation) {
       outcome.drafted += event.a;
