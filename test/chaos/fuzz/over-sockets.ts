@@ -43,6 +43,8 @@ export interface SocketResult {
   readonly failures: string[]
   /** Lines of the edge's log about errors of its own. */
   readonly loggedErrors: string[]
+  /** After every batch, in MiB. */
+  readonly memory: { readonly edge: number[]; readonly node: number[] }
   readonly edgeGrowth: number
   readonly nodeGrowth: number
   /** Requests that still run at the end. */
@@ -99,6 +101,7 @@ export async function fuzzOverSockets(
       inputs,
       failures,
       loggedErrors,
+      memory,
       edgeGrowth: growthPercent(memory.edge),
       nodeGrowth: growthPercent(memory.node),
       leftOver,
