@@ -24,8 +24,7 @@ struct Vec {
   static constexpr int64_t kLanes = 8;
   // With 4 outputs: 12 sums, 3 activations and a weight in 16 registers.
   static constexpr int64_t kTileRows = 3;
-  // With the 4 vectors of a panel: 8 sums, or 4 integer sums and 4 float sums (int4).
-  static constexpr int64_t kBf16Rows = 2;
+  // With the 4 vectors of a panel: 4 integer sums and 4 float sums (int4).
   static constexpr int64_t kIntRows = 1;
   static constexpr int64_t kValueQueries = 4;  // with 2 vectors of a value
 
@@ -97,6 +96,17 @@ Vec operator/(Vec a, Vec b) {
 Vec to_floats(Ints x) {
   return {_mm256_cvtepi32_ps(x.v)};
 }
+// The even or odd elements of pairs of bf16, widened exactly.
+Vec even_bf16(Ints pairs) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(pairs.v, 16))};
+}
+Vec odd_bf16(Ints pairs) {
+  return {_mm256_castsi256_ps(_mm256_and_si256(pairs.v, _mm256_set1_epi32(-65536)))};
+}
+// sum += w · x for a pair of bf16 per lane: first the product of the even elements, then that of the odd ones.
+Vec dot_bf16(Vec sum, Ints w, Ints x) {
+  return Vec::fma(odd_bf16(w), odd_bf16(x), Vec::fma(even_bf16(w), even_bf16(x), sum));
+}
 Ints low_nibbles(Ints x) {
   return {_mm256_and_si256(x.v, _mm256_set1_epi8(15))};
 }
@@ -122,16 +132,6 @@ void store_int8(Vec x, int8_t* p) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 
-// sum += w · x for a pair of bf16 per lane, widened exactly: first the product of the even elements, then
-// that of the odd ones.
-Vec dot_bf16(Vec sum, Ints w, Ints x) {
-  const auto even = [](Ints pairs) { return Vec{_mm256_castsi256_ps(_mm256_slli_epi32(pairs.v, 16))}; };
-  const auto odd = [](Ints pairs) {
-    return Vec{_mm256_castsi256_ps(_mm256_and_si256(pairs.v, _mm256_set1_epi32(-65536)))};
-  };
-  return Vec::fma(odd(w), odd(x), Vec::fma(even(w), even(x), sum));
-}
-
 // Adds four products of weights below 16 and signed bytes per lane, exactly: the sum of two fits 16 bits.
 Ints dot_u4s8(Ints sum, Ints w, Ints x) {
   const __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(w.v, x.v), _mm256_set1_epi16(1));
@@ -145,7 +145,9 @@ Ints dot_u4s8(Ints sum, Ints w, Ints x) {
 #include "ops/cpu/simd_matmul.inl"
 #include "ops/cpu/simd_panel.inl"
 // After the panels.
-#include "ops/cpu/simd_bf16_product.inl"
+#include "ops/cpu/simd_parts.inl"
+// After the parts.
+#include "ops/cpu/avx2_bf16_product.inl"
 #include "ops/cpu/simd_int_product.inl"
 // After the product that it replaces for int8.
 #include "ops/cpu/avx2_int8_product.inl"

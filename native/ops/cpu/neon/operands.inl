@@ -6,4 +6,4 @@
 #include "ops/cpu/simd_panel.inl"
 // After the panels.
 #include "ops/cpu/neon/group.inl"
-#include "ops/cpu/neon/parts.inl"
+#include "ops/cpu/simd_parts.inl"

@@ -1,5 +1,4 @@
-// A bf16 product on ARM goes through a panel in parts that leave room for the sums of several rows in the
-// registers: a few vectors of outputs for a number of steps that stay in the L1 cache.
+// A bf16 product may go through a panel in parts that leave room for the sums of several rows in the registers: a few vectors of outputs for a number of steps that stay in the L1 cache.
 
 constexpr int64_t kPartSteps = 64;
 
