@@ -49,6 +49,7 @@ export type UserErrorCode =
   | 'cancelled'
   | 'build_in_use'
   | 'run_in_use'
+  | 'out_in_use'
   | 'foreign_folder'
   | 'other_vocabulary'
   | 'data_too_small'

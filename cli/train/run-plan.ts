@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
-import { relative } from 'node:path'
+import { basename, dirname, relative } from 'node:path'
 import { explain, UserError } from '../explain.ts'
-import { type FolderLock, lockFolder } from '../lock/folder-lock.ts'
+import { lockFolder } from '../lock/folder-lock.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { resolveModel } from '../models/resolve.ts'
 import { writeCard } from './card/card.ts'
@@ -57,7 +57,7 @@ export async function runPlan(
   }
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
   const line = shellLine(python, args)
-  const lock = await lockRun(plan.run)
+  const lock = await lockPlan(plan)
   let end: TrainerEnd | 'failed' = 'failed'
   try {
     refuseBegunRun(plan)
@@ -90,7 +90,7 @@ export async function runPlan(
     console.error(`apar: no model card: ${explain(error)}`)
   }
   if (summary) console.log(summary(plan))
-  console.log(`${shown(plan.out)} is trained; serve it with: ${serveLine(plan)}`)
+  console.log(`${shown(plan.out)} is trained${howFar(plan)}; serve it with: ${serveLine(plan)}`)
 }
 
 /** @throws UserError `invalid_option` for a folder with another run, which would be lost */
@@ -99,15 +99,45 @@ function refuseBegunRun({ run, resume }: Plan): void {
   throw new UserError('invalid_option', `--run: ${run}: a run was begun here: --resume, or another --run`)
 }
 
-/** @throws UserError `run_in_use` */
-async function lockRun(run: string): Promise<FolderLock> {
-  mkdirSync(run, { recursive: true })
-  const advice = 'wait for it, or begin another run with --run'
+/**
+ * The folder of the run and the place of the model: two runs would write over each other.
+ * @throws UserError `run_in_use`, `out_in_use`
+ */
+async function lockPlan({ run, out }: Plan): Promise<{ add: (pid: number) => void; release: () => void }> {
+  const locks = [await lock(run, 'train-', 'run_in_use', run, '--run')]
+  try {
+    locks.push(await lock(dirname(out), `train-${basename(out)}-`, 'out_in_use', out, '--out'))
+  } catch (error) {
+    for (const taken of locks) taken.release()
+    throw error
+  }
+  return {
+    add: (pid) => locks.forEach((taken) => void taken.add(pid)),
+    release: () => locks.forEach((taken) => void taken.release()),
+  }
+}
+
+async function lock(
+  folder: string,
+  prefix: string,
+  code: 'run_in_use' | 'out_in_use',
+  what: string,
+  option: string,
+) {
+  mkdirSync(folder, { recursive: true })
+  const advice = `wait for it, or begin another run with ${option}`
   return await lockFolder(
-    run,
-    (by) => new UserError('run_in_use', `${run} is in use by ${by}: ${advice}`),
-    'train-',
+    folder,
+    (by) => new UserError(code, `${what} is in use by ${by}: ${advice}`),
+    prefix,
   )
+}
+
+/** A run that was told to stop on the way has left a model, too. */
+function howFar({ settings }: Plan): string {
+  const { 'stop-step': stop, steps } = settings
+  if (typeof stop !== 'number' || (typeof steps === 'number' && stop >= steps)) return ''
+  return ` to step ${stop}${typeof steps === 'number' ? ` of ${steps}` : ''} (--resume goes on)`
 }
 
 function stoppedSentence({ command, out, run }: Plan): string {

@@ -86,7 +86,11 @@ export const SETTINGS = {
     '<device>',
     'default: cuda if there is one, else cpu',
   ),
-  dtype: setting(z.enum(['bfloat16', 'float32']), '<dtype>', 'of the arithmetic (default: bfloat16)'),
+  dtype: setting(
+    z.enum(['bfloat16', 'float32']),
+    '<dtype>',
+    'of the arithmetic (default: bfloat16, or float32 on CPUs that are slow at it)',
+  ),
   attention: setting(z.enum(['auto', 'spans', 'flex']), '<how>', 'default: flex on a GPU, spans on a CPU'),
   parallel: setting(z.enum(['ddp', 'fsdp']), '<how>', 'with --nproc (default: ddp)'),
   'checkpoint-activations': flag('computes activations again: less memory, a third more time'),

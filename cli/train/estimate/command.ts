@@ -63,6 +63,8 @@ async function optionsOf(flags: EstimateFlags, command: TrainCommand) {
   const shape = shapeOf(configOf(flags, recipe))
   const packTokens = numberOf(settings, 'pack-tokens')
   const contextTokens = numberOf(settings, 'context') ?? shape.contextTokens
+  const dtype = settings.dtype === undefined ? undefined : Dtype.parse(settings.dtype)
+  const cpu = await cpuRate(flags, shape, dtype)
   const options: RunShape = {
     shape,
     packTokens: { cpu: packTokens ?? DEFAULT_PACK_TOKENS.cpu, cuda: packTokens ?? DEFAULT_PACK_TOKENS.cuda },
@@ -71,7 +73,8 @@ async function optionsOf(flags: EstimateFlags, command: TrainCommand) {
     gpus: flags.gpus ?? (recipe?.gpus || DEFAULT_GPUS),
     gpuMemory: (flags.gpuMemory ?? DEFAULT_GPU_GB) * 1e9,
     gpuRate: (flags.gpuTflops ?? DEFAULT_TFLOPS) * 1e12,
-    cpu: await cpuRate(flags, shape),
+    cpu,
+    valueBytes: { cpu: dtypeBytes(dtype ?? cpu?.dtype), cuda: dtypeBytes(dtype) },
     cpuMemory: totalmem(),
   }
   return { settings, options }
@@ -94,9 +97,21 @@ function configOf(flags: EstimateFlags, recipe: Recipe | undefined): string {
   throw new UserError('missing_option', '--model or --data is needed: an estimate is made from config.json')
 }
 
-async function cpuRate(flags: EstimateFlags, shape: ModelShape): Promise<ProductRate | undefined> {
+async function cpuRate(
+  flags: EstimateFlags,
+  shape: ModelShape,
+  dtype: TrainingDtype | undefined,
+): Promise<ProductRate | undefined> {
   const { python, isHere } = await locatePython(flags)
-  return isHere ? await measureProductRate(python, shape, 'cpu') : undefined
+  return isHere ? await measureProductRate(python, shape, { device: 'cpu', dtype }) : undefined
+}
+
+const Dtype = z.enum(['bfloat16', 'float32'])
+type TrainingDtype = z.infer<typeof Dtype>
+
+/** Of a value of the arithmetic. */
+function dtypeBytes(dtype: TrainingDtype = 'bfloat16'): 2 | 4 {
+  return dtype === 'float32' ? 4 : 2
 }
 
 const Meta = z.object({

@@ -20,6 +20,8 @@ export interface RunShape {
   /** Of this machine's CPU; undefined without an environment to measure it in. */
   readonly cpu: ProductRate | undefined
   readonly cpuMemory: number
+  /** Of a value of the arithmetic. */
+  readonly valueBytes: { readonly cpu: 2 | 4; readonly cuda: 2 | 4 }
 }
 
 export interface EstimateOptions extends RunShape {
@@ -93,7 +95,9 @@ function variant(
 ): Variant {
   const { shape, contextTokens, runTokens } = options
   const packTokens = options.packTokens[device]
-  const memory = estimateMemory(shape, { device, lora, layout, processes, packTokens, checkpointActivations })
+  const valueBytes = options.valueBytes[device]
+  const how = { device, lora, layout, processes, packTokens, checkpointActivations, valueBytes }
+  const memory = estimateMemory(shape, how)
   const room = device === 'cpu' ? options.cpuMemory : options.gpuMemory
   const rate = device === 'cpu' ? options.cpu?.flops : options.gpuRate
   // A token sees half of its path in the mean.

@@ -39,7 +39,6 @@ export interface MedusaEstimate {
 }
 
 const F32 = 4
-const BF16 = 2
 /** As the trainer's (model/head_loss.py): of the logits that are made at once. */
 const CHUNK_BYTES = { cpu: 32 * 2 ** 20, cuda: 512 * 2 ** 20 }
 
@@ -68,7 +67,7 @@ function row(
   options: MedusaOptions,
 ): MedusaRow {
   const { shape, heads, contextTokens, runTokens } = options
-  const memory = headsMemory(shape, heads, device, layout, options.packTokens[device])
+  const memory = headsMemory(options, device, layout)
   const rate = device === 'cpu' ? options.cpu?.flops : options.gpuRate
   const flops = headsFlops(shape, heads, contextTokens / 2)
   const speed = rate === undefined ? undefined : tokensPerSecond(flops, rate, device, processes)
@@ -81,22 +80,21 @@ function row(
 }
 
 function headsMemory(
-  shape: ModelShape,
-  heads: HeadsShape,
+  { shape, heads, ...options }: MedusaOptions,
   device: 'cpu' | 'cuda',
   layout: 'one' | 'ddp',
-  packTokens: number,
 ): MemoryEstimate {
+  const valueBytes = options.valueBytes[device]
   const trained = countHeads(shape, heads)
   const matrix = heads.isOwn ? shape.vocabSize * shape.hiddenSize : 0
-  const weights = countParameters(shape).total * BF16 + trained * F32 + matrix * BF16
+  const weights = countParameters(shape).total * valueBytes + trained * F32 + matrix * valueBytes
   // DDP sums gradients in buckets of its own; the gradient of a matrix is made whole before it is added.
   const gradients = trained * F32 * (layout === 'ddp' ? 2 : 1) + matrix * F32
   const optimizer = trained * 2 * F32
   // Of the frozen model one layer at a time; of each head input, product, SiLU and sum of a block.
-  const kept = heads.heads * (heads.layers * 4 + 1) * shape.hiddenSize * BF16
-  const working = 2 * layerActivations(shape, undefined) + shape.hiddenSize * BF16
-  const activations = packTokens * (kept + working) + 2 * CHUNK_BYTES[device]
+  const kept = heads.heads * (heads.layers * 4 + 1) * shape.hiddenSize * valueBytes
+  const working = 2 * layerActivations(shape, undefined, valueBytes) + shape.hiddenSize * valueBytes
+  const activations = options.packTokens[device] * (kept + working) + 2 * CHUNK_BYTES[device]
   return { weights, gradients, optimizer, activations, total: weights + gradients + optimizer + activations }
 }
 

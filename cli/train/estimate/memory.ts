@@ -14,6 +14,8 @@ export interface TrainedAs {
   /** Tokens that are computed at once. */
   readonly packTokens: number
   readonly checkpointActivations: boolean
+  /** Of a value of the arithmetic: bf16 or f32. */
+  readonly valueBytes: 2 | 4
 }
 
 /** Bytes of one process. */
@@ -26,27 +28,28 @@ export interface MemoryEstimate {
 }
 
 const F32 = 4
-const BF16 = 2
 /** Adam's two moments. */
 const ADAM = 2 * F32
-/** Of each logit: itself and its gradient; on a GPU it is widened to f32 for all tokens at once. */
-const LOGIT_BYTES = { cpu: 2 * BF16, cuda: 2 * BF16 + 2 * F32 }
+/** Of a logit that a GPU widens to f32 for all tokens at once: itself and its gradient. */
+const WIDE_LOGIT_BYTES = { cpu: 0, cuda: 2 * F32 }
 
 /**
- * The memory of one process, from the shape alone: weights that are trained are f32 with a bf16 copy for the arithmetic,
- * frozen ones bf16, gradients and moments f32. What the allocator wastes and the libraries take comes on top: `slack`.
+ * The memory of one process, from the shape alone: weights that are trained are f32, with a copy for arithmetic in
+ * bf16; frozen ones are of the arithmetic's type, gradients and moments f32. What the allocator wastes and the libraries take comes on top: `slack`.
  */
 export function estimateMemory(shape: ModelShape, how: TrainedAs): MemoryEstimate {
-  const { lora, layout, processes } = how
+  const { lora, layout, processes, valueBytes } = how
+  const copies = valueBytes < F32 ? valueBytes : 0
   const counts = countParameters(shape)
   const trained = lora === undefined ? counts.total : countLora(shape, lora)
   const frozen = lora === undefined ? 0 : counts.total
   const shards = layout === 'fsdp' ? processes : 1
   // FSDP2 has whole layers only while it computes them, and fetches the next one meanwhile.
   const whole = Math.max(2 * counts.layer, counts.embedding + counts.head)
-  const working = layout === 'fsdp' ? whole * BF16 : lora === undefined ? trained * BF16 : 0
-  const weights = (frozen * BF16 + trained * F32) / shards + working
-  const gradients = (trained * F32) / shards + (layout === 'fsdp' && lora === undefined ? whole * BF16 : 0)
+  const working = layout === 'fsdp' ? whole * valueBytes : lora === undefined ? trained * copies : 0
+  const weights = (frozen * valueBytes + trained * F32) / shards + working
+  const gradients =
+    (trained * F32) / shards + (layout === 'fsdp' && lora === undefined ? whole * valueBytes : 0)
   // DDP sums gradients in buckets of its own.
   const buckets = layout === 'ddp' ? trained * F32 : 0
   const optimizer = (trained * ADAM) / shards
@@ -57,26 +60,27 @@ export function estimateMemory(shape: ModelShape, how: TrainedAs): MemoryEstimat
 
 function activationBytes(
   shape: ModelShape,
-  { device, lora, packTokens, checkpointActivations }: TrainedAs,
+  { device, lora, packTokens, checkpointActivations, valueBytes }: TrainedAs,
 ): number {
-  const perLayer = layerActivations(shape, lora)
-  const stream = shape.hiddenSize * (lora === undefined ? F32 : BF16)
+  const perLayer = layerActivations(shape, lora, valueBytes)
+  const stream = shape.hiddenSize * (lora === undefined ? F32 : valueBytes)
   const kept = checkpointActivations ? shape.numLayers * stream + perLayer : shape.numLayers * perLayer
   // Measured: while the backward pass is in a layer, it has about twice what a layer keeps, for gradients and copies.
-  return packTokens * (kept + 2 * perLayer + shape.vocabSize * LOGIT_BYTES[device])
+  const logits = shape.vocabSize * (2 * valueBytes + WIDE_LOGIT_BYTES[device])
+  return packTokens * (kept + 2 * perLayer + logits)
 }
 
 /** Bytes that a layer keeps of one token until its gradient has been computed. */
-export function layerActivations(shape: ModelShape, lora: number | undefined): number {
+export function layerActivations(shape: ModelShape, lora: number | undefined, valueBytes: 2 | 4): number {
   const { hiddenSize: hidden, intermediateSize: mlp, numHeads, numKvHeads, headDim } = shape
   const queries = numHeads * headDim
   const keys = numKvHeads * headDim
   // Two norms: their input, the scaled input, and what the matrices take.
-  const norms = 2 * hidden * (F32 + F32 + BF16)
+  const norms = 2 * hidden * (F32 + F32 + valueBytes)
   // Rotated queries and keys, values, the result, and its copy for the output matrix.
-  const attention = BF16 * (3 * queries + 2 * keys)
+  const attention = valueBytes * (3 * queries + 2 * keys)
   // gate, up, SiLU of gate, their product.
-  const products = 4 * BF16 * mlp
+  const products = 4 * valueBytes * mlp
   // Each adapted matrix keeps its input widened to the adapter's f32, and the product with its first factor.
   const inputs = 5 * hidden + queries + mlp
   const adapters = lora === undefined ? 0 : F32 * inputs + 7 * lora * F32

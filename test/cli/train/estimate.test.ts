@@ -71,6 +71,7 @@ describe('memory', () => {
       processes: 1,
       packTokens: 2048,
       checkpointActivations: false,
+      valueBytes: 2,
     },
   }
   const bytes = (changes: Partial<TrainedAs>) => estimateMemory(shape(VICUNA_7B), { ...how, ...changes })
@@ -122,6 +123,7 @@ test('the report has a line for each way to train', () => {
   const found = estimate({
     ...{ shape: shape(VICUNA_7B), lora: 16, packTokens: { cpu: 1024, cuda: 16384 }, contextTokens: 2048 },
     ...{ runTokens: 100e6, gpus: 8, gpuMemory: 80e9, gpuRate: 400e12, cpu: undefined, cpuMemory: 64e9 },
+    valueBytes: { cpu: 2, cuda: 2 } as const,
   })
   const ways = found.rows.map(({ trains, device, layout, processes }) => [trains, device, layout, processes])
   expect(ways).toEqual(

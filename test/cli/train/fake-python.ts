@@ -33,7 +33,7 @@ case "$*" in
   *'import json, peft'*) echo '{"version": "2.13.0", "cuda": false}' ;;
   '-m venv '*) ${fake.venv ?? 'mkdir -p "$3/bin" && cp "$0" "$3/bin/python"'} ;;
   *'-m apar_train '*) ${fake.trainer ?? 'exit 0'} ;;
-  *'-m apar_train.product_rate '*) echo '{"device": "cpu", "name": "CPU", "threads": 1, "flops": 1e11}' ;;
+  *'-m apar_train.product_rate '*) echo '{"device": "cpu", "name": "CPU", "threads": 1, "dtype": "bfloat16", "flops": 1e11}' ;;
   *--dry-run*) echo '${report}' ;;
   *'-m pip '*) ${fake.pip ?? "echo 'Collecting torch'"} ;;
   *) echo "unexpected: $*" >&2; exit 9 ;;

@@ -203,6 +203,7 @@ describe('the estimate of heads', () => {
   const options = () => ({
     ...{ shape: shape(), packTokens: { cpu: 1024, cuda: 16384 }, contextTokens: 1024, runTokens: 1e6 },
     ...{ gpus: 8, gpuMemory: 80e9, gpuRate: 400e12, cpu: undefined, cpuMemory: 16e9 },
+    valueBytes: { cpu: 2, cuda: 2 } as const,
   })
 
   test('counts the weights of both kinds, and a shared one takes less than 1 MB of bf16', () => {

@@ -35,8 +35,8 @@ async function train(flags: Partial<RunFlags>, trainer = ''): Promise<void> {
 }
 
 const BEGUN = { steps: 10, lr: 0.001, lora: 8, stopStep: 2 }
-const begin = (trainer = '') =>
-  train({ data: join(root, 'data'), model: join(root, 'base'), ...BEGUN }, trainer)
+const begin = (trainer = '', flags: Partial<RunFlags> = {}) =>
+  train({ data: join(root, 'data'), model: join(root, 'base'), ...BEGUN, ...flags }, trainer)
 
 describe('apar train sft --resume --out DIR', () => {
   test('goes on with all that the run was begun with, but for where it stopped', async () => {
@@ -123,6 +123,12 @@ describe('a run', () => {
       code: 'run_in_use',
       message: expect.stringMatching(/forking-run is in use by (this )?process/),
     })
+    // Another run with the same model folder.
+    await expect(begin('', { run: join(root, 'other-run') })).rejects.toMatchObject({
+      code: 'out_in_use',
+      message: expect.stringMatching(/forking is in use by (this )?process/),
+    })
+    expect(readdirSync(join(root, 'other-run'))).toEqual([])
     mkdirSync(join(root, 'go'))
     await first
     expect(readdirSync(run()).filter((name) => name.endsWith('.lock'))).toEqual([])

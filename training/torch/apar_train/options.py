@@ -18,6 +18,7 @@ def positive(text: str) -> int:
     return value
 
 
+DTYPES = ("bfloat16", "float32")
 # What the engine takes (gpu-node/engine/engine-config.ts).
 MOST_HEADS, MOST_LAYERS = 8, 8
 
@@ -133,7 +134,7 @@ def _how(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 def _machine(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     machine = p.add_argument_group("machine")
     machine.add_argument("--device", help="default: cuda where there is one, else cpu")
-    machine.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the arithmetic (default: bfloat16)")
+    machine.add_argument("--dtype", choices=DTYPES, help="of the arithmetic (default: bfloat16, or float32 on CPUs that are slow at it)")
     machine.add_argument("--attention", choices=("auto", "spans", "flex"), default="auto",
                          help="spans: SDPA per example; flex: FlexAttention with a block mask; auto: flex on a GPU")  # fmt: skip
     machine.add_argument("--threads", type=int, default=0, help="of a CPU; 0: as torch chooses")
@@ -167,6 +168,6 @@ def add_evaluate_loss(p: argparse.ArgumentParser) -> None:
     p.add_argument("--pack-tokens", type=positive)
     p.add_argument("--context", type=positive)
     p.add_argument("--device")
-    p.add_argument("--dtype", choices=("bfloat16", "float32"))
+    p.add_argument("--dtype", choices=DTYPES)
     p.add_argument("--attention", choices=("auto", "spans", "flex"), default="auto")
     p.add_argument("--threads", type=int, default=0)

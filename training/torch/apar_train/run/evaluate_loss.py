@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 
+from ..arithmetic import dtype_name, dtype_of
 from ..data.packing import Weights, first_fit, pack_examples
 from ..data.shards import KINDS, SERIAL, STRUCTURED, Example, Meta, Shards
 from ..data.sizes import check_any
@@ -47,7 +48,7 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     shards = Shards(args.data / args.split)
     check_any(shards)
     meta = shards.meta
-    dtype = torch.float32 if args.dtype == "float32" else torch.bfloat16
+    dtype = dtype_of(dtype_name(args.dtype, device))
     kind = attention.choose(args.attention, device)
     plain = open_model(args.model, args.data / BUILD_MODEL, dtype)
     vocab_size = fit_vocabulary(plain, meta.vocab_size)

@@ -9,6 +9,7 @@ from typing import Dict, List, Tuple
 
 import torch
 
+from ..arithmetic import dtype_name, dtype_of
 from ..data.packing import filler
 from ..data.shards import KINDS, Shards
 from ..data.sizes import check_any
@@ -33,7 +34,7 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     shards = Shards(args.data / args.split)
     check_any(shards)
     meta = shards.meta
-    dtype = torch.float32 if args.dtype == "float32" else torch.bfloat16
+    dtype = dtype_of(dtype_name(args.dtype, device))
     kind = attention.choose(args.attention, device)
     plain = open_frozen(args.model, args.adapter, args.data / BUILD_MODEL, meta.vocab_size, dtype)
     plain.set_attn_implementation(kind)

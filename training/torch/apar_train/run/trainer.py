@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple, Type
 import torch
 from transformers import PreTrainedModel
 
+from ..arithmetic import dtype_name, dtype_of
 from ..data.mixing import Mixture, Shares
 from ..data.packing import Pack, Weights, filler, first_fit, pack_examples
 from ..data.shards import KINDS, Shards
@@ -71,7 +72,8 @@ class Trainer(ABC):
         check_sizes(self.train, self.test, args)
         torch.manual_seed(args.seed)
         self.attention = attention.choose(args.attention, self.device)
-        self.dtype = torch.float32 if args.dtype == "float32" else torch.bfloat16
+        args.dtype = dtype_name(args.dtype or self._dtype_before(), self.device)
+        self.dtype = dtype_of(args.dtype)
         self.plain, self.model = self.open()
         self.room: int = args.pack_tokens or PACK_TOKENS.get(self.device.type, 1024)
         self.context: int = args.context or context_of(self.plain) or self.room
@@ -163,6 +165,12 @@ class Trainer(ABC):
                            context=self.context, pack_tokens=self.room, rate=self.rate, options=_plain(args))  # fmt: skip
             print(f"{whole:,} parameters, {trained:,} trained; {len(self.train):,} examples ({self.mixture.left_out:,} do not fit); "
                   f"{_finite(self.total_steps) or 'as many as fit'} steps", flush=True)  # fmt: skip
+
+    def _dtype_before(self) -> Optional[str]:
+        """Of the run that is resumed: it may have begun on another machine."""
+        found = state.newest(self.args.run) if self.args.resume else None
+        options: Dict[str, Any] = state.read_position(found)["options"] if found else {}
+        return options.get("dtype")
 
     def _check_same(self, found: Path, before: Dict[str, Any], data: Optional[str]) -> None:
         if data is not None and data != self.train.digest:
