@@ -103,7 +103,8 @@ Vec even_bf16(Ints pairs) {
 Vec odd_bf16(Ints pairs) {
   return {_mm256_castsi256_ps(_mm256_and_si256(pairs.v, _mm256_set1_epi32(-65536)))};
 }
-// sum += w · x for a pair of bf16 per lane: first the product of the even elements, then that of the odd ones.
+// sum += w · x for a pair of bf16 per lane: first the product of the even elements, then that of the odd
+// ones.
 Vec dot_bf16(Vec sum, Ints w, Ints x) {
   return Vec::fma(odd_bf16(w), odd_bf16(x), Vec::fma(even_bf16(w), even_bf16(x), sum));
 }
