@@ -1,19 +1,14 @@
-import { existsSync } from 'node:fs'
 import { DEFAULT_MODEL } from '../cli/models/default-model.ts'
 import { resolveModel } from '../cli/models/resolve.ts'
 import { adapterOf } from '../cli/models/served-name.ts'
 import { openRunner } from '../gpu-node/open-runner.ts'
 import type { Runner } from '../gpu-node/requests/runner.ts'
-import { type Prompt, readPrompts } from '../training/data/prompts/read-prompts.ts'
+import type { Prompt } from '../training/data/prompts/read-prompts.ts'
 import { type Answer, ask, MODES } from './apar/ask.ts'
+import { defaultPrompts, readAll } from './apar/prompts.ts'
 import { type Answered, summarise, verdictOf } from './apar/summary.ts'
 import { type BenchOptions, type BenchResult, commit, machine, SampleFile } from './report.ts'
 
-/** Questions that no model here was trained on; the project's own where the published ones are not to be had. */
-const PUBLISHED = ['../shared/data/eval/vicuna_bench.jsonl', '../shared/data/eval/mt_bench.jsonl']
-const OWN = ['bench/apar/prompts.jsonl']
-/** Held out of the demo model's data: it knows nothing but commands. */
-const OF_DEMO = ['bench/apar/demo-prompts.jsonl']
 const QUICK_EVERY = 8
 /** Limits the weight of an answer that does not end by itself. */
 const MAX_TOKENS = 640
@@ -29,7 +24,8 @@ export async function apar({ quick, flags }: BenchOptions): Promise<BenchResult>
   const name = flags.model ?? DEFAULT_MODEL
   const model = resolveModel(name)
   const adapter = adapterOf(model, flags)
-  const prompts = await readAll(flags.prompts ?? defaultPrompts(name), quick)
+  const all = await readAll(flags.prompts ?? defaultPrompts(name))
+  const prompts = quick ? all.filter((_, index) => index % QUICK_EVERY === 0) : all
   const options = { dtype: flags.dtype, device: flags.device }
   const basePath = flags.base === undefined ? adapter && model.path : resolveModel(flags.base).path
   const bases = basePath === undefined ? undefined : await baseAnswers(basePath, prompts, options)
@@ -50,18 +46,6 @@ export async function apar({ quick, flags }: BenchOptions): Promise<BenchResult>
   }
   const cases = summarise(answered, bases !== undefined)
   return { bench: 'apar', commit: commit(), machine: machine(), samples: file.path, cases }
-}
-
-function defaultPrompts(model: string): readonly string[] {
-  if (model === 'demo') return OF_DEMO
-  return PUBLISHED.every((path) => existsSync(path)) ? PUBLISHED : OWN
-}
-
-async function readAll(files: readonly string[], quick: boolean): Promise<Prompt[]> {
-  const all: Prompt[] = []
-  for (const file of files) for await (const prompt of readPrompts(file)) all.push(prompt)
-  if (all.length === 0) throw new Error(`no prompts in ${files.join(', ')}`)
-  return quick ? all.filter((_, index) => index % QUICK_EVERY === 0) : all
 }
 
 type EngineOptions = Pick<NonNullable<Parameters<typeof openRunner>[1]>, 'dtype' | 'device'>

@@ -9,6 +9,7 @@ import { edge, edgeFirst, edgeStreams } from './edge.ts'
 import { engine } from './engine.ts'
 import { hostile } from './hostile.ts'
 import { load } from './load.ts'
+import { medusa } from './medusa.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench } from './report.ts'
@@ -23,11 +24,13 @@ const BENCHES: Record<string, Bench> = {
   engine,
   hostile,
   load,
+  medusa,
   prefix,
 }
+const ASKING: ReadonlySet<string> = new Set(['apar', 'medusa'])
 const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., or: bench plot SAMPLES`
-/** Of the bench apar. */
-const APAR_OPTIONS = {
+/** Of the benches that ask a model. */
+const MODEL_OPTIONS = {
   model: { type: 'string' },
   adapter: { type: 'string' },
   base: { type: 'string' },
@@ -35,8 +38,9 @@ const APAR_OPTIONS = {
   repetitions: { type: 'string' },
   dtype: { type: 'string' },
   device: { type: 'string' },
+  medusa: { type: 'string' },
 } as const
-const AparOptions = z.object({
+const ModelOptions = z.object({
   model: z.string().optional(),
   adapter: z.string().optional(),
   base: z.string().optional(),
@@ -44,6 +48,7 @@ const AparOptions = z.object({
   repetitions: z.coerce.number().int().min(1).max(1000).optional(),
   dtype: z.enum(DTYPES).optional(),
   device: z.enum(DEVICES).optional(),
+  medusa: z.string().optional(),
 })
 
 /**
@@ -52,7 +57,7 @@ const AparOptions = z.object({
  */
 async function main(args: string[]): Promise<number> {
   const common = { quick: { type: 'boolean' }, json: { type: 'boolean' } } as const
-  const options = args[0] === 'apar' ? { ...common, ...APAR_OPTIONS } : common
+  const options = ASKING.has(args[0] ?? '') ? { ...common, ...MODEL_OPTIONS } : common
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
   const [name = '', ...parts] = positionals
   const [file] = parts
@@ -66,7 +71,7 @@ async function main(args: string[]): Promise<number> {
     return 1
   }
   const { quick = false, json = false, ...flags } = values
-  const result = await bench({ quick, parts, flags: parse(AparOptions, flags) })
+  const result = await bench({ quick, parts, flags: parse(ModelOptions, flags) })
   if (json) console.log(JSON.stringify(result))
   else
     console.table(

@@ -9,16 +9,18 @@ export interface BenchOptions {
   quick: boolean
   /** Names of the parts to run; all if there is none. */
   parts: readonly string[]
-  /** Of the bench apar; no other takes any. */
-  flags: AparFlags
+  /** Of the benches `apar` and `medusa`; no other takes any. */
+  flags: ModelFlags
 }
 
-export interface AparFlags {
+export interface ModelFlags {
   model?: string | undefined
   adapter?: string | undefined
   /** The model that was tuned, where it is not the adapter's base. */
   base?: string | undefined
   prompts?: string[] | undefined
+  /** A folder of Medusa heads, or `none`. Of `medusa`. */
+  medusa?: string | undefined
   repetitions?: number | undefined
   dtype?: DType | undefined
   device?: Device | undefined

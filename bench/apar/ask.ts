@@ -2,6 +2,7 @@ import type { Runner } from '../../gpu-node/requests/runner.ts'
 import { BranchTree } from '../../shared/branch-tree.ts'
 import { type DoneEvent, errorOf, type FinishReason } from '../../shared/protocol/events.ts'
 import type { NodeBatch } from '../../shared/protocol/node.ts'
+import type { Speculation, SpeculationUsage } from '../../shared/protocol/speculation.ts'
 import type { Prompt } from '../../training/data/prompts/read-prompts.ts'
 
 export const MODES = ['parallel', 'serial'] as const
@@ -25,18 +26,22 @@ export interface Answer {
   /** Of the engine while the answer was made: with one request at a time, those of the answer. */
   readonly steps: number
   readonly wallMs: number
+  /** What drafts did for it; undefined when nothing was drafted. */
+  readonly speculation: SpeculationUsage | undefined
 }
 
 export interface AskOptions {
   readonly mode: Mode
   readonly maxTokens: number
+  /** Default: the engine's. */
+  readonly speculation?: Speculation | undefined
 }
 
 /** One greedy answer, through the gpu node's own path (template, engine, text) without network. */
 export async function ask(
   runner: Runner,
   { messages }: Prompt,
-  { mode, maxTokens }: AskOptions,
+  { mode, maxTokens, speculation }: AskOptions,
 ): Promise<Answer> {
   const before = runner.stats().steps
   const begun = performance.now()
@@ -48,6 +53,7 @@ export async function ask(
       max_tokens: maxTokens,
       temperature: 0,
       branching: { enabled: mode === 'parallel' },
+      ...(speculation && { speculation }),
     }
     const publish = ({ events }: NodeBatch) => {
       for (const event of events) {
@@ -68,5 +74,6 @@ export async function ask(
     tokens: usage.completion_tokens,
     steps: runner.stats().steps - before,
     wallMs,
+    speculation: usage.apar?.speculation,
   }
 }
