@@ -9,6 +9,7 @@ import { registerServe } from './commands/serve.ts'
 import { registerTrain } from './commands/train.ts'
 import { registerData } from './data/index.ts'
 import { AlreadyExplained, explain, UserError } from './explain.ts'
+import { registerTrace } from './trace/command.ts'
 
 const { version } = createRequire(import.meta.url)(`${packageRoot}/package.json`) as { version: string }
 
@@ -24,6 +25,7 @@ registerKeys(program)
 registerModel(program)
 registerData(program)
 registerTrain(program)
+registerTrace(program)
 
 program.parseAsync().catch((error: unknown) => {
   if (!(error instanceof AlreadyExplained)) console.error(`apar: ${explain(error)}`)
