@@ -12,6 +12,7 @@ import { load } from './load.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench } from './report.ts'
+import { trace } from './trace.ts'
 
 const BENCHES: Record<string, Bench> = {
   agreement,
@@ -24,6 +25,7 @@ const BENCHES: Record<string, Bench> = {
   hostile,
   load,
   prefix,
+  trace,
 }
 const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., or: bench plot SAMPLES`
 /** Of the bench apar. */

@@ -2,6 +2,7 @@ import { OrderedText } from '../../shared/branch-tree.ts'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
 import { TRACE_VERSION } from '../../shared/protocol/trace.ts'
+import { UserError } from '../explain.ts'
 import type { Ask } from './ask.ts'
 import type { Question } from './dataset.ts'
 import type { Mode, TraceLine } from './trace-file.ts'
@@ -91,6 +92,8 @@ async function oneTurn(
       for (const step of event.steps) lines.push({ type: 'step', ...step })
     } else if (event.type === 'done') {
       const { reason, usage } = event
+      if (!lines.some(({ type }) => type === 'step'))
+        throw new UserError('no_trace', 'the answer has no trace: its gpu node is of an older version')
       const wall_ms = Math.round(1000 * (performance.now() - begun)) / 1000
       const text = ordered.tree.text()
       lines.push({ type: 'end', turn, reason, usage, text, wall_ms })

@@ -22,6 +22,8 @@ export interface TurnFigures {
   readonly attended: number
   readonly mostBlocks: number
   readonly mostCached: number
+  /** Tokens of prompt and answer together. */
+  readonly whole: number
   readonly drafted: number
   readonly accepted: number
   /** Rows of the steps that were other requests'. */
@@ -36,7 +38,7 @@ export function figuresOf({ head, turns }: TraceOfQuestion): TurnFigures[] {
   return turns.map((turn) => ({ id, category, mode, turn: turn.begin.turn, ...turnFigures(turn) }))
 }
 
-function turnFigures({ steps }: TracedTurn) {
+function turnFigures({ steps, end }: TracedTurn) {
   const sampling = steps.filter(({ sampled }) => sampled > 0)
   const first = steps.findIndex(({ tokens }) => tokens.length > 0)
   const later = first === -1 ? [] : steps.slice(first + 1)
@@ -54,6 +56,7 @@ function turnFigures({ steps }: TracedTurn) {
     attended: sum(later, ({ attended }) => attended),
     mostBlocks: most(steps, ({ blocks }) => blocks),
     mostCached: most(steps, ({ cached }) => cached),
+    whole: end.usage.total_tokens,
     drafted: sum(steps, ({ drafted = 0 }) => drafted),
     accepted: sum(steps, ({ accepted = 0 }) => accepted),
     otherRows: sum(steps, ({ rows, batch_rows }) => Math.max(0, batch_rows - rows)),

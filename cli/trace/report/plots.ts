@@ -95,12 +95,12 @@ function timeLine(figures: readonly TurnFigures[], subtitle: string): { file: st
   if (values.length === 0) return []
   const plot: Plot = {
     ...SIZE,
-    title: { text: 'Live branches over the steps of an answer, mean of those that last so long', subtitle },
+    title: { text: 'Live branches over an answer', subtitle },
     data: { values },
     mark: { type: 'line', interpolate: 'step-after' },
     encoding: {
       x: { field: 'step', type: 'quantitative', title: 'step of the answer' },
-      y: { field: 'live', type: 'quantitative', title: 'live branches' },
+      y: { field: 'live', type: 'quantitative', title: 'live branches, mean' },
     },
   }
   return [{ file: 'time-line', plot }]

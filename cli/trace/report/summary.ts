@@ -15,6 +15,8 @@ export interface ModeSummary {
   /** The most KV blocks, and tokens in them, that an answer had at a time: the mean over the answers. */
   readonly peak_blocks: number | null
   readonly peak_cached_tokens: number | null
+  /** Of the tokens of prompt and answer, those that were cached at the peak: 1 for a serial answer. */
+  readonly peak_cached_share: number | null
   readonly drafted: number
   readonly accepted: number
 }
@@ -41,6 +43,7 @@ export interface Comparison {
   /** Parallel over serial: below 1, parallel attends to less, and has fewer blocks. */
   readonly attended_per_token: number | null
   readonly peak_blocks: number | null
+  readonly peak_cached_share: number | null
 }
 
 export interface GroupSummary {
@@ -116,6 +119,10 @@ function modeSummary(figures: readonly TurnFigures[]): ModeSummary {
       sum(figures, (each) => each.mostCached),
       answers,
     ),
+    peak_cached_share: ratio(
+      sum(figures, (each) => each.mostCached),
+      sum(figures, (each) => each.whole),
+    ),
     drafted: sum(figures, (each) => each.drafted),
     accepted: sum(figures, (each) => each.accepted),
   }
@@ -146,6 +153,7 @@ function compare(parallel: ModeSummary, serial: ModeSummary): Comparison {
     wall_clock_per_token: ratio(serial.ms_per_token, parallel.ms_per_token),
     attended_per_token: ratio(parallel.attended_per_token, serial.attended_per_token),
     peak_blocks: ratio(parallel.peak_blocks, serial.peak_blocks),
+    peak_cached_share: ratio(parallel.peak_cached_share, serial.peak_cached_share),
   }
 }
 

@@ -39,6 +39,8 @@ const MEMORY: readonly Column[] = [
   ['peak blocks parallel', ({ parallel }) => fixed(parallel.peak_blocks, 1)],
   ['serial', ({ serial }) => fixed(serial.peak_blocks, 1)],
   ['ratio', ({ speedup }) => fixed(speedup.peak_blocks)],
+  ['cached share parallel', ({ parallel }) => percent(parallel.peak_cached_share)],
+  ['serial', ({ serial }) => percent(serial.peak_cached_share)],
 ]
 
 const DRAFTS: readonly Column[] = [

@@ -46,10 +46,6 @@
   speeds.addEventListener('change', () => {
     speed = Number(speeds.value)
   })
-  show(data.turns[0])
-  if (matchMedia('(prefers-reduced-motion: reduce)').matches) seek(end)
-  else start()
-
   /** One answer as it stands at a time. */
   class Answer {
     /** @param {PageAnswer} answer @param {number} last ms that the time line shows. */
@@ -60,6 +56,10 @@
       this.line = timeLine(answer.steps, last)
       const name = element('h2', {}, answer.mode === 'parallel' ? 'Parallel' : 'Serial')
       this.element = element('section', {}, name, this.figures, this.line.element, this.body)
+      this.done = 0
+      this.tokens = 0
+      /** @type {Map<number, ShownBranch>} */
+      this.branches = new Map()
       this.restart()
     }
 
@@ -71,8 +71,7 @@
       this.done = 0
       this.tokens = 0
       this.body.replaceChildren()
-      /** @type {Map<number, ShownBranch>} */
-      this.branches = new Map()
+      this.branches.clear()
       this.begin(0, this.body)
     }
 
@@ -290,4 +289,8 @@
     made.append(...children)
     return made
   }
+
+  show(data.turns[0])
+  if (matchMedia('(prefers-reduced-motion: reduce)').matches) seek(end)
+  else start()
 })()
