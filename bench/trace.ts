@@ -8,7 +8,7 @@ import { type BenchOptions, type BenchResult, commit, machine, median, SampleFil
 const PROMPTS = 'bench/apar/demo-prompts.jsonl'
 /** The model with the shortest steps shows most of what a step costs besides its arithmetic. */
 const MODEL = 'demo'
-const MAX_TOKENS = 400
+const MAX_TOKENS = 160
 /** Requests at a time: one as in `apar trace`, and as many as keep the engine busy. */
 const CONCURRENCY = [1, 16]
 
@@ -17,8 +17,8 @@ const CONCURRENCY = [1, 16]
  * own path without network. Which of the two is first alternates.
  */
 export async function trace({ quick }: BenchOptions): Promise<BenchResult> {
-  const repetitions = quick ? 3 : 15
-  const questions = (await readQuestions(PROMPTS)).slice(0, quick ? 8 : 32)
+  const repetitions = quick ? 5 : 25
+  const questions = (await readQuestions(PROMPTS)).slice(0, quick ? 4 : 16)
   const runner = await openRunner(resolveModel(MODEL).path, { prefixCache: false, speculation: 'off' })
   const ask = asksRunner(runner)
   const file = new SampleFile('trace')

@@ -67,6 +67,7 @@ export const TRACES = 'traces'
 export function registerTrace(program: Command): void {
   const trace = program
     .command('trace')
+    .enablePositionalOptions()
     .description('records what each step of the engine does for the answers to a set of questions')
     .option(
       '--dataset <set>',

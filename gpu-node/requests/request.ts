@@ -81,7 +81,7 @@ export class RunningRequest {
     const { bytes, stop, stopScope, joints, dropsLeadingSpace, tracedPrompt } = options
     this.#options = options
     this.#size = new BatchSize(bytes, tracedPrompt !== undefined)
-    if (tracedPrompt) this.#trace = new TraceRecorder(tracedPrompt, bytes, dropsLeadingSpace)
+    if (tracedPrompt) this.#trace = new TraceRecorder(tracedPrompt)
     const ordered = stopScope === 'document' && stop.length > 0
     if (ordered) this.#ordered = new OrderedText(joints, stop)
     this.#branchStops = ordered ? [] : stop
@@ -239,14 +239,14 @@ export class RunningRequest {
 
   #token(branch: number, text: BranchText, token: number): void {
     this.#touched.add(branch)
-    this.#trace?.token(branch, token)
-    text.push(token)
+    const completed = text.push(token)
+    this.#trace?.token(branch, token, completed)
   }
 
   #fork(parentId: number, parent: BranchText, child: number, position: number): void {
-    parent.flush()
+    const rest = parent.flush()
     if (parent.stopped) return
-    this.#trace?.fork(parentId, child, position)
+    this.#trace?.fork(parentId, child, position, rest)
     const at = parent.length
     this.#sendText(parentId)
     this.#branches.set(child, new BranchText(this.#options.bytes, this.#branchStops, false))
@@ -255,11 +255,11 @@ export class RunningRequest {
   }
 
   #engineEnded(branch: number, text: BranchText, reason: FinishReason): void {
-    text.flush()
+    const rest = text.flush()
     text.ended = true
     // A character that the limit cut off can complete a stop string.
     const outcome = text.stopped ? 'stop' : reason
-    this.#trace?.end(branch, outcome)
+    this.#trace?.end(branch, outcome, rest)
     if (outcome === 'length') this.#reachedLength = true
     this.#sendText(branch)
     this.#emit({ type: 'branch_end', branch, reason: outcome })

@@ -1,61 +1,78 @@
 import type { FinishReason } from '../../shared/protocol/events.ts'
 import type { TraceStep } from '../../shared/protocol/trace.ts'
 import { TRACE_FIELD } from '../engine/engine-events.ts'
-import { BranchDecoder } from '../text/branch-decoder.ts'
-import type { TokenBytes } from '../text/token-bytes.ts'
 
-type Happened =
-  | { readonly kind: 'token'; readonly branch: number; readonly id: number }
-  | { readonly kind: 'fork'; readonly branch: number; readonly parent: number; readonly position: number }
-  | { readonly kind: 'end'; readonly branch: number; readonly reason: FinishReason }
+type Tokens = TraceStep['tokens'][number]
 
-type Figures = Omit<TraceStep, 'step' | 'us' | 'tokens' | 'forks' | 'ends' | 'prompt' | 'moved'>
+const TOKEN = 0
+const FORK = 1
+const END = 2
+/** Numbers of a row in {@link TraceRecorder}: what happened, branch, token or parent, position. */
+const WIDTH = 4
 
-const NO_FIGURES: Figures = {
+const NO_FIGURES = {
   ...{ rows: 0, batch_rows: 0, live: 0, sampled: 0, blocks: 0, used_blocks: 0, cached: 0, attended: 0 },
+  ...{ drafted: 0, accepted: 0 },
 }
 
-/** Puts the engine's events of a traced request together to steps: what happened, and the figures that end the step. */
+/**
+ * Puts the engine's events of a traced request together to steps: what happened, and the figures that end the step. Small
+ * models make thousands of steps a second, so nothing is allocated for an event by itself.
+ */
 export class TraceRecorder {
-  readonly #bytes: TokenBytes
-  readonly #texts: Map<number, BranchDecoder>
-  /** Since the last step. */
-  #happened: Happened[] = []
-  #figures: Figures = { ...NO_FIGURES }
+  /** What happened since the last step, and the text that each row completed. */
+  #rows: number[] = []
+  #texts: string[] = []
+  #reasons: FinishReason[] = []
+  readonly #tokensOf = new Map<number, Tokens>()
+  readonly #figures = { ...NO_FIGURES }
   #steps: TraceStep[] = []
   #us = 0
   #moved = false
   /** Until it is in a step. */
   #prompt: Int32Array | undefined
 
-  constructor(prompt: Int32Array, bytes: TokenBytes, dropsLeadingSpace: boolean) {
+  constructor(prompt: Int32Array) {
     this.#prompt = prompt
-    this.#bytes = bytes
-    this.#texts = new Map([[0, new BranchDecoder(bytes, dropsLeadingSpace)]])
   }
 
-  token(branch: number, id: number): void {
-    this.#happened.push({ kind: 'token', branch, id })
+  /** `text`: what the token completes. */
+  token(branch: number, id: number, text: string): void {
+    this.#rows.push(TOKEN, branch, id, 0)
+    this.#texts.push(text)
   }
 
-  /** `position`: of [Fork] in the parent's path. */
-  fork(parent: number, branch: number, position: number): void {
-    this.#happened.push({ kind: 'fork', branch, parent, position })
+  /** `position`: of [Fork] in the parent's path. `rest`: of the parent's text, a part of a character. */
+  fork(parent: number, branch: number, position: number, rest: string): void {
+    this.#rows.push(FORK, branch, parent, position)
+    this.#texts.push(rest)
   }
 
-  end(branch: number, reason: FinishReason): void {
-    this.#happened.push({ kind: 'end', branch, reason })
+  /** `rest`: of the branch's text. */
+  end(branch: number, reason: FinishReason, rest: string): void {
+    this.#rows.push(END, branch, this.#reasons.push(reason) - 1, 0)
+    this.#texts.push(rest)
   }
 
   /** A row of kind TRACE; the one with the field STEP ends the step. */
   figure(field: number, a: number, b: number): void {
     const figures = this.#figures
-    if (field === TRACE_FIELD.ROWS) Object.assign(figures, { rows: a, batch_rows: b })
-    else if (field === TRACE_FIELD.BRANCHES) Object.assign(figures, { live: a, sampled: b })
-    else if (field === TRACE_FIELD.BLOCKS) Object.assign(figures, { blocks: a, used_blocks: b })
-    else if (field === TRACE_FIELD.TOKENS) Object.assign(figures, { attended: a, cached: b })
-    else if (field === TRACE_FIELD.DRAFTS) Object.assign(figures, { drafted: a, accepted: b })
-    else if (field === TRACE_FIELD.STEP) this.#endStep(a, b)
+    if (field === TRACE_FIELD.ROWS) {
+      figures.rows = a
+      figures.batch_rows = b
+    } else if (field === TRACE_FIELD.BRANCHES) {
+      figures.live = a
+      figures.sampled = b
+    } else if (field === TRACE_FIELD.BLOCKS) {
+      figures.blocks = a
+      figures.used_blocks = b
+    } else if (field === TRACE_FIELD.TOKENS) {
+      figures.attended = a
+      figures.cached = b
+    } else if (field === TRACE_FIELD.DRAFTS) {
+      figures.drafted = a
+      figures.accepted = b
+    } else if (field === TRACE_FIELD.STEP) this.#endStep(a, b)
   }
 
   /** Steps of a log that this node goes on with: what happened in them was given as for new ones. */
@@ -63,7 +80,8 @@ export class TraceRecorder {
     for (const { us, tokens, forks, ends } of steps) {
       this.#us = us
       const count = tokens.reduce((sum, { ids }) => sum + ids.length, forks.length + ends.length)
-      for (const each of this.#happened.splice(0, count)) this.#textOf(each)
+      this.#rows.splice(0, count * WIDTH)
+      this.#texts.splice(0, count)
     }
     this.#moved = true
     this.#prompt = undefined
@@ -71,55 +89,69 @@ export class TraceRecorder {
 
   /** Returns, once, the steps that have ended. */
   take(): TraceStep[] {
+    if (this.#steps.length === 0) return NO_STEPS
     const steps = this.#steps
     this.#steps = []
     return steps
   }
 
-  #endStep(step: number, micros: number): void {
+  #endStep(number: number, micros: number): void {
     this.#us += micros
-    const tokens = new Map<number, { branch: number; ids: number[]; text: string }>()
-    const forks: TraceStep['forks'] = []
-    const ends: TraceStep['ends'] = []
-    for (const each of this.#happened) {
-      const { branch } = each
-      if (each.kind === 'fork') {
-        const { parent, position } = each
-        forks.push({ branch, parent, position })
-      } else if (each.kind === 'end') ends.push({ branch, reason: each.reason })
-      const text = this.#textOf(each)
-      // Of a fork, the rest of the parent's text.
-      const of = each.kind === 'fork' ? each.parent : branch
-      const known = tokens.get(of)
-      if (known) known.text += text
-      if (each.kind !== 'token') continue
-      if (known) known.ids.push(each.id)
-      else tokens.set(of, { branch: of, ids: [each.id], text })
+    const { drafted, accepted, rows, batch_rows, live, sampled, blocks, used_blocks, cached, attended } =
+      this.#figures
+    // Written out: a spread costs as much as the rest.
+    const step: TraceStep = {
+      step: number,
+      us: this.#us,
+      rows,
+      batch_rows,
+      live,
+      sampled,
+      blocks,
+      used_blocks,
+      cached,
+      attended,
+      tokens: [],
+      forks: [],
+      ends: [],
     }
-    const moved = this.#moved && { moved: true as const }
-    const prompt = this.#prompt && { prompt: [...this.#prompt] }
-    this.#steps.push({
-      ...{ step, us: this.#us, ...this.#figures },
-      tokens: [...tokens.values()].sort((a, b) => a.branch - b.branch),
-      ...{ forks, ends, ...prompt, ...moved },
-    })
-    this.#happened = []
-    this.#figures = { ...NO_FIGURES }
+    this.#addEvents(step)
+    if (drafted > 0) Object.assign(step, { drafted, accepted })
+    if (this.#prompt) step.prompt = [...this.#prompt]
+    if (this.#moved) step.moved = true
+    this.#steps.push(step)
+    Object.assign(this.#figures, NO_FIGURES)
     this.#moved = false
     this.#prompt = undefined
   }
 
-  /** The text that it completes: at a fork and at an end, what is left of a character. */
-  #textOf(each: Happened): string {
-    if (each.kind === 'token') return this.#decoder(each.branch).push(each.id)
-    return this.#decoder(each.kind === 'fork' ? each.parent : each.branch).flush()
+  #addEvents({ tokens, forks, ends }: TraceStep): void {
+    const rows = this.#rows
+    for (let at = 0, index = 0; at < rows.length; at += WIDTH, index++) {
+      const branch = rows[at + 1] ?? 0
+      const a = rows[at + 2] ?? 0
+      const text = this.#texts[index] ?? ''
+      const kind = rows[at]
+      if (kind === FORK) forks.push({ branch, parent: a, position: rows[at + 3] ?? 0 })
+      else if (kind === END) ends.push({ branch, reason: this.#reasons[a] ?? 'error' })
+      if (kind !== TOKEN && text === '') continue
+      const given = this.#tokensIn(tokens, kind === FORK ? a : branch)
+      if (kind === TOKEN) given.ids.push(a)
+      given.text += text
+    }
+    if (tokens.length > 1) tokens.sort((one, other) => one.branch - other.branch)
+    rows.length = this.#texts.length = this.#reasons.length = 0
+    this.#tokensOf.clear()
   }
 
-  #decoder(branch: number): BranchDecoder {
-    const known = this.#texts.get(branch)
+  #tokensIn(tokens: Tokens[], branch: number): Tokens {
+    const known = this.#tokensOf.get(branch)
     if (known) return known
-    const made = new BranchDecoder(this.#bytes)
-    this.#texts.set(branch, made)
+    const made: Tokens = { branch, ids: [], text: '' }
+    tokens.push(made)
+    this.#tokensOf.set(branch, made)
     return made
   }
 }
+
+const NO_STEPS: TraceStep[] = []

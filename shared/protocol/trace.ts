@@ -40,9 +40,10 @@ export const TraceStep = z.object({
   accepted: int32.optional(),
   /**
    * New tokens by branch, [Fork] and the forced [Child] among them, the token that ends a branch not; and the text that
-   * they complete, '' for control tokens and parts of characters. In order of id.
+   * they complete, '' for control tokens and parts of characters. Without ids, what is left of a character where its
+   * branch ends. In order of id.
    */
-  tokens: z.array(z.object({ branch, ids: z.array(int32).min(1), text: z.string() })),
+  tokens: z.array(z.object({ branch, ids: z.array(int32), text: z.string() })),
   /** `branch` starts as a child of `parent` behind [Fork], which is token `position` of the parent's path, prompt included. */
   forks: z.array(z.object({ branch, parent: branch, position: int32 })),
   ends: z.array(z.object({ branch, reason: z.enum(['stop', 'length', 'abort', 'error']) })),

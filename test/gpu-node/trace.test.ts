@@ -106,7 +106,12 @@ describe('a traced request', () => {
       .tokens(1, 0, [first])
       .step(1, 2, 1)
     engine.end(1, 0).step(1, 3, 1).finish(1).deliver()
-    expect(steps().map(({ tokens }) => tokens.map(({ text }) => text))).toEqual([[''], ['€'], [''], []])
+    expect(steps().map(({ tokens }) => tokens.map(({ text }) => text))).toEqual([
+      [''],
+      ['€'],
+      [''],
+      ['\ufffd'],
+    ])
     expect(events().filter(({ type }) => type === 'delta')).toMatchObject([{ text: '€�' }])
   })
 

@@ -35,7 +35,9 @@ async function report(folders: string[], { format, plots }: Flags): Promise<void
     const files = into === undefined ? [] : await writePlots(made, figures, into)
     shown.push(format === 'markdown' ? markdownReport(made, files) : terminalReport(made))
   }
-  process.stdout.write(format === 'json' ? `${JSON.stringify({ runs: reports })}\n` : shown.join('\n'))
+  process.stdout.write(
+    format === 'json' ? `${JSON.stringify({ runs: reports }, rounded)}\n` : shown.join('\n'),
+  )
 }
 
 /** @throws UserError `invalid_option` for a folder without answers. */
@@ -62,4 +64,8 @@ async function writePlots(
     files.push(join(folder, `${file}.svg`))
   }
   return files
+}
+
+function rounded(_: string, value: unknown): unknown {
+  return typeof value === 'number' ? Number(value.toPrecision(6)) : value
 }

@@ -159,5 +159,5 @@ function compare(parallel: ModeSummary, serial: ModeSummary): Comparison {
 
 /** null of nothing. */
 function ratio(part: number | null, whole: number | null): number | null {
-  return part === null || !whole ? null : Number((part / whole).toPrecision(6))
+  return part === null || !whole ? null : part / whole
 }

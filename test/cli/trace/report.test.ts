@@ -33,7 +33,7 @@ describe('the report of traces', () => {
         later: 6,
         attended: 4 + 11 + 13 + 9,
       },
-      ...{ mostBlocks: 2, mostCached: 10, drafted: 2, accepted: 1, otherRows: 1 },
+      ...{ mostBlocks: 2, mostCached: 10, drafted: 2, accepted: 1, otherRows: 2 },
       live: [1, 1, 2, 2, 1],
     })
     expect(figures[1]).toMatchObject({
@@ -50,11 +50,16 @@ describe('the report of traces', () => {
   test('compares the modes by category', () => {
     expect(report.categories.map(({ category }) => category)).toEqual(['writing', 'maths|<b>'])
     const [writing, maths] = report.categories
-    expect(writing?.speedup).toEqual({
-      ...{ answers: 1, steps: 1.68, wall_clock: 1.2, wall_clock_per_token: 1.68 },
-      ...{ attended_per_token: Number((37 / 6 / 7.5).toPrecision(6)), peak_blocks: 1 },
-      peak_cached_share: Number((10 / 10 / (10 / 8)).toPrecision(6)),
+    const { attended_per_token, peak_cached_share, ...rest } = writing?.speedup ?? {}
+    expect(rest).toEqual({
+      answers: 1,
+      steps: 7 / 5 / (5 / 6),
+      wall_clock: 1.2,
+      wall_clock_per_token: 6 / 5 / (5 / 7),
+      peak_blocks: 1,
     })
+    expect(attended_per_token).toBeCloseTo(37 / 6 / 7.5, 10)
+    expect(peak_cached_share).toBeCloseTo(10 / 10 / (10 / 8), 10)
     expect(writing?.branches).toEqual({
       ...{ forking: 1, forks: 1, most_live: 2, max_depth: 2 },
       answers_by_branches: { 2: 1 },
