@@ -20,7 +20,7 @@ import {
   url,
 } from '../options.ts'
 import { type Ask, asksEdge, asksRunner } from './ask.ts'
-import { DATASETS, datasetFile, type Question, readQuestions } from './dataset.ts'
+import { DATASETS, datasetFile, digestOf, type Question, readQuestions } from './dataset.ts'
 import { registerExport } from './export/command.ts'
 import { registerReport } from './report/command.ts'
 import { RunFolder, type RunSettings } from './run-folder.ts'
@@ -115,6 +115,7 @@ async function recordTraces(flags: TraceFlags): Promise<void> {
     const settings = {
       version: TRACE_VERSION,
       dataset,
+      questions: digestOf(file),
       model: target.model,
       where: target.where,
       concurrency,

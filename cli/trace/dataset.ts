@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { z } from 'zod'
 import { ChatMessage } from '../../shared/protocol/request.ts'
@@ -61,6 +62,11 @@ export function datasetFile(dataset: string, folder: string | undefined): string
   if (found === undefined)
     throw new UserError('invalid_option', `--data: there is none of ${tried.join(', ')}`)
   return found
+}
+
+/** Of its bytes: another version of a set has other questions under the same ids. */
+export function digestOf(file: string): string {
+  return createHash('sha256').update(readFileSync(file)).digest('hex')
 }
 
 /**

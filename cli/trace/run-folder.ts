@@ -20,6 +20,8 @@ const SETTINGS = 'run.json'
 export const RunSettings = z.object({
   version: z.literal(TRACE_VERSION),
   dataset: z.string(),
+  /** SHA-256 of the file of questions. */
+  questions: z.string(),
   model: z.string(),
   /** Where it ran: the edge's address, or the engine's device and number types. */
   where: z.record(z.string(), z.union([z.string(), z.number()])),

@@ -9,7 +9,7 @@ import { readTrace, type TraceLine, type TraceOfQuestion } from '../../../cli/tr
 import { traceOf } from './sample-trace.ts'
 
 const RUN: RunSettings = {
-  ...{ version: 1, dataset: 'mt_bench', model: 'm', concurrency: 1 },
+  ...{ version: 1, dataset: 'mt_bench', questions: 'q', model: 'm', concurrency: 1 },
   ...{ where: { device: 'cpu' }, request: { max_tokens: 9 } },
 }
 
