@@ -65,8 +65,8 @@ describe.skipIf(!hasChromium)('the page of a trace', () => {
 
   async function seek(ms: number): Promise<string[]> {
     // As text: these tests are not compiled for a browser.
-    const set = `(slider) => { slider.value = '${ms}'; slider.dispatchEvent(new Event('input')) }`
-    await page.locator('input[type=range]').evaluate(set)
+    const slider = `document.querySelector('input[type=range]')`
+    await page.evaluate(`${slider}.value = '${ms}'; ${slider}.dispatchEvent(new Event('input'))`)
     return await page.locator('section .body').allTextContents()
   }
 
