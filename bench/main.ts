@@ -13,6 +13,7 @@ import { medusa } from './medusa.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench } from './report.ts'
+import { trace } from './trace.ts'
 
 const BENCHES: Record<string, Bench> = {
   agreement,
@@ -26,6 +27,7 @@ const BENCHES: Record<string, Bench> = {
   load,
   medusa,
   prefix,
+  trace,
 }
 const ASKING: ReadonlySet<string> = new Set(['apar', 'medusa'])
 const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., or: bench plot SAMPLES`

@@ -53,6 +53,7 @@ export type UserErrorCode =
   | 'foreign_folder'
   | 'other_vocabulary'
   | 'data_too_small'
+  | 'no_trace'
 
 /** An error that the user can fix; shown as one line. */
 export class UserError extends Error {

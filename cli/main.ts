@@ -9,12 +9,15 @@ import { registerServe } from './commands/serve.ts'
 import { registerTrain } from './commands/train.ts'
 import { registerData } from './data/index.ts'
 import { AlreadyExplained, explain, UserError } from './explain.ts'
+import { registerTrace } from './trace/command.ts'
 
 const { version } = createRequire(import.meta.url)(`${packageRoot}/package.json`) as { version: string }
 
 const program = new Command('apar')
   .description('Serves language models that decode in parallel branches')
   .version(version)
+  // What follows the name of a command belongs to it: apar trace and its commands have options of the same names.
+  .enablePositionalOptions()
   .showHelpAfterError('(apar --help lists what there is)')
 
 registerServe(program)
@@ -24,6 +27,13 @@ registerKeys(program)
 registerModel(program)
 registerData(program)
 registerTrain(program)
+registerTrace(program)
+
+// A reader such as head may have seen enough.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
 
 program.parseAsync().catch((error: unknown) => {
   if (!(error instanceof AlreadyExplained)) console.error(`apar: ${explain(error)}`)

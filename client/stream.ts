@@ -6,6 +6,7 @@ import { expand } from '../shared/protocol/deltas.ts'
 import type { ServerFrame, StreamEvent } from '../shared/protocol/events.ts'
 import type { ClientFrame } from '../shared/protocol/frames.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
+import type { TraceStep } from '../shared/protocol/trace.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX, SUBPROTOCOL } from '../shared/protocol/version.ts'
 import { explainRefusal } from './explain.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
@@ -48,6 +49,8 @@ export function openStream(options: StreamOptions): BranchStream {
 export class BranchStream implements AsyncIterable<StreamEvent> {
   /** All branches so far. Includes every event that has arrived, also those not read yet. */
   readonly tree = new BranchTree()
+  /** What the engine did so far, step by step, for a request with `trace`. */
+  readonly trace: TraceStep[] = []
   readonly #options: StreamOptions
   readonly #Socket: SocketConstructor
   #socket: SocketLike
@@ -181,6 +184,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
       return
     }
     if (event.type === 'accepted') this.#stream = event.stream
+    if (event.type === 'trace') this.trace.push(...event.steps)
     this.#events.push(event)
     if (event.type === 'done') this.#end()
   }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { BranchOptions, FurtherFields, GenerateRequest } from './protocol/request.ts'
 import type { SpeculationUsage } from './protocol/speculation.ts'
+import type { Trace } from './protocol/trace.ts'
 
 const { model, max_tokens, temperature, top_p, seed } = GenerateRequest.shape
 const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
@@ -198,6 +199,7 @@ export interface ChatCompletion extends Head<'chat.completion'> {
     readonly message: { readonly role: 'assistant'; readonly content: string; readonly refusal: null }
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason
+    readonly apar?: { readonly trace: Trace }
   }[]
   readonly usage: CompletionUsage
 }
@@ -212,6 +214,9 @@ export type BranchAddress =
   | { readonly event: 'delta'; readonly branch: number }
   | { readonly event: 'branch_end'; readonly branch: number; readonly reason: string }
 
+/** With `apar.trace`: the next steps of a choice's trace, in a chunk without text. */
+export type TraceChunk = { readonly event: 'trace' } & Trace
+
 export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
   readonly choices: readonly {
     readonly index: number
@@ -221,7 +226,7 @@ export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
   }[]
   /** Present with `stream_options.include_usage`: null in all chunks but the last. */
   readonly usage?: CompletionUsage | null
-  readonly apar?: BranchAddress
+  readonly apar?: BranchAddress | TraceChunk
 }
 
 /**
@@ -229,11 +234,13 @@ export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
  * choice's last chunk.
  */
 export interface Completion extends Head<'text_completion'> {
+  readonly apar?: TraceChunk
   readonly choices: readonly {
     readonly index: number
     readonly text: string
     readonly logprobs: CompletionLogprobs | null
     readonly finish_reason: FinishReason | null
+    readonly apar?: { readonly trace: Trace }
   }[]
   readonly usage?: CompletionUsage | null
 }

@@ -7,6 +7,7 @@ import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request
 import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { firstModel } from '../chat/models.ts'
 import { type Answer, showBranches, showOrdered, summary } from '../chat/show.ts'
+import { traceSummary } from '../chat/trace-summary.ts'
 import { explain, UserError } from '../explain.ts'
 import { decimal, integer, speculationOption } from '../options.ts'
 
@@ -18,6 +19,7 @@ interface ChatFlags {
   maxTokens?: number
   temperature?: number
   speculation?: Speculation
+  trace?: boolean
 }
 
 interface Chat {
@@ -38,6 +40,7 @@ export function registerChat(program: Command): void {
     .option('--max-tokens <n>', 'new tokens of all branches together', integer(1, 1_000_000))
     .option('--temperature <t>', '0 is greedy (default: from the model)', decimal(0, 2))
     .addOption(speculationOption())
+    .option('--trace', 'says what the engine did for each answer')
     .action(chat)
 }
 
@@ -55,6 +58,7 @@ async function chat(prompt: string | undefined, flags: ChatFlags): Promise<void>
   if (flags.maxTokens !== undefined) request.max_tokens = flags.maxTokens
   if (flags.temperature !== undefined) request.temperature = flags.temperature
   if (flags.speculation !== undefined) request.speculation = flags.speculation
+  if (flags.trace) request.trace = true
   const settings = { baseUrl: flags.url, apiKey, request }
   if (prompt === undefined) return await converse(settings)
   const cancel = new AbortController()
@@ -98,5 +102,6 @@ async function ask(chat: Chat, messages: ChatMessage[], signal: AbortSignal): Pr
   const live = stdout.isTTY && !request.branching
   const answer = live ? await showBranches(stream, stdout) : await showOrdered(stream, stdout, stdout.isTTY)
   if (stderr.isTTY) console.error(`(${summary(answer, performance.now() - begun)})`)
+  if (request.trace) console.error(`(${traceSummary(stream.trace)})`)
   return answer
 }

@@ -21,6 +21,7 @@ export async function wholeMessage(answer: SingleAnswer): Promise<object> {
     content: [{ type: 'text', text: answer.text, citations: null }],
     ...stopOf(answer),
     usage: usageOf(answer),
+    ...answer.apar,
   }
 }
 
@@ -35,7 +36,7 @@ export async function* messageEvents(answer: SingleAnswer): AsyncGenerator<objec
     yield { type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text } }
   }
   yield { type: 'content_block_stop', index: 0 }
-  yield { type: 'message_delta', delta: stopOf(answer), usage: usageOf(answer) }
+  yield { type: 'message_delta', delta: stopOf(answer), usage: usageOf(answer), ...answer.apar }
   yield { type: 'message_stop' }
 }
 

@@ -8,6 +8,7 @@ import type {
 import type { StreamEvent, TokenLogprob } from '../../shared/protocol/events.ts'
 import { Choice } from '../streams/http/choice.ts'
 import type { Streams } from '../streams/http/streams.ts'
+import { traceChunk } from './trace-chunk.ts'
 import { openAiUsage } from './usage.ts'
 
 type Chunk = ChatCompletionChunk
@@ -53,7 +54,7 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
     } else if (growth && growth.text !== '' && !branchDeltas) {
       const logprobs = options.logprobs && { logprobs: chatLogprobs(growth.logprobs) }
       yield chunk(index, { content: growth.text }, logprobs || {})
-    }
+    } else if (event.type === 'trace') yield { ...chunk(index, {}), apar: traceChunk(event) }
     if (event.type === 'done') yield chunk(index, {}, { finish: choices[index]?.finishReason ?? 'stop' })
   }
   if (includeUsage) yield { ...head, choices: [], usage: usageOf(choices) }
@@ -81,6 +82,7 @@ export async function chatCompletion(
       message: { role: 'assistant', content, refusal: null },
       logprobs: options.logprobs ? chatLogprobs(rows) : null,
       finish_reason: choice.finishReason,
+      ...choice.apar,
     })),
     usage: usageOf(answers.map(({ choice }) => choice)),
   }

@@ -1,6 +1,7 @@
 import type { Completion, CompletionLogprobs, FinishReason } from '../../shared/openai.ts'
 import { Choice, type PlacedLogprob } from '../streams/http/choice.ts'
 import type { Streams } from '../streams/http/streams.ts'
+import { traceChunk } from './trace-chunk.ts'
 import { openAiUsage } from './usage.ts'
 
 export interface CompletionOptions {
@@ -32,6 +33,7 @@ export async function* completionChunks(
     if (!choice) continue
     const growth = choice.push(event)
     if (growth.text !== '') yield chunk(index, growth.text, growth.logprobs, null)
+    if (event.type === 'trace') yield { ...chunk(index, '', [], null), apar: traceChunk(event) }
     if (event.type === 'done') yield chunk(index, '', [], choice.finishReason)
   }
   if (includeUsage) yield { ...head, choices: [], usage: usageOf(all, n) }
@@ -59,6 +61,7 @@ export async function completion(
       text,
       logprobs: logprobs ? completionLogprobs(rows) : null,
       finish_reason: choice.finishReason,
+      ...choice.apar,
     })),
     usage: usageOf(
       all.map(({ choice }) => choice),

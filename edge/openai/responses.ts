@@ -21,7 +21,11 @@ export function responsesRequest(body: ResponsesRequest): GenerateRequest {
 export async function wholeResponse(body: ResponsesRequest, answer: SingleAnswer): Promise<object> {
   await answer.whole()
   const status = endOf(answer)
-  return response(body, answer, status, { output: [message(answer, status)], usage: usageOf(answer) })
+  return response(body, answer, status, {
+    output: [message(answer, status)],
+    usage: usageOf(answer),
+    ...answer.apar,
+  })
 }
 
 /** The answer as OpenAI's named events: one message with one text part. */
@@ -59,7 +63,7 @@ export class ResponseEvents {
     yield this.#event('response.content_part.done', { ...content, part: textPart(text) })
     yield this.#event('response.output_item.done', { ...item, item: whole })
     yield this.#event(`response.${status}`, {
-      response: this.#response(status, { output: [whole], usage }),
+      response: this.#response(status, { output: [whole], usage, ...answer.apar }),
     })
   }
 

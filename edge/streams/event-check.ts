@@ -60,6 +60,7 @@ export class EventCheck {
     else if (event.type === 'branch_end') this.#end(event.branch)
     else if (event.type === 'accepted') this.#accepted(event)
     else if (event.type === 'done') this.#usage(event.usage)
+    else if (event.type === 'trace' && !this.#request.trace) throw broken('a trace that was not asked for')
     if (event.seq === 0 && event.type !== 'accepted' && event.type !== 'error')
       throw broken(`${event.type} before accepted`)
   }

@@ -273,7 +273,7 @@ export class Upstream {
 }
 
 /** Fields of the request that a node knows only if it says so. Without `stop_scope`, a stop string ends its branch only. */
-const LATER_FIELDS = ['stop_scope', 'speculation'] as const
+const LATER_FIELDS = ['stop_scope', 'speculation', 'trace'] as const
 
 function knownTo({ startFields = [] }: NodeAddress, request: GenerateRequest): GenerateRequest {
   const known = { ...request }

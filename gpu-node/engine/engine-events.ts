@@ -25,6 +25,27 @@ export const EVENT = {
    * drafts has none.
    */
   SPECULATION: 6,
+  /**
+   * Only of a request with `trace`: branch = TRACE_FIELD, a and b as there. The rows of a step, in which the request has
+   * rows of the forward pass, come behind its other events; that of the field STEP is the last one. A last step, without
+   * rows of the forward pass if the request was ended between two, comes before FINISH.
+   */
+  TRACE: 7,
+} as const
+/** a and b, of the request and of all requests, in a step (native/core/step_trace.h). They stop at 2^31 - 1. */
+export const TRACE_FIELD = {
+  /** a = number of the step, b = microseconds since the row before of this field, at first since the request was accepted. */
+  STEP: 1,
+  /** a = rows of the request, b = rows of the step. */
+  ROWS: 2,
+  /** a = live branches of the request at the step's beginning, b = those of them that it samples. */
+  BRANCHES: 3,
+  /** a = blocks of the paths of the request's live branches, b = used blocks of the pool. */
+  BLOCKS: 4,
+  /** a = tokens that the request's rows attend to, summed over the rows; b = tokens in its blocks. */
+  TOKENS: 5,
+  /** a = candidates of the request, b = those that were accepted. Only where there were some. */
+  DRAFTS: 6,
 } as const
 /** Where drafted tokens come from: the checkpoint's Medusa heads, or text that was seen before. */
 export const DRAFT_SOURCE = { HEADS: 1, NGRAM: 2 } as const

@@ -97,6 +97,8 @@ export function engineRequestSchema(vocabSize: number) {
     tenant: EngineTenant.default(NO_TENANT),
     /** Where draft tokens may come from, of what the engine was opened with. It changes no text. */
     speculation: Speculation.default('auto'),
+    /** Report what each step computes for the request (EVENT.TRACE). */
+    trace: z.boolean().default(false),
   })
 }
 
@@ -159,6 +161,7 @@ export function toEngineRequest(
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
     tenant: NO_TENANT,
     speculation: request.speculation ?? 'auto',
+    trace: request.trace ?? false,
   }
 }
 

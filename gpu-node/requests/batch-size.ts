@@ -17,10 +17,13 @@ const PER_LOGPROB_BYTE = PER_BYTE + 4
 /** Estimates the JSON of the batch that is being collected. It is never larger than estimated. */
 export class BatchSize {
   readonly #bytes: TokenBytes
+  /** The text and the number of each token are in the trace, too. */
+  readonly #copies: number
   #chars = 0
 
-  constructor(bytes: TokenBytes) {
+  constructor(bytes: TokenBytes, traced = false) {
     this.#bytes = bytes
+    this.#copies = traced ? 2 : 1
   }
 
   get isFull(): boolean {
@@ -30,7 +33,7 @@ export class BatchSize {
   /** Call for each engine event. `token`: of a token or a log-probability. */
   add(kind: number, token: number): void {
     this.#chars += PER_EVENT
-    if (kind === EVENT.TOKEN) this.#chars += PER_BYTE * (this.#bytes[token]?.length ?? 0)
+    if (kind === EVENT.TOKEN) this.#chars += this.#copies * PER_BYTE * (this.#bytes[token]?.length ?? 0)
     else if (kind === EVENT.LOGPROB) this.#chars += PER_LOGPROB_BYTE * (this.#bytes[token]?.length ?? 0)
   }
 

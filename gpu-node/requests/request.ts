@@ -13,6 +13,7 @@ import { DraftedTokens } from './drafted-tokens.ts'
 import { givenTokens } from './given-tokens.ts'
 import type { RequestWatch } from './request-watch.ts'
 import { restoredBranches } from './restored-branches.ts'
+import { TraceRecorder } from './trace-recorder.ts'
 
 /** A StreamEvent before it gets its number. */
 type Unnumbered<E> = E extends StreamEvent ? Omit<E, 'seq'> : never
@@ -30,6 +31,8 @@ export interface RequestOptions {
   stopScope: 'branch' | 'document'
   bytes: TokenBytes
   dropsLeadingSpace: boolean
+  /** For a stream with `trace` events: the ids of the prompt. */
+  tracedPrompt?: Int32Array | undefined
   engine: Pick<Engine, 'abort'>
   /** Receives the stream's batches; together they form its log. */
   publish: (batch: NodeBatch) => void
@@ -72,11 +75,13 @@ export class RunningRequest {
   #events: StreamEvent[] = []
   readonly #size: BatchSize
   readonly #drafted = new DraftedTokens()
+  readonly #trace: TraceRecorder | undefined
 
   constructor(options: RequestOptions) {
-    const { bytes, stop, stopScope, joints, dropsLeadingSpace } = options
+    const { bytes, stop, stopScope, joints, dropsLeadingSpace, tracedPrompt } = options
     this.#options = options
-    this.#size = new BatchSize(bytes)
+    this.#size = new BatchSize(bytes, tracedPrompt !== undefined)
+    if (tracedPrompt) this.#trace = new TraceRecorder(tracedPrompt)
     const ordered = stopScope === 'document' && stop.length > 0
     if (ordered) this.#ordered = new OrderedText(joints, stop)
     this.#branchStops = ordered ? [] : stop
@@ -150,6 +155,7 @@ export class RunningRequest {
     this.#size.add(kind, a)
     if (kind === EVENT.FINISH) this.#finish(a, b, failure)
     else if (kind === EVENT.SPECULATION) this.#draft(branch, a, b)
+    else if (kind === EVENT.TRACE) this.#trace?.figure(branch, a, b)
     else if (kind === EVENT.LOGPROB) this.#branches.get(branch)?.addLogprob(a, float32(b))
     else this.#advance(kind, branch, a, b)
   }
@@ -157,6 +163,7 @@ export class RunningRequest {
   /** Publishes the collected events and text as one batch. */
   flush(): void {
     this.#sendTexts()
+    this.#sendTrace()
     this.#publish()
   }
 
@@ -183,6 +190,7 @@ export class RunningRequest {
     if (this.#finished) return
     this.cancel()
     this.#sendTexts()
+    this.#sendTrace()
     this.#finished = true
     this.#endWatch('error', 0)
     this.#emit(toErrorEvent(toAparError(thrown)))
@@ -198,7 +206,10 @@ export class RunningRequest {
         else this.#advance(kind, branch, a, b)
       }
       this.#sendTexts()
-      for (const event of events) this.#ordered?.push(event)
+      for (const event of events) {
+        this.#ordered?.push(event)
+        if (event.type === 'trace') this.#trace?.recorded(event.steps)
+      }
       this.#seq = (events.at(-1)?.seq ?? -1) + 1
     }
     for (const [branch, text] of this.#branches) {
@@ -222,18 +233,20 @@ export class RunningRequest {
     if (kind === EVENT.TOKEN || kind === EVENT.FORK || kind === EVENT.BRANCH_END)
       this.#rows.push(kind, branch, a, b)
     if (kind === EVENT.TOKEN) this.#token(branch, text, a)
-    else if (kind === EVENT.FORK) this.#fork(branch, text, a)
+    else if (kind === EVENT.FORK) this.#fork(branch, text, a, b)
     else if (kind === EVENT.BRANCH_END) this.#engineEnded(branch, text, REASONS[a] ?? 'error')
   }
 
   #token(branch: number, text: BranchText, token: number): void {
     this.#touched.add(branch)
-    text.push(token)
+    const completed = text.push(token)
+    this.#trace?.token(branch, token, completed)
   }
 
-  #fork(parentId: number, parent: BranchText, child: number): void {
-    parent.flush()
+  #fork(parentId: number, parent: BranchText, child: number, position: number): void {
+    const rest = parent.flush()
     if (parent.stopped) return
+    this.#trace?.fork(parentId, child, position, rest)
     const at = parent.length
     this.#sendText(parentId)
     this.#branches.set(child, new BranchText(this.#options.bytes, this.#branchStops, false))
@@ -242,10 +255,11 @@ export class RunningRequest {
   }
 
   #engineEnded(branch: number, text: BranchText, reason: FinishReason): void {
-    text.flush()
+    const rest = text.flush()
     text.ended = true
     // A character that the limit cut off can complete a stop string.
     const outcome = text.stopped ? 'stop' : reason
+    this.#trace?.end(branch, outcome, rest)
     if (outcome === 'length') this.#reachedLength = true
     this.#sendText(branch)
     this.#emit({ type: 'branch_end', branch, reason: outcome })
@@ -253,6 +267,7 @@ export class RunningRequest {
 
   #finish(code: number, cachedTokens: number, failure: string | undefined): void {
     this.#sendTexts()
+    this.#sendTrace()
     this.#finished = true
     const reason = REASONS[code] ?? 'error'
     const completed = this.#cut || !this.#reachedLength ? 'stop' : 'length'
@@ -283,6 +298,11 @@ export class RunningRequest {
     this.#hasText = true
     const logprobs = branchText.takeLogprobs()
     this.#emit({ type: 'delta', branch, text, ...(logprobs.length > 0 && { logprobs }) })
+  }
+
+  #sendTrace(): void {
+    const steps = this.#trace?.take() ?? []
+    if (steps.length > 0) this.#emit({ type: 'trace', steps })
   }
 
   #endWatch(outcome: FinishReason, cachedPromptTokens: number): void {

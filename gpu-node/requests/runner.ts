@@ -225,6 +225,7 @@ export class Runner {
       stopScope: request.stop_scope ?? 'branch',
       bytes: this.#prompts.bytes,
       dropsLeadingSpace: this.#prompts.dropsLeadingSpace,
+      tracedPrompt: request.trace ? prompt : undefined,
       engine: this.#engine,
       publish,
       watch: new RequestWatch(this.#observers, {

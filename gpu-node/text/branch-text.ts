@@ -29,22 +29,25 @@ export class BranchText {
     this.#logprobs = new TokenLogprobs(bytes)
   }
 
-  push(token: number): void {
+  /** Returns the text that the token completes, also what is behind a stop string or held back. */
+  push(token: number): string {
     this.tokens++
     this.#logprobs.begin(this.#decoded)
     const text = this.#decoder.push(token)
     this.#decoded += text.length
     this.#decodedAfter.push(this.#decoded)
     this.#match(text)
+    return text
   }
 
-  /** Call where the text ends or forks: releases text held back as a partial character or a possible stop string. */
-  flush(): void {
-    if (this.stopped) return
+  /** Call where the text ends or forks: releases text held back as a partial character or a possible stop string. Returns the former. */
+  flush(): string {
+    if (this.stopped) return ''
     const rest = this.#decoder.flush()
     this.#decoded += rest.length
     this.#match(rest)
     if (!this.stopped) this.#add(this.#stops.release())
+    return rest
   }
 
   /** Tokens up to the one that completes the first `length` code units. */

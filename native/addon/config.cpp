@@ -267,6 +267,7 @@ RequestParams read_request(const Napi::Object& request) {
   params.logit_bias = read_bias(get_object(request, "logitBias"));
   params.branches = read_branches(get_array(request, "branches"));
   params.speculation = get_speculation(request);
+  params.trace = get_bool(request, "trace");
   const Napi::Object tenant = get_object(request, "tenant");
   params.tenant = {get_int(tenant, "id"), get_float(tenant, "weight"), get_int(tenant, "priority")};
   params.sampling.temperature = get_float(request, "temperature");

@@ -31,6 +31,7 @@ Decoder::Decoder(Model& model, DecoderConfig config)
       tree_(model.num_blocks(), config_.prefix_cache),
       scheduler_(tree_, {config_.max_step_tokens, config_.max_branches, config_.watermark}),
       drafts_(model, scheduler_, tree_, control_tokens(config_.tokens), config_.clock),
+      trace_(tree_, config_.clock),
       sampler_(model.config().vocab_size, {config_.tokens.fork, config_.tokens.child}),
       policy_(make_policy(config_.policy)) {
   const int32_t vocab = model.config().vocab_size;
@@ -134,6 +135,7 @@ void Decoder::add_request(RequestParams params) {
     request.source = make_source(config_.speculation, request.params.speculation, model_.draft_heads() > 0);
     if (request.source != nullptr) request.source->append(kRootBranch, request.params.prompt);
     if (!request.params.branches.empty()) restore(request);
+    trace_.enter(request);
     by_id_.emplace(id, added.begin());
     scheduler_.enter(request);
   } catch (...) {
@@ -157,6 +159,7 @@ void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, 
   events.push_back({EventKind::branch_end, request.params.id, branch.id, static_cast<int32_t>(reason), 0});
   if (!request.live.empty()) return;
 
+  trace_.report(request, true, events);
   report_drafts(request, events);
   const auto outcome = static_cast<int32_t>(request.outcome);
   events.push_back(

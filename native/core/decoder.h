@@ -13,6 +13,7 @@
 #include "core/sampler.h"
 #include "core/scheduler.h"
 #include "core/step_drafts.h"
+#include "core/step_trace.h"
 #include "core/token_text.h"
 #include "model/model.h"
 
@@ -134,6 +135,7 @@ class Decoder {
   KvTree tree_;
   Scheduler scheduler_;
   StepDrafts drafts_;
+  StepTrace trace_;
   Sampler sampler_;
   std::unique_ptr<BranchPolicy> policy_;
   Logprobs logprobs_;

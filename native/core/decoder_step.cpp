@@ -18,6 +18,7 @@ bool Decoder::step(std::vector<Event>& events) {
   try {
     drafts_.propose();
     const StepBatch& batch = scheduler_.build_batch();
+    trace_.count(scheduler_, batch, steps_);
     const double begun = config_.clock();
     drawn = draw_step(batch);
     if (!drawn) model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
@@ -34,6 +35,7 @@ bool Decoder::step(std::vector<Event>& events) {
     drafts_.measured(seconds);
     take_samples(drawn, events);
     drafts_.finish();
+    trace_.report_rest(events);
   } catch (...) {
     scheduler_.end_candidates();
     abort_all(FinishReason::error, events);

@@ -26,7 +26,8 @@ enum class EventKind : int32_t {
   branch_end = 3,
   finish = 4,
   logprob = 5,
-  speculation = 6
+  speculation = 6,
+  trace = 7
 };
 
 // gpu-node/engine/engine-events.ts defines `a` and `b` for each kind.
@@ -75,6 +76,7 @@ struct RequestParams {
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::vector<RestoredBranch> branches;  // in order of id, the root first; empty for a new request
   Speculation speculation = Speculation::automatic;  // what the engine allows of it; never changes answers
+  bool trace = false;                                // report what each step computes for it (step_trace.h)
   TenantParams tenant;  // decides when the request is computed, never what it answers
 
   // Whether a device that draws tokens can sample those of the request. Else the host needs the logits.
@@ -124,6 +126,24 @@ struct DraftCount {
   int32_t accepted = 0;
 };
 
+// What a step computes for a request.
+struct StepFigures {
+  int32_t rows = 0;
+  int32_t live = 0;      // branches
+  int32_t sampled = 0;   // branches with logits for their next token
+  int32_t blocks = 0;    // that hold the K and V of the live branches' paths
+  int32_t cached = 0;    // tokens with K and V in them, those of this step among them
+  int64_t attended = 0;  // tokens, summed over the rows
+};
+
+// What is kept for the records of a traced request.
+struct RequestTrace {
+  StepFigures step;
+  bool counted = false;    // `step` is of the current step, and not reported yet
+  DraftCount drafts;       // reported so far
+  double reported_at = 0;  // the decoder's clock at the end of the last record
+};
+
 struct Request {
   RequestParams params;
   Tenant* tenant = nullptr;             // kept by the scheduler
@@ -136,6 +156,7 @@ struct Request {
   int32_t generated = 0;                // new tokens so far, including forced ones
   std::unique_ptr<DraftSource> source;  // of candidates; nullptr: none
   std::vector<DraftCount> drafts;       // by depth; all in the first one if the source has no heads
+  std::unique_ptr<RequestTrace> trace;  // nullptr: none was asked for
   FinishReason outcome = FinishReason::stop;  // length if a branch ended with length; abort, error
 
   int32_t remaining_tokens() const { return params.max_tokens - generated; }

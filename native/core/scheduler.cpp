@@ -179,7 +179,7 @@ void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, 
     const int32_t first = tree_.at(id).computed + tree_.at(id).scheduled;
     if (rows == 0 || !reserve(requests, request, branch, id, first + rows)) return;
     mark_scheduled(branch);
-    last_row = add_rows(id, first, rows, depth + 1);
+    last_row = add_rows(request, id, first, rows, depth + 1);
     last_scheduled = id;
     tree_.at(id).scheduled += rows;
     max_rows -= rows;
@@ -193,7 +193,7 @@ void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, 
     // The last token's row runs elsewhere in this step, or ran earlier, without logits. It runs again and
     // writes the same bits.
     if (token_budget() == 0) return;
-    last_row = add_rows(last, tree_.at(last).num_tokens() - 1, 1, branch_path_.size());
+    last_row = add_rows(request, last, tree_.at(last).num_tokens() - 1, 1, branch_path_.size());
     mark_scheduled(branch);
   }
   logit_rows_.push_back(last_row);

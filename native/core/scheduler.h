@@ -73,6 +73,8 @@ class Scheduler {
   // paths first, parents before children. They take spare rows and spare blocks only, prefix cache among
   // them; those that find none are left out. At most once for each sample, then end_candidates() must follow.
   void add_candidates(int32_t sample, std::span<const Candidate> offered);
+  // The request of each of the batch's sequences.
+  const std::vector<Request*>& sequence_owners() const { return sequence_owners_; }
   // Rows that the step has left.
   int32_t spare_rows() const { return token_budget(); }
   // In order of their rows, those of a sample next to each other, parents before children.
@@ -137,7 +139,7 @@ class Scheduler {
 
   // scheduler_batch.cpp
   void clear_batch();
-  int32_t add_rows(NodeId node, int32_t first, int32_t count, size_t path_nodes);
+  int32_t add_rows(Request& request, NodeId node, int32_t first, int32_t count, size_t path_nodes);
   int32_t view_of(NodeId node);
 
   // scheduler_candidates.cpp
@@ -187,6 +189,7 @@ class Scheduler {
   // The current step.
   std::vector<int32_t> tokens_, positions_, slots_, path_, logit_rows_;
   std::vector<SequenceRows> sequences_;
+  std::vector<Request*> sequence_owners_;  // [sequence]
   std::vector<KvNodeView> views_;
   std::vector<NodeId> view_nodes_;
   std::vector<int32_t> view_index_;                   // [node]: its index in views_, -1 if it has none

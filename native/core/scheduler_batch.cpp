@@ -6,6 +6,7 @@ namespace apar {
 void Scheduler::clear_batch() {
   for (auto* rows : {&tokens_, &positions_, &slots_, &path_, &logit_rows_}) rows->clear();
   sequences_.clear();
+  sequence_owners_.clear();
   views_.clear();
   for (const NodeId id : view_nodes_) view_index_[static_cast<size_t>(id)] = -1;
   view_nodes_.clear();
@@ -14,7 +15,7 @@ void Scheduler::clear_batch() {
   candidates_.clear();
 }
 
-int32_t Scheduler::add_rows(NodeId id, int32_t first, int32_t count, size_t path_nodes) {
+int32_t Scheduler::add_rows(Request& request, NodeId id, int32_t first, int32_t count, size_t path_nodes) {
   const KvNode& node = tree_.at(id);
   SequenceRows sequence;
   sequence.first_row = static_cast<int32_t>(tokens_.size());
@@ -23,6 +24,7 @@ int32_t Scheduler::add_rows(NodeId id, int32_t first, int32_t count, size_t path
   sequence.path_length = static_cast<int32_t>(path_nodes);
   sequence.context_length = node.start + first + count;
   sequences_.push_back(sequence);
+  sequence_owners_.push_back(&request);
   for (size_t i = 0; i < path_nodes; ++i) path_.push_back(view_of(branch_path_[i]));
   for (int32_t i = first; i < first + count; ++i) {
     tokens_.push_back(node.tokens[static_cast<size_t>(i)]);

@@ -109,6 +109,7 @@ int32_t Scheduler::add_sequence(int32_t sample, int32_t run, int32_t depth) {
   std::reverse(path_.begin() + runs_begin, path_.end());
   sequence.path_length = static_cast<int32_t>(path_.size()) - sequence.path_begin;
   sequences_.push_back(sequence);
+  sequence_owners_.push_back(samples_[static_cast<size_t>(sample)].request);
   return sequence.context_length;
 }
 

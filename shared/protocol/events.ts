@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { AparError, ERROR_CODES, type ErrorCode } from '../errors.ts'
 import { SpeculationUsage } from './speculation.ts'
+import { TraceStep } from './trace.ts'
 import { PROTOCOL_VERSION, SUBPROTOCOL } from './version.ts'
 
 export { PROTOCOL_VERSION, SUBPROTOCOL }
@@ -88,6 +89,8 @@ export const DeltaEvent = z.object({
   logprobs: z.array(TokenLogprob).optional(),
 })
 export const BranchEndEvent = z.object({ type: z.literal('branch_end'), seq, branch, reason: FinishReason })
+/** Only if requested: what the engine's next steps did for the stream. Together they are its trace (docs/traces.md). */
+export const TraceEvent = z.object({ type: z.literal('trace'), seq, steps: z.array(TraceStep).min(1) })
 /** Last event of a stream that completed or was cancelled. */
 export const DoneEvent = z.object({
   type: z.literal('done'),
@@ -117,6 +120,7 @@ export const StreamEvent = z.discriminatedUnion('type', [
   ForkEvent,
   DeltaEvent,
   BranchEndEvent,
+  TraceEvent,
   DoneEvent,
   ErrorEvent,
 ])
@@ -125,6 +129,7 @@ export type AcceptedEvent = z.infer<typeof AcceptedEvent>
 export type ForkEvent = z.infer<typeof ForkEvent>
 export type DeltaEvent = z.infer<typeof DeltaEvent>
 export type BranchEndEvent = z.infer<typeof BranchEndEvent>
+export type TraceEvent = z.infer<typeof TraceEvent>
 export type DoneEvent = z.infer<typeof DoneEvent>
 export type ErrorEvent = z.infer<typeof ErrorEvent>
 

@@ -39,6 +39,8 @@ export const FurtherFields = z.strictObject({
    * of them.
    */
   speculation: Speculation.optional(),
+  /** Return a trace with the answer: what each step of the engine did for it (docs/traces.md). */
+  trace: z.boolean().optional(),
 })
 
 /**

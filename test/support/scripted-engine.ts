@@ -6,7 +6,7 @@ import type {
   OnEvents,
 } from '../../gpu-node/engine/engine.ts'
 import { EngineError } from '../../gpu-node/engine/engine-error.ts'
-import { DEPTH_STEP, EVENT, FINISH } from '../../gpu-node/engine/engine-events.ts'
+import { DEPTH_STEP, EVENT, FINISH, TRACE_FIELD } from '../../gpu-node/engine/engine-events.ts'
 import type { EngineRequest } from '../../gpu-node/engine/engine-request.ts'
 
 /** A fake engine whose events the test scripts, for tests in which only the order of events matters. */
@@ -103,6 +103,18 @@ export class ScriptedEngine implements Engine {
   /** What `source` (DRAFT_SOURCE) drafted at this depth, and how many tokens of it were accepted. */
   drafts(request: number, source: number, depth: number, drafted: number, accepted: number): this {
     this.#rows.push(EVENT.SPECULATION, request, source + DEPTH_STEP * depth, drafted, accepted)
+    return this
+  }
+
+  /** The end of a step in a request's trace; `figures` are pairs of a and b by the names of TRACE_FIELD. */
+  step(
+    request: number,
+    step: number,
+    micros: number,
+    figures: Partial<Record<keyof typeof TRACE_FIELD, [number, number]>> = {},
+  ): this {
+    for (const [name, [a, b]] of Object.entries({ ...figures, STEP: [step, micros] as [number, number] }))
+      this.#rows.push(EVENT.TRACE, request, TRACE_FIELD[name as keyof typeof TRACE_FIELD], a, b)
     return this
   }
 

@@ -3,6 +3,7 @@ import { AparError } from '../../../shared/errors.ts'
 import type { FinishReason } from '../../../shared/openai.ts'
 import type { AcceptedEvent, StreamEvent, TokenLogprob, Usage } from '../../../shared/protocol/events.ts'
 import { errorOf } from '../../../shared/protocol/events.ts'
+import { TRACE_VERSION, type Trace, type TraceStep } from '../../../shared/protocol/trace.ts'
 
 /** A token's log-probability, and where the token begins in the choice's text, in UTF-16 code units. */
 export interface PlacedLogprob extends TokenLogprob {
@@ -25,6 +26,7 @@ export class Choice {
   readonly #waiting = new Map<number, TokenLogprob[]>()
   #finishReason: FinishReason = 'stop'
   #usage: Usage | undefined
+  readonly #steps: TraceStep[] = []
 
   constructor(accepted: AcceptedEvent, stop: readonly string[]) {
     this.#ordered = new OrderedText(accepted.joints, stop)
@@ -36,6 +38,7 @@ export class Choice {
    */
   push(event: StreamEvent): Growth {
     if (event.type === 'error') throw errorOf(event)
+    if (event.type === 'trace') this.#steps.push(...event.steps)
     if (event.type === 'delta' && event.logprobs) this.#keep(event.branch, event.logprobs)
     const pieces = this.#ordered.pushPieces(event)
     if (event.type === 'done') {
@@ -56,6 +59,12 @@ export class Choice {
   /** The stop string that ended the text. */
   get stop(): string | undefined {
     return this.#ordered.end?.stop
+  }
+
+  /** What is returned beside the text of a request that asked for it: its trace so far. */
+  get apar(): { apar: { trace: Trace } } | undefined {
+    const steps = this.#steps
+    return steps.length > 0 ? { apar: { trace: { version: TRACE_VERSION, steps } } } : undefined
   }
 
   /** Valid after `done`. */

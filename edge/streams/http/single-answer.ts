@@ -43,6 +43,11 @@ export class SingleAnswer {
     return this.#choice.finishReason === 'length'
   }
 
+  /** The trace, where the request asked for one. Valid after the end. */
+  get apar(): Choice['apar'] {
+    return this.#choice.apar
+  }
+
   /** @throws AparError when the stream was cut before its end. */
   get usage(): Usage {
     return this.#choice.usage

@@ -1,0 +1,48 @@
+import { once } from 'node:events'
+import { createWriteStream, renameSync } from 'node:fs'
+import { type Command, Option } from 'commander'
+import { UserError } from '../../explain.ts'
+import { readSettings, readTraces, traceFiles } from '../run-folder.ts'
+import { MODES, type Mode } from '../trace-file.ts'
+import { toReference } from './reference.ts'
+
+interface Flags {
+  format: 'reference'
+  mode: Mode
+  out: string
+}
+
+/** Adds `apar trace export`. */
+export function registerExport(trace: Command): void {
+  trace
+    .command('export')
+    .description('traces for other programs: one JSON array, as get_trace.py of the reference writes it')
+    .argument('<folder>', 'of apar trace')
+    .addOption(new Option('--format <format>').choices(['reference']).makeOptionMandatory())
+    .addOption(new Option('--mode <mode>').choices(MODES).default('parallel'))
+    .requiredOption('--out <file>', 'where to write it, for example vicuna_bench.json')
+    .action(exportTraces)
+}
+
+async function exportTraces(folder: string, { mode, out }: Flags): Promise<void> {
+  readSettings(folder)
+  const { length } = traceFiles(folder, [mode])
+  if (length === 0) throw new UserError('invalid_option', `${folder}: has no ${mode} traces yet`)
+  const aside = `${out}.partial`
+  const file = createWriteStream(aside)
+  // Without a listener, a full disk would end the process with a stack.
+  const failed = once(file, 'error').then(([error]) => Promise.reject(error))
+  const write = async () => {
+    let between = '['
+    // One at a time: a trace of the reference is as large as the square of its answer.
+    for (const trace of readTraces(folder, [mode])) {
+      if (!file.write(`${between}\n${JSON.stringify(toReference(trace))}`)) await once(file, 'drain')
+      between = ','
+    }
+    file.end('\n]\n')
+    await once(file, 'close')
+  }
+  await Promise.race([write(), failed])
+  renameSync(aside, out)
+  console.log(`${length} ${mode} traces → ${out}`)
+}

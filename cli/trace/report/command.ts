@@ -1,0 +1,71 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import { UserError } from '../../explain.ts'
+import { plotPng, plotSvg } from '../../plot/plot.ts'
+import { readSettings, readTraces } from '../run-folder.ts'
+import { figuresOf, type TurnFigures } from './measure.ts'
+import { reportPlots } from './plots.ts'
+import { type RunReport, summarise } from './summary.ts'
+import { markdownReport, terminalReport } from './tables.ts'
+
+interface Flags {
+  format: 'table' | 'markdown' | 'json'
+  plots?: string
+}
+
+/** Adds `apar trace report`. */
+export function registerReport(trace: Command): void {
+  trace
+    .command('report')
+    .description('serial against parallel decoding by category: speed, branches, attention and KV cache')
+    .argument('<folders...>', 'of apar trace')
+    .addOption(new Option('--format <format>').choices(['table', 'markdown', 'json']).default('table'))
+    .option('--plots <folder>', 'write plots there, as SVG and PNG')
+    .action(report)
+}
+
+async function report(folders: string[], { format, plots }: Flags): Promise<void> {
+  const shown: string[] = []
+  const reports: RunReport[] = []
+  for (const folder of folders) {
+    const { made, figures } = reportOf(folder)
+    reports.push(made)
+    const into = plots === undefined || folders.length === 1 ? plots : join(plots, basename(resolve(folder)))
+    const files = into === undefined ? [] : await writePlots(made, figures, into)
+    shown.push(format === 'markdown' ? markdownReport(made, files) : terminalReport(made))
+  }
+  process.stdout.write(
+    format === 'json' ? `${JSON.stringify({ runs: reports }, rounded)}\n` : shown.join('\n'),
+  )
+}
+
+/** @throws UserError `invalid_option` for a folder without answers. */
+export function reportOf(folder: string): { made: RunReport; figures: TurnFigures[] } {
+  const settings = readSettings(folder)
+  const figures: TurnFigures[] = []
+  for (const trace of readTraces(folder)) figures.push(...figuresOf(trace))
+  if (figures.length === 0) throw new UserError('invalid_option', `${folder}: has no answers yet`)
+  return { made: summarise(folder, settings, figures), figures }
+}
+
+/** Returns the names of the SVG files. */
+async function writePlots(
+  made: RunReport,
+  figures: readonly TurnFigures[],
+  folder: string,
+): Promise<string[]> {
+  mkdirSync(folder, { recursive: true })
+  const files: string[] = []
+  for (const { file, plot } of reportPlots(made, figures)) {
+    const svg = await plotSvg(plot)
+    writeFileSync(join(folder, `${file}.svg`), svg)
+    writeFileSync(join(folder, `${file}.png`), await plotPng(svg))
+    files.push(join(folder, `${file}.svg`))
+  }
+  return files
+}
+
+function rounded(_: string, value: unknown): unknown {
+  return typeof value === 'number' ? Number(value.toPrecision(6)) : value
+}

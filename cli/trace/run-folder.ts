@@ -1,0 +1,119 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { TRACE_VERSION } from '../../shared/protocol/trace.ts'
+import { UserError } from '../explain.ts'
+import { type FolderLock, lockFolder } from '../lock/folder-lock.ts'
+import {
+  MODES,
+  type Mode,
+  readTrace,
+  type TraceLine,
+  type TraceOfQuestion,
+  writeTrace,
+} from './trace-file.ts'
+
+const ENDING = '.jsonl.gz'
+const SETTINGS = 'run.json'
+
+/** How all answers of a folder were made; one folder has answers of one kind only. */
+export const RunSettings = z.object({
+  version: z.literal(TRACE_VERSION),
+  dataset: z.string(),
+  /** SHA-256 of the file of questions. */
+  questions: z.string(),
+  model: z.string(),
+  /** Where it ran: the edge's address, or the engine's device and number types. */
+  where: z.record(z.string(), z.union([z.string(), z.number()])),
+  /** Questions that were asked at a time. */
+  concurrency: z.int().min(1),
+  /** Of each request, besides its messages. */
+  request: z.record(z.string(), z.unknown()),
+})
+export type RunSettings = z.infer<typeof RunSettings>
+
+/** The file of a question's trace. Any id makes a name. */
+export function traceName(id: string, mode: Mode): string {
+  return `${encodeURIComponent(id).replaceAll('.', '%2E')}.${mode}${ENDING}`
+}
+
+/** The traces of a run, written one after the other: a run that was ended goes on with those that are missing. */
+export class RunFolder {
+  readonly #folder: string
+  readonly #lock: FolderLock
+
+  private constructor(folder: string, lock: FolderLock) {
+    this.#folder = folder
+    this.#lock = lock
+  }
+
+  /** @throws UserError `foreign_folder` for a folder with anything else, `run_in_use`. */
+  static async open(folder: string, settings: RunSettings): Promise<RunFolder> {
+    mkdirSync(folder, { recursive: true })
+    const inUse = (by: string) => new UserError('run_in_use', `--out: ${by} is writing traces to ${folder}`)
+    const lock = await lockFolder(folder, inUse, 'trace-')
+    try {
+      begin(folder, settings)
+      return new RunFolder(folder, lock)
+    } catch (error) {
+      lock.release()
+      throw error
+    }
+  }
+
+  has(id: string, mode: Mode): boolean {
+    return existsSync(join(this.#folder, traceName(id, mode)))
+  }
+
+  add(id: string, mode: Mode, lines: readonly TraceLine[]): void {
+    writeTrace(join(this.#folder, traceName(id, mode)), lines)
+  }
+
+  close(): void {
+    this.#lock.release()
+  }
+}
+
+function begin(folder: string, settings: RunSettings): void {
+  const file = join(folder, SETTINGS)
+  if (existsSync(file)) {
+    const known = JSON.stringify(readSettings(folder))
+    const wanted = JSON.stringify(RunSettings.parse(settings))
+    if (known === wanted) return
+    const what = `--out: ${folder} has traces that were made otherwise (${known}, now ${wanted}): choose another folder`
+    throw new UserError('foreign_folder', what)
+  }
+  const [other] = readdirSync(folder).filter((name) => !name.endsWith('.lock'))
+  if (other !== undefined)
+    throw new UserError(
+      'foreign_folder',
+      `--out: ${folder} has ${other} and no ${SETTINGS}: choose another folder`,
+    )
+  writeFileSync(file, `${JSON.stringify(settings, null, 2)}\n`)
+}
+
+/** @throws UserError `invalid_option` for a folder without traces of this version. */
+export function readSettings(folder: string): RunSettings {
+  const file = join(folder, SETTINGS)
+  try {
+    return RunSettings.parse(JSON.parse(readFileSync(file, 'utf8')))
+  } catch {
+    const what = `${folder}: not a folder of apar trace, version ${TRACE_VERSION} (no such ${SETTINGS})`
+    throw new UserError('invalid_option', what)
+  }
+}
+
+/** The files of a folder, in the order of their ids: numbers by value. */
+export function traceFiles(folder: string, modes: readonly Mode[] = MODES): string[] {
+  const endings = modes.map((mode) => `.${mode}${ENDING}`)
+  const order = new Intl.Collator('en', { numeric: true })
+  return readdirSync(folder)
+    .filter((name) => endings.some((ending) => name.endsWith(ending)))
+    .sort(order.compare)
+    .map((name) => join(folder, name))
+}
+
+/** One trace at a time. @throws AparError `invalid_request` for a damaged file. */
+export function* readTraces(folder: string, modes: readonly Mode[] = MODES): Generator<TraceOfQuestion> {
+  for (const file of traceFiles(folder, modes)) yield readTrace(file)
+}
