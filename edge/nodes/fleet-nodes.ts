@@ -49,7 +49,8 @@ function conversationStart(messages: GenerateRequest['messages']): string {
   return JSON.stringify(messages.slice(0, first + 1)).slice(0, 4096)
 }
 
-function refusedError(code: Refusal, model: string): AparError {
+/** Why no node takes a request. */
+export function refusedError(code: Refusal, model: string): AparError {
   const name = JSON.stringify(model)
   if (code === 'model_not_found')
     return new AparError(code, `there is no model ${name}; see /v1/models`, { param: 'model' })

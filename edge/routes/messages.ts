@@ -15,5 +15,6 @@ export async function createMessage(c: Context<AppEnv>): Promise<Response> {
   const streams = await startStreams(c, [messagesRequest(body)])
   const answer = new SingleAnswer(streams, body.stop_sequences)
   if (!body.stream) return c.json(await wholeMessage(answer))
-  return sseResponse(c, messageEvents(answer), streams.cancel, namedEvents(messagesError))
+  const format = namedEvents((error) => messagesError(error, c.get('requestId')))
+  return sseResponse(c, messageEvents(answer), streams.cancel, format)
 }

@@ -4,6 +4,7 @@ import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
 import type { CallContext, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
@@ -156,7 +157,16 @@ export class Runner {
     }
   }
 
-  #requireModel(request: GenerateRequest): void {
+  /** Answers a question about tokens, in turn with the prompts. @throws AparError */
+  async answer(
+    query: TokenQuery,
+    options: Pick<StartOptions, 'tenant' | 'signal'>,
+  ): Promise<GoodTokenAnswer> {
+    this.#requireModel(query)
+    return await this.#prompts.answer(query, { tenant: options.tenant?.id, signal: options.signal })
+  }
+
+  #requireModel(request: Pick<GenerateRequest, 'model'>): void {
     const { model } = this
     if (request.model !== model) {
       throw new AparError('model_not_found', `this gpu node serves ${model}, not ${request.model}`, {

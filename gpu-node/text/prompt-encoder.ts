@@ -1,6 +1,7 @@
 import type { Tokenizer } from '@huggingface/tokenizers'
 import { AparError } from '../../shared/errors.ts'
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
+import type { TokenQuery } from '../../shared/protocol/token-query.ts'
 import type { ChatTemplate } from '../checkpoint/tokenizer/chat-template.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
@@ -35,6 +36,7 @@ const SAMPLES: readonly (readonly ChatMessage[])[] = [
 export class PromptEncoder {
   /** True when the tokenizer adds a space before an answer's text. */
   readonly dropsLeadingSpace: boolean
+  readonly #files: TokenizerFiles
   readonly #template: ProvenanceTemplate | undefined
   readonly #tokenizer: Pick<Tokenizer, 'encode'>
   readonly #control: ControlText
@@ -57,6 +59,7 @@ export class PromptEncoder {
     open: (...file: Parameters<typeof openTokenizer>) => Pick<Tokenizer, 'encode'> = openTokenizer,
   ) {
     const { chatTemplate, named, tokenizer } = files
+    this.#files = files
     this.#named = named
     this.#template = chatTemplate && parseTemplate(chatTemplate)
     const samples = chatTemplate && this.#template ? renderSamples(this.#template, chatTemplate, named) : []
@@ -102,6 +105,29 @@ export class PromptEncoder {
     const ids = [...prefix, ...this.ids(pieces)]
     if (ids.length > maxTokens) throw tooLong(maxTokens, ids.length)
     return Int32Array.from(ids)
+  }
+
+  /**
+   * As {@link encodePrompt} with the options of a query, however long.
+   * @throws AparError `invalid_request` when the template refuses the messages.
+   */
+  tokenize(query: Omit<Extract<TokenQuery, { ask: 'tokenize' }>, 'model' | 'list' | 'ask'>): number[] {
+    const { messages, raw_prompt, generation_prompt, add_special_tokens, parse_special } = query
+    if (!raw_prompt) {
+      const prefix = this.#templateNeedsPrefix ? this.#prefix : []
+      return [...prefix, ...this.ids(this.render(messages, generation_prompt))]
+    }
+    const text = messages
+      .map(({ content }) => content)
+      .join('')
+      .toWellFormed()
+    return [...(add_special_tokens ? this.#prefix : []), ...this.ids([{ text, ofTemplate: parse_special }])]
+  }
+
+  /** Whether the tokenizer puts a space before a text. */
+  get addsLeadingSpace(): boolean {
+    const [first] = this.ids([raw('x')])
+    return first !== undefined && bytesOfToken(this.#files, first)?.[0] === 0x20
   }
 
   /**
