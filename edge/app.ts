@@ -6,6 +6,7 @@ import { limitByAddress } from './keys/refuse-credential.ts'
 import { adminAuth } from './middleware/admin-auth.ts'
 import { refuseAmbiguousLength } from './middleware/ambiguous-length.ts'
 import { handleError } from './middleware/errors.ts'
+import { metricsAuth } from './middleware/metrics-auth.ts'
 import { nodeAuth } from './middleware/node-auth.ts'
 import { allowOnly, notFound } from './middleware/not-found.ts'
 import { observe } from './middleware/observe.ts'
@@ -28,6 +29,7 @@ import { createChatCompletion } from './routes/chat-completions.ts'
 import { createCompletion } from './routes/completions.ts'
 import { health, ready, serving } from './routes/health.ts'
 import { createMessage } from './routes/messages.ts'
+import { metrics } from './routes/metrics.ts'
 import { getModel, listModels } from './routes/models.ts'
 import { deregisterNode, dialIn, registerNode } from './routes/nodes.ts'
 import { openApi } from './routes/openapi.ts'
@@ -52,6 +54,7 @@ export function createApp(): Hono<AppEnv> {
   app.get('/healthz', health).all(allowOnly('GET'))
   app.get('/readyz', limitByAddress, ready).all(allowOnly('GET'))
   app.get('/health', limitByAddress, serving).all(allowOnly('GET'))
+  app.get('/metrics', metricsAuth, metrics).all(allowOnly('GET'))
   app.get('/openapi.json', openApi).all(allowOnly('GET'))
 
   app.use('/v1/*', allowOrigins, rateHeaders)

@@ -38,5 +38,5 @@ export function anthropicModels(models: readonly FleetModel[], page: ModelPage) 
 function placeOf(models: readonly FleetModel[], param: 'after_id' | 'before_id', id: string): number {
   const place = models.findIndex((model) => model.id === id)
   if (place >= 0) return place
-  throw new AparError('invalid_request', `${param}: there is no model ${JSON.stringify(id)}`, { param })
+  throw new AparError('model_not_found', `${param}: there is no model ${JSON.stringify(id)}`, { param })
 }

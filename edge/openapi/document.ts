@@ -105,15 +105,21 @@ function answerOf({ status = 200, answers = [], events, type }: Partial<Operatio
   const content = {
     ...(schema && { [type ?? 'application/json']: { schema } }),
     ...(type !== undefined && !schema && { [type]: { schema: { type: 'string' } } }),
-    ...(events && { 'text/event-stream': eventStream(events) }),
+    ...(events && { 'text/event-stream': { schema: eventOf(events) } }),
   }
   return { description: REASONS[status] ?? '', ...(Object.keys(content).length > 0 && { content }) }
 }
 
-/** OpenAPI 3.1 has no word for the items of a stream; `itemSchema` is that of 3.2. */
-function eventStream(events: string) {
-  const description = `with stream: true. The data of each event is a ${events}`
-  return { schema: { type: 'string', description }, 'x-itemSchema': reference(events) }
+/** Of OpenAI's older APIs; the others have an event for the end. */
+const ENDING_WITH_DONE = ['ChatCompletionChunk', 'Completion']
+
+/** One server-sent event: OpenAPI before 3.2 has no word for a stream of them. */
+function eventOf(events: string) {
+  const content = { anyOf: [reference(events), reference('Error')] }
+  const json = { type: 'string', contentMediaType: 'application/json', contentSchema: content }
+  const data = ENDING_WITH_DONE.includes(events) ? { anyOf: [{ const: '[DONE]' }, json] } : json
+  const properties = { event: { type: 'string' }, id: { type: 'string' }, data }
+  return { type: 'object', description: 'with stream: true; each event', required: ['data'], properties }
 }
 
 function errorOf(path: string, description = 'an error') {

@@ -107,7 +107,7 @@ export const OPERATIONS: readonly Operation[] = [
     summary: 'The models that are served now',
     parameters: [parameters.ANTHROPIC_VERSION, ...parameters.MODEL_PAGE],
     answers: ['Models', 'AnthropicModels'],
-    errors: [400],
+    errors: [400, 404],
   },
   {
     ...{ method: 'get', path: '/v1/models/{id}', id: 'getModel', access: 'key' },
@@ -146,6 +146,11 @@ export const OPERATIONS: readonly Operation[] = [
     summary: 'Whether requests can be served',
     answers: ['Health'],
     errors: [429, 503],
+  },
+  {
+    ...{ method: 'get', path: '/metrics', id: 'getMetrics', access: 'metrics' },
+    summary: 'The gpu nodes, for Prometheus',
+    type: 'text/plain',
   },
   {
     ...{ method: 'get', path: '/admin/v1/keys', id: 'listKeys', access: 'admin' },

@@ -13,8 +13,8 @@ import type { FleetModel } from '../nodes/node-registry.ts'
  * client that sends `anthropic-version`.
  */
 export async function listModels(c: Context<AppEnv>): Promise<Response> {
-  if (!isForAnthropic(c)) return c.json({ object: 'list', data: (await usableModels(c)).map(toModel) })
   const page = parse(ModelPage, c.req.query())
+  if (!isForAnthropic(c)) return c.json({ object: 'list', data: (await usableModels(c)).map(toModel) })
   return c.json(anthropicModels(await usableModels(c), page))
 }
 

@@ -1,6 +1,8 @@
 import type { Context } from 'hono'
+import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parse, parseJson, parseJsonText } from '../../shared/parse.ts'
+import { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import { CountTokensRequest, DetokenizeRequest, TokenizeChat, TokenizeText } from '../../shared/tokens.ts'
 import { messagesRequest } from '../anthropic/messages.ts'
@@ -14,6 +16,8 @@ import type { FleetModel } from '../nodes/node-registry.ts'
 import { chatRequests } from '../openai/request.ts'
 import { withPromptAs } from '../streams/http/generate-request.ts'
 import { usableModels } from './models.ts'
+
+const ModelQuery = z.object({ model: GenerateRequest.shape.model.optional() })
 
 type Tokenize = Extract<TokenQuery, { ask: 'tokenize' }>
 
@@ -63,7 +67,7 @@ export async function detokenize(c: Context<AppEnv>): Promise<Response> {
 
 /** `GET /tokenizer_info`, in vLLM's shape. `?model=` names one of several models. */
 export async function tokenizerInfo(c: Context<AppEnv>): Promise<Response> {
-  const model = await modelOf(c, c.req.query('model'))
+  const model = await modelOf(c, parse(ModelQuery, c.req.query()).model)
   const answer = await ask(c, { ask: 'tokenizer', model: model.id })
   if (answer.type !== 'tokenizer') throw unexpected(answer)
   return c.json({ ...answer.info, model_max_length: model.context_tokens })

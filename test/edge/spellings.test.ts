@@ -173,7 +173,7 @@ describe('in Anthropic’s form', () => {
     ['/v1/messages/batches', 'POST', 404, 'not_found_error'],
     ['/v1/models/none', 'GET', 404, 'not_found_error'],
     ['/v1/models?limit=0', 'GET', 400, 'invalid_request_error'],
-    ['/v1/models?after_id=none', 'GET', 400, 'invalid_request_error'],
+    ['/v1/models?after_id=none', 'GET', 404, 'not_found_error'],
     ['/v1/nothing', 'GET', 404, 'not_found_error'],
   ])('the error of %s has the request’s id', async (path, method, status, type) => {
     const response = await call(path, { method, headers, ...(method === 'POST' && { json: {} }) })
