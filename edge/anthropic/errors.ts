@@ -10,11 +10,15 @@ const TYPES: Partial<Record<number, string>> = {
   503: 'overloaded_error',
 }
 
-/** Errors on this path have Anthropic's shape. */
 export const MESSAGES_PATH = '/v1/messages'
 
+/** Whether errors of this call have Anthropic's shape: on its paths, those that are not served too, and for its clients. */
+export function isAnthropicCall({ path, version }: { path: string; version: string | undefined }): boolean {
+  return path === MESSAGES_PATH || path.startsWith(`${MESSAGES_PATH}/`) || version !== undefined
+}
+
 /** An error in Anthropic's shape, with apar's `code` and `param` added. */
-export function messagesError({ status, message, code, param }: AparError) {
+export function messagesError({ status, message, code, param }: AparError, requestId: string) {
   const type = TYPES[status] ?? 'api_error'
-  return { type: 'error', error: { type, message, code, param: param ?? null } }
+  return { type: 'error', error: { type, message, code, param: param ?? null }, request_id: requestId }
 }

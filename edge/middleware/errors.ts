@@ -1,6 +1,6 @@
 import type { ErrorHandler } from 'hono'
 import { toAparError } from '../../shared/errors.ts'
-import { MESSAGES_PATH, messagesError } from '../anthropic/errors.ts'
+import { isAnthropicCall, messagesError } from '../anthropic/errors.ts'
 import type { AppEnv } from '../app-env.ts'
 import { logIfForOperator } from '../log.ts'
 
@@ -27,6 +27,8 @@ export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   // RFC 9110, 15.5.16: what a body may have instead.
   if (error.status === 415) headers.set('accept-encoding', 'identity')
   if (error.status === 426) headers.set('upgrade', 'websocket')
-  const body = c.req.path === MESSAGES_PATH ? messagesError(error) : error.toBody()
+  const version = c.req.header('anthropic-version')
+  const anthropic = isAnthropicCall({ path: c.req.path, version })
+  const body = anthropic ? messagesError(error, c.get('requestId')) : error.toBody()
   return new Response(JSON.stringify(body), { status: error.status, headers })
 }

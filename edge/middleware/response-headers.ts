@@ -12,6 +12,8 @@ const UNLESS_SET = {
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'cache-control': 'no-store',
 }
+/** Where OpenAI's clients look for it, and Anthropic's. */
+const REQUEST_ID_HEADERS = ['x-request-id', 'request-id'] as const
 const HTTPS_ONLY = ['strict-transport-security', 'max-age=31536000'] as const
 
 /** Gives every request an id and a call context, and every response that id and the common headers. */
@@ -22,7 +24,7 @@ export const responseHeaders = createMiddleware<AppEnv>(async (c, next) => {
   await next()
   // The answer to a WebSocket handshake is immutable and has no use for them.
   if (c.res.status === 101) return
-  c.res.headers.set('x-request-id', id)
+  for (const name of REQUEST_ID_HEADERS) c.res.headers.set(name, id)
   for (const [name, value] of Object.entries(ALWAYS)) c.res.headers.set(name, value)
   for (const [name, value] of Object.entries(UNLESS_SET)) {
     if (!c.res.headers.has(name)) c.res.headers.set(name, value)

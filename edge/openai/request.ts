@@ -1,12 +1,13 @@
 import type { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
-import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
-import { joinedText, stopsInDocument, toGenerateRequest } from '../streams/http/generate-request.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { chatHistory } from '../history/chat.ts'
+import { samplingOf, stopsInDocument, toGenerateRequest } from '../streams/http/generate-request.ts'
 
 /** OpenAI's request as requests of apar, one per choice. */
 export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
   const { branch_deltas, resumable: _, ...apar } = body.apar ?? {}
   const request = toRequest(body, apar, {
-    messages: body.messages.map(toChatMessage),
+    messages: chatHistory(body.messages),
     max_tokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
   })
@@ -45,7 +46,7 @@ function toRequest(
     frequency_penalty: body.frequency_penalty,
     presence_penalty: body.presence_penalty,
     logit_bias: body.logit_bias,
-    seed: body.seed,
+    ...samplingOf(body),
     stop: stopsOf(body),
     ...own,
   }
@@ -59,11 +60,4 @@ function choices(request: GenerateRequest, n: number): GenerateRequest[] {
       ? { ...request }
       : { ...request, seed: (request.seed + index) % 2 ** 32 }
   })
-}
-
-function toChatMessage({ role, content }: ChatCompletionRequest['messages'][number]): ChatMessage {
-  return {
-    role: role === 'developer' ? 'system' : role,
-    content: joinedText(content),
-  }
 }

@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { ChatCompletionRequest } from '../../shared/openai.ts'
-import { parseJson } from '../../shared/parse.ts'
+import { parseBody } from '../../shared/requests/body.ts'
 import type { AppEnv } from '../app-env.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { chatChunks, chatCompletion } from '../openai/chat.ts'
@@ -10,7 +10,7 @@ import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/chat/completions`, streaming and not. */
 export async function createChatCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(ChatCompletionRequest, await bodyText(c))
+  const body = parseBody(ChatCompletionRequest, await bodyText(c))
   const logprobs = body.logprobs === true
   const stop = stopsOf(body)
   const requests = chatRequests(body)

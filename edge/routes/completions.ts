@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { CompletionRequest } from '../../shared/openai.ts'
-import { parseJson } from '../../shared/parse.ts'
+import { parseBody } from '../../shared/requests/body.ts'
 import type { AppEnv } from '../app-env.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { completion, completionChunks } from '../openai/completion.ts'
@@ -11,7 +11,7 @@ import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/completions`, streaming and not. */
 export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(CompletionRequest, await bodyText(c))
+  const body = parseBody(CompletionRequest, await bodyText(c))
   const options = {
     n: body.n ?? 1,
     logprobs: typeof body.logprobs === 'number',

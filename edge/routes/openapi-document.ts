@@ -1,8 +1,9 @@
-import { z } from 'zod'
+import type { z } from 'zod'
 import { MessagesRequest } from '../../shared/anthropic.ts'
 import { ChangeKeyRequest, CreateKeyRequest, RotateKeyRequest } from '../../shared/api-keys.ts'
 import { ERROR_CODES } from '../../shared/errors.ts'
 import { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
+import { jsonSchemaOf } from '../../shared/requests/json-schema.ts'
 import { ResponsesRequest } from '../../shared/responses.ts'
 
 /** All operations for clients and operators, with their bodies. test/edge/openapi.test.ts calls each of them. */
@@ -71,7 +72,7 @@ function describe([, path, summary, body]: Operation) {
   const parameters = path.includes('{id}') && {
     parameters: [{ name: 'id', in: 'path', required: true, schema: { type: 'string' } }],
   }
-  const json = body && { schema: z.toJSONSchema(body, { io: 'input' }) }
+  const json = body && { schema: jsonSchemaOf(body) }
   return {
     summary,
     ...parameters,

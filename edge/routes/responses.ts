@@ -1,5 +1,5 @@
 import type { Context } from 'hono'
-import { parseJson } from '../../shared/parse.ts'
+import { parseBody } from '../../shared/requests/body.ts'
 import { ResponsesRequest } from '../../shared/responses.ts'
 import type { AppEnv } from '../app-env.ts'
 import { bodyText } from '../middleware/request-body.ts'
@@ -11,7 +11,7 @@ import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/responses`, streaming and not. */
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(ResponsesRequest, await bodyText(c))
+  const body = parseBody(ResponsesRequest, await bodyText(c))
   const streams = await withPromptAs('input', async () => startStreams(c, [responsesRequest(body)]))
   const answer = new SingleAnswer(streams)
   if (!body.stream) return c.json(await wholeResponse(body, answer))

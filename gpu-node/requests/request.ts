@@ -87,7 +87,7 @@ export class RunningRequest {
   /** Called when the engine has accepted the request; sends `accepted`, unless the stream continues a log. */
   begin(): void {
     if (this.#seq > 0) return
-    const { stream, model, joints, fingerprint } = this.#options
+    const { stream, model, joints, fingerprint, promptTokens } = this.#options
     const created = Math.floor(Date.now() / 1000)
     this.#emit({
       type: 'accepted',
@@ -97,6 +97,7 @@ export class RunningRequest {
       joints,
       created,
       fingerprint,
+      prompt_tokens: promptTokens,
     })
     this.#publish()
   }

@@ -87,20 +87,26 @@ export class PromptEncoder {
    */
   encode(messages: readonly ChatMessage[], maxTokens: number): Int32Array {
     const prefix = this.#templateNeedsPrefix ? this.#prefix : []
-    return this.#encodeBounded(prefix, this.render(messages), maxTokens)
+    return this.#encodeBounded(prefix, this.render(messages), maxTokens, 'messages')
   }
 
   /** Encodes a text without the chat template, after the checkpoint's BOS token if there is one. */
   encodeRaw(text: string, maxTokens: number): Int32Array {
-    return this.#encodeBounded(this.#prefix, [raw(text.toWellFormed())], maxTokens)
+    return this.#encodeBounded(this.#prefix, [raw(text.toWellFormed())], maxTokens, 'prompt')
   }
 
   /** `prefix` is no part of the text: some tokenizers add a space to the start of a text, but not after a token in it. */
-  #encodeBounded(prefix: readonly number[], pieces: readonly Piece[], maxTokens: number): Int32Array {
+  #encodeBounded(
+    prefix: readonly number[],
+    pieces: readonly Piece[],
+    maxTokens: number,
+    what: 'messages' | 'prompt',
+  ): Int32Array {
     const characters = pieces.reduce((sum, { text }) => sum + text.length, 0)
-    if (characters > maxTokens * this.#longestPiece) throw tooLong(maxTokens)
+    const fewest = Math.ceil(characters / this.#longestPiece)
+    if (fewest > maxTokens) throw tooLong(maxTokens, what, { tokens: fewest, atLeast: true })
     const ids = [...prefix, ...this.ids(pieces)]
-    if (ids.length > maxTokens) throw tooLong(maxTokens, ids.length)
+    if (ids.length > maxTokens) throw tooLong(maxTokens, what, { tokens: ids.length })
     return Int32Array.from(ids)
   }
 
@@ -189,8 +195,16 @@ function reasonOf(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause)
 }
 
-function tooLong(maxTokens: number, tokens?: number): AparError {
-  const length = tokens === undefined ? 'far more' : String(tokens)
-  const message = `messages: the prompt may have at most ${maxTokens} tokens, it has ${length}`
+interface Length {
+  readonly tokens: number
+  /** The prompt was not encoded: it has at least so many. */
+  readonly atLeast?: boolean
+}
+
+/** In the words by which clients of OpenAI's and Anthropic's APIs tell this error from others, to shorten the prompt. */
+function tooLong(maxTokens: number, what: 'messages' | 'prompt', { tokens, atLeast = false }: Length): AparError {
+  const maximum = `This model's maximum context length is ${maxTokens + 1} tokens`
+  const result = `your ${what} resulted in ${tokens} tokens${atLeast ? ' or more' : ''}`
+  const message = `${maximum}. However, ${result} (prompt is too long: ${tokens} tokens > ${maxTokens} maximum).`
   return new AparError('context_length_exceeded', message, { param: 'messages' })
 }

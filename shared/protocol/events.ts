@@ -53,6 +53,8 @@ export const AcceptedEvent = z.object({
   created: z.int(),
   /** Changes with anything that could change a greedy text: checkpoint, numeric type, device, version. */
   fingerprint: z.string().optional(),
+  /** Of the prompt. Older nodes send none. */
+  prompt_tokens: z.int().min(0).optional(),
 })
 /** `branch` starts as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */
 export const ForkEvent = z.object({

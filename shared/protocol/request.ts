@@ -7,6 +7,21 @@ export const MAX_LIVE_BRANCHES = 256
 export const MAX_DEPTH = 16
 export const MAX_NEW_TOKENS = 1_000_000
 
+/** -1 is a random seed. Others are any 64-bit integer, of which the engine uses 32 bits; those below 2^32 stay as they are. */
+const Seed = z
+  .number()
+  .min(-(2 ** 63))
+  .max(2 ** 64)
+  .refine(Number.isInteger, 'must be a whole number')
+  .overwrite(seedOf32Bits)
+  .meta({ type: 'integer' })
+
+function seedOf32Bits(seed: number): number {
+  if (seed === -1 || (seed >= 0 && seed < 2 ** 32) || !Number.isInteger(seed)) return seed
+  // Fibonacci hashing: each of the 64 bits counts.
+  return Number(BigInt.asUintN(64, BigInt(seed) * 0x9e37_79b9_7f4a_7c15n) >> 32n)
+}
+
 /** One chat message, text only: apar serves no multimodal models. */
 export const ChatMessage = z.strictObject({
   role: z.enum(['system', 'user', 'assistant']),
@@ -29,8 +44,13 @@ export type BranchOptions = z.infer<typeof BranchOptions>
 
 /** Fields that OpenAI's API lacks: the adapters of other APIs accept them under `apar`. */
 export const FurtherFields = z.strictObject({
-  /** 0 disables it. */
-  top_k: z.int().min(0).max(1_000_000).optional(),
+  /** 0 and -1 disable it. */
+  top_k: z
+    .int()
+    .min(-1)
+    .max(1_000_000)
+    .overwrite((value) => Math.max(value, 0))
+    .optional(),
   min_p: z.number().min(0).max(1).optional(),
   /** Divides the logits of tokens that are already in the branch's path, in single precision; 1 disables it. */
   repetition_penalty: z.number().min(1e-6).max(10).optional(),
@@ -78,7 +98,7 @@ export const GenerateRequest = z.strictObject({
   /** Report log-probabilities: of each token, and of this many most likely tokens at its position. */
   logprobs: z.int().min(0).max(20).optional(),
   /** The same seed gives the same text, independent of what else the engine runs. Default: random. */
-  seed: z.int().min(0).max(0xffff_ffff).optional(),
+  seed: Seed.optional(),
   /** Strings that end text; `stop_scope` says which. */
   stop: z.array(z.string().min(1).max(256)).max(16).optional(),
   /**

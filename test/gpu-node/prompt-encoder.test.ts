@@ -100,7 +100,7 @@ describe('prompts', () => {
   test('a prompt that is too long is refused with a code', () => {
     const prompts = encoder()
     expect(() => prompts.encode(user('x'.repeat(50)), 20)).toThrow(/at most 20 tokens/)
-    expect(() => prompts.encode(user('x'.repeat(1_000_000)), 20)).toThrow(/far more/)
+    expect(() => prompts.encode(user('x'.repeat(1_000_000)), 20)).toThrow(/resulted in \d+ tokens or more/)
   })
 
   test('an error of the template is an invalid request', () => {

@@ -2,6 +2,9 @@ import { AparError } from '../../../shared/errors.ts'
 import type { Apar } from '../../../shared/openai.ts'
 import { parse } from '../../../shared/parse.ts'
 import { FurtherFields, GenerateRequest } from '../../../shared/protocol/request.ts'
+import type { SamplingFields } from '../../../shared/requests/sampling.ts'
+
+const NO_LIMIT = -1
 
 /**
  * A request from the fields of another API, under apar's names; null means absent. `apar`: options that the other API
@@ -11,13 +14,17 @@ export function toGenerateRequest(fields: object, apar: Apar | null | undefined)
   const options = Object.entries(apar ?? {})
   const isFurther = ([name]: readonly [string, unknown]) => name in FurtherFields.shape
   const branching = options.filter((option) => !isFurther(option))
-  const request = {
-    ...Object.fromEntries(options.filter(isFurther)),
+  const request: Record<string, unknown> = {
+    ...given(options.filter(isFurther)),
     branching: branching.length > 0 ? Object.fromEntries(branching) : undefined,
-    ...fields,
+    ...given(Object.entries(fields)),
   }
-  const given = Object.entries(request).filter(([, value]) => value !== undefined && value !== null)
-  return parse(GenerateRequest, Object.fromEntries(given))
+  if (request.max_tokens === NO_LIMIT) delete request.max_tokens
+  return parse(GenerateRequest, request)
+}
+
+function given(members: readonly (readonly [string, unknown])[]): Record<string, unknown> {
+  return Object.fromEntries(members.filter(([, value]) => value !== undefined && value !== null))
 }
 
 /** The request, with the stop strings of APIs that give text in document order. */
@@ -25,9 +32,11 @@ export function stopsInDocument(request: GenerateRequest): GenerateRequest {
   return request.stop?.length ? { ...request, stop_scope: 'document' } : request
 }
 
-/** The text of a message's content. */
-export function joinedText(content: string | readonly { readonly text: string }[]): string {
-  return typeof content === 'string' ? content : content.map(({ text }) => text).join('')
+type Sampling = Partial<Pick<GenerateRequest, keyof typeof SamplingFields>>
+
+/** The sampling options that an API has at the top level, although its inventor's has not. -1 is a random seed. */
+export function samplingOf({ top_k, min_p, repetition_penalty, seed }: Sampling): Sampling {
+  return { top_k, min_p, repetition_penalty, seed: seed === -1 ? undefined : seed }
 }
 
 /**
