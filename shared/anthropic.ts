@@ -3,7 +3,13 @@ import { Apar } from './openai.ts'
 import { GenerateRequest } from './protocol/request.ts'
 import { ignored, ignoredAs, refused, unsupportedList } from './requests/fields.ts'
 import { MessageContent, SystemContent } from './requests/message-blocks.ts'
-import { NEUTRAL_OF_OTHERS, SamplingFields, TOOLS_REFUSED, Tools } from './requests/sampling.ts'
+import {
+  NEUTRAL_OF_OTHERS,
+  SamplingFields,
+  TemplateFields,
+  TOOLS_REFUSED,
+  Tools,
+} from './requests/sampling.ts'
 
 const { model, max_tokens, top_p, stop } = GenerateRequest.shape
 
@@ -39,6 +45,7 @@ export const MessagesRequest = z
     stream: z.boolean().optional(),
     apar: Apar.optional(),
     ...SamplingFields,
+    chat_template_kwargs: TemplateFields.chat_template_kwargs,
     ...NEUTRAL_OF_OTHERS,
 
     thinking: refused(

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { BranchOptions, FurtherFields, GenerateRequest } from './protocol/request.ts'
+import { BranchOptions, FurtherFields, GenerateRequest, PromptAndEnd } from './protocol/request.ts'
 import type { SpeculationUsage } from './protocol/speculation.ts'
 import { ChatMessage } from './requests/chat-messages.ts'
 import { ignored, ignoredAs, refused, unsupported, unsupportedList } from './requests/fields.ts'
@@ -8,6 +8,7 @@ import {
   MaxTokens,
   NEUTRAL_OF_OTHERS,
   SamplingFields,
+  TemplateFields,
   TOOLS_REFUSED,
   Tools,
 } from './requests/sampling.ts'
@@ -52,6 +53,8 @@ const Common = {
   stream_options: z
     .strictObject({
       include_usage: z.boolean().optional(),
+      /** Every chunk has the usage until then. */
+      continuous_usage_stats: z.boolean().optional(),
       /** Adds nothing: the lengths of texts are not hidden. */
       include_obfuscation: ignored,
     })
@@ -80,6 +83,7 @@ export const ChatCompletionRequest = z
   .strictObject({
     ...Common,
     messages: z.array(ChatMessage).min(1).max(1024),
+    ...TemplateFields,
     /** The newer name of `max_tokens`; takes precedence. */
     max_completion_tokens: MaxTokens.optional(),
     logprobs: z.boolean().optional(),
@@ -116,18 +120,28 @@ export const ChatCompletionRequest = z
 export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>
 
 const Prompt = z.string().min(1).max(1_000_000)
+const PromptTokens = PromptAndEnd.shape.prompt_token_ids.unwrap()
 
 /** `POST /v1/completions`: the model continues the prompt, without a chat template. */
 export const CompletionRequest = z
   .strictObject({
     ...Common,
-    prompt: z.union([Prompt, z.array(Prompt).min(1).max(MAX_CHOICES)], 'must be a text or a list of texts'),
+    prompt: z.union(
+      [
+        Prompt,
+        z.array(Prompt).min(1).max(MAX_CHOICES),
+        PromptTokens,
+        z.array(PromptTokens).min(1).max(MAX_CHOICES),
+      ],
+      'must be a text, a list of token ids, or a list of one of them',
+    ),
     /** How many of the most likely tokens to report for each position. */
     logprobs: z.int().min(0).max(20).optional(),
     apar: Apar.extend({ resumable }).optional(),
 
     best_of: unsupported('best_of is', 1),
-    echo: unsupported('echo is', false),
+    /** The text begins with the prompt; with `logprobs`, those of its tokens are there, too. */
+    echo: z.boolean().optional(),
     suffix: unsupported('suffix is', ''),
   })
   .refine(streamsIfResumable, RESUMABLE_STREAMS)
@@ -161,8 +175,9 @@ export interface ChatLogprobs {
 
 export interface CompletionLogprobs {
   readonly tokens: readonly string[]
-  readonly token_logprobs: readonly number[]
-  readonly top_logprobs: readonly Readonly<Record<string, number>>[]
+  /** null for the first token of a prompt. */
+  readonly token_logprobs: readonly (number | null)[]
+  readonly top_logprobs: readonly (Readonly<Record<string, number>> | null)[]
   /** Start of each token's text in the choice's text, in UTF-16 code units. */
   readonly text_offset: readonly number[]
 }

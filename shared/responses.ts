@@ -8,6 +8,7 @@ import {
   MaxTokens,
   NEUTRAL_OF_OTHERS,
   SamplingFields,
+  TemplateFields,
   TOOLS_REFUSED,
   Tools,
 } from './requests/sampling.ts'
@@ -38,6 +39,7 @@ export const ResponsesRequest = z
     stream: z.boolean().optional(),
     apar: Apar.optional(),
     ...SamplingFields,
+    chat_template_kwargs: TemplateFields.chat_template_kwargs,
     ...NEUTRAL_OF_OTHERS,
 
     previous_response_id: unsupported('responses are not stored: previous_response_id is'),

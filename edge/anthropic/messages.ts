@@ -2,13 +2,23 @@ import type { MessagesRequest } from '../../shared/anthropic.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { messagesHistory } from '../history/messages.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
-import { samplingOf, stopsInDocument, toGenerateRequest } from '../streams/http/generate-request.ts'
+import {
+  samplingOf,
+  stopsInDocument,
+  templateOptionsOf,
+  toGenerateRequest,
+} from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
 
 export function messagesRequest(body: MessagesRequest): GenerateRequest {
   const { model, max_tokens, temperature, top_p, stop_sequences: stop } = body
   const messages = messagesHistory(body)
-  const fields = { model, messages, max_tokens, temperature, top_p, stop, ...samplingOf(body) }
+  const { chat_template_kwargs } = body
+  const continues = messages.at(-1)?.role === 'assistant'
+  const fields = {
+    ...{ model, messages, max_tokens, temperature, top_p, stop, ...samplingOf(body) },
+    ...templateOptionsOf({ chat_template_kwargs, continue_final_message: continues }),
+  }
   return stopsInDocument(toGenerateRequest(fields, body.apar))
 }
 

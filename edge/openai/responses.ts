@@ -3,7 +3,7 @@ import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { ResponsesRequest } from '../../shared/responses.ts'
 import { responsesHistory } from '../history/responses.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
-import { samplingOf, toGenerateRequest } from '../streams/http/generate-request.ts'
+import { samplingOf, templateOptionsOf, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
 
 type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed'
@@ -13,7 +13,15 @@ export function responsesRequest(body: ResponsesRequest): GenerateRequest {
   const instructions = body.instructions ? [{ role: 'system', content: body.instructions }] : []
   const messages = [...instructions, ...responsesHistory(items)]
   const { model, max_output_tokens: max_tokens, temperature, top_p } = body
-  const fields = { model, messages, max_tokens, temperature, top_p, ...samplingOf(body) }
+  const fields = {
+    model,
+    messages,
+    max_tokens,
+    temperature,
+    top_p,
+    ...samplingOf(body),
+    ...templateOptionsOf(body),
+  }
   return toGenerateRequest(fields, body.apar)
 }
 

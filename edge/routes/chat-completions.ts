@@ -4,7 +4,7 @@ import { parseBody } from '../../shared/requests/body.ts'
 import type { AppEnv } from '../app-env.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { chatChunks, chatCompletion } from '../openai/chat.ts'
-import { chatRequests, stopsOf } from '../openai/request.ts'
+import { chatRequests, countsTokens, stopsOf } from '../openai/request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
 
@@ -15,8 +15,8 @@ export async function createChatCompletion(c: Context<AppEnv>): Promise<Response
   const stop = stopsOf(body)
   const requests = chatRequests(body)
   if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), { logprobs, stop }))
-  const includeUsage = body.stream_options?.include_usage ?? false
+  const includeUsage = (body.stream_options?.include_usage ?? false) || countsTokens(body)
   const branchDeltas = body.apar?.branch_deltas ?? false
-  const options = { includeUsage, logprobs, branchDeltas, stop }
+  const options = { includeUsage, logprobs, branchDeltas, stop, countsTokens: countsTokens(body) }
   return streamChunks(c, requests, body.apar?.resumable, (streams) => chatChunks(streams, options))
 }

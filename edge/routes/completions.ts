@@ -4,7 +4,7 @@ import { parseBody } from '../../shared/requests/body.ts'
 import type { AppEnv } from '../app-env.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { completion, completionChunks } from '../openai/completion.ts'
-import { completionRequests, stopsOf } from '../openai/request.ts'
+import { completionRequests, countsTokens, promptsOf, stopsOf } from '../openai/request.ts'
 import { withPromptAs } from '../streams/http/generate-request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
@@ -16,7 +16,9 @@ export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
     n: body.n ?? 1,
     logprobs: typeof body.logprobs === 'number',
     stop: stopsOf(body),
-    includeUsage: body.stream_options?.include_usage ?? false,
+    echo: body.echo ? promptsOf(body) : undefined,
+    countsTokens: countsTokens(body),
+    includeUsage: (body.stream_options?.include_usage ?? false) || countsTokens(body),
   }
   const requests = completionRequests(body)
   return withPromptAs('prompt', async () => {

@@ -126,9 +126,14 @@ function areDrafts({ heads = [], ngram, ...total }: SpeculationUsage): boolean {
   return [total, ...heads, ...(ngram ? [ngram] : [])].every(({ drafted, accepted }) => accepted <= drafted)
 }
 
-function maxPromptTokens({ messages }: GenerateRequest): number {
+function maxPromptTokens({
+  messages,
+  prompt_token_ids = [],
+  chat_template_kwargs = {},
+}: GenerateRequest): number {
   const chars = messages.reduce((sum, { content }) => sum + content.length, 0)
-  return SPARE_PROMPT_TOKENS + PROMPT_TOKENS_PER_CHAR * chars
+  const variables = JSON.stringify(chat_template_kwargs).length
+  return SPARE_PROMPT_TOKENS + prompt_token_ids.length + PROMPT_TOKENS_PER_CHAR * (chars + variables)
 }
 
 function broken(what: string): AparError {

@@ -1,9 +1,11 @@
 import { z } from 'zod'
-import { FurtherFields, GenerateRequest } from '../protocol/request.ts'
+import { FurtherFields, GenerateRequest, PromptAndEnd } from '../protocol/request.ts'
 import { ignored, ignoredAs, refused, unsupported, unsupportedList } from './fields.ts'
 
 const { top_k, min_p, repetition_penalty } = FurtherFields.shape
 const { seed, max_tokens } = GenerateRequest.shape
+const { min_tokens, ignore_eos, stop_token_ids } = PromptAndEnd.shape
+const { add_generation_prompt, continue_final_message, chat_template_kwargs } = PromptAndEnd.shape
 
 /** Some clients send -1 for "no limit". */
 export const MaxTokens = z.union(
@@ -12,13 +14,22 @@ export const MaxTokens = z.union(
 )
 
 /** Options that OpenAI's and Anthropic's APIs lack, as the clients of vLLM, SGLang and llama.cpp write them. */
-export const SamplingFields = { top_k, min_p, repetition_penalty, seed }
+export const SamplingFields = {
+  ...{ top_k, min_p, repetition_penalty, seed },
+  ...{ min_tokens, ignore_eos, stop_token_ids },
+}
+
+/** The same about how the chat template makes the prompt. */
+export const TemplateFields = { add_generation_prompt, continue_final_message, chat_template_kwargs }
 
 /** Options of other servers that would change the answer. Clients of those servers send their neutral values always. */
 export const NEUTRAL_OF_OTHERS = {
   add_special_tokens: unsupported('leaving out the first special token is', true),
   skip_special_tokens: unsupported('special tokens in the text are', true),
   spaces_between_special_tokens: ignoredAs(z.boolean()),
+  return_token_ids: unsupported('token ids in answers are', false),
+  return_tokens_as_token_ids: unsupported('token ids in answers are', false),
+  detokenize: unsupported('an answer without text is', true),
   include_stop_str_in_output: unsupported('the stop string in the text is', false),
   no_stop_trim: unsupported('the stop string in the text is', false),
   stop_regex: unsupportedList('stop patterns are'),
