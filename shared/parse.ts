@@ -19,7 +19,7 @@ export function parse<T>(schema: z.ZodType<T>, input: unknown): T {
   throw new AparError('invalid_request', param ? `${param}: ${message}` : message, { param })
 }
 
-type Issue = z.core.$ZodIssue
+export type Issue = z.core.$ZodIssue
 
 /** Messages that schemas do not have themselves. */
 function wording({ code, input }: z.core.$ZodRawIssue): string | undefined {
@@ -33,11 +33,16 @@ function innermost(issue: Issue): { path: PropertyKey[]; message: string } {
     return { path: [...issue.path, key], message: 'is not a known field' }
   }
   if (issue.code !== 'invalid_union') return issue
-  const within = issue.errors.flatMap(([first]) => (first && isWithin(first) ? [first] : []))
-  const [only] = within
-  if (!only || within.length > 1) return issue
-  const { path, message } = innermost(only)
+  const [first] = onlyWithin(issue) ?? []
+  if (!first) return issue
+  const { path, message } = innermost(first)
   return { path: [...issue.path, ...path], message }
+}
+
+/** The errors of the only type of a union that the value could be. */
+export function onlyWithin({ errors }: z.core.$ZodIssueInvalidUnion): readonly Issue[] | undefined {
+  const within = errors.filter(([first]) => first && isWithin(first))
+  return within.length === 1 ? within[0] : undefined
 }
 
 /** Whether the value has the right type, but something in it is wrong. */

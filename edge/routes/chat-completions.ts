@@ -1,8 +1,7 @@
 import type { Context } from 'hono'
 import { ChatCompletionRequest } from '../../shared/openai.ts'
-import { parseBody } from '../../shared/requests/body.ts'
 import type { AppEnv } from '../app-env.ts'
-import { bodyText } from '../middleware/request-body.ts'
+import { apiBody } from '../middleware/api-body.ts'
 import { chatChunks, chatCompletion } from '../openai/chat.ts'
 import { chatRequests, countsTokens, stopsOf } from '../openai/request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
@@ -10,7 +9,7 @@ import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/chat/completions`, streaming and not. */
 export async function createChatCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = parseBody(ChatCompletionRequest, await bodyText(c))
+  const body = await apiBody(c, ChatCompletionRequest)
   const logprobs = body.logprobs === true
   const stop = stopsOf(body)
   const requests = chatRequests(body)

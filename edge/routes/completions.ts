@@ -1,8 +1,7 @@
 import type { Context } from 'hono'
 import { CompletionRequest } from '../../shared/openai.ts'
-import { parseBody } from '../../shared/requests/body.ts'
 import type { AppEnv } from '../app-env.ts'
-import { bodyText } from '../middleware/request-body.ts'
+import { apiBody } from '../middleware/api-body.ts'
 import { completion, completionChunks } from '../openai/completion.ts'
 import { completionRequests, countsTokens, promptsOf, stopsOf } from '../openai/request.ts'
 import { withPromptAs } from '../streams/http/generate-request.ts'
@@ -11,7 +10,7 @@ import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/completions`, streaming and not. */
 export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = parseBody(CompletionRequest, await bodyText(c))
+  const body = await apiBody(c, CompletionRequest)
   const options = {
     n: body.n ?? 1,
     logprobs: typeof body.logprobs === 'number',

@@ -139,12 +139,13 @@ export function toEngineRequest(
     const message = `messages: the prompt has ${prompt.length} tokens, the context ${shape.contextTokens}`
     throw new AparError('context_length_exceeded', message, { param: 'messages' })
   }
+  const maxTokens = Math.min(request.max_tokens ?? room, room)
   const { enabled = true, max_branches, max_depth, max_branch_tokens } = request.branching ?? {}
   const forks = enabled && tokens.fork !== undefined
   return {
     id,
     prompt,
-    maxTokens: Math.min(request.max_tokens ?? room, room),
+    maxTokens,
     maxBranches: forks ? least(max_branches ?? DEFAULT_MAX_BRANCHES, branchLimits.maxBranches) : 1,
     maxDepth: forks ? least(max_depth ?? DEFAULT_MAX_DEPTH, branchLimits.maxDepth) : 1,
     temperature: orGreedy(request.temperature ?? sampling.temperature),
@@ -155,7 +156,7 @@ export function toEngineRequest(
     frequencyPenalty: request.frequency_penalty ?? 0,
     presencePenalty: request.presence_penalty ?? 0,
     seed: request.seed === undefined || request.seed < 0 ? randomInt(2 ** 32) : request.seed,
-    minTokens: Math.min(request.min_tokens ?? 0, room),
+    minTokens: Math.min(request.min_tokens ?? 0, maxTokens),
     ignoreEos: request.ignore_eos ?? false,
     stopTokens: stopTokens(request.stop_token_ids ?? [], shape.vocabSize),
     // The engine takes UTF-8, in which a lone surrogate is U+FFFD, as in StopMatcher.

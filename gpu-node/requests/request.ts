@@ -158,7 +158,10 @@ export class RunningRequest {
     // Log-probabilities belong to the token before them, and go with it.
     if (this.#size.isFull && kind !== EVENT.LOGPROB) this.flush()
     this.#size.add(kind, a)
-    if (kind === EVENT.PROMPT_LOGPROB) return this.#scores?.add(branch, a, float32(b))
+    if (kind === EVENT.PROMPT_LOGPROB) {
+      this.#scores?.add(branch, a, float32(b))
+      return
+    }
     if (this.#scores) this.#sendScores(this.#scores)
     if (kind === EVENT.FINISH) this.#finish(a, b, failure)
     else if (kind === EVENT.SPECULATION) this.#draft(branch, a, b)
@@ -226,7 +229,10 @@ export class RunningRequest {
   /** The engine has reported all of them before its first other event. */
   #sendScores(scores: PromptScores): void {
     this.#scores = undefined
-    for (const tokens of scores.pieces()) this.#emit({ type: 'prompt', tokens })
+    for (const tokens of scores.pieces()) {
+      this.#emit({ type: 'prompt', tokens })
+      this.#publish()
+    }
   }
 
   #draft(place: number, drafted: number, accepted: number): void {
