@@ -47,7 +47,8 @@ export function onlyWithin({ errors }: z.core.$ZodIssueInvalidUnion): readonly I
 
 /** Whether the value has the right type, but something in it is wrong. */
 function isWithin(issue: Issue): boolean {
-  if (issue.code === 'invalid_union' && issue.errors.length === 0) return false
+  // Its `type` is none of a discriminated union's.
+  if (issue.code === 'invalid_union' && issue.errors.length === 0 && issue.path.length < 2) return false
   return issue.path.length > 0 || issue.code === 'unrecognized_keys'
 }
 

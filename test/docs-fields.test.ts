@@ -34,9 +34,18 @@ function table(): Record<string, Record<string, string>> {
   const lines = text.slice(text.indexOf('## Field by field')).split('\n')
   const first = lines.findIndex((line) => line.startsWith('| field |'))
   const [head = '', , ...rest] = lines.slice(first)
-  const cellsOf = (line: string) => line.split('|').slice(1, -1).map((cell) => cell.trim())
+  const cellsOf = (line: string) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim())
   const apis = cellsOf(head).slice(1)
-  const rows = rest.slice(0, rest.findIndex((line) => !line.startsWith('|'))).map(cellsOf)
+  const rows = rest
+    .slice(
+      0,
+      rest.findIndex((line) => !line.startsWith('|')),
+    )
+    .map(cellsOf)
   return Object.fromEntries(
     rows.flatMap(([fields = '', ...cells]) =>
       [...fields.matchAll(/`([^`]+)`/g)].map(([, name = '']) => {

@@ -87,7 +87,12 @@ describe('prompts', () => {
   it('echo with logprobs scores every token as the model does without it', async () => {
     const prompt = 'How do I copy a file? Use cp'
     const { choices, usage } = await complete({ prompt, echo: true, logprobs: 3, max_tokens: 1 })
-    const { tokens = [], token_logprobs = [], top_logprobs = [], text_offset = [] } = choices[0]?.logprobs ?? {}
+    const {
+      tokens = [],
+      token_logprobs = [],
+      top_logprobs = [],
+      text_offset = [],
+    } = choices[0]?.logprobs ?? {}
     expect(tokens).toHaveLength(usage.prompt_tokens + 1)
     expect([token_logprobs[0], top_logprobs[0]]).toEqual([null, null])
     expect(choices[0]?.text.startsWith(prompt)).toBe(true)
@@ -112,9 +117,13 @@ describe('prompts', () => {
   it('streamed, begin with the echoed prompt', async () => {
     const whole = await complete({ prompt: 'ls is', echo: true, logprobs: 0 })
     const response = await post('/v1/completions', { prompt: 'ls is', echo: true, logprobs: 0, stream: true })
-    const chunks: Answer[] = [...(await response.text()).matchAll(/^data: (\{.*)$/gm)].map(([, line = '']) => JSON.parse(line))
+    const chunks: Answer[] = [...(await response.text()).matchAll(/^data: (\{.*)$/gm)].map(([, line = '']) =>
+      JSON.parse(line),
+    )
     expect(chunks.map(({ choices }) => choices[0]?.text ?? '').join('')).toBe(whole.choices[0]?.text)
-    expect(chunks.flatMap(({ choices }) => choices[0]?.logprobs?.tokens ?? [])).toEqual(whole.choices[0]?.logprobs?.tokens)
+    expect(chunks.flatMap(({ choices }) => choices[0]?.logprobs?.tokens ?? [])).toEqual(
+      whole.choices[0]?.logprobs?.tokens,
+    )
   })
 })
 
@@ -125,7 +134,9 @@ describe('the template', () => {
     const options = { messages, continue_final_message: true, add_generation_prompt: false }
     const continued = await chat(options)
     const whole = await chat({ max_tokens: 20 })
-    expect(whole.choices[0]?.message.content.startsWith(begun + continued.choices[0]?.message.content)).toBe(true)
+    expect(whole.choices[0]?.message.content.startsWith(begun + continued.choices[0]?.message.content)).toBe(
+      true,
+    )
     const response = await post('/v1/messages', { messages })
     const { content } = (await response.json()) as { content: { text: string }[] }
     expect(content[0]?.text).toBe(continued.choices[0]?.message.content)
@@ -141,7 +152,11 @@ describe('the template', () => {
 
   it('has calls of tools and their results as text', async () => {
     const call = { id: 'c', type: 'function', function: { name: 'f', arguments: '{"a":1}' } }
-    const history = [QUESTION, { role: 'assistant', content: null, tool_calls: [call] }, { role: 'tool', tool_call_id: 'c', content: '4' }]
+    const history = [
+      QUESTION,
+      { role: 'assistant', content: null, tool_calls: [call] },
+      { role: 'tool', tool_call_id: 'c', content: '4' },
+    ]
     const plain = await chat({})
     expect((await chat({ messages: history })).usage.prompt_tokens).toBeGreaterThan(plain.usage.prompt_tokens)
   })
@@ -150,12 +165,20 @@ describe('the template', () => {
 describe('what clients read', () => {
   it('counts of every chunk, of the input at the start, and the parts of a usage', async () => {
     const stream_options = { include_usage: true, continuous_usage_stats: true }
-    const streamed = await post('/v1/chat/completions', { messages: [QUESTION], stream: true, stream_options })
-    const chunks: Answer[] = [...(await streamed.text()).matchAll(/^data: (\{.*)$/gm)].map(([, line = '']) => JSON.parse(line))
+    const streamed = await post('/v1/chat/completions', {
+      messages: [QUESTION],
+      stream: true,
+      stream_options,
+    })
+    const chunks: Answer[] = [...(await streamed.text()).matchAll(/^data: (\{.*)$/gm)].map(([, line = '']) =>
+      JSON.parse(line),
+    )
     const counts = chunks.map(({ usage }) => usage.completion_tokens)
     expect(counts).toEqual([...counts].sort((a, b) => a - b))
     expect([counts[0], counts.at(-1)]).toEqual([0, 8])
-    expect(new Set(chunks.map(({ usage }) => usage.prompt_tokens))).toEqual(new Set([chunks.at(-1)?.usage.prompt_tokens]))
+    expect(new Set(chunks.map(({ usage }) => usage.prompt_tokens))).toEqual(
+      new Set([chunks.at(-1)?.usage.prompt_tokens]),
+    )
 
     const begun = await (await post('/v1/messages', { messages: [QUESTION], stream: true })).text()
     const start = JSON.parse(/^data: (\{"type":"message_start".*)$/m.exec(begun)?.[1] ?? '{}')
@@ -163,7 +186,9 @@ describe('what clients read', () => {
 
     const response = await post('/v1/responses', { input: 'hi', max_tokens: undefined, max_output_tokens: 4 })
     const { usage } = (await response.json()) as { usage: object }
-    expect(usage).toMatchObject({ input_tokens_details: { cached_tokens: expect.any(Number), cache_write_tokens: 0 } })
+    expect(usage).toMatchObject({
+      input_tokens_details: { cached_tokens: expect.any(Number), cache_write_tokens: 0 },
+    })
   })
 
   it.each([

@@ -3,7 +3,10 @@ import { accepted, branchEnd, call, delta, done, newKey, register, request } fro
 
 const STEPS = [accepted, delta(0, 'hi'), branchEnd(0), done()]
 /** At the top, within a message, and within one type of several. */
-const UNKNOWN = { nonsense: 1, messages: [{ role: 'user', content: [{ type: 'text', text: JSON.stringify(STEPS), more: 2 }], mine: 3 }] }
+const UNKNOWN = {
+  nonsense: 1,
+  messages: [{ role: 'user', content: [{ type: 'text', text: JSON.stringify(STEPS), more: 2 }], mine: 3 }],
+}
 
 beforeEach(async () => {
   await register('unknown-fields')
