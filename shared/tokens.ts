@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { MessagesRequest } from './anthropic.ts'
-import { ChatCompletionRequest, unsupported } from './openai.ts'
+import { ChatCompletionRequest } from './openai.ts'
 import { GenerateRequest } from './protocol/request.ts'
+import { unsupported } from './requests/fields.ts'
 
 const MAX_PROMPT_CHARS = 1_000_000
 
@@ -24,11 +25,11 @@ export const TokenizeText = z.strictObject({
 export const TokenizeChat = z.strictObject({
   model,
   messages: ChatCompletionRequest.shape.messages,
-  /** Default true. */
-  add_generation_prompt: z.boolean().nullish(),
+  add_generation_prompt: ChatCompletionRequest.shape.add_generation_prompt,
+  continue_final_message: ChatCompletionRequest.shape.continue_final_message,
+  chat_template_kwargs: ChatCompletionRequest.shape.chat_template_kwargs,
   return_token_strs,
   add_special_tokens: unsupported('the template writes the special tokens: add_special_tokens is', false),
-  continue_final_message: unsupported('continue_final_message is', false),
   chat_template: unsupported('a template of the request is'),
 })
 

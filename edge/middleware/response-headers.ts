@@ -1,5 +1,6 @@
 import { createMiddleware } from 'hono/factory'
 import type { AppEnv } from '../app-env.ts'
+import { IGNORED_FIELDS_HEADER, ignoredFieldsHeader } from './api-body.ts'
 import { traceContext } from './trace-context.ts'
 
 const ALWAYS = {
@@ -25,6 +26,8 @@ export const responseHeaders = createMiddleware<AppEnv>(async (c, next) => {
   // The answer to a WebSocket handshake is immutable and has no use for them.
   if (c.res.status === 101) return
   for (const name of REQUEST_ID_HEADERS) c.res.headers.set(name, id)
+  const ignored = c.get('ignoredFields')
+  if (ignored?.length && c.res.ok) c.res.headers.set(IGNORED_FIELDS_HEADER, ignoredFieldsHeader(ignored))
   for (const [name, value] of Object.entries(ALWAYS)) c.res.headers.set(name, value)
   for (const [name, value] of Object.entries(UNLESS_SET)) {
     if (!c.res.headers.has(name)) c.res.headers.set(name, value)

@@ -1,5 +1,5 @@
 import { AparError } from '../../shared/errors.ts'
-import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { type GenerateRequest, PromptAndEnd } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
 import { fleetOf } from './fleet.ts'
 import type { Refusal } from './node-registry.ts'
@@ -30,9 +30,11 @@ export interface Nodes {
 /** The gpu nodes of the Fleet. `waitUntil`: for work that lasts longer than the call. */
 export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nodes {
   return {
-    pick: async ({ model, messages }, exclude, begun) => {
+    pick: async (request, exclude, begun) => {
+      const { model, messages } = request
       const affinity = conversationStart(messages)
-      const decision = await fleetOf(env).pick({ model, exclude, affinity, ...begun })
+      const startFields = [...(begun?.startFields ?? []), ...neededFields(request)]
+      const decision = await fleetOf(env).pick({ model, exclude, affinity, ...begun, startFields })
       if ('refused' in decision) throw refusedError(decision.refused, model)
       return decision.node
     },
@@ -41,6 +43,11 @@ export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nod
     reportFailure: (id) => waitUntil(fleetOf(env).reportFailure(id)),
     reportNonsense: (id, { code, message }) => waitUntil(fleetOf(env).suspend(id, { code, message })),
   }
+}
+
+/** What a node must know to serve the request: it would refuse other fields. */
+function neededFields(request: GenerateRequest): string[] {
+  return Object.keys(PromptAndEnd.shape).some((field) => field in request) ? ['prompt_options'] : []
 }
 
 /** The messages up to the first user message, the same in all turns of a conversation. At most 4096 characters. */

@@ -1,3 +1,5 @@
+import { z } from 'zod'
+import { jsonSchemaOf as requestSchemaOf } from '../../shared/requests/json-schema.ts'
 import { type Access, OPERATIONS, type Operation } from './operations.ts'
 import type { Parameter } from './parameters.ts'
 import { ANSWERS, jsonSchemaOf } from './schemas.ts'
@@ -83,7 +85,7 @@ function describe({
     ...(body && {
       requestBody: {
         required: optionalBody !== true,
-        content: { 'application/json': { schema: jsonSchemaOf(body, 'input') } },
+        content: { 'application/json': { schema: bodySchemaOf({ body, access }) } },
       },
     }),
     responses: {
@@ -93,6 +95,14 @@ function describe({
     },
     security: SECURITY[access],
   }
+}
+
+/** Bodies of operators are read as they are: null is no absent field there. */
+function bodySchemaOf({ body, access }: Pick<Operation, 'body' | 'access'>) {
+  if (!body) return undefined
+  const { $schema: _, ...schema } =
+    access === 'admin' ? z.toJSONSchema(body, { io: 'input' }) : requestSchemaOf(body)
+  return schema
 }
 
 function toParameter({ schema, ...parameter }: Parameter) {

@@ -1,9 +1,11 @@
 import type { Context } from 'hono'
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
-import { parse, parseJson, parseJsonText } from '../../shared/parse.ts'
+import { parse, parseJsonText } from '../../shared/parse.ts'
 import { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
+import { withoutNulls } from '../../shared/requests/absent.ts'
+import { parseBody } from '../../shared/requests/body.ts'
 import { CountTokensRequest, DetokenizeRequest, TokenizeChat, TokenizeText } from '../../shared/tokens.ts'
 import { messagesRequest } from '../anthropic/messages.ts'
 import type { AppEnv } from '../app-env.ts'
@@ -23,7 +25,7 @@ type Tokenize = Extract<TokenQuery, { ask: 'tokenize' }>
 
 /** `POST /tokenize`, in vLLM's shapes: of a text, or of a conversation. */
 export async function tokenize(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJsonText(await bodyText(c))
+  const body = withoutNulls(parseJsonText(await bodyText(c)))
   const isChat = typeof body === 'object' && body !== null && 'messages' in body
   return isChat ? await tokenizeChat(c, parse(TokenizeChat, body)) : await tokenizeText(c, body)
 }
@@ -32,7 +34,7 @@ async function tokenizeText(c: Context<AppEnv>, body: unknown): Promise<Response
   const { prompt, add_special_tokens, parse_special, return_token_strs, ...named } = parse(TokenizeText, body)
   const model = await modelOf(c, named.model)
   const query: Tokenize = {
-    ...{ ask: 'tokenize', model: model.id, raw_prompt: true, generation_prompt: false },
+    ...{ ask: 'tokenize', model: model.id, raw_prompt: true },
     messages: [{ role: 'user', content: prompt }],
     add_special_tokens: add_special_tokens ?? true,
     parse_special: parse_special ?? true,
@@ -46,10 +48,12 @@ async function tokenizeChat(
   body: ReturnType<typeof TokenizeChat.parse>,
 ): Promise<Response> {
   const model = await modelOf(c, body.model)
-  const [request] = chatRequests({ model: model.id, messages: body.messages })
+  const { messages, add_generation_prompt, continue_final_message, chat_template_kwargs } = body
+  const options = { add_generation_prompt, continue_final_message, chat_template_kwargs }
+  const [request] = chatRequests({ model: model.id, messages, ...options })
+  if (!request) throw new Error('a chat without a request')
   return await tokensOf(c, model, {
-    ...{ ask: 'tokenize', model: model.id, messages: request?.messages ?? [] },
-    generation_prompt: body.add_generation_prompt ?? true,
+    ...{ ask: 'tokenize', ...promptOf(request) },
     add_special_tokens: false,
     parse_special: false,
     list: listOf(body.return_token_strs),
@@ -58,7 +62,7 @@ async function tokenizeChat(
 
 /** `POST /detokenize`, in vLLM's shapes. */
 export async function detokenize(c: Context<AppEnv>): Promise<Response> {
-  const { tokens, model: named } = parseJson(DetokenizeRequest, await bodyText(c))
+  const { tokens, model: named } = parseBody(DetokenizeRequest, await bodyText(c))
   const model = await modelOf(c, named)
   const answer = await ask(c, { ask: 'detokenize', model: model.id, tokens })
   if (answer.type !== 'text') throw unexpected(answer)
@@ -75,11 +79,11 @@ export async function tokenizerInfo(c: Context<AppEnv>): Promise<Response> {
 
 /** `POST /v1/messages/count_tokens` of Anthropic's API. */
 export async function countTokens(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(CountTokensRequest, await bodyText(c))
-  const { model, messages } = messagesRequest({ ...body, max_tokens: 1 })
-  requireModel(c.get('principal'), model)
+  const body = parseBody(CountTokensRequest, await bodyText(c))
+  const request = messagesRequest({ ...body, max_tokens: 1 })
+  requireModel(c.get('principal'), request.model)
   const answer = await ask(c, {
-    ...{ ask: 'tokenize', model, messages, generation_prompt: true },
+    ...{ ask: 'tokenize', ...promptOf(request) },
     ...{ add_special_tokens: false, parse_special: false, list: 'nothing' },
   })
   if (answer.type !== 'tokens') throw unexpected(answer)
@@ -91,6 +95,12 @@ async function tokensOf(c: Context<AppEnv>, model: FleetModel, query: Tokenize):
   if (answer.type !== 'tokens') throw unexpected(answer)
   const { count, tokens, token_strs = null } = answer
   return c.json({ count, max_model_len: model.context_tokens, tokens, token_strs })
+}
+
+/** The part of a request that becomes its prompt. */
+function promptOf(request: GenerateRequest) {
+  const { model, messages, add_generation_prompt, continue_final_message, chat_template_kwargs } = request
+  return { model, messages, add_generation_prompt, continue_final_message, chat_template_kwargs }
 }
 
 async function ask(c: Context<AppEnv>, query: TokenQuery): Promise<GoodTokenAnswer> {

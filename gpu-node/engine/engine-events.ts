@@ -5,7 +5,7 @@ export const EVENT = {
   TOKEN: 1,
   /** branch = parent, a = child, b = position of [Fork] in the parent's path; follows the parent's TOKEN [Fork]. */
   FORK: 2,
-  /** a = FINISH reason. */
+  /** a = FINISH reason, b = 1 + the token of `stopTokens` that ended it, or 0. */
   BRANCH_END: 3,
   /**
    * The last event of a request, exactly one per accepted request: branch = 0, a = FINISH reason, b = prompt tokens
@@ -25,6 +25,11 @@ export const EVENT = {
    * drafts has none.
    */
   SPECULATION: 6,
+  /**
+   * As LOGPROB for the prompt, before the first TOKEN: branch = the position of the token in the prompt, from 1. First the
+   * row of the prompt's own token, then those of the most likely ones.
+   */
+  PROMPT_LOGPROB: 7,
 } as const
 /** Where drafted tokens come from: the checkpoint's Medusa heads, or text that was seen before. */
 export const DRAFT_SOURCE = { HEADS: 1, NGRAM: 2 } as const

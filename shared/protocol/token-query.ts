@@ -11,6 +11,7 @@ export const MAX_TOKEN_ANSWER_CHARS = 3 * 1024 * 1024
 const MAX_TOKENS = 1024 * 1024
 
 const { model, messages, raw_prompt } = GenerateRequest.shape
+const { add_generation_prompt, continue_final_message, chat_template_kwargs } = GenerateRequest.shape
 
 /** A question about tokens, which a gpu node answers without its engine. */
 export const TokenQuery = z.discriminatedUnion('ask', [
@@ -20,8 +21,9 @@ export const TokenQuery = z.discriminatedUnion('ask', [
     /** As in a request; of a raw prompt the text may be empty. */
     messages,
     raw_prompt,
-    /** Whether a chat ends with the beginning of the next answer. */
-    generation_prompt: z.boolean(),
+    add_generation_prompt,
+    continue_final_message,
+    chat_template_kwargs,
     /** For a raw prompt: with the first token that the tokenizer adds. */
     add_special_tokens: z.boolean(),
     /** For a raw prompt: texts of special tokens are these tokens. In a chat they never are. */

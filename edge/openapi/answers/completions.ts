@@ -27,6 +27,9 @@ const ChatLogprobs = z.strictObject({
   refusal: z.null(),
 })
 
+/** The stop string, or the id of the token, that ended the text. */
+const matched_stop = z.union([z.string(), z.int()]).nullish()
+
 const head = { id: z.string(), created: time, model: z.string(), system_fingerprint: z.string().nullable() }
 
 export const ChatCompletion = z.strictObject({
@@ -43,6 +46,7 @@ export const ChatCompletion = z.strictObject({
         }),
         logprobs: ChatLogprobs.nullable(),
         finish_reason: FinishReason,
+        matched_stop,
       }),
     )
     .min(1),
@@ -61,6 +65,7 @@ export const ChatCompletionChunk = z.strictObject({
       delta: z.looseObject({ role: z.literal('assistant').optional(), content: z.string().optional() }),
       logprobs: ChatLogprobs.nullable(),
       finish_reason: FinishReason.nullable(),
+      matched_stop,
     }),
   ),
   usage: Usage.nullish(),
