@@ -24,6 +24,9 @@ def before_call(context, case, kwargs):
         body["model"] = MODEL
     if isinstance(body.get("tokens"), list):
         body["tokens"] = [token % VOCABULARY for token in body["tokens"]]
+    for name in TEXTS:
+        if name in body:
+            body[name] = cut(body[name])
     if case.operation.definition.raw.get("operationId") in (
         "createChatCompletion",
         "createCompletion",
@@ -31,9 +34,6 @@ def before_call(context, case, kwargs):
         "createMessage",
     ):
         shorten(body)
-        for name in TEXTS:
-            if name in body:
-                body[name] = cut(body[name])
         relate(body, case.headers)
 
 
