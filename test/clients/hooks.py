@@ -71,6 +71,8 @@ def relate(body, headers):
         del headers[name]
     if body.get("logprobs") is not True:
         body.pop("top_logprobs", None)
+    # Tools may be listed only where none may be called.
+    body.pop("tools", None)
     if body.get("logit_bias"):
         bias = {str(int(token) % VOCABULARY): value for token, value in body["logit_bias"].items()}
         body["logit_bias"] = bias
