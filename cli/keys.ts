@@ -10,7 +10,11 @@ export interface NewKey {
 
 /** Creates a key with a random secret of 192 bits. `id`: letters, digits and hyphens, at most 64. */
 export function newApiKey(id: string, requestsPerMinute: number): NewKey {
-  const secret = randomBytes(24).toString('base64url')
+  return apiKeyOf(id, randomBytes(24).toString('base64url'), requestsPerMinute)
+}
+
+/** The key with this secret. */
+export function apiKeyOf(id: string, secret: string, requestsPerMinute: number): NewKey {
   const salt = randomBytes(16).toString('hex')
   const hash = createHash('sha256')
     .update(salt + secret)

@@ -55,6 +55,18 @@ export function url(...schemes: string[]): (text: string) => string {
   }
 }
 
+/** A parser for a list of origins as browsers send them: `https://a.example,https://b.example:8443`, or `*`. */
+export function origins(text: string): string {
+  const list = text.split(',').map((entry) => entry.trim())
+  for (const entry of list) {
+    if (entry === '*' || (URL.canParse(entry) && new URL(entry).origin === entry)) continue
+    throw new InvalidArgumentError(
+      `${JSON.stringify(entry)} is no origin, as https://chat.example or http://localhost:3000`,
+    )
+  }
+  return list.join(',')
+}
+
 /** A parser for a list of device numbers: `0,1`. */
 export function devices(text: string): number[] {
   const numbers = text.split(',').map(integer(0, 63))

@@ -1,3 +1,4 @@
+import type { AparError } from '../shared/errors.ts'
 import type { CallContext } from '../shared/protocol/node.ts'
 import type { Env } from './env.ts'
 import type { RateStatus } from './keys/budget/key-budget.ts'
@@ -17,5 +18,9 @@ export interface AppEnv {
     /** Taken for the WebSocket that the call opens. */
     socketSlot: SocketSlot | undefined
     rates: RateStatus
+    /** The refusal of fields that are not known, for a key that may not send them. */
+    unknownFields: AparError | undefined
+    /** Paths of fields that have no effect on this answer. */
+    ignoredFields: readonly string[] | undefined
   }
 }

@@ -6,12 +6,14 @@ import { limitByAddress } from './keys/refuse-credential.ts'
 import { adminAuth } from './middleware/admin-auth.ts'
 import { refuseAmbiguousLength } from './middleware/ambiguous-length.ts'
 import { handleError } from './middleware/errors.ts'
+import { metricsAuth } from './middleware/metrics-auth.ts'
 import { nodeAuth } from './middleware/node-auth.ts'
 import { allowOnly, notFound } from './middleware/not-found.ts'
 import { observe } from './middleware/observe.ts'
 import { allowOrigins } from './middleware/origins.ts'
 import { readableBody } from './middleware/readable-body.ts'
 import { responseHeaders } from './middleware/response-headers.ts'
+import { routedPath } from './paths.ts'
 import { createTicket, getUsage } from './routes/account.ts'
 import {
   changeKey,
@@ -25,19 +27,21 @@ import {
 import { listNodes } from './routes/admin-nodes.ts'
 import { createChatCompletion } from './routes/chat-completions.ts'
 import { createCompletion } from './routes/completions.ts'
-import { health, ready } from './routes/health.ts'
+import { health, ready, serving } from './routes/health.ts'
 import { createMessage } from './routes/messages.ts'
+import { metrics } from './routes/metrics.ts'
 import { getModel, listModels } from './routes/models.ts'
 import { deregisterNode, dialIn, registerNode } from './routes/nodes.ts'
 import { openApi } from './routes/openapi.ts'
 import { chatPage, chatScript, chatStyle } from './routes/page.ts'
 import { createResponse } from './routes/responses.ts'
 import { cancelStream, openStream } from './routes/stream.ts'
+import { countTokens, detokenize, tokenize, tokenizerInfo } from './routes/tokens.ts'
 
 export const MAX_BODY_BYTES = 2 * 1024 * 1024
 
 export function createApp(): Hono<AppEnv> {
-  const app = new Hono<AppEnv>()
+  const app = new Hono<AppEnv>({ getPath: routedPath })
   app.onError(handleError)
   app.notFound(notFound)
   app.use(responseHeaders, observe, refuseAmbiguousLength)
@@ -49,6 +53,8 @@ export function createApp(): Hono<AppEnv> {
   app.get('/chat.css', chatStyle).all(allowOnly('GET'))
   app.get('/healthz', health).all(allowOnly('GET'))
   app.get('/readyz', limitByAddress, ready).all(allowOnly('GET'))
+  app.get('/health', limitByAddress, serving).all(allowOnly('GET'))
+  app.get('/metrics', metricsAuth, metrics).all(allowOnly('GET'))
   app.get('/openapi.json', openApi).all(allowOnly('GET'))
 
   app.use('/v1/*', allowOrigins, rateHeaders)
@@ -62,6 +68,11 @@ export function createApp(): Hono<AppEnv> {
   app.post('/v1/completions', authenticateGeneration, body, createCompletion).all(allowOnly('POST'))
   app.post('/v1/responses', authenticateGeneration, body, createResponse).all(allowOnly('POST'))
   app.post(MESSAGES_PATH, authenticateGeneration, body, createMessage).all(allowOnly('POST'))
+
+  app.post('/v1/messages/count_tokens', authenticate('generate'), body, countTokens).all(allowOnly('POST'))
+  app.post('/v1/tokenize', authenticate('generate'), body, tokenize).all(allowOnly('POST'))
+  app.post('/v1/detokenize', authenticate('generate'), body, detokenize).all(allowOnly('POST'))
+  app.get('/v1/tokenizer_info', authenticate('models'), tokenizerInfo).all(allowOnly('GET'))
 
   app.use('/admin/v1/*', adminAuth, body)
   app.get('/admin/v1/keys', listKeys).post(createKey).all(allowOnly('GET', 'POST'))

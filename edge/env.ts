@@ -28,6 +28,8 @@ export interface Env {
   API_KEYS?: string
   /** The key for `/admin/v1`, which is closed without it. */
   ADMIN_KEY?: string
+  /** Bearer token for `/metrics`. Default: the admin key. */
+  METRICS_SECRET?: string
   /** Origins whose pages may call the API, separated by commas; `*` is every origin. */
   ALLOWED_ORIGINS?: string
   /** For tokens signed with a shared secret (HS256). */

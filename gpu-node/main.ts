@@ -203,7 +203,7 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
     capacity: {
       branches: runner.maxBranches,
       blocks: engineInfo.numBlocks,
-      start_fields: ['tenant', 'stop_scope', 'speculation', 'trace'],
+      start_fields: ['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace'],
     },
     load: {
       running: stats.runningRequests,

@@ -1,46 +1,74 @@
 import { z } from 'zod'
-import { Apar, ignored, unsupported } from './openai.ts'
+import { Apar } from './openai.ts'
 import { GenerateRequest } from './protocol/request.ts'
+import { ignored, ignoredAs, refused, unsupportedList } from './requests/fields.ts'
+import { MessageContent, SystemContent } from './requests/message-blocks.ts'
+import {
+  NEUTRAL_OF_OTHERS,
+  SamplingFields,
+  TemplateFields,
+  TOOLS_REFUSED,
+  Tools,
+} from './requests/sampling.ts'
 
-const { model, max_tokens, top_p, top_k, stop } = GenerateRequest.shape
+const { model, max_tokens, top_p, stop } = GenerateRequest.shape
 
-/** `cache_control` is ignored: the prefix cache needs no hints. */
-const TextBlock = z.strictObject({
-  type: z.literal('text', 'only text blocks are supported'),
-  text: z.string(),
-  cache_control: ignored,
-  citations: unsupported('citations are'),
+/** Edits of what an earlier turn thought: this server leaves all of it out. */
+const Edit = z.looseObject({
+  type: z.string().regex(/^clear_thinking_/, 'only edits that clear thinking are supported'),
 })
 
-const Text = z.union([z.string(), z.array(TextBlock).min(1)], 'must be a string or a list of text blocks')
-
-/** `POST /v1/messages` of Anthropic's API, text only. Any field that is not listed is refused. */
+/**
+ * `POST /v1/messages` of Anthropic's API, text only. Any field that is not listed is refused. null means absent:
+ * `parseBody` has left it out. When the last message is the assistant's, the answer continues it.
+ */
 export const MessagesRequest = z
   .strictObject({
     model,
     messages: z
-      .array(z.strictObject({ role: z.enum(['user', 'assistant']), content: Text }))
+      .array(
+        z.strictObject({
+          role: z.enum(['user', 'assistant']),
+          content: MessageContent,
+          // Fields of an answer that is sent back.
+          ...{ id: ignored, type: ignored, model: ignored, usage: ignored, cache_control: ignored },
+          ...{ stop_reason: ignored, stop_sequence: ignored, container: ignored, stop_details: ignored },
+        }),
+      )
       .min(1)
       .max(1023),
-    system: Text.optional(),
+    system: SystemContent.optional(),
     max_tokens: max_tokens.unwrap(),
     temperature: z.number().min(0).max(1).optional(),
     top_p,
-    top_k,
     stop_sequences: stop,
     stream: z.boolean().optional(),
-    apar: Apar.nullish(),
+    apar: Apar.optional(),
+    ...SamplingFields,
+    chat_template_kwargs: TemplateFields.chat_template_kwargs,
+    ...NEUTRAL_OF_OTHERS,
 
-    thinking: z.strictObject({ type: z.literal('disabled', 'thinking is not supported') }).optional(),
-    tools: z.tuple([], 'tools are not supported').optional(),
-    tool_choice: z.strictObject({ type: z.enum(['none', 'auto'], 'tools are not supported') }).optional(),
+    thinking: refused(
+      z
+        .looseObject({
+          type: z.enum(['disabled', 'adaptive'], 'thinking is not supported: only disabled or adaptive'),
+        })
+        .optional(),
+    ),
+    output_config: refused(z.strictObject({ effort: ignored }).optional()),
+    tools: Tools,
+    tool_choice: refused(
+      z.looseObject({ type: z.enum(['none', 'auto'], 'calling tools is not supported') }).optional(),
+    ),
+    mcp_servers: unsupportedList('MCP servers are'),
+    context_management: refused(z.strictObject({ edits: z.array(Edit).max(16).optional() }).optional()),
 
     cache_control: ignored,
+    container: ignored,
+    inference_geo: ignored,
+    speed: ignored,
     metadata: ignored,
-    service_tier: ignored,
+    service_tier: ignoredAs(z.string()),
   })
-  .refine(({ messages }) => messages.at(-1)?.role === 'user', {
-    path: ['messages'],
-    error: "the last message must be the user's: continuing a partial answer is not supported",
-  })
+  .refine(({ tools = [], tool_choice }) => tools.length === 0 || tool_choice?.type === 'none', TOOLS_REFUSED)
 export type MessagesRequest = z.infer<typeof MessagesRequest>

@@ -28,6 +28,9 @@ export const Weight = z.number().min(0.01).max(100)
 /** Keys with a larger priority are served first; the others get what is left, and a little in any case. */
 export const Priority = z.int().min(-4).max(4)
 
+/** What becomes of fields of a request's body that the API does not know. Ignored ones are named in a response header. */
+export const UnknownFields = z.enum(['refuse', 'ignore'])
+
 /** What a client with this key may do. */
 export const KeyPolicy = z.strictObject({
   scopes: z
@@ -39,6 +42,7 @@ export const KeyPolicy = z.strictObject({
   limits: Limits.default({}),
   weight: Weight.default(1),
   priority: Priority.default(0),
+  unknown_fields: UnknownFields.default('refuse'),
 })
 export type KeyPolicy = z.infer<typeof KeyPolicy>
 
@@ -87,6 +91,7 @@ export const ChangeKeyRequest = z.strictObject({
   limits: Limits.optional(),
   weight: Weight.optional(),
   priority: Priority.optional(),
+  unknown_fields: UnknownFields.optional(),
   expires_at: time.nullable().optional(),
 })
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>

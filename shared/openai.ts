@@ -1,44 +1,26 @@
 import { z } from 'zod'
-import { BranchOptions, FurtherFields, GenerateRequest } from './protocol/request.ts'
+import { BranchOptions, FurtherFields, GenerateRequest, PromptAndEnd } from './protocol/request.ts'
 import type { SpeculationUsage } from './protocol/speculation.ts'
 import type { Trace } from './protocol/trace.ts'
+import { ChatMessage } from './requests/chat-messages.ts'
+import { ignored, ignoredAs, refused, unsupported, unsupportedList } from './requests/fields.ts'
+import {
+  ABOUT_THE_CALL,
+  MaxTokens,
+  NEUTRAL_OF_OTHERS,
+  SamplingFields,
+  TemplateFields,
+  TOOLS_REFUSED,
+  Tools,
+} from './requests/sampling.ts'
 
-const { model, max_tokens, temperature, top_p, seed } = GenerateRequest.shape
+const { model, temperature, top_p } = GenerateRequest.shape
 const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
 
 /** Most choices of one call; each is a separate stream, and all share the prompt's prefix cache. */
 const MAX_CHOICES = 16
 
-const TextPart = z.strictObject({
-  type: z.literal('text', 'only text parts are supported'),
-  text: z.string(),
-})
-
-/** `developer` is what newer OpenAI models call the system role. */
-const Message = z.strictObject({
-  role: z.enum(['system', 'developer', 'user', 'assistant']),
-  content: z.union([z.string(), z.array(TextPart).min(1)], 'must be a string or a list of text parts'),
-  /** OpenAI's answers have this field, so clients send it back with the conversation. */
-  refusal: z.null().optional(),
-})
-
 const Stop = z.union([z.string().min(1).max(256), z.array(z.string().min(1).max(256)).max(16)])
-
-/** An OpenAI field that would change the answer if it were ignored: only its neutral values are accepted. */
-export const unsupported = (what: string, ...neutral: (number | boolean | string)[]) =>
-  z.literal([null, ...neutral], `${what} not supported`).optional()
-
-/** An OpenAI field that has no effect on the answer. */
-export const ignored = z.unknown().optional()
-
-const IGNORED = {
-  user: ignored,
-  metadata: ignored,
-  store: ignored,
-  safety_identifier: ignored,
-  prompt_cache_key: ignored,
-  service_tier: ignored,
-}
 
 /** Branching, and the other options that OpenAI lacks. */
 export const Apar = BranchOptions.extend(FurtherFields.shape)
@@ -60,31 +42,38 @@ function streamsIfResumable({ stream, apar }: MayResume): boolean {
   return stream === true || apar?.resumable !== true
 }
 
-const STREAM_OPTIONS = { path: ['stream_options'], error: 'needs stream: true' }
-function streamsIfItHasOptions(body: { stream?: boolean | null | undefined; stream_options?: unknown }) {
-  return body.stream === true || (body.stream_options ?? null) === null
+function callsNoTools({ tools = [], tool_choice }: { tools?: unknown[] | undefined; tool_choice?: unknown }) {
+  return tools.length === 0 || tool_choice === 'none'
 }
 
-/** Fields of both chat and text completions. As in OpenAI's API, null means absent. */
+/** Fields of both chat and text completions. null means absent: `parseBody` has left it out. */
 const Common = {
   model,
-  stream: z.boolean().nullish(),
+  stream: z.boolean().optional(),
+  /** They have no effect without `stream`. */
   stream_options: z
     .strictObject({
       include_usage: z.boolean().optional(),
-      include_obfuscation: z.literal(false, 'obfuscation is not supported').optional(),
+      /** Every chunk has the usage until then. */
+      continuous_usage_stats: z.boolean().optional(),
+      /** Adds nothing: the lengths of texts are not hidden. */
+      include_obfuscation: ignored,
     })
-    .nullish(),
-  max_tokens: max_tokens.nullable(),
-  temperature: temperature.nullable(),
-  top_p: top_p.nullable(),
-  frequency_penalty: frequency_penalty.nullable(),
-  presence_penalty: presence_penalty.nullable(),
-  logit_bias: logit_bias.nullable(),
-  stop: Stop.nullish(),
-  seed: seed.nullable(),
-  n: z.int().min(1).max(MAX_CHOICES).nullish(),
-  ...IGNORED,
+    .optional(),
+  max_tokens: MaxTokens.optional(),
+  temperature,
+  top_p,
+  frequency_penalty,
+  presence_penalty,
+  logit_bias,
+  stop: Stop.optional(),
+  n: z.int().min(1).max(MAX_CHOICES).optional(),
+  response_format: refused(
+    z.strictObject({ type: z.literal('text', 'only the text response format is supported') }).optional(),
+  ),
+  ...SamplingFields,
+  ...NEUTRAL_OF_OTHERS,
+  ...ABOUT_THE_CALL,
 }
 
 /**
@@ -94,38 +83,37 @@ const Common = {
 export const ChatCompletionRequest = z
   .strictObject({
     ...Common,
-    messages: z.array(Message).min(1).max(1024),
+    messages: z.array(ChatMessage).min(1).max(1024),
+    ...TemplateFields,
     /** The newer name of `max_tokens`; takes precedence. */
-    max_completion_tokens: max_tokens.nullable(),
-    logprobs: z.boolean().nullish(),
-    top_logprobs: z.int().min(0).max(20).nullish(),
+    max_completion_tokens: MaxTokens.optional(),
+    logprobs: z.boolean().optional(),
+    top_logprobs: z.int().min(0).max(20).optional(),
     apar: Apar.extend({
       /** Sends text of all branches as it is generated, each piece with its branch, instead of in document order. */
       branch_deltas: z.boolean().optional(),
       resumable,
-    }).nullish(),
+    }).optional(),
 
-    tools: unsupported('tools are'),
-    tool_choice: unsupported('tools are', 'none'),
-    parallel_tool_calls: unsupported('tools are'),
-    functions: unsupported('functions are'),
-    function_call: unsupported('functions are', 'none'),
-    response_format: z
-      .strictObject({ type: z.literal('text', 'only the text response format is supported') })
-      .nullish(),
-    reasoning_effort: unsupported('reasoning_effort is', 'none'),
-    verbosity: unsupported('verbosity is'),
-    modalities: z.tuple([z.literal('text')], 'only text is supported').nullish(),
+    tools: Tools,
+    tool_choice: unsupported('calling tools is', 'none', 'auto'),
+    parallel_tool_calls: ignoredAs(z.boolean()),
+    functions: unsupportedList('functions are'),
+    function_call: unsupported('functions are', 'none', 'auto'),
+    // The models that are served reason no more or less for it.
+    reasoning_effort: ignoredAs(z.string()),
+    verbosity: unsupported('verbosity is', 'medium'),
+    modalities: refused(z.tuple([z.literal('text')], 'only text is supported').optional()),
     audio: unsupported('audio is'),
-    prediction: unsupported('prediction is'),
+    prediction: ignoredAs(z.unknown()),
     web_search_options: unsupported('web search is'),
   })
-  .refine(({ logprobs, top_logprobs }) => logprobs === true || typeof top_logprobs !== 'number', {
+  .refine(({ logprobs, top_logprobs = 0 }) => logprobs === true || top_logprobs === 0, {
     path: ['top_logprobs'],
     error: 'needs logprobs: true',
   })
+  .refine(callsNoTools, TOOLS_REFUSED)
   .refine(streamsIfResumable, RESUMABLE_STREAMS)
-  .refine(streamsIfItHasOptions, STREAM_OPTIONS)
   .refine(({ stream, apar }) => stream === true || apar?.branch_deltas !== true, {
     path: ['apar', 'branch_deltas'],
     error: 'needs stream: true',
@@ -133,22 +121,31 @@ export const ChatCompletionRequest = z
 export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>
 
 const Prompt = z.string().min(1).max(1_000_000)
+const PromptTokens = PromptAndEnd.shape.prompt_token_ids.unwrap()
 
 /** `POST /v1/completions`: the model continues the prompt, without a chat template. */
 export const CompletionRequest = z
   .strictObject({
     ...Common,
-    prompt: z.union([Prompt, z.array(Prompt).min(1).max(MAX_CHOICES)], 'must be a text or a list of texts'),
+    prompt: z.union(
+      [
+        Prompt,
+        z.array(Prompt).min(1).max(MAX_CHOICES),
+        PromptTokens,
+        z.array(PromptTokens).min(1).max(MAX_CHOICES),
+      ],
+      'must be a text, a list of token ids, or a list of one of them',
+    ),
     /** How many of the most likely tokens to report for each position. */
-    logprobs: z.int().min(0).max(5).nullish(),
-    apar: Apar.extend({ resumable }).nullish(),
+    logprobs: z.int().min(0).max(20).optional(),
+    apar: Apar.extend({ resumable }).optional(),
 
     best_of: unsupported('best_of is', 1),
-    echo: unsupported('echo is', false),
+    /** The text begins with the prompt; with `logprobs`, those of its tokens are there, too. */
+    echo: z.boolean().optional(),
     suffix: unsupported('suffix is', ''),
   })
   .refine(streamsIfResumable, RESUMABLE_STREAMS)
-  .refine(streamsIfItHasOptions, STREAM_OPTIONS)
 export type CompletionRequest = z.infer<typeof CompletionRequest>
 
 export interface CompletionUsage {
@@ -179,8 +176,9 @@ export interface ChatLogprobs {
 
 export interface CompletionLogprobs {
   readonly tokens: readonly string[]
-  readonly token_logprobs: readonly number[]
-  readonly top_logprobs: readonly Readonly<Record<string, number>>[]
+  /** null for the first token of a prompt. */
+  readonly token_logprobs: readonly (number | null)[]
+  readonly top_logprobs: readonly (Readonly<Record<string, number>> | null)[]
   /** Start of each token's text in the choice's text, in UTF-16 code units. */
   readonly text_offset: readonly number[]
 }

@@ -9,14 +9,47 @@ const MAX_MESSAGE = 512
  * @throws AparError `invalid_request`; `param` is the path of the first offending field (`messages.0.role`).
  */
 export function parse<T>(schema: z.ZodType<T>, input: unknown): T {
-  const result = schema.safeParse(input)
+  const result = schema.safeParse(input, { error: wording })
   if (result.success) return result.data
   const issue = result.error.issues[0]
   if (!issue) throw new AparError('invalid_request', 'invalid request')
-  const keys = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0] ?? ''] : issue.path
-  const param = shortened(keys.map(String).join('.'), MAX_PARAM) || undefined
-  const message = shortened(issue.message, MAX_MESSAGE)
+  const { path, message: text } = innermost(issue)
+  const param = shortened(path.map(String).join('.'), MAX_PARAM) || undefined
+  const message = shortened(text, MAX_MESSAGE)
   throw new AparError('invalid_request', param ? `${param}: ${message}` : message, { param })
+}
+
+export type Issue = z.core.$ZodIssue
+
+/** Messages that schemas do not have themselves. */
+function wording({ code, input }: z.core.$ZodRawIssue): string | undefined {
+  return code === 'invalid_type' && input === undefined ? 'is required' : undefined
+}
+
+/** Of a value that is none of several types, the error within the only type that it could be; else that of the whole. */
+function innermost(issue: Issue): { path: PropertyKey[]; message: string } {
+  if (issue.code === 'unrecognized_keys') {
+    const [key = ''] = issue.keys
+    return { path: [...issue.path, key], message: 'is not a known field' }
+  }
+  if (issue.code !== 'invalid_union') return issue
+  const [first] = onlyWithin(issue) ?? []
+  if (!first) return issue
+  const { path, message } = innermost(first)
+  return { path: [...issue.path, ...path], message }
+}
+
+/** The errors of the only type of a union that the value could be. */
+export function onlyWithin({ errors }: z.core.$ZodIssueInvalidUnion): readonly Issue[] | undefined {
+  const within = errors.filter(([first]) => first && isWithin(first))
+  return within.length === 1 ? within[0] : undefined
+}
+
+/** Whether the value has the right type, but something in it is wrong. */
+function isWithin(issue: Issue): boolean {
+  // Its `type` is none of a discriminated union's.
+  if (issue.code === 'invalid_union' && issue.errors.length === 0 && issue.path.length < 2) return false
+  return issue.path.length > 0 || issue.code === 'unrecognized_keys'
 }
 
 /** Keys of a body stand in the messages: one may be as long as the body, and all of them may be unknown. */

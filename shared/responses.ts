@@ -1,72 +1,81 @@
 import { z } from 'zod'
-import { Apar, ignored, unsupported } from './openai.ts'
+import { Apar } from './openai.ts'
 import { GenerateRequest } from './protocol/request.ts'
+import { ignored, ignoredAs, refused, unsupported, unsupportedList } from './requests/fields.ts'
+import { ResponseItem } from './requests/response-items.ts'
+import {
+  ABOUT_THE_CALL,
+  MaxTokens,
+  NEUTRAL_OF_OTHERS,
+  SamplingFields,
+  TemplateFields,
+  TOOLS_REFUSED,
+  Tools,
+} from './requests/sampling.ts'
 
-const { model, max_tokens, temperature, top_p } = GenerateRequest.shape
+const { model, temperature, top_p } = GenerateRequest.shape
 
-/** A client that sends an earlier answer back may include `annotations` and `logprobs`; both are ignored. */
-const Part = z.strictObject({
-  type: z.enum(['input_text', 'output_text'], 'only text is supported'),
-  text: z.string(),
-  annotations: ignored,
-  logprobs: ignored,
-})
-
-const Item = z.strictObject({
-  type: z.literal('message', 'only messages are supported').optional(),
-  role: z.enum(['system', 'developer', 'user', 'assistant']),
-  content: z.union([z.string(), z.array(Part).min(1)], 'must be a string or a list of text parts'),
-  id: ignored,
-  status: ignored,
-})
+/** What an answer can include beside its text. Without tools and reasoning most of it is always empty. */
+const Include = z
+  .string()
+  .max(64)
+  .refine((what) => what !== 'message.output_text.logprobs', 'log-probabilities are not supported here')
 
 /**
  * `POST /v1/responses`, text only. Responses are not stored, so fields that need a stored response are refused,
- * and so is any field that is not listed.
+ * and so is any field that is not listed. null means absent: `parseBody` has left it out.
  */
-export const ResponsesRequest = z.strictObject({
-  model,
-  input: z.union(
-    [z.string().min(1), z.array(Item).min(1).max(1023)],
-    'must be a string or a list of messages',
-  ),
-  instructions: z.string().nullish(),
-  max_output_tokens: max_tokens.nullable(),
-  temperature: temperature.nullable(),
-  top_p: top_p.nullable(),
-  stream: z.boolean().nullish(),
-  apar: Apar.nullish(),
+export const ResponsesRequest = z
+  .strictObject({
+    model,
+    input: z.union(
+      [z.string().min(1), z.array(ResponseItem).min(1).max(1023)],
+      'must be a string or a list of items',
+    ),
+    instructions: z.string().optional(),
+    max_output_tokens: MaxTokens.optional(),
+    temperature,
+    top_p,
+    stream: z.boolean().optional(),
+    apar: Apar.optional(),
+    ...SamplingFields,
+    chat_template_kwargs: TemplateFields.chat_template_kwargs,
+    ...NEUTRAL_OF_OTHERS,
 
-  store: unsupported('responses are not stored: store: true is', false),
-  previous_response_id: unsupported('responses are not stored: previous_response_id is'),
-  conversation: unsupported('responses are not stored: conversation is'),
-  background: unsupported('background is', false),
-  prompt: unsupported('stored prompts are'),
-  text: z
-    .strictObject({
-      format: z.strictObject({ type: z.literal('text', 'only the text format is supported') }).nullish(),
-      verbosity: unsupported('verbosity is'),
-    })
-    .nullish(),
-  tools: z.tuple([], 'tools are not supported').nullish(),
-  tool_choice: unsupported('tools are', 'none', 'auto'),
-  parallel_tool_calls: unsupported('tools are', false),
-  max_tool_calls: unsupported('tools are'),
-  reasoning: unsupported('reasoning is'),
-  include: z.tuple([], 'include is not supported').nullish(),
-  top_logprobs: unsupported('top_logprobs is', 0),
-  truncation: unsupported('truncation is', 'disabled'),
-  stream_options: z
-    .strictObject({
-      include_obfuscation: z.literal(false, 'obfuscation is not supported').optional(),
-    })
-    .nullish(),
+    previous_response_id: unsupported('responses are not stored: previous_response_id is'),
+    conversation: unsupported('responses are not stored: conversation is'),
+    background: unsupported('background is', false),
+    prompt: unsupported('stored prompts are'),
+    text: refused(
+      z
+        .strictObject({
+          format: z.strictObject({ type: z.literal('text', 'only the text format is supported') }).optional(),
+          verbosity: unsupported('verbosity is', 'medium'),
+        })
+        .optional(),
+    ),
+    tools: Tools,
+    tool_choice: unsupported('calling tools is', 'none', 'auto'),
+    parallel_tool_calls: ignoredAs(z.boolean()),
+    max_tool_calls: ignoredAs(z.int()),
+    // The models that are served reason no more or less for it.
+    reasoning: ignoredAs(z.record(z.string(), z.unknown())),
+    include: ignoredAs(z.array(Include).max(32)),
+    top_logprobs: unsupported('top_logprobs is', 0),
+    truncation: unsupported('truncation is', 'disabled'),
+    context_management: unsupportedList('context_management is'),
+    stream_options: z.strictObject({ include_obfuscation: ignored }).optional(),
 
-  metadata: z.record(z.string().max(64), z.string().max(512)).nullish(),
-  user: ignored,
-  safety_identifier: ignored,
-  prompt_cache_key: ignored,
-  prompt_cache_retention: ignored,
-  service_tier: ignored,
-})
+    ...ABOUT_THE_CALL,
+    metadata: z.record(z.string().max(64), z.string().max(512)).optional(),
+  })
+  .refine(({ tools = [], tool_choice }) => tools.length === 0 || tool_choice === 'none', TOOLS_REFUSED)
+  .refine(({ input }) => typeof input === 'string' || input.some(isText), {
+    path: ['input'],
+    error: 'has no text: items are not stored, so an item_reference adds none',
+  })
 export type ResponsesRequest = z.infer<typeof ResponsesRequest>
+
+function isText({ type }: ResponseItem): boolean {
+  return type !== 'item_reference' && type !== 'reasoning'
+}

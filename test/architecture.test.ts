@@ -29,12 +29,15 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'edge/streams': ['edge', 'edge/keys', 'edge/nodes', 'shared'],
   'edge/streams/multiplex': ['edge', 'edge/keys', 'edge/keys/budget', 'edge/nodes', 'edge/streams', 'shared'],
   'edge/streams/http': ['edge', 'edge/keys', 'edge/nodes', 'edge/streams', 'shared'],
-  'edge/openai': ['edge/streams/http', 'shared'],
-  'edge/anthropic': ['edge/streams/http', 'shared'],
+  'edge/history': ['shared'],
+  'edge/openai': ['edge/history', 'edge/streams/http', 'shared'],
+  'edge/anthropic': ['edge/history', 'edge/nodes', 'edge/streams/http', 'shared'],
+  'edge/openapi/answers': ['shared'],
+  'edge/openapi': ['edge/openapi/answers', 'shared'],
   'edge/middleware': ['edge', 'edge/keys', 'edge/anthropic', 'shared'],
   'edge/routes': [
     ...['edge', 'edge/keys', 'edge/nodes', 'edge/streams', 'edge/streams/http'],
-    ...['edge/openai', 'edge/anthropic', 'edge/middleware', 'shared'],
+    ...['edge/history', 'edge/openai', 'edge/anthropic', 'edge/openapi', 'edge/middleware', 'shared'],
   ],
   // app.ts assembles the worker; env.ts, app-env.ts, log.ts and handshake.ts are shared by all edge folders.
   edge: ['edge/**', 'shared'],

@@ -27,6 +27,7 @@ interface CreateFlags extends AdminFlags {
   tokensPerMonth?: number
   weight?: number
   priority?: number
+  ignoreUnknownFields?: boolean
 }
 
 export function registerKeys(program: Command): void {
@@ -55,6 +56,7 @@ export function registerKeys(program: Command): void {
       decimal(0.01, 100),
     )
     .option('--priority <n>', 'keys with a larger one are served first, -4 to 4 (default: 0)', integer(-4, 4))
+    .option('--ignore-unknown-fields', 'fields that the API does not know are ignored, not refused')
     .action(async (flags: CreateFlags) => showSecret(await adminOf(flags).create(settingsOf(flags))))
   withAdmin(keys.command('list').description('lists keys, without their secrets')).action(
     async (flags: AdminFlags) => console.log(tableOf(await adminOf(flags).list())),
@@ -118,6 +120,7 @@ function settingsOf(flags: CreateFlags): NewKeySettings {
     limits,
     ...(flags.weight !== undefined && { weight: flags.weight }),
     ...(flags.priority !== undefined && { priority: flags.priority }),
+    ...(flags.ignoreUnknownFields && { unknown_fields: 'ignore' as const }),
     ...(days !== undefined && { expires_at: Math.floor(Date.now() / 1000) + days * DAY_SECONDS }),
   }
 }

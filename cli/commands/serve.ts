@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { UserError } from '../explain.ts'
-import { newApiKey, newNodeSecret } from '../keys.ts'
+import { newNodeSecret } from '../keys.ts'
+import { demoKey } from '../local/demo-key.ts'
 import { claimLocalEdge } from '../local/edge.ts'
 import { spawnGpuNode } from '../local/gpu-node-process.ts'
 import { resolveDefault } from '../models/default-model.ts'
@@ -19,6 +20,7 @@ import {
   medusaOption,
   modelOption,
   nameOption,
+  origins,
   port,
   speculationOption,
 } from '../options.ts'
@@ -38,6 +40,7 @@ interface ServeFlags {
   speculation?: string
   requestsPerMinute: number
   addressHeader?: string
+  allowedOrigins?: string
   state?: string
 }
 
@@ -66,6 +69,11 @@ export function registerServe(program: Command): void {
       '--address-header <name>',
       "header with the client's IP address, set by a proxy in front (default: none is trusted)",
     )
+    .option(
+      '--allowed-origins <list>',
+      'comma-separated origins whose pages may call the API, or * (default: only its own page)',
+      origins,
+    )
     .option('--state <folder>', 'folder that stores keys and usage (default: in memory only)', folder)
     .action(serve)
 }
@@ -75,9 +83,13 @@ async function serve(flags: ServeFlags): Promise<void> {
   const adapter = adapterOf(model, flags)
   const shutdown = shutdownRequested()
   const nodeSecret = process.env.NODE_SECRET || newNodeSecret()
-  const { key, record } = newApiKey('demo', flags.requestsPerMinute)
-  const adminKey = process.env.APAR_ADMIN_KEY
-  const settings: Record<string, string> = adminKey ? { ADMIN_KEY: adminKey } : {}
+  const { key, record } = demoKey(flags.requestsPerMinute, flags.state)
+  const { APAR_ADMIN_KEY: adminKey, METRICS_SECRET: metricsSecret } = process.env
+  const settings: Record<string, string> = {
+    ...(adminKey && { ADMIN_KEY: adminKey }),
+    ...(metricsSecret && { METRICS_SECRET: metricsSecret }),
+    ...(flags.allowedOrigins && { ALLOWED_ORIGINS: flags.allowedOrigins }),
+  }
   const claimed = await claimLocalEdge({
     host: flags.host,
     port: flags.port,

@@ -143,8 +143,11 @@ async function takeState(folder: string, worker: EdgeWorker): Promise<FolderLock
   return lock
 }
 
-/** With the folders above it. Not by `recursive`, which never returns where the system lets nobody make one (/proc). */
-function makeFolder(folder: string): void {
+/**
+ * Makes the state folder, with the folders above it. Not by `recursive`, which never returns where the system lets nobody make one
+ * (/proc).
+ */
+export function makeFolder(folder: string): void {
   const above = dirname(folder)
   if (above !== folder && !existsSync(above)) makeFolder(above)
   try {

@@ -1,7 +1,6 @@
 import type { AparError } from '../../shared/errors.ts'
 
 const TYPES: Partial<Record<number, string>> = {
-  400: 'invalid_request_error',
   401: 'authentication_error',
   403: 'permission_error',
   404: 'not_found_error',
@@ -10,11 +9,15 @@ const TYPES: Partial<Record<number, string>> = {
   503: 'overloaded_error',
 }
 
-/** Errors on this path have Anthropic's shape. */
 export const MESSAGES_PATH = '/v1/messages'
 
+/** Whether errors of this call have Anthropic's shape: on its paths, those that are not served too, and for its clients. */
+export function isAnthropicCall({ path, version }: { path: string; version: string | undefined }): boolean {
+  return path === MESSAGES_PATH || path.startsWith(`${MESSAGES_PATH}/`) || version !== undefined
+}
+
 /** An error in Anthropic's shape, with apar's `code` and `param` added. */
-export function messagesError({ status, message, code, param }: AparError) {
-  const type = TYPES[status] ?? 'api_error'
-  return { type: 'error', error: { type, message, code, param: param ?? null } }
+export function messagesError({ status, message, code, param }: AparError, requestId: string) {
+  const type = TYPES[status] ?? (status < 500 ? 'invalid_request_error' : 'api_error')
+  return { type: 'error', error: { type, message, code, param: param ?? null }, request_id: requestId }
 }

@@ -1,16 +1,25 @@
 import type { MessagesRequest } from '../../shared/anthropic.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { messagesHistory } from '../history/messages.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
-import { joinedText, stopsInDocument, toGenerateRequest } from '../streams/http/generate-request.ts'
+import {
+  samplingOf,
+  stopsInDocument,
+  templateOptionsOf,
+  toGenerateRequest,
+} from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
 
 export function messagesRequest(body: MessagesRequest): GenerateRequest {
   const { model, max_tokens, temperature, top_p, stop_sequences: stop } = body
-  const system = body.system === undefined ? [] : [{ role: 'system', content: joinedText(body.system) }]
-  const turns = body.messages.map(({ role, content }) => ({ role, content: joinedText(content) }))
-  const fields = { model, messages: [...system, ...turns], max_tokens, temperature, top_p, stop }
-  const top_k = body.top_k === undefined ? {} : { top_k: body.top_k }
-  return stopsInDocument(toGenerateRequest(fields, { ...body.apar, ...top_k }))
+  const messages = messagesHistory(body)
+  const { chat_template_kwargs } = body
+  const continues = messages.at(-1)?.role === 'assistant'
+  const fields = {
+    ...{ model, messages, max_tokens, temperature, top_p, stop, ...samplingOf(body) },
+    ...templateOptionsOf({ chat_template_kwargs, continue_final_message: continues }),
+  }
+  return stopsInDocument(toGenerateRequest(fields, body.apar))
 }
 
 /** The whole answer. @throws AparError for a stream that fails. */
@@ -27,9 +36,7 @@ export async function wholeMessage(answer: SingleAnswer): Promise<object> {
 
 /** The answer as Anthropic's named events. @throws AparError for a stream that fails. */
 export async function* messageEvents(answer: SingleAnswer): AsyncGenerator<object, void> {
-  // The gpu node reports the prompt's length only at the end.
-  const usage = { input_tokens: 0, output_tokens: 0 }
-  yield { type: 'message_start', message: { ...message(answer), usage } }
+  yield { type: 'message_start', message: { ...message(answer), usage: usageAtStart(answer) } }
   const block = { type: 'text', text: '', citations: null }
   yield { type: 'content_block_start', index: 0, content_block: block }
   for await (const text of answer.pieces()) {
@@ -55,6 +62,12 @@ function message({ accepted }: SingleAnswer) {
 function stopOf(answer: SingleAnswer) {
   if (answer.stop !== undefined) return { stop_reason: 'stop_sequence', stop_sequence: answer.stop }
   return { stop_reason: answer.cut ? 'max_tokens' : 'end_turn', stop_sequence: null }
+}
+
+/** Which of the prompt's tokens are cached is known at the end only; `message_delta` has these counts again. */
+function usageAtStart({ accepted }: SingleAnswer) {
+  const input_tokens = accepted.prompt_tokens ?? 0
+  return { input_tokens, output_tokens: 0, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
 }
 
 /** Anthropic's `input_tokens` does not include cached tokens. */

@@ -152,7 +152,7 @@ class Meter {
 
   constructor(request: GenerateRequest) {
     this.messages = request.messages
-    this.#promptBytes = bytesOf(request.messages)
+    this.#promptBytes = bytesOf(request.messages) + (request.prompt_token_ids?.length ?? 0) * BYTES_PER_TOKEN
   }
 
   observe(event: StreamEvent): void {
@@ -201,9 +201,9 @@ function sumOfMaxTokens(requests: readonly GenerateRequest[]): number | undefine
  * messages share the prompt.
  */
 function maxPromptTokens(requests: readonly GenerateRequest[]): number {
-  const prompts = new Set(requests.map(({ messages }) => messages))
-  return [...prompts].reduce((sum, messages) => {
-    return sum + bytesOf(messages) + TOKENS_AROUND_A_MESSAGE * (messages.length + 1)
+  const prompts = new Map(requests.map(({ messages, prompt_token_ids = [] }) => [messages, prompt_token_ids]))
+  return [...prompts].reduce((sum, [messages, ids]) => {
+    return sum + ids.length + bytesOf(messages) + TOKENS_AROUND_A_MESSAGE * (messages.length + 1)
   }, 0)
 }
 

@@ -93,10 +93,13 @@ async function readCredential(c: Context<AppEnv>): Promise<CallerCredential> {
   return { principalId: principal.id, credential: { principal } }
 }
 
-/** `x-api-key` is Anthropic's; a browser's WebSocket can set no headers and offers its key as a second subprotocol. */
+/**
+ * `x-api-key` is Anthropic's, `api-key` Azure's; a browser's WebSocket can set no headers and offers its key as a second
+ * subprotocol.
+ */
 function credentialText(c: Context<AppEnv>): string | undefined {
   // An empty header is none: clients send it when they have no key to put into it.
-  const apiKey = c.req.header('x-api-key')?.trim() || undefined
+  const apiKey = c.req.header('x-api-key')?.trim() || c.req.header('api-key')?.trim() || undefined
   return bearerToken(c.req.header('authorization')) ?? apiKey ?? keyFromSubprotocol(c.req.raw)
 }
 

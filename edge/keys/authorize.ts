@@ -48,6 +48,8 @@ export async function authorize(
   c.set('rates', rates)
   if (retryAfterMs > 0) throw limitError('requests', retryAfterMs)
   requireScope(principal, scope)
+  const unknown = c.get('unknownFields')
+  if (unknown && principal.unknown_fields !== 'ignore') throw unknown
   if (authorization.socketRefused) throw tooManySockets('this key')
   c.set('principal', principal)
   return authorization
@@ -97,7 +99,8 @@ export async function authorizeAndReserve(
 ): Promise<Admission> {
   const reservation = newReservation()
   const models = requests.map(({ model }) => model)
-  const wanted = { models, request: reservationRequest(requests, reservation) }
+  const unknownFields = c.get('unknownFields') !== undefined
+  const wanted = { models, request: reservationRequest(requests, reservation), unknownFields }
   const { principal, result, rates } = await authorize(c, 'generate', wanted)
   for (const model of models) requireModel(principal, model)
   if (!result) throw new Error('the key may use the models, but nothing was reserved')

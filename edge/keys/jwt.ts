@@ -1,6 +1,6 @@
 import { createRemoteJWKSet, errors, type JWTPayload, type JWTVerifyResult, jwtVerify } from 'jose'
 import { z } from 'zod'
-import { KeyPolicy, Limits, Priority, Scope, Weight } from '../../shared/api-keys.ts'
+import { KeyPolicy, Limits, Priority, Scope, UnknownFields, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import { parse, parseJson } from '../../shared/parse.ts'
 import type { Env } from '../env.ts'
@@ -33,6 +33,7 @@ const Claims = z.object({
   limits: Limits.optional(),
   weight: Weight.default(1),
   priority: Priority.default(0),
+  unknown_fields: UnknownFields.default('refuse'),
 })
 
 export function looksLikeJwt(text: string): boolean {
@@ -52,15 +53,14 @@ export async function verifyJwt(env: Env, token: string): Promise<Principal> {
     const claim = claims.error.issues[0]?.path.join('.') ?? ''
     throw new AparError('invalid_api_key', `this token is not valid: its claim ${claim} is missing or wrong`)
   }
-  const { sub, exp, scope = 'generate models', models = null, limits, weight, priority } = claims.data
+  const { sub, exp, scope = 'generate models', models = null, limits, ...policy } = claims.data
   const scopes = Scope.options.filter((name) => scope.split(' ').includes(name))
   return {
     id: jwtPrincipalId(sub),
     scopes,
     models,
     limits: limits ?? configuredLimits(env.JWT_LIMITS),
-    weight,
-    priority,
+    ...policy,
     expiresAt: exp + CLOCK_TOLERANCE_SECONDS,
   }
 }

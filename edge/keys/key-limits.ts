@@ -49,6 +49,8 @@ interface ReservationAnswer {
 export interface ModelReservationRequest {
   readonly models: readonly string[]
   readonly request: ReservationRequest
+  /** The call has fields that are not known: a key that may not send them reserves nothing. */
+  readonly unknownFields: boolean
 }
 
 interface Ticket {
@@ -96,7 +98,7 @@ export class KeyLimits extends DurableObject<Env> {
       this.#persistSoon()
     }
     const retryAfterMs = taken?.retryAfterMs ?? 0
-    if (retryAfterMs === 0 && wanted && mayRun(principal, wanted.models)) {
+    if (retryAfterMs === 0 && wanted && mayRun(principal, wanted)) {
       const reservation = this.#reserve(principal.limits, wanted.request)
       await this.#ensureStored(principal.limits)
       return { principal, retryAfterMs, ...reservation }

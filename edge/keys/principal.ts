@@ -3,9 +3,9 @@ import { AparError } from '../../shared/errors.ts'
 
 /** Who makes a request (the owner of an API key, or the subject of a token) and what it may do. */
 export interface Principal
-  extends Omit<KeyPolicy, 'weight' | 'priority'>,
+  extends Omit<KeyPolicy, 'weight' | 'priority' | 'unknown_fields'>,
     // Absent in what was stored before there were any.
-    Partial<Pick<KeyPolicy, 'weight' | 'priority'>> {
+    Partial<Pick<KeyPolicy, 'weight' | 'priority' | 'unknown_fields'>> {
   /** `key:<id>` or `jwt:<subject>`; also the name of its KeyLimits object. */
   readonly id: string
   /** Unix time in seconds at which a token expires. Unset for a key: its record says when it expires. */
@@ -32,8 +32,9 @@ export function keyIdOf({ id }: Principal): string | undefined {
   return id.startsWith(KEY_PREFIX) ? id.slice(KEY_PREFIX.length) : undefined
 }
 
-export function principalOf({ id, scopes, models, limits, weight, priority }: ApiKeyRecord): Principal {
-  return { id: keyPrincipalId(id), scopes, models, limits, weight, priority }
+export function principalOf(record: ApiKeyRecord): Principal {
+  const { id, scopes, models, limits, weight, priority, unknown_fields } = record
+  return { id: keyPrincipalId(id), scopes, models, limits, weight, priority, unknown_fields }
 }
 
 /** @throws AparError `insufficient_scope`. */
@@ -50,7 +51,11 @@ export function requireModel(principal: Principal, model: string): void {
   })
 }
 
-export function mayRun(principal: Principal, models: readonly string[]): boolean {
+export function mayRun(
+  principal: Principal,
+  { models, unknownFields }: { readonly models: readonly string[]; readonly unknownFields: boolean },
+): boolean {
+  if (unknownFields && principal.unknown_fields !== 'ignore') return false
   return principal.scopes.includes('generate') && models.every((model) => mayUse(principal, model))
 }
 

@@ -9,7 +9,7 @@ const day = z.iso.date('must be a day as in 2026-11-23')
 
 /** `?first=2026-11-01&last=2026-11-30`, in UTC. Default: from the first day of this month to today. */
 export const DayRange = z
-  .strictObject({ first: day.optional(), last: day.optional() })
+  .object({ first: day.optional(), last: day.optional() })
   .transform(({ first, last }) => {
     const today = dayOf(Date.now())
     return { first: first ?? `${today.slice(0, 8)}01`, last: last ?? today }

@@ -1,8 +1,9 @@
 import type { ErrorHandler } from 'hono'
 import { toAparError } from '../../shared/errors.ts'
-import { MESSAGES_PATH, messagesError } from '../anthropic/errors.ts'
+import { isAnthropicCall, messagesError } from '../anthropic/errors.ts'
 import type { AppEnv } from '../app-env.ts'
 import { logIfForOperator } from '../log.ts'
+import { BODY_ENCODINGS } from './body-encoding.ts'
 
 /** One heartbeat: the fleet does not change sooner. */
 const RETRY_UNAVAILABLE_SECONDS = 5
@@ -25,8 +26,10 @@ export const handleError: ErrorHandler<AppEnv> = (thrown, c) => {
   }
   if (error.status === 401) headers.set('www-authenticate', 'Bearer')
   // RFC 9110, 15.5.16: what a body may have instead.
-  if (error.status === 415) headers.set('accept-encoding', 'identity')
+  if (error.status === 415) headers.set('accept-encoding', BODY_ENCODINGS.join(', '))
   if (error.status === 426) headers.set('upgrade', 'websocket')
-  const body = c.req.path === MESSAGES_PATH ? messagesError(error) : error.toBody()
+  const version = c.req.header('anthropic-version')
+  const anthropic = isAnthropicCall({ path: c.req.path, version })
+  const body = anthropic ? messagesError(error, c.get('requestId')) : error.toBody()
   return new Response(JSON.stringify(body), { status: error.status, headers })
 }

@@ -12,7 +12,14 @@ const EXPOSED = ['requests', 'tokens'].flatMap((name) =>
 const answerCors = cors({
   origin: (origin, c) => (isAllowed(c, origin) ? origin : null),
   allowMethods: ['GET', 'POST', 'DELETE', 'OPTIONS'],
-  exposeHeaders: ['x-request-id', 'retry-after', 'x-should-retry', ...EXPOSED],
+  exposeHeaders: [
+    'x-request-id',
+    'request-id',
+    'x-apar-ignored-fields',
+    'retry-after',
+    'x-should-retry',
+    ...EXPOSED,
+  ],
   maxAge: 7200,
 })
 

@@ -1,33 +1,26 @@
-import type { MiddlewareHandler } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
-import { AparError } from '../../shared/errors.ts'
+import { bodyEncoding, gunzip, tooLarge } from './body-encoding.ts'
 import { withBodyTimeout } from './request-body.ts'
 
-/**
- * Refuses a body that is longer than `maxBytes` or compressed. It is not decompressed, because a few bytes can become
- * gigabytes.
- */
+/** Refuses a body that is longer than `maxBytes`, compressed or not, and decompresses one in gzip. */
 export function readableBody(maxBytes: number): MiddlewareHandler {
   const limit = bodyLimit({
     maxSize: maxBytes,
     onError: () => {
-      throw new AparError('body_too_large', `a request body may have at most ${maxBytes} bytes`)
+      throw tooLarge(maxBytes)
     },
   })
   return async (c, next) => {
-    const encoding = c.req.header('content-encoding')?.trim() ?? ''
-    if (encoding !== '' && encoding.toLowerCase() !== 'identity') {
-      const name = JSON.stringify(encoding.slice(0, 64))
-      throw new AparError(
-        'unsupported_encoding',
-        `a request body may not have the content-encoding ${name}`,
-        {
-          param: 'content-encoding',
-        },
-      )
-    }
+    const encoding = bodyEncoding(c.req.header('content-encoding'))
     // A body of unknown length is read here to measure it.
     if (c.req.raw.body) await withBodyTimeout(limit(c, async () => {}))
+    if (c.req.raw.body && encoding === 'gzip') await decompress(c, maxBytes)
     await next()
   }
+}
+
+async function decompress(c: Context, maxBytes: number): Promise<void> {
+  const compressed = new Uint8Array(await withBodyTimeout(c.req.raw.arrayBuffer()))
+  c.req.raw = new Request(c.req.raw, { body: gunzip(compressed, maxBytes) })
 }

@@ -1,5 +1,5 @@
 import { AparError } from '../../shared/errors.ts'
-import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { type GenerateRequest, PromptAndEnd } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
 import { fleetOf } from './fleet.ts'
 import type { Refusal } from './node-registry.ts'
@@ -30,9 +30,11 @@ export interface Nodes {
 /** The gpu nodes of the Fleet. `waitUntil`: for work that lasts longer than the call. */
 export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nodes {
   return {
-    pick: async ({ model, messages }, exclude, begun) => {
+    pick: async (request, exclude, begun) => {
+      const { model, messages } = request
       const affinity = conversationStart(messages)
-      const decision = await fleetOf(env).pick({ model, exclude, affinity, ...begun })
+      const startFields = [...(begun?.startFields ?? []), ...neededFields(request)]
+      const decision = await fleetOf(env).pick({ model, exclude, affinity, ...begun, startFields })
       if ('refused' in decision) throw refusedError(decision.refused, model)
       return decision.node
     },
@@ -43,13 +45,19 @@ export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nod
   }
 }
 
+/** What a node must know to serve the request: it would refuse other fields. */
+function neededFields(request: GenerateRequest): string[] {
+  return Object.keys(PromptAndEnd.shape).some((field) => field in request) ? ['prompt_options'] : []
+}
+
 /** The messages up to the first user message, the same in all turns of a conversation. At most 4096 characters. */
 function conversationStart(messages: GenerateRequest['messages']): string {
   const first = messages.findIndex(({ role }) => role === 'user')
   return JSON.stringify(messages.slice(0, first + 1)).slice(0, 4096)
 }
 
-function refusedError(code: Refusal, model: string): AparError {
+/** Why no node takes a request. */
+export function refusedError(code: Refusal, model: string): AparError {
   const name = JSON.stringify(model)
   if (code === 'model_not_found')
     return new AparError(code, `there is no model ${name}; see /v1/models`, { param: 'model' })

@@ -9,7 +9,7 @@ import type { StreamEvent, TokenLogprob } from '../../shared/protocol/events.ts'
 import { Choice } from '../streams/http/choice.ts'
 import type { Streams } from '../streams/http/streams.ts'
 import { traceChunk } from './trace-chunk.ts'
-import { openAiUsage } from './usage.ts'
+import { openAiUsage, runningUsage } from './usage.ts'
 
 type Chunk = ChatCompletionChunk
 type Delta = Chunk['choices'][number]['delta']
@@ -22,11 +22,13 @@ export interface ChatOptions {
   readonly stop: readonly string[]
   /** Sends text as it comes, with its branch, instead of in document order. */
   readonly branchDeltas: boolean
+  /** Every chunk has the usage until then. */
+  readonly countsTokens?: boolean | undefined
 }
 
 /** The streams of a call as OpenAI's chunks, one stream per choice. @throws AparError for a stream that fails. */
 export async function* chatChunks(streams: Streams, options: ChatOptions): AsyncGenerator<Chunk, void> {
-  const { includeUsage, branchDeltas } = options
+  const { includeUsage, branchDeltas, countsTokens } = options
   // Texts of branches have no document order: each branch ends at its own stop string.
   const stop = branchDeltas ? [] : options.stop
   const head = headOf(streams, 'chat.completion.chunk')
@@ -34,11 +36,18 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
   const chunk = (
     index: number,
     delta: Delta,
-    more: { finish?: FinishReason; logprobs?: ChatLogprobs } = {},
+    more: { finish?: FinishReason; logprobs?: ChatLogprobs; ended?: Choice | undefined } = {},
   ) => ({
     ...head,
-    choices: [{ index, delta, logprobs: more.logprobs ?? null, finish_reason: more.finish ?? null }],
-    ...(includeUsage && { usage: null }),
+    choices: [
+      {
+        ...{ index, delta, logprobs: more.logprobs ?? null, finish_reason: more.finish ?? null },
+        ...(more.ended && matchedStop(more.ended)),
+      },
+    ],
+    ...(includeUsage && {
+      usage: countsTokens ? runningUsage(streams.accepted, choices, choices.length) : null,
+    }),
   })
   for (const [index, { joints }] of streams.accepted.entries()) {
     const begin = chunk(index, { role: 'assistant', content: '' })
@@ -55,7 +64,10 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
       const logprobs = options.logprobs && { logprobs: chatLogprobs(growth.logprobs) }
       yield chunk(index, { content: growth.text }, logprobs || {})
     } else if (event.type === 'trace') yield { ...chunk(index, {}), apar: traceChunk(event) }
-    if (event.type === 'done') yield chunk(index, {}, { finish: choices[index]?.finishReason ?? 'stop' })
+    if (event.type === 'done') {
+      const ended = choices[index]
+      yield chunk(index, {}, { finish: ended?.finishReason ?? 'stop', ended })
+    }
   }
   if (includeUsage) yield { ...head, choices: [], usage: usageOf(choices) }
 }
@@ -83,9 +95,15 @@ export async function chatCompletion(
       logprobs: options.logprobs ? chatLogprobs(rows) : null,
       finish_reason: choice.finishReason,
       ...choice.apar,
+      ...matchedStop(choice),
     })),
     usage: usageOf(answers.map(({ choice }) => choice)),
   }
+}
+
+/** As SGLang names what ended the text, if it was a stop string or one of `stop_token_ids`. */
+function matchedStop({ matchedStop: matched_stop }: Choice) {
+  return matched_stop === undefined ? {} : { matched_stop }
 }
 
 function headOf<O extends string>({ accepted: [first] }: Streams, object: O) {

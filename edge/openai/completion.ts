@@ -1,8 +1,9 @@
 import type { Completion, CompletionLogprobs, FinishReason } from '../../shared/openai.ts'
-import { Choice, type PlacedLogprob } from '../streams/http/choice.ts'
+import { Choice } from '../streams/http/choice.ts'
 import type { Streams } from '../streams/http/streams.ts'
+import { EchoedPrompt, type PlacedRow } from './echoed-prompt.ts'
 import { traceChunk } from './trace-chunk.ts'
-import { openAiUsage } from './usage.ts'
+import { openAiUsage, runningUsage } from './usage.ts'
 
 export interface CompletionOptions {
   /** Choices per prompt. */
@@ -10,30 +11,45 @@ export interface CompletionOptions {
   readonly includeUsage: boolean
   readonly logprobs: boolean
   readonly stop: readonly string[]
+  /** The prompts that the texts begin with; undefined without `echo`. */
+  readonly echo?: readonly (string | number[])[] | undefined
+  /** Every chunk has the usage until then. */
+  readonly countsTokens?: boolean | undefined
 }
 
 /** The streams of a call as chunks of OpenAI's legacy completions. @throws AparError for a stream that fails. */
 export async function* completionChunks(
   streams: Streams,
-  { n, includeUsage, logprobs, stop }: CompletionOptions,
+  { n, includeUsage, logprobs, stop, echo, countsTokens }: CompletionOptions,
 ): AsyncGenerator<Completion, void> {
   const head = headOf(streams)
   const all = streams.accepted.map((accepted) => new Choice(accepted, stop))
-  const chunk = (
-    index: number,
-    text: string,
-    rows: readonly PlacedLogprob[],
-    finish: FinishReason | null,
-  ) => {
+  const prompts = all.map((_, index) => new EchoedPrompt(echo?.[Math.floor(index / n)]))
+  const usage = () => (countsTokens ? runningUsage(streams.accepted, all, n) : null)
+  const chunk = (index: number, text: string, rows: readonly PlacedRow[], finish: FinishReason | null) => {
     const choice = { index, text, logprobs: logprobs ? completionLogprobs(rows) : null }
-    return { ...head, choices: [{ ...choice, finish_reason: finish }], ...(includeUsage && { usage: null }) }
+    return {
+      ...head,
+      choices: [{ ...choice, finish_reason: finish }],
+      ...(includeUsage && { usage: usage() }),
+    }
+  }
+  for (const [index, prompt] of prompts.entries()) {
+    if (prompt.text !== '' && !prompt.waits(logprobs)) yield chunk(index, prompt.text, [], null)
   }
   for await (const [index, event] of streams.events) {
     const choice = all[index]
-    if (!choice) continue
+    const prompt = prompts[index]
+    if (!choice || !prompt) continue
+    if (event.type === 'prompt') {
+      const rows = prompt.push(event)
+      const text = rows.map(({ shown }) => shown).join('')
+      if (rows.length > 0) yield chunk(index, text, logprobs ? rows : [], null)
+      continue
+    }
     const growth = choice.push(event)
-    if (growth.text !== '') yield chunk(index, growth.text, growth.logprobs, null)
-    if (event.type === 'trace') yield { ...chunk(index, '', [], null), apar: traceChunk(event) }
+      if (growth.text !== '') yield chunk(index, growth.text, prompt.shifted(growth.logprobs), null)
+      if (event.type === 'trace') yield { ...chunk(index, '', [], null), apar: traceChunk(event) }
     if (event.type === 'done') yield chunk(index, '', [], choice.finishReason)
   }
   if (includeUsage) yield { ...head, choices: [], usage: usageOf(all, n) }
@@ -42,23 +58,28 @@ export async function* completionChunks(
 /** The whole answer. @throws AparError for a stream that fails. */
 export async function completion(
   streams: Streams,
-  { n, logprobs, stop }: Pick<CompletionOptions, 'n' | 'logprobs' | 'stop'>,
+  { n, logprobs, stop, echo }: Pick<CompletionOptions, 'n' | 'logprobs' | 'stop' | 'echo'>,
 ): Promise<Completion> {
-  const all = streams.accepted.map((accepted) => {
-    return { choice: new Choice(accepted, stop), text: '', rows: [] as PlacedLogprob[] }
+  const all = streams.accepted.map((accepted, index) => {
+    const prompt = new EchoedPrompt(echo?.[Math.floor(index / n)])
+    return { choice: new Choice(accepted, stop), prompt, text: '', rows: [] as PlacedRow[] }
   })
   for await (const [index, event] of streams.events) {
     const one = all[index]
     if (!one) continue
+    if (event.type === 'prompt') {
+      one.rows.push(...one.prompt.push(event))
+      continue
+    }
     const growth = one.choice.push(event)
     one.text += growth.text
-    one.rows.push(...growth.logprobs)
+    one.rows.push(...one.prompt.shifted(growth.logprobs))
   }
   return {
     ...headOf(streams),
-    choices: all.map(({ choice, text, rows }, index) => ({
+    choices: all.map(({ choice, prompt, text, rows }, index) => ({
       index,
-      text,
+      text: prompt.text + text,
       logprobs: logprobs ? completionLogprobs(rows) : null,
       finish_reason: choice.finishReason,
       ...choice.apar,
@@ -89,12 +110,12 @@ function usageOf(choices: readonly Choice[], n: number) {
   )
 }
 
-function completionLogprobs(rows: readonly PlacedLogprob[]): CompletionLogprobs {
+function completionLogprobs(rows: readonly PlacedRow[]): CompletionLogprobs {
   return {
     tokens: rows.map(({ token }) => token),
     token_logprobs: rows.map(({ logprob }) => logprob),
-    top_logprobs: rows.map(({ top }) =>
-      Object.fromEntries(top.map(({ token, logprob }) => [token, logprob])),
+    top_logprobs: rows.map(({ logprob, top }) =>
+      logprob === null ? null : Object.fromEntries(top.map((one) => [one.token, one.logprob])),
     ),
     text_offset: rows.map(({ offset }) => offset),
   }

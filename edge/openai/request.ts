@@ -1,16 +1,28 @@
 import type { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
-import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
-import { joinedText, stopsInDocument, toGenerateRequest } from '../streams/http/generate-request.ts'
+import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { chatHistory } from '../history/chat.ts'
+import {
+  samplingOf,
+  stopsInDocument,
+  templateOptionsOf,
+  toGenerateRequest,
+} from '../streams/http/generate-request.ts'
 
 /** OpenAI's request as requests of apar, one per choice. */
 export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
   const { branch_deltas, resumable: _, ...apar } = body.apar ?? {}
   const request = toRequest(body, apar, {
-    messages: body.messages.map(toChatMessage),
+    messages: chatHistory(body.messages),
+    ...templateOptionsOf(body),
     max_tokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
   })
   return choices(branch_deltas ? request : stopsInDocument(request), body.n ?? 1)
+}
+
+/** Whether each chunk of a stream has the usage until then. */
+export function countsTokens({ stream, stream_options }: ChatCompletionRequest | CompletionRequest): boolean {
+  return (stream && stream_options?.continuous_usage_stats) ?? false
 }
 
 /** A call's stop strings as a list. */
@@ -21,16 +33,33 @@ export function stopsOf({ stop }: Pick<CompletionRequest, 'stop'>): readonly str
 /** `n` requests per prompt, in the order of the prompts. */
 export function completionRequests(body: CompletionRequest): GenerateRequest[] {
   const { resumable: _, ...apar } = body.apar ?? {}
-  const prompts = typeof body.prompt === 'string' ? [body.prompt] : body.prompt
-  return prompts.flatMap((content) => {
+  return promptsOf(body).flatMap((prompt) => {
+    const isText = typeof prompt === 'string'
     const request = toRequest(body, apar, {
-      messages: [{ role: 'user', content }],
+      messages: isText ? [{ role: 'user', content: prompt }] : [],
+      prompt_token_ids: isText ? undefined : prompt,
       max_tokens: body.max_tokens,
       logprobs: body.logprobs,
+      prompt_logprobs: needsPrompt(body) ? (body.logprobs ?? 0) : undefined,
       raw_prompt: true,
     })
     return choices(stopsInDocument(request), body.n ?? 1)
   })
+}
+
+/** Texts, or lists of token ids. */
+export function promptsOf({ prompt }: CompletionRequest): (string | number[])[] {
+  if (typeof prompt === 'string') return [prompt]
+  const lists = prompt.filter((each) => typeof each !== 'number')
+  return lists.length > 0 ? lists : [prompt.filter((each) => typeof each === 'number')]
+}
+
+/** Whether the answer has the tokens of the prompt: what a text of its own does not say. */
+function needsPrompt(body: CompletionRequest): boolean {
+  return (
+    body.echo === true &&
+    (body.logprobs !== undefined || promptsOf(body).some((one) => typeof one !== 'string'))
+  )
 }
 
 function toRequest(
@@ -45,8 +74,9 @@ function toRequest(
     frequency_penalty: body.frequency_penalty,
     presence_penalty: body.presence_penalty,
     logit_bias: body.logit_bias,
-    seed: body.seed,
+    ...samplingOf(body),
     stop: stopsOf(body),
+    token_counts: countsTokens(body) || undefined,
     ...own,
   }
   return toGenerateRequest(fields, apar)
@@ -59,11 +89,4 @@ function choices(request: GenerateRequest, n: number): GenerateRequest[] {
       ? { ...request }
       : { ...request, seed: (request.seed + index) % 2 ** 32 }
   })
-}
-
-function toChatMessage({ role, content }: ChatCompletionRequest['messages'][number]): ChatMessage {
-  return {
-    role: role === 'developer' ? 'system' : role,
-    content: joinedText(content),
-  }
 }

@@ -1,20 +1,28 @@
 import type { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { ResponsesRequest } from '../../shared/responses.ts'
+import { responsesHistory } from '../history/responses.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
-import { joinedText, toGenerateRequest } from '../streams/http/generate-request.ts'
+import { samplingOf, templateOptionsOf, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
 
 type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed'
 
 export function responsesRequest(body: ResponsesRequest): GenerateRequest {
   const items = typeof body.input === 'string' ? [{ role: 'user' as const, content: body.input }] : body.input
-  const instructions = body.instructions ? [{ role: 'system' as const, content: body.instructions }] : []
-  const messages = [...instructions, ...items].map(({ role, content }) => {
-    return { role: role === 'developer' ? 'system' : role, content: joinedText(content) }
-  })
+  const instructions = body.instructions ? [{ role: 'system', content: body.instructions }] : []
+  const messages = [...instructions, ...responsesHistory(items)]
   const { model, max_output_tokens: max_tokens, temperature, top_p } = body
-  return toGenerateRequest({ model, messages, max_tokens, temperature, top_p }, body.apar)
+  const fields = {
+    model,
+    messages,
+    max_tokens,
+    temperature,
+    top_p,
+    ...samplingOf(body),
+    ...templateOptionsOf(body),
+  }
+  return toGenerateRequest(fields, body.apar)
 }
 
 /** The whole answer. @throws AparError for a stream that fails. */
@@ -138,7 +146,7 @@ function endOf(answer: SingleAnswer): 'completed' | 'incomplete' {
 function usageOf({ usage }: SingleAnswer): object {
   return {
     input_tokens: usage.prompt_tokens,
-    input_tokens_details: { cached_tokens: usage.cached_prompt_tokens },
+    input_tokens_details: { cached_tokens: usage.cached_prompt_tokens, cache_write_tokens: 0 },
     output_tokens: usage.completion_tokens,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: usage.total_tokens,

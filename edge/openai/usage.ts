@@ -1,6 +1,7 @@
 import type { CompletionUsage } from '../../shared/openai.ts'
-import type { Usage } from '../../shared/protocol/events.ts'
+import type { AcceptedEvent, Usage } from '../../shared/protocol/events.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
+import type { Choice } from '../streams/http/choice.ts'
 
 /** The usage of a call. Each group of `perPrompt` consecutive choices answers the same prompt, which counts once. */
 export function openAiUsage(usages: readonly Usage[], perPrompt: number): CompletionUsage {
@@ -17,5 +18,22 @@ export function openAiUsage(usages: readonly Usage[], perPrompt: number): Comple
     total_tokens: prompt_tokens + completion_tokens,
     prompt_tokens_details: { cached_tokens: total(prompts, 'cached_prompt_tokens') },
     ...aparUsage(usages),
+  }
+}
+
+/** The usage of a call whose choices still grow. What was found in the prefix cache is known at the end only. */
+export function runningUsage(
+  accepted: readonly AcceptedEvent[],
+  choices: readonly Choice[],
+  perPrompt: number,
+): CompletionUsage {
+  const prompts = accepted.filter((_, index) => index % perPrompt === 0)
+  const prompt_tokens = prompts.reduce((sum, { prompt_tokens: tokens = 0 }) => sum + tokens, 0)
+  const completion_tokens = choices.reduce((sum, { tokens }) => sum + tokens, 0)
+  return {
+    prompt_tokens,
+    completion_tokens,
+    total_tokens: prompt_tokens + completion_tokens,
+    prompt_tokens_details: { cached_tokens: 0 },
   }
 }

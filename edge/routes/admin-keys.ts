@@ -109,7 +109,8 @@ async function body<T>(c: Context<AppEnv>, schema: z.ZodType<T>): Promise<T> {
 
 function infoOf({ salt: _, hash: __, previous: ___, ...info }: ApiKeyRecord): ApiKeyInfo {
   // Records from before these fields were known have none.
-  return { ...info, weight: info.weight ?? 1, priority: info.priority ?? 0 }
+  const { weight = 1, priority = 0, unknown_fields = 'refuse' } = info
+  return { ...info, weight, priority, unknown_fields }
 }
 
 /** Without absent fields: as undefined they would overwrite the stored values. */

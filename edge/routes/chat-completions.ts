@@ -1,22 +1,21 @@
 import type { Context } from 'hono'
 import { ChatCompletionRequest } from '../../shared/openai.ts'
-import { parseJson } from '../../shared/parse.ts'
 import type { AppEnv } from '../app-env.ts'
-import { bodyText } from '../middleware/request-body.ts'
+import { apiBody } from '../middleware/api-body.ts'
 import { chatChunks, chatCompletion } from '../openai/chat.ts'
-import { chatRequests, stopsOf } from '../openai/request.ts'
+import { chatRequests, countsTokens, stopsOf } from '../openai/request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/chat/completions`, streaming and not. */
 export async function createChatCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(ChatCompletionRequest, await bodyText(c))
+  const body = await apiBody(c, ChatCompletionRequest)
   const logprobs = body.logprobs === true
   const stop = stopsOf(body)
   const requests = chatRequests(body)
   if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), { logprobs, stop }))
-  const includeUsage = body.stream_options?.include_usage ?? false
+  const includeUsage = (body.stream_options?.include_usage ?? false) || countsTokens(body)
   const branchDeltas = body.apar?.branch_deltas ?? false
-  const options = { includeUsage, logprobs, branchDeltas, stop }
+  const options = { includeUsage, logprobs, branchDeltas, stop, countsTokens: countsTokens(body) }
   return streamChunks(c, requests, body.apar?.resumable, (streams) => chatChunks(streams, options))
 }

@@ -1,22 +1,23 @@
 import type { Context } from 'hono'
 import { CompletionRequest } from '../../shared/openai.ts'
-import { parseJson } from '../../shared/parse.ts'
 import type { AppEnv } from '../app-env.ts'
-import { bodyText } from '../middleware/request-body.ts'
+import { apiBody } from '../middleware/api-body.ts'
 import { completion, completionChunks } from '../openai/completion.ts'
-import { completionRequests, stopsOf } from '../openai/request.ts'
+import { completionRequests, countsTokens, promptsOf, stopsOf } from '../openai/request.ts'
 import { withPromptAs } from '../streams/http/generate-request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/completions`, streaming and not. */
 export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(CompletionRequest, await bodyText(c))
+  const body = await apiBody(c, CompletionRequest)
   const options = {
     n: body.n ?? 1,
     logprobs: typeof body.logprobs === 'number',
     stop: stopsOf(body),
-    includeUsage: body.stream_options?.include_usage ?? false,
+    echo: body.echo ? promptsOf(body) : undefined,
+    countsTokens: countsTokens(body),
+    includeUsage: (body.stream_options?.include_usage ?? false) || countsTokens(body),
   }
   const requests = completionRequests(body)
   return withPromptAs('prompt', async () => {

@@ -1,9 +1,20 @@
 import type { Context } from 'hono'
+import { AparError } from '../../shared/errors.ts'
 import type { AppEnv } from '../app-env.ts'
 import { fleetOf } from '../nodes/fleet.ts'
 
 /** Liveness: the worker runs. Does not look at gpu nodes, so that a probe needs no Durable Object. */
 export function health(c: Context): Response {
+  return c.json({ status: 'ok' })
+}
+
+/**
+ * `GET /health`, which clients and load balancers of vLLM and llama.cpp ask before they send requests: as readiness, in
+ * their words.
+ */
+export async function serving(c: Context<AppEnv>): Promise<Response> {
+  const models = await fleetOf(c.env).models()
+  if (models.length === 0) throw new AparError('no_gpu_node', 'no gpu node can be reached now')
   return c.json({ status: 'ok' })
 }
 

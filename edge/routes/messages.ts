@@ -1,19 +1,19 @@
 import type { Context } from 'hono'
 import { MessagesRequest } from '../../shared/anthropic.ts'
-import { parseJson } from '../../shared/parse.ts'
 import { messagesError } from '../anthropic/errors.ts'
 import { messageEvents, messagesRequest, wholeMessage } from '../anthropic/messages.ts'
 import type { AppEnv } from '../app-env.ts'
-import { bodyText } from '../middleware/request-body.ts'
+import { apiBody } from '../middleware/api-body.ts'
 import { SingleAnswer } from '../streams/http/single-answer.ts'
 import { namedEvents, sseResponse } from '../streams/http/sse.ts'
 import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/messages`, Anthropic's API, streaming and not. */
 export async function createMessage(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(MessagesRequest, await bodyText(c))
+  const body = await apiBody(c, MessagesRequest)
   const streams = await startStreams(c, [messagesRequest(body)])
   const answer = new SingleAnswer(streams, body.stop_sequences)
   if (!body.stream) return c.json(await wholeMessage(answer))
-  return sseResponse(c, messageEvents(answer), streams.cancel, namedEvents(messagesError))
+  const format = namedEvents((error) => messagesError(error, c.get('requestId')))
+  return sseResponse(c, messageEvents(answer), streams.cancel, format)
 }

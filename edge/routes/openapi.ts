@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { PROTOCOL_VERSION } from '../../shared/protocol/version.ts'
-import { openApiDocument } from './openapi-document.ts'
+import { openApiDocument } from '../openapi/document.ts'
 
 let json: string | undefined
 

@@ -1,8 +1,8 @@
 import type { Context } from 'hono'
-import { parseJson } from '../../shared/parse.ts'
 import { ResponsesRequest } from '../../shared/responses.ts'
 import type { AppEnv } from '../app-env.ts'
-import { bodyText } from '../middleware/request-body.ts'
+import { unresolvedItems } from '../history/responses.ts'
+import { apiBody, ignoreFields } from '../middleware/api-body.ts'
 import { ResponseEvents, responsesRequest, wholeResponse } from '../openai/responses.ts'
 import { withPromptAs } from '../streams/http/generate-request.ts'
 import { SingleAnswer } from '../streams/http/single-answer.ts'
@@ -11,7 +11,8 @@ import { startStreams } from '../streams/http/streams.ts'
 
 /** `POST /v1/responses`, streaming and not. */
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {
-  const body = parseJson(ResponsesRequest, await bodyText(c))
+  const body = await apiBody(c, ResponsesRequest)
+  if (typeof body.input !== 'string') ignoreFields(c, unresolvedItems(body.input))
   const streams = await withPromptAs('input', async () => startStreams(c, [responsesRequest(body)]))
   const answer = new SingleAnswer(streams)
   if (!body.stream) return c.json(await wholeResponse(body, answer))

@@ -65,8 +65,9 @@ export class EventCheck {
       throw broken(`${event.type} before accepted`)
   }
 
-  #accepted({ seq, stream, model }: AcceptedEvent): void {
+  #accepted({ seq, stream, model, prompt_tokens = 0 }: AcceptedEvent): void {
     if (seq !== 0) throw broken('a second accepted')
+    if (prompt_tokens > this.#maxPrompt) throw broken(`a prompt of ${prompt_tokens} tokens`)
     if (stream !== this.#stream || model !== this.#request.model)
       throw broken('accepted has another stream or model')
   }
@@ -98,15 +99,16 @@ export class EventCheck {
     return branch
   }
 
+  get #maxPrompt(): number {
+    return Math.min(maxPromptTokens(this.#request), this.#contextTokens ?? Number.POSITIVE_INFINITY)
+  }
+
   /** Counts are charged to the request's key. */
   #usage(usage: Usage): void {
     const { prompt_tokens, cached_prompt_tokens, completion_tokens, total_tokens, branches } = usage
     const { speculation } = usage.apar ?? {}
     if (speculation && !areDrafts(speculation)) throw broken('more drafts were accepted than there were')
-    const maxPrompt = Math.min(
-      maxPromptTokens(this.#request),
-      this.#contextTokens ?? Number.POSITIVE_INFINITY,
-    )
+    const maxPrompt = this.#maxPrompt
     const maxNew = maxNewTokens(this.#request, this.#contextTokens) + SPARE_TOKENS
     const plausible =
       prompt_tokens <= maxPrompt &&
@@ -125,9 +127,14 @@ function areDrafts({ heads = [], ngram, ...total }: SpeculationUsage): boolean {
   return [total, ...heads, ...(ngram ? [ngram] : [])].every(({ drafted, accepted }) => accepted <= drafted)
 }
 
-function maxPromptTokens({ messages }: GenerateRequest): number {
+function maxPromptTokens({
+  messages,
+  prompt_token_ids = [],
+  chat_template_kwargs = {},
+}: GenerateRequest): number {
   const chars = messages.reduce((sum, { content }) => sum + content.length, 0)
-  return SPARE_PROMPT_TOKENS + PROMPT_TOKENS_PER_CHAR * chars
+  const variables = JSON.stringify(chat_template_kwargs).length
+  return SPARE_PROMPT_TOKENS + prompt_token_ids.length + PROMPT_TOKENS_PER_CHAR * (chars + variables)
 }
 
 function broken(what: string): AparError {

@@ -25,12 +25,19 @@ export function maxNewTokens(request: GenerateRequest, contextTokens: number | u
 export class NodeAllowance {
   readonly #maxRows: number
   readonly #charsPerRow: number
+  /** For the tokens of the prompt. */
+  readonly #promptChars: number
   #rows = 0
   #chars = 0
 
   constructor(request: GenerateRequest, contextTokens: number | undefined) {
     this.#maxRows = SPARE_ROWS + ROWS_PER_TOKEN * maxNewTokens(request, contextTokens)
     this.#charsPerRow = CHARS_PER_ROW
+    const { prompt_logprobs } = request
+    this.#promptChars =
+      prompt_logprobs === undefined
+        ? 0
+        : (contextTokens ?? MAX_NEW_TOKENS) * (2 + prompt_logprobs) * CHARS_PER_LOGPROB
     if (request.logprobs !== undefined) this.#charsPerRow += (1 + request.logprobs) * CHARS_PER_LOGPROB
   }
 
@@ -39,7 +46,7 @@ export class NodeAllowance {
    * this alone is no nonsense. @throws AparError `body_too_large` when it is more than the request allows.
    */
   hasRoomFor(text: string): boolean {
-    if (text.length > SPARE_CHARS + this.#maxRows * this.#charsPerRow)
+    if (text.length > SPARE_CHARS + this.#promptChars + this.#maxRows * this.#charsPerRow)
       throw new AparError('body_too_large', `a frame of ${text.length} characters`)
     return text.length <= MAX_NODE_FRAME_CHARS
   }
@@ -51,7 +58,7 @@ export class NodeAllowance {
     this.#chars += text.length
     if (this.#rows > this.#maxRows)
       throw new AparError('body_too_large', `more than the ${this.#maxRows} rows that the request allows`)
-    const maxChars = SPARE_CHARS + this.#rows * this.#charsPerRow
+    const maxChars = SPARE_CHARS + this.#promptChars + this.#rows * this.#charsPerRow
     if (this.#chars > maxChars)
       throw new AparError('body_too_large', `more than ${maxChars} characters for ${this.#rows} rows`)
   }

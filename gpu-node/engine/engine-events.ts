@@ -5,7 +5,7 @@ export const EVENT = {
   TOKEN: 1,
   /** branch = parent, a = child, b = position of [Fork] in the parent's path; follows the parent's TOKEN [Fork]. */
   FORK: 2,
-  /** a = FINISH reason. */
+  /** a = FINISH reason, b = 1 + the token of `stopTokens` that ended it, or 0. */
   BRANCH_END: 3,
   /**
    * The last event of a request, exactly one per accepted request: branch = 0, a = FINISH reason, b = prompt tokens
@@ -26,11 +26,16 @@ export const EVENT = {
    */
   SPECULATION: 6,
   /**
+   * As LOGPROB for the prompt, before the first TOKEN: branch = the position of the token in the prompt, from 1. First the
+   * row of the prompt's own token, then those of the most likely ones.
+   */
+  PROMPT_LOGPROB: 7,
+  /**
    * Only of a request with `trace`: branch = TRACE_FIELD, a and b as there. The rows of a step, in which the request has
    * rows of the forward pass, come behind its other events; that of the field STEP is the last one. A last step, without
    * rows of the forward pass if the request was ended between two, comes before FINISH.
    */
-  TRACE: 7,
+  TRACE: 8,
 } as const
 /** a and b, of the request and of all requests, in a step (native/core/step_trace.h). They stop at 2^31 - 1. */
 export const TRACE_FIELD = {

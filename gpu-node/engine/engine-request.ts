@@ -55,6 +55,10 @@ export function engineRequestSchema(vocabSize: number) {
     /** Subtracted once from the logit of a token that occurs in the branch's answer; 0 turns it off. */
     presencePenalty: z.number().min(-100).max(100).default(0),
     seed: z.int().min(0).max(0xffff_ffff).default(0),
+    /** New tokens of the root before which no token ends it. */
+    minTokens: z.int().min(0).max(MAX_INT32).default(0),
+    /** The model's end tokens do not end the root. */
+    ignoreEos: z.boolean().default(false),
     /** Token ids that end a branch, in addition to the model's. */
     stopTokens: ids.default(new Int32Array()),
     /** Strings that end a branch at the token that completes one of them. */
@@ -65,6 +69,8 @@ export function engineRequestSchema(vocabSize: number) {
     maxBranchTokens: z.int().min(0).max(MAX_INT32).default(0),
     /** Most likely tokens to report beside the sampled one; -1 reports none. */
     logprobs: z.int().min(-1).max(20).default(-1),
+    /** The same for the tokens of the prompt, from the second on. */
+    promptLogprobs: z.int().min(-1).max(20).default(-1),
     /** `values[i]` is added to the logit of `tokens[i]`. */
     logitBias: z
       .strictObject({
@@ -135,12 +141,13 @@ export function toEngineRequest(
     const message = `messages: the prompt has ${prompt.length} tokens, the context ${shape.contextTokens}`
     throw new AparError('context_length_exceeded', message, { param: 'messages' })
   }
+  const maxTokens = Math.min(request.max_tokens ?? room, room)
   const { enabled = true, max_branches, max_depth, max_branch_tokens } = request.branching ?? {}
   const forks = enabled && tokens.fork !== undefined
   return {
     id,
     prompt,
-    maxTokens: Math.min(request.max_tokens ?? room, room),
+    maxTokens,
     maxBranches: forks ? least(max_branches ?? DEFAULT_MAX_BRANCHES, branchLimits.maxBranches) : 1,
     maxDepth: forks ? least(max_depth ?? DEFAULT_MAX_DEPTH, branchLimits.maxDepth) : 1,
     temperature: orGreedy(request.temperature ?? sampling.temperature),
@@ -150,13 +157,16 @@ export function toEngineRequest(
     repetitionPenalty: request.repetition_penalty ?? sampling.repetitionPenalty,
     frequencyPenalty: request.frequency_penalty ?? 0,
     presencePenalty: request.presence_penalty ?? 0,
-    seed: request.seed ?? randomInt(2 ** 32),
-    stopTokens: new Int32Array(),
+    seed: request.seed === undefined || request.seed < 0 ? randomInt(2 ** 32) : request.seed,
+    minTokens: Math.min(request.min_tokens ?? 0, maxTokens),
+    ignoreEos: request.ignore_eos ?? false,
+    stopTokens: stopTokens(request.stop_token_ids ?? [], shape.vocabSize),
     // The engine takes UTF-8, in which a lone surrogate is U+FFFD, as in StopMatcher.
     stop: (request.stop ?? []).map((stop) => stop.toWellFormed()),
     stopScope: request.stop_scope ?? 'branch',
     maxBranchTokens: max_branch_tokens ?? 0,
     logprobs: request.logprobs ?? -1,
+    promptLogprobs: request.prompt_logprobs ?? -1,
     branches,
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
     tenant: NO_TENANT,
@@ -172,6 +182,14 @@ function least(value: number, limit: number | undefined): number {
 /** So low a temperature gives the most likely token, but divides by a number that single precision may not have. */
 function orGreedy(temperature = 0): number {
   return temperature < 1e-6 ? 0 : temperature
+}
+
+/** @throws AparError `invalid_request` for a token id outside the vocabulary. */
+function stopTokens(ids: readonly number[], vocabSize: number): Int32Array {
+  const stray = ids.findIndex((id) => id >= vocabSize)
+  if (stray === -1) return Int32Array.from(ids)
+  const param = `stop_token_ids.${stray}`
+  throw new AparError('invalid_request', `${param}: the model has ${vocabSize} tokens`, { param })
 }
 
 /** @throws AparError `invalid_request` for a token id outside the vocabulary. */

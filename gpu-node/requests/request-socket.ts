@@ -9,6 +9,7 @@ import {
 } from '../../shared/protocol/close-codes.ts'
 import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import { type NodeBatch, NodeFrame } from '../../shared/protocol/node.ts'
+import type { TokenAnswer } from '../../shared/protocol/token-query.ts'
 import { nodeLog } from '../log.ts'
 import { refusalEvent } from './request.ts'
 import type { Reader, ServedStream, ServedStreams } from './served-streams.ts'
@@ -37,6 +38,8 @@ export type RequestSocket = Pick<WebSocket, 'send' | 'close' | 'terminate' | 'pi
  */
 export function serveRequest(socket: RequestSocket, streams: ServedStreams, log: Logger = nodeLog()): void {
   let served: ServedStream | undefined
+  /** Aborted when nobody waits for the answer to a query. */
+  const asked = new AbortController()
   let over = false
   let alive = true
 
@@ -47,6 +50,7 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
     clearInterval(pingTimer)
     socket.close(code, reason)
     served?.detach(reader)
+    asked.abort()
   }
   const send = (batch: NodeBatch): void => {
     if (over) return
@@ -80,8 +84,19 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
           : streams.attach(frame.stream, frame.after, reader)
       // The first batch may already have exceeded the buffer limit.
       if (over) served.detach(reader)
+    } else if (frame.type === 'query') {
+      if (served) throw new AparError('invalid_request', 'a socket carries one stream')
+      clearTimeout(startTimer)
+      const { signal } = asked
+      void streams
+        .answer(frame.query, { tenant: frame.tenant, signal })
+        .catch((thrown: unknown): TokenAnswer => answerOf(thrown, log))
+        .then((answer) => {
+          if (!over) socket.send(JSON.stringify(answer))
+          end(CLOSE_NORMAL, '')
+        })
     } else if (!served) {
-      throw new AparError('invalid_request', 'the first frame must be start or attach')
+      throw new AparError('invalid_request', 'the first frame must be start, attach or query')
     } else if (frame.type === 'cancel') {
       served.cancel()
     } else if (frame.type === 'cancel_branch') {
@@ -126,4 +141,10 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
   // After an error (a frame that is too large or malformed) a close event follows.
   socket.on('error', () => {})
   socket.on('close', () => end(CLOSE_NORMAL, ''))
+}
+
+function answerOf(thrown: unknown, log: Logger): TokenAnswer {
+  const { code, message, param } = toAparError(thrown)
+  if (code === 'internal_error') log.error('a bug ended a query', {}, thrown)
+  return { type: 'error', code, message, param: param ?? null }
 }

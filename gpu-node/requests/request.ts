@@ -11,6 +11,7 @@ import type { TokenBytes } from '../text/token-bytes.ts'
 import { BatchSize } from './batch-size.ts'
 import { DraftedTokens } from './drafted-tokens.ts'
 import { givenTokens } from './given-tokens.ts'
+import type { PromptScores } from './prompt-scores.ts'
 import type { RequestWatch } from './request-watch.ts'
 import { restoredBranches } from './restored-branches.ts'
 import { TraceRecorder } from './trace-recorder.ts'
@@ -26,6 +27,10 @@ export interface RequestOptions {
   joints: Joints
   fingerprint: string
   promptTokens: number
+  /** For a request that wants the log-probabilities of its prompt. */
+  promptScores?: PromptScores | undefined
+  /** Deltas have the number of their branch's tokens. */
+  tokenCounts?: boolean | undefined
   stop: readonly string[]
   /** `document`: the engine matches within branches; here the first stop string in document order is found. */
   stopScope: 'branch' | 'document'
@@ -72,6 +77,8 @@ export class RunningRequest {
   /** True while the log is replayed: no events are sent, and the engine is not called. */
   #replaying = false
   #rows: number[] = []
+  /** Until they are sent. */
+  #scores: PromptScores | undefined
   #events: StreamEvent[] = []
   readonly #size: BatchSize
   readonly #drafted = new DraftedTokens()
@@ -87,12 +94,14 @@ export class RunningRequest {
     this.#branchStops = ordered ? [] : stop
     this.#branches.set(ROOT, new BranchText(bytes, this.#branchStops, dropsLeadingSpace))
     if (options.log) this.#replay(options.log)
+    // A log with a token has the prompt's event, too.
+    if (this.#seq <= 1) this.#scores = options.promptScores
   }
 
   /** Called when the engine has accepted the request; sends `accepted`, unless the stream continues a log. */
   begin(): void {
     if (this.#seq > 0) return
-    const { stream, model, joints, fingerprint } = this.#options
+    const { stream, model, joints, fingerprint, promptTokens } = this.#options
     const created = Math.floor(Date.now() / 1000)
     this.#emit({
       type: 'accepted',
@@ -102,6 +111,7 @@ export class RunningRequest {
       joints,
       created,
       fingerprint,
+      prompt_tokens: promptTokens,
     })
     this.#publish()
   }
@@ -153,6 +163,11 @@ export class RunningRequest {
     // Log-probabilities belong to the token before them, and go with it.
     if (this.#size.isFull && kind !== EVENT.LOGPROB) this.flush()
     this.#size.add(kind, a)
+    if (kind === EVENT.PROMPT_LOGPROB) {
+      this.#scores?.add(branch, a, float32(b))
+      return
+    }
+    if (this.#scores) this.#sendScores(this.#scores)
     if (kind === EVENT.FINISH) this.#finish(a, b, failure)
     else if (kind === EVENT.SPECULATION) this.#draft(branch, a, b)
     else if (kind === EVENT.TRACE) this.#trace?.figure(branch, a, b)
@@ -222,6 +237,15 @@ export class RunningRequest {
   }
 
   /** In the log, so that a gpu node that continues the stream adds what it drafts. */
+  /** The engine has reported all of them before its first other event. */
+  #sendScores(scores: PromptScores): void {
+    this.#scores = undefined
+    for (const tokens of scores.pieces()) {
+      this.#emit({ type: 'prompt', tokens })
+      this.#publish()
+    }
+  }
+
   #draft(place: number, drafted: number, accepted: number): void {
     this.#rows.push(EVENT.SPECULATION, place, drafted, accepted)
     this.#drafted.add(place, drafted, accepted)
@@ -234,7 +258,7 @@ export class RunningRequest {
       this.#rows.push(kind, branch, a, b)
     if (kind === EVENT.TOKEN) this.#token(branch, text, a)
     else if (kind === EVENT.FORK) this.#fork(branch, text, a, b)
-    else if (kind === EVENT.BRANCH_END) this.#engineEnded(branch, text, REASONS[a] ?? 'error')
+    else if (kind === EVENT.BRANCH_END) this.#engineEnded(branch, text, REASONS[a] ?? 'error', b)
   }
 
   #token(branch: number, text: BranchText, token: number): void {
@@ -254,7 +278,7 @@ export class RunningRequest {
     this.#emit({ type: 'fork', branch: child, parent: parentId, at })
   }
 
-  #engineEnded(branch: number, text: BranchText, reason: FinishReason): void {
+  #engineEnded(branch: number, text: BranchText, reason: FinishReason, stopToken: number): void {
     const rest = text.flush()
     text.ended = true
     // A character that the limit cut off can complete a stop string.
@@ -262,7 +286,8 @@ export class RunningRequest {
     this.#trace?.end(branch, outcome, rest)
     if (outcome === 'length') this.#reachedLength = true
     this.#sendText(branch)
-    this.#emit({ type: 'branch_end', branch, reason: outcome })
+    const stop = stopToken > 0 ? { stop_token: stopToken - 1 } : {}
+    this.#emit({ type: 'branch_end', branch, reason: outcome, ...stop })
   }
 
   #finish(code: number, cachedTokens: number, failure: string | undefined): void {
@@ -297,7 +322,8 @@ export class RunningRequest {
     if (!text || this.#cut) return
     this.#hasText = true
     const logprobs = branchText.takeLogprobs()
-    this.#emit({ type: 'delta', branch, text, ...(logprobs.length > 0 && { logprobs }) })
+    const counts = this.#options.tokenCounts ? { tokens: branchText.tokens } : {}
+    this.#emit({ type: 'delta', branch, text, ...(logprobs.length > 0 && { logprobs }), ...counts })
   }
 
   #sendTrace(): void {

@@ -4,13 +4,16 @@ import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
 import type { CallContext, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
 import { EVENT, EVENT_WIDTH, FINISH } from '../engine/engine-events.ts'
 import { type RequestDefaults, toEngineRequest } from '../engine/engine-request.ts'
+import { promptTooLong } from '../text/prompt-length.ts'
 import type { Prompts } from '../text/prompt-pool.ts'
 import { FramePacing } from './frame-pacing.ts'
+import { PromptScores } from './prompt-scores.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
 import { TenantNumbers } from './tenant-numbers.ts'
@@ -156,7 +159,16 @@ export class Runner {
     }
   }
 
-  #requireModel(request: GenerateRequest): void {
+  /** Answers a question about tokens, in turn with the prompts. @throws AparError */
+  async answer(
+    query: TokenQuery,
+    options: Pick<StartOptions, 'tenant' | 'signal'>,
+  ): Promise<GoodTokenAnswer> {
+    this.#requireModel(query)
+    return await this.#prompts.answer(query, { tenant: options.tenant?.id, signal: options.signal })
+  }
+
+  #requireModel(request: Pick<GenerateRequest, 'model'>): void {
     const { model } = this
     if (request.model !== model) {
       throw new AparError('model_not_found', `this gpu node serves ${model}, not ${request.model}`, {
@@ -171,12 +183,26 @@ export class Runner {
     tenant: Tenant | undefined,
     signal: AbortSignal | undefined,
   ): Promise<Int32Array | undefined> {
+    if (request.prompt_token_ids) return this.#checkedIds(request.prompt_token_ids)
     try {
       return await this.#prompts.encode(request, this.contextTokens - 1, { tenant: tenant?.id, signal })
     } catch (error) {
       if (signal?.aborted) return undefined
       throw error
     }
+  }
+
+  /** @throws AparError */
+  #checkedIds(ids: readonly number[]): Int32Array {
+    const { vocabSize } = this.#defaults.shape
+    const stray = ids.findIndex((id) => id >= vocabSize)
+    if (stray >= 0) {
+      const message = `prompt_token_ids: ${ids[stray]} is no token, the model has ${vocabSize}`
+      throw new AparError('invalid_request', message, { param: 'prompt_token_ids' })
+    }
+    const most = this.contextTokens - 1
+    if (ids.length > most) throw promptTooLong(most, 'prompt', { tokens: ids.length })
+    return Int32Array.from(ids)
   }
 
   #start(start: EncodedStart): RequestHandle {
@@ -221,10 +247,14 @@ export class Runner {
       joints: this.checkpoint.joints,
       fingerprint: this.fingerprint,
       promptTokens: prompt.length,
+      promptScores:
+        request.prompt_logprobs === undefined ? undefined : new PromptScores(prompt, this.#prompts.bytes),
+      tokenCounts: request.token_counts,
       stop: request.stop ?? [],
       stopScope: request.stop_scope ?? 'branch',
       bytes: this.#prompts.bytes,
-      dropsLeadingSpace: this.#prompts.dropsLeadingSpace,
+      // What continues a text begins with its own space.
+      dropsLeadingSpace: this.#prompts.dropsLeadingSpace && !request.continue_final_message,
       tracedPrompt: request.trace ? prompt : undefined,
       engine: this.#engine,
       publish,

@@ -1,6 +1,7 @@
 import { AparError } from '../../shared/errors.ts'
 import type { NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import { StreamLog } from '../../shared/stream-log.ts'
 import { LargeFrames } from './large-frames.ts'
 import type { RequestHandle, Runner, StartOptions } from './runner.ts'
@@ -61,6 +62,11 @@ export class ServedStreams {
       (error) => served.refuse(error),
     )
     return served
+  }
+
+  /** @throws AparError */
+  answer(query: TokenQuery, options: Pick<StartOptions, 'tenant' | 'signal'>): Promise<GoodTokenAnswer> {
+    return this.#runner.answer(query, options)
   }
 
   /** @throws AparError `stream_not_found`. */

@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto'
 import type { Tokenizer } from '@huggingface/tokenizers'
 import { AparError } from '../../shared/errors.ts'
-import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
+import type { ChatMessage } from '../../shared/protocol/request.ts'
+import type { TokenQuery } from '../../shared/protocol/token-query.ts'
 import type { ChatTemplate } from '../checkpoint/tokenizer/chat-template.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
@@ -8,8 +10,12 @@ import type { ControlText } from './control-text.ts'
 import { controlText } from './control-tokens.ts'
 import { openTokenizer, withNames } from './guarded-tokenizer.ts'
 import type { Piece } from './piece.ts'
+import { promptTooLong } from './prompt-length.ts'
+import type { Prompt } from './prompt-thread.ts'
 import { ProvenanceTemplate } from './provenance-template.ts'
 import { bytesOfToken } from './token-bytes.ts'
+
+type PromptOptions = Omit<Prompt, 'messages' | 'raw_prompt'>
 
 /** The chats that a template is tried with. One that asks for a system message renders some of them. */
 const SAMPLES: readonly (readonly ChatMessage[])[] = [
@@ -35,6 +41,7 @@ const SAMPLES: readonly (readonly ChatMessage[])[] = [
 export class PromptEncoder {
   /** True when the tokenizer adds a space before an answer's text. */
   readonly dropsLeadingSpace: boolean
+  readonly #files: TokenizerFiles
   readonly #template: ProvenanceTemplate | undefined
   readonly #tokenizer: Pick<Tokenizer, 'encode'>
   readonly #control: ControlText
@@ -57,6 +64,7 @@ export class PromptEncoder {
     open: (...file: Parameters<typeof openTokenizer>) => Pick<Tokenizer, 'encode'> = openTokenizer,
   ) {
     const { chatTemplate, named, tokenizer } = files
+    this.#files = files
     this.#named = named
     this.#template = chatTemplate && parseTemplate(chatTemplate)
     const samples = chatTemplate && this.#template ? renderSamples(this.#template, chatTemplate, named) : []
@@ -70,13 +78,10 @@ export class PromptEncoder {
     this.dropsLeadingSpace = first !== undefined && bytesOfToken(files, first)?.[0] === 0x20
   }
 
-  encodePrompt(
-    { messages, raw_prompt }: Pick<GenerateRequest, 'messages' | 'raw_prompt'>,
-    maxTokens: number,
-  ): Int32Array {
+  encodePrompt({ messages, raw_prompt, ...options }: Prompt, maxTokens: number): Int32Array {
     const ids = raw_prompt
       ? this.encodeRaw(messages.map(({ content }) => content).join(''), maxTokens)
-      : this.encode(messages, maxTokens)
+      : this.encode(messages, maxTokens, options)
     if (ids.length > 0) return ids
     throw new AparError('invalid_request', 'messages: the prompt is empty', { param: 'messages' })
   }
@@ -85,40 +90,97 @@ export class PromptEncoder {
    * @param maxTokens a longer prompt is refused, if possible before it is encoded.
    * @throws AparError `context_length_exceeded`, or `invalid_request` when the template refuses the messages.
    */
-  encode(messages: readonly ChatMessage[], maxTokens: number): Int32Array {
+  encode(
+    messages: readonly ChatMessage[],
+    maxTokens: number,
+    { add_generation_prompt, continue_final_message, chat_template_kwargs }: PromptOptions = {},
+  ): Int32Array {
     const prefix = this.#templateNeedsPrefix ? this.#prefix : []
-    return this.#encodeBounded(prefix, this.render(messages), maxTokens)
+    const pieces = continue_final_message
+      ? this.#renderBeginning(messages, chat_template_kwargs)
+      : this.render(messages, add_generation_prompt, chat_template_kwargs)
+    return this.#encodeBounded(prefix, pieces, maxTokens, 'messages')
   }
 
   /** Encodes a text without the chat template, after the checkpoint's BOS token if there is one. */
   encodeRaw(text: string, maxTokens: number): Int32Array {
-    return this.#encodeBounded(this.#prefix, [raw(text.toWellFormed())], maxTokens)
+    return this.#encodeBounded(this.#prefix, [raw(text.toWellFormed())], maxTokens, 'prompt')
   }
 
   /** `prefix` is no part of the text: some tokenizers add a space to the start of a text, but not after a token in it. */
-  #encodeBounded(prefix: readonly number[], pieces: readonly Piece[], maxTokens: number): Int32Array {
+  #encodeBounded(
+    prefix: readonly number[],
+    pieces: readonly Piece[],
+    maxTokens: number,
+    what: 'messages' | 'prompt',
+  ): Int32Array {
     const characters = pieces.reduce((sum, { text }) => sum + text.length, 0)
-    if (characters > maxTokens * this.#longestPiece) throw tooLong(maxTokens)
+    const fewest = Math.ceil(characters / this.#longestPiece)
+    if (fewest > maxTokens) throw promptTooLong(maxTokens, what, { tokens: fewest, atLeast: true })
     const ids = [...prefix, ...this.ids(pieces)]
-    if (ids.length > maxTokens) throw tooLong(maxTokens, ids.length)
+    if (ids.length > maxTokens) throw promptTooLong(maxTokens, what, { tokens: ids.length })
     return Int32Array.from(ids)
+  }
+
+  /**
+   * As {@link encodePrompt} with the options of a query, however long.
+   * @throws AparError `invalid_request` when the template refuses the messages.
+   */
+  tokenize(query: Omit<Extract<TokenQuery, { ask: 'tokenize' }>, 'model' | 'list' | 'ask'>): number[] {
+    const { messages, raw_prompt, add_special_tokens, parse_special } = query
+    if (!raw_prompt) return [...this.encode(messages, Number.MAX_SAFE_INTEGER, query)]
+    const text = messages
+      .map(({ content }) => content)
+      .join('')
+      .toWellFormed()
+    return [...(add_special_tokens ? this.#prefix : []), ...this.ids([{ text, ofTemplate: parse_special }])]
+  }
+
+  /** Whether the tokenizer puts a space before a text. */
+  get addsLeadingSpace(): boolean {
+    const [first] = this.ids([raw('x')])
+    return first !== undefined && bytesOfToken(this.#files, first)?.[0] === 0x20
   }
 
   /**
    * What the template makes of messages; `generationPrompt`: with the beginning of the next answer.
    * @throws AparError `invalid_request` when it refuses them.
    */
-  render(messages: readonly ChatMessage[], generationPrompt = true): Piece[] {
+  render(
+    messages: readonly ChatMessage[],
+    generationPrompt = true,
+    variables: Readonly<Record<string, unknown>> = {},
+  ): Piece[] {
     if (!this.#template) {
       const why = 'the model has no chat template: it completes plain prompts only'
       throw new AparError('invalid_request', `messages: ${why}`, { param: 'messages' })
     }
     const wellFormed = messages.map(({ role, content }) => ({ role, content: content.toWellFormed() }))
     try {
-      return this.#template.render(this.#named, wellFormed, generationPrompt)
+      return this.#template.render(this.#named, wellFormed, { generationPrompt, variables })
     } catch (cause) {
       throw new AparError('invalid_request', `messages: ${reasonOf(cause)}`, { param: 'messages', cause })
     }
+  }
+
+  /** What the template makes of messages, up to the end of the last one's content. */
+  #renderBeginning(
+    messages: readonly ChatMessage[],
+    variables: Readonly<Record<string, unknown>> = {},
+  ): Piece[] {
+    const last = messages.at(-1)
+    if (!last) return this.render(messages, false, variables)
+    // The end of the content, wherever the template puts it, and also where it strips white space.
+    const mark = `\u{F0004}${randomUUID()}`
+    const marked = [...messages.slice(0, -1), { ...last, content: last.content + mark }]
+    const pieces = this.render(marked, false, variables)
+    const at = pieces.findLastIndex(({ text }) => text.includes(mark))
+    const piece = pieces[at]
+    if (!piece) {
+      const message = 'messages: the template does not write the last message, so it cannot be continued'
+      throw new AparError('invalid_request', message, { param: 'messages' })
+    }
+    return [...pieces.slice(0, at), { ...piece, text: piece.text.slice(0, piece.text.lastIndexOf(mark)) }]
   }
 
   /** Token ids of text; only that of the template may become control tokens. */
@@ -187,10 +249,4 @@ function longestPiece({ tokenizer }: TokenizerFiles): number {
 
 function reasonOf(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause)
-}
-
-function tooLong(maxTokens: number, tokens?: number): AparError {
-  const length = tokens === undefined ? 'far more' : String(tokens)
-  const message = `messages: the prompt may have at most ${maxTokens} tokens, it has ${length}`
-  return new AparError('context_length_exceeded', message, { param: 'messages' })
 }

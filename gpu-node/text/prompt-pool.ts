@@ -1,8 +1,16 @@
 import { serialize } from 'node:v8'
 import { AparError } from '../../shared/errors.ts'
+import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { PromptQueue, type QueuedPrompt } from './prompt-queue.ts'
-import { type Prompt, PromptThread, type Ready, type WorkerSetup } from './prompt-thread.ts'
+import {
+  type Prompt,
+  PromptThread,
+  type Ready,
+  type ToWorker,
+  type Worked,
+  type WorkerSetup,
+} from './prompt-thread.ts'
 import { type TokenBytes, tokenBytes } from './token-bytes.ts'
 import { WaitingText } from './waiting-text.ts'
 
@@ -22,7 +30,10 @@ const ENCODING_LIMIT_MS_PER_UNIT = 0.05
 const LONGEST_ENCODING_LIMIT_MS = 25_000
 
 /** Where a runner gets the token ids of its prompts from. */
-export type Prompts = Pick<PromptPool, 'bytes' | 'dropsLeadingSpace' | 'waiting' | 'encode' | 'close'>
+export type Prompts = Pick<
+  PromptPool,
+  'bytes' | 'dropsLeadingSpace' | 'waiting' | 'encode' | 'answer' | 'close'
+>
 
 export interface PromptPoolOptions {
   readonly files: TokenizerFiles
@@ -95,16 +106,33 @@ export class PromptPool {
    * @param maxTokens a longer prompt is refused.
    * @throws AparError: of the prompt; `overloaded`; `request_timeout`; `connection_closed` when `signal` is aborted.
    */
-  async encode(
-    prompt: Prompt,
-    maxTokens: number,
-    { tenant = '', signal = new AbortController().signal }: EncodeOptions = {},
-  ): Promise<Int32Array> {
-    const units = prompt.messages.reduce((sum, { content }) => sum + content.length, PER_PROMPT)
+  async encode(prompt: Prompt, maxTokens: number, options: EncodeOptions = {}): Promise<Int32Array> {
+    const worked = await this.#run({ prompt, maxTokens }, unitsOf(prompt), options)
+    if (worked.type !== 'encoded') throw new Error(`a prompt was ${worked.type}`)
+    return worked.ids
+  }
+
+  /** As {@link encode}; the answer to a query may be about more tokens than a context has. */
+  async answer(query: TokenQuery, options: EncodeOptions = {}): Promise<GoodTokenAnswer> {
+    const units = query.ask === 'tokenize' ? unitsOf(query) : PER_PROMPT
+    const worked = await this.#run(
+      { query },
+      query.ask === 'detokenize' ? units + query.tokens.length : units,
+      options,
+    )
+    if (worked.type !== 'answered') throw new Error(`a query was ${worked.type}`)
+    return worked.answer
+  }
+
+  async #run(
+    work: ToWorker,
+    units: number,
+    { tenant = '', signal = new AbortController().signal }: EncodeOptions,
+  ): Promise<Worked> {
     this.#text.add(tenant, units)
     try {
       const lane = units <= SHORT_PROMPT ? this.#short : this.#long
-      return await lane.encode({ prompt, maxTokens, tenant, units, signal })
+      return await lane.run({ work, tenant, units, signal })
     } finally {
       this.#text.remove(tenant, units)
     }
@@ -115,14 +143,17 @@ export class PromptPool {
   }
 }
 
+function unitsOf({ messages }: Pick<Prompt, 'messages'>): number {
+  return messages.reduce((sum, { content }) => sum + content.length, PER_PROMPT)
+}
+
 interface Job extends QueuedPrompt {
-  readonly prompt: Prompt
-  readonly maxTokens: number
+  readonly work: ToWorker
   readonly signal: AbortSignal
 }
 
 interface Waiting extends Job {
-  readonly resolve: (ids: Int32Array) => void
+  readonly resolve: (worked: Worked) => void
   readonly reject: (error: unknown) => void
 }
 
@@ -140,7 +171,7 @@ class Lane {
     this.#thread.load().catch(() => {})
   }
 
-  encode(job: Job): Promise<Int32Array> {
+  run(job: Job): Promise<Worked> {
     return new Promise((resolve, reject) => {
       const { signal } = job
       const settle = () => {
@@ -151,9 +182,9 @@ class Lane {
         settle()
         reject(error)
       }
-      const succeed = (ids: Int32Array) => {
+      const succeed = (worked: Worked) => {
         settle()
-        resolve(ids)
+        resolve(worked)
       }
       const waiting = { ...job, resolve: succeed, reject: fail }
       const cancel = () => {
@@ -166,11 +197,11 @@ class Lane {
       if (signal.aborted) return cancel()
       signal.addEventListener('abort', cancel)
       this.#queue.add(waiting)
-      void this.#run()
+      void this.#work()
     })
   }
 
-  async #run(): Promise<void> {
+  async #work(): Promise<void> {
     if (this.#busy) return
     this.#busy = true
     while (this.#queue.size > 0) {
@@ -180,18 +211,18 @@ class Lane {
       )
       const job = this.#queue.take()
       if (failure) job?.reject(failure.error)
-      else if (job) await this.#encode(job)
+      else if (job) await this.#do(job)
     }
     this.#queue.take()
     this.#busy = false
   }
 
-  async #encode({ prompt, maxTokens, units, signal, resolve, reject }: Waiting): Promise<void> {
+  async #do({ work, units, signal, resolve, reject }: Waiting): Promise<void> {
     const limitMs = Math.min(
       ENCODING_LIMIT_MS + units * ENCODING_LIMIT_MS_PER_UNIT,
       LONGEST_ENCODING_LIMIT_MS,
     )
-    await this.#thread.encode(prompt, maxTokens, limitMs, signal).then(resolve, reject)
+    await this.#thread.run(work, limitMs, signal).then(resolve, reject)
   }
 
   async close(): Promise<void> {

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { AparError, type ErrorCode } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import { packageRoot } from '../package-root.ts'
 import { StartupError, type StartupErrorCode } from '../startup-error.ts'
 
@@ -16,7 +17,10 @@ const STARTING_LIMIT_MS = 60_000
 const CANCELLED_LIMIT_MS = 500
 
 /** The part of a request that becomes its prompt. */
-export type Prompt = Pick<GenerateRequest, 'messages' | 'raw_prompt'>
+export type Prompt = Pick<
+  GenerateRequest,
+  'messages' | 'raw_prompt' | 'add_generation_prompt' | 'continue_final_message' | 'chat_template_kwargs'
+>
 
 export interface WorkerSetup {
   /** TokenizerFiles, serialised once for all threads. */
@@ -30,16 +34,21 @@ export interface WorkerData extends WorkerSetup {
   readonly check: boolean
 }
 
-export interface ToWorker {
-  readonly prompt: Prompt
-  readonly maxTokens: number
-}
+/** Work for the thread: a prompt to encode, or a query to answer. */
+export type ToWorker =
+  | { readonly prompt: Prompt; readonly maxTokens: number }
+  | { readonly query: TokenQuery }
+
+/** What becomes of it. */
+export type Worked =
+  | { readonly type: 'encoded'; readonly ids: Int32Array }
+  | { readonly type: 'answered'; readonly answer: GoodTokenAnswer }
 
 export type FromWorker =
   | { readonly type: 'loading'; readonly step: string; readonly limitMs: number }
   | ({ readonly type: 'ready' } & Ready)
   | { readonly type: 'refused'; readonly code: StartupErrorCode; readonly message: string }
-  | { readonly type: 'encoded'; readonly ids: Int32Array }
+  | Worked
   | {
       readonly type: 'failed'
       readonly code: ErrorCode
@@ -54,11 +63,11 @@ export interface Ready {
 }
 
 interface Running {
-  readonly resolve: (ids: Int32Array) => void
+  readonly resolve: (worked: Worked) => void
   readonly reject: (error: unknown) => void
 }
 
-/** A worker thread with a tokenizer of its own, which encodes one prompt at a time. */
+/** A worker thread with a tokenizer of its own, which does one piece of work at a time. */
 export class PromptThread {
   readonly #setup: WorkerSetup
   #worker: Worker | undefined
@@ -87,7 +96,7 @@ export class PromptThread {
    * @param limitMs after this time the thread is ended, and another one takes its place; soon after `signal`, too.
    * @throws AparError of the prompt, or `request_timeout`.
    */
-  async encode(prompt: Prompt, maxTokens: number, limitMs: number, signal: AbortSignal): Promise<Int32Array> {
+  async run(work: ToWorker, limitMs: number, signal: AbortSignal): Promise<Worked> {
     const worker = this.#worker
     if (!worker) throw this.#closed ? shuttingDown() : hasEnded()
     let timer: NodeJS.Timeout | undefined
@@ -102,12 +111,12 @@ export class PromptThread {
       timer = setTimeout(end, Math.min(limitMs, CANCELLED_LIMIT_MS))
     }
     try {
-      return await new Promise<Int32Array>((resolve, reject) => {
+      return await new Promise<Worked>((resolve, reject) => {
         this.#running = { resolve, reject }
         timer = setTimeout(end, limitMs)
         signal.addEventListener('abort', hurry)
         if (signal.aborted) hurry()
-        worker.postMessage({ prompt, maxTokens } satisfies ToWorker)
+        worker.postMessage(work)
       })
     } finally {
       clearTimeout(timer)
@@ -137,7 +146,7 @@ export class PromptThread {
       worker.on('message', (message: FromWorker) => {
         if (this.#worker !== worker) return
         if (message.type === 'loading') watchdog.restart(message.step, message.limitMs)
-        else if (message.type === 'encoded') this.#running?.resolve(message.ids)
+        else if (message.type === 'encoded' || message.type === 'answered') this.#running?.resolve(message)
         else if (message.type === 'failed')
           this.#running?.reject(new AparError(message.code, message.message, { param: message.param }))
         else {

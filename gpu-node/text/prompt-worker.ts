@@ -7,14 +7,17 @@ import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 import { checkPatterns } from './pattern-check.ts'
 import { checkTemplate, PromptEncoder } from './prompt-encoder.ts'
-import type { FromWorker, ToWorker, WorkerData } from './prompt-thread.ts'
+import type { FromWorker, ToWorker, Worked, WorkerData } from './prompt-thread.ts'
+import { TokenQueries } from './token-queries.ts'
 
 function main(): void {
   const { files, controlIds, vocabSize, check }: WorkerData = workerData
-  const encoder = open(deserialize(Buffer.from(files)), controlIds, vocabSize, check)
+  const tokenizer: TokenizerFiles = deserialize(Buffer.from(files))
+  const encoder = open(tokenizer, controlIds, vocabSize, check)
   if (!encoder) return
+  const queries = new TokenQueries(tokenizer, encoder)
   parentPort?.on('message', (message: ToWorker) => {
-    const answer = encode(encoder, message)
+    const answer = work(encoder, queries, message)
     parentPort?.postMessage(answer, answer.type === 'encoded' ? [answer.ids.buffer as ArrayBuffer] : [])
   })
   const { dropsLeadingSpace } = encoder
@@ -47,12 +50,14 @@ function open(
   }
 }
 
-function encode(
+function work(
   encoder: PromptEncoder,
-  { prompt, maxTokens }: ToWorker,
-): FromWorker & { type: 'encoded' | 'failed' } {
+  queries: TokenQueries,
+  message: ToWorker,
+): Worked | (FromWorker & { type: 'failed' }) {
   try {
-    return { type: 'encoded', ids: encoder.encodePrompt(prompt, maxTokens) }
+    if ('query' in message) return { type: 'answered', answer: queries.answer(message.query) }
+    return { type: 'encoded', ids: encoder.encodePrompt(message.prompt, message.maxTokens) }
   } catch (error) {
     // A bug ends this thread, with its stack in the error that the main thread gets.
     if (!(error instanceof AparError)) throw error

@@ -21,16 +21,20 @@ export class ProvenanceTemplate {
   }
 
   /**
-   * `own`: variables with text of the checkpoint, which counts as the template's.
+   * `own`: variables with text of the checkpoint, which counts as the template's; that of `variables` does not, and they
+   * replace none of the others.
    * @throws Error of the template.
    */
   render(
     own: Readonly<Record<string, string>>,
     messages: readonly ChatMessage[],
-    generationPrompt = true,
+    { generationPrompt = true, variables = {} }: RenderOptions = {},
   ): Piece[] {
     const environment = new Environment()
-    for (const [name, value] of Object.entries(globals)) environment.set(name, value)
+    for (const [name, value] of Object.entries(variables))
+      if (!isReserved(name, own)) environment.set(name, value)
+    for (const [name, value] of Object.entries(globals))
+      if (!Object.hasOwn(variables, name) || isReserved(name, own)) environment.set(name, value)
     for (const [name, call] of Object.entries(functions)) {
       environment.set(name, () => null)
       const placeholder: { value: unknown } = environment.lookupVariable(name)
@@ -48,6 +52,18 @@ export class ProvenanceTemplate {
     }
     return merged(interpreter.piecesOf(interpreter.evaluate(this.#program, environment)))
   }
+}
+
+export interface RenderOptions {
+  readonly generationPrompt?: boolean
+  readonly variables?: Readonly<Record<string, unknown>>
+}
+
+/** Names that say something else to every template. `tools` and `documents` may be a request's. */
+function isReserved(name: string, own: object): boolean {
+  if (name === 'tools' || name === 'documents') return false
+  const reserved = ['messages', 'add_generation_prompt', ...Object.keys(globals), ...Object.keys(functions)]
+  return reserved.includes(name) || Object.hasOwn(own, name)
 }
 
 const globals = {

@@ -21,7 +21,7 @@ export class TokenLogprobs {
   }
 
   add(token: number, logprob: number): void {
-    const row = { ...this.#textOf(token), logprob: Math.max(MIN_LOGPROB, logprob) }
+    const row = { ...tokenText(this.#bytes, token), logprob: atLeastMin(logprob) }
     if (this.#at === undefined) {
       this.#waiting.at(-1)?.top.push(row)
     } else {
@@ -39,10 +39,15 @@ export class TokenLogprobs {
     const taken = this.#waiting.splice(0, count === -1 ? this.#waiting.length : count)
     return taken.filter(({ bytes }) => bytes !== null)
   }
+}
 
-  #textOf(token: number): { token: string; bytes: number[] | null } {
-    const bytes = this.#bytes[token]
-    if (!bytes) return { token: `token_id:${token}`, bytes: null }
-    return { token: new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes), bytes: [...bytes] }
-  }
+/** A token as the events have it. */
+export function tokenText(all: TokenBytes, token: number): { token: string; bytes: number[] | null } {
+  const bytes = all[token]
+  if (!bytes) return { token: `token_id:${token}`, bytes: null }
+  return { token: new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes), bytes: [...bytes] }
+}
+
+export function atLeastMin(logprob: number): number {
+  return Math.max(MIN_LOGPROB, logprob)
 }

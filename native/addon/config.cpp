@@ -264,6 +264,9 @@ RequestParams read_request(const Napi::Object& request) {
       get_string(request, "stopScope") == "document" ? StopScope::document : StopScope::branch;
   params.max_branch_tokens = get_int(request, "maxBranchTokens");
   params.logprobs = get_int(request, "logprobs");
+  params.prompt_logprobs = get_int(request, "promptLogprobs");
+  params.min_tokens = get_int(request, "minTokens");
+  params.ignore_eos = get_bool(request, "ignoreEos");
   params.logit_bias = read_bias(get_object(request, "logitBias"));
   params.branches = read_branches(get_array(request, "branches"));
   params.speculation = get_speculation(request);

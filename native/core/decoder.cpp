@@ -58,7 +58,8 @@ Decoder::Decoder(Model& model, DecoderConfig config)
           "the text of the tokens has wrong offsets");
   require(config_.watermark >= 0.0f && config_.watermark < 1.0f, "watermark must be in [0, 1)");
   load_.max_branches = config_.max_branches;
-  const int32_t candidates = config_.speculation == Speculation::off ? 0 : StepDrafts::kMostOnHost;
+  const int32_t drafted = config_.speculation == Speculation::off ? 0 : StepDrafts::kMostOnHost;
+  const int32_t candidates = std::max(drafted, Scheduler::kMostPromptRows);  // never both in a step
   logits_.resize(static_cast<size_t>(config_.max_branches + candidates) * static_cast<size_t>(vocab));
 }
 
@@ -79,6 +80,13 @@ void Decoder::validate(const RequestParams& params) const {
   require(std::isfinite(params.tenant.weight) && params.tenant.weight > 0, "weight must be positive");
   require(params.max_branch_tokens >= 0, "max_branch_tokens must not be negative");
   require(params.logprobs >= -1 && params.logprobs <= kMaxLogprobs, "logprobs must be -1 to 20");
+  require(params.prompt_logprobs >= -1 && params.prompt_logprobs <= kMaxLogprobs,
+          "prompt_logprobs must be -1 to 20");
+  require(params.min_tokens >= 0 && params.min_tokens <= params.max_tokens,
+          "min_tokens must be 0 to max_tokens");
+  for (const int32_t token : params.stop_tokens) {
+    require(token >= 0 && token < model.vocab_size, "a stop token is outside the vocabulary");
+  }
   for (const auto& [token, bias] : params.logit_bias) {
     require(token >= 0 && token < model.vocab_size, "logit_bias has a token outside the vocabulary");
     require(std::isfinite(bias), "logit_bias must be finite");
@@ -130,6 +138,9 @@ void Decoder::add_request(RequestParams params) {
     root.stop.begin(request.stops, config_.text.drops_leading_space);
     root.key = root_key(request.params.sampling.seed);
     root.last_token = request.params.prompt.back();
+    // The log of a request that has begun has them.
+    const bool scores = request.params.prompt_logprobs >= 0 && request.params.branches.empty();
+    root.to_score = scores ? static_cast<int32_t>(request.params.prompt.size()) - 1 : 0;
     request.live.push_back(&root);
     request.recent.push_back(&root);
     request.source = make_source(config_.speculation, request.params.speculation, model_.draft_heads() > 0);
@@ -149,14 +160,16 @@ void Decoder::add_request(RequestParams params) {
   requests_.splice(requests_.end(), added);
 }
 
-void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events) {
+void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events,
+                         int32_t stop_token) {
   scheduler_.finish(branch);
   tree_.release(branch.tail);
   branch.tail = kNoNode;
   --load_.live_branches;
   request.live.erase(std::find(request.live.begin(), request.live.end(), &branch));
   if (request.source != nullptr) request.source->end(branch.id);
-  events.push_back({EventKind::branch_end, request.params.id, branch.id, static_cast<int32_t>(reason), 0});
+  events.push_back(
+      {EventKind::branch_end, request.params.id, branch.id, static_cast<int32_t>(reason), stop_token + 1});
   if (!request.live.empty()) return;
 
   trace_.report(request, true, events);

@@ -109,6 +109,7 @@ class Decoder {
   int64_t longest_path(const RequestParams& params) const;
   void restore(Request& request);
   void open_gates();
+  void take_prompt_rows(std::vector<Event>& events);
   void take_samples(bool drawn, std::vector<Event>& events);
   bool take_sample(Cursor& at, bool drawn, std::vector<Event>& events);
   void report_drafts(const Request& request, std::vector<Event>& events) const;
@@ -122,10 +123,12 @@ class Decoder {
   float mask_logits(const Request& request, const Branch& branch, std::span<float> logits) const;
   void emit_logprobs(const Request& request, const Branch& branch, int32_t token, std::vector<Event>& events);
   bool completes_stop(Request& request, Branch& branch, int32_t token) const;
-  bool ends_branch(const Request& request, int32_t token) const;
+  bool ends_branch(const Request& request, const Branch& branch, int32_t token) const;
+  void mask_ends(const Request& request, std::span<float> logits) const;
   void emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   void fork(Request& request, Branch& parent, std::vector<Event>& events);
-  void end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events);
+  void end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events,
+                  int32_t stop_token = -1);
   void end_request(Request& request, FinishReason reason, std::vector<Event>& events);
   void remove_finished();
   Request* find(int32_t request_id);

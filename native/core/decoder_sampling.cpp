@@ -20,6 +20,7 @@ void Decoder::sample(Request& request, Branch& branch, std::span<float> logits, 
   const bool wants_logprobs = request.params.logprobs >= 0;
   if (wants_logprobs) logprobs_.set_logits(logits);
   for (const auto& [token, bias] : request.params.logit_bias) logits[static_cast<size_t>(token)] += bias;
+  if (request.must_go_on(branch)) mask_ends(request, logits);
   const float refused = mask_logits(request, branch, logits);
   tree_.path(branch.tail, path_);
   path_tokens_.clear();
@@ -37,7 +38,10 @@ void Decoder::sample(Request& request, Branch& branch, std::span<float> logits, 
 // Handles a sampled token: ends the branch, or appends the token and forks or stops at a limit.
 void Decoder::on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
   branch.decided_at = branch.time();
-  if (ends_branch(request, token)) return end_branch(request, branch, FinishReason::stop, events);
+  if (ends_branch(request, branch, token)) {
+    const bool asked = contains(request.params.stop_tokens, token);
+    return end_branch(request, branch, FinishReason::stop, events, asked ? token : -1);
+  }
 
   emit_token(request, branch, token, events);
   if (request.params.logprobs >= 0) emit_logprobs(request, branch, token, events);
@@ -96,7 +100,7 @@ bool Decoder::may_fork(const Request& request, const Branch& branch) const {
 // a row needs logits or path tokens on the host (logprobs, logit bias, penalties). Whether a row may fork
 // depends on the rows before it, so the device samples twice: with [Fork] allowed and with [Fork] masked.
 bool Decoder::draw_step(const StepBatch& batch) {
-  if (!model_.draws()) return false;
+  if (!model_.draws() || !scheduler_.prompt_rows().empty()) return false;
   draws_.clear();
   const auto& samples = scheduler_.samples();
   const auto& candidates = scheduler_.candidates();
@@ -106,7 +110,7 @@ bool Decoder::draw_step(const StepBatch& batch) {
     const auto [request, branch] = samples[sample];
     const RequestParams& params = request->params;
     const SamplerParams& sampling = params.sampling;
-    if (!params.fit_token_draw()) return false;
+    if (!request->fits_token_draw(*branch)) return false;
     TokenDraw& draw = draws_.emplace_back();
     draw.temperature = sampling.temperature;
     draw.top_p = sampling.top_p;
@@ -153,8 +157,15 @@ bool Decoder::completes_stop(Request& request, Branch& branch, int32_t token) co
   return complete || flushed;
 }
 
-bool Decoder::ends_branch(const Request& request, int32_t token) const {
-  return contains(config_.tokens.eos, token) || contains(request.params.stop_tokens, token);
+bool Decoder::ends_branch(const Request& request, const Branch& branch, int32_t token) const {
+  const bool ignored = request.params.ignore_eos && branch.id == kRootBranch;
+  return (!ignored && contains(config_.tokens.eos, token)) || contains(request.params.stop_tokens, token);
+}
+
+void Decoder::mask_ends(const Request& request, std::span<float> logits) const {
+  constexpr float minus_inf = -std::numeric_limits<float>::infinity();
+  for (const int32_t token : config_.tokens.eos) logits[static_cast<size_t>(token)] = minus_inf;
+  for (const int32_t token : request.params.stop_tokens) logits[static_cast<size_t>(token)] = minus_inf;
 }
 
 void Decoder::emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {

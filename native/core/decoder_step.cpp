@@ -1,4 +1,6 @@
 // One step: the batch and its candidates, the forward pass, and the tokens that it gives to each branch.
+#include <bit>
+
 #include "core/decoder.h"
 #include "core/virtual_order.h"
 
@@ -33,6 +35,7 @@ bool Decoder::step(std::vector<Event>& events) {
   ++steps_;
   try {
     drafts_.measured(seconds);
+    take_prompt_rows(events);
     take_samples(drawn, events);
     drafts_.finish();
     trace_.report_rest(events);
@@ -53,6 +56,23 @@ void Decoder::open_gates() {
       const bool forks = branch->gate == Gate::fork && fork_must_wait(request, *branch, When::next_step);
       if (!forks && !must_wait(request, *branch, When::next_step)) branch->gate = Gate::open;
     }
+  }
+}
+
+void Decoder::take_prompt_rows(std::vector<Event>& events) {
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  for (const PromptRow& row : scheduler_.prompt_rows()) {
+    const RequestParams& params = row.request->params;
+    const int32_t position = row.position + 1;
+    logprobs_.set_logits(std::span(logits_).subspan(static_cast<size_t>(row.logits) * vocab, vocab));
+    const auto emit = [&](int32_t token, float logprob) {
+      events.push_back(
+          {EventKind::prompt_logprob, params.id, position, token, std::bit_cast<int32_t>(logprob)});
+    };
+    const int32_t token = params.prompt[static_cast<size_t>(position)];
+    emit(token, logprobs_.of(token));
+    for (const Logprob& likely : logprobs_.top(params.prompt_logprobs)) emit(likely.token, likely.logprob);
+    --row.branch->to_score;
   }
 }
 
@@ -87,8 +107,8 @@ bool Decoder::take_sample(Cursor& at, bool drawn, std::vector<Event>& events) {
   const Sample& sample_of = scheduler_.samples()[static_cast<size_t>(at.sample)];
   const auto [request, branch] = sample_of;
   const auto vocab = static_cast<size_t>(model_.config().vocab_size);
-  const size_t row =
-      at.row < 0 ? static_cast<size_t>(at.sample) : scheduler_.samples().size() + static_cast<size_t>(at.row);
+  const size_t row = at.row < 0 ? scheduler_.logits_of(at.sample)
+                                : scheduler_.samples().size() + static_cast<size_t>(at.row);
   const int32_t before = branch->generated;
   if (drawn)
     on_drawn_token(*request, *branch, drawn_[row], events);

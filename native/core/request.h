@@ -27,7 +27,8 @@ enum class EventKind : int32_t {
   finish = 4,
   logprob = 5,
   speculation = 6,
-  trace = 7
+  prompt_logprob = 7,
+  trace = 8
 };
 
 // gpu-node/engine/engine-events.ts defines `a` and `b` for each kind.
@@ -73,6 +74,9 @@ struct RequestParams {
   StopScope stop_scope = StopScope::branch;
   int32_t max_branch_tokens = 0;  // new tokens of each branch; 0 is no limit
   int32_t logprobs = -1;          // most likely tokens to report besides the sampled one; -1: no logprobs
+  int32_t prompt_logprobs = -1;   // the same for the tokens of the prompt, from the second on
+  int32_t min_tokens = 0;         // new tokens of the root before which no token ends it
+  bool ignore_eos = false;        // the model's own end tokens do not end the root
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::vector<RestoredBranch> branches;  // in order of id, the root first; empty for a new request
   Speculation speculation = Speculation::automatic;  // what the engine allows of it; never changes answers
@@ -114,6 +118,7 @@ struct Branch {
   bool ready = false;      // sampled in the last step in which it ran: the next one can sample it again
   Gate gate = Gate::open;
   int32_t rows_wanted = 0;  // in the step that is being scheduled
+  int32_t to_score = 0;     // last tokens of the prompt whose log-probabilities are still wanted
   int64_t last_step = 0;    // that had rows of it
 
   bool can_step() const { return state == BranchState::running && gate == Gate::open; }
@@ -160,6 +165,12 @@ struct Request {
   FinishReason outcome = FinishReason::stop;  // length if a branch ended with length; abort, error
 
   int32_t remaining_tokens() const { return params.max_tokens - generated; }
+  // Whether tokens that would end the branch are masked.
+  bool must_go_on(const Branch& branch) const {
+    return branch.id == kRootBranch && branch.generated < params.min_tokens;
+  }
+  // Whether a device that draws tokens can sample the branch's next one. Else the host needs the logits.
+  bool fits_token_draw(const Branch& branch) const { return params.fit_token_draw() && !must_go_on(branch); }
 };
 
 }  // namespace apar

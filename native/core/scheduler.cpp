@@ -161,13 +161,14 @@ void Scheduler::share_rows(Tenant& tenant) {
 int32_t Scheduler::pending_rows(const Branch& branch) const {
   int32_t rows = 0;
   for (NodeId id = branch.tail; id != kNoNode; id = tree_.at(id).parent) rows += tree_.at(id).pending();
-  return rows;
+  return std::max(rows, branch.to_score);
 }
 
 // Computes at most `max_rows` of the branch's path, and samples its next token if they are enough.
 void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, Branch& branch,
                                 int32_t max_rows) {
   tree_.path(branch.tail, branch_path_);
+  if (branch.to_score > 0) return score_prompt(requests, request, branch, max_rows);
   const bool decodes = pending_rows(branch) <= kDecodeRows;
   int32_t last_row = -1;
   NodeId last_scheduled = kNoNode;
@@ -199,6 +200,38 @@ void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, 
   logit_rows_.push_back(last_row);
   samples_.push_back({&request, &branch});
   sample_sequences_.push_back(static_cast<int32_t>(sequences_.size()) - 1);
+}
+
+// As schedule_branch() for a prompt whose log-probabilities are wanted: rows that are in the prefix cache, or
+// that another branch computes in this step, run again for their logits and write the same bits. The prompt's
+// last row waits for a later step, which samples from it.
+void Scheduler::score_prompt(std::list<Request>& requests, Request& request, Branch& branch,
+                             int32_t max_rows) {
+  const auto last = static_cast<int32_t>(request.params.prompt.size()) - 1;
+  const int32_t unscored = last - branch.to_score;  // the first row whose logits are wanted
+  max_rows = std::min(max_rows, kMostPromptRows - static_cast<int32_t>(prompt_rows_.size()));
+  for (size_t depth = 0; depth < branch_path_.size(); ++depth) {
+    const NodeId id = branch_path_[depth];
+    const KvNode& node = tree_.at(id);
+    const int32_t known = node.computed + node.scheduled;
+    // A preempted branch may lack rows that were scored.
+    const int32_t first = std::min(known, std::max(0, unscored - node.start));
+    const int32_t wanted = std::min(node.end(), last) - node.start - first;
+    if (wanted <= 0) continue;
+    const int32_t rows = std::min({wanted, max_rows, token_budget()});
+    if (rows <= 0 || !reserve(requests, request, branch, id, std::max(known, first + rows))) return;
+    mark_scheduled(branch);
+    const int32_t last_row = add_rows(id, first, rows, depth + 1);
+    for (int32_t i = 0; i < rows; ++i) {
+      const int32_t position = node.start + first + i;
+      if (position >= unscored)
+        prompt_rows_.push_back({&request, &branch, last_row - rows + 1 + i, position});
+    }
+    tree_.at(id).scheduled += std::max(0, first + rows - known);
+    max_rows -= rows;
+    prefill_rows_ += rows;
+    if (rows < wanted) return;
+  }
 }
 
 void Scheduler::mark_scheduled(Branch& branch) {

@@ -24,6 +24,15 @@ struct SchedulerLimits {
 // A branch whose next token the step samples. Sample i of a step uses row i of its logits.
 using Sample = RequestBranch;
 
+// A row of a prompt whose logits give the log-probability of the prompt's next token.
+struct PromptRow {
+  Request* request = nullptr;
+  Branch* branch = nullptr;
+  int32_t row = 0;       // of the batch
+  int32_t position = 0;  // of the row's token
+  int32_t logits = 0;    // its row among the step's logits
+};
+
 // A row of a candidate. Row i of them uses row samples().size() + i of the step's logits.
 struct CandidateRow {
   int32_t sample = 0;   // of its branch
@@ -68,6 +77,11 @@ class Scheduler {
   // After schedule() and add_candidates(). Valid until the tree changes.
   const StepBatch& build_batch();
   const std::vector<Sample>& samples() const { return samples_; }
+  // At most kMostPromptRows, in order. A step with such rows has no candidates.
+  static constexpr int32_t kMostPromptRows = 64;
+  const std::vector<PromptRow>& prompt_rows() const { return prompt_rows_; }
+  // The row of a sample among the step's logits: its index, unless the step has prompt rows.
+  size_t logits_of(int32_t sample) const;
 
   // Adds rows for candidates to the step, behind all others. `offered` are those of one sample, the likeliest
   // paths first, parents before children. They take spare rows and spare blocks only, prefix cache among
@@ -132,6 +146,7 @@ class Scheduler {
   void share_rows(Tenant& tenant);
   void schedule_branch(std::list<Request>& requests, Request& request, Branch& branch, int32_t max_rows);
   bool reserve(std::list<Request>& requests, Request& request, Branch& branch, NodeId node, int32_t count);
+  void score_prompt(std::list<Request>& requests, Request& request, Branch& branch, int32_t max_rows);
   void mark_scheduled(Branch& branch);
   void end_step(bool computed);
   int32_t rows() const { return static_cast<int32_t>(tokens_.size()); }
@@ -141,6 +156,7 @@ class Scheduler {
   void clear_batch();
   int32_t add_rows(Request& request, NodeId node, int32_t first, int32_t count, size_t path_nodes);
   int32_t view_of(NodeId node);
+  void merge_prompt_rows();
 
   // scheduler_candidates.cpp
   int32_t reserve_behind(NodeId tail, int32_t depth);
@@ -200,6 +216,8 @@ class Scheduler {
   std::vector<Branch*> scheduled_branches_;
   std::vector<Sample> samples_;
   std::vector<int32_t> sample_sequences_;  // [sample] that its row is in
+  std::vector<PromptRow> prompt_rows_;
+  std::vector<int32_t> sample_logits_;  // [sample] with prompt rows: its row among the logits
 
   // Candidates of the step.
   std::vector<CandidateRow> candidates_;

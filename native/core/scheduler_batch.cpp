@@ -1,4 +1,6 @@
 // The batch of a step: its rows, and the views of the KV nodes on their paths.
+#include <algorithm>
+
 #include "core/scheduler.h"
 
 namespace apar {
@@ -13,6 +15,8 @@ void Scheduler::clear_batch() {
   samples_.clear();
   sample_sequences_.clear();
   candidates_.clear();
+  prompt_rows_.clear();
+  sample_logits_.clear();
 }
 
 int32_t Scheduler::add_rows(Request& request, NodeId id, int32_t first, int32_t count, size_t path_nodes) {
@@ -44,6 +48,23 @@ int32_t Scheduler::view_of(NodeId id) {
   return view_index_[i];
 }
 
+// Puts the rows of prompts among those of samples, by row.
+void Scheduler::merge_prompt_rows() {
+  const std::vector<int32_t> of_samples = logit_rows_;
+  for (const PromptRow& each : prompt_rows_) logit_rows_.push_back(each.row);
+  std::sort(logit_rows_.begin(), logit_rows_.end());
+  const auto place = [&](int32_t row) {
+    const auto found = std::lower_bound(logit_rows_.begin(), logit_rows_.end(), row);
+    return static_cast<int32_t>(found - logit_rows_.begin());
+  };
+  for (const int32_t row : of_samples) sample_logits_.push_back(place(row));
+  for (PromptRow& each : prompt_rows_) each.logits = place(each.row);
+}
+
+size_t Scheduler::logits_of(int32_t sample) const {
+  return static_cast<size_t>(sample_logits_.empty() ? sample : sample_logits_[static_cast<size_t>(sample)]);
+}
+
 const StepBatch& Scheduler::build_batch() {
   views_.clear();
   for (const NodeId id : view_nodes_) {
@@ -55,6 +76,7 @@ const StepBatch& Scheduler::build_batch() {
     const auto first = static_cast<size_t>(run.begin / kBlockTokens);
     views_.push_back({std::span(blocks).subspan(first), run.begin % kBlockTokens, run.count});
   }
+  if (!prompt_rows_.empty()) merge_prompt_rows();
   batch_ = StepBatch{tokens_, positions_, slots_, sequences_, views_, path_, logit_rows_};
   return batch_;
 }

@@ -43,7 +43,7 @@ void StepDrafts::propose() {
   sampled_row_.assign(samples, -1);
   copies_.clear();
   const int32_t most = max_candidates(scheduler_.spare_rows());
-  if (most < 1 || !scheduler_.decodes_only()) return;
+  if (most < 1 || !scheduler_.decodes_only() || !scheduler_.prompt_rows().empty()) return;
   for (AcceptanceRates& rates : rates_) rates.fade();
   collect();
   if (num_offers_ == 0) return;
@@ -60,7 +60,7 @@ void StepDrafts::propose() {
 int32_t StepDrafts::max_candidates(int32_t spare_rows) const {
   const auto& samples = scheduler_.samples();
   const bool draws = model_.draws() && std::all_of(samples.begin(), samples.end(), [](const Sample& sample) {
-                       return sample.request->params.fit_token_draw();
+                       return sample.request->fits_token_draw(*sample.branch);
                      });
   return draws ? spare_rows : std::min(spare_rows, kMostOnHost);
 }

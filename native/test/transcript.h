@@ -18,6 +18,7 @@ struct Transcript {
     std::vector<int32_t> path;  // the prompt and all tokens down to the branch's last one
     size_t own_from = 0;        // index of the branch's first own token in path
     FinishReason reason = FinishReason::none;
+    int32_t stop_token = -1;  // of the request, that ended the branch
   };
 
   explicit Transcript(std::vector<int32_t> prompt) {
@@ -46,6 +47,11 @@ struct Transcript {
       accepted += event.b;
       return "";
     }
+    if (event.kind == EventKind::prompt_logprob) {
+      if (tokens > 0) return "log-probability of the prompt after a token";
+      prompt_logprobs[event.branch].push_back({event.a, std::bit_cast<float>(event.b)});
+      return "";
+    }
     const auto found = branches.find(event.branch);
     if (found == branches.end()) return "unknown branch";
     BranchText& branch = found->second;
@@ -70,6 +76,7 @@ struct Transcript {
         break;
       default:
         branch.reason = static_cast<FinishReason>(event.a);
+        branch.stop_token = event.b - 1;
     }
     return "";
   }
@@ -86,6 +93,7 @@ struct Transcript {
   bool speculated = false;
   int drafted = 0, accepted = 0;
   std::vector<std::pair<int32_t, float>> logprobs;
+  std::map<int32_t, std::vector<std::pair<int32_t, float>>> prompt_logprobs;  // [position]: its token's first
 };
 
 }  // namespace apar

@@ -54,6 +54,8 @@ export const AcceptedEvent = z.object({
   created: z.int(),
   /** Changes with anything that could change a greedy text: checkpoint, numeric type, device, version. */
   fingerprint: z.string().optional(),
+  /** Of the prompt. Older nodes send none. */
+  prompt_tokens: z.int().min(0).optional(),
 })
 /** `branch` starts as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */
 export const ForkEvent = z.object({
@@ -79,6 +81,24 @@ export const TokenLogprob = z.object({
 })
 export type TokenLogprob = z.infer<typeof TokenLogprob>
 
+/**
+ * Only with `prompt_logprobs`: the tokens of the prompt in order, in one or more events before the first delta. The first
+ * token has no log-probability.
+ */
+export const PromptEvent = z.object({
+  type: z.literal('prompt'),
+  seq,
+  tokens: z.array(
+    z.object({
+      ...tokenText,
+      logprob: z.number().nullable(),
+      id: z.int(),
+      top: z.array(z.object(tokenText)),
+    }),
+  ),
+})
+export type PromptEvent = z.infer<typeof PromptEvent>
+
 /** More text of one branch. Never empty, never splits a code point. */
 export const DeltaEvent = z.object({
   type: z.literal('delta'),
@@ -87,8 +107,17 @@ export const DeltaEvent = z.object({
   text: z.string().min(1),
   /** Only if requested: log-probabilities of the tokens whose text starts in `text`. */
   logprobs: z.array(TokenLogprob).optional(),
+  /** Only with `token_counts`: tokens of the branch until then. */
+  tokens: z.int().min(0).optional(),
 })
-export const BranchEndEvent = z.object({ type: z.literal('branch_end'), seq, branch, reason: FinishReason })
+export const BranchEndEvent = z.object({
+  type: z.literal('branch_end'),
+  seq,
+  branch,
+  reason: FinishReason,
+  /** Of `stop_token_ids`, the token that ended the branch. */
+  stop_token: z.int().min(0).optional(),
+})
 /** Only if requested: what the engine's next steps did for the stream. Together they are its trace (docs/traces.md). */
 export const TraceEvent = z.object({ type: z.literal('trace'), seq, steps: z.array(TraceStep).min(1) })
 /** Last event of a stream that completed or was cancelled. */
@@ -117,6 +146,7 @@ export const ErrorEvent = z.object({
  */
 export const StreamEvent = z.discriminatedUnion('type', [
   AcceptedEvent,
+  PromptEvent,
   ForkEvent,
   DeltaEvent,
   BranchEndEvent,

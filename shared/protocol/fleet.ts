@@ -23,8 +23,9 @@ export const Heartbeat = z.strictObject({
     branches: z.int().min(1),
     blocks: z.int().min(1),
     /**
-     * What the node knows of `start` (`node.ts`) beyond its first version: `tenant`, and of the request `stop_scope` and
-     * `speculation`. Older nodes refuse fields that they do not know.
+     * What the node knows of `start` (`node.ts`) beyond its first version: `tenant`, and of the request `stop_scope`,
+     * `speculation` and, as `prompt_options`, all of PromptAndEnd. `query`: it knows that frame. Older nodes refuse what
+     * they do not know.
      */
     start_fields: z.array(z.string().max(64)).max(64).optional(),
   }),

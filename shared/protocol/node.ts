@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { Priority, Weight } from '../api-keys.ts'
 import { branch, StreamEvent, seq } from './events.ts'
 import { GenerateRequest } from './request.ts'
+import { TokenQuery } from './token-query.ts'
 
 /** Name of a stream, unique at its gpu node. */
 const stream = z.string().min(1).max(64)
@@ -51,7 +52,7 @@ export function traceIdOf(callContext: CallContext | undefined): string | undefi
 /**
  * What the edge sends to a gpu node on `/v1/requests`, one socket per stream. The sender is a StreamSession, or
  * the Worker itself for an HTTP call that cannot be resumed (docs/adr/0021). The first frame is `start` or
- * `attach`; the node answers with NodeBatch frames.
+ * `attach`, and the node answers with NodeBatch frames; or it is the only one, a `query`.
  */
 export const NodeFrame = z.discriminatedUnion('type', [
   /**
@@ -68,6 +69,8 @@ export const NodeFrame = z.discriminatedUnion('type', [
   }),
   /** Continues reading a stream of this node after event `after` (-1: from the first) when the socket was lost. */
   z.strictObject({ type: z.literal('attach'), stream, after: z.int().min(-1) }),
+  /** Instead of a stream: the node answers with one TokenAnswer. Only for nodes whose heartbeat says that they take it. */
+  z.strictObject({ type: z.literal('query'), query: TokenQuery, tenant: Tenant.optional() }),
   z.strictObject({ type: z.literal('cancel') }),
   z.strictObject({ type: z.literal('cancel_branch'), branch }),
   /** The client has received all events up to `seq`. After the last event's number the node may delete the stream. */

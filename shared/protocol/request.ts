@@ -6,6 +6,22 @@ export const SMALLEST_FLOAT32 = 1e-45
 export const MAX_LIVE_BRANCHES = 256
 export const MAX_DEPTH = 16
 export const MAX_NEW_TOKENS = 1_000_000
+const MAX_TEMPLATE_VARIABLES_CHARS = 64 * 1024
+
+/** -1 is a random seed. Others are any 64-bit integer, of which the engine uses 32 bits; those below 2^32 stay as they are. */
+const Seed = z
+  .number()
+  .min(-(2 ** 63))
+  .max(2 ** 64)
+  .refine(Number.isInteger, 'must be a whole number')
+  .overwrite(seedOf32Bits)
+  .meta({ type: 'integer' })
+
+function seedOf32Bits(seed: number): number {
+  if (seed === -1 || (seed >= 0 && seed < 2 ** 32) || !Number.isInteger(seed)) return seed
+  // Fibonacci hashing: each of the 64 bits counts.
+  return Number(BigInt.asUintN(64, BigInt(seed) * 0x9e37_79b9_7f4a_7c15n) >> 32n)
+}
 
 /** One chat message, text only: apar serves no multimodal models. */
 export const ChatMessage = z.strictObject({
@@ -29,8 +45,13 @@ export type BranchOptions = z.infer<typeof BranchOptions>
 
 /** Fields that OpenAI's API lacks: the adapters of other APIs accept them under `apar`. */
 export const FurtherFields = z.strictObject({
-  /** 0 disables it. */
-  top_k: z.int().min(0).max(1_000_000).optional(),
+  /** 0 and -1 disable it. */
+  top_k: z
+    .int()
+    .min(-1)
+    .max(1_000_000)
+    .overwrite((value) => Math.max(value, 0))
+    .optional(),
   min_p: z.number().min(0).max(1).optional(),
   /** Divides the logits of tokens that are already in the branch's path, in single precision; 1 disables it. */
   repetition_penalty: z.number().min(1e-6).max(10).optional(),
@@ -43,13 +64,49 @@ export const FurtherFields = z.strictObject({
   trace: z.boolean().optional(),
 })
 
+/** A token's id in any vocabulary. */
+const TokenId = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1)
+
+/**
+ * Fields about the prompt's text and about what ends the answer. Nodes that know them say so with `prompt_options` in
+ * their heartbeat.
+ */
+export const PromptAndEnd = z.strictObject({
+  /** The prompt itself, without template and special tokens. */
+  prompt_token_ids: z.array(TokenId).min(1).max(MAX_NEW_TOKENS).optional(),
+  /** A `prompt` event reports the log-probability of each token of the prompt, and of this many likely ones there. */
+  prompt_logprobs: z.int().min(0).max(20).optional(),
+  /** The prompt ends with the beginning of an answer. Default true. */
+  add_generation_prompt: z.boolean().optional(),
+  /** The prompt ends with the last message's content: the answer continues it. */
+  continue_final_message: z.boolean().optional(),
+  /** Variables of the chat template, beside those that each template has. */
+  chat_template_kwargs: z
+    .record(z.string().max(64), z.unknown())
+    .refine((variables) => JSON.stringify(variables).length <= MAX_TEMPLATE_VARIABLES_CHARS, 'is too long')
+    .optional(),
+  /** New tokens of the root before which no token ends it; a stop string does. */
+  min_tokens: z.int().min(0).max(MAX_NEW_TOKENS).optional(),
+  /** The model's own end tokens do not end the root. */
+  ignore_eos: z.boolean().optional(),
+  /** Tokens that end a branch, as the model's own end tokens do. */
+  stop_token_ids: z.array(TokenId).max(256).optional(),
+  /** Deltas have `tokens`: how many tokens their branch has until then. */
+  token_counts: z.boolean().optional(),
+})
+export type PromptAndEnd = z.infer<typeof PromptAndEnd>
+
 /**
  * The generation request between edge and gpu node. WebSocket clients send it directly; the OpenAI adapters
  * translate into it. Absent sampling fields get the values of the checkpoint's generation_config.json.
  */
-export const GenerateRequest = z.strictObject({
+const GenerateFields = z.strictObject({
   model: z.string().min(1).max(256),
-  messages: z.array(ChatMessage).min(1).max(1024),
+  /** At least one, unless the prompt is given as tokens. */
+  messages: z.array(ChatMessage).max(1024),
   /** Maximum new tokens of all branches together. Default: what the context length leaves. */
   max_tokens: z.int().min(1).max(MAX_NEW_TOKENS).optional(),
   /** 0 is greedy. */
@@ -80,7 +137,7 @@ export const GenerateRequest = z.strictObject({
   /** Report log-probabilities: of each token, and of this many most likely tokens at its position. */
   logprobs: z.int().min(0).max(20).optional(),
   /** The same seed gives the same text, independent of what else the engine runs. Default: random. */
-  seed: z.int().min(0).max(0xffff_ffff).optional(),
+  seed: Seed.optional(),
   /** Strings that end text; `stop_scope` says which. */
   stop: z.array(z.string().min(1).max(256)).max(16).optional(),
   /**
@@ -92,5 +149,26 @@ export const GenerateRequest = z.strictObject({
   branching: BranchOptions.optional(),
   /** The prompt is the concatenated contents of the messages, without a chat template. */
   raw_prompt: z.boolean().optional(),
+  ...PromptAndEnd.shape,
 })
+
+export const GenerateRequest = GenerateFields.refine(
+  ({ messages, prompt_token_ids }) => messages.length > 0 || prompt_token_ids !== undefined,
+  { path: ['messages'], error: 'must have at least one' },
+)
+  .refine(({ messages, prompt_token_ids }) => messages.length === 0 || prompt_token_ids === undefined, {
+    path: ['prompt_token_ids'],
+    error: 'is a prompt: messages must be empty',
+  })
+  .refine(
+    ({ continue_final_message, add_generation_prompt }) => !continue_final_message || !add_generation_prompt,
+    {
+      path: ['continue_final_message'],
+      error: 'and add_generation_prompt exclude each other',
+    },
+  )
+  .refine(({ min_tokens = 0, max_tokens }) => min_tokens <= (max_tokens ?? MAX_NEW_TOKENS), {
+    path: ['min_tokens'],
+    error: 'must not exceed the maximum of new tokens',
+  })
 export type GenerateRequest = z.infer<typeof GenerateRequest>

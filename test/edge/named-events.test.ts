@@ -154,13 +154,12 @@ describe('/v1/responses', () => {
   })
 
   it.each([
-    ['store', true],
     ['previous_response_id', 'resp_1'],
     ['conversation', 'conv_1'],
     ['background', true],
     ['tools', [{ type: 'web_search' }]],
     ['text', { format: { type: 'json_schema' } }],
-    ['input', [{ type: 'function_call_output', call_id: 'a', output: 'b' }]],
+    ['input', [{ type: 'computer_call', call_id: 'a' }]],
     ['stop', ['x']],
   ])('refuses %s %j', async (name, value) => {
     const response = await respond([accepted, done()], { [name]: value })
@@ -265,15 +264,8 @@ describe('/v1/messages', () => {
     ['tools', [{ name: 'a', input_schema: {} }]],
     ['thinking', { type: 'enabled', budget_tokens: 1024 }],
     ['temperature', 1.5],
-    [
-      'messages',
-      [
-        { role: 'user', content: 'a' },
-        { role: 'assistant', content: 'It is' },
-      ],
-    ],
     ['messages', [{ role: 'user', content: [{ type: 'image', source: {} }] }]],
-    ['mcp_servers', []],
+    ['mcp_servers', [{ type: 'url', url: 'https://a.example', name: 'a' }]],
   ])('refuses %s %j', async (name, value) => {
     const response = await ask([accepted, done()], { [name]: value })
     expect(response.status).toBe(400)

@@ -217,21 +217,23 @@ describe('refusals', () => {
 
   it.each([
     [{ messages: [] }, 'messages'],
-    [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages.0.role'],
-    [{ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }, 'messages.0.content'],
+    [{ messages: [{ role: 'critic', content: 'x' }] }, 'messages.0.role'],
+    [
+      { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
+      'messages.0.content.0.type',
+    ],
     [{ temperature: 3 }, 'temperature'],
     [{ top_p: 1e-300 }, 'top_p'],
     [{ apar: { repetition_penalty: 1e-40 } }, 'apar.repetition_penalty'],
     [{ apar: { repetition_penalty: 5e-324 } }, 'apar.repetition_penalty'],
     [{ logit_bias: { 7: 1, '07': 2 } }, 'logit_bias'],
     [{ n: 17 }, 'n'],
-    [{ tools: [] }, 'tools'],
+    [{ tools: [{ type: 'function' }] }, 'tools'],
     [{ top_logprobs: 2 }, 'top_logprobs'],
     [{ logprobs: true, top_logprobs: 21 }, 'top_logprobs'],
     [{ logit_bias: { word: 1 } }, 'logit_bias.word'],
     [{ apar: { branch_deltas: true } }, 'apar.branch_deltas'],
-    [{ stream_options: { include_usage: true } }, 'stream_options'],
-    [{ reasoning_effort: 'high' }, 'reasoning_effort'],
+    [{ verbosity: 'high' }, 'verbosity'],
     [{ response_format: { type: 'json_object' } }, 'response_format.type'],
     [{ frequency_penalty: 3 }, 'frequency_penalty'],
     [{ best_of: 3 }, 'best_of'],
@@ -457,8 +459,8 @@ describe('/v1/completions', () => {
   })
 
   it.each([
-    [{ prompt: [1, 2] }, 'prompt'],
-    [{ echo: true }, 'echo'],
+    [{ prompt: [1, 'a'] }, 'prompt'],
+    [{ echo: 'yes' }, 'echo'],
     [{ best_of: 2 }, 'best_of'],
     [{ suffix: 'x' }, 'suffix'],
     [{ messages: [] }, 'messages'],

@@ -1,10 +1,13 @@
 import { SELF } from 'cloudflare:test'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { openApiDocument } from '../../edge/routes/openapi-document.ts'
+import { openApiDocument } from '../../edge/openapi/document.ts'
 import { call, newKey } from './support.ts'
 
 type Schema = { properties: Record<string, unknown>; additionalProperties?: boolean; required?: string[] }
 interface Operation {
+  operationId: string
+  security: object[]
+  responses: Record<string, { content?: Record<string, { schema?: object }> }>
   requestBody?: { content: { 'application/json': { schema: Schema } } }
 }
 const document = openApiDocument('v1')
@@ -28,11 +31,45 @@ describe('the document', () => {
     const real = path.replace('{id}', path.startsWith('/admin') ? 'openapi' : 'demo')
     const body = method === 'GET' ? {} : { body: '[]' }
     const stranger = await SELF.fetch(`http://edge${real}`, { method, ...body })
-    expect(stranger.status).toBe(401)
+    const { security } = paths[path]?.[method.toLowerCase()] ?? {}
+    if (security?.length === 0) expect(stranger.status).not.toBe(401)
+    else expect(stranger.status).toBe(401)
     const wrong = await call(real, { method: 'OPTIONS', key: 'admin-key-of-the-tests' })
     // An existing path answers 405 with its methods, an unknown one 404.
     expect([204, 405]).toContain(wrong.status)
     if (wrong.status === 405) expect(wrong.headers.get('allow')).toContain(method)
+  })
+
+  it('names every operation, once', () => {
+    const ids = Object.values(paths).flatMap((methods) =>
+      Object.values(methods).map(({ operationId }) => operationId),
+    )
+    expect(ids).not.toContain(undefined)
+    expect(new Set(ids).size).toBe(ids.length)
+  })
+
+  it('has no empty prefixItems, which JSON Schema does not allow', () => {
+    expect(JSON.stringify(document)).not.toContain('"prefixItems":[]')
+  })
+
+  it('refers only to schemas that it has', () => {
+    const schemas = Object.keys(document.components.schemas)
+    const references = [...JSON.stringify(document).matchAll(/"#\/components\/schemas\/(\w+)"/g)]
+    expect(references.length).toBeGreaterThan(0)
+    for (const [, name] of references) expect(schemas).toContain(name)
+  })
+
+  it('describes the body of every answer, and the events of streams', () => {
+    for (const methods of Object.values(paths)) {
+      for (const { responses } of Object.values(methods)) {
+        for (const [status, { content = {} }] of Object.entries(responses)) {
+          if (status === '101' || status === '204') expect(content).toEqual({})
+          else expect(Object.values(content)[0]?.schema).toBeDefined()
+        }
+      }
+    }
+    const { content = {} } = paths['/v1/messages']?.post?.responses['200'] ?? {}
+    expect(Object.keys(content)).toEqual(['application/json', 'text/event-stream'])
   })
 
   it('has every field of a chat request, and no other', () => {

@@ -24,6 +24,9 @@ export class Choice {
   readonly #ordered: OrderedText
   /** Per branch, the log-probabilities whose text is not final yet, in order of `at`. */
   readonly #waiting = new Map<number, TokenLogprob[]>()
+  /** Per branch, with `token_counts`. */
+  readonly #tokens = new Map<number, number>()
+  #stopToken: number | undefined
   #finishReason: FinishReason = 'stop'
   #usage: Usage | undefined
   readonly #steps: TraceStep[] = []
@@ -39,6 +42,8 @@ export class Choice {
   push(event: StreamEvent): Growth {
     if (event.type === 'error') throw errorOf(event)
     if (event.type === 'trace') this.#steps.push(...event.steps)
+    if (event.type === 'delta' && event.tokens !== undefined) this.#tokens.set(event.branch, event.tokens)
+    if (event.type === 'branch_end' && event.branch === 0) this.#stopToken = event.stop_token
     if (event.type === 'delta' && event.logprobs) this.#keep(event.branch, event.logprobs)
     const pieces = this.#ordered.pushPieces(event)
     if (event.type === 'done') {
@@ -65,6 +70,16 @@ export class Choice {
   get apar(): { apar: { trace: Trace } } | undefined {
     const steps = this.#steps
     return steps.length > 0 ? { apar: { trace: { version: TRACE_VERSION, steps } } } : undefined
+  }
+
+  /** The stop string, or the token of `stop_token_ids`, that ended the text. */
+  get matchedStop(): string | number | undefined {
+    return this.stop ?? this.#stopToken
+  }
+
+  /** How many there are until now, with `token_counts`. */
+  get tokens(): number {
+    return this.#usage?.completion_tokens ?? [...this.#tokens.values()].reduce((sum, count) => sum + count, 0)
   }
 
   /** Valid after `done`. */

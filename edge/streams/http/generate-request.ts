@@ -2,6 +2,9 @@ import { AparError } from '../../../shared/errors.ts'
 import type { Apar } from '../../../shared/openai.ts'
 import { parse } from '../../../shared/parse.ts'
 import { FurtherFields, GenerateRequest } from '../../../shared/protocol/request.ts'
+import type { SamplingFields, TemplateFields } from '../../../shared/requests/sampling.ts'
+
+const NO_LIMIT = -1
 
 /**
  * A request from the fields of another API, under apar's names; null means absent. `apar`: options that the other API
@@ -11,13 +14,17 @@ export function toGenerateRequest(fields: object, apar: Apar | null | undefined)
   const options = Object.entries(apar ?? {})
   const isFurther = ([name]: readonly [string, unknown]) => name in FurtherFields.shape
   const branching = options.filter((option) => !isFurther(option))
-  const request = {
-    ...Object.fromEntries(options.filter(isFurther)),
+  const request: Record<string, unknown> = {
+    ...given(options.filter(isFurther)),
     branching: branching.length > 0 ? Object.fromEntries(branching) : undefined,
-    ...fields,
+    ...given(Object.entries(fields)),
   }
-  const given = Object.entries(request).filter(([, value]) => value !== undefined && value !== null)
-  return parse(GenerateRequest, Object.fromEntries(given))
+  if (request.max_tokens === NO_LIMIT) delete request.max_tokens
+  return parse(GenerateRequest, request)
+}
+
+function given(members: readonly (readonly [string, unknown])[]): Record<string, unknown> {
+  return Object.fromEntries(members.filter(([, value]) => value !== undefined && value !== null))
 }
 
 /** The request, with the stop strings of APIs that give text in document order. */
@@ -25,10 +32,33 @@ export function stopsInDocument(request: GenerateRequest): GenerateRequest {
   return request.stop?.length ? { ...request, stop_scope: 'document' } : request
 }
 
-/** The text of a message's content. */
-export function joinedText(content: string | readonly { readonly text: string }[]): string {
-  return typeof content === 'string' ? content : content.map(({ text }) => text).join('')
+type Sampling = Partial<Pick<GenerateRequest, keyof typeof SamplingFields>>
+
+/** The sampling options that an API has at the top level, although its inventor's has not. -1 is a random seed. */
+export function samplingOf({ seed, ...body }: Sampling): Sampling {
+  const { top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids } = body
+  return {
+    ...{ top_k, min_p, repetition_penalty, seed: seed === -1 ? undefined : seed },
+    // Their neutral values need no node that knows them.
+    ...{ min_tokens: min_tokens || undefined, ignore_eos: ignore_eos || undefined },
+    stop_token_ids: stop_token_ids?.length ? stop_token_ids : undefined,
+  }
 }
+
+type TemplateOptions = Partial<Pick<GenerateRequest, keyof typeof TemplateFields>>
+
+/** The options about the template, without neutral ones. To continue the last message, there is no beginning of another. */
+export function templateOptionsOf(body: TemplateOptions): TemplateOptions {
+  const { add_generation_prompt, continue_final_message, chat_template_kwargs = {} } = body
+  const hasVariables = Object.keys(chat_template_kwargs).length > 0
+  return {
+    add_generation_prompt: add_generation_prompt === false && !continue_final_message ? false : undefined,
+    continue_final_message: continue_final_message || undefined,
+    chat_template_kwargs: hasVariables ? chat_template_kwargs : undefined,
+  }
+}
+
+const PROMPTS: readonly string[] = ['messages', 'prompt_token_ids']
 
 /**
  * What `start` returns. Errors about the messages of a request name the field that the caller's API has instead.
@@ -38,7 +68,7 @@ export async function withPromptAs<T>(field: string, start: () => Promise<T>): P
   try {
     return await start()
   } catch (error) {
-    if (!(error instanceof AparError) || error.param?.split('.')[0] !== 'messages') throw error
+    if (!(error instanceof AparError) || !PROMPTS.includes(error.param?.split('.')[0] ?? '')) throw error
     const { code, param, retryAfterSeconds, cause } = error
     const message = error.message.replace(`${param}: `, `${field}: `)
     throw new AparError(code, message, { param: field, retryAfterSeconds, cause })

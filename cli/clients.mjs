@@ -1,0 +1,98 @@
+// Serves the demo model, and lets others' tools ask it: schemathesis, with all its checks, and Python clients. CI runs it
+// after `npm test`. The tools are installed once, in an environment of their own.
+import { spawn } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fail, info, root, run } from './setup/report.mjs'
+
+const FOLDER = join(root, 'test/clients')
+const LOCK = join(FOLDER, 'requirements.lock')
+const START_MS = 120_000
+
+const python = await environment()
+const adminKey = randomBytes(24).toString('base64url')
+const server = await serve(adminKey)
+const settings = {
+  ...process.env,
+  APAR_URL: server.url,
+  APAR_KEY: server.key,
+  APAR_ADMIN_KEY: adminKey,
+  APAR_HOOKS: join(FOLDER, 'hooks.py'),
+  PYTHONDONTWRITEBYTECODE: '1',
+}
+let failed = 0
+try {
+  info('schemathesis: all checks on the OpenAPI document ...')
+  const config = ['--config-file', join(FOLDER, 'schemathesis.toml')]
+  const checks = ['run', `${server.url}/openapi.json`, '--url', server.url, '--checks', 'all']
+  failed += await step(['-m', 'schemathesis.cli', ...config, ...checks])
+  info('Python clients ...')
+  failed += await step([join(FOLDER, 'sdks.py')])
+} finally {
+  await server.close()
+}
+process.exit(failed === 0 ? 0 : 1)
+
+async function step(args) {
+  return (await run(python, args, { show: true, env: settings })).code
+}
+
+/** The environment of the lock file, which is made where it is missing. */
+async function environment() {
+  const base = process.env.PYTHON || 'python3'
+  const version = await run(base, ['-c', 'import sys; print("%d.%d" % sys.version_info[:2])'])
+  if (version.code !== 0) skip('python3 with venv and pip')
+  const lock = createHash('sha256').update(readFileSync(LOCK)).digest('hex').slice(0, 12)
+  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'apar/clients')
+  const folder = join(cache, `${lock}-python${version.output.trim()}`)
+  if (existsSync(join(folder, 'complete/bin/python'))) return join(folder, 'complete/bin/python')
+  info(`installing ${LOCK} in ${folder} (once) ...`)
+  const making = join(folder, `making-${process.pid}`)
+  if ((await run(base, ['-m', 'venv', '--copies', making])).code !== 0) skip('python3-venv')
+  const pip = ['-m', 'pip', '--disable-pip-version-check', '--no-input', 'install', '--only-binary', ':all:']
+  const installed = await run(join(making, 'bin/python'), [...pip, '-q', '-r', LOCK])
+  if (installed.code !== 0) {
+    process.stderr.write(installed.output)
+    rmSync(making, { recursive: true, force: true })
+    fail('the clients could not be installed')
+  }
+  // Only python -m is used: scripts in bin/ keep the old path.
+  renameSync(making, join(folder, 'complete'))
+  return join(folder, 'complete/bin/python')
+}
+
+function skip(what) {
+  const reason = `the clients are not tried: install ${what}`
+  if (process.env.CI === 'true') fail(reason)
+  info(`skipped: ${reason}`)
+  process.exit(0)
+}
+
+/** Starts `apar serve`, and waits for the address and the key that it prints. */
+async function serve(adminKey) {
+  const args = [join(root, 'dist/apar.js'), 'serve', '--port', '0', '--model', join(root, 'models/demo')]
+  const child = spawn(process.execPath, [...args, '--name', 'demo', '--requests-per-minute', '1000000'], {
+    cwd: root,
+    env: { ...process.env, APAR_ADMIN_KEY: adminKey },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const ended = new Promise((resolve) => child.once('exit', resolve))
+  const late = setTimeout(() => child.kill(), START_MS)
+  let url
+  for await (const line of createInterface({ input: child.stdout })) {
+    url ??= /^apar serves demo at (http:\S+)$/.exec(line)?.[1]
+    const key = /^ {2}key +(\S+)$/.exec(line)?.[1]
+    if (!url || !key) continue
+    clearTimeout(late)
+    child.stdout.resume()
+    const close = async () => {
+      child.kill('SIGTERM')
+      await ended
+    }
+    return { url, key, close }
+  }
+  return fail('apar serve did not start')
+}

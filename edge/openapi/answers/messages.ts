@@ -1,0 +1,43 @@
+import { z } from 'zod'
+import { aparUsage, count } from './completions.ts'
+import { messagesErrorSchema } from './errors.ts'
+
+const TextBlock = z.strictObject({ type: z.literal('text'), text: z.string(), citations: z.null() })
+
+const Usage = z.strictObject({
+  input_tokens: count,
+  output_tokens: count,
+  cache_creation_input_tokens: count.optional(),
+  cache_read_input_tokens: count.optional(),
+  apar: aparUsage,
+})
+
+const end = {
+  stop_reason: z.enum(['end_turn', 'max_tokens', 'stop_sequence']).nullable(),
+  stop_sequence: z.string().nullable(),
+}
+
+export const Message = z.strictObject({
+  id: z.string(),
+  type: z.literal('message'),
+  role: z.literal('assistant'),
+  model: z.string(),
+  content: z.array(TextBlock),
+  ...end,
+  usage: Usage,
+})
+
+/** The data of an event; its `type` is also the event's name. */
+export const MessageEvent = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('message_start'), message: Message }),
+  z.strictObject({ type: z.literal('content_block_start'), index: count, content_block: TextBlock }),
+  z.strictObject({
+    type: z.literal('content_block_delta'),
+    index: count,
+    delta: z.strictObject({ type: z.literal('text_delta'), text: z.string() }),
+  }),
+  z.strictObject({ type: z.literal('content_block_stop'), index: count }),
+  z.strictObject({ type: z.literal('message_delta'), delta: z.strictObject(end), usage: Usage }),
+  z.strictObject({ type: z.literal('message_stop') }),
+  messagesErrorSchema,
+])

@@ -1,0 +1,82 @@
+import { z } from 'zod'
+import { aparUsage, count, time } from './completions.ts'
+
+const Part = z.strictObject({
+  type: z.literal('output_text'),
+  text: z.string(),
+  annotations: z.array(z.unknown()).max(0),
+  logprobs: z.array(z.unknown()).max(0),
+})
+
+const Status = z.enum(['in_progress', 'completed', 'incomplete', 'failed'])
+
+const Item = z.looseObject({
+  type: z.literal('message'),
+  id: z.string(),
+  status: Status,
+  role: z.literal('assistant'),
+  content: z.array(Part),
+})
+
+const Usage = z.strictObject({
+  input_tokens: count,
+  input_tokens_details: z.looseObject({ cached_tokens: count }),
+  output_tokens: count,
+  output_tokens_details: z.looseObject({ reasoning_tokens: count }),
+  total_tokens: count,
+  apar: aparUsage,
+})
+
+/** Other members repeat the request, as OpenAI's do. */
+export const ResponseObject = z.looseObject({
+  id: z.string(),
+  object: z.literal('response'),
+  created_at: time,
+  status: Status,
+  error: z.strictObject({ code: z.string(), message: z.string() }).nullable(),
+  incomplete_details: z.strictObject({ reason: z.literal('max_output_tokens') }).nullable(),
+  model: z.string(),
+  output: z.array(Item),
+  usage: Usage.nullable(),
+})
+
+const sequence_number = count
+const place = { item_id: z.string(), output_index: count, content_index: count, sequence_number }
+
+/** The data of an event; its `type` is also the event's name. */
+export const ResponseEvent = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.enum([
+      'response.created',
+      'response.in_progress',
+      'response.completed',
+      'response.incomplete',
+      'response.failed',
+    ]),
+    sequence_number,
+    response: ResponseObject,
+  }),
+  z.strictObject({
+    type: z.enum(['response.output_item.added', 'response.output_item.done']),
+    sequence_number,
+    output_index: count,
+    item: Item,
+  }),
+  z.strictObject({
+    type: z.enum(['response.content_part.added', 'response.content_part.done']),
+    ...place,
+    part: Part,
+  }),
+  z.strictObject({
+    type: z.literal('response.output_text.delta'),
+    ...place,
+    delta: z.string(),
+    logprobs: z.array(z.unknown()),
+  }),
+  z.strictObject({
+    type: z.literal('response.output_text.done'),
+    ...place,
+    text: z.string(),
+    logprobs: z.array(z.unknown()),
+  }),
+])

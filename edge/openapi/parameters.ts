@@ -1,0 +1,72 @@
+import { z } from 'zod'
+import { ApiKeyRecord } from '../../shared/api-keys.ts'
+
+export interface Parameter {
+  readonly name: string
+  readonly in: 'path' | 'query' | 'header'
+  readonly description?: string
+  readonly required?: boolean
+  readonly schema: z.ZodType
+}
+
+const day = z.iso.date()
+
+export const DAYS: readonly Parameter[] = [
+  { name: 'first', in: 'query', description: 'UTC; default: the first day of this month', schema: day },
+  { name: 'last', in: 'query', description: 'UTC; default: today', schema: day },
+]
+
+export const MODEL_ID: Parameter = pathOf('the id of a model', z.string().min(1).max(256))
+export const MODEL_NAME: Parameter = {
+  name: 'model',
+  in: 'query',
+  description: 'default: the only one',
+  schema: z.string().min(1).max(256),
+}
+export const KEY_ID: Parameter = pathOf('the id of a key', ApiKeyRecord.shape.id)
+export const STREAM_ID: Parameter = pathOf(
+  'the part before the dot in the `id:` of the chunks',
+  z.string().regex(/^[0-9a-f]{64}$/),
+)
+
+export const ANTHROPIC_VERSION: Parameter = {
+  name: 'anthropic-version',
+  in: 'header',
+  description: "any value asks for Anthropic's form",
+  schema: z.string(),
+}
+
+/** Of `/v1/models`; they mean something with `anthropic-version` only. */
+export const MODEL_PAGE: readonly Parameter[] = [
+  {
+    name: 'limit',
+    in: 'query',
+    description: 'with anthropic-version; default 20',
+    schema: z.int().min(1).max(1000),
+  },
+  { name: 'after_id', in: 'query', description: 'with anthropic-version', schema: z.string().max(256) },
+  { name: 'before_id', in: 'query', description: 'with anthropic-version', schema: z.string().max(256) },
+]
+
+export const KEY_PAGE: readonly Parameter[] = [
+  { name: 'after', in: 'query', description: 'id of a key', schema: z.string().max(64) },
+  { name: 'limit', in: 'query', description: 'default 100', schema: z.int().min(1).max(1000) },
+]
+
+export const LAST_EVENT_ID: Parameter = {
+  name: 'last-event-id',
+  in: 'header',
+  description: 'resumes a call with apar.resumable after this event',
+  schema: z.string(),
+}
+
+/** Of `GET /v1/stream`. */
+export const STREAM_QUERY: readonly Parameter[] = [
+  { name: 'stream', in: 'query', description: 'resumes this stream', schema: z.string().max(64) },
+  { name: 'after', in: 'query', description: 'the last event that the client has', schema: z.int().min(-1) },
+  { name: 'flow', in: 'query', description: 'the client acknowledges events', schema: z.literal('ack') },
+]
+
+function pathOf(description: string, schema: z.ZodType): Parameter {
+  return { name: 'id', in: 'path', required: true, description, schema }
+}

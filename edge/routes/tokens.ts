@@ -1,0 +1,134 @@
+import type { Context } from 'hono'
+import { z } from 'zod'
+import { AparError } from '../../shared/errors.ts'
+import { parse, parseJsonText } from '../../shared/parse.ts'
+import { GenerateRequest } from '../../shared/protocol/request.ts'
+import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
+import { withoutNulls } from '../../shared/requests/absent.ts'
+import { parseBody } from '../../shared/requests/body.ts'
+import { CountTokensRequest, DetokenizeRequest, TokenizeChat, TokenizeText } from '../../shared/tokens.ts'
+import { messagesRequest } from '../anthropic/messages.ts'
+import type { AppEnv } from '../app-env.ts'
+import { requireModel } from '../keys/principal.ts'
+import { tenantOf } from '../keys/tenant.ts'
+import { logTrouble } from '../log.ts'
+import { bodyText } from '../middleware/request-body.ts'
+import { askNode } from '../nodes/ask-node.ts'
+import type { FleetModel } from '../nodes/node-registry.ts'
+import { chatRequests } from '../openai/request.ts'
+import { withPromptAs } from '../streams/http/generate-request.ts'
+import { usableModels } from './models.ts'
+
+const ModelQuery = z.object({ model: GenerateRequest.shape.model.optional() })
+
+type Tokenize = Extract<TokenQuery, { ask: 'tokenize' }>
+
+/** `POST /tokenize`, in vLLM's shapes: of a text, or of a conversation. */
+export async function tokenize(c: Context<AppEnv>): Promise<Response> {
+  const body = withoutNulls(parseJsonText(await bodyText(c)))
+  const isChat = typeof body === 'object' && body !== null && 'messages' in body
+  return isChat ? await tokenizeChat(c, parse(TokenizeChat, body)) : await tokenizeText(c, body)
+}
+
+async function tokenizeText(c: Context<AppEnv>, body: unknown): Promise<Response> {
+  const { prompt, add_special_tokens, parse_special, return_token_strs, ...named } = parse(TokenizeText, body)
+  const model = await modelOf(c, named.model)
+  const query: Tokenize = {
+    ...{ ask: 'tokenize', model: model.id, raw_prompt: true },
+    messages: [{ role: 'user', content: prompt }],
+    add_special_tokens: add_special_tokens ?? true,
+    parse_special: parse_special ?? true,
+    list: listOf(return_token_strs),
+  }
+  return withPromptAs('prompt', async () => tokensOf(c, model, query))
+}
+
+async function tokenizeChat(
+  c: Context<AppEnv>,
+  body: ReturnType<typeof TokenizeChat.parse>,
+): Promise<Response> {
+  const model = await modelOf(c, body.model)
+  const { messages, add_generation_prompt, continue_final_message, chat_template_kwargs } = body
+  const options = { add_generation_prompt, continue_final_message, chat_template_kwargs }
+  const [request] = chatRequests({ model: model.id, messages, ...options })
+  if (!request) throw new Error('a chat without a request')
+  return await tokensOf(c, model, {
+    ...{ ask: 'tokenize', ...promptOf(request) },
+    add_special_tokens: false,
+    parse_special: false,
+    list: listOf(body.return_token_strs),
+  })
+}
+
+/** `POST /detokenize`, in vLLM's shapes. */
+export async function detokenize(c: Context<AppEnv>): Promise<Response> {
+  const { tokens, model: named } = parseBody(DetokenizeRequest, await bodyText(c))
+  const model = await modelOf(c, named)
+  const answer = await ask(c, { ask: 'detokenize', model: model.id, tokens })
+  if (answer.type !== 'text') throw unexpected(answer)
+  return c.json({ prompt: answer.text })
+}
+
+/** `GET /tokenizer_info`, in vLLM's shape. `?model=` names one of several models. */
+export async function tokenizerInfo(c: Context<AppEnv>): Promise<Response> {
+  const model = await modelOf(c, parse(ModelQuery, c.req.query()).model)
+  const answer = await ask(c, { ask: 'tokenizer', model: model.id })
+  if (answer.type !== 'tokenizer') throw unexpected(answer)
+  return c.json({ ...answer.info, model_max_length: model.context_tokens })
+}
+
+/** `POST /v1/messages/count_tokens` of Anthropic's API. */
+export async function countTokens(c: Context<AppEnv>): Promise<Response> {
+  const body = parseBody(CountTokensRequest, await bodyText(c))
+  const request = messagesRequest({ ...body, max_tokens: 1 })
+  requireModel(c.get('principal'), request.model)
+  const answer = await ask(c, {
+    ...{ ask: 'tokenize', ...promptOf(request) },
+    ...{ add_special_tokens: false, parse_special: false, list: 'nothing' },
+  })
+  if (answer.type !== 'tokens') throw unexpected(answer)
+  return c.json({ input_tokens: answer.count })
+}
+
+async function tokensOf(c: Context<AppEnv>, model: FleetModel, query: Tokenize): Promise<Response> {
+  const answer = await ask(c, query)
+  if (answer.type !== 'tokens') throw unexpected(answer)
+  const { count, tokens, token_strs = null } = answer
+  return c.json({ count, max_model_len: model.context_tokens, tokens, token_strs })
+}
+
+/** The part of a request that becomes its prompt. */
+function promptOf(request: GenerateRequest) {
+  const { model, messages, add_generation_prompt, continue_final_message, chat_template_kwargs } = request
+  return { model, messages, add_generation_prompt, continue_final_message, chat_template_kwargs }
+}
+
+async function ask(c: Context<AppEnv>, query: TokenQuery): Promise<GoodTokenAnswer> {
+  const request_id = c.get('requestId')
+  const onFailure = (why: unknown) => logTrouble(c.env, { request_id }, why)
+  return await askNode(c.env, query, { tenant: await tenantOf(c.get('principal')), onFailure })
+}
+
+/** The model with this id, or the only one. @throws AparError */
+async function modelOf(c: Context<AppEnv>, id: string | null | undefined): Promise<FleetModel> {
+  if (id) requireModel(c.get('principal'), id)
+  const models = await usableModels(c)
+  if (id) {
+    const model = models.find((served) => served.id === id)
+    if (model) return model
+    const message = `there is no model ${JSON.stringify(id)}; see /v1/models`
+    throw new AparError('model_not_found', message, { param: 'model' })
+  }
+  const [model, another] = models
+  if (!model) throw new AparError('no_gpu_node', 'no gpu node can be reached now')
+  if (!another) return model
+  throw new AparError('invalid_request', 'model: is required, because several are served', { param: 'model' })
+}
+
+function listOf(withTexts: boolean | null | undefined): Tokenize['list'] {
+  return withTexts ? 'ids_and_texts' : 'ids'
+}
+
+function unexpected({ type }: GoodTokenAnswer): AparError {
+  return new AparError('gpu_node_lost', `the gpu node answered with ${type}`)
+}

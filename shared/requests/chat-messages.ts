@@ -1,0 +1,83 @@
+import { z } from 'zod'
+import { ignored, unsupported } from './fields.ts'
+
+/** The part of a content that is no text, and why it is refused. */
+const NOT_TEXT = 'images, audio and files are not supported: a content is text'
+
+/** `refusal` is a part of an answer. `cache_control` needs no hints: the prefix cache has every prompt. */
+const Part = z.discriminatedUnion(
+  'type',
+  [
+    z.strictObject({
+      type: z.literal('text'),
+      text: z.string(),
+      cache_control: ignored,
+      annotations: ignored,
+    }),
+    z.strictObject({ type: z.literal('refusal'), refusal: z.string() }),
+  ],
+  NOT_TEXT,
+)
+export type ChatPart = z.infer<typeof Part>
+
+const Content = z.union([z.string(), z.array(Part).min(1)], 'must be a string or a list of text parts')
+/** Of an answer: an empty list is one without text. */
+const AnswerContent = z.union([z.string(), z.array(Part)], 'must be a string or a list of text parts')
+
+const Call = z.strictObject({ name: z.string(), arguments: z.string() })
+
+const ToolCall = z.strictObject({
+  id: z.string().optional(),
+  index: ignored,
+  type: z.enum(['function', 'custom']).optional(),
+  function: Call.optional(),
+  custom: z.strictObject({ name: z.string(), input: z.string() }).optional(),
+  extra_content: ignored,
+})
+export type ToolCall = z.infer<typeof ToolCall>
+
+/** Who of several speakers says it; templates of chat models do not tell them apart. */
+const name = ignored
+
+const Asked = z.strictObject({
+  role: z.enum(['system', 'developer', 'user']),
+  content: Content,
+  name,
+  cache_control: ignored,
+})
+
+/** An earlier answer, with all that this API and other servers have in one. */
+const Answered = z.strictObject({
+  role: z.literal('assistant'),
+  content: AnswerContent.optional(),
+  name,
+  refusal: z.string().optional(),
+  tool_calls: z.array(ToolCall).max(1024).optional(),
+  function_call: Call.optional(),
+  audio: unsupported('audio is'),
+  annotations: ignored,
+  cache_control: ignored,
+  // Templates leave the reasoning of earlier turns out.
+  reasoning_content: ignored,
+  reasoning: ignored,
+  reasoning_details: ignored,
+  thinking_blocks: ignored,
+  provider_specific_fields: ignored,
+})
+
+/** What a tool returned. */
+const Returned = z.strictObject({
+  role: z.enum(['tool', 'function']),
+  content: AnswerContent.optional(),
+  name,
+  tool_call_id: ignored,
+  cache_control: ignored,
+})
+
+/** `developer` is what newer OpenAI models call the system role. */
+export const ChatMessage = z.discriminatedUnion(
+  'role',
+  [Asked, Answered, Returned],
+  'must be system, developer, user, assistant or tool',
+)
+export type ChatMessage = z.infer<typeof ChatMessage>

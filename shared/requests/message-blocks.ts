@@ -1,0 +1,48 @@
+import { z } from 'zod'
+import { ignored, ignoredAs } from './fields.ts'
+
+const NOT_TEXT = 'images, documents and server tools are not supported: a content is text'
+
+/** `cache_control` is ignored: the prefix cache needs no hints. */
+const Text = z.strictObject({
+  type: z.literal('text'),
+  text: z.string(),
+  cache_control: ignored,
+  citations: ignored,
+})
+const Texts = z.union(
+  [z.string(), z.array(z.discriminatedUnion('type', [Text], NOT_TEXT))],
+  'must be a string or a list of text blocks',
+)
+
+const ToolUse = z.strictObject({
+  type: z.literal('tool_use'),
+  id: ignoredAs(z.string()),
+  name: z.string(),
+  input: z.record(z.string(), z.unknown()),
+  caller: ignored,
+  cache_control: ignored,
+})
+const ToolResult = z.strictObject({
+  type: z.literal('tool_result'),
+  tool_use_id: ignoredAs(z.string()),
+  content: Texts.optional(),
+  is_error: ignoredAs(z.boolean()),
+  cache_control: ignored,
+})
+/** Templates leave the reasoning of earlier turns out. */
+const Thinking = z.strictObject({
+  type: z.enum(['thinking', 'redacted_thinking']),
+  thinking: ignored,
+  signature: ignored,
+  data: ignored,
+})
+
+const Block = z.discriminatedUnion('type', [Text, ToolUse, ToolResult, Thinking], NOT_TEXT)
+export type MessageBlock = z.infer<typeof Block>
+
+export const MessageContent = z.union(
+  [z.string(), z.array(Block)],
+  'must be a string or a list of text blocks',
+)
+export const SystemContent = Texts

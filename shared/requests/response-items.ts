@@ -1,0 +1,64 @@
+import { z } from 'zod'
+import { ignored } from './fields.ts'
+
+const NOT_TEXT = 'images, audio and files are not supported: a content is text'
+
+/** A client that sends an earlier answer back may include `annotations` and `logprobs`. */
+const Part = z.discriminatedUnion(
+  'type',
+  [
+    z.strictObject({
+      type: z.enum(['input_text', 'output_text', 'text', 'summary_text', 'reasoning_text']),
+      text: z.string(),
+      annotations: ignored,
+      logprobs: ignored,
+    }),
+    z.strictObject({ type: z.literal('refusal'), refusal: z.string() }),
+  ],
+  NOT_TEXT,
+)
+const Content = z.union([z.string(), z.array(Part)], 'must be a string or a list of text parts')
+
+/** What every item of an answer has. */
+const OF_AN_ANSWER = { id: ignored, status: ignored, phase: ignored, created_by: ignored }
+
+const Message = z.strictObject({
+  type: z.literal('message', 'is no kind of item that is supported').optional(),
+  role: z.enum(['system', 'developer', 'user', 'assistant']),
+  content: Content,
+  ...OF_AN_ANSWER,
+})
+const ToolCall = z.strictObject({
+  type: z.enum(['function_call', 'custom_tool_call']),
+  name: z.string(),
+  /** Of a function; `input` is a custom tool's. */
+  arguments: z.string().optional(),
+  input: z.string().optional(),
+  call_id: ignored,
+  namespace: ignored,
+  ...OF_AN_ANSWER,
+})
+const ToolOutput = z.strictObject({
+  type: z.enum(['function_call_output', 'custom_tool_call_output']),
+  output: Content,
+  call_id: ignored,
+  ...OF_AN_ANSWER,
+})
+/** Templates leave the reasoning of earlier turns out. */
+const Reasoning = z.strictObject({
+  type: z.literal('reasoning'),
+  summary: ignored,
+  content: ignored,
+  encrypted_content: ignored,
+  ...OF_AN_ANSWER,
+})
+/** Names a stored item; nothing is stored. */
+const Reference = z.strictObject({ type: z.literal('item_reference'), id: z.string() })
+
+/** The `type` of a message may be left out. */
+export const ResponseItem = z.union(
+  [Message, z.discriminatedUnion('type', [ToolCall, ToolOutput, Reasoning, Reference])],
+  'must be a message, a call of a tool or its output, or an item of an earlier answer',
+)
+export type ResponseItem = z.infer<typeof ResponseItem>
+export type ResponseContent = z.infer<typeof Content>

@@ -1,0 +1,59 @@
+import { z } from 'zod'
+import { MessagesRequest } from './anthropic.ts'
+import { ChatCompletionRequest } from './openai.ts'
+import { GenerateRequest } from './protocol/request.ts'
+import { unsupported } from './requests/fields.ts'
+
+const MAX_PROMPT_CHARS = 1_000_000
+
+/** May be left out where the key may use only one model that is served. */
+const model = GenerateRequest.shape.model.nullish()
+const return_token_strs = z.boolean().nullish()
+
+/** `POST /tokenize` of a text, as vLLM has it, with `parse_special` of llama.cpp. */
+export const TokenizeText = z.strictObject({
+  model,
+  prompt: z.string().max(MAX_PROMPT_CHARS),
+  /** With the first token that a prompt of `/v1/completions` gets. Default true. */
+  add_special_tokens: z.boolean().nullish(),
+  /** Whether the text of a special token, as `</s>`, is that token. A prompt's never is. Default true. */
+  parse_special: z.boolean().nullish(),
+  return_token_strs,
+})
+
+/** `POST /tokenize` of a conversation: the tokens of a chat's prompt. */
+export const TokenizeChat = z.strictObject({
+  model,
+  messages: ChatCompletionRequest.shape.messages,
+  add_generation_prompt: ChatCompletionRequest.shape.add_generation_prompt,
+  continue_final_message: ChatCompletionRequest.shape.continue_final_message,
+  chat_template_kwargs: ChatCompletionRequest.shape.chat_template_kwargs,
+  return_token_strs,
+  add_special_tokens: unsupported('the template writes the special tokens: add_special_tokens is', false),
+  chat_template: unsupported('a template of the request is'),
+})
+
+export const TokenizeRequest = z.union([TokenizeText, TokenizeChat])
+
+/** `POST /detokenize`, as vLLM has it. */
+export const DetokenizeRequest = z.strictObject({
+  model,
+  tokens: z
+    .array(
+      z
+        .int()
+        .min(0)
+        .max(2 ** 31 - 1),
+    )
+    .max(MAX_PROMPT_CHARS),
+})
+
+/** Fields of a message's request that say how it is answered, and not what. */
+const OF_THE_ANSWER = ['max_tokens', 'stream', 'temperature', 'top_p', 'top_k', 'stop_sequences', 'apar']
+
+/** `POST /v1/messages/count_tokens`: a message's request without what only concerns the answer. */
+export const CountTokensRequest = z.strictObject(
+  Object.fromEntries(
+    Object.entries(MessagesRequest.shape).filter(([name]) => !OF_THE_ANSWER.includes(name)),
+  ) as Omit<typeof MessagesRequest.shape, 'max_tokens'>,
+)

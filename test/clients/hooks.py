@@ -1,0 +1,82 @@
+"""Makes the valid requests of schemathesis short, and such that a model can answer them."""
+
+import schemathesis
+from schemathesis import GenerationMode
+
+MODEL = "demo"
+MAX_TOKENS = 3
+# Of the demo model.
+VOCABULARY = 4096
+# Fields with texts of a prompt.
+TEXTS = ("messages", "input", "prompt", "system", "instructions")
+# Names of the largest number of tokens of an answer.
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """Leaves requests that are meant to be refused as they are."""
+    mode = case.meta.generation.mode if case.meta is not None else None
+    if mode != GenerationMode.POSITIVE or not isinstance(case.body, dict):
+        return
+    body = case.body
+    if isinstance(body.get("model"), str):
+        body["model"] = MODEL
+    if isinstance(body.get("tokens"), list):
+        body["tokens"] = [token % VOCABULARY for token in body["tokens"]]
+    for name in TEXTS:
+        if name in body:
+            body[name] = cut(body[name])
+    if case.operation.definition.raw.get("operationId") in (
+        "createChatCompletion",
+        "createCompletion",
+        "createResponse",
+        "createMessage",
+    ):
+        shorten(body)
+        relate(body, case.headers)
+
+
+def shorten(body):
+    """Limits the work of an answer."""
+    for name in LIMITS:
+        if body.get(name) is not None:
+            body[name] = MAX_TOKENS
+    if not any(body.get(name) for name in LIMITS):
+        body["max_output_tokens" if "input" in body else "max_tokens"] = MAX_TOKENS
+    if body.get("n") is not None:
+        body["n"] = min(body["n"], 2)
+
+
+def cut(text):
+    """At most a few short texts: all of them must fit into the context of the model."""
+    if isinstance(text, str):
+        return text[:100]
+    if isinstance(text, list):
+        return [cut(part) for part in text[:4]]
+    if isinstance(text, dict):
+        return {name: cut(part) if name in ("content", "text") else part for name, part in text.items()}
+    return text
+
+
+def relate(body, headers):
+    """Some fields need others, and ids must be those of the model: a schema cannot say so."""
+    apar = body.get("apar") or {}
+    if body.get("stream") is not True:
+        body.pop("stream_options", None)
+        apar.pop("resumable", None)
+        apar.pop("branch_deltas", None)
+    # It resumes a stream that was begun before.
+    for name in [name for name in headers or {} if name.lower() == "last-event-id"]:
+        del headers[name]
+    if body.get("logprobs") is not True:
+        body.pop("top_logprobs", None)
+    # Tools may be listed only where none may be called.
+    body.pop("tools", None)
+    if body.get("logit_bias"):
+        bias = {str(int(token) % VOCABULARY): value for token, value in body["logit_bias"].items()}
+        body["logit_bias"] = bias
+    messages = body.get("messages")
+    if "system" in body or "stop_sequences" in body or "max_tokens" in body:
+        if isinstance(messages, list) and messages and messages[-1].get("role") == "assistant":
+            messages.append({"role": "user", "content": "hi"})
