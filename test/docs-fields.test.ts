@@ -49,7 +49,7 @@ function table(): Record<string, Record<string, string>> {
   return Object.fromEntries(
     rows.flatMap(([fields = '', ...cells]) =>
       [...fields.matchAll(/`([^`]+)`/g)].map(([, name = '']) => {
-        return [name, Object.fromEntries(apis.map((api, index) => [api, cells[index]]))]
+        return [name, Object.fromEntries(apis.map((api, index) => [api, cells[index] ?? '']))]
       }),
     ),
   )

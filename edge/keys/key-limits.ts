@@ -50,7 +50,7 @@ export interface ModelReservationRequest {
   readonly models: readonly string[]
   readonly request: ReservationRequest
   /** The call has fields that are not known: a key that may not send them reserves nothing. */
-  readonly unknownFields: boolean
+  readonly unknownFields?: boolean
 }
 
 interface Ticket {

@@ -53,7 +53,7 @@ export function requireModel(principal: Principal, model: string): void {
 
 export function mayRun(
   principal: Principal,
-  { models, unknownFields }: { readonly models: readonly string[]; readonly unknownFields: boolean },
+  { models, unknownFields }: { readonly models: readonly string[]; readonly unknownFields?: boolean },
 ): boolean {
   if (unknownFields && principal.unknown_fields !== 'ignore') return false
   return principal.scopes.includes('generate') && models.every((model) => mayUse(principal, model))

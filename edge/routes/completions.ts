@@ -20,8 +20,9 @@ export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
     includeUsage: (body.stream_options?.include_usage ?? false) || countsTokens(body),
   }
   const requests = completionRequests(body)
-  return withPromptAs('prompt', async () => {
+  const answer = async () => {
     if (!body.stream) return c.json(await completion(await startStreams(c, requests), options))
     return streamChunks(c, requests, body.apar?.resumable, (streams) => completionChunks(streams, options))
-  })
+  }
+  return withPromptAs('prompt', answer, c.get('unknownFields'))
 }

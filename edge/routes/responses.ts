@@ -13,7 +13,8 @@ import { startStreams } from '../streams/http/streams.ts'
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {
   const body = await apiBody(c, ResponsesRequest)
   if (typeof body.input !== 'string') ignoreFields(c, unresolvedItems(body.input))
-  const streams = await withPromptAs('input', async () => startStreams(c, [responsesRequest(body)]))
+  const start = async () => startStreams(c, [responsesRequest(body)])
+  const streams = await withPromptAs('input', start, c.get('unknownFields'))
   const answer = new SingleAnswer(streams)
   if (!body.stream) return c.json(await wholeResponse(body, answer))
   const events = new ResponseEvents(body, answer)

@@ -12,13 +12,13 @@ export interface Known {
 
 /** The JSON of a request without the fields that its schema does not know, at any depth. Its other errors stay. */
 export function withoutUnknown(schema: z.ZodType, input: unknown): Known {
-  const value = structuredClone(input)
+  let value = input
   const unknown: string[] = []
   for (let round = 0; round < MAX_ROUNDS; round++) {
     const paths = (schema.safeParse(value).error?.issues ?? []).flatMap((issue) => unknownIn(issue))
     if (paths.length === 0) break
     for (const path of paths) {
-      remove(value, path)
+      value = without(value, path)
       unknown.push(path.map(String).join('.'))
     }
   }
@@ -33,9 +33,12 @@ function unknownIn(issue: Issue): PropertyKey[][] {
   })
 }
 
-function remove(value: unknown, path: readonly PropertyKey[]): void {
-  const [key, ...rest] = path
-  if (typeof value !== 'object' || value === null || key === undefined) return
-  if (rest.length > 0) remove(Reflect.get(value, key), rest)
-  else Reflect.deleteProperty(value, key)
+/** A copy of JSON without the member at `path`. */
+function without(value: unknown, [key, ...rest]: readonly PropertyKey[]): unknown {
+  if (typeof value !== 'object' || value === null || key === undefined) return value
+  if (Array.isArray(value)) return value.map((item, index) => (index === key ? without(item, rest) : item))
+  const others = Object.entries(value).filter(([name]) => rest.length > 0 || name !== key)
+  return Object.fromEntries(
+    others.map(([name, member]) => [name, name === key ? without(member, rest) : member]),
+  )
 }

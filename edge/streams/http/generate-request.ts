@@ -61,14 +61,24 @@ export function templateOptionsOf(body: TemplateOptions): TemplateOptions {
 const PROMPTS: readonly string[] = ['messages', 'prompt_token_ids']
 
 /**
- * What `start` returns. Errors about the messages of a request name the field that the caller's API has instead.
+ * What `start` returns. Errors about the messages of a request name the field that the caller's API has instead;
+ * `ofBody` is one about the caller's own `messages`.
  * @throws AparError
  */
-export async function withPromptAs<T>(field: string, start: () => Promise<T>): Promise<T> {
+export async function withPromptAs<T>(
+  field: string,
+  start: () => Promise<T>,
+  ofBody?: AparError,
+): Promise<T> {
   try {
     return await start()
   } catch (error) {
-    if (!(error instanceof AparError) || !PROMPTS.includes(error.param?.split('.')[0] ?? '')) throw error
+    if (
+      !(error instanceof AparError) ||
+      error === ofBody ||
+      !PROMPTS.includes(error.param?.split('.')[0] ?? '')
+    )
+      throw error
     const { code, param, retryAfterSeconds, cause } = error
     const message = error.message.replace(`${param}: `, `${field}: `)
     throw new AparError(code, message, { param: field, retryAfterSeconds, cause })
