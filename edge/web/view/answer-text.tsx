@@ -1,5 +1,5 @@
 import type { Signal } from '@preact/signals'
-import { useEffect, useRef } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks'
 import type { Answering } from '../answer/answering.ts'
 import type { Recording } from '../answer/recording.ts'
 import { MarkdownView } from '../markdown/markdown-view.ts'
@@ -21,11 +21,11 @@ export function AnswerText({ recording, answering, pointed }: AnswerTextProps) {
   const colours = coloured.value
   const branch = pointed.value
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (root.current) view.current = new MarkdownView(root.current)
     return () => view.current?.destroy()
   }, [])
-  useEffect(() => {
+  useLayoutEffect(() => {
     const began = performance.now()
     const isGrowing = (id: number) => recording.times.get(id)?.endMs === undefined
     view.current?.update(sourceOf(recording.pieces(), answering ? isGrowing : () => false), colours)

@@ -76,16 +76,20 @@ function Row({ id, recording, wholeMs, pointed, onStop }: RowProps) {
         type="button"
         class="row"
         title={told}
-        aria-label={told}
         onPointerEnter={() => point(true)}
         onPointerLeave={() => point(false)}
         onFocus={() => point(true)}
         onBlur={() => point(false)}
       >
-        <span class="name" style={{ paddingInlineStart: `${(branch.depth - 1) * 0.7}rem` }}>
+        <span class="hidden">{told}</span>
+        <span
+          class="name"
+          aria-hidden="true"
+          style={{ paddingInlineStart: `${(branch.depth - 1) * 0.7}rem` }}
+        >
           {id === 0 ? 'Root' : `${branch.depth > 1 ? '↳ ' : ''}${id}`}
         </span>
-        <span class="track">
+        <span class="track" aria-hidden="true">
           <span
             class="bar"
             style={{
@@ -94,7 +98,9 @@ function Row({ id, recording, wholeMs, pointed, onStop }: RowProps) {
             }}
           />
         </span>
-        <span class="count">{tokens}</span>
+        <span class="count" aria-hidden="true">
+          {tokens}
+        </span>
       </button>
       {onStop && (
         <button

@@ -1,4 +1,4 @@
-import type { Browser, Locator, Page, WebSocketRoute } from 'playwright-core'
+import type { Browser, Locator, Page } from 'playwright-core'
 
 /** The chat page in a browser, as a user sees it: elements are found by their roles and names where they have one. */
 export class ChatPage {
@@ -58,46 +58,5 @@ export class ChatPage {
 
   close(): Promise<void> {
     return this.page.context().close()
-  }
-}
-
-/** The streams' sockets of a page, through a link that the test slows down and cuts. */
-export class Link {
-  /** Frames from the server that are let through from now on. */
-  #open: number
-  #held: (() => void)[] = []
-  #sockets: WebSocketRoute[] = []
-
-  private constructor(open: number) {
-    this.#open = open
-  }
-
-  /** Lets `frames` frames through, and holds the others until {@link release}. Call before the page opens a stream. */
-  static async of(page: Page, frames: number): Promise<Link> {
-    const link = new Link(frames)
-    await page.routeWebSocket(/\/v1\/stream/, (socket) => {
-      link.#sockets.push(socket)
-      const server = socket.connectToServer()
-      server.onMessage((message) => link.#pass(() => socket.send(message)))
-    })
-    return link
-  }
-
-  release(): void {
-    this.#open = Number.POSITIVE_INFINITY
-    for (const pass of this.#held.splice(0)) pass()
-  }
-
-  /** Drops what is held and closes the newest socket as if its connection were lost; later ones are open. */
-  async cut(): Promise<void> {
-    this.#held = []
-    this.#open = Number.POSITIVE_INFINITY
-    await this.#sockets.at(-1)?.close({ code: 4000 })
-  }
-
-  #pass(send: () => void): void {
-    if (this.#open > 0) send()
-    else this.#held.push(send)
-    this.#open--
   }
 }
