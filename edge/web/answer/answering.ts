@@ -1,4 +1,4 @@
-import { signal } from '@preact/signals'
+import { batch, signal } from '@preact/signals'
 import { type BranchStream, openStream, resumeStream } from '../../../client/index.ts'
 import { AparError } from '../../../shared/errors.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
@@ -147,10 +147,13 @@ export class Answering {
       this.#state = state
       this.#elapsedMs = this.#now()
     }
-    this.#redraw()
     const recorded = this.recorded()
-    this.#options.onSave?.(recorded)
-    if (first) this.#options.onEnd?.(recorded)
+    // Together, so that the page never shows the end beside the text of the moment before.
+    batch(() => {
+      this.#options.onSave?.(recorded)
+      this.version.value++
+      if (first) this.#options.onEnd?.(recorded)
+    })
   }
 
   #saveSometimes(): void {

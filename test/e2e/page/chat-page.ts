@@ -40,7 +40,7 @@ export class ChatPage {
 
   /** Waits for the last answer to be in this state. */
   async state(state: 'running' | 'complete' | 'stopped' | 'failed'): Promise<void> {
-    await this.page.locator(`article.answer[data-state="${state}"]`).last().waitFor()
+    await this.page.locator(`article.answer[data-state="${state}"]:last-of-type`).waitFor()
   }
 
   async ask(prompt: string): Promise<string> {
