@@ -37,7 +37,7 @@ export interface StreamOptions {
 export interface StreamPosition {
   /** Its {@link BranchStream.id}. */
   stream: string
-  /** Its {@link BranchStream.lastSeq}: the stream goes on behind this event. */
+  /** Its {@link BranchStream.lastSeq} while it was `caughtUp`: the stream goes on behind this event. */
   after: number
   /** All events up to there; the tree begins with them. They are not delivered again. */
   events: readonly StreamEvent[]
@@ -80,6 +80,9 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   /** Name of the stream; undefined until `accepted` has arrived. */
   #stream: string | undefined
   #lastSeq = -1
+  /** Numbers of events that were put into the queue, and that the loop took out of it. */
+  #arrived = 0
+  #delivered = 0
   #acked = -1
   /** When the connection was lost, in ms; undefined while connected. */
   #disconnectedAt: number | undefined
@@ -121,6 +124,14 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   }
 
   /**
+   * The loop has got all events up to {@link lastSeq}: only then is this number the position behind what the loop has. (A
+   * frame can bring several events, and only its last number can be resumed from.)
+   */
+  get caughtUp(): boolean {
+    return this.#delivered === this.#arrived
+  }
+
+  /**
    * Stops reading, but does not cancel: for 30 s the stream can be resumed elsewhere (`resumeStream`). The loop over the
    * events ends without an error.
    */
@@ -152,7 +163,11 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
 
   [Symbol.asyncIterator](): AsyncIterator<StreamEvent, undefined> {
     return {
-      next: () => this.#events.next(),
+      next: async () => {
+        const result = await this.#events.next()
+        if (!result.done) this.#delivered++
+        return result
+      },
       return: async () => {
         if (!this.#ended) this.cancel()
         return { value: undefined, done: true }
@@ -232,6 +247,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
       return
     }
     if (event.type === 'accepted') this.#stream = event.stream
+    this.#arrived++
     this.#events.push(event)
     if (event.type === 'done') this.#end()
   }

@@ -31,6 +31,8 @@ export class Answering {
   #problem: Recorded['problem']
   #elapsedMs: number | undefined
   #savedAt = 0
+  /** The last position at which no event was on its way from the stream to the recording. */
+  #whole: Pick<Recorded, 'events' | 'after'>
   #drawn = false
   #detached = false
 
@@ -58,6 +60,7 @@ export class Answering {
     const { signal } = this.#abort
     const common = { baseUrl: location.origin, apiKey: options.apiKey, signal }
     this.#base = base
+    this.#whole = base
     this.#options = options
     this.recording = new Recording(base.events)
     this.#startedAt = performance.now() - (Date.now() - base.started)
@@ -113,10 +116,16 @@ export class Answering {
       ...this.#base,
       state: this.#state,
       elapsed_ms: Math.round(this.elapsedMs),
-      events: [...this.recording.events],
-      after: this.#stream.lastSeq,
+      ...this.#position(),
       problem: this.#problem,
     }
+  }
+
+  /** The recorded events, and the number behind them: a page that resumes from there gets no text twice, and all of it. */
+  #position(): Pick<Recorded, 'events' | 'after'> {
+    if (this.#state !== 'running' || this.#stream.caughtUp)
+      this.#whole = { events: [...this.recording.events], after: this.#stream.lastSeq }
+    return { events: this.#whole.events, after: this.#whole.after }
   }
 
   async #read(): Promise<void> {
