@@ -9,4 +9,11 @@ export type { Trace, TraceStep } from '../shared/protocol/trace.ts'
 export { type Connection, type ConnectionOptions, openConnection } from './connection.ts'
 export { listModels } from './models.ts'
 export type { SocketConstructor, SocketLike } from './socket.ts'
-export { BranchStream, openStream, type StreamOptions } from './stream.ts'
+export {
+  BranchStream,
+  openStream,
+  type ResumeOptions,
+  resumeStream,
+  type StreamOptions,
+  type StreamPosition,
+} from './stream.ts'

@@ -1,7 +1,7 @@
 import { BranchTree } from '../shared/branch-tree.ts'
 import { AparError } from '../shared/errors.ts'
 import { EventQueue } from '../shared/event-queue.ts'
-import { CLOSE_BY_CALLER, CLOSE_NORMAL, CLOSE_REPLACED } from '../shared/protocol/close-codes.ts'
+import { CLOSE_BY_CALLER, CLOSE_LOST, CLOSE_NORMAL, CLOSE_REPLACED } from '../shared/protocol/close-codes.ts'
 import { expand } from '../shared/protocol/deltas.ts'
 import type { ServerFrame, StreamEvent } from '../shared/protocol/events.ts'
 import type { ClientFrame } from '../shared/protocol/frames.ts'
@@ -34,6 +34,18 @@ export interface StreamOptions {
   WebSocket?: SocketConstructor | undefined
 }
 
+/** What another {@link BranchStream}, perhaps of an earlier page, has read of a stream. */
+export interface StreamPosition {
+  /** Its {@link BranchStream.id}. */
+  stream: string
+  /** Its {@link BranchStream.lastSeq} while it was `caughtUp`: the stream goes on behind this event. */
+  after: number
+  /** All events up to there; the tree begins with them. They are not delivered again. */
+  events: readonly StreamEvent[]
+}
+
+export type ResumeOptions = Omit<StreamOptions, 'request'> & { position: StreamPosition }
+
 /**
  * Opens a stream of branches. Read it with `for await`, or wait for {@link BranchStream.text}.
  * @throws TypeError when the platform has no WebSocket and none was given, or when `baseUrl` is not a URL.
@@ -43,20 +55,41 @@ export function openStream(options: StreamOptions): BranchStream {
 }
 
 /**
+ * Goes on with a stream that {@link BranchStream.detach} has left, or that a page lost when it was reloaded. The edge
+ * keeps it for 30 s; after that, reading it throws an AparError `stream_not_found`. Errors as for `openStream`.
+ */
+export function resumeStream({ position, ...options }: ResumeOptions): BranchStream {
+  return new BranchStream(
+    { ...options, request: undefined, WebSocket: watched(socketConstructor(options.WebSocket)) },
+    position,
+  )
+}
+
+/** `request`: undefined for a stream that is resumed. */
+type BranchStreamOptions = Omit<StreamOptions, 'request'> & { request: GenerateRequest | undefined }
+
+/**
  * The events of one stream; they can be read once. When the stream fails, the loop throws an AparError. Leaving
  * the loop early cancels the stream.
  */
 export class BranchStream implements AsyncIterable<StreamEvent> {
   /** All branches so far. Includes every event that has arrived, also those not read yet. */
   readonly tree = new BranchTree()
+<<<<<<< HEAD
   /** What the engine did so far, step by step, for a request with `trace`. */
   readonly trace: TraceStep[] = []
   readonly #options: StreamOptions
+=======
+  readonly #options: BranchStreamOptions
+>>>>>>> page
   readonly #Socket: SocketConstructor
   #socket: SocketLike
   /** Name of the stream; undefined until `accepted` has arrived. */
   #stream: string | undefined
   #lastSeq = -1
+  /** Numbers of events that were put into the queue, and that the loop took out of it. */
+  #arrived = 0
+  #delivered = 0
   #acked = -1
   /** When the connection was lost, in ms; undefined while connected. */
   #disconnectedAt: number | undefined
@@ -68,8 +101,14 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   #opened = false
   #ended = false
 
-  constructor(options: StreamOptions) {
+  constructor(options: BranchStreamOptions, position?: StreamPosition) {
     this.#options = options
+    if (position) {
+      this.#stream = position.stream
+      this.#lastSeq = position.after
+      this.#acked = position.after
+      for (const event of position.events) this.tree.apply(event)
+    }
     this.#Socket = socketConstructor(options.WebSocket)
     this.#finished = new Promise((resolve, reject) => {
       this.#settle = (error) => (error ? reject(error) : resolve())
@@ -84,6 +123,32 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   /** Name of the stream, with which it can be resumed; undefined until it is accepted. */
   get id(): string | undefined {
     return this.#stream
+  }
+
+  /** Number of the last event that has arrived; -1 before the first one. */
+  get lastSeq(): number {
+    return this.#lastSeq
+  }
+
+  /**
+   * The loop has got all events up to {@link lastSeq}: only then is this number the position behind what the loop has. (A
+   * frame can bring several events, and only its last number can be resumed from.)
+   */
+  get caughtUp(): boolean {
+    return this.#delivered === this.#arrived
+  }
+
+  /**
+   * Stops reading, but does not cancel: for 30 s the stream can be resumed elsewhere (`resumeStream`). The loop over the
+   * events ends without an error.
+   */
+  detach(): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#options.signal?.removeEventListener('abort', this.#onAbort)
+    this.#events.end()
+    this.#settle(new AparError('connection_closed', 'the stream was left before it ended'))
+    this.#socket.close(CLOSE_LOST)
   }
 
   /** Ends the stream: text generated so far stays valid, and `done` follows with reason `abort`. */
@@ -105,7 +170,11 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
 
   [Symbol.asyncIterator](): AsyncIterator<StreamEvent, undefined> {
     return {
-      next: () => this.#events.next(),
+      next: async () => {
+        const result = await this.#events.next()
+        if (!result.done) this.#delivered++
+        return result
+      },
       return: async () => {
         if (!this.#ended) this.cancel()
         return { value: undefined, done: true }
@@ -140,7 +209,8 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
       this.#socket.close(CLOSE_NORMAL)
       return
     }
-    if (!this.#opened) this.#send({ type: 'generate', ...this.#options.request })
+    const { request } = this.#options
+    if (!this.#opened && request) this.#send({ type: 'generate', ...request })
     this.#opened = true
     for (const frame of this.#cancels) this.#send(frame)
   }
@@ -184,7 +254,11 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
       return
     }
     if (event.type === 'accepted') this.#stream = event.stream
+<<<<<<< HEAD
     if (event.type === 'trace') this.trace.push(...event.steps)
+=======
+    this.#arrived++
+>>>>>>> page
     this.#events.push(event)
     if (event.type === 'done') this.#end()
   }

@@ -70,7 +70,7 @@ export async function buildPage() {
   await build({
     absWorkingDir: root,
     entryPoints: [
-      { in: join(root, 'edge/web/main.ts'), out: 'chat.js' },
+      { in: join(root, 'edge/web/main.tsx'), out: 'chat.js' },
       { in: join(root, 'edge/web/chat.css'), out: 'chat.css' },
     ],
     outdir: webFolder,
@@ -79,6 +79,9 @@ export async function buildPage() {
     format: 'esm',
     target: ['es2023', 'chrome123', 'firefox120', 'safari17.5'],
     minify: true,
+    jsx: 'automatic',
+    jsxImportSource: 'preact',
+    plugins: [englishOnly],
     logLevel: 'warning',
   })
 }

@@ -79,7 +79,19 @@ export class BranchTree {
 
   /** All text received so far in document order; branches that have not ended are included as they are. */
   text(): string {
-    return joined(new DocumentCursor(this).advance(false)).slice(0, this.#length)
+    return joined(this.pieces())
+  }
+
+  /** The text received so far as {@link text} has it, in pieces with their branches. */
+  pieces(): Piece[] {
+    const out: Piece[] = []
+    let room = this.#length ?? Number.POSITIVE_INFINITY
+    for (const piece of new DocumentCursor(this).advance(false)) {
+      if (room <= 0) break
+      out.push(piece.text.length <= room ? piece : cutPiece(piece, room))
+      room -= piece.text.length
+    }
+    return out
   }
 
   #get(id: number): MutableBranch {
@@ -177,9 +189,9 @@ export class OrderedText {
         out.push(piece)
         continue
       }
-      const cut = Math.max(piece.from, piece.to - (piece.text.length - text.length))
-      out.push({ ...piece, to: cut, text })
-      this.#held.unshift({ ...piece, from: cut, text: piece.text.slice(text.length) })
+      const first = cutPiece(piece, text.length)
+      out.push(first)
+      this.#held.unshift({ ...piece, from: first.to, text: piece.text.slice(text.length) })
     }
     return out
   }
@@ -257,6 +269,12 @@ class DocumentCursor {
     frame.joint = 'none'
     return `\n\n${continuation}`
   }
+}
+
+/** The first `length` code units of a piece, fewer than it has. */
+function cutPiece(piece: Piece, length: number): Piece {
+  const text = piece.text.slice(0, length)
+  return { ...piece, to: Math.max(piece.from, piece.to - (piece.text.length - length)), text }
 }
 
 function joined(pieces: readonly Piece[]): string {

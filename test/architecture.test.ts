@@ -120,7 +120,7 @@ function isAllowed(part = 'elsewhere', allowed: readonly string[]): boolean {
 }
 
 const sources = files.filter(
-  (file) => (/\.m?ts$|\.mjs$/.test(file) || NATIVE_SOURCE.test(file)) && partOf(file) !== undefined,
+  (file) => (/\.m?tsx?$|\.mjs$/.test(file) || NATIVE_SOURCE.test(file)) && partOf(file) !== undefined,
 )
 
 test('finds the source files', () => {
@@ -183,7 +183,7 @@ test('Workers types and Node types never meet in one tsconfig', () => {
 })
 
 test('no source file has more than 500 lines', () => {
-  const code = new Set(['.ts', '.mts', '.mjs', '.h', '.cpp', '.cu', '.py', '.css', '.html', '.cmake'])
+  const code = new Set(['.ts', '.tsx', '.mts', '.mjs', '.h', '.cpp', '.cu', '.py', '.css', '.html', '.cmake'])
   const long = files
     .filter((file) => code.has(extname(file)))
     .map((file) => ({ file, lines: readFileSync(file, 'utf8').split('\n').length }))

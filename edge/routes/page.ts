@@ -3,7 +3,10 @@ import style from '../../dist/web/chat.css.txt'
 import script from '../../dist/web/chat.js.txt'
 import html from '../../dist/web/index.html'
 
-/** Nothing from other origins and nothing inline, so that model text could run no script even if it became markup. */
+/**
+ * Nothing from other origins and nothing inline, so that model text could run no script even if it became markup. Only
+ * the sanitizer (edge/web/markdown/safe-html.ts) may turn text into markup.
+ */
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -13,6 +16,8 @@ const CONTENT_SECURITY_POLICY = [
   "base-uri 'none'",
   "form-action 'none'",
   "frame-ancestors 'none'",
+  "require-trusted-types-for 'script'",
+  'trusted-types dompurify',
 ].join('; ')
 
 export function chatPage(c: Context): Response {

@@ -1,10 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
+import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { hasChromium, launchChromium } from '../support/chromium.ts'
-import { freeKey, type ScriptedEdge, startScriptedEdge } from './scripted-edge.ts'
+import { hasChromium, launchChromium } from '../../support/chromium.ts'
+import { freeKey, type ScriptedEdge, startScriptedEdge } from '../scripted-edge.ts'
+import { ChatPage } from './chat-page.ts'
 
 const { key, record } = freeKey()
 
@@ -23,14 +24,12 @@ describe.skipIf(!hasChromium)('the figures of an answer on the chat page', () =>
   const state = mkdtempSync(join(tmpdir(), 'apar-page-'))
   let edge: ScriptedEdge
   let browser: Browser
-  let page: Page
+  let chat: ChatPage
 
   beforeAll(async () => {
     edge = await startScriptedEdge(state, [record])
     browser = await launchChromium()
-    page = await browser.newPage()
-    await page.goto(`${edge.url}/#key=${key}`)
-    await page.locator('#model:enabled').waitFor()
+    chat = await ChatPage.open(browser, edge.url, key)
   })
 
   afterAll(async () => {
@@ -39,21 +38,17 @@ describe.skipIf(!hasChromium)('the figures of an answer on the chat page', () =>
     rmSync(state, { recursive: true })
   })
 
-  async function figuresOf(prompt: string): Promise<string[]> {
-    await page.locator('#prompt').fill(prompt)
-    await page.keyboard.press('Control+Enter')
-    await page.locator('#status', { hasText: 'Complete' }).waitFor()
-    return await page.locator('#figures > div').allInnerTexts()
-  }
+  const figures = () => chat.lastAnswer.locator('.figures > span').allTextContents()
 
   it('say how many drafted tokens were accepted', async () => {
-    const figures = await figuresOf(script({ speculation: { drafted: 8, accepted: 6 } }))
-    expect(figures.at(-1)).toMatch(/^drafts accepted\s+6 of 8 \(75 %\)$/i)
+    await chat.ask(script({ speculation: { drafted: 8, accepted: 6 } }))
+    expect(await figures()).toContain('drafts accepted 6 of 8 (75 %)')
   })
 
   it('do not speak of drafts where there were none', async () => {
-    const figures = await figuresOf(script())
-    expect(figures.join()).not.toMatch(/drafts/i)
-    expect(figures.at(-1)).toMatch(/^branches/i)
+    await chat.button('New chat').click()
+    await chat.ask(script())
+    expect((await figures()).join()).not.toMatch(/drafts/i)
+    expect(await figures()).toContain('1 branch')
   })
 })

@@ -1,0 +1,151 @@
+import { useSignal } from '@preact/signals'
+import type { Conversation } from '../history/conversation.ts'
+import { messagesOf } from '../history/store.ts'
+import { fromJson, toJson, toMarkdown } from '../history/transfer.ts'
+import { addConversation, newChat, openConversation, removeConversation, rename } from '../state/chat.ts'
+import { conversations, current, notice, sidebar } from '../state/state.ts'
+import { Icon } from './icon.tsx'
+import { Modal } from './modal.tsx'
+
+export function Sidebar() {
+  const chosen = useSignal<Conversation | undefined>(undefined)
+  const close = () => {
+    chosen.value = undefined
+  }
+  return (
+    <nav id="sidebar" aria-label="Conversations" data-open={sidebar.value}>
+      <button type="button" class="wide" onClick={newChat}>
+        <Icon name="plus" /> New chat
+      </button>
+      <ul>
+        {conversations.value.map((conversation) => (
+          <li key={conversation.id} data-current={conversation.id === current.value.id}>
+            <a
+              href={`#chat=${conversation.id}`}
+              aria-current={conversation.id === current.value.id ? 'page' : undefined}
+              onClick={(event) => {
+                event.preventDefault()
+                void openConversation(conversation.id)
+              }}
+            >
+              {conversation.title}
+            </a>
+            <button
+              type="button"
+              class="quiet icon"
+              aria-label={`Rename, export or delete: ${conversation.title}`}
+              onClick={() => {
+                chosen.value = conversation
+              }}
+            >
+              <Icon name="more" />
+            </button>
+          </li>
+        ))}
+      </ul>
+      <ImportButton />
+      <p class="note">Conversations are kept in this browser only.</p>
+      <Modal title="Conversation" open={chosen.value !== undefined} onClose={close}>
+        {chosen.value && <ConversationForm conversation={chosen.value} onDone={close} />}
+      </Modal>
+    </nav>
+  )
+}
+
+function ConversationForm(props: { readonly conversation: Conversation; readonly onDone: () => void }) {
+  const { conversation, onDone } = props
+  const title = useSignal(conversation.title)
+  const sure = useSignal(false)
+  const exportAs = async (type: 'json' | 'md') => {
+    const messages = await messagesOf(conversation.id)
+    const text = type === 'json' ? toJson(conversation, messages) : toMarkdown(conversation, messages)
+    download(`${fileName(conversation.title)}.${type}`, text)
+  }
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault()
+        rename(conversation, title.value)
+        onDone()
+      }}
+    >
+      <label for="title">Title</label>
+      <input
+        id="title"
+        value={title.value}
+        maxLength={200}
+        required
+        onInput={({ currentTarget }) => {
+          title.value = currentTarget.value
+        }}
+      />
+      <div class="actions">
+        <button type="button" onClick={() => void exportAs('md')}>
+          Export as Markdown
+        </button>
+        <button type="button" onClick={() => void exportAs('json')}>
+          Export as JSON
+        </button>
+      </div>
+      <p class="note">JSON has everything, time lines included, and can be imported again.</p>
+      <div class="actions">
+        <button
+          type="button"
+          class="danger"
+          onClick={() => {
+            if (!sure.value) {
+              sure.value = true
+              return
+            }
+            void removeConversation(conversation)
+            onDone()
+          }}
+        >
+          {sure.value ? 'Delete for ever' : 'Delete'}
+        </button>
+        <button type="submit" class="primary">
+          Rename
+        </button>
+      </div>
+    </form>
+  )
+}
+
+function ImportButton() {
+  const read = async (input: HTMLInputElement) => {
+    const file = input.files?.[0]
+    if (!file) return
+    try {
+      const { conversation, messages } = fromJson(await file.text())
+      await addConversation(conversation, messages)
+      notice.value = ''
+    } catch (thrown) {
+      notice.value = thrown instanceof Error ? thrown.message : 'The file cannot be read.'
+    }
+    input.value = ''
+  }
+  return (
+    <label class="button wide">
+      Import …
+      <input
+        id="import"
+        type="file"
+        class="hidden"
+        accept=".json,application/json"
+        onChange={({ currentTarget }) => void read(currentTarget)}
+      />
+    </label>
+  )
+}
+
+function fileName(title: string): string {
+  return title.replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '') || 'conversation'
+}
+
+function download(name: string, text: string): void {
+  const link = document.createElement('a')
+  link.href = URL.createObjectURL(new Blob([text], { type: 'text/plain' }))
+  link.download = name
+  link.click()
+  URL.revokeObjectURL(link.href)
+}
