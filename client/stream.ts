@@ -75,13 +75,9 @@ type BranchStreamOptions = Omit<StreamOptions, 'request'> & { request: GenerateR
 export class BranchStream implements AsyncIterable<StreamEvent> {
   /** All branches so far. Includes every event that has arrived, also those not read yet. */
   readonly tree = new BranchTree()
-<<<<<<< HEAD
   /** What the engine did so far, step by step, for a request with `trace`. */
   readonly trace: TraceStep[] = []
-  readonly #options: StreamOptions
-=======
   readonly #options: BranchStreamOptions
->>>>>>> page
   readonly #Socket: SocketConstructor
   #socket: SocketLike
   /** Name of the stream; undefined until `accepted` has arrived. */
@@ -254,11 +250,8 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
       return
     }
     if (event.type === 'accepted') this.#stream = event.stream
-<<<<<<< HEAD
     if (event.type === 'trace') this.trace.push(...event.steps)
-=======
     this.#arrived++
->>>>>>> page
     this.#events.push(event)
     if (event.type === 'done') this.#end()
   }
