@@ -48,8 +48,8 @@ export async function* completionChunks(
       continue
     }
     const growth = choice.push(event)
-      if (growth.text !== '') yield chunk(index, growth.text, prompt.shifted(growth.logprobs), null)
-      if (event.type === 'trace') yield { ...chunk(index, '', [], null), apar: traceChunk(event) }
+    if (growth.text !== '') yield chunk(index, growth.text, prompt.shifted(growth.logprobs), null)
+    if (event.type === 'trace') yield { ...chunk(index, '', [], null), apar: traceChunk(event) }
     if (event.type === 'done') yield chunk(index, '', [], choice.finishReason)
   }
   if (includeUsage) yield { ...head, choices: [], usage: usageOf(all, n) }

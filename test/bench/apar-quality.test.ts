@@ -71,6 +71,7 @@ describe('figures', () => {
       tokens: 60,
       steps: 60,
       wallMs: 600,
+      speculation: undefined,
     },
     ...more,
   })
