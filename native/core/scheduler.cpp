@@ -221,7 +221,7 @@ void Scheduler::score_prompt(std::list<Request>& requests, Request& request, Bra
     const int32_t rows = std::min({wanted, max_rows, token_budget()});
     if (rows <= 0 || !reserve(requests, request, branch, id, std::max(known, first + rows))) return;
     mark_scheduled(branch);
-    const int32_t last_row = add_rows(id, first, rows, depth + 1);
+    const int32_t last_row = add_rows(request, id, first, rows, depth + 1);
     for (int32_t i = 0; i < rows; ++i) {
       const int32_t position = node.start + first + i;
       if (position >= unscored)
