@@ -90,7 +90,7 @@ std::vector<RequestParams> random_requests(std::mt19937& random, const RequestMi
       if (below(3) == 0) params.logprobs = below(3);
       if (below(6) == 0) params.logit_bias = {{3, 1.5f}};
     }
-    if (below(6) == 0) params.stop_tokens = {5};
+    if (below(6) == 0 && vocab > 5) params.stop_tokens = {5};
     if (below(4) == 0) params.max_branch_tokens = 5 + below(30);
     if (below(8) == 0) params.speculation = Speculation::ngram;
   }
