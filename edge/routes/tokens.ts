@@ -80,7 +80,8 @@ export async function tokenizerInfo(c: Context<AppEnv>): Promise<Response> {
 /** `POST /v1/messages/count_tokens` of Anthropic's API. */
 export async function countTokens(c: Context<AppEnv>): Promise<Response> {
   const body = parseBody(CountTokensRequest, await bodyText(c))
-  const request = messagesRequest({ ...body, max_tokens: 1 })
+  // Limits of the answer say nothing about the prompt.
+  const request = messagesRequest({ ...body, max_tokens: 1, min_tokens: 0 })
   requireModel(c.get('principal'), request.model)
   const answer = await ask(c, {
     ...{ ask: 'tokenize', ...promptOf(request) },

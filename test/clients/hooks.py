@@ -22,8 +22,9 @@ def before_call(context, case, kwargs):
     body = case.body
     if isinstance(body.get("model"), str):
         body["model"] = MODEL
-    if isinstance(body.get("tokens"), list):
-        body["tokens"] = [token % VOCABULARY for token in body["tokens"]]
+    for name in ("tokens", "stop_token_ids", "prompt"):
+        if isinstance(body.get(name), list):
+            body[name] = known(body[name])
     for name in TEXTS:
         if name in body:
             body[name] = cut(body[name])
@@ -37,6 +38,13 @@ def before_call(context, case, kwargs):
         relate(body, case.headers)
 
 
+def known(tokens):
+    """Ids of the model, also in lists of lists."""
+    if isinstance(tokens, list):
+        return [known(token) for token in tokens]
+    return tokens % VOCABULARY if isinstance(tokens, int) else tokens
+
+
 def shorten(body):
     """Limits the work of an answer."""
     for name in LIMITS:
@@ -44,6 +52,8 @@ def shorten(body):
             body[name] = MAX_TOKENS
     if not any(body.get(name) for name in LIMITS):
         body["max_output_tokens" if "input" in body else "max_tokens"] = MAX_TOKENS
+    if body.get("min_tokens") is not None:
+        body["min_tokens"] = min(body["min_tokens"], MAX_TOKENS)
     if body.get("n") is not None:
         body["n"] = min(body["n"], 2)
 

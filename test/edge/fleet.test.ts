@@ -41,7 +41,16 @@ it('grants a lease, and lists models in the format of OpenAI', async () => {
   expect(await lease.json()).toEqual(LEASE)
   expect(await (await call('/v1/models')).json()).toEqual({
     object: 'list',
-    data: [{ id: 'demo', object: 'model', created: 1_700_000_000, owned_by: 'apar', context_tokens: 512 }],
+    data: [
+      {
+        id: 'demo',
+        object: 'model',
+        created: 1_700_000_000,
+        owned_by: 'apar',
+        max_model_len: 512,
+        context_tokens: 512,
+      },
+    ],
   })
 })
 

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { SpeculationUsage } from '../../../shared/protocol/speculation.ts'
+import { aparTrace, TraceChunk } from './trace.ts'
 
 export const count = z.int().min(0)
 /** Unix time, in seconds. */
@@ -47,6 +48,7 @@ export const ChatCompletion = z.strictObject({
         logprobs: ChatLogprobs.nullable(),
         finish_reason: FinishReason,
         matched_stop,
+        apar: aparTrace,
       }),
     )
     .min(1),
@@ -69,7 +71,7 @@ export const ChatCompletionChunk = z.strictObject({
     }),
   ),
   usage: Usage.nullish(),
-  apar: BranchAddress.optional(),
+  apar: z.union([BranchAddress, TraceChunk]).optional(),
 })
 
 const CompletionLogprobs = z.strictObject({
@@ -89,7 +91,9 @@ export const Completion = z.strictObject({
       text: z.string(),
       logprobs: CompletionLogprobs.nullable(),
       finish_reason: FinishReason.nullable(),
+      apar: aparTrace,
     }),
   ),
   usage: Usage.nullish(),
+  apar: TraceChunk.optional(),
 })

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { aparUsage, count } from './completions.ts'
 import { messagesErrorSchema } from './errors.ts'
+import { aparTrace } from './trace.ts'
 
 const TextBlock = z.strictObject({ type: z.literal('text'), text: z.string(), citations: z.null() })
 
@@ -25,6 +26,7 @@ export const Message = z.strictObject({
   content: z.array(TextBlock),
   ...end,
   usage: Usage,
+  apar: aparTrace,
 })
 
 /** The data of an event; its `type` is also the event's name. */
@@ -37,7 +39,12 @@ export const MessageEvent = z.discriminatedUnion('type', [
     delta: z.strictObject({ type: z.literal('text_delta'), text: z.string() }),
   }),
   z.strictObject({ type: z.literal('content_block_stop'), index: count }),
-  z.strictObject({ type: z.literal('message_delta'), delta: z.strictObject(end), usage: Usage }),
+  z.strictObject({
+    type: z.literal('message_delta'),
+    delta: z.strictObject(end),
+    usage: Usage,
+    apar: aparTrace,
+  }),
   z.strictObject({ type: z.literal('message_stop') }),
   messagesErrorSchema,
 ])

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { aparUsage, count, time } from './completions.ts'
+import { aparTrace } from './trace.ts'
 
 const Part = z.strictObject({
   type: z.literal('output_text'),
@@ -38,6 +39,7 @@ export const ResponseObject = z.looseObject({
   model: z.string(),
   output: z.array(Item),
   usage: Usage.nullable(),
+  apar: aparTrace,
 })
 
 const sequence_number = count
