@@ -42,7 +42,8 @@ def known(tokens):
     """Ids of the model, also in lists of lists."""
     if isinstance(tokens, list):
         return [known(token) for token in tokens]
-    return tokens % VOCABULARY if isinstance(tokens, int) else tokens
+    # 3.0 is an integer of JSON Schema.
+    return int(tokens) % VOCABULARY if isinstance(tokens, (int, float)) else tokens
 
 
 def shorten(body):
@@ -61,11 +62,15 @@ def shorten(body):
 def cut(text):
     """At most a few short texts: all of them must fit into the context of the model."""
     if isinstance(text, str):
-        return text[:100]
+        return text[:30]
     if isinstance(text, list):
         return [cut(part) for part in text[:4]]
     if isinstance(text, dict):
-        return {name: cut(part) if name in ("content", "text") else part for name, part in text.items()}
+        # Calls of tools in a history are text as well.
+        if isinstance(text.get("input"), dict):
+            text["input"] = {}
+        shown = ("content", "text", "arguments", "name", "output")
+        return {name: cut(part) if name in shown else part for name, part in text.items()}
     return text
 
 
@@ -86,6 +91,9 @@ def relate(body, headers):
     if body.get("logit_bias"):
         bias = {str(int(token) % VOCABULARY): value for token, value in body["logit_bias"].items()}
         body["logit_bias"] = bias
+    if isinstance(body.get("input"), list):
+        # Items that are named only have no text.
+        body["input"].append({"role": "user", "content": "hi"})
     messages = body.get("messages")
     if "system" in body or "stop_sequences" in body or "max_tokens" in body:
         if isinstance(messages, list) and messages and messages[-1].get("role") == "assistant":
