@@ -27,6 +27,7 @@ test('an engine request without options is greedy, serial and unrestricted', () 
     branches: [],
     tenant: { id: 0, weight: 1, priority: 0 },
     speculation: 'auto',
+    trace: false,
   })
 })
 
