@@ -58,7 +58,7 @@ describe.skipIf(!requires('curl', () => CURL))('curl', () => {
     expect(refused).toMatch(/400$/)
     expect(JSON.parse(refused.slice(0, -3))).toEqual({
       error: {
-        message: 'tools: tools are not supported',
+        message: 'tools: tools are not supported: only with tool_choice "none"',
         type: 'invalid_request_error',
         param: 'tools',
         code: 'invalid_request',

@@ -61,8 +61,11 @@ export class Link {
   #slow(client: Socket, server: Socket): void {
     this.#first = { client, server }
     server.on('data', (bytes) => {
-      this.#bytesLeft -= bytes.length
-      this.#pass(() => client.write(bytes))
+      const fitting = bytes.subarray(0, Math.max(0, this.#bytesLeft))
+      this.#bytesLeft -= fitting.length
+      client.write(fitting)
+      const rest = bytes.subarray(fitting.length)
+      if (rest.length > 0) this.#pass(() => client.write(rest))
     })
     server.on('end', () => this.#pass(() => client.end()))
   }

@@ -71,9 +71,11 @@ describe.skipIf(!hasChromium)('an answer on the page while it grows', () => {
   })
 
   it('stops one branch, and the others go on', async () => {
-    const stop = chat.page.getByRole('button', { name: /^Stop branch \d+$/ }).first()
-    const branch = Number(/\d+/.exec((await stop.getAttribute('aria-label')) ?? '')?.[0])
-    await stop.click()
+    // The youngest: an older one may end before the click.
+    const stop = chat.page.getByRole('button', { name: /^Stop branch \d+$/ }).last()
+    const name = (await stop.getAttribute('aria-label')) ?? ''
+    const branch = Number(/\d+/.exec(name)?.[0])
+    await chat.page.getByRole('button', { name, exact: true }).click()
     const row = chat.lastAnswer.locator('.branches .row', {
       hasText: `Branch ${branch}, forked from the root`,
     })
