@@ -2,8 +2,8 @@
 // after `npm test`. The tools are installed once, in an environment of their own.
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
-import { homedir } from 'node:os'
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fail, info, root, run } from './setup/report.mjs'
@@ -23,6 +23,8 @@ const settings = {
   APAR_HOOKS: join(FOLDER, 'hooks.py'),
   PYTHONDONTWRITEBYTECODE: '1',
 }
+// Schemathesis keeps what failed in the folder in which it runs.
+const scratch = mkdtempSync(join(tmpdir(), 'apar-clients-'))
 let failed = 0
 try {
   info('schemathesis: all checks on the OpenAPI document ...')
@@ -33,11 +35,12 @@ try {
   failed += await step([join(FOLDER, 'sdks.py')])
 } finally {
   await server.close()
+  rmSync(scratch, { recursive: true })
 }
 process.exit(failed === 0 ? 0 : 1)
 
 async function step(args) {
-  return (await run(python, args, { show: true, env: settings })).code
+  return (await run(python, args, { show: true, env: settings, cwd: scratch })).code
 }
 
 /** The environment of the lock file, which is made where it is missing. */

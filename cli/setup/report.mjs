@@ -16,14 +16,14 @@ export function info(line, { quiet = false } = {}) {
 }
 
 /**
- * Runs a program in the package's root folder, without a shell.
+ * Runs a program, by default in the package's root folder, without a shell.
  * @returns {Promise<{code: number, output: string}>} code 127 when the program does not exist; output contains
  *   both streams.
  */
-export function run(command, args, { show = false, env = process.env } = {}) {
+export function run(command, args, { show = false, env = process.env, cwd = root } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
-      cwd: root,
+      cwd,
       env,
       stdio: ['ignore', show ? 2 : 'pipe', show ? 2 : 'pipe'],
     })
