@@ -236,7 +236,6 @@ export class RunningRequest {
     this.#replaying = false
   }
 
-  /** In the log, so that a gpu node that continues the stream adds what it drafts. */
   /** The engine has reported all of them before its first other event. */
   #sendScores(scores: PromptScores): void {
     this.#scores = undefined
@@ -246,6 +245,7 @@ export class RunningRequest {
     }
   }
 
+  /** In the log, so that a gpu node that continues the stream adds what it drafts. */
   #draft(place: number, drafted: number, accepted: number): void {
     this.#rows.push(EVENT.SPECULATION, place, drafted, accepted)
     this.#drafted.add(place, drafted, accepted)

@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import { AparError } from '../errors.ts'
 import { parse, parseJsonText } from '../parse.ts'
 import { withoutNulls } from './absent.ts'
-import { withoutUnknown } from './unknown-fields.ts'
+import { removeUnknown } from './unknown-fields.ts'
 
 /**
  * The body of a call of one of the APIs. null means absent at every depth.
@@ -28,8 +28,8 @@ export function parseBodyLeniently<T>(schema: z.ZodType<T>, text: string): Lenie
     return { body: parse(schema, input), unknown: [], refusal: undefined }
   } catch (error) {
     if (!(error instanceof AparError)) throw error
-    const { value, unknown } = withoutUnknown(schema, input)
+    const unknown = removeUnknown(schema, input)
     if (unknown.length === 0) throw error
-    return { body: parse(schema, value), unknown, refusal: error }
+    return { body: parse(schema, input), unknown, refusal: error }
   }
 }
