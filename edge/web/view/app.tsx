@@ -173,9 +173,16 @@ function Messages() {
   )
 }
 
-const EXAMPLES = ['How do I use tar?', 'How do I use rsync?', 'What can I do with grep?']
+/** The embedded model knows command-line tools only. */
+const DEMO_EXAMPLES = ['How do I use tar?', 'How do I use rsync?', 'What can I do with grep?']
+const EXAMPLES = [
+  'Give me five tips for better sleep.',
+  'What are the benefits of learning a second language?',
+  'How can a small team work well from home?',
+]
 
 function Welcome() {
+  const examples = model.value === 'demo' ? DEMO_EXAMPLES : EXAMPLES
   return (
     <section class="welcome">
       <Icon name="branches" />
@@ -185,7 +192,7 @@ function Welcome() {
         Watch the branches grow in the text and in the time line beside it.
       </p>
       <div class="actions">
-        {EXAMPLES.map((example) => (
+        {examples.map((example) => (
           <button key={example} type="button" onClick={() => void ask(example, null)}>
             {example}
           </button>
