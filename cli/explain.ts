@@ -20,6 +20,7 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 export type UserErrorCode =
   | 'invalid_option'
   | 'missing_option'
+  | 'invalid_config'
   | 'port_taken'
   | 'state_taken'
   | 'edge_missing'

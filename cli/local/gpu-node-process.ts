@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { AlreadyExplained, UserError } from '../explain.ts'
+import { withoutSettingsOf } from '../settings/environment.ts'
 
 /** Message from a gpu node to the process that started it. */
 const Report = z.object({ type: z.literal('ready'), model: z.string(), url: z.string() })
@@ -44,7 +45,7 @@ export const EDGE_OF_PARENT = '--edge-of-parent'
 export function spawnGpuNode({ args, nodeSecret }: GpuNodeProcessOptions): GpuNodeProcess {
   const script = process.argv[1] ?? ''
   const child = spawn(process.execPath, [script, 'gpu-node', EDGE_OF_PARENT, ...args], {
-    env: { ...process.env, NODE_SECRET: nodeSecret },
+    env: { ...withoutSettingsOf('gpu-node'), NODE_SECRET: nodeSecret },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     // Own process group: Ctrl-C reaches only the parent, which shuts down in order.
     detached: true,

@@ -21,7 +21,7 @@ export function noSpace(error: unknown, path: string): UserError | undefined {
 }
 
 /** Undefined where the system does not say. */
-async function freeBytes(folder: string): Promise<number | undefined> {
+export async function freeBytes(folder: string): Promise<number | undefined> {
   try {
     const { bavail, bsize } = await statfs(folder)
     return bavail * bsize
