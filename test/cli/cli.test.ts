@@ -22,10 +22,12 @@ interface Ran {
   stderr: string
 }
 
-async function apar(args: string[], env: Record<string, string> = {}): Promise<Ran> {
+async function apar(args: string[], env: Record<string, string> = {}, input = ''): Promise<Ran> {
   try {
     const options = { env: { ...process.env, APAR_API_KEY: '', NODE_SECRET: '', ...env } }
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, [APAR, ...args], options)
+    const running = promisify(execFile)(process.execPath, [APAR, ...args], options)
+    running.child.stdin?.end(input)
+    const { stdout, stderr } = await running
     return { code: 0, stdout, stderr }
   } catch (error) {
     const { code, stdout, stderr } = error as Ran
@@ -44,6 +46,22 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     holder.close()
     expect(code).toBe(1)
     expect(lines(stderr)).toEqual([expect.stringMatching(`^apar: port ${port} on 127.0.0.1 is in use`)])
+  })
+
+  test('doctor finds that this machine serves, as text and as JSON', async () => {
+    const { code, stdout } = await apar(['doctor', '--json'])
+    const findings: { check: string; state: string }[] = JSON.parse(stdout)
+    expect(findings.filter(({ state }) => state === 'error')).toEqual([])
+    expect(findings.map(({ check }) => check)).toEqual(expect.arrayContaining(['engine', 'edge runtime']))
+    expect(code).toBe(0)
+    const text = await apar(['doctor'], { PYTHON: '/nowhere/python3' })
+    expect(text.code).toBe(0)
+    expect(text.stdout).toMatch(/^! Python +\/nowhere\/python3 is missing\n +→ install Python/m)
+  })
+
+  test('completes commands and options', async () => {
+    expect((await apar(['complete', '--', 'train', 'sf'])).stdout).toMatch(/^sft\t/)
+    expect((await apar(['completion', 'bash'])).stdout).toContain('apar')
   })
 
   test('reports an invalid model folder in one line', async () => {
@@ -173,6 +191,17 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     const answer = await apar(['chat', 'How do I use tar?', '--url', url, '--key', key, '--max-tokens', '60'])
     expect(answer).toMatchObject({ code: 0, stderr: '' })
     expect(answer.stdout.trim().length).toBeGreaterThan(10)
+    const json = ['chat', '--json', '--url', url, '--key', key, '--max-tokens', '20']
+    const piped = await apar(json, {}, 'How do I\nuse tar?\n')
+    expect(JSON.parse(piped.stdout)).toMatchObject({
+      model: 'demo',
+      text: expect.stringMatching(/\w/),
+      usage: { completion_tokens: 20 },
+    })
+    expect(await apar(json, {}, ' \n')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('missing_option'),
+    })
     process.kill('SIGINT')
     const [code, signal] = await once(process, 'exit')
     expect({ code, signal }).toEqual({ code: 0, signal: null })
