@@ -55,6 +55,7 @@ export type UserErrorCode =
   | 'other_vocabulary'
   | 'data_too_small'
   | 'no_trace'
+  | 'not_measured'
 
 /** An error that the user can fix; shown as one line. */
 export class UserError extends Error {

@@ -60,6 +60,11 @@ const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'trace report': ['apar trace report traces/vicuna_bench-demo'],
   'trace show': ['apar trace show 12', 'apar trace show 12 --html answer.html'],
   'trace export': ['apar trace export traces/vicuna_bench-demo --format reference --out vicuna_bench.json'],
+  'bench serving': [
+    'apar bench serving --model demo --dataset bench/apar/demo-prompts.jsonl --modes serial,parallel',
+    'apar bench serving --url http://127.0.0.1:8787 --key $KEY --dataset sharegpt.json --prompts 500 --rates 1,2,4 --slo-ttft 500 --slo-tpot 50',
+    'apar bench serving --url http://127.0.0.1:8000 --dataset random --input-tokens 64-512 --output-tokens 128 --concurrency 1,8,64',
+  ],
   doctor: ['apar doctor'],
 }
 

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module'
 import tab from '@bomb.sh/tab/commander'
 import { type Command, Option } from 'commander'
 import { packageRoot } from '../gpu-node/package-root.ts'
+import { registerBench } from './bench/command.ts'
 import { registerChat } from './commands/chat.ts'
 import { registerDoctor } from './commands/doctor.ts'
 import { registerGpuNode } from './commands/gpu-node.ts'
@@ -44,6 +45,7 @@ export function createProgram(): Command {
   registerData(program)
   registerTrain(program)
   registerTrace(program)
+  registerBench(program)
   registerDoctor(program)
   addExamples(program)
   tab(program, { completionCommandName: 'completion' })

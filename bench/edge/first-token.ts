@@ -1,12 +1,12 @@
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { setTimeout } from 'node:timers/promises'
 import WebSocket from 'ws'
+import { percentile } from '../../cli/bench/percentile.ts'
 import type { NodeBatch, NodeFrame } from '../../shared/protocol/node.ts'
 import { gatewayIsInstalled, HOW_TO_INSTALL, startGateway } from '../peer/portkey/gateway.ts'
 import type { BenchCase, SampleFile } from '../report.ts'
 import { now, PACED_MODEL } from './paced-engine.ts'
 import { type PacedStack, startPacedStack } from './paced-stack.ts'
-import { percentile } from './percentile.ts'
 
 /** The second token comes at the next step: a short streamed answer. */
 const STEP_MS = 5

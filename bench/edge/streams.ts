@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { percentile } from '../../cli/bench/percentile.ts'
 import type { BenchCase, SampleFile } from '../report.ts'
 import { type PacedStack, startPacedStack } from './paced-stack.ts'
-import { percentile } from './percentile.ts'
 import { FLAT_PERCENT, growthPercent, type ProcessUsage, processUsage } from './process-usage.ts'
 import { readOverEdge, readOverNode, type StreamPlan } from './stream-readers.ts'
 

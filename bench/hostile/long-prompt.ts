@@ -2,8 +2,8 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { percentile } from '../../cli/bench/percentile.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
-import { percentile } from '../edge/percentile.ts'
 import type { BenchCase, SampleFile } from '../report.ts'
 import { ask, startService } from './service.ts'
 

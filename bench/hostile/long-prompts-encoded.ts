@@ -1,10 +1,10 @@
 import { fork } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { percentile } from '../../cli/bench/percentile.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { now, PACED_MODEL } from '../edge/paced-engine.ts'
 import { type PacedStack, startPacedStack } from '../edge/paced-stack.ts'
-import { percentile } from '../edge/percentile.ts'
 import type { BenchCase, SampleFile } from '../report.ts'
 
 const STEP_MS = 10

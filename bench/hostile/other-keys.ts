@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { percentile } from '../../cli/bench/percentile.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
-import { percentile } from '../edge/percentile.ts'
 import type { BenchCase, SampleFile } from '../report.ts'
 import { type Answer, ask, type Service, startService } from './service.ts'
 

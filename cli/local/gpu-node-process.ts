@@ -36,14 +36,19 @@ export interface GpuNodeProcessOptions {
   /** Arguments after `apar gpu-node`, without `--edge`. */
   args: readonly string[]
   nodeSecret: string
+  /** The command; default: the one that runs. */
+  script?: string | undefined
 }
 
 /** Option of `apar gpu-node`: the edge is started at the same time, and the parent tells where it is. */
 export const EDGE_OF_PARENT = '--edge-of-parent'
 
 /** Starts `apar gpu-node` as a child process. It ends with this process, because it watches the IPC channel. */
-export function spawnGpuNode({ args, nodeSecret }: GpuNodeProcessOptions): GpuNodeProcess {
-  const script = process.argv[1] ?? ''
+export function spawnGpuNode({
+  args,
+  nodeSecret,
+  script = process.argv[1] ?? '',
+}: GpuNodeProcessOptions): GpuNodeProcess {
   const child = spawn(process.execPath, [script, 'gpu-node', EDGE_OF_PARENT, ...args], {
     env: { ...withoutSettingsOf('gpu-node'), NODE_SECRET: nodeSecret },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

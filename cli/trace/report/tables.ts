@@ -1,13 +1,6 @@
-import Table from 'cli-table3'
-import { PLAIN_TABLE, showTable } from '../../models/show.ts'
+import { markdownTable, markdownText, type ReportTable, terminalTable } from '../../report/table.ts'
 import { flat } from '../../token-tree/visible.ts'
 import type { GroupSummary, RunReport } from './summary.ts'
-
-interface ReportTable {
-  readonly title: string
-  readonly head: readonly string[]
-  readonly rows: readonly (readonly string[])[]
-}
 
 type Column = readonly [name: string, of: (group: GroupSummary) => string]
 
@@ -52,31 +45,19 @@ const DRAFTS: readonly Column[] = [
 
 /** The tables of a report for a terminal. */
 export function terminalReport(report: RunReport): string {
-  const tables = tablesOf(report).map(({ title, head, rows }) => {
-    const made = new Table({
-      ...PLAIN_TABLE,
-      head: [...head],
-      colAligns: head.map((_, at) => (at === 0 ? 'left' : 'right')),
-    })
-    made.push(...rows.map((row) => [...row]))
-    return `${title}\n\n${showTable(made)}`
-  })
+  const tables = tablesOf(report).map(terminalTable)
   return `${[...headLines(report), '', ...tables.flatMap((table) => [table, ''])].join('\n')}`
 }
 
 /** The same as Markdown, with links to the plots. */
 export function markdownReport(report: RunReport, plots: readonly string[]): string {
-  const tables = tablesOf(report).map(({ title, head, rows }) => {
-    const line = (cells: readonly string[]) => `| ${cells.map(escaped).join(' | ')} |`
-    const rule = `|${head.map((_, at) => (at === 0 ? '---' : '---:')).join('|')}|`
-    return [`### ${title}`, '', line(head), rule, ...rows.map(line), ''].join('\n')
-  })
+  const tables = tablesOf(report).map(markdownTable)
   const [title = '', ...facts] = headLines(report)
   const images = plots.map((file) => `![${file.replace(/\.svg$/, '')}](${file})`)
   const parts = [
-    `## ${escaped(title)}`,
+    `## ${markdownText(title)}`,
     '',
-    ...facts.map((fact) => `${escaped(fact)}\n`),
+    ...facts.map((fact) => `${markdownText(fact)}\n`),
     ...tables,
     ...images,
   ]
@@ -109,10 +90,6 @@ function tablesOf({ categories, all }: RunReport): ReportTable[] {
     table('Attention and KV cache', MEMORY),
     ...drafts,
   ]
-}
-
-function escaped(text: string): string {
-  return text.replace(/[\\|`<>[\]*_]/g, (character) => `\\${character}`)
 }
 
 function fixed(value: number | null, digits = 2): string {

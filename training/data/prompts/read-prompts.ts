@@ -14,6 +14,9 @@ const id = z.union([z.string().min(1), z.int()]).optional()
 const text = z.string().min(1)
 const asked = (content: string): ChatMessage[] => [{ role: 'user', content }]
 
+/** The first question of a conversation. */
+const HUMAN = new Set(['human', 'user', 'prompter'])
+
 const Line = z.union([
   z.looseObject({ id, prompt: text }).transform(({ id, prompt }) => ({ id, messages: asked(prompt) })),
   z
@@ -23,17 +26,35 @@ const Line = z.union([
   z
     .looseObject({ question_id: id, turns: z.tuple([text], text) })
     .transform(({ question_id, turns }) => ({ id: question_id, messages: asked(turns[0]) })),
+  // The first questions of FastChat had one turn.
+  z
+    .looseObject({ question_id: id, text })
+    .transform(({ question_id, text }) => ({ id: question_id, messages: asked(text) })),
+  // apar_testset.json of `apar data build`, as the reference's scripts write it.
+  z
+    .looseObject({ id, dialog: z.array(z.looseObject({ prompt: text })).min(1) })
+    .transform(({ id, dialog }) => ({ id, messages: asked(dialog[0]?.prompt ?? '') })),
+  // ShareGPT. Some of its conversations begin with an answer, or have no question at all.
+  z
+    .looseObject({ id, conversations: z.array(z.looseObject({ from: z.string(), value: z.string() })) })
+    .transform(({ id, conversations }) => {
+      const question = conversations.find(({ from, value }) => HUMAN.has(from) && value !== '')
+      return { id, messages: question ? asked(question.value) : [] }
+    }),
 ])
 
 /**
- * Reads prompts from JSONL, compressed by gzip or zstd as well: lines `{id?, prompt}`, `{id?, messages}` or `{question_id?, turns}`; other
- * fields are ignored. The id of a line without one is its file's name and its number.
+ * Reads prompts from JSONL or a JSON array, compressed by gzip or zstd as well: `{id?, prompt}`, `{id?, messages}`,
+ * `{question_id?, turns}`, `{question_id?, text}`, `{id?, dialog: [{prompt}]}` or `{id?, conversations: [{from, value}]}`;
+ * other fields are ignored. The id of a record without one is its file's name and its line.
  * @throws AparError `invalid_request` with file and line
  */
 export async function* readPrompts(file: string): AsyncGenerator<Prompt> {
   for await (const { value, line } of readJsonValues(file)) {
     const { success, data } = Line.safeParse(value)
-    if (!success) throw badLine(file, line, 'expected {prompt}, {messages} or {turns}')
+    if (!success)
+      throw badLine(file, line, 'expected {prompt}, {messages}, {turns}, {dialog} or {conversations}')
+    if (data.messages.length === 0) continue
     if (data.messages.at(-1)?.role !== 'user')
       throw badLine(file, line, "the last message must be the user's")
     yield { id: String(data.id ?? `${basename(file)}:${line}`), messages: data.messages }

@@ -1,0 +1,182 @@
+import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs'
+import { availableParallelism, cpus } from 'node:os'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { firstModel } from '../../chat/models.ts'
+import { UserError } from '../../explain.ts'
+import { plotPng, plotSvg } from '../../plot/plot.ts'
+import type { MetricsSource } from './load/node-metrics.ts'
+import { startLocalServer } from './local-server.ts'
+import { PLAIN } from './modes.ts'
+import { addLoadOptions, addReportOptions, addTargetOptions, type ServingFlags, SOCKET } from './options.ts'
+import { servingPlots } from './report/plots.ts'
+import { type CellSummary, summariseCell } from './report/summary.ts'
+import { markdownReport, notesOf, type ReportHead, terminalReport } from './report/tables.ts'
+import { runServing } from './run-serving.ts'
+import { RequestFailed } from './target/answer.ts'
+import { httpTarget } from './target/http-target.ts'
+import { ROUTES } from './target/routes.ts'
+import { socketTarget } from './target/socket-target.ts'
+import type { Target } from './target/target.ts'
+import { openWorkload, type Workload } from './workload/workload.ts'
+
+/** Of the lines of --out and of --json; raised when a field changes its meaning. */
+const VERSION = 1
+
+/** Adds `apar bench serving`. */
+export function registerServing(bench: Command): void {
+  const command = bench
+    .command('serving')
+    .description('measures a server under load: latency, throughput, goodput')
+    .argument('[node-options...]', 'after --: of the gpu node that is started here, as for apar gpu-node')
+  addReportOptions(addTargetOptions(addLoadOptions(command))).action(serving)
+}
+
+/** What is measured, and where its metrics are. */
+interface Opened {
+  readonly target: Target
+  readonly model: string
+  readonly where: string
+  readonly metrics: MetricsSource | undefined
+  close(): Promise<void>
+}
+
+async function serving(nodeArguments: string[], flags: ServingFlags): Promise<void> {
+  const workload = await openWorkload({
+    ...{ dataset: flags.dataset, data: flags.data ?? process.env.APAR_EVAL_DATA, arrivals: flags.arrivals },
+    ...{ limit: flags.prompts, inputTokens: flags.inputTokens, outputTokens: flags.outputTokens },
+    seed: flags.seed,
+  })
+  const modes = flags.modes ?? [PLAIN]
+  const rates = flags.rates ?? [null]
+  const concurrencies = flags.concurrency ?? [null]
+  const opened = await open(flags, workload, nodeArguments)
+  const { target, model, metrics } = opened
+  const head = headOf(opened, workload, flags)
+  const out = flags.out === undefined ? undefined : openSync(flags.out, 'w')
+  const write = (line: object) => out !== undefined && writeSync(out, `${JSON.stringify(line)}\n`)
+  try {
+    write({ type: 'run', version: VERSION, ...settingsOf(opened, workload, flags) })
+    const cells = await runServing({
+      ...{ target, model, workload, modes, rates, concurrencies, metrics },
+      ...{ burstiness: flags.burstiness, rounds: flags.rounds, maxTokens: flags.maxTokens },
+      ...{ fixedLengths: flags.ignoreEos, temperature: flags.temperature, seed: flags.seed },
+      warmUp: flags.warmUp && modes.length * rates.length * concurrencies.length * flags.rounds > 1,
+      onSample: (cell, round, sample) => write({ type: 'request', ...cell, round, ...sample }),
+      log: (line) => console.error(`apar: ${line}`),
+    }).catch(asUserError)
+    const level = { ttft_ms: flags.sloTtft ?? null, tpot_ms: flags.sloTpot ?? null }
+    const summaries = cells.map((cell) => summariseCell(cell, level))
+    for (const summary of summaries) write({ type: 'summary', ...summary })
+    const plots = flags.plots === undefined ? [] : await writePlots(summaries, head, flags.plots)
+    if (flags.markdown !== undefined) writeFileSync(flags.markdown, markdownReport(head, summaries, plots))
+    if (flags.json) {
+      const settings = settingsOf(opened, workload, flags)
+      console.log(
+        JSON.stringify(
+          { version: VERSION, ...settings, cells: summaries, notes: notesOf(summaries) },
+          rounded,
+        ),
+      )
+    } else console.log(terminalReport(head, summaries))
+  } finally {
+    if (out !== undefined) closeSync(out)
+    await opened.close()
+  }
+}
+
+async function open(flags: ServingFlags, workload: Workload, nodeArguments: string[]): Promise<Opened> {
+  if (flags.url === undefined) {
+    const { model = missing('--model, or --url'), adapter, medusa } = flags
+    const server = await startLocalServer({ model, adapter, medusa, requests: workload.size, nodeArguments })
+    const target = targetAt(server.url, server.key, flags)
+    const where = ['local', ...nodeArguments].join(' ')
+    return { target, model: server.model, where, metrics: server.metrics, close: () => server.close() }
+  }
+  const own = (['adapter', 'medusa'] as const).find((name) => flags[name] !== undefined)
+  if (own !== undefined || nodeArguments.length > 0)
+    throw new UserError(
+      'invalid_option',
+      `${own ? `--${own}` : nodeArguments[0]}: with --url, the server decides that`,
+    )
+  const address = flags.url.replace(/\/+$/, '').replace(/\/v1$/, '')
+  const key = flags.key ?? process.env.APAR_API_KEY
+  const model = flags.model ?? (await firstModel(address, key ?? ''))
+  const secret = process.env.METRICS_SECRET || process.env.NODE_SECRET || undefined
+  const metrics = flags.nodeMetrics === undefined ? undefined : { url: flags.nodeMetrics, secret }
+  const target = targetAt(address, key, flags)
+  return { target, model, where: address, metrics, close: async () => target.close() }
+}
+
+function targetAt(baseUrl: string, key: string | undefined, { api, body, timeout }: ServingFlags): Target {
+  if (api !== SOCKET) return httpTarget(ROUTES[api], { baseUrl, key, silenceMs: 1000 * timeout }, body)
+  if (body !== undefined) throw new UserError('invalid_option', `--body: not with --api ${SOCKET}`)
+  return socketTarget({ baseUrl, key: key ?? missing('an API key: --key, or APAR_API_KEY') })
+}
+
+function missing(what: string): never {
+  throw new UserError('missing_option', `${what} is needed`)
+}
+
+/** Requests that fail are counted; where the first one does, nothing can be measured. */
+function asUserError(error: unknown): never {
+  if (error instanceof RequestFailed)
+    throw new UserError('not_measured', `the first request failed: ${error.message} (${error.code})`)
+  throw error
+}
+
+/** What the figures depend on. */
+function settingsOf({ model, where }: Opened, workload: Workload, flags: ServingFlags): object {
+  return {
+    ...{ model, where, api: flags.api, workload: workload.name, prompts: workload.size },
+    ...{ input_tokens: workload.isRandom && !flags.arrivals ? flags.inputTokens : null },
+    ...{ output_tokens: flags.outputTokens ?? null, max_tokens: flags.maxTokens },
+    ...{ burstiness: flags.burstiness, rounds: flags.rounds },
+    ...{ temperature: flags.temperature, seed: flags.seed },
+    date: new Date().toISOString(),
+    client: `${cpus()[0]?.model.trim() ?? 'unknown CPU'}, ${availableParallelism()} threads, Node ${process.versions.node}`,
+  }
+}
+
+function headOf({ model, where }: Opened, workload: Workload, flags: ServingFlags): ReportHead {
+  const arrivals = workload.recorded
+    ? 'recorded arrivals'
+    : flags.rates
+      ? `burstiness ${flags.burstiness}`
+      : 'all at once'
+  const level = [
+    ...(flags.sloTtft === undefined ? [] : [`TTFT ≤ ${flags.sloTtft} ms`]),
+    ...(flags.sloTpot === undefined ? [] : [`time per token ≤ ${flags.sloTpot} ms`]),
+  ]
+  return {
+    title: `${workload.name} · ${model} · ${flags.api}`,
+    facts: [
+      `${where}; ${workload.size} prompts, ${arrivals}, seed ${flags.seed}, temperature ${flags.temperature}`,
+      ...(level.length === 0 ? [] : [`good: ${level.join(', ')}`]),
+    ],
+  }
+}
+
+/** Returns the paths of the SVG files. */
+async function writePlots(
+  cells: readonly CellSummary[],
+  head: ReportHead,
+  folder: string,
+): Promise<string[]> {
+  const plots = servingPlots(cells, head.title)
+  if (plots.length === 0)
+    throw new UserError('invalid_option', '--plots: needs two values of --rates or --concurrency')
+  mkdirSync(folder, { recursive: true })
+  const files: string[] = []
+  for (const { file, plot } of plots) {
+    const svg = await plotSvg(plot)
+    writeFileSync(join(folder, `${file}.svg`), svg)
+    writeFileSync(join(folder, `${file}.png`), await plotPng(svg))
+    files.push(join(folder, `${file}.svg`))
+  }
+  return files
+}
+
+function rounded(_: string, value: unknown): unknown {
+  return typeof value === 'number' ? Number(value.toPrecision(6)) : value
+}

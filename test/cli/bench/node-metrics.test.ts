@@ -1,0 +1,46 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { NodeWatch, sumsOf } from '../../../cli/bench/serving/load/node-metrics.ts'
+
+let scrapes = 0
+const server = createServer((request, response) => {
+  if (request.headers.authorization !== 'Bearer secret') return void response.writeHead(401).end()
+  scrapes++
+  response.end(
+    [
+      '# TYPE apar_steps_total counter',
+      `apar_steps_total{model_name="demo"} ${100 * scrapes}`,
+      `apar_kv_cache_usage_perc{model_name="demo"} ${scrapes === 2 ? 0.5 : 0.1}`,
+      `apar_drafted_tokens_total{source="medusa"} ${scrapes}`,
+      `apar_drafted_tokens_total{source="ngram"} ${2 * scrapes}`,
+    ].join('\n'),
+  )
+})
+let url = ''
+beforeAll(async () => {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`
+})
+afterAll(() => server.close())
+
+test('series of a name are added up', () => {
+  expect(sumsOf('# HELP a b\na{x="1 2"} 3\na{x="}"} 4 1700000000\nb 1e3\n')).toEqual(
+    new Map([
+      ['a', 7],
+      ['b', 1000],
+    ]),
+  )
+})
+
+test('counters give what was added, gauges their peak', async () => {
+  scrapes = 0
+  const watch = await NodeWatch.start({ url, secret: 'secret' })
+  while (scrapes < 3) await new Promise((resolve) => setTimeout(resolve, 20))
+  const figures = await watch.stop()
+  expect(figures).toEqual({ kv_peak: 0.5, steps: 100 * (scrapes - 1), drafted: 3 * (scrapes - 1) })
+})
+
+test('metrics that are refused are an error', async () => {
+  await expect(NodeWatch.start({ url, secret: undefined })).rejects.toThrow('401')
+})

@@ -1,0 +1,100 @@
+import { describe, expect, test } from 'vitest'
+import type { Sample } from '../../../cli/bench/serving/load/sample.ts'
+import { servingPlots } from '../../../cli/bench/serving/report/plots.ts'
+import { summariseCell } from '../../../cli/bench/serving/report/summary.ts'
+import { markdownReport, notesOf, terminalReport } from '../../../cli/bench/serving/report/tables.ts'
+import type { Cell } from '../../../cli/bench/serving/run-serving.ts'
+import { sampleOf } from './sample.ts'
+
+const CLIENT = { loop_late_p99_ms: 1, loop_late_max_ms: 2, sent_late_p99_ms: 0, cpu: 0.1, late: false }
+const NO_LEVEL = { ttft_ms: null, tpot_ms: null }
+
+function cellOf(samples: Sample[], more: Partial<Cell> = {}): Cell {
+  const settings = { mode: 'serial', rate: null, concurrency: null } as const
+  return { settings, samples, durationMs: 10_000, client: CLIENT, node: undefined, ...more }
+}
+
+/** Times to the first token of 1 to 100 ms, in an order of their own. */
+const HUNDRED = Array.from({ length: 100 }, (_, index) => sampleOf({ ttft_ms: ((index * 37) % 100) + 1 }))
+
+describe('a summary', () => {
+  test('has the percentiles of its samples by nearest rank', () => {
+    const { ttft_ms } = summariseCell(cellOf(HUNDRED), NO_LEVEL)
+    expect(ttft_ms).toEqual({ mean: 50.5, p50: 50, p90: 90, p95: 95, p99: 99 })
+  })
+
+  test('counts tokens, requests and time', () => {
+    const failed = sampleOf({ error: 'overloaded', ttft_ms: null, output_tokens: 0, prompt_tokens: null })
+    const samples = [sampleOf({ cached_tokens: 4 }), sampleOf({ output_tokens: 5 }), failed, failed]
+    expect(summariseCell(cellOf(samples), NO_LEVEL)).toMatchObject({
+      ...{ requests: 4, completed: 2, errors: { overloaded: 2 }, duration_s: 10 },
+      ...{ requests_per_s: 0.2, output_tokens_per_s: 0.8, output_tokens: 8 },
+      ...{ prompt_tokens: 20, cached_tokens: 4, goodput: null },
+    })
+  })
+
+  test('has the time per token of each answer, and the gaps of all', () => {
+    const samples = [
+      sampleOf({ gaps_ms: [10, 30], output_tokens: 5 }),
+      sampleOf({ gaps_ms: [], output_tokens: 1 }),
+    ]
+    const { tpot_ms, itl_ms } = summariseCell(cellOf(samples), NO_LEVEL)
+    // 40 ms for the four tokens behind the first one; an answer of one token has none.
+    expect(tpot_ms?.p99).toBe(10)
+    expect([itl_ms?.p50, itl_ms?.p99]).toEqual([10, 30])
+  })
+
+  test('counts as good what keeps both limits, of all requests', () => {
+    const samples = [
+      sampleOf({}),
+      sampleOf({ ttft_ms: 101 }),
+      sampleOf({ gaps_ms: [250, 250] }),
+      sampleOf({ error: 'overloaded' }),
+    ]
+    const { goodput } = summariseCell(cellOf(samples), { ttft_ms: 100, tpot_ms: 200 })
+    expect(goodput).toEqual({ share: 0.25, requests_per_s: 0.1 })
+  })
+
+  test('of failures alone has no latencies', () => {
+    const summary = summariseCell(cellOf([sampleOf({ error: 'ECONNREFUSED' })]), NO_LEVEL)
+    expect([summary.ttft_ms, summary.e2e_ms, summary.output_tokens_per_s]).toEqual([null, null, 0])
+  })
+})
+
+describe('a report', () => {
+  const at = (rate: number, more: Partial<Cell> = {}) =>
+    summariseCell(
+      cellOf(HUNDRED, { settings: { mode: 'parallel', rate, concurrency: null }, ...more }),
+      NO_LEVEL,
+    )
+  const head = { title: 'vicuna_bench · demo · chat', facts: ['local'] }
+
+  test('has a row for each cell, in both forms', () => {
+    const cells = [at(1), at(2, { node: { kv_peak: 0.25, steps: 50, generated_tokens: 300 } })]
+    const text = terminalReport(head, cells)
+    expect(text).toMatch(/parallel, 1 requests\/s +50\.0 +90\.0 +99\.0/)
+    expect(text).toMatch(/parallel, 2 requests\/s +25\.0 % +– +– +50 +6\.0/)
+    const markdown = markdownReport(head, cells, ['plots/ttft-over-rate.svg'])
+    expect(markdown).toContain('| parallel, 1 requests/s | 50.0 | 90.0 | 99.0 |')
+    expect(markdown).toContain('![ttft-over-rate](plots/ttft-over-rate.svg)')
+  })
+
+  test('says what makes its figures doubtful', () => {
+    expect(notesOf([at(1)])).toEqual([])
+    const late = at(1, { client: { ...CLIENT, loop_late_p99_ms: 80, late: true } })
+    expect(notesOf([late])).toEqual([expect.stringContaining('this program was late (timers 80 ms')])
+    const uncounted = at(1, { samples: [sampleOf({ counted: false }), sampleOf({ error: 'overloaded' })] })
+    expect(notesOf([uncounted])).toEqual([
+      expect.stringContaining('1 overloaded'),
+      expect.stringContaining('pieces of text are counted'),
+    ])
+    const cached = at(1, { samples: [sampleOf({ cached_tokens: 8 })] })
+    expect(notesOf([at(2), cached])).toEqual([expect.stringContaining('prefix cache')])
+  })
+
+  test('has plots over what was swept only', () => {
+    const files = servingPlots([at(1), at(2)], 'x').map(({ file }) => file)
+    expect(files).toEqual(['ttft', 'tpot', 'e2e', 'throughput'].map((name) => `${name}-over-rate`))
+    expect(servingPlots([at(1)], 'x')).toEqual([])
+  })
+})
