@@ -13,6 +13,7 @@ import { medusa } from './medusa.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench } from './report.ts'
+import { serving } from './serving.ts'
 import { trace } from './trace.ts'
 
 const BENCHES: Record<string, Bench> = {
@@ -27,6 +28,7 @@ const BENCHES: Record<string, Bench> = {
   load,
   medusa,
   prefix,
+  serving,
   trace,
 }
 const ASKING: ReadonlySet<string> = new Set(['apar', 'medusa'])

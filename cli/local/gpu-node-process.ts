@@ -38,6 +38,8 @@ export interface GpuNodeProcessOptions {
   nodeSecret: string
   /** The command; default: the one that runs. */
   script?: string | undefined
+  /** Further variables. */
+  env?: Readonly<Record<string, string>>
 }
 
 /** Option of `apar gpu-node`: the edge is started at the same time, and the parent tells where it is. */
@@ -48,9 +50,10 @@ export function spawnGpuNode({
   args,
   nodeSecret,
   script = process.argv[1] ?? '',
+  env = {},
 }: GpuNodeProcessOptions): GpuNodeProcess {
   const child = spawn(process.execPath, [script, 'gpu-node', EDGE_OF_PARENT, ...args], {
-    env: { ...withoutSettingsOf('gpu-node'), NODE_SECRET: nodeSecret },
+    env: { ...withoutSettingsOf('gpu-node'), ...env, NODE_SECRET: nodeSecret },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     // Own process group: Ctrl-C reaches only the parent, which shuts down in order.
     detached: true,

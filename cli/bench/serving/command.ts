@@ -1,6 +1,6 @@
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { firstModel } from '../../chat/models.ts'
 import { UserError } from '../../explain.ts'
@@ -69,7 +69,10 @@ async function serving(nodeArguments: string[], flags: ServingFlags): Promise<vo
     const summaries = cells.map((cell) => summariseCell(cell, level))
     for (const summary of summaries) write({ type: 'summary', ...summary })
     const plots = flags.plots === undefined ? [] : await writePlots(summaries, head, flags.plots)
-    if (flags.markdown !== undefined) writeFileSync(flags.markdown, markdownReport(head, summaries, plots))
+    if (flags.markdown !== undefined) {
+      const links = plots.map((file) => relative(dirname(resolve(flags.markdown ?? '')), resolve(file)))
+      writeFileSync(flags.markdown, markdownReport(head, summaries, links))
+    }
     if (flags.json) {
       const settings = settingsOf(opened, workload, flags)
       console.log(

@@ -48,7 +48,9 @@ export async function startLocalServer(options: LocalServerOptions): Promise<Loc
     '--max-requests': String(Math.max(256, requests)),
   }
   const args = Object.entries(named).flatMap(([option, value]) => (value ? [option, value] : []))
-  const node = spawnGpuNode({ args: [...args, ...nodeArguments], nodeSecret, script })
+  // A line for each request would cost time, and hide what the bench says.
+  const env = { LOG_LEVEL: process.env.LOG_LEVEL || 'warn' }
+  const node = spawnGpuNode({ args: [...args, ...nodeArguments], nodeSecret, script, env })
   const close = async () => {
     await node.close()
     await edge?.close()

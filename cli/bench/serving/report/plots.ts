@@ -78,7 +78,15 @@ function lines(
       x: { field: 'x', type: 'quantitative', title: x },
       y: { field: 'value', type: 'quantitative', title: y },
       color: { field: 'line', type: 'nominal', title: null, sort: null },
-      ...(quantities > 1 && { strokeDash: { field: 'of', type: 'nominal', title: null, sort: null } }),
+      ...(quantities > 1 && {
+        strokeDash: {
+          field: 'of',
+          type: 'nominal',
+          title: null,
+          sort: null,
+          legend: { symbolType: 'stroke' },
+        },
+      }),
     },
   }
 }
