@@ -92,6 +92,7 @@ extern const Kernels reference_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
 extern const Kernels avx512_bf16_kernels;
+extern const Kernels amx_kernels;
 #elif defined(__aarch64__)
 extern const Kernels neon_kernels;
 extern const Kernels neon_dotprod_kernels;
