@@ -3,7 +3,7 @@
 #include "ops/cpu/avx512_vec.inl"
 
 // Rounds as the instruction does, which treats bf16 subnormals as zero.
-Vec dot_bf16(Vec sum, Ints w, Ints x) {
+[[maybe_unused]] Vec dot_bf16(Vec sum, Ints w, Ints x) {
   return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(w.v), reinterpret_cast<__m512bh>(x.v))};
 }
 Ints dot_u8s8(Ints sum, Ints w, Ints x) {

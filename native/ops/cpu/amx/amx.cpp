@@ -21,10 +21,11 @@ namespace {
 #include "ops/cpu/simd_int_product.inl"
 // After the products.
 #include "ops/cpu/simd_packed.inl"
-// After multiply(), which it specialises.
+// After multiply() and scores(), which they specialise.
 #include "ops/cpu/amx/tiles.inl"
 // After the tiles.
 #include "ops/cpu/amx/bf16_product.inl"
+#include "ops/cpu/amx/scores.inl"
 // After the kernels that it lists.
 #include "ops/cpu/kernel_table.inl"
 

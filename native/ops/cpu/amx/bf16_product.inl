@@ -5,21 +5,9 @@
 // are rounded to nearest even; subnormals are zero. AVX-512 has no instruction with that order, so one row
 // uses tiles as well.
 
-// Inputs that one tile holds, in pairs.
-constexpr int64_t kTilePairs = 16;
-constexpr int64_t kTileBytes = kTilePairs * kPanelRow;  // of weights: two tiles, a panel wide
-// Rows times inputs that stay in the L2 cache while one panel after the other is multiplied.
-constexpr int64_t kBf16BlockRows = 512;
+constexpr int64_t kTileBytes = kTile * kPanelRow;  // of weights: two tiles, a panel wide
+// Bytes of activations that stay in the L2 cache while one panel after the other is multiplied.
 constexpr int64_t kBf16BlockBytes = 1024 * 1024;
-
-// Up to kTile adjacent rows and their sums. The last tile of several overlaps the one before it, so that all
-// tiles have the same shape; its first `skip` rows are computed for nothing.
-struct TileRows {
-  const std::byte* x;
-  float* y;
-  int64_t count;
-  int64_t skip;
-};
 
 struct Bf16Slice {
   const std::byte* w;  // weights of the first tile
@@ -145,20 +133,19 @@ void bf16_tiles(const Bf16Slice& s, const TileRows& first, const TileRows& secon
 void bf16_panel(const std::byte* w, const std::byte* x, float* y, const PanelRange& range, int64_t panel,
                 int64_t begin, int64_t count, bool last) {
   const int64_t all = pairs(range.in), x_stride = prepared_bytes(WeightFormat::bf16, range.in);
-  const int64_t tiles = (range.rows + kTile - 1) / kTile, couples = (tiles + 1) / 2;
-  const int64_t rows = range.rows < kTile ? range.rows : kTile;
+  const TileCover cover = {range.rows};
+  const int64_t tiles = cover.tiles(), couples = (tiles + 1) / 2;
   const int64_t outs = range.outs - panel * kPanel < kPanel ? range.outs - panel * kPanel : kPanel;
   const std::byte* const slice = w + panel * all * kPanelRow + begin * kTileBytes;
   // The weights that come next are prefetched evenly while the rows of these are computed.
   const std::byte* const next = slice + (couples == 1 ? kPrefetchBytes : count * kTileBytes);
-  const auto rows_of = [&](int64_t tile) -> TileRows {
-    const int64_t regular = tile * kTile, row = regular < range.rows - rows ? regular : range.rows - rows;
-    return {x + row * x_stride + begin * 64, y + row * range.y_stride + panel * kPanel, rows, regular - row};
+  const auto rows_of = [&](int64_t tile) {
+    return cover.at(tile, x + begin * 64, x_stride, y + panel * kPanel, range.y_stride);
   };
   for (int64_t couple = 0; couple < couples; ++couple) {
     const Bf16Slice s = {slice,
                          count,
-                         last ? all % kTilePairs : 0,
+                         last ? all % kTile : 0,
                          x_stride,
                          range.y_stride,
                          outs,
@@ -173,9 +160,9 @@ void bf16_panel(const std::byte* w, const std::byte* x, float* y, const PanelRan
   }
 }
 
-// All panels of the range with up to kBf16BlockRows rows, for as many inputs at a time as the cache keeps.
+// All panels of the range with one block of rows, for as many inputs at a time as the cache keeps.
 void bf16_rows(const std::byte* w, const std::byte* x, float* y, const PanelRange& range) {
-  const int64_t whole = pairs(range.in) / kTilePairs;
+  const int64_t whole = pairs(range.in) / kTile;
   const int64_t fitting = kBf16BlockBytes / (range.rows * 64);
   for (int64_t begin = 0; begin == 0 || begin < whole; begin += fitting) {
     const int64_t count = begin + fitting < whole ? fitting : whole - begin;
@@ -189,8 +176,9 @@ struct Bf16Product;
 
 template <>
 void multiply<Bf16Product>(const std::byte* w, const std::byte* x, float* y, const PanelRange& range) {
-  use_tiles(range.rows < kTile ? range.rows : kTile, 64);
-  const int64_t blocks = (range.rows + kBf16BlockRows - 1) / kBf16BlockRows;
+  constexpr int64_t kRows = 512;
+  use_tiles(TileCover{range.rows}.count());
+  const int64_t blocks = (range.rows + kRows - 1) / kRows;
   const int64_t stride = prepared_bytes(WeightFormat::bf16, range.in);
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t row = range.rows * block / blocks;
