@@ -6,7 +6,9 @@
 // uses tiles as well.
 
 constexpr int64_t kTileBytes = kTile * kPanelRow;  // of weights: two tiles, a panel wide
-// Bytes of activations that stay in the L2 cache while one panel after the other is multiplied.
+// Rows whose activations, or these bytes of them, stay in the L2 cache while one panel after the other is
+// multiplied.
+constexpr int64_t kBf16BlockRows = 256;
 constexpr int64_t kBf16BlockBytes = 1024 * 1024;
 
 struct Bf16Slice {
@@ -176,9 +178,8 @@ struct Bf16Product;
 
 template <>
 void multiply<Bf16Product>(const std::byte* w, const std::byte* x, float* y, const PanelRange& range) {
-  constexpr int64_t kRows = 512;
   use_tiles(TileCover{range.rows}.count());
-  const int64_t blocks = (range.rows + kRows - 1) / kRows;
+  const int64_t blocks = (range.rows + kBf16BlockRows - 1) / kBf16BlockRows;
   const int64_t stride = prepared_bytes(WeightFormat::bf16, range.in);
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t row = range.rows * block / blocks;
