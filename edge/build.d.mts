@@ -2,11 +2,10 @@ export declare const workerPath: string
 
 export declare const workerOptions: {
   name: string
-  modules: { type: 'ESModule'; path: string }[]
-  modulesRoot: string
+  modules: string[]
   compatibilityDate: string
   compatibilityFlags: string[]
-  durableObjects: Record<string, { className: string; useSQLite: boolean }>
+  durableObjects: Record<string, { className: string }>
   ratelimits: Record<string, { simple: { limit: number; period: 10 | 60 } }>
 }
 

@@ -7,23 +7,22 @@ const webFolder = join(root, 'dist/web')
 
 export const workerPath = join(root, 'dist/edge/worker.js')
 
-/** The worker's options for Miniflare, the same as in wrangler.toml. Add secrets as `bindings`. */
+/** The worker's options for workerd on this machine (cli/local/workerd-config.ts), the same as in wrangler.toml. */
 export const workerOptions = {
   name: 'apar',
-  // As a list: Miniflare would parse a script of unknown imports, for a second.
-  modules: [{ type: 'ESModule', path: workerPath }],
-  modulesRoot: dirname(workerPath),
+  // In the folder of workerPath.
+  modules: ['worker.js'],
   compatibilityDate: '2026-04-26',
   compatibilityFlags: ['enable_request_signal'],
   durableObjects: {
-    STREAM_SESSION: { className: 'StreamSession', useSQLite: true },
-    STREAM_RECORDS: { className: 'StreamRecords', useSQLite: true },
-    SHARED_SOCKET: { className: 'SharedSocket', useSQLite: true },
-    DIALLED_IN_NODE: { className: 'DialledInNode', useSQLite: true },
-    FLEET: { className: 'Fleet', useSQLite: true },
-    KEY_LIMITS: { className: 'KeyLimits', useSQLite: true },
-    KEY_STORE: { className: 'KeyStore', useSQLite: true },
-    ADDRESS_SOCKETS: { className: 'AddressSockets', useSQLite: true },
+    STREAM_SESSION: { className: 'StreamSession' },
+    STREAM_RECORDS: { className: 'StreamRecords' },
+    SHARED_SOCKET: { className: 'SharedSocket' },
+    DIALLED_IN_NODE: { className: 'DialledInNode' },
+    FLEET: { className: 'Fleet' },
+    KEY_LIMITS: { className: 'KeyLimits' },
+    KEY_STORE: { className: 'KeyStore' },
+    ADDRESS_SOCKETS: { className: 'AddressSockets' },
   },
   ratelimits: { IP_RATE_LIMIT: { simple: { limit: 10_000, period: 10 } } },
 }

@@ -162,7 +162,7 @@ test('there are no import or include cycles', () => {
 test('nothing that runs without Node imports Node', () => {
   const wrong = sources
     .filter((file) => WITHOUT_NODE.includes(partOf(file) ?? '') && !BUILD_SCRIPTS.includes(file))
-    .filter((file) => importsOf(file).some((target) => /^(node:|ws$|miniflare$)/.test(target)))
+    .filter((file) => importsOf(file).some((target) => /^(node:|ws$|workerd$)/.test(target)))
   expect(wrong).toEqual([])
 })
 

@@ -1,11 +1,15 @@
-import type { WorkerOptions } from 'miniflare'
-
-type DurableObjects = Record<string, { className: string; useSQLite: boolean }>
-
-/** The options of the worker, as edge/build.mjs defines them. */
-export type EdgeWorker = Omit<WorkerOptions, 'durableObjects'> & {
-  name: string
-  durableObjects: DurableObjects
+/** The worker as edge/build.mjs defines it. */
+export interface EdgeWorker {
+  readonly name: string
+  /** Files of one folder; the first one is the worker, and imports the others. */
+  readonly modules: readonly string[]
+  readonly compatibilityDate: string
+  readonly compatibilityFlags: readonly string[]
+  /** By the name of the binding. */
+  readonly durableObjects: Readonly<Record<string, { readonly className: string }>>
+  readonly ratelimits: Readonly<
+    Record<string, { readonly simple: { readonly limit: number; readonly period: number } }>
+  >
 }
 
 /**
@@ -15,11 +19,11 @@ export type EdgeWorker = Omit<WorkerOptions, 'durableObjects'> & {
 const STORED_CLASSES = ['KeyLimits', 'KeyStore', 'Fleet', 'StreamRecords'] as const
 
 /** The folder of a class within the state folder. Earlier versions had one for every class. */
-function folderOf({ name }: EdgeWorker, className: string): string {
+export function folderOf({ name }: EdgeWorker, className: string): string {
   return `${name}-${className}`
 }
 
-function isStored(className: string): boolean {
+export function isStored(className: string): boolean {
   return STORED_CLASSES.some((name) => name === className)
 }
 
@@ -31,28 +35,4 @@ export function stateFolders(worker: EdgeWorker): { stored: string[]; unstored: 
     stored: folders(classes.filter(isStored)),
     unstored: folders(classes.filter((name) => !isStored(name))),
   }
-}
-
-/**
- * The same worker twice: one answers the requests and keeps its objects in memory, the other has the objects of the
- * stored classes. On Cloudflare one worker has all of them.
- */
-export function localWorkers(worker: EdgeWorker): [EdgeWorker, EdgeWorker] {
-  const stored = { ...worker, name: `${worker.name}-state` }
-  const bindings = (own: EdgeWorker) =>
-    Object.fromEntries(
-      Object.entries(worker.durableObjects).map(([binding, { className, useSQLite }]) => {
-        const owner = isStored(className) ? stored : worker
-        const elsewhere = owner.name !== own.name
-        const unsafeUniqueKey = folderOf(worker, className)
-        return [
-          binding,
-          { className, useSQLite, unsafeUniqueKey, ...(elsewhere && { scriptName: owner.name }) },
-        ]
-      }),
-    )
-  return [
-    { ...worker, durableObjects: bindings(worker), unsafeEphemeralDurableObjects: true },
-    { ...stored, durableObjects: bindings(stored) },
-  ]
 }

@@ -1,18 +1,16 @@
 import { existsSync, mkdirSync, statSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
 import { dirname, join, resolve } from 'node:path'
-import type { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ApiKeyRecord } from '../../shared/api-keys.ts'
 import { UserError } from '../explain.ts'
 import type { FolderLock } from '../lock/folder-lock.ts'
-import { type EdgeWorker, localWorkers, stateFolders } from './edge-workers.ts'
+import { type EdgeWorker, stateFolders } from './edge-workers.ts'
 import { RuntimeOutput } from './runtime-output.ts'
 import { cleanState } from './state-cleanup.ts'
 import { lockState } from './state-lock.ts'
-import { watchWorkerd, whenEnded } from './workerd-processes.ts'
+import { startWorkerd, type Workerd } from './workerd.ts'
 
 export interface LocalEdgeOptions {
   host: string
@@ -59,80 +57,55 @@ export interface ClaimedEdge {
 /** @throws UserError with a one-line message. */
 export async function claimLocalEdge(options: LocalEdgeOptions): Promise<ClaimedEdge> {
   const { host, port, stateDir } = options
-  const { workerOptions, workerPath } = await loadEdgeBuild()
-  if (!existsSync(workerPath))
-    throw new UserError('edge_missing', `the edge is not built (${workerPath} is missing): run npm run setup`)
+  const build = await loadEdgeBuild()
   // Checked here because workerd would report it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
-  const lock = stateDir === undefined ? undefined : await takeState(resolve(stateDir), workerOptions)
-  return { start: (onProcess) => start(options, workerOptions, lock, onProcess) }
+  const lock = stateDir === undefined ? undefined : await takeState(resolve(stateDir), build.worker)
+  return { start: (onProcess) => start(options, build, lock, onProcess) }
 }
 
 async function start(
   { host, port, apiKeys, nodeSecret, settings, addressHeader = '', stateDir }: LocalEdgeOptions,
-  workerOptions: EdgeWorker,
+  { worker, modulesFolder }: EdgeBuild,
   lock: FolderLock | undefined,
   onProcess: (pid: number) => void = () => {},
 ): Promise<LocalEdge> {
-  const bindings = {
+  const texts = {
     ...settings,
     API_KEYS: JSON.stringify(apiKeys),
     NODE_SECRET: nodeSecret,
     CLIENT_ADDRESS_HEADER: addressHeader,
   }
-  const { Log, LogLevel, Miniflare } = loadMiniflare()
-  const [answering, stored] = localWorkers({ ...workerOptions, bindings })
-  const miniflare = withoutSignalHandlers(
-    () =>
-      new Miniflare({
-        // The direct socket bypasses Miniflare's entry worker, which costs every request and frame an extra hop.
-        workers: [{ ...answering, unsafeDirectSockets: [{ host, port }] }, stored],
-        ...(stateDir !== undefined && { durableObjectsPersist: resolve(stateDir) }),
-        host,
-        port: 0,
-        cf: false,
-        log: new Log(LogLevel.WARN),
-        telemetry: { enabled: false },
-        handleRuntimeStdio: (stdout: Readable, stderr: Readable) => {
-          new RuntimeOutput((line) => console.log(line)).read(stdout)
-          new RuntimeOutput((line) => console.error(line)).read(stderr)
-        },
-      }),
-  )
-  const watch = watchWorkerd((pid) => {
+  const output = {
+    stdout: new RuntimeOutput((line) => console.log(line)),
+    stderr: new RuntimeOutput((line) => console.error(line)),
+  }
+  let runtime: Workerd | undefined
+  try {
+    runtime = startWorkerd({
+      ...{ worker, modulesFolder, texts, host, port },
+      stateDir: stateDir && resolve(stateDir),
+      onLine: (line, from) => output[from].line(line),
+    })
+    const { pid, ended } = runtime
     lock?.add(pid)
     onProcess(pid)
-  })
-  try {
-    await miniflare.ready
-    const { port: bound } = await miniflare.unsafeGetDirectURL()
-    const processes = watch.stop()
+    const bound = await runtime.listening
     return {
       url: `http://${reachable(host)}:${bound}`,
-      processes,
-      failed: whenEnded(processes),
+      processes: [pid],
+      failed: ended,
       close: async () => {
-        await miniflare.dispose()
+        await runtime?.close()
         lock?.release()
       },
     }
   } catch (error) {
-    watch.stop()
-    await miniflare.dispose().catch(() => {})
+    await runtime?.close()
     lock?.release()
-    throw new UserError(
-      'edge_failed',
-      `the edge did not start: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
-    )
+    const reason = error instanceof Error ? error.message.split('\n')[0] : error
+    throw new UserError('edge_failed', `the edge did not start: ${reason}`)
   }
-}
-
-/**
- * When it is needed, because it takes longer to load than the rest of the command together. By require(): import() of a
- * package in CommonJS first searches all of its source for the names that it exports.
- */
-function loadMiniflare(): typeof import('miniflare') {
-  return createRequire(import.meta.url)('miniflare')
 }
 
 /** Makes the folder if it is missing, takes it for this process, and cleans it. @throws UserError `state_taken` */
@@ -161,22 +134,19 @@ export function makeFolder(folder: string): void {
   }
 }
 
-/** Removes Miniflare's signal handlers: they exit at once, but this process must first close its gpu node. */
-function withoutSignalHandlers<T>(make: () => T): T {
-  const signals = ['SIGINT', 'SIGTERM'] as const
-  const before = signals.map((signal) => process.listeners(signal))
-  const made = make()
-  for (const [index, signal] of signals.entries()) {
-    for (const listener of process.listeners(signal)) {
-      if (!before[index]?.includes(listener)) process.removeListener(signal, listener)
-    }
-  }
-  return made
+interface EdgeBuild {
+  readonly worker: EdgeWorker
+  readonly modulesFolder: string
 }
 
 /** edge/build.mjs is plain JavaScript and defines the worker's bindings and flags. */
-async function loadEdgeBuild(): Promise<{ workerOptions: EdgeWorker; workerPath: string }> {
-  return await import(pathToFileURL(join(packageRoot, 'edge/build.mjs')).href)
+async function loadEdgeBuild(): Promise<EdgeBuild> {
+  const { workerOptions, workerPath } = (await import(
+    pathToFileURL(join(packageRoot, 'edge/build.mjs')).href
+  )) as { workerOptions: EdgeWorker; workerPath: string }
+  if (!existsSync(workerPath))
+    throw new UserError('edge_missing', `the edge is not built (${workerPath} is missing): run npm run setup`)
+  return { worker: workerOptions, modulesFolder: dirname(workerPath) }
 }
 
 function refuseTakenPort(host: string, port: number): Promise<void> {

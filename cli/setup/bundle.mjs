@@ -28,9 +28,9 @@ const onNode = {
     '@opentelemetry/*',
     '@resvg/resvg-js',
     'esbuild',
-    'miniflare',
     'vega',
     'vega-lite',
+    'workerd',
   ],
   plugins: [englishOnly],
   // For the packages in CommonJS.

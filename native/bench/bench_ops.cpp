@@ -1,10 +1,13 @@
 // Times matrix products of one layer's shape with every instruction set and prints one JSON line per case:
-//   build/release/bench/bench_ops [threads] [outs] [in] [milliseconds per case]
+//   build/release/bench/bench_ops [threads] [outs] [in] [milliseconds per case] [rows,...] [formats,...]
+//   [sets,...]
 // Successive calls use different matrices, so that the weights come from memory, as in a model that is larger
 // than the caches.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #include "bench/clock.h"
@@ -63,6 +66,17 @@ void run(cpu::Isa isa, WeightFormat format, int32_t threads, int32_t rows, int64
   std::fflush(stdout);
 }
 
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  std::istringstream stream(list);
+  for (std::string part; std::getline(stream, part, ',');) parts.push_back(part);
+  return parts;
+}
+
+bool contains(const std::vector<std::string>& list, const std::string& word) {
+  return std::find(list.begin(), list.end(), word) != list.end();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -71,11 +85,18 @@ int main(int argc, char** argv) {
   };
   const int32_t threads = argument(1, 2), outs = argument(2, 5632), in = argument(3, 2048);
   const double seconds = argument(4, 300) * 1e-3;
+  const auto list = [&](int index, const char* fallback) {
+    return split(argc > index ? argv[index] : fallback);
+  };
+  const auto rows_list = list(5, "1,8,32,512"), formats = list(6, "f32,bf16,int8,int4"), sets = list(7, "");
   for (const cpu::Isa isa : cpu::kAllIsas) {
-    if (!cpu::supported(isa)) continue;
+    if (!cpu::supported(isa) || !(sets.empty() || contains(sets, cpu::to_string(isa)))) continue;
     for (const WeightFormat format :
-         {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4})
-      for (const int32_t rows : {1, 8, 32, 512})
-        if (isa != cpu::Isa::reference || rows <= 8) run(isa, format, threads, rows, outs, in, seconds);
+         {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
+      if (!contains(formats, to_string(format))) continue;
+      for (const std::string& text : rows_list)
+        if (const int32_t rows = std::atoi(text.c_str()); isa != cpu::Isa::reference || rows <= 8)
+          run(isa, format, threads, rows, outs, in, seconds);
+    }
   }
 }

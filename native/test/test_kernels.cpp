@@ -94,7 +94,7 @@ void check_attention(const Kernels& k, int64_t queries, int64_t head_dim) {
   CAPTURE(head_dim);
   const int64_t stride = value_stride(head_dim), score_stride = kBlockTokens + draw(0, 5);
   const Guarded<Element> keys(head_dim * kBlockTokens), values(kBlockTokens * stride);
-  const Guarded<Element> q(queries * head_dim);
+  const Guarded<Element> q((queries + kQueryPadding) * head_dim);
   const Guarded<float> scores((queries - 1) * score_stride + kBlockTokens);
   const Guarded<float> sums(queries * stride);
   fill(keys);

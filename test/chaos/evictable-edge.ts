@@ -1,10 +1,9 @@
-import { readFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
-import { Miniflare } from 'miniflare'
-import { type EdgeWorker, localWorkers } from '../../cli/local/edge-workers.ts'
-import { workerdProcesses } from '../../cli/local/workerd-processes.ts'
+import type { EdgeWorker } from '../../cli/local/edge-workers.ts'
+import { startWorkerd } from '../../cli/local/workerd.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { OpenEdge } from '../e2e/fleet.ts'
 
@@ -17,38 +16,26 @@ export const ADMIN_KEY = 'admin-key-of-the-chaos'
 export function evictableEdge(onLog: (line: string) => void): OpenEdge {
   return async ({ port, apiKeys, nodeSecret, stateDir }) => {
     const { workerOptions, workerPath } = await edgeBuild()
-    const { modulesRoot: _, ...options } = workerOptions as EdgeWorker & { modulesRoot?: string }
-    const worker = {
-      ...options,
-      modules: [
-        { type: 'ESModule', path: 'main.mjs', contents: source('test/chaos/evictable-worker.mjs') },
-        { type: 'ESModule', path: 'worker.js', contents: readFileSync(workerPath, 'utf8') },
-      ],
-      bindings: { API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret, ADMIN_KEY },
-      ratelimits: {},
-    }
-    const miniflare = new Miniflare({
-      workers: localWorkers(worker),
-      ...(stateDir !== undefined && { durableObjectsPersist: stateDir }),
+    const modulesFolder = mkdtempSync(join(tmpdir(), 'apar-evictable-'))
+    copyFileSync(workerPath, join(modulesFolder, 'worker.js'))
+    copyFileSync(join(packageRoot, 'test/chaos/evictable-worker.mjs'), join(modulesFolder, 'main.mjs'))
+    const workerd = startWorkerd({
+      worker: { ...workerOptions, modules: ['main.mjs', 'worker.js'], ratelimits: {} },
+      modulesFolder,
+      texts: { API_KEYS: JSON.stringify(apiKeys), NODE_SECRET: nodeSecret, ADMIN_KEY },
       host: '127.0.0.1',
       port,
-      cf: false,
-      telemetry: { enabled: false },
-      handleRuntimeStdio: (...streams: Readable[]) => {
-        for (const stream of streams) stream.setEncoding('utf8').on('data', onLog)
-      },
+      stateDir,
+      onLine: (line) => onLog(`${line}\n`),
     })
-    const { port: bound } = await miniflare.ready
+    const bound = await workerd.listening
+    rmSync(modulesFolder, { recursive: true })
     return {
       url: `http://127.0.0.1:${bound}`,
-      processes: workerdProcesses(),
-      close: () => miniflare.dispose(),
+      processes: [workerd.pid],
+      close: () => workerd.close(),
     }
   }
-}
-
-function source(path: string): string {
-  return readFileSync(join(packageRoot, path), 'utf8')
 }
 
 async function edgeBuild(): Promise<{ workerOptions: EdgeWorker; workerPath: string }> {

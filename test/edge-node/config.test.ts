@@ -4,7 +4,7 @@ import { expect, it } from 'vitest'
 import { unstable_readConfig } from 'wrangler'
 import { workerOptions } from '../../edge/build.mjs'
 
-/** The part of wrangler's configuration that Miniflare has to share; wrangler's own type does not resolve here. */
+/** The part of wrangler's configuration that workerd has to share; wrangler's own type does not resolve here. */
 interface WranglerConfig {
   name: string
   compatibility_date: string
@@ -17,7 +17,7 @@ interface WranglerConfig {
 
 const path = new URL('../../wrangler.toml', import.meta.url).pathname
 
-it.each([undefined, 'staging', 'production'])('wrangler (%s) and Miniflare run the same worker', (env) => {
+it.each([undefined, 'staging', 'production'])('wrangler (%s) and workerd run the same worker', (env) => {
   const config: WranglerConfig = unstable_readConfig({ config: path, ...(env && { env }) })
   expect(config.name).toBe(env ? `${workerOptions.name}-${env}` : workerOptions.name)
   // Without it a deployment would delete the issuer and audience that were set in the dashboard.
@@ -25,9 +25,12 @@ it.each([undefined, 'staging', 'production'])('wrangler (%s) and Miniflare run t
   expect(workerOptions.compatibilityDate).toBe(config.compatibility_date)
   expect(workerOptions.compatibilityFlags).toEqual(config.compatibility_flags)
   const sqliteClasses = config.migrations.flatMap(({ new_sqlite_classes }) => new_sqlite_classes ?? [])
-  const objects = config.durable_objects.bindings.map(({ name, class_name }) => {
-    return [name, { className: class_name, useSQLite: sqliteClasses.includes(class_name) }]
-  })
+  const objects = config.durable_objects.bindings.map(({ name, class_name }) => [
+    name,
+    { className: class_name },
+  ])
+  // workerd gives all of them SQL.
+  for (const { class_name } of config.durable_objects.bindings) expect(sqliteClasses).toContain(class_name)
   expect(workerOptions.durableObjects).toEqual(Object.fromEntries(objects))
   const limits = config.ratelimits.map(({ name, simple }) => [name, { simple }])
   expect(workerOptions.ratelimits).toEqual(Object.fromEntries(limits))

@@ -11,6 +11,7 @@ namespace apar::cpu {
 namespace {
 
 constexpr int32_t kQueryGroup = 8;  // queries that share one load of a key or value
+static_assert(kQueryGroup % kQueryPadding == 0);
 
 // Writes the key of the token at `offset` of a block, in the layouts of kernels.h.
 void store_key(float* block, int32_t offset, const float* key, int32_t head_dim) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/error.h"
+#include "ops/cpu/amx/permission.h"
 #include "ops/cpu/arm_features.h"
 
 namespace apar::cpu {
@@ -18,6 +19,8 @@ const char* to_string(Isa isa) {
       return "avx512";
     case Isa::avx512_bf16:
       return "avx512_bf16";
+    case Isa::amx:
+      return "amx";
     case Isa::neon:
       return "neon";
     case Isa::neon_dotprod:
@@ -46,6 +49,8 @@ bool supported(Isa isa) {
     case Isa::avx512_bf16:
       return supported(Isa::avx512) && __builtin_cpu_supports("avx512bf16") &&
              __builtin_cpu_supports("avx512vnni");
+    case Isa::amx:
+      return supported(Isa::avx512_bf16) && amx_permitted();
     default:
       return false;
   }

@@ -27,7 +27,7 @@ StepSizes step_sizes(const OpsConfig& config) {
   // Scores are written a whole block at a time, and the last block may begin at the last position.
   sizes.score_stride = int64_t{config.max_context} + kBlockTokens;
   sizes.scores = bounded_product({number(sizes.queries), number(sizes.score_stride)});
-  sizes.rotated = bounded_product({number(sizes.queries), number(config.head_dim)});
+  sizes.rotated = bounded_product({number(sizes.queries + kQueryPadding), number(config.head_dim)});
   sizes.sums = bounded_product({number(sizes.queries), number(value_stride(config.head_dim))});
   sizes.prepared_bytes = bounded_product(
       {number(std::max(config.max_rows, config.draft_rows)), number(max_prepared_bytes(config.max_inputs))});

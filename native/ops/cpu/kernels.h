@@ -47,6 +47,8 @@ constexpr int64_t value_stride(int64_t head_dim) {
   return (head_dim + 15) / 16 * 16;
 }
 
+constexpr int64_t kQueryPadding = 8;
+
 // The kernels of one instruction set, each for one thread; every pointer may have any alignment. Within one
 // table each output has its own chain of operations in one fixed order, whatever the number of rows or
 // queries of the call. kernel_table.inl lists them.
@@ -64,7 +66,8 @@ struct Kernels {
   void (&rotate)(float* head, const float* cos, const float* sin, int64_t half);
 
   // scores[query * score_stride + token] = q[query] · key[token] for all kBlockTokens of a block, including
-  // slots that were never written, whose scores the caller ignores. q is [queries][head_dim].
+  // slots that were never written, whose scores the caller ignores. q is [queries][head_dim]; kernels may
+  // read, but not use, kQueryPadding queries behind it.
   void (&scores_f32)(const float* keys, const float* q, int64_t queries, int64_t head_dim, float* scores,
                      int64_t score_stride);
   void (&scores_bf16)(const uint16_t* keys, const uint16_t* q, int64_t queries, int64_t head_dim,
@@ -92,6 +95,7 @@ extern const Kernels reference_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
 extern const Kernels avx512_bf16_kernels;
+extern const Kernels amx_kernels;
 #elif defined(__aarch64__)
 extern const Kernels neon_kernels;
 extern const Kernels neon_dotprod_kernels;

@@ -41,17 +41,22 @@ static constexpr int64_t panel_bytes(WeightFormat format, int64_t in) {
   return groups(in) * (format == WeightFormat::int8 ? kInt8GroupBytes : kInt4GroupBytes);
 }
 
+// An odd number of cache lines, so that rows do not compete for the same sets of a cache.
+static constexpr int64_t odd_lines(int64_t bytes) {
+  return round_up(bytes, 64) | 64;
+}
+
 // The bytes of a row of prepared activations, the form that a product reads. Rows follow one another:
 //   bf16        [in / 2][2] bf16
 //   int8, int4  [in / 32][32] int8, then [in / 32] f32 scales, then [in / 32] int32 corrections: the negative
 //   of
 //               what the weights' offset (128 or 8) adds to a group's sum
 static constexpr int64_t prepared_bytes(WeightFormat format, int64_t in) {
-  return round_up(format == WeightFormat::bf16 ? pairs(in) * 4 : groups(in) * (kGroup + 8), 64);
+  return odd_lines(format == WeightFormat::bf16 ? pairs(in) * 4 : groups(in) * (kGroup + 8));
 }
 // The maximum over all formats.
 static constexpr int64_t max_prepared_bytes(int64_t in) {
-  return round_up(groups(in) * kGroup * 2, 64);
+  return odd_lines(groups(in) * kGroup * 2);
 }
 
 // Packs the panels [begin, end) of a matrix of any dtype. `packed` is where panel `begin` starts. bf16 rounds
