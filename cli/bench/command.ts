@@ -1,8 +1,12 @@
 import type { Command } from 'commander'
+import { registerJudge } from './judge/command.ts'
 import { registerServing } from './serving/command.ts'
 
 /** Adds `apar bench` and its commands. */
 export function registerBench(program: Command): void {
-  const bench = program.command('bench').description('measures servers under load')
+  const bench = program
+    .command('bench')
+    .description('measures servers under load, and lets a model judge answers')
   registerServing(bench)
+  registerJudge(bench)
 }
