@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { ReceivedAnswer, RequestFailed } from '../target/answer.ts'
 import type { BenchRequest, Target } from '../target/target.ts'
 import type { ArrivalTimes } from '../workload/arrivals.ts'
@@ -44,16 +44,20 @@ export async function runLoad({
   const places = new Places(concurrency ?? Number.POSITIVE_INFINITY)
   const latenessMs: number[] = []
   const running: Promise<Sample>[] = []
-  /** When the last one that had to wait for a place got it: those behind it could not be sent before. */
+  /** Those behind one that had to wait for a place could not be sent before it. */
   let heldUntilMs = 0
+  let lastSentMs = 0
   for (const [index, each] of requests.entries()) {
     const dueMs = arrivals[index] ?? 0
     const wait = dueMs - (performance.now() - begun)
     if (wait > 0) await sleep(wait)
     const waited = await places.take()
     const nowMs = performance.now() - begun
+    // Of requests that are due together, each has its turn.
+    const couldBeMs = dueMs === arrivals[index - 1] ? lastSentMs : dueMs
     if (waited) heldUntilMs = nowMs
-    else latenessMs.push(Math.max(0, nowMs - Math.max(dueMs, heldUntilMs)))
+    else latenessMs.push(Math.max(0, nowMs - Math.max(couldBeMs, heldUntilMs)))
+    lastSentMs = nowMs
     const sampled = measure(target, each, { begun, dueMs }).then((sample) => {
       places.give()
       onSample(sample)
@@ -62,6 +66,8 @@ export async function runLoad({
     // It fails only by a fault of this program, which the caller hears of below.
     sampled.catch(() => {})
     running.push(sampled)
+    // Else the bytes of the first of many requests would leave behind the last one's.
+    await setImmediate()
   }
   const samples = await Promise.all(running)
   // They are sent in their order.
