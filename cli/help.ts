@@ -65,6 +65,7 @@ const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'apar bench serving --url http://127.0.0.1:8787 --key $KEY --dataset sharegpt.json --prompts 500 --rates 1,2,4 --slo-ttft 500 --slo-tpot 50',
     'apar bench serving --url http://127.0.0.1:8000 --dataset random --input-tokens 64-512 --output-tokens 128 --concurrency 1,8,64',
   ],
+  'bench report': ['apar bench report ours=ours.jsonl other=other.jsonl --plots plots'],
   'bench judge': [
     'apar bench judge --answers requests.jsonl#parallel requests.jsonl#serial --data fastchat/llm_judge/data --url https://judge.example --model judge --out judgments.jsonl',
     'apar bench judge --answers model_answer/vicuna-7b.jsonl --dataset mt_bench --data fastchat/llm_judge/data --url https://judge.example --model judge --out ratings.jsonl',

@@ -1,17 +1,15 @@
-import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, openSync, writeSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
-import { dirname, join, relative, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { firstModel } from '../../chat/models.ts'
 import { UserError } from '../../explain.ts'
-import { plotPng, plotSvg } from '../../plot/plot.ts'
 import type { MetricsSource } from './load/node-metrics.ts'
 import { startLocalServer } from './local-server.ts'
 import { PLAIN } from './modes.ts'
 import { addLoadOptions, addReportOptions, addTargetOptions, type ServingFlags, SOCKET } from './options.ts'
-import { servingPlots } from './report/plots.ts'
-import { type CellSummary, summariseCell } from './report/summary.ts'
-import { markdownReport, notesOf, type ReportHead, terminalReport } from './report/tables.ts'
+import { publish, VERSION } from './report/publish.ts'
+import { summariseCell } from './report/summary.ts'
+import type { ReportHead } from './report/tables.ts'
 import { runServing } from './run-serving.ts'
 import { RequestFailed } from './target/answer.ts'
 import { httpTarget } from './target/http-target.ts'
@@ -19,9 +17,6 @@ import { ROUTES } from './target/routes.ts'
 import { socketTarget } from './target/socket-target.ts'
 import type { Target } from './target/target.ts'
 import { openWorkload, type Workload } from './workload/workload.ts'
-
-/** Of the lines of --out and of --json; raised when a field changes its meaning. */
-const VERSION = 1
 
 /** Adds `apar bench serving`. */
 export function registerServing(bench: Command): void {
@@ -56,7 +51,7 @@ async function serving(nodeArguments: string[], flags: ServingFlags): Promise<vo
   const out = flags.out === undefined ? undefined : openSync(flags.out, 'w')
   const write = (line: object) => out !== undefined && writeSync(out, `${JSON.stringify(line)}\n`)
   try {
-    write({ type: 'run', version: VERSION, ...settingsOf(opened, workload, flags) })
+    write({ type: 'run', version: VERSION, title: head.title, ...settingsOf(opened, workload, flags) })
     const cells = await runServing({
       ...{ target, model, workload, modes, rates, concurrencies, metrics },
       ...{ burstiness: flags.burstiness, rounds: flags.rounds, maxTokens: flags.maxTokens },
@@ -68,20 +63,7 @@ async function serving(nodeArguments: string[], flags: ServingFlags): Promise<vo
     const level = { ttft_ms: flags.sloTtft ?? null, tpot_ms: flags.sloTpot ?? null }
     const summaries = cells.map((cell) => summariseCell(cell, level))
     for (const summary of summaries) write({ type: 'summary', ...summary })
-    const plots = flags.plots === undefined ? [] : await writePlots(summaries, head, flags.plots)
-    if (flags.markdown !== undefined) {
-      const links = plots.map((file) => relative(dirname(resolve(flags.markdown ?? '')), resolve(file)))
-      writeFileSync(flags.markdown, markdownReport(head, summaries, links))
-    }
-    if (flags.json) {
-      const settings = settingsOf(opened, workload, flags)
-      console.log(
-        JSON.stringify(
-          { version: VERSION, ...settings, cells: summaries, notes: notesOf(summaries) },
-          rounded,
-        ),
-      )
-    } else console.log(terminalReport(head, summaries))
+    await publish(head, settingsOf(opened, workload, flags), summaries, flags)
   } finally {
     if (out !== undefined) closeSync(out)
     await opened.close()
@@ -158,28 +140,4 @@ function headOf({ model, where }: Opened, workload: Workload, flags: ServingFlag
       ...(level.length === 0 ? [] : [`good: ${level.join(', ')}`]),
     ],
   }
-}
-
-/** Returns the paths of the SVG files. */
-async function writePlots(
-  cells: readonly CellSummary[],
-  head: ReportHead,
-  folder: string,
-): Promise<string[]> {
-  const plots = servingPlots(cells, head.title)
-  if (plots.length === 0)
-    throw new UserError('invalid_option', '--plots: needs two values of --rates or --concurrency')
-  mkdirSync(folder, { recursive: true })
-  const files: string[] = []
-  for (const { file, plot } of plots) {
-    const svg = await plotSvg(plot)
-    writeFileSync(join(folder, `${file}.svg`), svg)
-    writeFileSync(join(folder, `${file}.png`), await plotPng(svg))
-    files.push(join(folder, `${file}.svg`))
-  }
-  return files
-}
-
-function rounded(_: string, value: unknown): unknown {
-  return typeof value === 'number' ? Number(value.toPrecision(6)) : value
 }

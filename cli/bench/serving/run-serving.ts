@@ -2,7 +2,7 @@ import { hashText, seededRandom } from '../../../training/data/random.ts'
 import { type ClientHealth, ClientWatch } from './load/client-watch.ts'
 import { type MetricsSource, type NodeFigures, NodeWatch } from './load/node-metrics.ts'
 import { type LoadResult, type NamedRequest, runLoad } from './load/run-load.ts'
-import type { CellSettings, Sample } from './load/sample.ts'
+import { type CellSettings, labelOf, type Sample } from './load/sample.ts'
 import { type Mode, optionsOf } from './modes.ts'
 import { ReceivedAnswer } from './target/answer.ts'
 import type { BenchRequest, Target } from './target/target.ts'
@@ -90,15 +90,6 @@ export async function runServing(plan: ServingPlan): Promise<Cell[]> {
   })
 }
 
-export function labelOf({ mode, rate, concurrency }: CellSettings): string {
-  const parts = [
-    mode,
-    ...(rate === null ? [] : [`${rate} requests/s`]),
-    ...(concurrency === null ? [] : [`${concurrency} in flight`]),
-  ]
-  return parts.join(', ')
-}
-
 async function measureRound(
   plan: ServingPlan,
   settings: CellSettings,
@@ -176,7 +167,7 @@ function merged(settings: CellSettings, rounds: readonly Round[]): Cell {
   }
 }
 
-const PEAKS: ReadonlySet<string> = new Set(['kv_peak', 'most_running_requests', 'most_branches'])
+const PEAKS: ReadonlySet<string> = new Set(['kv_blocks', 'kv_peak', 'most_running_requests', 'most_branches'])
 
 function mergedFigures(one: NodeFigures, other: NodeFigures): NodeFigures {
   const merged: Record<string, number> = { ...one }

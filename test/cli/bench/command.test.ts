@@ -33,23 +33,16 @@ afterAll(async () => {
 
 /** Returns what is printed. */
 async function bench(...args: string[]): Promise<string> {
+  return await run('serving', '--url', `${server.url}/v1/`, '--model', 'm', ...args)
+}
+
+async function run(...args: string[]): Promise<string> {
   const log = vi.spyOn(console, 'log').mockImplementation(() => {})
   const error = vi.spyOn(console, 'error').mockImplementation(() => {})
   try {
-    const command = [
-      '--config',
-      'none',
-      'bench',
-      'serving',
-      '--url',
-      `${server.url}/v1/`,
-      '--model',
-      'm',
-      ...args,
-    ]
     await createProgram()
       .exitOverride()
-      .parseAsync(['node', 'apar', ...command])
+      .parseAsync(['node', 'apar', '--config', 'none', 'bench', ...args])
     return log.mock.calls.join('\n')
   } finally {
     log.mockRestore()
@@ -207,4 +200,20 @@ describe('apar bench serving at another server', () => {
       code: 'not_measured',
     })
   })
+})
+
+test('apar bench report puts runs beside each other', async () => {
+  const [one, two] = [join(folder, 'one.jsonl'), join(folder, 'two.jsonl')]
+  for (const out of [one, two]) await bench('--dataset', questions, '--rates', '50,100', '--out', out)
+  const plots = join(folder, 'both')
+  const table = await run('report', one, `other=${two}`, '--plots', plots)
+  for (const row of ['one: plain, 50 requests/s', 'other: plain, 100 requests/s'])
+    expect(table).toContain(row)
+  expect(readFileSync(join(plots, 'e2e-over-rate.svg'), 'utf8')).toContain('other, plain')
+  const { cells } = JSON.parse(await run('report', one, '--json'))
+  const summaries = linesOf(one).filter(({ type }) => type === 'summary')
+  expect(cells.map(({ requests_per_s }: { requests_per_s: number }) => requests_per_s)).toEqual(
+    summaries.map(({ requests_per_s }) => Number(Number(requests_per_s).toPrecision(6))),
+  )
+  await expect(run('report', questions)).rejects.toThrow('question.jsonl:1')
 })

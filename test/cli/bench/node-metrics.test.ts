@@ -9,6 +9,7 @@ const server = createServer((request, response) => {
   scrapes++
   response.end(
     [
+      'apar_engine_info{device="cpu",num_blocks="400"} 1',
       '# TYPE apar_steps_total counter',
       `apar_steps_total{model_name="demo"} ${100 * scrapes}`,
       `apar_kv_cache_usage_perc{model_name="demo"} ${scrapes === 2 ? 0.5 : 0.1}`,
@@ -38,7 +39,12 @@ test('counters give what was added, gauges their peak', async () => {
   const watch = await NodeWatch.start({ url, secret: 'secret' })
   while (scrapes < 3) await new Promise((resolve) => setTimeout(resolve, 20))
   const figures = await watch.stop()
-  expect(figures).toEqual({ kv_peak: 0.5, steps: 100 * (scrapes - 1), drafted: 3 * (scrapes - 1) })
+  expect(figures).toEqual({
+    kv_blocks: 400,
+    kv_peak: 0.5,
+    steps: 100 * (scrapes - 1),
+    drafted: 3 * (scrapes - 1),
+  })
 })
 
 test('metrics that are refused are an error', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Sample } from '../../../cli/bench/serving/load/sample.ts'
 import { servingPlots } from '../../../cli/bench/serving/report/plots.ts'
-import { summariseCell } from '../../../cli/bench/serving/report/summary.ts'
+import { type CellSummary, summariseCell } from '../../../cli/bench/serving/report/summary.ts'
 import { markdownReport, notesOf, terminalReport } from '../../../cli/bench/serving/report/tables.ts'
 import type { Cell } from '../../../cli/bench/serving/run-serving.ts'
 import { sampleOf } from './sample.ts'
@@ -73,7 +73,7 @@ describe('a report', () => {
     const cells = [at(1), at(2, { node: { kv_peak: 0.25, steps: 50, generated_tokens: 300 } })]
     const text = terminalReport(head, cells)
     expect(text).toMatch(/parallel, 1 requests\/s +50\.0 +90\.0 +99\.0/)
-    expect(text).toMatch(/parallel, 2 requests\/s +25\.0 % +– +– +50 +6\.0/)
+    expect(text).toMatch(/parallel, 2 requests\/s +– +25\.0 % +– +– +50 +6\.0/)
     const markdown = markdownReport(head, cells, ['plots/ttft-over-rate.svg'])
     expect(markdown).toContain('| parallel, 1 requests/s | 50.0 | 90.0 | 99.0 |')
     expect(markdown).toContain('![ttft-over-rate](plots/ttft-over-rate.svg)')
@@ -96,5 +96,30 @@ describe('a report', () => {
     const files = servingPlots([at(1), at(2)], 'x').map(({ file }) => file)
     expect(files).toEqual(['ttft', 'tpot', 'e2e', 'throughput'].map((name) => `${name}-over-rate`))
     expect(servingPlots([at(1)], 'x')).toEqual([])
+  })
+
+  test('of several runs has plots over their KV blocks, or a line for each', () => {
+    const run = (name: string, blocks: number, more: Partial<Cell> = {}) => ({
+      ...at(1, { node: { kv_blocks: blocks }, ...more }),
+      run: name,
+    })
+    const linesOf = (cells: CellSummary[], wanted: string) => {
+      const { data } = servingPlots(cells, 'x').find(({ file }) => file === wanted)?.plot ?? {}
+      const values = (data as { values: { x: number; line: string }[] }).values
+      return values.map(({ x, line }) => [x, line])
+    }
+    expect(linesOf([run('a', 100), run('b', 200)], 'throughput-over-kv-blocks')).toEqual([
+      [100, 'parallel'],
+      [200, 'parallel'],
+    ])
+    const servers = [at(1), at(2)].flatMap((cell) =>
+      ['ours', 'other'].map((name) => ({ ...cell, run: name })),
+    )
+    expect(linesOf(servers, 'throughput-over-rate')).toEqual([
+      [1, 'ours, parallel'],
+      [1, 'other, parallel'],
+      [2, 'ours, parallel'],
+      [2, 'other, parallel'],
+    ])
   })
 })

@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 /** What a gpu node's metrics say about a cell; a figure that it does not have is absent. */
 export interface NodeFigures {
+  /** KV blocks that there are. */
+  readonly kv_blocks?: number
   /** Most of the KV blocks in use at a time, 0 to 1. */
   readonly kv_peak?: number
   readonly most_running_requests?: number
@@ -15,6 +17,7 @@ export interface NodeFigures {
 
 /** Names of the same thing at apar's gpu nodes and at vLLM's servers. */
 const GAUGES = {
+  kv_blocks: ['kv_blocks'],
   kv_peak: ['apar_kv_cache_usage_perc', 'vllm:kv_cache_usage_perc', 'vllm:gpu_cache_usage_perc'],
   most_running_requests: ['apar_num_requests_running', 'vllm:num_requests_running'],
   most_branches: ['apar_num_branches_live'],
@@ -26,6 +29,9 @@ const COUNTERS = {
   drafted: ['apar_drafted_tokens_total', 'vllm:spec_decode_num_draft_tokens_total'],
   accepted: ['apar_accepted_tokens_total', 'vllm:spec_decode_num_accepted_tokens_total'],
 } as const
+
+/** A label of apar_engine_info, and of vllm:cache_config_info. */
+const KV_BLOCKS = /\bnum_(?:gpu_)?blocks="(\d+)"/
 
 const EVERY_MS = 250
 
@@ -97,7 +103,8 @@ async function readMetrics({ url, secret }: MetricsSource): Promise<ReadonlyMap<
   const response = await fetch(url, { headers, signal: AbortSignal.timeout(10_000) })
   const text = await response.text()
   if (!response.ok) throw new Error(`${url} answered ${response.status}`)
-  return sumsOf(text)
+  const blocks = KV_BLOCKS.exec(text)?.[1]
+  return new Map([...sumsOf(text), ...(blocks === undefined ? [] : [['kv_blocks', Number(blocks)] as const])])
 }
 
 /** The values of a text of Prometheus by name, summed over the labels. */

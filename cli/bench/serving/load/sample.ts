@@ -9,6 +9,20 @@ export interface CellSettings {
   readonly concurrency: number | null
 }
 
+/** For people: the mode, and what is limited. */
+export function labelOf({
+  mode,
+  rate,
+  concurrency,
+}: Omit<CellSettings, 'mode'> & { readonly mode: string }): string {
+  const parts = [
+    mode,
+    ...(rate === null ? [] : [`${rate} requests/s`]),
+    ...(concurrency === null ? [] : [`${concurrency} in flight`]),
+  ]
+  return parts.join(', ')
+}
+
 /** One request as it was measured. Times are in ms; those of the run count from the cell's begin. */
 export interface Sample {
   readonly id: string

@@ -3,35 +3,51 @@ import type { CellSummary, Distribution } from './summary.ts'
 
 const SIZE = { width: 560, height: 260 }
 
-/** Plots over the rate, or over the requests in flight, by the names of their files; none where neither was swept. */
+/** What a plot may be over. */
+const AXES = [
+  { name: 'rate', title: 'requests per second', of: ({ rate }: CellSummary) => rate },
+  { name: 'concurrency', title: 'requests in flight', of: ({ concurrency }: CellSummary) => concurrency },
+  {
+    name: 'kv-blocks',
+    title: 'KV blocks of the node',
+    of: ({ node }: CellSummary) => node?.kv_blocks ?? null,
+  },
+] as const
+
+/**
+ * Plots over the rate, the requests in flight and the KV blocks, where these have several values, by the names of their
+ * files. What else varies makes a line of its own.
+ */
 export function servingPlots(
   cells: readonly CellSummary[],
   subtitle: string,
 ): { file: string; plot: Plot }[] {
-  return AXES.flatMap(({ axis, other, title: x }) => {
-    const swept = cells.filter((cell) => cell[axis] !== null)
-    if (new Set(swept.map((cell) => cell[axis])).size < 2) return []
-    return FIGURES.flatMap(({ file, title, y, of }) => {
-      const values = swept.flatMap((cell) =>
-        Object.entries(of(cell)).map(([name, value]) => ({
-          x: cell[axis],
-          value,
-          // Without the name of a single mode, and of what was not swept.
-          line: [cell.mode, cell[other] === null ? '' : `${other} ${cell[other]}`].filter(Boolean).join(', '),
-          of: name,
-        })),
-      )
+  const varying = AXES.filter(({ of }) => new Set(cells.map(of).filter((x) => x !== null)).size > 1)
+  // Runs that differ in nothing that can be an axis, such as those of several servers.
+  const points = new Set(cells.map((cell) => JSON.stringify([cell.mode, ...AXES.map(({ of }) => of(cell))])))
+  const areNamed = points.size < cells.length
+  return varying.flatMap(({ name: axis, title: x, of: at }) =>
+    FIGURES.flatMap(({ file, title, y, of }) => {
+      const values = cells.flatMap((cell) => {
+        const others = varying.filter(({ name }) => name !== axis)
+        const line = [
+          ...(areNamed ? [cell.run ?? ''] : []),
+          cell.mode,
+          ...others.map(({ name, of: other }) => (other(cell) === null ? '' : `${name} ${other(cell)}`)),
+        ].filter(Boolean)
+        return at(cell) === null
+          ? []
+          : Object.entries(of(cell)).map(([name, value]) => ({
+              ...{ x: at(cell), value, of: name },
+              line: line.join(', '),
+            }))
+      })
       return values.length === 0
         ? []
         : [{ file: `${file}-over-${axis}`, plot: lines({ text: title, subtitle }, x, y, values) }]
-    })
-  })
+    }),
+  )
 }
-
-const AXES = [
-  { axis: 'rate', other: 'concurrency', title: 'requests per second' },
-  { axis: 'concurrency', other: 'rate', title: 'requests in flight' },
-] as const
 
 interface Figure {
   readonly file: string

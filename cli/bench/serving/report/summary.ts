@@ -1,7 +1,6 @@
+import { z } from 'zod'
 import { percentile } from '../../percentile.ts'
-import type { ClientHealth } from '../load/client-watch.ts'
-import type { NodeFigures } from '../load/node-metrics.ts'
-import { type CellSettings, type Sample, timePerToken } from '../load/sample.ts'
+import { type Sample, timePerToken } from '../load/sample.ts'
 import type { Cell } from '../run-serving.ts'
 
 /** Limits that a request must keep to count as good; null: none. */
@@ -10,42 +9,52 @@ export interface ServiceLevel {
   readonly tpot_ms: number | null
 }
 
-export interface Distribution {
-  readonly mean: number
-  readonly p50: number
-  readonly p90: number
-  readonly p95: number
-  readonly p99: number
-}
+const number = z.number()
+const Distribution = z.object({ mean: number, p50: number, p90: number, p95: number, p99: number })
+export type Distribution = z.infer<typeof Distribution>
 
-export interface CellSummary extends CellSettings {
-  readonly requests: number
-  readonly completed: number
+/** A row of a report; also a line of `--out`. */
+export const CellSummary = z.object({
+  /** Name of the run, in a report of several. */
+  run: z.string().optional(),
+  mode: z.string(),
+  rate: number.nullable(),
+  concurrency: number.nullable(),
+  requests: number,
+  completed: number,
   /** Failed requests by code. */
-  readonly errors: Readonly<Record<string, number>>
-  readonly duration_s: number
+  errors: z.record(z.string(), number),
+  duration_s: number,
   /** Of completed requests. */
-  readonly requests_per_s: number
-  readonly output_tokens_per_s: number
+  requests_per_s: number,
+  output_tokens_per_s: number,
   /** Of completed requests; prompts as the target counted them. */
-  readonly prompt_tokens: number
-  readonly cached_tokens: number
-  readonly output_tokens: number
+  prompt_tokens: number,
+  cached_tokens: number,
+  output_tokens: number,
   /** Completed requests whose target counted no tokens: their pieces of text are counted. */
-  readonly uncounted: number
+  uncounted: number,
   /** In ms, of completed requests. null of nothing. */
-  readonly ttft_ms: Distribution | null
-  readonly tpot_ms: Distribution | null
+  ttft_ms: Distribution.nullable(),
+  tpot_ms: Distribution.nullable(),
   /** Between pieces of text, of which each may have several tokens. */
-  readonly itl_ms: Distribution | null
-  readonly e2e_ms: Distribution | null
+  itl_ms: Distribution.nullable(),
+  e2e_ms: Distribution.nullable(),
   /** From the due time to the sending, while `concurrency` made requests wait. */
-  readonly wait_ms: Distribution | null
+  wait_ms: Distribution.nullable(),
   /** Requests within the service level, of all; null without one. */
-  readonly goodput: { readonly share: number; readonly requests_per_s: number } | null
-  readonly client: ClientHealth
-  readonly node: NodeFigures | null
-}
+  goodput: z.object({ share: number, requests_per_s: number }).nullable(),
+  client: z.object({
+    loop_late_p99_ms: number,
+    loop_late_max_ms: number,
+    sent_late_p99_ms: number,
+    cpu: number,
+    late: z.boolean(),
+  }),
+  /** Names as in NodeFigures. */
+  node: z.record(z.string(), number).nullable(),
+})
+export type CellSummary = z.infer<typeof CellSummary>
 
 /** The figures of a cell. Percentiles are values that were measured (nearest rank). */
 export function summariseCell(
@@ -80,7 +89,8 @@ export function summariseCell(
       level.ttft_ms === null && level.tpot_ms === null
         ? null
         : { share: good / samples.length, requests_per_s: perSecond(good, seconds) },
-    ...{ client, node: node ?? null },
+    client,
+    node: node ? { ...node } : null,
   }
 }
 

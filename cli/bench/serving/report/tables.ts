@@ -1,5 +1,5 @@
 import { markdownTable, markdownText, type ReportTable, terminalTable } from '../../../report/table.ts'
-import { labelOf } from '../run-serving.ts'
+import { labelOf } from '../load/sample.ts'
 import type { CellSummary, Distribution } from './summary.ts'
 
 /** What a report is about. */
@@ -35,6 +35,7 @@ const LATENCY: readonly Column[] = [
 ]
 
 const NODE: readonly Column[] = [
+  ['KV blocks', ({ node }) => count(node?.kv_blocks)],
   ['KV peak', ({ node }) => (node?.kv_peak === undefined ? '–' : `${(100 * node.kv_peak).toFixed(1)} %`)],
   ['most requests', ({ node }) => count(node?.most_running_requests)],
   ['most branches', ({ node }) => count(node?.most_branches)],
@@ -80,7 +81,7 @@ function tablesOf(cells: readonly CellSummary[]): ReportTable[] {
   const table = (title: string, columns: readonly Column[]): ReportTable => ({
     title,
     head: ['', ...columns.map(([name]) => name)],
-    rows: cells.map((cell) => [labelOf(cell), ...columns.map(([, of]) => of(cell))]),
+    rows: cells.map((cell) => [rowName(cell), ...columns.map(([, of]) => of(cell))]),
   })
   const throughput = cells.some(({ goodput }) => goodput) ? [...THROUGHPUT, ...GOODPUT] : THROUGHPUT
   return [
@@ -90,11 +91,15 @@ function tablesOf(cells: readonly CellSummary[]): ReportTable[] {
   ]
 }
 
+function rowName(cell: CellSummary): string {
+  return cell.run === undefined ? labelOf(cell) : `${cell.run}: ${labelOf(cell)}`
+}
+
 /** What a reader must know before trusting the figures. */
 export function notesOf(cells: readonly CellSummary[]): string[] {
   return cells
     .flatMap((cell) => {
-      const label = labelOf(cell)
+      const label = rowName(cell)
       const { client, errors, uncounted, wait_ms } = cell
       const failed = Object.entries(errors).map(([code, times]) => `${times} ${code}`)
       return [
