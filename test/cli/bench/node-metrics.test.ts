@@ -47,6 +47,12 @@ test('counters give what was added, gauges their peak', async () => {
   })
 })
 
+test('a load that ended before the first reading has no peaks', async () => {
+  scrapes = 0
+  const watch = await NodeWatch.start({ url, secret: 'secret' })
+  expect(await watch.stop()).toEqual({ kv_blocks: 400, steps: 100, drafted: 3 })
+})
+
 test('metrics that are refused are an error', async () => {
   await expect(NodeWatch.start({ url, secret: undefined })).rejects.toThrow('401')
 })

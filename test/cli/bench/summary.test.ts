@@ -88,6 +88,9 @@ describe('a report', () => {
       expect.stringContaining('1 overloaded'),
       expect.stringContaining('pieces of text are counted'),
     ])
+    const settings = { mode: 'medusa', rate: 1, concurrency: null } as const
+    const undrafted = [at(1, { settings, node: { drafted: 0 } }), at(1, { settings, node: { drafted: 5 } })]
+    expect(notesOf(undrafted)).toEqual([expect.stringContaining('nothing was drafted')])
     const cached = at(1, { samples: [sampleOf({ cached_tokens: 8 })] })
     expect(notesOf([at(2), cached])).toEqual([expect.stringContaining('prefix cache')])
   })

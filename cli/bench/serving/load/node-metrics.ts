@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** What a gpu node's metrics say about a cell; a figure that it does not have is absent. */
+/**
+ * What a gpu node's metrics say about a cell. A figure that the node does not have is absent, and so are peaks of a cell
+ * that ended before the first reading.
+ */
 export interface NodeFigures {
   /** KV blocks that there are. */
   readonly kv_blocks?: number
@@ -17,7 +20,6 @@ export interface NodeFigures {
 
 /** Names of the same thing at apar's gpu nodes and at vLLM's servers. */
 const GAUGES = {
-  kv_blocks: ['kv_blocks'],
   kv_peak: ['apar_kv_cache_usage_perc', 'vllm:kv_cache_usage_perc', 'vllm:gpu_cache_usage_perc'],
   most_running_requests: ['apar_num_requests_running', 'vllm:num_requests_running'],
   most_branches: ['apar_num_branches_live'],
@@ -32,6 +34,8 @@ const COUNTERS = {
 
 /** A label of apar_engine_info, and of vllm:cache_config_info. */
 const KV_BLOCKS = /\bnum_(?:gpu_)?blocks="(\d+)"/
+
+const BLOCKS = 'kv_blocks'
 
 const EVERY_MS = 250
 
@@ -71,11 +75,12 @@ export class NodeWatch {
   async stop(): Promise<NodeFigures> {
     this.#stopped.abort()
     await this.#watching
-    const last = await this.#read()
-    const figures: Record<string, number> = {}
-    for (const name of Object.keys(GAUGES)) {
-      const peak = this.#peaks.get(name)
-      if (peak !== undefined) figures[name] = peak
+    // What is in use now says nothing about the load, which has ended.
+    const last = await readMetrics(this.#source)
+    const blocks = last.get(BLOCKS)
+    const figures: Record<string, number> = {
+      ...(blocks !== undefined && { kv_blocks: blocks }),
+      ...Object.fromEntries(this.#peaks),
     }
     for (const [name, spellings] of Object.entries(COUNTERS)) {
       const [before, after] = [this.#first, last].map((metrics) => figureIn(metrics, spellings))
@@ -84,13 +89,13 @@ export class NodeWatch {
     return figures
   }
 
-  async #read(): Promise<ReadonlyMap<string, number>> {
+  async #read(): Promise<void> {
     const metrics = await readMetrics(this.#source)
+    if (this.#stopped.signal.aborted) return
     for (const [name, spellings] of Object.entries(GAUGES)) {
       const value = figureIn(metrics, spellings)
       if (value !== undefined) this.#peaks.set(name, Math.max(value, this.#peaks.get(name) ?? 0))
     }
-    return metrics
   }
 }
 
@@ -104,7 +109,7 @@ async function readMetrics({ url, secret }: MetricsSource): Promise<ReadonlyMap<
   const text = await response.text()
   if (!response.ok) throw new Error(`${url} answered ${response.status}`)
   const blocks = KV_BLOCKS.exec(text)?.[1]
-  return new Map([...sumsOf(text), ...(blocks === undefined ? [] : [['kv_blocks', Number(blocks)] as const])])
+  return new Map([...sumsOf(text), ...(blocks === undefined ? [] : [[BLOCKS, Number(blocks)] as const])])
 }
 
 /** The values of a text of Prometheus by name, summed over the labels. */

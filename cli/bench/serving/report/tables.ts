@@ -95,6 +95,9 @@ function rowName(cell: CellSummary): string {
   return cell.run === undefined ? labelOf(cell) : `${cell.run}: ${labelOf(cell)}`
 }
 
+/** A server without the source of drafts decodes token by token, and says nothing. */
+const DRAFTING = /medusa|ngram/
+
 /** What a reader must know before trusting the figures. */
 export function notesOf(cells: readonly CellSummary[]): string[] {
   return cells
@@ -107,6 +110,9 @@ export function notesOf(cells: readonly CellSummary[]): string[] {
         ...(uncounted === 0
           ? []
           : [`${label}: the server counted no tokens of ${uncounted} answers: pieces of text are counted`]),
+        ...(DRAFTING.test(cell.mode) && cell.node?.drafted === 0
+          ? [`${label}: nothing was drafted: has the model heads, or its text repetitions?`]
+          : []),
         ...(client.late
           ? [
               `${label}: this program was late (timers ${client.loop_late_p99_ms} ms, sendings ${client.sent_late_p99_ms} ms at p99): its own delay is in the times`,
