@@ -10,7 +10,8 @@ export interface Prompt {
   readonly messages: readonly ChatMessage[]
 }
 
-const id = z.union([z.string().min(1), z.int()]).optional()
+const givenId = z.union([z.string().min(1), z.int()])
+const id = givenId.optional()
 const text = z.string().min(1)
 const asked = (content: string): ChatMessage[] => [{ role: 'user', content }]
 
@@ -26,9 +27,9 @@ const Line = z.union([
   z
     .looseObject({ question_id: id, turns: z.tuple([text], text) })
     .transform(({ question_id, turns }) => ({ id: question_id, messages: asked(turns[0]) })),
-  // The first questions of FastChat had one turn.
+  // The first questions of FastChat had one turn. Text without an id is no question, but what models are trained on.
   z
-    .looseObject({ question_id: id, text })
+    .looseObject({ question_id: givenId, text })
     .transform(({ question_id, text }) => ({ id: question_id, messages: asked(text) })),
   // apar_testset.json of `apar data build`, as the reference's scripts write it.
   z
@@ -45,7 +46,7 @@ const Line = z.union([
 
 /**
  * Reads prompts from JSONL or a JSON array, compressed by gzip or zstd as well: `{id?, prompt}`, `{id?, messages}`,
- * `{question_id?, turns}`, `{question_id?, text}`, `{id?, dialog: [{prompt}]}` or `{id?, conversations: [{from, value}]}`;
+ * `{question_id?, turns}`, `{question_id, text}`, `{id?, dialog: [{prompt}]}` or `{id?, conversations: [{from, value}]}`;
  * other fields are ignored. The id of a record without one is its file's name and its line.
  * @throws AparError `invalid_request` with file and line
  */
