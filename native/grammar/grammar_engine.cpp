@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "grammar/trial.h"
 
 namespace apar {
 namespace {
@@ -79,7 +80,13 @@ std::string message_of(const std::string& report) {
   return line.substr(line.compare(begin, kWarning.size(), kWarning) == 0 ? begin + kWarning.size() : begin);
 }
 
-Value vocabulary_of(const TokenText& text, const std::vector<int32_t>& eos) {
+bool has_control_character(std::span<const uint8_t> text) {
+  return std::any_of(text.begin(), text.end(), [](uint8_t byte) { return byte < 0x20; });
+}
+
+// Tokens for which `fits` is false are those without text.
+template <typename Fits>
+Value make_vocabulary(const TokenText& text, const std::vector<int32_t>& eos, const Fits& fits) {
   const ffi::Function make_array = ffi::global_function("ffi.Array");
   const size_t count = text.offsets.empty() ? 0 : text.offsets.size() - 1;
   std::vector<Value> tokens(count);
@@ -88,7 +95,7 @@ Value vocabulary_of(const TokenText& text, const std::vector<int32_t>& eos) {
     const auto id = static_cast<int32_t>(token);
     const bool ends = std::find(eos.begin(), eos.end(), id) != eos.end();
     const auto of = text.of(id);
-    tokens[token] = ffi::bytes({reinterpret_cast<const char*>(of.data()), ends ? 0 : of.size()});
+    tokens[token] = ffi::bytes({reinterpret_cast<const char*>(of.data()), ends || !fits(of) ? 0 : of.size()});
     views.push_back(tokens[token].view());
   }
   const Value array = ffi::call(make_array, views);
@@ -121,23 +128,30 @@ Value compile_on(const Value& compiler, GrammarKind kind, std::string_view sourc
 }  // namespace
 
 GrammarEngine::GrammarEngine(const std::string& folder, const TokenText& text,
-                             const std::vector<int32_t>& eos) {
+                             const std::vector<int32_t>& eos)
+    : vocab_size_(std::max(0, static_cast<int32_t>(text.offsets.size()) - 1)), eos_(eos) {
   ffi::open_libraries(folder + "/libtvm_ffi.so", folder + "/libxgrammar_bindings.so");
-  vocabulary_ = vocabulary_of(text, eos);
+  any_text_ = make_vocabulary(text, eos, [](auto) { return true; });
+  json_ = make_vocabulary(text, eos, [](auto token) { return !has_control_character(token); });
+}
+
+const Value& GrammarEngine::vocabulary_of(GrammarKind kind) const {
+  return kind == GrammarKind::json_schema ? json_ : any_text_;
 }
 
 std::string GrammarEngine::compile(GrammarKind kind, std::string_view text) const {
   const Warnings warnings;
-  std::string compiled;
+  std::string compiled(1, static_cast<char>(kind));
   try {
     constexpr int64_t kThreads = 1, kAnyMemory = -1;
-    const Value compiler = construct(
-        "GrammarCompiler", std::array{vocabulary_.view(), ffi::integer(kThreads), ffi::boolean(false),
-                                      ffi::integer(kAnyMemory), ffi::boolean(false)});
-    const Value grammar = compile_on(compiler, kind, text);
-    const Value json =
-        ffi::call(ffi::method(type("CompiledGrammar"), "serialize_json"), std::array{grammar.view()});
-    compiled = json.as_text();
+    const ffi::Any& vocabulary = vocabulary_of(kind).view();
+    const Value compiler =
+        construct("GrammarCompiler", std::array{vocabulary, ffi::integer(kThreads), ffi::boolean(false),
+                                                ffi::integer(kAnyMemory), ffi::boolean(false)});
+    Value grammar = compile_on(compiler, kind, text);
+    const ffi::Function serialize = ffi::method(type("CompiledGrammar"), "serialize_json");
+    compiled += ffi::call(serialize, std::array{grammar.view()}).as_text();
+    try_masks(XgrammarGrammar(std::move(grammar)), vocab_size_, eos_);
   } catch (const Error& error) {
     throw Error(error.code(), message_of(error.what()));
   }
@@ -146,9 +160,11 @@ std::string GrammarEngine::compile(GrammarKind kind, std::string_view text) cons
 }
 
 std::shared_ptr<const Grammar> GrammarEngine::load(std::string_view compiled) const {
-  const Value json = ffi::string(compiled);
+  if (compiled.empty()) throw Error(ErrorCode::invalid_request, "there is no compiled grammar");
+  const Value& vocabulary = vocabulary_of(static_cast<GrammarKind>(compiled[0]));
+  const Value json = ffi::string(compiled.substr(1));
   return std::make_shared<XgrammarGrammar>(ffi::call(ffi::method(type("CompiledGrammar"), "deserialize_json"),
-                                                     std::array{json.view(), vocabulary_.view()}));
+                                                     std::array{json.view(), vocabulary.view()}));
 }
 
 }  // namespace apar

@@ -23,15 +23,20 @@ class GrammarEngine {
   GrammarEngine(const std::string& folder, const TokenText& text, const std::vector<int32_t>& eos);
 
   // The compiled grammar, for load() on an engine of the same vocabulary. Throws Error{invalid_request} for a
-  // text that the engine refuses, or of which it would leave something out. May take very long, and any
-  // amount of memory: for a process that can be ended.
+  // text that the engine refuses, or of which it would leave something out, or whose tokens take too long to
+  // check. May take very long, and any amount of memory: for a process that can be ended.
   std::string compile(GrammarKind kind, std::string_view text) const;
 
   // Throws Error{invalid_request} for anything but a compiled grammar of this vocabulary.
   std::shared_ptr<const Grammar> load(std::string_view compiled) const;
 
  private:
-  ffi::Value vocabulary_;
+  const ffi::Value& vocabulary_of(GrammarKind kind) const;
+
+  const int32_t vocab_size_;
+  const std::vector<int32_t> eos_;
+  ffi::Value any_text_;
+  ffi::Value json_;  // without the tokens that have control characters, which JSON does not
 };
 
 }  // namespace apar

@@ -33,6 +33,7 @@ const OF_TYPE: Readonly<Record<string, readonly string[]>> = {
 const ALL_TYPED = new Set(Object.values(OF_TYPE).flat())
 /** A schema has at most one of them, and beside it nothing else that constrains. */
 const ALONE = ['$ref', 'const', 'enum', 'anyOf', 'oneOf', 'allOf'] as const
+const MOST_BETWEEN = 10_000
 const COUNTS = ['minItems', 'maxItems', 'minLength', 'maxLength', 'minProperties', 'maxProperties']
 /** Of JSON Schema; others, which validators ignore, are ignored. */
 const FORMATS_WITHOUT_GRAMMAR = ['idn-email', 'idn-hostname', 'iri', 'iri-reference', 'regex']
@@ -133,8 +134,7 @@ class Check {
     if (types.includes('array')) this.#array(schema, path, depth)
     if (types.includes('string')) string(schema, path)
     for (const name of [...(OF_TYPE.integer ?? [])]) number(schema, name, types, path)
-    if (schema.multipleOf !== undefined && ('minimum' in schema || 'maximum' in schema))
-      refuse([...path, 'multipleOf'], 'beside bounds cannot be served')
+    multiples(schema, path)
   }
 
   /** Without `type`, those whose keywords there are. */
@@ -171,7 +171,10 @@ class Check {
         'beside properties cannot be served',
       )
     if (open) this.schema(additionalProperties, [...path, 'additionalProperties'], depth + 1)
-    if (propertyNames !== undefined) this.schema(propertyNames, [...path, 'propertyNames'], depth + 1)
+    if (propertyNames !== undefined) {
+      const names = isObject(propertyNames) ? { type: 'string', ...propertyNames } : propertyNames
+      this.schema(names, [...path, 'propertyNames'], depth + 1)
+    }
   }
 
   #array({ items, prefixItems }: Record<string, unknown>, path: Path, depth: number): void {
@@ -204,11 +207,19 @@ class Check {
     if (!uri.startsWith('#/')) return undefined
     let at: unknown = this.#root
     for (const escaped of uri.slice(2).split('/')) {
-      const name = escaped.replaceAll('~1', '/').replaceAll('~0', '~')
+      const name = unescaped(escaped).replaceAll('~1', '/').replaceAll('~0', '~')
       if (typeof at !== 'object' || at === null || !Object.hasOwn(at, name)) return undefined
       at = Reflect.get(at, name)
     }
     return at
+  }
+}
+
+function unescaped(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
   }
 }
 
@@ -233,6 +244,15 @@ function number(schema: Record<string, unknown>, name: string, types: readonly s
   const whole = types.includes('integer')
   if (whole && (!Number.isSafeInteger(value) || (name === 'multipleOf' && (value < 1 || value > 1000))))
     refuse([...path, name], name === 'multipleOf' ? 'must be 1 to 1000' : 'must be a whole number')
+}
+
+/** Their digits are those of all numbers between the bounds. */
+function multiples(schema: Record<string, unknown>, path: Path): void {
+  if (schema.multipleOf === undefined) return
+  const low = Number(schema.minimum ?? schema.exclusiveMinimum)
+  const high = Number(schema.maximum ?? schema.exclusiveMaximum)
+  if (!(high - low <= MOST_BETWEEN))
+    refuse([...path, 'multipleOf'], `needs bounds at most ${MOST_BETWEEN} apart`)
 }
 
 function string({ pattern, format, minLength, maxLength }: Record<string, unknown>, path: Path): void {
