@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { AparError } from '../../shared/errors.ts'
 import { packageRoot } from '../package-root.ts'
-import type { GrammarSource } from './grammar-source.ts'
+import { type GrammarSource, patternCheck } from './grammar-source.ts'
 
 const PROGRAM = join(packageRoot, 'native/build/release/apar_compile_grammar')
 /** Of address space, also of its libraries and the vocabulary. */
@@ -55,12 +55,19 @@ export class CompilerProcess {
     this.#child?.end()
   }
 
-  async #compile({ kind, text }: GrammarSource): Promise<Uint8Array> {
+  async #compile({ kind, text, patterns }: GrammarSource): Promise<Uint8Array> {
+    const latest = performance.now() + this.#limitMs
+    for (const pattern of patterns) await this.#ask(0, patternCheck(pattern), latest)
+    return await this.#ask(kind, text, latest)
+  }
+
+  /** @throws AparError `invalid_request` with the process's answer. */
+  async #ask(kind: number, text: string, latest: number): Promise<Uint8Array> {
     if (this.#closed)
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 5 })
     const child = await this.#started()
     const frame = Buffer.concat([int32s([kind]), Buffer.from(text)])
-    const answer = await child.ask(frame, this.#limitMs)
+    const answer = await child.ask(frame, latest - performance.now())
     if (answer === undefined) {
       this.#child = undefined
       child.end()

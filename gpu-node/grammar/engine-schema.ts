@@ -1,4 +1,4 @@
-import { keywordsOf } from './formats.ts'
+import { isOfFormat, keywordsOf } from './formats.ts'
 import { withoutOptionalGroups } from './pattern.ts'
 
 /** Keywords whose values are values of answers, not schemas. */
@@ -49,4 +49,20 @@ function mapped(members: Schema, change: (name: string, member: unknown) => unkn
 
 function isObject(value: unknown): value is Schema {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** The patterns in a schema that {@link engineSchema} has returned. */
+export function patternsOf(schema: unknown, found = new Set<string>()): Set<string> {
+  if (Array.isArray(schema)) for (const each of schema) patternsOf(each, found)
+  if (!isObject(schema)) return found
+  for (const [keyword, value] of Object.entries(schema)) {
+    if (VALUES.includes(keyword)) continue
+    if (keyword === 'pattern' && typeof value === 'string') {
+      if (!isOfFormat(value)) found.add(value)
+    } else if (!MAPS.includes(keyword) || !isObject(value)) patternsOf(value, found)
+    else for (const member of Object.values(value)) patternsOf(member, found)
+    if (keyword === 'patternProperties' && isObject(value))
+      for (const key of Object.keys(value)) found.add(key)
+  }
+  return found
 }

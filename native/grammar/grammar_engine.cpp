@@ -41,6 +41,16 @@ class XgrammarMatcher final : public Matcher {
     return ffi::call(accept, std::array{matcher_.view(), ffi::integer(token), ffi::boolean(false)}).as_bool();
   }
 
+  // Whether it is a whole answer. At most once.
+  bool matches(std::string_view answer) {
+    const Value text = ffi::string(answer);
+    const auto call = [&](const char* name, std::span<const ffi::Any> arguments) {
+      return ffi::call(ffi::method(type("GrammarMatcher"), name), arguments).as_bool();
+    };
+    return call("accept_string", std::array{matcher_.view(), text.view(), ffi::boolean(false)}) &&
+           call("is_completed", std::array{matcher_.view()});
+  }
+
  private:
   const Value matcher_;
 };
@@ -129,7 +139,8 @@ Value compile_on(const Value& compiler, GrammarKind kind, std::string_view sourc
 
 GrammarEngine::GrammarEngine(const std::string& folder, const TokenText& text,
                              const std::vector<int32_t>& eos)
-    : vocab_size_(std::max(0, static_cast<int32_t>(text.offsets.size()) - 1)), eos_(eos) {
+    : text_(text), eos_(eos) {
+  if (!text_.known()) throw Error(ErrorCode::invalid_config, "the text of the tokens is not known");
   ffi::open_libraries(folder + "/libtvm_ffi.so", folder + "/libxgrammar_bindings.so");
   any_text_ = make_vocabulary(text, eos, [](auto) { return true; });
   json_ = make_vocabulary(text, eos, [](auto token) { return !has_control_character(token); });
@@ -139,24 +150,51 @@ const Value& GrammarEngine::vocabulary_of(GrammarKind kind) const {
   return kind == GrammarKind::json_schema ? json_ : any_text_;
 }
 
+Value GrammarEngine::compiled(GrammarKind kind, std::string_view text) const {
+  constexpr int64_t kThreads = 1, kAnyMemory = -1;
+  const Value compiler = construct(
+      "GrammarCompiler", std::array{vocabulary_of(kind).view(), ffi::integer(kThreads), ffi::boolean(false),
+                                    ffi::integer(kAnyMemory), ffi::boolean(false)});
+  return compile_on(compiler, kind, text);
+}
+
 std::string GrammarEngine::compile(GrammarKind kind, std::string_view text) const {
   const Warnings warnings;
-  std::string compiled(1, static_cast<char>(kind));
+  std::string serialised(1, static_cast<char>(kind));
   try {
-    constexpr int64_t kThreads = 1, kAnyMemory = -1;
-    const ffi::Any& vocabulary = vocabulary_of(kind).view();
-    const Value compiler =
-        construct("GrammarCompiler", std::array{vocabulary, ffi::integer(kThreads), ffi::boolean(false),
-                                                ffi::integer(kAnyMemory), ffi::boolean(false)});
-    Value grammar = compile_on(compiler, kind, text);
-    const ffi::Function serialize = ffi::method(type("CompiledGrammar"), "serialize_json");
-    compiled += ffi::call(serialize, std::array{grammar.view()}).as_text();
-    try_masks(XgrammarGrammar(std::move(grammar)), vocab_size_, eos_);
+    Value grammar = compiled(kind, text);
+    const ffi::Function serialise = ffi::method(type("CompiledGrammar"), "serialize_json");
+    serialised += ffi::call(serialise, std::array{grammar.view()}).as_text();
+    Trial(text_, eos_).try_masks(XgrammarGrammar(std::move(grammar)));
   } catch (const Error& error) {
     throw Error(error.code(), message_of(error.what()));
   }
   if (!warnings.text().empty()) throw Error(ErrorCode::invalid_request, message_of(warnings.text()));
-  return compiled;
+  return serialised;
+}
+
+void GrammarEngine::check_pattern(std::string_view schema, std::string_view pattern) const {
+  constexpr int kStrings = 256, kTokens = 24;
+  const Warnings warnings;
+  try {
+    const XgrammarGrammar in_schema(compiled(GrammarKind::json_schema, schema));
+    const Value alone = compiled(GrammarKind::regex, pattern);
+    Trial trial(text_, eos_);
+    trial.try_masks(in_schema);
+    for (int i = 0; i < kStrings; ++i) {
+      const auto answer = trial.answer(in_schema, kTokens);
+      if (!answer || answer->size() < 2) continue;
+      // What is escaped in JSON is another text, and not all tokens are whole characters.
+      const bool plain =
+          std::all_of(answer->begin(), answer->end(), [](char c) { return c > 0 && c != '\\'; });
+      if (!plain) continue;
+      if (!XgrammarMatcher(alone).matches(std::string_view(*answer).substr(1, answer->size() - 2)))
+        throw Error(ErrorCode::invalid_request, "the grammar engine does not keep to the pattern " +
+                                                    std::string(pattern) + ": a simpler one may do");
+    }
+  } catch (const Error& error) {
+    throw Error(error.code(), message_of(error.what()));
+  }
 }
 
 std::shared_ptr<const Grammar> GrammarEngine::load(std::string_view compiled) const {

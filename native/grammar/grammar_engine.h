@@ -27,13 +27,19 @@ class GrammarEngine {
   // check. May take very long, and any amount of memory: for a process that can be ended.
   std::string compile(GrammarKind kind, std::string_view text) const;
 
+  // Throws Error{invalid_request} when random strings of the schema, {"type": "string"} with this `pattern`,
+  // do not match it: xgrammar 0.2.9 makes another automaton of some patterns in schemas, of (a|b|ab)? for
+  // example, but not of the pattern alone.
+  void check_pattern(std::string_view schema, std::string_view pattern) const;
+
   // Throws Error{invalid_request} for anything but a compiled grammar of this vocabulary.
   std::shared_ptr<const Grammar> load(std::string_view compiled) const;
 
  private:
   const ffi::Value& vocabulary_of(GrammarKind kind) const;
+  ffi::Value compiled(GrammarKind kind, std::string_view text) const;
 
-  const int32_t vocab_size_;
+  const TokenText text_;
   const std::vector<int32_t> eos_;
   ffi::Value any_text_;
   ffi::Value json_;  // without the tokens that have control characters, which JSON does not
