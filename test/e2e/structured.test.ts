@@ -14,7 +14,7 @@ beforeAll(async () => {
 afterAll(() => stack?.close())
 
 const ajv = addFormats.default(new Ajv2020({ strict: false, allErrors: true }))
-const messages = [{ role: 'user', content: 'How do I use tar?' }]
+const messages = [{ role: 'user' as const, content: 'How do I use tar?' }]
 const PERSON = {
   type: 'object',
   properties: {
@@ -26,13 +26,24 @@ const PERSON = {
   additionalProperties: false,
 }
 
+/** Of any of the APIs. */
+interface AnswerBody {
+  error?: { code: string; param: string; message: string }
+  choices: { text: string; message: { content: string }; finish_reason: string }[]
+  status: string
+  text: { format: object }
+  output: { content: { text: string }[] }[]
+  content: { text: string }[]
+  stop_reason: string
+}
+
 async function post(path: string, body: object) {
   const response = await fetch(`${stack.url}${path}`, {
     method: 'POST',
     headers: { authorization: `Bearer ${stack.key}`, 'content-type': 'application/json' },
     body: JSON.stringify({ model: 'demo', ...body }),
   })
-  return { status: response.status, body: await response.json() }
+  return { status: response.status, body: (await response.json()) as AnswerBody }
 }
 
 async function chat(body: object) {
@@ -48,7 +59,7 @@ const schema = { type: 'json_schema', schema: PERSON }
 describe.skipIf(!served)('an answer with a format', () => {
   test('of chat completions, also streamed', async () => {
     const response_format = {
-      type: 'json_schema',
+      type: 'json_schema' as const,
       json_schema: { name: 'person', strict: true, schema: PERSON },
     }
     const choices = await chat({ response_format, n: 4, temperature: 1.5, seed: 1 })
@@ -61,28 +72,28 @@ describe.skipIf(!served)('an answer with a format', () => {
       ...{ model: 'demo', messages, max_tokens: 400, temperature: 1.5, seed: 1 },
       response_format,
     })
-    expect((await stream.finalChatCompletion()).choices[0]?.message.content).toBe(choices[0].message.content)
+    expect((await stream.finalChatCompletion()).choices[0]?.message.content).toBe(choices[0]?.message.content)
   })
 
   test('is an object with json_object', async () => {
-    const [{ message, finish_reason }] = await chat({
+    const [choice] = await chat({
       ...{ response_format: { type: 'json_object' }, temperature: 0, max_tokens: 40 },
     })
-    expect(message.content).toMatch(/^\{/)
-    if (finish_reason === 'stop') expect(typeof JSON.parse(message.content)).toBe('object')
+    expect(choice?.message.content).toMatch(/^\{/)
+    if (choice?.finish_reason === 'stop') expect(typeof JSON.parse(choice.message.content)).toBe('object')
   })
 
   test('that is cut off has finish_reason length', async () => {
-    const [{ message, finish_reason }] = await chat({ guided_json: PERSON, max_tokens: 5, seed: 1 })
-    expect(finish_reason).toBe('length')
-    expect(() => JSON.parse(message.content)).toThrow()
+    const [choice] = await chat({ guided_json: PERSON, max_tokens: 5, seed: 1 })
+    expect(choice?.finish_reason).toBe('length')
+    expect(() => JSON.parse(choice?.message.content ?? '')).toThrow()
   })
 
   test('of completions, with a pattern and choices', async () => {
     const of = async (fields: object) => {
       const { status, body } = await post('/v1/completions', { prompt: 'x', max_tokens: 60, ...fields })
-      expect([status, body.choices?.[0].finish_reason], JSON.stringify(body)).toEqual([200, 'stop'])
-      return body.choices[0].text
+      expect([status, body.choices?.[0]?.finish_reason], JSON.stringify(body)).toEqual([200, 'stop'])
+      return body.choices[0]?.text ?? ''
     }
     expect(await of({ guided_regex: '[A-Z][a-z]{2,5}!' })).toMatch(/^[A-Z][a-z]{2,5}!$/)
     expect(['left', 'right']).toContain(await of({ structured_outputs: { choice: ['left', 'right'] } }))
@@ -97,11 +108,11 @@ describe.skipIf(!served)('an answer with a format', () => {
     })
     expect(response.body.status).toBe('completed')
     expect(response.body.text.format).toMatchObject(schema)
-    expect(isPerson(JSON.parse(response.body.output[0].content[0].text))).toBe(true)
+    expect(isPerson(JSON.parse(response.body.output[0]?.content[0]?.text ?? ''))).toBe(true)
     for (const fields of [{ output_config: { format: schema } }, { output_format: schema }]) {
       const { body } = await post('/v1/messages', { messages, max_tokens: 400, ...fields })
       expect(body.stop_reason).toBe('end_turn')
-      expect(isPerson(JSON.parse(body.content[0].text))).toBe(true)
+      expect(isPerson(JSON.parse(body.content[0]?.text ?? ''))).toBe(true)
     }
   })
 
@@ -124,6 +135,6 @@ describe.skipIf(!served)('an answer with a format', () => {
     const { status, body } = await post(path, fields)
     expect(status).toBe(400)
     expect(body.error).toMatchObject({ code: 'invalid_request', param })
-    expect(body.error.message).toContain(param)
+    expect(body.error?.message).toContain(param)
   })
 })
