@@ -17,7 +17,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'gpu-node/engine': ['gpu-node', 'shared'],
   'gpu-node/checkpoint': ['gpu-node', 'gpu-node/engine', 'shared'],
   'gpu-node/text': ['gpu-node', 'gpu-node/checkpoint', 'shared'],
-  'gpu-node/requests': [...['gpu-node', 'gpu-node/engine', 'gpu-node/checkpoint', 'gpu-node/text', 'shared']],
+  'gpu-node/grammar': ['gpu-node', 'gpu-node/engine', 'shared'],
+  'gpu-node/requests': [
+    ...['gpu-node', 'gpu-node/engine', 'gpu-node/checkpoint', 'gpu-node/text', 'gpu-node/grammar', 'shared'],
+  ],
   'gpu-node/observe': ['gpu-node', 'gpu-node/engine', 'gpu-node/requests', 'shared'],
   'gpu-node/edge-link': ['gpu-node', 'gpu-node/requests', 'shared'],
   // main.ts puts the node together; log.ts and startup-error.ts are what all rooms share.
@@ -69,7 +72,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     ...['native/common', 'native/ops', 'native/ops/cpu', 'native/ops/sharded', `${CUDA}/library`],
     ...['native/model', 'native/core'],
   ],
-  'native/addon': ['native/common', 'native/model', 'native/engine'],
+  'native/grammar': ['native/common', 'native/core'],
+  'native/addon': ['native/common', 'native/model', 'native/engine', 'native/grammar'],
 }
 
 /** Parts that run without Node. */

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { OutputFormat } from './output-format.ts'
 import { Speculation } from './speculation.ts'
 
 export const SMALLEST_FLOAT32 = 1e-45
@@ -149,6 +150,8 @@ const GenerateFields = z.strictObject({
   branching: BranchOptions.optional(),
   /** The prompt is the concatenated contents of the messages, without a chat template. */
   raw_prompt: z.boolean().optional(),
+  /** Nodes that know it say so with `output_format` in their heartbeat. */
+  output_format: OutputFormat.optional(),
   ...PromptAndEnd.shape,
 })
 
@@ -170,5 +173,9 @@ export const GenerateRequest = GenerateFields.refine(
   .refine(({ min_tokens = 0, max_tokens }) => min_tokens <= (max_tokens ?? MAX_NEW_TOKENS), {
     path: ['min_tokens'],
     error: 'must not exceed the maximum of new tokens',
+  })
+  .refine(({ output_format, ignore_eos }) => !output_format || !ignore_eos, {
+    path: ['ignore_eos'],
+    error: 'and a format of the answer exclude each other',
   })
 export type GenerateRequest = z.infer<typeof GenerateRequest>
