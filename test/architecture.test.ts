@@ -75,7 +75,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 /** Parts that run without Node. */
 const WITHOUT_NODE = ['shared', 'edge', 'edge/web', 'client']
 /** Build scripts run in Node and are not part of the worker. */
-const BUILD_SCRIPTS = ['edge/build.mjs']
+const BUILD_SCRIPTS = ['edge/build.mjs', 'client/build.mjs']
 
 function* walk(folder: string): Generator<string> {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
