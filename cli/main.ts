@@ -2,6 +2,7 @@ import { createRequire } from 'node:module'
 import { Command } from 'commander'
 import { packageRoot } from '../gpu-node/package-root.ts'
 import { registerChat } from './commands/chat.ts'
+import { registerFeedback } from './commands/feedback.ts'
 import { registerGpuNode } from './commands/gpu-node.ts'
 import { registerKeys } from './commands/keys.ts'
 import { registerModel } from './commands/model.ts'
@@ -24,6 +25,7 @@ registerServe(program)
 registerChat(program)
 registerGpuNode(program)
 registerKeys(program)
+registerFeedback(program)
 registerModel(program)
 registerData(program)
 registerTrain(program)

@@ -3,7 +3,7 @@
  * end, with which other APIs' base URLs are written, is the API's own.
  * @throws TypeError when `baseUrl` is not a URL.
  */
-export function endpoint(baseUrl: string, path: `/v1/${string}`): URL {
+export function endpoint(baseUrl: string, path: `/${string}`): URL {
   const url = new URL(baseUrl)
   url.pathname = url.pathname.replace(/\/+$/, '').replace(/\/v1$/, '') + path
   url.search = ''

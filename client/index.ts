@@ -19,10 +19,12 @@ export type {
   TraceEvent,
   Usage,
 } from '../shared/protocol/types/events.ts'
+export type { Feedback, Vote } from '../shared/protocol/types/feedback.ts'
 export type { BranchOptions, ChatMessage, GenerateRequest } from '../shared/protocol/types/request.ts'
 export type { Drafts, Speculation, SpeculationUsage } from '../shared/protocol/types/speculation.ts'
 export type { Trace, TraceStep } from '../shared/protocol/types/trace.ts'
 export { type Connection, openConnection } from './connection.ts'
+export { sendFeedback, withdrawFeedback } from './feedback.ts'
 export { listModels } from './models.ts'
 export type { ConnectionOptions, ResumeOptions, StreamOptions, StreamPosition } from './options.ts'
 export type { SocketConstructor, SocketLike } from './socket.ts'

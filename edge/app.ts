@@ -27,6 +27,7 @@ import {
 import { listNodes } from './routes/admin-nodes.ts'
 import { createChatCompletion } from './routes/chat-completions.ts'
 import { createCompletion } from './routes/completions.ts'
+import { deleteFeedback, exportFeedback, giveFeedback, withdrawFeedback } from './routes/feedback.ts'
 import { health, ready, serving } from './routes/health.ts'
 import { createMessage } from './routes/messages.ts'
 import { metrics } from './routes/metrics.ts'
@@ -62,6 +63,8 @@ export function createApp(): Hono<AppEnv> {
   app.get('/v1/models/:id{.+}', authenticate('models'), getModel).all(allowOnly('GET'))
   app.get('/v1/usage', authenticate('usage'), getUsage).all(allowOnly('GET'))
   app.post('/v1/tickets', authenticate('generate'), body, createTicket).all(allowOnly('POST'))
+  app.post('/v1/feedback', authenticate('generate'), body, giveFeedback).all(allowOnly('POST'))
+  app.delete('/v1/feedback/:id', authenticate('generate'), withdrawFeedback).all(allowOnly('DELETE'))
   app.get('/v1/stream', authenticateSocket, openStream).all(allowOnly('GET'))
   app.delete('/v1/streams/:id', authenticate('generate'), cancelStream).all(allowOnly('DELETE'))
   app.post('/v1/chat/completions', authenticateGeneration, body, createChatCompletion).all(allowOnly('POST'))
@@ -80,6 +83,7 @@ export function createApp(): Hono<AppEnv> {
   app.all('/admin/v1/keys/:id', allowOnly('GET', 'PATCH', 'DELETE'))
   app.get('/admin/v1/keys/:id/usage', getKeyUsage).all(allowOnly('GET'))
   app.post('/admin/v1/keys/:id/rotate', rotateKey).all(allowOnly('POST'))
+  app.get('/admin/v1/feedback', exportFeedback).delete(deleteFeedback).all(allowOnly('GET', 'DELETE'))
   app.get('/admin/v1/nodes', listNodes).all(allowOnly('GET'))
 
   app.use('/internal/v1/*', nodeAuth, body)

@@ -24,6 +24,7 @@ export const workerOptions = {
     KEY_LIMITS: { className: 'KeyLimits', useSQLite: true },
     KEY_STORE: { className: 'KeyStore', useSQLite: true },
     ADDRESS_SOCKETS: { className: 'AddressSockets', useSQLite: true },
+    FEEDBACK: { className: 'FeedbackStore', useSQLite: true },
   },
   ratelimits: { IP_RATE_LIMIT: { simple: { limit: 10_000, period: 10 } } },
 }

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import type * as feedback from '../../shared/feedback.ts'
 import type * as events from '../../shared/protocol/events.ts'
 import type * as requests from '../../shared/protocol/request.ts'
 import type * as speculation from '../../shared/protocol/speculation.ts'
@@ -22,4 +23,5 @@ export const same: [
   Same<z.infer<typeof requests.GenerateRequest>, requests.GenerateRequest>,
   Same<z.infer<typeof speculation.SpeculationUsage>, speculation.SpeculationUsage>,
   Same<z.infer<typeof trace.TraceStep>, trace.TraceStep>,
-] = [true, true, true, true, true, true]
+  Same<z.infer<typeof feedback.Feedback>, feedback.Feedback>,
+] = [true, true, true, true, true, true, true]
