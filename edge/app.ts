@@ -34,7 +34,7 @@ import { metrics } from './routes/metrics.ts'
 import { getModel, listModels } from './routes/models.ts'
 import { deregisterNode, dialIn, registerNode } from './routes/nodes.ts'
 import { openApi } from './routes/openapi.ts'
-import { chatPage, chatScript, chatStyle } from './routes/page.ts'
+import { chatPage, chatScript, chatStyle, revalidated } from './routes/page.ts'
 import { createResponse } from './routes/responses.ts'
 import { cancelStream, openStream } from './routes/stream.ts'
 import { countTokens, detokenize, tokenize, tokenizerInfo } from './routes/tokens.ts'
@@ -49,9 +49,9 @@ export function createApp(): Hono<AppEnv> {
   // Behind every check of a credential: a stranger's body is not read.
   const body = readableBody(MAX_BODY_BYTES)
 
-  app.get('/', chatPage).all(allowOnly('GET'))
-  app.get('/chat.js', chatScript).all(allowOnly('GET'))
-  app.get('/chat.css', chatStyle).all(allowOnly('GET'))
+  app.get('/', revalidated, chatPage).all(allowOnly('GET'))
+  app.get('/chat.js', revalidated, chatScript).all(allowOnly('GET'))
+  app.get('/chat.css', revalidated, chatStyle).all(allowOnly('GET'))
   app.get('/healthz', health).all(allowOnly('GET'))
   app.get('/readyz', limitByAddress, ready).all(allowOnly('GET'))
   app.get('/health', limitByAddress, serving).all(allowOnly('GET'))

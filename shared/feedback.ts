@@ -1,8 +1,7 @@
 import { z } from 'zod'
+import { MAX_FEEDBACK_CHARS, MAX_REASON_CHARS } from './feedback-limits.ts'
 import { ChatMessage } from './protocol/request.ts'
 import type * as types from './protocol/types/feedback.ts'
-
-export const MAX_FEEDBACK_CHARS = 32_768
 
 export const FeedbackId = z
   .string()
@@ -12,7 +11,7 @@ export const FeedbackId = z
 export const Feedback = z.strictObject({
   id: FeedbackId,
   vote: z.enum(['up', 'down', 'flag']),
-  reason: z.string().min(1).max(2000).optional(),
+  reason: z.string().min(1).max(MAX_REASON_CHARS).optional(),
   model: z.string().min(1).max(256),
   parallel: z.boolean().optional(),
   messages: z
