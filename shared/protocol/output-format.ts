@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { problemOf } from './answer-schema.ts'
+import type * as types from './types/output-format.ts'
 
 /** Characters of a pattern, a grammar, and of all choices together. */
 export const MAX_GRAMMAR_CHARS = 32 * 1024
@@ -29,4 +30,4 @@ export const OutputFormat = z.discriminatedUnion('type', [
   /** EBNF with the rule `root`, as llama.cpp and xgrammar read it. */
   z.strictObject({ type: z.literal('grammar'), grammar: AnswerGrammar }),
 ])
-export type OutputFormat = z.infer<typeof OutputFormat>
+export type OutputFormat = types.OutputFormat
