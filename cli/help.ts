@@ -24,6 +24,8 @@ const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'keys rotate': ['apar keys rotate team-a --url https://edge.example'],
   'keys revoke': ['apar keys revoke team-a --url https://edge.example'],
   'keys new': ['apar keys new'],
+  'feedback export': ['apar feedback export --url https://edge.example > votes.jsonl'],
+  'feedback delete': ['apar feedback delete key:team-a --url https://edge.example'],
   'model pull': [
     'apar model pull smollm2-135m-instruct',
     'apar model pull OWNER/NAME --include "*Q8_0.gguf"',

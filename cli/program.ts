@@ -5,6 +5,7 @@ import { packageRoot } from '../gpu-node/package-root.ts'
 import { registerBench } from './bench/command.ts'
 import { registerChat } from './commands/chat.ts'
 import { registerDoctor } from './commands/doctor.ts'
+import { registerFeedback } from './commands/feedback.ts'
 import { registerGpuNode } from './commands/gpu-node.ts'
 import { registerKeys } from './commands/keys.ts'
 import { registerModel } from './commands/model.ts'
@@ -41,6 +42,7 @@ export function createProgram(): Command {
   registerChat(program)
   registerGpuNode(program)
   registerKeys(program)
+  registerFeedback(program)
   registerModel(program)
   registerData(program)
   registerTrain(program)

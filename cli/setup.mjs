@@ -12,5 +12,6 @@ const { installPackages } = await import('./setup/packages.mjs')
 const { buildNative } = await import('./setup/native.mjs')
 await installPackages(options)
 // esbuild is a package: it can be imported only after the installation.
+const { getGrammarEngine } = await import('./setup/grammar-engine.mjs')
 const { bundle } = await import('./setup/bundle.mjs')
-await Promise.all([buildNative(options), bundle(options)])
+await Promise.all([buildNative(options), bundle(options), getGrammarEngine(options)])

@@ -6,10 +6,12 @@ import {
   CLOSE_SLOW_CLIENT,
 } from '../shared/protocol/close-codes.ts'
 import type { CutReason, MultiplexedServerFrame } from '../shared/protocol/multiplex.ts'
-import type { GenerateRequest } from '../shared/protocol/request.ts'
+import type { GenerateRequest } from '../shared/protocol/types/request.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX, MULTIPLEX_SUBPROTOCOL } from '../shared/protocol/version.ts'
+import { socketEndpoint } from './endpoint.ts'
+import type { ConnectionOptions, StreamOptions } from './options.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
-import { BranchStream, type StreamOptions } from './stream.ts'
+import { BranchStream } from './stream.ts'
 import { type Carrier, VirtualSocket } from './virtual-socket.ts'
 import { watched } from './watched-socket.ts'
 
@@ -19,8 +21,6 @@ const CLOSE_CODES: Record<CutReason, number> = {
   replaced: CLOSE_REPLACED,
   lost: CLOSE_ABNORMAL,
 }
-
-export type ConnectionOptions = Pick<StreamOptions, 'baseUrl' | 'apiKey' | 'WebSocket'>
 
 /**
  * One WebSocket for many streams. It is opened with the first stream and reopened when the connection is lost:
@@ -81,8 +81,7 @@ export class Connection {
 
   #connect(): SocketLike {
     const { baseUrl, apiKey } = this.#options
-    const url = new URL('/v1/stream', baseUrl)
-    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
+    const url = socketEndpoint(baseUrl)
     const socket = new this.#Socket(url.href, [MULTIPLEX_SUBPROTOCOL, API_KEY_SUBPROTOCOL_PREFIX + apiKey])
     socket.addEventListener('open', () => {
       for (const virtualSocket of this.#virtualSockets.values()) virtualSocket.open()

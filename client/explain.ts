@@ -1,4 +1,5 @@
 import { AparError, ERROR_CODES, type ErrorCode } from '../shared/errors.ts'
+import { endpoint } from './endpoint.ts'
 
 /**
  * Why a WebSocket handshake failed. WebSocket APIs do not expose the HTTP status of a failed handshake, so this
@@ -7,7 +8,7 @@ import { AparError, ERROR_CODES, type ErrorCode } from '../shared/errors.ts'
 export async function explainRefusal(baseUrl: string, apiKey: string): Promise<AparError> {
   const unknown = new AparError('gpu_node_lost', `no stream could be opened at ${baseUrl}`)
   try {
-    const response = await fetch(new URL('/v1/models', baseUrl), {
+    const response = await fetch(endpoint(baseUrl, '/v1/models'), {
       headers: { authorization: `Bearer ${apiKey}` },
       signal: AbortSignal.timeout(5_000),
     })

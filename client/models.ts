@@ -1,4 +1,5 @@
 import { AparError } from '../shared/errors.ts'
+import { endpoint } from './endpoint.ts'
 import { readErrorBody } from './explain.ts'
 
 /**
@@ -7,7 +8,7 @@ import { readErrorBody } from './explain.ts'
  *   when the connection fails; a DOMException `TimeoutError` when there was no answer for 10 s.
  */
 export async function listModels(baseUrl: string, apiKey: string): Promise<string[]> {
-  const response = await fetch(new URL('/v1/models', baseUrl), {
+  const response = await fetch(endpoint(baseUrl, '/v1/models'), {
     headers: { authorization: `Bearer ${apiKey}` },
     signal: AbortSignal.timeout(10_000),
   })

@@ -1,50 +1,24 @@
-import { BranchTree } from '../shared/branch-tree.ts'
+import { BranchTree, joined, OrderedText } from '../shared/branch-tree.ts'
 import { AparError } from '../shared/errors.ts'
 import { EventQueue } from '../shared/event-queue.ts'
 import { CLOSE_BY_CALLER, CLOSE_LOST, CLOSE_NORMAL, CLOSE_REPLACED } from '../shared/protocol/close-codes.ts'
 import { expand } from '../shared/protocol/deltas.ts'
-import type { ServerFrame, StreamEvent } from '../shared/protocol/events.ts'
+import type { ServerFrame } from '../shared/protocol/events.ts'
 import type { ClientFrame } from '../shared/protocol/frames.ts'
-import type { GenerateRequest } from '../shared/protocol/request.ts'
-import type { TraceStep } from '../shared/protocol/trace.ts'
+import type { StreamEvent } from '../shared/protocol/types/events.ts'
+import type { TraceStep } from '../shared/protocol/types/trace.ts'
 import { API_KEY_SUBPROTOCOL_PREFIX, SUBPROTOCOL } from '../shared/protocol/version.ts'
+import { Arrivals } from './arrivals.ts'
+import { socketEndpoint } from './endpoint.ts'
 import { explainRefusal } from './explain.ts'
+import { Growth } from './growth.ts'
+import type { BranchStreamOptions, ResumeOptions, StreamOptions, StreamPosition } from './options.ts'
 import { SOCKET_OPEN, type SocketConstructor, type SocketLike, socketConstructor } from './socket.ts'
 import { watched } from './watched-socket.ts'
 
-/** Must stay well below 256, the most unacknowledged events that the edge sends. */
-const ACK_EVERY = 32
 const RECONNECT_MS = 25_000
 const FIRST_BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 3_000
-
-export interface StreamOptions {
-  /** The edge's address: `https://host` or `http://host:port`. */
-  baseUrl: string
-  apiKey: string
-  request: GenerateRequest
-  /**
-   * For how long the client tries to reconnect and resume after the connection is lost, in ms. Default 25 s, a
-   * little less than the time for which the edge keeps a stream; 0 turns reconnecting off.
-   */
-  reconnectMs?: number | undefined
-  /** Aborting it cancels the stream, which ends with `done`, reason `abort`. */
-  signal?: AbortSignal | undefined
-  /** For platforms without WebSocket, for example Node 20: pass the `ws` package's. */
-  WebSocket?: SocketConstructor | undefined
-}
-
-/** What another {@link BranchStream}, perhaps of an earlier page, has read of a stream. */
-export interface StreamPosition {
-  /** Its {@link BranchStream.id}. */
-  stream: string
-  /** Its {@link BranchStream.lastSeq} while it was `caughtUp`: the stream goes on behind this event. */
-  after: number
-  /** All events up to there; the tree begins with them. They are not delivered again. */
-  events: readonly StreamEvent[]
-}
-
-export type ResumeOptions = Omit<StreamOptions, 'request'> & { position: StreamPosition }
 
 /**
  * Opens a stream of branches. Read it with `for await`, or wait for {@link BranchStream.text}.
@@ -65,12 +39,9 @@ export function resumeStream({ position, ...options }: ResumeOptions): BranchStr
   )
 }
 
-/** `request`: undefined for a stream that is resumed. */
-type BranchStreamOptions = Omit<StreamOptions, 'request'> & { request: GenerateRequest | undefined }
-
 /**
- * The events of one stream; they can be read once. When the stream fails, the loop throws an AparError. Leaving
- * the loop early cancels the stream.
+ * The events of one stream; they can be read once, and leaving their loop early cancels the stream. Any number of loops may
+ * read {@link texts} and {@link branchText}. When the stream fails, each loop throws an AparError.
  */
 export class BranchStream implements AsyncIterable<StreamEvent> {
   /** All branches so far. Includes every event that has arrived, also those not read yet. */
@@ -82,27 +53,22 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   #socket: SocketLike
   /** Name of the stream; undefined until `accepted` has arrived. */
   #stream: string | undefined
-  #lastSeq = -1
-  /** Numbers of events that were put into the queue, and that the loop took out of it. */
-  #arrived = 0
-  #delivered = 0
-  #acked = -1
+  readonly #arrivals: Arrivals
   /** When the connection was lost, in ms; undefined while connected. */
   #disconnectedAt: number | undefined
   /** Sent again on every new connection: the connection may have broken before the frame arrived. */
   readonly #cancels: ClientFrame[] = []
   readonly #events = new EventQueue<StreamEvent>()
+  readonly #growth = new Growth()
   readonly #finished: Promise<void>
   #settle: (error?: Error) => void = () => {}
   #opened = false
-  #ended = false
 
   constructor(options: BranchStreamOptions, position?: StreamPosition) {
     this.#options = options
+    this.#arrivals = new Arrivals(position?.after ?? -1)
     if (position) {
       this.#stream = position.stream
-      this.#lastSeq = position.after
-      this.#acked = position.after
       for (const event of position.events) this.tree.apply(event)
     }
     this.#Socket = socketConstructor(options.WebSocket)
@@ -123,7 +89,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
 
   /** Number of the last event that has arrived; -1 before the first one. */
   get lastSeq(): number {
-    return this.#lastSeq
+    return this.#arrivals.lastSeq
   }
 
   /**
@@ -131,7 +97,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
    * frame can bring several events, and only its last number can be resumed from.)
    */
   get caughtUp(): boolean {
-    return this.#delivered === this.#arrived
+    return this.#arrivals.allTaken
   }
 
   /**
@@ -139,8 +105,8 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
    * events ends without an error.
    */
   detach(): void {
-    if (this.#ended) return
-    this.#ended = true
+    if (this.#growth.ended) return
+    this.#growth.end()
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
     this.#events.end()
     this.#settle(new AparError('connection_closed', 'the stream was left before it ended'))
@@ -164,15 +130,45 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
     return this.tree.text()
   }
 
+  /**
+   * The answer in document order, from its beginning: each piece as soon as no other text can come before it. Leaving the
+   * loop cancels nothing. A resumed stream does not know its request, so not the stop strings of `stop_scope: 'document'`
+   * either: what lies behind one is left out by {@link text} only.
+   */
+  async *texts(): AsyncGenerator<string, void, undefined> {
+    const { stop, stop_scope } = this.#options.request ?? {}
+    const text = new OrderedText('kept', stop_scope === 'document' ? stop : [], this.tree)
+    const more = (ended: boolean) => joined(text.read(ended))
+    yield* this.#growth.read(more, () => false)
+  }
+
+  /**
+   * The own text of one branch, from its beginning, without its children's. Waits for a branch that does not exist yet; it
+   * ends with the branch. Leaving the loop cancels nothing.
+   */
+  async *branchText(branch: number): AsyncGenerator<string, void, undefined> {
+    let length = 0
+    const more = () => {
+      const text = this.tree.branch(branch)?.text.slice(length) ?? ''
+      length += text.length
+      return text
+    }
+    // All branches end with `error` when the stream fails.
+    yield* this.#growth.read(more, () => !['error', undefined].includes(this.tree.branch(branch)?.reason))
+  }
+
   [Symbol.asyncIterator](): AsyncIterator<StreamEvent, undefined> {
     return {
       next: async () => {
+        this.#arrivals.reading = true
         const result = await this.#events.next()
-        if (!result.done) this.#delivered++
+        if (!result.done) this.#arrivals.take()
+        this.#acknowledge()
         return result
       },
       return: async () => {
-        if (!this.#ended) this.cancel()
+        this.#arrivals.reading = false
+        if (!this.#growth.ended) this.cancel()
         return { value: undefined, done: true }
       },
     }
@@ -181,12 +177,11 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   readonly #onAbort = (): void => this.cancel()
 
   #connect(): SocketLike {
-    const url = new URL('/v1/stream', this.#options.baseUrl)
-    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
+    const url = socketEndpoint(this.#options.baseUrl)
     url.searchParams.set('flow', 'ack')
     if (this.#stream !== undefined) {
       url.searchParams.set('stream', this.#stream)
-      url.searchParams.set('after', String(this.#lastSeq))
+      url.searchParams.set('after', String(this.lastSeq))
     }
     const socket = new this.#Socket(url.href, [
       SUBPROTOCOL,
@@ -201,7 +196,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   }
 
   #onOpen(): void {
-    if (this.#ended) {
+    if (this.#growth.ended) {
       this.#socket.close(CLOSE_NORMAL)
       return
     }
@@ -212,18 +207,16 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   }
 
   #onMessage(data: unknown): void {
-    if (this.#ended) return
+    if (this.#growth.ended) return
     this.#disconnectedAt = undefined
     try {
       const frame: ServerFrame = JSON.parse(String(data))
       if (frame.type === 'keep_alive') return
-      if (frame.type === 'deltas') {
-        this.#advance(frame.first, frame.seq)
-        for (const event of expand(frame)) this.#onEvent(event)
-      } else {
-        this.#advance(frame.seq, frame.seq)
-        this.#onEvent(frame)
-      }
+      const events = frame.type === 'deltas' ? expand(frame) : [frame]
+      this.#arrivals.arrive(frame.type === 'deltas' ? frame.first : frame.seq, frame.seq, events.length)
+      for (const event of events) this.#onEvent(event)
+      this.#acknowledge()
+      this.#growth.announce()
     } catch (cause) {
       this.#end(
         new AparError('internal_error', 'the edge sent a frame that does not belong to this protocol', {
@@ -234,13 +227,9 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
     }
   }
 
-  /** Records that events `first` to `last` have arrived. @throws Error when they are not the next ones. */
-  #advance(first: number, last: number): void {
-    if (first !== this.#lastSeq + 1) throw new Error(`event ${first} after ${this.#lastSeq}`)
-    this.#lastSeq = last
-    if (last - this.#acked < ACK_EVERY) return
-    this.#acked = last
-    this.#send({ type: 'ack', seq: last })
+  #acknowledge(): void {
+    const seq = this.#arrivals.due()
+    if (seq !== undefined) this.#send({ type: 'ack', seq })
   }
 
   #onEvent(event: StreamEvent): void {
@@ -251,13 +240,12 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
     }
     if (event.type === 'accepted') this.#stream = event.stream
     if (event.type === 'trace') this.trace.push(...event.steps)
-    this.#arrived++
     this.#events.push(event)
     if (event.type === 'done') this.#end()
   }
 
   async #onClose(code: number | undefined): Promise<void> {
-    if (this.#ended) return
+    if (this.#growth.ended) return
     const { baseUrl, apiKey, reconnectMs = RECONNECT_MS } = this.#options
     if (code === CLOSE_BY_CALLER)
       return this.#end(
@@ -272,12 +260,12 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
       return this.#end(new AparError('gpu_node_lost', 'the connection was lost before the stream ended'))
     // Jitter: when an edge restarts, all its clients reconnect at the same time.
     await sleep(Math.random() * Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS + (now - this.#disconnectedAt)))
-    if (!this.#ended) this.#socket = this.#connect()
+    if (!this.#growth.ended) this.#socket = this.#connect()
   }
 
   #end(error?: Error): void {
-    if (this.#ended) return
-    this.#ended = true
+    if (this.#growth.ended) return
+    this.#growth.end(error)
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
     this.#events.end(error)
     this.#settle(error)
@@ -290,7 +278,8 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
   }
 
   #send(frame: ClientFrame): void {
-    if (!this.#ended && this.#socket.readyState === SOCKET_OPEN) this.#socket.send(JSON.stringify(frame))
+    if (!this.#growth.ended && this.#socket.readyState === SOCKET_OPEN)
+      this.#socket.send(JSON.stringify(frame))
   }
 }
 

@@ -27,13 +27,14 @@ import {
 import { listNodes } from './routes/admin-nodes.ts'
 import { createChatCompletion } from './routes/chat-completions.ts'
 import { createCompletion } from './routes/completions.ts'
+import { deleteFeedback, exportFeedback, giveFeedback, withdrawFeedback } from './routes/feedback.ts'
 import { health, ready, serving } from './routes/health.ts'
 import { createMessage } from './routes/messages.ts'
 import { metrics } from './routes/metrics.ts'
 import { getModel, listModels } from './routes/models.ts'
 import { deregisterNode, dialIn, registerNode } from './routes/nodes.ts'
 import { openApi } from './routes/openapi.ts'
-import { chatPage, chatScript, chatStyle } from './routes/page.ts'
+import { chatPage, chatScript, chatStyle, revalidated } from './routes/page.ts'
 import { createResponse } from './routes/responses.ts'
 import { cancelStream, openStream } from './routes/stream.ts'
 import { countTokens, detokenize, tokenize, tokenizerInfo } from './routes/tokens.ts'
@@ -48,9 +49,9 @@ export function createApp(): Hono<AppEnv> {
   // Behind every check of a credential: a stranger's body is not read.
   const body = readableBody(MAX_BODY_BYTES)
 
-  app.get('/', chatPage).all(allowOnly('GET'))
-  app.get('/chat.js', chatScript).all(allowOnly('GET'))
-  app.get('/chat.css', chatStyle).all(allowOnly('GET'))
+  app.get('/', revalidated, chatPage).all(allowOnly('GET'))
+  app.get('/chat.js', revalidated, chatScript).all(allowOnly('GET'))
+  app.get('/chat.css', revalidated, chatStyle).all(allowOnly('GET'))
   app.get('/healthz', health).all(allowOnly('GET'))
   app.get('/readyz', limitByAddress, ready).all(allowOnly('GET'))
   app.get('/health', limitByAddress, serving).all(allowOnly('GET'))
@@ -62,6 +63,8 @@ export function createApp(): Hono<AppEnv> {
   app.get('/v1/models/:id{.+}', authenticate('models'), getModel).all(allowOnly('GET'))
   app.get('/v1/usage', authenticate('usage'), getUsage).all(allowOnly('GET'))
   app.post('/v1/tickets', authenticate('generate'), body, createTicket).all(allowOnly('POST'))
+  app.post('/v1/feedback', authenticate('generate'), body, giveFeedback).all(allowOnly('POST'))
+  app.delete('/v1/feedback/:id', authenticate('generate'), withdrawFeedback).all(allowOnly('DELETE'))
   app.get('/v1/stream', authenticateSocket, openStream).all(allowOnly('GET'))
   app.delete('/v1/streams/:id', authenticate('generate'), cancelStream).all(allowOnly('DELETE'))
   app.post('/v1/chat/completions', authenticateGeneration, body, createChatCompletion).all(allowOnly('POST'))
@@ -80,6 +83,7 @@ export function createApp(): Hono<AppEnv> {
   app.all('/admin/v1/keys/:id', allowOnly('GET', 'PATCH', 'DELETE'))
   app.get('/admin/v1/keys/:id/usage', getKeyUsage).all(allowOnly('GET'))
   app.post('/admin/v1/keys/:id/rotate', rotateKey).all(allowOnly('POST'))
+  app.get('/admin/v1/feedback', exportFeedback).delete(deleteFeedback).all(allowOnly('GET', 'DELETE'))
   app.get('/admin/v1/nodes', listNodes).all(allowOnly('GET'))
 
   app.use('/internal/v1/*', nodeAuth, body)

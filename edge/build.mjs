@@ -23,6 +23,7 @@ export const workerOptions = {
     KEY_LIMITS: { className: 'KeyLimits' },
     KEY_STORE: { className: 'KeyStore' },
     ADDRESS_SOCKETS: { className: 'AddressSockets' },
+    FEEDBACK: { className: 'FeedbackStore' },
   },
   ratelimits: { IP_RATE_LIMIT: { simple: { limit: 10_000, period: 10 } } },
 }

@@ -11,6 +11,7 @@ export interface Env {
   KEY_LIMITS: DurableObjectNamespace
   KEY_STORE: DurableObjectNamespace
   ADDRESS_SOCKETS: DurableObjectNamespace
+  FEEDBACK: DurableObjectNamespace
   /** Limits refused requests per client IP address. */
   IP_RATE_LIMIT?: RateLimit
   /**
@@ -20,6 +21,8 @@ export interface Env {
   CLIENT_ADDRESS_HEADER?: string
   /** Open WebSockets of one client address; default 2,000. */
   MAX_SOCKETS_PER_ADDRESS?: string
+  /** For how many days the votes of users are kept; default 90. 0: none are taken. */
+  FEEDBACK_DAYS?: string
   /** Analytics Engine, if the account has it. */
   METRICS?: AnalyticsEngineDataset
   /** The lowest level that is logged: debug, info (a line per request), warn (default), error or silent. */

@@ -1,5 +1,6 @@
 import { createApp } from './app.ts'
 
+export { FeedbackStore } from './feedback/feedback-store.ts'
 export { AddressSockets } from './keys/address-sockets.ts'
 export { KeyLimits } from './keys/key-limits.ts'
 export { KeyStore } from './keys/key-store.ts'

@@ -203,7 +203,10 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
     capacity: {
       branches: runner.maxBranches,
       blocks: engineInfo.numBlocks,
-      start_fields: ['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace'],
+      start_fields: [
+        ...['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace'],
+        ...(runner.servesFormats ? ['output_format'] : []),
+      ],
     },
     load: {
       running: stats.runningRequests,

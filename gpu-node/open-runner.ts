@@ -2,6 +2,7 @@ import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.
 import { describeMedusa } from './checkpoint/medusa/describe-medusa.ts'
 import { type OpenCallbacks, openEngine } from './engine/binding.ts'
 import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './engine-options.ts'
+import { Grammars } from './grammar/grammars.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
 import { flatBytes } from './text/token-bytes.ts'
@@ -50,6 +51,9 @@ export async function openRunner(
     checkpoint: served,
     prompts,
     maxBranches: config.maxBranches,
+    openGrammars: Grammars.available
+      ? (load) => new Grammars({ text, eos: config.tokens.eos }, load)
+      : undefined,
     openEngine: (onEvents) => openEngine(config, onEvents, options),
   })
   // Reading the weights takes all cores, and so does the first request; only long prompts need it.

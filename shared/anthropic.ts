@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { Apar } from './openai.ts'
 import { GenerateRequest } from './protocol/request.ts'
+import { FormatFields, MessageFormat } from './requests/answer-format.ts'
 import { ignored, ignoredAs, refused, unsupportedList } from './requests/fields.ts'
 import { MessageContent, SystemContent } from './requests/message-blocks.ts'
 import {
@@ -55,7 +56,9 @@ export const MessagesRequest = z
         })
         .optional(),
     ),
-    output_config: refused(z.strictObject({ effort: ignored }).optional()),
+    output_config: z.strictObject({ effort: ignored, format: MessageFormat.optional() }).optional(),
+    output_format: MessageFormat.optional(),
+    ...FormatFields,
     tools: Tools,
     tool_choice: refused(
       z.looseObject({ type: z.enum(['none', 'auto'], 'calling tools is not supported') }).optional(),

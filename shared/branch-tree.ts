@@ -1,5 +1,5 @@
 import { AparError } from './errors.ts'
-import type { FinishReason, Joints, StreamEvent } from './protocol/events.ts'
+import type { FinishReason, Joints, StreamEvent } from './protocol/types/events.ts'
 import { StopMatcher } from './stop-matcher.ts'
 
 /** One branch of an answer, built from the events received so far. */
@@ -146,8 +146,9 @@ export class OrderedText {
   readonly #stops: StopMatcher
   #held: Piece[] = []
 
-  constructor(joints: Joints = 'kept', stop: readonly string[] = []) {
-    this.tree = new BranchTree(joints)
+  /** `tree`: one to which somebody else applies the events; then call {@link read} instead of `push`. */
+  constructor(joints: Joints = 'kept', stop: readonly string[] = [], tree = new BranchTree(joints)) {
+    this.tree = tree
     this.#cursor = new DocumentCursor(this.tree)
     this.#stops = new StopMatcher(stop)
   }
@@ -160,6 +161,11 @@ export class OrderedText {
   /** Like {@link push}, but returns each piece with its source. */
   pushPieces(event: StreamEvent): Piece[] {
     this.tree.apply(event)
+    return this.read(event.type === 'done' || event.type === 'error')
+  }
+
+  /** The pieces that have become final since the last call. `over`: nothing more comes, so nothing is held back. */
+  read(over: boolean): Piece[] {
     if (this.end) return []
     const out: Piece[] = []
     for (const piece of this.#cursor.advance(true)) {
@@ -171,7 +177,6 @@ export class OrderedText {
       this.end = { stop, branch: piece.branch, at: Math.max(piece.from + 1, piece.to - rest) }
       return out
     }
-    const over = event.type === 'done' || event.type === 'error'
     return over ? [...out, ...this.#release(this.#stops.release().length)] : out
   }
 
@@ -277,7 +282,7 @@ function cutPiece(piece: Piece, length: number): Piece {
   return { ...piece, to: Math.max(piece.from, piece.to - (piece.text.length - length)), text }
 }
 
-function joined(pieces: readonly Piece[]): string {
+export function joined(pieces: readonly Piece[]): string {
   return pieces.map(({ text }) => text).join('')
 }
 

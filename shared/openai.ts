@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { BranchOptions, FurtherFields, GenerateRequest, PromptAndEnd } from './protocol/request.ts'
 import type { SpeculationUsage } from './protocol/speculation.ts'
 import type { Trace } from './protocol/trace.ts'
+import { FormatFields, ResponseFormat } from './requests/answer-format.ts'
 import { ChatMessage } from './requests/chat-messages.ts'
 import { ignored, ignoredAs, refused, unsupported, unsupportedList } from './requests/fields.ts'
 import {
@@ -68,9 +69,8 @@ const Common = {
   logit_bias,
   stop: Stop.optional(),
   n: z.int().min(1).max(MAX_CHOICES).optional(),
-  response_format: refused(
-    z.strictObject({ type: z.literal('text', 'only the text response format is supported') }).optional(),
-  ),
+  response_format: ResponseFormat.optional(),
+  ...FormatFields,
   ...SamplingFields,
   ...NEUTRAL_OF_OTHERS,
   ...ABOUT_THE_CALL,

@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { Apar } from './openai.ts'
 import { GenerateRequest } from './protocol/request.ts'
-import { ignored, ignoredAs, refused, unsupported, unsupportedList } from './requests/fields.ts'
+import { FormatFields, TextFormat } from './requests/answer-format.ts'
+import { ignored, ignoredAs, unsupported, unsupportedList } from './requests/fields.ts'
 import { ResponseItem } from './requests/response-items.ts'
 import {
   ABOUT_THE_CALL,
@@ -46,14 +47,10 @@ export const ResponsesRequest = z
     conversation: unsupported('responses are not stored: conversation is'),
     background: unsupported('background is', false),
     prompt: unsupported('stored prompts are'),
-    text: refused(
-      z
-        .strictObject({
-          format: z.strictObject({ type: z.literal('text', 'only the text format is supported') }).optional(),
-          verbosity: unsupported('verbosity is', 'medium'),
-        })
-        .optional(),
-    ),
+    text: z
+      .strictObject({ format: TextFormat.optional(), verbosity: unsupported('verbosity is', 'medium') })
+      .optional(),
+    ...FormatFields,
     tools: Tools,
     tool_choice: unsupported('calling tools is', 'none', 'auto'),
     parallel_tool_calls: ignoredAs(z.boolean()),

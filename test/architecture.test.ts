@@ -17,7 +17,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'gpu-node/engine': ['gpu-node', 'shared'],
   'gpu-node/checkpoint': ['gpu-node', 'gpu-node/engine', 'shared'],
   'gpu-node/text': ['gpu-node', 'gpu-node/checkpoint', 'shared'],
-  'gpu-node/requests': [...['gpu-node', 'gpu-node/engine', 'gpu-node/checkpoint', 'gpu-node/text', 'shared']],
+  'gpu-node/grammar': ['gpu-node', 'gpu-node/engine', 'shared'],
+  'gpu-node/requests': [
+    ...['gpu-node', 'gpu-node/engine', 'gpu-node/checkpoint', 'gpu-node/text', 'gpu-node/grammar', 'shared'],
+  ],
   'gpu-node/observe': ['gpu-node', 'gpu-node/engine', 'gpu-node/requests', 'shared'],
   'gpu-node/edge-link': ['gpu-node', 'gpu-node/requests', 'shared'],
   // main.ts puts the node together; log.ts and startup-error.ts are what all rooms share.
@@ -26,6 +29,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'edge/keys/budget': ['shared'],
   'edge/keys': ['edge', 'edge/keys/budget', 'shared'],
   'edge/nodes': ['edge', 'shared'],
+  'edge/feedback': ['edge', 'shared'],
   'edge/streams': ['edge', 'edge/keys', 'edge/nodes', 'shared'],
   'edge/streams/multiplex': ['edge', 'edge/keys', 'edge/keys/budget', 'edge/nodes', 'edge/streams', 'shared'],
   'edge/streams/http': ['edge', 'edge/keys', 'edge/nodes', 'edge/streams', 'shared'],
@@ -37,7 +41,15 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'edge/middleware': ['edge', 'edge/keys', 'edge/anthropic', 'shared'],
   'edge/routes': [
     ...['edge', 'edge/keys', 'edge/nodes', 'edge/streams', 'edge/streams/http'],
-    ...['edge/history', 'edge/openai', 'edge/anthropic', 'edge/openapi', 'edge/middleware', 'shared'],
+    ...[
+      'edge/feedback',
+      'edge/history',
+      'edge/openai',
+      'edge/anthropic',
+      'edge/openapi',
+      'edge/middleware',
+      'shared',
+    ],
   ],
   // app.ts assembles the worker; env.ts, app-env.ts, log.ts and handshake.ts are shared by all edge folders.
   edge: ['edge/**', 'shared'],
@@ -69,13 +81,14 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     ...['native/common', 'native/ops', 'native/ops/cpu', 'native/ops/sharded', `${CUDA}/library`],
     ...['native/model', 'native/core'],
   ],
-  'native/addon': ['native/common', 'native/model', 'native/engine'],
+  'native/grammar': ['native/common', 'native/core'],
+  'native/addon': ['native/common', 'native/model', 'native/engine', 'native/grammar'],
 }
 
 /** Parts that run without Node. */
 const WITHOUT_NODE = ['shared', 'edge', 'edge/web', 'client']
 /** Build scripts run in Node and are not part of the worker. */
-const BUILD_SCRIPTS = ['edge/build.mjs']
+const BUILD_SCRIPTS = ['edge/build.mjs', 'client/build.mjs']
 
 function* walk(folder: string): Generator<string> {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {

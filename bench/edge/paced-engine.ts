@@ -73,6 +73,10 @@ export class PacedEngine implements Engine {
     if (branchId === 0) this.#finish(requestId, FINISH.ABORT)
   }
 
+  loadGrammar(): Promise<never> {
+    return Promise.reject(new Error('a simulated engine has no grammars'))
+  }
+
   stats(): EngineStats {
     const branches = [...this.#running.values()].reduce((sum, { branches }) => sum + branches, 0)
     return {

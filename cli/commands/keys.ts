@@ -2,17 +2,12 @@ import Table from 'cli-table3'
 import { type Command, InvalidArgumentError } from 'commander'
 import { ApiKeyRecord, Scope } from '../../shared/api-keys.ts'
 import { KeyAdmin, type KeyAnswer, type NewKeySettings } from '../admin.ts'
-import { UserError } from '../explain.ts'
 import { newApiKey } from '../keys.ts'
-import { decimal, integer, url } from '../options.ts'
+import { decimal, integer } from '../options.ts'
+import { type AdminFlags, adminKeyOf, withAdmin } from './admin-flags.ts'
 
 const MAX_TOKENS = 1_000_000_000_000
 const DAY_SECONDS = 24 * 3600
-
-interface AdminFlags {
-  url: string
-  adminKey?: string
-}
 
 interface CreateFlags extends AdminFlags {
   id?: string
@@ -89,18 +84,8 @@ export function registerKeys(program: Command): void {
     })
 }
 
-function withAdmin(command: Command): Command {
-  return command
-    .option('--url <url>', 'address of the edge', url('http:', 'https:'), 'http://127.0.0.1:8787')
-    .option('--admin-key <key>', "the edge's ADMIN_KEY (default: APAR_ADMIN_KEY)")
-}
-
 function adminOf(flags: AdminFlags): KeyAdmin {
-  const adminKey = flags.adminKey ?? process.env.APAR_ADMIN_KEY
-  if (!adminKey) {
-    throw new UserError('missing_option', 'the admin key is needed: --admin-key, or APAR_ADMIN_KEY')
-  }
-  return new KeyAdmin(flags.url, adminKey)
+  return new KeyAdmin(flags.url, adminKeyOf(flags))
 }
 
 function settingsOf(flags: CreateFlags): NewKeySettings {

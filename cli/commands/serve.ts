@@ -41,6 +41,7 @@ interface ServeFlags {
   requestsPerMinute: number
   addressHeader?: string
   allowedOrigins?: string
+  feedbackDays?: number
   state?: string
 }
 
@@ -74,7 +75,16 @@ export function registerServe(program: Command): void {
       'comma-separated origins whose pages may call the API, or * (default: only its own page)',
       origins,
     )
-    .option('--state <folder>', 'folder that stores keys and usage (default: in memory only)', folder)
+    .option(
+      '--feedback-days <n>',
+      'for how many days votes of users are kept; 0: none are taken (default: 90)',
+      integer(0, 3650),
+    )
+    .option(
+      '--state <folder>',
+      'folder that stores keys, usage and feedback (default: in memory only)',
+      folder,
+    )
     .action(serve)
 }
 
@@ -88,6 +98,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const settings: Record<string, string> = {
     ...(adminKey && { ADMIN_KEY: adminKey }),
     ...(metricsSecret && { METRICS_SECRET: metricsSecret }),
+    ...(flags.feedbackDays !== undefined && { FEEDBACK_DAYS: String(flags.feedbackDays) }),
     ...(flags.allowedOrigins && { ALLOWED_ORIGINS: flags.allowedOrigins }),
   }
   const claimed = await claimLocalEdge({

@@ -52,8 +52,8 @@ export async function bundleWorkers() {
 }
 
 /**
- * Bundles the command (dist/apar.js), the client library (dist/client.js), the edge, and the development tools
- * bench and chaos.
+ * Bundles the command (dist/apar.js), the edge, and the development tools bench and chaos. The client is built when it is
+ * packed (client/build.mjs).
  */
 export async function bundle() {
   const entries = {
@@ -66,12 +66,7 @@ export async function bundle() {
     .filter(([, file]) => existsSync(join(root, file)))
     .map(([out, file]) => ({ in: join(root, file), out }))
   try {
-    await Promise.all([
-      build({ ...onNode, entryPoints }),
-      build({ ...shared, entryPoints: { client: join(root, 'client/index.ts') }, target: 'es2023' }),
-      bundleWorkers(),
-      buildEdge(),
-    ])
+    await Promise.all([build({ ...onNode, entryPoints }), bundleWorkers(), buildEdge()])
   } catch (error) {
     // esbuild's message contains only the number of errors.
     const reason = error.errors?.[0]?.text ?? error.message

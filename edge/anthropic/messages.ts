@@ -1,5 +1,6 @@
 import type { MessagesRequest } from '../../shared/anthropic.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { outputFormatOf } from '../../shared/requests/answer-format.ts'
 import { messagesHistory } from '../history/messages.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
 import {
@@ -18,6 +19,7 @@ export function messagesRequest(body: MessagesRequest): GenerateRequest {
   const fields = {
     ...{ model, messages, max_tokens, temperature, top_p, stop, ...samplingOf(body) },
     ...templateOptionsOf({ chat_template_kwargs, continue_final_message: continues }),
+    output_format: outputFormatOf(body)?.format,
   }
   return stopsInDocument(toGenerateRequest(fields, body.apar))
 }

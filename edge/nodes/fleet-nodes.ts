@@ -47,7 +47,8 @@ export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nod
 
 /** What a node must know to serve the request: it would refuse other fields. */
 function neededFields(request: GenerateRequest): string[] {
-  return Object.keys(PromptAndEnd.shape).some((field) => field in request) ? ['prompt_options'] : []
+  const hasOptions = Object.keys(PromptAndEnd.shape).some((field) => field in request)
+  return [...(hasOptions ? ['prompt_options'] : []), ...(request.output_format ? ['output_format'] : [])]
 }
 
 /** The messages up to the first user message, the same in all turns of a conversation. At most 4096 characters. */

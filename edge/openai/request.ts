@@ -1,5 +1,6 @@
 import type { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { outputFormatOf } from '../../shared/requests/answer-format.ts'
 import { chatHistory } from '../history/chat.ts'
 import {
   samplingOf,
@@ -75,6 +76,7 @@ function toRequest(
     presence_penalty: body.presence_penalty,
     logit_bias: body.logit_bias,
     ...samplingOf(body),
+    output_format: outputFormatOf(body)?.format,
     stop: stopsOf(body),
     token_counts: countsTokens(body) || undefined,
     ...own,

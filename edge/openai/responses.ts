@@ -1,5 +1,6 @@
 import type { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { outputFormatOf } from '../../shared/requests/answer-format.ts'
 import type { ResponsesRequest } from '../../shared/responses.ts'
 import { responsesHistory } from '../history/responses.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
@@ -21,6 +22,7 @@ export function responsesRequest(body: ResponsesRequest): GenerateRequest {
     top_p,
     ...samplingOf(body),
     ...templateOptionsOf(body),
+    output_format: outputFormatOf(body)?.format,
   }
   return toGenerateRequest(fields, body.apar)
 }
@@ -111,7 +113,7 @@ function response(body: ResponsesRequest, { accepted }: SingleAnswer, status: St
     reasoning: { effort: null, summary: null },
     store: false,
     temperature: body.temperature ?? null,
-    text: { format: { type: 'text' } },
+    text: { format: body.text?.format ?? { type: 'text' } },
     tool_choice: 'none',
     tools: [],
     top_p: body.top_p ?? null,

@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import { MessagesRequest } from '../../shared/anthropic.ts'
 import { ChangeKeyRequest, CreateKeyRequest, RotateKeyRequest } from '../../shared/api-keys.ts'
+import { Feedback } from '../../shared/feedback.ts'
 import { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
 import { ResponsesRequest } from '../../shared/responses.ts'
 import { CountTokensRequest, DetokenizeRequest, TokenizeRequest } from '../../shared/tokens.ts'
@@ -130,6 +131,19 @@ export const OPERATIONS: readonly Operation[] = [
     errors: [503],
   },
   {
+    ...{ method: 'post', path: '/v1/feedback', id: 'giveFeedback', access: 'key' },
+    summary: 'A vote on an answer, which replaces an earlier one',
+    body: Feedback,
+    answers: ['FeedbackReceipt'],
+    errors: [...BODY_ERRORS, 404, 503],
+  },
+  {
+    ...{ method: 'delete', path: '/v1/feedback/{id}', id: 'withdrawFeedback', access: 'key', status: 204 },
+    summary: 'Takes a vote back',
+    parameters: [parameters.FEEDBACK_ID],
+    errors: [400, 503],
+  },
+  {
     ...{ method: 'get', path: '/v1/stream', id: 'openStream', access: 'socket', status: 101 },
     summary: 'WebSocket: the branch protocol (docs/protocol.md)',
     parameters: parameters.STREAM_QUERY,
@@ -205,6 +219,19 @@ export const OPERATIONS: readonly Operation[] = [
     parameters: [parameters.KEY_ID, ...parameters.DAYS],
     answers: ['UsageReport'],
     errors: [400, 404],
+  },
+  {
+    ...{ method: 'get', path: '/admin/v1/feedback', id: 'exportFeedback', access: 'admin' },
+    summary: 'The votes of users, a line of JSON each',
+    parameters: [parameters.FEEDBACK_AFTER],
+    type: 'application/jsonl',
+    errors: [400],
+  },
+  {
+    ...{ method: 'delete', path: '/admin/v1/feedback', id: 'deleteFeedback', access: 'admin', status: 204 },
+    summary: 'Deletes the votes of a key or of a subject',
+    parameters: [parameters.FEEDBACK_OWNER],
+    errors: [400],
   },
   {
     ...{ method: 'get', path: '/admin/v1/nodes', id: 'listNodes', access: 'admin' },

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { ApiKeyRecord } from '../../shared/api-keys.ts'
+import { FeedbackId } from '../../shared/feedback.ts'
 
 export interface Parameter {
   readonly name: string
@@ -52,6 +53,21 @@ export const KEY_PAGE: readonly Parameter[] = [
   { name: 'after', in: 'query', description: 'id of a key', schema: z.string().max(64) },
   { name: 'limit', in: 'query', description: 'default 100', schema: z.int().min(1).max(1000) },
 ]
+
+export const FEEDBACK_ID: Parameter = pathOf('the id of the vote', FeedbackId)
+export const FEEDBACK_AFTER: Parameter = {
+  name: 'after',
+  in: 'query',
+  description: '`number` of the last line of an earlier export',
+  schema: z.int().min(0),
+}
+export const FEEDBACK_OWNER: Parameter = {
+  name: 'owner',
+  in: 'query',
+  required: true,
+  description: '`key:<id>` or `jwt:<subject>`',
+  schema: z.string().min(1).max(512),
+}
 
 export const LAST_EVENT_ID: Parameter = {
   name: 'last-event-id',

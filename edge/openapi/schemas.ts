@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { KeyInfo, Keys, NewKey, Nodes, Ticket, UsageReport } from './answers/account.ts'
+import { FeedbackReceipt, KeyInfo, Keys, NewKey, Nodes, Ticket, UsageReport } from './answers/account.ts'
 import { ChatCompletion, ChatCompletionChunk, Completion } from './answers/completions.ts'
 import { errorSchema, messagesErrorSchema } from './answers/errors.ts'
 import { Message, MessageEvent } from './answers/messages.ts'
@@ -12,7 +12,7 @@ export const ANSWERS = {
   ...{ ChatCompletion, ChatCompletionChunk, Completion, Response: ResponseObject, ResponseEvent },
   ...{ Message, MessageEvent, Model, Models, AnthropicModel, AnthropicModels },
   ...{ TokenCount, Tokens, Text, TokenizerInfo },
-  ...{ UsageReport, Ticket, KeyInfo, NewKey, Keys, Nodes },
+  ...{ UsageReport, Ticket, FeedbackReceipt, KeyInfo, NewKey, Keys, Nodes },
   Health: z.strictObject({ status: z.literal('ok') }),
   Error: errorSchema,
   MessagesError: messagesErrorSchema,

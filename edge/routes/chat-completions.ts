@@ -4,6 +4,7 @@ import type { AppEnv } from '../app-env.ts'
 import { apiBody } from '../middleware/api-body.ts'
 import { chatChunks, chatCompletion } from '../openai/chat.ts'
 import { chatRequests, countsTokens, stopsOf } from '../openai/request.ts'
+import { withFormatOf } from '../streams/http/generate-request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
 
@@ -13,9 +14,11 @@ export async function createChatCompletion(c: Context<AppEnv>): Promise<Response
   const logprobs = body.logprobs === true
   const stop = stopsOf(body)
   const requests = chatRequests(body)
-  if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), { logprobs, stop }))
   const includeUsage = (body.stream_options?.include_usage ?? false) || countsTokens(body)
   const branchDeltas = body.apar?.branch_deltas ?? false
   const options = { includeUsage, logprobs, branchDeltas, stop, countsTokens: countsTokens(body) }
-  return streamChunks(c, requests, body.apar?.resumable, (streams) => chatChunks(streams, options))
+  return withFormatOf(body, async () => {
+    if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), { logprobs, stop }))
+    return streamChunks(c, requests, body.apar?.resumable, (streams) => chatChunks(streams, options))
+  })
 }

@@ -4,7 +4,7 @@ import type { AppEnv } from '../app-env.ts'
 import { apiBody } from '../middleware/api-body.ts'
 import { completion, completionChunks } from '../openai/completion.ts'
 import { completionRequests, countsTokens, promptsOf, stopsOf } from '../openai/request.ts'
-import { withPromptAs } from '../streams/http/generate-request.ts'
+import { withFormatOf, withPromptAs } from '../streams/http/generate-request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
 
@@ -24,5 +24,5 @@ export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
     if (!body.stream) return c.json(await completion(await startStreams(c, requests), options))
     return streamChunks(c, requests, body.apar?.resumable, (streams) => completionChunks(streams, options))
   }
-  return withPromptAs('prompt', answer, c.get('unknownFields'))
+  return withPromptAs('prompt', () => withFormatOf(body, answer), c.get('unknownFields'))
 }

@@ -4,6 +4,7 @@ import { messagesError } from '../anthropic/errors.ts'
 import { messageEvents, messagesRequest, wholeMessage } from '../anthropic/messages.ts'
 import type { AppEnv } from '../app-env.ts'
 import { apiBody } from '../middleware/api-body.ts'
+import { withFormatOf } from '../streams/http/generate-request.ts'
 import { SingleAnswer } from '../streams/http/single-answer.ts'
 import { namedEvents, sseResponse } from '../streams/http/sse.ts'
 import { startStreams } from '../streams/http/streams.ts'
@@ -11,7 +12,7 @@ import { startStreams } from '../streams/http/streams.ts'
 /** `POST /v1/messages`, Anthropic's API, streaming and not. */
 export async function createMessage(c: Context<AppEnv>): Promise<Response> {
   const body = await apiBody(c, MessagesRequest)
-  const streams = await startStreams(c, [messagesRequest(body)])
+  const streams = await withFormatOf(body, () => startStreams(c, [messagesRequest(body)]))
   const answer = new SingleAnswer(streams, body.stop_sequences)
   if (!body.stream) return c.json(await wholeMessage(answer))
   const format = namedEvents((error) => messagesError(error, c.get('requestId')))

@@ -1,4 +1,5 @@
 import type { Context } from 'hono'
+import { etag, RETAINED_304_HEADERS } from 'hono/etag'
 import style from '../../dist/web/chat.css.txt'
 import script from '../../dist/web/chat.js.txt'
 import html from '../../dist/web/index.html'
@@ -19,6 +20,11 @@ const CONTENT_SECURITY_POLICY = [
   "require-trusted-types-for 'script'",
   'trusted-types dompurify',
 ].join('; ')
+
+/** A browser that has the file is told so; the policy of a page that comes from its cache is that of this answer. */
+export const revalidated = etag({
+  retainedHeaders: [...RETAINED_304_HEADERS, 'content-security-policy', 'cross-origin-opener-policy'],
+})
 
 export function chatPage(c: Context): Response {
   return asset(c, html, 'text/html')

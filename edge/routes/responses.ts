@@ -4,7 +4,7 @@ import type { AppEnv } from '../app-env.ts'
 import { unresolvedItems } from '../history/responses.ts'
 import { apiBody, ignoreFields } from '../middleware/api-body.ts'
 import { ResponseEvents, responsesRequest, wholeResponse } from '../openai/responses.ts'
-import { withPromptAs } from '../streams/http/generate-request.ts'
+import { withFormatOf, withPromptAs } from '../streams/http/generate-request.ts'
 import { SingleAnswer } from '../streams/http/single-answer.ts'
 import { namedEvents, sseResponse } from '../streams/http/sse.ts'
 import { startStreams } from '../streams/http/streams.ts'
@@ -13,7 +13,7 @@ import { startStreams } from '../streams/http/streams.ts'
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {
   const body = await apiBody(c, ResponsesRequest)
   if (typeof body.input !== 'string') ignoreFields(c, unresolvedItems(body.input))
-  const start = async () => startStreams(c, [responsesRequest(body)])
+  const start = () => withFormatOf(body, async () => startStreams(c, [responsesRequest(body)]))
   const streams = await withPromptAs('input', start, c.get('unknownFields'))
   const answer = new SingleAnswer(streams)
   if (!body.stream) return c.json(await wholeResponse(body, answer))

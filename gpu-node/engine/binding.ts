@@ -93,6 +93,13 @@ function withChecks(native: NativeEngine, { vocabSize, contextTokens }: EngineCo
       callNative(() => (branchId === undefined ? native.abort(requestId) : native.abort(requestId, branchId)))
     },
     stats: () => callNative(() => native.stats()),
+    loadGrammar: async (folder, compiled) => {
+      try {
+        return await native.loadGrammar(folder, compiled)
+      } catch (thrown) {
+        throw toEngineError(thrown)
+      }
+    },
     close: () => native.close(),
   }
 }

@@ -55,4 +55,4 @@ export const TRACE_FIELD = {
 /** Where drafted tokens come from: the checkpoint's Medusa heads, or text that was seen before. */
 export const DRAFT_SOURCE = { HEADS: 1, NGRAM: 2 } as const
 export const DEPTH_STEP = 256
-export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4, NOT_FINITE: 5 } as const
+export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4, NOT_FINITE: 5, UNMATCHED: 6 } as const

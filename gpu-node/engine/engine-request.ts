@@ -14,6 +14,11 @@ const float32Array: z.ZodType<Float32Array, Float32Array> = z.instanceof(Float32
 const DEFAULT_MAX_BRANCHES = 32
 const DEFAULT_MAX_DEPTH = 2
 
+/** A grammar that the engine has loaded (Engine.loadGrammar). Requests share it. */
+export interface EngineGrammar {
+  readonly __engineGrammar: never
+}
+
 /** On whose behalf a request runs (native/core/fair_shares.h). */
 const EngineTenant = z.strictObject({
   id: z.int().min(0).max(MAX_INT32),
@@ -103,6 +108,8 @@ export function engineRequestSchema(vocabSize: number) {
     tenant: EngineTenant.default(NO_TENANT),
     /** Where draft tokens may come from, of what the engine was opened with. It changes no text. */
     speculation: Speculation.default('auto'),
+    /** What the answer must match: of Engine.loadGrammar. Needs maxBranches 1. */
+    grammar: z.custom<EngineGrammar>().optional(),
     /** Report what each step computes for the request (EVENT.TRACE). */
     trace: z.boolean().default(false),
   })
@@ -122,7 +129,7 @@ export interface RequestDefaults {
 }
 
 /** All fields are required here: an option that is not mapped from GenerateRequest is a compile error. */
-type WholeRequest = Required<EngineRequest>
+type WholeRequest = Required<Omit<EngineRequest, 'grammar'>> & Pick<EngineRequest, 'grammar'>
 
 /**
  * Converts a request for the engine. Absent sampling fields take the checkpoint's values. `max_tokens` is limited to the
@@ -135,6 +142,7 @@ export function toEngineRequest(
   prompt: Int32Array,
   { shape, tokens, branchLimits, sampling }: RequestDefaults,
   branches: RestoredBranch[],
+  grammar?: EngineGrammar,
 ): WholeRequest {
   const room = shape.contextTokens - prompt.length
   if (room < 1) {
@@ -143,7 +151,7 @@ export function toEngineRequest(
   }
   const maxTokens = Math.min(request.max_tokens ?? room, room)
   const { enabled = true, max_branches, max_depth, max_branch_tokens } = request.branching ?? {}
-  const forks = enabled && tokens.fork !== undefined
+  const forks = enabled && tokens.fork !== undefined && !grammar
   return {
     id,
     prompt,
@@ -172,6 +180,7 @@ export function toEngineRequest(
     tenant: NO_TENANT,
     speculation: request.speculation ?? 'auto',
     trace: request.trace ?? false,
+    ...(grammar && { grammar }),
   }
 }
 

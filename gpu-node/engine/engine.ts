@@ -1,5 +1,5 @@
 import type { DType } from './engine-config.ts'
-import type { EngineRequest } from './engine-request.ts'
+import type { EngineGrammar, EngineRequest } from './engine-request.ts'
 import type { MemoryPlan } from './memory-plan.ts'
 
 export interface EngineInfo {
@@ -67,6 +67,11 @@ export interface Engine {
   /** Ends the request, or one branch and its descendants. Unknown ids are ignored: they may have just ended. */
   abort(requestId: number, branchId?: number): void
   stats(): EngineStats
+  /**
+   * Loads what apar_compile_grammar has compiled for the model's vocabulary; `folder` has the grammar engine's libraries.
+   * Takes tens of milliseconds for a megabyte, in another thread.
+   */
+  loadGrammar(folder: string, compiled: Uint8Array): Promise<EngineGrammar>
   /** Aborts all requests, delivers their last events and frees all memory. A second call does nothing. */
   close(): Promise<void>
 }

@@ -52,6 +52,7 @@ const REASONS: Record<number, FinishReason> = {
   [FINISH.ABORT]: 'abort',
   [FINISH.ERROR]: 'error',
   [FINISH.NOT_FINITE]: 'error',
+  [FINISH.UNMATCHED]: 'error',
 }
 
 const ROOT = 0
@@ -400,6 +401,10 @@ function engineError(code: number, failure: string | undefined): Unnumbered<Stre
   if (code === FINISH.NOT_FINITE) {
     const message =
       'the logits are not finite: the weights, or the sampling parameters, cannot be computed with'
+    return { ...error, message, retry: false }
+  }
+  if (code === FINISH.UNMATCHED) {
+    const message = 'no token of the model goes on with the answer as its format demands'
     return { ...error, message, retry: false }
   }
   return { ...error, message: `the engine failed: ${failure ?? 'no memory was left'}` }

@@ -9,7 +9,8 @@ import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
 import { EVENT, EVENT_WIDTH, FINISH } from '../engine/engine-events.ts'
-import { type RequestDefaults, toEngineRequest } from '../engine/engine-request.ts'
+import { type EngineGrammar, type RequestDefaults, toEngineRequest } from '../engine/engine-request.ts'
+import type { Grammars, LoadGrammar } from '../grammar/grammars.ts'
 import { promptTooLong } from '../text/prompt-length.ts'
 import type { Prompts } from '../text/prompt-pool.ts'
 import { FramePacing } from './frame-pacing.ts'
@@ -42,6 +43,8 @@ export interface RunnerOptions {
   prompts: Prompts
   maxBranches: number
   openEngine: (onEvents: OnEvents) => Promise<Engine>
+  /** Belongs to the runner, too. Without it, requests with a format are refused. */
+  openGrammars?: ((load: LoadGrammar) => Pick<Grammars, 'get' | 'close'>) | undefined
 }
 
 /** A request with its prompt, and what its caller gave with it. */
@@ -54,6 +57,7 @@ interface EncodedStart {
   tenant: Tenant | undefined
   arrivedAt: number
   prompt: Int32Array
+  grammar: EngineGrammar | undefined
 }
 
 export interface StartOptions {
@@ -78,6 +82,7 @@ export class Runner {
   readonly fingerprint: string
   readonly #prompts: Prompts
   readonly #engine: Engine
+  readonly #grammars: Pick<Grammars, 'get' | 'close'> | undefined
   /** The checkpoint, with the context that the engine can hold. */
   readonly #defaults: RequestDefaults
   readonly #requests = new Map<number, RunningRequest>()
@@ -98,6 +103,7 @@ export class Runner {
     this.fingerprint = fingerprintOf(options.checkpoint, engine.info)
     this.#prompts = options.prompts
     this.#engine = engine
+    this.#grammars = options.openGrammars?.((folder, compiled) => engine.loadGrammar(folder, compiled))
     this.failed = new Promise((resolve) => {
       this.#reportFailure = resolve
     })
@@ -137,7 +143,10 @@ export class Runner {
     try {
       this.#requireModel(request)
       requireSameModel(log, this.fingerprint)
-      const prompt = await this.#encode(request, tenant, signal)
+      const [prompt, grammar] = await Promise.all([
+        this.#encode(request, tenant, signal),
+        this.#grammarOf(request),
+      ])
       const start = {
         stream,
         request,
@@ -147,6 +156,7 @@ export class Runner {
         tenant,
         arrivedAt,
         prompt: prompt ?? new Int32Array(),
+        grammar,
       }
       return prompt ? this.#start(start) : this.#startAborted(start)
     } catch (error) {
@@ -193,6 +203,19 @@ export class Runner {
   }
 
   /** @throws AparError */
+  async #grammarOf({ output_format }: GenerateRequest): Promise<EngineGrammar | undefined> {
+    if (output_format === undefined) return undefined
+    if (this.#grammars) return await this.#grammars.get(output_format)
+    const message = 'output_format: this gpu node was set up without the grammar engine'
+    throw new AparError('invalid_request', message, { param: 'output_format' })
+  }
+
+  /** Whether answers can have a format. */
+  get servesFormats(): boolean {
+    return this.#grammars !== undefined
+  }
+
+  /** @throws AparError */
   #checkedIds(ids: readonly number[]): Int32Array {
     const { vocabSize } = this.#defaults.shape
     const stray = ids.findIndex((id) => id >= vocabSize)
@@ -206,7 +229,7 @@ export class Runner {
   }
 
   #start(start: EncodedStart): RequestHandle {
-    const { request, prompt, log, tenant } = start
+    const { request, prompt, log, tenant, grammar } = start
     const id = this.#nextId()
     const running = this.#open(id, start)
     const branches = log.length > 0 ? running.restored() : []
@@ -215,7 +238,7 @@ export class Runner {
       return running
     }
     try {
-      const engineRequest = toEngineRequest(id, request, prompt, this.#defaults, branches)
+      const engineRequest = toEngineRequest(id, request, prompt, this.#defaults, branches, grammar)
       this.#engine.submit({ ...engineRequest, tenant: this.#tenants.toEngine(tenant) })
     } catch (error) {
       throw error instanceof EngineError ? toRefusal(error) : error
@@ -293,6 +316,7 @@ export class Runner {
   async close(): Promise<void> {
     // In this order: a prompt that is still being encoded must not reach a closed engine.
     await this.#prompts.close()
+    this.#grammars?.close()
     await this.#engine.close()
     this.#pacing.flushAll()
     for (const request of this.#requests.values()) {

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include "addon/config.h"
 #include "common/error.h"
 #include "engine/engine.h"
+#include "grammar/grammar_engine.h"
 #include "model/llama.h"
 
 namespace apar {
@@ -55,6 +57,17 @@ struct Session {
   std::string device;
   ModelFormat format = WeightFormat::f32;
   int32_t num_blocks = 0;
+  TokenText text;
+  std::vector<int32_t> eos;
+
+  // Any thread may call it; the first call makes it.
+  const GrammarEngine& grammar_engine(const std::string& folder) {
+    const std::lock_guard lock(grammar_mutex);
+    if (!grammars) grammars.emplace(folder, text, eos);
+    return *grammars;
+  }
+  std::mutex grammar_mutex;
+  std::optional<GrammarEngine> grammars;
 };
 
 // One wake-up delivers all queued events (one call per token would cost 20 times more).
@@ -98,6 +111,48 @@ class CloseWorker : public Napi::AsyncWorker {
   Napi::FunctionReference on_events_;
 };
 
+// Makes a compiled grammar usable, off the JavaScript thread.
+class GrammarWorker : public Napi::AsyncWorker {
+ public:
+  GrammarWorker(Napi::Env env, std::shared_ptr<Session> session, std::string folder, std::string compiled)
+      : Napi::AsyncWorker(env),
+        deferred(Napi::Promise::Deferred::New(env)),
+        session_(std::move(session)),
+        folder_(std::move(folder)),
+        compiled_(std::move(compiled)) {}
+
+  Napi::Promise::Deferred deferred;
+
+ protected:
+  void Execute() override {
+    try {
+      grammar_ = session_->grammar_engine(folder_).load(compiled_);
+    } catch (const Error& error) {
+      code_ = to_string(error.code());
+      SetError(error.what());
+    } catch (const std::bad_alloc&) {
+      code_ = "out_of_memory";
+      SetError("there is not enough memory for the grammar");
+    } catch (const std::exception& error) {
+      SetError(error.what());
+    }
+  }
+  void OnOK() override {
+    deferred.Resolve(
+        Napi::External<GrammarHandle>::New(Env(), new GrammarHandle(std::move(grammar_)),
+                                           [](Napi::Env, const GrammarHandle* handle) { delete handle; }));
+  }
+  void OnError(const Napi::Error& error) override {
+    deferred.Reject(to_js(Env(), code_, error.Message()).Value());
+  }
+
+ private:
+  std::shared_ptr<Session> session_;
+  std::string folder_, compiled_;
+  GrammarHandle grammar_;
+  const char* code_ = "internal";
+};
+
 class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -105,6 +160,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
         env, "Engine",
         {InstanceMethod<&EngineObject::submit>("submit"), InstanceMethod<&EngineObject::abort>("abort"),
          InstanceMethod<&EngineObject::stats>("stats"), InstanceMethod<&EngineObject::close>("close"),
+         InstanceMethod<&EngineObject::load_grammar>("loadGrammar"),
          InstanceAccessor<&EngineObject::info>("info")});
   }
 
@@ -187,6 +243,22 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return object;
   }
 
+  // loadGrammar(folder of the library, compiled grammar as bytes): a promise of what `grammar` of a request
+  // is.
+  Napi::Value load_grammar(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      if (!info[0].IsString() || !info[1].IsTypedArray() ||
+          info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+        throw Error(ErrorCode::invalid_request, "loadGrammar takes a folder and bytes");
+      const auto bytes = info[1].As<Napi::Uint8Array>();
+      auto* worker = new GrammarWorker(info.Env(), session_, info[0].As<Napi::String>().Utf8Value(),
+                                       std::string(bytes.Data(), bytes.Data() + bytes.ElementLength()));
+      const Napi::Promise promise = worker->deferred.Promise();
+      worker->Queue();
+      return promise;
+    });
+  }
+
   Napi::Value close(const Napi::CallbackInfo& info) {
     auto* worker = new CloseWorker(info.Env(), session_, on_events_.Value());
     const Napi::Promise promise = worker->deferred.Promise();
@@ -259,6 +331,8 @@ class OpenWorker : public Napi::AsyncWorker {
       session_->device = model->device() + (fallback->empty() ? "" : " (" + *fallback + ")");
       session_->format = config_.format;
       session_->num_blocks = model->num_blocks();
+      session_->text = config_.engine.decoder.text;
+      session_->eos = config_.engine.decoder.tokens.eos;
       Session* session = session_.get();
       session_->engine = std::make_unique<Engine>(std::move(model), std::move(config_.engine),
                                                   [session] { session->wakeup.NonBlockingCall(); });

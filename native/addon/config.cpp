@@ -269,6 +269,10 @@ RequestParams read_request(const Napi::Object& request) {
   params.ignore_eos = get_bool(request, "ignoreEos");
   params.logit_bias = read_bias(get_object(request, "logitBias"));
   params.branches = read_branches(get_array(request, "branches"));
+  if (const Napi::Value grammar = request.Get("grammar"); !grammar.IsUndefined()) {
+    if (!grammar.IsExternal()) wrong_type("grammar");
+    params.grammar = *grammar.As<Napi::External<GrammarHandle>>().Data();
+  }
   params.speculation = get_speculation(request);
   params.trace = get_bool(request, "trace");
   const Napi::Object tenant = get_object(request, "tenant");

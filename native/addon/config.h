@@ -22,6 +22,9 @@ struct OpenConfig {
   PoolRequest pool;  // for the plan of the memory, which chooses num_blocks; max_blocks is num_blocks
 };
 
+// A request's grammar as JavaScript holds it.
+using GrammarHandle = std::shared_ptr<const Grammar>;
+
 // Convert the JavaScript objects of gpu-node/engine/engine-{config,request}.ts to C++ values. Throw
 // Error{invalid_config} or Error{invalid_weights} for a wrong type. open_llama, Decoder and Engine check
 // ranges.

@@ -97,6 +97,8 @@ void Decoder::validate(const RequestParams& params) const {
   if (prompt >= model.context_tokens) {
     throw Error(ErrorCode::request_too_large, "the prompt fills the model's context");
   }
+  require(params.grammar == nullptr || (params.max_branches == 1 && !params.ignore_eos),
+          "a grammar excludes branches and ignore_eos");
   validate_branches(params);
   // The longest path must fit the empty pool, or the request could never finish.
   const int64_t blocks = longest_path(params);
@@ -137,6 +139,8 @@ void Decoder::add_request(RequestParams params) {
     request.stops = StopStrings(request.params.stop);
     root.stop.begin(request.stops, config_.text.drops_leading_space);
     root.key = root_key(request.params.sampling.seed);
+    if (request.params.grammar != nullptr)
+      root.constraint = std::make_unique<Constraint>(*request.params.grammar, model_.config().vocab_size);
     root.last_token = request.params.prompt.back();
     // The log of a request that has begun has them.
     const bool scores = request.params.prompt_logprobs >= 0 && request.params.branches.empty();

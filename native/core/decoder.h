@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/side_thread.h"
 #include "core/branch_policy.h"
 #include "core/logprobs.h"
 #include "core/request.h"
@@ -39,6 +40,7 @@ struct DecoderConfig {
   std::function<double()> clock = seconds_since_start;  // in seconds
   TokenText text = {};
   Speculation speculation = Speculation::automatic;  // that requests may use
+  SideThread* beside = nullptr;  // prepares masks during forward passes; nullptr: they are prepared before
 };
 
 struct DecoderStats {
@@ -112,6 +114,7 @@ class Decoder {
   void take_prompt_rows(std::vector<Event>& events);
   void take_samples(bool drawn, std::vector<Event>& events);
   bool take_sample(Cursor& at, bool drawn, std::vector<Event>& events);
+  void run_batch(const StepBatch& batch, bool& drawn);
   void report_drafts(const Request& request, std::vector<Event>& events) const;
   void sample(Request& request, Branch& branch, std::span<float> logits, std::vector<Event>& events);
   void on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
@@ -124,7 +127,7 @@ class Decoder {
   void emit_logprobs(const Request& request, const Branch& branch, int32_t token, std::vector<Event>& events);
   bool completes_stop(Request& request, Branch& branch, int32_t token) const;
   bool ends_branch(const Request& request, const Branch& branch, int32_t token) const;
-  void mask_ends(const Request& request, std::span<float> logits) const;
+  void mask_ends(const Request& request, const Branch& branch, std::span<float> logits) const;
   void emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   void fork(Request& request, Branch& parent, std::vector<Event>& events);
   void end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events,
@@ -148,6 +151,7 @@ class Decoder {
   std::vector<float> logits_;  // [logit rows of a step, vocab]
   std::vector<TokenDraw> draws_;
   std::vector<DrawnToken> drawn_;
+  std::vector<Constraint*> to_prepare_;                // scratch
   std::vector<Cursor> untaken_;                        // samples of the step
   std::vector<NodeId> path_;                           // scratch
   std::vector<std::span<const int32_t>> path_tokens_;  // scratch

@@ -98,7 +98,10 @@ void Decoder::restore(Request& request) {
     if (request.source != nullptr) request.source->append(from.id, from.tokens);
     branch.stop.begin(request.stops, from.id == kRootBranch && config_.text.drops_leading_space);
     bool stopped = false;
-    for (const int32_t token : from.tokens) stopped = completes_stop(request, branch, token);
+    for (const int32_t token : from.tokens) {
+      stopped = completes_stop(request, branch, token);
+      if (branch.constraint != nullptr) branch.constraint->accept(token);
+    }
     // An EOS token is not among the tokens.
     const bool without_token = from.ended == FinishReason::stop && !stopped;
     branch.decided_at = branch.time() - (without_token ? 0 : 1);

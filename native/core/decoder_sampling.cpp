@@ -20,7 +20,12 @@ void Decoder::sample(Request& request, Branch& branch, std::span<float> logits, 
   const bool wants_logprobs = request.params.logprobs >= 0;
   if (wants_logprobs) logprobs_.set_logits(logits);
   for (const auto& [token, bias] : request.params.logit_bias) logits[static_cast<size_t>(token)] += bias;
-  if (request.must_go_on(branch)) mask_ends(request, logits);
+  if (branch.constraint != nullptr) {
+    branch.constraint->prepare();  // again, where the step has given the branch a token already
+    if (!branch.constraint->allows_any()) return end_request(request, FinishReason::unmatched, events);
+    branch.constraint->apply(logits);
+  }
+  if (request.must_go_on(branch)) mask_ends(request, branch, logits);
   const float refused = mask_logits(request, branch, logits);
   tree_.path(branch.tail, path_);
   path_tokens_.clear();
@@ -91,6 +96,7 @@ bool Decoder::follows_control_token(const Branch& branch) const {
 }
 
 bool Decoder::may_fork(const Request& request, const Branch& branch) const {
+  if (branch.constraint != nullptr) return false;
   // [Fork], [Child] and one token of the child must fit the context.
   const bool room = tree_.at(branch.tail).end() + 3 <= model_.config().context_tokens;
   return room && within_limits(request, branch) && policy_->may_fork(request, branch, load_);
@@ -162,15 +168,21 @@ bool Decoder::ends_branch(const Request& request, const Branch& branch, int32_t 
   return (!ignored && contains(config_.tokens.eos, token)) || contains(request.params.stop_tokens, token);
 }
 
-void Decoder::mask_ends(const Request& request, std::span<float> logits) const {
+void Decoder::mask_ends(const Request& request, const Branch& branch, std::span<float> logits) const {
   constexpr float minus_inf = -std::numeric_limits<float>::infinity();
-  for (const int32_t token : config_.tokens.eos) logits[static_cast<size_t>(token)] = minus_inf;
-  for (const int32_t token : request.params.stop_tokens) logits[static_cast<size_t>(token)] = minus_inf;
+  std::vector<int32_t> ends = config_.tokens.eos;
+  ends.insert(ends.end(), request.params.stop_tokens.begin(), request.params.stop_tokens.end());
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+  // What a grammar cannot go on with is complete, however short.
+  if (branch.constraint != nullptr && !branch.constraint->allows_other_than(ends)) return;
+  for (const int32_t token : ends) logits[static_cast<size_t>(token)] = minus_inf;
 }
 
 void Decoder::emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
   tree_.append(branch.tail, {&token, 1});
   branch.last_token = token;
+  if (branch.constraint != nullptr) branch.constraint->accept(token);
   ++request.generated;
   ++branch.generated;
   ++generated_;

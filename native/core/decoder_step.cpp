@@ -14,7 +14,6 @@ constexpr double kStepTimeWeight = 0.05;  // of the newest step in the moving av
 bool Decoder::step(std::vector<Event>& events) {
   open_gates();
   if (!scheduler_.schedule(requests_)) return false;
-  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
   bool drawn = false;
   double seconds = 0;
   try {
@@ -22,8 +21,7 @@ bool Decoder::step(std::vector<Event>& events) {
     const StepBatch& batch = scheduler_.build_batch();
     trace_.count(scheduler_, batch, steps_);
     const double begun = config_.clock();
-    drawn = draw_step(batch);
-    if (!drawn) model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
+    run_batch(batch, drawn);
     seconds = config_.clock() - begun;
     load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
   } catch (...) {
@@ -47,6 +45,32 @@ bool Decoder::step(std::vector<Event>& events) {
   }
   remove_finished();
   return true;
+}
+
+// The forward pass, and beside it the masks of the branches that it samples.
+void Decoder::run_batch(const StepBatch& batch, bool& drawn) {
+  to_prepare_.clear();
+  for (const auto& [request, branch] : scheduler_.samples()) {
+    if (branch->constraint != nullptr && !branch->constraint->prepared())
+      to_prepare_.push_back(branch->constraint.get());
+  }
+  const auto prepare = [this] {
+    for (Constraint* constraint : to_prepare_) constraint->prepare();
+  };
+  SideThread* const beside = to_prepare_.empty() ? nullptr : config_.beside;
+  if (beside != nullptr)
+    beside->begin(prepare);
+  else
+    prepare();
+  try {
+    const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+    drawn = draw_step(batch);
+    if (!drawn) model_.forward(batch, std::span(logits_).first(batch.logit_rows.size() * vocab));
+  } catch (...) {
+    if (beside != nullptr) beside->finish();
+    throw;
+  }
+  if (beside != nullptr) beside->finish();
 }
 
 void Decoder::open_gates() {

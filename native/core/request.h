@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/constraint.h"
 #include "core/draft/acceptance.h"
 #include "core/draft/source.h"
 #include "core/fair_shares.h"
@@ -19,7 +20,15 @@ namespace apar {
 constexpr int32_t kRootBranch = 0;
 
 // The values are shared with TypeScript (gpu-node/engine/engine-events.ts).
-enum class FinishReason : int32_t { none = 0, stop = 1, length = 2, abort = 3, error = 4, not_finite = 5 };
+enum class FinishReason : int32_t {
+  none = 0,
+  stop = 1,
+  length = 2,
+  abort = 3,
+  error = 4,
+  not_finite = 5,
+  unmatched = 6  // no token of the vocabulary goes on as the grammar demands
+};
 enum class EventKind : int32_t {
   token = 1,
   fork = 2,
@@ -78,7 +87,8 @@ struct RequestParams {
   int32_t min_tokens = 0;         // new tokens of the root before which no token ends it
   bool ignore_eos = false;        // the model's own end tokens do not end the root
   std::vector<std::pair<int32_t, float>> logit_bias;
-  std::vector<RestoredBranch> branches;  // in order of id, the root first; empty for a new request
+  std::shared_ptr<const Grammar> grammar;  // of the answer, which then does not fork; nullptr: any text
+  std::vector<RestoredBranch> branches;    // in order of id, the root first; empty for a new request
   Speculation speculation = Speculation::automatic;  // what the engine allows of it; never changes answers
   bool trace = false;                                // report what each step computes for it (step_trace.h)
   TenantParams tenant;  // decides when the request is computed, never what it answers
@@ -111,6 +121,7 @@ struct Branch {
   int32_t start = 0;        // virtual time of the first of them
   int32_t decided_at = -1;  // virtual time of its last token, or of its end when that had no token
   StopMatcher stop;
+  std::unique_ptr<Constraint> constraint;  // of the request's grammar; nullptr: it has none
   BranchAcceptance acceptance;
   BranchState state = BranchState::waiting;
   bool scheduled = false;  // has rows in the current step
@@ -170,7 +181,9 @@ struct Request {
     return branch.id == kRootBranch && branch.generated < params.min_tokens;
   }
   // Whether a device that draws tokens can sample the branch's next one. Else the host needs the logits.
-  bool fits_token_draw(const Branch& branch) const { return params.fit_token_draw() && !must_go_on(branch); }
+  bool fits_token_draw(const Branch& branch) const {
+    return params.fit_token_draw() && !must_go_on(branch) && branch.constraint == nullptr;
+  }
 };
 
 }  // namespace apar

@@ -21,11 +21,16 @@ struct Overloaded : F... {
 template <typename... F>
 Overloaded(F...) -> Overloaded<F...>;
 
+DecoderConfig with_beside(DecoderConfig config, SideThread& beside) {
+  config.beside = &beside;
+  return config;
+}
+
 }  // namespace
 
 Engine::Engine(std::unique_ptr<Model> model, EngineConfig config, std::function<void()> wake)
     : model_(std::move(model)),
-      decoder_(*model_, std::move(config.decoder)),
+      decoder_(*model_, with_beside(std::move(config.decoder), beside_)),
       max_requests_(config.max_requests),
       wake_(std::move(wake)) {
   if (max_requests_ < 1) throw Error(ErrorCode::invalid_config, "max_requests must be at least 1");

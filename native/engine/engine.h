@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/side_thread.h"
 #include "core/decoder.h"
 
 namespace apar {
@@ -27,6 +28,7 @@ class Engine {
  public:
   // `wake` is called on the engine's thread when there are events to drain, and not again before drain(): at
   // most once in 4 ms, except that the end of a request, a new command or a full event queue wakes at once.
+  // `config.decoder.beside` is the engine's own.
   Engine(std::unique_ptr<Model> model, EngineConfig config, std::function<void()> wake);
   ~Engine();
   Engine(const Engine&) = delete;
@@ -62,6 +64,7 @@ class Engine {
   void fail(const char* what, std::vector<Event>& events);
 
   std::unique_ptr<Model> model_;
+  SideThread beside_;
   Decoder decoder_;  // used by the engine thread only, except validate()
   const int32_t max_requests_;
   const std::function<void()> wake_;

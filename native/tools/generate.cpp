@@ -103,6 +103,8 @@ const char* to_string(FinishReason reason) {
       return "error";
     case FinishReason::not_finite:
       return "not_finite";
+    case FinishReason::unmatched:
+      return "unmatched";
   }
   return "unknown";
 }

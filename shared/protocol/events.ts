@@ -2,19 +2,16 @@ import { z } from 'zod'
 import { AparError, ERROR_CODES, type ErrorCode } from '../errors.ts'
 import { SpeculationUsage } from './speculation.ts'
 import { TraceStep } from './trace.ts'
+import type * as types from './types/events.ts'
 import { PROTOCOL_VERSION, SUBPROTOCOL } from './version.ts'
 
 export { PROTOCOL_VERSION, SUBPROTOCOL }
 
 export const FinishReason = z.enum(['stop', 'length', 'abort', 'error'])
-export type FinishReason = z.infer<typeof FinishReason>
+export type FinishReason = types.FinishReason
 
-/**
- * How the texts of parent and child are joined: `kept` when the training data kept its white space, `mended` when the
- * training data had lost the white space around the added tokens (the published APAR checkpoints).
- */
 export const Joints = z.enum(['kept', 'mended'])
-export type Joints = z.infer<typeof Joints>
+export type Joints = types.Joints
 
 export const Usage = z.object({
   prompt_tokens: z.int().min(0),
@@ -27,7 +24,7 @@ export const Usage = z.object({
   /** `speculation`: only when tokens were drafted. */
   apar: z.object({ speculation: SpeculationUsage.optional() }).optional(),
 })
-export type Usage = z.infer<typeof Usage>
+export type Usage = types.Usage
 
 export const seq = z.int().min(0)
 /** Branch ids are int32 in the engine. */
@@ -79,7 +76,7 @@ export const TokenLogprob = z.object({
   ...tokenText,
   top: z.array(z.object(tokenText)),
 })
-export type TokenLogprob = z.infer<typeof TokenLogprob>
+export type TokenLogprob = types.TokenLogprob
 
 /**
  * Only with `prompt_logprobs`: the tokens of the prompt in order, in one or more events before the first delta. The first
@@ -97,7 +94,7 @@ export const PromptEvent = z.object({
     }),
   ),
 })
-export type PromptEvent = z.infer<typeof PromptEvent>
+export type PromptEvent = types.PromptEvent
 
 /** More text of one branch. Never empty, never splits a code point. */
 export const DeltaEvent = z.object({
@@ -140,10 +137,6 @@ export const ErrorEvent = z.object({
   retry: z.literal(false).optional(),
 })
 
-/**
- * One event of a stream, sent from the gpu node through the edge to the client. In each stream `seq` counts from
- * 0 without gaps. Every stream ends with exactly one `done` or `error`.
- */
 export const StreamEvent = z.discriminatedUnion('type', [
   AcceptedEvent,
   PromptEvent,
@@ -154,14 +147,14 @@ export const StreamEvent = z.discriminatedUnion('type', [
   DoneEvent,
   ErrorEvent,
 ])
-export type StreamEvent = z.infer<typeof StreamEvent>
-export type AcceptedEvent = z.infer<typeof AcceptedEvent>
-export type ForkEvent = z.infer<typeof ForkEvent>
-export type DeltaEvent = z.infer<typeof DeltaEvent>
-export type BranchEndEvent = z.infer<typeof BranchEndEvent>
-export type TraceEvent = z.infer<typeof TraceEvent>
-export type DoneEvent = z.infer<typeof DoneEvent>
-export type ErrorEvent = z.infer<typeof ErrorEvent>
+export type StreamEvent = types.StreamEvent
+export type AcceptedEvent = types.AcceptedEvent
+export type ForkEvent = types.ForkEvent
+export type DeltaEvent = types.DeltaEvent
+export type BranchEndEvent = types.BranchEndEvent
+export type TraceEvent = types.TraceEvent
+export type DoneEvent = types.DoneEvent
+export type ErrorEvent = types.ErrorEvent
 
 /**
  * Replaces the deltas `first` to `seq` when several are ready at once: the new text of each branch, in the order

@@ -1,5 +1,7 @@
 import { z } from 'zod'
+import { OutputFormat } from './output-format.ts'
 import { Speculation } from './speculation.ts'
+import type * as types from './types/request.ts'
 
 export const SMALLEST_FLOAT32 = 1e-45
 /** The most that a request may ask for. */
@@ -28,7 +30,7 @@ export const ChatMessage = z.strictObject({
   role: z.enum(['system', 'user', 'assistant']),
   content: z.string().max(1_000_000),
 })
-export type ChatMessage = z.infer<typeof ChatMessage>
+export type ChatMessage = types.ChatMessage
 
 /** Branching limits of one request. Absent fields get the gpu node's defaults. */
 export const BranchOptions = z.strictObject({
@@ -41,7 +43,7 @@ export const BranchOptions = z.strictObject({
   /** Maximum new tokens of one branch, which then ends with reason `length`. Default: no limit per branch. */
   max_branch_tokens: z.int().min(1).max(MAX_NEW_TOKENS).optional(),
 })
-export type BranchOptions = z.infer<typeof BranchOptions>
+export type BranchOptions = types.BranchOptions
 
 /** Fields that OpenAI's API lacks: the adapters of other APIs accept them under `apar`. */
 export const FurtherFields = z.strictObject({
@@ -149,6 +151,8 @@ const GenerateFields = z.strictObject({
   branching: BranchOptions.optional(),
   /** The prompt is the concatenated contents of the messages, without a chat template. */
   raw_prompt: z.boolean().optional(),
+  /** Nodes that know it say so with `output_format` in their heartbeat. */
+  output_format: OutputFormat.optional(),
   ...PromptAndEnd.shape,
 })
 
@@ -171,4 +175,8 @@ export const GenerateRequest = GenerateFields.refine(
     path: ['min_tokens'],
     error: 'must not exceed the maximum of new tokens',
   })
-export type GenerateRequest = z.infer<typeof GenerateRequest>
+  .refine(({ output_format, ignore_eos }) => !output_format || !ignore_eos, {
+    path: ['ignore_eos'],
+    error: 'and a format of the answer exclude each other',
+  })
+export type GenerateRequest = types.GenerateRequest

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type * as types from './types/speculation.ts'
 
 /**
  * Where draft tokens come from (speculative decoding): `medusa` are the Medusa heads of the checkpoint, `ngram` is text
@@ -6,7 +7,7 @@ import { z } from 'zod'
  */
 export const SPECULATION = ['auto', 'off', 'medusa', 'ngram'] as const
 export const Speculation = z.enum(SPECULATION)
-export type Speculation = z.infer<typeof Speculation>
+export type Speculation = types.Speculation
 
 /** More than any checkpoint has. */
 export const MAX_DRAFT_HEADS = 64
@@ -17,7 +18,7 @@ const Drafts = z.object({
   /** Those of them that became tokens of the answer. */
   accepted: z.int().min(0),
 })
-export type Drafts = z.infer<typeof Drafts>
+export type Drafts = types.Drafts
 
 /** What speculation did for a request: the totals of all sources, and the parts of those that drafted. */
 export const SpeculationUsage = Drafts.extend({
@@ -25,7 +26,7 @@ export const SpeculationUsage = Drafts.extend({
   heads: z.array(Drafts).min(1).max(MAX_DRAFT_HEADS).optional(),
   ngram: Drafts.optional(),
 })
-export type SpeculationUsage = z.infer<typeof SpeculationUsage>
+export type SpeculationUsage = types.SpeculationUsage
 
 /** The usage of several streams together; undefined when none has drafted. */
 export function sumSpeculation(

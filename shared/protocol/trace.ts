@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type * as types from './types/trace.ts'
 
 /**
  * Version of {@link TraceStep} and of the files of `apar trace` (docs/traces.md). Fields may be added within a version;
@@ -52,10 +53,6 @@ export const TraceStep = z.object({
   /** The stream has moved: from here on, steps are counted by another engine. */
   moved: z.literal(true).optional(),
 })
-export type TraceStep = z.infer<typeof TraceStep>
+export type TraceStep = types.TraceStep
 
-/** A trace as the HTTP APIs return it with an answer. */
-export interface Trace {
-  readonly version: typeof TRACE_VERSION
-  readonly steps: readonly TraceStep[]
-}
+export type Trace = types.Trace

@@ -1,5 +1,5 @@
 /** Values of the caller's own, in which null may mean something. */
-const FREE_FORM: readonly string[] = ['chat_template_kwargs']
+const FREE_FORM: readonly string[] = ['chat_template_kwargs', 'schema', 'guided_json', 'json']
 /** Deeper values are in no field that is read. */
 const MAX_DEPTH = 32
 
@@ -14,7 +14,8 @@ export function withoutNulls(value: unknown, depth = 0): unknown {
   const members = Object.entries(value).filter(([, member]) => member !== null)
   return Object.fromEntries(
     members.map(([name, member]) => {
-      const isFreeForm = FREE_FORM.includes(name) || (isToolUse && name === 'input')
+      const isSchema = depth === 0 && name === 'json_schema'
+      const isFreeForm = FREE_FORM.includes(name) || isSchema || (isToolUse && name === 'input')
       return [name, isFreeForm ? member : withoutNulls(member, depth + 1)]
     }),
   )

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterEach, describe, expect, test, vi } from 'vitest'
+import { sendFeedback, withdrawFeedback } from '../../client/index.ts'
 import { API_KEY_PATTERN, ApiKeyRecord } from '../../shared/api-keys.ts'
 import { requires } from '../support/requires.ts'
 import { tinyCheckpoint } from '../support/tiny-checkpoint.ts'
@@ -236,6 +237,25 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     })
     const stranger = await keys('list', '--admin-key', 'guess')
     expect(stranger.stderr).toMatch(/the admin key is not valid/)
+    process.kill('SIGINT')
+    await once(process, 'exit')
+  })
+
+  test('exports and deletes the votes of users', { timeout: 120_000 }, async () => {
+    const { url, key, process } = await serve()
+    await sendFeedback(url, key, { id: 'a', vote: 'down', model: 'demo', reason: 'Grüße\nund Küsse' })
+    await sendFeedback(url, key, { id: 'b', vote: 'up', model: 'demo' })
+    const feedback = (...args: string[]) =>
+      apar(['feedback', ...args, '--url', url], { APAR_ADMIN_KEY: 'admin-of-this-test' })
+    const all = lines((await feedback('export')).stdout).map((line) => JSON.parse(line))
+    expect(all).toMatchObject([{ id: 'a', vote: 'down', reason: 'Grüße\nund Küsse' }, { id: 'b' }])
+    expect((await feedback('export', '--after', String(all[0].number))).stdout).toContain('"id":"b"')
+    await withdrawFeedback(url, key, 'a')
+    expect(lines((await feedback('export')).stdout)).toHaveLength(1)
+    expect((await feedback('delete', all[1].owner)).code).toBe(0)
+    expect((await feedback('export')).stdout).toBe('')
+    const stranger = await feedback('export', '--admin-key', 'guess')
+    expect(stranger).toMatchObject({ code: 1, stderr: expect.stringMatching(/the admin key is not valid/) })
     process.kill('SIGINT')
     await once(process, 'exit')
   })

@@ -14,12 +14,12 @@ export interface Stack {
 
 /** Starts all of apar on this machine: workerd, a gpu node in this process, the engine, the demo model. */
 export async function startStack(
-  options: Partial<GpuNodeOptions> & { requestsPerMinute?: number } = {},
+  options: Partial<GpuNodeOptions> & { requestsPerMinute?: number; settings?: Record<string, string> } = {},
 ): Promise<Stack> {
-  const { requestsPerMinute = 100_000, ...nodeOptions } = options
+  const { requestsPerMinute = 100_000, settings = {}, ...nodeOptions } = options
   const nodeSecret = newNodeSecret()
   const { key, record } = newApiKey('test', requestsPerMinute)
-  const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys: [record], nodeSecret })
+  const edge = await startLocalEdge({ host: '127.0.0.1', port: 0, apiKeys: [record], nodeSecret, settings })
   try {
     const node = await startGpuNode({
       modelDir: `${packageRoot}/models/demo`,

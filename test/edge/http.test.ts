@@ -125,6 +125,20 @@ describe('the chat page', () => {
       expect((await SELF.fetch(`http://edge${path}`)).status).toBe(200)
     }
   })
+
+  it.each(['/', '/chat.js', '/chat.css'])('does not send %s again to a browser that has it', async (path) => {
+    const first = await SELF.fetch(`http://edge${path}`)
+    const etag = first.headers.get('etag') ?? ''
+    expect(etag).not.toBe('')
+    const second = await SELF.fetch(`http://edge${path}`, { headers: { 'if-none-match': etag } })
+    expect([second.status, await second.text()]).toEqual([304, ''])
+    // The browser shows what it has under the policy of this answer.
+    const policy = first.headers.get('content-security-policy')
+    expect(second.headers.get('content-security-policy')).toBe(policy)
+    expect(policy).toContain("script-src 'self'")
+    const other = await SELF.fetch(`http://edge${path}`, { headers: { 'if-none-match': '"other"' } })
+    expect(other.status).toBe(200)
+  })
 })
 
 describe('every response', () => {

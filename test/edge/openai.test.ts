@@ -234,7 +234,7 @@ describe('refusals', () => {
     [{ logit_bias: { word: 1 } }, 'logit_bias.word'],
     [{ apar: { branch_deltas: true } }, 'apar.branch_deltas'],
     [{ verbosity: 'high' }, 'verbosity'],
-    [{ response_format: { type: 'json_object' } }, 'response_format.type'],
+    [{ response_format: { type: 'xml' } }, 'response_format.type'],
     [{ frequency_penalty: 3 }, 'frequency_penalty'],
     [{ best_of: 3 }, 'best_of'],
     [{ stop: ['a', ''] }, 'stop.1'],

@@ -45,6 +45,10 @@ export class ScriptedEngine implements Engine {
     this.calls.push(`abort ${requestId}${branchId === undefined ? '' : `/${branchId}`}`)
   }
 
+  loadGrammar(): Promise<never> {
+    return Promise.reject(new Error('a scripted engine has no grammars'))
+  }
+
   stats(): EngineStats {
     return {
       runningRequests: this.runningRequests,

@@ -25,6 +25,13 @@ export const UsageReport = z.strictObject({
 
 export const Ticket = z.strictObject({ object: z.literal('ticket'), ticket: z.string(), expires_at: time })
 
+export const FeedbackReceipt = z.strictObject({
+  object: z.literal('feedback'),
+  id: z.string(),
+  vote: z.string(),
+  kept_days: z.number(),
+})
+
 export const KeyInfo = ApiKeyRecord.omit({ salt: true, hash: true, previous: true })
 /** Only the answers to creating and rotating a key contain it. */
 export const NewKey = KeyInfo.extend({ key: z.string() })

@@ -2,6 +2,7 @@ import { AparError } from '../../../shared/errors.ts'
 import type { Apar } from '../../../shared/openai.ts'
 import { parse } from '../../../shared/parse.ts'
 import { FurtherFields, GenerateRequest } from '../../../shared/protocol/request.ts'
+import { type FormatBody, outputFormatOf } from '../../../shared/requests/answer-format.ts'
 import type { SamplingFields, TemplateFields } from '../../../shared/requests/sampling.ts'
 
 const NO_LIMIT = -1
@@ -55,6 +56,22 @@ export function templateOptionsOf(body: TemplateOptions): TemplateOptions {
     add_generation_prompt: add_generation_prompt === false && !continue_final_message ? false : undefined,
     continue_final_message: continue_final_message || undefined,
     chat_template_kwargs: hasVariables ? chat_template_kwargs : undefined,
+  }
+}
+
+/**
+ * What `start` returns. A node's errors about the answer's format name the field of the caller's body.
+ * @throws AparError
+ */
+export async function withFormatOf<T>(body: FormatBody, start: () => Promise<T>): Promise<T> {
+  try {
+    return await start()
+  } catch (error) {
+    if (!(error instanceof AparError) || error.param !== 'output_format') throw error
+    const { code, retryAfterSeconds, cause } = error
+    const param = outputFormatOf(body)?.field
+    const message = error.message.replace('output_format: ', `${param}: `)
+    throw new AparError(code, message, { param, retryAfterSeconds, cause })
   }
 }
 

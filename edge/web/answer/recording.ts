@@ -1,6 +1,7 @@
 import { BranchTree, type Piece } from '../../../shared/branch-tree.ts'
 import type { ErrorCode } from '../../../shared/errors.ts'
-import type { FinishReason, StreamEvent, Usage } from '../../../shared/protocol/events.ts'
+import type { FinishReason, StreamEvent, Usage } from '../../../shared/protocol/types/events.ts'
+import type { Trace } from '../../../shared/protocol/types/trace.ts'
 
 export type AnswerState = 'running' | 'complete' | 'stopped' | 'failed'
 
@@ -81,6 +82,12 @@ export class Recording {
 
   endAll(ms: number): void {
     for (const id of this.times.keys()) this.#end(id, ms)
+  }
+
+  /** What the engine did for the answer, as the HTTP APIs return it; undefined when it was not recorded. */
+  trace(): Trace | undefined {
+    const steps = this.events.flatMap(([, event]) => (event.type === 'trace' ? event.steps : []))
+    return steps.length > 0 ? { version: 1, steps } : undefined
   }
 
   /** In document order; text of branches that still grow is included. */

@@ -1,3 +1,4 @@
+import type { Vote } from '../../../client/index.ts'
 import type { Recorded } from '../answer/recording.ts'
 
 /** What the page sends with each request of a conversation. Absent fields have the model's own values. */
@@ -10,6 +11,8 @@ export interface Settings {
   readonly top_p?: number | undefined
   readonly max_tokens?: number | undefined
   readonly seed?: number | undefined
+  /** Answers come with what each step of the engine did. */
+  readonly trace?: boolean | undefined
 }
 
 /**
@@ -42,6 +45,13 @@ export interface Prompt extends MessageOfTree {
 export interface Answer extends MessageOfTree {
   readonly role: 'assistant'
   readonly recorded: Recorded
+  /** What the operator was told. */
+  readonly opinion?: Opinion | undefined
+}
+
+export interface Opinion {
+  readonly vote: Vote
+  readonly reason?: string | undefined
 }
 
 export type Message = Prompt | Answer

@@ -30,6 +30,7 @@ function readConversation(from: Reader): Conversation {
 function readSettings(from: Reader): Settings {
   return {
     parallel: from.value.parallel !== false,
+    ...(from.value.trace === true && { trace: true }),
     ...from.optional('model', 'string'),
     ...from.optional('system', 'string'),
     ...from.optional('temperature', 'number'),
@@ -82,6 +83,7 @@ const EVENT_FIELDS: Record<string, Record<string, 'number' | 'string' | 'object'
   fork: { branch: 'number', parent: 'number', at: 'number' },
   delta: { branch: 'number', text: 'string' },
   branch_end: { branch: 'number', reason: 'string' },
+  trace: { steps: 'object' },
   done: { reason: 'string', usage: 'object' },
 }
 

@@ -76,7 +76,11 @@ function tracked(id: string, answering: Answering): Promise<void> {
 }
 
 function update(message: Answer, recorded: Recorded): void {
-  const changed: Answer = { ...message, recorded }
+  change({ ...message, recorded })
+}
+
+/** Shows and stores an answer as it is now. */
+export function change(changed: Answer): void {
   show(changed)
   saveMessage(changed).catch(() => {
     notice.value = 'This browser stores no history: a reload loses the conversation.'

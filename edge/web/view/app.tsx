@@ -36,7 +36,7 @@ export function App() {
           }}
         />
         <h1>
-          <Icon name="branches" /> apar
+          <Icon name="branches" /> <span>apar</span>
         </h1>
         <p class="claim">answers that grow in parallel branches</p>
         <ModelChoice />

@@ -1,7 +1,9 @@
 import { useSignal } from '@preact/signals'
 import { useMemo } from 'preact/hooks'
+import type { Vote } from '../../../client/index.ts'
 import { Recording } from '../answer/recording.ts'
 import { copyText } from '../copy.ts'
+import { download } from '../download.ts'
 import { type Answer, type Message, type Prompt, siblingsOf } from '../history/conversation.ts'
 import { running } from '../state/answers.ts'
 import { ask, choose, regenerate } from '../state/chat.ts'
@@ -11,6 +13,7 @@ import { AnswerText } from './answer-text.tsx'
 import { Branches } from './branches.tsx'
 import { figuresLine } from './format.ts'
 import { Action } from './icon.tsx'
+import { Reason, Votes } from './opinion.tsx'
 
 export function PromptView({ message, busy }: { readonly message: Prompt; readonly busy: boolean }) {
   const editing = useSignal(false)
@@ -78,6 +81,7 @@ export function AnswerView({ message, busy }: { readonly message: Answer; readon
   const { recorded } = message
   const answering = running.value.get(message.id)
   const pointed = useSignal<number | undefined>(undefined)
+  const asking = useSignal<Vote | undefined>(undefined)
   const stored = useMemo(() => new Recording(recorded.events), [recorded.events])
   const recording = answering?.recording ?? stored
   // Read so that this is drawn again with each version.
@@ -85,6 +89,7 @@ export function AnswerView({ message, busy }: { readonly message: Answer; readon
   const elapsedMs = answering?.elapsedMs ?? recorded.elapsed_ms
   const figures = recording.figures()
   const state = answering?.state ?? recorded.state
+  const trace = state === 'running' ? undefined : recording.trace()
   return (
     <article
       class="answer"
@@ -131,8 +136,17 @@ export function AnswerView({ message, busy }: { readonly message: Answer; readon
               disabled={busy}
               onClick={() => void regenerate(message)}
             />
+            {trace && (
+              <Action
+                icon="download"
+                label="Download the trace"
+                onClick={() => download('trace.json', `${JSON.stringify(trace)}\n`)}
+              />
+            )}
+            {figures.tokens > 0 && <Votes message={message} asking={asking} />}
           </footer>
         )}
+        <Reason message={message} asking={asking} />
       </div>
       {figures.branches > 1 && (
         <details class="timeline" open={WIDE.matches}>

@@ -66,6 +66,14 @@ export function SettingsDialog({ open, onClose }: SettingsDialogProps) {
             </div>
           ))}
         </div>
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={settings.trace ?? false}
+            onChange={({ currentTarget }) => setSettings({ trace: currentTarget.checked || undefined })}
+          />
+          Record traces: what each step of the engine did for an answer, to download below it
+        </label>
         <div class="actions">
           <button type="submit" class="primary">
             Done

@@ -1,4 +1,5 @@
 import { useSignal } from '@preact/signals'
+import { download, fileName } from '../download.ts'
 import type { Conversation } from '../history/conversation.ts'
 import { messagesOf } from '../history/store.ts'
 import { fromJson, toJson, toMarkdown } from '../history/transfer.ts'
@@ -136,16 +137,4 @@ function ImportButton() {
       />
     </label>
   )
-}
-
-function fileName(title: string): string {
-  return title.replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '') || 'conversation'
-}
-
-function download(name: string, text: string): void {
-  const link = document.createElement('a')
-  link.href = URL.createObjectURL(new Blob([text], { type: 'text/plain' }))
-  link.download = name
-  link.click()
-  URL.revokeObjectURL(link.href)
 }

@@ -36,6 +36,9 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
   const overflow = ({ page }: ChatPage) =>
     page.evaluate<number>('document.documentElement.scrollWidth - document.documentElement.clientWidth')
 
+  const modelWidth = ({ page }: ChatPage) =>
+    page.evaluate<number>('document.getElementById("model").offsetWidth')
+
   it.each([
     ['light', { colorScheme: 'light' }],
     ['dark', { colorScheme: 'dark' }],
@@ -48,6 +51,10 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
     await chat.page.locator('.timeline').evaluate('(details) => { details.open = true }')
     expect(await findings(chat)).toEqual([])
     expect(await overflow(chat)).toBeLessThanOrEqual(0)
+    await chat.button('Report the answer').click()
+    expect(await findings(chat)).toEqual([])
+    expect(await overflow(chat)).toBeLessThanOrEqual(0)
+    await chat.button('Cancel').click()
     for (const dialog of ['Settings', 'API key']) {
       await chat.button(dialog).click()
       expect(await findings(chat)).toEqual([])
@@ -143,11 +150,17 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
     await chat.page.locator('#prompt').fill(PROMPT)
     await chat.page.locator('#send').click()
     await chat.state('complete')
+    // The name of the model has as much room as on a wide screen.
+    const wide = await ChatPage.open(browser, stack.url, stack.key)
+    expect(await modelWidth(chat)).toBeGreaterThanOrEqual(await modelWidth(wide))
+    await wide.close()
     await chat.button('Conversations').click()
     await chat.page.locator('#sidebar').getByRole('link', { name: PROMPT }).waitFor()
     await chat.page.locator('#sidebar').getByRole('link', { name: PROMPT }).click()
     expect(await chat.page.locator('#sidebar').isVisible()).toBe(false)
     expect(await overflow(chat)).toBeLessThanOrEqual(0)
+    if (process.env.APAR_SCREENSHOTS)
+      await chat.page.screenshot({ path: `${process.env.APAR_SCREENSHOTS}/phone.png` })
     await chat.close()
   })
 })

@@ -1,0 +1,38 @@
+import type { OutputFormat } from '../../shared/protocol/output-format.ts'
+import { engineSchema, patternsOf } from './engine-schema.ts'
+
+/** What the grammar engine compiles; `kind` as in native/grammar/grammar_engine.h. */
+export interface GrammarSource {
+  readonly kind: 1 | 2 | 3
+  readonly text: string
+  /** Of a schema, which are checked each alone: the grammar engine does not keep to all of them. */
+  readonly patterns: readonly string[]
+}
+
+/** A pattern to check, as a frame of native/tools/compile_grammar.cpp has it. */
+export function patternCheck(pattern: string): string {
+  return `${JSON.stringify({ type: 'string', pattern })}\0${pattern}`
+}
+
+export function grammarSource(format: OutputFormat): GrammarSource {
+  switch (format.type) {
+    case 'json_schema': {
+      const schema = engineSchema(format.schema)
+      return { kind: 1, text: JSON.stringify(schema), patterns: [...patternsOf(schema)] }
+    }
+    case 'regex':
+      return { kind: 2, text: format.pattern.toWellFormed(), patterns: [] }
+    case 'choice':
+      return { kind: 3, text: `root ::= ${format.choices.map(literal).join(' | ')}`, patterns: [] }
+    case 'grammar':
+      return { kind: 3, text: format.grammar.toWellFormed(), patterns: [] }
+  }
+}
+
+/** A text in EBNF. */
+function literal(text: string): string {
+  const escaped = text.toWellFormed().replace(/[\\"\p{Cc}]/gu, (char) => {
+    return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`
+  })
+  return `"${escaped}"`
+}

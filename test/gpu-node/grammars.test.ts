@@ -1,0 +1,93 @@
+import { existsSync } from 'node:fs'
+import { describe, expect, test } from 'vitest'
+import type { EngineGrammar } from '../../gpu-node/engine/engine-request.ts'
+import { CompilerProcess } from '../../gpu-node/grammar/compiler-process.ts'
+import { engineSchema } from '../../gpu-node/grammar/engine-schema.ts'
+import { grammarSource } from '../../gpu-node/grammar/grammar-source.ts'
+import { GRAMMAR_FOLDER, Grammars } from '../../gpu-node/grammar/grammars.ts'
+import { withoutOptionalGroups } from '../../gpu-node/grammar/pattern.ts'
+import { requires } from '../support/requires.ts'
+
+const served = requires(
+  'the grammar engine (python3 with pip)',
+  () => existsSync(GRAMMAR_FOLDER) && Grammars.available,
+)
+
+/** Tokens of one byte each, and EOS. */
+const bytes = Uint8Array.from({ length: 256 }, (_, byte) => byte)
+const offsets = Int32Array.from({ length: 258 }, (_, token) => Math.min(token, 256))
+const VOCABULARY = { text: { bytes, offsets }, eos: [256] }
+
+const HOSTILE = grammarSource({ type: 'regex', pattern: '([^a]{0,3000}b){0,3000}' })
+const GOOD = grammarSource({ type: 'regex', pattern: 'ab' })
+
+describe.skipIf(!served)('the compiler', () => {
+  test('ends a process that takes too long, and goes on with another', { timeout: 60_000 }, async () => {
+    const compiler = new CompilerProcess(GRAMMAR_FOLDER, VOCABULARY, 500)
+    try {
+      const waiting = [HOSTILE, GOOD].map((source) => compiler.compile(source))
+      await expect(waiting[0]).rejects.toMatchObject({ code: 'invalid_request', param: 'output_format' })
+      expect((await waiting[1])?.length).toBeGreaterThan(10)
+    } finally {
+      compiler.close()
+    }
+    await expect(compiler.compile(GOOD)).rejects.toMatchObject({ code: 'overloaded' })
+  })
+
+  test('is asked once for a grammar, also for one that is refused', async () => {
+    const loaded: Uint8Array[] = []
+    const grammars = new Grammars(VOCABULARY, async (_, compiled) => {
+      loaded.push(compiled)
+      return {} as EngineGrammar
+    })
+    try {
+      const one = { type: 'json_schema', schema: { const: 1 } } as const
+      const [first, second] = [grammars.get(one), grammars.get({ ...one })]
+      expect(await first).toBe(await second)
+      expect(await grammars.get({ type: 'choice', choices: ['1'] })).not.toBe(await first)
+      expect(loaded).toHaveLength(2)
+      const wrong = { type: 'regex', pattern: '(' } as const
+      const refused = await grammars.get(wrong).catch((error) => error)
+      expect(await grammars.get(wrong).catch((error) => error)).toBe(refused)
+    } finally {
+      grammars.close()
+    }
+  })
+})
+
+describe('what the grammar engine gets', () => {
+  test('is a schema in which everything is written', () => {
+    const schema = {
+      type: 'object',
+      properties: {
+        list: { type: 'array' },
+        pair: { type: 'array', prefixItems: [{ type: 'integer', minimum: 1 }] },
+        any: { type: 'object' },
+        strange: { type: 'string', format: 'unheard-of' },
+        format: { enum: [{ type: 'array' }] },
+      },
+    }
+    expect(engineSchema(schema)).toEqual({
+      type: 'object',
+      properties: {
+        list: { type: 'array', items: true },
+        pair: {
+          ...{ type: 'array', items: false },
+          prefixItems: [{ type: 'integer', minimum: 1, maximum: Number.MAX_SAFE_INTEGER }],
+        },
+        any: { type: 'object', additionalProperties: true },
+        strange: { type: 'string' },
+        format: { enum: [{ type: 'array' }] },
+      },
+    })
+  })
+
+  test.each([
+    ['a(b+)?c', 'a(b+|)c'],
+    ['(a)??', '(a|)'],
+    ['[)?](\\)?)?', '[)?](\\)?|)'],
+    ['(a|b)*', '(a|b)*'],
+  ])('is the pattern %s as %s', (pattern, written) => {
+    expect(withoutOptionalGroups(pattern)).toBe(written)
+  })
+})

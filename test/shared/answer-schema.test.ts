@@ -1,0 +1,114 @@
+import { describe, expect, test } from 'vitest'
+import { ChatCompletionRequest } from '../../shared/openai.ts'
+import { problemOf, SCHEMA_LIMITS } from '../../shared/protocol/answer-schema.ts'
+import { outputFormatOf } from '../../shared/requests/answer-format.ts'
+import { parseBody } from '../../shared/requests/body.ts'
+
+const nested = (depth: number): object => (depth <= 1 ? {} : { type: 'array', items: nested(depth - 1) })
+const object = (more: object) => ({ type: 'object', properties: { a: {} }, ...more })
+
+describe('a schema is refused, with the place of what cannot be served', () => {
+  test.each<[string, unknown]>([
+    ['not', { not: {} }],
+    ['properties.a.if', { type: 'object', properties: { a: { if: {} } } }],
+    ['uniqueItems', { type: 'array', uniqueItems: true }],
+    ['items.contains', { type: 'array', items: { type: 'array', contains: {} } }],
+    ['minimum', { type: 'string', minimum: 1 }],
+    ['multipleOf', { type: 'number', multipleOf: 0.5 }],
+    ['multipleOf', { type: 'integer', multipleOf: 5 }],
+    ['multipleOf', { type: 'integer', multipleOf: 5, minimum: 0, maximum: 10_001 }],
+    ['pattern', { type: 'string', pattern: 'a', maxLength: 3 }],
+    ['format', { type: 'string', format: 'regex' }],
+    ['properties', { $ref: '#/$defs/a', properties: {}, $defs: { a: {} } }],
+    ['properties', { anyOf: [{}], properties: {} }],
+    ['oneOf', { anyOf: [{}], oneOf: [{}] }],
+    ['allOf', { allOf: [{}, {}] }],
+    ['anyOf.1.type', { anyOf: [{}, { type: 'text' }] }],
+    ['$ref', { $ref: 'https://example.com/schema' }],
+    ['$ref', { $ref: '#/$defs/b', $defs: { a: {} } }],
+    ['$ref', { $ref: '#' }],
+    ['$defs.a.$ref', { $defs: { a: { $ref: '#/$defs/b' }, b: { $ref: '#/$defs/a' } } }],
+    ['required.0', object({ required: ['b'] })],
+    ['additionalProperties', object({ additionalProperties: true })],
+    ['propertyNames', object({ propertyNames: {} })],
+    ['patternProperties', object({ patternProperties: { '^b': {} } })],
+    ['enum', { enum: [1, 'a'], type: 'integer' }],
+    ['enum', { enum: [] }],
+    ['type', { minLength: 1 }],
+    ['maxLength', { type: 'string', maxLength: SCHEMA_LIMITS.length + 1 }],
+    ['maxItems', { type: 'array', maxItems: SCHEMA_LIMITS.items + 1 }],
+    ['minimum', { type: 'integer', minimum: 1.5 }],
+    ['items', { type: 'array', items: [{}] }],
+    ['items', { type: 'object', properties: {}, items: {} }],
+    ['properties.a', { type: 'object', properties: { a: false } }],
+    ['', { const: 'x'.repeat(SCHEMA_LIMITS.chars) }],
+  ])('%s', (path, schema) => {
+    expect(problemOf(schema)?.path.join('.')).toBe(path)
+  })
+
+  test('of too many levels, or too many schemas', () => {
+    expect(problemOf(nested(SCHEMA_LIMITS.depth))).toBeUndefined()
+    expect(problemOf(nested(SCHEMA_LIMITS.depth + 1))?.message).toContain('deeper')
+    const wide = (count: number) => ({ anyOf: Array.from({ length: count }, () => ({})) })
+    expect(problemOf(wide(SCHEMA_LIMITS.schemas - 1))).toBeUndefined()
+    expect(problemOf(wide(SCHEMA_LIMITS.schemas))?.message).toContain('schema')
+  })
+})
+
+describe('the format of a body', () => {
+  const body = { model: 'demo', messages: [{ role: 'user', content: 'x' }] }
+  const formatOf = (fields: object) =>
+    outputFormatOf(parseBody(ChatCompletionRequest, JSON.stringify({ ...body, ...fields })))
+
+  test.each<[string, object, object]>([
+    ['response_format', { response_format: { type: 'json_object' } }, { type: 'json_schema' }],
+    [
+      'response_format',
+      {
+        response_format: {
+          type: 'json_schema',
+          json_schema: { name: 'n', strict: null, schema: { const: null } },
+        },
+      },
+      { type: 'json_schema', schema: { const: null } },
+    ],
+    ['guided_json', { guided_json: '{"enum": [null, 1]}' }, { schema: { enum: [null, 1] } }],
+    ['json_schema', { json_schema: { const: null } }, { schema: { const: null } }],
+    ['guided_regex', { guided_regex: 'a+' }, { type: 'regex', pattern: 'a+' }],
+    ['guided_choice', { guided_choice: ['a', 'b'] }, { type: 'choice', choices: ['a', 'b'] }],
+    ['guided_grammar', { guided_grammar: 'root ::= "a"' }, { type: 'grammar', grammar: 'root ::= "a"' }],
+    ['structured_outputs.choice', { structured_outputs: { choice: ['a'], regex: null } }, { choices: ['a'] }],
+    [
+      'structured_outputs.json',
+      { structured_outputs: { json: { const: null } } },
+      { schema: { const: null } },
+    ],
+  ])('is in %s: %j', (field, fields, format) => {
+    expect(formatOf(fields)).toMatchObject({ field, format })
+  })
+
+  test.each([{}, { response_format: { type: 'text' } }, { grammar: '' }, { guided_json: null }])(
+    'is none in %j',
+    (fields) => {
+      expect(formatOf(fields)).toBeUndefined()
+    },
+  )
+
+  test('is in one field only', () => {
+    const fields = { guided_regex: 'a', structured_outputs: { regex: 'b' } }
+    expect(() => formatOf(fields)).toThrow(expect.objectContaining({ param: 'structured_outputs.regex' }))
+  })
+
+  test.each([
+    [{ guided_json: { type: 'array', uniqueItems: true } }, 'guided_json.uniqueItems'],
+    [
+      {
+        response_format: { type: 'json_schema', json_schema: { schema: { properties: { a: { not: {} } } } } },
+      },
+      'response_format.json_schema.schema.properties.a.not',
+    ],
+    [{ structured_outputs: { structural_tag: '{}' } }, 'structured_outputs.structural_tag'],
+  ])('names what cannot be served: %j', (fields, param) => {
+    expect(() => formatOf(fields)).toThrow(expect.objectContaining({ code: 'invalid_request', param }))
+  })
+})
