@@ -141,7 +141,7 @@ describe('a failure', () => {
     target = httpTarget(ROUTES.chat, { baseUrl: server.url, key: undefined, silenceMs: 10_000 })
     const answer = new ReceivedAnswer()
     await expect(target.ask(REQUEST, answer)).rejects.toMatchObject({
-      code: expect.stringMatching(/connection_lost|ECONNRESET/),
+      code: 'ECONNRESET',
     })
     expect(answer.text).toBe('Hi ')
     expect(server.calls[0]?.headers.authorization).toBeUndefined()

@@ -37,7 +37,6 @@ export function createPoster({ baseUrl, key, silenceMs }: PosterOptions): Poster
         const failed = (error: NodeJS.ErrnoException) => reject(lost(error))
         const request = send(`${baseUrl}${path}`, { method: 'POST', agent, headers }, (response) => {
           response.on('error', failed)
-          response.on('aborted', () => reject(new RequestFailed('connection_lost', 'the connection was cut')))
           if (response.statusCode !== 200) void refusalOf(response).then(reject, failed)
           else response.on('data', onBytes).on('end', resolve)
         })
