@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { percentile } from '../../cli/bench/percentile.ts'
 import { differences, timed } from '../../bench/edge/first-token.ts'
+import { percentile } from '../../cli/bench/percentile.ts'
 
 describe('a percentile', () => {
   test.each([
