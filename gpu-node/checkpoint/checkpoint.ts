@@ -2,7 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
-import { readAdapterForking, readAdapterText } from './adapter/adapter-files.ts'
+import { readAdapterForking, readAdapterGeneration, readAdapterText } from './adapter/adapter-files.ts'
 import { mergeAdapter } from './adapter/merge-adapter.ts'
 import type { Branching, BranchLimits } from './config/branching.ts'
 import { readConfig } from './config.ts'
@@ -113,9 +113,12 @@ function withAdapter(base: CheckpointParts, folder: string): CheckpointParts {
     throw broken(`${folder}: an adapter is a folder`)
   const merged = mergeAdapter(base, folder)
   const text = readAdapterText(folder, merged.shape) ?? base.text
+  const generation = readAdapterGeneration(folder)
   return {
     ...base,
     ...merged,
+    sampling: generation?.sampling ?? base.sampling,
+    eosTokenIds: [...base.eosTokenIds, ...(generation?.eosTokenIds ?? [])],
     name: `${base.name}+${basename(folder)}`,
     text: { ...text, chatTemplate: text.chatTemplate ?? base.text.chatTemplate },
     branching: readAdapterForking(folder, base.shape, merged.shape) ?? base.branching,

@@ -243,6 +243,16 @@ describe('files beside an adapter', () => {
     expect(refusal().message).toMatch(/tokenizer_config\.json: tokenizer\.json is missing/)
   })
 
+  test('its generation_config.json says how to sample, instead of the base’s', () => {
+    base.write('generation_config.json', { do_sample: true, temperature: 0.7 })
+    expect(read().sampling).toMatchObject({ temperature: 0.7, repetitionPenalty: 1 })
+    write('generation_config.json', { repetition_penalty: 1.1, eos_token_id: 7 })
+    expect(read().sampling).toMatchObject({ temperature: 0, repetitionPenalty: 1.1 })
+    expect(read().tokens.eos).toEqual([...readCheckpoint(base.path).tokens.eos, 7])
+    write('generation_config.json', { repetition_penalty: -1 })
+    expect(refusal().message).toMatch(/generation_config\.json: repetition_penalty/)
+  })
+
   test('its config.json may teach the base to fork, and must agree with it', () => {
     base.write('config.json', { ...tinyConfig(), apar: undefined })
     expect(read().tokens.fork).toBeUndefined()

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import type { ModelShape } from '../../engine/engine-config.ts'
 import { BRANCHING_FIELDS, type Branching, readBranching } from '../config/branching.ts'
+import { type GenerationConfig, readGenerationConfig } from '../generation-config.ts'
 import { readOptionalJson } from '../read-json.ts'
 import { broken, refuseFieldsOf } from '../refusals.ts'
 import { readTokenizerFiles, type TokenizerFiles } from '../tokenizer-files.ts'
@@ -28,6 +29,11 @@ export function readAdapterText(folder: string, { vocabSize }: ModelShape): Toke
     throw broken(`${text.file}: ${what} for it`)
   }
   return text
+}
+
+/** How to sample from the tuned model, where the adapter's folder says so, instead of what the base says. */
+export function readAdapterGeneration(folder: string): GenerationConfig | undefined {
+  return existsSync(join(folder, 'generation_config.json')) ? readGenerationConfig(folder) : undefined
 }
 
 /** Sizes in a config.json, each with the field of the shape that it must agree with. */

@@ -64,6 +64,7 @@ describe('the list', () => {
   test('without caches has the known models', () => {
     expect(listModels()).toMatchObject([
       { name: 'demo', source: 'known', canBeServed: true, path: expect.stringMatching(/models.demo$/) },
+      { name: 'smollm2-135m-apar', source: 'known', canBeServed: true, path: undefined },
       {
         name: 'smollm2-135m-instruct',
         source: 'known',
@@ -75,13 +76,14 @@ describe('the list', () => {
   })
 
   test('has the known models themselves, not folders of their names in the working folder', () => {
-    const names = ['demo', 'smollm2-135m-instruct']
+    const names = ['demo', 'smollm2-135m-apar', 'smollm2-135m-instruct']
     for (const name of names) mkdirSync(join(root, name))
     const repository = process.cwd()
     process.chdir(root)
     try {
       expect(listModels()).toMatchObject([
         { name: 'demo', canBeServed: true, path: expect.stringMatching(/models.demo$/) },
+        { name: 'smollm2-135m-apar', canBeServed: true, path: undefined },
         { name: 'smollm2-135m-instruct', canBeServed: true, path: undefined },
       ])
     } finally {

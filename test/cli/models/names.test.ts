@@ -173,7 +173,7 @@ describe('the files that a pull takes', () => {
 describe('the known models', () => {
   test('say their licence and what they are', () => {
     const models = knownModels()
-    expect([...models.keys()]).toEqual(['demo', 'smollm2-135m-instruct'])
+    expect([...models.keys()]).toEqual(['demo', 'smollm2-135m-apar', 'smollm2-135m-instruct'])
     for (const { license, about } of models.values()) {
       expect(license).toMatch(/^(Apache-2\.0|MIT)\b/)
       expect(about).toMatch(/\b\d+(\.\d)? [MB] parameters\b/)
@@ -301,7 +301,7 @@ describe('where a model may be named', () => {
       expect(resolveModel(path)).toEqual({ path, name: undefined })
     }
     expect(() => resolveModel('nothing')).toThrow(
-      'there is no file or folder nothing here; the known names are demo, smollm2-135m-instruct, and a model of the hub is OWNER/NAME',
+      'there is no file or folder nothing here; the known names are demo, smollm2-135m-apar, smollm2-135m-instruct, and a model of the hub is OWNER/NAME',
     )
   })
 })

@@ -114,7 +114,7 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
 
   it('moves nothing for those who want no motion', async () => {
     const moving = async (reducedMotion: 'reduce' | 'no-preference') => {
-      const link = await Link.to(stack.url, 3_000)
+      const link = await Link.to(stack.url, 2_200)
       const chat = await ChatPage.open(browser, link.url, stack.key, { reducedMotion })
       await chat.send(PROMPT)
       await chat.lastAnswer.locator('[data-growing="true"]').nth(1).waitFor()
