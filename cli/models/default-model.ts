@@ -5,7 +5,7 @@ import { notPulled, type ResolvedModel, resolveKnown } from './resolve.ts'
 import { showProgress } from './show-progress.ts'
 
 /** What is served without --model: a name of models/known.json. */
-export const DEFAULT_MODEL = 'demo'
+export const DEFAULT_MODEL = 'smollm2-135m-apar'
 /** Needs no download. */
 export const EMBEDDED_MODEL = 'demo'
 
