@@ -2,11 +2,11 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { ADDON } from '../../gpu-node/engine/binding.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { gpuNames } from '../train/environment/gpu.ts'
 import type { Finding } from './finding.ts'
 
-const ADDON = 'native/build/release/apar.node'
 const CUDA_LIBRARY = 'native/build/release/libapar_cuda.so'
 const TIMEOUT_MS = 20_000
 

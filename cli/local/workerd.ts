@@ -34,6 +34,12 @@ export interface Workerd {
   close(): Promise<void>
 }
 
+/**
+ * Becomes workerd, and ends it when the pipe at 4 is closed: the system does that when this process ends, in whatever way
+ * and at whatever moment.
+ */
+const ENDS_WITH_PARENT = '{ cat <&4 >/dev/null 2>&1; kill -9 $$; } 3>&- >/dev/null 2>&1 & exec "$0" "$@" 4<&-'
+
 /** Starts workerd with the edge. @throws Error when the process cannot be started. */
 export function startWorkerd(options: WorkerdOptions): Workerd {
   const { worker, modulesFolder, texts, host, port, stateDir, onLine } = options
@@ -43,9 +49,9 @@ export function startWorkerd(options: WorkerdOptions): Workerd {
   const objects = stateDir ?? join(folder, 'objects')
   if (stateDir === undefined) mkdirSync(objects)
   const child = spawn(
-    workerdPath(),
+    '/bin/sh',
     [
-      'serve',
+      ...['-c', ENDS_WITH_PARENT, workerdPath(), 'serve'],
       config,
       // For bindings with a module of ours.
       '--experimental',
@@ -55,19 +61,22 @@ export function startWorkerd(options: WorkerdOptions): Workerd {
       `--directory-path=${DISK}=${objects}`,
     ],
     {
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'],
       // Own process group: Ctrl-C reaches only the parent, which shuts down in order.
       detached: true,
-      env: Object.fromEntries(Object.entries(texts).map(([name, value]) => [variableOf(name), value])),
+      env: {
+        ...process.env,
+        ...Object.fromEntries(Object.entries(texts).map(([name, value]) => [variableOf(name), value])),
+      },
     },
   )
   const kill = () => child.kill('SIGKILL')
-  process.once('exit', kill)
   const ended = new Promise<void>((resolve) => {
     child.once('error', () => resolve())
     child.once('exit', () => resolve())
   }).finally(() => {
-    process.off('exit', kill)
+    // Its watcher ends with it.
+    child.stdio[4]?.destroy()
     rmSync(folder, { recursive: true, force: true })
   })
   let lastError = ''

@@ -11,7 +11,7 @@ import { EngineError, toEngineError } from './engine-error.ts'
 import { type EngineRequest, engineRequestSchema } from './engine-request.ts'
 import { type MemoryPlan, type NativeMemoryPlan, withContext } from './memory-plan.ts'
 
-const ADDON = 'native/build/release/apar.node'
+export const ADDON = 'native/build/release/apar.node'
 
 /** An engine as native code returns it: its `contextTokens` is that of the plan. */
 type NativeEngine = Omit<Engine, 'info'> & { readonly info: Omit<EngineInfo, 'contextTokens'> }

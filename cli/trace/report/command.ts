@@ -1,8 +1,8 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { UserError } from '../../explain.ts'
-import { plotPng, plotSvg } from '../../plot/plot.ts'
+import { writePlots } from '../../plot/write-plots.ts'
+import { rounded } from '../../report/rounded.ts'
 import { readSettings, readTraces } from '../run-folder.ts'
 import { figuresOf, type TurnFigures } from './measure.ts'
 import { reportPlots } from './plots.ts'
@@ -32,7 +32,7 @@ async function report(folders: string[], { format, plots }: Flags): Promise<void
     const { made, figures } = reportOf(folder)
     reports.push(made)
     const into = plots === undefined || folders.length === 1 ? plots : join(plots, basename(resolve(folder)))
-    const files = into === undefined ? [] : await writePlots(made, figures, into)
+    const files = into === undefined ? [] : await writePlots(reportPlots(made, figures), into)
     shown.push(format === 'markdown' ? markdownReport(made, files) : terminalReport(made))
   }
   process.stdout.write(
@@ -47,25 +47,4 @@ export function reportOf(folder: string): { made: RunReport; figures: TurnFigure
   for (const trace of readTraces(folder)) figures.push(...figuresOf(trace))
   if (figures.length === 0) throw new UserError('invalid_option', `${folder}: has no answers yet`)
   return { made: summarise(folder, settings, figures), figures }
-}
-
-/** Returns the names of the SVG files. */
-async function writePlots(
-  made: RunReport,
-  figures: readonly TurnFigures[],
-  folder: string,
-): Promise<string[]> {
-  mkdirSync(folder, { recursive: true })
-  const files: string[] = []
-  for (const { file, plot } of reportPlots(made, figures)) {
-    const svg = await plotSvg(plot)
-    writeFileSync(join(folder, `${file}.svg`), svg)
-    writeFileSync(join(folder, `${file}.png`), await plotPng(svg))
-    files.push(join(folder, `${file}.svg`))
-  }
-  return files
-}
-
-function rounded(_: string, value: unknown): unknown {
-  return typeof value === 'number' ? Number(value.toPrecision(6)) : value
 }

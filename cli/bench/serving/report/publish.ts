@@ -1,7 +1,8 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { dirname, join, relative, resolve } from 'node:path'
+import { writeFileSync } from 'node:fs'
+import { dirname, relative, resolve } from 'node:path'
 import { UserError } from '../../../explain.ts'
-import { plotPng, plotSvg } from '../../../plot/plot.ts'
+import { writePlots } from '../../../plot/write-plots.ts'
+import { rounded } from '../../../report/rounded.ts'
 import { servingPlots } from './plots.ts'
 import type { CellSummary } from './summary.ts'
 import { markdownReport, notesOf, type ReportHead, terminalReport } from './tables.ts'
@@ -22,7 +23,7 @@ export async function publish(
   cells: readonly CellSummary[],
   flags: PublishFlags,
 ): Promise<void> {
-  const plots = flags.plots === undefined ? [] : await writePlots(cells, head, flags.plots)
+  const plots = flags.plots === undefined ? [] : await writeServingPlots(cells, head, flags.plots)
   if (flags.markdown !== undefined) {
     const folder = dirname(resolve(flags.markdown))
     const links = plots.map((file) => relative(folder, resolve(file)))
@@ -34,7 +35,7 @@ export async function publish(
 }
 
 /** Returns the paths of the SVG files. */
-async function writePlots(
+async function writeServingPlots(
   cells: readonly CellSummary[],
   head: ReportHead,
   folder: string,
@@ -45,17 +46,5 @@ async function writePlots(
       'invalid_option',
       '--plots: needs several rates, or requests in flight, or sizes of the KV cache',
     )
-  mkdirSync(folder, { recursive: true })
-  const files: string[] = []
-  for (const { file, plot } of plots) {
-    const svg = await plotSvg(plot)
-    writeFileSync(join(folder, `${file}.svg`), svg)
-    writeFileSync(join(folder, `${file}.png`), await plotPng(svg))
-    files.push(join(folder, `${file}.svg`))
-  }
-  return files
-}
-
-function rounded(_: string, value: unknown): unknown {
-  return typeof value === 'number' ? Number(value.toPrecision(6)) : value
+  return await writePlots(plots, folder)
 }
