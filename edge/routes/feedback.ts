@@ -2,7 +2,8 @@ import type { Context } from 'hono'
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { Feedback, FeedbackId } from '../../shared/feedback.ts'
-import { parse, parseJson } from '../../shared/parse.ts'
+import { parse } from '../../shared/parse.ts'
+import { parseBody } from '../../shared/requests/body.ts'
 import type { AppEnv } from '../app-env.ts'
 import { feedbackDays, feedbackOf } from '../feedback/feedback-store.ts'
 import { bodyText } from '../middleware/request-body.ts'
@@ -15,7 +16,7 @@ const Owner = z.object({ owner: z.string().min(1).max(512) })
 export async function giveFeedback(c: Context<AppEnv>): Promise<Response> {
   const days = feedbackDays(c.env)
   if (days === 0) throw new AparError('not_found', 'this edge keeps no feedback')
-  const feedback = parseJson(Feedback, await bodyText(c))
+  const feedback = parseBody(Feedback, await bodyText(c))
   await feedbackOf(c.env).put(c.get('principal').id, feedback)
   return c.json({ object: 'feedback', id: feedback.id, vote: feedback.vote, kept_days: days })
 }

@@ -119,7 +119,6 @@ const GenerateFields = z.strictObject({
     .min(0)
     .max(1)
     // The engine computes in single precision, and 0 would leave it no token.
-    .refine((value) => value === 0 || value >= SMALLEST_FLOAT32, 'is too small for single precision')
     .overwrite((value) => Math.max(value, SMALLEST_FLOAT32))
     .optional(),
   ...FurtherFields.shape,

@@ -11,6 +11,19 @@ VOCABULARY = 4096
 TEXTS = ("messages", "input", "prompt", "system", "instructions")
 # Names of the largest number of tokens of an answer.
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+# Fields that say what an answer must match, with a value of each: a grammar of random letters is none.
+FORMATS = {
+    "guided_json": SCHEMA,
+    "json_schema": SCHEMA,
+    "guided_regex": "[0-9]{1,3}",
+    "regex": "[0-9]{1,3}",
+    "guided_choice": ["yes", "no"],
+    "guided_grammar": 'root ::= "yes" | "no"',
+    "grammar": 'root ::= "yes" | "no"',
+    "ebnf": 'root ::= "yes" | "no"',
+    "structured_outputs": {"regex": "[0-9]{1,3}"},
+}
 
 
 @schemathesis.hook
@@ -28,6 +41,7 @@ def before_call(context, case, kwargs):
     for name in TEXTS:
         if name in body:
             body[name] = cut(body[name])
+    keep_one_format(body)
     if case.operation.definition.raw.get("operationId") in (
         "createChatCompletion",
         "createCompletion",
@@ -57,6 +71,31 @@ def shorten(body):
         body["min_tokens"] = min(body["min_tokens"], MAX_TOKENS)
     if body.get("n") is not None:
         body["n"] = min(body["n"], 2)
+
+
+def keep_one_format(body):
+    """An answer has one format, which several fields may say."""
+    own = [name for name in FORMATS if body.get(name) is not None]
+    holders = [body, body.get("text") or {}, body.get("output_config") or {}]
+    typed = [
+        (holder, name)
+        for holder in holders
+        for name in ("response_format", "output_format", "format")
+        if isinstance(holder.get(name), dict)
+    ]
+    for name in own[1:]:
+        del body[name]
+    for holder, name in typed if own else typed[1:]:
+        del holder[name]
+    if own:
+        body[own[0]] = FORMATS[own[0]]
+    elif typed:
+        holder, name = typed[0]
+        shape = holder[name].get("json_schema", holder[name])
+        if "schema" in shape:
+            shape["schema"] = SCHEMA
+    if own or typed:
+        body.pop("ignore_eos", None)
 
 
 def cut(text):

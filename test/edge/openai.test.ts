@@ -223,7 +223,6 @@ describe('refusals', () => {
       'messages.0.content.0.type',
     ],
     [{ temperature: 3 }, 'temperature'],
-    [{ top_p: 1e-300 }, 'top_p'],
     [{ apar: { repetition_penalty: 1e-40 } }, 'apar.repetition_penalty'],
     [{ apar: { repetition_penalty: 5e-324 } }, 'apar.repetition_penalty'],
     [{ logit_bias: { 7: 1, '07': 2 } }, 'logit_bias'],

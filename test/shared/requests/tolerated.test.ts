@@ -161,6 +161,7 @@ describe('is taken', () => {
       [['messages'], { thinking: { type: 'disabled' }, context_management: {}, mcp_servers: [] }],
       [['messages'], { context_management: { edits: [{ type: 'clear_thinking_20251015', keep: 'all' }] } }],
       [ALL, { top_p: 0 }],
+      [ALL, { top_p: 1e-300 }],
       [ALL, { top_k: -1, min_p: 0, repetition_penalty: 1.0 }],
       [
         ALL,
