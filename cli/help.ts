@@ -3,7 +3,7 @@ import { commandName, runnable } from './settings/command-name.ts'
 import { hasOwnVariable } from './settings/environment.ts'
 
 /** Lines that a user may type, by command. */
-const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
+export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   serve: [
     'apar serve',
     'apar serve --model smollm2-135m-instruct --state ~/.apar --port 8080',

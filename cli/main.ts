@@ -9,8 +9,8 @@ for (const out of [process.stdout, process.stderr]) {
   })
 }
 
-createProgram()
-  .parseAsync()
+createProgram(process.argv[2])
+  .then((program) => program.parseAsync())
   .catch((error: unknown) => {
     if (!(error instanceof AlreadyExplained)) console.error(`apar: ${explain(error)}`)
     // As a shell says it of a program that Ctrl-C has ended.

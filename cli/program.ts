@@ -1,26 +1,33 @@
 import { createRequire } from 'node:module'
-import tab from '@bomb.sh/tab/commander'
 import { type Command, Option } from 'commander'
 import { packageRoot } from '../gpu-node/package-root.ts'
-import { registerBench } from './bench/command.ts'
-import { registerChat } from './commands/chat.ts'
-import { registerDoctor } from './commands/doctor.ts'
-import { registerFeedback } from './commands/feedback.ts'
-import { registerGpuNode } from './commands/gpu-node.ts'
-import { registerKeys } from './commands/keys.ts'
-import { registerModel } from './commands/model.ts'
-import { registerServe } from './commands/serve.ts'
-import { registerTrain } from './commands/train.ts'
-import { registerData } from './data/index.ts'
 import { addExamples, withoutVariables } from './help.ts'
 import { applyConfigFile } from './settings/config-file.ts'
 import { Program } from './settings/environment.ts'
-import { registerTrace } from './trace/command.ts'
 
 const { version } = createRequire(import.meta.url)(`${packageRoot}/package.json`) as { version: string }
 
-/** All commands of `apar`. */
-export function createProgram(): Command {
+type Register = (program: Command) => void
+
+const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
+  serve: async () => (await import('./commands/serve.ts')).registerServe,
+  chat: async () => (await import('./commands/chat.ts')).registerChat,
+  'gpu-node': async () => (await import('./commands/gpu-node.ts')).registerGpuNode,
+  keys: async () => (await import('./commands/keys.ts')).registerKeys,
+  feedback: async () => (await import('./commands/feedback.ts')).registerFeedback,
+  model: async () => (await import('./commands/model.ts')).registerModel,
+  data: async () => (await import('./data/index.ts')).registerData,
+  train: async () => (await import('./commands/train.ts')).registerTrain,
+  trace: async () => (await import('./trace/command.ts')).registerTrace,
+  bench: async () => (await import('./bench/command.ts')).registerBench,
+  doctor: async () => (await import('./commands/doctor.ts')).registerDoctor,
+}
+
+/**
+ * The program `apar`, with all its commands.
+ * @param first the first argument; if it is the name of a command, the code of the others is not loaded.
+ */
+export async function createProgram(first?: string): Promise<Command> {
   const program = new Program('apar')
     .description('Serves language models that decode in parallel branches')
     .version(version)
@@ -34,22 +41,15 @@ export function createProgram(): Command {
         'settings by command, or none (default: ~/.config/apar/config.json, if it is there)',
       ).env('APAR_CONFIG'),
     )
-    .hook('preAction', (_, action) =>
-      applyConfigFile(program, action, program.opts<{ config?: string }>().config),
-    )
+    .hook('preAction', (_, action) => applyConfigFile(action, program.opts<{ config?: string }>().config))
 
-  registerServe(program)
-  registerChat(program)
-  registerGpuNode(program)
-  registerKeys(program)
-  registerFeedback(program)
-  registerModel(program)
-  registerData(program)
-  registerTrain(program)
-  registerTrace(program)
-  registerBench(program)
-  registerDoctor(program)
+  const only = first !== undefined && Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined
+  for (const register of await Promise.all((only ? [only] : Object.values(COMMANDS)).map((load) => load())))
+    register(program)
   addExamples(program)
-  tab(program, { completionCommandName: 'completion' })
+  if (!only) {
+    const { default: tab } = await import('@bomb.sh/tab/commander')
+    tab(program, { completionCommandName: 'completion' })
+  }
   return program
 }

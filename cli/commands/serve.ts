@@ -125,12 +125,10 @@ async function serve(flags: ServeFlags): Promise<void> {
   const args = Object.entries(options).flatMap(([option, value]) => (value ? [option, value] : []))
   // Both at the same time: the model loads while the edge starts.
   const node = spawnGpuNode({ args, nodeSecret })
-  const edge = await claimed
-    .start((pid) => node.guard([pid]))
-    .catch(async (error) => {
-      await node.close()
-      throw error
-    })
+  const edge = await claimed.start().catch(async (error) => {
+    await node.close()
+    throw error
+  })
   try {
     node.edgeStarted(edge.url)
     const ready = await Promise.race([node.ready, shutdown])

@@ -46,12 +46,8 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
 
 /** An edge that may start: its port is free, and its state folder is this process's. */
 export interface ClaimedEdge {
-  /**
-   * Must be called, because it also gives the folder back. `onProcess` gets the id of each process as soon as it runs,
-   * long before the edge answers.
-   * @throws UserError
-   */
-  start(onProcess?: (pid: number) => void): Promise<LocalEdge>
+  /** Must be called, because it also gives the folder back. @throws UserError */
+  start(): Promise<LocalEdge>
 }
 
 /** @throws UserError with a one-line message. */
@@ -61,14 +57,13 @@ export async function claimLocalEdge(options: LocalEdgeOptions): Promise<Claimed
   // Checked here because workerd would report it in several lines.
   if (port !== 0) await refuseTakenPort(host, port)
   const lock = stateDir === undefined ? undefined : await takeState(resolve(stateDir), build.worker)
-  return { start: (onProcess) => start(options, build, lock, onProcess) }
+  return { start: () => start(options, build, lock) }
 }
 
 async function start(
   { host, port, apiKeys, nodeSecret, settings, addressHeader = '', stateDir }: LocalEdgeOptions,
   { worker, modulesFolder }: EdgeBuild,
   lock: FolderLock | undefined,
-  onProcess: (pid: number) => void = () => {},
 ): Promise<LocalEdge> {
   const texts = {
     ...settings,
@@ -89,7 +84,6 @@ async function start(
     })
     const { pid, ended } = runtime
     lock?.add(pid)
-    onProcess(pid)
     const bound = await runtime.listening
     return {
       url: `http://${reachable(host)}:${bound}`,

@@ -9,14 +9,9 @@ import { withoutSettingsOf } from '../settings/environment.ts'
 const Report = z.object({ type: z.literal('ready'), model: z.string(), url: z.string() })
 export type Report = z.infer<typeof Report>
 
-/** Messages to the child. */
-const FromParent = z.discriminatedUnion('type', [
-  /** Processes that the child must end when its parent, which also started them, is killed. */
-  z.object({ type: z.literal('guard'), pids: z.array(z.int().min(2)) }),
-  /** The edge answers here. */
-  z.object({ type: z.literal('edge'), url: z.string() }),
-])
-type FromParent = z.infer<typeof FromParent>
+/** Message to the child: the edge answers here. */
+const EdgeStarted = z.object({ type: z.literal('edge'), url: z.string() })
+type EdgeStarted = z.infer<typeof EdgeStarted>
 
 const CLOSE_GRACE_MS = 5_000
 
@@ -25,8 +20,6 @@ export interface GpuNodeProcess {
   readonly ready: Promise<Report>
   /** Settles when the process has ended, with the cause: `exit code 1`, `SIGSEGV`. */
   readonly exited: Promise<string>
-  /** The node ends these processes when this one is killed. */
-  guard(pids: readonly number[]): void
   /** The node waits for this before it registers; its model loads meanwhile. */
   edgeStarted(url: string): void
   close(): Promise<void>
@@ -66,15 +59,13 @@ export function spawnGpuNode({
   })
   // The edge may fail first; then nobody awaits this.
   ready.catch(() => {})
-  const send = (message: FromParent) => {
-    // It may end at any moment: whoever waits for it hears of that.
-    if (child.connected) child.send(message, () => {})
-  }
   return {
     ready,
     exited,
-    guard: (pids) => send({ type: 'guard', pids: [...pids] }),
-    edgeStarted: (url) => send({ type: 'edge', url }),
+    edgeStarted: (url) => {
+      // It may end at any moment: whoever waits for it hears of that.
+      if (child.connected) child.send({ type: 'edge', url } satisfies EdgeStarted, () => {})
+    },
     // Before that it has no streams to end in order, and loading weights does not hear a signal.
     close: () => close(child, exited, isReady ? 'SIGTERM' : 'SIGKILL'),
   }
@@ -82,27 +73,18 @@ export function spawnGpuNode({
 
 /**
  * Called in the child: settles with the edge's URL when the parent says that the edge has started. When the parent has
- * ended, ends the processes that it guards, and itself if it still waits for the edge.
+ * ended before, this process ends, too.
  */
 export function edgeOfParent(): Promise<string> {
-  const guarded = new Set<number>()
   return new Promise((resolve) => {
     let started = false
     process.on('message', (message) => {
-      const told = FromParent.safeParse(message).data
-      if (told?.type === 'guard') for (const pid of told.pids) guarded.add(pid)
-      if (told?.type !== 'edge') return
+      const told = EdgeStarted.safeParse(message).data
+      if (!told) return
       started = true
       resolve(told.url)
     })
     const orphaned = () => {
-      for (const pid of guarded) {
-        try {
-          process.kill(pid, 'SIGTERM')
-        } catch {
-          // The process has already ended.
-        }
-      }
       if (!started) process.exit(0)
     }
     // The parent may have ended before this; messages that it had sent come first.

@@ -6,7 +6,8 @@ import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
 import { UserError } from '../explain.ts'
-import { commandName, runnable } from './command-name.ts'
+import { EXAMPLES } from '../help.ts'
+import { commandName } from './command-name.ts'
 import { NO_FILE } from './environment.ts'
 
 const Value = z.union([z.string(), z.number(), z.boolean(), z.array(z.union([z.string(), z.number()]))])
@@ -26,11 +27,11 @@ export function ownConfigFile(env: NodeJS.ProcessEnv = process.env): string {
  * @param named a file that has to exist, or `none`; without it, the user's own file counts if there is one.
  * @throws UserError `invalid_config`
  */
-export function applyConfigFile(program: Command, command: Command, named: string | undefined): void {
+export function applyConfigFile(command: Command, named: string | undefined): void {
   if (named === NO_FILE) return
   const path = named ?? ownConfigFile()
   if (named === undefined && !existsSync(path)) return
-  const config = read(path, program)
+  const config = read(path)
   for (const [name, value] of Object.entries(config[commandName(command)] ?? {})) {
     const option = optionOf(command, name)
     if (!option) throw invalid(path, `apar ${commandName(command)} has no option --${name}`)
@@ -43,7 +44,7 @@ export function applyConfigFile(program: Command, command: Command, named: strin
   }
 }
 
-function read(path: string, program: Command): ConfigFile {
+function read(path: string): ConfigFile {
   let config: ConfigFile
   try {
     config = parse(ConfigFile, JSON.parse(readFileSync(path, 'utf8')))
@@ -51,8 +52,7 @@ function read(path: string, program: Command): ConfigFile {
     if (error instanceof SyntaxError || error instanceof AparError) throw invalid(path, error.message)
     throw error
   }
-  const known = new Set([...runnable(program)].map(commandName))
-  const unknown = Object.keys(config).find((name) => !known.has(name))
+  const unknown = Object.keys(config).find((name) => !Object.hasOwn(EXAMPLES, name))
   if (unknown !== undefined) throw invalid(path, `there is no command ${JSON.stringify(unknown)}`)
   return config
 }

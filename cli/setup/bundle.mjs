@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { build } from 'esbuild'
 import { buildEdge, englishOnly } from '../../edge/build.mjs'
 import { fail, root } from './report.mjs'
@@ -51,13 +51,26 @@ export async function bundleWorkers() {
   await build({ ...onNode, entryPoints })
 }
 
+/** `apar serve` starts twice, as server and as node, and loads only the code of these commands: dist/chunks has the rest. */
+async function bundleCommand() {
+  const chunks = join(root, 'dist/chunks')
+  const { metafile } = await build({
+    ...onNode,
+    entryPoints: { apar: join(root, 'cli/main.ts') },
+    splitting: true,
+    chunkNames: 'chunks/[name]-[hash]',
+    metafile: true,
+  })
+  const written = new Set(Object.keys(metafile.outputs).map((file) => basename(file)))
+  for (const name of readdirSync(chunks)) if (!written.has(name)) rmSync(join(chunks, name))
+}
+
 /**
  * Bundles the command (dist/apar.js), the edge, and the development tools bench and chaos. The client is built when it is
  * packed (client/build.mjs).
  */
 export async function bundle() {
   const entries = {
-    apar: 'cli/main.ts',
     bench: 'bench/main.ts',
     'paced-node': 'bench/edge/paced-node.ts',
     chaos: 'test/chaos/main.ts',
@@ -66,7 +79,7 @@ export async function bundle() {
     .filter(([, file]) => existsSync(join(root, file)))
     .map(([out, file]) => ({ in: join(root, file), out }))
   try {
-    await Promise.all([build({ ...onNode, entryPoints }), bundleWorkers(), buildEdge()])
+    await Promise.all([bundleCommand(), build({ ...onNode, entryPoints }), bundleWorkers(), buildEdge()])
   } catch (error) {
     // esbuild's message contains only the number of errors.
     const reason = error.errors?.[0]?.text ?? error.message

@@ -28,7 +28,7 @@ it('a node that ends while it is told something has ended, and nothing else', as
   // Synchronously: this process must not hear of its end before it says something.
   while (!existsSync(marker)) pause(10)
   pause(500)
-  node.guard([1])
+  node.edgeStarted('http://127.0.0.1:1')
   await expect(node.exited).resolves.toBe('SIGKILL')
   await expect(node.ready).rejects.toMatchObject({ code: 'gpu_node_ended' })
 })

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { createProgram } from '../../cli/program.ts'
 import { commandName, runnable } from '../../cli/settings/command-name.ts'
 
-const program = createProgram()
+const program = await createProgram()
 const commands = [...runnable(program)].filter(
   (command) => command.commands.length === 0 && !/^(complet|help)/.test(command.name()),
 )
@@ -34,6 +34,13 @@ describe('the help of', () => {
   test('a command names no variable that follows from its name', () => {
     const [serve] = commands.filter((command) => command.name() === 'serve')
     expect(serve && helpOf(serve)).not.toContain('APAR_SERVE')
+  })
+
+  test('one command alone is the same as beside the others', async () => {
+    const [serve] = commands.filter((command) => command.name() === 'serve')
+    const alone = await createProgram('serve')
+    expect(alone.commands.map((command) => command.name())).toEqual(['serve'])
+    expect(alone.commands[0] && helpOf(alone.commands[0])).toBe(serve && helpOf(serve))
   })
 
   test('the program says how options are set', () => {

@@ -57,7 +57,7 @@ export async function startLocalServer(options: LocalServerOptions): Promise<Loc
   }
   let edge: Awaited<ReturnType<typeof claimed.start>> | undefined
   try {
-    edge = await claimed.start((pid) => node.guard([pid]))
+    edge = await claimed.start()
     node.edgeStarted(edge.url)
     const ready = await node.ready
     const metricsUrl = new URL('/metrics', ready.url.replace(/^ws/, 'http')).href

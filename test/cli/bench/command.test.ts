@@ -40,7 +40,7 @@ async function run(...args: string[]): Promise<string> {
   const log = vi.spyOn(console, 'log').mockImplementation(() => {})
   const error = vi.spyOn(console, 'error').mockImplementation(() => {})
   try {
-    await createProgram()
+    await (await createProgram())
       .exitOverride()
       .parseAsync(['node', 'apar', '--config', 'none', 'bench', ...args])
     return log.mock.calls.join('\n')

@@ -90,7 +90,7 @@ async function run(
       '--json',
       ...args,
     ]
-    await createProgram()
+    await (await createProgram())
       .exitOverride()
       .parseAsync(['node', 'apar', '--config', 'none', 'bench', 'judge', ...options])
     return JSON.parse(log.mock.calls.join('\n'))

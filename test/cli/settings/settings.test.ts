@@ -17,9 +17,7 @@ async function run(args: string[], config?: unknown): Promise<Record<string, unk
   if (config !== undefined) writeFileSync(file, JSON.stringify(config))
   let options: Record<string, unknown> = {}
   const program = new Program('apar').exitOverride().configureOutput({ writeErr: () => {} })
-  program.hook('preAction', (_, action) =>
-    applyConfigFile(program, action, config === undefined ? 'none' : file),
-  )
+  program.hook('preAction', (_, action) => applyConfigFile(action, config === undefined ? 'none' : file))
   program
     .command('serve')
     .option('--port <port>', '', integer(0, 65535), 8787)
