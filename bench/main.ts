@@ -7,6 +7,7 @@ import { apar } from './apar.ts'
 import { data } from './data.ts'
 import { edge, edgeFirst, edgeStreams } from './edge.ts'
 import { engine } from './engine.ts'
+import { footprint } from './footprint.ts'
 import { hostile } from './hostile.ts'
 import { load } from './load.ts'
 import { medusa } from './medusa.ts'
@@ -24,6 +25,7 @@ const BENCHES: Record<string, Bench> = {
   'edge-first': edgeFirst,
   'edge-streams': edgeStreams,
   engine,
+  footprint,
   hostile,
   load,
   medusa,

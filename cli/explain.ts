@@ -46,6 +46,7 @@ export type UserErrorCode =
   | 'python_packages'
   | 'training_failed'
   | 'package_failed'
+  | 'package_missing'
   | 'not_removed'
   | 'cancelled'
   | 'build_in_use'

@@ -72,6 +72,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'apar bench judge --answers requests.jsonl#parallel requests.jsonl#serial --data fastchat/llm_judge/data --url https://judge.example --model judge --out judgments.jsonl',
     'apar bench judge --answers model_answer/vicuna-7b.jsonl --dataset mt_bench --data fastchat/llm_judge/data --url https://judge.example --model judge --out ratings.jsonl',
   ],
+  'engine build': ['apar engine build'],
   doctor: ['apar doctor'],
 }
 

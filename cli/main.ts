@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 import { AlreadyExplained, explain, UserError } from './explain.ts'
 import { createProgram } from './program.ts'
 

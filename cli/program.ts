@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   train: async () => (await import('./commands/train.ts')).registerTrain,
   trace: async () => (await import('./trace/command.ts')).registerTrace,
   bench: async () => (await import('./bench/command.ts')).registerBench,
+  engine: async () => (await import('./commands/engine.ts')).registerEngine,
   doctor: async () => (await import('./commands/doctor.ts')).registerDoctor,
 }
 

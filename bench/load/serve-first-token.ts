@@ -13,9 +13,13 @@ export interface Served {
 }
 
 /** `apar serve` in a process of its own, when it has said that it serves. Ended, and its state removed, after `use`. */
-export async function withServe<T>(args: readonly string[], use: (served: Served) => Promise<T>): Promise<T> {
+export async function withServe<T>(
+  args: readonly string[],
+  use: (served: Served) => Promise<T>,
+  script = `${packageRoot}/dist/apar.js`,
+): Promise<T> {
   const state = mkdtempSync(join(tmpdir(), 'apar-load-'))
-  const command = [`${packageRoot}/dist/apar.js`, 'serve', '--port', '0', '--state', state, ...args]
+  const command = [script, 'serve', '--port', '0', '--state', state, ...args]
   const child = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'pipe'] })
   const exited = once(child, 'exit')
   let log = ''

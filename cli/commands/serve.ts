@@ -1,5 +1,8 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
+import { packageRoot } from '../../gpu-node/package-root.ts'
 import { UserError } from '../explain.ts'
 import { newNodeSecret } from '../keys.ts'
 import { demoKey } from '../local/demo-key.ts'
@@ -150,6 +153,9 @@ async function serve(flags: ServeFlags): Promise<void> {
   }
 }
 
+/** Not installed from npm: the command is not on the PATH then, and the package has no `ws` for the example. */
+const IN_CLONE = existsSync(join(packageRoot, 'cli/main.ts'))
+
 function welcome(url: string, key: string, model: string, content: string): string {
   const messages = [{ role: 'user', content }]
   const body = JSON.stringify({ model, stream: true, messages })
@@ -165,8 +171,7 @@ apar serves ${model} at ${url}
   page       ${url}/#key=${key}
   key        ${key}
   curl       curl -N ${url}/v1/chat/completions -H 'authorization: Bearer ${key}' -H 'content-type: application/json' -d '${body}'
-  websocket  node -e '${socket.join('; ')}'
-  chat       node dist/apar.js chat --url ${url} --key ${key}
+${IN_CLONE ? `  websocket  node -e '${socket.join('; ')}'\n` : ''}  chat       ${IN_CLONE ? 'node dist/apar.js' : 'npx apar'} chat --url ${url} --key ${key}
 
 Ctrl-C ends it.`
 }

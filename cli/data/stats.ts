@@ -39,11 +39,12 @@ async function stats(build: string, { json, out }: Flags): Promise<void> {
 
 async function writePlots(statistics: BuildStatistics, folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
-  for (const { file, plot } of buildPlots(statistics)) {
-    const svg = await plotSvg(plot)
-    await writeFile(join(folder, `${file}.svg`), svg)
-    await writeFile(join(folder, `${file}.png`), await plotPng(svg))
-  }
+  const svgs = await Promise.all(
+    buildPlots(statistics).map(async ({ file, plot }) => ({ file, svg: await plotSvg(plot) })),
+  )
+  for (const { file, svg } of svgs) await writeFile(join(folder, `${file}.svg`), svg)
+  // Last: an installation may be without what draws them.
+  for (const { file, svg } of svgs) await writeFile(join(folder, `${file}.png`), await plotPng(svg))
 }
 
 /** Tables of what came of the conversations, what the shards hold and what the rules refused. */

@@ -1,18 +1,16 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
-import { ADDON } from '../../gpu-node/engine/binding.ts'
-import { packageRoot } from '../../gpu-node/package-root.ts'
+import { ADDON, CUDA_LIBRARY } from '../../gpu-node/engine/engine-files.ts'
+import { workerdPath } from '../local/workerd-path.ts'
 import { gpuNames } from '../train/environment/gpu.ts'
 import type { Finding } from './finding.ts'
 
-const CUDA_LIBRARY = 'native/build/release/libapar_cuda.so'
 const TIMEOUT_MS = 20_000
 
-export function engine(path = join(packageRoot, ADDON)): Finding {
+export function engine(path = ADDON): Finding {
   const remedy =
-    'npm run setup builds it: that needs a C++20 compiler and make (Debian: apt-get install g++ make)'
+    'apar engine build compiles it: that needs a C++20 compiler and make (Debian: apt-get install g++ make)'
   if (!existsSync(path)) return { check: 'engine', state: 'error', found: 'not built', remedy }
   try {
     createRequire(import.meta.url)(path)
@@ -24,10 +22,7 @@ export function engine(path = join(packageRoot, ADDON)): Finding {
 }
 
 /** Whether a GPU is here, and whether the engine can use it. */
-export function cuda(
-  gpus: readonly string[] = gpuNames(),
-  library = join(packageRoot, CUDA_LIBRARY),
-): Finding {
+export function cuda(gpus: readonly string[] = gpuNames(), library = CUDA_LIBRARY): Finding {
   const check = 'CUDA'
   const built = existsSync(library)
   if (gpus.length === 0) return { check, state: 'ok', found: 'no NVIDIA GPU: the CPU decodes' }
@@ -37,7 +32,7 @@ export function cuda(
     check,
     state: 'warning',
     found: `${names}, and the engine is built without CUDA`,
-    remedy: "install NVIDIA's CUDA toolkit (nvcc), then npm run setup",
+    remedy: "install NVIDIA's CUDA toolkit (nvcc), then apar engine build",
   }
 }
 
@@ -45,10 +40,7 @@ export function cuda(
 export function edgeRuntime(): Finding {
   const check = 'edge runtime'
   try {
-    const { default: path } = createRequire(join(packageRoot, 'package.json'))('workerd') as {
-      default: string
-    }
-    const { status, stdout, error } = spawnSync(path, ['--version'], {
+    const { status, stdout, error } = spawnSync(workerdPath(), ['--version'], {
       encoding: 'utf8',
       timeout: TIMEOUT_MS,
     })

@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import type { EdgeWorker } from './edge-workers.ts'
 import { DISK, SOCKET, variableOf, workerdConfig } from './workerd-config.ts'
+import { workerdPath } from './workerd-path.ts'
 
 export interface WorkerdOptions {
   readonly worker: EdgeWorker
@@ -106,9 +106,4 @@ export function startWorkerd(options: WorkerdOptions): Workerd {
       await exited
     },
   }
-}
-
-function workerdPath(): string {
-  const { default: path } = createRequire(import.meta.url)('workerd') as { default: string }
-  return path
 }

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import type { Config, TopLevelSpec } from 'vega-lite'
+import { UserError } from '../explain.ts'
 
 /** A plot as vega-lite describes it. */
 export type Plot = TopLevelSpec
@@ -38,8 +39,7 @@ export async function plotSvg(plot: Plot): Promise<string> {
 
 /** An SVG as PNG, with twice as many pixels. */
 export async function plotPng(svg: string): Promise<Uint8Array> {
-  const { Resvg } = await import('@resvg/resvg-js')
-  const folder = dirname(createRequire(import.meta.url).resolve(FONT.package))
+  const { Resvg, folder } = await pngPackages()
   const font = {
     loadSystemFonts: false,
     fontFiles: [join(folder, FONT.file)],
@@ -47,4 +47,19 @@ export async function plotPng(svg: string): Promise<Uint8Array> {
     sansSerifFamily: FONT.family,
   }
   return new Resvg(svg, { fitTo: { mode: 'zoom', value: 2 }, font }).render().asPng()
+}
+
+/** What draws PNG files. An installation may be without it: it takes 6 MB. @throws UserError `package_missing` */
+async function pngPackages() {
+  try {
+    const { Resvg } = await import('@resvg/resvg-js')
+    return { Resvg, folder: dirname(createRequire(import.meta.url).resolve(FONT.package)) }
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && /MODULE_NOT_FOUND$/.test(String(error.code)))
+      throw new UserError(
+        'package_missing',
+        'PNG files need two packages beside apar: npm install @resvg/resvg-js @expo-google-fonts/lato; SVG files need none',
+      )
+    throw error
+  }
 }

@@ -1,2 +1,2 @@
 export declare function bundle(): Promise<void>
-export declare function bundleWorkers(): Promise<void>
+export declare function bundleCommand(): Promise<void>

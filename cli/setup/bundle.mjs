@@ -14,8 +14,8 @@ const shared = {
 }
 
 /**
- * Packages are bundled, because a hundred files take longer to load than one; not those that few starts need, and those
- * with files of their own. The native engine and the workers are loaded at run time.
+ * Packages are bundled: a hundred files take longer to load than one, and an installation has only the code that is
+ * used. Not those with native code. The native engine and the workers are loaded at run time.
  */
 const onNode = {
   ...shared,
@@ -23,15 +23,7 @@ const onNode = {
   target: 'node20',
   minifySyntax: true,
   minifyWhitespace: true,
-  external: [
-    '@huggingface/hub',
-    '@opentelemetry/*',
-    '@resvg/resvg-js',
-    'esbuild',
-    'vega',
-    'vega-lite',
-    'workerd',
-  ],
+  external: ['@resvg/resvg-js', 'esbuild', 'workerd'],
   plugins: [englishOnly],
   // For the packages in CommonJS.
   banner: {
@@ -40,23 +32,20 @@ const onNode = {
 }
 
 /**
- * The threads that encode prompts (gpu-node/text/prompt-thread.ts) and conversations (training/data/pipeline/pool.ts).
- * Tests that run the sources build them, too.
+ * The command, and the threads that encode prompts (gpu-node/text/prompt-thread.ts) and conversations
+ * (training/data/pipeline/pool.ts), which tests of the sources start, too. `apar serve` starts twice, as server and as
+ * node, and loads only the code of these commands: dist/chunks has the rest.
  */
-export async function bundleWorkers() {
+export async function bundleCommand() {
   const entryPoints = {
+    apar: join(root, 'cli/main.ts'),
     'prompt-worker': join(root, 'gpu-node/text/prompt-worker.ts'),
     'data-worker': join(root, 'training/data/pipeline/worker.ts'),
   }
-  await build({ ...onNode, entryPoints })
-}
-
-/** `apar serve` starts twice, as server and as node, and loads only the code of these commands: dist/chunks has the rest. */
-async function bundleCommand() {
   const chunks = join(root, 'dist/chunks')
   const { metafile } = await build({
     ...onNode,
-    entryPoints: { apar: join(root, 'cli/main.ts') },
+    entryPoints,
     splitting: true,
     chunkNames: 'chunks/[name]-[hash]',
     metafile: true,
@@ -79,7 +68,7 @@ export async function bundle() {
     .filter(([, file]) => existsSync(join(root, file)))
     .map(([out, file]) => ({ in: join(root, file), out }))
   try {
-    await Promise.all([bundleCommand(), build({ ...onNode, entryPoints }), bundleWorkers(), buildEdge()])
+    await Promise.all([bundleCommand(), build({ ...onNode, entryPoints }), buildEdge()])
   } catch (error) {
     // esbuild's message contains only the number of errors.
     const reason = error.errors?.[0]?.text ?? error.message

@@ -1,17 +1,16 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
 import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
-import { packageRoot } from '../package-root.ts'
 import { StartupError } from '../startup-error.ts'
 import type { Engine, EngineInfo, OnEvents, OnLoading, OnPlan } from './engine.ts'
 import { EngineConfig } from './engine-config.ts'
 import { EngineError, toEngineError } from './engine-error.ts'
+import { ADDON } from './engine-files.ts'
 import { type EngineRequest, engineRequestSchema } from './engine-request.ts'
 import { type MemoryPlan, type NativeMemoryPlan, withContext } from './memory-plan.ts'
 
-export const ADDON = 'native/build/release/apar.node'
+const REMEDY = 'apar engine build builds it'
 
 /** An engine as native code returns it: its `contextTokens` is that of the plan. */
 type NativeEngine = Omit<Engine, 'info'> & { readonly info: Omit<EngineInfo, 'contextTokens'> }
@@ -122,25 +121,17 @@ function parseEngine<T>(read: () => T, code: 'invalid_config' | 'invalid_request
 }
 
 function loadAddon(): Addon {
-  const path = join(packageRoot, ADDON)
-  if (!existsSync(path)) {
-    throw new StartupError(
-      'engine_missing',
-      `the engine is not built (${path} is missing): run npm run setup`,
-    )
+  if (!existsSync(ADDON)) {
+    throw new StartupError('engine_missing', `the engine is not built (${ADDON} is missing): ${REMEDY}`)
   }
   try {
-    const addon: unknown = createRequire(import.meta.url)(path)
+    const addon: unknown = createRequire(import.meta.url)(ADDON)
     if (isAddon(addon)) return addon
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
-    throw new StartupError(
-      'engine_missing',
-      `the engine cannot be loaded: ${reason}; run npm run setup`,
-      cause,
-    )
+    throw new StartupError('engine_missing', `the engine cannot be loaded: ${reason}; ${REMEDY}`, cause)
   }
-  throw new StartupError('engine_missing', `${path} is not apar's engine: run npm run setup`)
+  throw new StartupError('engine_missing', `${ADDON} is not apar's engine: ${REMEDY}`)
 }
 
 function isAddon(value: unknown): value is Addon {

@@ -1,10 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { join } from 'node:path'
 import { AparError } from '../../shared/errors.ts'
-import { packageRoot } from '../package-root.ts'
+import { GRAMMAR_COMPILER } from '../engine/engine-files.ts'
 import { type GrammarSource, patternCheck } from './grammar-source.ts'
 
-const PROGRAM = join(packageRoot, 'native/build/release/apar_compile_grammar')
 /** Of address space, also of its libraries and the vocabulary. */
 const MAX_BYTES = 2 * 1024 ** 3
 /** Larger ones would take the node seconds to load. */
@@ -118,7 +116,9 @@ class Child {
   alive = true
 
   constructor(folder: string) {
-    this.#process = spawn(PROGRAM, [folder, String(MAX_BYTES)], { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#process = spawn(GRAMMAR_COMPILER, [folder, String(MAX_BYTES)], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
     this.#process.stdin?.on('error', () => this.#ended())
     this.#process.stdout?.on('data', (chunk: Buffer) => this.#take(chunk))
     this.#process.on('error', () => this.#ended())

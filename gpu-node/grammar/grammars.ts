@@ -3,13 +3,10 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { AparError } from '../../shared/errors.ts'
 import type { OutputFormat } from '../../shared/protocol/output-format.ts'
+import { GRAMMAR_FOLDER } from '../engine/engine-files.ts'
 import type { EngineGrammar } from '../engine/engine-request.ts'
-import { packageRoot } from '../package-root.ts'
 import { CompilerProcess, type Vocabulary } from './compiler-process.ts'
 import { type GrammarSource, grammarSource } from './grammar-source.ts'
-
-/** Of the grammar engine's library, which cli/setup/grammar-engine.mjs gets. */
-export const GRAMMAR_FOLDER = join(packageRoot, 'native/build/grammar')
 
 /** Of compiled grammars that are kept; in memory they take about half as much again. */
 const MAX_KEPT_BYTES = 256 * 1024 ** 2

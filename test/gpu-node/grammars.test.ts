@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import { GRAMMAR_FOLDER } from '../../gpu-node/engine/engine-files.ts'
 import type { EngineGrammar } from '../../gpu-node/engine/engine-request.ts'
 import { CompilerProcess } from '../../gpu-node/grammar/compiler-process.ts'
 import { engineSchema } from '../../gpu-node/grammar/engine-schema.ts'
 import { grammarSource } from '../../gpu-node/grammar/grammar-source.ts'
-import { GRAMMAR_FOLDER, Grammars } from '../../gpu-node/grammar/grammars.ts'
+import { Grammars } from '../../gpu-node/grammar/grammars.ts'
 import { withoutOptionalGroups } from '../../gpu-node/grammar/pattern.ts'
 import { requires } from '../support/requires.ts'
 

@@ -1,4 +1,4 @@
-import { bundleWorkers } from '../../cli/setup/bundle.mjs'
+import { bundleCommand } from '../../cli/setup/bundle.mjs'
 
-/** The thread that encodes prompts runs from dist/, also in tests of the sources. */
-export default bundleWorkers
+/** The threads that encode prompts run from dist/, also in tests of the sources. */
+export default bundleCommand

@@ -1,0 +1,1 @@
+export declare function getGrammarEngine(options: { quiet?: boolean }): Promise<void>
