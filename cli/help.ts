@@ -15,6 +15,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'git diff | apar chat --key $KEY --system "Describe this change."',
     'apar chat --key $KEY --json "Name three rivers." | jq .usage',
   ],
+  edge: ['NODE_SECRET=… APAR_ADMIN_KEY=… NODE_HOSTS=*.gpus.example.com apar edge --state ~/.apar'],
   'gpu-node': [
     'apar gpu-node --model models/demo',
     'apar gpu-node --model OWNER/NAME --device cuda --edge https://edge.example',

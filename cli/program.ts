@@ -12,6 +12,7 @@ type Register = (program: Command) => void
 const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   serve: async () => (await import('./commands/serve.ts')).registerServe,
   chat: async () => (await import('./commands/chat.ts')).registerChat,
+  edge: async () => (await import('./commands/edge.ts')).registerEdge,
   'gpu-node': async () => (await import('./commands/gpu-node.ts')).registerGpuNode,
   keys: async () => (await import('./commands/keys.ts')).registerKeys,
   feedback: async () => (await import('./commands/feedback.ts')).registerFeedback,

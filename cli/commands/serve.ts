@@ -17,21 +17,17 @@ import {
   chatTemplateOption,
   deviceOption,
   dtypeOption,
-  folder,
   integer,
   kvCacheDtypeOption,
   medusaOption,
   modelOption,
   nameOption,
-  origins,
-  port,
   speculationOption,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
+import { addEdgeOptions, addListenOptions, type EdgeFlags, edgeSettings } from './edge-options.ts'
 
-interface ServeFlags {
-  host: string
-  port: number
+interface ServeFlags extends EdgeFlags {
   model?: string
   adapter?: string
   medusa?: string
@@ -42,23 +38,18 @@ interface ServeFlags {
   kvCacheDtype?: string
   speculation?: string
   requestsPerMinute: number
-  addressHeader?: string
-  allowedOrigins?: string
-  feedbackDays?: number
-  state?: string
 }
 
 const ERROR_DELIVERY_MS = 200
 const EXAMPLE_PROMPT = 'Give me five tips for better sleep.'
 
 export function registerServe(program: Command): void {
-  program
+  const command = program
     .command('serve')
     .description(
       'serves a model on this machine: one gpu node, and the edge in workerd; more nodes can register with the same NODE_SECRET',
     )
-    .option('--host <address>', 'where to listen', '127.0.0.1')
-    .option('--port <port>', '0 takes any free one', port, 8787)
+  addListenOptions(command)
     .addOption(modelOption())
     .addOption(adapterOption())
     .addOption(medusaOption())
@@ -69,26 +60,7 @@ export function registerServe(program: Command): void {
     .addOption(kvCacheDtypeOption())
     .addOption(speculationOption())
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
-    .option(
-      '--address-header <name>',
-      "header with the client's IP address, set by a proxy in front (default: none is trusted)",
-    )
-    .option(
-      '--allowed-origins <list>',
-      'comma-separated origins whose pages may call the API, or * (default: only its own page)',
-      origins,
-    )
-    .option(
-      '--feedback-days <n>',
-      'for how many days votes of users are kept; 0: none are taken (default: 90)',
-      integer(0, 3650),
-    )
-    .option(
-      '--state <folder>',
-      'folder that stores keys, usage and feedback (default: in memory only)',
-      folder,
-    )
-    .action(serve)
+  addEdgeOptions(command).action(serve)
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
@@ -97,19 +69,12 @@ async function serve(flags: ServeFlags): Promise<void> {
   const shutdown = shutdownRequested()
   const nodeSecret = process.env.NODE_SECRET || newNodeSecret()
   const { key, record } = demoKey(flags.requestsPerMinute, flags.state)
-  const { APAR_ADMIN_KEY: adminKey, METRICS_SECRET: metricsSecret } = process.env
-  const settings: Record<string, string> = {
-    ...(adminKey && { ADMIN_KEY: adminKey }),
-    ...(metricsSecret && { METRICS_SECRET: metricsSecret }),
-    ...(flags.feedbackDays !== undefined && { FEEDBACK_DAYS: String(flags.feedbackDays) }),
-    ...(flags.allowedOrigins && { ALLOWED_ORIGINS: flags.allowedOrigins }),
-  }
   const claimed = await claimLocalEdge({
     host: flags.host,
     port: flags.port,
     apiKeys: [record],
     nodeSecret,
-    settings,
+    settings: edgeSettings(flags),
     addressHeader: flags.addressHeader,
     stateDir: flags.state,
   })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { Command } from 'commander'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parseAllDocuments } from 'yaml'
+import { registerEdge } from '../../cli/commands/edge.ts'
 import { registerGpuNode } from '../../cli/commands/gpu-node.ts'
 import { NodeMetrics } from '../../gpu-node/observe/node-metrics.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
@@ -61,8 +62,14 @@ const pod = manifest<StatefulSet>('kubernetes/gpu-node.yaml', 'StatefulSet').spe
 const [container] = pod.spec.containers
 if (!container) throw new Error('the StatefulSet has no container')
 
-/** The arguments after `gpu-node` in the Dockerfile and in the unit. */
-const dockerArgs: string[] = JSON.parse(/^ENTRYPOINT (.*)$/m.exec(read('Dockerfile'))?.[1] ?? '[]').slice(3)
+/** The arguments after the name of a command in the Dockerfile. */
+function entryArgs(command: string): string[] {
+  const entries = [...read('Dockerfile').matchAll(/^ENTRYPOINT (.*)$/gm)].map(([, json = '']) =>
+    JSON.parse(json),
+  )
+  return entries.find((entry) => entry[2] === command)?.slice(3) ?? []
+}
+const dockerArgs = entryArgs('gpu-node')
 const unit = read('systemd/apar-gpu-node.service')
 const unitArgs = (/^ExecStart=.* gpu-node (.*) \$APAR_ARGS$/m.exec(unit)?.[1] ?? '').split(' ')
 const unitExample = (/^#\s+APAR_ARGS=(.*)$/m.exec(unit)?.[1] ?? '').split(' ')
@@ -102,6 +109,15 @@ describe('gpu node commands', () => {
     expect(args.length).toBeGreaterThan(3)
     const program = new Command()
     registerGpuNode(program)
+    const command = program.commands[0]?.exitOverride().configureOutput({ writeErr: () => {} })
+    expect(command?.parseOptions(args)).toMatchObject({ operands: [], unknown: [] })
+  })
+
+  test("the edge's image: all flags and values are accepted by the command", () => {
+    const args = entryArgs('edge')
+    expect(args.length).toBeGreaterThan(3)
+    const program = new Command()
+    registerEdge(program)
     const command = program.commands[0]?.exitOverride().configureOutput({ writeErr: () => {} })
     expect(command?.parseOptions(args)).toMatchObject({ operands: [], unknown: [] })
   })
@@ -232,9 +248,15 @@ describe('the Dockerfile', () => {
     expect(stages).toEqual(expect.arrayContaining(['toolchain-cpu', 'toolchain-cuda']))
   })
 
-  test('runs as an unprivileged user', () => {
-    const last = lines.slice(lines.findLastIndex((line) => line.startsWith('FROM ')))
-    expect(last).toContain('USER 1000:1000')
+  test.each(['edge', 'gpu-node'])('%s runs as an unprivileged user', (stage) => {
+    const from = lines.indexOf(`FROM apar AS ${stage}`)
+    const next = lines.findIndex((line, index) => index > from && line.startsWith('FROM '))
+    const image = lines.slice(from, next === -1 ? undefined : next)
+    expect(from).toBeGreaterThan(0)
+    expect(image).toContain('USER 1000:1000')
+    expect(image.filter((line) => line.startsWith('HEALTHCHECK '))).toHaveLength(1)
+    // Not by a shell, which would keep SIGTERM for itself.
+    expect(image.filter((line) => /^ENTRYPOINT \["node"/.test(line))).toHaveLength(1)
   })
 })
 

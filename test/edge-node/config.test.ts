@@ -44,4 +44,8 @@ it('production passes a dry run of wrangler deploy', { timeout: 120_000 }, async
     expect(stdout).toContain(`env.${binding}`)
   }
   expect(stdout).toContain('--dry-run: exiting now')
+  // A Worker starts the sooner the smaller it is; Cloudflare takes up to 3 MiB on its free plan.
+  const [, kib] = /Total Upload: .* \/ gzip: ([\d.]+) KiB/.exec(stdout) ?? []
+  expect(Number(kib)).toBeGreaterThan(0)
+  expect(Number(kib)).toBeLessThanOrEqual(1024)
 })

@@ -1,0 +1,76 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
+import { afterEach, describe, expect, test } from 'vitest'
+import { packageRoot } from '../../gpu-node/package-root.ts'
+import { requires } from '../support/requires.ts'
+
+const APAR = join(packageRoot, 'dist/apar.js')
+const WORKER = join(packageRoot, 'dist/edge/worker.js')
+const isBuilt = requires('dist/apar.js (npm run setup)', () => existsSync(APAR) && existsSync(WORKER))
+
+type Edge = ChildProcessByStdio<null, Readable, Readable>
+
+let child: Edge | undefined
+afterEach(() => child?.kill('SIGKILL'))
+
+/** Starts `apar edge` with these variables and no others of its own. */
+function startEdge(env: Record<string, string>): Edge {
+  const { NODE_SECRET: _, APAR_ADMIN_KEY: __, ...rest } = process.env
+  const edge = spawn(process.execPath, [APAR, 'edge', '--port', '0'], {
+    env: { ...rest, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  child = edge
+  return edge
+}
+
+async function firstLine(from: Readable): Promise<string> {
+  const [line] = await once(createInterface({ input: from }), 'line')
+  return String(line)
+}
+
+describe.skipIf(!isBuilt)('apar edge', () => {
+  test('makes keys, waits for gpu nodes, and ends on SIGTERM', async () => {
+    const edge = startEdge({ NODE_SECRET: 'secret', APAR_ADMIN_KEY: 'admin', NODE_HOSTS: 'gpu.example.com' })
+    const [, url] = /^the edge listens at (http:\S+)$/.exec(await firstLine(edge.stdout)) ?? []
+    const ask = (path: string, token: string, init: RequestInit = {}) =>
+      fetch(`${url}${path}`, {
+        ...init,
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      })
+    const body = JSON.stringify({ id: 'team' })
+    const { key } = (await (await ask('/admin/v1/keys', 'admin', { method: 'POST', body })).json()) as {
+      key: string
+    }
+    // The variables of the Worker reach it: nodes may be at this host, at others not.
+    const register = (id: string, host: string) =>
+      ask(`/internal/v1/nodes/${id}`, 'secret', {
+        method: 'PUT',
+        body: JSON.stringify({
+          url: `ws://${host}:8000`,
+          models: [{ id: 'mine', created: 1, context_tokens: 512 }],
+          capacity: { branches: 8, blocks: 100 },
+          load: { running: 0, waiting: 0, free_blocks: 100 },
+        }),
+      })
+    expect((await register('a', 'other.example.com')).status).toBe(403)
+    expect((await register('b', 'gpu.example.com')).status).toBe(200)
+    expect(await (await ask('/v1/models', key)).json()).toMatchObject({ data: [{ id: 'mine' }] })
+    edge.kill('SIGTERM')
+    expect(await once(edge, 'exit')).toEqual([0, null])
+  })
+
+  test.each([
+    ['NODE_SECRET', { APAR_ADMIN_KEY: 'admin' }],
+    ['APAR_ADMIN_KEY', { NODE_SECRET: 'secret' }],
+  ])('needs %s', async (name, env) => {
+    const edge = startEdge(env as Record<string, string>)
+    const line = await firstLine(edge.stderr)
+    expect(line).toMatch(new RegExp(`^apar: ${name} is not set: .* \\(missing_option\\)$`))
+    expect(await once(edge, 'exit')).toEqual([1, null])
+  })
+})
