@@ -65,10 +65,9 @@ export function writePackages(out = OUT) {
   })
 
   const engine = emptyFolder(out, ENGINE_NAME)
-  for (const file of ['apar.node', 'apar_compile_grammar', 'libapar_cuda.so']) {
-    const built = join(root, 'native/build/release', file)
-    if (existsSync(built)) copyStripped(built, join(engine, file))
-  }
+  // Without the CUDA backend, which takes 20 MB: `apar engine build` makes it where there is a GPU.
+  for (const file of ['apar.node', 'apar_compile_grammar'])
+    copyStripped(join(root, 'native/build/release', file), join(engine, file))
   const grammar = join(root, 'native/build/grammar')
   if (existsSync(join(grammar, 'complete'))) cpSync(grammar, join(engine, 'grammar'), { recursive: true })
   cpSync(join(root, 'LICENSE'), join(engine, 'LICENSE'))

@@ -1,5 +1,6 @@
 import { env } from 'cloudflare:test'
 import { expect, it } from 'vitest'
+import dashboard from '../../deploy/grafana/apar-edge.json'
 import { createApp } from '../../edge/app.ts'
 import { ADMIN_KEY, call, heartbeat, register } from './support.ts'
 
@@ -29,4 +30,13 @@ it('/metrics has the gpu nodes in the format of Prometheus', async () => {
   expect(lines).toContain('apar_edge_gpu_node_requests_running{node="metrics"} 3')
   expect(lines).toContain('apar_edge_gpu_node_requests_waiting{node="metrics"} 2')
   expect(lines).toContain('apar_edge_gpu_node_free_blocks{node="metrics"} 90')
+})
+
+it("the edge's dashboard shows each metric, and no other", async () => {
+  await register('shown')
+  const text = await (await call('/metrics', { key: ADMIN_KEY })).text()
+  const exported = [...text.matchAll(/^# TYPE (\S+) /gm)].map(([, name]) => name)
+  const shown = JSON.stringify(dashboard).match(/\bapar_\w+/g) ?? []
+  expect(exported.length).toBeGreaterThan(6)
+  expect([...new Set(shown)].sort()).toEqual(exported.sort())
 })
