@@ -21,8 +21,9 @@ const onNode = {
   ...shared,
   platform: 'node',
   target: 'node20',
-  minifySyntax: true,
-  minifyWhitespace: true,
+  minify: true,
+  // Of functions, for stack traces: unexpected errors are shown with theirs.
+  keepNames: true,
   external: ['@resvg/resvg-js', 'esbuild', 'workerd'],
   plugins: [englishOnly],
   // For the packages in CommonJS.
