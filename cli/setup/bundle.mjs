@@ -21,6 +21,8 @@ const onNode = {
   ...shared,
   platform: 'node',
   target: 'node20',
+  // Modules come first: of a package in CommonJS, a chunk that is imported later exports the default only.
+  mainFields: ['module', 'main'],
   minify: true,
   // Of functions, for stack traces: unexpected errors are shown with theirs.
   keepNames: true,

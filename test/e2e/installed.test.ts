@@ -1,8 +1,10 @@
 import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { bytesBelow, type InstalledPackage, installPackage } from '../../bench/footprint/installed-package.ts'
 import { withServe } from '../../bench/load/serve-first-token.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
@@ -83,7 +85,15 @@ describe.skipIf(!isBuilt)('apar, packed and installed in an empty folder', () =>
       expect(findings).toContainEqual(expect.objectContaining({ check, state: 'ok' }))
   })
 
-  test('answers a chat request with the prebuilt engine', async () => {
+  test('answers a chat request with the prebuilt engine, and sends its trace to a collector', async () => {
+    const traced: string[] = []
+    const collector = createServer((request, response) => {
+      traced.push(request.url ?? '')
+      response.end('{}')
+    })
+    await new Promise<void>((resolve) => collector.listen(0, '127.0.0.1', resolve))
+    const { port } = collector.address() as AddressInfo
+    vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', `http://127.0.0.1:${port}`)
     await withServe(
       ['--model', 'demo'],
       async ({ url, key }) => {
@@ -100,6 +110,10 @@ describe.skipIf(!isBuilt)('apar, packed and installed in an empty folder', () =>
       },
       installed.script,
     )
+    vi.unstubAllEnvs()
+    collector.close()
+    // Loaded when it is needed, as few parts are: a package that is bundled wrongly has no exports then.
+    expect(traced).toEqual(['/v1/traces'])
   })
 
   test('without an engine it says how to compile one, and what that needs', async () => {
