@@ -80,8 +80,8 @@ export class PromptPool {
    */
   static async open({ files, controlIds, vocabSize }: PromptPoolOptions): Promise<PromptPool> {
     const setup: WorkerSetup = { files: shared(serialize(files)), controlIds, vocabSize }
-    const short = new PromptThread(setup, true)
-    const long = new PromptThread(setup, false)
+    const short = new PromptThread(setup, { check: true, yields: false })
+    const long = new PromptThread(setup, { check: false, yields: true })
     try {
       const here = async () => tokenBytes(files)
       const [ready, bytes] = await Promise.all([short.load(), here()])
