@@ -32,7 +32,7 @@ Decoder::Decoder(Model& model, DecoderConfig config)
       scheduler_(tree_, {config_.max_step_tokens, config_.max_branches, config_.watermark}),
       drafts_(model, scheduler_, tree_, control_tokens(config_.tokens), config_.clock),
       trace_(tree_, config_.clock),
-      sampler_(model.config().vocab_size, control_tokens(config_.tokens)),
+      sampler_(model.config().vocab_size, {config_.tokens.fork, config_.tokens.child}),
       policy_(make_policy(config_.policy)) {
   const int32_t vocab = model.config().vocab_size;
   const auto require = [](bool good, const char* what) {

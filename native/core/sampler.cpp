@@ -108,11 +108,6 @@ void weigh(std::span<const float> logits, float max_logit, float temperature, st
   if (i < logits.size()) weigh_lanes(i, (logits.size() - i) * sizeof(float));
 }
 
-std::vector<int32_t> in_vocabulary(std::vector<int32_t> tokens, int32_t vocab_size) {
-  std::erase_if(tokens, [vocab_size](int32_t token) { return token < 0 || token >= vocab_size; });
-  return tokens;
-}
-
 }  // namespace
 
 double uniform_at(uint64_t key, int32_t position) {
@@ -139,30 +134,20 @@ void SamplerParams::validate() const {
   require(std::isfinite(presence_penalty), "presence_penalty must be finite");
 }
 
-Sampler::Sampler(int32_t vocab_size, std::vector<int32_t> exempt)
-    : exempt_(in_vocabulary(std::move(exempt), vocab_size)),
-      exempt_logits_(exempt_.size()),
-      seen_(static_cast<size_t>(vocab_size), 0),
-      weights_(static_cast<size_t>(vocab_size)) {
+Sampler::Sampler(int32_t vocab_size, std::array<int32_t, 2> exempt)
+    : exempt_(exempt), seen_(static_cast<size_t>(vocab_size), 0), weights_(static_cast<size_t>(vocab_size)) {
   candidates_.reserve(static_cast<size_t>(vocab_size));
 }
 
 int32_t Sampler::sample(std::span<float> logits, const SamplerParams& params,
                         std::span<const std::span<const int32_t>> path, int32_t prompt_tokens, uint64_t key,
                         int32_t position) {
-  if (params.penalises()) penalise(logits, params, path, prompt_tokens);
-  const int32_t best = argmax(logits);
-  if (best < 0 || params.temperature <= 0.0f) return best;
-  return sample_weighted(logits, logits[static_cast<size_t>(best)], params, uniform_at(key, position));
-}
-
-void Sampler::penalise(std::span<float> logits, const SamplerParams& params,
-                       std::span<const std::span<const int32_t>> path, int32_t prompt_tokens) {
-  for (size_t i = 0; i < exempt_.size(); ++i) exempt_logits_[i] = logits[static_cast<size_t>(exempt_[i])];
   if (params.repetition_penalty != 1.0f) penalise_seen(logits, params.repetition_penalty, path);
   if (params.frequency_penalty != 0.0f || params.presence_penalty != 0.0f)
     penalise_generated(logits, params, path, prompt_tokens);
-  for (size_t i = 0; i < exempt_.size(); ++i) logits[static_cast<size_t>(exempt_[i])] = exempt_logits_[i];
+  const int32_t best = argmax(logits);
+  if (best < 0 || params.temperature <= 0.0f) return best;
+  return sample_weighted(logits, logits[static_cast<size_t>(best)], params, uniform_at(key, position));
 }
 
 void Sampler::new_stamp() {
@@ -177,7 +162,7 @@ void Sampler::penalise_seen(std::span<float> logits, float penalty,
   for (const auto& tokens : path) {
     for (const int32_t token : tokens) {
       const auto i = static_cast<size_t>(token);
-      if (seen_[i] == stamp_) continue;
+      if (seen_[i] == stamp_ || is_exempt(token)) continue;
       seen_[i] = stamp_;
       logits[i] = logits[i] > 0.0f ? logits[i] / penalty : logits[i] * penalty;
     }
@@ -193,6 +178,7 @@ void Sampler::penalise_generated(std::span<float> logits, const SamplerParams& p
     skip -= skipped;
     for (const int32_t token : tokens.subspan(skipped)) {
       const auto i = static_cast<size_t>(token);
+      if (is_exempt(token)) continue;
       logits[i] -= params.frequency_penalty;
       if (seen_[i] == stamp_) continue;
       seen_[i] = stamp_;

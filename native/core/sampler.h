@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -33,9 +34,9 @@ struct SamplerParams {
 // of a branch does not depend on what else is in the batch. Has scratch buffers: one sampler per thread.
 class Sampler {
  public:
-  // Penalties leave the logits of `exempt` alone: the control tokens and the ends, which are no text that could
-  // repeat. Tokens outside the vocabulary, as -1, are none.
-  explicit Sampler(int32_t vocab_size, std::vector<int32_t> exempt = {});
+  // Penalties leave the logits of `exempt` alone: the control tokens, which are no text that could repeat.
+  // Tokens outside the vocabulary, as -1, are none.
+  explicit Sampler(int32_t vocab_size, std::array<int32_t, 2> exempt = {-1, -1});
 
   // `logits` [vocab_size] is overwritten; masked tokens have -inf. Returns -1 when no logit is finite or one
   // is NaN: the device has failed. `path` has the tokens of the branch, root first, split into spans; the
@@ -51,16 +52,14 @@ class Sampler {
   };
 
   void new_stamp();
-  void penalise(std::span<float> logits, const SamplerParams& params,
-                std::span<const std::span<const int32_t>> path, int32_t prompt_tokens);
+  bool is_exempt(int32_t token) const { return token == exempt_[0] || token == exempt_[1]; }
   void penalise_seen(std::span<float> logits, float penalty, std::span<const std::span<const int32_t>> path);
   void penalise_generated(std::span<float> logits, const SamplerParams& params,
                           std::span<const std::span<const int32_t>> path, int32_t prompt_tokens);
   int32_t sample_weighted(std::span<const float> logits, float max_logit, const SamplerParams& params,
                           double uniform);
 
-  const std::vector<int32_t> exempt_;
-  std::vector<float> exempt_logits_;
+  const std::array<int32_t, 2> exempt_;
   std::vector<uint32_t> seen_;  // [vocab_size] stamp_ of the last penalty pass that met the token
   uint32_t stamp_ = 0;
   std::vector<float> weights_;  // [vocab_size] of a draw
