@@ -128,6 +128,17 @@ std::vector<RestoredBranch> read_branches(const Napi::Array& branches) {
   return restored;
 }
 
+std::vector<ForcedBranch> read_forced(const Napi::Array& branches) {
+  std::vector<ForcedBranch> forced;
+  for (uint32_t i = 0; i < branches.Length(); ++i) {
+    const Napi::Value value = branches.Get(i);
+    if (!value.IsObject()) wrong_type("forced");
+    const auto entry = value.As<Napi::Object>();
+    forced.push_back({get_int(entry, "parent"), get_ids(entry, "tokens")});
+  }
+  return forced;
+}
+
 ModelConfig read_model(const Napi::Object& shape) {
   ModelConfig model;
   model.vocab_size = get_int(shape, "vocabSize");
@@ -269,6 +280,7 @@ RequestParams read_request(const Napi::Object& request) {
   params.ignore_eos = get_bool(request, "ignoreEos");
   params.logit_bias = read_bias(get_object(request, "logitBias"));
   params.branches = read_branches(get_array(request, "branches"));
+  params.forced = read_forced(get_array(request, "forced"));
   if (const Napi::Value grammar = request.Get("grammar"); !grammar.IsUndefined()) {
     if (!grammar.IsExternal()) wrong_type("grammar");
     params.grammar = *grammar.As<Napi::External<GrammarHandle>>().Data();

@@ -108,6 +108,7 @@ class Decoder {
   };
 
   void validate_branches(const RequestParams& params) const;
+  void validate_forced(const RequestParams& params) const;
   int64_t longest_path(const RequestParams& params) const;
   void restore(Request& request);
   void open_gates();
@@ -120,6 +121,7 @@ class Decoder {
   void on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   bool draw_step(const StepBatch& batch);
   void on_drawn_token(Request& request, Branch& branch, const DrawnToken& drawn, std::vector<Event>& events);
+  void on_forced_token(Request& request, Branch& branch, std::vector<Event>& events);
   bool waits_to_fork(const Request& request, Branch& branch, int32_t token) const;
   bool follows_control_token(const Branch& branch) const;
   bool may_fork(const Request& request, const Branch& branch) const;
