@@ -52,6 +52,7 @@ interface GpuNodeFlags {
   maxStepTokens?: number
   maxRequests?: number
   prefixCache: boolean
+  allowReplay?: true
   drainSeconds?: number
 }
 
@@ -115,6 +116,10 @@ export function registerGpuNode(program: Command): void {
       'computes every prompt anew, so that response times reveal nothing about prompts of other users',
     )
     .option(
+      '--allow-replay',
+      'requests to this node may say what the model answers: for apar bench serving --replay, never for users',
+    )
+    .option(
       '--drain-seconds <n>',
       'on SIGTERM, how long running answers may continue here before they move to other nodes (default 25)',
       integer(0, 86_400),
@@ -161,6 +166,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     maxStepTokens: flags.maxStepTokens,
     maxRequests: flags.maxRequests,
     prefixCache: flags.prefixCache,
+    allowReplay: flags.allowReplay,
   })
   const died = node.failed.then((reason) => {
     throw new UserError('engine_died', `the engine died: ${reason}`)
