@@ -90,6 +90,7 @@ PolicyKind to_policy(const std::string& name) {
   if (name == "eager") return PolicyKind::eager;
   if (name == "capped") return PolicyKind::capped;
   if (name == "serial") return PolicyKind::serial;
+  if (name == "deadline") return PolicyKind::deadline;
   throw Error(ErrorCode::invalid_config, "unknown policy " + name);
 }
 
@@ -247,6 +248,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.prefix_cache = get_bool(config, "prefixCache");
   open.engine.decoder.watermark = get_float(config, "watermark");
   open.engine.decoder.policy = to_policy(get_string(config, "policy"));
+  open.engine.decoder.token_seconds = get_float(config, "tokenDeadlineMs") / 1000;
   open.engine.decoder.speculation = get_speculation(config);
   open.format = parse_model_format(parse_weight_format(get_string(config, "dtype")),
                                    get_string(config, "kvCacheDtype"));

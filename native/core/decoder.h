@@ -36,7 +36,8 @@ struct DecoderConfig {
   int32_t max_branches = 0;  // that may run at once, of all requests
   bool prefix_cache = true;
   PolicyKind policy = PolicyKind::eager;
-  float watermark = 0.01f;  // share of the blocks kept free for running branches at admission; [0, 1)
+  double token_seconds = 0;  // of PolicyKind::deadline: from one token of a request to the next
+  float watermark = 0.01f;   // share of the blocks kept free for running branches at admission; [0, 1)
   std::function<double()> clock = seconds_since_start;  // in seconds
   TokenText text = {};
   Speculation speculation = Speculation::automatic;  // that requests may use

@@ -219,6 +219,7 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
   emit_token(request, child, config_.tokens.child, events);
   ++load_.live_branches;
   scheduler_.add_child(request, parent, child);
+  policy_->forked();
 }
 
 }  // namespace apar

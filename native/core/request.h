@@ -164,6 +164,15 @@ struct RequestTrace {
   double reported_at = 0;  // the decoder's clock at the end of the last record
 };
 
+// How a request keeps its token deadlines, by the policy `deadline` (deadline_policy.h).
+struct RequestPace {
+  bool begun = false;  // it has its first token; deadlines count
+  double since = 0;    // from here, by the decoder's clock,
+  int32_t tokens = 0;  // and from this number of tokens
+  double slack = 0;    // seconds by which it is ahead of its deadlines
+  int32_t width = 0;   // branches that the last step sampled
+};
+
 struct Request {
   RequestParams params;
   Tenant* tenant = nullptr;              // kept by the scheduler
@@ -178,6 +187,7 @@ struct Request {
   std::unique_ptr<DraftSource> source;   // of candidates; nullptr: none
   std::vector<DraftCount> drafts;        // by depth; all in the first one if the source has no heads
   std::unique_ptr<RequestTrace> trace;   // nullptr: none was asked for
+  RequestPace pace;
   FinishReason outcome = FinishReason::stop;  // length if a branch ended with length; abort, error
 
   int32_t remaining_tokens() const { return params.max_tokens - generated; }
