@@ -17,6 +17,8 @@ interface RunnerOpenOptions extends CheckpointOptions {
   onWarning?: ((warning: string) => void) | undefined
   /** The same for how it is run. */
   onNote?: ((note: string) => void) | undefined
+  /** As in RunnerOptions. */
+  allowReplay?: boolean | undefined
 }
 
 /**
@@ -51,6 +53,7 @@ export async function openRunner(
     checkpoint: served,
     prompts,
     maxBranches: config.maxBranches,
+    allowReplay: options.allowReplay,
     openGrammars: Grammars.available
       ? (load) => new Grammars({ text, eos: config.tokens.eos }, load)
       : undefined,

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
-import type { CallContext, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
+import type { CallContext, ForcedBranch, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
@@ -45,6 +45,8 @@ export interface RunnerOptions {
   openEngine: (onEvents: OnEvents) => Promise<Engine>
   /** Belongs to the runner, too. Without it, requests with a format are refused. */
   openGrammars?: ((load: LoadGrammar) => Pick<Grammars, 'get' | 'close'>) | undefined
+  /** Whether callers may say what the model answers. Default false. */
+  allowReplay?: boolean | undefined
 }
 
 /** A request with its prompt, and what its caller gave with it. */
@@ -55,6 +57,7 @@ interface EncodedStart {
   log: readonly NodeBatch[]
   callContext: CallContext | undefined
   tenant: Tenant | undefined
+  forced: readonly ForcedBranch[]
   arrivedAt: number
   prompt: Int32Array
   grammar: EngineGrammar | undefined
@@ -66,6 +69,8 @@ export interface StartOptions {
   callContext?: CallContext | undefined
   /** Whom the request is for; requests without one are one tenant's. */
   tenant?: Tenant | undefined
+  /** What is answered; only a runner with `allowReplay` takes it. Default: what the model says. */
+  forced?: readonly ForcedBranch[] | undefined
   /** Aborted when nobody needs the request any more. */
   signal?: AbortSignal | undefined
 }
@@ -83,6 +88,7 @@ export class Runner {
   readonly #prompts: Prompts
   readonly #engine: Engine
   readonly #grammars: Pick<Grammars, 'get' | 'close'> | undefined
+  readonly #allowReplay: boolean
   /** The checkpoint, with the context that the engine can hold. */
   readonly #defaults: RequestDefaults
   readonly #requests = new Map<number, RunningRequest>()
@@ -101,6 +107,7 @@ export class Runner {
     this.#defaults = { ...options.checkpoint, shape: { ...shape, contextTokens } }
     this.maxBranches = options.maxBranches
     this.fingerprint = fingerprintOf(options.checkpoint, engine.info)
+    this.#allowReplay = options.allowReplay ?? false
     this.#prompts = options.prompts
     this.#engine = engine
     this.#grammars = options.openGrammars?.((folder, compiled) => engine.loadGrammar(folder, compiled))
@@ -137,12 +144,13 @@ export class Runner {
     stream: string,
     request: GenerateRequest,
     publish: (batch: NodeBatch) => void,
-    { log = [], callContext, tenant, signal }: StartOptions = {},
+    { log = [], callContext, tenant, forced = [], signal }: StartOptions = {},
   ): Promise<RequestHandle> {
     const arrivedAt = performance.now()
     try {
       this.#requireModel(request)
       requireSameModel(log, this.fingerprint)
+      this.#requireForced(forced)
       const [prompt, grammar] = await Promise.all([
         this.#encode(request, tenant, signal),
         this.#grammarOf(request),
@@ -154,6 +162,7 @@ export class Runner {
         log,
         callContext,
         tenant,
+        forced,
         arrivedAt,
         prompt: prompt ?? new Int32Array(),
         grammar,
@@ -183,6 +192,23 @@ export class Runner {
     if (request.model !== model) {
       throw new AparError('model_not_found', `this gpu node serves ${model}, not ${request.model}`, {
         param: 'model',
+      })
+    }
+  }
+
+  /** @throws AparError */
+  #requireForced(forced: readonly ForcedBranch[]): void {
+    if (forced.length > 0 && !this.#allowReplay)
+      throw new AparError('invalid_request', 'forced: this gpu node was started without --allow-replay', {
+        param: 'forced',
+      })
+    const { vocabSize } = this.#defaults.shape
+    for (const [branch, { tokens }] of forced.entries()) {
+      const stray = tokens.find((id) => id >= vocabSize)
+      if (stray === undefined) continue
+      const param = `forced.${branch}.tokens`
+      throw new AparError('invalid_request', `${param}: ${stray} is no token, the model has ${vocabSize}`, {
+        param,
       })
     }
   }
@@ -229,7 +255,7 @@ export class Runner {
   }
 
   #start(start: EncodedStart): RequestHandle {
-    const { request, prompt, log, tenant, grammar } = start
+    const { request, prompt, log, tenant, forced, grammar } = start
     const id = this.#nextId()
     const running = this.#open(id, start)
     const branches = log.length > 0 ? running.restored() : []
@@ -239,7 +265,11 @@ export class Runner {
     }
     try {
       const engineRequest = toEngineRequest(id, request, prompt, this.#defaults, branches, grammar)
-      this.#engine.submit({ ...engineRequest, tenant: this.#tenants.toEngine(tenant) })
+      this.#engine.submit({
+        ...engineRequest,
+        tenant: this.#tenants.toEngine(tenant),
+        forced: forced.map(({ parent, tokens }) => ({ parent, tokens: Int32Array.from(tokens) })),
+      })
     } catch (error) {
       throw error instanceof EngineError ? toRefusal(error) : error
     }
