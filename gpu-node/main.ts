@@ -205,7 +205,7 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
       blocks: engineInfo.numBlocks,
       start_fields: [
         ...['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace'],
-        ...(runner.servesFormats ? ['output_format'] : []),
+        ...(runner.servesFormats ? ['output_format', 'tools'] : []),
       ],
     },
     load: {

@@ -6,6 +6,7 @@ import { Grammars } from './grammar/grammars.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
 import { flatBytes } from './text/token-bytes.ts'
+import { modelTools } from './tools/tool-format.ts'
 
 /** Milliseconds from the start of the engine to that of the thread for long prompts. */
 const LOAD_REST_MS = 3_000
@@ -39,6 +40,7 @@ export async function openRunner(
   const opening = PromptPool.open({ files, controlIds, vocabSize: shape.vocabSize })
   // The digest, while the thread loads.
   const served = await orClose(opening, () => ({ ...checkpoint, text: { chatTemplate: files.chatTemplate } }))
+  const tools = modelTools(files, files.toolFormat)
   const prompts = await opening
   const text = {
     ...flatBytes(prompts.bytes, shape.vocabSize),
@@ -50,6 +52,7 @@ export async function openRunner(
     model: options.name ?? checkpoint.name,
     checkpoint: served,
     prompts,
+    tools,
     maxBranches: config.maxBranches,
     openGrammars: Grammars.available
       ? (load) => new Grammars({ text, eos: config.tokens.eos }, load)

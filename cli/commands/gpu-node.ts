@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander'
 import type { Device, DType, KvCacheDType } from '../../gpu-node/engine/engine-config.ts'
 import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
+import type { ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
 import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { UserError } from '../explain.ts'
 import { EDGE_OF_PARENT, edgeOfParent, reportToParent } from '../local/gpu-node-process.ts'
@@ -23,6 +24,7 @@ import {
   nameOption,
   port,
   speculationOption,
+  toolFormatOption,
   url,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
@@ -33,6 +35,7 @@ interface GpuNodeFlags {
   medusa?: string
   name?: string
   chatTemplate?: string
+  toolFormat?: ToolFormatName
   edge?: string
   edgeOfParent?: boolean
   host: string
@@ -67,6 +70,7 @@ export function registerGpuNode(program: Command): void {
     .addOption(medusaOption())
     .addOption(nameOption())
     .addOption(chatTemplateOption())
+    .addOption(toolFormatOption())
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .addOption(new Option(EDGE_OF_PARENT).hideHelp())
     .option('--host <address>', 'where to listen', '127.0.0.1')
@@ -141,6 +145,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     medusa: flags.medusa,
     modelName: servedName(model, flags),
     chatTemplate: flags.chatTemplate,
+    toolFormat: flags.toolFormat,
     host: flags.host,
     port: flags.port,
     edgeUrl: flags.edge ?? parentsEdge,

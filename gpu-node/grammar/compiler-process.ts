@@ -14,6 +14,11 @@ const COMPILING_LIMIT_MS = 10_000
 /** The edge takes a node that neither accepts nor refuses a request within a minute for a broken one. */
 const WAITING_LIMIT_MS = 20_000
 
+/** Kinds of frames of native/tools/compile_grammar.cpp that compile nothing, and that of structural tags. */
+const TO_EBNF = -1
+const CHECK = 0
+const TAG = 4
+
 /** The tokens of a model, as EngineConfig has them. */
 export interface Vocabulary {
   readonly text: { readonly bytes: Uint8Array; readonly offsets: Int32Array }
@@ -57,12 +62,34 @@ export class CompilerProcess {
 
   async #compile({ kind, text, patterns }: GrammarSource): Promise<Uint8Array> {
     const latest = performance.now() + this.#limitMs
-    for (const pattern of patterns) await this.#ask(0, patternCheck(pattern), latest)
-    return await this.#ask(kind, text, latest)
+    for (const pattern of patterns) await this.#ask(CHECK, patternCheck(pattern), latest)
+    if (kind !== TAG) return await this.#ask(kind, text, latest)
+    const made = await this.#withGrammars(JSON.parse(text), latest, new Map())
+    return await this.#ask(kind, JSON.stringify(made), latest)
+  }
+
+  /** A structural tag with grammars in place of schemas: of its own, xgrammar would allow any white space in JSON. */
+  async #withGrammars(tag: unknown, latest: number, made: Map<string, string>): Promise<unknown> {
+    if (typeof tag !== 'object' || tag === null) return tag
+    if (Array.isArray(tag)) {
+      const all: unknown[] = []
+      for (const each of tag) all.push(await this.#withGrammars(each, latest, made))
+      return all
+    }
+    if ('json_schema' in tag) {
+      const schema = JSON.stringify(tag.json_schema)
+      const grammar = made.get(schema) ?? (await this.#ask(TO_EBNF, schema, latest)).toString()
+      made.set(schema, grammar)
+      return { type: 'grammar', grammar }
+    }
+    const members: [string, unknown][] = []
+    for (const [name, member] of Object.entries(tag))
+      members.push([name, await this.#withGrammars(member, latest, made)])
+    return Object.fromEntries(members)
   }
 
   /** @throws AparError `invalid_request` with the process's answer. */
-  async #ask(kind: number, text: string, latest: number): Promise<Uint8Array> {
+  async #ask(kind: number, text: string, latest: number): Promise<Buffer> {
     if (this.#closed)
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 5 })
     const child = await this.#started()

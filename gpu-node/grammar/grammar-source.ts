@@ -3,7 +3,8 @@ import { engineSchema, patternsOf } from './engine-schema.ts'
 
 /** What the grammar engine compiles; `kind` as in native/grammar/grammar_engine.h. */
 export interface GrammarSource {
-  readonly kind: 1 | 2 | 3
+  readonly kind: 1 | 2 | 3 | 4
+  /** Of kind 4: a structural tag, whose parts of the type `json_schema` the compiler makes grammars. */
   readonly text: string
   /** Of a schema, which are checked each alone: the grammar engine does not keep to all of them. */
   readonly patterns: readonly string[]

@@ -124,6 +124,8 @@ Value compile_on(const Value& compiler, GrammarKind kind, std::string_view sourc
     return ffi::call(ffi::method(type("GrammarCompiler"), name), arguments);
   };
   if (kind == GrammarKind::regex) return compile("compile_regex", std::array{compiler.view(), text.view()});
+  if (kind == GrammarKind::structural_tag)
+    return compile("compile_structural_tag", std::array{compiler.view(), text.view()});
   if (kind == GrammarKind::ebnf) {
     const Value root = ffi::string("root");
     return compile("compile_grammar_from_strings", std::array{compiler.view(), text.view(), root.view()});
@@ -171,6 +173,23 @@ std::string GrammarEngine::compile(GrammarKind kind, std::string_view text) cons
   }
   if (!warnings.text().empty()) throw Error(ErrorCode::invalid_request, message_of(warnings.text()));
   return serialised;
+}
+
+std::string GrammarEngine::ebnf_of(std::string_view schema) const {
+  const Warnings warnings;
+  std::string ebnf;
+  try {
+    const Value text = ffi::string(schema);
+    const ffi::Any one_line = ffi::boolean(false), strict = ffi::boolean(true), off = ffi::boolean(false);
+    const Value grammar =
+        ffi::call(ffi::method(type("Grammar"), "from_json_schema"),
+                  std::array{text.view(), one_line, ffi::none(), ffi::none(), strict, ffi::none(), off, off});
+    ebnf = ffi::call(ffi::method(type("Grammar"), "to_string"), std::array{grammar.view()}).as_text();
+  } catch (const Error& error) {
+    throw Error(error.code(), message_of(error.what()));
+  }
+  if (!warnings.text().empty()) throw Error(ErrorCode::invalid_request, message_of(warnings.text()));
+  return ebnf;
 }
 
 void GrammarEngine::check_pattern(std::string_view schema, std::string_view pattern) const {

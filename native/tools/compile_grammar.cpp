@@ -7,8 +7,8 @@
 // tokens' bytes (one more than tokens), all int32, and the bytes. It is answered by an empty frame. Each
 // other frame is a GrammarKind as int32 and the grammar's text; the answer is a byte, 1 with the compiled
 // grammar or 0 with the reason why there is none. The kind may also be 0: then the text is a schema of one
-// string and its pattern, with a zero between them, and the answer says whether they can be served. Numbers
-// are in the machine's order.
+// string and its pattern, with a zero between them, and the answer says whether they can be served; or -1, then
+// the answer has the schema as EBNF. Numbers are in the machine's order.
 #include <sys/resource.h>
 
 #include <cstdio>
@@ -64,7 +64,9 @@ void compile(const apar::GrammarEngine& engine, std::string_view frame) {
   constexpr std::string_view kCompiled("\1", 1), kRefused("\0", 1);
   try {
     const int32_t kind = take_ints(frame, 1)[0];
-    if (kind == 0) {
+    if (kind == -1) {
+      write_frame(kCompiled, engine.ebnf_of(frame));
+    } else if (kind == 0) {
       const size_t middle = frame.find('\0');
       engine.check_pattern(frame.substr(0, middle), frame.substr(middle + 1));
       write_frame(kCompiled, {});
