@@ -5,7 +5,7 @@ import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './en
 import { Grammars } from './grammar/grammars.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
-import { flatBytes } from './text/token-bytes.ts'
+import { flatBytes, withMarkers } from './text/token-bytes.ts'
 import { modelTools } from './tools/tool-format.ts'
 
 /** Milliseconds from the start of the engine to that of the thread for long prompts. */
@@ -43,7 +43,8 @@ export async function openRunner(
   const tools = modelTools(files, files.toolFormat)
   const prompts = await opening
   const text = {
-    ...flatBytes(prompts.bytes, shape.vocabSize),
+    ...flatBytes(withMarkers(prompts.bytes, tools), shape.vocabSize),
+    markers: Int32Array.from(Object.values(tools.tokens)),
     dropsLeadingSpace: prompts.dropsLeadingSpace,
     mendsJoints: checkpoint.joints === 'mended',
   }

@@ -21,7 +21,7 @@ const TAG = 4
 
 /** The tokens of a model, as EngineConfig has them. */
 export interface Vocabulary {
-  readonly text: { readonly bytes: Uint8Array; readonly offsets: Int32Array }
+  readonly text: { readonly bytes: Uint8Array; readonly offsets: Int32Array; readonly markers: Int32Array }
   readonly eos: readonly number[]
 }
 
@@ -111,7 +111,7 @@ export class CompilerProcess {
     this.#child = child
     const { text, eos } = this.#vocabulary
     const frame = Buffer.concat([
-      int32s([eos.length, text.offsets.length - 1, ...eos]),
+      int32s([eos.length, text.offsets.length - 1, text.markers.length, ...eos, ...text.markers]),
       int32s(text.offsets),
       text.bytes,
     ])

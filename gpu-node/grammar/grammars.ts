@@ -6,7 +6,7 @@ import type { OutputFormat } from '../../shared/protocol/output-format.ts'
 import type { EngineGrammar } from '../engine/engine-request.ts'
 import { packageRoot } from '../package-root.ts'
 import { requireServed } from '../tools/served-schema.ts'
-import type { ModelTools } from '../tools/tool-format.ts'
+import type { ToolFormat } from '../tools/tool-format.ts'
 import { type ToolRequest, toolGrammar } from '../tools/tool-grammar.ts'
 import { CompilerProcess, type Vocabulary } from './compiler-process.ts'
 import { type GrammarSource, grammarSource } from './grammar-source.ts'
@@ -60,16 +60,16 @@ export class Grammars {
    * As {@link get}, for an answer that may call tools. What the grammar engine cannot compile of their schemas is left out,
    * unless a tool is `strict`.
    */
-  async ofTools(request: ToolRequest, model: ModelTools): Promise<EngineGrammar> {
+  async ofTools(request: ToolRequest, format: ToolFormat): Promise<EngineGrammar> {
     requireServed(request.tools)
     try {
-      return await this.#of(toolGrammar(request, model))
+      return await this.#of(toolGrammar(request, format))
     } catch (error) {
       const isRefused = error instanceof AparError && error.code === 'invalid_request'
       if (!isRefused) throw error
       if (request.tools.some(({ strict }) => strict)) throw aboutTools(error)
     }
-    return await this.#of(toolGrammar(request, model, true))
+    return await this.#of(toolGrammar(request, format, true))
   }
 
   #of(source: GrammarSource): Promise<EngineGrammar> {

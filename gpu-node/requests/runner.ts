@@ -13,7 +13,7 @@ import { type EngineGrammar, type RequestDefaults, toEngineRequest } from '../en
 import type { Grammars, LoadGrammar } from '../grammar/grammars.ts'
 import { promptTooLong } from '../text/prompt-length.ts'
 import type { Prompts } from '../text/prompt-pool.ts'
-import type { TokenBytes } from '../text/token-bytes.ts'
+import { type TokenBytes, withMarkers } from '../text/token-bytes.ts'
 import { type ModelTools, UNTRAINED } from '../tools/tool-format.ts'
 import { FramePacing } from './frame-pacing.ts'
 import { PromptScores } from './prompt-scores.ts'
@@ -226,7 +226,7 @@ export class Runner {
       const message = `${param}: this gpu node was set up without the grammar engine`
       throw new AparError('invalid_request', message, { param })
     }
-    if (tools) return await this.#grammars.ofTools({ ...request, tools, output_format }, this.#tools)
+    if (tools) return await this.#grammars.ofTools({ ...request, tools, output_format }, this.#tools.format)
     return output_format && (await this.#grammars.get(output_format))
   }
 
@@ -380,14 +380,6 @@ export class Runner {
     } while (this.#requests.has(this.#lastId))
     return this.#lastId
   }
-}
-
-function withMarkers(bytes: TokenBytes, { tokens }: ModelTools): TokenBytes {
-  const markers = Object.entries(tokens)
-  if (markers.length === 0) return bytes
-  const all = [...bytes]
-  for (const [text, id] of markers) all[id] = new TextEncoder().encode(text)
-  return all
 }
 
 function fingerprintOf(

@@ -4,7 +4,7 @@ import type { Tool } from '../../shared/protocol/tools.ts'
 import { engineSchema, patternsOf } from '../grammar/engine-schema.ts'
 import type { GrammarSource } from '../grammar/grammar-source.ts'
 import { servedSchema } from './served-schema.ts'
-import type { ModelTools } from './tool-format.ts'
+import type { ToolFormat } from './tool-format.ts'
 
 /** A part of a structural tag, as xgrammar has it. */
 type Tag = { readonly type: string } & Readonly<Record<string, unknown>>
@@ -17,26 +17,26 @@ export type ToolRequest = Pick<GenerateRequest, 'tool_choice' | 'parallel_tool_c
  * What an answer that may call tools matches: any text, or what `output_format` says, and calls whose arguments keep to
  * their schemas. `anyArguments`: for schemas that the grammar engine cannot compile.
  */
-export function toolGrammar(request: ToolRequest, model: ModelTools, anyArguments = false): GrammarSource {
+export function toolGrammar(request: ToolRequest, format: ToolFormat, anyArguments = false): GrammarSource {
   const schemas = new Map(
     request.tools.map(({ name, parameters }) => {
       return [name, engineSchema(anyArguments ? { type: 'object' } : servedSchema(parameters))]
     }),
   )
-  const grammar = new ToolGrammar(model, schemas)
-  const format = grammar.answer(request)
+  const grammar = new ToolGrammar(format, schemas)
+  const tag = grammar.answer(request)
   const ofAnswer =
     request.output_format?.type === 'json_schema' ? [engineSchema(request.output_format.schema)] : []
   const patterns = new Set([...schemas.values(), ...ofAnswer].flatMap((schema) => [...patternsOf(schema)]))
-  return { kind: 4, text: JSON.stringify({ type: 'structural_tag', format }), patterns: [...patterns] }
+  return { kind: 4, text: JSON.stringify({ type: 'structural_tag', format: tag }), patterns: [...patterns] }
 }
 
 class ToolGrammar {
-  readonly #model: ModelTools
+  readonly #format: ToolFormat
   readonly #schemas: ReadonlyMap<string, unknown>
 
-  constructor(model: ModelTools, schemas: ReadonlyMap<string, unknown>) {
-    this.#model = model
+  constructor(format: ToolFormat, schemas: ReadonlyMap<string, unknown>) {
+    this.#format = format
     this.#schemas = schemas
   }
 
@@ -53,36 +53,28 @@ class ToolGrammar {
   }
 
   #calls(names: readonly string[], several: boolean): Tag {
-    const { open, between, close } = this.#model.format
+    const { open, between, close } = this.#format
     const call = { type: 'or', elements: names.map((name) => this.#call(name)) }
-    const others = sequence([...this.#literal(between), call])
+    const others = sequence([...literal(between), call])
     const more = several ? [{ type: 'star', content: others }] : []
-    return sequence([...this.#literal(open), call, ...more, ...this.#literal(close)])
+    return sequence([...literal(open), call, ...more, ...literal(close)])
   }
 
   #call(name: string): Tag {
-    const { begin, middle, end } = this.#model.format
+    const { begin, middle, end } = this.#format
     const schema = { type: 'json_schema', json_schema: this.#schemas.get(name) }
-    return sequence([...this.#literal(begin + name + middle), schema, ...this.#literal(end)])
+    return sequence([...literal(begin + name + middle), schema, ...literal(end)])
   }
 
-  /** What text never has. A token without text is never part of a text. */
+  /** What text never has. */
   #excluded(names: readonly string[]): string[] {
-    const { trigger, open, begin } = this.#model.format
-    if (trigger === undefined) return names.map((name) => `${open}${begin}${name}"`)
-    return trigger in this.#model.tokens ? [] : [trigger]
+    const { trigger, open, begin } = this.#format
+    return trigger === undefined ? names.map((name) => `${open}${begin}${name}"`) : [trigger]
   }
+}
 
-  /** A fixed text, in which markers may be tokens. */
-  #literal(text: string): Tag[] {
-    for (const [marker, token] of Object.entries(this.#model.tokens)) {
-      const at = text.indexOf(marker)
-      if (at < 0) continue
-      const behind = text.slice(at + marker.length)
-      return [...this.#literal(text.slice(0, at)), { type: 'token', token }, ...this.#literal(behind)]
-    }
-    return text === '' ? [] : [{ type: 'const_string', value: text }]
-  }
+function literal(value: string): Tag[] {
+  return value === '' ? [] : [{ type: 'const_string', value }]
 }
 
 function formatTag(format: OutputFormat): Tag {

@@ -94,9 +94,9 @@ bool has_control_character(std::span<const uint8_t> text) {
   return std::any_of(text.begin(), text.end(), [](uint8_t byte) { return byte < 0x20; });
 }
 
-// Tokens for which `fits` is false are those without text.
-template <typename Fits>
-Value make_vocabulary(const TokenText& text, const std::vector<int32_t>& eos, const Fits& fits) {
+// `text_of`: the bytes of a token, none for one that fits nothing.
+template <typename TextOf>
+Value make_vocabulary(const TokenText& text, const std::vector<int32_t>& eos, const TextOf& text_of) {
   const ffi::Function make_array = ffi::global_function("ffi.Array");
   const size_t count = text.offsets.empty() ? 0 : text.offsets.size() - 1;
   std::vector<Value> tokens(count);
@@ -104,8 +104,8 @@ Value make_vocabulary(const TokenText& text, const std::vector<int32_t>& eos, co
   for (size_t token = 0; token < count; ++token) {
     const auto id = static_cast<int32_t>(token);
     const bool ends = std::find(eos.begin(), eos.end(), id) != eos.end();
-    const auto of = text.of(id);
-    tokens[token] = ffi::bytes({reinterpret_cast<const char*>(of.data()), ends || !fits(of) ? 0 : of.size()});
+    const std::span<const uint8_t> of = text_of(id);
+    tokens[token] = ffi::bytes({reinterpret_cast<const char*>(of.data()), ends ? 0 : of.size()});
     views.push_back(tokens[token].view());
   }
   const Value array = ffi::call(make_array, views);
@@ -144,11 +144,17 @@ GrammarEngine::GrammarEngine(const std::string& folder, const TokenText& text,
     : text_(text), eos_(eos) {
   if (!text_.known()) throw Error(ErrorCode::invalid_config, "the text of the tokens is not known");
   ffi::open_libraries(folder + "/libtvm_ffi.so", folder + "/libxgrammar_bindings.so");
-  any_text_ = make_vocabulary(text, eos, [](auto) { return true; });
-  json_ = make_vocabulary(text, eos, [](auto token) { return !has_control_character(token); });
+  any_text_ = make_vocabulary(text, eos, [&](int32_t token) { return text.of(token); });
+  json_ = make_vocabulary(text, eos, [&](int32_t token) {
+    const std::span<const uint8_t> of = text.of(token);
+    return has_control_character(of) ? std::span<const uint8_t>() : of;
+  });
+  if (!text.markers.empty())
+    calls_ = make_vocabulary(text, eos, [&](int32_t token) { return text.in_calls(token); });
 }
 
 const Value& GrammarEngine::vocabulary_of(GrammarKind kind) const {
+  if (kind == GrammarKind::structural_tag && !text_.markers.empty()) return calls_;
   return kind == GrammarKind::json_schema ? json_ : any_text_;
 }
 

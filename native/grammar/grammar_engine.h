@@ -45,7 +45,8 @@ class GrammarEngine {
   const TokenText text_;
   const std::vector<int32_t> eos_;
   ffi::Value any_text_;
-  ffi::Value json_;  // without the tokens that have control characters, which JSON does not
+  ffi::Value calls_;  // with the texts of markers
+  ffi::Value json_;   // without the tokens that have control characters, which JSON does not
 };
 
 }  // namespace apar
