@@ -27,6 +27,43 @@ const TIME = {
   function: { name: 'get_time', parameters: { type: 'object', properties: {} } },
 }
 const tools = [WEATHER, TIME]
+/** As coding agents describe theirs, with keywords that only some servers know. */
+const AGENT_TOOLS = [
+  {
+    name: 'Bash',
+    parameters: {
+      $schema: 'http://json-schema.org/draft-07/schema#',
+      type: 'object' as const,
+      properties: {
+        command: { type: 'string', description: 'The command' },
+        timeout: { type: 'number', exclusiveMinimum: 0, maximum: 600_000, default: null },
+        run_in_background: { type: 'boolean' },
+      },
+      required: ['command'],
+      additionalProperties: false,
+    },
+  },
+  {
+    name: 'mcp__files__edit_file',
+    parameters: {
+      type: 'object' as const,
+      properties: {
+        path: { type: 'string', minLength: 1, format: 'uri' },
+        edits: {
+          type: 'array',
+          minItems: 1,
+          uniqueItems: true,
+          items: { allOf: [{ $ref: '#/definitions/edit' }, { not: {} }] },
+        },
+        more: { type: ['string', 'null'], anyOf: [{ type: 'string' }, { type: 'null' }] },
+      },
+      required: ['path'],
+      definitions: {
+        edit: { type: 'object', properties: { to: { type: 'string' } }, additionalProperties: true },
+      },
+    },
+  },
+]
 const question = { role: 'user' as const, content: 'How is the weather?' }
 
 describe.skipIf(!served).each(['hermes', 'mistral'] as const)(
@@ -233,6 +270,95 @@ describe.skipIf(!served).each(['hermes', 'mistral'] as const)(
       expect((await streamed.steps).map(({ toolResults }) => toolResults.length)).toEqual([1, 1, 0])
       expect(seen).toHaveLength(4)
       for (const input of seen) expect(isGood(input)).toBe(true)
+    })
+
+    test('answers Claude Code', async () => {
+      const body = {
+        model: 'tiny',
+        max_tokens: 300,
+        system: [
+          { type: 'text' as const, text: 'You are a CLI.', cache_control: { type: 'ephemeral' as const } },
+        ],
+        messages: [
+          {
+            role: 'user' as const,
+            content: [
+              { type: 'text' as const, text: '<system-reminder>x</system-reminder>' },
+              { type: 'text' as const, text: 'fix it', cache_control: { type: 'ephemeral' as const } },
+            ],
+          },
+          {
+            role: 'assistant' as const,
+            content: [
+              { type: 'text' as const, text: 'I look.' },
+              { type: 'tool_use' as const, id: 'toolu_01', name: 'Bash', input: { command: 'ls' } },
+            ],
+          },
+          {
+            role: 'user' as const,
+            content: [
+              { type: 'tool_result' as const, tool_use_id: 'toolu_01', content: 'a.ts', is_error: false },
+              { type: 'text' as const, text: 'go on' },
+            ],
+          },
+        ],
+        tools: AGENT_TOOLS.map(({ name, parameters }) => ({
+          name,
+          description: 'x',
+          input_schema: parameters,
+        })),
+        tool_choice: { type: 'any' as const },
+        metadata: { user_id: 'user_1' },
+        thinking: { type: 'adaptive' as const },
+        output_config: { effort: 'high' as const },
+        context_management: { edits: [{ type: 'clear_thinking_20251015' as const, keep: 'all' as const }] },
+      }
+      const message = await anthropic.beta.messages
+        .stream({ ...body, betas: ['context-management-2025-06-27'] })
+        .finalMessage()
+      const uses = message.content.flatMap((block) => (block.type === 'tool_use' ? [block] : []))
+      expect(uses.length).toBeGreaterThan(0)
+      for (const { name } of uses) expect(AGENT_TOOLS.map((each) => each.name)).toContain(name)
+      expect(
+        (await anthropic.beta.messages.countTokens({ ...body, max_tokens: undefined } as never)).input_tokens,
+      ).toBeGreaterThan(500)
+    })
+
+    test('answers Codex', async () => {
+      const text = (content: string) => [{ type: 'input_text' as const, text: content }]
+      const stream = await openai.responses.create({
+        model: 'tiny',
+        instructions: 'You are a coding agent.',
+        input: [
+          { type: 'message', role: 'developer', content: text('<permissions>') },
+          { type: 'message', role: 'user', content: text('fix it') },
+          { type: 'reasoning', id: 'rs_1', summary: [], encrypted_content: 'x' },
+          { type: 'function_call', name: 'Bash', arguments: '{"command":"ls"}', call_id: 'call_1' },
+          { type: 'function_call_output', call_id: 'call_1', output: 'a.ts' },
+        ],
+        tools: [
+          ...AGENT_TOOLS.map((each) => ({ type: 'function' as const, ...each, strict: false })),
+          { type: 'web_search', external_web_access: false } as never,
+        ],
+        tool_choice: 'required',
+        parallel_tool_calls: true,
+        reasoning: { effort: 'medium', summary: 'auto' },
+        store: false,
+        stream: true,
+        include: ['reasoning.encrypted_content'],
+        prompt_cache_key: 'x',
+        text: { verbosity: 'medium' },
+        max_output_tokens: 300,
+      })
+      const types: string[] = []
+      let done = 0
+      for await (const event of stream) {
+        types.push(event.type)
+        if (event.type === 'response.output_item.done' && event.item.type === 'function_call') done++
+      }
+      expect(types[2]).toBe('response.output_item.added')
+      expect(types).toContain('response.function_call_arguments.delta')
+      expect(done).toBeGreaterThan(0)
     })
 
     test.each<[string, object, string]>([
