@@ -42,6 +42,7 @@ def before_call(context, case, kwargs):
         if name in body:
             body[name] = cut(body[name])
     keep_one_format(body)
+    keep_one_tool(body)
     if case.operation.definition.raw.get("operationId") in (
         "createChatCompletion",
         "createCompletion",
@@ -109,11 +110,7 @@ def keep_one_tool(body):
         del body["tool_choice"]
         return
     if isinstance(choice, dict):
-        body["tool_choice"] = {"type": "auto"} if "max_tokens" in body and is_message_tool(tools[0]) else "auto"
-
-
-def is_message_tool(tool):
-    return "input_schema" in tool
+        body["tool_choice"] = {"type": "auto"} if "input_schema" in tools[0] else "auto"
 
 
 def with_good_schema(tool):
@@ -151,7 +148,6 @@ def relate(body, headers):
         del headers[name]
     if body.get("logprobs") is not True:
         body.pop("top_logprobs", None)
-    keep_one_tool(body)
     if body.get("logit_bias"):
         bias = {str(int(token) % VOCABULARY): value for token, value in body["logit_bias"].items()}
         body["logit_bias"] = bias
