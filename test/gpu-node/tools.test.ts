@@ -1,5 +1,6 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { EVENT } from '../../gpu-node/engine/engine-events.ts'
 import { Grammars } from '../../gpu-node/grammar/grammars.ts'
 import { openRunner } from '../../gpu-node/open-runner.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
@@ -131,5 +132,107 @@ describe.skipIf(!served).each(Object.keys(TOOL_FORMATS) as ToolFormatName[])(
         expect(moved).toEqual({ content: '', calls: whole.calls, reason: 'stop' })
       }
     })
+
+    test('are called in the middle of a text, as soon as it begins a call', async () => {
+      const { open, begin, trigger } = TOOL_FORMATS[toolFormat]
+      const begun = trigger ?? `${open}${begin}get_weather"`
+      for (const prefix of [begun.slice(0, 4), begun]) {
+        const log = await logOf(`Look: ${prefix}`, 'Look:')
+        const { content, calls, reason } = await answer(runner, { max_tokens: 300, seed: 2 }, log)
+        if (prefix !== begun && calls.length === 0) {
+          // A beginning may turn out to be text.
+          expect(content.startsWith(`Look: ${prefix}`)).toBe(true)
+          continue
+        }
+        expect(content).toBe('Look:')
+        expect(['stop', 'length']).toContain(reason)
+        const [first] = calls
+        if (reason === 'stop')
+          expect(ajv.validate(schemas[first?.name ?? ''] ?? false, JSON.parse(first?.args ?? ''))).toBe(true)
+      }
+    })
+
+    test('are not called as no tool can be', async () => {
+      const { open, begin, trigger } = TOOL_FORMATS[toolFormat]
+      const log = await logOf(`Look: ${trigger ?? `${open}${begin}get_weather"`}?`, 'Look:')
+      const { calls, reason } = await answer(runner, { max_tokens: 300, seed: 2 }, log)
+      expect(calls).toEqual([])
+      expect(JSON.parse(reason)).toMatchObject({ type: 'error', code: 'engine_error' })
+    })
+
+    /** Of an answer that has begun with a text, of which the client has seen a part: a model that is made to say it. */
+    async function logOf(text: string, shown: string): Promise<NodeBatch[]> {
+      const [accepted] = (await answer(runner, { max_tokens: 1 })).batches
+      const query = { ask: 'tokenize', model: runner.model, raw_prompt: true, list: 'ids' } as const
+      const how = { add_special_tokens: false, parse_special: false }
+      const asked = await runner.answer({ ...query, ...how, messages: [{ role: 'user', content: text }] }, {})
+      if (asked.type !== 'tokens' || !accepted) throw new Error('no tokens')
+      const rows = (asked.tokens ?? []).flatMap((id) => [EVENT.TOKEN, 0, id, 0])
+      return [accepted, { rows, events: [{ type: 'delta', seq: 1, branch: 0, text: shown }] }]
+    }
   },
 )
+
+describe.skipIf(!served)('beside tools', () => {
+  let runner: Runner
+  beforeAll(async () => {
+    runner = await openRunner(`${packageRoot}/models/demo`, { threads: 1, toolFormat: 'hermes' })
+  }, 60_000)
+  afterAll(() => runner?.close())
+
+  test('a format holds for an answer without calls', async () => {
+    const schema = { type: 'object', properties: { a: { type: 'string', maxLength: 4 } }, required: ['a'] }
+    const output_format = { type: 'json_schema', schema }
+    for (const seed of [1, 2, 3]) {
+      const { content, calls } = await answer(runner, { output_format, seed })
+      expect(calls.length > 0 || ajv.validate(schema, JSON.parse(content))).toBe(true)
+    }
+    const { calls } = await answer(runner, { output_format, tool_choice: { name: 'get' } })
+    expect(calls[0]).toMatchObject({ name: 'get', args: '{}' })
+  })
+
+  test('stop strings end text, and no arguments', async () => {
+    const plain = await answer(runner, { temperature: 0, max_tokens: 30 })
+    const stop = plain.content.slice(12, 15)
+    const stopped = await answer(runner, {
+      temperature: 0,
+      max_tokens: 30,
+      stop: [stop],
+      stop_scope: 'document',
+    })
+    expect(stopped.reason).toBe('stop')
+    expect(stopped.batches.at(-1)?.events.at(-1)).toMatchObject({ text_length: plain.content.indexOf(stop) })
+    const fields = { tool_choice: { name: 'get_weather' }, parallel_tool_calls: false, seed: 4 }
+    const called = await answer(runner, { ...fields, stop: ['"', 'city'] })
+    expect(called.calls).toMatchObject([
+      { name: 'get_weather', args: expect.stringMatching(/^\{"city": .*\}$/) },
+    ])
+  })
+
+  test('log-probabilities are those of the text', async () => {
+    const { batches, content } = await answer(runner, { temperature: 0, max_tokens: 20, logprobs: 1 })
+    const rows = batches.flatMap(({ events }) =>
+      events.flatMap((event) => (event.type === 'delta' ? (event.logprobs ?? []) : [])),
+    )
+    expect(rows.map(({ token }) => token).join('')).toBe(content)
+    const { batches: called } = await answer(runner, {
+      tool_choice: { name: 'get' },
+      logprobs: 1,
+      parallel_tool_calls: false,
+    })
+    expect(JSON.stringify(called)).not.toContain('logprob')
+  })
+
+  test('a tool is refused only if it is strict', async () => {
+    const parameters = {
+      type: 'object',
+      properties: { a: { type: 'string', pattern: '[^a]{0,3000}([^b]{0,3000}c){0,300}' } },
+      required: ['a'],
+    }
+    const fields = { tool_choice: 'required', parallel_tool_calls: false, max_tokens: 80 }
+    const { calls } = await answer(runner, { ...fields, tools: [{ name: 'f', parameters }] })
+    expect(calls).toMatchObject([{ name: 'f', args: expect.stringMatching(/^\{/) }])
+    const strict = answer(runner, { ...fields, tools: [{ name: 'f', parameters, strict: true }] })
+    await expect(strict).rejects.toMatchObject({ code: 'invalid_request', param: 'tools' })
+  }, 60_000)
+})
