@@ -54,7 +54,8 @@ function neededFields(request: GenerateRequest): string[] {
   return [
     ...(hasOptions ? ['prompt_options'] : []),
     ...(request.output_format ? ['output_format'] : []),
-    ...(request.tools || hasCalls ? ['tools'] : []),
+    ...(request.tools ? ['tools'] : []),
+    ...(hasCalls ? ['tool_messages'] : []),
   ]
 }
 

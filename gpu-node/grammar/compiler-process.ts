@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { AparError } from '../../shared/errors.ts'
 import { packageRoot } from '../package-root.ts'
 import { type GrammarSource, patternCheck } from './grammar-source.ts'
+import { schemasIn, type Tag, withGrammars } from './tag-grammar.ts'
 
 const PROGRAM = join(packageRoot, 'native/build/release/apar_compile_grammar')
 /** Of address space, also of its libraries and the vocabulary. */
@@ -64,28 +65,11 @@ export class CompilerProcess {
     const latest = performance.now() + this.#limitMs
     for (const pattern of patterns) await this.#ask(CHECK, patternCheck(pattern), latest)
     if (kind !== TAG) return await this.#ask(kind, text, latest)
-    const made = await this.#withGrammars(JSON.parse(text), latest, new Map())
-    return await this.#ask(kind, JSON.stringify(made), latest)
-  }
-
-  /** A structural tag with grammars in place of schemas: of its own, xgrammar would allow any white space in JSON. */
-  async #withGrammars(tag: unknown, latest: number, made: Map<string, string>): Promise<unknown> {
-    if (typeof tag !== 'object' || tag === null) return tag
-    if (Array.isArray(tag)) {
-      const all: unknown[] = []
-      for (const each of tag) all.push(await this.#withGrammars(each, latest, made))
-      return all
-    }
-    if ('json_schema' in tag) {
-      const schema = JSON.stringify(tag.json_schema)
-      const grammar = made.get(schema) ?? (await this.#ask(TO_EBNF, schema, latest)).toString()
-      made.set(schema, grammar)
-      return { type: 'grammar', grammar }
-    }
-    const members: [string, unknown][] = []
-    for (const [name, member] of Object.entries(tag))
-      members.push([name, await this.#withGrammars(member, latest, made)])
-    return Object.fromEntries(members)
+    const tag: { type: string; format: Tag } = JSON.parse(text)
+    const ebnf = new Map<string, string>()
+    for (const schema of schemasIn(tag.format))
+      ebnf.set(schema, (await this.#ask(TO_EBNF, schema, latest)).toString())
+    return await this.#ask(kind, JSON.stringify({ ...tag, format: withGrammars(tag.format, ebnf) }), latest)
   }
 
   /** @throws AparError `invalid_request` with the process's answer. */

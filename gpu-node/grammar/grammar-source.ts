@@ -1,4 +1,5 @@
 import type { OutputFormat } from '../../shared/protocol/output-format.ts'
+import { literal } from './ebnf-literal.ts'
 import { engineSchema, patternsOf } from './engine-schema.ts'
 
 /** What the grammar engine compiles; `kind` as in native/grammar/grammar_engine.h. */
@@ -28,12 +29,4 @@ export function grammarSource(format: OutputFormat): GrammarSource {
     case 'grammar':
       return { kind: 3, text: format.grammar.toWellFormed(), patterns: [] }
   }
-}
-
-/** A text in EBNF. */
-function literal(text: string): string {
-  const escaped = text.toWellFormed().replace(/[\\"\p{Cc}]/gu, (char) => {
-    return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`
-  })
-  return `"${escaped}"`
 }

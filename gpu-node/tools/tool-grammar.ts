@@ -3,11 +3,9 @@ import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Tool } from '../../shared/protocol/tools.ts'
 import { engineSchema, patternsOf } from '../grammar/engine-schema.ts'
 import type { GrammarSource } from '../grammar/grammar-source.ts'
+import type { Tag } from '../grammar/tag-grammar.ts'
 import { servedSchema } from './served-schema.ts'
 import type { ToolFormat } from './tool-format.ts'
-
-/** A part of a structural tag, as xgrammar has it. */
-type Tag = { readonly type: string } & Readonly<Record<string, unknown>>
 
 export type ToolRequest = Pick<GenerateRequest, 'tool_choice' | 'parallel_tool_calls' | 'output_format'> & {
   readonly tools: readonly Tool[]
