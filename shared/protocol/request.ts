@@ -156,7 +156,7 @@ const GenerateFields = z.strictObject({
   raw_prompt: z.boolean().optional(),
   /** Nodes that know it say so with `output_format` in their heartbeat. */
   output_format: OutputFormat.optional(),
-  /** Nodes that know these say so with `tools` in their heartbeat, and with `tool_messages` that they know calls in messages. */
+  /** Nodes that know these say so with `tools` in their heartbeat. */
   tools: Tools.optional(),
   tool_choice: ToolChoice.optional(),
   parallel_tool_calls: z.boolean().optional(),
