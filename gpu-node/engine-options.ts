@@ -73,6 +73,7 @@ export interface EngineOptions {
 export const NO_TEXT: TokenTable = {
   bytes: new Uint8Array(),
   offsets: new Int32Array(),
+  markers: new Int32Array(),
   dropsLeadingSpace: false,
   mendsJoints: false,
 }

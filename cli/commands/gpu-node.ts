@@ -8,6 +8,7 @@ import {
 } from '../../gpu-node/engine/engine-config.ts'
 import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
+import type { ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
 import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { UserError } from '../explain.ts'
 import { EDGE_OF_PARENT, edgeOfParent, reportToParent } from '../local/gpu-node-process.ts'
@@ -29,6 +30,7 @@ import {
   nameOption,
   port,
   speculationOption,
+  toolFormatOption,
   url,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
@@ -39,6 +41,7 @@ interface GpuNodeFlags {
   medusa?: string
   name?: string
   chatTemplate?: string
+  toolFormat?: ToolFormatName
   edge?: string
   edgeOfParent?: boolean
   host: string
@@ -76,6 +79,7 @@ export function registerGpuNode(program: Command): void {
     .addOption(medusaOption())
     .addOption(nameOption())
     .addOption(chatTemplateOption())
+    .addOption(toolFormatOption())
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .addOption(new Option(EDGE_OF_PARENT).hideHelp())
     .option('--host <address>', 'where to listen', '127.0.0.1')
@@ -165,6 +169,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     medusa: flags.medusa,
     modelName: servedName(model, flags),
     chatTemplate: flags.chatTemplate,
+    toolFormat: flags.toolFormat,
     host: flags.host,
     port: flags.port,
     edgeUrl: flags.edge ?? parentsEdge,

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
+import type { ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
 import { UserError } from '../explain.ts'
 import { newNodeSecret } from '../keys.ts'
 import { demoKey } from '../local/demo-key.ts'
@@ -23,6 +24,7 @@ import {
   origins,
   port,
   speculationOption,
+  toolFormatOption,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 
@@ -34,6 +36,7 @@ interface ServeFlags {
   medusa?: string
   name?: string
   chatTemplate?: string
+  toolFormat?: ToolFormatName
   device?: string
   dtype?: string
   kvCacheDtype?: string
@@ -61,6 +64,7 @@ export function registerServe(program: Command): void {
     .addOption(medusaOption())
     .addOption(nameOption())
     .addOption(chatTemplateOption())
+    .addOption(toolFormatOption())
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
@@ -117,6 +121,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '--medusa': flags.medusa,
     '--name': servedName(model, flags),
     '--chat-template': flags.chatTemplate,
+    '--tool-format': flags.toolFormat,
     '--device': flags.device,
     '--dtype': flags.dtype,
     '--kv-cache-dtype': flags.kvCacheDtype,

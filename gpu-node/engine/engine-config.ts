@@ -123,11 +123,15 @@ const TensorEntry = z.strictObject({
 })
 export type TensorEntry = z.infer<typeof TensorEntry>
 
+const int32s = z.instanceof(Int32Array) as z.ZodType<Int32Array, Int32Array>
+
 /** The bytes that each token adds to a text: those of token i lie from `offsets[i]` to `offsets[i + 1]`. */
 const TokenTable = z
   .strictObject({
     bytes: z.instanceof(Uint8Array) as z.ZodType<Uint8Array, Uint8Array>,
-    offsets: z.instanceof(Int32Array) as z.ZodType<Int32Array, Int32Array>,
+    offsets: int32s,
+    /** Tokens whose bytes are part of calls of tools only: markers that are tokens of their own. */
+    markers: int32s.default(new Int32Array()),
     /** The tokenizer puts one space in front of an answer, which is not part of its text. */
     dropsLeadingSpace: z.boolean(),
     /** The checkpoint's joints are `mended` (shared/protocol/events.ts). */

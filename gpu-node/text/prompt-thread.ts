@@ -19,7 +19,12 @@ const CANCELLED_LIMIT_MS = 500
 /** The part of a request that becomes its prompt. */
 export type Prompt = Pick<
   GenerateRequest,
-  'messages' | 'raw_prompt' | 'add_generation_prompt' | 'continue_final_message' | 'chat_template_kwargs'
+  | 'messages'
+  | 'tools'
+  | 'raw_prompt'
+  | 'add_generation_prompt'
+  | 'continue_final_message'
+  | 'chat_template_kwargs'
 >
 
 export interface WorkerSetup {

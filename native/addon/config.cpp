@@ -225,6 +225,7 @@ TokenText read_text(const Napi::Object& text) {
   table.bytes.assign(bytes.Data(), bytes.Data() + bytes.ElementLength());
   for (const int32_t offset : get_ids(text, "offsets"))
     table.offsets.push_back(static_cast<uint32_t>(offset));
+  table.markers = get_ids(text, "markers");
   table.drops_leading_space = get_bool(text, "dropsLeadingSpace");
   table.mends_joints = get_bool(text, "mendsJoints");
   return table;

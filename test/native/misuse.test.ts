@@ -186,7 +186,7 @@ describe('an open engine', () => {
   it('lets the process exit without close', () => {
     const script = `
       const { open } = require(${JSON.stringify(ADDON)})
-      const text = { bytes: new Uint8Array(), offsets: new Int32Array(), dropsLeadingSpace: false, mendsJoints: false }
+      const text = { bytes: new Uint8Array(), offsets: new Int32Array(), markers: new Int32Array(), dropsLeadingSpace: false, mendsJoints: false }
       open({ ...${JSON.stringify(config)}, text }, () => process.exit(7)).then((engine) => {
         engine.submit({ ...${JSON.stringify(engineRequest({ id: 1 }))}, prompt: Int32Array.of(1), stopTokens: new Int32Array(),
           logitBias: { tokens: new Int32Array(), values: new Float32Array() }, branches: [] })
