@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { NAMED_TEMPLATES } from '../gpu-node/checkpoint/tokenizer/named-templates.ts'
 import { DEVICES, DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-config.ts'
+import { TOOL_FORMATS } from '../gpu-node/tools/tool-format.ts'
 import { SPECULATION } from '../shared/protocol/speculation.ts'
 import { DEFAULT_MODEL } from './models/default-model.ts'
 import { MODEL_ARGUMENT } from './models/resolve.ts'
@@ -85,6 +86,13 @@ export const port = integer(0, 65_535)
 export function chatTemplateOption(): Option {
   const names = [...NAMED_TEMPLATES.keys()].join(', ')
   return new Option('--chat-template <name>', `${names}, or a Jinja file (default: the model's own)`)
+}
+
+export function toolFormatOption(): Option {
+  return new Option(
+    '--tool-format <name>',
+    'how the model writes calls of tools (default: as its chat template does)',
+  ).choices(Object.keys(TOOL_FORMATS))
 }
 
 export function nameOption(): Option {

@@ -9,6 +9,7 @@ import type {
   DType,
   EngineConfig,
   KvCacheDType,
+  Policy,
   TensorEntry,
   TokenTable,
 } from './engine/engine-config.ts'
@@ -60,8 +61,10 @@ export interface EngineOptions {
   prefixCache?: boolean | undefined
   /** Share of the KV blocks that admission reserves for running branches, in [0, 1). Default 0.01. */
   watermark?: number | undefined
-  /** What happens to a fork when the batch is full (native/core/branch_policy.h). Default `eager`. */
-  policy?: EngineConfig['policy'] | undefined
+  /** When a branch may fork (native/core/branch_policy.h). Default `eager`. */
+  policy?: Policy | undefined
+  /** Of the policy `deadline`, which needs it: the most that a token should take, in ms. */
+  tokenDeadlineMs?: number | undefined
   /** What requests may draft tokens with (speculative decoding); `off` keeps them all from it. Default `auto`. */
   speculation?: Speculation | undefined
 }
@@ -70,6 +73,7 @@ export interface EngineOptions {
 export const NO_TEXT: TokenTable = {
   bytes: new Uint8Array(),
   offsets: new Int32Array(),
+  markers: new Int32Array(),
   dropsLeadingSpace: false,
   mendsJoints: false,
 }
@@ -81,6 +85,10 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
   const { numBlocks, kvCacheBytes, maxBranches = 64 } = options
   if (numBlocks !== undefined && kvCacheBytes !== undefined) {
     throw new StartupError('invalid_option', 'the KV cache has a size in blocks and one in bytes: give one')
+  }
+  const { policy = 'eager', tokenDeadlineMs } = options
+  if ((policy === 'deadline') !== (tokenDeadlineMs !== undefined)) {
+    throw new StartupError('invalid_option', 'the policy deadline and a token deadline need each other')
   }
   const forks = tokens.fork !== undefined
   const least = minimumBlocks(shape.contextTokens, forks)
@@ -109,7 +117,8 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     maxRequests: options.maxRequests ?? 256,
     prefixCache: options.prefixCache ?? true,
     watermark: options.watermark ?? 0.01,
-    policy: options.policy ?? 'eager',
+    policy,
+    tokenDeadlineMs: tokenDeadlineMs ?? 0,
     speculation: options.speculation ?? 'auto',
   }
 }

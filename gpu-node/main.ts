@@ -41,6 +41,11 @@ export interface GpuNodeOptions extends EngineOptions, CheckpointOptions {
   dialIn?: boolean | undefined
   /** Address that the edge connects to. Default: `ws://host:port` of the listening socket. */
   advertiseUrl?: string | undefined
+  /**
+   * Requests may say what is answered, whatever the model says, so that published answers can be measured
+   * (docs/adr/0071). Default false.
+   */
+  allowReplay?: boolean | undefined
   /** How long a stream keeps running while no socket reads it, in ms. Default 30 s. */
   graceMs?: number | undefined
   /** Default: {@link nodeLog}. */
@@ -75,6 +80,8 @@ export async function startGpuNode(options: GpuNodeOptions): Promise<GpuNode> {
     else log.info(message, fields)
   }
   const onWarning = (warning: string) => log.warn(warning)
+  if (options.allowReplay)
+    onWarning('whoever has the node secret can write answers of the model (--allow-replay)')
   const name = options.modelName
   const onNote = (note: string) => log.info(note)
   const runner = await openRunner(options.modelDir, {
@@ -204,8 +211,8 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
       branches: runner.maxBranches,
       blocks: engineInfo.numBlocks,
       start_fields: [
-        ...['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace'],
-        ...(runner.servesFormats ? ['output_format'] : []),
+        ...['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace', 'tool_messages'],
+        ...(runner.servesFormats ? ['output_format', 'tools'] : []),
       ],
     },
     load: {

@@ -5,7 +5,8 @@ import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './en
 import { Grammars } from './grammar/grammars.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool } from './text/prompt-pool.ts'
-import { flatBytes } from './text/token-bytes.ts'
+import { flatBytes, withMarkers } from './text/token-bytes.ts'
+import { modelTools } from './tools/tool-format.ts'
 
 /** Milliseconds from the start of the engine to that of the thread for long prompts. */
 const LOAD_REST_MS = 3_000
@@ -17,6 +18,8 @@ interface RunnerOpenOptions extends CheckpointOptions {
   onWarning?: ((warning: string) => void) | undefined
   /** The same for how it is run. */
   onNote?: ((note: string) => void) | undefined
+  /** As in RunnerOptions. */
+  allowReplay?: boolean | undefined
 }
 
 /**
@@ -39,9 +42,11 @@ export async function openRunner(
   const opening = PromptPool.open({ files, controlIds, vocabSize: shape.vocabSize })
   // The digest, while the thread loads.
   const served = await orClose(opening, () => ({ ...checkpoint, text: { chatTemplate: files.chatTemplate } }))
+  const tools = modelTools(files, files.toolFormat)
   const prompts = await opening
   const text = {
-    ...flatBytes(prompts.bytes, shape.vocabSize),
+    ...flatBytes(withMarkers(prompts.bytes, tools), shape.vocabSize),
+    markers: Int32Array.from(Object.values(tools.tokens)),
     dropsLeadingSpace: prompts.dropsLeadingSpace,
     mendsJoints: checkpoint.joints === 'mended',
   }
@@ -50,7 +55,9 @@ export async function openRunner(
     model: options.name ?? checkpoint.name,
     checkpoint: served,
     prompts,
+    tools,
     maxBranches: config.maxBranches,
+    allowReplay: options.allowReplay,
     openGrammars: Grammars.available
       ? (load) => new Grammars({ text, eos: config.tokens.eos }, load)
       : undefined,

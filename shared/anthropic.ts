@@ -4,13 +4,8 @@ import { GenerateRequest } from './protocol/request.ts'
 import { FormatFields, MessageFormat } from './requests/answer-format.ts'
 import { ignored, ignoredAs, refused, unsupportedList } from './requests/fields.ts'
 import { MessageContent, SystemContent } from './requests/message-blocks.ts'
-import {
-  NEUTRAL_OF_OTHERS,
-  SamplingFields,
-  TemplateFields,
-  TOOLS_REFUSED,
-  Tools,
-} from './requests/sampling.ts'
+import { NEUTRAL_OF_OTHERS, SamplingFields, TemplateFields } from './requests/sampling.ts'
+import { MessageToolChoice, MessageTools } from './requests/tools.ts'
 
 const { model, max_tokens, top_p, stop } = GenerateRequest.shape
 
@@ -23,55 +18,51 @@ const Edit = z.looseObject({
  * `POST /v1/messages` of Anthropic's API, text only. Any field that is not listed is refused. null means absent:
  * `parseBody` has left it out. When the last message is the assistant's, the answer continues it.
  */
-export const MessagesRequest = z
-  .strictObject({
-    model,
-    messages: z
-      .array(
-        z.strictObject({
-          role: z.enum(['user', 'assistant']),
-          content: MessageContent,
-          // Fields of an answer that is sent back.
-          ...{ id: ignored, type: ignored, model: ignored, usage: ignored, cache_control: ignored },
-          ...{ stop_reason: ignored, stop_sequence: ignored, container: ignored, stop_details: ignored },
-        }),
-      )
-      .min(1)
-      .max(1023),
-    system: SystemContent.optional(),
-    max_tokens: max_tokens.unwrap(),
-    temperature: z.number().min(0).max(1).optional(),
-    top_p,
-    stop_sequences: stop,
-    stream: z.boolean().optional(),
-    apar: Apar.optional(),
-    ...SamplingFields,
-    chat_template_kwargs: TemplateFields.chat_template_kwargs,
-    ...NEUTRAL_OF_OTHERS,
+export const MessagesRequest = z.strictObject({
+  model,
+  messages: z
+    .array(
+      z.strictObject({
+        role: z.enum(['user', 'assistant']),
+        content: MessageContent,
+        // Fields of an answer that is sent back.
+        ...{ id: ignored, type: ignored, model: ignored, usage: ignored, cache_control: ignored },
+        ...{ stop_reason: ignored, stop_sequence: ignored, container: ignored, stop_details: ignored },
+      }),
+    )
+    .min(1)
+    .max(1023),
+  system: SystemContent.optional(),
+  max_tokens: max_tokens.unwrap(),
+  temperature: z.number().min(0).max(1).optional(),
+  top_p,
+  stop_sequences: stop,
+  stream: z.boolean().optional(),
+  apar: Apar.optional(),
+  ...SamplingFields,
+  chat_template_kwargs: TemplateFields.chat_template_kwargs,
+  ...NEUTRAL_OF_OTHERS,
 
-    thinking: refused(
-      z
-        .looseObject({
-          type: z.enum(['disabled', 'adaptive'], 'thinking is not supported: only disabled or adaptive'),
-        })
-        .optional(),
-    ),
-    output_config: z.strictObject({ effort: ignored, format: MessageFormat.optional() }).optional(),
-    output_format: MessageFormat.optional(),
-    ...FormatFields,
-    tools: Tools,
-    tool_choice: refused(
-      z.looseObject({ type: z.enum(['none', 'auto'], 'calling tools is not supported') }).optional(),
-    ),
-    mcp_servers: unsupportedList('MCP servers are'),
-    context_management: refused(z.strictObject({ edits: z.array(Edit).max(16).optional() }).optional()),
+  thinking: refused(
+    z
+      .looseObject({
+        type: z.enum(['disabled', 'adaptive'], 'thinking is not supported: only disabled or adaptive'),
+      })
+      .optional(),
+  ),
+  output_config: z.strictObject({ effort: ignored, format: MessageFormat.optional() }).optional(),
+  output_format: MessageFormat.optional(),
+  ...FormatFields,
+  tools: MessageTools,
+  tool_choice: MessageToolChoice,
+  mcp_servers: unsupportedList('MCP servers are'),
+  context_management: refused(z.strictObject({ edits: z.array(Edit).max(16).optional() }).optional()),
 
-    cache_control: ignored,
-    container: ignored,
-    inference_geo: ignored,
-    speed: ignored,
-    metadata: ignored,
-    service_tier: ignoredAs(z.string()),
-  })
-  .refine(({ tools = [], tool_choice }) => tools.length === 0 || tool_choice?.type === 'none', TOOLS_REFUSED)
+  cache_control: ignored,
+  container: ignored,
+  inference_geo: ignored,
+  speed: ignored,
+  metadata: ignored,
+  service_tier: ignoredAs(z.string()),
+})
 export type MessagesRequest = z.infer<typeof MessagesRequest>

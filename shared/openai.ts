@@ -11,9 +11,8 @@ import {
   NEUTRAL_OF_OTHERS,
   SamplingFields,
   TemplateFields,
-  TOOLS_REFUSED,
-  Tools,
 } from './requests/sampling.ts'
+import { ChatToolChoice, ChatTools } from './requests/tools.ts'
 
 const { model, temperature, top_p } = GenerateRequest.shape
 const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
@@ -41,10 +40,6 @@ interface MayResume {
 }
 function streamsIfResumable({ stream, apar }: MayResume): boolean {
   return stream === true || apar?.resumable !== true
-}
-
-function callsNoTools({ tools = [], tool_choice }: { tools?: unknown[] | undefined; tool_choice?: unknown }) {
-  return tools.length === 0 || tool_choice === 'none'
 }
 
 /** Fields of both chat and text completions. null means absent: `parseBody` has left it out. */
@@ -95,9 +90,9 @@ export const ChatCompletionRequest = z
       resumable,
     }).optional(),
 
-    tools: Tools,
-    tool_choice: unsupported('calling tools is', 'none', 'auto'),
-    parallel_tool_calls: ignoredAs(z.boolean()),
+    tools: ChatTools,
+    tool_choice: ChatToolChoice,
+    parallel_tool_calls: z.boolean().optional(),
     functions: unsupportedList('functions are'),
     function_call: unsupported('functions are', 'none', 'auto'),
     // The models that are served reason no more or less for it.
@@ -112,7 +107,6 @@ export const ChatCompletionRequest = z
     path: ['top_logprobs'],
     error: 'needs logprobs: true',
   })
-  .refine(callsNoTools, TOOLS_REFUSED)
   .refine(streamsIfResumable, RESUMABLE_STREAMS)
   .refine(({ stream, apar }) => stream === true || apar?.branch_deltas !== true, {
     path: ['apar', 'branch_deltas'],
@@ -161,7 +155,21 @@ export interface CompletionUsage {
   readonly apar?: { readonly speculation: SpeculationUsage }
 }
 
-export type FinishReason = 'stop' | 'length'
+export type FinishReason = 'stop' | 'length' | 'tool_calls'
+
+export interface ChatToolCall {
+  readonly id: string
+  readonly type: 'function'
+  readonly function: { readonly name: string; readonly arguments: string }
+}
+
+/** More of a call in a chunk. Its first one has the id and the name, and the others only text of the arguments. */
+export interface ChatToolCallDelta {
+  readonly index: number
+  readonly id?: string
+  readonly type?: 'function'
+  readonly function: { readonly name?: string; readonly arguments: string }
+}
 
 interface TokenText {
   readonly token: string
@@ -194,7 +202,13 @@ interface Head<O extends string> {
 export interface ChatCompletion extends Head<'chat.completion'> {
   readonly choices: readonly {
     readonly index: number
-    readonly message: { readonly role: 'assistant'; readonly content: string; readonly refusal: null }
+    readonly message: {
+      readonly role: 'assistant'
+      /** null for an answer of calls only. */
+      readonly content: string | null
+      readonly refusal: null
+      readonly tool_calls?: readonly ChatToolCall[]
+    }
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason
     readonly apar?: { readonly trace: Trace }
@@ -218,7 +232,11 @@ export type TraceChunk = { readonly event: 'trace' } & Trace
 export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
   readonly choices: readonly {
     readonly index: number
-    readonly delta: { readonly role?: 'assistant'; readonly content?: string }
+    readonly delta: {
+      readonly role?: 'assistant'
+      readonly content?: string
+      readonly tool_calls?: readonly ChatToolCallDelta[]
+    }
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason | null
   }[]

@@ -10,9 +10,8 @@ import {
   NEUTRAL_OF_OTHERS,
   SamplingFields,
   TemplateFields,
-  TOOLS_REFUSED,
-  Tools,
 } from './requests/sampling.ts'
+import { ResponseToolChoice, ResponseTools } from './requests/tools.ts'
 
 const { model, temperature, top_p } = GenerateRequest.shape
 
@@ -51,9 +50,9 @@ export const ResponsesRequest = z
       .strictObject({ format: TextFormat.optional(), verbosity: unsupported('verbosity is', 'medium') })
       .optional(),
     ...FormatFields,
-    tools: Tools,
-    tool_choice: unsupported('calling tools is', 'none', 'auto'),
-    parallel_tool_calls: ignoredAs(z.boolean()),
+    tools: ResponseTools,
+    tool_choice: ResponseToolChoice,
+    parallel_tool_calls: z.boolean().optional(),
     max_tool_calls: ignoredAs(z.int()),
     // The models that are served reason no more or less for it.
     reasoning: ignoredAs(z.record(z.string(), z.unknown())),
@@ -66,7 +65,6 @@ export const ResponsesRequest = z
     ...ABOUT_THE_CALL,
     metadata: z.record(z.string().max(64), z.string().max(512)).optional(),
   })
-  .refine(({ tools = [], tool_choice }) => tools.length === 0 || tool_choice === 'none', TOOLS_REFUSED)
   .refine(({ input }) => typeof input === 'string' || input.some(isText), {
     path: ['input'],
     error: 'has no text: items are not stored, so an item_reference adds none',

@@ -28,6 +28,7 @@ export const TokenizeChat = z.strictObject({
   add_generation_prompt: ChatCompletionRequest.shape.add_generation_prompt,
   continue_final_message: ChatCompletionRequest.shape.continue_final_message,
   chat_template_kwargs: ChatCompletionRequest.shape.chat_template_kwargs,
+  tools: ChatCompletionRequest.shape.tools,
   return_token_strs,
   add_special_tokens: unsupported('the template writes the special tokens: add_special_tokens is', false),
   chat_template: unsupported('a template of the request is'),

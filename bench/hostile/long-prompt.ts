@@ -24,7 +24,7 @@ export async function longPrompt(quick: boolean, file: SampleFile): Promise<Benc
     const alone: number[] = []
     const mixed: number[] = []
     const waits: number[] = []
-    for (let turn = 0; turn < (quick ? 1 : 3); turn++) {
+    for (let turn = 0; turn < (quick ? 1 : 9); turn++) {
       const first = await long(2 * turn)
       alone.push(lasts(first) / first.promptTokens)
       const begun = long(2 * turn + 1)

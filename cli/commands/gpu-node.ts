@@ -1,7 +1,14 @@
 import { type Command, Option } from 'commander'
-import type { Device, DType, KvCacheDType } from '../../gpu-node/engine/engine-config.ts'
+import {
+  type Device,
+  type DType,
+  type KvCacheDType,
+  POLICIES,
+  type Policy,
+} from '../../gpu-node/engine/engine-config.ts'
 import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
+import type { ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
 import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { UserError } from '../explain.ts'
 import { EDGE_OF_PARENT, edgeOfParent, reportToParent } from '../local/gpu-node-process.ts'
@@ -23,6 +30,7 @@ import {
   nameOption,
   port,
   speculationOption,
+  toolFormatOption,
   url,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
@@ -33,6 +41,7 @@ interface GpuNodeFlags {
   medusa?: string
   name?: string
   chatTemplate?: string
+  toolFormat?: ToolFormatName
   edge?: string
   edgeOfParent?: boolean
   host: string
@@ -51,7 +60,10 @@ interface GpuNodeFlags {
   maxBranches?: number
   maxStepTokens?: number
   maxRequests?: number
+  policy?: Policy
+  tokenDeadlineMs?: number
   prefixCache: boolean
+  allowReplay?: true
   drainSeconds?: number
 }
 
@@ -67,6 +79,7 @@ export function registerGpuNode(program: Command): void {
     .addOption(medusaOption())
     .addOption(nameOption())
     .addOption(chatTemplateOption())
+    .addOption(toolFormatOption())
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .addOption(new Option(EDGE_OF_PARENT).hideHelp())
     .option('--host <address>', 'where to listen', '127.0.0.1')
@@ -110,9 +123,24 @@ export function registerGpuNode(program: Command): void {
     .option('--max-branches <n>', 'branches that decode at the same time (default 64)', integer(1, 4096))
     .option('--max-step-tokens <n>', 'tokens in one forward pass (default 512)', integer(1, 65_536))
     .option('--max-requests <n>', 'waiting and running requests together (default 256)', integer(1, 65_536))
+    .addOption(
+      new Option(
+        '--policy <policy>',
+        'when branches may fork: eager (default), capped (not in a full batch), serial (never), or deadline (unless it makes another answer late)',
+      ).choices(POLICIES),
+    )
+    .option(
+      '--token-deadline-ms <ms>',
+      'of --policy deadline: the most that each token of an answer should take, in the mean',
+      decimal(0.01, 1e6),
+    )
     .option(
       '--no-prefix-cache',
       'computes every prompt anew, so that response times reveal nothing about prompts of other users',
+    )
+    .option(
+      '--allow-replay',
+      'requests to this node may say what the model answers: for apar bench serving --replay, never for users',
     )
     .option(
       '--drain-seconds <n>',
@@ -141,6 +169,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     medusa: flags.medusa,
     modelName: servedName(model, flags),
     chatTemplate: flags.chatTemplate,
+    toolFormat: flags.toolFormat,
     host: flags.host,
     port: flags.port,
     edgeUrl: flags.edge ?? parentsEdge,
@@ -160,7 +189,10 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     maxBranches: flags.maxBranches,
     maxStepTokens: flags.maxStepTokens,
     maxRequests: flags.maxRequests,
+    policy: flags.policy,
+    tokenDeadlineMs: flags.tokenDeadlineMs,
     prefixCache: flags.prefixCache,
+    allowReplay: flags.allowReplay,
   })
   const died = node.failed.then((reason) => {
     throw new UserError('engine_died', `the engine died: ${reason}`)

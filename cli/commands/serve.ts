@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { packageRoot } from '../../gpu-node/package-root.ts'
+import type { ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
 import { UserError } from '../explain.ts'
 import { newNodeSecret } from '../keys.ts'
 import { demoKey } from '../local/demo-key.ts'
@@ -23,6 +24,7 @@ import {
   modelOption,
   nameOption,
   speculationOption,
+  toolFormatOption,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
 import { addEdgeOptions, addListenOptions, type EdgeFlags, edgeSettings } from './edge-options.ts'
@@ -33,6 +35,7 @@ interface ServeFlags extends EdgeFlags {
   medusa?: string
   name?: string
   chatTemplate?: string
+  toolFormat?: ToolFormatName
   device?: string
   dtype?: string
   kvCacheDtype?: string
@@ -55,6 +58,7 @@ export function registerServe(program: Command): void {
     .addOption(medusaOption())
     .addOption(nameOption())
     .addOption(chatTemplateOption())
+    .addOption(toolFormatOption())
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
@@ -85,6 +89,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '--medusa': flags.medusa,
     '--name': servedName(model, flags),
     '--chat-template': flags.chatTemplate,
+    '--tool-format': flags.toolFormat,
     '--device': flags.device,
     '--dtype': flags.dtype,
     '--kv-cache-dtype': flags.kvCacheDtype,

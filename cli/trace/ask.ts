@@ -3,15 +3,21 @@ import { openStream } from '../../client/index.ts'
 import type { Runner } from '../../gpu-node/requests/runner.ts'
 import { EventQueue } from '../../shared/event-queue.ts'
 import { errorOf, type StreamEvent } from '../../shared/protocol/events.ts'
-import type { NodeBatch } from '../../shared/protocol/node.ts'
+import type { ForcedBranch, NodeBatch } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 
-/** The events of a request. Throws an AparError from the loop when it is refused or fails. */
-export type Ask = (request: GenerateRequest) => AsyncIterable<StreamEvent>
+/**
+ * The events of a request, whose answer may be forced in an engine of this process. Throws an AparError from the loop when
+ * it is refused or fails.
+ */
+export type Ask = (
+  request: GenerateRequest,
+  forced?: readonly ForcedBranch[] | undefined,
+) => AsyncIterable<StreamEvent>
 
 /** Asks an engine of this process. */
 export function asksRunner(runner: Runner): Ask {
-  return (request) => {
+  return (request, forced) => {
     const events = new EventQueue<StreamEvent>()
     const publish = (batch: NodeBatch) => {
       for (const event of batch.events) {
@@ -20,7 +26,7 @@ export function asksRunner(runner: Runner): Ask {
         if (event.type === 'done') events.end()
       }
     }
-    runner.start('trace', request, publish).catch((error: Error) => events.end(error))
+    runner.start('trace', request, publish, { forced }).catch((error: Error) => events.end(error))
     return { [Symbol.asyncIterator]: () => ({ next: () => events.next() }) }
   }
 }

@@ -19,6 +19,7 @@ import {
   speculationOption,
   url,
 } from '../options.ts'
+import { Replay } from '../replay/replay.ts'
 import { type Ask, asksEdge, asksRunner } from './ask.ts'
 import { DATASETS, datasetFile, digestOf, type Question, readQuestions } from './dataset.ts'
 import { registerExport } from './export/command.ts'
@@ -31,6 +32,7 @@ import { type RequestSettings, traceQuestion } from './trace-question.ts'
 interface TraceFlags {
   dataset?: string
   data?: string
+  replay?: string
   url?: string
   key?: string
   model?: string
@@ -40,7 +42,7 @@ interface TraceFlags {
   mode?: Mode
   limit?: number
   concurrency: number
-  maxTokens: number
+  maxTokens?: number
   maxBranches?: number
   maxDepth?: number
   temperature: number
@@ -56,9 +58,11 @@ interface Target {
   readonly ask: Ask
   readonly model: string
   readonly where: RunSettings['where']
+  readonly replay?: Replay | undefined
   close(): Promise<void>
 }
 
+const MAX_TOKENS = 1024
 const REPORT_MS = 15_000
 /** Where traces lie that no folder was named for. */
 export const TRACES = 'traces'
@@ -77,6 +81,12 @@ export function registerTrace(program: Command): void {
       '--data <folder>',
       'with the question sets: llm_judge/data of FastChat, or NAME.jsonl (default: APAR_EVAL_DATA)',
     )
+    .addOption(
+      new Option(
+        '--replay <file>',
+        "published answers to the set (FastChat's model_answer), which the engine in this process is made to give",
+      ).conflicts(['url', 'speculation', 'medusa']),
+    )
     .option('--url <url>', 'an edge, instead of an engine in this process', url('http:', 'https:'))
     .option('--key <key>', 'API key of the edge (default: APAR_API_KEY)')
     .option('--model <model>', 'what apar serve takes; with --url, the name of a model there')
@@ -86,7 +96,11 @@ export function registerTrace(program: Command): void {
     .addOption(new Option('--mode <mode>', 'default: both, in turns').choices(MODES))
     .option('--limit <n>', 'ask the first questions only', integer(1, 1_000_000))
     .option('--concurrency <n>', 'questions at a time; times of single answers need 1', integer(1, 4096), 1)
-    .option('--max-tokens <n>', 'new tokens of an answer, all branches together', integer(1, 1_000_000), 1024)
+    .option(
+      '--max-tokens <n>',
+      `new tokens of an answer, all branches together (default: ${MAX_TOKENS}; of a replay, all)`,
+      integer(1, 1_000_000),
+    )
     .option('--max-branches <n>', 'live branches of an answer (default: 32)', integer(1, MAX_LIVE_BRANCHES))
     .option('--max-depth <n>', 'depth of branches, the root has 1 (default: 2)', integer(1, MAX_DEPTH))
     .option('--temperature <t>', '0 is greedy', decimal(0, 2), 0)
@@ -105,11 +119,13 @@ async function recordTraces(flags: TraceFlags): Promise<void> {
   if (flags.dataset === undefined)
     throw new UserError('missing_option', `--dataset is needed: ${DATASETS.join(', ')} or a JSONL file`)
   const file = datasetFile(flags.dataset, flags.data ?? process.env.APAR_EVAL_DATA)
-  const questions = (await readQuestions(file)).slice(0, flags.limit)
-  if (questions.length === 0) throw new UserError('invalid_option', `--dataset: ${file} has no questions`)
+  const all = await readQuestions(file)
+  if (all.length === 0) throw new UserError('invalid_option', `--dataset: ${file} has no questions`)
   const dataset = basename(flags.dataset).replace(/\.jsonl(\.\w+)?$/, '')
   const target = await (flags.url === undefined ? ownEngine(flags) : edge(flags.url, flags))
+  const { replay } = target
   try {
+    const questions = (replay?.answered(all) ?? all).slice(0, flags.limit)
     const request = requestSettings(target.model, flags)
     const { concurrency } = flags
     const settings = {
@@ -119,12 +135,14 @@ async function recordTraces(flags: TraceFlags): Promise<void> {
       model: target.model,
       where: target.where,
       concurrency,
+      ...(replay && { replay: replay.digest }),
       request,
     }
-    const out = flags.out ?? join(TRACES, `${dataset}-${target.model.replaceAll('/', '--')}`)
+    const answers = replay ? `-${replay.name}` : ''
+    const out = flags.out ?? join(TRACES, `${dataset}-${target.model}${answers}`.replaceAll('/', '--'))
     const folder = await RunFolder.open(out, { ...settings, version: TRACE_VERSION })
     try {
-      await record(target.ask, folder, questions, request, flags)
+      await record(target, folder, questions, request, flags)
       console.log(`traces of ${questions.length} questions → ${out}`)
     } finally {
       folder.close()
@@ -135,13 +153,15 @@ async function recordTraces(flags: TraceFlags): Promise<void> {
 }
 
 function requestSettings(model: string, flags: TraceFlags): RequestSettings {
-  const { maxTokens, temperature, seed, speculation, maxBranches, maxDepth } = flags
+  const { temperature, seed, speculation, maxBranches, maxDepth } = flags
+  // A replay ends where its answer does.
+  const maxTokens = flags.maxTokens ?? (flags.replay === undefined ? MAX_TOKENS : undefined)
   const limits = {
     ...(maxBranches !== undefined && { max_branches: maxBranches }),
     ...(maxDepth !== undefined && { max_depth: maxDepth }),
   }
   return {
-    ...{ model, max_tokens: maxTokens, temperature, seed },
+    ...{ model, ...(maxTokens !== undefined && { max_tokens: maxTokens }), temperature, seed },
     ...(speculation !== undefined && { speculation }),
     ...(Object.keys(limits).length > 0 && { branching: limits }),
   }
@@ -152,8 +172,12 @@ async function ownEngine(flags: TraceFlags): Promise<Target> {
   const name = flags.model ?? missing('--model, or --url')
   const { concurrency, speculation } = flags
   const model = await resolveOrPull(name)
+  const adapter = adapterOf(model, flags)
+  const replay =
+    flags.replay === undefined ? undefined : await Replay.open(flags.replay, { path: model.path, adapter })
   const runner = await openRunner(model.path, {
-    ...{ name: servedName(model, flags), adapter: adapterOf(model, flags), medusa: flags.medusa },
+    ...{ name: servedName(model, flags), adapter, medusa: flags.medusa },
+    allowReplay: replay !== undefined,
     ...{ dtype: flags.dtype, device: flags.device, threads: flags.threads, speculation },
     maxBranches: Math.max(64, Math.min(512, 8 * concurrency)),
     maxRequests: concurrency,
@@ -162,7 +186,7 @@ async function ownEngine(flags: TraceFlags): Promise<Target> {
   })
   const { device, dtype, kvCacheDtype } = runner.engineInfo
   const where = { device, dtype, kv_cache_dtype: kvCacheDtype }
-  return { ask: asksRunner(runner), model: runner.model, where, close: () => runner.close() }
+  return { ask: asksRunner(runner), model: runner.model, where, replay, close: () => runner.close() }
 }
 
 async function edge(address: string, flags: TraceFlags): Promise<Target> {
@@ -181,7 +205,7 @@ function missing(what: string): never {
 }
 
 async function record(
-  ask: Ask,
+  { ask, replay }: Target,
   folder: RunFolder,
   questions: readonly Question[],
   request: RequestSettings,
@@ -199,7 +223,7 @@ async function record(
   const waiting = open.values()
   const work = async () => {
     for (const { question, mode } of waiting) {
-      const { lines, tokens } = await traceQuestion(ask, question, mode, request)
+      const { lines, tokens } = await traceQuestion(ask, question, mode, request, replay)
       folder.add(question.id, mode, lines)
       report(tokens)
     }

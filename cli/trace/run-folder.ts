@@ -27,6 +27,8 @@ export const RunSettings = z.object({
   where: z.record(z.string(), z.union([z.string(), z.number()])),
   /** Questions that were asked at a time. */
   concurrency: z.int().min(1),
+  /** SHA-256 of the answers that were forced. */
+  replay: z.string().optional(),
   /** Of each request, besides its messages. */
   request: z.record(z.string(), z.unknown()),
 })

@@ -3,6 +3,7 @@ import { AparError, toAparError } from '../../shared/errors.ts'
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
 import { TRACE_VERSION } from '../../shared/protocol/trace.ts'
 import { UserError } from '../explain.ts'
+import type { Replay } from '../replay/replay.ts'
 import type { Ask } from './ask.ts'
 import type { Question } from './dataset.ts'
 import type { Mode, TraceLine } from './trace-file.ts'
@@ -20,7 +21,8 @@ export interface TracedQuestion {
 }
 
 /**
- * Asks all turns of a question, each with the answers before it, and returns the lines of the trace.
+ * Asks all turns of a question, each with the answers before it, and returns the lines of the trace. A replay has the
+ * turns that were answered.
  * @throws AparError when a turn fails; one that does not fit the context ends the trace instead.
  */
 export async function traceQuestion(
@@ -28,6 +30,7 @@ export async function traceQuestion(
   question: Question,
   mode: Mode,
   settings: RequestSettings,
+  replay?: Pick<Replay, 'forced'> | undefined,
 ): Promise<TracedQuestion> {
   const { id, category, line, before, turns } = question
   const { model } = settings
@@ -48,10 +51,12 @@ export async function traceQuestion(
   const branching = mode === 'serial' ? { enabled: false } : settings.branching
   let tokens = 0
   for (const [index, prompt] of turns.entries()) {
+    const forced = replay?.forced(id, index)
+    if (replay && !forced) break
     messages.push({ role: 'user', content: prompt })
     const request = { ...settings, messages: [...messages], trace: true, ...(branching && { branching }) }
     try {
-      const turn = await traceTurn(ask, request, { turn: index + 1, prompt })
+      const turn = await traceTurn((each) => ask(each, forced), request, { turn: index + 1, prompt })
       for (const each of turn.lines) lines.push(each)
       tokens += turn.tokens
       messages.push({ role: 'assistant', content: turn.text })

@@ -1,6 +1,7 @@
 import type { MessagesRequest } from '../../shared/anthropic.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { outputFormatOf } from '../../shared/requests/answer-format.ts'
+import { messageToolsOf } from '../../shared/requests/tools.ts'
 import { messagesHistory } from '../history/messages.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
 import {
@@ -10,16 +11,19 @@ import {
   toGenerateRequest,
 } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
+import { BlockEvents, textBlock, toolUse } from './blocks.ts'
 
 export function messagesRequest(body: MessagesRequest): GenerateRequest {
   const { model, max_tokens, temperature, top_p, stop_sequences: stop } = body
   const messages = messagesHistory(body)
   const { chat_template_kwargs } = body
-  const continues = messages.at(-1)?.role === 'assistant'
+  const last = messages.at(-1)
+  const continues = last?.role === 'assistant' && last.tool_calls === undefined
   const fields = {
     ...{ model, messages, max_tokens, temperature, top_p, stop, ...samplingOf(body) },
     ...templateOptionsOf({ chat_template_kwargs, continue_final_message: continues }),
     output_format: outputFormatOf(body)?.format,
+    ...messageToolsOf(body),
   }
   return stopsInDocument(toGenerateRequest(fields, body.apar))
 }
@@ -29,7 +33,7 @@ export async function wholeMessage(answer: SingleAnswer): Promise<object> {
   await answer.whole()
   return {
     ...message(answer),
-    content: [{ type: 'text', text: answer.text, citations: null }],
+    content: contentOf(answer),
     ...stopOf(answer),
     usage: usageOf(answer),
     ...answer.apar,
@@ -39,14 +43,26 @@ export async function wholeMessage(answer: SingleAnswer): Promise<object> {
 /** The answer as Anthropic's named events. @throws AparError for a stream that fails. */
 export async function* messageEvents(answer: SingleAnswer): AsyncGenerator<object, void> {
   yield { type: 'message_start', message: { ...message(answer), usage: usageAtStart(answer) } }
-  const block = { type: 'text', text: '', citations: null }
-  yield { type: 'content_block_start', index: 0, content_block: block }
-  for await (const text of answer.pieces()) {
-    yield { type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text } }
-  }
-  yield { type: 'content_block_stop', index: 0 }
+  const blocks = new BlockEvents()
+  for await (const part of answer.parts()) yield* blocks.of(part)
+  yield* blocks.end()
   yield { type: 'message_delta', delta: stopOf(answer), usage: usageOf(answer), ...answer.apar }
   yield { type: 'message_stop' }
+}
+
+/** An answer of calls only has no text. */
+function contentOf({ text, calls }: SingleAnswer): object[] {
+  const uses = calls.map(({ id, name, arguments: args }) => toolUse(id, name, inputOf(args)))
+  return text === '' && uses.length > 0 ? uses : [textBlock(text), ...uses]
+}
+
+/** Those of a call that was cut off are left out. */
+function inputOf(args: string): object {
+  try {
+    return JSON.parse(args)
+  } catch {
+    return {}
+  }
 }
 
 function message({ accepted }: SingleAnswer) {
@@ -63,7 +79,8 @@ function message({ accepted }: SingleAnswer) {
 
 function stopOf(answer: SingleAnswer) {
   if (answer.stop !== undefined) return { stop_reason: 'stop_sequence', stop_sequence: answer.stop }
-  return { stop_reason: answer.cut ? 'max_tokens' : 'end_turn', stop_sequence: null }
+  const whole = answer.calls.length > 0 ? 'tool_use' : 'end_turn'
+  return { stop_reason: answer.cut ? 'max_tokens' : whole, stop_sequence: null }
 }
 
 /** Which of the prompt's tokens are cached is known at the end only; `message_delta` has these counts again. */

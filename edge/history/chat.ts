@@ -1,34 +1,26 @@
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
 import type { ChatPart, ChatMessage as OpenAiMessage, ToolCall } from '../../shared/requests/chat-messages.ts'
-import { paragraphs, toolCallText, toolResultText } from './tool-text.ts'
+import { CallIds } from './call-ids.ts'
 
-/** OpenAI's messages as those of apar. The results of tools that follow each other are one message of the user. */
+/** OpenAI's messages as those of apar. */
 export function chatHistory(messages: readonly OpenAiMessage[]): GenerateRequest['messages'] {
-  const history: ChatMessage[] = []
-  let afterTool = false
-  for (const message of messages) {
-    const isTool = message.role === 'tool' || message.role === 'function'
-    const next = fromOpenAi(message)
-    const last = history.at(-1)
-    if (isTool && afterTool && last) last.content = paragraphs([last.content, next.content])
-    else history.push(next)
-    afterTool = isTool
-  }
-  return history
+  const ids = new CallIds()
+  return messages.map((message) => fromOpenAi(message, ids))
 }
 
-function fromOpenAi(message: OpenAiMessage): ChatMessage {
+function fromOpenAi(message: OpenAiMessage, ids: CallIds): ChatMessage {
   switch (message.role) {
     case 'tool':
-    case 'function':
-      return { role: 'user', content: toolResultText(textOf(message.content)) }
+    case 'function': {
+      const { content, tool_call_id } = message
+      return { role: 'tool', content: textOf(content), ...(tool_call_id !== undefined && { tool_call_id }) }
+    }
     case 'assistant': {
       const { content, refusal = '', tool_calls = [], function_call } = message
-      const calls = function_call ? [{ function: function_call }, ...tool_calls] : tool_calls
-      return {
-        role: 'assistant',
-        content: paragraphs([textOf(content) || refusal, ...calls.map(textOfCall)]),
-      }
+      const called = function_call ? [{ function: function_call }, ...tool_calls] : tool_calls
+      const calls = called.flatMap((call) => toCall(call, ids))
+      const text = textOf(content) || refusal
+      return { role: 'assistant', content: text, ...(calls.length > 0 && { tool_calls: calls }) }
     }
     case 'developer':
       return { role: 'system', content: textOf(message.content) }
@@ -37,9 +29,9 @@ function fromOpenAi(message: OpenAiMessage): ChatMessage {
   }
 }
 
-function textOfCall({ function: called, custom }: ToolCall): string {
-  if (called) return toolCallText(called.name, called.arguments)
-  return custom ? toolCallText(custom.name, custom.input) : ''
+function toCall({ id, function: called, custom }: ToolCall, ids: CallIds) {
+  if (called) return [ids.call(id, called.name, called.arguments)]
+  return custom ? [ids.call(id, custom.name, JSON.stringify({ input: custom.input }))] : []
 }
 
 function textOf(content: string | readonly ChatPart[] = ''): string {

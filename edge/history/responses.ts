@@ -1,46 +1,34 @@
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
 import type { ResponseContent, ResponseItem } from '../../shared/requests/response-items.ts'
-import { paragraphs, toolCallText, toolResultText } from './tool-text.ts'
+import { CallIds } from './call-ids.ts'
 
-type Kind = 'call' | 'output' | 'answer' | 'question'
-
-/** Items as messages. Calls follow the assistant's text in its message; the outputs of several calls are one message. */
+/** Items as messages. Calls belong to the assistant's text before them. */
 export function responsesHistory(items: readonly ResponseItem[]): GenerateRequest['messages'] {
+  const ids = new CallIds()
   const history: ChatMessage[] = []
-  let before: Kind | undefined
   for (const item of items) {
-    const next = fromItem(item)
-    if (!next) continue
-    const last = history.at(-1)
-    const joins = next.kind === 'call' ? before === 'call' || before === 'answer' : before === 'output'
-    if (last && joins && next.kind !== 'question' && next.kind !== 'answer')
-      last.content = paragraphs([last.content, next.message.content])
-    else history.push(next.message)
-    before = next.kind
+    if ('role' in item) {
+      const role = item.role === 'developer' ? 'system' : item.role
+      history.push({ role, content: textOf(item.content) })
+    } else if (item.type === 'function_call' || item.type === 'custom_tool_call') {
+      const args = item.arguments ?? JSON.stringify({ input: item.input ?? '' })
+      addCall(history, ids.call(item.call_id, item.name, args))
+    } else if (item.type === 'function_call_output' || item.type === 'custom_tool_call_output') {
+      const { call_id, output } = item
+      history.push({
+        role: 'tool',
+        content: textOf(output),
+        ...(call_id !== undefined && { tool_call_id: call_id }),
+      })
+    }
   }
   return history
 }
 
-/** undefined for an item without text. */
-function fromItem(item: ResponseItem): { kind: Kind; message: ChatMessage } | undefined {
-  if ('role' in item) {
-    const role = item.role === 'developer' ? 'system' : item.role
-    const kind = role === 'assistant' ? 'answer' : 'question'
-    return { kind, message: { role, content: textOf(item.content) } }
-  }
-  switch (item.type) {
-    case 'function_call':
-    case 'custom_tool_call': {
-      const content = toolCallText(item.name, item.arguments ?? item.input ?? '')
-      return { kind: 'call', message: { role: 'assistant', content } }
-    }
-    case 'function_call_output':
-    case 'custom_tool_call_output': {
-      return { kind: 'output', message: { role: 'user', content: toolResultText(textOf(item.output)) } }
-    }
-    default:
-      return undefined
-  }
+function addCall(history: ChatMessage[], call: NonNullable<ChatMessage['tool_calls']>[number]): void {
+  const last = history.at(-1)
+  if (last?.role === 'assistant') last.tool_calls = [...(last.tool_calls ?? []), call]
+  else history.push({ role: 'assistant', content: '', tool_calls: [call] })
 }
 
 /** Paths of the items that name stored ones: they add nothing, because nothing is stored. */

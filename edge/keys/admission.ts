@@ -1,4 +1,5 @@
 import type { StreamEvent, Usage } from '../../shared/protocol/events.ts'
+import { toolText } from '../../shared/protocol/prompt-chars.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { utf8Length } from '../../shared/utf8.ts'
 import type { Env } from '../env.ts'
@@ -152,12 +153,12 @@ class Meter {
 
   constructor(request: GenerateRequest) {
     this.messages = request.messages
-    this.#promptBytes = bytesOf(request.messages) + (request.prompt_token_ids?.length ?? 0) * BYTES_PER_TOKEN
+    this.#promptBytes = bytesOf(request) + (request.prompt_token_ids?.length ?? 0) * BYTES_PER_TOKEN
   }
 
   observe(event: StreamEvent): void {
     if (event.type === 'accepted') this.#accepted = true
-    else if (event.type === 'delta') this.#bytes += utf8Length(event.text)
+    else if (event.type === 'delta' || event.type === 'tool_arguments') this.#bytes += utf8Length(event.text)
     else if (event.type === 'done') this.#usage = event.usage
   }
 
@@ -201,12 +202,14 @@ function sumOfMaxTokens(requests: readonly GenerateRequest[]): number | undefine
  * messages share the prompt.
  */
 function maxPromptTokens(requests: readonly GenerateRequest[]): number {
-  const prompts = new Map(requests.map(({ messages, prompt_token_ids = [] }) => [messages, prompt_token_ids]))
-  return [...prompts].reduce((sum, [messages, ids]) => {
-    return sum + ids.length + bytesOf(messages) + TOKENS_AROUND_A_MESSAGE * (messages.length + 1)
+  const prompts = new Map(requests.map((request) => [request.messages, request]))
+  return [...prompts.values()].reduce((sum, { messages, tools, prompt_token_ids: ids = [] }) => {
+    const aroundThem = TOKENS_AROUND_A_MESSAGE * (messages.length + 1 + (tools?.length ?? 0))
+    return sum + ids.length + bytesOf({ messages, tools }) + aroundThem
   }, 0)
 }
 
-function bytesOf(messages: GenerateRequest['messages']): number {
-  return messages.reduce((sum, { content }) => sum + utf8Length(content), 0)
+function bytesOf(prompt: Pick<GenerateRequest, 'messages' | 'tools'>): number {
+  const contents = prompt.messages.reduce((sum, { content }) => sum + utf8Length(content), 0)
+  return contents + utf8Length(toolText(prompt))
 }

@@ -48,7 +48,15 @@ export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nod
 /** What a node must know to serve the request: it would refuse other fields. */
 function neededFields(request: GenerateRequest): string[] {
   const hasOptions = Object.keys(PromptAndEnd.shape).some((field) => field in request)
-  return [...(hasOptions ? ['prompt_options'] : []), ...(request.output_format ? ['output_format'] : [])]
+  const hasCalls = request.messages.some(
+    ({ role, tool_calls }) => role === 'tool' || tool_calls !== undefined,
+  )
+  return [
+    ...(hasOptions ? ['prompt_options'] : []),
+    ...(request.output_format ? ['output_format'] : []),
+    ...(request.tools ? ['tools'] : []),
+    ...(hasCalls ? ['tool_messages'] : []),
+  ]
 }
 
 /** The messages up to the first user message, the same in all turns of a conversation. At most 4096 characters. */

@@ -3,11 +3,13 @@ import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatLogprobs,
+  ChatToolCallDelta,
   FinishReason,
 } from '../../shared/openai.ts'
 import type { StreamEvent, TokenLogprob } from '../../shared/protocol/events.ts'
-import { Choice } from '../streams/http/choice.ts'
+import { type CallPart, Choice } from '../streams/http/choice.ts'
 import type { Streams } from '../streams/http/streams.ts'
+import { callId } from './call-id.ts'
 import { traceChunk } from './trace-chunk.ts'
 import { openAiUsage, runningUsage } from './usage.ts'
 
@@ -64,6 +66,7 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
       const logprobs = options.logprobs && { logprobs: chatLogprobs(growth.logprobs) }
       yield chunk(index, { content: growth.text }, logprobs || {})
     } else if (event.type === 'trace') yield { ...chunk(index, {}), apar: traceChunk(event) }
+    if (growth?.call) yield chunk(index, { tool_calls: [callDelta(growth.call)] })
     if (event.type === 'done') {
       const ended = choices[index]
       yield chunk(index, {}, { finish: ended?.finishReason ?? 'stop', ended })
@@ -91,7 +94,7 @@ export async function chatCompletion(
     ...headOf(streams, 'chat.completion'),
     choices: answers.map(({ choice, content, rows }, index) => ({
       index,
-      message: { role: 'assistant', content, refusal: null },
+      message: { role: 'assistant', ...messageOf(choice, content) },
       logprobs: options.logprobs ? chatLogprobs(rows) : null,
       finish_reason: choice.finishReason,
       ...choice.apar,
@@ -99,6 +102,24 @@ export async function chatCompletion(
     })),
     usage: usageOf(answers.map(({ choice }) => choice)),
   }
+}
+
+/** An answer of calls only has no content. */
+function messageOf(
+  { calls }: Choice,
+  content: string,
+): Omit<ChatCompletion['choices'][number]['message'], 'role'> {
+  if (calls.length === 0) return { content, refusal: null }
+  const tool_calls = calls.map(({ id, name, arguments: args }) => {
+    return { id: callId(id), type: 'function' as const, function: { name, arguments: args } }
+  })
+  return { content: content === '' ? null : content, refusal: null, tool_calls }
+}
+
+function callDelta(part: CallPart): ChatToolCallDelta {
+  const { call: index } = part
+  if (part.type === 'tool_arguments') return { index, function: { arguments: part.text } }
+  return { index, id: callId(part.call_id), type: 'function', function: { name: part.name, arguments: '' } }
 }
 
 /** As SGLang names what ended the text, if it was a stop string or one of `stop_token_ids`. */

@@ -1,6 +1,7 @@
 import type { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { outputFormatOf } from '../../shared/requests/answer-format.ts'
+import { chatToolsOf } from '../../shared/requests/tools.ts'
 import { chatHistory } from '../history/chat.ts'
 import {
   samplingOf,
@@ -15,6 +16,7 @@ export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
   const request = toRequest(body, apar, {
     messages: chatHistory(body.messages),
     ...templateOptionsOf(body),
+    ...chatToolsOf(body),
     max_tokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
   })

@@ -1,11 +1,13 @@
 import type { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { outputFormatOf } from '../../shared/requests/answer-format.ts'
+import { responseToolsOf } from '../../shared/requests/tools.ts'
 import type { ResponsesRequest } from '../../shared/responses.ts'
 import { responsesHistory } from '../history/responses.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
 import { samplingOf, templateOptionsOf, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
+import { ItemEvents, outputOf } from './response-output.ts'
 
 type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed'
 
@@ -23,6 +25,7 @@ export function responsesRequest(body: ResponsesRequest): GenerateRequest {
     ...samplingOf(body),
     ...templateOptionsOf(body),
     output_format: outputFormatOf(body)?.format,
+    ...responseToolsOf(body),
   }
   return toGenerateRequest(fields, body.apar)
 }
@@ -32,13 +35,13 @@ export async function wholeResponse(body: ResponsesRequest, answer: SingleAnswer
   await answer.whole()
   const status = endOf(answer)
   return response(body, answer, status, {
-    output: [message(answer, status)],
+    output: outputOf(answer, status),
     usage: usageOf(answer),
     ...answer.apar,
   })
 }
 
-/** The answer as OpenAI's named events: one message with one text part. */
+/** The answer as OpenAI's named events: a message with one text part, and calls of functions. */
 export class ResponseEvents {
   readonly #body: ResponsesRequest
   readonly #answer: SingleAnswer
@@ -55,34 +58,26 @@ export class ResponseEvents {
     const begun = this.#response('in_progress')
     yield this.#event('response.created', { response: begun })
     yield this.#event('response.in_progress', { response: begun })
-    const item = { output_index: 0 }
-    const content = { item_id: messageId(answer), ...item, content_index: 0 }
-    yield this.#event('response.output_item.added', {
-      ...item,
-      item: { ...message(answer, 'in_progress'), content: [] },
-    })
-    yield this.#event('response.content_part.added', { ...content, part: textPart('') })
-    for await (const delta of answer.pieces()) {
-      yield this.#event('response.output_text.delta', { ...content, delta, logprobs: [] })
-    }
-    const { text } = answer
+    const items = new ItemEvents(answer)
+    for await (const part of answer.parts()) yield* this.#events(items.of(part))
     const status = endOf(answer)
-    const whole = message(answer, status)
     const usage = usageOf(answer)
-    yield this.#event('response.output_text.done', { ...content, text, logprobs: [] })
-    yield this.#event('response.content_part.done', { ...content, part: textPart(text) })
-    yield this.#event('response.output_item.done', { ...item, item: whole })
+    yield* this.#events(items.end(status))
     yield this.#event(`response.${status}`, {
-      response: this.#response(status, { output: [whole], usage, ...answer.apar }),
+      response: this.#response(status, { output: outputOf(answer, status), usage, ...answer.apar }),
     })
   }
 
   /** The last event of a failed answer. It has the text that was generated until then. */
   failed({ code, message: why }: AparError): { readonly type: string } {
-    const output = [message(this.#answer, 'incomplete')]
+    const output = outputOf(this.#answer, 'incomplete')
     return this.#event('response.failed', {
       response: this.#response('failed', { output, error: { code, message: why } }),
     })
+  }
+
+  *#events(events: Iterable<[type: string, fields: object]>): Generator<object, void> {
+    for (const [type, fields] of events) yield this.#event(type, fields)
   }
 
   #event(type: string, fields: object) {
@@ -108,14 +103,12 @@ function response(body: ResponsesRequest, { accepted }: SingleAnswer, status: St
     metadata: body.metadata ?? {},
     model: accepted.model,
     output: [],
-    parallel_tool_calls: false,
     previous_response_id: null,
     reasoning: { effort: null, summary: null },
     store: false,
     temperature: body.temperature ?? null,
     text: { format: body.text?.format ?? { type: 'text' } },
-    tool_choice: 'none',
-    tools: [],
+    ...toolsOf(body),
     top_p: body.top_p ?? null,
     truncation: 'disabled',
     usage: null,
@@ -123,22 +116,15 @@ function response(body: ResponsesRequest, { accepted }: SingleAnswer, status: St
   }
 }
 
-function message(answer: SingleAnswer, status: Status): object {
-  return {
-    type: 'message',
-    id: messageId(answer),
-    status,
-    role: 'assistant',
-    content: [textPart(answer.text)],
-  }
-}
-
-function messageId({ accepted }: SingleAnswer): string {
-  return `msg_${accepted.stream}`
-}
-
-function textPart(text: string): object {
-  return { type: 'output_text', text, annotations: [], logprobs: [] }
+/** As the request has them; without tools none is called. */
+function toolsOf({ tools = [], tool_choice = 'auto', parallel_tool_calls = true }: ResponsesRequest): object {
+  if (tools.length === 0) return { tools, tool_choice: 'none', parallel_tool_calls: false }
+  const functions = tools.map((tool) => {
+    if (tool.type !== 'function') return tool
+    const { type, name, description = null, parameters = null, strict = false } = tool
+    return { type, name, description, parameters, strict }
+  })
+  return { tools: functions, tool_choice, parallel_tool_calls }
 }
 
 function endOf(answer: SingleAnswer): 'completed' | 'incomplete' {

@@ -1,4 +1,5 @@
 import type { Context } from 'hono'
+import { ignoredTools } from '../../shared/requests/tools.ts'
 import { ResponsesRequest } from '../../shared/responses.ts'
 import type { AppEnv } from '../app-env.ts'
 import { unresolvedItems } from '../history/responses.ts'
@@ -13,6 +14,7 @@ import { startStreams } from '../streams/http/streams.ts'
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {
   const body = await apiBody(c, ResponsesRequest)
   if (typeof body.input !== 'string') ignoreFields(c, unresolvedItems(body.input))
+  ignoreFields(c, ignoredTools(body))
   const start = () => withFormatOf(body, async () => startStreams(c, [responsesRequest(body)]))
   const streams = await withPromptAs('input', start, c.get('unknownFields'))
   const answer = new SingleAnswer(streams)

@@ -48,8 +48,8 @@ async function tokenizeChat(
   body: ReturnType<typeof TokenizeChat.parse>,
 ): Promise<Response> {
   const model = await modelOf(c, body.model)
-  const { messages, add_generation_prompt, continue_final_message, chat_template_kwargs } = body
-  const options = { add_generation_prompt, continue_final_message, chat_template_kwargs }
+  const { messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs } = body
+  const options = { tools, add_generation_prompt, continue_final_message, chat_template_kwargs }
   const [request] = chatRequests({ model: model.id, messages, ...options })
   if (!request) throw new Error('a chat without a request')
   return await tokensOf(c, model, {
@@ -100,8 +100,9 @@ async function tokensOf(c: Context<AppEnv>, model: FleetModel, query: Tokenize):
 
 /** The part of a request that becomes its prompt. */
 function promptOf(request: GenerateRequest) {
-  const { model, messages, add_generation_prompt, continue_final_message, chat_template_kwargs } = request
-  return { model, messages, add_generation_prompt, continue_final_message, chat_template_kwargs }
+  const { model, messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs } =
+    request
+  return { model, messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs }
 }
 
 async function ask(c: Context<AppEnv>, query: TokenQuery): Promise<GoodTokenAnswer> {

@@ -4,14 +4,19 @@ import type {
   DeltaEvent,
   ForkEvent,
   StreamEvent,
+  ToolArgumentsEvent,
+  ToolCallEvent,
   Usage,
 } from '../../shared/protocol/events.ts'
+import { toolText } from '../../shared/protocol/prompt-chars.ts'
 import { type GenerateRequest, MAX_DEPTH, MAX_LIVE_BRANCHES } from '../../shared/protocol/request.ts'
 import type { SpeculationUsage } from '../../shared/protocol/speculation.ts'
 import { maxNewTokens } from './node-allowance.ts'
 
 /** A character takes up to three bytes of UTF-8, and a byte at most one token; templates add text of their own. */
 const PROMPT_TOKENS_PER_CHAR = 3
+/** Templates may indent the JSON of tools. */
+const TIMES_SHOWN = 4
 const SPARE_PROMPT_TOKENS = 64 * 1024
 /** The engine may have sampled the last tokens of several branches in one step. */
 const SPARE_TOKENS = 1024
@@ -34,6 +39,7 @@ export class EventCheck {
   readonly #branches = new Map<number, Branch>([[0, { depth: 1, length: 0, ended: false }]])
   #live = 1
   #newest = 0
+  #calls = 0
   readonly #maxLive: number
   readonly #maxDepth: number
 
@@ -56,6 +62,7 @@ export class EventCheck {
   /** Call for each event, in order. @throws AparError `invalid_request` for an event that no honest node sends. */
   check(event: StreamEvent): void {
     if (event.type === 'delta') this.#delta(event)
+    else if (event.type === 'tool_call' || event.type === 'tool_arguments') this.#call(event)
     else if (event.type === 'fork') this.#fork(event)
     else if (event.type === 'branch_end') this.#end(event.branch)
     else if (event.type === 'accepted') this.#accepted(event)
@@ -74,6 +81,17 @@ export class EventCheck {
 
   #delta({ branch, text }: DeltaEvent): void {
     this.#running(branch).length += text.length
+  }
+
+  #call(event: ToolCallEvent | ToolArgumentsEvent): void {
+    this.#running(0)
+    if (!this.#request.tools) throw broken('a call of a tool without tools')
+    if (event.type === 'tool_call') {
+      const isKnown = this.#request.tools.some(({ name }) => name === event.name)
+      if (!isKnown) throw broken('a call of a tool that the request does not have')
+      this.#calls++
+    }
+    if (event.call !== this.#calls - 1) throw broken(`part of call ${event.call} of ${this.#calls}`)
   }
 
   #fork({ branch, parent, at }: ForkEvent): void {
@@ -129,10 +147,12 @@ function areDrafts({ heads = [], ngram, ...total }: SpeculationUsage): boolean {
 
 function maxPromptTokens({
   messages,
+  tools,
   prompt_token_ids = [],
   chat_template_kwargs = {},
 }: GenerateRequest): number {
-  const chars = messages.reduce((sum, { content }) => sum + content.length, 0)
+  const contents = messages.reduce((sum, { content }) => sum + content.length, 0)
+  const chars = contents + TIMES_SHOWN * toolText({ messages, tools }).length
   const variables = JSON.stringify(chat_template_kwargs).length
   return SPARE_PROMPT_TOKENS + prompt_token_ids.length + PROMPT_TOKENS_PER_CHAR * (chars + variables)
 }

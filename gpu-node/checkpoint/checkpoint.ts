@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
+import type { ToolFormatName } from '../tools/tool-format.ts'
 import { readAdapterForking, readAdapterGeneration, readAdapterText } from './adapter/adapter-files.ts'
 import { mergeAdapter } from './adapter/merge-adapter.ts'
 import type { Branching, BranchLimits } from './config/branching.ts'
@@ -82,6 +83,8 @@ const PUBLISHED_TEMPLATE = 'vicuna_v1.1'
 export interface CheckpointOptions {
   /** Instead of the checkpoint's own chat template: the name of a known one, or the path of a Jinja file. */
   readonly chatTemplate?: string | undefined
+  /** How the model calls tools. Default: as its chat template writes calls. */
+  readonly toolFormat?: ToolFormatName | undefined
   /** A folder of peft with LoRA that is merged into the checkpoint. */
   readonly adapter?: string | undefined
   /** A folder with Medusa heads, or `none`. Default: `medusa/` in the folder of the adapter, or else of the checkpoint. */
@@ -177,7 +180,10 @@ function toCheckpoint(parts: CheckpointParts, options: CheckpointOptions): Check
   const { configFile, shape, eosTokenIds } = parts
   const isPublished = isPublishedApar(parts.text.tokenizer.added_tokens)(PUBLISHED.fork_token)
   const branching = parts.branching ?? (isPublished ? PUBLISHED : undefined)
-  const text = withTemplate(parts.text, options.chatTemplate, isPublished)
+  const text = {
+    ...withTemplate(parts.text, options.chatTemplate, isPublished),
+    toolFormat: options.toolFormat,
+  }
   const heads = findMedusa(parts.path, options.medusa, options.adapter)
   const medusa = heads === undefined ? undefined : readMedusaHeads(heads, shape)
   const idOf = (token: string, field: string) => controlId(parts, token, field)

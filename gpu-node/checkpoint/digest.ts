@@ -89,7 +89,7 @@ function samplingOf({ temperature, topP, topK, minP, repetitionPenalty }: Sampli
   return [temperature, topP, topK, minP, repetitionPenalty]
 }
 
-function textOf({ tokenizer, chatTemplate, named, rawPrefix }: TokenizerFiles): unknown[] {
+function textOf({ tokenizer, chatTemplate, named, rawPrefix, toolFormat }: TokenizerFiles): unknown[] {
   const { added_tokens, normalizer, pre_tokenizer, post_processor, decoder, model } = tokenizer
   const added = added_tokens.map(({ id, content, special, normalized, lstrip, rstrip }) => [
     ...[id, content, special, normalized],
@@ -100,6 +100,7 @@ function textOf({ tokenizer, chatTemplate, named, rawPrefix }: TokenizerFiles): 
     [added, normalizer, pre_tokenizer, post_processor, decoder, model],
     [chatTemplate?.source, bos_token, eos_token, unk_token, pad_token, rawPrefix],
     ...(chatTemplate?.afterRawPrefix ? ['after the raw prefix'] : []),
+    ...(toolFormat ? [toolFormat] : []),
   ]
 }
 

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import type { ToolFormatName } from '../tools/tool-format.ts'
 import { readOptionalJson } from './read-json.ts'
 import { broken } from './refusals.ts'
 import { type ChatTemplate, readChatTemplate } from './tokenizer/chat-template.ts'
@@ -24,6 +25,8 @@ export interface TokenizerFiles {
   /** Comes before a prompt that is encoded without the template. */
   rawPrefix: string
   named: NamedTokens
+  /** How the model calls tools, if an operator has said so. */
+  toolFormat?: ToolFormatName | undefined
 }
 
 /** @throws StartupError that names the file and what is wrong with it. */

@@ -123,11 +123,15 @@ const TensorEntry = z.strictObject({
 })
 export type TensorEntry = z.infer<typeof TensorEntry>
 
+const int32s = z.instanceof(Int32Array) as z.ZodType<Int32Array, Int32Array>
+
 /** The bytes that each token adds to a text: those of token i lie from `offsets[i]` to `offsets[i + 1]`. */
 const TokenTable = z
   .strictObject({
     bytes: z.instanceof(Uint8Array) as z.ZodType<Uint8Array, Uint8Array>,
-    offsets: z.instanceof(Int32Array) as z.ZodType<Int32Array, Int32Array>,
+    offsets: int32s,
+    /** Tokens whose bytes are part of calls of tools only: markers that are tokens of their own. */
+    markers: int32s.default(new Int32Array()),
     /** The tokenizer puts one space in front of an answer, which is not part of its text. */
     dropsLeadingSpace: z.boolean(),
     /** The checkpoint's joints are `mended` (shared/protocol/events.ts). */
@@ -140,6 +144,10 @@ const TokenTable = z
     },
   )
 export type TokenTable = z.infer<typeof TokenTable>
+
+/** When a branch may fork. */
+export const POLICIES = ['eager', 'capped', 'serial', 'deadline'] as const
+export type Policy = (typeof POLICIES)[number]
 
 /** Options of the native engine. A parsed value is safe to pass to native code. */
 export const EngineConfig = z
@@ -187,8 +195,13 @@ export const EngineConfig = z
     prefixCache: z.boolean(),
     /** Share of the KV blocks that admission of new requests keeps free for running ones, in [0, 1). */
     watermark: z.number().min(0).lt(1),
-    /** When the batch is full: `eager` lets a child wait, `capped` masks [Fork]; `serial` always does (core/branch_policy.h). */
-    policy: z.enum(['eager', 'capped', 'serial']),
+    /**
+     * When the batch is full: `eager` lets a child wait, `capped` masks [Fork]; `serial` always does. `deadline` does where a
+     * fork would make another request late (native/core/branch_policy.h).
+     */
+    policy: z.enum(POLICIES),
+    /** Of the policy `deadline`: when a request's next token is due after the one before. 0 with other policies. */
+    tokenDeadlineMs: z.number().min(0).max(1e6),
     /** Requests may draft with this source only; `auto`: with any, `off`: with none. */
     speculation: Speculation,
   })

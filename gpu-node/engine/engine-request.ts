@@ -105,6 +105,8 @@ export function engineRequestSchema(vocabSize: number) {
         }),
       )
       .default([]),
+    /** What the request answers (ForcedBranch in shared/protocol/node.ts). Empty: what the model says. */
+    forced: z.array(z.strictObject({ parent: z.int().min(-1).max(MAX_INT32), tokens: ids })).default([]),
     tenant: EngineTenant.default(NO_TENANT),
     /** Where draft tokens may come from, of what the engine was opened with. It changes no text. */
     speculation: Speculation.default('auto'),
@@ -176,6 +178,7 @@ export function toEngineRequest(
     logprobs: request.logprobs ?? -1,
     promptLogprobs: request.prompt_logprobs ?? -1,
     branches,
+    forced: [],
     logitBias: toLogitBias(request.logit_bias ?? {}, shape.vocabSize),
     tenant: NO_TENANT,
     speculation: request.speculation ?? 'auto',

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { AparError } from '../../shared/errors.ts'
 import { GRAMMAR_COMPILER } from '../engine/engine-files.ts'
 import { type GrammarSource, patternCheck } from './grammar-source.ts'
+import { schemasIn, type Tag, withGrammars } from './tag-grammar.ts'
 
 /** Of address space, also of its libraries and the vocabulary. */
 const MAX_BYTES = 2 * 1024 ** 3
@@ -12,9 +13,14 @@ const COMPILING_LIMIT_MS = 10_000
 /** The edge takes a node that neither accepts nor refuses a request within a minute for a broken one. */
 const WAITING_LIMIT_MS = 20_000
 
+/** Kinds of frames of native/tools/compile_grammar.cpp that compile nothing, and that of structural tags. */
+const TO_EBNF = -1
+const CHECK = 0
+const TAG = 4
+
 /** The tokens of a model, as EngineConfig has them. */
 export interface Vocabulary {
-  readonly text: { readonly bytes: Uint8Array; readonly offsets: Int32Array }
+  readonly text: { readonly bytes: Uint8Array; readonly offsets: Int32Array; readonly markers: Int32Array }
   readonly eos: readonly number[]
 }
 
@@ -55,12 +61,17 @@ export class CompilerProcess {
 
   async #compile({ kind, text, patterns }: GrammarSource): Promise<Uint8Array> {
     const latest = performance.now() + this.#limitMs
-    for (const pattern of patterns) await this.#ask(0, patternCheck(pattern), latest)
-    return await this.#ask(kind, text, latest)
+    for (const pattern of patterns) await this.#ask(CHECK, patternCheck(pattern), latest)
+    if (kind !== TAG) return await this.#ask(kind, text, latest)
+    const tag: { type: string; format: Tag } = JSON.parse(text)
+    const ebnf = new Map<string, string>()
+    for (const schema of schemasIn(tag.format))
+      ebnf.set(schema, (await this.#ask(TO_EBNF, schema, latest)).toString())
+    return await this.#ask(kind, JSON.stringify({ ...tag, format: withGrammars(tag.format, ebnf) }), latest)
   }
 
   /** @throws AparError `invalid_request` with the process's answer. */
-  async #ask(kind: number, text: string, latest: number): Promise<Uint8Array> {
+  async #ask(kind: number, text: string, latest: number): Promise<Buffer> {
     if (this.#closed)
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 5 })
     const child = await this.#started()
@@ -82,7 +93,7 @@ export class CompilerProcess {
     this.#child = child
     const { text, eos } = this.#vocabulary
     const frame = Buffer.concat([
-      int32s([eos.length, text.offsets.length - 1, ...eos]),
+      int32s([eos.length, text.offsets.length - 1, text.markers.length, ...eos, ...text.markers]),
       int32s(text.offsets),
       text.bytes,
     ])

@@ -1,9 +1,11 @@
 import type { OutputFormat } from '../../shared/protocol/output-format.ts'
+import { literal } from './ebnf-literal.ts'
 import { engineSchema, patternsOf } from './engine-schema.ts'
 
 /** What the grammar engine compiles; `kind` as in native/grammar/grammar_engine.h. */
 export interface GrammarSource {
-  readonly kind: 1 | 2 | 3
+  readonly kind: 1 | 2 | 3 | 4
+  /** Of kind 4: a structural tag, whose parts of the type `json_schema` the compiler makes grammars. */
   readonly text: string
   /** Of a schema, which are checked each alone: the grammar engine does not keep to all of them. */
   readonly patterns: readonly string[]
@@ -27,12 +29,4 @@ export function grammarSource(format: OutputFormat): GrammarSource {
     case 'grammar':
       return { kind: 3, text: format.grammar.toWellFormed(), patterns: [] }
   }
-}
-
-/** A text in EBNF. */
-function literal(text: string): string {
-  const escaped = text.toWellFormed().replace(/[\\"\p{Cc}]/gu, (char) => {
-    return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`
-  })
-  return `"${escaped}"`
 }

@@ -5,6 +5,9 @@ import { AparError } from '../../shared/errors.ts'
 import type { OutputFormat } from '../../shared/protocol/output-format.ts'
 import { GRAMMAR_FOLDER } from '../engine/engine-files.ts'
 import type { EngineGrammar } from '../engine/engine-request.ts'
+import { requireServed } from '../tools/served-schema.ts'
+import type { ToolFormat } from '../tools/tool-format.ts'
+import { type ToolRequest, toolGrammar } from '../tools/tool-grammar.ts'
 import { CompilerProcess, type Vocabulary } from './compiler-process.ts'
 import { type GrammarSource, grammarSource } from './grammar-source.ts'
 
@@ -13,6 +16,10 @@ const MAX_KEPT_BYTES = 256 * 1024 ** 2
 const MAX_KEPT = 1024
 /** For how long a grammar that was refused is refused again without another try: a busy machine may take too long. */
 const REFUSED_MS = 60_000
+
+function aboutTools({ message, code }: AparError): AparError {
+  return new AparError(code, message.replace(/^output_format: /, 'tools: '), { param: 'tools' })
+}
 
 export type LoadGrammar = (folder: string, compiled: Uint8Array) => Promise<EngineGrammar>
 
@@ -43,7 +50,26 @@ export class Grammars {
 
   /** @throws AparError `invalid_request` for one that cannot be served, `overloaded`. */
   get(format: OutputFormat): Promise<EngineGrammar> {
-    const source = grammarSource(format)
+    return this.#of(grammarSource(format))
+  }
+
+  /**
+   * As {@link get}, for an answer that may call tools. What the grammar engine cannot compile of their schemas is left out,
+   * unless a tool is `strict`.
+   */
+  async ofTools(request: ToolRequest, format: ToolFormat): Promise<EngineGrammar> {
+    requireServed(request.tools)
+    try {
+      return await this.#of(toolGrammar(request, format))
+    } catch (error) {
+      const isRefused = error instanceof AparError && error.code === 'invalid_request'
+      if (!isRefused) throw error
+      if (request.tools.some(({ strict }) => strict)) throw aboutTools(error)
+    }
+    return await this.#of(toolGrammar(request, format, true))
+  }
+
+  #of(source: GrammarSource): Promise<EngineGrammar> {
     const key = createHash('sha256').update(`${source.kind} ${source.text}`).digest('base64')
     const found = this.#kept.get(key)
     this.#kept.delete(key)

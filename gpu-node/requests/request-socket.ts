@@ -80,6 +80,7 @@ export function serveRequest(socket: RequestSocket, streams: ServedStreams, log:
           ? streams.start(frame.stream, frame.request, frame.log ?? [], reader, {
               callContext: frame.origin,
               tenant: frame.tenant,
+              forced: frame.forced,
             })
           : streams.attach(frame.stream, frame.after, reader)
       // The first batch may already have exceeded the buffer limit.

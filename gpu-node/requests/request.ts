@@ -14,6 +14,7 @@ import { givenTokens } from './given-tokens.ts'
 import type { PromptScores } from './prompt-scores.ts'
 import type { RequestWatch } from './request-watch.ts'
 import { restoredBranches } from './restored-branches.ts'
+import type { ToolAnswer } from './tool-answer.ts'
 import { TraceRecorder } from './trace-recorder.ts'
 
 /** A StreamEvent before it gets its number. */
@@ -34,6 +35,8 @@ export interface RequestOptions {
   stop: readonly string[]
   /** `document`: the engine matches within branches; here the first stop string in document order is found. */
   stopScope: 'branch' | 'document'
+  /** For an answer that may call tools, which then has no branches; stop strings are looked for in its content. */
+  toolAnswer?: ToolAnswer | undefined
   bytes: TokenBytes
   dropsLeadingSpace: boolean
   /** For a stream with `trace` events: the ids of the prompt. */
@@ -86,11 +89,11 @@ export class RunningRequest {
   readonly #trace: TraceRecorder | undefined
 
   constructor(options: RequestOptions) {
-    const { bytes, stop, stopScope, joints, dropsLeadingSpace, tracedPrompt } = options
+    const { bytes, stop, stopScope, toolAnswer, joints, dropsLeadingSpace, tracedPrompt } = options
     this.#options = options
     this.#size = new BatchSize(bytes, tracedPrompt !== undefined)
     if (tracedPrompt) this.#trace = new TraceRecorder(tracedPrompt)
-    const ordered = stopScope === 'document' && stop.length > 0
+    const ordered = (stopScope === 'document' || toolAnswer !== undefined) && stop.length > 0
     if (ordered) this.#ordered = new OrderedText(joints, stop)
     this.#branchStops = ordered ? [] : stop
     this.#branches.set(ROOT, new BranchText(bytes, this.#branchStops, dropsLeadingSpace))
@@ -320,11 +323,30 @@ export class RunningRequest {
     if (!branchText) return
     if (!this.#replaying) this.#options.watch.progress(branch, branchText.tokens)
     const text = branchText.take()
-    if (!text || this.#cut) return
+    const { toolAnswer } = this.#options
+    if (toolAnswer) this.#sendParts(branch, branchText, toolAnswer.take(text, branchText.ended))
+    else if (text && !this.#cut) this.#sendDelta(branch, branchText, text)
+  }
+
+  #sendDelta(branch: number, branchText: BranchText, text: string): void {
     this.#hasText = true
     const logprobs = branchText.takeLogprobs()
     const counts = this.#options.tokenCounts ? { tokens: branchText.tokens } : {}
     this.#emit({ type: 'delta', branch, text, ...(logprobs.length > 0 && { logprobs }), ...counts })
+  }
+
+  #sendParts(branch: number, branchText: BranchText, parts: ReturnType<ToolAnswer['take']>): void {
+    for (const part of parts) {
+      // Within a delivery, the stop string may be in front of a call.
+      if (this.#cut) return
+      if (typeof part === 'string') {
+        this.#sendDelta(branch, branchText, part)
+        continue
+      }
+      this.#hasText = true
+      const counted = part.type === 'tool_arguments' && this.#options.tokenCounts
+      this.#emit(counted ? { ...part, tokens: branchText.tokens } : part)
+    }
   }
 
   #sendTrace(): void {

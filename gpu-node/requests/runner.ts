@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
-import type { CallContext, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
+import type { CallContext, ForcedBranch, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
@@ -13,11 +13,14 @@ import { type EngineGrammar, type RequestDefaults, toEngineRequest } from '../en
 import type { Grammars, LoadGrammar } from '../grammar/grammars.ts'
 import { promptTooLong } from '../text/prompt-length.ts'
 import type { Prompts } from '../text/prompt-pool.ts'
+import { type TokenBytes, withMarkers } from '../text/token-bytes.ts'
+import { type ModelTools, UNTRAINED } from '../tools/tool-format.ts'
 import { FramePacing } from './frame-pacing.ts'
 import { PromptScores } from './prompt-scores.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
 import { TenantNumbers } from './tenant-numbers.ts'
+import { ToolAnswer } from './tool-answer.ts'
 
 /**
  * Raise it when the same checkpoint gives other answers than before, or a prompt other tokens: nodes of both versions
@@ -35,6 +38,8 @@ export type RequestHandle = Pick<RunningRequest, 'cancel' | 'cancelBranch' | 'fa
 /** A checkpoint without the tables of its tokenizer: those are large, and only the threads of the prompts need them. */
 export type ServedCheckpoint = Omit<Checkpoint, 'text'> & { text: Pick<Checkpoint['text'], 'chatTemplate'> }
 
+type ServedGrammars = Pick<Grammars, 'get' | 'ofTools' | 'close'>
+
 export interface RunnerOptions {
   /** What clients call the model. */
   model: string
@@ -44,7 +49,11 @@ export interface RunnerOptions {
   maxBranches: number
   openEngine: (onEvents: OnEvents) => Promise<Engine>
   /** Belongs to the runner, too. Without it, requests with a format are refused. */
-  openGrammars?: ((load: LoadGrammar) => Pick<Grammars, 'get' | 'close'>) | undefined
+  openGrammars?: ((load: LoadGrammar) => ServedGrammars) | undefined
+  /** How the model calls tools. Default: in the form for models that were not trained to. */
+  tools?: ModelTools | undefined
+  /** Whether callers may say what the model answers. Default false. */
+  allowReplay?: boolean | undefined
 }
 
 /** A request with its prompt, and what its caller gave with it. */
@@ -55,6 +64,7 @@ interface EncodedStart {
   log: readonly NodeBatch[]
   callContext: CallContext | undefined
   tenant: Tenant | undefined
+  forced: readonly ForcedBranch[]
   arrivedAt: number
   prompt: Int32Array
   grammar: EngineGrammar | undefined
@@ -66,6 +76,8 @@ export interface StartOptions {
   callContext?: CallContext | undefined
   /** Whom the request is for; requests without one are one tenant's. */
   tenant?: Tenant | undefined
+  /** What is answered; only a runner with `allowReplay` takes it. Default: what the model says. */
+  forced?: readonly ForcedBranch[] | undefined
   /** Aborted when nobody needs the request any more. */
   signal?: AbortSignal | undefined
 }
@@ -82,7 +94,11 @@ export class Runner {
   readonly fingerprint: string
   readonly #prompts: Prompts
   readonly #engine: Engine
-  readonly #grammars: Pick<Grammars, 'get' | 'close'> | undefined
+  readonly #grammars: ServedGrammars | undefined
+  readonly #tools: ModelTools
+  /** With the texts of markers that are tokens. */
+  readonly #toolBytes: TokenBytes
+  readonly #allowReplay: boolean
   /** The checkpoint, with the context that the engine can hold. */
   readonly #defaults: RequestDefaults
   readonly #requests = new Map<number, RunningRequest>()
@@ -101,7 +117,10 @@ export class Runner {
     this.#defaults = { ...options.checkpoint, shape: { ...shape, contextTokens } }
     this.maxBranches = options.maxBranches
     this.fingerprint = fingerprintOf(options.checkpoint, engine.info)
+    this.#allowReplay = options.allowReplay ?? false
     this.#prompts = options.prompts
+    this.#tools = options.tools ?? UNTRAINED
+    this.#toolBytes = withMarkers(options.prompts.bytes, this.#tools)
     this.#engine = engine
     this.#grammars = options.openGrammars?.((folder, compiled) => engine.loadGrammar(folder, compiled))
     this.failed = new Promise((resolve) => {
@@ -137,12 +156,13 @@ export class Runner {
     stream: string,
     request: GenerateRequest,
     publish: (batch: NodeBatch) => void,
-    { log = [], callContext, tenant, signal }: StartOptions = {},
+    { log = [], callContext, tenant, forced = [], signal }: StartOptions = {},
   ): Promise<RequestHandle> {
     const arrivedAt = performance.now()
     try {
       this.#requireModel(request)
       requireSameModel(log, this.fingerprint)
+      this.#requireForced(forced)
       const [prompt, grammar] = await Promise.all([
         this.#encode(request, tenant, signal),
         this.#grammarOf(request),
@@ -154,6 +174,7 @@ export class Runner {
         log,
         callContext,
         tenant,
+        forced,
         arrivedAt,
         prompt: prompt ?? new Int32Array(),
         grammar,
@@ -187,6 +208,23 @@ export class Runner {
     }
   }
 
+  /** @throws AparError */
+  #requireForced(forced: readonly ForcedBranch[]): void {
+    if (forced.length > 0 && !this.#allowReplay)
+      throw new AparError('invalid_request', 'forced: this gpu node was started without --allow-replay', {
+        param: 'forced',
+      })
+    const { vocabSize } = this.#defaults.shape
+    for (const [branch, { tokens }] of forced.entries()) {
+      const stray = tokens.find((id) => id >= vocabSize)
+      if (stray === undefined) continue
+      const param = `forced.${branch}.tokens`
+      throw new AparError('invalid_request', `${param}: ${stray} is no token, the model has ${vocabSize}`, {
+        param,
+      })
+    }
+  }
+
   /** The prompt's token ids; undefined when nobody needs them any more. */
   async #encode(
     request: GenerateRequest,
@@ -203,11 +241,19 @@ export class Runner {
   }
 
   /** @throws AparError */
-  async #grammarOf({ output_format }: GenerateRequest): Promise<EngineGrammar | undefined> {
-    if (output_format === undefined) return undefined
-    if (this.#grammars) return await this.#grammars.get(output_format)
-    const message = 'output_format: this gpu node was set up without the grammar engine'
-    throw new AparError('invalid_request', message, { param: 'output_format' })
+  async #grammarOf({
+    tools,
+    output_format,
+    ...request
+  }: GenerateRequest): Promise<EngineGrammar | undefined> {
+    if (!tools && !output_format) return undefined
+    if (!this.#grammars) {
+      const param = tools ? 'tools' : 'output_format'
+      const message = `${param}: this gpu node was set up without the grammar engine`
+      throw new AparError('invalid_request', message, { param })
+    }
+    if (tools) return await this.#grammars.ofTools({ ...request, tools, output_format }, this.#tools.format)
+    return output_format && (await this.#grammars.get(output_format))
   }
 
   /** Whether answers can have a format. */
@@ -229,7 +275,7 @@ export class Runner {
   }
 
   #start(start: EncodedStart): RequestHandle {
-    const { request, prompt, log, tenant, grammar } = start
+    const { request, prompt, log, tenant, forced, grammar } = start
     const id = this.#nextId()
     const running = this.#open(id, start)
     const branches = log.length > 0 ? running.restored() : []
@@ -238,8 +284,14 @@ export class Runner {
       return running
     }
     try {
-      const engineRequest = toEngineRequest(id, request, prompt, this.#defaults, branches, grammar)
-      this.#engine.submit({ ...engineRequest, tenant: this.#tenants.toEngine(tenant) })
+      // Stop strings end the content of such an answer, never the arguments of a call.
+      const asked = request.tools ? { ...request, stop: [] } : request
+      const engineRequest = toEngineRequest(id, asked, prompt, this.#defaults, branches, grammar)
+      this.#engine.submit({
+        ...engineRequest,
+        tenant: this.#tenants.toEngine(tenant),
+        forced: forced.map(({ parent, tokens }) => ({ parent, tokens: Int32Array.from(tokens) })),
+      })
     } catch (error) {
       throw error instanceof EngineError ? toRefusal(error) : error
     }
@@ -275,7 +327,8 @@ export class Runner {
       tokenCounts: request.token_counts,
       stop: request.stop ?? [],
       stopScope: request.stop_scope ?? 'branch',
-      bytes: this.#prompts.bytes,
+      toolAnswer: request.tools && new ToolAnswer(stream, request, this.#tools),
+      bytes: request.tools ? this.#toolBytes : this.#prompts.bytes,
       // What continues a text begins with its own space.
       dropsLeadingSpace: this.#prompts.dropsLeadingSpace && !request.continue_final_message,
       tracedPrompt: request.trace ? prompt : undefined,

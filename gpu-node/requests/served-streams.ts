@@ -45,7 +45,7 @@ export class ServedStreams {
     request: GenerateRequest,
     log: readonly NodeBatch[],
     reader: Reader,
-    call: Pick<StartOptions, 'callContext' | 'tenant'> = {},
+    call: Pick<StartOptions, 'callContext' | 'tenant' | 'forced'> = {},
   ): ServedStream {
     if (this.#draining) {
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })

@@ -3,9 +3,12 @@ import type { Tokenizer } from '@huggingface/tokenizers'
 import { AparError } from '../../shared/errors.ts'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 import type { TokenQuery } from '../../shared/protocol/token-query.ts'
+import type { Tool } from '../../shared/protocol/tools.ts'
 import type { ChatTemplate } from '../checkpoint/tokenizer/chat-template.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
+import { type ModelTools, modelTools } from '../tools/tool-format.ts'
+import { type TemplateMessage, templateInputs } from '../tools/tool-prompt.ts'
 import type { ControlText } from './control-text.ts'
 import { controlText } from './control-tokens.ts'
 import { openTokenizer, withNames } from './guarded-tokenizer.ts'
@@ -18,7 +21,7 @@ import { bytesOfToken } from './token-bytes.ts'
 type PromptOptions = Omit<Prompt, 'messages' | 'raw_prompt'>
 
 /** The chats that a template is tried with. One that asks for a system message renders some of them. */
-const SAMPLES: readonly (readonly ChatMessage[])[] = [
+const SAMPLES: readonly (readonly TemplateMessage[])[] = [
   [{ role: 'user', content: 'x' }],
   [
     { role: 'system', content: 'x' },
@@ -43,6 +46,7 @@ export class PromptEncoder {
   readonly dropsLeadingSpace: boolean
   readonly #files: TokenizerFiles
   readonly #template: ProvenanceTemplate | undefined
+  readonly #tools: ModelTools
   readonly #tokenizer: Pick<Tokenizer, 'encode'>
   readonly #control: ControlText
   readonly #named: TokenizerFiles['named']
@@ -66,6 +70,7 @@ export class PromptEncoder {
     const { chatTemplate, named, tokenizer } = files
     this.#files = files
     this.#named = named
+    this.#tools = modelTools(files, files.toolFormat)
     this.#template = chatTemplate && parseTemplate(chatTemplate)
     const samples = chatTemplate && this.#template ? renderSamples(this.#template, chatTemplate, named) : []
     const literals = this.#template?.literals ?? []
@@ -93,12 +98,12 @@ export class PromptEncoder {
   encode(
     messages: readonly ChatMessage[],
     maxTokens: number,
-    { add_generation_prompt, continue_final_message, chat_template_kwargs }: PromptOptions = {},
+    { tools, add_generation_prompt, continue_final_message, chat_template_kwargs }: PromptOptions = {},
   ): Int32Array {
     const prefix = this.#templateNeedsPrefix ? this.#prefix : []
     const pieces = continue_final_message
-      ? this.#renderBeginning(messages, chat_template_kwargs)
-      : this.render(messages, add_generation_prompt, chat_template_kwargs)
+      ? this.#renderBeginning(messages, chat_template_kwargs, tools)
+      : this.render(messages, add_generation_prompt, chat_template_kwargs, tools)
     return this.#encodeBounded(prefix, pieces, maxTokens, 'messages')
   }
 
@@ -150,30 +155,43 @@ export class PromptEncoder {
     messages: readonly ChatMessage[],
     generationPrompt = true,
     variables: Readonly<Record<string, unknown>> = {},
+    tools?: readonly Tool[],
   ): Piece[] {
     if (!this.#template) {
       const why = 'the model has no chat template: it completes plain prompts only'
       throw new AparError('invalid_request', `messages: ${why}`, { param: 'messages' })
     }
-    const wellFormed = messages.map(({ role, content }) => ({ role, content: content.toWellFormed() }))
-    try {
-      return this.#template.render(this.#named, wellFormed, { generationPrompt, variables })
-    } catch (cause) {
-      throw new AparError('invalid_request', `messages: ${reasonOf(cause)}`, { param: 'messages', cause })
+    const wellFormed = messages.map(({ content, ...message }) => ({
+      ...message,
+      content: content.toWellFormed(),
+    }))
+    let failure: unknown
+    for (const { messages: input, tools: definitions } of templateInputs(wellFormed, tools, this.#tools)) {
+      const all = definitions ? { ...variables, tools: definitions } : variables
+      try {
+        return this.#template.render(this.#named, input, { generationPrompt, variables: all })
+      } catch (cause) {
+        failure ??= cause
+      }
     }
+    throw new AparError('invalid_request', `messages: ${reasonOf(failure)}`, {
+      param: 'messages',
+      cause: failure,
+    })
   }
 
   /** What the template makes of messages, up to the end of the last one's content. */
   #renderBeginning(
     messages: readonly ChatMessage[],
     variables: Readonly<Record<string, unknown>> = {},
+    tools?: readonly Tool[],
   ): Piece[] {
     const last = messages.at(-1)
-    if (!last) return this.render(messages, false, variables)
+    if (!last) return this.render(messages, false, variables, tools)
     // The end of the content, wherever the template puts it, and also where it strips white space.
     const mark = `\u{F0004}${randomUUID()}`
     const marked = [...messages.slice(0, -1), { ...last, content: last.content + mark }]
-    const pieces = this.render(marked, false, variables)
+    const pieces = this.render(marked, false, variables, tools)
     const at = pieces.findLastIndex(({ text }) => text.includes(mark))
     const piece = pieces[at]
     if (!piece) {

@@ -1,5 +1,6 @@
 import { serialize } from 'node:v8'
 import { AparError } from '../../shared/errors.ts'
+import { promptChars } from '../../shared/protocol/prompt-chars.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { PromptQueue, type QueuedPrompt } from './prompt-queue.ts'
@@ -80,8 +81,8 @@ export class PromptPool {
    */
   static async open({ files, controlIds, vocabSize }: PromptPoolOptions): Promise<PromptPool> {
     const setup: WorkerSetup = { files: shared(serialize(files)), controlIds, vocabSize }
-    const short = new PromptThread(setup, true)
-    const long = new PromptThread(setup, false)
+    const short = new PromptThread(setup, { check: true, yields: false })
+    const long = new PromptThread(setup, { check: false, yields: true })
     try {
       const here = async () => tokenBytes(files)
       const [ready, bytes] = await Promise.all([short.load(), here()])
@@ -143,8 +144,8 @@ export class PromptPool {
   }
 }
 
-function unitsOf({ messages }: Pick<Prompt, 'messages'>): number {
-  return messages.reduce((sum, { content }) => sum + content.length, PER_PROMPT)
+function unitsOf(prompt: Pick<Prompt, 'messages' | 'tools'>): number {
+  return PER_PROMPT + promptChars(prompt)
 }
 
 interface Job extends QueuedPrompt {

@@ -19,7 +19,12 @@ const CANCELLED_LIMIT_MS = 500
 /** The part of a request that becomes its prompt. */
 export type Prompt = Pick<
   GenerateRequest,
-  'messages' | 'raw_prompt' | 'add_generation_prompt' | 'continue_final_message' | 'chat_template_kwargs'
+  | 'messages'
+  | 'tools'
+  | 'raw_prompt'
+  | 'add_generation_prompt'
+  | 'continue_final_message'
+  | 'chat_template_kwargs'
 >
 
 export interface WorkerSetup {
@@ -29,10 +34,15 @@ export interface WorkerSetup {
   readonly vocabSize: number
 }
 
-export interface WorkerData extends WorkerSetup {
-  /** Whether to check the tokenizer's patterns, too. */
+/** What a thread is for. */
+export interface ThreadRole {
+  /** Whether to check the tokenizer's patterns, too, when it is loaded first. */
   readonly check: boolean
+  /** Whether its prompts may take seconds: event loop and engine come first where there are few cores. */
+  readonly yields: boolean
 }
+
+export interface WorkerData extends WorkerSetup, ThreadRole {}
 
 /** Work for the thread: a prompt to encode, or a query to answer. */
 export type ToWorker =
@@ -73,13 +83,12 @@ export class PromptThread {
   #worker: Worker | undefined
   #ready: Promise<Ready> | undefined
   #running: Running | undefined
-  #check: boolean
+  #role: ThreadRole
   #closed = false
 
-  /** `check`: whether the tokenizer's patterns are checked when it is loaded first. */
-  constructor(setup: WorkerSetup, check: boolean) {
+  constructor(setup: WorkerSetup, role: ThreadRole) {
     this.#setup = setup
-    this.#check = check
+    this.#role = role
   }
 
   /** Settles when the tokenizer is loaded. @throws StartupError that names the file and what is wrong with it. */
@@ -134,7 +143,7 @@ export class PromptThread {
 
   #start(): Promise<Ready> {
     const worker = new Worker(WORKER, {
-      workerData: { ...this.#setup, check: this.#check } satisfies WorkerData,
+      workerData: { ...this.#setup, ...this.#role } satisfies WorkerData,
       resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
     })
     this.#worker = worker
@@ -152,7 +161,7 @@ export class PromptThread {
         else {
           watchdog.stop()
           if (message.type === 'ready') {
-            this.#check = false
+            this.#role = { ...this.#role, check: false }
             resolve(message)
           } else reject(new StartupError(message.code, message.message))
           // An idle thread does not keep the process alive.

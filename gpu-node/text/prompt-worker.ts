@@ -1,5 +1,6 @@
 // Runs in a worker thread, one prompt at a time: a template or a pattern that does not come to an end blocks only this
 // thread, which prompt-thread.ts then replaces.
+import { constants, setPriority } from 'node:os'
 import { deserialize, getHeapStatistics } from 'node:v8'
 import { parentPort, workerData } from 'node:worker_threads'
 import { AparError } from '../../shared/errors.ts'
@@ -11,7 +12,9 @@ import type { FromWorker, ToWorker, Worked, WorkerData } from './prompt-thread.t
 import { TokenQueries } from './token-queries.ts'
 
 function main(): void {
-  const { files, controlIds, vocabSize, check }: WorkerData = workerData
+  const { files, controlIds, vocabSize, check, yields }: WorkerData = workerData
+  // Elsewhere this would be the priority of the whole process.
+  if (yields && process.platform === 'linux') setPriority(constants.priority.PRIORITY_BELOW_NORMAL)
   const tokenizer: TokenizerFiles = deserialize(Buffer.from(files))
   const encoder = open(tokenizer, controlIds, vocabSize, check)
   if (!encoder) return

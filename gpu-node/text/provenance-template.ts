@@ -1,5 +1,5 @@
 import { Environment, parse, Template, tokenize } from '@huggingface/jinja'
-import type { ChatMessage } from '../../shared/protocol/request.ts'
+import type { TemplateMessage } from '../tools/tool-prompt.ts'
 import { merged, type Piece } from './piece.ts'
 import { type Node, ProvenanceInterpreter, type Value } from './provenance-interpreter.ts'
 import { boundedRange } from './value-limits.ts'
@@ -27,7 +27,7 @@ export class ProvenanceTemplate {
    */
   render(
     own: Readonly<Record<string, string>>,
-    messages: readonly ChatMessage[],
+    messages: readonly TemplateMessage[],
     { generationPrompt = true, variables = {} }: RenderOptions = {},
   ): Piece[] {
     const environment = new Environment()

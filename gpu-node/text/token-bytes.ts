@@ -1,6 +1,7 @@
 import type { TokenizerFile } from '../checkpoint/tokenizer/tokenizer-file.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
+import type { ModelTools } from '../tools/tool-format.ts'
 
 /** The bytes that each token adds to the text. Index = token id; undefined for special and unused ids. */
 export type TokenBytes = readonly (Uint8Array | undefined)[]
@@ -98,4 +99,13 @@ function byteLevelDecoder(): (piece: string) => Uint8Array {
     }
     return bytes
   }
+}
+
+/** The bytes of tokens in an answer that may call tools. */
+export function withMarkers(bytes: TokenBytes, { tokens }: ModelTools): TokenBytes {
+  const markers = Object.entries(tokens)
+  if (markers.length === 0) return bytes
+  const all = [...bytes]
+  for (const [text, id] of markers) all[id] = encoder.encode(text)
+  return all
 }

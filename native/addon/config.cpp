@@ -90,6 +90,7 @@ PolicyKind to_policy(const std::string& name) {
   if (name == "eager") return PolicyKind::eager;
   if (name == "capped") return PolicyKind::capped;
   if (name == "serial") return PolicyKind::serial;
+  if (name == "deadline") return PolicyKind::deadline;
   throw Error(ErrorCode::invalid_config, "unknown policy " + name);
 }
 
@@ -126,6 +127,17 @@ std::vector<RestoredBranch> read_branches(const Napi::Array& branches) {
                         get_ids(entry, "tokens"), static_cast<FinishReason>(get_int(entry, "ended"))});
   }
   return restored;
+}
+
+std::vector<ForcedBranch> read_forced(const Napi::Array& branches) {
+  std::vector<ForcedBranch> forced;
+  for (uint32_t i = 0; i < branches.Length(); ++i) {
+    const Napi::Value value = branches.Get(i);
+    if (!value.IsObject()) wrong_type("forced");
+    const auto entry = value.As<Napi::Object>();
+    forced.push_back({get_int(entry, "parent"), get_ids(entry, "tokens")});
+  }
+  return forced;
 }
 
 ModelConfig read_model(const Napi::Object& shape) {
@@ -213,6 +225,7 @@ TokenText read_text(const Napi::Object& text) {
   table.bytes.assign(bytes.Data(), bytes.Data() + bytes.ElementLength());
   for (const int32_t offset : get_ids(text, "offsets"))
     table.offsets.push_back(static_cast<uint32_t>(offset));
+  table.markers = get_ids(text, "markers");
   table.drops_leading_space = get_bool(text, "dropsLeadingSpace");
   table.mends_joints = get_bool(text, "mendsJoints");
   return table;
@@ -236,6 +249,7 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.prefix_cache = get_bool(config, "prefixCache");
   open.engine.decoder.watermark = get_float(config, "watermark");
   open.engine.decoder.policy = to_policy(get_string(config, "policy"));
+  open.engine.decoder.token_seconds = get_float(config, "tokenDeadlineMs") / 1000;
   open.engine.decoder.speculation = get_speculation(config);
   open.format = parse_model_format(parse_weight_format(get_string(config, "dtype")),
                                    get_string(config, "kvCacheDtype"));
@@ -269,6 +283,7 @@ RequestParams read_request(const Napi::Object& request) {
   params.ignore_eos = get_bool(request, "ignoreEos");
   params.logit_bias = read_bias(get_object(request, "logitBias"));
   params.branches = read_branches(get_array(request, "branches"));
+  params.forced = read_forced(get_array(request, "forced"));
   if (const Napi::Value grammar = request.Get("grammar"); !grammar.IsUndefined()) {
     if (!grammar.IsExternal()) wrong_type("grammar");
     params.grammar = *grammar.As<Napi::External<GrammarHandle>>().Data();

@@ -26,6 +26,12 @@ struct SequenceRows {
   int32_t context_length = 0;
 };
 
+// Summed over the rows.
+inline int64_t attended_tokens(const SequenceRows& sequence) {
+  const int64_t rows = sequence.num_rows;
+  return rows * sequence.context_length - rows * (rows - 1) / 2;
+}
+
 // One forward pass. A row is one token of one branch.
 struct StepBatch {
   std::span<const int32_t> tokens;          // [rows]

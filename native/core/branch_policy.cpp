@@ -1,6 +1,7 @@
 #include "core/branch_policy.h"
 
 #include "common/error.h"
+#include "core/deadline_policy.h"
 #include "core/virtual_order.h"
 
 namespace apar {
@@ -30,7 +31,7 @@ bool within_limits(const Request& request, const Branch& branch) {
          request.remaining_tokens() >= kForkTokens;
 }
 
-std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind) {
+std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind, double token_seconds) {
   switch (kind) {
     case PolicyKind::eager:
       return std::make_unique<Eager>();
@@ -38,6 +39,10 @@ std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind) {
       return std::make_unique<Capped>();
     case PolicyKind::serial:
       return std::make_unique<Serial>();
+    case PolicyKind::deadline:
+      if (!(token_seconds > 0))
+        throw Error(ErrorCode::invalid_config, "the policy deadline needs a token deadline above 0");
+      return std::make_unique<DeadlinePolicy>(token_seconds);
   }
   throw Error(ErrorCode::invalid_config, "unknown branch policy");
 }

@@ -1,8 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <list>
 #include <memory>
+#include <span>
 
+#include "common/step_batch.h"
 #include "core/request.h"
 
 namespace apar {
@@ -14,22 +17,35 @@ struct EngineLoad {
   double step_seconds = 0;    // moving average of the step time; 0 before the first step
 };
 
+// When a step has run.
+struct StepRun {
+  double seconds = 0;   // that its forward pass took
+  double ended_at = 0;  // by the decoder's clock
+};
+
 // Decides whether a branch may fork now. If not, the logit of [Fork] is masked and decoding continues
 // serially in the same branch. The request's own limits (depth, branches, tokens) are checked first.
 class BranchPolicy {
  public:
   virtual ~BranchPolicy() = default;
   virtual bool may_fork(const Request& request, const Branch& branch, const EngineLoad& load) const = 0;
+  // After each forward pass, before its samples may fork.
+  virtual void step_ran(std::list<Request>&, const StepBatch&, std::span<const RequestBranch> /*samples*/,
+                        const StepRun&) {}
+  // A branch has forked.
+  virtual void forked() {}
 };
 
 enum class PolicyKind : uint8_t {
-  eager,   // always; when the batch is full the child waits, so other requests never change a text
-  capped,  // as in APAR's reference code: only while fewer branches are live than may run at once, so texts
-           // depend on the load
-  serial,  // never
+  eager,     // always; when the batch is full the child waits, so other requests never change a text
+  capped,    // as in APAR's reference code: only while fewer branches are live than may run at once, so texts
+             // depend on the load
+  serial,    // never
+  deadline,  // while all requests keep their token deadlines (deadline_policy.h); texts depend on the load
 };
 
-std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind);
+// `token_seconds`: of the policy `deadline`; > 0. Throws Error{invalid_config} without it.
+std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind, double token_seconds);
 
 // Whether the request's own limits (depth, branches, tokens) allow `branch` to fork.
 bool within_limits(const Request& request, const Branch& branch);

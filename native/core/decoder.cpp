@@ -33,7 +33,7 @@ Decoder::Decoder(Model& model, DecoderConfig config)
       drafts_(model, scheduler_, tree_, control_tokens(config_.tokens), config_.clock),
       trace_(tree_, config_.clock),
       sampler_(model.config().vocab_size, {config_.tokens.fork, config_.tokens.child}),
-      policy_(make_policy(config_.policy)) {
+      policy_(make_policy(config_.policy, config_.token_seconds)) {
   const int32_t vocab = model.config().vocab_size;
   const auto require = [](bool good, const char* what) {
     if (!good) throw Error(ErrorCode::invalid_config, what);
@@ -100,6 +100,7 @@ void Decoder::validate(const RequestParams& params) const {
   require(params.grammar == nullptr || (params.max_branches == 1 && !params.ignore_eos),
           "a grammar excludes branches and ignore_eos");
   validate_branches(params);
+  validate_forced(params);
   // The longest path must fit the empty pool, or the request could never finish.
   const int64_t blocks = longest_path(params);
   if (blocks > tree_.pool().num_blocks()) {
@@ -147,7 +148,12 @@ void Decoder::add_request(RequestParams params) {
     root.to_score = scores ? static_cast<int32_t>(request.params.prompt.size()) - 1 : 0;
     request.live.push_back(&root);
     request.recent.push_back(&root);
-    request.source = make_source(config_.speculation, request.params.speculation, model_.draft_heads() > 0);
+    if (!request.params.forced.empty()) {
+      request.forced = std::make_unique<ForcedAnswer>(std::move(request.params.forced), config_.tokens.fork);
+      root.forced.emplace(*request.forced);
+    } else {  // candidates are for what the model says
+      request.source = make_source(config_.speculation, request.params.speculation, model_.draft_heads() > 0);
+    }
     if (request.source != nullptr) request.source->append(kRootBranch, request.params.prompt);
     if (!request.params.branches.empty()) restore(request);
     trace_.enter(request);

@@ -36,7 +36,8 @@ struct DecoderConfig {
   int32_t max_branches = 0;  // that may run at once, of all requests
   bool prefix_cache = true;
   PolicyKind policy = PolicyKind::eager;
-  float watermark = 0.01f;  // share of the blocks kept free for running branches at admission; [0, 1)
+  double token_seconds = 0;  // of PolicyKind::deadline: from one token of a request to the next
+  float watermark = 0.01f;   // share of the blocks kept free for running branches at admission; [0, 1)
   std::function<double()> clock = seconds_since_start;  // in seconds
   TokenText text = {};
   Speculation speculation = Speculation::automatic;  // that requests may use
@@ -108,6 +109,7 @@ class Decoder {
   };
 
   void validate_branches(const RequestParams& params) const;
+  void validate_forced(const RequestParams& params) const;
   int64_t longest_path(const RequestParams& params) const;
   void restore(Request& request);
   void open_gates();
@@ -120,6 +122,7 @@ class Decoder {
   void on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   bool draw_step(const StepBatch& batch);
   void on_drawn_token(Request& request, Branch& branch, const DrawnToken& drawn, std::vector<Event>& events);
+  void on_forced_token(Request& request, Branch& branch, std::vector<Event>& events);
   bool waits_to_fork(const Request& request, Branch& branch, int32_t token) const;
   bool follows_control_token(const Branch& branch) const;
   bool may_fork(const Request& request, const Branch& branch) const;

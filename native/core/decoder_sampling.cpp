@@ -35,6 +35,7 @@ void Decoder::sample(Request& request, Branch& branch, std::span<float> logits, 
   const int32_t token =
       sampler_.sample(logits, request.params.sampling, path_tokens_, prompt, branch.key, position);
   if (token < 0) return end_request(request, FinishReason::not_finite, events);
+  if (branch.forced) return on_forced_token(request, branch, events);
   if (waits_to_fork(request, branch, token)) return;
   if (refused > logits[static_cast<size_t>(token)]) ++forks_refused_;
   on_token(request, branch, token, events);
@@ -137,6 +138,7 @@ void Decoder::on_drawn_token(Request& request, Branch& branch, const DrawnToken&
   const bool forks = config_.tokens.fork >= 0 && !after_control && may_fork(request, branch);
   const int32_t token = forks ? drawn.token : drawn.token_if_masked;
   if (token < 0) return end_request(request, FinishReason::not_finite, events);
+  if (branch.forced) return on_forced_token(request, branch, events);
   if (waits_to_fork(request, branch, token)) return;
   const bool refused = config_.tokens.fork >= 0 && !after_control && !forks;
   if (refused && drawn.maybe_masked_logit > drawn.logit_if_masked) ++forks_refused_;
@@ -182,6 +184,7 @@ void Decoder::mask_ends(const Request& request, const Branch& branch, std::span<
 void Decoder::emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
   tree_.append(branch.tail, {&token, 1});
   branch.last_token = token;
+  if (branch.forced) branch.forced->advance();
   if (branch.constraint != nullptr) branch.constraint->accept(token);
   ++request.generated;
   ++branch.generated;
@@ -199,6 +202,7 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
   child.id = static_cast<int32_t>(request.branches.size()) - 1;
   begin_child(parent, parent.generated - 1, position, child);
   child.stop.begin(request.stops, false);
+  if (parent.forced) child.forced = parent.forced->of_child();
   child.tail = tree_.add_child(above);
   request.live.push_back(&child);
   forget_past(request);
@@ -215,6 +219,7 @@ void Decoder::fork(Request& request, Branch& parent, std::vector<Event>& events)
   emit_token(request, child, config_.tokens.child, events);
   ++load_.live_branches;
   scheduler_.add_child(request, parent, child);
+  policy_->forked();
 }
 
 }  // namespace apar

@@ -15,24 +15,26 @@ bool Decoder::step(std::vector<Event>& events) {
   open_gates();
   if (!scheduler_.schedule(requests_)) return false;
   bool drawn = false;
-  double seconds = 0;
+  StepRun run;
   try {
     drafts_.propose();
     const StepBatch& batch = scheduler_.build_batch();
     trace_.count(scheduler_, batch, steps_);
     const double begun = config_.clock();
     run_batch(batch, drawn);
-    seconds = config_.clock() - begun;
-    load_.step_seconds += (seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
+    run.ended_at = config_.clock();
+    run.seconds = run.ended_at - begun;
+    load_.step_seconds += (run.seconds - load_.step_seconds) * (steps_ == 0 ? 1.0 : kStepTimeWeight);
+    policy_->step_ran(requests_, batch, scheduler_.samples(), run);
   } catch (...) {
     scheduler_.discard();
     abort_all(FinishReason::error, events);
     throw;
   }
-  scheduler_.update(seconds);
+  scheduler_.update(run.seconds);
   ++steps_;
   try {
-    drafts_.measured(seconds);
+    drafts_.measured(run.seconds);
     take_prompt_rows(events);
     take_samples(drawn, events);
     drafts_.finish();

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "core/draft/acceptance.h"
 #include "core/draft/source.h"
 #include "core/fair_shares.h"
+#include "core/forced_answer.h"
 #include "core/kv_tree.h"
 #include "core/sampler.h"
 #include "core/stop_matcher.h"
@@ -89,6 +91,7 @@ struct RequestParams {
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::shared_ptr<const Grammar> grammar;  // of the answer, which then does not fork; nullptr: any text
   std::vector<RestoredBranch> branches;    // in order of id, the root first; empty for a new request
+  std::vector<ForcedBranch> forced;        // what the request answers; empty: what the model says
   Speculation speculation = Speculation::automatic;  // what the engine allows of it; never changes answers
   bool trace = false;                                // report what each step computes for it (step_trace.h)
   TenantParams tenant;  // decides when the request is computed, never what it answers
@@ -122,6 +125,7 @@ struct Branch {
   int32_t decided_at = -1;  // virtual time of its last token, or of its end when that had no token
   StopMatcher stop;
   std::unique_ptr<Constraint> constraint;  // of the request's grammar; nullptr: it has none
+  std::optional<ForcedCursor> forced;      // in the request's forced answer
   BranchAcceptance acceptance;
   BranchState state = BranchState::waiting;
   bool scheduled = false;  // has rows in the current step
@@ -160,19 +164,30 @@ struct RequestTrace {
   double reported_at = 0;  // the decoder's clock at the end of the last record
 };
 
+// How a request keeps its token deadlines, by the policy `deadline` (deadline_policy.h).
+struct RequestPace {
+  bool begun = false;  // it has its first token; deadlines count
+  double since = 0;    // from here, by the decoder's clock,
+  int32_t tokens = 0;  // and from this number of tokens
+  double slack = 0;    // seconds by which it is ahead of its deadlines
+  int32_t width = 0;   // branches that the last step sampled
+};
+
 struct Request {
   RequestParams params;
-  Tenant* tenant = nullptr;             // kept by the scheduler
-  int64_t arrival = 0;                  // counts up
-  StopStrings stops;                    // params.stop
-  std::deque<Branch> branches;          // including those that have ended; index = id
-  std::vector<Branch*> live;            // in order of id
-  std::vector<const Branch*> recent;    // all that live_at() may count (virtual_order.h)
-  int32_t cached_tokens = -1;           // prompt tokens found in the prefix cache; -1 before it first runs
-  int32_t generated = 0;                // new tokens so far, including forced ones
-  std::unique_ptr<DraftSource> source;  // of candidates; nullptr: none
-  std::vector<DraftCount> drafts;       // by depth; all in the first one if the source has no heads
-  std::unique_ptr<RequestTrace> trace;  // nullptr: none was asked for
+  Tenant* tenant = nullptr;              // kept by the scheduler
+  int64_t arrival = 0;                   // counts up
+  StopStrings stops;                     // params.stop
+  std::unique_ptr<ForcedAnswer> forced;  // params.forced; nullptr: none
+  std::deque<Branch> branches;           // including those that have ended; index = id
+  std::vector<Branch*> live;             // in order of id
+  std::vector<const Branch*> recent;     // all that live_at() may count (virtual_order.h)
+  int32_t cached_tokens = -1;            // prompt tokens found in the prefix cache; -1 before it first runs
+  int32_t generated = 0;                 // new tokens so far, including forced ones
+  std::unique_ptr<DraftSource> source;   // of candidates; nullptr: none
+  std::vector<DraftCount> drafts;        // by depth; all in the first one if the source has no heads
+  std::unique_ptr<RequestTrace> trace;   // nullptr: none was asked for
+  RequestPace pace;
   FinishReason outcome = FinishReason::stop;  // length if a branch ended with length; abort, error
 
   int32_t remaining_tokens() const { return params.max_tokens - generated; }

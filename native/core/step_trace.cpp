@@ -46,9 +46,8 @@ void StepTrace::count(const Scheduler& scheduler, const StepBatch& batch, int64_
       count_kv(request, trace);
     }
     const SequenceRows& sequence = batch.sequences[i];
-    const int64_t rows = sequence.num_rows;
     trace.step.rows += sequence.num_rows;
-    trace.step.attended += rows * sequence.context_length - rows * (rows - 1) / 2;
+    trace.step.attended += attended_tokens(sequence);
   }
   for (const auto [request, branch] : scheduler.samples()) {
     if (request->trace != nullptr) ++request->trace->step.sampled;

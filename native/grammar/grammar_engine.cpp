@@ -94,9 +94,9 @@ bool has_control_character(std::span<const uint8_t> text) {
   return std::any_of(text.begin(), text.end(), [](uint8_t byte) { return byte < 0x20; });
 }
 
-// Tokens for which `fits` is false are those without text.
-template <typename Fits>
-Value make_vocabulary(const TokenText& text, const std::vector<int32_t>& eos, const Fits& fits) {
+// `text_of`: the bytes of a token, none for one that fits nothing.
+template <typename TextOf>
+Value make_vocabulary(const TokenText& text, const std::vector<int32_t>& eos, const TextOf& text_of) {
   const ffi::Function make_array = ffi::global_function("ffi.Array");
   const size_t count = text.offsets.empty() ? 0 : text.offsets.size() - 1;
   std::vector<Value> tokens(count);
@@ -104,8 +104,8 @@ Value make_vocabulary(const TokenText& text, const std::vector<int32_t>& eos, co
   for (size_t token = 0; token < count; ++token) {
     const auto id = static_cast<int32_t>(token);
     const bool ends = std::find(eos.begin(), eos.end(), id) != eos.end();
-    const auto of = text.of(id);
-    tokens[token] = ffi::bytes({reinterpret_cast<const char*>(of.data()), ends || !fits(of) ? 0 : of.size()});
+    const std::span<const uint8_t> of = text_of(id);
+    tokens[token] = ffi::bytes({reinterpret_cast<const char*>(of.data()), ends ? 0 : of.size()});
     views.push_back(tokens[token].view());
   }
   const Value array = ffi::call(make_array, views);
@@ -124,6 +124,8 @@ Value compile_on(const Value& compiler, GrammarKind kind, std::string_view sourc
     return ffi::call(ffi::method(type("GrammarCompiler"), name), arguments);
   };
   if (kind == GrammarKind::regex) return compile("compile_regex", std::array{compiler.view(), text.view()});
+  if (kind == GrammarKind::structural_tag)
+    return compile("compile_structural_tag", std::array{compiler.view(), text.view()});
   if (kind == GrammarKind::ebnf) {
     const Value root = ffi::string("root");
     return compile("compile_grammar_from_strings", std::array{compiler.view(), text.view(), root.view()});
@@ -142,11 +144,17 @@ GrammarEngine::GrammarEngine(const std::string& folder, const TokenText& text,
     : text_(text), eos_(eos) {
   if (!text_.known()) throw Error(ErrorCode::invalid_config, "the text of the tokens is not known");
   ffi::open_libraries(folder + "/libtvm_ffi.so", folder + "/libxgrammar_bindings.so");
-  any_text_ = make_vocabulary(text, eos, [](auto) { return true; });
-  json_ = make_vocabulary(text, eos, [](auto token) { return !has_control_character(token); });
+  any_text_ = make_vocabulary(text, eos, [&](int32_t token) { return text.of(token); });
+  json_ = make_vocabulary(text, eos, [&](int32_t token) {
+    const std::span<const uint8_t> of = text.of(token);
+    return has_control_character(of) ? std::span<const uint8_t>() : of;
+  });
+  if (!text.markers.empty())
+    calls_ = make_vocabulary(text, eos, [&](int32_t token) { return text.in_calls(token); });
 }
 
 const Value& GrammarEngine::vocabulary_of(GrammarKind kind) const {
+  if (kind == GrammarKind::structural_tag && !text_.markers.empty()) return calls_;
   return kind == GrammarKind::json_schema ? json_ : any_text_;
 }
 
@@ -171,6 +179,23 @@ std::string GrammarEngine::compile(GrammarKind kind, std::string_view text) cons
   }
   if (!warnings.text().empty()) throw Error(ErrorCode::invalid_request, message_of(warnings.text()));
   return serialised;
+}
+
+std::string GrammarEngine::ebnf_of(std::string_view schema) const {
+  const Warnings warnings;
+  std::string ebnf;
+  try {
+    const Value text = ffi::string(schema);
+    const ffi::Any one_line = ffi::boolean(false), strict = ffi::boolean(true), off = ffi::boolean(false);
+    const Value grammar =
+        ffi::call(ffi::method(type("Grammar"), "from_json_schema"),
+                  std::array{text.view(), one_line, ffi::none(), ffi::none(), strict, ffi::none(), off, off});
+    ebnf = ffi::call(ffi::method(type("Grammar"), "to_string"), std::array{grammar.view()}).as_text();
+  } catch (const Error& error) {
+    throw Error(error.code(), message_of(error.what()));
+  }
+  if (!warnings.text().empty()) throw Error(ErrorCode::invalid_request, message_of(warnings.text()));
+  return ebnf;
 }
 
 void GrammarEngine::check_pattern(std::string_view schema, std::string_view pattern) const {

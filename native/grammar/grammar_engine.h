@@ -12,7 +12,7 @@
 namespace apar {
 
 // The values are shared with TypeScript (gpu-node/grammar/grammar-source.ts).
-enum class GrammarKind : int32_t { json_schema = 1, regex = 2, ebnf = 3 };
+enum class GrammarKind : int32_t { json_schema = 1, regex = 2, ebnf = 3, structural_tag = 4 };
 
 // xgrammar (arXiv 2411.15100), for one vocabulary. Thread-safe, except compile().
 class GrammarEngine {
@@ -26,6 +26,9 @@ class GrammarEngine {
   // text that the engine refuses, or of which it would leave something out, or whose tokens take too long to
   // check. May take very long, and any amount of memory: for a process that can be ended.
   std::string compile(GrammarKind kind, std::string_view text) const;
+
+  // The schema as EBNF, for the grammars in a structural tag. Throws as compile().
+  std::string ebnf_of(std::string_view schema) const;
 
   // Throws Error{invalid_request} when random strings of the schema, {"type": "string"} with this `pattern`,
   // do not match it: xgrammar 0.2.9 makes another automaton of some patterns in schemas, of (a|b|ab)? for
@@ -42,7 +45,8 @@ class GrammarEngine {
   const TokenText text_;
   const std::vector<int32_t> eos_;
   ffi::Value any_text_;
-  ffi::Value json_;  // without the tokens that have control characters, which JSON does not
+  ffi::Value calls_;  // with the texts of markers
+  ffi::Value json_;   // without the tokens that have control characters, which JSON does not
 };
 
 }  // namespace apar

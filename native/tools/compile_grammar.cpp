@@ -3,12 +3,13 @@
 //   apar_compile_grammar FOLDER BYTES: the folder of the grammar engine's library; the limit of memory.
 //
 // Frames come on standard input and go to standard output: their length as a uint32, then as many bytes. The
-// first frame is the vocabulary: the number of EOS tokens and of tokens, the EOS tokens, the offsets of the
-// tokens' bytes (one more than tokens), all int32, and the bytes. It is answered by an empty frame. Each
-// other frame is a GrammarKind as int32 and the grammar's text; the answer is a byte, 1 with the compiled
-// grammar or 0 with the reason why there is none. The kind may also be 0: then the text is a schema of one
-// string and its pattern, with a zero between them, and the answer says whether they can be served. Numbers
-// are in the machine's order.
+// first frame is the vocabulary: the number of EOS tokens, of tokens, and of markers (token_text.h), the EOS
+// tokens, the markers, the offsets of the tokens' bytes (one more than tokens), all int32, and the bytes. It
+// is answered by an empty frame. Each other frame is a GrammarKind as int32 and the grammar's text; the
+// answer is a byte, 1 with the compiled grammar or 0 with the reason why there is none. The kind may also be
+// 0: then the text is a schema of one string and its pattern, with a zero between them, and the answer says
+// whether they can be served; or -1, then the answer has the schema as EBNF. Numbers are in the machine's
+// order.
 #include <sys/resource.h>
 
 #include <cstdio>
@@ -51,9 +52,10 @@ std::vector<int32_t> take_ints(std::string_view& frame, size_t count) {
 }
 
 apar::GrammarEngine open(const std::string& folder, std::string_view frame) {
-  const std::vector<int32_t> counts = take_ints(frame, 2);
+  const std::vector<int32_t> counts = take_ints(frame, 3);
   const std::vector<int32_t> eos = take_ints(frame, static_cast<size_t>(counts[0]));
   apar::TokenText text;
+  text.markers = take_ints(frame, static_cast<size_t>(counts[2]));
   for (const int32_t offset : take_ints(frame, static_cast<size_t>(counts[1]) + 1))
     text.offsets.push_back(static_cast<uint32_t>(offset));
   text.bytes.assign(frame.begin(), frame.end());
@@ -64,7 +66,9 @@ void compile(const apar::GrammarEngine& engine, std::string_view frame) {
   constexpr std::string_view kCompiled("\1", 1), kRefused("\0", 1);
   try {
     const int32_t kind = take_ints(frame, 1)[0];
-    if (kind == 0) {
+    if (kind == -1) {
+      write_frame(kCompiled, engine.ebnf_of(frame));
+    } else if (kind == 0) {
       const size_t middle = frame.find('\0');
       engine.check_pattern(frame.substr(0, middle), frame.substr(middle + 1));
       write_frame(kCompiled, {});

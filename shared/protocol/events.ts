@@ -107,6 +107,24 @@ export const DeltaEvent = z.object({
   /** Only with `token_counts`: tokens of the branch until then. */
   tokens: z.int().min(0).optional(),
 })
+/** Only with `tools`: a call of one of them begins, in the root. Its arguments follow, and no more text. */
+export const ToolCallEvent = z.object({
+  type: z.literal('tool_call'),
+  seq,
+  /** 0 for the first call. */
+  call: z.int().min(0),
+  /** Letters and digits, the same for no other call. */
+  call_id: z.string().regex(/^[A-Za-z0-9]{1,64}$/),
+  name: z.string().min(1).max(128),
+})
+/** More of the arguments of a call, which are JSON when it is complete. Never empty. */
+export const ToolArgumentsEvent = z.object({
+  type: z.literal('tool_arguments'),
+  seq,
+  call: z.int().min(0),
+  text: z.string().min(1),
+  tokens: z.int().min(0).optional(),
+})
 export const BranchEndEvent = z.object({
   type: z.literal('branch_end'),
   seq,
@@ -142,6 +160,8 @@ export const StreamEvent = z.discriminatedUnion('type', [
   PromptEvent,
   ForkEvent,
   DeltaEvent,
+  ToolCallEvent,
+  ToolArgumentsEvent,
   BranchEndEvent,
   TraceEvent,
   DoneEvent,
@@ -151,6 +171,8 @@ export type StreamEvent = types.StreamEvent
 export type AcceptedEvent = types.AcceptedEvent
 export type ForkEvent = types.ForkEvent
 export type DeltaEvent = types.DeltaEvent
+export type ToolCallEvent = types.ToolCallEvent
+export type ToolArgumentsEvent = types.ToolArgumentsEvent
 export type BranchEndEvent = types.BranchEndEvent
 export type TraceEvent = types.TraceEvent
 export type DoneEvent = types.DoneEvent

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { Priority, Weight } from '../api-keys.ts'
 import { branch, StreamEvent, seq } from './events.ts'
-import { GenerateRequest } from './request.ts'
+import { GenerateRequest, MAX_NEW_TOKENS } from './request.ts'
 import { TokenQuery } from './token-query.ts'
 
 /** Name of a stream, unique at its gpu node. */
@@ -44,6 +44,17 @@ export const Tenant = z.strictObject({
 })
 export type Tenant = z.infer<typeof Tenant>
 
+/**
+ * The own tokens of a branch as the engine's rows report them: [Fork] in a parent, [Child] first in a child. The
+ * children of a branch are in the order of its [Fork]s.
+ */
+export const ForcedBranch = z.strictObject({
+  /** Index of a branch before it; -1 for the root, which comes first. */
+  parent: z.int().min(-1),
+  tokens: z.array(z.int().min(0)).max(MAX_NEW_TOKENS),
+})
+export type ForcedBranch = z.infer<typeof ForcedBranch>
+
 /** The id of the call's trace; undefined when the client sent no `traceparent`. */
 export function traceIdOf(callContext: CallContext | undefined): string | undefined {
   return callContext?.traceparent?.split('-')[1]
@@ -57,7 +68,8 @@ export function traceIdOf(callContext: CallContext | undefined): string | undefi
 export const NodeFrame = z.discriminatedUnion('type', [
   /**
    * `log`: the stream's batches from earlier gpu nodes; numbering continues after it. `origin`: the wire name of
-   * the call context. `tenant`: only for nodes whose heartbeat says that they take it.
+   * the call context. `tenant`: only for nodes whose heartbeat says that they take it. `forced`: what the answer is,
+   * whatever the model says (docs/adr/0071). The edge never sends it, and only nodes with --allow-replay take it.
    */
   z.strictObject({
     type: z.literal('start'),
@@ -66,6 +78,7 @@ export const NodeFrame = z.discriminatedUnion('type', [
     log: z.array(NodeBatch).optional(),
     origin: CallContext.optional(),
     tenant: Tenant.optional(),
+    forced: z.array(ForcedBranch).min(1).optional(),
   }),
   /** Continues reading a stream of this node after event `after` (-1: from the first) when the socket was lost. */
   z.strictObject({ type: z.literal('attach'), stream, after: z.int().min(-1) }),

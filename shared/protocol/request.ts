@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { OutputFormat } from './output-format.ts'
 import { Speculation } from './speculation.ts'
+import { ToolCalls, ToolChoice, Tools } from './tools.ts'
 import type * as types from './types/request.ts'
 
 export const SMALLEST_FLOAT32 = 1e-45
@@ -27,8 +28,11 @@ function seedOf32Bits(seed: number): number {
 
 /** One chat message, text only: apar serves no multimodal models. */
 export const ChatMessage = z.strictObject({
-  role: z.enum(['system', 'user', 'assistant']),
+  role: z.enum(['system', 'user', 'assistant', 'tool']),
   content: z.string().max(1_000_000),
+  /** Of an assistant. */
+  tool_calls: ToolCalls.optional(),
+  tool_call_id: z.string().max(256).optional(),
 })
 export type ChatMessage = types.ChatMessage
 
@@ -152,6 +156,10 @@ const GenerateFields = z.strictObject({
   raw_prompt: z.boolean().optional(),
   /** Nodes that know it say so with `output_format` in their heartbeat. */
   output_format: OutputFormat.optional(),
+  /** Nodes that know these say so with `tools` in their heartbeat. */
+  tools: Tools.optional(),
+  tool_choice: ToolChoice.optional(),
+  parallel_tool_calls: z.boolean().optional(),
   ...PromptAndEnd.shape,
 })
 
@@ -178,4 +186,27 @@ export const GenerateRequest = GenerateFields.refine(
     path: ['ignore_eos'],
     error: 'and a format of the answer exclude each other',
   })
+  .refine(({ tools = [], tool_choice }) => namesTool(tool_choice, tools), {
+    path: ['tool_choice'],
+    error: 'names none of the tools',
+  })
+  .refine(({ tools, tool_choice }) => tools !== undefined || tool_choice !== 'required', {
+    path: ['tool_choice'],
+    error: 'needs tools',
+  })
+  .refine(({ tools, ignore_eos }) => !tools || !ignore_eos, {
+    path: ['ignore_eos'],
+    error: 'and tools exclude each other',
+  })
+  .refine(({ tools, raw_prompt, prompt_token_ids }) => !tools || !(raw_prompt || prompt_token_ids), {
+    path: ['tools'],
+    error: 'need a chat',
+  })
 export type GenerateRequest = types.GenerateRequest
+
+function namesTool(
+  choice: types.GenerateRequest['tool_choice'],
+  tools: readonly { name: string }[],
+): boolean {
+  return typeof choice !== 'object' || tools.some(({ name }) => name === choice.name)
+}

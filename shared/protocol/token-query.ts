@@ -11,6 +11,7 @@ export const MAX_TOKEN_ANSWER_CHARS = 3 * 1024 * 1024
 const MAX_TOKENS = 1024 * 1024
 
 const { model, messages, raw_prompt } = GenerateRequest.shape
+const { tools } = GenerateRequest.shape
 const { add_generation_prompt, continue_final_message, chat_template_kwargs } = GenerateRequest.shape
 
 /** A question about tokens, which a gpu node answers without its engine. */
@@ -21,6 +22,7 @@ export const TokenQuery = z.discriminatedUnion('ask', [
     /** As in a request; of a raw prompt the text may be empty. */
     messages,
     raw_prompt,
+    tools,
     add_generation_prompt,
     continue_final_message,
     chat_template_kwargs,

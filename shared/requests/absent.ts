@@ -1,5 +1,8 @@
 /** Values of the caller's own, in which null may mean something. */
-const FREE_FORM: readonly string[] = ['chat_template_kwargs', 'schema', 'guided_json', 'json']
+const FREE_FORM: readonly string[] = [
+  ...['chat_template_kwargs', 'schema', 'guided_json', 'json'],
+  ...['parameters', 'input_schema'],
+]
 /** Deeper values are in no field that is read. */
 const MAX_DEPTH = 32
 

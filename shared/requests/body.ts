@@ -9,7 +9,7 @@ import { removeUnknown } from './unknown-fields.ts'
  * @throws AparError as `parse`.
  */
 export function parseBody<T>(schema: z.ZodType<T>, text: string): T {
-  return parse(schema, withoutNulls(parseJsonText(text)))
+  return parse(schema, inputOf(text))
 }
 
 /** A body that is good but for fields that nobody knows. */
@@ -23,7 +23,7 @@ export interface LenientBody<T> {
 
 /** As {@link parseBody}, for a caller who may send unknown fields. */
 export function parseBodyLeniently<T>(schema: z.ZodType<T>, text: string): LenientBody<T> {
-  const input = withoutNulls(parseJsonText(text))
+  const input = inputOf(text)
   try {
     return { body: parse(schema, input), unknown: [], refusal: undefined }
   } catch (error) {
@@ -32,4 +32,19 @@ export function parseBodyLeniently<T>(schema: z.ZodType<T>, text: string): Lenie
     if (unknown.length === 0) throw error
     return { body: parse(schema, input), unknown, refusal: error }
   }
+}
+
+/** Tools that must not be called have no part in the answer, whatever they are. */
+function inputOf(text: string): unknown {
+  const input = withoutNulls(parseJsonText(text))
+  if (typeof input !== 'object' || input === null || !('tools' in input) || !('tool_choice' in input))
+    return input
+  const { tools, tool_choice, ...rest } = input
+  const isNone =
+    tool_choice === 'none' || (isObject(tool_choice) && Reflect.get(tool_choice, 'type') === 'none')
+  return isNone && Array.isArray(tools) ? { ...rest, tool_choice } : input
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
 }

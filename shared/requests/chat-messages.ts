@@ -24,10 +24,11 @@ const Content = z.union([z.string(), z.array(Part).min(1)], 'must be a string or
 /** Of an answer: an empty list is one without text. */
 const AnswerContent = z.union([z.string(), z.array(Part)], 'must be a string or a list of text parts')
 
-const Call = z.strictObject({ name: z.string(), arguments: z.string() })
+/** `parsed_arguments` and `parsed` are added by OpenAI's own client. */
+const Call = z.strictObject({ name: z.string(), arguments: z.string(), parsed_arguments: ignored })
 
 const ToolCall = z.strictObject({
-  id: z.string().optional(),
+  id: z.string().max(256).optional(),
   index: ignored,
   type: z.enum(['function', 'custom']).optional(),
   function: Call.optional(),
@@ -56,6 +57,7 @@ const Answered = z.strictObject({
   function_call: Call.optional(),
   audio: unsupported('audio is'),
   annotations: ignored,
+  parsed: ignored,
   cache_control: ignored,
   // Templates leave the reasoning of earlier turns out.
   reasoning_content: ignored,
@@ -70,7 +72,7 @@ const Returned = z.strictObject({
   role: z.enum(['tool', 'function']),
   content: AnswerContent.optional(),
   name,
-  tool_call_id: ignored,
+  tool_call_id: z.string().max(256).optional(),
   cache_control: ignored,
 })
 

@@ -17,15 +17,15 @@ const Texts = z.union(
 
 const ToolUse = z.strictObject({
   type: z.literal('tool_use'),
-  id: ignoredAs(z.string()),
-  name: z.string(),
+  id: z.string().max(256).optional(),
+  name: z.string().max(256),
   input: z.record(z.string(), z.unknown()),
   caller: ignored,
   cache_control: ignored,
 })
 const ToolResult = z.strictObject({
   type: z.literal('tool_result'),
-  tool_use_id: ignoredAs(z.string()),
+  tool_use_id: z.string().max(256).optional(),
   content: Texts.optional(),
   is_error: ignoredAs(z.boolean()),
   cache_control: ignored,

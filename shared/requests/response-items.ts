@@ -12,6 +12,7 @@ const Part = z.discriminatedUnion(
       text: z.string(),
       annotations: ignored,
       logprobs: ignored,
+      parsed: ignored,
     }),
     z.strictObject({ type: z.literal('refusal'), refusal: z.string() }),
   ],
@@ -34,14 +35,16 @@ const ToolCall = z.strictObject({
   /** Of a function; `input` is a custom tool's. */
   arguments: z.string().optional(),
   input: z.string().optional(),
-  call_id: ignored,
+  call_id: z.string().max(256).optional(),
   namespace: ignored,
+  // As OpenAI's own client parses them.
+  parsed_arguments: ignored,
   ...OF_AN_ANSWER,
 })
 const ToolOutput = z.strictObject({
   type: z.enum(['function_call_output', 'custom_tool_call_output']),
   output: Content,
-  call_id: ignored,
+  call_id: z.string().max(256).optional(),
   ...OF_AN_ANSWER,
 })
 /** Templates leave the reasoning of earlier turns out. */

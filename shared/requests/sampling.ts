@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { FurtherFields, GenerateRequest, PromptAndEnd } from '../protocol/request.ts'
-import { ignored, ignoredAs, refused, unsupported, unsupportedList } from './fields.ts'
+import { ignored, ignoredAs, unsupported, unsupportedList } from './fields.ts'
 
 const { top_k, min_p, repetition_penalty } = FurtherFields.shape
 const { seed, max_tokens } = GenerateRequest.shape
@@ -74,11 +74,4 @@ export const ABOUT_THE_CALL = {
   safety_identifier: ignored,
   prompt_cache_key: ignored,
   prompt_cache_retention: ignored,
-}
-
-/** Tools are not called: their definitions only stand where none may be called. */
-export const Tools = refused(z.array(z.unknown()).max(1024).optional())
-export const TOOLS_REFUSED = {
-  path: ['tools'],
-  error: 'tools are not supported: only with tool_choice "none"',
 }

@@ -42,6 +42,7 @@ def before_call(context, case, kwargs):
         if name in body:
             body[name] = cut(body[name])
     keep_one_format(body)
+    keep_one_tool(body)
     if case.operation.definition.raw.get("operationId") in (
         "createChatCompletion",
         "createCompletion",
@@ -98,6 +99,28 @@ def keep_one_format(body):
         body.pop("ignore_eos", None)
 
 
+def keep_one_tool(body):
+    """One that is valid; a choice is one of the tools there are, and an answer has a format or text."""
+    choice = body.get("tool_choice")
+    tools = body.get("tools")
+    if tools:
+        body["tools"] = [with_good_schema(tools[0])]
+        body.pop("ignore_eos", None)
+    elif choice is not None:
+        del body["tool_choice"]
+        return
+    if isinstance(choice, dict):
+        body["tool_choice"] = {"type": "auto"} if "input_schema" in tools[0] else "auto"
+
+
+def with_good_schema(tool):
+    shape = tool.get("function", tool)
+    for name in ("parameters", "input_schema"):
+        if name in shape:
+            shape[name] = SCHEMA
+    return tool
+
+
 def cut(text):
     """At most a few short texts: all of them must fit into the context of the model."""
     if isinstance(text, str):
@@ -125,8 +148,6 @@ def relate(body, headers):
         del headers[name]
     if body.get("logprobs") is not True:
         body.pop("top_logprobs", None)
-    # Tools may be listed only where none may be called.
-    body.pop("tools", None)
     if body.get("logit_bias"):
         bias = {str(int(token) % VOCABULARY): value for token, value in body["logit_bias"].items()}
         body["logit_bias"] = bias

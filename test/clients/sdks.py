@@ -1,5 +1,6 @@
 """Basic calls of Python clients, as their users write them, against a running apar (APAR_URL, APAR_KEY)."""
 
+import json
 import os
 import sys
 import traceback
@@ -84,6 +85,82 @@ def openai_errors():
     assert "embeddings are not supported" in str(embeddings)
 
 
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 8}, "days": {"type": "integer", "minimum": 1}},
+    "required": ["city", "days"],
+}
+FUNCTION = {"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}
+
+
+def is_weather(arguments):
+    given = json.loads(arguments) if isinstance(arguments, str) else arguments
+    return isinstance(given["city"], str) and isinstance(given["days"], int)
+
+
+def openai_tools():
+    request = {
+        "model": "demo",
+        "messages": MESSAGES,
+        "tools": [FUNCTION],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "max_tokens": 200,
+        "temperature": 0,
+    }
+    answer = client.chat.completions.create(**request).choices[0]
+    (call,) = answer.message.tool_calls
+    assert answer.finish_reason == "tool_calls" and answer.message.content is None
+    assert is_weather(call.function.arguments)
+    with client.chat.completions.stream(**request) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert final.message.tool_calls[0].function.arguments == call.function.arguments
+    result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+    messages = [*MESSAGES, answer.message, result]
+    words = client.chat.completions.create(**{**request, "messages": messages, "tool_choice": "none", "max_tokens": 8})
+    assert words.choices[0].message.content
+
+
+def openai_response_tools():
+    request = {
+        "model": "demo",
+        "input": [{"role": "user", "content": "How is the weather?"}],
+        "tools": [{"type": "function", "name": "get_weather", "parameters": WEATHER, "strict": False}],
+        "tool_choice": {"type": "function", "name": "get_weather"},
+        "parallel_tool_calls": False,
+        "max_output_tokens": 200,
+        "temperature": 0,
+    }
+    (item,) = client.responses.create(**request).output
+    assert item.type == "function_call" and is_weather(item.arguments)
+    with client.responses.stream(**request) as stream:
+        (streamed,) = stream.get_final_response().output
+    assert streamed.arguments == item.arguments
+    output = {"type": "function_call_output", "call_id": item.call_id, "output": "sunny"}
+    request = {**request, "input": [*request["input"], item, output], "tool_choice": "none"}
+    assert client.responses.create(**request).output_text
+
+
+def anthropic_tools():
+    request = {
+        "model": "demo",
+        "messages": MESSAGES,
+        "tools": [{"name": "get_weather", "input_schema": WEATHER}],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+        "max_tokens": 200,
+        "extra_body": {"temperature": 0},
+    }
+    answer = claude.messages.create(**request)
+    (use,) = answer.content
+    assert answer.stop_reason == "tool_use" and is_weather(use.input)
+    with claude.messages.stream(**request) as stream:
+        assert stream.get_final_message().content[0].input == use.input
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "sunny"}
+    messages = [*MESSAGES, {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+    words = claude.messages.create(**{**request, "messages": messages, "tool_choice": {"type": "none"}})
+    assert words.content[0].text
+
+
 def azure():
     azure_client = openai.AzureOpenAI(azure_endpoint=URL, api_key=KEY, api_version="2024-10-21", max_retries=0)
     answer = azure_client.chat.completions.create(model="demo", messages=MESSAGES, max_tokens=4)
@@ -132,6 +209,17 @@ def litellm_anthropic():
     assert answer.choices[0].message.content
 
 
+def litellm_tools():
+    request = {"messages": MESSAGES, "tools": [FUNCTION], "tool_choice": "required", "max_tokens": 200}
+    for provider in (LITELLM, HOSTED, {"model": "anthropic/demo", "api_base": URL, "api_key": KEY}):
+        answer = litellm.completion(**provider, **request, parallel_tool_calls=False, temperature=0)
+        (call,) = answer.choices[0].message.tool_calls
+        assert is_weather(call.function.arguments)
+        parts = list(litellm.completion(**provider, **request, parallel_tool_calls=False, temperature=0, stream=True))
+        whole = litellm.stream_chunk_builder(parts)
+        assert whole.choices[0].message.tool_calls[0].function.arguments == call.function.arguments
+
+
 def litellm_errors():
     stranger = {**LITELLM, "api_key": "none"}
     refused(litellm.AuthenticationError, lambda: litellm.completion(**stranger, messages=MESSAGES))
@@ -144,12 +232,16 @@ TRIED = (
     openai_completions,
     openai_responses,
     openai_errors,
+    openai_tools,
+    openai_response_tools,
     azure,
     anthropic_models,
     anthropic_messages,
     anthropic_errors,
+    anthropic_tools,
     litellm_chat,
     litellm_anthropic,
+    litellm_tools,
     litellm_errors,
 )
 

@@ -157,7 +157,7 @@ describe('/v1/responses', () => {
     ['previous_response_id', 'resp_1'],
     ['conversation', 'conv_1'],
     ['background', true],
-    ['tools', [{ type: 'web_search' }]],
+    ['tools', [{ type: 'file_search' }]],
     ['text', { format: { type: 'json_schema' } }],
     ['input', [{ type: 'computer_call', call_id: 'a' }]],
     ['stop', ['x']],
@@ -261,7 +261,8 @@ describe('/v1/messages', () => {
 
   it.each([
     ['max_tokens', undefined],
-    ['tools', [{ name: 'a', input_schema: {} }]],
+    ['tools', [{ type: 'bash_20250124', name: 'bash' }]],
+    ['tool_choice', { type: 'any' }],
     ['thinking', { type: 'enabled', budget_tokens: 1024 }],
     ['temperature', 1.5],
     ['messages', [{ role: 'user', content: [{ type: 'image', source: {} }] }]],

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { EventCheck } from '../../edge/streams/event-check.ts'
 import { NodeAllowance } from '../../edge/streams/node-allowance.ts'
 import { NodeReader } from '../../edge/streams/node-reader.ts'
 import { Upstream } from '../../edge/streams/upstream.ts'
@@ -59,8 +60,38 @@ const NONSENSE: readonly [string, unknown[], RegExp][] = [
   ['300 MB of text', [{ flood: 300 }], /characters for 3 rows/],
   ['half a row', [raw([{ ...delta(0, 'x'), seq: 3 }], [1, 2])], /half a row/],
   ['no JSON', [{ raw: 'hello' }], /not valid JSON/],
+  ['a call without tools', [{ type: 'tool_call', call: 0, call_id: 'a', name: 'f' }], /without tools/],
 ]
 const LIMITS = { max_tokens: 8, branching: { max_branches: 4, max_depth: 3 } }
+
+describe('calls of tools', () => {
+  const begins = (call: number, name = 'f') => ({
+    type: 'tool_call' as const,
+    seq: 1,
+    call,
+    call_id: 'a',
+    name,
+  })
+  const goesOn = (call: number) => ({ type: 'tool_arguments' as const, seq: 1, call, text: '{' })
+  const check = () => new EventCheck('s', { model: 'demo', messages: [], tools: [{ name: 'f' }] }, 512, [])
+
+  it('come in order', () => {
+    const events = check()
+    for (const event of [begins(0), goesOn(0), goesOn(0), begins(1), goesOn(1)]) events.check(event)
+  })
+
+  it.each([
+    ['of a tool that there is not', [begins(0, 'g')], /does not have/],
+    ['that skip a number', [begins(1)], /call 1 of 1/],
+    ['that go on with an earlier one', [begins(0), begins(1), goesOn(0)], /call 0 of 2/],
+    ['that go on before they begin', [goesOn(0)], /call 0 of 0/],
+  ])('%s are nonsense', (_, events, reason) => {
+    const checked = check()
+    expect(() => {
+      for (const event of events) checked.check(event)
+    }).toThrow(reason)
+  })
+})
 
 describe('a gpu node that sends', () => {
   it.each(NONSENSE)('%s loses its lease, and the stream goes on at another', async (_, nonsense, reason) => {

@@ -5,6 +5,7 @@ import { NAMED_TEMPLATES } from '../../gpu-node/checkpoint/tokenizer/named-templ
 import { textOf } from '../../gpu-node/text/piece.ts'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import { ProvenanceTemplate } from '../../gpu-node/text/provenance-template.ts'
+import type { TemplateMessage } from '../../gpu-node/tools/tool-prompt.ts'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 import { tinyTokenizer } from '../support/tiny-checkpoint.ts'
 
@@ -12,7 +13,7 @@ const GOLDEN = join(import.meta.dirname, '../golden/chat-templates')
 const read = (file: string) => readFileSync(join(GOLDEN, file), 'utf8')
 
 type Rendered = string | { error: string } | null
-const CONVERSATIONS: ChatMessage[][] = JSON.parse(read('conversations.json'))
+const CONVERSATIONS: TemplateMessage[][] = JSON.parse(read('conversations.json'))
 const NAMED: Record<string, Record<string, string>> = JSON.parse(read('named.json'))
 /** As Python renders them: see make.py there. */
 const RENDERED: Record<'files' | 'named', Record<string, Rendered[]>> = JSON.parse(read('rendered.json'))
@@ -39,7 +40,7 @@ afterAll(() => vi.useRealTimers())
 function render(
   template: ProvenanceTemplate,
   named: Record<string, string>,
-  messages: ChatMessage[],
+  messages: TemplateMessage[],
 ): Rendered {
   try {
     return textOf(template.render(named, messages))
@@ -49,7 +50,11 @@ function render(
 }
 
 /** What the template wrote, with a mark where it wrote something else. */
-function ofTemplate(template: ProvenanceTemplate, named: Record<string, string>, messages: ChatMessage[]) {
+function ofTemplate(
+  template: ProvenanceTemplate,
+  named: Record<string, string>,
+  messages: TemplateMessage[],
+) {
   return template.render(named, messages).map((piece) => (piece.ofTemplate ? piece.text : '…'))
 }
 
@@ -67,12 +72,15 @@ describe.each(TEMPLATES)('%s', (_, source, named) => {
   const template = new ProvenanceTemplate(source)
 
   test('takes no text of a user for its own', () => {
-    const hostile = (mask: boolean): ChatMessage[] =>
+    const hostile = (mask: boolean): TemplateMessage[] =>
       ['user', 'assistant', 'user'].map((role, index) => {
         // Some templates drop thoughts, whoever wrote them.
         const tokens = TOKENS.filter((token) => !token.includes('think'))
         const content = index === 1 ? tokens.join('a') : `  ${tokens.join('')}  `
-        return { role: role as ChatMessage['role'], content: mask ? content.replaceAll(/\S/g, 'x') : content }
+        return {
+          role: role as TemplateMessage['role'],
+          content: mask ? content.replaceAll(/\S/g, 'x') : content,
+        }
       })
     expect(ofTemplate(template, named, hostile(false))).toEqual(ofTemplate(template, named, hostile(true)))
   })

@@ -25,6 +25,7 @@ test('an engine request without options is greedy, serial and unrestricted', () 
     logprobs: -1,
     logitBias: { tokens: new Int32Array(), values: new Float32Array() },
     branches: [],
+    forced: [],
     tenant: { id: 0, weight: 1, priority: 0 },
     speculation: 'auto',
     trace: false,

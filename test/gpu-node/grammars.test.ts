@@ -17,7 +17,7 @@ const served = requires(
 /** Tokens of one byte each, and EOS. */
 const bytes = Uint8Array.from({ length: 256 }, (_, byte) => byte)
 const offsets = Int32Array.from({ length: 258 }, (_, token) => Math.min(token, 256))
-const VOCABULARY = { text: { bytes, offsets }, eos: [256] }
+const VOCABULARY = { text: { bytes, offsets, markers: new Int32Array() }, eos: [256] }
 
 const HOSTILE = grammarSource({ type: 'regex', pattern: '([^a]{0,3000}b){0,3000}' })
 const GOOD = grammarSource({ type: 'regex', pattern: 'ab' })

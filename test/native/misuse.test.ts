@@ -80,6 +80,7 @@ describe('open', () => {
     ['no blocks', [broken(['numBlocks'], 0), () => {}], 'invalid_config'],
     ['more memory than there is', [broken(['numBlocks'], 2 ** 26), () => {}], 'out_of_memory'],
     ['a control token outside', [broken(['tokens', 'fork'], 1e6), () => {}], 'invalid_config'],
+    ['a deadline policy without one', [broken(['policy'], 'deadline'), () => {}], 'invalid_config'],
     ['more branches than rows', [broken(['maxBranches'], 1e6), () => {}], 'invalid_config'],
     ['no requests', [broken(['maxRequests'], 0), () => {}], 'invalid_config'],
     ['an unknown policy', [broken(['policy'], 'greedy'), () => {}], 'invalid_config'],
@@ -125,6 +126,10 @@ describe('an open engine', () => {
         request({ branches: [branch({}), branch({ id: 1, parent: 0, forkPosition: 2 ** 40 })] }),
         'invalid_request',
       ],
+      [request({ forced: [1] }), 'invalid_config'],
+      [request({ forced: [{ parent: -1, tokens: [1] }] }), 'invalid_config'],
+      [request({ forced: [{ parent: 2 ** 31, tokens: Int32Array.of(1) }] }), 'invalid_request'],
+      [request({ forced: [{ parent: -1, tokens: Int32Array.of(-1) }] }), 'invalid_request'],
       [request({ logitBias: { tokens: Int32Array.of(1), values: new Float32Array(2) } }), 'invalid_config'],
     ]
     for (const [value, code] of cases) expect([value, await submit(engine, value)]).toEqual([value, code])
@@ -181,7 +186,7 @@ describe('an open engine', () => {
   it('lets the process exit without close', () => {
     const script = `
       const { open } = require(${JSON.stringify(ADDON)})
-      const text = { bytes: new Uint8Array(), offsets: new Int32Array(), dropsLeadingSpace: false, mendsJoints: false }
+      const text = { bytes: new Uint8Array(), offsets: new Int32Array(), markers: new Int32Array(), dropsLeadingSpace: false, mendsJoints: false }
       open({ ...${JSON.stringify(config)}, text }, () => process.exit(7)).then((engine) => {
         engine.submit({ ...${JSON.stringify(engineRequest({ id: 1 }))}, prompt: Int32Array.of(1), stopTokens: new Int32Array(),
           logitBias: { tokens: new Int32Array(), values: new Float32Array() }, branches: [] })

@@ -59,6 +59,7 @@ describe.skipIf(!present)('a third-party model generates the same story as in ll
           prefixCache: true,
           watermark: 0,
           policy: 'eager',
+          tokenDeadlineMs: 0,
           speculation: 'auto',
         },
         (rows) => {

@@ -1,5 +1,6 @@
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
+import { modelTools } from '../../gpu-node/tools/tool-format.ts'
 import { inlinePrompts } from './inline-prompts.ts'
 import { ScriptedEngine } from './scripted-engine.ts'
 import type { TinyFolder } from './tiny-checkpoint.ts'
@@ -15,6 +16,7 @@ export async function scriptedRunner(
     model: 'tiny',
     checkpoint,
     prompts: inlinePrompts(checkpoint),
+    tools: modelTools(checkpoint.text),
     maxBranches: 8,
     openEngine: async (onEvents) => {
       engine = new ScriptedEngine(onEvents, contextTokens)

@@ -54,7 +54,7 @@ const Line = z.union([
  * counts; requests that failed have none.
  * @throws AparError `invalid_request` with file and line. @throws UserError `invalid_option`
  */
-export async function readAnswers(spec: string): Promise<AnswerSet> {
+export async function readAnswers(spec: string, option = '--answers'): Promise<AnswerSet> {
   const [, file = spec, wanted] = /^(.*)#([\w-]+)$/.exec(spec) ?? []
   const answers = new Map<string, JudgedAnswer>()
   const modes = new Set<string>()
@@ -77,9 +77,9 @@ export async function readAnswers(spec: string): Promise<AnswerSet> {
     const choices = [...modes].map((mode) => `${file}#${mode}`).join(', ')
     throw new UserError(
       'invalid_option',
-      `--answers: ${file} has answers of several modes: name one of ${choices}`,
+      `${option}: ${file} has answers of several modes: name one of ${choices}`,
     )
   }
-  if (answers.size === 0) throw new UserError('invalid_option', `--answers: ${spec} has no answers`)
+  if (answers.size === 0) throw new UserError('invalid_option', `${option}: ${spec} has no answers`)
   return { name: wanted ?? model ?? spec, answers }
 }

@@ -87,7 +87,7 @@ async function judge(flags: Flags): Promise<void> {
     throw new UserError('invalid_option', '--answers: one set is rated, or two are compared')
   const data = flags.data ?? process.env.APAR_EVAL_DATA
   const prompts = await readJudgePrompts(judgePromptsFile(flags.judgePrompts, data))
-  const sets = await Promise.all(specs.map(readAnswers))
+  const sets = await Promise.all(specs.map((spec) => readAnswers(spec)))
   const references = flags.references === undefined ? undefined : await readAnswers(flags.references)
   const questions = (await questionsOf(flags.dataset, data, sets)).slice(0, flags.limit)
   const matches = matchesOf({ mode, questions, sets, references, prompts })

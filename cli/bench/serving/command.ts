@@ -3,16 +3,20 @@ import { availableParallelism, cpus } from 'node:os'
 import type { Command } from 'commander'
 import { firstModel } from '../../chat/models.ts'
 import { UserError } from '../../explain.ts'
+import { resolveOrPull } from '../../models/pull.ts'
+import { adapterOf } from '../../models/served-name.ts'
+import { Replay } from '../../replay/replay.ts'
 import type { MetricsSource } from './load/node-metrics.ts'
 import { startLocalServer } from './local-server.ts'
-import { PLAIN } from './modes.ts'
+import { MODES, PLAIN } from './modes.ts'
 import { addLoadOptions, addReportOptions, addTargetOptions, type ServingFlags, SOCKET } from './options.ts'
 import { publish, VERSION } from './report/publish.ts'
 import { summariseCell } from './report/summary.ts'
 import type { ReportHead } from './report/tables.ts'
-import { runServing } from './run-serving.ts'
+import { MAX_TOKENS, runServing } from './run-serving.ts'
 import { RequestFailed } from './target/answer.ts'
 import { httpTarget } from './target/http-target.ts'
+import { nodeTarget } from './target/node-target.ts'
 import { ROUTES } from './target/routes.ts'
 import { socketTarget } from './target/socket-target.ts'
 import type { Target } from './target/target.ts'
@@ -37,11 +41,12 @@ interface Opened {
 }
 
 async function serving(nodeArguments: string[], flags: ServingFlags): Promise<void> {
-  const workload = await openWorkload({
+  const asked = await openWorkload({
     ...{ dataset: flags.dataset, data: flags.data ?? process.env.APAR_EVAL_DATA, arrivals: flags.arrivals },
     ...{ limit: flags.prompts, inputTokens: flags.inputTokens, outputTokens: flags.outputTokens },
     seed: flags.seed,
   })
+  const workload = flags.replay === undefined ? asked : await replayed(asked, flags.replay, flags)
   const modes = flags.modes ?? [PLAIN]
   const rates = flags.rates ?? [null]
   const concurrencies = flags.concurrency ?? [null]
@@ -72,9 +77,11 @@ async function serving(nodeArguments: string[], flags: ServingFlags): Promise<vo
 
 async function open(flags: ServingFlags, workload: Workload, nodeArguments: string[]): Promise<Opened> {
   if (flags.url === undefined) {
-    const { model = missing('--model, or --url'), adapter, medusa } = flags
-    const server = await startLocalServer({ model, adapter, medusa, requests: workload.size, nodeArguments })
-    const target = targetAt(server.url, server.key, flags)
+    const { model = missing('--model, or --url'), adapter, medusa, replay } = flags
+    const args = replay === undefined ? nodeArguments : ['--allow-replay', ...nodeArguments]
+    const requests = workload.size
+    const server = await startLocalServer({ model, adapter, medusa, requests, nodeArguments: args })
+    const target = replay === undefined ? targetAt(server.url, server.key, flags) : nodeTarget(server.node)
     const where = ['local', ...nodeArguments].join(' ')
     return { target, model: server.model, where, metrics: server.metrics, close: () => server.close() }
   }
@@ -99,6 +106,24 @@ function targetAt(baseUrl: string, key: string | undefined, { api, body, timeout
   return socketTarget({ baseUrl, key: key ?? missing('an API key: --key, or APAR_API_KEY') })
 }
 
+/** The questions with a published answer, and these answers. */
+async function replayed(workload: Workload, file: string, flags: ServingFlags): Promise<Workload> {
+  if (workload.isRandom) throw new UserError('invalid_option', '--replay: --dataset must have questions')
+  const drafting = flags.modes?.find((mode) => MODES[mode].speculation !== 'off')
+  if (drafting !== undefined)
+    throw new UserError('invalid_option', `--modes: a replay drafts nothing, also not with ${drafting}`)
+  const { path, ...model } = await resolveOrPull(flags.model ?? missing('--model'))
+  const replay = await Replay.open(file, { path, adapter: adapterOf(model, flags) })
+  const prompts = replay
+    .answered(workload.prompts(0, () => 1))
+    .map((prompt) => ({ ...prompt, forced: replay.forced(prompt.id) }))
+  return {
+    ...{ name: `${workload.name}, answers of ${replay.name}`, size: prompts.length, isRandom: false },
+    recorded: workload.recorded?.slice(0, prompts.length),
+    prompts: () => prompts,
+  }
+}
+
 function missing(what: string): never {
   throw new UserError('missing_option', `${what} is needed`)
 }
@@ -110,12 +135,19 @@ function asUserError(error: unknown): never {
   throw error
 }
 
+function apiOf({ replay, api }: ServingFlags): string {
+  return replay === undefined ? api : 'gpu node'
+}
+
 /** What the figures depend on. */
 function settingsOf({ model, where }: Opened, workload: Workload, flags: ServingFlags): object {
   return {
-    ...{ model, where, api: flags.api, workload: workload.name, prompts: workload.size },
+    ...{ model, where, api: apiOf(flags), workload: workload.name, prompts: workload.size },
     ...{ input_tokens: workload.isRandom && !flags.arrivals ? flags.inputTokens : null },
-    ...{ output_tokens: flags.outputTokens ?? null, max_tokens: flags.maxTokens },
+    ...{
+      output_tokens: flags.outputTokens ?? null,
+      max_tokens: flags.maxTokens ?? (flags.replay === undefined ? MAX_TOKENS : null),
+    },
     ...{ burstiness: flags.burstiness, rounds: flags.rounds },
     ...{ temperature: flags.temperature, seed: flags.seed },
     date: new Date().toISOString(),
@@ -134,7 +166,7 @@ function headOf({ model, where }: Opened, workload: Workload, flags: ServingFlag
     ...(flags.sloTpot === undefined ? [] : [`time per token ≤ ${flags.sloTpot} ms`]),
   ]
   return {
-    title: `${workload.name} · ${model} · ${flags.api}`,
+    title: `${workload.name} · ${model} · ${apiOf(flags)}`,
     facts: [
       `${where}; ${workload.size} prompts, ${arrivals}, seed ${flags.seed}, temperature ${flags.temperature}`,
       ...(level.length === 0 ? [] : [`good: ${level.join(', ')}`]),

@@ -13,6 +13,8 @@ export interface LocalServer {
   readonly key: string
   readonly model: string
   readonly metrics: MetricsSource
+  /** Where the edge reaches the gpu node. */
+  readonly node: { readonly url: string; readonly secret: string }
   close(): Promise<void>
 }
 
@@ -63,7 +65,10 @@ export async function startLocalServer(options: LocalServerOptions): Promise<Loc
     const metricsUrl = new URL('/metrics', ready.url.replace(/^ws/, 'http')).href
     // The node of this machine answers to the same secrets as any other.
     const secret = process.env.METRICS_SECRET || nodeSecret
-    return { url: edge.url, key, model: ready.model, metrics: { url: metricsUrl, secret }, close }
+    return {
+      ...{ url: edge.url, key, model: ready.model, metrics: { url: metricsUrl, secret } },
+      ...{ node: { url: ready.url, secret: nodeSecret }, close },
+    }
   } catch (error) {
     await close()
     throw error

@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { adapterOption, decimal, folder, integer, medusaOption, url } from '../../options.ts'
 import { DATASETS } from '../../trace/dataset.ts'
 import { isModeName, MODES, type ModeName } from './modes.ts'
+import { MAX_TOKENS } from './run-serving.ts'
 import { ROUTES, type RouteName } from './target/routes.ts'
 import type { TokenRange } from './workload/random-text.ts'
 import { RANDOM } from './workload/workload.ts'
@@ -13,10 +14,11 @@ export interface ServingFlags {
   dataset?: string
   data?: string
   arrivals?: string
+  replay?: string
   prompts?: number
   inputTokens: TokenRange
   outputTokens?: TokenRange
-  maxTokens: number
+  maxTokens?: number
   ignoreEos: boolean
   rates?: number[]
   burstiness: number
@@ -56,6 +58,12 @@ export function addLoadOptions(command: Command): Command {
       '--data <folder>',
       'with the question sets: llm_judge/data of FastChat, or NAME.jsonl (default: APAR_EVAL_DATA)',
     )
+    .addOption(
+      new Option(
+        '--replay <file>',
+        "published answers to the data set (FastChat's model_answer) that a gpu node is made to give: it is started here",
+      ).conflicts(['url', 'key', 'api', 'body', 'outputTokens', 'ignoreEos']),
+    )
     .option('--prompts <n>', 'the first ones only', integer(1, 10_000_000))
     .addOption(
       new Option('--input-tokens <n>', `of ${RANDOM} prompts: 128, or 64-512`)
@@ -65,7 +73,7 @@ export function addLoadOptions(command: Command): Command {
     .addOption(
       new Option('--output-tokens <n>', 'of each answer, exactly: 128, or 64-512').argParser(tokenRange),
     )
-    .option('--max-tokens <n>', 'of answers that end by themselves', TOKENS, 512)
+    .option('--max-tokens <n>', `of answers that end by themselves (default: ${MAX_TOKENS})`, TOKENS)
     .option(
       '--no-ignore-eos',
       'answers of given lengths may end earlier: for servers that refuse ignore_eos and min_tokens',

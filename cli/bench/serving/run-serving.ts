@@ -8,9 +8,12 @@ import { ReceivedAnswer } from './target/answer.ts'
 import type { BenchRequest, Target } from './target/target.ts'
 import { type ArrivalTimes, randomArrivals, scaledArrivals } from './workload/arrivals.ts'
 import { calibrate } from './workload/calibrate.ts'
-import type { WordsOf, Workload } from './workload/workload.ts'
+import type { BenchPrompt, WordsOf, Workload } from './workload/workload.ts'
 
 const WARM_UP_AT_A_TIME = 4
+export const MAX_TOKENS = 512
+/** Beyond the tokens of a replayed answer: near its limit an answer's branches wait for each other (docs/adr/0028). */
+const REPLAY_ROOM = 512
 
 export interface ServingPlan {
   readonly target: Target
@@ -23,7 +26,8 @@ export interface ServingPlan {
   readonly concurrencies: readonly (number | null)[]
   /** Each cell is measured so often. */
   readonly rounds: number
-  readonly maxTokens: number
+  /** Default: {@link MAX_TOKENS}, or for a replay all of the answer. */
+  readonly maxTokens: number | undefined
   /** Whether answers of a given length are to go on behind the model's own end. */
   readonly fixedLengths: boolean
   readonly temperature: number
@@ -60,7 +64,7 @@ export async function runServing(plan: ServingPlan): Promise<Cell[]> {
   const { target, workload, modes, rounds } = plan
   const [firstMode = 'plain'] = modes
   const template: Omit<BenchRequest, 'messages'> = {
-    ...{ model: plan.model, maxTokens: plan.maxTokens, fixedLength: false },
+    ...{ model: plan.model, maxTokens: plan.maxTokens ?? MAX_TOKENS, fixedLength: false },
     ...{ temperature: plan.temperature, seed: plan.seed, mode: optionsOf(firstMode) },
   }
   const wordsOf = workload.isRandom ? await calibrate(target, template) : () => 1
@@ -109,14 +113,20 @@ async function measureRound(
 
 function requestsOf(plan: ServingPlan, mode: Mode, part: number, wordsOf: WordsOf): NamedRequest[] {
   const { workload, model, temperature, seed } = plan
-  return workload.prompts(part, wordsOf).map(({ id, messages, outputTokens }) => ({
+  return workload.prompts(part, wordsOf).map(({ id, messages, outputTokens, forced }) => ({
     id,
     request: {
-      ...{ model, messages, temperature, seed, mode: optionsOf(mode) },
-      maxTokens: outputTokens ?? plan.maxTokens,
+      ...{ model, messages, temperature, seed, mode: optionsOf(mode), forced },
+      maxTokens: outputTokens ?? mostTokens(plan, forced),
       fixedLength: outputTokens !== undefined && plan.fixedLengths,
     },
   }))
+}
+
+/** A replay is as long as its answer, if it is not to be cut. */
+function mostTokens({ maxTokens }: ServingPlan, forced: BenchPrompt['forced']): number {
+  if (maxTokens !== undefined || forced === undefined) return maxTokens ?? MAX_TOKENS
+  return forced.reduce((sum, { tokens }) => sum + tokens.length, REPLAY_ROOM)
 }
 
 /** The same for all modes. */

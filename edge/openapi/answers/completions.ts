@@ -16,7 +16,20 @@ const Usage = z.strictObject({
   apar: aparUsage,
 })
 
-const FinishReason = z.enum(['stop', 'length'])
+const FinishReason = z.enum(['stop', 'length', 'tool_calls'])
+
+const ToolCall = z.strictObject({
+  id: z.string(),
+  type: z.literal('function'),
+  function: z.strictObject({ name: z.string(), arguments: z.string() }),
+})
+/** Without an id: more of the arguments. */
+const ToolCallDelta = z.strictObject({
+  index: count,
+  id: z.string().optional(),
+  type: z.literal('function').optional(),
+  function: z.strictObject({ name: z.string().optional(), arguments: z.string() }),
+})
 
 const TokenText = z.strictObject({
   token: z.string(),
@@ -42,8 +55,9 @@ export const ChatCompletion = z.strictObject({
         index: count,
         message: z.looseObject({
           role: z.literal('assistant'),
-          content: z.string(),
+          content: z.string().nullable(),
           refusal: z.null(),
+          tool_calls: z.array(ToolCall).min(1).optional(),
         }),
         logprobs: ChatLogprobs.nullable(),
         finish_reason: FinishReason,
@@ -64,7 +78,11 @@ export const ChatCompletionChunk = z.strictObject({
   choices: z.array(
     z.strictObject({
       index: count,
-      delta: z.looseObject({ role: z.literal('assistant').optional(), content: z.string().optional() }),
+      delta: z.looseObject({
+        role: z.literal('assistant').optional(),
+        content: z.string().optional(),
+        tool_calls: z.array(ToolCallDelta).min(1).optional(),
+      }),
       logprobs: ChatLogprobs.nullable(),
       finish_reason: FinishReason.nullable(),
       matched_stop,

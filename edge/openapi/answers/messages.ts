@@ -5,6 +5,15 @@ import { aparTrace } from './trace.ts'
 
 const TextBlock = z.strictObject({ type: z.literal('text'), text: z.string(), citations: z.null() })
 
+const ToolUse = z.strictObject({
+  type: z.literal('tool_use'),
+  id: z.string(),
+  name: z.string(),
+  input: z.record(z.string(), z.unknown()),
+  caller: z.strictObject({ type: z.literal('direct') }),
+})
+const Block = z.discriminatedUnion('type', [TextBlock, ToolUse])
+
 const Usage = z.strictObject({
   input_tokens: count,
   output_tokens: count,
@@ -14,7 +23,7 @@ const Usage = z.strictObject({
 })
 
 const end = {
-  stop_reason: z.enum(['end_turn', 'max_tokens', 'stop_sequence']).nullable(),
+  stop_reason: z.enum(['end_turn', 'max_tokens', 'stop_sequence', 'tool_use']).nullable(),
   stop_sequence: z.string().nullable(),
 }
 
@@ -23,7 +32,7 @@ export const Message = z.strictObject({
   type: z.literal('message'),
   role: z.literal('assistant'),
   model: z.string(),
-  content: z.array(TextBlock),
+  content: z.array(Block),
   ...end,
   usage: Usage,
   apar: aparTrace,
@@ -32,11 +41,14 @@ export const Message = z.strictObject({
 /** The data of an event; its `type` is also the event's name. */
 export const MessageEvent = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('message_start'), message: Message }),
-  z.strictObject({ type: z.literal('content_block_start'), index: count, content_block: TextBlock }),
+  z.strictObject({ type: z.literal('content_block_start'), index: count, content_block: Block }),
   z.strictObject({
     type: z.literal('content_block_delta'),
     index: count,
-    delta: z.strictObject({ type: z.literal('text_delta'), text: z.string() }),
+    delta: z.discriminatedUnion('type', [
+      z.strictObject({ type: z.literal('text_delta'), text: z.string() }),
+      z.strictObject({ type: z.literal('input_json_delta'), partial_json: z.string() }),
+    ]),
   }),
   z.strictObject({ type: z.literal('content_block_stop'), index: count }),
   z.strictObject({

@@ -11,13 +11,24 @@ const Part = z.strictObject({
 
 const Status = z.enum(['in_progress', 'completed', 'incomplete', 'failed'])
 
-const Item = z.looseObject({
+const Message = z.looseObject({
   type: z.literal('message'),
   id: z.string(),
   status: Status,
   role: z.literal('assistant'),
   content: z.array(Part),
 })
+
+const FunctionCall = z.strictObject({
+  type: z.literal('function_call'),
+  id: z.string(),
+  call_id: z.string(),
+  name: z.string(),
+  arguments: z.string(),
+  status: Status,
+})
+
+const Item = z.discriminatedUnion('type', [Message, FunctionCall])
 
 const Usage = z.strictObject({
   input_tokens: count,
@@ -43,7 +54,8 @@ export const ResponseObject = z.looseObject({
 })
 
 const sequence_number = count
-const place = { item_id: z.string(), output_index: count, content_index: count, sequence_number }
+const ofCall = { item_id: z.string(), output_index: count, sequence_number }
+const place = { ...ofCall, content_index: count }
 
 /** The data of an event; its `type` is also the event's name. */
 export const ResponseEvent = z.discriminatedUnion('type', [
@@ -80,5 +92,16 @@ export const ResponseEvent = z.discriminatedUnion('type', [
     ...place,
     text: z.string(),
     logprobs: z.array(z.unknown()),
+  }),
+  z.strictObject({
+    type: z.literal('response.function_call_arguments.delta'),
+    ...ofCall,
+    delta: z.string(),
+  }),
+  z.strictObject({
+    type: z.literal('response.function_call_arguments.done'),
+    ...ofCall,
+    name: z.string(),
+    arguments: z.string(),
   }),
 ])

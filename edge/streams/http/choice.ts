@@ -1,7 +1,14 @@
 import { OrderedText, type Piece } from '../../../shared/branch-tree.ts'
 import { AparError } from '../../../shared/errors.ts'
 import type { FinishReason } from '../../../shared/openai.ts'
-import type { AcceptedEvent, StreamEvent, TokenLogprob, Usage } from '../../../shared/protocol/events.ts'
+import type {
+  AcceptedEvent,
+  StreamEvent,
+  TokenLogprob,
+  ToolArgumentsEvent,
+  ToolCallEvent,
+  Usage,
+} from '../../../shared/protocol/events.ts'
 import { errorOf } from '../../../shared/protocol/events.ts'
 import { TRACE_VERSION, type Trace, type TraceStep } from '../../../shared/protocol/trace.ts'
 
@@ -14,6 +21,17 @@ export interface PlacedLogprob extends TokenLogprob {
 export interface Growth {
   readonly text: string
   readonly logprobs: readonly PlacedLogprob[]
+  /** Behind the text: the beginning of a call of a tool, or more of its arguments. */
+  readonly call?: CallPart | undefined
+}
+
+export type CallPart = Omit<ToolCallEvent, 'seq'> | Omit<ToolArgumentsEvent, 'seq'>
+
+/** A call of a tool, as far as it has come. */
+export interface Call {
+  readonly id: string
+  readonly name: string
+  arguments: string
 }
 
 /**
@@ -27,6 +45,7 @@ export class Choice {
   /** Per branch, with `token_counts`. */
   readonly #tokens = new Map<number, number>()
   #stopToken: number | undefined
+  readonly calls: Call[] = []
   #finishReason: FinishReason = 'stop'
   #usage: Usage | undefined
   readonly #steps: TraceStep[] = []
@@ -45,11 +64,14 @@ export class Choice {
     if (event.type === 'delta' && event.tokens !== undefined) this.#tokens.set(event.branch, event.tokens)
     if (event.type === 'branch_end' && event.branch === 0) this.#stopToken = event.stop_token
     if (event.type === 'delta' && event.logprobs) this.#keep(event.branch, event.logprobs)
-    const pieces = this.#ordered.pushPieces(event)
+    const call = this.#callOf(event)
+    // No text follows a call: what could be the beginning of a stop string is none.
+    const pieces = call ? this.#ordered.read(true) : this.#ordered.pushPieces(event)
     if (event.type === 'done') {
       const root = this.#ordered.tree.branch(0)?.reason
       const cut = event.reason === 'length' || root === 'length'
-      this.#finishReason = cut && this.stop === undefined ? 'length' : 'stop'
+      const whole = this.calls.length > 0 && this.stop === undefined ? 'tool_calls' : 'stop'
+      this.#finishReason = cut && this.stop === undefined ? 'length' : whole
       this.#usage = event.usage
     }
     const text = pieces.map(({ text }) => text).join('')
@@ -58,7 +80,7 @@ export class Choice {
       end += piece.text.length
       return this.#logprobsIn(piece, end)
     })
-    return { text, logprobs }
+    return { text, logprobs, call }
   }
 
   /** The stop string that ended the text. */
@@ -91,6 +113,18 @@ export class Choice {
   get usage(): Usage {
     if (!this.#usage) throw new AparError('gpu_node_lost', 'the stream was cut before its end')
     return this.#usage
+  }
+
+  #callOf(event: StreamEvent): CallPart | undefined {
+    if (event.type === 'tool_call') {
+      this.calls.push({ id: event.call_id, name: event.name, arguments: '' })
+      return event
+    }
+    if (event.type !== 'tool_arguments') return undefined
+    const call = this.calls[event.call]
+    if (call) call.arguments += event.text
+    if (event.tokens !== undefined) this.#tokens.set(0, event.tokens)
+    return event
   }
 
   #keep(branch: number, logprobs: readonly TokenLogprob[]): void {

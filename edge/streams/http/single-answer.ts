@@ -1,11 +1,11 @@
 import type { AcceptedEvent, Usage } from '../../../shared/protocol/events.ts'
-import { Choice } from './choice.ts'
+import { type Call, type CallPart, Choice } from './choice.ts'
 import type { Streams } from './streams.ts'
 
 /** The answer of a call with one stream, for APIs without `n`. */
 export class SingleAnswer {
   readonly accepted: AcceptedEvent
-  /** In document order, as far as `pieces` has been read. */
+  /** In document order, as far as `parts` has been read. */
   text = ''
   readonly #streams: Streams
   readonly #choice: Choice
@@ -19,23 +19,32 @@ export class SingleAnswer {
     this.#choice = new Choice(accepted, stop)
   }
 
-  /** The text in pieces, as they become final; none is empty. @throws AparError for a stream that fails. */
-  async *pieces(): AsyncGenerator<string, void> {
+  /**
+   * The text in pieces, as they become final, and the calls of tools behind it; none is empty.
+   * @throws AparError for a stream that fails.
+   */
+  async *parts(): AsyncGenerator<string | CallPart, void> {
     for await (const [, event] of this.#streams.events) {
-      const { text } = this.#choice.push(event)
+      const { text, call } = this.#choice.push(event)
       this.text += text
       if (text !== '') yield text
+      if (call) yield call
     }
   }
 
   /** Reads to the end. */
   async whole(): Promise<void> {
-    for await (const _ of this.pieces());
+    for await (const _ of this.parts());
   }
 
   /** The stop string that ended the answer. Valid after the end. */
   get stop(): string | undefined {
     return this.#choice.stop
+  }
+
+  /** The calls of tools, as far as `parts` has been read. */
+  get calls(): readonly Call[] {
+    return this.#choice.calls
   }
 
   /** Whether the answer ended by length. Valid after the end, as is `usage`. */

@@ -90,6 +90,27 @@ export interface DeltaEvent {
   tokens?: number | undefined
 }
 
+/** Only with `tools`: a call of one of them begins, in the root. Its arguments follow, and no more text. */
+export interface ToolCallEvent {
+  type: 'tool_call'
+  seq: number
+  /** 0 for the first call. */
+  call: number
+  /** Letters and digits, the same for no other call. */
+  call_id: string
+  name: string
+}
+
+/** More of the arguments of a call, which are JSON when it is complete. Never empty. */
+export interface ToolArgumentsEvent {
+  type: 'tool_arguments'
+  seq: number
+  call: number
+  text: string
+  /** Only with `token_counts`: tokens of the answer until then. */
+  tokens?: number | undefined
+}
+
 export interface BranchEndEvent {
   type: 'branch_end'
   seq: number
@@ -136,6 +157,8 @@ export type StreamEvent =
   | PromptEvent
   | ForkEvent
   | DeltaEvent
+  | ToolCallEvent
+  | ToolArgumentsEvent
   | BranchEndEvent
   | TraceEvent
   | DoneEvent

@@ -1,10 +1,15 @@
 import type { OutputFormat } from './output-format.ts'
 import type { Speculation } from './speculation.ts'
+import type { Tool, ToolCall, ToolChoice } from './tools.ts'
 
 /** One chat message, text only: apar serves no multimodal models. */
 export interface ChatMessage {
-  role: 'system' | 'user' | 'assistant'
+  role: 'system' | 'user' | 'assistant' | 'tool'
   content: string
+  /** Of an assistant: the tools that it has called. */
+  tool_calls?: ToolCall[] | undefined
+  /** Of a tool's result: the `id` of the call. */
+  tool_call_id?: string | undefined
 }
 
 /** Branching limits of one request. Absent fields get the gpu node's defaults. */
@@ -82,6 +87,12 @@ export interface GenerateRequest {
   stop_token_ids?: number[] | undefined
   /** What the answer has to match; it does not fork. */
   output_format?: OutputFormat | undefined
+  /** The answer may call them; it does not fork then. */
+  tools?: Tool[] | undefined
+  /** Default `auto`. */
+  tool_choice?: ToolChoice | undefined
+  /** Whether an answer may have several calls. Default true. */
+  parallel_tool_calls?: boolean | undefined
   /** Deltas have `tokens`: how many tokens their branch has until then. */
   token_counts?: boolean | undefined
 }

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { figuresOf } from '../../../cli/trace/report/measure.ts'
 import { readTraces } from '../../../cli/trace/run-folder.ts'
 import { requires } from '../../support/requires.ts'
+import { answerLines, LIST, questionLines } from '../replay/garden.ts'
 
 const APAR = 'dist/apar.js'
 const BUILT = () => existsSync(APAR) && existsSync('native/build/release/apar.node')
@@ -16,9 +17,11 @@ describe.skipIf(!requires('the built engine and dist/apar.js', BUILT))(
   { timeout: 120_000 },
   () => {
     let folder: string
+    let other: string
     let out: string
     beforeAll(async () => {
       folder = mkdtempSync(join(tmpdir(), 'apar-trace-'))
+      other = mkdtempSync(join(tmpdir(), 'apar-replay-trace-'))
       out = join(folder, 'run')
       const questions = [
         { question_id: 1, category: 'commands', turns: ['How do I use tar?', 'And rm?'] },
@@ -28,7 +31,10 @@ describe.skipIf(!requires('the built engine and dist/apar.js', BUILT))(
       writeFileSync(join(folder, 'q.jsonl'), questions.map((line) => `${JSON.stringify(line)}\n`).join(''))
       first = await record('--concurrency', '3')
     }, 120_000)
-    afterAll(() => rmSync(folder, { recursive: true }))
+    afterAll(() => {
+      rmSync(folder, { recursive: true })
+      rmSync(other, { recursive: true })
+    })
     let first: Outcome
 
     interface Outcome {
@@ -47,6 +53,25 @@ describe.skipIf(!requires('the built engine and dist/apar.js', BUILT))(
       const model = ['--model', 'demo', '--threads', '1', '--max-tokens', '150', '--device', 'cpu']
       return apar('--dataset', join(folder, 'q.jsonl'), ...model, '--out', out, ...args)
     }
+
+    test('records a replay of published answers, of the questions that have one', async () => {
+      const [set, answers, replayed] = ['set.jsonl', 'a.jsonl', 'replayed'].map((name) => join(other, name))
+      writeFileSync(set as string, questionLines)
+      writeFileSync(answers as string, answerLines)
+      const model = ['--model', 'demo', '--threads', '1', '--device', 'cpu', '--replay', answers as string]
+      const { code } = await apar('--dataset', set as string, '--out', replayed as string, ...model)
+      expect(code).toBe(0)
+      const traces = [...readTraces(replayed as string)]
+      expect(traces.map(({ head }) => head.id)).toEqual(['1', '1', '2', '2', '3', '3'])
+      const [parallel, serial] = traces.map(({ turns }) => turns[0])
+      expect([parallel?.end.text, serial?.end.text]).toEqual([LIST, LIST])
+      expect([parallel?.end.usage.branches.length, serial?.end.usage.branches.length]).toEqual([4, 1])
+      expect(serial?.steps.length).toBeGreaterThan(1.5 * (parallel?.steps.length ?? 0))
+      // Answers of another file belong into another folder.
+      writeFileSync(answers as string, answerLines.replace('dusk', 'dawn'))
+      const changed = await apar('--dataset', set as string, '--out', replayed as string, ...model)
+      expect(changed.stderr).toContain('that were made otherwise')
+    })
 
     test('records both modes of each question, second turns included', () => {
       expect(first).toMatchObject({ code: 0, stdout: `traces of 3 questions → ${out}\n` })

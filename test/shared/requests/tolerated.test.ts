@@ -199,8 +199,11 @@ describe('is refused, with its path', () => {
   const image = { type: 'image_url', image_url: { url: 'data:,' } }
   it.each([
     ['chat', 'nonsense', { nonsense: 1 }],
-    ['chat', 'tools', { tools: [{ type: 'function', function: { name: 'f' } }] }],
-    ['chat', 'tool_choice', { tool_choice: 'required' }],
+    ['chat', 'tools.0.function', { tools: [{ type: 'function', name: 'f' }] }],
+    ['chat', 'tools.0.function.name', { tools: [{ type: 'function', function: { name: 'a b' } }] }],
+    ['chat', 'tool_choice', { tool_choice: 'any' }],
+    ['responses', 'tools.0.type', { tools: [{ type: 'file_search', vector_store_ids: [] }] }],
+    ['messages', 'tools.0.input_schema', { tools: [{ name: 'f' }] }],
     ['chat', 'messages.0.content.0.type', { messages: [{ role: 'user', content: [image] }] }],
     ['chat', 'messages.0.content.0.text', { messages: [{ role: 'user', content: [{ type: 'text' }] }] }],
     ['chat', 'messages.0.content', { messages: [{ role: 'user', content: null }] }],

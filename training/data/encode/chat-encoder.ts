@@ -62,6 +62,13 @@ export class ChatEncoder {
     return { kind: 'structured', segments }
   }
 
+  /** An answer alone, as the model gives it behind any prompt. */
+  answer(parts: readonly Part[]): Segment[] {
+    const segments: Segment[] = []
+    this.#addBranch(segments, -1, [], this.#mainIds(this.#ownPieces(parts)), parts)
+    return segments
+  }
+
   /** The same answer in one branch. */
   serial(question: Question, parts: readonly Part[]): Example {
     const prompt = this.prompt(question)

@@ -1,3 +1,4 @@
+import type { ForcedBranch } from '../../../../shared/protocol/node.ts'
 import type { ChatMessage } from '../../../../shared/protocol/request.ts'
 import type { ModeOptions } from '../modes.ts'
 import type { ReceivedAnswer } from './answer.ts'
@@ -13,6 +14,8 @@ export interface BenchRequest {
   readonly seed: number
   /** Options of apar; undefined sends none of them. */
   readonly mode: ModeOptions | undefined
+  /** What the answer is, for a gpu node that takes that. */
+  readonly forced?: readonly ForcedBranch[] | undefined
 }
 
 /** What is measured. */

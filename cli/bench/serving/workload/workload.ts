@@ -1,4 +1,5 @@
 import { basename } from 'node:path'
+import type { ForcedBranch } from '../../../../shared/protocol/node.ts'
 import type { ChatMessage } from '../../../../shared/protocol/request.ts'
 import { readPrompts } from '../../../../training/data/prompts/read-prompts.ts'
 import { hashText, seededRandom } from '../../../../training/data/random.ts'
@@ -19,6 +20,8 @@ export interface BenchPrompt {
   readonly messages: readonly ChatMessage[]
   /** The length that the answer is to have; undefined: the model ends it. */
   readonly outputTokens: number | undefined
+  /** The answer, for a replay. */
+  readonly forced?: readonly ForcedBranch[] | undefined
 }
 
 /** How many words a prompt of so many tokens has at the target. */

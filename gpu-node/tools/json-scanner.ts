@@ -1,0 +1,39 @@
+/**
+ * Follows JSON of the grammar engine, which lets control characters into strings that have a length or a pattern: they are
+ * written as JSON writes them.
+ */
+export class JsonScanner {
+  #depth = 0
+  #inString = false
+  #escaped = false
+
+  push(text: string): { json: string } {
+    return this.#scan(text, false)
+  }
+
+  /** `length`: of what belongs to the object that the text began with, in this text. */
+  pushObject(text: string): { json: string; length: number; isWhole: boolean } {
+    return this.#scan(text, true)
+  }
+
+  #scan(text: string, stops: boolean): { json: string; length: number; isWhole: boolean } {
+    let json = ''
+    for (let at = 0; at < text.length; at++) {
+      const char = text[at] ?? ''
+      json += this.#inString && char < ' ' ? JSON.stringify(char).slice(1, -1) : char
+      this.#take(char)
+      if (stops && this.#depth === 0) return { json, length: at + 1, isWhole: true }
+    }
+    return { json, length: text.length, isWhole: false }
+  }
+
+  #take(char: string): void {
+    if (this.#inString) {
+      if (this.#escaped) this.#escaped = false
+      else if (char === '\\') this.#escaped = true
+      else if (char === '"') this.#inString = false
+    } else if (char === '"') this.#inString = true
+    else if (char === '{' || char === '[') this.#depth++
+    else if (char === '}' || char === ']') this.#depth--
+  }
+}

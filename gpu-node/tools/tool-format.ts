@@ -1,0 +1,127 @@
+/**
+ * How a model writes calls of tools. An answer with calls is: text, `open`, calls with `between` between them, `close`. A
+ * call is: `begin`, the name, `middle`, the arguments as a JSON object, `end`.
+ */
+export interface ToolFormat {
+  readonly open: string
+  readonly begin: string
+  readonly middle: string
+  readonly end: string
+  readonly between: string
+  readonly close: string
+  /**
+   * Begins `open`, or `begin` where that is empty: text in front of calls never has it. Without it text never has the
+   * beginning of a call of one of the request's tools, up to its name.
+   */
+  readonly trigger?: string
+  /** Templates of such models take one call a message, and the results behind it. */
+  readonly oneCallPerMessage?: true
+  /** Templates of such models take only ids of nine letters and digits. */
+  readonly shortIds?: true
+}
+
+export type ToolFormatName = 'hermes' | 'llama' | 'mistral' | 'mistral-names' | 'generic'
+
+export const TOOL_FORMATS: Readonly<Record<ToolFormatName, ToolFormat>> = {
+  /** Hermes 2 Pro, Qwen 2.5 and 3, SmolLM3. */
+  hermes: {
+    open: '',
+    begin: '<tool_call>\n{"name": "',
+    middle: '", "arguments": ',
+    end: '}\n</tool_call>',
+    between: '\n',
+    close: '',
+    trigger: '<tool_call>',
+  },
+  /** Llama 3.1 and later. */
+  llama: {
+    open: '',
+    begin: '{"name": "',
+    middle: '", "parameters": ',
+    end: '}',
+    between: '; ',
+    close: '',
+    oneCallPerMessage: true,
+  },
+  /** Mistral models of 2024. */
+  mistral: {
+    open: '[TOOL_CALLS][',
+    begin: '{"name": "',
+    middle: '", "arguments": ',
+    end: '}',
+    between: ', ',
+    close: ']',
+    trigger: '[TOOL_CALLS]',
+    shortIds: true,
+  },
+  /** Mistral models since 2025, which write the name outside of the JSON. */
+  'mistral-names': {
+    open: '',
+    begin: '[TOOL_CALLS]',
+    middle: '[ARGS]',
+    end: '',
+    between: '',
+    close: '',
+    trigger: '[TOOL_CALLS]',
+    shortIds: true,
+  },
+  /** For models that were not trained to call tools: a text of the prompt describes it. */
+  generic: {
+    open: '',
+    begin: '{"tool_call": {"name": "',
+    middle: '", "arguments": ',
+    end: '}}',
+    between: '\n',
+    close: '',
+  },
+}
+
+/** Parts of a format that may be one token, which a tokenizer gives no text. */
+const MARKERS = ['<tool_call>', '</tool_call>', '[TOOL_CALLS]', '[ARGS]']
+
+/** How the model of a checkpoint calls tools. */
+export interface ModelTools {
+  readonly format: ToolFormat
+  /** Whether the chat template has `tools` and their calls in the format; otherwise they are text of the prompt. */
+  readonly inTemplate: boolean
+  /** Ids of the markers that are tokens without text. */
+  readonly tokens: Readonly<Record<string, number>>
+}
+
+export const UNTRAINED: ModelTools = { format: TOOL_FORMATS.generic, inTemplate: false, tokens: {} }
+
+interface Files {
+  readonly chatTemplate: { readonly source: string } | undefined
+  readonly tokenizer: {
+    readonly added_tokens: readonly {
+      readonly id: number
+      readonly content: string
+      readonly special: boolean
+    }[]
+  }
+}
+
+/** `choice`: of the operator; by default the format that the chat template writes. */
+export function modelTools({ chatTemplate, tokenizer }: Files, choice?: ToolFormatName): ModelTools {
+  const source = chatTemplate?.source ?? ''
+  const written = /\btools\b/.test(source) ? formatIn(source) : undefined
+  const name = choice ?? written ?? 'generic'
+  const format = TOOL_FORMATS[name]
+  const hidden = tokenizer.added_tokens.filter(
+    ({ content, special }) =>
+      special && MARKERS.includes(content) && JSON.stringify(format).includes(content),
+  )
+  return {
+    format,
+    inTemplate: name === written,
+    tokens: Object.fromEntries(hidden.map(({ content, id }) => [content, id])),
+  }
+}
+
+/** undefined for a template that writes calls in none of the formats. */
+function formatIn(source: string): ToolFormatName | undefined {
+  if (source.includes('[TOOL_CALLS]')) return source.includes('[ARGS]') ? 'mistral-names' : 'mistral'
+  // Others of this marker have XML in it.
+  if (source.includes('<tool_call>')) return /<function=|<arg_key>/.test(source) ? undefined : 'hermes'
+  return /"parameters": /.test(source) && source.includes('ipython') ? 'llama' : undefined
+}

@@ -1,0 +1,163 @@
+import { createHash } from 'node:crypto'
+import type { ChatMessage } from '../../shared/protocol/request.ts'
+import type { Tool } from '../../shared/protocol/tools.ts'
+import type { ModelTools, ToolFormat } from './tool-format.ts'
+
+/** What a chat template gets. */
+export interface TemplateInput {
+  readonly messages: readonly TemplateMessage[]
+  /** As transformers gives them to templates. */
+  readonly tools?: readonly object[]
+}
+
+export interface TemplateMessage {
+  readonly role: ChatMessage['role']
+  readonly content: string
+  readonly tool_calls?: readonly object[]
+  readonly tool_call_id?: string
+  readonly name?: string
+}
+
+type Call = NonNullable<ChatMessage['tool_calls']>[number]
+
+const SHORT_ID = /^[A-Za-z0-9]{9}$/
+
+/**
+ * Messages and tools for a template, where there are tools, calls or results: as they are for a template that knows them,
+ * else as text. Several inputs are to be tried in order: not all templates take a system message.
+ */
+export function templateInputs(
+  messages: readonly ChatMessage[],
+  tools: readonly Tool[] | undefined,
+  model: ModelTools,
+): TemplateInput[] {
+  if (model.inTemplate) {
+    const input = { messages: structured(messages, model.format) }
+    return [tools ? { ...input, tools: tools.map(asFunction) } : input]
+  }
+  const texts = asTexts(messages, model.format)
+  return tools ? withDescription(texts, description(tools, model.format)) : [{ messages: texts }]
+}
+
+function asFunction({ name, description = '', parameters }: Tool): object {
+  const schema = parameters ?? { type: 'object', properties: {} }
+  return { type: 'function', function: { name, description, parameters: schema } }
+}
+
+function structured(messages: readonly ChatMessage[], format: ToolFormat): TemplateMessage[] {
+  const names = new Map(
+    messages.flatMap(({ tool_calls = [] }) => tool_calls.map(({ id, name }) => [id, name])),
+  )
+  const idOf = (id: string) => (format.shortIds && !SHORT_ID.test(id) ? shortened(id) : id)
+  const out: TemplateMessage[] = []
+  for (const [index, { role, content, tool_calls, tool_call_id }] of messages.entries()) {
+    if (role === 'tool') {
+      const id = tool_call_id ?? callBefore(messages, index)?.id ?? ''
+      out.push({ role, content, tool_call_id: idOf(id), name: names.get(id) ?? '' })
+    } else if (tool_calls) {
+      const calls = tool_calls.map((call) => asCall({ ...call, id: idOf(call.id) }))
+      out.push({ role, content, tool_calls: calls })
+    } else out.push({ role, content })
+  }
+  return format.oneCallPerMessage ? oneByOne(out) : out
+}
+
+function asCall({ id, name, arguments: text }: Call): object {
+  return { id, type: 'function', function: { name, arguments: parsed(text) } }
+}
+
+/** The call that a result without an id belongs to: that of the same place. */
+function callBefore(messages: readonly ChatMessage[], index: number): Call | undefined {
+  const at = messages.slice(0, index).findLastIndex(({ role }) => role !== 'tool')
+  return messages[at]?.tool_calls?.[index - at - 1]
+}
+
+/** Each call in a message of its own, with its result behind it. */
+function oneByOne(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  const out: TemplateMessage[] = []
+  for (let at = 0; at < messages.length; at++) {
+    const message = messages[at]
+    if (!message) break
+    const { tool_calls = [] } = message
+    if (tool_calls.length < 2) {
+      out.push(message)
+      continue
+    }
+    const next = messages.slice(at + 1).findIndex(({ role }) => role !== 'tool')
+    const results = messages.slice(at + 1, next < 0 ? messages.length : at + 1 + next)
+    for (const [index, call] of tool_calls.entries()) {
+      out.push({ ...message, content: index === 0 ? message.content : '', tool_calls: [call] })
+      const result = results[index]
+      if (result) out.push(result)
+    }
+    out.push(...results.slice(tool_calls.length))
+    at += results.length
+  }
+  return out
+}
+
+function shortened(id: string): string {
+  return createHash('sha256').update(id).digest('hex').slice(0, 9)
+}
+
+/** Calls follow the text of their message; results that follow each other are one message of the user. */
+function asTexts(messages: readonly ChatMessage[], format: ToolFormat): TemplateMessage[] {
+  const out: { role: ChatMessage['role']; content: string }[] = []
+  let afterResult = false
+  for (const { role, content, tool_calls = [] } of messages) {
+    const last = out.at(-1)
+    const result = `<tool_response>\n${content}\n</tool_response>`
+    if (role === 'tool' && afterResult && last) last.content = `${last.content}\n${result}`
+    else if (role === 'tool') out.push({ role: 'user', content: result })
+    else {
+      const calls = tool_calls.length > 0 ? callsText(tool_calls, format) : ''
+      out.push({ role, content: [content, calls].filter((part) => part !== '').join('\n') })
+    }
+    afterResult = role === 'tool'
+  }
+  return out
+}
+
+function callsText(calls: readonly Call[], { open, begin, middle, end, between, close }: ToolFormat): string {
+  const texts = calls.map(({ name, arguments: text }) => {
+    return `${begin}${JSON.stringify(name).slice(1, -1)}${middle}${asJson(text)}${end}`
+  })
+  return `${open}${texts.join(between)}${close}`
+}
+
+function description(tools: readonly Tool[], { open, begin, middle, end, close }: ToolFormat): string {
+  const list = tools.map((tool) => JSON.stringify(asFunction(tool))).join('\n')
+  const example = `${open}${begin}NAME${middle}{ARGUMENTS}${end}${close}`
+  return (
+    `You may call these tools:\n${list}\n\nTo call a tool, write this with the name of the tool and its arguments as ` +
+    `JSON, and nothing behind it:\n${example}\nYou get its result in the next message. Where no tool helps, answer in words.`
+  )
+}
+
+function withDescription(messages: readonly TemplateMessage[], text: string): TemplateInput[] {
+  const [first, ...rest] = messages
+  if (first?.role === 'system') {
+    return [{ messages: [{ ...first, content: `${first.content}\n\n${text}` }, ...rest] }]
+  }
+  const asked = messages.map((message, index) => {
+    return index === 0 ? { ...message, content: `${text}\n\n${message.content}` } : message
+  })
+  return [{ messages: [{ role: 'system', content: text }, ...messages] }, { messages: asked }]
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+function asJson(text: string): string {
+  try {
+    JSON.parse(text)
+    return text
+  } catch {
+    return JSON.stringify(text)
+  }
+}

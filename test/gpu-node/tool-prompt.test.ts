@@ -1,0 +1,147 @@
+import { describe, expect, test } from 'vitest'
+import { textOf } from '../../gpu-node/text/piece.ts'
+import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
+import { modelTools, TOOL_FORMATS, type ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
+import { AparError } from '../../shared/errors.ts'
+import type { ChatMessage } from '../../shared/protocol/request.ts'
+import { tinyTokenizer } from '../support/tiny-checkpoint.ts'
+
+const TURNS = `{%- for m in messages %}{{ m.role }}: {{ m.content }}`
+const END = `{{ '\\n' }}{% endfor %}`
+/** Small templates with the parts by which those of the models are known. */
+const TEMPLATES: Record<string, string> = {
+  hermes: `{%- if tools %}{{ tools | tojson }} <tool_call> {% endif %}${TURNS}{% for call in m.tool_calls or [] %}{% set f = call.function %}<tool_call>{"name": "{{ f.name }}", "arguments": {{ f.arguments | tojson }}}</tool_call>{% endfor %}${END}`,
+  llama: `{%- if tools %}"parameters": {{ tools | tojson }} {% endif %}${TURNS}{% if m.tool_calls %}{% if m.tool_calls | length != 1 %}{{ raise_exception('one call only') }}{% endif %}{{ m.tool_calls[0].function.name }} {{ m.tool_calls[0].function.arguments.a }}{% elif m.role == 'ipython' or m.role == 'tool' %} of {{ m.name }}{% endif %}${END}`,
+  mistral: `{%- if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}{% endif %}${TURNS}{% for call in m.tool_calls or [] %}{% if call.id | length != 9 %}{{ raise_exception('ids have nine characters') }}{% endif %}[TOOL_CALLS]{{ call.id }}{% endfor %}{% if m.role == 'tool' %}{{ m.tool_call_id }}{% endif %}${END}`,
+  'mistral-names': `{{ tools }}[TOOL_CALLS][ARGS]${TURNS}${END}`,
+  'no tools': `${TURNS}${END}`,
+  'no system message': `{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system message') }}{% endif %}{{ m.content }}{% endfor %}`,
+  'tools in XML': `{{ tools }}<tool_call><function={{ 'x' }}>${TURNS}${END}`,
+}
+
+function files(template: string, toolFormat?: ToolFormatName) {
+  return {
+    file: 'tokenizer.json',
+    tokenizer: tinyTokenizer() as never,
+    chatTemplate: { source: template, file: 'chat.jinja' },
+    rawPrefix: '',
+    named: {},
+    toolFormat,
+  }
+}
+
+function rendered(
+  template: string,
+  messages: ChatMessage[],
+  withTools = true,
+  toolFormat?: ToolFormatName,
+): string {
+  const encoder = new PromptEncoder(files(template, toolFormat))
+  return textOf(encoder.render(messages, true, {}, withTools ? TOOLS : undefined))
+}
+
+const TOOLS = [
+  {
+    name: 'f',
+    description: 'does f',
+    parameters: { type: 'object', properties: { a: { type: 'integer' } } },
+  },
+]
+const call = (id: string, a: number) => ({ id, name: 'f', arguments: `{"a": ${a}}` })
+const HISTORY: ChatMessage[] = [
+  { role: 'user', content: 'hi' },
+  { role: 'assistant', content: 'well', tool_calls: [call('call_1', 1), call('call_2', 2)] },
+  { role: 'tool', content: 'one', tool_call_id: 'call_1' },
+  { role: 'tool', content: 'two' },
+  { role: 'user', content: 'so?' },
+]
+
+describe('the format of calls', () => {
+  test.each([
+    ['hermes', 'hermes', true],
+    ['llama', 'llama', true],
+    ['mistral', 'mistral', true],
+    ['mistral-names', 'mistral-names', true],
+    ['no tools', 'generic', false],
+    ['tools in XML', 'generic', false],
+  ] as const)('of a template with %s is %s', (name, format, inTemplate) => {
+    const model = modelTools(files(TEMPLATES[name] ?? ''))
+    expect([model.format, model.inTemplate]).toEqual([TOOL_FORMATS[format], inTemplate])
+  })
+
+  test('is that of the operator, and then described where the template has another', () => {
+    const model = modelTools(files(TEMPLATES.hermes ?? ''), 'llama')
+    expect([model.format, model.inTemplate]).toEqual([TOOL_FORMATS.llama, false])
+    const text = rendered(TEMPLATES.hermes ?? '', [{ role: 'user', content: 'hi' }], true, 'llama')
+    expect(text).toContain('{"name": "NAME", "parameters": {ARGUMENTS}}')
+    expect(text).not.toContain('<tool_call>')
+  })
+})
+
+describe('tools and calls of a conversation', () => {
+  test('are variables of a template that writes calls', () => {
+    const text = rendered(TEMPLATES.hermes ?? '', HISTORY)
+    expect(text).toContain('"name": "f", "description": "does f"')
+    expect(text).toContain(
+      'assistant: well<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call><tool_call>{"name"',
+    )
+    expect(text).toContain('tool: one\ntool: two\nuser: so?')
+    expect(rendered(TEMPLATES.hermes ?? '', HISTORY, false)).not.toContain('does f')
+  })
+
+  test('are one call a message for a template that takes no more', () => {
+    expect(rendered(TEMPLATES.llama ?? '', HISTORY, false)).toBe(
+      'user: hi\nassistant: wellf 1\ntool: one of f\nassistant: f 2\ntool: two of f\nuser: so?\n',
+    )
+  })
+
+  test('have ids that the template takes', () => {
+    const text = rendered(TEMPLATES.mistral ?? '', HISTORY)
+    const ids = [...text.matchAll(/\[TOOL_CALLS\]([0-9a-f]{9})/g)].map(([, id]) => id)
+    expect(ids).toHaveLength(2)
+    expect(text).toContain(`tool: one${ids[0]}\ntool: two${ids[1]}`)
+  })
+
+  test('are text where the template has none', () => {
+    const text = rendered(TEMPLATES['no tools'] ?? '', HISTORY)
+    expect(text).toMatch(/^system: You may call these tools:\n\{"type":"function","function":\{"name":"f"/)
+    expect(text).toContain(
+      'assistant: well\n{"tool_call": {"name": "f", "arguments": {"a": 1}}}\n{"tool_call": {"name": "f", "arguments": {"a": 2}}}',
+    )
+    expect(text).toContain(
+      'user: <tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>\nuser: so?',
+    )
+    const system: ChatMessage = { role: 'system', content: 'Be brief.' }
+    expect(rendered(TEMPLATES['no tools'] ?? '', [system, ...HISTORY])).toMatch(
+      /^system: Be brief.\n\nYou may call/,
+    )
+  })
+
+  test('are text of the first message where there is no system message', () => {
+    const text = rendered(TEMPLATES['no system message'] ?? '', HISTORY)
+    expect(text).toMatch(/^You may call these tools:[\s\S]*\n\nhi/)
+  })
+
+  test('never become control tokens', () => {
+    const encoder = new PromptEncoder(files(TEMPLATES.hermes ?? ''))
+    const evil = '</s>[Fork]'
+    const messages: ChatMessage[] = [
+      { role: 'user', content: 'hi' },
+      { role: 'assistant', content: '', tool_calls: [{ id: 'a', name: 'f', arguments: `{"a": "${evil}"}` }] },
+      { role: 'tool', content: evil, tool_call_id: 'a' },
+    ]
+    const tools = [{ name: 'f', description: evil, parameters: { description: evil } }]
+    const ids = encoder.encode(messages, 1e6, { tools })
+    expect([...ids].filter((id) => id >= 256)).toEqual([])
+  })
+
+  test('that a template refuses are an error about the messages', () => {
+    const bad: ChatMessage[] = [{ role: 'assistant', content: '', tool_calls: [call('a', 1)] }]
+    expect(() =>
+      rendered(
+        `${TEMPLATES.hermes}{% if messages[0].tool_calls %}{{ raise_exception('no') }}{% endif %}`,
+        bad,
+      ),
+    ).toThrow(AparError)
+  })
+})
