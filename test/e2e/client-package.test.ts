@@ -147,7 +147,7 @@ const request: GenerateRequest = { model: 'demo', messages: [{ role: 'user', con
 // @ts-expect-error: the type of a field
 export const wrong: GenerateRequest = { model: 'demo', messages: [], seed: '1' }
 // @ts-expect-error: no such field
-export const more: GenerateRequest = { model: 'demo', messages: [], tools: [] }
+export const more: GenerateRequest = { model: 'demo', messages: [], functions: [] }
 export async function read(stream: BranchStream = openStream({ baseUrl: 'http://edge', apiKey: 'k', request })) {
   try {
     for await (const event of stream) {

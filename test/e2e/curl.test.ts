@@ -58,9 +58,9 @@ describe.skipIf(!requires('curl', () => CURL))('curl', () => {
     expect(refused).toMatch(/400$/)
     expect(JSON.parse(refused.slice(0, -3))).toEqual({
       error: {
-        message: 'tools: tools are not supported: only with tool_choice "none"',
+        message: 'tools.0.type: only functions are supported',
         type: 'invalid_request_error',
-        param: 'tools',
+        param: 'tools.0.type',
         code: 'invalid_request',
       },
     })

@@ -227,7 +227,7 @@ describe('refusals', () => {
     [{ apar: { repetition_penalty: 5e-324 } }, 'apar.repetition_penalty'],
     [{ logit_bias: { 7: 1, '07': 2 } }, 'logit_bias'],
     [{ n: 17 }, 'n'],
-    [{ tools: [{ type: 'function' }] }, 'tools'],
+    [{ tools: [{ type: 'function' }] }, 'tools.0.function'],
     [{ top_logprobs: 2 }, 'top_logprobs'],
     [{ logprobs: true, top_logprobs: 21 }, 'top_logprobs'],
     [{ logit_bias: { word: 1 } }, 'logit_bias.word'],

@@ -13,6 +13,8 @@ export interface AnsweringOptions {
   readonly apiKey: string
   /** Called every half a second while the answer grows, and at its end. */
   readonly onSave?: ((recorded: Recorded) => void) | undefined
+  /** Called when the page is left while the answer grows. */
+  readonly onLeave?: ((recorded: Recorded) => void) | undefined
   readonly onEnd?: ((recorded: Recorded) => void) | undefined
 }
 
@@ -31,6 +33,7 @@ export class Answering {
   #problem: Recorded['problem']
   #elapsedMs: number | undefined
   #savedAt = 0
+  #savedAfter = -1
   /** The last position at which no event was on its way from the stream to the recording. */
   #whole: Pick<Recorded, 'events' | 'after'>
   #drawn = false
@@ -107,7 +110,7 @@ export class Answering {
   detach(): void {
     if (this.#state !== 'running') return
     this.#detached = true
-    this.#options.onSave?.(this.recorded())
+    this.#options.onLeave?.(this.recorded())
     this.#stream.detach()
   }
 
@@ -129,7 +132,11 @@ export class Answering {
   }
 
   async #read(): Promise<void> {
-    const tick = setInterval(() => this.#state === 'running' && this.#redraw(), TICK_MS)
+    const tick = setInterval(() => {
+      if (this.#state === 'running') this.#redraw()
+      // What came last is stored also when nothing comes after it.
+      this.#saveSometimes()
+    }, TICK_MS)
     try {
       for await (const event of this.#stream) {
         // After a stop only the usage is of interest, which comes with the last event.
@@ -168,8 +175,12 @@ export class Answering {
   #saveSometimes(): void {
     const now = performance.now()
     if (this.#state !== 'running' || now - this.#savedAt < SAVE_MS) return
+    const recorded = this.recorded()
+    // A position behind which nothing can be resumed is as good as none, and is no reason to wait with the next.
+    if (recorded.after === this.#savedAfter) return
     this.#savedAt = now
-    this.#options.onSave?.(this.recorded())
+    this.#savedAfter = recorded.after
+    this.#options.onSave?.(recorded)
   }
 
   /** At most once a frame. Not by `requestAnimationFrame`: a page in the background gets no frames, but must see the end. */

@@ -57,6 +57,17 @@ export async function saveMessage(message: Message): Promise<void> {
   await transaction.done
 }
 
+/**
+ * Stores a message while its page is left, which hears of nothing any more: without a look at the conversation, and
+ * committed at once, or the browser would drop it.
+ */
+export async function saveOnLeaving(message: Message): Promise<void> {
+  const transaction = (await database()).transaction('messages', 'readwrite')
+  void transaction.store.put(message)
+  transaction.commit()
+  await transaction.done
+}
+
 export async function remove(conversation: string): Promise<void> {
   const transaction = (await database()).transaction(['conversations', 'messages'], 'readwrite')
   const messages = transaction.objectStore('messages')

@@ -3,7 +3,7 @@ import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import { Answering } from '../answer/answering.ts'
 import type { Recorded } from '../answer/recording.ts'
 import type { Answer } from '../history/conversation.ts'
-import { messageOf, saveMessage } from '../history/store.ts'
+import { messageOf, saveMessage, saveOnLeaving } from '../history/store.ts'
 import { apiKey } from './api-key.ts'
 import { announcement, messages, notice } from './state.ts'
 
@@ -46,6 +46,7 @@ function optionsFor(message: Answer) {
   return {
     apiKey: apiKey.value,
     onSave: (recorded: Recorded) => update(message, recorded),
+    onLeave: (recorded: Recorded) => void saveOnLeaving({ ...message, recorded }).catch(() => {}),
     onEnd: ({ state }: Recorded) => {
       announcement.value = {
         complete: 'The answer is complete.',

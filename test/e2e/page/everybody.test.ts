@@ -114,7 +114,7 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
 
   it('moves nothing for those who want no motion', async () => {
     const moving = async (reducedMotion: 'reduce' | 'no-preference') => {
-      const link = await Link.to(stack.url, 2_200)
+      const link = await Link.to(stack.url)
       const chat = await ChatPage.open(browser, link.url, stack.key, { reducedMotion })
       await chat.send(PROMPT)
       await chat.lastAnswer.locator('[data-growing="true"]').nth(1).waitFor()
@@ -157,7 +157,7 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
     await chat.button('Conversations').click()
     await chat.page.locator('#sidebar').getByRole('link', { name: PROMPT }).waitFor()
     await chat.page.locator('#sidebar').getByRole('link', { name: PROMPT }).click()
-    expect(await chat.page.locator('#sidebar').isVisible()).toBe(false)
+    await chat.page.locator('#sidebar').waitFor({ state: 'hidden' })
     expect(await overflow(chat)).toBeLessThanOrEqual(0)
     if (process.env.APAR_SCREENSHOTS)
       await chat.page.screenshot({ path: `${process.env.APAR_SCREENSHOTS}/phone.png` })

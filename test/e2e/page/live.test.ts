@@ -6,8 +6,6 @@ import { ChatPage } from './chat-page.ts'
 import { Link } from './link.ts'
 
 const PROMPT = 'How do I use tar?'
-/** Until the link is held: the answer has begun, and has forked. */
-const FEW_BYTES = 2_200
 
 describe.skipIf(!hasChromium)('an answer on the page while it grows', () => {
   let stack: Stack
@@ -31,7 +29,7 @@ describe.skipIf(!hasChromium)('an answer on the page while it grows', () => {
   })
 
   beforeEach(async () => {
-    link = await Link.to(stack.url, FEW_BYTES)
+    link = await Link.to(stack.url)
     chat = await ChatPage.open(browser, link.url, stack.key)
     await chat.send(PROMPT)
     await chat.lastAnswer.locator('.branches li').nth(1).waitFor()
