@@ -23,9 +23,9 @@ const onNode = {
   target: 'node20',
   // Modules come first: of a package in CommonJS, a chunk that is imported later exports the default only.
   mainFields: ['module', 'main'],
-  minify: true,
-  // Of functions, for stack traces: unexpected errors are shown with theirs.
-  keepNames: true,
+  // Names stay, for stack traces. To shorten them and keep them beside (keepNames) costs 40 ms of each start.
+  minifySyntax: true,
+  minifyWhitespace: true,
   external: ['@resvg/resvg-js', 'esbuild', 'workerd'],
   plugins: [englishOnly],
   // For the packages in CommonJS.
