@@ -11,7 +11,6 @@ import type {
   KvCacheDType,
   Policy,
   TensorEntry,
-  TokenTable,
 } from './engine/engine-config.ts'
 import { MAX_BLOCKS, minimumBlocks, usefulBlocks } from './engine/memory-plan.ts'
 import { StartupError } from './startup-error.ts'
@@ -69,15 +68,6 @@ export interface EngineOptions {
   speculation?: Speculation | undefined
 }
 
-/** For an engine without the tokenizer's text, which takes no stop strings. */
-export const NO_TEXT: TokenTable = {
-  bytes: new Uint8Array(),
-  offsets: new Int32Array(),
-  markers: new Int32Array(),
-  dropsLeadingSpace: false,
-  mendsJoints: false,
-}
-
 /** @throws StartupError `invalid_option` when there are too few KV blocks for any useful request. */
 export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): EngineConfig {
   const { shape, weights, tokens } = checkpoint
@@ -101,7 +91,6 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     ...(checkpoint.medusa && { medusa: checkpoint.medusa.shape }),
     weights: withMedusa(weights, checkpoint.medusa),
     tokens: { fork: tokens.fork ?? -1, child: tokens.child ?? -1, eos: tokens.eos },
-    text: NO_TEXT,
     dtype,
     kvCacheDtype: options.kvCacheDtype ?? 'auto',
     device: options.device ?? (options.devices ? 'cuda' : 'auto'),

@@ -1,11 +1,13 @@
+import type { Worker } from 'node:worker_threads'
 import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.ts'
 import { describeMedusa } from './checkpoint/medusa/describe-medusa.ts'
-import { type OpenCallbacks, openEngine } from './engine/binding.ts'
+import { type LoadingCallbacks, loadModel } from './engine/binding.ts'
 import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './engine-options.ts'
 import { Grammars } from './grammar/grammars.ts'
 import { Runner } from './requests/runner.ts'
-import { PromptPool } from './text/prompt-pool.ts'
-import { flatBytes, withMarkers } from './text/token-bytes.ts'
+import { bytesToLoadRest, PromptPool } from './text/prompt-pool.ts'
+import { bootWorker } from './text/prompt-thread.ts'
+import { withMarkers } from './text/token-bytes.ts'
 import { modelTools } from './tools/tool-format.ts'
 
 /** Milliseconds from the start of the engine to that of the thread for long prompts. */
@@ -22,14 +24,24 @@ interface RunnerOpenOptions extends CheckpointOptions {
   allowReplay?: boolean | undefined
 }
 
+type OpenOptions = EngineOptions & LoadingCallbacks & RunnerOpenOptions
+
 /**
  * Reads a checkpoint's folder and opens an engine on it.
  * @throws StartupError with a one-line message about the folder, the options or the engine.
  */
-export async function openRunner(
-  folder: string,
-  options: EngineOptions & OpenCallbacks & RunnerOpenOptions = {},
-) {
+export async function openRunner(folder: string, options: OpenOptions = {}): Promise<Runner> {
+  // While this thread reads the checkpoint.
+  const booted = bootWorker()
+  try {
+    return await openWith(booted, folder, options)
+  } catch (error) {
+    await booted.terminate()
+    throw error
+  }
+}
+
+async function openWith(booted: Worker, folder: string, options: OpenOptions): Promise<Runner> {
   const checkpoint = readCheckpoint(folder, options)
   for (const warning of checkpoint.warnings) options.onWarning?.(warning)
   const engineConfig = toEngineConfig(checkpoint, options)
@@ -39,41 +51,32 @@ export async function openRunner(
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const { text: files, shape } = checkpoint
-  const opening = PromptPool.open({ files, controlIds, vocabSize: shape.vocabSize })
-  // The digest, while the thread loads.
-  const served = await orClose(opening, () => ({ ...checkpoint, text: { chatTemplate: files.chatTemplate } }))
+  // Their threads read tokenizer and weights at the same time, and this one computes the digest meanwhile.
+  const { vocabSize } = shape
+  const opening = PromptPool.open({ files, controlIds, vocabSize, booted })
+  const loading = loadModel({ ...engineConfig, reservedBytes: bytesToLoadRest(vocabSize) }, options)
+  const served = async () => ({ ...checkpoint, text: { chatTemplate: files.chatTemplate } })
+  const [prompts, model, servedCheckpoint] = await Promise.all([opening, loading, served()])
   const tools = modelTools(files, files.toolFormat)
-  const prompts = await opening
   const text = {
-    ...flatBytes(withMarkers(prompts.bytes, tools), shape.vocabSize),
+    ...withMarkers(prompts.bytes, tools).flat(vocabSize),
     markers: Int32Array.from(Object.values(tools.tokens)),
     dropsLeadingSpace: prompts.dropsLeadingSpace,
     mendsJoints: checkpoint.joints === 'mended',
   }
-  const config = { ...engineConfig, text, reservedBytes: prompts.bytesToLoad }
   const runner = await Runner.open({
     model: options.name ?? checkpoint.name,
-    checkpoint: served,
+    checkpoint: servedCheckpoint,
     prompts,
     tools,
-    maxBranches: config.maxBranches,
+    maxBranches: engineConfig.maxBranches,
     allowReplay: options.allowReplay,
     openGrammars: Grammars.available
-      ? (load) => new Grammars({ text, eos: config.tokens.eos }, load)
+      ? (load) => new Grammars({ text, eos: engineConfig.tokens.eos }, load)
       : undefined,
-    openEngine: (onEvents) => openEngine(config, onEvents, options),
+    openEngine: async (onEvents) => model.start(text, onEvents),
   })
-  // Reading the weights takes all cores, and so does the first request; only long prompts need it.
+  // The first request takes all cores; only long prompts need it.
   setTimeout(() => prompts.loadRest(), LOAD_REST_MS).unref()
   return runner
-}
-
-/** What `compute` returns; if it throws, the pool is closed first. */
-async function orClose<T>(opening: Promise<PromptPool>, compute: () => T): Promise<T> {
-  try {
-    return compute()
-  } catch (error) {
-    await opening.then((prompts) => prompts.close()).catch(() => {})
-    throw error
-  }
 }

@@ -36,7 +36,7 @@ async function openPacedRunner(stepMs: number, onBegun: (seed: number, first: nu
   const checkpoint = { ...demo, shape: { ...demo.shape, contextTokens: CONTEXT_TOKENS } }
   const { text: files, shape } = checkpoint
   const prompts = await PromptPool.open({ files, controlIds: [], vocabSize: shape.vocabSize })
-  const text = prompts.bytes.findIndex((bytes) => bytes?.length === 1 && bytes[0] === 'a'.charCodeAt(0))
+  const { a: text = -1 } = files.tokenizer.model.vocab
   const { fork = -1, child = -1 } = checkpoint.tokens
   return await Runner.open({
     model: PACED_MODEL,

@@ -154,7 +154,7 @@ async function tryTemplate(
       return { template: undefined, warnings: [what] }
     }
     const ids = await prompts.encode({ messages: [...SAMPLE] }, shape.contextTokens)
-    const pieces = [...ids].map((id) => prompts.bytes[id] ?? Buffer.from(texts.get(id) ?? ''))
+    const pieces = [...ids].map((id) => prompts.bytes.of(id) ?? Buffer.from(texts.get(id) ?? ''))
     const prompt = Buffer.concat(pieces).toString('utf8')
     return { template: { file: files.chatTemplate.file, prompt, tokens: ids.length }, warnings: [] }
   } catch (error) {

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import type { Logger } from '../../shared/log.ts'
-import { parse } from '../../shared/parse.ts'
+import { parseJson } from '../../shared/parse.ts'
 import { type Heartbeat, Lease } from '../../shared/protocol/fleet.ts'
 import { StartupError } from '../startup-error.ts'
 import type { EdgeLink } from './edge-link.ts'
+import { type HttpAnswer, httpRequest } from './http-request.ts'
 
 const FIRST_RETRY_MS = 250
 const LAST_RETRY_MS = 5_000
@@ -105,23 +106,23 @@ export class Registration implements EdgeLink {
         `${this.#options.edgeUrl} does not connect to this address: see NODE_HOSTS`,
       )
     }
-    if (!response.ok) {
-      throw new Error(`${this.#options.edgeUrl} answered ${response.status}${await reasonIn(response)}`)
+    if (response.status !== 200) {
+      throw new Error(`${this.#options.edgeUrl} answered ${response.status}${reasonIn(response)}`)
     }
-    const lease = parse(Lease, await response.json())
+    const lease = parseJson(Lease, response.body)
     this.#leaseEndsAt = performance.now() + lease.lease_ms
     return lease
   }
 
-  async #call(method: 'PUT' | 'DELETE', heartbeat?: Heartbeat): Promise<Response> {
+  async #call(method: 'PUT' | 'DELETE', heartbeat?: Heartbeat): Promise<HttpAnswer> {
     const { edgeUrl, nodeId, nodeSecret } = this.#options
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS)
     const signal = method === 'PUT' ? AbortSignal.any([timeout, this.#stopped.signal]) : timeout
     try {
-      return await fetch(new URL(`/internal/v1/nodes/${nodeId}`, edgeUrl), {
+      return await httpRequest(new URL(`/internal/v1/nodes/${nodeId}`, edgeUrl), {
         method,
         headers: { authorization: `Bearer ${nodeSecret}`, 'content-type': 'application/json' },
-        body: heartbeat ? JSON.stringify(heartbeat) : null,
+        body: heartbeat && JSON.stringify(heartbeat),
         signal,
       })
     } catch (cause) {
@@ -131,9 +132,13 @@ export class Registration implements EdgeLink {
 }
 
 /** Message and code of the edge's error object; '' when the answer has none. */
-async function reasonIn(response: Response): Promise<string> {
-  const body = Refusal.safeParse(await response.json().catch(() => undefined))
-  return body.success ? `: ${body.data.error.message} (${body.data.error.code})` : ''
+function reasonIn({ body }: HttpAnswer): string {
+  try {
+    const { error } = parseJson(Refusal, body)
+    return `: ${error.message} (${error.code})`
+  } catch {
+    return ''
+  }
 }
 
 /** Promise.withResolvers, which Node 20 lacks. */

@@ -9,32 +9,45 @@ import { EngineError, toEngineError } from './engine-error.ts'
 import { ADDON } from './engine-files.ts'
 import { type EngineRequest, engineRequestSchema } from './engine-request.ts'
 import { type MemoryPlan, type NativeMemoryPlan, withContext } from './memory-plan.ts'
+import { NO_TEXT, type TokenTable } from './token-table.ts'
 
 const REMEDY = 'apar engine build builds it'
 
 /** An engine as native code returns it: its `contextTokens` is that of the plan. */
 type NativeEngine = Omit<Engine, 'info'> & { readonly info: Omit<EngineInfo, 'contextTokens'> }
 
+/** A model whose weights are loaded, as native code has it. */
+type NativeModel = object
+
 interface Addon {
   planMemory(config: EngineConfig): NativeMemoryPlan
-  open(config: EngineConfig, onEvents: OnEvents, onLoading?: OnLoading): Promise<NativeEngine>
+  load(config: EngineConfig, onLoading?: OnLoading): Promise<NativeModel>
+  start(model: NativeModel, text: TokenTable, onEvents: OnEvents): NativeEngine
 }
 
-export interface OpenCallbacks {
+export interface LoadingCallbacks {
   onPlan?: OnPlan | undefined
   onLoading?: OnLoading | undefined
 }
 
+/** A model whose weights are loaded, for one engine. */
+export interface LoadedModel {
+  /**
+   * Starts the engine's thread.
+   * @throws StartupError `engine_unavailable` when it cannot start.
+   */
+  start(text: TokenTable, onEvents: OnEvents): Engine
+}
+
 /**
- * Plans the memory, loads the weights and starts the engine's thread. A context that the KV pool cannot hold is
- * shortened: requests end there as they end at the model's context.
- * @throws StartupError `engine_missing` when the engine was not built, `engine_unavailable` when it cannot start.
+ * Plans the memory and loads the weights. A context that the KV pool cannot hold is shortened: requests end there as
+ * they end at the model's context.
+ * @throws StartupError `engine_missing` when the engine was not built, `engine_unavailable` when it cannot load the model.
  */
-export async function openEngine(
+export async function loadModel(
   config: EngineConfig,
-  onEvents: OnEvents,
-  { onPlan, onLoading }: OpenCallbacks = {},
-): Promise<Engine> {
+  { onPlan, onLoading }: LoadingCallbacks = {},
+): Promise<LoadedModel> {
   const addon = loadAddon()
   try {
     const checked = checkConfig(config)
@@ -42,17 +55,42 @@ export async function openEngine(
     if (plan.refusal !== undefined) throw new EngineError('out_of_memory', plan.refusal)
     onPlan?.(plan)
     const { numBlocks, contextTokens } = plan
-    const opened = { ...checked, numBlocks, model: { ...checked.model, contextTokens } }
-    return withChecks(await addon.open(opened, onEvents, onLoading), opened.model)
+    const fitted = { ...checked, numBlocks, model: { ...checked.model, contextTokens } }
+    const native = await addon.load(fitted, onLoading)
+    return { start: (text, onEvents) => start(addon, native, fitted.model, text, onEvents) }
   } catch (thrown) {
     throw cannotStart(thrown)
   }
 }
 
+function start(
+  addon: Addon,
+  native: NativeModel,
+  model: EngineConfig['model'],
+  text: TokenTable,
+  onEvents: OnEvents,
+): Engine {
+  try {
+    return withChecks(addon.start(native, text, onEvents), model)
+  } catch (thrown) {
+    throw cannotStart(thrown)
+  }
+}
+
+/** {@link loadModel}, and an engine that does not know its tokens' text. @throws StartupError as both. */
+export async function openEngine(
+  config: EngineConfig,
+  onEvents: OnEvents,
+  callbacks: LoadingCallbacks = {},
+): Promise<Engine> {
+  const model = await loadModel(config, callbacks)
+  return model.start(NO_TEXT, onEvents)
+}
+
 /**
- * Plans the memory without reading weights: what {@link openEngine} would take, also where it does not fit
+ * Plans the memory without reading weights: what {@link loadModel} would take, also where it does not fit
  * (`refusal`).
- * @throws StartupError as openEngine.
+ * @throws StartupError as loadModel.
  */
 export function planMemory(config: EngineConfig): MemoryPlan {
   const addon = loadAddon()
@@ -135,5 +173,5 @@ function loadAddon(): Addon {
 }
 
 function isAddon(value: unknown): value is Addon {
-  return typeof value === 'object' && value !== null && 'open' in value && typeof value.open === 'function'
+  return typeof value === 'object' && value !== null && 'load' in value && typeof value.load === 'function'
 }

@@ -123,28 +123,6 @@ const TensorEntry = z.strictObject({
 })
 export type TensorEntry = z.infer<typeof TensorEntry>
 
-const int32s = z.instanceof(Int32Array) as z.ZodType<Int32Array, Int32Array>
-
-/** The bytes that each token adds to a text: those of token i lie from `offsets[i]` to `offsets[i + 1]`. */
-const TokenTable = z
-  .strictObject({
-    bytes: z.instanceof(Uint8Array) as z.ZodType<Uint8Array, Uint8Array>,
-    offsets: int32s,
-    /** Tokens whose bytes are part of calls of tools only: markers that are tokens of their own. */
-    markers: int32s.default(new Int32Array()),
-    /** The tokenizer puts one space in front of an answer, which is not part of its text. */
-    dropsLeadingSpace: z.boolean(),
-    /** The checkpoint's joints are `mended` (shared/protocol/events.ts). */
-    mendsJoints: z.boolean(),
-  })
-  .refine(
-    ({ bytes, offsets }) => offsets.every((at, i) => at >= (offsets[i - 1] ?? 0) && at <= bytes.length),
-    {
-      error: 'has wrong offsets',
-    },
-  )
-export type TokenTable = z.infer<typeof TokenTable>
-
 /** When a branch may fork. */
 export const POLICIES = ['eager', 'capped', 'serial', 'deadline'] as const
 export type Policy = (typeof POLICIES)[number]
@@ -165,8 +143,6 @@ export const EngineConfig = z
       child: z.int().min(-1).max(MAX_INT32),
       eos: z.array(tokenId).min(1),
     }),
-    /** Empty: not known, so that requests with stop strings are refused. */
-    text: TokenTable,
     dtype: z.enum(DTYPES),
     kvCacheDtype: z.enum(KV_CACHE_DTYPES),
     /** `auto`: on a CUDA device where there is one, else on the CPU; `EngineInfo.device` says which and why. */
@@ -221,9 +197,6 @@ export const EngineConfig = z
     if (tokens.eos.some((id) => id >= model.vocabSize)) refuse(['tokens', 'eos'], 'is not in the vocabulary')
     if (tokens.eos.some((id) => id === tokens.fork || id === tokens.child)) {
       refuse(['tokens', 'eos'], 'is the fork or child token too')
-    }
-    if (config.text.offsets.length !== 0 && config.text.offsets.length !== model.vocabSize + 1) {
-      refuse(['text', 'offsets'], 'has another vocabulary size')
     }
     if (config.medusa && config.medusa.vocabSize > model.vocabSize)
       refuse(['medusa', 'vocabSize'], 'exceeds the vocabulary')

@@ -33,8 +33,8 @@ export class BatchSize {
   /** Call for each engine event. `token`: of a token or a log-probability. */
   add(kind: number, token: number): void {
     this.#chars += PER_EVENT
-    if (kind === EVENT.TOKEN) this.#chars += this.#copies * PER_BYTE * (this.#bytes[token]?.length ?? 0)
-    else if (kind === EVENT.LOGPROB) this.#chars += PER_LOGPROB_BYTE * (this.#bytes[token]?.length ?? 0)
+    if (kind === EVENT.TOKEN) this.#chars += this.#copies * PER_BYTE * this.#bytes.lengthOf(token)
+    else if (kind === EVENT.LOGPROB) this.#chars += PER_LOGPROB_BYTE * this.#bytes.lengthOf(token)
   }
 
   reset(): void {

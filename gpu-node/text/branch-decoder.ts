@@ -20,7 +20,7 @@ export class BranchDecoder {
 
   /** The text that this token completes; '' for special tokens. */
   push(token: number): string {
-    const bytes = this.#bytes[token]
+    const bytes = this.#bytes.of(token)
     if (!bytes || bytes.length === 0) return ''
     const dropped = this.#dropSpace && bytes[0] === SPACE ? bytes.subarray(1) : bytes
     this.#dropSpace = false

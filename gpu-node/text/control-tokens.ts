@@ -3,6 +3,7 @@ import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 import { ControlText } from './control-text.ts'
 import { type Piece, textOf } from './piece.ts'
+import { piecesOf } from './pieces.ts'
 
 export interface ControlSources {
   readonly files: TokenizerFiles
@@ -46,7 +47,7 @@ export function controlText({ files, ids, vocabSize, literals, samples }: Contro
       .map(({ content }) => content),
   )
   const { vocab } = tokenizer.model
-  for (const piece in vocab) {
+  for (const piece of piecesOf(vocab)) {
     const id = vocab[piece] ?? 0
     if (id >= vocabSize && !control.has(piece)) throw outsideVocabulary(piece, id)
   }

@@ -13,6 +13,7 @@ import type { ControlText } from './control-text.ts'
 import { controlText } from './control-tokens.ts'
 import { openTokenizer, withNames } from './guarded-tokenizer.ts'
 import type { Piece } from './piece.ts'
+import { piecesOf } from './pieces.ts'
 import { promptTooLong } from './prompt-length.ts'
 import type { Prompt } from './prompt-thread.ts'
 import { ProvenanceTemplate } from './provenance-template.ts'
@@ -261,7 +262,7 @@ function raw(text: string): Piece {
 /** UTF-16 code units that a token stands for, at most: a piece has one for each of its text, or for each byte of it. */
 function longestPiece({ tokenizer }: TokenizerFiles): number {
   let longest = tokenizer.added_tokens.reduce((most, { content }) => Math.max(most, content.length), 1)
-  for (const piece in tokenizer.model.vocab) longest = Math.max(longest, piece.length)
+  for (const piece of piecesOf(tokenizer.model.vocab)) longest = Math.max(longest, piece.length)
   return longest
 }
 

@@ -42,7 +42,8 @@ export interface ThreadRole {
   readonly yields: boolean
 }
 
-export interface WorkerData extends WorkerSetup, ThreadRole {}
+/** The thread's first message. */
+export interface FirstMessage extends WorkerSetup, ThreadRole {}
 
 /** Work for the thread: a prompt to encode, or a query to answer. */
 export type ToWorker =
@@ -68,8 +69,6 @@ export type FromWorker =
 
 export interface Ready {
   readonly dropsLeadingSpace: boolean
-  /** Of the thread, with its tokenizer. */
-  readonly heapBytes: number
 }
 
 interface Running {
@@ -77,18 +76,28 @@ interface Running {
   readonly reject: (error: unknown) => void
 }
 
+/** A thread that waits for its first message; it does not keep the process alive. */
+export function bootWorker(): Worker {
+  const worker = new Worker(WORKER, { resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB } })
+  worker.unref()
+  return worker
+}
+
 /** A worker thread with a tokenizer of its own, which does one piece of work at a time. */
 export class PromptThread {
   readonly #setup: WorkerSetup
+  #booted: Worker | undefined
   #worker: Worker | undefined
   #ready: Promise<Ready> | undefined
   #running: Running | undefined
   #role: ThreadRole
   #closed = false
 
-  constructor(setup: WorkerSetup, role: ThreadRole) {
+  /** `booted`: from {@link bootWorker}, for the first start. */
+  constructor(setup: WorkerSetup, role: ThreadRole, booted?: Worker) {
     this.#setup = setup
     this.#role = role
+    this.#booted = booted
   }
 
   /** Settles when the tokenizer is loaded. @throws StartupError that names the file and what is wrong with it. */
@@ -138,14 +147,14 @@ export class PromptThread {
     this.#closed = true
     const worker = this.#worker
     this.#end(shuttingDown())
-    await worker?.terminate()
+    await Promise.all([worker?.terminate(), this.#booted?.terminate()])
   }
 
   #start(): Promise<Ready> {
-    const worker = new Worker(WORKER, {
-      workerData: { ...this.#setup, ...this.#role } satisfies WorkerData,
-      resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
-    })
+    const worker = this.#booted ?? bootWorker()
+    this.#booted = undefined
+    worker.ref()
+    worker.postMessage({ ...this.#setup, ...this.#role } satisfies FirstMessage)
     this.#worker = worker
     const ready = new Promise<Ready>((resolve, reject) => {
       const watchdog = new Watchdog('starting a thread', STARTING_LIMIT_MS, (error) => {

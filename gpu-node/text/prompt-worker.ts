@@ -1,18 +1,17 @@
 // Runs in a worker thread, one prompt at a time: a template or a pattern that does not come to an end blocks only this
 // thread, which prompt-thread.ts then replaces.
 import { constants, setPriority } from 'node:os'
-import { deserialize, getHeapStatistics } from 'node:v8'
-import { parentPort, workerData } from 'node:worker_threads'
+import { deserialize } from 'node:v8'
+import { parentPort } from 'node:worker_threads'
 import { AparError } from '../../shared/errors.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 import { checkPatterns } from './pattern-check.ts'
 import { checkTemplate, PromptEncoder } from './prompt-encoder.ts'
-import type { FromWorker, ToWorker, Worked, WorkerData } from './prompt-thread.ts'
+import type { FirstMessage, FromWorker, ToWorker, Worked } from './prompt-thread.ts'
 import { TokenQueries } from './token-queries.ts'
 
-function main(): void {
-  const { files, controlIds, vocabSize, check, yields }: WorkerData = workerData
+function main({ files, controlIds, vocabSize, check, yields }: FirstMessage): void {
   // Elsewhere this would be the priority of the whole process.
   if (yields && process.platform === 'linux') setPriority(constants.priority.PRIORITY_BELOW_NORMAL)
   const tokenizer: TokenizerFiles = deserialize(Buffer.from(files))
@@ -23,8 +22,7 @@ function main(): void {
     const answer = work(encoder, queries, message)
     parentPort?.postMessage(answer, answer.type === 'encoded' ? [answer.ids.buffer as ArrayBuffer] : [])
   })
-  const { dropsLeadingSpace } = encoder
-  send({ type: 'ready', dropsLeadingSpace, heapBytes: getHeapStatistics().total_heap_size })
+  send({ type: 'ready', dropsLeadingSpace: encoder.dropsLeadingSpace })
 }
 
 /** Each of them has short texts to work on, for which it needs milliseconds. */
@@ -73,4 +71,4 @@ function send(message: FromWorker): void {
   parentPort?.postMessage(message)
 }
 
-main()
+parentPort?.once('message', main)

@@ -43,7 +43,7 @@ export class TokenLogprobs {
 
 /** A token as the events have it. */
 export function tokenText(all: TokenBytes, token: number): { token: string; bytes: number[] | null } {
-  const bytes = all[token]
+  const bytes = all.of(token)
   if (!bytes) return { token: `token_id:${token}`, bytes: null }
   return { token: new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes), bytes: [...bytes] }
 }

@@ -6,6 +6,7 @@ import {
   type TokenQuery,
 } from '../../shared/protocol/token-query.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
+import { piecesOf } from './pieces.ts'
 import type { PromptEncoder } from './prompt-encoder.ts'
 import { type TokenBytes, tokenBytes } from './token-bytes.ts'
 
@@ -60,7 +61,7 @@ export class TokenQueries {
         const param = `tokens.${index}`
         throw new AparError('invalid_request', `${param}: the model has no token ${id}`, { param })
       }
-      const bytes = this.#bytes[id] ?? encoder.encode(special)
+      const bytes = this.#bytes.of(id) ?? encoder.encode(special)
       const isAdded = index === 0 && this.#encoder.addsLeadingSpace && bytes[0] === SPACE
       text += utf8.decode(isAdded ? bytes.subarray(1) : bytes, { stream: true })
     }
@@ -84,7 +85,7 @@ export class TokenQueries {
     if (this.#texts) return this.#texts
     const { model, added_tokens } = this.#files.tokenizer
     const texts: (string | undefined)[] = []
-    for (const piece in model.vocab) texts[model.vocab[piece] ?? 0] = piece
+    for (const piece of piecesOf(model.vocab)) texts[model.vocab[piece] ?? 0] = piece
     for (const { id, content } of added_tokens) texts[id] = content
     this.#texts = texts
     return texts

@@ -1,5 +1,5 @@
-// The JavaScript API: planMemory(config), open(config, onEvents, onLoading) and the engine object of
-// gpu-node/engine/engine.ts. TypeScript validates; the addon only marshals.
+// The JavaScript API: planMemory(config), load(config, onLoading), start(loaded, text, onEvents) and the
+// engine object of gpu-node/engine/engine.ts. TypeScript validates; the addon only marshals.
 #include <napi.h>
 
 #include <cstring>
@@ -164,10 +164,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
          InstanceAccessor<&EngineObject::info>("info")});
   }
 
-  // Only open() can call this: it passes the session as an External.
+  // Only start() can call this: it passes the session as an External.
   explicit EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
     if (info.Length() != 2 || !info[0].IsExternal() || !info[1].IsFunction()) {
-      throw to_js(info.Env(), "invalid_config", "an Engine is created by open()");
+      throw to_js(info.Env(), "invalid_config", "an Engine is created by start()");
     }
     session_ = *info[0].As<Napi::External<std::shared_ptr<Session>>>().Data();
     on_events_ = Napi::Persistent(info[1].As<Napi::Function>());
@@ -299,21 +299,23 @@ class LoadingCallback {
   uint64_t percent_ = 0;
 };
 
-// Maps the weights and starts the engine off the JavaScript thread.
-class OpenWorker : public Napi::AsyncWorker {
+// A model whose weights are loaded, for one engine.
+struct LoadedModel {
+  OpenConfig config;
+  std::unique_ptr<Model> model;
+  std::string device;
+};
+
+// Loads the weights off the JavaScript thread.
+class LoadWorker : public Napi::AsyncWorker {
  public:
   // on_loading: a function or undefined.
-  OpenWorker(Napi::Env env, OpenConfig config, Napi::Function on_events, Napi::Value on_loading)
+  LoadWorker(Napi::Env env, OpenConfig config, Napi::Value on_loading)
       : Napi::AsyncWorker(env),
         deferred(Napi::Promise::Deferred::New(env)),
-        config_(std::move(config)),
-        on_events_(Napi::Persistent(on_events)),
-        session_(std::make_shared<Session>()) {
+        loaded_(std::make_unique<LoadedModel>()) {
+    loaded_->config = std::move(config);
     if (on_loading.IsFunction()) loading_.emplace(env, on_loading.As<Napi::Function>());
-    auto* held = new std::shared_ptr<Session>(session_);
-    session_->wakeup = Wakeup::New(
-        env, on_events, "apar events", 0, 1, session_.get(),
-        [](Napi::Env, std::shared_ptr<Session>* owner, Session*) { delete owner; }, held);
   }
 
   Napi::Promise::Deferred deferred;
@@ -322,20 +324,14 @@ class OpenWorker : public Napi::AsyncWorker {
   void Execute() override {
     try {
       const auto fallback = std::make_shared<std::string>();
-      const int32_t max_rows = config_.engine.decoder.max_step_tokens;
-      auto model = open_llama(config_.model, config_.weights, config_.format, config_.num_blocks, max_rows,
-                              make_ops_on(config_.device, config_.threads, fallback, config_.devices),
-                              [this](uint64_t done, uint64_t total) {
-                                if (loading_) (*loading_)(done, total);
-                              });
-      session_->device = model->device() + (fallback->empty() ? "" : " (" + *fallback + ")");
-      session_->format = config_.format;
-      session_->num_blocks = model->num_blocks();
-      session_->text = config_.engine.decoder.text;
-      session_->eos = config_.engine.decoder.tokens.eos;
-      Session* session = session_.get();
-      session_->engine = std::make_unique<Engine>(std::move(model), std::move(config_.engine),
-                                                  [session] { session->wakeup.NonBlockingCall(); });
+      const OpenConfig& config = loaded_->config;
+      const int32_t max_rows = config.engine.decoder.max_step_tokens;
+      loaded_->model = open_llama(config.model, config.weights, config.format, config.num_blocks, max_rows,
+                                  make_ops_on(config.device, config.threads, fallback, config.devices),
+                                  [this](uint64_t done, uint64_t total) {
+                                    if (loading_) (*loading_)(done, total);
+                                  });
+      loaded_->device = loaded_->model->device() + (fallback->empty() ? "" : " (" + *fallback + ")");
     } catch (const Error& error) {
       code_ = to_string(error.code());
       SetError(error.what());
@@ -349,43 +345,72 @@ class OpenWorker : public Napi::AsyncWorker {
   }
 
   void OnOK() override {
-    Napi::HandleScope scope(Env());
-    // If the process exits without close(), the engine's thread must not call into a destroyed environment.
-    Env().AddCleanupHook(
-        [](std::weak_ptr<Session>* weak) {
-          const std::unique_ptr<std::weak_ptr<Session>> owner(weak);
-          if (const auto session = owner->lock()) session->engine->close();
-        },
-        new std::weak_ptr<Session>(session_));
-    const auto external = Napi::External<std::shared_ptr<Session>>::New(Env(), &session_);
-    const auto* data = Env().GetInstanceData<AddonData>();
-    deferred.Resolve(data->engine_class.New({external, on_events_.Value()}));
+    deferred.Resolve(Napi::External<LoadedModel>::New(
+        Env(), loaded_.release(), [](Napi::Env, const LoadedModel* loaded) { delete loaded; }));
   }
 
   void OnError(const Napi::Error& error) override {
-    session_->wakeup.Release();
     deferred.Reject(to_js(Env(), code_, error.Message()).Value());
   }
 
  private:
-  OpenConfig config_;
-  Napi::FunctionReference on_events_;
+  std::unique_ptr<LoadedModel> loaded_;
   std::optional<LoadingCallback> loading_;
-  std::shared_ptr<Session> session_;
   const char* code_ = "internal";
 };
 
-Napi::Value open(const Napi::CallbackInfo& info) {
+Napi::Value load(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
-    if (!info[0].IsObject() || !info[1].IsFunction()) {
-      throw Error(ErrorCode::invalid_config, "open takes a configuration and a function");
-    }
-    auto* worker =
-        new OpenWorker(env, read_config(info[0].As<Napi::Object>()), info[1].As<Napi::Function>(), info[2]);
+    if (!info[0].IsObject()) throw Error(ErrorCode::invalid_config, "load takes a configuration");
+    auto* worker = new LoadWorker(env, read_config(info[0].As<Napi::Object>()), info[1]);
     const Napi::Promise promise = worker->deferred.Promise();
     worker->Queue();
     return promise;
+  });
+}
+
+// Starts the engine of a loaded model, once. `text` comes as late as this, so that a tokenizer is read while
+// the weights are.
+Napi::Value start(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    Napi::Env env = info.Env();
+    if (!info[0].IsExternal() || !info[1].IsObject() || !info[2].IsFunction()) {
+      throw Error(ErrorCode::invalid_config, "start takes a loaded model, its text and a function");
+    }
+    LoadedModel& loaded = *info[0].As<Napi::External<LoadedModel>>().Data();
+    if (loaded.model == nullptr) throw Error(ErrorCode::invalid_config, "the model has an engine");
+    const auto on_events = info[2].As<Napi::Function>();
+    const auto session = std::make_shared<Session>();
+    session->device = loaded.device;
+    session->format = loaded.config.format;
+    session->num_blocks = loaded.model->num_blocks();
+    session->text = read_text(info[1].As<Napi::Object>());
+    session->eos = loaded.config.engine.decoder.tokens.eos;
+    EngineConfig config = std::move(loaded.config.engine);
+    config.decoder.text = session->text;
+    session->wakeup = Wakeup::New(
+        env, on_events, "apar events", 0, 1, session.get(),
+        [](Napi::Env, const std::shared_ptr<Session>* owner, Session*) { delete owner; },
+        new std::shared_ptr<Session>(session));
+    try {
+      session->engine =
+          std::make_unique<Engine>(std::move(loaded.model), std::move(config),
+                                   [events = session.get()] { events->wakeup.NonBlockingCall(); });
+    } catch (...) {
+      session->wakeup.Release();
+      throw;
+    }
+    // If the process exits without close(), the engine's thread must not call into a destroyed environment.
+    env.AddCleanupHook(
+        [](std::weak_ptr<Session>* weak) {
+          const std::unique_ptr<std::weak_ptr<Session>> owner(weak);
+          if (const auto open = owner->lock()) open->engine->close();
+        },
+        new std::weak_ptr<Session>(session));
+    auto held = session;
+    const auto external = Napi::External<std::shared_ptr<Session>>::New(env, &held);
+    return env.GetInstanceData<AddonData>()->engine_class.New({external, on_events});
   });
 }
 
@@ -424,7 +449,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData{Napi::Persistent(EngineObject::define(env))};
   env.SetInstanceData(data);
   exports.Set("planMemory", Napi::Function::New<plan>(env, "planMemory"));
-  exports.Set("open", Napi::Function::New<open>(env, "open"));
+  exports.Set("load", Napi::Function::New<load>(env, "load"));
+  exports.Set("start", Napi::Function::New<start>(env, "start"));
   return exports;
 }
 

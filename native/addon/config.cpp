@@ -216,6 +216,8 @@ WeightTable read_weights(const Napi::Object& weights) {
   return table;
 }
 
+}  // namespace
+
 TokenText read_text(const Napi::Object& text) {
   const Napi::Value value = text.Get("bytes");
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
@@ -231,8 +233,6 @@ TokenText read_text(const Napi::Object& text) {
   return table;
 }
 
-}  // namespace
-
 OpenConfig read_config(const Napi::Object& config) {
   OpenConfig open;
   open.model = read_model(get_object(config, "model"));
@@ -242,7 +242,6 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.tokens.fork = get_int(tokens, "fork");
   open.engine.decoder.tokens.child = get_int(tokens, "child");
   open.engine.decoder.tokens.eos = get_ints(tokens, "eos");
-  open.engine.decoder.text = read_text(get_object(config, "text"));
   open.engine.decoder.max_step_tokens = get_int(config, "maxStepTokens");
   open.engine.decoder.max_branches = get_int(config, "maxBranches");
   open.engine.max_requests = get_int(config, "maxRequests");

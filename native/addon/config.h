@@ -9,7 +9,7 @@
 
 namespace apar {
 
-// A copy of the JavaScript EngineConfig.
+// A copy of the JavaScript EngineConfig, without its text.
 struct OpenConfig {
   ModelConfig model;
   WeightTable weights;
@@ -29,6 +29,7 @@ using GrammarHandle = std::shared_ptr<const Grammar>;
 // Error{invalid_config} or Error{invalid_weights} for a wrong type. open_llama, Decoder and Engine check
 // ranges.
 OpenConfig read_config(const Napi::Object& config);
+TokenText read_text(const Napi::Object& text);
 RequestParams read_request(const Napi::Object& request);
 
 }  // namespace apar

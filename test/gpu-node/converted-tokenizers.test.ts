@@ -146,7 +146,7 @@ describe('what the files beside a tokenizer.model say', () => {
     const [bos, ...ids] = encoder.encodeRaw(text, 1000)
     expect(bos).toBe(1)
     expect(ids.filter((id) => [0, 1, 2, 400, 401].includes(id))).toEqual([])
-    const bytes = Buffer.concat(ids.map((id) => bytesOf[id] ?? Buffer.from(`<${id}>`)))
+    const bytes = Buffer.concat(ids.map((id) => bytesOf.of(id) ?? Buffer.from(`<${id}>`)))
     expect(bytes.toString()).toBe(` ${text}`)
   })
 })

@@ -7,6 +7,7 @@ import { openEngine } from '../../gpu-node/engine/binding.ts'
 import type { Engine } from '../../gpu-node/engine/engine.ts'
 import type { EngineConfig } from '../../gpu-node/engine/engine-config.ts'
 import { EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/engine-events.ts'
+import { NO_TEXT } from '../../gpu-node/engine/token-table.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { engineRequest } from '../support/engine-request.ts'
 
@@ -14,8 +15,11 @@ import { engineRequest } from '../support/engine-request.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const ADDON = join(ROOT, 'native/build/release/apar.node')
-const addon: { open: (...args: unknown[]) => Promise<Engine> } = createRequire(import.meta.url)(ADDON)
+const addon: Record<'load' | 'start', (...args: unknown[]) => unknown> = createRequire(import.meta.url)(ADDON)
 const config = toEngineConfig(readCheckpoint(join(ROOT, 'models/demo')), { threads: 1, numBlocks: 128 })
+
+const open = async (...[config, onEvents]: unknown[]) =>
+  addon.start(await addon.load(config), NO_TEXT, onEvents) as Engine
 
 const codeOf = async (call: () => unknown): Promise<unknown> => {
   try {
@@ -87,8 +91,32 @@ describe('open', () => {
     ['a watermark of everything', [broken(['watermark'], 1), () => {}], 'invalid_config'],
   ]
   for (const [name, args, code] of cases) {
-    it(`${name}: ${code}`, async () => expect(await codeOf(() => addon.open(...args))).toBe(code))
+    it(`${name}: ${code}`, async () => expect(await codeOf(() => open(...args))).toBe(code))
   }
+})
+
+describe('start', () => {
+  it('refuses a text of another shape, and starts one engine', async () => {
+    const { vocabSize } = config.model
+    const start = (model: unknown, text: object) =>
+      codeOf(() => addon.start(model, { ...NO_TEXT, ...text }, () => {}))
+    const offsets = (last: number) => new Int32Array(vocabSize + 1).fill(last, 1)
+    const refused: [object, string][] = [
+      [{ bytes: [1] }, 'invalid_config'],
+      [{ offsets: Int32Array.of(0, 0) }, 'invalid_config'],
+      [{ offsets: offsets(9) }, 'invalid_config'],
+      [{ offsets: offsets(-1) }, 'invalid_config'],
+      [{ markers: 'none' }, 'invalid_config'],
+    ]
+    for (const [text, code] of refused)
+      expect([text, await start(await addon.load(config), text)]).toEqual([text, code])
+    for (const model of [undefined, {}, 'model', config])
+      expect(await start(model, {})).toBe('invalid_config')
+    const model = await addon.load(config)
+    const engine = addon.start(model, NO_TEXT, () => {}) as Engine
+    expect(await start(model, {})).toBe('invalid_config')
+    await engine.close()
+  })
 })
 
 describe('an open engine', () => {
@@ -100,7 +128,7 @@ describe('an open engine', () => {
   const submit = (engine: Engine, value: unknown) => codeOf(() => engine.submit(value as never))
 
   it('refuses requests of the wrong type or beyond its limits', async () => {
-    const engine = await addon.open(config, () => {})
+    const engine = await open(config, () => {})
     const cases: [unknown, string][] = [
       [undefined, 'invalid_request'],
       [{}, 'invalid_config'],
@@ -138,7 +166,7 @@ describe('an open engine', () => {
 
   it('ignores aborts of unknown, finished and invalid ids', async () => {
     const reasons: number[] = []
-    const engine = await addon.open(config, (rows: Int32Array) => {
+    const engine = await open(config, (rows: Int32Array) => {
       for (let at = 0; at < rows.length; at += EVENT_WIDTH)
         if (rows[at] === EVENT.FINISH) reasons.push(rows[at + 3] ?? 0)
     })
@@ -156,7 +184,7 @@ describe('an open engine', () => {
   })
 
   it('refuses requests when it is closed, and can be closed again', async () => {
-    const engine = await addon.open(config, () => {})
+    const engine = await open(config, () => {})
     await Promise.all([engine.close(), engine.close()])
     await engine.close()
     expect(await submit(engine, request({}))).toBe('closed')
@@ -167,7 +195,7 @@ describe('an open engine', () => {
   it('can be called from its own callback', { timeout: 60_000 }, async () => {
     let finished = 0
     let closed: Promise<void> | undefined
-    const engine: Engine = await addon.open(config, (rows: Int32Array) => {
+    const engine: Engine = await open(config, (rows: Int32Array) => {
       for (let at = 0; at < rows.length; at += EVENT_WIDTH) {
         if (rows[at] !== EVENT.FINISH) continue
         finished++
@@ -185,9 +213,10 @@ describe('an open engine', () => {
 
   it('lets the process exit without close', () => {
     const script = `
-      const { open } = require(${JSON.stringify(ADDON)})
+      const { load, start } = require(${JSON.stringify(ADDON)})
       const text = { bytes: new Uint8Array(), offsets: new Int32Array(), markers: new Int32Array(), dropsLeadingSpace: false, mendsJoints: false }
-      open({ ...${JSON.stringify(config)}, text }, () => process.exit(7)).then((engine) => {
+      load(${JSON.stringify(config)}).then((model) => {
+        const engine = start(model, text, () => process.exit(7))
         engine.submit({ ...${JSON.stringify(engineRequest({ id: 1 }))}, prompt: Int32Array.of(1), stopTokens: new Int32Array(),
           logitBias: { tokens: new Int32Array(), values: new Float32Array() }, branches: [] })
       })`

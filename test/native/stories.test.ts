@@ -5,7 +5,6 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
 import type { DType } from '../../gpu-node/engine/engine-config.ts'
 import { EVENT, EVENT_WIDTH } from '../../gpu-node/engine/engine-events.ts'
-import { NO_TEXT } from '../../gpu-node/engine-options.ts'
 import { engineRequest } from '../support/engine-request.ts'
 import { convertLlama2c, readLlama2cPieces } from './llama2c.ts'
 
@@ -42,7 +41,6 @@ describe.skipIf(!present)('a third-party model generates the same story as in ll
           model: shape,
           weights: { files: [file], tensors },
           tokens: { fork: -1, child: -1, eos: [1, 2] },
-          text: NO_TEXT,
           dtype,
           kvCacheDtype: 'auto',
           device: 'cpu',

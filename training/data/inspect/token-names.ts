@@ -21,13 +21,13 @@ export class TokenNames {
 
   /** The name of a special token, or of an id that stands for no text; undefined for text. */
   special(id: number): string | undefined {
-    return this.#bytes[id] ? undefined : (this.#special.get(id) ?? `<unused ${id}>`)
+    return this.#bytes.of(id) ? undefined : (this.#special.get(id) ?? `<unused ${id}>`)
   }
 
   /** What each token adds to the text. A character of several tokens comes with the last of them. */
   texts(ids: Iterable<number>): string[] {
     const decoder = new BranchDecoder(this.#bytes)
-    const texts = Array.from(ids, (id) => (this.#bytes[id] ? decoder.push(id) : decoder.flush()))
+    const texts = Array.from(ids, (id) => (this.#bytes.of(id) ? decoder.push(id) : decoder.flush()))
     const rest = decoder.flush()
     if (rest !== '') texts[texts.length - 1] += rest
     return texts
