@@ -2,9 +2,12 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isKnownAndMissing, resolveModel } from '../cli/models/resolve.ts'
+import type { Checkpoint } from '../gpu-node/checkpoint/checkpoint.ts'
 import type { DType } from '../gpu-node/engine/engine-config.ts'
+import { PromptEncoder } from '../gpu-node/text/prompt-encoder.ts'
 import { type Agreement, agreement as compare } from './engine/agreement.ts'
 import { engineLogits } from './engine/logits.ts'
+import { mixedTexts } from './engine/mixed-texts.ts'
 import { type ModelName, randomLlama, randomPrompt } from './engine/random-llama.ts'
 import { negativeLogLikelihood, openRealModel } from './engine/real-model.ts'
 import { HOW_TO_BUILD, Peer, peerIsBuilt } from './peer/peer.ts'
@@ -89,6 +92,7 @@ async function realModel(peer: Peer, file: SampleFile): Promise<BenchCase[]> {
   const { path } = resolveModel(REAL_MODEL)
   const { checkpoint, windows } = openRealModel(path)
   await peer.loadFile(path)
+  const tokens = await sameTokens(peer, checkpoint)
   const found: Agreement[] = []
   const loss = { ours: 0, theirs: 0, tokens: 0 }
   for (const window of windows) {
@@ -105,9 +109,27 @@ async function realModel(peer: Peer, file: SampleFile): Promise<BenchCase[]> {
   const name = `perplexity of ${loss.tokens} tokens of text`
   const row = { unit: 'x', better: 'lower', goal: 1.005 } as const
   return [
+    tokens,
     ...cases(`${REAL_MODEL} bf16`, found, null),
     { ...row, case: `${REAL_MODEL} bf16: ${name}`, value: ours / theirs, peer: theirs },
   ]
+}
+
+/** @throws Error with a text whose tokens differ. */
+async function sameTokens(peer: Peer, { text }: Checkpoint): Promise<BenchCase> {
+  const texts = mixedTexts()
+  const theirs = await peer.tokenize(texts)
+  const encoder = new PromptEncoder(text)
+  const differing = texts.filter((each, index) => {
+    const ours = each === '' ? [] : [...encoder.encodeRaw(each, Number.MAX_SAFE_INTEGER)]
+    return ours.join() !== theirs[index]?.join()
+  })
+  if (differing.length > 0)
+    throw new Error(
+      `${differing.length} texts have other tokens in llama.cpp: ${JSON.stringify(differing[0])}`,
+    )
+  const what = `${REAL_MODEL}: mixed texts with llama.cpp's tokens`
+  return { case: what, value: texts.length, unit: 'texts', better: 'higher', goal: 200 }
 }
 
 function ourLogits(model: ModelName, dtype: DType, path: number[]): Float32Array {

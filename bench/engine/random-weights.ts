@@ -71,7 +71,7 @@ function writeTensor(file: number, shape: readonly number[], next: () => number)
 }
 
 /** Uniform random numbers in [-1, 1). Source: Marsaglia, Xorshift RNGs, 2003. */
-function xorshift(seed: number): () => number {
+export function xorshift(seed: number): () => number {
   let state = seed
   return () => {
     state ^= state << 13

@@ -7,12 +7,14 @@
 //   decode ROWS EACH ID...              ROWS sequences share the prompt and decode EACH tokens after the first one;
 //                                       the prompt's prefill is not counted
 //   logits FILE ID...                   writes little-endian f32 [ids, vocabulary] to FILE
+//   tokenize FROM TO                    writes the ids of each text of FROM, which end with a zero byte, as a line of TO
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <sstream>
@@ -122,6 +124,25 @@ class Peer {
     return {static_cast<int64_t>(rows) * each, seconds_since(begun)};
   }
 
+  Answer tokenize(const std::string& from, const std::string& to) const {
+    std::ifstream in(from, std::ios::binary);
+    std::ofstream out(to);
+    const llama_vocab* vocab = llama_model_get_vocab(model_.get());
+    Answer answer;
+    for (std::string text; std::getline(in, text, '\0');) {
+      const auto size = static_cast<int32_t>(text.size());
+      Tokens ids(text.size() + 1);
+      const int32_t count =
+          llama_tokenize(vocab, text.data(), size, ids.data(), static_cast<int32_t>(ids.size()), false, false);
+      if (count < 0) throw std::runtime_error("llama_tokenize gave " + std::to_string(count));
+      for (int32_t i = 0; i < count; ++i) out << ids[static_cast<size_t>(i)] << ' ';
+      out << '\n';
+      answer.tokens += count;
+    }
+    if (!in.eof() || !out) throw std::runtime_error("cannot tokenize " + from);
+    return answer;
+  }
+
   Answer logits(const std::string& file, const Tokens& path) {
     llama_memory_clear(memory(), true);
     Batch batch(static_cast<int32_t>(path.size()));
@@ -204,6 +225,7 @@ Answer run_command(Peer& peer, const std::string& line) {
     return peer.load(from, cells, sequences, type);
   if (name == "prefill") return peer.prefill(read_ids(in));
   if (name == "decode" && in >> rows >> each) return peer.decode(rows, each, read_ids(in));
+  if (name == "tokenize" && in >> from >> to) return peer.tokenize(from, to);
   if (name == "logits" && in >> to) return peer.logits(to, read_ids(in));
   throw std::runtime_error("cannot read the command " + name);
 }

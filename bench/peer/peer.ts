@@ -1,4 +1,5 @@
-import { existsSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { CpuDType } from '../engine/cases.ts'
 import { type ModelName, modelFolder, randomLlama } from '../engine/random-llama.ts'
@@ -52,6 +53,20 @@ export class Peer {
   /** Writes the logits, f32 [path.length, vocabSize], to a file. */
   async logits(file: string, path: readonly number[]): Promise<void> {
     await this.#process.ask('logits', file, ...path)
+  }
+
+  /** The tokens of each text, none added and none read from the text of a special token. */
+  async tokenize(texts: readonly string[]): Promise<number[][]> {
+    const folder = mkdtempSync(join(tmpdir(), 'apar-tokenize-'))
+    try {
+      const [from, to] = [join(folder, 'texts'), join(folder, 'ids')]
+      writeFileSync(from, texts.map((text) => `${text}\0`).join(''))
+      await this.#process.ask('tokenize', from, to)
+      const lines = readFileSync(to, 'utf8').split('\n').slice(0, -1)
+      return lines.map((line) => line.split(' ').slice(0, -1).map(Number))
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   }
 
   close(): Promise<void> {
