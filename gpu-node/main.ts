@@ -211,7 +211,16 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
       branches: runner.maxBranches,
       blocks: engineInfo.numBlocks,
       start_fields: [
-        ...['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace', 'tool_messages'],
+        ...[
+          'tenant',
+          'stop_scope',
+          'speculation',
+          'prompt_options',
+          'query',
+          'trace',
+          'tool_messages',
+          'dry',
+        ],
         ...(runner.servesFormats ? ['output_format', 'tools'] : []),
       ],
     },

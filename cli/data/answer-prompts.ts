@@ -72,7 +72,7 @@ async function answerTo(
   { id, prompt }: Asked,
   sampling: Sampling,
 ): Promise<Answer | undefined> {
-  const { system, temperature, top_p, max_tokens } = sampling
+  const { system, temperature, top_p, max_tokens, dry_multiplier } = sampling
   const given = system === undefined ? [] : [{ role: 'system' as const, content: system }]
   const messages = [...given, ...prompt.messages]
   const request = {
@@ -81,6 +81,7 @@ async function answerTo(
     max_tokens,
     temperature,
     top_p,
+    dry_multiplier,
     seed: hashText(`${sampling.seed}/${id}`),
     branching: { enabled: false },
   }

@@ -30,6 +30,7 @@ interface AnswerFlags {
   samples: number
   temperature: number
   topP: number
+  dryMultiplier?: number
   maxTokens: number
   maxPromptCharacters: number
   concurrency: number
@@ -66,6 +67,11 @@ export function registerAnswer(data: Command): void {
     .option('--samples <n>', 'answers per prompt, with --temperature', integer(1, 1000), 1)
     .option('--temperature <t>', '0 is greedy', decimal(0, 2), 0)
     .option('--top-p <p>', 'of sampling', decimal(0, 1), 1)
+    .option(
+      '--dry-multiplier <m>',
+      "keeps answers from going round in circles (DRY); llama.cpp's servers use 0.8",
+      decimal(0, 100),
+    )
     .option(
       '--max-tokens <n>',
       'longest answer; what is cut there says finish_reason length',
@@ -111,6 +117,7 @@ async function answer(flags: AnswerFlags): Promise<void> {
       temperature,
       top_p: flags.topP,
       max_tokens: flags.maxTokens,
+      ...(flags.dryMultiplier !== undefined && { dry_multiplier: flags.dryMultiplier }),
       seed: flags.seed,
       ...(flags.system !== undefined && { system: flags.system }),
     }

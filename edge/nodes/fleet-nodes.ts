@@ -55,6 +55,7 @@ function neededFields(request: GenerateRequest): string[] {
     ...(hasOptions ? ['prompt_options'] : []),
     ...(request.output_format ? ['output_format'] : []),
     ...(request.tools ? ['tools'] : []),
+    ...(request.dry_multiplier ? ['dry'] : []),
     ...(hasCalls ? ['tool_messages'] : []),
   ]
 }

@@ -1,7 +1,7 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
 import { CLOSE_SERVICE_RESTART } from '../../shared/protocol/close-codes.ts'
 import type { CallContext, NodeFrame, Tenant } from '../../shared/protocol/node.ts'
-import type { GenerateRequest } from '../../shared/protocol/request.ts'
+import { DryFields, type GenerateRequest } from '../../shared/protocol/request.ts'
 import type { StreamLog } from '../../shared/stream-log.ts'
 import type { BegunStream, Nodes } from '../nodes/fleet-nodes.ts'
 import type { NodeAddress, NodeSocket } from '../nodes/node-socket.ts'
@@ -274,10 +274,13 @@ export class Upstream {
 
 /** Fields of the request that a node knows only if it says so. Without `stop_scope`, a stop string ends its branch only. */
 const LATER_FIELDS = ['stop_scope', 'speculation', 'trace'] as const
+/** With a multiplier of 0: others are sent only to nodes that know them. */
+const DRY_FIELDS = DryFields.keyof().options
 
 function knownTo({ startFields = [] }: NodeAddress, request: GenerateRequest): GenerateRequest {
   const known = { ...request }
   for (const field of LATER_FIELDS) if (!startFields.includes(field)) delete known[field]
+  if (!startFields.includes('dry')) for (const field of DRY_FIELDS) delete known[field]
   return known
 }
 

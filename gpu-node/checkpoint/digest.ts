@@ -85,8 +85,15 @@ function* limitsOf({ maxBranches, maxDepth }: BranchLimits): Generator<unknown> 
   if (maxDepth !== undefined) yield ['maxDepth', maxDepth]
 }
 
-function samplingOf({ temperature, topP, topK, minP, repetitionPenalty }: SamplingDefaults): number[] {
-  return [temperature, topP, topK, minP, repetitionPenalty]
+function samplingOf({ temperature, topP, topK, minP, repetitionPenalty, dry }: SamplingDefaults): unknown[] {
+  return [
+    temperature,
+    topP,
+    topK,
+    minP,
+    repetitionPenalty,
+    ...(dry.multiplier > 0 ? [Object.values(dry)] : []),
+  ]
 }
 
 function textOf({ tokenizer, chatTemplate, named, rawPrefix, toolFormat }: TokenizerFiles): unknown[] {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { SMALLEST_FLOAT32 } from '../../shared/protocol/request.ts'
+import { type DrySampling, NO_DRY } from '../engine/dry-sampling.ts'
 import { MAX_INT32 } from '../engine/engine-config.ts'
 import { readOptionalJson } from './read-json.ts'
 
@@ -16,6 +17,12 @@ const GenerationFile = z.looseObject({
   top_k: z.int().min(-1).max(MAX_INT32).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
   repetition_penalty: z.number().min(1e-6).max(100).nullish(),
+  /** Not of transformers, which keeps them: as llama.cpp's server calls them. */
+  dry_multiplier: z.number().min(0).max(100).nullish(),
+  dry_base: z.number().min(1).max(100).nullish(),
+  dry_allowed_length: z.int().min(1).max(MAX_INT32).nullish(),
+  dry_penalty_last_n: z.int().min(-1).max(MAX_INT32).nullish(),
+  dry_sequence_breakers: z.array(z.string().min(1)).max(16).nullish(),
   eos_token_id: z.union([z.int().min(0), z.array(z.int().min(0))]).nullish(),
 })
 
@@ -26,6 +33,7 @@ export interface SamplingDefaults {
   topK: number
   minP: number
   repetitionPenalty: number
+  dry: DrySampling
 }
 
 export interface GenerationConfig {
@@ -33,7 +41,14 @@ export interface GenerationConfig {
   eosTokenIds: number[]
 }
 
-export const GREEDY: SamplingDefaults = { temperature: 0, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 }
+export const GREEDY: SamplingDefaults = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  repetitionPenalty: 1,
+  dry: NO_DRY,
+}
 
 /** Without the file, or without `do_sample`, decoding is greedy, as in transformers. */
 export function readGenerationConfig(folder: string): GenerationConfig {
@@ -45,6 +60,13 @@ export function readGenerationConfig(folder: string): GenerationConfig {
       topK: Math.max(0, file.top_k ?? 0),
       minP: file.min_p ?? 0,
       repetitionPenalty: file.repetition_penalty ?? 1,
+      dry: {
+        multiplier: file.dry_multiplier ?? NO_DRY.multiplier,
+        base: file.dry_base ?? NO_DRY.base,
+        allowedLength: file.dry_allowed_length ?? NO_DRY.allowedLength,
+        penaltyLastN: file.dry_penalty_last_n ?? NO_DRY.penaltyLastN,
+        sequenceBreakers: file.dry_sequence_breakers ?? NO_DRY.sequenceBreakers,
+      },
     },
     eosTokenIds: [file.eos_token_id ?? []].flat(),
   }

@@ -4,6 +4,8 @@ import { Priority, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Speculation } from '../../shared/protocol/speculation.ts'
+import type { SamplingDefaults } from '../checkpoint/generation-config.ts'
+import { type DrySampling, NO_DRY } from './dry-sampling.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
 
@@ -59,6 +61,17 @@ export function engineRequestSchema(vocabSize: number) {
     frequencyPenalty: z.number().min(-100).max(100).default(0),
     /** Subtracted once from the logit of a token that occurs in the branch's answer; 0 turns it off. */
     presencePenalty: z.number().min(-100).max(100).default(0),
+    /** "Don't repeat yourself" (native/core/dry_penalty.h); a multiplier of 0 turns it off. */
+    dry: z
+      .strictObject({
+        multiplier: z.number().min(0).max(100),
+        base: z.number().min(1).max(100),
+        allowedLength: count,
+        /** -1: the whole path. */
+        penaltyLastN: z.int().min(-1).max(MAX_INT32),
+        sequenceBreakers: z.array(z.string().min(1)).max(16),
+      })
+      .default(NO_DRY),
     seed: z.int().min(0).max(0xffff_ffff).default(0),
     /** New tokens of the root before which no token ends it. */
     minTokens: z.int().min(0).max(MAX_INT32).default(0),
@@ -127,7 +140,7 @@ export interface RequestDefaults {
   readonly tokens: { readonly fork: number | undefined }
   /** Of the model: requests cannot exceed them. */
   readonly branchLimits: { readonly maxBranches?: number | undefined; readonly maxDepth?: number | undefined }
-  readonly sampling: Pick<WholeRequest, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty'>
+  readonly sampling: SamplingDefaults
 }
 
 /** All fields are required here: an option that is not mapped from GenerateRequest is a compile error. */
@@ -167,6 +180,7 @@ export function toEngineRequest(
     repetitionPenalty: request.repetition_penalty ?? sampling.repetitionPenalty,
     frequencyPenalty: request.frequency_penalty ?? 0,
     presencePenalty: request.presence_penalty ?? 0,
+    dry: toDry(request, sampling.dry),
     seed: request.seed === undefined || request.seed < 0 ? randomInt(2 ** 32) : request.seed,
     minTokens: Math.min(request.min_tokens ?? 0, maxTokens),
     ignoreEos: request.ignore_eos ?? false,
@@ -184,6 +198,17 @@ export function toEngineRequest(
     speculation: request.speculation ?? 'auto',
     trace: request.trace ?? false,
     ...(grammar && { grammar }),
+  }
+}
+
+function toDry(request: GenerateRequest, dry: DrySampling): DrySampling {
+  return {
+    multiplier: request.dry_multiplier ?? dry.multiplier,
+    base: request.dry_base ?? dry.base,
+    allowedLength: request.dry_allowed_length ?? dry.allowedLength,
+    penaltyLastN: request.dry_penalty_last_n ?? dry.penaltyLastN,
+    sequenceBreakers:
+      request.dry_sequence_breakers?.map((text) => text.toWellFormed()) ?? dry.sequenceBreakers,
   }
 }
 

@@ -299,7 +299,16 @@ RequestParams read_request(const Napi::Object& request) {
   params.sampling.frequency_penalty = get_float(request, "frequencyPenalty");
   params.sampling.presence_penalty = get_float(request, "presencePenalty");
   params.sampling.seed = static_cast<uint32_t>(get_int64(request, "seed"));
+  const Napi::Object dry = get_object(request, "dry");
+  params.sampling.dry.multiplier = get_float(dry, "multiplier");
+  params.sampling.dry.base = get_float(dry, "base");
+  params.sampling.dry.allowed_length = get_int(dry, "allowedLength");
+  params.sampling.dry.penalty_last_n = get_int(dry, "penaltyLastN");
   return params;
+}
+
+std::vector<std::string> read_dry_breakers(const Napi::Object& request) {
+  return get_strings(get_object(request, "dry"), "sequenceBreakers");
 }
 
 }  // namespace apar

@@ -132,6 +132,7 @@ void SamplerParams::validate() const {
   require(repetition_penalty >= kMinRepetitionPenalty, "repetition_penalty is too small");
   require(std::isfinite(frequency_penalty), "frequency_penalty must be finite");
   require(std::isfinite(presence_penalty), "presence_penalty must be finite");
+  dry.validate();
 }
 
 Sampler::Sampler(int32_t vocab_size, std::array<int32_t, 2> exempt)
@@ -145,6 +146,7 @@ int32_t Sampler::sample(std::span<float> logits, const SamplerParams& params,
   if (params.repetition_penalty != 1.0f) penalise_seen(logits, params.repetition_penalty, path);
   if (params.frequency_penalty != 0.0f || params.presence_penalty != 0.0f)
     penalise_generated(logits, params, path, prompt_tokens);
+  if (params.dry.on()) dry_.apply(logits, params.dry, path);
   const int32_t best = argmax(logits);
   if (best < 0 || params.temperature <= 0.0f) return best;
   return sample_weighted(logits, logits[static_cast<size_t>(best)], params, uniform_at(key, position));

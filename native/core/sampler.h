@@ -5,11 +5,13 @@
 #include <span>
 #include <vector>
 
+#include "core/dry_penalty.h"
+
 namespace apar {
 
 // Parameters are named as in Hugging Face's generate(), frequency and presence penalty as in OpenAI's API.
-// They are applied in vLLM's order: repetition, frequency and presence penalty, temperature, min-p, top-k,
-// top-p.
+// They are applied in vLLM's order: repetition, frequency and presence penalty, then DRY, temperature, min-p,
+// top-k, top-p.
 struct SamplerParams {
   float temperature = 0.0f;         // 0 is greedy
   float top_p = 1.0f;               // (0, 1]; 1 is off
@@ -19,10 +21,11 @@ struct SamplerParams {
   float presence_penalty = 0.0f;    // subtracted once if the token was generated at all
   int32_t top_k = 0;                // 0 is off
   uint32_t seed = 0;
+  DryParams dry = {};
 
   // Whether sampling needs the tokens of the path.
   bool penalises() const {
-    return repetition_penalty != 1.0f || frequency_penalty != 0.0f || presence_penalty != 0.0f;
+    return repetition_penalty != 1.0f || frequency_penalty != 0.0f || presence_penalty != 0.0f || dry.on();
   }
   // Whether a TokenDraw has all of them, so that the device can sample (docs/adr/0010).
   bool fit_token_draw() const { return !penalises(); }
@@ -64,6 +67,7 @@ class Sampler {
   uint32_t stamp_ = 0;
   std::vector<float> weights_;  // [vocab_size] of a draw
   std::vector<Candidate> candidates_;
+  DryPenalty dry_;
 };
 
 // The uniform random number in [0, 1) for the token at `position` of the branch with `key`.

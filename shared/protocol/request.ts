@@ -49,6 +49,24 @@ export const BranchOptions = z.strictObject({
 })
 export type BranchOptions = types.BranchOptions
 
+/**
+ * "Don't repeat yourself", as llama.cpp's server has it: a token that would go on with a sequence of at least
+ * `dry_allowed_length` tokens that the path has had already loses `dry_multiplier * dry_base ** (length - allowed)` of its
+ * logit. Nodes that know it say so with `dry` in their heartbeat.
+ */
+export const DryFields = z.strictObject({
+  /** 0 turns it off. */
+  dry_multiplier: z.number().min(0).max(100).optional(),
+  /** Default 1.75. */
+  dry_base: z.number().min(1).max(100).optional(),
+  /** Default 2. */
+  dry_allowed_length: z.int().min(1).max(1_000_000).optional(),
+  /** How many tokens of the path are looked at; -1 (default): all of them. */
+  dry_penalty_last_n: z.int().min(-1).max(MAX_NEW_TOKENS).optional(),
+  /** A sequence ends at a token with one of these in its text. Default: line feed, colon, quotation mark, asterisk. */
+  dry_sequence_breakers: z.array(z.string().min(1).max(40)).max(8).optional(),
+})
+
 /** Fields that OpenAI's API lacks: the adapters of other APIs accept them under `apar`. */
 export const FurtherFields = z.strictObject({
   /** 0 and -1 disable it. */
@@ -61,6 +79,7 @@ export const FurtherFields = z.strictObject({
   min_p: z.number().min(0).max(1).optional(),
   /** Divides the logits of tokens that are already in the branch's path, in single precision; 1 disables it. */
   repetition_penalty: z.number().min(1e-6).max(10).optional(),
+  ...DryFields.shape,
   /**
    * Default `auto`. A source that the model or its gpu node does not have drafts nothing. The text is the same with each
    * of them.

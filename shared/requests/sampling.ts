@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { FurtherFields, GenerateRequest, PromptAndEnd } from '../protocol/request.ts'
+import { DryFields, FurtherFields, GenerateRequest, PromptAndEnd } from '../protocol/request.ts'
 import { ignored, ignoredAs, unsupported, unsupportedList } from './fields.ts'
 
 const { top_k, min_p, repetition_penalty } = FurtherFields.shape
@@ -16,6 +16,7 @@ export const MaxTokens = z.union(
 /** Options that OpenAI's and Anthropic's APIs lack, as the clients of vLLM, SGLang and llama.cpp write them. */
 export const SamplingFields = {
   ...{ top_k, min_p, repetition_penalty, seed },
+  ...DryFields.shape,
   ...{ min_tokens, ignore_eos, stop_token_ids },
 }
 
@@ -44,7 +45,6 @@ export const NEUTRAL_OF_OTHERS = {
   mirostat: unsupported('mirostat is', 0),
   dynatemp_range: unsupported('dynatemp_range is', 0),
   xtc_probability: unsupported('xtc_probability is', 0),
-  dry_multiplier: unsupported('dry_multiplier is', 0),
   repeat_penalty: unsupported('repeat_penalty is (its name here is repetition_penalty), other values are', 1),
   lora: unsupportedList('adapters of a request are'),
   lora_path: unsupported('adapters of a request are'),

@@ -3,6 +3,8 @@ import { mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { GREEDY } from '../../gpu-node/checkpoint/generation-config.ts'
+import { NO_DRY } from '../../gpu-node/engine/dry-sampling.ts'
 import { StartupError } from '../../gpu-node/startup-error.ts'
 import {
   headerOf,
@@ -44,7 +46,7 @@ test('reads shape, tensor table, tokens and sampling defaults from a complete fo
   expect(checkpoint.shape).toMatchObject({ numHeads: 2, numKvHeads: 1, headDim: 4, contextTokens: 256 })
   expect(checkpoint.tokens).toEqual({ fork: SPECIAL['[Fork]'], child: SPECIAL['[Child]'], eos: [257, 10] })
   expect(checkpoint.joints).toBe('kept')
-  expect(checkpoint.sampling).toEqual({ temperature: 0.7, topP: 1, topK: 40, minP: 0, repetitionPenalty: 1 })
+  expect(checkpoint.sampling).toEqual({ ...GREEDY, temperature: 0.7, topK: 40 })
   expect(checkpoint.weights.tensors).toHaveLength(tinyTensors().size)
   expect(checkpoint.weights.files[0]).toMatch(/model\.safetensors$/)
 })
@@ -82,6 +84,19 @@ test('usual values for "off" in generation_config.json are the defaults', () => 
   expect(readCheckpoint(folder.path).sampling).toMatchObject({ topK: 0, topP: 1 })
   folder.write('generation_config.json', { do_sample: true, top_p: 1e-300 })
   expect(Math.fround(readCheckpoint(folder.path).sampling.topP)).toBeGreaterThan(0)
+})
+
+test("a folder's DRY settings are its defaults, and part of what it computes", () => {
+  const plain = readCheckpoint(folder.path)
+  folder.write('generation_config.json', { dry_base: 2 })
+  const off = readCheckpoint(folder.path)
+  folder.write('generation_config.json', { dry_multiplier: 0.8, dry_allowed_length: 3 })
+  const on = readCheckpoint(folder.path)
+  expect(on.sampling.dry).toEqual({ ...NO_DRY, multiplier: 0.8, allowedLength: 3 })
+  expect(off.digest).toBe(plain.digest)
+  expect(on.digest).not.toBe(plain.digest)
+  folder.write('generation_config.json', { dry_multiplier: -1 })
+  expect(() => readCheckpoint(folder.path)).toThrow(/generation_config\.json: dry_multiplier/)
 })
 
 test('a published APAR tokenizer forks without an apar object, and its joints are mended', () => {

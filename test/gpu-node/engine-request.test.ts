@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { NO_DRY } from '../../gpu-node/engine/dry-sampling.ts'
 import { engineRequestSchema, toEngineRequest } from '../../gpu-node/engine/engine-request.ts'
 
 test('an engine request without options is greedy, serial and unrestricted', () => {
@@ -29,6 +30,7 @@ test('an engine request without options is greedy, serial and unrestricted', () 
     tenant: { id: 0, weight: 1, priority: 0 },
     speculation: 'auto',
     trace: false,
+    dry: NO_DRY,
   })
 })
 
@@ -38,7 +40,7 @@ test('branches are limited by the request, by default, and by what the model was
       shape: { contextTokens: 64, vocabSize: 8 },
       tokens: { fork: 5 },
       branchLimits,
-      sampling: { temperature: 0, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 },
+      sampling: { temperature: 0, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1, dry: NO_DRY },
     }
     const request = { model: 'm', messages: [], branching }
     const { maxBranches, maxDepth } = toEngineRequest(1, request, Int32Array.of(3), defaults, [])

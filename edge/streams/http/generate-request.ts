@@ -3,7 +3,7 @@ import type { Apar } from '../../../shared/openai.ts'
 import { parse } from '../../../shared/parse.ts'
 import { FurtherFields, GenerateRequest } from '../../../shared/protocol/request.ts'
 import { type FormatBody, outputFormatOf } from '../../../shared/requests/answer-format.ts'
-import type { SamplingFields, TemplateFields } from '../../../shared/requests/sampling.ts'
+import { SamplingFields, type TemplateFields } from '../../../shared/requests/sampling.ts'
 
 const NO_LIMIT = -1
 
@@ -36,10 +36,12 @@ export function stopsInDocument(request: GenerateRequest): GenerateRequest {
 type Sampling = Partial<Pick<GenerateRequest, keyof typeof SamplingFields>>
 
 /** The sampling options that an API has at the top level, although its inventor's has not. -1 is a random seed. */
-export function samplingOf({ seed, ...body }: Sampling): Sampling {
-  const { top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids } = body
+export function samplingOf(body: Sampling): Sampling {
+  const { seed, min_tokens, ignore_eos, stop_token_ids } = body
+  const given = Object.keys(SamplingFields).map((name) => [name, body[name as keyof Sampling]])
   return {
-    ...{ top_k, min_p, repetition_penalty, seed: seed === -1 ? undefined : seed },
+    ...Object.fromEntries(given),
+    seed: seed === -1 ? undefined : seed,
     // Their neutral values need no node that knows them.
     ...{ min_tokens: min_tokens || undefined, ignore_eos: ignore_eos || undefined },
     stop_token_ids: stop_token_ids?.length ? stop_token_ids : undefined,

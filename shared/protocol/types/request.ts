@@ -41,6 +41,19 @@ export interface GenerateRequest {
   min_p?: number | undefined
   /** Divides the logits of tokens that are already in the branch's path, in single precision; 1 disables it. */
   repetition_penalty?: number | undefined
+  /**
+   * "Don't repeat yourself", as llama.cpp's server has it: a token that would go on with a sequence that the path has had
+   * already loses of its logit, the more the longer the sequence. 0 turns it off.
+   */
+  dry_multiplier?: number | undefined
+  /** From 1; default 1.75. */
+  dry_base?: number | undefined
+  /** Tokens that may repeat; default 2. */
+  dry_allowed_length?: number | undefined
+  /** How many tokens of the path are looked at; -1 (default): all of them. */
+  dry_penalty_last_n?: number | undefined
+  /** A sequence ends at a token with one of these in its text. Default: line feed, colon, quotation mark, asterisk. */
+  dry_sequence_breakers?: string[] | undefined
   /** -2 to 2. Subtracted from a token's logit for each of its occurrences in the answer part of the branch's path. */
   frequency_penalty?: number | undefined
   /** -2 to 2. Subtracted once from the logit of each token that occurs in the answer part of the branch's path. */

@@ -14,6 +14,7 @@ export const Sampling = z.strictObject({
   max_tokens: z.int(),
   seed: z.int(),
   system: z.string().optional(),
+  dry_multiplier: z.number().optional(),
 })
 export type Sampling = z.infer<typeof Sampling>
 
