@@ -15,6 +15,7 @@ import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench } from './report.ts'
 import { serving } from './serving.ts'
+import { structured } from './structured.ts'
 import { trace } from './trace.ts'
 
 const BENCHES: Record<string, Bench> = {
@@ -31,6 +32,7 @@ const BENCHES: Record<string, Bench> = {
   medusa,
   prefix,
   serving,
+  structured,
   trace,
 }
 const ASKING: ReadonlySet<string> = new Set(['apar', 'medusa'])

@@ -97,6 +97,8 @@ export class PacedEngine implements Engine {
       preemptions: 0,
       draftedTokens: { medusa: 0, ngram: 0 },
       acceptedTokens: { medusa: 0, ngram: 0 },
+      grammarMasks: 0,
+      grammarMaskSeconds: 0,
       stepSeconds: this.#options.stepMs / 1000,
       rowLimit: 0,
     }

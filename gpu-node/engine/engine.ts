@@ -44,6 +44,9 @@ export interface EngineStats {
   /** Those of them that became tokens of answers. */
   acceptedTokens: TokensBySource
   preemptions: number
+  /** Masks of tokens that a grammar allows, made beside forward passes, and the seconds that all of them took. */
+  grammarMasks: number
+  grammarMaskSeconds: number
   /** Duration of a forward pass in seconds, averaged over about the last 20. */
   stepSeconds: number
   /** Rows that the last forward pass could have. */

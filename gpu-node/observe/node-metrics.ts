@@ -95,6 +95,16 @@ function engineMetrics(numBlocks: number): EngineMetric[] {
       value: (s) => s.prefillTokens,
     },
     { name: 'num_preemptions_total', help: 'Preemptions of branches so far.', value: (s) => s.preemptions },
+    {
+      name: 'grammar_masks_total',
+      help: 'Masks of the tokens that structured output allows, one for each token.',
+      value: (s) => s.grammarMasks,
+    },
+    {
+      name: 'grammar_mask_seconds_total',
+      help: 'Time for all of them, beside forward passes.',
+      value: (s) => s.grammarMaskSeconds,
+    },
     { name: 'forks_total', help: 'Forks that the model made.', value: (s) => s.forks },
     {
       name: 'forks_refused_total',

@@ -243,6 +243,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     };
     set_by_source("draftedTokens", stats.drafted_by_heads, stats.drafted_by_ngrams);
     set_by_source("acceptedTokens", stats.accepted_of_heads, stats.accepted_of_ngrams);
+    set("grammarMasks", stats.grammar_masks);
+    set("grammarMaskSeconds", stats.grammar_mask_seconds);
     set("stepSeconds", stats.step_seconds);
     set("rowLimit", stats.row_limit);
     return object;

@@ -262,6 +262,8 @@ DecoderStats Decoder::stats() const {
   stats.step_seconds = load_.step_seconds;
   stats.row_limit = scheduler_.row_limit();
   stats.forks_refused = forks_refused_;
+  stats.grammar_masks = grammar_masks_;
+  stats.grammar_mask_seconds = grammar_mask_seconds_;
   stats.free_blocks = tree_.pool().num_available();
   stats.cached_blocks = stats.free_blocks - tree_.pool().num_free();
   stats.used_blocks = tree_.pool().num_blocks() - stats.free_blocks;

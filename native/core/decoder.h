@@ -63,6 +63,9 @@ struct DecoderStats {
   // Candidates that were verified and accepted, of the checkpoint's heads and of n-grams.
   int64_t drafted_by_heads = 0, accepted_of_heads = 0;
   int64_t drafted_by_ngrams = 0, accepted_of_ngrams = 0;
+  // Masks of branches whose text a grammar constrains, made beside forward passes, and the time for all of them.
+  int64_t grammar_masks = 0;
+  double grammar_mask_seconds = 0;
   double step_seconds = 0;  // of one forward pass, averaged over about the last 20
   int32_t row_limit = 0;    // rows that the last step could have
 };
@@ -162,6 +165,8 @@ class Decoder {
   int64_t generated_ = 0;
   int64_t forks_ = 0;
   int64_t forks_refused_ = 0;
+  int64_t grammar_masks_ = 0;
+  double grammar_mask_seconds_ = 0;
 };
 
 }  // namespace apar

@@ -57,7 +57,10 @@ void Decoder::run_batch(const StepBatch& batch, bool& drawn) {
       to_prepare_.push_back(branch->constraint.get());
   }
   const auto prepare = [this] {
+    const auto begun = std::chrono::steady_clock::now();
     for (Constraint* constraint : to_prepare_) constraint->prepare();
+    grammar_masks_ += static_cast<int64_t>(to_prepare_.size());
+    grammar_mask_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
   };
   SideThread* const beside = to_prepare_.empty() ? nullptr : config_.beside;
   if (beside != nullptr)

@@ -64,6 +64,8 @@ export class ScriptedEngine implements Engine {
       runningBranches: 0,
       preemptedBranches: 0,
       forksRefused: 0,
+      grammarMasks: 0,
+      grammarMaskSeconds: 0,
       stepSeconds: 0,
       rowLimit: 0,
       forks: 0,
