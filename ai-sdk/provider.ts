@@ -65,4 +65,4 @@ export function createApar(settings: AparProviderSettings = {}): AparProvider {
 }
 
 /** The provider with the settings of the environment. */
-export const apar: AparProvider = createApar()
+export const apar: AparProvider = /* @__PURE__ */ createApar()
