@@ -19,6 +19,7 @@ const settings = {
   ...process.env,
   APAR_URL: server.url,
   APAR_KEY: server.key,
+  APAR_API_KEY: server.key,
   APAR_ADMIN_KEY: adminKey,
   APAR_HOOKS: join(FOLDER, 'hooks.py'),
   PYTHONDONTWRITEBYTECODE: '1',
@@ -33,6 +34,7 @@ try {
   failed += await step(['-m', 'schemathesis.cli', ...config, ...checks])
   info('Python clients ...')
   failed += await step([join(FOLDER, 'sdks.py')])
+  failed += await step([join(root, 'examples/openai-python.py')])
 } finally {
   await server.close()
   rmSync(scratch, { recursive: true })

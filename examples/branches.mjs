@@ -1,8 +1,8 @@
-// Prints an answer in reading order, and which branches wrote it. APAR_KEY=apar_… node branches.mjs "How do I use tar?"
+// Prints an answer in reading order, and which branches wrote it. APAR_API_KEY=apar_… node branches.mjs "How do I use tar?"
 import { listModels, openStream } from 'apar-client'
 
 const baseUrl = process.env.APAR_URL ?? 'http://127.0.0.1:8787'
-const apiKey = process.env.APAR_KEY ?? ''
+const apiKey = process.env.APAR_API_KEY ?? ''
 // Node 22 and newer have a WebSocket.
 const WebSocket = globalThis.WebSocket ?? (await import('ws')).WebSocket
 

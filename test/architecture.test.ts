@@ -14,6 +14,7 @@ const CUDA = 'native/ops/cuda'
 const MAY_IMPORT: Record<string, readonly string[]> = {
   shared: [],
   client: ['shared'],
+  'ai-sdk': ['client'],
   'gpu-node/engine': ['gpu-node', 'shared'],
   'gpu-node/checkpoint': ['gpu-node', 'gpu-node/engine', 'shared'],
   'gpu-node/text': ['gpu-node', 'gpu-node/checkpoint', 'shared'],
@@ -86,9 +87,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 }
 
 /** Parts that run without Node. */
-const WITHOUT_NODE = ['shared', 'edge', 'edge/web', 'client']
+const WITHOUT_NODE = ['shared', 'edge', 'edge/web', 'client', 'ai-sdk']
 /** Build scripts run in Node and are not part of the worker. */
-const BUILD_SCRIPTS = ['edge/build.mjs', 'client/build.mjs']
+const BUILD_SCRIPTS = ['edge/build.mjs', 'client/build.mjs', 'ai-sdk/build.mjs']
 
 function* walk(folder: string): Generator<string> {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {

@@ -12,11 +12,12 @@ try {
 } catch (error) {
   fail(error.message)
 }
-for (const file of ['package.json', 'client/package.json', 'package-lock.json'])
+for (const file of ['package.json', 'client/package.json', 'ai-sdk/package.json', 'package-lock.json'])
   rewrite(file, (text) => {
     const manifest = JSON.parse(text)
     manifest.version = version
     if (manifest.packages) manifest.packages[''].version = version
+    if (manifest.dependencies?.['apar-client']) manifest.dependencies['apar-client'] = version
     return `${JSON.stringify(manifest, null, 2)}\n`
   })
 info(`${version} is prepared: commit it as "Version ${version}", tag it v${version}, push both`)

@@ -1,4 +1,4 @@
-// `npm run release:check`: builds the three packages and their bill of materials in dist/packages, and lets npm check them as
+// `npm run release:check`: builds the four packages and their bill of materials in dist/packages, and lets npm check them as
 // if it published them. With --publish it does; on GitHub's machines with a statement of where they were built.
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -19,22 +19,23 @@ const changelog = readFileSync(join(root, 'CHANGELOG.md'), 'utf8')
 if (isReal && GITHUB_REF_NAME !== `v${version}`) fail(`the tag ${GITHUB_REF_NAME} is not v${version}`)
 await Promise.all([buildNative({}), bundle(), getGrammarEngine({ licences: true })])
 const { apar, engine } = writePackages(OUT)
-// The package that depends on the others comes last.
-for (const folder of [await writeClient(), engine, apar]) await publish(folder)
+// A package comes behind those on which it depends.
+const libraries = [await writeLibrary('client'), await writeLibrary('ai-sdk')]
+for (const folder of [...libraries, engine, apar]) await publish(folder)
 writeFileSync(join(OUT, 'apar.cdx.json'), JSON.stringify(await billOfMaterials(), null, 2))
 writeFileSync(join(OUT, 'notes.md'), `${notes()}\n`)
 info(`${isReal ? 'published' : 'checked'} ${version}; bill of materials and notes: ${relative('', OUT)}`)
 
-/** As `npm pack` in client/ makes it. */
-async function writeClient() {
-  const from = join(root, 'client')
-  const folder = join(OUT, 'apar-client')
-  const built = await run(process.execPath, [join(from, 'build.mjs')])
-  if (built.code !== 0) fail(`the client could not be built: ${built.output.trim()}`)
-  rmSync(folder, { recursive: true, force: true })
-  for (const name of ['dist', 'LICENSE', 'README.md'])
-    cpSync(join(from, name), join(folder, name), { recursive: true })
+/** As `npm pack` in client/ or ai-sdk/ makes it. */
+async function writeLibrary(name) {
+  const from = join(root, name)
   const { scripts: _, ...manifest } = JSON.parse(readFileSync(join(from, 'package.json'), 'utf8'))
+  const folder = join(OUT, manifest.name)
+  const built = await run(process.execPath, [join(from, 'build.mjs')])
+  if (built.code !== 0) fail(`${manifest.name} could not be built: ${built.output.trim()}`)
+  rmSync(folder, { recursive: true, force: true })
+  for (const part of ['dist', 'LICENSE', 'README.md'])
+    cpSync(join(from, part), join(folder, part), { recursive: true })
   writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest, null, 2))
   return folder
 }

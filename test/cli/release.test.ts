@@ -55,8 +55,8 @@ test('the workflow runs scripts that exist, with the permissions that they need'
 })
 
 test('one version for all packages', () => {
-  const versions = ['package.json', 'client/package.json', 'package-lock.json'].map(
-    (path) => JSON.parse(read(path)).version,
-  )
-  expect(new Set(versions).size).toBe(1)
+  const files = ['package.json', 'client/package.json', 'ai-sdk/package.json', 'package-lock.json']
+  const manifests = files.map((path) => JSON.parse(read(path)))
+  const versions = manifests.map(({ version, dependencies }) => dependencies?.['apar-client'] ?? version)
+  expect(new Set([...versions, ...manifests.map(({ version }) => version)]).size).toBe(1)
 })

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -40,7 +40,7 @@ const manifest = () => JSON.parse(readFileSync(join(installed(), 'package.json')
 /** Writes a file into the folder and runs it with Node. @returns what it printed, as JSON. */
 async function runProgram(name: string, text: string): Promise<unknown> {
   writeFileSync(join(folder, name), text)
-  const env = { ...process.env, APAR_URL: stack.url, APAR_KEY: stack.key, WS: own.resolve('ws') }
+  const env = { ...process.env, APAR_URL: stack.url, APAR_API_KEY: stack.key, WS: own.resolve('ws') }
   return JSON.parse((await run(process.execPath, [name], { cwd: folder, env })).stdout)
 }
 
@@ -54,7 +54,7 @@ const USE = `
   await reading
   const result = { models: await listModels(baseUrl, apiKey), branches: branches.length, same: ordered === await stream.text(), text: ordered }
 `
-const SETTINGS = 'const { APAR_URL: baseUrl, APAR_KEY: apiKey, WS } = process.env'
+const SETTINGS = 'const { APAR_URL: baseUrl, APAR_API_KEY: apiKey, WS } = process.env'
 const forkedAnswer = {
   models: ['demo'],
   branches: expect.toSatisfy((count) => count > 1),
@@ -80,11 +80,13 @@ describe('apar-client, packed and installed in an empty folder', () => {
     expect(checked).toMatchObject({ problems: [], types: { kind: 'included' } })
   })
 
-  test('streams a forking answer from ES modules', async () => {
-    const imports = `import { listModels, openStream } from 'apar-client'\nimport { createRequire } from 'node:module'`
-    const socket = 'const { WebSocket } = createRequire(import.meta.url)(WS)'
-    const program = `${imports}\n${SETTINGS}\n${socket}\n${USE}\nconsole.log(JSON.stringify(result))`
-    expect(await runProgram('program.mjs', program)).toEqual(forkedAnswer)
+  test('streams a forking answer from ES modules, leaves, resumes, aborts and shares a socket', async () => {
+    symlinkSync(join(packageRoot, 'node_modules/ws'), join(folder, 'node_modules/ws'))
+    const program = readFileSync(join(packageRoot, 'test/clients/runtime.mjs'), 'utf8')
+    expect(await runProgram('runtime.mjs', program)).toEqual({
+      ...forkedAnswer,
+      ...{ aborted: 'abort', refused: 'invalid_api_key' },
+    })
   })
 
   test('streams it from CommonJS', async () => {

@@ -1,31 +1,29 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import {
-  copyFileSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { cpSync, readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
+import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { hasChromium, launchChromium } from '../support/chromium.ts'
+import { installPacked, type Packed } from '../support/packed.ts'
 import { type Stack, startStack } from './stack.ts'
 
 const run = promisify(execFile)
 const example = (name: string) => join(packageRoot, 'examples', name)
+/** What users install beside apar's own packages. */
+const PACKAGES = ['@langchain', 'esbuild', 'openai', 'react', 'react-dom', 'ws']
 
 describe('examples', () => {
   let stack: Stack
   let pages: Server
   let origin: string
+  let packed: Packed
 
   beforeAll(async () => {
     pages = createServer((_, response) => {
@@ -36,11 +34,19 @@ describe('examples', () => {
     await once(pages, 'listening')
     origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`
     stack = await startStack({ settings: { ALLOWED_ORIGINS: origin } })
+    packed = await installPacked(PACKAGES)
+    cpSync(join(packageRoot, 'examples'), packed.folder, { recursive: true })
   })
   afterAll(async () => {
     pages?.close()
+    packed?.remove()
     await stack?.close()
   })
+
+  const env = () => ({ ...process.env, APAR_URL: stack.url, APAR_API_KEY: stack.key, PORT: '0' })
+  async function outputOf(program: string, ...args: string[]): Promise<string> {
+    return (await run(program, args, { cwd: packed.folder, env: env() })).stdout
+  }
 
   test.skipIf(!hasChromium)('websocket-page.html shows every branch, for two turns', async () => {
     const browser = await launchChromium()
@@ -62,23 +68,87 @@ describe('examples', () => {
     }
   })
 
-  test('branches.mjs prints an answer and its branches', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'apar-example-'))
+  test.skipIf(!hasChromium)('use-chat shows branches that grow side by side, for two turns', async () => {
+    const server = spawn(process.execPath, ['use-chat/server.mjs'], {
+      cwd: packed.folder,
+      env: env(),
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const browser = await launchChromium()
     try {
-      await run('npm', ['pack', '--pack-destination', folder], { cwd: join(packageRoot, 'client') })
-      const packed = readdirSync(folder).find((name) => name.endsWith('.tgz')) ?? ''
-      writeFileSync(join(folder, 'package.json'), '{"private": true}')
-      await run('npm', ['install', '--offline', '--no-audit', packed], { cwd: folder })
-      symlinkSync(join(packageRoot, 'node_modules/ws'), join(folder, 'node_modules/ws'))
-      copyFileSync(example('branches.mjs'), join(folder, 'branches.mjs'))
-      const env = { ...process.env, APAR_URL: stack.url, APAR_KEY: stack.key }
-      const { stdout } = await run(process.execPath, ['branches.mjs', 'How do I use tar?'], {
-        cwd: folder,
-        env,
-      })
-      expect(stdout).toMatch(/\nbranch 0: \d+ characters\nbranch 1 of 0: \d+ characters\n/)
+      const [address] = await once(createInterface({ input: server.stdout }), 'line')
+      const page = await browser.newPage()
+      await page.goto(address)
+      await page.evaluate(`
+        window.mostGrowing = 0
+        new MutationObserver(() => {
+          const growing = document.querySelectorAll('.branch:not([data-reason])').length
+          window.mostGrowing = Math.max(window.mostGrowing, growing)
+        }).observe(document.body, { childList: true, subtree: true, characterData: true })`)
+      for (const [turn, prompt] of ['How do I use tar?', 'How do I use git stash?'].entries()) {
+        await page.getByLabel('Prompt').fill(prompt)
+        await page.keyboard.press('Enter')
+        const answer = page.locator('section').nth(2 * turn + 1)
+        await answer.locator('.branch[data-reason]').nth(2).waitFor()
+        await page.locator('main[data-status="ready"]').waitFor()
+        expect(await answer.locator('.branch:not([data-reason])').count()).toBe(0)
+        expect(await answer.locator('.text').textContent()).toContain('1. ')
+      }
+      expect(await page.evaluate('window.mostGrowing')).toBeGreaterThan(1)
+      expect(await page.locator('[role="alert"]').count()).toBe(0)
     } finally {
-      rmSync(folder, { recursive: true })
+      await browser.close()
+      server.kill()
+    }
+  })
+
+  test('branches.mjs prints an answer and its branches', async () => {
+    expect(await outputOf(process.execPath, 'branches.mjs', 'How do I use tar?')).toMatch(
+      /\nbranch 0: \d+ characters\nbranch 1 of 0: \d+ characters\n/,
+    )
+  })
+
+  test('ai-sdk.mjs prints an answer and counts its branches', async () => {
+    const text = await outputOf(process.execPath, 'ai-sdk.mjs', 'How do I use tar?')
+    expect(text).toMatch(/1\. [\s\S]*\n\n\d+ tokens in ([2-9]|\d\d) branches\n$/)
+  })
+
+  test('openai-node.mjs and langchain.mjs print an answer', async () => {
+    expect(await outputOf(process.execPath, 'openai-node.mjs')).toMatch(/1\. [\s\S]*\n\n\d+ tokens\n$/)
+    expect(await outputOf(process.execPath, 'langchain.mjs')).toMatch(/1\. [\s\S]*\n$/)
+  })
+
+  test('curl.sh prints the chunks of all branches, whatever the question has', async () => {
+    const text = await outputOf('sh', 'curl.sh', 'How do I use "tar" and \\n?')
+    expect(text).toMatch(/"event":"accepted"[\s\S]*"event":"delta","branch":0[\s\S]*\ndata: \[DONE\]\n/)
+  })
+
+  test('the settings of chat pages lead to an address that answers', async () => {
+    const local = (url = '') => url.replace('http://host.docker.internal:8787', stack.url)
+    const webUi = Object.fromEntries(
+      [...readFileSync(example('open-webui.env'), 'utf8').matchAll(/^(\w+)=(.*)$/gm)].map(
+        ([, ...pair]) => pair,
+      ),
+    )
+    const { endpoints } = parse(readFileSync(example('librechat.yaml'), 'utf8'))
+    const [libreChat] = endpoints.custom
+    expect(endpoints.allowedAddresses).toEqual([new URL(libreChat.baseURL).host])
+    for (const [url, more] of [
+      [webUi.OPENAI_API_BASE_URL, {}],
+      [libreChat.baseURL, libreChat.addParams],
+    ]) {
+      // As these pages do, which use OpenAI's client.
+      const openai = new OpenAI({ baseURL: local(url), apiKey: stack.key })
+      const models = await openai.models.list()
+      expect(models.data).toMatchObject([{ id: 'demo' }])
+      const messages = [{ role: 'user' as const, content: 'How do I use tar?' }]
+      const answer = await openai.chat.completions.create({
+        model: 'demo',
+        messages,
+        max_tokens: 40,
+        ...more,
+      })
+      expect(answer.choices[0]?.message.content).toContain('1. ')
     }
   })
 })

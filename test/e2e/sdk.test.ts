@@ -2,11 +2,14 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { APICallError, generateText, streamText } from 'ai'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { type BranchPiecePart, branchesOf, branchParts, createApar } from '../../ai-sdk/index.ts'
 import { type Stack, startStack } from './stack.ts'
 
 const PROMPT = 'How do I use tar?'
 const messages = [{ role: 'user' as const, content: PROMPT }]
 const options = { model: 'demo', messages, temperature: 0, max_tokens: 120 }
+
+type Settings = { baseURL: string; apiKey: string }
 
 let stack: Stack
 let openai: OpenAI
@@ -136,14 +139,14 @@ describe("OpenAI's own client", () => {
   })
 })
 
-describe('the Vercel AI SDK', () => {
-  const provider = () =>
-    createOpenAICompatible({
-      name: 'apar',
-      baseURL: `${stack.url}/v1`,
-      apiKey: stack.key,
-      includeUsage: true,
-    })
+describe.each([
+  {
+    name: 'of OpenAI-compatible servers',
+    create: (settings: Settings) => createOpenAICompatible({ ...settings, name: 'apar', includeUsage: true }),
+  },
+  { name: 'of apar', create: createApar },
+])('the AI SDK with the provider $name', ({ create }) => {
+  const provider = () => create({ baseURL: `${stack.url}/v1`, apiKey: stack.key })
   const asked = () => ({
     model: provider()('demo'),
     prompt: PROMPT,
@@ -193,5 +196,33 @@ describe('the Vercel AI SDK', () => {
       break
     }
     await vi.waitFor(() => expect(stack.node.runner.stats().runningRequests).toBe(0), { timeout: 30_000 })
+  })
+})
+
+describe('the provider of apar', () => {
+  it('says more and more of several branches, while the text is in order', async () => {
+    const apar = createApar({ baseURL: stack.url, apiKey: stack.key })
+    const answer = streamText({
+      ...{ model: apar('demo'), prompt: PROMPT, temperature: 0, maxOutputTokens: 300, maxRetries: 0 },
+      includeRawChunks: true,
+    })
+    const pieces: BranchPiecePart[] = []
+    for await (const part of branchParts(answer.fullStream)) pieces.push(part)
+    const kept = [...new Map(pieces.map((part) => [part.id, part])).values()]
+    const branches = branchesOf({ parts: kept })
+    expect(branches.length).toBeGreaterThan(2)
+    expect(branches.every(({ reason }) => reason !== undefined)).toBe(true)
+    // The texts come in turns.
+    const turns = pieces.filter(({ data }, at) => data.branch !== pieces[at - 1]?.data.branch)
+    expect(turns.length).toBeGreaterThan(2 * branches.length)
+    const { apar: metadata } = (await answer.providerMetadata) ?? {}
+    expect(branches.map(({ key: _, answer: __, ...branch }) => branch)).toEqual(metadata?.branches)
+    const whole = await generateText({
+      model: apar('demo'),
+      prompt: PROMPT,
+      temperature: 0,
+      maxOutputTokens: 300,
+    })
+    expect(await answer.text).toBe(whole.text)
   })
 })

@@ -1,7 +1,9 @@
+import { generateText, type JSONSchema7, jsonSchema, Output, streamText } from 'ai'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createApar } from '../../ai-sdk/index.ts'
 import { Grammars } from '../../gpu-node/grammar/grammars.ts'
 import { requires } from '../support/requires.ts'
 import { type Stack, startStack } from './stack.ts'
@@ -73,6 +75,18 @@ describe.skipIf(!served)('an answer with a format', () => {
       response_format,
     })
     expect((await stream.finalChatCompletion()).choices[0]?.message.content).toBe(choices[0]?.message.content)
+  })
+
+  test('of the AI SDK, growing and whole', async () => {
+    const apar = createApar({ baseURL: `${stack.url}/v1`, apiKey: stack.key })
+    const output = Output.object({ schema: jsonSchema<object>(PERSON as JSONSchema7) })
+    const asked = { model: apar('demo'), messages, maxOutputTokens: 400, temperature: 1.5, seed: 1, output }
+    const stream = streamText(asked)
+    const partial: unknown[] = []
+    for await (const object of stream.partialOutputStream) partial.push(object)
+    expect(partial.length).toBeGreaterThan(2)
+    expect(isPerson(await stream.output)).toBe(true)
+    expect((await generateText(asked)).output).toEqual(await stream.output)
   })
 
   test('is an object with json_object', async () => {

@@ -1,9 +1,9 @@
-import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import Anthropic from '@anthropic-ai/sdk'
 import { generateText, jsonSchema, stepCountIs, streamText, tool } from 'ai'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createApar } from '../../ai-sdk/index.ts'
 import { Grammars } from '../../gpu-node/grammar/grammars.ts'
 import { requires } from '../support/requires.ts'
 import type { TinyFolder } from '../support/tiny-checkpoint.ts'
@@ -242,7 +242,7 @@ describe.skipIf(!served).each(['hermes', 'mistral'] as const)(
     })
 
     test('runs a loop of the AI SDK', async () => {
-      const provider = createOpenAICompatible({ name: 'apar', baseURL: `${stack.url}/v1`, apiKey: stack.key })
+      const provider = createApar({ baseURL: `${stack.url}/v1`, apiKey: stack.key })
       const seen: unknown[] = []
       const options = {
         model: provider('tiny'),
