@@ -63,7 +63,8 @@ struct DecoderStats {
   // Candidates that were verified and accepted, of the checkpoint's heads and of n-grams.
   int64_t drafted_by_heads = 0, accepted_of_heads = 0;
   int64_t drafted_by_ngrams = 0, accepted_of_ngrams = 0;
-  // Masks of branches whose text a grammar constrains, made beside forward passes, and the time for all of them.
+  // Masks of branches whose text a grammar constrains, made beside forward passes, and the time for all of
+  // them.
   int64_t grammar_masks = 0;
   double grammar_mask_seconds = 0;
   double step_seconds = 0;  // of one forward pass, averaged over about the last 20
