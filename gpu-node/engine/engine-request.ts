@@ -4,7 +4,6 @@ import { Priority, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Speculation } from '../../shared/protocol/speculation.ts'
-import type { SamplingDefaults } from '../checkpoint/generation-config.ts'
 import { type DrySampling, NO_DRY } from './dry-sampling.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
@@ -140,7 +139,9 @@ export interface RequestDefaults {
   readonly tokens: { readonly fork: number | undefined }
   /** Of the model: requests cannot exceed them. */
   readonly branchLimits: { readonly maxBranches?: number | undefined; readonly maxDepth?: number | undefined }
-  readonly sampling: SamplingDefaults
+  readonly sampling: Pick<WholeRequest, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty'> & {
+    readonly dry: DrySampling
+  }
 }
 
 /** All fields are required here: an option that is not mapped from GenerateRequest is a compile error. */

@@ -3,7 +3,6 @@
 #include <napi.h>
 
 #include <cstring>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -13,7 +12,6 @@
 
 #include "addon/config.h"
 #include "common/error.h"
-#include "core/dry_breakers.h"
 #include "engine/engine.h"
 #include "grammar/grammar_engine.h"
 #include "model/llama.h"
@@ -21,7 +19,6 @@
 namespace apar {
 namespace {
 
-constexpr size_t kMaxBreakerLists = 16;
 constexpr size_t kEventWidth = 5;  // EVENT_WIDTH in engine-events.ts
 static_assert(sizeof(Event) == kEventWidth * sizeof(int32_t));
 
@@ -69,14 +66,6 @@ struct Session {
     if (!grammars) grammars.emplace(folder, text, eos);
     return *grammars;
   }
-  // Requests give the same few lists; used on the JavaScript thread only.
-  std::shared_ptr<const std::vector<bool>> dry_breakers_of(const std::vector<std::string>& strings) {
-    if (const auto found = breakers.find(strings); found != breakers.end()) return found->second;
-    if (breakers.size() >= kMaxBreakerLists) breakers.clear();
-    return breakers.emplace(strings, dry_breakers(text, strings)).first->second;
-  }
-  std::map<std::vector<std::string>, std::shared_ptr<const std::vector<bool>>> breakers;
-
   std::mutex grammar_mutex;
   std::optional<GrammarEngine> grammars;
 };
@@ -190,11 +179,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   void submit(const Napi::CallbackInfo& info) {
     guarded(info.Env(), [&] {
       if (!info[0].IsObject()) throw Error(ErrorCode::invalid_request, "submit takes a request object");
-      const auto request = info[0].As<Napi::Object>();
-      RequestParams params = read_request(request);
-      DryParams& dry = params.sampling.dry;
-      if (dry.on()) dry.breakers = session_->dry_breakers_of(read_dry_breakers(request));
-      engine().submit(std::move(params));
+      engine().submit(read_request(info[0].As<Napi::Object>()));
     });
   }
 

@@ -304,11 +304,8 @@ RequestParams read_request(const Napi::Object& request) {
   params.sampling.dry.base = get_float(dry, "base");
   params.sampling.dry.allowed_length = get_int(dry, "allowedLength");
   params.sampling.dry.penalty_last_n = get_int(dry, "penaltyLastN");
+  params.sampling.dry.sequence_breakers = get_strings(dry, "sequenceBreakers");
   return params;
-}
-
-std::vector<std::string> read_dry_breakers(const Napi::Object& request) {
-  return get_strings(get_object(request, "dry"), "sequenceBreakers");
 }
 
 }  // namespace apar

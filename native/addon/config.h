@@ -30,8 +30,6 @@ using GrammarHandle = std::shared_ptr<const Grammar>;
 // ranges.
 OpenConfig read_config(const Napi::Object& config);
 TokenText read_text(const Napi::Object& text);
-// Without the breakers of DRY, which need the model's text: read_dry_breakers has their strings.
 RequestParams read_request(const Napi::Object& request);
-std::vector<std::string> read_dry_breakers(const Napi::Object& request);
 
 }  // namespace apar

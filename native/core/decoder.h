@@ -100,6 +100,7 @@ class Decoder {
   bool step(std::vector<Event>& events);
 
   bool idle() const { return requests_.empty(); }
+  const TokenText& text() const { return config_.text; }
   DecoderStats stats() const;
   // Throws Error{internal} if any count is wrong. For tests and debug builds.
   void check_integrity() const;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -8,9 +10,23 @@
 
 namespace apar {
 
-// DryParams::breakers: the tokens whose text has one of `strings` in it, and those without a text. A string
-// that only several tokens make together breaks nothing. Takes milliseconds for a large vocabulary.
-std::shared_ptr<const std::vector<bool>> dry_breakers(const TokenText& text,
-                                                      const std::vector<std::string>& strings);
+// DryParams::breakers of a model: the tokens whose text has one of the strings in it, and those without a
+// text. A string that only several tokens make together breaks nothing.
+class DryBreakers {
+ public:
+  // `text` must outlive it.
+  explicit DryBreakers(const TokenText& text) : text_(text) {}
+
+  // The first time for a list of strings takes milliseconds for a large vocabulary; requests give the same
+  // few lists, which are kept. Any thread may call it.
+  std::shared_ptr<const std::vector<bool>> of(const std::vector<std::string>& strings);
+
+ private:
+  std::vector<bool> find(const std::vector<std::string>& strings) const;
+
+  const TokenText& text_;
+  std::mutex mutex_;
+  std::map<std::vector<std::string>, std::shared_ptr<const std::vector<bool>>> known_;
+};
 
 }  // namespace apar

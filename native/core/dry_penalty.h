@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace apar {
@@ -16,7 +17,9 @@ struct DryParams {
   float base = 1.75f;           // >= 1
   int32_t allowed_length = 2;   // > 0
   int32_t penalty_last_n = -1;  // looks at so many tokens of the path, prompt included; -1: at all
-  // Of each token, whether sequences end before it; it is never penalised. Tokens beyond the end do not.
+  std::vector<std::string> sequence_breakers = {};  // texts at which sequences end
+  // Of each token, whether it has such a text: sequences end before it, and it is never penalised.
+  // Engine::submit sets it; nullptr: none has.
   std::shared_ptr<const std::vector<bool>> breakers = nullptr;
 
   bool on() const { return multiplier != 0.0f; }

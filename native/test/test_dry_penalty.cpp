@@ -105,8 +105,11 @@ TEST_CASE("DRY: breakers are the tokens that have one of the strings, and those 
   TokenText text;
   text.bytes.assign(bytes.begin(), bytes.end());
   text.offsets = {0, 1, 3, 4, 5, 5, 7};  // a, :b, \n, \n, -, xy
-  const auto breakers = dry_breakers(text, {"\n", ":", "xy!", "\n\n", ""});
-  CHECK(*breakers == std::vector<bool>{false, true, true, true, true, false});
+  DryBreakers breakers(text);
+  const auto found = breakers.of({"\n", ":", "xy!", "\n\n", ""});
+  CHECK(*found == std::vector<bool>{false, true, true, true, true, false});
+  CHECK(*breakers.of({}) == std::vector<bool>{false, false, false, false, true, false});
+  CHECK(breakers.of({"\n", ":", "xy!", "\n\n", ""}) == found);
 }
 
 TEST_CASE("DRY: parameters outside their ranges are refused") {
