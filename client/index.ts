@@ -14,6 +14,7 @@ export type {
   LikelyToken,
   PromptEvent,
   PromptToken,
+  ReasoningEvent,
   StreamEvent,
   TokenLogprob,
   TraceEvent,

@@ -212,6 +212,7 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
       blocks: engineInfo.numBlocks,
       start_fields: [
         ...['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace', 'tool_messages'],
+        'separate_reasoning',
         ...(runner.servesFormats ? ['output_format', 'tools'] : []),
       ],
     },

@@ -95,8 +95,11 @@ export const ChatCompletionRequest = z
     parallel_tool_calls: z.boolean().optional(),
     functions: unsupportedList('functions are'),
     function_call: unsupported('functions are', 'none', 'auto'),
-    // The models that are served reason no more or less for it.
-    reasoning_effort: ignoredAs(z.string()),
+    /** `none` switches reasoning off; what else templates make of it is theirs. */
+    reasoning_effort: z.string().max(32).optional(),
+    /** false: its markers are part of the content, as SGLang has it; or it is left out, as vLLM has it. */
+    separate_reasoning: z.boolean().optional(),
+    include_reasoning: z.boolean().optional(),
     verbosity: unsupported('verbosity is', 'medium'),
     modalities: refused(z.tuple([z.literal('text')], 'only text is supported').optional()),
     audio: unsupported('audio is'),
@@ -148,11 +151,19 @@ export interface CompletionUsage {
   readonly completion_tokens: number
   readonly total_tokens: number
   readonly prompt_tokens_details: { readonly cached_tokens: number }
+  /** Of a model that reasons. */
+  readonly completion_tokens_details?: { readonly reasoning_tokens: number }
   /**
    * Of all choices; only when tokens were drafted. OpenAI's `accepted_prediction_tokens` are those of a `prediction` that
    * the client sent.
    */
   readonly apar?: { readonly speculation: SpeculationUsage }
+}
+
+/** As DeepSeek and vLLM name what the model thinks before it answers: both have the same text. */
+export interface ReasoningText {
+  readonly reasoning_content?: string
+  readonly reasoning?: string
 }
 
 export type FinishReason = 'stop' | 'length' | 'tool_calls'
@@ -202,7 +213,7 @@ interface Head<O extends string> {
 export interface ChatCompletion extends Head<'chat.completion'> {
   readonly choices: readonly {
     readonly index: number
-    readonly message: {
+    readonly message: ReasoningText & {
       readonly role: 'assistant'
       /** null for an answer of calls only. */
       readonly content: string | null
@@ -222,7 +233,14 @@ export interface ChatCompletion extends Head<'chat.completion'> {
  */
 export type BranchAddress =
   | { readonly event: 'accepted'; readonly joints: string }
-  | { readonly event: 'fork'; readonly branch: number; readonly parent: number; readonly at: number }
+  | {
+      readonly event: 'fork'
+      readonly branch: number
+      readonly parent: number
+      readonly at: number
+      readonly reasoning_at?: number
+    }
+  | { readonly event: 'reasoning'; readonly branch: number }
   | { readonly event: 'delta'; readonly branch: number }
   | { readonly event: 'branch_end'; readonly branch: number; readonly reason: string }
 
@@ -232,7 +250,7 @@ export type TraceChunk = { readonly event: 'trace' } & Trace
 export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
   readonly choices: readonly {
     readonly index: number
-    readonly delta: {
+    readonly delta: ReasoningText & {
       readonly role?: 'assistant'
       readonly content?: string
       readonly tool_calls?: readonly ChatToolCallDelta[]

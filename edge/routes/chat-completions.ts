@@ -16,9 +16,11 @@ export async function createChatCompletion(c: Context<AppEnv>): Promise<Response
   const requests = chatRequests(body)
   const includeUsage = (body.stream_options?.include_usage ?? false) || countsTokens(body)
   const branchDeltas = body.apar?.branch_deltas ?? false
-  const options = { includeUsage, logprobs, branchDeltas, stop, countsTokens: countsTokens(body) }
+  const showsReasoning = body.include_reasoning ?? true
+  const counts = { includeUsage, countsTokens: countsTokens(body) }
+  const options = { logprobs, branchDeltas, stop, showsReasoning, ...counts }
   return withFormatOf(body, async () => {
-    if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), { logprobs, stop }))
+    if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), options))
     return streamChunks(c, requests, body.apar?.resumable, (streams) => chatChunks(streams, options))
   })
 }

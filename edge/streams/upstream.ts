@@ -64,7 +64,8 @@ export class Upstream {
 
   constructor(options: UpstreamOptions) {
     const { request } = options
-    this.#request = { ...request, seed: request.seed ?? randomSeed() }
+    const { seed = randomSeed(), separate_reasoning = true } = request
+    this.#request = { ...request, seed, separate_reasoning }
     this.#options = { ...options, request: this.#request }
   }
 
@@ -273,12 +274,13 @@ export class Upstream {
 }
 
 /** Fields of the request that a node knows only if it says so. Without `stop_scope`, a stop string ends its branch only. */
-const LATER_FIELDS = ['stop_scope', 'speculation', 'trace'] as const
+const LATER_FIELDS = ['stop_scope', 'speculation', 'trace', 'separate_reasoning'] as const
 
 function knownTo({ startFields = [] }: NodeAddress, request: GenerateRequest): GenerateRequest {
   const known = { ...request }
   for (const field of LATER_FIELDS) if (!startFields.includes(field)) delete known[field]
-  return known
+  if (startFields.includes('separate_reasoning')) return known
+  return { ...known, messages: known.messages.map(({ reasoning_content: _, ...message }) => message) }
 }
 
 /** The frame with what the node knows of it. */

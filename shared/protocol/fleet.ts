@@ -25,7 +25,7 @@ export const Heartbeat = z.strictObject({
     /**
      * What the node knows of `start` (`node.ts`) beyond its first version: `tenant`, and of the request `stop_scope`,
      * `speculation`, `output_format`, `tools` and, as `prompt_options`, all of PromptAndEnd. `tool_messages`: it knows
-     * calls of tools in messages. `query`: it knows that frame. Older nodes refuse what they do not know.
+     * calls of tools in messages. `separate_reasoning`: that field, and reasoning in messages. `query`: it knows that frame. Older nodes refuse what they do not know.
      */
     start_fields: z.array(z.string().max(64)).max(64).optional(),
   }),

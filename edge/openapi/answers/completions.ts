@@ -13,8 +13,12 @@ const Usage = z.strictObject({
   completion_tokens: count,
   total_tokens: count,
   prompt_tokens_details: z.strictObject({ cached_tokens: count }),
+  completion_tokens_details: z.strictObject({ reasoning_tokens: count }).optional(),
   apar: aparUsage,
 })
+
+/** What the model thinks before it answers, under both names. */
+const reasoningText = { reasoning_content: z.string().optional(), reasoning: z.string().optional() }
 
 const FinishReason = z.enum(['stop', 'length', 'tool_calls'])
 
@@ -56,6 +60,7 @@ export const ChatCompletion = z.strictObject({
         message: z.looseObject({
           role: z.literal('assistant'),
           content: z.string().nullable(),
+          ...reasoningText,
           refusal: z.null(),
           tool_calls: z.array(ToolCall).min(1).optional(),
         }),
@@ -70,7 +75,9 @@ export const ChatCompletion = z.strictObject({
 })
 
 /** With `apar.branch_deltas`: the event and its branch, as in docs/protocol.md. */
-const BranchAddress = z.looseObject({ event: z.enum(['accepted', 'fork', 'delta', 'branch_end']) })
+const BranchAddress = z.looseObject({
+  event: z.enum(['accepted', 'fork', 'delta', 'reasoning', 'branch_end']),
+})
 
 export const ChatCompletionChunk = z.strictObject({
   ...head,
@@ -81,6 +88,7 @@ export const ChatCompletionChunk = z.strictObject({
       delta: z.looseObject({
         role: z.literal('assistant').optional(),
         content: z.string().optional(),
+        ...reasoningText,
         tool_calls: z.array(ToolCallDelta).min(1).optional(),
       }),
       logprobs: ChatLogprobs.nullable(),
