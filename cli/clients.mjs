@@ -33,7 +33,7 @@ try {
   try {
     await served(model, 'scripted', async (server) => {
       info('loops of agents ...')
-      failed += await step(server, [join(FOLDER, 'agents.py')])
+      failed += await step(server, [join(FOLDER, 'agent_loops.py')])
     })
   } finally {
     rmSync(model, { recursive: true })
@@ -85,7 +85,8 @@ async function environment() {
   const making = join(folder, `making-${process.pid}`)
   if ((await run(base, ['-m', 'venv', '--copies', making])).code !== 0) skip('python3-venv')
   const pip = ['-m', 'pip', '--disable-pip-version-check', '--no-input', 'install', '--only-binary', ':all:']
-  const installed = await run(join(making, 'bin/python'), [...pip, '-q', '-r', LOCK])
+  // The lock has all of them; some say that others should be older.
+  const installed = await run(join(making, 'bin/python'), [...pip, '-q', '--no-deps', '-r', LOCK])
   if (installed.code !== 0) {
     process.stderr.write(installed.output)
     rmSync(making, { recursive: true, force: true })

@@ -56,7 +56,7 @@ export class Upstream {
   readonly #options: UpstreamOptions
   /** The cancel frames so far, by their text. They are sent again to each node that the stream moves to. */
   readonly #cancels = new Map<string, NodeFrame>()
-  /** As the node knows it that began the stream; `stop_scope` decides which text was sent, so it stays for all nodes. */
+  /** As the node knows it that began the stream; what decides which text was sent stays for all nodes. */
   #request: GenerateRequest
   #socket: NodeSocket | undefined
   #logChars = 0
@@ -249,18 +249,24 @@ export class Upstream {
     return new NodeReader({ stream, request, log, node })
   }
 
-  /** The request with the scope in which its first node began the text. */
+  /** The request as its first node began the text: in its scope of stop strings, and with reasoning in it or apart. */
   #begunAs(request: GenerateRequest): GenerateRequest {
-    return { ...request, stop_scope: this.#request.stop_scope }
+    const { stop_scope, separate_reasoning } = this.#request
+    return { ...request, stop_scope, separate_reasoning }
   }
 
   /** What a node needs that continues the stream; undefined when none has begun it. */
   get #begun(): BegunStream | undefined {
-    const [first] = this.#options.log.since(-1)
+    const events = this.#options.log.since(-1)
+    const [first] = events
     if (!first) return undefined
+    const hasReasoning = events.some(({ type }) => type === 'reasoning')
     return {
       fingerprint: first.type === 'accepted' ? first.fingerprint : undefined,
-      startFields: this.#request.stop_scope === 'document' ? ['stop_scope'] : [],
+      startFields: [
+        ...(this.#request.stop_scope === 'document' ? ['stop_scope'] : []),
+        ...(hasReasoning ? ['separate_reasoning'] : []),
+      ],
     }
   }
 

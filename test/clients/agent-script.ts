@@ -8,7 +8,7 @@ const call = (name: string, args: string) =>
   `<tool_call>\n{"name": "${name}", "arguments": ${args}}\n</tool_call>`
 const WEATHER = '{"city": "Rome", "degrees": 20}'
 
-/** What test/clients/agents.py relies on, by the last character of the prompt. */
+/** What test/clients/agent_loops.py relies on, by the last character of the prompt. */
 const ANSWERS = {
   '?': [
     '<think>',

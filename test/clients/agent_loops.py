@@ -87,8 +87,10 @@ async def pydantic_loops():
         result = await agent.run(QUESTION)
         expect(result.output)
         first, *others = [message for message in result.all_messages() if isinstance(message, ModelResponse)]
-        thoughts = [part.content for part in first.parts if isinstance(part, ThinkingPart)]
-        assert thoughts == [THOUGHT], (model, first.parts)
+        (thought,) = [part for part in first.parts if isinstance(part, ThinkingPart)]
+        # Of Responses, what is no summary.
+        raw = (thought.provider_details or {}).get("raw_content")
+        assert [thought.content, raw] in ([THOUGHT, None], ["", [THOUGHT]]), (model, first.parts)
         assert [type(part) for part in others[-1].parts] == [TextPart] and len(others) == 2
         assert any(isinstance(part, ToolCallPart) for part in first.parts)
         async with agent.run_stream(QUESTION) as streamed:
@@ -119,7 +121,7 @@ def instructor_models():
         create = instructor.from_openai(client, mode=mode).chat.completions.create
         request = {"model": MODEL, "response_model": Weather, "max_retries": 0}
         weather = create(**request, messages=[{"role": "user", "content": question}])
-        assert weather == Weather(city="Rome", degrees=20), weather
+        assert (weather.city, weather.degrees) == ("Rome", 20), weather
 
 
 def openai_agents():
