@@ -4,7 +4,7 @@ import type { SpeculationUsage } from './protocol/speculation.ts'
 import type { Trace } from './protocol/trace.ts'
 import { FormatFields, ResponseFormat } from './requests/answer-format.ts'
 import { ChatMessage } from './requests/chat-messages.ts'
-import { ignored, ignoredAs, refused, unsupported, unsupportedList } from './requests/fields.ts'
+import { ignored, ignoredAs, refused, unsupported } from './requests/fields.ts'
 import {
   ABOUT_THE_CALL,
   MaxTokens,
@@ -12,7 +12,7 @@ import {
   SamplingFields,
   TemplateFields,
 } from './requests/sampling.ts'
-import { ChatToolChoice, ChatTools } from './requests/tools.ts'
+import { ChatFunctionCall, ChatFunctions, ChatToolChoice, ChatTools } from './requests/tools.ts'
 
 const { model, temperature, top_p } = GenerateRequest.shape
 const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
@@ -93,8 +93,9 @@ export const ChatCompletionRequest = z
     tools: ChatTools,
     tool_choice: ChatToolChoice,
     parallel_tool_calls: z.boolean().optional(),
-    functions: unsupportedList('functions are'),
-    function_call: unsupported('functions are', 'none', 'auto'),
+    /** The older names of tools. */
+    functions: ChatFunctions,
+    function_call: ChatFunctionCall,
     /** `none` switches reasoning off; what else templates make of it is theirs. */
     reasoning_effort: z.string().max(32).optional(),
     /** false: its markers are part of the content, as SGLang has it; or it is left out, as vLLM has it. */
@@ -166,7 +167,7 @@ export interface ReasoningText {
   readonly reasoning?: string
 }
 
-export type FinishReason = 'stop' | 'length' | 'tool_calls'
+export type FinishReason = 'stop' | 'length' | 'tool_calls' | 'function_call'
 
 export interface ChatToolCall {
   readonly id: string
@@ -219,6 +220,8 @@ export interface ChatCompletion extends Head<'chat.completion'> {
       readonly content: string | null
       readonly refusal: null
       readonly tool_calls?: readonly ChatToolCall[]
+      /** Where the request has `functions`. */
+      readonly function_call?: ChatToolCall['function']
     }
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason
@@ -254,6 +257,7 @@ export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
       readonly role?: 'assistant'
       readonly content?: string
       readonly tool_calls?: readonly ChatToolCallDelta[]
+      readonly function_call?: ChatToolCallDelta['function']
     }
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason | null

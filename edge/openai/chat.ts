@@ -27,13 +27,15 @@ export interface ChatOptions {
   readonly branchDeltas: boolean
   /** Whether the answer has its reasoning. */
   readonly showsReasoning: boolean
+  /** Calls come in the older field `function_call`. */
+  readonly asFunctions: boolean
   /** Every chunk has the usage until then. */
   readonly countsTokens?: boolean | undefined
 }
 
 /** The streams of a call as OpenAI's chunks, one stream per choice. @throws AparError for a stream that fails. */
 export async function* chatChunks(streams: Streams, options: ChatOptions): AsyncGenerator<Chunk, void> {
-  const { includeUsage, branchDeltas, countsTokens, showsReasoning } = options
+  const { includeUsage, branchDeltas, countsTokens, showsReasoning, asFunctions } = options
   // Texts of branches have no document order: each branch ends at its own stop string.
   const stop = branchDeltas ? [] : options.stop
   const head = headOf(streams, 'chat.completion.chunk')
@@ -72,10 +74,13 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
       const logprobs = options.logprobs && { logprobs: chatLogprobs(growth.logprobs) }
       yield chunk(index, { content: growth.text }, logprobs || {})
     } else if (event.type === 'trace') yield { ...chunk(index, {}), apar: traceChunk(event) }
-    if (growth?.call) yield chunk(index, { tool_calls: [callDelta(growth.call)] })
+    if (growth?.call) {
+      const call = callDelta(growth.call)
+      yield chunk(index, asFunctions ? { function_call: call.function } : { tool_calls: [call] })
+    }
     if (event.type === 'done') {
       const ended = choices[index]
-      yield chunk(index, {}, { finish: ended?.finishReason ?? 'stop', ended })
+      yield chunk(index, {}, { finish: finishOf(ended, asFunctions), ended })
     }
   }
   if (includeUsage) yield { ...head, choices: [], usage: usageOf(choices) }
@@ -84,7 +89,7 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
 /** The whole answer. @throws AparError for a stream that fails. */
 export async function chatCompletion(
   streams: Streams,
-  options: Pick<ChatOptions, 'logprobs' | 'stop' | 'showsReasoning'>,
+  options: Pick<ChatOptions, 'logprobs' | 'stop' | 'showsReasoning' | 'asFunctions'>,
 ): Promise<ChatCompletion> {
   const answers = streams.accepted.map((accepted) => {
     const choice = new Choice(accepted, options.stop)
@@ -102,9 +107,13 @@ export async function chatCompletion(
     ...headOf(streams, 'chat.completion'),
     choices: answers.map(({ choice, content, reasoning, rows }, index) => ({
       index,
-      message: { role: 'assistant', ...messageOf(choice, content), ...reasoningText(reasoning) },
+      message: {
+        role: 'assistant',
+        ...messageOf(choice, content, options.asFunctions),
+        ...reasoningText(reasoning),
+      },
       logprobs: options.logprobs ? chatLogprobs(rows) : null,
-      finish_reason: choice.finishReason,
+      finish_reason: finishOf(choice, options.asFunctions),
       ...choice.apar,
       ...matchedStop(choice),
     })),
@@ -116,12 +125,20 @@ export async function chatCompletion(
 function messageOf(
   { calls }: Choice,
   content: string,
+  asFunctions: boolean,
 ): Omit<ChatCompletion['choices'][number]['message'], 'role'> {
   if (calls.length === 0) return { content, refusal: null }
   const tool_calls = calls.map(({ id, name, arguments: args }) => {
     return { id: callId(id), type: 'function' as const, function: { name, arguments: args } }
   })
-  return { content: content === '' ? null : content, refusal: null, tool_calls }
+  const said = { content: content === '' ? null : content, refusal: null }
+  const [first] = tool_calls
+  return asFunctions && first ? { ...said, function_call: first.function } : { ...said, tool_calls }
+}
+
+function finishOf(choice: Choice | undefined, asFunctions: boolean): FinishReason {
+  const reason = choice?.finishReason ?? 'stop'
+  return asFunctions && reason === 'tool_calls' ? 'function_call' : reason
 }
 
 function reasoningText(text: string): ReasoningText {

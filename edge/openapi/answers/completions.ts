@@ -20,7 +20,7 @@ const Usage = z.strictObject({
 /** What the model thinks before it answers, under both names. */
 const reasoningText = { reasoning_content: z.string().optional(), reasoning: z.string().optional() }
 
-const FinishReason = z.enum(['stop', 'length', 'tool_calls'])
+const FinishReason = z.enum(['stop', 'length', 'tool_calls', 'function_call'])
 
 const ToolCall = z.strictObject({
   id: z.string(),
@@ -63,6 +63,7 @@ export const ChatCompletion = z.strictObject({
           ...reasoningText,
           refusal: z.null(),
           tool_calls: z.array(ToolCall).min(1).optional(),
+          function_call: ToolCall.shape.function.optional(),
         }),
         logprobs: ChatLogprobs.nullable(),
         finish_reason: FinishReason,
@@ -90,6 +91,7 @@ export const ChatCompletionChunk = z.strictObject({
         content: z.string().optional(),
         ...reasoningText,
         tool_calls: z.array(ToolCallDelta).min(1).optional(),
+        function_call: ToolCallDelta.shape.function.optional(),
       }),
       logprobs: ChatLogprobs.nullable(),
       finish_reason: FinishReason.nullable(),
