@@ -1,11 +1,14 @@
-// Serves the demo model, and lets others' tools ask it: schemathesis, with all its checks, and Python clients. CI runs it
-// after `npm test`. The tools are installed once, in an environment of their own.
+// Serves the demo model, and lets others' tools ask it: schemathesis, with all its checks, and Python clients; then a model
+// that answers as a script says, for the loops of agents. CI runs it after `npm test`. The tools are installed once, in an
+// environment of their own.
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { pathToFileURL } from 'node:url'
+import { build } from 'esbuild'
 import { fail, info, root, run } from './setup/report.mjs'
 
 const FOLDER = join(root, 'test/clients')
@@ -14,35 +17,61 @@ const START_MS = 120_000
 
 const python = await environment()
 const adminKey = randomBytes(24).toString('base64url')
-const server = await serve(adminKey)
-const settings = {
-  ...process.env,
-  APAR_URL: server.url,
-  APAR_KEY: server.key,
-  APAR_API_KEY: server.key,
-  APAR_ADMIN_KEY: adminKey,
-  APAR_HOOKS: join(FOLDER, 'hooks.py'),
-  PYTHONDONTWRITEBYTECODE: '1',
-}
 // Schemathesis keeps what failed in the folder in which it runs.
 const scratch = mkdtempSync(join(tmpdir(), 'apar-clients-'))
 let failed = 0
 try {
-  info('schemathesis: all checks on the OpenAPI document ...')
-  const config = ['--config-file', join(FOLDER, 'schemathesis.toml')]
-  const checks = ['run', `${server.url}/openapi.json`, '--url', server.url, '--checks', 'all']
-  failed += await step(['-m', 'schemathesis.cli', ...config, ...checks])
-  info('Python clients ...')
-  failed += await step([join(FOLDER, 'sdks.py')])
-  failed += await step([join(root, 'examples/openai-python.py')])
+  await served(join(root, 'models/demo'), 'demo', async (server) => {
+    info('schemathesis: all checks on the OpenAPI document ...')
+    const config = ['--config-file', join(FOLDER, 'schemathesis.toml')]
+    const checks = ['run', `${server.url}/openapi.json`, '--url', server.url, '--checks', 'all']
+    failed += await step(server, ['-m', 'schemathesis.cli', ...config, ...checks])
+    info('Python clients ...')
+    failed += await step(server, [join(FOLDER, 'sdks.py')])
+    failed += await step(server, [join(root, 'examples/openai-python.py')])
+  })
+  const model = await agentCheckpoint()
+  try {
+    await served(model, 'scripted', async (server) => {
+      info('loops of agents ...')
+      failed += await step(server, [join(FOLDER, 'agent_loops.py')])
+    })
+  } finally {
+    rmSync(model, { recursive: true })
+  }
 } finally {
-  await server.close()
   rmSync(scratch, { recursive: true })
 }
 process.exit(failed === 0 ? 0 : 1)
 
-async function step(args) {
-  return (await run(python, args, { show: true, env: settings, cwd: scratch })).code
+async function served(model, name, ask) {
+  const server = await serve(model, name)
+  try {
+    await ask(server)
+  } finally {
+    await server.close()
+  }
+}
+
+async function step(server, args) {
+  const env = {
+    ...process.env,
+    APAR_URL: server.url,
+    APAR_KEY: server.key,
+    APAR_API_KEY: server.key,
+    APAR_ADMIN_KEY: adminKey,
+    APAR_HOOKS: join(FOLDER, 'hooks.py'),
+    PYTHONDONTWRITEBYTECODE: '1',
+  }
+  return (await run(python, args, { show: true, env, cwd: scratch })).code
+}
+
+/** The folder of the model whose answers are a script. */
+async function agentCheckpoint() {
+  const outfile = join(scratch, 'agent-script.mjs')
+  const entryPoints = [join(FOLDER, 'agent-script.ts')]
+  await build({ entryPoints, outfile, bundle: true, platform: 'node', format: 'esm', logLevel: 'warning' })
+  return (await import(pathToFileURL(outfile))).agentCheckpoint()
 }
 
 /** The environment of the lock file, which is made where it is missing. */
@@ -58,7 +87,8 @@ async function environment() {
   const making = join(folder, `making-${process.pid}`)
   if ((await run(base, ['-m', 'venv', '--copies', making])).code !== 0) skip('python3-venv')
   const pip = ['-m', 'pip', '--disable-pip-version-check', '--no-input', 'install', '--only-binary', ':all:']
-  const installed = await run(join(making, 'bin/python'), [...pip, '-q', '-r', LOCK])
+  // The lock has all of them; some say that others should be older.
+  const installed = await run(join(making, 'bin/python'), [...pip, '-q', '--no-deps', '-r', LOCK])
   if (installed.code !== 0) {
     process.stderr.write(installed.output)
     rmSync(making, { recursive: true, force: true })
@@ -77,9 +107,9 @@ function skip(what) {
 }
 
 /** Starts `apar serve`, and waits for the address and the key that it prints. */
-async function serve(adminKey) {
-  const args = [join(root, 'dist/apar.js'), 'serve', '--port', '0', '--model', join(root, 'models/demo')]
-  const child = spawn(process.execPath, [...args, '--name', 'demo', '--requests-per-minute', '1000000'], {
+async function serve(model, name) {
+  const args = [join(root, 'dist/apar.js'), 'serve', '--port', '0', '--model', model]
+  const child = spawn(process.execPath, [...args, '--name', name, '--requests-per-minute', '1000000'], {
     cwd: root,
     env: { ...process.env, APAR_ADMIN_KEY: adminKey },
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -88,7 +118,7 @@ async function serve(adminKey) {
   const late = setTimeout(() => child.kill(), START_MS)
   let url
   for await (const line of createInterface({ input: child.stdout })) {
-    url ??= /^apar serves demo at (http:\S+)$/.exec(line)?.[1]
+    url ??= /^apar serves \S+ at (http:\S+)$/.exec(line)?.[1]
     const key = /^ {2}key +(\S+)$/.exec(line)?.[1]
     if (!url || !key) continue
     clearTimeout(late)

@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { NAMED_TEMPLATES } from '../gpu-node/checkpoint/tokenizer/named-templates.ts'
 import { DEVICES, DTYPES, KV_CACHE_DTYPES } from '../gpu-node/engine/engine-config.ts'
+import { REASONING_CHOICES } from '../gpu-node/reasoning/reasoning-format.ts'
 import { TOOL_FORMATS } from '../gpu-node/tools/tool-format.ts'
 import { SPECULATION } from '../shared/protocol/speculation.ts'
 import { DEFAULT_MODEL } from './models/default-model.ts'
@@ -93,6 +94,13 @@ export function toolFormatOption(): Option {
     '--tool-format <name>',
     'how the model writes calls of tools (default: as its chat template does)',
   ).choices(Object.keys(TOOL_FORMATS))
+}
+
+export function reasoningFormatOption(): Option {
+  return new Option(
+    '--reasoning-format <name>',
+    'how the model marks its reasoning (default: as its chat template does)',
+  ).choices(REASONING_CHOICES)
 }
 
 export function nameOption(): Option {

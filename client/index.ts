@@ -14,6 +14,7 @@ export type {
   LikelyToken,
   PromptEvent,
   PromptToken,
+  ReasoningEvent,
   StreamEvent,
   TokenLogprob,
   TraceEvent,
@@ -23,6 +24,7 @@ export type { Feedback, Vote } from '../shared/protocol/types/feedback.ts'
 export type { BranchOptions, ChatMessage, GenerateRequest } from '../shared/protocol/types/request.ts'
 export type { Drafts, Speculation, SpeculationUsage } from '../shared/protocol/types/speculation.ts'
 export type { Trace, TraceStep } from '../shared/protocol/types/trace.ts'
+export { ReasoningText } from '../shared/reasoning-text.ts'
 export { type Connection, openConnection } from './connection.ts'
 export { sendFeedback, withdrawFeedback } from './feedback.ts'
 export { listModels } from './models.ts'

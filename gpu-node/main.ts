@@ -211,16 +211,8 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
       branches: runner.maxBranches,
       blocks: engineInfo.numBlocks,
       start_fields: [
-        ...[
-          'tenant',
-          'stop_scope',
-          'speculation',
-          'prompt_options',
-          'query',
-          'trace',
-          'tool_messages',
-          'dry',
-        ],
+        ...['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace', 'tool_messages'],
+        ...['dry', 'separate_reasoning'],
         ...(runner.servesFormats ? ['output_format', 'tools'] : []),
       ],
     },

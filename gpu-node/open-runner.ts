@@ -4,6 +4,7 @@ import { describeMedusa } from './checkpoint/medusa/describe-medusa.ts'
 import { type LoadingCallbacks, loadModel } from './engine/binding.ts'
 import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './engine-options.ts'
 import { Grammars } from './grammar/grammars.ts'
+import { modelReasoning } from './reasoning/reasoning-format.ts'
 import { Runner } from './requests/runner.ts'
 import { bytesToLoadRest, PromptPool } from './text/prompt-pool.ts'
 import { bootWorker } from './text/prompt-thread.ts'
@@ -58,9 +59,11 @@ async function openWith(booted: Worker, folder: string, options: OpenOptions): P
   const served = async () => ({ ...checkpoint, text: { chatTemplate: files.chatTemplate } })
   const [prompts, model, servedCheckpoint] = await Promise.all([opening, loading, served()])
   const tools = modelTools(files, files.toolFormat)
+  const reasoning = modelReasoning(files, files.reasoningFormat)
+  const markers = { ...tools.tokens, ...reasoning?.tokens }
   const text = {
-    ...withMarkers(prompts.bytes, tools).flat(vocabSize),
-    markers: Int32Array.from(Object.values(tools.tokens)),
+    ...withMarkers(prompts.bytes, markers).flat(vocabSize),
+    markers: Int32Array.from(Object.values(markers)),
     dropsLeadingSpace: prompts.dropsLeadingSpace,
     mendsJoints: checkpoint.joints === 'mended',
   }
@@ -69,6 +72,7 @@ async function openWith(booted: Worker, folder: string, options: OpenOptions): P
     checkpoint: servedCheckpoint,
     prompts,
     tools,
+    reasoning,
     maxBranches: engineConfig.maxBranches,
     allowReplay: options.allowReplay,
     openGrammars: Grammars.available

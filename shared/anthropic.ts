@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { Apar } from './openai.ts'
-import { GenerateRequest } from './protocol/request.ts'
+import { GenerateRequest, MAX_NEW_TOKENS } from './protocol/request.ts'
 import { FormatFields, MessageFormat } from './requests/answer-format.ts'
 import { ignored, ignoredAs, refused, unsupportedList } from './requests/fields.ts'
 import { MessageContent, SystemContent } from './requests/message-blocks.ts'
@@ -43,14 +43,18 @@ export const MessagesRequest = z.strictObject({
   chat_template_kwargs: TemplateFields.chat_template_kwargs,
   ...NEUTRAL_OF_OTHERS,
 
-  thinking: refused(
-    z
-      .looseObject({
-        type: z.enum(['disabled', 'adaptive'], 'thinking is not supported: only disabled or adaptive'),
-      })
-      .optional(),
-  ),
-  output_config: z.strictObject({ effort: ignored, format: MessageFormat.optional() }).optional(),
+  /** Without it, and with `adaptive`, the model thinks as its chat template has it. */
+  thinking: z
+    .looseObject({
+      type: z.enum(['enabled', 'disabled', 'adaptive']),
+      budget_tokens: z.int().min(1).max(MAX_NEW_TOKENS).optional(),
+      /** `omitted`: blocks of it have no text. */
+      display: z.enum(['summarized', 'omitted']).optional(),
+    })
+    .optional(),
+  output_config: z
+    .strictObject({ effort: z.string().max(32).optional(), format: MessageFormat.optional() })
+    .optional(),
   output_format: MessageFormat.optional(),
   ...FormatFields,
   tools: MessageTools,

@@ -1,5 +1,5 @@
 import { AparError } from './errors.ts'
-import type { FinishReason, Joints, StreamEvent } from './protocol/types/events.ts'
+import type { FinishReason, ForkEvent, Joints, StreamEvent } from './protocol/types/events.ts'
 import { StopMatcher } from './stop-matcher.ts'
 
 /** One branch of an answer, built from the events received so far. */
@@ -11,6 +11,8 @@ export interface Branch {
   readonly at: number
   /** 1 for the root. */
   readonly depth: number
+  /** Forked while its parent was reasoning: it has reasoning only, and no text. */
+  readonly reasons: boolean
   /** The branch's own text, without its children's. */
   readonly text: string
   /** Set once the branch has ended. */
@@ -30,7 +32,9 @@ interface MutableBranch extends Branch {
  * @throws AparError `internal_error` from {@link apply} when an event names a branch that does not exist.
  */
 export class BranchTree {
-  readonly #branches = new Map<number, MutableBranch>([[0, newBranch(0, null, 0, 1)]])
+  readonly #branches = new Map<number, MutableBranch>([
+    [0, newBranch({ id: 0, parent: null, at: 0, depth: 1, reasons: false })],
+  ])
   #joints: Joints
   /** How much of the text in document order the answer has; undefined: all. */
   #length: number | undefined
@@ -50,7 +54,7 @@ export class BranchTree {
         this.#joints = event.joints
         break
       case 'fork':
-        this.#fork(event.branch, event.parent, event.at)
+        this.#fork(event)
         break
       case 'delta':
         this.#get(event.branch).text += event.text
@@ -100,10 +104,11 @@ export class BranchTree {
     return branch
   }
 
-  #fork(id: number, parentId: number, at: number): void {
+  #fork({ branch: id, parent: parentId, at, reasoning_at }: ForkEvent): void {
     const parent = this.#get(parentId)
     if (this.#branches.has(id)) throw new AparError('internal_error', `branch ${id} forked twice`)
-    this.#branches.set(id, newBranch(id, parentId, at, parent.depth + 1))
+    const place = { id, parent: parentId, at, depth: parent.depth + 1, reasons: reasoning_at !== undefined }
+    this.#branches.set(id, newBranch(place))
     const after = parent.children.findIndex((child) => this.#get(child).at > at)
     parent.children.splice(after === -1 ? parent.children.length : after, 0, id)
   }
@@ -247,7 +252,8 @@ class DocumentCursor {
         this.#afterListItem = LIST_ITEM.test(segment)
         frame.nextChild++
         frame.segmentStart = frame.position
-        frame.joint = 'continuation'
+        // Where a branch has reasoning only, no text was forked.
+        if (!child.reasons) frame.joint = 'continuation'
         this.#stack.push(newFrame(child, 'detail'))
       } else if (branch.reason === undefined && waitForEnds) {
         return out
@@ -288,8 +294,8 @@ export function joined(pieces: readonly Piece[]): string {
 
 const LIST_ITEM = /\d+\. /
 
-function newBranch(id: number, parent: number | null, at: number, depth: number): MutableBranch {
-  return { id, parent, at, depth, text: '', reason: undefined, children: [] }
+function newBranch(place: Pick<Branch, 'id' | 'parent' | 'at' | 'depth' | 'reasons'>): MutableBranch {
+  return { ...place, text: '', reason: undefined, children: [] }
 }
 
 function newFrame(branch: Branch, joint: Joint): Frame {

@@ -4,7 +4,7 @@ import type { SpeculationUsage } from './protocol/speculation.ts'
 import type { Trace } from './protocol/trace.ts'
 import { FormatFields, ResponseFormat } from './requests/answer-format.ts'
 import { ChatMessage } from './requests/chat-messages.ts'
-import { ignored, ignoredAs, refused, unsupported, unsupportedList } from './requests/fields.ts'
+import { ignored, ignoredAs, refused, unsupported } from './requests/fields.ts'
 import {
   ABOUT_THE_CALL,
   MaxTokens,
@@ -12,7 +12,7 @@ import {
   SamplingFields,
   TemplateFields,
 } from './requests/sampling.ts'
-import { ChatToolChoice, ChatTools } from './requests/tools.ts'
+import { ChatFunctionCall, ChatFunctions, ChatToolChoice, ChatTools } from './requests/tools.ts'
 
 const { model, temperature, top_p } = GenerateRequest.shape
 const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
@@ -93,10 +93,14 @@ export const ChatCompletionRequest = z
     tools: ChatTools,
     tool_choice: ChatToolChoice,
     parallel_tool_calls: z.boolean().optional(),
-    functions: unsupportedList('functions are'),
-    function_call: unsupported('functions are', 'none', 'auto'),
-    // The models that are served reason no more or less for it.
-    reasoning_effort: ignoredAs(z.string()),
+    /** The older names of tools. */
+    functions: ChatFunctions,
+    function_call: ChatFunctionCall,
+    /** `none` switches reasoning off; what else templates make of it is theirs. */
+    reasoning_effort: z.string().max(32).optional(),
+    /** false: its markers are part of the content, as SGLang has it; or it is left out, as vLLM has it. */
+    separate_reasoning: z.boolean().optional(),
+    include_reasoning: z.boolean().optional(),
     verbosity: unsupported('verbosity is', 'medium'),
     modalities: refused(z.tuple([z.literal('text')], 'only text is supported').optional()),
     audio: unsupported('audio is'),
@@ -148,6 +152,8 @@ export interface CompletionUsage {
   readonly completion_tokens: number
   readonly total_tokens: number
   readonly prompt_tokens_details: { readonly cached_tokens: number }
+  /** Of a model that reasons. */
+  readonly completion_tokens_details?: { readonly reasoning_tokens: number }
   /**
    * Of all choices; only when tokens were drafted. OpenAI's `accepted_prediction_tokens` are those of a `prediction` that
    * the client sent.
@@ -155,7 +161,13 @@ export interface CompletionUsage {
   readonly apar?: { readonly speculation: SpeculationUsage }
 }
 
-export type FinishReason = 'stop' | 'length' | 'tool_calls'
+/** As DeepSeek and vLLM name what the model thinks before it answers: both have the same text. */
+export interface ReasoningText {
+  readonly reasoning_content?: string
+  readonly reasoning?: string
+}
+
+export type FinishReason = 'stop' | 'length' | 'tool_calls' | 'function_call'
 
 export interface ChatToolCall {
   readonly id: string
@@ -202,12 +214,14 @@ interface Head<O extends string> {
 export interface ChatCompletion extends Head<'chat.completion'> {
   readonly choices: readonly {
     readonly index: number
-    readonly message: {
+    readonly message: ReasoningText & {
       readonly role: 'assistant'
       /** null for an answer of calls only. */
       readonly content: string | null
       readonly refusal: null
       readonly tool_calls?: readonly ChatToolCall[]
+      /** Where the request has `functions`. */
+      readonly function_call?: ChatToolCall['function']
     }
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason
@@ -222,7 +236,14 @@ export interface ChatCompletion extends Head<'chat.completion'> {
  */
 export type BranchAddress =
   | { readonly event: 'accepted'; readonly joints: string }
-  | { readonly event: 'fork'; readonly branch: number; readonly parent: number; readonly at: number }
+  | {
+      readonly event: 'fork'
+      readonly branch: number
+      readonly parent: number
+      readonly at: number
+      readonly reasoning_at?: number
+    }
+  | { readonly event: 'reasoning'; readonly branch: number }
   | { readonly event: 'delta'; readonly branch: number }
   | { readonly event: 'branch_end'; readonly branch: number; readonly reason: string }
 
@@ -232,10 +253,11 @@ export type TraceChunk = { readonly event: 'trace' } & Trace
 export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
   readonly choices: readonly {
     readonly index: number
-    readonly delta: {
+    readonly delta: ReasoningText & {
       readonly role?: 'assistant'
       readonly content?: string
       readonly tool_calls?: readonly ChatToolCallDelta[]
+      readonly function_call?: ChatToolCallDelta['function']
     }
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason | null

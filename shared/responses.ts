@@ -15,7 +15,7 @@ import { ResponseToolChoice, ResponseTools } from './requests/tools.ts'
 
 const { model, temperature, top_p } = GenerateRequest.shape
 
-/** What an answer can include beside its text. Without tools and reasoning most of it is always empty. */
+/** What an answer can include beside its text. Most of it is always empty. */
 const Include = z
   .string()
   .max(64)
@@ -54,8 +54,14 @@ export const ResponsesRequest = z
     tool_choice: ResponseToolChoice,
     parallel_tool_calls: z.boolean().optional(),
     max_tool_calls: ignoredAs(z.int()),
-    // The models that are served reason no more or less for it.
-    reasoning: ignoredAs(z.record(z.string(), z.unknown())),
+    /** With `summary` or its older name, all of the reasoning is in the summary of its item. */
+    reasoning: z
+      .looseObject({
+        effort: z.string().max(32).optional(),
+        summary: z.string().max(32).optional(),
+        generate_summary: z.string().max(32).optional(),
+      })
+      .optional(),
     include: ignoredAs(z.array(Include).max(32)),
     top_logprobs: unsupported('top_logprobs is', 0),
     truncation: unsupported('truncation is', 'disabled'),

@@ -8,6 +8,7 @@ import {
 } from '../../gpu-node/engine/engine-config.ts'
 import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
+import type { ReasoningChoice } from '../../gpu-node/reasoning/reasoning-format.ts'
 import type { ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
 import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { UserError } from '../explain.ts'
@@ -29,6 +30,7 @@ import {
   modelOption,
   nameOption,
   port,
+  reasoningFormatOption,
   speculationOption,
   toolFormatOption,
   url,
@@ -42,6 +44,7 @@ interface GpuNodeFlags {
   name?: string
   chatTemplate?: string
   toolFormat?: ToolFormatName
+  reasoningFormat?: ReasoningChoice
   edge?: string
   edgeOfParent?: boolean
   host: string
@@ -80,6 +83,7 @@ export function registerGpuNode(program: Command): void {
     .addOption(nameOption())
     .addOption(chatTemplateOption())
     .addOption(toolFormatOption())
+    .addOption(reasoningFormatOption())
     .option('--edge <url>', 'edge to register with', url('http:', 'https:'))
     .addOption(new Option(EDGE_OF_PARENT).hideHelp())
     .option('--host <address>', 'where to listen', '127.0.0.1')
@@ -170,6 +174,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     modelName: servedName(model, flags),
     chatTemplate: flags.chatTemplate,
     toolFormat: flags.toolFormat,
+    reasoningFormat: flags.reasoningFormat,
     host: flags.host,
     port: flags.port,
     edgeUrl: flags.edge ?? parentsEdge,

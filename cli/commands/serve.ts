@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { packageRoot } from '../../gpu-node/package-root.ts'
+import type { ReasoningChoice } from '../../gpu-node/reasoning/reasoning-format.ts'
 import type { ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
 import { UserError } from '../explain.ts'
 import { newNodeSecret } from '../keys.ts'
@@ -23,6 +24,7 @@ import {
   medusaOption,
   modelOption,
   nameOption,
+  reasoningFormatOption,
   speculationOption,
   toolFormatOption,
 } from '../options.ts'
@@ -36,6 +38,7 @@ interface ServeFlags extends EdgeFlags {
   name?: string
   chatTemplate?: string
   toolFormat?: ToolFormatName
+  reasoningFormat?: ReasoningChoice
   device?: string
   dtype?: string
   kvCacheDtype?: string
@@ -59,6 +62,7 @@ export function registerServe(program: Command): void {
     .addOption(nameOption())
     .addOption(chatTemplateOption())
     .addOption(toolFormatOption())
+    .addOption(reasoningFormatOption())
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
@@ -90,6 +94,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     '--name': servedName(model, flags),
     '--chat-template': flags.chatTemplate,
     '--tool-format': flags.toolFormat,
+    '--reasoning-format': flags.reasoningFormat,
     '--device': flags.device,
     '--dtype': flags.dtype,
     '--kv-cache-dtype': flags.kvCacheDtype,

@@ -11,7 +11,8 @@ import {
   toGenerateRequest,
 } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
-import { BlockEvents, textBlock, toolUse } from './blocks.ts'
+import type { Thinking } from '../streams/http/thinking.ts'
+import { BlockEvents, textBlock, thinkingBlock, toolUse } from './blocks.ts'
 
 export function messagesRequest(body: MessagesRequest): GenerateRequest {
   const { model, max_tokens, temperature, top_p, stop_sequences: stop } = body
@@ -21,19 +22,31 @@ export function messagesRequest(body: MessagesRequest): GenerateRequest {
   const continues = last?.role === 'assistant' && last.tool_calls === undefined
   const fields = {
     ...{ model, messages, max_tokens, temperature, top_p, stop, ...samplingOf(body) },
-    ...templateOptionsOf({ chat_template_kwargs, continue_final_message: continues }),
+    ...templateOptionsOf({ chat_template_kwargs, continue_final_message: continues }, thinkingOf(body)),
     output_format: outputFormatOf(body)?.format,
     ...messageToolsOf(body),
   }
   return stopsInDocument(toGenerateRequest(fields, body.apar))
 }
 
+function thinkingOf({ thinking, output_config }: MessagesRequest): Thinking {
+  const effort = output_config?.effort
+  if (thinking?.type === 'disabled') return { enabled: false }
+  if (thinking?.type !== 'enabled') return { effort }
+  return { enabled: true, effort, budgetTokens: thinking.budget_tokens }
+}
+
+/** Whether the text of thinking is part of the answer. */
+function showsThinking({ thinking }: MessagesRequest): boolean {
+  return thinking?.display !== 'omitted'
+}
+
 /** The whole answer. @throws AparError for a stream that fails. */
-export async function wholeMessage(answer: SingleAnswer): Promise<object> {
+export async function wholeMessage(body: MessagesRequest, answer: SingleAnswer): Promise<object> {
   await answer.whole()
   return {
     ...message(answer),
-    content: contentOf(answer),
+    content: contentOf(answer, showsThinking(body)),
     ...stopOf(answer),
     usage: usageOf(answer),
     ...answer.apar,
@@ -41,9 +54,12 @@ export async function wholeMessage(answer: SingleAnswer): Promise<object> {
 }
 
 /** The answer as Anthropic's named events. @throws AparError for a stream that fails. */
-export async function* messageEvents(answer: SingleAnswer): AsyncGenerator<object, void> {
+export async function* messageEvents(
+  body: MessagesRequest,
+  answer: SingleAnswer,
+): AsyncGenerator<object, void> {
   yield { type: 'message_start', message: { ...message(answer), usage: usageAtStart(answer) } }
-  const blocks = new BlockEvents()
+  const blocks = new BlockEvents(answer.accepted.stream, showsThinking(body))
   for await (const part of answer.parts()) yield* blocks.of(part)
   yield* blocks.end()
   yield { type: 'message_delta', delta: stopOf(answer), usage: usageOf(answer), ...answer.apar }
@@ -51,9 +67,11 @@ export async function* messageEvents(answer: SingleAnswer): AsyncGenerator<objec
 }
 
 /** An answer of calls only has no text. */
-function contentOf({ text, calls }: SingleAnswer): object[] {
+function contentOf({ accepted, reasoning, text, calls }: SingleAnswer, shows: boolean): object[] {
+  const thoughts = reasoning === '' ? [] : [thinkingBlock(shows ? reasoning : '', accepted.stream)]
   const uses = calls.map(({ id, name, arguments: args }) => toolUse(id, name, inputOf(args)))
-  return text === '' && uses.length > 0 ? uses : [textBlock(text), ...uses]
+  const texts = text === '' && (uses.length > 0 || thoughts.length > 0) ? [] : [textBlock(text)]
+  return [...thoughts, ...texts, ...uses]
 }
 
 /** Those of a call that was cut off are left out. */
@@ -96,6 +114,9 @@ function usageOf({ usage }: SingleAnswer) {
     cache_creation_input_tokens: 0,
     cache_read_input_tokens: usage.cached_prompt_tokens,
     output_tokens: usage.completion_tokens,
+    ...(usage.reasoning_tokens !== undefined && {
+      output_tokens_details: { thinking_tokens: usage.reasoning_tokens },
+    }),
     ...aparUsage([usage]),
   }
 }

@@ -20,13 +20,29 @@ function fromOpenAi(message: OpenAiMessage, ids: CallIds): ChatMessage {
       const called = function_call ? [{ function: function_call }, ...tool_calls] : tool_calls
       const calls = called.flatMap((call) => toCall(call, ids))
       const text = textOf(content) || refusal
-      return { role: 'assistant', content: text, ...(calls.length > 0 && { tool_calls: calls }) }
+      return {
+        role: 'assistant',
+        content: text,
+        ...reasoningOf(message),
+        ...(calls.length > 0 && { tool_calls: calls }),
+      }
     }
     case 'developer':
       return { role: 'system', content: textOf(message.content) }
     default:
       return { role: message.role, content: textOf(message.content) }
   }
+}
+
+function reasoningOf({
+  reasoning_content,
+  reasoning,
+}: {
+  reasoning_content?: string | undefined
+  reasoning?: unknown
+}) {
+  const text = reasoning_content ?? (typeof reasoning === 'string' ? reasoning : '')
+  return text === '' ? {} : { reasoning_content: text }
 }
 
 function toCall({ id, function: called, custom }: ToolCall, ids: CallIds) {

@@ -26,7 +26,7 @@ function turnsOf({ role, content }: Message, ids: CallIds): ChatMessage[] {
 /** Texts that follow each other are one text, and calls belong to the text before them. */
 function add(turns: ChatMessage[], role: Message['role'], block: MessageBlock, ids: CallIds): void {
   const last = turns.at(-1)
-  const current = last && last.role === role ? last : { role, content: '' }
+  const current: ChatMessage = last && last.role === role ? last : { role, content: '' }
   const isNew = current !== last
   if (block.type === 'tool_result') {
     const { tool_use_id, content = '' } = block
@@ -38,6 +38,11 @@ function add(turns: ChatMessage[], role: Message['role'], block: MessageBlock, i
   } else if (block.type === 'tool_use') {
     const call = ids.call(block.id, block.name, JSON.stringify(block.input))
     current.tool_calls = [...(current.tool_calls ?? []), call]
+    if (isNew) turns.push(current)
+  } else if (block.type === 'thinking') {
+    const { thinking = '' } = block
+    if (thinking === '' || role !== 'assistant') return
+    current.reasoning_content = (current.reasoning_content ?? '') + thinking
     if (isNew) turns.push(current)
   } else if (block.type === 'text') {
     current.content += block.text

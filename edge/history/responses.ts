@@ -6,13 +6,19 @@ import { CallIds } from './call-ids.ts'
 export function responsesHistory(items: readonly ResponseItem[]): GenerateRequest['messages'] {
   const ids = new CallIds()
   const history: ChatMessage[] = []
+  /** It comes before the text or the call that it led to. */
+  let thought: string | undefined
   for (const item of items) {
     if ('role' in item) {
       const role = item.role === 'developer' ? 'system' : item.role
-      history.push({ role, content: textOf(item.content) })
-    } else if (item.type === 'function_call' || item.type === 'custom_tool_call') {
+      const reasoning = role === 'assistant' && thought ? { reasoning_content: thought } : {}
+      history.push({ role, content: textOf(item.content), ...reasoning })
+      thought = undefined
+    } else if (item.type === 'reasoning') thought = reasoningOf(item)
+    else if (item.type === 'function_call' || item.type === 'custom_tool_call') {
       const args = item.arguments ?? JSON.stringify({ input: item.input ?? '' })
-      addCall(history, ids.call(item.call_id, item.name, args))
+      addCall(history, ids.call(item.call_id, item.name, args), thought)
+      thought = undefined
     } else if (item.type === 'function_call_output' || item.type === 'custom_tool_call_output') {
       const { call_id, output } = item
       history.push({
@@ -25,10 +31,21 @@ export function responsesHistory(items: readonly ResponseItem[]): GenerateReques
   return history
 }
 
-function addCall(history: ChatMessage[], call: NonNullable<ChatMessage['tool_calls']>[number]): void {
+function addCall(
+  history: ChatMessage[],
+  call: NonNullable<ChatMessage['tool_calls']>[number],
+  thought: string | undefined,
+): void {
   const last = history.at(-1)
-  if (last?.role === 'assistant') last.tool_calls = [...(last.tool_calls ?? []), call]
-  else history.push({ role: 'assistant', content: '', tool_calls: [call] })
+  const reasoning = thought ? { reasoning_content: thought } : {}
+  if (last?.role === 'assistant' && !thought) last.tool_calls = [...(last.tool_calls ?? []), call]
+  else history.push({ role: 'assistant', content: '', ...reasoning, tool_calls: [call] })
+}
+
+/** Servers put the text into `content`, and OpenAI its summary into `summary`. */
+function reasoningOf({ content = [], summary = [] }: Extract<ResponseItem, { type: 'reasoning' }>): string {
+  const parts = content.length > 0 ? content : summary
+  return parts.map(({ text = '' }) => text).join('\n')
 }
 
 /** Paths of the items that name stored ones: they add nothing, because nothing is stored. */

@@ -1,5 +1,5 @@
 import type { StreamEvent, Usage } from '../../shared/protocol/events.ts'
-import { toolText } from '../../shared/protocol/prompt-chars.ts'
+import { besideContents } from '../../shared/protocol/prompt-chars.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { utf8Length } from '../../shared/utf8.ts'
 import type { Env } from '../env.ts'
@@ -158,7 +158,7 @@ class Meter {
 
   observe(event: StreamEvent): void {
     if (event.type === 'accepted') this.#accepted = true
-    else if (event.type === 'delta' || event.type === 'tool_arguments') this.#bytes += utf8Length(event.text)
+    else if ('text' in event) this.#bytes += utf8Length(event.text)
     else if (event.type === 'done') this.#usage = event.usage
   }
 
@@ -211,5 +211,5 @@ function maxPromptTokens(requests: readonly GenerateRequest[]): number {
 
 function bytesOf(prompt: Pick<GenerateRequest, 'messages' | 'tools'>): number {
   const contents = prompt.messages.reduce((sum, { content }) => sum + utf8Length(content), 0)
-  return contents + utf8Length(toolText(prompt))
+  return contents + utf8Length(besideContents(prompt))
 }

@@ -5,6 +5,7 @@ import type {
   ChatLogprobs,
   ChatToolCallDelta,
   FinishReason,
+  ReasoningText,
 } from '../../shared/openai.ts'
 import type { StreamEvent, TokenLogprob } from '../../shared/protocol/events.ts'
 import { type CallPart, Choice } from '../streams/http/choice.ts'
@@ -24,13 +25,17 @@ export interface ChatOptions {
   readonly stop: readonly string[]
   /** Sends text as it comes, with its branch, instead of in document order. */
   readonly branchDeltas: boolean
+  /** Whether the answer has its reasoning. */
+  readonly showsReasoning: boolean
+  /** Calls come in the older field `function_call`. */
+  readonly asFunctions: boolean
   /** Every chunk has the usage until then. */
   readonly countsTokens?: boolean | undefined
 }
 
 /** The streams of a call as OpenAI's chunks, one stream per choice. @throws AparError for a stream that fails. */
 export async function* chatChunks(streams: Streams, options: ChatOptions): AsyncGenerator<Chunk, void> {
-  const { includeUsage, branchDeltas, countsTokens } = options
+  const { includeUsage, branchDeltas, countsTokens, showsReasoning, asFunctions } = options
   // Texts of branches have no document order: each branch ends at its own stop string.
   const stop = branchDeltas ? [] : options.stop
   const head = headOf(streams, 'chat.completion.chunk')
@@ -57,19 +62,25 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
   }
   for await (const [index, event] of streams.events) {
     const growth = choices[index]?.push(event)
-    const address = branchDeltas ? addressOf(event) : undefined
+    const isHidden = event.type === 'reasoning' && !showsReasoning
+    const address = branchDeltas && !isHidden ? addressOf(event) : undefined
+    if (growth && growth.reasoning !== '' && !branchDeltas && showsReasoning)
+      yield chunk(index, reasoningText(growth.reasoning))
     if (address) {
-      const delta = event.type === 'delta' ? { content: event.text } : {}
+      const delta = deltaOf(event)
       const rows = event.type === 'delta' ? event.logprobs : undefined
       yield { ...chunk(index, delta, rows && { logprobs: chatLogprobs(rows) }), apar: address }
     } else if (growth && growth.text !== '' && !branchDeltas) {
       const logprobs = options.logprobs && { logprobs: chatLogprobs(growth.logprobs) }
       yield chunk(index, { content: growth.text }, logprobs || {})
     } else if (event.type === 'trace') yield { ...chunk(index, {}), apar: traceChunk(event) }
-    if (growth?.call) yield chunk(index, { tool_calls: [callDelta(growth.call)] })
+    if (growth?.call) {
+      const call = callDelta(growth.call)
+      yield chunk(index, asFunctions ? { function_call: call.function } : { tool_calls: [call] })
+    }
     if (event.type === 'done') {
       const ended = choices[index]
-      yield chunk(index, {}, { finish: ended?.finishReason ?? 'stop', ended })
+      yield chunk(index, {}, { finish: finishOf(ended, asFunctions), ended })
     }
   }
   if (includeUsage) yield { ...head, choices: [], usage: usageOf(choices) }
@@ -78,25 +89,31 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
 /** The whole answer. @throws AparError for a stream that fails. */
 export async function chatCompletion(
   streams: Streams,
-  options: Pick<ChatOptions, 'logprobs' | 'stop'>,
+  options: Pick<ChatOptions, 'logprobs' | 'stop' | 'showsReasoning' | 'asFunctions'>,
 ): Promise<ChatCompletion> {
   const answers = streams.accepted.map((accepted) => {
-    return { choice: new Choice(accepted, options.stop), content: '', rows: [] as TokenLogprob[] }
+    const choice = new Choice(accepted, options.stop)
+    return { choice, content: '', reasoning: '', rows: [] as TokenLogprob[] }
   })
   for await (const [index, event] of streams.events) {
     const answer = answers[index]
     if (!answer) continue
-    const { text, logprobs } = answer.choice.push(event)
+    const { text, logprobs, reasoning } = answer.choice.push(event)
     answer.content += text
+    if (options.showsReasoning) answer.reasoning += reasoning
     answer.rows.push(...logprobs)
   }
   return {
     ...headOf(streams, 'chat.completion'),
-    choices: answers.map(({ choice, content, rows }, index) => ({
+    choices: answers.map(({ choice, content, reasoning, rows }, index) => ({
       index,
-      message: { role: 'assistant', ...messageOf(choice, content) },
+      message: {
+        role: 'assistant',
+        ...messageOf(choice, content, options.asFunctions),
+        ...reasoningText(reasoning),
+      },
       logprobs: options.logprobs ? chatLogprobs(rows) : null,
-      finish_reason: choice.finishReason,
+      finish_reason: finishOf(choice, options.asFunctions),
       ...choice.apar,
       ...matchedStop(choice),
     })),
@@ -108,12 +125,30 @@ export async function chatCompletion(
 function messageOf(
   { calls }: Choice,
   content: string,
+  asFunctions: boolean,
 ): Omit<ChatCompletion['choices'][number]['message'], 'role'> {
   if (calls.length === 0) return { content, refusal: null }
   const tool_calls = calls.map(({ id, name, arguments: args }) => {
     return { id: callId(id), type: 'function' as const, function: { name, arguments: args } }
   })
-  return { content: content === '' ? null : content, refusal: null, tool_calls }
+  const said = { content: content === '' ? null : content, refusal: null }
+  const [first] = tool_calls
+  return asFunctions && first ? { ...said, function_call: first.function } : { ...said, tool_calls }
+}
+
+function finishOf(choice: Choice | undefined, asFunctions: boolean): FinishReason {
+  const reason = choice?.finishReason ?? 'stop'
+  return asFunctions && reason === 'tool_calls' ? 'function_call' : reason
+}
+
+function reasoningText(text: string): ReasoningText {
+  return text === '' ? {} : { reasoning_content: text, reasoning: text }
+}
+
+/** Of a branch. */
+function deltaOf(event: StreamEvent): Delta {
+  if (event.type === 'reasoning') return reasoningText(event.text)
+  return event.type === 'delta' ? { content: event.text } : {}
 }
 
 function callDelta(part: CallPart): ChatToolCallDelta {
@@ -144,7 +179,12 @@ function usageOf(choices: readonly Choice[]) {
 function addressOf(event: StreamEvent): BranchAddress | undefined {
   switch (event.type) {
     case 'fork':
-      return { event: 'fork', branch: event.branch, parent: event.parent, at: event.at }
+      return {
+        ...{ event: 'fork', branch: event.branch, parent: event.parent, at: event.at },
+        ...(event.reasoning_at !== undefined && { reasoning_at: event.reasoning_at }),
+      }
+    case 'reasoning':
+      return { event: 'reasoning', branch: event.branch }
     case 'delta':
       return { event: 'delta', branch: event.branch }
     case 'branch_end':

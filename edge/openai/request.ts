@@ -9,13 +9,15 @@ import {
   templateOptionsOf,
   toGenerateRequest,
 } from '../streams/http/generate-request.ts'
+import { thinkingOfEffort } from '../streams/http/thinking.ts'
 
 /** OpenAI's request as requests of apar, one per choice. */
 export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
   const { branch_deltas, resumable: _, ...apar } = body.apar ?? {}
   const request = toRequest(body, apar, {
     messages: chatHistory(body.messages),
-    ...templateOptionsOf(body),
+    ...templateOptionsOf(body, thinkingOfEffort(body.reasoning_effort)),
+    separate_reasoning: body.separate_reasoning,
     ...chatToolsOf(body),
     max_tokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,

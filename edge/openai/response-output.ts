@@ -1,16 +1,20 @@
-import type { Call, CallPart } from '../streams/http/choice.ts'
-import type { SingleAnswer } from '../streams/http/single-answer.ts'
+import type { Call } from '../streams/http/choice.ts'
+import type { AnswerPart, SingleAnswer } from '../streams/http/single-answer.ts'
 import { callId } from './call-id.ts'
+import type { ItemEvent, ItemStatus } from './item-event.ts'
+import { ReasoningItem } from './reasoning-item.ts'
 
-export type ItemStatus = 'in_progress' | 'completed' | 'incomplete'
-
-/** The items of an answer as far as it has come: its text, if it has some, and its calls. */
-export function outputOf(answer: SingleAnswer, status: ItemStatus): object[] {
-  const { calls, text } = answer
+/** The items of an answer as far as it has come: its reasoning and its text, if it has some, and its calls. */
+export function outputOf(answer: SingleAnswer, status: ItemStatus, withSummary: boolean): object[] {
+  const { calls, text, reasoning } = answer
+  const isThinking = text === '' && calls.length === 0
+  const thoughts =
+    reasoning === '' ? [] : [new ReasoningItem(answer, withSummary).item(isThinking ? status : 'completed')]
   // Only the last call can be incomplete.
   const items = calls.map((call, index) => callItem(call, index < calls.length - 1 ? 'completed' : status))
   const textStatus = calls.length > 0 ? 'completed' : status
-  return text === '' && items.length > 0 ? items : [message(answer, textStatus), ...items]
+  const texts = text === '' && thoughts.length + items.length > 0 ? [] : [message(answer, textStatus)]
+  return [...thoughts, ...texts, ...items]
 }
 
 function message(answer: SingleAnswer, status: ItemStatus): object {
@@ -39,23 +43,30 @@ function textPart(text: string): object {
   return { type: 'output_text', text, annotations: [], logprobs: [] }
 }
 
-/** An event without its number. */
-type ItemEvent = [type: string, fields: object]
-
 /** The events of the items of an answer, one item after the other. */
 export class ItemEvents {
   readonly #answer: SingleAnswer
+  readonly #reasoning: ReasoningItem
   #index = -1
-  #open: 'message' | Call | undefined
+  #open: 'reasoning' | 'message' | Call | undefined
 
-  constructor(answer: SingleAnswer) {
+  /** `withSummary`: reasoning is the summary of its item. */
+  constructor(answer: SingleAnswer, withSummary: boolean) {
     this.#answer = answer
+    this.#reasoning = new ReasoningItem(answer, withSummary)
   }
 
-  *of(part: string | CallPart): Generator<ItemEvent, void> {
+  *of(part: AnswerPart): Generator<ItemEvent, void> {
     if (typeof part === 'string') {
       if (this.#open !== 'message') yield* this.#beginMessage()
       yield ['response.output_text.delta', { ...this.#content, delta: part, logprobs: [] }]
+    } else if (part.type === 'reasoning') {
+      if (this.#open !== 'reasoning') {
+        this.#index++
+        this.#open = 'reasoning'
+        yield* this.#reasoning.begin(this.#place)
+      }
+      yield this.#reasoning.delta(this.#place, part.text)
     } else if (part.type === 'tool_call') {
       yield* this.#close('completed')
       this.#index++
@@ -76,6 +87,7 @@ export class ItemEvents {
   }
 
   *#beginMessage(): Generator<ItemEvent, void> {
+    yield* this.#close('completed')
     this.#index++
     this.#open = 'message'
     yield ['response.output_item.added', { ...this.#place, item: message(this.#answer, 'in_progress') }]
@@ -85,7 +97,8 @@ export class ItemEvents {
   *#close(status: ItemStatus): Generator<ItemEvent, void> {
     const open = this.#open
     this.#open = undefined
-    if (open === 'message') {
+    if (open === 'reasoning') yield* this.#reasoning.end(this.#place, status)
+    else if (open === 'message') {
       const { text } = this.#answer
       yield ['response.output_text.done', { ...this.#content, text, logprobs: [] }]
       yield ['response.content_part.done', { ...this.#content, part: textPart(text) }]

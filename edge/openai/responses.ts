@@ -7,6 +7,8 @@ import { responsesHistory } from '../history/responses.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
 import { samplingOf, templateOptionsOf, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
+import { thinkingOfEffort } from '../streams/http/thinking.ts'
+import type { ItemStatus } from './item-event.ts'
 import { ItemEvents, outputOf } from './response-output.ts'
 
 type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed'
@@ -23,7 +25,7 @@ export function responsesRequest(body: ResponsesRequest): GenerateRequest {
     temperature,
     top_p,
     ...samplingOf(body),
-    ...templateOptionsOf(body),
+    ...templateOptionsOf(body, thinkingOfEffort(body.reasoning?.effort)),
     output_format: outputFormatOf(body)?.format,
     ...responseToolsOf(body),
   }
@@ -35,7 +37,7 @@ export async function wholeResponse(body: ResponsesRequest, answer: SingleAnswer
   await answer.whole()
   const status = endOf(answer)
   return response(body, answer, status, {
-    output: outputOf(answer, status),
+    output: outputOf(answer, status, hasSummary(body)),
     usage: usageOf(answer),
     ...answer.apar,
   })
@@ -58,22 +60,26 @@ export class ResponseEvents {
     const begun = this.#response('in_progress')
     yield this.#event('response.created', { response: begun })
     yield this.#event('response.in_progress', { response: begun })
-    const items = new ItemEvents(answer)
+    const items = new ItemEvents(answer, hasSummary(this.#body))
     for await (const part of answer.parts()) yield* this.#events(items.of(part))
     const status = endOf(answer)
     const usage = usageOf(answer)
     yield* this.#events(items.end(status))
     yield this.#event(`response.${status}`, {
-      response: this.#response(status, { output: outputOf(answer, status), usage, ...answer.apar }),
+      response: this.#response(status, { output: this.#output(status), usage, ...answer.apar }),
     })
   }
 
   /** The last event of a failed answer. It has the text that was generated until then. */
   failed({ code, message: why }: AparError): { readonly type: string } {
-    const output = outputOf(this.#answer, 'incomplete')
+    const output = this.#output('incomplete')
     return this.#event('response.failed', {
       response: this.#response('failed', { output, error: { code, message: why } }),
     })
+  }
+
+  #output(status: ItemStatus): object[] {
+    return outputOf(this.#answer, status, hasSummary(this.#body))
   }
 
   *#events(events: Iterable<[type: string, fields: object]>): Generator<object, void> {
@@ -104,7 +110,7 @@ function response(body: ResponsesRequest, { accepted }: SingleAnswer, status: St
     model: accepted.model,
     output: [],
     previous_response_id: null,
-    reasoning: { effort: null, summary: null },
+    reasoning: { effort: body.reasoning?.effort ?? null, summary: summaryOf(body) ?? null },
     store: false,
     temperature: body.temperature ?? null,
     text: { format: body.text?.format ?? { type: 'text' } },
@@ -114,6 +120,14 @@ function response(body: ResponsesRequest, { accepted }: SingleAnswer, status: St
     usage: null,
     ...more,
   }
+}
+
+function summaryOf({ reasoning }: ResponsesRequest): string | undefined {
+  return reasoning?.summary ?? reasoning?.generate_summary
+}
+
+function hasSummary(body: ResponsesRequest): boolean {
+  return summaryOf(body) !== undefined
 }
 
 /** As the request has them; without tools none is called. */
@@ -136,7 +150,7 @@ function usageOf({ usage }: SingleAnswer): object {
     input_tokens: usage.prompt_tokens,
     input_tokens_details: { cached_tokens: usage.cached_prompt_tokens, cache_write_tokens: 0 },
     output_tokens: usage.completion_tokens,
-    output_tokens_details: { reasoning_tokens: 0 },
+    output_tokens_details: { reasoning_tokens: usage.reasoning_tokens ?? 0 },
     total_tokens: usage.total_tokens,
     ...aparUsage([usage]),
   }

@@ -17,8 +17,15 @@ export function openAiUsage(usages: readonly Usage[], perPrompt: number): Comple
     completion_tokens,
     total_tokens: prompt_tokens + completion_tokens,
     prompt_tokens_details: { cached_tokens: total(prompts, 'cached_prompt_tokens') },
+    ...reasoningDetails(usages),
     ...aparUsage(usages),
   }
+}
+
+function reasoningDetails(usages: readonly Usage[]): Pick<CompletionUsage, 'completion_tokens_details'> {
+  if (usages.every(({ reasoning_tokens }) => reasoning_tokens === undefined)) return {}
+  const reasoning_tokens = usages.reduce((sum, usage) => sum + (usage.reasoning_tokens ?? 0), 0)
+  return { completion_tokens_details: { reasoning_tokens } }
 }
 
 /** The usage of a call whose choices still grow. What was found in the prefix cache is known at the end only. */

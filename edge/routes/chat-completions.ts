@@ -1,5 +1,6 @@
 import type { Context } from 'hono'
 import { ChatCompletionRequest } from '../../shared/openai.ts'
+import { hasFunctions } from '../../shared/requests/tools.ts'
 import type { AppEnv } from '../app-env.ts'
 import { apiBody } from '../middleware/api-body.ts'
 import { chatChunks, chatCompletion } from '../openai/chat.ts'
@@ -16,9 +17,11 @@ export async function createChatCompletion(c: Context<AppEnv>): Promise<Response
   const requests = chatRequests(body)
   const includeUsage = (body.stream_options?.include_usage ?? false) || countsTokens(body)
   const branchDeltas = body.apar?.branch_deltas ?? false
-  const options = { includeUsage, logprobs, branchDeltas, stop, countsTokens: countsTokens(body) }
+  const showsReasoning = body.include_reasoning ?? true
+  const counts = { includeUsage, countsTokens: countsTokens(body) }
+  const options = { logprobs, branchDeltas, stop, showsReasoning, asFunctions: hasFunctions(body), ...counts }
   return withFormatOf(body, async () => {
-    if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), { logprobs, stop }))
+    if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), options))
     return streamChunks(c, requests, body.apar?.resumable, (streams) => chatChunks(streams, options))
   })
 }

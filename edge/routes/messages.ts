@@ -14,7 +14,7 @@ export async function createMessage(c: Context<AppEnv>): Promise<Response> {
   const body = await apiBody(c, MessagesRequest)
   const streams = await withFormatOf(body, () => startStreams(c, [messagesRequest(body)]))
   const answer = new SingleAnswer(streams, body.stop_sequences)
-  if (!body.stream) return c.json(await wholeMessage(answer))
+  if (!body.stream) return c.json(await wholeMessage(body, answer))
   const format = namedEvents((error) => messagesError(error, c.get('requestId')))
-  return sseResponse(c, messageEvents(answer), streams.cancel, format)
+  return sseResponse(c, messageEvents(body, answer), streams.cancel, format)
 }

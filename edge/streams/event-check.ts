@@ -3,12 +3,13 @@ import type {
   AcceptedEvent,
   DeltaEvent,
   ForkEvent,
+  ReasoningEvent,
   StreamEvent,
   ToolArgumentsEvent,
   ToolCallEvent,
   Usage,
 } from '../../shared/protocol/events.ts'
-import { toolText } from '../../shared/protocol/prompt-chars.ts'
+import { besideContents } from '../../shared/protocol/prompt-chars.ts'
 import { type GenerateRequest, MAX_DEPTH, MAX_LIVE_BRANCHES } from '../../shared/protocol/request.ts'
 import type { SpeculationUsage } from '../../shared/protocol/speculation.ts'
 import { maxNewTokens } from './node-allowance.ts'
@@ -25,6 +26,8 @@ interface Branch {
   readonly depth: number
   /** UTF-16 code units of its own text so far. */
   length: number
+  /** The same of its reasoning. */
+  reasoningLength: number
   ended: boolean
 }
 
@@ -36,7 +39,9 @@ export class EventCheck {
   readonly #stream: string
   readonly #request: GenerateRequest
   readonly #contextTokens: number | undefined
-  readonly #branches = new Map<number, Branch>([[0, { depth: 1, length: 0, ended: false }]])
+  readonly #branches = new Map<number, Branch>([
+    [0, { depth: 1, length: 0, reasoningLength: 0, ended: false }],
+  ])
   #live = 1
   #newest = 0
   #calls = 0
@@ -62,6 +67,7 @@ export class EventCheck {
   /** Call for each event, in order. @throws AparError `invalid_request` for an event that no honest node sends. */
   check(event: StreamEvent): void {
     if (event.type === 'delta') this.#delta(event)
+    else if (event.type === 'reasoning') this.#reasoning(event)
     else if (event.type === 'tool_call' || event.type === 'tool_arguments') this.#call(event)
     else if (event.type === 'fork') this.#fork(event)
     else if (event.type === 'branch_end') this.#end(event.branch)
@@ -83,6 +89,12 @@ export class EventCheck {
     this.#running(branch).length += text.length
   }
 
+  #reasoning({ branch, text }: ReasoningEvent): void {
+    const running = this.#running(branch)
+    if (running.length > 0) throw broken(`reasoning of branch ${branch} behind its text`)
+    running.reasoningLength += text.length
+  }
+
   #call(event: ToolCallEvent | ToolArgumentsEvent): void {
     this.#running(0)
     if (!this.#request.tools) throw broken('a call of a tool without tools')
@@ -94,15 +106,17 @@ export class EventCheck {
     if (event.call !== this.#calls - 1) throw broken(`part of call ${event.call} of ${this.#calls}`)
   }
 
-  #fork({ branch, parent, at }: ForkEvent): void {
-    const { depth, length } = this.#running(parent)
+  #fork({ branch, parent, at, reasoning_at }: ForkEvent): void {
+    const { depth, length, reasoningLength } = this.#running(parent)
     if (branch <= this.#newest)
       throw broken(`the number ${branch} of a new branch is not above ${this.#newest}`)
     if (at !== length) throw broken(`a fork at ${at} of a text of ${length}`)
+    if (reasoning_at !== undefined && reasoning_at !== reasoningLength)
+      throw broken(`a fork at ${reasoning_at} of a reasoning of ${reasoningLength}`)
     if (depth >= this.#maxDepth) throw broken(`a branch deeper than ${this.#maxDepth}`)
     if (++this.#live > this.#maxLive) throw broken(`more than ${this.#maxLive} live branches`)
     this.#newest = branch
-    this.#branches.set(branch, { depth: depth + 1, length: 0, ended: false })
+    this.#branches.set(branch, { depth: depth + 1, length: 0, reasoningLength: 0, ended: false })
   }
 
   #end(branch: number): void {
@@ -152,7 +166,7 @@ function maxPromptTokens({
   chat_template_kwargs = {},
 }: GenerateRequest): number {
   const contents = messages.reduce((sum, { content }) => sum + content.length, 0)
-  const chars = contents + TIMES_SHOWN * toolText({ messages, tools }).length
+  const chars = contents + TIMES_SHOWN * besideContents({ messages, tools }).length
   const variables = JSON.stringify(chat_template_kwargs).length
   return SPARE_PROMPT_TOKENS + prompt_token_ids.length + PROMPT_TOKENS_PER_CHAR * (chars + variables)
 }

@@ -56,7 +56,7 @@ export class Upstream {
   readonly #options: UpstreamOptions
   /** The cancel frames so far, by their text. They are sent again to each node that the stream moves to. */
   readonly #cancels = new Map<string, NodeFrame>()
-  /** As the node knows it that began the stream; `stop_scope` decides which text was sent, so it stays for all nodes. */
+  /** As the node knows it that began the stream; what decides which text was sent stays for all nodes. */
   #request: GenerateRequest
   #socket: NodeSocket | undefined
   #logChars = 0
@@ -64,7 +64,8 @@ export class Upstream {
 
   constructor(options: UpstreamOptions) {
     const { request } = options
-    this.#request = { ...request, seed: request.seed ?? randomSeed() }
+    const { seed = randomSeed(), separate_reasoning = true } = request
+    this.#request = { ...request, seed, separate_reasoning }
     this.#options = { ...options, request: this.#request }
   }
 
@@ -248,18 +249,24 @@ export class Upstream {
     return new NodeReader({ stream, request, log, node })
   }
 
-  /** The request with the scope in which its first node began the text. */
+  /** The request as its first node began the text: in its scope of stop strings, and with reasoning in it or apart. */
   #begunAs(request: GenerateRequest): GenerateRequest {
-    return { ...request, stop_scope: this.#request.stop_scope }
+    const { stop_scope, separate_reasoning } = this.#request
+    return { ...request, stop_scope, separate_reasoning }
   }
 
   /** What a node needs that continues the stream; undefined when none has begun it. */
   get #begun(): BegunStream | undefined {
-    const [first] = this.#options.log.since(-1)
+    const events = this.#options.log.since(-1)
+    const [first] = events
     if (!first) return undefined
+    const hasReasoning = events.some(({ type }) => type === 'reasoning')
     return {
       fingerprint: first.type === 'accepted' ? first.fingerprint : undefined,
-      startFields: this.#request.stop_scope === 'document' ? ['stop_scope'] : [],
+      startFields: [
+        ...(this.#request.stop_scope === 'document' ? ['stop_scope'] : []),
+        ...(hasReasoning ? ['separate_reasoning'] : []),
+      ],
     }
   }
 
@@ -273,7 +280,7 @@ export class Upstream {
 }
 
 /** Fields of the request that a node knows only if it says so. Without `stop_scope`, a stop string ends its branch only. */
-const LATER_FIELDS = ['stop_scope', 'speculation', 'trace'] as const
+const LATER_FIELDS = ['stop_scope', 'speculation', 'trace', 'separate_reasoning'] as const
 /** With a multiplier of 0: others are sent only to nodes that know them. */
 const DRY_FIELDS = DryFields.keyof().options
 
@@ -281,7 +288,8 @@ function knownTo({ startFields = [] }: NodeAddress, request: GenerateRequest): G
   const known = { ...request }
   for (const field of LATER_FIELDS) if (!startFields.includes(field)) delete known[field]
   if (!startFields.includes('dry')) for (const field of DRY_FIELDS) delete known[field]
-  return known
+  if (startFields.includes('separate_reasoning')) return known
+  return { ...known, messages: known.messages.map(({ reasoning_content: _, ...message }) => message) }
 }
 
 /** The frame with what the node knows of it. */

@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import type { Joints } from '../../shared/protocol/events.ts'
 import type { ModelShape } from '../engine/engine-config.ts'
+import type { ReasoningChoice } from '../reasoning/reasoning-format.ts'
 import type { ToolFormatName } from '../tools/tool-format.ts'
 import { readAdapterForking, readAdapterGeneration, readAdapterText } from './adapter/adapter-files.ts'
 import { mergeAdapter } from './adapter/merge-adapter.ts'
@@ -85,6 +86,8 @@ export interface CheckpointOptions {
   readonly chatTemplate?: string | undefined
   /** How the model calls tools. Default: as its chat template writes calls. */
   readonly toolFormat?: ToolFormatName | undefined
+  /** How the model marks its reasoning. Default: with the markers of its chat template or its tokens. */
+  readonly reasoningFormat?: ReasoningChoice | undefined
   /** A folder of peft with LoRA that is merged into the checkpoint. */
   readonly adapter?: string | undefined
   /** A folder with Medusa heads, or `none`. Default: `medusa/` in the folder of the adapter, or else of the checkpoint. */
@@ -183,6 +186,7 @@ function toCheckpoint(parts: CheckpointParts, options: CheckpointOptions): Check
   const text = {
     ...withTemplate(parts.text, options.chatTemplate, isPublished),
     toolFormat: options.toolFormat,
+    reasoningFormat: options.reasoningFormat,
   }
   const heads = findMedusa(parts.path, options.medusa, options.adapter)
   const medusa = heads === undefined ? undefined : readMedusaHeads(heads, shape)

@@ -96,7 +96,8 @@ function samplingOf({ temperature, topP, topK, minP, repetitionPenalty, dry }: S
   ]
 }
 
-function textOf({ tokenizer, chatTemplate, named, rawPrefix, toolFormat }: TokenizerFiles): unknown[] {
+function textOf(files: TokenizerFiles): unknown[] {
+  const { tokenizer, chatTemplate, named, rawPrefix, toolFormat, reasoningFormat } = files
   const { added_tokens, normalizer, pre_tokenizer, post_processor, decoder, model } = tokenizer
   const added = added_tokens.map(({ id, content, special, normalized, lstrip, rstrip }) => [
     ...[id, content, special, normalized],
@@ -108,6 +109,7 @@ function textOf({ tokenizer, chatTemplate, named, rawPrefix, toolFormat }: Token
     [chatTemplate?.source, bos_token, eos_token, unk_token, pad_token, rawPrefix],
     ...(chatTemplate?.afterRawPrefix ? ['after the raw prefix'] : []),
     ...(toolFormat ? [toolFormat] : []),
+    ...(reasoningFormat ? [`reasoning: ${reasoningFormat}`] : []),
   ]
 }
 

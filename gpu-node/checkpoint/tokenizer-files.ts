@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import type { ReasoningChoice } from '../reasoning/reasoning-format.ts'
 import type { ToolFormatName } from '../tools/tool-format.ts'
 import { readOptionalJson } from './read-json.ts'
 import { broken } from './refusals.ts'
@@ -27,6 +28,8 @@ export interface TokenizerFiles {
   named: NamedTokens
   /** How the model calls tools, if an operator has said so. */
   toolFormat?: ToolFormatName | undefined
+  /** The same of its reasoning. */
+  reasoningFormat?: ReasoningChoice | undefined
 }
 
 /** @throws StartupError that names the file and what is wrong with it. */

@@ -1,6 +1,9 @@
 import type { OutputFormat } from '../../shared/protocol/output-format.ts'
+import { behindReasoning } from '../reasoning/reasoning-grammar.ts'
+import type { AnswerStart } from '../reasoning/reasoning-start.ts'
 import { literal } from './ebnf-literal.ts'
 import { engineSchema, patternsOf } from './engine-schema.ts'
+import { formatTag } from './format-tag.ts'
 
 /** What the grammar engine compiles; `kind` as in native/grammar/grammar_engine.h. */
 export interface GrammarSource {
@@ -16,7 +19,15 @@ export function patternCheck(pattern: string): string {
   return `${JSON.stringify({ type: 'string', pattern })}\0${pattern}`
 }
 
-export function grammarSource(format: OutputFormat): GrammarSource {
+/** `start`: of an answer that may think before it keeps to the format. */
+export function grammarSource(format: OutputFormat, start?: AnswerStart): GrammarSource {
+  const alone = sourceOf(format)
+  if (!start || start.start === 'behind') return alone
+  const tag = behindReasoning(formatTag(format), start)
+  return { ...alone, kind: 4, text: JSON.stringify({ type: 'structural_tag', format: tag }) }
+}
+
+function sourceOf(format: OutputFormat): GrammarSource {
   switch (format.type) {
     case 'json_schema': {
       const schema = engineSchema(format.schema)

@@ -5,6 +5,7 @@ import { AparError } from '../../shared/errors.ts'
 import type { OutputFormat } from '../../shared/protocol/output-format.ts'
 import { GRAMMAR_FOLDER } from '../engine/engine-files.ts'
 import type { EngineGrammar } from '../engine/engine-request.ts'
+import type { AnswerStart } from '../reasoning/reasoning-start.ts'
 import { requireServed } from '../tools/served-schema.ts'
 import type { ToolFormat } from '../tools/tool-format.ts'
 import { type ToolRequest, toolGrammar } from '../tools/tool-grammar.ts'
@@ -48,25 +49,28 @@ export class Grammars {
     return existsSync(join(GRAMMAR_FOLDER, 'complete'))
   }
 
-  /** @throws AparError `invalid_request` for one that cannot be served, `overloaded`. */
-  get(format: OutputFormat): Promise<EngineGrammar> {
-    return this.#of(grammarSource(format))
+  /**
+   * `start`: for an answer that may think first.
+   * @throws AparError `invalid_request` for one that cannot be served, `overloaded`.
+   */
+  get(format: OutputFormat, start?: AnswerStart): Promise<EngineGrammar> {
+    return this.#of(grammarSource(format, start))
   }
 
   /**
    * As {@link get}, for an answer that may call tools. What the grammar engine cannot compile of their schemas is left out,
    * unless a tool is `strict`.
    */
-  async ofTools(request: ToolRequest, format: ToolFormat): Promise<EngineGrammar> {
+  async ofTools(request: ToolRequest, format: ToolFormat, start?: AnswerStart): Promise<EngineGrammar> {
     requireServed(request.tools)
     try {
-      return await this.#of(toolGrammar(request, format))
+      return await this.#of(toolGrammar(request, format, start))
     } catch (error) {
       const isRefused = error instanceof AparError && error.code === 'invalid_request'
       if (!isRefused) throw error
       if (request.tools.some(({ strict }) => strict)) throw aboutTools(error)
     }
-    return await this.#of(toolGrammar(request, format, true))
+    return await this.#of(toolGrammar(request, format, start, true))
   }
 
   #of(source: GrammarSource): Promise<EngineGrammar> {

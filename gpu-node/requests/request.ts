@@ -6,6 +6,8 @@ import { type NodeBatch, ROW_WIDTH } from '../../shared/protocol/node.ts'
 import type { Engine } from '../engine/engine.ts'
 import { EVENT, FINISH } from '../engine/engine-events.ts'
 import type { RestoredBranch } from '../engine/engine-request.ts'
+import type { ReasoningFormat } from '../reasoning/reasoning-format.ts'
+import { type ParserStart, ReasoningParser } from '../reasoning/reasoning-parser.ts'
 import { BranchText } from '../text/branch-text.ts'
 import type { TokenBytes } from '../text/token-bytes.ts'
 import { BatchSize } from './batch-size.ts'
@@ -37,6 +39,8 @@ export interface RequestOptions {
   stopScope: 'branch' | 'document'
   /** For an answer that may call tools, which then has no branches; stop strings are looked for in its content. */
   toolAnswer?: ToolAnswer | undefined
+  /** For an answer that may begin with reasoning; stop strings are looked for in its content. */
+  reasoning?: { readonly format: ReasoningFormat; readonly start: ParserStart } | undefined
   bytes: TokenBytes
   dropsLeadingSpace: boolean
   /** For a stream with `trace` events: the ids of the prompt. */
@@ -89,14 +93,16 @@ export class RunningRequest {
   readonly #trace: TraceRecorder | undefined
 
   constructor(options: RequestOptions) {
-    const { bytes, stop, stopScope, toolAnswer, joints, dropsLeadingSpace, tracedPrompt } = options
+    const { bytes, stop, stopScope, toolAnswer, reasoning, joints, dropsLeadingSpace, tracedPrompt } = options
     this.#options = options
     this.#size = new BatchSize(bytes, tracedPrompt !== undefined)
     if (tracedPrompt) this.#trace = new TraceRecorder(tracedPrompt)
-    const ordered = (stopScope === 'document' || toolAnswer !== undefined) && stop.length > 0
+    const scope = toolAnswer || reasoning ? 'document' : stopScope
+    const ordered = scope === 'document' && stop.length > 0
     if (ordered) this.#ordered = new OrderedText(joints, stop)
     this.#branchStops = ordered ? [] : stop
-    this.#branches.set(ROOT, new BranchText(bytes, this.#branchStops, dropsLeadingSpace))
+    const parser = reasoning && new ReasoningParser(reasoning.format, reasoning.start)
+    this.#branches.set(ROOT, new BranchText(bytes, this.#branchStops, dropsLeadingSpace, parser))
     if (options.log) this.#replay(options.log)
     // A log with a token has the prompt's event, too.
     if (this.#seq <= 1) this.#scores = options.promptScores
@@ -272,18 +278,22 @@ export class RunningRequest {
   }
 
   #fork(parentId: number, parent: BranchText, child: number, position: number): void {
-    const rest = parent.flush()
+    const rest = parent.flush(false)
     if (parent.stopped) return
     this.#trace?.fork(parentId, child, position, rest)
     const at = parent.length
     this.#sendText(parentId)
-    this.#branches.set(child, new BranchText(this.#options.bytes, this.#branchStops, false))
+    const { bytes, reasoning } = this.#options
+    const format = parent.isReasoning ? reasoning?.format : undefined
+    const parser = format && new ReasoningParser(format, 'branch')
+    this.#branches.set(child, new BranchText(bytes, this.#branchStops, false, parser))
     this.#tokensAtFork.set(child, parent.tokens)
-    this.#emit({ type: 'fork', branch: child, parent: parentId, at })
+    const place = parser ? { at, reasoning_at: parent.reasoningLength } : { at }
+    this.#emit({ type: 'fork', branch: child, parent: parentId, ...place })
   }
 
   #engineEnded(branch: number, text: BranchText, reason: FinishReason, stopToken: number): void {
-    const rest = text.flush()
+    const rest = text.flush(true)
     text.ended = true
     // A character that the limit cut off can complete a stop string.
     const outcome = text.stopped ? 'stop' : reason
@@ -322,10 +332,19 @@ export class RunningRequest {
     const branchText = this.#branches.get(branch)
     if (!branchText) return
     if (!this.#replaying) this.#options.watch.progress(branch, branchText.tokens)
+    this.#sendReasoning(branch, branchText)
     const text = branchText.take()
     const { toolAnswer } = this.#options
     if (toolAnswer) this.#sendParts(branch, branchText, toolAnswer.take(text, branchText.ended))
     else if (text && !this.#cut) this.#sendDelta(branch, branchText, text)
+  }
+
+  #sendReasoning(branch: number, branchText: BranchText): void {
+    const text = branchText.takeReasoning()
+    if (text === '' || this.#cut) return
+    this.#hasText = true
+    const counts = this.#options.tokenCounts ? { tokens: branchText.tokens } : {}
+    this.#emit({ type: 'reasoning', branch, text, ...counts })
   }
 
   #sendDelta(branch: number, branchText: BranchText, text: string): void {
@@ -383,12 +402,16 @@ export class RunningRequest {
     const completion = branches.reduce((sum, { completion_tokens }) => sum + completion_tokens, 0)
     const prompt = this.#options.promptTokens
     const speculation = this.#drafted.usage
+    const reasoning = branches.reduce((sum, { branch, completion_tokens }) => {
+      return sum + Math.min(completion_tokens, this.#branches.get(branch)?.reasoningTokens ?? 0)
+    }, 0)
     return {
       prompt_tokens: prompt,
       cached_prompt_tokens: cachedTokens,
       completion_tokens: completion,
       total_tokens: prompt + completion,
       branches,
+      ...(this.#options.reasoning && { reasoning_tokens: reasoning }),
       ...(speculation && { apar: { speculation } }),
     }
   }

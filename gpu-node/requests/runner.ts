@@ -11,6 +11,8 @@ import { EngineError } from '../engine/engine-error.ts'
 import { EVENT, EVENT_WIDTH, FINISH } from '../engine/engine-events.ts'
 import { type EngineGrammar, type RequestDefaults, toEngineRequest } from '../engine/engine-request.ts'
 import type { Grammars, LoadGrammar } from '../grammar/grammars.ts'
+import type { ModelReasoning } from '../reasoning/reasoning-format.ts'
+import { type AnswerStart, answerStart } from '../reasoning/reasoning-start.ts'
 import { promptTooLong } from '../text/prompt-length.ts'
 import type { Prompts } from '../text/prompt-pool.ts'
 import { type TokenBytes, withMarkers } from '../text/token-bytes.ts'
@@ -52,6 +54,8 @@ export interface RunnerOptions {
   openGrammars?: ((load: LoadGrammar) => ServedGrammars) | undefined
   /** How the model calls tools. Default: in the form for models that were not trained to. */
   tools?: ModelTools | undefined
+  /** How the model marks its reasoning. Default: it does not. */
+  reasoning?: ModelReasoning | undefined
   /** Whether callers may say what the model answers. Default false. */
   allowReplay?: boolean | undefined
 }
@@ -67,6 +71,7 @@ interface EncodedStart {
   forced: readonly ForcedBranch[]
   arrivedAt: number
   prompt: Int32Array
+  answerStart: AnswerStart | undefined
   grammar: EngineGrammar | undefined
 }
 
@@ -96,7 +101,9 @@ export class Runner {
   readonly #engine: Engine
   readonly #grammars: ServedGrammars | undefined
   readonly #tools: ModelTools
-  /** With the texts of markers that are tokens. */
+  readonly #reasoning: ModelReasoning | undefined
+  /** With the texts of the markers of reasoning that are tokens, and of those of tools, too. */
+  readonly #reasoningBytes: TokenBytes
   readonly #toolBytes: TokenBytes
   readonly #allowReplay: boolean
   /** The checkpoint, with the context that the engine can hold. */
@@ -120,7 +127,9 @@ export class Runner {
     this.#allowReplay = options.allowReplay ?? false
     this.#prompts = options.prompts
     this.#tools = options.tools ?? UNTRAINED
-    this.#toolBytes = withMarkers(options.prompts.bytes, this.#tools)
+    this.#reasoning = options.reasoning
+    this.#reasoningBytes = withMarkers(options.prompts.bytes, options.reasoning?.tokens)
+    this.#toolBytes = withMarkers(this.#reasoningBytes, this.#tools.tokens)
     this.#engine = engine
     this.#grammars = options.openGrammars?.((folder, compiled) => engine.loadGrammar(folder, compiled))
     this.failed = new Promise((resolve) => {
@@ -163,9 +172,13 @@ export class Runner {
       this.#requireModel(request)
       requireSameModel(log, this.fingerprint)
       this.#requireForced(forced)
-      const [prompt, grammar] = await Promise.all([
-        this.#encode(request, tenant, signal),
-        this.#grammarOf(request),
+      const encoding = this.#encode(request, tenant, signal).then((ids) => {
+        return { ids, begins: ids && answerStart(request, ids, this.#reasoningBytes, this.#reasoning) }
+      })
+      const begun = async () => (this.#reasoning ? (await encoding).begins : undefined)
+      const [{ ids: prompt, begins }, grammar] = await Promise.all([
+        encoding,
+        this.#grammarOf(request, begun),
       ])
       const start = {
         stream,
@@ -177,6 +190,7 @@ export class Runner {
         forced,
         arrivedAt,
         prompt: prompt ?? new Int32Array(),
+        answerStart: begins,
         grammar,
       }
       return prompt ? this.#start(start) : this.#startAborted(start)
@@ -240,20 +254,21 @@ export class Runner {
     }
   }
 
-  /** @throws AparError */
-  async #grammarOf({
-    tools,
-    output_format,
-    ...request
-  }: GenerateRequest): Promise<EngineGrammar | undefined> {
+  /** `begun`: what the prompt says about the answer, which decides where the grammar begins. @throws AparError */
+  async #grammarOf(
+    { tools, output_format, ...request }: GenerateRequest,
+    begun: () => Promise<AnswerStart | undefined>,
+  ): Promise<EngineGrammar | undefined> {
     if (!tools && !output_format) return undefined
     if (!this.#grammars) {
       const param = tools ? 'tools' : 'output_format'
       const message = `${param}: this gpu node was set up without the grammar engine`
       throw new AparError('invalid_request', message, { param })
     }
-    if (tools) return await this.#grammars.ofTools({ ...request, tools, output_format }, this.#tools.format)
-    return output_format && (await this.#grammars.get(output_format))
+    const start = await begun()
+    const { format } = this.#tools
+    if (tools) return await this.#grammars.ofTools({ ...request, tools, output_format }, format, start)
+    return output_format && (await this.#grammars.get(output_format, start))
   }
 
   /** Whether answers can have a format. */
@@ -284,8 +299,8 @@ export class Runner {
       return running
     }
     try {
-      // Stop strings end the content of such an answer, never the arguments of a call.
-      const asked = request.tools ? { ...request, stop: [] } : request
+      // Stop strings end the content of such an answer, never its reasoning or the arguments of a call.
+      const asked = request.tools || start.answerStart ? { ...request, stop: [] } : request
       const engineRequest = toEngineRequest(id, asked, prompt, this.#defaults, branches, grammar)
       this.#engine.submit({
         ...engineRequest,
@@ -314,7 +329,9 @@ export class Runner {
     return running
   }
 
-  #open(id: number, { stream, request, publish, log, callContext, tenant, arrivedAt, prompt }: EncodedStart) {
+  #open(id: number, start: EncodedStart) {
+    const { stream, request, publish, log, callContext, tenant, arrivedAt, prompt } = start
+    const reasoning = start.answerStart
     return new RunningRequest({
       id,
       stream,
@@ -327,8 +344,12 @@ export class Runner {
       tokenCounts: request.token_counts,
       stop: request.stop ?? [],
       stopScope: request.stop_scope ?? 'branch',
-      toolAnswer: request.tools && new ToolAnswer(stream, request, this.#tools),
-      bytes: request.tools ? this.#toolBytes : this.#prompts.bytes,
+      toolAnswer: needsParser(start) ? new ToolAnswer(stream, request, this.#tools) : undefined,
+      reasoning: reasoning && {
+        format: reasoning.format,
+        start: reasoning.start === 'inside' ? 'inside' : 'before',
+      },
+      bytes: this.#bytesOf(start),
       // What continues a text begins with its own space.
       dropsLeadingSpace: this.#prompts.dropsLeadingSpace && !request.continue_final_message,
       tracedPrompt: request.trace ? prompt : undefined,
@@ -344,6 +365,11 @@ export class Runner {
       }),
       log,
     })
+  }
+
+  #bytesOf({ request, answerStart: reasoning }: EncodedStart): TokenBytes {
+    if (request.tools) return this.#toolBytes
+    return reasoning ? this.#reasoningBytes : this.#prompts.bytes
   }
 
   /** Of the engine; requests whose prompt is not encoded yet wait, too. */
@@ -410,6 +436,11 @@ export class Runner {
     } while (this.#requests.has(this.#lastId))
     return this.#lastId
   }
+}
+
+/** Also where a format begins behind reasoning: its grammar then has strings as those of tools do (docs/adr/0069). */
+function needsParser({ request, answerStart: reasoning }: EncodedStart): boolean {
+  return request.tools !== undefined || (reasoning !== undefined && request.output_format !== undefined)
 }
 
 function fingerprintOf(

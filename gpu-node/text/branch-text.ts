@@ -1,10 +1,14 @@
 import type { TokenLogprob } from '../../shared/protocol/events.ts'
 import { StopMatcher } from '../../shared/stop-matcher.ts'
+import type { ReasoningParser, SplitText } from '../reasoning/reasoning-parser.ts'
 import { BranchDecoder } from './branch-decoder.ts'
 import type { TokenBytes } from './token-bytes.ts'
 import { TokenLogprobs } from './token-logprobs.ts'
 
-/** Converts one branch's tokens to text that may be sent: decodes UTF-8 and applies stop strings. */
+/**
+ * Converts one branch's tokens to text that may be sent: decodes UTF-8, takes reasoning out, and applies stop strings.
+ * Lengths and positions are those of the text without reasoning.
+ */
 export class BranchText {
   /** Number of tokens of this branch, sampled or forced. */
   tokens = 0
@@ -22,8 +26,18 @@ export class BranchText {
   /** UTF-16 code units decoded so far, including those held back. */
   #decoded = 0
   readonly #logprobs: TokenLogprobs
+  readonly #reasoning: ReasoningParser | undefined
+  #pendingReasoning = ''
+  #reasoningLength = 0
 
-  constructor(bytes: TokenBytes, stops: readonly string[], dropLeadingSpace: boolean) {
+  /** `reasoning`: for a branch that may think. */
+  constructor(
+    bytes: TokenBytes,
+    stops: readonly string[],
+    dropLeadingSpace: boolean,
+    reasoning?: ReasoningParser | undefined,
+  ) {
+    this.#reasoning = reasoning
     this.#decoder = new BranchDecoder(bytes, dropLeadingSpace)
     this.#stops = new StopMatcher(stops)
     this.#logprobs = new TokenLogprobs(bytes)
@@ -36,23 +50,29 @@ export class BranchText {
     const text = this.#decoder.push(token)
     this.#decoded += text.length
     this.#decodedAfter.push(this.#decoded)
-    this.#match(text)
+    this.#split(text)
     return text
   }
 
-  /** Call where the text ends or forks: releases text held back as a partial character or a possible stop string. Returns the former. */
-  flush(): string {
+  /**
+   * Call where the text ends (`over`) or forks: releases text held back as a partial character, or as a possible stop
+   * string or marker. Returns the first.
+   */
+  flush(over: boolean): string {
     if (this.stopped) return ''
     const rest = this.#decoder.flush()
     this.#decoded += rest.length
-    this.#match(rest)
+    this.#split(rest)
+    const parser = this.#reasoning
+    if (parser && !this.stopped) this.#take(over ? parser.flush() : parser.release())
     if (!this.stopped) this.#add(this.#stops.release())
     return rest
   }
 
   /** Tokens up to the one that completes the first `length` code units. */
   tokensFor(length: number): number {
-    const last = this.#decodedAfter.findIndex((decoded) => decoded >= length)
+    const end = length + (this.#reasoning?.contentStart ?? 0)
+    const last = this.#decodedAfter.findIndex((decoded) => decoded >= end)
     return last === -1 ? this.tokens : last + 1
   }
 
@@ -63,7 +83,36 @@ export class BranchText {
 
   /** Returns, once, the log-probabilities of the tokens whose text starts in text returned by {@link take}. */
   takeLogprobs(): TokenLogprob[] {
-    return this.#logprobs.takeBefore(this.#length)
+    const start = this.#reasoning?.contentStart ?? 0
+    const rows = this.#logprobs.takeBefore(start + this.#length)
+    return rows.flatMap((row) => (row.at < start ? [] : [{ ...row, at: row.at - start }]))
+  }
+
+  /** Whether what is forked here is reasoning, too. */
+  get isReasoning(): boolean {
+    return this.#reasoning?.inside ?? false
+  }
+
+  /** UTF-16 code units of the branch's reasoning that are not held back. */
+  get reasoningLength(): number {
+    return this.#reasoningLength
+  }
+
+  /** Tokens of the reasoning and its markers. */
+  get reasoningTokens(): number {
+    const parser = this.#reasoning
+    if (!parser?.thought) return 0
+    const { contentStart } = parser
+    if (contentStart === undefined) return this.tokens
+    const first = this.#decodedAfter.findIndex((decoded) => decoded > contentStart)
+    return first === -1 ? this.tokens : first
+  }
+
+  /** Returns, once, the reasoning that can be sent. */
+  takeReasoning(): string {
+    const text = this.#pendingReasoning
+    this.#pendingReasoning = ''
+    return text
   }
 
   /** UTF-16 code units of the branch's text that are not held back. After {@link flush}: the position of a fork. */
@@ -76,6 +125,17 @@ export class BranchText {
     const text = this.#pending
     this.#pending = ''
     return text
+  }
+
+  #split(text: string): void {
+    if (this.#reasoning) this.#take(this.#reasoning.push(text))
+    else this.#match(text)
+  }
+
+  #take({ reasoning, content }: SplitText): void {
+    this.#pendingReasoning += reasoning
+    this.#reasoningLength += reasoning.length
+    this.#match(content)
   }
 
   #match(text: string): void {

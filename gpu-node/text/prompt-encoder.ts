@@ -162,9 +162,10 @@ export class PromptEncoder {
       const why = 'the model has no chat template: it completes plain prompts only'
       throw new AparError('invalid_request', `messages: ${why}`, { param: 'messages' })
     }
-    const wellFormed = messages.map(({ content, ...message }) => ({
+    const wellFormed = messages.map(({ content, reasoning_content, ...message }) => ({
       ...message,
       content: content.toWellFormed(),
+      reasoning_content: reasoning_content?.toWellFormed(),
     }))
     let failure: unknown
     for (const { messages: input, tools: definitions } of templateInputs(wellFormed, tools, this.#tools)) {

@@ -1,7 +1,6 @@
 import type { TokenizerFile } from '../checkpoint/tokenizer/tokenizer-file.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
-import type { ModelTools } from '../tools/tool-format.ts'
 import { piecesOf } from './pieces.ts'
 
 type Tokens = Pick<TokenizerFiles, 'tokenizer' | 'file'>
@@ -50,7 +49,8 @@ export class TokenBytes {
 
   /** These, with other bytes for some tokens. */
   with(replaced: ReadonlyMap<number, Uint8Array>): TokenBytes {
-    return replaced.size === 0 ? this : new TokenBytes(this.#bytes, this.#offsets, replaced)
+    if (replaced.size === 0) return this
+    return new TokenBytes(this.#bytes, this.#offsets, new Map([...this.#replaced, ...replaced]))
   }
 
   /** Those of the first `count` tokens in one array; those of token i lie from `offsets[i]` to `offsets[i + 1]`. */
@@ -162,7 +162,7 @@ function writeByteLevel(): WritePiece {
   }
 }
 
-/** The bytes of tokens in an answer that may call tools. */
-export function withMarkers(bytes: TokenBytes, { tokens }: ModelTools): TokenBytes {
+/** With the texts of tokens that are markers, as their ids by text. */
+export function withMarkers(bytes: TokenBytes, tokens: Readonly<Record<string, number>> = {}): TokenBytes {
   return bytes.with(new Map(Object.entries(tokens).map(([text, id]) => [id, Buffer.from(text)])))
 }

@@ -1,9 +1,11 @@
-import type { OutputFormat } from '../../shared/protocol/output-format.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Tool } from '../../shared/protocol/tools.ts'
 import { engineSchema, patternsOf } from '../grammar/engine-schema.ts'
+import { formatTag } from '../grammar/format-tag.ts'
 import type { GrammarSource } from '../grammar/grammar-source.ts'
 import type { Tag } from '../grammar/tag-grammar.ts'
+import { behindReasoning } from '../reasoning/reasoning-grammar.ts'
+import type { AnswerStart } from '../reasoning/reasoning-start.ts'
 import { servedSchema } from './served-schema.ts'
 import type { ToolFormat } from './tool-format.ts'
 
@@ -15,14 +17,19 @@ export type ToolRequest = Pick<GenerateRequest, 'tool_choice' | 'parallel_tool_c
  * What an answer that may call tools matches: any text, or what `output_format` says, and calls whose arguments keep to
  * their schemas. `anyArguments`: for schemas that the grammar engine cannot compile.
  */
-export function toolGrammar(request: ToolRequest, format: ToolFormat, anyArguments = false): GrammarSource {
+export function toolGrammar(
+  request: ToolRequest,
+  format: ToolFormat,
+  start?: AnswerStart,
+  anyArguments = false,
+): GrammarSource {
   const schemas = new Map(
     request.tools.map(({ name, parameters }) => {
       return [name, engineSchema(anyArguments ? { type: 'object' } : servedSchema(parameters))]
     }),
   )
   const grammar = new ToolGrammar(format, schemas)
-  const tag = grammar.answer(request)
+  const tag = behindReasoning(grammar.answer(request), start)
   const ofAnswer =
     request.output_format?.type === 'json_schema' ? [engineSchema(request.output_format.schema)] : []
   const patterns = new Set([...schemas.values(), ...ofAnswer].flatMap((schema) => [...patternsOf(schema)]))
@@ -73,22 +80,6 @@ class ToolGrammar {
 
 function literal(value: string): Tag[] {
   return value === '' ? [] : [{ type: 'const_string', value }]
-}
-
-function formatTag(format: OutputFormat): Tag {
-  switch (format.type) {
-    case 'json_schema':
-      return { type: 'json_schema', json_schema: engineSchema(format.schema) }
-    case 'regex':
-      return { type: 'regex', pattern: format.pattern.toWellFormed() }
-    case 'choice':
-      return {
-        type: 'or',
-        elements: format.choices.map((value) => ({ type: 'const_string', value: value.toWellFormed() })),
-      }
-    case 'grammar':
-      return { type: 'grammar', grammar: format.grammar.toWellFormed() }
-  }
 }
 
 function sequence(elements: readonly Tag[]): Tag {

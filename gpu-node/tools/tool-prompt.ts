@@ -13,6 +13,7 @@ export interface TemplateInput {
 export interface TemplateMessage {
   readonly role: ChatMessage['role']
   readonly content: string
+  readonly reasoning_content?: string
   readonly tool_calls?: readonly object[]
   readonly tool_call_id?: string
   readonly name?: string
@@ -50,14 +51,15 @@ function structured(messages: readonly ChatMessage[], format: ToolFormat): Templ
   )
   const idOf = (id: string) => (format.shortIds && !SHORT_ID.test(id) ? shortened(id) : id)
   const out: TemplateMessage[] = []
-  for (const [index, { role, content, tool_calls, tool_call_id }] of messages.entries()) {
+  for (const [index, { role, content, tool_calls, tool_call_id, reasoning_content }] of messages.entries()) {
+    const reasoning = reasoning_content === undefined ? {} : { reasoning_content }
     if (role === 'tool') {
       const id = tool_call_id ?? callBefore(messages, index)?.id ?? ''
       out.push({ role, content, tool_call_id: idOf(id), name: names.get(id) ?? '' })
     } else if (tool_calls) {
       const calls = tool_calls.map((call) => asCall({ ...call, id: idOf(call.id) }))
-      out.push({ role, content, tool_calls: calls })
-    } else out.push({ role, content })
+      out.push({ role, content, ...reasoning, tool_calls: calls })
+    } else out.push({ role, content, ...reasoning })
   }
   return format.oneCallPerMessage ? oneByOne(out) : out
 }
@@ -102,16 +104,17 @@ function shortened(id: string): string {
 
 /** Calls follow the text of their message; results that follow each other are one message of the user. */
 function asTexts(messages: readonly ChatMessage[], format: ToolFormat): TemplateMessage[] {
-  const out: { role: ChatMessage['role']; content: string }[] = []
+  const out: { role: ChatMessage['role']; content: string; reasoning_content?: string }[] = []
   let afterResult = false
-  for (const { role, content, tool_calls = [] } of messages) {
+  for (const { role, content, tool_calls = [], reasoning_content } of messages) {
     const last = out.at(-1)
     const result = `<tool_response>\n${content}\n</tool_response>`
     if (role === 'tool' && afterResult && last) last.content = `${last.content}\n${result}`
     else if (role === 'tool') out.push({ role: 'user', content: result })
     else {
       const calls = tool_calls.length > 0 ? callsText(tool_calls, format) : ''
-      out.push({ role, content: [content, calls].filter((part) => part !== '').join('\n') })
+      const text = [content, calls].filter((part) => part !== '').join('\n')
+      out.push({ role, content: text, ...(reasoning_content !== undefined && { reasoning_content }) })
     }
     afterResult = role === 'tool'
   }

@@ -21,6 +21,8 @@ export const Usage = z.object({
   total_tokens: z.int().min(0),
   /** Completion tokens per branch; [Fork] counts for the parent, the forced [Child] for the child. */
   branches: z.array(z.object({ branch: z.int().min(0), completion_tokens: z.int().min(0) })),
+  /** Completion tokens of the reasoning, its markers included; only where it is separate. */
+  reasoning_tokens: z.int().min(0).optional(),
   /** `speculation`: only when tokens were drafted. */
   apar: z.object({ speculation: SpeculationUsage.optional() }).optional(),
 })
@@ -61,6 +63,8 @@ export const ForkEvent = z.object({
   branch,
   parent: branch,
   at: z.int().min(0),
+  /** Only where the parent is reasoning, as the child then is: the fork's place in the parent's own reasoning. */
+  reasoning_at: z.int().min(0).optional(),
 })
 const tokenText = {
   /** The token's text; `token_id:<n>` for a token without text. An incomplete character is U+FFFD. */
@@ -105,6 +109,14 @@ export const DeltaEvent = z.object({
   /** Only if requested: log-probabilities of the tokens whose text starts in `text`. */
   logprobs: z.array(TokenLogprob).optional(),
   /** Only with `token_counts`: tokens of the branch until then. */
+  tokens: z.int().min(0).optional(),
+})
+/** More of what a branch thinks in front of its text, without markers; no part of the text. Never empty. */
+export const ReasoningEvent = z.object({
+  type: z.literal('reasoning'),
+  seq,
+  branch,
+  text: z.string().min(1),
   tokens: z.int().min(0).optional(),
 })
 /** Only with `tools`: a call of one of them begins, in the root. Its arguments follow, and no more text. */
@@ -160,6 +172,7 @@ export const StreamEvent = z.discriminatedUnion('type', [
   PromptEvent,
   ForkEvent,
   DeltaEvent,
+  ReasoningEvent,
   ToolCallEvent,
   ToolArgumentsEvent,
   BranchEndEvent,
@@ -171,6 +184,7 @@ export type StreamEvent = types.StreamEvent
 export type AcceptedEvent = types.AcceptedEvent
 export type ForkEvent = types.ForkEvent
 export type DeltaEvent = types.DeltaEvent
+export type ReasoningEvent = types.ReasoningEvent
 export type ToolCallEvent = types.ToolCallEvent
 export type ToolArgumentsEvent = types.ToolArgumentsEvent
 export type BranchEndEvent = types.BranchEndEvent

@@ -33,6 +33,8 @@ export const ChatMessage = z.strictObject({
   /** Of an assistant. */
   tool_calls: ToolCalls.optional(),
   tool_call_id: z.string().max(256).optional(),
+  /** Of an assistant: what it thought before. Only some templates have it, of the turns since the last question. */
+  reasoning_content: z.string().max(1_000_000).optional(),
 })
 export type ChatMessage = types.ChatMessage
 
@@ -179,6 +181,11 @@ const GenerateFields = z.strictObject({
   tools: Tools.optional(),
   tool_choice: ToolChoice.optional(),
   parallel_tool_calls: z.boolean().optional(),
+  /**
+   * Whether reasoning comes as `reasoning` events. Without them, its markers are text as the rest. Default true; nodes
+   * that know the field say so with its name in their heartbeat, and get it from the edge.
+   */
+  separate_reasoning: z.boolean().optional(),
   ...PromptAndEnd.shape,
 })
 

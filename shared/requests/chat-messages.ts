@@ -59,9 +59,9 @@ const Answered = z.strictObject({
   annotations: ignored,
   parsed: ignored,
   cache_control: ignored,
-  // Templates leave the reasoning of earlier turns out.
-  reasoning_content: ignored,
-  reasoning: ignored,
+  /** Some templates have it, of the turns since the last question. */
+  reasoning_content: z.string().optional(),
+  reasoning: z.unknown().optional(),
   reasoning_details: ignored,
   thinking_blocks: ignored,
   provider_specific_fields: ignored,

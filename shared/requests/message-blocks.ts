@@ -30,10 +30,10 @@ const ToolResult = z.strictObject({
   is_error: ignoredAs(z.boolean()),
   cache_control: ignored,
 })
-/** Templates leave the reasoning of earlier turns out. */
+/** Some templates have it, of the turns since the last question. */
 const Thinking = z.strictObject({
   type: z.enum(['thinking', 'redacted_thinking']),
-  thinking: ignored,
+  thinking: z.string().optional(),
   signature: ignored,
   data: ignored,
 })

@@ -47,11 +47,12 @@ const ToolOutput = z.strictObject({
   call_id: z.string().max(256).optional(),
   ...OF_AN_ANSWER,
 })
-/** Templates leave the reasoning of earlier turns out. */
+const Thoughts = z.array(z.looseObject({ text: z.string().optional() })).max(1024)
+/** Some templates have it, of the turns since the last question. */
 const Reasoning = z.strictObject({
   type: z.literal('reasoning'),
-  summary: ignored,
-  content: ignored,
+  summary: Thoughts.optional(),
+  content: Thoughts.optional(),
   encrypted_content: ignored,
   ...OF_AN_ANSWER,
 })

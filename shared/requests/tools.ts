@@ -140,13 +140,28 @@ function schemaIsServed(
   })
 }
 
+/** The older fields of a chat: an answer has one call at most. */
+export const ChatFunctions = listOf(ChatTool.shape.function)
+export const ChatFunctionCall = z
+  .union([z.enum(['none', 'auto']), z.strictObject({ name: ToolName })], 'must be none, auto, or a function')
+  .optional()
+
 interface ChatBody {
+  readonly functions?: z.infer<typeof ChatFunctions>
+  readonly function_call?: z.infer<typeof ChatFunctionCall>
   readonly tools?: z.infer<typeof ChatTools>
   readonly tool_choice?: z.infer<typeof ChatToolChoice>
   readonly parallel_tool_calls?: boolean | undefined
 }
 
-export function chatToolsOf({ tools = [], tool_choice, parallel_tool_calls }: ChatBody): ToolFields {
+/** Whether a chat's calls come in the older fields. */
+export function hasFunctions({ functions = [], tools = [] }: ChatBody): boolean {
+  return functions.length > 0 && tools.length === 0
+}
+
+export function chatToolsOf(body: ChatBody): ToolFields {
+  if (hasFunctions(body)) return fields(body.functions ?? [], body.function_call, false)
+  const { tools = [], tool_choice, parallel_tool_calls } = body
   const functions = tools.map((tool) => tool.function)
   if (typeof tool_choice !== 'object') return fields(functions, tool_choice, parallel_tool_calls)
   if (tool_choice.type === 'function') return fields(functions, tool_choice.function, parallel_tool_calls)

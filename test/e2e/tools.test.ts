@@ -104,6 +104,36 @@ describe.skipIf(!served).each(['hermes', 'mistral'] as const)(
       expect(streamed).toMatchObject({ function: { ...(call?.type === 'function' ? call.function : {}) } })
     })
 
+    test('calls one of the functions of the older fields, also streamed', async () => {
+      const { tools: _, ...asked } = base
+      const functions = [WEATHER.function, TIME.function]
+      const body = { ...asked, functions, function_call: { name: 'get_weather' } }
+      const { choices } = await openai.chat.completions.create(body)
+      const message = choices[0]?.message
+      expect(choices[0]).toMatchObject({ finish_reason: 'function_call', message: { content: null } })
+      expect(message).not.toHaveProperty('tool_calls')
+      expect(message?.function_call?.name).toBe('get_weather')
+      expect(isGood(JSON.parse(message?.function_call?.arguments ?? ''))).toBe(true)
+      let [name, args, finish] = ['', '', '']
+      for await (const { choices } of await openai.chat.completions.create({ ...body, stream: true })) {
+        name += choices[0]?.delta.function_call?.name ?? ''
+        args += choices[0]?.delta.function_call?.arguments ?? ''
+        finish = choices[0]?.finish_reason ?? finish
+      }
+      expect([name, args, finish]).toEqual([
+        'get_weather',
+        message?.function_call?.arguments,
+        'function_call',
+      ])
+      if (!message) throw new Error('no message')
+      const result = { role: 'function' as const, name: 'get_weather', content: 'sunny' }
+      const messages = [question, message, result]
+      const then = await openai.chat.completions.create({
+        ...{ ...body, messages, max_tokens: 5, function_call: 'none' as const },
+      })
+      expect(then.choices[0]?.finish_reason).toBe('length')
+    })
+
     test('answers in words where it wants to, without markers', async () => {
       const { choices } = await openai.chat.completions.create({ ...base, max_tokens: 60 })
       expect(choices[0]?.message.tool_calls).toBeUndefined()

@@ -263,7 +263,7 @@ describe('/v1/messages', () => {
     ['max_tokens', undefined],
     ['tools', [{ type: 'bash_20250124', name: 'bash' }]],
     ['tool_choice', { type: 'any' }],
-    ['thinking', { type: 'enabled', budget_tokens: 1024 }],
+    ['thinking', { type: 'enabled', budget_tokens: 'many' }],
     ['temperature', 1.5],
     ['messages', [{ role: 'user', content: [{ type: 'image', source: {} }] }]],
     ['mcp_servers', [{ type: 'url', url: 'https://a.example', name: 'a' }]],

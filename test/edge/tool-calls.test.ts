@@ -33,7 +33,7 @@ describe('a choice with calls', () => {
 })
 
 it('blocks of a message follow each other', () => {
-  const blocks = new BlockEvents()
+  const blocks = new BlockEvents('s', true)
   const events = [
     ...blocks.of('x'),
     ...blocks.of('y'),
@@ -48,7 +48,7 @@ it('blocks of a message follow each other', () => {
     ...['content_block_start 1', 'content_block_delta 1', 'content_block_stop 1'],
     ...['content_block_start 2', 'content_block_stop 2'],
   ])
-  expect([...new BlockEvents().end()]).toMatchObject([
+  expect([...new BlockEvents('s', true).end()]).toMatchObject([
     { type: 'content_block_start', content_block: { type: 'text', text: '' } },
     { type: 'content_block_stop' },
   ])

@@ -38,6 +38,21 @@ const begun = [
 ]
 
 describe('a recording', () => {
+  it('has what the model thought, in document order, beside the text', () => {
+    const recording = record(
+      { type: 'reasoning', branch: 0, text: 'Hm. ' },
+      { type: 'fork', branch: 1, parent: 0, at: 0, reasoning_at: 4 },
+      { type: 'reasoning', branch: 0, text: ' So.' },
+      { type: 'reasoning', branch: 1, text: 'Why?' },
+      { type: 'delta', branch: 0, text: 'Yes' },
+    )
+    expect([recording.reasoning(), recording.text()]).toEqual(['Hm. Why? So.', 'Yes'])
+    expect(recording.figures()).toMatchObject({ firstTextMs: 100, tokens: 4 })
+    recording.stopBranch(900, 1)
+    recording.add(1000, { type: 'reasoning', seq: 6, branch: 1, text: 'late' })
+    expect(recording.reasoning()).toBe('Hm. Why? So.')
+  })
+
   it('has the times of each branch, and the figures', () => {
     const end = { type: 'branch_end', branch: 1, reason: 'stop' }
     const recording = record(...begun, end, { type: 'done', reason: 'stop', usage })

@@ -1,4 +1,5 @@
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { modelReasoning } from '../../gpu-node/reasoning/reasoning-format.ts'
 import { Runner } from '../../gpu-node/requests/runner.ts'
 import { modelTools } from '../../gpu-node/tools/tool-format.ts'
 import { inlinePrompts } from './inline-prompts.ts'
@@ -17,6 +18,7 @@ export async function scriptedRunner(
     checkpoint,
     prompts: inlinePrompts(checkpoint),
     tools: modelTools(checkpoint.text),
+    reasoning: modelReasoning(checkpoint.text),
     maxBranches: 8,
     openEngine: async (onEvents) => {
       engine = new ScriptedEngine(onEvents, contextTokens)

@@ -13,10 +13,14 @@ const Usage = z.strictObject({
   completion_tokens: count,
   total_tokens: count,
   prompt_tokens_details: z.strictObject({ cached_tokens: count }),
+  completion_tokens_details: z.strictObject({ reasoning_tokens: count }).optional(),
   apar: aparUsage,
 })
 
-const FinishReason = z.enum(['stop', 'length', 'tool_calls'])
+/** What the model thinks before it answers, under both names. */
+const reasoningText = { reasoning_content: z.string().optional(), reasoning: z.string().optional() }
+
+const FinishReason = z.enum(['stop', 'length', 'tool_calls', 'function_call'])
 
 const ToolCall = z.strictObject({
   id: z.string(),
@@ -56,8 +60,10 @@ export const ChatCompletion = z.strictObject({
         message: z.looseObject({
           role: z.literal('assistant'),
           content: z.string().nullable(),
+          ...reasoningText,
           refusal: z.null(),
           tool_calls: z.array(ToolCall).min(1).optional(),
+          function_call: ToolCall.shape.function.optional(),
         }),
         logprobs: ChatLogprobs.nullable(),
         finish_reason: FinishReason,
@@ -70,7 +76,9 @@ export const ChatCompletion = z.strictObject({
 })
 
 /** With `apar.branch_deltas`: the event and its branch, as in docs/protocol.md. */
-const BranchAddress = z.looseObject({ event: z.enum(['accepted', 'fork', 'delta', 'branch_end']) })
+const BranchAddress = z.looseObject({
+  event: z.enum(['accepted', 'fork', 'delta', 'reasoning', 'branch_end']),
+})
 
 export const ChatCompletionChunk = z.strictObject({
   ...head,
@@ -81,7 +89,9 @@ export const ChatCompletionChunk = z.strictObject({
       delta: z.looseObject({
         role: z.literal('assistant').optional(),
         content: z.string().optional(),
+        ...reasoningText,
         tool_calls: z.array(ToolCallDelta).min(1).optional(),
+        function_call: ToolCallDelta.shape.function.optional(),
       }),
       logprobs: ChatLogprobs.nullable(),
       finish_reason: FinishReason.nullable(),

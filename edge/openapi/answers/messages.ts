@@ -5,6 +5,9 @@ import { aparTrace } from './trace.ts'
 
 const TextBlock = z.strictObject({ type: z.literal('text'), text: z.string(), citations: z.null() })
 
+/** The signature is no proof of anything; it is sent back as it is. */
+const Thinking = z.strictObject({ type: z.literal('thinking'), thinking: z.string(), signature: z.string() })
+
 const ToolUse = z.strictObject({
   type: z.literal('tool_use'),
   id: z.string(),
@@ -12,13 +15,14 @@ const ToolUse = z.strictObject({
   input: z.record(z.string(), z.unknown()),
   caller: z.strictObject({ type: z.literal('direct') }),
 })
-const Block = z.discriminatedUnion('type', [TextBlock, ToolUse])
+const Block = z.discriminatedUnion('type', [TextBlock, Thinking, ToolUse])
 
 const Usage = z.strictObject({
   input_tokens: count,
   output_tokens: count,
   cache_creation_input_tokens: count.optional(),
   cache_read_input_tokens: count.optional(),
+  output_tokens_details: z.strictObject({ thinking_tokens: count }).optional(),
   apar: aparUsage,
 })
 
@@ -47,6 +51,8 @@ export const MessageEvent = z.discriminatedUnion('type', [
     index: count,
     delta: z.discriminatedUnion('type', [
       z.strictObject({ type: z.literal('text_delta'), text: z.string() }),
+      z.strictObject({ type: z.literal('thinking_delta'), thinking: z.string() }),
+      z.strictObject({ type: z.literal('signature_delta'), signature: z.string() }),
       z.strictObject({ type: z.literal('input_json_delta'), partial_json: z.string() }),
     ]),
   }),

@@ -28,7 +28,19 @@ const FunctionCall = z.strictObject({
   status: Status,
 })
 
-const Item = z.discriminatedUnion('type', [Message, FunctionCall])
+const ReasoningText = z.strictObject({ type: z.literal('reasoning_text'), text: z.string() })
+const SummaryText = z.strictObject({ type: z.literal('summary_text'), text: z.string() })
+/** All of the reasoning: in `summary` if the request asks for one, else in `content`. */
+const Reasoning = z.strictObject({
+  type: z.literal('reasoning'),
+  id: z.string(),
+  summary: z.array(SummaryText),
+  content: z.array(ReasoningText).optional(),
+  encrypted_content: z.null(),
+  status: Status,
+})
+
+const Item = z.discriminatedUnion('type', [Message, Reasoning, FunctionCall])
 
 const Usage = z.strictObject({
   input_tokens: count,
@@ -56,6 +68,7 @@ export const ResponseObject = z.looseObject({
 const sequence_number = count
 const ofCall = { item_id: z.string(), output_index: count, sequence_number }
 const place = { ...ofCall, content_index: count }
+const ofSummary = { ...ofCall, summary_index: count }
 
 /** The data of an event; its `type` is also the event's name. */
 export const ResponseEvent = z.discriminatedUnion('type', [
@@ -79,8 +92,21 @@ export const ResponseEvent = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.enum(['response.content_part.added', 'response.content_part.done']),
     ...place,
-    part: Part,
+    part: z.discriminatedUnion('type', [Part, ReasoningText]),
   }),
+  z.strictObject({
+    type: z.enum(['response.reasoning_summary_part.added', 'response.reasoning_summary_part.done']),
+    ...ofSummary,
+    part: SummaryText,
+  }),
+  z.strictObject({
+    type: z.literal('response.reasoning_summary_text.delta'),
+    ...ofSummary,
+    delta: z.string(),
+  }),
+  z.strictObject({ type: z.literal('response.reasoning_summary_text.done'), ...ofSummary, text: z.string() }),
+  z.strictObject({ type: z.literal('response.reasoning_text.delta'), ...place, delta: z.string() }),
+  z.strictObject({ type: z.literal('response.reasoning_text.done'), ...place, text: z.string() }),
   z.strictObject({
     type: z.literal('response.output_text.delta'),
     ...place,

@@ -11,6 +11,7 @@ import type {
 } from '../../../shared/protocol/events.ts'
 import { errorOf } from '../../../shared/protocol/events.ts'
 import { TRACE_VERSION, type Trace, type TraceStep } from '../../../shared/protocol/trace.ts'
+import { ReasoningText } from '../../../shared/reasoning-text.ts'
 
 /** A token's log-probability, and where the token begins in the choice's text, in UTF-16 code units. */
 export interface PlacedLogprob extends TokenLogprob {
@@ -21,6 +22,8 @@ export interface PlacedLogprob extends TokenLogprob {
 export interface Growth {
   readonly text: string
   readonly logprobs: readonly PlacedLogprob[]
+  /** In front of the text: more of what the model thinks, in document order. */
+  readonly reasoning: string
   /** Behind the text: the beginning of a call of a tool, or more of its arguments. */
   readonly call?: CallPart | undefined
 }
@@ -40,6 +43,7 @@ export interface Call {
  */
 export class Choice {
   readonly #ordered: OrderedText
+  readonly #reasoning: ReasoningText
   /** Per branch, the log-probabilities whose text is not final yet, in order of `at`. */
   readonly #waiting = new Map<number, TokenLogprob[]>()
   /** Per branch, with `token_counts`. */
@@ -52,6 +56,7 @@ export class Choice {
 
   constructor(accepted: AcceptedEvent, stop: readonly string[]) {
     this.#ordered = new OrderedText(accepted.joints, stop)
+    this.#reasoning = new ReasoningText(accepted.joints)
   }
 
   /**
@@ -61,7 +66,8 @@ export class Choice {
   push(event: StreamEvent): Growth {
     if (event.type === 'error') throw errorOf(event)
     if (event.type === 'trace') this.#steps.push(...event.steps)
-    if (event.type === 'delta' && event.tokens !== undefined) this.#tokens.set(event.branch, event.tokens)
+    const isText = event.type === 'delta' || event.type === 'reasoning'
+    if (isText && event.tokens !== undefined) this.#tokens.set(event.branch, event.tokens)
     if (event.type === 'branch_end' && event.branch === 0) this.#stopToken = event.stop_token
     if (event.type === 'delta' && event.logprobs) this.#keep(event.branch, event.logprobs)
     const call = this.#callOf(event)
@@ -80,7 +86,7 @@ export class Choice {
       end += piece.text.length
       return this.#logprobsIn(piece, end)
     })
-    return { text, logprobs, call }
+    return { reasoning: this.#reasoning.push(event), text, logprobs, call }
   }
 
   /** The stop string that ended the text. */

@@ -5,6 +5,8 @@ import { FurtherFields, GenerateRequest } from '../../../shared/protocol/request
 import { type FormatBody, outputFormatOf } from '../../../shared/requests/answer-format.ts'
 import { SamplingFields, type TemplateFields } from '../../../shared/requests/sampling.ts'
 
+import { type Thinking, thinkingVariables } from './thinking.ts'
+
 const NO_LIMIT = -1
 
 /**
@@ -51,8 +53,9 @@ export function samplingOf(body: Sampling): Sampling {
 type TemplateOptions = Partial<Pick<GenerateRequest, keyof typeof TemplateFields>>
 
 /** The options about the template, without neutral ones. To continue the last message, there is no beginning of another. */
-export function templateOptionsOf(body: TemplateOptions): TemplateOptions {
-  const { add_generation_prompt, continue_final_message, chat_template_kwargs = {} } = body
+export function templateOptionsOf(body: TemplateOptions, thinking: Thinking = {}): TemplateOptions {
+  const { add_generation_prompt, continue_final_message } = body
+  const chat_template_kwargs = thinkingVariables(thinking, body.chat_template_kwargs)
   const hasVariables = Object.keys(chat_template_kwargs).length > 0
   return {
     add_generation_prompt: add_generation_prompt === false && !continue_final_message ? false : undefined,

@@ -2,11 +2,21 @@ import type { AcceptedEvent, Usage } from '../../../shared/protocol/events.ts'
 import { type Call, type CallPart, Choice } from './choice.ts'
 import type { Streams } from './streams.ts'
 
+/** More of what the model thinks. */
+export interface ReasoningPart {
+  readonly type: 'reasoning'
+  readonly text: string
+}
+
+export type AnswerPart = string | ReasoningPart | CallPart
+
 /** The answer of a call with one stream, for APIs without `n`. */
 export class SingleAnswer {
   readonly accepted: AcceptedEvent
   /** In document order, as far as `parts` has been read. */
   text = ''
+  /** The same of the reasoning in front of it. */
+  reasoning = ''
   readonly #streams: Streams
   readonly #choice: Choice
 
@@ -20,12 +30,14 @@ export class SingleAnswer {
   }
 
   /**
-   * The text in pieces, as they become final, and the calls of tools behind it; none is empty.
+   * Reasoning and text in pieces, as they become final, and the calls of tools behind them; none is empty.
    * @throws AparError for a stream that fails.
    */
-  async *parts(): AsyncGenerator<string | CallPart, void> {
+  async *parts(): AsyncGenerator<AnswerPart, void> {
     for await (const [, event] of this.#streams.events) {
-      const { text, call } = this.#choice.push(event)
+      const { reasoning, text, call } = this.#choice.push(event)
+      this.reasoning += reasoning
+      if (reasoning !== '') yield { type: 'reasoning', text: reasoning }
       this.text += text
       if (text !== '') yield text
       if (call) yield call

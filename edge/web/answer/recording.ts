@@ -2,6 +2,7 @@ import { BranchTree, type Piece } from '../../../shared/branch-tree.ts'
 import type { ErrorCode } from '../../../shared/errors.ts'
 import type { FinishReason, StreamEvent, Usage } from '../../../shared/protocol/types/events.ts'
 import type { Trace } from '../../../shared/protocol/types/trace.ts'
+import { ReasoningText } from '../../../shared/reasoning-text.ts'
 
 export type AnswerState = 'running' | 'complete' | 'stopped' | 'failed'
 
@@ -49,6 +50,7 @@ export class Recording {
   /** Events that are not text. */
   #others = 0
   #last = -1
+  readonly #reasoning = new ReasoningText()
 
   constructor(events: readonly TimedEvent[] = []) {
     for (const [ms, event] of events) this.add(ms, event)
@@ -56,14 +58,16 @@ export class Recording {
 
   /** Events of branches that the user has stopped are left out: they were on their way when the server was told. */
   add(ms: number, event: StreamEvent): void {
-    if (event.seq > this.#last && event.type !== 'delta') this.#others++
+    const isText = event.type === 'delta' || event.type === 'reasoning'
+    if (event.seq > this.#last && !isText) this.#others++
     this.#last = Math.max(this.#last, event.seq)
     if (this.#isTooLate(event)) return
     this.events.push([ms, event])
     this.tree.apply(event)
+    this.#reasoning.push(event)
     if (event.type === 'fork') this.times.set(event.branch, { startMs: ms, endMs: undefined })
     if (event.type === 'branch_end') this.#end(event.branch, ms)
-    if (event.type === 'delta') this.#firstTextMs ??= ms
+    if (isText) this.#firstTextMs ??= ms
     if (event.type === 'done') {
       this.usage = event.usage
       this.reason = event.reason
@@ -95,6 +99,11 @@ export class Recording {
     return this.tree.text()
   }
 
+  /** What the model thought before it answered, without its markers; often ''. */
+  reasoning(): string {
+    return this.#reasoning.text()
+  }
+
   pieces(): Piece[] {
     return this.tree.pieces()
   }
@@ -123,6 +132,7 @@ export class Recording {
   #isTooLate(event: StreamEvent): boolean {
     switch (event.type) {
       case 'delta':
+      case 'reasoning':
       case 'branch_end':
         return this.tree.branch(event.branch)?.reason !== undefined || !this.tree.branch(event.branch)
       case 'fork':

@@ -36,14 +36,23 @@ export function AnswerText({ recording, answering, pointed }: AnswerTextProps) {
   const onPointerMove = ({ clientX, clientY }: PointerEvent) => {
     pointed.value = view.current?.branchAt(clientX, clientY) || undefined
   }
+  const reasoning = recording.reasoning()
   return (
-    <div
-      ref={root}
-      class="markdown"
-      onPointerMove={onPointerMove}
-      onPointerLeave={() => {
-        pointed.value = undefined
-      }}
-    />
+    <>
+      {reasoning !== '' && (
+        <details class="reasoning">
+          <summary>Reasoning</summary>
+          {reasoning}
+        </details>
+      )}
+      <div
+        ref={root}
+        class="markdown"
+        onPointerMove={onPointerMove}
+        onPointerLeave={() => {
+          pointed.value = undefined
+        }}
+      />
+    </>
   )
 }

@@ -19,6 +19,8 @@ export interface Usage {
   total_tokens: number
   /** Completion tokens per branch; [Fork] counts for the parent, the forced [Child] for the child. */
   branches: { branch: number; completion_tokens: number }[]
+  /** Completion tokens of the reasoning, its markers included; only where it is separate. */
+  reasoning_tokens?: number | undefined
   /** `speculation`: only when tokens were drafted. */
   apar?: { speculation?: SpeculationUsage | undefined } | undefined
 }
@@ -47,6 +49,8 @@ export interface ForkEvent {
   branch: number
   parent: number
   at: number
+  /** Only where the parent is reasoning, as the child then is: the fork's place in the parent's own reasoning. */
+  reasoning_at?: number | undefined
 }
 
 export interface LikelyToken {
@@ -86,6 +90,16 @@ export interface DeltaEvent {
   text: string
   /** Only if requested: log-probabilities of the tokens whose text starts in `text`. */
   logprobs?: TokenLogprob[] | undefined
+  /** Only with `token_counts`: tokens of the branch until then. */
+  tokens?: number | undefined
+}
+
+/** More of what a branch thinks in front of its text, without markers; no part of the text. Never empty. */
+export interface ReasoningEvent {
+  type: 'reasoning'
+  seq: number
+  branch: number
+  text: string
   /** Only with `token_counts`: tokens of the branch until then. */
   tokens?: number | undefined
 }
@@ -157,6 +171,7 @@ export type StreamEvent =
   | PromptEvent
   | ForkEvent
   | DeltaEvent
+  | ReasoningEvent
   | ToolCallEvent
   | ToolArgumentsEvent
   | BranchEndEvent

@@ -10,6 +10,8 @@ export interface ChatMessage {
   tool_calls?: ToolCall[] | undefined
   /** Of a tool's result: the `id` of the call. */
   tool_call_id?: string | undefined
+  /** Of an assistant: what it thought before. Only some templates have it, of the turns since the last question. */
+  reasoning_content?: string | undefined
 }
 
 /** Branching limits of one request. Absent fields get the gpu node's defaults. */
@@ -106,6 +108,8 @@ export interface GenerateRequest {
   tool_choice?: ToolChoice | undefined
   /** Whether an answer may have several calls. Default true. */
   parallel_tool_calls?: boolean | undefined
+  /** Whether reasoning comes as `reasoning` events. Without them, its markers are text as the rest. Default true. */
+  separate_reasoning?: boolean | undefined
   /** Deltas have `tokens`: how many tokens their branch has until then. */
   token_counts?: boolean | undefined
 }
