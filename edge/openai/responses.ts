@@ -1,6 +1,8 @@
 import type { AparError } from '../../shared/errors.ts'
+import type { AcceptedEvent } from '../../shared/protocol/events.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { outputFormatOf } from '../../shared/requests/answer-format.ts'
+import type { ResponseItem } from '../../shared/requests/response-items.ts'
 import { responseToolsOf } from '../../shared/requests/tools.ts'
 import type { ResponsesRequest } from '../../shared/responses.ts'
 import { responsesHistory } from '../history/responses.ts'
@@ -9,10 +11,22 @@ import { samplingOf, templateOptionsOf, toGenerateRequest } from '../streams/htt
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
 import { ItemEvents, outputOf } from './response-output.ts'
 
-type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed'
+export type Status = 'queued' | 'in_progress' | 'completed' | 'incomplete' | 'failed' | 'cancelled'
 
-export function responsesRequest(body: ResponsesRequest): GenerateRequest {
-  const items = typeof body.input === 'string' ? [{ role: 'user' as const, content: body.input }] : body.input
+/** As it is returned; further members repeat the request. */
+export interface ResponseBody {
+  readonly id: string
+  readonly status: Status
+  readonly store: boolean
+  readonly output: readonly object[]
+  readonly [member: string]: unknown
+}
+
+/** Stores a response that has ended. false: it is not stored, so its `store` has to say so. */
+export type Keep = (response: ResponseBody) => Promise<boolean>
+
+/** `items`: the conversation, the input of the request last. */
+export function responsesRequest(body: ResponsesRequest, items: readonly ResponseItem[]): GenerateRequest {
   const instructions = body.instructions ? [{ role: 'system', content: body.instructions }] : []
   const messages = [...instructions, ...responsesHistory(items)]
   const { model, max_output_tokens: max_tokens, temperature, top_p } = body
@@ -30,50 +44,52 @@ export function responsesRequest(body: ResponsesRequest): GenerateRequest {
   return toGenerateRequest(fields, body.apar)
 }
 
-/** The whole answer. @throws AparError for a stream that fails. */
-export async function wholeResponse(body: ResponsesRequest, answer: SingleAnswer): Promise<object> {
+/** The input of a request as items. */
+export function inputItems({ input }: Pick<ResponsesRequest, 'input'>): readonly ResponseItem[] {
+  return typeof input === 'string' ? [{ role: 'user', content: input }] : input
+}
+
+/** `begun`: the response before its answer. @throws AparError for a stream that fails. */
+export async function wholeResponse(
+  begun: ResponseBody,
+  answer: SingleAnswer,
+  keep?: Keep,
+): Promise<ResponseBody> {
   await answer.whole()
-  const status = endOf(answer)
-  return response(body, answer, status, {
-    output: outputOf(answer, status),
-    usage: usageOf(answer),
-    ...answer.apar,
-  })
+  return await kept(endedResponse(begun, answer), keep)
 }
 
 /** The answer as OpenAI's named events: a message with one text part, and calls of functions. */
 export class ResponseEvents {
-  readonly #body: ResponsesRequest
+  readonly #begun: ResponseBody
   readonly #answer: SingleAnswer
   #sequence = 0
 
-  constructor(body: ResponsesRequest, answer: SingleAnswer) {
-    this.#body = body
+  /** `begun`: the response before its answer. */
+  constructor(begun: ResponseBody, answer: SingleAnswer) {
+    this.#begun = begun
     this.#answer = answer
   }
 
   /** @throws AparError for a stream that fails; the caller then sends `failed` as the last event. */
-  async *all(): AsyncGenerator<object, void> {
+  async *all(keep?: Keep): AsyncGenerator<object, void> {
     const answer = this.#answer
-    const begun = this.#response('in_progress')
-    yield this.#event('response.created', { response: begun })
-    yield this.#event('response.in_progress', { response: begun })
+    const response = this.#begun
+    yield this.#event('response.created', { response })
+    yield this.#event('response.in_progress', { response })
     const items = new ItemEvents(answer)
     for await (const part of answer.parts()) yield* this.#events(items.of(part))
-    const status = endOf(answer)
-    const usage = usageOf(answer)
-    yield* this.#events(items.end(status))
-    yield this.#event(`response.${status}`, {
-      response: this.#response(status, { output: outputOf(answer, status), usage, ...answer.apar }),
-    })
+    const ended = endedResponse(this.#begun, answer)
+    yield* this.#events(items.end(ended.status === 'incomplete' ? 'incomplete' : 'completed'))
+    // Stored before its last event, after which the client may name it.
+    yield this.#event(`response.${ended.status}`, { response: await kept(ended, keep) })
   }
 
   /** The last event of a failed answer. It has the text that was generated until then. */
   failed({ code, message: why }: AparError): { readonly type: string } {
     const output = outputOf(this.#answer, 'incomplete')
-    return this.#event('response.failed', {
-      response: this.#response('failed', { output, error: { code, message: why } }),
-    })
+    const response = { ...this.#begun, status: 'failed', store: false, output, error: { code, message: why } }
+    return this.#event('response.failed', { response })
   }
 
   *#events(events: Iterable<[type: string, fields: object]>): Generator<object, void> {
@@ -83,37 +99,53 @@ export class ResponseEvents {
   #event(type: string, fields: object) {
     return { type, sequence_number: this.#sequence++, ...fields }
   }
-
-  #response(status: Status, more: object = {}): object {
-    return response(this.#body, this.#answer, status, more)
-  }
 }
 
-function response(body: ResponsesRequest, { accepted }: SingleAnswer, status: Status, more: object): object {
+/** A response whose answer begins. `store`: it will be stored. */
+export function begunResponse(
+  body: ResponsesRequest,
+  { stream, created, model }: Pick<AcceptedEvent, 'stream' | 'created' | 'model'>,
+  store: boolean,
+): ResponseBody {
   return {
-    id: `resp_${accepted.stream}`,
+    id: `resp_${stream}`,
     object: 'response',
-    created_at: accepted.created,
-    status,
+    created_at: created,
+    status: 'in_progress',
     background: false,
     error: null,
-    incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
+    incomplete_details: null,
     instructions: body.instructions ?? null,
     max_output_tokens: body.max_output_tokens ?? null,
     metadata: body.metadata ?? {},
-    model: accepted.model,
+    model,
     output: [],
-    previous_response_id: null,
+    previous_response_id: body.previous_response_id ?? null,
     reasoning: { effort: null, summary: null },
-    store: false,
+    store,
     temperature: body.temperature ?? null,
     text: { format: body.text?.format ?? { type: 'text' } },
     ...toolsOf(body),
     top_p: body.top_p ?? null,
     truncation: 'disabled',
     usage: null,
-    ...more,
   }
+}
+
+function endedResponse(begun: ResponseBody, answer: SingleAnswer): ResponseBody {
+  const status = answer.cut ? 'incomplete' : 'completed'
+  return {
+    ...begun,
+    status,
+    incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
+    output: outputOf(answer, status),
+    usage: usageOf(answer),
+    ...answer.apar,
+  }
+}
+
+async function kept(response: ResponseBody, keep?: Keep): Promise<ResponseBody> {
+  return keep === undefined || (await keep(response)) ? response : { ...response, store: false }
 }
 
 /** As the request has them; without tools none is called. */
@@ -125,10 +157,6 @@ function toolsOf({ tools = [], tool_choice = 'auto', parallel_tool_calls = true 
     return { type, name, description, parameters, strict }
   })
   return { tools: functions, tool_choice, parallel_tool_calls }
-}
-
-function endOf(answer: SingleAnswer): 'completed' | 'incomplete' {
-  return answer.cut ? 'incomplete' : 'completed'
 }
 
 function usageOf({ usage }: SingleAnswer): object {

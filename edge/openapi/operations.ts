@@ -61,11 +61,32 @@ export const OPERATIONS: readonly Operation[] = [
   },
   {
     ...{ method: 'post', path: '/v1/responses', id: 'createResponse', access: 'key' },
-    summary: "OpenAI's Responses API, stateless: whole or streamed",
+    summary: "OpenAI's Responses API: whole or streamed, stored unless store is false",
     body: ResponsesRequest,
     answers: ['Response'],
     events: 'ResponseEvent',
     errors: GENERATION_ERRORS,
+  },
+  {
+    ...{ method: 'get', path: '/v1/responses/{id}', id: 'getResponse', access: 'key' },
+    summary: 'A stored response',
+    parameters: [parameters.RESPONSE_ID],
+    answers: ['Response'],
+    errors: [404, 503],
+  },
+  {
+    ...{ method: 'delete', path: '/v1/responses/{id}', id: 'deleteResponse', access: 'key' },
+    summary: 'Deletes a stored response',
+    parameters: [parameters.RESPONSE_ID],
+    answers: ['DeletedResponse'],
+    errors: [404, 503],
+  },
+  {
+    ...{ method: 'get', path: '/v1/responses/{id}/input_items', id: 'listInputItems', access: 'key' },
+    summary: 'The input of a stored response',
+    parameters: [parameters.RESPONSE_ID, ...parameters.ITEM_PAGE],
+    answers: ['InputItems'],
+    errors: [400, 404, 503],
   },
   {
     ...{ method: 'post', path: '/v1/messages', id: 'createMessage', access: 'key' },

@@ -59,7 +59,7 @@ describe('/v1/responses', () => {
       object: 'response',
       status: 'completed',
       model: 'demo',
-      store: false,
+      store: true,
       error: null,
       incomplete_details: null,
       output: [
@@ -154,7 +154,7 @@ describe('/v1/responses', () => {
   })
 
   it.each([
-    ['previous_response_id', 'resp_1'],
+    ['previous_response_id', 'chatcmpl-1'],
     ['conversation', 'conv_1'],
     ['background', true],
     ['tools', [{ type: 'file_search' }]],

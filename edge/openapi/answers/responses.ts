@@ -53,6 +53,21 @@ export const ResponseObject = z.looseObject({
   apar: aparTrace,
 })
 
+export const DeletedResponse = z.strictObject({
+  id: z.string(),
+  object: z.literal('response'),
+  deleted: z.literal(true),
+})
+
+/** Messages, calls and their outputs, as they were sent. */
+export const InputItems = z.strictObject({
+  object: z.literal('list'),
+  data: z.array(z.looseObject({ id: z.string(), type: z.string() })),
+  first_id: z.string().nullable(),
+  last_id: z.string().nullable(),
+  has_more: z.boolean(),
+})
+
 const sequence_number = count
 const ofCall = { item_id: z.string(), output_index: count, sequence_number }
 const place = { ...ofCall, content_index: count }
