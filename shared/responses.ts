@@ -50,7 +50,8 @@ export const ResponsesRequest = z
     /** Its conversation comes before `input`. */
     previous_response_id: ResponseId.optional(),
     conversation: unsupported('conversations are'),
-    background: unsupported('background is', false),
+    /** The answer is generated without its client, who asks for it later. */
+    background: z.boolean().optional(),
     prompt: unsupported('stored prompts are'),
     text: z
       .strictObject({ format: TextFormat.optional(), verbosity: unsupported('verbosity is', 'medium') })
@@ -76,5 +77,9 @@ export const ResponsesRequest = z
   .refine(({ input }) => typeof input === 'string' || input.some(({ type }) => type !== 'reasoning'), {
     path: ['input'],
     error: 'has no text',
+  })
+  .refine(({ background, store }) => !(background && store === false), {
+    path: ['background'],
+    error: 'needs a response that is stored: store must not be false',
   })
 export type ResponsesRequest = z.infer<typeof ResponsesRequest>

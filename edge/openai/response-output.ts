@@ -1,11 +1,18 @@
+import type { AcceptedEvent } from '../../shared/protocol/events.ts'
 import type { Call, CallPart } from '../streams/http/choice.ts'
-import type { SingleAnswer } from '../streams/http/single-answer.ts'
 import { callId } from './call-id.ts'
+
+/** An answer as far as it has come. */
+export interface AnswerSoFar {
+  readonly accepted: Pick<AcceptedEvent, 'stream'>
+  readonly text: string
+  readonly calls: readonly Call[]
+}
 
 export type ItemStatus = 'in_progress' | 'completed' | 'incomplete'
 
 /** The items of an answer as far as it has come: its text, if it has some, and its calls. */
-export function outputOf(answer: SingleAnswer, status: ItemStatus): object[] {
+export function outputOf(answer: AnswerSoFar, status: ItemStatus): object[] {
   const { calls, text } = answer
   // Only the last call can be incomplete.
   const items = calls.map((call, index) => callItem(call, index < calls.length - 1 ? 'completed' : status))
@@ -13,7 +20,7 @@ export function outputOf(answer: SingleAnswer, status: ItemStatus): object[] {
   return text === '' && items.length > 0 ? items : [message(answer, textStatus), ...items]
 }
 
-function message(answer: SingleAnswer, status: ItemStatus): object {
+function message(answer: AnswerSoFar, status: ItemStatus): object {
   return {
     type: 'message',
     id: messageId(answer),
@@ -31,7 +38,7 @@ function itemId(id: string): string {
   return `fc_${id}`
 }
 
-function messageId({ accepted }: SingleAnswer): string {
+function messageId({ accepted }: AnswerSoFar): string {
   return `msg_${accepted.stream}`
 }
 
@@ -44,11 +51,11 @@ type ItemEvent = [type: string, fields: object]
 
 /** The events of the items of an answer, one item after the other. */
 export class ItemEvents {
-  readonly #answer: SingleAnswer
+  readonly #answer: AnswerSoFar
   #index = -1
   #open: 'message' | Call | undefined
 
-  constructor(answer: SingleAnswer) {
+  constructor(answer: AnswerSoFar) {
     this.#answer = answer
   }
 

@@ -7,9 +7,10 @@ import { responseToolsOf } from '../../shared/requests/tools.ts'
 import type { ResponsesRequest } from '../../shared/responses.ts'
 import { responsesHistory } from '../history/responses.ts'
 import { aparUsage } from '../streams/http/apar-usage.ts'
+import type { CallPart } from '../streams/http/choice.ts'
 import { samplingOf, templateOptionsOf, toGenerateRequest } from '../streams/http/generate-request.ts'
 import type { SingleAnswer } from '../streams/http/single-answer.ts'
-import { ItemEvents, outputOf } from './response-output.ts'
+import { type AnswerSoFar, ItemEvents, outputOf } from './response-output.ts'
 
 export type Status = 'queued' | 'in_progress' | 'completed' | 'incomplete' | 'failed' | 'cancelled'
 
@@ -56,52 +57,70 @@ export async function wholeResponse(
   keep?: Keep,
 ): Promise<ResponseBody> {
   await answer.whole()
-  return await kept(endedResponse(begun, answer), keep)
+  return await keptResponse(endedResponse(begun, answer), keep)
+}
+
+/** An answer that is read while it grows. */
+export interface GrowingAnswer extends AnswerSoFar {
+  parts(): AsyncGenerator<string | CallPart, void>
+  /** Resolves when a gpu node has accepted the request, or the answer has ended. Absent: it has. */
+  begun?(): Promise<void>
 }
 
 /** The answer as OpenAI's named events: a message with one text part, and calls of functions. */
 export class ResponseEvents {
-  readonly #begun: ResponseBody
-  readonly #answer: SingleAnswer
+  readonly #first: ResponseBody
+  readonly #answer: GrowingAnswer
   #sequence = 0
 
-  /** `begun`: the response before its answer. */
-  constructor(begun: ResponseBody, answer: SingleAnswer) {
-    this.#begun = begun
+  /** `first`: the response before its answer. */
+  constructor(first: ResponseBody, answer: GrowingAnswer) {
+    this.#first = first
     this.#answer = answer
   }
 
-  /** @throws AparError for a stream that fails; the caller then sends `failed` as the last event. */
-  async *all(keep?: Keep): AsyncGenerator<object, void> {
+  /**
+   * `end`: the response behind its answer. An answer has the same events each time it is read.
+   * @throws AparError for a stream that fails; the caller then sends `failed` as the last event.
+   */
+  async *all(end: () => ResponseBody | Promise<ResponseBody>): AsyncGenerator<ResponseEvent, void> {
     const answer = this.#answer
-    const response = this.#begun
-    yield this.#event('response.created', { response })
-    yield this.#event('response.in_progress', { response })
+    const first = this.#first
+    yield this.#event('response.created', { response: first })
+    if (first.status === 'queued') yield this.#event('response.queued', { response: first })
+    await answer.begun?.()
+    yield this.#event('response.in_progress', { response: { ...first, status: 'in_progress' } })
     const items = new ItemEvents(answer)
     for await (const part of answer.parts()) yield* this.#events(items.of(part))
-    const ended = endedResponse(this.#begun, answer)
-    yield* this.#events(items.end(ended.status === 'incomplete' ? 'incomplete' : 'completed'))
     // Stored before its last event, after which the client may name it.
-    yield this.#event(`response.${ended.status}`, { response: await kept(ended, keep) })
+    const response = await end()
+    const { status } = response
+    if (status !== 'failed') yield* this.#events(items.end(status === 'completed' ? status : 'incomplete'))
+    yield this.#event(`response.${status}`, { response })
   }
 
   /** The last event of a failed answer. It has the text that was generated until then. */
-  failed({ code, message: why }: AparError): { readonly type: string } {
-    const output = outputOf(this.#answer, 'incomplete')
-    const response = { ...this.#begun, status: 'failed', store: false, output, error: { code, message: why } }
+  failed(error: AparError): ResponseEvent {
+    const response = { ...failedResponse(this.#first, this.#answer, error), store: false }
     return this.#event('response.failed', { response })
   }
 
-  *#events(events: Iterable<[type: string, fields: object]>): Generator<object, void> {
+  *#events(events: Iterable<[type: string, fields: object]>): Generator<ResponseEvent, void> {
     for (const [type, fields] of events) yield this.#event(type, fields)
   }
 
-  #event(type: string, fields: object) {
+  #event(type: string, fields: object): ResponseEvent {
     return { type, sequence_number: this.#sequence++, ...fields }
   }
 }
 
-/** A response whose answer begins. `store`: it will be stored. */
+export interface ResponseEvent {
+  readonly type: string
+  /** Counts from 0. */
+  readonly sequence_number: number
+}
+
+/** A response before its answer. `store`: it will be stored. */
 export function begunResponse(
   body: ResponsesRequest,
   { stream, created, model }: Pick<AcceptedEvent, 'stream' | 'created' | 'model'>,
@@ -111,8 +130,8 @@ export function begunResponse(
     id: `resp_${stream}`,
     object: 'response',
     created_at: created,
-    status: 'in_progress',
-    background: false,
+    status: body.background ? 'queued' : 'in_progress',
+    background: body.background ?? false,
     error: null,
     incomplete_details: null,
     instructions: body.instructions ?? null,
@@ -132,10 +151,11 @@ export function begunResponse(
   }
 }
 
-function endedResponse(begun: ResponseBody, answer: SingleAnswer): ResponseBody {
+/** Behind the end of its answer. @throws AparError when the stream was cut before its end. */
+export function endedResponse(first: ResponseBody, answer: SingleAnswer): ResponseBody {
   const status = answer.cut ? 'incomplete' : 'completed'
   return {
-    ...begun,
+    ...first,
     status,
     incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
     output: outputOf(answer, status),
@@ -144,7 +164,22 @@ function endedResponse(begun: ResponseBody, answer: SingleAnswer): ResponseBody 
   }
 }
 
-async function kept(response: ResponseBody, keep?: Keep): Promise<ResponseBody> {
+export function failedResponse(
+  first: ResponseBody,
+  answer: AnswerSoFar,
+  { code, message }: AparError,
+): ResponseBody {
+  return { ...first, status: 'failed', output: outputOf(answer, 'incomplete'), error: { code, message } }
+}
+
+/** An answer that has not begun has no output. */
+export function cancelledResponse(first: ResponseBody, answer: AnswerSoFar): ResponseBody {
+  const isEmpty = answer.text === '' && answer.calls.length === 0
+  return { ...first, status: 'cancelled', output: isEmpty ? [] : outputOf(answer, 'incomplete') }
+}
+
+/** The response, stored if it can be. */
+export async function keptResponse(response: ResponseBody, keep?: Keep): Promise<ResponseBody> {
   return keep === undefined || (await keep(response)) ? response : { ...response, store: false }
 }
 

@@ -69,10 +69,18 @@ export const OPERATIONS: readonly Operation[] = [
   },
   {
     ...{ method: 'get', path: '/v1/responses/{id}', id: 'getResponse', access: 'key' },
-    summary: 'A stored response',
+    summary: 'A stored response, or with stream=true the events of one in the background',
+    parameters: [parameters.RESPONSE_ID, ...parameters.RESPONSE_STREAM],
+    answers: ['Response'],
+    events: 'ResponseEvent',
+    errors: [400, 404, 503],
+  },
+  {
+    ...{ method: 'post', path: '/v1/responses/{id}/cancel', id: 'cancelResponse', access: 'key' },
+    summary: 'Cancels a response that runs in the background',
     parameters: [parameters.RESPONSE_ID],
     answers: ['Response'],
-    errors: [404, 503],
+    errors: [400, 404, 503],
   },
   {
     ...{ method: 'delete', path: '/v1/responses/{id}', id: 'deleteResponse', access: 'key' },

@@ -55,6 +55,16 @@ export const KEY_PAGE: readonly Parameter[] = [
   { name: 'limit', in: 'query', description: 'default 100', schema: z.int().min(1).max(1000) },
 ]
 
+/** Of `GET /v1/responses/{id}`. */
+export const RESPONSE_STREAM: readonly Parameter[] = [
+  { name: 'stream', in: 'query', description: 'default false', schema: z.boolean() },
+  {
+    name: 'starting_after',
+    in: 'query',
+    description: 'with stream=true: the sequence_number of the last event that the client has',
+    schema: z.int().min(-1),
+  },
+]
 /** Of the items of a response's input. */
 export const ITEM_PAGE: readonly Parameter[] = [
   { name: 'limit', in: 'query', description: 'default 20', schema: z.int().min(1).max(100) },

@@ -29,6 +29,7 @@ export async function itemsOf(
   const store = responsesOf(c.env, c.get('principal').id)
   const found = await store.conversation(previous, ids)
   if ('missing' in found) throw notFound(previous, found.missing)
+  if ('running' in found) throw running(found.running)
   if ('tooLong' in found) throw tooLong(previous)
   const named = Object.entries(found.named).map(([id, item]) => [id, JSON.parse(item)] as const)
   return {
@@ -43,6 +44,11 @@ function notFound(previous: string | undefined, missing: string): AparError {
       ? `Previous response with id '${missing}' not found.`
       : `Previous response with id '${previous}' continues '${missing}', which is not found: it was deleted or has expired.`
   return new AparError('previous_response_not_found', message, { param: 'previous_response_id' })
+}
+
+function running(id: string): AparError {
+  const message = `Previous response with id '${id}' is still in progress.`
+  return new AparError('invalid_request', message, { param: 'previous_response_id' })
 }
 
 function tooLong(previous: string | undefined): AparError {

@@ -4,8 +4,11 @@ import { AparError } from '../../shared/errors.ts'
 import { parse } from '../../shared/parse.ts'
 import type { AppEnv } from '../app-env.ts'
 import type { StoredItem } from '../history/stored-items.ts'
-import { fromStored } from '../responses/keep.ts'
+import type { ResponseBody } from '../openai/responses.ts'
+import { readLines } from '../responses/event-lines.ts'
 import { responsesOf } from '../responses/response-store.ts'
+import { fromStored } from '../responses/stored-form.ts'
+import { namedEvents, sseResponse } from '../streams/http/sse.ts'
 
 /** Longest id of a response or an item that a call may name. */
 const MAX_ID_CHARS = 192
@@ -16,9 +19,48 @@ const ItemPage = z.object({
   after: z.string().max(MAX_ID_CHARS).optional(),
 })
 
-/** `GET /v1/responses/{id}`. */
+const StreamQuery = z
+  .object({
+    stream: z.stringbool({ truthy: ['true'], falsy: ['false'] }).default(false),
+    starting_after: z.coerce.number().int().min(-1).max(Number.MAX_SAFE_INTEGER).optional(),
+  })
+  .refine(({ stream, starting_after }) => stream || starting_after === undefined, {
+    path: ['starting_after'],
+    error: 'needs stream=true',
+  })
+
+/** `GET /v1/responses/{id}`: as it is now; with `?stream=true` its events, also those to come. */
 export async function getResponse(c: Context<AppEnv>): Promise<Response> {
-  return c.json(fromStored(await stored(c)))
+  const { stream, starting_after: after = -1 } = parse(StreamQuery, c.req.query())
+  const response = fromStored(await stored(c))
+  return stream ? await streamStored(c, response, after) : c.json(response)
+}
+
+/** The events of a response that runs or has run in the background, behind number `after`. */
+export async function streamStored(
+  c: Context<AppEnv>,
+  response: ResponseBody,
+  after: number,
+): Promise<Response> {
+  const readable = await storeOf(c).events(response.id, after)
+  if (!readable) {
+    const message = 'stream: only a response that was created with background=true can be streamed again'
+    throw new AparError('invalid_request', message, { param: 'stream' })
+  }
+  const [lines, cancel] = readLines(readable)
+  // The response itself may go on.
+  const format = namedEvents(({ code, message }) => ({ type: 'error', code, message, param: null }))
+  return sseResponse(c, lines, cancel, format)
+}
+
+/** `POST /v1/responses/{id}/cancel`: of one that runs in the background. One that has ended stays as it is. */
+export async function cancelResponse(c: Context<AppEnv>): Promise<Response> {
+  const { id, background } = fromStored(await stored(c))
+  if (background !== true)
+    throw new AparError('invalid_request', 'Cannot cancel a synchronous response.', { param: 'id' })
+  const cancelled = await storeOf(c).cancel(id)
+  if (!cancelled) throw notFound(id)
+  return c.json(fromStored(cancelled))
 }
 
 /** `DELETE /v1/responses/{id}`. */

@@ -88,6 +88,40 @@ describe("OpenAI's responses.create", () => {
     await expect(gone).rejects.toMatchObject(error)
   })
 
+  it('runs one in the background, polls it and reads its events again', async () => {
+    const first = await openai.responses.create({ ...ask, background: true })
+    expect(['queued', 'in_progress']).toContain(first.status)
+    const polled = async () => {
+      const response = await openai.responses.retrieve(first.id)
+      expect(response).toMatchObject({ status: 'completed', output: [{ content: [{ text }] }] })
+    }
+    await vi.waitFor(polled, 30_000)
+    let streamed = ''
+    const after = { stream: true, starting_after: 2 } as const
+    for await (const event of await openai.responses.retrieve(first.id, after)) {
+      expect(event.sequence_number).toBeGreaterThan(2)
+      if (event.type === 'response.output_text.delta') streamed += event.delta
+    }
+    expect(streamed).toBe(text)
+  })
+
+  it('cancels one in the background', async () => {
+    const endless = {
+      ...ask,
+      max_output_tokens: 900,
+      ignore_eos: true,
+      background: true,
+      stream: true as const,
+    }
+    let id = ''
+    for await (const event of await openai.responses.create(endless)) {
+      if (event.type === 'response.created') id = event.response.id
+      if (event.type === 'response.output_text.delta') break
+    }
+    expect(await openai.responses.cancel(id)).toMatchObject({ id, status: 'cancelled' })
+    await idle()
+  })
+
   it('gets an error for an unsupported field', async () => {
     const refused = openai.responses.create({ ...ask, conversation: 'conv_1' })
     await expect(refused).rejects.toBeInstanceOf(OpenAIError)

@@ -156,7 +156,6 @@ describe('/v1/responses', () => {
   it.each([
     ['previous_response_id', 'chatcmpl-1'],
     ['conversation', 'conv_1'],
-    ['background', true],
     ['tools', [{ type: 'file_search' }]],
     ['text', { format: { type: 'json_schema' } }],
     ['input', [{ type: 'computer_call', call_id: 'a' }]],

@@ -9,7 +9,7 @@ const Part = z.strictObject({
   logprobs: z.array(z.unknown()).max(0),
 })
 
-const Status = z.enum(['in_progress', 'completed', 'incomplete', 'failed'])
+const Status = z.enum(['queued', 'in_progress', 'completed', 'incomplete', 'failed', 'cancelled'])
 
 const Message = z.looseObject({
   type: z.literal('message'),
@@ -74,13 +74,16 @@ const place = { ...ofCall, content_index: count }
 
 /** The data of an event; its `type` is also the event's name. */
 export const ResponseEvent = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('error'), code: z.string(), message: z.string(), param: z.null() }),
   z.strictObject({
     type: z.enum([
       'response.created',
+      'response.queued',
       'response.in_progress',
       'response.completed',
       'response.incomplete',
       'response.failed',
+      'response.cancelled',
     ]),
     sequence_number,
     response: ResponseObject,

@@ -122,7 +122,8 @@ function whenAllEnd(runs: AsyncGenerator<StreamEvent, void>[]) {
   return { tracked: runs.map(track), allEnded }
 }
 
-async function firstEvent(events: AsyncGenerator<StreamEvent, void>): Promise<AcceptedEvent> {
+/** @throws AparError for a stream that was refused, or was cut before its first event. */
+export async function firstEvent(events: AsyncGenerator<StreamEvent, void>): Promise<AcceptedEvent> {
   const { value } = await events.next()
   // Never sent: the client has disconnected.
   if (!value) throw new AparError('gpu_node_lost', 'the stream was cut before its first event')
