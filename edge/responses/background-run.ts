@@ -27,12 +27,21 @@ export interface RunRecord {
   readonly stream?: string | undefined
 }
 
+/** Of a new stream. */
+export interface RunStart {
+  readonly request: GenerateRequest
+  /** In the key's limits. */
+  readonly reservation: Reservation
+  /** As of `nodesOf`. */
+  readonly affinity?: string | undefined
+}
+
 export interface RunOptions {
   /** The response as it was answered first. */
   readonly first: ResponseBody
   readonly record: RunRecord
-  /** The request of a new stream, with its reservation in the key's limits. Absent: the record's stream goes on. */
-  readonly start?: { readonly request: GenerateRequest; readonly reservation: Reservation } | undefined
+  /** Absent: the record's stream goes on. */
+  readonly start?: RunStart | undefined
   readonly onBegun: (stream: string) => void
   /** Called once. */
   readonly onEnd: (response: ResponseBody, parts: readonly Part[]) => void
@@ -91,7 +100,11 @@ export class BackgroundRun {
     const from = start?.request ?? record.stream
     if (from === undefined)
       throw new AparError('gpu_node_lost', 'the edge was restarted before the answer began')
-    const session = { principal: record.principal, reservation: start?.reservation }
+    const session = {
+      principal: record.principal,
+      reservation: start?.reservation,
+      affinity: start?.affinity,
+    }
     const { callContext } = record
     const events = follow(this.#env, from, { callContext, signal: this.#abort.signal, session })
     const accepted = await firstEvent(events)

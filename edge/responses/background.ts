@@ -7,6 +7,7 @@ import type { AppEnv } from '../app-env.ts'
 import { authorizeAndReserve } from '../keys/authorize.ts'
 import { toHex } from '../keys/credentials.ts'
 import { begunResponse, type ResponseBody } from '../openai/responses.ts'
+import { affinitiesOf } from '../streams/http/affinity.ts'
 import { runToCompletion } from '../streams/http/streams.ts'
 import type { RunRecord } from './background-run.ts'
 import { MAX_RUNNING, responsesOf, storeLimits } from './response-store.ts'
@@ -47,7 +48,8 @@ async function start(
     const first = begunResponse(body, { stream, created, model: request.model }, true)
     const record: RunRecord = { principal, callContext: c.get('callContext') }
     const stored = { ...toStored(first, input), run: JSON.stringify(record) }
-    const run = { request: admitted, reservation: admission.handOver() }
+    const [affinity] = await affinitiesOf(c, [admitted])
+    const run = { request: admitted, reservation: admission.handOver(), affinity }
     const started = await responsesOf(c.env, principal.id).start(stored, run, limits)
     if (started === 'too_long') throw refused('background: the input is too long to be stored')
     if (started === 'too_many') throw tooMany()

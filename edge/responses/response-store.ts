@@ -1,11 +1,9 @@
 import { DurableObject } from 'cloudflare:workers'
-import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { utf8Length } from '../../shared/utf8.ts'
 import type { Env } from '../env.ts'
-import type { Reservation } from '../keys/admission.ts'
 import type { Principal } from '../keys/principal.ts'
 import type { ResponseBody } from '../openai/responses.ts'
-import { BackgroundRun, eventsOf, type RunRecord } from './background-run.ts'
+import { BackgroundRun, eventsOf, type RunRecord, type RunStart } from './background-run.ts'
 import { writeLines } from './event-lines.ts'
 import { type Part, Recording } from './recording.ts'
 import { ResponseTables, type StoredResponse, type StoreLimits } from './response-tables.ts'
@@ -77,7 +75,7 @@ export class ResponseStore extends DurableObject<Env> {
   /** Runs a response in the background. The reservation is this object's from then on. */
   async start(
     response: StoredResponse,
-    run: { readonly request: GenerateRequest; readonly reservation: Reservation },
+    run: RunStart,
     limits: StoreLimits,
   ): Promise<'started' | 'too_many' | 'too_long'> {
     const tables = this.#tables()
@@ -186,11 +184,7 @@ export class ResponseStore extends DurableObject<Env> {
   }
 
   /** `start`: of a new run; without it the stream of its record goes on. */
-  #run(
-    tables: ResponseTables,
-    stored: StoredResponse,
-    start?: { readonly request: GenerateRequest; readonly reservation: Reservation },
-  ): void {
+  #run(tables: ResponseTables, stored: StoredResponse, start?: RunStart): void {
     const { id, run = '{}' } = stored
     const record: RunRecord = JSON.parse(run)
     const first = asQueued(fromStored(stored))

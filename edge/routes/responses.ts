@@ -25,6 +25,7 @@ import { streamStored } from './stored-responses.ts'
 /** `POST /v1/responses`, streaming and not. */
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {
   const body = await apiBody(c, ResponsesRequest)
+  c.set('promptCacheKey', body.prompt_cache_key)
   const { before, own } = await itemsOf(c, inputItems(body), body.previous_response_id)
   ignoreFields(c, unresolvedItems(own))
   ignoreFields(c, ignoredTools(body))

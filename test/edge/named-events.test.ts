@@ -198,6 +198,17 @@ describe('/v1/messages', () => {
     expect(await (await ask(cut)).json()).toMatchObject({ stop_reason: 'max_tokens' })
   })
 
+  it('says what was written to the cache, where something is marked for it', async () => {
+    const text = { type: 'text', text: JSON.stringify(forked), cache_control: { type: 'ephemeral' } }
+    const messages = [{ role: 'user', content: [text] }]
+    const usage = {
+      ...{ input_tokens: 0, cache_creation_input_tokens: 3, cache_read_input_tokens: 2, output_tokens: 7 },
+    }
+    expect(await (await ask([], { messages })).json()).toMatchObject({ usage })
+    const events = await eventsOf(await ask([], { messages, stream: true }))
+    expect(events.find(({ type }) => type === 'message_delta')).toMatchObject({ usage })
+  })
+
   it('streams events with their names', async () => {
     const events = await eventsOf(await ask(forked, { stream: true }))
     expect(events.map(({ type }) => type)).toEqual([

@@ -254,6 +254,11 @@ describe('an item_reference', () => {
   })
 })
 
+it('an input of items that are not stored has no text', async () => {
+  const response = await respond({ input: [{ type: 'item_reference', id: 'msg_none' }] })
+  expect([response.status, await response.json()]).toMatchObject([400, { error: { param: 'input' } }])
+})
+
 describe('input_items', () => {
   it('are listed in OpenAI’s form, in pages', async () => {
     const { id } = await create({
