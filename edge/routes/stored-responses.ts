@@ -19,19 +19,15 @@ const ItemPage = z.object({
   after: z.string().max(MAX_ID_CHARS).optional(),
 })
 
-const StreamQuery = z
-  .object({
-    stream: z.stringbool({ truthy: ['true'], falsy: ['false'] }).default(false),
-    starting_after: z.coerce.number().int().min(-1).max(Number.MAX_SAFE_INTEGER).optional(),
-  })
-  .refine(({ stream, starting_after }) => stream || starting_after === undefined, {
-    path: ['starting_after'],
-    error: 'needs stream=true',
-  })
+const StreamQuery = z.object({
+  stream: z.stringbool({ truthy: ['true'], falsy: ['false'] }).default(false),
+  /** Means something with `stream` only. */
+  starting_after: z.coerce.number().int().min(-1).max(Number.MAX_SAFE_INTEGER).default(-1),
+})
 
 /** `GET /v1/responses/{id}`: as it is now; with `?stream=true` its events, also those to come. */
 export async function getResponse(c: Context<AppEnv>): Promise<Response> {
-  const { stream, starting_after: after = -1 } = parse(StreamQuery, c.req.query())
+  const { stream, starting_after: after } = parse(StreamQuery, c.req.query())
   const response = fromStored(await stored(c))
   return stream ? await streamStored(c, response, after) : c.json(response)
 }

@@ -264,7 +264,8 @@ describe('the events of a response in the background', () => {
 
   it.each([
     ['of a response that was not in the background', false, '?stream=true', 'stream'],
-    ['behind a number, without stream', true, '?starting_after=1', 'starting_after'],
+    ['with another word than true or false', true, '?stream=yes', 'stream'],
+    ['behind a number below them', true, '?stream=true&starting_after=-2', 'starting_after'],
   ])('are refused: %s', async (_, background, query, param) => {
     const { id } = await start(short, { background })
     const response = await get(id + query)
