@@ -18,6 +18,8 @@ export interface AppEnv {
     /** Taken for the WebSocket that the call opens. */
     socketSlot: SocketSlot | undefined
     rates: RateStatus
+    /** Requests of the same principal with the same one have the beginning of their prompts in common. */
+    promptCacheKey: string | undefined
     /** The refusal of fields that are not known, for a key that may not send them. */
     unknownFields: AparError | undefined
     /** Paths of fields that have no effect on this answer. */

@@ -36,6 +36,7 @@ import { deregisterNode, dialIn, registerNode } from './routes/nodes.ts'
 import { openApi } from './routes/openapi.ts'
 import { chatPage, chatScript, chatStyle, revalidated } from './routes/page.ts'
 import { createResponse } from './routes/responses.ts'
+import { cancelResponse, deleteResponse, getResponse, listInputItems } from './routes/stored-responses.ts'
 import { cancelStream, openStream } from './routes/stream.ts'
 import { countTokens, detokenize, tokenize, tokenizerInfo } from './routes/tokens.ts'
 
@@ -70,6 +71,10 @@ export function createApp(): Hono<AppEnv> {
   app.post('/v1/chat/completions', authenticateGeneration, body, createChatCompletion).all(allowOnly('POST'))
   app.post('/v1/completions', authenticateGeneration, body, createCompletion).all(allowOnly('POST'))
   app.post('/v1/responses', authenticateGeneration, body, createResponse).all(allowOnly('POST'))
+  app.get('/v1/responses/:id', authenticate('generate'), getResponse)
+  app.delete('/v1/responses/:id', authenticate('generate'), deleteResponse).all(allowOnly('GET', 'DELETE'))
+  app.post('/v1/responses/:id/cancel', authenticate('generate'), cancelResponse).all(allowOnly('POST'))
+  app.get('/v1/responses/:id/input_items', authenticate('generate'), listInputItems).all(allowOnly('GET'))
   app.post(MESSAGES_PATH, authenticateGeneration, body, createMessage).all(allowOnly('POST'))
 
   app.post('/v1/messages/count_tokens', authenticate('generate'), body, countTokens).all(allowOnly('POST'))

@@ -24,6 +24,7 @@ export const workerOptions = {
     KEY_STORE: { className: 'KeyStore' },
     ADDRESS_SOCKETS: { className: 'AddressSockets' },
     FEEDBACK: { className: 'FeedbackStore' },
+    RESPONSES: { className: 'ResponseStore' },
   },
   ratelimits: { IP_RATE_LIMIT: { simple: { limit: 10_000, period: 10 } } },
 }

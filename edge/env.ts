@@ -12,6 +12,7 @@ export interface Env {
   KEY_STORE: DurableObjectNamespace
   ADDRESS_SOCKETS: DurableObjectNamespace
   FEEDBACK: DurableObjectNamespace
+  RESPONSES: DurableObjectNamespace
   /** Limits refused requests per client IP address. */
   IP_RATE_LIMIT?: RateLimit
   /**
@@ -23,6 +24,8 @@ export interface Env {
   MAX_SOCKETS_PER_ADDRESS?: string
   /** For how many days the votes of users are kept; default 90. 0: none are taken. */
   FEEDBACK_DAYS?: string
+  /** For how many days responses are stored after their last use; default 30. 0: none are. */
+  RESPONSE_DAYS?: string
   /** Analytics Engine, if the account has it. */
   METRICS?: AnalyticsEngineDataset
   /** The lowest level that is logged: debug, info (a line per request), warn (default), error or silent. */

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { Apar } from './openai.ts'
 import { GenerateRequest, MAX_NEW_TOKENS } from './protocol/request.ts'
 import { FormatFields, MessageFormat } from './requests/answer-format.ts'
+import { CacheControl } from './requests/cache-control.ts'
 import { ignored, ignoredAs, refused, unsupportedList } from './requests/fields.ts'
 import { MessageContent, SystemContent } from './requests/message-blocks.ts'
 import { NEUTRAL_OF_OTHERS, SamplingFields, TemplateFields } from './requests/sampling.ts'
@@ -26,7 +27,7 @@ export const MessagesRequest = z.strictObject({
         role: z.enum(['user', 'assistant']),
         content: MessageContent,
         // Fields of an answer that is sent back.
-        ...{ id: ignored, type: ignored, model: ignored, usage: ignored, cache_control: ignored },
+        ...{ id: ignored, type: ignored, model: ignored, usage: ignored, cache_control: CacheControl },
         ...{ stop_reason: ignored, stop_sequence: ignored, container: ignored, stop_details: ignored },
       }),
     )
@@ -62,7 +63,8 @@ export const MessagesRequest = z.strictObject({
   mcp_servers: unsupportedList('MCP servers are'),
   context_management: refused(z.strictObject({ edits: z.array(Edit).max(16).optional() }).optional()),
 
-  cache_control: ignored,
+  /** The whole prompt is marked. */
+  cache_control: CacheControl,
   container: ignored,
   inference_geo: ignored,
   speed: ignored,

@@ -20,6 +20,8 @@ export const Limits = z.strictObject({
   /** Days and months begin at 00:00 UTC. */
   tokens_per_day: tokens.optional(),
   tokens_per_month: tokens.optional(),
+  /** Of the Responses API, in storage at the same time. Absent: 1,000. */
+  stored_responses: z.int().min(0).max(100_000).optional(),
 })
 export type Limits = z.infer<typeof Limits>
 

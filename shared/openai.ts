@@ -138,12 +138,21 @@ export const CompletionRequest = z
     logprobs: z.int().min(0).max(20).optional(),
     apar: Apar.extend({ resumable }).optional(),
 
-    best_of: unsupported('best_of is', 1),
+    /** Of so many choices for each prompt, the `n` most likely are returned. Default: `n`. */
+    best_of: z.int().min(1).max(MAX_CHOICES).optional(),
     /** The text begins with the prompt; with `logprobs`, those of its tokens are there, too. */
     echo: z.boolean().optional(),
     suffix: unsupported('suffix is', ''),
   })
   .refine(streamsIfResumable, RESUMABLE_STREAMS)
+  .refine(({ best_of, n = 1 }) => best_of === undefined || best_of >= n, {
+    path: ['best_of'],
+    error: 'must not be less than n',
+  })
+  .refine(({ best_of, n = 1, stream }) => best_of === undefined || best_of === n || !stream, {
+    path: ['best_of'],
+    error: 'cannot be streamed: the choices are known at the end',
+  })
 export type CompletionRequest = z.infer<typeof CompletionRequest>
 
 export interface CompletionUsage {

@@ -21,9 +21,14 @@ const Include = z
   .max(64)
   .refine((what) => what !== 'message.output_text.logprobs', 'log-probabilities are not supported here')
 
+/** As the edge makes them. */
+export const ResponseId = z
+  .string()
+  .regex(/^resp_[A-Za-z0-9_-]{1,128}$/, "must be the id of a response, which begins with 'resp_'")
+
 /**
- * `POST /v1/responses`, text only. Responses are not stored, so fields that need a stored response are refused,
- * and so is any field that is not listed. null means absent: `parseBody` has left it out.
+ * `POST /v1/responses`, text only. Any field that is not listed is refused. null means absent: `parseBody` has left it
+ * out.
  */
 export const ResponsesRequest = z
   .strictObject({
@@ -42,9 +47,11 @@ export const ResponsesRequest = z
     chat_template_kwargs: TemplateFields.chat_template_kwargs,
     ...NEUTRAL_OF_OTHERS,
 
-    previous_response_id: unsupported('responses are not stored: previous_response_id is'),
-    conversation: unsupported('responses are not stored: conversation is'),
-    background: unsupported('background is', false),
+    /** Its conversation comes before `input`. */
+    previous_response_id: ResponseId.optional(),
+    conversation: unsupported('conversations are'),
+    /** The answer is generated without its client, who asks for it later. */
+    background: z.boolean().optional(),
     prompt: unsupported('stored prompts are'),
     text: z
       .strictObject({ format: TextFormat.optional(), verbosity: unsupported('verbosity is', 'medium') })
@@ -69,14 +76,16 @@ export const ResponsesRequest = z
     stream_options: z.strictObject({ include_obfuscation: ignored }).optional(),
 
     ...ABOUT_THE_CALL,
+    /** Default: true, as OpenAI's. */
+    store: z.boolean().optional(),
     metadata: z.record(z.string().max(64), z.string().max(512)).optional(),
   })
-  .refine(({ input }) => typeof input === 'string' || input.some(isText), {
+  .refine(({ input }) => typeof input === 'string' || input.some(({ type }) => type !== 'reasoning'), {
     path: ['input'],
-    error: 'has no text: items are not stored, so an item_reference adds none',
+    error: 'has no text',
+  })
+  .refine(({ background, store }) => !(background && store === false), {
+    path: ['background'],
+    error: 'needs a response that is stored: store must not be false',
   })
 export type ResponsesRequest = z.infer<typeof ResponsesRequest>
-
-function isText({ type }: ResponseItem): boolean {
-  return type !== 'item_reference' && type !== 'reasoning'
-}

@@ -37,6 +37,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'edge/history': ['shared'],
   'edge/openai': ['edge/history', 'edge/streams/http', 'shared'],
   'edge/anthropic': ['edge/history', 'edge/nodes', 'edge/streams/http', 'shared'],
+  'edge/responses': [
+    ...['edge', 'edge/keys', 'edge/history', 'edge/openai', 'edge/streams', 'edge/streams/http', 'shared'],
+  ],
   'edge/openapi/answers': ['shared'],
   'edge/openapi': ['edge/openapi/answers', 'shared'],
   'edge/middleware': ['edge', 'edge/keys', 'edge/anthropic', 'shared'],
@@ -46,6 +49,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
       'edge/feedback',
       'edge/history',
       'edge/openai',
+      'edge/responses',
       'edge/anthropic',
       'edge/openapi',
       'edge/middleware',

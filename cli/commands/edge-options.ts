@@ -8,6 +8,7 @@ export interface EdgeFlags {
   addressHeader?: string
   allowedOrigins?: string
   feedbackDays?: number
+  responseDays?: number
   state?: string
 }
 
@@ -34,8 +35,13 @@ export function addEdgeOptions(command: Command): Command {
       integer(0, 3650),
     )
     .option(
+      '--response-days <n>',
+      'for how many days responses of the API are stored; 0: none are (default: 30)',
+      integer(0, 3650),
+    )
+    .option(
       '--state <folder>',
-      'folder that stores keys, usage and feedback (default: in memory only)',
+      'folder that stores keys, usage, feedback and responses (default: in memory only)',
       folder,
     )
 }
@@ -47,6 +53,7 @@ export function edgeSettings(flags: EdgeFlags): Record<string, string> {
     ...(adminKey && { ADMIN_KEY: adminKey }),
     ...(metricsSecret && { METRICS_SECRET: metricsSecret }),
     ...(flags.feedbackDays !== undefined && { FEEDBACK_DAYS: String(flags.feedbackDays) }),
+    ...(flags.responseDays !== undefined && { RESPONSE_DAYS: String(flags.responseDays) }),
     ...(flags.allowedOrigins && { ALLOWED_ORIGINS: flags.allowedOrigins }),
   }
 }

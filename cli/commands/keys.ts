@@ -20,6 +20,7 @@ interface CreateFlags extends AdminFlags {
   concurrentSockets?: number
   tokensPerDay?: number
   tokensPerMonth?: number
+  storedResponses?: number
   weight?: number
   priority?: number
   ignoreUnknownFields?: boolean
@@ -45,6 +46,7 @@ export function registerKeys(program: Command): void {
     )
     .option('--tokens-per-day <n>', 'UTC', tokens)
     .option('--tokens-per-month <n>', 'UTC', tokens)
+    .option('--stored-responses <n>', '0: none are stored (default: 1000)', integer(0, 100_000))
     .option(
       '--weight <x>',
       'share of a gpu node beside other keys, 0.01 to 100 (default: 1)',
@@ -97,6 +99,7 @@ function settingsOf(flags: CreateFlags): NewKeySettings {
     concurrent_sockets: flags.concurrentSockets,
     tokens_per_day: flags.tokensPerDay,
     tokens_per_month: flags.tokensPerMonth,
+    stored_responses: flags.storedResponses,
   }
   return {
     ...(id !== undefined && { id }),

@@ -16,7 +16,14 @@ export interface EdgeWorker {
  * The classes that store something. workerd makes a file for every object of a worker whose storage is on disk, even
  * if the object stores nothing, and the file remains when the object has deleted its storage.
  */
-const STORED_CLASSES = ['KeyLimits', 'KeyStore', 'Fleet', 'StreamRecords', 'FeedbackStore'] as const
+const STORED_CLASSES = [
+  'KeyLimits',
+  'KeyStore',
+  'Fleet',
+  'StreamRecords',
+  'FeedbackStore',
+  'ResponseStore',
+] as const
 
 /** The folder of a class within the state folder. Earlier versions had one for every class. */
 export function folderOf({ name }: EdgeWorker, className: string): string {

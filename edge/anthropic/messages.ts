@@ -41,28 +41,33 @@ function showsThinking({ thinking }: MessagesRequest): boolean {
   return thinking?.display !== 'omitted'
 }
 
-/** The whole answer. @throws AparError for a stream that fails. */
-export async function wholeMessage(body: MessagesRequest, answer: SingleAnswer): Promise<object> {
+/** The whole answer. `isMarked`: for the cache. @throws AparError for a stream that fails. */
+export async function wholeMessage(
+  body: MessagesRequest,
+  answer: SingleAnswer,
+  isMarked: boolean,
+): Promise<object> {
   await answer.whole()
   return {
     ...message(answer),
     content: contentOf(answer, showsThinking(body)),
     ...stopOf(answer),
-    usage: usageOf(answer),
+    usage: usageOf(answer, isMarked),
     ...answer.apar,
   }
 }
 
-/** The answer as Anthropic's named events. @throws AparError for a stream that fails. */
+/** The answer as Anthropic's named events. `isMarked`: for the cache. @throws AparError for a stream that fails. */
 export async function* messageEvents(
   body: MessagesRequest,
   answer: SingleAnswer,
+  isMarked: boolean,
 ): AsyncGenerator<object, void> {
   yield { type: 'message_start', message: { ...message(answer), usage: usageAtStart(answer) } }
   const blocks = new BlockEvents(answer.accepted.stream, showsThinking(body))
   for await (const part of answer.parts()) yield* blocks.of(part)
   yield* blocks.end()
-  yield { type: 'message_delta', delta: stopOf(answer), usage: usageOf(answer), ...answer.apar }
+  yield { type: 'message_delta', delta: stopOf(answer), usage: usageOf(answer, isMarked), ...answer.apar }
   yield { type: 'message_stop' }
 }
 
@@ -107,11 +112,15 @@ function usageAtStart({ accepted }: SingleAnswer) {
   return { input_tokens, output_tokens: 0, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
 }
 
-/** Anthropic's `input_tokens` does not include cached tokens. */
-function usageOf({ usage }: SingleAnswer) {
+/**
+ * Anthropic's `input_tokens` are those that were neither read from the cache nor written to it. The prefix cache keeps the
+ * whole prompt; with a marker the caller wants to know.
+ */
+function usageOf({ usage }: SingleAnswer, isMarked: boolean) {
+  const computed = usage.prompt_tokens - usage.cached_prompt_tokens
   return {
-    input_tokens: usage.prompt_tokens - usage.cached_prompt_tokens,
-    cache_creation_input_tokens: 0,
+    input_tokens: isMarked ? 0 : computed,
+    cache_creation_input_tokens: isMarked ? computed : 0,
     cache_read_input_tokens: usage.cached_prompt_tokens,
     output_tokens: usage.completion_tokens,
     ...(usage.reasoning_tokens !== undefined && {

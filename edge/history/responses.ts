@@ -48,7 +48,20 @@ function reasoningOf({ content = [], summary = [] }: Extract<ResponseItem, { typ
   return parts.map(({ text = '' }) => text).join('\n')
 }
 
-/** Paths of the items that name stored ones: they add nothing, because nothing is stored. */
+/** Ids of the stored items that the items name. */
+export function namedIds(items: readonly ResponseItem[]): string[] {
+  return items.flatMap((item) => (item.type === 'item_reference' ? [item.id] : []))
+}
+
+/** The items, with those that they name in their places. */
+export function resolveItems(
+  items: readonly ResponseItem[],
+  named: ReadonlyMap<string, ResponseItem>,
+): ResponseItem[] {
+  return items.map((item) => (item.type === 'item_reference' ? (named.get(item.id) ?? item) : item))
+}
+
+/** Paths of the items that name others, which are not stored: they add nothing. */
 export function unresolvedItems(items: readonly ResponseItem[]): string[] {
   return items.flatMap(({ type }, index) => (type === 'item_reference' ? [`input.${index}`] : []))
 }

@@ -90,13 +90,19 @@ function tooManySockets(whose: string): AparError {
 }
 
 /**
- * {@link authorize} and an {@link Admission} for `requests`, with one call to the key's KeyLimits object.
+ * {@link authorize} and an {@link Admission} for `requests`, with one call to the key's KeyLimits object. Only the
+ * admission for a call that was authorized before, to read what its key has stored.
  * @throws AparError as both.
  */
 export async function authorizeAndReserve(
   c: Context<AppEnv>,
   requests: readonly GenerateRequest[],
 ): Promise<Admission> {
+  if (!c.get('callerCredential')) {
+    const admission = await Admission.open(c.env, c.get('principal'), requests)
+    c.set('rates', { ...c.get('rates'), ...admission.rates })
+    return admission
+  }
   const reservation = newReservation()
   const models = requests.map(({ model }) => model)
   const unknownFields = c.get('unknownFields') !== undefined

@@ -27,14 +27,17 @@ export interface Nodes {
   reportNonsense(id: string, why: AparError): void
 }
 
-/** The gpu nodes of the Fleet. `waitUntil`: for work that lasts longer than the call. */
-export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void): Nodes {
+/**
+ * The gpu nodes of the Fleet. `waitUntil`: for work that lasts longer than the call. `affinity`: requests with the same
+ * one go to the same node while it has room, whatever the routing policy.
+ */
+export function nodesOf(env: Env, waitUntil: (work: Promise<void>) => void, affinity?: string): Nodes {
   return {
     pick: async (request, exclude, begun) => {
       const { model, messages } = request
-      const affinity = conversationStart(messages)
+      const route = { affinity: affinity ?? conversationStart(messages), stays: affinity !== undefined }
       const startFields = [...(begun?.startFields ?? []), ...neededFields(request)]
-      const decision = await fleetOf(env).pick({ model, exclude, affinity, ...begun, startFields })
+      const decision = await fleetOf(env).pick({ model, exclude, ...route, ...begun, startFields })
       if ('refused' in decision) throw refusedError(decision.refused, model)
       return decision.node
     },

@@ -45,6 +45,8 @@ export interface RouteRequest {
   readonly exclude: readonly string[]
   /** The same for all turns of a conversation. */
   readonly affinity?: string | undefined
+  /** Requests with this affinity stay at one node while it has room, whatever the policy. */
+  readonly stays?: boolean | undefined
   /** Of the node that began the stream. */
   readonly fingerprint?: string | undefined
   /** What the node must know of `start`. */
@@ -120,7 +122,7 @@ export class NodeRegistry {
 
   /** Chooses a node for a request. `random` is in [0, 1). */
   pick(request: RouteRequest, now: number, random: () => number): RouteDecision {
-    const { model, exclude, affinity = '', fingerprint, startFields = [] } = request
+    const { model, exclude, affinity = '', stays, fingerprint, startFields = [] } = request
     const alive = this.#alive(now)
     const knowing = alive.filter(({ heartbeat }) => {
       const known = heartbeat.capacity.start_fields ?? []
@@ -139,7 +141,8 @@ export class NodeRegistry {
       })
     // After a network failure the lost nodes keep their leases for a while: streams must not move from one to the next.
     const punctual = candidates.filter(({ id }) => this.leaseMs(id, now) > OVERDUE_MS)
-    const chosen = choose(this.#policy, punctual.length > 0 ? punctual : candidates, affinity, random)
+    const policy = stays ? 'prefix_affinity' : this.#policy
+    const chosen = choose(policy, punctual.length > 0 ? punctual : candidates, affinity, random)
     const member = chosen && this.#members.get(chosen.id)
     if (!member) {
       const refused = serving.length < open.length ? 'model_changed' : this.#refusal(model, alive.length)

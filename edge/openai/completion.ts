@@ -8,6 +8,8 @@ import { openAiUsage, runningUsage } from './usage.ts'
 export interface CompletionOptions {
   /** Choices per prompt. */
   readonly n: number
+  /** How many are generated for each prompt; the `n` best ones are returned. */
+  readonly candidates: number
   readonly includeUsage: boolean
   readonly logprobs: boolean
   readonly stop: readonly string[]
@@ -55,14 +57,25 @@ export async function* completionChunks(
   if (includeUsage) yield { ...head, choices: [], usage: usageOf(all, n) }
 }
 
+/** A choice that is read to its end. */
+interface Candidate {
+  readonly choice: Choice
+  readonly prompt: EchoedPrompt
+  text: string
+  readonly rows: PlacedRow[]
+  /** Of the tokens of its text, and how many they are. */
+  logprobSum: number
+  tokens: number
+}
+
 /** The whole answer. @throws AparError for a stream that fails. */
 export async function completion(
   streams: Streams,
-  { n, logprobs, stop, echo }: Pick<CompletionOptions, 'n' | 'logprobs' | 'stop' | 'echo'>,
+  { n, candidates, logprobs, stop, echo }: Omit<CompletionOptions, 'includeUsage' | 'countsTokens'>,
 ): Promise<Completion> {
-  const all = streams.accepted.map((accepted, index) => {
-    const prompt = new EchoedPrompt(echo?.[Math.floor(index / n)])
-    return { choice: new Choice(accepted, stop), prompt, text: '', rows: [] as PlacedRow[] }
+  const all = streams.accepted.map((accepted, index): Candidate => {
+    const prompt = new EchoedPrompt(echo?.[Math.floor(index / candidates)])
+    return { choice: new Choice(accepted, stop), prompt, text: '', rows: [], logprobSum: 0, tokens: 0 }
   })
   for await (const [index, event] of streams.events) {
     const one = all[index]
@@ -74,10 +87,12 @@ export async function completion(
     const growth = one.choice.push(event)
     one.text += growth.text
     one.rows.push(...one.prompt.shifted(growth.logprobs))
+    one.logprobSum += growth.logprobs.reduce((sum, { logprob }) => sum + logprob, 0)
+    one.tokens += growth.logprobs.length
   }
   return {
     ...headOf(streams),
-    choices: all.map(({ choice, prompt, text, rows }, index) => ({
+    choices: bestOf(all, n, candidates).map(({ choice, prompt, text, rows }, index) => ({
       index,
       text: prompt.text + text,
       logprobs: logprobs ? completionLogprobs(rows) : null,
@@ -86,9 +101,20 @@ export async function completion(
     })),
     usage: usageOf(
       all.map(({ choice }) => choice),
-      n,
+      candidates,
     ),
   }
+}
+
+/** The `n` of each prompt's candidates whose tokens are the most likely ones on average, the best one first. */
+function bestOf(all: readonly Candidate[], n: number, candidates: number): readonly Candidate[] {
+  if (candidates === n) return all
+  const mean = ({ logprobSum, tokens }: Candidate) => (tokens === 0 ? 0 : logprobSum / tokens)
+  const prompts = Array.from({ length: all.length / candidates }, (_, prompt) => prompt * candidates)
+  return prompts.flatMap((first) => {
+    const own = all.slice(first, first + candidates)
+    return own.sort((a, b) => mean(b) - mean(a)).slice(0, n)
+  })
 }
 
 function headOf({ accepted: [first] }: Streams) {

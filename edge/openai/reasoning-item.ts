@@ -1,4 +1,4 @@
-import type { SingleAnswer } from '../streams/http/single-answer.ts'
+import type { AnswerSoFar } from './answer-so-far.ts'
 import type { ItemEvent, ItemStatus } from './item-event.ts'
 
 /**
@@ -6,10 +6,10 @@ import type { ItemEvent, ItemStatus } from './item-event.ts'
  * most of them show, as `summary`.
  */
 export class ReasoningItem {
-  readonly #answer: SingleAnswer
+  readonly #answer: AnswerSoFar
   readonly #isSummary: boolean
 
-  constructor(answer: SingleAnswer, isSummary: boolean) {
+  constructor(answer: AnswerSoFar, isSummary: boolean) {
     this.#answer = answer
     this.#isSummary = isSummary
   }

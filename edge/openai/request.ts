@@ -35,20 +35,27 @@ export function stopsOf({ stop }: Pick<CompletionRequest, 'stop'>): readonly str
   return typeof stop === 'string' ? [stop] : (stop ?? [])
 }
 
-/** `n` requests per prompt, in the order of the prompts. */
+/** How many choices are generated for each prompt. */
+export function candidatesOf({ n = 1, best_of = n }: Pick<CompletionRequest, 'n' | 'best_of'>): number {
+  return best_of
+}
+
+/** So many requests per prompt, in the order of the prompts. */
 export function completionRequests(body: CompletionRequest): GenerateRequest[] {
   const { resumable: _, ...apar } = body.apar ?? {}
+  const candidates = candidatesOf(body)
   return promptsOf(body).flatMap((prompt) => {
     const isText = typeof prompt === 'string'
     const request = toRequest(body, apar, {
       messages: isText ? [{ role: 'user', content: prompt }] : [],
       prompt_token_ids: isText ? undefined : prompt,
       max_tokens: body.max_tokens,
-      logprobs: body.logprobs,
+      // Candidates are compared by them.
+      logprobs: body.logprobs ?? (candidates > (body.n ?? 1) ? 0 : undefined),
       prompt_logprobs: needsPrompt(body) ? (body.logprobs ?? 0) : undefined,
       raw_prompt: true,
     })
-    return choices(stopsInDocument(request), body.n ?? 1)
+    return choices(stopsInDocument(request), candidates)
   })
 }
 

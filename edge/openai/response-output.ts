@@ -1,11 +1,12 @@
 import type { Call } from '../streams/http/choice.ts'
-import type { AnswerPart, SingleAnswer } from '../streams/http/single-answer.ts'
+import type { AnswerPart } from '../streams/http/single-answer.ts'
+import type { AnswerSoFar } from './answer-so-far.ts'
 import { callId } from './call-id.ts'
 import type { ItemEvent, ItemStatus } from './item-event.ts'
 import { ReasoningItem } from './reasoning-item.ts'
 
 /** The items of an answer as far as it has come: its reasoning and its text, if it has some, and its calls. */
-export function outputOf(answer: SingleAnswer, status: ItemStatus, withSummary: boolean): object[] {
+export function outputOf(answer: AnswerSoFar, status: ItemStatus, withSummary: boolean): object[] {
   const { calls, text, reasoning } = answer
   const isThinking = text === '' && calls.length === 0
   const thoughts =
@@ -17,7 +18,7 @@ export function outputOf(answer: SingleAnswer, status: ItemStatus, withSummary: 
   return [...thoughts, ...texts, ...items]
 }
 
-function message(answer: SingleAnswer, status: ItemStatus): object {
+function message(answer: AnswerSoFar, status: ItemStatus): object {
   return {
     type: 'message',
     id: messageId(answer),
@@ -35,7 +36,7 @@ function itemId(id: string): string {
   return `fc_${id}`
 }
 
-function messageId({ accepted }: SingleAnswer): string {
+function messageId({ accepted }: AnswerSoFar): string {
   return `msg_${accepted.stream}`
 }
 
@@ -45,13 +46,13 @@ function textPart(text: string): object {
 
 /** The events of the items of an answer, one item after the other. */
 export class ItemEvents {
-  readonly #answer: SingleAnswer
+  readonly #answer: AnswerSoFar
   readonly #reasoning: ReasoningItem
   #index = -1
   #open: 'reasoning' | 'message' | Call | undefined
 
   /** `withSummary`: reasoning is the summary of its item. */
-  constructor(answer: SingleAnswer, withSummary: boolean) {
+  constructor(answer: AnswerSoFar, withSummary: boolean) {
     this.#answer = answer
     this.#reasoning = new ReasoningItem(answer, withSummary)
   }

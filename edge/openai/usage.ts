@@ -6,17 +6,20 @@ import type { Choice } from '../streams/http/choice.ts'
 /** The usage of a call. Each group of `perPrompt` consecutive choices answers the same prompt, which counts once. */
 export function openAiUsage(usages: readonly Usage[], perPrompt: number): CompletionUsage {
   const prompts = usages.filter((_, index) => index % perPrompt === 0)
-  const total = (
-    list: readonly Usage[],
-    field: 'prompt_tokens' | 'cached_prompt_tokens' | 'completion_tokens',
-  ) => list.reduce((sum, usage) => sum + usage[field], 0)
+  const total = (list: readonly Usage[], field: 'prompt_tokens' | 'completion_tokens') =>
+    list.reduce((sum, usage) => sum + usage[field], 0)
   const prompt_tokens = total(prompts, 'prompt_tokens')
   const completion_tokens = total(usages, 'completion_tokens')
+  // Choices find in the cache what another one of them has computed for the same prompt.
+  const cached_tokens = prompts.reduce((sum, _, index) => {
+    const choices = usages.slice(index * perPrompt, (index + 1) * perPrompt)
+    return sum + Math.min(...choices.map((usage) => usage.cached_prompt_tokens))
+  }, 0)
   return {
     prompt_tokens,
     completion_tokens,
     total_tokens: prompt_tokens + completion_tokens,
-    prompt_tokens_details: { cached_tokens: total(prompts, 'cached_prompt_tokens') },
+    prompt_tokens_details: { cached_tokens },
     ...reasoningDetails(usages),
     ...aparUsage(usages),
   }

@@ -25,6 +25,7 @@ export const MODEL_NAME: Parameter = {
   schema: z.string().min(1).max(256),
 }
 export const KEY_ID: Parameter = pathOf('the id of a key', ApiKeyRecord.shape.id)
+export const RESPONSE_ID: Parameter = pathOf('the id of a response', z.string().min(1).max(192))
 export const STREAM_ID: Parameter = pathOf(
   'the part before the dot in the `id:` of the chunks',
   z.string().regex(/^[0-9a-f]{64}$/),
@@ -52,6 +53,28 @@ export const MODEL_PAGE: readonly Parameter[] = [
 export const KEY_PAGE: readonly Parameter[] = [
   { name: 'after', in: 'query', description: 'id of a key', schema: z.string().max(64) },
   { name: 'limit', in: 'query', description: 'default 100', schema: z.int().min(1).max(1000) },
+]
+
+/** Of `GET /v1/responses/{id}`. */
+export const RESPONSE_STREAM: readonly Parameter[] = [
+  { name: 'stream', in: 'query', description: 'default false', schema: z.boolean() },
+  {
+    name: 'starting_after',
+    in: 'query',
+    description: 'with stream=true: the sequence_number of the last event that the client has',
+    schema: z.int().min(-1),
+  },
+]
+/** Of the items of a response's input. */
+export const ITEM_PAGE: readonly Parameter[] = [
+  { name: 'limit', in: 'query', description: 'default 20', schema: z.int().min(1).max(100) },
+  {
+    name: 'order',
+    in: 'query',
+    description: 'default desc: the last one first',
+    schema: z.enum(['asc', 'desc']),
+  },
+  { name: 'after', in: 'query', description: 'id of an item', schema: z.string().max(192) },
 ]
 
 export const FEEDBACK_ID: Parameter = pathOf('the id of the vote', FeedbackId)

@@ -4,12 +4,13 @@ import { ChatCompletion, ChatCompletionChunk, Completion } from './answers/compl
 import { errorSchema, messagesErrorSchema } from './answers/errors.ts'
 import { Message, MessageEvent } from './answers/messages.ts'
 import { AnthropicModel, AnthropicModels, Model, Models } from './answers/models.ts'
-import { ResponseEvent, ResponseObject } from './answers/responses.ts'
+import { DeletedResponse, InputItems, ResponseEvent, ResponseObject } from './answers/responses.ts'
 import { Text, TokenCount, TokenizerInfo, Tokens } from './answers/tokens.ts'
 
 /** The schemas of answers, by their names in the document. */
 export const ANSWERS = {
   ...{ ChatCompletion, ChatCompletionChunk, Completion, Response: ResponseObject, ResponseEvent },
+  ...{ DeletedResponse, InputItems },
   ...{ Message, MessageEvent, Model, Models, AnthropicModel, AnthropicModels },
   ...{ TokenCount, Tokens, Text, TokenizerInfo },
   ...{ UsageReport, Ticket, FeedbackReceipt, KeyInfo, NewKey, Keys, Nodes },

@@ -12,6 +12,7 @@ import { startStreams } from '../streams/http/streams.ts'
 /** `POST /v1/chat/completions`, streaming and not. */
 export async function createChatCompletion(c: Context<AppEnv>): Promise<Response> {
   const body = await apiBody(c, ChatCompletionRequest)
+  c.set('promptCacheKey', body.prompt_cache_key)
   const logprobs = body.logprobs === true
   const stop = stopsOf(body)
   const requests = chatRequests(body)

@@ -3,7 +3,7 @@ import { CompletionRequest } from '../../shared/openai.ts'
 import type { AppEnv } from '../app-env.ts'
 import { apiBody } from '../middleware/api-body.ts'
 import { completion, completionChunks } from '../openai/completion.ts'
-import { completionRequests, countsTokens, promptsOf, stopsOf } from '../openai/request.ts'
+import { candidatesOf, completionRequests, countsTokens, promptsOf, stopsOf } from '../openai/request.ts'
 import { withFormatOf, withPromptAs } from '../streams/http/generate-request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
@@ -11,8 +11,10 @@ import { startStreams } from '../streams/http/streams.ts'
 /** `POST /v1/completions`, streaming and not. */
 export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
   const body = await apiBody(c, CompletionRequest)
+  c.set('promptCacheKey', body.prompt_cache_key)
   const options = {
     n: body.n ?? 1,
+    candidates: candidatesOf(body),
     logprobs: typeof body.logprobs === 'number',
     stop: stopsOf(body),
     echo: body.echo ? promptsOf(body) : undefined,

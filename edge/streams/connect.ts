@@ -12,6 +12,8 @@ export interface SessionOptions {
   readonly principal?: Principal | undefined
   /** The stream's reservation in the principal's limits; without one its session makes one. */
   readonly reservation?: Reservation | undefined
+  /** Of a new stream, as of `nodesOf`. */
+  readonly affinity?: string | undefined
   /** The client sends `ack`. */
   readonly acks?: boolean | undefined
   /**
@@ -28,7 +30,7 @@ export interface SessionOptions {
 
 /** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for an invalid name. */
 export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
-  const { principal, reservation, acks, relayed, callContext, socketSlot, resume } = options
+  const { principal, reservation, affinity, acks, relayed, callContext, socketSlot, resume } = options
   const url = new URL('https://session/')
   if (resume) url.searchParams.set('after', String(resume.after))
   if (acks) url.searchParams.set('flow', 'ack')
@@ -39,7 +41,7 @@ export async function connectToSession(env: Env, options: SessionOptions): Promi
   const { webSocket } = await session.fetch(url, {
     headers: {
       upgrade: 'websocket',
-      ...sessionHeaders({ principal, callContext, reservation, socketSlot }),
+      ...sessionHeaders({ principal, callContext, reservation, affinity, socketSlot }),
     },
   })
   if (!webSocket) throw new Error('the stream session did not accept the WebSocket')

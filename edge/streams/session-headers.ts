@@ -9,6 +9,8 @@ export interface SessionHeaders {
   readonly callContext?: CallContext | undefined
   /** In the principal's limits, if the worker has already made it. */
   readonly reservation?: Reservation | undefined
+  /** Of a new stream: hexadecimal, or a UUID. */
+  readonly affinity?: string | undefined
   /** Of the client's socket; undefined when the socket is the worker's. */
   readonly socketSlot?: SocketSlot | undefined
 }
@@ -17,12 +19,14 @@ export interface SessionHeaders {
 const PRINCIPAL = 'apar-principal'
 const CALL_CONTEXT = 'apar-origin'
 const RESERVATION = 'apar-lease'
+const AFFINITY = 'apar-affinity'
 const SOCKET_SLOT = 'apar-socket-slot'
 
 export function sessionHeaders({
   principal,
   callContext,
   reservation,
+  affinity,
   socketSlot,
 }: SessionHeaders): Record<string, string> {
   return {
@@ -30,6 +34,7 @@ export function sessionHeaders({
     ...(principal && { [PRINCIPAL]: encodeURIComponent(JSON.stringify(principal)) }),
     ...(callContext && { [CALL_CONTEXT]: JSON.stringify(callContext) }),
     ...(reservation && { [RESERVATION]: JSON.stringify(reservation) }),
+    ...(affinity && { [AFFINITY]: affinity }),
     ...(socketSlot && { [SOCKET_SLOT]: encodeURIComponent(JSON.stringify(socketSlot)) }),
   }
 }
@@ -43,6 +48,7 @@ export function readSessionHeaders({ headers }: Request): SessionHeaders {
     principal: principal === null ? undefined : JSON.parse(decodeURIComponent(principal)),
     callContext: callContext === null ? undefined : JSON.parse(callContext),
     reservation: reservation === null ? undefined : JSON.parse(reservation),
+    affinity: headers.get(AFFINITY) ?? undefined,
     socketSlot: socketSlot === null ? undefined : JSON.parse(decodeURIComponent(socketSlot)),
   }
 }

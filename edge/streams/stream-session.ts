@@ -23,6 +23,8 @@ interface StreamCall {
   readonly callContext: CallContext | undefined
   /** In the principal's limits; undefined: the session makes one itself. */
   readonly reservation?: Reservation | undefined
+  /** As of `nodesOf`; a session that has lost its memory does without. */
+  readonly affinity?: string | undefined
 }
 
 /**
@@ -42,11 +44,13 @@ export class StreamSession extends DurableObject<Env> {
   /** Opens a WebSocket: for a new stream, or with `after` in the query to resume one. */
   override async fetch(request: Request): Promise<Response> {
     const query = new URL(request.url).searchParams
-    const { principal, callContext, reservation, socketSlot } = readSessionHeaders(request)
+    const { principal, callContext, reservation, affinity, socketSlot } = readSessionHeaders(request)
     const after = query.get('after')
     const { 0: client, 1: server } = new WebSocketPair()
     const relay =
-      after === null ? this.#start({ principal, callContext, reservation }) : await this.#resume(principal)
+      after === null
+        ? this.#start({ principal, callContext, reservation, affinity })
+        : await this.#resume(principal)
     // Not hibernatable: the socket to the node keeps this object in memory anyway, and accepted sockets close at once.
     server.accept()
     if (socketSlot) keepSlot(this.env, socketSlot, server)
@@ -125,13 +129,13 @@ export class StreamSession extends DurableObject<Env> {
     this.ctx.waitUntil(this.#written)
   }
 
-  #newRelay({ principal, callContext, reservation }: StreamCall): StreamRelay {
+  #newRelay({ principal, callContext, reservation, affinity }: StreamCall): StreamRelay {
     const stream = this.#stream
     return new StreamRelay({
       stream,
       callContext,
       tenant: principal && tenantOf(principal),
-      nodes: nodesOf(this.env, (work) => this.ctx.waitUntil(work)),
+      nodes: nodesOf(this.env, (work) => this.ctx.waitUntil(work), affinity),
       admit:
         principal &&
         (async (request) => {

@@ -1,13 +1,13 @@
 import { z } from 'zod'
+import { CacheControl } from './cache-control.ts'
 import { ignored, ignoredAs } from './fields.ts'
 
 const NOT_TEXT = 'images, documents and server tools are not supported: a content is text'
 
-/** `cache_control` is ignored: the prefix cache needs no hints. */
 const Text = z.strictObject({
   type: z.literal('text'),
   text: z.string(),
-  cache_control: ignored,
+  cache_control: CacheControl,
   citations: ignored,
 })
 const Texts = z.union(
@@ -21,14 +21,14 @@ const ToolUse = z.strictObject({
   name: z.string().max(256),
   input: z.record(z.string(), z.unknown()),
   caller: ignored,
-  cache_control: ignored,
+  cache_control: CacheControl,
 })
 const ToolResult = z.strictObject({
   type: z.literal('tool_result'),
   tool_use_id: z.string().max(256).optional(),
   content: Texts.optional(),
   is_error: ignoredAs(z.boolean()),
-  cache_control: ignored,
+  cache_control: CacheControl,
 })
 /** Some templates have it, of the turns since the last question. */
 const Thinking = z.strictObject({

@@ -56,7 +56,7 @@ const Reasoning = z.strictObject({
   encrypted_content: ignored,
   ...OF_AN_ANSWER,
 })
-/** Names a stored item; nothing is stored. */
+/** Names an item of a stored response's output. */
 const Reference = z.strictObject({ type: z.literal('item_reference'), id: z.string() })
 
 /** The `type` of a message may be left out. */

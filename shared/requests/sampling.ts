@@ -72,6 +72,7 @@ export const ABOUT_THE_CALL = {
   store: ignoredAs(z.boolean()),
   service_tier: ignored,
   safety_identifier: ignored,
-  prompt_cache_key: ignored,
+  /** Calls with the same one go to the same gpu node while it has room. */
+  prompt_cache_key: z.string().max(1024).optional(),
   prompt_cache_retention: ignored,
 }

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { problemOf } from '../protocol/answer-schema.ts'
 import type { GenerateRequest } from '../protocol/request.ts'
 import { MAX_TOOLS, ToolName } from '../protocol/tools.ts'
+import { CacheControl } from './cache-control.ts'
 import { ignored } from './fields.ts'
 
 /** What a request's tools become. */
@@ -91,7 +92,7 @@ const MessageTool = z
     description: Fields.description,
     input_schema: Parameters,
     strict: Fields.strict,
-    cache_control: ignored,
+    cache_control: CacheControl,
     input_examples: ignored,
     eager_input_streaming: ignored,
     defer_loading: ignored,

@@ -139,6 +139,13 @@ def cut(text):
 def relate(body, headers):
     """Some fields need others, and ids must be those of the model: a schema cannot say so."""
     apar = body.get("apar") or {}
+    # Of a response that was made before.
+    body.pop("previous_response_id", None)
+    if body.get("background") is True:
+        body["store"] = True
+    if body.get("best_of") is not None:
+        body["best_of"] = 2
+        body["stream"] = False
     if body.get("stream") is not True:
         body.pop("stream_options", None)
         apar.pop("resumable", None)

@@ -64,10 +64,68 @@ describe("OpenAI's responses.create", () => {
     expect(final.output_text).toBe(text)
   })
 
+  it('goes on with a stored response, reads and deletes it', async () => {
+    const first = await openai.responses.create(ask)
+    const { output_text: _, ...returned } = await openai.responses.retrieve(first.id)
+    expect(returned).toMatchObject({ id: first.id, output: first.output, usage: first.usage, store: true })
+    const next = { ...ask, input: 'And zip?', max_output_tokens: 8 }
+    const second = await openai.responses.create({ ...next, previous_response_id: first.id })
+    const alone = await openai.responses.create({ ...next, store: false })
+    const turns = [
+      { role: 'user', content },
+      { role: 'assistant', content: text },
+      { role: 'user', content: next.input },
+    ] as const
+    const sent = await openai.responses.create({ ...next, input: [...turns] })
+    expect(second.usage?.input_tokens).toBe(sent.usage?.input_tokens)
+    expect(second.usage?.input_tokens).toBeGreaterThan(alone.usage?.input_tokens ?? 0)
+    const items = await openai.responses.inputItems.list(second.id)
+    expect(items.data).toMatchObject([{ type: 'message', content: [{ text: next.input }] }])
+    await openai.responses.delete(first.id)
+    await expect(openai.responses.retrieve(first.id)).rejects.toMatchObject({ status: 404 })
+    const gone = openai.responses.create({ ...next, previous_response_id: first.id })
+    const error = { status: 400, code: 'previous_response_not_found', param: 'previous_response_id' }
+    await expect(gone).rejects.toMatchObject(error)
+  })
+
+  it('runs one in the background, polls it and reads its events again', async () => {
+    const first = await openai.responses.create({ ...ask, background: true })
+    expect(['queued', 'in_progress']).toContain(first.status)
+    const polled = async () => {
+      const response = await openai.responses.retrieve(first.id)
+      expect(response).toMatchObject({ status: 'completed', output: [{ content: [{ text }] }] })
+    }
+    await vi.waitFor(polled, 30_000)
+    let streamed = ''
+    const after = { stream: true, starting_after: 2 } as const
+    for await (const event of await openai.responses.retrieve(first.id, after)) {
+      expect(event.sequence_number).toBeGreaterThan(2)
+      if (event.type === 'response.output_text.delta') streamed += event.delta
+    }
+    expect(streamed).toBe(text)
+  })
+
+  it('cancels one in the background', async () => {
+    const endless = {
+      ...ask,
+      max_output_tokens: 900,
+      ignore_eos: true,
+      background: true,
+      stream: true as const,
+    }
+    let id = ''
+    for await (const event of await openai.responses.create(endless)) {
+      if (event.type === 'response.created') id = event.response.id
+      if (event.type === 'response.output_text.delta') break
+    }
+    expect(await openai.responses.cancel(id)).toMatchObject({ id, status: 'cancelled' })
+    await idle()
+  })
+
   it('gets an error for an unsupported field', async () => {
-    const refused = openai.responses.create({ ...ask, previous_response_id: 'resp_1' })
+    const refused = openai.responses.create({ ...ask, conversation: 'conv_1' })
     await expect(refused).rejects.toBeInstanceOf(OpenAIError)
-    await expect(refused).rejects.toMatchObject({ status: 400, param: 'previous_response_id' })
+    await expect(refused).rejects.toMatchObject({ status: 400, param: 'conversation' })
   })
 
   it('ends the generation when it disconnects', async () => {

@@ -47,6 +47,33 @@ async function answer(path: string, fields: object): Promise<Answer> {
 const chat = (fields: object) => answer('/v1/chat/completions', { messages: [QUESTION], ...fields })
 const complete = (fields: object) => answer('/v1/completions', fields)
 
+describe('several choices', () => {
+  it('compute their prompt once', async () => {
+    const prompt = `Once. ${'The quick brown fox jumps over the lazy dog. '.repeat(20)}`
+    const before = stack.node.runner.stats().prefillTokens
+    const { usage, choices } = await complete({ prompt, n: 4, temperature: 1 })
+    expect(choices).toHaveLength(4)
+    const computed = stack.node.runner.stats().prefillTokens - before
+    expect(computed).toBeGreaterThan(0)
+    expect(computed).toBeLessThan(2 * usage.prompt_tokens)
+  })
+
+  it('are the most likely ones with best_of', async () => {
+    const fields = { prompt: 'How do I use', temperature: 1, seed: 7 }
+    const all = await complete({ ...fields, n: 4, logprobs: 0 })
+    const mean = ({ logprobs }: Answer['choices'][number]) => {
+      const values = (logprobs?.token_logprobs ?? []).map(Number)
+      return values.reduce((sum, value) => sum + value, 0) / values.length
+    }
+    const sorted = [...all.choices].sort((a, b) => mean(b) - mean(a)).map(({ text }) => text)
+    expect(sorted[0]).not.toBe(sorted[3])
+    const best = await complete({ ...fields, n: 2, best_of: 4 })
+    expect(best.choices.map(({ text }) => text)).toEqual(sorted.slice(0, 2))
+    expect(best.choices.map(({ logprobs }) => logprobs)).toEqual([null, null])
+    expect(best.usage.completion_tokens).toBe(all.usage.completion_tokens)
+  })
+})
+
 describe('what ends an answer', () => {
   it('min_tokens and ignore_eos let it go on', async () => {
     const free = await chat({ messages: THANKS, max_tokens: 60 })

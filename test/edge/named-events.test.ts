@@ -59,7 +59,7 @@ describe('/v1/responses', () => {
       object: 'response',
       status: 'completed',
       model: 'demo',
-      store: false,
+      store: true,
       error: null,
       incomplete_details: null,
       output: [
@@ -154,9 +154,8 @@ describe('/v1/responses', () => {
   })
 
   it.each([
-    ['previous_response_id', 'resp_1'],
+    ['previous_response_id', 'chatcmpl-1'],
     ['conversation', 'conv_1'],
-    ['background', true],
     ['tools', [{ type: 'file_search' }]],
     ['text', { format: { type: 'json_schema' } }],
     ['input', [{ type: 'computer_call', call_id: 'a' }]],
@@ -197,6 +196,17 @@ describe('/v1/messages', () => {
       },
     })
     expect(await (await ask(cut)).json()).toMatchObject({ stop_reason: 'max_tokens' })
+  })
+
+  it('says what was written to the cache, where something is marked for it', async () => {
+    const text = { type: 'text', text: JSON.stringify(forked), cache_control: { type: 'ephemeral' } }
+    const messages = [{ role: 'user', content: [text] }]
+    const usage = {
+      ...{ input_tokens: 0, cache_creation_input_tokens: 3, cache_read_input_tokens: 2, output_tokens: 7 },
+    }
+    expect(await (await ask([], { messages })).json()).toMatchObject({ usage })
+    const events = await eventsOf(await ask([], { messages, stream: true }))
+    expect(events.find(({ type }) => type === 'message_delta')).toMatchObject({ usage })
   })
 
   it('streams events with their names', async () => {

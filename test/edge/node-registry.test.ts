@@ -163,6 +163,23 @@ describe('a node', () => {
     expect(sent).toBeGreaterThan(1)
   })
 
+  it('that stays goes to one node whatever the policy, until that is loaded', () => {
+    const registry = registryOf({ a: {}, b: {} })
+    const pick = (now: number) => {
+      const decision = registry.pick(
+        { model: 'demo', exclude: [], affinity: 'x', stays: true },
+        now,
+        Math.random,
+      )
+      return 'node' in decision ? decision.node.id : undefined
+    }
+    const home = pick(5)
+    expect(home).toBeDefined()
+    expect([pick(5), pick(5), pick(5)]).toEqual([home, home, home])
+    const homes = new Set(Array.from({ length: 40 }, () => pick(5)))
+    expect(homes.size).toBe(2)
+  })
+
   it('without free blocks counts as loaded', () => {
     const full = { load: { running: 1, waiting: 0, free_blocks: 0 } }
     expect(picked(registryOf({ full, b: { load: { ...load(4), free_blocks: 90 } } }))).toBe('b')

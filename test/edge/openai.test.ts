@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { openAiUsage } from '../../edge/openai/usage.ts'
 import type { ChatCompletion, ChatCompletionChunk, Completion } from '../../shared/openai.ts'
 import {
   accepted,
@@ -362,6 +363,16 @@ describe('log-probabilities', () => {
 })
 
 describe('several choices', () => {
+  it('have found in the cache what none of them had to compute', () => {
+    const usage = (cached_prompt_tokens: number) => ({
+      ...{ prompt_tokens: 9, cached_prompt_tokens, completion_tokens: 1, total_tokens: 10, branches: [] },
+    })
+    const usages = [usage(8), usage(3), usage(8), usage(5), usage(8), usage(8)]
+    expect(openAiUsage(usages, 3)).toMatchObject({
+      ...{ prompt_tokens: 18, prompt_tokens_details: { cached_tokens: 8 } },
+    })
+  })
+
   it('are separate streams with their own seeds, and share the prompt in the usage', async () => {
     const response = await complete(forked, { n: 3, seed: 4_294_967_294 })
     const whole = await response.json<ChatCompletion>()
@@ -460,7 +471,9 @@ describe('/v1/completions', () => {
   it.each([
     [{ prompt: [1, 'a'] }, 'prompt'],
     [{ echo: 'yes' }, 'echo'],
-    [{ best_of: 2 }, 'best_of'],
+    [{ best_of: 1, n: 2 }, 'best_of'],
+    [{ best_of: 2, stream: true }, 'best_of'],
+    [{ best_of: 17 }, 'best_of'],
     [{ suffix: 'x' }, 'suffix'],
     [{ messages: [] }, 'messages'],
   ])('%o → 400 at %s', async (fields, param) => {

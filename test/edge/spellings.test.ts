@@ -192,7 +192,7 @@ it.each([
   ['/v1/images/generations', 'images'],
   ['/v1/audio/speech', 'audio'],
   ['/v1/audio/transcriptions/', 'audio'],
-  ['/v1/responses/resp_1', 'answers are not stored'],
+  ['/v1/chat/completions/chatcmpl-1', 'only responses are stored'],
   ['/v1/messages/batches', 'batches'],
 ])('%s says what is not supported', async (path, what) => {
   const response = await call(path, { method: 'POST', json: {} })

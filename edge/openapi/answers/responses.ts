@@ -9,7 +9,7 @@ const Part = z.strictObject({
   logprobs: z.array(z.unknown()).max(0),
 })
 
-const Status = z.enum(['in_progress', 'completed', 'incomplete', 'failed'])
+const Status = z.enum(['queued', 'in_progress', 'completed', 'incomplete', 'failed', 'cancelled'])
 
 const Message = z.looseObject({
   type: z.literal('message'),
@@ -65,6 +65,21 @@ export const ResponseObject = z.looseObject({
   apar: aparTrace,
 })
 
+export const DeletedResponse = z.strictObject({
+  id: z.string(),
+  object: z.literal('response'),
+  deleted: z.literal(true),
+})
+
+/** Messages, calls and their outputs, as they were sent. */
+export const InputItems = z.strictObject({
+  object: z.literal('list'),
+  data: z.array(z.looseObject({ id: z.string(), type: z.string() })),
+  first_id: z.string().nullable(),
+  last_id: z.string().nullable(),
+  has_more: z.boolean(),
+})
+
 const sequence_number = count
 const ofCall = { item_id: z.string(), output_index: count, sequence_number }
 const place = { ...ofCall, content_index: count }
@@ -72,13 +87,16 @@ const ofSummary = { ...ofCall, summary_index: count }
 
 /** The data of an event; its `type` is also the event's name. */
 export const ResponseEvent = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('error'), code: z.string(), message: z.string(), param: z.null() }),
   z.strictObject({
     type: z.enum([
       'response.created',
+      'response.queued',
       'response.in_progress',
       'response.completed',
       'response.incomplete',
       'response.failed',
+      'response.cancelled',
     ]),
     sequence_number,
     response: ResponseObject,

@@ -18,7 +18,7 @@ export interface FollowOptions {
   readonly callContext?: CallContext | undefined
   /** Aborting it ends the events. It ends the stream only if its first event was not passed on yet. */
   readonly signal: AbortSignal
-  readonly session: Pick<SessionOptions, 'principal' | 'reservation'>
+  readonly session: Pick<SessionOptions, 'principal' | 'reservation' | 'affinity'>
 }
 
 /**

@@ -16,6 +16,8 @@ const USAGE_WAIT_MS = 5_000
 export interface GenerateOptions {
   readonly principal?: Principal | undefined
   readonly callContext?: CallContext | undefined
+  /** As of `nodesOf`. */
+  readonly affinity?: string | undefined
   /** Aborting it cancels the stream at the gpu node and ends the events. Leaving the generator early does the same. */
   readonly signal: AbortSignal
   /** Called for every event, also for those that come after a cancel. */
@@ -31,7 +33,7 @@ export interface GenerateOptions {
 export async function* generate(
   env: Env,
   request: GenerateRequest,
-  { principal, callContext, signal, observe, waitUntil }: GenerateOptions,
+  { principal, callContext, affinity, signal, observe, waitUntil }: GenerateOptions,
 ): AsyncGenerator<StreamEvent, void> {
   // A name of the same form as a session's; no session with this id is ever created.
   const stream = env.STREAM_SESSION.newUniqueId().toString()
@@ -55,7 +57,7 @@ export async function* generate(
   const upstream = new Upstream({
     ...{ stream, callContext, request, log, reportError },
     tenant: principal && tenantOf(principal),
-    nodes: nodesOf(env, waitUntil),
+    nodes: nodesOf(env, waitUntil, affinity),
     onNode: () => {},
     onBatch,
     onLost: (error) => {

@@ -3,6 +3,7 @@ import { AparError } from '../../../shared/errors.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import type { AppEnv } from '../../app-env.ts'
 import { Admission } from '../../keys/admission.ts'
+import { affinitiesOf } from './affinity.ts'
 import { follow } from './follow.ts'
 import { ItemWithId } from './sse.ts'
 import { readStreams, runToCompletion, type Streams } from './streams.ts'
@@ -40,11 +41,13 @@ export function startResumable(c: Context<AppEnv>, requests: readonly GenerateRe
 async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
   const principal = c.get('principal')
   const admissions = await admitEach(c, requests)
+  const affinities = await affinitiesOf(c, requests)
   return readStreams(c, (signal) =>
-    admissions.map((admission) => {
+    admissions.map((admission, index) => {
       const [request] = admission.requests
       if (!request) throw new Error('an admission without a request')
-      const session = { principal, reservation: admission.handOver() }
+      const affinity = affinities[index]
+      const session = { principal, reservation: admission.handOver(), affinity }
       return follow(c.env, request, { callContext: c.get('callContext'), signal, session })
     }),
   )

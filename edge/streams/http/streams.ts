@@ -5,6 +5,7 @@ import { errorOf } from '../../../shared/protocol/events.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import type { AppEnv } from '../../app-env.ts'
 import { authorizeAndReserve } from '../../keys/authorize.ts'
+import { affinitiesOf } from './affinity.ts'
 import { generate } from './generate.ts'
 
 /** An event, and the index of its stream. */
@@ -32,11 +33,13 @@ export function startStreams(c: Context<AppEnv>, requests: readonly GenerateRequ
 
 async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequest[]): Promise<Streams> {
   const admission = await authorizeAndReserve(c, requests)
+  const affinities = await affinitiesOf(c, requests)
   const waitUntil = (work: Promise<void>) => c.executionCtx.waitUntil(work)
   return readStreams(c, (signal) => {
     const runs = admission.requests.map((request, stream) => {
       const observe = (event: StreamEvent) => admission.observe(event, stream)
-      const call = { principal: c.get('principal'), callContext: c.get('callContext') }
+      const affinity = affinities[stream]
+      const call = { principal: c.get('principal'), callContext: c.get('callContext'), affinity }
       return generate(c.env, request, { ...call, signal, observe, waitUntil })
     })
     const { tracked, allEnded } = whenAllEnd(runs)
@@ -122,7 +125,8 @@ function whenAllEnd(runs: AsyncGenerator<StreamEvent, void>[]) {
   return { tracked: runs.map(track), allEnded }
 }
 
-async function firstEvent(events: AsyncGenerator<StreamEvent, void>): Promise<AcceptedEvent> {
+/** @throws AparError for a stream that was refused, or was cut before its first event. */
+export async function firstEvent(events: AsyncGenerator<StreamEvent, void>): Promise<AcceptedEvent> {
   const { value } = await events.next()
   // Never sent: the client has disconnected.
   if (!value) throw new AparError('gpu_node_lost', 'the stream was cut before its first event')
