@@ -3,7 +3,7 @@ import type { ResponseContent, ResponseItem } from '../../shared/requests/respon
 /** An item of an input as it is stored and listed: in OpenAI's form, with an id of its own. */
 export type StoredItem = { readonly id: string; readonly type: string } & Readonly<Record<string, unknown>>
 
-/** Reasoning of earlier turns is no part of a prompt, so it is not stored. */
+/** Names of other items, which are in their places by now, are left out. */
 export function storedItems(items: readonly ResponseItem[]): StoredItem[] {
   return items.flatMap((item): StoredItem[] => {
     if ('role' in item) {
@@ -21,6 +21,11 @@ export function storedItems(items: readonly ResponseItem[]): StoredItem[] {
       case 'function_call_output':
       case 'custom_tool_call_output':
         return [{ ...head('fco', item.type), call_id: item.call_id, output: outputOf(item.output) }]
+      case 'reasoning': {
+        const { summary = [], content = [] } = item
+        if (summary.length + content.length === 0) return []
+        return [{ ...head('rs', 'reasoning'), summary, content }]
+      }
       default:
         return []
     }

@@ -2,7 +2,19 @@ import { abortAllDurableObjects, env, runDurableObjectAlarm, runInDurableObject 
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { MAX_RUNNING, responsesOf } from '../../edge/responses/response-store.ts'
 import { recordsOf } from '../../edge/streams/stream-records.ts'
-import { accepted, branchEnd, call, delta, done, newKey, registerTwo } from './support.ts'
+import {
+  accepted,
+  branchEnd,
+  call,
+  delta,
+  deregister,
+  done,
+  fakeNodeUrl,
+  heartbeat,
+  newKey,
+  register,
+  registerTwo,
+} from './support.ts'
 
 interface Body {
   id: string
@@ -96,6 +108,36 @@ describe('a response in the background', () => {
     })
     const next = await start(short, { previous_response_id: first.id })
     await until(next.id, 'completed')
+    await settled()
+  })
+
+  it('keeps what the model has thought, for readers and for the turn behind it', async () => {
+    const node = heartbeat()
+    const capacity = { ...node.capacity, start_fields: ['separate_reasoning'] }
+    await register('thinks', { ...node, capacity, url: `${fakeNodeUrl}/thinks` })
+    const thinking = [
+      accepted,
+      { type: 'reasoning', branch: 0, text: 'Hm.' },
+      delta(0, 'Yes'),
+      branchEnd(0),
+      done(),
+    ]
+    const { id } = await start(thinking)
+    const ended = await until(id, 'completed')
+    expect(ended.output).toMatchObject([
+      { type: 'reasoning', summary: [], content: [{ type: 'reasoning_text', text: 'Hm.' }] },
+      { type: 'message', content: [{ text: 'Yes' }] },
+    ])
+    const events = await all(await get(`${id}?stream=true`))
+    expect(
+      events.filter(({ type }) => type.endsWith('.delta')).map(({ type, delta: text }) => [type, text]),
+    ).toEqual([
+      ['response.reasoning_text.delta', 'Hm.'],
+      ['response.output_text.delta', 'Yes'],
+    ])
+    const next = await start(short, { previous_response_id: id })
+    await until(next.id, 'completed')
+    await deregister('thinks')
     await settled()
   })
 
