@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
@@ -9,17 +8,13 @@ import type { EngineConfig } from '../../gpu-node/engine/engine-config.ts'
 import { EVENT, EVENT_WIDTH, FINISH } from '../../gpu-node/engine/engine-events.ts'
 import { NO_TEXT } from '../../gpu-node/engine/token-table.ts'
 import { toEngineConfig } from '../../gpu-node/engine-options.ts'
+import { ADDON, addon, openUnchecked } from '../support/addon.ts'
 import { engineRequest } from '../support/engine-request.ts'
 
 // Invalid calls of the addon, without TypeScript's validation: each must give an error code, never a crash.
 
 const ROOT = join(import.meta.dirname, '../..')
-const ADDON = join(ROOT, 'native/build/release/apar.node')
-const addon: Record<'load' | 'start', (...args: unknown[]) => unknown> = createRequire(import.meta.url)(ADDON)
 const config = toEngineConfig(readCheckpoint(join(ROOT, 'models/demo')), { threads: 1, numBlocks: 128 })
-
-const open = async (...[config, onEvents]: unknown[]) =>
-  addon.start(await addon.load(config), NO_TEXT, onEvents) as Engine
 
 const codeOf = async (call: () => unknown): Promise<unknown> => {
   try {
@@ -91,7 +86,7 @@ describe('open', () => {
     ['a watermark of everything', [broken(['watermark'], 1), () => {}], 'invalid_config'],
   ]
   for (const [name, args, code] of cases) {
-    it(`${name}: ${code}`, async () => expect(await codeOf(() => open(...args))).toBe(code))
+    it(`${name}: ${code}`, async () => expect(await codeOf(() => openUnchecked(...args))).toBe(code))
   }
 })
 
@@ -128,7 +123,7 @@ describe('an open engine', () => {
   const submit = (engine: Engine, value: unknown) => codeOf(() => engine.submit(value as never))
 
   it('refuses requests of the wrong type or beyond its limits', async () => {
-    const engine = await open(config, () => {})
+    const engine = await openUnchecked(config, () => {})
     const cases: [unknown, string][] = [
       [undefined, 'invalid_request'],
       [{}, 'invalid_config'],
@@ -166,7 +161,7 @@ describe('an open engine', () => {
 
   it('ignores aborts of unknown, finished and invalid ids', async () => {
     const reasons: number[] = []
-    const engine = await open(config, (rows: Int32Array) => {
+    const engine = await openUnchecked(config, (rows: Int32Array) => {
       for (let at = 0; at < rows.length; at += EVENT_WIDTH)
         if (rows[at] === EVENT.FINISH) reasons.push(rows[at + 3] ?? 0)
     })
@@ -184,7 +179,7 @@ describe('an open engine', () => {
   })
 
   it('refuses requests when it is closed, and can be closed again', async () => {
-    const engine = await open(config, () => {})
+    const engine = await openUnchecked(config, () => {})
     await Promise.all([engine.close(), engine.close()])
     await engine.close()
     expect(await submit(engine, request({}))).toBe('closed')
@@ -195,7 +190,7 @@ describe('an open engine', () => {
   it('can be called from its own callback', { timeout: 60_000 }, async () => {
     let finished = 0
     let closed: Promise<void> | undefined
-    const engine: Engine = await open(config, (rows: Int32Array) => {
+    const engine: Engine = await openUnchecked(config, (rows: Int32Array) => {
       for (let at = 0; at < rows.length; at += EVENT_WIDTH) {
         if (rows[at] !== EVENT.FINISH) continue
         finished++
