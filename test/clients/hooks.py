@@ -101,6 +101,13 @@ def keep_one_format(body):
 
 def keep_one_tool(body):
     """One that is valid; a choice is one of the tools there are, and an answer has a format or text."""
+    if body.get("functions"):
+        # The older spelling; the choice may name another one.
+        body["functions"] = [with_good_schema(body["functions"][0])]
+        body.pop("function_call", None)
+        body.pop("ignore_eos", None)
+    elif body.get("function_call") is not None:
+        del body["function_call"]
     choice = body.get("tool_choice")
     tools = body.get("tools")
     if tools:
