@@ -100,3 +100,15 @@ export function median(values: readonly number[]): number {
   const high = sorted[Math.floor(middle)] ?? Number.NaN
   return (low + high) / 2
 }
+
+/** The median of ratios that were measured in turns, with their spread. */
+export function ratioCase(
+  name: string,
+  ratios: readonly number[],
+  better: BenchCase['better'],
+  goal: number,
+): BenchCase {
+  const round = (value: number) => Number(value.toPrecision(4))
+  const spread = { low: round(Math.min(...ratios)), high: round(Math.max(...ratios)) }
+  return { case: name, value: round(median(ratios)), unit: 'x', better, goal, ...spread }
+}

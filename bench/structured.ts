@@ -14,6 +14,7 @@ import {
   commit,
   machine,
   median,
+  ratioCase,
   SampleFile,
 } from './report.ts'
 import { ENDLESS, SCHEMAS, type Schema } from './structured/schemas.ts'
@@ -61,8 +62,7 @@ export async function structured({ quick }: BenchOptions): Promise<BenchResult> 
     file.add({ bench: 'structured', case: 'masks', masks, seconds })
     cases.push(row(`a mask, ${STREAMS} streams, mean`, (1e6 * seconds) / masks, 'µs', 'lower', 50))
     const name = `throughput with a schema, of that without, ${STREAMS} streams`
-    const spread = { low: round(Math.min(...ratios)), high: round(Math.max(...ratios)) }
-    cases.push({ ...row(name, median(ratios), 'x', 'higher', 0.95), ...spread })
+    cases.push(ratioCase(name, ratios, 'higher', 0.95))
 
     const drawn = await valid(runner, ask, quick ? 2 : 20)
     file.add({ bench: 'structured', case: 'valid', ...drawn })

@@ -4,12 +4,12 @@ import { readQuestions } from '../cli/trace/dataset.ts'
 import { openRunner } from '../gpu-node/open-runner.ts'
 import type { GenerateRequest } from '../shared/protocol/request.ts'
 import {
-  type BenchCase,
   type BenchOptions,
   type BenchResult,
   commit,
   machine,
   median,
+  ratioCase,
   SampleFile,
 } from './report.ts'
 
@@ -80,15 +80,4 @@ export async function trace({ quick }: BenchOptions): Promise<BenchResult> {
     await runner.close()
   }
   return { bench: 'trace', commit: commit(), machine: machine(), samples: file.path, cases }
-}
-
-function ratioCase(
-  name: string,
-  ratios: readonly number[],
-  better: BenchCase['better'],
-  goal: number,
-): BenchCase {
-  const round = (value: number) => Number(value.toPrecision(4))
-  const spread = { low: round(Math.min(...ratios)), high: round(Math.max(...ratios)) }
-  return { case: name, value: round(median(ratios)), unit: 'x', better, goal, ...spread }
 }

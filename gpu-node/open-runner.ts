@@ -6,7 +6,7 @@ import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './en
 import { Grammars } from './grammar/grammars.ts'
 import { modelReasoning } from './reasoning/reasoning-format.ts'
 import { Runner } from './requests/runner.ts'
-import { bytesToLoadRest, PromptPool } from './text/prompt-pool.ts'
+import { PromptPool, poolBytes } from './text/prompt-pool.ts'
 import { bootWorker } from './text/prompt-thread.ts'
 import { withMarkers } from './text/token-bytes.ts'
 import { modelTools } from './tools/tool-format.ts'
@@ -55,7 +55,7 @@ async function openWith(booted: Worker, folder: string, options: OpenOptions): P
   // Their threads read tokenizer and weights at the same time, and this one computes the digest meanwhile.
   const { vocabSize } = shape
   const opening = PromptPool.open({ files, controlIds, vocabSize, booted })
-  const loading = loadModel({ ...engineConfig, reservedBytes: bytesToLoadRest(vocabSize) }, options)
+  const loading = loadModel({ ...engineConfig, reservedBytes: poolBytes(vocabSize) }, options)
   const served = async () => ({ ...checkpoint, text: { chatTemplate: files.chatTemplate } })
   const [prompts, model, servedCheckpoint] = await Promise.all([opening, loading, served()])
   const tools = modelTools(files, files.toolFormat)

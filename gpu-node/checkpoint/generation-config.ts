@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { SMALLEST_FLOAT32 } from '../../shared/protocol/request.ts'
-import { type DrySampling, NO_DRY } from '../engine/dry-sampling.ts'
+import { type DrySampling, drySampling, NO_DRY } from '../engine/dry-sampling.ts'
 import { MAX_INT32 } from '../engine/engine-config.ts'
 import { readOptionalJson } from './read-json.ts'
 
@@ -60,13 +60,7 @@ export function readGenerationConfig(folder: string): GenerationConfig {
       topK: Math.max(0, file.top_k ?? 0),
       minP: file.min_p ?? 0,
       repetitionPenalty: file.repetition_penalty ?? 1,
-      dry: {
-        multiplier: file.dry_multiplier ?? NO_DRY.multiplier,
-        base: file.dry_base ?? NO_DRY.base,
-        allowedLength: file.dry_allowed_length ?? NO_DRY.allowedLength,
-        penaltyLastN: file.dry_penalty_last_n ?? NO_DRY.penaltyLastN,
-        sequenceBreakers: file.dry_sequence_breakers ?? NO_DRY.sequenceBreakers,
-      },
+      dry: drySampling(file),
     },
     eosTokenIds: [file.eos_token_id ?? []].flat(),
   }

@@ -1,3 +1,5 @@
+import type { DryFields } from '../../shared/protocol/request.ts'
+
 /** "Don't repeat yourself" (native/core/dry_penalty.h), with llama.cpp's names and defaults. */
 export interface DrySampling {
   /** 0 is off. */
@@ -18,4 +20,18 @@ export const NO_DRY: DrySampling = {
   allowedLength: 2,
   penaltyLastN: -1,
   sequenceBreakers: ['\n', ':', '"', '*'],
+}
+
+type Given = { readonly [Name in keyof DryFields]: DryFields[Name] | null }
+
+/** What is given, by its names in requests and files, and for the rest `others`. */
+export function drySampling(given: Given, others: DrySampling = NO_DRY): DrySampling {
+  return {
+    multiplier: given.dry_multiplier ?? others.multiplier,
+    base: given.dry_base ?? others.base,
+    allowedLength: given.dry_allowed_length ?? others.allowedLength,
+    penaltyLastN: given.dry_penalty_last_n ?? others.penaltyLastN,
+    sequenceBreakers:
+      given.dry_sequence_breakers?.map((text) => text.toWellFormed()) ?? others.sequenceBreakers,
+  }
 }

@@ -4,7 +4,7 @@ import { Priority, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Speculation } from '../../shared/protocol/speculation.ts'
-import { type DrySampling, NO_DRY } from './dry-sampling.ts'
+import { type DrySampling, drySampling, NO_DRY } from './dry-sampling.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
 
@@ -181,7 +181,7 @@ export function toEngineRequest(
     repetitionPenalty: request.repetition_penalty ?? sampling.repetitionPenalty,
     frequencyPenalty: request.frequency_penalty ?? 0,
     presencePenalty: request.presence_penalty ?? 0,
-    dry: toDry(request, sampling.dry),
+    dry: drySampling(request, sampling.dry),
     seed: request.seed === undefined || request.seed < 0 ? randomInt(2 ** 32) : request.seed,
     minTokens: Math.min(request.min_tokens ?? 0, maxTokens),
     ignoreEos: request.ignore_eos ?? false,
@@ -199,17 +199,6 @@ export function toEngineRequest(
     speculation: request.speculation ?? 'auto',
     trace: request.trace ?? false,
     ...(grammar && { grammar }),
-  }
-}
-
-function toDry(request: GenerateRequest, dry: DrySampling): DrySampling {
-  return {
-    multiplier: request.dry_multiplier ?? dry.multiplier,
-    base: request.dry_base ?? dry.base,
-    allowedLength: request.dry_allowed_length ?? dry.allowedLength,
-    penaltyLastN: request.dry_penalty_last_n ?? dry.penaltyLastN,
-    sequenceBreakers:
-      request.dry_sequence_breakers?.map((text) => text.toWellFormed()) ?? dry.sequenceBreakers,
   }
 }
 

@@ -68,6 +68,7 @@ export const DryFields = z.strictObject({
   /** A sequence ends at a token with one of these in its text. Default: line feed, colon, quotation mark, asterisk. */
   dry_sequence_breakers: z.array(z.string().min(1).max(40)).max(8).optional(),
 })
+export type DryFields = z.infer<typeof DryFields>
 
 /** Fields that OpenAI's API lacks: the adapters of other APIs accept them under `apar`. */
 export const FurtherFields = z.strictObject({

@@ -211,6 +211,19 @@ describe('at the start', () => {
     load.mockRestore()
   })
 
+  test('a tokenizer whose tokens have no known bytes is refused, and its thread fails unnoticed', async () => {
+    const unhandled: unknown[] = []
+    const note = (why: unknown) => unhandled.push(why)
+    process.on('unhandledRejection', note)
+    await expect(open(TEMPLATE, { ...tinyTokenizer(), decoder: null })).rejects.toMatchObject({
+      code: 'unsupported_checkpoint',
+      message: 'tokenizer.json: decoder: none is not supported',
+    })
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    process.off('unhandledRejection', note)
+    expect(unhandled).toEqual([])
+  })
+
   test('a template without end is refused, with its file', async () => {
     const loops = '{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}'
     await expect(open(loops)).rejects.toMatchObject({
