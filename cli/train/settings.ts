@@ -50,6 +50,11 @@ export const SETTINGS = {
   lora: setting(z.int().min(1).max(4096), '<rank>', 'LoRA on all linear layers; without it, every weight'),
   'lora-alpha': setting(positive, '<number>', 'default: twice the rank'),
   'lora-dropout': setting(share, '<share>', 'default: 0'),
+  distillation: setting(
+    share,
+    '<share>',
+    'with --lora: of the text, what is learned from what the base says of it instead of from the data (default: 0)',
+  ),
   heads: setting(
     z.int().min(2).max(MAX_MEDUSA_HEADS),
     '<count>',
@@ -118,7 +123,15 @@ export type TrainCommand = (typeof TRAIN_COMMANDS)[number]
 export const COMMAND_SETTINGS: Readonly<Record<TrainCommand, readonly SettingName[]>> = {
   sft: without('heads', 'kind', 'layers'),
   medusa: without(
-    ...(['lora', 'lora-alpha', 'lora-dropout', 'token-init', 'token-noise', 'token-lr'] as const),
+    ...([
+      'lora',
+      'lora-alpha',
+      'lora-dropout',
+      'distillation',
+      'token-init',
+      'token-noise',
+      'token-lr',
+    ] as const),
     ...(['parallel', 'checkpoint-activations', 'adapter-dtype'] as const),
   ),
 }

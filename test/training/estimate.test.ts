@@ -43,6 +43,7 @@ describe.skipIf(!hasTrainingPython)('the memory of a run', () => {
         layout: 'one',
         processes: 1,
         checkpointActivations,
+        distills: false,
         valueBytes: 4,
       } as const
       const bytes = (packTokens: number) => estimateMemory(shape, { ...how, packTokens }).total

@@ -43,7 +43,11 @@ const DEFAULT_PACK_TOKENS = { cpu: 1024, cuda: 16384 }
 /** `apar train sft --estimate`. */
 export async function showEstimate(flags: EstimateFlags): Promise<void> {
   const { settings, options } = await optionsOf(flags, 'sft')
-  const found = estimate({ ...options, lora: numberOf(settings, 'lora') ?? DEFAULT_LORA })
+  const found = estimate({
+    ...options,
+    lora: numberOf(settings, 'lora') ?? DEFAULT_LORA,
+    distills: (numberOf(settings, 'distillation') ?? 0) > 0,
+  })
   show(flags, options, found, () => estimateReport(found))
 }
 

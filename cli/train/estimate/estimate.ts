@@ -27,6 +27,8 @@ export interface RunShape {
 export interface EstimateOptions extends RunShape {
   /** Rank of the rows with LoRA. */
   readonly lora: number
+  /** With --distillation, which the rows with LoRA have. */
+  readonly distills: boolean
 }
 
 export interface EstimateRow {
@@ -96,12 +98,18 @@ function variant(
   const { shape, contextTokens, runTokens } = options
   const packTokens = options.packTokens[device]
   const valueBytes = options.valueBytes[device]
-  const how = { device, lora, layout, processes, packTokens, checkpointActivations, valueBytes }
+  const distills = options.distills && lora !== undefined
+  const how = { device, lora, layout, processes, packTokens, checkpointActivations, distills, valueBytes }
   const memory = estimateMemory(shape, how)
   const room = device === 'cpu' ? options.cpuMemory : options.gpuMemory
   const rate = device === 'cpu' ? options.cpu?.flops : options.gpuRate
   // A token sees half of its path in the mean.
-  const flops = flopsPerToken(shape, { lora, checkpointActivations, meanContext: contextTokens / 2 })
+  const flops = flopsPerToken(shape, {
+    lora,
+    checkpointActivations,
+    distills,
+    meanContext: contextTokens / 2,
+  })
   const speed = rate === undefined ? undefined : tokensPerSecond(flops, rate, device, processes)
   return {
     memory,

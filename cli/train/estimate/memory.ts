@@ -14,6 +14,8 @@ export interface TrainedAs {
   /** Tokens that are computed at once. */
   readonly packTokens: number
   readonly checkpointActivations: boolean
+  /** The base judges the text, too: with LoRA. */
+  readonly distills: boolean
   /** Of a value of the arithmetic: bf16 or f32. */
   readonly valueBytes: 2 | 4
 }
@@ -32,6 +34,8 @@ const F32 = 4
 const ADAM = 2 * F32
 /** Of a logit that a GPU widens to f32 for all tokens at once: itself and its gradient. */
 const WIDE_LOGIT_BYTES = { cpu: 0, cuda: 2 * F32 }
+/** Of a teacher's: the same, with its probability and its logarithm. */
+const WIDE_TEACHER_BYTES = { cpu: 0, cuda: 3 * F32 }
 
 /**
  * The memory of one process, from the shape alone: weights that are trained are f32, with a copy for arithmetic in
@@ -60,14 +64,15 @@ export function estimateMemory(shape: ModelShape, how: TrainedAs): MemoryEstimat
 
 function activationBytes(
   shape: ModelShape,
-  { device, lora, packTokens, checkpointActivations, valueBytes }: TrainedAs,
+  { device, lora, packTokens, checkpointActivations, distills, valueBytes }: TrainedAs,
 ): number {
   const perLayer = layerActivations(shape, lora, valueBytes)
   const stream = shape.hiddenSize * (lora === undefined ? F32 : valueBytes)
   const kept = checkpointActivations ? shape.numLayers * stream + perLayer : shape.numLayers * perLayer
   // Measured: while the backward pass is in a layer, it has about twice what a layer keeps, for gradients and copies.
   const logits = shape.vocabSize * (2 * valueBytes + WIDE_LOGIT_BYTES[device])
-  return packTokens * (kept + 2 * perLayer + logits)
+  const teacher = distills ? shape.vocabSize * (valueBytes + WIDE_TEACHER_BYTES[device]) : 0
+  return packTokens * (kept + 2 * perLayer + logits + teacher)
 }
 
 /** Bytes that a layer keeps of one token until its gradient has been computed. */

@@ -71,6 +71,7 @@ describe('memory', () => {
       processes: 1,
       packTokens: 2048,
       checkpointActivations: false,
+      distills: false,
       valueBytes: 2,
     },
   }
@@ -106,22 +107,31 @@ describe('memory', () => {
     const again = bytes({ checkpointActivations: true }).activations
     expect(again).toBeGreaterThan(2048 * 32 * 4096 * 4)
     expect(again).toBeLessThan(activations / 3)
+    expect(bytes({ distills: true }).activations).toBe(activations + 2048 * 32000 * (2 + 3 * 4))
   })
 })
 
-test('a token takes 6 operations a weight, 4 where the weights are frozen, and 2 more where it is done again', () => {
-  const work = { lora: undefined, checkpointActivations: false, meanContext: 0 }
+test('a token takes 6 operations a weight, 4 where the weights are frozen, and 2 more where it is done again or the base does it, too', () => {
+  const work = { lora: undefined, checkpointActivations: false, distills: false, meanContext: 0 }
   const products = 6_738_415_616 - 32000 * 4096 - 65 * 4096
   expect(flopsPerToken(shape(VICUNA_7B), work)).toBe(6 * products)
   const again = flopsPerToken(shape(VICUNA_7B), { ...work, checkpointActivations: true })
   expect(again).toBe(8 * products - 2 * 32000 * 4096)
   const lora = flopsPerToken(shape(VICUNA_7B), { ...work, lora: 8 })
   expect(lora).toBe(4 * products + 4 * countLora(shape(VICUNA_7B), 8))
+  const taught = flopsPerToken(shape(VICUNA_7B), { ...work, lora: 8, distills: true })
+  expect(taught).toBe(lora + 2 * products)
 })
 
 test('the report has a line for each way to train', () => {
   const found = estimate({
-    ...{ shape: shape(VICUNA_7B), lora: 16, packTokens: { cpu: 1024, cuda: 16384 }, contextTokens: 2048 },
+    ...{
+      shape: shape(VICUNA_7B),
+      lora: 16,
+      distills: false,
+      packTokens: { cpu: 1024, cuda: 16384 },
+      contextTokens: 2048,
+    },
     ...{ runTokens: 100e6, gpus: 8, gpuMemory: 80e9, gpuRate: 400e12, cpu: undefined, cpuMemory: 64e9 },
     valueBytes: { cpu: 2, cuda: 2 } as const,
   })

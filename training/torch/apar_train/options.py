@@ -54,6 +54,9 @@ def add_sft(p: argparse.ArgumentParser) -> None:
                       help="rows of [Fork] and [Child]: copies of those of newline and space, or as they are; auto: as they are in a model that forks already")  # fmt: skip
     what.add_argument("--token-noise", type=float, default=0.01, help="standard deviation added to copied rows (default: %(default)s)")
 
+    what.add_argument("--distillation", type=share, metavar="SHARE",
+                      help="with --lora, how much the text is learned from what the base says of it instead of from the data alone; forks "
+                           "and ends are learned from the data (default: 0)")  # fmt: skip
     what.add_argument("--base-name", help="the base that adapter_config.json names (default: --model)")
 
     how = _how(p)

@@ -35,7 +35,7 @@ class Parallel(Folder):
         self.assertLess(max(abs(a - b) for a, b in zip(*held_out)), 2e-4)
 
     def test_ddp_with_lora_is_one_process_and_goes_on_as_one(self):
-        options = f"--model {self.base} --lora 4 {self.LENGTH}"
+        options = f"--model {self.base} --lora 4 --distillation 0.3 {self.LENGTH}"
         self.sft("one", options)
         self.torchrun("two", options)
         self.assert_close("two", 1e-5)
@@ -54,10 +54,10 @@ class Parallel(Folder):
         self.assertTrue(torch.isfinite(torch.stack([w.float().abs().max() for w in self.weights("two").values()])).all())
 
     def test_fsdp_with_lora_goes_on_where_it_was_cut(self):
-        options = f"--model {self.base} --lora 4 {self.LENGTH} --parallel fsdp"
-        self.sft("one", f"--model {self.base} --lora 4 {self.LENGTH}")
-        self.torchrun("two", f"{options} --stop-step 4")
-        self.torchrun("two", f"{options} --resume")
+        options = f"--model {self.base} --lora 4 --distillation 0.3 {self.LENGTH}"
+        self.sft("one", options)
+        self.torchrun("two", f"{options} --parallel fsdp --stop-step 4")
+        self.torchrun("two", f"{options} --parallel fsdp --resume")
         self.assert_close("two", 1e-5)
 
 

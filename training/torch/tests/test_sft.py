@@ -268,6 +268,7 @@ class Refusals(Folder):
         for options, reason in (
             (base, "--steps, --epochs or --minutes"),
             (f"{base} --steps 2 --token-lr 1", "--token-lr needs --lora"),
+            (f"{base} --steps 2 --distillation 0.5", "--distillation needs --lora"),
             (f"--model {self.root}/nothing --steps 2", "no such folder or file"),
             (f"--model {self.root}/empty --steps 2", "broken_checkpoint"),
             (f"--model {self.data}/train/meta.json --steps 2", "neither a folder nor a GGUF file"),

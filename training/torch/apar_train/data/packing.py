@@ -6,7 +6,7 @@ rows (tests/test_exactness.py). Examples of a pack do not attend to each other.
 """
 
 from dataclasses import dataclass, replace
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -37,19 +37,31 @@ class Pack:
     weights: torch.Tensor  # f32 [M]
     banned: torch.Tensor  # bool [M]: [Fork] cannot be chosen here
     kinds: torch.Tensor  # [M]
+    serial: Optional["SerialText"] = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device) -> "Pack":
         moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if torch.is_tensor(value)}
-        return replace(self, **moved)
+        return replace(self, **moved, serial=self.serial and self.serial.to(device))
 
     def mask(self, begin: int = 0, end: int = -1) -> torch.Tensor:
         """bool [n, n] for the tokens begin..end: whether i (row) attends to j: not after it, and of a segment above."""
         end = len(self.ids) if end < 0 else end
         segments = self.segments[begin:end]
         return self.ancestors[segments[:, None], segments[None, :]].tril_()
+
+
+@dataclass
+class SerialText:
+    """The examples of a pack as plain texts, and where the pack learns them."""
+
+    pack: Pack  # its K targets are those of `learned_at`, in order
+    learned_at: torch.Tensor  # bool [M], K of them
+
+    def to(self, device: torch.device) -> "SerialText":
+        return SerialText(self.pack.to(device), self.learned_at.to(device, non_blocking=True))
 
 
 def pack_examples(examples: Sequence[Example], meta: Meta, weights: Weights) -> Pack:
@@ -81,9 +93,13 @@ def pack_examples(examples: Sequence[Example], meta: Meta, weights: Weights) -> 
 
 
 def filler(meta: Meta) -> Pack:
-    """A pack of which nothing is learned, for a process that has none left in a step."""
-    example = Example(np.full(2, meta.fork), np.zeros(2, dtype=bool), np.array([0, 2]), np.array([-1]), UNSTRUCTURED)
-    return pack_examples([example], meta, Weights())
+    """A pack of which nothing is learned."""
+    return pack_examples([nothing(meta)], meta, Weights())
+
+
+def nothing(meta: Meta) -> Example:
+    """For a process that has no pack left in a step."""
+    return Example(np.full(2, meta.fork), np.zeros(2, dtype=bool), np.array([0, 2]), np.array([-1]), UNSTRUCTURED)
 
 
 def first_fit(lengths: Sequence[int], room: int) -> List[List[int]]:

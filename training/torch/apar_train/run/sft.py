@@ -1,18 +1,20 @@
 """Supervised fine-tuning: python -m apar_train sft."""
 
 import argparse
-from typing import Any, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from ..data.packing import Pack
-from ..data.shards import KINDS
+from ..data.serial import with_serial_text
+from ..data.shards import KINDS, Example
 from ..errors import InputError
 from ..model.adapter import add_adapter
 from ..model.base import NOTHING, fit_vocabulary, open_model
-from ..model.loss import TokenLosses, token_losses
+from ..model.loss import Soft, TokenLosses, token_losses
 from ..model.output import check_target, write_adapter, write_model
+from ..model.teacher import teacher_logits
 from ..model.token_rows import begin_rows, forks_already
 from .processes import Processes
 from .trainer import Trainer, train
@@ -27,11 +29,13 @@ def run(args: argparse.Namespace) -> None:
 class SupervisedTrainer(Trainer):
     """Every weight, or an adapter and the two token rows."""
 
-    SAME = (*Trainer.SAME, "lora", "lora_alpha", "lora_dropout", "token_lr", "token_init", "token_noise")
+    SAME = (*Trainer.SAME, "lora", "lora_alpha", "lora_dropout", "token_lr", "token_init", "token_noise", "distillation")
 
     def __init__(self, args: argparse.Namespace, processes: Processes) -> None:
         if args.token_lr is not None and not args.lora:
             raise InputError("invalid_request", "--token-lr needs --lora: else the two rows are part of the embedding")
+        if args.distillation and not args.lora:
+            raise InputError("invalid_request", "--distillation needs --lora: the teacher is the model without its adapter")
         check_target(args.out)
         super().__init__(args, processes)
 
@@ -66,8 +70,19 @@ class SupervisedTrainer(Trainer):
         # FSDP2 casts by itself; an adapter's base is stored in the type of the arithmetic.
         return super().casts() and not self.args.lora and not self.parallel.sharded
 
+    def pack(self, examples: Sequence[Example]) -> Pack:
+        pack = super().pack(examples)
+        return with_serial_text(pack, examples, self.meta) if self.args.distillation else pack
+
     def losses(self, pack: Pack, factor: float = 1.0) -> TokenLosses:
-        return token_losses(self.parallel.call, pack, self.meta, self.attention, self.dtype, factor)
+        """Held-out packs have no teacher: their losses are compared with those of any other run."""
+        return token_losses(self.parallel.call, pack, self.meta, self.attention, self.dtype, factor, self._soft(pack))
+
+    def _soft(self, pack: Pack) -> Optional[Soft]:
+        if pack.serial is None:
+            return None
+        logits = teacher_logits(self.parallel.call, self.adapted, pack.serial.pack, self.meta, self.attention, self.dtype)
+        return Soft(logits, pack.serial.learned_at, self.args.distillation)
 
     def names(self) -> Tuple[str, ...]:
         return (*KINDS, "fork", "eos")

@@ -7,15 +7,15 @@ import math
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
 
 import torch
 from transformers import PreTrainedModel
 
 from ..arithmetic import dtype_name, dtype_of
 from ..data.mixing import Mixture, Shares
-from ..data.packing import Pack, Weights, filler, first_fit, pack_examples
-from ..data.shards import KINDS, Shards
+from ..data.packing import Pack, Weights, filler, first_fit, nothing, pack_examples
+from ..data.shards import KINDS, Example, Shards
 from ..data.sizes import check_sizes
 from ..errors import InputError
 from ..model import attention
@@ -256,11 +256,15 @@ class Trainer(ABC):
         batch and takes its share; each gets the same number of packs, because they exchange gradients at each one."""
         args, world = self.args, self.processes.world
         drawn = self.mixture.draw(step, args.batch_tokens, args.batch_examples)
-        packs = [pack_examples([self.train[index] for index in indices], self.meta, self.weights) for indices in drawn]
+        packs = [self.pack([self.train[index] for index in indices]) for indices in drawn]
         self.tokens += sum(map(len, packs))
         weight = float(sum(pack.weights.sum() for pack in packs))
-        packs += [filler(self.meta)] * (-len(packs) % world)
+        packs += [self.pack([nothing(self.meta)])] * (-len(packs) % world)
         return packs[self.processes.rank :: world], max(weight, 1e-9)
+
+    def pack(self, examples: Sequence[Example]) -> Pack:
+        """To learn from."""
+        return pack_examples(examples, self.meta, self.weights)
 
     def _held_out_packs(self) -> List[Pack]:
         if self.test is None or len(self.test) == 0 or self.args.eval_examples == 0:
