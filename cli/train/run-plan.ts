@@ -5,6 +5,7 @@ import { explain, UserError } from '../explain.ts'
 import { lockFolder } from '../lock/folder-lock.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { resolveModel } from '../models/resolve.ts'
+import { allocatorFor } from './allocator.ts'
 import { writeCard } from './card/card.ts'
 import { locatePython, trainingPython } from './environment/environment.ts'
 import { gpuNames } from './environment/gpu.ts'
@@ -51,17 +52,19 @@ export async function runPlan(
   const { path } = model
   refuseOtherVocabulary(plan.data, { name: plan.model, path, adapter: plan.adapter ?? model.adapter })
   const args = trainerArguments(command(plan, model), plan.processes)
+  const { path: allocator, hint } = allocatorFor(plan.settings)
   if (flags.dryRun) {
-    console.log(shellLine((await locatePython(flags)).python, args))
+    console.log(shellLine((await locatePython(flags)).python, args, allocator))
     return
   }
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
-  const line = shellLine(python, args)
+  const line = shellLine(python, args, allocator)
   const lock = await lockPlan(plan)
   let end: TrainerEnd | 'failed' = 'failed'
   try {
     refuseBegunRun(plan)
     console.error(line)
+    if (hint) console.error(`apar: ${hint}`)
     const started = new Date().toISOString()
     const ended = recordInvocation(plan.run, {
       ...plan,
@@ -72,7 +75,7 @@ export async function runPlan(
     })
     const begun = performance.now()
     try {
-      end = await runTrainer(python, args, { debug: flags.debug === true, onStart: lock.add })
+      end = await runTrainer(python, args, { debug: flags.debug === true, allocator, onStart: lock.add })
     } finally {
       ended(Math.round((performance.now() - begun) / 1000), end)
     }

@@ -11,6 +11,8 @@ import { type Reason, TracebackFilter } from './traceback-filter.ts'
 export interface TrainerOptions {
   /** Shows tracebacks of Python. */
   readonly debug: boolean
+  /** See {@link findAllocator}. */
+  readonly allocator?: string | undefined
   /** Hears of the trainer's process. */
   readonly onStart?: (pid: number) => void
 }
@@ -27,8 +29,9 @@ export function trainerArguments(command: readonly string[], processes: number):
 }
 
 /** The line that starts the same in a shell. */
-export function shellLine(python: string, args: readonly string[]): string {
-  return [`PYTHONPATH=${quoted(TRAINER_FOLDER)}`, quoted(python), ...args.map(quoted)].join(' ')
+export function shellLine(python: string, args: readonly string[], allocator?: string): string {
+  const preload = allocator === undefined ? [] : [`LD_PRELOAD=${quoted(allocator)}`]
+  return [...preload, `PYTHONPATH=${quoted(TRAINER_FOLDER)}`, quoted(python), ...args.map(quoted)].join(' ')
 }
 
 function quoted(text: string): string {
@@ -43,7 +46,7 @@ function quoted(text: string): string {
 export async function runTrainer(
   python: string,
   args: readonly string[],
-  { debug, onStart }: TrainerOptions,
+  { debug, allocator, onStart }: TrainerOptions,
 ): Promise<TrainerEnd> {
   const paths = [TRAINER_FOLDER, process.env.PYTHONPATH].filter(Boolean)
   const child = spawn(python, args, {
@@ -52,6 +55,7 @@ export async function runTrainer(
       ...process.env,
       PYTHONPATH: paths.join(':'),
       PYTHONUNBUFFERED: '1',
+      ...(allocator === undefined ? {} : { LD_PRELOAD: allocator }),
       // Of what libraries will change some day.
       ...(debug ? {} : { PYTHONWARNINGS: 'ignore' }),
     },
@@ -69,12 +73,16 @@ export async function runTrainer(
   try {
     const [[code, signal]] = await Promise.all([once(child, 'close'), reading])
     if (code === 0 && !stopping.requested) return 'done'
+    if (code === STOPPED) return 'stopped'
     if (stopping.requested && (!filter.reason || OF_A_SIGNAL.test(filter.reason.sentence))) return 'stopped'
     throw filter.reason ? errorOf(filter.reason) : new UserError('training_failed', endOf(code, signal))
   } finally {
     stopping.remove()
   }
 }
+
+/** The trainer's exit code after a signal that only it has heard (training/torch/apar_train/__main__.py). */
+const STOPPED = 130
 
 /** How Python and torchrun end before the trainer listens, and after it. */
 const OF_A_SIGNAL = /^KeyboardInterrupt|SignalException/

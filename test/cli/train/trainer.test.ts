@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { findAllocator } from '../../../cli/train/allocator.ts'
 import { runTrainer, shellLine, trainerArguments } from '../../../cli/train/run-trainer.ts'
 import { TracebackFilter } from '../../../cli/train/traceback-filter.ts'
 
@@ -76,6 +77,19 @@ test('several processes run under torchrun, and the printed line runs in a shell
   )
 })
 
+test('an allocator is found as the loader lists it, the best first', () => {
+  const listed = [
+    "1042 libs found in cache `/etc/ld.so.cache'",
+    '\tlibtcmalloc_minimal_debug.so.4 (libc6,x86-64) => /lib/libtcmalloc_minimal_debug.so.4',
+    '\tlibjemalloc.so.2 (libc6,x86-64) => /lib/x86_64-linux-gnu/libjemalloc.so.2',
+  ]
+  expect(findAllocator(listed)).toBe('/lib/x86_64-linux-gnu/libjemalloc.so.2')
+  const better = '\tlibtcmalloc_minimal.so.4 (libc6,x86-64) => /lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4'
+  expect(findAllocator([...listed, better])).toBe('/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4')
+  expect(findAllocator(['garbage'])).toBeUndefined()
+  expect(shellLine('/x/python', ['-m', 'y'], '/lib/a.so')).toMatch(/^LD_PRELOAD=\/lib\/a\.so PYTHONPATH=/)
+})
+
 describe('running it', () => {
   let root: string
   let python: string
@@ -124,6 +138,10 @@ describe('running it', () => {
     process.emit('SIGINT')
     expect(await running).toBe('stopped')
     expect(existsSync(saved)).toBe(true)
+  })
+
+  test('that was stopped by a signal of its own has not ended', async () => {
+    expect(await run('exit 130')).toBe('stopped')
   })
 
   test('ends it at once at a second signal', async () => {

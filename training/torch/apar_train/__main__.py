@@ -15,9 +15,12 @@ from .errors import InputError
 class Command:
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    # Has run(args: argparse.Namespace) -> None.
+    # Has run(args: argparse.Namespace) -> bool: False if a signal ended it early.
     module: str
 
+
+# As of a program that Ctrl-C has ended.
+STOPPED = 130
 
 COMMANDS: Dict[str, Command] = {
     "sft": Command("teach a model to fork: full or LoRA", options.add_sft, "apar_train.run.sft"),
@@ -38,7 +41,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         command.add_arguments(subparsers.add_parser(name, help=command.help, description=command.help))
     args = parser.parse_args(argv)
     try:
-        importlib.import_module(COMMANDS[args.command].module).run(args)
+        ended = importlib.import_module(COMMANDS[args.command].module).run(args)
     except InputError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 2
@@ -47,7 +50,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             raise
         print(f"disk_full: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
         return 2
-    return 0
+    return 0 if ended else STOPPED
 
 
 if __name__ == "__main__":

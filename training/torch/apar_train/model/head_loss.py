@@ -31,7 +31,7 @@ class HeadLoss(torch.autograd.Function):
             if ranked:
                 ranks[part] = ranks_of(logits, targets[part], banned[part], fork)
             gradient = None if d_rows is None and d_matrix is None else logits
-            losses[part] = cross_entropy(logits, targets[part], weights[part], banned[part], fork, gradient)
+            losses[part], _ = cross_entropy(logits, targets[part], weights[part], banned[part], fork, gradient)
             if d_rows is not None:
                 d_rows[part] = logits @ factor
             if d_matrix is not None:

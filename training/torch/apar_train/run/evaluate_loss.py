@@ -28,8 +28,9 @@ from .processes import join
 from .trainer import BUILD_MODEL, PACK_TOKENS
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> bool:
     show(evaluate(args), args.out)
+    return True
 
 
 def show(found: Dict[str, object], out: Optional[Path]) -> None:

@@ -24,8 +24,9 @@ from .processes import join
 from .trainer import BUILD_MODEL, PACK_TOKENS, packs_of
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> bool:
     show(evaluate(args), args.out)
+    return True
 
 
 @torch.no_grad()

@@ -18,8 +18,8 @@ RATE = 1e-3
 WARMUP_SHARE, WARMUP_STEPS = 0.1, 20
 
 
-def run(args: argparse.Namespace) -> None:
-    train(MedusaTrainer, args)
+def run(args: argparse.Namespace) -> bool:
+    return train(MedusaTrainer, args)
 
 
 class MedusaTrainer(Trainer):

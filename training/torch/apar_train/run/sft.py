@@ -22,8 +22,8 @@ from .trainer import Trainer, train
 LORA_RATE, FULL_RATE, NEW_RATE, TOKEN_FACTOR = 1e-3, 2e-5, 3e-3, 8.0
 
 
-def run(args: argparse.Namespace) -> None:
-    train(SupervisedTrainer, args)
+def run(args: argparse.Namespace) -> bool:
+    return train(SupervisedTrainer, args)
 
 
 class SupervisedTrainer(Trainer):

@@ -34,8 +34,9 @@ BUILD_MODEL = "model"
 PACK_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 
-def train(kind: Type["Trainer"], args: argparse.Namespace) -> None:
-    """A run from its beginning, or from its saved state, to its end or to a signal."""
+def train(kind: Type["Trainer"], args: argparse.Namespace) -> bool:
+    """A run from its beginning, or from its saved state, to its end or to a signal: then False. True for one of several
+    processes, whose exit code torchrun would take for a failure."""
     processes = join(args.device, args.threads)
     try:
         trainer = kind(args, processes)
@@ -48,6 +49,7 @@ def train(kind: Type["Trainer"], args: argparse.Namespace) -> None:
                 state.keep_newest(args.run)
         if processes.first:
             trainer.log.close()
+        return ended or processes.world > 1
     finally:
         leave()
 
