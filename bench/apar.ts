@@ -6,6 +6,7 @@ import type { Runner } from '../gpu-node/requests/runner.ts'
 import type { Prompt } from '../training/data/prompts/read-prompts.ts'
 import { type Answer, ask, MODES } from './apar/ask.ts'
 import { defaultPrompts, readAll } from './apar/prompts.ts'
+import { type Repetition, repetitionOf } from './apar/sampling.ts'
 import { type Answered, summarise, verdictOf } from './apar/summary.ts'
 import { type BenchOptions, type BenchResult, commit, machine, SampleFile } from './report.ts'
 
@@ -28,7 +29,8 @@ export async function apar({ quick, flags }: BenchOptions): Promise<BenchResult>
   const prompts = quick ? all.filter((_, index) => index % QUICK_EVERY === 0) : all
   const options = { dtype: flags.dtype, device: flags.device }
   const basePath = flags.base === undefined ? adapter && model.path : resolveModel(flags.base).path
-  const bases = basePath === undefined ? undefined : await baseAnswers(basePath, prompts, options)
+  const repetition = adapter === undefined ? undefined : repetitionOf(adapter)
+  const bases = basePath === undefined ? undefined : await baseAnswers(basePath, prompts, options, repetition)
   const runner = await openRunner(model.path, { ...options, adapter })
   const file = new SampleFile('apar')
   const answered: Answered[] = []
@@ -54,13 +56,14 @@ async function baseAnswers(
   path: string,
   prompts: readonly Prompt[],
   options: EngineOptions,
+  repetition: Repetition | undefined,
 ): Promise<Answer[]> {
   const runner = await openRunner(path, { ...options, maxBranches: CONCURRENCY })
   const answers: Answer[] = []
   const waiting = prompts.entries()
   const work = async () => {
     for (const [index, prompt] of waiting) {
-      answers[index] = await ask(runner, prompt, { mode: 'serial', maxTokens: MAX_TOKENS })
+      answers[index] = await ask(runner, prompt, { mode: 'serial', maxTokens: MAX_TOKENS, repetition })
       if ((index + 1) % CONCURRENCY === 0)
         console.error(`apar: base: ${index + 1} of ${prompts.length} prompts`)
     }

@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { DEVICES, DTYPES } from '../gpu-node/engine/engine-config.ts'
 import { parse } from '../shared/parse.ts'
 import { agreement } from './agreement.ts'
+import { answersPage } from './apar/answers.ts'
 import { apar } from './apar.ts'
 import { data } from './data.ts'
 import { edge, edgeFirst, edgeStreams } from './edge.ts'
@@ -36,7 +38,7 @@ const BENCHES: Record<string, Bench> = {
   trace,
 }
 const ASKING: ReadonlySet<string> = new Set(['apar', 'medusa'])
-const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., or: bench plot SAMPLES`
+const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., or: bench plot SAMPLES, bench answers SAMPLES`
 /** Of the benches that ask a model. */
 const MODEL_OPTIONS = {
   model: { type: 'string' },
@@ -71,6 +73,10 @@ async function main(args: string[]): Promise<number> {
   const [file] = parts
   if (name === 'plot' && file !== undefined && args.length === 2) {
     plot(file)
+    return 0
+  }
+  if (name === 'answers' && file !== undefined && args.length === 2) {
+    console.log(answersPage(readFileSync(file, 'utf8').trimEnd().split('\n')))
     return 0
   }
   const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined

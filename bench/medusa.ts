@@ -121,7 +121,7 @@ async function sorted(runner: Runner, prompts: readonly Prompt[]) {
 function way(
   runner: Runner,
   prompts: readonly Prompt[],
-  { mode, speculation, maxTokens }: Required<AskOptions>,
+  { mode, speculation, maxTokens }: Required<Omit<AskOptions, 'repetition'>>,
   streams: number,
 ): Way {
   const usages: (SpeculationUsage | undefined)[] = []

@@ -4,6 +4,7 @@ import { type DoneEvent, errorOf, type FinishReason } from '../../shared/protoco
 import type { NodeBatch } from '../../shared/protocol/node.ts'
 import type { Speculation, SpeculationUsage } from '../../shared/protocol/speculation.ts'
 import type { Prompt } from '../../training/data/prompts/read-prompts.ts'
+import type { Repetition } from './sampling.ts'
 
 export const MODES = ['parallel', 'serial'] as const
 export type Mode = (typeof MODES)[number]
@@ -35,13 +36,15 @@ export interface AskOptions {
   readonly maxTokens: number
   /** Default: the engine's. */
   readonly speculation?: Speculation | undefined
+  /** Default: the model's own. */
+  readonly repetition?: Repetition | undefined
 }
 
 /** One greedy answer, through the gpu node's own path (template, engine, text) without network. */
 export async function ask(
   runner: Runner,
   { messages }: Prompt,
-  { mode, maxTokens, speculation }: AskOptions,
+  { mode, maxTokens, speculation, repetition }: AskOptions,
 ): Promise<Answer> {
   const before = runner.stats().steps
   const begun = performance.now()
@@ -54,6 +57,7 @@ export async function ask(
       temperature: 0,
       branching: { enabled: mode === 'parallel' },
       ...(speculation && { speculation }),
+      ...repetition,
     }
     const publish = ({ events }: NodeBatch) => {
       for (const event of events) {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { answersPage } from '../../bench/apar/answers.ts'
 import type { Answer, AnswerBranch } from '../../bench/apar/ask.ts'
 import { countRepeated, forkTitlesOf, problemsOf, titlesOf } from '../../bench/apar/quality.ts'
 import { type Answered, summarise, verdictOf } from '../../bench/apar/summary.ts'
@@ -136,4 +137,33 @@ describe('figures', () => {
     })
     expect(summarise([of(LIST, true)], false).filter(({ goal }) => goal !== null)).toEqual([])
   })
+})
+
+test('a page of answers has the first that fork, and the worst', () => {
+  const sample = (id: number, forks: number, more: object = {}) =>
+    JSON.stringify({
+      ...{
+        id,
+        prompt: `Question ${id}?`,
+        parallel: { text: `Answer ${id} with \`\`\`code\`\`\``, reason: 'stop' },
+      },
+      verdict: { forks, repeatedTitles: 0, problems: [] },
+      ...more,
+    })
+  const endless = { parallel: { text: 'and and', reason: 'length' } }
+  const lines = [
+    sample(1, 0),
+    ...Array.from({ length: 12 }, (_, index) => sample(100 + index, 2)),
+    sample(2, 0, endless),
+    sample(3, 3, { verdict: { forks: 3, repeatedTitles: 2, problems: ['a detail is empty'] } }),
+    sample(4, 3, { verdict: { forks: 3, repeatedTitles: 1, problems: [] } }),
+  ]
+  const headings = answersPage(lines).match(/^##+ .*/gm)
+  const firstTen = Array.from({ length: 10 }, (_, index) => `### ${100 + index}`)
+  expect(headings).toEqual([
+    ...['## The first 10 that fork', ...firstTen],
+    ...['## The 3 worst of all', '### 2', '### 3', '### 4'],
+  ])
+  expect(answersPage(lines)).toContain('````text\nAnswer 100 with ```code```\n````\n\n*forks: 2*')
+  expect(answersPage(lines)).toContain('*forks: 3; a detail is empty; titles that are there before: 2*')
 })
