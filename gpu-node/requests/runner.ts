@@ -10,13 +10,14 @@ import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
 import { EVENT, EVENT_WIDTH, FINISH } from '../engine/engine-events.ts'
 import { type EngineGrammar, type RequestDefaults, toEngineRequest } from '../engine/engine-request.ts'
-import type { Grammars, LoadGrammar } from '../grammar/grammars.ts'
+import type { LoadGrammar } from '../grammar/grammars.ts'
 import type { ModelReasoning } from '../reasoning/reasoning-format.ts'
 import { type AnswerStart, answerStart } from '../reasoning/reasoning-start.ts'
 import { promptTooLong } from '../text/prompt-length.ts'
 import type { Prompts } from '../text/prompt-pool.ts'
 import { type TokenBytes, withMarkers } from '../text/token-bytes.ts'
 import { type ModelTools, UNTRAINED } from '../tools/tool-format.ts'
+import { AnswerFormats, type ServedGrammars } from './answer-formats.ts'
 import { FramePacing } from './frame-pacing.ts'
 import { PromptScores } from './prompt-scores.ts'
 import { RunningRequest } from './request.ts'
@@ -39,8 +40,6 @@ export type RequestHandle = Pick<RunningRequest, 'cancel' | 'cancelBranch' | 'fa
 
 /** A checkpoint without the tables of its tokenizer: those are large, and only the threads of the prompts need them. */
 export type ServedCheckpoint = Omit<Checkpoint, 'text'> & { text: Pick<Checkpoint['text'], 'chatTemplate'> }
-
-type ServedGrammars = Pick<Grammars, 'get' | 'ofTools' | 'close'>
 
 export interface RunnerOptions {
   /** What clients call the model. */
@@ -73,6 +72,8 @@ interface EncodedStart {
   prompt: Int32Array
   answerStart: AnswerStart | undefined
   grammar: EngineGrammar | undefined
+  /** Rows with which the answer begins. */
+  given: readonly number[] | undefined
 }
 
 export interface StartOptions {
@@ -100,6 +101,7 @@ export class Runner {
   readonly #prompts: Prompts
   readonly #engine: Engine
   readonly #grammars: ServedGrammars | undefined
+  readonly #formats: AnswerFormats
   readonly #tools: ModelTools
   readonly #reasoning: ModelReasoning | undefined
   /** With the texts of the markers of reasoning that are tokens, and of those of tools, too. */
@@ -132,6 +134,10 @@ export class Runner {
     this.#toolBytes = withMarkers(this.#reasoningBytes, this.#tools.tokens)
     this.#engine = engine
     this.#grammars = options.openGrammars?.((folder, compiled) => engine.loadGrammar(folder, compiled))
+    this.#formats = new AnswerFormats({
+      ...{ grammars: this.#grammars, prompts: options.prompts, model: options.model },
+      ...{ tools: this.#tools.format, reasons: this.#reasoning !== undefined },
+    })
     this.failed = new Promise((resolve) => {
       this.#reportFailure = resolve
     })
@@ -175,11 +181,9 @@ export class Runner {
       const encoding = this.#encode(request, tenant, signal).then((ids) => {
         return { ids, begins: ids && answerStart(request, ids, this.#reasoningBytes, this.#reasoning) }
       })
-      const begun = async () => (this.#reasoning ? (await encoding).begins : undefined)
-      const [{ ids: prompt, begins }, grammar] = await Promise.all([
-        encoding,
-        this.#grammarOf(request, begun),
-      ])
+      const { contextTokens } = this
+      const format = this.#formats.of({ request, log, encoding, contextTokens })
+      const [{ ids: prompt, begins }, { grammar, given }] = await Promise.all([encoding, format])
       const start = {
         stream,
         request,
@@ -190,8 +194,10 @@ export class Runner {
         forced,
         arrivedAt,
         prompt: prompt ?? new Int32Array(),
-        answerStart: begins,
+        // Members in parallel come behind reasoning that the prompt has closed.
+        answerStart: given ? undefined : begins,
         grammar,
+        given,
       }
       return prompt ? this.#start(start) : this.#startAborted(start)
     } catch (error) {
@@ -254,23 +260,6 @@ export class Runner {
     }
   }
 
-  /** `begun`: what the prompt says about the answer, which decides where the grammar begins. @throws AparError */
-  async #grammarOf(
-    { tools, output_format, ...request }: GenerateRequest,
-    begun: () => Promise<AnswerStart | undefined>,
-  ): Promise<EngineGrammar | undefined> {
-    if (!tools && !output_format) return undefined
-    if (!this.#grammars) {
-      const param = tools ? 'tools' : 'output_format'
-      const message = `${param}: this gpu node was set up without the grammar engine`
-      throw new AparError('invalid_request', message, { param })
-    }
-    const start = await begun()
-    const { format } = this.#tools
-    if (tools) return await this.#grammars.ofTools({ ...request, tools, output_format }, format, start)
-    return output_format && (await this.#grammars.get(output_format, start))
-  }
-
   /** Whether answers can have a format. */
   get servesFormats(): boolean {
     return this.#grammars !== undefined
@@ -293,7 +282,7 @@ export class Runner {
     const { request, prompt, log, tenant, forced, grammar } = start
     const id = this.#nextId()
     const running = this.#open(id, start)
-    const branches = log.length > 0 ? running.restored() : []
+    const branches = log.length > 0 || start.given ? running.restored() : []
     if (branches.length > 0 && running.complete) {
       running.finishRestored()
       return running
@@ -330,13 +319,14 @@ export class Runner {
   }
 
   #open(id: number, start: EncodedStart) {
-    const { stream, request, publish, log, callContext, tenant, arrivedAt, prompt } = start
+    const { stream, request, publish, log, callContext, tenant, arrivedAt, prompt, given } = start
     const reasoning = start.answerStart
     return new RunningRequest({
       id,
       stream,
       model: this.model,
-      joints: this.checkpoint.joints,
+      // Members have no text around them that training data has lost.
+      joints: given ? 'kept' : this.checkpoint.joints,
       fingerprint: this.fingerprint,
       promptTokens: prompt.length,
       promptScores:
@@ -364,6 +354,7 @@ export class Runner {
         arrivedAt,
       }),
       log,
+      given,
     })
   }
 
