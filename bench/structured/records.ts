@@ -43,7 +43,7 @@ export const RECORDS: readonly Record[] = [
     ),
     schema: strict({
       customer: word,
-      email: { type: 'string', format: 'email' },
+      email: { type: 'string', pattern: '^[a-z]{1,12}@[a-z]{1,12}\\.(com|org)$' },
       product: word,
       problem: sentence,
       wish: sentence,

@@ -1,7 +1,8 @@
 import type { TokenBytes } from '../text/token-bytes.ts'
 
-/** Of texts whose tokens are kept. */
+/** Of texts whose tokens are kept, and of the UTF-16 code units of such a text. */
 const MAX_KEPT = 8192
+const MAX_KEPT_CHARS = 128
 
 /** Token ids of texts that a prompt does not have, as the tokenizer has them within an answer. */
 export class KnownTexts {
@@ -25,7 +26,7 @@ export class KnownTexts {
     const found =
       this.#last(await this.#tokenize(before + text), wanted) ??
       this.#last(await this.#tokenize(text), wanted)
-    this.#kept.set(key, found)
+    if (key.length <= MAX_KEPT_CHARS) this.#kept.set(key, found)
     const [oldest] = this.#kept.keys()
     if (this.#kept.size > MAX_KEPT && oldest !== undefined) this.#kept.delete(oldest)
     return found
