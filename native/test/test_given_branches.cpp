@@ -205,6 +205,23 @@ TEST_CASE("a request that moves goes on with the same branches") {
   }
 }
 
+TEST_CASE("drafts do not change an answer") {
+  int64_t drafted = 0;
+  for (uint32_t seed = 0; seed < 40; ++seed) {
+    RequestParams params = request(seed);
+    params.prompt = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    for (RestoredBranch& branch : params.branches)
+      if (branch.parent >= 0) branch.fork_position = branch.parent == 0 ? 20 : 21;
+    params.speculation = Speculation::off;
+    const Answers expected = Run().serve(params);
+    params.speculation = Speculation::ngram;
+    Run drafting;
+    CHECK(drafting.serve(params) == expected);
+    drafted += drafting.decoder.stats().drafted_by_ngrams;
+  }
+  CHECK(drafted > 0);
+}
+
 TEST_CASE("branches at one place draw different numbers") {
   int different = 0;
   for (uint32_t seed = 0; seed < 40; ++seed) {
