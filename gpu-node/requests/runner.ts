@@ -1,7 +1,4 @@
-import { createHash } from 'node:crypto'
 import { AparError, toAparError } from '../../shared/errors.ts'
-import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
-import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
 import type { CallContext, ForcedBranch, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
@@ -19,19 +16,12 @@ import { type TokenBytes, withMarkers } from '../text/token-bytes.ts'
 import { type ModelTools, UNTRAINED } from '../tools/tool-format.ts'
 import { AnswerFormats, type ServedGrammars } from './answer-formats.ts'
 import { FramePacing } from './frame-pacing.ts'
+import { fingerprintOf, requireSameModel, withoutGrammar } from './model-fingerprint.ts'
 import { PromptScores } from './prompt-scores.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
 import { TenantNumbers } from './tenant-numbers.ts'
 import { ToolAnswer } from './tool-answer.ts'
-
-/**
- * Raise it when the same checkpoint gives other answers than before, or a prompt other tokens: nodes of both versions
- * then do not continue each other's streams (ADR 26). 2: rotary frequencies are rounded to f32 at each step (ADR 33),
- * and raw prompts begin with their tokenizer's own space. 3: weights of a draw are computed by a polynomial, and tied
- * heads are packed from the decoded embedding. 4: penalties leave [Fork] and [Child] alone.
- */
-export const ARITHMETIC_VERSION = 4
 
 const MAX_REQUEST_ID = 2 ** 31 - 1
 
@@ -96,7 +86,7 @@ export class Runner {
   readonly maxBranches: number
   /** Settles with the reason when the engine fails; after that the runner takes no more requests. */
   readonly failed: Promise<string>
-  /** Of checkpoint, numeric types and device; in `accepted` events and heartbeats. */
+  /** Of checkpoint, numeric types, device and grammar engine; in heartbeats, and as far as it matters in `accepted`. */
   readonly fingerprint: string
   readonly #prompts: Prompts
   readonly #engine: Engine
@@ -125,7 +115,7 @@ export class Runner {
     const contextTokens = Math.min(shape.contextTokens, engine.info.contextTokens)
     this.#defaults = { ...options.checkpoint, shape: { ...shape, contextTokens } }
     this.maxBranches = options.maxBranches
-    this.fingerprint = fingerprintOf(options.checkpoint, engine.info)
+    this.fingerprint = fingerprintOf(options.checkpoint, engine.info, options.openGrammars !== undefined)
     this.#allowReplay = options.allowReplay ?? false
     this.#prompts = options.prompts
     this.#tools = options.tools ?? UNTRAINED
@@ -327,7 +317,7 @@ export class Runner {
       model: this.model,
       // Members have no text around them that training data has lost.
       joints: given ? 'kept' : this.checkpoint.joints,
-      fingerprint: this.fingerprint,
+      fingerprint: start.grammar ? this.fingerprint : withoutGrammar(this.fingerprint),
       promptTokens: prompt.length,
       promptScores:
         request.prompt_logprobs === undefined ? undefined : new PromptScores(prompt, this.#prompts.bytes),
@@ -432,29 +422,6 @@ export class Runner {
 /** Also where a format begins behind reasoning: its grammar then has strings as those of tools do (docs/adr/0069). */
 function needsParser({ request, answerStart: reasoning }: EncodedStart): boolean {
   return request.tools !== undefined || (reasoning !== undefined && request.output_format !== undefined)
-}
-
-function fingerprintOf(
-  { digest }: Pick<Checkpoint, 'digest'>,
-  { device, dtype, kvCacheDtype }: Engine['info'],
-): string {
-  const platform = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, device]))
-  return formatFingerprint({
-    // In this part, because the device is not compared.
-    checkpoint: `${digest}.${ARITHMETIC_VERSION}`,
-    dtype,
-    kv_cache_dtype: kvCacheDtype,
-    device: platform.digest('hex').slice(0, 4),
-  })
-}
-
-/** @throws AparError `model_changed` when the log was written with other weights, or another numeric type. */
-function requireSameModel(log: readonly NodeBatch[], fingerprint: string): void {
-  const first = log[0]?.events[0]
-  if (first?.type !== 'accepted') return
-  const differing = differences([first.fingerprint, fingerprint])
-  if (differing.length > 0)
-    throw new AparError('model_changed', `this gpu node's model differs in ${differing.join(', ')}`)
 }
 
 function toRefusal(error: EngineError): AparError {
