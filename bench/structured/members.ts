@@ -16,6 +16,8 @@ interface Answer {
   readonly ms: number
   readonly tokens: number
   readonly branches: number
+  /** Forward passes of the engine meanwhile. */
+  readonly steps: number
 }
 
 type IsValid = (schema: Schema, value: unknown) => boolean
@@ -30,7 +32,12 @@ export async function membersInParallel(
     const got: Answer[] = []
     for (const record of RECORDS)
       got.push(
-        await answer(ask, requestOf(runner, { ...record, schema: schemaOf(record) }, parallel), isValid),
+        await answer(
+          runner,
+          ask,
+          requestOf(runner, { ...record, schema: schemaOf(record) }, parallel),
+          isValid,
+        ),
       )
     return got
   }
@@ -51,13 +58,15 @@ export async function membersInParallel(
     })
   }
 
+  const steps = serial.map((answer, index) => answer.steps / (parallel[index]?.steps ?? 0))
+
   const alone: number[] = []
   const together: number[] = []
   for (let repetition = 0; repetition < repetitions; repetition++) {
     const first = repetition % 2 === 0
     for (const record of RECORDS) {
-      const one = await answer(ask, requestOf(runner, record, first), isValid)
-      const other = await answer(ask, requestOf(runner, record, !first), isValid)
+      const one = await answer(runner, ask, requestOf(runner, record, first), isValid)
+      const other = await answer(runner, ask, requestOf(runner, record, !first), isValid)
       alone.push(first ? other.ms / one.ms : one.ms / other.ms)
     }
     const one = await timeOfAll(runner, ask, isValid, first)
@@ -68,6 +77,7 @@ export async function membersInParallel(
   return [
     ratioCase('members in parallel: serial time of that in parallel, one stream', alone, 'higher', 1),
     ratioCase(`the same, ${RECORDS.length} streams`, together, 'higher', 1),
+    ratioCase('the same of forward passes, one stream', steps, 'higher', 1),
     share(
       'members in parallel: answers that are valid',
       parallel.filter(({ values }) => values).length / parallel.length,
@@ -86,7 +96,9 @@ export async function membersInParallel(
 
 async function timeOfAll(runner: Runner, ask: Ask, isValid: IsValid, parallel: boolean): Promise<number> {
   const begun = performance.now()
-  await Promise.all(RECORDS.map((record) => answer(ask, requestOf(runner, record, parallel), isValid)))
+  await Promise.all(
+    RECORDS.map((record) => answer(runner, ask, requestOf(runner, record, parallel), isValid)),
+  )
   return performance.now() - begun
 }
 
@@ -97,8 +109,9 @@ function requestOf({ model }: Runner, { ask, schema }: Record, parallel: boolean
   }
 }
 
-async function answer(ask: Ask, request: GenerateRequest, isValid: IsValid): Promise<Answer> {
+async function answer(runner: Runner, ask: Ask, request: GenerateRequest, isValid: IsValid): Promise<Answer> {
   const tree = new BranchTree()
+  const before = runner.stats().steps
   const begun = performance.now()
   for await (const event of ask(request)) {
     tree.apply(event)
@@ -109,7 +122,8 @@ async function answer(ask: Ask, request: GenerateRequest, isValid: IsValid): Pro
     const value: unknown = event.reason === 'stop' ? JSON.parse(text) : undefined
     const values = isValid(schema, value) ? new Map(valuesOf(value)) : undefined
     const { completion_tokens, branches } = event.usage
-    return { text, values, ms, tokens: completion_tokens, branches: branches.length }
+    const steps = runner.stats().steps - before
+    return { text, values, ms, tokens: completion_tokens, branches: branches.length, steps }
   }
   throw new Error('an answer has no end')
 }
@@ -139,7 +153,9 @@ function withReversedKeys(schema: Schema): Schema {
 }
 
 function sample(answer: Answer | undefined) {
-  return answer && { text: answer.text, ms: answer.ms, tokens: answer.tokens, branches: answer.branches }
+  if (!answer) return undefined
+  const { values: _, ...rest } = answer
+  return rest
 }
 
 function share(name: string, value: number, goal: number | null = null): BenchCase {
