@@ -19,6 +19,8 @@ export type AparModelOptions = {
   repetitionPenalty?: number
   /** What drafts tokens that the model checks several at a time. The text is the same with each of them. */
   speculation?: 'auto' | 'off' | 'medusa' | 'ngram'
+  /** Members of an object are decoded at the same time, where its schema allows that. Default false. */
+  parallelFormat?: boolean
 }
 
 /** Names in the request's object `apar`. */
@@ -30,6 +32,7 @@ const FIELDS: Record<keyof AparModelOptions, string> = {
   minP: 'min_p',
   repetitionPenalty: 'repetition_penalty',
   speculation: 'speculation',
+  parallelFormat: 'parallel_format',
 }
 
 type Options = LanguageModelV3CallOptions & {

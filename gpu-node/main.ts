@@ -213,7 +213,7 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
       start_fields: [
         ...['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace', 'tool_messages'],
         ...['dry', 'separate_reasoning'],
-        ...(runner.servesFormats ? ['output_format', 'tools'] : []),
+        ...(runner.servesFormats ? ['output_format', 'tools', 'parallel_format'] : []),
       ],
     },
     load: {

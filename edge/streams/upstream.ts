@@ -249,10 +249,13 @@ export class Upstream {
     return new NodeReader({ stream, request, log, node })
   }
 
-  /** The request as its first node began the text: in its scope of stop strings, and with reasoning in it or apart. */
+  /**
+   * The request as its first node began the text: in its scope of stop strings, with reasoning in it or apart, and with
+   * members in parallel or not.
+   */
   #begunAs(request: GenerateRequest): GenerateRequest {
-    const { stop_scope, separate_reasoning } = this.#request
-    return { ...request, stop_scope, separate_reasoning }
+    const { stop_scope, separate_reasoning, parallel_format } = this.#request
+    return { ...request, stop_scope, separate_reasoning, parallel_format }
   }
 
   /** What a node needs that continues the stream; undefined when none has begun it. */
@@ -260,12 +263,14 @@ export class Upstream {
     const events = this.#options.log.since(-1)
     const [first] = events
     if (!first) return undefined
+    const forks = events.some(({ type }) => type === 'fork')
     const hasReasoning = events.some(({ type }) => type === 'reasoning')
     return {
       fingerprint: first.type === 'accepted' ? first.fingerprint : undefined,
       startFields: [
         ...(this.#request.stop_scope === 'document' ? ['stop_scope'] : []),
         ...(hasReasoning ? ['separate_reasoning'] : []),
+        ...(this.#request.parallel_format && forks ? ['parallel_format'] : []),
       ],
     }
   }
@@ -280,7 +285,7 @@ export class Upstream {
 }
 
 /** Fields of the request that a node knows only if it says so. Without `stop_scope`, a stop string ends its branch only. */
-const LATER_FIELDS = ['stop_scope', 'speculation', 'trace', 'separate_reasoning'] as const
+const LATER_FIELDS = ['stop_scope', 'speculation', 'trace', 'separate_reasoning', 'parallel_format'] as const
 /** With a multiplier of 0: others are sent only to nodes that know them. */
 const DRY_FIELDS = DryFields.keyof().options
 

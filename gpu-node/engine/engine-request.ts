@@ -12,7 +12,7 @@ const int32Array: z.ZodType<Int32Array, Int32Array> = z.instanceof(Int32Array)
 const float32Array: z.ZodType<Float32Array, Float32Array> = z.instanceof(Float32Array)
 
 /** The reference's defaults: 32 branches, one level below the root. */
-const DEFAULT_MAX_BRANCHES = 32
+export const DEFAULT_MAX_BRANCHES = 32
 const DEFAULT_MAX_DEPTH = 2
 
 /** A grammar that the engine has loaded (Engine.loadGrammar). Requests share it. */
@@ -99,8 +99,9 @@ export function engineRequestSchema(vocabSize: number) {
       })
       .default({ tokens: new Int32Array(), values: new Float32Array() }),
     /**
-     * The branches of a request that another engine began, in order of id, the root first: this engine continues them with
-     * the same texts, numbers and limits, and reports no events for the restored part. Empty for a new request.
+     * The branches of a request that another engine began, or with which it begins, in order of id, the root first: this
+     * engine continues them with the same texts, numbers and limits, and reports no events for what they have. Beside a
+     * `grammar` they have no control tokens. Empty: there is no token yet.
      */
     branches: z
       .array(
@@ -108,7 +109,7 @@ export function engineRequestSchema(vocabSize: number) {
           id: z.int().min(0).max(MAX_INT32),
           /** -1 for the root. */
           parent: z.int().min(-1).max(MAX_INT32),
-          /** Position of [Fork] in the parent's path, which includes the prompt; -1 for the root. */
+          /** Of [Fork], or of the last token before the child, in the parent's path with the prompt; -1 for the root. */
           forkPosition: z.int().min(-1).max(MAX_INT32),
           /** The branch's own tokens, including [Fork] and the forced [Child]. */
           tokens: ids,
@@ -122,7 +123,7 @@ export function engineRequestSchema(vocabSize: number) {
     tenant: EngineTenant.default(NO_TENANT),
     /** Where draft tokens may come from, of what the engine was opened with. It changes no text. */
     speculation: Speculation.default('auto'),
-    /** What the answer must match: of Engine.loadGrammar. Needs maxBranches 1. */
+    /** What each path of the answer must match: of Engine.loadGrammar. It has no forks but those of `branches`. */
     grammar: z.custom<EngineGrammar>().optional(),
     /** Report what each step computes for the request (EVENT.TRACE). */
     trace: z.boolean().default(false),
@@ -168,12 +169,15 @@ export function toEngineRequest(
   const maxTokens = Math.min(request.max_tokens ?? room, room)
   const { enabled = true, max_branches, max_depth, max_branch_tokens } = request.branching ?? {}
   const forks = enabled && tokens.fork !== undefined && !grammar
+  const depth = forks ? least(max_depth ?? DEFAULT_MAX_DEPTH, branchLimits.maxDepth) : depthOf(branches)
   return {
     id,
     prompt,
     maxTokens,
-    maxBranches: forks ? least(max_branches ?? DEFAULT_MAX_BRANCHES, branchLimits.maxBranches) : 1,
-    maxDepth: forks ? least(max_depth ?? DEFAULT_MAX_DEPTH, branchLimits.maxDepth) : 1,
+    maxBranches: forks
+      ? least(max_branches ?? DEFAULT_MAX_BRANCHES, branchLimits.maxBranches)
+      : Math.max(1, branches.length),
+    maxDepth: depth,
     temperature: orGreedy(request.temperature ?? sampling.temperature),
     topP: request.top_p ?? sampling.topP,
     topK: request.top_k ?? sampling.topK,
@@ -200,6 +204,13 @@ export function toEngineRequest(
     trace: request.trace ?? false,
     ...(grammar && { grammar }),
   }
+}
+
+/** Of the deepest one; parents come before their children. */
+function depthOf(branches: readonly RestoredBranch[]): number {
+  const depths = new Map<number, number>()
+  for (const { id, parent } of branches) depths.set(id, (depths.get(parent) ?? 0) + 1)
+  return Math.max(1, ...depths.values())
 }
 
 function least(value: number, limit: number | undefined): number {

@@ -17,6 +17,7 @@ const WAITING_LIMIT_MS = 20_000
 const TO_EBNF = -1
 const CHECK = 0
 const TAG = 4
+const JSON_EBNF = 5
 
 /** The tokens of a model, as EngineConfig has them. */
 export interface Vocabulary {
@@ -62,12 +63,14 @@ export class CompilerProcess {
   async #compile({ kind, text, patterns }: GrammarSource): Promise<Uint8Array> {
     const latest = performance.now() + this.#limitMs
     for (const pattern of patterns) await this.#ask(CHECK, patternCheck(pattern), latest)
-    if (kind !== TAG) return await this.#ask(kind, text, latest)
+    if (kind !== TAG && kind !== JSON_EBNF) return await this.#ask(kind, text, latest)
     const tag: { type: string; format: Tag } = JSON.parse(text)
     const ebnf = new Map<string, string>()
     for (const schema of schemasIn(tag.format))
       ebnf.set(schema, (await this.#ask(TO_EBNF, schema, latest)).toString())
-    return await this.#ask(kind, JSON.stringify({ ...tag, format: withGrammars(tag.format, ebnf) }), latest)
+    const format = withGrammars(tag.format, ebnf)
+    const source = kind === TAG ? JSON.stringify({ ...tag, format }) : String(format.grammar)
+    return await this.#ask(kind, source, latest)
   }
 
   /** @throws AparError `invalid_request` with the process's answer. */

@@ -7,8 +7,11 @@ import { formatTag } from './format-tag.ts'
 
 /** What the grammar engine compiles; `kind` as in native/grammar/grammar_engine.h. */
 export interface GrammarSource {
-  readonly kind: 1 | 2 | 3 | 4
-  /** Of kind 4: a structural tag, whose parts of the type `json_schema` the compiler makes grammars. */
+  readonly kind: 1 | 2 | 3 | 4 | 5
+  /**
+   * Of kind 4: a structural tag, whose parts of the type `json_schema` the compiler makes grammars. Of kind 5: the same tag,
+   * of texts that are JSON, in parts that all become one grammar.
+   */
   readonly text: string
   /** Of a schema, which are checked each alone: the grammar engine does not keep to all of them. */
   readonly patterns: readonly string[]

@@ -5,12 +5,15 @@ import { AparError } from '../../shared/errors.ts'
 import type { OutputFormat } from '../../shared/protocol/output-format.ts'
 import { GRAMMAR_FOLDER } from '../engine/engine-files.ts'
 import type { EngineGrammar } from '../engine/engine-request.ts'
+import { type ObjectBranch, pathsOf } from '../members/member-plan.ts'
 import type { AnswerStart } from '../reasoning/reasoning-start.ts'
 import { requireServed } from '../tools/served-schema.ts'
 import type { ToolFormat } from '../tools/tool-format.ts'
 import { type ToolRequest, toolGrammar } from '../tools/tool-grammar.ts'
 import { CompilerProcess, type Vocabulary } from './compiler-process.ts'
+import { patternsOf } from './engine-schema.ts'
 import { type GrammarSource, grammarSource } from './grammar-source.ts'
+import { schemasIn } from './tag-grammar.ts'
 
 /** Of compiled grammars that are kept; in memory they take about half as much again. */
 const MAX_KEPT_BYTES = 256 * 1024 ** 2
@@ -71,6 +74,14 @@ export class Grammars {
       if (request.tools.some(({ strict }) => strict)) throw aboutTools(error)
     }
     return await this.#of(toolGrammar(request, format, start, true))
+  }
+
+  /** Of the paths of an answer's branches. @throws AparError as {@link get}. */
+  ofMembers(plan: ObjectBranch): Promise<EngineGrammar> {
+    const format = pathsOf(plan)
+    const patterns = [...schemasIn(format)].flatMap((schema) => [...patternsOf(JSON.parse(schema))])
+    const text = JSON.stringify({ type: 'structural_tag', format })
+    return this.#of({ kind: 5, text, patterns: [...new Set(patterns)] })
   }
 
   #of(source: GrammarSource): Promise<EngineGrammar> {

@@ -51,6 +51,8 @@ export interface RequestOptions {
   watch: RequestWatch
   /** Batches from another gpu node that this node continues. */
   log?: readonly NodeBatch[] | undefined
+  /** Rows with which a new answer begins: what is known of it before anything is decoded. */
+  given?: readonly number[] | undefined
 }
 
 const REASONS: Record<number, FinishReason> = {
@@ -84,6 +86,8 @@ export class RunningRequest {
   #hasText = false
   /** True while the log is replayed: no events are sent, and the engine is not called. */
   #replaying = false
+  /** True until what is given has been taken over: nothing is decoded yet. */
+  #giving = false
   #rows: number[] = []
   /** Until they are sent. */
   #scores: PromptScores | undefined
@@ -104,13 +108,18 @@ export class RunningRequest {
     const parser = reasoning && new ReasoningParser(reasoning.format, reasoning.start)
     this.#branches.set(ROOT, new BranchText(bytes, this.#branchStops, dropsLeadingSpace, parser))
     if (options.log) this.#replay(options.log)
+    if (this.#seq === 0) this.#accept()
     // A log with a token has the prompt's event, too.
     if (this.#seq <= 1) this.#scores = options.promptScores
+    if (options.given) this.#give(options.given)
   }
 
-  /** Called when the engine has accepted the request; sends `accepted`, unless the stream continues a log. */
+  /** Called when the engine has accepted the request; publishes what a new stream begins with. */
   begin(): void {
-    if (this.#seq > 0) return
+    this.#publish()
+  }
+
+  #accept(): void {
     const { stream, model, joints, fingerprint, promptTokens } = this.#options
     const created = Math.floor(Date.now() / 1000)
     this.#emit({
@@ -123,7 +132,6 @@ export class RunningRequest {
       fingerprint,
       prompt_tokens: promptTokens,
     })
-    this.#publish()
   }
 
   get stream(): string {
@@ -144,7 +152,7 @@ export class RunningRequest {
     return this.#ordered?.end !== undefined
   }
 
-  /** All that the client will be given was in the log. */
+  /** All that the client will be given was in the log, or is given. */
   get complete(): boolean {
     return this.#cut || [...this.#branches.values()].every(({ ended }) => ended)
   }
@@ -193,11 +201,12 @@ export class RunningRequest {
   }
 
   /**
-   * The branches that the engine must restore for a request with a log. Prompt and model must be the same as on the gpu
-   * node that wrote the log.
+   * The branches that the engine must restore for a request with a log, or with which it begins. Prompt and model must be
+   * the same as on the gpu node that wrote the log.
    */
   restored(): RestoredBranch[] {
-    const rows = (this.#options.log ?? []).flatMap((batch) => batch.rows)
+    const { log = [], given = [] } = this.#options
+    const rows = [...log.flatMap((batch) => batch.rows), ...given]
     return restoredBranches(rows, (branch) => {
       const text = this.#branches.get(branch)
       return text && (text.ended || text.stopped)
@@ -220,6 +229,17 @@ export class RunningRequest {
     this.#endWatch('error', 0)
     this.#emit(toErrorEvent(toAparError(thrown)))
     this.#publish()
+  }
+
+  #give(rows: readonly number[]): void {
+    this.#giving = true
+    for (let row = 0; row + ROW_WIDTH <= rows.length; row += ROW_WIDTH) {
+      const [kind = 0, branch = 0, a = 0, b = 0] = rows.slice(row, row + ROW_WIDTH)
+      this.#advance(kind, branch, a, b)
+    }
+    this.#sendTexts()
+    for (const [branch, { tokens }] of this.#branches) this.#options.watch.restored(branch, tokens)
+    this.#giving = this.#hasText = false
   }
 
   #replay(log: readonly NodeBatch[]): void {
@@ -331,7 +351,7 @@ export class RunningRequest {
     this.#touched.delete(branch)
     const branchText = this.#branches.get(branch)
     if (!branchText) return
-    if (!this.#replaying) this.#options.watch.progress(branch, branchText.tokens)
+    if (!this.#replaying && !this.#giving) this.#options.watch.progress(branch, branchText.tokens)
     this.#sendReasoning(branch, branchText)
     const text = branchText.take()
     const { toolAnswer } = this.#options

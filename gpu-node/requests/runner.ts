@@ -1,7 +1,4 @@
-import { createHash } from 'node:crypto'
 import { AparError, toAparError } from '../../shared/errors.ts'
-import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
-import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
 import type { CallContext, ForcedBranch, NodeBatch, Tenant } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
@@ -10,27 +7,21 @@ import type { Engine, EngineStats, OnEvents } from '../engine/engine.ts'
 import { EngineError } from '../engine/engine-error.ts'
 import { EVENT, EVENT_WIDTH, FINISH } from '../engine/engine-events.ts'
 import { type EngineGrammar, type RequestDefaults, toEngineRequest } from '../engine/engine-request.ts'
-import type { Grammars, LoadGrammar } from '../grammar/grammars.ts'
+import type { LoadGrammar } from '../grammar/grammars.ts'
 import type { ModelReasoning } from '../reasoning/reasoning-format.ts'
 import { type AnswerStart, answerStart } from '../reasoning/reasoning-start.ts'
 import { promptTooLong } from '../text/prompt-length.ts'
 import type { Prompts } from '../text/prompt-pool.ts'
 import { type TokenBytes, withMarkers } from '../text/token-bytes.ts'
 import { type ModelTools, UNTRAINED } from '../tools/tool-format.ts'
+import { AnswerFormats, type ServedGrammars } from './answer-formats.ts'
 import { FramePacing } from './frame-pacing.ts'
+import { fingerprintOf, requireSameModel, withoutGrammar } from './model-fingerprint.ts'
 import { PromptScores } from './prompt-scores.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
 import { TenantNumbers } from './tenant-numbers.ts'
 import { ToolAnswer } from './tool-answer.ts'
-
-/**
- * Raise it when the same checkpoint gives other answers than before, or a prompt other tokens: nodes of both versions
- * then do not continue each other's streams (ADR 26). 2: rotary frequencies are rounded to f32 at each step (ADR 33),
- * and raw prompts begin with their tokenizer's own space. 3: weights of a draw are computed by a polynomial, and tied
- * heads are packed from the decoded embedding. 4: penalties leave [Fork] and [Child] alone.
- */
-export const ARITHMETIC_VERSION = 4
 
 const MAX_REQUEST_ID = 2 ** 31 - 1
 
@@ -39,8 +30,6 @@ export type RequestHandle = Pick<RunningRequest, 'cancel' | 'cancelBranch' | 'fa
 
 /** A checkpoint without the tables of its tokenizer: those are large, and only the threads of the prompts need them. */
 export type ServedCheckpoint = Omit<Checkpoint, 'text'> & { text: Pick<Checkpoint['text'], 'chatTemplate'> }
-
-type ServedGrammars = Pick<Grammars, 'get' | 'ofTools' | 'close'>
 
 export interface RunnerOptions {
   /** What clients call the model. */
@@ -73,6 +62,8 @@ interface EncodedStart {
   prompt: Int32Array
   answerStart: AnswerStart | undefined
   grammar: EngineGrammar | undefined
+  /** Rows with which the answer begins. */
+  given: readonly number[] | undefined
 }
 
 export interface StartOptions {
@@ -95,11 +86,12 @@ export class Runner {
   readonly maxBranches: number
   /** Settles with the reason when the engine fails; after that the runner takes no more requests. */
   readonly failed: Promise<string>
-  /** Of checkpoint, numeric types and device; in `accepted` events and heartbeats. */
+  /** Of checkpoint, numeric types, device and grammar engine; in heartbeats, and as far as it matters in `accepted`. */
   readonly fingerprint: string
   readonly #prompts: Prompts
   readonly #engine: Engine
   readonly #grammars: ServedGrammars | undefined
+  readonly #formats: AnswerFormats
   readonly #tools: ModelTools
   readonly #reasoning: ModelReasoning | undefined
   /** With the texts of the markers of reasoning that are tokens, and of those of tools, too. */
@@ -123,7 +115,7 @@ export class Runner {
     const contextTokens = Math.min(shape.contextTokens, engine.info.contextTokens)
     this.#defaults = { ...options.checkpoint, shape: { ...shape, contextTokens } }
     this.maxBranches = options.maxBranches
-    this.fingerprint = fingerprintOf(options.checkpoint, engine.info)
+    this.fingerprint = fingerprintOf(options.checkpoint, engine.info, options.openGrammars !== undefined)
     this.#allowReplay = options.allowReplay ?? false
     this.#prompts = options.prompts
     this.#tools = options.tools ?? UNTRAINED
@@ -132,6 +124,10 @@ export class Runner {
     this.#toolBytes = withMarkers(this.#reasoningBytes, this.#tools.tokens)
     this.#engine = engine
     this.#grammars = options.openGrammars?.((folder, compiled) => engine.loadGrammar(folder, compiled))
+    this.#formats = new AnswerFormats({
+      ...{ grammars: this.#grammars, prompts: options.prompts, model: options.model },
+      ...{ tools: this.#tools.format, reasons: this.#reasoning !== undefined },
+    })
     this.failed = new Promise((resolve) => {
       this.#reportFailure = resolve
     })
@@ -175,11 +171,9 @@ export class Runner {
       const encoding = this.#encode(request, tenant, signal).then((ids) => {
         return { ids, begins: ids && answerStart(request, ids, this.#reasoningBytes, this.#reasoning) }
       })
-      const begun = async () => (this.#reasoning ? (await encoding).begins : undefined)
-      const [{ ids: prompt, begins }, grammar] = await Promise.all([
-        encoding,
-        this.#grammarOf(request, begun),
-      ])
+      const { contextTokens } = this
+      const format = this.#formats.of({ request, log, encoding, contextTokens })
+      const [{ ids: prompt, begins }, { grammar, given }] = await Promise.all([encoding, format])
       const start = {
         stream,
         request,
@@ -190,8 +184,10 @@ export class Runner {
         forced,
         arrivedAt,
         prompt: prompt ?? new Int32Array(),
-        answerStart: begins,
+        // Members in parallel come behind reasoning that the prompt has closed.
+        answerStart: given ? undefined : begins,
         grammar,
+        given,
       }
       return prompt ? this.#start(start) : this.#startAborted(start)
     } catch (error) {
@@ -254,23 +250,6 @@ export class Runner {
     }
   }
 
-  /** `begun`: what the prompt says about the answer, which decides where the grammar begins. @throws AparError */
-  async #grammarOf(
-    { tools, output_format, ...request }: GenerateRequest,
-    begun: () => Promise<AnswerStart | undefined>,
-  ): Promise<EngineGrammar | undefined> {
-    if (!tools && !output_format) return undefined
-    if (!this.#grammars) {
-      const param = tools ? 'tools' : 'output_format'
-      const message = `${param}: this gpu node was set up without the grammar engine`
-      throw new AparError('invalid_request', message, { param })
-    }
-    const start = await begun()
-    const { format } = this.#tools
-    if (tools) return await this.#grammars.ofTools({ ...request, tools, output_format }, format, start)
-    return output_format && (await this.#grammars.get(output_format, start))
-  }
-
   /** Whether answers can have a format. */
   get servesFormats(): boolean {
     return this.#grammars !== undefined
@@ -293,7 +272,7 @@ export class Runner {
     const { request, prompt, log, tenant, forced, grammar } = start
     const id = this.#nextId()
     const running = this.#open(id, start)
-    const branches = log.length > 0 ? running.restored() : []
+    const branches = log.length > 0 || start.given ? running.restored() : []
     if (branches.length > 0 && running.complete) {
       running.finishRestored()
       return running
@@ -330,14 +309,15 @@ export class Runner {
   }
 
   #open(id: number, start: EncodedStart) {
-    const { stream, request, publish, log, callContext, tenant, arrivedAt, prompt } = start
+    const { stream, request, publish, log, callContext, tenant, arrivedAt, prompt, given } = start
     const reasoning = start.answerStart
     return new RunningRequest({
       id,
       stream,
       model: this.model,
-      joints: this.checkpoint.joints,
-      fingerprint: this.fingerprint,
+      // Members have no text around them that training data has lost.
+      joints: given ? 'kept' : this.checkpoint.joints,
+      fingerprint: start.grammar ? this.fingerprint : withoutGrammar(this.fingerprint),
       promptTokens: prompt.length,
       promptScores:
         request.prompt_logprobs === undefined ? undefined : new PromptScores(prompt, this.#prompts.bytes),
@@ -364,6 +344,7 @@ export class Runner {
         arrivedAt,
       }),
       log,
+      given,
     })
   }
 
@@ -441,29 +422,6 @@ export class Runner {
 /** Also where a format begins behind reasoning: its grammar then has strings as those of tools do (docs/adr/0069). */
 function needsParser({ request, answerStart: reasoning }: EncodedStart): boolean {
   return request.tools !== undefined || (reasoning !== undefined && request.output_format !== undefined)
-}
-
-function fingerprintOf(
-  { digest }: Pick<Checkpoint, 'digest'>,
-  { device, dtype, kvCacheDtype }: Engine['info'],
-): string {
-  const platform = createHash('sha256').update(JSON.stringify([PROTOCOL_VERSION, device]))
-  return formatFingerprint({
-    // In this part, because the device is not compared.
-    checkpoint: `${digest}.${ARITHMETIC_VERSION}`,
-    dtype,
-    kv_cache_dtype: kvCacheDtype,
-    device: platform.digest('hex').slice(0, 4),
-  })
-}
-
-/** @throws AparError `model_changed` when the log was written with other weights, or another numeric type. */
-function requireSameModel(log: readonly NodeBatch[], fingerprint: string): void {
-  const first = log[0]?.events[0]
-  if (first?.type !== 'accepted') return
-  const differing = differences([first.fingerprint, fingerprint])
-  if (differing.length > 0)
-    throw new AparError('model_changed', `this gpu node's model differs in ${differing.join(', ')}`)
 }
 
 function toRefusal(error: EngineError): AparError {

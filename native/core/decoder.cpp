@@ -97,8 +97,7 @@ void Decoder::validate(const RequestParams& params) const {
   if (prompt >= model.context_tokens) {
     throw Error(ErrorCode::request_too_large, "the prompt fills the model's context");
   }
-  require(params.grammar == nullptr || (params.max_branches == 1 && !params.ignore_eos),
-          "a grammar excludes branches and ignore_eos");
+  require(params.grammar == nullptr || !params.ignore_eos, "a grammar excludes ignore_eos");
   validate_branches(params);
   validate_forced(params);
   // The longest path must fit the empty pool, or the request could never finish.
@@ -140,8 +139,7 @@ void Decoder::add_request(RequestParams params) {
     request.stops = StopStrings(request.params.stop);
     root.stop.begin(request.stops, config_.text.drops_leading_space);
     root.key = root_key(request.params.sampling.seed);
-    if (request.params.grammar != nullptr)
-      root.constraint = std::make_unique<Constraint>(*request.params.grammar, model_.config().vocab_size);
+    if (request.params.branches.empty()) constrain(request, root);
     root.last_token = request.params.prompt.back();
     // The log of a request that has begun has them.
     const bool scores = request.params.prompt_logprobs >= 0 && request.params.branches.empty();
@@ -168,6 +166,21 @@ void Decoder::add_request(RequestParams params) {
   }
   load_.live_branches += static_cast<int32_t>(request.live.size());
   requests_.splice(requests_.end(), added);
+}
+
+// The branch matches the request's grammar, if there is one, with all tokens of the answer on its path.
+void Decoder::constrain(const Request& request, Branch& branch) {
+  const RequestParams& params = request.params;
+  if (params.grammar == nullptr) return;
+  branch.constraint = std::make_unique<Constraint>(*params.grammar, model_.config().vocab_size);
+  tree_.path(branch.tail, path_);
+  size_t of_prompt = params.prompt.size();
+  for (const NodeId node : path_) {
+    const std::span<const int32_t> tokens = tree_.at(node).tokens;
+    const size_t skipped = std::min(of_prompt, tokens.size());
+    of_prompt -= skipped;
+    for (const int32_t token : tokens.subspan(skipped)) branch.constraint->accept(token);
+  }
 }
 
 void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events,

@@ -84,9 +84,9 @@ class Decoder {
   void validate(const RequestParams& params) const;
   // validate(), then add_request(). Also throws Error{duplicate_request}.
   void submit(RequestParams params);
-  // Adds a request that validate() has accepted and whose id is not in use. A request with `branches` was
-  // started on another engine: this one continues it with the same tokens, branch ids and limits, and emits
-  // no events for what it restores. If memory runs out, throws std::bad_alloc and has added nothing.
+  // Adds a request that validate() has accepted and whose id is not in use. A request with `branches` goes on
+  // after them with the same tokens, branch ids and limits, and emits no events for what it restores. If
+  // memory runs out, throws std::bad_alloc and has added nothing.
   void add_request(RequestParams params);
   // Ends a request, or a branch and all its descendants. Ignores unknown ids: they may just have ended.
   void abort(int32_t request_id, std::vector<Event>& events);
@@ -117,6 +117,7 @@ class Decoder {
   void validate_forced(const RequestParams& params) const;
   int64_t longest_path(const RequestParams& params) const;
   void restore(Request& request);
+  void constrain(const Request& request, Branch& branch);
   void open_gates();
   void take_prompt_rows(std::vector<Event>& events);
   void take_samples(bool drawn, std::vector<Event>& events);

@@ -1,5 +1,5 @@
-// Restores a request that was started on another engine: rebuilds its branch tree. The next steps compute the
-// K and V that its live branches need, each shared prefix once.
+// Restores a request that was started on another engine, or that begins with branches: builds its branch
+// tree. The next steps compute the K and V that its live branches need, each shared prefix once.
 #include <string>
 #include <unordered_map>
 
@@ -30,6 +30,7 @@ void Decoder::validate_branches(const RequestParams& params) const {
   std::unordered_map<int32_t, Known> known;
   const ControlTokens& tokens = config_.tokens;
   const int64_t context = model_.config().context_tokens;
+  const bool marked = params.grammar == nullptr;  // forks are tokens, so each has a place of its own
   int64_t generated = 0;
   int32_t last_id = -1;
   bool live = false;
@@ -51,13 +52,15 @@ void Decoder::validate_branches(const RequestParams& params) const {
       require(found != known.end(), name + " has an unknown parent");
       Known& parent = found->second;
       const int64_t at = branch.fork_position - parent.start;
-      require(branch.fork_position > parent.last_fork,
-              name + " forks at or before the fork of an earlier branch");
+      require(branch.fork_position >= parent.last_fork + (marked ? 1 : 0),
+              name + " forks before an earlier branch, or where it does");
       require(at >= 0 && at < static_cast<int64_t>(parent.branch->tokens.size()),
               name + " forks outside its parent's own tokens");
-      require(tokens.fork >= 0 && parent.branch->tokens[static_cast<size_t>(at)] == tokens.fork,
-              name + " has no [Fork] at its fork position");
-      require(own > 0 && branch.tokens.front() == tokens.child, name + " does not begin with [Child]");
+      if (marked) {
+        require(tokens.fork >= 0 && parent.branch->tokens[static_cast<size_t>(at)] == tokens.fork,
+                name + " has no [Fork] at its fork position");
+        require(own > 0 && branch.tokens.front() == tokens.child, name + " does not begin with [Child]");
+      }
       parent.last_fork = branch.fork_position;
       start = branch.fork_position + 1;
       depth = parent.depth + 1;
@@ -98,22 +101,26 @@ void Decoder::restore(Request& request) {
     if (request.source != nullptr) request.source->append(from.id, from.tokens);
     branch.stop.begin(request.stops, from.id == kRootBranch && config_.text.drops_leading_space);
     bool stopped = false;
-    for (const int32_t token : from.tokens) {
-      stopped = completes_stop(request, branch, token);
-      if (branch.constraint != nullptr) branch.constraint->accept(token);
-    }
+    for (const int32_t token : from.tokens) stopped = completes_stop(request, branch, token);
     // An EOS token is not among the tokens.
     const bool without_token = from.ended == FinishReason::stop && !stopped;
     branch.decided_at = branch.time() - (without_token ? 0 : 1);
 
     std::span<const int32_t> tokens = from.tokens;
     const int32_t start = tree_.at(branch.tail).end();  // position of the first own token
+    int32_t siblings = 0;                               // that fork at the same place
     for (const RestoredBranch* below : children[from.id]) {
       const auto count = static_cast<size_t>(below->fork_position + 1 - tree_.at(branch.tail).end());
-      tree_.append(branch.tail, tokens.first(count));
-      tokens = tokens.subspan(count);
       Branch& child = request.branches[static_cast<size_t>(below->id)];
       begin_child(branch, below->fork_position - start, below->fork_position, child);
+      if (count == 0) {
+        child.tail = tree_.add_child(tree_.at(branch.tail).parent);
+        child.key = child_key(child.key, ++siblings);
+        continue;
+      }
+      siblings = 0;
+      tree_.append(branch.tail, tokens.first(count));
+      tokens = tokens.subspan(count);
       const NodeId above = branch.tail;
       child.tail = tree_.add_child(above);
       branch.tail = tree_.add_continuation(above);
@@ -124,6 +131,7 @@ void Decoder::restore(Request& request) {
     request.recent.push_back(&branch);
     if (from.ended != FinishReason::none) continue;
     branch.state = BranchState::waiting;
+    constrain(request, branch);
     request.live.push_back(&branch);
   }
   for (const RestoredBranch& from : restored) {

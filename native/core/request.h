@@ -51,12 +51,14 @@ struct Event {
   int32_t b = 0;
 };
 
-// A branch that was started on another engine. `tokens` are its own tokens so far, including [Fork] and the
-// forced [Child].
+// A branch that was started on another engine, or that is given with the request (docs/adr/0078). `tokens`
+// are its own tokens so far, including [Fork] and the forced [Child]; an answer with a grammar has neither.
 struct RestoredBranch {
   int32_t id = kRootBranch;
   int32_t parent = -1;
-  int32_t fork_position = -1;  // of [Fork] in the parent's path, which includes the prompt; -1 for the root
+  // Of [Fork], or of the last token before the child, in the parent's path, which includes the prompt; -1 for
+  // the root.
+  int32_t fork_position = -1;
   std::vector<int32_t> tokens;
   FinishReason ended = FinishReason::none;
 };
@@ -89,9 +91,11 @@ struct RequestParams {
   int32_t min_tokens = 0;         // new tokens of the root before which no token ends it
   bool ignore_eos = false;        // the model's own end tokens do not end the root
   std::vector<std::pair<int32_t, float>> logit_bias;
-  std::shared_ptr<const Grammar> grammar;  // of the answer, which then does not fork; nullptr: any text
-  std::vector<RestoredBranch> branches;    // in order of id, the root first; empty for a new request
-  std::vector<ForcedBranch> forced;        // what the request answers; empty: what the model says
+  // What the tokens of each path of the answer match, from its first one on; nullptr: any text. Such an
+  // answer has no forks but those of `branches`.
+  std::shared_ptr<const Grammar> grammar;
+  std::vector<RestoredBranch> branches;  // in order of id, the root first; empty: there is no token yet
+  std::vector<ForcedBranch> forced;      // what the request answers; empty: what the model says
   Speculation speculation = Speculation::automatic;  // what the engine allows of it; never changes answers
   bool trace = false;                                // report what each step computes for it (step_trace.h)
   TenantParams tenant;  // decides when the request is computed, never what it answers

@@ -26,7 +26,8 @@ bool ended_before(const Branch& branch, const Moment& moment) {
 }
 
 bool can_fork(const Request& request, const Branch& branch) {
-  return branch.depth < request.params.max_depth && request.params.max_branches > 1;
+  return branch.constraint == nullptr && branch.depth < request.params.max_depth &&
+         request.params.max_branches > 1;
 }
 
 // The most tokens that a branch and its descendants can get at `times` virtual times.

@@ -126,7 +126,7 @@ Value compile_on(const Value& compiler, GrammarKind kind, std::string_view sourc
   if (kind == GrammarKind::regex) return compile("compile_regex", std::array{compiler.view(), text.view()});
   if (kind == GrammarKind::structural_tag)
     return compile("compile_structural_tag", std::array{compiler.view(), text.view()});
-  if (kind == GrammarKind::ebnf) {
+  if (kind == GrammarKind::ebnf || kind == GrammarKind::json_ebnf) {
     const Value root = ffi::string("root");
     return compile("compile_grammar_from_strings", std::array{compiler.view(), text.view(), root.view()});
   }
@@ -155,7 +155,8 @@ GrammarEngine::GrammarEngine(const std::string& folder, const TokenText& text,
 
 const Value& GrammarEngine::vocabulary_of(GrammarKind kind) const {
   if (kind == GrammarKind::structural_tag && !text_.markers.empty()) return calls_;
-  return kind == GrammarKind::json_schema ? json_ : any_text_;
+  const bool json = kind == GrammarKind::json_schema || kind == GrammarKind::json_ebnf;
+  return json ? json_ : any_text_;
 }
 
 Value GrammarEngine::compiled(GrammarKind kind, std::string_view text) const {

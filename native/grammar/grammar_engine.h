@@ -12,7 +12,13 @@
 namespace apar {
 
 // The values are shared with TypeScript (gpu-node/grammar/grammar-source.ts).
-enum class GrammarKind : int32_t { json_schema = 1, regex = 2, ebnf = 3, structural_tag = 4 };
+enum class GrammarKind : int32_t {
+  json_schema = 1,
+  regex = 2,
+  ebnf = 3,
+  structural_tag = 4,
+  json_ebnf = 5  // of texts that are JSON
+};
 
 // xgrammar (arXiv 2411.15100), for one vocabulary. Thread-safe, except compile().
 class GrammarEngine {

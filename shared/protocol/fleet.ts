@@ -24,9 +24,9 @@ export const Heartbeat = z.strictObject({
     blocks: z.int().min(1),
     /**
      * What the node knows of `start` (`node.ts`) beyond its first version: `tenant`, and of the request `stop_scope`,
-     * `speculation`, `output_format`, `tools`, as `dry` those of DryFields and, as `prompt_options`, all of PromptAndEnd.
-     * `tool_messages`: it knows calls of tools in messages. `separate_reasoning`: that field, and reasoning in messages.
-     * `query`: it knows that frame. Older nodes refuse what they do not know.
+     * `speculation`, `output_format`, `parallel_format`, `tools`, as `dry` those of DryFields and, as `prompt_options`, all of
+     * PromptAndEnd. `tool_messages`: it knows calls of tools in messages. `separate_reasoning`: that field, and reasoning in
+     * messages. `query`: it knows that frame. Older nodes refuse what they do not know.
      */
     start_fields: z.array(z.string().max(64)).max(64).optional(),
   }),

@@ -90,6 +90,11 @@ export const FurtherFields = z.strictObject({
   speculation: Speculation.optional(),
   /** Return a trace with the answer: what each step of the engine did for it (docs/traces.md). */
   trace: z.boolean().optional(),
+  /**
+   * Members of the objects of an `output_format` are branches, as far as the schema and the limits of `branching` allow it
+   * (docs/adr/0078). Nodes that know it say so with its name in their heartbeat.
+   */
+  parallel_format: z.boolean().optional(),
 })
 
 /** A token's id in any vocabulary. */

@@ -4,7 +4,8 @@ import { differences, formatFingerprint, parseFingerprint } from '../../shared/p
 const OURS = { checkpoint: '00aa', dtype: 'bf16', kv_cache_dtype: 'fp8', device: '01' }
 
 test('a fingerprint is read as it was written', () => {
-  expect(parseFingerprint(formatFingerprint(OURS))).toEqual(OURS)
+  for (const fingerprint of [OURS, { ...OURS, grammar: '0c' }])
+    expect(parseFingerprint(formatFingerprint(fingerprint))).toEqual(fingerprint)
 })
 
 test.each([undefined, '', 'fp_7a5c9cdd11', 'fp_a-b-c', 'fp_a-b-c-d-e', 'fp_a--c-d'])(
@@ -22,4 +23,6 @@ test('differences are those in checkpoint and numeric types, as far as they are 
     'dtype',
     'kv_cache_dtype',
   ])
+  expect(differences([of({}), of({ grammar: '0c' })])).toEqual([])
+  expect(differences([of({}), of({ grammar: '0c' }), of({ grammar: '0d' })])).toEqual(['grammar'])
 })

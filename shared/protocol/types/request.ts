@@ -82,6 +82,11 @@ export interface GenerateRequest {
   speculation?: Speculation | undefined
   /** Return a trace with the answer: what each step of the engine did for it. */
   trace?: boolean | undefined
+  /**
+   * Members of the objects of an `output_format` are branches, as far as the schema and the limits of `branching` allow it.
+   * Default false.
+   */
+  parallel_format?: boolean | undefined
   /** The prompt is the concatenated contents of the messages, without a chat template. */
   raw_prompt?: boolean | undefined
   /** The prompt itself, without template and special tokens; `messages` is then empty. */
@@ -100,7 +105,7 @@ export interface GenerateRequest {
   ignore_eos?: boolean | undefined
   /** Tokens that end a branch, as the model's own end tokens do. */
   stop_token_ids?: number[] | undefined
-  /** What the answer has to match; it does not fork. */
+  /** What the answer has to match; it forks only with `parallel_format`. */
   output_format?: OutputFormat | undefined
   /** The answer may call them; it does not fork then. */
   tools?: Tool[] | undefined

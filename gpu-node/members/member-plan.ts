@@ -1,0 +1,187 @@
+import { engineSchema } from '../grammar/engine-schema.ts'
+import type { Tag } from '../grammar/tag-grammar.ts'
+
+/** A branch of an answer in JSON (docs/adr/0078). */
+export type PlannedBranch = ObjectBranch | MemberBranch
+
+/** An object whose members are branches of their own: `open`, the children with {@link BETWEEN} between them, `close`. */
+export interface ObjectBranch {
+  readonly open: string
+  readonly children: readonly PlannedBranch[]
+  readonly close: string
+}
+
+/** One member of an object, or several of them in turn. */
+export interface MemberBranch {
+  /** How it begins: what is known before its first value. */
+  readonly key: string
+  /** All of its text, to the comma or the bracket behind the last value. */
+  readonly tag: Tag
+}
+
+export const BETWEEN = ' "'
+
+export interface PlanLimits {
+  /** Most branches, the root included. */
+  readonly branches: number
+  /** Most levels; the root is the first one. */
+  readonly depth: number
+}
+
+type Schema = Readonly<Record<string, unknown>>
+type Member = readonly [key: string, schema: unknown]
+
+/**
+ * How the members of the schema's object are divided among branches: each its own one where the limits allow that, also
+ * those of objects in it, the outer ones first. undefined for a schema with fewer than two such members, or one with
+ * references that a part of it would not have.
+ */
+export function planMembers(schema: Schema, limits: PlanLimits): ObjectBranch | undefined {
+  return refersElsewhere(schema) ? undefined : new Planner(schema, limits).plan(schema)
+}
+
+/** What the text of each path from the root's beginning to the end of a branch with values matches. */
+export function pathsOf(branch: PlannedBranch): Tag {
+  if ('tag' in branch) return branch.tag
+  const children: Tag = { type: 'or', elements: branch.children.map(pathsOf) }
+  return { type: 'sequence', elements: [text(branch.open), children] }
+}
+
+/** While it is planned: members of one object, in groups that are a branch each. */
+interface Draft {
+  readonly open: string
+  readonly close: string
+  readonly groups: readonly (readonly Member[])[]
+  readonly depth: number
+  /** Groups of one member whose value is an object with branches. */
+  readonly inner: Map<number, Draft>
+}
+
+class Planner {
+  readonly #definitions: Schema
+  readonly #limits: PlanLimits
+
+  constructor({ $defs, definitions }: Schema, limits: PlanLimits) {
+    this.#definitions = {
+      ...($defs !== undefined && { $defs }),
+      ...(definitions !== undefined && { definitions }),
+    }
+    this.#limits = limits
+  }
+
+  plan(schema: Schema): ObjectBranch | undefined {
+    const { branches } = this.#limits
+    const members = this.#divisible(schema, 1)
+    if (!members || branches < 3) return undefined
+    const root = draft('{"', members, '', 1, branches - 1)
+    let left = branches - 1 - root.groups.length
+    const drafts = [root]
+    for (const at of drafts) {
+      for (const [index, group] of at.groups.entries()) {
+        const [member] = group
+        const inner = group.length === 1 && member ? this.#inner(member, at, index) : undefined
+        if (!inner || inner.groups.length > left) continue
+        left -= inner.groups.length
+        at.inner.set(index, inner)
+        drafts.push(inner)
+      }
+    }
+    return root.groups.length > 1 || root.inner.size > 0 ? this.#branch(root) : undefined
+  }
+
+  #inner([key, schema]: Member, at: Draft, index: number): Draft | undefined {
+    const depth = at.depth + 1
+    const members = this.#divisible(schema, depth)
+    return members && draft(`${lead(key)} {"`, members, end(at, index), depth, members.length)
+  }
+
+  #branch(at: Draft): ObjectBranch {
+    const { open, close, groups } = at
+    const children = groups.map((group, index) => {
+      const inner = at.inner.get(index)
+      return inner ? this.#branch(inner) : this.#members(group, end(at, index))
+    })
+    return { open, children, close }
+  }
+
+  #members(group: readonly Member[], close: string): MemberBranch {
+    const [[first] = ['']] = group
+    const elements = group.flatMap(([key, schema], index): Tag[] => {
+      const json_schema = engineSchema(this.#alone(schema))
+      return [text(`${index > 0 ? `,${BETWEEN}` : ''}${lead(key)} `), { type: 'json_schema', json_schema }]
+    })
+    return { key: lead(first), tag: { type: 'sequence', elements: [...elements, text(close)] } }
+  }
+
+  /** The members of an object at this level, if more than one value in it can be decoded at a time. */
+  #divisible(schema: unknown, depth: number): readonly Member[] | undefined {
+    const members = membersOf(this.#resolved(schema))
+    const [only] = members ?? []
+    if (!only || depth >= this.#limits.depth) return undefined
+    return members?.length === 1 && !this.#divisible(only[1], depth + 1) ? undefined : members
+  }
+
+  #resolved(schema: unknown): unknown {
+    if (!isObject(schema) || typeof schema.$ref !== 'string') return schema
+    const [, container = '', name = ''] = /^#\/(\$defs|definitions)\/([^/~%]+)$/.exec(schema.$ref) ?? []
+    const schemas = this.#definitions[container]
+    return isObject(schemas) && Object.hasOwn(schemas, name) ? schemas[name] : undefined
+  }
+
+  /** The part of a schema as a schema of its own. */
+  #alone(schema: unknown): unknown {
+    const refers = isObject(schema) && JSON.stringify(schema).includes('"$ref"')
+    return refers ? { ...schema, ...this.#definitions } : schema
+  }
+}
+
+/** `most`: groups. */
+function draft(open: string, members: readonly Member[], close: string, depth: number, most: number): Draft {
+  const count = Math.min(members.length, most)
+  const groups = Array.from({ length: count }, (_, index) =>
+    members.slice(
+      Math.floor((index * members.length) / count),
+      Math.floor(((index + 1) * members.length) / count),
+    ),
+  )
+  return { open, close, groups, depth, inner: new Map() }
+}
+
+/** What follows the last value of a group: the same as in an answer that is decoded serially, so that a model knows it. */
+function end({ groups }: Draft, index: number): string {
+  return index === groups.length - 1 ? '}' : ','
+}
+
+/** `name":`, without the space behind it, which is part of the next token in most vocabularies. */
+function lead(key: string): string {
+  return `${JSON.stringify(key).slice(1)}:`
+}
+
+function text(value: string): Tag {
+  return { type: 'const_string', value }
+}
+
+/** Of an object that has all of its properties and no others, in their order. */
+function membersOf(schema: unknown): readonly Member[] | undefined {
+  if (!isObject(schema) || schema.type !== 'object' || !isObject(schema.properties)) return undefined
+  const { properties, required, additionalProperties = false } = schema
+  const isOpen = ['patternProperties', 'propertyNames', 'minProperties', 'maxProperties'].some(
+    (keyword) => keyword in schema,
+  )
+  if (isOpen || additionalProperties !== false || !Array.isArray(required)) return undefined
+  const members = Object.entries(properties)
+  return members.every(([key]) => required.includes(key)) ? members : undefined
+}
+
+/** Whether it has a reference to anything but definitions at its root, which each part of it gets. */
+function refersElsewhere(schema: unknown): boolean {
+  if (typeof schema !== 'object' || schema === null) return false
+  return Object.entries(schema).some(([keyword, value]) => {
+    if (keyword !== '$ref' || typeof value !== 'string') return refersElsewhere(value)
+    return !value.startsWith('#/$defs/') && !value.startsWith('#/definitions/')
+  })
+}
+
+function isObject(value: unknown): value is Schema {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
