@@ -2,11 +2,12 @@ import { once } from 'node:events'
 import { createWriteStream, renameSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { UserError } from '../../explain.ts'
+import { type JsonFlag, print, withJson } from '../../json.ts'
 import { readSettings, readTraces, traceFiles } from '../run-folder.ts'
 import { MODES, type Mode } from '../trace-file.ts'
 import { toReference } from './reference.ts'
 
-interface Flags {
+interface Flags extends JsonFlag {
   format: 'reference'
   mode: Mode
   out: string
@@ -14,8 +15,7 @@ interface Flags {
 
 /** Adds `apar trace export`. */
 export function registerExport(trace: Command): void {
-  trace
-    .command('export')
+  withJson(trace.command('export'))
     .description('traces for other programs: one JSON array, as get_trace.py of the reference writes it')
     .argument('<folder>', 'of apar trace')
     .addOption(new Option('--format <format>').choices(['reference']).makeOptionMandatory())
@@ -24,7 +24,8 @@ export function registerExport(trace: Command): void {
     .action(exportTraces)
 }
 
-async function exportTraces(folder: string, { mode, out }: Flags): Promise<void> {
+async function exportTraces(folder: string, flags: Flags): Promise<void> {
+  const { mode, out } = flags
   readSettings(folder)
   const { length } = traceFiles(folder, [mode])
   if (length === 0) throw new UserError('invalid_option', `${folder}: has no ${mode} traces yet`)
@@ -44,5 +45,5 @@ async function exportTraces(folder: string, { mode, out }: Flags): Promise<void>
   }
   await Promise.race([write(), failed])
   renameSync(aside, out)
-  console.log(`${length} ${mode} traces → ${out}`)
+  print(flags, { out, mode, traces: length }, () => `${length} ${mode} traces → ${out}`)
 }

@@ -1,6 +1,7 @@
 import { basename, join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { UserError } from '../../explain.ts'
+import { type JsonFlag, withJson } from '../../json.ts'
 import { writePlots } from '../../plot/write-plots.ts'
 import { rounded } from '../../report/rounded.ts'
 import { readSettings, readTraces } from '../run-folder.ts'
@@ -9,15 +10,14 @@ import { reportPlots } from './plots.ts'
 import { type RunReport, summarise } from './summary.ts'
 import { markdownReport, terminalReport } from './tables.ts'
 
-interface Flags {
+interface Flags extends JsonFlag {
   format: 'table' | 'markdown' | 'json'
   plots?: string
 }
 
 /** Adds `apar trace report`. */
 export function registerReport(trace: Command): void {
-  trace
-    .command('report')
+  withJson(trace.command('report'))
     .description('serial against parallel decoding by category: speed, branches, attention and KV cache')
     .argument('<folders...>', 'of apar trace')
     .addOption(new Option('--format <format>').choices(['table', 'markdown', 'json']).default('table'))
@@ -25,7 +25,8 @@ export function registerReport(trace: Command): void {
     .action(report)
 }
 
-async function report(folders: string[], { format, plots }: Flags): Promise<void> {
+async function report(folders: string[], { json, format: shape, plots }: Flags): Promise<void> {
+  const format = json ? 'json' : shape
   const shown: string[] = []
   const reports: RunReport[] = []
   for (const folder of folders) {
