@@ -181,17 +181,18 @@ describe('the edge', () => {
   })
 })
 
-const hasSystemd = requires('systemd', () => existsSync('/usr/bin/systemd-analyze'))
+const has = (name: string, ...args: string[]) => requires(name, () => execFileSync(name, args).length >= 0)
 
-describe.skipIf(!hasSystemd)('systemd', () => {
+describe.skipIf(!has('systemd-analyze', '--version'))('systemd', () => {
   test.each(['apar-gpu-node', 'apar-edge'])('accepts %s.service, and finds it well protected', (name) => {
     const work = mkdtempSync(join(tmpdir(), 'apar-units-'))
     try {
       const file = join(work, `${name}.service`)
       // Where this machine's Node is.
       writeFileSync(file, read(`systemd/${name}.service`).replace('/usr/bin/node', process.execPath))
-      const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' })
-      expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: '', stderr: '' })
+      // Warnings are printed with status 0; those of other units of the machine do not count.
+      const { stderr } = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' })
+      expect(stderr.split('\n').filter((line) => line.includes(name))).toEqual([])
       const options = ['security', '--offline=true', '--threshold=30', '--no-pager', file]
       const security = spawnSync('systemd-analyze', options, { encoding: 'utf8' })
       expect(security.status, security.stdout).toBe(0)
@@ -322,20 +323,6 @@ describe('the Dockerfile', () => {
     // Not by a shell, which would keep SIGTERM for itself.
     expect(image.filter((line) => /^ENTRYPOINT \["node"/.test(line))).toHaveLength(1)
   })
-})
-
-const has = (name: string, ...args: string[]) => requires(name, () => execFileSync(name, args).length >= 0)
-
-test.skipIf(!has('systemd-analyze', '--version'))('systemd accepts the unit', () => {
-  const path = join(folder, 'systemd/apar-gpu-node.service')
-  // Warnings are printed to standard error with status 0.
-  const script = 'systemd-analyze verify "$1" 2>&1'
-  const output = execFileSync('sh', ['-c', script, 'sh', path], { encoding: 'utf8' })
-  // Node may be installed elsewhere on this machine.
-  const wrong = output
-    .split('\n')
-    .filter((line) => /apar-gpu-node/.test(line) && !/is not executable/.test(line))
-  expect(wrong).toEqual([])
 })
 
 test.skipIf(!has('kubectl', 'version', '--client'))('kustomize builds the manifests', () => {
