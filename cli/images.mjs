@@ -17,8 +17,8 @@ for (const [program, name] of [
   ['buildah', 'buildah'],
   ['debootstrap', 'debootstrap'],
 ])
-  if ((await run(program, ['--version'])).code === 127) skip(name)
-if (process.getuid?.() !== 0) skip('nothing, but run it as root')
+  if ((await run(program, ['--version'])).code === 127) skip(`install ${name}`)
+if (process.getuid?.() !== 0) skip('it needs root')
 
 const scratch = mkdtempSync(join(tmpdir(), 'apar-images-'))
 const storage = ['--root', join(scratch, 'storage'), '--runroot', join(scratch, 'run'), ...BUILDAH]
@@ -124,7 +124,7 @@ async function buildah(...args) {
 }
 
 function skip(what) {
-  const reason = `the images are not built: install ${what}`
+  const reason = `the images are not built: ${what}`
   if (process.env.CI === 'true') fail(reason)
   info(`skipped: ${reason}`)
   process.exit(0)
