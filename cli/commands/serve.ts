@@ -29,6 +29,7 @@ import {
   speculationOption,
   toolFormatOption,
 } from '../options.ts'
+import { saying } from '../progress.ts'
 import { shutdownRequested } from '../shutdown.ts'
 import { addEdgeOptions, addListenOptions, type EdgeFlags, edgeSettings } from './edge-options.ts'
 
@@ -112,7 +113,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   })
   try {
     node.edgeStarted(edge.url)
-    const ready = await Promise.race([node.ready, shutdown])
+    const ready = await saying('loading the model', Promise.race([node.ready, shutdown]))
     if (!ready) return
     const { example = EXAMPLE_PROMPT } = knownModels().get(model.name ?? '') ?? {}
     const { url } = edge

@@ -4,6 +4,7 @@ import { type JsonFlag, print, withJson } from '../json.ts'
 import { MODEL_ARGUMENT } from '../models/resolve.ts'
 import { PLAIN_TABLE, showTable } from '../models/show.ts'
 import { decimal, integer } from '../options.ts'
+import { saying } from '../progress.ts'
 import { writeCard } from '../train/card/card.ts'
 import { writeCurve } from '../train/curve.ts'
 import { trainingPython } from '../train/environment/environment.ts'
@@ -28,7 +29,7 @@ export function registerTrain(program: Command): void {
     .argument('<run...>', 'the --run of apar train sft or medusa')
     .requiredOption('--out <file>', 'an .svg or .png file')
     .action(async (runs: string[], flags: JsonFlag & { out: string }) => {
-      await writeCurve(runs, flags.out)
+      await saying('drawing', writeCurve(runs, flags.out))
       print(flags, { out: flags.out }, () => flags.out)
     })
   withJson(train.command('card'))

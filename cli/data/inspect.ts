@@ -17,6 +17,7 @@ import { UserError } from '../explain.ts'
 import { type JsonFlag, print, withJson } from '../json.ts'
 import { PLAIN_TABLE, showTable } from '../models/show.ts'
 import { integer } from '../options.ts'
+import { saying } from '../progress.ts'
 import { treePage } from '../token-tree/html.ts'
 import { terminalTree } from '../token-tree/terminal.ts'
 import { flat } from '../token-tree/visible.ts'
@@ -69,7 +70,7 @@ async function inspect(build: string, id: string | undefined, flags: Flags): Pro
     print(flags, found, () => refusedReport(found))
     return
   }
-  const tree = treeOf(await findSample(build, id, flags))
+  const tree = treeOf(await saying('searching', findSample(build, id, flags)))
   if (html !== undefined) {
     await writeFile(html, treePage(tree))
     print(flags, { html }, () => html)

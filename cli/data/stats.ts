@@ -12,6 +12,7 @@ import type { ShardSummary } from '../../training/data/inspect/shard-statistics.
 import { type JsonFlag, print, withJson } from '../json.ts'
 import { PLAIN_TABLE, showTable } from '../models/show.ts'
 import { plotPng, plotSvg } from '../plot/plot.ts'
+import { saying } from '../progress.ts'
 import { flat } from '../token-tree/visible.ts'
 import { buildPlots } from './histograms.ts'
 
@@ -30,7 +31,7 @@ export function registerStats(data: Command): void {
 
 async function stats(build: string, flags: Flags): Promise<void> {
   const { out } = flags
-  const statistics = await buildStatistics(build)
+  const statistics = await saying('reading the build', buildStatistics(build))
   if (out !== undefined) await writePlots(statistics, out)
   const summary = summaryOf(statistics)
   print(flags, summary, () => statisticsTables(summary).trimEnd())

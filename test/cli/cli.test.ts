@@ -37,6 +37,8 @@ async function apar(args: string[], env: Record<string, string> = {}, input = ''
 }
 
 const lines = (text: string) => text.trim().split('\n')
+/** What a server that does not start says, but for its patience on a busy machine. */
+const complaints = (text: string) => lines(text).filter((line) => !line.startsWith('apar: loading the model'))
 
 describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)))('apar', () => {
   test('reports a taken port in one line', async () => {
@@ -96,7 +98,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
       'vicuna',
     ])
     expect(code).toBe(1)
-    expect(lines(stderr)).toEqual([
+    expect(complaints(stderr)).toEqual([
       expect.stringMatching(
         /^apar: --chat-template: .*\/vicuna does not exist, and vicuna_v1\.1, llama-2, chatml/,
       ),
@@ -106,13 +108,15 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
   test('serve exits when its gpu node fails to start, and only the node prints the reason', async () => {
     const { code, stderr } = await apar(['serve', '--port', '0', '--model', '/nowhere'])
     expect(code).toBe(1)
-    expect(lines(stderr)).toEqual(['apar: /nowhere is neither a folder nor a .gguf file (broken_checkpoint)'])
+    expect(complaints(stderr)).toEqual([
+      'apar: /nowhere is neither a folder nor a .gguf file (broken_checkpoint)',
+    ])
   })
 
   test('serve gives its gpu node the adapter', async () => {
     const { code, stderr } = await apar(['serve', '--model', 'demo', '--port', '0', '--adapter', '/nowhere'])
     expect(code).toBe(1)
-    expect(lines(stderr)).toEqual(['apar: /nowhere: an adapter is a folder (broken_checkpoint)'])
+    expect(complaints(stderr)).toEqual(['apar: /nowhere: an adapter is a folder (broken_checkpoint)'])
   })
 
   test.each([

@@ -3,6 +3,7 @@ import { createWriteStream, renameSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { UserError } from '../../explain.ts'
 import { type JsonFlag, print, withJson } from '../../json.ts'
+import { counting } from '../../progress.ts'
 import { readSettings, readTraces, traceFiles } from '../run-folder.ts'
 import { MODES, type Mode } from '../trace-file.ts'
 import { toReference } from './reference.ts'
@@ -36,7 +37,7 @@ async function exportTraces(folder: string, flags: Flags): Promise<void> {
   const write = async () => {
     let between = '['
     // One at a time: a trace of the reference is as large as the square of its answer.
-    for (const trace of readTraces(folder, [mode])) {
+    for (const trace of counting('writing traces', readTraces(folder, [mode]))) {
       if (!file.write(`${between}\n${JSON.stringify(toReference(trace))}`)) await once(file, 'drain')
       between = ','
     }

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander'
 import { UserError } from '../../explain.ts'
 import { type JsonFlag, withJson } from '../../json.ts'
 import { writePlots } from '../../plot/write-plots.ts'
+import { counting } from '../../progress.ts'
 import { rounded } from '../../report/rounded.ts'
 import { readSettings, readTraces } from '../run-folder.ts'
 import { figuresOf, type TurnFigures } from './measure.ts'
@@ -45,7 +46,7 @@ async function report(folders: string[], { json, format: shape, plots }: Flags):
 export function reportOf(folder: string): { made: RunReport; figures: TurnFigures[] } {
   const settings = readSettings(folder)
   const figures: TurnFigures[] = []
-  for (const trace of readTraces(folder)) figures.push(...figuresOf(trace))
+  for (const trace of counting('reading traces', readTraces(folder))) figures.push(...figuresOf(trace))
   if (figures.length === 0) throw new UserError('invalid_option', `${folder}: has no answers yet`)
   return { made: summarise(folder, settings, figures), figures }
 }
