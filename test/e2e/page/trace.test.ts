@@ -59,7 +59,10 @@ describe.skipIf(!hasChromium)('traces on the chat page', () => {
 
   it('are opened without a server and without a key, and show answer, tree and time line again', async () => {
     const chat = await ChatPage.open(browser, stack.url)
+    const dialog = chat.page.locator('#key-dialog')
+    await dialog.waitFor()
     await chat.page.keyboard.press('Escape')
+    await dialog.waitFor({ state: 'hidden' })
     await chat.page.context().setOffline(true)
     await open(chat, file)
     await chat.state('complete')
@@ -102,6 +105,7 @@ describe.skipIf(!hasChromium)('traces on the chat page', () => {
     const focused = () => chat.page.evaluate<string>('document.activeElement.id')
     for (let steps = 0; steps < 40 && (await focused()) !== 'open-file'; steps++)
       await chat.page.keyboard.press('Tab')
+    expect(await focused()).toBe('open-file')
     const [chooser] = await Promise.all([
       chat.page.waitForEvent('filechooser'),
       chat.page.keyboard.press('Enter'),
