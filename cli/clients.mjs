@@ -1,19 +1,17 @@
 // Serves the demo model, and lets others' tools ask it: schemathesis, with all its checks, and Python clients; then a model
 // that answers as a script says, for the loops of agents. CI runs it after `npm test`. The tools are installed once, in an
 // environment of their own.
-import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
 import { build } from 'esbuild'
 import { fail, info, root, run } from './setup/report.mjs'
+import { serve } from './setup/served.mjs'
 
 const FOLDER = join(root, 'test/clients')
 const LOCK = join(FOLDER, 'requirements.lock')
-const START_MS = 120_000
 
 const python = await environment()
 const adminKey = randomBytes(24).toString('base64url')
@@ -45,7 +43,8 @@ try {
 process.exit(failed === 0 ? 0 : 1)
 
 async function served(model, name, ask) {
-  const server = await serve(model, name)
+  const options = ['--model', model, '--name', name, '--requests-per-minute', '1000000']
+  const server = await serve(options, { APAR_ADMIN_KEY: adminKey })
   try {
     await ask(server)
   } finally {
@@ -104,30 +103,4 @@ function skip(what) {
   if (process.env.CI === 'true') fail(reason)
   info(`skipped: ${reason}`)
   process.exit(0)
-}
-
-/** Starts `apar serve`, and waits for the address and the key that it prints. */
-async function serve(model, name) {
-  const args = [join(root, 'dist/apar.js'), 'serve', '--port', '0', '--model', model]
-  const child = spawn(process.execPath, [...args, '--name', name, '--requests-per-minute', '1000000'], {
-    cwd: root,
-    env: { ...process.env, APAR_ADMIN_KEY: adminKey },
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
-  const ended = new Promise((resolve) => child.once('exit', resolve))
-  const late = setTimeout(() => child.kill(), START_MS)
-  let url
-  for await (const line of createInterface({ input: child.stdout })) {
-    url ??= /^apar serves \S+ at (http:\S+)$/.exec(line)?.[1]
-    const key = /^ {2}key +(\S+)$/.exec(line)?.[1]
-    if (!url || !key) continue
-    clearTimeout(late)
-    child.stdout.resume()
-    const close = async () => {
-      child.kill('SIGTERM')
-      await ended
-    }
-    return { url, key, close }
-  }
-  return fail('apar serve did not start')
 }

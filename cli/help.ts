@@ -21,10 +21,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'apar gpu-node --model OWNER/NAME --device cuda --edge https://edge.example',
   ],
   'keys create': ['apar keys create --url https://edge.example --id team-a --tokens-per-day 100000'],
-  'keys list': ['apar keys list --url https://edge.example'],
+  'keys list': ['apar keys list --url https://edge.example', 'apar keys list --json | jq -r .[].id'],
   'keys rotate': ['apar keys rotate team-a --url https://edge.example'],
   'keys revoke': ['apar keys revoke team-a --url https://edge.example'],
-  'keys new': ['apar keys new'],
+  'keys new': ['apar keys new --id team-a'],
   'feedback export': ['apar feedback export --url https://edge.example > votes.jsonl'],
   'feedback delete': ['apar feedback delete key:team-a --url https://edge.example'],
   'model pull': [
@@ -55,8 +55,8 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'train evaluate': [
     'apar train evaluate --data work/data --adapter work/forking --model smollm2-135m-instruct',
   ],
-  'train curve': ['apar train curve work/forking-run'],
-  'train card': ['apar train card work/forking'],
+  'train curve': ['apar train curve work/forking-run --out loss.svg'],
+  'train card': ['apar train card work/forking-run'],
   'train recipes': ['apar train recipes'],
   'train python': ['apar train python'],
   trace: ['apar trace --dataset vicuna_bench --data fastchat/llm_judge/data --model demo'],
@@ -79,7 +79,8 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 
 const SETTINGS = `
 Every option has a variable, too (apar serve --port: APAR_SERVE_PORT), and a place in the file of --config
-({"serve": {"port": 8080}}). The command line comes before variables, these before the file.`
+({"serve": {"port": 8080}}). The command line comes before variables, these before the file.
+Exit codes: 0 done, 1 failed or called wrongly, 130 cancelled by Ctrl-C (docs/terminal.md). --json is for programs.`
 
 /** Adds examples to the help of every command, and says below which other ways there are to set an option. */
 export function addExamples(program: Command): void {

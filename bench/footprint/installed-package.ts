@@ -18,15 +18,14 @@ export interface InstalledPackage {
 }
 
 /**
- * Packs what is built here, and installs it as npm would into an empty folder. workerd's program, the only thing that
- * is not in the packages, is linked from this checkout: no network.
+ * Packs what is built here, and installs it as npm would into an empty folder. Where workerd's program is not in
+ * the packages, it is linked from this checkout: no network.
  */
 export async function installPackage(): Promise<InstalledPackage> {
   const above = mkdtempSync(join(tmpdir(), 'apar-packed-'))
   const remove = () => rmSync(above, { recursive: true, force: true })
   try {
-    const { apar, engine } = writePackages(above)
-    await run(NPM, ['pack', '--silent', '--pack-destination', above, apar, engine])
+    await run(NPM, ['pack', '--silent', '--pack-destination', above, ...Object.values(writePackages(above))])
     const archives = readdirSync(above).filter((name) => name.endsWith('.tgz'))
     const folder = join(above, 'empty')
     mkdirSync(folder)

@@ -67,7 +67,8 @@ export async function converse(settings: Chat, system: string | undefined): Prom
 }
 
 /** Does what the command says. Returns a question that is to be asked. */
-function obey(command: SlashCommand, conversation: Conversation, { request }: Chat): string | undefined {
+function obey(command: SlashCommand, conversation: Conversation, chat: Chat): string | undefined {
+  const { request } = chat
   switch (command.name) {
     case 'clear':
       conversation.clear()
@@ -88,6 +89,9 @@ function obey(command: SlashCommand, conversation: Conversation, { request }: Ch
       return undefined
     case 'serial':
       request.branching = { enabled: false }
+      return undefined
+    case 'reasoning':
+      chat.showsReasoning = !chat.showsReasoning
       return undefined
     case 'unknown':
       console.error(`apar: ${command.text}`)

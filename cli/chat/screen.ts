@@ -3,6 +3,8 @@ export interface Terminal {
   write(text: string): unknown
   readonly columns?: number
   readonly rows?: number
+  /** Absent: none. */
+  hasColors?(): boolean
 }
 
 const CLEAR_LINE = '\u001b[2K'

@@ -1,6 +1,6 @@
 /** What `/name rest` of a user means. */
 export type SlashCommand =
-  | { readonly name: 'help' | 'clear' | 'retry' | 'exit' | 'parallel' | 'serial' }
+  | { readonly name: 'help' | 'clear' | 'retry' | 'exit' | 'parallel' | 'serial' | 'reasoning' }
   | { readonly name: 'system' | 'model'; readonly text: string }
   | { readonly name: 'unknown'; readonly text: string }
 
@@ -12,6 +12,7 @@ const MEANINGS = {
   'model NAME': 'goes on with another model',
   parallel: 'answers with branches',
   serial: 'answers without branches',
+  reasoning: 'hides what the model thinks, or shows it again',
   exit: 'ends, as Ctrl-D does',
 } as const
 
@@ -36,6 +37,7 @@ export function slashCommand(line: string): SlashCommand | undefined {
     case 'retry':
     case 'parallel':
     case 'serial':
+    case 'reasoning':
     case 'exit':
       return { name: word }
     case 'quit':

@@ -18,6 +18,7 @@ interface ChatFlags {
   temperature?: number
   speculation?: Speculation
   trace?: boolean
+  hideReasoning?: boolean
   json?: boolean
 }
 
@@ -39,7 +40,8 @@ export function registerChat(program: Command): void {
     .option('--temperature <t>', '0 is greedy (default: from the model)', decimal(0, 2))
     .addOption(speculationOption())
     .option('--trace', 'says what the engine did for each answer')
-    .option('--json', 'the answer as one JSON object: text, branches, reason, usage')
+    .option('--hide-reasoning', 'what a model thinks before it answers is not shown')
+    .option('--json', 'prints the answer as JSON, in one line: text, reasoning, branches, reason, usage')
     .action(chat)
 }
 
@@ -58,7 +60,8 @@ async function chat(prompt: string | undefined, flags: ChatFlags): Promise<void>
   if (flags.temperature !== undefined) request.temperature = flags.temperature
   if (flags.speculation !== undefined) request.speculation = flags.speculation
   if (flags.trace) request.trace = true
-  const settings = { baseUrl: flags.url, apiKey, request, json: flags.json === true }
+  const showsReasoning = flags.hideReasoning !== true
+  const settings = { baseUrl: flags.url, apiKey, request, json: flags.json === true, showsReasoning }
   if (prompt === undefined && process.stdin.isTTY) {
     if (flags.json) throw new UserError('invalid_option', '--json needs a question')
     return await converse(settings, flags.system)
@@ -70,4 +73,6 @@ async function chat(prompt: string | undefined, flags: ChatFlags): Promise<void>
   process.once('SIGINT', () => cancel.abort())
   const system: ChatMessage[] = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }]
   await ask(settings, [...system, { role: 'user', content: asked }], cancel.signal)
+  // What came until then is printed; a script learns that it is not all.
+  if (cancel.signal.aborted) process.exitCode = 130
 }

@@ -5,6 +5,7 @@ import { memory, nodeVersion, processor } from '../doctor/machine.ts'
 import { cuda, edgeRuntime, engine } from '../doctor/programs.ts'
 import { python, training } from '../doctor/python.ts'
 import { defaultModel, disk, port } from '../doctor/serving.ts'
+import { type JsonFlag, withJson } from '../json.ts'
 
 const CHECKS: readonly (() => Finding | Promise<Finding>)[] = [
   () => nodeVersion(),
@@ -21,21 +22,19 @@ const CHECKS: readonly (() => Finding | Promise<Finding>)[] = [
 ]
 
 export function registerDoctor(program: Command): void {
-  program
-    .command('doctor')
+  withJson(program.command('doctor'))
     .description('says what this machine can do, and what to do where something is missing; changes nothing')
-    .option('--json', 'as JSON')
     .action(doctor)
 }
 
-async function doctor({ json }: { json?: boolean }): Promise<void> {
+async function doctor({ json }: JsonFlag): Promise<void> {
   const findings: Finding[] = []
   for (const check of CHECKS) {
     const found = await check()
     findings.push(found)
     if (!json) console.log(lineOf(found))
   }
-  if (json) console.log(JSON.stringify(findings, null, 2))
+  if (json) console.log(JSON.stringify(findings))
   // Errors only: a machine that serves but cannot train is in order.
   if (findings.some(({ state }) => state === 'error')) process.exitCode = 1
 }

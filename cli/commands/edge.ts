@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { UserError } from '../explain.ts'
+import { type JsonFlag, print } from '../json.ts'
 import { startLocalEdge } from '../local/edge.ts'
 import { shutdownRequested } from '../shutdown.ts'
 import { addEdgeOptions, addListenOptions, type EdgeFlags, edgeSettings } from './edge-options.ts'
@@ -21,14 +22,17 @@ export function registerEdge(program: Command): void {
   const command = program
     .command('edge')
     .description('runs an edge in workerd, without a gpu node: for a fleet without Cloudflare')
-  addEdgeOptions(addListenOptions(command)).addHelpText('after', HELP).action(edge)
+  addEdgeOptions(addListenOptions(command))
+    .option('--json', 'prints the address as JSON, in one line')
+    .addHelpText('after', HELP)
+    .action(edge)
 }
 
 const HELP = `
 Variables: NODE_SECRET, which the gpu nodes have, too; APAR_ADMIN_KEY for apar keys; METRICS_SECRET; and those of the
 Worker (docs/operations.md): ${PASSED_ON.join(', ')}.`
 
-async function edge(flags: EdgeFlags): Promise<void> {
+async function edge(flags: EdgeFlags & JsonFlag): Promise<void> {
   const { NODE_SECRET: nodeSecret, APAR_ADMIN_KEY: adminKey } = process.env
   if (!nodeSecret)
     throw new UserError('missing_option', 'NODE_SECRET is not set: it must hold the secret of the gpu nodes')
@@ -45,7 +49,8 @@ async function edge(flags: EdgeFlags): Promise<void> {
     ...{ addressHeader: flags.addressHeader, stateDir: flags.state },
   })
   try {
-    console.log(`the edge listens at ${running.url}`)
+    const { url } = running
+    print(flags, { url }, () => `the edge listens at ${url}`)
     const died = running.failed.then(() => {
       throw new UserError('edge_failed', 'the edge ended: its workerd process has exited')
     })

@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { endpoint } from '../../client/endpoint.ts'
 import { readErrorBody } from '../../client/explain.ts'
 import { UserError } from '../explain.ts'
+import { type JsonFlag, print, withJson } from '../json.ts'
 import { integer } from '../options.ts'
 import { type AdminFlags, adminKeyOf, withAdmin } from './admin-flags.ts'
 
@@ -15,13 +16,12 @@ export function registerFeedback(program: Command): void {
       for await (const chunk of response.body ?? [])
         if (!process.stdout.write(chunk)) await once(process.stdout, 'drain')
     })
-  withAdmin(
-    feedback.command('delete').description('deletes all votes of one key, or of one subject of tokens'),
-  )
+  withJson(withAdmin(feedback.command('delete')))
+    .description('deletes all votes of one key, or of one subject of tokens')
     .argument('<owner>', '`owner` of an exported line: key:<id> or jwt:<subject>')
-    .action(async (owner: string, flags: AdminFlags) => {
+    .action(async (owner: string, flags: AdminFlags & JsonFlag) => {
       await call('DELETE', flags, `?owner=${encodeURIComponent(owner)}`)
-      console.log(`the votes of ${owner} are deleted`)
+      print(flags, { owner }, () => `the votes of ${owner} are deleted`)
     })
 }
 

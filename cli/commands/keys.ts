@@ -2,14 +2,17 @@ import Table from 'cli-table3'
 import { type Command, InvalidArgumentError } from 'commander'
 import { ApiKeyRecord, Scope } from '../../shared/api-keys.ts'
 import { KeyAdmin, type KeyAnswer, type NewKeySettings } from '../admin.ts'
+import { type JsonFlag, print, withJson } from '../json.ts'
 import { newApiKey } from '../keys.ts'
 import { decimal, integer } from '../options.ts'
 import { type AdminFlags, adminKeyOf, withAdmin } from './admin-flags.ts'
 
+type Flags = AdminFlags & JsonFlag
+
 const MAX_TOKENS = 1_000_000_000_000
 const DAY_SECONDS = 24 * 3600
 
-interface CreateFlags extends AdminFlags {
+interface CreateFlags extends Flags {
   id?: string
   scopes?: Scope[]
   models?: string[]
@@ -29,7 +32,7 @@ interface CreateFlags extends AdminFlags {
 export function registerKeys(program: Command): void {
   const keys = program.command('keys').description('API keys of an edge')
   const tokens = integer(1, MAX_TOKENS)
-  withAdmin(keys.command('create').description('creates a key and prints it once'))
+  withFlags(keys.command('create').description('creates a key and prints it once'))
     .option('--id <id>', 'name of the key: letters, digits, hyphens (default: random)', keyId)
     .option('--scopes <names>', `comma-separated list of ${Scope.options.join(', ')} (default: all)`, scopes)
     .option('--models <names>', 'comma-separated list of allowed models (default: all)', (text) =>
@@ -54,31 +57,33 @@ export function registerKeys(program: Command): void {
     )
     .option('--priority <n>', 'keys with a larger one are served first, -4 to 4 (default: 0)', integer(-4, 4))
     .option('--ignore-unknown-fields', 'fields that the API does not know are ignored, not refused')
-    .action(async (flags: CreateFlags) => showSecret(await adminOf(flags).create(settingsOf(flags))))
-  withAdmin(keys.command('list').description('lists keys, without their secrets')).action(
-    async (flags: AdminFlags) => console.log(tableOf(await adminOf(flags).list())),
+    .action(async (flags: CreateFlags) => showSecret(flags, await adminOf(flags).create(settingsOf(flags))))
+  withFlags(keys.command('list').description('lists keys, without their secrets')).action(
+    async (flags: Flags) => {
+      const listed = await adminOf(flags).list()
+      print(flags, listed, () => tableOf(listed))
+    },
   )
-  withAdmin(keys.command('rotate').description('gives a key a new secret and prints it once'))
+  withFlags(keys.command('rotate').description('gives a key a new secret and prints it once'))
     .argument('<id>', 'name of the key', keyId)
     .option('--grace-seconds <n>', 'how long the old secret stays valid', integer(0, 30 * DAY_SECONDS), 0)
-    .action(async (id: string, flags: AdminFlags & { graceSeconds: number }) =>
-      showSecret(await adminOf(flags).rotate(id, flags.graceSeconds)),
+    .action(async (id: string, flags: Flags & { graceSeconds: number }) =>
+      showSecret(flags, await adminOf(flags).rotate(id, flags.graceSeconds)),
     )
-  withAdmin(keys.command('revoke').description('revokes a key permanently'))
+  withFlags(keys.command('revoke').description('revokes a key permanently'))
     .argument('<id>', 'name of the key', keyId)
-    .action(async (id: string, flags: AdminFlags) => {
-      await adminOf(flags).revoke(id)
-      console.log(`${id} is revoked`)
+    .action(async (id: string, flags: Flags) => {
+      print(flags, await adminOf(flags).revoke(id), () => `${id} is revoked`)
     })
-  keys
-    .command('new')
+  withJson(keys.command('new'))
     .description(
       'creates a key without calling an edge, and its record for the API_KEYS secret (a JSON list)',
     )
     .requiredOption('--id <id>', 'name of the key: letters, digits, hyphens', keyId)
     .option('--requests-per-minute <n>', 'its request-rate limit', integer(1, 1_000_000), 60)
-    .action(({ id, requestsPerMinute }: { id: string; requestsPerMinute: number }) => {
+    .action(({ id, requestsPerMinute, json }: JsonFlag & { id: string; requestsPerMinute: number }) => {
       const { key, record } = newApiKey(id, requestsPerMinute)
+      if (json) return console.log(JSON.stringify({ key, record }))
       console.error('key (shown once):')
       console.log(key)
       console.error('record for API_KEYS:')
@@ -113,9 +118,13 @@ function settingsOf(flags: CreateFlags): NewKeySettings {
   }
 }
 
-function showSecret({ id, key = '' }: KeyAnswer): void {
-  console.error(`key ${id} (shown once):`)
-  console.log(key)
+function withFlags(command: Command): Command {
+  return withJson(withAdmin(command))
+}
+
+function showSecret(flags: JsonFlag, made: KeyAnswer): void {
+  if (!flags.json) console.error(`key ${made.id} (shown once):`)
+  print(flags, made, () => made.key ?? '')
 }
 
 function tableOf(keys: KeyAnswer[]): string {

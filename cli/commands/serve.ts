@@ -6,6 +6,7 @@ import { packageRoot } from '../../gpu-node/package-root.ts'
 import type { ReasoningChoice } from '../../gpu-node/reasoning/reasoning-format.ts'
 import type { ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
 import { UserError } from '../explain.ts'
+import { print } from '../json.ts'
 import { newNodeSecret } from '../keys.ts'
 import { demoKey } from '../local/demo-key.ts'
 import { claimLocalEdge } from '../local/edge.ts'
@@ -28,6 +29,7 @@ import {
   speculationOption,
   toolFormatOption,
 } from '../options.ts'
+import { saying } from '../progress.ts'
 import { shutdownRequested } from '../shutdown.ts'
 import { addEdgeOptions, addListenOptions, type EdgeFlags, edgeSettings } from './edge-options.ts'
 
@@ -44,6 +46,7 @@ interface ServeFlags extends EdgeFlags {
   kvCacheDtype?: string
   speculation?: string
   requestsPerMinute: number
+  json?: true
 }
 
 const ERROR_DELIVERY_MS = 200
@@ -67,6 +70,7 @@ export function registerServe(program: Command): void {
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
     .addOption(speculationOption())
+    .option('--json', 'prints address, key and model as JSON, in one line, instead of examples')
     .option('--requests-per-minute <n>', "the demo key's request-rate limit", integer(1, 1_000_000), 600)
   addEdgeOptions(command).action(serve)
 }
@@ -109,10 +113,11 @@ async function serve(flags: ServeFlags): Promise<void> {
   })
   try {
     node.edgeStarted(edge.url)
-    const ready = await Promise.race([node.ready, shutdown])
+    const ready = await saying('loading the model', Promise.race([node.ready, shutdown]))
     if (!ready) return
-    const { example } = knownModels().get(model.name ?? '') ?? {}
-    console.log(welcome(edge.url, key, ready.model, example ?? EXAMPLE_PROMPT))
+    const { example = EXAMPLE_PROMPT } = knownModels().get(model.name ?? '') ?? {}
+    const { url } = edge
+    print(flags, { url, key, model: ready.model }, () => welcome(url, key, ready.model, example))
     const died = node.exited.then(async (how) => {
       // Time for the edge to send errors to clients with running requests.
       await sleep(ERROR_DELIVERY_MS)

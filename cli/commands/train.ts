@@ -1,8 +1,10 @@
 import Table from 'cli-table3'
 import { type Command, Option } from 'commander'
+import { type JsonFlag, print, withJson } from '../json.ts'
 import { MODEL_ARGUMENT } from '../models/resolve.ts'
 import { PLAIN_TABLE, showTable } from '../models/show.ts'
 import { decimal, integer } from '../options.ts'
+import { saying } from '../progress.ts'
 import { writeCard } from '../train/card/card.ts'
 import { writeCurve } from '../train/curve.ts'
 import { trainingPython } from '../train/environment/environment.ts'
@@ -22,25 +24,29 @@ export function registerTrain(program: Command): void {
   registerSft(train)
   registerMedusa(train)
   registerEvaluate(train)
-  train
-    .command('curve')
+  withJson(train.command('curve'))
     .description('draws the losses of runs, and the accuracy of heads')
     .argument('<run...>', 'the --run of apar train sft or medusa')
     .requiredOption('--out <file>', 'an .svg or .png file')
-    .action(async (runs: string[], { out }: { out: string }) => await writeCurve(runs, out))
-  train
-    .command('card')
+    .action(async (runs: string[], flags: JsonFlag & { out: string }) => {
+      await saying('drawing', writeCurve(runs, flags.out))
+      print(flags, { out: flags.out }, () => flags.out)
+    })
+  withJson(train.command('card'))
     .description('writes the model card of a run into the folder that it made: README.md')
     .argument('<run>', 'the --run of apar train sft or medusa')
     .option('--license <name>', 'of the tuned model (default: that of its base, where it says so)')
-    .action((run: string, options: { license?: string }) => console.log(writeCard(run, options)))
-  train.command('recipes').description('lists the recipes that come with apar').action(listRecipes)
-  train
-    .command('python')
+    .action((run: string, flags: JsonFlag & { license?: string }) => {
+      const path = writeCard(run, flags)
+      print(flags, { path }, () => path)
+    })
+  withJson(train.command('recipes')).description('lists the recipes that come with apar').action(listRecipes)
+  withJson(train.command('python'))
     .description('prints the Python that trains; makes its environment first where it is missing')
     .option('--python <path>', PYTHON)
-    .action(async (options: { python?: string }) => {
-      console.log(await trainingPython({ ...options, progress: showEnvironmentProgress() }))
+    .action(async (flags: JsonFlag & { python?: string }) => {
+      const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
+      print(flags, { python }, () => python)
     })
 }
 
@@ -83,7 +89,7 @@ function registerMedusa(train: Command): void {
 }
 
 function addRunOptions(command: Command, kind: TrainCommand): void {
-  command
+  withJson(command)
     .option('--data <folder>', 'made by apar data build')
     .option('--run <folder>', 'the log and the state of the run (default: OUT-run)')
     .option('--recipe <name>', 'a recipe (apar train recipes) or the path of one; options come before it')
@@ -104,7 +110,6 @@ function addRunOptions(command: Command, kind: TrainCommand): void {
       'with --estimate: of a large bf16 product (default: 400)',
       decimal(1, 100_000),
     )
-    .option('--json', 'with --estimate: as JSON')
   for (const option of settingOptions(COMMAND_SETTINGS[kind])) {
     command.addOption(option.helpGroup('Settings, also of recipes:'))
   }
@@ -132,11 +137,9 @@ function registerEvaluate(train: Command): void {
   command.action(async (flags: EvaluateFlags) => await evaluate(flags))
 }
 
-function listRecipes(): void {
+function listRecipes(flags: JsonFlag): void {
+  const recipes = recipeNames().map((name) => ({ ...readRecipe(name), name }))
   const table = new Table({ ...PLAIN_TABLE, head: ['recipe', 'for', 'model', ''] })
-  for (const name of recipeNames()) {
-    const { command, model, about } = readRecipe(name)
-    table.push([name, command, model, about])
-  }
-  console.log(showTable(table))
+  for (const { name, command, model, about } of recipes) table.push([name, command, model, about])
+  print(flags, recipes, () => showTable(table))
 }

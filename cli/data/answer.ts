@@ -7,6 +7,7 @@ import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { AnswersFile, type Sampling } from '../../training/data/prompts/answers-file.ts'
 import { type Prompt, readPrompts } from '../../training/data/prompts/read-prompts.ts'
 import { UserError } from '../explain.ts'
+import { type JsonFlag, print, withJson } from '../json.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { MODEL_ARGUMENT } from '../models/resolve.ts'
 import { adapterOf, servedName } from '../models/served-name.ts'
@@ -21,7 +22,7 @@ import {
 } from '../options.ts'
 import { type AnswerCounts, type Asked, answerIds, answerPrompts } from './answer-prompts.ts'
 
-interface AnswerFlags {
+interface AnswerFlags extends JsonFlag {
   model: string
   adapter?: string
   medusa?: string
@@ -51,8 +52,7 @@ const REPORT_MS = 15_000
 
 /** Adds `apar data answer`. */
 export function registerAnswer(data: Command): void {
-  data
-    .command('answer')
+  withJson(data.command('answer'))
     .description(
       "a model's own answers to prompts, for self-distillation: JSONL of {id, prompt, response, finish_reason, …}",
     )
@@ -136,7 +136,9 @@ async function answer(flags: AnswerFlags): Promise<void> {
         concurrency: concurrency + AHEAD,
         onAnswer: progress(asked.length),
       })
-      console.log(`${counts.answers} answers → ${flags.out}: ${describe(counts)}`)
+      print(flags, { out: flags.out, ...counts }, () => {
+        return `${counts.answers} answers → ${flags.out}: ${describe(counts)}`
+      })
     } finally {
       await file.close()
     }

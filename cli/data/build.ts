@@ -15,11 +15,12 @@ import { type LeftOut, reasonOf } from '../../training/data/pipeline/counts.ts'
 import { demoConversations } from '../../training/data/sources/demo.ts'
 import type { TldrOptions } from '../../training/data/sources/tldr.ts'
 import { UserError } from '../explain.ts'
+import { type JsonFlag, withJson } from '../json.ts'
 import { MODEL_ARGUMENT, resolveModel } from '../models/resolve.ts'
 import { chatTemplateOption, decimal, integer } from '../options.ts'
 import { whileBuilding } from './lock-build.ts'
 
-interface Flags {
+interface Flags extends JsonFlag {
   raw?: string
   conversations?: string
   answers?: string
@@ -54,8 +55,7 @@ const STAGES: Record<BuildProgress['stage'], string> = {
 
 /** Adds `apar data build`. */
 export function registerBuild(data: Command): void {
-  data
-    .command('build')
+  withJson(data.command('build'))
     .description('conversations to structured rows and token shards, with a report')
     .argument(
       '[files...]',
@@ -133,7 +133,7 @@ export function registerBuild(data: Command): void {
 
 async function build(given: string[], flags: Flags): Promise<void> {
   const options = buildOptions(given, flags)
-  const busy = process.stdout.isTTY ? spinner() : LINES
+  const busy = flags.json ? QUIET : process.stdout.isTTY ? spinner() : LINES
   busy.start(STAGES.model)
   try {
     const onProgress = throttled(({ stage, done, resumed }) => {
@@ -142,7 +142,8 @@ async function build(given: string[], flags: Flags): Promise<void> {
     })
     const report = await whileBuilding(flags.out, () => buildData({ ...options, onProgress }))
     busy.stop(`${report.conversations} conversations → ${flags.out}`)
-    log.message(reportTables(report))
+    if (flags.json) console.log(JSON.stringify(report))
+    else log.message(reportTables(report))
   } catch (error) {
     busy.error('stopped')
     throw error
@@ -256,6 +257,15 @@ const REDRAW_MS = 100
 
 /** Progress for output that is not a terminal, where each redraw would add a line. */
 const LINES = { start: log.step, message: () => {}, stop: log.success, error: log.error }
+
+const ON_ERRORS = { output: process.stderr }
+/** With --json: the output has nothing but the report. */
+const QUIET: typeof LINES = {
+  start: (text) => log.step(text, ON_ERRORS),
+  message: () => {},
+  stop: (text) => log.success(text, ON_ERRORS),
+  error: (text) => log.error(text, ON_ERRORS),
+}
 
 function throttled(show: (progress: BuildProgress) => void): (progress: BuildProgress) => void {
   let last = 0

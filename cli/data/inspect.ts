@@ -14,13 +14,15 @@ import {
 } from '../../training/data/inspect/find-sample.ts'
 import { SPLITS, type Split } from '../../training/data/pipeline/batch.ts'
 import { UserError } from '../explain.ts'
+import { type JsonFlag, print, withJson } from '../json.ts'
 import { PLAIN_TABLE, showTable } from '../models/show.ts'
 import { integer } from '../options.ts'
+import { saying } from '../progress.ts'
 import { treePage } from '../token-tree/html.ts'
 import { terminalTree } from '../token-tree/terminal.ts'
 import { flat } from '../token-tree/visible.ts'
 
-interface Flags {
+interface Flags extends JsonFlag {
   number?: number
   kind?: SampleKind
   refused?: string
@@ -34,8 +36,7 @@ const MOST_REFUSED = 20
 
 /** Adds `apar data inspect`. */
 export function registerInspect(data: Command): void {
-  data
-    .command('inspect')
+  withJson(data.command('inspect'))
     .description(
       'one sample of a build as a tree, in the terminal or as a page; or what was left out, and why',
     )
@@ -65,15 +66,17 @@ async function inspect(build: string, id: string | undefined, flags: Flags): Pro
   if (tokens && (html ?? refused) !== undefined) refuse('--tokens is for trees in the terminal')
   if (refused !== undefined) {
     if (html !== undefined) refuse('--html: conversations that were left out have no tree')
-    process.stdout.write(await refusedReport(build, refused, random === true))
+    const found = await refusedBy(build, refused, random === true)
+    print(flags, found, () => refusedReport(found))
     return
   }
-  const tree = treeOf(await findSample(build, id, flags))
+  const tree = treeOf(await saying('searching', findSample(build, id, flags)))
   if (html !== undefined) {
     await writeFile(html, treePage(tree))
-    process.stdout.write(`${html}\n`)
+    print(flags, { html }, () => html)
     return
   }
+  if (flags.json) return console.log(JSON.stringify(tree))
   const { stdout } = process
   // It knows NO_COLOR and FORCE_COLOR.
   const colours = stdout.isTTY && stdout.hasColors()
@@ -121,13 +124,17 @@ async function explainMissing(build: string, id: string): Promise<never> {
   return refuse(`${JSON.stringify(id)} was left out: ${rule}: ${flat(reason)}${flat(where)}`)
 }
 
-async function refusedReport(build: string, rule: string, random: boolean): Promise<string> {
+async function refusedBy(build: string, rule: string, random: boolean) {
   const { count, records } = await leftOutBy(build, rule, MOST_REFUSED, random)
   const sentence = buildRules[rule] ?? records[0]?.reason
   if (sentence === undefined)
     refuse(`there is no rule ${JSON.stringify(rule)}; rules: ${Object.keys(buildRules).join(', ')}`)
+  return { rule, sentence, count, records }
+}
+
+function refusedReport({ rule, sentence, count, records }: Awaited<ReturnType<typeof refusedBy>>): string {
   const lines = [`${rule}: ${flat(sentence)}`, `left out: ${count}`]
-  if (count === 0) return `${lines.join('\n')}\n`
+  if (count === 0) return lines.join('\n')
   const table = new Table({ ...PLAIN_TABLE, head: ['id', 'where', 'reason'] })
   for (const { id, file = '', line, reason } of records) {
     table.push([
@@ -137,7 +144,7 @@ async function refusedReport(build: string, rule: string, random: boolean): Prom
     ])
   }
   const more = count > records.length ? [`... ${count - records.length} more`] : []
-  return `${[...lines, '', showTable(table), ...more].join('\n')}\n`
+  return [...lines, '', showTable(table), ...more].join('\n')
 }
 
 function refuse(message: string): never {

@@ -5,9 +5,10 @@ import { packageRoot } from '../../gpu-node/package-root.ts'
 import { makePrompts } from '../../training/data/prompts/make-prompts.ts'
 import { readPrompts } from '../../training/data/prompts/read-prompts.ts'
 import { readTemplates } from '../../training/data/prompts/templates.ts'
+import { type JsonFlag, print, withJson } from '../json.ts'
 import { integer } from '../options.ts'
 
-interface PromptsFlags {
+interface PromptsFlags extends JsonFlag {
   out: string
   count: number
   seed: number
@@ -17,8 +18,7 @@ interface PromptsFlags {
 
 /** Adds `apar data prompts`. */
 export function registerPrompts(data: Command): void {
-  data
-    .command('prompts')
+  withJson(data.command('prompts'))
     .description('makes prompts from templates, for apar data answer: JSONL of {id, group, shape, prompt}')
     .requiredOption('--out <file>', 'where to write them, for example work/prompts.jsonl')
     .option('--count <n>', 'how many', integer(1, 1_000_000), 6600)
@@ -32,7 +32,8 @@ export function registerPrompts(data: Command): void {
     .action(prompts)
 }
 
-async function prompts({ out, count, seed, templates, avoid: files }: PromptsFlags): Promise<void> {
+async function prompts(flags: PromptsFlags): Promise<void> {
+  const { out, count, seed, templates, avoid: files } = flags
   const avoid: string[] = []
   for (const file of files)
     for await (const { messages } of readPrompts(file)) avoid.push(...messages.map(({ content }) => content))
@@ -42,6 +43,11 @@ async function prompts({ out, count, seed, templates, avoid: files }: PromptsFla
   writeFileSync(aside, made.prompts.map((prompt) => `${JSON.stringify(prompt)}\n`).join(''))
   renameSync(aside, out)
   const lists = made.prompts.filter(({ shape }) => shape === 'list').length
-  console.log(`${made.prompts.length} prompts → ${out}: ${lists} ask for a list, ${count - lists} do not`)
-  console.log(`left out: ${made.nearDuplicates} near-duplicates, ${made.avoided} like one of --avoid`)
+  const { nearDuplicates, avoided } = made
+  print(flags, { out, prompts: made.prompts.length, lists, nearDuplicates, avoided }, () =>
+    [
+      `${made.prompts.length} prompts → ${out}: ${lists} ask for a list, ${count - lists} do not`,
+      `left out: ${nearDuplicates} near-duplicates, ${avoided} like one of --avoid`,
+    ].join('\n'),
+  )
 }

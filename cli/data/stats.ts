@@ -9,32 +9,32 @@ import {
   summaryOf,
 } from '../../training/data/inspect/build-statistics.ts'
 import type { ShardSummary } from '../../training/data/inspect/shard-statistics.ts'
+import { type JsonFlag, print, withJson } from '../json.ts'
 import { PLAIN_TABLE, showTable } from '../models/show.ts'
 import { plotPng, plotSvg } from '../plot/plot.ts'
+import { saying } from '../progress.ts'
 import { flat } from '../token-tree/visible.ts'
 import { buildPlots } from './histograms.ts'
 
-interface Flags {
-  json?: true
+interface Flags extends JsonFlag {
   out?: string
 }
 
 /** Adds `apar data stats`. */
 export function registerStats(data: Command): void {
-  data
-    .command('stats')
+  withJson(data.command('stats'))
     .description('what a build holds: conversations per kind and rule, forks, depths and lengths')
     .argument('<build>', 'folder of a build')
-    .option('--json', 'print one JSON object')
     .option('--out <folder>', 'write histograms there, as SVG and PNG')
     .action(stats)
 }
 
-async function stats(build: string, { json, out }: Flags): Promise<void> {
-  const statistics = await buildStatistics(build)
+async function stats(build: string, flags: Flags): Promise<void> {
+  const { out } = flags
+  const statistics = await saying('reading the build', buildStatistics(build))
   if (out !== undefined) await writePlots(statistics, out)
   const summary = summaryOf(statistics)
-  process.stdout.write(json ? `${JSON.stringify(summary)}\n` : statisticsTables(summary))
+  print(flags, summary, () => statisticsTables(summary).trimEnd())
 }
 
 async function writePlots(statistics: BuildStatistics, folder: string): Promise<void> {

@@ -12,8 +12,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
 }
 
 /**
- * Where workerd's program lies. The installed package depends on these packages, not on `workerd`, which adds 4.6 MB
- * that are not used here (docs/adr/0070).
+ * Where workerd's program lies. The installed package depends on packages with nothing but the program, not on `workerd`,
+ * which adds 4.6 MB that are not used here (docs/adr/0070); on Linux on one of its own, without symbols
+ * (docs/adr/0079).
  * @throws Error when the package is missing.
  */
 export function workerdPath(): string {
@@ -21,5 +22,10 @@ export function workerdPath(): string {
   const name = PACKAGES[platform]
   if (name === undefined) throw new Error(`workerd has no build for ${platform}`)
   const program = process.platform === 'win32' ? 'workerd.exe' : 'workerd'
-  return createRequire(join(packageRoot, 'package.json')).resolve(`${name}/bin/${program}`)
+  const { resolve } = createRequire(join(packageRoot, 'package.json'))
+  try {
+    return resolve(`apar-workerd-${process.platform}-${process.arch}/bin/workerd`)
+  } catch {
+    return resolve(`${name}/bin/${program}`)
+  }
 }

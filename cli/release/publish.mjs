@@ -1,4 +1,4 @@
-// `npm run release:check`: builds the four packages and their bill of materials in dist/packages, and lets npm check them as
+// `npm run release:check`: builds the five packages and their bill of materials in dist/packages, and lets npm check them as
 // if it published them. With --publish it does; on GitHub's machines with a statement of where they were built.
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -18,10 +18,11 @@ const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const changelog = readFileSync(join(root, 'CHANGELOG.md'), 'utf8')
 if (isReal && GITHUB_REF_NAME !== `v${version}`) fail(`the tag ${GITHUB_REF_NAME} is not v${version}`)
 await Promise.all([buildNative({}), bundle(), getGrammarEngine({ licences: true })])
-const { apar, engine } = writePackages(OUT)
+const { apar, engine, workerd } = writePackages(OUT)
+if (workerd === undefined) fail('apar is released on Linux')
 // A package comes behind those on which it depends.
 const libraries = [await writeLibrary('client'), await writeLibrary('ai-sdk')]
-for (const folder of [...libraries, engine, apar]) await publish(folder)
+for (const folder of [...libraries, engine, workerd, apar]) await publish(folder)
 writeFileSync(join(OUT, 'apar.cdx.json'), JSON.stringify(await billOfMaterials(), null, 2))
 writeFileSync(join(OUT, 'notes.md'), `${notes()}\n`)
 info(`${isReal ? 'published' : 'checked'} ${version}; bill of materials and notes: ${relative('', OUT)}`)

@@ -1,7 +1,7 @@
 // `npm run pack`: builds the packages that others install into dist/packages, ready for `npm pack` and `npm publish`:
 // `apar`, with the command, the edge, the models of this repository and the engine's sources, and
-// `apar-engine-PLATFORM-ARCH`, with the engine as it was built here (docs/adr/0070). `apar-client` and
-// `apar-ai-sdk` are built where they lie.
+// `apar-engine-PLATFORM-ARCH`, with the engine as it was built here (docs/adr/0070), and `apar-workerd-PLATFORM-ARCH`
+// (docs/adr/0079). `apar-client` and `apar-ai-sdk` are built where they lie.
 import { readdirSync, statSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { bundle } from './bundle.mjs'

@@ -1,1 +1,1 @@
-export declare function writePackages(out?: string): { apar: string; engine: string }
+export declare function writePackages(out?: string): { apar: string; engine: string; workerd?: string }

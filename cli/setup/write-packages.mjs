@@ -1,11 +1,18 @@
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { basename, join, relative } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { licences } from './licences.mjs'
 import { root } from './report.mjs'
 
 const OUT = join(root, 'dist/packages')
-const ENGINE_NAME = `apar-engine-${process.platform}-${process.arch}`
+const PLATFORM = `${process.platform}-${process.arch}`
+const ENGINE_NAME = `apar-engine-${PLATFORM}`
+const WORKERD_NAME = `apar-workerd-${PLATFORM}`
+/** Cloudflare's packages of workerd's program that {@link writeWorkerd} takes the place of, by platform. */
+const WORKERD_PACKAGES = {
+  'linux-x64': '@cloudflare/workerd-linux-64',
+  'linux-arm64': '@cloudflare/workerd-linux-arm64',
+}
 const read = (path) => JSON.parse(readFileSync(join(root, path), 'utf8'))
 
 /** What the command reads at run time, and what `apar engine build` compiles. */
@@ -39,8 +46,9 @@ const HEADERS = ['node-addon-api', 'node-api-headers']
 const OPTIONAL = ['@resvg/resvg-js', '@expo-google-fonts/lato']
 
 /**
- * Writes the packages `apar` and `apar-engine-PLATFORM-ARCH` from what is built (docs/adr/0070).
- * @returns {{ apar: string, engine: string }} their folders.
+ * Writes the packages `apar`, `apar-engine-PLATFORM-ARCH` and, on Linux, `apar-workerd-PLATFORM-ARCH` from what is built
+ * (docs/adr/0070, 0079).
+ * @returns {{ apar: string, engine: string, workerd?: string }} their folders.
  */
 export function writePackages(out = OUT) {
   const { name, version, description, license, type, engines, bin, dependencies } = read('package.json')
@@ -50,6 +58,10 @@ export function writePackages(out = OUT) {
   for (const header of HEADERS) copyHeaders(header, join(apar, 'node_modules', header))
   cpSync(join(root, 'cli/README.md'), join(apar, 'README.md'))
   writeFileSync(join(apar, 'THIRD-PARTY-LICENCES.txt'), licences())
+  const { [WORKERD_PACKAGES['linux-x64']]: replaced, ...programs } = read(
+    'node_modules/workerd/package.json',
+  ).optionalDependencies
+  if (replaced === undefined) throw new Error('workerd has no program for linux-x64')
   const pick = (names) => Object.fromEntries(names.map((each) => [each, dependencies[each]]))
   writeManifest(apar, {
     ...{ name, description, keywords: ['llm', 'inference', 'server', 'parallel-decoding', 'openai'] },
@@ -57,8 +69,9 @@ export function writePackages(out = OUT) {
     dependencies: pick(HEADERS),
     bundleDependencies: HEADERS,
     optionalDependencies: {
-      ...read('node_modules/workerd/package.json').optionalDependencies,
+      ...programs,
       'apar-engine-linux-x64': version,
+      'apar-workerd-linux-x64': version,
     },
     peerDependencies: pick(OPTIONAL),
     peerDependenciesMeta: Object.fromEntries(OPTIONAL.map((each) => [each, { optional: true }])),
@@ -75,12 +88,33 @@ export function writePackages(out = OUT) {
     join(engine, 'README.md'),
     `The native engine of [apar](https://www.npmjs.com/package/apar).\n`,
   )
-  writeManifest(engine, {
-    ...{ name: ENGINE_NAME, description: "apar's native engine, prebuilt", ...common },
+  const forPlatform = {
     ...{ os: [process.platform], cpu: [process.arch] },
     ...(process.platform === 'linux' && { libc: ['glibc'] }),
+  }
+  writeManifest(engine, {
+    ...{ name: ENGINE_NAME, description: "apar's native engine, prebuilt", ...common },
+    ...forPlatform,
   })
-  return { apar, engine }
+  const workerd = writeWorkerd(out, { ...common, ...forPlatform })
+  return { apar, engine, ...(workerd && { workerd }) }
+}
+
+/** Cloudflare's program for this platform without its symbols, which are 36 of its 125 MB; undefined where it has none. */
+function writeWorkerd(out, manifest) {
+  const name = WORKERD_PACKAGES[PLATFORM]
+  if (name === undefined) return undefined
+  const folder = emptyFolder(out, WORKERD_NAME)
+  const { version, license, repository } = read(`node_modules/${name}/package.json`)
+  copyStripped(join(root, 'node_modules', name, 'bin/workerd'), join(folder, 'bin/workerd'))
+  cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE'))
+  const description = `workerd ${version} by Cloudflare, the program of ${name} without its symbols`
+  const readme = `${description}, for [apar](https://www.npmjs.com/package/apar).
+It was changed in nothing else. Its source is at ${repository}, its licence is ${license}.
+`
+  writeFileSync(join(folder, 'README.md'), readme)
+  writeManifest(folder, { name: WORKERD_NAME, description, ...manifest })
+  return folder
 }
 
 function emptyFolder(out, name) {
@@ -111,6 +145,7 @@ function copyHeaders(name, to) {
 
 /** Without the symbols that only a debugger reads; as it is where there are no binutils. */
 function copyStripped(from, to) {
+  mkdirSync(dirname(to), { recursive: true })
   try {
     execFileSync('strip', ['--strip-unneeded', '-o', to, from], { stdio: 'ignore' })
   } catch {

@@ -7,6 +7,7 @@ import type { Speculation } from '../../shared/protocol/speculation.ts'
 import { TRACE_VERSION } from '../../shared/protocol/trace.ts'
 import { firstModel } from '../chat/models.ts'
 import { UserError } from '../explain.ts'
+import { type JsonFlag, print, withJson } from '../json.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { adapterOf, servedName } from '../models/served-name.ts'
 import {
@@ -29,7 +30,7 @@ import { registerShow } from './show/command.ts'
 import { MODES, type Mode } from './trace-file.ts'
 import { type RequestSettings, traceQuestion } from './trace-question.ts'
 
-interface TraceFlags {
+interface TraceFlags extends JsonFlag {
   dataset?: string
   data?: string
   replay?: string
@@ -69,8 +70,7 @@ export const TRACES = 'traces'
 
 /** Adds `apar trace` and its commands. */
 export function registerTrace(program: Command): void {
-  const trace = program
-    .command('trace')
+  const trace = withJson(program.command('trace'))
     .enablePositionalOptions()
     .description('records what each step of the engine does for the answers to a set of questions')
     .option(
@@ -143,7 +143,9 @@ async function recordTraces(flags: TraceFlags): Promise<void> {
     const folder = await RunFolder.open(out, { ...settings, version: TRACE_VERSION })
     try {
       await record(target, folder, questions, request, flags)
-      console.log(`traces of ${questions.length} questions → ${out}`)
+      print(flags, { out, questions: questions.length }, () => {
+        return `traces of ${questions.length} questions → ${out}`
+      })
     } finally {
       folder.close()
     }

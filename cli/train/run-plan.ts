@@ -2,6 +2,7 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { basename, dirname, relative } from 'node:path'
 import { explain, UserError } from '../explain.ts'
+import { type JsonFlag, print } from '../json.ts'
 import { lockFolder } from '../lock/folder-lock.ts'
 import { resolveOrPull } from '../models/pull.ts'
 import { resolveModel } from '../models/resolve.ts'
@@ -19,7 +20,7 @@ import { runTrainer, shellLine, type TrainerEnd, trainerArguments } from './run-
 import { refuseOtherVocabulary } from './same-vocabulary.ts'
 
 /** Of every command that trains, besides what its plan is made of. */
-export interface RunFlags extends PlanFlags {
+export interface RunFlags extends PlanFlags, JsonFlag {
   readonly python?: string
   readonly dryRun?: true
   readonly debug?: true
@@ -54,7 +55,8 @@ export async function runPlan(
   const args = trainerArguments(command(plan, model), plan.processes)
   const { path: allocator, hint } = allocatorFor(plan.settings)
   if (flags.dryRun) {
-    console.log(shellLine((await locatePython(flags)).python, args, allocator))
+    const { python } = await locatePython(flags)
+    print(flags, { python, args, allocator }, () => shellLine(python, args, allocator))
     return
   }
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
@@ -92,8 +94,11 @@ export async function runPlan(
   } catch (error) {
     console.error(`apar: no model card: ${explain(error)}`)
   }
-  if (summary) console.log(summary(plan))
-  console.log(`${shown(plan.out)} is trained${howFar(plan)}; serve it with: ${serveLine(plan)}`)
+  const trained = `${shown(plan.out)} is trained${howFar(plan)}; serve it with: ${serveLine(plan)}`
+  const { out, run } = plan
+  print(flags, { out, run, serve: serveLine(plan) }, () =>
+    [...(summary ? [summary(plan)] : []), trained].join('\n'),
+  )
 }
 
 /** @throws UserError `invalid_option` for a folder with another run, which would be lost */

@@ -37,6 +37,8 @@ async function apar(args: string[], env: Record<string, string> = {}, input = ''
 }
 
 const lines = (text: string) => text.trim().split('\n')
+/** What a server that does not start says, but for its patience on a busy machine. */
+const complaints = (text: string) => lines(text).filter((line) => !line.startsWith('apar: loading the model'))
 
 describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)))('apar', () => {
   test('reports a taken port in one line', async () => {
@@ -96,7 +98,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
       'vicuna',
     ])
     expect(code).toBe(1)
-    expect(lines(stderr)).toEqual([
+    expect(complaints(stderr)).toEqual([
       expect.stringMatching(
         /^apar: --chat-template: .*\/vicuna does not exist, and vicuna_v1\.1, llama-2, chatml/,
       ),
@@ -106,13 +108,15 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
   test('serve exits when its gpu node fails to start, and only the node prints the reason', async () => {
     const { code, stderr } = await apar(['serve', '--port', '0', '--model', '/nowhere'])
     expect(code).toBe(1)
-    expect(lines(stderr)).toEqual(['apar: /nowhere is neither a folder nor a .gguf file (broken_checkpoint)'])
+    expect(complaints(stderr)).toEqual([
+      'apar: /nowhere is neither a folder nor a .gguf file (broken_checkpoint)',
+    ])
   })
 
   test('serve gives its gpu node the adapter', async () => {
     const { code, stderr } = await apar(['serve', '--model', 'demo', '--port', '0', '--adapter', '/nowhere'])
     expect(code).toBe(1)
-    expect(lines(stderr)).toEqual(['apar: /nowhere: an adapter is a folder (broken_checkpoint)'])
+    expect(complaints(stderr)).toEqual(['apar: /nowhere: an adapter is a folder (broken_checkpoint)'])
   })
 
   test.each([
@@ -197,6 +201,7 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     expect(JSON.parse(piped.stdout)).toMatchObject({
       model: 'demo',
       text: expect.stringMatching(/\w/),
+      branches: expect.arrayContaining([expect.objectContaining({ id: 0, parent: null })]),
       usage: { completion_tokens: 20 },
     })
     expect(await apar(json, {}, ' \n')).toMatchObject({
@@ -239,6 +244,43 @@ describe.skipIf(!requires('the built engine and models/demo', () => BUILT))('apa
     expect(stranger.stderr).toMatch(/the admin key is not valid/)
     process.kill('SIGINT')
     await once(process, 'exit')
+  })
+
+  test('tells programs what they need as JSON: address and key, keys, votes', {
+    timeout: 120_000,
+  }, async () => {
+    const child = spawn(process.execPath, [APAR, 'serve', '--model', 'demo', '--port', '0', '--json'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, APAR_ADMIN_KEY: 'admin-of-this-test' },
+    })
+    serving = child
+    let printed = ''
+    child.stdout.on('data', (chunk) => {
+      printed += chunk
+    })
+    await vi.waitFor(() => expect(printed).toContain('\n'), { timeout: 60_000, interval: 50 })
+    const { url, key, model } = JSON.parse(printed)
+    expect(model).toBe('demo')
+    expect(await fetch(`${url}/v1/models`, { headers: { authorization: `Bearer ${key}` } })).toMatchObject({
+      status: 200,
+    })
+    /** Output of a command that prints one JSON value, and nothing on the error output. */
+    const json = async (...args: string[]) => {
+      const ran = await apar([...args, '--json', '--url', url], { APAR_ADMIN_KEY: 'admin-of-this-test' })
+      expect(ran).toMatchObject({ code: 0, stderr: '' })
+      expect(lines(ran.stdout)).toHaveLength(1)
+      return JSON.parse(ran.stdout)
+    }
+    const made = await json('keys', 'create', '--id', 'team')
+    expect(made).toMatchObject({ id: 'team', key: expect.stringMatching(API_KEY_PATTERN) })
+    expect(await json('keys', 'list')).toContainEqual(
+      expect.objectContaining({ id: 'team', revoked_at: null }),
+    )
+    expect((await json('keys', 'rotate', 'team')).key).not.toBe(made.key)
+    expect((await json('keys', 'revoke', 'team')).revoked_at).toBeGreaterThan(0)
+    expect(await json('feedback', 'delete', 'key:team')).toEqual({ owner: 'key:team' })
+    child.kill('SIGINT')
+    await once(child, 'exit')
   })
 
   test('exports and deletes the votes of users', { timeout: 120_000 }, async () => {

@@ -25,6 +25,9 @@ describe('the help of', () => {
         expect(line).toContain(`apar ${name}`)
         // All options that it names are options of the command.
         const known = command.options.map(({ long }) => long)
+        // Those that it needs are there.
+        for (const { long } of command.options.filter(({ mandatory }) => mandatory))
+          expect(line).toContain(long)
         for (const [option] of line.replace(/^.*?apar /, '').matchAll(/(?<= )--[a-z-]+/g))
           expect(known).toContain(option)
       }

@@ -7,7 +7,7 @@ function answer(branches: number, more: Partial<DoneEvent> = {}, apar?: Usage['a
     ...{ prompt_tokens: 5, cached_prompt_tokens: 0, completion_tokens: 90, total_tokens: 95, apar },
     branches: Array.from({ length: branches }, (_, branch) => ({ branch, completion_tokens: 1 })),
   }
-  return { text: '', done: { type: 'done', seq: 9, reason: 'stop', usage, ...more } satisfies DoneEvent }
+  return { done: { type: 'done', seq: 9, reason: 'stop', usage, ...more } satisfies DoneEvent }
 }
 
 test.each([
@@ -19,7 +19,7 @@ test.each([
     answer(4, {}, { speculation: { drafted: 80, accepted: 61 } }),
     '90 tokens, 3 forks, drafted 80, accepted 61 (76 %), 1234 ms',
   ],
-  ['no end', { text: 'a', done: undefined }, ''],
+  ['no end', { done: undefined }, ''],
 ])('sums up an answer with %s', (_, shown, line) => {
   expect(summary(shown, 1233.6)).toBe(line)
 })

@@ -1,5 +1,6 @@
-import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -137,6 +138,70 @@ describe('gpu node commands', () => {
   })
 })
 
+describe('the edge', () => {
+  const edge = manifest<StatefulSet>('kubernetes/edge.yaml', 'StatefulSet').spec
+  const [inPod] = edge.template.spec.containers
+  const edgeUnit = read('systemd/apar-edge.service')
+  const unitExec = /^ExecStart=.* edge (.*) \$APAR_ARGS$/m.exec(edgeUnit)?.[1] ?? ''
+  const unitMore = /^#\s+APAR_ARGS=(.*)$/m.exec(edgeUnit)?.[1] ?? ''
+
+  test.each([
+    ['the pod', inPod?.args ?? []],
+    ['the unit', unitExec.split(' ')],
+    ['the comment in the unit', unitMore.split(' ')],
+  ])('of %s has flags and values that the command accepts', (_, args) => {
+    expect(args.length).toBeGreaterThan(1)
+    const program = new Command()
+    registerEdge(program)
+    const command = program.commands[0]?.exitOverride().configureOutput({ writeErr: () => {} })
+    expect(command?.parseOptions(args)).toMatchObject({ operands: [], unknown: [] })
+  })
+
+  test('gets the variables that the command reads, where it runs', () => {
+    const names = inPod?.env.map(({ name }) => name) ?? []
+    expect(names).toEqual(['NODE_SECRET', 'APAR_ADMIN_KEY', 'METRICS_SECRET', 'NODE_HOSTS'])
+    for (const name of names) expect(edgeUnit).toContain(`${name}=`)
+    // The names of the nodes' pods.
+    expect(read('kubernetes/edge.yaml')).toContain('"*.apar-gpu-node.apar.svc.cluster.local"')
+    expect(container.args.join(' ')).toContain('.apar-gpu-node.apar.svc.cluster.local:8000')
+  })
+
+  test('writes only where it may, and runs once', () => {
+    const { replicas, volumeClaimTemplates } = edge as unknown as {
+      replicas: number
+      volumeClaimTemplates: { metadata: { name: string } }[]
+    }
+    expect(replicas).toBe(1)
+    expect(volumeClaimTemplates.map(({ metadata }) => metadata.name)).toEqual(['state'])
+    expect(read('kubernetes/edge.yaml')).toContain('readOnlyRootFilesystem: true')
+    const [, state] = / --state (\S+)/.exec(unitExec) ?? []
+    expect(state).toBe(`/var/lib/${/^StateDirectory=(.*)$/m.exec(edgeUnit)?.[1]}`)
+    expect(entryArgs('edge').join(' ')).toContain('--state /state')
+    expect(read('kubernetes/edge.yaml')).toContain('mountPath: /state')
+  })
+})
+
+const has = (name: string, ...args: string[]) => requires(name, () => execFileSync(name, args).length >= 0)
+
+describe.skipIf(!has('systemd-analyze', '--version'))('systemd', () => {
+  test.each(['apar-gpu-node', 'apar-edge'])('accepts %s.service, and finds it well protected', (name) => {
+    const work = mkdtempSync(join(tmpdir(), 'apar-units-'))
+    try {
+      const file = join(work, `${name}.service`)
+      // Where this machine's Node is.
+      writeFileSync(file, read(`systemd/${name}.service`).replace('/usr/bin/node', process.execPath))
+      // Warnings are printed with status 0; those of other units of the machine do not count.
+      const { stderr } = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' })
+      expect(stderr.split('\n').filter((line) => line.includes(name))).toEqual([])
+      const options = ['security', '--offline=true', '--threshold=30', '--no-pager', file]
+      const security = spawnSync('systemd-analyze', options, { encoding: 'utf8' })
+      expect(security.status, security.stdout).toBe(0)
+    } finally {
+      rmSync(work, { recursive: true })
+    }
+  })
+})
+
 test('no autoscaled workload sets replicas: applying it again would undo the scaling', () => {
   const all = yamlFiles
     .filter((file) => file.startsWith('kubernetes/'))
@@ -260,20 +325,6 @@ describe('the Dockerfile', () => {
   })
 })
 
-const has = (name: string, ...args: string[]) => requires(name, () => execFileSync(name, args).length >= 0)
-
-test.skipIf(!has('systemd-analyze', '--version'))('systemd accepts the unit', () => {
-  const path = join(folder, 'systemd/apar-gpu-node.service')
-  // Warnings are printed to standard error with status 0.
-  const script = 'systemd-analyze verify "$1" 2>&1'
-  const output = execFileSync('sh', ['-c', script, 'sh', path], { encoding: 'utf8' })
-  // Node may be installed elsewhere on this machine.
-  const wrong = output
-    .split('\n')
-    .filter((line) => /apar-gpu-node/.test(line) && !/is not executable/.test(line))
-  expect(wrong).toEqual([])
-})
-
 test.skipIf(!has('kubectl', 'version', '--client'))('kustomize builds the manifests', () => {
   const all = execFileSync('kubectl', ['kustomize', join(folder, 'kubernetes')], { encoding: 'utf8' })
   const kinds = parseAllDocuments(all).map((document) => document.toJS().kind)
@@ -284,6 +335,8 @@ test.skipIf(!has('kubectl', 'version', '--client'))('kustomize builds the manife
     'PodMonitor',
     'ScaledObject',
     'Service',
+    'Service',
+    'StatefulSet',
     'StatefulSet',
   ])
 })

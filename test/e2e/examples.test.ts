@@ -9,6 +9,8 @@ import { promisify } from 'node:util'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { z } from 'zod'
+import { DEFAULT_MODEL } from '../../cli/models/default-model.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { hasChromium, launchChromium } from '../support/chromium.ts'
 import { installPacked, type Packed } from '../support/packed.ts'
@@ -121,6 +123,53 @@ describe('examples', () => {
   test('curl.sh prints the chunks of all branches, whatever the question has', async () => {
     const text = await outputOf('sh', 'curl.sh', 'How do I use "tar" and \\n?')
     expect(text).toMatch(/"event":"accepted"[\s\S]*"event":"delta","branch":0[\s\S]*\ndata: \[DONE\]\n/)
+  })
+
+  /**
+   * What LibreChat documents of librechat.yaml, as far as it is used here, field by field: docs/configuration of
+   * librechat.ai. The whole schema is in the package librechat-data-provider (0.8.524 accepts the file, and keeps each
+   * field of it).
+   */
+  const LibreChat = z.strictObject({
+    version: z.string().regex(/^1\.\d+\.\d+$/),
+    cache: z.boolean(),
+    endpoints: z.strictObject({
+      allowedAddresses: z.array(z.string().regex(/^[\w.-]+:\d+$/)),
+      custom: z.array(
+        z.strictObject({
+          name: z.string(),
+          apiKey: z.string().regex(/^\$\{\w+\}$/),
+          baseURL: z.url(),
+          models: z.strictObject({ default: z.array(z.string()).min(1), fetch: z.boolean() }),
+          titleConvo: z.boolean(),
+          titleModel: z.string(),
+          modelDisplayLabel: z.string(),
+          addParams: z.record(z.string(), z.unknown()),
+          dropParams: z.array(z.string()),
+        }),
+      ),
+    }),
+  })
+  /** Variables of Open WebUI's page "Environment Variable Configuration". */
+  const OPEN_WEBUI = {
+    OPENAI_API_BASE_URL: z.url(),
+    OPENAI_API_KEY: z.string().startsWith('apar_'),
+    ENABLE_OLLAMA_API: z.stringbool(),
+    ENABLE_TITLE_GENERATION: z.stringbool(),
+    ENABLE_TAGS_GENERATION: z.stringbool(),
+    ENABLE_FOLLOW_UP_GENERATION: z.stringbool(),
+  }
+
+  test('the settings of chat pages have fields that those pages document', () => {
+    expect(LibreChat.safeParse(parse(readFileSync(example('librechat.yaml'), 'utf8'))).error).toBeUndefined()
+    const lines = readFileSync(example('open-webui.env'), 'utf8')
+      .split('\n')
+      .filter((line) => line !== '' && !line.startsWith('#'))
+    // As docker run --env-file reads it: no quotes, and no space around the sign.
+    const variables = Object.fromEntries(lines.map((line) => /^(\w+)=(\S+)$/.exec(line)?.slice(1) ?? [line]))
+    expect(z.strictObject(OPEN_WEBUI).safeParse(variables).error).toBeUndefined()
+    const { models } = parse(readFileSync(example('librechat.yaml'), 'utf8')).endpoints.custom[0]
+    expect(models.default).toEqual([DEFAULT_MODEL])
   })
 
   test('the settings of chat pages lead to an address that answers', async () => {

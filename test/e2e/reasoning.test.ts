@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import Anthropic from '@anthropic-ai/sdk'
 import { generateText, streamText } from 'ai'
@@ -200,6 +202,25 @@ describe('a model that thinks', () => {
     expect([text, reasoningText]).toEqual([SAID, THOUGHT])
     const streamed = streamText(ask)
     expect([await streamed.text, await streamed.reasoningText]).toEqual([SAID, THOUGHT])
+  })
+
+  test('answers apar chat: the answer alone into a pipe, both as JSON', async () => {
+    const chat = async (...args: string[]) => {
+      const settings = ['--url', stack.url, '--key', stack.key, '--temperature', '0']
+      const options = { env: { ...process.env, APAR_CONFIG: 'none' } }
+      const running = promisify(execFile)(
+        process.execPath,
+        ['dist/apar.js', 'chat', ...settings, ...args],
+        options,
+      )
+      running.child.stdin?.end()
+      return (await running).stdout
+    }
+    expect(await chat('What is 2 + 2?')).toBe(`${SAID}\n`)
+    expect(JSON.parse(await chat('What is 2 + 2?', '--json'))).toMatchObject({
+      text: SAID,
+      reasoning: THOUGHT,
+    })
   })
 
   test('sends reasoning events over the branch protocol', async () => {

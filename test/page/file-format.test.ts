@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { Recording, type TimedEvent } from '../../edge/web/answer/recording.ts'
 import type { Conversation, Message } from '../../edge/web/history/conversation.ts'
-import { fromJson, toJson, toMarkdown } from '../../edge/web/history/transfer.ts'
+import { openFile } from '../../edge/web/history/open-file.ts'
+import { toJson, toMarkdown, toTrace } from '../../edge/web/history/transfer.ts'
 
 const conversation: Conversation = {
   id: 'c',
@@ -44,9 +46,11 @@ const messages: Message[] = [
   },
 ]
 
+const opened = (text: string) => openFile('a.json', new Blob([text]))
+
 describe('the file of a conversation', () => {
-  it('is read as it was written, with new ids; an answer that ran is stopped', () => {
-    const read = fromJson(toJson(conversation, messages))
+  it('is read as it was written, with new ids; an answer that ran is stopped', async () => {
+    const read = await opened(toJson(conversation, messages))
     const [prompt, answer] = read.messages
     expect(read.conversation).toMatchObject({
       title: 'Tools',
@@ -64,6 +68,39 @@ describe('the file of a conversation', () => {
     expect(toMarkdown(conversation, messages)).toBe('# Tools\n\n## You\n\nHi\n\n## demo\n\nHello\n')
   })
 
+  it('keeps reasoning, that of branches too', async () => {
+    const [prompt, answer] = messages
+    if (!prompt || answer?.role !== 'assistant') throw new Error('no answer')
+    const [accepted, ...rest] = answer.recorded.events
+    if (!accepted) throw new Error('no events')
+    const thought: TimedEvent[] = [
+      [11, { type: 'reasoning', seq: 1, branch: 0, text: 'Hm.' }],
+      [12, { type: 'fork', seq: 2, branch: 1, parent: 0, at: 0, reasoning_at: 3 }],
+      [13, { type: 'reasoning', seq: 3, branch: 1, text: ' Why?' }],
+    ]
+    const events = [accepted, ...thought, ...rest]
+    const read = await opened(
+      toJson(conversation, [prompt, { ...answer, recorded: { ...answer.recorded, events } }]),
+    )
+    const again = read.messages[1]
+    expect(again?.role === 'assistant' && new Recording(again.recorded.events).reasoning()).toBe('Hm. Why?')
+  })
+
+  it('may have one answer and its prompt only', async () => {
+    const [prompt, answer] = messages
+    if (!prompt || answer?.role !== 'assistant') throw new Error('no answer')
+    const later: Message[] = [
+      { id: 'p0', conversation: 'c', parent: null, created: 0, role: 'user', text: 'Before' },
+      { ...prompt, parent: 'p0' },
+      answer,
+    ]
+    const read = await opened(toTrace(answer, later))
+    expect(read.conversation).toMatchObject({ title: 'Hi', settings: { parallel: true, model: 'demo' } })
+    expect(read.messages.map(({ role }) => role)).toEqual(['user', 'assistant'])
+    expect(read.messages[0]?.parent).toBe(null)
+    expect(read.conversation.leaf).toBe(read.messages[1]?.id)
+  })
+
   const broken = (change: (file: { messages: { recorded: { events: unknown[] } }[] }) => void) => {
     const file = JSON.parse(toJson(conversation, messages))
     change(file)
@@ -71,8 +108,8 @@ describe('the file of a conversation', () => {
   }
   it.each([
     ['not JSON', '{', /not JSON/],
-    ['another file', '{"a":1}', /not a conversation of apar/],
-    ['a list', '[]', /damaged/],
+    ['another file', '{"a":1}', /neither a conversation nor a trace/],
+    ['a list', '[]', /neither a conversation nor a trace/],
     ['a newer version', JSON.stringify({ format: 'apar-conversation', version: 2 }), /newer apar/],
     [
       'a message without its field',
@@ -102,7 +139,24 @@ describe('the file of a conversation', () => {
       }),
       /contradict/,
     ],
-  ])('is refused: %s', (_, text, message) => {
-    expect(() => fromJson(text)).toThrow(message)
+    [
+      'text of an unknown branch',
+      broken(({ messages: [, a] }) =>
+        a?.recorded.events.push([1, { type: 'delta', seq: 3, branch: 7, text: 'x' }]),
+      ),
+      /contradict/,
+    ],
+    [
+      'a fork of reasoning at no number',
+      broken(({ messages: [, a] }) =>
+        a?.recorded.events.push([
+          1,
+          { type: 'fork', seq: 3, branch: 1, parent: 0, at: 0, reasoning_at: 'x' },
+        ]),
+      ),
+      /events\.3/,
+    ],
+  ])('is refused: %s', async (_, text, message) => {
+    await expect(opened(text)).rejects.toThrow(message)
   })
 })

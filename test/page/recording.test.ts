@@ -48,9 +48,21 @@ describe('a recording', () => {
     )
     expect([recording.reasoning(), recording.text()]).toEqual(['Hm. Why? So.', 'Yes'])
     expect(recording.figures()).toMatchObject({ firstTextMs: 100, tokens: 4 })
+    // Shares of the characters, thoughts among them, until the usage is there.
+    expect([0, 1].map((id) => recording.tokensOf(id))).toEqual([3, 1])
     recording.stopBranch(900, 1)
     recording.add(1000, { type: 'reasoning', seq: 6, branch: 1, text: 'late' })
     expect(recording.reasoning()).toBe('Hm. Why? So.')
+  })
+
+  it('knows whether the model still thinks, and how long it has thought', () => {
+    const thought = { type: 'reasoning', branch: 0, text: 'Hm.' }
+    const answer = { type: 'delta', branch: 0, text: 'Yes' }
+    const known = ({ isThinking, thoughtMs }: Recording) => [isThinking, thoughtMs]
+    expect(known(record())).toEqual([false, undefined])
+    expect(known(record(thought, thought))).toEqual([true, undefined])
+    expect(known(record(thought, thought, answer, answer))).toEqual([false, 200])
+    expect(known(record(answer))).toEqual([false, undefined])
   })
 
   it('has the times of each branch, and the figures', () => {

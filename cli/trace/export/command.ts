@@ -2,11 +2,13 @@ import { once } from 'node:events'
 import { createWriteStream, renameSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { UserError } from '../../explain.ts'
+import { type JsonFlag, print, withJson } from '../../json.ts'
+import { counting } from '../../progress.ts'
 import { readSettings, readTraces, traceFiles } from '../run-folder.ts'
 import { MODES, type Mode } from '../trace-file.ts'
 import { toReference } from './reference.ts'
 
-interface Flags {
+interface Flags extends JsonFlag {
   format: 'reference'
   mode: Mode
   out: string
@@ -14,8 +16,7 @@ interface Flags {
 
 /** Adds `apar trace export`. */
 export function registerExport(trace: Command): void {
-  trace
-    .command('export')
+  withJson(trace.command('export'))
     .description('traces for other programs: one JSON array, as get_trace.py of the reference writes it')
     .argument('<folder>', 'of apar trace')
     .addOption(new Option('--format <format>').choices(['reference']).makeOptionMandatory())
@@ -24,7 +25,8 @@ export function registerExport(trace: Command): void {
     .action(exportTraces)
 }
 
-async function exportTraces(folder: string, { mode, out }: Flags): Promise<void> {
+async function exportTraces(folder: string, flags: Flags): Promise<void> {
+  const { mode, out } = flags
   readSettings(folder)
   const { length } = traceFiles(folder, [mode])
   if (length === 0) throw new UserError('invalid_option', `${folder}: has no ${mode} traces yet`)
@@ -35,7 +37,7 @@ async function exportTraces(folder: string, { mode, out }: Flags): Promise<void>
   const write = async () => {
     let between = '['
     // One at a time: a trace of the reference is as large as the square of its answer.
-    for (const trace of readTraces(folder, [mode])) {
+    for (const trace of counting('writing traces', readTraces(folder, [mode]))) {
       if (!file.write(`${between}\n${JSON.stringify(toReference(trace))}`)) await once(file, 'drain')
       between = ','
     }
@@ -44,5 +46,5 @@ async function exportTraces(folder: string, { mode, out }: Flags): Promise<void>
   }
   await Promise.race([write(), failed])
   renameSync(aside, out)
-  console.log(`${length} ${mode} traces → ${out}`)
+  print(flags, { out, mode, traces: length }, () => `${length} ${mode} traces → ${out}`)
 }

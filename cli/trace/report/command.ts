@@ -1,7 +1,9 @@
 import { basename, join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { UserError } from '../../explain.ts'
+import { type JsonFlag, withJson } from '../../json.ts'
 import { writePlots } from '../../plot/write-plots.ts'
+import { counting } from '../../progress.ts'
 import { rounded } from '../../report/rounded.ts'
 import { readSettings, readTraces } from '../run-folder.ts'
 import { figuresOf, type TurnFigures } from './measure.ts'
@@ -9,15 +11,14 @@ import { reportPlots } from './plots.ts'
 import { type RunReport, summarise } from './summary.ts'
 import { markdownReport, terminalReport } from './tables.ts'
 
-interface Flags {
+interface Flags extends JsonFlag {
   format: 'table' | 'markdown' | 'json'
   plots?: string
 }
 
 /** Adds `apar trace report`. */
 export function registerReport(trace: Command): void {
-  trace
-    .command('report')
+  withJson(trace.command('report'))
     .description('serial against parallel decoding by category: speed, branches, attention and KV cache')
     .argument('<folders...>', 'of apar trace')
     .addOption(new Option('--format <format>').choices(['table', 'markdown', 'json']).default('table'))
@@ -25,7 +26,8 @@ export function registerReport(trace: Command): void {
     .action(report)
 }
 
-async function report(folders: string[], { format, plots }: Flags): Promise<void> {
+async function report(folders: string[], { json, format: shape, plots }: Flags): Promise<void> {
+  const format = json ? 'json' : shape
   const shown: string[] = []
   const reports: RunReport[] = []
   for (const folder of folders) {
@@ -44,7 +46,7 @@ async function report(folders: string[], { format, plots }: Flags): Promise<void
 export function reportOf(folder: string): { made: RunReport; figures: TurnFigures[] } {
   const settings = readSettings(folder)
   const figures: TurnFigures[] = []
-  for (const trace of readTraces(folder)) figures.push(...figuresOf(trace))
+  for (const trace of counting('reading traces', readTraces(folder))) figures.push(...figuresOf(trace))
   if (figures.length === 0) throw new UserError('invalid_option', `${folder}: has no answers yet`)
   return { made: summarise(folder, settings, figures), figures }
 }

@@ -1,13 +1,14 @@
 import { writeFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { UserError } from '../../explain.ts'
+import { type JsonFlag, print, withJson } from '../../json.ts'
 import { decimal } from '../../options.ts'
 import { MODES, type Mode } from '../trace-file.ts'
 import { findTrace } from './find-trace.ts'
 import { tracePage } from './html.ts'
 import { replayInTerminal } from './terminal.ts'
 
-interface Flags {
+interface Flags extends JsonFlag {
   in: string
   mode?: Mode
   html?: string
@@ -16,8 +17,7 @@ interface Flags {
 
 /** Adds `apar trace show`. */
 export function registerShow(trace: Command): void {
-  trace
-    .command('show')
+  withJson(trace.command('show'))
     .description('replays the answers to a question in the terminal, or writes a page in which they grow')
     .argument('<id>', 'of a question, or the file of a trace')
     .option('--in <folder>', 'of apar trace, or one with such folders', 'traces')
@@ -27,14 +27,16 @@ export function registerShow(trace: Command): void {
     .action(show)
 }
 
-async function show(id: string, { in: folder, mode, html, speed }: Flags): Promise<void> {
+async function show(id: string, flags: Flags): Promise<void> {
+  const { in: folder, mode, html, speed } = flags
   const traces = findTrace(id, folder).filter(({ head }) => mode === undefined || head.mode === mode)
   if (traces.length === 0) throw new UserError('invalid_option', `${id}: there is no ${mode} trace of it`)
   if (html !== undefined) {
     writeFileSync(html, tracePage(traces))
-    console.log(`the answers to ${id} → ${html}`)
+    print(flags, { html }, () => `the answers to ${id} → ${html}`)
     return
   }
+  if (flags.json) return console.log(JSON.stringify(traces))
   const cancel = new AbortController()
   process.once('SIGINT', () => cancel.abort())
   const { stdout } = process

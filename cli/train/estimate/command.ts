@@ -5,6 +5,7 @@ import { z } from 'zod'
 import type { ModelShape } from '../../../gpu-node/engine/engine-config.ts'
 import { parseJson } from '../../../shared/parse.ts'
 import { UserError } from '../../explain.ts'
+import { type JsonFlag, print } from '../../json.ts'
 import { resolveModel } from '../../models/resolve.ts'
 import { locatePython } from '../environment/environment.ts'
 import type { PlanFlags } from '../plan.ts'
@@ -22,12 +23,11 @@ import { shapeOf } from './parameters.ts'
 import { measureProductRate, type ProductRate } from './product-rate.ts'
 import { estimateReport } from './report.ts'
 
-export interface EstimateFlags extends PlanFlags {
+export interface EstimateFlags extends PlanFlags, JsonFlag {
   readonly gpus?: number
   readonly gpuMemory?: number
   readonly gpuTflops?: number
   readonly python?: string
-  readonly json?: true
 }
 
 const DEFAULT_GPUS = 8
@@ -85,7 +85,7 @@ async function optionsOf(flags: EstimateFlags, command: TrainCommand) {
 }
 
 function show(flags: EstimateFlags, { cpu }: RunShape, found: object, report: () => string): void {
-  console.log(flags.json ? JSON.stringify(found) : report())
+  print(flags, found, report)
   if (cpu === undefined && !flags.json) {
     console.log(
       '\nthe speed of this CPU is measured once there is an environment: apar train python makes it',

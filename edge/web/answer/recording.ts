@@ -1,7 +1,6 @@
 import { BranchTree, type Piece } from '../../../shared/branch-tree.ts'
 import type { ErrorCode } from '../../../shared/errors.ts'
 import type { FinishReason, StreamEvent, Usage } from '../../../shared/protocol/types/events.ts'
-import type { Trace } from '../../../shared/protocol/types/trace.ts'
 import { ReasoningText } from '../../../shared/reasoning-text.ts'
 
 export type AnswerState = 'running' | 'complete' | 'stopped' | 'failed'
@@ -47,6 +46,10 @@ export class Recording {
   usage: Usage | undefined
   reason: FinishReason | undefined
   #firstTextMs: number | undefined
+  /** Of the answer, behind what was thought. */
+  #firstAnswerMs: number | undefined
+  /** By branch, of text and reasoning. */
+  readonly #chars = new Map<number, number>()
   /** Events that are not text. */
   #others = 0
   #last = -1
@@ -68,6 +71,8 @@ export class Recording {
     if (event.type === 'fork') this.times.set(event.branch, { startMs: ms, endMs: undefined })
     if (event.type === 'branch_end') this.#end(event.branch, ms)
     if (isText) this.#firstTextMs ??= ms
+    if (isText) this.#chars.set(event.branch, (this.#chars.get(event.branch) ?? 0) + event.text.length)
+    if (event.type === 'delta') this.#firstAnswerMs ??= ms
     if (event.type === 'done') {
       this.usage = event.usage
       this.reason = event.reason
@@ -88,12 +93,6 @@ export class Recording {
     for (const id of this.times.keys()) this.#end(id, ms)
   }
 
-  /** What the engine did for the answer, as the HTTP APIs return it; undefined when it was not recorded. */
-  trace(): Trace | undefined {
-    const steps = this.events.flatMap(([, event]) => (event.type === 'trace' ? event.steps : []))
-    return steps.length > 0 ? { version: 1, steps } : undefined
-  }
-
   /** In document order; text of branches that still grow is included. */
   text(): string {
     return this.tree.text()
@@ -102,6 +101,18 @@ export class Recording {
   /** What the model thought before it answered, without its markers; often ''. */
   reasoning(): string {
     return this.#reasoning.text()
+  }
+
+  /** Whether there is no text yet but what the model thinks. */
+  get isThinking(): boolean {
+    return this.#firstTextMs !== undefined && this.#firstAnswerMs === undefined
+  }
+
+  /** How long the model has thought; undefined where it has not, or not come to an answer. */
+  get thoughtMs(): number | undefined {
+    if (this.#firstTextMs === undefined || this.#firstAnswerMs === undefined) return undefined
+    const ms = this.#firstAnswerMs - this.#firstTextMs
+    return ms > 0 ? ms : undefined
   }
 
   pieces(): Piece[] {
@@ -124,8 +135,8 @@ export class Recording {
   tokensOf(id: number): number {
     const counted = this.usage?.branches.find(({ branch }) => branch === id)
     if (counted) return counted.completion_tokens
-    const all = this.tree.branches().reduce((sum, { text }) => sum + text.length, 0)
-    const own = this.tree.branch(id)?.text.length ?? 0
+    const all = [...this.#chars.values()].reduce((sum, chars) => sum + chars, 0)
+    const own = this.#chars.get(id) ?? 0
     return all === 0 ? 0 : Math.round((this.figures().tokens * own) / all)
   }
 

@@ -1,22 +1,20 @@
 import type { Recorded, TimedEvent } from '../answer/recording.ts'
 import type { Conversation, Message, Settings } from './conversation.ts'
+import type { FieldReader } from './field-reader.ts'
 
 export const FILE_FORMAT = 'apar-conversation'
 
 /**
- * Reads a conversation's file, field by field: it may come from anywhere. Not with the schemas of `shared/`, which would
- * make the page three times as large.
+ * Reads a conversation's file, which may come from anywhere.
  * @throws Error that says in words for the user which field is wrong.
  */
-export function readFile(text: string): { conversation: Conversation; messages: Message[] } {
-  const file = new Reader(jsonOf(text), '')
-  if (file.value.format !== FILE_FORMAT) throw new Error('This file is not a conversation of apar.')
+export function readFile(file: FieldReader): { conversation: Conversation; messages: Message[] } {
   if (file.value.version !== 1) throw new Error('This conversation was exported by a newer apar.')
   const conversation = readConversation(file.object('conversation'))
   return { conversation, messages: file.objects('messages').map(readMessage) }
 }
 
-function readConversation(from: Reader): Conversation {
+function readConversation(from: FieldReader): Conversation {
   return {
     id: from.string('id'),
     title: from.string('title'),
@@ -27,7 +25,7 @@ function readConversation(from: Reader): Conversation {
   }
 }
 
-function readSettings(from: Reader): Settings {
+function readSettings(from: FieldReader): Settings {
   return {
     parallel: from.value.parallel !== false,
     ...(from.value.trace === true && { trace: true }),
@@ -40,7 +38,7 @@ function readSettings(from: Reader): Settings {
   }
 }
 
-function readMessage(from: Reader): Message {
+function readMessage(from: FieldReader): Message {
   const tree = {
     id: from.string('id'),
     conversation: from.string('conversation'),
@@ -53,21 +51,18 @@ function readMessage(from: Reader): Message {
   return from.fail('role')
 }
 
-const STATES: readonly string[] = ['running', 'complete', 'stopped', 'failed'] satisfies Recorded['state'][]
+const STATES = ['running', 'complete', 'stopped', 'failed'] as const satisfies Recorded['state'][]
 
-function readRecorded(from: Reader): Recorded {
-  const { state, events } = from.value
-  if (typeof state !== 'string' || !STATES.includes(state)) return from.fail('state')
-  if (!Array.isArray(events)) return from.fail('events')
+function readRecorded(from: FieldReader): Recorded {
   const problem = from.value.problem === undefined ? undefined : from.object('problem')
   return {
     model: from.string('model'),
     parallel: from.value.parallel !== false,
     started: from.number('started'),
-    state: state as Recorded['state'],
+    state: from.oneOf('state', STATES),
     elapsed_ms: from.number('elapsed_ms'),
     after: from.number('after'),
-    events: events.map((event, index) => readEvent(event, () => from.fail(`events.${index}`))),
+    events: from.list('events').map((event, index) => readEvent(event, () => from.fail(`events.${index}`))),
     ...(problem && {
       problem: {
         code: problem.string('code') as NonNullable<Recorded['problem']>['code'],
@@ -82,6 +77,7 @@ const EVENT_FIELDS: Record<string, Record<string, 'number' | 'string' | 'object'
   accepted: { stream: 'string', joints: 'string' },
   fork: { branch: 'number', parent: 'number', at: 'number' },
   delta: { branch: 'number', text: 'string' },
+  reasoning: { branch: 'number', text: 'string' },
   branch_end: { branch: 'number', reason: 'string' },
   trace: { steps: 'object' },
   done: { reason: 'string', usage: 'object' },
@@ -95,6 +91,8 @@ function readEvent(timed: unknown, fail: () => never): TimedEvent {
   for (const [name, type] of Object.entries(fields))
     if (typeof event[name] !== type || event[name] === null) return fail()
   if (event.type === 'done' && !isUsage(event.usage)) return fail()
+  if (event.type === 'trace' && !Array.isArray(event.steps)) return fail()
+  if (!['undefined', 'number'].includes(typeof event.reasoning_at)) return fail()
   return [ms, event]
 }
 
@@ -106,55 +104,4 @@ function isUsage({
   branches?: unknown
 }): boolean {
   return typeof completion_tokens === 'number' && Array.isArray(branches)
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    throw new Error('This file is not JSON.')
-  }
-}
-
-/** An object of a file, and where it stands there. */
-class Reader {
-  readonly value: Record<string, unknown>
-  readonly #where: string
-
-  constructor(value: unknown, where: string) {
-    this.#where = where
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) this.fail('')
-    this.value = { ...(value as object) }
-  }
-
-  string(name: string): string {
-    const value = this.value[name]
-    return typeof value === 'string' ? value : this.fail(name)
-  }
-
-  number(name: string): number {
-    const value = this.value[name]
-    return typeof value === 'number' ? value : this.fail(name)
-  }
-
-  object(name: string): Reader {
-    return new Reader(this.value[name], `${this.#where}${name}.`)
-  }
-
-  objects(name: string): Reader[] {
-    const value = this.value[name]
-    if (!Array.isArray(value)) return this.fail(name)
-    return value.map((each, index) => new Reader(each, `${this.#where}${name}.${index}.`))
-  }
-
-  /** The field as an object to be spread; empty when it is absent. */
-  optional<N extends string>(name: N, type: 'string' | 'number'): object {
-    const value = this.value[name]
-    if (value === undefined) return {}
-    return typeof value === type ? { [name]: value } : this.fail(name)
-  }
-
-  fail(name: string): never {
-    throw new Error(`This conversation is damaged: ${this.#where}${name || 'it'} is not what it should be.`)
-  }
 }

@@ -1,10 +1,41 @@
-import { Recording, type TimedEvent } from '../answer/recording.ts'
-import { type Conversation, type Message, newId, pathTo } from './conversation.ts'
-import { FILE_FORMAT, readFile } from './file-format.ts'
+import { Recording } from '../answer/recording.ts'
+import { type Answer, type Conversation, type Message, type Prompt, pathTo, titleOf } from './conversation.ts'
+import { FILE_FORMAT } from './file-format.ts'
 
 /** A conversation as a file. Answers have their events with times, so that their time lines can be opened again. */
 export function toJson(conversation: Conversation, messages: readonly Message[]): string {
   return `${JSON.stringify({ format: FILE_FORMAT, version: 1, conversation, messages }, undefined, 1)}\n`
+}
+
+/**
+ * One answer and its prompt as a file of the same kind, to be opened again or passed on: its branches with their times,
+ * and the engine's steps where they were recorded.
+ */
+export function toTrace(answer: Answer, messages: readonly Message[]): string {
+  const { recorded, created } = answer
+  const prompt = promptOf(answer, messages)
+  const settings = { parallel: recorded.parallel, model: recorded.model }
+  const title = titleBefore(answer, messages)
+  const conversation = {
+    id: answer.conversation,
+    title,
+    created,
+    updated: created,
+    settings,
+    leaf: answer.id,
+  }
+  const alone = { ...answer, parent: prompt?.id ?? null }
+  return toJson(conversation, prompt ? [{ ...prompt, parent: null }, alone] : [alone])
+}
+
+/** A title of one answer: what it answers. */
+export function titleBefore(answer: Answer, messages: readonly Message[]): string {
+  const prompt = promptOf(answer, messages)
+  return prompt ? titleOf(prompt.text) : answer.recorded.model
+}
+
+function promptOf({ parent }: Answer, messages: readonly Message[]): Prompt | undefined {
+  return messages.find((message): message is Prompt => message.role === 'user' && message.id === parent)
 }
 
 /** The messages that are shown, as a document for people. */
@@ -16,37 +47,4 @@ export function toMarkdown({ title, leaf, settings }: Conversation, messages: re
     else parts.push(`## ${message.recorded.model}\n\n${new Recording(message.recorded.events).text().trim()}`)
   }
   return `${parts.join('\n\n')}\n`
-}
-
-/**
- * Reads what {@link toJson} has written. Everything gets new ids, so that a file can be imported beside the
- * conversation that it comes from.
- * @throws Error with a message for the user when the file is something else, or damaged.
- */
-export function fromJson(text: string): { conversation: Conversation; messages: Message[] } {
-  const { conversation, messages } = readFile(text)
-  const ids = new Map(messages.map((message) => [message.id, newId()]))
-  const own = newId()
-  const renamed = (old: string | null) => (old === null ? null : (ids.get(old) ?? null))
-  return {
-    conversation: { ...conversation, id: own, leaf: renamed(conversation.leaf), updated: Date.now() },
-    messages: messages.map((message): Message => {
-      const tree = { id: ids.get(message.id) ?? newId(), conversation: own, parent: renamed(message.parent) }
-      if (message.role === 'user') return { ...message, ...tree }
-      const { recorded } = message
-      replay(recorded.events)
-      // The stream of an answer that ran belongs to another browser.
-      const state = recorded.state === 'running' ? 'stopped' : recorded.state
-      return { ...message, ...tree, recorded: { ...recorded, state } }
-    }),
-  }
-}
-
-/** @throws Error for the user when the events contradict each other. */
-function replay(events: readonly TimedEvent[]): void {
-  try {
-    new Recording(events)
-  } catch {
-    throw new Error('This conversation is damaged: the events of an answer contradict each other.')
-  }
 }

@@ -35,5 +35,15 @@ export const model = computed(() => {
   return wanted !== undefined && models.value.includes(wanted) ? wanted : (models.value[0] ?? '')
 })
 
+/** The demo model knows command-line tools only. */
+const DEMO_EXAMPLES = ['How do I use tar?', 'How do I use rsync?', 'What can I do with grep?']
+const EXAMPLES = [
+  'Give me five tips for better sleep.',
+  'What are the benefits of learning a second language?',
+  'How can a small team work well from home?',
+]
+/** Prompts to begin with. */
+export const examples = computed(() => (model.value === 'demo' ? DEMO_EXAMPLES : EXAMPLES))
+
 /** What screen readers are told: the beginning and the end of an answer, not its growth. */
 export const announcement = signal('')

@@ -5,6 +5,7 @@ import type { Recording } from '../answer/recording.ts'
 import { MarkdownView } from '../markdown/markdown-view.ts'
 import { sourceOf } from '../markdown/source.ts'
 import { coloured } from '../state/state.ts'
+import { Reasoning } from './reasoning.tsx'
 
 interface AnswerTextProps {
   readonly recording: Recording
@@ -36,15 +37,9 @@ export function AnswerText({ recording, answering, pointed }: AnswerTextProps) {
   const onPointerMove = ({ clientX, clientY }: PointerEvent) => {
     pointed.value = view.current?.branchAt(clientX, clientY) || undefined
   }
-  const reasoning = recording.reasoning()
   return (
     <>
-      {reasoning !== '' && (
-        <details class="reasoning">
-          <summary>Reasoning</summary>
-          {reasoning}
-        </details>
-      )}
+      <Reasoning recording={recording} growing={answering?.state === 'running'} />
       <div
         ref={root}
         class="markdown"

@@ -5,6 +5,7 @@ import { describeProblem } from '../state/problem.ts'
 import {
   announcement,
   current,
+  examples,
   keyDialog,
   model,
   models,
@@ -173,16 +174,7 @@ function Messages() {
   )
 }
 
-/** The embedded model knows command-line tools only. */
-const DEMO_EXAMPLES = ['How do I use tar?', 'How do I use rsync?', 'What can I do with grep?']
-const EXAMPLES = [
-  'Give me five tips for better sleep.',
-  'What are the benefits of learning a second language?',
-  'How can a small team work well from home?',
-]
-
 function Welcome() {
-  const examples = model.value === 'demo' ? DEMO_EXAMPLES : EXAMPLES
   return (
     <section class="welcome">
       <Icon name="branches" />
@@ -192,7 +184,7 @@ function Welcome() {
         Watch the branches grow in the text and in the time line beside it.
       </p>
       <div class="actions">
-        {examples.map((example) => (
+        {examples.value.map((example) => (
           <button key={example} type="button" onClick={() => void ask(example, null)}>
             {example}
           </button>

@@ -3,8 +3,9 @@ import { useMemo } from 'preact/hooks'
 import type { Vote } from '../../../client/index.ts'
 import { Recording } from '../answer/recording.ts'
 import { copyText } from '../copy.ts'
-import { download } from '../download.ts'
+import { download, fileName } from '../download.ts'
 import { type Answer, type Message, type Prompt, siblingsOf } from '../history/conversation.ts'
+import { titleBefore, toTrace } from '../history/transfer.ts'
 import { running } from '../state/answers.ts'
 import { ask, choose, regenerate } from '../state/chat.ts'
 import { describeProblem } from '../state/problem.ts'
@@ -89,7 +90,6 @@ export function AnswerView({ message, busy }: { readonly message: Answer; readon
   const elapsedMs = answering?.elapsedMs ?? recorded.elapsed_ms
   const figures = recording.figures()
   const state = answering?.state ?? recorded.state
-  const trace = state === 'running' ? undefined : recording.trace()
   return (
     <article
       class="answer"
@@ -136,11 +136,16 @@ export function AnswerView({ message, busy }: { readonly message: Answer; readon
               disabled={busy}
               onClick={() => void regenerate(message)}
             />
-            {trace && (
+            {figures.tokens > 0 && (
               <Action
                 icon="download"
                 label="Download the trace"
-                onClick={() => download('trace.json', `${JSON.stringify(trace)}\n`)}
+                onClick={() =>
+                  download(
+                    `${fileName(titleBefore(message, messages.value))}.trace.json`,
+                    toTrace(message, messages.value),
+                  )
+                }
               />
             )}
             {figures.tokens > 0 && <Votes message={message} asking={asking} />}

@@ -5,7 +5,7 @@ import { requestFor } from '../request.ts'
 import { apiKey } from '../state/api-key.ts'
 import { loadModels } from '../state/chat.ts'
 import { describeProblem } from '../state/problem.ts'
-import { announcement, current, model, path, view } from '../state/state.ts'
+import { announcement, current, examples, model, path, view } from '../state/state.ts'
 import { AnswerText } from './answer-text.tsx'
 import { figuresLine } from './format.ts'
 import { Icon } from './icon.tsx'
@@ -139,5 +139,5 @@ function isRunning(answering: Answering): boolean {
 
 function lastPrompt(): string {
   const [prompt] = path.value.filter((message) => message.role === 'user').slice(-1)
-  return prompt?.text ?? 'How do I use tar?'
+  return prompt?.text ?? examples.value[0] ?? ''
 }

@@ -72,7 +72,7 @@ export function SettingsDialog({ open, onClose }: SettingsDialogProps) {
             checked={settings.trace ?? false}
             onChange={({ currentTarget }) => setSettings({ trace: currentTarget.checked || undefined })}
           />
-          Record traces: what each step of the engine did for an answer, to download below it
+          Record what each step of the engine does for an answer, for the trace to download below it
         </label>
         <div class="actions">
           <button type="submit" class="primary">

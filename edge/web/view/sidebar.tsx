@@ -1,8 +1,9 @@
 import { useSignal } from '@preact/signals'
 import { download, fileName } from '../download.ts'
 import type { Conversation } from '../history/conversation.ts'
+import { openFile } from '../history/open-file.ts'
 import { messagesOf } from '../history/store.ts'
-import { fromJson, toJson, toMarkdown } from '../history/transfer.ts'
+import { toJson, toMarkdown } from '../history/transfer.ts'
 import { addConversation, newChat, openConversation, removeConversation, rename } from '../state/chat.ts'
 import { conversations, current, notice, sidebar } from '../state/state.ts'
 import { Icon } from './icon.tsx'
@@ -44,7 +45,7 @@ export function Sidebar() {
           </li>
         ))}
       </ul>
-      <ImportButton />
+      <OpenButton />
       <p class="note">Conversations are kept in this browser only.</p>
       <Modal title="Conversation" open={chosen.value !== undefined} onClose={close}>
         {chosen.value && <ConversationForm conversation={chosen.value} onDone={close} />}
@@ -88,7 +89,7 @@ function ConversationForm(props: { readonly conversation: Conversation; readonly
           Export as JSON
         </button>
       </div>
-      <p class="note">JSON has everything, time lines included, and can be imported again.</p>
+      <p class="note">JSON has everything, time lines included, and can be opened again.</p>
       <div class="actions">
         <button
           type="button"
@@ -112,12 +113,13 @@ function ConversationForm(props: { readonly conversation: Conversation; readonly
   )
 }
 
-function ImportButton() {
+/** Needs no server, and no key. */
+function OpenButton() {
   const read = async (input: HTMLInputElement) => {
     const file = input.files?.[0]
     if (!file) return
     try {
-      const { conversation, messages } = fromJson(await file.text())
+      const { conversation, messages } = await openFile(file.name, file)
       await addConversation(conversation, messages)
       notice.value = ''
     } catch (thrown) {
@@ -127,12 +129,12 @@ function ImportButton() {
   }
   return (
     <label class="button wide">
-      Import …
+      <Icon name="open" /> Open a chat or trace …
       <input
-        id="import"
+        id="open-file"
         type="file"
         class="hidden"
-        accept=".json,application/json"
+        accept=".json,.jsonl,.gz"
         onChange={({ currentTarget }) => void read(currentTarget)}
       />
     </label>

@@ -28,7 +28,17 @@ test('text is text, also with a doubled slash', () => {
 })
 
 test('the help has a line for each command', () => {
-  for (const name of ['help', 'clear', 'retry', 'system', 'model', 'parallel', 'serial', 'exit']) {
+  for (const name of [
+    'help',
+    'clear',
+    'retry',
+    'system',
+    'model',
+    'parallel',
+    'serial',
+    'reasoning',
+    'exit',
+  ]) {
     expect(HELP).toMatch(new RegExp(`^/${name} `, 'm'))
     expect(slashCommand(`/${name} x`)?.name).toBe(name)
   }

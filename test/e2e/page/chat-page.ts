@@ -1,4 +1,8 @@
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import type { Browser, Locator, Page } from 'playwright-core'
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 /** The chat page in a browser, as a user sees it: elements are found by their roles and names where they have one. */
 export class ChatPage {
@@ -54,6 +58,20 @@ export class ChatPage {
   /** The text of the last answer. */
   async text(): Promise<string> {
     return ((await this.lastAnswer.locator('.markdown').textContent()) ?? '').trim()
+  }
+
+  /** What axe finds wrong, as `rule: element`. */
+  async findings(): Promise<string[]> {
+    await this.page.evaluate(AXE)
+    return await this.page.evaluate<string[]>(`axe.run().then(({ violations }) =>
+      violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => id + ': ' + html + failureSummary)))`)
+  }
+
+  /** How far the page is wider than its window, in pixels. */
+  overflow(): Promise<number> {
+    return this.page.evaluate<number>(
+      'document.documentElement.scrollWidth - document.documentElement.clientWidth',
+    )
   }
 
   close(): Promise<void> {

@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { gzipSync } from 'node:zlib'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -9,7 +7,6 @@ import { ChatPage } from './chat-page.ts'
 import { Link } from './link.ts'
 
 const PROMPT = 'How do I use tar?'
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const PHONE = { viewport: { width: 320, height: 640 }, isMobile: true, hasTouch: true }
 
 describe.skipIf(!hasChromium)('the page, for everybody', () => {
@@ -26,16 +23,6 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
     await stack?.close()
   })
 
-  /** What axe finds wrong, as `rule: element`. */
-  async function findings({ page }: ChatPage): Promise<string[]> {
-    await page.evaluate(AXE)
-    return await page.evaluate<string[]>(`axe.run().then(({ violations }) =>
-      violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => id + ': ' + html + failureSummary)))`)
-  }
-
-  const overflow = ({ page }: ChatPage) =>
-    page.evaluate<number>('document.documentElement.scrollWidth - document.documentElement.clientWidth')
-
   const modelWidth = ({ page }: ChatPage) =>
     page.evaluate<number>('document.getElementById("model").offsetWidth')
 
@@ -45,27 +32,27 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
     ['on a phone', PHONE],
   ])('has no findings of axe, %s: welcome, answer, dialogs, race', async (_, options) => {
     const chat = await ChatPage.open(browser, stack.url, stack.key, options)
-    expect(await findings(chat)).toEqual([])
+    expect(await chat.findings()).toEqual([])
     await chat.button(PROMPT).click()
     await chat.state('complete')
     await chat.page.locator('.timeline').evaluate('(details) => { details.open = true }')
-    expect(await findings(chat)).toEqual([])
-    expect(await overflow(chat)).toBeLessThanOrEqual(0)
+    expect(await chat.findings()).toEqual([])
+    expect(await chat.overflow()).toBeLessThanOrEqual(0)
     await chat.button('Report the answer').click()
-    expect(await findings(chat)).toEqual([])
-    expect(await overflow(chat)).toBeLessThanOrEqual(0)
+    expect(await chat.findings()).toEqual([])
+    expect(await chat.overflow()).toBeLessThanOrEqual(0)
     await chat.button('Cancel').click()
     for (const dialog of ['Settings', 'API key']) {
       await chat.button(dialog).click()
-      expect(await findings(chat)).toEqual([])
-      expect(await overflow(chat)).toBeLessThanOrEqual(0)
+      expect(await chat.findings()).toEqual([])
+      expect(await chat.overflow()).toBeLessThanOrEqual(0)
       await chat.page.keyboard.press('Escape')
     }
     await chat.button('Race: parallel against serial').click()
     await chat.button('Start').click()
     await chat.page.locator('.verdict').waitFor()
-    expect(await findings(chat)).toEqual([])
-    expect(await overflow(chat)).toBeLessThanOrEqual(0)
+    expect(await chat.findings()).toEqual([])
+    expect(await chat.overflow()).toBeLessThanOrEqual(0)
     expect(chat.complaints).toEqual([])
     await chat.close()
   })
@@ -158,7 +145,7 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
     await chat.page.locator('#sidebar').getByRole('link', { name: PROMPT }).waitFor()
     await chat.page.locator('#sidebar').getByRole('link', { name: PROMPT }).click()
     await chat.page.locator('#sidebar').waitFor({ state: 'hidden' })
-    expect(await overflow(chat)).toBeLessThanOrEqual(0)
+    expect(await chat.overflow()).toBeLessThanOrEqual(0)
     if (process.env.APAR_SCREENSHOTS)
       await chat.page.screenshot({ path: `${process.env.APAR_SCREENSHOTS}/phone.png` })
     await chat.close()

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import type { Browser } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { FeedbackRecord } from '../../../shared/feedback.ts'
@@ -90,20 +89,5 @@ describe.skipIf(!hasChromium)('what the page lets users say of an answer', () =>
     await chat.button('Bad answer').click()
     await chat.page.getByRole('alert').getByText('The server cannot be reached').waitFor()
     expect(await pressed('Bad answer')).toBe('false')
-  })
-
-  it('a trace is recorded where the settings say so, and downloaded', async () => {
-    expect(await chat.button('Download the trace').count()).toBe(0)
-    await chat.button('Settings').click()
-    await chat.page.getByLabel('Record traces').check()
-    await chat.button('Done').click()
-    await chat.button('Regenerate').click()
-    await chat.state('complete')
-    const button = chat.button('Download the trace')
-    const [download] = await Promise.all([chat.page.waitForEvent('download'), button.click()])
-    const trace = JSON.parse(await readFile(await download.path(), 'utf8'))
-    expect(trace.version).toBe(1)
-    expect(trace.steps.length).toBeGreaterThan(5)
-    expect(trace.steps.flatMap(({ forks }: { forks: object[] }) => forks).length).toBeGreaterThan(0)
   })
 })

@@ -66,7 +66,7 @@ describe.skipIf(!hasChromium)('the history of the page', () => {
     const before = await bars()
     expect(before.length).toBeGreaterThan(2)
     await chat.page
-      .locator('#import')
+      .locator('#open-file')
       .setInputFiles({ name: 'a.json', mimeType: 'application/json', buffer: Buffer.from(json) })
     await links().nth(2).waitFor()
     await chat.page.locator('#sidebar li[data-current="true"]', { hasText: 'Archives' }).waitFor()
@@ -76,7 +76,9 @@ describe.skipIf(!hasChromium)('the history of the page', () => {
 
   it('says why a file cannot be imported', async () => {
     const buffer = Buffer.from('{"format":"apar-conversation","version":1,"conversation":{"id":1}}')
-    await chat.page.locator('#import').setInputFiles({ name: 'b.json', mimeType: 'application/json', buffer })
+    await chat.page
+      .locator('#open-file')
+      .setInputFiles({ name: 'b.json', mimeType: 'application/json', buffer })
     await chat.page
       .getByRole('alert')
       .filter({ hasText: 'conversation.id is not what it should be' })
