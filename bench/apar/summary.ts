@@ -66,6 +66,7 @@ function quality(judged: readonly Judged[]): BenchCase[] {
   const forking = judged.filter(({ forks }) => forks > 0)
   const lists = judged.filter(({ baseItems }) => baseItems >= LIST_ITEMS)
   const others = judged.filter(({ baseItems }) => baseItems < LIST_ITEMS)
+  const own = judged.filter(({ items }) => items >= LIST_ITEMS)
   const forkShare = (group: readonly Judged[]) => ratio(group, ({ forks }) => Number(forks > 0), one)
   const baseTitles = lists.map(({ base }) => titlesOf(base.text))
   const baseRepeats = ratio(baseTitles, countRepeated, ({ length }) => length)
@@ -79,6 +80,7 @@ function quality(judged: readonly Judged[]): BenchCase[] {
       ...LOWER,
       goal: 0.05,
     }),
+    figure(`forks where its own answer lists ${LIST_ITEMS} items or more`, forkShare(own), 'share'),
     figure('well-formed, of forking answers', ratio(forking, wellFormed, one), 'share', { goal: 0.97 }),
     figure(
       'repeated titles, of forking answers',

@@ -118,6 +118,7 @@ describe('figures', () => {
     expect(values(answered)).toMatchObject({
       'forks where the base lists 3 items or more': 0.5,
       'forks elsewhere': 0.3333,
+      'forks where its own answer lists 3 items or more': 1,
       'well-formed, of forking answers': 1,
       'repeated titles, of forking answers': 0,
       "items against the base's answer, median": 1,
