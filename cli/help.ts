@@ -11,7 +11,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   chat: [
     'apar chat --key $KEY',
-    'apar chat --key $KEY "Give me five tips for better sleep."',
+    'apar chat --key $KEY "Give me five tips for sleeping better."',
     'git diff | apar chat --key $KEY --system "Describe this change."',
     'apar chat --key $KEY --json "Name three rivers." | jq .usage',
   ],

@@ -7,7 +7,7 @@ import { info, root } from './setup/report.mjs'
 import { serve } from './setup/served.mjs'
 
 const CHROMIUM = process.env.CHROMIUM || '/usr/bin/chromium'
-const PROMPT = 'Give me five tips for better sleep.'
+const PROMPT = 'Give me five tips for sleeping better.'
 const WIDE = { viewport: { width: 1200, height: 830 } }
 const PHONE = { viewport: { width: 360, height: 720 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 }
 const GREEDY = JSON.stringify({ parallel: true, temperature: 0 })
@@ -18,7 +18,7 @@ try {
   const page = await answered(WIDE)
   await take(page, 'page')
   await page.getByRole('button', { name: 'Bad answer' }).click()
-  await page.locator('.reason textarea').fill('The first and the fourth tip say the same.')
+  await page.locator('.reason textarea').fill('The last tip has little to do with sleep.')
   await take(page, 'page-feedback')
   await page.getByRole('button', { name: 'Race: parallel against serial' }).click()
   await page.getByRole('button', { name: 'Start' }).click()

@@ -49,11 +49,7 @@ function section({ id, prompt, parallel, verdict }: Sample): string {
     ...(parallel.reason === 'stop' ? [] : ['ends at the limit']),
   ]
   const facts = [`forks: ${forks}`, ...faults].join('; ')
-  return `\n### ${id}\n${quoted(prompt)}\n\n${fenced(parallel.text)}\n\n*${facts}*`
-}
-
-function quoted(text: string): string {
-  return text.replaceAll(/^/gm, '> ')
+  return `\n### ${id}\n${fenced(prompt)}\n\n${fenced(parallel.text)}\n\n*${facts}*`
 }
 
 /** With more backticks than the text has anywhere. */

@@ -21,9 +21,9 @@ library that pip downloads.`
 
 async function build(flags: JsonFlag): Promise<void> {
   await Promise.all([buildNative({}), getGrammarEngine({})])
-  const folder = join(packageRoot, 'native/build/release')
+  const folder = join(packageRoot, 'native/build', 'release')
   const cuda = existsSync(join(folder, 'libapar_cuda.so'))
-  const structured = existsSync(join(packageRoot, 'native/build/grammar/complete'))
+  const structured = existsSync(join(packageRoot, 'native/build', 'grammar/complete'))
   const parts = [cuda ? 'with CUDA' : 'for the CPU', ...(structured ? [] : ['without structured output'])]
   print(flags, { folder, cuda, structured }, () => `the engine is built ${parts.join(', ')}: ${folder}`)
 }

@@ -50,7 +50,7 @@ interface ServeFlags extends EdgeFlags {
 }
 
 const ERROR_DELIVERY_MS = 200
-const EXAMPLE_PROMPT = 'Give me five tips for better sleep.'
+const EXAMPLE_PROMPT = 'Give me five tips for sleeping better.'
 
 export function registerServe(program: Command): void {
   const command = program

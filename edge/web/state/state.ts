@@ -38,9 +38,9 @@ export const model = computed(() => {
 /** The demo model knows command-line tools only. */
 const DEMO_EXAMPLES = ['How do I use tar?', 'How do I use rsync?', 'What can I do with grep?']
 const EXAMPLES = [
-  'Give me five tips for better sleep.',
-  'What are the benefits of learning a second language?',
-  'How can a small team work well from home?',
+  'Give me five tips for sleeping better.',
+  'Give five reasons to learn a second language.',
+  'How do I prepare for a job interview?',
 ]
 /** Prompts to begin with. */
 export const examples = computed(() => (model.value === 'demo' ? DEMO_EXAMPLES : EXAMPLES))

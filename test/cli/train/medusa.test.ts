@@ -83,7 +83,7 @@ describe('apar train medusa', () => {
     expect(printed.at(-1)).toMatch(
       /heads is trained; serve it with: apar serve --model .*base --adapter .*adapter --medusa .*heads$/,
     )
-    expect(printed.at(-2)).toMatch(/head 0: 2 ahead +0\.075 +0\.150 .*\n.*head 1: 3 ahead +0\.065 /)
+    expect(printed.at(-1)).toMatch(/head 0: 2 ahead +0\.075 +0\.150 .*\n.*head 1: 3 ahead +0\.065 /)
     expect(readInvocations(run())).toMatchObject([
       { command: 'medusa', end: 'done', adapter: join(root, 'adapter'), settings: { steps: 20, heads: 2 } },
     ])
