@@ -1,6 +1,6 @@
 // `npm run test:images`: builds the images of deploy/Dockerfile with buildah, without a daemon and without a registry, from
 // the packages that are built here, and starts them as they are configured. Their base is a Debian of debootstrap with
-// this machine's Node. What differs from the Dockerfile: the base, and the stages that compile are not run.
+// this machine's Node, from where its own apt takes packages. What differs from the Dockerfile: the base, and the stages that compile are not run.
 // Needs root, buildah and debootstrap.
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -9,7 +9,6 @@ import { fail, info, root, run } from './setup/report.mjs'
 import { writePackages } from './setup/write-packages.mjs'
 
 const BASE = 'localhost/apar-base'
-const MIRROR = process.env.DEBIAN_MIRROR || 'http://deb.debian.org/debian'
 const BUILDAH = ['--storage-driver', 'vfs']
 const START_MS = 60_000
 
@@ -38,9 +37,10 @@ try {
 /** A Debian with this machine's Node, and the user of Node's images. */
 async function baseImage() {
   const folder = join(scratch, 'base')
-  info(`a Debian from ${MIRROR} ...`)
+  const { mirror, release } = await source()
+  info(`a Debian ${release} from ${mirror} ...`)
   const include = '--include=ca-certificates,libstdc++6'
-  await must('debootstrap', ['--variant=minbase', include, 'bookworm', folder, MIRROR])
+  await must('debootstrap', ['--variant=minbase', include, release, folder, mirror])
   mkdirSync(join(folder, 'usr/local/bin'), { recursive: true })
   cpSync(process.execPath, join(folder, 'usr/local/bin/node'), { dereference: true })
   writeFileSync(join(scratch, 'Base'), 'FROM scratch\nCOPY base /\nENV PATH=/usr/local/bin:/usr/bin:/bin\n')
@@ -55,6 +55,16 @@ async function baseImage() {
     BASE,
     scratch,
   ])
+}
+
+/** Where apt has this machine's Debian from: the release itself, not its updates (`RELEASE-updates`). */
+async function source() {
+  const format = ['--format', '$(REPO_URI) $(RELEASE)', 'Created-By: Packages']
+  const { output } = await must('apt-get', ['indextargets', ...format])
+  const targets = output.split('\n').map((line) => line.split(' '))
+  const [mirror, release] = targets.find(([, name]) => name && !name.includes('-')) ?? []
+  if (!mirror || !release) fail('apt has no source of Debian')
+  return { mirror, release }
 }
 
 /** As the stage `build` of the Dockerfile leaves them. */

@@ -1,18 +1,15 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { z } from 'zod'
+import { readOptionalJson } from '../../gpu-node/checkpoint/read-json.ts'
+import { DryFields, FurtherFields } from '../../shared/protocol/request.ts'
 
-/** What a model's generation_config.json says of repetition, by the names that a request has for it. */
+/** What a model's generation_config.json says of repetition: a request has the same names for it. */
 const Repetition = z.object({
-  repetition_penalty: z.number().optional(),
-  dry_multiplier: z.number().optional(),
-  dry_base: z.number().optional(),
-  dry_allowed_length: z.number().optional(),
-  dry_penalty_last_n: z.number().optional(),
+  repetition_penalty: FurtherFields.shape.repetition_penalty,
+  ...DryFields.shape,
 })
 export type Repetition = z.infer<typeof Repetition>
 
 /** So that a base is asked as the model that was tuned from it: without, most small models go round in circles. */
 export function repetitionOf(folder: string): Repetition {
-  return Repetition.parse(JSON.parse(readFileSync(join(folder, 'generation_config.json'), 'utf8')))
+  return readOptionalJson(Repetition, folder, 'generation_config.json') ?? {}
 }

@@ -47,7 +47,7 @@ function mapped(members: Schema, change: (name: string, member: unknown) => unkn
   return Object.fromEntries(Object.entries(members).map(([name, member]) => [name, change(name, member)]))
 }
 
-function isObject(value: unknown): value is Schema {
+export function isObject(value: unknown): value is Schema {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 

@@ -1,4 +1,4 @@
-import { engineSchema } from '../grammar/engine-schema.ts'
+import { engineSchema, isObject } from '../grammar/engine-schema.ts'
 import type { Tag } from '../grammar/tag-grammar.ts'
 
 /** A branch of an answer in JSON (docs/adr/0078). */
@@ -180,8 +180,4 @@ function refersElsewhere(schema: unknown): boolean {
     if (keyword !== '$ref' || typeof value !== 'string') return refersElsewhere(value)
     return !value.startsWith('#/$defs/') && !value.startsWith('#/definitions/')
   })
-}
-
-function isObject(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { AparError } from '../../shared/errors.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
-import { differences, formatFingerprint, parseFingerprint } from '../../shared/protocol/fingerprint.ts'
+import { differences, formatFingerprint } from '../../shared/protocol/fingerprint.ts'
 import type { NodeBatch } from '../../shared/protocol/node.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { Engine } from '../engine/engine.ts'
@@ -23,7 +23,7 @@ export const ARITHMETIC_VERSION = 4
  */
 const GRAMMAR_VERSION = 1
 
-/** `formats`: whether answers can have one. */
+/** `formats`: whether answers can have one; without, of an answer that has none. */
 export function fingerprintOf(
   { digest }: Pick<Checkpoint, 'digest'>,
   { device, dtype, kvCacheDtype }: Engine['info'],
@@ -37,12 +37,6 @@ export function fingerprintOf(
     device: hash([PROTOCOL_VERSION, device]),
     ...(formats && { grammar: hash([GRAMMAR_VERSION, grammarEngine()]) }),
   })
-}
-
-/** Of an answer that matches no grammar: any node with the same model may continue it. */
-export function withoutGrammar(fingerprint: string): string {
-  const { grammar: _, ...parts } = parseFingerprint(fingerprint) ?? {}
-  return 'checkpoint' in parts ? formatFingerprint(parts) : fingerprint
 }
 
 /** @throws AparError `model_changed` when the log was written with other weights, another numeric type or grammar. */

@@ -231,12 +231,18 @@ export class RunningRequest {
     this.#publish()
   }
 
-  #give(rows: readonly number[]): void {
-    this.#giving = true
+  /** Takes over what the engine that has the request now does not report. */
+  #restore(rows: readonly number[]): void {
     for (let row = 0; row + ROW_WIDTH <= rows.length; row += ROW_WIDTH) {
       const [kind = 0, branch = 0, a = 0, b = 0] = rows.slice(row, row + ROW_WIDTH)
-      this.#advance(kind, branch, a, b)
+      if (kind === EVENT.SPECULATION) this.#draft(branch, a, b)
+      else this.#advance(kind, branch, a, b)
     }
+  }
+
+  #give(rows: readonly number[]): void {
+    this.#giving = true
+    this.#restore(rows)
     this.#sendTexts()
     for (const [branch, { tokens }] of this.#branches) this.#options.watch.restored(branch, tokens)
     this.#giving = this.#hasText = false
@@ -245,11 +251,7 @@ export class RunningRequest {
   #replay(log: readonly NodeBatch[]): void {
     this.#replaying = true
     for (const { rows, events } of log) {
-      for (let row = 0; row + ROW_WIDTH <= rows.length; row += ROW_WIDTH) {
-        const [kind = 0, branch = 0, a = 0, b = 0] = rows.slice(row, row + ROW_WIDTH)
-        if (kind === EVENT.SPECULATION) this.#draft(branch, a, b)
-        else this.#advance(kind, branch, a, b)
-      }
+      this.#restore(rows)
       this.#sendTexts()
       for (const event of events) {
         this.#ordered?.push(event)

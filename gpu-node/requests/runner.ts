@@ -16,7 +16,7 @@ import { type TokenBytes, withMarkers } from '../text/token-bytes.ts'
 import { type ModelTools, UNTRAINED } from '../tools/tool-format.ts'
 import { AnswerFormats, type ServedGrammars } from './answer-formats.ts'
 import { FramePacing } from './frame-pacing.ts'
-import { fingerprintOf, requireSameModel, withoutGrammar } from './model-fingerprint.ts'
+import { fingerprintOf, requireSameModel } from './model-fingerprint.ts'
 import { PromptScores } from './prompt-scores.ts'
 import { RunningRequest } from './request.ts'
 import { type RequestObserver, RequestWatch } from './request-watch.ts'
@@ -88,6 +88,8 @@ export class Runner {
   readonly failed: Promise<string>
   /** Of checkpoint, numeric types, device and grammar engine; in heartbeats, and as far as it matters in `accepted`. */
   readonly fingerprint: string
+  /** Of answers that match no grammar: any node with the same model may continue them. */
+  readonly #plainFingerprint: string
   readonly #prompts: Prompts
   readonly #engine: Engine
   readonly #grammars: ServedGrammars | undefined
@@ -116,6 +118,7 @@ export class Runner {
     this.#defaults = { ...options.checkpoint, shape: { ...shape, contextTokens } }
     this.maxBranches = options.maxBranches
     this.fingerprint = fingerprintOf(options.checkpoint, engine.info, options.openGrammars !== undefined)
+    this.#plainFingerprint = fingerprintOf(options.checkpoint, engine.info, false)
     this.#allowReplay = options.allowReplay ?? false
     this.#prompts = options.prompts
     this.#tools = options.tools ?? UNTRAINED
@@ -317,7 +320,7 @@ export class Runner {
       model: this.model,
       // Members have no text around them that training data has lost.
       joints: given ? 'kept' : this.checkpoint.joints,
-      fingerprint: start.grammar ? this.fingerprint : withoutGrammar(this.fingerprint),
+      fingerprint: start.grammar ? this.fingerprint : this.#plainFingerprint,
       promptTokens: prompt.length,
       promptScores:
         request.prompt_logprobs === undefined ? undefined : new PromptScores(prompt, this.#prompts.bytes),
