@@ -46,7 +46,9 @@ describe('apar train sft', () => {
     await train(`echo "$*" > ${args}; ${begins()}; mkdir '${out()}'`)
     const line = `-m apar_train sft --data ${root}/data --model ${root}/base --base-name ${root}/base --out ${out()} --run ${run()} --steps 4 --lora 2`
     expect(readFileSync(args, 'utf8').trim()).toBe(line)
-    expect(printed[0]).toMatch(new RegExp(`^(LD_PRELOAD=\\S+ )?PYTHONPATH=\\S+/training/torch ${python} ${line}$`))
+    expect(printed[0]).toMatch(
+      new RegExp(`^(LD_PRELOAD=\\S+ )?PYTHONPATH=\\S+/training/torch ${python} ${line}$`),
+    )
     expect(printed.at(-1)).toMatch(
       /forking is trained; serve it with: apar serve --model .*base --adapter .*forking$/,
     )
