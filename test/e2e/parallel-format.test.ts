@@ -131,10 +131,12 @@ describe.skipIf(!served)('members in parallel', () => {
   })
 
   test('can be cancelled', async () => {
-    const stream = open(stack)
+    const list = { ...LIST, minItems: 400, maxItems: 400 }
+    const schema = { ...RECORD, properties: { ...RECORD.properties, one: list, other: list } }
+    const stream = open(stack, { output_format: { ...format, schema } })
     let reason: string | undefined
     for await (const event of stream) {
-      if (event.type === 'fork' && event.branch === 4) stream.cancel()
+      if (event.type === 'fork' && event.branch === 1) stream.cancel()
       if (event.type === 'done') reason = event.reason
     }
     expect(reason).toBe('abort')

@@ -102,15 +102,14 @@ describe.skipIf(!hasChromium)('traces on the chat page', () => {
       ]),
     ])
     const chat = await ChatPage.open(browser, stack.url, stack.key)
+    // The browser is told to pass choosers on long before the key is pressed.
+    const chosen = chat.page.waitForEvent('filechooser')
     const focused = () => chat.page.evaluate<string>('document.activeElement.id')
     for (let steps = 0; steps < 40 && (await focused()) !== 'open-file'; steps++)
       await chat.page.keyboard.press('Tab')
     expect(await focused()).toBe('open-file')
-    const [chooser] = await Promise.all([
-      chat.page.waitForEvent('filechooser'),
-      chat.page.keyboard.press('Enter'),
-    ])
-    await chooser.setFiles(path)
+    await chat.page.locator('#open-file').press('Enter')
+    await (await chosen).setFiles(path)
     await chat.state('complete')
     expect(await chat.text()).toBe('a: one two\nend')
     expect(await rows(chat)).toHaveLength(2)
