@@ -13,18 +13,22 @@ from apar_train.model import head_loss
 from apar_train.model.attention import SPANS
 from apar_train.model.frozen import hidden_states
 from apar_train.model.head_loss import ranks_of
-from apar_train.model.heads import OWN, SHARED, MedusaHeads, Shape, head_means, sources_of
+from apar_train.model.heads import CONDITIONED, OWN, SHARED, MedusaHeads, Shape, head_means, sources_of
 
-from .support import EOS, FORK, META, VOCAB, Segment, conversation, example, tiny
+from .support import CHILD, EOS, FORK, META, VOCAB, Segment, conversation, example, tiny
 from .test_exactness import nested, paths
 
 F32 = torch.float32
 HIDDEN = 64
 
 
-def random_heads(count, layers, kind, lm_head):
+def heads_of(model, shape):
+    return MedusaHeads(shape, model.lm_head.weight, model.get_input_embeddings().weight)
+
+
+def random_heads(count, layers, kind, model):
     """Heads that are not the model's own."""
-    heads = MedusaHeads(Shape(count, layers, kind, HIDDEN, VOCAB), lm_head)
+    heads = heads_of(model, Shape(count, layers, kind, HIDDEN, VOCAB))
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in heads.parameters():
@@ -34,7 +38,8 @@ def random_heads(count, layers, kind, lm_head):
 
 def judged(heads, plain, pack, ranks=False):
     hidden = hidden_states(plain, pack, SPANS, F32)
-    return heads(hidden, pack, plain.get_output_embeddings().weight, 1.0, META.fork, ranks)
+    model = (plain.get_output_embeddings().weight, plain.get_input_embeddings().weight)
+    return heads(hidden, pack, *model, 1.0, META.fork, ranks)
 
 
 def naive(heads, model, examples, weights):
@@ -48,11 +53,15 @@ def naive(heads, model, examples, weights):
             labels[len(ids) - len(learned) :][torch.from_numpy(learned)] = torch.tensor(ids)[len(ids) - len(learned) :][learned]
             with torch.no_grad():
                 hidden = model.model(torch.tensor([ids])).last_hidden_state[0]
+            if heads.shape.kind == CONDITIONED:
+                # What is behind the last token has no target.
+                e = model.get_input_embeddings().weight.detach()[[*ids[1:], 0]] / heads.next_token.unit
+                hidden = hidden + e @ state["next_token.weight"].t()
             for head in range(heads.shape.heads):
                 x = hidden
                 for layer in range(heads.shape.layers):
                     x = x + F.silu(x @ state[f"{head}.{layer}.linear.weight"].t() + state[f"{head}.{layer}.linear.bias"])
-                matrix = model.lm_head.weight if heads.shape.kind == SHARED else state[f"{head}.{heads.shape.layers}.weight"]
+                matrix = model.lm_head.weight if heads.shape.kind != OWN else state[f"{head}.{heads.shape.layers}.weight"]
                 logits = x @ matrix.t()
                 if each.kind == SERIAL:
                     logits = logits.index_fill(1, torch.tensor([FORK]), float("-inf"))
@@ -72,12 +81,12 @@ class OfSmallerVocabulary(unittest.TestCase):
         model = tiny()
         pack = pack_examples([conversation(np.random.default_rng(1), 2)[0], conversation(np.random.default_rng(2), 0)[1]], META, Weights())
         self.assertIn(FORK, pack.targets.tolist())
-        heads = MedusaHeads(Shape(2, 1, OWN, HIDDEN, FORK), model.lm_head.weight)
+        heads = heads_of(model, Shape(2, 1, OWN, HIDDEN, FORK))
         with torch.no_grad():
             found = judged(heads, model, pack, ranks=True)
             hidden = hidden_states(model, pack, SPANS, F32)
         for head in (0, 1):
-            sources, here = sources_of(pack, head)
+            sources, _, here = sources_of(pack, head)
             targets = pack.targets[here]
             logits = (hidden[sources] @ model.lm_head.weight[:FORK].t())[targets < FORK]  # a new head is the model's own
             targets = targets[targets < FORK]
@@ -88,7 +97,8 @@ class OfSmallerVocabulary(unittest.TestCase):
 class Paths(unittest.TestCase):
     def test_loss_gradient_and_ranks_equal_those_of_separate_rows(self):
         weights = Weights(fork=3, eos=0.5)
-        cases = (("llama", SHARED, 1, 2), ("llama", OWN, 2, 2), ("qwen3", OWN, 1, 8), ("qwen3", SHARED, 2, 3))
+        cases = (("llama", SHARED, 1, 2), ("llama", OWN, 2, 2), ("qwen3", OWN, 1, 8), ("qwen3", SHARED, 2, 3),
+                 ("llama", CONDITIONED, 1, 3), ("qwen3", CONDITIONED, 2, 2))  # fmt: skip
         for seed, (architecture, kind, layers, count) in enumerate(cases):
             with self.subTest(architecture=architecture, kind=kind, layers=layers, heads=count):
                 rng = np.random.default_rng(seed)
@@ -96,7 +106,7 @@ class Paths(unittest.TestCase):
                 short = example([Segment([65], [97, FORK, 98], -1)], 0)
                 examples = [*(tree for tree, _ in trees), trees[1][1], nested(), short]
                 plain, packed = tiny(architecture, "sdpa"), tiny(architecture, SPANS)
-                heads = random_heads(count, layers, kind, plain.lm_head.weight)
+                heads = random_heads(count, layers, kind, plain)
                 expected, parts = naive(heads, plain, examples, weights)
                 gradients = torch.autograd.grad(expected, list(heads.parameters()))
                 pack = pack_examples(examples, META, weights)
@@ -116,19 +126,20 @@ class Paths(unittest.TestCase):
     def test_a_token_before_a_fork_is_judged_by_each_continuation(self):
         pack = pack_examples([nested()], META, Weights())
         # ids: 65 66 97 F | C 98 F | C 99 100 E | 101 E | 102 E
-        sources, here = sources_of(pack, 0)
+        sources, behind, here = sources_of(pack, 0)
+        self.assertEqual({int(pack.ids[at]) for source, at in zip(sources, behind) if source == 3}, {CHILD, 102})
         pairs = sorted(zip(sources.tolist(), pack.targets[here].tolist()))
         # 97 stands before [Fork], behind which come [Child], which is not learned, and 102.
         self.assertEqual([target for source, target in pairs if source == 2], [102])
         self.assertEqual([target for source, target in pairs if source == 3], [98, EOS])
-        sources, here = sources_of(pack, 1)
+        sources, _, here = sources_of(pack, 1)
         pairs = sorted(zip(sources.tolist(), pack.targets[here].tolist()))
         self.assertEqual([target for source, target in pairs if source == 3], [FORK])
         self.assertEqual([target for source, target in pairs if source == 2], [98, EOS])
 
     def test_what_is_not_learned_here_has_no_gradient_and_no_nan(self):
         plain = tiny(attention=SPANS)
-        heads = random_heads(3, 1, OWN, plain.lm_head.weight)
+        heads = random_heads(3, 1, OWN, plain)
         found = judged(heads, plain, pack_examples([example([Segment([65], [97], -1)], 0)], META, Weights()))
         found.total.backward()
         self.assertEqual([len(losses) for losses in found.losses], [0, 0, 0])
@@ -140,13 +151,13 @@ class Beginning(unittest.TestCase):
     def test_a_head_begins_as_the_models_own(self):
         plain = tiny(attention=SPANS)
         pack = pack_examples([conversation(np.random.default_rng(1), 2)[0]], META, Weights())
-        for kind in (OWN, SHARED):
-            heads = MedusaHeads(Shape(2, 2, kind, HIDDEN, VOCAB), plain.lm_head.weight)
+        for kind in (OWN, SHARED, CONDITIONED):
+            heads = heads_of(plain, Shape(2, 2, kind, HIDDEN, VOCAB))
             with torch.no_grad():
                 hidden = hidden_states(plain, pack, SPANS, F32)
                 found = judged(heads, plain, pack)
                 for head in range(2):
-                    sources, here = sources_of(pack, head)
+                    sources, _, here = sources_of(pack, head)
                     expected = F.cross_entropy(hidden[sources] @ plain.lm_head.weight.t(), pack.targets[here], reduction="none")
                     self.assertTrue(torch.allclose(found.losses[head], expected, atol=1e-4))
 
@@ -158,7 +169,7 @@ class Chunks(unittest.TestCase):
         found = []
         for size in (4 * VOCAB * 3, 1 << 30):
             with unittest.mock.patch.dict(head_loss.CHUNK_BYTES, cpu=size):
-                heads = random_heads(2, 1, OWN, plain.lm_head.weight)
+                heads = random_heads(2, 1, OWN, plain)
                 loss = judged(heads, plain, pack).total
                 (2 * loss).backward()
                 found.append((loss.item(), [p.grad for p in heads.parameters()]))

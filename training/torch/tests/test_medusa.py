@@ -112,6 +112,18 @@ class Learning(Heads):
         self.assertEqual(set(found["by_kind"]), {"structured", "serial"})
         self.assertEqual((found["examples"], found["of"], found["heads"]), (32, 32, 2))
 
+    def test_conditioned(self):
+        last = self.learn("conditioned")
+        weights = self.weights("conditioned")
+        self.assertEqual(weights.keys() - {f"{head}.0.linear.{part}" for head in (0, 1) for part in ("weight", "bias")}, {"next_token.weight"})
+        self.assertEqual((weights["next_token.weight"].shape, weights["next_token.weight"].dtype), ((64, 64), torch.bfloat16))
+        config = self.config("conditioned")
+        self.assertEqual((config["tie_lm_head"], config["reads_next_token"]), (True, True))
+        found = self.evaluated(self.root / "conditioned")
+        for head in (0, 1):
+            self.assertAlmostEqual(found[f"head_{head}_top_1"], last[f"held_out_head_{head}_top_1"], delta=0.02)
+            self.assertAlmostEqual(found[f"head_{head}_loss"], last[f"held_out_head_{head}_loss"], delta=0.05)
+
     def test_own(self):
         self.learn("own", "--layers 2 --dtype bfloat16")
         weights = self.weights("own")
@@ -138,7 +150,7 @@ class Resume(Heads):
         return [{k: v for k, v in line.items() if k not in timed} for line in self.log(name) if "event" not in line]
 
     def test_cut_in_the_middle_of_a_step_and_gone_on_with(self):
-        for kind in ("own", "shared"):
+        for kind in ("own", "conditioned"):
             self.medusa(f"{kind}-unbroken", self.options(kind))
             true_states = medusa.hidden_states
             calls = {"left": 0}
@@ -216,11 +228,12 @@ class Refusals(Heads):
     def test_folders_that_do_not_fit_the_model(self):
         self.medusa("heads", f"--model {self.base} --steps 1")
         folder, lm_head = self.root / "heads", tiny().lm_head.weight
-        read_heads(folder, lm_head)
+        read_heads(folder, lm_head, lm_head)
         config = self.config("heads")
         for changes, reason in (
             ({"medusa_num_heads": 3}, "has no tensor 2.0.linear.weight"),
-            ({"tie_lm_head": False}, "has no tensor 0.1.weight"),
+            ({"tie_lm_head": False, "reads_next_token": False}, "has no tensor 0.1.weight"),
+            ({"medusa_num_layers": 2}, "has no tensor 0.1.linear.weight"),
             ({"medusa_num_heads": "x"}, "is no config.json of Medusa heads"),
             ({"medusa_num_heads": 0}, "0 heads"),
         ):
@@ -274,7 +287,7 @@ class Refusals(Heads):
 
     def assert_refused(self, folder, reason, lm_head):
         with self.assertRaisesRegex(InputError, reason) as caught:
-            read_heads(folder, lm_head)
+            read_heads(folder, lm_head, lm_head)
         self.assertEqual(caught.exception.code, "broken_checkpoint")
 
 

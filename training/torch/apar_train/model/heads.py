@@ -15,7 +15,7 @@ from ..data.packing import Pack
 from ..data.shards import Meta
 from .head_loss import HeadLoss
 
-OWN, SHARED = "own", "shared"
+OWN, SHARED, CONDITIONED = "own", "shared", "conditioned"
 TOP = (1, 2, 3, 5, 7, 10)
 
 
@@ -32,21 +32,36 @@ class ResidualBlock(torch.nn.Module):
         return x + F.silu(F.linear(x, self.linear.weight.to(x.dtype), self.linear.bias.to(x.dtype)))
 
 
+class NextToken(torch.nn.Module):
+    """x + W e, which begins as x: e [.., hidden] is the embedding of the token behind the one whose hidden state is x. The
+    parameter learns at the rate of the others, because it is W times the root mean square of embeddings, which are small."""
+
+    def __init__(self, embeddings: torch.Tensor) -> None:
+        super().__init__()
+        hidden = embeddings.shape[1]
+        self.weight = torch.nn.Parameter(torch.zeros(hidden, hidden))
+        self.unit = float(embeddings.detach().float().pow(2).mean().sqrt())
+
+    def forward(self, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        return x + F.linear(e / self.unit, self.weight.to(x.dtype))
+
+
 @dataclass(frozen=True)
 class Shape:
     heads: int
     layers: int  # residual blocks of a head
-    kind: str  # own: a head ends with a matrix of its own; shared: with the model's
+    # own: a head ends with a matrix of its own; shared: with the model's; conditioned: shared, and reads the next token
+    kind: str
     hidden: int
     vocab: int  # rows of an own matrix, at most the model's
 
 
 class MedusaHeads(torch.nn.Module):
-    """In f32. The names of its parameters are those of medusa_lm_head.safetensors: HEAD.LAYER.linear.weight, and
-    HEAD.LAYERS.weight for a matrix of its own."""
+    """In f32. The names of its parameters are those of medusa_lm_head.safetensors: HEAD.LAYER.linear.weight,
+    HEAD.LAYERS.weight for a matrix of its own, and next_token.weight."""
 
-    def __init__(self, shape: Shape, lm_head: torch.Tensor) -> None:
-        """`lm_head` [vocab, hidden]: of the model; a copy of it begins a matrix of a head's own."""
+    def __init__(self, shape: Shape, lm_head: torch.Tensor, embeddings: torch.Tensor) -> None:
+        """Both matrices [vocab, hidden] are the model's; a copy of `lm_head` begins a matrix of a head's own."""
         super().__init__()
         self.shape = shape
         for head in range(shape.heads):
@@ -56,19 +71,23 @@ class MedusaHeads(torch.nn.Module):
                 matrix.weight = torch.nn.Parameter(lm_head.detach()[: shape.vocab].to(torch.float32, copy=True))
                 parts.append(matrix)
             self.add_module(str(head), torch.nn.Sequential(*parts))
+        self.next_token = NextToken(embeddings) if shape.kind == CONDITIONED else None
 
     def forward(
-        self, hidden: torch.Tensor, pack: Pack, lm_head: torch.Tensor, factor: float, fork: int, ranks: bool
+        self, hidden: torch.Tensor, pack: Pack, lm_head: torch.Tensor, embeddings: torch.Tensor, factor: float, fork: int, ranks: bool
     ) -> "HeadLosses":
         """Of hidden states [N, hidden] of a pack's N tokens, after the final norm. `ranks`: also how many tokens each head
         holds likelier than the target. Targets that a head has no row for are left out: it never drafts them."""
         found: List[Tuple[torch.Tensor, ...]] = []
-        for head, module in enumerate(self.children()):
-            sources, here = sources_of(pack, head)
+        for head in range(self.shape.heads):
+            module = self.get_submodule(str(head))
+            sources, behind, here = sources_of(pack, head)
             matrix = module[-1].weight if self.shape.kind == OWN else lm_head
             known = pack.targets[here] < len(matrix)
-            sources, here = sources[known], here[known]
+            sources, behind, here = sources[known], behind[known], here[known]
             x = hidden[sources]
+            if self.next_token is not None:
+                x = self.next_token(x, embeddings[pack.ids[behind]].to(x.dtype))
             for block in module[: self.shape.layers]:
                 x = block(x)
             weights = pack.weights[here]
@@ -80,13 +99,14 @@ class MedusaHeads(torch.nn.Module):
         return HeadLosses(torch.stack(totals).sum(), list(losses), list(weights), list(ranked) if ranks else None)
 
 
-def sources_of(pack: Pack, head: int) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Of the M learned tokens those that have a token head + 2 above them: that token [m], and which they are, [m] of M."""
-    at = pack.sources
+def sources_of(pack: Pack, head: int) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of the M learned tokens those that have a token head + 2 above them: that token [m], the one behind it on the path [m],
+    and which they are, [m] of M."""
+    at = behind = pack.sources
     for _ in range(head + 1):
-        at = torch.where(at >= 0, pack.before[at.clamp(min=0)], at)
+        behind, at = at, torch.where(at >= 0, pack.before[at.clamp(min=0)], at)
     here = torch.nonzero(at >= 0)[:, 0]
-    return at[here], here
+    return at[here], behind[here], here
 
 
 class HeadLosses(NamedTuple):

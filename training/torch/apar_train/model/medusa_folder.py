@@ -9,11 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
-from .heads import OWN, SHARED, MedusaHeads, Shape
+from .heads import CONDITIONED, OWN, SHARED, MedusaHeads, Shape
 from .output import CONFIG, Replaced
 
 WEIGHTS, PUBLISHED = "medusa_lm_head.safetensors", "medusa_lm_head.pt"
 NUM_HEADS, NUM_LAYERS = "medusa_num_heads", "medusa_num_layers"
+TIED, READS_NEXT = "tie_lm_head", "reads_next_token"
+NEXT_TOKEN = "next_token.weight"
 
 
 def write_heads(heads: MedusaHeads, out: Path, base: str) -> None:
@@ -26,11 +28,15 @@ def write_heads(heads: MedusaHeads, out: Path, base: str) -> None:
         NUM_LAYERS: shape.layers,
         "hidden_size": shape.hidden,
         "vocab_size": shape.vocab,
-        "tie_lm_head": shape.kind == SHARED,
+        TIED: shape.kind != OWN,
+        READS_NEXT: shape.kind == CONDITIONED,
         "dtype": "bfloat16",
     }
     with Replaced(out) as folder:
-        tensors = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in heads.state_dict().items()}
+        state = {name: value.detach() for name, value in heads.state_dict().items()}
+        if heads.next_token is not None:
+            state[NEXT_TOKEN] = state[NEXT_TOKEN] / heads.next_token.unit
+        tensors = {name: value.to("cpu", torch.bfloat16).contiguous() for name, value in state.items()}
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
@@ -39,24 +45,27 @@ def write_heads(heads: MedusaHeads, out: Path, base: str) -> None:
 MOST_MISSING = 1024
 
 
-def read_heads(folder: Path, lm_head: torch.Tensor) -> MedusaHeads:
-    """Of a model whose last matrix is `lm_head` [vocab, hidden]. Heads from before [Fork] and [Child] were added, as published
+def read_heads(folder: Path, lm_head: torch.Tensor, embeddings: torch.Tensor) -> MedusaHeads:
+    """Of a model whose last and first matrices [vocab, hidden] these are. Heads from before [Fork] and [Child] were added, as published
     ones are, have fewer rows. @raises InputError for a folder that does not fit the model"""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text())
         heads, layers = (int(config[name]) for name in (NUM_HEADS, NUM_LAYERS))
-        shared = bool(config.get("tie_lm_head", False))
+        shared, reads_next = (bool(config.get(name, False)) for name in (TIED, READS_NEXT))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError("broken_checkpoint", f"{path}: is no config.json of Medusa heads: {error}") from None
     vocab, hidden = lm_head.shape
     if heads < 1 or layers < 0:
         raise InputError("broken_checkpoint", f"{path}: {heads} heads of {layers} layers")
+    if reads_next and not shared:
+        raise InputError("unsupported_checkpoint", f"{path}: {READS_NEXT} without {TIED}")
+    kind = CONDITIONED if reads_next else SHARED if shared else OWN
     tensors = _read_tensors(folder)
     own = None if shared else tensors.get(f"0.{layers}.weight")
     if own is not None and own.dim() == 2 and vocab - MOST_MISSING <= len(own) < vocab:
         vocab = len(own)
-    made = MedusaHeads(Shape(heads, layers, SHARED if shared else OWN, hidden, vocab), lm_head)
+    made = MedusaHeads(Shape(heads, layers, kind, hidden, vocab), lm_head, embeddings)
     for name, wanted in made.state_dict().items():
         if name not in tensors:
             raise InputError("broken_checkpoint", f"{folder}: has no tensor {name}")
@@ -64,6 +73,8 @@ def read_heads(folder: Path, lm_head: torch.Tensor) -> MedusaHeads:
             raise InputError("broken_checkpoint", f"{folder}: {name} has shape {list(tensors[name].shape)}, "
                              f"the model asks for {list(wanted.shape)}")  # fmt: skip
         wanted.copy_(tensors[name])
+    if made.next_token is not None:
+        made.next_token.weight.data *= made.next_token.unit
     return made
 
 

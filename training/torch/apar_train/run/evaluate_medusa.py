@@ -41,7 +41,8 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     plain.set_attn_implementation(kind)
     plain.to(device)
     lm_head = lm_head_of(plain)
-    heads = read_heads(args.medusa, lm_head).to(device).eval()
+    embeddings = plain.get_input_embeddings().weight
+    heads = read_heads(args.medusa, lm_head, embeddings).to(device).eval()
     check_attention(plain, plain, kind, device, dtype, len(lm_head))
     check_head(plain, filler(meta).to(device), kind, dtype)
 
@@ -53,7 +54,8 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
         sums: Dict[str, torch.Tensor] = {}
         for pack in packs_of(shards, indices, room, meta):
             pack = pack.to(device)
-            found = heads(hidden_states(plain, pack, kind, dtype), pack, lm_head, 1.0, meta.fork, True).sums(meta)
+            hidden = hidden_states(plain, pack, kind, dtype)
+            found = heads(hidden, pack, lm_head, embeddings, 1.0, meta.fork, True).sums(meta)
             sums = {name: sums[name] + pair if name in sums else pair for name, pair in found.items()}
         return sums
 

@@ -36,7 +36,9 @@ class MedusaTrainer(Trainer):
         plain.to(self.device)
         self.lm_head = lm_head_of(plain)
         self.vocab_size, hidden = self.lm_head.shape
-        return plain, MedusaHeads(Shape(args.heads, args.layers, args.kind, hidden, self.vocab_size), self.lm_head)
+        self.embeddings = plain.get_input_embeddings().weight
+        shape = Shape(args.heads, args.layers, args.kind, hidden, self.vocab_size)
+        return plain, MedusaHeads(shape, self.lm_head, self.embeddings)
 
     def begin(self) -> None:
         check_head(self.plain, filler(self.meta).to(self.device), self.attention, self.dtype)
@@ -59,7 +61,8 @@ class MedusaTrainer(Trainer):
 
     def losses(self, pack: Pack, factor: float = 1.0) -> HeadLosses:
         hidden = hidden_states(self.plain, pack, self.attention, self.dtype)
-        return self.parallel.call(hidden, pack, self.lm_head, factor, self.meta.fork, not torch.is_grad_enabled())
+        model = (self.lm_head, self.embeddings)
+        return self.parallel.call(hidden, pack, *model, factor, self.meta.fork, not torch.is_grad_enabled())
 
     def names(self) -> Tuple[str, ...]:
         return sum_names(self.args.heads)
