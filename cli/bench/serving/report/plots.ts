@@ -1,3 +1,4 @@
+import type { NodeLimit } from '../../../commands/node-limits.ts'
 import type { Plot } from '../../../plot/plot.ts'
 import type { CellSummary, Distribution } from './summary.ts'
 
@@ -12,10 +13,19 @@ const AXES = [
     title: 'KV blocks of the node',
     of: ({ node }: CellSummary) => node?.kv_blocks ?? null,
   },
+  limitAxis('watermark', 'share of the KV blocks that admission leaves free'),
+  limitAxis('max-branches', 'branches that decode at the same time'),
+  limitAxis('max-step-tokens', 'most tokens in a step'),
+  limitAxis('max-requests', 'most requests on the node'),
 ] as const
 
+/** The sizes of the KV cache have an axis in blocks. */
+function limitAxis(name: NodeLimit, title: string) {
+  return { name, title, of: ({ limits }: CellSummary) => limits?.[name] ?? null }
+}
+
 /**
- * Plots over the rate, the requests in flight and the KV blocks, where these have several values, by the names of their
+ * Plots over the rate, the requests in flight, the KV blocks and other limits of the node, where these have several values, by the names of their
  * files. What else varies makes a line of its own.
  */
 export function servingPlots(
