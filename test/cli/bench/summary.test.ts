@@ -126,6 +126,17 @@ describe('a report', () => {
     ])
   })
 
+  test('of a sweep of branches has none over the KV blocks that follow from it', () => {
+    const cells = [8, 64].map((branches) =>
+      at(1, {
+        settings: { mode: 'serial', rate: null, concurrency: null, limits: { 'max-branches': branches } },
+        node: { kv_blocks: 65 * branches },
+      }),
+    )
+    const files = servingPlots(cells, 'x').map(({ file }) => file)
+    expect(files).toEqual(['ttft', 'tpot', 'e2e', 'throughput'].map((name) => `${name}-over-max-branches`))
+  })
+
   test('of several runs has plots over their KV blocks, or a line for each', () => {
     const run = (name: string, blocks: number, more: Partial<Cell> = {}) => ({
       ...at(1, { node: { kv_blocks: blocks }, ...more }),

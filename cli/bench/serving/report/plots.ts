@@ -4,6 +4,9 @@ import type { CellSummary, Distribution } from './summary.ts'
 
 const SIZE = { width: 560, height: 260 }
 
+/** Limits that have the axis in blocks. */
+const KV_SIZES: readonly string[] = ['blocks', 'kv-cache-memory-bytes'] satisfies NodeLimit[]
+
 /** What a plot may be over. */
 const AXES = [
   { name: 'rate', title: 'requests per second', of: ({ rate }: CellSummary) => rate },
@@ -11,7 +14,7 @@ const AXES = [
   {
     name: 'kv-blocks',
     title: 'KV blocks of the node',
-    of: ({ node }: CellSummary) => node?.kv_blocks ?? null,
+    of: kvBlocks,
   },
   limitAxis('watermark', 'share of the KV blocks that admission leaves free'),
   limitAxis('max-branches', 'branches that decode at the same time'),
@@ -19,7 +22,13 @@ const AXES = [
   limitAxis('max-requests', 'most requests on the node'),
 ] as const
 
-/** The sizes of the KV cache have an axis in blocks. */
+/** By default they follow from other limits: a sweep of these is not one of them. */
+function kvBlocks({ node, limits = {} }: CellSummary): number | null {
+  const swept = Object.keys(limits)
+  const follow = swept.length > 0 && !swept.some((name) => KV_SIZES.includes(name))
+  return follow ? null : (node?.kv_blocks ?? null)
+}
+
 function limitAxis(name: NodeLimit, title: string) {
   return { name, title, of: ({ limits }: CellSummary) => limits?.[name] ?? null }
 }
