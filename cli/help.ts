@@ -65,6 +65,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'trace export': ['apar trace export traces/vicuna_bench-demo --format reference --out vicuna_bench.json'],
   'bench serving': [
     'apar bench serving --model demo --dataset bench/apar/demo-prompts.jsonl --modes serial,parallel',
+    'apar bench serving --model demo --dataset random --modes serial,parallel --sweep blocks=100,200,400 --plots plots',
     'apar bench serving --url http://127.0.0.1:8787 --key $KEY --dataset sharegpt.json --prompts 500 --rates 1,2,4 --slo-ttft 500 --slo-tpot 50',
     'apar bench serving --url http://127.0.0.1:8000 --dataset random --input-tokens 64-512 --output-tokens 128 --concurrency 1,8,64',
   ],

@@ -59,5 +59,10 @@ test('the pages have commands', () => {
 })
 
 test.each(cases)('%s: apar %s', (_, __, words) => {
-  expect(unknownIn(program, words)).toEqual([])
+  const separator = words.indexOf('--')
+  const own = separator < 0 ? words : words.slice(0, separator)
+  // Behind it are options of a gpu node that the command starts.
+  const ofNode = separator < 0 ? [] : ['gpu-node', ...words.slice(separator + 1)]
+  expect(unknownIn(program, own)).toEqual([])
+  expect(unknownIn(program, ofNode)).toEqual([])
 })

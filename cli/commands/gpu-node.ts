@@ -6,7 +6,6 @@ import {
   POLICIES,
   type Policy,
 } from '../../gpu-node/engine/engine-config.ts'
-import { MAX_BLOCKS } from '../../gpu-node/engine/memory-plan.ts'
 import { startGpuNode } from '../../gpu-node/main.ts'
 import type { ReasoningChoice } from '../../gpu-node/reasoning/reasoning-format.ts'
 import type { ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
@@ -18,7 +17,6 @@ import { resolveModel } from '../models/resolve.ts'
 import { adapterOf, servedName } from '../models/served-name.ts'
 import {
   adapterOption,
-  byteSize,
   chatTemplateOption,
   decimal,
   deviceOption,
@@ -36,6 +34,7 @@ import {
   url,
 } from '../options.ts'
 import { shutdownRequested } from '../shutdown.ts'
+import { limitOption } from './node-limits.ts'
 
 interface GpuNodeFlags {
   model?: string
@@ -60,6 +59,7 @@ interface GpuNodeFlags {
   blocks?: number
   kvCacheMemoryBytes?: number
   memoryFraction?: number
+  watermark?: number
   maxBranches?: number
   maxStepTokens?: number
   maxRequests?: number
@@ -109,24 +109,17 @@ export function registerGpuNode(program: Command): void {
     .addOption(dtypeOption())
     .addOption(kvCacheDtypeOption())
     .addOption(speculationOption())
-    .option(
-      '--blocks <n>',
-      'KV blocks of 16 tokens (default: --max-branches full contexts, or what the free memory holds)',
-      integer(1, MAX_BLOCKS),
-    )
-    .option(
-      '--kv-cache-memory-bytes <size>',
-      'size of the KV cache, such as 4GiB, instead of --blocks',
-      byteSize,
-    )
+    .addOption(limitOption('blocks'))
+    .addOption(limitOption('kv-cache-memory-bytes'))
     .option(
       '--memory-fraction <share>',
       'share of the free memory for weights, workspace and KV cache (default 0.9; on a CPU at least 256MiB stay free)',
       decimal(0.01, 1),
     )
-    .option('--max-branches <n>', 'branches that decode at the same time (default 64)', integer(1, 4096))
-    .option('--max-step-tokens <n>', 'tokens in one forward pass (default 512)', integer(1, 65_536))
-    .option('--max-requests <n>', 'waiting and running requests together (default 256)', integer(1, 65_536))
+    .addOption(limitOption('watermark'))
+    .addOption(limitOption('max-branches'))
+    .addOption(limitOption('max-step-tokens'))
+    .addOption(limitOption('max-requests'))
     .addOption(
       new Option(
         '--policy <policy>',
@@ -191,6 +184,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     numBlocks: flags.blocks,
     kvCacheBytes: flags.kvCacheMemoryBytes,
     memoryFraction: flags.memoryFraction,
+    watermark: flags.watermark,
     maxBranches: flags.maxBranches,
     maxStepTokens: flags.maxStepTokens,
     maxRequests: flags.maxRequests,

@@ -146,6 +146,46 @@ TEST_CASE("every step computes something while there are requests, however few b
   CHECK(preemptions > 10000);
 }
 
+TEST_CASE("a thousand requests end in a tenth of the blocks that they would need together") {
+  constexpr int32_t kRequests = 1000;
+  std::mt19937 random(1);
+  std::vector<RequestParams> requests(kRequests);
+  int32_t wanted = 0;
+  for (int32_t i = 0; i < kRequests; ++i) {
+    RequestParams& params = requests[static_cast<size_t>(i)];
+    params.id = i + 1;
+    params.prompt.resize(20 + random() % 30);
+    for (int32_t& token : params.prompt) token = static_cast<int32_t>(random() % 9);
+    params.max_tokens = 64;
+    params.max_depth = 2;
+    params.sampling.temperature = 1.0f;
+    params.sampling.seed = random();
+    params.logit_bias = {{kEos, -100.0f}};
+    wanted += (static_cast<int32_t>(params.prompt.size()) + params.max_tokens) / kBlockTokens;
+  }
+  // As many branches as there are blocks: the blocks alone decide who waits.
+  const int32_t blocks = wanted / 10;
+  TimedModel model(kVocab, 512, blocks, kRequests);
+  model.seconds = [](int32_t) { return 0.01; };
+  DecoderConfig config = config_for(model, kRequests, kRequests, false);
+  config.watermark = 0;
+  Decoder decoder(model, config);
+  for (const RequestParams& params : requests) decoder.submit(params);
+  std::vector<Event> events;
+  while (!decoder.idle()) REQUIRE(decoder.step(events));
+  decoder.check_integrity();
+
+  int32_t finished = 0;
+  for (const Event& event : events) {
+    if (event.kind != EventKind::finish) continue;
+    ++finished;
+    CHECK(event.a == static_cast<int32_t>(FinishReason::length));
+  }
+  CHECK(finished == kRequests);
+  CHECK(decoder.stats().preemptions > 0);
+  CHECK(decoder.stats().free_blocks == blocks);
+}
+
 TEST_CASE("a branch that waits for others of its request keeps its place beside a queue of other requests") {
   int64_t tokens = 0, rows = 0;
   for (uint64_t seed = 0; seed < 50; ++seed) {

@@ -87,6 +87,25 @@ describe('a bench of the demo model', () => {
     expect(textsOf(socket)).toEqual(textsOf(chat))
   })
 
+  it('gets the time of each step by every API, if it asks for traces', async () => {
+    const targets = [
+      ...Object.values(ROUTES).map((route) => httpTarget(route, poster())),
+      socketTarget({ baseUrl: stack.url, key: stack.key }),
+    ]
+    for (const target of targets) {
+      const [cell] = await run({ target, trace: true })
+      for (const { error, steps_ms = [], output_tokens } of cell?.samples ?? []) {
+        expect(error).toBeNull()
+        // A step has one token of each branch; a prompt takes one step or more.
+        expect(steps_ms.length).toBeGreaterThan(1)
+        expect(steps_ms.length).toBeLessThan(output_tokens + 10)
+        expect(steps_ms).toEqual([...steps_ms].sort((a, b) => a - b))
+      }
+    }
+    const [untraced] = await run({})
+    expect(untraced?.samples.every(({ steps_ms }) => steps_ms === undefined)).toBe(true)
+  })
+
   it('makes prompts and answers of given lengths', async () => {
     const workload = await openWorkload({
       ...{ ...UNSET, dataset: 'random', limit: 4 },

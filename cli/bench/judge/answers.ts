@@ -46,7 +46,7 @@ const Line = z.union([
       ...{ id, model: undefined, mode, error, answer: { turns: [text], prompt } },
     })),
   // The other lines of apar bench serving --out.
-  z.looseObject({ type: z.enum(['run', 'summary']) }).transform(() => undefined),
+  z.looseObject({ type: z.enum(['run', 'node', 'summary']) }).transform(() => undefined),
 ])
 
 /**

@@ -1,14 +1,20 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { NODE_LIMITS } from '../../commands/node-limits.ts'
 import { adapterOption, decimal, folder, integer, medusaOption, url } from '../../options.ts'
 import { DATASETS } from '../../trace/dataset.ts'
 import { isModeName, MODES, type ModeName } from './modes.ts'
 import { MAX_TOKENS } from './run-serving.ts'
+import { type Sweep, sweep } from './sweep.ts'
 import { ROUTES, type RouteName } from './target/routes.ts'
 import type { TokenRange } from './workload/random-text.ts'
 import { RANDOM } from './workload/workload.ts'
 
 export const SOCKET = 'websocket'
 export type ApiName = RouteName | typeof SOCKET
+
+/** Of `--out`: our own, or that of the reference (THUDM/APAR, vllm/test_serving.py). */
+const FORMATS = ['jsonl', 'reference'] as const
+type OutputFormat = (typeof FORMATS)[number]
 
 export interface ServingFlags {
   dataset?: string
@@ -32,6 +38,7 @@ export interface ServingFlags {
   adapter?: string
   medusa?: string
   modes?: ModeName[]
+  sweep?: Sweep
   body?: object
   temperature: number
   seed: number
@@ -40,6 +47,7 @@ export interface ServingFlags {
   sloTpot?: number
   nodeMetrics?: string
   out?: string
+  format: OutputFormat
   markdown?: string
   plots?: string
   json?: true
@@ -130,6 +138,11 @@ export function addTargetOptions(command: Command): Command {
       `of a server of apar, compared in turns: ${Object.keys(MODES).join(', ')} (default: no options of apar are sent)`,
       modes,
     )
+    .option(
+      '--sweep <limit=values...>',
+      `limits of the gpu node, which is started anew for each value: blocks=500,1000; limits are ${Object.keys(NODE_LIMITS).join(', ')}`,
+      sweep,
+    )
     .option('--body <json>', 'further fields of every body', jsonObject)
     .option(
       '--timeout <seconds>',
@@ -154,8 +167,20 @@ export function addReportOptions(command: Command): Command {
       decimal(0, 1e9),
     )
     .option('--out <file>', 'write every request there, with prompt and answer, as JSON lines')
+    .addOption(
+      new Option(
+        '--format <format>',
+        "of --out; reference: a folder of result files and engine logs, as THUDM/APAR's test_serving.py writes them",
+      )
+        .choices(FORMATS)
+        .default('jsonl'),
+    )
     .option('--markdown <file>', 'write the tables there')
-    .option('--plots <folder>', 'write plots over the rate or the concurrency there, as SVG and PNG', folder)
+    .option(
+      '--plots <folder>',
+      'write plots over what varies there, and of the batch over time, as SVG and PNG',
+      folder,
+    )
     .option('--json', 'print the figures as JSON instead of tables')
 }
 

@@ -1,9 +1,10 @@
 import { hashText, seededRandom } from '../../../training/data/random.ts'
 import { type ClientHealth, ClientWatch } from './load/client-watch.ts'
-import { type MetricsSource, type NodeFigures, NodeWatch } from './load/node-metrics.ts'
+import { type MetricsSource, type NodeFigures, type NodeReading, NodeWatch } from './load/node-metrics.ts'
 import { type LoadResult, type NamedRequest, runLoad } from './load/run-load.ts'
 import { type CellSettings, labelOf, type Sample } from './load/sample.ts'
 import { type Mode, optionsOf } from './modes.ts'
+import type { NodeLimits } from './sweep.ts'
 import { ReceivedAnswer } from './target/answer.ts'
 import type { BenchRequest, Target } from './target/target.ts'
 import { type ArrivalTimes, randomArrivals, scaledArrivals } from './workload/arrivals.ts'
@@ -35,6 +36,11 @@ export interface ServingPlan {
   /** Whether each prompt is computed once before anything is measured. */
   readonly warmUp: boolean
   readonly metrics: MetricsSource | undefined
+  /** Limits of the node, where they are swept. */
+  readonly limits?: NodeLimits | undefined
+  /** Whether each request asks for its trace: for servers of apar only. */
+  readonly trace?: boolean | undefined
+  readonly onRound?: ((cell: CellSettings, round: number, measured: Round) => void) | undefined
   readonly onSample: (cell: CellSettings, round: number, sample: Sample) => void
   /** Progress, for people. */
   readonly log: (line: string) => void
@@ -49,10 +55,14 @@ export interface Cell {
   readonly node: NodeFigures | undefined
 }
 
-interface Round {
+/** One measurement of a cell. */
+export interface Round {
+  readonly began: Date
   readonly load: LoadResult
   readonly client: ClientHealth
   readonly node: NodeFigures | undefined
+  /** Of the node's metrics; none without them. */
+  readonly readings: readonly NodeReading[]
 }
 
 /**
@@ -69,12 +79,15 @@ export async function runServing(plan: ServingPlan): Promise<Cell[]> {
   }
   const wordsOf = workload.isRandom ? await calibrate(target, template) : () => 1
   if (!workload.isRandom) await probe(target, template)
-  const sweep = plan.concurrencies.flatMap((concurrency) => plan.rates.map((rate) => ({ concurrency, rate })))
+  const { limits } = plan
+  const loads = plan.concurrencies.flatMap((concurrency) =>
+    plan.rates.map((rate) => ({ concurrency, rate, ...(limits && { limits }) })),
+  )
   if (plan.warmUp && !workload.isRandom) await warmUp(plan, template)
   const measured = new Map<string, { settings: CellSettings; rounds: Round[] }>()
   let part = 0
   for (let round = 0; round < rounds; round++) {
-    for (const [index, point] of sweep.entries()) {
+    for (const [index, point] of loads.entries()) {
       const first = (round + index) % modes.length
       for (const mode of [...modes.slice(first), ...modes.slice(0, first)]) {
         const settings = { mode, ...point }
@@ -82,12 +95,19 @@ export async function runServing(plan: ServingPlan): Promise<Cell[]> {
         const key = JSON.stringify(settings)
         const cell = measured.get(key) ?? { settings, rounds: [] }
         measured.set(key, cell)
-        cell.rounds.push(await measureRound(plan, settings, round, requestsOf(plan, mode, part++, wordsOf)))
+        const measuredRound = await measureRound(
+          plan,
+          settings,
+          round,
+          requestsOf(plan, mode, part++, wordsOf),
+        )
+        cell.rounds.push(measuredRound)
+        plan.onRound?.(settings, round, measuredRound)
       }
     }
   }
   // In the order of the options, whatever was measured first.
-  const order = sweep.flatMap((point) => modes.map((mode) => JSON.stringify({ mode, ...point })))
+  const order = loads.flatMap((point) => modes.map((mode) => JSON.stringify({ mode, ...point })))
   return order.flatMap((key) => {
     const cell = measured.get(key)
     return cell ? [merged(cell.settings, cell.rounds)] : []
@@ -103,12 +123,14 @@ async function measureRound(
   const { target, metrics } = plan
   const arrivals = arrivalsOf(plan, settings.rate, round)
   const node = metrics && (await NodeWatch.start(metrics))
+  const began = new Date()
   const client = new ClientWatch()
   const load = await runLoad({
     ...{ target, requests, arrivals, concurrency: settings.concurrency },
     onSample: (sample) => plan.onSample(settings, round, sample),
   })
-  return { load, client: client.stop(load.latenessMs), node: await node?.stop() }
+  const health = client.stop(load.latenessMs)
+  return { began, load, client: health, node: await node?.stop(), readings: node?.readings ?? [] }
 }
 
 function requestsOf(plan: ServingPlan, mode: Mode, part: number, wordsOf: WordsOf): NamedRequest[] {
@@ -116,7 +138,7 @@ function requestsOf(plan: ServingPlan, mode: Mode, part: number, wordsOf: WordsO
   return workload.prompts(part, wordsOf).map(({ id, messages, outputTokens, forced }) => ({
     id,
     request: {
-      ...{ model, messages, temperature, seed, mode: optionsOf(mode), forced },
+      ...{ model, messages, temperature, seed, mode: optionsOf(mode), forced, trace: plan.trace },
       maxTokens: outputTokens ?? mostTokens(plan, forced),
       fixedLength: outputTokens !== undefined && plan.fixedLengths,
     },

@@ -17,6 +17,7 @@ beforeAll(async () => {
   const day = '2023-11-16 18:17:0'
   writeFileSync(azure, `TIMESTAMP,ContextTokens,GeneratedTokens\n${day}0.0,30,4\n${day}0.5,12,2\n`)
   server = await startScriptedServer(({ path, body }, response) => {
+    if (path === '/metrics') return void response.end(`apar_steps_total ${10 * server.calls.length}`)
     if (path !== '/v1/chat/completions') return void response.writeHead(404).end()
     const [message] = body.messages as { content: string }[]
     const prompt = 5 + (message?.content.split(' ').length ?? 0)
@@ -189,6 +190,9 @@ describe('apar bench serving at another server', () => {
     [[], '--dataset'],
     [['--dataset', 'random', '--', '--blocks', '5'], '--blocks'],
     [['--dataset', 'random', '--api', 'websocket'], 'API key'],
+    [['--dataset', 'random', '--sweep', 'blocks=5,6'], '--sweep'],
+    [['--dataset', 'random', '--format', 'reference', '--out', 'x'], '--node-metrics'],
+    [['--dataset', 'random', '--format', 'reference'], '--out'],
   ])('refuses %j', async (args, reason) => {
     vi.stubEnv('APAR_API_KEY', '')
     await expect(bench(...args)).rejects.toThrow(reason)
@@ -204,12 +208,15 @@ describe('apar bench serving at another server', () => {
 
 test('apar bench report puts runs beside each other', async () => {
   const [one, two] = [join(folder, 'one.jsonl'), join(folder, 'two.jsonl')]
-  for (const out of [one, two]) await bench('--dataset', questions, '--rates', '50,100', '--out', out)
+  const load = ['--dataset', questions, '--rates', '50,100', '--node-metrics', `${server.url}/metrics`]
+  for (const out of [one, two]) await bench(...load, '--out', out)
   const plots = join(folder, 'both')
   const table = await run('report', one, `other=${two}`, '--plots', plots)
   for (const row of ['one: plain, 50 requests/s', 'other: plain, 100 requests/s'])
     expect(table).toContain(row)
   expect(readFileSync(join(plots, 'e2e-over-rate.svg'), 'utf8')).toContain('other, plain')
+  const batch = readFileSync(join(plots, 'batch-over-time.svg'), 'utf8')
+  for (const field of ['one, 50 requests/s', 'other, 100 requests/s']) expect(batch).toContain(field)
   const { cells } = JSON.parse(await run('report', one, '--json'))
   const summaries = linesOf(one).filter(({ type }) => type === 'summary')
   expect(cells.map(({ requests_per_s }: { requests_per_s: number }) => requests_per_s)).toEqual(

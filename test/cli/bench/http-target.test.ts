@@ -68,6 +68,16 @@ const ANSWERS: Record<RouteName, string> = {
   ),
 }
 
+/** The events in which each API has a trace. */
+const TRACED: Record<RouteName, (steps: object[]) => string> = {
+  chat: (steps) => sse({ choices: [{ index: 0, delta: {} }], apar: { event: 'trace', version: 1, steps } }),
+  completions: (steps) =>
+    sse({ choices: [{ index: 0, text: '' }], apar: { event: 'trace', version: 1, steps } }),
+  responses: (steps) =>
+    sse({ type: 'response.completed', response: { apar: { trace: { version: 1, steps } } } }),
+  messages: (steps) => sse({ type: 'message_delta', delta: {}, apar: { trace: { version: 1, steps } } }),
+}
+
 describe.each(Object.keys(ROUTES) as RouteName[])('the route %s', (route) => {
   test('reads text, times and usage', async () => {
     const answer = await ask(route, (response) => void response.end(ANSWERS[route]))
@@ -91,6 +101,20 @@ describe.each(Object.keys(ROUTES) as RouteName[])('the route %s', (route) => {
       ...{ ignore_eos: true, min_tokens: 16, seed: 3, temperature: 0.7, top_k: 5 },
       apar: { enabled: false, speculation: 'medusa' },
     })
+  })
+
+  test('reads when the steps of a traced request ended', async () => {
+    const steps = [
+      { us: 1500, rows: 7 },
+      { us: 2500, rows: 2 },
+      { us: 2600, rows: 0 },
+    ]
+    const traced = TRACED[route](steps) + ANSWERS[route]
+    const request = { ...REQUEST, trace: true }
+    const answer = await ask(route, (response) => void response.end(traced), { request })
+    expect(server.calls[0]?.body.apar).toEqual({ trace: true })
+    expect(answer.stepTimes).toEqual([1.5, 2.5])
+    expect(answer.text).toBe('Hi there')
   })
 
   test('knows an answer without its end', async () => {

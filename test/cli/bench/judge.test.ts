@@ -177,6 +177,7 @@ test('answers of apar bench serving are judged by mode, with their own questions
     { type: 'run', version: 1 },
     ...[request('a', 'serial', 'bad'), request('a', 'parallel', 'good'), request('a', 'parallel', 'bad')],
     ...[request('b', 'serial', 'bad'), request('b', 'parallel', '', 'overloaded')],
+    { type: 'node', mode: 'serial', at_ms: 0 },
     { type: 'summary', mode: 'serial' },
   ])
   const { categories, sets } = await run('modes.jsonl', '--answers', `${out}#parallel`, `${out}#serial`)

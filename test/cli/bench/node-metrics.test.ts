@@ -47,6 +47,22 @@ test('counters give what was added, gauges their peak', async () => {
   })
 })
 
+test('readings have what the metrics said at a time, from before the load to its end', async () => {
+  scrapes = 0
+  const watch = await NodeWatch.start({ url, secret: 'secret' })
+  while (scrapes < 2) await new Promise((resolve) => setTimeout(resolve, 20))
+  await watch.stop()
+  const { readings } = watch
+  expect(readings.slice(0, 2)).toMatchObject([
+    { kv_usage: 0.1, steps: 0, drafted: 0 },
+    { kv_usage: 0.5, steps: 100, drafted: 3 },
+  ])
+  expect(readings.at(-1)).toMatchObject({ kv_usage: 0.1, steps: 100 * (scrapes - 1) })
+  const times = readings.map(({ at_ms }) => at_ms)
+  expect(times).toEqual([...times].sort((a, b) => a - b))
+  expect(readings[1]).not.toHaveProperty('running_requests')
+})
+
 test('a load that ended before the first reading has no peaks', async () => {
   scrapes = 0
   const watch = await NodeWatch.start({ url, secret: 'secret' })

@@ -101,6 +101,42 @@ describe('a report', () => {
     expect(servingPlots([at(1)], 'x')).toEqual([])
   })
 
+  test('of a sweep names the limits of the node, and has plots over them', () => {
+    const swept = (limits: Record<string, number>, blocks: number) =>
+      at(1, {
+        settings: { mode: 'parallel', rate: null, concurrency: 8, limits },
+        node: { kv_blocks: blocks },
+      })
+    const cells = [100, 200].flatMap((blocks) =>
+      [0, 0.1].map((watermark) => swept({ blocks, watermark }, blocks)),
+    )
+    expect(terminalReport(head, cells)).toContain('parallel, blocks 100, watermark 0.1, 8 in flight')
+    const plots = servingPlots(cells, 'x')
+    const axes = ['kv-blocks', 'watermark']
+    expect(plots.map(({ file }) => file)).toEqual(
+      axes.flatMap((axis) => ['ttft', 'tpot', 'e2e', 'throughput'].map((name) => `${name}-over-${axis}`)),
+    )
+    const { data } = plots.find(({ file }) => file === 'throughput-over-watermark')?.plot ?? {}
+    const { values } = data as { values: { x: number; line: string }[] }
+    expect(values.map(({ x, line }) => [x, line])).toEqual([
+      [0, 'parallel, kv-blocks 100'],
+      [0.1, 'parallel, kv-blocks 100'],
+      [0, 'parallel, kv-blocks 200'],
+      [0.1, 'parallel, kv-blocks 200'],
+    ])
+  })
+
+  test('of a sweep of branches has none over the KV blocks that follow from it', () => {
+    const cells = [8, 64].map((branches) =>
+      at(1, {
+        settings: { mode: 'serial', rate: null, concurrency: null, limits: { 'max-branches': branches } },
+        node: { kv_blocks: 65 * branches },
+      }),
+    )
+    const files = servingPlots(cells, 'x').map(({ file }) => file)
+    expect(files).toEqual(['ttft', 'tpot', 'e2e', 'throughput'].map((name) => `${name}-over-max-branches`))
+  })
+
   test('of several runs has plots over their KV blocks, or a line for each', () => {
     const run = (name: string, blocks: number, more: Partial<Cell> = {}) => ({
       ...at(1, { node: { kv_blocks: blocks }, ...more }),

@@ -13,6 +13,8 @@ export interface NodeFigures {
   readonly most_branches?: number
   readonly steps?: number
   readonly generated_tokens?: number
+  /** Computed ones of prompts, and those of pre-empted branches that were computed again. */
+  readonly prefill_tokens?: number
   readonly preemptions?: number
   readonly drafted?: number
   readonly accepted?: number
@@ -20,13 +22,21 @@ export interface NodeFigures {
 
 /** Names of the same thing at apar's gpu nodes and at vLLM's servers. */
 const GAUGES = {
-  kv_peak: ['apar_kv_cache_usage_perc', 'vllm:kv_cache_usage_perc', 'vllm:gpu_cache_usage_perc'],
-  most_running_requests: ['apar_num_requests_running', 'vllm:num_requests_running'],
-  most_branches: ['apar_num_branches_live'],
+  kv_usage: ['apar_kv_cache_usage_perc', 'vllm:kv_cache_usage_perc', 'vllm:gpu_cache_usage_perc'],
+  running_requests: ['apar_num_requests_running', 'vllm:num_requests_running'],
+  waiting_requests: ['apar_num_requests_waiting', 'vllm:num_requests_waiting'],
+  branches: ['apar_num_branches_live'],
+  preempted: ['apar_num_branches_preempted', 'vllm:num_requests_swapped'],
+} as const
+const PEAKS = {
+  kv_peak: 'kv_usage',
+  most_running_requests: 'running_requests',
+  most_branches: 'branches',
 } as const
 const COUNTERS = {
   steps: ['apar_steps_total'],
   generated_tokens: ['apar_generation_tokens_total', 'vllm:generation_tokens_total'],
+  prefill_tokens: ['apar_prefill_tokens_total', 'vllm:prompt_tokens_total'],
   preemptions: ['apar_num_preemptions_total', 'vllm:num_preemptions_total'],
   drafted: ['apar_drafted_tokens_total', 'vllm:spec_decode_num_draft_tokens_total'],
   accepted: ['apar_accepted_tokens_total', 'vllm:spec_decode_num_accepted_tokens_total'],
@@ -39,6 +49,15 @@ const BLOCKS = 'kv_blocks'
 
 const EVERY_MS = 250
 
+/**
+ * What the metrics said at a time: gauges as they were, counters from the begin on. What the node does not have is absent.
+ * `preempted`: branches, of vLLM requests, that wait for KV blocks that others have taken from them.
+ */
+export type NodeReading = {
+  /** Since the begin. */
+  readonly at_ms: number
+} & { readonly [name in keyof typeof GAUGES | keyof typeof COUNTERS]?: number | undefined }
+
 export interface MetricsSource {
   readonly url: string
   readonly secret: string | undefined
@@ -47,20 +66,27 @@ export interface MetricsSource {
 /** Reads the metrics of a node several times a second, from `start` to `stop`. */
 export class NodeWatch {
   readonly #source: MetricsSource
+  readonly #begun = performance.now()
   readonly #first: ReadonlyMap<string, number>
-  readonly #peaks = new Map<string, number>()
+  readonly #readings: NodeReading[] = []
   readonly #stopped = new AbortController()
   readonly #watching: Promise<void>
 
   private constructor(source: MetricsSource, first: ReadonlyMap<string, number>) {
     this.#source = source
     this.#first = first
+    this.#readings.push(this.#readingOf(first))
     this.#watching = this.#watch()
   }
 
   /** @throws Error when there are no metrics. */
   static async start(source: MetricsSource): Promise<NodeWatch> {
     return new NodeWatch(source, await readMetrics(source))
+  }
+
+  /** In the order of time: one before the load, those while it ran, and since `stop` one behind it. */
+  get readings(): readonly NodeReading[] {
+    return this.#readings
   }
 
   async #watch(): Promise<void> {
@@ -75,27 +101,40 @@ export class NodeWatch {
   async stop(): Promise<NodeFigures> {
     this.#stopped.abort()
     await this.#watching
-    // What is in use now says nothing about the load, which has ended.
+    // What is in use before and behind the load says nothing about it.
+    const during = this.#readings.slice(1)
     const last = await readMetrics(this.#source)
+    const end = this.#readingOf(last)
+    this.#readings.push(end)
     const blocks = last.get(BLOCKS)
-    const figures: Record<string, number> = {
-      ...(blocks !== undefined && { kv_blocks: blocks }),
-      ...Object.fromEntries(this.#peaks),
+    const figures: Record<string, number> = { ...(blocks !== undefined && { kv_blocks: blocks }) }
+    for (const [peak, gauge] of Object.entries(PEAKS)) {
+      const values = during.flatMap((reading) => reading[gauge] ?? [])
+      if (values.length > 0) figures[peak] = Math.max(...values)
     }
-    for (const [name, spellings] of Object.entries(COUNTERS)) {
-      const [before, after] = [this.#first, last].map((metrics) => figureIn(metrics, spellings))
-      if (before !== undefined && after !== undefined) figures[name] = after - before
+    for (const name of Object.keys(COUNTERS) as (keyof typeof COUNTERS)[]) {
+      const value = end[name]
+      if (value !== undefined) figures[name] = value
     }
     return figures
   }
 
   async #read(): Promise<void> {
     const metrics = await readMetrics(this.#source)
-    if (this.#stopped.signal.aborted) return
+    if (!this.#stopped.signal.aborted) this.#readings.push(this.#readingOf(metrics))
+  }
+
+  #readingOf(metrics: ReadonlyMap<string, number>): NodeReading {
+    const reading: Record<string, number> = {}
     for (const [name, spellings] of Object.entries(GAUGES)) {
       const value = figureIn(metrics, spellings)
-      if (value !== undefined) this.#peaks.set(name, Math.max(value, this.#peaks.get(name) ?? 0))
+      if (value !== undefined) reading[name] = value
     }
+    for (const [name, spellings] of Object.entries(COUNTERS)) {
+      const [before, after] = [this.#first, metrics].map((each) => figureIn(each, spellings))
+      if (before !== undefined && after !== undefined) reading[name] = after - before
+    }
+    return { at_ms: Math.round(performance.now() - this.#begun), ...reading }
   }
 }
 

@@ -107,6 +107,7 @@ async function measure(
     finish: answer.finish ?? null,
     error: failure?.code ?? null,
     message: failure?.message ?? null,
+    steps_ms: answer.stepTimes,
     prompt: request.messages.at(-1)?.content ?? '',
     text: answer.text,
   }

@@ -1,4 +1,5 @@
 import type { Mode } from '../modes.ts'
+import type { NodeLimits } from '../sweep.ts'
 
 /** What one part of a run has: every combination is measured. */
 export interface CellSettings {
@@ -7,6 +8,8 @@ export interface CellSettings {
   readonly rate: number | null
   /** Most requests in flight; null: no limit. */
   readonly concurrency: number | null
+  /** Limits of the node, where they are swept. */
+  readonly limits?: NodeLimits | undefined
 }
 
 /** For people: the mode, and what is limited. */
@@ -14,9 +17,11 @@ export function labelOf({
   mode,
   rate,
   concurrency,
+  limits = {},
 }: Omit<CellSettings, 'mode'> & { readonly mode: string }): string {
   const parts = [
     mode,
+    ...Object.entries(limits).map(([name, value]) => `${name} ${value}`),
     ...(rate === null ? [] : [`${rate} requests/s`]),
     ...(concurrency === null ? [] : [`${concurrency} in flight`]),
   ]
@@ -45,6 +50,8 @@ export interface Sample {
   /** Code of the failure. */
   readonly error: string | null
   readonly message: string | null
+  /** Of requests that asked for it: from their acceptance by the engine to the end of each step, in ms. */
+  readonly steps_ms?: readonly number[] | undefined
   readonly prompt: string
   readonly text: string
 }

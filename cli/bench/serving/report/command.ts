@@ -5,8 +5,20 @@ import { badLine } from '../../../../training/data/conversation.ts'
 import { readJsonValues } from '../../../../training/data/input/json-values.ts'
 import { UserError } from '../../../explain.ts'
 import { folder } from '../../../options.ts'
+import type { NodeReading } from '../load/node-metrics.ts'
+import type { TimeLine } from './batch-plot.ts'
 import { type PublishFlags, publish, VERSION } from './publish.ts'
 import { CellSummary } from './summary.ts'
+
+const number = z.number()
+/** A line for each reading of the node's metrics. */
+const TimeLineReading = z.looseObject({
+  ...{ type: z.literal('node'), mode: z.string(), rate: number.nullable(), concurrency: number.nullable() },
+  ...{ limits: z.record(z.string(), number).optional(), round: number, at_ms: number },
+  ...{ steps: number.optional(), generated_tokens: number.optional(), prefill_tokens: number.optional() },
+})
+
+type TimeLineReading = z.infer<typeof TimeLineReading>
 
 const Line = z.union([
   z.looseObject({
@@ -16,6 +28,7 @@ const Line = z.union([
     where: z.string(),
   }),
   z.looseObject({ type: z.literal('request') }),
+  TimeLineReading,
   CellSummary.extend({ type: z.literal('summary') }),
 ])
 
@@ -33,6 +46,7 @@ export function registerBenchReport(bench: Command): void {
 
 async function report(files: string[], flags: PublishFlags): Promise<void> {
   const cells: CellSummary[] = []
+  const timeLines = new TimeLines()
   const facts: string[] = []
   for (const spec of files) {
     const [, name, file = spec] = /^([^=/]+)=(.*)$/.exec(spec) ?? []
@@ -42,6 +56,7 @@ async function report(files: string[], flags: PublishFlags): Promise<void> {
       const { success, data } = Line.safeParse(value)
       if (!success) throw badLine(file, line, 'expected a line of apar bench serving --out, of this version')
       if (data.type === 'run') facts.push(`${run}: ${data.title}; ${data.where}`)
+      if (data.type === 'node') timeLines.add(run, TimeLineReading.parse(data))
       if (data.type === 'summary') {
         const { type, ...cell } = data as z.infer<typeof CellSummary> & { type: string }
         cells.push({ ...cell, run })
@@ -51,5 +66,22 @@ async function report(files: string[], flags: PublishFlags): Promise<void> {
       throw new UserError('invalid_option', `${file}: has no figures: its run has not ended`)
   }
   const title = [...new Set(cells.map(({ run }) => run))].join(' · ')
-  await publish({ title, facts }, { runs: facts }, cells, flags)
+  await publish({ title, facts }, { runs: facts }, { cells, timeLines: timeLines.all }, flags)
+}
+
+/** Readings that belong together. */
+class TimeLines {
+  readonly #byCell = new Map<string, TimeLine & { readings: NodeReading[] }>()
+
+  add(run: string, { type, mode, rate, concurrency, limits, round, ...reading }: TimeLineReading): void {
+    const cell = { run, mode, rate, concurrency, limits, round }
+    const key = JSON.stringify(cell)
+    const timeLine = this.#byCell.get(key) ?? { ...cell, readings: [] }
+    this.#byCell.set(key, timeLine)
+    timeLine.readings.push(reading)
+  }
+
+  get all(): TimeLine[] {
+    return [...this.#byCell.values()]
+  }
 }

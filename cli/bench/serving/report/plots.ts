@@ -1,7 +1,11 @@
+import type { NodeLimit } from '../../../commands/node-limits.ts'
 import type { Plot } from '../../../plot/plot.ts'
 import type { CellSummary, Distribution } from './summary.ts'
 
 const SIZE = { width: 560, height: 260 }
+
+/** Limits that have the axis in blocks. */
+const KV_SIZES: readonly string[] = ['blocks', 'kv-cache-memory-bytes'] satisfies NodeLimit[]
 
 /** What a plot may be over. */
 const AXES = [
@@ -10,12 +14,27 @@ const AXES = [
   {
     name: 'kv-blocks',
     title: 'KV blocks of the node',
-    of: ({ node }: CellSummary) => node?.kv_blocks ?? null,
+    of: kvBlocks,
   },
+  limitAxis('watermark', 'share of the KV blocks that admission leaves free'),
+  limitAxis('max-branches', 'branches that decode at the same time'),
+  limitAxis('max-step-tokens', 'most tokens in a step'),
+  limitAxis('max-requests', 'most requests on the node'),
 ] as const
 
+/** By default they follow from other limits: a sweep of these is not one of them. */
+function kvBlocks({ node, limits = {} }: CellSummary): number | null {
+  const swept = Object.keys(limits)
+  const follow = swept.length > 0 && !swept.some((name) => KV_SIZES.includes(name))
+  return follow ? null : (node?.kv_blocks ?? null)
+}
+
+function limitAxis(name: NodeLimit, title: string) {
+  return { name, title, of: ({ limits }: CellSummary) => limits?.[name] ?? null }
+}
+
 /**
- * Plots over the rate, the requests in flight and the KV blocks, where these have several values, by the names of their
+ * Plots over the rate, the requests in flight, the KV blocks and other limits of the node, where these have several values, by the names of their
  * files. What else varies makes a line of its own.
  */
 export function servingPlots(

@@ -3,6 +3,7 @@ import { dirname, relative, resolve } from 'node:path'
 import { UserError } from '../../../explain.ts'
 import { writePlots } from '../../../plot/write-plots.ts'
 import { rounded } from '../../../report/rounded.ts'
+import { batchPlot, type TimeLine } from './batch-plot.ts'
 import { servingPlots } from './plots.ts'
 import type { CellSummary } from './summary.ts'
 import { markdownReport, notesOf, type ReportHead, terminalReport } from './tables.ts'
@@ -16,14 +17,21 @@ export interface PublishFlags {
   json?: true
 }
 
+export interface Report {
+  readonly cells: readonly CellSummary[]
+  /** Of nodes whose metrics were read. */
+  readonly timeLines: readonly TimeLine[]
+}
+
 /** Prints a report, and writes its files. `settings`: what the figures depend on, for programs. */
 export async function publish(
   head: ReportHead,
   settings: object,
-  cells: readonly CellSummary[],
+  report: Report,
   flags: PublishFlags,
 ): Promise<void> {
-  const plots = flags.plots === undefined ? [] : await writeServingPlots(cells, head, flags.plots)
+  const { cells } = report
+  const plots = flags.plots === undefined ? [] : await writeServingPlots(report, head, flags.plots)
   if (flags.markdown !== undefined) {
     const folder = dirname(resolve(flags.markdown))
     const links = plots.map((file) => relative(folder, resolve(file)))
@@ -36,15 +44,19 @@ export async function publish(
 
 /** Returns the paths of the SVG files. */
 async function writeServingPlots(
-  cells: readonly CellSummary[],
+  { cells, timeLines }: Report,
   head: ReportHead,
   folder: string,
 ): Promise<string[]> {
-  const plots = servingPlots(cells, head.title)
+  const batch = batchPlot(timeLines, head.title)
+  const plots = [
+    ...servingPlots(cells, head.title),
+    ...(batch ? [{ file: 'batch-over-time', plot: batch }] : []),
+  ]
   if (plots.length === 0)
     throw new UserError(
       'invalid_option',
-      '--plots: needs several rates, or requests in flight, or sizes of the KV cache',
+      '--plots: needs several rates, or requests in flight, or limits of the node, or metrics of the node',
     )
   return await writePlots(plots, folder)
 }

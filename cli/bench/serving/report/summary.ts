@@ -20,6 +20,8 @@ export const CellSummary = z.object({
   mode: z.string(),
   rate: number.nullable(),
   concurrency: number.nullable(),
+  /** Limits of the node, where they were swept, by the names of its options. */
+  limits: z.record(z.string(), number).optional(),
   requests: number,
   completed: number,
   /** Failed requests by code. */

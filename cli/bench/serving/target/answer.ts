@@ -24,6 +24,8 @@ export class ReceivedAnswer {
   readonly #pieces: string[] = []
   #text: string | undefined
   usage: AnswerUsage | undefined
+  /** Of requests with a trace: when each step of the engine ended, in ms from the request's acceptance. */
+  stepTimes: number[] | undefined
   finish: string | undefined
   /** The target has said that this is all. */
   whole = false
@@ -33,6 +35,12 @@ export class ReceivedAnswer {
     if (piece === '') return
     this.#pieces.push(piece)
     this.pieceTimes.push(at)
+  }
+
+  /** The next steps of the trace. One without rows only says that the request was ended between two steps. */
+  addSteps(steps: readonly { readonly us: number; readonly rows: number }[]): void {
+    this.stepTimes ??= []
+    for (const { us, rows } of steps) if (rows > 0) this.stepTimes.push(us / 1000)
   }
 
   /** For pieces that did not come in the order of the text. */

@@ -14,6 +14,10 @@ export interface Route {
 const text = z.string().nullish()
 const count = z.number().nullish()
 
+/** What apar adds for requests with a trace: all of it, or in chunks the next steps. */
+const Steps = z.array(z.object({ us: z.number(), rows: z.number() }))
+const AparPart = z.object({ steps: Steps.nullish(), trace: z.object({ steps: Steps }).nullish() }).nullish()
+
 const OpenAiUsage = z.object({
   prompt_tokens: z.number(),
   completion_tokens: count,
@@ -24,11 +28,13 @@ const ChatChunk = z.object({
     .array(z.object({ delta: z.object({ content: text }).nullish(), text, finish_reason: text }))
     .nullish(),
   usage: OpenAiUsage.nullish(),
+  apar: AparPart,
 })
 
 /** Chunks of chat and of text completions differ in the place of the text only. */
 function readChunk(data: unknown, answer: ReceivedAnswer, at: number): void {
-  const { choices, usage } = ChatChunk.parse(data)
+  const { choices, usage, apar } = ChatChunk.parse(data)
+  readSteps(apar, answer)
   for (const { delta, text: piece, finish_reason } of choices ?? []) {
     answer.addText(delta?.content ?? piece ?? '', at)
     if (!finish_reason) continue
@@ -41,6 +47,11 @@ function readChunk(data: unknown, answer: ReceivedAnswer, at: number): void {
     cachedTokens: usage.prompt_tokens_details?.cached_tokens ?? 0,
     outputTokens: usage.completion_tokens ?? 0,
   }
+}
+
+function readSteps(apar: z.infer<typeof AparPart>, answer: ReceivedAnswer): void {
+  const steps = apar?.steps ?? apar?.trace?.steps
+  if (steps) answer.addSteps(steps)
 }
 
 const chat: Route = {
@@ -72,6 +83,7 @@ const ResponseEvent = z.object({
     .object({
       status: text,
       error: z.object({ code: text, message: text }).nullish(),
+      apar: AparPart,
       usage: z
         .object({
           ...{ input_tokens: z.number(), output_tokens: z.number() },
@@ -96,6 +108,7 @@ const responses: Route = {
     if (type !== 'response.completed' && type !== 'response.incomplete') return
     answer.whole = true
     answer.finish = type === 'response.completed' ? 'stop' : 'length'
+    readSteps(response?.apar, answer)
     const { usage } = response ?? {}
     if (usage)
       answer.usage = {
@@ -117,6 +130,7 @@ const MessageEvent = z.object({
   message: z.object({ usage: AnthropicUsage.nullish() }).nullish(),
   delta: z.object({ text, stop_reason: text }).nullish(),
   usage: AnthropicUsage.nullish(),
+  apar: AparPart,
 })
 
 const messages: Route = {
@@ -131,7 +145,8 @@ const messages: Route = {
     }
   },
   read: (data, answer, at) => {
-    const { type, message, delta, usage = message?.usage } = MessageEvent.parse(data)
+    const { type, message, delta, usage = message?.usage, apar } = MessageEvent.parse(data)
+    readSteps(apar, answer)
     if (type === 'content_block_delta') answer.addText(delta?.text ?? '', at)
     if (delta?.stop_reason) answer.finish = delta.stop_reason
     if (type === 'message_stop') answer.whole = true
@@ -151,12 +166,12 @@ export const ROUTES = { chat, completions, responses, messages } as const satisf
 export type RouteName = keyof typeof ROUTES
 
 /** A server that does not know the fields for fixed lengths, or of apar, may refuse them: they are sent only if needed. */
-function common({ temperature, seed, maxTokens, fixedLength, mode }: BenchRequest): object {
+function common({ temperature, seed, maxTokens, fixedLength, mode, trace }: BenchRequest): object {
   return {
     temperature,
     ...(temperature > 0 && { seed }),
     ...(fixedLength && { ignore_eos: true, min_tokens: maxTokens }),
-    ...(mode && { apar: aparOptions(mode) }),
+    ...((mode || trace) && { apar: { ...(mode && aparOptions(mode)), ...(trace && { trace }) } }),
   }
 }
 

@@ -29,6 +29,7 @@ export function socketTarget({ baseUrl, key }: { baseUrl: string; key: string })
 /** An event that arrived at `at`. */
 export function readEvent(event: StreamEvent, answer: ReceivedAnswer, at: number): void {
   if (event.type === 'delta') answer.addText(event.text, at)
+  if (event.type === 'trace') answer.addSteps(event.steps)
   if (event.type !== 'done') return
   const { prompt_tokens, cached_prompt_tokens, completion_tokens } = event.usage
   answer.usage = {
@@ -48,11 +49,13 @@ export function toGenerate({
   seed,
   fixedLength,
   mode,
+  trace,
 }: BenchRequest) {
   const request: GenerateRequest = {
     ...{ model, messages: [...messages], max_tokens: maxTokens, temperature },
     ...(temperature > 0 && { seed }),
     ...(fixedLength && { ignore_eos: true, min_tokens: maxTokens }),
+    ...(trace && { trace }),
     ...(mode && { branching: { enabled: mode.parallel }, speculation: mode.speculation }),
   }
   return request

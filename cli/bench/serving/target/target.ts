@@ -14,6 +14,8 @@ export interface BenchRequest {
   readonly seed: number
   /** Options of apar; undefined sends none of them. */
   readonly mode: ModeOptions | undefined
+  /** Servers of apar only: ask what each step of the engine did. */
+  readonly trace?: boolean | undefined
   /** What the answer is, for a gpu node that takes that. */
   readonly forced?: readonly ForcedBranch[] | undefined
 }
