@@ -3,6 +3,8 @@ import { z } from 'zod'
 import { MAX_MEDUSA_HEADS, MAX_MEDUSA_LAYERS } from '../../gpu-node/engine/engine-config.ts'
 import { UserError } from '../explain.ts'
 
+export const HEADS_KINDS = ['conditioned', 'shared', 'own'] as const
+
 type Value = number | string | boolean | readonly number[]
 
 interface Setting {
@@ -61,9 +63,9 @@ export const SETTINGS = {
     'head i predicts the token i + 2 ahead (default: 2)',
   ),
   kind: setting(
-    z.enum(['own', 'shared']),
+    z.enum(HEADS_KINDS),
     '<kind>',
-    "heads that end with a matrix of their own, or with the model's (default: shared)",
+    "heads that end with a matrix of their own, or with the model's; conditioned ones also read the next token (default: conditioned)",
   ),
   layers: setting(
     z.int().min(1).max(MAX_MEDUSA_LAYERS),
@@ -109,6 +111,8 @@ export const SETTINGS = {
   tensorboard: setting(z.string().min(1), '<folder>', 'event files; needs the package tensorboard'),
   'stop-step': setting(count, '<count>', 'stops after this step, in the middle of the schedule'),
 } satisfies Record<string, Setting>
+
+export type HeadsKind = (typeof HEADS_KINDS)[number]
 
 export type SettingName = keyof typeof SETTINGS
 export type Settings = Partial<Record<SettingName, Value>>

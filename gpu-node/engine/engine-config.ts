@@ -68,6 +68,8 @@ const MedusaShape = z.strictObject({
   numLayers: z.int().min(0).max(MAX_MEDUSA_LAYERS),
   /** The heads' projection to logits is the model's own. */
   sharesLmHead: z.boolean(),
+  /** Before the heads, W times the embedding of the token behind it is added to the hidden state. */
+  readsNextToken: z.boolean(),
   /** Rows of the heads' own projections; the model may have more tokens. */
   vocabSize: count,
 })

@@ -176,7 +176,8 @@ MedusaConfig read_medusa(const Napi::Object& shape) {
   return {.num_heads = get_int(shape, "numHeads"),
           .num_layers = get_int(shape, "numLayers"),
           .shares_lm_head = get_bool(shape, "sharesLmHead"),
-          .vocab_size = get_int(shape, "vocabSize")};
+          .vocab_size = get_int(shape, "vocabSize"),
+          .reads_next_token = get_bool(shape, "readsNextToken")};
 }
 
 WeightTable read_weights(const Napi::Object& weights) {

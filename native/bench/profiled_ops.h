@@ -59,6 +59,12 @@ class ProfiledOps final : public Ops {
   void pick_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override {
     ops_->pick_rows(x, row_ids, width, out);
   }
+  void pick_embeddings(const Matrix& table, std::span<const int32_t> tokens, float* out) override {
+    ops_->pick_embeddings(table, tokens, out);
+  }
+  void add(const float* x, const float* y, int32_t rows, int32_t width, float* out) override {
+    ops_->add(x, y, rows, width, out);
+  }
   void add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
                 int32_t first_row) override {
     timed("draft heads", [&] { ops_->add_silu(x, y, rows, width, out, first_row); });

@@ -4,6 +4,12 @@
 
 namespace apar {
 
+// Where the draft heads go on: a row of a step's logits, and the token that was chosen from them.
+struct DraftRow {
+  int32_t logit_row = 0;  // index in StepBatch::logit_rows
+  int32_t token = 0;
+};
+
 // A token that a draft head proposes, and the natural logarithm of its probability in that head's softmax.
 // {-1, -infinity}: the head has no further candidate.
 struct DraftCandidate {

@@ -71,7 +71,9 @@ struct LayerBiases {
 };
 
 // Medusa heads (arXiv 2401.10774) beside a decoder. A head is residual blocks x + silu(W x + b) of the hidden
-// size, then a projection to logits. Head i, from 0, predicts the token at offset i + 2.
+// size, then a projection to logits. Head i, from 0, predicts the token at offset i + 2. They may read the
+// next token, too: then x is the hidden state plus W times the embedding of the token behind it
+// (docs/adr/0080).
 struct MedusaConfig {
   int32_t num_heads = 0;        // at most kMaxHeads; 0: no heads
   int32_t num_layers = 0;       // residual blocks of each head, at most kMaxLayers
@@ -79,6 +81,7 @@ struct MedusaConfig {
   // Rows of the heads' own projections, at most the decoder's vocab_size: tokens beyond it are never
   // candidates.
   int32_t vocab_size = 0;
+  bool reads_next_token = false;
 
   static constexpr int32_t kMaxHeads = 8, kMaxLayers = 8;
 };

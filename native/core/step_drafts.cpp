@@ -213,7 +213,7 @@ void StepDrafts::predict() {
     const auto [request, branch] = samples[i];
     if (sampled_row_[i] < 0 || branch->state != BranchState::running || branch->gate != Gate::open) continue;
     if (request->source == nullptr || request->source->kind() != DraftKind::heads) continue;
-    head_rows_.push_back(sampled_row_[i]);
+    head_rows_.push_back({sampled_row_[i], branch->last_token});
     head_of_.push_back(static_cast<int32_t>(i));
   }
   const auto branches = static_cast<int32_t>(head_rows_.size());

@@ -87,10 +87,11 @@ class StepDrafts {
   std::vector<int32_t> offer_of_;     // [sample]; -1
   std::vector<int32_t> sampled_row_;  // [sample]; -1: the heads have nothing to go on from
   std::vector<SlotCopy> copies_;
-  std::vector<Ranked> ranked_;                // scratch
-  std::vector<float> probabilities_;          // scratch
-  std::vector<int32_t> head_rows_, head_of_;  // scratch
-  std::vector<DraftCandidate> heads_;         // scratch
+  std::vector<Ranked> ranked_;         // scratch
+  std::vector<float> probabilities_;   // scratch
+  std::vector<DraftRow> head_rows_;    // scratch
+  std::vector<int32_t> head_of_;       // scratch: [head_rows_]
+  std::vector<DraftCandidate> heads_;  // scratch
 };
 
 }  // namespace apar

@@ -71,11 +71,14 @@ void check_batch(const StepBatch& batch, size_t num_logits, const BatchLimits& l
           "wrong size of the logits");
 }
 
-void check_draft(std::span<const int32_t> rows, int32_t top_k, size_t num_candidates,
+void check_draft(std::span<const DraftRow> rows, int32_t top_k, size_t num_candidates,
                  const DraftLimits& limits) {
   require(limits.heads > 0, "the model has no draft heads");
   require(top_k >= 1 && top_k <= kMaxDraftTokens, "too few or too many candidates of a head");
-  for (const int32_t row : rows) require(within(row, limits.logit_rows), "no logit row of the last step");
+  for (const DraftRow& row : rows) {
+    require(within(row.logit_row, limits.logit_rows), "no logit row of the last step");
+    require(within(row.token, limits.vocab_size), "token out of range");
+  }
   require(num_candidates == rows.size() * static_cast<size_t>(limits.heads) * static_cast<size_t>(top_k),
           "wrong size of the candidates");
 }

@@ -23,10 +23,11 @@ void check_batch(const StepBatch& batch, size_t num_logits, const BatchLimits& l
 struct DraftLimits {
   int32_t logit_rows = 0;  // of the last step
   int32_t heads = 0;
+  int32_t vocab_size = 0;
 };
 
 // The same for the arguments of Model::draft() and Model::copy_slots().
-void check_draft(std::span<const int32_t> rows, int32_t top_k, size_t num_candidates,
+void check_draft(std::span<const DraftRow> rows, int32_t top_k, size_t num_candidates,
                  const DraftLimits& limits);
 void check_copies(std::span<const SlotCopy> copies, int32_t num_blocks);
 

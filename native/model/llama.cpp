@@ -97,8 +97,8 @@ class Llama final : public Model {
 
   int32_t draft_heads() const override { return config_.medusa.num_heads; }
 
-  void draft(std::span<const int32_t> rows, int32_t top_k, std::span<DraftCandidate> out) override {
-    check_draft(rows, top_k, out.size(), {logit_rows_, config_.medusa.num_heads});
+  void draft(std::span<const DraftRow> rows, int32_t top_k, std::span<DraftCandidate> out) override {
+    check_draft(rows, top_k, out.size(), {logit_rows_, config_.medusa.num_heads, config_.vocab_size});
     medusa_->draft(hidden_, rows, top_k, out);
   }
 
@@ -191,7 +191,14 @@ class Llama final : public Model {
     embedding_ = ops_->place(table, Axis::whole);
     counter.add(table_bytes);
     place_linears(linears, placed, format, table, counter);
-    const MedusaSource source = {config_, table_, weights_, *ops_, format, head_.w, limits_.max_rows};
+    const MedusaSource source = {.config = config_,
+                                 .table = table_,
+                                 .weights = weights_,
+                                 .ops = *ops_,
+                                 .format = format,
+                                 .embedding = embedding_,
+                                 .lm_head = head_.w,
+                                 .max_rows = limits_.max_rows};
     medusa_.emplace(source, [&](uint64_t bytes) { counter.add(bytes); });
   }
 

@@ -34,7 +34,8 @@ MedusaHeads::MedusaHeads(const MedusaSource& source, const Loaded& loaded)
       hidden_size_(source.config.hidden_size),
       vocab_size_(source.config.vocab_size),
       pass_rows_(rows_per_head(config_, source.max_rows)),
-      ops_(source.ops) {
+      ops_(source.ops),
+      embedding_(source.embedding) {
   if (config_.num_heads == 0) return;
   const std::vector<LinearLayer> layers = medusa_layers(source.config);
   const std::vector<size_t> shared = shared_weights(layers, source.table);
@@ -53,6 +54,10 @@ MedusaHeads::MedusaHeads(const MedusaSource& source, const Loaded& loaded)
   const MedusaBuffers buffers = medusa_buffers(source.config, source.max_rows);
   picked_ = allocate(buffers.picked);
   inputs_ = allocate(buffers.inputs);
+  if (config_.reads_next_token) {
+    next();
+    next_token_ = placed.back();
+  }
   for (int32_t index = 0; index < config_.num_heads; ++index) {
     Head& head = heads_.emplace_back();
     for (int32_t block = 0; block < config_.num_layers; ++block) {
@@ -84,7 +89,7 @@ Linear MedusaHeads::place(const MedusaSource& source, const LinearLayer& layer, 
   return linear;
 }
 
-void MedusaHeads::draft(const float* hidden, std::span<const int32_t> rows, int32_t top_k,
+void MedusaHeads::draft(const float* hidden, std::span<const DraftRow> rows, int32_t top_k,
                         std::span<DraftCandidate> out) {
   const size_t heads = heads_.size(), k = static_cast<size_t>(top_k);
   const int32_t vocab = config_.shares_lm_head ? vocab_size_ : config_.vocab_size;
@@ -112,14 +117,17 @@ void MedusaHeads::draft(const float* hidden, std::span<const int32_t> rows, int3
 }
 
 // Leaves the inputs of head h's projection in the rows from h * rows on of inputs_.
-void MedusaHeads::run_blocks(const float* hidden, std::span<const int32_t> rows) {
+void MedusaHeads::run_blocks(const float* hidden, std::span<const DraftRow> rows) {
   const auto count = static_cast<int32_t>(rows.size());
+  picks_.clear();
+  for (const DraftRow& row : rows) picks_.push_back(row.logit_row);
+  ops_.pick_rows(hidden, picks_, hidden_size_, picked_);
+  if (next_token_.data != nullptr) add_next_tokens(rows);
   if (config_.num_layers == 0) {
     picks_.clear();
-    for (size_t head = 0; head < heads_.size(); ++head) picks_.insert(picks_.end(), rows.begin(), rows.end());
-    return ops_.pick_rows(hidden, picks_, hidden_size_, inputs_);
+    for (int32_t row = 0; row < config_.num_heads * count; ++row) picks_.push_back(row % count);
+    return ops_.pick_rows(picked_, picks_, hidden_size_, inputs_);
   }
-  ops_.pick_rows(hidden, rows, hidden_size_, picked_);
   multiply_first(count);
   for (int32_t index = 0; index < config_.num_heads; ++index) {
     const Head& head = heads_[static_cast<size_t>(index)];
@@ -135,6 +143,18 @@ void MedusaHeads::run_blocks(const float* hidden, std::span<const int32_t> rows)
       x = head.residual;
     }
   }
+}
+
+// picked_ += W * embedding of each row's token. What comes later overwrites the two buffers used here.
+void MedusaHeads::add_next_tokens(std::span<const DraftRow> rows) {
+  const auto count = static_cast<int32_t>(rows.size());
+  picks_.clear();
+  for (const DraftRow& row : rows) picks_.push_back(row.token);
+  float *const embedded = inputs_, *const product = heads_.front().block;
+  ops_.pick_embeddings(embedding_, picks_, embedded);
+  const Projection projection = {next_token_, product};
+  ops_.matmul(embedded, count, {&projection, 1});
+  ops_.add(picked_, product, count, hidden_size_, picked_);
 }
 
 // The first blocks of all heads have the same input.

@@ -20,7 +20,8 @@ struct MedusaSource {
   Weights& weights;
   Ops& ops;
   WeightFormat format = WeightFormat::f32;
-  Linear lm_head;  // the decoder's own
+  Matrix embedding;  // the decoder's own table
+  Linear lm_head;    // the same
   int32_t max_rows = 0;
 };
 
@@ -36,7 +37,7 @@ class MedusaHeads {
 
   // As Model::draft(). hidden[logit rows, hidden_size] is the output of the decoder's final norm, in memory
   // of the device.
-  void draft(const float* hidden, std::span<const int32_t> rows, int32_t top_k,
+  void draft(const float* hidden, std::span<const DraftRow> rows, int32_t top_k,
              std::span<DraftCandidate> out);
 
  private:
@@ -50,16 +51,19 @@ class MedusaHeads {
   };
 
   Linear place(const MedusaSource& source, const LinearLayer& layer, const Loaded& loaded);
-  void run_blocks(const float* hidden, std::span<const int32_t> rows);
+  void run_blocks(const float* hidden, std::span<const DraftRow> rows);
+  void add_next_tokens(std::span<const DraftRow> rows);
   void multiply_first(int32_t rows);
 
   MedusaConfig config_;
   int32_t hidden_size_, vocab_size_, pass_rows_;
   Ops& ops_;
+  Matrix embedding_;
+  Linear next_token_;  // without data: heads do not read it
   std::vector<Head> heads_;
   std::vector<Linear> projections_;  // [num_heads]
   float *picked_ = nullptr, *inputs_ = nullptr;
-  std::vector<int32_t> picks_;
+  std::vector<int32_t> picks_;  // scratch
   std::vector<TokenLogit> top_;
   std::vector<float> log_sums_;
 };

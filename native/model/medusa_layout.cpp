@@ -14,9 +14,11 @@ constexpr int32_t kPassRows = 128;  // of all heads together
 }  // namespace
 
 std::vector<LinearLayer> medusa_layers(const ModelConfig& config) {
-  const auto& [heads, blocks, shares_lm_head, vocab] = config.medusa;
+  const auto& [heads, blocks, shares_lm_head, vocab, reads_next_token] = config.medusa;
   const int64_t hidden = config.hidden_size;
   std::vector<LinearLayer> layers;
+  if (heads > 0 && reads_next_token)
+    layers.push_back({std::string(kPrefix) + "next_token.weight", hidden, hidden, {}, ""});
   for (int32_t head = 0; head < heads; ++head) {
     const std::string name = kPrefix + std::to_string(head) + ".";
     for (int32_t block = 0; block < blocks; ++block) {

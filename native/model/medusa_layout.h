@@ -14,7 +14,8 @@ namespace apar {
 // The linear layers of all heads, in the order in which they are used: of every head its residual blocks, and
 // then its projection, unless that is the decoder's lm_head. Names are those of the reference implementation,
 // behind "medusa.": medusa.0.0.linear.weight, medusa.0.0.linear.bias, ..., medusa.0.1.weight. A projection
-// has the decoder's vocab_size, also if MedusaConfig::vocab_size is smaller.
+// has the decoder's vocab_size, also if MedusaConfig::vocab_size is smaller. What reads the next token comes
+// first: medusa.next_token.weight.
 std::vector<LinearLayer> medusa_layers(const ModelConfig& config);
 
 // For each layer the first one whose weights are the same bytes: a layer's own index unless residual blocks

@@ -35,11 +35,11 @@ class Model {
 
   // The Medusa heads of the checkpoint. Head i, from 0, predicts the token at offset i + 2.
   virtual int32_t draft_heads() const { return 0; }
-  // After forward() or draw() and before the next of them: for each of `rows`, indices into that step's
-  // batch.logit_rows, the `top_k` likeliest tokens of every head, most likely first, equally likely ones by
-  // ascending id: out[rows, draft_heads(), top_k]. Control tokens are among them. top_k is in
-  // [1, kMaxDraftTokens]. A row's bits do not depend on the other rows. Throws Error{internal}.
-  virtual void draft(std::span<const int32_t> /*rows*/, int32_t /*top_k*/,
+  // After forward() or draw() and before the next of them: for each of `rows` the `top_k` likeliest tokens of
+  // every head, most likely first, equally likely ones by ascending id: out[rows, draft_heads(), top_k].
+  // Control tokens are among them. top_k is in [1, kMaxDraftTokens]. A row's bits do not depend on the other
+  // rows. Throws Error{internal}.
+  virtual void draft(std::span<const DraftRow> /*rows*/, int32_t /*top_k*/,
                      std::span<DraftCandidate> /*out*/) {}
   // Copies K and V of every layer from slot to slot, in order, before the next forward(). A slot that was
   // written is not read by a later copy. Throws Error{internal} for a slot that the pool does not have.

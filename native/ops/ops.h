@@ -133,6 +133,10 @@ class Ops {
   //
   // As gather_rows(), of any rows, also repeated ones, up to draft_rows.
   virtual void pick_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) = 0;
+  // out[i, table.cols] = table[tokens[i]], of any tokens, also repeated ones.
+  virtual void pick_embeddings(const Matrix& table, std::span<const int32_t> tokens, float* out) = 0;
+  // out[rows, width] = x + y. out may be x.
+  virtual void add(const float* x, const float* y, int32_t rows, int32_t width, float* out) = 0;
   // out[first_row + i, width] = x[i, width] + silu(y[i, width]) for `rows` rows. With first_row 0, out may be
   // x.
   virtual void add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,

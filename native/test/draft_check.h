@@ -22,9 +22,16 @@ inline std::vector<int32_t> random_tokens(uint32_t seed, int32_t count, int32_t 
   return tokens;
 }
 
+// Any token may have been chosen from the logits of a row.
+inline int32_t chosen_token(int32_t row) {
+  return (7 * row + 3) % 61;
+}
+
 inline std::vector<DraftCandidate> drafts_of(Model& model, const std::vector<int32_t>& rows, int32_t top_k) {
+  std::vector<DraftRow> of;
+  for (const int32_t row : rows) of.push_back({row, chosen_token(row)});
   std::vector<DraftCandidate> out(rows.size() * static_cast<size_t>(model.draft_heads() * top_k));
-  model.draft(rows, top_k, out);
+  model.draft(of, top_k, out);
   return out;
 }
 
@@ -33,6 +40,11 @@ inline std::vector<DraftCandidate> drafts_of(Model& model, const std::vector<int
 inline ModelConfig with_heads(ModelConfig config, bool shares_lm_head, int32_t heads = 2, int32_t layers = 2,
                               int32_t missing = 0) {
   config.medusa = {heads, layers, shares_lm_head, shares_lm_head ? 0 : config.vocab_size - missing};
+  return config;
+}
+
+inline ModelConfig reading_next_token(ModelConfig config) {
+  config.medusa.reads_next_token = true;
   return config;
 }
 
@@ -45,7 +57,9 @@ inline void check_drafts(const RandomModel& random, const std::vector<int32_t>& 
   const auto heads = static_cast<size_t>(random.config.medusa.num_heads);
   REQUIRE(got.size() == text.size() * heads * k);
   for (size_t head = 0; head < heads; ++head) {
-    const std::vector<double> logits = naive.head_logits(text, static_cast<int32_t>(head));
+    std::vector<int32_t> chosen;
+    for (size_t row = 0; row < text.size(); ++row) chosen.push_back(chosen_token(static_cast<int32_t>(row)));
+    const std::vector<double> logits = naive.head_logits(text, chosen, static_cast<int32_t>(head));
     for (size_t row = 0; row < text.size(); ++row) {
       std::vector<double> logprobs(logits.begin() + static_cast<ptrdiff_t>(row * vocab),
                                    logits.begin() + static_cast<ptrdiff_t>((row + 1) * vocab));

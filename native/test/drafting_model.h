@@ -68,11 +68,11 @@ class DraftingModel : public FakeModel {
   }
 
   int32_t draft_heads() const override { return heads_ == Heads::none ? 0 : 3; }
-  void draft(std::span<const int32_t> rows, int32_t top_k, std::span<DraftCandidate> out) override {
+  void draft(std::span<const DraftRow> rows, int32_t top_k, std::span<DraftCandidate> out) override {
     auto to = out.begin();
-    for (const int32_t row : rows) {
-      std::vector<int32_t> path = contexts.at(static_cast<size_t>(row));
-      path.push_back(greedy(path));
+    for (const DraftRow& row : rows) {
+      std::vector<int32_t> path = contexts.at(static_cast<size_t>(row.logit_row));
+      path.push_back(row.token);
       for (int32_t head = 0; head < draft_heads(); ++head) {
         path.push_back(greedy(path));
         for (const DraftCandidate& candidate : predict(path.back(), top_k)) *to++ = candidate;

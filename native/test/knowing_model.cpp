@@ -68,11 +68,11 @@ void KnowingModel::read(const StepBatch& batch) {
   }
 }
 
-void KnowingModel::draft(std::span<const int32_t> rows, int32_t top_k, std::span<DraftCandidate> out) {
+void KnowingModel::draft(std::span<const DraftRow> rows, int32_t top_k, std::span<DraftCandidate> out) {
   if (next_.empty()) return model_->draft(rows, top_k, out);
   const auto width = static_cast<size_t>(top_k);
   for (size_t i = 0; i < rows.size(); ++i) {
-    const auto known = next_.find(contexts_.at(static_cast<size_t>(rows[i])));
+    const auto known = next_.find(contexts_.at(static_cast<size_t>(rows[i].logit_row)));
     for (size_t head = 0; head < kHeads; ++head) {
       const bool knows = known != next_.end() && head < known->second.size() && random_() % 10 != 0;
       predict(knows ? known->second[head] : -1, top_k, out.subspan((i * kHeads + head) * width, width));

@@ -31,7 +31,7 @@ class KnowingModel : public Model {
   void forward(const StepBatch& batch, std::span<float> logits) override;
   void draw(const StepBatch& batch, std::span<const TokenDraw> draws, std::span<DrawnToken> drawn) override;
   int32_t draft_heads() const override { return next_.empty() ? model_->draft_heads() : kHeads; }
-  void draft(std::span<const int32_t> rows, int32_t top_k, std::span<DraftCandidate> out) override;
+  void draft(std::span<const DraftRow> rows, int32_t top_k, std::span<DraftCandidate> out) override;
   void copy_slots(std::span<const SlotCopy> copies) override;
 
   std::function<double()> clock() {

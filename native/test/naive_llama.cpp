@@ -96,6 +96,7 @@ NaiveLlama::NaiveLlama(const ModelConfig& config, const WeightTable& table, bool
   }
   final_norm_ = vector("model.norm");
   head_ = config.tie_word_embeddings ? Linear{embedding_, {}} : linear("lm_head", false);
+  if (config.medusa.reads_next_token) next_token_ = linear("medusa.next_token", false);
   for (int32_t i = 0; i < config.medusa.num_heads; ++i) {
     const std::string name = "medusa." + std::to_string(i) + ".";
     MedusaHead& head = medusa_.emplace_back();
@@ -140,10 +141,18 @@ std::vector<double> NaiveLlama::logits(const std::vector<int32_t>& tokens) const
   return logits;
 }
 
-std::vector<double> NaiveLlama::head_logits(const std::vector<int32_t>& tokens, int32_t index) const {
+std::vector<double> NaiveLlama::head_logits(const std::vector<int32_t>& tokens,
+                                            const std::vector<int32_t>& chosen, int32_t index) const {
   const MedusaHead& head = medusa_.at(static_cast<size_t>(index));
   std::vector<double> logits;
-  for (Vector x : hidden(tokens)) {
+  std::vector<Vector> states = hidden(tokens);
+  for (size_t row = 0; row < states.size(); ++row) {
+    Vector& x = states[row];
+    if (config_.medusa.reads_next_token) {
+      const auto at = embedding_.begin() + int64_t{chosen[row]} * config_.hidden_size;
+      const Vector y = next_token_(Vector(at, at + config_.hidden_size));
+      for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
+    }
     for (const Linear& block : head.blocks) {
       const Vector y = block(x);
       for (size_t i = 0; i < x.size(); ++i) x[i] += y[i] / (1 + std::exp(-y[i]));

@@ -16,9 +16,10 @@ class NaiveLlama {
 
   // Logits [tokens, vocab_size]; row i depends on tokens 0..i.
   std::vector<double> logits(const std::vector<int32_t>& tokens) const;
-  // The logits of a Medusa head of the checkpoint, [tokens, vocab_size]. Tokens that the head does not know
-  // have -infinity.
-  std::vector<double> head_logits(const std::vector<int32_t>& tokens, int32_t head) const;
+  // The logits of a Medusa head of the checkpoint, [tokens, vocab_size], where chosen[i] was chosen from the
+  // logits of tokens[i]. Tokens that the head does not know have -infinity.
+  std::vector<double> head_logits(const std::vector<int32_t>& tokens, const std::vector<int32_t>& chosen,
+                                  int32_t head) const;
 
  private:
   using Vector = std::vector<double>;
@@ -47,6 +48,7 @@ class NaiveLlama {
   Vector embedding_, final_norm_;
   Linear head_;
   std::vector<Layer> layers_;
+  Linear next_token_;
   std::vector<MedusaHead> medusa_;
 };
 

@@ -133,6 +133,7 @@ RandomModel make_random_model(const ModelConfig& config, uint64_t seed, DType dt
   }
   norm("model.norm", hidden);
   if (!config.tie_word_embeddings) matrix("lm_head", config.vocab_size, hidden, false);
+  if (config.medusa.reads_next_token) matrix("medusa.next_token", hidden, hidden, false);
   for (int32_t head = 0; head < config.medusa.num_heads; ++head) {
     const std::string name = "medusa." + std::to_string(head) + ".";
     const int32_t blocks = config.medusa.num_layers;

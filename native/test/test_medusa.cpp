@@ -86,21 +86,29 @@ TEST_CASE("candidates are those of naive heads") {
     for (const auto& [heads, layers] : {std::pair{2, 2}, {1, 1}, {5, 1}, {3, 3}, {8, 2}}) {
       CAPTURE(shared);
       CAPTURE(heads);
-      const RandomModel random = make_random_model(with_heads(small_config(), shared, heads, layers), 3);
-      const auto model = open(random, WeightFormat::f32);
-      CHECK(model->draft_heads() == heads);
-      const std::vector<int32_t> text = random_tokens(5, 20, 61);
-      SequenceRun{*model, {0, 1, 2}}.step(text);
-      check_drafts(random, text, drafts_of(*model, all_rows(text), 7), 7, 1e-4);
+      for (const bool reads : {false, true}) {
+        CAPTURE(reads);
+        ModelConfig config = with_heads(small_config(), shared, heads, layers);
+        config.medusa.reads_next_token = reads;
+        const RandomModel random = make_random_model(config, 3);
+        const auto model = open(random, WeightFormat::f32);
+        CHECK(model->draft_heads() == heads);
+        const std::vector<int32_t> text = random_tokens(5, 20, 61);
+        SequenceRun{*model, {0, 1, 2}}.step(text);
+        check_drafts(random, text, drafts_of(*model, all_rows(text), 7), 7, 1e-4);
+      }
     }
 }
 
 TEST_CASE("heads without residual blocks, and biases and head norms of the decoder") {
-  const RandomModel random = make_random_model(with_heads(with_all_features(small_config()), false, 2, 0), 4);
-  const auto model = open(random, WeightFormat::f32);
-  const std::vector<int32_t> text = random_tokens(6, 9, 61);
-  SequenceRun{*model, {3}}.step(text);
-  check_drafts(random, text, drafts_of(*model, all_rows(text), 61), 61, 1e-4);
+  const ModelConfig plain = with_heads(with_all_features(small_config()), false, 2, 0);
+  for (const ModelConfig& config : {plain, reading_next_token(plain)}) {
+    const RandomModel random = make_random_model(config, 4);
+    const auto model = open(random, WeightFormat::f32);
+    const std::vector<int32_t> text = random_tokens(6, 9, 61);
+    SequenceRun{*model, {3}}.step(text);
+    check_drafts(random, text, drafts_of(*model, all_rows(text), 61), 61, 1e-4);
+  }
 }
 
 // The logits of random weights lie within about 4 of each other. bf16 rounds inputs and weights by 2^-9, int8
@@ -113,7 +121,8 @@ TEST_CASE("heads have the format of the decoder's layers, whatever the checkpoin
                                             {WeightFormat::int4, 4.0}})
       for (const bool shared : {false, true}) {
         CAPTURE(std::string(to_string(format)));
-        const RandomModel random = make_random_model(with_heads(aligned(), shared), 7, stored);
+        const RandomModel random =
+            make_random_model(reading_next_token(with_heads(aligned(), shared)), 7, stored);
         const auto model = open(random, format);
         const std::vector<int32_t> text = random_tokens(8, 12, 61);
         SequenceRun{*model, {1}}.step(text);
@@ -159,7 +168,8 @@ TEST_CASE("tokens that the heads do not know are never candidates") {
 TEST_CASE("a row's candidates have the same bits in every call, also in several passes") {
   for (const WeightFormat format :
        {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
-    const RandomModel random = make_random_model(with_heads(aligned(), format == WeightFormat::int8), 11);
+    const ModelConfig config = with_heads(aligned(), format == WeightFormat::int8);
+    const RandomModel random = make_random_model(reading_next_token(config), 11);
     const auto model = open(random, format, 100);
     const std::vector<int32_t> text = random_tokens(11, 100, 61);
     SequenceRun{*model, {0, 1, 2, 3, 4, 5, 6}}.step(text);
@@ -176,7 +186,7 @@ TEST_CASE("a row's candidates have the same bits in every call, also in several 
 
 TEST_CASE("several ranks draft what one device drafts") {
   for (const bool shared : {false, true}) {
-    const RandomModel random = make_random_model(with_heads(aligned(), shared), 12);
+    const RandomModel random = make_random_model(reading_next_token(with_heads(aligned(), shared)), 12);
     const auto one = open(random, WeightFormat::f32), two = open_ranks(random, WeightFormat::f32, 2);
     const std::vector<int32_t> text = random_tokens(12, 30, 61);
     SequenceRun{*one, {1, 2}}.step(text);
@@ -241,7 +251,9 @@ TEST_CASE("wrong arguments are refused") {
   const auto model = open(random, WeightFormat::f32);
   std::vector<DraftCandidate> out(2 * 3);
   const auto draft = [&](const std::vector<int32_t>& rows, int32_t top_k) {
-    return code_of([&] { model->draft(rows, top_k, out); });
+    std::vector<DraftRow> of;
+    for (const int32_t row : rows) of.push_back({row, 60});
+    return code_of([&] { model->draft(of, top_k, out); });
   };
   CHECK(draft({0}, 3) == ErrorCode::internal);  // no step yet
   SequenceRun{*model, {1}}.step({1, 2});
@@ -250,6 +262,10 @@ TEST_CASE("wrong arguments are refused") {
   CHECK(draft({-1}, 3) == ErrorCode::internal);
   CHECK(draft({0}, 0) == ErrorCode::internal);
   CHECK(draft({0, 1}, 3) == ErrorCode::internal);
+  for (const int32_t token : {-1, 61}) {
+    const DraftRow row = {0, token};
+    CHECK(code_of([&] { model->draft({&row, 1}, 3, out); }) == ErrorCode::internal);
+  }
   const auto copy = [&](SlotCopy one) { return code_of([&] { model->copy_slots({&one, 1}); }); };
   CHECK(copy({0, kBlocks * kBlockTokens - 1}) == ErrorCode::closed);
   CHECK(copy({0, kBlocks * kBlockTokens}) == ErrorCode::internal);

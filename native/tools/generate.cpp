@@ -152,6 +152,8 @@ class Record {
         finish_ = static_cast<FinishReason>(event.a);
         break;
       case EventKind::speculation:
+      case EventKind::prompt_logprob:
+      case EventKind::trace:
         break;
     }
   }

@@ -105,7 +105,7 @@ describe('files that torch has written', () => {
     const found = findMedusa(join(GOLDEN, 'apar-7b'), undefined) ?? ''
     const heads = readMedusaHeads(found, shape)
     expect(heads).toMatchObject({
-      shape: { numHeads: 2, numLayers: 2, sharesLmHead: false, vocabSize: 302 },
+      shape: { numHeads: 2, numLayers: 2, sharesLmHead: false, readsNextToken: false, vocabSize: 302 },
       baseModel: 'apar-7b',
     })
     const stored = contents(heads.weights)

@@ -34,7 +34,7 @@ const broken = (path: string[], value: unknown): unknown => {
   return copy
 }
 
-const HEADS = { numHeads: 2, numLayers: 1, sharesLmHead: true, vocabSize: 1 }
+const HEADS = { numHeads: 2, numLayers: 1, sharesLmHead: true, readsNextToken: false, vocabSize: 1 }
 
 describe('open', () => {
   const cases: [string, unknown[], string][] = [

@@ -8,13 +8,16 @@ export interface MedusaFolder {
   readonly layers?: number
   /** Heads that share lm_head. */
   readonly tied?: boolean
+  /** Heads that read the next token. */
+  readonly reads?: boolean
   readonly hidden?: number
   readonly vocabulary?: number
 }
 
 /** The tensors of heads, by the names of the reference implementation. */
 export function medusaTensors(options: MedusaFolder = {}): Map<string, number[]> {
-  const { heads = 2, layers = 1, tied = false, hidden = 8, vocabulary = VOCAB_SIZE } = options
+  const { heads = 2, layers = 1, tied = false, reads = false } = options
+  const { hidden = 8, vocabulary = VOCAB_SIZE } = options
   const tensors = new Map<string, number[]>()
   for (let head = 0; head < heads; head++) {
     for (let layer = 0; layer < layers; layer++) {
@@ -23,14 +26,17 @@ export function medusaTensors(options: MedusaFolder = {}): Map<string, number[]>
     }
     if (!tied) tensors.set(`${head}.${layers}.weight`, [vocabulary, hidden])
   }
+  if (reads) tensors.set('next_token.weight', [hidden, hidden])
   return tensors
 }
 
 /** As apar writes it. */
 export function medusaConfig(options: MedusaFolder = {}): Json {
-  const { heads = 2, layers = 1, tied = false, hidden = 8, vocabulary = VOCAB_SIZE } = options
+  const { heads = 2, layers = 1, tied = false, reads = false } = options
+  const { hidden = 8, vocabulary = VOCAB_SIZE } = options
   const reference = { medusa_num_heads: heads, medusa_num_layers: layers, base_model_name_or_path: 'tiny' }
-  return { ...reference, hidden_size: hidden, vocab_size: vocabulary, tie_lm_head: tied }
+  const own = { hidden_size: hidden, vocab_size: vocabulary, tie_lm_head: tied, reads_next_token: reads }
+  return { ...reference, ...own }
 }
 
 /** Writes a folder with heads, and returns its path. `config` replaces fields of medusaConfig(). */

@@ -58,16 +58,26 @@ describe.skipIf(!hasTrainingPython)('what the trainer writes', () => {
     expect(changed).toHaveLength(2 * 7 + 1)
   })
 
-  it('Medusa heads of both kinds are those that the engine takes', () => {
+  it('Medusa heads of each kind are those that the engine takes', () => {
     const own = readCheckpoint(join(root, 'model'), { medusa: join(root, 'own') })
     expect(own.medusa?.shape).toEqual({
-      ...{ numHeads: 2, numLayers: 2, sharesLmHead: false, vocabSize: own.shape.vocabSize },
+      ...{
+        numHeads: 2,
+        numLayers: 2,
+        sharesLmHead: false,
+        readsNextToken: false,
+        vocabSize: own.shape.vocabSize,
+      },
     })
-    const shared = readCheckpoint(join(root, 'base'), {
-      ...{ adapter: join(root, 'adapter'), medusa: join(root, 'shared') },
-    })
-    expect(shared.medusa?.shape).toMatchObject({ numHeads: 3, numLayers: 1, sharesLmHead: true })
-    for (const { medusa, warnings } of [own, shared]) {
+    const ofAdapter = (heads: string) =>
+      readCheckpoint(join(root, 'base'), {
+        ...{ adapter: join(root, 'adapter'), medusa: join(root, heads) },
+      })
+    const shared = ofAdapter('shared')
+    expect(shared.medusa?.shape).toMatchObject({ numHeads: 3, sharesLmHead: true, readsNextToken: false })
+    const conditioned = ofAdapter('conditioned')
+    expect(conditioned.medusa?.shape).toMatchObject({ numHeads: 2, sharesLmHead: true, readsNextToken: true })
+    for (const { medusa, warnings } of [own, shared, conditioned]) {
       expect(medusa?.baseModel).toMatch(/model$|base$/)
       expect(medusa?.weights.tensors.every(({ dtype }) => dtype === 'BF16')).toBe(true)
       expect(warnings).toEqual([])

@@ -24,13 +24,18 @@ export function headsFrontMatter({ license, invocations }: HeadsParts): string {
   ])
 }
 
+const KINDS = {
+  own: 'each ends with a matrix of its own',
+  shared: "they share the model's output matrix",
+  conditioned: "they read the token behind the hidden state, too, and share the model's output matrix",
+} as const
+
 export function headsIntroduction({ name, license, invocations, log }: HeadsParts): string {
   const { parameters, trained } = log.begun
   const { model = '', adapter, settings = {} } = invocations.at(-1) ?? {}
   const tuned = adapter === undefined ? '' : `, tuned by ${basename(adapter)}`
   const count = headsOf(log)
-  const kind =
-    settings.kind === 'own' ? 'each ends with a matrix of its own' : "they share the model's output matrix"
+  const kind = KINDS[settings.kind as keyof typeof KINDS] ?? KINDS.conditioned
   const text = `${count} Medusa heads of ${showCount(trained)} parameters in all for ${shownName(model)} (${showCount(parameters)} parameters)${tuned}; ${kind}. Head i, counted from 0, drafts the token i + 2 ahead, and the model, which was not changed, verifies it: the heads change how fast it answers, not what.`
   const note = license === undefined ? ' The licence is that of the base model and of the data.' : ''
   return `# ${name}\n\n${text}${note}`

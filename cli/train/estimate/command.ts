@@ -10,6 +10,7 @@ import { resolveModel } from '../../models/resolve.ts'
 import { locatePython } from '../environment/environment.ts'
 import type { PlanFlags } from '../plan.ts'
 import { type Recipe, readRecipe } from '../recipe.ts'
+import type { HeadsKind } from '../settings.ts'
 import {
   COMMAND_SETTINGS,
   givenSettings,
@@ -35,7 +36,7 @@ const DEFAULT_GPU_GB = 80
 const DEFAULT_TFLOPS = 400
 const DEFAULT_LORA = 16
 /** As the trainer's. */
-const DEFAULT_HEADS = { heads: 2, layers: 1 }
+const DEFAULT_HEADS = { heads: 2, layers: 1, kind: 'conditioned' } as const
 const DEFAULT_BATCH_TOKENS = 4096
 /** As the trainer's (training/torch/apar_train/options.py). */
 const DEFAULT_PACK_TOKENS = { cpu: 1024, cuda: 16384 }
@@ -56,7 +57,8 @@ export async function showMedusaEstimate(flags: EstimateFlags): Promise<void> {
   const { settings, options } = await optionsOf(flags, 'medusa')
   const heads = numberOf(settings, 'heads') ?? DEFAULT_HEADS.heads
   const layers = numberOf(settings, 'layers') ?? DEFAULT_HEADS.layers
-  const found = estimateMedusa({ ...options, heads: { heads, layers, isOwn: settings.kind === 'own' } })
+  const kind = (settings.kind ?? DEFAULT_HEADS.kind) as HeadsKind
+  const found = estimateMedusa({ ...options, heads: { heads, layers, kind } })
   show(flags, options, found, () => medusaReport(found))
 }
 

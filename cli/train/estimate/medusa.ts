@@ -1,6 +1,7 @@
 import Table from 'cli-table3'
 import type { ModelShape } from '../../../gpu-node/engine/engine-config.ts'
 import { PLAIN_TABLE, showBinaryBytes, showCount, showTable } from '../../models/show.ts'
+import type { HeadsKind } from '../settings.ts'
 import { LIBRARIES, type RunShape, SLACK } from './estimate.ts'
 import { layerActivations, type MemoryEstimate } from './memory.ts'
 import { countParameters } from './parameters.ts'
@@ -12,8 +13,7 @@ export interface HeadsShape {
   readonly heads: number
   /** Residual blocks of a head. */
   readonly layers: number
-  /** Whether each head ends with a matrix of its own. */
-  readonly isOwn: boolean
+  readonly kind: HeadsKind
 }
 
 export interface MedusaOptions extends RunShape {
@@ -44,10 +44,11 @@ const CHUNK_BYTES = { cpu: 32 * 2 ** 20, cuda: 512 * 2 ** 20 }
 
 export function countHeads(
   { hiddenSize, vocabSize }: ModelShape,
-  { heads, layers, isOwn }: HeadsShape,
+  { heads, layers, kind }: HeadsShape,
 ): number {
-  const block = hiddenSize * hiddenSize + hiddenSize
-  return heads * (layers * block + (isOwn ? vocabSize * hiddenSize : 0))
+  const matrix = hiddenSize * hiddenSize
+  const head = layers * (matrix + hiddenSize) + (kind === 'own' ? vocabSize * hiddenSize : 0)
+  return heads * head + (kind === 'conditioned' ? matrix : 0)
 }
 
 /** The memory of one process and the speed of training heads: the model is frozen, and only the heads have gradients. */
@@ -86,7 +87,7 @@ function headsMemory(
 ): MemoryEstimate {
   const valueBytes = options.valueBytes[device]
   const trained = countHeads(shape, heads)
-  const matrix = heads.isOwn ? shape.vocabSize * shape.hiddenSize : 0
+  const matrix = heads.kind === 'own' ? shape.vocabSize * shape.hiddenSize : 0
   const weights = countParameters(shape).total * valueBytes + trained * F32 + matrix * valueBytes
   // DDP sums gradients in buckets of its own; the gradient of a matrix is made whole before it is added.
   const gradients = trained * F32 * (layout === 'ddp' ? 2 : 1) + matrix * F32
@@ -99,11 +100,11 @@ function headsMemory(
 }
 
 /** Floating-point operations for one token: the frozen model's forward pass without its head, and the heads' both. */
-function headsFlops(shape: ModelShape, { heads, layers, isOwn }: HeadsShape, meanContext: number): number {
+function headsFlops(shape: ModelShape, { heads, layers, kind }: HeadsShape, meanContext: number): number {
   const { products, embedding } = countParameters(shape)
   const attention = 4 * shape.numLayers * shape.numHeads * shape.headDim * meanContext
   const blocks = 6 * layers * shape.hiddenSize * shape.hiddenSize
-  return 2 * (products - embedding) + attention + heads * (blocks + (isOwn ? 6 : 4) * embedding)
+  return 2 * (products - embedding) + attention + heads * (blocks + (kind === 'own' ? 6 : 4) * embedding)
 }
 
 /** As a table: a line for each way to train. */

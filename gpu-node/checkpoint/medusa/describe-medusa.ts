@@ -8,12 +8,13 @@ export function medusaBytes({ weights: { tensors } }: Pick<MedusaHeads, 'weights
   return [...places.values()].reduce((sum, bytes) => sum + bytes, 0)
 }
 
-/** For an operator: `2 heads, shared lm_head, 0.9 MB`. */
+/** For an operator: `2 heads, shared lm_head, read the next token, 2.0 MB`. */
 export function describeMedusa(heads: MedusaHeads): string {
-  const { numHeads, sharesLmHead } = heads.shape
+  const { numHeads, sharesLmHead, readsNextToken } = heads.shape
   const count = `${numHeads} ${numHeads === 1 ? 'head' : 'heads'}`
   const kind = sharesLmHead ? 'shared lm_head' : 'projections of their own'
-  return `${count}, ${kind}, ${(medusaBytes(heads) / 1e6).toFixed(1)} MB`
+  const reads = readsNextToken ? ', read the next token' : ''
+  return `${count}, ${kind}${reads}, ${(medusaBytes(heads) / 1e6).toFixed(1)} MB`
 }
 
 /** What an operator should know of a checkpoint's Medusa heads. */

@@ -15,7 +15,7 @@ const MAX_MISSING_TOKENS = 1024
 
 const size = z.int().min(1)
 
-/** Of the reference implementation; the last three fields are apar's own. */
+/** Of the reference implementation; the last four fields are apar's own. */
 const ConfigFile = z.looseObject({
   medusa_num_heads: size,
   medusa_num_layers: z.int().min(0),
@@ -23,6 +23,7 @@ const ConfigFile = z.looseObject({
   hidden_size: size.nullish(),
   vocab_size: size.nullish(),
   tie_lm_head: z.boolean().nullish(),
+  reads_next_token: z.boolean().nullish(),
 })
 
 export interface MedusaConfig {
@@ -31,6 +32,7 @@ export interface MedusaConfig {
   readonly numHeads: number
   readonly numLayers: number
   readonly sharesLmHead: boolean
+  readonly readsNextToken: boolean
   /** Rows of the heads' own projections; undefined when the file does not say. */
   readonly vocabSize: number | undefined
   readonly baseModel: string | undefined
@@ -59,6 +61,7 @@ export function readMedusaConfig(folder: string, shape: ModelShape): MedusaConfi
     numHeads,
     numLayers,
     sharesLmHead,
+    readsNextToken: config.reads_next_token ?? false,
     vocabSize: config.vocab_size ?? undefined,
     baseModel: config.base_model_name_or_path ?? undefined,
   }

@@ -22,7 +22,7 @@ export interface MedusaHeads {
   readonly baseModel: string | undefined
   /**
    * Block l of head h is `h.l.linear.weight` and `.bias`; two blocks may share their bytes. `h.numLayers.weight` is the
-   * head's projection, unless that is lm_head.
+   * head's projection, unless that is lm_head. `next_token.weight` is there if the shape says so.
    */
   readonly weights: WeightTable
 }
@@ -38,11 +38,11 @@ export function readMedusaHeads(folder: string, shape: ModelShape): MedusaHeads 
   const path = join(folder, file.name)
   const files = [path]
   const stored = file.read(path).map((tensor) => plainEntry(files, { ...tensor, file: 0 }))
-  const { numHeads, numLayers, sharesLmHead } = config
+  const { numHeads, numLayers, sharesLmHead, readsNextToken } = config
   const vocabSize = sharesLmHead ? shape.vocabSize : vocabularyOf(path, stored, config, shape)
-  const medusa = { numHeads, numLayers, sharesLmHead, vocabSize }
+  const medusa = { numHeads, numLayers, sharesLmHead, readsNextToken, vocabSize }
   const layers = `${numLayers} ${numLayers === 1 ? 'layer' : 'layers'}`
-  const owner = `a Medusa model of ${numHeads} heads with ${layers}${sharesLmHead ? ' and tie_lm_head' : ''}`
+  const owner = `a Medusa model of ${numHeads} heads with ${layers}${sharesLmHead ? ', tie_lm_head' : ''}${readsNextToken ? ', reads_next_token' : ''}`
   return {
     folder,
     shape: medusa,
@@ -68,10 +68,11 @@ function vocabularyOf(
 }
 
 function medusaTensors(
-  { numHeads, numLayers, sharesLmHead, vocabSize }: MedusaShape,
+  { numHeads, numLayers, sharesLmHead, readsNextToken, vocabSize }: MedusaShape,
   hiddenSize: number,
 ): Map<string, number[]> {
   const tensors = new Map<string, number[]>()
+  if (readsNextToken) tensors.set('next_token.weight', [hiddenSize, hiddenSize])
   for (let head = 0; head < numHeads; head++) {
     for (let layer = 0; layer < numLayers; layer++) {
       tensors.set(`${head}.${layer}.linear.weight`, [hiddenSize, hiddenSize])

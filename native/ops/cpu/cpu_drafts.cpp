@@ -7,6 +7,12 @@
 
 namespace apar::cpu {
 
+void CpuOps::add(const float* x, const float* y, int32_t rows, int32_t width, float* out) {
+  for_each_row(rows, width, [&](int64_t row, int32_t) {
+    for (int64_t i = row * width; i < (row + 1) * width; ++i) out[i] = x[i] + y[i];
+  });
+}
+
 void CpuOps::add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
                       int32_t first_row) {
   float* const to = out + int64_t{first_row} * width;

@@ -125,7 +125,11 @@ void CpuOps::begin_step(const StepBatch& batch) {
 }
 
 void CpuOps::embed(const Matrix& table, float* x) {
-  for (const int32_t token : batch_->tokens) {
+  pick_embeddings(table, batch_->tokens, x);
+}
+
+void CpuOps::pick_embeddings(const Matrix& table, std::span<const int32_t> tokens, float* x) {
+  for (const int32_t token : tokens) {
     if (table.dtype == DType::f32) {
       std::memcpy(x, static_cast<const float*>(table.data) + token * table.cols, table.cols * sizeof(float));
     } else {

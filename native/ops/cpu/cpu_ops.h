@@ -40,6 +40,8 @@ class CpuOps final : public Ops {
   void pick_rows(const float* x, std::span<const int32_t> row_ids, int32_t width, float* out) override {
     gather_rows(x, row_ids, width, out);
   }
+  void pick_embeddings(const Matrix& table, std::span<const int32_t> tokens, float* out) override;
+  void add(const float* x, const float* y, int32_t rows, int32_t width, float* out) override;
   void add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
                 int32_t first_row) override;
   void top_tokens(const float* x, int32_t rows, std::span<const Linear> heads, int32_t vocab, int32_t top_k,

@@ -28,6 +28,18 @@ void CudaOps::pick_rows(const float* x, std::span<const int32_t> row_ids, int32_
                   buffer(out).bf16);
 }
 
+void CudaOps::pick_embeddings(const Matrix& table, std::span<const int32_t> tokens, float* out) {
+  if (in_flight_) wait();
+  device_->upload(picks_.device, picks_.put(tokens), tokens.size_bytes());
+  in_flight_ = true;
+  cuda::pick_embeddings(stream_, picks_.device, static_cast<int32_t>(tokens.size()), table, out,
+                        buffer(out).bf16);
+}
+
+void CudaOps::add(const float* x, const float* y, int32_t rows, int32_t width, float* out) {
+  cuda::add(stream_, int64_t{rows} * width, x, y, out, buffer(out).bf16);
+}
+
 void CudaOps::add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
                        int32_t first_row) {
   const int64_t first = int64_t{first_row} * width;

@@ -30,6 +30,19 @@ void ShardedOps::pick_rows(const float* x, std::span<const int32_t> row_ids, int
   });
 }
 
+void ShardedOps::pick_embeddings(const Matrix& table, std::span<const int32_t> tokens, float* out) {
+  threads_.post([this, table, tables = &shards(table.data), ids = std::vector(tokens.begin(), tokens.end()),
+                 out = &shards(out)](int32_t rank) {
+    ops(rank).pick_embeddings({tables->on(rank), table.dtype, table.rows, table.cols}, ids, out->on(rank));
+  });
+}
+
+void ShardedOps::add(const float* x, const float* y, int32_t rows, int32_t width, float* out) {
+  threads_.post([=, this, x = &shards(x), y = &shards(y), out = &shards(out)](int32_t rank) {
+    ops(rank).add(x->on(rank), y->on(rank), rows, width, out->on(rank));
+  });
+}
+
 void ShardedOps::add_silu(const float* x, const float* y, int32_t rows, int32_t width, float* out,
                           int32_t first_row) {
   threads_.post([=, this, x = &shards(x), y = &shards(y), out = &shards(out)](int32_t rank) {

@@ -51,7 +51,7 @@ std::unique_ptr<Model> open_ranks(const RandomModel& random, ModelFormat format,
 
 }  // namespace
 
-TEST_CASE("picked rows and residual blocks") {
+TEST_CASE("picked rows and embeddings, sums and residual blocks") {
   std::mt19937 random(1);
   const auto device = cuda::open_test_device();
   const std::vector<int32_t> ids = {4, 0, 4, 2};
@@ -71,9 +71,31 @@ TEST_CASE("picked rows and residual blocks") {
     }
     for (size_t i = rounded.size(); i < got.size(); ++i) REQUIRE(std::isnan(got[i]));
 
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      std::vector<uint16_t> narrow(x.size());
+      std::ranges::transform(x, narrow.begin(), f32_to_bf16);
+      const DeviceArray<uint16_t> narrow_table(*device, narrow);
+      const void* const data =
+          dtype == DType::f32 ? static_cast<const void*>(from.data()) : narrow_table.data();
+      cuda::pick_embeddings(device->stream(), row_ids.data(), 4, {data, dtype, 5, width}, picked.data(),
+                            picked_bf16.data());
+      const std::vector<float> embedded = picked.get();
+      for (size_t i = 0; i < rounded.size(); ++i) {
+        const float want = dtype == DType::f32 ? got[i] : bf16_to_f32(rounded[i]);
+        REQUIRE(embedded[i] == want);
+        REQUIRE(picked_bf16.get()[i] == rounded[i]);
+      }
+    }
+
     const std::vector<float> y = random_floats(random, x.size(), 9);
     const DeviceArray<float> added(*device, y), sum(*device, x.size() + 3);
     const DeviceArray<uint16_t> sum_bf16(*device, x.size());
+    cuda::add(device->stream(), static_cast<int64_t>(x.size()), from.data(), added.data(), sum.data(),
+              sum_bf16.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      REQUIRE(sum.get()[i] == x[i] + y[i]);
+      REQUIRE(sum_bf16.get()[i] == f32_to_bf16(x[i] + y[i]));
+    }
     cuda::add_silu(device->stream(), static_cast<int64_t>(x.size()), from.data(), added.data(), sum.data(),
                    sum_bf16.data());
     const std::vector<float> sums = sum.get();
@@ -173,7 +195,9 @@ TEST_CASE("heads on the device draft what naive heads draft, on one device and o
         if (ranks == 2 && format == WeightFormat::int8) continue;  // 20 inputs of a rank are no whole groups
         CAPTURE(std::string(to_string(format)));
         CAPTURE(ranks);
-        const RandomModel random = make_random_model(with_heads(tiny(), shared, 2, 2, 5), 4);
+        ModelConfig config = with_heads(tiny(), shared, 2, 2, 5);
+        config.medusa.reads_next_token = shared;
+        const RandomModel random = make_random_model(config, 4);
         const auto model = ranks == 1 ? open_cuda(random, format, 8, 24) : open_ranks(random, format, ranks);
         const std::vector<int32_t> text = random_tokens(4, 20, 61);
         SequenceRun{*model, {1, 2}}.step(text);
@@ -182,7 +206,7 @@ TEST_CASE("heads on the device draft what naive heads draft, on one device and o
 }
 
 TEST_CASE("a row's candidates have the same bits in every call, and steps go on after drafts") {
-  const RandomModel random = make_random_model(with_heads(tiny(), true, 2, 1), 5);
+  const RandomModel random = make_random_model(reading_next_token(with_heads(tiny(), true, 2, 1)), 5);
   const auto model = open_cuda(random, WeightFormat::bf16, 8, 24),
              other = open_cuda(random, WeightFormat::bf16, 8, 24);
   const std::vector<int32_t> text = random_tokens(5, 22, 61);

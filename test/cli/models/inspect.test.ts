@@ -111,7 +111,14 @@ describe.skipIf(!requires('the built engine', BUILT))('what an inspection says',
     const found = await inspectModel(folder.path, 'cpu')
     const bytes = 2 * (8 * 8 + 8 + VOCAB_SIZE * 8) * 4
     expect(found).toMatchObject({
-      medusa: { numHeads: 2, numLayers: 1, sharesLmHead: false, vocabSize: VOCAB_SIZE, bytes },
+      medusa: {
+        numHeads: 2,
+        numLayers: 1,
+        sharesLmHead: false,
+        readsNextToken: false,
+        vocabSize: VOCAB_SIZE,
+        bytes,
+      },
       bytes: before.bytes,
       digest: before.digest,
     })

@@ -199,17 +199,18 @@ describe('the estimate of heads', () => {
     writeFileSync(join(root, 'base/config.json'), JSON.stringify(config))
     return shapeOf(join(root, 'base'))
   }
-  const heads = { heads: 2, layers: 1, isOwn: false }
+  const heads = { heads: 2, layers: 1, kind: 'shared' } as const
   const options = () => ({
     ...{ shape: shape(), packTokens: { cpu: 1024, cuda: 16384 }, contextTokens: 1024, runTokens: 1e6 },
     ...{ gpus: 8, gpuMemory: 80e9, gpuRate: 400e12, cpu: undefined, cpuMemory: 16e9 },
     valueBytes: { cpu: 2, cuda: 2 } as const,
   })
 
-  test('counts the weights of both kinds, and a shared one takes less than 1 MB of bf16', () => {
+  test('counts the weights of each kind, and a shared head takes less than 1 MB of bf16', () => {
     expect(countHeads(shape(), heads)).toBe(2 * (576 * 576 + 576))
     expect(2 * countHeads(shape(), { ...heads, heads: 1 })).toBeLessThan(1e6)
-    expect(countHeads(shape(), { ...heads, layers: 2, isOwn: true })).toBe(2 * (2 * 332_352 + 49152 * 576))
+    expect(countHeads(shape(), { ...heads, layers: 2, kind: 'own' })).toBe(2 * (2 * 332_352 + 49152 * 576))
+    expect(countHeads(shape(), { ...heads, kind: 'conditioned' })).toBe(3 * 576 * 576 + 2 * 576)
   })
 
   test('has the frozen model in bf16, and gradients of the heads alone', () => {
@@ -228,7 +229,7 @@ describe('the estimate of heads', () => {
     expect(medusaReport(found)).toMatch(
       /^135 M parameters, frozen; heads of 665 K; 1\.0\d* M tokens in the run\n/,
     )
-    const own = estimateMedusa({ ...options(), heads: { ...heads, isOwn: true } })
+    const own = estimateMedusa({ ...options(), heads: { ...heads, kind: 'own' } })
     expect(own.rows[1]?.memory.total).toBeGreaterThan((rows[1]?.memory.total ?? 0) + 16 * 2 * 49152 * 576)
     expect(own.rows[1]?.hours).toBeGreaterThan(rows[1]?.hours ?? 0)
   })
@@ -239,7 +240,7 @@ describe('the estimate of heads', () => {
     const flags = { model: join(root, 'base'), recipe: 'smollm2-135m-instruct-medusa', python }
     await showMedusaEstimate({ ...flags, json: true })
     expect(JSON.parse(printed.at(-1) ?? '')).toMatchObject({
-      trained: 664_704,
+      trained: 996_480,
       rows: [{ device: 'cpu', tokensPerSecond: expect.any(Number) }, { device: 'cuda' }, { layout: 'ddp' }],
     })
     await showMedusaEstimate({ ...flags, heads: 4, kind: 'own' })

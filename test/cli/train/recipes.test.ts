@@ -40,7 +40,7 @@ test('a recipe of heads has the rate and warm-up of the paper, and is for its ow
   const { settings, command } = readRecipe('vicuna-7b-v1.3-medusa', 'medusa')
   expect({ ...settings, command }).toMatchObject({ command: 'medusa', heads: 2, kind: 'own', lr: 0.001 })
   expect(Number(settings['warmup-steps']) / Number(settings.steps)).toBe(0.1)
-  expect(readRecipe('smollm2-135m-instruct-medusa', 'medusa').settings.kind).toBe('shared')
+  expect(readRecipe('smollm2-135m-instruct-medusa', 'medusa').settings.kind).toBe('conditioned')
   const refused = (name: string, command: TrainCommand) => expect(() => readRecipe(name, command))
   refused('vicuna-7b-v1.3-medusa', 'sft').toThrow(/vicuna-7b-v1\.3-medusa\.json is for apar train medusa$/)
   refused('qwen3-4b', 'medusa').toThrow(/qwen3-4b\.json is for apar train sft$/)

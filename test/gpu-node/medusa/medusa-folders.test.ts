@@ -88,13 +88,21 @@ describe('the engine gets', () => {
   test.each<[string, MedusaFolder]>([
     ['heads with projections', { heads: 2, layers: 2 }],
     ['heads that share lm_head', { heads: 3, layers: 1, tied: true }],
+    ['heads that read the next token', { heads: 2, layers: 1, tied: true, reads: true }],
     ['a projection alone', { heads: 1, layers: 0 }],
   ])('%s', (_, options) => {
     writeMedusa(inBase(), options)
     const checkpoint = readCheckpoint(base.path)
     const config = EngineConfig.parse(toEngineConfig(checkpoint, {}))
-    const { heads: numHeads, layers: numLayers, tied: sharesLmHead = false } = options
-    expect(config.medusa).toEqual({ numHeads, numLayers, sharesLmHead, vocabSize: VOCAB_SIZE })
+    const { heads: numHeads, layers: numLayers, tied: sharesLmHead = false, reads = false } = options
+    const readsNextToken = reads
+    expect(config.medusa).toEqual({
+      numHeads,
+      numLayers,
+      sharesLmHead,
+      readsNextToken,
+      vocabSize: VOCAB_SIZE,
+    })
     const found = config.weights.tensors.filter(({ name }) => name.startsWith('medusa.'))
     expect(new Map(found.map(({ name, shape }) => [name.slice('medusa.'.length), shape]))).toEqual(
       medusaTensors(options),
@@ -113,7 +121,9 @@ describe('the engine gets', () => {
     writeTorchMedusa(inBase(), shape, (name) => name.replace(/^(\d)\.1\./, '$1.0.'))
     const found = heads()
     expect(found).toMatchObject({
-      shape: { numHeads: 2, numLayers: 2, sharesLmHead: false, vocabSize: VOCAB_SIZE },
+      shape: {
+        ...{ numHeads: 2, numLayers: 2, sharesLmHead: false, readsNextToken: false, vocabSize: VOCAB_SIZE },
+      },
     })
     const offsets = new Map(found?.weights.tensors.map(({ name, offset }) => [name, offset]))
     expect(offsets.get('0.1.linear.weight')).toBe(offsets.get('0.0.linear.weight'))
@@ -132,6 +142,8 @@ describe('an operator reads', () => {
       return found && describeMedusa(found)
     }
     expect(shown({ tied: true, layers: 8, heads: 8 })).toBe('8 heads, shared lm_head, 0.0 MB')
+    const reads = '3 heads, shared lm_head, read the next token, 0.0 MB'
+    expect(shown({ tied: true, heads: 3, reads: true })).toBe(reads)
     expect(shown({ heads: 1, layers: 0 })).toBe('1 head, projections of their own, 0.0 MB')
   })
 
@@ -227,8 +239,22 @@ describe('what does not fit the model is refused:', () => {
       'projections beside tie_lm_head',
       {},
       unsupported,
-      /0\.1\.weight: a Medusa model of 2 heads with 1 layer and tie_lm_head has no such tensor/,
+      /0\.1\.weight: a Medusa model of 2 heads with 1 layer, tie_lm_head has no such tensor/,
       { config: { tie_lm_head: true } },
+    ],
+    [
+      'a matrix for the next token that config.json does not name',
+      { reads: true },
+      unsupported,
+      /next_token\.weight: a Medusa model of 2 heads with 1 layer has no such tensor/,
+      { config: { reads_next_token: false } },
+    ],
+    [
+      'no matrix for the next token',
+      {},
+      broken,
+      /next_token\.weight/,
+      { config: { reads_next_token: true } },
     ],
     ['tie_lm_head that is no boolean', {}, broken, /tie_lm_head/, { config: { tie_lm_head: 'yes' } }],
   ]

@@ -38,7 +38,8 @@ def export(root: Path) -> None:
             sys.exit(status)
     for name, options in (
         ("own", f"--model {root / 'model'} --kind own --layers 2"),
-        ("shared", f"--model {base} --adapter {root / 'adapter'} --heads 3"),
+        ("shared", f"--model {base} --adapter {root / 'adapter'} --kind shared --heads 3"),
+        ("conditioned", f"--model {base} --adapter {root / 'adapter'}"),
     ):
         status = main(["medusa", *f"--data {data} --out {root / name} --run {root / name}-run {LENGTH} {options}".split()])
         if status != 0:

@@ -9,14 +9,32 @@ constexpr int32_t kThreads = 256;
 constexpr int32_t kTopThreads = 512;
 constexpr int32_t kTopWarps = kTopThreads / 32;
 
+__device__ inline float widened(float value) {
+  return value;
+}
+__device__ inline float widened(uint16_t bf16) {
+  return bf16_float(bf16);
+}
+
+template <class Element>
 __global__ void __launch_bounds__(kThreads)
-    pick(const int32_t* row_ids, int32_t width, const float* x, float* out, uint16_t* out_bf16) {
+    pick(const int32_t* row_ids, int32_t width, const Element* x, float* out, uint16_t* out_bf16) {
   const int64_t from = static_cast<int64_t>(row_ids[blockIdx.x]) * width;
   const int64_t to = static_cast<int64_t>(blockIdx.x) * width;
   for (int32_t i = threadIdx.x; i < width; i += kThreads) {
-    out[to + i] = x[from + i];
-    out_bf16[to + i] = bf16_bits(x[from + i]);
+    const float value = widened(x[from + i]);
+    out[to + i] = value;
+    out_bf16[to + i] = bf16_bits(value);
   }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    add_elements(int64_t count, const float* x, const float* y, float* out, uint16_t* out_bf16) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const float value = x[i] + y[i];
+  out[i] = value;
+  out_bf16[i] = bf16_bits(value);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -26,6 +44,10 @@ __global__ void __launch_bounds__(kThreads)
   const float value = x[i] + y[i] / (1.0f + expf(-y[i]));
   out[i] = value;
   out_bf16[i] = bf16_bits(value);
+}
+
+uint32_t blocks_of(int64_t elements) {
+  return static_cast<uint32_t>((elements + kThreads - 1) / kThreads);
 }
 
 struct Candidate {
@@ -107,12 +129,27 @@ __global__ void __launch_bounds__(kTopThreads) top_rows(const float* all_logits,
 
 void pick_rows(Stream stream, const int32_t* row_ids, int32_t rows, int32_t width, const float* x, float* out,
                uint16_t* out_bf16) {
-  launch<pick>(stream, {static_cast<uint32_t>(rows)}, kThreads, 0, row_ids, width, x, out, out_bf16);
+  launch<pick<float>>(stream, {static_cast<uint32_t>(rows)}, kThreads, 0, row_ids, width, x, out, out_bf16);
+}
+
+void pick_embeddings(Stream stream, const int32_t* tokens, int32_t rows, const Matrix& table, float* out,
+                     uint16_t* out_bf16) {
+  const Grid grid = {static_cast<uint32_t>(rows)};
+  const auto width = static_cast<int32_t>(table.cols);
+  if (table.dtype == DType::f32)
+    launch<pick<float>>(stream, grid, kThreads, 0, tokens, width, static_cast<const float*>(table.data), out,
+                        out_bf16);
+  else
+    launch<pick<uint16_t>>(stream, grid, kThreads, 0, tokens, width, static_cast<const uint16_t*>(table.data),
+                           out, out_bf16);
+}
+
+void add(Stream stream, int64_t count, const float* x, const float* y, float* out, uint16_t* out_bf16) {
+  launch<add_elements>(stream, {blocks_of(count)}, kThreads, 0, count, x, y, out, out_bf16);
 }
 
 void add_silu(Stream stream, int64_t count, const float* x, const float* y, float* out, uint16_t* out_bf16) {
-  launch<add_silu_elements>(stream, {static_cast<uint32_t>((count + kThreads - 1) / kThreads)}, kThreads, 0,
-                            count, x, y, out, out_bf16);
+  launch<add_silu_elements>(stream, {blocks_of(count)}, kThreads, 0, count, x, y, out, out_bf16);
 }
 
 void top_tokens(Stream stream, const float* logits, int32_t rows, const TopTokens& wanted) {
