@@ -38,7 +38,7 @@ import { chatPage, chatScript, chatStyle, revalidated } from './routes/page.ts'
 import { createResponse } from './routes/responses.ts'
 import { cancelResponse, deleteResponse, getResponse, listInputItems } from './routes/stored-responses.ts'
 import { cancelStream, openStream } from './routes/stream.ts'
-import { countTokens, detokenize, tokenize, tokenizerInfo } from './routes/tokens.ts'
+import { countResponseTokens, countTokens, detokenize, tokenize, tokenizerInfo } from './routes/tokens.ts'
 
 export const MAX_BODY_BYTES = 2 * 1024 * 1024
 
@@ -71,6 +71,8 @@ export function createApp(): Hono<AppEnv> {
   app.post('/v1/chat/completions', authenticateGeneration, body, createChatCompletion).all(allowOnly('POST'))
   app.post('/v1/completions', authenticateGeneration, body, createCompletion).all(allowOnly('POST'))
   app.post('/v1/responses', authenticateGeneration, body, createResponse).all(allowOnly('POST'))
+  app.post('/v1/responses/input_tokens', authenticateGeneration, body, countResponseTokens)
+  app.all('/v1/responses/input_tokens', allowOnly('POST'))
   app.get('/v1/responses/:id', authenticate('generate'), getResponse)
   app.delete('/v1/responses/:id', authenticate('generate'), deleteResponse).all(allowOnly('GET', 'DELETE'))
   app.post('/v1/responses/:id/cancel', authenticate('generate'), cancelResponse).all(allowOnly('POST'))

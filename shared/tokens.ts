@@ -3,6 +3,7 @@ import { MessagesRequest } from './anthropic.ts'
 import { ChatCompletionRequest } from './openai.ts'
 import { GenerateRequest } from './protocol/request.ts'
 import { unsupported } from './requests/fields.ts'
+import { ResponsesRequest } from './responses.ts'
 
 const MAX_PROMPT_CHARS = 1_000_000
 
@@ -58,3 +59,19 @@ export const CountTokensRequest = z.strictObject(
     Object.entries(MessagesRequest.shape).filter(([name]) => !OF_THE_ANSWER.includes(name)),
   ) as Omit<typeof MessagesRequest.shape, 'max_tokens'>,
 )
+
+const {
+  model: responseModel,
+  input,
+  instructions,
+  previous_response_id,
+  conversation,
+} = ResponsesRequest.shape
+const { tools, tool_choice, parallel_tool_calls, reasoning, text, truncation } = ResponsesRequest.shape
+
+/** `POST /v1/responses/input_tokens`: what of a response's request OpenAI takes there, and the template's variables. */
+export const ResponseTokensRequest = z.strictObject({
+  ...{ model: responseModel, input, instructions, previous_response_id, conversation },
+  ...{ tools, tool_choice, parallel_tool_calls, reasoning, text, truncation },
+  chat_template_kwargs: ResponsesRequest.shape.chat_template_kwargs,
+})

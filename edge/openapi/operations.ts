@@ -4,7 +4,12 @@ import { ChangeKeyRequest, CreateKeyRequest, RotateKeyRequest } from '../../shar
 import { Feedback } from '../../shared/feedback.ts'
 import { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
 import { ResponsesRequest } from '../../shared/responses.ts'
-import { CountTokensRequest, DetokenizeRequest, TokenizeRequest } from '../../shared/tokens.ts'
+import {
+  CountTokensRequest,
+  DetokenizeRequest,
+  ResponseTokensRequest,
+  TokenizeRequest,
+} from '../../shared/tokens.ts'
 import * as parameters from './parameters.ts'
 
 /** Names of the schemas in `components` (document.ts) that an answer has. */
@@ -65,6 +70,13 @@ export const OPERATIONS: readonly Operation[] = [
     body: ResponsesRequest,
     answers: ['Response'],
     events: 'ResponseEvent',
+    errors: GENERATION_ERRORS,
+  },
+  {
+    ...{ method: 'post', path: '/v1/responses/input_tokens', id: 'countResponseTokens', access: 'key' },
+    summary: "How many tokens a response's request has",
+    body: ResponseTokensRequest,
+    answers: ['ResponseTokenCount'],
     errors: GENERATION_ERRORS,
   },
   {

@@ -5,14 +5,14 @@ import { errorSchema, messagesErrorSchema } from './answers/errors.ts'
 import { Message, MessageEvent } from './answers/messages.ts'
 import { AnthropicModel, AnthropicModels, Model, Models } from './answers/models.ts'
 import { DeletedResponse, InputItems, ResponseEvent, ResponseObject } from './answers/responses.ts'
-import { Text, TokenCount, TokenizerInfo, Tokens } from './answers/tokens.ts'
+import { ResponseTokenCount, Text, TokenCount, TokenizerInfo, Tokens } from './answers/tokens.ts'
 
 /** The schemas of answers, by their names in the document. */
 export const ANSWERS = {
   ...{ ChatCompletion, ChatCompletionChunk, Completion, Response: ResponseObject, ResponseEvent },
   ...{ DeletedResponse, InputItems },
   ...{ Message, MessageEvent, Model, Models, AnthropicModel, AnthropicModels },
-  ...{ TokenCount, Tokens, Text, TokenizerInfo },
+  ...{ TokenCount, ResponseTokenCount, Tokens, Text, TokenizerInfo },
   ...{ UsageReport, Ticket, FeedbackReceipt, KeyInfo, NewKey, Keys, Nodes },
   Health: z.strictObject({ status: z.literal('ok') }),
   Error: errorSchema,

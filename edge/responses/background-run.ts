@@ -1,9 +1,10 @@
 import { AparError, toAparError } from '../../shared/errors.ts'
-import type { StreamEvent } from '../../shared/protocol/events.ts'
+import type { AcceptedEvent, StreamEvent } from '../../shared/protocol/events.ts'
 import type { CallContext } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
 import type { Reservation } from '../keys/admission.ts'
+import { limitsOf } from '../keys/key-limits.ts'
 import type { Principal } from '../keys/principal.ts'
 import { logTrouble } from '../log.ts'
 import {
@@ -20,12 +21,21 @@ import { SingleAnswer } from '../streams/http/single-answer.ts'
 import { firstEvent, type IndexedEvent } from '../streams/http/streams.ts'
 import { PartialAnswer, RecordedAnswer, Recording } from './recording.ts'
 
+const NOTHING_SPENT = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
+
+interface Begun {
+  readonly events: AsyncGenerator<StreamEvent, void>
+  readonly accepted: AcceptedEvent
+}
+
 /** What is stored of a response while it runs. */
 export interface RunRecord {
   readonly principal: Principal
   readonly callContext: CallContext
   /** The stream's name, once a gpu node has accepted the request. */
   readonly stream?: string | undefined
+  /** Until then, what is to be started again if the edge is restarted. */
+  readonly waiting?: RunStart | undefined
 }
 
 /** Of a new stream. */
@@ -41,7 +51,7 @@ export interface RunOptions {
   /** The response as it was answered first. */
   readonly first: ResponseBody
   readonly record: RunRecord
-  /** Absent: the record's stream goes on. */
+  /** Absent: the record's stream goes on, or what waits is started again. */
   readonly start?: RunStart | undefined
   readonly onBegun: (stream: string) => void
   /** Called once. */
@@ -97,18 +107,8 @@ export class BackgroundRun {
   }
 
   async #follow(): Promise<SingleAnswer> {
-    const { first, record, start, onBegun } = this.#options
-    const from = start?.request ?? record.stream
-    if (from === undefined)
-      throw new AparError('gpu_node_lost', 'the edge was restarted before the answer began')
-    const session = {
-      principal: record.principal,
-      reservation: start?.reservation,
-      affinity: start?.affinity,
-    }
-    const { callContext } = record
-    const events = follow(this.#env, from, { callContext, signal: this.#abort.signal, session })
-    const accepted = await firstEvent(events)
+    const { first, onBegun } = this.#options
+    const { events, accepted } = await this.#begin()
     this.#stream = accepted.stream
     if (this.#ended) {
       await this.#cancelStream(accepted.stream)
@@ -125,6 +125,26 @@ export class BackgroundRun {
       this.#recording.push(part)
     }
     return answer
+  }
+
+  async #begin(): Promise<Begun> {
+    const { record, start } = this.#options
+    const { waiting } = record
+    if (start) return await this.#open(start.request, start)
+    if (record.stream !== undefined) return await this.#open(record.stream)
+    if (!waiting) throw new AparError('gpu_node_lost', 'the edge was restarted before the answer began')
+    // Its session ended without an event, and nobody renews its reservation: the new session makes one.
+    const { limits, id } = record.principal
+    await limitsOf(this.#env, id).settle(limits, waiting.reservation.id, NOTHING_SPENT)
+    return await this.#open(waiting.request, { affinity: waiting.affinity })
+  }
+
+  async #open(from: GenerateRequest | string, start: Partial<RunStart> = {}): Promise<Begun> {
+    const { principal, callContext } = this.#options.record
+    const { reservation, affinity } = start
+    const session = { principal, reservation, affinity }
+    const events = follow(this.#env, from, { callContext, signal: this.#abort.signal, session })
+    return { events, accepted: await firstEvent(events) }
   }
 
   async #cancelStream(stream: string): Promise<void> {

@@ -81,8 +81,10 @@ export class ResponseStore extends DurableObject<Env> {
   ): Promise<'started' | 'too_many' | 'too_long'> {
     const tables = this.#tables()
     if (this.#runs.size >= MAX_RUNNING) return 'too_many'
-    if (!this.#put(response, [], limits)) return 'too_long'
-    this.#run(tables, response, run)
+    const record: RunRecord = JSON.parse(response.run ?? '{}')
+    const stored = { ...response, run: JSON.stringify({ ...record, waiting: run }) }
+    if (!this.#put(stored, [], limits)) return 'too_long'
+    this.#run(tables, stored, run)
     await this.#wakeUp()
     return 'started'
   }
@@ -188,12 +190,14 @@ export class ResponseStore extends DurableObject<Env> {
   #run(tables: ResponseTables, stored: StoredResponse, start?: RunStart): void {
     const { id, run = '{}' } = stored
     const record: RunRecord = JSON.parse(run)
+    const { waiting: _, ...lasting } = record
     const first = asQueued(fromStored(stored))
     const running = new BackgroundRun(this.env, {
       ...{ first, record, start },
       onBegun: (stream) => {
         const { response } = storedBody({ ...first, status: 'in_progress' })
-        tables.setRun(id, JSON.stringify({ ...record, stream }), response)
+        const begun = { ...stored, response, run: JSON.stringify({ ...lasting, stream }) }
+        tables.setRun(id, begun.run, response, bytesOf(begun, []) ?? MAX_VALUE_BYTES)
       },
       onEnd: (response, parts) => {
         this.#runs.delete(id)
@@ -215,15 +219,16 @@ export class ResponseStore extends DurableObject<Env> {
     const items = itemIds(ended)
     const withParts = { ...storedBody(ended), parts: JSON.stringify(parts) }
     const { parts: _, ...withoutParts } = withParts
-    const had = bytesOf(before, []) ?? 0
+    const ran = { ...before, run: undefined }
     for (const end of [withParts, withoutParts]) {
-      const bytes = bytesOf({ ...before, ...end }, items)
+      const bytes = bytesOf({ ...ran, ...end }, items)
       if (bytes === undefined) continue
-      tables.endRun(before.id, end, items, bytes - had)
+      tables.endRun(before.id, end, items, bytes)
       return
     }
     const error = { code: 'internal_error', message: 'the answer is too long to be stored' }
-    tables.endRun(before.id, storedBody({ ...ended, status: 'failed', output: [], error }), [], 0)
+    const failed = storedBody({ ...ended, status: 'failed', output: [], error })
+    tables.endRun(before.id, failed, [], bytesOf({ ...ran, ...failed }, []) ?? MAX_VALUE_BYTES)
   }
 
   /** Sets the alarm. A response that was used after it was set expires later, so it may be early. */
@@ -244,10 +249,10 @@ export class ResponseStore extends DurableObject<Env> {
 
 /** What a response counts in its key's limit; undefined: it is too long to be stored. */
 function bytesOf(
-  { input, output, response, parts = '' }: StoredResponse,
+  { input, output, response, run = '', parts = '' }: StoredResponse,
   items: readonly string[],
 ): number | undefined {
-  const lengths = [input, output, response, parts].map(utf8Length)
+  const lengths = [input, output, response, run, parts].map(utf8Length)
   if (Math.max(...lengths) > MAX_VALUE_BYTES) return undefined
   return lengths.reduce((sum, length) => sum + length, ROW_BYTES * (1 + items.length))
 }

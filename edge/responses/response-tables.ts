@@ -81,20 +81,30 @@ export class ResponseTables {
       .map(toStored)
   }
 
-  setRun(id: string, run: string, response: string): void {
+  /** `bytes`: of the whole response from now on. */
+  setRun(id: string, run: string, response: string, bytes: number): void {
+    if (!this.#setBytes(id, bytes)) return
     this.#sql.exec('UPDATE response SET run = ?, response = ? WHERE id = ?', run, response, id)
   }
 
-  /** `bytes`: that it has more than before. */
+  /** `bytes`: as of `setRun`. */
   endRun(id: string, { output, response, parts }: RunEnd, items: readonly string[], bytes: number): void {
-    const rows = this.#sql.exec(
-      'UPDATE response SET run = NULL, output = ?, response = ?, parts = ?, bytes = bytes + ? WHERE id = ? RETURNING id',
-      ...[output, response, parts ?? null, bytes, id],
+    if (!this.#setBytes(id, bytes)) return
+    this.#sql.exec(
+      'UPDATE response SET run = NULL, output = ?, response = ?, parts = ? WHERE id = ?',
+      ...[output, response, parts ?? null, id],
     )
-    // It may have been deleted.
-    if (rows.toArray().length === 0) return
     this.#putItems(id, items)
-    this.#bytes += bytes
+  }
+
+  /** false: it has been deleted. */
+  #setBytes(id: string, bytes: number): boolean {
+    const query = 'SELECT bytes FROM response WHERE id = ?'
+    const [row] = this.#sql.exec<{ bytes: number }>(query, id).toArray()
+    if (!row) return false
+    this.#sql.exec('UPDATE response SET bytes = ? WHERE id = ?', bytes, id)
+    this.#bytes += bytes - row.bytes
+    return true
   }
 
   /** The response whose output has an item. */

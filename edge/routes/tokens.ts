@@ -6,9 +6,16 @@ import { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import { withoutNulls } from '../../shared/requests/absent.ts'
 import { parseBody } from '../../shared/requests/body.ts'
-import { CountTokensRequest, DetokenizeRequest, TokenizeChat, TokenizeText } from '../../shared/tokens.ts'
+import {
+  CountTokensRequest,
+  DetokenizeRequest,
+  ResponseTokensRequest,
+  TokenizeChat,
+  TokenizeText,
+} from '../../shared/tokens.ts'
 import { messagesRequest } from '../anthropic/messages.ts'
 import type { AppEnv } from '../app-env.ts'
+import { authorize } from '../keys/authorize.ts'
 import { requireModel } from '../keys/principal.ts'
 import { tenantOf } from '../keys/tenant.ts'
 import { logTrouble } from '../log.ts'
@@ -16,6 +23,8 @@ import { bodyText } from '../middleware/request-body.ts'
 import { askNode } from '../nodes/ask-node.ts'
 import type { FleetModel } from '../nodes/node-registry.ts'
 import { chatRequests } from '../openai/request.ts'
+import { inputItems, responsesRequest } from '../openai/responses.ts'
+import { itemsOf } from '../responses/conversation.ts'
 import { withPromptAs } from '../streams/http/generate-request.ts'
 import { usableModels } from './models.ts'
 
@@ -83,12 +92,27 @@ export async function countTokens(c: Context<AppEnv>): Promise<Response> {
   // Limits of the answer say nothing about the prompt.
   const request = messagesRequest({ ...body, max_tokens: 1, min_tokens: 0 })
   requireModel(c.get('principal'), request.model)
+  return c.json({ input_tokens: await countOf(c, request) })
+}
+
+/** `POST /v1/responses/input_tokens` of OpenAI's API. */
+export async function countResponseTokens(c: Context<AppEnv>): Promise<Response> {
+  const body = parseBody(ResponseTokensRequest, await bodyText(c))
+  const { before, own } = await itemsOf(c, inputItems(body), body.previous_response_id)
+  if (c.get('callerCredential')) await authorize(c, 'generate')
+  const request = responsesRequest(body, [...before, ...own])
+  requireModel(c.get('principal'), request.model)
+  return c.json({ object: 'response.input_tokens', input_tokens: await countOf(c, request) })
+}
+
+/** Of the request's prompt. */
+async function countOf(c: Context<AppEnv>, request: GenerateRequest): Promise<number> {
   const answer = await ask(c, {
     ...{ ask: 'tokenize', ...promptOf(request) },
     ...{ add_special_tokens: false, parse_special: false, list: 'nothing' },
   })
   if (answer.type !== 'tokens') throw unexpected(answer)
-  return c.json({ input_tokens: answer.count })
+  return answer.count
 }
 
 async function tokensOf(c: Context<AppEnv>, model: FleetModel, query: Tokenize): Promise<Response> {

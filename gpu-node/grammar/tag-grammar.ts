@@ -1,4 +1,5 @@
 import { literal } from './ebnf-literal.ts'
+import { rulesOfTextWithout } from './text-without.ts'
 
 /** A part of a structural tag (xgrammar), which may have schemas: `{"type": "json_schema", "json_schema": …}`. */
 export interface Tag {
@@ -7,11 +8,15 @@ export interface Tag {
   readonly elements?: readonly Tag[]
   readonly content?: Tag
   readonly json_schema?: unknown
+  readonly excludes?: readonly string[]
   readonly [field: string]: unknown
 }
 
+/** A part of ours: any text that has not the one text of `excludes` in it. In a grammar with other parts, unlike `any_text`. */
+export const TEXT_WITHOUT = 'text_without'
+
 /** Parts that {@link MergedGrammar} writes. */
-const WRITTEN = ['const_string', 'sequence', 'or', 'star', 'optional', 'json_schema']
+const WRITTEN = ['const_string', 'sequence', 'or', 'star', 'optional', 'json_schema', TEXT_WITHOUT]
 
 /** The schemas in a tag, as JSON, each once. */
 export function schemasIn(tag: Tag): Set<string> {
@@ -51,6 +56,8 @@ class MergedGrammar {
   readonly #rules = new Map<string, string>()
   /** Schema → name of its rule. */
   readonly #roots = new Map<string, string>()
+  /** Excluded text → name of the rule of texts without it. */
+  readonly #texts = new Map<string, string>()
 
   constructor(ebnf: ReadonlyMap<string, string>) {
     this.#ebnf = ebnf
@@ -69,7 +76,17 @@ class MergedGrammar {
     if (tag.type === 'or') return `(${parts.join(' | ')})`
     if (tag.type === 'star') return `(${first})*`
     if (tag.type === 'optional') return `(${first} | "")`
+    if (tag.type === TEXT_WITHOUT) return this.#textWithout(tag.excludes?.[0] ?? '')
     return this.#schema(JSON.stringify(tag.json_schema))
+  }
+
+  #textWithout(excluded: string): string {
+    const known = this.#texts.get(excluded)
+    if (known) return known
+    const prefix = `text_${this.#texts.size}_`
+    for (const [name, body] of rulesOfTextWithout(excluded, prefix)) this.#rules.set(name, body)
+    this.#texts.set(excluded, `${prefix}0`)
+    return `${prefix}0`
   }
 
   #schema(schema: string): string {

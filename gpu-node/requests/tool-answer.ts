@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { StreamEvent, ToolArgumentsEvent, ToolCallEvent } from '../../shared/protocol/types/events.ts'
+import { toolParameters } from '../tools/parameters.ts'
 import type { ModelTools } from '../tools/tool-format.ts'
 import { type AnswerPart, ToolParser } from '../tools/tool-parser.ts'
 
@@ -20,6 +21,7 @@ export class ToolAnswer {
     this.#parser = new ToolParser({
       format: model.format,
       names: tools.map(({ name }) => name),
+      parameters: toolParameters({ tools }, model.format),
       required: tool_choice !== undefined && tool_choice !== 'auto',
       instead: output_format && (output_format.type === 'json_schema' ? 'json' : 'text'),
     })

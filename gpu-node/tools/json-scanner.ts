@@ -8,21 +8,31 @@ export class JsonScanner {
   #escaped = false
 
   push(text: string): { json: string } {
-    return this.#scan(text, false)
+    return this.#scan(text, 'never')
   }
 
   /** `length`: of what belongs to the object that the text began with, in this text. */
   pushObject(text: string): { json: string; length: number; isWhole: boolean } {
-    return this.#scan(text, true)
+    return this.#scan(text, 'behind object')
   }
 
-  #scan(text: string, stops: boolean): { json: string; length: number; isWhole: boolean } {
+  /** The same of a value on a line of its own, without the line feed. */
+  pushLine(text: string): { json: string; length: number; isWhole: boolean } {
+    return this.#scan(text, 'at line feed')
+  }
+
+  #scan(
+    text: string,
+    stops: 'never' | 'behind object' | 'at line feed',
+  ): { json: string; length: number; isWhole: boolean } {
     let json = ''
     for (let at = 0; at < text.length; at++) {
       const char = text[at] ?? ''
+      if (stops === 'at line feed' && char === '\n' && !this.#inString)
+        return { json, length: at, isWhole: true }
       json += this.#inString && char < ' ' ? JSON.stringify(char).slice(1, -1) : char
       this.#take(char)
-      if (stops && this.#depth === 0) return { json, length: at + 1, isWhole: true }
+      if (stops === 'behind object' && this.#depth === 0) return { json, length: at + 1, isWhole: true }
     }
     return { json, length: text.length, isWhole: false }
   }

@@ -1,6 +1,14 @@
+/** How a parameter of a call is written: `begin`, its name, `middle`, its value on lines of its own, `end`. */
+export interface ParameterFormat {
+  readonly begin: string
+  readonly middle: string
+  /** Never in a value that is text; behind a line feed, which a text may lack. */
+  readonly end: string
+}
+
 /**
  * How a model writes calls of tools. An answer with calls is: text, `open`, calls with `between` between them, `close`. A
- * call is: `begin`, the name, `middle`, the arguments as a JSON object, `end`.
+ * call is: `begin`, the name, `middle`, the arguments as a JSON object or parameter by parameter, `end`.
  */
 export interface ToolFormat {
   readonly open: string
@@ -9,6 +17,8 @@ export interface ToolFormat {
   readonly end: string
   readonly between: string
   readonly close: string
+  /** Arguments are written so, and as a JSON object only where their schema is not one of parameters. */
+  readonly parameters?: ParameterFormat
   /**
    * Begins `open`, or `begin` where that is empty: text in front of calls never has it. Without it text never has the
    * beginning of a call of one of the request's tools, up to its name.
@@ -20,7 +30,7 @@ export interface ToolFormat {
   readonly shortIds?: true
 }
 
-export type ToolFormatName = 'hermes' | 'llama' | 'mistral' | 'mistral-names' | 'generic'
+export type ToolFormatName = 'hermes' | 'qwen3-coder' | 'llama' | 'mistral' | 'mistral-names' | 'generic'
 
 export const TOOL_FORMATS: Readonly<Record<ToolFormatName, ToolFormat>> = {
   /** Hermes 2 Pro, Qwen 2.5 and 3, SmolLM3. */
@@ -31,6 +41,17 @@ export const TOOL_FORMATS: Readonly<Record<ToolFormatName, ToolFormat>> = {
     end: '}\n</tool_call>',
     between: '\n',
     close: '',
+    trigger: '<tool_call>',
+  },
+  /** Qwen3-Coder, Qwen 3.5, Nemotron 3. */
+  'qwen3-coder': {
+    open: '',
+    begin: '<tool_call>\n<function=',
+    middle: '>\n',
+    end: '</function>\n</tool_call>',
+    between: '\n',
+    close: '',
+    parameters: { begin: '<parameter=', middle: '>\n', end: '</parameter>\n' },
     trigger: '<tool_call>',
   },
   /** Llama 3.1 and later. */
@@ -121,7 +142,10 @@ export function modelTools({ chatTemplate, tokenizer }: Files, choice?: ToolForm
 /** undefined for a template that writes calls in none of the formats. */
 function formatIn(source: string): ToolFormatName | undefined {
   if (source.includes('[TOOL_CALLS]')) return source.includes('[ARGS]') ? 'mistral-names' : 'mistral'
-  // Others of this marker have XML in it.
-  if (source.includes('<tool_call>')) return /<function=|<arg_key>/.test(source) ? undefined : 'hermes'
+  if (source.includes('<tool_call>')) {
+    if (source.includes('<function=') && source.includes('<parameter=')) return 'qwen3-coder'
+    // Others of this marker have other XML in it.
+    return /<function=|<arg_key>/.test(source) ? undefined : 'hermes'
+  }
   return /"parameters": /.test(source) && source.includes('ipython') ? 'llama' : undefined
 }

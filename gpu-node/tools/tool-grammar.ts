@@ -3,11 +3,12 @@ import type { Tool } from '../../shared/protocol/tools.ts'
 import { engineSchema, patternsOf } from '../grammar/engine-schema.ts'
 import { formatTag } from '../grammar/format-tag.ts'
 import type { GrammarSource } from '../grammar/grammar-source.ts'
-import type { Tag } from '../grammar/tag-grammar.ts'
+import { type Tag, TEXT_WITHOUT } from '../grammar/tag-grammar.ts'
 import { behindReasoning } from '../reasoning/reasoning-grammar.ts'
 import type { AnswerStart } from '../reasoning/reasoning-start.ts'
+import { type Parameter, type ToolParameters, toolParameters } from './parameters.ts'
 import { servedSchema } from './served-schema.ts'
-import type { ToolFormat } from './tool-format.ts'
+import type { ParameterFormat, ToolFormat } from './tool-format.ts'
 
 export type ToolRequest = Pick<GenerateRequest, 'tool_choice' | 'parallel_tool_calls' | 'output_format'> & {
   readonly tools: readonly Tool[]
@@ -28,7 +29,7 @@ export function toolGrammar(
       return [name, engineSchema(anyArguments ? { type: 'object' } : servedSchema(parameters))]
     }),
   )
-  const grammar = new ToolGrammar(format, schemas)
+  const grammar = new ToolGrammar(format, schemas, anyArguments ? undefined : toolParameters(request, format))
   const tag = behindReasoning(grammar.answer(request), start)
   const ofAnswer =
     request.output_format?.type === 'json_schema' ? [engineSchema(request.output_format.schema)] : []
@@ -39,10 +40,16 @@ export function toolGrammar(
 class ToolGrammar {
   readonly #format: ToolFormat
   readonly #schemas: ReadonlyMap<string, unknown>
+  readonly #parameters: ToolParameters | undefined
 
-  constructor(format: ToolFormat, schemas: ReadonlyMap<string, unknown>) {
+  constructor(
+    format: ToolFormat,
+    schemas: ReadonlyMap<string, unknown>,
+    parameters: ToolParameters | undefined,
+  ) {
     this.#format = format
     this.#schemas = schemas
+    this.#parameters = parameters
   }
 
   answer({ tools, tool_choice = 'auto', parallel_tool_calls = true, output_format }: ToolRequest): Tag {
@@ -67,8 +74,15 @@ class ToolGrammar {
 
   #call(name: string): Tag {
     const { begin, middle, end } = this.#format
+    return sequence([...literal(begin + name + middle), ...this.#arguments(name), ...literal(end)])
+  }
+
+  #arguments(name: string): Tag[] {
+    const { parameters: written } = this.#format
+    const list = this.#parameters?.get(name)
+    if (written && list) return list.map((each) => parameterTag(each, written))
     const schema = { type: 'json_schema', json_schema: this.#schemas.get(name) }
-    return sequence([...literal(begin + name + middle), schema, ...literal(end)])
+    return [schema, ...literal(written ? '\n' : '')]
   }
 
   /** What text never has. */
@@ -76,6 +90,25 @@ class ToolGrammar {
     const { trigger, open, begin } = this.#format
     return trigger === undefined ? names.map((name) => `${open}${begin}${name}"`) : [trigger]
   }
+}
+
+function parameterTag(parameter: Parameter, { begin, middle, end }: ParameterFormat): Tag {
+  const { name, isRequired } = parameter
+  const opened = literal(begin + name + middle)
+  const content = sequence([...opened, ...valueTags(parameter, end)])
+  return isRequired ? content : { type: 'optional', content }
+}
+
+function valueTags({ as, schema }: Parameter, end: string): Tag[] {
+  // Its line feed is part of the text, as of all that has none of the marker.
+  if (as === 'text' || as === 'text or null')
+    return [{ type: TEXT_WITHOUT, excludes: [end.trimEnd()] }, ...literal(end)]
+  if (as === 'json')
+    return [{ type: 'json_schema', json_schema: engineSchema(schema) }, ...literal(`\n${end}`)]
+  return [
+    { type: 'or', elements: as.map((value) => ({ type: 'const_string', value })) },
+    ...literal(`\n${end}`),
+  ]
 }
 
 function literal(value: string): Tag[] {

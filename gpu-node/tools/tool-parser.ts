@@ -1,5 +1,7 @@
 import { heldBack } from './held-back.ts'
 import { JsonScanner } from './json-scanner.ts'
+import { type ArgumentPiece, ObjectReader, ParameterReader } from './parameter-reader.ts'
+import type { ToolParameters } from './parameters.ts'
 import type { ToolFormat } from './tool-format.ts'
 
 /** A part of an answer. A call's arguments come in pieces; its end is that of the answer, or the next call. */
@@ -11,6 +13,8 @@ export type AnswerPart =
 export interface ParserOptions {
   readonly format: ToolFormat
   readonly names: readonly string[]
+  /** Of the tools, in a format that writes arguments so. */
+  readonly parameters?: ToolParameters | undefined
   /** The answer is calls, or it is cut off before the first one. */
   readonly required: boolean
   /** The answer matches a format, or is calls: what begins as text has none. `json`: the format is JSON. */
@@ -28,7 +32,7 @@ export class ToolParser {
   readonly #continuations: ReadonlyMap<string, string>
   #held = ''
   #state: 'text' | 'arguments' | 'behind arguments' | 'only text' = 'text'
-  #json = new JsonScanner()
+  #arguments: { push(text: string): ArgumentPiece } = new ObjectReader()
   readonly #text: JsonScanner | undefined
   #calls = 0
 
@@ -68,10 +72,10 @@ export class ToolParser {
       case 'text':
         return this.#textOrCall(this.#held + text, parts)
       case 'arguments': {
-        const { json, length, isWhole } = this.#json.pushObject(text)
+        const { json, rest } = this.#arguments.push(text)
         if (json !== '') parts.push({ call: this.#calls - 1, text: json })
-        if (isWhole) this.#state = 'behind arguments'
-        return text.slice(length)
+        if (rest !== undefined) this.#state = 'behind arguments'
+        return rest ?? ''
       }
       default:
         return this.#behind(this.#held + text, parts)
@@ -116,8 +120,15 @@ export class ToolParser {
   #begin(name: string, parts: AnswerPart[]): void {
     this.#held = ''
     this.#state = 'arguments'
-    this.#json = new JsonScanner()
+    this.#arguments = this.#readerOf(name)
     parts.push({ call: this.#calls++, name })
+  }
+
+  #readerOf(name: string): { push(text: string): ArgumentPiece } {
+    const { format, parameters } = this.#options
+    return format.parameters
+      ? new ParameterReader(format.parameters, parameters?.get(name) ?? [])
+      : new ObjectReader()
   }
 
   /** Whether a text that was held back is the beginning of a call, and not only looks like it. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 import type { Tool } from '../../shared/protocol/tools.ts'
+import { isObject } from '../grammar/engine-schema.ts'
 import type { ModelTools, ToolFormat } from './tool-format.ts'
 
 /** What a chat template gets. */
@@ -121,19 +122,34 @@ function asTexts(messages: readonly ChatMessage[], format: ToolFormat): Template
   return out
 }
 
-function callsText(calls: readonly Call[], { open, begin, middle, end, between, close }: ToolFormat): string {
+function callsText(calls: readonly Call[], format: ToolFormat): string {
+  const { open, begin, middle, end, between, close } = format
   const texts = calls.map(({ name, arguments: text }) => {
-    return `${begin}${JSON.stringify(name).slice(1, -1)}${middle}${asJson(text)}${end}`
+    return `${begin}${JSON.stringify(name).slice(1, -1)}${middle}${argumentsText(text, format)}${end}`
   })
   return `${open}${texts.join(between)}${close}`
 }
 
-function description(tools: readonly Tool[], { open, begin, middle, end, close }: ToolFormat): string {
+function argumentsText(text: string, { parameters }: ToolFormat): string {
+  if (!parameters) return asJson(text)
+  const value = parsed(text)
+  if (!isObject(value)) return `${asJson(text)}\n`
+  const { begin, middle, end } = parameters
+  const written = Object.entries(value).map(([name, each]) => {
+    return `${begin}${name}${middle}${typeof each === 'string' ? each : JSON.stringify(each)}\n${end}`
+  })
+  return written.join('')
+}
+
+function description(tools: readonly Tool[], format: ToolFormat): string {
+  const { open, begin, middle, end, close, parameters } = format
   const list = tools.map((tool) => JSON.stringify(asFunction(tool))).join('\n')
-  const example = `${open}${begin}NAME${middle}{ARGUMENTS}${end}${close}`
+  const each = parameters && `${parameters.begin}PARAMETER${parameters.middle}VALUE\n${parameters.end}`
+  const example = `${open}${begin}NAME${middle}${each ?? '{ARGUMENTS}'}${end}${close}`
+  const how = parameters ? 'each of its parameters' : 'its arguments as JSON'
   return (
-    `You may call these tools:\n${list}\n\nTo call a tool, write this with the name of the tool and its arguments as ` +
-    `JSON, and nothing behind it:\n${example}\nYou get its result in the next message. Where no tool helps, answer in words.`
+    `You may call these tools:\n${list}\n\nTo call a tool, write this with the name of the tool and ${how}, ` +
+    `and nothing behind it:\n${example}\nYou get its result in the next message. Where no tool helps, answer in words.`
   )
 }
 

@@ -14,7 +14,7 @@ export interface SchemaProblem {
 }
 
 /** They say nothing about which values are good. */
-const ANNOTATIONS = [
+export const ANNOTATIONS: readonly string[] = [
   ...['title', 'description', 'default', 'examples', 'example', 'deprecated', 'readOnly', 'writeOnly'],
   ...['$schema', '$comment', '$id', '$defs', 'definitions', 'discriminator'],
 ]

@@ -32,6 +32,8 @@ const SchemaOrText = z.union(
 
 const Text = z.strictObject({ type: z.literal('text') })
 const JsonObject = z.strictObject({ type: z.literal('json_object') })
+/** With a schema as llama.cpp, Together and Fireworks have it. */
+const JsonObjectOf = JsonObject.extend({ schema: AnswerSchema.optional() })
 const Named = {
   type: z.literal('json_schema'),
   name: z.string().max(256).optional(),
@@ -46,7 +48,7 @@ export const ResponseFormat = z.discriminatedUnion(
   'type',
   [
     Text,
-    JsonObject,
+    JsonObjectOf,
     z.strictObject({
       type: Named.type,
       json_schema: z.strictObject({
@@ -140,8 +142,8 @@ export function outputFormatOf(body: FormatBody): { field: string; format: Outpu
 
 function ofFormat(format: Format | undefined): OutputFormat | undefined {
   if (format === undefined || format.type === 'text') return undefined
-  if (format.type === 'json_object') return ofSchema(ANY_OBJECT)
-  return ofSchema('json_schema' in format ? (format.json_schema.schema ?? ANY_OBJECT) : format.schema)
+  const schema = 'json_schema' in format ? format.json_schema.schema : 'schema' in format && format.schema
+  return ofSchema(schema || ANY_OBJECT)
 }
 
 function ofSchema(schema: Record<string, unknown> | undefined): OutputFormat | undefined {

@@ -59,6 +59,8 @@ export const NEUTRAL_OF_OTHERS = {
   cache_prompt: ignored,
   id_slot: ignored,
   timings_per_token: ignored,
+  return_progress: ignored,
+  verbose: ignored,
   separate_reasoning: ignored,
   stream_reasoning: ignored,
   include_reasoning: ignored,

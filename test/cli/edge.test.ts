@@ -1,9 +1,10 @@
-import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
+import { promisify } from 'node:util'
 import { afterEach, describe, expect, test } from 'vitest'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { requires } from '../support/requires.ts'
@@ -18,14 +19,18 @@ let child: Edge | undefined
 afterEach(() => child?.kill('SIGKILL'))
 
 /** Starts `apar edge` with these variables and no others of its own. */
-function startEdge(env: Record<string, string>): Edge {
+function startEdge(env: Record<string, string>, ...args: string[]): Edge {
   const { NODE_SECRET: _, APAR_ADMIN_KEY: __, ...rest } = process.env
-  const edge = spawn(process.execPath, [APAR, 'edge', '--port', '0'], {
+  const edge = spawn(process.execPath, [APAR, 'edge', '--port', '0', ...args], {
     env: { ...rest, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   child = edge
   return edge
+}
+
+async function urlOf(edge: Edge): Promise<string> {
+  return /^the edge listens at (http:\S+)$/.exec(await firstLine(edge.stdout))?.[1] ?? ''
 }
 
 async function firstLine(from: Readable): Promise<string> {
@@ -36,7 +41,7 @@ async function firstLine(from: Readable): Promise<string> {
 describe.skipIf(!isBuilt)('apar edge', () => {
   test('makes keys, waits for gpu nodes, and ends on SIGTERM', async () => {
     const edge = startEdge({ NODE_SECRET: 'secret', APAR_ADMIN_KEY: 'admin', NODE_HOSTS: 'gpu.example.com' })
-    const [, url] = /^the edge listens at (http:\S+)$/.exec(await firstLine(edge.stdout)) ?? []
+    const url = await urlOf(edge)
     const ask = (path: string, token: string, init: RequestInit = {}) =>
       fetch(`${url}${path}`, {
         ...init,
@@ -62,6 +67,26 @@ describe.skipIf(!isBuilt)('apar edge', () => {
     expect(await (await ask('/v1/models', key)).json()).toMatchObject({ data: [{ id: 'mine' }] })
     edge.kill('SIGTERM')
     expect(await once(edge, 'exit')).toEqual([0, null])
+  })
+
+  test.each([
+    ['unless told otherwise', [], [], 200],
+    ['but for none of the days of --response-days 0', ['--response-days', '0'], [], 400],
+    ['but none for a key with --stored-responses 0', [], ['--stored-responses', '0'], 400],
+  ])('stores responses, %s', async (_, ofEdge, ofKey, status) => {
+    const url = await urlOf(startEdge({ NODE_SECRET: 'secret', APAR_ADMIN_KEY: 'admin' }, ...ofEdge))
+    const create = ['keys', 'create', '--url', url, '--admin-key', 'admin', ...ofKey]
+    const { stdout } = await promisify(execFile)(process.execPath, [APAR, ...create])
+    // One in the background has to be stored. It is accepted before a gpu node is asked.
+    const response = await fetch(`${url}/v1/responses`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${stdout.trim()}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'demo', input: 'hi', background: true }),
+    })
+    expect([response.status, await response.text()]).toEqual([
+      status,
+      expect.stringContaining(status === 200 ? '"status":"queued"' : 'no responses are stored for this key'),
+    ])
   })
 
   test.each([

@@ -80,6 +80,11 @@ describe('/tokenize', () => {
     ['/tokenize', { prompt: 'x', messages }, 'prompt'],
     ['/tokenize', { prompt: 7 }, 'prompt'],
     ['/tokenize', { messages: [] }, 'messages'],
+    [
+      '/tokenize',
+      { messages, continue_final_message: true, add_generation_prompt: true },
+      'continue_final_message',
+    ],
     ['/detokenize', { tokens: ['x'] }, 'tokens.0'],
     ['/detokenize', { tokens: [1, 1_000_000] }, 'tokens.1'],
     ['/detokenize', { model: 'none', tokens: [] }, 'model'],
@@ -104,6 +109,20 @@ it('/v1/messages/count_tokens counts as the answer does', async () => {
   expect(body).toEqual({
     input_tokens: answer.usage.input_tokens + answer.usage.cache_read_input_tokens,
   })
+})
+
+it('/v1/responses/input_tokens counts as the answer does, also what it continues', async () => {
+  const tools = [{ type: 'function', name: 'f', parameters: { type: 'object', properties: {} } }]
+  const first = { model: 'demo', input: 'How do I use tar?', instructions: 'Be short.', tools }
+  const { body: answer } = await call('/v1/responses', { ...first, max_output_tokens: 4 })
+  const counted = (request: object) => call('/v1/responses/input_tokens', request)
+  const { input_tokens } = answer.usage
+  expect((await counted(first)).body).toEqual({ object: 'response.input_tokens', input_tokens })
+  const next = { model: 'demo', input: 'And zip?', previous_response_id: answer.id }
+  const { body: second } = await call('/v1/responses', { ...next, max_output_tokens: 1 })
+  expect((await counted(next)).body.input_tokens).toBe(second.usage.input_tokens)
+  expect((await counted({ ...next, model: 'none' })).status).toBe(404)
+  expect((await counted({ ...next, max_output_tokens: 1 })).body.error.param).toBe('max_output_tokens')
 })
 
 it('a node that has dialled in answers, too', async () => {

@@ -169,6 +169,16 @@ describe('the template', () => {
     expect(content[0]?.text).toBe(continued.choices[0]?.message.content)
   })
 
+  it('does not leave the last message open and begin another one', async () => {
+    const messages = [QUESTION, { role: 'assistant', content: 'With' }]
+    const both = { messages, continue_final_message: true, add_generation_prompt: true }
+    const response = await post('/v1/chat/completions', both)
+    expect([response.status, await response.json()]).toMatchObject([
+      400,
+      { error: { param: 'continue_final_message' } },
+    ])
+  })
+
   it('takes variables, none of which replaces its own', async () => {
     const plain = await chat({})
     const variables = { enable_thinking: false, messages: [], bos_token: 'x', add_generation_prompt: false }

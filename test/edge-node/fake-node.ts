@@ -7,7 +7,8 @@ import { type WebSocket, WebSocketServer } from 'ws'
  * One step of the fake node. An event gets its `stream` and, unless given, its `seq`, and is sent in a batch of its
  * own. `await: 'frame'` waits for the next frame, or one of this type; `drop` cuts the connection and continues when the edge attaches
  * again; `die` cuts it and forgets the stream; `restart` closes with 1012 as a node that shuts down does, and forgets
- * the stream; `hang` sends nothing more; `raw` sends a text that may be invalid, `flood` so many MiB of text, `tooLong`
+ * the stream; `hang` sends nothing more; `hangOnce` does so for the first stream of all with
+ * this name in it; `raw` sends a text that may be invalid, `flood` so many MiB of text, `tooLong`
  * a text of so many characters.
  */
 type Step =
@@ -20,6 +21,7 @@ type Step =
   | { die: true }
   | { restart: true }
   | { hang: true }
+  | { hangOnce: string }
 
 interface Frame {
   type: string
@@ -41,7 +43,7 @@ interface Stream {
  * A gpu node that runs a script from the prompt: the last message's content is a JSON list of steps, or a list of such
  * lists, one for each time that the stream is started. A url ending in `/busy` answers every request 503; with any other
  * path the same server plays another node.
- * `GET /seen/<stream>` returns the frames that the node got, once the stream's sockets have closed.
+ * `GET /hung/<name>` is answered once a stream has reached that `hangOnce`. `GET /seen/<stream>` returns the frames that the node got, once the stream's sockets have closed.
  */
 export async function startFakeNode(secret: string): Promise<{ url: string; close: () => void }> {
   const streams = new Map<string, Stream>()
@@ -91,6 +93,8 @@ function serve(socket: WebSocket, streams: Map<string, Stream>): void {
   })
 }
 
+/** Names of the steps `hangOnce` that were reached. */
+const hung = new Set<string>()
 const notFound = { type: 'error', seq: 0, code: 'stream_not_found', message: 'not here', param: null }
 
 async function play(stream: Stream, start: Frame): Promise<void> {
@@ -128,6 +132,11 @@ async function play(stream: Stream, start: Frame): Promise<void> {
       return
     } else if ('hang' in step) {
       return
+    } else if ('hangOnce' in step) {
+      if (hung.has(step.hangOnce)) continue
+      hung.add(step.hangOnce)
+      notify()
+      return
     } else {
       const event = { seq: stream.events.length, stream: start.stream, ...step }
       stream.events.push(event)
@@ -141,6 +150,12 @@ async function report(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  const [, hangs] = request.url?.match(/^\/hung\/(.+)$/) ?? []
+  if (hangs !== undefined) {
+    await until(() => hung.has(hangs))
+    response.end()
+    return
+  }
   const name = request.url?.match(/^\/seen\/(.+)$/)?.[1] ?? ''
   await until(() => streams.has(name) && streams.get(name)?.socket === undefined)
   response.end(JSON.stringify(streams.get(name)?.frames))

@@ -92,6 +92,18 @@ async function streamOf(id: string): Promise<string> {
   })
 }
 
+/** What rows count beside their texts. */
+const uncounted = () =>
+  runInDurableObject(responsesOf(env, `key:${owner.id}`), (_, { storage }) => {
+    const texts = ['input', 'output', 'response', 'run', 'parts'].map(
+      (name) => `length(coalesce(${name}, ''))`,
+    )
+    const rows = storage.sql.exec<{ rest: number }>(
+      `SELECT bytes - ${texts.join(' - ')} AS rest FROM response`,
+    )
+    return rows.toArray().map(({ rest }) => rest)
+  })
+
 const short = [accepted, delta(0, 'Hel'), delta(0, 'lo'), branchEnd(0), done()]
 /** Ends when the node gets another frame. */
 const waiting = [accepted, delta(0, 'Hel'), { await: 'frame' }, branchEnd(0, 'abort'), done('abort')]
@@ -188,11 +200,26 @@ describe('a response in the background', () => {
     expect(await until(id, 'completed')).toMatchObject({ output: [{ content: [{ text: 'Hello' }] }] })
   })
 
-  it('that had not begun when the edge was restarted has failed', async () => {
-    const { id } = await start([{ hang: true }])
+  it('that had not begun when the edge was restarted is started again, with one reservation', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
+    owner = await newKey({ limits: { concurrent_streams: 1 } })
+    const { id } = await start([{ hangOnce: owner.id }, ...short])
+    await fetch(`${fakeNodeUrl.replace('ws', 'http')}/hung/${owner.id}`)
     await abortAllDurableObjects()
-    expect(await until(id, 'failed')).toMatchObject({ error: { code: 'gpu_node_lost' } })
+    expect(await until(id, 'completed')).toMatchObject({ output: [{ content: [{ text: 'Hello' }] }] })
+    await settled()
+    const usage = await call('/v1/usage', { key: owner.key })
+    expect(await usage.json()).toMatchObject({ tokens_today: 12, reserved_tokens: 0 })
+  })
+
+  it('counts its request in what its key stores only while it waits', async () => {
+    const { id } = await start(waiting)
+    await streamOf(id)
+    // Of a row, and of an item.
+    expect(await uncounted()).toEqual([512])
+    await cancel(id)
+    expect(await uncounted()).toEqual([1024])
+    await settled()
   })
 
   it.each([

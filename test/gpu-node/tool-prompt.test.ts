@@ -14,6 +14,7 @@ const TEMPLATES: Record<string, string> = {
   llama: `{%- if tools %}"parameters": {{ tools | tojson }} {% endif %}${TURNS}{% if m.tool_calls %}{% if m.tool_calls | length != 1 %}{{ raise_exception('one call only') }}{% endif %}{{ m.tool_calls[0].function.name }} {{ m.tool_calls[0].function.arguments.a }}{% elif m.role == 'ipython' or m.role == 'tool' %} of {{ m.name }}{% endif %}${END}`,
   mistral: `{%- if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}{% endif %}${TURNS}{% for call in m.tool_calls or [] %}{% if call.id | length != 9 %}{{ raise_exception('ids have nine characters') }}{% endif %}[TOOL_CALLS]{{ call.id }}{% endfor %}{% if m.role == 'tool' %}{{ m.tool_call_id }}{% endif %}${END}`,
   'mistral-names': `{{ tools }}[TOOL_CALLS][ARGS]${TURNS}${END}`,
+  'qwen3-coder': `{%- if tools %}{{ tools | tojson }} {% endif %}${TURNS}{% for call in m.tool_calls or [] %}{% set f = call.function %}<tool_call>\n<function={{ f.name }}>\n{% for name, value in f.arguments | items %}<parameter={{ name }}>\n{{ value | string }}\n</parameter>\n{% endfor %}</function>\n</tool_call>{% endfor %}${END}`,
   'no tools': `${TURNS}${END}`,
   'no system message': `{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system message') }}{% endif %}{{ m.content }}{% endfor %}`,
   'tools in XML': `{{ tools }}<tool_call><function={{ 'x' }}>${TURNS}${END}`,
@@ -59,6 +60,7 @@ const HISTORY: ChatMessage[] = [
 describe('the format of calls', () => {
   test.each([
     ['hermes', 'hermes', true],
+    ['qwen3-coder', 'qwen3-coder', true],
     ['llama', 'llama', true],
     ['mistral', 'mistral', true],
     ['mistral-names', 'mistral-names', true],
@@ -87,6 +89,24 @@ describe('tools and calls of a conversation', () => {
     )
     expect(text).toContain('tool: one\ntool: two\nuser: so?')
     expect(rendered(TEMPLATES.hermes ?? '', HISTORY, false)).not.toContain('does f')
+  })
+
+  test('are variables of a template that writes parameters one by one, or written so', () => {
+    const expected = '<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>'
+    const template = rendered(TEMPLATES['qwen3-coder'] ?? '', HISTORY)
+    expect(template).toContain(`assistant: well${expected}`)
+    const described = rendered(TEMPLATES['no tools'] ?? '', HISTORY, true, 'qwen3-coder')
+    expect(described).toContain(`assistant: well\n${expected}\n<tool_call>`)
+    expect(described).toContain(
+      '<function=NAME>\n<parameter=PARAMETER>\nVALUE\n</parameter>\n</function>\n</tool_call>\n',
+    )
+    const text: ChatMessage[] = [
+      { role: 'user', content: 'hi' },
+      { role: 'assistant', content: '', tool_calls: [{ id: 'c', name: 'f', arguments: '{"b": "x\\ny"}' }] },
+    ]
+    expect(rendered(TEMPLATES['no tools'] ?? '', text, true, 'qwen3-coder')).toContain(
+      '<parameter=b>\nx\ny\n</parameter>\n',
+    )
   })
 
   test('are one call a message for a template that takes no more', () => {

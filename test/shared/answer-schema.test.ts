@@ -72,6 +72,11 @@ describe('the format of a body', () => {
       },
       { type: 'json_schema', schema: { const: null } },
     ],
+    [
+      'response_format',
+      { response_format: { type: 'json_object', schema: { const: null } } },
+      { type: 'json_schema', schema: { const: null } },
+    ],
     ['guided_json', { guided_json: '{"enum": [null, 1]}' }, { schema: { enum: [null, 1] } }],
     ['json_schema', { json_schema: { const: null } }, { schema: { const: null } }],
     ['guided_regex', { guided_regex: 'a+' }, { type: 'regex', pattern: 'a+' }],

@@ -4,6 +4,8 @@ import { count } from './completions.ts'
 
 export const TokenCount = z.strictObject({ input_tokens: count })
 
+export const ResponseTokenCount = TokenCount.extend({ object: z.literal('response.input_tokens') })
+
 export const Tokens = z.strictObject({
   count,
   max_model_len: count,

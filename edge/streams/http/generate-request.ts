@@ -52,13 +52,18 @@ export function samplingOf(body: Sampling): Sampling {
 
 type TemplateOptions = Partial<Pick<GenerateRequest, keyof typeof TemplateFields>>
 
-/** The options about the template, without neutral ones. To continue the last message, there is no beginning of another. */
+/**
+ * The options about the template, without neutral ones. To continue the last message, there is no beginning of another: a
+ * request that asks for both is refused as one of apar's.
+ */
 export function templateOptionsOf(body: TemplateOptions, thinking: Thinking = {}): TemplateOptions {
   const { add_generation_prompt, continue_final_message } = body
   const chat_template_kwargs = thinkingVariables(thinking, body.chat_template_kwargs)
   const hasVariables = Object.keys(chat_template_kwargs).length > 0
   return {
-    add_generation_prompt: add_generation_prompt === false && !continue_final_message ? false : undefined,
+    // Of the two values, one is the default, and the other one that of a message that is continued.
+    add_generation_prompt:
+      add_generation_prompt === Boolean(continue_final_message) ? add_generation_prompt : undefined,
     continue_final_message: continue_final_message || undefined,
     chat_template_kwargs: hasVariables ? chat_template_kwargs : undefined,
   }
