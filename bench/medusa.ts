@@ -12,6 +12,8 @@ import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, S
 
 /** Their answers repeat much of what they were given. */
 const COPYING = ['bench/medusa/copy-prompts.jsonl']
+/** Penalties of the model forbid to copy. */
+const COPYING_REPETITION = { repetition_penalty: 1, dry_multiplier: 0 }
 const STREAMS = [1, 4, 16, 64]
 const QUICK_EVERY = 8
 const REPETITIONS = 3
@@ -75,8 +77,11 @@ export async function medusa({ quick, flags }: BenchOptions): Promise<BenchResul
   try {
     const one = (mode: Mode, speculation: Speculation, of: readonly Prompt[]) =>
       way(runner, of, { mode, speculation, maxTokens: MAX_TOKENS }, 1)
-    const serial = (speculation: Speculation, of: readonly Prompt[]) => one('serial', speculation, of)
-    await compare('copying', [serial('off', copying), serial('ngram', copying)], { 'serial, ngram': 1.5 })
+    const copies = (speculation: Speculation) => {
+      const options = { mode: 'serial', speculation, maxTokens: MAX_TOKENS } as const
+      return way(runner, copying, { ...options, repetition: COPYING_REPETITION }, 1)
+    }
+    await compare('copying', [copies('off'), copies('ngram')], { 'serial, ngram': 1.5 })
     const { forking, others } = await sorted(runner, asked)
     for (const { title, of, goals } of [
       { title: 'forking answers', of: forking, goals: { apar: 2, drafts: 3 } },
@@ -121,7 +126,7 @@ async function sorted(runner: Runner, prompts: readonly Prompt[]) {
 function way(
   runner: Runner,
   prompts: readonly Prompt[],
-  { mode, speculation, maxTokens }: Required<Omit<AskOptions, 'repetition'>>,
+  { mode, speculation, maxTokens, repetition }: AskOptions & { readonly speculation: Speculation },
   streams: number,
 ): Way {
   const usages: (SpeculationUsage | undefined)[] = []
@@ -134,7 +139,9 @@ function way(
       const waiting = prompts.entries()
       const work = async () => {
         for (const [index, prompt] of waiting) {
-          const { text, speculation: usage } = await ask(runner, prompt, { mode, speculation, maxTokens })
+          const { text, speculation: usage } = await ask(runner, prompt, {
+            ...{ mode, speculation, maxTokens, repetition },
+          })
           texts[index] = text
           usages.push(usage)
         }

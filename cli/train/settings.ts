@@ -67,6 +67,11 @@ export const SETTINGS = {
     '<kind>',
     "heads that end with a matrix of their own, or with the model's; conditioned ones also read the next token (default: conditioned)",
   ),
+  'draft-vocab': setting(
+    count,
+    '<count>',
+    'heads draft the first so many tokens only, which are the frequent ones: less to compute (default: all)',
+  ),
   layers: setting(
     z.int().min(1).max(MAX_MEDUSA_LAYERS),
     '<count>',
@@ -125,7 +130,7 @@ export type TrainCommand = (typeof TRAIN_COMMANDS)[number]
 
 /** Which settings each of them has. */
 export const COMMAND_SETTINGS: Readonly<Record<TrainCommand, readonly SettingName[]>> = {
-  sft: without('heads', 'kind', 'layers'),
+  sft: without('heads', 'kind', 'layers', 'draft-vocab'),
   medusa: without(
     ...([
       'lora',

@@ -70,7 +70,7 @@ const MedusaShape = z.strictObject({
   sharesLmHead: z.boolean(),
   /** Before the heads, W times the embedding of the token behind it is added to the hidden state. */
   readsNextToken: z.boolean(),
-  /** Rows of the heads' own projections; the model may have more tokens. */
+  /** Rows of the projections that are used; the model may have more tokens. */
   vocabSize: count,
 })
 export type MedusaShape = z.infer<typeof MedusaShape>

@@ -28,7 +28,7 @@ void check_medusa(const MedusaConfig& medusa, int32_t vocab_size) {
   };
   require_range("num_heads", medusa.num_heads, 1, MedusaConfig::kMaxHeads);
   require_range("num_layers", medusa.num_layers, medusa.shares_lm_head ? 1 : 0, MedusaConfig::kMaxLayers);
-  if (!medusa.shares_lm_head) require_range("vocab_size", medusa.vocab_size, 1, vocab_size);
+  require_range("vocab_size", medusa.vocab_size, 1, vocab_size);
 }
 
 }  // namespace

@@ -78,8 +78,8 @@ struct MedusaConfig {
   int32_t num_heads = 0;        // at most kMaxHeads; 0: no heads
   int32_t num_layers = 0;       // residual blocks of each head, at most kMaxLayers
   bool shares_lm_head = false;  // the projection is the decoder's own; else every head has one
-  // Rows of the heads' own projections, at most the decoder's vocab_size: tokens beyond it are never
-  // candidates.
+  // Rows of the projections that are used, at most the decoder's vocab_size: tokens beyond them are never
+  // candidates. The heads' own projections have no others.
   int32_t vocab_size = 0;
   bool reads_next_token = false;
 

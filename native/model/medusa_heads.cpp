@@ -32,7 +32,6 @@ StoredMatrix with_rows(StoredMatrix stored, int64_t rows) {
 MedusaHeads::MedusaHeads(const MedusaSource& source, const Loaded& loaded)
     : config_(source.config.medusa),
       hidden_size_(source.config.hidden_size),
-      vocab_size_(source.config.vocab_size),
       pass_rows_(rows_per_head(config_, source.max_rows)),
       ops_(source.ops),
       embedding_(source.embedding) {
@@ -92,13 +91,13 @@ Linear MedusaHeads::place(const MedusaSource& source, const LinearLayer& layer, 
 void MedusaHeads::draft(const float* hidden, std::span<const DraftRow> rows, int32_t top_k,
                         std::span<DraftCandidate> out) {
   const size_t heads = heads_.size(), k = static_cast<size_t>(top_k);
-  const int32_t vocab = config_.shares_lm_head ? vocab_size_ : config_.vocab_size;
   while (!rows.empty()) {
     const auto mine = rows.first(std::min(rows.size(), static_cast<size_t>(pass_rows_)));
     run_blocks(hidden, mine);
     const std::span top = std::span(top_).first(heads * mine.size() * k);
     const std::span log_sums = std::span(log_sums_).first(heads * mine.size());
-    ops_.top_tokens(inputs_, static_cast<int32_t>(mine.size()), projections_, vocab, top_k, top, log_sums);
+    ops_.top_tokens(inputs_, static_cast<int32_t>(mine.size()), projections_, config_.vocab_size, top_k, top,
+                    log_sums);
     for (size_t row = 0; row < mine.size(); ++row) {
       for (size_t head = 0; head < heads; ++head) {
         const size_t index = head * mine.size() + row;

@@ -56,7 +56,7 @@ class MedusaHeads {
   void multiply_first(int32_t rows);
 
   MedusaConfig config_;
-  int32_t hidden_size_, vocab_size_, pass_rows_;
+  int32_t hidden_size_, pass_rows_;
   Ops& ops_;
   Matrix embedding_;
   Linear next_token_;  // without data: heads do not read it

@@ -35,11 +35,11 @@ inline std::vector<DraftCandidate> drafts_of(Model& model, const std::vector<int
   return out;
 }
 
-// Two heads of two residual blocks beside a decoder of this shape. `missing`: tokens that only the decoder
-// knows.
+// Two heads of two residual blocks beside a decoder of this shape. `missing`: the last tokens, which are never
+// candidates.
 inline ModelConfig with_heads(ModelConfig config, bool shares_lm_head, int32_t heads = 2, int32_t layers = 2,
                               int32_t missing = 0) {
-  config.medusa = {heads, layers, shares_lm_head, shares_lm_head ? 0 : config.vocab_size - missing};
+  config.medusa = {heads, layers, shares_lm_head, config.vocab_size - missing};
   return config;
 }
 

@@ -158,6 +158,7 @@ std::vector<double> NaiveLlama::head_logits(const std::vector<int32_t>& tokens,
       for (size_t i = 0; i < x.size(); ++i) x[i] += y[i] / (1 + std::exp(-y[i]));
     }
     Vector values = head.projection(x);
+    values.resize(static_cast<size_t>(config_.medusa.vocab_size));
     values.resize(static_cast<size_t>(config_.vocab_size), -std::numeric_limits<double>::infinity());
     logits.insert(logits.end(), values.begin(), values.end());
   }

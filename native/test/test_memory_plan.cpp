@@ -158,18 +158,18 @@ TEST_CASE("Medusa heads are counted, their buffers too, and shared weights once"
   const MemoryPlan none = plan({});
   const auto weights = [&](const MemoryPlan& heads) { return heads.weight_bytes - none.weight_bytes; };
   constexpr uint64_t kHidden = 512, kVocab = 8000, kBlock = 2 * kHidden * kHidden, kBias = 4 * kHidden;
-  CHECK(weights(plan({3, 1, true, 0})) == 3 * (kBlock + kBias));
+  CHECK(weights(plan({3, 1, true, 8000})) == 3 * (kBlock + kBias));
   // Rows that the heads do not have are zeros on the device.
   CHECK(weights(plan({2, 2, false, 7990})) == 2 * (2 * (kBlock + kBias) + 2 * kHidden * kVocab));
   WeightTable shared;
   for (const char* name : {"medusa.0.0.linear.weight", "medusa.0.1.linear.weight"})
     shared.tensors.push_back({name, 0, 64, DType::bf16, {512, 512}});
-  CHECK(weights(plan({1, 2, true, 0}, shared)) == kBlock + 2 * kBias);
+  CHECK(weights(plan({1, 2, true, 8000}, shared)) == kBlock + 2 * kBias);
   // 2 heads of 64 rows each: their logits, the inputs of the projections, those of the blocks, two per head.
   const uint64_t buffers = 4 * (2 * 64 * kVocab + (2 + 1 + 4) * 64 * kHidden);
   const uint64_t prepared = none.workspace_bytes;  // also grows, by the activations of 128 rows instead of 64
-  CHECK(plan({2, 1, true, 0}).workspace_bytes - prepared >= buffers);
-  CHECK(plan({2, 1, true, 0}).workspace_bytes - prepared < buffers + 64 * 1536 * 8);
+  CHECK(plan({2, 1, true, 8000}).workspace_bytes - prepared >= buffers);
+  CHECK(plan({2, 1, true, 8000}).workspace_bytes - prepared < buffers + 64 * 1536 * 8);
 }
 
 TEST_CASE("the pool takes what is free, but not more than requests can use") {

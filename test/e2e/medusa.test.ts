@@ -33,7 +33,7 @@ test('a node loads the Medusa heads of its checkpoint, and says so', async () =>
   expect(await said()).toEqual([])
   const heads = join(folder.path, 'medusa')
   writeMedusa(heads, { tied: true, layers: 2 })
-  expect(await said()).toEqual(['Medusa: 2 heads, shared lm_head, 0.0 MB'])
+  expect(await said()).toEqual(['Medusa: 2 heads, shared lm_head (260 tokens), 0.0 MB'])
   expect(await said({ medusa: 'none' })).toEqual([])
   writeMedusa(heads, { heads: 1, layers: 0, vocabulary: 258 })
   expect(await said({ dtype: 'int8' })).toEqual([

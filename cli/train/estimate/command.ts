@@ -58,7 +58,10 @@ export async function showMedusaEstimate(flags: EstimateFlags): Promise<void> {
   const heads = numberOf(settings, 'heads') ?? DEFAULT_HEADS.heads
   const layers = numberOf(settings, 'layers') ?? DEFAULT_HEADS.layers
   const kind = (settings.kind ?? DEFAULT_HEADS.kind) as HeadsKind
-  const found = estimateMedusa({ ...options, heads: { heads, layers, kind } })
+  const found = estimateMedusa({
+    ...options,
+    heads: { heads, layers, kind, draftVocab: numberOf(settings, 'draft-vocab') },
+  })
   show(flags, options, found, () => medusaReport(found))
 }
 

@@ -14,6 +14,8 @@ export interface HeadsShape {
   /** Residual blocks of a head. */
   readonly layers: number
   readonly kind: HeadsKind
+  /** Tokens that heads draft, where they share the model's matrix; default: all. */
+  readonly draftVocab?: number | undefined
 }
 
 export interface MedusaOptions extends RunShape {
@@ -100,11 +102,16 @@ function headsMemory(
 }
 
 /** Floating-point operations for one token: the frozen model's forward pass without its head, and the heads' both. */
-function headsFlops(shape: ModelShape, { heads, layers, kind }: HeadsShape, meanContext: number): number {
+function headsFlops(
+  shape: ModelShape,
+  { heads, layers, kind, draftVocab }: HeadsShape,
+  meanContext: number,
+): number {
   const { products, embedding } = countParameters(shape)
   const attention = 4 * shape.numLayers * shape.numHeads * shape.headDim * meanContext
   const blocks = 6 * layers * shape.hiddenSize * shape.hiddenSize
-  return 2 * (products - embedding) + attention + heads * (blocks + (kind === 'own' ? 6 : 4) * embedding)
+  const matrix = Math.min(draftVocab ?? shape.vocabSize, shape.vocabSize) * shape.hiddenSize
+  return 2 * (products - embedding) + attention + heads * (blocks + (kind === 'own' ? 6 : 4) * matrix)
 }
 
 /** As a table: a line for each way to train. */

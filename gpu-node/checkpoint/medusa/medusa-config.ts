@@ -33,7 +33,7 @@ export interface MedusaConfig {
   readonly numLayers: number
   readonly sharesLmHead: boolean
   readonly readsNextToken: boolean
-  /** Rows of the heads' own projections; undefined when the file does not say. */
+  /** Rows of the projections that are used; undefined when the file does not say. */
   readonly vocabSize: number | undefined
   readonly baseModel: string | undefined
 }
@@ -55,7 +55,7 @@ export function readMedusaConfig(folder: string, shape: ModelShape): MedusaConfi
   if (config.hidden_size && config.hidden_size !== shape.hiddenSize) {
     throw broken(`${file}: hidden_size: the heads have ${config.hidden_size}, the model ${shape.hiddenSize}`)
   }
-  if (config.vocab_size) checkMedusaVocabulary(`${file}: vocab_size`, config.vocab_size, shape)
+  if (config.vocab_size) checkMedusaVocabulary(`${file}: vocab_size`, config.vocab_size, shape, sharesLmHead)
   return {
     file,
     numHeads,
@@ -67,9 +67,18 @@ export function readMedusaConfig(folder: string, shape: ModelShape): MedusaConfi
   }
 }
 
-/** @throws StartupError unless the model's vocabulary can have grown from one of `vocabSize` tokens. */
-export function checkMedusaVocabulary(where: string, vocabSize: number, shape: ModelShape): void {
-  if (vocabSize > shape.vocabSize || vocabSize < shape.vocabSize - MAX_MISSING_TOKENS) {
+/**
+ * Heads that share lm_head may draft any number of its first tokens, which are the frequent ones.
+ * @throws StartupError unless the model's vocabulary can have grown from one of `vocabSize` tokens
+ */
+export function checkMedusaVocabulary(
+  where: string,
+  vocabSize: number,
+  shape: ModelShape,
+  sharesLmHead = false,
+): void {
+  const least = sharesLmHead ? 1 : shape.vocabSize - MAX_MISSING_TOKENS
+  if (vocabSize > shape.vocabSize || vocabSize < least) {
     throw broken(`${where}: the heads have ${vocabSize} tokens, the model ${shape.vocabSize}`)
   }
 }

@@ -39,7 +39,7 @@ export function readMedusaHeads(folder: string, shape: ModelShape): MedusaHeads 
   const files = [path]
   const stored = file.read(path).map((tensor) => plainEntry(files, { ...tensor, file: 0 }))
   const { numHeads, numLayers, sharesLmHead, readsNextToken } = config
-  const vocabSize = sharesLmHead ? shape.vocabSize : vocabularyOf(path, stored, config, shape)
+  const vocabSize = vocabularyOf(path, stored, config, shape)
   const medusa = { numHeads, numLayers, sharesLmHead, readsNextToken, vocabSize }
   const layers = `${numLayers} ${numLayers === 1 ? 'layer' : 'layers'}`
   const owner = `a Medusa model of ${numHeads} heads with ${layers}${sharesLmHead ? ', tie_lm_head' : ''}${readsNextToken ? ', reads_next_token' : ''}`
@@ -55,10 +55,11 @@ export function readMedusaHeads(folder: string, shape: ModelShape): MedusaHeads 
 function vocabularyOf(
   path: string,
   stored: readonly TensorEntry[],
-  { vocabSize, numLayers }: MedusaConfig,
+  { vocabSize, numLayers, sharesLmHead }: MedusaConfig,
   shape: ModelShape,
 ): number {
   if (vocabSize !== undefined) return vocabSize
+  if (sharesLmHead) return shape.vocabSize
   const name = `0.${numLayers}.weight`
   const [rows] = stored.find((tensor) => tensor.name === name)?.shape ?? []
   // Without the tensor, checkTensors() says what is missing.

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "ops/cpu/cpu_ops.h"
+#include "ops/cpu/packed.h"
 #include "ops/cpu/top_tokens.h"
 
 namespace apar::cpu {
@@ -23,13 +24,15 @@ void CpuOps::add_silu(const float* x, const float* y, int32_t rows, int32_t widt
 
 void CpuOps::top_tokens(const float* x, int32_t rows, std::span<const Linear> heads, int32_t vocab,
                         int32_t top_k, std::span<TokenLogit> top, std::span<float> log_sums) {
-  const auto [data, format, width, inputs] = heads.front();
+  // Panels of outputs follow one another, so a product with the first ones is one with a smaller matrix.
+  const int64_t width = std::min(heads.front().rows, round_up(vocab, kPanel)), inputs = heads.front().cols;
   for (size_t first = 0; first < heads.size();) {
     size_t end = first + 1;
     while (end < heads.size() && heads[end].data == heads[first].data) ++end;
     const int64_t row = static_cast<int64_t>(first) * rows;
-    const Projection projection = {heads[first], draft_logits_ + row * width};
-    matmul(x + row * inputs, static_cast<int32_t>(end - first) * rows, {&projection, 1});
+    const Linear used = {heads[first].data, heads[first].format, width, inputs};
+    const Projection projection = {used, draft_logits_ + row * width};
+    if (width > 0) matmul(x + row * inputs, static_cast<int32_t>(end - first) * rows, {&projection, 1});
     first = end;
   }
   for_each_row(static_cast<int64_t>(log_sums.size()), width, [&, stride = width](int64_t row, int32_t) {

@@ -81,11 +81,10 @@ class OfSmallerVocabulary(unittest.TestCase):
         model = tiny()
         pack = pack_examples([conversation(np.random.default_rng(1), 2)[0], conversation(np.random.default_rng(2), 0)[1]], META, Weights())
         self.assertIn(FORK, pack.targets.tolist())
-        heads = heads_of(model, Shape(2, 1, OWN, HIDDEN, FORK))
         with torch.no_grad():
-            found = judged(heads, model, pack, ranks=True)
             hidden = hidden_states(model, pack, SPANS, F32)
-        for head in (0, 1):
+            ways = [judged(heads_of(model, Shape(2, 1, kind, HIDDEN, FORK)), model, pack, ranks=True) for kind in (OWN, SHARED)]
+        for found, head in ((found, head) for found in ways for head in (0, 1)):
             sources, _, here = sources_of(pack, head)
             targets = pack.targets[here]
             logits = (hidden[sources] @ model.lm_head.weight[:FORK].t())[targets < FORK]  # a new head is the model's own

@@ -113,12 +113,12 @@ class Learning(Heads):
         self.assertEqual((found["examples"], found["of"], found["heads"]), (32, 32, 2))
 
     def test_conditioned(self):
-        last = self.learn("conditioned")
+        last = self.learn("conditioned", "--draft-vocab 128")
         weights = self.weights("conditioned")
         self.assertEqual(weights.keys() - {f"{head}.0.linear.{part}" for head in (0, 1) for part in ("weight", "bias")}, {"next_token.weight"})
         self.assertEqual((weights["next_token.weight"].shape, weights["next_token.weight"].dtype), ((64, 64), torch.bfloat16))
         config = self.config("conditioned")
-        self.assertEqual((config["tie_lm_head"], config["reads_next_token"]), (True, True))
+        self.assertEqual((config["tie_lm_head"], config["reads_next_token"], config["vocab_size"]), (True, True, 128))
         found = self.evaluated(self.root / "conditioned")
         for head in (0, 1):
             self.assertAlmostEqual(found[f"head_{head}_top_1"], last[f"held_out_head_{head}_top_1"], delta=0.02)

@@ -53,7 +53,7 @@ class Shape:
     # own: a head ends with a matrix of its own; shared: with the model's; conditioned: shared, and reads the next token
     kind: str
     hidden: int
-    vocab: int  # rows of an own matrix, at most the model's
+    vocab: int  # rows of the matrix that are used, at most the model's: tokens that heads draft
 
 
 class MedusaHeads(torch.nn.Module):
@@ -82,7 +82,7 @@ class MedusaHeads(torch.nn.Module):
         for head in range(self.shape.heads):
             module = self.get_submodule(str(head))
             sources, behind, here = sources_of(pack, head)
-            matrix = module[-1].weight if self.shape.kind == OWN else lm_head
+            matrix = module[-1].weight if self.shape.kind == OWN else lm_head[: self.shape.vocab]
             known = pack.targets[here] < len(matrix)
             sources, behind, here = sources[known], behind[known], here[known]
             x = hidden[sources]

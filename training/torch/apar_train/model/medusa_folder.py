@@ -62,6 +62,8 @@ def read_heads(folder: Path, lm_head: torch.Tensor, embeddings: torch.Tensor) ->
         raise InputError("unsupported_checkpoint", f"{path}: {READS_NEXT} without {TIED}")
     kind = CONDITIONED if reads_next else SHARED if shared else OWN
     tensors = _read_tensors(folder)
+    if shared:
+        vocab = min(vocab, int(config.get("vocab_size") or vocab))
     own = None if shared else tensors.get(f"0.{layers}.weight")
     if own is not None and own.dim() == 2 and vocab - MOST_MISSING <= len(own) < vocab:
         vocab = len(own)

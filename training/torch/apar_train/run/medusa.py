@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> bool:
 
 
 class MedusaTrainer(Trainer):
-    SAME = (*Trainer.SAME, "adapter", "heads", "kind", "layers")
+    SAME = (*Trainer.SAME, "adapter", "heads", "kind", "layers", "draft_vocab")
 
     def __init__(self, args: argparse.Namespace, processes: Processes) -> None:
         check_target(args.out, NUM_HEADS)
@@ -37,7 +37,8 @@ class MedusaTrainer(Trainer):
         self.lm_head = lm_head_of(plain)
         self.vocab_size, hidden = self.lm_head.shape
         self.embeddings = plain.get_input_embeddings().weight
-        shape = Shape(args.heads, args.layers, args.kind, hidden, self.vocab_size)
+        vocab = min(args.draft_vocab or self.vocab_size, self.vocab_size)
+        shape = Shape(args.heads, args.layers, args.kind, hidden, vocab)
         return plain, MedusaHeads(shape, self.lm_head, self.embeddings)
 
     def begin(self) -> None:
