@@ -35,8 +35,8 @@ inline std::vector<DraftCandidate> drafts_of(Model& model, const std::vector<int
   return out;
 }
 
-// Two heads of two residual blocks beside a decoder of this shape. `missing`: the last tokens, which are never
-// candidates.
+// Two heads of two residual blocks beside a decoder of this shape. `missing`: the last tokens, which are
+// never candidates.
 inline ModelConfig with_heads(ModelConfig config, bool shares_lm_head, int32_t heads = 2, int32_t layers = 2,
                               int32_t missing = 0) {
   config.medusa = {heads, layers, shares_lm_head, config.vocab_size - missing};
