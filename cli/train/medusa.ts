@@ -6,14 +6,25 @@ import { adapterOfPlan, type ModelFiles, NO_MODEL, type Plan, planRun, trainerCo
 import { checkHeadsFolder } from './run-folders.ts'
 import { readRunLog } from './run-log.ts'
 import { type RunFlags, runPlan, shown } from './run-plan.ts'
+import type { Settings } from './settings.ts'
 
 /** `apar train medusa`. @throws UserError `invalid_option` for a model from nothing, which has nothing to predict */
 export async function medusa(flags: RunFlags): Promise<void> {
   const plan = planRun('medusa', flags)
+  checkDraftVocab(plan.settings)
   if (plan.model === NO_MODEL) {
     throw new UserError('invalid_option', '--model none: Medusa heads are trained on a model that is there')
   }
   await runPlan(plan, flags, { ...{ command: trainerCommand, serveLine, summary }, check })
+}
+
+/** @throws UserError `invalid_option` where heads have matrices of their own, which are as large as the model's */
+export function checkDraftVocab(settings: Settings): void {
+  if (settings.kind === 'own' && settings['draft-vocab'] !== undefined)
+    throw new UserError(
+      'invalid_option',
+      "--draft-vocab is for heads that share the model's matrix, not --kind own",
+    )
 }
 
 function check(plan: Plan, model: ModelFiles): void {

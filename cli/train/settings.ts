@@ -70,7 +70,7 @@ export const SETTINGS = {
   'draft-vocab': setting(
     count,
     '<count>',
-    'heads draft the first so many tokens only, which are the frequent ones: less to compute (default: all)',
+    'shared and conditioned heads draft the first so many tokens only, which are the frequent ones: less to compute (default: all)',
   ),
   layers: setting(
     z.int().min(1).max(MAX_MEDUSA_LAYERS),

@@ -25,7 +25,7 @@ import type { FleetModel } from '../nodes/node-registry.ts'
 import { chatRequests } from '../openai/request.ts'
 import { inputItems, responsesRequest } from '../openai/responses.ts'
 import { itemsOf } from '../responses/conversation.ts'
-import { withPromptAs } from '../streams/http/generate-request.ts'
+import { withFormatOf, withPromptAs } from '../streams/http/generate-request.ts'
 import { usableModels } from './models.ts'
 
 const ModelQuery = z.object({ model: GenerateRequest.shape.model.optional() })
@@ -100,9 +100,13 @@ export async function countResponseTokens(c: Context<AppEnv>): Promise<Response>
   const body = parseBody(ResponseTokensRequest, await bodyText(c))
   const { before, own } = await itemsOf(c, inputItems(body), body.previous_response_id)
   if (c.get('callerCredential')) await authorize(c, 'generate')
-  const request = responsesRequest(body, [...before, ...own])
-  requireModel(c.get('principal'), request.model)
-  return c.json({ object: 'response.input_tokens', input_tokens: await countOf(c, request) })
+  const count = async () => {
+    const request = responsesRequest(body, [...before, ...own])
+    requireModel(c.get('principal'), request.model)
+    return await countOf(c, request)
+  }
+  const input_tokens = await withPromptAs('input', () => withFormatOf(body, count), c.get('unknownFields'))
+  return c.json({ object: 'response.input_tokens', input_tokens })
 }
 
 /** Of the request's prompt. */

@@ -80,7 +80,8 @@ Linear MedusaHeads::place(const MedusaSource& source, const LinearLayer& layer, 
   StoredMatrix stored = with_rows(
       source.weights.stored(layer.tensor, rows, layer.cols, decoded_dtype(source.format)), layer.rows);
   const Linear linear = ops_.place_linear(stored.matrix, source.format, layer.axes);
-  if (linear.data == stored.matrix.data)
+  // Ranks on the host read f32 in place, and `linear` is then a handle of theirs.
+  if (linear.data == stored.matrix.data || source.format == WeightFormat::f32)
     source.weights.keep(std::move(stored));
   else
     release_pages(mapped);

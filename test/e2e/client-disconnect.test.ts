@@ -59,7 +59,7 @@ async function running(requests: number): Promise<void> {
 
 /**
  * Waits until the edge has aborted the `requests`, and nothing of them is left in engine, node and key limits. On a busy
- * machine some of several may reach their end first.
+ * machine some of several, less than half, may reach their end first.
  */
 async function freed(requests: number): Promise<void> {
   const check = async () => {
@@ -72,7 +72,7 @@ async function freed(requests: number): Promise<void> {
     })
     const { aborted, ended } = await finishedRequests()
     expect(aborted + ended).toBe(before.aborted + before.ended + requests)
-    expect(aborted).toBeGreaterThan(before.aborted)
+    expect(aborted - before.aborted).toBeGreaterThanOrEqual(requests / 2)
     const usage = JSON.parse(await new Call(stack, 'GET', '/v1/usage').text())
     expect(usage).toMatchObject({ open_streams: 0, reserved_tokens: 0 })
   }

@@ -5,11 +5,11 @@ import { type WebSocket, WebSocketServer } from 'ws'
 
 /**
  * One step of the fake node. An event gets its `stream` and, unless given, its `seq`, and is sent in a batch of its
- * own. `await: 'frame'` waits for the next frame, or one of this type; `drop` cuts the connection and continues when the edge attaches
- * again; `die` cuts it and forgets the stream; `restart` closes with 1012 as a node that shuts down does, and forgets
- * the stream; `hang` sends nothing more; `hangOnce` does so for the first stream of all with
- * this name in it; `raw` sends a text that may be invalid, `flood` so many MiB of text, `tooLong`
- * a text of so many characters.
+ * own. `await: 'frame'` waits for the next frame, or one of this type; `drop` cuts the connection and continues when
+ * the edge attaches again; `die` cuts it and forgets the stream; `restart` closes with 1012 as a node that shuts down
+ * does, and forgets the stream; `hang` sends nothing more; `hangOnce` does so for the first stream of all with this
+ * name in it; `raw` sends a text that may be invalid, `flood` so many MiB of text, `tooLong` a text of so many
+ * characters.
  */
 type Step =
   | { type: string; seq?: number }
@@ -41,9 +41,9 @@ interface Stream {
 
 /**
  * A gpu node that runs a script from the prompt: the last message's content is a JSON list of steps, or a list of such
- * lists, one for each time that the stream is started. A url ending in `/busy` answers every request 503; with any other
- * path the same server plays another node.
- * `GET /hung/<name>` is answered once a stream has reached that `hangOnce`. `GET /seen/<stream>` returns the frames that the node got, once the stream's sockets have closed.
+ * lists, one for each time that the stream is started. A url ending in `/busy` answers every request 503; with any
+ * other path the same server plays another node. `GET /hung/<name>` is answered once a stream has reached that
+ * `hangOnce`. `GET /seen/<stream>` returns the frames that the node got, once the stream's sockets have closed.
  */
 export async function startFakeNode(secret: string): Promise<{ url: string; close: () => void }> {
   const streams = new Map<string, Stream>()

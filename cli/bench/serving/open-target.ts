@@ -32,6 +32,8 @@ export async function openTarget(
   flags: ServingFlags,
   { requests, nodeArguments, limits }: OpenOptions,
 ): Promise<Opened> {
+  if (flags.api === SOCKET && flags.body !== undefined)
+    throw new UserError('invalid_option', `--body: not with --api ${SOCKET}`)
   if (flags.url !== undefined) return await openUrl(flags, flags.url, nodeArguments)
   const { model = missing('--model, or --url'), adapter, medusa, replay } = flags
   const args = [...(replay === undefined ? [] : ['--allow-replay']), ...nodeArguments, ...argumentsOf(limits)]
@@ -63,7 +65,6 @@ async function openUrl(flags: ServingFlags, url: string, nodeArguments: readonly
 
 function targetAt(baseUrl: string, key: string | undefined, { api, body, timeout }: ServingFlags): Target {
   if (api !== SOCKET) return httpTarget(ROUTES[api], { baseUrl, key, silenceMs: 1000 * timeout }, body)
-  if (body !== undefined) throw new UserError('invalid_option', `--body: not with --api ${SOCKET}`)
   return socketTarget({ baseUrl, key: key ?? missing('an API key: --key, or APAR_API_KEY') })
 }
 

@@ -8,6 +8,7 @@ import { UserError } from '../../explain.ts'
 import { type JsonFlag, print } from '../../json.ts'
 import { resolveModel } from '../../models/resolve.ts'
 import { locatePython } from '../environment/environment.ts'
+import { checkDraftVocab } from '../medusa.ts'
 import type { PlanFlags } from '../plan.ts'
 import { type Recipe, readRecipe } from '../recipe.ts'
 import type { HeadsKind } from '../settings.ts'
@@ -57,6 +58,7 @@ export async function showMedusaEstimate(flags: EstimateFlags): Promise<void> {
   const { settings, options } = await optionsOf(flags, 'medusa')
   const heads = numberOf(settings, 'heads') ?? DEFAULT_HEADS.heads
   const layers = numberOf(settings, 'layers') ?? DEFAULT_HEADS.layers
+  checkDraftVocab(settings)
   const kind = (settings.kind ?? DEFAULT_HEADS.kind) as HeadsKind
   const found = estimateMedusa({
     ...options,

@@ -243,8 +243,12 @@ describe('the estimate of heads', () => {
       trained: 996_480,
       rows: [{ device: 'cpu', tokensPerSecond: expect.any(Number) }, { device: 'cuda' }, { layout: 'ddp' }],
     })
-    await showMedusaEstimate({ ...flags, heads: 4, kind: 'own' })
+    const own = { model: flags.model, python, heads: 4, kind: 'own' }
+    await showMedusaEstimate(own)
     expect(printed.at(-1)).toMatch(/^135 M parameters, frozen; heads of 115 M\n/)
+    await expect(showMedusaEstimate({ ...own, draftVocab: 100 })).rejects.toMatchObject({
+      ...{ code: 'invalid_option', message: expect.stringMatching(/^--draft-vocab /) },
+    })
     await expect(showMedusaEstimate({ ...flags, recipe: 'demo' })).rejects.toMatchObject({
       code: 'invalid_option',
     })

@@ -85,7 +85,7 @@ def add_medusa(p: argparse.ArgumentParser) -> None:
     what.add_argument("--heads", type=number_of_heads, default=2, help="2 to 8; head i predicts the token i + 2 ahead (default: %(default)s)")
     what.add_argument("--kind", choices=("conditioned", "shared", "own"), default="conditioned",
                       help="own: a head ends with a matrix of its own; shared: with the model's; conditioned: shared, and it reads the next token (default: %(default)s)")  # fmt: skip
-    what.add_argument("--draft-vocab", type=positive, help="heads draft the first so many tokens only, which are the frequent ones: less to compute (default: all)")
+    what.add_argument("--draft-vocab", type=positive, help="shared and conditioned heads draft the first so many tokens only, which are the frequent ones: less to compute (default: all)")
     what.add_argument("--layers", type=number_of_layers, default=1, help="1 to 8 residual blocks of a head (default: %(default)s)")
 
     how = _how(p)

@@ -211,6 +211,7 @@ class Refusals(Heads):
             (f"--model {small} --steps 2", f"invalid_request: --model {small}: has {VOCAB - 8} tokens, the data have {VOCAB}"),
             (f"{base} --adapter {self.root}/empty --steps 2", "has no adapter_config.json"),
             (f"{base} --steps 2 --context 3", "--context 3"),
+            (f"{base} --steps 2 --kind own --draft-vocab 100", "--draft-vocab"),
         ):
             with self.subTest(options):
                 self.assertIn(reason, self.medusa("refused", options, fails=2))
@@ -236,6 +237,8 @@ class Refusals(Heads):
             ({"medusa_num_layers": 2}, "has no tensor 0.1.linear.weight"),
             ({"medusa_num_heads": "x"}, "is no config.json of Medusa heads"),
             ({"medusa_num_heads": 0}, "0 heads"),
+            ({"vocab_size": "x"}, "is no config.json of Medusa heads"),
+            ({"vocab_size": -5}, "draft -5 of"),
         ):
             (folder / "config.json").write_text(json.dumps({**config, **changes}))
             self.assert_refused(folder, reason, lm_head)

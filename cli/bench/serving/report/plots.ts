@@ -34,8 +34,8 @@ function limitAxis(name: NodeLimit, title: string) {
 }
 
 /**
- * Plots over the rate, the requests in flight, the KV blocks and other limits of the node, where these have several values, by the names of their
- * files. What else varies makes a line of its own.
+ * Plots over the rate, the requests in flight, the KV blocks and other limits of the node, where these have several
+ * values, by the names of their files. What else varies makes a line of its own.
  */
 export function servingPlots(
   cells: readonly CellSummary[],

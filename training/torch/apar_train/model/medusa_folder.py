@@ -46,16 +46,17 @@ MOST_MISSING = 1024
 
 
 def read_heads(folder: Path, lm_head: torch.Tensor, embeddings: torch.Tensor) -> MedusaHeads:
-    """Of a model whose last and first matrices [vocab, hidden] these are. Heads from before [Fork] and [Child] were added, as published
-    ones are, have fewer rows. @raises InputError for a folder that does not fit the model"""
+    """Of a model whose last and first matrices [vocab, hidden] these are. Heads from before [Fork] and [Child] were added,
+    as published ones are, have fewer rows. @raises InputError for a folder that does not fit the model"""
     path = folder / CONFIG
+    vocab, hidden = lm_head.shape
     try:
         config = json.loads(path.read_text())
         heads, layers = (int(config[name]) for name in (NUM_HEADS, NUM_LAYERS))
         shared, reads_next = (bool(config.get(name, False)) for name in (TIED, READS_NEXT))
+        drafted = int(config.get("vocab_size") or vocab)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError("broken_checkpoint", f"{path}: is no config.json of Medusa heads: {error}") from None
-    vocab, hidden = lm_head.shape
     if heads < 1 or layers < 0:
         raise InputError("broken_checkpoint", f"{path}: {heads} heads of {layers} layers")
     if reads_next and not shared:
@@ -63,7 +64,9 @@ def read_heads(folder: Path, lm_head: torch.Tensor, embeddings: torch.Tensor) ->
     kind = CONDITIONED if reads_next else SHARED if shared else OWN
     tensors = _read_tensors(folder)
     if shared:
-        vocab = min(vocab, int(config.get("vocab_size") or vocab))
+        if not 1 <= drafted <= vocab:
+            raise InputError("broken_checkpoint", f"{path}: heads that draft {drafted} of {vocab} tokens")
+        vocab = drafted
     own = None if shared else tensors.get(f"0.{layers}.weight")
     if own is not None and own.dim() == 2 and vocab - MOST_MISSING <= len(own) < vocab:
         vocab = len(own)

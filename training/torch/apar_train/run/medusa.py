@@ -6,8 +6,9 @@ from typing import Any, Dict, Tuple
 import torch
 
 from ..data.packing import Pack, filler
+from ..errors import InputError
 from ..model.frozen import check_head, hidden_states, lm_head_of, open_frozen
-from ..model.heads import HeadLosses, MedusaHeads, Shape, head_means, sum_names
+from ..model.heads import OWN, HeadLosses, MedusaHeads, Shape, head_means, sum_names
 from ..model.medusa_folder import NUM_HEADS, write_heads
 from ..model.output import check_target
 from .processes import Processes
@@ -27,6 +28,8 @@ class MedusaTrainer(Trainer):
 
     def __init__(self, args: argparse.Namespace, processes: Processes) -> None:
         check_target(args.out, NUM_HEADS)
+        if args.kind == OWN and args.draft_vocab:
+            raise InputError("invalid_request", "--draft-vocab is for heads that share the model's matrix, not --kind own")
         super().__init__(args, processes)
 
     def open(self) -> Tuple[Any, torch.nn.Module]:
