@@ -3,7 +3,7 @@ import type { AcceptedEvent, StreamEvent } from '../../shared/protocol/events.ts
 import type { CallContext } from '../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { Env } from '../env.ts'
-import type { Reservation } from '../keys/admission.ts'
+import { Admission, type Reservation } from '../keys/admission.ts'
 import { limitsOf } from '../keys/key-limits.ts'
 import type { Principal } from '../keys/principal.ts'
 import { logTrouble } from '../log.ts'
@@ -53,6 +53,8 @@ export interface RunOptions {
   readonly record: RunRecord
   /** Absent: the record's stream goes on, or what waits is started again. */
   readonly start?: RunStart | undefined
+  /** What waits has this reservation from now on. */
+  readonly onReserved: (waiting: RunStart) => void
   readonly onBegun: (stream: string) => void
   /** Called once. */
   readonly onEnd: (response: ResponseBody, parts: readonly AnswerPart[]) => void
@@ -133,10 +135,18 @@ export class BackgroundRun {
     if (start) return await this.#open(start.request, start)
     if (record.stream !== undefined) return await this.#open(record.stream)
     if (!waiting) throw new AparError('gpu_node_lost', 'the edge was restarted before the answer began')
-    // Its session ended without an event, and nobody renews its reservation: the new session makes one.
-    const { limits, id } = record.principal
+    const again = await this.#reserveAgain(record.principal, waiting)
+    this.#options.onReserved(again)
+    return await this.#open(again.request, again)
+  }
+
+  /** Its session ended without an event, and nobody renews its reservation. */
+  async #reserveAgain(principal: Principal, waiting: RunStart): Promise<RunStart> {
+    const { limits, id } = principal
     await limitsOf(this.#env, id).settle(limits, waiting.reservation.id, NOTHING_SPENT)
-    return await this.#open(waiting.request, { affinity: waiting.affinity })
+    const admission = await Admission.open(this.#env, principal, [waiting.request])
+    const [request = waiting.request] = admission.requests
+    return { ...waiting, request, reservation: admission.handOver() }
   }
 
   async #open(from: GenerateRequest | string, start: Partial<RunStart> = {}): Promise<Begun> {

@@ -192,12 +192,15 @@ export class ResponseStore extends DurableObject<Env> {
     const record: RunRecord = JSON.parse(run)
     const { waiting: _, ...lasting } = record
     const first = asQueued(fromStored(stored))
+    const setRun = (response: string, record: RunRecord) => {
+      const run = JSON.stringify(record)
+      tables.setRun(id, run, response, bytesOf({ ...stored, response, run }, []) ?? MAX_VALUE_BYTES)
+    }
     const running = new BackgroundRun(this.env, {
       ...{ first, record, start },
+      onReserved: (waiting) => setRun(stored.response, { ...lasting, waiting }),
       onBegun: (stream) => {
-        const { response } = storedBody({ ...first, status: 'in_progress' })
-        const begun = { ...stored, response, run: JSON.stringify({ ...lasting, stream }) }
-        tables.setRun(id, begun.run, response, bytesOf(begun, []) ?? MAX_VALUE_BYTES)
+        setRun(storedBody({ ...first, status: 'in_progress' }).response, { ...lasting, stream })
       },
       onEnd: (response, parts) => {
         this.#runs.delete(id)

@@ -200,12 +200,16 @@ describe('a response in the background', () => {
     expect(await until(id, 'completed')).toMatchObject({ output: [{ content: [{ text: 'Hello' }] }] })
   })
 
-  it('that had not begun when the edge was restarted is started again, with one reservation', async () => {
+  it('that had not begun when the edge was restarted, twice, is started again, with one reservation', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
     owner = await newKey({ limits: { concurrent_streams: 1 } })
-    const { id } = await start([{ hangOnce: owner.id }, ...short])
-    await fetch(`${fakeNodeUrl.replace('ws', 'http')}/hung/${owner.id}`)
-    await abortAllDurableObjects()
+    const hangs = [`${owner.id}-first`, `${owner.id}-second`]
+    const { id } = await start([...hangs.map((hangOnce) => ({ hangOnce })), ...short])
+    for (const name of hangs) {
+      await get(id)
+      await fetch(`${fakeNodeUrl.replace('ws', 'http')}/hung/${name}`)
+      await abortAllDurableObjects()
+    }
     expect(await until(id, 'completed')).toMatchObject({ output: [{ content: [{ text: 'Hello' }] }] })
     await settled()
     const usage = await call('/v1/usage', { key: owner.key })
