@@ -43,6 +43,7 @@ def before_call(context, case, kwargs):
             body[name] = cut(body[name])
     keep_one_format(body)
     keep_one_tool(body)
+    stand_alone(body)
     if case.operation.definition.raw.get("operationId") in (
         "createChatCompletion",
         "createCompletion",
@@ -143,11 +144,16 @@ def cut(text):
     return text
 
 
+def stand_alone(body):
+    """Nothing of a response that was made before; items that are named only have no text."""
+    body.pop("previous_response_id", None)
+    if isinstance(body.get("input"), list):
+        body["input"].append({"role": "user", "content": "hi"})
+
+
 def relate(body, headers):
     """Some fields need others, and ids must be those of the model: a schema cannot say so."""
     apar = body.get("apar") or {}
-    # Of a response that was made before.
-    body.pop("previous_response_id", None)
     if body.get("background") is True:
         body["store"] = True
     if body.get("best_of") is not None:
@@ -165,9 +171,6 @@ def relate(body, headers):
     if body.get("logit_bias"):
         bias = {str(int(token) % VOCABULARY): value for token, value in body["logit_bias"].items()}
         body["logit_bias"] = bias
-    if isinstance(body.get("input"), list):
-        # Items that are named only have no text.
-        body["input"].append({"role": "user", "content": "hi"})
     messages = body.get("messages")
     if "system" in body or "stop_sequences" in body or "max_tokens" in body:
         if isinstance(messages, list) and messages and messages[-1].get("role") == "assistant":
