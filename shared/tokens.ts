@@ -60,18 +60,20 @@ export const CountTokensRequest = z.strictObject(
   ) as Omit<typeof MessagesRequest.shape, 'max_tokens'>,
 )
 
-const {
-  model: responseModel,
-  input,
-  instructions,
-  previous_response_id,
-  conversation,
-} = ResponsesRequest.shape
-const { tools, tool_choice, parallel_tool_calls, reasoning, text, truncation } = ResponsesRequest.shape
+const response = ResponsesRequest.shape
 
 /** `POST /v1/responses/input_tokens`: what of a response's request OpenAI takes there, and the template's variables. */
 export const ResponseTokensRequest = z.strictObject({
-  ...{ model: responseModel, input, instructions, previous_response_id, conversation },
-  ...{ tools, tool_choice, parallel_tool_calls, reasoning, text, truncation },
-  chat_template_kwargs: ResponsesRequest.shape.chat_template_kwargs,
+  model: response.model,
+  input: response.input,
+  instructions: response.instructions,
+  previous_response_id: response.previous_response_id,
+  conversation: response.conversation,
+  tools: response.tools,
+  tool_choice: response.tool_choice,
+  parallel_tool_calls: response.parallel_tool_calls,
+  reasoning: response.reasoning,
+  text: response.text,
+  truncation: response.truncation,
+  chat_template_kwargs: response.chat_template_kwargs,
 })

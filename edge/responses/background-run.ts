@@ -51,8 +51,8 @@ export interface RunOptions {
   /** The response as it was answered first. */
   readonly first: ResponseBody
   readonly record: RunRecord
-  /** Absent: the record's stream goes on, or what waits is started again. */
-  readonly start?: RunStart | undefined
+  /** false: after a restart. The record's stream goes on, or what waits is started again. */
+  readonly isNew: boolean
   /** What waits has this reservation from now on. */
   readonly onReserved: (waiting: RunStart) => void
   readonly onBegun: (stream: string) => void
@@ -130,10 +130,10 @@ export class BackgroundRun {
   }
 
   async #begin(): Promise<Begun> {
-    const { record, start } = this.#options
-    const { waiting } = record
-    if (start) return await this.#open(start.request, start)
-    if (record.stream !== undefined) return await this.#open(record.stream)
+    const { record, isNew } = this.#options
+    const { stream, waiting } = record
+    if (stream !== undefined) return await this.#open(stream)
+    if (waiting && isNew) return await this.#open(waiting.request, waiting)
     if (!waiting) throw new AparError('gpu_node_lost', 'the edge was restarted before the answer began')
     const again = await this.#reserveAgain(record.principal, waiting)
     this.#options.onReserved(again)

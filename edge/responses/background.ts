@@ -46,11 +46,10 @@ async function start(
     const stream = toHex(crypto.getRandomValues(new Uint8Array(ID_BYTES)))
     const created = Math.floor(Date.now() / 1000)
     const first = begunResponse(body, { stream, created, model: request.model }, true)
-    const record: RunRecord = { principal, callContext: c.get('callContext') }
-    const stored = { ...toStored(first, input), run: JSON.stringify(record) }
     const [affinity] = await affinitiesOf(c, [admitted])
-    const run = { request: admitted, reservation: admission.handOver(), affinity }
-    const started = await responsesOf(c.env, principal.id).start(stored, run, limits)
+    const waiting = { request: admitted, reservation: admission.handOver(), affinity }
+    const run: RunRecord = { principal, callContext: c.get('callContext'), waiting }
+    const started = await responsesOf(c.env, principal.id).start(toStored(first, input), run, limits)
     if (started === 'too_long') throw refused('background: the input is too long to be stored')
     if (started === 'too_many') throw tooMany()
     return first

@@ -4,7 +4,7 @@ import type { Env } from '../env.ts'
 import type { Principal } from '../keys/principal.ts'
 import type { ResponseBody } from '../openai/responses.ts'
 import type { AnswerPart } from '../streams/http/single-answer.ts'
-import { BackgroundRun, eventsOf, type RunRecord, type RunStart } from './background-run.ts'
+import { BackgroundRun, eventsOf, type RunRecord } from './background-run.ts'
 import { writeLines } from './event-lines.ts'
 import { Recording } from './recording.ts'
 import { ResponseTables, type StoredResponse, type StoreLimits } from './response-tables.ts'
@@ -76,15 +76,14 @@ export class ResponseStore extends DurableObject<Env> {
   /** Runs a response in the background. The reservation is this object's from then on. */
   async start(
     response: StoredResponse,
-    run: RunStart,
+    run: RunRecord,
     limits: StoreLimits,
   ): Promise<'started' | 'too_many' | 'too_long'> {
     const tables = this.#tables()
     if (this.#runs.size >= MAX_RUNNING) return 'too_many'
-    const record: RunRecord = JSON.parse(response.run ?? '{}')
-    const stored = { ...response, run: JSON.stringify({ ...record, waiting: run }) }
+    const stored = { ...response, run: JSON.stringify(run) }
     if (!this.#put(stored, [], limits)) return 'too_long'
-    this.#run(tables, stored, run)
+    this.#run(tables, stored, run, true)
     await this.#wakeUp()
     return 'started'
   }
@@ -181,15 +180,14 @@ export class ResponseStore extends DurableObject<Env> {
     if (!this.#open) {
       this.#open = new ResponseTables(this.ctx.storage.sql)
       // What ran when the object lost its memory.
-      for (const stored of this.#open.running()) if (!this.#runs.has(stored.id)) this.#run(this.#open, stored)
+      for (const stored of this.#open.running())
+        if (!this.#runs.has(stored.id)) this.#run(this.#open, stored, JSON.parse(stored.run ?? '{}'), false)
     }
     return this.#open
   }
 
-  /** `start`: of a new run; without it the stream of its record goes on. */
-  #run(tables: ResponseTables, stored: StoredResponse, start?: RunStart): void {
-    const { id, run = '{}' } = stored
-    const record: RunRecord = JSON.parse(run)
+  #run(tables: ResponseTables, stored: StoredResponse, record: RunRecord, isNew: boolean): void {
+    const { id } = stored
     const { waiting: _, ...lasting } = record
     const first = asQueued(fromStored(stored))
     const setRun = (response: string, record: RunRecord) => {
@@ -197,7 +195,7 @@ export class ResponseStore extends DurableObject<Env> {
       tables.setRun(id, run, response, bytesOf({ ...stored, response, run }, []) ?? MAX_VALUE_BYTES)
     }
     const running = new BackgroundRun(this.env, {
-      ...{ first, record, start },
+      ...{ first, record, isNew },
       onReserved: (waiting) => setRun(stored.response, { ...lasting, waiting }),
       onBegun: (stream) => {
         setRun(storedBody({ ...first, status: 'in_progress' }).response, { ...lasting, stream })

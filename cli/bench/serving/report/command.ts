@@ -10,24 +10,30 @@ import type { TimeLine } from './batch-plot.ts'
 import { type PublishFlags, publish, VERSION } from './publish.ts'
 import { CellSummary } from './summary.ts'
 
-const number = z.number()
 /** A line for each reading of the node's metrics. */
 const TimeLineReading = z.looseObject({
-  ...{ type: z.literal('node'), mode: z.string(), rate: number.nullable(), concurrency: number.nullable() },
-  ...{ limits: z.record(z.string(), number).optional(), round: number, at_ms: number },
-  ...{ steps: number.optional(), generated_tokens: number.optional(), prefill_tokens: number.optional() },
+  type: z.literal('node'),
+  mode: z.string(),
+  rate: z.number().nullable(),
+  concurrency: z.number().nullable(),
+  limits: z.record(z.string(), z.number()).optional(),
+  round: z.number(),
+  at_ms: z.number(),
+  steps: z.number().optional(),
+  generated_tokens: z.number().optional(),
+  prefill_tokens: z.number().optional(),
 })
 
 type TimeLineReading = z.infer<typeof TimeLineReading>
 
-const Line = z.union([
+const Line = z.discriminatedUnion('type', [
   z.looseObject({
     type: z.literal('run'),
     version: z.literal(VERSION),
     title: z.string(),
     where: z.string(),
   }),
-  z.looseObject({ type: z.literal('request') }),
+  z.object({ type: z.literal('request') }),
   TimeLineReading,
   CellSummary.extend({ type: z.literal('summary') }),
 ])
@@ -56,9 +62,9 @@ async function report(files: string[], flags: PublishFlags): Promise<void> {
       const { success, data } = Line.safeParse(value)
       if (!success) throw badLine(file, line, 'expected a line of apar bench serving --out, of this version')
       if (data.type === 'run') facts.push(`${run}: ${data.title}; ${data.where}`)
-      if (data.type === 'node') timeLines.add(run, TimeLineReading.parse(data))
+      if (data.type === 'node') timeLines.add(run, data)
       if (data.type === 'summary') {
-        const { type, ...cell } = data as z.infer<typeof CellSummary> & { type: string }
+        const { type, ...cell } = data
         cells.push({ ...cell, run })
       }
     }
