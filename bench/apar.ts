@@ -13,13 +13,15 @@ import { type BenchOptions, type BenchResult, commit, machine, SampleFile } from
 const QUICK_EVERY = 8
 /** Limits the weight of an answer that does not end by itself. */
 const MAX_TOKENS = 640
+/** The base's weights rounded: how far its answers go apart for that alone is what a tuned model can be held to. */
+const ROUNDED = 'int8'
 /** Base answers at a time: they are not timed. */
 const CONCURRENCY = 32
 
 /**
  * What a forking model is worth: how often it forks where its base lists things and where it does not, whether the
  * forks are well-formed, and the speed of parallel against serial decoding. Greedy, one request at a time on one
- * engine, the two modes in turn.
+ * engine, the two modes in turn, without drafts (bench medusa has those).
  */
 export async function apar({ quick, flags }: BenchOptions): Promise<BenchResult> {
   const name = flags.model ?? DEFAULT_MODEL
@@ -31,6 +33,10 @@ export async function apar({ quick, flags }: BenchOptions): Promise<BenchResult>
   const basePath = flags.base === undefined ? adapter && model.path : resolveModel(flags.base).path
   const repetition = adapter === undefined ? undefined : repetitionOf(adapter)
   const bases = basePath === undefined ? undefined : await baseAnswers(basePath, prompts, options, repetition)
+  const rounded =
+    basePath === undefined
+      ? undefined
+      : await baseAnswers(basePath, prompts, { ...options, dtype: ROUNDED }, repetition)
   const runner = await openRunner(model.path, { ...options, adapter })
   const file = new SampleFile('apar')
   const answered: Answered[] = []
@@ -38,7 +44,8 @@ export async function apar({ quick, flags }: BenchOptions): Promise<BenchResult>
     for (const [index, prompt] of prompts.entries()) {
       const answers = await bothWays(runner, prompt, index, flags.repetitions ?? 1)
       const base = bases?.[index] ?? answers.serial
-      const all = { id: prompt.id, prompt: prompt.messages.at(-1)?.content ?? '', base, ...answers }
+      const text = prompt.messages.at(-1)?.content ?? ''
+      const all = { id: prompt.id, prompt: text, base, roundedBase: rounded?.[index], ...answers }
       answered.push(all)
       file.add({ bench: 'apar', model: name, ...all, verdict: verdictOf(all) })
       if ((index + 1) % 10 === 0) console.error(`apar: ${index + 1} of ${prompts.length} prompts`)
@@ -85,7 +92,7 @@ async function bothWays(runner: Runner, prompt: Prompt, index: number, repetitio
   for (let repetition = 0; repetition < repetitions; repetition++) {
     const order = (index + repetition) % 2 === 0 ? MODES : MODES.toReversed()
     for (const mode of order) {
-      const answer = await ask(runner, prompt, { mode, maxTokens: MAX_TOKENS })
+      const answer = await ask(runner, prompt, { mode, maxTokens: MAX_TOKENS, speculation: 'off' })
       answers[mode] ??= answer
       wallMs[mode].push(answer.wallMs)
     }

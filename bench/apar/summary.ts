@@ -8,6 +8,8 @@ export interface Answered {
   readonly prompt: string
   /** Of the model that was tuned; the model's own serial answer where there is no other. */
   readonly base: Pick<Answer, 'text' | 'reason'>
+  /** The base's answer with its weights rounded to 8 bits. */
+  readonly roundedBase?: Pick<Answer, 'text' | 'reason'> | undefined
   readonly serial: Answer
   readonly parallel: Answer
   /** Wall-clock of each repetition, in ms. */
@@ -80,6 +82,8 @@ function quality(judged: readonly Judged[]): BenchCase[] {
       ...LOWER,
       goal: 0.05,
     }),
+    figure('the base in int8 lists where the base lists', roundedLists(lists), 'share'),
+    figure('the base in int8 lists elsewhere', roundedLists(others), 'share', LOWER),
     figure(`forks where its own answer lists ${LIST_ITEMS} items or more`, forkShare(own), 'share'),
     figure('well-formed, of forking answers', ratio(forking, wellFormed, one), 'share', { goal: 0.97 }),
     figure(
@@ -155,6 +159,12 @@ function speedUp(group: readonly Judged[]): number {
 
 function unfinished(judged: readonly Judged[], of: (each: Judged) => Pick<Answer, 'reason'>): number {
   return ratio(judged, (each) => Number(of(each).reason !== 'stop'), one)
+}
+
+/** How far the base's own answers go apart for a small change: no model that was tuned from it can be closer to it. */
+function roundedLists(group: readonly Judged[]): number {
+  const asked = group.flatMap(({ roundedBase }) => roundedBase ?? [])
+  return ratio(asked, ({ text }) => Number(titlesOf(text).length >= LIST_ITEMS), one)
 }
 
 const wellFormed = ({ problems }: Judged) => Number(problems.length === 0)

@@ -130,6 +130,19 @@ describe('figures', () => {
     })
   })
 
+  test("of the base's own answers with rounded weights", () => {
+    const rounded = (base: string, text: string) => ({
+      ...of(base, true),
+      roundedBase: { text, reason: 'stop' } as const,
+    })
+    const answered = [rounded(LIST, LIST), rounded(LIST, 'No list.'), rounded('No list.', 'No list.')]
+    expect(values(answered)).toMatchObject({
+      'the base in int8 lists where the base lists': 0.5,
+      'the base in int8 lists elsewhere': 0,
+    })
+    expect(Object.keys(values([of(LIST, true)])).filter((name) => name.includes('int8'))).toEqual([])
+  })
+
   test("the base's rate of repeated titles is the goal", () => {
     const cases = summarise([of(LIST, true)], true)
     expect(cases.find(({ case: name }) => name.startsWith('repeated'))).toMatchObject({
