@@ -128,6 +128,10 @@ function registerEvaluate(train: Command): void {
       '--medusa <folder>',
       'heads for this model: how often a target is among their 1 to 10 likeliest tokens',
     )
+    .option(
+      '--no-markers',
+      'rows without [Fork] and [Child], for a base: what a branch loses for the details that it does not see',
+    )
     .addOption(new Option('--split <name>', 'which data').choices(['train', 'test']).default('test'))
     .option('--examples <count>', 'at most so many of each kind (default: all)', integer(1, 1e9))
     .option('--out <file>', 'writes the JSON there, too')

@@ -15,6 +15,7 @@ export interface EvaluateFlags extends Readonly<Record<string, unknown>> {
   readonly model: string
   readonly adapter?: string
   readonly medusa?: string
+  readonly markers?: boolean
   readonly split: string
   readonly examples?: number
   readonly out?: string
@@ -35,6 +36,9 @@ export async function evaluate(flags: EvaluateFlags): Promise<void> {
   if (medusa !== undefined && !existsSync(join(medusa, MEDUSA_CONFIG))) {
     throw new UserError('invalid_option', `--medusa: ${medusa} has no ${MEDUSA_CONFIG} of Medusa heads`)
   }
+  if (medusa !== undefined && flags.markers === false) {
+    throw new UserError('invalid_option', '--no-markers is for losses, not for heads: leave --medusa out')
+  }
   const model = await resolveOrPull(flags.model)
   const { path } = model
   const adapter = adapterOf(model, flags)
@@ -51,6 +55,7 @@ export async function evaluate(flags: EvaluateFlags): Promise<void> {
     'apar_train',
     ...command,
     ...given,
+    ...(flags.markers === false ? ['--without-markers'] : []),
     ...settingArguments(givenSettings(flags, EVALUATE_SETTINGS)),
   ]
   await runTrainer(python, args, { debug: flags.debug === true })

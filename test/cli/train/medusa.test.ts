@@ -180,9 +180,11 @@ test('apar train evaluate --medusa asks for the accuracy of heads', async () => 
   const files = { data: join(root, 'data'), model: join(root, 'base'), medusa: out() }
   const without = evaluate({ python, ...files, split: 'test' })
   await expect(without).rejects.toMatchObject({ code: 'invalid_option' })
-  expect(existsSync(args)).toBe(false)
   mkdirSync(out())
   writeFileSync(join(out(), 'config.json'), '{}')
+  const withoutMarkers = evaluate({ python, ...files, split: 'test', markers: false })
+  await expect(withoutMarkers).rejects.toMatchObject({ message: expect.stringMatching(/^--no-markers/) })
+  expect(existsSync(args)).toBe(false)
   await evaluate({ python, ...files, split: 'test', examples: 3 })
   expect(readFileSync(args, 'utf8').trim()).toBe(
     `-m apar_train evaluate-medusa --data ${root}/data --model ${root}/base --split test --medusa ${out()} --examples 3`,

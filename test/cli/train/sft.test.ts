@@ -106,8 +106,8 @@ test('apar train evaluate hands on its options', async () => {
   const args = join(root, 'args')
   writeFakePython(python, { packages: GOOD_PACKAGES, trainer: `echo "$*" > ${args}` })
   const files = { data: join(root, 'data'), model: join(root, 'base'), adapter: out() }
-  await evaluate({ python, ...files, split: 'test', examples: 3, packTokens: 512 })
+  await evaluate({ python, ...files, split: 'test', examples: 3, packTokens: 512, markers: false })
   expect(readFileSync(args, 'utf8').trim()).toBe(
-    `-m apar_train evaluate-loss --data ${root}/data --model ${root}/base --split test --adapter ${out()} --examples 3 --pack-tokens 512`,
+    `-m apar_train evaluate-loss --data ${root}/data --model ${root}/base --split test --adapter ${out()} --examples 3 --without-markers --pack-tokens 512`,
   )
 })

@@ -159,10 +159,15 @@ def _notes(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def add_evaluate_medusa(p: argparse.ArgumentParser) -> None:
     p.add_argument("--medusa", type=Path, required=True, help="folder of heads")
-    add_evaluate_loss(p)
+    _add_evaluation(p)
 
 
 def add_evaluate_loss(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--without-markers", action="store_true", help="rows without [Fork] and [Child], for a base")
+    _add_evaluation(p)
+
+
+def _add_evaluation(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data", type=Path, required=True, help="folder made by `apar data build`")
     p.add_argument("--split", choices=("train", "test"), default="test")
     p.add_argument("--model", required=True, help="model folder or GGUF file")

@@ -109,14 +109,26 @@ class Learning(Folder):
             logits = opened(ids).logits
             merged = opened.merge_and_unload()(ids).logits
         self.assertTrue(torch.allclose(logits, merged, atol=1e-4))
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            paths = ["--data", str(self.data), "--model", str(self.base), "--adapter", str(self.root / "adapter")]
-            self.assertEqual(main(["evaluate-loss", *paths, "--dtype", "float32", "--device", "cpu"]), 0)
-        found = json.loads(printed.getvalue())
+        found = self.evaluate("--adapter", str(self.root / "adapter"))
         held_out = [line for line in self.log("adapter") if "held_out_loss" in line][-1]
         for name in ("loss", "fork_loss", "eos_loss", "unstructured_loss"):
             self.assertAlmostEqual(found[name], held_out[f"held_out_{name}"], places=3)
         self.assertEqual(found["branch_text"]["share_compared"], 1)
+
+    def evaluate(self, *more):
+        paths = ["--data", str(self.data), "--model", str(self.base), *more]
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            self.assertEqual(main(["evaluate-loss", *paths, "--dtype", "float32", "--device", "cpu"]), 0)
+        return json.loads(printed.getvalue())
+
+    def test_a_base_reads_branches_without_markers(self):
+        given, read = self.evaluate(), self.evaluate("--without-markers")
+        # Serial text has none. Of branches the same tokens are compared, which now have something else before them.
+        self.assertEqual(read["serial_loss"], given["serial_loss"])
+        self.assertNotIn("fork_loss", read)
+        self.assertEqual(read["branch_text"]["tokens"], given["branch_text"]["tokens"])
+        self.assertEqual(read["branch_text"]["serial_loss"], given["branch_text"]["serial_loss"])
+        self.assertNotEqual(read["branch_text"]["loss"], given["branch_text"]["loss"])
 
 
 class Resume(Folder):

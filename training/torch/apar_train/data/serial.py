@@ -31,6 +31,13 @@ def serial_text(example: Example, meta: Meta) -> Example:
     return Example(kept, text, np.array([0, len(kept)]), np.array([-1]), SERIAL)
 
 
+def without_markers(example: Example, meta: Meta) -> Example:
+    """The same segments without [Fork] and [Child]: what a model that knows neither can read of them."""
+    kept = ~np.isin(example.ids, (meta.fork, meta.child))
+    starts = np.append(0, np.cumsum(kept))[example.starts]
+    return Example(example.ids[kept], example.learned[kept], starts, example.parents, example.kind)
+
+
 def _in_branch(example: Example, meta: Meta) -> np.ndarray:
     """bool [N]: the token's segment begins with [Child], or one above does."""
     inside = np.zeros(len(example.parents), dtype=bool)

@@ -2,6 +2,7 @@
 
 Per kind: mean cross-entropy (nats per token) and perplexity. And the text of branches: its loss given the branch's path,
 beside the loss of the very same tokens in the serial copy of the conversation, where everything before them is seen.
+Without markers, for a base: what its text loses only because a branch does not see the details before it.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from peft import PeftModel
 
 from ..arithmetic import dtype_name, dtype_of
 from ..data.packing import Weights, first_fit, pack_examples
+from ..data.serial import without_markers
 from ..data.shards import KINDS, SERIAL, STRUCTURED, Example, Meta, Shards
 from ..data.sizes import check_any
 from ..model import attention
@@ -67,14 +69,25 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     losses: Dict[int, np.ndarray] = {}
     for indices in first_fit(shards.tokens[chosen].tolist(), room):
         examples = [shards[chosen[at]] for at in indices]
-        pack = pack_examples(examples, meta, Weights()).to(device)
+        read = [without_markers(each, meta) for each in examples] if args.without_markers else examples
+        pack = pack_examples(read, meta, Weights()).to(device)
         values = token_losses(model, pack, meta, kind, dtype).losses.cpu().numpy()
         at = 0
-        for index, example in zip(indices, examples):
-            count = int(example.learned.sum())
-            losses[chosen[index]] = values[at : at + count]
+        for index, example, part in zip(indices, examples, read):
+            count = int(part.learned.sum())
+            losses[chosen[index]] = of_learned(example, values[at : at + count], meta, args.without_markers)
             at += count
     return {"examples": len(chosen), "of": len(shards), **by_kind(shards, losses), "branch_text": branch_text(shards, losses)}
+
+
+def of_learned(example: Example, losses: np.ndarray, meta: Meta, without_markers: bool) -> np.ndarray:
+    """float [L]: the loss of each learned token; NaN of markers that were left out."""
+    if not without_markers:
+        return losses
+    read = ~np.isin(example.ids[example.learned], (meta.fork, meta.child))
+    values = np.full(len(read), np.nan)
+    values[read] = losses
+    return values
 
 
 def choose(shards: Shards, context: int, room: int, most: int) -> List[int]:
@@ -96,6 +109,7 @@ def by_kind(shards: Shards, losses: Dict[int, np.ndarray]) -> Dict[str, float]:
     sums: Dict[str, Tuple[float, float]] = {}
 
     def add(name: str, values: np.ndarray) -> None:
+        values = values[~np.isnan(values)]
         total, count = sums.get(name, (0.0, 0.0))
         sums[name] = (total + float(values.sum(dtype=np.float64)), count + len(values))
 
