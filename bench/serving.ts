@@ -27,13 +27,13 @@ interface ReplayPart {
 
 /** Replays of published answers, in the order in which they run. */
 const REPLAYS: Readonly<Record<string, ReplayPart>> = {
-  'low-load': { seconds: [45, 300], run: lowLoad },
+  'low-load': { seconds: [45, 270], run: lowLoad },
   saturation: { seconds: [40, 270], run: saturation },
   concurrency: {
     seconds: [35, 240],
     run: (stand, seconds, flags) => concurrency(stand, seconds, flags.concurrency),
   },
-  deadline: { seconds: [100, 480], run: deadline },
+  deadline: { seconds: [100, 510], run: deadline },
   recorder: { seconds: [35, 120], run: recorder },
 }
 /** Those that bring their own load. */
@@ -58,8 +58,7 @@ export const serving: Bench = async ({ quick, parts, flags }) => {
     for (const row of rows) file.add({ bench: 'serving', part, type: 'case', ...row })
     cases.push(...rows)
   }
-  const command = commandOf({ quick, parts, flags })
-  const run = { bench: 'serving', type: 'run', command }
+  const run = { bench: 'serving', type: 'run', parts, options: optionsOf({ quick, flags }) }
   const replays = Object.entries(REPLAYS).filter(([name]) => wanted(name))
   if (replays.length === 0) file.add(run)
   else {
@@ -74,15 +73,13 @@ export const serving: Bench = async ({ quick, parts, flags }) => {
   return { bench: 'serving', commit: commit(), machine: machine(), samples: file.path, cases }
 }
 
-/** What repeats the run. */
-function commandOf({ quick, parts, flags }: BenchOptions): string {
+/** Of the command that repeats the run. */
+function optionsOf({ quick, flags }: Pick<BenchOptions, 'quick' | 'flags'>): string[] {
   const { model, device, dtype, concurrency } = flags
   const options = { model, device, dtype, concurrency: concurrency?.join(',') }
   return [
-    ...['npm run -s bench -- serving', ...parts, ...(quick ? ['--quick'] : [])],
-    ...Object.entries(options).flatMap(([name, value]) =>
-      value === undefined ? [] : [`--${name} ${value}`],
-    ),
+    ...(quick ? ['--quick'] : []),
+    ...Object.entries(options).flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value])),
     '--json',
-  ].join(' ')
+  ]
 }

@@ -4,10 +4,11 @@ import { z } from 'zod'
 import { plotSvg } from '../../cli/plot/plot.ts'
 import { parse, parseJsonText } from '../../shared/parse.ts'
 import type { BenchCase } from '../report.ts'
-import { CellLine, partPlots } from './plots.ts'
+import { batchPlots, CellLine, type NamedPlot, NodeLine, partPlots } from './plots.ts'
 
 const Run = z.looseObject({
-  ...{ type: z.literal('run'), commit: z.string(), machine: z.string(), command: z.string() },
+  ...{ type: z.literal('run'), commit: z.string(), machine: z.string() },
+  ...{ parts: z.array(z.string()), options: z.array(z.string()) },
   ...{ model: z.string().optional(), answers: z.string().optional() },
 })
 type Run = z.infer<typeof Run>
@@ -45,37 +46,40 @@ export async function writePage(samples: string, page: string): Promise<void> {
   const base = page.replace(/\.md$/, '')
   // A line for each request has a part, too.
   const cells = lines.flatMap((line) => CellLine.safeParse(line).data ?? [])
-  const plotted = new Set<string>()
-  for (const { part, plot } of partPlots(cells, `${run.answers}; ${run.machine}; commit ${run.commit}`)) {
-    writeFileSync(`${base}-${part}.svg`, await plotSvg(plot))
-    plotted.add(part)
-  }
+  const readings = lines.flatMap((line) => NodeLine.safeParse(line).data ?? [])
+  const subtitle = `${run.answers}; ${run.machine}; commit ${run.commit}`
+  const plots = [...partPlots(cells, subtitle), ...batchPlots(readings, subtitle)]
+  for (const { name, plot } of plots) writeFileSync(`${base}-${name}.svg`, await plotSvg(plot))
   copyFileSync(samples, `${base}.jsonl`)
-  writeFileSync(page, pageText(run, cases, { name: basename(base), plotted }))
+  writeFileSync(page, pageText(run, cases, { name: basename(base), plots }))
 }
 
 export function pageText(
-  run: Pick<Run, 'command' | 'commit' | 'machine' | 'model' | 'answers'>,
+  run: Pick<Run, 'parts' | 'options' | 'commit' | 'machine' | 'model' | 'answers'>,
   cases: readonly CaseLine[],
-  { name, plotted }: { readonly name: string; readonly plotted: ReadonlySet<string> },
+  { name, plots }: { readonly name: string; readonly plots: readonly Pick<NamedPlot, 'part' | 'name'>[] },
 ): string {
   const date = /^\d{4}-\d\d-\d\d/.exec(name)?.[0]
+  const command = (...parts: string[]) =>
+    `\`${['npm run -s bench -- serving', ...parts, ...run.options].join(' ')}\``
   const parts = [...new Set(cases.map(({ part }) => part))]
   const replayed = run.model === undefined ? '' : ` Replays: ${run.answers}, on ${run.model}.`
   return [
     `# ${date === undefined ? 'Parallel decoding under load' : `${date}, parallel decoding under load`}`,
     '',
-    `\`${run.command}\`, commit ${run.commit}, on ${run.machine}.${replayed} Values are medians, with the least`,
+    `${command(...run.parts)}, commit ${run.commit}, on ${run.machine}.${replayed} Values are medians, with the least`,
     `and the most of the repetitions ([samples](${name}.jsonl)); ratios are of runs that followed each other.`,
     ...parts.flatMap((part) => [
       '',
       `## ${TITLES[part] ?? part}`,
-      `\`npm run -s bench -- serving ${part} --json\``,
+      command(part),
       '',
       '| | value | spread | goal | met |',
       '|---|---|---|---|---|',
       ...cases.filter((row) => row.part === part).map(row),
-      ...(plotted.has(part) ? ['', `![${TITLES[part] ?? part}](${name}-${part}.svg)`] : []),
+      ...plots
+        .filter((plot) => plot.part === part)
+        .flatMap((plot) => ['', `![${TITLES[part] ?? part}](${name}-${plot.name}.svg)`]),
     ]),
     '',
   ].join('\n')

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { batchPlot, type TimeLine } from '../../cli/bench/serving/report/batch-plot.ts'
 import { CellSummary } from '../../cli/bench/serving/report/summary.ts'
 import type { Plot } from '../../cli/plot/plot.ts'
 
@@ -8,6 +9,14 @@ export const CellLine = CellSummary.extend({
   ...{ blocks: z.number().optional(), in_flight: z.number().optional(), share: z.number().optional() },
 })
 export type CellLine = z.infer<typeof CellLine>
+
+const count = z.number().optional()
+/** A reading of the node's metrics, among the samples. */
+export const NodeLine = z.object({
+  ...{ type: z.literal('node'), part: z.string(), way: z.string(), repetition: z.number() },
+  ...{ blocks: count, at_ms: z.number(), steps: count, generated_tokens: count, prefill_tokens: count },
+})
+export type NodeLine = z.infer<typeof NodeLine>
 
 const SIZE = { width: 560, height: 260 }
 
@@ -37,8 +46,15 @@ const PLOTS: readonly PartPlot[] = [
   },
 ]
 
-/** By the parts of the bench: medians of the repetitions, and every repetition as a point. */
-export function partPlots(cells: readonly CellLine[], subtitle: string): { part: string; plot: Plot }[] {
+/** A plot with the part that it is of; `name` is unique. */
+export interface NamedPlot {
+  readonly part: string
+  readonly name: string
+  readonly plot: Plot
+}
+
+/** Medians of the repetitions, and every repetition as a point. */
+export function partPlots(cells: readonly CellLine[], subtitle: string): NamedPlot[] {
   return PLOTS.flatMap(({ part, title, x, y }) => {
     const values = cells
       .filter((cell) => cell.part === part)
@@ -62,6 +78,24 @@ export function partPlots(cells: readonly CellLine[], subtitle: string): { part:
         },
       ],
     }
-    return [{ part, plot }]
+    return [{ part, name: part, plot }]
   })
+}
+
+/** Tokens in the batch while requests wait for KV memory, in the first repetition. */
+export function batchPlots(lines: readonly NodeLine[], subtitle: string): NamedPlot[] {
+  const part = 'saturation'
+  const timeLines = new Map<string, TimeLine & { readings: NodeLine[] }>()
+  for (const line of lines.filter((each) => each.part === part && each.repetition === 0)) {
+    const { way, blocks = 0 } = line
+    const key = `${way}/${blocks}`
+    const timeLine = timeLines.get(key) ?? {
+      ...{ mode: way, rate: null, concurrency: null, limits: { blocks }, round: 0 },
+      readings: [],
+    }
+    timeLine.readings.push(line)
+    timeLines.set(key, timeLine)
+  }
+  const plot = batchPlot([...timeLines.values()], subtitle)
+  return plot ? [{ part, name: `${part}-batch`, plot }] : []
 }

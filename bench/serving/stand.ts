@@ -184,7 +184,7 @@ export async function measure(stand: Stand, way: Way, load: Load): Promise<Measu
   const { waitingRate, processorUs } = measured
   stand.file.add({ ...named, type: 'cell', ...summary, waiting_rate: waitingRate, processor_us: processorUs })
   stand.log(
-    `${part}, ${[way.name, ...Object.entries(point).map(([name, value]) => `${name} ${value}`)].join(', ')}: ${summary.requests} requests in ${summary.duration_s.toFixed(1)} s`,
+    `${part}, ${[way.name, ...Object.entries(point).map(([name, value]) => `${name} ${value}`)].join(', ')}: ${summary.requests} requests in ${summary.duration_s.toFixed(1)} s${summary.client.late ? ', the client was late' : ''}`,
   )
   return measured
 }

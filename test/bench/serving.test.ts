@@ -17,10 +17,12 @@ import { inFlightCases } from '../../bench/serving/parts/in-flight.ts'
 import { lowLoad, lowLoadCases } from '../../bench/serving/parts/low-load.ts'
 import { recorderCases } from '../../bench/serving/parts/recorder.ts'
 import { saturationCases } from '../../bench/serving/parts/saturation.ts'
+import { batchPlots } from '../../bench/serving/plots.ts'
 import { writeRandomModel } from '../../bench/serving/random-model.ts'
 import type { Stand } from '../../bench/serving/stand.ts'
 import { inTurns } from '../../bench/serving/turns.ts'
 import type { CellSummary } from '../../cli/bench/serving/report/summary.ts'
+import { plotSvg } from '../../cli/plot/plot.ts'
 import { AnswerForcer } from '../../cli/replay/forced-answer.ts'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
@@ -291,7 +293,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
   }
 
   test('replays with and without branches, and finds the rate that saturates', async () => {
-    stand.file.add({ type: 'run', command: 'npm run -s bench -- serving', model: 'demo', answers: 'garden' })
+    stand.file.add({ type: 'run', parts: [], options: ['--json'], model: 'demo', answers: 'garden' })
     const low = await lowLoad(stand, 0.5)
     const steps = low.find(({ case: name }) => name.endsWith('steps'))
     // The lists have three details each.
@@ -315,6 +317,8 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     await writePage(samples, page)
     const text = readFileSync(page, 'utf8')
     expect(text).toContain('# 2026-01-02, parallel decoding under load')
+    for (const run of ['serving --json`, commit abc', 'serving low-load --json`'])
+      expect(text).toContain(`\`npm run -s bench -- ${run}`)
     expect(text).toMatch(
       /\| low load, parallel over serial: wall-clock \| [\d.]+ x \| .*\| ≤ 0\.5 \| (yes|no) \|/,
     )
@@ -324,6 +328,18 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(existsSync(join(folder, '2026-01-02-serving.jsonl'))).toBe(true)
     // Nothing was measured over it.
     expect(existsSync(join(folder, '2026-01-02-serving-saturation.svg'))).toBe(false)
+  })
+
+  test('draws the tokens in the batch, a line for each way and size of the memory', async () => {
+    const line = (way: string, at_ms: number) => ({
+      ...({ type: 'node', part: 'saturation', way, repetition: 0, blocks: 50 } as const),
+      ...{ at_ms, steps: at_ms / 10, generated_tokens: at_ms },
+    })
+    const lines = ['serial', 'parallel'].flatMap((way) => [0, 250, 500].map((at) => line(way, at)))
+    const [batch] = batchPlots(lines, 'of a test')
+    expect(batch?.name).toBe('saturation-batch')
+    expect(batch && (await plotSvg(batch.plot))).toContain('Tokens in the batch')
+    expect(batchPlots([], '')).toEqual([])
   })
 
   test('without figures has no page', async () => {

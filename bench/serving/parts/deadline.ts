@@ -5,7 +5,7 @@ import { answersIn, measure, type Stand, type Way, withNode } from '../stand.ts'
 import { inTurns } from '../turns.ts'
 
 /** Of the rate at which serial decoding is saturated. */
-const RATES = [0.6, 0.8, 1, 1.2]
+const RATES = [0.8, 1, 1.2]
 const QUICK_RATES = [0.8, 1.2]
 /** The goal against always-fork is for this one. */
 const OVERLOAD = 1.2
@@ -21,7 +21,7 @@ const TIMES_PLACES = 3
 const WARM_UP = { requests: 2 * MAX_BRANCHES, maxTokens: 64 }
 /** Share of a part's time to find the rate, and of each measurement that requests arrive in; then the last ones end. */
 const FINDING = 0.2
-const ARRIVING = 0.6
+const ARRIVING = 0.7
 const LEAST_REQUESTS = 10
 const MOST = 3
 
