@@ -12,7 +12,7 @@ import {
 } from '../../bench/serving/measured.ts'
 import { writePage } from '../../bench/serving/page.ts'
 import { concurrencyCases } from '../../bench/serving/parts/concurrency.ts'
-import { deadline, deadlineCases } from '../../bench/serving/parts/deadline.ts'
+import { deadline, deadlineCases, serialTokenMs } from '../../bench/serving/parts/deadline.ts'
 import { inFlightCases } from '../../bench/serving/parts/in-flight.ts'
 import { lowLoad, lowLoadCases } from '../../bench/serving/parts/low-load.ts'
 import { recorderCases } from '../../bench/serving/parts/recorder.ts'
@@ -233,6 +233,13 @@ describe('figures', () => {
       'deadline: goodput over serial, the least of all': [0.9, 1],
       'goodput at 1.2 of the serial saturation, eager': [0, null],
     })
+  })
+
+  test('a serial token takes no less than a step, however late the client reads it', () => {
+    const each = (p50: number) => ({ mean: p50, p50, p90: p50, p95: p50, p99: p50 })
+    expect(serialTokenMs({ ...SUMMARY, tpot_ms: each(150) })).toBe(150)
+    expect(serialTokenMs({ ...SUMMARY, tpot_ms: each(0.003) })).toBe(100)
+    expect(() => serialTokenMs({ ...SUMMARY, node: null })).toThrow('no step')
   })
 
   test('traces: throughput and processor time', () => {

@@ -1,4 +1,4 @@
-import type { ServiceLevel } from '../../../cli/bench/serving/report/summary.ts'
+import type { CellSummary, ServiceLevel } from '../../../cli/bench/serving/report/summary.ts'
 import type { BenchCase } from '../../report.ts'
 import { type Measured, ratioRow, ratiosOf, valueRow } from '../measured.ts'
 import { answersIn, measure, type Stand, type Way, withNode } from '../stand.ts'
@@ -79,13 +79,18 @@ async function saturate(
   const { summary, waitingRate } = await measure(stand, way, {
     ...{ part: 'deadline-saturation', workload: stand.answers.take(count), repetition: 0 },
   })
-  const perToken = summary.tpot_ms?.p50
-  if (perToken === undefined) throw new Error('no answer has two tokens')
-  const tpot_ms = Number((DEADLINE * perToken).toPrecision(3))
+  const tpot_ms = Number((DEADLINE * serialTokenMs(summary)).toPrecision(3))
   return {
     rate: waitingRate ?? summary.requests_per_s,
     level: { tpot_ms, ttft_ms: TTFT_TOKENS * tpot_ms },
   }
+}
+
+/** No less than the time of a step: a client that is late receives many tokens at once. */
+export function serialTokenMs({ tpot_ms, duration_s, node }: CellSummary): number {
+  const perToken = Math.max(tpot_ms?.p50 ?? 0, node?.steps ? (1000 * duration_s) / node.steps : 0)
+  if (perToken === 0) throw new Error('the node made no step')
+  return perToken
 }
 
 async function warmUp(stand: Stand, way: Way): Promise<void> {
