@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
+import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { z } from 'zod'
 import { DEVICES, DTYPES } from '../gpu-node/engine/engine-config.ts'
 import { parse } from '../shared/parse.ts'
@@ -16,6 +16,7 @@ import { medusa } from './medusa.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench } from './report.ts'
+import { writePage } from './serving/page.ts'
 import { serving } from './serving.ts'
 import { structured } from './structured.ts'
 import { trace } from './trace.ts'
@@ -37,8 +38,7 @@ const BENCHES: Record<string, Bench> = {
   structured,
   trace,
 }
-const ASKING: ReadonlySet<string> = new Set(['apar', 'medusa'])
-const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., or: bench plot SAMPLES, bench answers SAMPLES`
+const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., bench serving PART..., or: bench plot SAMPLES, bench answers SAMPLES, bench page SAMPLES PAGE.md`
 /** Of the benches that ask a model. */
 const MODEL_OPTIONS = {
   model: { type: 'string' },
@@ -50,6 +50,15 @@ const MODEL_OPTIONS = {
   device: { type: 'string' },
   medusa: { type: 'string' },
 } as const
+const { model, device, dtype } = MODEL_OPTIONS
+/** What a bench takes beside --quick and --json. */
+const OPTIONS: Record<string, ParseArgsConfig['options']> = {
+  apar: MODEL_OPTIONS,
+  medusa: MODEL_OPTIONS,
+  serving: { model, device, dtype, concurrency: { type: 'string' } },
+}
+/** Those that have parts, which can be run alone. */
+const WITH_PARTS: ReadonlySet<Bench> = new Set([hostile, serving])
 const ModelOptions = z.object({
   model: z.string().optional(),
   adapter: z.string().optional(),
@@ -59,15 +68,21 @@ const ModelOptions = z.object({
   dtype: z.enum(DTYPES).optional(),
   device: z.enum(DEVICES).optional(),
   medusa: z.string().optional(),
+  concurrency: z
+    .string()
+    .transform((list) => list.split(',').map(Number))
+    .pipe(z.array(z.int().min(1).max(100_000)))
+    .optional(),
 })
 
 /**
  * `bench <name> [--quick] [--json]`: prints progress to standard error; with --json the last line of standard
- * output is the result. `bench hostile` takes names of attacks, to run these only.
+ * output is the result. `bench hostile` takes names of attacks, and `bench serving` of parts, to run these only.
  */
 async function main(args: string[]): Promise<number> {
   const common = { quick: { type: 'boolean' }, json: { type: 'boolean' } } as const
-  const options = ASKING.has(args[0] ?? '') ? { ...common, ...MODEL_OPTIONS } : common
+  const [first = ''] = args
+  const options = { ...common, ...(Object.hasOwn(OPTIONS, first) ? OPTIONS[first] : {}) }
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
   const [name = '', ...parts] = positionals
   const [file] = parts
@@ -79,8 +94,12 @@ async function main(args: string[]): Promise<number> {
     console.log(answersPage(readFileSync(file, 'utf8').trimEnd().split('\n')))
     return 0
   }
+  if (name === 'page' && parts[1] !== undefined && args.length === 3) {
+    await writePage(parts[0] ?? '', parts[1])
+    return 0
+  }
   const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined
-  if (!bench || (parts.length > 0 && bench !== hostile)) {
+  if (!bench || (parts.length > 0 && !WITH_PARTS.has(bench))) {
     console.error(`bench: no benchmark named ${JSON.stringify(positionals.join(' '))}; ${USAGE}`)
     return 1
   }

@@ -9,7 +9,7 @@ export interface BenchOptions {
   quick: boolean
   /** Names of the parts to run; all if there is none. */
   parts: readonly string[]
-  /** Of the benches `apar` and `medusa`; no other takes any. */
+  /** Of the benches `apar`, `medusa` and `serving`; no other takes any. */
   flags: ModelFlags
 }
 
@@ -19,6 +19,8 @@ export interface ModelFlags {
   /** The model that was tuned, where it is not the adapter's base. */
   base?: string | undefined
   prompts?: string[] | undefined
+  /** Requests in flight of the part `concurrency`. Of `serving`. */
+  concurrency?: number[] | undefined
   /** A folder of Medusa heads, or `none`. Of `medusa`. */
   medusa?: string | undefined
   repetitions?: number | undefined
@@ -106,7 +108,7 @@ export function ratioCase(
   name: string,
   ratios: readonly number[],
   better: BenchCase['better'],
-  goal: number,
+  goal: number | null,
 ): BenchCase {
   const round = (value: number) => Number(value.toPrecision(4))
   const spread = { low: round(Math.min(...ratios)), high: round(Math.max(...ratios)) }

@@ -1,182 +1,85 @@
 import { join } from 'node:path'
-import { type LocalServer, startLocalServer } from '../cli/bench/serving/local-server.ts'
-import type { ModeName } from '../cli/bench/serving/modes.ts'
-import { type CellSummary, summariseCell } from '../cli/bench/serving/report/summary.ts'
-import { runServing } from '../cli/bench/serving/run-serving.ts'
-import { httpTarget } from '../cli/bench/serving/target/http-target.ts'
-import { ROUTES } from '../cli/bench/serving/target/routes.ts'
-import { openWorkload, type Workload } from '../cli/bench/serving/workload/workload.ts'
 import { packageRoot } from '../gpu-node/package-root.ts'
 import {
+  type Bench,
   type BenchCase,
   type BenchOptions,
-  type BenchResult,
   commit,
+  type ModelFlags,
   machine,
-  median,
   SampleFile,
 } from './report.ts'
+import type { PartOptions } from './serving/part.ts'
+import { concurrency } from './serving/parts/concurrency.ts'
+import { deadline } from './serving/parts/deadline.ts'
+import { demo } from './serving/parts/demo.ts'
+import { inFlight } from './serving/parts/in-flight.ts'
+import { lowLoad } from './serving/parts/low-load.ts'
+import { recorder } from './serving/parts/recorder.ts'
+import { saturation } from './serving/parts/saturation.ts'
+import { openStand, type Stand } from './serving/stand.ts'
 
-const MODEL = 'demo'
-const PROMPTS = 'bench/apar/demo-prompts.jsonl'
-const MODES = ['serial', 'parallel'] as const satisfies readonly ModeName[]
-/** Requests in flight: one, and all at once. */
-const CONCURRENCIES = [1, null]
-const MAX_TOKENS = 160
-const SEED = 1
-const LEVEL = { ttft_ms: 500, tpot_ms: 50 }
-const SILENCE_MS = 120_000
+interface ReplayPart {
+  /** Which it takes about, quick and otherwise. */
+  readonly seconds: readonly [quick: number, full: number]
+  readonly run: (stand: Stand, seconds: number, flags: ModelFlags) => Promise<BenchCase[]>
+}
 
-/** The figures of each combination in every repetition. */
-type Measured = Map<string, { concurrency: number | null; mode: ModeName; summaries: CellSummary[] }>
+/** Replays of published answers, in the order in which they run. */
+const REPLAYS: Readonly<Record<string, ReplayPart>> = {
+  'low-load': { seconds: [45, 270], run: lowLoad },
+  saturation: { seconds: [40, 270], run: saturation },
+  concurrency: {
+    seconds: [35, 240],
+    run: (stand, seconds, flags) => concurrency(stand, seconds, flags.concurrency),
+  },
+  deadline: { seconds: [100, 510], run: deadline },
+  recorder: { seconds: [35, 120], run: recorder },
+}
+/** Those that bring their own load. */
+const OTHERS: Readonly<Record<string, (options: PartOptions) => Promise<BenchCase[]>>> = {
+  'in-flight': inFlight,
+  demo,
+}
 
 /**
- * Parallel against serial decoding through a whole server, as `apar bench serving` measures it: the demo model, whose
- * client, edge and gpu node share the processors.
+ * What parallel decoding is worth under load: published answers of a model are replayed with and without branches, on random
+ * weights of a model's shape, and each figure has its goal. `demo` asks the demo model through a whole server.
  */
-export async function serving({ quick }: BenchOptions): Promise<BenchResult> {
-  const workload = await openWorkload({
-    ...{ dataset: PROMPTS, data: undefined, arrivals: undefined, limit: quick ? 6 : 32 },
-    ...{ inputTokens: { from: 1, to: 1 }, outputTokens: undefined, seed: SEED },
-  })
-  const script = join(packageRoot, 'dist/apar.js')
-  const server = await startLocalServer({ model: MODEL, requests: workload.size, nodeArguments: [], script })
+export const serving: Bench = async ({ quick, parts, flags }) => {
+  const names = [...Object.keys(REPLAYS), ...Object.keys(OTHERS)]
+  const unknown = parts.find((name) => !names.includes(name))
+  if (unknown !== undefined) throw new Error(`no part named ${unknown}; there are ${names.join(', ')}`)
+  const wanted = (name: string) => parts.length === 0 || parts.includes(name)
   const file = new SampleFile('serving')
-  try {
-    const measured = await measure(server, workload, quick ? 2 : 7, file)
-    const cases = [...measured.values()].flatMap(figures)
-    return {
-      ...{ bench: 'serving', commit: commit(), machine: machine(), samples: file.path },
-      cases: [...ratios(measured), ...cases],
-    }
-  } finally {
-    await server.close()
+  const script = join(packageRoot, 'dist/apar.js')
+  const cases: BenchCase[] = []
+  const keep = (part: string, rows: readonly BenchCase[]) => {
+    for (const row of rows) file.add({ bench: 'serving', part, type: 'case', ...row })
+    cases.push(...rows)
   }
-}
-
-async function measure(
-  { url, key, model, metrics }: LocalServer,
-  workload: Workload,
-  repetitions: number,
-  file: SampleFile,
-): Promise<Measured> {
-  const measured: Measured = new Map()
-  const target = httpTarget(ROUTES.chat, { baseUrl: url, key, silenceMs: SILENCE_MS })
-  try {
-    for (let repetition = 0; repetition < repetitions; repetition++) {
-      const cells = await runServing({
-        ...{ target, model, workload, metrics, rates: [null], concurrencies: CONCURRENCIES },
-        // Which mode is first alternates.
-        modes: repetition % 2 === 0 ? MODES : MODES.toReversed(),
-        ...{
-          burstiness: 1,
-          rounds: 1,
-          maxTokens: MAX_TOKENS,
-          fixedLengths: true,
-          temperature: 0,
-          seed: SEED,
-        },
-        warmUp: repetition === 0,
-        onSample: (cell, _, sample) => file.add({ bench: 'serving', repetition, ...cell, ...sample }),
-        log: (line) => console.error(`serving: ${line}, repetition ${repetition + 1} of ${repetitions}`),
-      })
-      for (const cell of cells) {
-        const summary = summariseCell(cell, LEVEL)
-        if (summary.completed < summary.requests)
-          throw new Error(`requests failed: ${JSON.stringify(summary.errors)}`)
-        const { concurrency } = summary
-        const mode = summary.mode as ModeName
-        const name = `${mode}, ${loadOf(concurrency)}`
-        const of = measured.get(name) ?? { concurrency, mode, summaries: [] }
-        of.summaries.push(summary)
-        measured.set(name, of)
-      }
-    }
-  } finally {
-    target.close()
+  const run = { bench: 'serving', type: 'run', parts, options: optionsOf({ quick, flags }) }
+  const replays = Object.entries(REPLAYS).filter(([name]) => wanted(name))
+  if (replays.length === 0) file.add(run)
+  else {
+    const stand = await openStand({ quick, file, script, flags })
+    const { name: model, answers, pace } = stand
+    file.add({ ...run, model, answers: answers.name, pace })
+    for (const [name, { seconds, run }] of replays)
+      keep(name, await run(stand, seconds[quick ? 0 : 1], flags))
   }
-  return measured
+  for (const [name, run] of Object.entries(OTHERS))
+    if (wanted(name)) keep(name, await run({ quick, file, script }))
+  return { bench: 'serving', commit: commit(), machine: machine(), samples: file.path, cases }
 }
 
-function loadOf(concurrency: number | null): string {
-  return concurrency === null ? 'all at once' : `${concurrency} in flight`
-}
-
-interface Figure {
-  readonly name: string
-  readonly unit: string
-  readonly better: BenchCase['better']
-  readonly of: (summary: CellSummary) => number
-}
-
-const THROUGHPUT: Figure = {
-  ...{ name: 'output', unit: 'tok/s', better: 'higher' },
-  of: ({ output_tokens_per_s }) => output_tokens_per_s,
-}
-const END_TO_END: Figure = {
-  ...{ name: 'end to end p50', unit: 'ms', better: 'lower' },
-  of: ({ e2e_ms }) => e2e_ms?.p50 ?? Number.NaN,
-}
-const FIGURES: readonly Figure[] = [
-  THROUGHPUT,
-  END_TO_END,
-  { name: 'TTFT p50', unit: 'ms', better: 'lower', of: ({ ttft_ms }) => ttft_ms?.p50 ?? Number.NaN },
-  {
-    name: 'time per token p50',
-    unit: 'ms',
-    better: 'lower',
-    of: ({ tpot_ms }) => tpot_ms?.p50 ?? Number.NaN,
-  },
-  {
-    name: 'goodput',
-    unit: 'requests/s',
-    better: 'higher',
-    of: ({ goodput }) => goodput?.requests_per_s ?? 0,
-  },
-  { name: 'KV peak', unit: 'share', better: 'lower', of: ({ node }) => node?.kv_peak ?? Number.NaN },
-  { name: 'steps', unit: 'steps', better: 'lower', of: ({ node }) => node?.steps ?? Number.NaN },
-  {
-    ...{ name: 'client late p99', unit: 'ms', better: 'lower' },
-    of: ({ client }) => Math.max(client.loop_late_p99_ms, client.sent_late_p99_ms),
-  },
-]
-
-function figures({
-  concurrency,
-  mode,
-  summaries,
-}: {
-  concurrency: number | null
-  mode: ModeName
-  summaries: CellSummary[]
-}) {
-  return FIGURES.map(({ name, unit, better, of }) =>
-    spread(`${name}, ${mode}, ${loadOf(concurrency)}`, summaries.map(of), unit, better),
-  )
-}
-
-/** Parallel over serial, within each repetition. */
-function ratios(measured: Measured): BenchCase[] {
-  return CONCURRENCIES.flatMap((concurrency) => {
-    const load = loadOf(concurrency)
-    const [serial = [], parallel = []] = MODES.map(
-      (mode) => measured.get(`${mode}, ${load}`)?.summaries ?? [],
-    )
-    return [THROUGHPUT, END_TO_END].map(({ name, better, of }) => {
-      const each = parallel.map((summary, index) => of(summary) / of(serial[index] ?? summary))
-      return spread(`${name}, parallel over serial, ${load}`, each, 'x', better)
-    })
-  })
-}
-
-/** No goals: those of the project are of models whose steps cost more than what surrounds them. */
-function spread(
-  name: string,
-  values: readonly number[],
-  unit: string,
-  better: BenchCase['better'],
-): BenchCase {
-  const round = (value: number) => Number(value.toPrecision(4))
-  const extremes = { low: round(Math.min(...values)), high: round(Math.max(...values)) }
-  return { case: name, value: round(median(values)), unit, better, goal: null, ...extremes }
+/** Of the command that repeats the run. */
+function optionsOf({ quick, flags }: Pick<BenchOptions, 'quick' | 'flags'>): string[] {
+  const { model, device, dtype, concurrency } = flags
+  const options = { model, device, dtype, concurrency: concurrency?.join(',') }
+  return [
+    ...(quick ? ['--quick'] : []),
+    ...Object.entries(options).flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value])),
+    '--json',
+  ]
 }

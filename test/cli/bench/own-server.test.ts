@@ -149,6 +149,32 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
       )
     })
 
+    test('writes results and engine logs of the reference for a replay, too', async () => {
+      const [questions, answers] = ['q2.jsonl', 'a2.jsonl'].map((name) => join(folder, name)) as [
+        string,
+        string,
+      ]
+      const out = join(folder, 'replayed')
+      writeFileSync(questions, questionLines)
+      writeFileSync(answers, answerLines)
+      const load = ['--model', 'demo', '--dataset', questions, '--replay', answers]
+      await bench(...load, '--modes', 'serial,parallel', '--format', 'reference', '--out', out)
+      const resultsOf = (mode: string) => {
+        const [log = '', responses = ''] = readdirSync(join(out, mode)).sort()
+        expect(linesOf(join(out, mode, log)).at(0)?.generation_throughput).toBeGreaterThan(0)
+        const results = JSON.parse(readFileSync(join(out, mode, responses), 'utf8'))
+        expect(results.map(({ text }: { text: string }) => text)).toEqual([LIST, NESTED, SENTENCE])
+        return results
+      }
+      const [serial, parallel] = [resultsOf('serial'), resultsOf('parallel')]
+      for (const [index, forks] of [3, 6, 0].entries()) {
+        // [Fork] and [Child] of each detail.
+        expect(parallel[index].total_tokens - serial[index].total_tokens).toBe(2 * forks)
+        if (forks > 0) expect(parallel[index].ticks.length).toBeLessThan(serial[index].ticks.length)
+        expect(parallel[index].elapse).toBe(parallel[index].ticks.at(-1))
+      }
+    })
+
     test('refuses what a replay has not', async () => {
       const load = ['--model', 'demo', '--dataset', 'random', '--replay', 'x.jsonl']
       const refused = (stderr: string) => ({ stderr: expect.stringContaining(stderr) })
