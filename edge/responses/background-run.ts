@@ -15,12 +15,14 @@ import {
   ResponseEvents,
 } from '../openai/responses.ts'
 import { cancelSession } from '../streams/connect.ts'
-import { follow } from '../streams/http/follow.ts'
+import { follow, NeverBegun } from '../streams/http/follow.ts'
 import type { AnswerPart } from '../streams/http/single-answer.ts'
 import { SingleAnswer } from '../streams/http/single-answer.ts'
 import { firstEvent, type IndexedEvent } from '../streams/http/streams.ts'
 import { PartialAnswer, RecordedAnswer, Recording } from './recording.ts'
 
+/** Of one request, whose session is lost each time before a gpu node has accepted it: it may be the reason. */
+const MAX_STARTS = 3
 const NOTHING_SPENT = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
 
 interface Begun {
@@ -114,7 +116,7 @@ export class BackgroundRun {
     this.#stream = accepted.stream
     if (this.#ended) {
       await this.#cancelStream(accepted.stream)
-      throw new AparError('gpu_node_lost', 'cancelled')
+      throw cancelled()
     }
     onBegun(accepted.stream)
     this.#recording.begin()
@@ -133,20 +135,41 @@ export class BackgroundRun {
     const { record, isNew } = this.#options
     const { stream, waiting } = record
     if (stream !== undefined) return await this.#open(stream)
-    if (waiting && isNew) return await this.#open(waiting.request, waiting)
     if (!waiting) throw new AparError('gpu_node_lost', 'the edge was restarted before the answer began')
-    const again = await this.#reserveAgain(record.principal, waiting)
-    this.#options.onReserved(again)
-    return await this.#open(again.request, again)
+    let start = isNew ? waiting : await this.#reserveAgain(waiting)
+    for (let starts = 1; ; starts++) {
+      try {
+        return await this.#open(start.request, start)
+      } catch (why) {
+        if (!(why instanceof NeverBegun)) throw why
+        if (starts === MAX_STARTS || this.#ended) {
+          await this.#giveBack(start)
+          throw why
+        }
+        this.#log(why)
+      }
+      start = await this.#reserveAgain(start)
+    }
   }
 
   /** Its session ended without an event, and nobody renews its reservation. */
-  async #reserveAgain(principal: Principal, waiting: RunStart): Promise<RunStart> {
-    const { limits, id } = principal
-    await limitsOf(this.#env, id).settle(limits, waiting.reservation.id, NOTHING_SPENT)
+  async #giveBack({ reservation }: RunStart): Promise<void> {
+    const { limits, id } = this.#options.record.principal
+    await limitsOf(this.#env, id).settle(limits, reservation.id, NOTHING_SPENT)
+  }
+
+  async #reserveAgain(waiting: RunStart): Promise<RunStart> {
+    await this.#giveBack(waiting)
+    const { principal } = this.#options.record
     const admission = await Admission.open(this.#env, principal, [waiting.request])
+    if (this.#ended) {
+      await admission.settle()
+      throw cancelled()
+    }
     const [request = waiting.request] = admission.requests
-    return { ...waiting, request, reservation: admission.handOver() }
+    const start = { ...waiting, request, reservation: admission.handOver() }
+    this.#options.onReserved(start)
+    return start
   }
 
   async #open(from: GenerateRequest | string, start: Partial<RunStart> = {}): Promise<Begun> {
@@ -180,6 +203,11 @@ export function eventsOf(
   end: () => ResponseBody,
 ): AsyncGenerator<object, void> {
   return new ResponseEvents(first, new RecordedAnswer(recording, nameOf(first))).all(end)
+}
+
+/** Of what goes on behind a response that was ended meanwhile: nobody sees it. */
+function cancelled(): AparError {
+  return new AparError('gpu_node_lost', 'cancelled')
 }
 
 function nameOf({ id }: ResponseBody): string {

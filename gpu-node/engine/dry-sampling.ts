@@ -22,6 +22,17 @@ export const NO_DRY: DrySampling = {
   sequenceBreakers: ['\n', ':', '"', '*'],
 }
 
+/** What ends a part of a form: a string, an object, a list, and a text between markers. */
+const CLOSINGS = ['"', '}', ']', '<', '>']
+
+/**
+ * For an answer that matches a grammar. A token that the grammar leaves no choice for is safe from any penalty; but an end
+ * that repeats an earlier one would lose against more text, until nothing is left of `max_tokens`.
+ */
+export function sparingClosings(dry: DrySampling): DrySampling {
+  return { ...dry, sequenceBreakers: [...new Set([...dry.sequenceBreakers, ...CLOSINGS])] }
+}
+
 type Given = { readonly [Name in keyof DryFields]: DryFields[Name] | null }
 
 /** What is given, by its names in requests and files, and for the rest `others`. */

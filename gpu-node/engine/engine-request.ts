@@ -4,7 +4,7 @@ import { Priority, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Speculation } from '../../shared/protocol/speculation.ts'
-import { type DrySampling, drySampling, NO_DRY } from './dry-sampling.ts'
+import { type DrySampling, drySampling, NO_DRY, sparingClosings } from './dry-sampling.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
 
@@ -68,7 +68,7 @@ export function engineRequestSchema(vocabSize: number) {
         allowedLength: count,
         /** -1: the whole path. */
         penaltyLastN: z.int().min(-1).max(MAX_INT32),
-        sequenceBreakers: z.array(z.string().min(1)).max(16),
+        sequenceBreakers: z.array(z.string().min(1)).max(32),
       })
       .default(NO_DRY),
     seed: z.int().min(0).max(0xffff_ffff).default(0),
@@ -169,6 +169,7 @@ export function toEngineRequest(
   const maxTokens = Math.min(request.max_tokens ?? room, room)
   const { enabled = true, max_branches, max_depth, max_branch_tokens } = request.branching ?? {}
   const forks = enabled && tokens.fork !== undefined && !grammar
+  const dry = drySampling(request, sampling.dry)
   const depth = forks ? least(max_depth ?? DEFAULT_MAX_DEPTH, branchLimits.maxDepth) : depthOf(branches)
   return {
     id,
@@ -185,7 +186,7 @@ export function toEngineRequest(
     repetitionPenalty: request.repetition_penalty ?? sampling.repetitionPenalty,
     frequencyPenalty: request.frequency_penalty ?? 0,
     presencePenalty: request.presence_penalty ?? 0,
-    dry: drySampling(request, sampling.dry),
+    dry: grammar ? sparingClosings(dry) : dry,
     seed: request.seed === undefined || request.seed < 0 ? randomInt(2 ** 32) : request.seed,
     minTokens: Math.min(request.min_tokens ?? 0, maxTokens),
     ignoreEos: request.ignore_eos ?? false,

@@ -20,6 +20,7 @@ export interface MemberBranch {
 }
 
 export const BETWEEN = ' "'
+const NEXT = `,${BETWEEN}`
 
 export interface PlanLimits {
   /** Most branches, the root included. */
@@ -30,6 +31,12 @@ export interface PlanLimits {
 
 type Schema = Readonly<Record<string, unknown>>
 type Member = readonly [key: string, schema: unknown]
+
+/** Those of an object, in its order: optional ones only behind the required ones. */
+interface ObjectMembers {
+  readonly required: readonly Member[]
+  readonly optional: readonly Member[]
+}
 
 /**
  * How the members of the schema's object are divided among branches: each its own one where the limits allow that, also
@@ -52,6 +59,8 @@ interface Draft {
   readonly open: string
   readonly close: string
   readonly groups: readonly (readonly Member[])[]
+  /** Members that may follow the last group, in its branch. */
+  readonly optional: readonly Member[]
   readonly depth: number
   /** Groups of one member whose value is an object with branches. */
   readonly inner: Map<number, Draft>
@@ -79,7 +88,8 @@ class Planner {
     for (const at of drafts) {
       for (const [index, group] of at.groups.entries()) {
         const [member] = group
-        const inner = group.length === 1 && member ? this.#inner(member, at, index) : undefined
+        const isAlone = group.length === 1 && optionalOf(at, index).length === 0
+        const inner = isAlone && member ? this.#inner(member, at, index) : undefined
         if (!inner || inner.groups.length > left) continue
         left -= inner.groups.length
         at.inner.set(index, inner)
@@ -92,33 +102,39 @@ class Planner {
   #inner([key, schema]: Member, at: Draft, index: number): Draft | undefined {
     const depth = at.depth + 1
     const members = this.#divisible(schema, depth)
-    return members && draft(`${lead(key)} {"`, members, end(at, index), depth, members.length)
+    return members && draft(`${lead(key)} {"`, members, end(at, index), depth, members.required.length)
   }
 
   #branch(at: Draft): ObjectBranch {
     const { open, close, groups } = at
     const children = groups.map((group, index) => {
       const inner = at.inner.get(index)
-      return inner ? this.#branch(inner) : this.#members(group, end(at, index))
+      return inner ? this.#branch(inner) : this.#members(group, optionalOf(at, index), end(at, index))
     })
     return { open, children, close }
   }
 
-  #members(group: readonly Member[], close: string): MemberBranch {
+  #members(group: readonly Member[], optional: readonly Member[], close: string): MemberBranch {
     const [[first] = ['']] = group
-    const elements = group.flatMap(([key, schema], index): Tag[] => {
-      const json_schema = engineSchema(this.#alone(schema))
-      return [text(`${index > 0 ? `,${BETWEEN}` : ''}${lead(key)} `), { type: 'json_schema', json_schema }]
+    const elements = group.flatMap((member, index) => this.#member(index > 0 ? NEXT : '', member))
+    const more = optional.map((member): Tag => {
+      return { type: 'optional', content: { type: 'sequence', elements: this.#member(NEXT, member) } }
     })
-    return { key: lead(first), tag: { type: 'sequence', elements: [...elements, text(close)] } }
+    return { key: lead(first), tag: { type: 'sequence', elements: [...elements, ...more, text(close)] } }
+  }
+
+  #member(before: string, [key, schema]: Member): Tag[] {
+    const json_schema = engineSchema(this.#alone(schema))
+    return [text(`${before}${lead(key)} `), { type: 'json_schema', json_schema }]
   }
 
   /** The members of an object at this level, if more than one value in it can be decoded at a time. */
-  #divisible(schema: unknown, depth: number): readonly Member[] | undefined {
+  #divisible(schema: unknown, depth: number): ObjectMembers | undefined {
     const members = membersOf(this.#resolved(schema))
-    const [only] = members ?? []
-    if (!only || depth >= this.#limits.depth) return undefined
-    return members?.length === 1 && !this.#divisible(only[1], depth + 1) ? undefined : members
+    const [only, ...others] = members?.required ?? []
+    if (!members || !only || depth >= this.#limits.depth) return undefined
+    if (others.length > 0) return members
+    return members.optional.length === 0 && this.#divisible(only[1], depth + 1) ? members : undefined
   }
 
   #resolved(schema: unknown): unknown {
@@ -136,15 +152,25 @@ class Planner {
 }
 
 /** `most`: groups. */
-function draft(open: string, members: readonly Member[], close: string, depth: number, most: number): Draft {
-  const count = Math.min(members.length, most)
+function draft(
+  open: string,
+  { required, optional }: ObjectMembers,
+  close: string,
+  depth: number,
+  most: number,
+): Draft {
+  const count = Math.min(required.length, most)
   const groups = Array.from({ length: count }, (_, index) =>
-    members.slice(
-      Math.floor((index * members.length) / count),
-      Math.floor(((index + 1) * members.length) / count),
+    required.slice(
+      Math.floor((index * required.length) / count),
+      Math.floor(((index + 1) * required.length) / count),
     ),
   )
-  return { open, close, groups, depth, inner: new Map() }
+  return { open, close, groups, optional, depth, inner: new Map() }
+}
+
+function optionalOf({ groups, optional }: Draft, index: number): readonly Member[] {
+  return index === groups.length - 1 ? optional : []
 }
 
 /** What follows the last value of a group: the same as in an answer that is decoded serially, so that a model knows it. */
@@ -161,16 +187,19 @@ function text(value: string): Tag {
   return { type: 'const_string', value }
 }
 
-/** Of an object that has all of its properties and no others, in their order. */
-function membersOf(schema: unknown): readonly Member[] | undefined {
+/** Of an object that has no other properties, in their order. undefined where an optional one precedes a required one. */
+function membersOf(schema: unknown): ObjectMembers | undefined {
   if (!isObject(schema) || schema.type !== 'object' || !isObject(schema.properties)) return undefined
-  const { properties, required, additionalProperties = false } = schema
+  const { properties, required = [], additionalProperties = false } = schema
   const isOpen = ['patternProperties', 'propertyNames', 'minProperties', 'maxProperties'].some(
     (keyword) => keyword in schema,
   )
   if (isOpen || additionalProperties !== false || !Array.isArray(required)) return undefined
   const members = Object.entries(properties)
-  return members.every(([key]) => required.includes(key)) ? members : undefined
+  const isRequired = ([key]: Member) => required.includes(key)
+  const count = members.findLastIndex(isRequired) + 1
+  const first = members.slice(0, count)
+  return first.every(isRequired) ? { required: first, optional: members.slice(count) } : undefined
 }
 
 /** Whether it has a reference to anything but definitions at its root, which each part of it gets. */

@@ -19,6 +19,7 @@ import type { Prompt } from './prompt-thread.ts'
 import { ProvenanceTemplate } from './provenance-template.ts'
 import { bytesOfToken } from './token-bytes.ts'
 
+type TemplateVariables = Readonly<Record<string, unknown>>
 type PromptOptions = Omit<Prompt, 'messages' | 'raw_prompt'>
 
 /** The chats that a template is tried with. One that asks for a system message renders some of them. */
@@ -47,6 +48,8 @@ export class PromptEncoder {
   readonly dropsLeadingSpace: boolean
   readonly #files: TokenizerFiles
   readonly #template: ProvenanceTemplate | undefined
+  /** Variables of the template in a request without tools. */
+  readonly #withoutTools: TemplateVariables
   readonly #tools: ModelTools
   readonly #tokenizer: Pick<Tokenizer, 'encode'>
   readonly #control: ControlText
@@ -73,7 +76,9 @@ export class PromptEncoder {
     this.#named = named
     this.#tools = modelTools(files, files.toolFormat)
     this.#template = chatTemplate && parseTemplate(chatTemplate)
-    const samples = chatTemplate && this.#template ? renderSamples(this.#template, chatTemplate, named) : []
+    const tried = chatTemplate && this.#template && tryTemplate(this.#template, chatTemplate, named)
+    const { samples, withoutTools } = tried ?? { samples: [], withoutTools: {} }
+    this.#withoutTools = withoutTools
     const literals = this.#template?.literals ?? []
     this.#control = controlText({ files, ids: controlIds, vocabSize, literals, samples })
     this.#tokenizer = open(withNames(tokenizer, this.#control), files.file)
@@ -155,7 +160,7 @@ export class PromptEncoder {
   render(
     messages: readonly ChatMessage[],
     generationPrompt = true,
-    variables: Readonly<Record<string, unknown>> = {},
+    variables: TemplateVariables = {},
     tools?: readonly Tool[],
   ): Piece[] {
     if (!this.#template) {
@@ -169,7 +174,7 @@ export class PromptEncoder {
     }))
     let failure: unknown
     for (const { messages: input, tools: definitions } of templateInputs(wellFormed, tools, this.#tools)) {
-      const all = definitions ? { ...variables, tools: definitions } : variables
+      const all = { ...this.#withoutTools, ...variables, ...(definitions && { tools: definitions }) }
       try {
         return this.#template.render(this.#named, input, { generationPrompt, variables: all })
       } catch (cause) {
@@ -185,7 +190,7 @@ export class PromptEncoder {
   /** What the template makes of messages, up to the end of the last one's content. */
   #renderBeginning(
     messages: readonly ChatMessage[],
-    variables: Readonly<Record<string, unknown>> = {},
+    variables: TemplateVariables = {},
     tools?: readonly Tool[],
   ): Piece[] {
     const last = messages.at(-1)
@@ -225,7 +230,7 @@ export function checkTemplate(
 ): void {
   if (!chatTemplate) return
   onCheck(`${chatTemplate.file}: chat_template: a short chat`)
-  renderSamples(parseTemplate(chatTemplate), chatTemplate, named)
+  tryTemplate(parseTemplate(chatTemplate), chatTemplate, named)
 }
 
 function parseTemplate({ source, file }: ChatTemplate): ProvenanceTemplate {
@@ -236,24 +241,40 @@ function parseTemplate({ source, file }: ChatTemplate): ProvenanceTemplate {
   }
 }
 
-/** @throws StartupError when the template renders none of the samples. */
-function renderSamples(
+/**
+ * Renders the samples. No tools are null, as in transformers, unless the template renders more samples with an empty list:
+ * some loop over `tools` in every chat. @throws StartupError when it renders none.
+ */
+function tryTemplate(
   template: ProvenanceTemplate,
   { file }: ChatTemplate,
   named: TokenizerFiles['named'],
-): Piece[][] {
+): { samples: readonly Piece[][]; withoutTools: TemplateVariables } {
+  const asNull = renderSamples(template, named, {})
+  const asList = asNull.failure === undefined ? asNull : renderSamples(template, named, { tools: [] })
+  const tried = asList.samples.length > asNull.samples.length ? asList : asNull
+  if (tried.samples.length > 0) return tried
+  // The reason that has nothing to do with tools.
+  const { failure } = asList
+  const why = `chat_template: refuses every chat: ${reasonOf(failure)}`
+  throw new StartupError('broken_checkpoint', `${file}: ${why}`, failure)
+}
+
+function renderSamples(
+  template: ProvenanceTemplate,
+  named: TokenizerFiles['named'],
+  withoutTools: TemplateVariables,
+): { samples: Piece[][]; withoutTools: TemplateVariables; failure: unknown } {
   let failure: unknown
-  const rendered = SAMPLES.flatMap((messages) => {
+  const samples = SAMPLES.flatMap((messages) => {
     try {
-      return [template.render(named, messages)]
+      return [template.render(named, messages, { variables: withoutTools })]
     } catch (cause) {
       failure ??= cause
       return []
     }
   })
-  if (rendered.length > 0) return rendered
-  const why = `chat_template: refuses every chat: ${reasonOf(failure)}`
-  throw new StartupError('broken_checkpoint', `${file}: ${why}`, failure)
+  return { samples, withoutTools, failure }
 }
 
 function raw(text: string): Piece {

@@ -1,17 +1,15 @@
-import { type Environment, Interpreter } from '@huggingface/jinja'
+import type { Environment } from '@huggingface/jinja'
+import {
+  type Filter,
+  type For,
+  JinjaInterpreter,
+  knownAs,
+  type Member,
+  type Node,
+  type Value,
+} from './jinja-interpreter.ts'
 import { merged, type Piece, sliced, textOf } from './piece.ts'
 import { requireBounded } from './value-limits.ts'
-
-/** A node of the library's syntax tree. */
-export interface Node {
-  readonly type: string
-}
-
-/** A value of the library's interpreter. */
-export interface Value {
-  readonly type: string
-  readonly value: unknown
-}
 
 interface StringValue extends Value {
   readonly value: string
@@ -23,21 +21,10 @@ const PYTHON_SPACES =
   '\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a' +
   '\u2028\u2029\u202f\u205f\u3000'
 
-/** The parts of the library's Interpreter that are overridden here; it declares one of them private. */
-interface OpenInterpreter {
-  evaluate(node: Node | undefined, environment: Environment): Value
-  evaluateBlock(statements: readonly Node[], environment: Environment): Value
-}
-const OpenInterpreter = Interpreter as unknown as new (environment: Environment) => OpenInterpreter
-
 interface Binary extends Node {
   readonly operator: { readonly value: string }
   readonly left: Node
   readonly right: Node
-}
-interface Filter extends Node {
-  readonly operand: Node
-  readonly filter: Node & { readonly value?: unknown }
 }
 interface FilterStatement extends Node {
   readonly filter: Filter['filter']
@@ -45,15 +32,7 @@ interface FilterStatement extends Node {
 }
 interface Call extends Node {
   readonly args: readonly Node[]
-  readonly callee: Node & { readonly object?: Node; readonly property?: Node & { readonly value?: unknown } }
-}
-interface For extends Node {
-  readonly body: readonly Node[]
-  readonly defaultBlock: readonly Node[]
-}
-/** A node that stands for a value which is known already. */
-interface Known extends Node {
-  readonly known: Value
+  readonly callee: Node & Partial<Member>
 }
 
 /**
@@ -62,7 +41,7 @@ interface Known extends Node {
  * concatenation and trimming keep the pieces of their operands, and so does an operation without arguments on text
  * that is wholly the template's. What other operations return is nobody's: text that is not taken for the template's.
  */
-export class ProvenanceInterpreter extends OpenInterpreter {
+export class ProvenanceInterpreter extends JinjaInterpreter {
   readonly #pieces = new WeakMap<Value, readonly Piece[]>()
   /** The innermost loop that runs: the blocks that it repeats, and what they gave so far. */
   #loop: { readonly blocks: readonly (readonly Node[])[]; readonly pieces: Piece[] } | undefined
@@ -82,8 +61,6 @@ export class ProvenanceInterpreter extends OpenInterpreter {
 
   #evaluate(node: Node | undefined, environment: Environment): Value {
     switch (node?.type) {
-      case 'Known':
-        return (node as Known).known
       case 'StringLiteral': {
         const literal = super.evaluate(node, environment)
         this.trust(literal)
@@ -155,9 +132,7 @@ export class ProvenanceInterpreter extends OpenInterpreter {
   #call(node: Call, environment: Environment): Value {
     const { type, args, callee } = node
     if (!callee.object) return super.evaluate(node, environment)
-    const strip = STRIPS.find(
-      (operation) => !('computed' in callee && callee.computed) && operation === callee.property?.value,
-    )
+    const strip = STRIPS.find((operation) => !callee.computed && operation === callee.property?.value)
     if (args.length > (strip ? 1 : 0)) return super.evaluate(node, environment)
     const object = this.evaluate(callee.object, environment)
     if (strip && isString(object)) {
@@ -221,8 +196,4 @@ export class ProvenanceInterpreter extends OpenInterpreter {
 
 function isString(value: Value): value is StringValue {
   return typeof value.value === 'string'
-}
-
-function knownAs(known: Value): Known {
-  return { type: 'Known', known }
 }

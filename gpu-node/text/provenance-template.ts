@@ -1,7 +1,8 @@
 import { Environment, parse, Template, tokenize } from '@huggingface/jinja'
 import type { TemplateMessage } from '../tools/tool-prompt.ts'
+import type { Node, Value } from './jinja-interpreter.ts'
 import { merged, type Piece } from './piece.ts'
-import { type Node, ProvenanceInterpreter, type Value } from './provenance-interpreter.ts'
+import { ProvenanceInterpreter } from './provenance-interpreter.ts'
 import { boundedRange } from './value-limits.ts'
 
 /**

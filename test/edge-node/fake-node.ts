@@ -42,8 +42,8 @@ interface Stream {
 /**
  * A gpu node that runs a script from the prompt: the last message's content is a JSON list of steps, or a list of such
  * lists, one for each time that the stream is started. A url ending in `/busy` answers every request 503; with any
- * other path the same server plays another node. `GET /hung/<name>` is answered once a stream has reached that
- * `hangOnce`. `GET /seen/<stream>` returns the frames that the node got, once the stream's sockets have closed.
+ * other path the same server plays another node. `GET /hung/<name>` is answered with a stream's name once it has
+ * reached that `hangOnce`. `GET /seen/<stream>` returns the frames that the node got, once the stream's sockets have closed.
  */
 export async function startFakeNode(secret: string): Promise<{ url: string; close: () => void }> {
   const streams = new Map<string, Stream>()
@@ -93,8 +93,8 @@ function serve(socket: WebSocket, streams: Map<string, Stream>): void {
   })
 }
 
-/** Names of the steps `hangOnce` that were reached. */
-const hung = new Set<string>()
+/** Which stream has reached a step `hangOnce`, by the step's name. */
+const hung = new Map<string, string>()
 const notFound = { type: 'error', seq: 0, code: 'stream_not_found', message: 'not here', param: null }
 
 async function play(stream: Stream, start: Frame): Promise<void> {
@@ -134,7 +134,7 @@ async function play(stream: Stream, start: Frame): Promise<void> {
       return
     } else if ('hangOnce' in step) {
       if (hung.has(step.hangOnce)) continue
-      hung.add(step.hangOnce)
+      hung.set(step.hangOnce, start.stream)
       notify()
       return
     } else {
@@ -153,7 +153,7 @@ async function report(
   const [, hangs] = request.url?.match(/^\/hung\/(.+)$/) ?? []
   if (hangs !== undefined) {
     await until(() => hung.has(hangs))
-    response.end()
+    response.end(hung.get(hangs))
     return
   }
   const name = request.url?.match(/^\/seen\/(.+)$/)?.[1] ?? ''

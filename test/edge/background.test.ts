@@ -1,5 +1,7 @@
 import { abortAllDurableObjects, env, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
+import type { BudgetState } from '../../edge/keys/budget/key-budget.ts'
+import { limitsOf } from '../../edge/keys/key-limits.ts'
 import { MAX_RUNNING, responsesOf } from '../../edge/responses/response-store.ts'
 import { recordsOf } from '../../edge/streams/stream-records.ts'
 import {
@@ -9,6 +11,7 @@ import {
   delta,
   deregister,
   done,
+  evict,
   fakeNodeUrl,
   heartbeat,
   newKey,
@@ -85,11 +88,30 @@ async function all(response: Response): Promise<Event[]> {
 /** The stream of a response that runs, which only its store knows. */
 async function streamOf(id: string): Promise<string> {
   const store = responsesOf(env, `key:${owner.id}`)
-  return vi.waitFor(async () => {
+  const read = async () => {
     const { stream } = JSON.parse((await store.get(id))?.run ?? '{}')
     expect(stream).toMatch(/^[0-9a-f]{64}$/)
     return stream
-  })
+  }
+  return vi.waitFor(read, { timeout: 20_000 })
+}
+
+/** The stream that hangs at this step, which has no event yet. */
+async function hungStream(name: string): Promise<string> {
+  return await (await fetch(`${fakeNodeUrl.replace('ws', 'http')}/hung/${name}`)).text()
+}
+
+/** The key's only reservation, once the key's limits have stored it; not the one `before`. */
+function storedReservation(before: string): Promise<string> {
+  const read = async () => {
+    const leases = await runInDurableObject(limitsOf(env, `key:${owner.id}`), (_, { storage }) =>
+      storage.kv.get<BudgetState>('budget')?.leases.map(({ id }) => id),
+    )
+    expect(leases).toEqual([expect.any(String)])
+    expect(leases).not.toEqual([before])
+    return leases?.[0] ?? ''
+  }
+  return vi.waitFor(read, { timeout: 20_000, interval: 50 })
 }
 
 /** What rows count beside their texts. */
@@ -200,14 +222,61 @@ describe('a response in the background', () => {
     expect(await until(id, 'completed')).toMatchObject({ output: [{ content: [{ text: 'Hello' }] }] })
   })
 
+  it('goes on when only its session loses its memory', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const { id } = await start([accepted, delta(0, 'Hel'), { await: 'attach' }, ...short.slice(2)])
+    await evict(await streamOf(id))
+    expect(await until(id, 'completed')).toMatchObject({ output: [{ content: [{ text: 'Hello' }] }] })
+    await settled()
+  })
+
+  it.each([
+    ['restarts', [accepted, delta(0, 'Hel'), { restart: true }], short.slice(2)],
+    ['dies', [accepted, delta(0, 'Hel'), { die: true }], short.slice(2)],
+    ['restarts before it has begun', [{ restart: true }], short],
+    ['dies before it has begun', [{ die: true }], short],
+  ])('goes on at another gpu node when its own %s', async (_, first, second) => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const { id } = await start([first, second])
+    expect(await until(id, 'completed')).toMatchObject({ output: [{ content: [{ text: 'Hello' }] }] })
+    await settled()
+  })
+
+  it('that had not begun when only its session was lost is started again, with one reservation', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    owner = await newKey({ limits: { concurrent_streams: 1 } })
+    const { id } = await start([
+      { hangOnce: `${owner.id}-first` },
+      { hangOnce: `${owner.id}-second` },
+      ...short,
+    ])
+    for (const name of ['first', 'second']) await evict(await hungStream(`${owner.id}-${name}`))
+    expect(await until(id, 'completed')).toMatchObject({ output: [{ content: [{ text: 'Hello' }] }] })
+    await settled()
+    const usage = await call('/v1/usage', { key: owner.key })
+    expect(await usage.json()).toMatchObject({ tokens_today: 12, reserved_tokens: 0 })
+  })
+
+  it('whose session is lost each time before it has begun has failed', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {})
+    const names = ['first', 'second', 'third'].map((name) => `${owner.id}-${name}`)
+    const { id } = await start([...names.map((hangOnce) => ({ hangOnce })), ...short])
+    for (const name of names) await evict(await hungStream(name))
+    expect(await until(id, 'failed')).toMatchObject({ error: { code: 'gpu_node_lost' } })
+    await settled()
+  })
+
   it('that had not begun when the edge was restarted, twice, is started again, with one reservation', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => {})
     owner = await newKey({ limits: { concurrent_streams: 1 } })
     const hangs = [`${owner.id}-first`, `${owner.id}-second`]
     const { id } = await start([...hangs.map((hangOnce) => ({ hangOnce })), ...short])
+    let reservation = ''
     for (const name of hangs) {
       await get(id)
-      await fetch(`${fakeNodeUrl.replace('ws', 'http')}/hung/${name}`)
+      await hungStream(name)
+      // Until then a restart would forget it, and take no place from the next start.
+      reservation = await storedReservation(reservation)
       await abortAllDurableObjects()
     }
     expect(await until(id, 'completed')).toMatchObject({ output: [{ content: [{ text: 'Hello' }] }] })

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import type { Tag } from '../../gpu-node/grammar/tag-grammar.ts'
 import {
   type PlanLimits,
   type PlannedBranch,
@@ -17,7 +18,11 @@ function drawn(schema: Record<string, unknown>, limits: PlanLimits = { branches:
   const draw = (branch: PlannedBranch): string => {
     if ('children' in branch)
       return `${branch.open}${branch.children.map((child) => `(${draw(child)})`).join(' "')}${branch.close}`
-    return (branch.tag.elements ?? []).map(({ value = 'V' }) => value).join('')
+    return drawnTag(branch.tag)
+  }
+  const drawnTag = ({ type, value = 'V', elements, content }: Tag): string => {
+    if (type === 'optional') return `[${content ? drawnTag(content) : ''}]`
+    return elements ? elements.map(drawnTag).join('') : value
   }
   const plan = planMembers(schema, limits)
   return plan && draw(plan)
@@ -49,6 +54,18 @@ test('an object that only wraps another is gone through', () => {
   expect(drawn(object({ a: object({ b: INTEGER }) }))).toBeUndefined()
 })
 
+test('optional members behind the required ones may follow in the branch of the last of these', () => {
+  const schema = (required: string[]) =>
+    object({ a: INTEGER, b: object({ x: INTEGER, y: INTEGER }), c: INTEGER, d: INTEGER }, { required })
+  expect(drawn(schema(['a', 'b']))).toBe('{"(a": V,) "(b": V[, "c": V][, "d": V]})')
+  expect(drawn(schema(['a', 'b', 'c']))).toBe('{"(a": V,) "(b": {"(x": V,) "(y": V}),) "(c": V[, "d": V]})')
+  expect(drawn(schema(['a', 'b', 'c']), { branches: 3, depth: 16 })).toBe(
+    '{"(a": V,) "(b": V, "c": V[, "d": V]})',
+  )
+  expect(drawn(schema(['a']))).toBeUndefined()
+  expect(drawn(schema(['a', 'c', 'd']))).toBeUndefined()
+})
+
 test('definitions go with the parts that refer to them', () => {
   const $defs = { pair: object({ x: { $ref: '#/$defs/n' }, y: INTEGER }), n: INTEGER }
   const schema = { ...object({ a: { $ref: '#/$defs/pair' }, b: { $ref: '#/$defs/n' } }), $defs }
@@ -60,10 +77,13 @@ test('definitions go with the parts that refer to them', () => {
 })
 
 test.each<[string, Record<string, unknown>]>([
-  ['an optional member', object({ a: INTEGER, b: INTEGER }, { required: ['a'] })],
+  ['an optional member first', object({ a: INTEGER, b: INTEGER, c: INTEGER }, { required: ['b', 'c'] })],
+  ['one required member', object({ a: INTEGER, b: INTEGER }, { required: ['a'] })],
+  ['optional members only', { type: 'object', properties: { a: INTEGER, b: INTEGER } }],
   ['one member', object({ a: INTEGER })],
   ['other keys', { type: 'object', additionalProperties: INTEGER }],
   ['limits of members', object({ a: INTEGER, b: INTEGER }, { minProperties: 1 })],
+  ['items of a fixed number', { type: 'array', items: INTEGER, minItems: 2, maxItems: 2 }],
   ['another type', { type: 'array', items: object({ a: INTEGER, b: INTEGER }) }],
   ['choices', { anyOf: [object({ a: INTEGER, b: INTEGER })] }],
   ['a reference to the whole', object({ a: INTEGER, b: { anyOf: [{ type: 'null' }, { $ref: '#' }] } })],

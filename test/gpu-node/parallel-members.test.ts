@@ -223,12 +223,26 @@ describe.skipIf(!served)('members in parallel', () => {
     ['has a trace', { trace: true }],
     ['has tokens that end it', { stop_token_ids: [5] }],
     ['has a least length', { min_tokens: 5 }],
-    ['has optional members', ofSchema({ ...PERSON, required: ['name'] })],
+    ['has one member that is required', ofSchema({ ...PERSON, required: ['name'] })],
+    ['has an optional member in front', ofSchema({ ...PERSON, required: ['age', 'home'] })],
     ['has another format', { output_format: { type: 'regex', pattern: '[a-z]{3}' } }],
     ['calls tools', { tools: [{ name: 'f', parameters: PERSON }], tool_choice: 'required' }],
   ])('are none where the answer %s', async (_, fields) => {
     const { tree, reason } = await answer({ ...ofPerson, seed: 2, ...fields })
     expect([tree.branches().length, reason]).toEqual([1, 'stop'])
+  })
+
+  test('may be optional behind the others, in the branch of the last of these', async () => {
+    const schema = { ...PERSON, required: ['name', 'age'] }
+    const keys = new Set<string>()
+    for (let seed = 0; seed < 12; seed++) {
+      const { tree, text, reason } = await answer({ ...ofSchema(schema), seed })
+      expect([tree.branches().length, reason]).toEqual([3, 'stop'])
+      expect(isValid(schema, text), text).toBe(true)
+      keys.add(Object.keys(JSON.parse(text)).join(' '))
+    }
+    expect(keys.size).toBeGreaterThan(1)
+    for (const each of keys) expect(each).toMatch(/^name age( home)?( tags)?$/)
   })
 
   test('share branches where there are more than the limit', async () => {

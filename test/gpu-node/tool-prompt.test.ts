@@ -15,6 +15,10 @@ const TEMPLATES: Record<string, string> = {
   mistral: `{%- if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}{% endif %}${TURNS}{% for call in m.tool_calls or [] %}{% if call.id | length != 9 %}{{ raise_exception('ids have nine characters') }}{% endif %}[TOOL_CALLS]{{ call.id }}{% endfor %}{% if m.role == 'tool' %}{{ m.tool_call_id }}{% endif %}${END}`,
   'mistral-names': `{{ tools }}[TOOL_CALLS][ARGS]${TURNS}${END}`,
   'qwen3-coder': `{%- if tools %}{{ tools | tojson }} {% endif %}${TURNS}{% for call in m.tool_calls or [] %}{% set f = call.function %}<tool_call>\n<function={{ f.name }}>\n{% for name, value in f.arguments | items %}<parameter={{ name }}>\n{{ value | string }}\n</parameter>\n{% endfor %}</function>\n</tool_call>{% endfor %}${END}`,
+  'tools in every chat': `{%- macro kind(spec) %}{% set kinds = {'string': 'str', 'integer': 'int'} %}{% if kinds[spec.type] is defined %}{{ kinds[spec.type] }}{% elif spec.type == 'array' %}{{ 'list[' + kind(spec|items) + ']' }}{% elif spec.type is iterable %}Union[{% for type in spec.type %}{{ kind({'type': type}) }}{{ ',' if not loop.last }}{% endfor %}]{% else %}Any{% endif %}{% endmacro %}<tools>{% for tool in tools %}{% set f = tool.function %}{{ f.name }}({% for name, fields in f.parameters.properties|items %}{{ name }}: {{ kind(fields) }} {{ fields.description|trim }};{% endfor %}){{ f.parameters.properties|length }} {% endfor %}</tools><tool_call>${TURNS}{% for call in m.tool_calls %}<tool_call>{{ call.function.name }}{% endfor %}${END}`,
+  'tools that are sorted': `{% set code = tools | selectattr('type', 'equalto', 'code') | list | length %}{{ code }} {% for tool in tools %}{{ tool.function.name }}{% endfor %}${TURNS}${END}`,
+  'tools behind a system message': `{% if messages[0].role == 'system' %}{% for tool in tools %}{{ tool }}{% endfor %}{% endif %}${TURNS}${END}`,
+  'tools or none': `{{ 'none: ' if tools is none else 'some: ' }}${TURNS}${END}`,
   'no tools': `${TURNS}${END}`,
   'no system message': `{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system message') }}{% endif %}{{ m.content }}{% endfor %}`,
   'tools in XML': `{{ tools }}<tool_call><function={{ 'x' }}>${TURNS}${END}`,
@@ -89,6 +93,40 @@ describe('tools and calls of a conversation', () => {
     )
     expect(text).toContain('tool: one\ntool: two\nuser: so?')
     expect(rendered(TEMPLATES.hermes ?? '', HISTORY, false)).not.toContain('does f')
+  })
+
+  test('are variables of a template that takes what their schemas leave out for nothing', () => {
+    const properties = {
+      a: { type: 'integer', description: ' one ' },
+      b: { type: 'array', items: { type: 'string' } },
+      c: { type: ['string', 'integer'] },
+      d: {},
+    }
+    const tools = [
+      { name: 'f', parameters: { type: 'object', properties } },
+      { name: 'g', parameters: { type: 'object' } },
+    ]
+    const encoder = new PromptEncoder(files(TEMPLATES['tools in every chat'] ?? ''))
+    // As Jinja2 renders it.
+    expect(textOf(encoder.render([{ role: 'user', content: 'hi' }], true, {}, tools))).toBe(
+      '<tools>f(a: int one;b: list[Union[]] ;c: Union[str,int] ;d: Union[] ;)4 g()0 </tools><tool_call>user: hi\n',
+    )
+  })
+
+  test.each([
+    ['tools in every chat', '<tools></tools><tool_call>'],
+    ['tools that are sorted', '0 '],
+    ['tools behind a system message', ''],
+    ['tools or none', 'none: '],
+  ])('are an empty list without any, where null breaks the template: %s', (name, start) => {
+    const chat: ChatMessage[] = [
+      { role: 'system', content: 'x' },
+      { role: 'user', content: 'hi' },
+    ]
+    expect(rendered(TEMPLATES[name] ?? '', chat, false)).toBe(`${start}system: x\nuser: hi\n`)
+    expect(rendered(TEMPLATES[name] ?? '', chat, true)).toContain(
+      name === 'tools in every chat' ? 'f(a: int ;)' : 'does f',
+    )
   })
 
   test('are variables of a template that writes parameters one by one, or written so', () => {

@@ -14,6 +14,13 @@ import { sleep } from '../sleep.ts'
 const MAX_RECONNECTS = 5
 const FIRST_BACKOFF_MS = 50
 
+/** A stream's session is gone, and has said nothing: nobody knows the stream's name, so it cannot be read any more. */
+export class NeverBegun extends AparError {
+  constructor() {
+    super('gpu_node_lost', 'the stream was cut before its first event')
+  }
+}
+
 export interface FollowOptions {
   readonly callContext?: CallContext | undefined
   /** Aborting it ends the events. It ends the stream only if its first event was not passed on yet. */
@@ -25,7 +32,7 @@ export interface FollowOptions {
  * The events of one stream whose client may resume. The stream's session owns the reservation in the key's limits, and
  * keeps the stream for its grace time, also when this generator is left early.
  * `from`: the request of a new stream, or the name of a stream to read from its first event.
- * @throws AparError `stream_replaced` when another connection takes over.
+ * @throws AparError `stream_replaced` when another connection takes over; NeverBegun.
  */
 export async function* follow(
   env: Env,
@@ -68,9 +75,9 @@ export async function* follow(
     if (signal.aborted) return
     if (reader.closeCode === CLOSE_REPLACED)
       throw new AparError('stream_replaced', 'another connection reads this stream now')
-    if (stream === undefined) break
+    if (stream === undefined) throw new NeverBegun()
   }
-  throw lost()
+  throw new AparError('gpu_node_lost', 'the stream was cut before its end')
 }
 
 /** Reads the events from a session's socket. */
@@ -116,8 +123,4 @@ class Reader {
   }
 
   readonly #onAbort = () => this.#events.end()
-}
-
-function lost(): AparError {
-  return new AparError('gpu_node_lost', 'the stream was cut before its end')
 }
