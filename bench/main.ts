@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
+import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { z } from 'zod'
 import { DEVICES, DTYPES } from '../gpu-node/engine/engine-config.ts'
 import { parse } from '../shared/parse.ts'
@@ -13,6 +13,7 @@ import { footprint } from './footprint.ts'
 import { hostile } from './hostile.ts'
 import { load } from './load.ts'
 import { medusa } from './medusa.ts'
+import { peers } from './peers.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench } from './report.ts'
@@ -32,12 +33,12 @@ const BENCHES: Record<string, Bench> = {
   hostile,
   load,
   medusa,
+  peers,
   prefix,
   serving,
   structured,
   trace,
 }
-const ASKING: ReadonlySet<string> = new Set(['apar', 'medusa'])
 const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., or: bench plot SAMPLES, bench answers SAMPLES`
 /** Of the benches that ask a model. */
 const MODEL_OPTIONS = {
@@ -50,6 +51,12 @@ const MODEL_OPTIONS = {
   device: { type: 'string' },
   medusa: { type: 'string' },
 } as const
+/** By bench; no other takes any. */
+const OPTIONS: Record<string, NonNullable<ParseArgsConfig['options']>> = {
+  apar: MODEL_OPTIONS,
+  medusa: MODEL_OPTIONS,
+  peers: { dtype: MODEL_OPTIONS.dtype, repetitions: MODEL_OPTIONS.repetitions },
+}
 const ModelOptions = z.object({
   model: z.string().optional(),
   adapter: z.string().optional(),
@@ -67,7 +74,7 @@ const ModelOptions = z.object({
  */
 async function main(args: string[]): Promise<number> {
   const common = { quick: { type: 'boolean' }, json: { type: 'boolean' } } as const
-  const options = ASKING.has(args[0] ?? '') ? { ...common, ...MODEL_OPTIONS } : common
+  const options = { ...OPTIONS[args[0] ?? ''], ...common }
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
   const [name = '', ...parts] = positionals
   const [file] = parts

@@ -9,7 +9,7 @@ export interface BenchOptions {
   quick: boolean
   /** Names of the parts to run; all if there is none. */
   parts: readonly string[]
-  /** Of the benches `apar` and `medusa`; no other takes any. */
+  /** Of the benches `apar` and `medusa`, and of `peers` two; no other takes any. */
   flags: ModelFlags
 }
 
