@@ -21,11 +21,15 @@ async function makeEnvironment(peer) {
   const making = `${folder}.${process.pid}`
   info(`${peer}: installing ${lockFile(peer)} in ${folder} ...`)
   try {
-    const env = { ...process.env, TMPDIR: peersFolder }
+    // Not /tmp, which may be in memory.
+    const temporary = join(making, 'tmp')
+    mkdirSync(temporary, { recursive: true })
+    const env = { ...process.env, TMPDIR: temporary }
     await step(process.env.PYTHON || 'python3', ['-m', 'venv', making], env)
     const python = join(making, 'bin/python')
     await step(python, [...PIP, ...FLAGS, '-r', join(root, lockFile(peer))], env)
     if (peer === 'vllm') nameVllm(making)
+    rmSync(temporary, { recursive: true, force: true })
     renameSync(making, folder)
   } finally {
     rmSync(making, { recursive: true, force: true })
