@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { findAllocator } from '../../cli/train/allocator.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { environmentFolder } from '../peer/python/folders.mjs'
 import { serverSide } from './server-side.ts'
@@ -27,8 +28,11 @@ export async function openVllm(checkpoint: string, threads: number): Promise<Sid
   }
   const flags = ['--no-enable-prefix-caching', '--disable-uvicorn-access-log']
   const args = ['-m', 'vllm.entrypoints.openai.api_server', ...Object.entries(options).flat(), ...flags]
+  // As its documentation advises.
+  const allocator = process.env.LD_PRELOAD || findAllocator()
   const env = {
     ...process.env,
+    ...(allocator && { LD_PRELOAD: allocator }),
     // Its own Python first: what it compiles with is there.
     PATH: `${join(environment, 'bin')}:${process.env.PATH}`,
     ...{ VLLM_CPU_KVCACHE_SPACE: KV_CACHE_GB, VLLM_CPU_OMP_THREADS_BIND: `0-${threads - 1}` },

@@ -1,18 +1,20 @@
-// Makes the Python environments of the peers vLLM (its build for CPUs) and OpenVINO GenAI, in the versions of their lock
-// files, below ~/.cache/apar/peers: 4 GB, a few minutes. `PYTHON` names the Python (3.11) that makes them.
-// torch==2.13.0+cpu is torch's build for CPUs: pip must be configured to find it (docs/training.md).
+// Makes the Python environments of the peers vLLM (its build for CPUs) and OpenVINO GenAI, or of those that are named, in
+// the versions of their lock files, below ~/.cache/apar/peers: 4 GB, a few minutes. `PYTHON` names the Python (3.11) that
+// makes them. torch==2.13.0+cpu is torch's build for CPUs: pip must be configured to find it (docs/training.md).
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fail, info, root, run } from '../../../cli/setup/report.mjs'
-import { environmentFolder, lockFile, PEERS, peersFolder } from './folders.mjs'
+import { environmentFolder, lockFile, PEERS } from './folders.mjs'
 
 const PIP = ['-m', 'pip', '--disable-pip-version-check', '--no-input', 'install', '--only-binary', ':all:']
 // The lock has all of them, less what must not be there.
 // Nor compiled: they import a small part of it.
 const FLAGS = ['--no-deps', '--no-compile', '--progress-bar', 'off', '--no-warn-script-location']
 
-mkdirSync(peersFolder, { recursive: true })
-for (const peer of PEERS) await makeEnvironment(peer)
+const named = process.argv.slice(2)
+const unknown = named.find((name) => !PEERS.includes(name))
+if (unknown !== undefined) fail(`there is no peer ${unknown}: ${PEERS.join(', ')}`)
+for (const peer of named.length > 0 ? named : PEERS) await makeEnvironment(peer)
 info('npm run -s bench -- peers now compares with them')
 
 async function makeEnvironment(peer) {
