@@ -32,7 +32,7 @@ export async function openVllm(checkpoint: string, threads: number): Promise<Sid
   const allocator = process.env.LD_PRELOAD || findAllocator()
   const env = {
     ...process.env,
-    ...(allocator && { LD_PRELOAD: allocator }),
+    ...(allocator ? { LD_PRELOAD: allocator } : {}),
     // Its own Python first: what it compiles with is there.
     PATH: `${join(environment, 'bin')}:${process.env.PATH}`,
     ...{ VLLM_CPU_KVCACHE_SPACE: KV_CACHE_GB, VLLM_CPU_OMP_THREADS_BIND: `0-${threads - 1}` },
