@@ -13,6 +13,7 @@ import { footprint } from './footprint.ts'
 import { hostile } from './hostile.ts'
 import { load } from './load.ts'
 import { medusa } from './medusa.ts'
+import { peers } from './peers.ts'
 import { plot } from './plot.ts'
 import { prefix } from './prefix.ts'
 import type { Bench } from './report.ts'
@@ -33,6 +34,7 @@ const BENCHES: Record<string, Bench> = {
   hostile,
   load,
   medusa,
+  peers,
   prefix,
   serving,
   structured,
@@ -50,11 +52,12 @@ const MODEL_OPTIONS = {
   device: { type: 'string' },
   medusa: { type: 'string' },
 } as const
-const { model, device, dtype } = MODEL_OPTIONS
+const { model, device, dtype, repetitions } = MODEL_OPTIONS
 /** What a bench takes beside --quick and --json. */
 const OPTIONS: Record<string, ParseArgsConfig['options']> = {
   apar: MODEL_OPTIONS,
   medusa: MODEL_OPTIONS,
+  peers: { dtype, repetitions },
   serving: { model, device, dtype, concurrency: { type: 'string' } },
 }
 /** Those that have parts, which can be run alone. */

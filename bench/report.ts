@@ -9,7 +9,7 @@ export interface BenchOptions {
   quick: boolean
   /** Names of the parts to run; all if there is none. */
   parts: readonly string[]
-  /** Of the benches `apar`, `medusa` and `serving`; no other takes any. */
+  /** Of the benches with options of a model (OPTIONS in main.ts); no other takes any. */
   flags: ModelFlags
 }
 

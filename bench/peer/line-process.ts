@@ -3,15 +3,16 @@ import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { parseJson } from '../../shared/parse.ts'
 
-const Answer = z.union([
-  z.strictObject({ error: z.string() }),
-  z.strictObject({ tokens: z.int().min(0), seconds: z.number().min(0) }),
-])
+const Failure = z.strictObject({ error: z.string() })
+const Rate = z.strictObject({ tokens: z.int().min(0), seconds: z.number().min(0) })
 
 /** Tokens and time of a command. */
-export interface Rate {
-  tokens: number
-  seconds: number
+export type Rate = z.infer<typeof Rate>
+
+/** Named by `command`; the other fields are its arguments. */
+export interface JsonCommand {
+  readonly command: string
+  readonly [argument: string]: unknown
 }
 
 /** A child process that answers each input line with one output line; one command at a time. */
@@ -32,14 +33,23 @@ export class LineProcess {
     if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => this.#answer(line))
   }
 
-  /** Sends a command and returns its answer. @throws Error from the program, or when it has ended. */
+  /** Sends a command in words and returns its answer. @throws Error from the program, or when it has ended. */
   async ask(...words: readonly (string | number)[]): Promise<Rate> {
-    const line = new Promise<string>((resolve) => {
+    return await this.#exchange(String(words[0]), words.join(' '), Rate)
+  }
+
+  /** The same with a command in JSON. */
+  async send<T extends object>(command: JsonCommand, answer: z.ZodType<T>): Promise<T> {
+    return await this.#exchange(command.command, JSON.stringify(command), answer)
+  }
+
+  async #exchange<T extends object>(name: string, line: string, schema: z.ZodType<T>): Promise<T> {
+    const answered = new Promise<string>((resolve) => {
       this.#answer = resolve
     })
-    this.#child.stdin?.write(`${words.join(' ')}\n`)
-    const answer = parseJson(Answer, await Promise.race([line, this.#exited]))
-    if ('error' in answer) throw new Error(`${words[0]}: ${answer.error}`)
+    this.#child.stdin?.write(`${line}\n`)
+    const answer = parseJson(z.union([Failure, schema]), await Promise.race([answered, this.#exited]))
+    if ('error' in answer) throw new Error(`${name}: ${answer.error}`)
     return answer
   }
 

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { readConfig } from '../../../gpu-node/checkpoint/config.ts'
+import { readTokenizerFiles, type TokenizerFiles } from '../../../gpu-node/checkpoint/tokenizer-files.ts'
 import { StartupError } from '../../../gpu-node/startup-error.ts'
 import { PromptEncoder } from '../../../gpu-node/text/prompt-encoder.ts'
 import { type BaseModel, describeBase } from './base-model.ts'
@@ -23,6 +24,16 @@ export async function writeModel(base: BaseModel, choice: ForkTokens, folder: st
   await writeConfig(base, folder, (config) => ({ ...config, vocab_size, branching }))
   await write('generation_config.json', generationConfig)
   await write('base.json', await describeBase(base))
+  await writeTokenizer(text, tokenizerConfig, folder)
+  return readModelText(folder)
+}
+
+/** Writes tokenizer.json and tokenizer_config.json, with the chat template, as transformers reads them. */
+export async function writeTokenizer(
+  text: TokenizerFiles,
+  tokenizerConfig: Json,
+  folder: string,
+): Promise<void> {
   // The library of the Python trainer wants these fields to be there.
   await writeFile(
     join(folder, 'tokenizer.json'),
@@ -37,25 +48,33 @@ export async function writeModel(base: BaseModel, choice: ForkTokens, folder: st
     clean_up_tokenization_spaces: false,
     chat_template,
   })
-  await write('tokenizer_config.json', config(source))
+  const write = (config: Json) =>
+    writeFile(join(folder, 'tokenizer_config.json'), `${JSON.stringify(config, null, 2)}\n`)
+  await write(config(source))
   if (text.chatTemplate?.afterRawPrefix && text.rawPrefix !== '') {
     // A template in a file has to write the BOS token itself.
     const expected = promptIds(new PromptEncoder(text))
     for (const begin of [`{{- bos_token }}`, `{{- bos_token ~ ' ' }}`]) {
-      await write('tokenizer_config.json', config(begin + source))
-      if (isDeepStrictEqual(promptIds(new PromptEncoder(readModelText(folder).files)), expected)) break
-      await write('tokenizer_config.json', config(source))
+      await write(config(begin + source))
+      if (isDeepStrictEqual(promptIds(new PromptEncoder(readTokenizerFiles(folder))), expected)) break
+      await write(config(source))
     }
   }
-  return readModelText(folder)
 }
 
 function promptIds(encoder: PromptEncoder): number[] {
   return [...encoder.encode([{ role: 'user', content: 'Hello, world' }], Number.POSITIVE_INFINITY)]
 }
 
-/** The first of the base's configs that gives its rotary embeddings. */
-async function writeConfig(base: BaseModel, folder: string, complete: (config: Json) => Json): Promise<void> {
+/**
+ * Writes config.json, completed by `complete`: of the base's configs the first that gives its rotary embeddings.
+ * @throws StartupError when none does.
+ */
+export async function writeConfig(
+  base: BaseModel,
+  folder: string,
+  complete: (config: Json) => Json,
+): Promise<void> {
   for (const config of base.configs) {
     const { apar: _older, ...rest } = config
     await writeFile(join(folder, 'config.json'), `${JSON.stringify(complete(rest), null, 2)}\n`)
