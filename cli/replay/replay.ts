@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import type { ForcedBranch } from '../../shared/protocol/node.ts'
+import { type GenerateRequest, MAX_DEPTH } from '../../shared/protocol/request.ts'
 import { readAnswers } from '../bench/judge/answers.ts'
 import { UserError } from '../explain.ts'
 import { AnswerForcer } from './forced-answer.ts'
@@ -14,6 +15,13 @@ export interface ReplayModel {
 
 /** By the id of the question. */
 type Answers = ReadonlyMap<string, { readonly turns: readonly string[] }>
+
+type Branching = NonNullable<GenerateRequest['branching']>
+
+/** For a request whose answer is replayed: lists in lists fork too, unless it has a limit of its own. */
+export function wholeTree(branching: Branching = {}): Branching {
+  return { max_depth: MAX_DEPTH, ...branching }
+}
 
 /** The published answers to a set of questions. */
 export class Replay {

@@ -3,7 +3,7 @@ import { AparError, toAparError } from '../../shared/errors.ts'
 import type { ChatMessage, GenerateRequest } from '../../shared/protocol/request.ts'
 import { TRACE_VERSION } from '../../shared/protocol/trace.ts'
 import { UserError } from '../explain.ts'
-import type { Replay } from '../replay/replay.ts'
+import { type Replay, wholeTree } from '../replay/replay.ts'
 import type { Ask } from './ask.ts'
 import type { Question } from './dataset.ts'
 import type { Mode, TraceLine } from './trace-file.ts'
@@ -48,7 +48,8 @@ export async function traceQuestion(
     },
   ]
   const messages: ChatMessage[] = [...before]
-  const branching = mode === 'serial' ? { enabled: false } : settings.branching
+  const limits = replay ? wholeTree(settings.branching) : settings.branching
+  const branching = mode === 'serial' ? { enabled: false } : limits
   let tokens = 0
   for (const [index, prompt] of turns.entries()) {
     const forced = replay?.forced(id, index)

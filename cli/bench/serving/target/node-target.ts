@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { WebSocket } from 'ws'
 import { BranchTree } from '../../../../shared/branch-tree.ts'
 import { NodeBatch, type NodeFrame } from '../../../../shared/protocol/node.ts'
+import { wholeTree } from '../../../replay/replay.ts'
 import { RequestFailed } from './answer.ts'
 import { readEvent, toGenerate } from './socket-target.ts'
 import type { BenchRequest, Target } from './target.ts'
@@ -39,9 +40,9 @@ export function nodeTarget({ url, secret }: { url: string; secret: string }): Ta
 }
 
 function startFrame(request: BenchRequest): NodeFrame {
-  const forced = request.forced?.map(({ parent, tokens }) => ({ parent, tokens }))
-  return {
-    ...{ type: 'start', stream: randomUUID(), request: toGenerate(request) },
-    ...(forced && { forced }),
-  }
+  const generate = toGenerate(request)
+  const start = { type: 'start', stream: randomUUID() } as const
+  if (!request.forced) return { ...start, request: generate }
+  const forced = request.forced.map(({ parent, tokens }) => ({ parent, tokens }))
+  return { ...start, request: { ...generate, branching: wholeTree(generate.branching) }, forced }
 }
