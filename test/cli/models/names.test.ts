@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { DEFAULT_MODEL } from '../../../cli/models/default-model.ts'
 import { chooseFiles } from '../../../cli/models/hub/choose-files.ts'
 import { linkBlob, modelFolder, writeRef } from '../../../cli/models/hub/hub-cache.ts'
 import { parseHubName, showHubName } from '../../../cli/models/hub/hub-name.ts'
@@ -304,4 +305,11 @@ describe('where a model may be named', () => {
       'there is no file or folder nothing here; the known names are demo, smollm2-135m-apar, smollm2-135m-instruct, and a model of the hub is OWNER/NAME',
     )
   })
+})
+
+test('what apar serve proposes to ask the default model is the prompt of the README and of the page', () => {
+  const example = knownModels().get(DEFAULT_MODEL)?.example ?? ''
+  expect(example).not.toBe('')
+  for (const file of ['README.md', 'edge/web/state/state.ts'])
+    expect(readFileSync(join(packageRoot, file), 'utf8')).toContain(example)
 })
