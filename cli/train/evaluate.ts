@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { ADAPTER_CONFIG } from '../../gpu-node/checkpoint/adapter/adapter-config.ts'
 import { MEDUSA_CONFIG } from '../../gpu-node/checkpoint/medusa/medusa-config.ts'
 import { UserError } from '../explain.ts'
 import { resolveOrPull } from '../models/pull.ts'
@@ -42,6 +43,9 @@ export async function evaluate(flags: EvaluateFlags): Promise<void> {
   const model = await resolveOrPull(flags.model)
   const { path } = model
   const adapter = adapterOf(model, flags)
+  if (adapter !== undefined && !existsSync(join(adapter, ADAPTER_CONFIG))) {
+    throw new UserError('invalid_option', `--adapter: ${adapter} has no ${ADAPTER_CONFIG} of an adapter`)
+  }
   refuseOtherVocabulary(resolve(flags.data), { name: flags.model, path, adapter })
   const python = await trainingPython({ ...flags, progress: showEnvironmentProgress() })
   const optional = { medusa, adapter, examples: flags.examples, out: flags.out }

@@ -6,6 +6,7 @@ import type { ModelShape } from '../../../gpu-node/engine/engine-config.ts'
 import { parseJson } from '../../../shared/parse.ts'
 import { UserError } from '../../explain.ts'
 import { type JsonFlag, print } from '../../json.ts'
+import { parseHubName } from '../../models/hub/hub-name.ts'
 import { resolveModel } from '../../models/resolve.ts'
 import { locatePython } from '../environment/environment.ts'
 import { checkDraftVocab } from '../medusa.ts'
@@ -103,9 +104,20 @@ function show(flags: EstimateFlags, { cpu }: RunShape, found: object, report: ()
 /** Where the shape is: the model's own files, or the data's config for a model from nothing. */
 function configOf(flags: EstimateFlags, recipe: Recipe | undefined): string {
   const model = flags.model ?? recipe?.model
-  if (model !== undefined && model !== 'none') return resolveModel(model).path
+  if (model !== undefined && model !== 'none') return pathOf(model)
   if (flags.data !== undefined) return join(resolve(flags.data), 'model/config.json')
   throw new UserError('missing_option', '--model or --data is needed: an estimate is made from config.json')
+}
+
+/** Of a model of the hub config.json is enough. @throws UserError `model_not_pulled` that says so */
+function pathOf(model: string): string {
+  try {
+    return resolveModel(model).path
+  } catch (error) {
+    if (error instanceof UserError && error.code === 'model_not_pulled' && parseHubName(model))
+      throw new UserError(error.code, `${error.message} --include config.json`)
+    throw error
+  }
 }
 
 async function cpuRate(

@@ -6,7 +6,7 @@ import { type ModulePattern, modulePattern } from './module-pattern.ts'
 
 // Format: LoraConfig of peft (https://huggingface.co/docs/peft/package_reference/lora), adapter_config.json.
 
-const CONFIG_FILE = 'adapter_config.json'
+export const ADAPTER_CONFIG = 'adapter_config.json'
 const ALL_LINEAR = 'all-linear'
 const tokenIds = z.array(z.int().min(0))
 const names = z.union([z.string(), z.array(z.string())]).nullish()
@@ -57,8 +57,8 @@ export interface AdapterConfig {
 
 /** @throws StartupError that names the field, if it is invalid or changes the weights in a way that is not computed. */
 export function readAdapterConfig(folder: string): AdapterConfig {
-  const config = readJson(ConfigFile, folder, CONFIG_FILE)
-  const file = join(folder, CONFIG_FILE)
+  const config = readJson(ConfigFile, folder, ADAPTER_CONFIG)
+  const file = join(folder, ADAPTER_CONFIG)
   refuseOthers(file, config)
   const ranks = patternValues(file, 'rank_pattern', config.rank_pattern)
   const alphas = patternValues(file, 'alpha_pattern', config.alpha_pattern)

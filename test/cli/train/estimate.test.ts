@@ -1,7 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
+import { showEstimate } from '../../../cli/train/estimate/command.ts'
 import { estimate } from '../../../cli/train/estimate/estimate.ts'
 import { estimateMemory, type TrainedAs } from '../../../cli/train/estimate/memory.ts'
 import { countLora, countParameters, shapeOf } from '../../../cli/train/estimate/parameters.ts'
@@ -10,6 +11,7 @@ import { flopsPerToken } from '../../../cli/train/estimate/time.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'apar-estimate-'))
 afterAll(() => rmSync(root, { recursive: true }))
+afterEach(() => vi.unstubAllEnvs())
 
 const LLAMA = { architectures: ['LlamaForCausalLM'], max_position_embeddings: 2048 }
 const VICUNA_7B = {
@@ -54,6 +56,15 @@ test.each([
 test('a config.json is enough, by its own path too', () => {
   shape(SMOLLM2)
   expect(shapeOf(join(root, 'config.json')).hiddenSize).toBe(576)
+})
+
+test('a model that is not here: its config.json is all that an estimate needs', async () => {
+  vi.stubEnv('HF_HUB_CACHE', root)
+  await expect(showEstimate({ model: 'some/model' })).rejects.toMatchObject({
+    code: 'model_not_pulled',
+    message: expect.stringMatching(/apar model pull some\/model --include config\.json$/),
+  })
+  await expect(showEstimate({ model: 'nothing' })).rejects.toMatchObject({ code: 'unknown_model' })
 })
 
 test('LoRA of rank 16 on SmolLM2 has 4.9 M parameters', () => {

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
@@ -13,6 +13,7 @@ let root: string
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'apar-evaluate-'))
   for (const folder of ['data', 'base', 'adapter']) mkdirSync(join(root, folder))
+  writeFileSync(join(root, 'adapter/adapter_config.json'), '{}')
   resolveOrPull.mockResolvedValue({
     path: join(root, 'base'),
     adapter: join(root, 'adapter'),
@@ -41,6 +42,16 @@ test('a known model that is an adapter is evaluated with its base', async () => 
 test('needs its data', async () => {
   const missing = evaluate({ ...options(), data: join(root, 'none') })
   await expect(missing).rejects.toThrow(/none does not exist: apar data build makes it/)
+})
+
+test('a folder without an adapter is refused before Python is started', async () => {
+  resolveOrPull.mockResolvedValue({ path: join(root, 'base') })
+  const none = evaluate({ ...options(), adapter: join(root, 'base') })
+  await expect(none).rejects.toMatchObject({
+    code: 'invalid_option',
+    message: expect.stringMatching(/^--adapter: .*base has no adapter_config\.json/),
+  })
+  expect(existsSync(join(root, 'args'))).toBe(false)
 })
 
 test('one adapter at a time', async () => {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -106,6 +106,8 @@ test('apar train evaluate hands on its options', async () => {
   const args = join(root, 'args')
   writeFakePython(python, { packages: GOOD_PACKAGES, trainer: `echo "$*" > ${args}` })
   const files = { data: join(root, 'data'), model: join(root, 'base'), adapter: out() }
+  mkdirSync(out())
+  writeFileSync(join(out(), 'adapter_config.json'), '{}')
   await evaluate({ python, ...files, split: 'test', examples: 3, packTokens: 512, markers: false })
   expect(readFileSync(args, 'utf8').trim()).toBe(
     `-m apar_train evaluate-loss --data ${root}/data --model ${root}/base --split test --adapter ${out()} --examples 3 --without-markers --pack-tokens 512`,

@@ -110,6 +110,13 @@ describe('files', () => {
     )
     await expect(text('/nowhere/x.jsonl')).rejects.toThrow('in: cannot be read')
   })
+
+  it('are named one by one', async () => {
+    await expect(text(folder)).rejects.toMatchObject({
+      code: 'invalid_request',
+      message: 'in is a folder: name the files in it',
+    })
+  })
 })
 
 /** `text` in raw blocks, then 3 MiB of x in blocks that repeat one byte. */

@@ -30,9 +30,15 @@ export async function* fileBytes(path: string, file: string, onBom: () => void):
     }
   } catch (cause) {
     if (cause instanceof AparError) throw cause
+    if (isFolder(cause))
+      throw new AparError('invalid_request', `${file} is a folder: name the files in it`, { cause })
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new AparError('invalid_request', `${file}: cannot be read: ${reason}`, { cause })
   }
+}
+
+function isFolder(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EISDIR'
 }
 
 async function* decompressed(path: string, file: string): AsyncGenerator<Buffer> {
