@@ -140,7 +140,7 @@ def _machine(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     machine.add_argument("--device", help="default: cuda where there is one, else cpu")
     machine.add_argument("--dtype", choices=DTYPES, help="of the arithmetic (default: bfloat16, or float32 on CPUs that are slow at it)")
     machine.add_argument("--attention", choices=("auto", "spans", "flex"), default="auto",
-                         help="spans: SDPA per example; flex: FlexAttention with a block mask; auto: flex on a GPU")  # fmt: skip
+                         help="spans: each example on its own; flex: FlexAttention with a block mask; auto: flex on a GPU")  # fmt: skip
     machine.add_argument("--threads", type=int, default=0, help="of a CPU; 0: as torch chooses")
     return machine
 

@@ -1,7 +1,7 @@
 """Attention along branches, in any model of transformers that takes its attention function from the registry.
 
-spans: SDPA for each example of a pack on its own, with that example's small mask (none for a single segment). Examples do
-not see each other, so nothing is computed between them.
+spans: each example of a pack on its own, by products and a softmax, with that example's small mask. Examples do not see
+each other, so nothing is computed between them.
 flex: FlexAttention over the whole pack; blocks in which no token sees another are skipped.
 """
 
@@ -81,7 +81,8 @@ def spans_attention(
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, dropout: float) -> torch.Tensor:
     """Scaled queries [heads, n, d], keys and values [kv_heads, n, d], mask [n, n] -> [n, heads, d].
 
-    Products and a softmax, written out: with a mask, the backward pass of torch's fused kernel for CPUs took longer. Queries that share a key head are rows of one product, so keys are not repeated.
+    Products and a softmax, written out: with a mask, the backward pass of torch's fused kernel for CPUs took longer.
+    Queries that share a key head are rows of one product, so keys are not repeated.
     """
     heads, length, width = q.shape
     groups = k.shape[0]
