@@ -21,6 +21,7 @@ import { saying } from '../progress.ts'
 import { treePage } from '../token-tree/html.ts'
 import { terminalTree } from '../token-tree/terminal.ts'
 import { flat } from '../token-tree/visible.ts'
+import { requireBuild } from './require-build.ts'
 
 interface Flags extends JsonFlag {
   number?: number
@@ -58,6 +59,7 @@ export function registerInspect(data: Command): void {
 
 async function inspect(build: string, id: string | undefined, flags: Flags): Promise<void> {
   const { number, kind, refused, random, html, split, tokens } = flags
+  requireBuild(build)
   const ways = [id, number, kind, refused].filter((way) => way !== undefined)
   if (ways.length > 1 || (random && (id ?? number) !== undefined)) {
     refuse('give one of ID, --number, --kind and --refused; --random goes with the last two')

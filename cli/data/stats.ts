@@ -15,6 +15,7 @@ import { plotPng, plotSvg } from '../plot/plot.ts'
 import { saying } from '../progress.ts'
 import { flat } from '../token-tree/visible.ts'
 import { buildPlots } from './histograms.ts'
+import { requireBuild } from './require-build.ts'
 
 interface Flags extends JsonFlag {
   out?: string
@@ -31,6 +32,7 @@ export function registerStats(data: Command): void {
 
 async function stats(build: string, flags: Flags): Promise<void> {
   const { out } = flags
+  requireBuild(build)
   const statistics = await saying('reading the build', buildStatistics(build))
   if (out !== undefined) await writePlots(statistics, out)
   const summary = summaryOf(statistics)

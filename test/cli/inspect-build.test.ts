@@ -64,7 +64,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(await data('inspect', build, 'fruit', '--split', 'test')).toMatch(/^apar: --split is for --number/)
     expect(await data('inspect', build, '--html', 'x', '--tokens')).toMatch(/^apar: --tokens is for trees/)
     expect(await data('inspect', '/nowhere')).toMatch(
-      /^apar: \/nowhere\/train\/meta\.json: cannot be read: ENOENT/,
+      /^apar: \/nowhere is no build: apar data build makes one/,
     )
   })
 
