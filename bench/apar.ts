@@ -32,11 +32,10 @@ export async function apar({ quick, flags }: BenchOptions): Promise<BenchResult>
   const options = { dtype: flags.dtype, device: flags.device }
   const basePath = flags.base === undefined ? adapter && model.path : resolveModel(flags.base).path
   const repetition = adapter === undefined ? undefined : repetitionOf(adapter)
-  const bases = basePath === undefined ? undefined : await baseAnswers(basePath, prompts, options, repetition)
-  const rounded =
-    basePath === undefined
-      ? undefined
-      : await baseAnswers(basePath, prompts, { ...options, dtype: ROUNDED }, repetition)
+  const answersOfBase = async (options: EngineOptions) =>
+    basePath === undefined ? undefined : await baseAnswers(basePath, prompts, options, repetition)
+  const bases = await answersOfBase(options)
+  const rounded = await answersOfBase({ ...options, dtype: ROUNDED })
   const runner = await openRunner(model.path, { ...options, adapter })
   const file = new SampleFile('apar')
   const answered: Answered[] = []

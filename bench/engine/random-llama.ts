@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Checkpoint, readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
@@ -6,6 +6,7 @@ import { PLAIN_LLAMA, plainRope } from '../../gpu-node/checkpoint/plain-llama.ts
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { writeRandomSafetensors, writeRandomShards } from './random-weights.ts'
 import { EOS, FIRST_TEXT, PIECES, tokenizerConfig, tokenizerFile } from './vocabulary.ts'
+import { writtenOnce } from './written-once.ts'
 
 /** Llama shapes for which others publish figures; `GQA` is a small model with grouped-query attention, like 1.1B. */
 export const SHAPES = {
@@ -39,16 +40,7 @@ export function modelFolder(name: ModelName): string {
 
 /** A checkpoint with random bf16 weights of this shape, written once per machine. */
 export function randomLlama(name: ModelName): Checkpoint {
-  const folder = modelFolder(name)
-  if (!existsSync(join(folder, 'config.json'))) {
-    // Written elsewhere and renamed, so that a concurrent run never reads a partial model.
-    const partial = `${folder}.${process.pid}`
-    mkdirSync(partial, { recursive: true })
-    writeModel(partial, SHAPES[name])
-    rmSync(folder, { recursive: true, force: true })
-    renameSync(partial, folder)
-  }
-  return readCheckpoint(folder)
+  return readCheckpoint(writtenOnce(modelFolder(name), (partial) => writeModel(partial, SHAPES[name])))
 }
 
 /** `shards`: the number of files of weights. */

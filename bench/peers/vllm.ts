@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findAllocator } from '../../cli/train/allocator.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
+import { freePort } from '../peer/free-port.ts'
 import { environmentFolder } from '../peer/python/folders.mjs'
 import { serverSide } from './server-side.ts'
 import type { Side } from './side.ts'
@@ -92,13 +92,4 @@ function signal({ pid }: ChildProcess, name: NodeJS.Signals): void {
   } catch {
     // None is left.
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  if (address === null || typeof address === 'string') throw new Error('no free port')
-  return address.port
 }

@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -7,6 +7,7 @@ import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { parseJson } from '../../shared/parse.ts'
 import { writeRandomSafetensors } from '../engine/random-weights.ts'
+import { writtenOnce } from '../engine/written-once.ts'
 
 /** Its tokenizer has [Fork] and [Child], and is part of the repository; its weights are not. */
 const TOKENIZER_OF = join(packageRoot, 'models/smollm2-135m-apar')
@@ -38,14 +39,7 @@ export function randomModel(name: string): string | undefined {
   const sizes = Object.hasOwn(SHAPES, name) ? SHAPES[name] : undefined
   if (!sizes) return undefined
   const folder = join(tmpdir(), 'apar-bench', `random-forking-${name}`)
-  if (existsSync(join(folder, 'config.json'))) return folder
-  // Written elsewhere and renamed, so that a concurrent run never reads a partial model.
-  const partial = `${folder}.${process.pid}`
-  mkdirSync(partial, { recursive: true })
-  writeRandomModel(partial, sizes)
-  rmSync(folder, { recursive: true, force: true })
-  renameSync(partial, folder)
-  return folder
+  return writtenOnce(folder, (partial) => writeRandomModel(partial, sizes))
 }
 
 export function writeRandomModel(folder: string, sizes: Sizes): void {

@@ -12,6 +12,7 @@ import type { ModelFlags, SampleFile } from '../report.ts'
 import { type ReplayedAnswers, readReplayedAnswers } from './answers.ts'
 import { brief, type Measured, tokensPerSecondWhileWaiting } from './measured.ts'
 import { randomModel } from './random-model.ts'
+import { inTurns, type TurnLimits } from './turns.ts'
 
 export const DEFAULT_SHAPE = '135M'
 /** Answers at a time and their tokens, to find out how long a part will take. */
@@ -143,6 +144,19 @@ export async function withNode<T>(
   } finally {
     await node.close()
   }
+}
+
+/** The same load serially and in branches, in turns. @throws Error when a request fails. */
+export async function measureBoth(
+  stand: Stand,
+  node: LocalServer,
+  load: Omit<Load, 'repetition'>,
+  limits: TurnLimits,
+): Promise<Measured[][]> {
+  const ways = (['serial', 'parallel'] as const).map(
+    (mode) => (repetition: number) => measure(stand, { name: mode, node, mode }, { ...load, repetition }),
+  )
+  return await inTurns(ways, limits)
 }
 
 /** @throws Error when a request fails. */

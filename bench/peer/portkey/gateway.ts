@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
-import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from '../free-port.ts'
 
 const SERVER = 'bench/peer/portkey/node_modules/@portkey-ai/gateway/build/start-server.js'
 export const HOW_TO_INSTALL = 'node bench/peer/portkey/setup.mjs'
@@ -48,12 +47,4 @@ export async function startGateway(upstreamUrl: string): Promise<Gateway> {
   }
   await close()
   throw new Error("Portkey's gateway did not start")
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve))
-  const { port } = probe.address() as AddressInfo
-  await new Promise((resolve) => probe.close(resolve))
-  return port
 }

@@ -1,7 +1,6 @@
 import type { BenchCase } from '../../report.ts'
 import { type Measured, ratioRow, ratiosOf } from '../measured.ts'
-import { answersIn, measure, type Stand, withNode } from '../stand.ts'
-import { inTurns } from '../turns.ts'
+import { answersIn, measureBoth, type Stand, withNode } from '../stand.ts'
 
 /** The reference has 350 requests of a 7B model in flight, which two processors do not decode in the time of a bench. */
 const IN_FLIGHT = [16, 64]
@@ -29,18 +28,9 @@ export async function concurrency(
       Math.max(Math.ceil(1.5 * concurrency), answersIn(stand, each / 2, stand.pace.crowd)),
     )
     const branches = Math.min(MOST_BRANCHES, BRANCHES_EACH * concurrency)
+    const load = { part: 'concurrency', workload, concurrency, point: { in_flight: concurrency } }
     const repetitions = await withNode(stand, { holds: 2 * concurrency, maxBranches: branches }, (node) =>
-      inTurns(
-        (['serial', 'parallel'] as const).map(
-          (mode) => (repetition) =>
-            measure(
-              stand,
-              { name: mode, node, mode },
-              { part: 'concurrency', workload, concurrency, point: { in_flight: concurrency }, repetition },
-            ),
-        ),
-        { seconds: each, most: MOST },
-      ),
+      measureBoth(stand, node, load, { seconds: each, most: MOST }),
     )
     measured.push({ concurrency, repetitions })
   }

@@ -1,8 +1,7 @@
 import type { BenchCase } from '../../report.ts'
 import type { ReplayedAnswers } from '../answers.ts'
 import { type Measured, ratioRow, ratiosOf } from '../measured.ts'
-import { answersIn, measure, type Stand, withNode } from '../stand.ts'
-import { inTurns } from '../turns.ts'
+import { answersIn, measureBoth, type Stand, withNode } from '../stand.ts'
 
 const MOST = 5
 /** Parallel decoding takes about so much of the serial time: for the number of answers. */
@@ -15,18 +14,9 @@ const HOLDS = 16
 export async function lowLoad(stand: Stand, seconds: number): Promise<BenchCase[]> {
   const each = seconds / (stand.quick ? 1 : 3) / (1 + PARALLEL_SHARE)
   const workload = stand.answers.take(Math.max(LEAST_ANSWERS, answersIn(stand, each, stand.pace.alone)))
+  const load = { part: 'low-load', workload, concurrency: 1 }
   const repetitions = await withNode(stand, { holds: HOLDS }, (node) =>
-    inTurns(
-      (['serial', 'parallel'] as const).map(
-        (mode) => (repetition) =>
-          measure(
-            stand,
-            { name: mode, node, mode },
-            { part: 'low-load', workload, concurrency: 1, repetition },
-          ),
-      ),
-      { seconds, most: MOST },
-    ),
+    measureBoth(stand, node, load, { seconds, most: MOST }),
   )
   return lowLoadCases(repetitions, stand.answers)
 }

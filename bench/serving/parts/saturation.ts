@@ -1,7 +1,6 @@
 import type { BenchCase } from '../../report.ts'
 import { type Measured, ratioRow, ratiosOf, valueRow } from '../measured.ts'
-import { answersIn, blocksOf, measure, type Stand, withNode } from '../stand.ts'
-import { inTurns } from '../turns.ts'
+import { answersIn, blocksOf, measureBoth, type Stand, withNode } from '../stand.ts'
 
 /** The KV memory holds about so many serial requests: the goal is for memory that limits how many run. */
 const HELD = [8, 16, 32]
@@ -26,18 +25,9 @@ export async function saturation(stand: Stand, seconds: number): Promise<BenchCa
     // A smaller batch decodes slower than that of the pace.
     const affordable = answersIn(stand, each / 2, stand.pace.crowd / 2)
     const workload = stand.answers.take(Math.max(TIMES_HELD * requests, affordable))
+    const load = { part: 'saturation', workload, point: { blocks } }
     const repetitions = await withNode(stand, { holds: requests }, (node) =>
-      inTurns(
-        (['serial', 'parallel'] as const).map(
-          (mode) => (repetition) =>
-            measure(
-              stand,
-              { name: mode, node, mode },
-              { part: 'saturation', workload, point: { blocks }, repetition },
-            ),
-        ),
-        { seconds: each, most: MOST },
-      ),
+      measureBoth(stand, node, load, { seconds: each, most: MOST }),
     )
     sizes.push({ blocks, repetitions })
   }

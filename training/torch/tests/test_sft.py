@@ -26,7 +26,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForCausalLM
 
 from apar_train.__main__ import main
+from apar_train.data.shards import Shards
 from apar_train.run import sft, state
+from apar_train.run.evaluate_loss import by_kind
 from apar_train.run.notes import progress_line
 
 from .support import BRANCHING, CHILD, FORK, META, conversation, tiny, write_build, write_shards
@@ -120,6 +122,18 @@ class Learning(Folder):
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             self.assertEqual(main(["evaluate-loss", *paths, "--dtype", "float32", "--device", "cpu"]), 0)
         return json.loads(printed.getvalue())
+
+    def test_a_loss_that_is_no_number_is_shown(self):
+        shards = Shards(self.data / "test")
+        broken = {0: np.full(int(shards[0].learned.sum()), np.nan)}
+        for left_out in ((), (FORK, CHILD)):
+            self.assertTrue(math.isnan(by_kind(shards, broken, left_out)["loss"]))
+
+    def test_losses_of_a_folder_without_an_adapter(self):
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            paths = ["--data", str(self.data), "--model", str(self.base), "--adapter", str(self.data)]
+            self.assertEqual(main(["evaluate-loss", *paths, "--device", "cpu"]), 2)
+        self.assertIn("has no adapter_config.json", said.getvalue())
 
     def test_a_base_reads_branches_without_markers(self):
         given, read = self.evaluate(), self.evaluate("--without-markers")

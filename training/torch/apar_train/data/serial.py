@@ -31,9 +31,9 @@ def serial_text(example: Example, meta: Meta) -> Example:
     return Example(kept, text, np.array([0, len(kept)]), np.array([-1]), SERIAL)
 
 
-def without_markers(example: Example, meta: Meta) -> Example:
-    """The same segments without [Fork] and [Child]: what a model that knows neither can read of them."""
-    kept = ~np.isin(example.ids, (meta.fork, meta.child))
+def without_tokens(example: Example, left_out: Sequence[int]) -> Example:
+    """The same segments without some tokens: of [Fork] and [Child], what a model that knows neither can read."""
+    kept = ~np.isin(example.ids, left_out)
     starts = np.append(0, np.cumsum(kept))[example.starts]
     return Example(example.ids[kept], example.learned[kept], starts, example.parents, example.kind)
 

@@ -1,5 +1,6 @@
 """LoRA by peft: on every linear layer but the head, and the two token rows whole."""
 
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import torch
@@ -10,6 +11,7 @@ from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 from transformers import PreTrainedModel
 
 from ..data.shards import Meta
+from ..errors import InputError
 
 
 def add_adapter(model: PreTrainedModel, meta: Meta, rank: int, alpha: float, dropout: float, base: Optional[str]) -> PeftModel:
@@ -34,6 +36,17 @@ def add_adapter(model: PreTrainedModel, meta: Meta, rank: int, alpha: float, dro
             parameter.data = parameter.data.float()
     compute_less(adapted)
     return adapted
+
+
+def open_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """The model with an adapter that was trained before. @raises InputError for a folder that has none that fits"""
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError("invalid_request", f"--adapter {folder}: has no adapter_config.json")
+    try:
+        return PeftModel.from_pretrained(model, str(folder))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError("broken_checkpoint", f"--adapter {folder}: {reason}") from None
 
 
 def token_parameters(model: torch.nn.Module) -> List[torch.nn.Parameter]:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Optional
 
 import torch
-from peft import PeftModel
 from transformers import PreTrainedModel
 
 from ..data.packing import Pack
 from ..errors import InputError
+from .adapter import open_adapter
 from .attention import inputs_of
 from .base import NOTHING, fit_vocabulary, open_model
 
@@ -27,14 +27,7 @@ def open_frozen(model: str, adapter: Optional[Path], build_model: Path, vocab: i
                          "tuned to fork, or its --adapter")  # fmt: skip
     fit_vocabulary(plain, vocab)
     if adapter is not None:
-        if not (adapter / "adapter_config.json").is_file():
-            raise InputError("invalid_request", f"--adapter {adapter}: has no adapter_config.json")
-        try:
-            adapted = PeftModel.from_pretrained(plain, str(adapter))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError("broken_checkpoint", f"--adapter {adapter}: {reason}") from None
-        plain = adapted.merge_and_unload().to(dtype)
+        plain = open_adapter(plain, adapter).merge_and_unload().to(dtype)
     return plain.requires_grad_(False).eval()
 
 

@@ -9,19 +9,18 @@ import argparse
 import json
 import math
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from peft import PeftModel
 
 from ..arithmetic import dtype_name, dtype_of
 from ..data.packing import Weights, first_fit, pack_examples
-from ..data.serial import without_markers
+from ..data.serial import without_tokens
 from ..data.shards import KINDS, SERIAL, STRUCTURED, Example, Meta, Shards
 from ..data.sizes import check_any
 from ..model import attention
-from ..model.adapter import compute_less
+from ..model.adapter import compute_less, open_adapter
 from ..model.base import context_of, fit_vocabulary, open_model
 from ..model.loss import token_losses
 from ..model.probe import check_attention
@@ -58,7 +57,7 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     plain.set_attn_implementation(kind)
     model: torch.nn.Module = plain
     if args.adapter:
-        model = PeftModel.from_pretrained(plain, str(args.adapter))
+        model = open_adapter(plain, args.adapter)
         compute_less(model)
     model.to(device).eval()
     check_attention(model, plain, kind, device, dtype, vocab_size)
@@ -66,26 +65,25 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     room = args.pack_tokens or PACK_TOKENS.get(device.type, 1024)
     context = args.context or context_of(plain) or room
     chosen = choose(shards, context, room, args.examples)
+    left_out = (meta.fork, meta.child) if args.without_markers else ()
     losses: Dict[int, np.ndarray] = {}
     for indices in first_fit(shards.tokens[chosen].tolist(), room):
         examples = [shards[chosen[at]] for at in indices]
-        read = [without_markers(each, meta) for each in examples] if args.without_markers else examples
+        read = [without_tokens(example, left_out) for example in examples]
         pack = pack_examples(read, meta, Weights()).to(device)
         values = token_losses(model, pack, meta, kind, dtype).losses.cpu().numpy()
         at = 0
         for index, example, part in zip(indices, examples, read):
             count = int(part.learned.sum())
-            losses[chosen[index]] = of_learned(example, values[at : at + count], meta, args.without_markers)
+            losses[chosen[index]] = of_learned(example, values[at : at + count], left_out)
             at += count
-    return {"examples": len(chosen), "of": len(shards), **by_kind(shards, losses), "branch_text": branch_text(shards, losses)}
+    return {"examples": len(chosen), "of": len(shards), **by_kind(shards, losses, left_out), "branch_text": branch_text(shards, losses)}
 
 
-def of_learned(example: Example, losses: np.ndarray, meta: Meta, without_markers: bool) -> np.ndarray:
-    """float [L]: the loss of each learned token; NaN of markers that were left out."""
-    if not without_markers:
-        return losses
-    read = ~np.isin(example.ids[example.learned], (meta.fork, meta.child))
-    values = np.full(len(read), np.nan)
+def of_learned(example: Example, losses: np.ndarray, left_out: Sequence[int]) -> np.ndarray:
+    """float [L]: the loss of each learned token; 0 of those that were left out."""
+    read = ~np.isin(example.ids[example.learned], left_out)
+    values = np.zeros(len(read), dtype=losses.dtype)
     values[read] = losses
     return values
 
@@ -104,18 +102,19 @@ def choose(shards: Shards, context: int, room: int, most: int) -> List[int]:
     return chosen
 
 
-def by_kind(shards: Shards, losses: Dict[int, np.ndarray]) -> Dict[str, float]:
+def by_kind(shards: Shards, losses: Dict[int, np.ndarray], left_out: Sequence[int]) -> Dict[str, float]:
     meta = shards.meta
     sums: Dict[str, Tuple[float, float]] = {}
 
     def add(name: str, values: np.ndarray) -> None:
-        values = values[~np.isnan(values)]
         total, count = sums.get(name, (0.0, 0.0))
         sums[name] = (total + float(values.sum(dtype=np.float64)), count + len(values))
 
     for index, values in losses.items():
         example = shards[index]
         targets = example.ids[example.learned]
+        read = ~np.isin(targets, left_out)
+        targets, values = targets[read], values[read]
         add(KINDS[example.kind], values)
         add("fork", values[targets == meta.fork])
         add("eos", values[np.isin(targets, meta.eos)])
