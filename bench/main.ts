@@ -40,7 +40,7 @@ const BENCHES: Record<string, Bench> = {
   structured,
   trace,
 }
-const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., bench serving PART..., or: bench plot SAMPLES, bench answers SAMPLES, bench page SAMPLES PAGE.md`
+const USAGE = `usage: bench <${Object.keys(BENCHES).join('|')}> [--quick] [--json], bench hostile ATTACK..., bench serving PART..., or: bench plot RESULT.json, bench answers SAMPLES, bench page SAMPLES PAGE.md`
 /** Of the benches that ask a model. */
 const MODEL_OPTIONS = {
   model: { type: 'string' },
@@ -57,7 +57,7 @@ const { model, device, dtype, repetitions } = MODEL_OPTIONS
 const OPTIONS: Record<string, ParseArgsConfig['options']> = {
   apar: MODEL_OPTIONS,
   medusa: MODEL_OPTIONS,
-  peers: { dtype, repetitions },
+  peers: { model, dtype, repetitions },
   serving: { model, device, dtype, concurrency: { type: 'string' } },
 }
 /** Those that have parts, which can be run alone. */
@@ -90,7 +90,7 @@ async function main(args: string[]): Promise<number> {
   const [name = '', ...parts] = positionals
   const [file] = parts
   if (name === 'plot' && file !== undefined && args.length === 2) {
-    plot(file)
+    await plot(file)
     return 0
   }
   if (name === 'answers' && file !== undefined && args.length === 2) {

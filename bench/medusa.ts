@@ -95,7 +95,7 @@ export async function medusa({ quick, flags }: BenchOptions): Promise<BenchResul
         'parallel, auto': goals.drafts,
       })
     }
-    for (const streams of quick ? STREAMS.slice(0, 3) : STREAMS) {
+    for (const streams of STREAMS) {
       const load = Array.from(
         { length: Math.max(LEAST_PROMPTS, streams) },
         (_, index) => prompts[index % prompts.length],

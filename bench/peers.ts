@@ -21,6 +21,7 @@ import {
 import { agreement, outputRate, summarise, type Turn } from './peers/summary.ts'
 import { openVllm } from './peers/vllm.ts'
 import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, SampleFile } from './report.ts'
+import { randomModel } from './serving/random-model.ts'
 
 const MODEL = 'smollm2-135m-instruct'
 const STREAMS = [1, 16, 32]
@@ -35,23 +36,26 @@ const HOW_TO_INSTALL = 'node bench/peer/python/setup.mjs'
  * branches, drafts or prefix cache, one side at a time in turns.
  */
 export async function peers({ quick, flags }: BenchOptions): Promise<BenchResult> {
-  if (isKnownAndMissing(MODEL)) throw new Error(`${MODEL} is not here: apar model pull ${MODEL}`)
+  const { model = MODEL } = flags
+  if (isKnownAndMissing(model)) throw new Error(`${model} is not here: apar model pull ${model}`)
   const dtypes = PEER_DTYPES.filter((each) => (flags.dtype ?? each) === each)
   if (dtypes.length === 0)
     throw new Error(`--dtype: ${PEER_DTYPES.join(' or ')}, in which the peers compute too`)
-  const { path } = resolveModel(MODEL)
+  const path = randomModel(model) ?? resolveModel(model).path
   const file = new SampleFile('peers')
+  const prefix = flags.model === undefined ? '' : `${model} `
   const cases: BenchCase[] = []
   for (const dtype of dtypes) {
+    const title = prefix + dtype
     const sides: Side[] = []
     try {
       for await (const side of openSides(path, dtype)) sides.push(side)
-      cases.push(...(await agreements(dtype, sides, quick, file)))
+      cases.push(...(await agreements(title, sides, quick, file)))
       for (const streams of STREAMS) {
         const repetitions = quick ? 1 : (flags.repetitions ?? REPETITIONS)
-        const turns = await inTurns({ dtype, streams, repetitions, quick }, sides, file)
+        const turns = await inTurns({ title, streams, repetitions, quick }, sides, file)
         cases.push(
-          ...summarise(`${dtype}, ${streams} ${streams === 1 ? 'stream' : 'streams'}`, streams, turns),
+          ...summarise(`${title}, ${streams} ${streams === 1 ? 'stream' : 'streams'}`, streams, turns),
         )
       }
     } finally {
@@ -76,7 +80,7 @@ function isInstalled(peer: PeerName): boolean {
 
 /** How many greedy answers to questions are the same, one at a time. */
 async function agreements(
-  dtype: PeerDType,
+  title: string,
   sides: readonly Side[],
   quick: boolean,
   file: SampleFile,
@@ -89,15 +93,16 @@ async function agreements(
   for (const side of sides) {
     const run = await side.run(asked, 1)
     runs.set(side.name, run)
-    file.add({ bench: 'peers', dtype, side: side.name, questions: asked, ...run })
+    file.add({ bench: 'peers', model: title, side: side.name, questions: asked, ...run })
   }
   checkSameWork(asked, runs)
   const [[, ours] = [], ...others] = runs
-  return ours ? others.map(([peer, theirs]) => agreement(dtype, ours, peer, theirs)) : []
+  return ours ? others.map(([peer, theirs]) => agreement(title, ours, peer, theirs)) : []
 }
 
 interface Load {
-  readonly dtype: PeerDType
+  /** Model and data type. */
+  readonly title: string
   readonly streams: number
   readonly repetitions: number
   readonly quick: boolean
@@ -105,7 +110,7 @@ interface Load {
 
 /** The first turn is not counted: it compiles what depends on the number of rows, and fills caches. */
 async function inTurns(load: Load, sides: readonly Side[], file: SampleFile): Promise<Turn[]> {
-  const { dtype, streams, repetitions, quick } = load
+  const { title, streams, repetitions, quick } = load
   const turns: Turn[] = []
   for (let repetition = 0; repetition <= repetitions; repetition++) {
     const requests: Asked[] = requestsOf(streams, repetition, quick)
@@ -116,7 +121,7 @@ async function inTurns(load: Load, sides: readonly Side[], file: SampleFile): Pr
       turn.set(side.name, run)
       file.add({
         bench: 'peers',
-        dtype,
+        model: title,
         streams,
         repetition,
         counted: repetition > 0,
@@ -128,7 +133,7 @@ async function inTurns(load: Load, sides: readonly Side[], file: SampleFile): Pr
     if (repetition > 0) turns.push(turn)
     const rates = [...turn].map(([name, run]) => `${name} ${outputRate(run).toPrecision(4)}`)
     console.error(
-      `peers: ${dtype}, ${streams} streams, turn ${repetition} of ${repetitions}: ${rates.join(', ')} tok/s`,
+      `peers: ${title}, ${streams} streams, turn ${repetition} of ${repetitions}: ${rates.join(', ')} tok/s`,
     )
   }
   return turns

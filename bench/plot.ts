@@ -1,11 +1,70 @@
 import { readFileSync } from 'node:fs'
+import { z } from 'zod'
+import { type Plot, plotSvg } from '../cli/plot/plot.ts'
 import { parseJson } from '../shared/parse.ts'
-import { plotRatios } from './engine/plot.ts'
-import { Sample } from './engine/summary.ts'
 
-/** Writes an SVG of the engine's raw samples (a .jsonl of bench/results or docs/results) to standard output. */
-export function plot(file: string): void {
-  const lines = readFileSync(file, 'utf8').split('\n').filter(Boolean)
-  const samples = lines.map((line) => parseJson(Sample, line))
-  process.stdout.write(plotRatios(samples, `${samples[0]?.machine}; commit ${samples[0]?.commit}`))
+const Result = z.looseObject({
+  ...{ bench: z.string(), commit: z.string(), machine: z.string() },
+  cases: z.array(
+    z.looseObject({
+      ...{ case: z.string(), value: z.number(), unit: z.string(), better: z.enum(['higher', 'lower']) },
+      ...{ goal: z.number().nullable(), low: z.number().optional(), high: z.number().optional() },
+    }),
+  ),
+})
+type Result = z.infer<typeof Result>
+
+const COLOURS = { met: '#1f6f54', missed: '#d98a29', 'no goal': '#7a7f87' }
+const SIZE = { width: 420, height: { step: 22 } }
+
+/** Writes an SVG of a result's ratios to standard output: `file` holds what a bench printed with --json. */
+export async function plot(file: string): Promise<void> {
+  process.stdout.write(await plotSvg(ratioPlot(parseJson(Result, readFileSync(file, 'utf8')))))
+}
+
+/** For every ratio its median, its range, and a bar at the goal. @throws Error without ratios */
+export function ratioPlot({ bench, commit, machine, cases }: Result): Plot {
+  const values = cases
+    .filter(({ unit }) => unit === 'x')
+    .map(({ case: name, value, better, goal, low = value, high = value }) => {
+      const isMet = goal !== null && (better === 'higher' ? value >= goal : value <= goal)
+      const state: keyof typeof COLOURS = goal === null ? 'no goal' : isMet ? 'met' : 'missed'
+      return { name, value, low, high, goal, state, label: `${value.toFixed(2)}x` }
+    })
+  if (values.length === 0) throw new Error(`the result of ${bench} has no ratio to draw`)
+  const ends = values.flatMap(({ low, high, goal }) => [low, high, goal ?? 1])
+  const domain = [0.9 * Math.min(...ends), 1.4 * Math.max(...ends)]
+  const y = { field: 'name', type: 'nominal', sort: null, title: null } as const
+  const x = { type: 'quantitative', scale: { type: 'log', base: 2, domain, nice: false } } as const
+  const color = {
+    field: 'state',
+    type: 'nominal',
+    scale: { domain: Object.keys(COLOURS), range: Object.values(COLOURS) },
+    legend: { title: 'goal' },
+  } as const
+  const title = { text: `Ratios of bench ${bench}`, subtitle: `${machine}; commit ${commit}` }
+  return {
+    ...{ ...SIZE, title, data: { values } },
+    layer: [
+      {
+        mark: { type: 'rule', strokeWidth: 3 },
+        encoding: {
+          y,
+          color,
+          x: { ...x, field: 'low', title: 'times (median, range)' },
+          x2: { field: 'high' },
+        },
+      },
+      {
+        mark: { type: 'tick', thickness: 2, color: '#57606a' },
+        transform: [{ filter: 'datum.goal != null' }],
+        encoding: { y, x: { ...x, field: 'goal' } },
+      },
+      { mark: { type: 'circle', size: 60, opacity: 1 }, encoding: { y, color, x: { ...x, field: 'value' } } },
+      {
+        mark: { type: 'text', align: 'left', dx: 10, dy: -6, fontSize: 10 },
+        encoding: { y, x: { ...x, field: 'high' }, text: { field: 'label' } },
+      },
+    ],
+  }
 }

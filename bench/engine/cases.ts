@@ -39,7 +39,7 @@ export const CASES: readonly EngineCase[] = [
   branches('110M', 'bf16', { rows: 8, prompt: 500, goal: 2, quick: true }),
   branches('110M', 'int8', { rows: 8, prompt: 500, goal: 2 }),
   branches('110M', 'int4', { rows: 8, prompt: 500, goal: 2 }),
-  branches('110M', 'bf16', { rows: 32, prompt: 500, goal: 2.2, quick: true }),
+  branches('110M', 'bf16', { rows: 32, prompt: 500, goal: 3, quick: true }),
   branches('110M', 'int8', { rows: 32, prompt: 500, goal: 3, quick: true }),
   branches('110M', 'bf16', { rows: 32, prompt: 2000, goal: 4 }),
   {

@@ -1,22 +1,18 @@
-import { z } from 'zod'
 import { type BenchCase, median } from '../report.ts'
-import { CASES, type EngineCase } from './cases.ts'
+import type { EngineCase } from './cases.ts'
 
 /** One line of the raw samples: the figures of both sides in one repetition. */
-export const Sample = z.looseObject({
-  bench: z.literal('engine'),
-  case: z.string(),
-  repetition: z.int().min(0),
-  commit: z.string().optional(),
-  machine: z.string().optional(),
+export interface Sample {
+  readonly bench: 'engine'
+  readonly case: string
+  readonly repetition: number
   /** tok/s; for `neighbour` cases the share of the speed that is kept. */
-  ours: z.number().positive(),
+  readonly ours: number
   /** Absent when the peer is not built. */
-  theirs: z.number().positive().optional(),
+  readonly theirs?: number
   /** tok/s; absent for `neighbour` cases. */
-  floor: z.number().positive().optional(),
-})
-export type Sample = z.infer<typeof Sample>
+  readonly floor?: number
+}
 
 /** Converts a case's samples to result rows: the measured value, then one row for each goal of the issue. */
 export function summarise(test: EngineCase, samples: readonly Sample[]): BenchCase[] {
@@ -43,14 +39,6 @@ export function summarise(test: EngineCase, samples: readonly Sample[]): BenchCa
   add('times the peer', ratio, 'x', isShare ? undefined : test.goal)
   add('share of the bandwidth', ofFloor, 'share', test.goalOfFloor)
   return rows
-}
-
-/** All cases with samples, in the order of CASES. */
-export function summariseAll(samples: readonly Sample[]): { test: EngineCase; rows: BenchCase[] }[] {
-  return CASES.flatMap((test) => {
-    const own = samples.filter((sample) => sample.case === test.name)
-    return own.length === 0 ? [] : { test, rows: summarise(test, own) }
-  })
 }
 
 interface Spread {

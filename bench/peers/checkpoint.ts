@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -18,30 +18,32 @@ const OPENVINO_FORMAT: Record<PeerDType, string> = { bf16: 'fp16', int8: 'int8' 
 const run = promisify(execFile)
 
 /**
- * The folder with a GGUF file's model as transformers has it, which vLLM and OpenVINO's export read; made once.
- * int8: as compressed-tensors writes it, which is the int8 that vLLM computes with on CPUs.
+ * The folder with the model of a GGUF file or a folder as transformers has it, which vLLM and OpenVINO's export read;
+ * made once, unless it is such a folder. int8: as compressed-tensors writes it, which is the int8 that vLLM computes
+ * with on CPUs.
  */
-export async function huggingFaceFolder(gguf: string, dtype: PeerDType): Promise<string> {
-  const folder = join(peersFolder, 'models', `${digest(gguf)}-${dtype}`)
+export async function huggingFaceFolder(model: string, dtype: PeerDType): Promise<string> {
+  if (dtype === 'bf16' && statSync(model).isDirectory()) return model
+  const folder = join(peersFolder, 'models', `${digest(model)}-${dtype}`)
   return await madeOnce(folder, async (making) => {
-    const base = readModelFiles(gguf)
+    const base = readModelFiles(model)
     await writeConfig(base, making, (config) => config)
     await writeTokenizer(base.text, base.tokenizerConfig, making)
     const generation = `${JSON.stringify(base.generationConfig, null, 2)}\n`
     await writeFile(join(making, 'generation_config.json'), generation)
     const python = await trainingPython({ progress: showEnvironmentProgress() })
-    await runPython(python, [WRITER, gguf, making, dtype], {
+    await runPython(python, [WRITER, model, making, dtype], {
       PYTHONPATH: join(packageRoot, 'training/torch'),
     })
   })
 }
 
 /** The same model, exported for OpenVINO by optimum-intel; made once for each version of it. */
-export async function openVinoFolder(gguf: string, dtype: PeerDType): Promise<string> {
+export async function openVinoFolder(model: string, dtype: PeerDType): Promise<string> {
   const environment = environmentFolder('openvino', packageRoot)
-  const folder = join(environment, 'models', `${digest(gguf)}-${dtype}`)
+  const folder = join(environment, 'models', `${digest(model)}-${dtype}`)
   return await madeOnce(folder, async (making) => {
-    const checkpoint = await huggingFaceFolder(gguf, 'bf16')
+    const checkpoint = await huggingFaceFolder(model, 'bf16')
     const command = ['-m', 'optimum.commands.optimum_cli', 'export', 'openvino', '--model', checkpoint]
     const options = ['--task', 'text-generation-with-past', '--weight-format', OPENVINO_FORMAT[dtype]]
     await runPython(join(environment, 'bin/python'), [...command, ...options, making], {
@@ -72,6 +74,13 @@ async function runPython(
   await run(python, args, { env: { ...process.env, ...env }, maxBuffer: 2 ** 26 })
 }
 
-function digest(file: string): string {
-  return createHash('sha256').update(readFileSync(file)).digest('hex').slice(0, 12)
+function digest(model: string): string {
+  const hash = createHash('sha256')
+  if (statSync(model).isDirectory())
+    for (const name of readdirSync(model).sort()) {
+      const { size, mtimeMs } = statSync(join(model, name))
+      hash.update(JSON.stringify([name, size, mtimeMs]))
+    }
+  else hash.update(readFileSync(model))
+  return hash.digest('hex').slice(0, 12)
 }

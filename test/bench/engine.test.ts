@@ -3,9 +3,8 @@ import { z } from 'zod'
 import { agreement } from '../../bench/engine/agreement.ts'
 import { CASES, type EngineCase } from '../../bench/engine/cases.ts'
 import { floorRate, matrixElements, stepBytes } from '../../bench/engine/floor.ts'
-import { plotRatios } from '../../bench/engine/plot.ts'
 import { SHAPES } from '../../bench/engine/random-llama.ts'
-import { type Sample, summarise, summariseAll } from '../../bench/engine/summary.ts'
+import { type Sample, summarise } from '../../bench/engine/summary.ts'
 import { llamaTensors } from '../../gpu-node/checkpoint/llama-tensors.ts'
 
 /** Schema of a case in the bench's JSON output. */
@@ -76,8 +75,9 @@ describe('summary of samples', () => {
   })
 
   test('every row of every case matches the schema', () => {
-    const all = CASES.flatMap(({ name }) => samples(name, [{ ours: 3, theirs: 2, floor: 4 }]))
-    const rows = summariseAll(all).flatMap((one) => one.rows)
+    const rows = CASES.flatMap((each) =>
+      summarise(each, samples(each.name, [{ ours: 3, theirs: 2, floor: 4 }])),
+    )
     for (const row of rows) expect(BenchCase.parse(row)).toEqual(row)
     expect(new Set(rows.map((row) => row.case)).size).toBe(rows.length)
     expect(rows.filter(({ goal }) => goal !== null).length).toBe(CASES.length + 6)
@@ -126,22 +126,5 @@ describe('agreement of logits', () => {
 
   test('logits of different sizes are refused', () => {
     expect(() => agreement(new Float32Array(4), new Float32Array(2), 2)).toThrow('4 and 2 logits')
-  })
-})
-
-describe('the plot', () => {
-  test('has a point for every case with a peer; ratios outside the axis are drawn at its end', () => {
-    const all = [SINGLE, '15M Q8, single stream'].flatMap((name) =>
-      samples(name, [{ ours: 1000, theirs: 1 }]),
-    )
-    const svg = plotRatios([...all, ...samples(BESIDE, [{ ours: 0.6, theirs: 0.2 }])], 'a < b')
-    expect(svg.match(/<circle/g)).toHaveLength(2)
-    expect(svg).toContain('1000.00x')
-    expect(svg).toContain('a &lt; b')
-    expect(svg).toMatch(/^<svg[^>]*>[\s\S]*<\/svg>\n$/)
-  })
-
-  test('cannot be drawn without a peer', () => {
-    expect(() => plotRatios(samples(SINGLE, [{ ours: 1 }]), '')).toThrow('no peer')
   })
 })
