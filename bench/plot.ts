@@ -3,10 +3,10 @@ import { z } from 'zod'
 import { type Plot, plotSvg } from '../cli/plot/plot.ts'
 import { parseJson } from '../shared/parse.ts'
 
-const Result = z.looseObject({
+const Result = z.object({
   ...{ bench: z.string(), commit: z.string(), machine: z.string() },
   cases: z.array(
-    z.looseObject({
+    z.object({
       ...{ case: z.string(), value: z.number(), unit: z.string(), better: z.enum(['higher', 'lower']) },
       ...{ goal: z.number().nullable(), low: z.number().optional(), high: z.number().optional() },
     }),
