@@ -19,10 +19,14 @@ namespace {
 
 constexpr int64_t kPieceBytes = 256 * 1024;
 
+// As far ahead as products prefetch weights: the processor's own prefetching ends with a page.
+constexpr int64_t kPrefetchWords = 4096 / 8;
+
 // Independent sums, which the compiler vectorizes, so that the additions never limit the speed.
 uint64_t read_all(const uint64_t* words, int64_t count) {
   uint64_t sums[32] = {};
   for (int64_t i = 0; i + 32 <= count; i += 32) {
+    for (int64_t line = 0; line < 32; line += 8) __builtin_prefetch(words + i + line + kPrefetchWords);
     for (int64_t lane = 0; lane < 32; ++lane) sums[lane] += words[i + lane];
   }
   uint64_t total = 0;
