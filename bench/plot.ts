@@ -34,7 +34,7 @@ export function ratioPlot({ bench, commit, machine, cases }: Result): Plot {
   if (values.length === 0) throw new Error(`the result of ${bench} has no ratio to draw`)
   const ends = values.flatMap(({ low, high, goal }) => [low, high, goal ?? 1])
   const domain = [0.9 * Math.min(...ends), 1.4 * Math.max(...ends)]
-  const y = { field: 'name', type: 'nominal', sort: null, title: null } as const
+  const y = { field: 'name', type: 'nominal', sort: null, title: null, axis: { labelLimit: 0 } } as const
   const x = { type: 'quantitative', scale: { type: 'log', base: 2, domain, nice: false } } as const
   const color = {
     field: 'state',
