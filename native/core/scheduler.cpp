@@ -22,18 +22,14 @@ bool Scheduler::schedule(std::list<Request>& requests) {
   clear_batch();
   ++step_;
   admitted_blocks_ = 0;
-  release_gated(requests);
-  if (shares_.has_several()) {
-    row_limit_ = row_bound_.next();
-    sort_by_tenant(requests);
-    choose_elder();
-    admit_fairly();
+  const bool shared = shares_.has_several();
+  row_limit_ = shared ? row_bound_.next() : limits_.max_step_tokens;
+  admit(requests);
+  if (release_gated(requests)) admit(requests);
+  if (shared)
     schedule_shared(requests);
-  } else {
-    row_limit_ = limits_.max_step_tokens;
-    admit_waiting(requests);
+  else
     schedule_alone(requests);
-  }
   return rows() > 0;
 }
 

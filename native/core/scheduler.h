@@ -166,7 +166,8 @@ class Scheduler {
   int32_t add_sequence(int32_t sample, int32_t run, int32_t depth);
 
   // scheduler_admission.cpp
-  void release_gated(std::list<Request>& requests);
+  void admit(std::list<Request>& requests);
+  bool release_gated(std::list<Request>& requests);
   void admit_waiting(std::list<Request>& requests);
   void sort_by_tenant(std::list<Request>& requests);
   void choose_elder();

@@ -8,25 +8,38 @@ namespace apar {
 
 // Blocks that admission lacks for a waiting branch; <= 0 if there are enough.
 int32_t Scheduler::blocks_short(const Branch& branch) const {
-  // Running branches need some free blocks, or they would be preempted as soon as they grow.
+  // Running branches need some free blocks, or they would be preempted as soon as they grow: every second one
+  // needs its next block within half a block of tokens.
   const auto watermark =
       static_cast<int32_t>(std::ceil(limits_.watermark * static_cast<float>(tree_.pool().num_blocks())));
-  const int32_t spare = running_ > 0 ? watermark : 0;
+  const int32_t spare = running_ > 0 ? std::max(watermark, (running_ + 1) / 2) : 0;
   const int32_t wanted = tree_.blocks_missing(branch.tail) + tree_.blocks_idle(branch.tail);
   return admitted_blocks_ + wanted + spare - tree_.pool().num_available();
 }
 
-// Gated branches give their places and blocks up when an open branch of their request waits for its own: it
-// may be what they wait for. So a request with running branches has one that can step.
-void Scheduler::release_gated(std::list<Request>& requests) {
+void Scheduler::admit(std::list<Request>& requests) {
+  if (!shares_.has_several()) return admit_waiting(requests);
+  sort_by_tenant(requests);
+  choose_elder();
+  admit_fairly();
+}
+
+// Gated branches give their places and blocks up when an open branch of their request was not admitted: it may
+// be what they wait for. So a request with running branches has one that can step. Returns whether one did.
+bool Scheduler::release_gated(std::list<Request>& requests) {
+  bool released = false;
   for (Request& request : requests) {
     const bool wanted = std::any_of(request.live.begin(), request.live.end(), [](const Branch* branch) {
       return branch->state == BranchState::waiting && branch->gate == Gate::open;
     });
     if (!wanted) continue;
-    for (Branch* branch : request.live)
-      if (branch->state == BranchState::running && branch->gate != Gate::open) preempt({&request, branch});
+    for (Branch* branch : request.live) {
+      if (branch->state != BranchState::running || branch->gate == Gate::open) continue;
+      preempt({&request, branch});
+      released = true;
+    }
   }
+  return released;
 }
 
 void Scheduler::admit_waiting(std::list<Request>& requests) {

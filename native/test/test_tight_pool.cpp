@@ -67,6 +67,46 @@ TEST_CASE("a gated branch loses its blocks to a running one of any tenant") {
   scheduler.update(0.01);
 }
 
+TEST_CASE("a gated branch keeps its blocks while there is room for the one that it waits for") {
+  for (const int32_t tenants : {1, 2}) {
+    CAPTURE(tenants);
+    KvTree tree(9, false);
+    Scheduler scheduler(tree, {128, 8, 0});
+    std::list<Request> requests;
+    Request& request = add(requests, tree, {1, 1}, 5 * kBlockTokens);
+    if (tenants == 2) add(requests, tree, {2, 1}, kBlockTokens);
+    for (Request& each : requests) scheduler.enter(each);
+    REQUIRE(scheduler.schedule(requests));
+    scheduler.update(0.01);
+
+    Branch& gated = request.branches.front();
+    gated.gate = Gate::token;
+    Branch& behind = request.branches.emplace_back();
+    behind.id = 1;
+    behind.tail = tree.attach(std::vector<int32_t>{1}, 0);
+    request.live.push_back(&behind);
+    REQUIRE(scheduler.schedule(requests));
+    CHECK(behind.scheduled);
+    CHECK(gated.state == BranchState::running);
+    CHECK(scheduler.preemptions() == 0);
+    scheduler.update(0.01);
+  }
+}
+
+TEST_CASE("a branch is admitted if those that run have room to grow besides") {
+  KvTree tree(10, false);
+  Scheduler scheduler(tree, {256, 8, 0});
+  std::list<Request> requests;
+  for (int32_t i = 0; i < 4; ++i) add(requests, tree, {}, 2 * kBlockTokens);
+  Branch& last = add(requests, tree, {}, kBlockTokens).branches.front();
+  for (Request& request : requests) scheduler.enter(request);
+  REQUIRE(scheduler.schedule(requests));
+  CHECK(scheduler.rows() == 4 * 2 * kBlockTokens);
+  CHECK(tree.pool().num_available() == 2);
+  CHECK(last.state == BranchState::waiting);
+  scheduler.update(0.01);
+}
+
 TEST_CASE("a tenant is charged for the rows that it gets because no other found blocks") {
   KvTree tree(6, false);
   Scheduler scheduler(tree, {1, 8, 0});  // one row a step
