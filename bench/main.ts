@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { z } from 'zod'
+import { AlreadyExplained } from '../cli/explain.ts'
 import { DEVICES, DTYPES } from '../gpu-node/engine/engine-config.ts'
 import { parse } from '../shared/parse.ts'
 import { agreement } from './agreement.ts'
@@ -117,6 +118,7 @@ async function main(args: string[]): Promise<number> {
 }
 
 process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
-  console.error(`bench: ${error instanceof Error ? error.message : error}`)
+  if (!(error instanceof AlreadyExplained))
+    console.error(`bench: ${error instanceof Error ? error.message : error}`)
   return 1
 })

@@ -1,11 +1,10 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isKnownAndMissing, resolveModel } from '../cli/models/resolve.ts'
 import { packageRoot } from '../gpu-node/package-root.ts'
 import { readAll } from './apar/prompts.ts'
 import { environmentFolder, type PeerName } from './peer/python/folders.mjs'
-import { huggingFaceFolder, openVinoFolder } from './peers/checkpoint.ts'
+import { checkpointPath, huggingFaceFolder, openVinoFolder } from './peers/checkpoint.ts'
 import { openOpenVino } from './peers/openvino.ts'
 import { openOurs } from './peers/ours.ts'
 import { requestsOf } from './peers/requests.ts'
@@ -21,7 +20,6 @@ import {
 import { agreement, outputRate, summarise, type Turn } from './peers/summary.ts'
 import { openVllm } from './peers/vllm.ts'
 import { type BenchCase, type BenchOptions, type BenchResult, commit, machine, SampleFile } from './report.ts'
-import { randomModel } from './serving/random-model.ts'
 
 const MODEL = 'smollm2-135m-instruct'
 const STREAMS = [1, 16, 32]
@@ -37,11 +35,10 @@ const HOW_TO_INSTALL = 'node bench/peer/python/setup.mjs'
  */
 export async function peers({ quick, flags }: BenchOptions): Promise<BenchResult> {
   const { model = MODEL } = flags
-  if (isKnownAndMissing(model)) throw new Error(`${model} is not here: apar model pull ${model}`)
   const dtypes = PEER_DTYPES.filter((each) => (flags.dtype ?? each) === each)
   if (dtypes.length === 0)
     throw new Error(`--dtype: ${PEER_DTYPES.join(' or ')}, in which the peers compute too`)
-  const path = randomModel(model) ?? resolveModel(model).path
+  const path = checkpointPath(model)
   const file = new SampleFile('peers')
   const prefix = flags.model === undefined ? '' : `${model} `
   const cases: BenchCase[] = []

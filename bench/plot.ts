@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { type Plot, plotSvg } from '../cli/plot/plot.ts'
+import { AparError } from '../shared/errors.ts'
 import { parseJson } from '../shared/parse.ts'
 
 const Result = z.object({
@@ -19,10 +20,21 @@ const SIZE = { width: 420, height: { step: 22 } }
 
 /** Writes an SVG of a result's ratios to standard output: `file` holds what a bench printed with --json. */
 export async function plot(file: string): Promise<void> {
-  process.stdout.write(await plotSvg(ratioPlot(parseJson(Result, readFileSync(file, 'utf8')))))
+  process.stdout.write(await plotSvg(ratioPlot(readResult(file))))
 }
 
-/** For every ratio its median, its range, and a bar at the goal. @throws Error without ratios */
+/** @throws Error that names the file: raw samples, or a table, are no result */
+export function readResult(file: string): Result {
+  const text = readFileSync(file, 'utf8')
+  try {
+    return parseJson(Result, text)
+  } catch (error) {
+    if (!(error instanceof AparError)) throw error
+    throw new Error(`${file} is not what a bench prints with --json: ${error.message}`)
+  }
+}
+
+/** For every ratio its median, its range, and a bar at the goal; one of 0 is at the axis' end. @throws Error without ratios */
 export function ratioPlot({ bench, commit, machine, cases }: Result): Plot {
   const values = cases
     .filter(({ unit }) => unit === 'x')
@@ -32,10 +44,13 @@ export function ratioPlot({ bench, commit, machine, cases }: Result): Plot {
       return { name, value, low, high, goal, state, label: `${value.toFixed(2)}x` }
     })
   if (values.length === 0) throw new Error(`the result of ${bench} has no ratio to draw`)
-  const ends = values.flatMap(({ low, high, goal }) => [low, high, goal ?? 1])
+  const ends = values.flatMap(({ low, high, goal }) => [low, high, goal ?? 1]).filter((end) => end > 0)
   const domain = [0.9 * Math.min(...ends), 1.4 * Math.max(...ends)]
   const y = { field: 'name', type: 'nominal', sort: null, title: null, axis: { labelLimit: 0 } } as const
-  const x = { type: 'quantitative', scale: { type: 'log', base: 2, domain, nice: false } } as const
+  const x = {
+    type: 'quantitative',
+    scale: { type: 'log', base: 2, domain, nice: false, clamp: true },
+  } as const
   const color = {
     field: 'state',
     type: 'nominal',

@@ -4,18 +4,32 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { knownModels } from '../../cli/models/known.ts'
+import { isKnownAndMissing, resolveModel } from '../../cli/models/resolve.ts'
 import { trainingPython } from '../../cli/train/environment/environment.ts'
 import { showEnvironmentProgress } from '../../cli/train/environment/progress.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
 import { readModelFiles } from '../../training/data/model/base-model.ts'
 import { writeConfig, writeTokenizer } from '../../training/data/model/write-model.ts'
 import { environmentFolder, peersFolder } from '../peer/python/folders.mjs'
+import { randomModel } from '../serving/random-model.ts'
 import type { PeerDType } from './side.ts'
 
 const WRITER = join(packageRoot, 'bench/peer/python/write_checkpoint.py')
 /** OpenVINO's names: it computes fp16 weights in bf16 where the processor can. */
 const OPENVINO_FORMAT: Record<PeerDType, string> = { bf16: 'fp16', int8: 'int8' }
 const run = promisify(execFile)
+
+/** The weights of all sides: of random ones by their size, or of a model by its name. @throws Error or UserError */
+export function checkpointPath(model: string, models = knownModels()): string {
+  const random = randomModel(model)
+  if (random !== undefined) return random
+  if (isKnownAndMissing(model, models)) throw new Error(`${model} is not here: apar model pull ${model}`)
+  const { path, adapter } = resolveModel(model, models)
+  if (adapter !== undefined)
+    throw new Error(`--model: ${model} has an adapter, which no side would load: name its base`)
+  return path
+}
 
 /**
  * The folder with the model of a GGUF file or a folder as transformers has it, which vLLM and OpenVINO's export read;

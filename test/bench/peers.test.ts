@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
+import { checkpointPath } from '../../bench/peers/checkpoint.ts'
 import { openDriver } from '../../bench/peers/openvino.ts'
 import { requestsOf } from '../../bench/peers/requests.ts'
 import { checkSameWork, type Run, type SideName } from '../../bench/peers/side.ts'
 import { agreement, summarise, type Turn } from '../../bench/peers/summary.ts'
+import type { KnownModels } from '../../cli/models/known.ts'
 
 const answer = (output_tokens: number, ttft_ms: number, text = '', prompt_tokens = 10) => ({
   ...{ output_tokens, ttft_ms, text, prompt_tokens },
@@ -107,4 +109,14 @@ test("OpenVINO's driver is asked in lines of JSON, whatever a prompt contains", 
 
 test("an error of OpenVINO's driver is told", async () => {
   await expect(open('gone')).rejects.toThrow('load: no such folder')
+})
+
+test('all sides have the same weights: a model that is an adapter is refused', () => {
+  const about = { about: 'a test', license: 'Apache-2.0', bytes: 1 }
+  const models: KnownModels = new Map([
+    ['base', { ...about, source: { folder: 'models/demo' } }],
+    ['tuned', { ...about, source: { base: 'base', adapter: 'models/smollm2-135m-apar' } }],
+  ])
+  expect(checkpointPath('base', models)).toMatch(/models.demo$/)
+  expect(() => checkpointPath('tuned', models)).toThrow('tuned has an adapter')
 })

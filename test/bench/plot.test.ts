@@ -1,5 +1,8 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { ratioPlot } from '../../bench/plot.ts'
+import { ratioPlot, readResult } from '../../bench/plot.ts'
 import type { BenchCase } from '../../bench/report.ts'
 import { plotSvg } from '../../cli/plot/plot.ts'
 
@@ -26,6 +29,26 @@ describe('the plot of a result', () => {
     expect(svg).toContain('1000.00x')
     expect(svg).toContain('a &lt; b; commit abc1234')
     expect(svg).not.toContain('a rate')
+  })
+
+  test('has a ratio of 0 at the end of its axis', async () => {
+    const svg = await plotSvg(ratioPlot(result(ratio('nothing', 0, { low: 0, high: 0 }), ratio('faster', 2))))
+    expect(svg).toContain('0.00x')
+    expect(svg).not.toMatch(/NaN|Infinity/)
+  })
+
+  test('is of a result: other files are refused by name', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'apar-plot-'))
+    try {
+      const file = join(folder, 'result.json')
+      const cases = [ratio('faster', 2)]
+      writeFileSync(file, JSON.stringify({ ...result(...cases), samples: 'bench/results/engine.jsonl' }))
+      expect(readResult(file)).toEqual(result(...cases))
+      writeFileSync(file, '{"bench": "engine", "case": "a"}\n{"bench": "engine", "case": "b"}\n')
+      expect(() => readResult(file)).toThrow(`${file} is not what a bench prints with --json`)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   })
 
   test('cannot be drawn without ratios', () => {

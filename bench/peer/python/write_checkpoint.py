@@ -1,5 +1,5 @@
-"""Writes the weights of a GGUF file into a folder that has config.json and the tokenizer, as transformers has them: bf16, or
-int8 as vLLM reads it. Run with the trainer's Python, which reads the file: write_checkpoint.py MODEL.gguf FOLDER bf16|int8"""
+"""Writes the weights of a GGUF file, or of a folder as transformers has it, into a folder that has config.json and the
+tokenizer: bf16, or int8 as vLLM reads it. Run with the trainer's Python: write_checkpoint.py MODEL FOLDER bf16|int8"""
 
 import json
 import sys
@@ -26,8 +26,8 @@ QUANTIZATION = {
 }
 
 
-def main(gguf: Path, folder: Path, dtype: str) -> None:
-    model = open_model(str(gguf), folder, torch.bfloat16)
+def main(source: Path, folder: Path, dtype: str) -> None:
+    model = open_model(str(source), folder, torch.bfloat16)
     model.save_pretrained(folder)
     if dtype == "bf16":
         return
