@@ -130,6 +130,8 @@ export class NodeMetrics implements RequestObserver {
   readonly #promptTokens: Counter
   readonly #cacheQueries: Counter
   readonly #cacheHits: Counter
+  readonly #headDrafted: Counter<'head'>
+  readonly #headAccepted: Counter<'head'>
   readonly #ended: Counter<'finished_reason'>
   readonly #refused: Counter<'code'>
 
@@ -192,6 +194,13 @@ export class NodeMetrics implements RequestObserver {
       E2E_SECONDS,
     )
     this.#branches = histogram('request_branches', 'Branches of a request, the root included.', BRANCHES)
+    const ofHead = (name: string, help: string) =>
+      new Counter({ name: `apar_${name}`, help, labelNames: ['head'], registers })
+    this.#headDrafted = ofHead(
+      'head_drafted_tokens_total',
+      'Tokens that a Medusa head drafted for requests that have ended.',
+    )
+    this.#headAccepted = ofHead('head_accepted_tokens_total', 'Those of them that became tokens of answers.')
     this.#ended = new Counter({
       name: 'apar_request_success_total',
       help: 'Requests that have ended, by reason.',
@@ -237,6 +246,10 @@ export class NodeMetrics implements RequestObserver {
     this.#promptTokens.inc(promptTokens)
     this.#cacheQueries.inc(promptTokens)
     this.#cacheHits.inc(cachedPromptTokens)
+    for (const [head, { drafted, accepted }] of (record.speculation?.heads ?? []).entries()) {
+      this.#headDrafted.inc({ head }, drafted)
+      this.#headAccepted.inc({ head }, accepted)
+    }
     this.#ended.inc({ finished_reason: record.outcome })
   }
 

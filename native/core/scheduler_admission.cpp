@@ -24,8 +24,9 @@ void Scheduler::admit(std::list<Request>& requests) {
   admit_fairly();
 }
 
-// Gated branches give their places and blocks up when an open branch of their request was not admitted: it may
-// be what they wait for. So a request with running branches has one that can step. Returns whether one did.
+// Gated branches give their places and blocks up when an open branch of their request was not admitted: it
+// may be what they wait for. So a request with running branches has one that can step. Returns whether one
+// did.
 bool Scheduler::release_gated(std::list<Request>& requests) {
   bool released = false;
   for (Request& request : requests) {

@@ -41,8 +41,8 @@ Request& add(std::list<Request>& requests, KvTree& tree, TenantParams tenant, in
 }  // namespace
 
 TEST_CASE("a gated branch loses its blocks to a running one of any tenant") {
-  // The first request, within its share, has 6 blocks, the other has 1, and the pool has no more.
-  KvTree tree(7, false);
+  // The first request, within its share, has 6 blocks, the other has 1, and the pool has one more.
+  KvTree tree(8, false);
   Scheduler scheduler(tree, {128, 8, 0});
   std::list<Request> requests;
   Request& first = add(requests, tree, {1, 10}, 5 * kBlockTokens);
@@ -55,7 +55,7 @@ TEST_CASE("a gated branch loses its blocks to a running one of any tenant") {
   for (Request& request : requests) scheduler.enter(request);
   REQUIRE(scheduler.schedule(requests));
   scheduler.update(0.01);
-  REQUIRE(tree.pool().num_available() == 0);
+  REQUIRE(tree.pool().num_available() == 1);
 
   gated.gate = Gate::token;
   tree.append(grows.tail, std::vector<int32_t>(4 * kBlockTokens));
@@ -101,7 +101,6 @@ TEST_CASE("a branch is admitted if those that run have room to grow besides") {
   Branch& last = add(requests, tree, {}, kBlockTokens).branches.front();
   for (Request& request : requests) scheduler.enter(request);
   REQUIRE(scheduler.schedule(requests));
-  CHECK(scheduler.rows() == 4 * 2 * kBlockTokens);
   CHECK(tree.pool().num_available() == 2);
   CHECK(last.state == BranchState::waiting);
   scheduler.update(0.01);

@@ -176,6 +176,25 @@ describe('drafted and accepted tokens', () => {
     ])
   })
 
+  test('of each head are counters by head', async () => {
+    const { runner, engine } = await open()
+    const metrics = new NodeMetrics(runner)
+    runner.observe(metrics)
+    for (const id of [1, 2]) {
+      await start(runner)
+      engine.tokens(id, 0, Buffer.from('a')).end(id, 0)
+      engine.drafts(id, HEADS, 0, 5, 3).drafts(id, HEADS, 1, 4, 1).finish(id).deliver()
+    }
+    const text = await metrics.registry.metrics()
+    const series = text.split('\n').filter((line) => /^apar_head_/.test(line))
+    expect(series.map((line) => line.replace(',model_name="tiny"', '')).sort()).toEqual([
+      'apar_head_accepted_tokens_total{head="0"} 6',
+      'apar_head_accepted_tokens_total{head="1"} 2',
+      'apar_head_drafted_tokens_total{head="0"} 10',
+      'apar_head_drafted_tokens_total{head="1"} 8',
+    ])
+  })
+
   test("are in the record and in the log's line of a request", async () => {
     const { runner, engine } = await open()
     const records: RequestRecord[] = []
