@@ -53,11 +53,12 @@ const MODEL_OPTIONS = {
   device: { type: 'string' },
   medusa: { type: 'string' },
 } as const
-const { model, device, dtype, repetitions } = MODEL_OPTIONS
+const { base, medusa: heads, ...ofModel } = MODEL_OPTIONS
+const { model, device, dtype, repetitions } = ofModel
 /** What a bench takes beside --quick and --json. */
 const OPTIONS: Record<string, ParseArgsConfig['options']> = {
-  apar: MODEL_OPTIONS,
-  medusa: MODEL_OPTIONS,
+  apar: { ...ofModel, base },
+  medusa: { ...ofModel, medusa: heads },
   peers: { model, dtype, repetitions },
   serving: { model, device, dtype, concurrency: { type: 'string' } },
 }
