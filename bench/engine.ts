@@ -30,7 +30,7 @@ export async function engine({ quick }: BenchOptions): Promise<BenchResult> {
     try {
       for (const test of tests) {
         const samples = await compare(test, sides, quick ? QUICK_REPETITIONS : REPETITIONS)
-        for (const sample of samples) file.add({ ...sample })
+        for (const sample of samples) file.add(sample)
         const rows = summarise(test, samples)
         results.push(...rows)
         console.error(`engine: ${rows.map(describe).join('; ')}`)

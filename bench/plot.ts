@@ -1,19 +1,8 @@
 import { readFileSync } from 'node:fs'
-import { z } from 'zod'
 import { type Plot, plotSvg } from '../cli/plot/plot.ts'
 import { AparError } from '../shared/errors.ts'
 import { parseJson } from '../shared/parse.ts'
-
-const Result = z.object({
-  ...{ bench: z.string(), commit: z.string(), machine: z.string() },
-  cases: z.array(
-    z.object({
-      ...{ case: z.string(), value: z.number(), unit: z.string(), better: z.enum(['higher', 'lower']) },
-      ...{ goal: z.number().nullable(), low: z.number().optional(), high: z.number().optional() },
-    }),
-  ),
-})
-type Result = z.infer<typeof Result>
+import { BenchResult, isMet } from './report.ts'
 
 const COLOURS = { met: '#1f6f54', missed: '#d98a29', 'no goal': '#7a7f87' }
 const SIZE = { width: 420, height: { step: 22 } }
@@ -24,10 +13,10 @@ export async function plot(file: string): Promise<void> {
 }
 
 /** @throws Error that names the file: raw samples, or a table, are no result */
-export function readResult(file: string): Result {
+export function readResult(file: string): BenchResult {
   const text = readFileSync(file, 'utf8')
   try {
-    return parseJson(Result, text)
+    return parseJson(BenchResult, text)
   } catch (error) {
     if (!(error instanceof AparError)) throw error
     throw new Error(`${file} is not what a bench prints with --json: ${error.message}`)
@@ -35,12 +24,12 @@ export function readResult(file: string): Result {
 }
 
 /** For every ratio its median, its range, and a bar at the goal; one of 0 is at the axis' end. @throws Error without ratios */
-export function ratioPlot({ bench, commit, machine, cases }: Result): Plot {
+export function ratioPlot({ bench, commit, machine, cases }: BenchResult): Plot {
   const values = cases
     .filter(({ unit }) => unit === 'x')
-    .map(({ case: name, value, better, goal, low = value, high = value }) => {
-      const isMet = goal !== null && (better === 'higher' ? value >= goal : value <= goal)
-      const state: keyof typeof COLOURS = goal === null ? 'no goal' : isMet ? 'met' : 'missed'
+    .map((row) => {
+      const { case: name, value, goal, low = value, high = value } = row
+      const state: keyof typeof COLOURS = goal === null ? 'no goal' : isMet(row) ? 'met' : 'missed'
       return { name, value, low, high, goal, state, label: `${value.toFixed(2)}x` }
     })
   if (values.length === 0) throw new Error(`the result of ${bench} has no ratio to draw`)

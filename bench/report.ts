@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
+import { z } from 'zod'
 import type { Device, DType } from '../gpu-node/engine/engine-config.ts'
 
 export interface BenchOptions {
@@ -36,29 +37,30 @@ export type Attack = (quick: boolean, file: SampleFile) => Promise<BenchCase[]>
  * One figure. `goal`: the issue's figure, null without one; `floor`: the hardware bound; `peer`: the other
  * program's figure.
  */
-export interface BenchCase {
-  case: string
-  value: number
-  unit: string
-  better: 'higher' | 'lower'
-  goal: number | null
-  floor?: number
-  peer?: number
+export const BenchCase = z.object({
+  ...{ case: z.string(), value: z.number(), unit: z.string() },
+  better: z.enum(['higher', 'lower']),
+  goal: z.number().nullable(),
+  ...{ floor: z.number().exactOptional(), peer: z.number().exactOptional() },
   /** value / floor and value / peer, each computed within one repetition. */
-  ofFloor?: number
-  ratio?: number
+  ...{ ofFloor: z.number().exactOptional(), ratio: z.number().exactOptional() },
   /** Smallest and largest sample; `value` is their median. */
-  low?: number
-  high?: number
-}
+  ...{ low: z.number().exactOptional(), high: z.number().exactOptional() },
+})
+export type BenchCase = z.infer<typeof BenchCase>
 
-export interface BenchResult {
-  bench: string
-  commit: string
-  machine: string
+export const BenchResult = z.object({
+  ...{ bench: z.string(), commit: z.string(), machine: z.string() },
   /** Path of the raw samples, one JSON object per line, relative to the package root. */
-  samples: string
-  cases: BenchCase[]
+  samples: z.string(),
+  cases: z.array(BenchCase),
+})
+export type BenchResult = z.infer<typeof BenchResult>
+
+/** undefined without a goal. */
+export function isMet({ value, better, goal }: BenchCase): boolean | undefined {
+  if (goal === null) return undefined
+  return better === 'higher' ? value >= goal : value <= goal
 }
 
 /** A file of one run's raw samples, each written as soon as it is measured. */
@@ -74,7 +76,7 @@ export class SampleFile {
     writeFileSync(this.path, '')
   }
 
-  add(sample: Record<string, unknown>): void {
+  add(sample: object): void {
     appendFileSync(this.path, `${JSON.stringify({ ...this.#common, ...sample })}\n`)
   }
 }

@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import { z } from 'zod'
 import { plotSvg } from '../../cli/plot/plot.ts'
 import { parse, parseJsonText } from '../../shared/parse.ts'
-import type { BenchCase } from '../report.ts'
+import { BenchCase, isMet } from '../report.ts'
 import { batchPlots, CellLine, type NamedPlot, NodeLine, partPlots } from './plots.ts'
 
 const Run = z.looseObject({
@@ -12,11 +12,7 @@ const Run = z.looseObject({
   ...{ model: z.string().optional(), answers: z.string().optional() },
 })
 type Run = z.infer<typeof Run>
-const CaseLine = z.looseObject({
-  ...{ type: z.literal('case'), part: z.string(), case: z.string(), value: z.number(), unit: z.string() },
-  ...{ better: z.enum(['higher', 'lower']), goal: z.number().nullable() },
-  ...{ low: z.number().optional(), high: z.number().optional() },
-})
+const CaseLine = BenchCase.extend({ type: z.literal('case'), part: z.string() })
 type CaseLine = z.infer<typeof CaseLine>
 const Line = z.looseObject({ type: z.string() })
 
@@ -85,24 +81,13 @@ export function pageText(
   ].join('\n')
 }
 
-function row({ case: name, value, unit, better, goal, low = value, high = value }: CaseLine): string {
+function row(line: CaseLine): string {
+  const { case: name, value, unit, better, goal, low = value, high = value } = line
   const spread = low === high ? '' : `${low} – ${high}`
   const cells = [name, `${value} ${unit}`, spread, goal === null ? '' : `${sign(better)} ${goal}`]
-  return `| ${[...cells, goal === null ? '' : isMet({ value, better, goal }) ? 'yes' : 'no'].join(' | ')} |`
+  return `| ${[...cells, goal === null ? '' : isMet(line) ? 'yes' : 'no'].join(' | ')} |`
 }
 
 function sign(better: BenchCase['better']): string {
   return better === 'higher' ? '≥' : '≤'
-}
-
-function isMet({
-  value,
-  better,
-  goal,
-}: {
-  value: number
-  better: BenchCase['better']
-  goal: number
-}): boolean {
-  return better === 'higher' ? value >= goal : value <= goal
 }

@@ -18,7 +18,9 @@ namespace apar {
 struct SchedulerLimits {
   int32_t max_step_tokens = 0;  // rows of one forward pass
   int32_t max_branches = 0;     // that may run at once, of all requests; <= max_step_tokens
-  float watermark = 0;          // share of the blocks that must stay free when a branch is admitted
+  // Share of the blocks that must stay free when a branch is admitted beside others; half a block for each of
+  // them at least.
+  float watermark = 0;
 };
 
 // A branch whose next token the step samples. Sample i of a step uses row i of its logits.

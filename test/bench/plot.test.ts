@@ -10,7 +10,9 @@ const ratio = (name: string, value: number, more: Partial<BenchCase> = {}): Benc
   ...{ case: name, value, unit: 'x', better: 'higher', goal: null },
   ...more,
 })
-const result = (...cases: BenchCase[]) => ({ bench: 'engine', commit: 'abc1234', machine: 'a < b', cases })
+const result = (...cases: BenchCase[]) => ({
+  ...{ bench: 'engine', commit: 'abc1234', machine: 'a < b', samples: 'bench/results/engine.jsonl', cases },
+})
 
 describe('the plot of a result', () => {
   test('has a point for every ratio, and says whether its goal is met', async () => {
@@ -42,7 +44,7 @@ describe('the plot of a result', () => {
     try {
       const file = join(folder, 'result.json')
       const cases = [ratio('faster', 2)]
-      writeFileSync(file, JSON.stringify({ ...result(...cases), samples: 'bench/results/engine.jsonl' }))
+      writeFileSync(file, JSON.stringify(result(...cases)))
       expect(readResult(file)).toEqual(result(...cases))
       writeFileSync(file, '{"bench": "engine", "case": "a"}\n{"bench": "engine", "case": "b"}\n')
       expect(() => readResult(file)).toThrow(`${file} is not what a bench prints with --json`)
