@@ -151,6 +151,10 @@ void KvTree::release(NodeId tail) {
 void KvTree::remove_unused(NodeId id) {
   while (at(id).ref_count == 0 && at(id).children.empty()) {
     KvNode& node = at(id);
+    if (!prefix_cache_ && !node.blocks.empty()) {
+      trim(id, 0);
+      update_eviction_order(id);
+    }
     if (!node.blocks.empty()) {
       node.tokens.resize(static_cast<size_t>(node.computed));  // the others have no K and V
       return;
@@ -180,8 +184,7 @@ void KvTree::unpin(NodeId tail) {
     if (--node.pins > 0) continue;
     for (const int32_t block : node.blocks) pool_.unpin(block);
     node.last_used = clock_;
-    const bool keep = prefix_cache_ && node.computed > 0;
-    trim(id, keep ? blocks_for(node.first_offset + node.computed) : 0);
+    trim(id, node.computed > 0 ? blocks_for(node.first_offset + node.computed) : 0);
     update_eviction_order(id);
   }
 }

@@ -48,7 +48,8 @@ struct TailReference {
 // root). A branch is the chain of nodes from the root to its tail. Branches share the nodes of their common
 // prefix, also across requests. Nodes that no running branch needs stay as prefix cache until their blocks
 // are needed; the least recently used one is evicted first. A preempted branch, the next turn of a
-// conversation and another request with the same prefix reuse them. Not thread-safe.
+// conversation and another request with the same prefix reuse them. Without a prefix cache only those of
+// preempted branches stay. Not thread-safe.
 class KvTree {
  public:
   KvTree(int32_t num_blocks, bool prefix_cache);

@@ -44,7 +44,7 @@ void KvTree::check_integrity(std::span<const TailReference> tails) const {
     if (is_free[i] || i == 0) continue;
 
     check(node.ref_count > 0 || !node.children.empty() || !node.blocks.empty(), "unused node", i);
-    check(prefix_cache_ || node.pins > 0 || node.blocks.empty(),
+    check(prefix_cache_ || node.ref_count > 0 || !node.children.empty() || node.blocks.empty(),
           "cached although the prefix cache is off, node", i);
     const KvNode& above = at(node.parent);
     check(std::count(above.children.begin(), above.children.end(), id) == 1,

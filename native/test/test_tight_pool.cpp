@@ -93,6 +93,43 @@ TEST_CASE("a gated branch keeps its blocks while there is room for the one that 
   }
 }
 
+TEST_CASE("a branch that gives its place up is computed again only where others needed its blocks") {
+  for (const bool prefix_cache : {true, false}) {
+    CAPTURE(prefix_cache);
+    KvTree tree(6, prefix_cache);
+    Scheduler scheduler(tree, {128, 1, 0});  // one place
+    std::list<Request> requests;
+    Request& request = add(requests, tree, {}, 5 * kBlockTokens);
+    scheduler.enter(request);
+    REQUIRE(scheduler.schedule(requests));
+    scheduler.update(0.01);
+
+    Branch& gated = request.branches.front();
+    gated.gate = Gate::token;
+    Branch& behind = request.branches.emplace_back();
+    behind.id = 1;
+    behind.tail = tree.attach(std::vector<int32_t>{9}, 0);
+    request.live.push_back(&behind);
+    REQUIRE(scheduler.schedule(requests));
+    CHECK(behind.scheduled);
+    CHECK(gated.state == BranchState::waiting);
+    CHECK(tree.computed_tokens(gated.tail) == 5 * kBlockTokens);
+    scheduler.update(0.01);
+
+    tree.append(behind.tail, std::vector<int32_t>(2 * kBlockTokens));
+    REQUIRE(scheduler.schedule(requests));
+    CHECK(tree.computed_tokens(gated.tail) == 3 * kBlockTokens);
+    scheduler.update(0.01);
+
+    for (Branch* branch : {&behind, &gated}) {
+      scheduler.finish(*branch);
+      tree.release(branch->tail);
+    }
+    CHECK(tree.pool().num_free() == (prefix_cache ? 0 : 6));
+    tree.check_integrity({});
+  }
+}
+
 TEST_CASE("a branch is admitted if those that run have room to grow besides") {
   KvTree tree(10, false);
   Scheduler scheduler(tree, {256, 8, 0});
