@@ -33,7 +33,7 @@ double seconds_since_start();
 struct DecoderConfig {
   ControlTokens tokens;
   int32_t max_step_tokens = 0;
-  int32_t max_branches = 0;  // that may run at once, of all requests
+  int32_t max_branches = 0;  // that a step samples, of all requests
   bool prefix_cache = true;
   PolicyKind policy = PolicyKind::eager;
   double token_seconds = 0;  // of PolicyKind::deadline: from one token of a request to the next

@@ -36,13 +36,16 @@ bool Scheduler::schedule(std::list<Request>& requests) {
 void Scheduler::schedule_alone(std::list<Request>& requests) {
   prefills_.clear();
   for (Request& request : requests) {
+    decodes_.clear();
     for (Branch* branch : request.live) {
-      if (token_budget() == 0) return;
       if (!branch->can_step()) continue;
-      if (pending_rows(*branch) > kDecodeRows)
-        prefills_.push_back({&request, branch});
-      else
-        schedule_branch(requests, request, *branch, kDecodeRows);
+      (pending_rows(*branch) > kDecodeRows ? prefills_ : decodes_).push_back({&request, branch});
+    }
+    if (free_samples() < static_cast<int32_t>(decodes_.size()))
+      std::ranges::stable_sort(decodes_, {}, [](const RequestBranch& at) { return at.branch->time(); });
+    for (const auto [_, branch] : decodes_) {
+      if (token_budget() == 0) return;
+      if (branch->can_step()) schedule_branch(requests, request, *branch, kDecodeRows);
     }
   }
   share_prefill(prefills_, token_budget());
@@ -166,6 +169,7 @@ void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, 
   tree_.path(branch.tail, branch_path_);
   if (branch.to_score > 0) return score_prompt(requests, request, branch, max_rows);
   const bool decodes = pending_rows(branch) <= kDecodeRows;
+  if (decodes && free_samples() == 0) return;
   int32_t last_row = -1;
   NodeId last_scheduled = kNoNode;
   for (size_t depth = 0; depth < branch_path_.size(); ++depth) {
@@ -184,6 +188,7 @@ void Scheduler::schedule_branch(std::list<Request>& requests, Request& request, 
     if (rows < pending) return;
   }
 
+  if (free_samples() == 0) return;
   // This step computes the rest of the path; the logits of its last token give the next token.
   const NodeId last = branch_path_.back();
   if (last_scheduled != last) {
@@ -262,7 +267,8 @@ void Scheduler::finish(Branch& branch) {
 }
 
 void Scheduler::add_child(Request& request, const Branch& parent, Branch& child) {
-  if (parent.state != BranchState::running || running_ >= limits_.max_branches) return;
+  if (parent.state != BranchState::running) return;
+  if (shares_.has_several() && running_ >= limits_.max_branches) return;
   run(request, child);
 }
 

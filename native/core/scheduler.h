@@ -17,7 +17,7 @@ namespace apar {
 
 struct SchedulerLimits {
   int32_t max_step_tokens = 0;  // rows of one forward pass
-  int32_t max_branches = 0;     // that may run at once, of all requests; <= max_step_tokens
+  int32_t max_branches = 0;     // that a step samples, of all requests; <= max_step_tokens
   // Share of the blocks that must stay free when a branch is admitted beside others; half a block for each of
   // them at least.
   float watermark = 0;
@@ -48,17 +48,19 @@ struct CandidateRow {
 // answers, only when.
 //
 // One tenant alone: decode rows first, then chunked prefill, the shortest rest of a prompt first, but a
-// quarter for the oldest prompt. Branches are admitted first come, first served, the branches of a request in
-// order of id. When there are too few blocks, the last branch in that order without rows in this step is
-// preempted: it keeps its tokens and is recomputed when there are enough blocks.
+// quarter for the oldest prompt. Requests are admitted first come, first served, while fewer than max_branches
+// could have a row, then all branches of each. Where more decode than a step samples, those of the oldest
+// requests have rows, and of one request those that are behind. When there are too few blocks, the last branch
+// in that order without rows in this step is preempted: it keeps its tokens and is recomputed when there are
+// enough blocks.
 //
 // Several tenants (docs/adr/0027): rows, running branches and KV blocks are divided among them by weight, and
 // by priority before that. The number of rows is bounded where more of them would add little throughput. A
 // tenant that got no token for kPatience steps comes first, whatever its priority, until it gets one.
 //
-// A gated branch waits for others of its request (docs/adr/0028) and is not scheduled. It keeps its slot and
-// its blocks until an open branch needs blocks, or one of its request a slot. Each request has an open
-// branch, so there is always something to compute while there are requests.
+// A gated branch waits for others of its request (docs/adr/0028) and is not scheduled. It keeps its blocks, and
+// its slot among several tenants, until an open branch needs blocks, or one of its request a slot. Each request
+// has an open branch, so there is always something to compute while there are requests.
 class Scheduler {
  public:
   static constexpr int64_t kPatience = 256;  // steps
@@ -121,7 +123,8 @@ class Scheduler {
   // Prompt tokens that were found in the prefix cache.
   int64_t cached_rows() const { return cached_rows_; }
 
-  // After a fork: if the parent runs and fewer than max_branches run, the child runs at once, else it waits.
+  // After a fork: if the parent runs, the child runs at once; among several tenants only if fewer than
+  // max_branches run. Else it waits.
   void add_child(Request& request, const Branch& parent, Branch& child);
 
  private:
@@ -153,6 +156,7 @@ class Scheduler {
   void end_step(bool computed);
   int32_t rows() const { return static_cast<int32_t>(tokens_.size()); }
   int32_t token_budget() const { return row_limit_ - rows(); }
+  int32_t free_samples() const { return limits_.max_branches - static_cast<int32_t>(samples_.size()); }
 
   // scheduler_batch.cpp
   void clear_batch();
@@ -172,6 +176,7 @@ class Scheduler {
   bool release_gated(std::list<Request>& requests);
   void admit_waiting(std::list<Request>& requests);
   void sort_by_tenant(std::list<Request>& requests);
+  void give_up_slots();
   void choose_elder();
   static RequestBranch first_open(const Tenant& tenant);
   void admit_elder();

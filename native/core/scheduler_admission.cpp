@@ -1,4 +1,5 @@
-// Which branches run (have a slot of max_branches, and pinned blocks), and which are preempted for others.
+// Which branches run (have pinned blocks, and may be among the max_branches that a step samples), and which are
+// preempted for others.
 #include <algorithm>
 #include <cmath>
 
@@ -20,6 +21,7 @@ int32_t Scheduler::blocks_short(const Branch& branch) const {
 void Scheduler::admit(std::list<Request>& requests) {
   if (!shares_.has_several()) return admit_waiting(requests);
   sort_by_tenant(requests);
+  give_up_slots();
   choose_elder();
   admit_fairly();
 }
@@ -43,13 +45,22 @@ bool Scheduler::release_gated(std::list<Request>& requests) {
   return released;
 }
 
+// All branches of a request that runs are admitted, and gated ones have no slot: there may be more than a step
+// samples, where schedule_alone() chooses. If some had to wait, the others of their request would soon have to
+// wait for them (virtual_order.h) and leave their slots idle.
 void Scheduler::admit_waiting(std::list<Request>& requests) {
+  int32_t open = 0;
+  for (const Request& request : requests)
+    open += static_cast<int32_t>(std::ranges::count_if(request.live, &Branch::can_step));
   for (Request& request : requests) {
     for (Branch* branch : request.live) {
-      if (running_ >= limits_.max_branches) return;
       if (branch->state != BranchState::waiting || branch->gate != Gate::open) continue;
+      const bool runs = std::ranges::any_of(
+          request.live, [](const Branch* other) { return other->state == BranchState::running; });
+      if (!runs && open >= limits_.max_branches) return;
       if (blocks_short(*branch) > 0) return;
       run(request, *branch);
+      ++open;
     }
   }
 }
@@ -89,6 +100,21 @@ void Scheduler::sort_by_tenant(std::list<Request>& requests) {
       request.tenant->live.push_back({&request, branch});
       if (branch->state == BranchState::running) ++request.tenant->running;
     }
+  }
+}
+
+// A tenant that was alone may have more running branches than there are slots.
+void Scheduler::give_up_slots() {
+  while (running_ > limits_.max_branches) {
+    RequestBranch last{};
+    double most = 0;
+    for (const Tenant* tenant : shares_.active()) {
+      const RequestBranch of = last_running(*tenant);
+      if (of.branch == nullptr || tenant->running / tenant->weight <= most) continue;
+      most = tenant->running / tenant->weight;
+      last = of;
+    }
+    preempt(last);
   }
 }
 

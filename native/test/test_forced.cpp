@@ -126,7 +126,7 @@ TEST_CASE("a replay of what the model answered has the same events, steps, KV bl
     CAPTURE(seed);
     Settings settings;
     settings.draws = seed % 2 == 1;
-    settings.blocks = seed % 3 == 0 ? 40 : 256;
+    settings.blocks = seed % 3 == 0 ? 24 : 256;
     settings.branches = seed % 5 == 0 ? 4 : 16;
     std::vector<RequestParams> asked;
     for (int32_t i = 0; i < 4; ++i) {
