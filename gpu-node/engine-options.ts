@@ -64,6 +64,8 @@ export interface EngineOptions {
   policy?: Policy | undefined
   /** Of the policy `deadline`, which needs it: the most that a token should take, in ms. */
   tokenDeadlineMs?: number | undefined
+  /** Of the policy `deadline`: the most that a request should wait for its first token, in ms. Default none. */
+  firstTokenDeadlineMs?: number | undefined
   /** What requests may draft tokens with (speculative decoding); `off` keeps them all from it. Default `auto`. */
   speculation?: Speculation | undefined
 }
@@ -76,9 +78,12 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
   if (numBlocks !== undefined && kvCacheBytes !== undefined) {
     throw new StartupError('invalid_option', 'the KV cache has a size in blocks and one in bytes: give one')
   }
-  const { policy = 'eager', tokenDeadlineMs } = options
+  const { policy = 'eager', tokenDeadlineMs, firstTokenDeadlineMs } = options
   if ((policy === 'deadline') !== (tokenDeadlineMs !== undefined)) {
     throw new StartupError('invalid_option', 'the policy deadline and a token deadline need each other')
+  }
+  if (policy !== 'deadline' && firstTokenDeadlineMs !== undefined) {
+    throw new StartupError('invalid_option', 'a deadline of the first token needs the policy deadline')
   }
   const forks = tokens.fork !== undefined
   const least = minimumBlocks(shape.contextTokens, forks)
@@ -108,6 +113,7 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     watermark: options.watermark ?? 0.01,
     policy,
     tokenDeadlineMs: tokenDeadlineMs ?? 0,
+    firstTokenDeadlineMs: firstTokenDeadlineMs ?? 0,
     speculation: options.speculation ?? 'auto',
   }
 }

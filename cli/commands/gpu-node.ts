@@ -65,6 +65,7 @@ interface GpuNodeFlags {
   maxRequests?: number
   policy?: Policy
   tokenDeadlineMs?: number
+  firstTokenDeadlineMs?: number
   prefixCache: boolean
   allowReplay?: true
   drainSeconds?: number
@@ -132,6 +133,11 @@ export function registerGpuNode(program: Command): void {
       decimal(0.01, 1e6),
     )
     .option(
+      '--first-token-deadline-ms <ms>',
+      'of --policy deadline: requests that have waited longer come behind those that have not',
+      decimal(0.01, 1e6),
+    )
+    .option(
       '--no-prefix-cache',
       'computes every prompt anew, so that response times reveal nothing about prompts of other users',
     )
@@ -190,6 +196,7 @@ async function runGpuNode(flags: GpuNodeFlags): Promise<void> {
     maxRequests: flags.maxRequests,
     policy: flags.policy,
     tokenDeadlineMs: flags.tokenDeadlineMs,
+    firstTokenDeadlineMs: flags.firstTokenDeadlineMs,
     prefixCache: flags.prefixCache,
     allowReplay: flags.allowReplay,
   })

@@ -180,6 +180,8 @@ export const EngineConfig = z
     policy: z.enum(POLICIES),
     /** Of the policy `deadline`: when a request's next token is due after the one before. 0 with other policies. */
     tokenDeadlineMs: z.number().min(0).max(1e6),
+    /** Of the policy `deadline`: requests that wait longer for their first token come behind others. 0: none does. */
+    firstTokenDeadlineMs: z.number().min(0).max(1e6),
     /** Requests may draft with this source only; `auto`: with any, `off`: with none. */
     speculation: Speculation,
   })

@@ -249,7 +249,8 @@ OpenConfig read_config(const Napi::Object& config) {
   open.engine.decoder.prefix_cache = get_bool(config, "prefixCache");
   open.engine.decoder.watermark = get_float(config, "watermark");
   open.engine.decoder.policy = to_policy(get_string(config, "policy"));
-  open.engine.decoder.token_seconds = get_float(config, "tokenDeadlineMs") / 1000;
+  open.engine.decoder.deadlines = {get_float(config, "tokenDeadlineMs") / 1000,
+                                   get_float(config, "firstTokenDeadlineMs") / 1000};
   open.engine.decoder.speculation = get_speculation(config);
   open.format = parse_model_format(parse_weight_format(get_string(config, "dtype")),
                                    get_string(config, "kvCacheDtype"));

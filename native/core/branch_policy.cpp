@@ -31,7 +31,7 @@ bool within_limits(const Request& request, const Branch& branch) {
          request.remaining_tokens() >= kForkTokens;
 }
 
-std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind, double token_seconds) {
+std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind, const Deadlines& deadlines) {
   switch (kind) {
     case PolicyKind::eager:
       return std::make_unique<Eager>();
@@ -40,9 +40,9 @@ std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind, double token_seconds)
     case PolicyKind::serial:
       return std::make_unique<Serial>();
     case PolicyKind::deadline:
-      if (!(token_seconds > 0))
+      if (!(deadlines.token > 0))
         throw Error(ErrorCode::invalid_config, "the policy deadline needs a token deadline above 0");
-      return std::make_unique<DeadlinePolicy>(token_seconds);
+      return std::make_unique<DeadlinePolicy>(deadlines);
   }
   throw Error(ErrorCode::invalid_config, "unknown branch policy");
 }

@@ -23,11 +23,19 @@ struct StepRun {
   double ended_at = 0;  // by the decoder's clock
 };
 
+// Of the policy `deadline`, in seconds.
+struct Deadlines {
+  double token = 0;        // from one token of a request to the next; > 0
+  double first_token = 0;  // from the request to its first token; 0: none
+};
+
 // Decides whether a branch may fork now. If not, the logit of [Fork] is masked and decoding continues
 // serially in the same branch. The request's own limits (depth, branches, tokens) are checked first.
 class BranchPolicy {
  public:
   virtual ~BranchPolicy() = default;
+  // Before each step: marks the requests that are late.
+  virtual void step_begins(std::list<Request>&, double /*now*/) {}
   virtual bool may_fork(const Request& request, const Branch& branch, const EngineLoad& load) const = 0;
   // After each forward pass, before its samples may fork.
   virtual void step_ran(std::list<Request>&, const StepBatch&, std::span<const RequestBranch> /*samples*/,
@@ -44,8 +52,8 @@ enum class PolicyKind : uint8_t {
   deadline,  // while all requests keep their token deadlines (deadline_policy.h); texts depend on the load
 };
 
-// `token_seconds`: of the policy `deadline`; > 0. Throws Error{invalid_config} without it.
-std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind, double token_seconds);
+// Throws Error{invalid_config} for the policy `deadline` without a token deadline.
+std::unique_ptr<BranchPolicy> make_policy(PolicyKind kind, const Deadlines& deadlines);
 
 // Whether the request's own limits (depth, branches, tokens) allow `branch` to fork.
 bool within_limits(const Request& request, const Branch& branch);

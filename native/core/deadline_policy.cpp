@@ -5,6 +5,15 @@
 
 namespace apar {
 
+// Late is a request that the next step would give its first token too late. One that was moved here has
+// tokens.
+void DeadlinePolicy::step_begins(std::list<Request>& requests, double now) {
+  if (deadlines_.first_token == 0) return;
+  const double latest = now + time_.seconds(next_) - deadlines_.first_token;
+  for (Request& request : requests)
+    request.late = !request.has_run() && request.generated == 0 && request.entered_at < latest;
+}
+
 bool DeadlinePolicy::may_fork(const Request& request, const Branch&, const EngineLoad& load) const {
   // A child that waits for a place would hold its answer up, and requests that come later.
   if (load.live_branches >= load.max_branches) return false;
@@ -50,12 +59,12 @@ void DeadlinePolicy::update_pace(Request& request, double now) const {
     pace.since = now;
     pace.tokens = request.generated;
   }
-  pace.slack = pace.since + token_seconds_ * (request.generated - pace.tokens) - now;
+  pace.slack = pace.since + deadlines_.token * (request.generated - pace.tokens) - now;
 }
 
 // A request without a row in the step, which waits for blocks, will have one.
 double DeadlinePolicy::longest_step(const RequestPace& pace) const {
-  return token_seconds_ * std::max(1, pace.width) + std::max(0.0, pace.slack) / kHorizon;
+  return deadlines_.token * std::max(1, pace.width) + std::max(0.0, pace.slack) / kHorizon;
 }
 
 }  // namespace apar

@@ -17,10 +17,13 @@ namespace apar {
 // it gets in a step is how many of its branches decode. A late one should not fall behind further. One that
 // would do so without the fork, too, does not count: it is the number of requests that makes steps too long
 // then, and answers that fork end sooner.
+//
+// A request that cannot keep the deadline of its first token is late: the scheduler prefers those that can.
 class DeadlinePolicy : public BranchPolicy {
  public:
-  explicit DeadlinePolicy(double token_seconds) : token_seconds_(token_seconds) {}
+  explicit DeadlinePolicy(const Deadlines& deadlines) : deadlines_(deadlines) {}
 
+  void step_begins(std::list<Request>& requests, double now) override;
   bool may_fork(const Request& request, const Branch& branch, const EngineLoad& load) const override;
   void step_ran(std::list<Request>& requests, const StepBatch& batch, std::span<const RequestBranch> samples,
                 const StepRun& run) override;
@@ -33,7 +36,7 @@ class DeadlinePolicy : public BranchPolicy {
   void update_pace(Request& request, double now) const;
   double longest_step(const RequestPace& pace) const;
 
-  const double token_seconds_;
+  const Deadlines deadlines_;
   StepTime time_;
   StepWork next_;      // of the next step, if nothing forks or ends
   int32_t forks_ = 0;  // since the step has run

@@ -33,7 +33,7 @@ Decoder::Decoder(Model& model, DecoderConfig config)
       drafts_(model, scheduler_, tree_, control_tokens(config_.tokens), config_.clock),
       trace_(tree_, config_.clock),
       sampler_(model.config().vocab_size, {config_.tokens.fork, config_.tokens.child}),
-      policy_(make_policy(config_.policy, config_.token_seconds)) {
+      policy_(make_policy(config_.policy, config_.deadlines)) {
   const int32_t vocab = model.config().vocab_size;
   const auto require = [](bool good, const char* what) {
     if (!good) throw Error(ErrorCode::invalid_config, what);
@@ -154,6 +154,7 @@ void Decoder::add_request(RequestParams params) {
     }
     if (request.source != nullptr) request.source->append(kRootBranch, request.params.prompt);
     if (!request.params.branches.empty()) restore(request);
+    request.entered_at = config_.clock();
     trace_.enter(request);
     by_id_.emplace(id, added.begin());
     scheduler_.enter(request);

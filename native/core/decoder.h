@@ -36,7 +36,7 @@ struct DecoderConfig {
   int32_t max_branches = 0;  // that a step samples, of all requests
   bool prefix_cache = true;
   PolicyKind policy = PolicyKind::eager;
-  double token_seconds = 0;  // of PolicyKind::deadline: from one token of a request to the next
+  Deadlines deadlines = {};  // of PolicyKind::deadline
   float watermark = 0.01f;   // share of the blocks kept free for running branches at admission; [0, 1)
   std::function<double()> clock = seconds_since_start;  // in seconds
   TokenText text = {};

@@ -13,6 +13,7 @@ constexpr double kStepTimeWeight = 0.05;  // of the newest step in the moving av
 
 bool Decoder::step(std::vector<Event>& events) {
   open_gates();
+  policy_->step_begins(requests_, config_.clock());
   if (!scheduler_.schedule(requests_)) return false;
   bool drawn = false;
   StepRun run;

@@ -192,8 +192,11 @@ struct Request {
   std::vector<DraftCount> drafts;        // by depth; all in the first one if the source has no heads
   std::unique_ptr<RequestTrace> trace;   // nullptr: none was asked for
   RequestPace pace;
+  double entered_at = 0;  // by the decoder's clock
+  bool late = false;      // it has not run and cannot keep the deadline of its first token
   FinishReason outcome = FinishReason::stop;  // length if a branch ended with length; abort, error
 
+  bool has_run() const { return cached_tokens >= 0; }
   int32_t remaining_tokens() const { return params.max_tokens - generated; }
   // Whether tokens that would end the branch are masked.
   bool must_go_on(const Branch& branch) const {

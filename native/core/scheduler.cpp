@@ -24,6 +24,7 @@ bool Scheduler::schedule(std::list<Request>& requests) {
   admitted_blocks_ = 0;
   const bool shared = shares_.has_several();
   row_limit_ = shared ? row_bound_.next() : limits_.max_step_tokens;
+  promote_late(requests);
   admit(requests);
   if (release_gated(requests)) admit(requests);
   if (shared)

@@ -48,19 +48,22 @@ struct CandidateRow {
 // answers, only when.
 //
 // One tenant alone: decode rows first, then chunked prefill, the shortest rest of a prompt first, but a
-// quarter for the oldest prompt. Requests are admitted first come, first served, while fewer than max_branches
-// could have a row, then all branches of each. Where more decode than a step samples, those of the oldest
-// requests have rows, and of one request those that are behind. When there are too few blocks, the last branch
-// in that order without rows in this step is preempted: it keeps its tokens and is recomputed when there are
-// enough blocks.
+// quarter for the oldest prompt. Requests are admitted first come, first served, while fewer than
+// max_branches could have a row, then all branches of each. Where more decode than a step samples, those of
+// the oldest requests have rows, and of one request those that are behind. When there are too few blocks, the
+// last branch in that order without rows in this step is preempted: it keeps its tokens and is recomputed
+// when there are enough blocks.
 //
 // Several tenants (docs/adr/0027): rows, running branches and KV blocks are divided among them by weight, and
 // by priority before that. The number of rows is bounded where more of them would add little throughput. A
 // tenant that got no token for kPatience steps comes first, whatever its priority, until it gets one.
 //
-// A gated branch waits for others of its request (docs/adr/0028) and is not scheduled. It keeps its blocks, and
-// its slot among several tenants, until an open branch needs blocks, or one of its request a slot. Each request
-// has an open branch, so there is always something to compute while there are requests.
+// Requests that cannot keep the deadline of their first token (deadline_policy.h) begin after those that can,
+// but for one in four.
+//
+// A gated branch waits for others of its request (docs/adr/0028) and is not scheduled. It keeps its blocks,
+// and its slot among several tenants, until an open branch needs blocks, or one of its request a slot. Each
+// request has an open branch, so there is always something to compute while there are requests.
 class Scheduler {
  public:
   static constexpr int64_t kPatience = 256;  // steps
@@ -174,11 +177,13 @@ class Scheduler {
   // scheduler_admission.cpp
   void admit(std::list<Request>& requests);
   bool release_gated(std::list<Request>& requests);
+  void promote_late(std::list<Request>& requests);
   void admit_waiting(std::list<Request>& requests);
   void sort_by_tenant(std::list<Request>& requests);
   void give_up_slots();
   void choose_elder();
   static RequestBranch first_open(const Tenant& tenant);
+  static RequestBranch first_waiting(const Tenant& tenant);
   void admit_elder();
   void admit_fairly();
   bool try_admit(Tenant& tenant, RequestBranch waiting);
@@ -202,6 +207,8 @@ class Scheduler {
   int32_t row_limit_;        // of the current step
   Branch* elder_ = nullptr;  // comes first until its tenant gets a token
   Tenant* elders_tenant_ = nullptr;
+  const Request* promoted_ = nullptr;  // a late one whose turn it is in the current step
+  int32_t begun_in_time_ = 0;          // requests, since a late one began
   int64_t step_ = 0;
   int64_t arrivals_ = 0;
   int32_t running_ = 0;

@@ -1,11 +1,16 @@
-// Which branches run (have pinned blocks, and may be among the max_branches that a step samples), and which are
-// preempted for others.
+// Which branches run (have pinned blocks, and may be among the max_branches that a step samples), and which
+// are preempted for others.
 #include <algorithm>
 #include <cmath>
 
 #include "core/scheduler.h"
 
 namespace apar {
+namespace {
+
+constexpr int32_t kBegunInTime = 3;  // before a late request begins
+
+}  // namespace
 
 // Blocks that admission lacks for a waiting branch; <= 0 if there are enough.
 int32_t Scheduler::blocks_short(const Branch& branch) const {
@@ -24,6 +29,16 @@ void Scheduler::admit(std::list<Request>& requests) {
   give_up_slots();
   choose_elder();
   admit_fairly();
+}
+
+// One of four requests that begin is a late one, if there are any: late ones are served, too.
+void Scheduler::promote_late(std::list<Request>& requests) {
+  promoted_ = nullptr;
+  if (begun_in_time_ < kBegunInTime) return;
+  const auto late = std::ranges::find_if(requests, &Request::late);
+  if (late == requests.end()) return;
+  promoted_ = &*late;
+  late->late = false;
 }
 
 // Gated branches give their places and blocks up when an open branch of their request was not admitted: it
@@ -45,22 +60,30 @@ bool Scheduler::release_gated(std::list<Request>& requests) {
   return released;
 }
 
-// All branches of a request that runs are admitted, and gated ones have no slot: there may be more than a step
-// samples, where schedule_alone() chooses. If some had to wait, the others of their request would soon have to
-// wait for them (virtual_order.h) and leave their slots idle.
+// All branches of a request that runs are admitted, and gated ones have no slot: there may be more than a
+// step samples, where schedule_alone() chooses. If some had to wait, the others of their request would soon
+// have to wait for them (virtual_order.h) and leave their slots idle.
 void Scheduler::admit_waiting(std::list<Request>& requests) {
   int32_t open = 0;
   for (const Request& request : requests)
     open += static_cast<int32_t>(std::ranges::count_if(request.live, &Branch::can_step));
-  for (Request& request : requests) {
+  const auto admit_all = [&](Request& request) {
     for (Branch* branch : request.live) {
       if (branch->state != BranchState::waiting || branch->gate != Gate::open) continue;
       const bool runs = std::ranges::any_of(
           request.live, [](const Branch* other) { return other->state == BranchState::running; });
-      if (!runs && open >= limits_.max_branches) return;
-      if (blocks_short(*branch) > 0) return;
+      if (!runs && open >= limits_.max_branches) return false;
+      if (blocks_short(*branch) > 0) return false;
       run(request, *branch);
       ++open;
+    }
+    return true;
+  };
+  // Those that have run, then those that can keep their deadlines.
+  const auto rank = [](const Request& request) { return request.has_run() ? 0 : request.late ? 2 : 1; };
+  for (const int each : {0, 1, 2}) {
+    for (Request& request : requests) {
+      if (rank(request) == each && !admit_all(request)) return;
     }
   }
 }
@@ -72,7 +95,9 @@ void Scheduler::run(Request& request, Branch& branch) {
   branch.preempted = false;
   ++running_;
   ++request.tenant->running;
-  if (request.cached_tokens < 0) {
+  if (!request.has_run()) {
+    begun_in_time_ = request.late || &request == promoted_ ? 0 : begun_in_time_ + 1;
+    request.late = false;
     request.cached_tokens = tree_.computed_tokens(branch.tail);
     cached_rows_ += request.cached_tokens;
   }
@@ -150,6 +175,17 @@ void Scheduler::admit_elder() {
   run(request, *elder_);
 }
 
+// Of those that can keep their deadlines, if there are any.
+RequestBranch Scheduler::first_waiting(const Tenant& tenant) {
+  RequestBranch late{};
+  for (const RequestBranch& at : tenant.live) {
+    if (at.branch->state != BranchState::waiting || at.branch->gate != Gate::open) continue;
+    if (!at.request->late) return at;
+    if (late.branch == nullptr) late = at;
+  }
+  return late;
+}
+
 void Scheduler::admit_fairly() {
   if (elder_ != nullptr) admit_elder();
   for (;;) {
@@ -157,20 +193,17 @@ void Scheduler::admit_fairly() {
     RequestBranch first{};
     for (Tenant* tenant : shares_.active()) {
       if (!tenant->may_admit) continue;
-      const auto waiting =
-          std::find_if(tenant->live.begin(), tenant->live.end(), [](const RequestBranch& at) {
-            return at.branch->state == BranchState::waiting && at.branch->gate == Gate::open;
-          });
-      if (waiting == tenant->live.end()) {
+      const RequestBranch waiting = first_waiting(*tenant);
+      if (waiting.branch == nullptr) {
         tenant->may_admit = false;
         continue;
       }
       const auto order = [](const Tenant& of, const Request& request) {
         return std::tuple(-of.priority, static_cast<float>(of.running + 1) / of.weight, request.arrival);
       };
-      if (next != nullptr && order(*next, *first.request) <= order(*tenant, *waiting->request)) continue;
+      if (next != nullptr && order(*next, *first.request) <= order(*tenant, *waiting.request)) continue;
       next = tenant;
-      first = *waiting;
+      first = waiting;
     }
     if (next == nullptr) return;
     // The tenant's later branches must not overtake its first one.

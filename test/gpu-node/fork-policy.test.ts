@@ -12,14 +12,17 @@ import { requires } from '../support/requires.ts'
 const DEMO = join(packageRoot, 'models/demo')
 const BUILT = () => existsSync(join(packageRoot, 'native/build/release/apar.node'))
 
-test('the policy deadline needs a token deadline, and others have none', () => {
+test('the policy deadline needs a token deadline, and others have no deadlines', () => {
   const demo = readCheckpoint(DEMO)
   const refused = expect.objectContaining({ code: 'invalid_option' })
   expect(() => toEngineConfig(demo, { policy: 'deadline' })).toThrow(refused)
+  expect(() => toEngineConfig(demo, { policy: 'deadline', firstTokenDeadlineMs: 500 })).toThrow(refused)
   for (const policy of [undefined, 'eager', 'capped', 'serial'] as const)
-    expect(() => toEngineConfig(demo, { policy, tokenDeadlineMs: 50 })).toThrow(refused)
-  const { policy, tokenDeadlineMs } = toEngineConfig(demo, { policy: 'deadline', tokenDeadlineMs: 50 })
-  expect([policy, tokenDeadlineMs]).toEqual(['deadline', 50])
+    for (const deadline of [{ tokenDeadlineMs: 50 }, { firstTokenDeadlineMs: 500 }])
+      expect(() => toEngineConfig(demo, { policy, ...deadline })).toThrow(refused)
+  const given = { policy: 'deadline', tokenDeadlineMs: 50, firstTokenDeadlineMs: 500 } as const
+  expect(toEngineConfig(demo, given)).toMatchObject(given)
+  expect(toEngineConfig(demo, { policy: 'deadline', tokenDeadlineMs: 50 }).firstTokenDeadlineMs).toBe(0)
 })
 
 describe.skipIf(!requires('the built engine', BUILT))('the engine', () => {

@@ -58,6 +58,7 @@ describe.skipIf(!present)('a third-party model generates the same story as in ll
           watermark: 0,
           policy: 'eager',
           tokenDeadlineMs: 0,
+          firstTokenDeadlineMs: 0,
           speculation: 'auto',
         },
         (rows) => {

@@ -1,4 +1,4 @@
-import type { CellSummary, ServiceLevel } from '../../../cli/bench/serving/report/summary.ts'
+import type { CellSummary } from '../../../cli/bench/serving/report/summary.ts'
 import type { BenchCase } from '../../report.ts'
 import { type Measured, ratioRow, ratiosOf, valueRow } from '../measured.ts'
 import { answersIn, measure, type Stand, type Way, withNode } from '../stand.ts'
@@ -15,6 +15,8 @@ const MAX_BRANCHES = 16
 const DEADLINE = 1.25
 /** The first token may take as long as so many others. */
 const TTFT_TOKENS = 25
+/** The node's deadline for the first token, of the client's: the rest is for the way, and for longer steps than the last one. */
+const AT_THE_NODE = 0.9
 /** Saturated: so often as many requests as places. */
 const TIMES_PLACES = 3
 /** Enough steps for the step time that the policy fits. */
@@ -45,7 +47,10 @@ export async function deadline(stand: Stand, seconds: number): Promise<BenchCase
     stand.log(
       `deadline: serial decoding is saturated at ${saturated.toFixed(2)} requests/s; a token is due every ${level.tpot_ms?.toFixed(1)} ms, the first one after ${level.ttft_ms?.toFixed(0)} ms`,
     )
-    const more = ['--policy', 'deadline', '--token-deadline-ms', String(level.tpot_ms)]
+    const more = [
+      ...['--policy', 'deadline', '--token-deadline-ms', String(level.tpot_ms)],
+      ...['--first-token-deadline-ms', String(AT_THE_NODE * level.ttft_ms)],
+    ]
     return await withNode(stand, { ...limits, more }, async (node) => {
       ways.unshift({ name: 'deadline', node, mode: 'parallel' })
       for (const way of ways.filter(({ mode }) => mode === 'parallel')) await warmUp(stand, way)
@@ -74,7 +79,7 @@ async function saturate(
   stand: Stand,
   way: Way,
   seconds: number,
-): Promise<{ rate: number; level: Required<ServiceLevel> }> {
+): Promise<{ rate: number; level: { tpot_ms: number; ttft_ms: number } }> {
   const count = Math.max(TIMES_PLACES * MAX_BRANCHES, answersIn(stand, seconds, stand.pace.crowd))
   const { summary, waitingRate } = await measure(stand, way, {
     ...{ part: 'deadline-saturation', workload: stand.answers.take(count), repetition: 0 },
