@@ -1,5 +1,6 @@
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { z } from 'zod'
 import { plotSvg } from '../../cli/plot/plot.ts'
 import { parse, parseJsonText } from '../../shared/parse.ts'
@@ -29,11 +30,12 @@ const TITLES: Readonly<Record<string, string>> = {
 
 /**
  * Writes PAGE.md about the samples of a run, the plots of its parts and the samples themselves beside it, as
- * PAGE-PART.svg and PAGE.jsonl.
+ * PAGE-PART.svg and PAGE.jsonl.gz.
  * @throws Error for samples of another bench, or of a run that did not end.
  */
 export async function writePage(samples: string, page: string): Promise<void> {
-  const lines = readFileSync(samples, 'utf8').trimEnd().split('\n').map(parseJsonText)
+  const text = readFileSync(samples, 'utf8')
+  const lines = text.trimEnd().split('\n').map(parseJsonText)
   const of = <T>(type: string, schema: z.ZodType<T>): T[] =>
     lines.filter((line) => parse(Line, line).type === type).map((line) => parse(schema, line))
   const [run] = of('run', Run)
@@ -46,7 +48,7 @@ export async function writePage(samples: string, page: string): Promise<void> {
   const subtitle = `${run.answers}; ${run.machine}; commit ${run.commit}`
   const plots = [...partPlots(cells, subtitle), ...batchPlots(readings, subtitle)]
   for (const { name, plot } of plots) writeFileSync(`${base}-${name}.svg`, await plotSvg(plot))
-  copyFileSync(samples, `${base}.jsonl`)
+  writeFileSync(`${base}.jsonl.gz`, gzipSync(text))
   writeFileSync(page, pageText(run, cases, { name: basename(base), plots }))
 }
 
@@ -59,12 +61,15 @@ export function pageText(
   const command = (...parts: string[]) =>
     `\`${['npm run -s bench -- serving', ...parts, ...run.options].join(' ')}\``
   const parts = [...new Set(cases.map(({ part }) => part))]
-  const replayed = run.model === undefined ? '' : ` Replays: ${run.answers}, on ${run.model}.`
+  const replayed = run.model === undefined ? [] : [`Replays: ${run.answers}, on ${run.model}.`]
   return [
     `# ${date === undefined ? 'Parallel decoding under load' : `${date}, parallel decoding under load`}`,
     '',
-    `${command(...run.parts)}, commit ${run.commit}, on ${run.machine}.${replayed} Values are medians, with the least`,
-    `and the most of the repetitions ([samples](${name}.jsonl)); ratios are of runs that followed each other.`,
+    `${command(...run.parts)}, commit ${run.commit},`,
+    `on ${run.machine}.`,
+    ...replayed,
+    'Values are medians, with the least and the most of the repetitions; ratios are of runs that followed each other.',
+    `[Samples](${name}.jsonl.gz).`,
     ...parts.flatMap((part) => [
       '',
       `## ${TITLES[part] ?? part}`,

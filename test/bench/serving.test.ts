@@ -332,7 +332,7 @@ describe.skipIf(!requires('dist/apar.js (npm run setup)', () => existsSync(APAR)
     expect(text).toContain('![Deadlines: which forks are refused](2026-01-02-serving-deadline.svg)')
     const svg = readFileSync(join(folder, '2026-01-02-serving-deadline.svg'), 'utf8')
     for (const word of ['eager', 'Goodput over the rate of requests', 'garden']) expect(svg).toContain(word)
-    expect(existsSync(join(folder, '2026-01-02-serving.jsonl'))).toBe(true)
+    expect(existsSync(join(folder, '2026-01-02-serving.jsonl.gz'))).toBe(true)
     // Nothing was measured over it.
     expect(existsSync(join(folder, '2026-01-02-serving-saturation.svg'))).toBe(false)
   })
