@@ -26,9 +26,11 @@ struct Tenant {
   int32_t id = 0;
   float weight = 1;
   int32_t priority = 0;
-  int32_t requests = 0;     // that have not ended
-  double virtual_rows = 0;  // computed for it, divided by its weight
-  int64_t token_step = 0;   // when a branch of it last got a token, or its first request came
+  int32_t requests = 0;               // that have not ended
+  double virtual_rows = 0;            // computed for it, divided by its weight
+  int64_t token_step = 0;             // when a branch of it last got a token, or its first request came
+  int32_t begun_in_time = 0;          // requests, since one that is late began (deadline_policy.h)
+  const Request* promoted = nullptr;  // a late one whose turn it is in the current step
 
   // Of the step that is being scheduled, if it has several tenants.
   std::vector<RequestBranch> live;  // in order of arrival

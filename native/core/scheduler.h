@@ -58,8 +58,8 @@ struct CandidateRow {
 // by priority before that. The number of rows is bounded where more of them would add little throughput. A
 // tenant that got no token for kPatience steps comes first, whatever its priority, until it gets one.
 //
-// Requests that cannot keep the deadline of their first token (deadline_policy.h) begin after those that can,
-// but for one in four.
+// Requests that cannot keep the deadline of their first token (deadline_policy.h) begin after those of their
+// tenant that can, but for one in four.
 //
 // A gated branch waits for others of its request (docs/adr/0028) and is not scheduled. It keeps its blocks,
 // and its slot among several tenants, until an open branch needs blocks, or one of its request a slot. Each
@@ -207,8 +207,6 @@ class Scheduler {
   int32_t row_limit_;        // of the current step
   Branch* elder_ = nullptr;  // comes first until its tenant gets a token
   Tenant* elders_tenant_ = nullptr;
-  const Request* promoted_ = nullptr;  // a late one whose turn it is in the current step
-  int32_t begun_in_time_ = 0;          // requests, since a late one began
   int64_t step_ = 0;
   int64_t arrivals_ = 0;
   int32_t running_ = 0;

@@ -31,14 +31,17 @@ void Scheduler::admit(std::list<Request>& requests) {
   admit_fairly();
 }
 
-// One of four requests that begin is a late one, if there are any: late ones are served, too.
+// One of four requests of a tenant that begin is a late one, if there are any: late ones are served, too.
+// Each tenant has its own count: a late one that waits for places that go to others first must not keep
+// theirs.
 void Scheduler::promote_late(std::list<Request>& requests) {
-  promoted_ = nullptr;
-  if (begun_in_time_ < kBegunInTime) return;
-  const auto late = std::ranges::find_if(requests, &Request::late);
-  if (late == requests.end()) return;
-  promoted_ = &*late;
-  late->late = false;
+  for (Tenant* tenant : shares_.active()) tenant->promoted = nullptr;
+  for (Request& request : requests) {
+    Tenant& tenant = *request.tenant;
+    if (!request.late || tenant.promoted != nullptr || tenant.begun_in_time < kBegunInTime) continue;
+    tenant.promoted = &request;
+    request.late = false;
+  }
 }
 
 // Gated branches give their places and blocks up when an open branch of their request was not admitted: it
@@ -96,7 +99,8 @@ void Scheduler::run(Request& request, Branch& branch) {
   ++running_;
   ++request.tenant->running;
   if (!request.has_run()) {
-    begun_in_time_ = request.late || &request == promoted_ ? 0 : begun_in_time_ + 1;
+    Tenant& tenant = *request.tenant;
+    tenant.begun_in_time = request.late || &request == tenant.promoted ? 0 : tenant.begun_in_time + 1;
     request.late = false;
     request.cached_tokens = tree_.computed_tokens(branch.tail);
     cached_rows_ += request.cached_tokens;

@@ -236,6 +236,20 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("late requests of a tenant begin although those of one with less priority wait longer") {
+  auto arrivals = load(24, 400, 6);
+  for (Arrival& arrival : arrivals) arrival.params.tenant = {arrival.params.id % 8 == 0 ? 0 : 1, 1, 0};
+  for (Arrival& arrival : arrivals) arrival.params.tenant.priority = arrival.params.tenant.id;
+  const Settings settings{.first_token_seconds = 0.45, .seconds = steps_of(5e-3, 0.2e-3), .branches = 32};
+  const Served served = serve(settings, arrivals);
+  int32_t late = 0;
+  for (const auto& [id, outcome] : served.outcomes) {
+    REQUIRE(outcome.first >= 0);
+    late += id % 8 != 0 && outcome.first - outcome.arrived > 0.5 && outcome.first < arrivals.back().at;
+  }
+  CHECK(late > 10);
+}
+
 TEST_CASE("the policy needs a deadline") {
   CHECK_THROWS_AS(serve({.token_seconds = 0, .seconds = steps_of(1e-3, 0)}, {}), Error);
 }
