@@ -79,10 +79,9 @@ export class RunFolder {
 function begin(folder: string, settings: RunSettings): void {
   const file = join(folder, SETTINGS)
   if (existsSync(file)) {
-    const known = JSON.stringify(readSettings(folder))
-    const wanted = JSON.stringify(RunSettings.parse(settings))
-    if (known === wanted) return
-    const what = `--out: ${folder} has traces that were made otherwise (${known}, now ${wanted}): choose another folder`
+    const others = differences(readSettings(folder), RunSettings.parse(settings))
+    if (others.length === 0) return
+    const what = `--out: ${folder} has traces that were made otherwise (${others.join('; ')}): choose another folder`
     throw new UserError('foreign_folder', what)
   }
   const [other] = readdirSync(folder).filter((name) => !name.endsWith('.lock'))
@@ -94,13 +93,31 @@ function begin(folder: string, settings: RunSettings): void {
   writeFileSync(file, `${JSON.stringify(settings, null, 2)}\n`)
 }
 
+/** What differs, such as `request.max_tokens 40, now 41`. */
+function differences(known: object, wanted: object): string[] {
+  const [was, is] = [known, wanted].map((settings) => new Map(leavesOf(settings)))
+  return [...new Set([...(was?.keys() ?? []), ...(is?.keys() ?? [])])]
+    .filter((name) => was?.get(name) !== is?.get(name))
+    .map((name) => `${name} ${was?.get(name) ?? 'none'}, now ${is?.get(name) ?? 'none'}`)
+}
+
+/** The values by their paths. */
+function leavesOf(value: object, path = ''): [string, string][] {
+  return Object.entries(value).flatMap(([key, each]: [string, unknown]): [string, string][] =>
+    typeof each === 'object' && each !== null
+      ? leavesOf(each, `${path}${key}.`)
+      : [[`${path}${key}`, JSON.stringify(each)]],
+  )
+}
+
 /** @throws UserError `invalid_option` for a folder without traces of this version. */
 export function readSettings(folder: string): RunSettings {
   const file = join(folder, SETTINGS)
+  const wrong = existsSync(file) ? `${SETTINGS} is damaged, or of another version` : `no ${SETTINGS}`
   try {
     return RunSettings.parse(JSON.parse(readFileSync(file, 'utf8')))
   } catch {
-    const what = `${folder}: not a folder of apar trace, version ${TRACE_VERSION} (no such ${SETTINGS})`
+    const what = `${folder}: not a folder of apar trace, version ${TRACE_VERSION} (${wrong})`
     throw new UserError('invalid_option', what)
   }
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createWriteStream, renameSync } from 'node:fs'
+import { createWriteStream, renameSync, statSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { UserError } from '../../explain.ts'
 import { type JsonFlag, print, withJson } from '../../json.ts'
@@ -30,7 +30,9 @@ async function exportTraces(folder: string, flags: Flags): Promise<void> {
   readSettings(folder)
   const { length } = traceFiles(folder, [mode])
   if (length === 0) throw new UserError('invalid_option', `${folder}: has no ${mode} traces yet`)
-  const aside = `${out}.partial`
+  // A pipe or a device is written to; a file of its name must not take its place.
+  const special = statSync(out, { throwIfNoEntry: false })?.isFile() === false
+  const aside = special ? out : `${out}.partial`
   const file = createWriteStream(aside)
   // Without a listener, a full disk would end the process with a stack.
   const failed = once(file, 'error').then(([error]) => Promise.reject(error))
@@ -45,6 +47,6 @@ async function exportTraces(folder: string, flags: Flags): Promise<void> {
     await once(file, 'close')
   }
   await Promise.race([write(), failed])
-  renameSync(aside, out)
+  if (!special) renameSync(aside, out)
   print(flags, { out, mode, traces: length }, () => `${length} ${mode} traces → ${out}`)
 }

@@ -46,7 +46,18 @@ async function report(folders: string[], { json, format: shape, plots }: Flags):
 export function reportOf(folder: string): { made: RunReport; figures: TurnFigures[] } {
   const settings = readSettings(folder)
   const figures: TurnFigures[] = []
-  for (const trace of counting('reading traces', readTraces(folder))) figures.push(...figuresOf(trace))
-  if (figures.length === 0) throw new UserError('invalid_option', `${folder}: has no answers yet`)
-  return { made: summarise(folder, settings, figures), figures }
+  const refused: Record<string, number> = {}
+  for (const trace of counting('reading traces', readTraces(folder))) {
+    figures.push(...figuresOf(trace))
+    const code = trace.refused?.code
+    if (code !== undefined) refused[code] = (refused[code] ?? 0) + 1
+  }
+  if (figures.length === 0) {
+    const codes = Object.keys(refused).join(', ')
+    throw new UserError(
+      'invalid_option',
+      `${folder}: ${codes === '' ? 'has no answers yet' : `all turns were refused (${codes})`}`,
+    )
+  }
+  return { made: summarise(folder, settings, figures, refused), figures }
 }

@@ -59,12 +59,19 @@ export interface RunReport {
   readonly run: RunSettings
   readonly categories: readonly GroupSummary[]
   readonly all: GroupSummary
+  /** Turns that were refused, in both modes, by the code of the error: they are in no figure. */
+  readonly refused: Readonly<Record<string, number>>
   /** Other requests had rows in the steps: times are those of shared steps. */
   readonly shared_steps: boolean
 }
 
 /** The report of one folder; categories in the order in which they first appear. */
-export function summarise(folder: string, run: RunSettings, figures: readonly TurnFigures[]): RunReport {
+export function summarise(
+  folder: string,
+  run: RunSettings,
+  figures: readonly TurnFigures[],
+  refused: Readonly<Record<string, number>> = {},
+): RunReport {
   const categories = [...new Set(figures.map(({ category }) => category))]
   return {
     ...{ folder, run },
@@ -75,6 +82,7 @@ export function summarise(folder: string, run: RunSettings, figures: readonly Tu
       ),
     ),
     all: group('all', figures),
+    refused,
     shared_steps: figures.some(({ otherRows }) => otherRows > 0),
   }
 }

@@ -64,12 +64,14 @@ export function markdownReport(report: RunReport, plots: readonly string[]): str
   return `${parts.join('\n').trimEnd()}\n`
 }
 
-function headLines({ run, folder, shared_steps }: RunReport): string[] {
+function headLines({ run, folder, refused, shared_steps }: RunReport): string[] {
   const where = Object.values(run.where).join(', ')
   const lines = [
     flat(`${run.dataset} · ${run.model} (${folder})`),
     flat(`${where}; requests ${JSON.stringify(run.request)}`),
   ]
+  const codes = Object.entries(refused).map(([code, times]) => `${times} ${code}`)
+  if (codes.length > 0) lines.push(flat(`Turns that were refused, which no figure has: ${codes.join(', ')}`))
   if (shared_steps) {
     lines.push('Several requests shared the steps: times are those of shared steps, not of answers alone.')
   }

@@ -1,11 +1,15 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { NodeWatch, sumsOf } from '../../../cli/bench/serving/load/node-metrics.ts'
+import { type MetricsSource, NodeWatch, sumsOf } from '../../../cli/bench/serving/load/node-metrics.ts'
+import { explain } from '../../../cli/explain.ts'
 
 let scrapes = 0
+let running: number | undefined
+let dead = false
 const server = createServer((request, response) => {
   if (request.headers.authorization !== 'Bearer secret') return void response.writeHead(401).end()
+  if (dead) return void response.destroy()
   scrapes++
   response.end(
     [
@@ -15,6 +19,7 @@ const server = createServer((request, response) => {
       `apar_kv_cache_usage_perc{model_name="demo"} ${scrapes === 2 ? 0.5 : 0.1}`,
       `apar_drafted_tokens_total{source="medusa"} ${scrapes}`,
       `apar_drafted_tokens_total{source="ngram"} ${2 * scrapes}`,
+      ...(running === undefined ? [] : [`apar_num_requests_running ${running}`]),
     ].join('\n'),
   )
 })
@@ -69,6 +74,30 @@ test('a load that ended before the first reading has no peaks', async () => {
   expect(await watch.stop()).toEqual({ kv_blocks: 400, steps: 100, drafted: 3 })
 })
 
-test('metrics that are refused are an error', async () => {
-  await expect(NodeWatch.start({ url, secret: undefined })).rejects.toThrow('401')
+test('a load in which no reading met a request has no peaks', async () => {
+  scrapes = 0
+  running = 0
+  const watch = await NodeWatch.start({ url, secret: 'secret' })
+  while (scrapes < 3) await new Promise((resolve) => setTimeout(resolve, 20))
+  running = undefined
+  expect(await watch.stop()).not.toHaveProperty('kv_peak')
+})
+
+test('a node that dies with the load leaves what was read before', async () => {
+  scrapes = 0
+  const watch = await NodeWatch.start({ url, secret: 'secret' })
+  while (scrapes < 3) await new Promise((resolve) => setTimeout(resolve, 20))
+  dead = true
+  expect(await watch.stop()).toEqual({ kv_blocks: 400, kv_peak: 0.5 })
+  dead = false
+})
+
+test('metrics that cannot be read are an error of one line', async () => {
+  const why = (source: MetricsSource) => NodeWatch.start(source).catch(explain)
+  expect(await why({ url, secret: undefined })).toBe(
+    `the metrics of the node cannot be read: ${url} answered 401 (not_measured)`,
+  )
+  expect(await why({ url: 'http://127.0.0.1:9/metrics', secret: undefined })).toMatch(
+    /^the metrics of the node cannot be read: .* does not answer \(.*\) \(not_measured\)$/,
+  )
 })

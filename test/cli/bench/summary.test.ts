@@ -4,6 +4,7 @@ import { servingPlots } from '../../../cli/bench/serving/report/plots.ts'
 import { type CellSummary, summariseCell } from '../../../cli/bench/serving/report/summary.ts'
 import { markdownReport, notesOf, terminalReport } from '../../../cli/bench/serving/report/tables.ts'
 import type { Cell } from '../../../cli/bench/serving/run-serving.ts'
+import { type Plot, plotSvg } from '../../../cli/plot/plot.ts'
 import { sampleOf } from './sample.ts'
 
 const CLIENT = { loop_late_p99_ms: 1, loop_late_max_ms: 2, sent_late_p99_ms: 0, cpu: 0.1, late: false }
@@ -99,6 +100,15 @@ describe('a report', () => {
     const files = servingPlots([at(1), at(2)], 'x').map(({ file }) => file)
     expect(files).toEqual(['ttft', 'tpot', 'e2e', 'throughput'].map((name) => `${name}-over-rate`))
     expect(servingPlots([at(1)], 'x')).toEqual([])
+  })
+
+  test('shows in the legend which dashes are which quantile', async () => {
+    const ttft = servingPlots([at(1), at(2)], 'x').find(({ file }) => file.startsWith('ttft'))
+    const svg = await plotSvg(ttft?.plot as Plot)
+    const symbols = [...svg.matchAll(/role-legend-symbol[^>]*><path ([^>]*)/g)].map(([, path]) => path)
+    const dashed = symbols.filter((path) => path?.includes('stroke-dasharray'))
+    expect(dashed).toHaveLength(2)
+    for (const path of dashed) expect(path).toMatch(/ stroke="#/)
   })
 
   test('of a sweep names the limits of the node, and has plots over them', () => {

@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -126,6 +126,7 @@ describe.skipIf(!requires('the built engine and dist/apar.js', BUILT))(
         'other',
       ])
       expect(runs[0].all.speedup.answers).toBe(4)
+      expect(runs[0].refused).toEqual({ context_length_exceeded: 2 })
       expect(runs[0].all.speedup.steps).toBeGreaterThan(1)
       expect(readdirSync(join(folder, 'plots'))).toContain('speed-up.png')
       expect((await apar('report', out)).stdout).toContain('Speed of parallel against serial decoding')
@@ -140,6 +141,16 @@ describe.skipIf(!requires('the built engine and dist/apar.js', BUILT))(
       const exported = JSON.parse(readFileSync(file, 'utf8'))
       expect(exported.map(({ question_id }: { question_id: number }) => question_id)).toEqual([1, 2, 3])
       expect(exported[0].traces).toHaveLength(2)
+    })
+
+    test('exports to a pipe, which stays one', async () => {
+      const pipe = join(folder, 'pipe')
+      execFileSync('mkfifo', [pipe])
+      const read = promisify(execFile)('cat', [pipe])
+      const export_ = await apar('export', out, '--format', 'reference', '--out', pipe)
+      expect(export_).toMatchObject({ code: 0 })
+      expect(JSON.parse((await read).stdout)).toHaveLength(3)
+      expect(statSync(pipe).isFIFO()).toBe(true)
     })
 
     test.each([

@@ -84,6 +84,13 @@ describe('the report of traces', () => {
     expect(terminalReport(summarise('f', RUN, []))).toMatch(/^all +0 +– +– +–/m)
   })
 
+  test('says which turns were refused', () => {
+    expect(terminalReport(report)).not.toContain('refused')
+    const some = summarise('f', RUN, figures, { context_length_exceeded: 2 })
+    expect(terminalReport(some)).toContain('no figure has: 2 context_length_exceeded')
+    expect(markdownReport(some, [])).toContain('no figure has: 2 context')
+  })
+
   test('is Markdown whose cells no category breaks', () => {
     const text = markdownReport(report, ['plots/speed-up.svg'])
     expect(text).toContain('| maths\\|\\<b\\> | 0 | 1.40 | – |')

@@ -3,7 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { RunFolder, type RunSettings, readTraces, traceName } from '../../../cli/trace/run-folder.ts'
+import {
+  RunFolder,
+  type RunSettings,
+  readSettings,
+  readTraces,
+  traceName,
+} from '../../../cli/trace/run-folder.ts'
 import { findTrace } from '../../../cli/trace/show/find-trace.ts'
 import { readTrace, type TraceLine, type TraceOfQuestion } from '../../../cli/trace/trace-file.ts'
 import { traceOf } from './sample-trace.ts'
@@ -60,12 +66,23 @@ describe('a folder of traces', () => {
   test('has answers of one kind, and one writer at a time', async () => {
     await fill(['1'])
     const other = { ...RUN, request: { max_tokens: 10 } }
-    await expect(RunFolder.open(folder, other)).rejects.toMatchObject({ code: 'foreign_folder' })
+    await expect(RunFolder.open(folder, other)).rejects.toMatchObject({
+      code: 'foreign_folder',
+      message: expect.stringContaining('(request.max_tokens 9, now 10)'),
+    })
     const run = await RunFolder.open(folder, RUN)
     await expect(RunFolder.open(folder, RUN)).rejects.toMatchObject({ code: 'run_in_use' })
     run.close()
     writeFileSync(join(parent, 'notes.txt'), '')
     await expect(RunFolder.open(parent, RUN)).rejects.toMatchObject({ code: 'foreign_folder' })
+  })
+
+  test('whose settings are damaged is told from one without', async () => {
+    await fill(['1'])
+    writeFileSync(join(folder, 'run.json'), '{')
+    await expect(RunFolder.open(folder, RUN)).rejects.toThrow('run.json is damaged, or of another version')
+    rmSync(join(folder, 'run.json'))
+    expect(() => readSettings(folder)).toThrow('no run.json')
   })
 
   test('of a newer version, damaged or cut off is refused with the place', async () => {

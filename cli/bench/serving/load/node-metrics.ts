@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { UserError } from '../../../explain.ts'
 
 /**
  * What a gpu node's metrics say about a cell. A figure that the node does not have is absent, and so are peaks of a cell
- * that ended before the first reading.
+ * in which no reading met a request.
  */
 export interface NodeFigures {
   /** KV blocks that there are. */
@@ -79,12 +80,12 @@ export class NodeWatch {
     this.#watching = this.#watch()
   }
 
-  /** @throws Error when there are no metrics. */
+  /** @throws UserError `not_measured` when there are no metrics. */
   static async start(source: MetricsSource): Promise<NodeWatch> {
     return new NodeWatch(source, await readMetrics(source))
   }
 
-  /** In the order of time: one before the load, those while it ran, and since `stop` one behind it. */
+  /** In the order of time: one before the load, those while it ran, and since `stop` one behind it, if it could be read. */
   get readings(): readonly NodeReading[] {
     return this.#readings
   }
@@ -103,17 +104,20 @@ export class NodeWatch {
     await this.#watching
     // What is in use before and behind the load says nothing about it.
     const during = this.#readings.slice(1)
-    const last = await readMetrics(this.#source)
-    const end = this.#readingOf(last)
-    this.#readings.push(end)
-    const blocks = last.get(BLOCKS)
+    // A node that has died with the load has no last reading: what the requests took is measured all the same.
+    const last = await readMetrics(this.#source).catch(() => undefined)
+    const end = last && this.#readingOf(last)
+    if (end) this.#readings.push(end)
+    const blocks = (last ?? this.#first).get(BLOCKS)
     const figures: Record<string, number> = { ...(blocks !== undefined && { kv_blocks: blocks }) }
-    for (const [peak, gauge] of Object.entries(PEAKS)) {
+    // Readings that all came between two requests say nothing about the most.
+    const idle = during.every(({ running_requests }) => running_requests === 0)
+    for (const [peak, gauge] of idle ? [] : Object.entries(PEAKS)) {
       const values = during.flatMap((reading) => reading[gauge] ?? [])
       if (values.length > 0) figures[peak] = Math.max(...values)
     }
     for (const name of Object.keys(COUNTERS) as (keyof typeof COUNTERS)[]) {
-      const value = end[name]
+      const value = end?.[name]
       if (value !== undefined) figures[name] = value
     }
     return figures
@@ -144,9 +148,12 @@ function figureIn(metrics: ReadonlyMap<string, number>, spellings: readonly stri
 
 async function readMetrics({ url, secret }: MetricsSource): Promise<ReadonlyMap<string, number>> {
   const headers = secret === undefined ? {} : { authorization: `Bearer ${secret}` }
-  const response = await fetch(url, { headers, signal: AbortSignal.timeout(10_000) })
-  const text = await response.text()
-  if (!response.ok) throw new Error(`${url} answered ${response.status}`)
+  const failed = (why: string) =>
+    new UserError('not_measured', `the metrics of the node cannot be read: ${url} ${why}`)
+  const [response, text] = await fetch(url, { headers, signal: AbortSignal.timeout(10_000) })
+    .then(async (answer) => [answer, await answer.text()] as const)
+    .catch((error) => Promise.reject(failed(`does not answer (${String(error.cause?.code ?? error.name)})`)))
+  if (!response.ok) throw failed(`answered ${response.status}`)
   const blocks = KV_BLOCKS.exec(text)?.[1]
   return new Map([...sumsOf(text), ...(blocks === undefined ? [] : [[BLOCKS, Number(blocks)] as const])])
 }

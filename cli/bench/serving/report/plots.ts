@@ -3,6 +3,8 @@ import type { Plot } from '../../../plot/plot.ts'
 import type { CellSummary, Distribution } from './summary.ts'
 
 const SIZE = { width: 560, height: 260 }
+/** Symbols of a colour that no line has, long enough to show their dashes. */
+const DASHES = { symbolType: 'stroke', symbolStrokeColor: '#444444', symbolSize: 600 } as const
 
 /** Limits that have the axis in blocks. */
 const KV_SIZES: readonly string[] = ['blocks', 'kv-cache-memory-bytes'] satisfies NodeLimit[]
@@ -108,20 +110,21 @@ function lines(
     ...SIZE,
     title,
     data: { values },
-    mark: { type: 'line', point: true },
     encoding: {
       x: { field: 'x', type: 'quantitative', title: x },
       y: { field: 'value', type: 'quantitative', title: y },
       color: { field: 'line', type: 'nominal', title: null, sort: null },
-      ...(quantities > 1 && {
-        strokeDash: {
-          field: 'of',
-          type: 'nominal',
-          title: null,
-          sort: null,
-          legend: { symbolType: 'stroke' },
-        },
-      }),
     },
+    layer: [
+      {
+        mark: 'line',
+        encoding: {
+          ...(quantities > 1 && {
+            strokeDash: { field: 'of', type: 'nominal', title: null, sort: null, legend: DASHES },
+          }),
+        },
+      },
+      { mark: { type: 'point', filled: true, opacity: 1 } },
+    ],
   }
 }

@@ -31,15 +31,16 @@ export async function publish(
   flags: PublishFlags,
 ): Promise<void> {
   const { cells } = report
+  // Before the files: what cannot be written must not lose figures that took long.
+  if (flags.json)
+    console.log(JSON.stringify({ version: VERSION, ...settings, cells, notes: notesOf(cells) }, rounded))
+  else console.log(terminalReport(head, cells))
   const plots = flags.plots === undefined ? [] : await writeServingPlots(report, head, flags.plots)
   if (flags.markdown !== undefined) {
     const folder = dirname(resolve(flags.markdown))
     const links = plots.map((file) => relative(folder, resolve(file)))
     writeFileSync(flags.markdown, markdownReport(head, cells, links))
   }
-  if (flags.json)
-    console.log(JSON.stringify({ version: VERSION, ...settings, cells, notes: notesOf(cells) }, rounded))
-  else console.log(terminalReport(head, cells))
 }
 
 /** Returns the paths of the SVG files. */
