@@ -27,6 +27,7 @@ struct Settings {
   int32_t blocks, step_tokens, branches;
   bool prefix_cache;
   int32_t tenants;
+  bool deadlines;  // policy `deadline`, of tokens and of first tokens
 };
 
 struct Totals {
@@ -47,8 +48,10 @@ class Run {
  public:
   explicit Run(const Settings& settings)
       : tenants_(settings.tenants),
+        deadlines_(settings.deadlines),
         model_(kVocab, 256, settings.blocks, settings.step_tokens),
         decoder_(model_, config_of(settings)) {}
+  Run(const Run&) = delete;  // the decoder's clock is here
 
   // Throws if the decoder breaks a rule.
   void apply(const Command& command) {
@@ -86,13 +89,19 @@ class Run {
   }
 
  private:
-  static DecoderConfig config_of(const Settings& settings) {
+  DecoderConfig config_of(const Settings& settings) {
     DecoderConfig config;
     config.tokens = {kFork, kChild, {kEos}};
     config.max_step_tokens = settings.step_tokens;
     config.max_branches = settings.branches;
     config.prefix_cache = settings.prefix_cache;
     config.text = letters(kVocab);
+    if (settings.deadlines) {
+      config.policy = PolicyKind::deadline;
+      config.deadlines = {3, 8};
+    }
+    // A step begins and ends at times that differ by one.
+    config.clock = [this] { return now_ += 0.5; };
     return config;
   }
 
@@ -132,8 +141,8 @@ class Run {
       const std::string wrong = transcript.apply(event);
       if (!wrong.empty()) fail(wrong);
       if (event.kind != EventKind::finish) continue;
-      // The serial check does not cover stop strings and forks refused by max_branches.
-      const bool checkable = params.stop.empty() && params.max_branches == kUnlimited;
+      // The serial check does not cover stop strings and forks refused by max_branches or the policy.
+      const bool checkable = params.stop.empty() && params.max_branches == kUnlimited && !deadlines_;
       if (checkable && !is_serial(params, transcript)) fail("not the text of serial decoding");
       checked_ += checkable;
       live_.erase(event.request);
@@ -144,6 +153,8 @@ class Run {
   }
 
   const int32_t tenants_;
+  const bool deadlines_;
+  double now_ = 0;
   FakeModel model_;
   Decoder decoder_;
   std::map<int32_t, std::pair<RequestParams, Transcript>> live_;
@@ -206,13 +217,14 @@ TEST_CASE("100,000 random commands and steps keep the decoder consistent") {
     settings.blocks = 11 + static_cast<int32_t>(random() % 25);
     settings.prefix_cache = random() % 5 != 0;
     settings.tenants = 1 + static_cast<int32_t>(seed % 4);
+    settings.deadlines = random() % 3 == 0;
     const std::vector<Command> commands = random_commands(random, 500);
     if (!run(settings, commands, totals)) continue;
     const std::vector<Command> fewest = shrink(settings, commands);
     std::ostringstream report;
     report << *run(settings, fewest, totals) << "\nseed " << seed << ": Settings{" << settings.blocks << ", "
            << settings.step_tokens << ", " << settings.branches << ", " << settings.prefix_cache << ", "
-           << settings.tenants << "}, commands";
+           << settings.tenants << ", " << settings.deadlines << "}, commands";
     for (const Command& command : fewest) report << " {" << command.kind << ", " << command.seed << "u}";
     FAIL(report.str());
   }
