@@ -41,6 +41,14 @@ describe('a load', () => {
     expect(latenessMs).toHaveLength(5)
   })
 
+  test('notes how long an answer was to be, if its length was fixed', async () => {
+    const target: Target = { ask: async () => {}, close: () => {} }
+    const fixed = { id: 'fixed', request: { ...REQUEST, fixedLength: true } }
+    const load = { target, requests: [...requests(1), fixed], arrivals: [0, 0], concurrency: null }
+    const { samples } = await runLoad(load)
+    expect(samples.map(({ asked_tokens }) => asked_tokens)).toEqual([undefined, 16])
+  })
+
   test('keeps to the limit of requests in flight, and says who waited', async () => {
     const target = new HeldTarget()
     const load = runLoad({ target, requests: requests(5), arrivals: [0, 0, 0, 0, 0], concurrency: 2 })

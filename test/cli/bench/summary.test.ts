@@ -89,6 +89,10 @@ describe('a report', () => {
       expect.stringContaining('1 overloaded'),
       expect.stringContaining('pieces of text are counted'),
     ])
+    const samples = [2, 3, 4].map((asked_tokens) => sampleOf({ asked_tokens, output_tokens: 3 }))
+    expect(notesOf([at(1, { samples })])).toEqual([
+      expect.stringContaining('1 answers have fewer tokens than asked for'),
+    ])
     const settings = { mode: 'medusa', rate: 1, concurrency: null } as const
     const undrafted = [at(1, { settings, node: { drafted: 0 } }), at(1, { settings, node: { drafted: 5 } })]
     expect(notesOf(undrafted)).toEqual([expect.stringContaining('nothing was drafted')])

@@ -103,6 +103,7 @@ async function measure(
     prompt_tokens: usage?.promptTokens ?? null,
     cached_tokens: usage?.cachedTokens ?? null,
     output_tokens: answer.outputTokens,
+    ...(request.fixedLength && { asked_tokens: request.maxTokens }),
     counted: usage !== undefined,
     finish: answer.finish ?? null,
     error: failure?.code ?? null,

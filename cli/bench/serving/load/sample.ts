@@ -44,6 +44,8 @@ export interface Sample {
   readonly prompt_tokens: number | null
   readonly cached_tokens: number | null
   readonly output_tokens: number
+  /** Of an answer that was to have exactly so many. */
+  readonly asked_tokens?: number | undefined
   /** Whether the target counted the tokens; else pieces of text were. */
   readonly counted: boolean
   readonly finish: string | null

@@ -36,6 +36,8 @@ export const CellSummary = z.object({
   output_tokens: number,
   /** Completed requests whose target counted no tokens: their pieces of text are counted. */
   uncounted: number,
+  /** Completed requests whose answer has fewer tokens than it was to have exactly; absent without any. */
+  shorter: number.optional(),
   /** In ms, of completed requests. null of nothing. */
   ttft_ms: Distribution.nullable(),
   tpot_ms: Distribution.nullable(),
@@ -70,6 +72,9 @@ export function summariseCell(
   const errors: Record<string, number> = {}
   for (const { error } of samples) if (error !== null) errors[error] = (errors[error] ?? 0) + 1
   const good = completed.filter((sample) => isGood(sample, level)).length
+  const shorter = completed.filter(
+    ({ counted, output_tokens, asked_tokens = 0 }) => counted && output_tokens < asked_tokens,
+  ).length
   return {
     ...settings,
     ...{ requests: samples.length, completed: completed.length, errors, duration_s: seconds },
@@ -79,6 +84,7 @@ export function summariseCell(
     cached_tokens: total(({ cached_tokens }) => cached_tokens ?? 0),
     output_tokens: outputTokens,
     uncounted: completed.filter(({ counted }) => !counted).length,
+    ...(shorter > 0 && { shorter }),
     ttft_ms: distribution(completed.flatMap(({ ttft_ms }) => ttft_ms ?? [])),
     tpot_ms: distribution(completed.flatMap((sample) => timePerToken(sample) ?? [])),
     itl_ms: distribution(completed.flatMap(({ gaps_ms }) => gaps_ms)),

@@ -103,13 +103,16 @@ export function notesOf(cells: readonly CellSummary[]): string[] {
   return cells
     .flatMap((cell) => {
       const label = rowName(cell)
-      const { client, errors, uncounted, wait_ms } = cell
+      const { client, errors, uncounted, shorter, wait_ms } = cell
       const failed = Object.entries(errors).map(([code, times]) => `${times} ${code}`)
       return [
         ...(failed.length === 0 ? [] : [`${label}: failed: ${failed.join(', ')}`]),
         ...(uncounted === 0
           ? []
           : [`${label}: the server counted no tokens of ${uncounted} answers: pieces of text are counted`]),
+        ...(shorter === undefined
+          ? []
+          : [`${label}: ${shorter} answers have fewer tokens than asked for: do they fit the context?`]),
         ...(DRAFTING.test(cell.mode) && cell.node?.drafted === 0
           ? [`${label}: nothing was drafted: has the model heads, or its text repetitions?`]
           : []),
