@@ -35,9 +35,10 @@ struct Tenant {
   // Of the step that is being scheduled, if it has several tenants.
   std::vector<RequestBranch> live;  // in order of arrival
   bool may_admit = true;            // false when its first waiting branch found no room
-  int32_t running = 0;              // branches
+  int32_t running = 0;              // branches that are not gated
   int32_t held_blocks = 0;          // by its running branches
   int32_t demand = 0;               // rows that it could use
+  int32_t passed_over = 0;          // of its branches, because the step has no sample for them
   int32_t allotted = 0;             // rows that it gets
 };
 

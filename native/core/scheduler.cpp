@@ -1,6 +1,7 @@
 #include "core/scheduler.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace apar {
 namespace {
@@ -10,6 +11,20 @@ namespace {
 constexpr int32_t kDecodeRows = 2;
 // Part of a step that the oldest prompt, and a tenant that has waited too long, get at least.
 constexpr int32_t kOldestPart = 4;
+
+// Those that have waited longest first. The turns of a request are taken by those of its branches that are
+// behind: the others might have to wait for them, and what they sampled would be dropped (virtual_order.h).
+void sort_by_turn(std::vector<RequestBranch>& branches) {
+  std::vector<RequestBranch> behind_first = branches;
+  std::ranges::stable_sort(behind_first, {}, [](const RequestBranch& at) {
+    return std::pair(at.request->arrival, at.branch->time());
+  });
+  std::ranges::stable_sort(branches, {}, [](const RequestBranch& at) { return at.branch->last_step; });
+  std::vector<size_t> turns(branches.size());
+  std::iota(turns.begin(), turns.end(), 0);
+  std::ranges::stable_sort(turns, {}, [&](size_t turn) { return branches[turn].request->arrival; });
+  for (size_t i = 0; i < turns.size(); ++i) branches[turns[i]] = behind_first[i];
+}
 
 }  // namespace
 
@@ -87,13 +102,17 @@ void Scheduler::schedule_shared(std::list<Request>& requests) {
     schedule(request, *elder_, std::max(kDecodeRows, token_budget() / kOldestPart));
   }
   for (Tenant* tenant : shares_.active()) {
-    tenant->demand = 0;
     for (const auto [request, branch] : tenant->live) {
       const bool waits = branch->can_step() && !branch->scheduled;
       branch->rows_wanted = waits ? std::max(1, pending_rows(*branch)) : 0;
-      // More rows than a step has are no demand, and the sum could overflow.
-      tenant->demand = std::min(tenant->demand + branch->rows_wanted, limits_.max_step_tokens);
     }
+  }
+  share_samples();
+  for (Tenant* tenant : shares_.active()) {
+    tenant->demand = 0;
+    // More rows than a step has are no demand, and the sum could overflow.
+    for (const RequestBranch& at : tenant->live)
+      tenant->demand = std::min(tenant->demand + at.branch->rows_wanted, limits_.max_step_tokens);
   }
   shares_.allot(token_budget());
   for (Tenant* tenant : shares_.active()) share_rows(*tenant);
@@ -108,6 +127,7 @@ void Scheduler::schedule_shared(std::list<Request>& requests) {
     admit_elder();
     schedule(*elders_tenant_->live.front().request, *elder_, token_budget());
   }
+  for (Tenant* tenant : shares_.active()) tenant->demand += tenant->passed_over;
   shares_.lift();
 }
 
@@ -129,6 +149,30 @@ bool Scheduler::choose_first() {
   return elder_ != nullptr;
 }
 
+// Divides the samples of the step among the branches that decode: a tenant's take turns where it has too few.
+void Scheduler::share_samples() {
+  const auto decodes = [](const RequestBranch& at) {
+    return at.branch->rows_wanted > 0 && at.branch->rows_wanted <= kDecodeRows;
+  };
+  int32_t wanted = 0;
+  for (Tenant* tenant : shares_.active()) {
+    tenant->demand = static_cast<int32_t>(std::ranges::count_if(tenant->live, decodes));
+    tenant->passed_over = 0;
+    wanted += tenant->demand;
+  }
+  if (wanted <= free_samples()) return;
+  shares_.allot(free_samples());
+  for (Tenant* tenant : shares_.active()) {
+    tenant->passed_over = tenant->demand - tenant->allotted;
+    if (tenant->passed_over == 0) continue;
+    decodes_.clear();
+    std::ranges::copy_if(tenant->live, std::back_inserter(decodes_), decodes);
+    sort_by_turn(decodes_);
+    for (const RequestBranch& at : std::span(decodes_).subspan(static_cast<size_t>(tenant->allotted)))
+      at.branch->rows_wanted = 0;
+  }
+}
+
 // Divides a tenant's rows of the step among its branches. If not all decoding branches can have a row, half
 // of the rows are for prompts, and branches that have waited longest come first.
 void Scheduler::share_rows(Tenant& tenant) {
@@ -147,9 +191,7 @@ void Scheduler::share_rows(Tenant& tenant) {
   // With one row, they take turns.
   const auto half = static_cast<int32_t>((tenant.allotted + step_ % 2) / 2);
   const int32_t decodes = std::min(decode_rows, std::max(tenant.allotted - prefill_rows, half));
-  std::stable_sort(decodes_.begin(), decodes_.end(), [](const RequestBranch& a, const RequestBranch& b) {
-    return a.branch->last_step < b.branch->last_step;
-  });
+  if (decodes < decode_rows) sort_by_turn(decodes_);
   int32_t left = decodes;
   for (const auto [request, branch] : decodes_) {
     branch->rows_wanted = std::min(branch->rows_wanted, left);
@@ -268,9 +310,7 @@ void Scheduler::finish(Branch& branch) {
 }
 
 void Scheduler::add_child(Request& request, const Branch& parent, Branch& child) {
-  if (parent.state != BranchState::running) return;
-  if (shares_.has_several() && running_ >= limits_.max_branches) return;
-  run(request, child);
+  if (parent.state == BranchState::running) run(request, child);
 }
 
 void Scheduler::update(double seconds) {

@@ -47,23 +47,27 @@ struct CandidateRow {
 // Continuous batching: decides what each step computes, within the token budget. Never changes what a request
 // answers, only when.
 //
-// One tenant alone: decode rows first, then chunked prefill, the shortest rest of a prompt first, but a
-// quarter for the oldest prompt. Requests are admitted first come, first served, while fewer than
-// max_branches could have a row, then all branches of each. Where more decode than a step samples, those of
-// the oldest requests have rows, and of one request those that are behind. When there are too few blocks, the
-// last branch in that order without rows in this step is preempted: it keeps its tokens and is recomputed
-// when there are enough blocks.
+// A request begins while fewer than max_branches could have a row, first come, first served; then all its
+// branches are admitted as far as there are blocks. If some had to wait for a place, the others would soon
+// have to wait for them (virtual_order.h). When there are too few blocks, the last branch in order of arrival
+// and id without rows in this step is preempted: it keeps its tokens, and is recomputed where others used its
+// blocks.
 //
-// Several tenants (docs/adr/0027): rows, running branches and KV blocks are divided among them by weight, and
-// by priority before that. The number of rows is bounded where more of them would add little throughput. A
-// tenant that got no token for kPatience steps comes first, whatever its priority, until it gets one.
+// One tenant alone: decode rows first, then chunked prefill, the shortest rest of a prompt first, but a
+// quarter for the oldest prompt. Where more branches decode than a step samples, those of the oldest requests
+// have rows, and of one request those that are behind.
+//
+// Several tenants (docs/adr/0027): rows, samples and KV blocks are divided among them by weight, and by
+// priority before that; the requests of a tenant take turns. The number of rows is bounded where more of them
+// would add little throughput. A tenant that got no token for kPatience steps comes first, whatever its
+// priority, until it gets one.
 //
 // Requests that cannot keep the deadline of their first token (deadline_policy.h) begin after those of their
 // tenant that can, but for one in four.
 //
-// A gated branch waits for others of its request (docs/adr/0028) and is not scheduled. It keeps its blocks,
-// and its slot among several tenants, until an open branch needs blocks, or one of its request a slot. Each
-// request has an open branch, so there is always something to compute while there are requests.
+// A gated branch waits for others of its request (docs/adr/0028) and is not scheduled. It keeps its blocks
+// until an open branch needs them. Each request has an open branch, so there is always something to compute
+// while there are requests.
 class Scheduler {
  public:
   static constexpr int64_t kPatience = 256;  // steps
@@ -126,8 +130,7 @@ class Scheduler {
   // Prompt tokens that were found in the prefix cache.
   int64_t cached_rows() const { return cached_rows_; }
 
-  // After a fork: if the parent runs, the child runs at once; among several tenants only if fewer than
-  // max_branches run. Else it waits.
+  // After a fork: if the parent runs, the child runs at once, else it waits.
   void add_child(Request& request, const Branch& parent, Branch& child);
 
  private:
@@ -151,6 +154,7 @@ class Scheduler {
   void schedule_shared(std::list<Request>& requests);
   bool choose_first();
   void share_prefill(std::span<const RequestBranch> prefills, int32_t rows);
+  void share_samples();
   void share_rows(Tenant& tenant);
   void schedule_branch(std::list<Request>& requests, Request& request, Branch& branch, int32_t max_rows);
   bool reserve(std::list<Request>& requests, Request& request, Branch& branch, NodeId node, int32_t count);
@@ -180,7 +184,6 @@ class Scheduler {
   void promote_late(std::list<Request>& requests);
   void admit_waiting(std::list<Request>& requests);
   void sort_by_tenant(std::list<Request>& requests);
-  void give_up_slots();
   void choose_elder();
   static RequestBranch first_open(const Tenant& tenant);
   static RequestBranch first_waiting(const Tenant& tenant);
@@ -190,7 +193,9 @@ class Scheduler {
   int32_t blocks_short(const Branch& branch) const;
   bool stays_within_share(const Tenant& tenant, const Branch& branch);
   bool make_room(const Tenant& tenant, const Branch& branch);
-  bool make_slot(const Tenant& tenant, const Branch& branch);
+  bool may_begin(const Tenant& tenant);
+  static bool runs(const Request& request);
+  static int admission_rank(const Request& request);
   void count_blocks();
   double share_of_blocks(const Tenant& tenant);
   std::tuple<int32_t, bool, int64_t> preemption_order(const Request& request);
@@ -209,7 +214,8 @@ class Scheduler {
   Tenant* elders_tenant_ = nullptr;
   int64_t step_ = 0;
   int64_t arrivals_ = 0;
-  int32_t running_ = 0;
+  int32_t running_ = 0;          // branches
+  int32_t open_ = 0;             // those that are not gated, while admitting
   int32_t admitted_blocks_ = 0;  // that branches admitted for the current step will need
   int64_t preemptions_ = 0;
   int64_t prefill_rows_ = 0;

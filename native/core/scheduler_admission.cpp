@@ -26,7 +26,6 @@ int32_t Scheduler::blocks_short(const Branch& branch) const {
 void Scheduler::admit(std::list<Request>& requests) {
   if (!shares_.has_several()) return admit_waiting(requests);
   sort_by_tenant(requests);
-  give_up_slots();
   choose_elder();
   admit_fairly();
 }
@@ -44,9 +43,8 @@ void Scheduler::promote_late(std::list<Request>& requests) {
   }
 }
 
-// Gated branches give their places and blocks up when an open branch of their request was not admitted: it
-// may be what they wait for. So a request with running branches has one that can step. Returns whether one
-// did.
+// Gated branches give their blocks up when an open branch of their request was not admitted: it may be what
+// they wait for. So a request with running branches has one that can step. Returns whether one did.
 bool Scheduler::release_gated(std::list<Request>& requests) {
   bool released = false;
   for (Request& request : requests) {
@@ -63,30 +61,32 @@ bool Scheduler::release_gated(std::list<Request>& requests) {
   return released;
 }
 
-// All branches of a request that runs are admitted, and gated ones have no slot: there may be more than a
-// step samples, where schedule_alone() chooses. If some had to wait, the others of their request would soon
-// have to wait for them (virtual_order.h) and leave their slots idle.
+// Those that have run, then those that can keep their deadlines.
+int Scheduler::admission_rank(const Request& request) {
+  return request.has_run() ? 0 : request.late ? 2 : 1;
+}
+
+bool Scheduler::runs(const Request& request) {
+  return std::ranges::any_of(request.live,
+                             [](const Branch* branch) { return branch->state == BranchState::running; });
+}
+
 void Scheduler::admit_waiting(std::list<Request>& requests) {
-  int32_t open = 0;
+  open_ = 0;
   for (const Request& request : requests)
-    open += static_cast<int32_t>(std::ranges::count_if(request.live, &Branch::can_step));
+    open_ += static_cast<int32_t>(std::ranges::count_if(request.live, &Branch::can_step));
   const auto admit_all = [&](Request& request) {
     for (Branch* branch : request.live) {
       if (branch->state != BranchState::waiting || branch->gate != Gate::open) continue;
-      const bool runs = std::ranges::any_of(
-          request.live, [](const Branch* other) { return other->state == BranchState::running; });
-      if (!runs && open >= limits_.max_branches) return false;
+      if (!runs(request) && open_ >= limits_.max_branches) return false;
       if (blocks_short(*branch) > 0) return false;
       run(request, *branch);
-      ++open;
     }
     return true;
   };
-  // Those that have run, then those that can keep their deadlines.
-  const auto rank = [](const Request& request) { return request.has_run() ? 0 : request.late ? 2 : 1; };
-  for (const int each : {0, 1, 2}) {
+  for (const int rank : {0, 1, 2}) {
     for (Request& request : requests) {
-      if (rank(request) == each && !admit_all(request)) return;
+      if (admission_rank(request) == rank && !admit_all(request)) return;
     }
   }
 }
@@ -97,6 +97,7 @@ void Scheduler::run(Request& request, Branch& branch) {
   branch.state = BranchState::running;
   branch.preempted = false;
   ++running_;
+  ++open_;
   ++request.tenant->running;
   if (!request.has_run()) {
     Tenant& tenant = *request.tenant;
@@ -113,12 +114,16 @@ void Scheduler::preempt(RequestBranch victim) {
   victim.branch->preempted = true;
   victim.branch->ready = false;
   --running_;
-  --victim.request->tenant->running;
+  if (victim.branch->gate == Gate::open) {
+    --open_;
+    --victim.request->tenant->running;
+  }
   victim.request->tenant->may_admit = false;  // in this step
   ++preemptions_;
 }
 
 void Scheduler::sort_by_tenant(std::list<Request>& requests) {
+  open_ = 0;
   for (Tenant* tenant : shares_.active()) {
     tenant->live.clear();
     tenant->running = 0;
@@ -127,23 +132,10 @@ void Scheduler::sort_by_tenant(std::list<Request>& requests) {
   for (Request& request : requests) {
     for (Branch* branch : request.live) {
       request.tenant->live.push_back({&request, branch});
-      if (branch->state == BranchState::running) ++request.tenant->running;
+      if (!branch->can_step()) continue;
+      ++request.tenant->running;
+      ++open_;
     }
-  }
-}
-
-// A tenant that was alone may have more running branches than there are slots.
-void Scheduler::give_up_slots() {
-  while (running_ > limits_.max_branches) {
-    RequestBranch last{};
-    double most = 0;
-    for (const Tenant* tenant : shares_.active()) {
-      const RequestBranch of = last_running(*tenant);
-      if (of.branch == nullptr || tenant->running / tenant->weight <= most) continue;
-      most = tenant->running / tenant->weight;
-      last = of;
-    }
-    preempt(last);
   }
 }
 
@@ -171,7 +163,7 @@ RequestBranch Scheduler::first_open(const Tenant& tenant) {
 void Scheduler::admit_elder() {
   if (elder_->state != BranchState::waiting) return;
   Request& request = *elders_tenant_->live.front().request;
-  while (running_ >= limits_.max_branches || blocks_short(*elder_) > 0) {
+  while (blocks_short(*elder_) > 0) {
     const RequestBranch victim = victim_shared(request, *elder_);
     if (victim.branch == nullptr) return;
     preempt(victim);
@@ -179,15 +171,13 @@ void Scheduler::admit_elder() {
   run(request, *elder_);
 }
 
-// Of those that can keep their deadlines, if there are any.
 RequestBranch Scheduler::first_waiting(const Tenant& tenant) {
-  RequestBranch late{};
+  RequestBranch first{};
   for (const RequestBranch& at : tenant.live) {
     if (at.branch->state != BranchState::waiting || at.branch->gate != Gate::open) continue;
-    if (!at.request->late) return at;
-    if (late.branch == nullptr) late = at;
+    if (first.branch == nullptr || admission_rank(*at.request) < admission_rank(*first.request)) first = at;
   }
-  return late;
+  return first;
 }
 
 void Scheduler::admit_fairly() {
@@ -216,8 +206,8 @@ void Scheduler::admit_fairly() {
 }
 
 bool Scheduler::try_admit(Tenant& tenant, RequestBranch waiting) {
+  if (!runs(*waiting.request) && open_ >= limits_.max_branches && !may_begin(tenant)) return false;
   if (blocks_short(*waiting.branch) > 0 && !make_room(tenant, *waiting.branch)) return false;
-  if (running_ >= limits_.max_branches && !make_slot(tenant, *waiting.branch)) return false;
   run(*waiting.request, *waiting.branch);
   return true;
 }
@@ -231,24 +221,17 @@ bool Scheduler::stays_within_share(const Tenant& tenant, const Branch& branch) {
   return tenant.held_blocks + wanted <= share_of_blocks(tenant);
 }
 
-// Preempts a branch of a tenant of lower priority, or of one that still has at least as many running branches
-// for its weight as this one with one more.
-bool Scheduler::make_slot(const Tenant& tenant, const Branch& branch) {
-  Tenant* victim = nullptr;
-  for (Tenant* other : shares_.active()) {
-    if (other == &tenant || last_running(*other).branch == nullptr) continue;
-    const bool stays_ahead = static_cast<float>(other->running - 1) / other->weight >=
-                             static_cast<float>(tenant.running + 1) / tenant.weight;
-    if (other->priority > tenant.priority || (other->priority == tenant.priority && !stays_ahead)) continue;
-    const auto order = [](const Tenant& of) {
-      return std::tuple(of.priority, -static_cast<float>(of.running) / of.weight);
-    };
-    if (victim == nullptr || order(*other) < order(*victim)) victim = other;
-  }
-  if (victim == nullptr) return false;
-  if (victim->priority == tenant.priority && !stays_within_share(tenant, branch)) return false;
-  preempt(last_running(*victim));
-  return true;
+// Whether a request of the tenant may begin although as many branches as a step samples are open: where some
+// are of a tenant of lower priority, or of one that has at least as many for its weight as this one with one
+// more.
+bool Scheduler::may_begin(const Tenant& tenant) {
+  if (tenant.running >= limits_.max_branches) return false;
+  return std::ranges::any_of(shares_.active(), [&](const Tenant* other) {
+    if (other->running == 0) return false;
+    if (other->priority != tenant.priority) return other->priority < tenant.priority;
+    return static_cast<float>(other->running - 1) / other->weight >=
+           static_cast<float>(tenant.running + 1) / tenant.weight;
+  });
 }
 
 // Preempts branches of tenants of lower priority and, for a tenant that stays within its share of the blocks,

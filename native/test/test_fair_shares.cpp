@@ -261,7 +261,7 @@ TEST_CASE("100,000 random arrivals: every tenant gets tokens in time, and no row
       // Branches that share a prefix compute it once, and so leave rows of theirs.
       const int64_t preempted = decoder.stats().preemptions;
       if (!drafts && !limits.prefix_cache && !forks && preempted == last_preemptions) {
-        REQUIRE(model.rows >= std::min(planned.row_limit, planned.running_branches));
+        REQUIRE(model.rows >= std::min({planned.row_limit, planned.running_branches, limits.branches}));
         ++full_checks;
       }
       last_preemptions = preempted;

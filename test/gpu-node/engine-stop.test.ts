@@ -43,7 +43,7 @@ describe.skipIf(!BUILT)('the same request gives the same texts, reasons and usag
     const folder = join(ROOT, 'models/demo')
     roomy = await openRunner(folder, { threads: 1, device: 'cpu', name: 'demo' })
     // Chunks of a few tokens, few branches at once, and a pool in which they are preempted.
-    const limits = { maxStepTokens: 16, maxBranches: 12, numBlocks: 66, prefixCache: false }
+    const limits = { maxStepTokens: 24, maxBranches: 24, numBlocks: 66, prefixCache: false }
     tiny = await openRunner(folder, { threads: 1, device: 'cpu', name: 'demo', ...limits })
   }, 60_000)
   afterAll(async () => {
@@ -69,7 +69,7 @@ describe.skipIf(!BUILT)('the same request gives the same texts, reasons and usag
       const beside = Promise.all(Array.from({ length: 4 }, () => run(roomy, request)))
       for (const events of await beside) expect(given(events)).toEqual(alone)
       await Promise.all(others)
-      const crowd = await Promise.all(Array.from({ length: 8 }, () => run(tiny, request)))
+      const crowd = await Promise.all(Array.from({ length: 16 }, () => run(tiny, request)))
       for (const events of crowd) expect(given(events)).toEqual(alone)
       expect(tiny.stats().preemptions).toBeGreaterThan(0)
     })
