@@ -36,6 +36,11 @@ export const EVENT = {
    * rows of the forward pass if the request was ended between two, comes before FINISH.
    */
   TRACE: 8,
+  /**
+   * a = the token that ends the branch, which has no TOKEN row. Its LOGPROB rows follow, then BRANCH_END. Only of a request
+   * that has the log-probabilities of its prompt and of its answer.
+   */
+  END_TOKEN: 9,
 } as const
 /** a and b, of the request and of all requests, in a step (native/core/step_trace.h). They stop at 2^31 - 1. */
 export const TRACE_FIELD = {
