@@ -61,3 +61,11 @@ export const TRACE_FIELD = {
 export const DRAFT_SOURCE = { HEADS: 1, NGRAM: 2 } as const
 export const DEPTH_STEP = 256
 export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4, NOT_FINITE: 5, UNMATCHED: 6 } as const
+
+/** The float32 with these bits. */
+export function float32(bits: number): number {
+  FLOAT_BITS.setInt32(0, bits)
+  return FLOAT_BITS.getFloat32(0)
+}
+
+const FLOAT_BITS = new DataView(new ArrayBuffer(4))

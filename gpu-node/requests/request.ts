@@ -4,7 +4,7 @@ import type { FinishReason, Joints, StreamEvent, Usage } from '../../shared/prot
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import { type NodeBatch, ROW_WIDTH } from '../../shared/protocol/node.ts'
 import type { Engine } from '../engine/engine.ts'
-import { EVENT, FINISH } from '../engine/engine-events.ts'
+import { EVENT, FINISH, float32 } from '../engine/engine-events.ts'
 import type { RestoredBranch } from '../engine/engine-request.ts'
 import type { ReasoningFormat } from '../reasoning/reasoning-format.ts'
 import { type ParserStart, ReasoningParser } from '../reasoning/reasoning-parser.ts'
@@ -495,11 +495,3 @@ function engineError(code: number, failure: string | undefined): Unnumbered<Stre
 function toErrorEvent(error: AparError): Unnumbered<StreamEvent> {
   return { type: 'error', code: error.code, message: error.message, param: error.param ?? null }
 }
-
-/** The float32 with these bits. */
-function float32(bits: number): number {
-  FLOAT_BITS.setInt32(0, bits)
-  return FLOAT_BITS.getFloat32(0)
-}
-
-const FLOAT_BITS = new DataView(new ArrayBuffer(4))
