@@ -50,7 +50,8 @@ export async function* completionChunks(
       continue
     }
     const growth = choice.push(event)
-    if (growth.text !== '') yield chunk(index, growth.text, prompt.shifted(growth.logprobs), null)
+    if (growth.text !== '' || growth.logprobs.length > 0)
+      yield chunk(index, growth.text, prompt.shifted(growth.logprobs), null)
     if (event.type === 'trace') yield { ...chunk(index, '', [], null), apar: traceChunk(event) }
     if (event.type === 'done') yield chunk(index, '', [], choice.finishReason)
   }

@@ -36,6 +36,11 @@ export const EVENT = {
    * rows of the forward pass if the request was ended between two, comes before FINISH.
    */
   TRACE: 8,
+  /**
+   * a = the token that ends the branch, which has no TOKEN row. Its LOGPROB rows follow, then BRANCH_END. Only of a request
+   * that has the log-probabilities of its prompt and of its answer.
+   */
+  END_TOKEN: 9,
 } as const
 /** a and b, of the request and of all requests, in a step (native/core/step_trace.h). They stop at 2^31 - 1. */
 export const TRACE_FIELD = {
@@ -56,3 +61,11 @@ export const TRACE_FIELD = {
 export const DRAFT_SOURCE = { HEADS: 1, NGRAM: 2 } as const
 export const DEPTH_STEP = 256
 export const FINISH = { STOP: 1, LENGTH: 2, ABORT: 3, ERROR: 4, NOT_FINITE: 5, UNMATCHED: 6 } as const
+
+/** The float32 with these bits. */
+export function float32(bits: number): number {
+  FLOAT_BITS.setInt32(0, bits)
+  return FLOAT_BITS.getFloat32(0)
+}
+
+const FLOAT_BITS = new DataView(new ArrayBuffer(4))

@@ -4,7 +4,7 @@ import type { FinishReason, Joints, StreamEvent, Usage } from '../../shared/prot
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import { type NodeBatch, ROW_WIDTH } from '../../shared/protocol/node.ts'
 import type { Engine } from '../engine/engine.ts'
-import { EVENT, FINISH } from '../engine/engine-events.ts'
+import { EVENT, FINISH, float32 } from '../engine/engine-events.ts'
 import type { RestoredBranch } from '../engine/engine-request.ts'
 import type { ReasoningFormat } from '../reasoning/reasoning-format.ts'
 import { type ParserStart, ReasoningParser } from '../reasoning/reasoning-parser.ts'
@@ -82,6 +82,8 @@ export class RunningRequest {
   readonly #tokensAtFork = new Map<number, number>()
   /** Stop strings that end a branch for the client. */
   readonly #branchStops: readonly string[]
+  /** Who scores a prompt counts on an entry for each token, with text or not. */
+  readonly #everyToken: boolean
   #finished = false
   #hasText = false
   /** True while the log is replayed: no events are sent, and the engine is not called. */
@@ -106,7 +108,11 @@ export class RunningRequest {
     if (ordered) this.#ordered = new OrderedText(joints, stop)
     this.#branchStops = ordered ? [] : stop
     const parser = reasoning && new ReasoningParser(reasoning.format, reasoning.start)
-    this.#branches.set(ROOT, new BranchText(bytes, this.#branchStops, dropsLeadingSpace, parser))
+    this.#everyToken = options.promptScores !== undefined
+    this.#branches.set(
+      ROOT,
+      new BranchText(bytes, this.#branchStops, dropsLeadingSpace, parser, this.#everyToken),
+    )
     if (options.log) this.#replay(options.log)
     if (this.#seq === 0) this.#accept()
     // A log with a token has the prompt's event, too.
@@ -189,6 +195,7 @@ export class RunningRequest {
     if (kind === EVENT.FINISH) this.#finish(a, b, failure)
     else if (kind === EVENT.SPECULATION) this.#draft(branch, a, b)
     else if (kind === EVENT.TRACE) this.#trace?.figure(branch, a, b)
+    else if (kind === EVENT.END_TOKEN) this.#branches.get(branch)?.endToken()
     else if (kind === EVENT.LOGPROB) this.#branches.get(branch)?.addLogprob(a, float32(b))
     else this.#advance(kind, branch, a, b)
   }
@@ -308,7 +315,8 @@ export class RunningRequest {
     const { bytes, reasoning } = this.#options
     const format = parent.isReasoning ? reasoning?.format : undefined
     const parser = format && new ReasoningParser(format, 'branch')
-    this.#branches.set(child, new BranchText(bytes, this.#branchStops, false, parser))
+    const childText = new BranchText(bytes, this.#branchStops, false, parser, this.#everyToken)
+    this.#branches.set(child, childText)
     this.#tokensAtFork.set(child, parent.tokens)
     const place = parser ? { at, reasoning_at: parent.reasoningLength } : { at }
     this.#emit({ type: 'fork', branch: child, parent: parentId, ...place })
@@ -323,7 +331,14 @@ export class RunningRequest {
     if (outcome === 'length') this.#reachedLength = true
     this.#sendText(branch)
     const stop = stopToken > 0 ? { stop_token: stopToken - 1 } : {}
-    this.#emit({ type: 'branch_end', branch, reason: outcome, ...stop })
+    const logprobs = this.#cut ? [] : text.takeLastLogprobs()
+    this.#emit({
+      type: 'branch_end',
+      branch,
+      reason: outcome,
+      ...stop,
+      ...(logprobs.length > 0 && { logprobs }),
+    })
   }
 
   #finish(code: number, cachedTokens: number, failure: string | undefined): void {
@@ -480,11 +495,3 @@ function engineError(code: number, failure: string | undefined): Unnumbered<Stre
 function toErrorEvent(error: AparError): Unnumbered<StreamEvent> {
   return { type: 'error', code: error.code, message: error.message, param: error.param ?? null }
 }
-
-/** The float32 with these bits. */
-function float32(bits: number): number {
-  FLOAT_BITS.setInt32(0, bits)
-  return FLOAT_BITS.getFloat32(0)
-}
-
-const FLOAT_BITS = new DataView(new ArrayBuffer(4))

@@ -26,21 +26,27 @@ export class BranchText {
   /** UTF-16 code units decoded so far, including those held back. */
   #decoded = 0
   readonly #logprobs: TokenLogprobs
+  readonly #everyToken: boolean
   readonly #reasoning: ReasoningParser | undefined
   #pendingReasoning = ''
   #reasoningLength = 0
 
-  /** `reasoning`: for a branch that may think. */
+  /**
+   * `reasoning`: for a branch that may think. `everyToken`: tokens without text have log-probabilities, too, and so has the
+   * one that ends the branch.
+   */
   constructor(
     bytes: TokenBytes,
     stops: readonly string[],
     dropLeadingSpace: boolean,
     reasoning?: ReasoningParser | undefined,
+    everyToken = false,
   ) {
     this.#reasoning = reasoning
     this.#decoder = new BranchDecoder(bytes, dropLeadingSpace)
     this.#stops = new StopMatcher(stops)
-    this.#logprobs = new TokenLogprobs(bytes)
+    this.#logprobs = new TokenLogprobs(bytes, everyToken)
+    this.#everyToken = everyToken
   }
 
   /** Returns the text that the token completes, also what is behind a stop string or held back. */
@@ -79,6 +85,16 @@ export class BranchText {
   /** Adds a log-probability that follows a token: first the token's own, then those of the most likely tokens. */
   addLogprob(token: number, logprob: number): void {
     this.#logprobs.add(token, logprob)
+  }
+
+  /** Its log-probabilities follow. It is no token of the text. */
+  endToken(): void {
+    this.#logprobs.begin(this.#decoded)
+  }
+
+  /** Those that no text has: of tokens behind the last text, and of the one that ends the branch. Call after {@link flush}. */
+  takeLastLogprobs(): TokenLogprob[] {
+    return this.#everyToken && !this.stopped ? this.#logprobs.takeBefore(Number.POSITIVE_INFINITY) : []
   }
 
   /** Returns, once, the log-probabilities of the tokens whose text starts in text returned by {@link take}. */

@@ -7,12 +7,15 @@ const MIN_LOGPROB = -9999
 /** Collects the log-probabilities of one branch's tokens until their text is sent. */
 export class TokenLogprobs {
   readonly #bytes: TokenBytes
+  readonly #everyToken: boolean
   readonly #waiting: TokenLogprob[] = []
   /** Start of the newest token's text; undefined once the token's own log-probability has arrived. */
   #at: number | undefined
 
-  constructor(bytes: TokenBytes) {
+  /** `everyToken`: those without text, such as [Fork], are kept. */
+  constructor(bytes: TokenBytes, everyToken = false) {
     this.#bytes = bytes
+    this.#everyToken = everyToken
   }
 
   /** Call for each token, before its log-probabilities. */
@@ -30,14 +33,11 @@ export class TokenLogprobs {
     }
   }
 
-  /**
-   * Removes and returns the tokens whose text starts before `end`. Tokens without text, such as [Fork], are
-   * dropped.
-   */
+  /** Removes and returns the tokens whose text starts before `end`. */
   takeBefore(end: number): TokenLogprob[] {
     const count = this.#waiting.findIndex(({ at }) => at >= end)
     const taken = this.#waiting.splice(0, count === -1 ? this.#waiting.length : count)
-    return taken.filter(({ bytes }) => bytes !== null)
+    return taken.filter(({ bytes }) => this.#everyToken || bytes !== null)
   }
 }
 

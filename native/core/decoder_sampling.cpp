@@ -45,6 +45,10 @@ void Decoder::sample(Request& request, Branch& branch, std::span<float> logits, 
 void Decoder::on_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events) {
   branch.decided_at = branch.time();
   if (ends_branch(request, branch, token)) {
+    if (request.params.logprobs >= 0 && request.params.prompt_logprobs >= 0) {
+      events.push_back({EventKind::end_token, request.params.id, branch.id, token});
+      emit_logprobs(request, branch, token, events);
+    }
     const bool asked = contains(request.params.stop_tokens, token);
     return end_branch(request, branch, FinishReason::stop, events, asked ? token : -1);
   }

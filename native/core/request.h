@@ -39,7 +39,8 @@ enum class EventKind : int32_t {
   logprob = 5,
   speculation = 6,
   prompt_logprob = 7,
-  trace = 8
+  trace = 8,
+  end_token = 9
 };
 
 // gpu-node/engine/engine-events.ts defines `a` and `b` for each kind.

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <vector>
 
@@ -112,6 +113,40 @@ TEST_CASE("log-probabilities of prompts in a pool that cannot hold them all") {
   }
   const auto transcripts = serve(decoder, all);
   for (const RequestParams& params : all) check_scores(transcripts.at(params.id), params.prompt, 1);
+}
+
+TEST_CASE("who scores a prompt and its answer has log-probabilities of the token that ends it, too") {
+  int32_t ended = 0;
+  for (int32_t seed = 0; seed < 40; ++seed) {
+    FakeModel model(kVocab, 1024, 128, 64);
+    Decoder decoder(model, config(64, 4));
+    RequestParams params = request(1, long_prompt(20, seed));
+    params.max_tokens = 1;
+    params.max_depth = 1;
+    params.logprobs = 2;
+    if (seed % 2 == 1) params.logit_bias = {{kEos, 100.0f}};
+    const Transcript plain = serve(decoder, {params}).at(1);
+    params.prompt_logprobs = 0;
+    const Transcript scored = serve(decoder, {params}).at(1);
+    CHECK(plain.branches.at(0).end_token == -1);
+    CHECK(plain.branches.at(0).path == scored.branches.at(0).path);
+    REQUIRE(scored.logprobs.size() == 3);
+    std::vector<float> logits(kVocab);
+    FakeModel::fill(params.prompt, logits);
+    double sum = 0;
+    for (const float logit : logits) sum += std::exp(logit);
+    const auto [token, logprob] = scored.logprobs[0];
+    CHECK(logprob == doctest::Approx(logits[static_cast<size_t>(token)] - std::log(sum)).epsilon(1e-4));
+    if (scored.tokens > 0) {
+      CHECK(plain.logprobs == scored.logprobs);
+      CHECK(scored.branches.at(0).end_token == -1);
+    } else {
+      ++ended;
+      CHECK(plain.logprobs.empty());
+      CHECK(scored.branches.at(0).end_token == token);
+    }
+  }
+  CHECK(ended >= 20);
 }
 
 TEST_CASE("a prompt of one token has no log-probabilities") {

@@ -19,6 +19,7 @@ struct Transcript {
     size_t own_from = 0;        // index of the branch's first own token in path
     FinishReason reason = FinishReason::none;
     int32_t stop_token = -1;  // of the request, that ended the branch
+    int32_t end_token = -1;   // that ended the branch, where the request asks for its log-probability
   };
 
   explicit Transcript(std::vector<int32_t> prompt) {
@@ -71,6 +72,9 @@ struct Transcript {
         branches.emplace(event.a, std::move(child));
         break;
       }
+      case EventKind::end_token:
+        branch.end_token = event.a;
+        break;
       case EventKind::logprob:
         logprobs.push_back({event.a, std::bit_cast<float>(event.b)});
         break;

@@ -144,6 +144,11 @@ export const BranchEndEvent = z.object({
   reason: FinishReason,
   /** Of `stop_token_ids`, the token that ended the branch. */
   stop_token: z.int().min(0).optional(),
+  /**
+   * Only with `logprobs` and `prompt_logprobs`: log-probabilities of tokens behind the last text, and of the one that ended
+   * the branch.
+   */
+  logprobs: z.array(TokenLogprob).optional(),
 })
 /** Only if requested: what the engine's next steps did for the stream. Together they are its trace (docs/traces.md). */
 export const TraceEvent = z.object({ type: z.literal('trace'), seq, steps: z.array(TraceStep).min(1) })

@@ -38,6 +38,43 @@ it.each([true, false])(
   },
 )
 
+it.each([false, true])(
+  'has entries for tokens behind the text, if the node reports them, at its end (stream: %s)',
+  async (stream) => {
+    const row = (at: number, token: string) => ({ at, token, bytes: [0], logprob: -1, top: [] })
+    const textless = (at: number, id: number) => ({ ...row(at, `token_id:${id}`), bytes: null })
+    const steps = [
+      accepted,
+      { ...delta(0, 'a'), logprobs: [row(0, 'a')] },
+      fork(0, 1, 1),
+      { ...delta(0, 'c'), logprobs: [row(1, 'c')] },
+      { ...delta(1, 'b'), logprobs: [row(0, 'b')] },
+      { ...branchEnd(1), logprobs: [textless(1, 3)] },
+      { ...branchEnd(0), logprobs: [textless(2, 2)] },
+      done(),
+    ]
+    const read = async (fields: object) => {
+      const response = await create(steps, { logprobs: 0, stream, ...fields })
+      const answers: Completion[] = stream
+        ? [...(await response.text()).matchAll(/^data: (\{.*)$/gm)].map(([, line = '']) => JSON.parse(line))
+        : [await response.json()]
+      const rows = answers.flatMap(({ choices }) => choices[0]?.logprobs ?? [])
+      return {
+        text: answers.map(({ choices }) => choices[0]?.text ?? '').join(''),
+        tokens: rows.flatMap(({ tokens }) => tokens),
+        offsets: rows.flatMap(({ text_offset }) => text_offset),
+      }
+    }
+    expect(await read({})).toEqual({
+      text: 'abc',
+      tokens: ['a', 'b', 'c', 'token_id:2', 'token_id:3'],
+      offsets: [0, 1, 2, 3, 3],
+    })
+    // Not behind a stop string.
+    expect(await read({ stop: ['c'] })).toEqual({ text: 'ab', tokens: ['a', 'b'], offsets: [0, 1] })
+  },
+)
+
 it('names its prompt in errors about it', async () => {
   const refusal = {
     type: 'error',

@@ -325,6 +325,45 @@ describe('log-probabilities', () => {
       ['y', [[1, [121]]]],
     ])
   })
+
+  test('of a request that scores its prompt are those of every token, with text or not, and of the end', async () => {
+    const EOS = SPECIAL['</s>']
+    await start({ logprobs: 0, prompt_logprobs: 0, raw_prompt: true })
+    engine.tokens(1, 0, [FORK]).logprobs(1, 0, [[FORK, -2]])
+    engine
+      .fork(1, 0, 1)
+      .tokens(1, 1, [CHILD])
+      .end(1, 1)
+      .tokens(1, 0, bytes('y'))
+      .logprobs(1, 0, [[121, -3]])
+    engine.endToken(1, 0, EOS).logprobs(1, 0, [[EOS, -4]])
+    engine.end(1, 0).finish(1).deliver()
+    expect(deltas()).toMatchObject([
+      {
+        text: 'y',
+        logprobs: [
+          { at: 0, token: `token_id:${FORK}`, bytes: null, logprob: -2 },
+          { at: 0, token: 'y', logprob: -3 },
+        ],
+      },
+    ])
+    const ends = events.filter((event) => event.type === 'branch_end')
+    expect(ends.map((end) => StreamEvent.parse(end))).toMatchObject([
+      { branch: 1 },
+      { branch: 0, logprobs: [{ at: 1, token: `token_id:${EOS}`, bytes: null, logprob: -4, top: [] }] },
+    ])
+    expect(ends[0]).not.toHaveProperty('logprobs')
+    expect(events.at(-1)).toMatchObject({ usage: { completion_tokens: 3 } })
+  })
+
+  test('end with the stop string, also of a request that scores its prompt', async () => {
+    await start({ logprobs: 0, prompt_logprobs: 0, raw_prompt: true, stop: ['!'] })
+    engine.tokens(1, 0, bytes('a')).logprobs(1, 0, [[97, -1]])
+    engine.tokens(1, 0, bytes('!')).logprobs(1, 0, [[33, -2]])
+    engine.end(1, 0).finish(1).deliver()
+    expect(deltas()).toMatchObject([{ text: 'a', logprobs: [{ token: 'a' }] }])
+    expect(events.find(({ type }) => type === 'branch_end')).not.toHaveProperty('logprobs')
+  })
 })
 
 test('passes options to the engine unchanged, and absent ones as disabled', async () => {

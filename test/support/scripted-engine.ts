@@ -96,6 +96,12 @@ export class ScriptedEngine implements Engine {
     return this
   }
 
+  /** The token that ends the branch; its log-probabilities follow. */
+  endToken(request: number, branch: number, token: number): this {
+    this.#rows.push(EVENT.END_TOKEN, request, branch, token, 0)
+    return this
+  }
+
   fork(request: number, parent: number, child: number, position = 0): this {
     this.#rows.push(EVENT.FORK, request, parent, child, position)
     return this

@@ -48,6 +48,8 @@ export class Choice {
   readonly #waiting = new Map<number, TokenLogprob[]>()
   /** Per branch, with `token_counts`. */
   readonly #tokens = new Map<number, number>()
+  /** Of tokens behind the text of their branch; they follow the last text. */
+  readonly #last: { readonly branch: number; readonly rows: readonly TokenLogprob[] }[] = []
   #stopToken: number | undefined
   readonly calls: Call[] = []
   #finishReason: FinishReason = 'stop'
@@ -69,6 +71,8 @@ export class Choice {
     const isText = event.type === 'delta' || event.type === 'reasoning'
     if (isText && event.tokens !== undefined) this.#tokens.set(event.branch, event.tokens)
     if (event.type === 'branch_end' && event.branch === 0) this.#stopToken = event.stop_token
+    if (event.type === 'branch_end' && event.logprobs)
+      this.#last.push({ branch: event.branch, rows: event.logprobs })
     if (event.type === 'delta' && event.logprobs) this.#keep(event.branch, event.logprobs)
     const call = this.#callOf(event)
     // No text follows a call: what could be the beginning of a stop string is none.
@@ -86,6 +90,7 @@ export class Choice {
       end += piece.text.length
       return this.#logprobsIn(piece, end)
     })
+    if (event.type === 'done' && this.stop === undefined) logprobs.push(...this.#lastLogprobs())
     return { reasoning: this.#reasoning.push(event), text, logprobs, call }
   }
 
@@ -137,6 +142,12 @@ export class Choice {
     const waiting = this.#waiting.get(branch)
     if (waiting) waiting.push(...logprobs)
     else this.#waiting.set(branch, [...logprobs])
+  }
+
+  #lastLogprobs(): PlacedLogprob[] {
+    const offset = this.#ordered.length
+    const inOrder = this.#last.sort((a, b) => a.branch - b.branch)
+    return inOrder.flatMap(({ rows }) => rows.map((row) => ({ ...row, offset })))
   }
 
   /** `end`: of the piece, in the choice's text. */

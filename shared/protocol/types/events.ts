@@ -132,6 +132,11 @@ export interface BranchEndEvent {
   reason: FinishReason
   /** Of `stop_token_ids`, the token that ended the branch. */
   stop_token?: number | undefined
+  /**
+   * Only with `logprobs` and `prompt_logprobs`: log-probabilities of tokens behind the last text, and of the one that ended
+   * the branch.
+   */
+  logprobs?: TokenLogprob[] | undefined
 }
 
 /** Only if requested: what the engine's next steps did for the stream. Together they are its trace. */
