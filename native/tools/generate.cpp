@@ -154,6 +154,7 @@ class Record {
       case EventKind::speculation:
       case EventKind::prompt_logprob:
       case EventKind::trace:
+      case EventKind::end_token:
         break;
     }
   }
