@@ -52,6 +52,7 @@ export type UserErrorCode =
   | 'build_in_use'
   | 'run_in_use'
   | 'out_in_use'
+  | 'out_incomplete'
   | 'foreign_folder'
   | 'other_vocabulary'
   | 'data_too_small'

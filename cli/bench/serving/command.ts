@@ -71,6 +71,8 @@ async function serving(nodeArguments: string[], flags: ServingFlags): Promise<vo
     }
     const report = { cells: summaries, timeLines }
     await publish(headOf(measured, workload, flags), settingsOf(measured, workload, flags), report, flags)
+    if (summaries.every(({ completed }) => completed === 0))
+      throw new UserError('not_measured', 'no request was completed')
   } finally {
     out?.close()
   }

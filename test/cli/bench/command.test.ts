@@ -59,6 +59,15 @@ function linesOf(file: string): Record<string, unknown>[] {
 }
 
 describe('apar bench serving at another server', () => {
+  test('has figures, and fails, when no request was completed', async () => {
+    const busy = join(folder, 'busy.jsonl')
+    writeFileSync(busy, `${JSON.stringify({ question_id: 2, turns: ['Question 2'] })}\n`)
+    const out = join(folder, 'busy-out.jsonl')
+    const failure = bench('--dataset', busy, '--out', out)
+    await expect(failure).rejects.toThrow(expect.objectContaining({ code: 'not_measured' }))
+    expect(linesOf(out).at(-1)).toMatchObject({ type: 'summary', completed: 0, errors: { overloaded: 1 } })
+  })
+
   test('asks it plainly and reports what it got', async () => {
     const out = join(folder, 'out.jsonl')
     const markdown = join(folder, 'report.md')
