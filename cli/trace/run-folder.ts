@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -15,6 +16,8 @@ import {
 
 const ENDING = '.jsonl.gz'
 const SETTINGS = 'run.json'
+/** Characters of an id in a name, which file systems bound to 255 bytes. */
+const LONGEST = 200
 
 /** How all answers of a folder were made; one folder has answers of one kind only. */
 export const RunSettings = z.object({
@@ -34,9 +37,11 @@ export const RunSettings = z.object({
 })
 export type RunSettings = z.infer<typeof RunSettings>
 
-/** The file of a question's trace. Any id makes a name. */
+/** The file of a question's trace. Any id makes a name: of a long one its begin and a digest. */
 export function traceName(id: string, mode: Mode): string {
-  return `${encodeURIComponent(id).replaceAll('.', '%2E')}.${mode}${ENDING}`
+  const name = encodeURIComponent(id).replaceAll('.', '%2E')
+  const short = `${name.slice(0, 100)}-${createHash('sha256').update(id).digest('hex').slice(0, 16)}`
+  return `${name.length > LONGEST ? short : name}.${mode}${ENDING}`
 }
 
 /** The traces of a run, written one after the other: a run that was ended goes on with those that are missing. */

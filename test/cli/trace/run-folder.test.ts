@@ -85,6 +85,12 @@ describe('a folder of traces', () => {
     expect(() => readSettings(folder)).toThrow('no run.json')
   })
 
+  test('has a file whatever its id is', async () => {
+    const ids = ['a', 'b', '..', 'ä/ö'].map((end) => 'ü'.repeat(150) + end)
+    await fill(['..', ...ids])
+    for (const id of ['..', ...ids]) expect(findTrace(id, parent).map(({ head }) => head.id)).toEqual([id])
+  })
+
   test('of a newer version, damaged or cut off is refused with the place', async () => {
     await fill(['1'])
     const path = join(folder, traceName('1', 'parallel'))
