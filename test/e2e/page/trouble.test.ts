@@ -26,7 +26,7 @@ describe.skipIf(!hasChromium)('what the page says when something is wrong', () =
     await page.locator('#key').fill(stack.key)
     await page.keyboard.press('Enter')
     await page.locator('#model:enabled').waitFor()
-    expect(await page.locator('dialog[open]').count()).toBe(0)
+    await page.locator('dialog[open]').waitFor({ state: 'detached' })
     await page.context().close()
   })
 
