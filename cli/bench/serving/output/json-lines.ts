@@ -25,7 +25,8 @@ export function jsonLines(path: string): Output {
     summary: (summary) => write({ type: 'summary', ...summary }),
     close: () => {
       closeSync(file)
-      if (failure !== undefined) throw new UserError('out_incomplete', `${path} ends early: ${explain(failure)}`)
+      if (failure !== undefined)
+        throw new UserError('out_incomplete', `${path} ends early: ${explain(failure)}`)
     },
   }
 }
