@@ -40,8 +40,9 @@ export type RunSettings = z.infer<typeof RunSettings>
 /** The file of a question's trace. Any id makes a name: of a long one its begin and a digest. */
 export function traceName(id: string, mode: Mode): string {
   const name = encodeURIComponent(id).replaceAll('.', '%2E')
-  const short = `${name.slice(0, 100)}-${createHash('sha256').update(id).digest('hex').slice(0, 16)}`
-  return `${name.length > LONGEST ? short : name}.${mode}${ENDING}`
+  if (name.length <= LONGEST) return `${name}.${mode}${ENDING}`
+  const digest = createHash('sha256').update(id).digest('hex').slice(0, 16)
+  return `${name.slice(0, 100)}-${digest}.${mode}${ENDING}`
 }
 
 /** The traces of a run, written one after the other: a run that was ended goes on with those that are missing. */

@@ -174,7 +174,7 @@ export const EngineConfig = z
     /** Share of the KV blocks that admission of new requests keeps free for running ones, in [0, 1). */
     watermark: z.number().min(0).lt(1),
     /**
-     * When the batch is full: `eager` lets a child wait, `capped` masks [Fork]; `serial` always does. `deadline` does where a
+     * When the batch is full: `eager` lets branches take turns, `capped` masks [Fork]; `serial` always does. `deadline` does where a
      * fork would make another request late (native/core/branch_policy.h).
      */
     policy: z.enum(POLICIES),

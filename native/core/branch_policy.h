@@ -13,7 +13,7 @@ namespace apar {
 // The engine's state that a policy may use, besides the request itself.
 struct EngineLoad {
   int32_t live_branches = 0;  // of all requests, including waiting branches
-  int32_t max_branches = 0;   // that may run at once
+  int32_t max_branches = 0;   // that a step samples
   double step_seconds = 0;    // moving average of the step time; 0 before the first step
 };
 
@@ -45,7 +45,7 @@ class BranchPolicy {
 };
 
 enum class PolicyKind : uint8_t {
-  eager,     // always; when the batch is full the child waits, so other requests never change a text
+  eager,     // always; in a full batch the child takes turns, so other requests never change a text
   capped,    // as in APAR's reference code: only while fewer branches are live than may run at once, so texts
              // depend on the load
   serial,    // never

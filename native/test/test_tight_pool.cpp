@@ -38,6 +38,16 @@ Request& add(std::list<Request>& requests, KvTree& tree, TenantParams tenant, in
   return request;
 }
 
+// The request's first branch waits for another one, of one token, that waits to run. Returns that.
+Branch& gate_for_another(Request& request, KvTree& tree, int32_t token) {
+  request.branches.front().gate = Gate::token;
+  Branch& behind = request.branches.emplace_back();
+  behind.id = 1;
+  behind.tail = tree.attach(std::vector<int32_t>{token}, 0);
+  request.live.push_back(&behind);
+  return behind;
+}
+
 }  // namespace
 
 TEST_CASE("a gated branch loses its blocks to a running one of any tenant") {
@@ -80,11 +90,7 @@ TEST_CASE("a gated branch keeps its blocks while there is room for the one that 
     scheduler.update(0.01);
 
     Branch& gated = request.branches.front();
-    gated.gate = Gate::token;
-    Branch& behind = request.branches.emplace_back();
-    behind.id = 1;
-    behind.tail = tree.attach(std::vector<int32_t>{1}, 0);
-    request.live.push_back(&behind);
+    Branch& behind = gate_for_another(request, tree, 1);
     REQUIRE(scheduler.schedule(requests));
     CHECK(behind.scheduled);
     CHECK(gated.state == BranchState::running);
@@ -93,11 +99,11 @@ TEST_CASE("a gated branch keeps its blocks while there is room for the one that 
   }
 }
 
-TEST_CASE("a branch that gives its place up is computed again only where others needed its blocks") {
+TEST_CASE("a branch that gives its blocks up is computed again only where others took them") {
   for (const bool prefix_cache : {true, false}) {
     CAPTURE(prefix_cache);
     KvTree tree(6, prefix_cache);
-    Scheduler scheduler(tree, {128, 1, 0});  // one place
+    Scheduler scheduler(tree, {128, 1, 0});
     std::list<Request> requests;
     Request& request = add(requests, tree, {}, 5 * kBlockTokens);
     scheduler.enter(request);
@@ -105,11 +111,7 @@ TEST_CASE("a branch that gives its place up is computed again only where others 
     scheduler.update(0.01);
 
     Branch& gated = request.branches.front();
-    gated.gate = Gate::token;
-    Branch& behind = request.branches.emplace_back();
-    behind.id = 1;
-    behind.tail = tree.attach(std::vector<int32_t>{9}, 0);
-    request.live.push_back(&behind);
+    Branch& behind = gate_for_another(request, tree, 9);
     REQUIRE(scheduler.schedule(requests));
     CHECK(behind.scheduled);
     CHECK(gated.state == BranchState::waiting);
