@@ -15,6 +15,7 @@ const PATIENT = { testTimeout: 60_000, hookTimeout: 120_000 }
 
 export default defineConfig({
   test: {
+    reporters: ['default', './test/support/unfinished-reporter.ts'],
     projects: [
       {
         test: {
