@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 import type { Tool } from '../../shared/protocol/tools.ts'
-import { isObject } from '../grammar/engine-schema.ts'
+import { isObject } from '../grammar/schema-parts.ts'
 import type { ModelTools, ToolFormat } from './tool-format.ts'
 
 /** What a chat template gets. */
