@@ -33,7 +33,7 @@ export function templateInputs(
   tools: readonly Tool[] | undefined,
   model: ModelTools,
 ): TemplateInput[] {
-  if (model.inTemplate) {
+  if (tools ? model.inTemplate : model.inTemplateWithoutTools) {
     const input = { messages: structured(messages, model.format) }
     return [tools ? { ...input, tools: tools.map(asFunction) } : input]
   }

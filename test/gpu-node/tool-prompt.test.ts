@@ -24,11 +24,11 @@ const TEMPLATES: Record<string, string> = {
   'tools in XML': `{{ tools }}<tool_call><function={{ 'x' }}>${TURNS}${END}`,
 }
 
-function files(template: string, toolFormat?: ToolFormatName) {
+function files(template: string, toolFormat?: ToolFormatName, toolUse?: string) {
   return {
     file: 'tokenizer.json',
     tokenizer: tinyTokenizer() as never,
-    chatTemplate: { source: template, file: 'chat.jinja' },
+    chatTemplate: { source: template, file: 'chat.jinja', ...(toolUse !== undefined && { toolUse }) },
     rawPrefix: '',
     named: {},
     toolFormat,
@@ -81,6 +81,59 @@ describe('the format of calls', () => {
     const text = rendered(TEMPLATES.hermes ?? '', [{ role: 'user', content: 'hi' }], true, 'llama')
     expect(text).toContain('{"name": "NAME", "parameters": {ARGUMENTS}}')
     expect(text).not.toContain('<tool_call>')
+  })
+})
+
+describe('a template that is for tools only', () => {
+  const withTools = `T ${TEMPLATES.hermes}`
+  const render = (
+    template: string,
+    messages: ChatMessage[],
+    tools?: typeof TOOLS,
+    format?: ToolFormatName,
+  ) => {
+    return textOf(new PromptEncoder(files(template, format, withTools)).render(messages, true, {}, tools))
+  }
+  const plain = TEMPLATES['no tools'] ?? ''
+
+  test('is taken for requests with tools, and says how calls are written', () => {
+    expect(modelTools(files(plain, undefined, withTools)).format).toBe(TOOL_FORMATS.hermes)
+    const text = render(plain, HISTORY, TOOLS)
+    expect(text.startsWith('T[')).toBe(true)
+    expect(text).toContain('"name": "f", "description": "does f"')
+    expect(text).toContain('assistant: well<tool_call>{"name": "f"')
+  })
+
+  test('is not taken without tools: calls are text in its form where the other template has none', () => {
+    expect(render(plain, [{ role: 'user', content: 'hi' }])).toBe('user: hi\n')
+    expect(render(plain, HISTORY)).toContain(
+      'assistant: well\n<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>',
+    )
+    expect(render(TEMPLATES.hermes ?? '', HISTORY)).toContain('assistant: well<tool_call>{"name": "f"')
+  })
+
+  test('is not taken for another form, which is described', () => {
+    const text = render(plain, [{ role: 'user', content: 'hi' }], TOOLS, 'llama')
+    expect(text).not.toMatch(/^T/)
+    expect(text).toContain('{"name": "NAME", "parameters": {ARGUMENTS}}')
+  })
+
+  test('has control tokens of its own, which no text becomes', () => {
+    const { tokenizer, ...others } = files(plain, undefined, `<tools>${withTools}`)
+    const token = {
+      id: 300,
+      content: '<tools>',
+      special: false,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+    }
+    const added = [...(tokenizer as unknown as { added_tokens: object[] }).added_tokens, token]
+    const all = { ...others, tokenizer: { ...(tokenizer as object), added_tokens: added } as never }
+    const encoder = new PromptEncoder(all)
+    const ids = encoder.ids(encoder.render([{ role: 'user', content: '<tools>' }], true, {}, TOOLS))
+    expect(ids.filter((id) => id === 300)).toHaveLength(1)
   })
 })
 
