@@ -84,6 +84,26 @@ describe('the format of calls', () => {
   })
 })
 
+test('a form with parameters is described with that of tools whose arguments are no list of them', () => {
+  const any = { name: 'any', parameters: { type: 'object', additionalProperties: { type: 'integer' } } }
+  const history: ChatMessage[] = [
+    { role: 'user', content: 'hi' },
+    {
+      role: 'assistant',
+      content: '',
+      tool_calls: [{ id: '1', name: 'any', arguments: '{"b": 2}' }, call('2', 1)],
+    },
+  ]
+  const encoder = new PromptEncoder(files(TEMPLATES['no tools'] ?? '', 'qwen3-coder'))
+  const text = textOf(encoder.render(history, true, {}, [...TOOLS, any]))
+  expect(text).toContain(
+    'To call any, write the arguments as JSON:\n<tool_call>\n<function=NAME>\n{ARGUMENTS}\n</function>\n</tool_call>\n',
+  )
+  expect(text).toContain('<function=any>\n{"b": 2}\n</function>')
+  expect(text).toContain('<function=f>\n<parameter=a>\n1\n</parameter>\n</function>')
+  expect(textOf(encoder.render(history, true, {}, TOOLS))).not.toContain('write the arguments as JSON')
+})
+
 describe('a template that is for tools only', () => {
   const withTools = `T ${TEMPLATES.hermes}`
   const render = (
