@@ -306,6 +306,14 @@ describe.skipIf(!served)('a request with a format', () => {
       /oneOf/,
     ],
     [
+      'one of the patterns in a schema, which the message has',
+      {
+        type: 'json_schema',
+        schema: { type: 'object', properties: { a: { type: 'string', pattern: '^(?=b)' } } },
+      },
+      /pattern "\^\(\?=b\)": .*Lookahead/,
+    ],
+    [
       'a pattern with too many states',
       { type: 'regex', pattern: '[^a]{0,3000}([^b]{0,3000}c){0,300}' },
       /complex|compile|large/,
