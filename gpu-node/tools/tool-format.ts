@@ -147,6 +147,16 @@ export function modelTools({ chatTemplate, tokenizer }: Files, choice?: ToolForm
   }
 }
 
+/** For the operator of a model whose template has calls of tools that are not written as it does. */
+export function toolsNote(files: Files, choice?: ToolFormatName): string | undefined {
+  const { source = '', toolUse = '' } = files.chatTemplate ?? {}
+  const { inTemplate } = modelTools(files, choice)
+  if (choice || inTemplate || !/\btool(s|_calls)\b/.test(source + toolUse)) return undefined
+  const how =
+    'a text in the system message describes tools and how they are called (--tool-format has other forms)'
+  return `the chat template writes calls of tools in a form that is not known: ${how}`
+}
+
 /** undefined for a template that has no tools, or writes calls in none of the formats. */
 function formatIn(source: string): ToolFormatName | undefined {
   if (!/\btools\b/.test(source)) return undefined

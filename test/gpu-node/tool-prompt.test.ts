@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { textOf } from '../../gpu-node/text/piece.ts'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
-import { modelTools, TOOL_FORMATS, type ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
+import { modelTools, TOOL_FORMATS, type ToolFormatName, toolsNote } from '../../gpu-node/tools/tool-format.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 import { tinyTokenizer } from '../support/tiny-checkpoint.ts'
@@ -103,6 +103,18 @@ test('a form with parameters is described with that of tools whose arguments are
   expect(text).toContain('<function=f>\n<parameter=a>\n1\n</parameter>\n</function>')
   expect(textOf(encoder.render(history, true, {}, TOOLS))).not.toContain('write the arguments as JSON')
 })
+
+test.each([
+  ['tools in XML', undefined, true],
+  ['tools in XML', 'generic', false],
+  ['hermes', undefined, false],
+  ['no tools', undefined, false],
+] as const)(
+  'with the template %s and --tool-format %s, a form that is not known is noted: %s',
+  (name, choice, isNoted) => {
+    expect(toolsNote(files(TEMPLATES[name] ?? ''), choice) !== undefined).toBe(isNoted)
+  },
+)
 
 describe('a template that is for tools only', () => {
   const withTools = `T ${TEMPLATES.hermes}`
