@@ -166,5 +166,7 @@ function formatIn(source: string): ToolFormatName | undefined {
     // Others of this marker have other XML in it.
     return /<function=|<arg_key>/.test(source) ? undefined : 'hermes'
   }
-  return /"parameters": /.test(source) && source.includes('ipython') ? 'llama' : undefined
+  // Functionary describes tools as Llama does, and writes their calls in XML.
+  const isLlama = source.includes('"parameters": ') && source.includes('ipython')
+  return isLlama && !source.includes('<function=') ? 'llama' : undefined
 }

@@ -21,6 +21,7 @@ const TEMPLATES: Record<string, string> = {
   'tools or none': `{{ 'none: ' if tools is none else 'some: ' }}${TURNS}${END}`,
   'no tools': `${TURNS}${END}`,
   'no system message': `{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system message') }}{% endif %}{{ m.content }}{% endfor %}`,
+  functionary: `{{ tools }}ipython {"parameters": {}}<function={{ 'x' }}>${TURNS}${END}`,
   'tools in XML': `{{ tools }}<tool_call><function={{ 'x' }}>${TURNS}${END}`,
 }
 
@@ -70,6 +71,7 @@ describe('the format of calls', () => {
     ['mistral-names', 'mistral-names', true],
     ['no tools', 'generic', false],
     ['tools in XML', 'generic', false],
+    ['functionary', 'generic', false],
   ] as const)('of a template with %s is %s', (name, format, inTemplate) => {
     const model = modelTools(files(TEMPLATES[name] ?? ''))
     expect([model.format, model.inTemplate]).toEqual([TOOL_FORMATS[format], inTemplate])
