@@ -1,5 +1,6 @@
 import { areDisjoint } from './disjoint.ts'
 import { isOfFormat, keywordsOf } from './formats.ts'
+import { endingPattern } from './generated-patterns.ts'
 import { withoutOptionalGroups } from './pattern.ts'
 import { isObject, resolved, type Schema } from './schema-parts.ts'
 
@@ -26,7 +27,7 @@ export function engineSchema(schema: unknown, root: unknown = schema): unknown {
   if (typeof out.pattern === 'string') {
     // No text that matches is shorter (shared/protocol/answer-schema.ts).
     delete out.minLength
-    out.pattern = withoutOptionalGroups(out.pattern)
+    out.pattern = endingPattern(out.pattern) ?? withoutOptionalGroups(out.pattern)
   }
   if (Array.isArray(schema.oneOf) && areDisjoint(schema.oneOf, root)) {
     out.anyOf = out.oneOf

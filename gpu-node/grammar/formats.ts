@@ -8,7 +8,8 @@ const DAY =
   '(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])'
 const DATE = `([0-9]{4}-(${DAY})|${LEAP_YEAR}-02-29)`
 const HOUR = '([01][0-9]|2[0-3])'
-const TIME = `${HOUR}:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9}|)(Z|[+-]${HOUR}:[0-5][0-9])`
+const SECONDS = `${HOUR}:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9}|)`
+const TIME = `${SECONDS}(Z|[+-]${HOUR}:[0-5][0-9])`
 
 /** Patterns for the formats of JSON Schema of which the grammar engine takes invalid values, too. */
 const PATTERNS: Readonly<Record<string, string>> = {
@@ -26,7 +27,13 @@ const KNOWN = [
 ]
 
 const PATTERN_OF = new Map(Object.entries(PATTERNS).map(([format, pattern]) => [format, `^(${pattern})$`]))
-const OWN = new Set(PATTERN_OF.values())
+/** Of a date and time without an offset. */
+export const UTC_TIME = `^(${DATE}T${SECONDS}Z)$`
+const OWN = new Set([...PATTERN_OF.values(), UTC_TIME])
+
+export function patternOfFormat(format: 'email' | 'date-time'): string {
+  return `^(${PATTERNS[format]})$`
+}
 
 /** Whether a pattern is one of a format. */
 export function isOfFormat(pattern: string): boolean {

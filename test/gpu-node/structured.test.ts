@@ -36,7 +36,9 @@ const ZOD: Record<string, z.ZodType> = {
   email: z.email(),
   uuid: z.uuid(),
   url: z.url(),
-  'date-time': z.iso.datetime({ precision: 0 }),
+  'date-time': z.iso.datetime(),
+  'date-time with offsets': z.iso.datetime({ offset: true }),
+  'local date-time': z.iso.datetime({ local: true }),
   date: z.iso.date(),
   time: z.iso.time(),
   ipv4: z.ipv4(),
@@ -204,6 +206,20 @@ describe.skipIf(!served)('every answer is valid', () => {
         expect(z.object({ value: type }).safeParse(JSON.parse(text)).success, text).toBe(true)
       }
       expect(complete.length).toBeGreaterThan(0)
+    }
+  })
+
+  test('with patterns of zod that would have no end for a small model', async () => {
+    const older =
+      "^(?!\\.)(?!.*\\.\\.)([A-Za-z0-9_'+\\-\\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\\-]*\\.)+[A-Za-z]{2,}$"
+    const types = [z.email(), z.iso.datetime(), z.iso.datetime({ offset: true })]
+    const schemas = types.map((type) => z.toJSONSchema(type))
+    for (const schema of [...schemas, { type: 'string', format: 'email', pattern: older }]) {
+      for (const seed of [1, 2, 3, 4, 5, 6]) {
+        const { text, reason } = await answer({ ...ofSchema(schema), seed })
+        expect(reason).toBe('stop')
+        expect(isValid(schema, text), text).toBe(true)
+      }
     }
   })
 
