@@ -2,7 +2,7 @@ import { getPath } from 'hono/utils/url'
 
 /** Paths below /v1 that clients also call without the version. */
 const UNVERSIONED =
-  /^\/(chat\/completions|completions|responses|messages|models|tokenize|detokenize|tokenizer_info)(?=\/|$)/
+  /^\/(chat\/completions|completions|responses|messages|models|tokenize|detokenize|tokenizer_info|apply-template)(?=\/|$)/
 /** What Azure's clients put in front of a path; the deployment's name is in the body, too, as the model. */
 const AZURE = /^\/openai(?=\/v1\/)|^\/openai\/deployments\/[^/]+(?=\/)/
 

@@ -5,10 +5,11 @@ import { FormatFields, MessageFormat } from './requests/answer-format.ts'
 import { CacheControl } from './requests/cache-control.ts'
 import { ignored, ignoredAs, refused, unsupportedList } from './requests/fields.ts'
 import { MessageContent, SystemContent } from './requests/message-blocks.ts'
+import { ModelName, type Named } from './requests/model-name.ts'
 import { NEUTRAL_OF_OTHERS, SamplingFields, TemplateFields } from './requests/sampling.ts'
 import { MessageToolChoice, MessageTools } from './requests/tools.ts'
 
-const { model, max_tokens, top_p, stop } = GenerateRequest.shape
+const { max_tokens, top_p, stop } = GenerateRequest.shape
 
 /** Edits of what an earlier turn thought: this server leaves all of it out. */
 const Edit = z.looseObject({
@@ -20,7 +21,7 @@ const Edit = z.looseObject({
  * `parseBody` has left it out. When the last message is the assistant's, the answer continues it.
  */
 export const MessagesRequest = z.strictObject({
-  model,
+  model: ModelName,
   messages: z
     .array(
       z.strictObject({
@@ -71,4 +72,4 @@ export const MessagesRequest = z.strictObject({
   metadata: ignored,
   service_tier: ignoredAs(z.string()),
 })
-export type MessagesRequest = z.infer<typeof MessagesRequest>
+export type MessagesRequest = Named<z.infer<typeof MessagesRequest>>

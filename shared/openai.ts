@@ -5,6 +5,7 @@ import type { Trace } from './protocol/trace.ts'
 import { FormatFields, ResponseFormat } from './requests/answer-format.ts'
 import { ChatMessage } from './requests/chat-messages.ts'
 import { ignored, ignoredAs, refused, unsupported } from './requests/fields.ts'
+import { ModelName, type Named } from './requests/model-name.ts'
 import {
   ABOUT_THE_CALL,
   MaxTokens,
@@ -14,7 +15,7 @@ import {
 } from './requests/sampling.ts'
 import { ChatFunctionCall, ChatFunctions, ChatToolChoice, ChatTools } from './requests/tools.ts'
 
-const { model, temperature, top_p } = GenerateRequest.shape
+const { temperature, top_p } = GenerateRequest.shape
 const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shape
 
 /** Most choices of one call; each is a separate stream, and all share the prompt's prefix cache. */
@@ -44,7 +45,7 @@ function streamsIfResumable({ stream, apar }: MayResume): boolean {
 
 /** Fields of both chat and text completions. null means absent: `parseBody` has left it out. */
 const Common = {
-  model,
+  model: ModelName,
   stream: z.boolean().optional(),
   /** They have no effect without `stream`. */
   stream_options: z
@@ -116,7 +117,7 @@ export const ChatCompletionRequest = z
     path: ['apar', 'branch_deltas'],
     error: 'needs stream: true',
   })
-export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>
+export type ChatCompletionRequest = Named<z.infer<typeof ChatCompletionRequest>>
 
 const Prompt = z.string().min(1).max(1_000_000)
 const PromptTokens = PromptAndEnd.shape.prompt_token_ids.unwrap()
@@ -153,7 +154,7 @@ export const CompletionRequest = z
     path: ['best_of'],
     error: 'cannot be streamed: the choices are known at the end',
   })
-export type CompletionRequest = z.infer<typeof CompletionRequest>
+export type CompletionRequest = Named<z.infer<typeof CompletionRequest>>
 
 export interface CompletionUsage {
   /** Each prompt is counted once, independent of `n`. */

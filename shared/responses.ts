@@ -3,6 +3,7 @@ import { Apar } from './openai.ts'
 import { GenerateRequest } from './protocol/request.ts'
 import { FormatFields, TextFormat } from './requests/answer-format.ts'
 import { ignored, ignoredAs, unsupported, unsupportedList } from './requests/fields.ts'
+import { ModelName, type Named } from './requests/model-name.ts'
 import { ResponseItem } from './requests/response-items.ts'
 import {
   ABOUT_THE_CALL,
@@ -13,7 +14,7 @@ import {
 } from './requests/sampling.ts'
 import { ResponseToolChoice, ResponseTools } from './requests/tools.ts'
 
-const { model, temperature, top_p } = GenerateRequest.shape
+const { temperature, top_p } = GenerateRequest.shape
 
 /** What an answer can include beside its text. Most of it is always empty. */
 const Include = z
@@ -32,7 +33,7 @@ export const ResponseId = z
  */
 export const ResponsesRequest = z
   .strictObject({
-    model,
+    model: ModelName,
     input: z.union(
       [z.string().min(1), z.array(ResponseItem).min(1).max(1023)],
       'must be a string or a list of items',
@@ -88,4 +89,4 @@ export const ResponsesRequest = z
     path: ['background'],
     error: 'needs a response that is stored: store must not be false',
   })
-export type ResponsesRequest = z.infer<typeof ResponsesRequest>
+export type ResponsesRequest = Named<z.infer<typeof ResponsesRequest>>

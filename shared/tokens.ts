@@ -1,14 +1,13 @@
 import { z } from 'zod'
 import { MessagesRequest } from './anthropic.ts'
 import { ChatCompletionRequest } from './openai.ts'
-import { GenerateRequest } from './protocol/request.ts'
 import { unsupported } from './requests/fields.ts'
+import { ModelName } from './requests/model-name.ts'
 import { ResponsesRequest } from './responses.ts'
 
 const MAX_PROMPT_CHARS = 1_000_000
 
-/** May be left out where the key may use only one model that is served. */
-const model = GenerateRequest.shape.model.nullish()
+const model = ModelName.nullable()
 const return_token_strs = z.boolean().nullish()
 
 /** `POST /tokenize` of a text, as vLLM has it, with `parse_special` of llama.cpp. */
@@ -33,6 +32,14 @@ export const TokenizeChat = z.strictObject({
   return_token_strs,
   add_special_tokens: unsupported('the template writes the special tokens: add_special_tokens is', false),
   chat_template: unsupported('a template of the request is'),
+})
+
+const { messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs } =
+  TokenizeChat.shape
+
+/** `POST /apply-template`, as llama.cpp has it: the text of a chat's prompt. */
+export const ApplyTemplateRequest = z.strictObject({
+  ...{ model, messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs },
 })
 
 export const TokenizeRequest = z.union([TokenizeText, TokenizeChat])

@@ -8,10 +8,11 @@ import { chatRequests, countsTokens, stopsOf } from '../openai/request.ts'
 import { withFormatOf } from '../streams/http/generate-request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
+import { withModel } from './named-model.ts'
 
 /** `POST /v1/chat/completions`, streaming and not. */
 export async function createChatCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = await apiBody(c, ChatCompletionRequest)
+  const body = await withModel(c, await apiBody(c, ChatCompletionRequest))
   c.set('promptCacheKey', body.prompt_cache_key)
   const logprobs = body.logprobs === true
   const stop = stopsOf(body)

@@ -94,6 +94,28 @@ describe('/tokenize', () => {
   })
 })
 
+describe('/apply-template', () => {
+  it('has the text of the tokens that /tokenize counts', async () => {
+    const { body } = await call('/apply-template', { messages })
+    expect(body.prompt).toContain('How do I use tar?')
+    const { body: tokenized } = await call('/tokenize', { messages })
+    const { body: text } = await call('/detokenize', { tokens: tokenized.tokens })
+    expect(text.prompt).toBe(body.prompt)
+    const { body: without } = await call('/v1/apply-template', { messages, add_generation_prompt: false })
+    expect(body.prompt.startsWith(without.prompt)).toBe(true)
+    expect(without.prompt.length).toBeLessThan(body.prompt.length)
+  })
+
+  it.each([
+    [{}, 'messages'],
+    [{ messages, prompt: 'x' }, 'prompt'],
+    [{ messages, model: 'none' }, 'model'],
+  ])('refuses %j', async (request, param) => {
+    const { status, body } = await call('/apply-template', request)
+    expect([status, body.error.param]).toEqual([param === 'model' ? 404 : 400, param])
+  })
+})
+
 it.each(['How do I use tar?', ' two  spaces ', 'ein Wörtchen 😀', '</s>[Fork]<s>', ''])(
   '/detokenize gives %j back',
   async (prompt) => {

@@ -237,13 +237,12 @@ describe('is refused, with its path', () => {
     ['messages', 'output_config.format.schema', { output_config: { format: { type: 'json_schema' } } }],
     ['messages', 'messages.0.content.0.type', { messages: [{ role: 'user', content: [{ type: 'image' }] }] }],
     ['messages', 'max_tokens', { max_tokens: null }],
-    ['messages', 'model', { model: undefined }],
   ] as const)('%s: %s of %j', (api, param, fields) => {
     expect(refusalOf(api, fields)).toMatchObject({ code: 'invalid_request', param })
   })
 
   it('in words of HTTP where a field is missing', () => {
-    expect(refusalOf('chat', { model: undefined }).message).toBe('model: is required')
+    expect(refusalOf('chat', { messages: undefined }).message).toBe('messages: is required')
   })
 })
 
