@@ -106,6 +106,7 @@ export const ChatCompletionRequest = z
     modalities: refused(z.tuple([z.literal('text')], 'only text is supported').optional()),
     audio: unsupported('audio is'),
     prediction: ignoredAs(z.unknown()),
+    moderation: unsupported('moderation is'),
     web_search_options: unsupported('web search is'),
   })
   .refine(({ logprobs, top_logprobs = 0 }) => logprobs === true || top_logprobs === 0, {

@@ -74,6 +74,11 @@ export const ResponsesRequest = z
     top_logprobs: unsupported('top_logprobs is', 0),
     truncation: unsupported('truncation is', 'disabled'),
     context_management: unsupportedList('context_management is'),
+    moderation: unsupported('moderation is'),
+    /** Codex sends it. */
+    client_metadata: ignored,
+    background_options: ignored,
+    access_programs: ignored,
     stream_options: z.strictObject({ include_obfuscation: ignored }).optional(),
 
     ...ABOUT_THE_CALL,

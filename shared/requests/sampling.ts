@@ -77,4 +77,6 @@ export const ABOUT_THE_CALL = {
   /** Calls with the same one go to the same gpu node while it has room. */
   prompt_cache_key: z.string().max(1024).optional(),
   prompt_cache_retention: ignored,
+  /** Every prompt is kept in the cache: where a client marks it, and for how long, is no matter. */
+  prompt_cache_options: ignored,
 }
