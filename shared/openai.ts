@@ -21,7 +21,11 @@ const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shap
 /** Most choices of one call; each is a separate stream, and all share the prompt's prefix cache. */
 const MAX_CHOICES = 16
 
-const Stop = z.union([z.string().min(1).max(256), z.array(z.string().min(1).max(256)).max(16)])
+const StopString = z.string().min(1).max(256)
+const Stop = z.union(
+  [StopString, z.array(StopString).max(16)],
+  'must be a string of 1 to 256 characters, or up to 16 of them',
+)
 
 /** Branching, and the other options that OpenAI lacks. */
 export const Apar = BranchOptions.extend(FurtherFields.shape)
@@ -136,6 +140,10 @@ export const CompletionRequest = z
       ],
       'must be a text, a list of token ids, or a list of one of them',
     ),
+    /** 0: only the prompt, with `echo` and its log-probabilities, is asked for. */
+    max_tokens: z
+      .union([z.literal(0), MaxTokens], 'must be a whole number from 0 to 1000000, or -1')
+      .optional(),
     /** How many of the most likely tokens to report for each position. */
     logprobs: z.int().min(0).max(20).optional(),
     apar: Apar.extend({ resumable }).optional(),

@@ -49,7 +49,8 @@ export function completionRequests(body: CompletionRequest): GenerateRequest[] {
     const request = toRequest(body, apar, {
       messages: isText ? [{ role: 'user', content: prompt }] : [],
       prompt_token_ids: isText ? undefined : prompt,
-      max_tokens: body.max_tokens,
+      // The engine's least: it comes with the prompt.
+      max_tokens: body.max_tokens === 0 ? 1 : body.max_tokens,
       // Candidates are compared by them.
       logprobs: body.logprobs ?? (candidates > (body.n ?? 1) ? 0 : undefined),
       prompt_logprobs: needsPrompt(body) ? (body.logprobs ?? 0) : undefined,
