@@ -198,6 +198,7 @@ it('models have the length of their context as vLLM calls it', async () => {
 })
 
 it.each([
+  ['/v1/responses/compact', 'conversations'],
   ['/v1/embeddings', 'embeddings'],
   ['/v1/images/generations', 'images'],
   ['/v1/audio/speech', 'audio'],
