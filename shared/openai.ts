@@ -1,5 +1,11 @@
 import { z } from 'zod'
-import { BranchOptions, FurtherFields, GenerateRequest, PromptAndEnd } from './protocol/request.ts'
+import {
+  BranchOptions,
+  FurtherFields,
+  GenerateRequest,
+  MAX_NEW_TOKENS,
+  PromptAndEnd,
+} from './protocol/request.ts'
 import type { SpeculationUsage } from './protocol/speculation.ts'
 import type { Trace } from './protocol/trace.ts'
 import { FormatFields, ResponseFormat } from './requests/answer-format.ts'
@@ -10,6 +16,7 @@ import {
   ABOUT_THE_CALL,
   MaxTokens,
   NEUTRAL_OF_OTHERS,
+  OF_ROUTERS,
   SamplingFields,
   TemplateFields,
 } from './requests/sampling.ts'
@@ -73,6 +80,7 @@ const Common = {
   ...FormatFields,
   ...SamplingFields,
   ...NEUTRAL_OF_OTHERS,
+  ...OF_ROUTERS,
   ...ABOUT_THE_CALL,
 }
 
@@ -103,6 +111,20 @@ export const ChatCompletionRequest = z
     function_call: ChatFunctionCall,
     /** `none` switches reasoning off; what else templates make of it is theirs. */
     reasoning_effort: z.string().max(32).optional(),
+    /** As OpenRouter has it. */
+    reasoning: z
+      .looseObject({
+        effort: z.string().max(32).optional(),
+        enabled: z.boolean().optional(),
+        max_tokens: z.int().min(1).max(MAX_NEW_TOKENS).optional(),
+        exclude: z.boolean().optional(),
+      })
+      .optional(),
+    /** As DeepSeek and GLM have it. */
+    thinking: z.looseObject({ type: z.enum(['enabled', 'disabled', 'adaptive', 'auto']) }).optional(),
+    /** As Qwen has it. */
+    enable_thinking: z.boolean().optional(),
+    thinking_budget: z.int().min(0).max(MAX_NEW_TOKENS).optional(),
     /** false: its markers are part of the content, as SGLang has it; or it is left out, as vLLM has it. */
     separate_reasoning: z.boolean().optional(),
     include_reasoning: z.boolean().optional(),

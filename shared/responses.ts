@@ -14,7 +14,7 @@ import {
 } from './requests/sampling.ts'
 import { ResponseToolChoice, ResponseTools } from './requests/tools.ts'
 
-const { temperature, top_p } = GenerateRequest.shape
+const { temperature, top_p, frequency_penalty, presence_penalty } = GenerateRequest.shape
 
 /** What an answer can include beside its text. Most of it is always empty. */
 const Include = z
@@ -42,6 +42,8 @@ export const ResponsesRequest = z
     max_output_tokens: MaxTokens.optional(),
     temperature,
     top_p,
+    frequency_penalty,
+    presence_penalty,
     stream: z.boolean().optional(),
     apar: Apar.optional(),
     ...SamplingFields,

@@ -45,6 +45,17 @@ export const NEUTRAL_OF_OTHERS = {
   mirostat: unsupported('mirostat is', 0),
   dynatemp_range: unsupported('dynatemp_range is', 0),
   xtc_probability: unsupported('xtc_probability is', 0),
+  typ_p: unsupported('typ_p is', 1),
+  top_n_sigma: unsupported('top_n_sigma is', 0, -1),
+  smoothing_factor: unsupported('smoothing_factor is', 0),
+  epsilon_cutoff: unsupported('epsilon_cutoff is', 0),
+  eta_cutoff: unsupported('eta_cutoff is', 0),
+  guidance_scale: unsupported('guidance_scale is', 1),
+  n_probs: unsupported('n_probs is (logprobs asks for them), other values are', 0),
+  return_hidden_states: unsupported('hidden states in answers are', false),
+  // They say more about one of these, which is off.
+  ...{ mirostat_tau: ignored, mirostat_eta: ignored, dynatemp_exponent: ignored, xtc_threshold: ignored },
+  ...{ smoothing_curve: ignored, early_stopping: ignored, min_keep: ignored, n_keep: ignored },
   repeat_penalty: unsupported('repeat_penalty is (its name here is repetition_penalty), other values are', 1),
   lora: unsupportedList('adapters of a request are'),
   lora_path: unsupported('adapters of a request are'),
@@ -65,6 +76,16 @@ export const NEUTRAL_OF_OTHERS = {
   stream_reasoning: ignored,
   include_reasoning: ignored,
   reasoning_format: ignored,
+}
+
+/** Of OpenRouter: who else may answer, and that the usage is told. */
+export const OF_ROUTERS = {
+  models: ignored,
+  plugins: unsupportedList('plugins are'),
+  provider: ignored,
+  route: ignored,
+  transforms: unsupportedList('transforms of the prompt are'),
+  usage: ignored,
 }
 
 /** What says who asks and why, and where an answer may be computed or kept: nothing of it changes the answer. */

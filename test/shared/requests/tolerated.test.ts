@@ -214,6 +214,11 @@ describe('is taken', () => {
       [['messages'], { diagnostics: { previous_message_id: 'msg_1' } }],
       // The spellings of other servers.
       [['chat'], said({ type: 'input_text', text: 'hi' }, { type: 'output_text', text: 'ho' })],
+      [ALL, { xtc_threshold: 0.1, mirostat_tau: 5, dynatemp_exponent: 1, top_n_sigma: -1, typ_p: 1 }],
+      [['chat', 'completions'], { usage: { include: true }, provider: {}, models: ['m'], transforms: [] }],
+      [['chat'], { reasoning: { effort: 'low', exclude: true }, thinking: { type: 'disabled' } }],
+      [['chat'], { enable_thinking: false, thinking_budget: 0 }],
+      [['chat', 'completions', 'responses'], { frequency_penalty: 0, presence_penalty: 0.5 }],
       [ALL, { top_k: 40, min_p: 0.05, repetition_penalty: 1.1, seed: 7 }],
     ]),
   )('%s: %s', (api, _, fields) => {
@@ -240,6 +245,11 @@ describe('is refused, with its path', () => {
     ],
     ['chat', 'response_format.type', { response_format: { type: 'xml' } }],
     ['chat', 'top_logprobs', { top_logprobs: 3 }],
+    ['completions', 'max_tokens', { max_tokens: -2 }],
+    ['chat', 'stop', { stop: 5 }],
+    ['chat', 'moderation', { moderation: { model: 'm' } }],
+    ['responses', 'input.0.role', { input: [{ role: 'tool', content: 'x' }] }],
+    ['responses', 'input.0', { input: [{ id: 5 }] }],
     ['chat', 'seed', { seed: 0.5 }],
     ['chat', 'seed', { seed: 1e30 }],
     ['chat', 'top_k', { top_k: -2 }],
