@@ -60,10 +60,12 @@ export const DetokenizeRequest = z.strictObject({
 /** Fields of a message's request that say how it is answered, and not what. */
 const OF_THE_ANSWER = ['max_tokens', 'stream', 'temperature', 'top_p', 'top_k', 'stop_sequences', 'apar']
 
+const leftOut = ignored.transform(() => undefined)
+
 /** `POST /v1/messages/count_tokens`: a message's request, of which what only concerns the answer is ignored. */
 export const CountTokensRequest = z.strictObject({
   ...(MessagesRequest.shape as Omit<typeof MessagesRequest.shape, 'max_tokens'>),
-  ...Object.fromEntries(OF_THE_ANSWER.map((name) => [name, ignored])),
+  ...Object.fromEntries(OF_THE_ANSWER.map((name) => [name, leftOut])),
 })
 
 const response = ResponsesRequest.shape

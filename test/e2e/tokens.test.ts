@@ -129,6 +129,8 @@ it('/v1/messages/count_tokens counts as the answer does', async () => {
   const { body } = await call('/v1/messages/count_tokens', request)
   const ofTheAnswer = { max_tokens: 1, stream: true, temperature: 0, stop_sequences: ['x'], min_tokens: 9 }
   expect((await call('/v1/messages/count_tokens', { ...request, ...ofTheAnswer })).body).toEqual(body)
+  const bad = { stop_sequences: 'x', apar: [1], temperature: 'hot' }
+  expect((await call('/v1/messages/count_tokens', { ...request, ...bad })).body).toEqual(body)
   const { body: answer } = await call('/v1/messages', { ...request, max_tokens: 1 })
   expect(body).toEqual({
     input_tokens: answer.usage.input_tokens + answer.usage.cache_read_input_tokens,
