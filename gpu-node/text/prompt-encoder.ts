@@ -15,7 +15,7 @@ import { openTokenizer, withNames } from './guarded-tokenizer.ts'
 import type { Piece } from './piece.ts'
 import { piecesOf } from './pieces.ts'
 import { promptTooLong } from './prompt-length.ts'
-import type { Prompt } from './prompt-thread.ts'
+import type { Prompt } from './prompt-process.ts'
 import { ProvenanceTemplate } from './provenance-template.ts'
 import { bytesOfToken } from './token-bytes.ts'
 
