@@ -14,7 +14,7 @@ import {
 } from '../../shared/tokens.ts'
 import { messagesRequest } from '../anthropic/messages.ts'
 import type { AppEnv } from '../app-env.ts'
-import { authorize } from '../keys/authorize.ts'
+import { authorizeOnce } from '../keys/authorize.ts'
 import { requireModel } from '../keys/principal.ts'
 import { tenantOf } from '../keys/tenant.ts'
 import { logTrouble } from '../log.ts'
@@ -119,7 +119,7 @@ export async function countTokens(c: Context<AppEnv>): Promise<Response> {
 export async function countResponseTokens(c: Context<AppEnv>): Promise<Response> {
   const body = await withModel(c, await apiBody(c, ResponseTokensRequest))
   const { before, own } = await itemsOf(c, inputItems(body), body.previous_response_id)
-  if (c.get('callerCredential')) await authorize(c, 'generate')
+  await authorizeOnce(c, 'generate')
   const count = async () => {
     const request = responsesRequest(body, [...before, ...own])
     requireModel(c.get('principal'), request.model)
