@@ -128,6 +128,7 @@ export const ChatCompletionRequest = z
     /** false: its markers are part of the content, as SGLang has it; or it is left out, as vLLM has it. */
     separate_reasoning: z.boolean().optional(),
     include_reasoning: z.boolean().optional(),
+    echo: unsupported('echo is', false),
     verbosity: unsupported('verbosity is', 'medium'),
     modalities: refused(z.tuple([z.literal('text')], 'only text is supported').optional()),
     audio: unsupported('audio is'),
@@ -153,6 +154,7 @@ const PromptTokens = PromptAndEnd.shape.prompt_token_ids.unwrap()
 export const CompletionRequest = z
   .strictObject({
     ...Common,
+    add_special_tokens: unsupported('leaving out the first special token is', true),
     prompt: z.union(
       [
         Prompt,

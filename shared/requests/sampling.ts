@@ -25,7 +25,8 @@ export const TemplateFields = { add_generation_prompt, continue_final_message, c
 
 /** Options of other servers that would change the answer. Clients of those servers send their neutral values always. */
 export const NEUTRAL_OF_OTHERS = {
-  add_special_tokens: unsupported('leaving out the first special token is', true),
+  /** A chat template writes them: either value is neutral. vLLM's default for chats is false. */
+  add_special_tokens: unsupported('another value than true or false is', true, false),
   skip_special_tokens: unsupported('special tokens in the text are', true),
   spaces_between_special_tokens: ignoredAs(z.boolean()),
   return_token_ids: unsupported('token ids in answers are', false),
