@@ -1,4 +1,5 @@
 import { type Environment, Interpreter } from '@huggingface/jinja'
+import { type Mapping, withNumberKeys } from './number-keys.ts'
 
 /** A node of the library's syntax tree. */
 export interface Node {
@@ -33,6 +34,16 @@ export interface Member extends Node {
   readonly computed: boolean
 }
 
+interface Literal extends Node {
+  readonly value: ReadonlyMap<Node, Node>
+}
+
+interface Binary extends Node {
+  readonly operator: { readonly value: string }
+  readonly left: Node
+  readonly right: Node
+}
+
 interface Test extends Node {
   readonly operand: Node
   readonly test: { readonly value: string }
@@ -61,9 +72,12 @@ const UNDEFINED_AS = new Map<unknown, Node>([
 /**
  * The library's interpreter, where Jinja2 takes undefined values and the library does not: a loop over one has no rounds,
  * `trim` makes no text of it, `items` no members, its `length` is 0, it is iterable, and a member whose name is no text is
- * undefined. Templates of models that call tools rely on it for parts that a tool's schema leaves out.
+ * undefined. Templates of models that call tools rely on it for parts that a tool's schema leaves out. And keys of a mapping
+ * may be numbers, as in the thinking budgets of Seed-OSS.
  */
 export class JinjaInterpreter extends OpenInterpreter {
+  readonly #withNumberKeys = new WeakSet<Value>()
+
   override evaluate(node: Node | undefined, environment: Environment): Value {
     switch (node?.type) {
       case 'Known':
@@ -76,6 +90,10 @@ export class JinjaInterpreter extends OpenInterpreter {
         return this.#member(node as Member, environment)
       case 'TestExpression':
         return this.#test(node as Test, environment)
+      case 'ObjectLiteral':
+        return this.#mapping(node as Literal, environment)
+      case 'BinaryExpression':
+        return this.#binary(node as Binary, environment)
       default:
         return super.evaluate(node, environment)
     }
@@ -92,6 +110,7 @@ export class JinjaInterpreter extends OpenInterpreter {
   #filter(node: Filter, environment: Environment): Value {
     const { filter } = node
     const operand = this.evaluate(node.operand, environment)
+    if (filter.value === 'items' && this.#withNumberKeys.has(operand)) return (operand as Mapping).items()
     const instead = isUndefined(operand) ? UNDEFINED_AS.get(filter.value) : undefined
     const known = { ...node, operand: instead ?? knownAs(operand) }
     return super.evaluate(known, environment)
@@ -100,11 +119,43 @@ export class JinjaInterpreter extends OpenInterpreter {
   #member(node: Member, environment: Environment): Value {
     if (!node.computed || node.property.type === 'SliceExpression') return super.evaluate(node, environment)
     const object = this.evaluate(node.object, environment)
-    const property = this.evaluate(node.property, environment)
+    const property = this.#keyOf(object, this.evaluate(node.property, environment), environment)
     if (object.type === 'ObjectValue' && property.type !== 'StringValue')
       return environment.lookupVariable(NO_VARIABLE)
     const known = { ...node, object: knownAs(object), property: knownAs(property) }
     return super.evaluate(known, environment)
+  }
+
+  #mapping(node: Literal, environment: Environment): Value {
+    const text = (value: string) => super.evaluate({ type: 'StringLiteral', value } as Node, environment)
+    const list = (values: readonly Value[]) =>
+      super.evaluate({ type: 'ArrayLiteral', value: values.map(knownAs) } as Node, environment)
+    const keys = new Map<string, Value>()
+    const members = [...node.value].map(([name, member]): [Node, Node] => {
+      const key = this.evaluate(name, environment)
+      if (!isNumber(key)) return [knownAs(key), member]
+      keys.set(String(key.value), key)
+      return [knownAs(text(String(key.value))), member]
+    })
+    const mapping = super.evaluate({ ...node, value: new Map(members) } as Node, environment)
+    if (keys.size === 0) return mapping
+    withNumberKeys(mapping as Mapping, keys, { text, list })
+    this.#withNumberKeys.add(mapping)
+    return mapping
+  }
+
+  /** `in` */
+  #binary(node: Binary, environment: Environment): Value {
+    if (!node.operator.value.endsWith('in')) return super.evaluate(node, environment)
+    const right = this.evaluate(node.right, environment)
+    const left = this.#keyOf(right, this.evaluate(node.left, environment), environment)
+    return super.evaluate({ ...node, left: knownAs(left), right: knownAs(right) } as Node, environment)
+  }
+
+  /** What a key is called in a mapping. */
+  #keyOf(mapping: Value, key: Value, environment: Environment): Value {
+    if (!isNumber(key) || !this.#withNumberKeys.has(mapping)) return key
+    return super.evaluate({ type: 'StringLiteral', value: String(key.value) } as Node, environment)
   }
 
   #test(node: Test, environment: Environment): Value {
@@ -117,6 +168,10 @@ export class JinjaInterpreter extends OpenInterpreter {
 
 export function knownAs(known: Value): Known {
   return { type: 'Known', known }
+}
+
+function isNumber({ value }: Value): boolean {
+  return typeof value === 'number'
 }
 
 function isUndefined({ type }: Value): boolean {
