@@ -1,5 +1,7 @@
 import { type Environment, Interpreter } from '@huggingface/jinja'
+import { inOrder } from './jinja-order.ts'
 import { type Mapping, withNumberKeys } from './number-keys.ts'
+import { pythonText } from './python-text.ts'
 
 /** A node of the library's syntax tree. */
 export interface Node {
@@ -18,7 +20,8 @@ export interface Known extends Node {
 }
 
 export interface For extends Node {
-  readonly iterable: Node
+  readonly iterable: Node & { readonly lhs?: Node }
+  readonly loopvar: Node
   readonly body: readonly Node[]
   readonly defaultBlock: readonly Node[]
 }
@@ -32,6 +35,11 @@ export interface Member extends Node {
   readonly object: Node
   readonly property: Node & { readonly value?: unknown }
   readonly computed: boolean
+}
+
+export interface Call extends Node {
+  readonly args: readonly Node[]
+  readonly callee: Node & Partial<Member>
 }
 
 interface Literal extends Node {
@@ -72,8 +80,9 @@ const UNDEFINED_AS = new Map<unknown, Node>([
 /**
  * The library's interpreter, where Jinja2 takes undefined values and the library does not: a loop over one has no rounds,
  * `trim` makes no text of it, `items` no members, its `length` is 0, it is iterable, and a member whose name is no text is
- * undefined. Templates of models that call tools rely on it for parts that a tool's schema leaves out. And keys of a mapping
- * may be numbers, as in the thinking budgets of Seed-OSS.
+ * undefined. Templates of models that call tools rely on it for parts that a tool's schema leaves out. Keys of a mapping may be
+ * numbers, as in the thinking budgets of Seed-OSS; its methods come before members of their name, as the `items` of a
+ * schema is one; tuples are unpacked by a loop; `string` writes values as Python does; and `min` and `max` are there.
  */
 export class JinjaInterpreter extends OpenInterpreter {
   readonly #withNumberKeys = new WeakSet<Value>()
@@ -94,23 +103,50 @@ export class JinjaInterpreter extends OpenInterpreter {
         return this.#mapping(node as Literal, environment)
       case 'BinaryExpression':
         return this.#binary(node as Binary, environment)
+      case 'CallExpression':
+        return this.#call(node as Call, environment)
       default:
         return super.evaluate(node, environment)
     }
   }
 
   #for(node: For, environment: Environment): Value {
-    // A loop with a condition: the library knows its parts.
-    if (node.iterable.type === 'SelectExpression') return super.evaluate(node, environment)
-    const iterable = this.evaluate(node.iterable, environment)
-    const known = { ...node, iterable: isUndefined(iterable) ? NO_LIST : knownAs(iterable) }
-    return super.evaluate(known, environment)
+    const { iterable, loopvar } = node
+    const values = this.evaluate(iterable.lhs ?? iterable, environment)
+    const known = isUndefined(values)
+      ? NO_LIST
+      : loopvar.type === 'TupleLiteral'
+        ? rows(values)
+        : knownAs(values)
+    // With a condition, that is what is left of it.
+    return super.evaluate(
+      { ...node, iterable: iterable.lhs ? { ...iterable, lhs: known } : known } as For,
+      environment,
+    )
+  }
+
+  #call(node: Call, environment: Environment): Value {
+    const { callee } = node
+    if (!callee.object || callee.computed) return super.evaluate(node, environment)
+    const object = this.evaluate(callee.object, environment)
+    const method =
+      object.type === 'ObjectValue' && (object as Mapping).builtins.get(String(callee.property?.value))
+    const known = method ? knownAs(method) : { ...callee, object: knownAs(object) }
+    return super.evaluate({ ...node, callee: known } as Call, environment)
   }
 
   #filter(node: Filter, environment: Environment): Value {
     const { filter } = node
     const operand = this.evaluate(node.operand, environment)
     if (filter.value === 'items' && this.#withNumberKeys.has(operand)) return (operand as Mapping).items()
+    if (filter.value === 'string' && operand.type !== 'StringValue')
+      return super.evaluate({ type: 'StringLiteral', value: pythonText(operand) } as Node, environment)
+    if ((filter.value === 'min' || filter.value === 'max') && Array.isArray(operand.value)) {
+      const [first, ...others] = operand.value.toSorted(inOrder)
+      return (
+        (filter.value === 'min' ? first : (others.at(-1) ?? first)) ?? environment.lookupVariable(NO_VARIABLE)
+      )
+    }
     const instead = isUndefined(operand) ? UNDEFINED_AS.get(filter.value) : undefined
     const known = { ...node, operand: instead ?? knownAs(operand) }
     return super.evaluate(known, environment)
@@ -168,6 +204,17 @@ export class JinjaInterpreter extends OpenInterpreter {
 
 export function knownAs(known: Value): Known {
   return { type: 'Known', known }
+}
+
+/** A list whose tuples are lists. */
+function rows(values: Value): Node {
+  if (!Array.isArray(values.value)) return knownAs(values)
+  const lists = values.value.map((each: Value) =>
+    each.type === 'TupleValue'
+      ? { type: 'ArrayLiteral', value: (each.value as readonly Value[]).map(knownAs) }
+      : knownAs(each),
+  )
+  return { type: 'ArrayLiteral', value: lists } as Node
 }
 
 function isNumber({ value }: Value): boolean {

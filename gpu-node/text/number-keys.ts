@@ -1,11 +1,12 @@
 import type { Value } from './jinja-interpreter.ts'
+import { inOrder } from './jinja-order.ts'
 
 type Arguments = readonly Value[]
 
 /** A mapping of the library's interpreter, whose keys are texts. */
 export interface Mapping extends Value {
   readonly value: ReadonlyMap<string, Value>
-  readonly builtins: ReadonlyMap<string, { value: (args: Arguments, ...more: unknown[]) => Value }>
+  readonly builtins: ReadonlyMap<string, Value & { value: (args: Arguments, ...more: unknown[]) => Value }>
   items: () => Value
   keys: () => Value
 }
@@ -40,16 +41,6 @@ function sorted(items: readonly Item[], args: Arguments): Item[] {
     (name, index) => (others[index] ?? named?.get(name))?.value,
   )
   const at = by === 'value' ? 1 : 0
-  const comparable = (item: Item) => {
-    const { value } = item[at]
-    return typeof value === 'string' && caseSensitive !== true ? value.toLowerCase() : value
-  }
-  const inOrder = items.toSorted((a, b) => compare(comparable(a), comparable(b)))
-  return reverse === true ? inOrder.reverse() : inOrder
-}
-
-function compare(a: unknown, b: unknown): number {
-  if (typeof a === 'number' && typeof b === 'number') return a - b
-  if (typeof a === 'string' && typeof b === 'string') return a < b ? -1 : Number(a > b)
-  throw new Error(`dictsort cannot compare ${typeof a} and ${typeof b}`)
+  const sortedItems = items.toSorted((a, b) => inOrder(a[at], b[at], caseSensitive === true))
+  return reverse === true ? sortedItems.reverse() : sortedItems
 }
