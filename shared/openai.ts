@@ -1,5 +1,11 @@
 import { z } from 'zod'
-import { BranchOptions, FurtherFields, GenerateRequest, PromptAndEnd } from './protocol/request.ts'
+import {
+  BranchOptions,
+  FurtherFields,
+  GenerateRequest,
+  MAX_MESSAGES,
+  PromptAndEnd,
+} from './protocol/request.ts'
 import type { SpeculationUsage } from './protocol/speculation.ts'
 import type { Trace } from './protocol/trace.ts'
 import { FormatFields, ResponseFormat } from './requests/answer-format.ts'
@@ -79,7 +85,7 @@ const Common = {
 export const ChatCompletionRequest = z
   .strictObject({
     ...Common,
-    messages: z.array(ChatMessage).min(1).max(1024),
+    messages: z.array(ChatMessage).min(1).max(MAX_MESSAGES),
     ...TemplateFields,
     /** The newer name of `max_tokens`; takes precedence. */
     max_completion_tokens: MaxTokens.optional(),
