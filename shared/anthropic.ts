@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { Apar } from './openai.ts'
-import { GenerateRequest, MAX_NEW_TOKENS } from './protocol/request.ts'
+import { GenerateRequest, MAX_MESSAGES, MAX_NEW_TOKENS } from './protocol/request.ts'
 import { FormatFields, MessageFormat } from './requests/answer-format.ts'
 import { CacheControl } from './requests/cache-control.ts'
 import { ignored, ignoredAs, refused, unsupportedList } from './requests/fields.ts'
@@ -34,7 +34,7 @@ export const MessagesRequest = z.strictObject({
       }),
     )
     .min(1)
-    .max(1023),
+    .max(MAX_MESSAGES - 1),
   system: SystemContent.optional(),
   max_tokens: max_tokens.unwrap(),
   temperature: z.number().min(0).max(1).optional(),

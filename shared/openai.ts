@@ -3,6 +3,7 @@ import {
   BranchOptions,
   FurtherFields,
   GenerateRequest,
+  MAX_MESSAGES,
   MAX_NEW_TOKENS,
   PromptAndEnd,
 } from './protocol/request.ts'
@@ -91,7 +92,7 @@ const Common = {
 export const ChatCompletionRequest = z
   .strictObject({
     ...Common,
-    messages: z.array(ChatMessage).min(1).max(1024),
+    messages: z.array(ChatMessage).min(1).max(MAX_MESSAGES),
     ...TemplateFields,
     /** The newer name of `max_tokens`; takes precedence. */
     max_completion_tokens: MaxTokens.optional(),

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { Apar } from './openai.ts'
-import { GenerateRequest } from './protocol/request.ts'
+import { GenerateRequest, MAX_MESSAGES } from './protocol/request.ts'
 import { FormatFields, TextFormat } from './requests/answer-format.ts'
 import { ignored, ignoredAs, unsupported, unsupportedList } from './requests/fields.ts'
 import { ModelName, type Named } from './requests/model-name.ts'
@@ -35,7 +35,13 @@ export const ResponsesRequest = z
   .strictObject({
     model: ModelName,
     input: z.union(
-      [z.string().min(1), z.array(ResponseItem).min(1).max(1023)],
+      [
+        z.string().min(1),
+        z
+          .array(ResponseItem)
+          .min(1)
+          .max(MAX_MESSAGES - 1),
+      ],
       'must be a string or a list of items',
     ),
     instructions: z.string().optional(),

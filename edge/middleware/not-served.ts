@@ -6,6 +6,7 @@ const NOT_SERVED: readonly (readonly [path: RegExp, what: string])[] = [
   [/^\/v1\/(rerank|score|classify|pooling|moderations)\b/, 'scores and classes of texts are not supported'],
   [/^\/v1\/(messages\/)?batches\b/, 'batches are not supported'],
   [/^\/v1\/(files|uploads|vector_stores|containers)\b/, 'files are not stored'],
+  [/^\/v1\/chat\/completions\/input_tokens$/, 'tokens of a chat are counted at /tokenize'],
   [/^\/v1\/(chat\/completions|conversations)\b/, 'only responses are stored'],
   [/^\/v1\/responses\/compact$/, 'conversations are not compacted'],
   [/^\/v1\/(assistants|threads)\b/, 'assistants are not supported'],

@@ -1,4 +1,5 @@
 import { isOfFormat, keywordsOf } from './formats.ts'
+import { newerReference, withNewerTuple } from './older-tuples.ts'
 import { withoutOptionalGroups } from './pattern.ts'
 
 /** Keywords whose values are values of answers, not schemas. */
@@ -11,8 +12,16 @@ type Schema = Record<string, unknown>
 
 /** A schema as the grammar engine reads it: with what it takes for excluded where it is not written. */
 export function engineSchema(schema: unknown): unknown {
+  return written(schema, schema)
+}
+
+/** `root`: what references in it lead into. */
+function written(schema: unknown, root: unknown): unknown {
   if (!isObject(schema)) return schema
-  const out = mapped(schema, (keyword, value) => (VALUES.includes(keyword) ? value : inside(keyword, value)))
+  const out = mapped(withNewerTuple(schema), (keyword, value) => {
+    if (VALUES.includes(keyword)) return value
+    return keyword === '$ref' ? newerReference(value, root) : inside(keyword, value, root)
+  })
   const types: unknown[] = Array.isArray(out.type) ? out.type : [out.type]
   if (types.includes('array') && !('items' in out)) out.items = !('prefixItems' in out)
   if (types.includes('object') && !ABOUT_KEYS.some((keyword) => keyword in out))
@@ -27,10 +36,10 @@ export function engineSchema(schema: unknown): unknown {
   return out
 }
 
-function inside(keyword: string, value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(engineSchema)
-  if (!MAPS.includes(keyword) || !isObject(value)) return engineSchema(value)
-  const members = mapped(value, (_, member) => engineSchema(member))
+function inside(keyword: string, value: unknown, root: unknown): unknown {
+  if (Array.isArray(value)) return value.map((each) => written(each, root))
+  if (!MAPS.includes(keyword) || !isObject(value)) return written(value, root)
+  const members = mapped(value, (_, member) => written(member, root))
   if (keyword !== 'patternProperties') return members
   return Object.fromEntries(
     Object.entries(members).map(([key, member]) => [withoutOptionalGroups(key), member]),

@@ -23,7 +23,7 @@ const OF_TYPE: Readonly<Record<string, readonly string[]>> = {
     ...['properties', 'required', 'additionalProperties', 'patternProperties', 'propertyNames'],
     ...['minProperties', 'maxProperties'],
   ],
-  array: ['items', 'prefixItems', 'minItems', 'maxItems'],
+  array: ['items', 'prefixItems', 'additionalItems', 'minItems', 'maxItems'],
   string: ['minLength', 'maxLength', 'pattern', 'format'],
   number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
   integer: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
@@ -177,13 +177,20 @@ class Check {
     }
   }
 
-  #array({ items, prefixItems }: Record<string, unknown>, path: Path, depth: number): void {
-    if (items !== undefined && items !== false) this.schema(items, [...path, 'items'], depth + 1)
-    if (prefixItems === undefined) return
-    if (!Array.isArray(prefixItems)) refuse([...path, 'prefixItems'], 'must be a list of schemas')
-    prefixItems.forEach((each, index) => {
-      if (typeof each === 'boolean') refuse([...path, 'prefixItems', index], 'must be an object')
-      this.schema(each, [...path, 'prefixItems', index], depth + 1)
+  #array(schema: Record<string, unknown>, path: Path, depth: number): void {
+    const { items, prefixItems, additionalItems } = schema
+    // A tuple as drafts before 2020-12 have it: what its other items are is said by `additionalItems`.
+    const isOlder = Array.isArray(items)
+    const [rest, others] = isOlder ? ['additionalItems', additionalItems] : ['items', items]
+    const [tuple, first] = isOlder ? ['items', items] : ['prefixItems', prefixItems]
+    if (isOlder && prefixItems !== undefined)
+      refuse([...path, 'items'], 'must be a schema beside prefixItems')
+    if (others !== undefined && others !== false) this.schema(others, [...path, rest], depth + 1)
+    if (first === undefined) return
+    if (!Array.isArray(first)) refuse([...path, tuple], 'must be a list of schemas')
+    first.forEach((each, index) => {
+      if (typeof each === 'boolean') refuse([...path, tuple, index], 'must be an object')
+      this.schema(each, [...path, tuple, index], depth + 1)
     })
   }
 
@@ -207,7 +214,7 @@ class Check {
     if (!uri.startsWith('#/')) return undefined
     let at: unknown = this.#root
     for (const escaped of uri.slice(2).split('/')) {
-      const name = unescaped(escaped).replaceAll('~1', '/').replaceAll('~0', '~')
+      const name = unescaped(escaped)
       if (typeof at !== 'object' || at === null || !Object.hasOwn(at, name)) return undefined
       at = Reflect.get(at, name)
     }
@@ -215,7 +222,12 @@ class Check {
   }
 }
 
-function unescaped(text: string): string {
+/** A name in the fragment of a reference, as the schema has it. */
+export function unescaped(text: string): string {
+  return decoded(text).replaceAll('~1', '/').replaceAll('~0', '~')
+}
+
+function decoded(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {

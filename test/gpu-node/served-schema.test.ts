@@ -25,6 +25,16 @@ describe('the schema of arguments', () => {
       object({ a: { type: 'string', anyOf: [{ type: 'string' }, { not: {} }] } }),
       object({ a: { anyOf: [{ type: 'string' }, {}] } }),
     ],
+    [
+      'a tuple of an older draft',
+      object({ a: { type: 'array', items: [{ type: 'null' }, { type: 'string', not: {} }] } }),
+      object({ a: { type: 'array', items: [{ type: 'null' }, { type: 'string' }] } }),
+    ],
+    [
+      'a tuple with a schema that cannot be',
+      object({ a: { type: 'array', items: [false, { type: 'null' }] } }),
+      object({ a: { type: 'array', items: [{}, { type: 'null' }] } }),
+    ],
     ['open objects', object({ a: {} }, { additionalProperties: {} }), object({ a: {} })],
     [
       'a required property that is unknown',
