@@ -38,7 +38,14 @@ import { chatPage, chatScript, chatStyle, revalidated } from './routes/page.ts'
 import { createResponse } from './routes/responses.ts'
 import { cancelResponse, deleteResponse, getResponse, listInputItems } from './routes/stored-responses.ts'
 import { cancelStream, openStream } from './routes/stream.ts'
-import { countResponseTokens, countTokens, detokenize, tokenize, tokenizerInfo } from './routes/tokens.ts'
+import {
+  applyTemplate,
+  countResponseTokens,
+  countTokens,
+  detokenize,
+  tokenize,
+  tokenizerInfo,
+} from './routes/tokens.ts'
 
 export const MAX_BODY_BYTES = 2 * 1024 * 1024
 
@@ -73,6 +80,8 @@ export function createApp(): Hono<AppEnv> {
   app.post('/v1/responses', authenticateGeneration, body, createResponse).all(allowOnly('POST'))
   app.post('/v1/responses/input_tokens', authenticateGeneration, body, countResponseTokens)
   app.all('/v1/responses/input_tokens', allowOnly('POST'))
+  // Not the id of a response.
+  app.all('/v1/responses/compact', notFound)
   app.get('/v1/responses/:id', authenticate('generate'), getResponse)
   app.delete('/v1/responses/:id', authenticate('generate'), deleteResponse).all(allowOnly('GET', 'DELETE'))
   app.post('/v1/responses/:id/cancel', authenticate('generate'), cancelResponse).all(allowOnly('POST'))
@@ -82,6 +91,7 @@ export function createApp(): Hono<AppEnv> {
   app.post('/v1/messages/count_tokens', authenticate('generate'), body, countTokens).all(allowOnly('POST'))
   app.post('/v1/tokenize', authenticate('generate'), body, tokenize).all(allowOnly('POST'))
   app.post('/v1/detokenize', authenticate('generate'), body, detokenize).all(allowOnly('POST'))
+  app.post('/v1/apply-template', authenticate('generate'), body, applyTemplate).all(allowOnly('POST'))
   app.get('/v1/tokenizer_info', authenticate('models'), tokenizerInfo).all(allowOnly('GET'))
 
   app.use('/admin/v1/*', adminAuth, body)

@@ -1,4 +1,4 @@
-import type { Worker } from 'node:worker_threads'
+import type { ChildProcess } from 'node:child_process'
 import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.ts'
 import { describeMedusa } from './checkpoint/medusa/describe-medusa.ts'
 import { type LoadingCallbacks, loadModel } from './engine/binding.ts'
@@ -7,11 +7,11 @@ import { Grammars } from './grammar/grammars.ts'
 import { modelReasoning } from './reasoning/reasoning-format.ts'
 import { Runner } from './requests/runner.ts'
 import { PromptPool, poolBytes } from './text/prompt-pool.ts'
-import { bootWorker } from './text/prompt-thread.ts'
+import { bootWorker, endWorker } from './text/prompt-process.ts'
 import { withMarkers } from './text/token-bytes.ts'
 import { modelTools, toolsNote } from './tools/tool-format.ts'
 
-/** Milliseconds from the start of the engine to that of the thread for long prompts. */
+/** Milliseconds from the start of the engine to that of the process for long prompts. */
 const LOAD_REST_MS = 3_000
 
 interface RunnerOpenOptions extends CheckpointOptions {
@@ -32,17 +32,17 @@ type OpenOptions = EngineOptions & LoadingCallbacks & RunnerOpenOptions
  * @throws StartupError with a one-line message about the folder, the options or the engine.
  */
 export async function openRunner(folder: string, options: OpenOptions = {}): Promise<Runner> {
-  // While this thread reads the checkpoint.
+  // It starts while this one reads the checkpoint.
   const booted = bootWorker()
   try {
     return await openWith(booted, folder, options)
   } catch (error) {
-    await booted.terminate()
+    await endWorker(booted)
     throw error
   }
 }
 
-async function openWith(booted: Worker, folder: string, options: OpenOptions): Promise<Runner> {
+async function openWith(booted: ChildProcess, folder: string, options: OpenOptions): Promise<Runner> {
   const checkpoint = readCheckpoint(folder, options)
   for (const warning of checkpoint.warnings) options.onWarning?.(warning)
   const engineConfig = toEngineConfig(checkpoint, options)
@@ -54,7 +54,7 @@ async function openWith(booted: Worker, folder: string, options: OpenOptions): P
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)
   const { text: files, shape } = checkpoint
-  // Their threads read tokenizer and weights at the same time, and this one computes the digest meanwhile.
+  // A process reads the tokenizer and a thread the weights at the same time, and this one computes the digest meanwhile.
   const { vocabSize } = shape
   const opening = PromptPool.open({ files, controlIds, vocabSize, booted })
   const loading = loadModel({ ...engineConfig, reservedBytes: poolBytes(vocabSize) }, options)

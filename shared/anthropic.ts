@@ -1,14 +1,15 @@
 import { z } from 'zod'
 import { Apar } from './openai.ts'
-import { GenerateRequest, MAX_NEW_TOKENS } from './protocol/request.ts'
+import { GenerateRequest, MAX_MESSAGES, MAX_NEW_TOKENS } from './protocol/request.ts'
 import { FormatFields, MessageFormat } from './requests/answer-format.ts'
 import { CacheControl } from './requests/cache-control.ts'
 import { ignored, ignoredAs, refused, unsupportedList } from './requests/fields.ts'
 import { MessageContent, SystemContent } from './requests/message-blocks.ts'
+import { ModelName, type Named } from './requests/model-name.ts'
 import { NEUTRAL_OF_OTHERS, SamplingFields, TemplateFields } from './requests/sampling.ts'
 import { MessageToolChoice, MessageTools } from './requests/tools.ts'
 
-const { model, max_tokens, top_p, stop } = GenerateRequest.shape
+const { max_tokens, top_p, stop } = GenerateRequest.shape
 
 /** Edits of what an earlier turn thought: this server leaves all of it out. */
 const Edit = z.looseObject({
@@ -20,11 +21,12 @@ const Edit = z.looseObject({
  * `parseBody` has left it out. When the last message is the assistant's, the answer continues it.
  */
 export const MessagesRequest = z.strictObject({
-  model,
+  model: ModelName,
   messages: z
     .array(
       z.strictObject({
-        role: z.enum(['user', 'assistant']),
+        /** `system`: what is said to the model from there on. */
+        role: z.enum(['user', 'assistant', 'system']),
         content: MessageContent,
         // Fields of an answer that is sent back.
         ...{ id: ignored, type: ignored, model: ignored, usage: ignored, cache_control: CacheControl },
@@ -32,7 +34,7 @@ export const MessagesRequest = z.strictObject({
       }),
     )
     .min(1)
-    .max(1023),
+    .max(MAX_MESSAGES - 1),
   system: SystemContent.optional(),
   max_tokens: max_tokens.unwrap(),
   temperature: z.number().min(0).max(1).optional(),
@@ -68,7 +70,8 @@ export const MessagesRequest = z.strictObject({
   container: ignored,
   inference_geo: ignored,
   speed: ignored,
+  diagnostics: ignored,
   metadata: ignored,
   service_tier: ignoredAs(z.string()),
 })
-export type MessagesRequest = z.infer<typeof MessagesRequest>
+export type MessagesRequest = Named<z.infer<typeof MessagesRequest>>

@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { Apar } from './openai.ts'
-import { GenerateRequest } from './protocol/request.ts'
+import { GenerateRequest, MAX_MESSAGES } from './protocol/request.ts'
 import { FormatFields, TextFormat } from './requests/answer-format.ts'
 import { ignored, ignoredAs, unsupported, unsupportedList } from './requests/fields.ts'
+import { ModelName, type Named } from './requests/model-name.ts'
 import { ResponseItem } from './requests/response-items.ts'
 import {
   ABOUT_THE_CALL,
@@ -13,7 +14,7 @@ import {
 } from './requests/sampling.ts'
 import { ResponseToolChoice, ResponseTools } from './requests/tools.ts'
 
-const { model, temperature, top_p } = GenerateRequest.shape
+const { temperature, top_p, frequency_penalty, presence_penalty } = GenerateRequest.shape
 
 /** What an answer can include beside its text. Most of it is always empty. */
 const Include = z
@@ -32,15 +33,23 @@ export const ResponseId = z
  */
 export const ResponsesRequest = z
   .strictObject({
-    model,
+    model: ModelName,
     input: z.union(
-      [z.string().min(1), z.array(ResponseItem).min(1).max(1023)],
+      [
+        z.string().min(1),
+        z
+          .array(ResponseItem)
+          .min(1)
+          .max(MAX_MESSAGES - 1),
+      ],
       'must be a string or a list of items',
     ),
     instructions: z.string().optional(),
     max_output_tokens: MaxTokens.optional(),
     temperature,
     top_p,
+    frequency_penalty,
+    presence_penalty,
     stream: z.boolean().optional(),
     apar: Apar.optional(),
     ...SamplingFields,
@@ -73,6 +82,11 @@ export const ResponsesRequest = z
     top_logprobs: unsupported('top_logprobs is', 0),
     truncation: unsupported('truncation is', 'disabled'),
     context_management: unsupportedList('context_management is'),
+    moderation: unsupported('moderation is'),
+    /** Codex sends it. */
+    client_metadata: ignored,
+    background_options: ignored,
+    access_programs: ignored,
     stream_options: z.strictObject({ include_obfuscation: ignored }).optional(),
 
     ...ABOUT_THE_CALL,
@@ -88,4 +102,4 @@ export const ResponsesRequest = z
     path: ['background'],
     error: 'needs a response that is stored: store must not be false',
   })
-export type ResponsesRequest = z.infer<typeof ResponsesRequest>
+export type ResponsesRequest = Named<z.infer<typeof ResponsesRequest>>

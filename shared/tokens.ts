@@ -1,14 +1,13 @@
 import { z } from 'zod'
 import { MessagesRequest } from './anthropic.ts'
 import { ChatCompletionRequest } from './openai.ts'
-import { GenerateRequest } from './protocol/request.ts'
-import { unsupported } from './requests/fields.ts'
+import { ignored, unsupported } from './requests/fields.ts'
+import { ModelName } from './requests/model-name.ts'
 import { ResponsesRequest } from './responses.ts'
 
 const MAX_PROMPT_CHARS = 1_000_000
 
-/** May be left out where the key may use only one model that is served. */
-const model = GenerateRequest.shape.model.nullish()
+const model = ModelName.nullable()
 const return_token_strs = z.boolean().nullish()
 
 /** `POST /tokenize` of a text, as vLLM has it, with `parse_special` of llama.cpp. */
@@ -35,6 +34,14 @@ export const TokenizeChat = z.strictObject({
   chat_template: unsupported('a template of the request is'),
 })
 
+const { messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs } =
+  TokenizeChat.shape
+
+/** `POST /apply-template`, as llama.cpp has it: the text of a chat's prompt. */
+export const ApplyTemplateRequest = z.strictObject({
+  ...{ model, messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs },
+})
+
 export const TokenizeRequest = z.union([TokenizeText, TokenizeChat])
 
 /** `POST /detokenize`, as vLLM has it. */
@@ -53,12 +60,13 @@ export const DetokenizeRequest = z.strictObject({
 /** Fields of a message's request that say how it is answered, and not what. */
 const OF_THE_ANSWER = ['max_tokens', 'stream', 'temperature', 'top_p', 'top_k', 'stop_sequences', 'apar']
 
-/** `POST /v1/messages/count_tokens`: a message's request without what only concerns the answer. */
-export const CountTokensRequest = z.strictObject(
-  Object.fromEntries(
-    Object.entries(MessagesRequest.shape).filter(([name]) => !OF_THE_ANSWER.includes(name)),
-  ) as Omit<typeof MessagesRequest.shape, 'max_tokens'>,
-)
+const leftOut = ignored.transform(() => undefined)
+
+/** `POST /v1/messages/count_tokens`: a message's request, of which what only concerns the answer is ignored. */
+export const CountTokensRequest = z.strictObject({
+  ...(MessagesRequest.shape as Omit<typeof MessagesRequest.shape, 'max_tokens'>),
+  ...Object.fromEntries(OF_THE_ANSWER.map((name) => [name, leftOut])),
+})
 
 const response = ResponsesRequest.shape
 

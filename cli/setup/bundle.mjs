@@ -35,7 +35,7 @@ const onNode = {
 }
 
 /**
- * The command, and the threads that encode prompts (gpu-node/text/prompt-thread.ts) and conversations
+ * The command, the processes that encode prompts (gpu-node/text/prompt-process.ts), and the threads that encode conversations
  * (training/data/pipeline/pool.ts), which tests of the sources start, too. `apar serve` starts twice, as server and as
  * node, and loads only the code of these commands: dist/chunks has the rest.
  */

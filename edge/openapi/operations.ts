@@ -5,6 +5,7 @@ import { Feedback } from '../../shared/feedback.ts'
 import { ChatCompletionRequest, CompletionRequest } from '../../shared/openai.ts'
 import { ResponsesRequest } from '../../shared/responses.ts'
 import {
+  ApplyTemplateRequest,
   CountTokensRequest,
   DetokenizeRequest,
   ResponseTokensRequest,
@@ -128,6 +129,13 @@ export const OPERATIONS: readonly Operation[] = [
     summary: 'The tokens of a text or of a conversation',
     body: TokenizeRequest,
     answers: ['Tokens'],
+    errors: GENERATION_ERRORS,
+  },
+  {
+    ...{ method: 'post', path: '/apply-template', id: 'applyTemplate', access: 'key' },
+    summary: "The text of a chat's prompt",
+    body: ApplyTemplateRequest,
+    answers: ['Text'],
     errors: GENERATION_ERRORS,
   },
   {

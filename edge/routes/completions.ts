@@ -7,10 +7,11 @@ import { candidatesOf, completionRequests, countsTokens, promptsOf, stopsOf } fr
 import { withFormatOf, withPromptAs } from '../streams/http/generate-request.ts'
 import { streamChunks } from '../streams/http/stream-chunks.ts'
 import { startStreams } from '../streams/http/streams.ts'
+import { withModel } from './named-model.ts'
 
 /** `POST /v1/completions`, streaming and not. */
 export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
-  const body = await apiBody(c, CompletionRequest)
+  const body = await withModel(c, await apiBody(c, CompletionRequest))
   c.set('promptCacheKey', body.prompt_cache_key)
   const options = {
     n: body.n ?? 1,
@@ -18,6 +19,7 @@ export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
     logprobs: typeof body.logprobs === 'number',
     stop: stopsOf(body),
     echo: body.echo ? promptsOf(body) : undefined,
+    promptOnly: body.max_tokens === 0,
     countsTokens: countsTokens(body),
     includeUsage: (body.stream_options?.include_usage ?? false) || countsTokens(body),
   }

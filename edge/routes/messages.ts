@@ -9,10 +9,11 @@ import { withFormatOf } from '../streams/http/generate-request.ts'
 import { SingleAnswer } from '../streams/http/single-answer.ts'
 import { namedEvents, sseResponse } from '../streams/http/sse.ts'
 import { startStreams } from '../streams/http/streams.ts'
+import { withModel } from './named-model.ts'
 
 /** `POST /v1/messages`, Anthropic's API, streaming and not. */
 export async function createMessage(c: Context<AppEnv>): Promise<Response> {
-  const body = await apiBody(c, MessagesRequest)
+  const body = await withModel(c, await apiBody(c, MessagesRequest))
   const beginning = markedBeginning(body)
   c.set('promptCacheKey', beginning)
   const isMarked = beginning !== undefined

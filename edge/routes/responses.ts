@@ -20,11 +20,12 @@ import { withFormatOf, withPromptAs } from '../streams/http/generate-request.ts'
 import { SingleAnswer } from '../streams/http/single-answer.ts'
 import { namedEvents, sseResponse } from '../streams/http/sse.ts'
 import { startStreams } from '../streams/http/streams.ts'
+import { withModel } from './named-model.ts'
 import { streamStored } from './stored-responses.ts'
 
 /** `POST /v1/responses`, streaming and not. */
 export async function createResponse(c: Context<AppEnv>): Promise<Response> {
-  const body = await apiBody(c, ResponsesRequest)
+  const body = await withModel(c, await apiBody(c, ResponsesRequest))
   c.set('promptCacheKey', body.prompt_cache_key)
   const { before, own } = await itemsOf(c, inputItems(body), body.previous_response_id)
   ignoreFields(c, unresolvedItems(own))

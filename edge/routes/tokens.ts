@@ -1,12 +1,11 @@
 import type { Context } from 'hono'
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
-import { parse, parseJsonText } from '../../shared/parse.ts'
+import { parse, parseStrangersJson } from '../../shared/parse.ts'
 import { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
-import { withoutNulls } from '../../shared/requests/absent.ts'
-import { parseBody } from '../../shared/requests/body.ts'
 import {
+  ApplyTemplateRequest,
   CountTokensRequest,
   DetokenizeRequest,
   ResponseTokensRequest,
@@ -15,10 +14,11 @@ import {
 } from '../../shared/tokens.ts'
 import { messagesRequest } from '../anthropic/messages.ts'
 import type { AppEnv } from '../app-env.ts'
-import { authorize } from '../keys/authorize.ts'
+import { authorizeOnce } from '../keys/authorize.ts'
 import { requireModel } from '../keys/principal.ts'
 import { tenantOf } from '../keys/tenant.ts'
 import { logTrouble } from '../log.ts'
+import { apiBody } from '../middleware/api-body.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { askNode } from '../nodes/ask-node.ts'
 import type { FleetModel } from '../nodes/node-registry.ts'
@@ -26,7 +26,7 @@ import { chatRequests } from '../openai/request.ts'
 import { inputItems, responsesRequest } from '../openai/responses.ts'
 import { itemsOf } from '../responses/conversation.ts'
 import { withFormatOf, withPromptAs } from '../streams/http/generate-request.ts'
-import { usableModels } from './models.ts'
+import { modelOf, withModel } from './named-model.ts'
 
 const ModelQuery = z.object({ model: GenerateRequest.shape.model.optional() })
 
@@ -34,13 +34,20 @@ type Tokenize = Extract<TokenQuery, { ask: 'tokenize' }>
 
 /** `POST /tokenize`, in vLLM's shapes: of a text, or of a conversation. */
 export async function tokenize(c: Context<AppEnv>): Promise<Response> {
-  const body = withoutNulls(parseJsonText(await bodyText(c)))
-  const isChat = typeof body === 'object' && body !== null && 'messages' in body
-  return isChat ? await tokenizeChat(c, parse(TokenizeChat, body)) : await tokenizeText(c, body)
+  return hasMessages(parseStrangersJson(await bodyText(c)))
+    ? await tokenizeChat(c, await apiBody(c, TokenizeChat))
+    : await tokenizeText(c, await apiBody(c, TokenizeText))
 }
 
-async function tokenizeText(c: Context<AppEnv>, body: unknown): Promise<Response> {
-  const { prompt, add_special_tokens, parse_special, return_token_strs, ...named } = parse(TokenizeText, body)
+function hasMessages(body: unknown): boolean {
+  return typeof body === 'object' && body !== null && 'messages' in body && body.messages !== null
+}
+
+async function tokenizeText(
+  c: Context<AppEnv>,
+  body: ReturnType<typeof TokenizeText.parse>,
+): Promise<Response> {
+  const { prompt, add_special_tokens, parse_special, return_token_strs, ...named } = body
   const model = await modelOf(c, named.model)
   const query: Tokenize = {
     ...{ ask: 'tokenize', model: model.id, raw_prompt: true },
@@ -57,21 +64,34 @@ async function tokenizeChat(
   body: ReturnType<typeof TokenizeChat.parse>,
 ): Promise<Response> {
   const model = await modelOf(c, body.model)
-  const { messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs } = body
-  const options = { tools, add_generation_prompt, continue_final_message, chat_template_kwargs }
-  const [request] = chatRequests({ model: model.id, messages, ...options })
-  if (!request) throw new Error('a chat without a request')
   return await tokensOf(c, model, {
-    ...{ ask: 'tokenize', ...promptOf(request) },
+    ...{ ask: 'tokenize', ...promptOf(chatOf(model, body)) },
     add_special_tokens: false,
     parse_special: false,
     list: listOf(body.return_token_strs),
   })
 }
 
+/** `POST /apply-template`, in llama.cpp's shapes. */
+export async function applyTemplate(c: Context<AppEnv>): Promise<Response> {
+  const body = await apiBody(c, ApplyTemplateRequest)
+  const answer = await ask(c, { ask: 'render', ...promptOf(chatOf(await modelOf(c, body.model), body)) })
+  if (answer.type !== 'text') throw unexpected(answer)
+  return c.json({ prompt: answer.text })
+}
+
+/** The request of a chat with this conversation. */
+function chatOf(model: FleetModel, body: z.infer<typeof ApplyTemplateRequest>): GenerateRequest {
+  const { messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs } = body
+  const options = { tools, add_generation_prompt, continue_final_message, chat_template_kwargs }
+  const [request] = chatRequests({ model: model.id, messages, ...options })
+  if (!request) throw new Error('a chat without a request')
+  return request
+}
+
 /** `POST /detokenize`, in vLLM's shapes. */
 export async function detokenize(c: Context<AppEnv>): Promise<Response> {
-  const { tokens, model: named } = parseBody(DetokenizeRequest, await bodyText(c))
+  const { tokens, model: named } = await apiBody(c, DetokenizeRequest)
   const model = await modelOf(c, named)
   const answer = await ask(c, { ask: 'detokenize', model: model.id, tokens })
   if (answer.type !== 'text') throw unexpected(answer)
@@ -88,7 +108,7 @@ export async function tokenizerInfo(c: Context<AppEnv>): Promise<Response> {
 
 /** `POST /v1/messages/count_tokens` of Anthropic's API. */
 export async function countTokens(c: Context<AppEnv>): Promise<Response> {
-  const body = parseBody(CountTokensRequest, await bodyText(c))
+  const body = await withModel(c, await apiBody(c, CountTokensRequest))
   // Limits of the answer say nothing about the prompt.
   const request = messagesRequest({ ...body, max_tokens: 1, min_tokens: 0 })
   requireModel(c.get('principal'), request.model)
@@ -97,9 +117,9 @@ export async function countTokens(c: Context<AppEnv>): Promise<Response> {
 
 /** `POST /v1/responses/input_tokens` of OpenAI's API. */
 export async function countResponseTokens(c: Context<AppEnv>): Promise<Response> {
-  const body = parseBody(ResponseTokensRequest, await bodyText(c))
+  const body = await withModel(c, await apiBody(c, ResponseTokensRequest))
   const { before, own } = await itemsOf(c, inputItems(body), body.previous_response_id)
-  if (c.get('callerCredential')) await authorize(c, 'generate')
+  await authorizeOnce(c, 'generate')
   const count = async () => {
     const request = responsesRequest(body, [...before, ...own])
     requireModel(c.get('principal'), request.model)
@@ -137,22 +157,6 @@ async function ask(c: Context<AppEnv>, query: TokenQuery): Promise<GoodTokenAnsw
   const request_id = c.get('requestId')
   const onFailure = (why: unknown) => logTrouble(c.env, { request_id }, why)
   return await askNode(c.env, query, { tenant: await tenantOf(c.get('principal')), onFailure })
-}
-
-/** The model with this id, or the only one. @throws AparError */
-async function modelOf(c: Context<AppEnv>, id: string | null | undefined): Promise<FleetModel> {
-  if (id) requireModel(c.get('principal'), id)
-  const models = await usableModels(c)
-  if (id) {
-    const model = models.find((served) => served.id === id)
-    if (model) return model
-    const message = `there is no model ${JSON.stringify(id)}; see /v1/models`
-    throw new AparError('model_not_found', message, { param: 'model' })
-  }
-  const [model, another] = models
-  if (!model) throw new AparError('no_gpu_node', 'no gpu node can be reached now')
-  if (!another) return model
-  throw new AparError('invalid_request', 'model: is required, because several are served', { param: 'model' })
 }
 
 function listOf(withTexts: boolean | null | undefined): Tokenize['list'] {

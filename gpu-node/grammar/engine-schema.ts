@@ -1,6 +1,7 @@
 import { areDisjoint } from './disjoint.ts'
 import { isOfFormat, keywordsOf } from './formats.ts'
 import { endingPattern } from './generated-patterns.ts'
+import { newerReference, withNewerTuple } from './older-tuples.ts'
 import { withoutOptionalGroups } from './pattern.ts'
 import { isObject, resolved, type Schema } from './schema-parts.ts'
 
@@ -12,12 +13,18 @@ const ABOUT_KEYS = ['properties', 'patternProperties', 'propertyNames', 'additio
 
 /**
  * A schema as the grammar engine reads it: with what it takes for excluded where it is not written, and without what it does
- * not know. `root` has what the schema refers to.
+ * not know.
  */
-export function engineSchema(schema: unknown, root: unknown = schema): unknown {
+export function engineSchema(schema: unknown): unknown {
+  return written(schema, schema)
+}
+
+/** `root`: what references in it lead into. */
+function written(schema: unknown, root: unknown): unknown {
   if (!isObject(schema)) return schema
-  const out = mapped(withNewTuples(schema), (keyword, value) => {
-    return VALUES.includes(keyword) ? value : inside(keyword, value, root)
+  const out = mapped(withNewerTuple(schema), (keyword, value) => {
+    if (VALUES.includes(keyword)) return value
+    return keyword === '$ref' ? newerReference(value, root) : inside(keyword, value, root)
   })
   const types: unknown[] = Array.isArray(out.type) ? out.type : [out.type]
   if (types.includes('array') && !('items' in out)) out.items = !('prefixItems' in out)
@@ -29,27 +36,26 @@ export function engineSchema(schema: unknown, root: unknown = schema): unknown {
     delete out.minLength
     out.pattern = endingPattern(out.pattern) ?? withoutOptionalGroups(out.pattern)
   }
-  if (Array.isArray(schema.oneOf) && areDisjoint(schema.oneOf, root)) {
+  if (Array.isArray(schema.oneOf) && areDisjoint(schema.oneOf, root) && !refersToOneOf(root)) {
     out.anyOf = out.oneOf
     delete out.oneOf
   }
   return out
 }
 
+/** Whether a reference leads into what would have another name. */
+function refersToOneOf(root: unknown): boolean {
+  return /"\$ref":"#[^"]*\/oneOf\//.test(JSON.stringify(root))
+}
+
 function inside(keyword: string, value: unknown, root: unknown): unknown {
-  if (Array.isArray(value)) return value.map((each) => engineSchema(each, root))
-  if (!MAPS.includes(keyword) || !isObject(value)) return engineSchema(value, root)
-  const members = mapped(value, (_, member) => engineSchema(member, root))
+  if (Array.isArray(value)) return value.map((each) => written(each, root))
+  if (!MAPS.includes(keyword) || !isObject(value)) return written(value, root)
+  const members = mapped(value, (_, member) => written(member, root))
   if (keyword !== 'patternProperties') return members
   return Object.fromEntries(
     Object.entries(members).map(([key, member]) => [withoutOptionalGroups(key), member]),
   )
-}
-
-/** Before 2020-12, a list of `items` was what `prefixItems` is now. */
-function withNewTuples({ additionalItems, ...schema }: Schema): Schema {
-  if (!Array.isArray(schema.items)) return schema
-  return { ...schema, prefixItems: schema.items, items: additionalItems ?? false }
 }
 
 /** Which keys an object has. Where there are properties, there are no others. */

@@ -15,7 +15,7 @@ import { openTokenizer, withNames } from './guarded-tokenizer.ts'
 import type { Piece } from './piece.ts'
 import { piecesOf } from './pieces.ts'
 import { promptTooLong } from './prompt-length.ts'
-import type { Prompt } from './prompt-thread.ts'
+import type { Prompt } from './prompt-process.ts'
 import { ProvenanceTemplate } from './provenance-template.ts'
 import { bytesOfToken } from './token-bytes.ts'
 
@@ -106,16 +106,28 @@ export class PromptEncoder {
    * @param maxTokens a longer prompt is refused, if possible before it is encoded.
    * @throws AparError `context_length_exceeded`, or `invalid_request` when the template refuses the messages.
    */
-  encode(
-    messages: readonly ChatMessage[],
-    maxTokens: number,
-    { tools, add_generation_prompt, continue_final_message, chat_template_kwargs }: PromptOptions = {},
-  ): Int32Array {
+  encode(messages: readonly ChatMessage[], maxTokens: number, options: PromptOptions = {}): Int32Array {
     const prefix = this.#templateNeedsPrefix ? this.#prefix : []
-    const pieces = continue_final_message
+    return this.#encodeBounded(prefix, this.#renderPrompt(messages, options), maxTokens, 'messages')
+  }
+
+  /**
+   * The text of a chat's prompt, without a first token that the template leaves to the tokenizer.
+   * @throws AparError `invalid_request` when the template refuses the messages.
+   */
+  promptText(messages: readonly ChatMessage[], options: PromptOptions): string {
+    return this.#renderPrompt(messages, options)
+      .map(({ text }) => text)
+      .join('')
+  }
+
+  #renderPrompt(
+    messages: readonly ChatMessage[],
+    { tools, add_generation_prompt, continue_final_message, chat_template_kwargs }: PromptOptions,
+  ): Piece[] {
+    return continue_final_message
       ? this.#renderBeginning(messages, chat_template_kwargs, tools)
       : this.render(messages, add_generation_prompt, chat_template_kwargs, tools)
-    return this.#encodeBounded(prefix, pieces, maxTokens, 'messages')
   }
 
   /** Encodes a text without the chat template, after the checkpoint's BOS token if there is one. */

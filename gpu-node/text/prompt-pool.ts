@@ -1,29 +1,29 @@
+import type { ChildProcess } from 'node:child_process'
 import { serialize } from 'node:v8'
-import type { Worker } from 'node:worker_threads'
 import { AparError } from '../../shared/errors.ts'
 import { promptChars } from '../../shared/protocol/prompt-chars.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
-import { PromptQueue, type QueuedPrompt } from './prompt-queue.ts'
 import {
   type Prompt,
-  PromptThread,
+  PromptProcess,
   type Ready,
   type ToWorker,
   type Worked,
   type WorkerSetup,
-} from './prompt-thread.ts'
+} from './prompt-process.ts'
+import { PromptQueue, type QueuedPrompt } from './prompt-queue.ts'
 import { type TokenBytes, tokenBytes } from './token-bytes.ts'
 import { WaitingText } from './waiting-text.ts'
 
-/** Longer prompts have threads of their own, so that a short one never waits for them. UTF-16 code units. */
+/** Longer prompts have a process of their own, so that a short one never waits for them. UTF-16 code units. */
 const SHORT_PROMPT = 8 * 1024
 /** What a prompt counts on top of its text. */
 const PER_PROMPT = 1024
 
 /**
  * The edge takes a node that neither accepts nor refuses a request within a minute for a broken one. So a prompt waits
- * at most this long, the start of a thread included, and is then refused.
+ * at most this long, the start of a process included, and is then refused.
  */
 const WAITING_LIMIT_MS = 20_000
 /** Encoding takes at most 6 µs for a code unit on one core of 2024; a busy machine may be several times slower. */
@@ -44,7 +44,7 @@ export interface PromptPoolOptions {
   /** Rows of the embedding. */
   readonly vocabSize: number
   /** From {@link bootWorker}; it belongs to the pool then. */
-  readonly booted?: Worker | undefined
+  readonly booted?: ChildProcess | undefined
 }
 
 export interface EncodeOptions {
@@ -54,17 +54,17 @@ export interface EncodeOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-const THREADS = 2
-/** Measured: 27 MiB with 500 pieces, 62 MiB with 49,000 and their merges. */
-const THREAD_BYTES = 32 << 20
-const PIECE_BYTES = 800
+const PROCESSES = 2
+/** Measured: 44 MB with 500 pieces, 87 MB with 49,000 and their merges, beside pages that processes share. */
+const PROCESS_BYTES = 44e6
+const PIECE_BYTES = 880
 
-/** About what the threads of a pool take of the memory, for a vocabulary of this size. */
+/** About what the processes of a pool take of the memory, for a vocabulary of this size. */
 export function poolBytes(vocabSize: number): number {
-  return THREADS * (THREAD_BYTES + PIECE_BYTES * vocabSize)
+  return PROCESSES * (PROCESS_BYTES + PIECE_BYTES * vocabSize)
 }
 
-/** Encodes prompts in threads of their own, so that neither their length nor a checkpoint's template stops the node. */
+/** Encodes prompts in processes of their own, so that neither their length nor a checkpoint's template stops the node. */
 export class PromptPool {
   readonly bytes: TokenBytes
   /** See {@link PromptEncoder}. */
@@ -76,8 +76,8 @@ export class PromptPool {
   private constructor(
     bytes: TokenBytes,
     { dropsLeadingSpace }: Ready,
-    short: PromptThread,
-    long: PromptThread,
+    short: PromptProcess,
+    long: PromptProcess,
   ) {
     this.bytes = bytes
     this.dropsLeadingSpace = dropsLeadingSpace
@@ -86,13 +86,13 @@ export class PromptPool {
   }
 
   /**
-   * Loads the thread for short prompts; that for long ones is loaded by {@link loadRest}, or when it is needed first.
+   * Loads the process for short prompts; that for long ones is loaded by {@link loadRest}, or when it is needed first.
    * @throws StartupError when tokenizer or template cannot be used; it names the file.
    */
   static async open({ files, controlIds, vocabSize, booted }: PromptPoolOptions): Promise<PromptPool> {
-    const setup: WorkerSetup = { files: shared(serialize(files)), controlIds, vocabSize }
-    const short = new PromptThread(setup, { check: true, yields: false }, booted)
-    const long = new PromptThread(setup, { check: false, yields: true })
+    const setup: WorkerSetup = { files: serialize(files), controlIds, vocabSize }
+    const short = new PromptProcess(setup, { check: true, yields: false }, booted)
+    const long = new PromptProcess(setup, { check: false, yields: true })
     try {
       // The bytes after what the caller does at the same time.
       const [ready, bytes] = await Promise.all([short.load(), Promise.resolve(files).then(tokenBytes)])
@@ -168,18 +168,18 @@ interface Waiting extends Job {
   readonly reject: (error: unknown) => void
 }
 
-/** One thread and the prompts that wait for it. */
+/** One process and the prompts that wait for it. */
 class Lane {
-  readonly #thread: PromptThread
+  readonly #process: PromptProcess
   readonly #queue = new PromptQueue<Waiting>()
   #busy = false
 
-  constructor(thread: PromptThread) {
-    this.#thread = thread
+  constructor(child: PromptProcess) {
+    this.#process = child
   }
 
   load(): void {
-    this.#thread.load().catch(() => {})
+    this.#process.load().catch(() => {})
   }
 
   run(job: Job): Promise<Worked> {
@@ -216,7 +216,7 @@ class Lane {
     if (this.#busy) return
     this.#busy = true
     while (this.#queue.size > 0) {
-      const failure = await this.#thread.load().then(
+      const failure = await this.#process.load().then(
         () => undefined,
         (error: unknown) => ({ error }),
       )
@@ -233,20 +233,14 @@ class Lane {
       ENCODING_LIMIT_MS + units * ENCODING_LIMIT_MS_PER_UNIT,
       LONGEST_ENCODING_LIMIT_MS,
     )
-    await this.#thread.run(work, limitMs, signal).then(resolve, reject)
+    await this.#process.run(work, limitMs, signal).then(resolve, reject)
   }
 
   async close(): Promise<void> {
-    await this.#thread.close()
+    await this.#process.close()
   }
 }
 
 function waitedTooLong(): AparError {
   return new AparError('overloaded', 'the prompts before this one take too long', { retryAfterSeconds: 5 })
-}
-
-function shared(bytes: Uint8Array): SharedArrayBuffer {
-  const buffer = new SharedArrayBuffer(bytes.length)
-  new Uint8Array(buffer).set(bytes)
-  return buffer
 }

@@ -11,7 +11,7 @@ export interface QueuedPrompt {
 }
 
 /**
- * Prompts that wait for one thread. Next is always the tenant of which the fewest characters have been encoded since it
+ * Prompts that wait for one process. Next is always the tenant of which the fewest characters have been encoded since it
  * has waited, so that many or long prompts of one tenant delay each of the others by one of them at most.
  */
 export class PromptQueue<P extends QueuedPrompt> {

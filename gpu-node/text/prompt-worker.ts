@@ -1,27 +1,23 @@
-// Runs in a worker thread, one prompt at a time: a template or a pattern that does not come to an end blocks only this
-// thread, which prompt-thread.ts then replaces.
+// A process that encodes one prompt at a time: a template or a pattern that does not come to an end, or takes all memory,
+// costs only this process, which prompt-process.ts then replaces.
 import { constants, setPriority } from 'node:os'
 import { deserialize } from 'node:v8'
-import { parentPort } from 'node:worker_threads'
+import { Worker } from 'node:worker_threads'
 import { AparError } from '../../shared/errors.ts'
 import type { TokenizerFiles } from '../checkpoint/tokenizer-files.ts'
 import { StartupError } from '../startup-error.ts'
 import { checkPatterns } from './pattern-check.ts'
 import { checkTemplate, PromptEncoder } from './prompt-encoder.ts'
-import type { FirstMessage, FromWorker, ToWorker, Worked } from './prompt-thread.ts'
+import type { FirstMessage, FromWorker, ToWorker, Worked } from './prompt-process.ts'
 import { TokenQueries } from './token-queries.ts'
 
 function main({ files, controlIds, vocabSize, check, yields }: FirstMessage): void {
-  // Elsewhere this would be the priority of the whole process.
-  if (yields && process.platform === 'linux') setPriority(constants.priority.PRIORITY_BELOW_NORMAL)
-  const tokenizer: TokenizerFiles = deserialize(Buffer.from(files))
+  if (yields) setPriority(constants.priority.PRIORITY_BELOW_NORMAL)
+  const tokenizer: TokenizerFiles = deserialize(files)
   const encoder = open(tokenizer, controlIds, vocabSize, check)
   if (!encoder) return
   const queries = new TokenQueries(tokenizer, encoder)
-  parentPort?.on('message', (message: ToWorker) => {
-    const answer = work(encoder, queries, message)
-    parentPort?.postMessage(answer, answer.type === 'encoded' ? [answer.ids.buffer as ArrayBuffer] : [])
-  })
+  process.on('message', (message: ToWorker) => send(work(encoder, queries, message)))
   send({ type: 'ready', dropsLeadingSpace: encoder.dropsLeadingSpace })
 }
 
@@ -60,7 +56,7 @@ function work(
     if ('query' in message) return { type: 'answered', answer: queries.answer(message.query) }
     return { type: 'encoded', ids: encoder.encodePrompt(message.prompt, message.maxTokens) }
   } catch (error) {
-    // A bug ends this thread, with its stack in the error that the main thread gets.
+    // A bug ends this process, with its stack in the error that the node gets.
     if (!(error instanceof AparError)) throw error
     const { code, message, param } = error
     return { type: 'failed', code, message, param }
@@ -68,7 +64,14 @@ function work(
 }
 
 function send(message: FromWorker): void {
-  parentPort?.postMessage(message)
+  process.send?.(message)
 }
 
-parentPort?.once('message', main)
+/** A thread waits, however busy this process is, until the node has ended, which has the other end of standard input. */
+const END_WITH_NODE = "require('fs').readSync(0, Buffer.alloc(1)); process.kill(process.pid, 'SIGKILL')"
+new Worker(END_WITH_NODE, { eval: true })
+// For all processes of a terminal or a service: the node ends this one when it has no prompt left.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {})
+// The node ends it.
+process.on('uncaughtException', ({ stack = '' }) => send({ type: 'crashed', stack }))
+process.once('message', main)

@@ -1,14 +1,8 @@
 import type { Environment } from '@huggingface/jinja'
-import {
-  type Filter,
-  type For,
-  JinjaInterpreter,
-  knownAs,
-  type Member,
-  type Node,
-  type Value,
-} from './jinja-interpreter.ts'
+import { JinjaInterpreter, knownAs } from './jinja-interpreter.ts'
+import type { Call, Filter, For, Node, Value } from './jinja-types.ts'
 import { merged, type Piece, sliced, textOf } from './piece.ts'
+import { pythonText } from './python-text.ts'
 import { requireBounded } from './value-limits.ts'
 
 interface StringValue extends Value {
@@ -30,10 +24,6 @@ interface FilterStatement extends Node {
   readonly filter: Filter['filter']
   readonly body: readonly Node[]
 }
-interface Call extends Node {
-  readonly args: readonly Node[]
-  readonly callee: Node & Partial<Member>
-}
 
 /**
  * Keeps beside each string the pieces that it consists of. The strings themselves stay plain, so that everything in a
@@ -52,7 +42,7 @@ export class ProvenanceInterpreter extends JinjaInterpreter {
   }
 
   piecesOf(value: Value): readonly Piece[] {
-    return this.#pieces.get(value) ?? [{ text: String(value), ofTemplate: false }]
+    return this.#pieces.get(value) ?? [{ text: pythonText(value), ofTemplate: false }]
   }
 
   override evaluate(node: Node | undefined, environment: Environment): Value {
@@ -103,13 +93,14 @@ export class ProvenanceInterpreter extends JinjaInterpreter {
     if (operator !== '+' && operator !== '~') return super.evaluate(node, environment)
     const left = this.evaluate(node.left, environment)
     const right = this.evaluate(node.right, environment)
+    if (operator === '~') return this.#string([...this.piecesOf(left), ...this.piecesOf(right)], environment)
     const known = { type: node.type, operator: node.operator, left: knownAs(left), right: knownAs(right) }
     const result = super.evaluate(known, environment)
     if (!isString(result)) return result
     return this.#keep(result, [...this.#operand(left), ...this.#operand(right)])
   }
 
-  /** Unlike a block, `~` writes the plain JavaScript value of a number. */
+  /** Unlike a block, `+` writes the plain JavaScript value of a number. */
   #operand(value: Value): readonly Piece[] {
     return this.#pieces.get(value) ?? [{ text: String(value.value), ofTemplate: false }]
   }

@@ -15,16 +15,17 @@ const SPACE = 0x20
 /** Whatever the files were, they became a tokenizer.json (docs/adr/0036), which transformers loads as this class. */
 const TOKENIZER_CLASS = 'PreTrainedTokenizerFast'
 
+type Encoder = Pick<PromptEncoder, 'tokenize' | 'promptText' | 'addsLeadingSpace'>
 type Tokenize = Extract<TokenQuery, { ask: 'tokenize' }>
 
 /** Answers questions about the tokens of one checkpoint. Its tables are made when they are needed first. */
 export class TokenQueries {
   readonly #files: TokenizerFiles
-  readonly #encoder: Pick<PromptEncoder, 'tokenize' | 'addsLeadingSpace'>
+  readonly #encoder: Encoder
   #texts: readonly (string | undefined)[] | undefined
   #bytes: TokenBytes | undefined
 
-  constructor(files: TokenizerFiles, encoder: Pick<PromptEncoder, 'tokenize' | 'addsLeadingSpace'>) {
+  constructor(files: TokenizerFiles, encoder: Encoder) {
     this.#files = files
     this.#encoder = encoder
   }
@@ -32,6 +33,7 @@ export class TokenQueries {
   /** @throws AparError `invalid_request` with the field at fault. */
   answer(query: TokenQuery): GoodTokenAnswer {
     if (query.ask === 'tokenize') return this.#tokenize(query)
+    if (query.ask === 'render') return this.#render(query)
     if (query.ask === 'detokenize') return { type: 'text', text: this.#detokenize(query.tokens) }
     return { type: 'tokenizer', info: this.#info() }
   }
@@ -42,10 +44,12 @@ export class TokenQueries {
     if (query.list === 'nothing') return { type: 'tokens', count }
     const texts = this.#tokenTexts()
     const token_strs = query.list === 'ids' ? {} : { token_strs: tokens.map((id) => texts[id] ?? '') }
-    const answer = { type: 'tokens' as const, count, tokens, ...token_strs }
-    if (JSON.stringify(answer).length <= MAX_TOKEN_ANSWER_CHARS) return answer
-    const message = `messages: the list of ${count} tokens is too long`
-    throw new AparError('invalid_request', message, { param: 'messages' })
+    return bounded({ type: 'tokens', count, tokens, ...token_strs }, `the list of ${count} tokens`)
+  }
+
+  #render({ messages, ...options }: Extract<TokenQuery, { ask: 'render' }>): GoodTokenAnswer {
+    const text = this.#encoder.promptText(messages, options)
+    return bounded({ type: 'text', text }, 'the text of the prompt')
   }
 
   /** The text of the tokens, special ones included, without the space that the tokenizer puts before every text. */
@@ -90,4 +94,10 @@ export class TokenQueries {
     this.#texts = texts
     return texts
   }
+}
+
+/** @throws AparError `invalid_request` for an answer that is too long to be sent. */
+function bounded(answer: GoodTokenAnswer, what: string): GoodTokenAnswer {
+  if (JSON.stringify(answer).length <= MAX_TOKEN_ANSWER_CHARS) return answer
+  throw new AparError('invalid_request', `messages: ${what} is too long`, { param: 'messages' })
 }

@@ -1,5 +1,5 @@
-// V8 ends the whole process, not only the thread, for an array that is longer than any may be, and for a large value
-// that no longer fits beside others. So a template's values are limited long before that.
+// V8 ends the process for an array that is longer than any may be, and for values that do not fit beside each other. So
+// a template's values are limited long before that, and its refusal says which.
 
 /** What this reads of a value of the library's interpreter. */
 interface Value {

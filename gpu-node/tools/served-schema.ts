@@ -10,7 +10,7 @@ const NO_ARGUMENTS: Schema = { type: 'object', properties: {} }
 const MAX_ROUNDS = 200
 /** Keywords whose members are schemas. */
 const CONTAINERS: readonly unknown[] = ['properties', 'patternProperties', '$defs', 'definitions']
-const LISTS: readonly unknown[] = ['anyOf', 'oneOf', 'allOf', 'prefixItems']
+const LISTS: readonly unknown[] = ['anyOf', 'oneOf', 'allOf', 'prefixItems', 'items']
 
 /**
  * The schema that the arguments of a tool keep to: its parameters, without keywords that cannot be served. Clients describe
@@ -60,7 +60,7 @@ function without(schema: Schema, path: readonly (string | number)[]): Schema {
   const key = path.at(-1) ?? ''
   const holder = path.slice(0, -1).reduce<unknown>(member, schema)
   if (typeof holder !== 'object' || holder === null) return ANY_OBJECT
-  const isItself = CONTAINERS.includes(path.at(-2)) || LISTS.includes(path.at(-2))
+  const isItself = CONTAINERS.includes(path.at(-2)) || (Array.isArray(holder) && LISTS.includes(path.at(-2)))
   if (isItself && JSON.stringify(Reflect.get(holder, key)) !== '{}') Reflect.set(holder, key, {})
   else if (Array.isArray(holder)) holder.splice(Number(key), 1)
   else if (key in holder) Reflect.deleteProperty(holder, key)

@@ -216,21 +216,20 @@ class Check {
     return isObject(schema) && Array.isArray(schema.enum) ? schema.enum : []
   }
 
-  /** Before 2020-12, `items` could be a list, as `prefixItems` is now, with `additionalItems` for the items behind it. */
   #array(schema: Record<string, unknown>, path: Path, depth: number): void {
     const { items, prefixItems, additionalItems } = schema
-    const isOldTuple = Array.isArray(items)
-    if (isOldTuple && prefixItems !== undefined)
-      refuse([...path, 'items'], 'beside prefixItems must be a schema')
-    const [first, others] = isOldTuple ? ['items', 'additionalItems'] : ['prefixItems', 'items']
-    const rest = isOldTuple ? additionalItems : items
-    if (rest !== undefined && rest !== false) this.schema(rest, [...path, others], depth + 1)
-    const tuple = isOldTuple ? items : prefixItems
-    if (tuple === undefined) return
-    if (!Array.isArray(tuple)) refuse([...path, first], 'must be a list of schemas')
-    tuple.forEach((each, index) => {
-      if (typeof each === 'boolean') refuse([...path, first, index], 'must be an object')
-      this.schema(each, [...path, first, index], depth + 1)
+    // A tuple as drafts before 2020-12 have it: what its other items are is said by `additionalItems`.
+    const isOlder = Array.isArray(items)
+    const [rest, others] = isOlder ? ['additionalItems', additionalItems] : ['items', items]
+    const [tuple, first] = isOlder ? ['items', items] : ['prefixItems', prefixItems]
+    if (isOlder && prefixItems !== undefined)
+      refuse([...path, 'items'], 'must be a schema beside prefixItems')
+    if (others !== undefined && others !== false) this.schema(others, [...path, rest], depth + 1)
+    if (first === undefined) return
+    if (!Array.isArray(first)) refuse([...path, tuple], 'must be a list of schemas')
+    first.forEach((each, index) => {
+      if (typeof each === 'boolean') refuse([...path, tuple, index], 'must be an object')
+      this.schema(each, [...path, tuple, index], depth + 1)
     })
   }
 
@@ -254,7 +253,7 @@ class Check {
     if (!uri.startsWith('#/')) return undefined
     let at: unknown = this.#root
     for (const escaped of uri.slice(2).split('/')) {
-      const name = unescaped(escaped).replaceAll('~1', '/').replaceAll('~0', '~')
+      const name = unescaped(escaped)
       if (typeof at !== 'object' || at === null || !Object.hasOwn(at, name)) return undefined
       at = Reflect.get(at, name)
     }
@@ -262,7 +261,12 @@ class Check {
   }
 }
 
-function unescaped(text: string): string {
+/** A name in the fragment of a reference, as the schema has it. */
+export function unescaped(text: string): string {
+  return decoded(text).replaceAll('~1', '/').replaceAll('~0', '~')
+}
+
+function decoded(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {

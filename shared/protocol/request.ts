@@ -9,6 +9,8 @@ export const SMALLEST_FLOAT32 = 1e-45
 export const MAX_LIVE_BRANCHES = 256
 export const MAX_DEPTH = 16
 export const MAX_NEW_TOKENS = 1_000_000
+/** Of one conversation. A template renders so many in a second. */
+export const MAX_MESSAGES = 4096
 const MAX_TEMPLATE_VARIABLES_CHARS = 64 * 1024
 
 /** -1 is a random seed. Others are any 64-bit integer, of which the engine uses 32 bits; those below 2^32 stay as they are. */
@@ -139,7 +141,7 @@ export type PromptAndEnd = z.infer<typeof PromptAndEnd>
 const GenerateFields = z.strictObject({
   model: z.string().min(1).max(256),
   /** At least one, unless the prompt is given as tokens. */
-  messages: z.array(ChatMessage).max(1024),
+  messages: z.array(ChatMessage).max(MAX_MESSAGES),
   /** Maximum new tokens of all branches together. Default: what the context length leaves. */
   max_tokens: z.int().min(1).max(MAX_NEW_TOKENS).optional(),
   /** 0 is greedy. */

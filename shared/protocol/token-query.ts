@@ -11,21 +11,18 @@ export const MAX_TOKEN_ANSWER_CHARS = 3 * 1024 * 1024
 const MAX_TOKENS = 1024 * 1024
 
 const { model, messages, raw_prompt } = GenerateRequest.shape
-const { tools } = GenerateRequest.shape
-const { add_generation_prompt, continue_final_message, chat_template_kwargs } = GenerateRequest.shape
+const { tools, add_generation_prompt, continue_final_message, chat_template_kwargs } = GenerateRequest.shape
+/** A conversation, as in a request. */
+const conversation = { messages, tools, add_generation_prompt, continue_final_message, chat_template_kwargs }
 
 /** A question about tokens, which a gpu node answers without its engine. */
 export const TokenQuery = z.discriminatedUnion('ask', [
   z.strictObject({
     ask: z.literal('tokenize'),
     model,
-    /** As in a request; of a raw prompt the text may be empty. */
-    messages,
+    /** Of a raw prompt the text may be empty. */
+    ...conversation,
     raw_prompt,
-    tools,
-    add_generation_prompt,
-    continue_final_message,
-    chat_template_kwargs,
     /** For a raw prompt: with the first token that the tokenizer adds. */
     add_special_tokens: z.boolean(),
     /** For a raw prompt: texts of special tokens are these tokens. In a chat they never are. */
@@ -33,6 +30,8 @@ export const TokenQuery = z.discriminatedUnion('ask', [
     /** What the answer has beside the number of tokens. */
     list: z.enum(['nothing', 'ids', 'ids_and_texts']),
   }),
+  /** What the chat template makes of it. */
+  z.strictObject({ ask: z.literal('render'), model, ...conversation }),
   z.strictObject({
     ask: z.literal('detokenize'),
     model,

@@ -94,6 +94,28 @@ describe('/tokenize', () => {
   })
 })
 
+describe('/apply-template', () => {
+  it('has the text of the tokens that /tokenize counts', async () => {
+    const { body } = await call('/apply-template', { messages })
+    expect(body.prompt).toContain('How do I use tar?')
+    const { body: tokenized } = await call('/tokenize', { messages })
+    const { body: text } = await call('/detokenize', { tokens: tokenized.tokens })
+    expect(text.prompt).toBe(body.prompt)
+    const { body: without } = await call('/v1/apply-template', { messages, add_generation_prompt: false })
+    expect(body.prompt.startsWith(without.prompt)).toBe(true)
+    expect(without.prompt.length).toBeLessThan(body.prompt.length)
+  })
+
+  it.each([
+    [{}, 'messages'],
+    [{ messages, prompt: 'x' }, 'prompt'],
+    [{ messages, model: 'none' }, 'model'],
+  ])('refuses %j', async (request, param) => {
+    const { status, body } = await call('/apply-template', request)
+    expect([status, body.error.param]).toEqual([param === 'model' ? 404 : 400, param])
+  })
+})
+
 it.each(['How do I use tar?', ' two  spaces ', 'ein Wörtchen 😀', '</s>[Fork]<s>', ''])(
   '/detokenize gives %j back',
   async (prompt) => {
@@ -103,8 +125,12 @@ it.each(['How do I use tar?', ' two  spaces ', 'ein Wörtchen 😀', '</s>[Fork]
 )
 
 it('/v1/messages/count_tokens counts as the answer does', async () => {
-  const request = { model: 'demo', messages, system: 'Be short.' }
+  const request = { model: 'demo', messages: [...messages, { role: 'system', content: 'Be short.' }] }
   const { body } = await call('/v1/messages/count_tokens', request)
+  const ofTheAnswer = { max_tokens: 1, stream: true, temperature: 0, stop_sequences: ['x'], min_tokens: 9 }
+  expect((await call('/v1/messages/count_tokens', { ...request, ...ofTheAnswer })).body).toEqual(body)
+  const bad = { stop_sequences: 'x', apar: [1], temperature: 'hot' }
+  expect((await call('/v1/messages/count_tokens', { ...request, ...bad })).body).toEqual(body)
   const { body: answer } = await call('/v1/messages', { ...request, max_tokens: 1 })
   expect(body).toEqual({
     input_tokens: answer.usage.input_tokens + answer.usage.cache_read_input_tokens,

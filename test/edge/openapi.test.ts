@@ -75,7 +75,7 @@ describe('the document', () => {
   it('has every field of a chat request, and no other', () => {
     const schema = paths['/v1/chat/completions']?.post?.requestBody?.content['application/json'].schema
     expect(schema?.additionalProperties).toBe(false)
-    expect(schema?.required).toEqual(['model', 'messages'])
+    expect(schema?.required).toEqual(['messages'])
     for (const field of [
       'messages',
       'n',

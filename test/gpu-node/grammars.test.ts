@@ -83,6 +83,37 @@ describe('what the grammar engine gets', () => {
     })
   })
 
+  test('has tuples of older drafts as newer ones write them, also in references', () => {
+    const tuple = { type: 'array', items: [{ type: 'null' }, { type: 'boolean' }] }
+    const schema = {
+      type: 'object',
+      properties: {
+        closed: tuple,
+        open: { ...tuple, additionalItems: { type: 'null' } },
+        list: { type: 'array', items: { type: 'null' }, additionalItems: false },
+        any: { type: 'array', items: [] },
+        items: { $ref: '#/properties/closed/items/1' },
+        rest: { $ref: '#/properties/open/additionalItems' },
+        same: { $ref: '#/properties/list/items' },
+        value: { const: { items: [1], additionalItems: 2 } },
+      },
+    }
+    const newer = { type: 'array', prefixItems: [{ type: 'null' }, { type: 'boolean' }] }
+    expect(engineSchema(schema)).toEqual({
+      type: 'object',
+      properties: {
+        closed: { ...newer, items: false },
+        open: { ...newer, items: { type: 'null' } },
+        list: { type: 'array', items: { type: 'null' } },
+        any: { type: 'array', items: true },
+        items: { $ref: '#/properties/closed/prefixItems/1' },
+        rest: { $ref: '#/properties/open/items' },
+        same: { $ref: '#/properties/list/items' },
+        value: { const: { items: [1], additionalItems: 2 } },
+      },
+    })
+  })
+
   test.each([
     ['a(b+)?c', 'a(b+|)c'],
     ['(a)??', '(a|)'],

@@ -2,7 +2,7 @@ import { getEventListeners } from 'node:events'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
 import { PromptPool } from '../../gpu-node/text/prompt-pool.ts'
-import { PromptThread } from '../../gpu-node/text/prompt-thread.ts'
+import { PromptProcess } from '../../gpu-node/text/prompt-process.ts'
 import { type Json, TEMPLATE, tinyTokenizer, VOCAB_SIZE } from '../support/tiny-checkpoint.ts'
 
 const LIMIT = 10_000_000
@@ -30,7 +30,7 @@ async function open(source = TEMPLATE, tokenizer?: Json): Promise<PromptPool> {
   return pool
 }
 
-/** With both threads loaded, so that prompts are encoded from now on in the order of the queue. */
+/** With both processes loaded, so that prompts are encoded from now on in the order of the queue. */
 async function openBoth(): Promise<PromptPool> {
   const pool = await open()
   await pool.encode(user('long '.repeat(2_000)), LIMIT)
@@ -50,7 +50,7 @@ function aborter() {
 const settled = () => new Promise(setImmediate)
 
 describe('prompts', () => {
-  test('are encoded as in this thread, short and long', async () => {
+  test('are encoded as in this process, short and long', async () => {
     const pool = await open()
     const encoder = new PromptEncoder(filesOf(TEMPLATE))
     for (const content of ['hi', '[Fork] '.repeat(10_000), '\ud800'])
@@ -84,7 +84,7 @@ describe('prompts', () => {
     expect(ended).toEqual(['short', 'first', 'medium', 'long'])
   })
 
-  test('that nobody waits for any more leave the queue, or the thread', async () => {
+  test('that nobody waits for any more leave the queue, or the process', async () => {
     const pool = await openBoth()
     const running = aborter()
     const waiting = aborter()
@@ -151,7 +151,7 @@ describe('prompts', () => {
     expect(getEventListeners(signal, 'abort')).toEqual([])
   })
 
-  test('that do not come to an end fail alone: their thread is replaced', async () => {
+  test('that do not come to an end fail alone: their process is replaced', async () => {
     const loops =
       "{% if 'loop' in messages[0].content %}{% for i in range(100000) %}{% for j in range(100000) %}" +
       '{% endfor %}{% endfor %}{% endif %}{{ messages[0].content }}'
@@ -171,7 +171,7 @@ describe('prompts', () => {
     expect(await pool.encode(user('hi'), LIMIT)).toHaveLength(2)
   })
 
-  test('that exhaust the memory of their thread fail alone', async () => {
+  test('that exhaust the memory of their process fail alone', async () => {
     const grows =
       "{% if 'grow' in messages[0].content %}{% set ns = namespace(a=[]) %}{% for i in range(2000) %}" +
       "{% set ns.a = ns.a + [('ж' ~ i) | indent(8000000, true) | upper] %}{% endfor %}{% endif %}{{ messages[0].content }}"
@@ -184,7 +184,7 @@ describe('prompts', () => {
     expect(await pool.encode(user('hi'), LIMIT)).toHaveLength(2)
   })
 
-  test('are refused at once when the pool is closed before their thread has them', async () => {
+  test('are refused at once when the pool is closed before their process has them', async () => {
     const pool = await open()
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     const refused = expect(pool.encode(user('hi'), LIMIT)).rejects.toMatchObject({ code: 'overloaded' })
@@ -201,8 +201,8 @@ describe('prompts', () => {
 })
 
 describe('at the start', () => {
-  test('the thread for long prompts is loaded when it is asked for', async () => {
-    const load = vi.spyOn(PromptThread.prototype, 'load')
+  test('the process for long prompts is loaded when it is asked for', async () => {
+    const load = vi.spyOn(PromptProcess.prototype, 'load')
     const pool = await open()
     expect(load).toHaveBeenCalledTimes(1)
     pool.loadRest()
@@ -211,7 +211,7 @@ describe('at the start', () => {
     load.mockRestore()
   })
 
-  test('a tokenizer whose tokens have no known bytes is refused, and its thread fails unnoticed', async () => {
+  test('a tokenizer whose tokens have no known bytes is refused, and its process fails unnoticed', async () => {
     const unhandled: unknown[] = []
     const note = (why: unknown) => unhandled.push(why)
     process.on('unhandledRejection', note)

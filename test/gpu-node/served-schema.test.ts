@@ -27,6 +27,16 @@ describe('the schema of arguments', () => {
     ],
     ['open objects', object({ a: {} }, { additionalProperties: { type: 'null' } }), object({ a: {} })],
     [
+      'a tuple of an older draft',
+      object({ a: { type: 'array', items: [{ type: 'null' }, { type: 'string', not: {} }] } }),
+      object({ a: { type: 'array', items: [{ type: 'null' }, { type: 'string' }] } }),
+    ],
+    [
+      'a tuple with a schema that cannot be',
+      object({ a: { type: 'array', items: [false, { type: 'null' }] } }),
+      object({ a: { type: 'array', items: [{}, { type: 'null' }] } }),
+    ],
+    [
       'a required property that is unknown',
       object({ a: {} }, { required: ['a', 'b'] }),
       object({ a: {} }, { required: ['a'] }),

@@ -1,3 +1,4 @@
+import { Ajv } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import fc from 'fast-check'
@@ -16,6 +17,7 @@ import { requires } from '../support/requires.ts'
 
 const served = requires('the grammar engine (python3 with pip)', () => Grammars.available)
 const ajv = addFormats.default(new Ajv2020({ strict: false, allErrors: true }))
+const olderAjv = new Ajv({ strict: false })
 
 let runner: Runner
 beforeAll(async () => {
@@ -114,6 +116,18 @@ const SCHEMAS: Record<string, object> = {
     ...{ type: 'array', prefixItems: [{ type: 'integer' }], items: { type: 'null' } },
     maxItems: 3,
   },
+  'a tuple of an older draft': {
+    $schema: 'http://json-schema.org/draft-07/schema#',
+    type: 'object',
+    properties: {
+      pair: {
+        ...{ type: 'array', items: [{ type: 'integer' }, { type: 'boolean' }], additionalItems: false },
+        ...{ minItems: 2, maxItems: 2 },
+      },
+      first: { $ref: '#/properties/pair/items/0' },
+    },
+    required: ['pair', 'first'],
+  },
   $ref: {
     $ref: '#/$defs/a%20node',
     $defs: {
@@ -177,7 +191,7 @@ const SCHEMAS: Record<string, object> = {
 }
 
 function isValid(schema: object, text: string): boolean {
-  return ajv.validate(schema, JSON.parse(text))
+  return ('$schema' in schema ? olderAjv : ajv).validate(schema, JSON.parse(text))
 }
 
 describe.skipIf(!served)('every answer is valid', () => {
@@ -213,7 +227,7 @@ describe.skipIf(!served)('every answer is valid', () => {
     const older =
       "^(?!\\.)(?!.*\\.\\.)([A-Za-z0-9_'+\\-\\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\\-]*\\.)+[A-Za-z]{2,}$"
     const types = [z.email(), z.iso.datetime(), z.iso.datetime({ offset: true })]
-    const schemas = types.map((type) => z.toJSONSchema(type))
+    const schemas = types.map((type) => ({ type: 'string', pattern: z.toJSONSchema(type).pattern }))
     for (const schema of [...schemas, { type: 'string', format: 'email', pattern: older }]) {
       for (const seed of [1, 2, 3, 4, 5, 6]) {
         const { text, reason } = await answer({ ...ofSchema(schema), seed })

@@ -47,6 +47,8 @@ describe('a schema is refused, with the place of what cannot be served', () => {
     ['minimum', { type: 'integer', minimum: 2 ** 60 }],
     ['items', { type: 'array', items: [{}], prefixItems: [{}] }],
     ['items.0.not', { type: 'array', items: [{ not: {} }] }],
+    ['items.1', { type: 'array', items: [{}, 7] }],
+    ['items.0', { type: 'array', items: [true] }],
     ['additionalItems.not', { type: 'array', items: [{}], additionalItems: { not: {} } }],
     ['items', { type: 'object', properties: {}, items: {} }],
     ['properties.a', { type: 'object', properties: { a: false } }],

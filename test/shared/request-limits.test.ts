@@ -8,7 +8,7 @@ const times = <T>(count: number, value: T) => Array.from({ length: count }, () =
 const bias = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]))
 
 test.each<[string, (size: number) => object, number]>([
-  ['messages', (size) => ({ messages: times(size, message) }), 1024],
+  ['messages', (size) => ({ messages: times(size, message) }), 4096],
   ['characters', (size) => ({ messages: [{ ...message, content: 'x'.repeat(size) }] }), 1_000_000],
   ['branches', (max_branches) => ({ branching: { max_branches } }), 256],
   ['depth', (max_depth) => ({ branching: { max_depth } }), 16],

@@ -1,4 +1,4 @@
 import { bundleCommand } from '../../cli/setup/bundle.mjs'
 
-/** The threads that encode prompts run from dist/, also in tests of the sources. */
+/** The processes that encode prompts run from dist/, also in tests of the sources. */
 export default bundleCommand

@@ -108,9 +108,11 @@ function parserTargets(): Target[] {
     parser('client frame', examples.CLIENT_FRAMES, (text) => parseJson(ClientFrame, text)),
     parser('node frame', examples.NODE_FRAMES, (text) => parseJson(NodeFrame, text)),
     parser('node batch', examples.NODE_BATCHES, (text) => coalesce(parseBatch(text).events)),
-    parser('chat body', examples.CHAT_BODIES, (text) => chatRequests(parseJson(ChatCompletionRequest, text))),
+    parser('chat body', examples.CHAT_BODIES, (text) =>
+      chatRequests({ ...parseJson(ChatCompletionRequest, text), model: 'demo' }),
+    ),
     parser('completion body', examples.COMPLETION_BODIES, (text) =>
-      completionRequests(parseJson(CompletionRequest, text)),
+      completionRequests({ ...parseJson(CompletionRequest, text), model: 'demo' }),
     ),
     parser('responses body', examples.RESPONSES_BODIES, (text) => parseJson(ResponsesRequest, text)),
     parser('messages body', examples.MESSAGES_BODIES, (text) => parseJson(MessagesRequest, text)),

@@ -1,5 +1,7 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { Socket } from 'node:net'
 import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
 import { AparError, type ErrorCode } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
@@ -9,9 +11,9 @@ import { StartupError, type StartupErrorCode } from '../startup-error.ts'
 /** Built by cli/setup/bundle.mjs. */
 const WORKER = join(packageRoot, 'dist/prompt-worker.js')
 
-/** For the tokenizer's tables and the longest prompt; beyond it the thread ends, and the node goes on. */
+/** For the tokenizer's tables and the longest prompt; beyond it the process aborts, and the node goes on. */
 const MAX_HEAP_MB = 2048
-/** Until the thread says what it does. */
+/** Until the process says what it does. */
 const STARTING_LIMIT_MS = 60_000
 /** What is left of the time for a prompt that nobody waits for any more. */
 const CANCELLED_LIMIT_MS = 500
@@ -28,24 +30,24 @@ export type Prompt = Pick<
 >
 
 export interface WorkerSetup {
-  /** TokenizerFiles, serialised once for all threads. */
-  readonly files: SharedArrayBuffer
+  /** TokenizerFiles, serialised once for all processes. */
+  readonly files: Uint8Array
   readonly controlIds: readonly number[]
   readonly vocabSize: number
 }
 
-/** What a thread is for. */
-export interface ThreadRole {
+/** What a process is for. */
+export interface ProcessRole {
   /** Whether to check the tokenizer's patterns, too, when it is loaded first. */
   readonly check: boolean
   /** Whether its prompts may take seconds: event loop and engine come first where there are few cores. */
   readonly yields: boolean
 }
 
-/** The thread's first message. */
-export interface FirstMessage extends WorkerSetup, ThreadRole {}
+/** The process's first message. */
+export interface FirstMessage extends WorkerSetup, ProcessRole {}
 
-/** Work for the thread: a prompt to encode, or a query to answer. */
+/** Work for the process: a prompt to encode, or a query to answer. */
 export type ToWorker =
   | { readonly prompt: Prompt; readonly maxTokens: number }
   | { readonly query: TokenQuery }
@@ -66,6 +68,8 @@ export type FromWorker =
       readonly message: string
       readonly param: string | undefined
     }
+  /** A bug, which ends the process. */
+  | { readonly type: 'crashed'; readonly stack: string }
 
 export interface Ready {
   readonly dropsLeadingSpace: boolean
@@ -76,25 +80,44 @@ interface Running {
   readonly reject: (error: unknown) => void
 }
 
-/** A thread that waits for its first message; it does not keep the process alive. */
-export function bootWorker(): Worker {
-  const worker = new Worker(WORKER, { resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB } })
-  worker.unref()
-  return worker
+/**
+ * A process that waits for its first message. It does not keep this one alive, and ends with it: the system closes its
+ * standard input then. No thread of this process: V8 aborts the whole process where a thread outgrows its memory by more
+ * than a little at once.
+ */
+export function bootWorker(heapMb = MAX_HEAP_MB): ChildProcess {
+  const child = fork(WORKER, {
+    execArgv: [`--max-old-space-size=${heapMb}`],
+    serialization: 'advanced',
+    stdio: ['pipe', 'ignore', 'ignore', 'ipc'],
+  })
+  // Of a process that ends at this moment.
+  child.stdin?.on('error', () => {})
+  unref(child)
+  return child
 }
 
-/** A worker thread with a tokenizer of its own, which does one piece of work at a time. */
-export class PromptThread {
+/** Ends it at once. */
+export async function endWorker(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.ref()
+  child.kill('SIGKILL')
+  await exited
+}
+
+/** A process with a tokenizer of its own, which does one piece of work at a time. */
+export class PromptProcess {
   readonly #setup: WorkerSetup
-  #booted: Worker | undefined
-  #worker: Worker | undefined
+  #booted: ChildProcess | undefined
+  #child: ChildProcess | undefined
   #ready: Promise<Ready> | undefined
   #running: Running | undefined
-  #role: ThreadRole
+  #role: ProcessRole
   #closed = false
 
   /** `booted`: from {@link bootWorker}, for the first start. */
-  constructor(setup: WorkerSetup, role: ThreadRole, booted?: Worker) {
+  constructor(setup: WorkerSetup, role: ProcessRole, booted?: ChildProcess) {
     this.#setup = setup
     this.#role = role
     this.#booted = booted
@@ -111,12 +134,12 @@ export class PromptThread {
 
   /**
    * Call it when {@link load} has settled.
-   * @param limitMs after this time the thread is ended, and another one takes its place; soon after `signal`, too.
+   * @param limitMs after this time the process is ended, and another one takes its place; soon after `signal`, too.
    * @throws AparError of the prompt, or `request_timeout`.
    */
   async run(work: ToWorker, limitMs: number, signal: AbortSignal): Promise<Worked> {
-    const worker = this.#worker
-    if (!worker) throw this.#closed ? shuttingDown() : hasEnded()
+    const child = this.#child
+    if (!child) throw this.#closed ? shuttingDown() : hasEnded()
     let timer: NodeJS.Timeout | undefined
     const end = () => {
       const message = `messages: the prompt could not be encoded within ${(limitMs / 1000).toFixed(1)} s`
@@ -134,7 +157,7 @@ export class PromptThread {
         timer = setTimeout(end, limitMs)
         signal.addEventListener('abort', hurry)
         if (signal.aborted) hurry()
-        worker.postMessage(work)
+        child.send(work, ignoreFailure)
       })
     } finally {
       clearTimeout(timer)
@@ -145,59 +168,78 @@ export class PromptThread {
 
   async close(): Promise<void> {
     this.#closed = true
-    const worker = this.#worker
+    const children = [this.#child, this.#booted]
     this.#end(shuttingDown())
-    await Promise.all([worker?.terminate(), this.#booted?.terminate()])
+    await Promise.all(children.map((child) => child && endWorker(child)))
   }
 
   #start(): Promise<Ready> {
-    const worker = this.#booted ?? bootWorker()
+    const child = this.#booted ?? bootWorker()
     this.#booted = undefined
-    worker.ref()
-    worker.postMessage({ ...this.#setup, ...this.#role } satisfies FirstMessage)
-    this.#worker = worker
+    child.ref()
+    child.channel?.ref()
+    this.#child = child
     const ready = new Promise<Ready>((resolve, reject) => {
-      const watchdog = new Watchdog('starting a thread', STARTING_LIMIT_MS, (error) => {
-        reject(error)
-        this.#end(error)
-      })
-      worker.on('message', (message: FromWorker) => {
-        if (this.#worker !== worker) return
+      const watchdog = new Watchdog(
+        'starting the process that encodes prompts',
+        STARTING_LIMIT_MS,
+        (error) => {
+          reject(error)
+          this.#end(error)
+        },
+      )
+      const lost = (error: Error, atStart = error) => {
+        watchdog.stop()
+        reject(atStart)
+        if (this.#child === child) this.#end(error)
+      }
+      child.on('message', (message: FromWorker) => {
+        if (this.#child !== child) return
         if (message.type === 'loading') watchdog.restart(message.step, message.limitMs)
         else if (message.type === 'encoded' || message.type === 'answered') this.#running?.resolve(message)
         else if (message.type === 'failed')
           this.#running?.reject(new AparError(message.code, message.message, { param: message.param }))
+        else if (message.type === 'crashed')
+          lost(new Error(`the process that encodes prompts: ${message.stack}`))
         else {
           watchdog.stop()
           if (message.type === 'ready') {
             this.#role = { ...this.#role, check: false }
             resolve(message)
           } else reject(new StartupError(message.code, message.message))
-          // An idle thread does not keep the process alive.
-          worker.unref()
+          unref(child)
         }
       })
-      const lost = (error: Error) => {
-        watchdog.stop()
-        reject(error)
-        if (this.#worker === worker) this.#end(isOutOfMemory(error) ? tooLarge() : error)
-      }
-      worker.on('error', lost)
-      worker.on('exit', () => lost(new Error('the thread that encodes prompts has ended')))
+      child.on('error', (error) => lost(error))
+      // By a signal that it did not get from here it ends when it has no memory left.
+      child.on('exit', (code, signal) =>
+        signal ? lost(tooLarge(), tooLargeAtStart()) : lost(new Error(`${hasEnded().message}: ${code}`)),
+      )
     })
-    // Whoever needs the thread gets the error from `load`.
+    // Whoever needs the process gets the error from `load`.
     ready.catch(() => {})
+    child.send({ ...this.#setup, ...this.#role } satisfies FirstMessage, ignoreFailure)
     return ready
   }
 
-  /** Ends the worker; the prompt that it encodes fails, and the next one gets another worker. */
+  /** Ends the process; the prompt that it encodes fails, and the next one gets another process. */
   #end(error: Error): void {
-    void this.#worker?.terminate()
-    this.#worker = undefined
+    if (this.#child) void endWorker(this.#child)
+    this.#child = undefined
     this.#ready = undefined
     this.#running?.reject(error)
   }
 }
+
+/** An idle process does not keep this one alive. */
+function unref(child: ChildProcess): void {
+  child.unref()
+  child.channel?.unref()
+  if (child.stdin instanceof Socket) child.stdin.unref()
+}
+
+/** Of a message: the process has ended, and says so by its event. */
+function ignoreFailure(): void {}
 
 /** Limits the time of each step of loading. */
 class Watchdog {
@@ -221,16 +263,17 @@ class Watchdog {
   }
 }
 
-function isOutOfMemory(error: Error): boolean {
-  return 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY'
-}
-
 function shuttingDown(): AparError {
   return new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 1 })
 }
 
 function hasEnded(): AparError {
-  return new AparError('overloaded', 'the thread that encodes prompts has ended', { retryAfterSeconds: 1 })
+  return new AparError('overloaded', 'the process that encodes prompts has ended', { retryAfterSeconds: 1 })
+}
+
+function tooLargeAtStart(): StartupError {
+  const message = 'its tokenizer or its chat template needs too much memory'
+  return new StartupError('unsupported_checkpoint', message)
 }
 
 function tooLarge(): AparError {
