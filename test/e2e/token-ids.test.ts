@@ -129,6 +129,25 @@ describe('the ids of a chat', () => {
     expect(joinedOf(await chunksOf(body))).toEqual(token_ids)
   })
 
+  it.runIf(served)('of members in parallel are those of the document', async () => {
+    const number = { type: 'integer', minimum: 0, maximum: 99 }
+    const schema = {
+      type: 'object',
+      properties: { width: number, height: number, name: { type: 'string', maxLength: 12 } },
+      required: ['width', 'height', 'name'],
+      additionalProperties: false,
+    }
+    const response_format = { type: 'json_schema', json_schema: { name: 'size', schema } }
+    const body = { ...CHAT, response_format, apar: { parallel_format: true } }
+    const { choices, usage } = await post<ChatCompletion>(CHATS, body)
+    const [{ message, token_ids = [] } = {}] = choices
+    expect(Object.keys(JSON.parse(message?.content ?? ''))).toEqual(['width', 'height', 'name'])
+    expect(token_ids.length).toBeGreaterThanOrEqual(usage.completion_tokens)
+    const said = token_ids.filter((id) => !Object.values(special).includes(id))
+    expect((await textOf(said)).trimStart()).toBe(message?.content)
+    expect(joinedOf(await chunksOf(body))).toEqual(token_ids)
+  })
+
   it('have its reasoning with the markers', async () => {
     const folder = scriptedCheckpoint({
       template: '{% for m in messages %}{{ m.content }}{% endfor %}',
