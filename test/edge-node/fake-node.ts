@@ -145,7 +145,7 @@ async function play(stream: Stream, start: Frame): Promise<void> {
       notify()
       return
     } else {
-      const { rows = [1, 0, stream.batches.length, 0], ...event } = step
+      const { rows = [1, 0, stream.batches.length + 1, 0], ...event } = step
       const events = [{ seq: stream.batches.length, stream: start.stream, ...event }]
       stream.batches.push({ rows, events })
       stream.socket?.send(JSON.stringify({ rows, events }))
