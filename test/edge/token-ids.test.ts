@@ -1,5 +1,6 @@
 // `return_token_ids` of chats and completions.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import * as described from '../../edge/openapi/answers/completions.ts'
 import { EventCheck } from '../../edge/streams/event-check.ts'
 import { NodeAllowance } from '../../edge/streams/node-allowance.ts'
 import type { ChatCompletion, ChatCompletionChunk, Completion } from '../../shared/openai.ts'
@@ -72,6 +73,15 @@ async function chunksOf<C>(response: Response): Promise<C[]> {
 function idsOf(chunks: readonly (ChatCompletionChunk | Completion)[], choice = 0) {
   return chunks.flatMap(({ choices: [first] }) => (first?.index === choice ? (first.token_ids ?? []) : []))
 }
+
+it('is in the answers of the OpenAPI document', async () => {
+  described.ChatCompletion.parse(await (await chat(forked)).json())
+  for (const chunk of await chunksOf(await chat(forked, { stream: true })))
+    described.ChatCompletionChunk.parse(chunk)
+  const { shape } = described.Completion.shape.choices.element
+  expect(Object.keys(shape)).toEqual(expect.arrayContaining(['prompt_token_ids', 'token_ids']))
+  described.Completion.parse(await (await completions(forked)).json())
+})
 
 describe('a chat', () => {
   it('has the ids of its prompt, and those of each choice in document order', async () => {
