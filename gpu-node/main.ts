@@ -212,7 +212,7 @@ function statusOf(runner: Runner, draining: boolean): Heartbeat {
       blocks: engineInfo.numBlocks,
       start_fields: [
         ...['tenant', 'stop_scope', 'speculation', 'prompt_options', 'query', 'trace', 'tool_messages'],
-        ...['dry', 'separate_reasoning'],
+        ...['dry', 'separate_reasoning', 'return_prompt_token_ids'],
         ...(runner.servesFormats ? ['output_format', 'tools', 'parallel_format'] : []),
       ],
     },

@@ -83,6 +83,8 @@ const Common = {
   ...NEUTRAL_OF_OTHERS,
   ...OF_ROUTERS,
   ...ABOUT_THE_CALL,
+  /** As vLLM has it: the answer has the ids of its prompt's tokens and of its own. */
+  return_token_ids: z.boolean().optional(),
 }
 
 /**
@@ -255,8 +257,17 @@ interface Head<O extends string> {
   readonly system_fingerprint: string | null
 }
 
-export interface ChatCompletion extends Head<'chat.completion'> {
-  readonly choices: readonly {
+/** With `return_token_ids`: the ids of the prompt's tokens. */
+interface PromptTokenIds {
+  readonly prompt_token_ids?: readonly number[]
+}
+/** The same of a choice's tokens, in document order; in a chunk those since the chunk before. */
+interface TokenIds {
+  readonly token_ids?: readonly number[]
+}
+
+export interface ChatCompletion extends Head<'chat.completion'>, PromptTokenIds {
+  readonly choices: readonly (TokenIds & {
     readonly index: number
     readonly message: ReasoningText & {
       readonly role: 'assistant'
@@ -270,7 +281,7 @@ export interface ChatCompletion extends Head<'chat.completion'> {
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason
     readonly apar?: { readonly trace: Trace }
-  }[]
+  })[]
   readonly usage: CompletionUsage
 }
 
@@ -294,8 +305,9 @@ export type BranchAddress =
 /** With `apar.trace`: the next steps of a choice's trace, in a chunk without text. */
 export type TraceChunk = { readonly event: 'trace' } & Trace
 
-export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
-  readonly choices: readonly {
+/** Each choice's first chunk has the prompt's ids. */
+export interface ChatCompletionChunk extends Head<'chat.completion.chunk'>, PromptTokenIds {
+  readonly choices: readonly (TokenIds & {
     readonly index: number
     readonly delta: ReasoningText & {
       readonly role?: 'assistant'
@@ -305,7 +317,7 @@ export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
     }
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason | null
-  }[]
+  })[]
   /** Present with `stream_options.include_usage`: null in all chunks but the last. */
   readonly usage?: CompletionUsage | null
   readonly apar?: BranchAddress | TraceChunk
@@ -317,12 +329,13 @@ export interface ChatCompletionChunk extends Head<'chat.completion.chunk'> {
  */
 export interface Completion extends Head<'text_completion'> {
   readonly apar?: TraceChunk
-  readonly choices: readonly {
-    readonly index: number
-    readonly text: string
-    readonly logprobs: CompletionLogprobs | null
-    readonly finish_reason: FinishReason | null
-    readonly apar?: { readonly trace: Trace }
-  }[]
+  readonly choices: readonly (PromptTokenIds &
+    TokenIds & {
+      readonly index: number
+      readonly text: string
+      readonly logprobs: CompletionLogprobs | null
+      readonly finish_reason: FinishReason | null
+      readonly apar?: { readonly trace: Trace }
+    })[]
   readonly usage?: CompletionUsage | null
 }

@@ -2,6 +2,9 @@ import { AparError } from './errors.ts'
 import { isTerminal, type StreamEvent } from './protocol/events.ts'
 import type { NodeBatch } from './protocol/node.ts'
 
+/** An event, and with the last one of a batch its rows. */
+export type EventWithRows = StreamEvent & { readonly rows?: readonly number[] | undefined }
+
 /**
  * The log of a stream: its batches (events and engine rows), in order and without gaps. Kept by the gpu node and
  * by the edge.
@@ -43,6 +46,14 @@ export class StreamLog {
   /** The events after number `after`; -1 gives all. */
   since(after: number): readonly StreamEvent[] {
     return this.#events.slice(after + 1)
+  }
+
+  /** The same with the rows of their batches: who reads on behind the last event gets each row once. */
+  withRowsSince(after: number): EventWithRows[] {
+    return this.batchesSince(after).flatMap(({ rows, events }) => [
+      ...events.slice(0, -1),
+      ...events.slice(-1).map((last) => ({ ...last, rows })),
+    ])
   }
 
   /** The same as batches. If `after` lies inside a batch, that batch has only its later events, but all its rows. */

@@ -59,6 +59,7 @@ function neededFields(request: GenerateRequest): string[] {
     ...(request.output_format ? ['output_format'] : []),
     ...(request.tools ? ['tools'] : []),
     ...(request.dry_multiplier ? ['dry'] : []),
+    ...(request.return_prompt_token_ids ? ['return_prompt_token_ids'] : []),
     ...(hasCalls ? ['tool_messages'] : []),
   ]
 }

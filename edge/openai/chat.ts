@@ -31,11 +31,13 @@ export interface ChatOptions {
   readonly asFunctions: boolean
   /** Every chunk has the usage until then. */
   readonly countsTokens?: boolean | undefined
+  /** The answer has the ids of its prompt's tokens and of its own. */
+  readonly tokenIds?: boolean | undefined
 }
 
 /** The streams of a call as OpenAI's chunks, one stream per choice. @throws AparError for a stream that fails. */
 export async function* chatChunks(streams: Streams, options: ChatOptions): AsyncGenerator<Chunk, void> {
-  const { includeUsage, branchDeltas, countsTokens, showsReasoning, asFunctions } = options
+  const { includeUsage, branchDeltas, countsTokens, tokenIds, showsReasoning, asFunctions } = options
   // Texts of branches have no document order: each branch ends at its own stop string.
   const stop = branchDeltas ? [] : options.stop
   const head = headOf(streams, 'chat.completion.chunk')
@@ -50,14 +52,16 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
       {
         ...{ index, delta, logprobs: more.logprobs ?? null, finish_reason: more.finish ?? null },
         ...(more.ended && matchedStop(more.ended)),
+        ...(tokenIds && { token_ids: choices[index]?.takeTokenIds() ?? [] }),
       },
     ],
     ...(includeUsage && {
       usage: countsTokens ? runningUsage(streams.accepted, choices, choices.length) : null,
     }),
   })
-  for (const [index, { joints }] of streams.accepted.entries()) {
-    const begin = chunk(index, { role: 'assistant', content: '' })
+  for (const [index, { joints, prompt_token_ids }] of streams.accepted.entries()) {
+    const prompt = tokenIds && { prompt_token_ids: prompt_token_ids ?? [] }
+    const begin = { ...chunk(index, { role: 'assistant', content: '' }), ...prompt }
     yield branchDeltas ? { ...begin, apar: { event: 'accepted', joints } } : begin
   }
   for await (const [index, event] of streams.events) {
@@ -89,7 +93,7 @@ export async function* chatChunks(streams: Streams, options: ChatOptions): Async
 /** The whole answer. @throws AparError for a stream that fails. */
 export async function chatCompletion(
   streams: Streams,
-  options: Pick<ChatOptions, 'logprobs' | 'stop' | 'showsReasoning' | 'asFunctions'>,
+  options: Pick<ChatOptions, 'logprobs' | 'stop' | 'showsReasoning' | 'asFunctions' | 'tokenIds'>,
 ): Promise<ChatCompletion> {
   const answers = streams.accepted.map((accepted) => {
     const choice = new Choice(accepted, options.stop)
@@ -116,7 +120,9 @@ export async function chatCompletion(
       finish_reason: finishOf(choice, options.asFunctions),
       ...choice.apar,
       ...matchedStop(choice),
+      ...(options.tokenIds && { token_ids: choice.takeTokenIds() }),
     })),
+    ...(options.tokenIds && { prompt_token_ids: answers[0]?.choice.promptTokenIds ?? [] }),
     usage: usageOf(answers.map(({ choice }) => choice)),
   }
 }

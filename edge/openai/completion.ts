@@ -19,22 +19,28 @@ export interface CompletionOptions {
   readonly promptOnly: boolean
   /** Every chunk has the usage until then. */
   readonly countsTokens?: boolean | undefined
+  /** The answer has the ids of its prompts' tokens and of its own. */
+  readonly tokenIds?: boolean | undefined
 }
 
 /** The streams of a call as chunks of OpenAI's legacy completions. @throws AparError for a stream that fails. */
 export async function* completionChunks(
   streams: Streams,
-  { n, includeUsage, logprobs, stop, echo, promptOnly, countsTokens }: CompletionOptions,
+  { n, includeUsage, logprobs, stop, echo, promptOnly, countsTokens, tokenIds }: CompletionOptions,
 ): AsyncGenerator<Completion, void> {
   const head = headOf(streams)
   const all = streams.accepted.map((accepted) => new Choice(accepted, stop))
   const prompts = all.map((_, index) => new EchoedPrompt(echo?.[Math.floor(index / n)]))
+  /** Choices that have had a chunk. */
+  const begun = new Set<number>()
   const usage = () => (countsTokens && !promptOnly ? runningUsage(streams.accepted, all, n) : null)
   const chunk = (index: number, text: string, rows: readonly PlacedRow[], finish: FinishReason | null) => {
     const choice = { index, text, logprobs: logprobs ? completionLogprobs(rows) : null }
+    const ids = tokenIds && idsOf(all[index], promptOnly, !begun.has(index))
+    begun.add(index)
     return {
       ...head,
-      choices: [{ ...choice, finish_reason: finish }],
+      choices: [{ ...choice, finish_reason: finish, ...ids }],
       ...(includeUsage && { usage: usage() }),
     }
   }
@@ -85,6 +91,7 @@ export async function completion(
     stop,
     echo,
     promptOnly,
+    tokenIds,
   }: Omit<CompletionOptions, 'includeUsage' | 'countsTokens'>,
 ): Promise<Completion> {
   const all = streams.accepted.map((accepted, index): Candidate => {
@@ -113,6 +120,7 @@ export async function completion(
       logprobs: logprobs ? completionLogprobs(rows) : null,
       finish_reason: promptOnly ? 'length' : choice.finishReason,
       ...choice.apar,
+      ...(tokenIds && idsOf(choice, promptOnly, true)),
     })),
     usage: usageOf(
       all.map(({ choice }) => choice),
@@ -131,6 +139,12 @@ function bestOf(all: readonly Candidate[], n: number, candidates: number): reado
     const own = all.slice(first, first + candidates)
     return own.sort((a, b) => mean(b) - mean(a)).slice(0, n)
   })
+}
+
+/** The ids of the choice's new tokens; `first`: and of its prompt's. */
+function idsOf(choice: Choice | undefined, promptOnly: boolean, first: boolean) {
+  const token_ids = promptOnly ? [] : (choice?.takeTokenIds() ?? [])
+  return { ...(first && { prompt_token_ids: choice?.promptTokenIds ?? [] }), token_ids }
 }
 
 function headOf({ accepted: [first] }: Streams) {

@@ -103,6 +103,7 @@ function toRequest(
     output_format: outputFormatOf(body)?.format,
     stop: stopsOf(body),
     token_counts: countsTokens(body) || undefined,
+    return_prompt_token_ids: body.return_token_ids || undefined,
     ...own,
   }
   return toGenerateRequest(fields, apar)

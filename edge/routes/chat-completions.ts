@@ -21,7 +21,8 @@ export async function createChatCompletion(c: Context<AppEnv>): Promise<Response
   const branchDeltas = body.apar?.branch_deltas ?? false
   const showsReasoning = body.include_reasoning ?? !body.reasoning?.exclude
   const counts = { includeUsage, countsTokens: countsTokens(body) }
-  const options = { logprobs, branchDeltas, stop, showsReasoning, asFunctions: hasFunctions(body), ...counts }
+  const more = { asFunctions: hasFunctions(body), tokenIds: body.return_token_ids }
+  const options = { logprobs, branchDeltas, stop, showsReasoning, ...more, ...counts }
   return withFormatOf(body, async () => {
     if (!body.stream) return c.json(await chatCompletion(await startStreams(c, requests), options))
     return streamChunks(c, requests, body.apar?.resumable, (streams) => chatChunks(streams, options))

@@ -21,6 +21,7 @@ export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
     echo: body.echo ? promptsOf(body) : undefined,
     promptOnly: body.max_tokens === 0,
     countsTokens: countsTokens(body),
+    tokenIds: body.return_token_ids,
     includeUsage: (body.stream_options?.include_usage ?? false) || countsTokens(body),
   }
   const requests = completionRequests(body)

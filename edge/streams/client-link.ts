@@ -17,6 +17,8 @@ export interface ClientLinkOptions {
   readonly acks: boolean
   /** The client closes the socket itself when everything has arrived. */
   readonly relayed?: boolean | undefined
+  /** The client gets the rows of the events, too. */
+  readonly rows?: boolean | undefined
   /** What it throws is passed to `onBadFrame`. */
   readonly onFrame: (frame: ClientFrame) => void
   readonly onBadFrame: (error: unknown) => void
@@ -73,7 +75,7 @@ export class ClientLink {
       return
     }
     const room = this.#options.acks ? this.#acked + WINDOW_EVENTS - this.#sent : Number.POSITIVE_INFINITY
-    const waiting = this.#log.since(this.#sent)
+    const waiting = this.#options.rows ? this.#log.withRowsSince(this.#sent) : this.#log.since(this.#sent)
     const now = room < waiting.length ? waiting.slice(0, Math.max(0, room)) : waiting
     // One frame per step of all branches: the cost of a frame outweighs the cost of its content.
     for (const frame of this.#options.acks ? coalesce(now) : now) this.#send(frame)

@@ -21,6 +21,8 @@ export interface SessionOptions {
    * event until the reader closes with 1000 or its grace time ends.
    */
   readonly relayed?: boolean | undefined
+  /** The reader gets the rows of the events, too: for the ids of the tokens. */
+  readonly rows?: boolean | undefined
   readonly callContext?: CallContext | undefined
   /** Of the client's socket, which the session then gives back; undefined when the caller reads the stream itself. */
   readonly socketSlot?: SocketSlot | undefined
@@ -30,11 +32,12 @@ export interface SessionOptions {
 
 /** A socket to a StreamSession, not accepted yet. @throws AparError `stream_not_found` for an invalid name. */
 export async function connectToSession(env: Env, options: SessionOptions): Promise<WebSocket> {
-  const { principal, reservation, affinity, acks, relayed, callContext, socketSlot, resume } = options
+  const { principal, reservation, affinity, acks, relayed, rows, callContext, socketSlot, resume } = options
   const url = new URL('https://session/')
   if (resume) url.searchParams.set('after', String(resume.after))
   if (acks) url.searchParams.set('flow', 'ack')
   if (relayed) url.searchParams.set('relayed', 'yes')
+  if (rows) url.searchParams.set('rows', 'yes')
   const session = env.STREAM_SESSION.get(
     resume ? streamId(env, resume.stream) : env.STREAM_SESSION.newUniqueId(),
   )

@@ -78,8 +78,13 @@ export class EventCheck {
       throw broken(`${event.type} before accepted`)
   }
 
-  #accepted({ seq, stream, model, prompt_tokens = 0 }: AcceptedEvent): void {
+  #accepted({ seq, stream, model, prompt_tokens = 0, prompt_token_ids }: AcceptedEvent): void {
     if (seq !== 0) throw broken('a second accepted')
+    const asked = this.#request.return_prompt_token_ids ? prompt_tokens : undefined
+    if (prompt_token_ids?.length !== asked)
+      throw broken(
+        `${prompt_token_ids?.length} ids of a prompt of ${prompt_tokens} tokens; asked for ${asked}`,
+      )
     if (prompt_tokens > this.#maxPrompt) throw broken(`a prompt of ${prompt_tokens} tokens`)
     if (stream !== this.#stream || model !== this.#request.model)
       throw broken('accepted has another stream or model')

@@ -11,6 +11,8 @@ const SPARE_CHARS = 64 * 1024
 const CHARS_PER_ROW = 1024
 /** The same for one token in a list of log-probabilities: its text, once more as bytes, and a number. */
 const CHARS_PER_LOGPROB = 1024
+/** A token's id, and a comma. */
+const CHARS_PER_ID = 11
 
 /** Most new tokens that the request may get from a node with this context; unknown, that of any request. */
 export function maxNewTokens(request: GenerateRequest, contextTokens: number | undefined): number {
@@ -33,11 +35,11 @@ export class NodeAllowance {
   constructor(request: GenerateRequest, contextTokens: number | undefined) {
     this.#maxRows = SPARE_ROWS + ROWS_PER_TOKEN * maxNewTokens(request, contextTokens)
     this.#charsPerRow = CHARS_PER_ROW
-    const { prompt_logprobs } = request
-    this.#promptChars =
-      prompt_logprobs === undefined
-        ? 0
-        : (contextTokens ?? MAX_NEW_TOKENS) * (2 + prompt_logprobs) * CHARS_PER_LOGPROB
+    const { prompt_logprobs, return_prompt_token_ids } = request
+    const charsPerToken =
+      (prompt_logprobs === undefined ? 0 : (2 + prompt_logprobs) * CHARS_PER_LOGPROB) +
+      (return_prompt_token_ids ? CHARS_PER_ID : 0)
+    this.#promptChars = (contextTokens ?? MAX_NEW_TOKENS) * charsPerToken
     if (request.logprobs !== undefined) this.#charsPerRow += (1 + request.logprobs) * CHARS_PER_LOGPROB
   }
 

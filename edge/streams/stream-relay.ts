@@ -45,6 +45,8 @@ export interface ClientOptions {
   readonly acks: boolean
   /** The client closes the socket itself when everything has arrived. */
   readonly relayed?: boolean | undefined
+  /** It gets the rows of the events, too. */
+  readonly rows?: boolean | undefined
 }
 
 /** Relays one stream between the gpu nodes and its client, which may disconnect and resume. They share only its log. */
@@ -73,7 +75,7 @@ export class StreamRelay {
   }
 
   /** Serves a client's socket (accepted before). Closes the socket of the client that was connected until now. */
-  connect(socket: WebSocket, { after, acks, relayed }: ClientOptions): void {
+  connect(socket: WebSocket, { after, acks, relayed, rows }: ClientOptions): void {
     this.#client?.close(CLOSE_REPLACED, 'another connection reads this stream')
     clearTimeout(this.#graceTimer)
     this.#graceTimer = null
@@ -81,6 +83,7 @@ export class StreamRelay {
       after,
       acks,
       relayed,
+      rows,
       onFrame: (frame) => this.#onFrame(frame),
       onBadFrame: (error) => this.#fail(error),
       onClose: (intended) => {

@@ -59,6 +59,7 @@ export class StreamSession extends DurableObject<Env> {
         after: Number(after ?? -1),
         acks: query.get('flow') === 'ack',
         relayed: query.has('relayed'),
+        rows: query.has('rows'),
       })
     } else {
       refuse(server, Number(after))

@@ -1,12 +1,14 @@
+import { ROW_KIND } from '../../shared/protocol/node.ts'
+
 /** Engine events are rows of 5 int32: [kind, request, branch, a, b]. */
 export const EVENT_WIDTH = 5
 export const EVENT = {
   /** a = token id. Includes the forced [Child] and a sampled [Fork]; an end-of-branch token is not reported. */
-  TOKEN: 1,
+  TOKEN: ROW_KIND.TOKEN,
   /** branch = parent, a = child, b = position of [Fork] in the parent's path; follows the parent's TOKEN [Fork]. */
-  FORK: 2,
-  /** a = FINISH reason, b = 1 + the token of `stopTokens` that ended it, or 0. */
-  BRANCH_END: 3,
+  FORK: ROW_KIND.FORK,
+  /** a = FINISH reason, b = 1 + the token that ended it, or 0: a limit, a stop string or an abort did. */
+  BRANCH_END: ROW_KIND.BRANCH_END,
   /**
    * The last event of a request, exactly one per accepted request: branch = 0, a = FINISH reason, b = prompt tokens
    * found in the prefix cache.

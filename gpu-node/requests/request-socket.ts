@@ -11,7 +11,7 @@ import { MAX_FRAME_CHARS } from '../../shared/protocol/frames.ts'
 import { type NodeBatch, NodeFrame } from '../../shared/protocol/node.ts'
 import type { TokenAnswer } from '../../shared/protocol/token-query.ts'
 import { nodeLog } from '../log.ts'
-import { refusalEvent } from './request.ts'
+import { refusalEvent } from './outcomes.ts'
 import type { Reader, ServedStream, ServedStreams } from './served-streams.ts'
 
 /**

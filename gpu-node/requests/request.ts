@@ -1,5 +1,5 @@
 import { OrderedText } from '../../shared/branch-tree.ts'
-import { type AparError, toAparError } from '../../shared/errors.ts'
+import { toAparError } from '../../shared/errors.ts'
 import type { FinishReason, Joints, StreamEvent, Usage } from '../../shared/protocol/events.ts'
 import { PROTOCOL_VERSION } from '../../shared/protocol/events.ts'
 import { type NodeBatch, ROW_WIDTH } from '../../shared/protocol/node.ts'
@@ -13,14 +13,12 @@ import type { TokenBytes } from '../text/token-bytes.ts'
 import { BatchSize } from './batch-size.ts'
 import { DraftedTokens } from './drafted-tokens.ts'
 import { givenTokens } from './given-tokens.ts'
+import { engineError, REASONS, toErrorEvent, type Unnumbered } from './outcomes.ts'
 import type { PromptScores } from './prompt-scores.ts'
 import type { RequestWatch } from './request-watch.ts'
 import { restoredBranches } from './restored-branches.ts'
 import type { ToolAnswer } from './tool-answer.ts'
 import { TraceRecorder } from './trace-recorder.ts'
-
-/** A StreamEvent before it gets its number. */
-type Unnumbered<E> = E extends StreamEvent ? Omit<E, 'seq'> : never
 
 export interface RequestOptions {
   /** The engine's id of this request. */
@@ -30,11 +28,15 @@ export interface RequestOptions {
   joints: Joints
   fingerprint: string
   promptTokens: number
+  /** For a request that wants the ids of its prompt. */
+  returnedPrompt?: Int32Array | undefined
   /** For a request that wants the log-probabilities of its prompt. */
   promptScores?: PromptScores | undefined
   /** Deltas have the number of their branch's tokens. */
   tokenCounts?: boolean | undefined
   stop: readonly string[]
+  /** Tokens that the request has named, of those that may end a branch. */
+  stopTokens: readonly number[]
   /** `document`: the engine matches within branches; here the first stop string in document order is found. */
   stopScope: 'branch' | 'document'
   /** For an answer that may call tools, which then has no branches; stop strings are looked for in its content. */
@@ -53,15 +55,6 @@ export interface RequestOptions {
   log?: readonly NodeBatch[] | undefined
   /** Rows with which a new answer begins: what is known of it before anything is decoded. */
   given?: readonly number[] | undefined
-}
-
-const REASONS: Record<number, FinishReason> = {
-  [FINISH.STOP]: 'stop',
-  [FINISH.LENGTH]: 'length',
-  [FINISH.ABORT]: 'abort',
-  [FINISH.ERROR]: 'error',
-  [FINISH.NOT_FINITE]: 'error',
-  [FINISH.UNMATCHED]: 'error',
 }
 
 const ROOT = 0
@@ -126,7 +119,7 @@ export class RunningRequest {
   }
 
   #accept(): void {
-    const { stream, model, joints, fingerprint, promptTokens } = this.#options
+    const { stream, model, joints, fingerprint, promptTokens, returnedPrompt } = this.#options
     const created = Math.floor(Date.now() / 1000)
     this.#emit({
       type: 'accepted',
@@ -137,6 +130,7 @@ export class RunningRequest {
       created,
       fingerprint,
       prompt_tokens: promptTokens,
+      ...(returnedPrompt && { prompt_token_ids: [...returnedPrompt] }),
     })
   }
 
@@ -297,7 +291,7 @@ export class RunningRequest {
       this.#rows.push(kind, branch, a, b)
     if (kind === EVENT.TOKEN) this.#token(branch, text, a)
     else if (kind === EVENT.FORK) this.#fork(branch, text, a, b)
-    else if (kind === EVENT.BRANCH_END) this.#engineEnded(branch, text, REASONS[a] ?? 'error', b)
+    else if (kind === EVENT.BRANCH_END) this.#engineEnded(branch, text, REASONS[a] ?? 'error', b - 1)
   }
 
   #token(branch: number, text: BranchText, token: number): void {
@@ -322,7 +316,7 @@ export class RunningRequest {
     this.#emit({ type: 'fork', branch: child, parent: parentId, ...place })
   }
 
-  #engineEnded(branch: number, text: BranchText, reason: FinishReason, stopToken: number): void {
+  #engineEnded(branch: number, text: BranchText, reason: FinishReason, endToken: number): void {
     const rest = text.flush(true)
     text.ended = true
     // A character that the limit cut off can complete a stop string.
@@ -330,7 +324,7 @@ export class RunningRequest {
     this.#trace?.end(branch, outcome, rest)
     if (outcome === 'length') this.#reachedLength = true
     this.#sendText(branch)
-    const stop = stopToken > 0 ? { stop_token: stopToken - 1 } : {}
+    const stop = this.#options.stopTokens.includes(endToken) ? { stop_token: endToken } : {}
     const logprobs = this.#cut ? [] : text.takeLastLogprobs()
     this.#emit({
       type: 'branch_end',
@@ -471,27 +465,4 @@ export class RunningRequest {
     this.#size.reset()
     this.#options.publish(batch)
   }
-}
-
-/** The only event of a request that was refused before it started. */
-export function refusalEvent(error: AparError): StreamEvent {
-  return { ...toErrorEvent(error), seq: 0 }
-}
-
-function engineError(code: number, failure: string | undefined): Unnumbered<StreamEvent> {
-  const error = { type: 'error', code: 'engine_error', param: null } as const
-  if (code === FINISH.NOT_FINITE) {
-    const message =
-      'the logits are not finite: the weights, or the sampling parameters, cannot be computed with'
-    return { ...error, message, retry: false }
-  }
-  if (code === FINISH.UNMATCHED) {
-    const message = 'no token of the model goes on with the answer as its format demands'
-    return { ...error, message, retry: false }
-  }
-  return { ...error, message: `the engine failed: ${failure ?? 'no memory was left'}` }
-}
-
-function toErrorEvent(error: AparError): Unnumbered<StreamEvent> {
-  return { type: 'error', code: error.code, message: error.message, param: error.param ?? null }
 }

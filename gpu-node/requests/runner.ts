@@ -322,10 +322,12 @@ export class Runner {
       joints: given ? 'kept' : this.checkpoint.joints,
       fingerprint: start.grammar ? this.fingerprint : this.#plainFingerprint,
       promptTokens: prompt.length,
+      returnedPrompt: request.return_prompt_token_ids ? prompt : undefined,
       promptScores:
         request.prompt_logprobs === undefined ? undefined : new PromptScores(prompt, this.#prompts.bytes),
       tokenCounts: request.token_counts,
       stop: request.stop ?? [],
+      stopTokens: request.stop_token_ids ?? [],
       stopScope: request.stop_scope ?? 'branch',
       toolAnswer: needsParser(start) ? new ToolAnswer(stream, request, this.#tools) : undefined,
       reasoning: reasoning && {

@@ -185,7 +185,7 @@ void Decoder::constrain(const Request& request, Branch& branch) {
 }
 
 void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events,
-                         int32_t stop_token) {
+                         int32_t end_token) {
   scheduler_.finish(branch);
   tree_.release(branch.tail);
   branch.tail = kNoNode;
@@ -193,7 +193,7 @@ void Decoder::end_branch(Request& request, Branch& branch, FinishReason reason, 
   request.live.erase(std::find(request.live.begin(), request.live.end(), &branch));
   if (request.source != nullptr) request.source->end(branch.id);
   events.push_back(
-      {EventKind::branch_end, request.params.id, branch.id, static_cast<int32_t>(reason), stop_token + 1});
+      {EventKind::branch_end, request.params.id, branch.id, static_cast<int32_t>(reason), end_token + 1});
   if (!request.live.empty()) return;
 
   trace_.report(request, true, events);

@@ -140,7 +140,7 @@ class Decoder {
   void emit_token(Request& request, Branch& branch, int32_t token, std::vector<Event>& events);
   void fork(Request& request, Branch& parent, std::vector<Event>& events);
   void end_branch(Request& request, Branch& branch, FinishReason reason, std::vector<Event>& events,
-                  int32_t stop_token = -1);
+                  int32_t end_token = -1);
   void end_request(Request& request, FinishReason reason, std::vector<Event>& events);
   void remove_finished();
   Request* find(int32_t request_id);

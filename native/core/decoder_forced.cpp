@@ -33,7 +33,8 @@ void Decoder::on_forced_token(Request& request, Branch& branch, std::vector<Even
     return;
   }
   branch.decided_at = branch.time();
-  end_branch(request, branch, FinishReason::stop, events);
+  const auto& ends = config_.tokens.eos;
+  end_branch(request, branch, FinishReason::stop, events, ends.empty() ? -1 : ends.front());
 }
 
 }  // namespace apar

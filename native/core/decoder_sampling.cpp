@@ -49,8 +49,7 @@ void Decoder::on_token(Request& request, Branch& branch, int32_t token, std::vec
       events.push_back({EventKind::end_token, request.params.id, branch.id, token});
       emit_logprobs(request, branch, token, events);
     }
-    const bool asked = contains(request.params.stop_tokens, token);
-    return end_branch(request, branch, FinishReason::stop, events, asked ? token : -1);
+    return end_branch(request, branch, FinishReason::stop, events, token);
   }
 
   emit_token(request, branch, token, events);

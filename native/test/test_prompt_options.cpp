@@ -184,10 +184,10 @@ TEST_CASE("min_tokens masks what would end the root, ignore_eos makes its end to
                      endless.branches.at(0).path.begin()));
 
     const Transcript asked = root_of([](RequestParams& params) { params.stop_tokens = {3, 4}; });
-    const int32_t by = asked.branches.at(0).stop_token;
-    stopped += by >= 0 ? 1 : 0;
-    CHECK((by == 3 || by == 4 || by == -1));
-    CHECK(free.branches.at(0).stop_token == -1);
+    const int32_t by = asked.branches.at(0).ended_by;
+    stopped += by == 3 || by == 4 ? 1 : 0;
+    CHECK((by == 3 || by == 4 || by == kEos || by == -1));
+    CHECK(free.branches.at(0).ended_by == (length(free) < 60 ? kEos : -1));
   }
   CHECK(ended_early > 10);
   CHECK(stopped > 10);

@@ -18,8 +18,8 @@ struct Transcript {
     std::vector<int32_t> path;  // the prompt and all tokens down to the branch's last one
     size_t own_from = 0;        // index of the branch's first own token in path
     FinishReason reason = FinishReason::none;
-    int32_t stop_token = -1;  // of the request, that ended the branch
-    int32_t end_token = -1;   // that ended the branch, where the request asks for its log-probability
+    int32_t ended_by = -1;   // the token that ended the branch
+    int32_t end_token = -1;  // the same, where the request asks for its log-probability
   };
 
   explicit Transcript(std::vector<int32_t> prompt) {
@@ -80,7 +80,7 @@ struct Transcript {
         break;
       default:
         branch.reason = static_cast<FinishReason>(event.a);
-        branch.stop_token = event.b - 1;
+        branch.ended_by = event.b - 1;
     }
     return "";
   }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { AparError, ERROR_CODES, type ErrorCode } from '../errors.ts'
+import { TokenId } from './request.ts'
 import { SpeculationUsage } from './speculation.ts'
 import { TraceStep } from './trace.ts'
 import type * as types from './types/events.ts'
@@ -55,6 +56,8 @@ export const AcceptedEvent = z.object({
   fingerprint: z.string().optional(),
   /** Of the prompt. Older nodes send none. */
   prompt_tokens: z.int().min(0).optional(),
+  /** Only with `return_prompt_token_ids`: the ids of these tokens. */
+  prompt_token_ids: z.array(TokenId).optional(),
 })
 /** `branch` starts as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */
 export const ForkEvent = z.object({

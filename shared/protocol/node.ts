@@ -15,12 +15,17 @@ export const MAX_NODE_FRAME_CHARS = 8 * 1024 * 1024
 
 /** Numbers per row of {@link NodeBatch}. */
 export const ROW_WIDTH = 4
+/**
+ * The rows that say which tokens a branch has: a = a token; a = a child, which begins behind the branch's last token;
+ * b = 1 + the token that ended the branch, or 0. A node that knows `return_prompt_token_ids` has that token.
+ */
+export const ROW_KIND = { TOKEN: 1, FORK: 2, BRANCH_END: 3 } as const
 
 /**
  * What one delivery of engine events added to a stream; the unit of a stream's log. `events` is what clients
  * receive, never empty. `rows` are the engine events that produced them, flat, ROW_WIDTH numbers each: [kind,
  * branch, a, b] (gpu-node/engine/engine-events.ts). From all rows of a stream another gpu node can continue it;
- * the edge stores them without interpreting them.
+ * the edge stores them, and reads no others than those of ROW_KIND, for clients that want the ids of the tokens.
  */
 export const NodeBatch = z.strictObject({ rows: z.array(z.int()), events: z.array(StreamEvent).min(1) })
 export type NodeBatch = z.infer<typeof NodeBatch>

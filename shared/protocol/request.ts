@@ -100,7 +100,7 @@ export const FurtherFields = z.strictObject({
 })
 
 /** A token's id in any vocabulary. */
-const TokenId = z
+export const TokenId = z
   .int()
   .min(0)
   .max(2 ** 31 - 1)
@@ -194,6 +194,8 @@ const GenerateFields = z.strictObject({
    * that know the field say so with its name in their heartbeat, and get it from the edge.
    */
   separate_reasoning: z.boolean().optional(),
+  /** `accepted` has the ids of the prompt's tokens. Nodes that know it say so with its name in their heartbeat. */
+  return_prompt_token_ids: z.boolean().optional(),
   ...PromptAndEnd.shape,
 })
 

@@ -3,7 +3,7 @@ import WebSocket from 'ws'
 import { type BranchStream, openStream, type StreamEvent } from '../../client/index.ts'
 import { buildEdge } from '../../edge/build.mjs'
 import { type LocalFleet, startFleet } from './fleet.ts'
-import { Call, type SseEvent, textsOf } from './http-client.ts'
+import { Call, idsOf, type SseEvent, textsOf } from './http-client.ts'
 
 let fleet: LocalFleet
 beforeAll(() => buildEdge())
@@ -77,17 +77,24 @@ describe('a gpu node that is killed', () => {
   })
 })
 
-/** The text of a call without a session: the worker itself moves the stream to another node. */
 async function askOverHttp(prompt: string, streamed: boolean, more: object = {}): Promise<string> {
+  return (await answerOverHttp(prompt, streamed, more)).text
+}
+
+/** Text and token ids of a call without a session: the worker itself moves the stream to another node. */
+async function answerOverHttp(prompt: string, streamed: boolean, more: object = {}) {
   const messages = [{ role: 'user', content: prompt }]
   const body = { model: 'demo', messages, temperature: 0, max_tokens: 700, stream: streamed, ...more }
   const call = new Call(fleet, 'POST', '/v1/chat/completions', body)
   expect(await call.status()).toBe(200)
-  if (!streamed) return JSON.parse(await call.text()).choices[0].message.content
+  if (!streamed) {
+    const [choice] = JSON.parse(await call.text()).choices
+    return { text: choice.message.content as string, ids: choice.token_ids as number[] | undefined }
+  }
   const events: SseEvent[] = []
   for await (const event of call.events()) events.push(event)
   expect(events.at(-1)?.data).toBe('[DONE]')
-  return textsOf(events)[0] ?? ''
+  return { text: textsOf(events)[0] ?? '', ids: idsOf(events)[0] }
 }
 
 /** Greedy, and long enough for a kill in the middle: the end token is forbidden. */
@@ -99,10 +106,11 @@ describe('an HTTP call that cannot be resumed', () => {
   }, async () => {
     // Each node decodes two answers at a time; the others wait for their first token.
     fleet = await startFleet({ nodes: 2, nodeArgs: ['--max-branches', '2'] })
-    const whole = new Map<string, string>()
-    for (const prompt of PROMPTS) whole.set(prompt, await askOverHttp(prompt, false, LONG))
+    const wants = { ...LONG, return_token_ids: true }
+    const whole = new Map<string, unknown>()
+    for (const prompt of PROMPTS) whole.set(prompt, await answerOverHttp(prompt, false, wants))
     const calls = [...PROMPTS, ...PROMPTS, ...PROMPTS, ...PROMPTS].map(async (prompt, index) => {
-      return { prompt, text: await askOverHttp(prompt, index % 2 === 0, LONG) }
+      return { prompt, answer: await answerOverHttp(prompt, index % 2 === 0, wants) }
     })
     const halfWay = async () => {
       const loads = await fleet.load()
@@ -111,7 +119,7 @@ describe('an HTTP call that cannot be resumed', () => {
     }
     await vi.waitFor(halfWay, { timeout: 30_000, interval: 2 })
     expect((await fleet.killBusiest()).running).toBeGreaterThan(0)
-    for (const { prompt, text } of await Promise.all(calls)) expect(text).toBe(whole.get(prompt))
+    for (const { prompt, answer } of await Promise.all(calls)) expect(answer).toEqual(whole.get(prompt))
   })
 
   test('reaches a live node while a dead one still has its lease', {

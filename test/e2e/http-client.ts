@@ -66,17 +66,33 @@ export class Call {
   }
 }
 
+interface ChunkChoice {
+  index: number
+  delta: { content?: string }
+  token_ids?: number[]
+}
+
 /** The text of chat chunks, per choice. */
 export function textsOf(events: readonly SseEvent[]): string[] {
   const texts: string[] = []
-  for (const { data } of events) {
-    if (data === '[DONE]') continue
-    const { choices = [], error } = JSON.parse(data) as {
-      choices?: { index: number; delta: { content?: string } }[]
-      error?: object
-    }
-    if (error) throw new Error(`the answer failed: ${data}`)
-    for (const { index, delta } of choices) texts[index] = (texts[index] ?? '') + (delta.content ?? '')
-  }
+  for (const { index, delta } of choicesOf(events))
+    texts[index] = (texts[index] ?? '') + (delta.content ?? '')
   return texts
+}
+
+/** The ids of their tokens, per choice. */
+export function idsOf(events: readonly SseEvent[]): number[][] {
+  const ids: number[][] = []
+  for (const { index, token_ids = [] } of choicesOf(events))
+    ids[index] = [...(ids[index] ?? []), ...token_ids]
+  return ids
+}
+
+function choicesOf(events: readonly SseEvent[]): ChunkChoice[] {
+  return events.flatMap(({ data }) => {
+    if (data === '[DONE]') return []
+    const { choices = [], error } = JSON.parse(data) as { choices?: ChunkChoice[]; error?: object }
+    if (error) throw new Error(`the answer failed: ${data}`)
+    return choices
+  })
 }

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { buildEdge } from '../../edge/build.mjs'
-import { Call, type SseEvent, textsOf } from './http-client.ts'
+import { Call, idsOf, type SseEvent, textsOf } from './http-client.ts'
 import { type Stack, startStack } from './stack.ts'
 
 const CHAT = '/v1/chat/completions'
@@ -72,6 +72,17 @@ describe('an SSE client that loses its connection', () => {
     expect(connections).toBeGreaterThan(2)
     expectEachOnce(events)
     expect(textsOf(events)).toEqual(Array(choices).fill(whole))
+    await idle()
+  })
+
+  it('gets every token id once', async () => {
+    const wants = { ...branching, return_token_ids: true }
+    const whole = JSON.parse(await new Call(stack, 'POST', CHAT, wants).text())
+    const events: SseEvent[] = []
+    while (events.at(-1)?.data !== '[DONE]') events.push(...(await read(ask(wants, events.at(-1)?.id), 3)))
+    expectEachOnce(events)
+    expect(idsOf(events)).toEqual([whole.choices[0].token_ids])
+    expect(JSON.parse(events[0]?.data ?? '').prompt_token_ids).toEqual(whole.prompt_token_ids)
     await idle()
   })
 

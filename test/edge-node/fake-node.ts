@@ -5,14 +5,14 @@ import { type WebSocket, WebSocketServer } from 'ws'
 
 /**
  * One step of the fake node. An event gets its `stream` and, unless given, its `seq`, and is sent in a batch of its
- * own. `await: 'frame'` waits for the next frame, or one of this type; `drop` cuts the connection and continues when
+ * own, with `rows` if it has some. `await: 'frame'` waits for the next frame, or one of this type; `drop` cuts the connection and continues when
  * the edge attaches again; `die` cuts it and forgets the stream; `restart` closes with 1012 as a node that shuts down
  * does, and forgets the stream; `hang` sends nothing more; `hangOnce` does so for the first stream of all with this
  * name in it; `raw` sends a text that may be invalid, `flood` so many MiB of text, `tooLong` a text of so many
  * characters.
  */
 type Step =
-  | { type: string; seq?: number }
+  | { type: string; seq?: number; rows?: number[] }
   | { await: 'frame' | 'attach' | 'cancel_branch' }
   | { raw: string }
   | { flood: number }
@@ -27,13 +27,19 @@ interface Frame {
   type: string
   stream: string
   after?: number
-  log?: { events: object[] }[]
+  log?: Batch[]
   request: { messages: { content: string }[] }
+}
+
+interface Batch {
+  rows: number[]
+  events: object[]
 }
 
 interface Stream {
   frames: Frame[]
-  events: object[]
+  /** One for each event. */
+  batches: Batch[]
   starts: number
   known: boolean
   socket: WebSocket | undefined
@@ -74,7 +80,7 @@ function serve(socket: WebSocket, streams: Map<string, Stream>): void {
     if (frame.type === 'start' || frame.type === 'attach') {
       stream = streams.get(frame.stream) ?? {
         frames: [],
-        events: [],
+        batches: [],
         starts: 0,
         known: false,
         socket: undefined,
@@ -87,8 +93,9 @@ function serve(socket: WebSocket, streams: Map<string, Stream>): void {
     if (frame.type === 'start') {
       void play(stream as Stream, frame)
     } else if (frame.type === 'attach') {
-      const events = stream?.known ? stream.events.slice((frame.after ?? -1) + 1) : [notFound]
-      for (const event of events) socket.send(JSON.stringify({ rows: [], events: [event] }))
+      const gone = [{ rows: [], events: [notFound] }]
+      const batches = stream?.known ? stream.batches.slice((frame.after ?? -1) + 1) : gone
+      for (const batch of batches) socket.send(JSON.stringify(batch))
     }
   })
 }
@@ -101,7 +108,7 @@ async function play(stream: Stream, start: Frame): Promise<void> {
   const content = JSON.parse(start.request.messages.at(-1)?.content ?? '[]') as Step[] | Step[][]
   const scripts = Array.isArray(content[0]) ? (content as Step[][]) : [content as Step[]]
   const script = scripts[Math.min(stream.starts++, scripts.length - 1)] ?? []
-  stream.events = (start.log ?? []).flatMap(({ events }) => events)
+  stream.batches = [...(start.log ?? [])]
   stream.known = true
   for (const step of script) {
     if ('await' in step) {
@@ -113,7 +120,7 @@ async function play(stream: Stream, start: Frame): Promise<void> {
       stream.socket?.send(step.raw)
     } else if ('flood' in step) {
       const text = 'x'.repeat(1024 * 1024)
-      const event = { type: 'delta', branch: 0, text, seq: stream.events.length }
+      const event = { type: 'delta', branch: 0, text, seq: stream.batches.length }
       const frame = JSON.stringify({ rows: [], events: [event] })
       for (let sent = 0; sent < step.flood; sent++) stream.socket?.send(frame)
     } else if ('tooLong' in step) {
@@ -138,9 +145,10 @@ async function play(stream: Stream, start: Frame): Promise<void> {
       notify()
       return
     } else {
-      const event = { seq: stream.events.length, stream: start.stream, ...step }
-      stream.events.push(event)
-      stream.socket?.send(JSON.stringify({ rows: [1, 0, stream.events.length, 0], events: [event] }))
+      const { rows = [1, 0, stream.batches.length + 1, 0], ...event } = step
+      const events = [{ seq: stream.batches.length, stream: start.stream, ...event }]
+      stream.batches.push({ rows, events })
+      stream.socket?.send(JSON.stringify({ rows, events }))
     }
   }
 }

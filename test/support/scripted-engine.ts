@@ -107,8 +107,9 @@ export class ScriptedEngine implements Engine {
     return this
   }
 
-  end(request: number, branch: number, reason: number = FINISH.STOP): this {
-    this.#rows.push(EVENT.BRANCH_END, request, branch, reason, 0)
+  /** `by`: the token that ended it. */
+  end(request: number, branch: number, reason: number = FINISH.STOP, by = -1): this {
+    this.#rows.push(EVENT.BRANCH_END, request, branch, reason, by + 1)
     return this
   }
 

@@ -48,6 +48,9 @@ const ChatLogprobs = z.strictObject({
 /** The stop string, or the id of the token, that ended the text. */
 const matched_stop = z.union([z.string(), z.int()]).nullish()
 
+/** Only with `return_token_ids`. */
+const ids = z.array(count).optional()
+
 const head = { id: z.string(), created: time, model: z.string(), system_fingerprint: z.string().nullable() }
 
 export const ChatCompletion = z.strictObject({
@@ -68,10 +71,12 @@ export const ChatCompletion = z.strictObject({
         logprobs: ChatLogprobs.nullable(),
         finish_reason: FinishReason,
         matched_stop,
+        token_ids: ids,
         apar: aparTrace,
       }),
     )
     .min(1),
+  prompt_token_ids: ids,
   usage: Usage,
 })
 
@@ -96,8 +101,10 @@ export const ChatCompletionChunk = z.strictObject({
       logprobs: ChatLogprobs.nullable(),
       finish_reason: FinishReason.nullable(),
       matched_stop,
+      token_ids: ids,
     }),
   ),
+  prompt_token_ids: ids,
   usage: Usage.nullish(),
   apar: z.union([BranchAddress, TraceChunk]).optional(),
 })
@@ -119,6 +126,8 @@ export const Completion = z.strictObject({
       text: z.string(),
       logprobs: CompletionLogprobs.nullable(),
       finish_reason: FinishReason.nullable(),
+      prompt_token_ids: ids,
+      token_ids: ids,
       apar: aparTrace,
     }),
   ),

@@ -12,6 +12,8 @@ import type {
 import { errorOf } from '../../../shared/protocol/events.ts'
 import { TRACE_VERSION, type Trace, type TraceStep } from '../../../shared/protocol/trace.ts'
 import { ReasoningText } from '../../../shared/reasoning-text.ts'
+import type { EventWithRows } from '../../../shared/stream-log.ts'
+import { OrderedTokens } from './ordered-tokens.ts'
 
 /** A token's log-probability, and where the token begins in the choice's text, in UTF-16 code units. */
 export interface PlacedLogprob extends TokenLogprob {
@@ -51,6 +53,9 @@ export class Choice {
   /** Of tokens behind the text of their branch; they follow the last text. */
   readonly #last: { readonly branch: number; readonly rows: readonly TokenLogprob[] }[] = []
   #stopToken: number | undefined
+  readonly #tokenIds = new OrderedTokens()
+  /** Of a request that wants the ids of its tokens. */
+  readonly promptTokenIds: readonly number[] | undefined
   readonly calls: Call[] = []
   #finishReason: FinishReason = 'stop'
   #usage: Usage | undefined
@@ -59,14 +64,16 @@ export class Choice {
   constructor(accepted: AcceptedEvent, stop: readonly string[]) {
     this.#ordered = new OrderedText(accepted.joints, stop)
     this.#reasoning = new ReasoningText(accepted.joints)
+    this.promptTokenIds = accepted.prompt_token_ids
   }
 
   /**
    * The text that this event makes final; often empty.
    * @throws AparError for the event of a failed stream.
    */
-  push(event: StreamEvent): Growth {
+  push(event: EventWithRows): Growth {
     if (event.type === 'error') throw errorOf(event)
+    if (event.rows) this.#tokenIds.push(event.rows)
     if (event.type === 'trace') this.#steps.push(...event.steps)
     const isText = event.type === 'delta' || event.type === 'reasoning'
     if (isText && event.tokens !== undefined) this.#tokens.set(event.branch, event.tokens)
@@ -92,6 +99,16 @@ export class Choice {
     })
     if (event.type === 'done' && this.stop === undefined) logprobs.push(...this.#lastLogprobs())
     return { reasoning: this.#reasoning.push(event), text, logprobs, call }
+  }
+
+  /**
+   * The ids of the tokens that have come since the last call, in document order, up to the one that completed a stop
+   * string; for a request that wants them.
+   */
+  takeTokenIds(): number[] {
+    if (this.stop === undefined) return this.#tokenIds.take(this.#usage !== undefined)
+    // Others may have come with that one: the usage, which comes last, says how many the answer has.
+    return this.#usage ? this.#tokenIds.take(true, this.#usage.completion_tokens) : []
   }
 
   /** The stop string that ended the text. */

@@ -25,7 +25,7 @@ export interface FollowOptions {
   readonly callContext?: CallContext | undefined
   /** Aborting it ends the events. It ends the stream only if its first event was not passed on yet. */
   readonly signal: AbortSignal
-  readonly session: Pick<SessionOptions, 'principal' | 'reservation' | 'affinity'>
+  readonly session: Pick<SessionOptions, 'principal' | 'reservation' | 'affinity' | 'rows'>
 }
 
 /**

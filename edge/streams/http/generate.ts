@@ -2,7 +2,7 @@ import { EventQueue } from '../../../shared/event-queue.ts'
 import { errorEvent, isTerminal, type StreamEvent } from '../../../shared/protocol/events.ts'
 import type { CallContext } from '../../../shared/protocol/node.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
-import { StreamLog } from '../../../shared/stream-log.ts'
+import { type EventWithRows, StreamLog } from '../../../shared/stream-log.ts'
 import type { Env } from '../../env.ts'
 import type { Principal } from '../../keys/principal.ts'
 import { tenantOf } from '../../keys/tenant.ts'
@@ -28,17 +28,17 @@ export interface GenerateOptions {
 
 /**
  * The events of one stream that ends with its call. It cannot be resumed, so the worker itself reads it from the gpu
- * node, without a StreamSession (docs/adr/0021).
+ * node, without a StreamSession (docs/adr/0021). Those of a request that wants the ids of its tokens have their rows.
  */
 export async function* generate(
   env: Env,
   request: GenerateRequest,
   { principal, callContext, affinity, signal, observe, waitUntil }: GenerateOptions,
-): AsyncGenerator<StreamEvent, void> {
+): AsyncGenerator<EventWithRows, void> {
   // A name of the same form as a session's; no session with this id is ever created.
   const stream = env.STREAM_SESSION.newUniqueId().toString()
   const log = new StreamLog()
-  const events = new EventQueue<StreamEvent>()
+  const events = new EventQueue<EventWithRows>()
   const onAbort = () => events.end()
   let reportEnd = () => {}
   const ended = new Promise<void>((resolve) => {
@@ -46,7 +46,8 @@ export async function* generate(
   })
   let observed = 0
   const onBatch = () => {
-    for (const event of log.since(observed - 1)) {
+    const read = request.return_prompt_token_ids ? log.withRowsSince(observed - 1) : log.since(observed - 1)
+    for (const event of read) {
       observe(event)
       events.push(event)
     }

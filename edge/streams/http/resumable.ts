@@ -47,15 +47,20 @@ async function admitAndStart(c: Context<AppEnv>, requests: readonly GenerateRequ
       const [request] = admission.requests
       if (!request) throw new Error('an admission without a request')
       const affinity = affinities[index]
-      const session = { principal, reservation: admission.handOver(), affinity }
+      const rows = request.return_prompt_token_ids
+      const session = { principal, reservation: admission.handOver(), affinity, rows }
       return follow(c.env, request, { callContext: c.get('callContext'), signal, session })
     }),
   )
 }
 
-/** The streams of an earlier call, from their first event. @throws AparError `stream_not_found`. */
-export function resumeStreams(c: Context<AppEnv>, position: Position): Promise<Streams> {
-  const session = { principal: c.get('principal') }
+/** The streams of an earlier call with the same requests, from their first event. @throws AparError `stream_not_found`. */
+export function resumeStreams(
+  c: Context<AppEnv>,
+  position: Position,
+  [first]: readonly GenerateRequest[],
+): Promise<Streams> {
+  const session = { principal: c.get('principal'), rows: first?.return_prompt_token_ids }
   return readStreams(c, (signal) => position.map(({ stream }) => follow(c.env, stream, { signal, session })))
 }
 

@@ -27,6 +27,6 @@ export async function streamChunks(
     return sseResponse(c, chunksOf(streams), streams.cancel)
   }
   await authorizeOnce(c, 'generate')
-  const streams = await (received ? resumeStreams(c, received) : startResumable(c, requests))
+  const streams = await (received ? resumeStreams(c, received, requests) : startResumable(c, requests))
   return sseResponse(c, chunksWithIds(chunksOf(streams), streams, received), streams.cancel)
 }

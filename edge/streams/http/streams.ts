@@ -3,13 +3,14 @@ import { AparError } from '../../../shared/errors.ts'
 import type { AcceptedEvent, StreamEvent } from '../../../shared/protocol/events.ts'
 import { errorOf } from '../../../shared/protocol/events.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
+import type { EventWithRows } from '../../../shared/stream-log.ts'
 import type { AppEnv } from '../../app-env.ts'
 import { authorizeAndReserve } from '../../keys/authorize.ts'
 import { affinitiesOf } from './affinity.ts'
 import { generate } from './generate.ts'
 
 /** An event, and the index of its stream. */
-export type IndexedEvent = readonly [stream: number, event: StreamEvent]
+export type IndexedEvent = readonly [stream: number, event: EventWithRows]
 
 /** The streams of one call. Each was accepted by a gpu node. */
 export interface Streams {

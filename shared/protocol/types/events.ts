@@ -40,6 +40,8 @@ export interface AcceptedEvent {
   fingerprint?: string | undefined
   /** Of the prompt. Older nodes send none. */
   prompt_tokens?: number | undefined
+  /** Only with `return_prompt_token_ids`: the ids of these tokens. */
+  prompt_token_ids?: number[] | undefined
 }
 
 /** `branch` starts as a child of `parent`, after the first `at` UTF-16 code units of the parent's own text. */

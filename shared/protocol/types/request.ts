@@ -115,6 +115,8 @@ export interface GenerateRequest {
   parallel_tool_calls?: boolean | undefined
   /** Whether reasoning comes as `reasoning` events. Without them, its markers are text as the rest. Default true. */
   separate_reasoning?: boolean | undefined
+  /** `accepted` has the ids of the prompt's tokens. Default false. */
+  return_prompt_token_ids?: boolean | undefined
   /** Deltas have `tokens`: how many tokens their branch has until then. */
   token_counts?: boolean | undefined
 }
