@@ -80,6 +80,8 @@ export function createApp(): Hono<AppEnv> {
   app.post('/v1/responses', authenticateGeneration, body, createResponse).all(allowOnly('POST'))
   app.post('/v1/responses/input_tokens', authenticateGeneration, body, countResponseTokens)
   app.all('/v1/responses/input_tokens', allowOnly('POST'))
+  // Not the id of a response.
+  app.all('/v1/responses/compact', notFound)
   app.get('/v1/responses/:id', authenticate('generate'), getResponse)
   app.delete('/v1/responses/:id', authenticate('generate'), deleteResponse).all(allowOnly('GET', 'DELETE'))
   app.post('/v1/responses/:id/cancel', authenticate('generate'), cancelResponse).all(allowOnly('POST'))

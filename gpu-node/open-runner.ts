@@ -9,7 +9,7 @@ import { Runner } from './requests/runner.ts'
 import { PromptPool, poolBytes } from './text/prompt-pool.ts'
 import { bootWorker, endWorker } from './text/prompt-process.ts'
 import { withMarkers } from './text/token-bytes.ts'
-import { modelTools } from './tools/tool-format.ts'
+import { modelTools, toolsNote } from './tools/tool-format.ts'
 
 /** Milliseconds from the start of the engine to that of the process for long prompts. */
 const LOAD_REST_MS = 3_000
@@ -48,6 +48,8 @@ async function openWith(booted: ChildProcess, folder: string, options: OpenOptio
   const engineConfig = toEngineConfig(checkpoint, options)
   const note = dtypeNote(checkpoint, options) ?? storageNote(checkpoint.weights, engineConfig.dtype)
   if (note) options.onNote?.(note)
+  const aboutTools = toolsNote(checkpoint.text, checkpoint.text.toolFormat)
+  if (aboutTools) options.onNote?.(aboutTools)
   if (checkpoint.medusa) options.onNote?.(`Medusa: ${describeMedusa(checkpoint.medusa)}`)
   const { fork, child, eos } = checkpoint.tokens
   const controlIds = [fork, child, ...eos].filter((id) => id !== undefined)

@@ -25,7 +25,8 @@ export const MessagesRequest = z.strictObject({
   messages: z
     .array(
       z.strictObject({
-        role: z.enum(['user', 'assistant']),
+        /** `system`: what is said to the model from there on. */
+        role: z.enum(['user', 'assistant', 'system']),
         content: MessageContent,
         // Fields of an answer that is sent back.
         ...{ id: ignored, type: ignored, model: ignored, usage: ignored, cache_control: CacheControl },
@@ -69,6 +70,7 @@ export const MessagesRequest = z.strictObject({
   container: ignored,
   inference_geo: ignored,
   speed: ignored,
+  diagnostics: ignored,
   metadata: ignored,
   service_tier: ignoredAs(z.string()),
 })

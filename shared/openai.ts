@@ -4,6 +4,7 @@ import {
   FurtherFields,
   GenerateRequest,
   MAX_MESSAGES,
+  MAX_NEW_TOKENS,
   PromptAndEnd,
 } from './protocol/request.ts'
 import type { SpeculationUsage } from './protocol/speculation.ts'
@@ -16,6 +17,7 @@ import {
   ABOUT_THE_CALL,
   MaxTokens,
   NEUTRAL_OF_OTHERS,
+  OF_ROUTERS,
   SamplingFields,
   TemplateFields,
 } from './requests/sampling.ts'
@@ -27,7 +29,11 @@ const { frequency_penalty, presence_penalty, logit_bias } = GenerateRequest.shap
 /** Most choices of one call; each is a separate stream, and all share the prompt's prefix cache. */
 const MAX_CHOICES = 16
 
-const Stop = z.union([z.string().min(1).max(256), z.array(z.string().min(1).max(256)).max(16)])
+const StopString = z.string().min(1).max(256)
+const Stop = z.union(
+  [StopString, z.array(StopString).max(16)],
+  'must be a string of 1 to 256 characters, or up to 16 of them',
+)
 
 /** Branching, and the other options that OpenAI lacks. */
 export const Apar = BranchOptions.extend(FurtherFields.shape)
@@ -75,6 +81,7 @@ const Common = {
   ...FormatFields,
   ...SamplingFields,
   ...NEUTRAL_OF_OTHERS,
+  ...OF_ROUTERS,
   ...ABOUT_THE_CALL,
 }
 
@@ -105,13 +112,29 @@ export const ChatCompletionRequest = z
     function_call: ChatFunctionCall,
     /** `none` switches reasoning off; what else templates make of it is theirs. */
     reasoning_effort: z.string().max(32).optional(),
+    /** As OpenRouter has it. */
+    reasoning: z
+      .looseObject({
+        effort: z.string().max(32).optional(),
+        enabled: z.boolean().optional(),
+        max_tokens: z.int().min(1).max(MAX_NEW_TOKENS).optional(),
+        exclude: z.boolean().optional(),
+      })
+      .optional(),
+    /** As DeepSeek and GLM have it. */
+    thinking: z.looseObject({ type: z.enum(['enabled', 'disabled', 'adaptive', 'auto']) }).optional(),
+    /** As Qwen has it. */
+    enable_thinking: z.boolean().optional(),
+    thinking_budget: z.int().min(0).max(MAX_NEW_TOKENS).optional(),
     /** false: its markers are part of the content, as SGLang has it; or it is left out, as vLLM has it. */
     separate_reasoning: z.boolean().optional(),
     include_reasoning: z.boolean().optional(),
+    echo: unsupported('echo is', false),
     verbosity: unsupported('verbosity is', 'medium'),
     modalities: refused(z.tuple([z.literal('text')], 'only text is supported').optional()),
     audio: unsupported('audio is'),
     prediction: ignoredAs(z.unknown()),
+    moderation: unsupported('moderation is'),
     web_search_options: unsupported('web search is'),
   })
   .refine(({ logprobs, top_logprobs = 0 }) => logprobs === true || top_logprobs === 0, {
@@ -132,6 +155,7 @@ const PromptTokens = PromptAndEnd.shape.prompt_token_ids.unwrap()
 export const CompletionRequest = z
   .strictObject({
     ...Common,
+    add_special_tokens: unsupported('leaving out the first special token is', true),
     prompt: z.union(
       [
         Prompt,
@@ -141,6 +165,10 @@ export const CompletionRequest = z
       ],
       'must be a text, a list of token ids, or a list of one of them',
     ),
+    /** 0: only the prompt, with `echo` and its log-probabilities, is asked for. */
+    max_tokens: z
+      .union([z.literal(0), MaxTokens], 'must be a whole number from 0 to 1000000, or -1')
+      .optional(),
     /** How many of the most likely tokens to report for each position. */
     logprobs: z.int().min(0).max(20).optional(),
     apar: Apar.extend({ resumable }).optional(),

@@ -3,6 +3,8 @@ import { AparError } from './errors.ts'
 
 const MAX_PARAM = 256
 const MAX_MESSAGE = 512
+/** Of a stranger's JSON. Schemas of tools are the deepest part of a request; some go down to about 100. */
+export const MAX_DEPTH = 256
 
 /**
  * Validates `input` and returns it as the schema's type.
@@ -63,6 +65,27 @@ function shortened(text: string, length: number): string {
  */
 export function parseJson<T>(schema: z.ZodType<T>, text: string): T {
   return parse(schema, parseJsonText(text))
+}
+
+/**
+ * JSON from a stranger, whom deep nesting would cost nothing, and those who read the values their stack.
+ * @throws AparError `invalid_json`, `invalid_request` with the member that is nested too deeply.
+ */
+export function parseStrangersJson(text: string): unknown {
+  const value = parseJsonText(text)
+  // Most texts are too short for it.
+  if (text.length <= 2 * MAX_DEPTH || typeof value !== 'object' || value === null) return value
+  for (const [name, member] of Object.entries(value)) {
+    if (!isDeeper(member, MAX_DEPTH - 1)) continue
+    const param = shortened(name, MAX_PARAM)
+    throw new AparError('invalid_request', `${param}: is nested more than ${MAX_DEPTH} deep`, { param })
+  }
+  return value
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return levels === 0 || Object.values(value).some((member) => isDeeper(member, levels - 1))
 }
 
 /** @throws AparError `invalid_json`. */

@@ -14,7 +14,7 @@ import {
 } from './requests/sampling.ts'
 import { ResponseToolChoice, ResponseTools } from './requests/tools.ts'
 
-const { temperature, top_p } = GenerateRequest.shape
+const { temperature, top_p, frequency_penalty, presence_penalty } = GenerateRequest.shape
 
 /** What an answer can include beside its text. Most of it is always empty. */
 const Include = z
@@ -48,6 +48,8 @@ export const ResponsesRequest = z
     max_output_tokens: MaxTokens.optional(),
     temperature,
     top_p,
+    frequency_penalty,
+    presence_penalty,
     stream: z.boolean().optional(),
     apar: Apar.optional(),
     ...SamplingFields,
@@ -80,6 +82,11 @@ export const ResponsesRequest = z
     top_logprobs: unsupported('top_logprobs is', 0),
     truncation: unsupported('truncation is', 'disabled'),
     context_management: unsupportedList('context_management is'),
+    moderation: unsupported('moderation is'),
+    /** Codex sends it. */
+    client_metadata: ignored,
+    background_options: ignored,
+    access_programs: ignored,
     stream_options: z.strictObject({ include_obfuscation: ignored }).optional(),
 
     ...ABOUT_THE_CALL,

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { MessagesRequest } from './anthropic.ts'
 import { ChatCompletionRequest } from './openai.ts'
-import { unsupported } from './requests/fields.ts'
+import { ignored, unsupported } from './requests/fields.ts'
 import { ModelName } from './requests/model-name.ts'
 import { ResponsesRequest } from './responses.ts'
 
@@ -60,12 +60,13 @@ export const DetokenizeRequest = z.strictObject({
 /** Fields of a message's request that say how it is answered, and not what. */
 const OF_THE_ANSWER = ['max_tokens', 'stream', 'temperature', 'top_p', 'top_k', 'stop_sequences', 'apar']
 
-/** `POST /v1/messages/count_tokens`: a message's request without what only concerns the answer. */
-export const CountTokensRequest = z.strictObject(
-  Object.fromEntries(
-    Object.entries(MessagesRequest.shape).filter(([name]) => !OF_THE_ANSWER.includes(name)),
-  ) as Omit<typeof MessagesRequest.shape, 'max_tokens'>,
-)
+const leftOut = ignored.transform(() => undefined)
+
+/** `POST /v1/messages/count_tokens`: a message's request, of which what only concerns the answer is ignored. */
+export const CountTokensRequest = z.strictObject({
+  ...(MessagesRequest.shape as Omit<typeof MessagesRequest.shape, 'max_tokens'>),
+  ...Object.fromEntries(OF_THE_ANSWER.map((name) => [name, leftOut])),
+})
 
 const response = ResponsesRequest.shape
 

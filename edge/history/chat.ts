@@ -52,5 +52,5 @@ function toCall({ id, function: called, custom }: ToolCall, ids: CallIds) {
 
 function textOf(content: string | readonly ChatPart[] = ''): string {
   if (typeof content === 'string') return content
-  return content.map((part) => (part.type === 'text' ? part.text : part.refusal)).join('')
+  return content.map((part) => (part.type === 'refusal' ? part.refusal : part.text)).join('')
 }

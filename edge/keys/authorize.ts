@@ -55,6 +55,11 @@ export async function authorize(
   return authorization
 }
 
+/** {@link authorize} unless an earlier step of the call had to know its key. */
+export async function authorizeOnce(c: Context<AppEnv>, scope: Scope): Promise<void> {
+  if (c.get('callerCredential')) await authorize(c, scope)
+}
+
 /**
  * {@link authorize} for a handshake, and a slot for its socket. Asks the key's and the address's object at the same time.
  * @throws AparError as `authorize`; then nothing is taken.

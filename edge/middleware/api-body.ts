@@ -2,6 +2,7 @@ import type { Context } from 'hono'
 import type { z } from 'zod'
 import { parseBodyLeniently } from '../../shared/requests/body.ts'
 import type { AppEnv } from '../app-env.ts'
+import type { Principal } from '../keys/principal.ts'
 import { bodyText } from './request-body.ts'
 
 export const IGNORED_FIELDS_HEADER = 'x-apar-ignored-fields'
@@ -9,13 +10,15 @@ export const IGNORED_FIELDS_HEADER = 'x-apar-ignored-fields'
 const MAX_HEADER = 1024
 
 /**
- * The body of a call that generates. Whether its key may send unknown fields is known when the call is authorized
- * (docs/adr/0053): then they are refused, or listed in a header of the answer.
+ * The body of a call. Whether its key may send unknown fields is known when the call is authorized, which it may not be
+ * yet (docs/adr/0053): then they are refused, or listed in a header of the answer.
  * @throws AparError for what is wrong with the known fields.
  */
 export async function apiBody<T>(c: Context<AppEnv>, schema: z.ZodType<T>): Promise<T> {
   const { body, unknown, refusal } = parseBodyLeniently(schema, await bodyText(c))
   if (refusal) {
+    const principal: Principal | undefined = c.get('principal')
+    if (principal && principal.unknown_fields !== 'ignore') throw refusal
     c.set('unknownFields', refusal)
     ignoreFields(c, unknown)
   }

@@ -8,6 +8,7 @@ const NOT_SERVED: readonly (readonly [path: RegExp, what: string])[] = [
   [/^\/v1\/(files|uploads|vector_stores|containers)\b/, 'files are not stored'],
   [/^\/v1\/chat\/completions\/input_tokens$/, 'tokens of a chat are counted at /tokenize'],
   [/^\/v1\/(chat\/completions|conversations)\b/, 'only responses are stored'],
+  [/^\/v1\/responses\/compact$/, 'conversations are not compacted'],
   [/^\/v1\/(assistants|threads)\b/, 'assistants are not supported'],
   [/^\/v1\/fine_tuning\b/, 'models are tuned with apar train, not over HTTP'],
   [/^\/v1\/complete$/, 'text completions are at /v1/completions'],

@@ -15,6 +15,8 @@ export interface CompletionOptions {
   readonly stop: readonly string[]
   /** The prompts that the texts begin with; undefined without `echo`. */
   readonly echo?: readonly (string | number[])[] | undefined
+  /** The answer has no text and no tokens of its own. */
+  readonly promptOnly: boolean
   /** Every chunk has the usage until then. */
   readonly countsTokens?: boolean | undefined
 }
@@ -22,12 +24,12 @@ export interface CompletionOptions {
 /** The streams of a call as chunks of OpenAI's legacy completions. @throws AparError for a stream that fails. */
 export async function* completionChunks(
   streams: Streams,
-  { n, includeUsage, logprobs, stop, echo, countsTokens }: CompletionOptions,
+  { n, includeUsage, logprobs, stop, echo, promptOnly, countsTokens }: CompletionOptions,
 ): AsyncGenerator<Completion, void> {
   const head = headOf(streams)
   const all = streams.accepted.map((accepted) => new Choice(accepted, stop))
   const prompts = all.map((_, index) => new EchoedPrompt(echo?.[Math.floor(index / n)]))
-  const usage = () => (countsTokens ? runningUsage(streams.accepted, all, n) : null)
+  const usage = () => (countsTokens && !promptOnly ? runningUsage(streams.accepted, all, n) : null)
   const chunk = (index: number, text: string, rows: readonly PlacedRow[], finish: FinishReason | null) => {
     const choice = { index, text, logprobs: logprobs ? completionLogprobs(rows) : null }
     return {
@@ -50,12 +52,16 @@ export async function* completionChunks(
       continue
     }
     const growth = choice.push(event)
+    if (promptOnly) {
+      if (event.type === 'done') yield chunk(index, '', [], 'length')
+      continue
+    }
     if (growth.text !== '' || growth.logprobs.length > 0)
       yield chunk(index, growth.text, prompt.shifted(growth.logprobs), null)
     if (event.type === 'trace') yield { ...chunk(index, '', [], null), apar: traceChunk(event) }
     if (event.type === 'done') yield chunk(index, '', [], choice.finishReason)
   }
-  if (includeUsage) yield { ...head, choices: [], usage: usageOf(all, n) }
+  if (includeUsage) yield { ...head, choices: [], usage: usageOf(all, n, promptOnly) }
 }
 
 /** A choice that is read to its end. */
@@ -72,7 +78,14 @@ interface Candidate {
 /** The whole answer. @throws AparError for a stream that fails. */
 export async function completion(
   streams: Streams,
-  { n, candidates, logprobs, stop, echo }: Omit<CompletionOptions, 'includeUsage' | 'countsTokens'>,
+  {
+    n,
+    candidates,
+    logprobs,
+    stop,
+    echo,
+    promptOnly,
+  }: Omit<CompletionOptions, 'includeUsage' | 'countsTokens'>,
 ): Promise<Completion> {
   const all = streams.accepted.map((accepted, index): Candidate => {
     const prompt = new EchoedPrompt(echo?.[Math.floor(index / candidates)])
@@ -86,6 +99,7 @@ export async function completion(
       continue
     }
     const growth = one.choice.push(event)
+    if (promptOnly) continue
     one.text += growth.text
     one.rows.push(...one.prompt.shifted(growth.logprobs))
     one.logprobSum += growth.logprobs.reduce((sum, { logprob }) => sum + logprob, 0)
@@ -97,12 +111,13 @@ export async function completion(
       index,
       text: prompt.text + text,
       logprobs: logprobs ? completionLogprobs(rows) : null,
-      finish_reason: choice.finishReason,
+      finish_reason: promptOnly ? 'length' : choice.finishReason,
       ...choice.apar,
     })),
     usage: usageOf(
       all.map(({ choice }) => choice),
       candidates,
+      promptOnly,
     ),
   }
 }
@@ -130,11 +145,9 @@ function headOf({ accepted: [first] }: Streams) {
   }
 }
 
-function usageOf(choices: readonly Choice[], n: number) {
-  return openAiUsage(
-    choices.map(({ usage }) => usage),
-    n,
-  )
+function usageOf(choices: readonly Choice[], n: number, promptOnly: boolean) {
+  const usages = choices.map(({ usage }) => usage)
+  return openAiUsage(promptOnly ? usages.map((usage) => ({ ...usage, completion_tokens: 0 })) : usages, n)
 }
 
 function completionLogprobs(rows: readonly PlacedRow[]): CompletionLogprobs {

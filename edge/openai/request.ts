@@ -9,20 +9,32 @@ import {
   templateOptionsOf,
   toGenerateRequest,
 } from '../streams/http/generate-request.ts'
-import { thinkingOfEffort } from '../streams/http/thinking.ts'
+import { type Thinking, thinkingOfEffort } from '../streams/http/thinking.ts'
 
 /** OpenAI's request as requests of apar, one per choice. */
 export function chatRequests(body: ChatCompletionRequest): GenerateRequest[] {
   const { branch_deltas, resumable: _, ...apar } = body.apar ?? {}
   const request = toRequest(body, apar, {
     messages: chatHistory(body.messages),
-    ...templateOptionsOf(body, thinkingOfEffort(body.reasoning_effort)),
+    ...templateOptionsOf(body, thinkingOf(body)),
     separate_reasoning: body.separate_reasoning,
     ...chatToolsOf(body),
     max_tokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
   })
   return choices(branch_deltas ? request : stopsInDocument(request), body.n ?? 1)
+}
+
+/** How much to think, in the spelling that the body has; OpenAI's comes first. */
+function thinkingOf(body: ChatCompletionRequest): Thinking {
+  const { reasoning = {}, thinking, enable_thinking, thinking_budget } = body
+  const switches = { enabled: true, disabled: false, adaptive: undefined, auto: undefined }
+  const enabled = reasoning.enabled ?? enable_thinking ?? (thinking && switches[thinking.type])
+  return {
+    enabled,
+    budgetTokens: reasoning.max_tokens ?? thinking_budget,
+    ...thinkingOfEffort(body.reasoning_effort ?? reasoning.effort),
+  }
 }
 
 /** Whether each chunk of a stream has the usage until then. */
@@ -49,7 +61,8 @@ export function completionRequests(body: CompletionRequest): GenerateRequest[] {
     const request = toRequest(body, apar, {
       messages: isText ? [{ role: 'user', content: prompt }] : [],
       prompt_token_ids: isText ? undefined : prompt,
-      max_tokens: body.max_tokens,
+      // The engine's least: it comes with the prompt.
+      max_tokens: body.max_tokens === 0 ? 1 : body.max_tokens,
       // Candidates are compared by them.
       logprobs: body.logprobs ?? (candidates > (body.n ?? 1) ? 0 : undefined),
       prompt_logprobs: needsPrompt(body) ? (body.logprobs ?? 0) : undefined,

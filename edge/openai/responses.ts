@@ -32,13 +32,22 @@ export type Keep = (response: ResponseBody) => Promise<boolean>
 export function responsesRequest(body: ResponsesRequest, items: readonly ResponseItem[]): GenerateRequest {
   const instructions = body.instructions ? [{ role: 'system', content: body.instructions }] : []
   const messages = [...instructions, ...responsesHistory(items)]
-  const { model, max_output_tokens: max_tokens, temperature, top_p } = body
+  const {
+    model,
+    max_output_tokens: max_tokens,
+    temperature,
+    top_p,
+    frequency_penalty,
+    presence_penalty,
+  } = body
   const fields = {
     model,
     messages,
     max_tokens,
     temperature,
     top_p,
+    frequency_penalty,
+    presence_penalty,
     ...samplingOf(body),
     ...templateOptionsOf(body, thinkingOfEffort(body.reasoning?.effort)),
     output_format: outputFormatOf(body)?.format,

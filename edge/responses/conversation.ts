@@ -3,7 +3,7 @@ import { AparError } from '../../shared/errors.ts'
 import type { ResponseItem } from '../../shared/requests/response-items.ts'
 import type { AppEnv } from '../app-env.ts'
 import { namedIds, resolveItems } from '../history/responses.ts'
-import { authorize } from '../keys/authorize.ts'
+import { authorizeOnce } from '../keys/authorize.ts'
 import { MAX_CONVERSATION_BYTES, responsesOf } from './response-store.ts'
 
 /** The items of a request. */
@@ -25,7 +25,7 @@ export async function itemsOf(
 ): Promise<Items> {
   const ids = namedIds(input)
   if (previous === undefined && ids.length === 0) return { before: [], own: input }
-  await authorize(c, 'generate')
+  await authorizeOnce(c, 'generate')
   const store = responsesOf(c.env, c.get('principal').id)
   const found = await store.conversation(previous, ids)
   if ('missing' in found) throw notFound(previous, found.missing)

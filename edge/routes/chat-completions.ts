@@ -19,7 +19,7 @@ export async function createChatCompletion(c: Context<AppEnv>): Promise<Response
   const requests = chatRequests(body)
   const includeUsage = (body.stream_options?.include_usage ?? false) || countsTokens(body)
   const branchDeltas = body.apar?.branch_deltas ?? false
-  const showsReasoning = body.include_reasoning ?? true
+  const showsReasoning = body.include_reasoning ?? !body.reasoning?.exclude
   const counts = { includeUsage, countsTokens: countsTokens(body) }
   const options = { logprobs, branchDeltas, stop, showsReasoning, asFunctions: hasFunctions(body), ...counts }
   return withFormatOf(body, async () => {

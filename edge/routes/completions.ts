@@ -19,6 +19,7 @@ export async function createCompletion(c: Context<AppEnv>): Promise<Response> {
     logprobs: typeof body.logprobs === 'number',
     stop: stopsOf(body),
     echo: body.echo ? promptsOf(body) : undefined,
+    promptOnly: body.max_tokens === 0,
     countsTokens: countsTokens(body),
     includeUsage: (body.stream_options?.include_usage ?? false) || countsTokens(body),
   }

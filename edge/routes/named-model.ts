@@ -2,7 +2,7 @@ import type { Context } from 'hono'
 import { AparError } from '../../shared/errors.ts'
 import type { Named } from '../../shared/requests/model-name.ts'
 import type { AppEnv } from '../app-env.ts'
-import { authorize } from '../keys/authorize.ts'
+import { authorizeOnce } from '../keys/authorize.ts'
 import { requireModel } from '../keys/principal.ts'
 import type { FleetModel } from '../nodes/node-registry.ts'
 import { usableModels } from './models.ts'
@@ -18,7 +18,7 @@ export async function withModel<T extends { model?: string | undefined }>(
 ): Promise<Named<T>> {
   const { model } = body
   if (model !== undefined) return { ...body, model }
-  if (c.get('callerCredential')) await authorize(c, 'generate')
+  await authorizeOnce(c, 'generate')
   return { ...body, model: (await modelOf(c, undefined)).id }
 }
 

@@ -25,9 +25,14 @@ const StreamQuery = z.object({
   starting_after: z.coerce.number().int().min(-1).max(Number.MAX_SAFE_INTEGER).default(-1),
 })
 
+/** Parameters of a query with a value. */
+function givenOf(query: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(query).filter(([, value]) => value !== ''))
+}
+
 /** `GET /v1/responses/{id}`: as it is now; with `?stream=true` its events, also those to come. */
 export async function getResponse(c: Context<AppEnv>): Promise<Response> {
-  const { stream, starting_after: after } = parse(StreamQuery, c.req.query())
+  const { stream, starting_after: after } = parse(StreamQuery, givenOf(c.req.query()))
   const response = fromStored(await stored(c))
   return stream ? await streamStored(c, response, after) : c.json(response)
 }
@@ -68,7 +73,7 @@ export async function deleteResponse(c: Context<AppEnv>): Promise<Response> {
 
 /** `GET /v1/responses/{id}/input_items`: those of its own request; those before are of the response that it continues. */
 export async function listInputItems(c: Context<AppEnv>): Promise<Response> {
-  const { limit, order, after } = parse(ItemPage, c.req.query())
+  const { limit, order, after } = parse(ItemPage, givenOf(c.req.query()))
   const items: StoredItem[] = JSON.parse((await stored(c)).input)
   if (order === 'desc') items.reverse()
   const behind = after === undefined ? 0 : items.findIndex(({ id }) => id === after) + 1

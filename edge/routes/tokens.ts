@@ -1,11 +1,9 @@
 import type { Context } from 'hono'
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
-import { parse, parseJsonText } from '../../shared/parse.ts'
+import { parse, parseStrangersJson } from '../../shared/parse.ts'
 import { GenerateRequest } from '../../shared/protocol/request.ts'
 import type { GoodTokenAnswer, TokenQuery } from '../../shared/protocol/token-query.ts'
-import { withoutNulls } from '../../shared/requests/absent.ts'
-import { parseBody } from '../../shared/requests/body.ts'
 import {
   ApplyTemplateRequest,
   CountTokensRequest,
@@ -16,10 +14,11 @@ import {
 } from '../../shared/tokens.ts'
 import { messagesRequest } from '../anthropic/messages.ts'
 import type { AppEnv } from '../app-env.ts'
-import { authorize } from '../keys/authorize.ts'
+import { authorizeOnce } from '../keys/authorize.ts'
 import { requireModel } from '../keys/principal.ts'
 import { tenantOf } from '../keys/tenant.ts'
 import { logTrouble } from '../log.ts'
+import { apiBody } from '../middleware/api-body.ts'
 import { bodyText } from '../middleware/request-body.ts'
 import { askNode } from '../nodes/ask-node.ts'
 import type { FleetModel } from '../nodes/node-registry.ts'
@@ -35,13 +34,20 @@ type Tokenize = Extract<TokenQuery, { ask: 'tokenize' }>
 
 /** `POST /tokenize`, in vLLM's shapes: of a text, or of a conversation. */
 export async function tokenize(c: Context<AppEnv>): Promise<Response> {
-  const body = withoutNulls(parseJsonText(await bodyText(c)))
-  const isChat = typeof body === 'object' && body !== null && 'messages' in body
-  return isChat ? await tokenizeChat(c, parse(TokenizeChat, body)) : await tokenizeText(c, body)
+  return hasMessages(parseStrangersJson(await bodyText(c)))
+    ? await tokenizeChat(c, await apiBody(c, TokenizeChat))
+    : await tokenizeText(c, await apiBody(c, TokenizeText))
 }
 
-async function tokenizeText(c: Context<AppEnv>, body: unknown): Promise<Response> {
-  const { prompt, add_special_tokens, parse_special, return_token_strs, ...named } = parse(TokenizeText, body)
+function hasMessages(body: unknown): boolean {
+  return typeof body === 'object' && body !== null && 'messages' in body && body.messages !== null
+}
+
+async function tokenizeText(
+  c: Context<AppEnv>,
+  body: ReturnType<typeof TokenizeText.parse>,
+): Promise<Response> {
+  const { prompt, add_special_tokens, parse_special, return_token_strs, ...named } = body
   const model = await modelOf(c, named.model)
   const query: Tokenize = {
     ...{ ask: 'tokenize', model: model.id, raw_prompt: true },
@@ -68,7 +74,7 @@ async function tokenizeChat(
 
 /** `POST /apply-template`, in llama.cpp's shapes. */
 export async function applyTemplate(c: Context<AppEnv>): Promise<Response> {
-  const body = parseBody(ApplyTemplateRequest, await bodyText(c))
+  const body = await apiBody(c, ApplyTemplateRequest)
   const answer = await ask(c, { ask: 'render', ...promptOf(chatOf(await modelOf(c, body.model), body)) })
   if (answer.type !== 'text') throw unexpected(answer)
   return c.json({ prompt: answer.text })
@@ -85,7 +91,7 @@ function chatOf(model: FleetModel, body: z.infer<typeof ApplyTemplateRequest>): 
 
 /** `POST /detokenize`, in vLLM's shapes. */
 export async function detokenize(c: Context<AppEnv>): Promise<Response> {
-  const { tokens, model: named } = parseBody(DetokenizeRequest, await bodyText(c))
+  const { tokens, model: named } = await apiBody(c, DetokenizeRequest)
   const model = await modelOf(c, named)
   const answer = await ask(c, { ask: 'detokenize', model: model.id, tokens })
   if (answer.type !== 'text') throw unexpected(answer)
@@ -102,7 +108,7 @@ export async function tokenizerInfo(c: Context<AppEnv>): Promise<Response> {
 
 /** `POST /v1/messages/count_tokens` of Anthropic's API. */
 export async function countTokens(c: Context<AppEnv>): Promise<Response> {
-  const body = await withModel(c, parseBody(CountTokensRequest, await bodyText(c)))
+  const body = await withModel(c, await apiBody(c, CountTokensRequest))
   // Limits of the answer say nothing about the prompt.
   const request = messagesRequest({ ...body, max_tokens: 1, min_tokens: 0 })
   requireModel(c.get('principal'), request.model)
@@ -111,9 +117,9 @@ export async function countTokens(c: Context<AppEnv>): Promise<Response> {
 
 /** `POST /v1/responses/input_tokens` of OpenAI's API. */
 export async function countResponseTokens(c: Context<AppEnv>): Promise<Response> {
-  const body = await withModel(c, parseBody(ResponseTokensRequest, await bodyText(c)))
+  const body = await withModel(c, await apiBody(c, ResponseTokensRequest))
   const { before, own } = await itemsOf(c, inputItems(body), body.previous_response_id)
-  if (c.get('callerCredential')) await authorize(c, 'generate')
+  await authorizeOnce(c, 'generate')
   const count = async () => {
     const request = responsesRequest(body, [...before, ...own])
     requireModel(c.get('principal'), request.model)

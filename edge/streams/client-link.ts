@@ -1,5 +1,5 @@
 import { AparError } from '../../shared/errors.ts'
-import { parseJson } from '../../shared/parse.ts'
+import { parse, parseStrangersJson } from '../../shared/parse.ts'
 import { CLOSE_NORMAL, CLOSE_SLOW_CLIENT, isIntentionalClose } from '../../shared/protocol/close-codes.ts'
 import { coalesce } from '../../shared/protocol/deltas.ts'
 import { errorEvent, type ServerFrame } from '../../shared/protocol/events.ts'
@@ -99,7 +99,7 @@ export class ClientLink {
   #onMessage(data: string | ArrayBuffer): void {
     if (this.#closed || this.#closing) return
     try {
-      const frame = parseJson(ClientFrame, clientText(data))
+      const frame = parse(ClientFrame, parseStrangersJson(clientText(data)))
       if (frame.type === 'ack') this.#onAck(frame.seq)
       else this.#options.onFrame(frame)
     } catch (error) {

@@ -108,6 +108,7 @@ function textOf(files: TokenizerFiles): unknown[] {
     [added, normalizer, pre_tokenizer, post_processor, decoder, model],
     [chatTemplate?.source, bos_token, eos_token, unk_token, pad_token, rawPrefix],
     ...(chatTemplate?.afterRawPrefix ? ['after the raw prefix'] : []),
+    ...(chatTemplate?.toolUse === undefined ? [] : [`with tools: ${chatTemplate.toolUse}`]),
     ...(toolFormat ? [toolFormat] : []),
     ...(reasoningFormat ? [`reasoning: ${reasoningFormat}`] : []),
   ]

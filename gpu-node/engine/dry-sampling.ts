@@ -22,13 +22,14 @@ export const NO_DRY: DrySampling = {
   sequenceBreakers: ['\n', ':', '"', '*'],
 }
 
-/** What ends a part of a form: a string, an object, a list, and a text between markers. */
-const CLOSINGS = ['"', '}', ']', '<', '>']
-
 /**
- * For an answer that matches a grammar. A token that the grammar leaves no choice for is safe from any penalty; but an end
- * that repeats an earlier one would lose against more text, until nothing is left of `max_tokens`.
+ * What ends a part of a form: a string, an object, a list, and a text between markers. A token that the grammar leaves no
+ * choice for is safe from any penalty; but an end that repeats an earlier one would lose against more text, until nothing is
+ * left of `max_tokens`.
  */
+export const CLOSINGS: readonly string[] = ['"', '}', ']', '<', '>']
+
+/** For an answer that matches a grammar. */
 export function sparingClosings(dry: DrySampling): DrySampling {
   return { ...dry, sequenceBreakers: [...new Set([...dry.sequenceBreakers, ...CLOSINGS])] }
 }

@@ -4,7 +4,7 @@ import { Priority, Weight } from '../../shared/api-keys.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { GenerateRequest } from '../../shared/protocol/request.ts'
 import { Speculation } from '../../shared/protocol/speculation.ts'
-import { type DrySampling, drySampling, NO_DRY, sparingClosings } from './dry-sampling.ts'
+import { CLOSINGS, type DrySampling, drySampling, NO_DRY, sparingClosings } from './dry-sampling.ts'
 import { count, MAX_INT32, type ModelShape } from './engine-config.ts'
 import { FINISH } from './engine-events.ts'
 
@@ -60,6 +60,8 @@ export function engineRequestSchema(vocabSize: number) {
     frequencyPenalty: z.number().min(-100).max(100).default(0),
     /** Subtracted once from the logit of a token that occurs in the branch's answer; 0 turns it off. */
     presencePenalty: z.number().min(-100).max(100).default(0),
+    /** Tokens with one of these texts keep their logits, whatever these penalties say. */
+    unpenalised: z.array(z.string().min(1)).max(32).default([]),
     /** "Don't repeat yourself" (native/core/dry_penalty.h); a multiplier of 0 turns it off. */
     dry: z
       .strictObject({
@@ -186,6 +188,7 @@ export function toEngineRequest(
     repetitionPenalty: request.repetition_penalty ?? sampling.repetitionPenalty,
     frequencyPenalty: request.frequency_penalty ?? 0,
     presencePenalty: request.presence_penalty ?? 0,
+    unpenalised: grammar ? [...CLOSINGS] : [],
     dry: grammar ? sparingClosings(dry) : dry,
     seed: request.seed === undefined || request.seed < 0 ? randomInt(2 ** 32) : request.seed,
     minTokens: Math.min(request.min_tokens ?? 0, maxTokens),

@@ -62,7 +62,7 @@ export class CompilerProcess {
 
   async #compile({ kind, text, patterns }: GrammarSource): Promise<Uint8Array> {
     const latest = performance.now() + this.#limitMs
-    for (const pattern of patterns) await this.#ask(CHECK, patternCheck(pattern), latest)
+    for (const pattern of patterns) await this.#ask(CHECK, patternCheck(pattern), latest, pattern)
     if (kind !== TAG && kind !== JSON_EBNF) return await this.#ask(kind, text, latest)
     const tag: { type: string; format: Tag } = JSON.parse(text)
     const ebnf = new Map<string, string>()
@@ -73,8 +73,8 @@ export class CompilerProcess {
     return await this.#ask(kind, source, latest)
   }
 
-  /** @throws AparError `invalid_request` with the process's answer. */
-  async #ask(kind: number, text: string, latest: number): Promise<Buffer> {
+  /** `pattern`: that is asked about. @throws AparError `invalid_request` with the process's answer. */
+  async #ask(kind: number, text: string, latest: number, pattern?: string): Promise<Buffer> {
     if (this.#closed)
       throw new AparError('overloaded', 'this gpu node is shutting down', { retryAfterSeconds: 5 })
     const child = await this.#started()
@@ -85,7 +85,8 @@ export class CompilerProcess {
       child.end()
       throw refused(`takes more than ${this.#limitMs / 1000} s, or too much memory, to compile`)
     }
-    if (answer[0] === 0) throw refused(answer.subarray(1).toString())
+    const named = pattern === undefined ? '' : `the pattern ${JSON.stringify(pattern.slice(0, 100))}: `
+    if (answer[0] === 0) throw refused(named + answer.subarray(1).toString())
     if (answer.length > MAX_COMPILED_BYTES) throw refused('is too large when it is compiled')
     return answer.subarray(1)
   }

@@ -1,6 +1,9 @@
+import { areDisjoint } from './disjoint.ts'
 import { isOfFormat, keywordsOf } from './formats.ts'
+import { endingPattern } from './generated-patterns.ts'
 import { newerReference, withNewerTuple } from './older-tuples.ts'
 import { withoutOptionalGroups } from './pattern.ts'
+import { isObject, resolved, type Schema } from './schema-parts.ts'
 
 /** Keywords whose values are values of answers, not schemas. */
 const VALUES = ['const', 'enum', 'default', 'examples', 'example']
@@ -8,9 +11,10 @@ const VALUES = ['const', 'enum', 'default', 'examples', 'example']
 const MAPS = ['properties', 'patternProperties', '$defs', 'definitions']
 const ABOUT_KEYS = ['properties', 'patternProperties', 'propertyNames', 'additionalProperties']
 
-type Schema = Record<string, unknown>
-
-/** A schema as the grammar engine reads it: with what it takes for excluded where it is not written. */
+/**
+ * A schema as the grammar engine reads it: with what it takes for excluded where it is not written, and without what it does
+ * not know.
+ */
 export function engineSchema(schema: unknown): unknown {
   return written(schema, schema)
 }
@@ -24,16 +28,24 @@ function written(schema: unknown, root: unknown): unknown {
   })
   const types: unknown[] = Array.isArray(out.type) ? out.type : [out.type]
   if (types.includes('array') && !('items' in out)) out.items = !('prefixItems' in out)
-  if (types.includes('object') && !ABOUT_KEYS.some((keyword) => keyword in out))
-    out.additionalProperties = true
-  if (types.includes('integer')) addBounds(out)
-  if (typeof out.format === 'string') {
-    const { format } = out
-    delete out.format
-    Object.assign(out, keywordsOf(format))
+  writeKeys(out, types, root)
+  if (types.includes('integer')) writeBounds(out)
+  if (typeof out.format === 'string') writeFormat(out, out.format, types.includes('string'))
+  if (typeof out.pattern === 'string') {
+    // No text that matches is shorter (shared/protocol/answer-schema.ts).
+    delete out.minLength
+    out.pattern = endingPattern(out.pattern) ?? withoutOptionalGroups(out.pattern)
   }
-  if (typeof out.pattern === 'string') out.pattern = withoutOptionalGroups(out.pattern)
+  if (Array.isArray(schema.oneOf) && areDisjoint(schema.oneOf, root) && !refersToOneOf(root)) {
+    out.anyOf = out.oneOf
+    delete out.oneOf
+  }
   return out
+}
+
+/** Whether a reference leads into what would have another name. */
+function refersToOneOf(root: unknown): boolean {
+  return /"\$ref":"#[^"]*\/oneOf\//.test(JSON.stringify(root))
 }
 
 function inside(keyword: string, value: unknown, root: unknown): unknown {
@@ -46,18 +58,52 @@ function inside(keyword: string, value: unknown, root: unknown): unknown {
   )
 }
 
+/** Which keys an object has. Where there are properties, there are no others. */
+function writeKeys(schema: Schema, types: readonly unknown[], root: unknown): void {
+  const names = resolved(schema.propertyNames, root)?.enum
+  if (Array.isArray(names)) {
+    // As properties, none of them comes twice.
+    const { additionalProperties = {} } = schema
+    const isText = (name: unknown) => typeof name === 'string'
+    schema.properties = Object.fromEntries(names.filter(isText).map((name) => [name, additionalProperties]))
+    delete schema.propertyNames
+    delete schema.additionalProperties
+  }
+  const hasProperties = isObject(schema.properties) && Object.keys(schema.properties).length > 0
+  if (hasProperties || 'patternProperties' in schema) delete schema.additionalProperties
+  if (types.includes('object') && !ABOUT_KEYS.some((keyword) => keyword in schema))
+    schema.additionalProperties = true
+}
+
 /** More digits than a double has would be another number for most readers. */
-function addBounds(schema: Schema): void {
-  if (!('minimum' in schema) && !('exclusiveMinimum' in schema)) schema.minimum = Number.MIN_SAFE_INTEGER
-  if (!('maximum' in schema) && !('exclusiveMaximum' in schema)) schema.maximum = Number.MAX_SAFE_INTEGER
+function writeBounds(schema: Schema): void {
+  const { minimum, exclusiveMinimum, maximum, exclusiveMaximum } = schema
+  const least = [Number.MIN_SAFE_INTEGER]
+  if (typeof minimum === 'number') least.push(Math.ceil(minimum))
+  if (typeof exclusiveMinimum === 'number') least.push(Math.floor(exclusiveMinimum) + 1)
+  const most = [Number.MAX_SAFE_INTEGER]
+  if (typeof maximum === 'number') most.push(Math.floor(maximum))
+  if (typeof exclusiveMaximum === 'number') most.push(Math.ceil(exclusiveMaximum) - 1)
+  delete schema.exclusiveMinimum
+  delete schema.exclusiveMaximum
+  Object.assign(schema, { minimum: Math.max(...least), maximum: Math.min(...most) })
+}
+
+/** A pattern says more than the format beside it, and all that generators of schemas mean by it. */
+function writeFormat(schema: Schema, format: string, ofString: boolean): void {
+  delete schema.format
+  if (!ofString || 'pattern' in schema) return
+  const keywords = keywordsOf(format)
+  // Its texts have these lengths anyway (shared/protocol/answer-schema.ts).
+  if (Object.keys(keywords).length > 0) {
+    delete schema.minLength
+    delete schema.maxLength
+  }
+  Object.assign(schema, keywords)
 }
 
 function mapped(members: Schema, change: (name: string, member: unknown) => unknown): Schema {
   return Object.fromEntries(Object.entries(members).map(([name, member]) => [name, change(name, member)]))
-}
-
-export function isObject(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** The patterns in a schema that {@link engineSchema} has returned. */

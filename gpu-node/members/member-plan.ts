@@ -1,4 +1,5 @@
-import { engineSchema, isObject } from '../grammar/engine-schema.ts'
+import { engineSchema } from '../grammar/engine-schema.ts'
+import { isObject } from '../grammar/schema-parts.ts'
 import type { Tag } from '../grammar/tag-grammar.ts'
 
 /** A branch of an answer in JSON (docs/adr/0078). */
@@ -190,11 +191,12 @@ function text(value: string): Tag {
 /** Of an object that has no other properties, in their order. undefined where an optional one precedes a required one. */
 function membersOf(schema: unknown): ObjectMembers | undefined {
   if (!isObject(schema) || schema.type !== 'object' || !isObject(schema.properties)) return undefined
-  const { properties, required = [], additionalProperties = false } = schema
+  const { properties, required = [], additionalProperties } = schema
   const isOpen = ['patternProperties', 'propertyNames', 'minProperties', 'maxProperties'].some(
     (keyword) => keyword in schema,
   )
-  if (isOpen || additionalProperties !== false || !Array.isArray(required)) return undefined
+  const others = isObject(additionalProperties) && Object.keys(additionalProperties).length > 0
+  if (isOpen || others || !Array.isArray(required)) return undefined
   const members = Object.entries(properties)
   const isRequired = ([key]: Member) => required.includes(key)
   const count = members.findLastIndex(isRequired) + 1

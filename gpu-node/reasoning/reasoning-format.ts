@@ -27,7 +27,7 @@ export interface ModelReasoning {
 }
 
 interface Files {
-  readonly chatTemplate: { readonly source: string } | undefined
+  readonly chatTemplate: { readonly source: string; readonly toolUse?: string } | undefined
   readonly tokenizer: {
     readonly added_tokens: readonly {
       readonly id: number
@@ -46,13 +46,13 @@ export function modelReasoning(
   choice?: ReasoningChoice,
 ): ModelReasoning | undefined {
   if (choice === 'none') return undefined
-  const source = chatTemplate?.source ?? ''
+  const { source = '', toolUse = '' } = chatTemplate ?? {}
   const tokens = tokenizer.added_tokens
   const isToken = (marker: string) => tokens.some(({ content }) => content === marker)
   const all = Object.values(REASONING_FORMATS)
   const format = choice
     ? REASONING_FORMATS[choice]
-    : (all.find(({ close }) => source.includes(close)) ??
+    : (all.find(({ close }) => source.includes(close) || toolUse.includes(close)) ??
       all.find(({ open, close }) => isToken(open) && isToken(close)))
   if (!format) return undefined
   const hidden = tokens.filter(

@@ -1,62 +1,20 @@
 import { type Environment, Interpreter } from '@huggingface/jinja'
 import { inOrder } from './jinja-order.ts'
-import { type Mapping, withNumberKeys } from './number-keys.ts'
+import type {
+  Binary,
+  Call,
+  Filter,
+  For,
+  Known,
+  Literal,
+  Mapping,
+  Member,
+  Node,
+  Test,
+  Value,
+} from './jinja-types.ts'
+import { withNumberKeys } from './number-keys.ts'
 import { pythonText } from './python-text.ts'
-
-/** A node of the library's syntax tree. */
-export interface Node {
-  readonly type: string
-}
-
-/** A value of the library's interpreter. */
-export interface Value {
-  readonly type: string
-  readonly value: unknown
-}
-
-/** A node that stands for a value which is known already. */
-export interface Known extends Node {
-  readonly known: Value
-}
-
-export interface For extends Node {
-  readonly iterable: Node & { readonly lhs?: Node }
-  readonly loopvar: Node
-  readonly body: readonly Node[]
-  readonly defaultBlock: readonly Node[]
-}
-
-export interface Filter extends Node {
-  readonly operand: Node
-  readonly filter: Node & { readonly value?: unknown }
-}
-
-export interface Member extends Node {
-  readonly object: Node
-  readonly property: Node & { readonly value?: unknown }
-  readonly computed: boolean
-}
-
-export interface Call extends Node {
-  readonly args: readonly Node[]
-  readonly callee: Node & Partial<Member>
-}
-
-interface Literal extends Node {
-  readonly value: ReadonlyMap<Node, Node>
-}
-
-interface Binary extends Node {
-  readonly operator: { readonly value: string }
-  readonly left: Node
-  readonly right: Node
-}
-
-interface Test extends Node {
-  readonly operand: Node
-  readonly test: { readonly value: string }
-  readonly negate: boolean
-}
 
 /** The parts of the library's Interpreter that are overridden here; it declares one of them private. */
 interface OpenInterpreter {

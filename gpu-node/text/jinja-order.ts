@@ -1,4 +1,4 @@
-import type { Value } from './jinja-interpreter.ts'
+import type { Value } from './jinja-types.ts'
 
 /** The order of two values in a template. @throws Error when Python has none. */
 export function inOrder(left: Value, right: Value, isCaseSensitive = false): number {

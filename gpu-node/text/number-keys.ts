@@ -1,15 +1,5 @@
-import type { Value } from './jinja-interpreter.ts'
 import { inOrder } from './jinja-order.ts'
-
-type Arguments = readonly Value[]
-
-/** A mapping of the library's interpreter, whose keys are texts. */
-export interface Mapping extends Value {
-  readonly value: ReadonlyMap<string, Value>
-  readonly builtins: ReadonlyMap<string, Value & { value: (args: Arguments, ...more: unknown[]) => Value }>
-  items: () => Value
-  keys: () => Value
-}
+import type { Arguments, Mapping, Value } from './jinja-types.ts'
 
 interface Make {
   text(value: string): Value

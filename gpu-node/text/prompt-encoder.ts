@@ -48,6 +48,8 @@ export class PromptEncoder {
   readonly dropsLeadingSpace: boolean
   readonly #files: TokenizerFiles
   readonly #template: ProvenanceTemplate | undefined
+  /** Of requests with tools, where it is another one. */
+  readonly #toolTemplate: ProvenanceTemplate | undefined
   /** Variables of the template in a request without tools. */
   readonly #withoutTools: TemplateVariables
   readonly #tools: ModelTools
@@ -79,7 +81,10 @@ export class PromptEncoder {
     const tried = chatTemplate && this.#template && tryTemplate(this.#template, chatTemplate, named)
     const { samples, withoutTools } = tried ?? { samples: [], withoutTools: {} }
     this.#withoutTools = withoutTools
-    const literals = this.#template?.literals ?? []
+    const { toolUse } = chatTemplate ?? {}
+    this.#toolTemplate =
+      chatTemplate && toolUse !== undefined ? parseTemplate({ ...chatTemplate, source: toolUse }) : undefined
+    const literals = [this.#template, this.#toolTemplate].flatMap((template) => template?.literals ?? [])
     this.#control = controlText({ files, ids: controlIds, vocabSize, literals, samples })
     this.#tokenizer = open(withNames(tokenizer, this.#control), files.file)
     this.#prefix = this.ids([{ text: files.rawPrefix, ofTemplate: true }])
@@ -187,8 +192,9 @@ export class PromptEncoder {
     let failure: unknown
     for (const { messages: input, tools: definitions } of templateInputs(wellFormed, tools, this.#tools)) {
       const all = { ...this.#withoutTools, ...variables, ...(definitions && { tools: definitions }) }
+      const template = (definitions && this.#toolTemplate) ?? this.#template
       try {
-        return this.#template.render(this.#named, input, { generationPrompt, variables: all })
+        return template.render(this.#named, input, { generationPrompt, variables: all })
       } catch (cause) {
         failure ??= cause
       }

@@ -1,13 +1,6 @@
 import type { Environment } from '@huggingface/jinja'
-import {
-  type Call,
-  type Filter,
-  type For,
-  JinjaInterpreter,
-  knownAs,
-  type Node,
-  type Value,
-} from './jinja-interpreter.ts'
+import { JinjaInterpreter, knownAs } from './jinja-interpreter.ts'
+import type { Call, Filter, For, Node, Value } from './jinja-types.ts'
 import { merged, type Piece, sliced, textOf } from './piece.ts'
 import { pythonText } from './python-text.ts'
 import { requireBounded } from './value-limits.ts'

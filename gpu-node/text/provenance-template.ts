@@ -1,6 +1,6 @@
 import { Environment, parse, Template, tokenize } from '@huggingface/jinja'
 import type { TemplateMessage } from '../tools/tool-prompt.ts'
-import type { Node, Value } from './jinja-interpreter.ts'
+import type { Node, Value } from './jinja-types.ts'
 import { merged, type Piece } from './piece.ts'
 import { ProvenanceInterpreter } from './provenance-interpreter.ts'
 import { boundedRange } from './value-limits.ts'

@@ -1,5 +1,4 @@
-import type { Value } from './jinja-interpreter.ts'
-import type { Mapping } from './number-keys.ts'
+import type { Mapping, Value } from './jinja-types.ts'
 
 /** What Python's `str` makes of a value: templates write tools and arguments with it. */
 export function pythonText(value: Value): string {

@@ -1,6 +1,6 @@
-import { ANNOTATIONS } from '../../shared/protocol/answer-schema.ts'
+import { isAnnotation } from '../../shared/protocol/answer-schema.ts'
 import type { Tool } from '../../shared/protocol/tools.ts'
-import { isObject } from '../grammar/engine-schema.ts'
+import { isObject } from '../grammar/schema-parts.ts'
 import { servedSchema } from './served-schema.ts'
 import type { ParameterFormat, ToolFormat } from './tool-format.ts'
 
@@ -39,7 +39,7 @@ const OF_PARAMETERS = ['type', 'properties', 'required', 'additionalProperties']
  */
 export function parametersOf(schema: Schema, format: ParameterFormat): Parameter[] | undefined {
   const { properties, required = [], $defs, definitions } = schema
-  const isList = Object.keys(schema).every((key) => OF_PARAMETERS.includes(key) || ANNOTATIONS.includes(key))
+  const isList = Object.keys(schema).every((key) => OF_PARAMETERS.includes(key) || isAnnotation(key))
   if (!isList || !isObject(properties) || !Array.isArray(required) || refersElsewhere(schema))
     return undefined
   const names = Object.keys(properties)
@@ -88,7 +88,7 @@ function writtenAs(schema: Schema, format: ParameterFormat): Parameter['as'] {
 }
 
 function withoutAnnotations(schema: Schema): Schema {
-  return Object.fromEntries(Object.entries(schema).filter(([key]) => !ANNOTATIONS.includes(key)))
+  return Object.fromEntries(Object.entries(schema).filter(([key]) => !isAnnotation(key)))
 }
 
 function isTextOrNull(types: readonly unknown[]): boolean {

@@ -105,14 +105,21 @@ export interface ModelTools {
   readonly format: ToolFormat
   /** Whether the chat template has `tools` and their calls in the format; otherwise they are text of the prompt. */
   readonly inTemplate: boolean
+  /** The same in a request without tools, whose messages may have calls. */
+  readonly inTemplateWithoutTools: boolean
   /** Ids of the markers that are tokens without text. */
   readonly tokens: Readonly<Record<string, number>>
 }
 
-export const UNTRAINED: ModelTools = { format: TOOL_FORMATS.generic, inTemplate: false, tokens: {} }
+export const UNTRAINED: ModelTools = {
+  format: TOOL_FORMATS.generic,
+  inTemplate: false,
+  inTemplateWithoutTools: false,
+  tokens: {},
+}
 
 interface Files {
-  readonly chatTemplate: { readonly source: string } | undefined
+  readonly chatTemplate: { readonly source: string; readonly toolUse?: string } | undefined
   readonly tokenizer: {
     readonly added_tokens: readonly {
       readonly id: number
@@ -125,7 +132,7 @@ interface Files {
 /** `choice`: of the operator; by default the format that the chat template writes. */
 export function modelTools({ chatTemplate, tokenizer }: Files, choice?: ToolFormatName): ModelTools {
   const source = chatTemplate?.source ?? ''
-  const written = /\btools\b/.test(source) ? formatIn(source) : undefined
+  const written = formatIn(chatTemplate?.toolUse ?? source)
   const name = choice ?? written ?? 'generic'
   const format = TOOL_FORMATS[name]
   const hidden = tokenizer.added_tokens.filter(
@@ -135,17 +142,31 @@ export function modelTools({ chatTemplate, tokenizer }: Files, choice?: ToolForm
   return {
     format,
     inTemplate: name === written,
+    inTemplateWithoutTools: name === formatIn(source),
     tokens: Object.fromEntries(hidden.map(({ content, id }) => [content, id])),
   }
 }
 
-/** undefined for a template that writes calls in none of the formats. */
+/** For the operator of a model whose template has calls of tools that are not written as it does. */
+export function toolsNote(files: Files, choice?: ToolFormatName): string | undefined {
+  const { source = '', toolUse = '' } = files.chatTemplate ?? {}
+  const { inTemplate } = modelTools(files, choice)
+  if (choice || inTemplate || !/\btool(s|_calls)\b/.test(source + toolUse)) return undefined
+  const how =
+    'a text in the system message describes tools and how they are called (--tool-format has other forms)'
+  return `the chat template writes calls of tools in a form that is not known: ${how}`
+}
+
+/** undefined for a template that has no tools, or writes calls in none of the formats. */
 function formatIn(source: string): ToolFormatName | undefined {
+  if (!/\btools\b/.test(source)) return undefined
   if (source.includes('[TOOL_CALLS]')) return source.includes('[ARGS]') ? 'mistral-names' : 'mistral'
   if (source.includes('<tool_call>')) {
     if (source.includes('<function=') && source.includes('<parameter=')) return 'qwen3-coder'
     // Others of this marker have other XML in it.
     return /<function=|<arg_key>/.test(source) ? undefined : 'hermes'
   }
-  return /"parameters": /.test(source) && source.includes('ipython') ? 'llama' : undefined
+  // Functionary describes tools as Llama does, and writes their calls in XML.
+  const isLlama = source.includes('"parameters": ') && source.includes('ipython')
+  return isLlama && !source.includes('<function=') ? 'llama' : undefined
 }

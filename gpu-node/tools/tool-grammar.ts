@@ -55,7 +55,8 @@ class ToolGrammar {
   answer({ tools, tool_choice = 'auto', parallel_tool_calls = true, output_format }: ToolRequest): Tag {
     const named = typeof tool_choice === 'object' ? tool_choice.name : undefined
     const names = tools.map(({ name }) => name).filter((name) => named === undefined || name === named)
-    const calls = this.#calls(names, parallel_tool_calls)
+    // Clients that name one expect one call: small models repeat theirs until nothing is left of `max_tokens`.
+    const calls = this.#calls(names, parallel_tool_calls && named === undefined)
     if (tool_choice !== 'auto') return calls
     if (output_format) return { type: 'or', elements: [formatTag(output_format), calls] }
     return sequence([

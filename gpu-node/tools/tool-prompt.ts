@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 import type { Tool } from '../../shared/protocol/tools.ts'
-import { isObject } from '../grammar/engine-schema.ts'
+import { isObject } from '../grammar/schema-parts.ts'
+import { toolParameters } from './parameters.ts'
 import type { ModelTools, ToolFormat } from './tool-format.ts'
 
 /** What a chat template gets. */
@@ -33,11 +34,11 @@ export function templateInputs(
   tools: readonly Tool[] | undefined,
   model: ModelTools,
 ): TemplateInput[] {
-  if (model.inTemplate) {
+  if (tools ? model.inTemplate : model.inTemplateWithoutTools) {
     const input = { messages: structured(messages, model.format) }
     return [tools ? { ...input, tools: tools.map(asFunction) } : input]
   }
-  const texts = asTexts(messages, model.format)
+  const texts = asTexts(messages, model.format, objectTools(tools ?? [], model.format))
   return tools ? withDescription(texts, description(tools, model.format)) : [{ messages: texts }]
 }
 
@@ -104,7 +105,11 @@ function shortened(id: string): string {
 }
 
 /** Calls follow the text of their message; results that follow each other are one message of the user. */
-function asTexts(messages: readonly ChatMessage[], format: ToolFormat): TemplateMessage[] {
+function asTexts(
+  messages: readonly ChatMessage[],
+  format: ToolFormat,
+  asObjects: readonly Tool[],
+): TemplateMessage[] {
   const out: { role: ChatMessage['role']; content: string; reasoning_content?: string }[] = []
   let afterResult = false
   for (const { role, content, tool_calls = [], reasoning_content } of messages) {
@@ -113,7 +118,7 @@ function asTexts(messages: readonly ChatMessage[], format: ToolFormat): Template
     if (role === 'tool' && afterResult && last) last.content = `${last.content}\n${result}`
     else if (role === 'tool') out.push({ role: 'user', content: result })
     else {
-      const calls = tool_calls.length > 0 ? callsText(tool_calls, format) : ''
+      const calls = tool_calls.length > 0 ? callsText(tool_calls, format, asObjects) : ''
       const text = [content, calls].filter((part) => part !== '').join('\n')
       out.push({ role, content: text, ...(reasoning_content !== undefined && { reasoning_content }) })
     }
@@ -122,18 +127,19 @@ function asTexts(messages: readonly ChatMessage[], format: ToolFormat): Template
   return out
 }
 
-function callsText(calls: readonly Call[], format: ToolFormat): string {
+function callsText(calls: readonly Call[], format: ToolFormat, asObjects: readonly Tool[]): string {
   const { open, begin, middle, end, between, close } = format
   const texts = calls.map(({ name, arguments: text }) => {
-    return `${begin}${JSON.stringify(name).slice(1, -1)}${middle}${argumentsText(text, format)}${end}`
+    const asObject = asObjects.some((tool) => tool.name === name)
+    return `${begin}${JSON.stringify(name).slice(1, -1)}${middle}${argumentsText(text, format, asObject)}${end}`
   })
   return `${open}${texts.join(between)}${close}`
 }
 
-function argumentsText(text: string, { parameters }: ToolFormat): string {
+function argumentsText(text: string, { parameters }: ToolFormat, asObject: boolean): string {
   if (!parameters) return asJson(text)
   const value = parsed(text)
-  if (!isObject(value)) return `${asJson(text)}\n`
+  if (asObject || !isObject(value)) return `${asJson(text)}\n`
   const { begin, middle, end } = parameters
   const written = Object.entries(value).map(([name, each]) => {
     return `${begin}${name}${middle}${typeof each === 'string' ? each : JSON.stringify(each)}\n${end}`
@@ -147,10 +153,22 @@ function description(tools: readonly Tool[], format: ToolFormat): string {
   const each = parameters && `${parameters.begin}PARAMETER${parameters.middle}VALUE\n${parameters.end}`
   const example = `${open}${begin}NAME${middle}${each ?? '{ARGUMENTS}'}${end}${close}`
   const how = parameters ? 'each of its parameters' : 'its arguments as JSON'
+  const names = objectTools(tools, format).map(({ name }) => name)
+  const others =
+    names.length > 0
+      ? `\nTo call ${names.join(', ')}, write the arguments as JSON:\n${open}${begin}NAME${middle}{ARGUMENTS}\n${end}${close}`
+      : ''
   return (
     `You may call these tools:\n${list}\n\nTo call a tool, write this with the name of the tool and ${how}, ` +
-    `and nothing behind it:\n${example}\nYou get its result in the next message. Where no tool helps, answer in words.`
+    `and nothing behind it:\n${example}${others}\n` +
+    'You get its result in the next message. Where no tool helps, answer in words.'
   )
+}
+
+/** Where arguments are written one by one: the tools whose arguments are a JSON object all the same. */
+function objectTools(tools: readonly Tool[], format: ToolFormat): readonly Tool[] {
+  const lists = toolParameters({ tools }, format)
+  return lists ? tools.filter(({ name }) => !lists.get(name)) : []
 }
 
 function withDescription(messages: readonly TemplateMessage[], text: string): TemplateInput[] {

@@ -300,6 +300,7 @@ RequestParams read_request(const Napi::Object& request) {
   params.sampling.repetition_penalty = get_float(request, "repetitionPenalty");
   params.sampling.frequency_penalty = get_float(request, "frequencyPenalty");
   params.sampling.presence_penalty = get_float(request, "presencePenalty");
+  params.sampling.unpenalised_texts = get_strings(request, "unpenalised");
   params.sampling.seed = static_cast<uint32_t>(get_int64(request, "seed"));
   const Napi::Object dry = get_object(request, "dry");
   params.sampling.dry.multiplier = get_float(dry, "multiplier");

@@ -143,7 +143,7 @@ Sampler::Sampler(int32_t vocab_size, std::array<int32_t, 2> exempt)
 int32_t Sampler::sample(std::span<float> logits, const SamplerParams& params,
                         std::span<const std::span<const int32_t>> path, int32_t prompt_tokens, uint64_t key,
                         int32_t position) {
-  if (params.repetition_penalty != 1.0f) penalise_seen(logits, params.repetition_penalty, path);
+  if (params.repetition_penalty != 1.0f) penalise_seen(logits, params, path);
   if (params.frequency_penalty != 0.0f || params.presence_penalty != 0.0f)
     penalise_generated(logits, params, path, prompt_tokens);
   if (params.dry.on()) dry_.apply(logits, params.dry, path);
@@ -158,13 +158,20 @@ void Sampler::new_stamp() {
   stamp_ = 1;
 }
 
-void Sampler::penalise_seen(std::span<float> logits, float penalty,
+bool Sampler::is_exempt(int32_t token, const SamplerParams& params) const {
+  const auto& kept = params.unpenalised;
+  const auto i = static_cast<size_t>(token);
+  return token == exempt_[0] || token == exempt_[1] || (kept && i < kept->size() && (*kept)[i]);
+}
+
+void Sampler::penalise_seen(std::span<float> logits, const SamplerParams& params,
                             std::span<const std::span<const int32_t>> path) {
+  const float penalty = params.repetition_penalty;
   new_stamp();
   for (const auto& tokens : path) {
     for (const int32_t token : tokens) {
       const auto i = static_cast<size_t>(token);
-      if (seen_[i] == stamp_ || is_exempt(token)) continue;
+      if (seen_[i] == stamp_ || is_exempt(token, params)) continue;
       seen_[i] = stamp_;
       logits[i] = logits[i] > 0.0f ? logits[i] / penalty : logits[i] * penalty;
     }
@@ -180,7 +187,7 @@ void Sampler::penalise_generated(std::span<float> logits, const SamplerParams& p
     skip -= skipped;
     for (const int32_t token : tokens.subspan(skipped)) {
       const auto i = static_cast<size_t>(token);
-      if (is_exempt(token)) continue;
+      if (is_exempt(token, params)) continue;
       logits[i] -= params.frequency_penalty;
       if (seen_[i] == stamp_) continue;
       seen_[i] = stamp_;

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/dry_penalty.h"
@@ -22,6 +24,11 @@ struct SamplerParams {
   int32_t top_k = 0;                // 0 is off
   uint32_t seed = 0;
   DryParams dry = {};
+  // Tokens with one of these texts, and those without text, keep their logits whatever repetition, frequency
+  // and presence penalties say.
+  std::vector<std::string> unpenalised_texts = {};
+  // Of each token, whether it is one of them. Engine::submit sets it; nullptr: none is.
+  std::shared_ptr<const std::vector<bool>> unpenalised = nullptr;
 
   // Whether sampling needs the tokens of the path.
   bool penalises() const {
@@ -55,8 +62,9 @@ class Sampler {
   };
 
   void new_stamp();
-  bool is_exempt(int32_t token) const { return token == exempt_[0] || token == exempt_[1]; }
-  void penalise_seen(std::span<float> logits, float penalty, std::span<const std::span<const int32_t>> path);
+  bool is_exempt(int32_t token, const SamplerParams& params) const;
+  void penalise_seen(std::span<float> logits, const SamplerParams& params,
+                     std::span<const std::span<const int32_t>> path);
   void penalise_generated(std::span<float> logits, const SamplerParams& params,
                           std::span<const std::span<const int32_t>> path, int32_t prompt_tokens);
   int32_t sample_weighted(std::span<const float> logits, float max_logit, const SamplerParams& params,

@@ -31,7 +31,7 @@ DecoderConfig with_beside(DecoderConfig config, SideThread& beside) {
 Engine::Engine(std::unique_ptr<Model> model, EngineConfig config, std::function<void()> wake)
     : model_(std::move(model)),
       decoder_(*model_, with_beside(std::move(config.decoder), beside_)),
-      dry_breakers_(decoder_.text()),
+      tokens_with_text_(decoder_.text()),
       max_requests_(config.max_requests),
       wake_(std::move(wake)) {
   if (max_requests_ < 1) throw Error(ErrorCode::invalid_config, "max_requests must be at least 1");
@@ -45,7 +45,9 @@ Engine::~Engine() {
 
 void Engine::submit(RequestParams params) {
   decoder_.validate(params);
-  if (DryParams& dry = params.sampling.dry; dry.on()) dry.breakers = dry_breakers_.of(dry.sequence_breakers);
+  SamplerParams& sampling = params.sampling;
+  if (DryParams& dry = sampling.dry; dry.on()) dry.breakers = tokens_with_text_.of(dry.sequence_breakers);
+  if (!sampling.unpenalised_texts.empty()) sampling.unpenalised = tokens_with_text_.of(sampling.unpenalised_texts);
   const std::lock_guard lock(mutex_);
   if (closing_) throw Error(ErrorCode::closed, "the engine is closed");
   if (!failure_.empty()) throw Error(ErrorCode::unavailable, "the engine has failed: " + failure_);

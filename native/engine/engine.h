@@ -13,7 +13,7 @@
 
 #include "common/side_thread.h"
 #include "core/decoder.h"
-#include "core/dry_breakers.h"
+#include "core/tokens_with_text.h"
 
 namespace apar {
 
@@ -67,7 +67,7 @@ class Engine {
   std::unique_ptr<Model> model_;
   SideThread beside_;
   Decoder decoder_;  // used by the engine thread only, except validate() and text()
-  DryBreakers dry_breakers_;
+  TokensWithText tokens_with_text_;
   const int32_t max_requests_;
   const std::function<void()> wake_;
   std::chrono::steady_clock::time_point woken_;  // of the last call of wake_; used by the engine thread only

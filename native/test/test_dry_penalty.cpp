@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/error.h"
-#include "core/dry_breakers.h"
+#include "core/tokens_with_text.h"
 #include "core/dry_penalty.h"
 
 using namespace apar;
@@ -105,7 +105,7 @@ TEST_CASE("DRY: breakers are the tokens that have one of the strings, and those 
   TokenText text;
   text.bytes.assign(bytes.begin(), bytes.end());
   text.offsets = {0, 1, 3, 4, 5, 5, 7};  // a, :b, \n, \n, -, xy
-  DryBreakers breakers(text);
+  TokensWithText breakers(text);
   const auto found = breakers.of({"\n", ":", "xy!", "\n\n", ""});
   CHECK(*found == std::vector<bool>{false, true, true, true, true, false});
   CHECK(*breakers.of({}) == std::vector<bool>{false, false, false, false, true, false});

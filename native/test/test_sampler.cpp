@@ -144,6 +144,22 @@ TEST_CASE("penalties leave control tokens alone, in the prompt and in the answer
   CHECK(logits == std::vector<float>{2, 0.5f, 4, -4});
 }
 
+TEST_CASE("penalties leave tokens alone that a request says, and no other request's") {
+  Sampler sampler(4);
+  const std::vector<int32_t> path{0, 1, 2, 3, 1, 2};
+  const std::span<const int32_t> pieces[] = {path};
+  const auto kept = std::make_shared<const std::vector<bool>>(std::vector<bool>{false, true, true});
+  const SamplerParams params = {.repetition_penalty = 2.0f, .frequency_penalty = 1.0f, .presence_penalty = 0.5f};
+  SamplerParams sparing = params;
+  sparing.unpenalised = kept;
+  std::vector<float> logits{4, 4, -4, 4};
+  sampler.sample(logits, sparing, pieces, 1, 0, 0);
+  CHECK(logits == std::vector<float>{2, 4, -4, 0.5f});
+  std::vector<float> others{4, 4, -4, 4};
+  sampler.sample(others, params, pieces, 1, 0, 0);
+  CHECK(others == std::vector<float>{2, -0.5f, -10.5f, 0.5f});
+}
+
 TEST_CASE("a sample depends only on logits, key and position, and the root key on the seed") {
   const std::vector<float> logits(50, 0.0f);
   const auto draw = [&](uint64_t key, int32_t position) {

@@ -14,10 +14,18 @@ export interface SchemaProblem {
 }
 
 /** They say nothing about which values are good. */
-export const ANNOTATIONS: readonly string[] = [
+const ANNOTATIONS: readonly string[] = [
   ...['title', 'description', 'default', 'examples', 'example', 'deprecated', 'readOnly', 'writeOnly'],
-  ...['$schema', '$comment', '$id', '$defs', 'definitions', 'discriminator'],
+  ...['$schema', '$comment', '$id', '$anchor', '$defs', 'definitions', 'discriminator'],
+  ...['contentEncoding', 'contentMediaType', 'contentSchema'],
 ]
+
+/** Whether a keyword says nothing about which values are good. `x-…` are those of tools. */
+export function isAnnotation(keyword: string): boolean {
+  return ANNOTATIONS.includes(keyword) || keyword.startsWith('x-')
+}
+
+const BOUNDS = ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum']
 const OF_TYPE: Readonly<Record<string, readonly string[]>> = {
   object: [
     ...['properties', 'required', 'additionalProperties', 'patternProperties', 'propertyNames'],
@@ -25,8 +33,9 @@ const OF_TYPE: Readonly<Record<string, readonly string[]>> = {
   ],
   array: ['items', 'prefixItems', 'additionalItems', 'minItems', 'maxItems'],
   string: ['minLength', 'maxLength', 'pattern', 'format'],
-  number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
-  integer: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
+  // Formats of numbers, such as int32, are none of JSON Schema's.
+  number: [...BOUNDS, 'format'],
+  integer: [...BOUNDS, 'multipleOf', 'format'],
   boolean: [],
   null: [],
 }
@@ -35,7 +44,24 @@ const ALL_TYPED = new Set(Object.values(OF_TYPE).flat())
 const ALONE = ['$ref', 'const', 'enum', 'anyOf', 'oneOf', 'allOf'] as const
 const MOST_BETWEEN = 10_000
 const COUNTS = ['minItems', 'maxItems', 'minLength', 'maxLength', 'minProperties', 'maxProperties']
-/** Of JSON Schema; others, which validators ignore, are ignored. */
+/** Of JSON Schema, with the lengths of the texts that are written. */
+const FORMATS: ReadonlyMap<string, { readonly least: number; readonly most: number }> = new Map([
+  ['date', { least: 10, most: 10 }],
+  ['time', { least: 9, most: 24 }],
+  ['date-time', { least: 20, most: 35 }],
+  ['duration', { least: 3, most: Number.POSITIVE_INFINITY }],
+  ['email', { least: 6, most: 254 }],
+  ['hostname', { least: 1, most: 253 }],
+  ['ipv4', { least: 7, most: 15 }],
+  ['ipv6', { least: 2, most: 45 }],
+  ['uuid', { least: 36, most: 36 }],
+  ['uri', { least: 3, most: Number.POSITIVE_INFINITY }],
+  ['uri-reference', { least: 0, most: Number.POSITIVE_INFINITY }],
+  ['uri-template', { least: 0, most: Number.POSITIVE_INFINITY }],
+  ['json-pointer', { least: 0, most: Number.POSITIVE_INFINITY }],
+  ['relative-json-pointer', { least: 1, most: Number.POSITIVE_INFINITY }],
+])
+/** Others, which validators ignore, are ignored. */
 const FORMATS_WITHOUT_GRAMMAR = ['idn-email', 'idn-hostname', 'iri', 'iri-reference', 'regex']
 
 /** What of the schema cannot be served; undefined when all of it can. */
@@ -99,7 +125,7 @@ class Check {
   ): void {
     const isValue = keyword === 'const' || keyword === 'enum'
     const beside = Object.keys(schema).find(
-      (other) => other !== keyword && !ANNOTATIONS.includes(other) && !(isValue && other === 'type'),
+      (other) => other !== keyword && !isAnnotation(other) && !(isValue && other === 'type'),
     )
     if (beside !== undefined)
       refuse(
@@ -123,8 +149,8 @@ class Check {
 
   #typed(schema: Record<string, unknown>, path: Path, depth: number): void {
     const types = this.#types(schema, path)
-    const known = new Set([...types.flatMap((type) => OF_TYPE[type] ?? []), ...ANNOTATIONS, 'type'])
-    const stray = Object.keys(schema).find((keyword) => !known.has(keyword))
+    const known = new Set([...types.flatMap((type) => OF_TYPE[type] ?? []), 'type'])
+    const stray = Object.keys(schema).find((keyword) => !known.has(keyword) && !isAnnotation(keyword))
     if (stray !== undefined) {
       const elsewhere = ALL_TYPED.has(stray) ? ` for the type ${types.join(', ') || 'of any value'}` : ''
       refuse([...path, stray], `this keyword cannot be served${elsewhere}`)
@@ -133,7 +159,7 @@ class Check {
     if (types.includes('object')) this.#object(schema, path, depth)
     if (types.includes('array')) this.#array(schema, path, depth)
     if (types.includes('string')) string(schema, path)
-    for (const name of [...(OF_TYPE.integer ?? [])]) number(schema, name, types, path)
+    for (const name of [...BOUNDS, 'multipleOf']) number(schema, name, types, path)
     multiples(schema, path)
   }
 
@@ -159,22 +185,35 @@ class Check {
     this.#schemasOf(patternProperties, [...path, 'patternProperties'], depth)
     if (!Array.isArray(required) || !required.every((name) => typeof name === 'string'))
       refuse([...path, 'required'], 'must be a list of names')
-    const unknown = required.findIndex((name) => !Object.hasOwn(properties as object, name))
+    const names = [...Object.keys(properties as object), ...this.#listed(propertyNames)]
+    const unknown = required.findIndex((name) => !names.includes(name))
     if (unknown >= 0) refuse([...path, 'required', unknown], 'names a property that `properties` lacks')
-    if (patternProperties !== undefined && Object.keys(schema).some(isOtherKey))
+    const closed = additionalProperties === undefined || additionalProperties === false
+    if (patternProperties !== undefined && (!closed || Object.keys(schema).some(isOtherKey)))
       refuse([...path, 'patternProperties'], 'beside other keywords for keys cannot be served')
-    const open = additionalProperties !== undefined && additionalProperties !== false
+    const hasProperties = Object.keys(properties as object).length > 0
+    // Any others are allowed also where the keyword is absent, and there are none.
+    const open = !closed && !(hasProperties && saysNothing(additionalProperties))
     // A key that is also a property's would have two values.
-    if ((open || propertyNames !== undefined) && Object.keys(properties as object).length > 0)
+    if ((open || propertyNames !== undefined) && hasProperties)
       refuse(
         [...path, propertyNames === undefined ? 'additionalProperties' : 'propertyNames'],
         'beside properties cannot be served',
       )
     if (open) this.schema(additionalProperties, [...path, 'additionalProperties'], depth + 1)
     if (propertyNames !== undefined) {
-      const names = isObject(propertyNames) ? { type: 'string', ...propertyNames } : propertyNames
-      this.schema(names, [...path, 'propertyNames'], depth + 1)
+      const isTyped = isObject(propertyNames) && !ALONE.some((keyword) => keyword in propertyNames)
+      const ofKeys = isTyped ? { type: 'string', ...propertyNames } : propertyNames
+      this.schema(ofKeys, [...path, 'propertyNames'], depth + 1)
     }
+  }
+
+  /** The names of keys, where they are listed. */
+  #listed(propertyNames: unknown): unknown[] {
+    if (!isObject(propertyNames)) return []
+    const { $ref } = propertyNames
+    const schema = typeof $ref === 'string' ? this.#target($ref) : propertyNames
+    return isObject(schema) && Array.isArray(schema.enum) ? schema.enum : []
   }
 
   #array(schema: Record<string, unknown>, path: Path, depth: number): void {
@@ -236,9 +275,11 @@ function decoded(text: string): string {
 }
 
 function isOtherKey(keyword: string): boolean {
-  return ['properties', 'additionalProperties', 'propertyNames', 'minProperties', 'maxProperties'].includes(
-    keyword,
-  )
+  return ['properties', 'propertyNames', 'minProperties', 'maxProperties'].includes(keyword)
+}
+
+function saysNothing(schema: unknown): boolean {
+  return schema === true || (isObject(schema) && Object.keys(schema).length === 0)
 }
 
 function count(schema: Record<string, unknown>, name: string, path: Path): void {
@@ -253,9 +294,13 @@ function number(schema: Record<string, unknown>, name: string, types: readonly s
   const value = schema[name]
   if (value === undefined) return
   if (typeof value !== 'number') refuse([...path, name], 'must be a number')
-  const whole = types.includes('integer')
-  if (whole && (!Number.isSafeInteger(value) || (name === 'multipleOf' && (value < 1 || value > 1000))))
-    refuse([...path, name], name === 'multipleOf' ? 'must be 1 to 1000' : 'must be a whole number')
+  if (!types.includes('integer')) return
+  if (name === 'multipleOf' && !(Number.isInteger(value) && value >= 1 && value <= 1000))
+    refuse([...path, name], 'must be a whole number, 1 to 1000')
+  // Beyond the integers that are served, a bound may only be on the other side.
+  const isLower = name === 'minimum' || name === 'exclusiveMinimum'
+  if (isLower ? value > Number.MAX_SAFE_INTEGER : value < Number.MIN_SAFE_INTEGER)
+    refuse([...path, name], 'leaves none of the integers up to 2^53')
 }
 
 /** Their digits are those of all numbers between the bounds. */
@@ -272,11 +317,28 @@ function string({ pattern, format, minLength, maxLength }: Record<string, unknow
   if (format !== undefined && typeof format !== 'string') refuse([...path, 'format'], 'must be a string')
   if (typeof format === 'string' && FORMATS_WITHOUT_GRAMMAR.includes(format))
     refuse([...path, 'format'], `${format} cannot be served`)
-  const generates = pattern === undefined ? 'format' : 'pattern'
-  if ((pattern !== undefined || format !== undefined) && (minLength !== undefined || maxLength !== undefined))
-    refuse([...path, generates], 'beside minLength or maxLength cannot be served')
-  if (pattern !== undefined && format !== undefined)
-    refuse([...path, 'format'], 'beside pattern cannot be served')
+  if (minLength === undefined && maxLength === undefined) return
+  const lengths = { least: Number(minLength ?? 0), most: Number(maxLength ?? Number.POSITIVE_INFINITY) }
+  if (typeof pattern === 'string') {
+    if (lengths.most < Number.POSITIVE_INFINITY || lengths.least > (matchesEmpty(pattern) ? 0 : 1))
+      refuse([...path, 'pattern'], 'beside minLength or maxLength cannot be served')
+  } else if (typeof format === 'string' && !hasLengths(format, lengths))
+    refuse([...path, 'format'], 'beside this minLength or maxLength cannot be served')
+}
+
+/** Whether the texts of a format are so long anyway, or the format is none of JSON Schema's. */
+function hasLengths(format: string, { least, most }: { least: number; most: number }): boolean {
+  const served = FORMATS.get(format)
+  return !served || (least <= served.least && most >= served.most)
+}
+
+/** Also a pattern that JavaScript does not read might. */
+function matchesEmpty(pattern: string): boolean {
+  try {
+    return new RegExp(pattern, 'u').test('')
+  } catch {
+    return true
+  }
 }
 
 function values(list: unknown, type: unknown, path: Path): void {

@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import { AparError } from '../errors.ts'
-import { parse, parseJsonText } from '../parse.ts'
+import { parse, parseStrangersJson } from '../parse.ts'
 import { withoutNulls } from './absent.ts'
 import { removeUnknown } from './unknown-fields.ts'
 
@@ -36,7 +36,7 @@ export function parseBodyLeniently<T>(schema: z.ZodType<T>, text: string): Lenie
 
 /** Tools that must not be called have no part in the answer, whatever they are. */
 function inputOf(text: string): unknown {
-  const input = withoutNulls(parseJsonText(text))
+  const input = withoutNulls(parseStrangersJson(text))
   if (typeof input !== 'object' || input === null || !('tools' in input) || !('tool_choice' in input))
     return input
   const { tools, tool_choice, ...rest } = input

@@ -9,9 +9,11 @@ const Part = z.discriminatedUnion(
   'type',
   [
     z.strictObject({
-      type: z.literal('text'),
+      /** As `/v1/responses` names them, too: clients move conversations from there. */
+      type: z.enum(['text', 'input_text', 'output_text']),
       text: z.string(),
       cache_control: ignored,
+      prompt_cache_breakpoint: ignored,
       annotations: ignored,
     }),
     z.strictObject({ type: z.literal('refusal'), refusal: z.string() }),

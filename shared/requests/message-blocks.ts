@@ -9,6 +9,8 @@ const Text = z.strictObject({
   text: z.string(),
   cache_control: CacheControl,
   citations: ignored,
+  /** Anthropic's own client adds it. */
+  parsed_output: ignored,
 })
 const Texts = z.union(
   [z.string(), z.array(z.discriminatedUnion('type', [Text], NOT_TEXT))],
@@ -20,7 +22,7 @@ const ToolUse = z.strictObject({
   id: z.string().max(256).optional(),
   name: z.string().max(256),
   input: z.record(z.string(), z.unknown()),
-  caller: ignored,
+  ...{ caller: ignored, toolset_name: ignored },
   cache_control: CacheControl,
 })
 const ToolResult = z.strictObject({
@@ -28,6 +30,7 @@ const ToolResult = z.strictObject({
   tool_use_id: z.string().max(256).optional(),
   content: Texts.optional(),
   is_error: ignoredAs(z.boolean()),
+  toolset_name: ignored,
   cache_control: CacheControl,
 })
 /** Some templates have it, of the turns since the last question. */

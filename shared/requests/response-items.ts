@@ -10,6 +10,7 @@ const Part = z.discriminatedUnion(
     z.strictObject({
       type: z.enum(['input_text', 'output_text', 'text', 'summary_text', 'reasoning_text']),
       text: z.string(),
+      prompt_cache_breakpoint: ignored,
       annotations: ignored,
       logprobs: ignored,
       parsed: ignored,
@@ -36,7 +37,7 @@ const ToolCall = z.strictObject({
   arguments: z.string().optional(),
   input: z.string().optional(),
   call_id: z.string().max(256).optional(),
-  namespace: ignored,
+  ...{ namespace: ignored, caller: ignored, async: ignored },
   // As OpenAI's own client parses them.
   parsed_arguments: ignored,
   ...OF_AN_ANSWER,
@@ -45,6 +46,7 @@ const ToolOutput = z.strictObject({
   type: z.enum(['function_call_output', 'custom_tool_call_output']),
   output: Content,
   call_id: z.string().max(256).optional(),
+  caller: ignored,
   ...OF_AN_ANSWER,
 })
 const Thoughts = z.array(z.looseObject({ text: z.string().optional() })).max(1024)
@@ -59,9 +61,16 @@ const Reasoning = z.strictObject({
 /** Names an item of a stored response's output. */
 const Reference = z.strictObject({ type: z.literal('item_reference'), id: z.string() })
 
-/** The `type` of a message may be left out. */
+/** The same without its `type`. An item with more than an id is another one, whose errors are told. */
+const OnlyId = z
+  .looseObject({ id: z.string().optional() })
+  .refine((item) => Object.keys(item).join() === 'id')
+  .meta({ required: ['id'], additionalProperties: false })
+  .transform(({ id = '' }) => ({ type: 'item_reference' as const, id }))
+
+/** The `type` of a message or of a reference may be left out. */
 export const ResponseItem = z.union(
-  [Message, z.discriminatedUnion('type', [ToolCall, ToolOutput, Reasoning, Reference])],
+  [Message, z.discriminatedUnion('type', [ToolCall, ToolOutput, Reasoning, Reference]), OnlyId],
   'must be a message, a call of a tool or its output, or an item of an earlier answer',
 )
 export type ResponseItem = z.infer<typeof ResponseItem>

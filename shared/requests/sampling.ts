@@ -25,7 +25,8 @@ export const TemplateFields = { add_generation_prompt, continue_final_message, c
 
 /** Options of other servers that would change the answer. Clients of those servers send their neutral values always. */
 export const NEUTRAL_OF_OTHERS = {
-  add_special_tokens: unsupported('leaving out the first special token is', true),
+  /** A chat template writes them: either value is neutral. vLLM's default for chats is false. */
+  add_special_tokens: unsupported('another value than true or false is', true, false),
   skip_special_tokens: unsupported('special tokens in the text are', true),
   spaces_between_special_tokens: ignoredAs(z.boolean()),
   return_token_ids: unsupported('token ids in answers are', false),
@@ -45,6 +46,17 @@ export const NEUTRAL_OF_OTHERS = {
   mirostat: unsupported('mirostat is', 0),
   dynatemp_range: unsupported('dynatemp_range is', 0),
   xtc_probability: unsupported('xtc_probability is', 0),
+  typ_p: unsupported('typ_p is', 1),
+  top_n_sigma: unsupported('top_n_sigma is', 0, -1),
+  smoothing_factor: unsupported('smoothing_factor is', 0),
+  epsilon_cutoff: unsupported('epsilon_cutoff is', 0),
+  eta_cutoff: unsupported('eta_cutoff is', 0),
+  guidance_scale: unsupported('guidance_scale is', 1),
+  n_probs: unsupported('n_probs is (logprobs asks for them), other values are', 0),
+  return_hidden_states: unsupported('hidden states in answers are', false),
+  // They say more about one of these, which is off.
+  ...{ mirostat_tau: ignored, mirostat_eta: ignored, dynatemp_exponent: ignored, xtc_threshold: ignored },
+  ...{ smoothing_curve: ignored, early_stopping: ignored, min_keep: ignored, n_keep: ignored },
   repeat_penalty: unsupported('repeat_penalty is (its name here is repetition_penalty), other values are', 1),
   lora: unsupportedList('adapters of a request are'),
   lora_path: unsupported('adapters of a request are'),
@@ -67,6 +79,16 @@ export const NEUTRAL_OF_OTHERS = {
   reasoning_format: ignored,
 }
 
+/** Of OpenRouter: who else may answer, and that the usage is told. */
+export const OF_ROUTERS = {
+  models: ignored,
+  plugins: unsupportedList('plugins are'),
+  provider: ignored,
+  route: ignored,
+  transforms: unsupportedList('transforms of the prompt are'),
+  usage: ignored,
+}
+
 /** What says who asks and why, and where an answer may be computed or kept: nothing of it changes the answer. */
 export const ABOUT_THE_CALL = {
   user: ignored,
@@ -77,4 +99,6 @@ export const ABOUT_THE_CALL = {
   /** Calls with the same one go to the same gpu node while it has room. */
   prompt_cache_key: z.string().max(1024).optional(),
   prompt_cache_retention: ignored,
+  /** Every prompt is kept in the cache: where a client marks it, and for how long, is no matter. */
+  prompt_cache_options: ignored,
 }

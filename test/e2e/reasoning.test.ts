@@ -82,6 +82,9 @@ describe('a model that thinks', () => {
       (await openai.chat.completions.create({ ...chat, ...fields })).choices[0]?.message
     for (const fields of [
       { reasoning_effort: 'none' },
+      // As OpenRouter, DeepSeek and Qwen spell it.
+      ...[{ reasoning: { effort: 'none' } }, { reasoning: { enabled: false } }],
+      ...[{ thinking: { type: 'disabled' } }, { enable_thinking: false }],
       { chat_template_kwargs: { enable_thinking: false } },
       { reasoning_effort: 'high', chat_template_kwargs: { enable_thinking: false } },
     ]) {
@@ -90,9 +93,11 @@ describe('a model that thinks', () => {
       expect(message).not.toHaveProperty('reasoning_content')
     }
     expect(await answers({ reasoning_effort: 'high' })).toMatchObject({ reasoning_content: THOUGHT })
-    const hidden = await answers({ include_reasoning: false })
-    expect(hidden?.content).toBe(SAID)
-    expect(hidden).not.toHaveProperty('reasoning')
+    for (const fields of [{ include_reasoning: false }, { reasoning: { exclude: true } }]) {
+      const hidden = await answers(fields)
+      expect(hidden?.content).toBe(SAID)
+      expect(hidden).not.toHaveProperty('reasoning')
+    }
     const whole = await answers({ separate_reasoning: false })
     expect(whole?.content).toBe(`<think>\n${THOUGHT}\n</think>\n\n${SAID}`)
   })

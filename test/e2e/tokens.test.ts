@@ -125,8 +125,12 @@ it.each(['How do I use tar?', ' two  spaces ', 'ein Wörtchen 😀', '</s>[Fork]
 )
 
 it('/v1/messages/count_tokens counts as the answer does', async () => {
-  const request = { model: 'demo', messages, system: 'Be short.' }
+  const request = { model: 'demo', messages: [...messages, { role: 'system', content: 'Be short.' }] }
   const { body } = await call('/v1/messages/count_tokens', request)
+  const ofTheAnswer = { max_tokens: 1, stream: true, temperature: 0, stop_sequences: ['x'], min_tokens: 9 }
+  expect((await call('/v1/messages/count_tokens', { ...request, ...ofTheAnswer })).body).toEqual(body)
+  const bad = { stop_sequences: 'x', apar: [1], temperature: 'hot' }
+  expect((await call('/v1/messages/count_tokens', { ...request, ...bad })).body).toEqual(body)
   const { body: answer } = await call('/v1/messages', { ...request, max_tokens: 1 })
   expect(body).toEqual({
     input_tokens: answer.usage.input_tokens + answer.usage.cache_read_input_tokens,

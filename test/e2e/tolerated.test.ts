@@ -23,6 +23,7 @@ function post(path: string, fields: object): Promise<Response> {
 
 interface Answer {
   readonly choices: readonly {
+    readonly index: number
     readonly text: string
     readonly message: { readonly content: string }
     readonly finish_reason: string
@@ -139,6 +140,32 @@ describe('prompts', () => {
     // From the prefix cache: the same.
     const again = await complete({ prompt, echo: true, logprobs: 3, max_tokens: 1 })
     expect(again.choices[0]?.logprobs).toEqual(choices[0]?.logprobs)
+  })
+
+  it('alone are scored with max_tokens 0', async () => {
+    const fields = { prompt: ['ls is', 'How do I use tar?'], n: 2, echo: true, logprobs: 1 }
+    const more = await complete({ ...fields, max_tokens: 1 })
+    const { choices, usage } = await complete({ ...fields, max_tokens: 0 })
+    expect(choices).toMatchObject(
+      ['ls is', 'ls is', 'How do I use tar?', 'How do I use tar?'].map((text) => ({
+        text,
+        finish_reason: 'length',
+      })),
+    )
+    for (const [index, { logprobs }] of choices.entries()) {
+      const scored = logprobs?.token_logprobs ?? []
+      expect(scored.length).toBeGreaterThan(2)
+      expect(more.choices[index]?.logprobs?.token_logprobs.slice(0, -1)).toEqual(scored)
+    }
+    expect(usage).toMatchObject({ completion_tokens: 0, prompt_tokens: more.usage.prompt_tokens })
+    const streamed = await post('/v1/completions', { ...fields, max_tokens: 0, stream: true })
+    const chunks: Answer[] = [...(await streamed.text()).matchAll(/^data: (\{.*)$/gm)].map(([, line = '']) =>
+      JSON.parse(line),
+    )
+    const first = chunks.flatMap((chunk) => chunk.choices.filter(({ index }) => index === 0))
+    expect(first.map(({ text }) => text).join('')).toBe('ls is')
+    expect(first.at(-1)?.finish_reason).toBe('length')
+    expect((await complete({ prompt: 'ls is', max_tokens: 0 })).choices[0]).toMatchObject({ text: '' })
   })
 
   it('streamed, begin with the echoed prompt', async () => {

@@ -384,6 +384,7 @@ describe('the events of a response in the background', () => {
     await abortAllDurableObjects()
     expect(await all(await get(`${id}?stream=true&starting_after=5`))).toEqual(events.slice(6))
     expect(await all(await get(`${id}?stream=true&starting_after=99`))).toEqual([])
+    expect(await all(await get(`${id}?stream=true&starting_after=`))).toEqual(events)
   })
 
   it('go on where a client has disconnected, for several readers at a time', async () => {

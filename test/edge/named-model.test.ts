@@ -39,6 +39,18 @@ it.each(CALLS)('%s takes the only model that is served', async (path, json) => {
   expect(await response.json()).toMatchObject({ model: 'demo' })
 })
 
+it('may be left out where the call is authorized early for another reason', async () => {
+  const create = (json: object) => call('/v1/responses', { method: 'POST', json: { input: STEPS, ...json } })
+  const first = await (await create({})).json<{ id: string; output: { id: string }[] }>()
+  const input = [{ type: 'item_reference', id: first.output[0]?.id }, ...messages]
+  for (const json of [{ previous_response_id: first.id }, { input }, { background: true }]) {
+    expect(await (await create(json)).json()).toMatchObject({ object: 'response', model: 'demo' })
+  }
+  const json = { messages, stream: true, apar: { resumable: true } }
+  const resumable = await call('/v1/chat/completions', { method: 'POST', json })
+  expect(await resumable.text()).toContain('data: [DONE]')
+})
+
 it.each(CALLS)('%s asks for a name where several are served', async (path, json) => {
   await register('other-model', OTHER)
   const response = await call(path, { method: 'POST', json })

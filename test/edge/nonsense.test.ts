@@ -224,3 +224,25 @@ describe('what a node may send', () => {
     ).not.toThrow()
   })
 })
+
+describe('JSON that is nested deeply', () => {
+  const deep = () => JSON.parse(`${'{"a":'.repeat(4000)}1${'}'.repeat(4000)}`)
+
+  it.each([
+    ['/v1/chat/completions', { messages: [] }, 'chat_template_kwargs'],
+    ['/v1/messages', { max_tokens: 1, messages: [] }, 'tools'],
+    ['/v1/responses', { input: 'hi' }, 'tools'],
+    ['/tokenize', { messages: [] }, 'chat_template_kwargs'],
+  ])('%s refuses it', async (path, fields, param) => {
+    const json = { ...fields, model: 'demo', [param]: param === 'tools' ? [deep()] : { deep: deep() } }
+    const response = await call(path, { method: 'POST', json })
+    expect([response.status, await response.json()]).toMatchObject([400, { error: { param } }])
+  })
+
+  it('so does a WebSocket', async () => {
+    const client = await Client.generate([accepted, done()], { chat_template_kwargs: { deep: deep() } })
+    expect(await client.rest()).toMatchObject([
+      { type: 'error', code: 'invalid_request', param: 'chat_template_kwargs' },
+    ])
+  })
+})

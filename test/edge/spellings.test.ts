@@ -27,6 +27,8 @@ describe('a path', () => {
     '/chat/completions',
     '/chat/completions//',
     '//v1/chat/completions',
+    '/v1//chat/completions',
+    '//v1//chat///completions//',
     '/v1/chat/completions?api-version=2024-10-21',
     '/openai/v1/chat/completions?api-version=preview',
     '/openai/deployments/demo/chat/completions?api-version=2024-10-21',
@@ -35,24 +37,32 @@ describe('a path', () => {
     expect(await response.json()).toMatchObject({ object: 'chat.completion' })
   })
 
-  it.each(['/models', '/models/', '/v1/models/', '/v1/models/a/', '/models/a'])(
-    '%s: models',
-    async (path) => {
-      expect((await call(path)).status).toBe(200)
-    },
-  )
+  it.each([
+    ...['/models', '/models/', '/v1/models/', '/v1/models/a/', '/models/a', '/v1//models'],
+    // As AzureOpenAI asks for them.
+    ...['/openai/models?api-version=2024-10-21', '/openai/models/a?api-version=2024-10-21'],
+  ])('%s: models', async (path) => {
+    expect((await call(path)).status).toBe(200)
+  })
 
   it.each([
     '/v1',
     '/chat',
     '/v1/chat/completion',
     '/openai',
-    '/openai/models',
+    '/openai/model',
+    '/openai/health',
     '/v2/models',
     '/v1/v1/models',
   ])('%s is none', async (path) => {
     const response = await call(path)
     expect(await response.json()).toMatchObject({ error: { code: 'not_found' } })
+  })
+
+  it("'s responses are found where Azure's clients look for them", async () => {
+    const json = { model: 'demo', input: JSON.stringify([accepted, done()]), store: false }
+    const response = await call('/openai/responses?api-version=2025-04-01-preview', { method: 'POST', json })
+    expect(await response.json()).toMatchObject({ object: 'response' })
   })
 
   it('of an operator has no other spelling', async () => {
@@ -188,6 +198,7 @@ it('models have the length of their context as vLLM calls it', async () => {
 })
 
 it.each([
+  ['/v1/responses/compact', 'conversations'],
   ['/v1/embeddings', 'embeddings'],
   ['/v1/images/generations', 'images'],
   ['/v1/audio/speech', 'audio'],

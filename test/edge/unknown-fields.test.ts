@@ -49,3 +49,21 @@ it('a name of a field cannot end the header', async () => {
   const response = await create(key, { 'a\r\nb: c, ü': 1 })
   expect([response.status, response.headers.get('x-apar-ignored-fields')]).toEqual([200, 'a??b:?c???'])
 })
+
+it.each([
+  ['/tokenize', { prompt: 'hi' }],
+  ['/tokenize', { messages: [{ role: 'user', content: 'hi' }] }],
+  ['/detokenize', { tokens: [1] }],
+  ['/v1/messages/count_tokens', { messages: [{ role: 'user', content: 'hi' }] }],
+  ['/v1/responses/input_tokens', { input: 'hi' }],
+])('%s of %j does as the calls that generate', async (path, fields) => {
+  const paramFor = async (settings: object) => {
+    const { key } = await newKey(settings)
+    const json = { ...fields, nonsense: 1, model: 'none' }
+    const response = await call(path, { method: 'POST', key, json })
+    const { error } = await response.json<{ error: { param: string } }>()
+    return error.param
+  }
+  expect(await paramFor({})).toBe('nonsense')
+  expect(await paramFor({ unknown_fields: 'ignore' })).toBe('model')
+})

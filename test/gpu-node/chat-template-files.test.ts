@@ -54,9 +54,12 @@ describe('the chat template of a folder', () => {
     folder.write('additional_chat_templates/tool_use.jinja', 'tools')
     expect(template()).toEqual({ source: 'tools', file: path('additional_chat_templates/tool_use.jinja') })
     folder.write('additional_chat_templates/default.jinja', 'default')
-    expect(template()).toEqual({ source: 'default', file: path('additional_chat_templates/default.jinja') })
+    expect(template()).toEqual({
+      ...{ source: 'default', file: path('additional_chat_templates/default.jinja') },
+      toolUse: 'tools',
+    })
     folder.write('chat_template.jinja', 'own')
-    expect(template()).toEqual({ source: 'own', file: path('chat_template.jinja') })
+    expect(template()).toEqual({ source: 'own', file: path('chat_template.jinja'), toolUse: 'tools' })
   })
 
   test('is the one named default in a list, or else its first', () => {
@@ -64,9 +67,13 @@ describe('the chat template of a folder', () => {
     const config = (chat_template: unknown) =>
       folder.write('tokenizer_config.json', { ...tinyTokenizerConfig(), chat_template })
     config(list('rag', 'default'))
-    expect(template()?.source).toBe('of default')
+    expect(template()).toEqual({ source: 'of default', file: expect.any(String) })
+    config(list('tool_use', 'default'))
+    expect(template()).toMatchObject({ source: 'of default', toolUse: 'of tool_use' })
+    config(list('tool_use'))
+    expect(template()).toEqual({ source: 'of tool_use', file: expect.any(String) })
     config(list('rag', 'tool_use'))
-    expect(template()?.source).toBe('of rag')
+    expect(template()).toMatchObject({ source: 'of rag', toolUse: 'of tool_use' })
     config(list())
     expect(template()).toBeUndefined()
   })

@@ -15,6 +15,7 @@ test('an engine request without options is greedy, serial and unrestricted', () 
     repetitionPenalty: 1,
     frequencyPenalty: 0,
     presencePenalty: 0,
+    unpenalised: [],
     seed: 0,
     minTokens: 0,
     ignoreEos: false,

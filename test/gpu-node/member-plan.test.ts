@@ -34,6 +34,12 @@ test('each member of an object is a branch, which ends as the member does in an 
   )
 })
 
+test('an object that might have any other members has none', () => {
+  const schema = object({ a: INTEGER, b: INTEGER })
+  for (const additionalProperties of [true, {}, false])
+    expect(drawn({ ...schema, additionalProperties })).toBe(drawn(schema))
+})
+
 test('members of objects in it are branches, too, the outer ones first where the limits do not allow all', () => {
   const deep = object({ a: object({ b: object({ c: INTEGER, d: INTEGER }), e: INTEGER }), f: INTEGER })
   expect(drawn(deep)).toBe('{"(a": {"(b": {"(c": V,) "(d": V}),) "(e": V}),) "(f": V})')

@@ -26,6 +26,8 @@ const ANSWERS = {
 }
 const MARKERS = ['</par', 'ame', 'ter>', '{"te', 'xt": "', '"}']
 const SAY = { type: 'object', properties: { text: { type: 'string' } }, required: ['text'] }
+/** A `z` is likelier than the end of the text, if that has lost nine tenths of its logit. */
+const RIVAL = { [String('z'.charCodeAt(0))]: 100 }
 /** More than any of the model's tokens stands out. */
 const DRY = { dry_multiplier: 100, dry_base: 100, dry_allowed_length: 1, dry_sequence_breakers: ['%'] }
 
@@ -78,8 +80,19 @@ describe.skipIf(!BUILT || !hasGrammars)('a penalty for repetitions', () => {
     })
   })
 
+  test('of tokens leaves the end of a string in JSON alone, too', async () => {
+    const format = { output_format: { type: 'json_schema', schema: SAY } }
+    const fields = { repetition_penalty: 10, logit_bias: RIVAL }
+    expect(await answer('{"text": ""}? j', { ...format, ...fields })).toEqual({
+      text: '{"text": ""}',
+      reason: 'stop',
+    })
+  })
+
   test('holds for all tokens of an answer without a form', async () => {
     const free = await answer('{"text": ""}? j', DRY)
     expect(free.text).toMatch(/^\{"text": "[^"}]/)
+    const rival = await answer('{"text": ""}? j', { repetition_penalty: 10, logit_bias: RIVAL })
+    expect(rival.text).toMatch(/^z/)
   })
 })

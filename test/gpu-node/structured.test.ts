@@ -3,6 +3,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { z } from 'zod'
 import { Grammars } from '../../gpu-node/grammar/grammars.ts'
 import { openRunner } from '../../gpu-node/open-runner.ts'
 import { packageRoot } from '../../gpu-node/package-root.ts'
@@ -32,6 +33,36 @@ interface Answer {
   batches: NodeBatch[]
 }
 
+/** What zod writes with more keywords than their meaning needs. */
+const ZOD: Record<string, z.ZodType> = {
+  email: z.email(),
+  uuid: z.uuid(),
+  url: z.url(),
+  'date-time': z.iso.datetime(),
+  'date-time with offsets': z.iso.datetime({ offset: true }),
+  'local date-time': z.iso.datetime({ local: true }),
+  date: z.iso.date(),
+  time: z.iso.time(),
+  ipv4: z.ipv4(),
+  cidr: z.cidrv4(),
+  nanoid: z.nanoid(),
+  ulid: z.ulid(),
+  'the beginning of a text': z.string().startsWith('ab'),
+  'a text that is not empty': z
+    .string()
+    .min(1)
+    .regex(/^[a-z]{1,9}$/),
+  tuple: z.tuple([z.boolean(), z.int().min(0)]),
+  'a tuple with more items': z.tuple([z.null()], z.boolean()),
+  'a record of choices': z.record(z.enum(['a', 'b']), z.boolean()),
+  'a union with a member that tells': z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('a'), size: z.int() }),
+    z.object({ kind: z.literal('b'), note: z.string().max(5) }),
+  ]),
+  'one of': z.xor([z.string().max(3), z.int()]),
+  'a loose object': z.looseObject({ a: z.int() }),
+}
+
 /** Settles at the end of the request. */
 async function answer(fields: object, log: readonly NodeBatch[] = []): Promise<Answer> {
   const request = GenerateRequest.parse({
@@ -58,6 +89,12 @@ async function answer(fields: object, log: readonly NodeBatch[] = []): Promise<A
 function ofSchema(schema: object) {
   return { output_format: { type: 'json_schema', schema } }
 }
+
+const ANIMAL = (kind: string) => ({
+  type: 'object',
+  properties: { kind: { const: kind, type: 'string' }, legs: { type: 'integer' } },
+  required: ['kind', 'legs'],
+})
 
 /** A schema for each keyword that can be served. */
 const SCHEMAS: Record<string, object> = {
@@ -119,10 +156,34 @@ const SCHEMAS: Record<string, object> = {
   'an integer between': { type: 'integer', exclusiveMinimum: 3, maximum: 5 },
   multipleOf: { type: 'integer', multipleOf: 7, minimum: -50, maximum: 5000 },
   maxLength: { type: 'string', minLength: 2, maxLength: 5 },
+  'an integer between fractions': { type: 'integer', minimum: 0.5, exclusiveMaximum: 3 },
+  'a 64-bit integer': { type: 'integer', format: 'int64', minimum: -(2 ** 63), maximum: 2 ** 63 },
   pattern: { type: 'string', pattern: '^(a|bc){1,4}d?[^x]$' },
+  'a pattern of more than nothing': { type: 'string', pattern: '^[a-z]{1,9}$', minLength: 1 },
+  'a format with lengths': { type: 'string', format: 'email', minLength: 1, maxLength: 254 },
+  'unheard-of words': { type: 'string', format: 'password', minLength: 2, maxLength: 4, 'x-order': 1 },
+  'properties and any others': { ...ANIMAL('cat'), additionalProperties: true },
+  'patternProperties and no others': {
+    ...{ type: 'object', patternProperties: { '^a[0-9]$': { type: 'integer' } } },
+    additionalProperties: false,
+  },
+  'a choice of keys': {
+    ...{ type: 'object', propertyNames: { $ref: '#/$defs/side' }, additionalProperties: { type: 'integer' } },
+    ...{ minProperties: 2, $defs: { side: { type: 'string', enum: ['left', 'right'] } } },
+  },
+  'keys that are required': {
+    ...{ type: 'object', propertyNames: { enum: ['a', 'b'] }, additionalProperties: { type: 'boolean' } },
+    required: ['a', 'b'],
+  },
+  'oneOf with a member that tells them apart': {
+    oneOf: [{ $ref: '#/$defs/cat' }, { $ref: '#/$defs/dog' }],
+    discriminator: { propertyName: 'kind' },
+    $defs: { cat: ANIMAL('cat'), dog: ANIMAL('dog') },
+  },
+  'oneOf of types': { oneOf: [{ type: 'string', maxLength: 3 }, { type: 'integer' }, { type: 'null' }] },
   'a pattern without anchors': { type: 'string', pattern: 'a[0-9]' },
   ...Object.fromEntries(
-    ['date', 'time', 'date-time', 'ipv4', 'ipv6', 'uuid'].map((format) => [
+    ['date', 'time', 'date-time', 'ipv4', 'ipv6', 'uuid', 'email'].map((format) => [
       format,
       { type: 'string', format },
     ]),
@@ -145,6 +206,35 @@ describe.skipIf(!served)('every answer is valid', () => {
       expect(isValid(schema, text), text).toBe(true)
     }
     expect(complete.length).toBeGreaterThan(8)
+  })
+
+  test.each(Object.entries(ZOD))('with %s of zod', { timeout: 60_000 }, async (_, type) => {
+    for (const target of ['draft-7', 'draft-2020-12'] as const) {
+      const schema = z.toJSONSchema(z.object({ value: type }), { target, reused: 'ref' })
+      expect(problemOf(schema)).toBeUndefined()
+      const answers = await Promise.all(
+        Array.from({ length: 8 }, (_, seed) => answer({ ...ofSchema(schema), seed, temperature: 0.8 })),
+      )
+      const complete = answers.filter(({ reason }) => reason !== 'length')
+      for (const { text } of complete) {
+        expect(z.object({ value: type }).safeParse(JSON.parse(text)).success, text).toBe(true)
+      }
+      expect(complete.length).toBeGreaterThan(0)
+    }
+  })
+
+  test('with patterns of zod that would have no end for a small model', async () => {
+    const older =
+      "^(?!\\.)(?!.*\\.\\.)([A-Za-z0-9_'+\\-\\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\\-]*\\.)+[A-Za-z]{2,}$"
+    const types = [z.email(), z.iso.datetime(), z.iso.datetime({ offset: true })]
+    const schemas = types.map((type) => ({ type: 'string', pattern: z.toJSONSchema(type).pattern }))
+    for (const schema of [...schemas, { type: 'string', format: 'email', pattern: older }]) {
+      for (const seed of [1, 2, 3, 4, 5, 6]) {
+        const { text, reason } = await answer({ ...ofSchema(schema), seed })
+        expect(reason).toBe('stop')
+        expect(isValid(schema, text), text).toBe(true)
+      }
+    }
   })
 
   test('with random schemas', { timeout: 1_200_000 }, async () => {
@@ -244,6 +334,14 @@ describe.skipIf(!served)('a request with a format', () => {
       'oneOf of what can be both',
       { type: 'json_schema', schema: { oneOf: [{ type: 'integer' }, { type: 'number' }] } },
       /oneOf/,
+    ],
+    [
+      'one of the patterns in a schema, which the message has',
+      {
+        type: 'json_schema',
+        schema: { type: 'object', properties: { a: { type: 'string', pattern: '^(?=b)' } } },
+      },
+      /pattern "\^\(\?=b\)": .*Lookahead/,
     ],
     [
       'a pattern with too many states',

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { textOf } from '../../gpu-node/text/piece.ts'
 import { PromptEncoder } from '../../gpu-node/text/prompt-encoder.ts'
-import { modelTools, TOOL_FORMATS, type ToolFormatName } from '../../gpu-node/tools/tool-format.ts'
+import { modelTools, TOOL_FORMATS, type ToolFormatName, toolsNote } from '../../gpu-node/tools/tool-format.ts'
 import { AparError } from '../../shared/errors.ts'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 import { tinyTokenizer } from '../support/tiny-checkpoint.ts'
@@ -21,14 +21,15 @@ const TEMPLATES: Record<string, string> = {
   'tools or none': `{{ 'none: ' if tools is none else 'some: ' }}${TURNS}${END}`,
   'no tools': `${TURNS}${END}`,
   'no system message': `{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system message') }}{% endif %}{{ m.content }}{% endfor %}`,
+  functionary: `{{ tools }}ipython {"parameters": {}}<function={{ 'x' }}>${TURNS}${END}`,
   'tools in XML': `{{ tools }}<tool_call><function={{ 'x' }}>${TURNS}${END}`,
 }
 
-function files(template: string, toolFormat?: ToolFormatName) {
+function files(template: string, toolFormat?: ToolFormatName, toolUse?: string) {
   return {
     file: 'tokenizer.json',
     tokenizer: tinyTokenizer() as never,
-    chatTemplate: { source: template, file: 'chat.jinja' },
+    chatTemplate: { source: template, file: 'chat.jinja', ...(toolUse !== undefined && { toolUse }) },
     rawPrefix: '',
     named: {},
     toolFormat,
@@ -70,6 +71,7 @@ describe('the format of calls', () => {
     ['mistral-names', 'mistral-names', true],
     ['no tools', 'generic', false],
     ['tools in XML', 'generic', false],
+    ['functionary', 'generic', false],
   ] as const)('of a template with %s is %s', (name, format, inTemplate) => {
     const model = modelTools(files(TEMPLATES[name] ?? ''))
     expect([model.format, model.inTemplate]).toEqual([TOOL_FORMATS[format], inTemplate])
@@ -81,6 +83,91 @@ describe('the format of calls', () => {
     const text = rendered(TEMPLATES.hermes ?? '', [{ role: 'user', content: 'hi' }], true, 'llama')
     expect(text).toContain('{"name": "NAME", "parameters": {ARGUMENTS}}')
     expect(text).not.toContain('<tool_call>')
+  })
+})
+
+test('a form with parameters is described with that of tools whose arguments are no list of them', () => {
+  const any = { name: 'any', parameters: { type: 'object', additionalProperties: { type: 'integer' } } }
+  const history: ChatMessage[] = [
+    { role: 'user', content: 'hi' },
+    {
+      role: 'assistant',
+      content: '',
+      tool_calls: [{ id: '1', name: 'any', arguments: '{"b": 2}' }, call('2', 1)],
+    },
+  ]
+  const encoder = new PromptEncoder(files(TEMPLATES['no tools'] ?? '', 'qwen3-coder'))
+  const text = textOf(encoder.render(history, true, {}, [...TOOLS, any]))
+  expect(text).toContain(
+    'To call any, write the arguments as JSON:\n<tool_call>\n<function=NAME>\n{ARGUMENTS}\n</function>\n</tool_call>\n',
+  )
+  expect(text).toContain('<function=any>\n{"b": 2}\n</function>')
+  expect(text).toContain('<function=f>\n<parameter=a>\n1\n</parameter>\n</function>')
+  expect(textOf(encoder.render(history, true, {}, TOOLS))).not.toContain('write the arguments as JSON')
+})
+
+test.each([
+  ['tools in XML', undefined, true],
+  ['tools in XML', 'generic', false],
+  ['hermes', undefined, false],
+  ['no tools', undefined, false],
+] as const)(
+  'with the template %s and --tool-format %s, a form that is not known is noted: %s',
+  (name, choice, isNoted) => {
+    expect(toolsNote(files(TEMPLATES[name] ?? ''), choice) !== undefined).toBe(isNoted)
+  },
+)
+
+describe('a template that is for tools only', () => {
+  const withTools = `T ${TEMPLATES.hermes}`
+  const render = (
+    template: string,
+    messages: ChatMessage[],
+    tools?: typeof TOOLS,
+    format?: ToolFormatName,
+  ) => {
+    return textOf(new PromptEncoder(files(template, format, withTools)).render(messages, true, {}, tools))
+  }
+  const plain = TEMPLATES['no tools'] ?? ''
+
+  test('is taken for requests with tools, and says how calls are written', () => {
+    expect(modelTools(files(plain, undefined, withTools)).format).toBe(TOOL_FORMATS.hermes)
+    const text = render(plain, HISTORY, TOOLS)
+    expect(text.startsWith('T[')).toBe(true)
+    expect(text).toContain('"name": "f", "description": "does f"')
+    expect(text).toContain('assistant: well<tool_call>{"name": "f"')
+  })
+
+  test('is not taken without tools: calls are text in its form where the other template has none', () => {
+    expect(render(plain, [{ role: 'user', content: 'hi' }])).toBe('user: hi\n')
+    expect(render(plain, HISTORY)).toContain(
+      'assistant: well\n<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>',
+    )
+    expect(render(TEMPLATES.hermes ?? '', HISTORY)).toContain('assistant: well<tool_call>{"name": "f"')
+  })
+
+  test('is not taken for another form, which is described', () => {
+    const text = render(plain, [{ role: 'user', content: 'hi' }], TOOLS, 'llama')
+    expect(text).not.toMatch(/^T/)
+    expect(text).toContain('{"name": "NAME", "parameters": {ARGUMENTS}}')
+  })
+
+  test('has control tokens of its own, which no text becomes', () => {
+    const { tokenizer, ...others } = files(plain, undefined, `<tools>${withTools}`)
+    const token = {
+      id: 300,
+      content: '<tools>',
+      special: false,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+    }
+    const added = [...(tokenizer as unknown as { added_tokens: object[] }).added_tokens, token]
+    const all = { ...others, tokenizer: { ...(tokenizer as object), added_tokens: added } as never }
+    const encoder = new PromptEncoder(all)
+    const ids = encoder.ids(encoder.render([{ role: 'user', content: '<tools>' }], true, {}, TOOLS))
+    expect(ids.filter((id) => id === 300)).toHaveLength(1)
   })
 })
 

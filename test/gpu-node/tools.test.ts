@@ -107,9 +107,10 @@ describe.skipIf(!served).each(Object.keys(TOOL_FORMATS) as ToolFormatName[])(
     })
 
     test('of which one is named are that one, once', async () => {
-      for (const name of ['get', 'get_weather']) {
-        const fields = { tool_choice: { name }, parallel_tool_calls: false, seed: 4 }
-        const { content, calls, reason } = await answer(runner, fields)
+      for (const [name, seed] of [...Array(8).keys()].flatMap((seed) =>
+        ['get', 'get_weather'].map((name) => [name, seed] as const),
+      )) {
+        const { content, calls, reason } = await answer(runner, { tool_choice: { name }, seed })
         expect([content, reason]).toEqual(['', 'stop'])
         expect(calls).toEqual([
           { id: expect.stringMatching(/^[0-9a-f]{24}$/), name, args: expect.any(String) },

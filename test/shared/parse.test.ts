@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { z } from 'zod'
 import { AparError } from '../../shared/errors.ts'
-import { parse } from '../../shared/parse.ts'
+import { MAX_DEPTH, parse, parseStrangersJson } from '../../shared/parse.ts'
 
 function refusal(input: unknown): AparError {
   try {
@@ -25,4 +25,14 @@ it.each([
 
 it('a short key stands in the error as it is', () => {
   expect(refusal({ x: 1 })).toMatchObject({ param: 'x', message: 'x: is not a known field' })
+})
+
+const nested = (levels: number) => `${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`
+
+it('takes JSON as deep as it may be, and no deeper', () => {
+  expect(parseStrangersJson(nested(MAX_DEPTH))).toHaveProperty('a.a.a')
+  for (const levels of [MAX_DEPTH + 1, 5000, 20_000]) {
+    const text = `{"fine":{},"deep":[${nested(levels - 2)}]}`
+    expect(() => parseStrangersJson(text)).toThrow(expect.objectContaining({ param: 'deep' }))
+  }
 })

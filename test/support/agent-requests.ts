@@ -207,6 +207,7 @@ export function shellRequest(question: string, items: readonly object[] = []) {
     store: false,
     stream: true,
     include: ['reasoning.encrypted_content'],
+    client_metadata: { 'x-codex-installation-id': '0199c4b2-0000-7000-8000-000000000000' },
     prompt_cache_key: '0199c4b2-0000-7000-8000-000000000000',
     text: { verbosity: 'medium' },
   }

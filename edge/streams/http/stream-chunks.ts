@@ -2,7 +2,7 @@ import type { Context } from 'hono'
 import { AparError } from '../../../shared/errors.ts'
 import type { GenerateRequest } from '../../../shared/protocol/request.ts'
 import type { AppEnv } from '../../app-env.ts'
-import { authorize } from '../../keys/authorize.ts'
+import { authorizeOnce } from '../../keys/authorize.ts'
 import { type Chunk, chunksWithIds, positionOf, resumeStreams, startResumable } from './resumable.ts'
 import { sseResponse } from './sse.ts'
 import { type Streams, startStreams } from './streams.ts'
@@ -26,7 +26,7 @@ export async function streamChunks(
     const streams = await startStreams(c, requests)
     return sseResponse(c, chunksOf(streams), streams.cancel)
   }
-  await authorize(c, 'generate')
+  await authorizeOnce(c, 'generate')
   const streams = await (received ? resumeStreams(c, received) : startResumable(c, requests))
   return sseResponse(c, chunksWithIds(chunksOf(streams), streams, received), streams.cancel)
 }

@@ -1,6 +1,5 @@
-import { z } from 'zod'
 import { AparError, toAparError } from '../../../shared/errors.ts'
-import { parse, parseJson } from '../../../shared/parse.ts'
+import { parse, parseStrangersJson } from '../../../shared/parse.ts'
 import {
   CLOSE_BAD_FRAMES,
   CLOSE_LOST,
@@ -74,7 +73,7 @@ export class MultiplexedStreams {
     if (this.#closed) return
     let id: string | undefined
     try {
-      const value = parseJson(z.unknown(), clientText(data))
+      const value = parseStrangersJson(clientText(data))
       id = parse(Addressed, value).id
       this.#onFrame(parse(MultiplexedFrame, value))
       this.#badFrames = 0

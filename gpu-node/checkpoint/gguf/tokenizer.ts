@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { broken, unsupported } from '../refusals.ts'
 import { byteLevelTokenizer } from '../tokenizer/byte-level.ts'
+import { withToolUse } from '../tokenizer/chat-template.ts'
 import { PRE_TOKENIZERS, type PreTokenizer } from '../tokenizer/pre-tokenizers.ts'
 import { sentencePieceTokenizer } from '../tokenizer/sentencepiece.ts'
 // Values of `tokenizer.ggml.token_type`, too.
@@ -32,6 +33,7 @@ const Metadata = z.looseObject({
   'tokenizer.ggml.add_bos_token': z.boolean().optional(),
   'tokenizer.ggml.add_space_prefix': z.boolean().default(true),
   'tokenizer.chat_template': z.string().optional(),
+  'tokenizer.chat_template.tool_use': z.string().optional(),
 })
 type Metadata = z.infer<typeof Metadata>
 
@@ -75,11 +77,13 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
   const pre = metadata['tokenizer.ggml.model'] === 'llama' ? undefined : preTokenizerOf(file, metadata)
   if (!metadata['tokenizer.ggml.token_type']) throw field('token_type', 'is missing')
   const template = metadata['tokenizer.chat_template']
+  const toolUse = metadata['tokenizer.chat_template.tool_use']
   return {
     files: {
       file: file.path,
       tokenizer: pre ? byteLevel(file, metadata, pre) : sentencePiece(file, metadata),
-      chatTemplate: template === undefined ? undefined : { source: template, file: file.path },
+      chatTemplate:
+        template === undefined ? undefined : withToolUse({ source: template, file: file.path }, toolUse),
       named,
       rawPrefix: (metadata['tokenizer.ggml.add_bos_token'] ?? pre?.addsBos ?? true) ? (bos ?? '') : '',
     },

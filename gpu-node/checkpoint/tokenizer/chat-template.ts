@@ -11,6 +11,8 @@ export interface ChatTemplate {
   readonly source: string
   /** Path of the file, for errors. */
   readonly file: string
+  /** Source of the template for requests with tools, where it is another one. */
+  readonly toolUse?: string
   /** Leaves the BOS token at the start of its text to the tokenizer, like a raw prompt. */
   readonly afterRawPrefix?: true
 }
@@ -22,14 +24,27 @@ const JINJA = '.jinja'
 const JSON_FILE = 'chat_template.json'
 const JsonFile = z.looseObject(CHAT_TEMPLATE)
 
-/** The chat template of a checkpoint's folder: that named `default`, or else the first. Undefined when it has none. */
+/** Names of templates, where there are several. */
+const DEFAULT = 'default'
+const TOOL_USE = 'tool_use'
+
+/**
+ * The chat template of a checkpoint's folder: that named `default`, or else the first; and that named `tool_use`, as
+ * transformers takes it. Undefined when it has none.
+ */
 export function readChatTemplate(folder: string, config: TokenizerConfig): ChatTemplate | undefined {
   return (
-    jinjaFile(folder, OWN_FILE) ??
+    ownTemplate(folder) ??
     additionalTemplate(folder) ??
     jsonTemplate(join(folder, TOKENIZER_CONFIG), config) ??
     jsonTemplate(join(folder, JSON_FILE), readOptionalJson(JsonFile, folder, JSON_FILE))
   )
+}
+
+/** Others beside it have names. */
+function ownTemplate(folder: string): ChatTemplate | undefined {
+  const template = jinjaFile(folder, OWN_FILE)
+  return template && withToolUse(template, toolUseFile(folder))
 }
 
 function jinjaFile(folder: string, name: string): ChatTemplate | undefined {
@@ -41,8 +56,18 @@ function additionalTemplate(folder: string): ChatTemplate | undefined {
   const names = filesIn(join(folder, ADDITIONAL))
     .filter((name) => name.endsWith(JINJA))
     .sort()
-  const name = names.find((other) => other === `default${JINJA}`) ?? names[0]
-  return name === undefined ? undefined : jinjaFile(folder, join(ADDITIONAL, name))
+  const name = names.find((other) => other === `${DEFAULT}${JINJA}`) ?? names[0]
+  const template = name === undefined ? undefined : jinjaFile(folder, join(ADDITIONAL, name))
+  return template && withToolUse(template, toolUseFile(folder))
+}
+
+function toolUseFile(folder: string): string | undefined {
+  return readText(folder, join(ADDITIONAL, `${TOOL_USE}${JINJA}`))
+}
+
+/** A `toolUse` that is the same is none. */
+export function withToolUse(template: ChatTemplate, toolUse: string | undefined): ChatTemplate {
+  return toolUse === undefined || toolUse === template.source ? template : { ...template, toolUse }
 }
 
 function filesIn(folder: string): string[] {
@@ -58,11 +83,10 @@ function jsonTemplate(
   config: Pick<TokenizerConfig, 'chat_template'> | undefined,
 ): ChatTemplate | undefined {
   const template = config?.chat_template
-  const source =
-    typeof template === 'string'
-      ? template
-      : (template?.find(({ name }) => name === 'default') ?? template?.[0])?.template
-  return source === undefined ? undefined : { source, file }
+  if (typeof template === 'string') return { source: template, file }
+  const named = (wanted: string) => template?.find(({ name }) => name === wanted)?.template
+  const source = named(DEFAULT) ?? template?.[0]?.template
+  return source === undefined ? undefined : withToolUse({ source, file }, named(TOOL_USE))
 }
 
 /**

@@ -41,6 +41,7 @@ function each(kinds: readonly (readonly [Api[], object])[]) {
 const answered = (answer: object) => ({
   messages: [USER, { role: 'assistant', content: 'ok', ...answer }, USER],
 })
+const said = (...parts: object[]) => ({ messages: [{ role: 'user', content: parts }] })
 const used = (...blocks: object[]) => ({ messages: [USER, { role: 'assistant', content: blocks }, USER] })
 
 describe('is taken', () => {
@@ -81,6 +82,9 @@ describe('is taken', () => {
         used({ type: 'thinking', thinking: 'hm', signature: 's' }, { type: 'text', text: 'ok' }),
       ],
       [['messages'], used({ type: 'tool_use', id: 't', name: 'f', input: { a: null } })],
+      [['messages'], used({ type: 'text', text: '{}', citations: null, parsed_output: {} })],
+      [['messages'], used({ type: 'tool_use', id: 't', name: 'f', input: {}, toolset_name: 'files' })],
+      [['messages'], { messages: [USER, { role: 'system', content: 'Be brief.' }, USER] }],
       [
         ['messages'],
         {
@@ -101,6 +105,7 @@ describe('is taken', () => {
       ],
       [['messages'], { messages: [USER, { role: 'assistant', content: 'The answer is' }] }],
       [['responses'], { input: [{ type: 'item_reference', id: 'msg_1' }, USER] }],
+      [['responses'], { input: [{ id: 'msg_1' }, { type: null, id: 'msg_2' }, USER] }],
       [
         ['responses'],
         { input: [USER, { type: 'reasoning', id: 'rs_1', summary: [], encrypted_content: 'x' }] },
@@ -125,8 +130,11 @@ describe('is taken', () => {
         {
           input: [
             USER,
-            { type: 'function_call', id: 'fc', call_id: 'c', name: 'f', arguments: '{}' },
-            { type: 'function_call_output', call_id: 'c', output: '4' },
+            {
+              ...{ type: 'function_call', id: 'fc', call_id: 'c', name: 'f', arguments: '{}' },
+              ...{ async: false, caller: { type: 'direct' }, namespace: null },
+            },
+            { type: 'function_call_output', call_id: 'c', output: '4', caller: { type: 'direct' } },
           ],
         },
       ],
@@ -188,7 +196,31 @@ describe('is taken', () => {
         ['messages'],
         { metadata: { user_id: 'u' }, service_tier: 'auto', cache_control: { type: 'ephemeral' } },
       ],
+      // Marks for a cache, and what agents say about themselves.
+      [['chat', 'responses'], { prompt_cache_options: { mode: 'explicit', ttl: '30m' } }],
+      [['chat'], said({ type: 'text', text: 'hi', prompt_cache_breakpoint: { mode: 'explicit' } })],
+      [
+        ['responses'],
+        {
+          input: [
+            {
+              role: 'user',
+              content: [{ type: 'input_text', text: 'hi', prompt_cache_breakpoint: { mode: 'explicit' } }],
+            },
+          ],
+        },
+      ],
+      [['responses'], { client_metadata: { 'x-codex-installation-id': 'i' } }],
+      [['messages'], { diagnostics: { previous_message_id: 'msg_1' } }],
       // The spellings of other servers.
+      [['chat'], said({ type: 'input_text', text: 'hi' }, { type: 'output_text', text: 'ho' })],
+      [ALL, { xtc_threshold: 0.1, mirostat_tau: 5, dynatemp_exponent: 1, top_n_sigma: -1, typ_p: 1 }],
+      [['chat', 'completions'], { usage: { include: true }, provider: {}, models: ['m'], transforms: [] }],
+      [['chat', 'responses', 'messages'], { add_special_tokens: false }],
+      [['chat'], { echo: false }],
+      [['chat'], { reasoning: { effort: 'low', exclude: true }, thinking: { type: 'disabled' } }],
+      [['chat'], { enable_thinking: false, thinking_budget: 0 }],
+      [['chat', 'completions', 'responses'], { frequency_penalty: 0, presence_penalty: 0.5 }],
       [ALL, { top_k: 40, min_p: 0.05, repetition_penalty: 1.1, seed: 7 }],
     ]),
   )('%s: %s', (api, _, fields) => {
@@ -215,12 +247,18 @@ describe('is refused, with its path', () => {
     ],
     ['chat', 'response_format.type', { response_format: { type: 'xml' } }],
     ['chat', 'top_logprobs', { top_logprobs: 3 }],
+    ['completions', 'max_tokens', { max_tokens: -2 }],
+    ['chat', 'stop', { stop: 5 }],
+    ['chat', 'moderation', { moderation: { model: 'm' } }],
+    ['responses', 'input.0.role', { input: [{ role: 'tool', content: 'x' }] }],
+    ['responses', 'input.0', { input: [{ id: 5 }] }],
     ['chat', 'seed', { seed: 0.5 }],
     ['chat', 'seed', { seed: 1e30 }],
     ['chat', 'top_k', { top_k: -2 }],
     ['chat', 'max_tokens', { max_tokens: 0 }],
     ['chat', 'repetition_penalty', { repetition_penalty: 5e-324 }],
     ['chat', 'apar.repetition_penalty', { apar: { repetition_penalty: 1e-40 } }],
+    ['completions', 'add_special_tokens', { add_special_tokens: false }],
     ['completions', 'suffix', { suffix: 'x' }],
     ['completions', 'guided_json', { guided_json: 'no JSON' }],
     ['completions', 'skip_special_tokens', { skip_special_tokens: false }],

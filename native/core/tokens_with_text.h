@@ -10,12 +10,12 @@
 
 namespace apar {
 
-// DryParams::breakers of a model: the tokens whose text has one of the strings in it, and those without a
-// text. A string that only several tokens make together breaks nothing.
-class DryBreakers {
+// Of a model's tokens, those whose text has one of some strings in it, and those without a text: breakers of
+// DRY, and what no penalty lowers. A string that only several tokens make together is in none of them.
+class TokensWithText {
  public:
   // `text` must outlive it.
-  explicit DryBreakers(const TokenText& text) : text_(text) {}
+  explicit TokensWithText(const TokenText& text) : text_(text) {}
 
   // The first time for a list of strings takes milliseconds for a large vocabulary; requests give the same
   // few lists, which are kept. Any thread may call it.
