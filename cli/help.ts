@@ -76,6 +76,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   'engine build': ['apar engine build'],
   doctor: ['apar doctor'],
+  completion: [
+    'source <(apar completion bash)',
+    'apar completion fish > ~/.config/fish/completions/apar.fish',
+  ],
 }
 
 const SETTINGS = `
@@ -86,10 +90,17 @@ Exit codes: 0 done, 1 failed or called wrongly, 130 cancelled by Ctrl-C (docs/te
 /** Adds examples to the help of every command, and says below which other ways there are to set an option. */
 export function addExamples(program: Command): void {
   for (const command of runnable(program)) {
-    const lines = EXAMPLES[commandName(command)]
-    if (lines) command.addHelpText('after', `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`)
+    const lines = examplesOf(command)
+    if (lines.length > 0)
+      command.addHelpText('after', `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`)
   }
   program.addHelpText('after', SETTINGS)
+}
+
+/** A command that only has others below it shows the first example of each. */
+function examplesOf(command: Command): readonly string[] {
+  const own = EXAMPLES[commandName(command)]
+  return own ?? command.commands.flatMap((below) => examplesOf(below).slice(0, 1))
 }
 
 /** Variables that follow the rule which the help of the program states are not named with each option. */

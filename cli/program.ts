@@ -48,10 +48,10 @@ export async function createProgram(first?: string): Promise<Command> {
   const only = first !== undefined && Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined
   for (const register of await Promise.all((only ? [only] : Object.values(COMMANDS)).map((load) => load())))
     register(program)
-  addExamples(program)
   if (!only) {
     const { default: tab } = await import('@bomb.sh/tab/commander')
     tab(program, { completionCommandName: 'completion' })
   }
+  addExamples(program)
   return program
 }

@@ -4,15 +4,23 @@ import { endpoint } from './endpoint.ts'
 /**
  * Why a WebSocket handshake failed. WebSocket APIs do not expose the HTTP status of a failed handshake, so this
  * sends an HTTP request with the same key.
+ * @param resumed the stream that the handshake named: an edge that is there and takes the key does not know it.
  */
-export async function explainRefusal(baseUrl: string, apiKey: string): Promise<AparError> {
+export async function explainRefusal(
+  baseUrl: string,
+  apiKey: string,
+  resumed: string | undefined,
+): Promise<AparError> {
   const unknown = new AparError('gpu_node_lost', `no stream could be opened at ${baseUrl}`)
   try {
     const response = await fetch(endpoint(baseUrl, '/v1/models'), {
       headers: { authorization: `Bearer ${apiKey}` },
       signal: AbortSignal.timeout(5_000),
     })
-    if (response.ok) return unknown
+    if (response.ok)
+      return resumed === undefined
+        ? unknown
+        : new AparError('stream_not_found', `there is no stream ${resumed} at ${baseUrl}`)
     const seconds = Number(response.headers.get('retry-after') ?? Number.NaN)
     return readErrorBody(await response.json(), Number.isFinite(seconds) ? seconds : undefined) ?? unknown
   } catch {

@@ -253,7 +253,7 @@ export class BranchStream implements AsyncIterable<StreamEvent> {
       )
     if (code === CLOSE_REPLACED)
       return this.#end(new AparError('stream_replaced', 'another connection reads this stream now'))
-    if (!this.#opened) return this.#end(await explainRefusal(baseUrl, apiKey))
+    if (!this.#opened) return this.#end(await explainRefusal(baseUrl, apiKey, this.#stream))
     const now = Date.now()
     this.#disconnectedAt ??= now
     if (this.#stream === undefined || now - this.#disconnectedAt >= reconnectMs)

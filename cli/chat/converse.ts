@@ -12,24 +12,30 @@ export async function converse(settings: Chat, system: string | undefined): Prom
   const conversation = new Conversation()
   conversation.system = system
   const input = new InputLines()
+  // Node's editor of lines moves the cursor; a terminal that cannot do that has the system's.
+  const edits = process.env.TERM !== 'dumb'
   const lines = createInterface({
     input: process.stdin,
     output: process.stderr,
-    terminal: true,
+    terminal: edits,
     history: readHistory(),
     removeHistoryDuplicates: true,
   })
   lines.on('history', (history) => writeHistory(history))
   let cancel: AbortController | undefined
   // Ctrl-C cancels the running answer or what is typed, or ends the conversation when there is neither.
-  lines.on('SIGINT', () => {
+  const interrupt = () => {
     if (cancel) return cancel.abort()
     if (!input.isOpen && lines.line === '') return lines.close()
     input.clear()
-    lines.write(null, { ctrl: true, name: 'e' })
-    lines.write(null, { ctrl: true, name: 'u' })
+    if (edits) {
+      lines.write(null, { ctrl: true, name: 'e' })
+      lines.write(null, { ctrl: true, name: 'u' })
+    } else console.error()
     prompt()
-  })
+  }
+  if (edits) lines.on('SIGINT', interrupt)
+  else process.on('SIGINT', interrupt)
   const prompt = () => {
     lines.setPrompt(input.isOpen ? '. ' : '> ')
     lines.prompt()
@@ -64,6 +70,7 @@ export async function converse(settings: Chat, system: string | undefined): Prom
     prompt()
   }
   lines.close()
+  process.off('SIGINT', interrupt)
 }
 
 /** Does what the command says. Returns a question that is to be asked. */

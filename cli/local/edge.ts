@@ -98,7 +98,11 @@ async function start(
     await runtime?.close()
     lock?.release()
     const reason = error instanceof Error ? error.message.split('\n')[0] : error
-    throw new UserError('edge_failed', `the edge did not start: ${reason}`)
+    const isDamaged = stateDir !== undefined && /sqlite/i.test(String(reason))
+    const remedy = isDamaged
+      ? `; what is stored in ${stateDir} cannot be read: bring back a copy of it, or take another folder with --state`
+      : ''
+    throw new UserError('edge_failed', `the edge did not start: ${reason}${remedy}`)
   }
 }
 

@@ -82,7 +82,8 @@ export function startWorkerd(options: WorkerdOptions): Workerd {
   let lastError = ''
   createInterface(child.stdout as Readable).on('line', (line) => onLine(line, 'stdout'))
   createInterface(child.stderr as Readable).on('line', (line) => {
-    lastError = line
+    // Addresses in its memory say nothing to anybody.
+    if (!line.startsWith('stack:')) lastError = line
     onLine(line, 'stderr')
   })
   const listening = new Promise<number>((resolve, reject) => {

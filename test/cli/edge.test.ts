@@ -1,9 +1,11 @@
 import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { afterEach, describe, expect, test } from 'vitest'
 import { packageRoot } from '../../gpu-node/package-root.ts'
@@ -67,6 +69,18 @@ describe.skipIf(!isBuilt)('apar edge', () => {
     expect(await (await ask('/v1/models', key)).json()).toMatchObject({ data: [{ id: 'mine' }] })
     edge.kill('SIGTERM')
     expect(await once(edge, 'exit')).toEqual([0, null])
+  })
+
+  test('says what to do when what is stored cannot be read', async () => {
+    const state = mkdtempSync(join(tmpdir(), 'apar-damaged-'))
+    mkdirSync(join(state, 'apar-KeyStore'))
+    writeFileSync(join(state, 'apar-KeyStore/metadata.sqlite'), 'no database '.repeat(1000))
+    const edge = startEdge({ NODE_SECRET: 'secret', APAR_ADMIN_KEY: 'admin' }, '--state', state)
+    const [said, [code]] = await Promise.all([text(edge.stderr), once(edge, 'exit')])
+    expect(code).toBe(1)
+    expect(said).toMatch(/^apar: .* in \S*apar-damaged-\S* cannot be read: .*--state \(edge_failed\)$/m)
+    expect(said).not.toMatch(/^apar: .*stack:/m)
+    rmSync(state, { recursive: true })
   })
 
   test.each([

@@ -4,7 +4,7 @@ import { commandName, runnable } from '../../cli/settings/command-name.ts'
 
 const program = await createProgram()
 const commands = [...runnable(program)].filter(
-  (command) => command.commands.length === 0 && !/^(complet|help)/.test(command.name()),
+  (command) => command.commands.length === 0 && !/^(complete|help)$/.test(command.name()),
 )
 
 function helpOf(command: (typeof commands)[number]): string {
@@ -33,6 +33,17 @@ describe('the help of', () => {
       }
     },
   )
+
+  test('a command that has others below it shows an example of each', () => {
+    const above = [...runnable(program)].filter((command) => command.commands.length > 0)
+    expect(above.map((command) => command.name())).toContain('keys')
+    for (const command of above) {
+      const examples = helpOf(command).split('Examples:\n')[1] ?? ''
+      if (commandName(command) === 'trace') continue
+      for (const below of command.commands.filter((one) => one.name() !== 'help'))
+        expect(examples).toContain(`apar ${commandName(below)}`)
+    }
+  })
 
   test('a command names no variable that follows from its name', () => {
     const [serve] = commands.filter((command) => command.name() === 'serve')

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import WebSocket, { WebSocketServer } from 'ws'
-import { openStream, type StreamOptions } from '../../client/index.ts'
+import { openStream, resumeStream, type StreamOptions } from '../../client/index.ts'
 import type { StreamEvent } from '../../shared/protocol/events.ts'
 import type { ClientFrame } from '../../shared/protocol/frames.ts'
 
@@ -124,6 +124,14 @@ describe('a stream', () => {
     const error = { message: 'slow down', type: 'rate_limit_error', param: null, code: 'rate_limit_exceeded' }
     refusal = { status: 429, body: JSON.stringify({ error }) }
     await expect(open().text()).rejects.toMatchObject({ code: 'rate_limit_exceeded', retryAfterSeconds: 7 })
+  })
+
+  test('that is to be resumed, and is refused by an edge that takes the key, is not there', async () => {
+    refusal = { status: 200, body: '{"data": []}' }
+    const baseUrl = `http://127.0.0.1:${(http.address() as AddressInfo).port}`
+    const position = { stream: 'typo', after: 3, events: [] }
+    const stream = resumeStream({ baseUrl, apiKey: 'apar_k_secret', WebSocket, position })
+    await expect(stream.text()).rejects.toMatchObject({ code: 'stream_not_found' })
   })
 })
 

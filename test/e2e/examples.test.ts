@@ -70,6 +70,19 @@ describe('examples', () => {
     }
   })
 
+  test.skipIf(!hasChromium)('websocket-page.html says when the edge does not allow its origin', async () => {
+    const browser = await launchChromium()
+    try {
+      const page = await browser.newPage()
+      await page.goto(`${origin.replace('127.0.0.1', 'localhost')}/#url=${stack.url}&key=${stack.key}`)
+      await page.getByLabel('Prompt').fill('How do I use tar?')
+      await page.keyboard.press('Enter')
+      await page.getByText('Does the edge allow http://localhost').waitFor()
+    } finally {
+      await browser.close()
+    }
+  })
+
   test.skipIf(!hasChromium)('use-chat shows branches that grow side by side, for two turns', async () => {
     const server = spawn(process.execPath, ['use-chat/server.mjs'], {
       cwd: packed.folder,

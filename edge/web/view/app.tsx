@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals'
-import { useEffect, useRef } from 'preact/hooks'
+import { useRef } from 'preact/hooks'
 import { answeringNow, ask, loadModels, setSettings } from '../state/chat.ts'
 import { describeProblem } from '../state/problem.ts'
 import {
@@ -16,6 +16,7 @@ import {
   view,
 } from '../state/state.ts'
 import { Composer } from './composer.tsx'
+import { useFollowEnd } from './follow-end.ts'
 import { Action, Icon } from './icon.tsx'
 import { KeyDialog } from './key.tsx'
 import { AnswerView, PromptView } from './message.tsx'
@@ -138,25 +139,9 @@ function Banners() {
 function Messages() {
   const scroller = useRef<HTMLElement>(null)
   const content = useRef<HTMLDivElement>(null)
-  const busy = answeringNow() !== undefined
-  // The page follows an answer that grows, unless the reader has scrolled away from its end.
-  useEffect(() => {
-    const box = scroller.current
-    if (!box || !content.current) return
-    let atEnd = true
-    const onScroll = () => {
-      atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40
-    }
-    const observer = new ResizeObserver(() => {
-      if (atEnd) box.scrollTop = box.scrollHeight
-    })
-    observer.observe(content.current)
-    box.addEventListener('scroll', onScroll)
-    return () => {
-      observer.disconnect()
-      box.removeEventListener('scroll', onScroll)
-    }
-  }, [])
+  const answering = answeringNow()
+  const busy = answering !== undefined
+  useFollowEnd(scroller, content, current.value.id, answering)
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: the keyboard scrolls what has the focus
     <section class="messages" ref={scroller} tabIndex={0} aria-label="Messages">

@@ -29,6 +29,7 @@ export function KeyDialog() {
         <label for="key">Key</label>
         <input
           id="key"
+          autofocus
           type="password"
           autocomplete="off"
           spellcheck={false}

@@ -123,6 +123,8 @@ function OpenButton() {
       await addConversation(conversation, messages)
       notice.value = ''
     } catch (thrown) {
+      // On a phone the history lies over the notice.
+      sidebar.value = false
       notice.value = thrown instanceof Error ? thrown.message : 'The file cannot be read.'
     }
     input.value = ''

@@ -145,6 +145,14 @@ describe.skipIf(!hasChromium)('the page, for everybody', () => {
     await chat.page.locator('#sidebar').getByRole('link', { name: PROMPT }).waitFor()
     await chat.page.locator('#sidebar').getByRole('link', { name: PROMPT }).click()
     await chat.page.locator('#sidebar').waitFor({ state: 'hidden' })
+    // What is wrong with a file is said where nothing covers it.
+    await chat.button('Conversations').click()
+    const buffer = Buffer.from('{}')
+    await chat.page
+      .locator('#open-file')
+      .setInputFiles({ name: 'other.json', mimeType: 'application/json', buffer })
+    await chat.page.getByText('neither a conversation nor a trace').waitFor()
+    await chat.button('Close').click()
     expect(await chat.overflow()).toBeLessThanOrEqual(0)
     if (process.env.APAR_SCREENSHOTS)
       await chat.page.screenshot({ path: `${process.env.APAR_SCREENSHOTS}/phone.png` })
